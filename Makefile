@@ -1,0 +1,58 @@
+# Everything a contributor runs. `make` alone lists it.
+
+MODULES := .ci/modules
+TIMEOUT ?= 20m
+FUZZTIME ?= 20s
+
+# The race detector needs cgo, hence a C compiler; without one the tests still run, and say what they leave out.
+RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: test
+test: servers ## every test of every module, with the race detector, against real servers
+	@test -n "$(RACE)" || echo "No C compiler: the race detector is off."
+	$(MODULES) go test $(RACE) -shuffle=on -timeout $(TIMEOUT) ./...
+
+.PHONY: test-short
+test-short: servers ## the quick ones, without the race detector
+	$(MODULES) go test -short -timeout $(TIMEOUT) ./...
+
+.PHONY: servers
+servers: ## install redis-server and memcached if they are missing (starts nothing)
+	@.ci/servers
+
+.PHONY: check
+check: ## formatting, vet, builds, go.mod, documents, leftovers
+	.ci/checks
+
+.PHONY: lint
+lint: ## golangci-lint, in the version that .golangci.yml is written for
+	.ci/lint
+
+.PHONY: fmt
+fmt: ## gofmt everything
+	gofmt -w $$(git ls-files -- '*.go')
+
+.PHONY: tidy
+tidy: ## go mod tidy in every module
+	$(MODULES) go mod tidy
+
+.PHONY: bench
+bench: servers ## measure the budgets and print them as ratios
+	go run ./benchmarks
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (20s) each
+	.ci/fuzz $(FUZZTIME)
+
+.PHONY: cover
+cover: servers ## test coverage of the root module, all packages counted together
+	go test -timeout $(TIMEOUT) -coverpkg=./... -coverprofile=coverage.out ./...
+	go tool cover -func=coverage.out | tail -n 1
+
+.PHONY: ci
+ci: ## all that a change must pass
+	.ci/run
