@@ -1,0 +1,160 @@
+package redistest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+const clusterSize, clusterSlots = 3, 16384
+
+// Cluster is a Redis Cluster of three masters without replicas.
+type Cluster struct {
+	nodes []*Server
+}
+
+// StartCluster starts three masters that share the slots and stops them when the test ends. Arguments are for each
+// redis-server. It takes some three seconds, so that tests do well to share one.
+func StartCluster(t testing.TB, args ...string) *Cluster {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*startTimeout)
+	defer cancel()
+	c, err := RunCluster(ctx, Options{Args: args})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Errorf("closing the cluster: %v", err)
+		}
+	})
+	return c
+}
+
+// RunCluster is StartCluster for callers without a testing.TB; the caller closes the cluster. Options are those of each
+// node; TLS is not for clusters.
+func RunCluster(ctx context.Context, opts Options) (*Cluster, error) {
+	if opts.TLS {
+		return nil, errors.New("redistest: a cluster does not speak TLS")
+	}
+	c := &Cluster{}
+	for range clusterSize {
+		s, err := launch(ctx, opts, true, nil)
+		if err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+		c.nodes = append(c.nodes, s)
+	}
+	if err := c.join(ctx); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// join assigns the slots, introduces the nodes to each other and waits until all agree.
+func (c *Cluster) join(ctx context.Context) error {
+	clients := make([]*redis.Client, len(c.nodes))
+	for i, s := range c.nodes {
+		clients[i] = redis.NewClient(s.ClientOptions())
+		defer func() { _ = clients[i].Close() }()
+		first, next := i*clusterSlots/clusterSize, (i+1)*clusterSlots/clusterSize
+		if err := clients[i].ClusterAddSlotsRange(ctx, first, next-1).Err(); err != nil {
+			return fmt.Errorf("redistest: assign slots: %w", err)
+		}
+		if err := clients[i].Do(ctx, "cluster", "set-config-epoch", i+1).Err(); err != nil {
+			return fmt.Errorf("redistest: cluster epoch: %w", err)
+		}
+	}
+	for _, s := range c.nodes[1:] {
+		meet := []any{"cluster", "meet", "127.0.0.1", strconv.Itoa(s.port), strconv.Itoa(s.busPort)}
+		if err := clients[0].Do(ctx, meet...).Err(); err != nil {
+			return fmt.Errorf("redistest: cluster meet: %w", err)
+		}
+	}
+	for _, rdb := range clients {
+		if err := until(ctx, func() (bool, error) {
+			info, err := rdb.ClusterInfo(ctx).Result()
+			return strings.Contains(info, "cluster_state:ok") &&
+				strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r\n", clusterSize)) &&
+				strings.Contains(info, fmt.Sprintf("cluster_size:%d\r\n", clusterSize)), err
+		}); err != nil {
+			return fmt.Errorf("redistest: the cluster did not form: %w", err)
+		}
+	}
+	return nil
+}
+
+// until polls a condition until it holds or ctx is over; the condition's last error comes with ctx's.
+func until(ctx context.Context, holds func() (bool, error)) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		ok, err := holds()
+		if ok && err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-tick.C:
+		}
+	}
+}
+
+// Nodes are the masters, in the order of their slots.
+func (c *Cluster) Nodes() []*Server { return append([]*Server(nil), c.nodes...) }
+
+// Addrs are the masters' addresses.
+func (c *Cluster) Addrs() []string {
+	addrs := make([]string, len(c.nodes))
+	for i, s := range c.nodes {
+		addrs[i] = s.Addr()
+	}
+	return addrs
+}
+
+// URL names the cluster as redis+cluster:// with every address.
+func (c *Cluster) URL() string {
+	user := ""
+	if o := c.nodes[0].opts; o.Password != "" {
+		user = url.UserPassword(o.User, o.Password).String() + "@"
+	}
+	return "redis+cluster://" + user + strings.Join(c.Addrs(), ",")
+}
+
+// ClientOptions are what a go-redis cluster client needs; the caller may change them.
+func (c *Cluster) ClientOptions() *redis.ClusterOptions {
+	return &redis.ClusterOptions{
+		Addrs:                    c.Addrs(),
+		Username:                 c.nodes[0].opts.User,
+		Password:                 c.nodes[0].opts.Password,
+		ContextTimeoutEnabled:    true,
+		DisableIdentity:          true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+}
+
+// Client is a client of the cluster that is closed when the test ends.
+func (c *Cluster) Client(t testing.TB) *redis.ClusterClient {
+	t.Helper()
+	rdb := redis.NewClusterClient(c.ClientOptions())
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+// Close kills every node.
+func (c *Cluster) Close() error {
+	var errs []error
+	for _, s := range c.nodes {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,103 @@
+package redistest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Monitor collects what MONITOR shows: every command that the server runs, with its arguments, those of scripts too.
+type Monitor struct {
+	conn net.Conn
+	rdb  *redis.Client
+	done chan struct{}
+
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Monitor starts to collect; commands sent after it has returned are seen. It stops when the test ends.
+func (s *Server) Monitor(t testing.TB) *Monitor {
+	t.Helper()
+	var conn net.Conn
+	var err error
+	if cfg := s.TLSConfig(); cfg != nil {
+		conn, err = tls.Dial("tcp", s.Addr(), cfg)
+	} else {
+		conn, err = net.Dial("tcp", s.Addr())
+	}
+	if err != nil {
+		t.Fatalf("MONITOR: %v", err)
+	}
+	r := bufio.NewReader(conn)
+	command := func(line string) {
+		t.Helper()
+		if _, err := fmt.Fprintf(conn, "%s\r\n", line); err != nil {
+			t.Fatalf("MONITOR: %v", err)
+		}
+		reply, err := r.ReadString('\n')
+		if err != nil || !strings.HasPrefix(reply, "+OK") {
+			t.Fatalf("MONITOR was answered %q, %v", reply, err)
+		}
+	}
+	switch {
+	case s.opts.User != "":
+		command("AUTH " + s.opts.User + " " + s.opts.Password)
+	case s.opts.Password != "":
+		command("AUTH " + s.opts.Password)
+	}
+	command("MONITOR")
+	m := &Monitor{conn: conn, rdb: redis.NewClient(s.ClientOptions()), done: make(chan struct{})}
+	go func() {
+		defer close(m.done)
+		chunk := make([]byte, 64<<10)
+		for {
+			n, err := r.Read(chunk)
+			m.mu.Lock()
+			m.buf.Write(chunk[:n])
+			m.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(m.Close)
+	return m
+}
+
+// Bytes returns all that was collected so far, at least up to the commands that were answered before the call. Bytes
+// that are not printable ASCII appear as MONITOR writes them: \xNN, \r, \n, \", \\.
+func (m *Monitor) Bytes(t testing.TB) []byte {
+	t.Helper()
+	mark := "redistest-" + rand.Text()
+	if err := m.rdb.Do(context.Background(), "echo", mark).Err(); err != nil {
+		t.Fatalf("MONITOR: %v", err)
+	}
+	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		m.mu.Lock()
+		b := bytes.Clone(m.buf.Bytes())
+		m.mu.Unlock()
+		if bytes.Contains(b, []byte(mark)) {
+			return b
+		}
+	}
+	t.Fatal("MONITOR did not show a command that was answered")
+	return nil
+}
+
+// Close ends the collection.
+func (m *Monitor) Close() {
+	_ = m.conn.Close()
+	_ = m.rdb.Close()
+	<-m.done
+}

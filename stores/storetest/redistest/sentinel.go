@@ -1,0 +1,257 @@
+package redistest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// SentinelOptions says what a Sentinel is like. The zero value needs no password.
+type SentinelOptions struct {
+	// Password is that of master and replica.
+	Password string
+	// SentinelPassword is that of the sentinel itself.
+	SentinelPassword string
+}
+
+// Sentinel is a master with one replica and one sentinel that watches them under the name [MasterName].
+type Sentinel struct {
+	opts     SentinelOptions
+	data     [2]*Server // at first master, replica
+	sentinel *Server
+}
+
+// MasterName is the name under which a sentinel of this package knows its master.
+const MasterName = "mymaster"
+
+// StartSentinel starts master, replica and sentinel, waits until they know each other, and stops them when the test
+// ends.
+func StartSentinel(t testing.TB) *Sentinel {
+	t.Helper()
+	return StartSentinelWith(t, SentinelOptions{})
+}
+
+// StartSentinelWith is StartSentinel with SentinelOptions.
+func StartSentinelWith(t testing.TB, opts SentinelOptions) *Sentinel {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*startTimeout)
+	defer cancel()
+	s, err := RunSentinel(ctx, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("closing the sentinel: %v", err)
+		}
+	})
+	return s
+}
+
+// RunSentinel is StartSentinelWith for callers without a testing.TB; the caller closes it.
+func RunSentinel(ctx context.Context, opts SentinelOptions) (*Sentinel, error) {
+	s := &Sentinel{opts: opts}
+	if err := s.start(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Sentinel) start(ctx context.Context) error {
+	auth := []string{"--repl-diskless-sync-delay", "0"}
+	if s.opts.Password != "" {
+		auth = append(auth, "--masterauth", s.opts.Password)
+	}
+	var err error
+	if s.data[0], err = Run(ctx, Options{Password: s.opts.Password, Args: auth}); err != nil {
+		return err
+	}
+	replicaof := append([]string{"--replicaof", fmt.Sprintf("127.0.0.1 %d", s.data[0].port)}, auth...)
+	if s.data[1], err = Run(ctx, Options{Password: s.opts.Password, Args: replicaof}); err != nil {
+		return err
+	}
+	// A sentinel rewrites its configuration, so that it needs a file of its own.
+	conf := func(dir string) error {
+		var b strings.Builder
+		fmt.Fprintf(&b, "sentinel monitor %s 127.0.0.1 %d 1\n", MasterName, s.data[0].port)
+		fmt.Fprintf(&b, "sentinel down-after-milliseconds %s 1000\n", MasterName)
+		fmt.Fprintf(&b, "sentinel failover-timeout %s 6000\n", MasterName)
+		if s.opts.Password != "" {
+			fmt.Fprintf(&b, "sentinel auth-pass %s %s\n", MasterName, s.opts.Password)
+		}
+		if s.opts.SentinelPassword != "" {
+			fmt.Fprintf(&b, "requirepass %s\n", s.opts.SentinelPassword)
+		}
+		return os.WriteFile(filepath.Join(dir, "sentinel.conf"), []byte(b.String()), 0o600)
+	}
+	if s.sentinel, err = launch(ctx, Options{Password: s.opts.SentinelPassword}, false, conf); err != nil {
+		return err
+	}
+	return s.awaitReplica(ctx, s.data[1])
+}
+
+// awaitReplica waits until a server is a connected replica and the sentinel counts on it.
+func (s *Sentinel) awaitReplica(ctx context.Context, replica *Server) error {
+	rdb := redis.NewClient(replica.ClientOptions())
+	defer func() { _ = rdb.Close() }()
+	watch := redis.NewSentinelClient(s.sentinel.ClientOptions())
+	defer func() { _ = watch.Close() }()
+	err := until(ctx, func() (bool, error) {
+		info, err := rdb.Info(ctx, "replication").Result()
+		if err != nil || !strings.Contains(info, "role:slave") || !strings.Contains(info, "master_link_status:up") {
+			return false, err
+		}
+		replicas, err := watch.Replicas(ctx, MasterName).Result()
+		if err != nil || len(replicas) != 1 {
+			return false, err
+		}
+		r := replicas[0]
+		return r["flags"] == "slave" && r["master-link-status"] == "ok", nil
+	})
+	if err != nil {
+		return fmt.Errorf("redistest: the replica did not join: %w", err)
+	}
+	return nil
+}
+
+// Addr is the address of the sentinel.
+func (s *Sentinel) Addr() string { return s.sentinel.Addr() }
+
+// URL names the master by way of the sentinel, as redis+sentinel://.
+func (s *Sentinel) URL() string {
+	q := url.Values{"master": {MasterName}}
+	if s.opts.SentinelPassword != "" {
+		q.Set("sentinel_password", s.opts.SentinelPassword)
+	}
+	u := url.URL{Scheme: "redis+sentinel", Host: s.Addr(), Path: "/0", RawQuery: q.Encode()}
+	if s.opts.Password != "" {
+		u.User = url.UserPassword("", s.opts.Password)
+	}
+	return u.String()
+}
+
+// ClientOptions are what a go-redis failover client needs; the caller may change them.
+func (s *Sentinel) ClientOptions() *redis.FailoverOptions {
+	return &redis.FailoverOptions{
+		MasterName:            MasterName,
+		SentinelAddrs:         []string{s.Addr()},
+		SentinelPassword:      s.opts.SentinelPassword,
+		Password:              s.opts.Password,
+		ContextTimeoutEnabled: true,
+		DisableIdentity:       true,
+	}
+}
+
+// Client is a client of the master, whichever it is, that is closed when the test ends.
+func (s *Sentinel) Client(t testing.TB) *redis.Client {
+	t.Helper()
+	rdb := redis.NewFailoverClient(s.ClientOptions())
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+// Master asks the sentinel which server is the master.
+func (s *Sentinel) Master(t testing.TB) *Server {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	m, err := s.master(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func (s *Sentinel) master(ctx context.Context) (*Server, error) {
+	watch := redis.NewSentinelClient(s.sentinel.ClientOptions())
+	defer func() { _ = watch.Close() }()
+	addr, err := watch.GetMasterAddrByName(ctx, MasterName).Result()
+	if err != nil {
+		return nil, fmt.Errorf("redistest: ask the sentinel: %w", err)
+	}
+	for _, d := range s.data {
+		if len(addr) == 2 && strings.HasSuffix(d.Addr(), ":"+addr[1]) {
+			return d, nil
+		}
+	}
+	return nil, fmt.Errorf("redistest: the sentinel names an unknown master %q", addr)
+}
+
+// Replica is the server that is not the master.
+func (s *Sentinel) Replica(t testing.TB) *Server {
+	t.Helper()
+	if m := s.Master(t); m != s.data[0] {
+		return s.data[0]
+	}
+	return s.data[1]
+}
+
+// Failover makes the replica the master and returns when both servers and the sentinel agree on it.
+func (s *Sentinel) Failover(t testing.TB) {
+	t.Helper()
+	old, promoted := s.Master(t), s.Replica(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*startTimeout)
+	defer cancel()
+	watch := redis.NewSentinelClient(s.sentinel.ClientOptions())
+	defer func() { _ = watch.Close() }()
+	// The sentinel refuses until it has exchanged a few messages with the replica.
+	if err := until(ctx, func() (bool, error) {
+		err := watch.Failover(ctx, MasterName).Err()
+		return err == nil, err
+	}); err != nil {
+		t.Fatalf("SENTINEL FAILOVER: %v", err)
+	}
+	if err := s.awaitMaster(ctx, promoted); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.awaitReplica(ctx, old); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// AwaitMaster waits until the sentinel takes a server for the master and the server agrees, for instance after the
+// former master was killed.
+func (s *Sentinel) AwaitMaster(t testing.TB, want *Server) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := s.awaitMaster(ctx, want); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *Sentinel) awaitMaster(ctx context.Context, want *Server) error {
+	rdb := redis.NewClient(want.ClientOptions())
+	defer func() { _ = rdb.Close() }()
+	err := until(ctx, func() (bool, error) {
+		m, err := s.master(ctx)
+		if err != nil || m != want {
+			return false, err
+		}
+		info, err := rdb.Info(ctx, "replication").Result()
+		return strings.Contains(info, "role:master"), err
+	})
+	if err != nil {
+		return fmt.Errorf("redistest: no new master: %w", err)
+	}
+	return nil
+}
+
+// Close kills sentinel, replica and master.
+func (s *Sentinel) Close() error {
+	var errs []error
+	for _, srv := range []*Server{s.sentinel, s.data[1], s.data[0]} {
+		if srv != nil {
+			errs = append(errs, srv.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
