@@ -1,0 +1,237 @@
+// Package wire is the format of everything that sealcache stores: the header in
+// front of an AEAD's ciphertext, and the associated data that binds the two to
+// the place they were written for. FORMAT.md at the root of the repository
+// specifies both to the byte; testdata/vectors.json holds test vectors.
+//
+// The store (package middleware) and the job encryptor (package
+// middleware/jobs) share it, so that a value of one can never be taken for a
+// value of the other.
+package wire
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The fixed bytes of a header, version 1.
+const (
+	// First starts no UTF-8 text (RFC 3629 never uses it), no JSON text (RFC
+	// 8259) and no msgpack value (its specification says "never used"), so a
+	// sealed value is told from a clear one by its first bytes.
+	First byte = 0xC1
+	// Magic follows First.
+	Magic byte = 0x5C
+	// Version is the only version this package reads and writes.
+	Version byte = 1
+
+	// HeaderSize is the length of a header without optional fields.
+	HeaderSize = 6
+	// MaxHeaderSize bounds the length of any header that Parse accepts.
+	MaxHeaderSize = HeaderSize + 1
+)
+
+// Kind says what a sealed value is. It is part of the header and of the
+// associated data: a value of one kind never opens as another.
+type Kind byte
+
+// The kinds of version 1. Their numbers are part of the format.
+const (
+	CacheValue Kind = 1 // a value of a cache
+	JobPayload Kind = 2 // the payload of a background job
+	JobResult  Kind = 3 // the result of a background job
+	JobFailure Kind = 4 // the error text of a background job
+	Schedule   Kind = 5 // a periodic job's definition
+	// KeyName is a domain of the pseudonyms of hidden key names. It never
+	// stands in a header.
+	KeyName Kind = 6
+)
+
+func (k Kind) String() string {
+	switch k {
+	case CacheValue:
+		return "cache value"
+	case JobPayload:
+		return "job payload"
+	case JobResult:
+		return "job result"
+	case JobFailure:
+		return "job failure"
+	case Schedule:
+		return "schedule"
+	case KeyName:
+		return "key name"
+	default:
+		return fmt.Sprintf("kind %d", byte(k))
+	}
+}
+
+// Type says how the plaintext represents a value. The predeclared types of Go
+// have one each, so that they come back as they went in.
+type Type byte
+
+// The types of version 1. Their numbers are part of the format.
+const (
+	Bytes   Type = 1
+	String  Type = 2
+	Bool    Type = 3 // one byte, 0 or 1
+	Int     Type = 4 // 8 bytes, big endian, two's complement
+	Int8    Type = 5
+	Int16   Type = 6
+	Int32   Type = 7
+	Int64   Type = 8
+	Uint    Type = 9 // 8 bytes, big endian
+	Uint8   Type = 10
+	Uint16  Type = 11
+	Uint32  Type = 12
+	Uint64  Type = 13
+	Uintptr Type = 14 // 8 bytes, big endian
+	Float32 Type = 15 // 4 bytes, IEEE 754, big endian
+	Float64 Type = 16 // 8 bytes, IEEE 754, big endian
+
+	JSON     Type = 0x20
+	MsgPack  Type = 0x21
+	Protobuf Type = 0x22
+
+	// Types from Custom to CustomLast belong to applications' own codecs.
+	Custom     Type = 0x40
+	CustomLast Type = 0x7F
+)
+
+func (t Type) valid() bool {
+	return t >= Bytes && t <= Float64 || t.Codec()
+}
+
+// Codec tells whether values of this type are written and read by a codec.
+func (t Type) Codec() bool {
+	return t >= JSON && t <= Protobuf || t >= Custom && t <= CustomLast
+}
+
+var typeNames = [...]string{
+	Bytes: "[]byte", String: "string", Bool: "bool",
+	Int: "int", Int8: "int8", Int16: "int16", Int32: "int32", Int64: "int64",
+	Uint: "uint", Uint8: "uint8", Uint16: "uint16", Uint32: "uint32", Uint64: "uint64", Uintptr: "uintptr",
+	Float32: "float32", Float64: "float64",
+	JSON: "json", MsgPack: "msgpack", Protobuf: "protobuf",
+}
+
+func (t Type) String() string {
+	if int(t) < len(typeNames) && typeNames[t] != "" {
+		return typeNames[t]
+	}
+	return fmt.Sprintf("type %#02x", byte(t))
+}
+
+// Flags announce optional fields and transformations.
+type Flags byte
+
+// The flags of version 1. Compressed, Expires and Padded are reserved: what
+// they mean is laid down in FORMAT.md, but no release writes them yet, and this
+// package refuses them.
+const (
+	Compressed Flags = 1 << 0
+	Expires    Flags = 1 << 1
+	Padded     Flags = 1 << 2
+	// Bound announces one byte that says which of a job's names the
+	// associated data holds.
+	Bound Flags = 1 << 3
+
+	known = Bound
+)
+
+// Header is what stands in clear, but authenticated, before the ciphertext.
+type Header struct {
+	Kind  Kind
+	Type  Type
+	Flags Flags
+	Names Names // only with Bound
+}
+
+// Names says which names of a job are bound.
+type Names byte
+
+// The names that a job's associated data may hold.
+const (
+	BoundType  Names = 1 << 0
+	BoundQueue Names = 1 << 1
+	BoundID    Names = 1 << 2
+
+	knownNames = BoundType | BoundQueue | BoundID
+)
+
+// ErrNotSealed and ErrUnsupportedFormat are the two ways in which bytes are
+// not a sealed value that this package can read. Packages middleware and
+// middleware/jobs export the same values.
+var (
+	ErrNotSealed         = errors.New("sealcache: value is not sealed")
+	ErrUnsupportedFormat = errors.New("sealcache: unsupported format")
+)
+
+// IsSealed tells whether b claims to be sealed. It looks at the first two
+// bytes only: nothing that clear text, JSON or msgpack starts with.
+func IsSealed(b []byte) bool {
+	return len(b) >= 2 && b[0] == First && b[1] == Magic
+}
+
+// Size is the number of bytes that Append writes.
+func (h Header) Size() int {
+	if h.Flags&Bound != 0 {
+		return HeaderSize + 1
+	}
+	return HeaderSize
+}
+
+// Append appends the header to dst.
+func (h Header) Append(dst []byte) []byte {
+	dst = append(dst, First, Magic, Version, byte(h.Kind), byte(h.Type), byte(h.Flags))
+	if h.Flags&Bound != 0 {
+		dst = append(dst, byte(h.Names))
+	}
+	return dst
+}
+
+// Parse reads the header that b starts with and returns it with its length.
+// The rest of b is the AEAD's ciphertext, at least one byte of it. Whatever
+// Append would not have written is refused: errors are ErrNotSealed, when b
+// does not claim to be sealed at all, and ErrUnsupportedFormat.
+func Parse(b []byte) (Header, int, error) {
+	if !IsSealed(b) {
+		return Header{}, 0, ErrNotSealed
+	}
+	if len(b) < 3 {
+		return Header{}, 0, fmt.Errorf("%w: cut off after %d bytes", ErrUnsupportedFormat, len(b))
+	}
+	if b[2] != Version {
+		return Header{}, 0, fmt.Errorf("%w: version %d; this release reads version %d: read it with a newer release", ErrUnsupportedFormat, b[2], Version)
+	}
+	if len(b) < HeaderSize {
+		return Header{}, 0, fmt.Errorf("%w: cut off after %d bytes", ErrUnsupportedFormat, len(b))
+	}
+	h := Header{Kind: Kind(b[3]), Type: Type(b[4]), Flags: Flags(b[5])}
+	if h.Kind < CacheValue || h.Kind > Schedule {
+		return Header{}, 0, fmt.Errorf("%w: unknown kind %d", ErrUnsupportedFormat, b[3])
+	}
+	if !h.Type.valid() {
+		return Header{}, 0, fmt.Errorf("%w: unknown value type %#02x", ErrUnsupportedFormat, b[4])
+	}
+	if unknown := h.Flags &^ known; unknown != 0 {
+		return Header{}, 0, fmt.Errorf("%w: unknown flags %#02x: read it with a newer release", ErrUnsupportedFormat, byte(unknown))
+	}
+	n := HeaderSize
+	if h.Flags&Bound != 0 {
+		if len(b) <= n {
+			return Header{}, 0, fmt.Errorf("%w: cut off after %d bytes", ErrUnsupportedFormat, len(b))
+		}
+		h.Names = Names(b[n])
+		if unknown := h.Names &^ knownNames; unknown != 0 {
+			return Header{}, 0, fmt.Errorf("%w: unknown bound names %#02x", ErrUnsupportedFormat, byte(unknown))
+		}
+		if h.Names == 0 || h.Kind == CacheValue {
+			return Header{}, 0, fmt.Errorf("%w: bound names where none can be", ErrUnsupportedFormat)
+		}
+		n++
+	}
+	if len(b) == n {
+		return Header{}, 0, fmt.Errorf("%w: no ciphertext after the header", ErrUnsupportedFormat)
+	}
+	return h, n, nil
+}

@@ -1,0 +1,143 @@
+package wire_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+func TestHeaderIsWhatFormatSays(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		h   wire.Header
+		hex string
+	}{
+		{wire.Header{Kind: wire.CacheValue, Type: wire.Bytes}, "c15c01010100"},
+		{wire.Header{Kind: wire.CacheValue, Type: wire.Float64}, "c15c01011000"},
+		{wire.Header{Kind: wire.CacheValue, Type: wire.Custom}, "c15c01014000"},
+		{wire.Header{Kind: wire.JobPayload, Type: wire.Bytes, Flags: wire.Bound, Names: wire.BoundType | wire.BoundQueue | wire.BoundID}, "c15c0102010807"},
+		{wire.Header{Kind: wire.Schedule, Type: wire.Bytes}, "c15c01050100"},
+	} {
+		b := c.h.Append(nil)
+		require.Equal(t, c.hex, hex.EncodeToString(b))
+		require.Equal(t, len(b), c.h.Size())
+		require.LessOrEqual(t, len(b), 8, "the design allows 8 bytes before the ciphertext")
+		got, n, err := wire.Parse(append(b, 0))
+		require.NoError(t, err)
+		require.Equal(t, c.h, got)
+		require.Equal(t, len(b), n)
+	}
+}
+
+func TestAssociatedDataIsWhatFormatSays(t *testing.T) {
+	t.Parallel()
+	ad := wire.AppendContext(nil, wire.CacheValue, "ns")
+	ad = wire.AppendName(ad, "key")
+	require.Equal(t, "sealcache.v1\x01\x00\x00\x00\x02ns\x00\x00\x00\x03key", string(ad))
+}
+
+// Two different contexts never encode alike, however names are cut.
+func TestContextsNeverCollide(t *testing.T) {
+	t.Parallel()
+	seen := map[string]string{}
+	names := []string{"", "a", "ab", "b", "a:b", ":", "\x00", "\x00\x00\x00\x01a", "a\x00\x00\x00\x01b"}
+	for kind := wire.CacheValue; kind <= wire.Schedule; kind++ {
+		for _, ns := range names {
+			for _, key := range names {
+				ad := string(wire.AppendName(wire.AppendContext(nil, kind, ns), key))
+				id := kind.String() + "|" + hex.EncodeToString([]byte(ns)) + "|" + hex.EncodeToString([]byte(key))
+				require.NotContains(t, seen, ad, "%s and %s", seen[ad], id)
+				seen[ad] = id
+			}
+		}
+	}
+}
+
+// Nothing that a clear store holds looks sealed.
+func TestClearIsNotSealed(t *testing.T) {
+	t.Parallel()
+	for _, clear := range []string{"", "a", "42", "-1", "{}", "\"\\u00c1\"", "Á", "\xc3\x81", "\xc0\x5c", "\xc1", "\xc1\xc1", "\xc0", "\x00"} {
+		require.False(t, wire.IsSealed([]byte(clear)), "%q", clear)
+		_, _, err := wire.Parse([]byte(clear))
+		require.ErrorIs(t, err, wire.ErrNotSealed, "%q", clear)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	t.Parallel()
+	for name, h := range map[string]string{
+		"cut after the magic":             "c15c",
+		"cut in the header":               "c15c010101",
+		"no ciphertext":                   "c15c01010100",
+		"version 0":                       "c15c00010100ff",
+		"version 2":                       "c15c02010100ff",
+		"kind 0":                          "c15c01000100ff",
+		"kind 6, which has no values":     "c15c01060100ff",
+		"kind 255":                        "c15c01ff0100ff",
+		"type 0":                          "c15c01010000ff",
+		"type between Go's and codecs":    "c15c01011100ff",
+		"type above protobuf":             "c15c01012300ff",
+		"type above custom":               "c15c01018000ff",
+		"flag compressed, reserved":       "c15c01010101ff",
+		"flag expires, reserved":          "c15c010101020000000000000000ff",
+		"flag padded, reserved":           "c15c01010104ff",
+		"flag 4":                          "c15c01010110ff",
+		"flag 7":                          "c15c01010180ff",
+		"bound names of a cache value":    "c15c0101010801ff",
+		"bound names 0":                   "c15c0102010800ff",
+		"bound names unknown":             "c15c0102010808ff",
+		"cut before bound names":          "c15c01020108",
+		"no ciphertext after bound names": "c15c0102010801",
+	} {
+		b, err := hex.DecodeString(h)
+		require.NoError(t, err)
+		_, _, err = wire.Parse(b)
+		require.ErrorIs(t, err, wire.ErrUnsupportedFormat, name)
+	}
+}
+
+func TestPeek(t *testing.T) {
+	t.Parallel()
+	tag := make([]byte, 16)
+	c := wire.Peek(append([]byte{1, 0, 0, 0, 7}, tag...))
+	require.Equal(t, wire.Ciphertext{KeyID: 7, HasKeyID: true}, c)
+
+	wrapped := append([]byte{1, 0, 0, 1, 0}, tag...)
+	c = wire.Peek(append(append([]byte{0, 0, 0, byte(len(wrapped))}, wrapped...), tag...))
+	require.True(t, c.Envelope)
+	require.Equal(t, uint32(256), c.KeyID)
+	require.True(t, c.HasKeyID)
+	require.Len(t, c.DataKey, 16)
+
+	for _, b := range [][]byte{nil, {0}, {0, 0, 0, 1}, {0, 0, 0, 0, 1}, {0xff, 0xff, 0xff, 0xff, 1}, {0, 0, 0x10, 0x01, 1}, {1, 0, 0, 0, 7}} {
+		require.Zero(t, wire.Peek(b), "%x", b)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte{0xC1, 0x5C, 1, 1, 1, 0, 0})
+	f.Add([]byte{0xC1, 0x5C, 1, 2, 1, 8, 7, 0, 0, 0, 20})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		before := bytes.Clone(b)
+		h, n, err := wire.Parse(b)
+		require.Equal(t, before, b)
+		if err != nil {
+			if !errors.Is(err, wire.ErrNotSealed) && !errors.Is(err, wire.ErrUnsupportedFormat) {
+				t.Fatalf("undocumented error %v", err)
+			}
+			return
+		}
+		if n >= len(b) || n > wire.MaxHeaderSize {
+			t.Fatalf("header of %d bytes in a value of %d", n, len(b))
+		}
+		if again := h.Append(nil); !bytes.Equal(again, b[:n]) {
+			t.Fatalf("header %x would be written as %x", b[:n], again)
+		}
+		wire.Peek(b[n:])
+	})
+}
