@@ -1,0 +1,190 @@
+package memorystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/maypok86/otter/v2"
+)
+
+// Get returns the value of key, as a []byte of the caller's own or as a string (see the package comment). If there is
+// none, the error is store.NotFound.
+func (s *Store) Get(ctx context.Context, key any) (any, error) {
+	value, _, err := s.GetWithTTL(ctx, key)
+	return value, err
+}
+
+// GetWithTTL is [Store.Get] with the time that the entry has left, 0 for no expiration.
+func (s *Store) GetWithTTL(ctx context.Context, key any) (any, time.Duration, error) {
+	name, err := keyName(key)
+	if err != nil {
+		return nil, 0, err
+	}
+	e, ttl, err := s.lookUp(ctx, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	return e.value(), ttl, nil
+}
+
+// GetBytes returns the bytes of key's value in a slice of the caller's own.
+func (s *Store) GetBytes(ctx context.Context, key string) ([]byte, error) {
+	b, _, err := s.GetBytesWithTTL(ctx, key)
+	return b, err
+}
+
+// GetBytesWithTTL is [Store.GetBytes] with the time that the entry has left, 0 for no expiration.
+func (s *Store) GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error) {
+	e, ttl, err := s.lookUp(ctx, key)
+	if err != nil {
+		return nil, 0, err
+	}
+	return []byte(e.data), ttl, nil
+}
+
+func (s *Store) lookUp(ctx context.Context, key string) (*entry, time.Duration, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, 0, err
+	}
+	found, ok := s.cache.GetEntry(key)
+	if !ok {
+		return nil, 0, store.NotFoundWithCause(nil)
+	}
+	// The TTL is the value's own: otter may show a value that is just being replaced beside the other one's deadline.
+	return found.Value, found.Value.remaining(found.SnapshotAtNano), nil
+}
+
+// Set stores a copy of value under key, in place of what was there. Of gocache's options it knows expiration and tags;
+// cost is what the value weighs, and writes are always synchronous.
+func (s *Store) Set(ctx context.Context, key, value any, options ...store.Option) error {
+	name, next, err := s.prepare(ctx, key, value, options)
+	if err != nil {
+		return err
+	}
+	s.cache.Compute(name, func(old *entry, _ bool) (*entry, otter.ComputeOp) {
+		s.tags.link(name, old, next, s.room(name, next))
+		return next, otter.WriteOp
+	})
+	return nil
+}
+
+// SetBytes is [Store.Set] for bytes; it has copied value when it returns.
+func (s *Store) SetBytes(ctx context.Context, key string, value []byte, options ...store.Option) error {
+	return s.Set(ctx, key, value, options...)
+}
+
+// SetIfNotExists stores a copy of value under key if there is none, and reports whether it did.
+func (s *Store) SetIfNotExists(ctx context.Context, key, value any, options ...store.Option) (bool, error) {
+	name, next, err := s.prepare(ctx, key, value, options)
+	if err != nil {
+		return false, err
+	}
+	written := false
+	s.cache.Compute(name, func(old *entry, found bool) (*entry, otter.ComputeOp) {
+		if found {
+			return nil, otter.CancelOp
+		}
+		s.tags.link(name, old, next, 0)
+		written = true
+		return next, otter.WriteOp
+	})
+	return written, nil
+}
+
+// CompareAndSwap replaces the value of key by a copy of next, in one step, if it is the one that the caller read: if it
+// has old's length and ends with old's last tail bytes. tail <= 0, or more than old has, compares all of it. It reports
+// whether it did; an absent entry is false.
+//
+// The entry keeps its tags. A negative ttl keeps its TTL too, 0 takes it away, a positive one sets it.
+func (s *Store) CompareAndSwap(ctx context.Context, key string, old []byte, tail int, next []byte, ttl time.Duration) (bool, error) {
+	if err := s.usable(ctx); err != nil {
+		return false, err
+	}
+	replacement := &entry{data: string(next), keep: ttl < 0, ttl: max(ttl, 0)}
+	if !s.budget.holds(replacement.weight(key)) {
+		return false, ErrTooLarge
+	}
+	if tail <= 0 || tail > len(old) {
+		tail = len(old)
+	}
+	end := string(old[len(old)-tail:])
+	swapped := false
+	s.cache.Compute(key, func(present *entry, found bool) (*entry, otter.ComputeOp) {
+		if !found || len(present.data) != len(old) || present.data[len(old)-tail:] != end {
+			return nil, otter.CancelOp
+		}
+		if replacement.keep {
+			replacement.ttl, replacement.deadline = present.ttl, present.deadline
+		}
+		s.tags.link(key, present, replacement, s.room(key, replacement))
+		swapped = true
+		return replacement, otter.WriteOp
+	})
+	return swapped, nil
+}
+
+// Delete removes key. That there is none is no error.
+func (s *Store) Delete(ctx context.Context, key any) error {
+	name, err := keyName(key)
+	if err != nil {
+		return err
+	}
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	s.cache.Invalidate(name)
+	return nil
+}
+
+// prepare checks a write and copies its value.
+func (s *Store) prepare(ctx context.Context, key, value any, options []store.Option) (string, *entry, error) {
+	name, err := keyName(key)
+	if err != nil {
+		return "", nil, err
+	}
+	if err := s.usable(ctx); err != nil {
+		return "", nil, err
+	}
+	o := s.defaults
+	for _, opt := range options {
+		if opt == nil {
+			return "", nil, errors.New("memorystore: a store option is nil")
+		}
+		opt(&o)
+	}
+	ttl, err := lifetime(o.Expiration)
+	if err != nil {
+		return "", nil, err
+	}
+	e, err := newEntry(value)
+	if err != nil {
+		return "", nil, err
+	}
+	e.ttl = ttl
+	for _, tag := range o.Tags {
+		if !slices.Contains(e.tags, tag) {
+			e.tags = append(e.tags, tag)
+		}
+	}
+	if !s.budget.holds(e.weight(name)) {
+		return "", nil, ErrTooLarge
+	}
+	return name, e, nil
+}
+
+// room is how many bytes the tags of former writes may add to e without making it too large.
+func (s *Store) room(key string, e *entry) int64 {
+	return s.budget.bytes(s.budget.maximum) - e.weight(key)
+}
+
+func keyName(key any) (string, error) {
+	name, ok := key.(string)
+	if !ok {
+		return "", fmt.Errorf("memorystore: a key must be a string, not %T", key)
+	}
+	return name, nil
+}

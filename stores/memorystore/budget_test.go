@@ -1,0 +1,108 @@
+package memorystore
+
+import (
+	"math"
+	"runtime"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/stretchr/testify/require"
+)
+
+// heap returns what is reachable, after a collection.
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// Not parallel, like the others that measure the heap.
+func TestMemoryStaysNearTheBudget(t *testing.T) {
+	const budget = 16 << 20
+	for name, size := range map[string]int{"100 bytes": 100, "4 KiB": 4 << 10, "300 KiB": 300 << 10} {
+		t.Run(name, func(t *testing.T) {
+			before := heap()
+			s := open(t, WithMaxBytes(budget))
+			var writers sync.WaitGroup
+			for w := range 8 {
+				writers.Go(func() {
+					for i := range 4 * budget / (size + EntryOverhead) {
+						key := strconv.Itoa(w) + "-" + strconv.Itoa(i)
+						require.NoError(t, s.SetBytes(t.Context(), key, make([]byte, size)))
+						if i%50 == 0 {
+							// No drain has been asked for: this is what the writers leave.
+							require.Less(t, s.Bytes(), int64(budget+16*(size+EntryOverhead)))
+						}
+					}
+				})
+			}
+			writers.Wait()
+			require.LessOrEqual(t, s.Bytes(), int64(budget))
+			require.Greater(t, s.Bytes(), int64(budget)*8/10, "the budget is not used")
+			used := heap() - before
+			require.Less(t, used, int64(budget)*12/10, "%d entries", s.Len())
+			runtime.KeepAlive(s)
+		})
+	}
+}
+
+// The two overheads are what the runtime says they are, or more.
+func TestOverheadsCoverWhatAnEntryTakes(t *testing.T) {
+	const n = 50_000
+	for name, tags := range map[string]int{"no tags": 0, "one shared tag": 1} {
+		t.Run(name, func(t *testing.T) {
+			var opts []store.Option
+			if tags > 0 {
+				opts = append(opts, store.WithTags([]string{"shared"}))
+			}
+			before := heap()
+			s := open(t, WithMaxBytes(1<<30))
+			for i := range n {
+				require.NoError(t, s.Set(t.Context(), "key"+strconv.Itoa(1e7+i), make([]byte, 64), opts...))
+			}
+			per := (heap() - before) / n
+			counted := s.Bytes() / n
+			t.Logf("%d bytes each, counted as %d", per, counted)
+			require.Less(t, per, counted)
+			require.Greater(t, per, counted/2, "the budget counts twice what there is")
+			runtime.KeepAlive(s)
+		})
+	}
+}
+
+func TestAnEntryOverTheBudgetIsAnError(t *testing.T) {
+	t.Parallel()
+	s := open(t, WithMaxBytes(10_000))
+	ctx := t.Context()
+	largest := make([]byte, 10_000-EntryOverhead-len("k"))
+	require.NoError(t, s.Set(ctx, "k", largest))
+	assertHolds(t, s, "k", largest)
+	require.Equal(t, int64(10_000), s.Bytes())
+
+	larger := append(largest, 0)
+	require.ErrorIs(t, s.Set(ctx, "k", larger), ErrTooLarge)
+	require.ErrorIs(t, second(s.SetIfNotExists(ctx, "l", append(larger, 0))), ErrTooLarge)
+	require.ErrorIs(t, second(s.CompareAndSwap(ctx, "k", largest, 0, larger, -1)), ErrTooLarge)
+	require.ErrorIs(t, s.Set(ctx, "k", largest, store.WithTags([]string{"t"})), ErrTooLarge)
+	assertHolds(t, s, "k", largest)
+}
+
+func TestBudgetsBeyondFourGiB(t *testing.T) {
+	t.Parallel()
+	for _, max := range []int64{1, math.MaxUint32, math.MaxUint32 + 1, 5 << 30, 1 << 40, math.MaxInt64} {
+		b := newBudget(max)
+		require.LessOrEqual(t, b.maximum, uint64(math.MaxUint32))
+		require.LessOrEqual(t, b.bytes(b.maximum), max)
+		require.Greater(t, b.bytes(b.maximum), max-max>>31-1, "the budget lost more than rounding")
+		require.True(t, b.holds(b.bytes(b.maximum)))
+		require.False(t, max < math.MaxInt64 && b.holds(max+1))
+		require.EqualValues(t, 1, b.units(1), "an entry is free")
+	}
+	s := open(t, WithMaxBytes(1<<40))
+	require.NoError(t, s.Set(t.Context(), "k", "v"))
+	require.Positive(t, s.Bytes())
+}

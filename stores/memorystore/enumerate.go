@@ -1,0 +1,77 @@
+package memorystore
+
+import (
+	"context"
+	"iter"
+	"strings"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/maypok86/otter/v2"
+)
+
+// Invalidate removes the entries that bear one of the tags. Of a write that runs at the same time, either the entry is
+// removed or it bears its tags afterwards.
+func (s *Store) Invalidate(ctx context.Context, options ...store.InvalidateOption) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	for _, tag := range store.ApplyInvalidateOptions(options...).Tags {
+		for _, key := range s.tags.keys(tag) {
+			if err := s.usable(ctx); err != nil {
+				return err
+			}
+			s.cache.ComputeIfPresent(key, func(e *entry) (*entry, otter.ComputeOp) {
+				if s.tags.bears(tag, key, e) {
+					return nil, otter.InvalidateOp
+				}
+				return nil, otter.CancelOp
+			})
+		}
+	}
+	return nil
+}
+
+// Keys yields the names of the entries that start with prefix, in no order, each once. An entry that is there all the
+// while is yielded; one that comes or goes meanwhile may be. It holds no lock while it yields: the loop may call the
+// store. An error (ctx's, or ErrClosed) is yielded once and ends it.
+func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		if err := s.usable(ctx); err != nil {
+			yield("", err)
+			return
+		}
+		for key := range s.cache.Keys() {
+			if !strings.HasPrefix(key, prefix) {
+				continue
+			}
+			if err := s.usable(ctx); err != nil {
+				yield("", err)
+				return
+			}
+			if !yield(key, nil) {
+				return
+			}
+		}
+	}
+}
+
+// ClearPrefix removes the entries whose name starts with prefix, and the tags that start with it from all others.
+func (s *Store) ClearPrefix(ctx context.Context, prefix string) error {
+	for key, err := range s.Keys(ctx, prefix) {
+		if err != nil {
+			return err
+		}
+		s.cache.Invalidate(key)
+	}
+	s.tags.dropForeign(prefix)
+	return nil
+}
+
+// Clear removes every entry.
+func (s *Store) Clear(ctx context.Context) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	s.cache.InvalidateAll()
+	return nil
+}

@@ -1,0 +1,194 @@
+package memorystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/maypok86/otter/v2"
+)
+
+const (
+	// Type is what [Store.GetType] returns.
+	Type = "memory"
+
+	// DefaultMaxBytes is the budget without [WithMaxBytes]: 64 MiB.
+	DefaultMaxBytes = 64 << 20
+
+	// noExpiration is go-redis' TTL of an entry without one: minus one nanosecond.
+	noExpiration = time.Duration(-1)
+)
+
+var (
+	// ErrClosed is returned by every call after Close.
+	ErrClosed = errors.New("memorystore: the store is closed")
+
+	// ErrTooLarge is returned for an entry that weighs more than the whole budget. Raise it with WithMaxBytes, or
+	// max_bytes in the URL.
+	ErrTooLarge = errors.New("memorystore: the entry is larger than the store's budget")
+)
+
+// Store is a gocache store in memory. Make one with [New] or [Open]; it must not be copied.
+type Store struct {
+	cache    *otter.Cache[string, *entry]
+	tags     tagIndex
+	defaults store.Options
+	maxBytes int64
+	budget   budget
+	closed   atomic.Bool
+}
+
+var (
+	_ store.StoreInterface      = (*Store)(nil)
+	_ store.SetIfNotExistsStore = (*Store)(nil)
+)
+
+// Option configures a store in [New].
+type Option func(*config) error
+
+type config struct {
+	maxBytes int64
+	defaults []store.Option
+}
+
+// WithMaxBytes sets the budget in bytes, [DefaultMaxBytes] unless given; it must be positive. The package comment says
+// what is counted.
+func WithMaxBytes(n int64) Option {
+	return func(c *config) error {
+		if n <= 0 {
+			return fmt.Errorf("memorystore: WithMaxBytes(%d): the budget must be positive", n)
+		}
+		c.maxBytes = n
+		return nil
+	}
+}
+
+// WithDefaults sets the options of every write that does not set them itself, as the options of gocache's
+// constructors do.
+func WithDefaults(opts ...store.Option) Option {
+	return func(c *config) error {
+		c.defaults = append(c.defaults, opts...)
+		return nil
+	}
+}
+
+// New makes an empty store.
+func New(opts ...Option) (*Store, error) {
+	c := config{maxBytes: DefaultMaxBytes}
+	for _, opt := range opts {
+		if opt == nil {
+			return nil, errors.New("memorystore: New: an option is nil")
+		}
+		if err := opt(&c); err != nil {
+			return nil, err
+		}
+	}
+	s := &Store{
+		defaults: *store.ApplyOptions(c.defaults...),
+		maxBytes: c.maxBytes,
+		budget:   newBudget(c.maxBytes),
+	}
+	if _, err := lifetime(s.defaults.Expiration); err != nil {
+		return nil, err
+	}
+	cache, err := otter.New(&otter.Options[string, *entry]{
+		MaximumWeight:    s.budget.maximum,
+		Weigher:          func(key string, e *entry) uint32 { return uint32(s.budget.units(e.weight(key))) },
+		ExpiryCalculator: otter.ExpiryWritingFunc(expireAfter),
+		OnAtomicDeletion: func(d otter.DeletionEvent[string, *entry]) {
+			if d.Cause != otter.CauseReplacement {
+				s.tags.unlink(d.Key, d.Value)
+			}
+		},
+		// Evicting in the call that writes keeps the memory near the budget, however fast the writers are, and
+		// leaves no goroutine behind Close. Nothing that runs under otter's locks here calls the cache.
+		Executor: func(run func()) { run() },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("memorystore: New: %w", err)
+	}
+	s.cache = cache
+	return s, nil
+}
+
+// Close stops the store's goroutine and lets go of its entries. Every later call returns [ErrClosed], a second Close
+// nil.
+func (s *Store) Close() error {
+	if !s.closed.CompareAndSwap(false, true) {
+		return nil
+	}
+	s.cache.StopAllGoroutines()
+	s.cache.InvalidateAll()
+	return nil
+}
+
+// Ping reports whether the store can be used: it returns [ErrClosed] or ctx's error, otherwise nil.
+func (s *Store) Ping(ctx context.Context) error { return s.usable(ctx) }
+
+// GetType returns [Type].
+func (s *Store) GetType() string { return Type }
+
+// Len returns the number of entries, those included that have expired and are not yet freed.
+func (s *Store) Len() int { return s.cache.EstimatedSize() }
+
+// Bytes returns what the entries weigh against the budget, to the unit: one byte for a budget under 4 GiB, more above.
+func (s *Store) Bytes() int64 { return s.budget.bytes(s.cache.WeightedSize()) }
+
+// MaxBytes returns the budget.
+func (s *Store) MaxBytes() int64 { return s.maxBytes }
+
+// String describes the store without its entries, so that printing a store shows no value.
+func (s *Store) String() string { return fmt.Sprintf("memorystore.Store(%d bytes)", s.maxBytes) }
+
+// GoString is String: %#v shows no value either.
+func (s *Store) GoString() string { return s.String() }
+
+// LogValue is String: a logger shows no value either.
+func (s *Store) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+func (s *Store) usable(ctx context.Context) error {
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	return ctx.Err()
+}
+
+// lifetime returns the expiration that an option asks for, 0 for none.
+func lifetime(d time.Duration) (time.Duration, error) {
+	switch {
+	case d == noExpiration:
+		return 0, nil
+	case d < 0:
+		return 0, fmt.Errorf("memorystore: the expiration %v is negative; 0 is none", d)
+	}
+	return d, nil
+}
+
+// budget counts in units, since otter's weights are 32 bits wide: a unit is one byte as long as that will do.
+type budget struct {
+	shift   uint
+	maximum uint64
+}
+
+func newBudget(maxBytes int64) budget {
+	var b budget
+	for uint64(maxBytes)>>b.shift > math.MaxUint32 {
+		b.shift++
+	}
+	b.maximum = uint64(maxBytes) >> b.shift
+	return b
+}
+
+// units rounds up, so that no entry is free and the sum never understates.
+func (b budget) units(bytes int64) uint64 {
+	return (uint64(bytes) + 1<<b.shift - 1) >> b.shift
+}
+
+func (b budget) bytes(units uint64) int64 { return int64(units << b.shift) }
+
+func (b budget) holds(bytes int64) bool { return b.units(bytes) <= b.maximum }

@@ -1,0 +1,113 @@
+package memorystore
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+)
+
+// Scheme is the scheme of the URLs that [Open] opens.
+const Scheme = "memory"
+
+// Open makes a store from a URL, such as
+//
+//	memory://
+//	memory://?max_bytes=256MiB&expiration=10m
+//
+// with the options
+//
+//	max_bytes    the budget: bytes, or a number with kB, MB, GB (powers of 1000), KiB, MiB, GiB (of 1024)
+//	expiration   the lifetime of entries that are set without one, such as 90s or 24h; none unless given
+//
+// Each call makes a store of its own. An unknown option, one given twice and a host or path are errors.
+func Open(rawURL string) (*Store, error) {
+	opts, err := parseURL(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	return New(opts...)
+}
+
+const knownOptions = "known are expiration and max_bytes"
+
+// parseURL does not repeat the URL in its errors: in a settings file, one with a password may stand where this one was
+// expected.
+func parseURL(rawURL string) ([]Option, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return nil, errors.New("memorystore: Open: not a URL; expected memory:// with options after a question mark")
+	}
+	if u.Scheme != Scheme {
+		return nil, errors.New("memorystore: Open: the URL does not start with memory://")
+	}
+	if u.Opaque != "" || u.Host != "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.Fragment != "" {
+		return nil, errors.New("memorystore: Open: memory:// takes no host, path or fragment, only options after a question mark")
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return nil, errors.New("memorystore: Open: the URL's options are malformed")
+	}
+	var opts []Option
+	names := make([]string, 0, len(query))
+	for name := range query {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if len(query[name]) != 1 {
+			return nil, fmt.Errorf("memorystore: Open: the option %q is given %d times", name, len(query[name]))
+		}
+		value := query[name][0]
+		switch name {
+		case "max_bytes":
+			n, err := parseBytes(value)
+			if err != nil {
+				return nil, err
+			}
+			opts = append(opts, WithMaxBytes(n))
+		case "expiration":
+			d, err := time.ParseDuration(value)
+			if err != nil || d <= 0 {
+				return nil, fmt.Errorf("memorystore: Open: expiration=%q is not a positive duration such as 90s or 24h", value)
+			}
+			opts = append(opts, WithDefaults(store.WithExpiration(d)))
+		default:
+			return nil, fmt.Errorf("memorystore: Open: unknown option %q; %s", name, knownOptions)
+		}
+	}
+	return opts, nil
+}
+
+func parseBytes(s string) (int64, error) {
+	digits := strings.TrimRight(s, "BGKMik")
+	unit := int64(1)
+	switch s[len(digits):] {
+	case "", "B":
+	case "kB", "KB":
+		unit = 1e3
+	case "MB":
+		unit = 1e6
+	case "GB":
+		unit = 1e9
+	case "KiB":
+		unit = 1 << 10
+	case "MiB":
+		unit = 1 << 20
+	case "GiB":
+		unit = 1 << 30
+	default:
+		digits = ""
+	}
+	n, err := strconv.ParseUint(digits, 10, 63)
+	if err != nil || n == 0 || int64(n) > math.MaxInt64/unit {
+		return 0, fmt.Errorf("memorystore: Open: max_bytes=%q is not a positive number of bytes such as 1048576 or 64MiB", s)
+	}
+	return int64(n) * unit, nil
+}
