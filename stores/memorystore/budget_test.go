@@ -30,7 +30,7 @@ func TestMemoryStaysNearTheBudget(t *testing.T) {
 			var writers sync.WaitGroup
 			for w := range 8 {
 				writers.Go(func() {
-					for i := range 4 * budget / (size + EntryOverhead) {
+					for i := range budget / 2 / (size + EntryOverhead) { // four times the budget in all
 						key := strconv.Itoa(w) + "-" + strconv.Itoa(i)
 						require.NoError(t, s.SetBytes(t.Context(), key, make([]byte, size)))
 						if i%50 == 0 {
@@ -53,16 +53,16 @@ func TestMemoryStaysNearTheBudget(t *testing.T) {
 // The two overheads are what the runtime says they are, or more.
 func TestOverheadsCoverWhatAnEntryTakes(t *testing.T) {
 	const n = 50_000
-	for name, tags := range map[string]int{"no tags": 0, "one shared tag": 1} {
+	for name, options := range map[string]func(i int) []store.Option{
+		"no tags":          func(int) []store.Option { return nil },
+		"a shared tag":     func(int) []store.Option { return []store.Option{store.WithTags([]string{"shared"})} },
+		"a tag of its own": func(i int) []store.Option { return []store.Option{store.WithTags([]string{strconv.Itoa(i)})} },
+	} {
 		t.Run(name, func(t *testing.T) {
-			var opts []store.Option
-			if tags > 0 {
-				opts = append(opts, store.WithTags([]string{"shared"}))
-			}
 			before := heap()
 			s := open(t, WithMaxBytes(1<<30))
 			for i := range n {
-				require.NoError(t, s.Set(t.Context(), "key"+strconv.Itoa(1e7+i), make([]byte, 64), opts...))
+				require.NoError(t, s.Set(t.Context(), "key"+strconv.Itoa(1e7+i), make([]byte, 64), options(i)...))
 			}
 			per := (heap() - before) / n
 			counted := s.Bytes() / n

@@ -20,9 +20,68 @@ type tagIndex struct {
 	sets map[string]*tagSet
 }
 
+// tagSet holds the entries that bear one tag, by key. The first lies in the set itself: most tags that name one object
+// have one entry, and a map of its own would take three times as much.
 type tagSet struct {
-	members map[string]*entry // by key
-	peak    int               // most members since the map was made
+	key   string
+	entry *entry // nil: none under key
+
+	more map[string]*entry
+	peak int // most members of more since it was made
+}
+
+func (s *tagSet) of(key string) *entry {
+	if s.entry != nil && s.key == key {
+		return s.entry
+	}
+	return s.more[key]
+}
+
+func (s *tagSet) put(key string, e *entry) {
+	if (s.entry == nil && s.more[key] == nil) || (s.entry != nil && s.key == key) {
+		s.key, s.entry = key, e
+		return
+	}
+	if s.more == nil {
+		s.more = make(map[string]*entry)
+	}
+	s.more[key] = e
+	s.peak = max(s.peak, len(s.more))
+}
+
+func (s *tagSet) drop(key string) {
+	if s.entry != nil && s.key == key {
+		s.key, s.entry = "", nil
+		return
+	}
+	delete(s.more, key)
+	if n := len(s.more); s.peak >= 64 && n < s.peak/4 {
+		// A Go map never shrinks: without this, each of many tags would keep the room of its best days.
+		more := make(map[string]*entry, n)
+		for k, e := range s.more {
+			more[k] = e
+		}
+		s.more, s.peak = more, n
+	}
+}
+
+func (s *tagSet) size() int {
+	n := len(s.more)
+	if s.entry != nil {
+		n++
+	}
+	return n
+}
+
+func (s *tagSet) keys() []string {
+	keys := make([]string, 0, s.size())
+	if s.entry != nil {
+		keys = append(keys, s.key)
+	}
+	for key := range s.more {
+		keys = append(keys, key)
+	}
+	return keys
 }
 
 // link gives next, which is about to replace old (nil if there is none) under key, the tags it was written with and
@@ -85,11 +144,7 @@ func (x *tagIndex) keys(tag string) []string {
 	if set == nil {
 		return nil
 	}
-	keys := make([]string, 0, len(set.members))
-	for key := range set.members {
-		keys = append(keys, key)
-	}
-	return keys
+	return set.keys()
 }
 
 // dropForeign takes the tags that start with prefix from the entries whose keys do not.
@@ -100,7 +155,7 @@ func (x *tagIndex) dropForeign(prefix string) {
 		if !strings.HasPrefix(tag, prefix) {
 			continue
 		}
-		for key := range set.members {
+		for _, key := range set.keys() {
 			if !strings.HasPrefix(key, prefix) {
 				x.remove(tag, key)
 			}
@@ -110,7 +165,7 @@ func (x *tagIndex) dropForeign(prefix string) {
 
 func (x *tagIndex) linked(tag, key string, e *entry) bool {
 	set := x.sets[tag]
-	return set != nil && set.members[key] == e
+	return set != nil && set.of(key) == e
 }
 
 func (x *tagIndex) add(tag, key string, e *entry) {
@@ -119,25 +174,16 @@ func (x *tagIndex) add(tag, key string, e *entry) {
 		if x.sets == nil {
 			x.sets = make(map[string]*tagSet)
 		}
-		set = &tagSet{members: make(map[string]*entry)}
+		set = new(tagSet)
 		x.sets[tag] = set
 	}
-	set.members[key] = e
-	set.peak = max(set.peak, len(set.members))
+	set.put(key, e)
 }
 
 func (x *tagIndex) remove(tag, key string) {
 	set := x.sets[tag]
-	delete(set.members, key)
-	switch n := len(set.members); {
-	case n == 0:
+	set.drop(key)
+	if set.size() == 0 {
 		delete(x.sets, tag)
-	case set.peak >= 64 && n < set.peak/4:
-		// A Go map never shrinks: without this, each of many tags would keep the room of its best days.
-		members := make(map[string]*entry, n)
-		for k, e := range set.members {
-			members[k] = e
-		}
-		set.members, set.peak = members, n
 	}
 }
