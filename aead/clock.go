@@ -1,0 +1,35 @@
+package aead
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// clock measures ages. Its readings never decrease.
+//
+// Go's monotonic clock stands still while a machine is suspended, and the wall clock can be set back; a limit on a
+// key's age should be fooled by neither. A reading is therefore the monotonic time plus the largest lead that the wall
+// clock has been seen to have over it. If the wall clock jumps ahead, keys age at once, which is the safe side.
+type clock struct {
+	base time.Time
+	lead atomic.Int64
+}
+
+func newClock() *clock { return &clock{base: time.Now()} }
+
+// now returns the nanoseconds since the clock was made. It reads the monotonic clock only, for speed.
+func (c *clock) now() int64 { return int64(time.Since(c.base)) + c.lead.Load() }
+
+// catchUp takes account of a wall clock that has moved ahead. It is called now and then.
+func (c *clock) catchUp() { c.observe(time.Now()) }
+
+func (c *clock) observe(now time.Time) {
+	lead := int64(now.Round(0).Sub(c.base.Round(0)) - now.Sub(c.base))
+	for {
+		old := c.lead.Load()
+		// The two clocks drift apart by some parts in a million; less than a second is not a suspension.
+		if lead < old+int64(time.Second) || c.lead.CompareAndSwap(old, lead) {
+			return
+		}
+	}
+}

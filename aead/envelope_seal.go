@@ -1,0 +1,226 @@
+package aead
+
+import (
+	"bytes"
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/tink-crypto/tink-go/v2/core/registry"
+)
+
+const (
+	firstWrapBackoff = 100 * time.Millisecond
+	maxWrapBackoff   = 5 * time.Second
+)
+
+// startSuccessor has the next data key made in the background, if nobody has begun.
+func (e *Envelope) startSuccessor(ctx context.Context, key *dataKey) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed || e.wrapping != nil || e.current.Load() != key || e.clock.now() < e.nextWrap.Load() {
+		return
+	}
+	e.startWrap(ctx)
+}
+
+// awaitSuccessor waits until there is another data key than the given one, which may not seal any more.
+func (e *Envelope) awaitSuccessor(ctx context.Context, key *dataKey) error {
+	e.mu.Lock()
+	switch {
+	case e.closed:
+		e.mu.Unlock()
+		return ErrClosed
+	case e.current.Load() != key:
+		e.mu.Unlock()
+		return nil
+	case e.wrapping == nil && e.wrapErr != nil && e.clock.now() < e.nextWrap.Load():
+		// Ten thousand writers must not ask a dead key service ten thousand times.
+		err := e.wrapErr
+		e.mu.Unlock()
+		return err
+	}
+	f := e.wrapping
+	if f == nil {
+		f = e.startWrap(ctx)
+	}
+	e.mu.Unlock()
+	select {
+	case <-f.done:
+		return f.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: waiting for a data key: %w", ErrKeyServiceUnavailable, ctx.Err())
+	}
+}
+
+// startWrap begins to make a data key. e.mu is held, the Envelope is open and nobody else is at it.
+func (e *Envelope) startWrap(ctx context.Context) *flight {
+	f := &flight{done: make(chan struct{})}
+	e.wrapping = f
+	e.nextWrap.Store(math.MaxInt64) // until this one has ended, sealing need not even look
+	e.background.Go(func() {
+		ctx, cancel := e.callContext(ctx)
+		defer cancel()
+		for !e.wrap(ctx, f) {
+		}
+		close(f.done)
+	})
+	return f
+}
+
+// wrap makes a data key and puts it into use. It returns false if the KEK was reloaded meanwhile: then the data key may
+// be wrapped under a key that is gone, and is dropped.
+func (e *Envelope) wrap(ctx context.Context, f *flight) (done bool) {
+	e.mu.Lock()
+	epoch := e.epoch
+	e.mu.Unlock()
+	key, err := e.newDataKey(ctx, false)
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.closed:
+		f.err = ErrClosed
+	case e.epoch != epoch:
+		return false
+	case err != nil:
+		f.err = err
+		e.wrapErr = err
+		wait := min(firstWrapBackoff<<min(e.wrapFails, 10), maxWrapBackoff)
+		wait = wait*4/5 + rand.N(wait/5+1)
+		e.wrapFails++
+		e.nextWrap.Store(e.clock.now() + int64(wait))
+		e.log.Warn("sealcache: no new data key could be wrapped; the present one goes on within its limits", "failures", e.wrapFails, "retry_after", wait, "error", err)
+	default:
+		e.install(key)
+		e.log.Debug("sealcache: new data key", "type", shortType(e.template.GetTypeUrl()))
+	}
+	e.wrapping = nil
+	return true
+}
+
+// install puts a data key into use, for sealing and for opening. The one before stays for opening. e.mu is held.
+func (e *Envelope) install(key *dataKey) {
+	if old := e.current.Load(); old != nil && old.fresh(e.clock.now(), e.ttl) {
+		e.known.insert(old)
+	}
+	e.known.insert(key)
+	e.current.Store(key)
+	e.wrapFails, e.wrapErr = 0, nil
+	e.nextWrap.Store(0)
+}
+
+// newDataKey makes a data key and has it wrapped. With proof, it has it unwrapped again and compares.
+func (e *Envelope) newDataKey(ctx context.Context, proof bool) (*dataKey, error) {
+	data, err := registry.NewKeyData(e.template)
+	if err != nil {
+		return nil, fmt.Errorf("aead: WithDataKeyTemplate: %w", err)
+	}
+	serialized := data.GetValue()
+	defer clear(serialized)
+	prim, err := dataKeyPrimitive(e.template.GetTypeUrl(), serialized, true)
+	if err != nil {
+		return nil, fmt.Errorf("aead: WithDataKeyTemplate: %w", err)
+	}
+	if prim.overhead == 0 {
+		prim.overhead = e.overhead
+	}
+	born := e.clock.now() // before the call, so that its duration counts
+	wrapped, err := e.callKEK(func() ([]byte, error) {
+		// Tink's envelope binds the wrapped DEK to no associated data; an empty slice, not nil, is what it passes.
+		return e.kek.EncryptWithContext(ctx, serialized, []byte{})
+	})
+	if err != nil {
+		e.stats.wrapFailures.Add(1)
+		return nil, wrapError(err)
+	}
+	e.stats.wraps.Add(1)
+	if bytes.Contains(wrapped, serialized) {
+		return nil, wrapError(errors.New("the key-encryption key does not encrypt: the data key is readable in what it returned"))
+	}
+	header, err := dataKeyHeader(wrapped)
+	if err != nil {
+		return nil, wrapError(err)
+	}
+	if proof {
+		unwrapped, err := e.unwrap(ctx, header)
+		if err != nil {
+			return nil, fmt.Errorf("aead: self test: the key-encryption key does not unwrap what it wrapped: %w", err)
+		}
+		defer clear(unwrapped)
+		if subtle.ConstantTimeCompare(unwrapped, serialized) != 1 {
+			return nil, errors.New("aead: self test: the key-encryption key unwraps another data key than it wrapped")
+		}
+	}
+	key := &dataKey{header: header, prim: prim, born: born}
+	key.confirmed.Store(born)
+	return key, nil
+}
+
+// wrapError: a failed wrap is always an outage. Even a refusal says nothing about any value.
+func wrapError(err error) error {
+	if errors.Is(err, ErrKeyServiceUnavailable) {
+		return fmt.Errorf("wrapping a data key: %w", err)
+	}
+	return fmt.Errorf("%w: wrapping a data key: %w", ErrKeyServiceUnavailable, err)
+}
+
+// callContext keeps the values of a caller's context, and ends with Close or after kekTimeout instead of with it.
+func (e *Envelope) callContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), kekTimeout)
+	stop := context.AfterFunc(e.ctx, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}
+
+// callKEK calls the KEK, in a goroutine in which a panic of its client would end the process. Such clients exist; to
+// the caller it is one more way of not answering. The panic's value is not passed on, it may hold anything.
+func (e *Envelope) callKEK(call func() ([]byte, error)) (out []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			out, err = nil, fmt.Errorf("aead: the key-encryption key panicked (%T)", p)
+		}
+	}()
+	return call()
+}
+
+// kekChanged is called when the keyset that wraps our data keys was replaced. From here on nothing opens that the new
+// keyset does not unwrap, and nothing is sealed under a data key of the old one.
+func (e *Envelope) kekChanged() {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return
+	}
+	e.epoch++
+	e.unwraps = make(map[string]*flight) // those under way serve whoever waits for them, and are not kept
+	e.refused.forget()
+	e.known.clear()
+	old := e.current.Load()
+	if old == nil {
+		e.mu.Unlock()
+		return
+	}
+	old.confirmed.Store(never)
+	f := e.wrapping
+	if f == nil {
+		f = e.startWrap(context.Background())
+	}
+	e.mu.Unlock()
+	<-f.done // the keyset is local: this takes microseconds
+	if f.err == nil || e.current.Load() != old {
+		return
+	}
+	// No new data key: the old one stays only if it can still be unwrapped.
+	ctx, cancel := e.callContext(context.Background())
+	defer cancel()
+	if _, err := e.unwrapDataKey(ctx, old.header); isRefusal(err) {
+		old.retired.Store(true)
+	}
+}

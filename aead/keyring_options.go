@@ -1,0 +1,67 @@
+package aead
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// KeyringOption sets something that OpenKeyring leaves to a default.
+type KeyringOption func(*keyringOptions)
+
+type keyringOptions struct {
+	associatedData    []byte
+	hasAssociatedData bool
+	reload            time.Duration
+	hasReload         bool
+	log               *slog.Logger
+}
+
+// WithAssociatedData gives the associated data under which the keyset itself was sealed. The default is none.
+func WithAssociatedData(ad []byte) KeyringOption {
+	ad = bytes.Clone(ad)
+	return func(o *keyringOptions) { o.associatedData, o.hasAssociatedData = ad, true }
+}
+
+// WithReload reads the source again after each such time, and, for a FileSource, as soon as the file changes. A keyset
+// that reads as before is not opened again, so that a key service is called for changes only. After a failure the old
+// keyset stays in service, the failure is logged, and the next attempt comes after a second, then two, and so on up to
+// the given time, which must be positive. The default is to reload only when Reload is called.
+//
+// It starts one goroutine, which Close ends.
+func WithReload(every time.Duration) KeyringOption {
+	return func(o *keyringOptions) { o.reload, o.hasReload = every, true }
+}
+
+// WithKeyringLogger says where reloads, their failures, and keys that near their bound are logged. No key is. The
+// default is slog.Default().
+func WithKeyringLogger(log *slog.Logger) KeyringOption {
+	return func(o *keyringOptions) { o.log = log }
+}
+
+func keyringOptionsOf(opts []KeyringOption) (*keyringOptions, error) {
+	o := &keyringOptions{}
+	for _, opt := range opts {
+		if opt == nil {
+			return nil, errors.New("aead: nil KeyringOption")
+		}
+		opt(o)
+	}
+	if o.hasReload && o.reload <= 0 {
+		return nil, fmt.Errorf("aead: WithReload(%v): must be positive; leave it out for no reloading", o.reload)
+	}
+	if o.log == nil {
+		o.log = slog.Default()
+	}
+	return o, nil
+}
+
+// only refuses the options that mean nothing to a function that reads or writes a keyset once.
+func (o *keyringOptions) only(function string) error {
+	if o.hasReload {
+		return fmt.Errorf("aead: WithReload does not apply to %s", function)
+	}
+	return nil
+}

@@ -1,0 +1,183 @@
+package aead
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+const (
+	// backgroundTimeout bounds every call to a source or key-encryption key that no caller waits for: some clients of
+	// key services try for a minute when the service is gone.
+	backgroundTimeout = 10 * time.Second
+	// settle is the time from a change in a watched directory to reading the file, so that one which is being written
+	// is mostly read whole, and a busy directory costs ten readings a second at most. A file that is read half written
+	// fails to parse, and is read again on its next change.
+	settle = 100 * time.Millisecond
+	// firstRetry is the wait after the first failure of a background reload.
+	firstRetry = time.Second
+)
+
+var errNoSource = errors.New("aead: the Keyring was made from a handle: there is nothing to reload from")
+
+// Reload reads the source again and puts the new keyset into service at once and as a whole: an operation sees the old
+// one or the new one. If anything fails, the old keyset stays in service, and the error says why. Reloads take turns.
+//
+// Envelopes whose KEK is this Keyring drop their unwrapped data keys before Reload returns.
+func (k *Keyring) Reload(ctx context.Context) error {
+	return k.reload(ctx, false)
+}
+
+// reload skips a source that reads as before if onlyChanged is set.
+func (k *Keyring) reload(ctx context.Context, onlyChanged bool) error {
+	if k.src == nil {
+		return errNoSource
+	}
+	select {
+	case k.reloading <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("aead: reload: %w", ctx.Err())
+	}
+	defer func() { <-k.reloading }()
+
+	old := k.ring.Load()
+	if old == nil {
+		return ErrClosed
+	}
+	changed, err := k.replace(ctx, old, onlyChanged)
+	if err != nil {
+		if !errors.Is(err, context.Canceled) {
+			k.log.Error("sealcache: the keyset could not be reloaded; the old one stays in service", "error", err)
+		}
+		return err
+	}
+	if changed {
+		k.log.Info("sealcache: keyset reloaded", "keys", len(k.ring.Load().keys), "primary", k.ring.Load().primary.id)
+		k.notify()
+	}
+	return nil
+}
+
+func (k *Keyring) replace(ctx context.Context, old *ring, onlyChanged bool) (changed bool, err error) {
+	data, err := loadSource(ctx, k.src)
+	if err != nil {
+		return false, err
+	}
+	digest := sha256.Sum256(data)
+	if onlyChanged && digest == k.loaded {
+		return false, nil
+	}
+	handle, err := parseKeyset(ctx, data, k.kek, k.associatedData)
+	if err != nil {
+		return false, err
+	}
+	r, err := newRing(handle, &k.counters)
+	if err != nil {
+		return false, err
+	}
+	k.loaded = digest
+	if r.same(old) {
+		return false, nil
+	}
+	k.ring.Store(r)
+	return true, nil
+}
+
+// onReload has f called after each change of the keyset, before Reload returns. f must not call Reload or Close.
+func (k *Keyring) onReload(f func()) (cancel func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	id := k.nextID
+	k.nextID++
+	k.subscribers[id] = f
+	return func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.subscribers, id)
+	}
+}
+
+func (k *Keyring) notify() {
+	k.mu.Lock()
+	calls := make([]func(), 0, len(k.subscribers))
+	for _, f := range k.subscribers {
+		calls = append(calls, f)
+	}
+	k.mu.Unlock()
+	for _, f := range calls {
+		f()
+	}
+}
+
+// watch reloads in the background until Close.
+func (k *Keyring) watch(every time.Duration) {
+	ctx, cancel := context.WithCancel(context.Background())
+	k.stop = cancel
+	var watcher *fsnotify.Watcher
+	if w, ok := k.src.(watchable); ok {
+		var err error
+		if watcher, err = watchDir(w.watchPath()); err != nil {
+			k.log.Warn("sealcache: the keyset file is not watched, only read at intervals", "every", every, "error", err)
+		}
+	}
+	k.background.Go(func() {
+		defer cancel()
+		if watcher == nil {
+			k.watchLoop(ctx, every, nil, nil)
+			return
+		}
+		defer watcher.Close()
+		k.watchLoop(ctx, every, watcher.Events, watcher.Errors)
+	})
+}
+
+func (k *Keyring) watchLoop(ctx context.Context, every time.Duration, events <-chan fsnotify.Event, errs <-chan error) {
+	retry := firstRetry
+	soon := true // the file may have changed between its first reading and the start of the watch
+	timer := time.NewTimer(min(settle, every))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-events:
+		case <-errs: // an overflow: events were lost
+		case <-timer.C:
+			soon = false
+			loadCtx, cancel := context.WithTimeout(ctx, backgroundTimeout)
+			err := k.reload(loadCtx, true)
+			cancel()
+			if err != nil {
+				timer.Reset(min(retry, every))
+				retry = min(2*retry, every)
+			} else {
+				retry = firstRetry
+				timer.Reset(every)
+			}
+			continue
+		}
+		if !soon {
+			soon = true
+			timer.Reset(min(settle, every))
+		}
+	}
+}
+
+// watchDir watches the directory of a file: a file that is replaced by rename, and Kubernetes' swap of the symbolic
+// link ..data beside it, are changes of the directory and not of the file.
+func watchDir(path string) (*fsnotify.Watcher, error) {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, err
+	}
+	if err := w.Add(filepath.Dir(path)); err != nil {
+		w.Close()
+		return nil, err
+	}
+	return w, nil
+}

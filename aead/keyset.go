@@ -1,0 +1,192 @@
+package aead
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/prf"
+	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead/internal/cleartext"
+)
+
+var errNilKEK = errors.New("aead: a keyset needs a key-encryption key (for development keysets in clear see the package aead/insecurecleartextkeyset)")
+
+// CreateKeyset makes a keyset of one new key after the template t, and writes it to w as Tink's JSON, its key sealed
+// under kek. The template is one for an AEAD (Keyring, or the KEK of an Envelope) or a PRF (OpenPRF).
+//
+// WithAssociatedData binds the keyset to a context, which OpenKeyring must then be given too; no other option applies.
+// w gets the whole keyset in one call, or nothing: to replace a file, write to a temporary one and rename it. Ids,
+// types and status of the keys stay readable in it, as in every Tink keyset.
+func CreateKeyset(ctx context.Context, w io.Writer, kek tink.AEADWithContext, t *tinkpb.KeyTemplate, opts ...KeyringOption) error {
+	o, err := keyringOptionsOf(opts)
+	if err != nil {
+		return err
+	}
+	if err := o.only("CreateKeyset"); err != nil {
+		return err
+	}
+	if isNilKEK(kek) {
+		return errNilKEK
+	}
+	handle, err := newKeysetHandle(t)
+	if err != nil {
+		return err
+	}
+	var buf bytes.Buffer
+	spy := &kekSpy{kek: kek}
+	if err := handle.WriteWithContext(ctx, keyset.NewJSONWriter(&buf), spy, o.associatedData); err != nil {
+		if spy.err != nil {
+			return kekError("sealing a new keyset", spy.err)
+		}
+		return fmt.Errorf("aead: write keyset: %w", err)
+	}
+	n, err := w.Write(buf.Bytes())
+	if err == nil && n < buf.Len() {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		return fmt.Errorf("aead: write keyset: %w", err)
+	}
+	return nil
+}
+
+// OpenPRF reads a keyset of PRF keys, as CreateKeyset makes from a PRF template, for keyed pseudonyms and tokens. Of
+// the options only WithAssociatedData applies. The set does not reload: what was named under an old key must be found
+// under it until it has been moved.
+func OpenPRF(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...KeyringOption) (*prf.Set, error) {
+	o, err := keyringOptionsOf(opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.only("OpenPRF"); err != nil {
+		return nil, err
+	}
+	handle, err := loadKeyset(ctx, src, kek, o.associatedData)
+	if err != nil {
+		return nil, err
+	}
+	set, err := prf.NewPRFSet(handle)
+	if err != nil {
+		return nil, fmt.Errorf("aead: the keyset is not one of PRF keys: %w", err)
+	}
+	return set, nil
+}
+
+// newKeysetHandle makes a key and checks that it is of a kind that this package can use again.
+func newKeysetHandle(t *tinkpb.KeyTemplate) (*keyset.Handle, error) {
+	if t == nil {
+		return nil, errors.New("aead: a keyset needs a key template")
+	}
+	handle, err := keyset.NewHandle(t)
+	if err != nil {
+		return nil, fmt.Errorf("aead: new key: %w", err)
+	}
+	if _, err := tinkaead.New(handle); err == nil {
+		return handle, nil
+	}
+	if _, err := prf.NewPRFSet(handle); err == nil {
+		return handle, nil
+	}
+	return nil, fmt.Errorf("aead: key template %s is for neither an AEAD nor a PRF", shortType(t.GetTypeUrl()))
+}
+
+// loadKeyset reads, opens and parses a keyset.
+func loadKeyset(ctx context.Context, src Source, kek tink.AEADWithContext, associatedData []byte) (*keyset.Handle, error) {
+	data, err := loadSource(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	return parseKeyset(ctx, data, kek, associatedData)
+}
+
+func loadSource(ctx context.Context, src Source) ([]byte, error) {
+	if src == nil {
+		return nil, errors.New("aead: a keyset needs a source")
+	}
+	data, err := src.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) == 0 {
+		return nil, errors.New("aead: the keyset is empty")
+	}
+	if len(data) > MaxKeysetBytes {
+		return nil, fmt.Errorf("aead: the keyset has more than %d bytes", MaxKeysetBytes)
+	}
+	return data, nil
+}
+
+// parseKeyset opens a serialized keyset. The texts of parsers are not passed on: they quote their input, which may be
+// a keyset in clear.
+func parseKeyset(ctx context.Context, data []byte, kek tink.AEADWithContext, associatedData []byte) (*keyset.Handle, error) {
+	if isNilKEK(kek) {
+		return nil, errNilKEK
+	}
+	if _, ok := kek.(cleartext.KEK); ok {
+		return parseCleartext(data)
+	}
+	encrypted, err := keysetReader(data).ReadEncrypted()
+	// A binary keyset in clear parses as an encrypted one with an unknown field, and the bytes of a key in the place of
+	// the ciphertext. They must not be sent to a key service.
+	if err != nil || len(encrypted.GetEncryptedKeyset()) == 0 || len(encrypted.ProtoReflect().GetUnknown()) > 0 {
+		if _, err := parseCleartext(data); err == nil {
+			return nil, errors.New("aead: the keyset is in clear, and an encrypted one is expected (for development see the package aead/insecurecleartextkeyset)")
+		}
+		return nil, errors.New("aead: not an encrypted Tink keyset")
+	}
+	spy := &kekSpy{kek: kek}
+	handle, err := keyset.ReadWithContext(ctx, keysetReader(data), spy, associatedData)
+	if spy.err != nil {
+		return nil, kekError("opening the keyset", spy.err)
+	}
+	if err != nil {
+		return nil, errors.New("aead: the keyset opened, but does not hold a valid Tink keyset")
+	}
+	return handle, nil
+}
+
+func parseCleartext(data []byte) (*keyset.Handle, error) {
+	handle, err := insecurecleartextkeyset.Read(keysetReader(data))
+	if err != nil {
+		return nil, errors.New("aead: not a Tink keyset in clear")
+	}
+	return handle, nil
+}
+
+func keysetReader(data []byte) keyset.Reader {
+	if isJSON(data) {
+		return keyset.NewJSONReader(bytes.NewReader(bytes.TrimPrefix(data, []byte("\ufeff"))))
+	}
+	return keyset.NewBinaryReader(bytes.NewReader(data))
+}
+
+func isNilKEK(kek tink.AEADWithContext) bool {
+	k, ok := kek.(*Keyring)
+	return kek == nil || ok && k == nil
+}
+
+// kekSpy keeps the error of a key-encryption key, which Tink flattens into a text when it reads or writes a keyset.
+type kekSpy struct {
+	kek tink.AEADWithContext
+	err error
+}
+
+func (s *kekSpy) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
+	sealed, err := s.kek.EncryptWithContext(ctx, plaintext, associatedData)
+	s.err = err
+	return sealed, err
+}
+
+func (s *kekSpy) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
+	opened, err := s.kek.DecryptWithContext(ctx, ciphertext, associatedData)
+	s.err = err
+	return opened, err
+}

@@ -1,0 +1,115 @@
+package aead
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"errors"
+	"fmt"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+)
+
+const (
+	gcmNonceSize = 12
+	gcmTagSize   = 16
+	gcmOverhead  = gcmNonceSize + gcmTagSize
+
+	// maxGCMPlaintext is the longest message of AES-GCM, 2^36 - 32 bytes (NIST SP 800-38D, section 5.2.1.1). Beyond it
+	// crypto/cipher panics.
+	maxGCMPlaintext = (1<<32 - 2) * 16
+)
+
+// primitive seals and opens under one key.
+//
+// An AES-GCM key stands on crypto/cipher, whose Seal and Open append to a given buffer; the bytes (nonce, ciphertext,
+// tag) are those of Tink's primitive. Any other key is Tink's primitive, whose result is copied.
+type primitive struct {
+	seal     cipher.AEAD // AES-GCM that draws its own nonce; nil for other keys
+	open     cipher.AEAD // AES-GCM that takes the nonce, so that it opens in place without moving bytes; may be nil
+	tink     tink.AEAD   // other keys
+	overhead int         // bytes that sealing adds; 0 if the key is for opening only
+}
+
+// newGCMPrimitive makes the primitive of an AES-GCM key of 16 or 32 bytes, the sizes that Tink allows. It does not
+// keep key. One that is for opening only takes half the memory.
+func newGCMPrimitive(key []byte, sealing bool) (*primitive, error) {
+	if len(key) != 16 && len(key) != 32 {
+		return nil, fmt.Errorf("aead: AES-GCM key of %d bytes; 16 or 32 are allowed", len(key))
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, errors.New("aead: AES key not accepted")
+	}
+	p := &primitive{overhead: gcmOverhead}
+	if p.open, err = cipher.NewGCM(block); err != nil {
+		p.open = nil
+	}
+	if !sealing && p.open != nil {
+		return p, nil
+	}
+	// The random nonce comes from the same generator as crypto/rand and at the same cost, and this form is also
+	// approved in FIPS 140-only mode, where NewGCM fails.
+	if p.seal, err = cipher.NewGCMWithRandomNonce(block); err != nil {
+		return nil, fmt.Errorf("aead: AES-GCM: %w", err)
+	}
+	return p, nil
+}
+
+// newTinkPrimitive wraps Tink's primitive, and learns by sealing once how many bytes it adds.
+func newTinkPrimitive(a tink.AEAD) (*primitive, error) {
+	sealed, err := a.Encrypt(nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("aead: the key does not seal: %w", err)
+	}
+	return &primitive{tink: a, overhead: len(sealed)}, nil
+}
+
+// sealTo appends to dst, which the caller has grown.
+func (p *primitive) sealTo(dst, plaintext, associatedData []byte) ([]byte, error) {
+	if p.seal != nil {
+		if uint64(len(plaintext)) > maxGCMPlaintext {
+			return nil, fmt.Errorf("aead: message of %d bytes is too long for AES-GCM", len(plaintext))
+		}
+		return p.seal.Seal(dst, nil, plaintext, associatedData), nil
+	}
+	sealed, err := p.tink.Encrypt(plaintext, associatedData)
+	if err != nil {
+		return nil, fmt.Errorf("aead: seal: %w", err)
+	}
+	return append(dst, sealed...), nil
+}
+
+// openTo appends to dst; with inPlace it ignores dst and opens within body's memory.
+func (p *primitive) openTo(dst, body, associatedData []byte, inPlace bool) ([]byte, error) {
+	switch {
+	case p.tink == nil && len(body) < gcmOverhead:
+		return nil, ErrUnauthentic
+	case p.open != nil:
+		nonce, sealed := body[:gcmNonceSize], body[gcmNonceSize:]
+		if inPlace {
+			dst = sealed[:0]
+		}
+		opened, err := p.open.Open(dst, nonce, sealed, associatedData)
+		if err != nil {
+			return nil, ErrUnauthentic
+		}
+		return opened, nil
+	case p.seal != nil:
+		if inPlace {
+			dst = body[:0]
+		}
+		opened, err := p.seal.Open(dst, nil, body, associatedData)
+		if err != nil {
+			return nil, ErrUnauthentic
+		}
+		return opened, nil
+	}
+	opened, err := p.tink.Decrypt(body, associatedData)
+	if err != nil {
+		return nil, ErrUnauthentic
+	}
+	if inPlace {
+		dst = body[:0]
+	}
+	return append(dst, opened...), nil
+}

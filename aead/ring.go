@@ -1,0 +1,249 @@
+package aead
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/aead/aesgcm"
+	"github.com/tink-crypto/tink-go/v2/insecuresecretdataaccess"
+	"github.com/tink-crypto/tink-go/v2/key"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
+)
+
+// prefixSize is the length of the prefix by which a ciphertext names its key: a byte 0x01 (TINK) or 0x00 (CRUNCHY,
+// LEGACY) and the key id, big endian. RAW keys have none.
+const prefixSize = 5
+
+// ring is a keyset made ready for use. It never changes; a Keyring replaces it as a whole.
+type ring struct {
+	handle  *keyset.Handle
+	primary *ringKey
+	byID    map[[prefixSize]byte]*ringKey
+	raw     []*ringKey // keys without a prefix: tried in turn
+	infos   []KeyInfo  // in the order of the keyset, without counts
+	keys    []*ringKey // the same order
+}
+
+// ringKey is one key of a ring. Only an enabled one has a primitive.
+type ringKey struct {
+	id      uint32
+	status  keyset.KeyStatus
+	prefix  []byte
+	prim    *primitive
+	counter *messageCounter // nil if the key's messages need no counting
+}
+
+// sealedPrefix is the prefix that this package writes itself. Tink's full primitives write their own.
+func (k *ringKey) sealedPrefix() []byte {
+	if k.prim.tink != nil {
+		return nil
+	}
+	return k.prefix
+}
+
+func (k *ringKey) overhead() int { return len(k.sealedPrefix()) + k.prim.overhead }
+
+func (k *ringKey) open(dst, ciphertext, associatedData []byte, inPlace bool) ([]byte, error) {
+	if len(ciphertext) < len(k.prefix) {
+		return nil, ErrUnauthentic
+	}
+	return k.prim.openTo(dst, ciphertext[len(k.sealedPrefix()):], associatedData, inPlace)
+}
+
+// newRing makes every enabled key of a keyset ready, and fails if one cannot be used: a keyset that opens only some of
+// its values should not get into service unnoticed.
+func newRing(h *keyset.Handle, counters *messageCounters) (*ring, error) {
+	if h == nil || h.Len() == 0 {
+		return nil, errors.New("aead: the keyset handle is nil or empty")
+	}
+	r := &ring{handle: h, byID: make(map[[prefixSize]byte]*ringKey, h.Len())}
+	info := h.KeysetInfo().GetKeyInfo()
+	for i := range h.Len() {
+		entry, err := h.Entry(i)
+		if err != nil {
+			return nil, fmt.Errorf("aead: keyset: %w", err)
+		}
+		k := &ringKey{id: entry.KeyID(), status: entry.KeyStatus()}
+		if k.prefix, err = outputPrefix(info[i].GetOutputPrefixType(), k.id); err != nil {
+			return nil, err
+		}
+		if k.status == keyset.Enabled {
+			if k.prim, err = ringPrimitive(entry.Key()); err != nil {
+				return nil, fmt.Errorf("aead: key %d (%s): %w", k.id, shortType(info[i].GetTypeUrl()), err)
+			}
+			k.counter = counters.of(k.id, entry.Key())
+		}
+		if len(k.prefix) > 0 {
+			r.byID[[prefixSize]byte(k.prefix)] = k
+		} else if k.prim != nil {
+			r.raw = append(r.raw, k)
+		}
+		if entry.IsPrimary() {
+			r.primary = k
+		}
+		r.keys = append(r.keys, k)
+		r.infos = append(r.infos, KeyInfo{
+			ID: k.id, Type: shortType(info[i].GetTypeUrl()), Prefix: info[i].GetOutputPrefixType().String(),
+			Status: k.status, Primary: entry.IsPrimary(),
+		})
+	}
+	if r.primary == nil || r.primary.prim == nil {
+		return nil, errors.New("aead: the keyset has no enabled primary key")
+	}
+	return r, r.prove()
+}
+
+// prove seals a probe under the primary key and opens it again.
+func (r *ring) prove() error {
+	probe := []byte("sealcache self test: this text must not be found in what is sealed")
+	ad := []byte("sealcache self test")
+	if r.primary.counter != nil {
+		r.primary.counter.n.Add(1)
+	}
+	sealed, err := r.primary.prim.sealTo(bytes.Clone(r.primary.sealedPrefix()), probe, ad)
+	if err != nil {
+		return fmt.Errorf("aead: self test: key %d does not seal: %w", r.primary.id, err)
+	}
+	if bytes.Contains(sealed, probe) {
+		return fmt.Errorf("aead: self test: key %d leaves its plaintext readable", r.primary.id)
+	}
+	opened, err := r.open(nil, sealed, ad)
+	if err != nil || !bytes.Equal(opened, probe) {
+		return fmt.Errorf("aead: self test: key %d does not open what it sealed", r.primary.id)
+	}
+	return nil
+}
+
+// open finds the key by its prefix, and tries the keys without one after it.
+func (r *ring) open(dst, ciphertext, associatedData []byte) ([]byte, error) {
+	var named *ringKey
+	if len(ciphertext) >= prefixSize {
+		named = r.byID[[prefixSize]byte(ciphertext)]
+	}
+	if named != nil && named.prim != nil && len(r.raw) == 0 {
+		return named.open(dst, ciphertext, associatedData, inPlace(dst, ciphertext))
+	}
+	if len(r.raw) > 0 {
+		if opened, ok := r.tryAll(named, dst, ciphertext, associatedData); ok {
+			return opened, nil
+		}
+	}
+	if named != nil && named.prim != nil {
+		return nil, ErrUnauthentic
+	}
+	if len(ciphertext) < prefixSize+gcmOverhead || ciphertext[0] > 1 {
+		return nil, ErrUnauthentic // no keyset wrote this
+	}
+	e := &KeyError{KeyID: binary.BigEndian.Uint32(ciphertext[1:prefixSize]), Present: r.usable()}
+	if named != nil {
+		e.Status = named.status
+	}
+	return nil, e
+}
+
+// tryAll opens ciphertext under the key that it names, then under each key without a prefix. A failed attempt would
+// destroy a ciphertext that is opened in place, so each attempt gets memory of its own.
+func (r *ring) tryAll(named *ringKey, dst, ciphertext, associatedData []byte) ([]byte, bool) {
+	try := func(k *ringKey) ([]byte, bool) {
+		if !inPlace(dst, ciphertext) {
+			opened, err := k.open(dst, ciphertext, associatedData, false)
+			return opened, err == nil
+		}
+		opened, err := k.open(nil, ciphertext, associatedData, false)
+		if err != nil {
+			return nil, false
+		}
+		return append(ciphertext[:0], opened...), true
+	}
+	if named != nil && named.prim != nil {
+		if opened, ok := try(named); ok {
+			return opened, true
+		}
+	}
+	for _, k := range r.raw {
+		if opened, ok := try(k); ok {
+			return opened, true
+		}
+	}
+	return nil, false
+}
+
+// usable lists the ids of the enabled keys, primary first.
+func (r *ring) usable() []uint32 {
+	ids := []uint32{r.primary.id}
+	for _, k := range r.keys {
+		if k.prim != nil && k != r.primary {
+			ids = append(ids, k.id)
+		}
+	}
+	return ids
+}
+
+// same tells whether two rings were made from the same keyset: keys, ids, status, order and primary.
+func (r *ring) same(other *ring) bool {
+	if len(r.infos) != len(other.infos) {
+		return false
+	}
+	for i := range r.infos {
+		if r.infos[i] != other.infos[i] {
+			return false
+		}
+		a, errA := r.handle.Entry(i)
+		b, errB := other.handle.Entry(i)
+		if errA != nil || errB != nil || !a.Key().Equal(b.Key()) {
+			return false
+		}
+	}
+	return true
+}
+
+// ringPrimitive makes the primitive of one key: our own for AES-GCM, Tink's for all else.
+func ringPrimitive(k key.Key) (*primitive, error) {
+	if gcm, ok := k.(*aesgcm.Key); ok {
+		if p, ok := gcm.Parameters().(*aesgcm.Parameters); ok && p.IVSizeInBytes() == gcmNonceSize && p.TagSizeInBytes() == gcmTagSize {
+			material := gcm.KeyBytes().Data(insecuresecretdataaccess.Token{})
+			defer clear(material)
+			return newGCMPrimitive(material, true)
+		}
+	}
+	// A keyset of this key alone: Tink then writes and checks the key's prefix.
+	m := keyset.NewManager()
+	id, err := m.AddKey(k)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.SetPrimary(id); err != nil {
+		return nil, err
+	}
+	h, err := m.Handle()
+	if err != nil {
+		return nil, err
+	}
+	a, err := tinkaead.New(h)
+	if err != nil {
+		return nil, err
+	}
+	return newTinkPrimitive(a)
+}
+
+func outputPrefix(t tinkpb.OutputPrefixType, id uint32) ([]byte, error) {
+	switch t {
+	case tinkpb.OutputPrefixType_TINK:
+		return binary.BigEndian.AppendUint32([]byte{1}, id), nil
+	case tinkpb.OutputPrefixType_CRUNCHY, tinkpb.OutputPrefixType_LEGACY:
+		return binary.BigEndian.AppendUint32([]byte{0}, id), nil
+	case tinkpb.OutputPrefixType_RAW:
+		return nil, nil
+	}
+	return nil, fmt.Errorf("aead: key %d: output prefix %v is not supported", id, t)
+}
+
+// shortType turns "type.googleapis.com/google.crypto.tink.AesGcmKey" into "AesGcmKey".
+func shortType(typeURL string) string {
+	return typeURL[strings.LastIndexByte(typeURL, '.')+1:]
+}

@@ -1,0 +1,64 @@
+package aead
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+)
+
+// WithContext adapts a plain Tink AEAD, such as aead.New of Tink returns, to the interface with a context.
+//
+// It is for local primitives, that is, for those that compute and do not call anybody: a failure to decrypt is taken
+// for a refusal and is ErrUnauthentic. The AEAD of a key service must not be adapted with it, or an outage would pass
+// for a poisoned value. The context is checked before each call; it cannot interrupt one.
+//
+// A *Keyring is returned as it is. A nil AEAD gives an adapter that fails every call.
+func WithContext(a tink.AEAD) tink.AEADWithContext {
+	if k, ok := a.(*Keyring); ok {
+		return k
+	}
+	return localAEAD{a}
+}
+
+type localAEAD struct{ aead tink.AEAD }
+
+var errNilAEAD = errors.New("aead: WithContext was given a nil AEAD")
+
+func (l localAEAD) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("aead: seal: %w", err)
+	}
+	if l.aead == nil {
+		return nil, errNilAEAD
+	}
+	sealed, err := l.aead.Encrypt(plaintext, associatedData)
+	if err != nil {
+		return nil, fmt.Errorf("aead: seal: %w", err)
+	}
+	return sealed, nil
+}
+
+func (l localAEAD) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("aead: open: %w", err)
+	}
+	if l.aead == nil {
+		return nil, errNilAEAD
+	}
+	opened, err := l.aead.Decrypt(ciphertext, associatedData)
+	if err != nil {
+		if errors.Is(err, ErrUnauthentic) || errors.Is(err, ErrUnknownKey) || errors.Is(err, ErrKeyServiceUnavailable) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w: %w", ErrUnauthentic, err)
+	}
+	return present(opened, nil)
+}
+
+// String keeps what is inside out of logs.
+func (l localAEAD) String() string { return "aead.WithContext(...)" }
+
+// GoString is String.
+func (l localAEAD) GoString() string { return l.String() }
