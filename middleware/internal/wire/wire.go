@@ -106,7 +106,7 @@ func (t Type) Codec() bool {
 	return t >= JSON && t <= Protobuf || t >= Custom && t <= CustomLast
 }
 
-var typeNames = [...]string{
+var typeNames = [...]string{ //nolint:gochecknoglobals // a table
 	Bytes: "[]byte", String: "string", Bool: "bool",
 	Int: "int", Int8: "int8", Int16: "int16", Int32: "int32", Int64: "int64",
 	Uint: "uint", Uint8: "uint8", Uint16: "uint16", Uint32: "uint32", Uint64: "uint64", Uintptr: "uintptr",

@@ -1,0 +1,103 @@
+package middleware
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/vmihailenco/msgpack/v5"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// Format numbers the encoding of a codec in the sealed value's header.
+type Format byte
+
+// The formats of this package's codecs, and the range for applications' own.
+const (
+	FormatJSON       = Format(wire.JSON)
+	FormatMsgPack    = Format(wire.MsgPack)
+	FormatProto      = Format(wire.Protobuf)
+	FormatCustom     = Format(wire.Custom)
+	FormatCustomLast = Format(wire.CustomLast)
+)
+
+func (f Format) String() string { return wire.Type(f).String() }
+
+// Codec turns values of a type other than Go's predeclared ones into bytes and
+// back. It must be safe for concurrent use. The bytes are sealed after Encode
+// and authenticated before Decode: a codec sees nothing that it did not write,
+// except while clear values are tolerated, and then they do not reach it.
+type Codec interface {
+	// Format is always the same number.
+	Format() Format
+	// Encode returns the bytes of v, or an error that wraps ErrUnsupportedType
+	// if v is not of the codec's type. The bytes are not kept or changed
+	// afterwards.
+	Encode(v any) ([]byte, error)
+	// Decode returns a value of the codec's type. It may keep data.
+	Decode(data []byte) (any, error)
+}
+
+// JSON is a codec for values of type T over encoding/json. For pointers give
+// the pointer type: JSON[*User]() takes and returns *User.
+func JSON[T any]() Codec {
+	return codec[T]{FormatJSON, func(v T) ([]byte, error) { return json.Marshal(v) }, func(b []byte) (v T, err error) {
+		err = json.Unmarshal(b, &v)
+		return v, err
+	}}
+}
+
+// MsgPack is a codec for values of type T over msgpack, as gocache's
+// marshaler writes it.
+func MsgPack[T any]() Codec {
+	return codec[T]{FormatMsgPack, func(v T) ([]byte, error) { return msgpack.Marshal(v) }, func(b []byte) (v T, err error) {
+		err = msgpack.Unmarshal(b, &v)
+		return v, err
+	}}
+}
+
+// Proto is a codec for one type of protocol buffer message: Proto[*pb.User]().
+func Proto[T proto.Message]() Codec {
+	return codec[T]{FormatProto, func(v T) ([]byte, error) {
+		if !v.ProtoReflect().IsValid() {
+			return nil, fmt.Errorf("%w: nil %T: a nil message cannot be told from an empty one", ErrUnsupportedType, v)
+		}
+		return proto.Marshal(v)
+	}, func(b []byte) (T, error) {
+		var zero T
+		m, ok := zero.ProtoReflect().New().Interface().(T)
+		if !ok {
+			return zero, fmt.Errorf("%w: %T", ErrUnsupportedType, zero)
+		}
+		return m, proto.Unmarshal(b, m)
+	}}
+}
+
+type codec[T any] struct {
+	format Format
+	encode func(T) ([]byte, error)
+	decode func([]byte) (T, error)
+}
+
+func (c codec[T]) Format() Format { return c.format }
+
+func (c codec[T]) Encode(v any) ([]byte, error) {
+	t, ok := v.(T)
+	if !ok {
+		return nil, fmt.Errorf("%w: %T: the %s codec takes %s", ErrUnsupportedType, v, c.format, typeName[T]())
+	}
+	return c.encode(t)
+}
+
+func (c codec[T]) Decode(data []byte) (any, error) {
+	v, err := c.decode(data)
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+func typeName[T any]() string {
+	return fmt.Sprintf("%T", (*T)(nil))[1:]
+}

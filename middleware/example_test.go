@@ -1,0 +1,162 @@
+package middleware_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/cache"
+	"github.com/eko/gocache/lib/v4/store"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/stores/memorystore"
+)
+
+// exampleParts are a backing store and keys made on the spot. In a service the
+// key-encryption key comes from aead.OpenKEK.
+func exampleParts(ctx context.Context) (*memorystore.Store, *aead.Envelope) {
+	backing, err := memorystore.New()
+	if err != nil {
+		log.Fatal(err)
+	}
+	h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
+	if err != nil {
+		log.Fatal(err)
+	}
+	kek, err := aead.NewKeyring(h)
+	if err != nil {
+		log.Fatal(err)
+	}
+	keys, err := aead.NewEnvelope(ctx, kek)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return backing, keys
+}
+
+// One line between the store and the cache, and everything is sealed.
+func Example() {
+	ctx := context.Background()
+	backing, keys := exampleParts(ctx)
+	defer backing.Close()
+	defer keys.Close()
+
+	sealed, err := middleware.New(backing, keys)
+	if err != nil {
+		log.Fatal(err)
+	}
+	names := cache.New[string](sealed)
+	if err := names.Set(ctx, "user:1", "Ada", store.WithExpiration(time.Hour)); err != nil {
+		log.Fatal(err)
+	}
+	name, err := names.Get(ctx, "user:1")
+	fmt.Println(name, err)
+
+	stored, _ := backing.GetBytes(ctx, "user:1")
+	info, err := middleware.Inspect(stored)
+	fmt.Println(info.Kind, info.Type, info.Envelope, err)
+	// Output:
+	// Ada <nil>
+	// cache value string true <nil>
+}
+
+// A value that was moved, altered or planted does not come back.
+func Example_tampering() {
+	ctx := context.Background()
+	backing, keys := exampleParts(ctx)
+	defer backing.Close()
+	defer keys.Close()
+	sealed, err := middleware.New(backing, keys)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := sealed.Set(ctx, "balance:alice", int64(1_000_000)); err != nil {
+		log.Fatal(err)
+	}
+	stored, _ := backing.GetBytes(ctx, "balance:alice")
+	_ = backing.SetBytes(ctx, "balance:mallory", stored)
+	_ = backing.Set(ctx, "balance:bob", "1000000")
+
+	_, err = sealed.Get(ctx, "balance:mallory")
+	fmt.Println("moved:", errors.Is(err, middleware.ErrUnauthentic))
+	_, err = sealed.Get(ctx, "balance:bob")
+	fmt.Println("planted:", errors.Is(err, middleware.ErrNotSealed))
+	_, err = sealed.Get(ctx, "balance:carol")
+	fmt.Println("absent:", errors.Is(err, store.NotFound{}))
+	// Output:
+	// moved: true
+	// planted: true
+	// absent: true
+}
+
+// Structs and pointers need a codec.
+func ExampleWithCodec() {
+	type Patient struct{ Name string }
+	ctx := context.Background()
+	backing, keys := exampleParts(ctx)
+	defer backing.Close()
+	defer keys.Close()
+	sealed, err := middleware.New(backing, keys, middleware.WithCodec(middleware.JSON[Patient]()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	patients := cache.New[Patient](sealed)
+	_ = patients.Set(ctx, "p1", Patient{Name: "Ada"})
+	p, err := patients.Get(ctx, "p1")
+	fmt.Println(p.Name, err)
+	// Output: Ada <nil>
+}
+
+// Two namespaces over one store do not see, open or clear each other's values.
+func ExampleWithNamespace() {
+	ctx := context.Background()
+	backing, keys := exampleParts(ctx)
+	defer backing.Close()
+	defer keys.Close()
+	sessions, err := middleware.New(backing, keys, middleware.WithNamespace("sessions"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	profiles, err := middleware.New(backing, keys, middleware.WithNamespace("profiles"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	_ = sessions.Set(ctx, "1", "a session")
+	_ = profiles.Set(ctx, "1", "a profile")
+	_ = sessions.Clear(ctx)
+	_, err = sessions.Get(ctx, "1")
+	fmt.Println(errors.Is(err, store.NotFound{}))
+	fmt.Println(profiles.Get(ctx, "1"))
+	// Output:
+	// true
+	// a profile <nil>
+}
+
+// During a migration clear values are read until a date, and sealed as they
+// are met.
+func ExampleWithPlaintext() {
+	ctx := context.Background()
+	backing, keys := exampleParts(ctx)
+	defer backing.Close()
+	defer keys.Close()
+	_ = backing.Set(ctx, "old", "written before")
+	sealed, err := middleware.New(backing, keys,
+		middleware.WithPlaintext(middleware.SealOnRead),
+		middleware.WithPlaintextUntil(time.Now().Add(30*24*time.Hour)))
+	if err != nil {
+		log.Fatal(err)
+	}
+	v, err := cache.New[string](sealed).Get(ctx, "old")
+	fmt.Println(v, err)
+	stored, _ := backing.GetBytes(ctx, "old")
+	_, err = middleware.Inspect(stored)
+	fmt.Println("sealed now:", err == nil)
+	// Output:
+	// written before <nil>
+	// sealed now: true
+}

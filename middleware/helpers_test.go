@@ -1,0 +1,199 @@
+package middleware_test
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/stretchr/testify/require"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/tink"
+	"go.uber.org/goleak"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/stores/memorystore"
+)
+
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	goleak.VerifyTestMain(m)
+}
+
+func handle(t testing.TB) *keyset.Handle {
+	t.Helper()
+	h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
+	require.NoError(t, err)
+	return h
+}
+
+// keyring is a new keyring with one key.
+func keyring(t testing.TB) *aead.Keyring {
+	t.Helper()
+	k, err := aead.NewKeyring(handle(t))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, k.Close()) })
+	return k
+}
+
+// envelope is a new envelope under a local keyset.
+func envelope(t testing.TB, opts ...aead.EnvelopeOption) *aead.Envelope {
+	t.Helper()
+	e, err := aead.NewEnvelope(t.Context(), keyring(t), opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, e.Close()) })
+	return e
+}
+
+// foreign is an AEAD that is not of package aead: no AppendAEAD.
+func foreign(t testing.TB) tink.AEADWithContext {
+	t.Helper()
+	a, err := tinkaead.New(handle(t))
+	require.NoError(t, err)
+	return aead.WithContext(a)
+}
+
+// unmarked is an AEAD whose errors package aead has not marked.
+type unmarked struct{ tink.AEAD }
+
+func (u unmarked) EncryptWithContext(_ context.Context, p, ad []byte) ([]byte, error) {
+	return u.Encrypt(p, ad)
+}
+
+func (u unmarked) DecryptWithContext(ctx context.Context, c, ad []byte) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return u.Decrypt(c, ad)
+}
+
+// everyAEAD runs f with each kind of AEAD that a Store may be given.
+func everyAEAD(t *testing.T, f func(t *testing.T, a tink.AEADWithContext)) {
+	t.Helper()
+	for name, a := range map[string]func(testing.TB) tink.AEADWithContext{
+		"envelope": func(t testing.TB) tink.AEADWithContext { return envelope(t) },
+		"keyring":  func(t testing.TB) tink.AEADWithContext { return keyring(t) },
+		"foreign":  foreign,
+		"unmarked": func(t testing.TB) tink.AEADWithContext {
+			a, err := tinkaead.New(handle(t))
+			require.NoError(t, err)
+			return unmarked{a}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(t, a(t))
+		})
+	}
+}
+
+func memory(t testing.TB) *memorystore.Store {
+	t.Helper()
+	m, err := memorystore.New()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, m.Close()) })
+	return m
+}
+
+func sealed(t testing.TB, backing store.StoreInterface, a tink.AEADWithContext, opts ...middleware.Option) *middleware.Store {
+	t.Helper()
+	s, err := middleware.New(backing, a, opts...)
+	require.NoError(t, err)
+	return s
+}
+
+// plain is a store as small as gocache's interface allows, which keeps what it
+// is given, in the Go type that it is given, and reports TTLs as told. It
+// stands for the stores whose quirks the decorator mends and that are proven in
+// stores/matrix.
+type plain struct {
+	mu      sync.Mutex
+	kind    string
+	values  map[string]any
+	options map[string]*store.Options
+	ttl     time.Duration
+	missErr error
+	err     error
+}
+
+func newPlain(kind string) *plain {
+	return &plain{kind: kind, values: map[string]any{}, options: map[string]*store.Options{}}
+}
+
+func (p *plain) Get(_ context.Context, key any) (any, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return nil, p.err
+	}
+	v, ok := p.values[key.(string)]
+	if !ok {
+		if p.missErr != nil {
+			return nil, p.missErr
+		}
+		return nil, store.NotFoundWithCause(nil)
+	}
+	return v, nil
+}
+
+func (p *plain) GetWithTTL(ctx context.Context, key any) (any, time.Duration, error) {
+	v, err := p.Get(ctx, key)
+	return v, p.ttl, err
+}
+
+func (p *plain) Set(_ context.Context, key, value any, opts ...store.Option) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return p.err
+	}
+	p.values[key.(string)] = value
+	p.options[key.(string)] = store.ApplyOptions(opts...)
+	return nil
+}
+
+func (p *plain) Delete(_ context.Context, key any) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.values[key.(string)]; !ok && p.missErr != nil {
+		return p.missErr
+	}
+	delete(p.values, key.(string))
+	return p.err
+}
+
+func (p *plain) Invalidate(context.Context, ...store.InvalidateOption) error { return p.err }
+func (p *plain) Clear(context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.values)
+	return p.err
+}
+func (p *plain) GetType() string { return p.kind }
+
+func (p *plain) raw(t testing.TB, key string) []byte {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch v := p.values[key].(type) {
+	case []byte:
+		return append([]byte(nil), v...)
+	case string:
+		return []byte(v)
+	default:
+		require.Failf(t, "not bytes", "%T", v)
+		return nil
+	}
+}
+
+// raw is what a memorystore holds.
+func raw(t testing.TB, m *memorystore.Store, key string) []byte {
+	t.Helper()
+	b, err := m.GetBytes(t.Context(), key)
+	require.NoError(t, err)
+	return b
+}

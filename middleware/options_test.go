@@ -1,0 +1,199 @@
+package middleware_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/stores/memorystore"
+)
+
+type badFormat struct{ middleware.Codec }
+
+func (badFormat) Format() middleware.Format { return 1 }
+
+func TestNewRefuses(t *testing.T) {
+	t.Parallel()
+	k, m := keyring(t), memory(t)
+	var typedNilStore *memorystore.Store
+	var typedNilAEAD *aead.Keyring
+	for want, f := range map[string]func() (*middleware.Store, error){
+		"nil backing store": func() (*middleware.Store, error) { return middleware.New(nil, k) },
+		"nil backing":       func() (*middleware.Store, error) { return middleware.New(typedNilStore, k) },
+		"nil AEAD":          func() (*middleware.Store, error) { return middleware.New(m, nil) },
+		"aead.NewEnvelope":  func() (*middleware.Store, error) { return middleware.New(m, typedNilAEAD) },
+		"sealed already":    func() (*middleware.Store, error) { return middleware.New(sealed(t, m, k), k) },
+		"nil option":        func() (*middleware.Store, error) { return middleware.New(m, k, nil) },
+		"namespace of 0":    func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("")) },
+		"namespace of 65": func() (*middleware.Store, error) {
+			return middleware.New(m, k, middleware.WithNamespace(strings.Repeat("n", 65)))
+		},
+		`byte ':' at 1`:    func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("a:b")) },
+		`byte '*' at 0`:    func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("*")) },
+		"nil codec":        func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithCodec(nil)) },
+		"none of a codec":  func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithCodec(badFormat{})) },
+		"unknown policy 9": func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithPlaintext(9)) },
+		"no meaning": func() (*middleware.Store, error) {
+			return middleware.New(m, k, middleware.WithPlaintextUntil(time.Now()))
+		},
+		"zero time": func() (*middleware.Store, error) {
+			return middleware.New(m, k, middleware.WithPlaintextUntil(time.Time{}))
+		},
+		"WithMaxValueBytes":  func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithMaxValueBytes(0)) },
+		"nil logger":         func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithLogger(nil)) },
+		"nil provider":       func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithMeterProvider(nil)) },
+		"WithTracerProvider": func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithTracerProvider(nil)) },
+		"is in the past": func() (*middleware.Store, error) {
+			return middleware.New(m, k, middleware.WithDefaults(store.WithExpiration(-time.Second)))
+		},
+		"WithDefaults: nil": func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithDefaults(nil)) },
+	} {
+		s, err := f()
+		require.ErrorContains(t, err, want)
+		require.Nil(t, s)
+	}
+	// All that is wrong is said at once.
+	_, err := middleware.New(m, k, middleware.WithNamespace(""), middleware.WithMaxValueBytes(-1))
+	require.ErrorContains(t, err, "namespace")
+	require.ErrorContains(t, err, "WithMaxValueBytes")
+}
+
+func TestKeysMustBeStrings(t *testing.T) {
+	t.Parallel()
+	s := sealed(t, memory(t), keyring(t))
+	for _, key := range []any{42, nil, []byte("k"), struct{}{}} {
+		_, err := s.Get(t.Context(), key)
+		require.ErrorIs(t, err, middleware.ErrUnsupportedType)
+		_, _, err = s.GetWithTTL(t.Context(), key)
+		require.ErrorIs(t, err, middleware.ErrUnsupportedType)
+		require.ErrorIs(t, s.Set(t.Context(), key, "v"), middleware.ErrUnsupportedType)
+		require.ErrorIs(t, s.Delete(t.Context(), key), middleware.ErrUnsupportedType)
+		_, err = s.SetIfNotExists(t.Context(), key, "v")
+		require.ErrorIs(t, err, middleware.ErrUnsupportedType)
+	}
+}
+
+func TestKeysOfAnyBytes(t *testing.T) {
+	t.Parallel()
+	everyAEAD(t, func(t *testing.T, a tink.AEADWithContext) {
+		s := sealed(t, memory(t), a)
+		keys := []string{"", "a", "a:b", "\x00", "\xff\xfe", "日本", "a\r\nb", "*", "[x]", strings.Repeat("k", 1<<20)}
+		for _, k := range keys {
+			require.NoError(t, s.Set(t.Context(), k, k))
+		}
+		for _, k := range keys {
+			got, err := s.Get(t.Context(), k)
+			require.NoError(t, err)
+			require.Equal(t, k, got)
+		}
+	})
+}
+
+func TestMaxValueBytes(t *testing.T) {
+	t.Parallel()
+	s := sealed(t, memory(t), keyring(t), middleware.WithMaxValueBytes(10), middleware.WithCodec(middleware.JSON[[]int]()))
+	require.NoError(t, s.Set(t.Context(), "k", make([]byte, 10)))
+	require.ErrorIs(t, s.Set(t.Context(), "k", make([]byte, 11)), middleware.ErrTooLarge)
+	require.ErrorIs(t, s.Set(t.Context(), "k", "12345678901"), middleware.ErrTooLarge)
+	require.ErrorIs(t, s.Set(t.Context(), "k", make([]int, 20)), middleware.ErrTooLarge)
+	clearly := sealed(t, newPlain("x"), keyring(t), middleware.WithMaxValueBytes(10), middleware.WithPlaintext(middleware.WritePlaintext))
+	require.ErrorIs(t, clearly.Set(t.Context(), "k", "12345678901"), middleware.ErrTooLarge)
+}
+
+func TestExpirations(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		kind     string
+		defaults []store.Option
+		opts     []store.Option
+		want     time.Duration
+	}{
+		"none":                         {kind: "redis"},
+		"as given":                     {kind: "redis", opts: []store.Option{store.WithExpiration(1500 * time.Microsecond)}, want: 1500 * time.Microsecond},
+		"default":                      {kind: "redis", defaults: []store.Option{store.WithExpiration(time.Hour)}, want: time.Hour},
+		"given beats default":          {kind: "redis", defaults: []store.Option{store.WithExpiration(time.Hour)}, opts: []store.Option{store.WithExpiration(time.Minute)}, want: time.Minute},
+		"go-redis' no expiry":          {kind: "redis", opts: []store.Option{store.WithExpiration(-1)}},
+		"no expiry as default":         {kind: "redis", defaults: []store.Option{store.WithExpiration(-1)}},
+		"freecache rounds up":          {kind: "freecache", opts: []store.Option{store.WithExpiration(500 * time.Millisecond)}, want: time.Second},
+		"rueidis rounds up":            {kind: "rueidis", opts: []store.Option{store.WithExpiration(1100 * time.Millisecond)}, want: 2 * time.Second},
+		"memcache rounds up":           {kind: "memcache", opts: []store.Option{store.WithExpiration(time.Millisecond)}, want: time.Second},
+		"memcache: 30 days as it is":   {kind: "memcache", opts: []store.Option{store.WithExpiration(30 * 24 * time.Hour)}, want: 30 * 24 * time.Hour},
+		"memcache: whole seconds stay": {kind: "memcache", opts: []store.Option{store.WithExpiration(3 * time.Second)}, want: 3 * time.Second},
+	} {
+		backing := newPlain(c.kind)
+		s := sealed(t, backing, keyring(t), middleware.WithDefaults(c.defaults...))
+		require.NoError(t, s.Set(t.Context(), "k", "v", c.opts...), name)
+		require.Equal(t, c.want, backing.options["k"].Expiration, name)
+	}
+
+	// Over 30 days memcached takes an expiry for a Unix time.
+	backing := newPlain("memcache")
+	s := sealed(t, backing, keyring(t))
+	require.NoError(t, s.Set(t.Context(), "k", "v", store.WithExpiration(60*24*time.Hour)))
+	require.InDelta(t, time.Now().Add(60*24*time.Hour).Unix(), backing.options["k"].Expiration.Seconds(), 2)
+
+	// What has expired already is not stored for ever.
+	err := s.Set(t.Context(), "k", "v", store.WithExpiration(-time.Second))
+	require.ErrorContains(t, err, "is in the past")
+	_, err = s.SetIfNotExists(t.Context(), "k", "v", store.WithExpiration(-time.Second))
+	require.Error(t, err)
+}
+
+func TestReportedTTLs(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		kind      string
+		ttl, want time.Duration
+	}{
+		"as it is":                     {"redis", time.Minute, time.Minute},
+		"no expiry":                    {"redis", -1, 0},
+		"under half a second":          {"redis", 0, time.Millisecond},
+		"cluster, under half":          {"rediscluster", 0, time.Millisecond},
+		"memcache does not know":       {"memcache", 0, 0},
+		"go-cache without an expiry":   {"go-cache", time.Until(time.Time{}), 0},
+		"in memory, without an expiry": {"ristretto", 0, 0},
+	} {
+		backing := newPlain(c.kind)
+		s := sealed(t, backing, keyring(t))
+		require.NoError(t, s.Set(t.Context(), "k", "v"))
+		backing.ttl = c.ttl
+		_, ttl, err := s.GetWithTTL(t.Context(), "k")
+		require.NoError(t, err)
+		require.Equal(t, c.want, ttl, name)
+	}
+}
+
+func TestTagsAreScoped(t *testing.T) {
+	t.Parallel()
+	backing := newPlain("redis")
+	tags := []string{"a", "b"}
+	require.NoError(t, sealed(t, backing, keyring(t), middleware.WithNamespace("n")).Set(t.Context(), "k", "v", store.WithTags(tags)))
+	require.Equal(t, []string{"n:a", "n:b"}, backing.options["n:k"].Tags)
+	require.Equal(t, []string{"a", "b"}, tags, "the caller's slice stays as it is")
+	require.NoError(t, sealed(t, backing, keyring(t)).Set(t.Context(), "k", "v", store.WithTags(tags)))
+	require.Equal(t, tags, backing.options["k"].Tags)
+
+	m, a := memory(t), keyring(t)
+	one := sealed(t, m, a, middleware.WithNamespace("one"))
+	two := sealed(t, m, a, middleware.WithNamespace("two"))
+	for _, s := range []*middleware.Store{one, two} {
+		require.NoError(t, s.Set(t.Context(), "k", "v", store.WithTags([]string{"t"})))
+		require.NoError(t, s.Set(t.Context(), "other", "v", store.WithTags([]string{"u"})))
+	}
+	require.NoError(t, one.Invalidate(t.Context(), store.WithInvalidateTags([]string{"t"})))
+	_, err := one.Get(t.Context(), "k")
+	require.ErrorIs(t, err, store.NotFound{})
+	for _, get := range []func() (any, error){
+		func() (any, error) { return one.Get(t.Context(), "other") },
+		func() (any, error) { return two.Get(t.Context(), "k") },
+	} {
+		_, err := get()
+		require.NoError(t, err)
+	}
+}

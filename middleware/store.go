@@ -1,0 +1,311 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// Store is a gocache store whose values are sealed before they reach the store
+// that it wraps. It is safe for concurrent use if that one is.
+//
+// It writes out every method of gocache's interface and embeds nothing, so that
+// a method which gocache adds one day cannot pass values unsealed.
+type Store struct {
+	backing  store.StoreInterface
+	bytes    BytesStore          // backing, or nil
+	swapper  Swapper             // backing, or nil
+	setNX    setIfNotExistsStore // backing, or nil
+	aead     tink.AEADWithContext
+	appender aead.AppendAEAD // aead, or nil
+	sized    interface{ Overhead() int }
+
+	cfg     *config
+	context []byte // the associated data up to the key
+	prefix  string // of keys and tags: the namespace and a colon, or nothing
+	quirks  quirks
+	last    store.Option   // applied after all others, or nil
+	options []store.Option // what a call without options of its own passes on
+	tel     *telemetry
+}
+
+type setIfNotExistsStore interface {
+	SetIfNotExists(ctx context.Context, key any, value any, options ...store.Option) (bool, error)
+}
+
+var (
+	_ store.StoreInterface      = (*Store)(nil)
+	_ store.SetIfNotExistsStore = (*Store)(nil)
+	_ io.Closer                 = (*Store)(nil)
+)
+
+// New wraps backing so that everything written through the result is sealed
+// with a, and nothing else is accepted: an aead.Envelope or aead.Keyring, or
+// any of Tink's AEADs. It checks its arguments and does not call the key
+// service or the store; see Check.
+//
+// Neither backing nor a are closed unless Close is called, which closes backing
+// and leaves a alone: one AEAD serves many stores.
+func New(backing store.StoreInterface, a tink.AEADWithContext, opts ...Option) (*Store, error) {
+	if isNil(backing) {
+		return nil, errors.New("middleware: New: nil backing store")
+	}
+	if isNil(a) {
+		return nil, errors.New("middleware: New: nil AEAD: make one with aead.NewEnvelope or aead.OpenKeyring")
+	}
+	if _, ok := backing.(*Store); ok {
+		return nil, errors.New("middleware: New: the backing store is sealed already: wrap the store below it")
+	}
+	cfg, err := newConfig(opts)
+	if err != nil {
+		return nil, fmt.Errorf("middleware: New: %w", err)
+	}
+	s := &Store{
+		backing: backing,
+		aead:    a,
+		cfg:     cfg,
+		context: wire.AppendContext(nil, wire.CacheValue, cfg.namespace),
+		quirks:  quirksOf(backing.GetType()),
+	}
+	s.bytes, _ = backing.(BytesStore)
+	s.swapper, _ = backing.(Swapper)
+	s.setNX, _ = backing.(setIfNotExistsStore)
+	s.appender, _ = a.(aead.AppendAEAD)
+	s.sized, _ = a.(interface{ Overhead() int })
+	if s.bytes != nil {
+		s.quirks = quirks{} // a store of ours, whatever name it reports
+	}
+	if cfg.plaintext == SealOnRead && s.swapper == nil {
+		return nil, fmt.Errorf("middleware: New: SealOnRead: %w", s.unsupported("replace a value atomically"))
+	}
+	if cfg.namespace != "" {
+		s.prefix = cfg.namespace + ":"
+	}
+	s.prepareOptions()
+	if s.tel, err = newTelemetry(cfg, backing.GetType()); err != nil {
+		return nil, fmt.Errorf("middleware: New: %w", err)
+	}
+	s.announcePlaintext()
+	return s, nil
+}
+
+// Get returns the value under key, of the type that it was set with.
+//
+// Errors: store.NotFound, those of this package, of ctx and of the backing
+// store. A value that is returned may be changed by the caller.
+func (s *Store) Get(ctx context.Context, key any) (any, error) {
+	ctx, op := s.tel.begin(ctx, "Get")
+	value, _, err := s.get(ctx, key, false)
+	op.end(err)
+	return value, s.softened(err)
+}
+
+// GetWithTTL also returns the time that the entry has left, 0 for no expiry.
+// Its precision is the backing store's; an entry that Redis reports with 0
+// seconds has under half a second left and is returned with 1 ms.
+func (s *Store) GetWithTTL(ctx context.Context, key any) (any, time.Duration, error) {
+	ctx, op := s.tel.begin(ctx, "GetWithTTL")
+	value, ttl, err := s.get(ctx, key, true)
+	op.end(err)
+	return value, ttl, s.softened(err)
+}
+
+func (s *Store) get(ctx context.Context, key any, withTTL bool) (any, time.Duration, error) {
+	name, err := keyName(key)
+	if err != nil {
+		return nil, 0, err
+	}
+	f, err := s.fetch(ctx, name, withTTL)
+	if err != nil {
+		return nil, 0, err
+	}
+	value, err := s.read(ctx, name, f)
+	if err != nil {
+		return nil, 0, err
+	}
+	return value, f.ttl, nil
+}
+
+// softened is an unreadable value's error as WithMissOnOpenFailure wants it.
+func (s *Store) softened(err error) error {
+	if err != nil && s.cfg.missOnFailure && unreadable(err) {
+		return store.NotFoundWithCause(err)
+	}
+	return err
+}
+
+// Set seals value and stores it under key. A []byte is neither kept nor
+// changed. Expiration, cost and tags go to the backing store; a negative
+// expiration is an error, except -1 ns, which go-redis reports for "no expiry".
+// Where the backing store counts whole seconds, a part of one counts as one.
+func (s *Store) Set(ctx context.Context, key any, value any, options ...store.Option) error {
+	ctx, op := s.tel.begin(ctx, "Set")
+	_, err := s.set(ctx, key, value, options, false)
+	op.end(err)
+	return err
+}
+
+// SetIfNotExists is Set for a key without an entry, and tells whether it was
+// one. It is ErrUnsupported where the backing store has no such operation. With
+// WithMissOnOpenFailure an unreadable entry counts as none, as it does for Get,
+// and is replaced atomically.
+func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, options ...store.Option) (bool, error) {
+	ctx, op := s.tel.begin(ctx, "SetIfNotExists")
+	if s.setNX == nil {
+		err := s.unsupported("set a key only if it is absent")
+		op.end(err)
+		return false, err
+	}
+	written, err := s.set(ctx, key, value, options, true)
+	if err == nil && !written && s.cfg.missOnFailure {
+		written, err = s.replaceUnreadable(ctx, key, value, options)
+	}
+	op.end(err)
+	return written, err
+}
+
+func (s *Store) set(ctx context.Context, key, value any, options []store.Option, onlyNew bool) (bool, error) {
+	name, err := keyName(key)
+	if err != nil {
+		return false, err
+	}
+	opts, err := s.passOn(options)
+	if err != nil {
+		return false, err
+	}
+	if s.policy() == WritePlaintext {
+		return s.setClear(ctx, name, value, opts, onlyNew)
+	}
+	sc := newScratch()
+	defer sc.free()
+	sealed, err := s.seal(ctx, sc, name, value)
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case onlyNew && s.bytes != nil:
+		// The store's SetIfNotExists is not promised to have done with the
+		// bytes: they are not returned to the pool.
+		sc.out = nil
+		written, err := s.setNX.SetIfNotExists(ctx, s.prefix+name, sealed, opts...)
+		return written, s.backingError(err)
+	case onlyNew:
+		written, err := s.setNX.SetIfNotExists(ctx, s.prefix+name, s.quirks.form(sealed), opts...)
+		return written, s.backingError(err)
+	case s.bytes != nil:
+		return true, s.backingError(s.bytes.SetBytes(ctx, s.prefix+name, sealed, opts...))
+	default:
+		return true, s.backingError(s.backing.Set(ctx, s.prefix+name, s.quirks.form(sealed), opts...))
+	}
+}
+
+// Delete removes the entry under key. That there is none is no error.
+func (s *Store) Delete(ctx context.Context, key any) error {
+	ctx, op := s.tel.begin(ctx, "Delete")
+	name, err := keyName(key)
+	if err == nil {
+		err = s.deleteError(s.backing.Delete(ctx, s.prefix+name))
+	}
+	op.end(err)
+	return err
+}
+
+// Invalidate removes the entries that carry any of the tags.
+func (s *Store) Invalidate(ctx context.Context, options ...store.InvalidateOption) error {
+	ctx, op := s.tel.begin(ctx, "Invalidate")
+	if s.prefix != "" {
+		options = append(options[:len(options):len(options)], func(o *store.InvalidateOptions) { o.Tags = s.prefixed(o.Tags) })
+	}
+	err := s.backingError(s.backing.Invalidate(ctx, options...))
+	op.end(err)
+	return err
+}
+
+// Clear removes all entries and tags of the namespace, and nothing else; it is
+// ErrUnsupported where the backing store cannot enumerate. Without a namespace
+// it is the backing store's own Clear, which on gocache's Redis store is
+// FLUSHALL: everything, in all databases.
+func (s *Store) Clear(ctx context.Context) error {
+	ctx, op := s.tel.begin(ctx, "Clear")
+	err := s.clear(ctx)
+	op.end(err)
+	return err
+}
+
+func (s *Store) clear(ctx context.Context) error {
+	if s.prefix == "" {
+		return s.backingError(s.backing.Clear(ctx))
+	}
+	e, ok := s.backing.(Enumerator)
+	if !ok {
+		return s.unsupported("clear one namespace and leave the rest")
+	}
+	return s.backingError(e.ClearPrefix(ctx, s.prefix))
+}
+
+// GetType is the backing store's, so that dashboards keep their labels.
+func (s *Store) GetType() string { return s.backing.GetType() }
+
+// Close closes the backing store if it can be closed. The AEAD stays open.
+func (s *Store) Close() error {
+	if c, ok := s.backing.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// openError gives an AEAD's failure to open one of this package's meanings. An
+// AEAD that is not of package aead does not say whether it refused or could not
+// be asked; only its local kinds are told apart by ctx.
+func (s *Store) openError(ctx context.Context, err error) error {
+	if s.appender != nil || unreadable(err) || errors.Is(err, ErrKeyServiceUnavailable) {
+		return err
+	}
+	if ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, err)
+	}
+	return fmt.Errorf("%w: %w", ErrUnauthentic, err)
+}
+
+func (s *Store) overhead() int {
+	if s.sized != nil {
+		return s.sized.Overhead()
+	}
+	return 256
+}
+
+func (s *Store) unsupported(what string) error {
+	return fmt.Errorf("%w: the %s store cannot %s; over Redis, wrap the client with redisstore.New instead", ErrUnsupported, s.backing.GetType(), what)
+}
+
+func keyName(key any) (string, error) {
+	name, ok := key.(string)
+	if !ok {
+		return "", fmt.Errorf("%w: a key of type %T: keys are strings (cache.New makes them so)", ErrUnsupportedType, key)
+	}
+	if len(name) > wire.MaxNameBytes {
+		return "", fmt.Errorf("%w: a key of %d bytes", ErrTooLarge, len(name))
+	}
+	return name, nil
+}
+
+func isNil(v any) bool {
+	if v == nil {
+		return true
+	}
+	switch r := reflect.ValueOf(v); r.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Func, reflect.Chan, reflect.Slice, reflect.Interface:
+		return r.IsNil()
+	default:
+		return false
+	}
+}
