@@ -1,0 +1,45 @@
+// Package redisstore is a gocache store over Redis that can do what gocache's own Redis store cannot: hand over bytes
+// that the caller owns, swap a value atomically, keep tags under concurrent writers, tell a TTL to the millisecond in
+// one round trip, enumerate entries, and clear a prefix instead of the whole server.
+//
+// [New] takes a go-redis client that the application already has, for a single node, Sentinel or Cluster; it is the
+// one-word change from gocache's redis.NewRedis. [Open] takes a URL, makes the client and owns it; the options of the
+// URL are listed there.
+//
+// # Differences from gocache's Redis store
+//
+// The keys, values and tag sets in Redis are the same ("gocache_tag_" and the tag), so that both can work on one Redis
+// side by side. The behaviour differs:
+//
+//   - Get and GetWithTTL return []byte instead of string, which the caller owns and may write into.
+//   - A key that is not a string is an error instead of a panic.
+//   - TTLs have milliseconds; what is finer is rounded up. No expiry is 0, where gocache says -1ns. In options, 0 and -1ns
+//     both mean no expiry; any other negative duration is an error.
+//   - Errors of tagging and of invalidation are returned. The set of a tag lives at least as long as the entries in it.
+//   - Clear empties the selected database on every master, where gocache empties all databases of one.
+//
+// # Tags
+//
+// On a single node an entry and its tags are written in one script, and Invalidate removes a member and its entry in one
+// script, so that no entry is ever without its tags. In a Cluster entry and tags lie on different nodes. There Set writes
+// the tags, the entry, and the tags again; Invalidate removes entries, then their memberships, then once more the
+// entries. Whatever the interleaving, an entry that was set has its tags when Set returns. What may be left behind: a
+// writer that dies between its steps while the same tag is invalidated can leave an entry that lacks the tag, and one that
+// dies in SetIfNotExists, which tags only what it has written, an entry without tags; an Invalidate that dies between its steps can leave an entry untagged that was written during it. Memberships of entries
+// that have expired stay until the tag is invalidated or its set expires: no harm is done by them but memory.
+//
+// # Retries
+//
+// go-redis repeats a command whose connection broke. That is harmless for what can be done twice. CompareAndSwap and
+// SetIfNotExists cannot: repeated after a reply was lost they would report false for what they did themselves. They are
+// sent once; an error from them that is not the server's own means that the outcome is unknown.
+//
+// # Permissions
+//
+// An ACL user needs get, set, unlink, pttl, multi, exec and ping; evalsha, eval, exists, strlen, getrange, sadd, srem,
+// sscan and pexpire for tags and swaps; scan and info to enumerate; flushdb for Clear; and in a Cluster what go-redis
+// needs (cluster, command, readonly).
+//
+// A Store is safe for concurrent use. Its errors carry no key and no value, and unwrap to those of go-redis and of the
+// context. Scripts are sent once per node and called by their digest.
+package redisstore

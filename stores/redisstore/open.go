@@ -1,0 +1,228 @@
+package redisstore
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Open returns a store over a client that it makes for a URL; Close closes both. It does not connect, so that a service
+// can start before its Redis: Ping tells whether the server answers.
+//
+//	redis://user:password@host:6379/0             one node; rediss:// with TLS
+//	redis+unix://user:password@/run/redis.sock    one node on a unix socket, also unix://
+//	redis+sentinel://user:password@host1:26379,host2:26379/0?master=name     the addresses of sentinels; rediss+sentinel://
+//	redis+cluster://user:password@host1:6379,host2:6379                      some nodes of a Cluster; rediss+cluster://
+//
+// What is not a letter, digit or one of "-._~" in a user name or password is percent-encoded. The path is the database,
+// by default 0. Addresses can also be given as options named addr. Options, each once:
+//
+//	db                                  database, where the path cannot say it
+//	password_env, password_file         where the password is, instead of in the URL; the file is read again for each
+//	                                    new connection, so that a mounted secret can change
+//	master                              the name of the master that the sentinels watch
+//	sentinel_user, sentinel_password, sentinel_password_env, sentinel_password_file     credentials of the sentinels
+//	                                    themselves, if they ask for any
+//	ca_file                             PEM certificates to trust, instead of the system's
+//	cert_file, key_file                 the client's certificate, if the server asks for one
+//	server_name                         the name in the server's certificate, by default the host
+//	dial_timeout, read_timeout, write_timeout     default 5s each
+//	pool_size                           connections per node, default 10 per CPU
+//	pool_timeout                        wait for one of them, default read_timeout + 1s
+//	min_idle_conns, max_idle_conns      default 0, 0 for no limit
+//	max_active_conns                    default 0 for no limit
+//	conn_max_idle_time, conn_max_lifetime     default 30m, none
+//	max_retries                         after a broken connection or a server that is loading, default 3, 0 for none
+//	min_retry_backoff, max_retry_backoff      between those, default 10ms, 1s
+//	max_redirects                       from node to node of a Cluster, default 3
+//	client_name                         for CLIENT LIST
+//	protocol                            RESP version 2 or 3, default 3
+//	expiration                          of entries that are set without, default none
+//	tags_ttl                            of tags that are set without, default 720h
+//
+// Durations have a unit. An unknown option is an error. Certificates are always verified; who must not verify them makes
+// a client and passes it to New. Deadlines of contexts bound every call. No error repeats any part of the URL but the
+// name of an option.
+func Open(ctx context.Context, url string) (*Store, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, failed("open", context.Cause(ctx))
+	}
+	t, err := parseURL(url)
+	if err != nil {
+		return nil, fmt.Errorf("redisstore: open: %w", err)
+	}
+	client, err := t.client()
+	if err != nil {
+		return nil, fmt.Errorf("redisstore: open: %w", err)
+	}
+	var defaults []store.Option
+	if t.expiration > 0 {
+		defaults = append(defaults, store.WithExpiration(t.expiration))
+	}
+	if t.tagsTTL > 0 {
+		defaults = append(defaults, store.WithTagsTTL(t.tagsTTL))
+	}
+	s, err := New(client, defaults...)
+	if err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	s.closes = client
+	return s, nil
+}
+
+// credentials is go-redis's way to ask for user and password at each new connection.
+type credentials func(ctx context.Context) (user, password string, err error)
+
+// resolve finds the password; for one in a file it returns a function that reads the file again.
+func (l login) resolve() (login, credentials, error) {
+	switch {
+	case l.env != "":
+		l.password = os.Getenv(l.env)
+		if l.password == "" {
+			return l, nil, fmt.Errorf("the environment variable %s, which should hold the password, is empty or not set", l.env)
+		}
+	case l.file != "":
+		if _, err := passwordIn(l.file); err != nil {
+			return l, nil, err
+		}
+		return l, func(context.Context) (string, string, error) {
+			password, err := passwordIn(l.file)
+			return l.user, password, err
+		}, nil
+	}
+	return l, nil, nil
+}
+
+// passwordIn reads a password from a file, without the newline at its end.
+func passwordIn(path string) (string, error) {
+	const most = 64 << 10
+	f, err := os.Open(path) //nolint:gosec // the path is the configuration's
+	if err != nil {
+		return "", fmt.Errorf("password file: %w", err)
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return "", fmt.Errorf("password file: %w", err)
+	}
+	b = bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r"))
+	if len(b) == 0 || len(b) > most {
+		return "", fmt.Errorf("the password file is empty or longer than %d bytes", most)
+	}
+	return string(b), nil
+}
+
+func (t *target) tlsConfig() (*tls.Config, error) {
+	if !t.tls {
+		return nil, nil
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.serverName}
+	if t.caFile != "" {
+		pem, err := os.ReadFile(t.caFile)
+		if err != nil {
+			return nil, fmt.Errorf("ca_file: %w", err)
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, errors.New("ca_file holds no PEM certificate")
+		}
+	}
+	if t.certFile != "" {
+		pair, err := tls.LoadX509KeyPair(t.certFile, t.keyFile)
+		if err != nil {
+			return nil, fmt.Errorf("cert_file and key_file: %w", err)
+		}
+		cfg.Certificates = []tls.Certificate{pair}
+	}
+	return cfg, nil
+}
+
+// maxRetries in go-redis's words: 0 is its default, -1 none.
+func (t *target) maxRetries() int {
+	switch {
+	case t.retries == nil:
+		return 0
+	case *t.retries == 0:
+		return -1
+	default:
+		return *t.retries
+	}
+}
+
+// quiet spares a server that knows no maintenance notifications, as open-source Redis does, the question.
+func quiet() *maintnotifications.Config {
+	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+}
+
+func (t *target) client() (redis.UniversalClient, error) {
+	cfg, err := t.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	l, ask, err := t.login.resolve()
+	if err != nil {
+		return nil, err
+	}
+	watch, _, err := t.watch.resolve()
+	if err != nil {
+		return nil, err
+	}
+	if t.watch.file != "" {
+		if watch.password, err = passwordIn(t.watch.file); err != nil { // go-redis asks for no other
+			return nil, err
+		}
+	}
+	switch t.topology {
+	case sentinel:
+		return redis.NewFailoverClient(&redis.FailoverOptions{
+			MasterName: t.master, SentinelAddrs: t.addrs,
+			SentinelUsername: watch.user, SentinelPassword: watch.password,
+			Username: l.user, Password: l.password, CredentialsProviderContext: ask,
+			DB: t.db, TLSConfig: cfg, ClientName: t.clientName, Protocol: t.protocol,
+			ContextTimeoutEnabled: true,
+			PoolSize:              t.poolSize, PoolTimeout: t.poolTimeout,
+			MinIdleConns: t.minIdle, MaxIdleConns: t.maxIdle, MaxActiveConns: t.maxActive,
+			ConnMaxIdleTime: t.idleTime, ConnMaxLifetime: t.lifetime,
+			DialTimeout: t.dial, ReadTimeout: t.read, WriteTimeout: t.write,
+			MaxRetries: t.maxRetries(), MinRetryBackoff: t.minBackoff, MaxRetryBackoff: t.maxBackoff,
+		}), nil
+	case cluster:
+		return redis.NewClusterClient(&redis.ClusterOptions{
+			Addrs:    t.addrs,
+			Username: l.user, Password: l.password, CredentialsProviderContext: ask,
+			TLSConfig: cfg, ClientName: t.clientName, Protocol: t.protocol,
+			ContextTimeoutEnabled: true, MaintNotificationsConfig: quiet(),
+			PoolSize: t.poolSize, PoolTimeout: t.poolTimeout,
+			MinIdleConns: t.minIdle, MaxIdleConns: t.maxIdle, MaxActiveConns: t.maxActive,
+			ConnMaxIdleTime: t.idleTime, ConnMaxLifetime: t.lifetime,
+			DialTimeout: t.dial, ReadTimeout: t.read, WriteTimeout: t.write, MaxRedirects: t.redirect,
+			MaxRetries: t.maxRetries(), MinRetryBackoff: t.minBackoff, MaxRetryBackoff: t.maxBackoff,
+		}), nil
+	case single, socket:
+		network := "tcp"
+		if t.topology == socket {
+			network = "unix"
+		}
+		return redis.NewClient(&redis.Options{
+			Network: network, Addr: t.addrs[0],
+			Username: l.user, Password: l.password, CredentialsProviderContext: ask,
+			DB: t.db, TLSConfig: cfg, ClientName: t.clientName, Protocol: t.protocol,
+			ContextTimeoutEnabled: true, MaintNotificationsConfig: quiet(),
+			PoolSize: t.poolSize, PoolTimeout: t.poolTimeout,
+			MinIdleConns: t.minIdle, MaxIdleConns: t.maxIdle, MaxActiveConns: t.maxActive,
+			ConnMaxIdleTime: t.idleTime, ConnMaxLifetime: t.lifetime,
+			DialTimeout: t.dial, ReadTimeout: t.read, WriteTimeout: t.write,
+			MaxRetries: t.maxRetries(), MinRetryBackoff: t.minBackoff, MaxRetryBackoff: t.maxBackoff,
+		}), nil
+	}
+	return nil, errors.New("unknown topology")
+}

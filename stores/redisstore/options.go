@@ -1,0 +1,94 @@
+package redisstore
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+)
+
+// defaultTagsTTL is how long gocache's Redis store keeps a tag's set.
+const defaultTagsTTL = 720 * time.Hour
+
+// settings are the options of one call, checked.
+type settings struct {
+	ttl     time.Duration // whole milliseconds, 0 for none
+	tags    []string
+	tagsTTL time.Duration // at least ttl, whole milliseconds
+}
+
+// settings applies the options of a call after the store's defaults.
+func (s *Store) settings(opts []store.Option) (settings, error) {
+	o := s.defaults
+	for _, opt := range opts {
+		opt(&o)
+	}
+	ttl, err := wholeMilliseconds(o.Expiration)
+	if err != nil {
+		return settings{}, fmt.Errorf("expiration: %w", err)
+	}
+	tagsTTL, err := wholeMilliseconds(o.TagsTTL)
+	if err != nil {
+		return settings{}, fmt.Errorf("TTL of tags: %w", err)
+	}
+	if tagsTTL == 0 {
+		tagsTTL = defaultTagsTTL
+	}
+	return settings{ttl: ttl, tags: o.Tags, tagsTTL: max(tagsTTL, ttl)}, nil
+}
+
+// noExpiry is what Redis, and through it gocache's GetWithTTL, says of an entry that does not expire; gocache's Chain
+// passes it on as an expiration.
+const noExpiry time.Duration = -1
+
+// wholeMilliseconds rounds up, so that no positive duration becomes 0, which would mean no expiry.
+func wholeMilliseconds(d time.Duration) (time.Duration, error) {
+	switch {
+	case d == 0 || d == noExpiry:
+		return 0, nil
+	case d < 0:
+		return 0, errors.New("negative duration")
+	}
+	if rest := d % time.Millisecond; rest != 0 {
+		d += time.Millisecond - rest
+		if d < 0 { // past the last duration there is
+			return 0, errors.New("duration out of range")
+		}
+	}
+	return d, nil
+}
+
+func keyName(key any) (string, error) {
+	name, ok := key.(string)
+	if !ok {
+		return "", fmt.Errorf("the key is a %T, not a string", key)
+	}
+	return name, nil
+}
+
+// argument checks that go-redis can send a value, before it has half a command in its buffer. The cases are those of its
+// proto.Writer.WriteArg, in that order.
+func argument(value any) (any, error) {
+	switch v := value.(type) {
+	case nil, []byte, string, *string, bool, *bool,
+		int, *int, int8, *int8, int16, *int16, int32, *int32, int64, *int64,
+		uint, *uint, uint8, *uint8, uint16, *uint16, uint32, *uint32, uint64, *uint64, uintptr, *uintptr,
+		float32, *float32, float64, *float64,
+		time.Time, *time.Time, time.Duration, *time.Duration:
+		return value, nil
+	case encoding.BinaryMarshaler:
+		b, err := v.MarshalBinary()
+		if err != nil {
+			return nil, &marshalError{kind: fmt.Sprintf("%T", value), cause: err}
+		}
+		return b, nil
+	case net.IP:
+		return value, nil
+	default:
+		return nil, fmt.Errorf("a value of type %T cannot be stored: pass []byte or string, or implement "+
+			"encoding.BinaryMarshaler", value)
+	}
+}

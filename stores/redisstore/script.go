@@ -1,0 +1,150 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/sha1" //nolint:gosec // Redis names a script by its SHA-1
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/redis/go-redis/v9"
+)
+
+// script is Lua that a node knows by its digest after the first call. Every key that a script touches is declared, as
+// Cluster, ACLs and Redis's imitators demand.
+type script struct {
+	source, digest string
+}
+
+func newScript(source string) script {
+	sum := sha1.Sum([]byte(source)) //nolint:gosec // Redis names a script by its SHA-1
+	return script{source: source, digest: hex.EncodeToString(sum[:])}
+}
+
+type scripts struct {
+	setTagged, tag, untag, swap, getWithTTL script
+}
+
+func newScripts() scripts {
+	return scripts{
+		setTagged:  newScript(setTaggedSource),
+		tag:        newScript(tagSource),
+		untag:      newScript(untagSource),
+		swap:       newScript(swapSource),
+		getWithTTL: newScript(getWithTTLSource),
+	}
+}
+
+// command is the call of a script, by its digest or with its source.
+func (sc script) command(ctx context.Context, name, body string, keys []string, args []any) *redis.Cmd {
+	all := make([]any, 0, 3+len(keys)+len(args))
+	all = append(all, name, body, len(keys))
+	for _, k := range keys {
+		all = append(all, k)
+	}
+	cmd := redis.NewCmd(ctx, append(all, args...)...)
+	cmd.SetFirstKeyPos(3)
+	return cmd
+}
+
+func (sc script) byDigest(ctx context.Context, keys []string, args ...any) *redis.Cmd {
+	return sc.command(ctx, "evalsha", sc.digest, keys, args)
+}
+
+func (sc script) bySource(ctx context.Context, keys []string, args ...any) *redis.Cmd {
+	return sc.command(ctx, "eval", sc.source, keys, args)
+}
+
+// run calls a script that may be repeated: doing it twice is doing it once.
+func (s *Store) run(ctx context.Context, sc script, keys []string, args ...any) *redis.Cmd {
+	cmd := sc.byDigest(ctx, keys, args...)
+	_ = s.client.Process(ctx, cmd)
+	if unknownScript(cmd.Err()) {
+		cmd = sc.bySource(ctx, keys, args...)
+		_ = s.client.Process(ctx, cmd)
+	}
+	return cmd
+}
+
+// runOnce calls a script that must not be repeated.
+func (s *Store) runOnce(ctx context.Context, sc script, keys []string, args ...any) *redis.Cmd {
+	cmd := s.sendOnce(ctx, func() *redis.Cmd { return sc.byDigest(ctx, keys, args...) })
+	if unknownScript(cmd.Err()) {
+		cmd = s.sendOnce(ctx, func() *redis.Cmd { return sc.bySource(ctx, keys, args...) })
+	}
+	return cmd
+}
+
+func unknownScript(err error) bool { return redis.HasErrorPrefix(err, "NOSCRIPT") }
+
+// once is a command that go-redis does not send again when it cannot know whether the server has run it.
+type once struct{ *redis.Cmd }
+
+// NoRetry tells go-redis so.
+func (once) NoRetry() bool { return true }
+
+// sendOnce sends a command until the server has either run it or not said clearly that it did not: replies such as
+// READONLY during a failover are refusals, which may be repeated.
+func (s *Store) sendOnce(ctx context.Context, command func() *redis.Cmd) *redis.Cmd {
+	const attempts = 4
+	for wait := 10 * time.Millisecond; ; wait *= 2 {
+		cmd := command()
+		_ = s.client.Process(ctx, once{cmd})
+		if wait >= 10*time.Millisecond<<(attempts-1) || !refused(cmd.Err()) {
+			return cmd
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return cmd
+		case <-timer.C:
+		}
+	}
+}
+
+// refused tells whether the server said that it did not run the command, and may run it soon.
+func refused(err error) bool {
+	for _, code := range []string{"READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "NOREPLICAS"} {
+		if redis.HasErrorPrefix(err, code) {
+			return true
+		}
+	}
+	return false
+}
+
+// getWithTTLSource reads a value and its TTL at one moment. KEYS: entry.
+const getWithTTLSource = `return {redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])}`
+
+// emptyKeyWithTTL is GetBytesWithTTL of the empty key in a Cluster.
+func (s *Store) emptyKeyWithTTL(ctx context.Context) ([]byte, time.Duration, error) {
+	reply, err := s.run(ctx, s.scripts.getWithTTL, []string{""}).Slice()
+	if err != nil {
+		return nil, 0, failed("get with TTL", err)
+	}
+	return valueAndTTL(reply)
+}
+
+// valueAndTTL takes apart the reply of getWithTTLSource.
+func valueAndTTL(reply []any) ([]byte, time.Duration, error) {
+	const op = "get with TTL"
+	if len(reply) != 2 {
+		return nil, 0, failed(op, fmt.Errorf("the script returned %d values", len(reply)))
+	}
+	left, ok := reply[1].(int64)
+	if !ok {
+		return nil, 0, failed(op, fmt.Errorf("the script returned a %T for the TTL", reply[1]))
+	}
+	switch v := reply[0].(type) {
+	case nil:
+		return nil, 0, store.NotFoundWithCause(redis.Nil)
+	case string:
+		if left < 0 {
+			return []byte(v), 0, nil
+		}
+		return []byte(v), remaining(time.Duration(left) * time.Millisecond), nil
+	default:
+		return nil, 0, failed(op, fmt.Errorf("the script returned a %T for the value", v))
+	}
+}

@@ -1,0 +1,309 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/redis/go-redis/v9"
+)
+
+// Store is a gocache store over Redis. See the package comment for what it promises.
+type Store struct {
+	client   redis.UniversalClient
+	masters  masters // nil for a single node
+	defaults store.Options
+	scripts  scripts
+	stripes  stripes
+	copies   bool // what the client returns is not ours alone
+
+	closeOnce sync.Once
+	closes    io.Closer // nil if the client is not ours
+	closeErr  error
+}
+
+// masters is what a client of several nodes can do: *redis.ClusterClient and what embeds it.
+type masters interface {
+	ForEachMaster(ctx context.Context, fn func(ctx context.Context, client *redis.Client) error) error
+}
+
+var (
+	_ store.SetIfNotExistsStore = (*Store)(nil)
+	_ io.Closer                 = (*Store)(nil)
+)
+
+// redisType is the type that gocache's Redis store reports too, so that metrics keep their labels.
+const redisType = "redis"
+
+// New returns a store over a client that the caller keeps: Close leaves it open. The client is a *redis.Client, also one
+// from redis.NewFailoverClient, a *redis.ClusterClient, or a type that embeds either. *redis.Ring is refused, since it
+// loses or doubles entries when a shard comes or goes, which swaps and tags do not survive; so is *redis.AutoPipeliner,
+// which may still read a value after Set has returned.
+//
+// Hooks of the client must not keep a reply beyond the call: its bytes belong to the caller of Get.
+//
+// opts are the defaults for Set and SetIfNotExists: store.WithExpiration, store.WithTags, store.WithTagsTTL. The options
+// of a call are applied after them. Cost and the options meant for other stores are ignored.
+func New(client redis.UniversalClient, opts ...store.Option) (*Store, error) {
+	if client == nil {
+		return nil, errors.New("redisstore: the client is nil")
+	}
+	if v := reflect.ValueOf(client); v.Kind() == reflect.Pointer && v.IsNil() {
+		return nil, fmt.Errorf("redisstore: the client is a nil %T", client)
+	}
+	switch c := client.(type) {
+	case interface {
+		ForEachShard(ctx context.Context, fn func(ctx context.Context, client *redis.Client) error) error
+	}:
+		if _, cluster := client.(masters); !cluster {
+			return nil, fmt.Errorf("redisstore: %T is not supported: entries and tags would be lost whenever a shard comes or "+
+				"goes; use Redis Cluster and redis.NewClusterClient", c)
+		}
+	case *redis.AutoPipeliner:
+		return nil, errors.New("redisstore: an AutoPipeliner is not supported: it may read a value after Set has returned; " +
+			"pass the client that it was made from")
+	}
+	s := &Store{
+		client:   client,
+		defaults: *store.ApplyOptions(opts...),
+		scripts:  newScripts(),
+		stripes:  newStripes(),
+		copies:   cachesReplies(client),
+	}
+	s.masters, _ = client.(masters)
+	if _, err := s.settings(nil); err != nil {
+		return nil, fmt.Errorf("redisstore: default options: %w", err)
+	}
+	return s, nil
+}
+
+// cachesReplies tells whether go-redis may keep a reply for others, as its experimental client-side caching does.
+func cachesReplies(client redis.UniversalClient) bool {
+	c, ok := client.(interface{ Options() *redis.Options })
+	if !ok {
+		return false
+	}
+	o := c.Options()
+	return o != nil && (o.ClientSideCache != nil || o.ClientSideCacheConfig != nil)
+}
+
+// String names the store's type; it shows no address and no credential.
+func (s *Store) String() string { return "redisstore.Store" }
+
+// GoString is String.
+func (s *Store) GoString() string { return s.String() }
+
+// LogValue is String.
+func (s *Store) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// GetType is "redis".
+func (s *Store) GetType() string { return redisType }
+
+// Close closes the client of a store that Open made, and does nothing to a client that was given to New. A second Close
+// does nothing and returns what the first returned.
+func (s *Store) Close() error {
+	s.closeOnce.Do(func() {
+		if s.closes != nil {
+			s.closeErr = failed("close", s.closes.Close())
+		}
+	})
+	return s.closeErr
+}
+
+// Ping returns nil if the server answers, in a Cluster every master.
+func (s *Store) Ping(ctx context.Context) error {
+	return failed("ping", s.eachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
+		return node.Ping(ctx).Err()
+	}))
+}
+
+// eachMaster calls fn for every master at the same time, and for a single node with its client.
+func (s *Store) eachMaster(ctx context.Context, fn func(ctx context.Context, node redis.Cmdable) error) error {
+	if s.masters == nil {
+		return fn(ctx, s.client)
+	}
+	return s.masters.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+		return fn(ctx, node)
+	})
+}
+
+// Get returns the value as []byte, which the caller owns, or store.NotFound.
+func (s *Store) Get(ctx context.Context, key any) (any, error) {
+	name, err := keyName(key)
+	if err != nil {
+		return nil, failed("get", err)
+	}
+	b, err := s.GetBytes(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// GetWithTTL returns the value as []byte, which the caller owns, and the time that it has left, exact to the millisecond
+// and 0 if it does not expire; or store.NotFound. Both are of one moment and come in one round trip.
+func (s *Store) GetWithTTL(ctx context.Context, key any) (any, time.Duration, error) {
+	name, err := keyName(key)
+	if err != nil {
+		return nil, 0, failed("get with TTL", err)
+	}
+	b, ttl, err := s.GetBytesWithTTL(ctx, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	return b, ttl, nil
+}
+
+// GetBytes is Get without interfaces.
+func (s *Store) GetBytes(ctx context.Context, key string) ([]byte, error) {
+	return s.ownBytes("get", s.client.Get(ctx, key))
+}
+
+// GetBytesWithTTL is GetWithTTL without interfaces.
+func (s *Store) GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error) {
+	const op = "get with TTL"
+	if key == "" && s.masters != nil {
+		return s.emptyKeyWithTTL(ctx) // go-redis finds no slot for a transaction on the empty key
+	}
+	// MULTI makes value and TTL those of one moment: without it another writer's TTL might come with our value.
+	pipe := s.client.TxPipeline()
+	get, left := pipe.Get(ctx, key), pipe.PTTL(ctx, key)
+	_, _ = pipe.Exec(ctx) // every command holds its own error
+	b, err := s.ownBytes(op, get)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := left.Err(); err != nil {
+		return nil, 0, failed(op, err)
+	}
+	return b, remaining(left.Val()), nil
+}
+
+// remaining turns what PTTL says into a time that is 0 only for "no expiry".
+func remaining(pttl time.Duration) time.Duration {
+	switch {
+	case pttl < 0: // -1ns, no expiry
+		return 0
+	case pttl == 0: // less than a millisecond
+		return time.Millisecond
+	default:
+		return pttl
+	}
+}
+
+// ownBytes takes the bytes of a reply. go-redis reads each into memory of its own (proto.Reader), and Bytes does not copy
+// it; nobody else holds it, hooks and client-side caching apart.
+func (s *Store) ownBytes(op string, cmd *redis.StringCmd) ([]byte, error) {
+	b, err := cmd.Bytes()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return nil, store.NotFoundWithCause(err)
+	case err != nil:
+		return nil, failed(op, err)
+	case b == nil:
+		return []byte{}, nil
+	case s.copies:
+		return append([]byte{}, b...), nil
+	default:
+		return b, nil
+	}
+}
+
+// Set writes a value: a string, []byte, bool, integer, float, time.Time, time.Duration, nil (as the empty value), a
+// pointer to such, or an encoding.BinaryMarshaler; Redis keeps text, so that 42 comes back as the bytes "42". It has done
+// with the value when it returns. An expiration of 0 is none; less than a millisecond is a millisecond.
+//
+// With tags the entry is added to their sets, which live for TagsTTL (default 720 h), or as long as the entry if that is
+// longer: the life of a set is extended, never shortened. An entry without expiration is found by its tags for TagsTTL
+// after the last entry was tagged.
+func (s *Store) Set(ctx context.Context, key any, value any, opts ...store.Option) error {
+	const op = "set"
+	name, err := keyName(key)
+	if err != nil {
+		return failed(op, err)
+	}
+	arg, err := argument(value)
+	if err != nil {
+		return failed(op, err)
+	}
+	return s.set(ctx, op, name, arg, opts)
+}
+
+// SetBytes is Set without interfaces.
+func (s *Store) SetBytes(ctx context.Context, key string, value []byte, opts ...store.Option) error {
+	return s.set(ctx, "set", key, value, opts)
+}
+
+func (s *Store) set(ctx context.Context, op, key string, value any, opts []store.Option) error {
+	o, err := s.settings(opts)
+	if err != nil {
+		return failed(op, err)
+	}
+	switch {
+	case len(o.tags) == 0:
+		return failed(op, s.client.Set(ctx, key, value, o.ttl).Err())
+	case s.masters == nil:
+		_, err := s.setTagged(ctx, key, value, o, false)
+		return failed(op, err)
+	}
+	if err := s.tagApart(ctx, key, o); err != nil {
+		return failed(op, err)
+	}
+	if err := s.client.Set(ctx, key, value, o.ttl).Err(); err != nil {
+		return failed(op, err)
+	}
+	return failed(op, s.tagApart(ctx, key, o))
+}
+
+// SetIfNotExists writes a value as Set does, tags included, if there is no entry of that name, and reports whether it
+// did. It is sent once: an error that is not the server's own means that it is unknown whether the value was written.
+func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, opts ...store.Option) (bool, error) {
+	const op = "set if not exists"
+	name, err := keyName(key)
+	if err != nil {
+		return false, failed(op, err)
+	}
+	arg, err := argument(value)
+	if err != nil {
+		return false, failed(op, err)
+	}
+	o, err := s.settings(opts)
+	if err != nil {
+		return false, failed(op, err)
+	}
+	if len(o.tags) > 0 && s.masters == nil {
+		written, err := s.setTagged(ctx, name, arg, o, true)
+		return written, failed(op, err)
+	}
+	args := []any{"set", name, arg, "nx"}
+	if o.ttl > 0 {
+		args = append(args, "px", o.ttl.Milliseconds())
+	}
+	// Tagged afterwards only: memberships of an entry that somebody else wrote would have it deleted by tags that it lacks.
+	err = s.sendOnce(ctx, func() *redis.Cmd { return redis.NewCmd(ctx, args...) }).Err()
+	if errors.Is(err, redis.Nil) {
+		return false, nil
+	}
+	if err != nil {
+		return false, failed(op, err)
+	}
+	if len(o.tags) > 0 {
+		return true, failed(op, s.tagApart(ctx, name, o))
+	}
+	return true, nil
+}
+
+// Delete removes an entry. One that is not there is no error. Its memberships in tags stay, as in gocache's stores.
+func (s *Store) Delete(ctx context.Context, key any) error {
+	name, err := keyName(key)
+	if err != nil {
+		return failed("delete", err)
+	}
+	return failed("delete", s.client.Unlink(ctx, name).Err())
+}

@@ -1,0 +1,259 @@
+package redisstore
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// topology is what a URL's scheme says the servers are.
+type topology int
+
+const (
+	single topology = iota
+	socket
+	sentinel
+	cluster
+)
+
+func schemeOf(name string) (t topology, tls, ok bool) {
+	switch name {
+	case "redis":
+		return single, false, true
+	case "rediss":
+		return single, true, true
+	case "redis+unix", "unix":
+		return socket, false, true
+	case "redis+sentinel":
+		return sentinel, false, true
+	case "rediss+sentinel":
+		return sentinel, true, true
+	case "redis+cluster":
+		return cluster, false, true
+	case "rediss+cluster":
+		return cluster, true, true
+	}
+	return 0, false, false
+}
+
+const knownSchemes = "redis, rediss, redis+unix, unix, redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster"
+
+// target is what a URL says. The zero value of a setting leaves it to go-redis.
+type target struct {
+	topology topology
+	tls      bool
+	addrs    []string // host:port, or the path of a socket
+	login    login
+	db       int
+	master   string
+	watch    login // to the sentinels
+
+	clientName                                                string
+	protocol, poolSize, minIdle, maxIdle, maxActive, redirect int
+	retries                                                   *int
+	poolTimeout, idleTime, lifetime, dial, read, write        time.Duration
+	minBackoff, maxBackoff                                    time.Duration
+	caFile, certFile, keyFile, serverName                     string
+	expiration, tagsTTL                                       time.Duration
+}
+
+// login is a user and where its password is. At most one of the last three is set.
+type login struct{ user, password, env, file string }
+
+// String hides the password.
+func (l login) String() string { return "redisstore.login" }
+
+// GoString is String.
+func (l login) GoString() string { return l.String() }
+
+// String hides the passwords.
+func (t *target) String() string { return "redisstore.target" }
+
+// GoString is String.
+func (t *target) GoString() string { return t.String() }
+
+// parseURL takes a URL apart. It is not net/url's parser, which refuses lists of addresses and repeats the URL, with its
+// password, in its errors. The errors here repeat nothing but the names of schemes and options.
+func parseURL(raw string) (*target, error) {
+	scheme, rest, ok := strings.Cut(raw, "://")
+	if !ok {
+		return nil, errors.New("not a URL: it must begin with one of the schemes " + knownSchemes)
+	}
+	t := &target{}
+	if t.topology, t.tls, ok = schemeOf(strings.ToLower(scheme)); !ok {
+		return nil, errors.New("unknown scheme; known are " + knownSchemes)
+	}
+	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return nil, errors.New("a blank or control character must be percent-encoded")
+	}
+	rest, query, _ := strings.Cut(rest, "?")
+	authority, path, _ := strings.Cut(rest, "/")
+	if strings.ContainsAny(path+query, "@#") || strings.Contains(authority, "#") {
+		return nil, errors.New("an '@', '/', '?' or '#' in a user name, password, path or option must be percent-encoded")
+	}
+	hosts := authority
+	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+		hosts = authority[i+1:]
+		if err := t.login.parse(authority[:i]); err != nil {
+			return nil, err
+		}
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, errors.New("the options are not percent-encoded correctly")
+	}
+	if err := t.parseHosts(hosts, values["addr"]); err != nil {
+		return nil, err
+	}
+	if err := t.parsePath(path); err != nil {
+		return nil, err
+	}
+	if err := t.parseOptions(values); err != nil {
+		return nil, err
+	}
+	return t, t.check()
+}
+
+func (l *login) parse(info string) error {
+	user, password, _ := strings.Cut(info, ":")
+	var err1, err2 error
+	l.user, err1 = url.PathUnescape(user)
+	l.password, err2 = url.PathUnescape(password)
+	if err1 != nil || err2 != nil || strings.Contains(info, "@") {
+		return errors.New("the user name or password is not percent-encoded correctly")
+	}
+	return nil
+}
+
+func (t *target) parseHosts(list string, more []string) error {
+	if t.topology == socket {
+		if list != "" || len(more) > 0 {
+			return errors.New("a unix socket has no host: write redis+unix:///path/to/socket")
+		}
+		return nil
+	}
+	hosts := slices.DeleteFunc(strings.Split(list, ","), func(h string) bool { return h == "" && (list == "" || len(more) > 0) })
+	for _, m := range more {
+		hosts = append(hosts, strings.Split(m, ",")...)
+	}
+	switch {
+	case len(hosts) == 0 && t.topology == single:
+		hosts = []string{"localhost"}
+	case len(hosts) == 0:
+		return errors.New("no address")
+	case len(hosts) > 1 && t.topology == single:
+		return errors.New("several addresses: use redis+sentinel:// or redis+cluster://")
+	}
+	port := "6379"
+	if t.topology == sentinel {
+		port = "26379"
+	}
+	for _, h := range hosts {
+		addr, err := address(h, port)
+		if err != nil {
+			return err
+		}
+		t.addrs = append(t.addrs, addr)
+	}
+	return nil
+}
+
+// address checks one host[:port] or [IPv6][:port].
+func address(s, port string) (string, error) {
+	host := s
+	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") {
+		host, port = s[:i], s[i+1:]
+	}
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		inner, ok = strings.CutSuffix(inner, "]")
+		ip, err := netip.ParseAddr(strings.ReplaceAll(inner, "%25", "%"))
+		if !ok || err != nil || !ip.Is6() {
+			return "", errors.New("an address in brackets is not an IPv6 address")
+		}
+		host = ip.String()
+	} else {
+		if host == "" {
+			host = "localhost"
+		}
+		plain := func(r rune) bool {
+			return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._", r)
+		}
+		if strings.ContainsFunc(host, func(r rune) bool { return !plain(r) }) {
+			return "", errors.New("a host name has other characters than letters, digits, '.', '-' and '_' " +
+				"(an IPv6 address goes in brackets; a '@' or '/' in a password must be percent-encoded)")
+		}
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
+		return "", errors.New("a port is not a number from 1 to 65535")
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+func (t *target) parsePath(path string) error {
+	if t.topology == socket {
+		p, err := url.PathUnescape(path)
+		if err != nil || p == "" {
+			return errors.New("the path of the socket is missing or not percent-encoded correctly")
+		}
+		t.addrs = []string{"/" + p}
+		return nil
+	}
+	if path == "" {
+		return nil
+	}
+	return database(path, &t.db)
+}
+
+func database(s string, db *int) error {
+	n, err := strconv.ParseUint(s, 10, 31)
+	if err != nil || strconv.FormatUint(n, 10) != s {
+		return errors.New("the database is not a number")
+	}
+	*db = int(n)
+	return nil
+}
+
+// check refuses combinations that cannot be meant.
+func (t *target) check() error {
+	switch {
+	case t.topology == cluster && t.db != 0:
+		return errors.New("a cluster has only database 0")
+	case t.topology == sentinel && t.master == "":
+		return errors.New("the option master is missing: the name under which the sentinels know the master")
+	case t.topology != sentinel && (t.master != "" || t.watch != login{}):
+		return errors.New("the options master and sentinel_... are for redis+sentinel")
+	case t.topology != cluster && t.redirect != 0:
+		return errors.New("the option max_redirects is for redis+cluster")
+	case !t.tls && (t.caFile != "" || t.certFile != "" || t.keyFile != "" || t.serverName != ""):
+		return errors.New("ca_file, cert_file, key_file and server_name are for rediss, rediss+sentinel and rediss+cluster")
+	case (t.certFile == "") != (t.keyFile == ""):
+		return errors.New("cert_file and key_file come together")
+	}
+	if err := t.login.check(""); err != nil {
+		return err
+	}
+	return t.watch.check("sentinel_")
+}
+
+func (l *login) check(prefix string) error {
+	n := 0
+	for _, s := range []string{l.password, l.env, l.file} {
+		if s != "" {
+			n++
+		}
+	}
+	switch {
+	case n > 1:
+		return fmt.Errorf("more than one password: give it as such, as %spassword_env or as %[1]spassword_file", prefix)
+	case n == 0 && l.user != "":
+		return errors.New("a user without a password")
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+package redisstore
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// option is one option of a URL. The text of its error follows the option's name and does not repeat the value.
+type option struct {
+	name string
+	set  func(t *target, value string) error
+}
+
+// options are those of Open's documentation, sorted by name. addr is read with the hosts.
+func options() []option {
+	return []option{
+		{"addr", func(*target, string) error { return nil }},
+		{"ca_file", text(func(t *target) *string { return &t.caFile })},
+		{"cert_file", text(func(t *target) *string { return &t.certFile })},
+		{"client_name", text(func(t *target) *string { return &t.clientName })},
+		{"conn_max_idle_time", duration(func(t *target) *time.Duration { return &t.idleTime })},
+		{"conn_max_lifetime", duration(func(t *target) *time.Duration { return &t.lifetime })},
+		{"db", func(t *target, v string) error {
+			if t.db != 0 {
+				return errors.New("is given in the path, too")
+			}
+			return database(v, &t.db)
+		}},
+		{"dial_timeout", duration(func(t *target) *time.Duration { return &t.dial })},
+		{"expiration", duration(func(t *target) *time.Duration { return &t.expiration })},
+		{"key_file", text(func(t *target) *string { return &t.keyFile })},
+		{"master", text(func(t *target) *string { return &t.master })},
+		{"max_active_conns", number(1, func(t *target) *int { return &t.maxActive })},
+		{"max_idle_conns", number(1, func(t *target) *int { return &t.maxIdle })},
+		{"max_redirects", number(1, func(t *target) *int { return &t.redirect })},
+		{"max_retries", func(t *target, v string) error {
+			t.retries = new(int)
+			return number(0, func(t *target) *int { return t.retries })(t, v)
+		}},
+		{"max_retry_backoff", duration(func(t *target) *time.Duration { return &t.maxBackoff })},
+		{"min_idle_conns", number(0, func(t *target) *int { return &t.minIdle })},
+		{"min_retry_backoff", duration(func(t *target) *time.Duration { return &t.minBackoff })},
+		{"password_env", text(func(t *target) *string { return &t.login.env })},
+		{"password_file", text(func(t *target) *string { return &t.login.file })},
+		{"pool_size", number(1, func(t *target) *int { return &t.poolSize })},
+		{"pool_timeout", duration(func(t *target) *time.Duration { return &t.poolTimeout })},
+		{"protocol", func(t *target, v string) error {
+			if v != "2" && v != "3" {
+				return errors.New("is neither 2 nor 3")
+			}
+			t.protocol = int(v[0] - '0')
+			return nil
+		}},
+		{"read_timeout", duration(func(t *target) *time.Duration { return &t.read })},
+		{"sentinel_password", text(func(t *target) *string { return &t.watch.password })},
+		{"sentinel_password_env", text(func(t *target) *string { return &t.watch.env })},
+		{"sentinel_password_file", text(func(t *target) *string { return &t.watch.file })},
+		{"sentinel_user", text(func(t *target) *string { return &t.watch.user })},
+		{"server_name", text(func(t *target) *string { return &t.serverName })},
+		{"tags_ttl", duration(func(t *target) *time.Duration { return &t.tagsTTL })},
+		{"write_timeout", duration(func(t *target) *time.Duration { return &t.write })},
+	}
+}
+
+func (t *target) parseOptions(values url.Values) error {
+	known := options()
+	for name, given := range values {
+		i := slices.IndexFunc(known, func(o option) bool { return o.name == name })
+		switch {
+		case i < 0:
+			return unknownOption(name, known)
+		case name == "addr":
+		case len(given) != 1:
+			return fmt.Errorf("the option %s is given more than once", name)
+		case given[0] == "":
+			return fmt.Errorf("the option %s is empty", name)
+		default:
+			if err := known[i].set(t, given[0]); err != nil {
+				return fmt.Errorf("the option %s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// unknownOption repeats a name only if it looks like one: it may be a piece of a password that was not encoded.
+func unknownOption(name string, known []option) error {
+	names := make([]string, len(known))
+	for i, o := range known {
+		names[i] = o.name
+	}
+	like := func(r rune) bool { return r >= 'a' && r <= 'z' || r == '_' }
+	if name == "" || len(name) > 32 || strings.ContainsFunc(name, func(r rune) bool { return !like(r) }) {
+		name = "in the URL"
+	}
+	return fmt.Errorf("unknown option %s; known are %s", name, strings.Join(names, ", "))
+}
+
+func text(field func(*target) *string) func(*target, string) error {
+	return func(t *target, v string) error {
+		*field(t) = v
+		return nil
+	}
+}
+
+func duration(field func(*target) *time.Duration) func(*target, string) error {
+	return func(t *target, v string) error {
+		d, err := time.ParseDuration(v)
+		if err != nil || d <= 0 {
+			return errors.New("is not a positive duration such as 500ms, 3s or 10m")
+		}
+		*field(t) = d
+		return nil
+	}
+}
+
+func number(least int, field func(*target) *int) func(*target, string) error {
+	return func(t *target, v string) error {
+		n, err := strconv.ParseUint(v, 10, 20) // a million of anything is enough, and fits go-redis's 32 bits
+		if err != nil || int(n) < least {
+			return fmt.Errorf("is not a number from %d to 1048575", least)
+		}
+		*field(t) = int(n)
+		return nil
+	}
+}

@@ -1,0 +1,66 @@
+package stores
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/eko/gocache/lib/v4/store"
+
+	"github.com/sealcache/sealcache/stores/memorystore"
+	"github.com/sealcache/sealcache/stores/redisstore"
+)
+
+// Store is a gocache store that closes: it owns what it was opened with.
+type Store interface {
+	store.StoreInterface
+	io.Closer
+}
+
+var (
+	_ Store = (*memorystore.Store)(nil)
+	_ Store = (*redisstore.Store)(nil)
+)
+
+const schemes = "memory, redis, rediss, redis+unix, unix, redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster"
+
+// Open opens the store that a URL names; see the package comment for the schemes. It checks the URL and reads the files
+// that it names, and does not connect: a service can start before its Redis. The store's Ping, where it has one, tells
+// whether it answers.
+func Open(ctx context.Context, url string) (Store, error) {
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("stores: open: %w", context.Cause(ctx))
+	}
+	scheme, _, ok := strings.Cut(url, "://")
+	if !ok {
+		return nil, errors.New("stores: open: not a URL: it must begin with a scheme and \"://\"; known schemes are " + schemes)
+	}
+	// A failed Open must not become a Store that holds a nil pointer.
+	switch strings.ToLower(scheme) {
+	case "memory":
+		s, err := memorystore.Open(url)
+		if err != nil {
+			return nil, fmt.Errorf("stores: %w", err)
+		}
+		return s, nil
+	case "redis", "rediss", "redis+unix", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster":
+		s, err := redisstore.Open(ctx, url)
+		if err != nil {
+			return nil, fmt.Errorf("stores: %w", err)
+		}
+		return s, nil
+	default:
+		return nil, fmt.Errorf("stores: open: unknown scheme%s; known are %s", quoted(scheme), schemes)
+	}
+}
+
+// quoted repeats a scheme only if it looks like one: what stands before "://" may be a password that was not encoded.
+func quoted(scheme string) string {
+	other := func(r rune) bool { return (r < 'a' || r > 'z') && r != '+' && r != '-' }
+	if scheme == "" || len(scheme) > 20 || strings.ContainsFunc(scheme, other) {
+		return ""
+	}
+	return " " + scheme
+}
