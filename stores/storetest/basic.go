@@ -1,0 +1,347 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/eko/gocache/lib/v4/store"
+)
+
+func basicCases() []testCase {
+	return []testCase{
+		{
+			name: "set, get, delete",
+			rule: "Get returns what the last Set stored under the same key, and nothing after Delete",
+			run:  setGetDelete,
+		},
+		{
+			name: "miss",
+			rule: "an absent key is store.NotFound, from Get and GetWithTTL alike",
+			run:  miss,
+		},
+		{
+			name: "delete an absent key",
+			rule: "deleting what is not there is no error",
+			run: func(t *testing.T, s *subject) {
+				declared(t, "DeleteMissing", s.Store.Delete(t.Context(), "absent") == nil, s.Can.DeleteMissing)
+			},
+		},
+		{
+			name: "types",
+			rule: "each type of value comes back in the form that is declared, with GetWithTTL as with Get",
+			run:  types,
+		},
+		{
+			name: "sizes",
+			rule: "values of all sizes come back whole: empty, all byte values, the largest",
+			run:  sizes,
+		},
+		{
+			name: "copies",
+			rule: "a stored value does not change with the slice it came from, nor with the one it was returned in",
+			why:  func(c Capabilities) string { return unless(c.Bytes.taken(), "the store takes no []byte") },
+			run:  copies,
+		},
+		{
+			name: "clear",
+			rule: "Clear removes every entry and leaves the store usable",
+			run: func(t *testing.T, s *subject) {
+				s.set(t, "a", "1")
+				s.set(t, "b", "2")
+				if err := s.Store.Clear(t.Context()); err != nil {
+					t.Fatalf("Clear: %v", err)
+				}
+				s.lacks(t, "a")
+				s.lacks(t, "b")
+				s.set(t, "a", "3")
+				s.holds(t, "a", "3")
+			},
+		},
+		{
+			name: "clear leaves others alone",
+			rule: "Clear removes the store's own entries, not those of others on the same server",
+			why:  func(c Capabilities) string { return unless(c.ScopedClear, "Clear is not scoped") },
+			run:  scopedClear,
+		},
+		{
+			name: "type",
+			rule: "GetType is not empty and does not change: dashboards label by it",
+			run: func(t *testing.T, s *subject) {
+				before := s.Store.GetType()
+				s.set(t, "k", "v")
+				if after := s.Store.GetType(); before == "" || before != after {
+					t.Errorf("GetType: %q, then %q", before, after)
+				}
+			},
+		},
+		{
+			name: "context",
+			rule: "a call with a cancelled context returns its error and does nothing",
+			why:  func(c Capabilities) string { return unless(c.HeedsContext, "the store does not look at its context") },
+			run:  heedsContext,
+		},
+		{
+			name: "concurrency",
+			rule: "under concurrent use no call fails, and a value that is read is one that was written",
+			run:  concurrency,
+		},
+	}
+}
+
+func setGetDelete(t *testing.T, s *subject) {
+	s.set(t, "k", "one")
+	s.set(t, "other", "else")
+	s.holds(t, "k", "one")
+	s.set(t, "k", "two, which is longer")
+	s.holds(t, "k", "two, which is longer")
+	s.set(t, "k", "3")
+	s.holds(t, "k", "3")
+	if err := s.Store.Delete(t.Context(), "k"); err != nil {
+		t.Fatalf("Delete: %v", err)
+	}
+	s.lacks(t, "k")
+	s.holds(t, "other", "else")
+	s.set(t, "k", "four")
+	s.holds(t, "k", "four")
+}
+
+func miss(t *testing.T, s *subject) {
+	value, err := s.Store.Get(t.Context(), "absent")
+	if err == nil {
+		t.Fatalf("Get returned %T and no error", value)
+	}
+	declared(t, "MissIsNotFound", errors.Is(err, store.NotFound{}), s.Can.MissIsNotFound)
+	_, ttl, err := s.Store.GetWithTTL(t.Context(), "absent")
+	if err == nil {
+		t.Fatal("GetWithTTL returned no error")
+	}
+	if s.Can.MissIsNotFound && (!errors.Is(err, store.NotFound{}) || ttl != 0) {
+		t.Errorf("GetWithTTL: %v, %v", ttl, err)
+	}
+}
+
+// scalar is a value with the text that go-redis makes of it.
+type scalar struct {
+	value any
+	text  string
+}
+
+func scalars() []scalar {
+	return []scalar{
+		{true, "1"},
+		{false, "0"},
+		{0, "0"},
+		{-42, "-42"},
+		{int8(math.MinInt8), "-128"},
+		{int16(math.MinInt16), "-32768"},
+		{int32(math.MinInt32), "-2147483648"},
+		{int64(math.MinInt64), "-9223372036854775808"},
+		{int64(math.MaxInt64), "9223372036854775807"},
+		{uint(7), "7"},
+		{uint8(math.MaxUint8), "255"},
+		{uint16(math.MaxUint16), "65535"},
+		{uint32(math.MaxUint32), "4294967295"},
+		{uint64(math.MaxUint64), "18446744073709551615"},
+		{uintptr(9), "9"},
+		{float32(0.5), "0.5"},
+		{-1.25, "-1.25"},
+		{1e300, "1" + strings.Repeat("0", 300)},
+	}
+}
+
+func types(t *testing.T, s *subject) {
+	comesBack(t, s, s.Can.Bytes, []byte("\x00bytes\xff"), "\x00bytes\xff")
+	comesBack(t, s, s.Can.Strings, "a string", "a string")
+	for _, c := range scalars() {
+		comesBack(t, s, s.Can.Scalars, c.value, c.text)
+	}
+	if s.Can.Sealed {
+		for _, f := range []float64{math.Inf(1), math.Copysign(0, -1), math.SmallestNonzeroFloat64} {
+			comesBack(t, s, AsGiven, f, "")
+		}
+	}
+}
+
+func comesBack(t *testing.T, s *subject, form Form, value any, text string) {
+	t.Helper()
+	var err error
+	reason := panicking(func() { err = s.Store.Set(t.Context(), "k", value) })
+	switch {
+	case form == Panics:
+		declared(t, fmt.Sprintf("that a %T panics", value), reason != nil, true)
+		return
+	case reason != nil:
+		t.Errorf("Set of a %T panicked: %v", value, reason)
+		return
+	case form == Refused:
+		declared(t, fmt.Sprintf("that a %T is refused", value), err != nil, true)
+		return
+	case err != nil:
+		t.Errorf("Set of a %T: %v", value, err)
+		return
+	}
+	want := value
+	switch form {
+	case AsBytes:
+		want = []byte(text)
+	case AsString:
+		want = text
+	}
+	got, err := s.Store.Get(t.Context(), "k")
+	if err != nil || !same(got, want) {
+		t.Errorf("a %T came back from Get as %T (%v), want %T; the declared form is %v", value, got, err, want, form)
+	}
+	got, _, err = s.Store.GetWithTTL(t.Context(), "k")
+	if err != nil || !same(got, want) {
+		t.Errorf("a %T came back from GetWithTTL as %T (%v), want %T; the declared form is %v", value, got, err, want, form)
+	}
+}
+
+// same tells whether two values are of one type and equal, the sign of zero included.
+func same(a, b any) bool {
+	switch a := a.(type) {
+	case []byte:
+		b, ok := b.([]byte)
+		return ok && bytes.Equal(a, b)
+	case float64:
+		b, ok := b.(float64)
+		return ok && math.Float64bits(a) == math.Float64bits(b)
+	}
+	return a == b
+}
+
+func sizes(t *testing.T, s *subject) {
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	for _, text := range []string{
+		"", "\x00", string(all), "1", "42",
+		strings.Repeat("0123456789abcdef", 1<<10/16),
+		strings.Repeat("x", min(64<<10, s.maxValue())),
+		strings.Repeat("y", s.maxValue()),
+	} {
+		s.set(t, "k", text)
+		s.holds(t, "k", text)
+	}
+}
+
+func copies(t *testing.T, s *subject) {
+	const text = "0123456789abcdef"
+	given := []byte(text)
+	if err := s.Store.Set(t.Context(), "k", given); err != nil {
+		t.Fatalf("Set: %v", err)
+	}
+	if string(given) != text {
+		t.Error("Set changed the value it was given")
+	}
+	copy(given, "CHANGED")
+	kept, err := s.Store.Get(t.Context(), "k")
+	if err != nil {
+		t.Fatalf("Get: %v", err)
+	}
+	isolated := textOf(kept) == text
+	if b, ok := kept.([]byte); ok && isolated {
+		copy(b, "CHANGED")
+		again, err := s.Store.Get(t.Context(), "k")
+		if err != nil {
+			t.Fatalf("Get: %v", err)
+		}
+		isolated = textOf(again) == text
+	}
+	declared(t, "CopiesBytes", isolated, s.Can.CopiesBytes)
+}
+
+func scopedClear(t *testing.T, s *subject) {
+	beside := &subject{Subject: Subject{Store: s.Beside, Can: s.Can}}
+	s.set(t, "own", "1", store.WithTags([]string{"tag"}))
+	s.set(t, "both", "1")
+	beside.set(t, "both", "2", store.WithTags([]string{"tag"}))
+	beside.set(t, "theirs", "2")
+	s.holds(t, "both", "1")
+	if err := s.Store.Clear(t.Context()); err != nil {
+		t.Fatalf("Clear: %v", err)
+	}
+	s.lacks(t, "own")
+	s.lacks(t, "both")
+	beside.holds(t, "both", "2")
+	beside.holds(t, "theirs", "2")
+	if !s.Can.Tags {
+		return
+	}
+	if err := s.Store.Invalidate(t.Context(), store.WithInvalidateTags([]string{"tag"})); err != nil {
+		t.Fatalf("Invalidate: %v", err)
+	}
+	beside.holds(t, "both", "2")
+	if err := beside.Store.Invalidate(t.Context(), store.WithInvalidateTags([]string{"tag"})); err != nil {
+		t.Fatalf("Invalidate: %v", err)
+	}
+	beside.lacks(t, "both")
+	beside.holds(t, "theirs", "2")
+}
+
+func heedsContext(t *testing.T, s *subject) {
+	s.set(t, "k", "v", store.WithTags([]string{"tag"}))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, getErr := s.Store.Get(ctx, "k")
+	_, _, ttlErr := s.Store.GetWithTTL(ctx, "k")
+	for name, err := range map[string]error{
+		"Get":        getErr,
+		"GetWithTTL": ttlErr,
+		"Set":        s.Store.Set(ctx, "k", s.value("w")),
+		"Delete":     s.Store.Delete(ctx, "k"),
+		"Clear":      s.Store.Clear(ctx),
+		"Invalidate": s.Store.Invalidate(ctx, store.WithInvalidateTags([]string{"tag"})),
+	} {
+		if name == "Invalidate" && !s.Can.ConcurrentTags {
+			continue // gocache's stores drop the errors of this one
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v, want context.Canceled", name, err)
+		}
+	}
+	s.holds(t, "k", "v")
+}
+
+func concurrency(t *testing.T, s *subject) {
+	const workers, rounds, keys = 8, 100, 5
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := range rounds {
+				shared := fmt.Sprintf("shared-%d", i%keys)
+				own := fmt.Sprintf("own-%d", w)
+				// A value names its key and is as long as it says, so that a mixture of two would show.
+				for _, key := range []string{shared, own} {
+					text := fmt.Sprintf("%s=%s", key, strings.Repeat(string(rune('a'+w)), 1+(w*37+i)%300))
+					if err := s.Store.Set(t.Context(), key, s.value(text)); err != nil {
+						t.Errorf("Set: %v", err)
+						return
+					}
+					got, err := s.Store.Get(t.Context(), key)
+					if err != nil {
+						t.Errorf("Get: %v", err)
+						return
+					}
+					name, rest, _ := strings.Cut(textOf(got), "=")
+					if name != key || rest == "" || strings.Trim(rest, rest[:1]) != "" {
+						t.Errorf("Get returned what nobody wrote")
+						return
+					}
+					if key == own && textOf(got) != text {
+						t.Errorf("Get returned a value from before the last Set")
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+}

@@ -1,0 +1,163 @@
+package storetest
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+)
+
+func expiryCases() []testCase {
+	perEntry := func(c Capabilities) string {
+		return unless(c.TTL.PerEntry, "the store does not obey store.WithExpiration")
+	}
+	return []testCase{
+		{
+			name: "no expiration",
+			rule: "an entry without expiration stays, and GetWithTTL reports it as declared",
+			run: func(t *testing.T, s *subject) {
+				s.set(t, "k", "v")
+				s.set(t, "zero", "v", store.WithExpiration(0))
+				for _, key := range []string{"k", "zero"} {
+					_, ttl, err := s.Store.GetWithTTL(t.Context(), key)
+					if err != nil {
+						t.Fatalf("GetWithTTL: %v", err)
+					}
+					if ttl > 0 {
+						t.Errorf("GetWithTTL reports %v, want none", ttl)
+					}
+					declared(t, "TTL.NoneIsZero", ttl == 0, s.Can.TTL.NoneIsZero)
+				}
+			},
+		},
+		{
+			name: "expiration",
+			rule: "an entry is there until its time has passed, and not after it",
+			why:  perEntry,
+			run:  expires,
+		},
+		{
+			name: "reported TTL",
+			rule: "GetWithTTL reports what an entry has left, to the declared resolution",
+			why: func(c Capabilities) string {
+				return firstReason(perEntry(c), unless(c.TTL.Reported, "the store does not report TTLs"))
+			},
+			run: reportsTTL,
+		},
+		{
+			name: "unreported TTL",
+			rule: "a store that does not report TTLs says 0, so that nobody takes it for one",
+			why: func(c Capabilities) string {
+				return firstReason(perEntry(c), unless(!c.TTL.Reported, "the store reports TTLs"))
+			},
+			run: func(t *testing.T, s *subject) {
+				s.set(t, "k", "v", store.WithExpiration(time.Hour))
+				_, ttl, err := s.Store.GetWithTTL(t.Context(), "k")
+				if err != nil || ttl != 0 {
+					t.Errorf("GetWithTTL reports %v (%v), and TTL.Reported is not declared", ttl, err)
+				}
+			},
+		},
+		{
+			name: "an overwrite sets its own TTL",
+			rule: "Set replaces the TTL of what it overwrites, also by none",
+			why:  perEntry,
+			run:  overwriteTTL,
+		},
+		{
+			name: "negative expirations",
+			rule: "-1 ns, which go-redis reports for none, is none; every other negative expiration is an error",
+			why: func(c Capabilities) string {
+				return unless(c.TTL.NegativeIsError, "the store does not check expirations")
+			},
+			run: func(t *testing.T, s *subject) {
+				for _, d := range []time.Duration{-2, -time.Second, math.MinInt64} {
+					if err := s.Store.Set(t.Context(), "k", s.value("v"), store.WithExpiration(d)); err == nil {
+						t.Errorf("Set took an expiration of %v", d)
+					}
+				}
+				s.lacks(t, "k")
+				s.set(t, "k", "v", store.WithExpiration(-1))
+				if _, ttl, err := s.Store.GetWithTTL(t.Context(), "k"); err != nil || ttl > 0 {
+					t.Errorf("after an expiration of -1 ns: %v, %v; want none", ttl, err)
+				}
+			},
+		},
+	}
+}
+
+// lifetime is long enough to see an entry alive on a busy machine.
+func (s *subject) lifetime() time.Duration {
+	return max(2*s.Can.TTL.Resolution, 300*time.Millisecond)
+}
+
+func expires(t *testing.T, s *subject) {
+	d, unit := s.lifetime(), s.Can.TTL.Resolution
+	s.set(t, "stays", "v")
+	s.set(t, "longer", "v", store.WithExpiration(time.Hour))
+	const month = 31 * 24 * time.Hour
+	s.set(t, "longest", "v", store.WithExpiration(month))
+	start := time.Now()
+	s.set(t, "goes", "v", store.WithExpiration(d))
+	set := time.Now()
+	for {
+		asked := time.Now()
+		there, err := s.present(t.Context(), "goes")
+		if err != nil {
+			t.Fatalf("Get: %v", err)
+		}
+		if answered := time.Now(); !there {
+			if early := d - unit - answered.Sub(start); early > 0 {
+				t.Errorf("the entry of %v went %v too soon", d, early)
+			}
+			break
+		}
+		if late := asked.Sub(set) - d - unit; late > 0 {
+			t.Fatalf("the entry of %v is there %v after its time", d, late)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	s.holds(t, "stays", "v")
+	s.holds(t, "longer", "v")
+	stayed, err := s.present(t.Context(), "longest")
+	if err != nil {
+		t.Fatalf("Get: %v", err)
+	}
+	declared(t, "TTL.Max, that an expiration of 31 days is obeyed,", stayed, s.Can.TTL.Max == 0 || s.Can.TTL.Max >= month)
+}
+
+func reportsTTL(t *testing.T, s *subject) {
+	unit := s.Can.TTL.Resolution
+	for _, d := range []time.Duration{s.lifetime(), 10 * time.Second, time.Hour, 31 * 24 * time.Hour} {
+		start := time.Now()
+		s.set(t, "k", "v", store.WithExpiration(d))
+		value, ttl, err := s.Store.GetWithTTL(t.Context(), "k")
+		elapsed := time.Since(start)
+		if err != nil || textOf(value) != "v" {
+			t.Fatalf("GetWithTTL: %v", err)
+		}
+		if ttl > d+unit || ttl < d-elapsed-unit {
+			t.Errorf("GetWithTTL reports %v, %v after an expiration of %v was set", ttl, elapsed, d)
+		}
+		if ttl%unit != 0 && unit >= time.Second {
+			t.Errorf("GetWithTTL reports %v, finer than the declared %v", ttl, unit)
+		}
+	}
+}
+
+func overwriteTTL(t *testing.T, s *subject) {
+	d := s.lifetime()
+	s.set(t, "made longer", "1", store.WithExpiration(d))
+	s.set(t, "made eternal", "1", store.WithExpiration(d))
+	s.set(t, "made shorter", "1", store.WithExpiration(time.Hour))
+	s.set(t, "made longer", "2", store.WithExpiration(time.Hour))
+	s.set(t, "made eternal", "2")
+	s.set(t, "made shorter", "2", store.WithExpiration(d))
+	eventually(t, d+s.Can.TTL.Resolution+5*time.Second, "the shortened entry goes", func() bool {
+		there, err := s.present(t.Context(), "made shorter")
+		return err == nil && !there
+	})
+	s.holds(t, "made longer", "2")
+	s.holds(t, "made eternal", "2")
+}

@@ -1,0 +1,77 @@
+package storetest
+
+import (
+	"strings"
+	"testing"
+)
+
+func keyCases() []testCase {
+	return []testCase{
+		{
+			name: "keys",
+			rule: "keys are told apart to the last byte, up to the declared length",
+			run: func(t *testing.T, s *subject) {
+				long := strings.Repeat("k", s.maxKey()-1)
+				distinct(t, s, "a", "A", "a:b", "a:b:c", "{a}b", "{a}c", "k*", "k?", "[k]", "\\k", "gocache", long+"1", long+"2")
+			},
+		},
+		{
+			name: "any key",
+			rule: "a key may be empty and have any bytes",
+			why:  func(c Capabilities) string { return unless(c.AnyKey, "the store limits what a key may be") },
+			run: func(t *testing.T, s *subject) {
+				distinct(t, s, "", " ", "a b", "a\r\nb", "\x00", "\x00\x00", "\xff\xfe", "käse", "k\u00e4se\x00")
+			},
+		},
+		{
+			name: "other keys",
+			rule: "a key that is not a string is an error, never a panic",
+			run:  otherKeys,
+		},
+	}
+}
+
+func distinct(t *testing.T, s *subject, keys ...string) {
+	t.Helper()
+	for _, key := range keys {
+		s.set(t, key, "value of "+key)
+	}
+	for _, key := range keys {
+		s.holds(t, key, "value of "+key)
+	}
+	for i, key := range keys {
+		if err := s.Store.Delete(t.Context(), key); err != nil {
+			t.Fatalf("Delete: %v", err)
+		}
+		s.lacks(t, key)
+		if i+1 < len(keys) {
+			s.holds(t, keys[i+1], "value of "+keys[i+1])
+		}
+	}
+}
+
+func otherKeys(t *testing.T, s *subject) {
+	for _, key := range []any{nil, 1, struct{ A int }{1}} {
+		ok := true
+		for name, call := range map[string]func() error{
+			"Get":        func() error { _, err := s.Store.Get(t.Context(), key); return err },
+			"GetWithTTL": func() error { _, _, err := s.Store.GetWithTTL(t.Context(), key); return err },
+			"Set":        func() error { return s.Store.Set(t.Context(), key, s.value("v")) },
+			"Delete":     func() error { return s.Store.Delete(t.Context(), key) },
+		} {
+			var err error
+			if reason := panicking(func() { err = call() }); reason != nil {
+				ok = false
+				if s.Can.KeyErrors {
+					t.Errorf("%s panicked: %v", name, reason)
+				}
+			} else if err == nil {
+				ok = false
+				if s.Can.KeyErrors {
+					t.Errorf("%s took a key of type %T", name, key)
+				}
+			}
+		}
+		declared(t, "KeyErrors", ok, s.Can.KeyErrors)
+	}
+}

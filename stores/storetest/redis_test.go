@@ -1,0 +1,38 @@
+package storetest_test
+
+import (
+	"testing"
+	"time"
+
+	redisstore "github.com/eko/gocache/store/redis/v4"
+
+	"github.com/sealcache/sealcache/stores/storetest"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+// gocache's own Redis store, in clear: what an application has before it adds anything of this module.
+func TestGocacheRedis(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	storetest.Run(t, func(t *testing.T) storetest.Subject {
+		if err := client.FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		return storetest.Subject{
+			Store: redisstore.NewRedis(client),
+			Can: storetest.Capabilities{
+				Bytes:          storetest.AsString,
+				Strings:        storetest.AsString,
+				Scalars:        storetest.AsString,
+				CopiesBytes:    true,
+				AnyKey:         true,
+				MissIsNotFound: true,
+				DeleteMissing:  true,
+				HeedsContext:   true,
+				TTL:            storetest.TTL{PerEntry: true, Resolution: time.Second, Reported: true},
+				Tags:           true,
+				SetIfNotExists: true,
+			},
+		}
+	})
+}

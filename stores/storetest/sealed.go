@@ -1,0 +1,172 @@
+package storetest
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/eko/gocache/lib/v4/store"
+)
+
+func sealedCases() []testCase {
+	sealed := func(c Capabilities) string { return unless(c.Sealed, "the store is not sealed") }
+	return []testCase{
+		{
+			name: "nothing in clear",
+			rule: "what lies in the backing store shows nothing of the value, and not whether two are the same",
+			why:  sealed,
+			run:  nothingInClear,
+		},
+		{
+			name: "magnitude",
+			rule: "the length of a sealed number does not tell its magnitude",
+			why:  sealed,
+			run: func(t *testing.T, s *subject) {
+				for _, pair := range [][2]any{
+					{int64(0), int64(math.MinInt64)},
+					{0, math.MaxInt},
+					{uint64(0), uint64(math.MaxUint64)},
+					{0.0, math.SmallestNonzeroFloat64},
+					{false, true},
+				} {
+					a, b := len(s.sealed(t, pair[0])), len(s.sealed(t, pair[1]))
+					if a != b {
+						t.Errorf("a %T is sealed as %d or %d bytes", pair[0], a, b)
+					}
+				}
+			},
+		},
+		{
+			name: "a moved value does not open",
+			rule: "a sealed value opens under its own key only",
+			why:  sealed,
+			run: func(t *testing.T, s *subject) {
+				s.set(t, "a", "value of a")
+				s.set(t, "b", "value of b")
+				s.plant(t, "b", s.raw(t, "a"))
+				s.refuses(t, "b")
+				s.plant(t, "new", s.raw(t, "a"))
+				s.refuses(t, "new")
+				s.holds(t, "a", "value of a")
+			},
+		},
+		{
+			name: "an altered value does not open",
+			rule: "a sealed value with any byte altered, cut or added is an error, never a value and never a miss",
+			why:  sealed,
+			run:  alteredValues,
+		},
+		{
+			name: "planted clear values",
+			rule: "a clear value planted in the backing store is refused, digits included",
+			why:  sealed,
+			run: func(t *testing.T, s *subject) {
+				for _, text := range []string{"42", "0", "true", "plain", "{\"json\":1}", "\x00", ""} {
+					s.plant(t, "k", []byte(text))
+					s.refuses(t, "k")
+				}
+			},
+		},
+	}
+}
+
+// sealed returns what the backing store holds for value.
+func (s *subject) sealed(t *testing.T, value any) []byte {
+	t.Helper()
+	if err := s.Store.Set(t.Context(), "k", value); err != nil {
+		t.Fatalf("Set of a %T: %v", value, err)
+	}
+	return s.raw(t, "k")
+}
+
+func (s *subject) raw(t *testing.T, key string) []byte {
+	t.Helper()
+	b, err := s.Raw(t.Context(), key)
+	if err != nil {
+		t.Fatalf("Raw: %v", err)
+	}
+	if len(b) == 0 {
+		t.Fatal("Raw returned nothing")
+	}
+	return bytes.Clone(b)
+}
+
+func (s *subject) plant(t *testing.T, key string, value []byte) {
+	t.Helper()
+	if err := s.Plant(t.Context(), key, value); err != nil {
+		t.Fatalf("Plant: %v", err)
+	}
+}
+
+// refuses checks that key is neither a value nor a miss.
+func (s *subject) refuses(t *testing.T, key string) {
+	t.Helper()
+	value, err := s.Store.Get(t.Context(), key)
+	if err == nil {
+		t.Fatalf("Get accepted it, and returned a %T", value)
+	}
+	if errors.Is(err, store.NotFound{}) {
+		t.Fatalf("Get took it for a miss: %v", err)
+	}
+	if value != nil {
+		t.Fatalf("Get returned a %T beside its error", value)
+	}
+	value, _, err = s.Store.GetWithTTL(t.Context(), key)
+	if err == nil || value != nil || errors.Is(err, store.NotFound{}) {
+		t.Fatalf("GetWithTTL: a %T, %v", value, err)
+	}
+}
+
+const canary = "canary-4111111111111111-canary"
+
+func nothingInClear(t *testing.T, s *subject) {
+	for _, value := range []any{canary, []byte(canary), strings.Repeat(canary, 100)} {
+		first, again := s.sealed(t, value), s.sealed(t, value)
+		for _, b := range [][]byte{first, again} {
+			for _, form := range []string{
+				canary[:14],
+				base64.StdEncoding.EncodeToString([]byte(canary))[:16],
+				hex.EncodeToString([]byte(canary))[:16],
+			} {
+				if bytes.Contains(b, []byte(form)) {
+					t.Errorf("a %T lies in clear in the backing store", value)
+				}
+			}
+		}
+		if bytes.Equal(first, again) {
+			t.Errorf("a %T is sealed alike twice", value)
+		}
+	}
+	for _, c := range scalars() {
+		b := s.sealed(t, c.value)
+		if string(b) == c.text || (len(c.text) > 6 && bytes.Contains(b, []byte(c.text))) {
+			t.Errorf("a %T lies in clear in the backing store", c.value)
+		}
+	}
+}
+
+func alteredValues(t *testing.T, s *subject) {
+	s.set(t, "k", "a value")
+	whole := s.raw(t, "k")
+	for i := range whole {
+		altered := bytes.Clone(whole)
+		altered[i] ^= 1 << (i % 8)
+		s.plant(t, "k", altered)
+		s.refuses(t, "k")
+	}
+	for _, n := range []int{0, 1, 2, 3, 8, len(whole) / 2, len(whole) - 1} {
+		s.plant(t, "k", whole[:n])
+		s.refuses(t, "k")
+	}
+	s.plant(t, "k", append(bytes.Clone(whole), 0))
+	s.refuses(t, "k")
+	s.plant(t, "k", append([]byte{whole[0]}, whole...))
+	s.refuses(t, "k")
+	// The same bytes put back open again: what was refused above was not refused for something else.
+	s.plant(t, "k", whole)
+	s.holds(t, "k", "a value")
+}

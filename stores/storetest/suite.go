@@ -1,0 +1,385 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+)
+
+// Subject is a store under test. Each case gets one of its own.
+type Subject struct {
+	// Store is empty. If it needs closing, the function that made it arranges for that with t.Cleanup.
+	Store store.StoreInterface
+
+	// Can declares what Store can do.
+	Can Capabilities
+
+	// Beside is a store over the same servers or memory, whose entries Store's Clear must leave alone. It is needed
+	// where Can.ScopedClear is declared.
+	Beside store.StoreInterface
+
+	// Raw returns the bytes that the backing store holds under key, the name that Store was given. It is needed where
+	// Can.Sealed is declared.
+	Raw func(ctx context.Context, key string) ([]byte, error)
+
+	// Plant puts bytes under key into the backing store, as its operator could. It is needed where Can.Sealed is
+	// declared.
+	Plant func(ctx context.Context, key string, value []byte) error
+}
+
+// Form is what a store makes of a type of value.
+type Form int
+
+// What a store may make of a type of value.
+const (
+	Refused  Form = iota // Set returns an error
+	Panics               // Set panics, a defect
+	AsGiven              // it comes back in the type it was given in
+	AsBytes              // it comes back as a []byte
+	AsString             // it comes back as a string, formatted as go-redis does
+)
+
+func (f Form) String() string {
+	switch f {
+	case Refused:
+		return "refused"
+	case Panics:
+		return "panics"
+	case AsGiven:
+		return "as given"
+	case AsBytes:
+		return "as []byte"
+	case AsString:
+		return "as string"
+	}
+	return fmt.Sprintf("Form(%d)", int(f))
+}
+
+func (f Form) taken() bool { return f >= AsGiven }
+
+// Capabilities declares what a store can do. The zero value is a store that can do nothing.
+type Capabilities struct {
+	// Sealed: values lie sealed in the backing store.
+	Sealed bool
+
+	// Bytes, Strings and Scalars say what becomes of a []byte, of a string, and of bools, integers and floats.
+	// One of Bytes and Strings must be taken.
+	Bytes, Strings, Scalars Form
+
+	// CopiesBytes: the store neither keeps the caller's slice nor hands out its own.
+	CopiesBytes bool
+
+	// MaxValueBytes is the largest value that the suite may store; 0 is 1 MiB.
+	MaxValueBytes int
+
+	// MaxKeyBytes is the longest key that the suite may use; 0 is 64 KiB.
+	MaxKeyBytes int
+
+	// AnyKey: a key may be empty and may have any bytes.
+	AnyKey bool
+
+	// KeyErrors: a key that is not a string is an error. Otherwise it panics, or is taken.
+	KeyErrors bool
+
+	// MissIsNotFound: the error for an absent key is store.NotFound.
+	MissIsNotFound bool
+
+	// DeleteMissing: deleting an absent key is no error.
+	DeleteMissing bool
+
+	// HeedsContext: a call with a cancelled context returns its error.
+	HeedsContext bool
+
+	// TTL is what the store makes of expirations.
+	TTL TTL
+
+	// Tags: Invalidate removes the entries set with a tag.
+	Tags bool
+
+	// ConcurrentTags: no entry loses its tag, whatever runs at the same time.
+	ConcurrentTags bool
+
+	// SetIfNotExists: the store is a store.SetIfNotExistsStore, and atomic.
+	SetIfNotExists bool
+
+	// ScopedClear: Clear removes the store's own entries and leaves those of Subject.Beside.
+	ScopedClear bool
+
+	// Swap, Enumerate, OwnedBytes and Ping: the store has the methods of [Swapper], [Enumerator], [BytesStore] and
+	// [Pinger].
+	Swap, Enumerate, OwnedBytes, Ping bool
+}
+
+// TTL declares what a store makes of expirations.
+type TTL struct {
+	// PerEntry: store.WithExpiration is obeyed.
+	PerEntry bool
+
+	// Resolution is the unit of lifetimes: the suite asks for multiples of it, and an entry may go, and its TTL be
+	// reported, that much too soon or too late.
+	Resolution time.Duration
+
+	// Max is the longest expiration that is obeyed; an entry set with a longer one is gone at once. 0 is no limit.
+	Max time.Duration
+
+	// Reported: GetWithTTL says how long an entry has left. Otherwise it says 0.
+	Reported bool
+
+	// NoneIsZero: GetWithTTL says 0 for an entry without expiration. Otherwise it says something negative.
+	NoneIsZero bool
+
+	// NegativeIsError: a negative expiration is an error, but for -1 ns, which is none.
+	NegativeIsError bool
+}
+
+// The optional methods of a store, for [Capabilities]. They are the capabilities that package middleware looks for.
+type (
+	// Swapper replaces a value if it is the one that was read.
+	Swapper interface {
+		CompareAndSwap(ctx context.Context, key string, old []byte, tail int, next []byte, ttl time.Duration) (bool, error)
+	}
+
+	// Enumerator names entries by the start of their name, and removes them.
+	Enumerator interface {
+		Keys(ctx context.Context, prefix string) iter.Seq2[string, error]
+		ClearPrefix(ctx context.Context, prefix string) error
+	}
+
+	// BytesStore hands out bytes that the caller may write into.
+	BytesStore interface {
+		GetBytes(ctx context.Context, key string) ([]byte, error)
+		GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error)
+		SetBytes(ctx context.Context, key string, value []byte, options ...store.Option) error
+	}
+
+	// Pinger says whether the store answers.
+	Pinger interface {
+		Ping(ctx context.Context) error
+	}
+)
+
+// a testCase is one rule. It applies unless why returns a reason against it.
+type testCase struct {
+	name string
+	rule string
+	why  func(c Capabilities) string
+	run  func(t *testing.T, s *subject)
+}
+
+// minCases is the least number of cases that apply to any store: a declaration that switches off more is a mistake.
+const minCases = 12
+
+// Run puts the stores that open makes through the suite, one case after the other, each as a subtest with a store of its
+// own. open must return the same declaration each time.
+func Run(t *testing.T, open func(t *testing.T) Subject) {
+	t.Helper()
+	ran, skipped := 0, 0
+	for _, c := range cases() {
+		t.Run(c.name, func(t *testing.T) {
+			s := &subject{Subject: open(t), rule: c.rule}
+			if err := s.valid(); err != nil {
+				t.Fatalf("storetest: the subject's declaration is not usable: %v", err)
+			}
+			if c.why != nil {
+				if why := c.why(s.Can); why != "" {
+					skipped++
+					t.Skipf("does not apply: %s", why)
+				}
+			}
+			ran++
+			defer func() {
+				if t.Failed() {
+					t.Logf("the rule: %s", c.rule)
+				}
+			}()
+			c.run(t, s)
+		})
+	}
+	t.Logf("%d cases ran, %d did not apply", ran, skipped)
+	switch {
+	case ran == 0:
+		t.Error("storetest: no case ran")
+	case ran+skipped == len(cases()) && ran < minCases:
+		t.Errorf("storetest: only %d cases ran: what is declared leaves nothing to test", ran)
+	}
+}
+
+func cases() []testCase {
+	var all []testCase
+	for _, group := range [][]testCase{
+		basicCases(), keyCases(), expiryCases(), tagCases(), optionalCases(), throughCases(), sealedCases(),
+	} {
+		all = append(all, group...)
+	}
+	return all
+}
+
+// subject adds to a Subject what cases ask of it.
+type subject struct {
+	Subject
+	rule string
+}
+
+func (s *subject) valid() error {
+	c := s.Can
+	switch {
+	case s.Store == nil:
+		return errors.New("no store")
+	case !c.Bytes.taken() && !c.Strings.taken():
+		return errors.New("the store takes neither bytes nor strings")
+	case c.ScopedClear && s.Beside == nil:
+		return errors.New("ScopedClear needs Beside")
+	case c.Sealed && (s.Raw == nil || s.Plant == nil):
+		return errors.New("Sealed needs Raw and Plant")
+	case c.Sealed && (c.Bytes != AsGiven || c.Strings != AsGiven || c.Scalars != AsGiven):
+		return errors.New("a sealed store returns all types as given")
+	case c.TTL.PerEntry && c.TTL.Resolution <= 0:
+		return errors.New("TTL.PerEntry needs a Resolution")
+	case c.TTL.Reported && !c.TTL.PerEntry:
+		return errors.New("TTL.Reported needs PerEntry")
+	}
+	return nil
+}
+
+// value returns text in a form that the store takes.
+func (s *subject) value(text string) any {
+	if s.Can.Bytes.taken() {
+		return []byte(text)
+	}
+	return text
+}
+
+func (s *subject) maxValue() int {
+	if s.Can.MaxValueBytes > 0 {
+		return s.Can.MaxValueBytes
+	}
+	return 1 << 20
+}
+
+func (s *subject) maxKey() int {
+	if s.Can.MaxKeyBytes > 0 {
+		return s.Can.MaxKeyBytes
+	}
+	return 64 << 10
+}
+
+func (s *subject) set(t *testing.T, key, text string, options ...store.Option) {
+	t.Helper()
+	if err := s.Store.Set(t.Context(), key, s.value(text), options...); err != nil {
+		t.Fatalf("Set: %v", err)
+	}
+}
+
+// holds checks that key holds text, in whatever form.
+func (s *subject) holds(t *testing.T, key, want string) {
+	t.Helper()
+	got, err := s.Store.Get(t.Context(), key)
+	if err != nil {
+		t.Fatalf("Get: %v; the entry should be there", err)
+	}
+	if textOf(got) != want {
+		t.Fatalf("Get returned %s, want %s", shown(textOf(got)), shown(want))
+	}
+}
+
+// lacks checks that key is absent.
+func (s *subject) lacks(t *testing.T, key string) {
+	t.Helper()
+	if present, err := s.present(t.Context(), key); err != nil {
+		t.Fatalf("Get: %v", err)
+	} else if present {
+		t.Fatal("the entry is there and should not be")
+	}
+}
+
+// present tells whether key has an entry. Where a miss is not store.NotFound, every error counts as one.
+func (s *subject) present(ctx context.Context, key string) (bool, error) {
+	_, err := s.Store.Get(ctx, key)
+	switch {
+	case err == nil:
+		return true, nil
+	case !s.Can.MissIsNotFound || errors.Is(err, store.NotFound{}):
+		return false, nil
+	}
+	return false, err
+}
+
+// declared fails if what was declared and what is differ, whichever way.
+func declared(t *testing.T, name string, is, want bool) {
+	t.Helper()
+	switch {
+	case want && !is:
+		t.Errorf("%s is declared and does not hold", name)
+	case is && !want:
+		t.Errorf("%s holds and is not declared", name)
+	}
+}
+
+// panicking runs f and returns what it panicked with.
+func panicking(f func()) (reason any) {
+	defer func() { reason = recover() }()
+	f()
+	return nil
+}
+
+func textOf(value any) string {
+	switch v := value.(type) {
+	case []byte:
+		return string(v)
+	case string:
+		return v
+	}
+	return fmt.Sprintf("%T(%v)", value, value)
+}
+
+func shown(text string) string {
+	if len(text) > 64 {
+		return fmt.Sprintf("%q... (%d bytes)", text[:64], len(text))
+	}
+	return fmt.Sprintf("%q", text)
+}
+
+// eventually polls until f is true.
+func eventually(t *testing.T, within time.Duration, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(within); ; time.Sleep(2 * time.Millisecond) {
+		if f() {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", within, what)
+		}
+	}
+}
+
+func closeAfter(t *testing.T, c io.Closer) {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+}
+
+func unless(ok bool, format string, args ...any) string {
+	if ok {
+		return ""
+	}
+	return fmt.Sprintf(format, args...)
+}
+
+func firstReason(reasons ...string) string {
+	for _, r := range reasons {
+		if strings.TrimSpace(r) != "" {
+			return r
+		}
+	}
+	return ""
+}

@@ -1,0 +1,136 @@
+package storetest
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/eko/gocache/lib/v4/store"
+)
+
+func tagCases() []testCase {
+	tags := func(c Capabilities) string { return unless(c.Tags, "the store has no tags") }
+	return []testCase{
+		{
+			name: "invalidate",
+			rule: "Invalidate removes the entries that bear one of the tags, and no other",
+			why:  tags,
+			run: func(t *testing.T, s *subject) {
+				s.set(t, "x", "v", store.WithTags([]string{"X"}))
+				s.set(t, "xy", "v", store.WithTags([]string{"X", "Y"}))
+				s.set(t, "y", "v", store.WithTags([]string{"Y"}))
+				s.set(t, "z", "v", store.WithTags([]string{"Z"}))
+				s.set(t, "none", "v")
+				s.invalidate(t)
+				s.invalidate(t, "unknown")
+				for _, key := range []string{"x", "xy", "y", "z", "none"} {
+					s.holds(t, key, "v")
+				}
+				s.invalidate(t, "X")
+				s.lacks(t, "x")
+				s.lacks(t, "xy")
+				s.holds(t, "y", "v")
+				s.set(t, "x", "w", store.WithTags([]string{"X"}))
+				s.invalidate(t, "Y", "Z")
+				s.lacks(t, "y")
+				s.lacks(t, "z")
+				s.holds(t, "x", "w")
+				s.holds(t, "none", "v")
+				s.invalidate(t, "X")
+				s.lacks(t, "x")
+			},
+		},
+		{
+			name: "an overwrite keeps former tags",
+			rule: "an entry that is overwritten still bears the tags of former writes",
+			why:  tags,
+			run: func(t *testing.T, s *subject) {
+				for i, options := range [][]store.Option{nil, {store.WithTags([]string{"new"})}} {
+					key := fmt.Sprint("k", i)
+					s.set(t, key, "1", store.WithTags([]string{"old"}))
+					s.set(t, key, "2", options...)
+					s.holds(t, key, "2")
+					s.invalidate(t, "old")
+					s.lacks(t, key)
+				}
+			},
+		},
+		{
+			name: "many entries under a tag",
+			rule: "Invalidate removes all entries of a tag, however many",
+			why:  tags,
+			run: func(t *testing.T, s *subject) {
+				const n = 1200
+				for i := range n {
+					s.set(t, fmt.Sprint("k", i), "v", store.WithTags([]string{"many"}))
+				}
+				s.invalidate(t, "many")
+				for i := range n {
+					s.lacks(t, fmt.Sprint("k", i))
+				}
+			},
+		},
+		{
+			name: "tags under concurrency",
+			rule: "no entry loses its tag, whatever runs at the same time: after the last write an invalidation finds all",
+			why: func(c Capabilities) string {
+				return firstReason(tags(c), unless(c.ConcurrentTags, "tags are lost under concurrency"))
+			},
+			run: concurrentTags,
+		},
+	}
+}
+
+func (s *subject) invalidate(t *testing.T, tags ...string) {
+	t.Helper()
+	if err := s.Store.Invalidate(t.Context(), store.WithInvalidateTags(tags)); err != nil {
+		t.Fatalf("Invalidate: %v", err)
+	}
+}
+
+func concurrentTags(t *testing.T, s *subject) {
+	const workers, each = 8, 100
+	var writers, invalidator sync.WaitGroup
+	for w := range workers {
+		writers.Go(func() {
+			for i := range each {
+				key := fmt.Sprintf("k%d-%d", w, i)
+				if err := s.Store.Set(t.Context(), key, s.value("v"), store.WithTags([]string{"hot"})); err != nil {
+					t.Errorf("Set: %v", err)
+					return
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	invalidator.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				if err := s.Store.Invalidate(t.Context(), store.WithInvalidateTags([]string{"hot"})); err != nil {
+					t.Errorf("Invalidate: %v", err)
+					return
+				}
+			}
+		}
+	})
+	writers.Wait()
+	close(done)
+	invalidator.Wait()
+	s.invalidate(t, "hot")
+	left := 0
+	for w := range workers {
+		for i := range each {
+			if there, err := s.present(t.Context(), fmt.Sprintf("k%d-%d", w, i)); err != nil {
+				t.Fatalf("Get: %v", err)
+			} else if there {
+				left++
+			}
+		}
+	}
+	if left > 0 {
+		t.Errorf("%d of %d entries had lost their tag", left, workers*each)
+	}
+}

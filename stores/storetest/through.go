@@ -1,0 +1,372 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/cache"
+	"github.com/eko/gocache/lib/v4/codec"
+	"github.com/eko/gocache/lib/v4/marshaler"
+	"github.com/eko/gocache/lib/v4/store"
+)
+
+// patience is how long gocache's background writes may take on a busy machine.
+const patience = 20 * time.Second
+
+func throughCases() []testCase {
+	bytes := func(c Capabilities) string { return unless(c.Bytes.taken(), "the store takes no []byte") }
+	return []testCase{
+		{
+			name: "through cache.Cache",
+			rule: "cache.New[T] works for each T that the store takes, and returns what was set",
+			run: func(t *testing.T, s *subject) {
+				ran := false
+				if s.Can.Bytes.taken() {
+					ran = true
+					throughCache(t, s, []byte("bytes \x00\xff"))
+				}
+				if s.Can.Strings.taken() {
+					ran = true
+					throughCache(t, s, "a string")
+				}
+				if s.Can.Scalars == AsGiven {
+					throughCache(t, s, int64(-42))
+					throughCache(t, s, 42)
+					throughCache(t, s, 1.5)
+					throughCache(t, s, true)
+					throughCache(t, s, false)
+				}
+				if !ran {
+					t.Error("no type was tried")
+				}
+			},
+		},
+		{
+			name: "through cache.Cache, another type",
+			rule: "reading a value as another type is an error, never a zero value",
+			why: func(c Capabilities) string {
+				return unless(c.Scalars == AsGiven, "the store does not keep the types of numbers")
+			},
+			run: func(t *testing.T, s *subject) {
+				if err := cache.New[int64](s.Store).Set(t.Context(), "k", 42); err != nil {
+					t.Fatalf("Set: %v", err)
+				}
+				if _, err := cache.New[float64](s.Store).Get(t.Context(), "k"); !errors.Is(err, cache.ErrValueTypeMismatch) {
+					t.Errorf("an int64 was read as float64: %v", err)
+				}
+			},
+		},
+		{
+			name: "through cache.Loadable",
+			rule: "a Loadable loads what is absent, once, and what it loaded is in the store",
+			run: func(t *testing.T, s *subject) {
+				if s.Can.Bytes.taken() {
+					throughLoadable(t, s, func(text string) []byte { return []byte(text) })
+				} else {
+					throughLoadable(t, s, func(text string) string { return text })
+				}
+			},
+		},
+		{
+			name: "through cache.Chain",
+			rule: "a Chain finds in the store what an upper level lacks, and writes it back there with what TTL is left",
+			run: func(t *testing.T, s *subject) {
+				if s.Can.Bytes.taken() {
+					throughChain(t, s, func(text string) []byte { return []byte(text) })
+				} else {
+					throughChain(t, s, func(text string) string { return text })
+				}
+			},
+		},
+		{
+			name: "through cache.Metric",
+			rule: "a Metric counts hits and misses, under the store's type",
+			run: func(t *testing.T, s *subject) {
+				if s.Can.Bytes.taken() {
+					throughMetric(t, s, []byte("v"))
+				} else {
+					throughMetric(t, s, "v")
+				}
+			},
+		},
+		{
+			name: "through marshaler.Cache",
+			rule: "marshaler.NewCache[T] returns the struct that was set, alone and under a Loadable",
+			why:  bytes,
+			run:  throughMarshaler,
+		},
+	}
+}
+
+func throughCache[T any](t *testing.T, s *subject, value T) {
+	t.Helper()
+	ctx := t.Context()
+	c := cache.New[T](s.Store)
+	key := fmt.Sprintf("cache[%T]", value)
+	if _, err := c.Get(ctx, key); err == nil {
+		t.Errorf("%s: Get of an absent key returned no error", key)
+	}
+	if err := c.Set(ctx, key, value, store.WithTags([]string{key})); err != nil {
+		t.Errorf("%s: Set: %v", key, err)
+		return
+	}
+	got, err := c.Get(ctx, key)
+	if err != nil || !reflect.DeepEqual(got, value) {
+		t.Errorf("%s: Get: %v, %v", key, got, err)
+	}
+	got, _, err = c.GetWithTTL(ctx, key)
+	if err != nil || !reflect.DeepEqual(got, value) {
+		t.Errorf("%s: GetWithTTL: %v, %v", key, got, err)
+	}
+	if s.Can.SetIfNotExists {
+		if written, err := c.SetIfNotExists(ctx, key, value); err != nil || written {
+			t.Errorf("%s: SetIfNotExists over an entry: %v, %v", key, written, err)
+		}
+		if written, err := c.SetIfNotExists(ctx, key+" new", value); err != nil || !written {
+			t.Errorf("%s: SetIfNotExists: %v, %v", key, written, err)
+		}
+	} else if _, err := c.SetIfNotExists(ctx, key, value); !errors.Is(err, store.ErrNotSupported) {
+		t.Errorf("%s: SetIfNotExists: %v, want store.ErrNotSupported", key, err)
+	}
+	// gocache hashes keys that are no strings before the store sees them.
+	type structKey struct{ ID int }
+	if err := c.Set(ctx, structKey{1}, value); err != nil {
+		t.Errorf("%s: Set under a struct: %v", key, err)
+	}
+	if got, err := c.Get(ctx, structKey{1}); err != nil || !reflect.DeepEqual(got, value) {
+		t.Errorf("%s: Get under a struct: %v, %v", key, got, err)
+	}
+	if s.Can.Tags {
+		if err := c.Invalidate(ctx, store.WithInvalidateTags([]string{key})); err != nil {
+			t.Errorf("%s: Invalidate: %v", key, err)
+		}
+		if _, err := c.Get(ctx, key); err == nil {
+			t.Errorf("%s: Invalidate left the entry", key)
+		}
+	}
+	if err := c.Delete(ctx, structKey{1}); err != nil {
+		t.Errorf("%s: Delete: %v", key, err)
+	}
+	if _, err := c.Get(ctx, structKey{1}); err == nil {
+		t.Errorf("%s: Delete left the entry", key)
+	}
+	if err := c.Clear(ctx); err != nil {
+		t.Errorf("%s: Clear: %v", key, err)
+	}
+	if c.GetCodec().GetStore().GetType() != s.Store.GetType() {
+		t.Errorf("%s: the type is lost", key)
+	}
+}
+
+func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
+	var loads atomic.Int32
+	failure := errors.New("the load fails")
+	below := cache.New[T](s.Store)
+	c := cache.NewLoadable(func(_ context.Context, key any) (T, []store.Option, error) {
+		loads.Add(1)
+		if key == "fails" {
+			return value(""), nil, failure
+		}
+		return value("loaded " + key.(string)), []store.Option{store.WithTags([]string{"loaded"})}, nil
+	}, below)
+	closeAfter(t, c)
+
+	if _, err := c.Get(t.Context(), "fails"); !errors.Is(err, failure) {
+		t.Errorf("a failed load: %v", err)
+	}
+	loads.Store(0)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if got, err := c.Get(t.Context(), "k"); err != nil || textOf(got) != "loaded k" {
+				t.Errorf("Get: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	eventually(t, patience, "the loaded value is in the store", func() bool {
+		got, err := below.Get(t.Context(), "k")
+		return err == nil && textOf(got) == "loaded k"
+	})
+	if got, err := c.Get(t.Context(), "k"); err != nil || textOf(got) != "loaded k" {
+		t.Errorf("Get: %v", err)
+	}
+	if n := loads.Load(); n != 1 {
+		t.Errorf("%d loads, want 1", n)
+	}
+	if s.Can.Tags {
+		// Loadable forgets its own copy only after its write: retry until the store answers.
+		eventually(t, patience, "an invalidation makes it load again", func() bool {
+			if err := c.Invalidate(t.Context(), store.WithInvalidateTags([]string{"loaded"})); err != nil {
+				t.Fatalf("Invalidate: %v", err)
+			}
+			if _, err := c.Get(t.Context(), "k"); err != nil {
+				t.Fatalf("Get: %v", err)
+			}
+			return loads.Load() > 1
+		})
+	}
+}
+
+func throughChain[T any](t *testing.T, s *subject, value func(string) T) {
+	upper := newLevel()
+	first, second := cache.New[T](upper), cache.New[T](s.Store)
+	c := cache.NewChain[T](first, second)
+	closeAfter(t, c)
+
+	if _, err := c.Get(t.Context(), "absent"); err == nil {
+		t.Error("Get of an absent key returned no error")
+	}
+	if err := c.Set(t.Context(), "both", value("v"), store.WithTags([]string{"tag"})); err != nil {
+		t.Fatalf("Set: %v", err)
+	}
+	s.holds(t, "both", "v")
+	s.set(t, "eternal", "lower")
+	options := []store.Option{}
+	if s.Can.TTL.PerEntry {
+		options = append(options, store.WithExpiration(time.Hour))
+	}
+	s.set(t, "mortal", "lower", options...)
+	for _, key := range []string{"eternal", "mortal"} {
+		if got, err := c.Get(t.Context(), key); err != nil || textOf(got) != "lower" {
+			t.Fatalf("Get: %v", err)
+		}
+		eventually(t, patience, "the value is written back to the upper level", func() bool {
+			got, err := first.Get(t.Context(), key)
+			return err == nil && textOf(got) == "lower"
+		})
+	}
+	if ttl := upper.expiration("eternal"); s.Can.TTL.NoneIsZero && ttl != 0 || ttl > 0 {
+		t.Errorf("an entry without expiration was written back with %v", ttl)
+	}
+	if ttl := upper.expiration("mortal"); s.Can.TTL.Reported && (ttl <= 0 || ttl > time.Hour+s.Can.TTL.Resolution) {
+		t.Errorf("an entry of an hour was written back with %v", ttl)
+	}
+	if err := c.Delete(t.Context(), "both"); err != nil {
+		t.Fatalf("Delete: %v", err)
+	}
+	s.lacks(t, "both")
+}
+
+func throughMetric[T any](t *testing.T, s *subject, value T) {
+	var recorded metrics
+	c := cache.NewMetric[T](&recorded, cache.New[T](s.Store))
+	if _, err := c.Get(t.Context(), "k"); err == nil {
+		t.Error("Get of an absent key returned no error")
+	}
+	if err := c.Set(t.Context(), "k", value); err != nil {
+		t.Fatalf("Set: %v", err)
+	}
+	for range 2 {
+		if got, err := c.Get(t.Context(), "k"); err != nil || !reflect.DeepEqual(got, value) {
+			t.Errorf("Get: %v, %v", got, err)
+		}
+	}
+	if recorded.hits != 2 || recorded.misses != 1 || recorded.label != s.Store.GetType() {
+		t.Errorf("%d hits and %d misses of %q, want 2 and 1 of %q", recorded.hits, recorded.misses, recorded.label, s.Store.GetType())
+	}
+}
+
+type record struct {
+	ID    int
+	Name  string
+	Blob  []byte
+	Inner map[string]float64
+}
+
+func throughMarshaler(t *testing.T, s *subject) {
+	want := record{ID: 7, Name: "a name", Blob: []byte{0, 255}, Inner: map[string]float64{"pi": 3.14}}
+	c := marshaler.NewCache[record](cache.New[[]byte](s.Store))
+	if err := c.Set(t.Context(), "k", want); err != nil {
+		t.Fatalf("Set: %v", err)
+	}
+	if got, err := c.Get(t.Context(), "k"); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("Get: %+v, %v", got, err)
+	}
+	if got, _, err := c.GetWithTTL(t.Context(), "k"); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("GetWithTTL: %+v, %v", got, err)
+	}
+	loadable := cache.NewLoadable(func(context.Context, any) (record, []store.Option, error) { return want, nil, nil }, c)
+	closeAfter(t, loadable)
+	if got, err := loadable.Get(t.Context(), "loaded"); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("Get through a Loadable: %+v, %v", got, err)
+	}
+	eventually(t, patience, "the loaded struct is in the store", func() bool {
+		got, err := c.Get(t.Context(), "loaded")
+		return err == nil && reflect.DeepEqual(got, want)
+	})
+}
+
+// metrics is a gocache metrics sink that keeps what it was last told.
+type metrics struct {
+	hits, misses int
+	label        string
+}
+
+func (m *metrics) RecordFromCodec(c codec.CodecInterface) {
+	m.hits, m.misses, m.label = c.GetStats().Hits, c.GetStats().Miss, c.GetStore().GetType()
+}
+
+// level is the upper level of a chain: a map that remembers the expirations it was given.
+type level struct {
+	mu      sync.Mutex
+	values  map[string]any
+	expires map[string]time.Duration
+}
+
+func newLevel() *level {
+	return &level{values: map[string]any{}, expires: map[string]time.Duration{}}
+}
+
+func (l *level) expiration(key string) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.expires[key]
+}
+
+func (l *level) Get(ctx context.Context, key any) (any, error) {
+	v, _, err := l.GetWithTTL(ctx, key)
+	return v, err
+}
+
+func (l *level) GetWithTTL(_ context.Context, key any) (any, time.Duration, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v, ok := l.values[key.(string)]
+	if !ok {
+		return nil, 0, store.NotFoundWithCause(nil)
+	}
+	return v, l.expires[key.(string)], nil
+}
+
+func (l *level) Set(_ context.Context, key, value any, options ...store.Option) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.values[key.(string)] = value
+	l.expires[key.(string)] = store.ApplyOptions(options...).Expiration
+	return nil
+}
+
+func (l *level) Delete(_ context.Context, key any) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.values, key.(string))
+	return nil
+}
+
+func (l *level) Invalidate(context.Context, ...store.InvalidateOption) error { return nil }
+
+func (l *level) Clear(context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.values)
+	return nil
+}
+
+func (l *level) GetType() string { return "level" }
