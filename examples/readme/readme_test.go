@@ -1,0 +1,121 @@
+// Package readme holds the README to its word: every program in it is built, vetted and run, as a reader would who pastes
+// it into a module of their own, and must print what the README says.
+package readme
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+// A program of the README, and the output that follows it, if the next block is one.
+type program struct {
+	source string
+	output string
+}
+
+var fence = regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$")
+
+func programs(t *testing.T, readme string) []program {
+	t.Helper()
+	var found []program
+	afterProgram := false
+	for _, block := range fence.FindAllStringSubmatch(readme, -1) {
+		language, text := block[1], block[2]
+		switch {
+		case language == "go" && strings.HasPrefix(text, "package main\n"):
+			found = append(found, program{source: text})
+			afterProgram = true
+			continue
+		case language == "text" && afterProgram:
+			found[len(found)-1].output = text
+		}
+		afterProgram = false
+	}
+	return found
+}
+
+func TestProgramsOfTheReadme(t *testing.T) {
+	t.Parallel()
+	root, err := filepath.Abs("../..")
+	require.NoError(t, err)
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	require.NoError(t, err)
+
+	found := programs(t, string(readme))
+	names := make([]string, 0, len(found))
+	for _, p := range found {
+		names = append(names, name(p))
+	}
+	require.Equal(t, []string{"decoration"}, names, "the programs of the README")
+	server := redistest.Start(t)
+	for _, p := range found {
+		t.Run(name(p), func(t *testing.T) {
+			t.Parallel()
+			require.NotEmpty(t, p.output, "no ```text block with the output follows the program")
+			const usual = "localhost:6379"
+			require.Contains(t, p.source, usual)
+			binary := build(t, root, strings.ReplaceAll(p.source, usual, server.Addr()))
+
+			cmd := exec.CommandContext(t.Context(), binary)
+			cmd.Env = append(os.Environ(), "CACHE_PASSPHRASE=correct horse battery staple")
+			var stdout, stderr bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &stdout, &stderr
+			require.NoError(t, cmd.Run(), "%s", &stderr)
+			require.Equal(t, p.output, stdout.String())
+		})
+	}
+}
+
+func name(p program) string {
+	if strings.Contains(p.source, "fxmodule") {
+		return "fx"
+	}
+	return "decoration"
+}
+
+// build makes a module of the program's own, which requires this one as a user's would, and returns the binary.
+func build(t *testing.T, root, source string) string {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte(source), 0o600))
+
+	// The versions and sums of the root module, so that nothing is resolved anew and nothing fetched.
+	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	require.NoError(t, err)
+	module := []byte("module github.com/sealcache/sealcache\n")
+	require.True(t, bytes.HasPrefix(mod, module))
+	mod = append([]byte("module example.com/pasted\n"), mod[len(module):]...)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), mod, 0o600))
+	sum, err := os.ReadFile(filepath.Join(root, "go.sum"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.sum"), sum, 0o600))
+
+	goCommand(t, dir, "mod", "edit",
+		"-require=github.com/sealcache/sealcache@v0.0.0", "-replace=github.com/sealcache/sealcache="+root)
+	goCommand(t, dir, "vet", "-mod=mod", ".")
+	binary := "pasted"
+	if runtime.GOOS == "windows" {
+		binary += ".exe"
+	}
+	goCommand(t, dir, "build", "-mod=mod", "-o", binary, ".")
+	return filepath.Join(dir, binary)
+}
+
+func goCommand(t *testing.T, dir string, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "go %s: %s", strings.Join(args, " "), out)
+}
