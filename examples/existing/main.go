@@ -1,0 +1,136 @@
+// Command existing takes a gocache setup as many services have it, a chain of
+// memory and Redis behind a marshaler, and seals what goes to Redis with one
+// line:
+//
+//	go run ./examples/existing -redis localhost:6379
+//
+// It then prints what the application reads and what Redis holds.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/cache"
+	"github.com/eko/gocache/lib/v4/marshaler"
+	"github.com/eko/gocache/lib/v4/store"
+	redisstore "github.com/eko/gocache/store/redis/v4"
+	"github.com/redis/go-redis/v9"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/stores/memorystore"
+)
+
+// Profile is what the service caches.
+type Profile struct {
+	Name  string
+	Email string
+}
+
+func main() {
+	addr := flag.String("redis", "localhost:6379", "address of a Redis server")
+	kek := flag.String("kek", "", "URI of the key-encryption key (default: a new one in a temporary file, lost at the end)")
+	flag.Parse()
+	if err := run(context.Background(), os.Stdout, *addr, *kek); err != nil {
+		fmt.Fprintln(os.Stderr, "existing:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, out io.Writer, addr, kekURI string) (err error) {
+	client := redis.NewClient(&redis.Options{Addr: addr})
+	defer client.Close()
+	if err := client.Ping(ctx).Err(); err != nil {
+		return fmt.Errorf("no Redis at %s (start one, or name another with -redis): %w", addr, err)
+	}
+
+	// New: keys. One envelope serves all stores of a process.
+	if kekURI == "" {
+		var remove func() error
+		if kekURI, remove, err = developmentKEK(); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, remove()) }()
+	}
+	kek, err := aead.OpenKEK(ctx, kekURI)
+	if err != nil {
+		return err
+	}
+	keys, err := aead.NewEnvelope(ctx, kek)
+	if err != nil {
+		return err
+	}
+	defer keys.Close()
+
+	// As before: the Redis store ...
+	var remote store.StoreInterface = redisstore.NewRedis(client, store.WithExpiration(time.Hour))
+	// ... new: the one line ...
+	if remote, err = middleware.New(remote, keys); err != nil {
+		return err
+	}
+	// ... and the rest as before: memory before Redis, structs by a marshaler, loaded when absent. Memory holds values
+	// in clear, inside the process; only what leaves it is sealed.
+	local, err := memorystore.New(memorystore.WithDefaults(store.WithExpiration(time.Minute)))
+	if err != nil {
+		return err
+	}
+	defer local.Close()
+	chain := cache.NewChain(cache.New[[]byte](local), cache.New[[]byte](remote))
+	defer chain.Close()
+	profiles := cache.NewLoadable(loadFromDatabase, marshaler.NewCache[Profile](chain))
+
+	key := "existing-example:" + rand.Text()
+	p, err := profiles.Get(ctx, key)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "The application reads  %+v\n", p)
+	if err := profiles.Close(); err != nil { // waits until what was loaded is stored
+		return err
+	}
+
+	stored, err := client.Get(ctx, key).Bytes()
+	if err != nil {
+		return err
+	}
+	info, err := middleware.Inspect(stored)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "Redis holds            %d bytes, a sealed %s: %x...\n", len(stored), info.Type, stored[:32])
+	return client.Del(ctx, key).Err()
+}
+
+func loadFromDatabase(context.Context, any) (Profile, []store.Option, error) {
+	return Profile{Name: "Ada Lovelace", Email: "ada@example.org"}, []store.Option{store.WithExpiration(time.Minute)}, nil
+}
+
+// developmentKEK makes a key-encryption key in a file. In production the
+// platform mounts it as a secret, or a key service holds it.
+func developmentKEK() (uri string, remove func() error, err error) {
+	dir, err := os.MkdirTemp("", "sealcache-existing-")
+	if err != nil {
+		return "", nil, err
+	}
+	remove = func() error { return os.RemoveAll(dir) }
+	file := filepath.Join(dir, "kek.json")
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return "", nil, errors.Join(err, remove())
+	}
+	err = errors.Join(insecurecleartextkeyset.CreateKeyset(f, tinkaead.AES256GCMKeyTemplate()), f.Close())
+	if err != nil {
+		return "", nil, errors.Join(err, remove())
+	}
+	return "file://" + file, remove, nil
+}
