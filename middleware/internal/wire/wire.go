@@ -124,10 +124,11 @@ func (t Type) String() string {
 // Flags announce optional fields and transformations.
 type Flags byte
 
-// The flags of version 1. Compressed, Expires and Padded are reserved: what
-// they mean is laid down in FORMAT.md, but no release writes them yet, and this
-// package refuses them.
+// The flags of version 1. Expires and Padded, and Compressed on cache values,
+// are reserved: what they mean is laid down in FORMAT.md, but no release writes
+// them yet, and this package refuses them.
 const (
+	// Compressed says that what was sealed is one zstd frame.
 	Compressed Flags = 1 << 0
 	Expires    Flags = 1 << 1
 	Padded     Flags = 1 << 2
@@ -135,7 +136,7 @@ const (
 	// associated data holds.
 	Bound Flags = 1 << 3
 
-	known = Bound
+	known = Compressed | Bound
 )
 
 // Header is what stands in clear, but authenticated, before the ciphertext.
@@ -165,6 +166,29 @@ var (
 	ErrNotSealed         = errors.New("sealcache: value is not sealed")
 	ErrUnsupportedFormat = errors.New("sealcache: unsupported format")
 )
+
+// ErrTooLarge: more bytes than allowed, before sealing or after decompressing.
+var ErrTooLarge = errors.New("sealcache: value too large")
+
+// Tag stands where a version would in a keyed tag: First, Magic, Tag, then
+// TagSize bytes of a pseudorandom function. A tag stands for a sealed value that
+// is stored elsewhere, in a place where equal values must be equal bytes (the
+// payload that a queue compares to keep tasks unique). It starts as a sealed
+// value does, so that nobody takes it for a clear one, and it never opens.
+const (
+	Tag     byte = 0xFF
+	TagSize      = 32
+)
+
+// IsTag tells whether b has the form of a keyed tag.
+func IsTag(b []byte) bool {
+	return IsSealed(b) && len(b) == 3+TagSize && b[2] == Tag
+}
+
+// AppendTag appends the tag that prf makes to dst.
+func AppendTag(dst []byte, prf [TagSize]byte) []byte {
+	return append(append(dst, First, Magic, Tag), prf[:]...)
+}
 
 // IsSealed tells whether b claims to be sealed. It looks at the first two
 // bytes only: nothing that clear text, JSON or msgpack starts with.
@@ -200,6 +224,9 @@ func Parse(b []byte) (Header, int, error) {
 	if len(b) < 3 {
 		return Header{}, 0, fmt.Errorf("%w: cut off after %d bytes", ErrUnsupportedFormat, len(b))
 	}
+	if b[2] == Tag {
+		return Header{}, 0, fmt.Errorf("%w: a keyed tag, which stands for a value and is none", ErrUnsupportedFormat)
+	}
 	if b[2] != Version {
 		return Header{}, 0, fmt.Errorf("%w: version %d; this release reads version %d: read it with a newer release", ErrUnsupportedFormat, b[2], Version)
 	}
@@ -215,6 +242,9 @@ func Parse(b []byte) (Header, int, error) {
 	}
 	if unknown := h.Flags &^ known; unknown != 0 {
 		return Header{}, 0, fmt.Errorf("%w: unknown flags %#02x: read it with a newer release", ErrUnsupportedFormat, byte(unknown))
+	}
+	if h.Flags&Compressed != 0 && h.Kind == CacheValue {
+		return Header{}, 0, fmt.Errorf("%w: a compressed cache value: read it with a newer release", ErrUnsupportedFormat)
 	}
 	n := HeaderSize
 	if h.Flags&Bound != 0 {

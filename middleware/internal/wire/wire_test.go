@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,6 +23,7 @@ func TestHeaderIsWhatFormatSays(t *testing.T) {
 		{wire.Header{Kind: wire.CacheValue, Type: wire.Custom}, "c15c01014000"},
 		{wire.Header{Kind: wire.JobPayload, Type: wire.Bytes, Flags: wire.Bound, Names: wire.BoundType | wire.BoundQueue | wire.BoundID}, "c15c0102010807"},
 		{wire.Header{Kind: wire.Schedule, Type: wire.Bytes}, "c15c01050100"},
+		{wire.Header{Kind: wire.JobResult, Type: wire.Bytes, Flags: wire.Compressed | wire.Bound, Names: wire.BoundQueue}, "c15c0103010902"},
 	} {
 		b := c.h.Append(nil)
 		require.Equal(t, c.hex, hex.EncodeToString(b))
@@ -83,7 +85,8 @@ func TestParseRefuses(t *testing.T) {
 		"type between Go's and codecs":    "c15c01011100ff",
 		"type above protobuf":             "c15c01012300ff",
 		"type above custom":               "c15c01018000ff",
-		"flag compressed, reserved":       "c15c01010101ff",
+		"compressed, of a cache value":    "c15c01010101ff",
+		"a keyed tag":                     "c15cff" + strings.Repeat("00", 32),
 		"flag expires, reserved":          "c15c010101020000000000000000ff",
 		"flag padded, reserved":           "c15c01010104ff",
 		"flag 4":                          "c15c01010110ff",
@@ -99,6 +102,17 @@ func TestParseRefuses(t *testing.T) {
 		_, _, err = wire.Parse(b)
 		require.ErrorIs(t, err, wire.ErrUnsupportedFormat, name)
 	}
+}
+
+func TestTagIsNoValueAndNotClear(t *testing.T) {
+	t.Parallel()
+	tag := wire.AppendTag(nil, [wire.TagSize]byte{1})
+	require.True(t, wire.IsSealed(tag))
+	require.True(t, wire.IsTag(tag))
+	require.False(t, wire.IsTag(tag[:len(tag)-1]))
+	require.False(t, wire.IsTag(append(tag, 0)))
+	value := wire.Header{Kind: wire.JobPayload, Type: wire.Bytes}.Append(nil)
+	require.False(t, wire.IsTag(append(value, make([]byte, 3+wire.TagSize-len(value))...)))
 }
 
 func TestPeek(t *testing.T) {
