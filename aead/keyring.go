@@ -81,6 +81,9 @@ func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts
 	if err != nil {
 		return nil, err
 	}
+	if err := o.fits(kek); err != nil {
+		return nil, err
+	}
 	data, err := loadSource(ctx, src)
 	if err != nil {
 		return nil, err

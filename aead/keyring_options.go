@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead/internal/cleartext"
 )
 
 // KeyringOption sets something that OpenKeyring leaves to a default.
@@ -62,6 +66,14 @@ func keyringOptionsOf(opts []KeyringOption) (*keyringOptions, error) {
 func (o *keyringOptions) only(function string) error {
 	if o.hasReload {
 		return fmt.Errorf("aead: WithReload does not apply to %s", function)
+	}
+	return nil
+}
+
+// fits refuses associated data for a keyset in clear, to which nothing could bind it.
+func (o *keyringOptions) fits(kek tink.AEADWithContext) error {
+	if _, ok := kek.(cleartext.KEK); ok && o.hasAssociatedData {
+		return errors.New("aead: WithAssociatedData does not apply to a keyset in clear")
 	}
 	return nil
 }

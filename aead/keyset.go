@@ -69,7 +69,14 @@ func OpenPRF(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...
 	if err := o.only("OpenPRF"); err != nil {
 		return nil, err
 	}
-	handle, err := loadKeyset(ctx, src, kek, o.associatedData)
+	if err := o.fits(kek); err != nil {
+		return nil, err
+	}
+	data, err := loadSource(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	handle, err := parseKeyset(ctx, data, kek, o.associatedData)
 	if err != nil {
 		return nil, err
 	}
@@ -98,15 +105,7 @@ func newKeysetHandle(t *tinkpb.KeyTemplate) (*keyset.Handle, error) {
 	return nil, fmt.Errorf("aead: key template %s is for neither an AEAD nor a PRF", shortType(t.GetTypeUrl()))
 }
 
-// loadKeyset reads, opens and parses a keyset.
-func loadKeyset(ctx context.Context, src Source, kek tink.AEADWithContext, associatedData []byte) (*keyset.Handle, error) {
-	data, err := loadSource(ctx, src)
-	if err != nil {
-		return nil, err
-	}
-	return parseKeyset(ctx, data, kek, associatedData)
-}
-
+// loadSource reads a serialized keyset of bounded size.
 func loadSource(ctx context.Context, src Source) ([]byte, error) {
 	if src == nil {
 		return nil, errors.New("aead: a keyset needs a source")

@@ -1,0 +1,278 @@
+// Package aeadtest tests AEADs: a conformance suite that any tink.AEADWithContext can be put through, and a key service
+// that is slow, fails and hangs on demand.
+//
+//	func TestMyAEAD(t *testing.T) {
+//		aeadtest.Run(t, func(t *testing.T) tink.AEADWithContext { return newMyAEAD(t) })
+//	}
+package aeadtest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+)
+
+// Run puts an AEAD through the suite, one subtest for each rule. newAEAD is called for each of them and returns a fresh
+// subject, under a key of its own; what it needs closed it closes with t.Cleanup. If the subject implements
+// aead.AppendAEAD, its two methods are held to their contract too. Subtests run in parallel.
+//
+// What does not open must fail with aead.ErrUnauthentic or aead.ErrUnknownKey.
+func Run(t *testing.T, newAEAD func(t *testing.T) tink.AEADWithContext) {
+	t.Helper()
+	for _, c := range append(cases(), appendCases()...) {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			a := newAEAD(t)
+			s := &subject{T: t, AEADWithContext: a}
+			s.appending, _ = a.(aead.AppendAEAD)
+			if c.appending && s.appending == nil {
+				t.Skip("the subject does not implement aead.AppendAEAD")
+			}
+			c.check(s)
+			if t.Failed() {
+				t.Logf("the rule: %s", c.rule)
+			}
+		})
+	}
+}
+
+type testCase struct {
+	name, rule string
+	appending  bool // needs aead.AppendAEAD
+	check      func(*subject)
+}
+
+type subject struct {
+	*testing.T
+	tink.AEADWithContext
+	appending aead.AppendAEAD
+}
+
+func (s *subject) seal(plaintext, ad []byte) []byte {
+	s.Helper()
+	sealed, err := s.EncryptWithContext(s.Context(), plaintext, ad)
+	if err != nil {
+		s.Fatalf("seal %d bytes: %v", len(plaintext), err)
+	}
+	return sealed
+}
+
+// refuses checks that a ciphertext does not open, in any of the ways there are.
+func (s *subject) refuses(what string, sealed, ad []byte) {
+	s.Helper()
+	check := func(how string, opened []byte, err error) {
+		s.Helper()
+		switch {
+		case err == nil:
+			s.Errorf("%s: opened (%s)", what, how)
+		case !errors.Is(err, aead.ErrUnauthentic) && !errors.Is(err, aead.ErrUnknownKey):
+			s.Errorf("%s: %s fails with %v, want ErrUnauthentic or ErrUnknownKey", what, how, err)
+		case opened != nil:
+			s.Errorf("%s: %s returns bytes with its error", what, how)
+		}
+	}
+	opened, err := s.DecryptWithContext(s.Context(), sealed, ad)
+	check("DecryptWithContext", opened, err)
+	if s.appending == nil {
+		return
+	}
+	opened, err = s.appending.OpenTo(s.Context(), []byte("before"), sealed, ad)
+	check("OpenTo", opened, err)
+	own := bytes.Clone(sealed)
+	opened, err = s.appending.OpenTo(s.Context(), own[:0], own, ad)
+	check("OpenTo in place", opened, err)
+}
+
+func sizes() []int {
+	return []int{0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 255, 256, 1000, 1024, 4095, 4096, 65537}
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
+}
+
+func cases() []testCase {
+	return []testCase{
+		{name: "RoundTrip", rule: "what was sealed opens to the same bytes, for all lengths of both inputs", check: checkRoundTrip},
+		{name: "Empty", rule: "nil and empty are the same, as plaintext and as associated data; an empty plaintext opens to a non-nil slice", check: checkEmpty},
+		{name: "InputKept", rule: "neither call modifies its inputs", check: checkInputKept},
+		{name: "Randomized", rule: "the same message never becomes the same bytes twice", check: checkRandomized},
+		{name: "Altered", rule: "a ciphertext altered at any byte does not open", check: checkAltered},
+		{name: "Truncated", rule: "a ciphertext cut at either end does not open", check: checkTruncated},
+		{name: "Extended", rule: "a ciphertext with bytes added at either end does not open", check: checkExtended},
+		{name: "AssociatedData", rule: "a ciphertext opens under no other associated data", check: checkAssociatedData},
+		{name: "Garbage", rule: "bytes that were never sealed do not open, and do not panic", check: checkGarbage},
+		{name: "Context", rule: "a context that has ended fails the call, and its error is found by errors.Is", check: checkContext},
+		{name: "Concurrent", rule: "any number of goroutines may seal and open at once", check: checkConcurrent},
+	}
+}
+
+func checkRoundTrip(s *subject) {
+	for _, n := range sizes() {
+		for _, m := range []int{0, 1, 13, 16, 100, 5000} {
+			plaintext, ad := random(n), random(m)
+			opened, err := s.DecryptWithContext(s.Context(), s.seal(plaintext, ad), ad)
+			if err != nil || !bytes.Equal(opened, plaintext) {
+				s.Fatalf("%d bytes with %d of associated data: opened %d bytes, %v", n, m, len(opened), err)
+			}
+		}
+	}
+}
+
+func checkEmpty(s *subject) {
+	for _, plaintext := range [][]byte{nil, {}} {
+		for _, sealedWith := range [][]byte{nil, {}} {
+			sealed := s.seal(plaintext, sealedWith)
+			for _, ad := range [][]byte{nil, {}} {
+				opened, err := s.DecryptWithContext(s.Context(), sealed, ad)
+				if err != nil || opened == nil || len(opened) != 0 {
+					s.Errorf("plaintext %#v, associated data %#v then %#v: %#v, %v", plaintext, sealedWith, ad, opened, err)
+				}
+			}
+		}
+	}
+}
+
+func checkInputKept(s *subject) {
+	for _, n := range sizes() {
+		// Room behind the slices, to catch who writes past their end.
+		plaintext, ad := random(n + 64)[:n], random(100)[:32]
+		wasPlain, wasAD := bytes.Clone(plaintext[:n+64]), bytes.Clone(ad[:100])
+		sealed := append(s.seal(plaintext, ad), make([]byte, 64)...)
+		sealed = sealed[: len(sealed)-64 : len(sealed)]
+		wasSealed := bytes.Clone(sealed[:cap(sealed)])
+		if _, err := s.DecryptWithContext(s.Context(), sealed, ad); err != nil {
+			s.Fatal(err)
+		}
+		if _, err := s.DecryptWithContext(s.Context(), sealed, []byte("other")); err == nil {
+			s.Fatal("opened under other associated data")
+		}
+		if !bytes.Equal(plaintext[:n+64], wasPlain) {
+			s.Errorf("%d bytes: the plaintext was modified", n)
+		}
+		if !bytes.Equal(ad[:100], wasAD) {
+			s.Errorf("%d bytes: the associated data was modified", n)
+		}
+		if !bytes.Equal(sealed[:cap(sealed)], wasSealed) {
+			s.Errorf("%d bytes: the ciphertext was modified", n)
+		}
+	}
+}
+
+func checkRandomized(s *subject) {
+	seen := make(map[string]bool)
+	for range 1000 {
+		seen[string(s.seal([]byte("the same message"), nil))] = true
+	}
+	if len(seen) != 1000 {
+		s.Errorf("1000 times the same message made %d ciphertexts", len(seen))
+	}
+}
+
+func checkAltered(s *subject) {
+	for _, n := range []int{0, 1, 33} {
+		ad := random(8)
+		sealed := s.seal(random(n), ad)
+		for i := range sealed {
+			altered := bytes.Clone(sealed)
+			altered[i] ^= 1 << (i % 8)
+			s.refuses(fmt.Sprintf("plaintext of %d bytes, byte %d of %d altered", n, i, len(sealed)), altered, ad)
+		}
+		if _, err := s.DecryptWithContext(s.Context(), sealed, ad); err != nil {
+			s.Errorf("the unaltered one does not open afterwards: %v", err)
+		}
+	}
+}
+
+func checkTruncated(s *subject) {
+	for _, n := range []int{0, 33} {
+		sealed := s.seal(random(n), nil)
+		for i := range sealed {
+			s.refuses(fmt.Sprintf("first %d bytes of %d", i, len(sealed)), sealed[:i], nil)
+		}
+		for _, i := range []int{1, 2, 4, 5, 12, len(sealed) / 2} {
+			s.refuses(fmt.Sprintf("without its first %d bytes", i), sealed[i:], nil)
+		}
+	}
+}
+
+func checkExtended(s *subject) {
+	sealed := s.seal(random(33), nil)
+	for _, n := range []int{1, 2, 16, 100} {
+		s.refuses(fmt.Sprintf("%d bytes appended", n), append(bytes.Clone(sealed), make([]byte, n)...), nil)
+		s.refuses(fmt.Sprintf("%d bytes prepended", n), append(make([]byte, n), sealed...), nil)
+	}
+	s.refuses("itself appended", append(bytes.Clone(sealed), sealed...), nil)
+}
+
+func checkAssociatedData(s *subject) {
+	ad := []byte("associated data")
+	sealed := s.seal([]byte("message"), ad)
+	s.refuses("no associated data", sealed, nil)
+	s.refuses("associated data cut", sealed, ad[:len(ad)-1])
+	s.refuses("associated data extended", sealed, append(bytes.Clone(ad), 0))
+	for i := range ad {
+		other := bytes.Clone(ad)
+		other[i] ^= 0x80
+		s.refuses(fmt.Sprintf("byte %d of the associated data altered", i), sealed, other)
+	}
+	s.refuses("associated data where there was none", s.seal([]byte("message"), nil), ad)
+	// The border between the two inputs must not move.
+	s.refuses("plaintext moved to the associated data", s.seal([]byte("ab"), []byte("c")), []byte("bc"))
+}
+
+func checkGarbage(s *subject) {
+	s.refuses("nil", nil, nil)
+	for _, n := range []int{0, 1, 4, 5, 16, 28, 33, 99, 1000} {
+		s.refuses(fmt.Sprintf("%d zeros", n), make([]byte, n), nil)
+		s.refuses(fmt.Sprintf("%d ones", n), bytes.Repeat([]byte{0xff}, n), nil)
+		s.refuses(fmt.Sprintf("%d random bytes", n), random(n), nil)
+	}
+}
+
+func checkContext(s *subject) {
+	sealed := s.seal([]byte("message"), nil)
+	ctx, cancel := context.WithCancel(s.Context())
+	cancel()
+	if out, err := s.EncryptWithContext(ctx, []byte("message"), nil); !errors.Is(err, context.Canceled) || out != nil {
+		s.Errorf("seal: %v, want context.Canceled", err)
+	}
+	if out, err := s.DecryptWithContext(ctx, sealed, nil); !errors.Is(err, context.Canceled) || out != nil {
+		s.Errorf("open: %v, want context.Canceled", err)
+	}
+	if _, err := s.DecryptWithContext(s.Context(), sealed, nil); err != nil {
+		s.Errorf("open afterwards: %v", err)
+	}
+}
+
+func checkConcurrent(s *subject) {
+	var wg sync.WaitGroup
+	for range 32 {
+		wg.Go(func() {
+			for i := range 50 {
+				plaintext, ad := random(i*7), random(i)
+				sealed, err := s.EncryptWithContext(s.Context(), plaintext, ad)
+				if err != nil {
+					s.Errorf("seal: %v", err)
+					return
+				}
+				opened, err := s.DecryptWithContext(s.Context(), sealed, ad)
+				if err != nil || !bytes.Equal(opened, plaintext) {
+					s.Errorf("open: %v", err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}

@@ -1,0 +1,148 @@
+package aeadtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"unsafe"
+)
+
+func appendCases() []testCase {
+	return []testCase{
+		{name: "SealTo", appending: true, rule: "SealTo appends what DecryptWithContext opens, and keeps what dst holds", check: checkSealTo},
+		{name: "OpenTo", appending: true, rule: "OpenTo appends the plaintext, and keeps what dst holds and the ciphertext", check: checkOpenTo},
+		{name: "OpenToInPlace", appending: true, rule: "with ciphertext[:0] as dst the plaintext lies in the ciphertext's own memory, and no byte outside it is touched", check: checkInPlace},
+		{name: "AppendContext", appending: true, rule: "a context that has ended fails SealTo and OpenTo", check: checkAppendContext},
+		{name: "Room", appending: true, rule: "with room in dst, SealTo and OpenTo write there instead of allocating", check: checkRoom},
+	}
+}
+
+func checkSealTo(s *subject) {
+	ad := []byte("associated data")
+	for _, n := range sizes() {
+		plaintext := random(n)
+		was := bytes.Clone(plaintext)
+		for _, room := range []int{0, 1, n, n + 200} {
+			dst := append(make([]byte, 0, 6+room), "before"...)
+			sealed, err := s.appending.SealTo(s.Context(), dst, plaintext, ad)
+			if err != nil {
+				s.Fatal(err)
+			}
+			if !bytes.HasPrefix(sealed, []byte("before")) {
+				s.Fatalf("%d bytes, room for %d: what dst held is gone", n, room)
+			}
+			opened, err := s.DecryptWithContext(s.Context(), sealed[6:], ad)
+			if err != nil || !bytes.Equal(opened, plaintext) {
+				s.Fatalf("%d bytes, room for %d: %v", n, room, err)
+			}
+		}
+		if !bytes.Equal(plaintext, was) {
+			s.Errorf("%d bytes: the plaintext was modified", n)
+		}
+	}
+	sealed, err := s.appending.SealTo(s.Context(), nil, nil, nil)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if opened, err := s.DecryptWithContext(s.Context(), sealed, nil); err != nil || len(opened) != 0 {
+		s.Errorf("nothing sealed to nil: %v", err)
+	}
+}
+
+func checkOpenTo(s *subject) {
+	ad := []byte("associated data")
+	for _, n := range sizes() {
+		plaintext := random(n)
+		sealed := s.seal(plaintext, ad)
+		was := bytes.Clone(sealed)
+		for _, room := range []int{0, 1, n, n + 200} {
+			dst := append(make([]byte, 0, 6+room), "before"...)
+			opened, err := s.appending.OpenTo(s.Context(), dst, sealed, ad)
+			if err != nil {
+				s.Fatal(err)
+			}
+			if string(opened[:6]) != "before" || !bytes.Equal(opened[6:], plaintext) {
+				s.Fatalf("%d bytes, room for %d: wrong bytes", n, room)
+			}
+			if _, err := s.appending.OpenTo(s.Context(), dst, sealed, nil); err == nil {
+				s.Fatal("opened under other associated data")
+			}
+			if string(dst) != "before" {
+				s.Fatalf("%d bytes: a failure destroyed what dst held", n)
+			}
+		}
+		if !bytes.Equal(sealed, was) {
+			s.Errorf("%d bytes: the ciphertext was modified", n)
+		}
+	}
+}
+
+func checkInPlace(s *subject) {
+	ad := []byte("associated data")
+	for _, n := range sizes() {
+		plaintext := random(n)
+		sealed := s.seal(plaintext, ad)
+		// The ciphertext in the midst of a larger buffer, as behind a header.
+		buf := slices.Concat(bytes.Repeat([]byte{0xee}, 40), sealed, bytes.Repeat([]byte{0xee}, 40))
+		own := buf[40 : 40+len(sealed)]
+		opened, err := s.appending.OpenTo(s.Context(), own[:0], own, ad)
+		if err != nil || !bytes.Equal(opened, plaintext) {
+			s.Fatalf("%d bytes: %v", n, err)
+		}
+		if n > 0 && !within(opened, own) {
+			s.Errorf("%d bytes: the result is not in the ciphertext's memory", n)
+		}
+		if !bytes.Equal(buf[:40], bytes.Repeat([]byte{0xee}, 40)) || !bytes.Equal(buf[40+len(sealed):], bytes.Repeat([]byte{0xee}, 40)) {
+			s.Errorf("%d bytes: memory around the ciphertext was written to", n)
+		}
+	}
+}
+
+func checkAppendContext(s *subject) {
+	sealed := s.seal([]byte("message"), nil)
+	ctx, cancel := context.WithCancel(s.Context())
+	cancel()
+	if out, err := s.appending.SealTo(ctx, nil, []byte("message"), nil); !errors.Is(err, context.Canceled) || out != nil {
+		s.Errorf("SealTo: %v, want context.Canceled", err)
+	}
+	if out, err := s.appending.OpenTo(ctx, nil, sealed, nil); !errors.Is(err, context.Canceled) || out != nil {
+		s.Errorf("OpenTo: %v, want context.Canceled", err)
+	}
+}
+
+func checkRoom(s *subject) {
+	plaintext, ad := random(1000), []byte("ad")
+	buf := make([]byte, 0, 16<<10)
+	sealed, err := s.appending.SealTo(s.Context(), buf, plaintext, ad)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if !within(sealed, buf[:cap(buf)]) {
+		s.Error("SealTo did not write where there was room")
+	}
+	out := make([]byte, 0, 16<<10)
+	opened, err := s.appending.OpenTo(s.Context(), out, sealed, ad)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if !within(opened, out[:cap(out)]) {
+		s.Error("OpenTo did not write where there was room")
+	}
+	if sizer, ok := s.appending.(interface{ Overhead() int }); ok {
+		if got := len(sealed) - len(plaintext); got > sizer.Overhead() {
+			s.Errorf("Overhead says %d, sealing added %d", sizer.Overhead(), got)
+		}
+	} else {
+		s.Errorf("%T has no Overhead method, so callers cannot make room", s.appending)
+	}
+}
+
+// within tells whether the memory of inner lies in that of outer.
+func within(inner, outer []byte) bool {
+	if len(inner) == 0 || len(outer) == 0 {
+		return false
+	}
+	from, start := uintptr(unsafe.Pointer(&inner[0])), uintptr(unsafe.Pointer(&outer[0]))
+	return from >= start && from+uintptr(len(inner)) <= start+uintptr(len(outer))
+}

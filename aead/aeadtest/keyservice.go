@@ -1,0 +1,207 @@
+package aeadtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+)
+
+// ErrOutage is a convenient argument to KeyService.Fail.
+var ErrOutage = errors.New("aeadtest: the key service is down")
+
+// KeyService is a key-encryption key as a remote key service is one: it can be slow, fail, hang and refuse, and it
+// counts what it is asked. Underneath is a Tink keyset, so that what it wraps is really encrypted.
+//
+// It implements tink.AEADWithContext. All methods are safe for concurrent use and take effect for calls that begin
+// after them.
+type KeyService struct {
+	mu        sync.Mutex
+	manager   *keyset.Manager
+	primary   uint32
+	ids       []uint32
+	aead      tink.AEAD
+	delay     time.Duration
+	err       error
+	refusing  bool
+	gone      bool
+	encrypts  int
+	decrypts  int
+	running   int
+	mostAtOne int
+}
+
+var _ tink.AEADWithContext = (*KeyService)(nil)
+
+// NewKeyService returns a key service with one key that answers at once.
+func NewKeyService(tb testing.TB) *KeyService {
+	tb.Helper()
+	s := &KeyService{manager: keyset.NewManager()}
+	s.Rotate(tb)
+	return s
+}
+
+// Rotate gives the service a new primary key; it goes on decrypting under the old ones.
+func (s *KeyService) Rotate(tb testing.TB) {
+	tb.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id, err := s.manager.Add(tinkaead.AES256GCMKeyTemplate())
+	if err != nil {
+		tb.Fatalf("aeadtest: new key: %v", err)
+	}
+	if err := s.manager.SetPrimary(id); err != nil {
+		tb.Fatalf("aeadtest: new key: %v", err)
+	}
+	s.primary, s.ids = id, append(s.ids, id)
+	s.use(tb)
+}
+
+// DestroyOldKeys destroys every key but the primary one. What is wrapped under them is lost.
+func (s *KeyService) DestroyOldKeys(tb testing.TB) {
+	tb.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range s.ids {
+		if id == s.primary {
+			continue
+		}
+		if err := s.manager.Delete(id); err != nil {
+			tb.Fatalf("aeadtest: destroy key: %v", err)
+		}
+	}
+	s.ids = []uint32{s.primary}
+	s.use(tb)
+}
+
+func (s *KeyService) use(tb testing.TB) {
+	tb.Helper()
+	handle, err := s.manager.Handle()
+	if err != nil {
+		tb.Fatalf("aeadtest: keyset: %v", err)
+	}
+	if s.aead, err = tinkaead.New(handle); err != nil {
+		tb.Fatalf("aeadtest: keyset: %v", err)
+	}
+}
+
+// Delay makes each call take d, or until its context ends. Zero is at once.
+func (s *KeyService) Delay(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.delay = d
+}
+
+// Fail makes each call fail with err, such as ErrOutage. Nil ends it.
+func (s *KeyService) Fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+// Refuse makes the service refuse to decrypt anything, as if every ciphertext were forged.
+func (s *KeyService) Refuse(refuse bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusing = refuse
+}
+
+// Gone makes the service accept calls and never answer: each ends with its context.
+func (s *KeyService) Gone(gone bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone = gone
+}
+
+// Encrypts returns how often the service was asked to encrypt, whatever came of it.
+func (s *KeyService) Encrypts() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.encrypts
+}
+
+// Decrypts returns how often the service was asked to decrypt, whatever came of it.
+func (s *KeyService) Decrypts() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.decrypts
+}
+
+// MostAtOnce returns the largest number of calls that were under way at one time.
+func (s *KeyService) MostAtOnce() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mostAtOne
+}
+
+// EncryptWithContext implements tink.AEADWithContext.
+func (s *KeyService) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
+	a, _, err := s.answer(ctx, &s.encrypts)
+	if err != nil {
+		return nil, err
+	}
+	return a.Encrypt(plaintext, associatedData)
+}
+
+// DecryptWithContext implements tink.AEADWithContext. It marks refusals with aead.ErrUnauthentic.
+func (s *KeyService) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
+	a, refusing, err := s.answer(ctx, &s.decrypts)
+	if err != nil {
+		return nil, err
+	}
+	if refusing {
+		return nil, fmt.Errorf("aeadtest: refused: %w", aead.ErrUnauthentic)
+	}
+	opened, err := a.Decrypt(ciphertext, associatedData)
+	if err != nil {
+		return nil, fmt.Errorf("aeadtest: %w: %w", aead.ErrUnauthentic, err)
+	}
+	return opened, nil
+}
+
+// answer does what the service was told to do to calls.
+func (s *KeyService) answer(ctx context.Context, count *int) (a tink.AEAD, refusing bool, err error) {
+	s.mu.Lock()
+	*count++
+	s.running++
+	s.mostAtOne = max(s.mostAtOne, s.running)
+	a, refusing, err = s.aead, s.refusing, s.err
+	delay, gone := s.delay, s.gone
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.running--
+		s.mu.Unlock()
+	}()
+	if gone {
+		<-ctx.Done()
+		return nil, false, fmt.Errorf("aeadtest: no answer: %w", ctx.Err())
+	}
+	if delay > 0 {
+		timer := time.NewTimer(delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return nil, false, fmt.Errorf("aeadtest: no answer yet: %w", ctx.Err())
+		}
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	return a, refusing, err
+}
+
+// String keeps keys out of logs.
+func (s *KeyService) String() string { return "aeadtest.KeyService" }
+
+// GoString is String.
+func (s *KeyService) GoString() string { return s.String() }
