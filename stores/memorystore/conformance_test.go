@@ -31,12 +31,12 @@ func TestConformance(t *testing.T) {
 				KeyErrors:      true,
 				MissIsNotFound: true,
 				DeleteMissing:  true,
+				Clear:          true,
 				HeedsContext:   true,
 				TTL: storetest.TTL{
 					PerEntry:        true,
 					Resolution:      time.Microsecond,
 					Reported:        true,
-					NoneIsZero:      true,
 					NegativeIsError: true,
 				},
 				Tags:           true,

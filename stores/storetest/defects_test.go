@@ -22,8 +22,8 @@ import (
 func sound() storetest.Capabilities {
 	return storetest.Capabilities{
 		Bytes: storetest.AsGiven, Strings: storetest.AsGiven, Scalars: storetest.AsString,
-		CopiesBytes: true, AnyKey: true, KeyErrors: true, MissIsNotFound: true, DeleteMissing: true, HeedsContext: true,
-		TTL:  storetest.TTL{PerEntry: true, Resolution: time.Millisecond, Reported: true, NoneIsZero: true, NegativeIsError: true},
+		CopiesBytes: true, AnyKey: true, KeyErrors: true, MissIsNotFound: true, DeleteMissing: true, Clear: true, HeedsContext: true,
+		TTL:  storetest.TTL{PerEntry: true, Resolution: time.Millisecond, Reported: true, NegativeIsError: true},
 		Tags: true, ConcurrentTags: true, SetIfNotExists: true, Swap: true, Enumerate: true, OwnedBytes: true, Ping: true,
 	}
 }

@@ -31,12 +31,12 @@ func TestRedisstore(t *testing.T) {
 				KeyErrors:      true,
 				MissIsNotFound: true,
 				DeleteMissing:  true,
+				Clear:          true,
 				HeedsContext:   true,
 				TTL: storetest.TTL{
 					PerEntry:        true,
 					Resolution:      time.Millisecond,
 					Reported:        true,
-					NoneIsZero:      true,
 					NegativeIsError: true,
 				},
 				Tags:           true,

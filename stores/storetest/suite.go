@@ -88,6 +88,9 @@ type Capabilities struct {
 	// KeyErrors: a key that is not a string is an error. Otherwise it panics, or is taken.
 	KeyErrors bool
 
+	// Clear: Clear removes every entry.
+	Clear bool
+
 	// MissIsNotFound: the error for an absent key is store.NotFound.
 	MissIsNotFound bool
 
@@ -129,11 +132,15 @@ type TTL struct {
 	// Max is the longest expiration that is obeyed; an entry set with a longer one is gone at once. 0 is no limit.
 	Max time.Duration
 
-	// Reported: GetWithTTL says how long an entry has left. Otherwise it says 0.
+	// Reported: GetWithTTL says how long an entry has left. Otherwise it says 0 or less.
 	Reported bool
 
-	// NoneIsZero: GetWithTTL says 0 for an entry without expiration. Otherwise it says something negative.
-	NoneIsZero bool
+	// None is what GetWithTTL says of an entry that was set without expiration: 0, something negative for any negative
+	// duration, or, where every entry has an expiration, about that.
+	None time.Duration
+
+	// NeverNone: an expiration of 0 is an error, so that the store must have been made with a default.
+	NeverNone bool
 
 	// NegativeIsError: a negative expiration is an error, but for -1 ns, which is none.
 	NegativeIsError bool
@@ -242,6 +249,8 @@ func (s *subject) valid() error {
 		return errors.New("a sealed store returns all types as given")
 	case c.TTL.PerEntry && c.TTL.Resolution <= 0:
 		return errors.New("TTL.PerEntry needs a Resolution")
+	case c.ScopedClear && !c.Clear:
+		return errors.New("ScopedClear needs Clear")
 	case c.TTL.Reported && !c.TTL.PerEntry:
 		return errors.New("TTL.Reported needs PerEntry")
 	}
