@@ -1,0 +1,182 @@
+// Package canary plants values that are easy to find again and searches for them in everything that came out of a
+// process: dumps, logs, error texts. It is for tests.
+//
+// A search finds a canary as it is and as others may have written it: in hexadecimal, in base64 at any alignment (also
+// in its URL alphabet), escaped as redis-server's MONITOR does, with its letters in the other case. A text is found by
+// any eight of its characters in a row, or sixteen of its encoded forms, so that a piece that was cut off, or split by a
+// length in between, counts. What is compressed is not found: switch compression off in what is searched.
+package canary
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// How many bytes in a row are enough to find a text, and an encoded one, whose characters hold less. Eight given
+// characters turn up in a gigabyte of random bytes with a probability of 2^-34, in a gigabyte of base64 with 2^-18.
+const (
+	window        = 8
+	encodedWindow = 16
+)
+
+// Set is a number of canaries with names. Its zero value is an empty one. It is safe for concurrent use.
+type Set struct {
+	mu      sync.Mutex
+	windows map[[window]byte]string        // names by any piece of a text
+	encoded map[[encodedWindow]byte]string // names by any piece of an encoded one
+	short   map[string]string              // names by whole forms that are looked for as they are
+}
+
+// Text plants a random text: 26 letters and digits.
+func (s *Set) Text(name string) string {
+	text := rand.Text()
+	s.AddText(name, text)
+	return text
+}
+
+// AddText adds a text that exists already. It panics if the text is too short to be found without mistakes.
+func (s *Set) AddText(name, text string) {
+	if len(text) < 2*window {
+		panic("canary: a text of under 16 bytes is found by chance")
+	}
+	s.add(name, []byte(text), true)
+	s.add(name, []byte(strings.ToLower(text)), true)
+}
+
+// Int plants a random number of 17 to 19 digits.
+func (s *Set) Int(name string) int64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	n := int64(binary.BigEndian.Uint64(b[:])>>2 | 1<<60)
+	s.AddInt(name, n)
+	return n
+}
+
+// AddInt adds a number that exists already, of at least ten digits, to be found as decimal text and, from 2^32 on, in
+// binary of either byte order.
+func (s *Set) AddInt(name string, n int64) {
+	if n < 1e9 {
+		panic("canary: a number of under ten digits is found by chance")
+	}
+	s.exactly(name, []byte(strconv.FormatInt(n, 10)))
+	if n > math.MaxUint32 {
+		s.add(name, binary.BigEndian.AppendUint64(nil, uint64(n)), false)
+		s.add(name, binary.LittleEndian.AppendUint64(nil, uint64(n)), false)
+	}
+}
+
+// Float plants a random number.
+func (s *Set) Float(name string) float64 {
+	f := float64(s.Int(name)) / 1e9 // the digits of the integer stay, in part, those of the fraction
+	s.exactly(name, []byte(strconv.FormatFloat(f, 'f', -1, 64)))
+	s.exactly(name, []byte(strconv.FormatFloat(f, 'g', -1, 64)))
+	s.add(name, binary.BigEndian.AppendUint64(nil, math.Float64bits(f)), false)
+	s.add(name, binary.LittleEndian.AppendUint64(nil, math.Float64bits(f)), false)
+	return f
+}
+
+// add adds b and its encoded forms: with pieces by any piece of them, else as a whole.
+func (s *Set) add(name string, b []byte, pieces bool) {
+	var forms [][]byte
+	h := hex.EncodeToString(b)
+	forms = append(forms, []byte(h), []byte(strings.ToUpper(h)), []byte(escaped(b)))
+	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		for shift := range 3 {
+			// The characters that hold nothing but bits of b, if shift bytes stand before it.
+			text := enc.EncodeToString(append(make([]byte, shift), b...))
+			forms = append(forms, []byte(text[(shift*8+5)/6:(shift+len(b))*8/6]))
+		}
+	}
+	if !pieces {
+		for _, f := range append(forms, b) {
+			s.exactly(name, f)
+		}
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.windows == nil {
+		s.windows, s.encoded = make(map[[window]byte]string), make(map[[encodedWindow]byte]string)
+	}
+	for i := 0; i+window <= len(b); i++ {
+		s.windows[[window]byte(b[i:])] = name
+	}
+	for _, f := range forms {
+		for i := 0; i+encodedWindow <= len(f); i++ {
+			s.encoded[[encodedWindow]byte(f[i:])] = name
+		}
+	}
+}
+
+func (s *Set) exactly(name string, form []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.short == nil {
+		s.short = make(map[string]string)
+	}
+	s.short[string(form)] = name
+}
+
+// escaped is b as redis-server's MONITOR writes it (sds.c, sdscatrepr), without the quotes around it.
+func escaped(b []byte) string {
+	var out strings.Builder
+	for _, c := range b {
+		switch {
+		case c == '\\' || c == '"':
+			out.WriteByte('\\')
+			out.WriteByte(c)
+		case c == '\n':
+			out.WriteString(`\n`)
+		case c == '\r':
+			out.WriteString(`\r`)
+		case c == '\t':
+			out.WriteString(`\t`)
+		case c == '\a':
+			out.WriteString(`\a`)
+		case c == '\b':
+			out.WriteString(`\b`)
+		case c < ' ' || c > '~':
+			fmt.Fprintf(&out, `\x%02x`, c)
+		default:
+			out.WriteByte(c)
+		}
+	}
+	return out.String()
+}
+
+// Find returns the names of the canaries in b, each once, in order.
+func (s *Set) Find(b []byte) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := make(map[string]bool)
+	for i := 0; i+window <= len(b); i++ {
+		if name, ok := s.windows[[window]byte(b[i:])]; ok {
+			found[name] = true
+		}
+		if i+encodedWindow <= len(b) {
+			if name, ok := s.encoded[[encodedWindow]byte(b[i:])]; ok {
+				found[name] = true
+			}
+		}
+	}
+	for form, name := range s.short {
+		if !found[name] && bytes.Contains(b, []byte(form)) {
+			found[name] = true
+		}
+	}
+	names := make([]string, 0, len(found))
+	for name := range found {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
