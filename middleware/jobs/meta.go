@@ -1,0 +1,118 @@
+package jobs
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// Kind says what of a job is sealed. A value of one kind never opens as another.
+type Kind int
+
+// The kinds. The zero value is a payload.
+const (
+	Payload  Kind = iota // what the handler is given
+	Result               // what the handler returns
+	Failure              // the text of an error or panic
+	Schedule             // the definition of a periodic job
+)
+
+func (k Kind) String() string {
+	w, err := k.wire()
+	if err != nil {
+		return fmt.Sprintf("kind %d", int(k))
+	}
+	return w.String()
+}
+
+func (k Kind) wire() (wire.Kind, error) {
+	switch k {
+	case Payload:
+		return wire.JobPayload, nil
+	case Result:
+		return wire.JobResult, nil
+	case Failure:
+		return wire.JobFailure, nil
+	case Schedule:
+		return wire.Schedule, nil
+	default:
+		return 0, fmt.Errorf("jobs: unknown kind %d", int(k))
+	}
+}
+
+// Meta is what a sealed value is bound to. Empty fields are not bound. Type,
+// Queue and ID are the names as the queue's store shows them.
+type Meta struct {
+	Type  string
+	Queue string
+	ID    string
+	Kind  Kind
+}
+
+// names says which names m binds.
+func (m Meta) names() Binding {
+	var b Binding
+	if m.Type != "" {
+		b |= BindType
+	}
+	if m.Queue != "" {
+		b |= BindQueue
+	}
+	if m.ID != "" {
+		b |= BindID
+	}
+	return b
+}
+
+// Binding is a set of names that a sealed value is bound to.
+type Binding int
+
+// The names, to be combined with |.
+const (
+	BindType  = Binding(wire.BoundType)
+	BindQueue = Binding(wire.BoundQueue)
+	BindID    = Binding(wire.BoundID)
+)
+
+func (b Binding) String() string {
+	var names []string
+	for _, n := range []struct {
+		b    Binding
+		name string
+	}{{BindType, "type"}, {BindQueue, "queue"}, {BindID, "id"}} {
+		if b&n.b != 0 {
+			names = append(names, n.name)
+		}
+	}
+	if len(names) == 0 {
+		return "nothing"
+	}
+	return strings.Join(names, ", ")
+}
+
+// header returns the header of a value bound to b.
+func header(k wire.Kind, b Binding) wire.Header {
+	h := wire.Header{Kind: k, Type: wire.Bytes}
+	if b != 0 {
+		h.Flags |= wire.Bound
+		h.Names = wire.Names(b)
+	}
+	return h
+}
+
+// bind appends the associated data of a value of kind k in namespace ns: the
+// names of m that are in b, and the header.
+func bind(dst []byte, k wire.Kind, ns string, m Meta, b Binding, header []byte) []byte {
+	dst = wire.AppendContext(dst, k, ns)
+	for _, n := range [...]struct {
+		b    Binding
+		name string
+	}{{BindType, m.Type}, {BindQueue, m.Queue}, {BindID, m.ID}} {
+		if b&n.b == 0 {
+			n.name = ""
+		}
+		dst = wire.AppendName(dst, n.name)
+	}
+	return append(dst, header...)
+}

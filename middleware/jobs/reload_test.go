@@ -1,0 +1,139 @@
+package jobs_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/jobs"
+)
+
+// late is a keyring that learns its key at a reload.
+type late struct {
+	known   atomic.Bool
+	reloads atomic.Int32
+	status  keyset.KeyStatus
+	useless bool
+}
+
+func (l *late) EncryptWithContext(_ context.Context, p, _ []byte) ([]byte, error) { return p, nil }
+
+func (l *late) DecryptWithContext(_ context.Context, c, _ []byte) ([]byte, error) {
+	if !l.known.Load() {
+		return nil, &aead.KeyError{KeyID: 7, Status: l.status}
+	}
+	return c, nil
+}
+
+func (l *late) Reload(context.Context) error {
+	l.reloads.Add(1)
+	time.Sleep(time.Second) // of the bubble's clock
+	if l.useless {
+		return errors.New("no source")
+	}
+	l.known.Store(true)
+	return nil
+}
+
+func TestUnknownKeyReloadsOnceAndOpens(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := &late{status: keyset.Unknown}
+		e, err := jobs.NewEncryptor(l)
+		require.NoError(t, err)
+		sealed, err := e.Seal(t.Context(), meta, []byte("payload"))
+		require.NoError(t, err)
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() {
+				opened, err := e.Open(t.Context(), meta, sealed)
+				if err != nil || string(opened) != "payload" {
+					t.Errorf("%q, %v", opened, err)
+				}
+			})
+		}
+		wg.Wait()
+		require.EqualValues(t, 1, l.reloads.Load(), "one flight for all")
+	})
+}
+
+func TestReloadsAreRateLimited(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := &late{status: keyset.Unknown, useless: true}
+		e, err := jobs.NewEncryptor(l)
+		require.NoError(t, err)
+		sealed, err := e.Seal(t.Context(), meta, []byte("payload"))
+		require.NoError(t, err)
+		for range 100 {
+			_, err := e.Open(t.Context(), meta, sealed)
+			require.ErrorIs(t, err, jobs.ErrUnknownKey)
+			require.False(t, jobs.Permanent(err))
+		}
+		require.EqualValues(t, 1, l.reloads.Load())
+		time.Sleep(11 * time.Second)
+		_, err = e.Open(t.Context(), meta, sealed)
+		require.ErrorIs(t, err, jobs.ErrUnknownKey)
+		require.EqualValues(t, 2, l.reloads.Load())
+	})
+}
+
+func TestKeysThatWereTakenAwayAreNotReloaded(t *testing.T) {
+	t.Parallel()
+	for _, status := range []keyset.KeyStatus{keyset.Disabled, keyset.Destroyed} {
+		l := &late{status: status}
+		e, err := jobs.NewEncryptor(l)
+		require.NoError(t, err)
+		sealed, err := e.Seal(t.Context(), meta, []byte("payload"))
+		require.NoError(t, err)
+		_, err = e.Open(t.Context(), meta, sealed)
+		require.ErrorIs(t, err, jobs.ErrUnknownKey)
+		require.True(t, jobs.Permanent(err))
+		require.Zero(t, l.reloads.Load())
+	}
+}
+
+func TestWithReloadIsUsedInstead(t *testing.T) {
+	t.Parallel()
+	l := &late{status: keyset.Unknown}
+	called := 0
+	e, err := jobs.NewEncryptor(l, jobs.WithReload(func(context.Context) error {
+		called++
+		l.known.Store(true)
+		return nil
+	}))
+	require.NoError(t, err)
+	sealed, err := e.Seal(t.Context(), meta, []byte("payload"))
+	require.NoError(t, err)
+	_, err = e.Open(t.Context(), meta, sealed)
+	require.NoError(t, err)
+	require.Equal(t, 1, called)
+	require.Zero(t, l.reloads.Load())
+}
+
+func TestPermanent(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[error]bool{
+		nil:                           false,
+		jobs.ErrNotSealed:             true,
+		jobs.ErrUnauthentic:           true,
+		jobs.ErrUnsupportedFormat:     true,
+		jobs.ErrTooLarge:              true,
+		jobs.ErrUnknownKey:            false,
+		jobs.ErrKeyServiceUnavailable: false,
+		context.Canceled:              false,
+		context.DeadlineExceeded:      false,
+		errors.New("a connection"):    false,
+		errors.Join(jobs.ErrKeyServiceUnavailable, jobs.ErrUnauthentic): false,
+	} {
+		require.Equal(t, want, jobs.Permanent(err), "%v", err)
+	}
+}

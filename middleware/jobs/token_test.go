@@ -1,0 +1,123 @@
+package jobs_test
+
+import (
+	"encoding/base64"
+	"regexp"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/prf"
+
+	"github.com/sealcache/sealcache/middleware/jobs"
+)
+
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	set := newPRF(t, 3)
+	e := newEncryptor(t, jobs.WithPRF(set))
+	tok, err := e.Token("app.test", []byte("a"), []byte("b"))
+	require.NoError(t, err)
+	require.Regexp(t, regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`), tok)
+	again, err := newEncryptor(t, jobs.WithPRF(set)).Token("app.test", []byte("a"), []byte("b"))
+	require.NoError(t, err)
+	require.Equal(t, tok, again, "equal under any encryption key")
+
+	all, err := e.Tokens("app.test", []byte("a"), []byte("b"))
+	require.NoError(t, err)
+	require.Len(t, all, 3)
+	require.Equal(t, tok, all[0], "the primary's first")
+	for _, text := range all {
+		raw, err := base64.RawURLEncoding.DecodeString(text)
+		require.NoError(t, err)
+		ok, err := e.IsToken([32]byte(raw), "app.test", []byte("a"), []byte("b"))
+		require.NoError(t, err)
+		require.True(t, ok, "older keys count too")
+		ok, err = e.IsToken([32]byte(raw), "app.test", []byte("a"), []byte("c"))
+		require.NoError(t, err)
+		require.False(t, ok)
+	}
+	other, err := newEncryptor(t, jobs.WithPRF(newPRF(t, 1))).Token("app.test", []byte("a"), []byte("b"))
+	require.NoError(t, err)
+	require.NotEqual(t, tok, other, "another key, another token")
+}
+
+// No two of these lists of parts, domains or namespaces give the same token.
+func TestTokensNeverCollide(t *testing.T) {
+	t.Parallel()
+	set := newPRF(t, 1)
+	seen := map[string]bool{}
+	for _, opts := range [][]jobs.Option{{}, {jobs.WithNamespace("a")}, {jobs.WithNamespace("ab")}} {
+		e := newEncryptor(t, append(opts, jobs.WithPRF(set))...)
+		for _, domain := range []string{"", "a", "ab"} {
+			for _, parts := range [][]string{{}, {""}, {"", ""}, {"a"}, {"ab"}, {"a", "b"}, {"ab", ""}, {"", "ab"}, {"a", "", "b"}, {"\x00\x00\x00\x00\x00\x00\x00\x01a"}} {
+				raw := make([][]byte, len(parts))
+				for i, p := range parts {
+					raw[i] = []byte(p)
+				}
+				tok, err := e.Token(domain, raw...)
+				require.NoError(t, err)
+				require.False(t, seen[tok], "%q %q", domain, parts)
+				seen[tok] = true
+			}
+		}
+	}
+}
+
+func TestTokensNeedAPRF(t *testing.T) {
+	t.Parallel()
+	e := newEncryptor(t)
+	require.False(t, e.HasPRF())
+	_, err := e.Token("d")
+	require.ErrorIs(t, err, jobs.ErrNoPRF)
+	_, err = e.RawToken("d")
+	require.ErrorIs(t, err, jobs.ErrNoPRF)
+	_, err = e.Tokens("d")
+	require.ErrorIs(t, err, jobs.ErrNoPRF)
+	_, err = e.IsToken([32]byte{}, "d")
+	require.ErrorIs(t, err, jobs.ErrNoPRF)
+	_, err = e.Pseudonyms("d", "name")
+	require.ErrorIs(t, err, jobs.ErrNoPRF)
+}
+
+func TestShortPRFsAreRefused(t *testing.T) {
+	t.Parallel()
+	h, err := keyset.NewHandle(prf.AESCMACPRFKeyTemplate())
+	require.NoError(t, err)
+	set, err := prf.NewPRFSet(h)
+	require.NoError(t, err)
+	for name, s := range map[string]*prf.Set{"AES-CMAC": set, "no primary": {PrimaryID: 7}, "empty": {}} {
+		_, err := jobs.NewEncryptor(newKeyring(t), jobs.WithPRF(s))
+		require.ErrorContains(t, err, "WithPRF", name)
+	}
+}
+
+func TestPseudonymsLeadBackUnderOldKeys(t *testing.T) {
+	t.Parallel()
+	m := keyset.NewManager()
+	old, err := m.Add(prf.HMACSHA256PRFKeyTemplate())
+	require.NoError(t, err)
+	require.NoError(t, m.SetPrimary(old))
+	set := func() *prf.Set {
+		h, err := m.Handle()
+		require.NoError(t, err)
+		s, err := prf.NewPRFSet(h)
+		require.NoError(t, err)
+		return s
+	}
+	before, err := newEncryptor(t, jobs.WithPRF(set())).Token("app.type", []byte("mail:send"))
+	require.NoError(t, err)
+
+	fresh, err := m.Add(prf.HKDFSHA256PRFKeyTemplate())
+	require.NoError(t, err)
+	require.NoError(t, m.SetPrimary(fresh))
+	e := newEncryptor(t, jobs.WithPRF(set()))
+	after, err := e.Token("app.type", []byte("mail:send"))
+	require.NoError(t, err)
+	require.NotEqual(t, before, after)
+	table, err := e.Pseudonyms("app.type", "mail:send", "mail:sort")
+	require.NoError(t, err)
+	require.Len(t, table, 4)
+	require.Equal(t, "mail:send", table[before])
+	require.Equal(t, "mail:send", table[after])
+}
