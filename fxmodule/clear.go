@@ -1,0 +1,145 @@
+package fxmodule
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+
+	"github.com/sealcache/sealcache/middleware"
+)
+
+// clearStore gives a cache in clear the namespace and TTL of its Config, as middleware.Store does for a sealed one. It
+// embeds nothing: a method that gocache adds one day must not miss the namespace.
+type clearStore struct {
+	backing store.StoreInterface
+	prefix  string
+	ttl     time.Duration
+}
+
+var (
+	_ store.StoreInterface      = (*clearStore)(nil)
+	_ store.SetIfNotExistsStore = (*clearStore)(nil)
+	_ io.Closer                 = (*clearStore)(nil)
+)
+
+// newClearStore returns backing itself where there is nothing to add.
+func newClearStore(backing store.StoreInterface, c Cache) store.StoreInterface {
+	if c.Namespace == "" && c.TTL == 0 {
+		return backing
+	}
+	s := &clearStore{backing: backing, ttl: c.TTL}
+	if c.Namespace != "" {
+		s.prefix = c.Namespace + ":"
+	}
+	return s
+}
+
+func (s *clearStore) key(key any) (any, error) {
+	if s.prefix == "" {
+		return key, nil
+	}
+	name, ok := key.(string)
+	if !ok {
+		return nil, fmt.Errorf("%w: a key of type %T: keys are strings (cache.New makes them so)", middleware.ErrUnsupportedType, key)
+	}
+	return s.prefix + name, nil
+}
+
+// options puts the TTL first, so that the caller's own comes later, and the namespace of tags last, when all are known.
+func (s *clearStore) options(given []store.Option) []store.Option {
+	opts := make([]store.Option, 0, len(given)+2)
+	if s.ttl != 0 {
+		opts = append(opts, store.WithExpiration(s.ttl))
+	}
+	opts = append(opts, given...)
+	if s.prefix != "" {
+		opts = append(opts, func(o *store.Options) { o.Tags = s.tags(o.Tags) })
+	}
+	return opts
+}
+
+func (s *clearStore) tags(tags []string) []string {
+	if len(tags) == 0 {
+		return tags
+	}
+	out := make([]string, len(tags))
+	for i, t := range tags {
+		out[i] = s.prefix + t
+	}
+	return out
+}
+
+func (s *clearStore) Get(ctx context.Context, key any) (any, error) {
+	k, err := s.key(key)
+	if err != nil {
+		return nil, err
+	}
+	return s.backing.Get(ctx, k)
+}
+
+func (s *clearStore) GetWithTTL(ctx context.Context, key any) (any, time.Duration, error) {
+	k, err := s.key(key)
+	if err != nil {
+		return nil, 0, err
+	}
+	return s.backing.GetWithTTL(ctx, k)
+}
+
+func (s *clearStore) Set(ctx context.Context, key any, value any, options ...store.Option) error {
+	k, err := s.key(key)
+	if err != nil {
+		return err
+	}
+	return s.backing.Set(ctx, k, value, s.options(options)...)
+}
+
+func (s *clearStore) SetIfNotExists(ctx context.Context, key any, value any, options ...store.Option) (bool, error) {
+	b, ok := s.backing.(store.SetIfNotExistsStore)
+	if !ok {
+		return false, fmt.Errorf("%w: the %s store cannot set a key only if it is absent", middleware.ErrUnsupported, s.GetType())
+	}
+	k, err := s.key(key)
+	if err != nil {
+		return false, err
+	}
+	return b.SetIfNotExists(ctx, k, value, s.options(options)...)
+}
+
+func (s *clearStore) Delete(ctx context.Context, key any) error {
+	k, err := s.key(key)
+	if err != nil {
+		return err
+	}
+	return s.backing.Delete(ctx, k)
+}
+
+func (s *clearStore) Invalidate(ctx context.Context, options ...store.InvalidateOption) error {
+	if s.prefix != "" {
+		options = append(options[:len(options):len(options)], func(o *store.InvalidateOptions) { o.Tags = s.tags(o.Tags) })
+	}
+	return s.backing.Invalidate(ctx, options...)
+}
+
+// Clear is limited to the namespace, or refused: the backing store's own would also take the sealed caches beside it.
+func (s *clearStore) Clear(ctx context.Context) error {
+	if s.prefix == "" {
+		return s.backing.Clear(ctx)
+	}
+	e, ok := s.backing.(middleware.Enumerator)
+	if !ok {
+		return fmt.Errorf("%w: the %s store cannot clear one namespace and leave the rest", middleware.ErrUnsupported, s.GetType())
+	}
+	return e.ClearPrefix(ctx, s.prefix)
+}
+
+func (s *clearStore) GetType() string { return s.backing.GetType() }
+
+func (s *clearStore) Close() error {
+	if c, ok := s.backing.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+// Package fxmodule brings sealed caching into an application that is built with go.uber.org/fx: keys, stores, caches
+// and job encryption from one Config.
+//
+//	config, err := fxmodule.ConfigFromEnv()
+//	...
+//	fx.New(
+//		fx.Supply(config),
+//		fxmodule.Module,
+//		fx.Provide(NewProfiles), // func NewProfiles(s store.StoreInterface) *Profiles
+//	).Run()
+//
+// An application that provides a gocache store.StoreInterface already keeps doing so, and leaves Store empty in the
+// Config: whoever takes the store then gets it sealed. An application that does not gives a URL in Store, and
+// [ProvideDefault] beside [Module] if functions in its own fx.Modules take the store.
+//
+// # Caches
+//
+// A [Config] has any number of caches, side by side, sealed and clear. The one named "default" is the unnamed
+// store.StoreInterface; [Named] provides others under their names, and [Caches] has them all. A cache is sealed unless
+// it says clear; one that has no keys and does not say so is refused.
+//
+// # Settings
+//
+// [ConfigFromEnv] reads the variables of the second column for the cache "default", and those of the third for the
+// cache NAME, which is written in capitals there and becomes lower case. [ConfigFromYAML] takes the settings of the
+// first column under caches and the cache's name. Durations are Go's, as 90s or 24h; sizes are in bytes, in digits.
+//
+//	setting                   default cache                       other caches: SEALCACHE_CACHES_<NAME>_
+//	store                     SEALCACHE_STORE                     ..._STORE
+//	namespace                 SEALCACHE_NAMESPACE                 ..._NAMESPACE
+//	clear                     SEALCACHE_CLEAR                     ..._CLEAR
+//	ttl                       SEALCACHE_TTL                       ..._TTL
+//	kek                       SEALCACHE_KEK                       ..._KEK
+//	keyset                    SEALCACHE_KEYSET                    ..._KEYSET
+//	keyset_reload             SEALCACHE_KEYSET_RELOAD             ..._KEYSET_RELOAD
+//	data_keys.max_messages    SEALCACHE_DATA_KEYS_MAX_MESSAGES    ..._DATA_KEYS_MAX_MESSAGES
+//	data_keys.max_bytes       SEALCACHE_DATA_KEYS_MAX_BYTES       ..._DATA_KEYS_MAX_BYTES
+//	data_keys.max_age         SEALCACHE_DATA_KEYS_MAX_AGE         ..._DATA_KEYS_MAX_AGE
+//	data_keys.cache           SEALCACHE_DATA_KEYS_CACHE           ..._DATA_KEYS_CACHE
+//	data_keys.ttl             SEALCACHE_DATA_KEYS_TTL             ..._DATA_KEYS_TTL
+//	plaintext                 SEALCACHE_PLAINTEXT                 ..._PLAINTEXT
+//	plaintext_until           SEALCACHE_PLAINTEXT_UNTIL           ..._PLAINTEXT_UNTIL
+//	miss_on_open_failure      SEALCACHE_MISS_ON_OPEN_FAILURE      ..._MISS_ON_OPEN_FAILURE
+//	max_value_bytes           SEALCACHE_MAX_VALUE_BYTES           ..._MAX_VALUE_BYTES
+//
+//	jobs.cache                SEALCACHE_JOBS_CACHE
+//	jobs.namespace            SEALCACHE_JOBS_NAMESPACE
+//	jobs.prf_keyset           SEALCACHE_JOBS_PRF_KEYSET
+//	key_timeout               SEALCACHE_KEY_TIMEOUT
+//
+// plaintext is reject, read, seal-on-read or write; plaintext_until a time as 2030-01-31T00:00:00Z. What each setting
+// means is at the fields of [Cache], [DataKeys], [Jobs] and [Config]. Where a variable's name can be read in two ways,
+// the longer setting is meant. A Kubernetes service named "sealcache" injects variables such as SEALCACHE_PORT, which
+// are unknown here: switch enableServiceLinks off, or name it otherwise.
+//
+// In YAML:
+//
+//	caches:
+//	  default:
+//	    store: rediss://app@redis.example:6379/0?password_file=/run/secrets/redis
+//	    namespace: shop
+//	    kek: file:///run/secrets/kek.json
+//	    ttl: 10m
+//	  insecure:
+//	    store: memory://?max_bytes=16MiB
+//	    clear: true
+//	jobs:
+//	  namespace: shop
+//
+// Printed in any way, a Config shows no URL, path or password, and neither does an error of this package.
+//
+// # Keys
+//
+// Each sealed cache seals under data keys ([aead.Envelope]) that its KEK wraps, or its keyset, which the KEK protects.
+// The KEKs of key services come in as values of type [aead.KEKOpener] in the fx group "kek":
+//
+//	fx.Provide(fx.Annotate(newOpener, fx.As(new(aead.KEKOpener)), fx.ResultTags(`group:"kek"`)))
+//
+// Caches with the same keys share them. What is stored is bound to namespace and key, not to the store: caches that
+// share keys should have namespaces of their own, and the module logs a warning if they do not.
+//
+// # Life
+//
+// Keys and stores are opened when the graph is built, in at most Config.KeyTimeout. At start each cache must prove
+// itself: a sealed probe differs from what it was and opens again, and the store answers; otherwise the application does
+// not start, and a [CacheError] says which cache and which part failed. [Health] repeats the check for a readiness
+// endpoint. At stop, after everything that took a cache, the stores that were opened here are closed, then the keys.
+// The application's own store is the application's to close.
+package fxmodule

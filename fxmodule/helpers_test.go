@@ -1,0 +1,155 @@
+package fxmodule_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/stretchr/testify/require"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
+	"go.uber.org/fx"
+	"go.uber.org/goleak"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/stores/memorystore"
+)
+
+// canary stands for a value, and secret for a password, that must not be seen where it does not belong.
+const (
+	canary = "canary-7f3a-patient-record"
+	secret = "hunter2-canary-password"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// kekFile writes a KEK as a platform would mount it, and returns its URI.
+func kekFile(t testing.TB) string {
+	t.Helper()
+	return "file://" + writeKeyset(t, func(b *bytes.Buffer) error {
+		return insecurecleartextkeyset.CreateKeyset(b, tinkaead.AES256GCMKeyTemplate())
+	})
+}
+
+// keysetFile writes a keyset sealed under the KEK of a URI, and returns its path.
+func keysetFile(t testing.TB, kekURI string, template *tinkpb.KeyTemplate) string {
+	t.Helper()
+	kek, err := aead.OpenKEK(t.Context(), kekURI+"?reload=off")
+	require.NoError(t, err)
+	return writeKeyset(t, func(b *bytes.Buffer) error {
+		return aead.CreateKeyset(t.Context(), b, kek, template)
+	})
+}
+
+func writeKeyset(t testing.TB, write func(*bytes.Buffer) error) string {
+	t.Helper()
+	var b bytes.Buffer
+	require.NoError(t, write(&b))
+	path := filepath.Join(t.TempDir(), "keyset.json")
+	require.NoError(t, os.WriteFile(path, b.Bytes(), 0o600))
+	return path
+}
+
+// one is a Config of a single cache named default.
+func one(c fxmodule.Cache) fxmodule.Config {
+	return fxmodule.Config{Caches: map[string]fxmodule.Cache{"default": c}}
+}
+
+// newApp builds an application of the module and options, quiet.
+func newApp(config fxmodule.Config, options ...fx.Option) *fx.App {
+	return fx.New(append([]fx.Option{fx.NopLogger, fx.Supply(config), quiet(), fxmodule.Module}, options...)...)
+}
+
+func quiet() fx.Option {
+	return fx.Supply(slog.New(slog.DiscardHandler))
+}
+
+// run starts the application and stops it when the test ends.
+func run(t *testing.T, config fxmodule.Config, options ...fx.Option) {
+	t.Helper()
+	start(t, newApp(config, options...))
+}
+
+func start(t *testing.T, app *fx.App) {
+	t.Helper()
+	require.NoError(t, app.Err())
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	require.NoError(t, app.Start(ctx))
+	t.Cleanup(func() { stop(t, app) })
+}
+
+func stop(t *testing.T, app *fx.App) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	require.NoError(t, app.Stop(ctx))
+}
+
+func newMemory(t *testing.T) *memorystore.Store {
+	t.Helper()
+	m, err := memorystore.New()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, m.Close()) })
+	return m
+}
+
+// provideStore provides an application's store as applications do: as gocache's interface.
+func provideStore(s store.StoreInterface) fx.Option {
+	return fx.Provide(func() store.StoreInterface { return s })
+}
+
+// requireSealed sets a value through s, and looks what backing holds.
+func requireSealed(t *testing.T, s, backing store.StoreInterface, storedKey string) {
+	t.Helper()
+	require.NoError(t, s.Set(t.Context(), "patient", canary))
+	got, err := s.Get(t.Context(), "patient")
+	require.NoError(t, err)
+	require.Equal(t, canary, got)
+	require.NotContains(t, stored(t, backing, storedKey), canary)
+}
+
+func stored(t *testing.T, s store.StoreInterface, key string) string {
+	t.Helper()
+	v, err := s.Get(t.Context(), key)
+	require.NoError(t, err)
+	switch v := v.(type) {
+	case []byte:
+		return string(v)
+	case string:
+		return v
+	default:
+		t.Fatalf("stored as %T", v)
+		return ""
+	}
+}
+
+// logs collects what is logged.
+type logs struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *logs) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}

@@ -1,0 +1,204 @@
+package fxmodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+)
+
+// Keys are what the sealed caches seal with. It is safe for concurrent use, and closed when the application stops.
+type Keys struct {
+	byCache map[string]*aead.Envelope
+	rings   map[string]*aead.Keyring // by cache, where the KEK is a local keyset
+	all     []*aead.Keyring          // each once, a keyset after the KEK that it is sealed under
+	keks    map[string]tink.AEADWithContext
+	closers []io.Closer // in the order of opening
+}
+
+// Envelope returns what the named cache seals with, an AEAD for anything else that should be sealed with its keys. It
+// is ErrNoCache for a cache in clear.
+func (k *Keys) Envelope(cache string) (*aead.Envelope, error) {
+	e, ok := k.byCache[cache]
+	if !ok {
+		return nil, fmt.Errorf("%w: %s is not the name of a sealed one", ErrNoCache, showName(cache))
+	}
+	return e, nil
+}
+
+// Keyring returns the keyset that wraps the named cache's data keys, to list its keys or reload it. It is ErrNoCache
+// where that is done by a key service or a passphrase.
+func (k *Keys) Keyring(cache string) (*aead.Keyring, error) {
+	r, ok := k.rings[cache]
+	if !ok {
+		return nil, fmt.Errorf("%w: %s is not the name of a sealed one over a local keyset", ErrNoCache, showName(cache))
+	}
+	return r, nil
+}
+
+// Reload reads every keyset again, at once rather than at its interval. Where one cannot be read, the old one stays in
+// service.
+func (k *Keys) Reload(ctx context.Context) error {
+	var errs []error
+	for _, r := range k.all {
+		errs = append(errs, r.Reload(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// String says how many there are.
+func (k *Keys) String() string {
+	return fmt.Sprintf("fxmodule.Keys(%d caches, %d keysets)", len(k.byCache), len(k.all))
+}
+
+// GoString is String.
+func (k *Keys) GoString() string { return k.String() }
+
+// LogValue is String.
+func (k *Keys) LogValue() slog.Value { return slog.StringValue(k.String()) }
+
+// close lets go of everything, the last opened first: an envelope before the keyset that wraps its data keys.
+func (k *Keys) close() error {
+	var errs []error
+	for i := len(k.closers) - 1; i >= 0; i-- {
+		errs = append(errs, k.closers[i].Close())
+	}
+	k.closers = nil
+	return errors.Join(errs...)
+}
+
+// openKeys opens the keys of all sealed caches, each distinct one once. If it fails, nothing stays open.
+func openKeys(ctx context.Context, c Config, log *slog.Logger, openers []aead.KEKOpener) (*Keys, error) {
+	o := keyOpener{
+		keys: &Keys{
+			byCache: make(map[string]*aead.Envelope),
+			rings:   make(map[string]*aead.Keyring),
+			keks:    make(map[string]tink.AEADWithContext),
+		},
+		openers: openers, log: log,
+		keyrings:  make(map[keyringID]*aead.Keyring),
+		envelopes: make(map[envelopeID]*aead.Envelope),
+	}
+	for _, name := range c.names() {
+		cache := c.Caches[name]
+		if cache.Clear {
+			continue
+		}
+		if err := o.open(ctx, name, cache); err != nil {
+			return nil, errors.Join(&CacheError{name, PartKeys, err}, o.keys.close())
+		}
+	}
+	return o.keys, nil
+}
+
+type keyOpener struct {
+	keys      *Keys
+	openers   []aead.KEKOpener
+	log       *slog.Logger
+	keyrings  map[keyringID]*aead.Keyring
+	envelopes map[envelopeID]*aead.Envelope
+}
+
+// keyringID and envelopeID hold the settings that make two of a kind the same.
+type keyringID struct {
+	kek, keyset string
+	reload      string
+}
+
+type envelopeID struct {
+	keyring keyringID
+	limits  DataKeys
+}
+
+func (o *keyOpener) open(ctx context.Context, name string, c Cache) error {
+	id := keyringID{kek: c.KEK, keyset: c.Keyset, reload: c.KeysetReload.String()}
+	kek, err := o.openKEK(ctx, c.KEK)
+	if err != nil {
+		return err
+	}
+	ring, _ := kek.(*aead.Keyring)
+	if c.Keyset != "" {
+		if ring, err = o.openKeyring(ctx, id, c, kek); err != nil {
+			return err
+		}
+		kek = ring
+	}
+	envelope, ok := o.envelopes[envelopeID{id, c.DataKeys}]
+	if !ok {
+		if envelope, err = aead.NewEnvelope(ctx, kek, o.limits(c.DataKeys)...); err != nil {
+			return err
+		}
+		o.envelopes[envelopeID{id, c.DataKeys}] = envelope
+		o.keys.closers = append(o.keys.closers, envelope)
+	}
+	o.keys.byCache[name] = envelope
+	if ring != nil {
+		o.keys.rings[name] = ring
+	}
+	return nil
+}
+
+func (o *keyOpener) openKEK(ctx context.Context, uri string) (tink.AEADWithContext, error) {
+	if kek, ok := o.keys.keks[uri]; ok {
+		return kek, nil
+	}
+	kek, err := aead.OpenKEK(ctx, uri, o.openers...)
+	if err != nil {
+		return nil, err
+	}
+	o.keys.keks[uri] = kek
+	if c, ok := kek.(io.Closer); ok {
+		o.keys.closers = append(o.keys.closers, c)
+	}
+	if ring, ok := kek.(*aead.Keyring); ok {
+		o.keys.all = append(o.keys.all, ring)
+	}
+	return kek, nil
+}
+
+func (o *keyOpener) openKeyring(ctx context.Context, id keyringID, c Cache, kek tink.AEADWithContext) (*aead.Keyring, error) {
+	if ring, ok := o.keyrings[id]; ok {
+		return ring, nil
+	}
+	source, err := keysetSource(c.Keyset)
+	if err != nil {
+		return nil, err
+	}
+	reload := c.KeysetReload
+	if reload == 0 {
+		reload = DefaultKeysetReload
+	}
+	ring, err := aead.OpenKeyring(ctx, source, kek, aead.WithReload(reload), aead.WithKeyringLogger(o.log))
+	if err != nil {
+		return nil, err
+	}
+	o.keyrings[id] = ring
+	o.keys.closers = append(o.keys.closers, ring)
+	o.keys.all = append(o.keys.all, ring)
+	return ring, nil
+}
+
+func (o *keyOpener) limits(d DataKeys) []aead.EnvelopeOption {
+	opts := []aead.EnvelopeOption{aead.WithLogger(o.log)}
+	if d.MaxMessages != 0 {
+		opts = append(opts, aead.WithMaxMessages(d.MaxMessages))
+	}
+	if d.MaxBytes != 0 {
+		opts = append(opts, aead.WithMaxBytes(d.MaxBytes))
+	}
+	if d.MaxAge != 0 {
+		opts = append(opts, aead.WithMaxAge(d.MaxAge))
+	}
+	if d.Cache != 0 {
+		opts = append(opts, aead.WithDataKeyCache(d.Cache))
+	}
+	if d.TTL != 0 {
+		opts = append(opts, aead.WithDataKeyTTL(d.TTL))
+	}
+	return opts
+}

@@ -1,0 +1,142 @@
+package fxmodule
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/fx"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware"
+)
+
+// Module wires keys, stores and caches from the Config in the graph. It provides
+//
+//	store.StoreInterface      the cache named "default"; an application's own is decorated
+//	*middleware.Store         the same, if it is sealed
+//	*Caches                   every cache by name; Named provides some of them by name
+//	*Keys                     what the sealed caches seal with
+//	*Health                   a check, and an http.Handler for readiness
+//
+// and takes, if they are there, a *slog.Logger, a metric.MeterProvider, a trace.TracerProvider, and aead.KEKOpener
+// values in the group "kek".
+//
+// It belongs among the options of fx.New itself. Inside an fx.Module it would seal the application's store for that
+// module only, and leave it in clear for all others, so that fx.New refuses it there ("fx.Logger Option should be
+// passed to top-level App", says fx).
+//
+// With a Store by URL, functions in the application's own fx.Modules find a store.StoreInterface only if ProvideDefault
+// is listed too; without it, fx says "missing type". *middleware.Store and the others are found everywhere.
+//
+// Keys and stores are opened when the graph is built, checked at start, and closed at stop. If fx.New fails in a
+// constructor of the application, fx runs no hooks, and they stay open until the process ends.
+var Module fx.Option = fx.Options(
+	onlyAtTheRoot(),
+	fx.Decorate(decorate),
+	// In a module of its own, because modules' invoked functions run before those of the root: dig does not see that a
+	// decorator makes a store where nobody provides one, until it has.
+	fx.Module("sealcache",
+		fx.Provide(newSystem, attached, cachesOf, keysOf, healthOf, sealedNamed(Default)),
+		fx.Invoke(func(*graph) {}),
+	),
+)
+
+// ProvideDefault provides the default cache's store.StoreInterface to the whole graph, for applications that do not
+// provide one of their own: Module alone can only decorate, which reaches functions in the application's fx.Modules
+// only if there is something to decorate. List it beside Module.
+var ProvideDefault fx.Option = fx.Provide(func() store.StoreInterface { return absentStore{errUndecorated} })
+
+// Named provides the caches of these names as store.StoreInterface and, for a sealed one, *middleware.Store, with the
+// name as fx's: `name:"sessions"`.
+func Named(names ...string) fx.Option {
+	var options []fx.Option
+	for _, name := range names {
+		if err := checkName(name); err != nil {
+			return fx.Error(fmt.Errorf("fxmodule: Named: %w", err))
+		}
+		tag := fx.ResultTags(`name:"` + name + `"`)
+		options = append(options, fx.Provide(
+			fx.Annotate(cacheNamed(name), tag),
+			fx.Annotate(sealedNamed(name), tag),
+		))
+	}
+	return fx.Options(options...)
+}
+
+// stderr is what fx logs to unless it is told otherwise.
+type stderr struct{}
+
+func (stderr) Printf(format string, args ...any) { _, _ = fmt.Fprintf(os.Stderr, format, args...) }
+
+// onlyAtTheRoot makes fx refuse Module inside an fx.Module. fx tells options nothing of where they are; of the options
+// that it refuses there itself, this one, given fx's default, changes nothing else (fx.WithLogger goes before it).
+func onlyAtTheRoot() fx.Option { return fx.Logger(stderr{}) }
+
+// inputs are what the module takes from the graph besides stores.
+type inputs struct {
+	fx.In
+
+	Config    Config
+	Lifecycle fx.Lifecycle
+	Openers   []aead.KEKOpener     `group:"kek"`
+	Logger    *slog.Logger         `optional:"true"`
+	Meters    metric.MeterProvider `optional:"true"`
+	Tracers   trace.TracerProvider `optional:"true"`
+}
+
+// applicationStore is the application's own store, as decorate finds it.
+type applicationStore struct {
+	fx.In
+
+	Store  store.StoreInterface `optional:"true"`
+	System *system
+}
+
+// decorate turns the application's store, or none, into the default cache.
+func decorate(p applicationStore) (store.StoreInterface, error) {
+	if _, ours := p.Store.(absentStore); ours {
+		p.Store = nil
+	}
+	if err := p.System.attach(p.Store); err != nil {
+		return nil, err
+	}
+	return p.System.unnamed(), nil
+}
+
+// graph is proof that the stores are attached: what is provided depends on it. Taking the store makes dig decorate it.
+type graph struct{ system *system }
+
+func attached(p applicationStore) *graph { return &graph{p.System} }
+
+func cachesOf(g *graph) *Caches { return g.system.caches }
+
+func keysOf(g *graph) *Keys { return g.system.keys }
+
+func healthOf(g *graph) *Health { return &Health{g.system} }
+
+func cacheNamed(name string) func(*graph) (store.StoreInterface, error) {
+	return func(g *graph) (store.StoreInterface, error) {
+		s, err := g.system.caches.Cache(name)
+		return s, g.failed(err)
+	}
+}
+
+func sealedNamed(name string) func(*graph) (*middleware.Store, error) {
+	return func(g *graph) (*middleware.Store, error) {
+		s, err := g.system.caches.Sealed(name)
+		return s, g.failed(err)
+	}
+}
+
+// failed closes everything before a constructor returns an error: the application will not start, and fx runs no hooks.
+func (g *graph) failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.Join(err, g.system.close())
+}

@@ -1,0 +1,154 @@
+package fxmodule
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sealcache/sealcache/middleware"
+)
+
+// String says which caches there are and what is set of them. Of stores and KEKs it shows the scheme alone, of keysets
+// whether they are files or variables: the rest may hold passwords, tokens and keys.
+func (c Config) String() string {
+	var b strings.Builder
+	b.WriteString("fxmodule.Config{")
+	for _, name := range c.names() {
+		fmt.Fprintf(&b, "%s: %s, ", showName(name), c.Caches[name].settings())
+	}
+	b.WriteString("jobs: " + c.Jobs.settings())
+	if c.KeyTimeout != 0 {
+		fmt.Fprintf(&b, ", key_timeout: %v", c.KeyTimeout)
+	}
+	b.WriteString("}")
+	return b.String()
+}
+
+// String says what is set of the cache, as Config.String does.
+func (c Cache) String() string { return "fxmodule.Cache" + c.settings() }
+
+// String says what is set, as Config.String does.
+func (j Jobs) String() string { return "fxmodule.Jobs" + j.settings() }
+
+func (c Cache) settings() string {
+	var s []string
+	set := func(name, value string, is bool) {
+		if is {
+			s = append(s, name+": "+value)
+		}
+	}
+	set("store", "the application's", c.Store == "")
+	set("store", showScheme(c.Store), c.Store != "")
+	set("namespace", showName(c.Namespace), c.Namespace != "")
+	set("clear", "true", c.Clear)
+	set("ttl", c.TTL.String(), c.TTL != 0)
+	set("kek", showScheme(c.KEK), c.KEK != "")
+	set("keyset", showSource(c.Keyset), c.Keyset != "")
+	set("keyset_reload", c.KeysetReload.String(), c.KeysetReload != 0)
+	d := c.DataKeys
+	set("data_keys.max_messages", strconv.FormatUint(d.MaxMessages, 10), d.MaxMessages != 0)
+	set("data_keys.max_bytes", strconv.FormatUint(d.MaxBytes, 10), d.MaxBytes != 0)
+	set("data_keys.max_age", d.MaxAge.String(), d.MaxAge != 0)
+	set("data_keys.cache", strconv.Itoa(d.Cache), d.Cache != 0)
+	set("data_keys.ttl", d.TTL.String(), d.TTL != 0)
+	set("plaintext", c.Plaintext.String(), c.Plaintext != middleware.RejectPlaintext)
+	set("plaintext_until", c.PlaintextUntil.Format(time.RFC3339), !c.PlaintextUntil.IsZero())
+	set("miss_on_open_failure", "true", c.MissOnOpenFailure)
+	set("max_value_bytes", strconv.Itoa(c.MaxValueBytes), c.MaxValueBytes != 0)
+	set("codecs", strconv.Itoa(len(c.Codecs)), len(c.Codecs) > 0)
+	return "{" + strings.Join(s, ", ") + "}"
+}
+
+func (j Jobs) settings() string {
+	var s []string
+	if j.Cache != "" {
+		s = append(s, "cache: "+showName(j.Cache))
+	}
+	if j.Namespace != "" {
+		s = append(s, "namespace: "+showName(j.Namespace))
+	}
+	if j.PRFKeyset != "" {
+		s = append(s, "prf_keyset: "+showSource(j.PRFKeyset))
+	}
+	return "{" + strings.Join(s, ", ") + "}"
+}
+
+// scheme is the scheme of a URL or URI, or nothing. What stands there by mistake (a password, a key) has none: a
+// scheme is short and of few characters.
+func scheme(uri string) string {
+	s, _, ok := strings.Cut(uri, ":")
+	if !ok || s == "" || len(s) > 20 {
+		return ""
+	}
+	s = strings.ToLower(s)
+	for i := range len(s) {
+		switch b := s[i]; {
+		case b >= 'a' && b <= 'z', i > 0 && (b == '+' || b == '-' || b == '.'):
+		default:
+			return ""
+		}
+	}
+	return s
+}
+
+func showScheme(uri string) string {
+	if s := scheme(uri); s != "" {
+		return s + ":..."
+	}
+	return "..."
+}
+
+// showName quotes a name that is one, and nothing that was put into its place.
+func showName(s string) string {
+	if checkName(s) != nil {
+		return "(not a name)"
+	}
+	return strconv.Quote(s)
+}
+
+func showSource(s string) string {
+	if strings.HasPrefix(s, "env:") {
+		return "env:..."
+	}
+	return "file"
+}
+
+// Format prints String for every verb, %+v, %#v and %d included.
+func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+
+// Format prints String for every verb.
+func (c Cache) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+
+// Format prints String for every verb.
+func (j Jobs) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, j.String()) }
+
+// GoString is String.
+func (c Config) GoString() string { return c.String() }
+
+// GoString is String.
+func (c Cache) GoString() string { return c.String() }
+
+// GoString is String.
+func (j Jobs) GoString() string { return j.String() }
+
+// LogValue is String.
+func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// LogValue is String.
+func (c Cache) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// LogValue is String.
+func (j Jobs) LogValue() slog.Value { return slog.StringValue(j.String()) }
+
+// MarshalText is String: JSON and YAML encoders, and a logger that meets a Config inside another value, show no secret
+// either. What it returns cannot be read back.
+func (c Config) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// MarshalText is String.
+func (c Cache) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// MarshalText is String.
+func (j Jobs) MarshalText() ([]byte, error) { return []byte(j.String()), nil }
