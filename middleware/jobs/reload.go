@@ -88,7 +88,7 @@ func (r *reloader) run(ctx context.Context, began time.Time) bool {
 	err := r.reload(ctx)
 	ok = err == nil
 	if err != nil {
-		r.tel.warn(ctx, "sealcache: keyset could not be reloaded", "error", err)
+		r.tel.reloadFailed(ctx, err)
 	}
 	return ok
 }

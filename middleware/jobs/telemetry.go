@@ -17,7 +17,7 @@ const scope = "github.com/sealcache/sealcache/middleware/jobs"
 // payload, a name or key material.
 type telemetry struct {
 	log       *slog.Logger
-	limit     *rate.Limiter // of log lines about single values
+	limit     *rate.Limiter // of log lines: ten at once and one a second
 	namespace attribute.KeyValue
 	values    metric.Int64Counter // nil: no metrics
 }
@@ -49,14 +49,14 @@ func (t *telemetry) count(ctx context.Context, operation string, k Kind, err err
 			attribute.String("sealcache.kind", k.String()),
 			attribute.String("sealcache.outcome", result)))
 	}
-	if err != nil && operation == "open" && result != "canceled" {
-		t.warn(ctx, "sealcache: value of a job did not open", "kind", k.String(), "reason", result)
+	if err != nil && operation == "open" && result != "canceled" && t.limit.Allow() {
+		t.log.WarnContext(ctx, "sealcache: value of a job did not open", "kind", k.String(), "reason", result)
 	}
 }
 
-// warn logs at most ten lines at once and one a second.
-func (t *telemetry) warn(ctx context.Context, msg string, args ...any) {
+// reloadFailed reports that a reload did.
+func (t *telemetry) reloadFailed(ctx context.Context, err error) {
 	if t.limit.Allow() {
-		t.log.WarnContext(ctx, msg, args...)
+		t.log.WarnContext(ctx, "sealcache: keyset could not be reloaded", "error", err)
 	}
 }

@@ -167,7 +167,8 @@ var (
 	ErrUnsupportedFormat = errors.New("sealcache: unsupported format")
 )
 
-// ErrTooLarge: more bytes than allowed, before sealing or after decompressing.
+// ErrTooLarge says that there are more bytes than allowed, before sealing or
+// after decompressing.
 var ErrTooLarge = errors.New("sealcache: value too large")
 
 // Tag stands where a version would in a keyed tag: First, Magic, Tag, then
@@ -175,10 +176,10 @@ var ErrTooLarge = errors.New("sealcache: value too large")
 // is stored elsewhere, in a place where equal values must be equal bytes (the
 // payload that a queue compares to keep tasks unique). It starts as a sealed
 // value does, so that nobody takes it for a clear one, and it never opens.
-const (
-	Tag     byte = 0xFF
-	TagSize      = 32
-)
+const Tag byte = 0xFF
+
+// TagSize is the length of a tag without the three bytes before it.
+const TagSize = 32
 
 // IsTag tells whether b has the form of a keyed tag.
 func IsTag(b []byte) bool {
