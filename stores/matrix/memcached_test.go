@@ -1,0 +1,71 @@
+package matrix
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/bradfitz/gomemcache/memcache"
+)
+
+// startMemcached starts a memcached process that listens on a socket of its own, and returns the socket's path.
+func startMemcached(t *testing.T) string {
+	t.Helper()
+	binary, err := exec.LookPath("memcached")
+	if err != nil {
+		t.Fatalf("%v: install it, as with apt-get install memcached or brew install memcached", err)
+	}
+	// Not t.TempDir: the path of a socket has about a hundred bytes at most.
+	dir, err := os.MkdirTemp("", "memcached")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	socket := filepath.Join(dir, "socket")
+	args := []string{"-s", socket, "-m", "64", "-t", "2"}
+	if os.Geteuid() == 0 {
+		// As root it insists on another user, who must be able to make the socket.
+		if err := os.Chmod(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "-u", "nobody", "-a", "0777")
+	}
+	var output bytes.Buffer
+	cmd := exec.Command(binary, args...)
+	cmd.Stdout, cmd.Stderr = &output, &output
+	cmd.SysProcAttr = dieWithParent()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(exited)
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-exited
+	})
+	client := memcache.New(socket)
+	defer func() { _ = client.Close() }()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if err = client.Ping(); err == nil {
+			return socket
+		}
+		select {
+		case <-exited:
+			t.Fatalf("memcached exited: %s", output.Bytes())
+		default:
+		}
+		if time.Now().After(end) {
+			t.Fatalf("memcached does not answer: %v", err)
+		}
+	}
+}
