@@ -56,7 +56,7 @@ func TestProgramsOfTheReadme(t *testing.T) {
 	for _, p := range found {
 		names = append(names, name(p))
 	}
-	require.Equal(t, []string{"decoration"}, names, "the programs of the README")
+	require.Equal(t, []string{"decoration", "fx"}, names, "the programs of the README")
 	server := redistest.Start(t)
 	for _, p := range found {
 		t.Run(name(p), func(t *testing.T) {
