@@ -1,0 +1,178 @@
+package middleware_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/stores/memorystore"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+const (
+	crowd  = 10_000 // goroutines on one store, all at once
+	places = 64     // keys that they share
+	rounds = 2      // operations of each on either side of the rotation
+
+	pipelinePool = 10 // connections that go-redis keeps for pipelines, beside its pool
+)
+
+// Not parallel: ten thousand goroutines would disturb the clocks of others.
+func TestCrowdWhileKeysRotate(t *testing.T) { //nolint:paralleltest // see above
+	bounded := []string{"pool_size=32", "pool_timeout=5m", "read_timeout=1m", "write_timeout=1m"}
+	t.Run("envelope over redisstore", func(t *testing.T) { //nolint:paralleltest // see above
+		file := newKeysetFile(t)
+		keys := file.open(t)
+		e, err := aead.NewEnvelope(t.Context(), keys)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, e.Close()) })
+		server := redistest.Start(t)
+		backing := overRedis(t, server, bounded...)
+		crowdWhileKeysRotate(t, backing, e, file, keys)
+		require.LessOrEqual(t, e.Stats().Wraps, uint64(2), "one data key before the rotation, one after")
+		clients, err := server.Client(t).ClientList(t.Context()).Result()
+		require.NoError(t, err)
+		require.LessOrEqual(t, countLines(clients), 32+pipelinePool+1, "the pools are bounded")
+	})
+	t.Run("keyring over memorystore", func(t *testing.T) { //nolint:paralleltest // see above
+		file := newKeysetFile(t)
+		keys := file.open(t)
+		crowdWhileKeysRotate(t, memory(t), keys, file, keys)
+	})
+}
+
+// bytesReader is what both stores offer beside gocache's interface.
+type bytesReader interface {
+	store.StoreInterface
+	GetBytes(ctx context.Context, key string) ([]byte, error)
+}
+
+var _, _ bytesReader = (*memorystore.Store)(nil), (bytesReader)(nil)
+
+func crowdWhileKeysRotate(t *testing.T, backing bytesReader, a tink.AEADWithContext, file *keysetFile, keys *aead.Keyring) {
+	t.Helper()
+	ctx := within(t, 5*patience)
+	s := sealed(t, backing, a, middleware.WithNamespace("crowd"))
+	before := keys.Keys()[0].ID
+	for i := range places {
+		require.NoError(t, s.Set(ctx, place("old", i), word("old", i)))
+	}
+
+	var (
+		failures atomic.Int64
+		first    sync.Once
+		firstErr error
+		rotated  = make(chan struct{})
+		half     sync.WaitGroup // all have worked before the rotation begins
+		all      sync.WaitGroup
+	)
+	fail := func(err error) {
+		failures.Add(1)
+		first.Do(func() { firstErr = err })
+	}
+	half.Add(crowd)
+	for g := range crowd {
+		all.Go(func() {
+			for round := range rounds {
+				if err := anyOperation(ctx, s, g, round); err != nil {
+					fail(err)
+				}
+			}
+			half.Done()
+			// Some go on while the keyset changes under them, some wait until it has, so that both sides are seen.
+			if g%2 == 0 {
+				<-rotated
+			}
+			for round := range rounds {
+				if err := anyOperation(ctx, s, g, rounds+round); err != nil {
+					fail(err)
+				}
+			}
+			if g%2 == 0 {
+				if err := s.Set(ctx, place("new", g/2), word("new", g/2)); err != nil {
+					fail(err)
+				}
+			}
+		})
+	}
+	half.Wait()
+	after := file.rotate(t)
+	require.NotEqual(t, before, after)
+	require.NoError(t, keys.Reload(ctx))
+	close(rotated)
+	all.Wait()
+	require.NoError(t, firstErr)
+	require.Zero(t, failures.Load(), "failed operations")
+
+	for i := range places {
+		stored, err := backing.GetBytes(ctx, "crowd:"+place("old", i))
+		require.NoError(t, err)
+		require.Equal(t, before, sealedUnder(t, stored), "an old value stays as it is")
+		got, err := s.Get(ctx, place("old", i))
+		require.NoError(t, err)
+		require.Equal(t, word("old", i), got)
+		stored, err = backing.GetBytes(ctx, "crowd:"+place("new", i))
+		require.NoError(t, err)
+		require.Equal(t, after, sealedUnder(t, stored), "a value written after Reload has returned")
+	}
+}
+
+func place(kind string, i int) string { return fmt.Sprintf("%s/%d", kind, i%places) }
+func word(kind string, i int) string  { return fmt.Sprintf("the value of %s %d", kind, i%places) }
+
+// anyOperation does one of the operations of a store, and checks what it can know of the result while thousands do the
+// same.
+func anyOperation(ctx context.Context, s *middleware.Store, g, round int) error {
+	shared, own := place("shared", g), fmt.Sprintf("own/%d/%d", g, round)
+	expect := func(key, want string, missing bool) error {
+		got, err := s.Get(ctx, key)
+		switch {
+		case missing && errors.Is(err, store.NotFound{}):
+			return nil
+		case err != nil:
+			return fmt.Errorf("get: %w", err)
+		case got != want:
+			return fmt.Errorf("get: another value than was set: %v", got)
+		}
+		return nil
+	}
+	switch (g/2 + round) % 6 {
+	case 0:
+		return s.Set(ctx, shared, word("shared", g), store.WithTags([]string{place("tag", g)}))
+	case 1:
+		return expect(shared, word("shared", g), true)
+	case 2:
+		if rand.N(4) == 0 {
+			return s.Delete(ctx, shared)
+		}
+		return expect(place("old", g), word("old", g), false)
+	case 3:
+		written, err := s.SetIfNotExists(ctx, own, word("shared", g))
+		if err == nil && !written {
+			err = errors.New("set if not exists: found an entry of nobody")
+		}
+		if err != nil {
+			return err
+		}
+		return expect(own, word("shared", g), false)
+	case 4:
+		if rand.N(16) == 0 {
+			return s.Invalidate(ctx, store.WithInvalidateTags([]string{place("tag", g)}))
+		}
+		_, _, err := s.GetWithTTL(ctx, place("old", g))
+		return err
+	default:
+		_, err := s.SetIfNotExists(ctx, shared, word("shared", g))
+		return err
+	}
+}

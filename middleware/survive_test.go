@@ -1,0 +1,216 @@
+package middleware_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware"
+	canaries "github.com/sealcache/sealcache/middleware/internal/canary"
+	"github.com/sealcache/sealcache/stores/redisstore"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+// The tests of survive*_test.go break what the store depends on: Redis, the network, the key service, the keyset file;
+// and look at what comes back, and at what it leaves behind.
+
+// patience is how long anything that was mended may take to work again on a busy machine.
+const patience = 20 * time.Second
+
+// overURL is a redisstore of its own over a server's address, with options as in a URL.
+func overURL(t testing.TB, rawURL string, options ...string) *redisstore.Store {
+	t.Helper()
+	u, err := url.Parse(rawURL)
+	require.NoError(t, err)
+	q := u.Query()
+	for _, o := range options {
+		k, v, ok := strings.Cut(o, "=")
+		require.True(t, ok, o)
+		q.Set(k, v)
+	}
+	u.RawQuery = q.Encode()
+	s, err := redisstore.Open(t.Context(), u.String())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
+
+func overRedis(t testing.TB, s *redistest.Server, options ...string) *redisstore.Store {
+	t.Helper()
+	return overURL(t, s.URL(), options...)
+}
+
+// within is a context that bounds a test's call, so that a hang is a failure.
+func within(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// eventually calls f until it returns nil.
+func eventually(t testing.TB, what string, f func(ctx context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		err := f(ctx)
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			require.NoError(t, err, what)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// testimony is all that an application gets to see of a store apart from its values: error texts, logs, metrics, spans.
+// None of it may hold a value or the name of a key.
+type testimony struct {
+	secrets *canaries.Set
+	log     syncBuffer
+	errs    syncBuffer
+	seen    sync.Map // error texts, by the operation that they came from
+	reader  *sdkmetric.ManualReader
+	spans   *tracetest.SpanRecorder
+	logger  *slog.Logger
+}
+
+func newTestimony(secrets *canaries.Set) *testimony {
+	y := &testimony{secrets: secrets, reader: sdkmetric.NewManualReader(), spans: tracetest.NewSpanRecorder()}
+	y.logger = slog.New(slog.NewJSONHandler(&y.log, &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true}))
+	return y
+}
+
+// options make a store report to y.
+func (y *testimony) options() []middleware.Option {
+	return []middleware.Option{
+		middleware.WithLogger(y.logger),
+		middleware.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(y.reader))),
+		middleware.WithTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(y.spans))),
+	}
+}
+
+// err notes an error as an application would print or log it, and returns it.
+func (y *testimony) err(err error) error {
+	if err != nil {
+		fmt.Fprintf(&y.errs, "%v\n%+v\n%q\n", err, err, err)
+		y.logger.Error("the application logs an error", "error", err)
+	}
+	return err
+}
+
+// requireSilence fails if anything of it holds a canary.
+func (y *testimony) requireSilence(t testing.TB) {
+	t.Helper()
+	require.Empty(t, y.secrets.Find(y.errs.bytes()), "error texts: %s", y.errs.bytes())
+	require.Empty(t, y.secrets.Find(y.log.bytes()), "log: %s", y.log.bytes())
+	var data metricdata.ResourceMetrics
+	require.NoError(t, y.reader.Collect(context.Background(), &data))
+	said, err := json.Marshal(data)
+	require.NoError(t, err)
+	require.Empty(t, y.secrets.Find(said), "metrics: %s", said)
+	for _, sp := range y.spans.Ended() {
+		said := fmt.Sprintf("%s %v %v %v %v %v", sp.Name(), sp.Attributes(), sp.Events(), sp.Links(), sp.Status(), sp.Resource())
+		require.Empty(t, y.secrets.Find([]byte(said)), "span: %s", said)
+	}
+}
+
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) bytes() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Clone(b.buf.Bytes())
+}
+
+// keysetFile is a keyset in a file, sealed under a key-encryption key of its own, that is replaced as operators do it:
+// written beside the old one and renamed over it.
+type keysetFile struct {
+	path    string
+	kek     *aead.Keyring
+	manager *keyset.Manager
+}
+
+func newKeysetFile(t testing.TB) *keysetFile {
+	t.Helper()
+	f := &keysetFile{path: filepath.Join(t.TempDir(), "keyset.json"), kek: keyring(t), manager: keyset.NewManager()}
+	f.rotate(t)
+	return f
+}
+
+// rotate adds a key, makes it the primary one, replaces the file, and returns the key's id.
+func (f *keysetFile) rotate(t testing.TB) uint32 {
+	t.Helper()
+	id, err := f.manager.Add(tinkaead.AES256GCMKeyTemplate())
+	require.NoError(t, err)
+	require.NoError(t, f.manager.SetPrimary(id))
+	h, err := f.manager.Handle()
+	require.NoError(t, err)
+	var buf bytes.Buffer
+	require.NoError(t, h.WriteWithContext(t.Context(), keyset.NewJSONWriter(&buf), f.kek, nil))
+	next := f.path + ".next"
+	require.NoError(t, os.WriteFile(next, buf.Bytes(), 0o600))
+	require.NoError(t, os.Rename(next, f.path))
+	return id
+}
+
+func (f *keysetFile) open(t testing.TB) *aead.Keyring {
+	t.Helper()
+	k, err := aead.OpenKeyring(t.Context(), aead.FileSource(f.path), f.kek)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, k.Close()) })
+	return k
+}
+
+// sealedUnder is the id of the key that sealed what is stored, or that wrapped its data key.
+func sealedUnder(t testing.TB, stored []byte) uint32 {
+	t.Helper()
+	info, err := middleware.Inspect(stored)
+	require.NoError(t, err)
+	require.True(t, info.HasKeyID)
+	return info.KeyID
+}
+
+// oneOf fails unless err is one of those given, for errors.Is.
+func oneOf(t testing.TB, err error, targets ...error) {
+	t.Helper()
+	for _, target := range targets {
+		if errors.Is(err, target) {
+			return
+		}
+	}
+	require.Failf(t, "an undocumented error", "%v (%T)", err, err)
+}
+
+func countLines(text string) int { return strings.Count(strings.TrimSpace(text), "\n") + 1 }
