@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+)
+
+// side is one of the ways of doing a thing that are compared.
+type side struct {
+	name string
+	// do does the thing once. Workers are numbered from 0; calls with the same number never overlap. i counts the calls
+	// of a worker within a slice.
+	do func(ctx context.Context, worker, i int) error
+}
+
+// plan is how sides are compared.
+type plan struct {
+	rounds  int
+	slice   time.Duration // of one side in one round
+	workers int
+	// latencies has each operation timed. It costs a clock reading (50 ns or so) per operation, which for operations of
+	// less than some microseconds would pull the ratio towards 1.
+	latencies bool
+}
+
+// sample is what one slice of one side gave.
+type sample struct {
+	ops      int
+	elapsed  time.Duration
+	p50, p99 time.Duration // with latencies
+}
+
+func (s sample) perSecond() float64 { return float64(s.ops) / s.elapsed.Seconds() }
+
+// nanoseconds is the time of one operation, of one worker.
+func (s sample) nanoseconds() float64 { return float64(s.elapsed.Nanoseconds()) / float64(s.ops) }
+
+// batchTime is about how long operations go on between two looks at the clock, when they are not timed one by one.
+const batchTime = 200 * time.Microsecond
+
+// interleave measures the sides in turn, as often as there are rounds, and returns the samples of each side in the order
+// of the rounds. Every other round goes backwards, so that no side always follows the same other one.
+func interleave(ctx context.Context, p plan, sides ...side) ([][]sample, error) {
+	batches := make([]int, len(sides))
+	for i, s := range sides {
+		var err error
+		if batches[i], err = warmUp(ctx, p, s); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	samples := make([][]sample, len(sides))
+	order := make([]int, len(sides))
+	for i := range order {
+		order[i] = i
+	}
+	for range p.rounds {
+		for _, i := range order {
+			got, err := slice(ctx, p, sides[i], batches[i])
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", sides[i].name, err)
+			}
+			samples[i] = append(samples[i], got)
+		}
+		slices.Reverse(order)
+	}
+	return samples, nil
+}
+
+// warmUp fills caches, pools and connections, and finds the size of a batch.
+func warmUp(ctx context.Context, p plan, s side) (batch int, err error) {
+	p.slice = min(p.slice, 20*time.Millisecond)
+	p.latencies = false
+	got, err := slice(ctx, p, s, 1)
+	if err != nil {
+		return 0, err
+	}
+	perWorker := time.Duration(got.nanoseconds()) * time.Duration(p.workers)
+	return int(max(1, batchTime/max(perWorker, 1))), nil
+}
+
+// slice lets all workers do the thing for a while.
+func slice(ctx context.Context, p plan, s side, batch int) (sample, error) {
+	runtime.GC() // each side pays for its own garbage
+	results := make([]sample, p.workers)
+	errs := make([]error, p.workers)
+	latencies := make([][]time.Duration, p.workers)
+	var wg sync.WaitGroup
+	begin := time.Now()
+	for w := range p.workers {
+		wg.Go(func() {
+			if p.latencies {
+				results[w].ops, latencies[w], errs[w] = timed(ctx, s, w, begin.Add(p.slice))
+			} else {
+				results[w].ops, errs[w] = counted(ctx, s, w, batch, begin.Add(p.slice))
+			}
+		})
+	}
+	wg.Wait()
+	total := sample{elapsed: time.Since(begin)}
+	for w := range p.workers {
+		if errs[w] != nil {
+			return sample{}, errs[w]
+		}
+		total.ops += results[w].ops
+	}
+	if p.latencies {
+		all := slices.Concat(latencies...)
+		slices.Sort(all)
+		total.p50, total.p99 = percentile(all, 50), percentile(all, 99)
+	}
+	return total, ctx.Err()
+}
+
+func counted(ctx context.Context, s side, worker, batch int, until time.Time) (ops int, err error) {
+	for {
+		for range batch {
+			if err := s.do(ctx, worker, ops); err != nil {
+				return ops, err
+			}
+			ops++
+		}
+		if !time.Now().Before(until) {
+			return ops, nil
+		}
+	}
+}
+
+func timed(ctx context.Context, s side, worker int, until time.Time) (ops int, latencies []time.Duration, err error) {
+	latencies = make([]time.Duration, 0, 1<<14)
+	before := time.Now()
+	for {
+		if err := s.do(ctx, worker, ops); err != nil {
+			return ops, nil, err
+		}
+		ops++
+		after := time.Now()
+		latencies = append(latencies, after.Sub(before))
+		if !after.Before(until) {
+			return ops, latencies, nil
+		}
+		before = after
+	}
+}
+
+// percentile of sorted values, by the nearest rank: the smallest value that p per cent of all do not exceed.
+func percentile(sorted []time.Duration, p int) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	rank := (len(sorted)*p + 99) / 100
+	return sorted[max(rank, 1)-1]
+}
+
+// ratios divides a figure of one side by that of another, round by round.
+func ratios(numerator, denominator []sample, figure func(sample) float64) Spread {
+	values := make([]float64, len(numerator))
+	for i := range numerator {
+		values[i] = figure(numerator[i]) / figure(denominator[i])
+	}
+	return spreadOf(values)
+}
+
+// medianOf is the median of a figure over the rounds.
+func medianOf(samples []sample, figure func(sample) float64) float64 {
+	values := make([]float64, len(samples))
+	for i, s := range samples {
+		values[i] = figure(s)
+	}
+	return spreadOf(values).Median
+}
+
+// allocations counts what one call allocates, on average over n calls, by one worker. Other goroutines of the process
+// are counted too: it is for when there are none.
+func allocations(ctx context.Context, s side, n int) (float64, error) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // as testing.AllocsPerRun does
+	for i := range 3 {                              // fill the pools
+		if err := s.do(ctx, 0, i); err != nil {
+			return 0, err
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := range n {
+		if err := s.do(ctx, 0, i); err != nil {
+			return 0, err
+		}
+	}
+	runtime.ReadMemStats(&after)
+	return float64(after.Mallocs-before.Mallocs) / float64(n), nil
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/eko/gocache/lib/v4/store"
+	gocacheredis "github.com/eko/gocache/store/redis/v4"
+	"github.com/redis/go-redis/v9"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/stores/redisstore"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+// contender is a store over a real Redis, with a client and names of its own.
+type contender struct {
+	name   string
+	store  store.StoreInterface
+	client *redis.Client
+	sealed bool
+	names  []any
+}
+
+// startRedis starts a server without persistence.
+func startRedis(ctx context.Context, tls bool) (*redistest.Server, error) {
+	return redistest.Run(ctx, redistest.Options{TLS: tls})
+}
+
+// newContender makes a store over a server: redisstore, or gocache's own, sealed if there is an AEAD.
+func newContender(name string, server *redistest.Server, own bool, a tink.AEADWithContext) (*contender, error) {
+	c := &contender{name: name, client: redis.NewClient(server.ClientOptions())}
+	var err error
+	if own {
+		c.store, err = redisstore.New(c.client)
+	} else {
+		c.store = gocacheredis.NewRedis(c.client)
+	}
+	if err == nil && a != nil {
+		c.sealed = true
+		c.store, err = middleware.New(c.store, a)
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.client.Close())
+	}
+	return c, nil
+}
+
+func (c *contender) close() { _ = c.client.Close() }
+
+// fill sets n keys to value and makes sure that Redis holds what it should.
+func (c *contender) fill(ctx context.Context, n int, value []byte) error {
+	c.names = c.names[:0]
+	for i := range n {
+		name := c.name + ":" + strconv.Itoa(i)
+		c.names = append(c.names, name)
+		if err := roundTrip(ctx, c.store, name, value); err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+	}
+	stored, err := c.client.Get(ctx, c.name+":0").Bytes()
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.name, err)
+	}
+	check := checkClear
+	if c.sealed {
+		check = checkSealed
+	}
+	if err := check(stored, value); err != nil {
+		return fmt.Errorf("%s: %w", c.name, err)
+	}
+	return nil
+}
+
+// set is the side that sets. Each worker has names of its own.
+func (c *contender) set(workers int, value []byte) side {
+	boxed := any(value)
+	return side{c.name, func(ctx context.Context, worker, i int) error {
+		return c.store.Set(ctx, c.names[(i*workers+worker)%len(c.names)], boxed)
+	}}
+}
+
+// get is the side that gets.
+func (c *contender) get(workers int, value []byte) side {
+	return side{c.name, func(ctx context.Context, worker, i int) error {
+		got, err := c.store.Get(ctx, c.names[(i*workers+worker)%len(c.names)])
+		if err == nil && lengthOf(got) != len(value) {
+			err = errAnotherValue
+		}
+		return err
+	}}
+}

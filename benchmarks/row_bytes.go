@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+)
+
+// bytesRow asks Redis how long the values are that it holds. It measures no time.
+func bytesRow(ctx context.Context, b *bench) error {
+	k, err := newKeys(ctx)
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	server, err := startRedis(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	for _, c := range []struct {
+		name   string
+		aead   tink.AEADWithContext
+		budget *Budget
+	}{
+		{"keyring", k.keyring, atMost(41)},
+		{"envelope under a local KEK", k.envelope, atMost(107)},
+	} {
+		if !b.wants(c.name) {
+			continue
+		}
+		added, err := bytesAdded(ctx, func(own bool) (*contender, error) { return newContender("bytes", server, own, c.aead) })
+		if err != nil {
+			return err
+		}
+		b.report(Result{
+			Case: c.name, What: "stored - given, any type and size", Unit: "bytes",
+			Value: spreadOf(added), Budget: c.budget,
+			Figures: fmt.Sprintf("1 KiB: %d", 1<<10+int(added[0])),
+		})
+	}
+	return nil
+}
+
+// bytesAdded is STRLEN of a sealed value less the bytes of the value, for bytes of several sizes, texts and numbers, over
+// both Redis stores.
+func bytesAdded(ctx context.Context, open func(own bool) (*contender, error)) ([]float64, error) {
+	type given struct {
+		value any
+		bytes int
+	}
+	values := []given{{[]byte{}, 0}, {"a text", 6}, {int64(42), 8}, {true, 1}, {3.5, 8}}
+	for _, size := range sizes() {
+		values = append(values, given{payload(size), size})
+	}
+	var added []float64
+	for _, own := range []bool{true, false} {
+		c, err := open(own)
+		if err != nil {
+			return nil, err
+		}
+		defer c.close()
+		for _, v := range values {
+			if err := c.store.Set(ctx, c.name, v.value); err != nil {
+				return nil, err
+			}
+			stored, err := c.client.StrLen(ctx, c.name).Result()
+			if err != nil {
+				return nil, err
+			}
+			added = append(added, float64(int(stored)-v.bytes))
+		}
+	}
+	return added, nil
+}

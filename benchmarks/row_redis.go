@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// redisRow holds sealed stores against clear ones, over a redis-server that has the same processors as the clients, and
+// against clear ones over TLS.
+func redisRow(ctx context.Context, b *bench) error {
+	var wanted []redisCase
+	for _, c := range redisCases() {
+		if b.match.MatchString(b.row + "/" + c.name()) {
+			wanted = append(wanted, c)
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	k, err := newKeys(ctx)
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	plain, err := startRedis(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer plain.Close()
+	encrypted, err := startRedis(ctx, true)
+	if err != nil {
+		return err
+	}
+	defer encrypted.Close()
+
+	// Neighbours in this list are measured one after the other. The names are equally long: they are keys in Redis.
+	var contenders []*contender
+	defer func() {
+		for _, c := range contenders {
+			c.close()
+		}
+	}()
+	for _, make := range []func() (*contender, error){
+		func() (*contender, error) { return newContender("theirs:sealed", plain, false, k.envelope) },
+		func() (*contender, error) { return newContender("theirs:plain_", plain, false, nil) },
+		func() (*contender, error) { return newContender("redisst:plain", plain, true, nil) },
+		func() (*contender, error) { return newContender("redisst:seald", plain, true, k.envelope) },
+		func() (*contender, error) { return newContender("redisst:tls__", encrypted, true, nil) },
+	} {
+		c, err := make()
+		if err != nil {
+			return err
+		}
+		contenders = append(contenders, c)
+	}
+	for _, c := range wanted {
+		if b.wants(c.name()) {
+			if err := c.measure(ctx, b, contenders); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+type redisCase struct {
+	size, clients int
+	get           bool
+}
+
+func redisCases() []redisCase {
+	var cases []redisCase
+	for _, clients := range []int{8, 1} {
+		for _, size := range sizes() {
+			cases = append(cases, redisCase{size, clients, false}, redisCase{size, clients, true})
+		}
+	}
+	return cases
+}
+
+func (c redisCase) name() string {
+	op, clients := "set", "8 clients"
+	if c.get {
+		op = "get"
+	}
+	if c.clients == 1 {
+		clients = "1 client"
+	}
+	return fmt.Sprintf("%s, %s, %s", op, sizeName(c.size), clients)
+}
+
+// budget is the bound for sealed over clear throughput, where there is one: with eight clients.
+func (c redisCase) budget(own bool) *Budget {
+	if c.clients != 8 {
+		return nil
+	}
+	switch {
+	case c.size == 1<<10 && own:
+		return atLeast(0.95)
+	case c.size == 1<<10:
+		return atLeast(0.90)
+	case c.size == 16<<10 && own:
+		return atLeast(0.80)
+	case c.size == 16<<10:
+		return atLeast(0.65)
+	}
+	return nil
+}
+
+// keys is how many names a case uses: enough that clients do not meet, few enough that filling them takes no time.
+func (c redisCase) keys() int { return min(max(8<<20/c.size, 32), 512) }
+
+func (c redisCase) measure(ctx context.Context, b *bench, contenders []*contender) error {
+	value := payload(c.size)
+	keys := c.keys()
+	if b.scale == smallestScale {
+		keys = c.clients
+	}
+	sides := make([]side, len(contenders))
+	for i, s := range contenders {
+		if err := s.fill(ctx, keys, value); err != nil {
+			return err
+		}
+		if c.get {
+			sides[i] = s.get(c.clients, value)
+		} else {
+			sides[i] = s.set(c.clients, value)
+		}
+	}
+	p := b.plan(15, 100*time.Millisecond)
+	p.workers, p.latencies = c.clients, true
+	samples, err := interleave(ctx, p, sides...)
+	if err != nil {
+		return err
+	}
+	theirsSealed, theirsPlain, plain, sealed, tls := samples[0], samples[1], samples[2], samples[3], samples[4]
+	var ahead *Budget
+	if c.clients == 8 {
+		ahead = atLeast(1)
+	}
+	c.compare(b, "redisstore, sealed / clear", sealed, plain, c.budget(true))
+	c.compare(b, "gocache's Redis store, sealed / clear", theirsSealed, theirsPlain, c.budget(false))
+	c.compare(b, "redisstore, sealed / clear over TLS", sealed, tls, ahead)
+	c.compare(b, "redisstore, clear over TLS / clear", tls, plain, nil)
+	return nil
+}
+
+func (c redisCase) compare(b *bench, what string, numerator, denominator []sample, budget *Budget) {
+	p50 := ratios(numerator, denominator, func(s sample) float64 { return float64(s.p50) })
+	p99 := ratios(numerator, denominator, func(s sample) float64 { return float64(s.p99) })
+	b.report(Result{
+		Case: c.name(), What: what, Unit: "x",
+		Value:   ratios(numerator, denominator, sample.perSecond),
+		Budget:  budget,
+		P50:     &p50,
+		P99:     &p99,
+		Figures: rate(medianOf(numerator, sample.perSecond)) + " / " + rate(medianOf(denominator, sample.perSecond)),
+	})
+}
