@@ -21,13 +21,17 @@ func newClock() *clock { return &clock{base: time.Now()} }
 func (c *clock) now() int64 { return int64(time.Since(c.base)) + c.lead.Load() }
 
 // catchUp takes account of a wall clock that has moved ahead. It is called now and then.
-func (c *clock) catchUp() { c.observe(time.Now()) }
+func (c *clock) catchUp() {
+	now := time.Now()
+	c.observe(now.Round(0).Sub(c.base.Round(0)), now.Sub(c.base))
+}
 
-func (c *clock) observe(now time.Time) {
-	lead := int64(now.Round(0).Sub(c.base.Round(0)) - now.Sub(c.base))
+// observe is told how far each of the two clocks says it is from base.
+func (c *clock) observe(wall, monotonic time.Duration) {
+	lead := int64(wall - monotonic)
 	for {
 		old := c.lead.Load()
-		// The two clocks drift apart by some parts in a million; less than a second is not a suspension.
+		// The two drift apart by some parts in a million; less than a second is not a suspension.
 		if lead < old+int64(time.Second) || c.lead.CompareAndSwap(old, lead) {
 			return
 		}

@@ -1,0 +1,49 @@
+package aead
+
+import (
+	"context"
+	"time"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+)
+
+// What the tests of package aead_test reach into.
+
+const (
+	WarnRandomNonces = warnRandomNonces
+	MaxRandomNonces  = maxRandomNonces
+	RefusalMemory    = refusalMemory
+	UnwrapBurst      = unwrapBurst
+	UnwrapRate       = unwrapRate
+	UnwrapParallel   = unwrapParallel
+	PassphraseHeader = passphraseHeader
+)
+
+// KEKChanged does to an Envelope over any KEK what a Keyring does on reload.
+func (e *Envelope) KEKChanged() { e.kekChanged() }
+
+// SetMessages sets how many messages the primary key of a Keyring has sealed.
+func (k *Keyring) SetMessages(n uint64) { k.ring.Load().primary.counter.n.Store(n) }
+
+// NewCheapPassphraseKEK costs a few milliseconds instead of a third of a second.
+func NewCheapPassphraseKEK(ctx context.Context, passphrase string) (tink.AEADWithContext, error) {
+	return newPassphraseKEK(ctx, []byte(passphrase), argonParams{time: 1, threads: 1, memory: 19 << 10})
+}
+
+// PassphraseParamsAccepted tells whether a derivation would be done for a ciphertext.
+func PassphraseParamsAccepted(ciphertext []byte) bool {
+	_, ok := parsePassphraseHeader(ciphertext)
+	return ok
+}
+
+// SplitEnvelope is the parser of ciphertexts.
+func SplitEnvelope(ciphertext []byte) (header, payload []byte, ok bool) {
+	return splitEnvelope(ciphertext)
+}
+
+// AgeClock is the clock by which keys age.
+type AgeClock struct{ c *clock }
+
+func NewAgeClock() AgeClock                              { return AgeClock{newClock()} }
+func (t AgeClock) Now() time.Duration                    { return time.Duration(t.c.now()) }
+func (t AgeClock) Observe(wall, monotonic time.Duration) { t.c.observe(wall, monotonic) }
