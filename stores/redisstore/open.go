@@ -54,7 +54,7 @@ import (
 // name of an option.
 func Open(ctx context.Context, url string) (*Store, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, failed("open", context.Cause(ctx))
+		return nil, failed(ctx, "open", context.Cause(ctx))
 	}
 	t, err := parseURL(url)
 	if err != nil {

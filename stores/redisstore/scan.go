@@ -28,7 +28,7 @@ func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 		const op = "keys"
 		nodes, err := s.nodes(ctx)
 		if err != nil {
-			yield("", failed(op, err))
+			yield("", failed(ctx, op, err))
 			return
 		}
 		for _, node := range nodes {
@@ -46,7 +46,7 @@ func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 				return
 			}
 			if err != nil {
-				yield("", failed(op, err))
+				yield("", failed(ctx, op, err))
 				return
 			}
 		}
@@ -150,7 +150,7 @@ func (s *Store) ClearPrefix(ctx context.Context, prefix string) error {
 			})
 		})
 		if err != nil {
-			return failed("clear prefix", err)
+			return failed(ctx, "clear prefix", err)
 		}
 	}
 	return nil
@@ -171,7 +171,7 @@ func (s *Store) unlinkAll(ctx context.Context, keys []string) error {
 // Redis store empties every database, of one master. On a Redis that is shared, with job queues for instance, use a
 // namespace and ClearPrefix, or a database of its own.
 func (s *Store) Clear(ctx context.Context) error {
-	return failed("clear", s.eachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
+	return failed(ctx, "clear", s.eachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
 		return node.FlushDBAsync(ctx).Err()
 	}))
 }

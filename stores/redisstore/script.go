@@ -117,24 +117,25 @@ func refused(err error) bool {
 // getWithTTLSource reads a value and its TTL at one moment. KEYS: entry.
 const getWithTTLSource = `return {redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])}`
 
-// emptyKeyWithTTL is GetBytesWithTTL of the empty key in a Cluster.
-func (s *Store) emptyKeyWithTTL(ctx context.Context) ([]byte, time.Duration, error) {
-	reply, err := s.run(ctx, s.scripts.getWithTTL, []string{""}).Slice()
+// withTTLByScript is GetBytesWithTTL where a transaction is not possible. Lua copies the value, which doubles the time for
+// large ones.
+func (s *Store) withTTLByScript(ctx context.Context, key string) ([]byte, time.Duration, error) {
+	reply, err := s.run(ctx, s.scripts.getWithTTL, []string{key}).Slice()
 	if err != nil {
-		return nil, 0, failed("get with TTL", err)
+		return nil, 0, failed(ctx, "get with TTL", err)
 	}
-	return valueAndTTL(reply)
+	return valueAndTTL(ctx, reply)
 }
 
 // valueAndTTL takes apart the reply of getWithTTLSource.
-func valueAndTTL(reply []any) ([]byte, time.Duration, error) {
+func valueAndTTL(ctx context.Context, reply []any) ([]byte, time.Duration, error) {
 	const op = "get with TTL"
 	if len(reply) != 2 {
-		return nil, 0, failed(op, fmt.Errorf("the script returned %d values", len(reply)))
+		return nil, 0, failed(ctx, op, fmt.Errorf("the script returned %d values", len(reply)))
 	}
 	left, ok := reply[1].(int64)
 	if !ok {
-		return nil, 0, failed(op, fmt.Errorf("the script returned a %T for the TTL", reply[1]))
+		return nil, 0, failed(ctx, op, fmt.Errorf("the script returned a %T for the TTL", reply[1]))
 	}
 	switch v := reply[0].(type) {
 	case nil:
@@ -145,6 +146,6 @@ func valueAndTTL(reply []any) ([]byte, time.Duration, error) {
 		}
 		return []byte(v), remaining(time.Duration(left) * time.Millisecond), nil
 	default:
-		return nil, 0, failed(op, fmt.Errorf("the script returned a %T for the value", v))
+		return nil, 0, failed(ctx, op, fmt.Errorf("the script returned a %T for the value", v))
 	}
 }

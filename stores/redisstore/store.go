@@ -110,7 +110,7 @@ func (s *Store) GetType() string { return redisType }
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		if s.closes != nil {
-			s.closeErr = failed("close", s.closes.Close())
+			s.closeErr = failed(context.Background(), "close", s.closes.Close())
 		}
 	})
 	return s.closeErr
@@ -118,7 +118,7 @@ func (s *Store) Close() error {
 
 // Ping returns nil if the server answers, in a Cluster every master.
 func (s *Store) Ping(ctx context.Context) error {
-	return failed("ping", s.eachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
+	return failed(ctx, "ping", s.eachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
 		return node.Ping(ctx).Err()
 	}))
 }
@@ -137,7 +137,7 @@ func (s *Store) eachMaster(ctx context.Context, fn func(ctx context.Context, nod
 func (s *Store) Get(ctx context.Context, key any) (any, error) {
 	name, err := keyName(key)
 	if err != nil {
-		return nil, failed("get", err)
+		return nil, failed(ctx, "get", err)
 	}
 	b, err := s.GetBytes(ctx, name)
 	if err != nil {
@@ -151,7 +151,7 @@ func (s *Store) Get(ctx context.Context, key any) (any, error) {
 func (s *Store) GetWithTTL(ctx context.Context, key any) (any, time.Duration, error) {
 	name, err := keyName(key)
 	if err != nil {
-		return nil, 0, failed("get with TTL", err)
+		return nil, 0, failed(ctx, "get with TTL", err)
 	}
 	b, ttl, err := s.GetBytesWithTTL(ctx, name)
 	if err != nil {
@@ -162,25 +162,28 @@ func (s *Store) GetWithTTL(ctx context.Context, key any) (any, time.Duration, er
 
 // GetBytes is Get without interfaces.
 func (s *Store) GetBytes(ctx context.Context, key string) ([]byte, error) {
-	return s.ownBytes("get", s.client.Get(ctx, key))
+	return s.ownBytes(ctx, "get", s.client.Get(ctx, key))
 }
 
 // GetBytesWithTTL is GetWithTTL without interfaces.
 func (s *Store) GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error) {
 	const op = "get with TTL"
 	if key == "" && s.masters != nil {
-		return s.emptyKeyWithTTL(ctx) // go-redis finds no slot for a transaction on the empty key
+		return s.withTTLByScript(ctx, key) // go-redis finds no slot for a transaction on the empty key
 	}
 	// MULTI makes value and TTL those of one moment: without it another writer's TTL might come with our value.
 	pipe := s.client.TxPipeline()
 	get, left := pipe.Get(ctx, key), pipe.PTTL(ctx, key)
 	_, _ = pipe.Exec(ctx) // every command holds its own error
-	b, err := s.ownBytes(op, get)
+	if redis.HasErrorPrefix(get.Err(), "OOM") {
+		return s.withTTLByScript(ctx, key) // a full server queues no commands, not even those that read
+	}
+	b, err := s.ownBytes(ctx, op, get)
 	if err != nil {
 		return nil, 0, err
 	}
 	if err := left.Err(); err != nil {
-		return nil, 0, failed(op, err)
+		return nil, 0, failed(ctx, op, err)
 	}
 	return b, remaining(left.Val()), nil
 }
@@ -199,13 +202,13 @@ func remaining(pttl time.Duration) time.Duration {
 
 // ownBytes takes the bytes of a reply. go-redis reads each into memory of its own (proto.Reader), and Bytes does not copy
 // it; nobody else holds it, hooks and client-side caching apart.
-func (s *Store) ownBytes(op string, cmd *redis.StringCmd) ([]byte, error) {
+func (s *Store) ownBytes(ctx context.Context, op string, cmd *redis.StringCmd) ([]byte, error) {
 	b, err := cmd.Bytes()
 	switch {
 	case errors.Is(err, redis.Nil):
 		return nil, store.NotFoundWithCause(err)
 	case err != nil:
-		return nil, failed(op, err)
+		return nil, failed(ctx, op, err)
 	case b == nil:
 		return []byte{}, nil
 	case s.copies:
@@ -226,11 +229,11 @@ func (s *Store) Set(ctx context.Context, key any, value any, opts ...store.Optio
 	const op = "set"
 	name, err := keyName(key)
 	if err != nil {
-		return failed(op, err)
+		return failed(ctx, op, err)
 	}
 	arg, err := argument(value)
 	if err != nil {
-		return failed(op, err)
+		return failed(ctx, op, err)
 	}
 	return s.set(ctx, op, name, arg, opts)
 }
@@ -243,22 +246,22 @@ func (s *Store) SetBytes(ctx context.Context, key string, value []byte, opts ...
 func (s *Store) set(ctx context.Context, op, key string, value any, opts []store.Option) error {
 	o, err := s.settings(opts)
 	if err != nil {
-		return failed(op, err)
+		return failed(ctx, op, err)
 	}
 	switch {
 	case len(o.tags) == 0:
-		return failed(op, s.client.Set(ctx, key, value, o.ttl).Err())
+		return failed(ctx, op, s.client.Set(ctx, key, value, o.ttl).Err())
 	case s.masters == nil:
 		_, err := s.setTagged(ctx, key, value, o, false)
-		return failed(op, err)
+		return failed(ctx, op, err)
 	}
 	if err := s.tagApart(ctx, key, o); err != nil {
-		return failed(op, err)
+		return failed(ctx, op, err)
 	}
 	if err := s.client.Set(ctx, key, value, o.ttl).Err(); err != nil {
-		return failed(op, err)
+		return failed(ctx, op, err)
 	}
-	return failed(op, s.tagApart(ctx, key, o))
+	return failed(ctx, op, s.tagApart(ctx, key, o))
 }
 
 // SetIfNotExists writes a value as Set does, tags included, if there is no entry of that name, and reports whether it
@@ -267,19 +270,19 @@ func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, opts ...
 	const op = "set if not exists"
 	name, err := keyName(key)
 	if err != nil {
-		return false, failed(op, err)
+		return false, failed(ctx, op, err)
 	}
 	arg, err := argument(value)
 	if err != nil {
-		return false, failed(op, err)
+		return false, failed(ctx, op, err)
 	}
 	o, err := s.settings(opts)
 	if err != nil {
-		return false, failed(op, err)
+		return false, failed(ctx, op, err)
 	}
 	if len(o.tags) > 0 && s.masters == nil {
 		written, err := s.setTagged(ctx, name, arg, o, true)
-		return written, failed(op, err)
+		return written, failed(ctx, op, err)
 	}
 	args := []any{"set", name, arg, "nx"}
 	if o.ttl > 0 {
@@ -291,10 +294,10 @@ func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, opts ...
 		return false, nil
 	}
 	if err != nil {
-		return false, failed(op, err)
+		return false, failed(ctx, op, err)
 	}
 	if len(o.tags) > 0 {
-		return true, failed(op, s.tagApart(ctx, name, o))
+		return true, failed(ctx, op, s.tagApart(ctx, name, o))
 	}
 	return true, nil
 }
@@ -303,7 +306,7 @@ func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, opts ...
 func (s *Store) Delete(ctx context.Context, key any) error {
 	name, err := keyName(key)
 	if err != nil {
-		return failed("delete", err)
+		return failed(ctx, "delete", err)
 	}
-	return failed("delete", s.client.Unlink(ctx, name).Err())
+	return failed(ctx, "delete", s.client.Unlink(ctx, name).Err())
 }

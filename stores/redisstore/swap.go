@@ -40,7 +40,7 @@ func (s *Store) CompareAndSwap(
 	if ttl >= 0 {
 		whole, err := wholeMilliseconds(ttl)
 		if err != nil {
-			return false, failed(op, err)
+			return false, failed(ctx, op, err)
 		}
 		left = whole.Milliseconds()
 	}
@@ -50,11 +50,11 @@ func (s *Store) CompareAndSwap(
 	}
 	unlock, err := s.stripes.lock(ctx, key)
 	if err != nil {
-		return false, failed(op, err)
+		return false, failed(ctx, op, err)
 	}
 	defer unlock()
 	n, err := s.runOnce(ctx, s.scripts.swap, []string{key}, len(old), end, next, left).Int64()
-	return n == 1, failed(op, err)
+	return n == 1, failed(ctx, op, err)
 }
 
 // stripes are locks, one per group of keys, that a context can give up waiting for. They keep the writers of one process

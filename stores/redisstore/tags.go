@@ -102,7 +102,7 @@ func (s *Store) Invalidate(ctx context.Context, opts ...store.InvalidateOption) 
 	var errs []error
 	for _, tag := range store.ApplyInvalidateOptions(opts...).Tags {
 		if err := s.invalidate(ctx, tag); err != nil {
-			errs = append(errs, failed("invalidate", err))
+			errs = append(errs, failed(ctx, "invalidate", err))
 			if ctx.Err() != nil {
 				break
 			}

@@ -117,7 +117,10 @@ func parseURL(raw string) (*target, error) {
 	if err := t.parseOptions(values); err != nil {
 		return nil, err
 	}
-	return t, t.check()
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 func (l *login) parse(info string) error {
@@ -166,6 +169,9 @@ func (t *target) parseHosts(list string, more []string) error {
 
 // address checks one host[:port] or [IPv6][:port].
 func address(s, port string) (string, error) {
+	if s == "" {
+		return "", errors.New("an address is empty")
+	}
 	host := s
 	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") {
 		host, port = s[:i], s[i+1:]

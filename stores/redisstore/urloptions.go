@@ -3,6 +3,7 @@ package redisstore
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -69,7 +70,8 @@ func options() []option {
 
 func (t *target) parseOptions(values url.Values) error {
 	known := options()
-	for name, given := range values {
+	for _, name := range slices.Sorted(maps.Keys(values)) { // the same error each time
+		given := values[name]
 		i := slices.IndexFunc(known, func(o option) bool { return o.name == name })
 		switch {
 		case i < 0:

@@ -40,9 +40,13 @@ func (s *Server) Monitor(t testing.TB) *Monitor {
 		t.Fatalf("MONITOR: %v", err)
 	}
 	r := bufio.NewReader(conn)
-	command := func(line string) {
+	command := func(args ...string) {
 		t.Helper()
-		if _, err := fmt.Fprintf(conn, "%s\r\n", line); err != nil {
+		line := fmt.Sprintf("*%d\r\n", len(args))
+		for _, arg := range args {
+			line += fmt.Sprintf("$%d\r\n%s\r\n", len(arg), arg)
+		}
+		if _, err := conn.Write([]byte(line)); err != nil {
 			t.Fatalf("MONITOR: %v", err)
 		}
 		reply, err := r.ReadString('\n')
@@ -52,9 +56,9 @@ func (s *Server) Monitor(t testing.TB) *Monitor {
 	}
 	switch {
 	case s.opts.User != "":
-		command("AUTH " + s.opts.User + " " + s.opts.Password)
+		command("AUTH", s.opts.User, s.opts.Password)
 	case s.opts.Password != "":
-		command("AUTH " + s.opts.Password)
+		command("AUTH", s.opts.Password)
 	}
 	command("MONITOR")
 	m := &Monitor{conn: conn, rdb: redis.NewClient(s.ClientOptions()), done: make(chan struct{})}

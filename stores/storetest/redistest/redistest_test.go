@@ -108,7 +108,7 @@ func TestMonitorShowsArguments(t *testing.T) {
 	for name, opts := range map[string]redistest.Options{
 		"clear": {},
 		"tls":   {TLS: true, TLSClientAuth: true},
-		"acl":   {User: "alice", Password: "s3cret"},
+		"acl":   {User: "alice", Password: "s3 cret"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -3,6 +3,7 @@ package redistest
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -159,7 +160,8 @@ func (s *Server) writeACL() error {
 	if rules == "" {
 		rules = "~* &* +@all"
 	}
-	acl := fmt.Sprintf("user default off\nuser %s on >%s %s\n", s.opts.User, s.opts.Password, rules)
+	// By its hash: in clear it must not hold a blank.
+	acl := fmt.Sprintf("user default off\nuser %s on #%x %s\n", s.opts.User, sha256.Sum256([]byte(s.opts.Password)), rules)
 	if err := os.WriteFile(filepath.Join(s.dir, "users.acl"), []byte(acl), 0o600); err != nil {
 		return fmt.Errorf("redistest: ACL file: %w", err)
 	}

@@ -1,0 +1,254 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/stores/redisstore"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+// works puts an opened store through one of everything.
+func works(t *testing.T, s *redisstore.Store) {
+	t.Helper()
+	ctx := t.Context()
+	require.NoError(t, s.Ping(ctx))
+	require.NoError(t, s.Set(ctx, "works:k", "v", store.WithExpiration(time.Hour), store.WithTags([]string{"works:t"})))
+	b, ttl, err := s.GetBytesWithTTL(ctx, "works:k")
+	require.NoError(t, err)
+	require.Equal(t, "v", string(b))
+	require.Positive(t, ttl)
+	swapped, err := s.CompareAndSwap(ctx, "works:k", b, 0, []byte("w"), -1)
+	require.NoError(t, err)
+	require.True(t, swapped)
+	require.Equal(t, []string{"works:k"}, names(t, s, "works:"))
+	require.NoError(t, s.Invalidate(ctx, store.WithInvalidateTags([]string{"works:t"})))
+	_, err = s.Get(ctx, "works:k")
+	require.ErrorIs(t, err, &store.NotFound{})
+	require.NoError(t, s.ClearPrefix(ctx, "works:"))
+}
+
+func TestOpenSingleNode(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	works(t, open(t, srv.URL()))
+	works(t, open(t, "redis+unix://"+srv.Socket()+"?db=2"))
+	works(t, open(t, "unix://"+srv.Socket()))
+	works(t, open(t, "redis://"+srv.Addr()+"/1?protocol=2"))
+	s := open(t, "redis://"+srv.Addr()+"?db=5&expiration=1h&client_name=cache&pool_size=2&min_idle_conns=1&read_timeout=1s"+
+		"&write_timeout=1s&dial_timeout=1s&pool_timeout=2s&max_retries=0&min_retry_backoff=1ms&max_retry_backoff=2ms"+
+		"&max_idle_conns=2&max_active_conns=3&conn_max_idle_time=1m&conn_max_lifetime=1h&tags_ttl=24h")
+	works(t, s)
+	require.NoError(t, s.Set(t.Context(), "k", "v", store.WithTags([]string{"t"})))
+	_, ttl, err := s.GetBytesWithTTL(t.Context(), "k")
+	require.NoError(t, err)
+	require.InDelta(t, time.Hour, ttl, float64(time.Minute))
+
+	opts := srv.ClientOptions()
+	opts.DB = 5
+	rdb := redis.NewClient(opts)
+	defer func() { require.NoError(t, rdb.Close()) }()
+	require.Equal(t, "v", rdb.Get(t.Context(), "k").Val(), "in the database of the URL")
+	require.InDelta(t, 24*time.Hour, rdb.PTTL(t.Context(), "gocache_tag_t").Val(), float64(time.Minute))
+	require.Contains(t, rdb.ClientList(t.Context()).Val(), "name=cache")
+}
+
+func TestOpenTLS(t *testing.T) {
+	t.Parallel()
+	for _, mutual := range []bool{false, true} {
+		srv := redistest.StartWith(t, redistest.Options{TLS: true, TLSClientAuth: mutual, User: "app", Password: "p@ss:/?#[]% word"})
+		works(t, open(t, srv.URL()))
+		works(t, open(t, strings.Replace(srv.URL(), "127.0.0.1", "localhost", 1)))
+
+		u, err := url.Parse(srv.URL())
+		require.NoError(t, err)
+		q := u.Query()
+		q.Set("server_name", "other.example")
+		q.Set("max_retries", "0")
+		u.RawQuery = q.Encode()
+		require.ErrorContains(t, open(t, u.String()).Ping(t.Context()), "not other.example")
+
+		q.Del("server_name")
+		q.Del("ca_file")
+		u.RawQuery = q.Encode()
+		require.ErrorContains(t, open(t, u.String()).Ping(t.Context()), "unknown authority", "the CA is not the system's")
+
+		u, err = url.Parse(srv.URL())
+		require.NoError(t, err)
+		u.Scheme, u.RawQuery = "redis", "max_retries=0"
+		require.Error(t, open(t, u.String()).Ping(t.Context()), "in clear")
+		if mutual {
+			u.Scheme, u.RawQuery = "rediss", "max_retries=0&ca_file="+url.QueryEscape(srv.Certificates().CAFile)
+			require.Error(t, open(t, u.String()).Ping(t.Context()), "without a certificate of the client")
+		}
+	}
+}
+
+func TestOpenWithPasswords(t *testing.T) {
+	const password = "p@ss:/?#[]% word+"
+	srv := redistest.StartWith(t, redistest.Options{User: "app", Password: password})
+	works(t, open(t, srv.URL()))
+
+	t.Setenv("SEALCACHE_TEST_PASSWORD", password)
+	works(t, open(t, "redis://app@"+srv.Addr()+"?password_env=SEALCACHE_TEST_PASSWORD"))
+
+	file := filepath.Join(t.TempDir(), "password")
+	require.NoError(t, os.WriteFile(file, []byte(password+"\n"), 0o600))
+	fromFile := open(t, "redis://app@"+srv.Addr()+"?password_file="+url.QueryEscape(file))
+	works(t, fromFile)
+
+	// A mounted secret that changes is read again for the next connection.
+	admin := srv.Client(t)
+	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "app", "resetpass", ">rotated").Err())
+	require.NoError(t, os.WriteFile(file, []byte("rotated\n"), 0o600))
+	require.NoError(t, admin.Do(t.Context(), "client", "kill", "type", "normal", "skipme", "yes").Err())
+	require.Eventually(t, func() bool { return fromFile.Ping(t.Context()) == nil }, 10*time.Second, 10*time.Millisecond)
+
+	for name, u := range map[string]string{
+		"wrong":   "redis://app:hunter2@" + srv.Addr(),
+		"no user": "redis://:hunter2@" + srv.Addr(),
+		"none":    "redis://" + srv.Addr(),
+	} {
+		s := open(t, u+"?max_retries=0")
+		for _, err := range []error{s.Ping(t.Context()), s.Set(t.Context(), "key1", "v")} {
+			require.Error(t, err, name)
+			require.Regexp(t, "WRONGPASS|NOAUTH", err.Error(), name)
+			require.NotContains(t, err.Error(), "hunter2", name)
+			require.NotContains(t, err.Error(), "key1", name)
+		}
+	}
+
+	t.Setenv("SEALCACHE_TEST_EMPTY", "")
+	empty := filepath.Join(t.TempDir(), "empty")
+	require.NoError(t, os.WriteFile(empty, []byte("\n"), 0o600))
+	for u, want := range map[string]string{
+		"redis://h?password_env=SEALCACHE_TEST_EMPTY":     "SEALCACHE_TEST_EMPTY",
+		"redis://h?password_env=SEALCACHE_TEST_NOT_SET":   "SEALCACHE_TEST_NOT_SET",
+		"redis://h?password_file=" + empty:                "empty",
+		"redis://h?password_file=" + empty + ".none":      "no such file",
+		"redis://u:p@h?password_file=" + empty:            "more than one password",
+		"redis://h?password_env=A&password_file=" + empty: "more than one password",
+		"redis+sentinel://h?master=m&sentinel_user=x":     "a user without a password",
+		"redis://u@h":                 "a user without a password",
+		"rediss://h?ca_file=/nil":     "no such file",
+		"rediss://h?ca_file=" + empty: "no PEM certificate",
+	} {
+		_, err := redisstore.Open(t.Context(), u)
+		require.ErrorContains(t, err, want, u)
+	}
+}
+
+func TestOpenSentinel(t *testing.T) {
+	t.Parallel()
+	srv := redistest.StartSentinelWith(t, redistest.SentinelOptions{Password: "data", SentinelPassword: "watch"})
+	s := open(t, srv.URL())
+	works(t, s)
+	ctx := t.Context()
+	require.NoError(t, s.Set(ctx, "k", "v", store.WithTags([]string{"t"})))
+	before := srv.Master(t)
+	srv.Failover(t)
+	require.NotSame(t, before, srv.Master(t))
+	require.Eventually(t, func() bool { return s.Set(ctx, "after", "v") == nil }, 30*time.Second, 20*time.Millisecond)
+	require.Equal(t, "v", srv.Master(t).Client(t).Get(ctx, "after").Val())
+	b, err := s.GetBytes(ctx, "k")
+	require.NoError(t, err)
+	swapped, err := s.CompareAndSwap(ctx, "k", b, 0, []byte("w"), -1)
+	require.NoError(t, err)
+	require.True(t, swapped)
+	require.NoError(t, s.Invalidate(ctx, store.WithInvalidateTags([]string{"t"})))
+	works(t, s)
+
+	_, err = redisstore.Open(ctx, strings.Replace(srv.URL(), "master=", "client_name=", 1))
+	require.ErrorContains(t, err, "master")
+}
+
+func TestOpenCluster(t *testing.T) {
+	t.Parallel()
+	works(t, open(t, shared.cluster.URL()))
+	addrs := shared.cluster.Addrs()
+	works(t, open(t, "redis+cluster://"+addrs[0]))
+	works(t, open(t, "redis+cluster://?addr="+addrs[1]+"&addr="+addrs[2]+"&max_redirects=5&pool_size=3"))
+}
+
+// A service may start before its Redis.
+func TestOpenDoesNotConnect(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	require.NoError(t, srv.Stop())
+	s := open(t, srv.URL()+"?max_retries=0")
+	require.ErrorContains(t, s.Ping(t.Context()), "connection refused")
+	require.NoError(t, srv.Restart())
+	require.Eventually(t, func() bool { return s.Ping(t.Context()) == nil }, 10*time.Second, 10*time.Millisecond)
+
+	for _, u := range []string{"redis+sentinel://127.0.0.1:1?master=m&max_retries=0", "redis+cluster://127.0.0.1:1?max_retries=0"} {
+		s := open(t, u)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		require.Error(t, s.Ping(ctx))
+		cancel()
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("the cause")
+	cancel(cause)
+	_, err := redisstore.Open(ctx, srv.URL())
+	require.ErrorIs(t, err, cause)
+}
+
+func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
+	for u, want := range map[string]string{
+		"":                   "redis+cluster",
+		"localhost:6379":     "redis+cluster",
+		"http://localhost":   "redis+cluster",
+		"redis://h?hunter=1": "unknown option hunter; known are addr,",
+		"redis://h?tls_insecure_skip_verify=true": "unknown option",
+		"redis://h?db=1&db=2":                     "more than once",
+		"redis://h?db=":                           "empty",
+		"redis://h/1?db=1":                        "path, too",
+		"redis://h/x":                             "not a number",
+		"redis://h/-1":                            "not a number",
+		"redis://h/01":                            "not a number",
+		"redis://h/1/2":                           "not a number",
+		"redis://h?pool_size=0":                   "pool_size",
+		"redis://h?pool_size=99999999999":         "pool_size",
+		"redis://h?expiration=10":                 "10m",
+		"redis://h?expiration=-1s":                "positive duration",
+		"redis://h?protocol=4":                    "neither 2 nor 3",
+		"redis://h:0":                             "port",
+		"redis://h:65536":                         "port",
+		"redis://h:":                              "port",
+		"redis://a,b":                             "several addresses",
+		"redis://a b":                             "percent-encoded",
+		"redis://[::1":                            "brackets",
+		"redis://[127.0.0.1]":                     "brackets",
+		"redis://::1":                             "brackets",
+		"redis://u:p@h#f":                         "percent-encoded",
+		"redis://u:%zz@h":                         "percent-encoded",
+		"redis://h?db=%zz":                        "percent-encoded",
+		"redis://h?ca_file=/x":                    "rediss",
+		"redis://h?master=m":                      "redis+sentinel",
+		"redis://h?max_redirects=2":               "redis+cluster",
+		"rediss://h?cert_file=/x":                 "come together",
+		"redis+unix://host/x":                     "no host",
+		"redis+unix://":                           "path",
+		"redis+sentinel://h":                      "master is missing",
+		"redis+sentinel://?master=m":              "no address",
+		"redis+cluster://":                        "no address",
+		"redis+cluster://a,,b":                    "address is empty",
+		"redis+cluster://h/1":                     "database 0",
+	} {
+		s, err := redisstore.Open(t.Context(), u)
+		require.ErrorContains(t, err, want, u)
+		require.Nil(t, s)
+		require.True(t, strings.HasPrefix(err.Error(), "redisstore: open: "), u)
+	}
+}
