@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/tink-crypto/tink-go/v2/key"
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
@@ -47,3 +48,6 @@ type AgeClock struct{ c *clock }
 func NewAgeClock() AgeClock                              { return AgeClock{newClock()} }
 func (t AgeClock) Now() time.Duration                    { return time.Duration(t.c.now()) }
 func (t AgeClock) Observe(wall, monotonic time.Duration) { t.c.observe(wall, monotonic) }
+
+// SetMessagesOf sets how many messages a key has sealed that the Keyring may not even have yet.
+func (k *Keyring) SetMessagesOf(id uint32, key key.Key, n uint64) { k.counters.of(id, key).n.Store(n) }
