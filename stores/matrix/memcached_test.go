@@ -18,8 +18,7 @@ func startMemcached(t *testing.T) string {
 	if err != nil {
 		t.Fatalf("%v: install it, as with apt-get install memcached or brew install memcached", err)
 	}
-	// Not t.TempDir: the path of a socket has about a hundred bytes at most.
-	dir, err := os.MkdirTemp("", "memcached")
+	dir, err := os.MkdirTemp("", "memcached") //nolint:usetesting // a socket's path has about a hundred bytes at most
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -106,3 +106,16 @@ func TestBudgetsBeyondFourGiB(t *testing.T) {
 	require.NoError(t, s.Set(t.Context(), "k", "v"))
 	require.Positive(t, s.Bytes())
 }
+
+func TestNothingIsEvictedUnderTheBudget(t *testing.T) {
+	t.Parallel()
+	s := open(t, WithMaxBytes(1<<20))
+	n := 0
+	for ; s.Bytes() < 1<<20-1000; n++ {
+		require.NoError(t, s.Set(t.Context(), strconv.Itoa(n), make([]byte, 500)))
+	}
+	for i := range n {
+		assertHolds(t, s, strconv.Itoa(i), make([]byte, 500))
+	}
+	require.Greater(t, n, 1000)
+}

@@ -199,8 +199,11 @@ type twoSteps struct{ *memorystore.Store }
 
 func (s twoSteps) CompareAndSwap(ctx context.Context, key string, old []byte, tail int, next []byte, ttl time.Duration) (bool, error) {
 	got, err := s.GetBytes(ctx, key)
-	if err != nil {
+	switch {
+	case errors.Is(err, store.NotFound{}):
 		return false, nil
+	case err != nil:
+		return false, err
 	}
 	if tail <= 0 || tail > len(old) {
 		tail = len(old)

@@ -283,20 +283,28 @@ func swapConcurrently(t *testing.T, s *subject) {
 	s.holds(t, "n", strconv.Itoa(workers*each))
 }
 
-// Prefixes that a store which matches patterns must take literally, and neighbours that they would match.
-var trickyPrefixes = map[string][]string{
-	"plain:": {"plain", "plain;", "Plain:a", "xplain:a"},
-	"a*:":    {"ab:1", "a:1", "a\\*:1"},
-	"a?:":    {"ab:1", "a\\?:1"},
-	"a[bc]:": {"ab:1", "ac:1"},
-	"a\\:":   {"a:1", "a\\\\:1"},
-	"a^-]:":  {"a^:1"},
-	"\x00\n": {"\x00", "\n"},
+// tricky is a prefix that a store which matches patterns must take literally, with neighbours that it would match.
+type tricky struct {
+	prefix     string
+	neighbours []string
+}
+
+func trickyPrefixes() []tricky {
+	return []tricky{
+		{"plain:", []string{"plain", "plain;", "Plain:a", "xplain:a"}},
+		{"a*:", []string{"ab:1", "a:1", "a\\*:1"}},
+		{"a?:", []string{"ab:1", "a\\?:1"}},
+		{"a[bc]:", []string{"ab:1", "ac:1"}},
+		{"a\\:", []string{"a:1", "a\\\\:1"}},
+		{"a^-]:", []string{"a^:1"}},
+		{"\x00\n", []string{"\x00", "\n"}},
+	}
 }
 
 func enumerate(t *testing.T, s *subject) {
 	e := s.Store.(Enumerator)
-	for prefix, neighbours := range trickyPrefixes {
+	for _, c := range trickyPrefixes() {
+		prefix, neighbours := c.prefix, c.neighbours
 		if err := s.Store.Clear(t.Context()); err != nil {
 			t.Fatalf("Clear: %v", err)
 		}
@@ -358,7 +366,8 @@ func enumerate(t *testing.T, s *subject) {
 
 func clearPrefix(t *testing.T, s *subject) {
 	e := s.Store.(Enumerator)
-	for prefix, neighbours := range trickyPrefixes {
+	for _, c := range trickyPrefixes() {
+		prefix, neighbours := c.prefix, c.neighbours
 		if err := s.Store.Clear(t.Context()); err != nil {
 			t.Fatalf("Clear: %v", err)
 		}

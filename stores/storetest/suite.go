@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"strings"
 	"testing"
 	"time"
 
@@ -242,17 +241,17 @@ func (s *subject) valid() error {
 	case !c.Bytes.taken() && !c.Strings.taken():
 		return errors.New("the store takes neither bytes nor strings")
 	case c.ScopedClear && s.Beside == nil:
-		return errors.New("ScopedClear needs Beside")
+		return errors.New("for ScopedClear, Beside is needed")
 	case c.Sealed && (s.Raw == nil || s.Plant == nil):
-		return errors.New("Sealed needs Raw and Plant")
+		return errors.New("for Sealed, Raw and Plant are needed")
 	case c.Sealed && (c.Bytes != AsGiven || c.Strings != AsGiven || c.Scalars != AsGiven):
 		return errors.New("a sealed store returns all types as given")
 	case c.TTL.PerEntry && c.TTL.Resolution <= 0:
-		return errors.New("TTL.PerEntry needs a Resolution")
+		return errors.New("for TTL.PerEntry, a Resolution is needed")
 	case c.ScopedClear && !c.Clear:
-		return errors.New("ScopedClear needs Clear")
+		return errors.New("for ScopedClear, Clear is needed")
 	case c.TTL.Reported && !c.TTL.PerEntry:
-		return errors.New("TTL.Reported needs PerEntry")
+		return errors.New("for TTL.Reported, PerEntry is needed")
 	}
 	return nil
 }
@@ -377,16 +376,17 @@ func closeAfter(t *testing.T, c io.Closer) {
 	})
 }
 
-func unless(ok bool, format string, args ...any) string {
+// unless returns why if ok is false.
+func unless(ok bool, why string) string {
 	if ok {
 		return ""
 	}
-	return fmt.Sprintf(format, args...)
+	return why
 }
 
 func firstReason(reasons ...string) string {
 	for _, r := range reasons {
-		if strings.TrimSpace(r) != "" {
+		if r != "" {
 			return r
 		}
 	}
