@@ -1,0 +1,130 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/stores/redisstore"
+)
+
+// A client that the application has already becomes a store; the client stays the application's.
+func ExampleNew() {
+	ctx := context.Background()
+	client := redis.NewClient(&redis.Options{Addr: shared.single.Addr()})
+	defer func() { _ = client.Close() }()
+
+	s, err := redisstore.New(client, store.WithExpiration(time.Hour))
+	if err != nil {
+		panic(err)
+	}
+	if err := s.Set(ctx, "example:new", 42); err != nil {
+		panic(err)
+	}
+	value, ttl, err := s.GetWithTTL(ctx, "example:new")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Printf("%s, for another %s\n", value, ttl.Round(time.Minute))
+	// Output: 42, for another 1h0m0s
+}
+
+// A URL gives a store that owns its client.
+func ExampleOpen() {
+	ctx := context.Background()
+	s, err := redisstore.Open(ctx, "redis://"+shared.single.Addr()+"/0?pool_size=20&read_timeout=1s&expiration=10m")
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = s.Close() }()
+	if err := s.Ping(ctx); err != nil {
+		panic(err)
+	}
+	_, err = s.Get(ctx, "example:missing")
+	fmt.Println(errors.Is(err, &store.NotFound{}))
+	// Output: true
+}
+
+// Entries that belong together are forgotten together.
+func ExampleStore_Invalidate() {
+	ctx := context.Background()
+	s, err := redisstore.Open(ctx, "redis://"+shared.single.Addr())
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = s.Close() }()
+	for _, key := range []string{"example:name", "example:mail"} {
+		if err := s.Set(ctx, key, "...", store.WithTags([]string{"example:user:7"})); err != nil {
+			panic(err)
+		}
+	}
+	if err := s.Invalidate(ctx, store.WithInvalidateTags([]string{"example:user:7"})); err != nil {
+		panic(err)
+	}
+	_, err = s.Get(ctx, "example:mail")
+	fmt.Println(err)
+	// Output: value not found in store
+}
+
+// A value is replaced only if it is still the one that was read, and keeps its TTL.
+func ExampleStore_CompareAndSwap() {
+	ctx := context.Background()
+	s, err := redisstore.Open(ctx, "redis://"+shared.single.Addr())
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = s.Close() }()
+	if err := s.Set(ctx, "example:counter", "41", store.WithExpiration(time.Hour)); err != nil {
+		panic(err)
+	}
+	for {
+		old, err := s.GetBytes(ctx, "example:counter")
+		if err != nil {
+			panic(err)
+		}
+		n, err := strconv.Atoi(string(old))
+		if err != nil {
+			panic(err)
+		}
+		swapped, err := s.CompareAndSwap(ctx, "example:counter", old, 0, strconv.AppendInt(nil, int64(n+1), 10), -1)
+		if err != nil {
+			panic(err)
+		}
+		if swapped {
+			break
+		}
+	}
+	value, err := s.GetBytes(ctx, "example:counter")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Printf("%s\n", value)
+	// Output: 42
+}
+
+// What an application keeps under a prefix can be listed and cleared without touching anything else.
+func ExampleStore_ClearPrefix() {
+	ctx := context.Background()
+	s, err := redisstore.Open(ctx, "redis://"+shared.single.Addr())
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = s.Close() }()
+	for _, key := range []string{"example*:1", "example*:2", "example-kept"} {
+		if err := s.Set(ctx, key, "v"); err != nil {
+			panic(err)
+		}
+	}
+	if err := s.ClearPrefix(ctx, "example*:"); err != nil { // the star is a star
+		panic(err)
+	}
+	for key, err := range s.Keys(ctx, "example-") {
+		fmt.Println(key, err)
+	}
+	// Output: example-kept <nil>
+}
