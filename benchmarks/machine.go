@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"os"
 	"os/exec"
 	"runtime"
@@ -19,9 +20,9 @@ type Machine struct {
 	Load string `json:"load,omitempty"`
 }
 
-func describeMachine() Machine {
+func describeMachine(ctx context.Context) Machine {
 	m := Machine{Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.GOMAXPROCS(0), CPU: cpuModel()}
-	if out, err := exec.Command("redis-server", "--version").Output(); err == nil {
+	if out, err := exec.CommandContext(ctx, "redis-server", "--version").Output(); err == nil {
 		if _, rest, ok := strings.Cut(string(out), "v="); ok {
 			m.Redis, _, _ = strings.Cut(rest, " ")
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -55,6 +56,7 @@ func run(ctx context.Context, all []row, args []string, stdout, stderr io.Writer
 		quick    = flags.Bool("quick", false, "fewer and shorter rounds: a glance, with a wide spread")
 		smallest = flags.Bool("smallest", false, "one tiny round of each: does it work at all? The figures mean nothing")
 		rounds   = flags.Int("rounds", 0, "number of `rounds`; 0 is what suits each row")
+		heap     = flags.Int("heap", 0, "live heap in `MiB` that the process holds, as a service does; see README.md")
 		output   = flags.String("o", "text", "output `format`: text, markdown or json")
 		strict   = flags.Bool("strict", false, "end with status 1 if a budget is missed")
 	)
@@ -98,6 +100,11 @@ func run(ctx context.Context, all []row, args []string, stdout, stderr io.Writer
 	if *rounds < 0 {
 		return fail(exitUsage, "-rounds: %d is negative", *rounds)
 	}
+	if *heap < 0 {
+		return fail(exitUsage, "-heap: %d is negative", *heap)
+	}
+	ballast := make([]byte, *heap<<20)
+	defer runtime.KeepAlive(ballast)
 	b := &bench{match: expression, rounds: *rounds, log: stderr}
 	switch {
 	case *smallest:
@@ -120,7 +127,7 @@ func run(ctx context.Context, all []row, args []string, stdout, stderr io.Writer
 	if len(b.results) == 0 && status == exitOK {
 		return fail(exitUsage, "nothing matches")
 	}
-	if err := write(stdout, report{Machine: describeMachine(), Scale: b.scale.String(), Results: b.results}); err != nil {
+	if err := write(stdout, report{Machine: describeMachine(context.WithoutCancel(ctx)), Scale: b.scale.String(), HeapMiB: *heap, Results: b.results}); err != nil {
 		return fail(exitFailed, "writing the table: %v", err)
 	}
 	missed := 0

@@ -31,13 +31,18 @@ type plan struct {
 type sample struct {
 	ops      int
 	elapsed  time.Duration
+	cpu      time.Duration // of the process; elapsed where it is not known
 	p50, p99 time.Duration // with latencies
 }
 
 func (s sample) perSecond() float64 { return float64(s.ops) / s.elapsed.Seconds() }
 
-// nanoseconds is the time of one operation, of one worker.
+// nanoseconds is the time of one operation, by the clock, of one worker.
 func (s sample) nanoseconds() float64 { return float64(s.elapsed.Nanoseconds()) / float64(s.ops) }
+
+// cpuNanoseconds is the processor time of one operation. Others that use the machine do not lengthen it, or only by what
+// they throw out of its caches.
+func (s sample) cpuNanoseconds() float64 { return float64(s.cpu.Nanoseconds()) / float64(s.ops) }
 
 // batchTime is about how long operations go on between two looks at the clock, when they are not timed one by one.
 const batchTime = 200 * time.Microsecond
@@ -89,6 +94,7 @@ func slice(ctx context.Context, p plan, s side, batch int) (sample, error) {
 	errs := make([]error, p.workers)
 	latencies := make([][]time.Duration, p.workers)
 	var wg sync.WaitGroup
+	cpuBefore, _ := cpuTime()
 	begin := time.Now()
 	for w := range p.workers {
 		wg.Go(func() {
@@ -101,6 +107,10 @@ func slice(ctx context.Context, p plan, s side, batch int) (sample, error) {
 	}
 	wg.Wait()
 	total := sample{elapsed: time.Since(begin)}
+	total.cpu = total.elapsed
+	if cpu, known := cpuTime(); known {
+		total.cpu = cpu - cpuBefore
+	}
 	for w := range p.workers {
 		if errs[w] != nil {
 			return sample{}, errs[w]

@@ -13,6 +13,7 @@ import (
 type report struct {
 	Machine Machine  `json:"machine"`
 	Scale   string   `json:"scale"`
+	HeapMiB int      `json:"heap_mib"`
 	Results []Result `json:"results"`
 }
 
@@ -71,6 +72,9 @@ func heading(r report) string {
 	}
 	if r.Scale != fullScale.String() {
 		parts = append(parts, r.Scale+" run")
+	}
+	if r.HeapMiB > 0 {
+		parts = append(parts, strconv.Itoa(r.HeapMiB)+" MiB of live heap")
 	}
 	return strings.Join(parts, ", ")
 }

@@ -36,7 +36,7 @@ func keyServiceThroughput(ctx context.Context, b *bench) error {
 		}
 		theirs, err := tinkaead.NewKMSEnvelopeAEADWithContext(tinkaead.AES256GCMKeyTemplate(), service)
 		if err != nil {
-			return fmt.Errorf("Tink's envelope: %w", err)
+			return fmt.Errorf("the envelope of Tink: %w", err)
 		}
 		ours, err := aead.NewEnvelope(ctx, service)
 		if err != nil {

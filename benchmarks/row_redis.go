@@ -128,7 +128,7 @@ func (c redisCase) measure(ctx context.Context, b *bench, contenders []*contende
 			sides[i] = s.set(c.clients, value)
 		}
 	}
-	p := b.plan(15, 100*time.Millisecond)
+	p := b.plan(21, 75*time.Millisecond)
 	p.workers, p.latencies = c.clients, true
 	samples, err := interleave(ctx, p, sides...)
 	if err != nil {

@@ -1,0 +1,332 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/sealcache/sealcache/middleware"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestEveryRow runs every row in its smallest form: each gives figures that can be read, and budgets that are no matter
+// of time are met. What is fast is not asked here.
+func TestEveryRow(t *testing.T) {
+	for _, r := range rows() {
+		t.Run(r.name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			status := run(t.Context(), rows(), []string{"-smallest", "-o", "json", "-rows", r.name}, &stdout, &stderr)
+			require.Equal(t, exitOK, status, stderr.String())
+			var got report
+			require.NoError(t, json.Unmarshal(stdout.Bytes(), &got))
+			require.NotEmpty(t, got.Results)
+			require.NotEmpty(t, got.Machine.Go)
+			budgets := 0
+			for _, result := range got.Results {
+				require.Equal(t, r.name, result.Row)
+				require.NotEmpty(t, result.Case)
+				require.NotEmpty(t, result.What)
+				require.NotEmpty(t, result.Unit)
+				for _, v := range []float64{result.Value.Min, result.Value.Median, result.Value.Max} {
+					require.False(t, math.IsNaN(v) || math.IsInf(v, 0), "%+v", result)
+					if result.Unit == "x" {
+						require.Positive(t, v, "%+v", result)
+					}
+				}
+				require.LessOrEqual(t, result.Value.Min, result.Value.Median)
+				require.LessOrEqual(t, result.Value.Median, result.Value.Max)
+				require.Equal(t, result.Budget != nil, result.Verdict != "", "%+v", result)
+				if result.Budget != nil {
+					budgets++
+				}
+				if result.Unit == "bytes" {
+					require.Equal(t, okVerdict, result.Verdict, "%+v", result)
+				}
+			}
+			require.Positive(t, budgets, "a row without a budget")
+		})
+	}
+}
+
+// figureRow is a row that needs no time.
+func figureRow(name string, results ...Result) row {
+	return row{name, "for tests", func(_ context.Context, b *bench) error {
+		for _, r := range results {
+			if b.wants(r.Case) {
+				b.report(r)
+			}
+		}
+		return nil
+	}}
+}
+
+func runRows(t *testing.T, all []row, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	status = run(t.Context(), all, args, &out, &errs)
+	return status, out.String(), errs.String()
+}
+
+func TestVerdicts(t *testing.T) {
+	t.Parallel()
+	all := []row{figureRow(
+		"speed",
+		Result{Case: "fast", What: "a / b", Unit: "x", Value: Spread{0.96, 0.9, 1.2}, Budget: atLeast(0.95)},
+		Result{Case: "slow", What: "a / b", Unit: "x", Value: Spread{0.94, 0.9, 1.2}, Budget: atLeast(0.95)},
+		Result{Case: "big", What: "bytes", Unit: "bytes", Value: exactly(42), Budget: atMost(41)},
+		Result{Case: "free", What: "c / d", Unit: "x", Value: exactly(3)},
+	)}
+	status, stdout, stderr := runRows(t, all)
+	require.Equal(t, exitOK, status, "a missed budget is printed, and no failure")
+	require.Contains(t, stderr, "budgets missed: 2")
+	lines := map[string]string{}
+	for line := range strings.Lines(stdout) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "speed" {
+			lines[f[1]] = line
+		}
+	}
+	require.Contains(t, lines["fast"], " ok")
+	require.Contains(t, lines["slow"], missedVerdict)
+	require.Contains(t, lines["big"], missedVerdict)
+	require.Contains(t, lines["fast"], "0.900..1.200")
+	require.NotContains(t, lines["free"], " ok")
+
+	status, _, _ = runRows(t, all, "-strict")
+	require.Equal(t, exitFailed, status)
+	status, _, _ = runRows(t, all, "-strict", "-run", "speed/fast")
+	require.Equal(t, exitOK, status)
+}
+
+func TestChoosing(t *testing.T) {
+	t.Parallel()
+	all := []row{figureRow("one", Result{Case: "a"}), figureRow("two", Result{Case: "a"}, Result{Case: "b"})}
+	for _, c := range []struct {
+		args   []string
+		status int
+		cases  []string
+	}{
+		{nil, exitOK, []string{"one/a", "two/a", "two/b"}},
+		{[]string{"-rows", "two"}, exitOK, []string{"two/a", "two/b"}},
+		{[]string{"-rows", "two,one"}, exitOK, []string{"one/a", "two/a", "two/b"}},
+		{[]string{"-run", "/a$"}, exitOK, []string{"one/a", "two/a"}},
+		{[]string{"-run", "nothing"}, exitUsage, nil},
+		{[]string{"-run", "("}, exitUsage, nil},
+		{[]string{"-rows", "three"}, exitUsage, nil},
+		{[]string{"-rows", "one,"}, exitUsage, nil},
+		{[]string{"-o", "xml"}, exitUsage, nil},
+		{[]string{"-rounds", "-1"}, exitUsage, nil},
+		{[]string{"-heap", "-1"}, exitUsage, nil},
+		{[]string{"-nosuchflag"}, exitUsage, nil},
+		{[]string{"argument"}, exitUsage, nil},
+		{[]string{"-h"}, exitOK, nil},
+	} {
+		args := append([]string{"-o", "json"}, c.args...)
+		status, stdout, stderr := runRows(t, all, args...)
+		require.Equal(t, c.status, status, "%v", c.args)
+		if c.cases == nil {
+			require.Empty(t, stdout)
+			require.NotEmpty(t, stderr, "%v", c.args)
+			continue
+		}
+		var got report
+		require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+		var cases []string
+		for _, r := range got.Results {
+			cases = append(cases, r.Row+"/"+r.Case)
+		}
+		require.Equal(t, c.cases, cases, "%v", c.args)
+	}
+	status, stdout, _ := runRows(t, all, "-list")
+	require.Equal(t, exitOK, status)
+	require.Equal(t, 2, strings.Count(stdout, "\n"))
+}
+
+// A row that fails costs its own figures only, and the exit status tells.
+func TestFailingRow(t *testing.T) {
+	t.Parallel()
+	fails := row{"bad", "fails", func(context.Context, *bench) error { return errors.New("no server") }}
+	status, stdout, stderr := runRows(t, []row{figureRow("one", Result{Case: "a"}), fails, figureRow("two", Result{Case: "b"})}, "-o", "json")
+	require.Equal(t, exitFailed, status)
+	require.Contains(t, stderr, "row bad: no server")
+	var got report
+	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+	require.Len(t, got.Results, 2)
+}
+
+func TestMarkdown(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	require.NoError(t, writeMarkdown(&b, report{
+		Machine: Machine{Go: "go1.26.8", System: "linux/amd64", CPUs: 2, Redis: "7.0.15"},
+		Scale:   "quick",
+		Results: []Result{
+			{Row: "r", Case: "a|b", What: "x / y", Unit: "x", Value: Spread{1500, 1400.4, 1600}, Budget: atLeast(1000), Verdict: okVerdict, Figures: "3k/s / 2/s"},
+			{Row: "r", Case: "c", What: "bytes", Unit: "bytes", Value: exactly(42), Budget: atMost(41), Verdict: missedVerdict, P50: &Spread{Median: 1.25}},
+		},
+	}))
+	require.Equal(t, `go1.26.8, linux/amd64, 2 CPUs, Redis 7.0.15, quick run.
+
+| row | case | what | median | min..max | budget |  | p50 | p99 | figures |
+|---|---|---|--:|--:|--:|---|--:|--:|---|
+| r | a\|b | x / y | 1500x | 1400..1600 | >= 1000 | ok |  |  | 3k/s / 2/s |
+| r | c | bytes | 42 bytes |  | <= 41 | **MISSED** | 1.250x |  |  |
+`, b.String())
+}
+
+func TestInterleave(t *testing.T) {
+	t.Parallel()
+	var turns []string
+	turn := func(name string) side {
+		return side{name, func(context.Context, int, int) error {
+			if len(turns) == 0 || turns[len(turns)-1] != name {
+				turns = append(turns, name)
+			}
+			return nil
+		}}
+	}
+	samples, err := interleave(t.Context(), plan{rounds: 3, slice: time.Microsecond, workers: 1}, turn("a"), turn("b"), turn("c"))
+	require.NoError(t, err)
+	require.Len(t, samples, 3)
+	for _, s := range samples {
+		require.Len(t, s, 3)
+		for _, got := range s {
+			require.Positive(t, got.ops)
+			require.Positive(t, got.elapsed)
+		}
+	}
+	// The warm-up goes through all sides once; then every other round runs backwards, so that its first side follows
+	// itself.
+	require.Equal(t, "a b c a b c b a b c", strings.Join(turns, " "))
+}
+
+func TestInterleaveStopsAtAnError(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("broken")
+	calls := 0
+	bad := side{"bad", func(context.Context, int, int) error {
+		if calls++; calls > 100 {
+			return broken
+		}
+		return nil
+	}}
+	for _, latencies := range []bool{false, true} {
+		calls = 0
+		_, err := interleave(t.Context(), plan{rounds: 3, slice: time.Minute, workers: 1, latencies: latencies}, bad)
+		require.ErrorIs(t, err, broken)
+		require.ErrorContains(t, err, "bad")
+	}
+}
+
+func TestInterleaveStopsWithItsContext(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := interleave(ctx, plan{rounds: 3, slice: time.Microsecond, workers: 2}, side{"any", func(context.Context, int, int) error { return nil }})
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+// Each worker calls with its own number, and its calls do not overlap.
+func TestWorkers(t *testing.T) {
+	t.Parallel()
+	counts := make([]int, 4) // the race detector sees two workers with one number
+	s := side{"s", func(_ context.Context, worker, i int) error {
+		if i == 0 {
+			counts[worker] = 0
+		}
+		counts[worker]++
+		return nil
+	}}
+	got, err := slice(t.Context(), plan{slice: time.Millisecond, workers: len(counts), latencies: true}, s, 1)
+	require.NoError(t, err)
+	total := 0
+	for _, n := range counts {
+		require.Positive(t, n)
+		total += n
+	}
+	require.Equal(t, total, got.ops)
+	require.LessOrEqual(t, got.p50, got.p99)
+}
+
+func TestSpread(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, Spread{2, 1, 9}, spreadOf([]float64{9, 1, 2}))
+	require.Equal(t, Spread{2.5, 1, 9}, spreadOf([]float64{9, 1, 2, 3}))
+	require.Equal(t, Spread{7, 7, 7}, spreadOf([]float64{7}))
+
+	samples := func(ops ...int) []sample {
+		var s []sample
+		for _, n := range ops {
+			s = append(s, sample{ops: n, elapsed: time.Second})
+		}
+		return s
+	}
+	// By the round, not by the totals: the third round was slow for both.
+	require.Equal(t, Spread{0.5, 0.5, 0.9}, ratios(samples(50, 90, 5), samples(100, 100, 10), sample.perSecond))
+}
+
+func TestPercentile(t *testing.T) {
+	t.Parallel()
+	var all []time.Duration
+	for i := range 200 {
+		all = append(all, time.Duration(i+1))
+	}
+	require.Equal(t, time.Duration(100), percentile(all, 50))
+	require.Equal(t, time.Duration(198), percentile(all, 99))
+	require.Equal(t, time.Duration(1), percentile(all[:1], 99))
+	require.Equal(t, time.Duration(1), percentile(all[:2], 50))
+	require.Zero(t, percentile(nil, 50))
+}
+
+func TestBudget(t *testing.T) {
+	t.Parallel()
+	require.True(t, atMost(2).met(2))
+	require.False(t, atMost(2).met(2.01))
+	require.True(t, atLeast(2).met(2))
+	require.False(t, atLeast(2).met(1.99))
+	require.False(t, atMost(2).met(math.NaN()))
+	require.False(t, atLeast(2).met(math.NaN()))
+}
+
+func TestAllocations(t *testing.T) {
+	var sink []byte
+	n, err := allocations(t.Context(), side{"s", func(context.Context, int, int) error {
+		sink = make([]byte, 100)
+		return nil
+	}}, 1000)
+	require.NoError(t, err)
+	require.InDelta(t, 1, n, 0.1)
+	require.Len(t, sink, 100)
+}
+
+// The rows refuse to measure what is not what they say.
+func TestChecks(t *testing.T) {
+	t.Parallel()
+	value := payload(64)
+	require.Error(t, checkSealed(value, value))
+	require.Error(t, checkClear(append([]byte{1}, value...), value))
+	require.NoError(t, checkClear(value, value))
+
+	k := testKeys(t)
+	sealed, err := k.tink.Encrypt(value, nil)
+	require.NoError(t, err)
+	require.Error(t, checkSealed(sealed, value), "sealed by somebody else")
+	s, err := middleware.New(new(thinStore), k.keyring)
+	require.NoError(t, err)
+	require.NoError(t, roundTrip(t.Context(), s, "key", value))
+	require.ErrorIs(t, roundTrip(t.Context(), otherValues{s}, "key", value), errAnotherValue)
+}
+
+// otherValues is a store that mixes its values up.
+type otherValues struct{ store.StoreInterface }
+
+func (otherValues) Get(context.Context, any) (any, error) { return "another", nil }
