@@ -1,0 +1,379 @@
+package middleware_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/aeadtest"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/stores/memorystore"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+// process is what one process of an application has: an Envelope of its own over the key service that all share.
+func process(t testing.TB, service *aeadtest.KeyService, opts ...aead.EnvelopeOption) *aead.Envelope {
+	t.Helper()
+	e, err := aead.NewEnvelope(t.Context(), service, opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, e.Close()) })
+	return e
+}
+
+// requireAllSealed fails if the store holds anything in clear.
+func requireAllSealed(t testing.TB, m *memorystore.Store) {
+	t.Helper()
+	for key, err := range m.Keys(t.Context(), "") {
+		require.NoError(t, err)
+		stored, err := m.GetBytes(t.Context(), key)
+		require.NoError(t, err)
+		_, err = middleware.Inspect(stored)
+		require.NoError(t, err, "in clear")
+	}
+}
+
+func TestKeyServiceSlow(t *testing.T) {
+	t.Parallel()
+	service := aeadtest.NewKeyService(t)
+	writer, m := process(t, service), memory(t)
+	s := sealed(t, m, writer)
+	for i := range 100 {
+		require.NoError(t, s.Set(t.Context(), fmt.Sprint(i), "value"))
+	}
+	reader := process(t, service)
+	encrypts, decrypts := service.Encrypts(), service.Decrypts()
+
+	service.Delay(300 * time.Millisecond)
+	r := sealed(t, m, reader)
+	start := time.Now()
+	var all sync.WaitGroup
+	for i := range 1000 {
+		all.Go(func() {
+			v, err := r.Get(t.Context(), fmt.Sprint(i%100))
+			if err != nil || v != "value" {
+				t.Errorf("Get: %v, %v", v, err)
+			}
+			if err := r.Set(t.Context(), fmt.Sprint("mine", i), "value"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	require.Equal(t, decrypts+1, service.Decrypts(), "a thousand readers of values under one data key ask once")
+	require.Equal(t, encrypts, service.Encrypts(), "nobody waits for a data key to write under")
+	require.Less(t, time.Since(start), patience, "they wait together, not one after the other")
+	require.LessOrEqual(t, service.MostAtOnce(), 1)
+}
+
+func TestKeyServiceFails(t *testing.T) {
+	t.Parallel()
+	const limit = 200
+	service := aeadtest.NewKeyService(t)
+	e, m := process(t, service, aead.WithMaxMessages(limit)), memory(t)
+	s := sealed(t, m, e, middleware.WithMissOnOpenFailure())
+	require.NoError(t, s.Set(t.Context(), "before", "value"))
+
+	encrypts := service.Encrypts()
+	service.Fail(aeadtest.ErrOutage)
+	const writers = 2000
+	var written atomic.Int64
+	var all sync.WaitGroup
+	start := time.Now()
+	for i := range writers {
+		all.Go(func() {
+			switch err := s.Set(t.Context(), fmt.Sprint(i), "value"); {
+			case err == nil:
+				written.Add(1)
+			case !errors.Is(err, middleware.ErrKeyServiceUnavailable) || !errors.Is(err, aeadtest.ErrOutage):
+				t.Errorf("an undocumented error: %v", err)
+			}
+		})
+	}
+	all.Wait()
+	require.Equal(t, int64(limit-1), written.Load(), "writes go on to the data key's limit, and not past it")
+	// Attempts come 80 ms apart at least, and further and further.
+	require.LessOrEqual(t, service.Encrypts()-encrypts, 2+int(time.Since(start)/(80*time.Millisecond)), "calls to a service that is down")
+	requireAllSealed(t, m)
+
+	v, err := s.Get(t.Context(), "before")
+	require.NoError(t, err, "what is known stays readable")
+	require.Equal(t, "value", v)
+	ok, err := s.SetIfNotExists(t.Context(), "new", "value")
+	require.ErrorIs(t, err, middleware.ErrKeyServiceUnavailable)
+	require.False(t, ok)
+	require.ErrorIs(t, s.Check(t.Context()), middleware.ErrKeyServiceUnavailable, "readiness tells")
+
+	service.Fail(nil)
+	eventually(t, "writing after the outage", func(ctx context.Context) error { return s.Set(ctx, "after", "value") })
+	requireAllSealed(t, m)
+}
+
+// Another process has the values' data key; this one cannot get it.
+func TestKeyServiceDownForAReader(t *testing.T) {
+	t.Parallel()
+	service := aeadtest.NewKeyService(t)
+	m := memory(t)
+	require.NoError(t, sealed(t, m, process(t, service)).Set(t.Context(), "k", "value"))
+	reader := process(t, service)
+	stored := raw(t, m, "k")
+
+	service.Fail(aeadtest.ErrOutage)
+	for _, opts := range [][]middleware.Option{nil, {middleware.WithMissOnOpenFailure()}} {
+		s := sealed(t, m, reader, opts...)
+		_, err := s.Get(t.Context(), "k")
+		require.ErrorIs(t, err, middleware.ErrKeyServiceUnavailable)
+		require.ErrorIs(t, err, aeadtest.ErrOutage)
+		require.NotErrorIs(t, err, store.NotFound{}, "a sound value must not be loaded and written anew")
+		require.NotErrorIs(t, err, middleware.ErrUnauthentic)
+		written, err := s.SetIfNotExists(t.Context(), "k", "another")
+		if !errors.Is(err, middleware.ErrKeyServiceUnavailable) {
+			require.NoError(t, err)
+		}
+		require.False(t, written)
+		require.Equal(t, stored, raw(t, m, "k"))
+	}
+	service.Fail(nil)
+	v, err := sealed(t, m, reader).Get(t.Context(), "k")
+	require.NoError(t, err, "an outage is not remembered")
+	require.Equal(t, "value", v)
+
+	service.Fail(aeadtest.ErrOutage)
+	_, err = aead.NewEnvelope(t.Context(), service)
+	require.ErrorIs(t, err, middleware.ErrKeyServiceUnavailable, "a process that starts now says so")
+}
+
+func TestKeyServiceFlaps(t *testing.T) {
+	t.Parallel()
+	const limit = 64
+	service := aeadtest.NewKeyService(t)
+	m := memory(t)
+	encrypts := service.Encrypts()
+	s := sealed(t, m, process(t, service, aead.WithMaxMessages(limit)))
+	stop, flapping := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(flapping)
+		for up := false; ; up = !up {
+			if up {
+				service.Fail(nil)
+			} else {
+				service.Fail(aeadtest.ErrOutage)
+			}
+			select {
+			case <-stop:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}()
+	var acknowledged sync.Map
+	var all sync.WaitGroup
+	var written atomic.Int64
+	until := time.Now().Add(1500 * time.Millisecond)
+	for g := range 16 {
+		all.Go(func() {
+			for i := 0; time.Now().Before(until); i++ {
+				key := fmt.Sprintf("%d/%d", g, i)
+				switch err := s.Set(t.Context(), key, key); {
+				case err == nil:
+					acknowledged.Store(key, true)
+					written.Add(1)
+				case !errors.Is(err, middleware.ErrKeyServiceUnavailable):
+					t.Errorf("an undocumented error: %v", err)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+	all.Wait()
+	close(stop)
+	<-flapping
+	service.Fail(nil)
+	require.Greater(t, written.Load(), int64(2*limit), "it goes on between the outages")
+	require.LessOrEqual(t, service.Encrypts()-encrypts, int(written.Load())*4/(3*limit)+2+1500/80, "calls")
+	requireAllSealed(t, m)
+	reader := sealed(t, m, process(t, service))
+	acknowledged.Range(func(key, _ any) bool {
+		v, err := reader.Get(t.Context(), key)
+		require.NoError(t, err, "what was acknowledged opens for everybody")
+		require.Equal(t, key, v)
+		return true
+	})
+}
+
+// The service takes calls and never answers.
+func TestKeyServiceGone(t *testing.T) {
+	t.Parallel()
+	service := aeadtest.NewKeyService(t)
+	m := memory(t)
+	require.NoError(t, sealed(t, m, process(t, service)).Set(t.Context(), "k", "value"))
+	e, err := aead.NewEnvelope(t.Context(), service, aead.WithMaxMessages(1))
+	require.NoError(t, err)
+	s := sealed(t, m, e)
+	require.NoError(t, s.Set(t.Context(), "mine", "value")) // the first data key is used up
+	decrypts := service.Decrypts()
+	service.Gone(true)
+
+	for name, operation := range map[string]func(ctx context.Context) error{
+		"Get": func(ctx context.Context) error { _, err := s.Get(ctx, "k"); return err },
+		"Set": func(ctx context.Context) error { return s.Set(ctx, "new", "value") },
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		start := time.Now()
+		err := operation(ctx)
+		require.ErrorIs(t, err, middleware.ErrKeyServiceUnavailable, name)
+		require.ErrorIs(t, err, context.DeadlineExceeded, name)
+		require.Less(t, time.Since(start), 5*time.Second, "%s waits no longer than its caller", name)
+		cancel()
+
+		ctx, cancel = context.WithCancel(t.Context())
+		timer := time.AfterFunc(50*time.Millisecond, cancel)
+		err = operation(ctx)
+		require.ErrorIs(t, err, context.Canceled, name)
+		require.NotErrorIs(t, err, store.NotFound{}, name)
+		timer.Stop()
+
+		cancel()
+		require.ErrorIs(t, operation(ctx), context.Canceled, "%s with a ctx that was over before", name)
+	}
+	require.LessOrEqual(t, service.Decrypts()-decrypts, 1, "those who come while one asks wait for its answer")
+	require.ErrorIs(t, func() error { _, err := m.GetBytes(t.Context(), "new"); return err }(), store.NotFound{}, "nothing was written")
+	requireAllSealed(t, m)
+
+	start := time.Now()
+	require.NoError(t, e.Close())
+	require.Less(t, time.Since(start), 5*time.Second, "Close does not wait for a service that is gone")
+	_, err = s.Get(t.Context(), "k")
+	require.ErrorIs(t, err, aead.ErrClosed)
+	require.ErrorIs(t, s.Set(t.Context(), "k", "value"), aead.ErrClosed)
+}
+
+// A caller that gives up does not fail those who wait for the same data key.
+func TestKeyServiceCallOutlivesItsCaller(t *testing.T) {
+	t.Parallel()
+	service := aeadtest.NewKeyService(t)
+	m := memory(t)
+	require.NoError(t, sealed(t, m, process(t, service)).Set(t.Context(), "k", "value"))
+	s := sealed(t, m, process(t, service))
+	decrypts := service.Decrypts()
+	service.Delay(300 * time.Millisecond)
+	impatient, cancel := context.WithCancel(t.Context())
+	gaveUp := make(chan error, 1)
+	go func() { _, err := s.Get(impatient, "k"); gaveUp <- err }()
+	for service.Decrypts() == decrypts {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	require.ErrorIs(t, <-gaveUp, context.Canceled)
+	v, err := s.Get(t.Context(), "k")
+	require.NoError(t, err)
+	require.Equal(t, "value", v)
+	require.Equal(t, decrypts+1, service.Decrypts())
+}
+
+// Whoever can write to Redis plants values whose data keys nobody ever wrapped.
+func TestGarbageDataKeys(t *testing.T) {
+	t.Parallel()
+	service := aeadtest.NewKeyService(t)
+	server := redistest.Start(t)
+	backing := overRedis(t, server)
+	s := sealed(t, backing, process(t, service))
+	forgiving := sealed(t, backing, process(t, service), middleware.WithMissOnOpenFailure())
+	require.NoError(t, s.Set(t.Context(), "sound", "value"))
+	sound, err := backing.GetBytes(t.Context(), "sound")
+	require.NoError(t, err)
+	info, err := middleware.Inspect(sound)
+	require.NoError(t, err)
+
+	const planted = 1000
+	pipe := server.Client(t).Pipeline()
+	for i := range planted {
+		value := garbage(sound, info.HeaderBytes, 1+i%200)
+		pipe.Set(t.Context(), fmt.Sprint("garbage", i), value, 0)
+	}
+	_, err = pipe.Exec(t.Context())
+	require.NoError(t, err)
+	_, err = forgiving.Get(t.Context(), "sound") // its data key is known from here on
+	require.NoError(t, err)
+
+	service.Delay(2 * time.Millisecond)
+	decrypts, start := service.Decrypts(), time.Now()
+	var all sync.WaitGroup
+	var turnedAway atomic.Int64
+	for i := range planted {
+		all.Go(func() {
+			_, err := s.Get(t.Context(), fmt.Sprint("garbage", i))
+			switch {
+			case errors.Is(err, middleware.ErrKeyServiceUnavailable):
+				turnedAway.Add(1)
+			case !errors.Is(err, middleware.ErrUnauthentic):
+				t.Errorf("an undocumented error: %v", err)
+			}
+			if i%8 == 0 {
+				if v, err := s.Get(t.Context(), "sound"); err != nil || v != "value" {
+					t.Errorf("a sound value among garbage: %v, %v", v, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	require.Positive(t, turnedAway.Load(), "more came than the gate lets through")
+	const burst, rate, ahead = 256, 100, 100 // of the gate, and what it lets wait for a second
+	require.LessOrEqual(t, service.Decrypts()-decrypts, burst+ahead+rate*(1+int(time.Since(start).Seconds())), "calls")
+	require.Greater(t, service.Decrypts(), decrypts)
+	require.LessOrEqual(t, service.MostAtOnce(), 16+1)
+
+	// What was refused is remembered: reading it in a loop costs nothing.
+	decrypts = service.Decrypts()
+	for range 1000 {
+		_, err := s.Get(t.Context(), "garbage0")
+		require.Error(t, err)
+	}
+	require.LessOrEqual(t, service.Decrypts()-decrypts, 1)
+
+	// A refusal may count as a miss, a call that was not made may not.
+	_, err = forgiving.Get(t.Context(), "garbage1")
+	require.ErrorIs(t, err, store.NotFound{})
+	require.ErrorIs(t, err, middleware.ErrUnauthentic)
+}
+
+// garbage is a sealed value with a data key of n random bytes.
+func garbage(sound []byte, header, n int) []byte {
+	wrapped := make([]byte, n)
+	rand.Read(wrapped)
+	out := append([]byte(nil), sound[:header]...)
+	out = binary.BigEndian.AppendUint32(out, uint32(n))
+	out = append(out, wrapped...)
+	rest := make([]byte, 40)
+	rand.Read(rest)
+	return append(out, rest...)
+}
+
+// A rotated key service, old keys destroyed: old values are refused, not lost in retries, and new ones work.
+func TestKeyServiceShreds(t *testing.T) {
+	t.Parallel()
+	service := aeadtest.NewKeyService(t)
+	m := memory(t)
+	require.NoError(t, sealed(t, m, process(t, service)).Set(t.Context(), "k", "value"))
+	service.Rotate(t)
+	service.DestroyOldKeys(t)
+	s := sealed(t, m, process(t, service))
+	decrypts := service.Decrypts()
+	for range 100 {
+		_, err := s.Get(t.Context(), "k")
+		require.ErrorIs(t, err, middleware.ErrUnauthentic)
+	}
+	require.Equal(t, decrypts+1, service.Decrypts(), "a refusal is remembered")
+	require.NoError(t, s.Set(t.Context(), "k", "value"))
+	_, err := s.Get(t.Context(), "k")
+	require.NoError(t, err)
+}
