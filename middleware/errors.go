@@ -97,6 +97,16 @@ func (e *redacted) Error() string {
 }
 func (e *redacted) Unwrap() error { return e.cause }
 
+// shortened shows the part of a backing store's error that repeats nothing of
+// what the store was given.
+type shortened struct {
+	text  string
+	cause error
+}
+
+func (e *shortened) Error() string { return e.text }
+func (e *shortened) Unwrap() error { return e.cause }
+
 // outcome names the result of an operation for metrics and logs.
 func outcome(err error) string {
 	switch {

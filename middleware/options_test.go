@@ -155,6 +155,7 @@ func TestReportedTTLs(t *testing.T) {
 		"no expiry":                    {"redis", -1, 0},
 		"under half a second":          {"redis", 0, time.Millisecond},
 		"cluster, under half":          {"rediscluster", 0, time.Millisecond},
+		"expired between GET and TTL":  {"redis", -2, time.Millisecond},
 		"memcache does not know":       {"memcache", 0, 0},
 		"go-cache without an expiry":   {"go-cache", time.Until(time.Time{}), 0},
 		"in memory, without an expiry": {"ristretto", 0, 0},

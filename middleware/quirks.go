@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -70,6 +71,11 @@ func normalExpiration(d time.Duration) (time.Duration, error) {
 // noExpiry is what go-redis reports as the TTL of an entry without expiry.
 const noExpiry time.Duration = -1
 
+// goneMeanwhile is what go-redis reports as the TTL of an absent entry. gocache
+// asks for it after it has read the value: an entry that expires between the
+// two must not be handed on as one that never does.
+const goneMeanwhile time.Duration = -2
+
 // memcachedRelative is the longest expiry that memcached takes for relative.
 const memcachedRelative = 30 * 24 * time.Hour
 
@@ -91,10 +97,10 @@ func (q quirks) expiration(d time.Duration, now func() time.Time) time.Duration 
 // Chain hands on safely: 0 for no expiry.
 func (q quirks) ttl(d time.Duration) time.Duration {
 	switch {
+	case q.zeroIsShort && (d == 0 || d == goneMeanwhile):
+		return time.Millisecond
 	case d < 0:
 		return 0
-	case d == 0 && q.zeroIsShort:
-		return time.Millisecond
 	default:
 		return d
 	}
@@ -113,8 +119,23 @@ func (s *Store) backingError(err error) error {
 	case s.quirks.talks:
 		return &redacted{store: s.backing.GetType(), cause: err}
 	default:
-		return err
+		return withoutArguments(err)
 	}
+}
+
+// withoutArguments cuts an error's text where it repeats a command's arguments
+// or a reply: "ERR unknown command 'get', with args beginning with: 'the key'"
+// is Redis's, for a command that its operator has renamed, the others are
+// go-redis's for a reply that does not parse, and the last is newer servers'
+// "NOPERM ... access the 'the key' key".
+func withoutArguments(err error) error {
+	text := err.Error()
+	for _, mark := range [...]string{", with args beginning with", " reply=", ": parsing ", "permissions to access the '"} {
+		if i := strings.Index(text, mark); i >= 0 {
+			return &shortened{text: text[:i] + " (the rest is withheld: it may name keys and values)", cause: err}
+		}
+	}
+	return err
 }
 
 // deleteError is backingError, with an absent entry being no error.

@@ -62,6 +62,21 @@ func TestBackingErrors(t *testing.T) {
 		require.ErrorIs(t, err, talking.err, name)
 		require.NotContains(t, err.Error(), canary, name)
 	}
+	quoting := newPlain("redis")
+	for _, text := range []string{
+		"ERR unknown command 'get', with args beginning with: '" + canary + "' ",
+		"redis: can't parse reply=\"" + canary + "\"",
+		`strconv.ParseInt: parsing "` + canary + `": invalid syntax`,
+		"NOPERM User app has no permissions to access the '" + canary + "' key",
+	} {
+		quoting.err = errors.New(text)
+		for name, call := range calls {
+			err := call(sealed(t, quoting, keyring(t)))
+			require.ErrorIs(t, err, quoting.err, name)
+			require.NotContains(t, err.Error(), canary, name)
+			require.Contains(t, err.Error(), text[:10], "%s: what is no secret stays", name)
+		}
+	}
 }
 
 func TestContextIsPassedOn(t *testing.T) {
