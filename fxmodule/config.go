@@ -93,4 +93,9 @@ type Jobs struct {
 	// PRFKeyset is a keyset of PRF keys, sealed under the KEK of that cache, for what needs keyed tokens (unique jobs,
 	// hidden type names, schedules): a path or env:NAME, as Cache.Keyset. Empty is none.
 	PRFKeyset string
+	// CompressMinBytes compresses payloads from this size on: jobs.WithCompression, which says when not to. 0 is never;
+	// negative is an error.
+	CompressMinBytes int
+	// MaxPayloadBytes bounds a payload: jobs.WithMaxPayloadBytes. 0 is its default; negative is an error.
+	MaxPayloadBytes int
 }

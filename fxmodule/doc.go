@@ -46,6 +46,8 @@
 //	jobs.cache                SEALCACHE_JOBS_CACHE
 //	jobs.namespace            SEALCACHE_JOBS_NAMESPACE
 //	jobs.prf_keyset           SEALCACHE_JOBS_PRF_KEYSET
+//	jobs.compress_min_bytes   SEALCACHE_JOBS_COMPRESS_MIN_BYTES
+//	jobs.max_payload_bytes    SEALCACHE_JOBS_MAX_PAYLOAD_BYTES
 //	key_timeout               SEALCACHE_KEY_TIMEOUT
 //
 // plaintext is reject, read, seal-on-read or write; plaintext_until a time as 2030-01-31T00:00:00Z. What each setting

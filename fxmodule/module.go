@@ -13,6 +13,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
 // Module wires keys, stores and caches from the Config in the graph. It provides
@@ -21,6 +22,7 @@ import (
 //	*middleware.Store         the same, if it is sealed
 //	*Caches                   every cache by name; Named provides some of them by name
 //	*Keys                     what the sealed caches seal with
+//	*jobs.Encryptor           the sealing of background jobs
 //	*Health                   a check, and an http.Handler for readiness
 //
 // and takes, if they are there, a *slog.Logger, a metric.MeterProvider, a trace.TracerProvider, and aead.KEKOpener
@@ -41,7 +43,7 @@ var Module fx.Option = fx.Options(
 	// In a module of its own, because modules' invoked functions run before those of the root: dig does not see that a
 	// decorator makes a store where nobody provides one, until it has.
 	fx.Module("sealcache",
-		fx.Provide(newSystem, attached, cachesOf, keysOf, healthOf, sealedNamed(Default)),
+		fx.Provide(newSystem, attached, cachesOf, keysOf, healthOf, encryptorOf, sealedNamed(Default)),
 		fx.Invoke(func(*graph) {}),
 	),
 )
@@ -118,6 +120,13 @@ func cachesOf(g *graph) *Caches { return g.system.caches }
 func keysOf(g *graph) *Keys { return g.system.keys }
 
 func healthOf(g *graph) *Health { return &Health{g.system} }
+
+func encryptorOf(g *graph) (*jobs.Encryptor, error) {
+	if g.system.encryptor == nil {
+		return nil, g.failed(errNoEncryptor)
+	}
+	return g.system.encryptor, nil
+}
 
 func cacheNamed(name string) func(*graph) (store.StoreInterface, error) {
 	return func(g *graph) (store.StoreInterface, error) {

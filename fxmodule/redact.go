@@ -73,6 +73,12 @@ func (j Jobs) settings() string {
 	if j.PRFKeyset != "" {
 		s = append(s, "prf_keyset: "+showSource(j.PRFKeyset))
 	}
+	if j.CompressMinBytes != 0 {
+		s = append(s, "compress_min_bytes: "+strconv.Itoa(j.CompressMinBytes))
+	}
+	if j.MaxPayloadBytes != 0 {
+		s = append(s, "max_payload_bytes: "+strconv.Itoa(j.MaxPayloadBytes))
+	}
 	return "{" + strings.Join(s, ", ") + "}"
 }
 

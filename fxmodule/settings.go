@@ -49,6 +49,8 @@ func jobsSettings() []setting[Jobs] {
 		{"cache", func(j *Jobs, s string) error { return text(&j.Cache, s) }},
 		{"namespace", func(j *Jobs, s string) error { return text(&j.Namespace, s) }},
 		{"prf_keyset", func(j *Jobs, s string) error { return text(&j.PRFKeyset, s) }},
+		{"compress_min_bytes", func(j *Jobs, s string) error { return size(&j.CompressMinBytes, s) }},
+		{"max_payload_bytes", func(j *Jobs, s string) error { return size(&j.MaxPayloadBytes, s) }},
 	}
 }
 

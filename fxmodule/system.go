@@ -14,17 +14,19 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/stores"
 )
 
 // system is everything that one application's module has opened.
 type system struct {
-	in      inputs
-	log     *slog.Logger
-	keys    *Keys
-	caches  *Caches
-	backing map[string]store.StoreInterface // by cache, below the sealing
-	opened  []io.Closer                     // the stores that were opened here, in order
+	in        inputs
+	log       *slog.Logger
+	keys      *Keys
+	encryptor *jobs.Encryptor // nil if no cache lends it keys
+	caches    *Caches
+	backing   map[string]store.StoreInterface // by cache, below the sealing
+	opened    []io.Closer                     // the stores that were opened here, in order
 }
 
 // newSystem checks the Config and opens the keys.
@@ -41,6 +43,9 @@ func newSystem(in inputs) (*system, error) {
 	var err error
 	if s.keys, err = openKeys(ctx, in.Config, s.log, in.Openers); err != nil {
 		return nil, err
+	}
+	if s.encryptor, err = newEncryptor(ctx, in, s.log, s.keys); err != nil {
+		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
@@ -185,7 +190,13 @@ func (s *system) unnamed() store.StoreInterface {
 
 // start refuses to let the application run with a cache that does not work.
 func (s *system) start(ctx context.Context) error {
-	if err := s.check(ctx); err != nil {
+	err := s.check(ctx)
+	if err == nil && s.encryptor != nil {
+		if err = s.encryptor.Check(ctx); err != nil {
+			err = fmt.Errorf("fxmodule: jobs: %w", err)
+		}
+	}
+	if err != nil {
 		return errors.Join(err, s.close()) // fx stops only what has started
 	}
 	return nil

@@ -169,6 +169,12 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 			errs = append(errs, fmt.Errorf("prf_keyset: %w", err))
 		}
 	}
+	if j.CompressMinBytes < 0 {
+		errs = append(errs, errors.New("compress_min_bytes is negative"))
+	}
+	if j.MaxPayloadBytes < 0 {
+		errs = append(errs, errors.New("max_payload_bytes is negative"))
+	}
 	name := j.cache()
 	switch cache, ok := caches[name]; {
 	case j == Jobs{}: // then there need not be an encryptor

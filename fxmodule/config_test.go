@@ -1,0 +1,94 @@
+package fxmodule_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/middleware"
+)
+
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	sealed := fxmodule.Cache{Store: "memory://", KEK: "file:///kek"}
+	with := func(change func(*fxmodule.Cache)) fxmodule.Config {
+		c := sealed
+		change(&c)
+		return one(c)
+	}
+	withJobs := func(j fxmodule.Jobs) fxmodule.Config {
+		return fxmodule.Config{Caches: map[string]fxmodule.Cache{"default": sealed, "insecure": {Clear: true, Store: "memory://"}}, Jobs: j}
+	}
+	until := time.Now().Add(time.Hour)
+
+	for name, config := range map[string]fxmodule.Config{
+		"sealed":              one(sealed),
+		"clear":               one(fxmodule.Cache{Clear: true}),
+		"keyset":              with(func(c *fxmodule.Cache) { c.Keyset, c.KeysetReload = "env:KEYSET", time.Second }),
+		"write until":         with(func(c *fxmodule.Cache) { c.Plaintext, c.PlaintextUntil = middleware.WritePlaintext, until }),
+		"read":                with(func(c *fxmodule.Cache) { c.Plaintext = middleware.ReadPlaintext }),
+		"jobs":                withJobs(fxmodule.Jobs{Namespace: "billing"}),
+		"jobs of no cache":    {Caches: map[string]fxmodule.Cache{"a": sealed}},
+		"memory side by side": {Caches: map[string]fxmodule.Cache{"a": sealed, "b": sealed}},
+	} {
+		require.NoError(t, config.Validate(), name)
+	}
+
+	for name, c := range map[string]struct {
+		config fxmodule.Config
+		want   string
+	}{
+		"empty":              {fxmodule.Config{}, "there is no cache"},
+		"key timeout":        {fxmodule.Config{Caches: one(sealed).Caches, KeyTimeout: -1}, "key_timeout is negative"},
+		"empty name":         {fxmodule.Config{Caches: map[string]fxmodule.Cache{"": sealed}}, "cache name: of 0 bytes"},
+		"name":               {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a b": sealed}}, "cache name: byte ' ' at 1"},
+		"long name":          {fxmodule.Config{Caches: map[string]fxmodule.Cache{strings.Repeat("a", 65): sealed}}, "of 65 bytes"},
+		"says nothing":       {one(fxmodule.Cache{}), `cache "default": it has no keys`},
+		"no keys":            {with(func(c *fxmodule.Cache) { c.KEK = "" }), "or say clear"},
+		"keyset alone":       {with(func(c *fxmodule.Cache) { c.KEK, c.Keyset = "", "/k" }), "give it as kek: file:///path instead"},
+		"namespace":          {with(func(c *fxmodule.Cache) { c.Namespace = "a:b" }), "namespace: byte ':' at 1"},
+		"ttl":                {with(func(c *fxmodule.Cache) { c.TTL = -1 }), "ttl is negative"},
+		"reload, no keyset":  {with(func(c *fxmodule.Cache) { c.KeysetReload = 1 }), "keyset_reload without keyset"},
+		"reload":             {with(func(c *fxmodule.Cache) { c.Keyset, c.KeysetReload = "/k", -1 }), "keyset_reload is negative"},
+		"max value":          {with(func(c *fxmodule.Cache) { c.MaxValueBytes = -1 }), "max_value_bytes is negative"},
+		"max age":            {with(func(c *fxmodule.Cache) { c.DataKeys.MaxAge = -1 }), "data_keys.max_age is negative"},
+		"data key cache":     {with(func(c *fxmodule.Cache) { c.DataKeys.Cache = -1 }), "data_keys.cache is negative"},
+		"data key ttl":       {with(func(c *fxmodule.Cache) { c.DataKeys.TTL = -1 }), "data_keys.ttl is negative"},
+		"policy":             {with(func(c *fxmodule.Cache) { c.Plaintext = 99 }), "no such policy"},
+		"until":              {with(func(c *fxmodule.Cache) { c.PlaintextUntil = until }), "plaintext_until without plaintext"},
+		"write for ever":     {with(func(c *fxmodule.Cache) { c.Plaintext = middleware.WritePlaintext }), "leaves it in clear for ever"},
+		"keyset source":      {with(func(c *fxmodule.Cache) { c.Keyset = "hcvault://k" }), "keyset: neither the path of a file nor env:NAME"},
+		"keyset URL":         {with(func(c *fxmodule.Cache) { c.Keyset = "file://host/k" }), "keyset: not a file URL"},
+		"keyset variable":    {with(func(c *fxmodule.Cache) { c.Keyset = "env:" }), "needs the name of a variable"},
+		"keyset itself":      {with(func(c *fxmodule.Cache) { c.Keyset = `{"primaryKeyId":1}` }), "keyset: neither"},
+		"clear with kek":     {one(fxmodule.Cache{Clear: true, KEK: "file:///kek"}), "clear says that it is not sealed, but kek is for a sealed one"},
+		"clear with keyset":  {one(fxmodule.Cache{Clear: true, Keyset: "k"}), "but keyset is"},
+		"clear with much":    {one(fxmodule.Cache{Clear: true, KeysetReload: 1, MaxValueBytes: 1, MissOnOpenFailure: true, Plaintext: middleware.ReadPlaintext, PlaintextUntil: until, DataKeys: fxmodule.DataKeys{Cache: 1}, Codecs: []middleware.Codec{middleware.JSON[int]()}}), "codecs, data_keys, keyset_reload, max_value_bytes, miss_on_open_failure, plaintext, plaintext_until"},
+		"same application's": {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": {KEK: "file:///kek"}, "b": {Clear: true}}}, `caches "a" and "b" have the same store`},
+		"same Redis":         {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": {KEK: "file:///kek", Store: "redis://h", Namespace: "n"}, "b": {Clear: true, Store: "redis://h", Namespace: "n"}}}, "the same namespace"},
+		"jobs' cache":        {withJobs(fxmodule.Jobs{Cache: "nobody"}), `jobs: they use the keys of cache "nobody", which does not exist`},
+		"jobs in clear":      {withJobs(fxmodule.Jobs{Cache: "insecure"}), "which is in clear"},
+		"jobs' default":      {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": sealed}, Jobs: fxmodule.Jobs{Namespace: "n"}}, `jobs: they use the keys of cache "default"`},
+		"jobs' namespace":    {withJobs(fxmodule.Jobs{Namespace: "a b"}), "jobs: namespace: byte"},
+		"jobs' keyset":       {withJobs(fxmodule.Jobs{PRFKeyset: "env:"}), "jobs: prf_keyset"},
+		"jobs' compression":  {withJobs(fxmodule.Jobs{CompressMinBytes: -1}), "compress_min_bytes is negative"},
+		"jobs' payloads":     {withJobs(fxmodule.Jobs{MaxPayloadBytes: -1}), "max_payload_bytes is negative"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.ErrorContains(t, c.config.Validate(), c.want)
+			require.ErrorContains(t, newApp(c.config).Err(), c.want, "the module checks by itself")
+		})
+	}
+
+	t.Run("everything is reported at once", func(t *testing.T) {
+		t.Parallel()
+		err := fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": {TTL: -1}, "b": {Store: "memory://"}}}.Validate()
+		for _, want := range []string{`cache "a": ttl`, `cache "a": it has no keys`, `cache "b": it has no keys`} {
+			require.ErrorContains(t, err, want)
+		}
+	})
+}

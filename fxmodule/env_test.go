@@ -1,0 +1,136 @@
+package fxmodule_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/fxmodule"
+)
+
+// setenv replaces all SEALCACHE_ variables by these.
+func setenv(t *testing.T, variables ...string) {
+	t.Helper()
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "SEALCACHE_") {
+			t.Setenv(name, "") // so that it is restored
+			require.NoError(t, os.Unsetenv(name))
+		}
+	}
+	for _, v := range variables {
+		name, value, _ := strings.Cut(v, "=")
+		t.Setenv(name, value)
+	}
+}
+
+var everyVariable = []string{
+	"SEALCACHE_STORE=rediss://app@redis.example:6379/0?password_file=/run/secrets/redis",
+	"SEALCACHE_NAMESPACE=shop",
+	"SEALCACHE_CLEAR=false",
+	"SEALCACHE_KEK=file:///run/secrets/kek.json",
+	"SEALCACHE_KEYSET=/run/secrets/keyset.json",
+	"SEALCACHE_KEYSET_RELOAD=30s",
+	"SEALCACHE_TTL=10m",
+	"SEALCACHE_DATA_KEYS_MAX_MESSAGES=1000000",
+	"SEALCACHE_DATA_KEYS_MAX_BYTES=1073741824",
+	"SEALCACHE_DATA_KEYS_MAX_AGE=12h",
+	"SEALCACHE_DATA_KEYS_CACHE=64",
+	"SEALCACHE_DATA_KEYS_TTL=5m",
+	"SEALCACHE_PLAINTEXT=seal-on-read",
+	"SEALCACHE_PLAINTEXT_UNTIL=2030-01-31T00:00:00Z",
+	"SEALCACHE_MISS_ON_OPEN_FAILURE=true",
+	"SEALCACHE_MAX_VALUE_BYTES=1048576",
+	"SEALCACHE_JOBS_CACHE=default",
+	"SEALCACHE_JOBS_NAMESPACE=billing",
+	"SEALCACHE_JOBS_PRF_KEYSET=env:PRF",
+	"SEALCACHE_JOBS_COMPRESS_MIN_BYTES=256",
+	"SEALCACHE_JOBS_MAX_PAYLOAD_BYTES=65536",
+	"SEALCACHE_KEY_TIMEOUT=20s",
+	"SEALCACHE_CACHES_INSECURE_STORE=memory://?max_bytes=16MiB",
+	"SEALCACHE_CACHES_INSECURE_CLEAR=true",
+}
+
+func TestConfigFromEnv(t *testing.T) {
+	setenv(t, everyVariable...)
+	config, err := fxmodule.ConfigFromEnv()
+	require.NoError(t, err)
+	require.Equal(t, full().Caches, config.Caches)
+	require.Equal(t, full().Jobs, config.Jobs)
+	require.Equal(t, full().KeyTimeout, config.KeyTimeout)
+}
+
+func TestConfigFromEnvNamesDefaultEitherWay(t *testing.T) {
+	setenv(t, "SEALCACHE_CACHES_DEFAULT_STORE=memory://", "SEALCACHE_KEK=file:///kek")
+	config, err := fxmodule.ConfigFromEnv()
+	require.NoError(t, err)
+	require.Equal(t, one(fxmodule.Cache{Store: "memory://", KEK: "file:///kek"}).Caches, config.Caches)
+}
+
+func TestConfigFromEnvSplitsNames(t *testing.T) {
+	setenv(t, "SEALCACHE_CACHES_USER_SESSIONS_CLEAR=true", "SEALCACHE_CACHES_USER_SESSIONS_MAX_VALUE_BYTES=",
+		"SEALCACHE_CACHES_A_KEK=file:///kek", "SEALCACHE_CACHES_A_STORE=memory://", "SEALCACHE_CACHES_A_DATA_KEYS_TTL=1m")
+	config, err := fxmodule.ConfigFromEnv()
+	require.NoError(t, err)
+	require.Equal(t, map[string]fxmodule.Cache{
+		"user_sessions": {Clear: true},
+		"a":             {Store: "memory://", KEK: "file:///kek", DataKeys: fxmodule.DataKeys{TTL: 60e9}},
+	}, config.Caches)
+}
+
+// A secret may live in a variable of any name, if a setting says so.
+func TestConfigFromEnvKnowsWhatSettingsReferTo(t *testing.T) {
+	referred := []string{
+		"SEALCACHE_STORE=redis://app@h/0?password_env=SEALCACHE_REDIS_PASSWORD&db=1", "SEALCACHE_REDIS_PASSWORD=x",
+		"SEALCACHE_KEK=passphrase:env:SEALCACHE_PASSPHRASE", "SEALCACHE_PASSPHRASE=x",
+		"SEALCACHE_KEYSET=env:SEALCACHE_KEYSET_JSON", "SEALCACHE_KEYSET_JSON=x",
+	}
+	setenv(t, referred...)
+	_, err := fxmodule.ConfigFromEnv()
+	require.NoError(t, err)
+	setenv(t, append(referred, "SEALCACHE_KEYSET_JS=x")...)
+	_, err = fxmodule.ConfigFromEnv()
+	require.ErrorContains(t, err, "SEALCACHE_KEYSET_JS: unknown variable")
+}
+
+func TestConfigFromEnvRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		variables []string
+		want      string
+	}{
+		"nothing":       {nil, "there is no cache"},
+		"empty":         {[]string{"SEALCACHE_STORE="}, "there is no cache"},
+		"unknown":       {[]string{"SEALCACHE_STROE=memory://"}, "SEALCACHE_STROE: unknown variable: known are SEALCACHE_<SETTING>"},
+		"unknown empty": {[]string{"SEALCACHE_STROE="}, "SEALCACHE_STROE: unknown variable"},
+		"of a cache":    {[]string{"SEALCACHE_CACHES_A_STROE=x"}, "unknown variable"},
+		"no name":       {[]string{"SEALCACHE_CACHES_STORE=x"}, "unknown variable"},
+		"empty name":    {[]string{"SEALCACHE_CACHES__STORE=x"}, "unknown variable"},
+		"of jobs":       {[]string{"SEALCACHE_JOBS_QUEUE=x"}, "of jobs there are SEALCACHE_JOBS_CACHE, SEALCACHE_JOBS_NAMESPACE"},
+		"twice":         {[]string{"SEALCACHE_TTL=1m", "SEALCACHE_CACHES_DEFAULT_TTL=2m"}, "SEALCACHE_CACHES_DEFAULT_TTL gives the same setting"},
+		"two cases":     {[]string{"SEALCACHE_CACHES_A_TTL=1m", "SEALCACHE_CACHES_a_TTL=2m"}, "gives the same setting"},
+		"duration":      {[]string{"SEALCACHE_TTL=30"}, "SEALCACHE_TTL: not a duration"},
+		"bool":          {[]string{"SEALCACHE_CLEAR=1"}, "SEALCACHE_CLEAR: neither true nor false"},
+		"invalid":       {[]string{"SEALCACHE_STORE=memory://"}, "it has no keys"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			setenv(t, c.variables...)
+			_, err := fxmodule.ConfigFromEnv()
+			require.ErrorContains(t, err, c.want)
+		})
+	}
+}
+
+func TestEnvErrorsQuoteNothing(t *testing.T) {
+	for _, v := range append(slices.Clone(everyVariable), "SEALCACHE_X=") {
+		name, _, _ := strings.Cut(v, "=")
+		setenv(t, name+"=redis://:"+secret+"@h")
+		_, err := fxmodule.ConfigFromEnv()
+		if name != "SEALCACHE_KEK" { // alone, it could be one
+			require.Error(t, err, name)
+		}
+		require.NotContains(t, fmt.Sprint(err), secret, name)
+	}
+}

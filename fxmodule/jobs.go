@@ -1,0 +1,55 @@
+package fxmodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/jobs"
+)
+
+var errNoEncryptor = errors.New("fxmodule: the application takes a *jobs.Encryptor, and there is no sealed cache named \"default\" whose keys it could use: set jobs.cache to the name of a sealed one")
+
+// newEncryptor makes the encryptor of jobs with the keys of the cache that the Config names. There is none if it names
+// none and the default cache is not a sealed one.
+func newEncryptor(ctx context.Context, in inputs, log *slog.Logger, keys *Keys) (*jobs.Encryptor, error) {
+	j, name := in.Config.Jobs, in.Config.Jobs.cache()
+	envelope, err := keys.Envelope(name)
+	if err != nil {
+		return nil, nil //nolint:nilerr,nilnil // Validate has seen that nobody asked for one
+	}
+	opts := []jobs.Option{jobs.WithLogger(log)}
+	if j.Namespace != "" {
+		opts = append(opts, jobs.WithNamespace(j.Namespace))
+	}
+	if j.CompressMinBytes != 0 {
+		opts = append(opts, jobs.WithCompression(j.CompressMinBytes))
+	}
+	if j.MaxPayloadBytes != 0 {
+		opts = append(opts, jobs.WithMaxPayloadBytes(j.MaxPayloadBytes))
+	}
+	if !isNil(in.Meters) {
+		opts = append(opts, jobs.WithMeterProvider(in.Meters))
+	}
+	if ring, err := keys.Keyring(name); err == nil {
+		opts = append(opts, jobs.WithReload(ring.Reload))
+	}
+	if j.PRFKeyset != "" {
+		source, err := keysetSource(j.PRFKeyset)
+		if err != nil {
+			return nil, fmt.Errorf("fxmodule: jobs: prf_keyset: %w", err)
+		}
+		set, err := aead.OpenPRF(ctx, source, keys.keks[in.Config.Caches[name].KEK])
+		if err != nil {
+			return nil, fmt.Errorf("fxmodule: jobs: prf_keyset: %w", err)
+		}
+		opts = append(opts, jobs.WithPRF(set))
+	}
+	e, err := jobs.NewEncryptor(envelope, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("fxmodule: %w", err)
+	}
+	return e, nil
+}

@@ -1,0 +1,130 @@
+package fxmodule_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/cache"
+	"github.com/eko/gocache/lib/v4/store"
+	gocacheredis "github.com/eko/gocache/store/redis/v4"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+
+	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/stores/redisstore"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+// requireNothingInClear searches everything that the server was told and has kept.
+func requireNothingInClear(t *testing.T, server *redistest.Server, monitor *redistest.Monitor) {
+	t.Helper()
+	said := string(monitor.Bytes(t))
+	require.Contains(t, said, "patient", "the search sees what passed")
+	require.NotContains(t, said, canary)
+	files := server.DumpFiles(t)
+	require.NotEmpty(t, files)
+	for name, content := range files {
+		require.NotContains(t, string(content), canary, name)
+	}
+}
+
+// Sealed and clear side by side on one Redis, by URL.
+func TestRedisByURL(t *testing.T) {
+	t.Parallel()
+	server := redistest.StartWith(t, redistest.Options{Password: secret})
+	monitor := server.Monitor(t)
+	kek := kekFile(t)
+	var caches *fxmodule.Caches
+	var health *fxmodule.Health
+	run(t, fxmodule.Config{Caches: map[string]fxmodule.Cache{
+		"default":  {Store: server.URL(), Namespace: "shop", KEK: kek},
+		"sessions": {Store: server.URL(), Namespace: "sessions", KEK: kek, TTL: time.Minute},
+		"insecure": {Store: server.URL(), Namespace: "insecure", Clear: true, TTL: time.Hour},
+	}}, fx.Populate(&caches, &health))
+	ctx := t.Context()
+	require.NoError(t, health.Check(ctx))
+	rdb := server.Client(t)
+
+	for _, name := range []string{"default", "sessions"} {
+		s, err := caches.Cache(name)
+		require.NoError(t, err)
+		users := cache.New[string](s)
+		require.NoError(t, users.Set(ctx, "patient", canary, store.WithTags([]string{"patients"})))
+		got, err := users.Get(ctx, "patient")
+		require.NoError(t, err)
+		require.Equal(t, canary, got)
+	}
+	require.Positive(t, rdb.PTTL(ctx, "sessions:patient").Val())
+	require.Negative(t, rdb.PTTL(ctx, "shop:patient").Val())
+
+	insecure, err := caches.Cache("insecure")
+	require.NoError(t, err)
+	require.NoError(t, insecure.Set(ctx, "motd", "hello", store.WithTags([]string{"t"})))
+	require.Equal(t, "hello", rdb.Get(ctx, "insecure:motd").Val())
+	require.Positive(t, rdb.PTTL(ctx, "insecure:motd").Val())
+
+	// Moved between the caches, which share their keys, a value does not open.
+	require.NoError(t, rdb.Copy(ctx, "shop:patient", "sessions:patient", 0, true).Err())
+	sessions, err := caches.Sealed("sessions")
+	require.NoError(t, err)
+	_, err = sessions.Get(ctx, "patient")
+	require.Error(t, err)
+
+	requireNothingInClear(t, server, monitor)
+	require.NoError(t, insecure.Clear(ctx))
+	require.Zero(t, rdb.Exists(ctx, "insecure:motd").Val())
+	require.EqualValues(t, 2, rdb.Exists(ctx, "shop:patient", "sessions:patient").Val())
+}
+
+// Redis goes and comes back: the application notices, says so, and goes on.
+func TestRedisGoesAndComesBack(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	var s store.StoreInterface
+	var health *fxmodule.Health
+	run(t, one(fxmodule.Cache{Store: server.URL() + "?max_retries=0&dial_timeout=1s", KEK: kekFile(t)}), fx.Populate(&s, &health))
+	require.NoError(t, server.Kill())
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	requireFailure(t, health.Check(ctx), "default", fxmodule.PartStore)
+	require.NoError(t, server.Restart())
+	require.Eventually(t, func() bool { return health.Check(t.Context()) == nil }, 20*time.Second, 10*time.Millisecond)
+	require.NoError(t, s.Set(t.Context(), "patient", canary))
+}
+
+// An application that has its stores already, both gocache's own and redisstore, with its client's life in its hands.
+func TestExistingApplicationOverRedis(t *testing.T) {
+	t.Parallel()
+	kek := kekFile(t)
+	for name, newStore := range map[string]func(t *testing.T, server *redistest.Server) store.StoreInterface{
+		"gocache": func(t *testing.T, server *redistest.Server) store.StoreInterface {
+			t.Helper()
+			return gocacheredis.NewRedis(server.Client(t))
+		},
+		"redisstore": func(t *testing.T, server *redistest.Server) store.StoreInterface {
+			t.Helper()
+			s, err := redisstore.New(server.Client(t))
+			require.NoError(t, err)
+			return s
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			monitor := server.Monitor(t)
+			backing := newStore(t, server)
+			type users struct{ cache *cache.Cache[string] }
+			app := newApp(one(fxmodule.Cache{KEK: kek}), provideStore(backing),
+				fx.Provide(func(s store.StoreInterface) *users { return &users{cache.New[string](s)} }),
+				fx.Invoke(func(lc fx.Lifecycle, u *users) {
+					lc.Append(fx.StartHook(func(ctx context.Context) error { return u.cache.Set(ctx, "patient", canary) }))
+				}))
+			require.NoError(t, app.Start(t.Context()))
+			require.NoError(t, app.Stop(context.Background()))
+			requireNothingInClear(t, server, monitor)
+			_, err := backing.Get(t.Context(), "patient")
+			require.NoError(t, err, "the application's client is still open")
+		})
+	}
+}

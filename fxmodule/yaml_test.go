@@ -1,0 +1,181 @@
+package fxmodule_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/middleware"
+)
+
+const fullYAML = `
+caches:
+  default:
+    store: rediss://app@redis.example:6379/0?password_file=/run/secrets/redis
+    namespace: shop
+    kek: file:///run/secrets/kek.json
+    keyset: /run/secrets/keyset.json
+    keyset_reload: 30s
+    ttl: 10m
+    data_keys:
+      max_messages: 1000000
+      max_bytes: 1073741824
+      max_age: 12h
+      cache: 64
+      ttl: 5m
+    plaintext: seal-on-read
+    plaintext_until: 2030-01-31T00:00:00Z
+    miss_on_open_failure: true
+    max_value_bytes: 1048576
+  insecure:
+    store: memory://?max_bytes=16MiB
+    clear: true
+jobs:
+  cache: default
+  namespace: billing
+  prf_keyset: env:PRF
+  compress_min_bytes: 256
+  max_payload_bytes: 65536
+key_timeout: 20s
+`
+
+// full is every setting that there is as text.
+func full() fxmodule.Config {
+	return fxmodule.Config{
+		Caches: map[string]fxmodule.Cache{
+			"default": {
+				Store:             "rediss://app@redis.example:6379/0?password_file=/run/secrets/redis",
+				Namespace:         "shop",
+				KEK:               "file:///run/secrets/kek.json",
+				Keyset:            "/run/secrets/keyset.json",
+				KeysetReload:      30 * time.Second,
+				TTL:               10 * time.Minute,
+				DataKeys:          fxmodule.DataKeys{MaxMessages: 1e6, MaxBytes: 1 << 30, MaxAge: 12 * time.Hour, Cache: 64, TTL: 5 * time.Minute},
+				Plaintext:         middleware.SealOnRead,
+				PlaintextUntil:    time.Date(2030, 1, 31, 0, 0, 0, 0, time.UTC),
+				MissOnOpenFailure: true,
+				MaxValueBytes:     1 << 20,
+			},
+			"insecure": {Store: "memory://?max_bytes=16MiB", Clear: true},
+		},
+		Jobs:       fxmodule.Jobs{Cache: "default", Namespace: "billing", PRFKeyset: "env:PRF", CompressMinBytes: 256, MaxPayloadBytes: 64 << 10},
+		KeyTimeout: 20 * time.Second,
+	}
+}
+
+func TestConfigFromYAML(t *testing.T) {
+	t.Parallel()
+	config, err := fxmodule.ConfigFromYAML(strings.NewReader(fullYAML))
+	require.NoError(t, err)
+	require.Equal(t, full().Caches, config.Caches)
+	require.Equal(t, full().Jobs, config.Jobs)
+	require.Equal(t, full().KeyTimeout, config.KeyTimeout)
+
+	t.Run("null is nothing", func(t *testing.T) {
+		t.Parallel()
+		config, err := fxmodule.ConfigFromYAML(strings.NewReader("jobs:\nkey_timeout: ~\ncaches: {default: {clear: true, store: null, data_keys: }}"))
+		require.NoError(t, err)
+		require.Equal(t, one(fxmodule.Cache{Clear: true}).Caches, config.Caches)
+	})
+	t.Run("aliases", func(t *testing.T) {
+		t.Parallel()
+		config, err := fxmodule.ConfigFromYAML(strings.NewReader("caches: {a: &a {store: 'memory://', clear: true}, b: *a}"))
+		require.NoError(t, err)
+		require.Equal(t, config.Caches["a"], config.Caches["b"])
+	})
+	t.Run("within an application's settings", func(t *testing.T) {
+		t.Parallel()
+		var settings struct {
+			Port  int             `yaml:"port"`
+			Cache fxmodule.Config `yaml:"cache"`
+		}
+		require.NoError(t, yaml.Unmarshal([]byte("port: 80\ncache: {caches: {default: {clear: true}}}"), &settings))
+		require.True(t, settings.Cache.Caches["default"].Clear)
+		require.ErrorContains(t, yaml.Unmarshal([]byte("cache: {caches: {default: {cleer: true}}}"), &settings), "unknown setting")
+	})
+}
+
+func TestConfigFromYAMLRefuses(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ yaml, want string }{
+		"nothing":            {"", "it is empty"},
+		"comment":            {"# nothing", "it is empty"},
+		"scalar":             {"42", "line 1: settings (name: value) are expected here"},
+		"list":               {"caches: [a]", "line 1: caches: settings"},
+		"unknown at the top": {"cache: {}", "line 1: cache: unknown setting: known are caches, jobs, key_timeout"},
+		"unknown of a cache": {"caches:\n  default:\n    kekk: x", "line 3: caches.default.kekk: unknown setting: known are store, namespace"},
+		"unknown of keys":    {"caches: {default: {data_keys: {age: 1h}}}", "caches.default.data_keys.age: unknown setting"},
+		"dotted":             {"caches: {default: {data_keys: 5}}", "caches.default.data_keys: settings"},
+		"unknown of jobs":    {"jobs: {queue: x}", "line 1: jobs.queue: unknown setting"},
+		"codecs":             {"caches: {default: {codecs: [x]}}", "codecs: unknown setting"},
+		"twice":              {"caches: {default: {ttl: 1m, ttl: 2m}}", "line 1: caches.default.ttl: given twice"},
+		"cache twice":        {"caches:\n  a: {clear: true}\n  a: {clear: true}", "line 3: caches.a: given twice"},
+		"merge":              {"caches: {a: &a {clear: true}, b: {<<: *a}}", "merge keys"},
+		"document":           {"caches: {a: {clear: true}}\n---\ncaches: {}", "something follows the first document"},
+		"garbage":            {"caches: {a: {clear: true}}\n---\n}", "something follows the first document"},
+		"malformed":          {"caches: {", "it is not well formed"},
+		"duration":           {"caches: {default: {ttl: 30}}", "caches.default.ttl: not a duration with a unit"},
+		"bool":               {"caches: {default: {clear: yes please}}", "caches.default.clear: neither true nor false"},
+		"number":             {"caches: {default: {max_value_bytes: 1MiB}}", "max_value_bytes: not a whole number"},
+		"negative":           {"caches: {default: {data_keys: {max_bytes: -1}}}", "max_bytes: not a whole number"},
+		"policy":             {"caches: {default: {plaintext: accept}}", "none of reject, read, seal-on-read, write"},
+		"time":               {"caches: {default: {plaintext_until: tomorrow}}", "RFC 3339"},
+		"list for a value":   {"caches: {default: {store: [a, b]}}", "caches.default.store: a single value"},
+		"key":                {"caches: {[a]: {}}", "a name is expected here"},
+		"not valid":          {"caches: {default: {store: 'memory://'}}", "it has no keys"},
+		"too long":           {strings.Repeat("#", 2<<20), "more than 1048576 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := fxmodule.ConfigFromYAML(strings.NewReader(c.yaml))
+			require.ErrorContains(t, err, c.want)
+		})
+	}
+}
+
+// Whatever is wrong with a file, its error does not quote what may be a password.
+func TestYAMLErrorsQuoteNothing(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{
+		"caches: " + secret,
+		"caches: {default: redis://:" + secret + "@h}",
+		"caches: {default: {store redis://:" + secret + "@h}}",
+		"caches: {default: {store: *" + secret + "}}",
+		"caches: {default: {store: [redis://:" + secret + "@h]}}",
+		"caches: {default: {ttl: " + secret + ", clear: " + secret + ", max_value_bytes: " + secret + ", plaintext: " + secret + ", plaintext_until: " + secret + "}}",
+		"caches: {default: {store: 'redis://:" + secret + "@h', kek: 'x://" + secret + "', namespace: '" + secret + "!'}}",
+		"caches: {default: {store: 'memory://', keyset: 'file://" + secret + "/x', kek: 'x:'}}",
+		"caches: {default: {store: \"redis://:" + secret + "@h\n",
+		"caches:\n\tdefault: " + secret,
+		"caches: {default: !" + secret + " x}",
+		"caches: {default: {store: !!int redis://:" + secret + "@h}}",
+		"jobs: {namespace: '" + secret + " ', cache: ':" + secret + "'}\ncaches: {default: {clear: true}}",
+		"caches: {'redis://:" + secret + "@h': {clear: true, kek: x}}",
+		"%" + secret + "\n---\n",
+	} {
+		_, err := fxmodule.ConfigFromYAML(strings.NewReader(s))
+		require.Error(t, err, s)
+		require.NotContains(t, err.Error(), secret, s)
+		var c fxmodule.Config
+		if err := yaml.Unmarshal([]byte(s), &c); err != nil && strings.Contains(err.Error(), "fxmodule") {
+			require.NotContains(t, err.Error(), secret, s)
+		}
+	}
+}
+
+func FuzzConfigFromYAML(f *testing.F) {
+	f.Add(fullYAML)
+	f.Add("caches: {a: &a {clear: true}, b: *a}")
+	f.Add("caches: &x {default: *x}")
+	f.Add("<<: {a: b}")
+	f.Fuzz(func(t *testing.T, s string) {
+		config, err := fxmodule.ConfigFromYAML(strings.NewReader(s))
+		if err == nil && config.Validate() != nil {
+			t.Fatal("a Config was returned that is not valid")
+		}
+	})
+}
