@@ -201,6 +201,9 @@ func checkTruncated(s *subject) {
 			s.refuses(fmt.Sprintf("first %d bytes of %d", i, len(sealed)), sealed[:i], nil)
 		}
 		for _, i := range []int{1, 2, 4, 5, 12, len(sealed) / 2} {
+			if i > len(sealed) {
+				break
+			}
 			s.refuses(fmt.Sprintf("without its first %d bytes", i), sealed[i:], nil)
 		}
 	}

@@ -1,0 +1,155 @@
+package aead_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+)
+
+// FuzzEnvelopeOpen: nothing that was not sealed opens, nothing panics, and Tink's own parser agrees.
+func FuzzEnvelopeOpen(f *testing.F) {
+	kek := newKeyring(f)
+	e := newEnvelope(f, kek)
+	tinks := tinkaead.NewKMSEnvelopeAEAD2(tinkaead.AES256GCMKeyTemplate(), kek)
+	sealed, err := e.EncryptWithContext(f.Context(), []byte("message"), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(sealed)
+	f.Add(garbage(1))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if header, payload, ok := aead.SplitEnvelope(data); ok && !bytes.Equal(slices.Concat(header, payload), data) {
+			t.Fatal("taken apart, the ciphertext has other bytes")
+		}
+		was := bytes.Clone(data)
+		got, err := e.DecryptWithContext(t.Context(), data, nil)
+		if !bytes.Equal(was, data) {
+			t.Fatal("the ciphertext was modified")
+		}
+		want, tinkErr := tinks.Decrypt(data, nil)
+		if errors.Is(err, aead.ErrKeyServiceUnavailable) {
+			return // the gate for unknown data keys, which Tink has not
+		}
+		if (err == nil) != (tinkErr == nil) || !bytes.Equal(got, want) {
+			t.Fatalf("ours: %v, Tink's: %v", err, tinkErr)
+		}
+		if err != nil && !errors.Is(err, aead.ErrUnauthentic) && !errors.Is(err, aead.ErrUnknownKey) {
+			t.Fatal(err)
+		}
+		inPlace, err2 := e.OpenTo(t.Context(), data[:0], data, nil)
+		if !errors.Is(err2, aead.ErrKeyServiceUnavailable) && ((err == nil) != (err2 == nil) || !bytes.Equal(inPlace, got)) {
+			t.Fatalf("in place: %v, otherwise: %v", err2, err)
+		}
+	})
+}
+
+// FuzzKeyringOpen: as above, over a keyset with keys of all types.
+func FuzzKeyringOpen(f *testing.F) {
+	k := newKeyring(f)
+	sealed, err := k.Encrypt([]byte("message"), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(sealed)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, err := k.Decrypt(data, nil)
+		if bytes.Equal(data, sealed) {
+			if err != nil || string(got) != "message" {
+				t.Fatal(err)
+			}
+			return
+		}
+		if !errors.Is(err, aead.ErrUnauthentic) && !errors.Is(err, aead.ErrUnknownKey) {
+			t.Fatalf("%d bytes: %v", len(data), err)
+		}
+	})
+}
+
+// FuzzPassphraseHeader: what is not accepted costs no derivation and is refused; what is accepted has bounded cost.
+func FuzzPassphraseHeader(f *testing.F) {
+	kek := cheapKEK(f)
+	sealed, err := kek.EncryptWithContext(f.Context(), []byte("message"), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(sealed)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if !aead.PassphraseParamsAccepted(data) {
+			if _, err := kek.DecryptWithContext(t.Context(), data, nil); !errors.Is(err, aead.ErrUnauthentic) {
+				t.Fatal(err)
+			}
+			return
+		}
+		passes, lanes := int(data[1]), int(data[2])
+		memory := int(data[3])<<24 | int(data[4])<<16 | int(data[5])<<8 | int(data[6])
+		if memory > 256<<10 || passes*memory > 4*3*64<<10 || lanes > 16 {
+			t.Fatalf("%d passes over %d KiB in %d lanes would be computed", passes, memory, lanes)
+		}
+	})
+}
+
+// FuzzKeyset: whatever a source holds, reading it ends in a working Keyring or an error.
+func FuzzKeyset(f *testing.F) {
+	kek := newKeyring(f)
+	var sealed, inClear bytes.Buffer
+	if err := aead.CreateKeyset(f.Context(), &sealed, kek, tinkaead.AES256GCMKeyTemplate()); err != nil {
+		f.Fatal(err)
+	}
+	if err := insecurecleartextkeyset.CreateKeyset(&inClear, tinkaead.AES256GCMKeyTemplate()); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(sealed.Bytes())
+	f.Add(inClear.Bytes())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		k, err := aead.OpenKeyring(t.Context(), aead.BytesSource(data), kek)
+		if err == nil {
+			k.Close()
+		}
+		k, err = insecurecleartextkeyset.OpenKeyring(t.Context(), aead.BytesSource(data))
+		if err != nil {
+			return
+		}
+		defer k.Close()
+		ciphertext, err := k.Encrypt([]byte("message"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.Decrypt(ciphertext, nil); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A corpus that went missing would make the targets above test their seeds only, unseen.
+func TestFuzzCorporaAreThere(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("fuzz_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	targets := 0
+	for line := range strings.Lines(string(source)) {
+		name, ok := strings.CutPrefix(line, "func Fuzz")
+		if !ok {
+			continue
+		}
+		targets++
+		name = "Fuzz" + name[:strings.IndexByte(name, '(')]
+		files, err := filepath.Glob(filepath.Join("testdata", "fuzz", name, "*"))
+		if err != nil || len(files) == 0 {
+			t.Errorf("%s has no corpus in testdata/fuzz", name)
+		}
+	}
+	if targets != 4 {
+		t.Errorf("%d targets found, want 4", targets)
+	}
+}
