@@ -1,6 +1,7 @@
 package middleware_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -143,6 +144,16 @@ func TestExpirations(t *testing.T) {
 	require.ErrorContains(t, err, "is in the past")
 	_, err = s.SetIfNotExists(t.Context(), "k", "v", store.WithExpiration(-time.Second))
 	require.Error(t, err)
+}
+
+// What rueidis answers to an entry without expiration says nothing to a user.
+func TestRueidisNeedsAnExpiration(t *testing.T) {
+	t.Parallel()
+	backing := newPlain("rueidis")
+	backing.err = errors.New("ERR invalid expire time in 'set' command")
+	err := sealed(t, backing, keyring(t)).Set(t.Context(), "k", "v")
+	require.ErrorIs(t, err, backing.err)
+	require.ErrorContains(t, err, "WithDefaults(store.WithExpiration")
 }
 
 func TestReportedTTLs(t *testing.T) {

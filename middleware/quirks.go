@@ -17,6 +17,9 @@ type quirks struct {
 	strings bool
 	// bytes: the store takes []byte only, and panics or fails on the rest.
 	bytes bool
+	// needsExpiry: the store sends an expiry with every entry, and Redis refuses
+	// one of 0.
+	needsExpiry bool
 	// zeroIsShort: a TTL of 0 means under half a second (Redis rounds the
 	// seconds that it reports), not "no expiry", which is negative.
 	zeroIsShort bool
@@ -40,7 +43,7 @@ func quirksOf(storeType string) quirks {
 	case "redis", "rediscluster":
 		return quirks{zeroIsShort: true}
 	case "rueidis":
-		return quirks{strings: true, zeroIsShort: true, wholeSeconds: true}
+		return quirks{strings: true, needsExpiry: true, zeroIsShort: true, wholeSeconds: true}
 	case "ristretto":
 		return quirks{bytes: true, talks: true}
 	case "memcache":
@@ -116,6 +119,8 @@ func (s *Store) backingError(err error) error {
 		return miss(err)
 	case s.quirks.missText != "" && err.Error() == s.quirks.missText:
 		return store.NotFoundWithCause(err)
+	case s.quirks.needsExpiry && strings.Contains(err.Error(), "invalid expire"):
+		return fmt.Errorf("middleware: the %s store takes no entry without an expiration: give Set one, or New WithDefaults(store.WithExpiration(...)): %w", s.backing.GetType(), err)
 	case s.quirks.talks:
 		return &redacted{store: s.backing.GetType(), cause: err}
 	default:
