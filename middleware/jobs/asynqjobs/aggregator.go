@@ -1,0 +1,159 @@
+package asynqjobs
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/sealcache/sealcache/middleware/jobs"
+)
+
+// aggregator opens the members of a group, has the application make one task of
+// them, and seals that.
+//
+// asynq tells it neither the members' queue nor their ids. The members claim both
+// in their headers, and open only if they were enqueued there; two that claim one
+// id are copies of one. The task that comes out is bound to the queue that the
+// members name, so that a handler on another queue, to which somebody moved them,
+// refuses it.
+type aggregator struct {
+	e      *jobs.Encryptor
+	next   asynq.GroupAggregator
+	cfg    *config
+	tel    *telemetry
+	sealer sealer
+	queue  string // of a server that has only one, else empty
+}
+
+const (
+	// groupTimeout bounds the opening and sealing of a whole group; asynq takes a
+	// set back two minutes after it began.
+	groupTimeout = 30 * time.Second
+	// maxRefusedBytes bounds what is kept of members that did not open.
+	maxRefusedBytes = 1 << 20
+	// carrierType is the type of a task that holds nothing but such members.
+	carrierType = "sealcache:refused"
+)
+
+// Aggregate returns nil if the group cannot be opened now: asynq then logs that it
+// could not enqueue the task, and puts the members back.
+func (a *aggregator) Aggregate(group string, tasks []*asynq.Task) *asynq.Task {
+	ctx, cancel := context.WithTimeout(context.Background(), groupTimeout)
+	defer cancel()
+	members := make([]groupMember, len(tasks))
+	for i, t := range tasks {
+		m := groupMember{found: t}
+		if m.place, m.opened, m.err = a.open(ctx, group, t); m.err != nil {
+			if r := refusal(m.err); !r.definite() {
+				a.tel.retried(ctx, m.place, r.Reason)
+				return nil
+			}
+		}
+		members[i] = m
+	}
+	queue := a.agree(members)
+	var clear []*asynq.Task
+	var refused []member
+	kept := 0
+	for _, m := range members {
+		switch {
+		case m.err != nil:
+			a.tel.refused(ctx, m.place, refusal(m.err).Reason)
+			n := len(m.found.Payload()) + headersSize(m.found.Headers())
+			if kept+n > maxRefusedBytes {
+				a.tel.log.ErrorContext(ctx, "sealcache: a refused member of a group is too large to be kept", "queue", queue, "bytes", n)
+				continue
+			}
+			kept += n
+			refused = append(refused, member{typename: m.found.Type(), payload: m.found.Payload(), headers: m.found.Headers()})
+		case m.opened.clear:
+			a.tel.clear(ctx, m.place)
+			clear = append(clear, m.opened.task)
+		default:
+			a.tel.sealed(ctx)
+			clear = append(clear, m.opened.task)
+		}
+	}
+	return a.seal(ctx, group, queue, clear, refused)
+}
+
+// seal has the application aggregate the tasks in clear, and seals the result.
+func (a *aggregator) seal(ctx context.Context, group, queue string, clear []*asynq.Task, refused []member) *asynq.Task {
+	extra := frame{refused: refused}
+	var t *asynq.Task
+	switch {
+	case len(clear) > 0:
+		if t = a.next.Aggregate(group, clear); t == nil {
+			return nil
+		}
+	case len(refused) > 0:
+		t = asynq.NewTask(carrierType, nil)
+		extra.nothing = true
+	default:
+		return nil
+	}
+	var forced []asynq.Option
+	if queue != "" {
+		forced = append(forced, asynq.Queue(queue)) // asynq ignores the task's own
+	}
+	sealed, opts, err := a.sealer.seal(ctx, t, forced, extra, queue == "")
+	if err != nil {
+		a.tel.log.ErrorContext(ctx, "sealcache: aggregated task could not be sealed", "queue", queue, "error", err)
+		return nil
+	}
+	return asynq.NewTaskWithHeaders(sealed.Type(), sealed.Payload(), sealed.Headers(), opts...)
+}
+
+type groupMember struct {
+	found  *asynq.Task
+	place  place // as claimed
+	opened *opened
+	err    error
+}
+
+// open opens one member, which must have been enqueued into this group.
+func (a *aggregator) open(ctx context.Context, group string, t *asynq.Task) (place, *opened, error) {
+	claim, has, err := claimed(t.Headers())
+	if err != nil {
+		return place{}, nil, err
+	}
+	if !has && !jobs.IsSealed(t.Payload()) && a.cfg.tolerant() {
+		return place{}, &opened{task: asynq.NewTaskWithHeaders(t.Type(), t.Payload(), t.Headers()), clear: true}, nil
+	}
+	o, err := openTask(ctx, a.e, t.Type(), t.Payload(), t.Headers(), place{}, true)
+	if err == nil && claim.group != group {
+		err = fmt.Errorf("%w: enqueued into another group", jobs.ErrUnauthentic)
+	}
+	return claim, o, err
+}
+
+// agree finds the queue of the group and refuses members that were not enqueued
+// there, or twice. It returns the server's queue if it has only one, else that
+// which most members name, else nothing: they are all in clear.
+func (a *aggregator) agree(members []groupMember) string {
+	queue := a.queue
+	if queue == "" {
+		votes := map[string]int{}
+		for _, m := range members {
+			if m.err == nil && !m.opened.clear {
+				if votes[m.place.queue]++; queue == "" || votes[m.place.queue] > votes[queue] {
+					queue = m.place.queue
+				}
+			}
+		}
+	}
+	seen := map[string]bool{}
+	for i, m := range members {
+		if m.err != nil || m.opened.clear {
+			continue
+		}
+		if m.place.queue != queue || seen[m.place.id] {
+			members[i].err = fmt.Errorf("%w: moved from another queue, or copied", jobs.ErrUnauthentic)
+			continue
+		}
+		seen[m.place.id] = true
+	}
+	return queue
+}

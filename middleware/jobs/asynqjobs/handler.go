@@ -1,0 +1,158 @@
+package asynqjobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/sealcache/sealcache/middleware/jobs"
+)
+
+// Handler returns a handler for asynq.Server that opens each task and hands it to
+// next, the application's whole mux. Errors and panics of next come to asynq with
+// their texts sealed. The context that next is given is needed by WriteResult.
+//
+// Give the asynq.Server a Config of this package, too.
+func Handler(e *jobs.Encryptor, next asynq.Handler, opts ...Option) (asynq.Handler, error) {
+	if next == nil {
+		return nil, errors.New("asynqjobs: Handler: nil handler")
+	}
+	cfg, err := newConfig(e, opts)
+	if err != nil {
+		return nil, fmt.Errorf("asynqjobs: Handler: %w", err)
+	}
+	tel, err := newTelemetry(e, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("asynqjobs: Handler: %w", err)
+	}
+	tel.announce(cfg)
+	return &handler{e: e, next: next, cfg: cfg, tel: tel}, nil
+}
+
+type handler struct {
+	e    *jobs.Encryptor
+	next asynq.Handler
+	cfg  *config
+	tel  *telemetry
+}
+
+// ProcessTask opens t, and runs it.
+func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {
+	p, ok := placeOf(ctx)
+	if !ok {
+		return errors.New("asynqjobs: the context of the task is not that of an asynq.Server: queue and id are not known")
+	}
+	o, err := h.open(ctx, t, p)
+	if err != nil {
+		return err
+	}
+	if !o.nothing {
+		d := &delivery{e: h.e, place: p, typename: t.Type(), writer: t.ResultWriter()}
+		if err := h.run(context.WithValue(ctx, deliveryKey{}, d), t, o.task, p); err != nil {
+			return err
+		}
+	}
+	if n := len(o.refused); n > 0 {
+		// The members were counted when the group was opened. The task that holds
+		// them goes to the archive, where someone can look at them.
+		return &Refusal{Reason: ReasonGroup, cause: fmt.Errorf("%d members of the group did not open; they are in this task's payload", n)}
+	}
+	return nil
+}
+
+// open opens the task, or says what asynq shall do with it.
+func (h *handler) open(ctx context.Context, t *asynq.Task, p place) (*opened, error) {
+	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
+		o, err := admit(ctx, h.e, h.cfg, t, p)
+		if err == nil {
+			if o.clear {
+				h.tel.clear(ctx, p)
+			} else {
+				h.tel.sealed(ctx)
+			}
+			return o, nil
+		}
+		r := refusal(err)
+		if r.definite() {
+			h.tel.refused(ctx, p, r.Reason)
+			return nil, r
+		}
+		h.tel.retried(ctx, p, r.Reason)
+		if r.Reason != ReasonKeyServiceUnavailable || !lastTry(ctx) {
+			return nil, r
+		}
+		// asynq would archive a task without a try left, whatever the error. A
+		// sound job must not end there because a key service was restarted: it
+		// waits here. When the server shuts down, asynq puts it back.
+		select {
+		case <-ctx.Done():
+			return nil, r
+		case <-time.After(pause):
+		}
+	}
+}
+
+// admit opens t, or passes it if it is in clear and that is tolerated.
+func admit(ctx context.Context, e *jobs.Encryptor, cfg *config, t *asynq.Task, p place) (*opened, error) {
+	o, err := openTask(ctx, e, t.Type(), t.Payload(), t.Headers(), p, false)
+	if errors.Is(err, jobs.ErrNotSealed) && cfg.tolerant() {
+		// Without the ResultWriter, through which a result would go in clear.
+		return &opened{task: asynq.NewTaskWithHeaders(t.Type(), t.Payload(), t.Headers()), clear: true}, nil
+	}
+	return o, err
+}
+
+// lastTry tells whether asynq will not try the task again.
+func lastTry(ctx context.Context) bool {
+	n, ok1 := asynq.GetRetryCount(ctx)
+	most, ok2 := asynq.GetMaxRetry(ctx)
+	return ok1 && ok2 && n >= most
+}
+
+// run calls the application's handler, and seals what it fails with.
+func (h *handler) run(ctx context.Context, sealed, task *asynq.Task, p place) error {
+	defer func() {
+		// panic(nil) is no longer nil here, and runtime.Goexit stays one.
+		if x := recover(); x != nil {
+			panic(panicked{sealFailure(ctx, h.e, sealed.Type(), p, describePanic(x))})
+		}
+	}()
+	err := h.next.ProcessTask(ctx, task)
+	if err == nil {
+		return nil
+	}
+	return &failure{text: sealFailure(ctx, h.e, sealed.Type(), p, err.Error()), cause: err, task: task}
+}
+
+// delivery is what WriteResult must know of the task that is being processed.
+type delivery struct {
+	e        *jobs.Encryptor
+	place    place
+	typename string // as Redis has it
+	writer   *asynq.ResultWriter
+}
+
+type deliveryKey struct{}
+
+// WriteResult seals result and stores it as the result of the task that is being
+// processed, where the Inspector finds it for as long as asynq.Retention says; read
+// it with Client.OpenResult. ctx is the handler's. Written again, the last one
+// counts.
+func WriteResult(ctx context.Context, result []byte) error {
+	d, ok := ctx.Value(deliveryKey{}).(*delivery)
+	if !ok || d.writer == nil {
+		return errors.New("asynqjobs: WriteResult: ctx is not that of a handler under asynqjobs.Handler")
+	}
+	m := jobs.Meta{Kind: jobs.Result, Type: d.typename, Queue: d.place.queue, ID: d.place.id}
+	sealed, err := d.e.Seal(ctx, m, result)
+	if err != nil {
+		return fmt.Errorf("asynqjobs: WriteResult: %w", err)
+	}
+	if _, err := d.writer.Write(sealed); err != nil {
+		return fmt.Errorf("asynqjobs: WriteResult: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,157 @@
+package asynqjobs
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+	"github.com/sealcache/sealcache/middleware/jobs"
+)
+
+// opened is a task as its sender made it.
+type opened struct {
+	task    *asynq.Task // without options and ResultWriter
+	clear   bool        // it was never sealed
+	refused []member
+	nothing bool
+}
+
+// openTask opens what stands in Redis as typename, payload and headers of the
+// task at p, where believe says to take queue, id and group from the headers. A
+// clear task is jobs.ErrNotSealed.
+func openTask(ctx context.Context, e *jobs.Encryptor, typename string, payload []byte, headers map[string]string, p place, believe bool) (*opened, error) {
+	claim, has, err := claimed(headers)
+	if err != nil {
+		return nil, err
+	}
+	if !has && !jobs.IsSealed(payload) {
+		return nil, jobs.ErrNotSealed
+	}
+	if believe {
+		if !has {
+			return nil, fmt.Errorf("%w: the task does not say where it belongs", jobs.ErrUnauthentic)
+		}
+		p = claim
+	} else {
+		// asynq does not tell a handler the group of a task that was taken out of
+		// one to be run alone. The payload opens only with its own.
+		p.group = claim.group
+		if has && claim.queue == "" {
+			p.queue = "" // sealed without one: see aggregator
+		}
+	}
+	sealed, tagged, err := sealedPayload(payload, headers)
+	if err != nil {
+		return nil, err
+	}
+	b, err := e.Open(ctx, jobs.Meta{Type: typename, Queue: p.queue, ID: p.boundID()}, sealed)
+	if err != nil {
+		return nil, err
+	}
+	f, err := parseFrame(b)
+	if err != nil {
+		return nil, err
+	}
+	if f.name != "" {
+		typename = f.name
+	}
+	if f.unique != tagged {
+		return nil, fmt.Errorf("%w: the task was not enqueued in this form", jobs.ErrUnauthentic)
+	}
+	if tagged {
+		if err := checkTag(e, payload, typename, p.queue, f.payload); err != nil {
+			return nil, err
+		}
+	}
+	return &opened{
+		task:    asynq.NewTaskWithHeaders(typename, f.payload, f.headers),
+		refused: f.refused,
+		nothing: f.nothing,
+	}, nil
+}
+
+// sealedPayload finds the sealed bytes of a task, and tells whether a tag stands
+// in their place.
+func sealedPayload(payload []byte, headers map[string]string) ([]byte, bool, error) {
+	text, aside := headers[payloadHeader]
+	if tagged := wire.IsTag(payload); tagged != aside {
+		return nil, false, fmt.Errorf("%w: payload and headers of the task do not belong together", jobs.ErrUnauthentic)
+	}
+	if !aside {
+		return payload, false, nil
+	}
+	sealed, err := base64.RawStdEncoding.Strict().DecodeString(text)
+	if err != nil {
+		return nil, false, fmt.Errorf("%w: header %q is not base64", jobs.ErrUnauthentic, payloadHeader)
+	}
+	return sealed, true, nil
+}
+
+// checkTag makes the uniqueness tag again.
+func checkTag(e *jobs.Encryptor, tag []byte, typename, queue string, payload []byte) error {
+	want := [wire.TagSize]byte(tag[len(tag)-wire.TagSize:])
+	forms := [][][]byte{uniqueParts(typename, queue, payload)}
+	if len(payload) == 0 {
+		forms = append(forms, uniqueParts(typename, queue, []byte{}))
+	}
+	for _, parts := range forms {
+		ok, err := e.IsToken(want, uniqueDomain, parts...)
+		if err != nil {
+			return fmt.Errorf("asynqjobs: unique task: %w", err)
+		}
+		if ok {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: the uniqueness tag is not that of the task, or its PRF key is gone", jobs.ErrUnauthentic)
+}
+
+// OpenTask returns the task that info describes as its sender made it: with its
+// real type name, payload and headers. Errors are those of jobs.Encryptor.Open. It
+// is for tools; handlers get their tasks opened.
+func OpenTask(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*asynq.Task, error) {
+	if e == nil || info == nil {
+		return nil, errors.New("asynqjobs: OpenTask: nil argument")
+	}
+	o, err := openTask(ctx, e, info.Type, info.Payload, info.Headers, place{queue: info.Queue, id: info.ID}, false)
+	if err != nil {
+		return nil, fmt.Errorf("asynqjobs: task: %w", err)
+	}
+	if info.Group != "" {
+		if claim, _, _ := claimed(info.Headers); claim.group != info.Group {
+			return nil, fmt.Errorf("asynqjobs: task: %w: sealed for another group", jobs.ErrUnauthentic)
+		}
+	}
+	return o.task, nil
+}
+
+// OpenResult returns the result that the handler of the task gave to WriteResult,
+// or nil if there is none (yet). info is the Inspector's. Errors are those of
+// jobs.Encryptor.Open.
+func OpenResult(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) ([]byte, error) {
+	if e == nil || info == nil {
+		return nil, errors.New("asynqjobs: OpenResult: nil argument")
+	}
+	if len(info.Result) == 0 {
+		return nil, nil
+	}
+	b, err := e.Open(ctx, jobs.Meta{Kind: jobs.Result, Type: info.Type, Queue: info.Queue, ID: info.ID}, info.Result)
+	if err != nil {
+		return nil, fmt.Errorf("asynqjobs: result: %w", err)
+	}
+	return b, nil
+}
+
+// OpenFailure returns the text of the last error or panic of the task that info
+// describes. What asynq or this package wrote in clear (a lost lease, a timeout, a
+// Refusal) is returned as it is.
+func OpenFailure(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (string, error) {
+	if e == nil || info == nil {
+		return "", errors.New("asynqjobs: OpenFailure: nil argument")
+	}
+	return openFailure(ctx, e, info.Type, place{queue: info.Queue, id: info.ID}, info.LastErr)
+}

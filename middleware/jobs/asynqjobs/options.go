@@ -1,0 +1,110 @@
+package asynqjobs
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/sealcache/sealcache/middleware/jobs"
+)
+
+// An Option changes what NewClient, Handler and Config make. The same options may
+// be given to all three; each takes what concerns it.
+type Option func(*config) error
+
+type config struct {
+	hidden bool
+	until  time.Time
+	logger *slog.Logger
+	meters metric.MeterProvider
+	now    func() time.Time
+}
+
+// WithHiddenTypes hides type names, too: what Redis holds as a task's type is a
+// keyed pseudonym, and the name travels in the sealed payload. Tasks of one type
+// can still be told to be of one type. It needs jobs.WithPRF.
+//
+// It concerns who enqueues: the client, and the aggregator of Config. Handlers
+// take hidden and open names alike.
+func WithHiddenTypes() Option {
+	return func(c *config) error {
+		c.hidden = true
+		return nil
+	}
+}
+
+// WithClearUntil lets handlers take tasks in clear until t, for the time in which
+// those enqueued before the application sealed its jobs are worked off. Until
+// then, whoever can write to Redis can plant tasks; from then on, without a
+// restart, they are refused. Each one taken is counted. A time in the past is
+// allowed: a service that is restarted after the end must not fail.
+func WithClearUntil(t time.Time) Option {
+	return func(c *config) error {
+		if t.IsZero() {
+			return errors.New("WithClearUntil: zero time")
+		}
+		c.until = t
+		return nil
+	}
+}
+
+// WithLogger sets where tasks that were refused, tolerated or put off are
+// reported: at most a few lines a second, with queue and id but without type name,
+// payload, result or error text. The default is slog.Default().
+func WithLogger(l *slog.Logger) Option {
+	return func(c *config) error {
+		if l == nil {
+			return errors.New("WithLogger: nil logger")
+		}
+		c.logger = l
+		return nil
+	}
+}
+
+// WithMeterProvider makes the package report OpenTelemetry metrics:
+//
+//   - sealcache.jobs.admission, tasks that reached a handler or an aggregator, by
+//     sealcache.outcome (sealed, clear, refused, retried) and, for the last two,
+//     sealcache.reason
+//   - sealcache.jobs.ticks, ticks of schedules by sealcache.outcome (enqueued,
+//     conflict: another process was first, failed)
+//
+// Both carry the namespace. The default is none.
+func WithMeterProvider(p metric.MeterProvider) Option {
+	return func(c *config) error {
+		if p == nil {
+			return errors.New("WithMeterProvider: nil provider")
+		}
+		c.meters = p
+		return nil
+	}
+}
+
+func newConfig(e *jobs.Encryptor, opts []Option) (*config, error) {
+	c := &config{now: time.Now}
+	var errs []error
+	if e == nil {
+		errs = append(errs, errors.New("nil encryptor: make one with jobs.NewEncryptor"))
+	}
+	for _, o := range opts {
+		if o == nil {
+			errs = append(errs, errors.New("nil option"))
+			continue
+		}
+		if err := o(c); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if c.hidden && e != nil && !e.HasPRF() {
+		errs = append(errs, errors.Join(errors.New("WithHiddenTypes"), jobs.ErrNoPRF))
+	}
+	if c.logger == nil {
+		c.logger = slog.Default()
+	}
+	return c, errors.Join(errs...)
+}
+
+// tolerant tells whether clear tasks pass at this moment.
+func (c *config) tolerant() bool { return !c.until.IsZero() && c.now().Before(c.until) }

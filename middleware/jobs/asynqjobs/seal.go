@@ -1,0 +1,116 @@
+package asynqjobs
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+	"github.com/sealcache/sealcache/middleware/jobs"
+)
+
+// The domains of this package's tokens.
+const (
+	uniqueDomain   = "asynqjobs.unique"
+	typeDomain     = "asynqjobs.type"
+	scheduleDomain = "asynqjobs.schedule"
+)
+
+// hiddenPrefix starts the pseudonym of a type name.
+const hiddenPrefix = "sealed:"
+
+// sealer makes sealed tasks of clear ones.
+type sealer struct {
+	e      *jobs.Encryptor
+	hidden bool
+}
+
+// seal returns t as it may be stored, with all its options, the last of which is
+// its id. It neither changes t nor keeps its payload. extra is added to the frame.
+func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, extra frame, unboundQueue bool) (*asynq.Task, []asynq.Option, error) {
+	if t == nil {
+		return nil, nil, errors.New("asynqjobs: task cannot be nil")
+	}
+	if strings.TrimSpace(t.Type()) == "" {
+		return nil, nil, errors.New("asynqjobs: task typename cannot be empty")
+	}
+	baked, err := bakedOptions(t)
+	if err != nil {
+		return nil, nil, err
+	}
+	all := append(baked, opts...)
+	c, err := choose(all)
+	if err != nil {
+		return nil, nil, err
+	}
+	switch {
+	case !c.hasID:
+		c.id = newID()
+	case strings.TrimSpace(c.id) == "":
+		return nil, nil, errors.New("asynqjobs: task ID cannot be empty")
+	case strings.HasPrefix(c.id, reservedID):
+		return nil, nil, errors.New("asynqjobs: task ID begins with reserved bytes")
+	}
+	all = append(all, asynq.TaskID(c.id))
+	if unboundQueue {
+		c.queue = ""
+	}
+
+	f := extra
+	f.headers, f.payload, f.unique = t.Headers(), t.Payload(), c.unique
+	typename := t.Type()
+	if s.hidden {
+		f.name = typename
+		if typename, err = s.pseudonym(typename); err != nil {
+			return nil, nil, err
+		}
+	}
+	m := jobs.Meta{Type: typename, Queue: c.queue, ID: c.boundID()}
+	sealed, err := s.e.Seal(ctx, m, f.append(make([]byte, 0, f.size())))
+	if err != nil {
+		return nil, nil, fmt.Errorf("asynqjobs: %w", err)
+	}
+	headers := map[string]string{claimHeader: c.claim()}
+	if c.unique {
+		tag, err := s.e.RawToken(uniqueDomain, uniqueParts(t.Type(), c.queue, t.Payload())...)
+		if err != nil {
+			return nil, nil, fmt.Errorf("asynqjobs: unique task: %w", err)
+		}
+		headers[payloadHeader] = base64.RawStdEncoding.EncodeToString(sealed)
+		sealed = wire.AppendTag(make([]byte, 0, wire.TagSize+3), tag)
+	}
+	return asynq.NewTaskWithHeaders(typename, sealed, headers), all, nil
+}
+
+func (s *sealer) pseudonym(typename string) (string, error) {
+	token, err := s.e.Token(typeDomain, []byte(typename))
+	if err != nil {
+		return "", fmt.Errorf("asynqjobs: hidden type name: %w", err)
+	}
+	return hiddenPrefix + token, nil
+}
+
+// uniqueParts is what makes a task unique to asynq: type, queue and payload, of
+// which it tells nil from empty.
+func uniqueParts(typename, queue string, payload []byte) [][]byte {
+	parts := [][]byte{[]byte(typename), []byte(queue)}
+	if payload != nil {
+		parts = append(parts, payload)
+	}
+	return parts
+}
+
+// newID returns a random UUID (RFC 9562, version 4), which is what asynq gives a
+// task without an id.
+func newID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
