@@ -1,0 +1,457 @@
+package middleware_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	gocacheredis "github.com/eko/gocache/store/redis/v4"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/middleware"
+	canaries "github.com/sealcache/sealcache/middleware/internal/canary"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+// failFast keeps a store from trying for long: the tests break it on purpose.
+var failFast = []string{"dial_timeout=1s", "read_timeout=1s", "write_timeout=1s", "max_retries=1", "pool_size=8", "min_retry_backoff=1ms", "max_retry_backoff=5ms"}
+
+// faulty is a sealed store over a Redis that will be broken, with what it said.
+type faulty struct {
+	*middleware.Store
+	secrets *canaries.Set
+	said    *testimony
+	key     string // a name that must not be told
+	value   string
+}
+
+func newFaulty(t *testing.T, backing store.StoreInterface, opts ...middleware.Option) *faulty {
+	t.Helper()
+	f := &faulty{secrets: new(canaries.Set)}
+	f.said = newTestimony(f.secrets)
+	f.key, f.value = f.secrets.Text("key"), f.secrets.Text("value")
+	f.Store = sealed(t, backing, envelope(t), append(f.said.options(), opts...)...)
+	return f
+}
+
+// operations are all that a store does on one key, for when nothing can work.
+func (f *faulty) operations() map[string]func(ctx context.Context) error {
+	return map[string]func(ctx context.Context) error{
+		"Get":            func(ctx context.Context) error { _, err := f.Get(ctx, f.key); return err },
+		"GetWithTTL":     func(ctx context.Context) error { _, _, err := f.GetWithTTL(ctx, f.key); return err },
+		"Set":            func(ctx context.Context) error { return f.Set(ctx, f.key, f.value) },
+		"SetWithTTL":     func(ctx context.Context) error { return f.Set(ctx, f.key, f.value, store.WithExpiration(time.Hour)) },
+		"SetTagged":      func(ctx context.Context) error { return f.Set(ctx, f.key, f.value, store.WithTags([]string{f.key})) },
+		"SetIfNotExists": func(ctx context.Context) error { _, err := f.SetIfNotExists(ctx, f.key, f.value); return err },
+		"Delete":         func(ctx context.Context) error { return f.Delete(ctx, f.key) },
+		"Invalidate": func(ctx context.Context) error {
+			return f.Invalidate(ctx, store.WithInvalidateTags([]string{f.key}))
+		},
+		"Check": f.Check,
+		"Keys": func(ctx context.Context) error {
+			for _, err := range f.Keys(ctx) {
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// requireFailures does every operation but those excepted, and has each fail in good order: an error, in time, that is
+// not a miss, and of which the cause is still to be seen.
+func (f *faulty) requireFailures(t *testing.T, is func(err error) bool, except ...string) {
+	t.Helper()
+	operations := f.operations()
+	for _, e := range except {
+		delete(operations, e)
+	}
+	errs := make(map[string]error, len(operations))
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	ctx := within(t, patience)
+	for name, operation := range operations {
+		all.Go(func() {
+			err := f.said.err(operation(ctx))
+			mu.Lock()
+			defer mu.Unlock()
+			errs[name] = err
+		})
+	}
+	all.Wait()
+	for name, err := range errs {
+		require.Error(t, err, name)
+		require.NotErrorIs(t, err, store.NotFound{}, name)
+		require.NotErrorIs(t, err, middleware.ErrUnauthentic, name)
+		require.True(t, is(err), "%s: %v", name, err)
+	}
+}
+
+// replied tells whether the server itself gave the error, with a code.
+func replied(code string) func(err error) bool {
+	return func(err error) bool {
+		var r redis.Error
+		return errors.As(err, &r) && strings.Contains(err.Error(), code)
+	}
+}
+
+// unreached tells whether an error is about the connection.
+func unreached(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, redis.ErrPoolTimeout)
+}
+
+func (f *faulty) requireWorks(t *testing.T) {
+	t.Helper()
+	eventually(t, "recovery without a restart", func(ctx context.Context) error {
+		if err := f.said.err(f.Set(ctx, f.key, f.value)); err != nil {
+			return err
+		}
+		v, err := f.Get(ctx, f.key)
+		if f.said.err(err) == nil && v != f.value {
+			err = errors.New("another value")
+		}
+		return err
+	})
+}
+
+// requireNoMoreGoroutines waits until there are as few goroutines as before. Only for tests that run alone.
+func requireNoMoreGoroutines(t *testing.T, before int) {
+	t.Helper()
+	eventually(t, "goroutines are left behind", func(context.Context) error {
+		if n := runtime.NumGoroutine(); n > before {
+			return fmt.Errorf("%d goroutines, %d before", n, before)
+		}
+		return nil
+	})
+}
+
+// Redis dies under load and comes back, twice, with what it had acknowledged (its append-only file is synced). Not
+// parallel: it counts goroutines.
+func TestRedisKilledAndRestarted(t *testing.T) { //nolint:paralleltest // see above
+	server := redistest.StartWith(t, redistest.Options{AppendOnly: true})
+	f := newFaulty(t, overRedis(t, server, failFast...))
+	f.requireWorks(t)
+	before := runtime.NumGoroutine()
+
+	ctx, stop := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	var acknowledged, failed atomic.Int64
+	const writers = 16
+	last := make([]int, writers) // what each was acknowledged last
+	for w := range writers {
+		load.Go(func() {
+			for i := 1; ctx.Err() == nil; i++ {
+				key := fmt.Sprint("load/", w)
+				switch err := f.said.err(f.Set(ctx, key, i)); {
+				case err == nil:
+					acknowledged.Add(1)
+					last[w] = i
+				case !unreached(err) && !errors.Is(err, context.Canceled) && !replied("LOADING")(err):
+					t.Errorf("an undocumented error: %v", err)
+				default:
+					failed.Add(1)
+				}
+				// A miss is right only where nothing was acknowledged.
+				v, err := f.Get(ctx, key)
+				switch {
+				case f.said.err(err) == nil && v.(int) < last[w]:
+					t.Errorf("an acknowledged value was lost: %d, %v", last[w], v)
+				case errors.Is(err, store.NotFound{}) && last[w] > 0:
+					t.Errorf("an acknowledged value is gone")
+				}
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+	for range 2 {
+		time.Sleep(100 * time.Millisecond)
+		require.NoError(t, server.Kill())
+		f.requireFailures(t, unreached)
+		require.NoError(t, server.Restart())
+		n := acknowledged.Load()
+		eventually(t, "load goes on", func(context.Context) error {
+			if acknowledged.Load() < n+writers {
+				return errors.New("it does not")
+			}
+			return nil
+		})
+	}
+	stop()
+	load.Wait()
+	require.Positive(t, failed.Load(), "the load met the outage")
+	f.requireWorks(t)
+	f.said.requireSilence(t)
+	clients, err := server.Client(t).ClientList(t.Context()).Result()
+	require.NoError(t, err)
+	require.LessOrEqual(t, countLines(clients), 8+pipelinePool+1)
+	requireNoMoreGoroutines(t, before+8+pipelinePool)
+}
+
+// The network cuts connections, at rest and in the middle of replies. Not parallel: it counts goroutines.
+func TestConnectionsCut(t *testing.T) { //nolint:paralleltest // see above
+	server := redistest.Start(t)
+	proxy := redistest.StartProxy(t, server.Addr())
+	for name, retries := range map[string]string{"without retries": "max_retries=0", "with retries": "max_retries=3"} {
+		t.Run(name, func(t *testing.T) { //nolint:paralleltest // see above
+			f := newFaulty(t, overURL(t, "redis://"+proxy.Addr()+"/0", append(failFast, retries)...), middleware.WithNamespace("cut"))
+			big := f.secrets.Text("big") + strings.Repeat("-", 20_000)
+			f.requireWorks(t)
+			require.NoError(t, f.Set(t.Context(), "big", big))
+			before := runtime.NumGoroutine()
+			for i := range 60 {
+				switch {
+				case i%3 == 0:
+					proxy.Cut()
+				default:
+					proxy.CutReplyAfter(i * i * 7) // 7 to 24,000 bytes: in the header of a reply, in it, between two
+				}
+				for name, operation := range f.operations() {
+					err := f.said.err(operation(within(t, patience)))
+					if err != nil && !unreached(err) && !errors.Is(err, store.NotFound{}) {
+						require.NoError(t, err, name)
+					}
+				}
+				v, err := f.Get(within(t, patience), "big")
+				if f.said.err(err) == nil {
+					require.Equal(t, big, v, "a reply that was cut is no value")
+				} else {
+					require.True(t, unreached(err), "%v", err)
+				}
+			}
+			proxy.CutReplyAfter(-1)
+			f.requireWorks(t)
+			require.LessOrEqual(t, proxy.Connections(), 8+pipelinePool, "connections are left behind")
+
+			// A server that refuses every connection, and one that accepts and says nothing.
+			proxy.Refuse(true)
+			proxy.Cut()
+			f.requireFailures(t, unreached)
+			proxy.Refuse(false)
+			f.requireWorks(t)
+			require.NoError(t, server.Pause())
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			_, err := f.Get(ctx, f.key)
+			cancel()
+			require.ErrorIs(t, f.said.err(err), context.DeadlineExceeded, "a caller's deadline ends a call to a server that hangs")
+			require.NoError(t, server.Resume())
+			f.requireWorks(t)
+			requireNoMoreGoroutines(t, before+2*(8+pipelinePool)) // the proxy has two for each connection
+			f.said.requireSilence(t)
+		})
+	}
+	eventually(t, "closed stores leave no connection", func(context.Context) error {
+		if n := proxy.Connections(); n > 0 {
+			return fmt.Errorf("%d", n)
+		}
+		return nil
+	})
+}
+
+func TestRedisOutOfMemory(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--maxmemory-policy", "noeviction")
+	f := newFaulty(t, overRedis(t, server, failFast...), middleware.WithNamespace("full"))
+	require.NoError(t, f.Set(t.Context(), "before", "value"))
+	require.NoError(t, f.Set(t.Context(), f.key, f.value))
+	admin := server.Client(t)
+	require.NoError(t, admin.ConfigSet(t.Context(), "maxmemory", "1").Err())
+
+	f.requireFailures(t, replied("OOM"), "Get", "GetWithTTL", "Delete", "Invalidate", "Check", "Keys")
+	v, err := f.Get(t.Context(), f.key)
+	require.NoError(t, f.said.err(err), "reading works")
+	require.Equal(t, f.value, v, "what was there stays what it was")
+	require.NoError(t, f.said.err(f.Check(t.Context())))
+	require.NoError(t, f.said.err(f.Delete(t.Context(), "before")), "deleting works")
+	require.NoError(t, f.said.err(f.Invalidate(t.Context(), store.WithInvalidateTags([]string{"tag"}))))
+
+	require.NoError(t, admin.ConfigSet(t.Context(), "maxmemory", "0").Err())
+	f.requireWorks(t)
+	f.said.requireSilence(t)
+}
+
+// A process that talks to what was the master.
+func TestRedisReadOnly(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	f := newFaulty(t, overRedis(t, server, failFast...), middleware.WithNamespace("replica"))
+	f.requireWorks(t)
+	require.NoError(t, f.Set(t.Context(), f.key, f.value, store.WithTags([]string{f.key})))
+	admin := server.Client(t)
+	require.NoError(t, admin.Do(t.Context(), "replicaof", "127.0.0.1", "1").Err())
+
+	f.requireFailures(t, replied("READONLY"), "Get", "GetWithTTL", "Check", "Keys")
+	require.True(t, replied("READONLY")(f.said.err(f.Clear(t.Context()))))
+	v, err := f.Get(t.Context(), f.key)
+	require.NoError(t, f.said.err(err), "a replica can be read")
+	require.Equal(t, f.value, v)
+
+	require.NoError(t, admin.Do(t.Context(), "replicaof", "no", "one").Err())
+	f.requireWorks(t)
+	f.said.requireSilence(t)
+}
+
+// Another program uses the same names for lists, sets and hashes.
+func TestWrongTypeUnderAKey(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for name, backing := range overBoth(t, server) {
+		for _, opts := range [][]middleware.Option{nil, {middleware.WithMissOnOpenFailure()}, {middleware.WithPlaintext(middleware.ReadPlaintext)}} {
+			f := newFaulty(t, backing, opts...)
+			other := server.Client(t)
+			for kind, plant := range map[string]func(key string) error{
+				"list": func(k string) error { return other.RPush(t.Context(), k, f.value).Err() },
+				"set":  func(k string) error { return other.SAdd(t.Context(), k, f.value).Err() },
+				"hash": func(k string) error { return other.HSet(t.Context(), k, f.value, f.value).Err() },
+				"zset": func(k string) error { return other.ZAdd(t.Context(), k, redis.Z{Member: f.value}).Err() },
+				"stream": func(k string) error {
+					return other.XAdd(t.Context(), &redis.XAddArgs{Stream: k, Values: []string{f.value, f.value}}).Err()
+				},
+			} {
+				require.NoError(t, other.Del(t.Context(), f.key).Err())
+				require.NoError(t, plant(f.key))
+				_, err := f.Get(t.Context(), f.key)
+				require.True(t, replied("WRONGTYPE")(f.said.err(err)), "%s, %s: %v", name, kind, err)
+				_, _, err = f.GetWithTTL(t.Context(), f.key)
+				require.True(t, replied("WRONGTYPE")(f.said.err(err)), "%s, %s: %v", name, kind, err)
+				written, err := f.SetIfNotExists(t.Context(), f.key, f.value)
+				require.False(t, written, "%s, %s", name, kind)
+				if err != nil {
+					require.True(t, replied("WRONGTYPE")(f.said.err(err)), "%s, %s: %v", name, kind, err)
+				}
+				kept, err := other.Type(t.Context(), f.key).Result()
+				require.NoError(t, err)
+				require.Equal(t, kind, kept, "reading changes nothing")
+			}
+			require.NoError(t, f.Set(t.Context(), f.key, f.value), "SET replaces whatever is there, as in Redis")
+			v, err := f.Get(t.Context(), f.key)
+			require.NoError(t, err)
+			require.Equal(t, f.value, v)
+			f.said.requireSilence(t)
+		}
+	}
+
+	// A string where a tag's set should be: redisstore says so and does not write an entry that no tag would find.
+	f := newFaulty(t, overRedis(t, server))
+	require.NoError(t, server.Client(t).Set(t.Context(), "gocache_tag_"+f.key, f.value, 0).Err())
+	tagged := store.WithTags([]string{f.key})
+	require.True(t, replied("WRONGTYPE")(f.said.err(f.Set(t.Context(), f.key, f.value, tagged))))
+	_, err := f.SetIfNotExists(t.Context(), f.key, f.value, tagged)
+	require.True(t, replied("WRONGTYPE")(f.said.err(err)))
+	require.True(t, replied("WRONGTYPE")(f.said.err(f.Invalidate(t.Context(), store.WithInvalidateTags([]string{f.key})))))
+	_, err = f.Get(t.Context(), f.key)
+	require.ErrorIs(t, err, store.NotFound{})
+	f.said.requireSilence(t)
+}
+
+// overBoth are the two stores over a single Redis: ours, and gocache's own.
+func overBoth(t testing.TB, server *redistest.Server) map[string]store.StoreInterface {
+	t.Helper()
+	return map[string]store.StoreInterface{
+		"redisstore":    overRedis(t, server),
+		"gocache redis": gocacheredis.NewRedis(server.Client(t)),
+	}
+}
+
+func TestWrongPassword(t *testing.T) {
+	t.Parallel()
+	var secrets canaries.Set
+	right, wrong := secrets.Text("password"), secrets.Text("wrong password")
+	server := redistest.StartWith(t, redistest.Options{Password: right})
+	u := "redis://:" + wrong + "@" + server.Addr() + "/0"
+	f := newFaulty(t, overURL(t, u, failFast...), middleware.WithNamespace("locked"))
+	f.said.secrets.AddText("password", right)
+	f.said.secrets.AddText("wrong password", wrong)
+	f.requireFailures(t, replied("WRONGPASS"), "GetWithTTL")
+	none := newFaulty(t, overURL(t, "redis://"+server.Addr()+"/0", failFast...), middleware.WithNamespace("locked"))
+	none.requireFailures(t, replied("NOAUTH"))
+
+	// The operator corrects the server; the process goes on.
+	require.NoError(t, server.Client(t).ConfigSet(t.Context(), "requirepass", wrong).Err())
+	f.requireWorks(t)
+	f.said.requireSilence(t)
+	none.said.requireSilence(t)
+	clients, err := redisClientList(t, server.Addr(), wrong)
+	require.NoError(t, err)
+	require.LessOrEqual(t, countLines(clients), 2*(8+pipelinePool)+2, "refused connections are left behind")
+}
+
+func redisClientList(t *testing.T, addr, password string) (string, error) {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: addr, Password: password})
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb.ClientList(t.Context()).Result()
+}
+
+// A server that has all the clients that it takes.
+func TestRedisFullOfClients(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	admin := server.Client(t)
+	require.NoError(t, admin.ConfigSet(t.Context(), "maxclients", "1").Err())
+	for _, c := range []struct {
+		backing store.StoreInterface
+		except  []string
+	}{
+		{overRedis(t, server, failFast...), nil},
+		{gocacheredis.NewRedis(server.Client(t)), []string{"Invalidate", "Keys"}}, // it swallows errors, and cannot enumerate
+	} {
+		f := newFaulty(t, c.backing)
+		f.requireFailures(t, func(err error) bool { return replied("max number of clients")(err) || unreached(err) }, c.except...)
+		require.NoError(t, admin.ConfigSet(t.Context(), "maxclients", "100").Err())
+		f.requireWorks(t)
+		f.said.requireSilence(t)
+		require.NoError(t, admin.ConfigSet(t.Context(), "maxclients", "1").Err())
+	}
+}
+
+// An ACL user that may do less than the store needs, and a server whose operator has renamed commands: Redis quotes
+// names and values in some of these replies.
+func TestRedisRefusesCommands(t *testing.T) {
+	t.Parallel()
+	t.Run("ACL", func(t *testing.T) {
+		t.Parallel()
+		server := redistest.StartWith(t, redistest.Options{User: "app", Password: "secret", Rules: "~allowed:* +@all -@scripting"})
+		for name, backing := range overBoth(t, server) {
+			f := newFaulty(t, backing, middleware.WithNamespace("other"))
+			f.requireFailures(t, func(err error) bool {
+				return replied("NOPERM")(err) || errors.Is(err, middleware.ErrUnsupported)
+			}, "Keys", "Invalidate", "Check")
+			f.said.requireSilence(t)
+			f = newFaulty(t, backing, middleware.WithNamespace("allowed"))
+			f.requireWorks(t)
+			if name == "redisstore" {
+				err := f.said.err(f.Set(t.Context(), f.key, f.value, store.WithTags([]string{"tag"})))
+				require.True(t, replied("NOPERM")(err), "%v", err)
+			}
+			f.said.requireSilence(t)
+		}
+	})
+	t.Run("renamed", func(t *testing.T) {
+		t.Parallel()
+		server := redistest.Start(t, "--rename-command", "GET", "", "--rename-command", "SET", "", "--rename-command", "SETNX", "",
+			"--rename-command", "DEL", "", "--rename-command", "UNLINK", "", "--rename-command", "EVALSHA", "", "--rename-command", "EVAL", "",
+			"--rename-command", "SADD", "", "--rename-command", "SSCAN", "", "--rename-command", "SMEMBERS", "")
+		for name, backing := range overBoth(t, server) {
+			f := newFaulty(t, backing)
+			f.requireFailures(t, func(err error) bool {
+				return replied("unknown command")(err) || errors.Is(err, middleware.ErrUnsupported)
+			}, "Keys", "Invalidate", "Check", "SetIfNotExists")
+			_, err := f.SetIfNotExists(t.Context(), f.key, f.value)
+			require.Error(t, f.said.err(err), name)
+			_ = f.said.err(f.Invalidate(t.Context(), store.WithInvalidateTags([]string{f.key}))) // gocache's swallows it
+			f.said.requireSilence(t)
+		}
+	})
+}
