@@ -1,0 +1,66 @@
+// Command fx is a small HTTP service whose cache is sealed. It runs with nothing installed but Go, in memory:
+//
+//	go run ./examples/fx
+//	curl -X PUT -d '{"name":"Alice","email":"alice@example.com"}' localhost:8080/profiles/42
+//	curl localhost:8080/profiles/42
+//	curl localhost:8080/readyz
+//
+// and over Redis by one setting, with a passphrase of its own so that profiles outlive the process:
+//
+//	PROFILES_PASSPHRASE='...' SEALCACHE_STORE=redis://localhost:6379 go run ./examples/fx
+//
+// All other settings of package fxmodule work too, such as SEALCACHE_TTL=10m.
+package main
+
+import (
+	"crypto/rand"
+	"log/slog"
+	"os"
+
+	"go.uber.org/fx"
+	"go.uber.org/fx/fxevent"
+
+	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/middleware"
+)
+
+func main() {
+	fx.New(
+		fxmodule.Module,                      // keys, stores, the sealed store.StoreInterface, *fxmodule.Health
+		fx.Provide(config, newProfiles, mux), // the application: newProfiles takes a store.StoreInterface
+		fx.Invoke(serve),
+		fx.Supply(slog.New(slog.NewTextHandler(os.Stderr, nil))),
+		fx.WithLogger(quiet),
+	).Run()
+}
+
+// config reads SEALCACHE_ variables, after defaults for a first run.
+func config() (fxmodule.Config, error) {
+	for name, value := range map[string]string{
+		"SEALCACHE_STORE":     "memory://",
+		"SEALCACHE_NAMESPACE": "profiles",
+		"SEALCACHE_KEK":       "passphrase:env:PROFILES_PASSPHRASE",
+		"PROFILES_PASSPHRASE": rand.Text(), // for this process only
+	} {
+		if os.Getenv(name) == "" {
+			if err := os.Setenv(name, value); err != nil {
+				return fxmodule.Config{}, err
+			}
+		}
+	}
+	c, err := fxmodule.ConfigFromEnv()
+	if err != nil {
+		return c, err
+	}
+	profiles := c.Caches[fxmodule.Default]
+	profiles.Codecs = []middleware.Codec{middleware.JSON[Profile]()} // a struct needs one
+	c.Caches[fxmodule.Default] = profiles
+	return c, nil
+}
+
+// quiet leaves of fx's own log the errors.
+func quiet(log *slog.Logger) fxevent.Logger {
+	l := &fxevent.SlogLogger{Logger: log}
+	l.UseLogLevel(slog.LevelDebug)
+	return l
+}
