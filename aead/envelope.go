@@ -33,7 +33,7 @@ import (
 //
 // Unwrapped data keys are kept (WithDataKeyCache) for a time (WithDataKeyTTL). A data key that is not known is
 // unwrapped once, however many callers wait for it; each waits no longer than its context allows, and one that gives
-// up does not fail the others. Such calls are limited to 16 at a time and, past a burst of 256, 100 a second, so that
+// up does not fail the others. Such calls are limited to 16 at a time and, past a burst of 1024, 100 a second, so that
 // garbage in the store cannot become a storm; what exceeds this fails with ErrKeyServiceUnavailable. Messages under
 // known data keys never wait behind it. A definite refusal is remembered for 15 seconds.
 //
@@ -93,7 +93,7 @@ type flight struct {
 const (
 	kekTimeout     = backgroundTimeout
 	unwrapRate     = 100
-	unwrapBurst    = 256
+	unwrapBurst    = 1024 // a process that starts beside a full store meets many data keys at once
 	unwrapParallel = 16
 	// unwrapPatience is how long a data key may wait for its turn before it is turned away.
 	unwrapPatience = time.Second
@@ -138,8 +138,7 @@ func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...Envelope
 		e.unsubscribe = k.onReload(e.kekChanged)
 	}
 	if err := e.start(ctx); err != nil {
-		e.Close()
-		return nil, err
+		return nil, errors.Join(err, e.Close())
 	}
 	e.background.Go(e.maintain)
 	return e, nil

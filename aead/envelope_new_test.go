@@ -39,7 +39,9 @@ func TestNewEnvelopeValidates(t *testing.T) {
 		service := aeadtest.NewKeyService(t)
 		e, err := aead.NewEnvelope(t.Context(), service, opt)
 		if err == nil {
-			e.Close()
+			if err := e.Close(); err != nil {
+				t.Error(err)
+			}
 			t.Errorf("%s: accepted", name)
 		} else if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: the error does not say what is wrong: %v", name, err)
@@ -106,7 +108,9 @@ func TestNewEnvelopeProvesItsKEK(t *testing.T) {
 	} {
 		e, err := aead.NewEnvelope(t.Context(), c.kek)
 		if err == nil {
-			e.Close()
+			if err := e.Close(); err != nil {
+				t.Error(err)
+			}
 			t.Errorf("%s was accepted", name)
 		} else if !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", name, err)

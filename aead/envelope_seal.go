@@ -3,11 +3,11 @@ package aead
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/subtle"
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"time"
 
 	"github.com/tink-crypto/tink-go/v2/core/registry"
@@ -90,17 +90,25 @@ func (e *Envelope) wrap(ctx context.Context, f *flight) (done bool) {
 	case err != nil:
 		f.err = err
 		e.wrapErr = err
-		wait := min(firstWrapBackoff<<min(e.wrapFails, 10), maxWrapBackoff)
-		wait = wait*4/5 + rand.N(wait/5+1)
+		wait := backoff(e.wrapFails)
 		e.wrapFails++
 		e.nextWrap.Store(e.clock.now() + int64(wait))
-		e.log.Warn("sealcache: no new data key could be wrapped; the present one goes on within its limits", "failures", e.wrapFails, "retry_after", wait, "error", err)
+		e.log.WarnContext(ctx, "sealcache: no new data key could be wrapped; the present one goes on within its limits", "failures", e.wrapFails, "retry_after", wait, "error", err)
 	default:
 		e.install(key)
-		e.log.Debug("sealcache: new data key", "type", shortType(e.template.GetTypeUrl()))
+		e.log.DebugContext(ctx, "sealcache: new data key", "type", shortType(e.template.GetTypeUrl()))
 	}
 	e.wrapping = nil
 	return true
+}
+
+// backoff is how long to wait after so many failures: from 0.1 s doubling to 5 s, less up to a fifth, so that the
+// processes that lost a key service at one moment do not come back at one moment.
+func backoff(failures int) time.Duration {
+	wait := min(firstWrapBackoff<<min(failures, 10), maxWrapBackoff)
+	var b [1]byte
+	rand.Read(b[:])
+	return wait - wait/5*time.Duration(b[0])/256
 }
 
 // install puts a data key into use, for sealing and for opening. The one before stays for opening. e.mu is held.

@@ -122,7 +122,9 @@ func TestSuccessorIsMadeBeforeItIsNeeded(t *testing.T) {
 			if time.Since(began) != 0 || service.Encrypts() != 2 {
 				t.Errorf("%s: waited %v, %d calls", name, time.Since(began), service.Encrypts())
 			}
-			e.Close()
+			if err := e.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }

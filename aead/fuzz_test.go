@@ -19,6 +19,7 @@ import (
 func FuzzEnvelopeOpen(f *testing.F) {
 	kek := newKeyring(f)
 	e := newEnvelope(f, kek)
+	e.LiftGate()
 	tinks := tinkaead.NewKMSEnvelopeAEAD2(tinkaead.AES256GCMKeyTemplate(), kek)
 	sealed, err := e.EncryptWithContext(f.Context(), []byte("message"), nil)
 	if err != nil {
@@ -36,9 +37,6 @@ func FuzzEnvelopeOpen(f *testing.F) {
 			t.Fatal("the ciphertext was modified")
 		}
 		want, tinkErr := tinks.Decrypt(data, nil)
-		if errors.Is(err, aead.ErrKeyServiceUnavailable) {
-			return // the gate for unknown data keys, which Tink has not
-		}
 		if (err == nil) != (tinkErr == nil) || !bytes.Equal(got, want) {
 			t.Fatalf("ours: %v, Tink's: %v", err, tinkErr)
 		}
@@ -46,7 +44,7 @@ func FuzzEnvelopeOpen(f *testing.F) {
 			t.Fatal(err)
 		}
 		inPlace, err2 := e.OpenTo(t.Context(), data[:0], data, nil)
-		if !errors.Is(err2, aead.ErrKeyServiceUnavailable) && ((err == nil) != (err2 == nil) || !bytes.Equal(inPlace, got)) {
+		if (err == nil) != (err2 == nil) || !bytes.Equal(inPlace, got) {
 			t.Fatalf("in place: %v, otherwise: %v", err2, err)
 		}
 	})
@@ -112,7 +110,9 @@ func FuzzKeyset(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		k, err := aead.OpenKeyring(t.Context(), aead.BytesSource(data), kek)
 		if err == nil {
-			k.Close()
+			if err := k.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 		k, err = insecurecleartextkeyset.OpenKeyring(t.Context(), aead.BytesSource(data))
 		if err != nil {

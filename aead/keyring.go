@@ -99,7 +99,7 @@ func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts
 	k.src, k.kek, k.associatedData = src, kek, o.associatedData
 	k.loaded = sha256.Sum256(data)
 	if o.hasReload {
-		k.watch(o.reload)
+		k.watch(ctx, o.reload)
 	}
 	return k, nil
 }
@@ -192,8 +192,8 @@ func (k *Keyring) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
 	return present(k.OpenTo(context.Background(), nil, ciphertext, associatedData))
 }
 
-// Close ends reloading and lets go of the keys; later calls fail with ErrClosed. It waits for a reload that is under
-// way, whose context it cancels. Closing twice does nothing.
+// Close ends reloading and lets go of the keys; later calls fail with ErrClosed. It cancels a reload in the background,
+// and waits for one that the application called. Closing twice does nothing.
 func (k *Keyring) Close() error {
 	if k.stop != nil {
 		k.stop()

@@ -52,12 +52,12 @@ func (k *Keyring) reload(ctx context.Context, onlyChanged bool) error {
 	changed, err := k.replace(ctx, old, onlyChanged)
 	if err != nil {
 		if !errors.Is(err, context.Canceled) {
-			k.log.Error("sealcache: the keyset could not be reloaded; the old one stays in service", "error", err)
+			k.log.ErrorContext(ctx, "sealcache: the keyset could not be reloaded; the old one stays in service", "error", err)
 		}
 		return err
 	}
 	if changed {
-		k.log.Info("sealcache: keyset reloaded", "keys", len(k.ring.Load().keys), "primary", k.ring.Load().primary.id)
+		k.log.InfoContext(ctx, "sealcache: keyset reloaded", "keys", len(k.ring.Load().keys), "primary", k.ring.Load().primary.id)
 		k.notify()
 	}
 	return nil
@@ -114,15 +114,15 @@ func (k *Keyring) notify() {
 	}
 }
 
-// watch reloads in the background until Close.
-func (k *Keyring) watch(every time.Duration) {
-	ctx, cancel := context.WithCancel(context.Background())
+// watch reloads in the background until Close. It keeps the values of ctx, and not its end.
+func (k *Keyring) watch(ctx context.Context, every time.Duration) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	k.stop = cancel
 	var watcher *fsnotify.Watcher
 	if w, ok := k.src.(watchable); ok {
 		var err error
 		if watcher, err = watchDir(w.watchPath()); err != nil {
-			k.log.Warn("sealcache: the keyset file is not watched, only read at intervals", "every", every, "error", err)
+			k.log.WarnContext(ctx, "sealcache: the keyset file is not watched, only read at intervals", "every", every, "error", err)
 		}
 	}
 	k.background.Go(func() {
@@ -146,7 +146,8 @@ func (k *Keyring) watchLoop(ctx context.Context, every time.Duration, events <-c
 		case <-ctx.Done():
 			return
 		case <-events:
-		case <-errs: // an overflow: events were lost
+		case err := <-errs: // an overflow: events were lost
+			k.log.WarnContext(ctx, "sealcache: watching the keyset file", "error", err)
 		case <-timer.C:
 			soon = false
 			loadCtx, cancel := context.WithTimeout(ctx, backgroundTimeout)
@@ -176,8 +177,7 @@ func watchDir(path string) (*fsnotify.Watcher, error) {
 		return nil, err
 	}
 	if err := w.Add(filepath.Dir(path)); err != nil {
-		w.Close()
-		return nil, err
+		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil
 }

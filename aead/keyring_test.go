@@ -258,7 +258,9 @@ func TestOpenKeyring(t *testing.T) {
 		if got, err := k.Decrypt(sealed, nil); err != nil || string(got) != "message" {
 			t.Errorf("%s: %v", name, err)
 		}
-		k.Close()
+		if err := k.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 
 	otherKEK := newKeyring(t)

@@ -158,7 +158,9 @@ func TestSources(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		k.Close()
+		if err := k.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 
 	large := filepath.Join(t.TempDir(), "large")
@@ -174,7 +176,9 @@ func TestSources(t *testing.T) {
 	} {
 		k, err := aead.OpenKeyring(ctx, src, kek)
 		if err == nil {
-			k.Close()
+			if err := k.Close(); err != nil {
+				t.Error(err)
+			}
 			t.Errorf("%s: accepted", name)
 		} else if strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: the error quotes its input: %v", name, err)

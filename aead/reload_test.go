@@ -528,7 +528,9 @@ func TestClosedEnvelopeIsNotCalledByItsKeyring(t *testing.T) {
 	t.Parallel()
 	r := newReloadable(t)
 	e := newEnvelope(t, r.Keyring)
-	e.Close()
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
 	e.KEKChanged()
 	r.rotate(t)
 	r.reload(t)

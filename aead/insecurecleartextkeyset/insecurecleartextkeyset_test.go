@@ -59,7 +59,9 @@ func TestOpenKeyring(t *testing.T) {
 		if err := k.Reload(t.Context()); err != nil {
 			t.Errorf("%s: reload: %v", name, err)
 		}
-		k.Close()
+		if err := k.Close(); err != nil {
+			t.Error(err)
+		}
 		if _, err := insecurecleartextkeyset.Handle(t.Context(), aead.BytesSource(data)); err != nil {
 			t.Errorf("%s: Handle: %v", name, err)
 		}
