@@ -3,6 +3,7 @@ package fxmodule
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 
@@ -73,10 +74,12 @@ func Named(names ...string) fx.Option {
 // stderr is what fx logs to unless it is told otherwise.
 type stderr struct{}
 
-func (stderr) Printf(format string, args ...any) { _, _ = fmt.Fprintf(os.Stderr, format, args...) }
+// Printf is given what is to be written, and nothing to format: a percent sign in it is one.
+func (stderr) Printf(said string, _ ...any) { _, _ = io.WriteString(os.Stderr, said) }
 
 // onlyAtTheRoot makes fx refuse Module inside an fx.Module. fx tells options nothing of where they are; of the options
-// that it refuses there itself, this one, given fx's default, changes nothing else (fx.WithLogger goes before it).
+// that it refuses there itself, this one, given fx's default, changes least: fx.WithLogger and
+// fx.NopLogger go before it, and only an fx.Logger that is listed before Module has no effect.
 func onlyAtTheRoot() fx.Option { return fx.Logger(stderr{}) }
 
 // inputs are what the module takes from the graph besides stores.

@@ -3,15 +3,25 @@ package fxmodule_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/metric"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
@@ -306,6 +316,86 @@ func TestOptionalInputs(t *testing.T) {
 	require.Contains(t, l.String(), "cache=default other=other", "values could be moved between these two")
 	require.NotContains(t, l.String(), "other=third")
 	require.NotContains(t, l.String(), "other=clear")
+}
+
+// needy is what no application here provides.
+type needy struct{}
+
+// dig leaves out an optional store that it cannot build. That must not pass for an application without one.
+func TestApplicationStoreThatCannotBeBuilt(t *testing.T) {
+	t.Parallel()
+	kek := kekFile(t)
+	err := newApp(one(fxmodule.Cache{KEK: kek}), fx.Provide(func(needy) store.StoreInterface { return nil })).Err()
+	requireFailure(t, err, "default", fxmodule.PartStore)
+	require.ErrorContains(t, err, "whose own needs fx cannot meet")
+	failing := fx.Provide(func() (store.StoreInterface, error) { return nil, errBroken })
+	require.ErrorIs(t, newApp(one(fxmodule.Cache{KEK: kek}), failing).Err(), errBroken)
+}
+
+func TestTelemetry(t *testing.T) {
+	t.Parallel()
+	reader, spans := sdkmetric.NewManualReader(), tracetest.NewSpanRecorder()
+	meters := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
+	var got store.StoreInterface
+	var e *jobs.Encryptor
+	run(t, one(fxmodule.Cache{Store: "memory://", KEK: kekFile(t)}), fx.Populate(&got, &e),
+		fx.Supply(fx.Annotate(meters, fx.As(new(metric.MeterProvider)))), fx.Supply(fx.Annotate(tracers, fx.As(new(trace.TracerProvider)))))
+	require.NoError(t, got.Set(t.Context(), "k", "v"))
+	_, err := e.Seal(t.Context(), jobs.Meta{Type: "t"}, nil)
+	require.NoError(t, err)
+	var collected metricdata.ResourceMetrics
+	require.NoError(t, reader.Collect(t.Context(), &collected))
+	var names []string
+	for _, scope := range collected.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			names = append(names, m.Name)
+		}
+	}
+	require.Contains(t, names, "sealcache.operations")
+	require.Contains(t, names, "sealcache.jobs")
+	require.NotEmpty(t, spans.Ended())
+}
+
+func TestWhatIsProvidedPrintsNames(t *testing.T) {
+	t.Parallel()
+	var caches *fxmodule.Caches
+	var keys *fxmodule.Keys
+	var got store.StoreInterface
+	run(t, fxmodule.Config{Caches: map[string]fxmodule.Cache{
+		"a": {Store: "memory://", KEK: kekFile(t)}, "b": {Store: "memory://", Clear: true, Namespace: "b"},
+	}}, fx.Populate(&caches, &keys, &got))
+	require.Equal(t, "fxmodule.Caches(a, b)", fmt.Sprintf("%v", caches))
+	require.Equal(t, "fxmodule.Caches(a, b)", fmt.Sprintf("%#v", caches))
+	require.Equal(t, "fxmodule.Keys(1 caches, 1 keysets)", fmt.Sprintf("%#v", keys))
+	require.Equal(t, "none", got.GetType())
+	var l logs
+	l.logger().Info("m", "caches", caches, "keys", keys)
+	require.Contains(t, l.String(), `caches="fxmodule.Caches(a, b)" keys="fxmodule.Keys(1 caches, 1 keysets)"`)
+	b, err := caches.Cache("b")
+	require.NoError(t, err)
+	require.NoError(t, b.(io.Closer).Close(), "as a sealed one closes its backing store")
+	_, err = b.Get(t.Context(), "k")
+	require.ErrorIs(t, err, memorystore.ErrClosed)
+}
+
+// Without a logger of its own, an application sees fx's on stderr as ever.
+func TestFxLogsToStderr(t *testing.T) {
+	read, write, err := os.Pipe()
+	require.NoError(t, err)
+	old := os.Stderr
+	os.Stderr = write //nolint:reassign // what fx writes to
+	app := fx.New(quiet(), fx.Supply(one(fxmodule.Cache{Clear: true})), provideStore(newMemory(t)), fxmodule.Module, fx.Invoke(func() error {
+		return errors.New("100% certain")
+	}))
+	os.Stderr = old //nolint:reassign // as it was
+	require.NoError(t, write.Close())
+	said, err := io.ReadAll(read)
+	require.NoError(t, err)
+	require.Error(t, app.Err())
+	require.Contains(t, string(said), "[Fx] SUPPLY\tfxmodule.Config\n")
+	require.Contains(t, string(said), "100% certain\n")
+	require.NoError(t, read.Close())
 }
 
 func TestStartTwiceInOneProcess(t *testing.T) {

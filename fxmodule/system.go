@@ -122,7 +122,7 @@ func (s *system) checkApplicationStore(provided bool) error {
 	case !provided:
 		for _, name := range config.names() {
 			if config.Caches[name].Store == "" {
-				return &CacheError{name, PartStore, errors.New("it has no store URL, so it stands on the application's store.StoreInterface, and the application provides none: set store, or fx.Provide one")}
+				return &CacheError{name, PartStore, errors.New("it has no store URL, so it stands on the application's store.StoreInterface, and the application provides none, or one whose own needs fx cannot meet: set store, or fx.Provide one")}
 			}
 		}
 	case !hasDefault:
