@@ -1,0 +1,219 @@
+package asynqjobs_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/prf"
+	"github.com/tink-crypto/tink-go/v2/tink"
+	"go.uber.org/goleak"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+	"github.com/sealcache/sealcache/middleware/jobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleVariable); role != "" {
+		os.Exit(child(role))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// keysets writes an encryption keyset and a PRF keyset into a directory, to be shared with other processes.
+func keysets(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	var b bytes.Buffer
+	require.NoError(t, insecurecleartextkeyset.CreateKeyset(&b, tinkaead.AES256GCMKeyTemplate()))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "aead.json"), b.Bytes(), 0o600))
+	b.Reset()
+	require.NoError(t, insecurecleartextkeyset.CreateKeyset(&b, prf.HMACSHA256PRFKeyTemplate()))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "prf.json"), b.Bytes(), 0o600))
+	return dir
+}
+
+// openKeysets opens what keysets wrote.
+func openKeysets(ctx context.Context, dir string) (*aead.Keyring, *prf.Set, error) {
+	k, err := insecurecleartextkeyset.OpenKeyring(ctx, aead.FileSource(filepath.Join(dir, "aead.json")))
+	if err != nil {
+		return nil, nil, err
+	}
+	set, err := insecurecleartextkeyset.OpenPRF(ctx, aead.FileSource(filepath.Join(dir, "prf.json")))
+	return k, set, err
+}
+
+func newKeyring(t testing.TB) *aead.Keyring {
+	t.Helper()
+	h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
+	require.NoError(t, err)
+	k, err := aead.NewKeyring(h)
+	require.NoError(t, err)
+	return k
+}
+
+func newPRF(t testing.TB) *prf.Set {
+	t.Helper()
+	h, err := keyset.NewHandle(prf.HMACSHA256PRFKeyTemplate())
+	require.NoError(t, err)
+	set, err := prf.NewPRFSet(h)
+	require.NoError(t, err)
+	return set
+}
+
+func newEncryptor(t testing.TB, a tink.AEADWithContext, opts ...jobs.Option) *jobs.Encryptor {
+	t.Helper()
+	if a == nil {
+		a = newKeyring(t)
+	}
+	e, err := jobs.NewEncryptor(a, append([]jobs.Option{jobs.WithPRF(newPRF(t)), jobs.WithLogger(quiet)}, opts...)...)
+	require.NoError(t, err)
+	return e
+}
+
+// bench is a Redis with what an application has around it.
+type bench struct {
+	srv       *redistest.Server
+	conn      asynq.RedisClientOpt
+	rdb       *redis.Client
+	e         *jobs.Encryptor
+	client    *asynqjobs.Client
+	plain     *asynq.Client // someone without keys
+	inspector *asynq.Inspector
+}
+
+func newBench(t *testing.T, e *jobs.Encryptor, opts ...asynqjobs.Option) *bench {
+	t.Helper()
+	return benchOn(t, redistest.Start(t), e, opts...)
+}
+
+func benchOn(t *testing.T, srv *redistest.Server, e *jobs.Encryptor, opts ...asynqjobs.Option) *bench {
+	t.Helper()
+	if e == nil {
+		e = newEncryptor(t, nil)
+	}
+	b := &bench{srv: srv, conn: asynq.RedisClientOpt{Addr: srv.Addr()}, rdb: srv.Client(t), e: e}
+	b.client = newClient(t, b.conn, e, opts...)
+	b.plain = asynq.NewClient(b.conn)
+	b.inspector = asynq.NewInspector(b.conn)
+	t.Cleanup(func() {
+		_ = b.plain.Close()
+		_ = b.inspector.Close()
+	})
+	return b
+}
+
+func newClient(t testing.TB, conn asynq.RedisConnOpt, e *jobs.Encryptor, opts ...asynqjobs.Option) *asynqjobs.Client {
+	t.Helper()
+	c, err := asynqjobs.NewClient(asynq.NewClient(conn), e, append(opts, asynqjobs.WithLogger(quiet))...)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// fast is a server that polls often and says nothing.
+func fast(cfg asynq.Config) asynq.Config {
+	cfg.TaskCheckInterval = 20 * time.Millisecond
+	cfg.DelayedTaskCheckInterval = 100 * time.Millisecond
+	cfg.GroupGracePeriod = time.Second
+	cfg.JanitorInterval = time.Second
+	cfg.LogLevel = asynq.FatalLevel
+	cfg.ShutdownTimeout = 2 * time.Second
+	if cfg.Concurrency == 0 {
+		cfg.Concurrency = 4
+	}
+	return cfg
+}
+
+// serve runs h, sealed, until the test ends or the returned function is called.
+func serve(t testing.TB, conn asynq.RedisConnOpt, e *jobs.Encryptor, cfg asynq.Config, h asynq.Handler, opts ...asynqjobs.Option) (stop func()) {
+	t.Helper()
+	opts = append(opts, asynqjobs.WithLogger(quiet))
+	cfg, err := asynqjobs.Config(e, fast(cfg), opts...)
+	require.NoError(t, err)
+	sealed, err := asynqjobs.Handler(e, h, opts...)
+	require.NoError(t, err)
+	srv := asynq.NewServer(conn, cfg)
+	require.NoError(t, srv.Start(sealed))
+	var once sync.Once
+	stop = func() { once.Do(srv.Shutdown) }
+	t.Cleanup(stop)
+	return stop
+}
+
+// eventually waits for what other processes do.
+func eventually(t testing.TB, what string, within time.Duration, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(within); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if holds() {
+			return
+		}
+	}
+	t.Fatalf("%s: not within %v", what, within)
+}
+
+const patience = 20 * time.Second
+
+// awaitState waits until the task is in the state.
+func (b *bench) awaitState(t testing.TB, queue, id string, state asynq.TaskState) *asynq.TaskInfo {
+	t.Helper()
+	var info *asynq.TaskInfo
+	eventually(t, "task "+state.String(), patience, func() bool {
+		got, err := b.inspector.GetTaskInfo(queue, id)
+		if err != nil {
+			return false
+		}
+		info = got
+		return info.State == state
+	})
+	return info
+}
+
+// recorder collects what handlers saw.
+type recorder struct {
+	mu   sync.Mutex
+	seen []string
+}
+
+func (r *recorder) add(s string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen = append(r.seen, s)
+}
+
+func (r *recorder) all() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.seen...)
+}
+
+func (r *recorder) count(s string) int {
+	n := 0
+	for _, x := range r.all() {
+		if x == s {
+			n++
+		}
+	}
+	return n
+}
+
+// never is a handler that must not be called.
+func never(t testing.TB) asynq.Handler {
+	t.Helper()
+	return asynq.HandlerFunc(func(_ context.Context, task *asynq.Task) error {
+		t.Errorf("handler was given %s %q", task.Type(), task.Payload())
+		return nil
+	})
+}

@@ -1,0 +1,249 @@
+package asynqjobs
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/middleware/jobs"
+)
+
+func TestBakedOptionsAreFound(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, proveBakedOptions())
+	now := time.Now()
+	want := []asynq.Option{
+		asynq.MaxRetry(3), asynq.Queue("q"), asynq.Timeout(time.Minute), asynq.Deadline(now), asynq.Unique(time.Hour),
+		asynq.ProcessAt(now), asynq.ProcessIn(time.Second), asynq.TaskID("id"), asynq.Retention(time.Hour), asynq.Group("g"),
+	}
+	task := asynq.NewTask("type", nil, want...)
+	got, err := bakedOptions(task)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	got[0] = asynq.MaxRetry(99)
+	again, err := bakedOptions(task)
+	require.NoError(t, err)
+	require.Equal(t, want, again, "the task's own are not touched")
+	none, err := bakedOptions(asynq.NewTaskWithHeaders("type", nil, map[string]string{"a": "b"}))
+	require.NoError(t, err)
+	require.Empty(t, none)
+}
+
+func TestChooseReadsOptionsAsAsynqDoes(t *testing.T) {
+	t.Parallel()
+	c, err := choose([]asynq.Option{asynq.Queue("a"), nil, asynq.TaskID("1"), asynq.Queue("b"), asynq.TaskID("2"), asynq.Group("g"), asynq.Unique(time.Hour)})
+	require.NoError(t, err)
+	require.Equal(t, chosen{place: place{queue: "b", id: "2", group: "g"}, unique: true, hasID: true}, c)
+	c, err = choose(nil)
+	require.NoError(t, err)
+	require.Equal(t, chosen{place: place{queue: "default"}}, c)
+	_, err = choose([]asynq.Option{strange{}})
+	require.Error(t, err)
+}
+
+type strange struct{}
+
+func (strange) String() string         { return "strange" }
+func (strange) Type() asynq.OptionType { return asynq.QueueOpt }
+func (strange) Value() any             { return 7 }
+
+func TestFramesComeBack(t *testing.T) {
+	t.Parallel()
+	for _, f := range []frame{
+		{},
+		{payload: []byte("payload")},
+		{name: "mail:send", payload: []byte{0}},
+		{headers: map[string]string{"b": "2", "a": "1", "": ""}, unique: true},
+		{refused: []member{{typename: "t", payload: []byte("p"), headers: map[string]string{"h": "v"}}, {}}, payload: []byte("x")},
+		{nothing: true, refused: []member{{typename: "t"}}},
+	} {
+		b := f.append(nil)
+		require.LessOrEqual(t, len(b), f.size())
+		got, err := parseFrame(b)
+		require.NoError(t, err)
+		require.Equal(t, f.name, got.name)
+		require.Equal(t, f.headers, got.headers)
+		require.Equal(t, f.unique, got.unique)
+		require.Equal(t, f.nothing, got.nothing)
+		require.Len(t, got.refused, len(f.refused))
+		require.True(t, bytes.Equal(f.payload, got.payload))
+		require.Equal(t, b, got.append(nil), "one form only")
+	}
+}
+
+func TestMalformedFramesAreRefused(t *testing.T) {
+	t.Parallel()
+	for name, b := range map[string]string{
+		"nothing":               "",
+		"unknown flag":          "\x20",
+		"name cut":              "\x01\x00\x00\x00\x05abc",
+		"name empty":            "\x01\x00\x00\x00\x00",
+		"name length cut":       "\x01\x00\x00",
+		"name of 4 GiB":         "\x01\xff\xff\xff\xff",
+		"no headers":            "\x02\x00\x00\x00\x00",
+		"headers by the bilion": "\x02\xff\xff\xff\xff",
+		"headers out of order":  "\x02\x00\x00\x00\x02\x00\x00\x00\x01b\x00\x00\x00\x00\x00\x00\x00\x01a\x00\x00\x00\x00",
+		"a header twice":        "\x02\x00\x00\x00\x02\x00\x00\x00\x01a\x00\x00\x00\x00\x00\x00\x00\x01a\x00\x00\x00\x00",
+		"no members":            "\x08\x00\x00\x00\x00",
+		"nothing and no member": "\x10",
+	} {
+		_, err := parseFrame([]byte(b))
+		require.ErrorIs(t, err, jobs.ErrUnsupportedFormat, name)
+	}
+}
+
+func FuzzFrame(f *testing.F) {
+	for _, fr := range []frame{{payload: []byte("p")}, {name: "n", headers: map[string]string{"a": "b"}}, {nothing: true, refused: []member{{typename: "t"}}}} {
+		f.Add(fr.append(nil))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		fr, err := parseFrame(b)
+		if err != nil {
+			require.ErrorIs(t, err, jobs.ErrUnsupportedFormat)
+			return
+		}
+		require.Equal(t, b, fr.append(nil))
+	})
+}
+
+func TestClaims(t *testing.T) {
+	t.Parallel()
+	for _, p := range []place{{queue: "default", id: "1"}, {id: "1"}, {queue: "a:b", id: "3:4", group: "g:1"}} {
+		got, has, err := claimed(map[string]string{claimHeader: p.claim()})
+		require.NoError(t, err)
+		require.True(t, has)
+		require.Equal(t, p, got)
+	}
+	_, has, err := claimed(nil)
+	require.NoError(t, err)
+	require.False(t, has)
+	for _, s := range []string{"", "1:a", "1:a0:", "1:a1:b0:", "1:a1:b1:cd", "01:a1:b", "-1:a1:b", "+1:a1:b", "9:a1:b", "1:a1:b1", "99999999999999999999:a1:b"} {
+		_, has, err := claimed(map[string]string{claimHeader: s})
+		require.True(t, has)
+		require.ErrorIs(t, err, jobs.ErrUnsupportedFormat, "%q", s)
+	}
+}
+
+func FuzzClaim(f *testing.F) {
+	f.Add("7:default1:1")
+	f.Add("0:1:11:g")
+	f.Fuzz(func(t *testing.T, s string) {
+		p, _, err := claimed(map[string]string{claimHeader: s})
+		if err == nil {
+			require.Equal(t, s, p.claim())
+		}
+	})
+}
+
+// No task outside a group, and none of another group, can have the id that a member is bound to.
+func TestBoundIDsNeverCollide(t *testing.T) {
+	t.Parallel()
+	seen := map[string]place{}
+	for _, g := range []string{"", "a", "1:a", "ab", "a1"} {
+		for _, id := range []string{"a", "1:a", "b", "1:", "0:", "a1:"} {
+			p := place{id: id, group: g}
+			b := p.boundID()
+			require.NotContains(t, seen, b, "%v and %v", seen[b], p)
+			seen[b] = p
+		}
+	}
+}
+
+func TestDue(t *testing.T) {
+	t.Parallel()
+	at := func(s string) time.Time {
+		x, err := time.Parse("2006-01-02 15:04:05", "2026-01-"+s)
+		require.NoError(t, err)
+		return x
+	}
+	for name, c := range map[string]struct {
+		spec      Schedule
+		last, now string
+		catchUp   time.Duration
+		want      []string
+	}{
+		"not yet":                       {Every(time.Minute), "01 00:00:00", "01 00:00:59", time.Minute, nil},
+		"to the second":                 {Every(time.Minute), "01 00:00:00", "01 00:01:00", time.Minute, []string{"01 00:01:00"}},
+		"not twice":                     {Every(time.Minute), "01 00:01:00", "01 00:01:30", time.Minute, nil},
+		"all of the last minute":        {Every(20 * time.Second), "01 00:00:00", "01 01:00:00", time.Minute, []string{"01 00:59:20", "01 00:59:40", "01 01:00:00"}},
+		"the latest of those long ago":  {Every(time.Hour), "01 00:00:00", "02 00:10:00", time.Minute, []string{"02 00:00:00"}},
+		"the latest only":               {Every(20 * time.Second), "01 00:00:00", "01 01:00:00", time.Nanosecond, []string{"01 01:00:00"}},
+		"cron":                          {Cron("30 4 * * *"), "01 05:00:00", "02 04:30:00", time.Minute, []string{"02 04:30:00"}},
+		"cron long ago":                 {Cron("30 4 * * *"), "01 05:00:00", "20 04:00:00", time.Minute, []string{"19 04:30:00"}},
+		"cron not yet":                  {Cron("30 4 * * *"), "02 04:30:00", "03 04:29:59", time.Minute, nil},
+		"cron with a zone":              {Cron("CRON_TZ=Asia/Tokyo 0 9 * * *"), "01 01:00:00", "02 00:00:00", time.Minute, []string{"02 00:00:00"}},
+		"a year of seconds, bounded":    {Every(time.Second), "01 00:00:00", "31 00:00:00", time.Minute, nil},
+		"last tick off the grid":        {Every(time.Minute), "01 00:01:07", "01 00:02:00", time.Minute, []string{"01 00:02:00"}},
+		"every as an expression":        {Cron("@every 1m"), "01 00:00:00", "01 00:01:00", time.Minute, []string{"01 00:01:00"}},
+		"hourly, late, nothing between": {Cron("@hourly"), "01 00:00:00", "01 01:59:59", time.Minute, []string{"01 01:00:00"}},
+	} {
+		tk, err := c.spec.parse(at("01 00:00:00"))
+		require.NoError(t, err, name)
+		ticks := due(tk, at(c.last), at(c.now), c.catchUp)
+		if name == "a year of seconds, bounded" {
+			require.Len(t, ticks, 60)
+			continue
+		}
+		var got []string
+		for _, x := range ticks {
+			got = append(got, x.UTC().Format("02 15:04:05"))
+		}
+		require.Equal(t, c.want, got, name)
+	}
+}
+
+func TestSchedulesThatNeverWork(t *testing.T) {
+	t.Parallel()
+	for _, s := range []Schedule{{}, Every(0), Every(-time.Second), Every(999 * time.Millisecond), Every(time.Second + time.Microsecond), Cron(""), Cron("x"), Cron("* * * *"), Cron("@every 1"), Cron("0 0 31 2 *")} {
+		_, err := s.parse(time.Now())
+		require.Error(t, err, "%q", s)
+	}
+}
+
+func TestShortenedAtACharacter(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "short", shortened("short"))
+	s := shortened(strings.Repeat("ä", maxFailureBytes))
+	require.True(t, strings.HasPrefix(s, "ää"))
+	require.Less(t, len(s), maxFailureBytes+50)
+	require.Equal(t, s, strings.ToValidUTF8(s, "?"))
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[error]Reason{
+		jobs.ErrNotSealed:             ReasonNotSealed,
+		jobs.ErrUnauthentic:           ReasonUnauthentic,
+		jobs.ErrUnsupportedFormat:     ReasonUnsupportedFormat,
+		jobs.ErrTooLarge:              ReasonTooLarge,
+		jobs.ErrUnknownKey:            ReasonUnknownKey,
+		jobs.ErrKeyServiceUnavailable: ReasonKeyServiceUnavailable,
+		errors.New("other"):           ReasonOther,
+	} {
+		r := refusal(err)
+		require.Equal(t, want, r.Reason)
+		require.ErrorIs(t, r, err)
+		require.Equal(t, jobs.Permanent(err), errors.Is(r, asynq.SkipRetry), want)
+		got, ok := ReasonOf(&asynq.TaskInfo{LastErr: r.Error()})
+		require.True(t, ok)
+		require.Equal(t, want, got)
+	}
+	for _, text := range []string{"", "some error", "sealcache: refused: "} {
+		_, ok := ReasonOf(&asynq.TaskInfo{LastErr: text})
+		require.False(t, ok)
+	}
+	_, ok := ReasonOf(nil)
+	require.False(t, ok)
+}
+
+func TestOnlyQueue(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "default", onlyQueue(nil))
+	require.Equal(t, "a", onlyQueue(map[string]int{"a": 1, "b": 0}))
+	require.Equal(t, "", onlyQueue(map[string]int{"a": 1, "b": 2}))
+}
