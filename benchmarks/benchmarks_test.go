@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -171,15 +173,15 @@ func TestMarkdown(t *testing.T) {
 		Scale:   "quick",
 		Results: []Result{
 			{Row: "r", Case: "a|b", What: "x / y", Unit: "x", Value: Spread{1500, 1400.4, 1600}, Budget: atLeast(1000), Verdict: okVerdict, Figures: "3k/s / 2/s"},
-			{Row: "r", Case: "c", What: "bytes", Unit: "bytes", Value: exactly(42), Budget: atMost(41), Verdict: missedVerdict, P50: &Spread{Median: 1.25}},
+			{Row: "r", Case: "c", What: "bytes", Unit: "bytes", Value: exactly(42), Budget: atMost(41), Verdict: missedVerdict, CPU: &Spread{Median: 0.5}, P50: &Spread{Median: 1.25}},
 		},
 	}))
 	require.Equal(t, `go1.26.8, linux/amd64, 2 CPUs, Redis 7.0.15, quick run.
 
-| row | case | what | median | min..max | budget |  | p50 | p99 | figures |
-|---|---|---|--:|--:|--:|---|--:|--:|---|
-| r | a\|b | x / y | 1500x | 1400..1600 | >= 1000 | ok |  |  | 3k/s / 2/s |
-| r | c | bytes | 42 bytes |  | <= 41 | **MISSED** | 1.250x |  |  |
+| row | case | what | median | min..max | budget |  | cpu | p50 | p99 | figures |
+|---|---|---|--:|--:|--:|---|--:|--:|--:|---|
+| r | a\|b | x / y | 1500x | 1400..1600 | >= 1000 | ok |  |  |  | 3k/s / 2/s |
+| r | c | bytes | 42 bytes |  | <= 41 | **MISSED** | 0.500x | 1.250x |  |  |
 `, b.String())
 }
 
@@ -187,7 +189,7 @@ func TestInterleave(t *testing.T) {
 	t.Parallel()
 	var turns []string
 	turn := func(name string) side {
-		return side{name, func(context.Context, int, int) error {
+		return side{name: name, do: func(context.Context, int, int) error {
 			if len(turns) == 0 || turns[len(turns)-1] != name {
 				turns = append(turns, name)
 			}
@@ -213,7 +215,7 @@ func TestInterleaveStopsAtAnError(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
 	calls := 0
-	bad := side{"bad", func(context.Context, int, int) error {
+	bad := side{name: "bad", do: func(context.Context, int, int) error {
 		if calls++; calls > 100 {
 			return broken
 		}
@@ -231,7 +233,7 @@ func TestInterleaveStopsWithItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := interleave(ctx, plan{rounds: 3, slice: time.Microsecond, workers: 2}, side{"any", func(context.Context, int, int) error { return nil }})
+	_, err := interleave(ctx, plan{rounds: 3, slice: time.Microsecond, workers: 2}, side{name: "any", do: func(context.Context, int, int) error { return nil }})
 	require.ErrorIs(t, err, context.Canceled)
 }
 
@@ -239,7 +241,7 @@ func TestInterleaveStopsWithItsContext(t *testing.T) {
 func TestWorkers(t *testing.T) {
 	t.Parallel()
 	counts := make([]int, 4) // the race detector sees two workers with one number
-	s := side{"s", func(_ context.Context, worker, i int) error {
+	s := side{name: "s", do: func(_ context.Context, worker, i int) error {
 		if i == 0 {
 			counts[worker] = 0
 		}
@@ -299,7 +301,7 @@ func TestBudget(t *testing.T) {
 
 func TestAllocations(t *testing.T) {
 	var sink []byte
-	n, err := allocations(t.Context(), side{"s", func(context.Context, int, int) error {
+	n, err := allocations(t.Context(), side{name: "s", do: func(context.Context, int, int) error {
 		sink = make([]byte, 100)
 		return nil
 	}}, 1000)
@@ -330,3 +332,23 @@ func TestChecks(t *testing.T) {
 type otherValues struct{ store.StoreInterface }
 
 func (otherValues) Get(context.Context, any) (any, error) { return "another", nil }
+
+func TestCPUTime(t *testing.T) {
+	t.Parallel()
+	before, known := cpuTime()
+	if !known {
+		require.False(t, runtime.GOOS == "linux" || runtime.GOOS == "darwin", "known on %s", runtime.GOOS)
+		return
+	}
+	require.Eventually(t, func() bool {
+		now, _ := cpuTime()
+		return now > before
+	}, 10*time.Second, time.Millisecond)
+	if runtime.GOOS == "linux" {
+		used, known := cpuTimeOf(os.Getpid())
+		require.True(t, known)
+		require.Positive(t, used)
+	}
+	_, known = cpuTimeOf(-1)
+	require.False(t, known)
+}

@@ -15,6 +15,18 @@ type side struct {
 	// do does the thing once. Workers are numbered from 0; calls with the same number never overlap. i counts the calls
 	// of a worker within a slice.
 	do func(ctx context.Context, worker, i int) error
+	// server, if not nil, is the processor time that a server has used which the thing is done with.
+	server func() (used time.Duration, known bool)
+}
+
+// cpu is the processor time that this process and the side's server have used.
+func (s side) cpu() (used time.Duration, known bool) {
+	used, known = cpuTime()
+	if s.server == nil || !known {
+		return used, known
+	}
+	more, known := s.server()
+	return used + more, known
 }
 
 // plan is how sides are compared.
@@ -31,7 +43,7 @@ type plan struct {
 type sample struct {
 	ops      int
 	elapsed  time.Duration
-	cpu      time.Duration // of the process; elapsed where it is not known
+	cpu      time.Duration // of this process and the server; 0 where it is not known
 	p50, p99 time.Duration // with latencies
 }
 
@@ -41,8 +53,20 @@ func (s sample) perSecond() float64 { return float64(s.ops) / s.elapsed.Seconds(
 func (s sample) nanoseconds() float64 { return float64(s.elapsed.Nanoseconds()) / float64(s.ops) }
 
 // cpuNanoseconds is the processor time of one operation. Others that use the machine do not lengthen it, or only by what
-// they throw out of its caches.
+// they throw out of its caches. Where the system does not tell, it is 0.
 func (s sample) cpuNanoseconds() float64 { return float64(s.cpu.Nanoseconds()) / float64(s.ops) }
+
+// cpuKnown tells whether all samples know their processor time.
+func cpuKnown(sides ...[]sample) bool {
+	for _, samples := range sides {
+		for _, s := range samples {
+			if s.cpu <= 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
 
 // batchTime is about how long operations go on between two looks at the clock, when they are not timed one by one.
 const batchTime = 200 * time.Microsecond
@@ -94,7 +118,7 @@ func slice(ctx context.Context, p plan, s side, batch int) (sample, error) {
 	errs := make([]error, p.workers)
 	latencies := make([][]time.Duration, p.workers)
 	var wg sync.WaitGroup
-	cpuBefore, _ := cpuTime()
+	cpuBefore, _ := s.cpu()
 	begin := time.Now()
 	for w := range p.workers {
 		wg.Go(func() {
@@ -107,8 +131,7 @@ func slice(ctx context.Context, p plan, s side, batch int) (sample, error) {
 	}
 	wg.Wait()
 	total := sample{elapsed: time.Since(begin)}
-	total.cpu = total.elapsed
-	if cpu, known := cpuTime(); known {
+	if cpu, known := s.cpu(); known {
 		total.cpu = cpu - cpuBefore
 	}
 	for w := range p.workers {

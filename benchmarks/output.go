@@ -30,22 +30,21 @@ func writeJSON(w io.Writer, r report) error {
 }
 
 func columns() []string {
-	return []string{"row", "case", "what", "median", "min..max", "budget", "", "p50", "p99", "figures"}
+	return []string{"row", "case", "what", "median", "min..max", "budget", "", "cpu", "p50", "p99", "figures"}
 }
 
 func cells(r Result) []string {
-	c := []string{r.Row, r.Case, r.What, number(r.Value.Median) + unit(r.Unit), number(r.Value.Min) + ".." + number(r.Value.Max), "", r.Verdict, "", "", r.Figures}
+	c := []string{r.Row, r.Case, r.What, number(r.Value.Median) + unit(r.Unit), number(r.Value.Min) + ".." + number(r.Value.Max), "", r.Verdict, "", "", "", r.Figures}
 	if r.Value.Min == r.Value.Max {
 		c[4] = ""
 	}
 	if r.Budget != nil {
 		c[5] = r.Budget.String()
 	}
-	if r.P50 != nil {
-		c[7] = number(r.P50.Median) + "x"
-	}
-	if r.P99 != nil {
-		c[8] = number(r.P99.Median) + "x"
+	for i, ratio := range []*Spread{r.CPU, r.P50, r.P99} {
+		if ratio != nil {
+			c[7+i] = number(ratio.Median) + "x"
+		}
 	}
 	return c
 }
@@ -105,7 +104,7 @@ func writeText(w io.Writer, r report) error {
 		var out strings.Builder
 		for i, cell := range line {
 			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
-			if i >= 3 && i <= 8 && i != 6 { // figures stand under each other by their ends
+			if i >= 3 && i <= 9 && i != 6 { // figures stand under each other by their ends
 				out.WriteString(pad + cell + "  ")
 			} else {
 				out.WriteString(cell + pad + "  ")
@@ -122,7 +121,7 @@ func writeMarkdown(w io.Writer, r report) error {
 	fmt.Fprintf(&b, "%s.\n\n", heading(r))
 	line := func(cells []string) { b.WriteString("| " + strings.Join(cells, " | ") + " |\n") }
 	line(columns())
-	b.WriteString("|---|---|---|--:|--:|--:|---|--:|--:|---|\n")
+	b.WriteString("|---|---|---|--:|--:|--:|---|--:|--:|--:|---|\n")
 	for _, result := range r.Results {
 		c := cells(result)
 		for i := range c {

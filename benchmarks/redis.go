@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
 	gocacheredis "github.com/eko/gocache/store/redis/v4"
@@ -21,6 +22,7 @@ type contender struct {
 	name   string
 	store  store.StoreInterface
 	client *redis.Client
+	server *redistest.Server
 	sealed bool
 	names  []any
 }
@@ -32,7 +34,7 @@ func startRedis(ctx context.Context, tls bool) (*redistest.Server, error) {
 
 // newContender makes a store over a server: redisstore, or gocache's own, sealed if there is an AEAD.
 func newContender(name string, server *redistest.Server, own bool, a tink.AEADWithContext) (*contender, error) {
-	c := &contender{name: name, client: redis.NewClient(server.ClientOptions())}
+	c := &contender{name: name, client: redis.NewClient(server.ClientOptions()), server: server}
 	var err error
 	if own {
 		c.store, err = redisstore.New(c.client)
@@ -78,18 +80,22 @@ func (c *contender) fill(ctx context.Context, n int, value []byte) error {
 // set is the side that sets. Each worker has names of its own.
 func (c *contender) set(workers int, value []byte) side {
 	boxed := any(value)
-	return side{c.name, func(ctx context.Context, worker, i int) error {
+	return c.side(func(ctx context.Context, worker, i int) error {
 		return c.store.Set(ctx, c.names[(i*workers+worker)%len(c.names)], boxed)
-	}}
+	})
 }
 
 // get is the side that gets.
 func (c *contender) get(workers int, value []byte) side {
-	return side{c.name, func(ctx context.Context, worker, i int) error {
+	return c.side(func(ctx context.Context, worker, i int) error {
 		got, err := c.store.Get(ctx, c.names[(i*workers+worker)%len(c.names)])
 		if err == nil && lengthOf(got) != len(value) {
 			err = errAnotherValue
 		}
 		return err
-	}}
+	})
+}
+
+func (c *contender) side(do func(ctx context.Context, worker, i int) error) side {
+	return side{name: c.name, do: do, server: func() (time.Duration, bool) { return cpuTimeOf(c.server.Pid()) }}
 }

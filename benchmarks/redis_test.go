@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -11,7 +12,7 @@ import (
 	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
-// BenchmarkRedis sets and gets over a real Redis; -cpu sets the number of clients, and
+// BenchmarkRedis sets and gets over a real Redis, with eight clients;
 //
 //	go test ./benchmarks -run '^$' -bench Redis/Set/redisstore/sealed/1KiB -cpuprofile cpu.out
 //
@@ -48,6 +49,7 @@ func BenchmarkRedis(b *testing.B) {
 func runParallel(b *testing.B, s side) {
 	b.Helper()
 	var workers atomic.Int64
+	b.SetParallelism(max(1, 8/runtime.GOMAXPROCS(0)))
 	b.RunParallel(func(pb *testing.PB) {
 		ctx := context.Background()
 		for i := int(workers.Add(1)); pb.Next(); i++ {

@@ -19,6 +19,9 @@ type Result struct {
 	Budget *Budget `json:"budget,omitempty"`
 	// Verdict is "ok", "MISSED", or empty without a budget.
 	Verdict string `json:"verdict,omitempty"`
+	// CPU is the ratio of the processor time per operation, this process and the server together, where it is known:
+	// below 1 is less. On processors that are fully used the throughput's ratio is its inverse.
+	CPU *Spread `json:"cpu,omitempty"`
 	// P50 and P99 are ratios of percentiles of the latency, where one was taken: below 1 is faster.
 	P50 *Spread `json:"p50,omitempty"`
 	P99 *Spread `json:"p99,omitempty"`

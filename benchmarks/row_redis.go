@@ -149,10 +149,16 @@ func (c redisCase) measure(ctx context.Context, b *bench, contenders []*contende
 func (c redisCase) compare(b *bench, what string, numerator, denominator []sample, budget *Budget) {
 	p50 := ratios(numerator, denominator, func(s sample) float64 { return float64(s.p50) })
 	p99 := ratios(numerator, denominator, func(s sample) float64 { return float64(s.p99) })
+	var cpu *Spread
+	if cpuKnown(numerator, denominator) {
+		used := ratios(numerator, denominator, sample.cpuNanoseconds)
+		cpu = &used
+	}
 	b.report(Result{
 		Case: c.name(), What: what, Unit: "x",
 		Value:   ratios(numerator, denominator, sample.perSecond),
 		Budget:  budget,
+		CPU:     cpu,
 		P50:     &p50,
 		P99:     &p99,
 		Figures: rate(medianOf(numerator, sample.perSecond)) + " / " + rate(medianOf(denominator, sample.perSecond)),
