@@ -1,0 +1,120 @@
+package asynqjobs_test
+
+import (
+	"context"
+	"encoding/base64"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/middleware/jobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+)
+
+func encoded(b []byte) string { return base64.RawStdEncoding.EncodeToString(b) }
+
+func decoded(t *testing.T, s string) []byte {
+	t.Helper()
+	b, err := base64.RawStdEncoding.DecodeString(s)
+	require.NoError(t, err)
+	return b
+}
+
+// Someone who can write to Redis, and has no key, makes new jobs from the parts of others. None runs; each is archived
+// at once, with the reason.
+func TestForgedTasksAreArchivedAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, opts := range map[string][]asynqjobs.Option{"open": nil, "hidden": {asynqjobs.WithHiddenTypes()}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, nil, opts...)
+			stolen := func(typename, payload string, opts ...asynq.Option) *asynq.TaskInfo {
+				info, err := b.client.Enqueue(asynq.NewTask(typename, []byte(payload)), append(opts, asynq.ProcessIn(time.Hour))...)
+				require.NoError(t, err)
+				info, err = b.inspector.GetTaskInfo(info.Queue, info.ID)
+				require.NoError(t, err)
+				require.NoError(t, b.inspector.DeleteTask(info.Queue, info.ID))
+				return info
+			}
+			pay := stolen("pay", "to eve")
+			other := stolen("pay", "to bob")
+			del := stolen("delete", "user bob")
+			low := stolen("pay", "low", asynq.Queue("low"))
+			unique := stolen("pay", "unique", asynq.Unique(time.Minute))
+			altered := append([]byte(nil), pay.Payload...)
+			altered[len(altered)-1] ^= 1
+			newer := append([]byte(nil), pay.Payload...)
+			newer[2] = 2
+			claims := func(of *asynq.TaskInfo, as *asynq.TaskInfo) map[string]string {
+				h := maps.Clone(of.Headers)
+				h["sealcache"] = as.Headers["sealcache"]
+				return h
+			}
+			for what, f := range map[string]struct {
+				typename string
+				payload  []byte
+				headers  map[string]string
+				queue    string
+				id       string
+				want     asynqjobs.Reason
+			}{
+				"in clear":                       {"pay", []byte("to eve"), nil, "default", "1", asynqjobs.ReasonNotSealed},
+				"in clear, empty":                {"pay", nil, nil, "default", "2", asynqjobs.ReasonNotSealed},
+				"under another id":               {pay.Type, pay.Payload, pay.Headers, "default", "3", asynqjobs.ReasonUnauthentic},
+				"another task's arguments":       {pay.Type, other.Payload, other.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
+				"and its claim":                  {pay.Type, other.Payload, claims(other, pay), "default", pay.ID, asynqjobs.ReasonUnauthentic},
+				"another type":                   {del.Type, pay.Payload, pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
+				"another queue":                  {low.Type, low.Payload, low.Headers, "default", low.ID, asynqjobs.ReasonUnauthentic},
+				"no queue claimed":               {low.Type, low.Payload, map[string]string{"sealcache": "0:36:" + low.ID}, "default", low.ID, asynqjobs.ReasonUnauthentic},
+				"into a group that it is not in": {pay.Type, pay.Payload, map[string]string{"sealcache": pay.Headers["sealcache"] + "1:g"}, "default", pay.ID, asynqjobs.ReasonUnauthentic},
+				"altered":                        {pay.Type, altered, pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
+				"cut off":                        {pay.Type, pay.Payload[:4], pay.Headers, "default", pay.ID, asynqjobs.ReasonUnsupportedFormat},
+				"of a newer release":             {pay.Type, newer, pay.Headers, "default", pay.ID, asynqjobs.ReasonUnsupportedFormat},
+				"a claim that is none":           {pay.Type, pay.Payload, map[string]string{"sealcache": "x"}, "default", pay.ID, asynqjobs.ReasonUnsupportedFormat},
+				"a unique task's tag alone":      {unique.Type, unique.Payload, nil, "default", unique.ID, asynqjobs.ReasonUnauthentic},
+			} {
+				_, err := b.plain.Enqueue(asynq.NewTaskWithHeaders(f.typename, f.payload, f.headers), asynq.Queue(f.queue), asynq.TaskID(f.id))
+				require.NoError(t, err, what)
+				stop := serve(t, b.conn, b.e, asynq.Config{}, never(t))
+				info := b.awaitState(t, f.queue, f.id, asynq.TaskStateArchived)
+				stop()
+				got, ok := asynqjobs.ReasonOf(info)
+				require.True(t, ok, what)
+				require.Equal(t, f.want, got, what)
+				require.Zero(t, info.Retried, what)
+				require.NoError(t, b.inspector.DeleteTask(f.queue, f.id))
+			}
+
+			// What can be done, and SECURITY.md says so: the old job again, unchanged.
+			var rec recorder
+			_, err := b.plain.Enqueue(asynq.NewTaskWithHeaders(pay.Type, pay.Payload, pay.Headers), asynq.TaskID(pay.ID))
+			require.NoError(t, err)
+			serve(t, b.conn, b.e, asynq.Config{}, asynq.HandlerFunc(func(_ context.Context, task *asynq.Task) error {
+				rec.add(task.Type() + " " + string(task.Payload()))
+				return nil
+			}))
+			eventually(t, "replayed", patience, func() bool { return len(rec.all()) == 1 })
+			require.Equal(t, []string{"pay to eve"}, rec.all())
+		})
+	}
+}
+
+// A job of one namespace, of the cache or of another kind is none here.
+func TestOtherNamespacesAreForeign(t *testing.T) {
+	t.Parallel()
+	k, set := newKeyring(t), newPRF(t)
+	e, err := jobs.NewEncryptor(k, jobs.WithPRF(set), jobs.WithNamespace("one"), jobs.WithLogger(quiet))
+	require.NoError(t, err)
+	other, err := jobs.NewEncryptor(k, jobs.WithPRF(set), jobs.WithNamespace("two"), jobs.WithLogger(quiet))
+	require.NoError(t, err)
+	b := newBench(t, e)
+	client := newClient(t, b.conn, other)
+	serve(t, b.conn, e, asynq.Config{}, never(t))
+	info, err := client.Enqueue(asynq.NewTask("t", []byte("p")))
+	require.NoError(t, err)
+	got, _ := asynqjobs.ReasonOf(b.awaitState(t, "default", info.ID, asynq.TaskStateArchived))
+	require.Equal(t, asynqjobs.ReasonUnauthentic, got)
+}

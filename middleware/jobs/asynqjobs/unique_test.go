@@ -1,0 +1,212 @@
+package asynqjobs_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+type enqueuer interface {
+	Enqueue(*asynq.Task, ...asynq.Option) (*asynq.TaskInfo, error)
+}
+
+// outcome is what an enqueue answers.
+func outcome(err error) string {
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, asynq.ErrDuplicateTask):
+		return "duplicate"
+	case errors.Is(err, asynq.ErrTaskIDConflict):
+		return "conflict"
+	default:
+		return "error: " + err.Error()
+	}
+}
+
+// Whatever asynq answers for tasks in clear, the sealed client answers: the same story is told to both.
+func TestUniqueIsExactlyAsynqs(t *testing.T) {
+	t.Parallel()
+	story := func(t *testing.T, srv *redistest.Server, c enqueuer, start func(asynq.Handler)) []string {
+		conn := asynq.RedisClientOpt{Addr: srv.Addr()}
+		insp := asynq.NewInspector(conn)
+		defer insp.Close()
+		var log []string
+		enqueue := func(what, typename string, payload []byte, opts ...asynq.Option) *asynq.TaskInfo {
+			info, err := c.Enqueue(asynq.NewTask(typename, payload), opts...)
+			log = append(log, what+": "+outcome(err))
+			return info
+		}
+		gone := func(queue, id string) {
+			eventually(t, "task gone", patience, func() bool {
+				_, err := insp.GetTaskInfo(queue, id)
+				return errors.Is(err, asynq.ErrTaskNotFound)
+			})
+		}
+		state := func(id string, s asynq.TaskState) {
+			eventually(t, "task "+s.String(), patience, func() bool {
+				info, err := insp.GetTaskInfo("default", id)
+				return err == nil && info.State == s
+			})
+		}
+		hour := asynq.Unique(time.Hour)
+		ok := enqueue("first", "ok", []byte("a"), hour)
+		enqueue("again, pending", "ok", []byte("a"), hour)
+		enqueue("not unique", "ok", []byte("a"), asynq.TaskID("plain"))
+		enqueue("other payload", "ok", []byte("b"), hour)
+		enqueue("other type", "ok2", []byte("a"), hour)
+		enqueue("other queue", "ok", []byte("a"), hour, asynq.Queue("low"))
+		enqueue("nil payload", "ok", nil, hour)
+		enqueue("nil payload again", "ok", nil, hour)
+		enqueue("empty payload is not nil", "ok", []byte{}, hour)
+		enqueue("empty again", "ok", []byte{}, hour)
+		enqueue("other id, same task", "ok", []byte("a"), hour, asynq.TaskID("mine"))
+		enqueue("lock of one second", "later", []byte("a"), asynq.Unique(time.Second))
+		enqueue("at once again", "later", []byte("a"), asynq.Unique(time.Second))
+		enqueue("scheduled", "ok", []byte("s"), hour, asynq.ProcessIn(time.Hour))
+		enqueue("scheduled again", "ok", []byte("s"), hour, asynq.ProcessIn(2*time.Hour))
+		enqueue("scheduled, now", "ok", []byte("s"), hour)
+		enqueue("in a group", "ok", []byte("g"), hour, asynq.Group("g"))
+		enqueue("in a group again", "ok", []byte("g"), hour, asynq.Group("g"))
+		enqueue("in another group", "ok", []byte("g"), hour, asynq.Group("h"))
+		time.Sleep(1200 * time.Millisecond)
+		enqueue("after the lock's end", "later", []byte("a"), asynq.Unique(time.Second))
+
+		start(asynq.HandlerFunc(func(_ context.Context, task *asynq.Task) error {
+			switch task.Type() {
+			case "retry":
+				return errMine
+			case "archive":
+				return fmt.Errorf("%w: %w", errMine, asynq.SkipRetry)
+			case "revoke":
+				return asynq.RevokeTask
+			}
+			return nil
+		}))
+		gone("default", ok.ID)
+		enqueue("after success", "ok", []byte("a"), hour)
+		kept := enqueue("retained", "kept", []byte("a"), hour, asynq.Retention(time.Hour))
+		state(kept.ID, asynq.TaskStateCompleted)
+		enqueue("after success, retained", "kept", []byte("a"), hour)
+		retry := enqueue("fails", "retry", []byte("a"), hour)
+		state(retry.ID, asynq.TaskStateRetry)
+		enqueue("while in retry", "retry", []byte("a"), hour)
+		archived := enqueue("fails for good", "archive", []byte("a"), hour)
+		state(archived.ID, asynq.TaskStateArchived)
+		enqueue("while archived", "archive", []byte("a"), hour)
+		require.NoError(t, insp.DeleteTask("default", archived.ID))
+		enqueue("after deletion from the archive", "archive", []byte("a"), hour)
+		revoked := enqueue("revoked", "revoke", []byte("a"), hour)
+		gone("default", revoked.ID)
+		enqueue("after revocation", "revoke", []byte("a"), hour)
+		return log
+	}
+
+	plainSrv := redistest.Start(t)
+	plainConn := asynq.RedisClientOpt{Addr: plainSrv.Addr()}
+	plain := asynq.NewClient(plainConn)
+	defer plain.Close()
+	want := story(t, plainSrv, plain, func(h asynq.Handler) {
+		srv := asynq.NewServer(plainConn, fast(asynq.Config{}))
+		require.NoError(t, srv.Start(h))
+		t.Cleanup(srv.Shutdown)
+	})
+	require.Contains(t, want, "while archived: duplicate", "the story tells something")
+	require.Contains(t, want, "after success: ok")
+
+	for name, opts := range map[string][]asynqjobs.Option{"open": nil, "hidden": {asynqjobs.WithHiddenTypes()}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, nil, opts...)
+			got := story(t, b.srv, b.client, func(h asynq.Handler) { serve(t, b.conn, b.e, asynq.Config{}, h) })
+			require.Equal(t, want, got)
+		})
+	}
+}
+
+func TestUniqueBetweenProcesses(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	keys := keysets(t)
+	var ps []*process
+	for range 4 {
+		ps = append(ps, spawn(t, "unique the same", keys, srv.Addr()))
+	}
+	var said []string
+	for _, p := range ps {
+		require.NoError(t, p.cmd.Wait())
+		said = append(said, p.out.String())
+	}
+	require.ElementsMatch(t, []string{"enqueued", "duplicate", "duplicate", "duplicate"}, said)
+
+	other := spawn(t, "unique another", keys, srv.Addr())
+	require.NoError(t, other.cmd.Wait())
+	require.Equal(t, "enqueued", other.out.String())
+}
+
+// Who can guess a payload must not be able to check his guess: the tag is nothing that he can compute.
+func TestUniqueTagsGiveNothingAway(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	other := newClient(t, b.conn, newEncryptor(t, nil))
+	task := asynq.NewTask("t", []byte("1234"))
+	_, err := b.client.Enqueue(task, asynq.Unique(time.Hour))
+	require.NoError(t, err)
+	_, err = b.plain.Enqueue(task, asynq.Unique(time.Hour))
+	require.NoError(t, err, "asynq's own unsalted md5 of the payload is another")
+	_, err = other.Enqueue(task, asynq.Unique(time.Hour))
+	require.NoError(t, err, "and so is a tag under another key")
+	keys, err := b.rdb.Keys(t.Context(), "asynq:{default}:unique:*").Result()
+	require.NoError(t, err)
+	require.Len(t, keys, 3)
+}
+
+// A unique task's parts can be exchanged neither with another task's nor for another form.
+func TestUniqueTasksCannotBeTakenApart(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	info := func(payload string, opts ...asynq.Option) *asynq.TaskInfo {
+		i, err := b.client.Enqueue(asynq.NewTask("t", []byte(payload)), append(opts, asynq.ProcessIn(time.Hour))...)
+		require.NoError(t, err)
+		i, err = b.inspector.GetTaskInfo("default", i.ID)
+		require.NoError(t, err)
+		return i
+	}
+	one, two, plain := info("one", asynq.Unique(time.Hour)), info("two", asynq.Unique(time.Hour)), info("three")
+	require.Len(t, one.Payload, 35)
+	id := func(h map[string]string, of *asynq.TaskInfo) map[string]string {
+		return map[string]string{"sealcache": of.Headers["sealcache"], "sealcache-payload": h["sealcache-payload"]}
+	}
+	for name, c := range map[string]struct {
+		payload []byte
+		headers map[string]string
+		of      *asynq.TaskInfo
+	}{
+		"another's tag":         {two.Payload, one.Headers, one},
+		"another's ciphertext":  {one.Payload, id(two.Headers, one), one},
+		"tag alone":             {one.Payload, nil, one},
+		"tag without payload":   {one.Payload, map[string]string{"sealcache": one.Headers["sealcache"]}, one},
+		"payload beside":        {plain.Payload, one.Headers, one},
+		"a tag of zeros":        {append([]byte("\xc1\x5c\xff"), make([]byte, 32)...), one.Headers, one},
+		"not base64":            {one.Payload, map[string]string{"sealcache": one.Headers["sealcache"], "sealcache-payload": "?"}, one},
+		"made unique afterward": {one.Payload, map[string]string{"sealcache": plain.Headers["sealcache"], "sealcache-payload": encoded(plain.Payload)}, plain},
+		"no longer unique":      {decoded(t, one.Headers["sealcache-payload"]), map[string]string{"sealcache": one.Headers["sealcache"]}, one},
+	} {
+		forged := *c.of
+		forged.Payload, forged.Headers = c.payload, c.headers
+		_, err := asynqjobs.OpenTask(t.Context(), b.e, &forged)
+		require.Error(t, err, name)
+		require.True(t, strings.Contains(err.Error(), "authenticate") || strings.Contains(err.Error(), "unsupported format"), "%s: %v", name, err)
+	}
+	_, err := asynqjobs.OpenTask(t.Context(), b.e, one)
+	require.NoError(t, err)
+}
