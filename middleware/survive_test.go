@@ -18,10 +18,13 @@ import (
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware"
@@ -91,14 +94,17 @@ type testimony struct {
 	secrets *canaries.Set
 	log     syncBuffer
 	errs    syncBuffer
-	seen    sync.Map // error texts, by the operation that they came from
 	reader  *sdkmetric.ManualReader
+	meters  *sdkmetric.MeterProvider
 	spans   *tracetest.SpanRecorder
+	tracers *sdktrace.TracerProvider
 	logger  *slog.Logger
 }
 
 func newTestimony(secrets *canaries.Set) *testimony {
 	y := &testimony{secrets: secrets, reader: sdkmetric.NewManualReader(), spans: tracetest.NewSpanRecorder()}
+	y.meters = sdkmetric.NewMeterProvider(sdkmetric.WithReader(y.reader))
+	y.tracers = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(y.spans))
 	y.logger = slog.New(slog.NewJSONHandler(&y.log, &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true}))
 	return y
 }
@@ -107,8 +113,8 @@ func newTestimony(secrets *canaries.Set) *testimony {
 func (y *testimony) options() []middleware.Option {
 	return []middleware.Option{
 		middleware.WithLogger(y.logger),
-		middleware.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(y.reader))),
-		middleware.WithTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(y.spans))),
+		middleware.WithMeterProvider(y.meters),
+		middleware.WithTracerProvider(y.tracers),
 	}
 }
 
@@ -124,16 +130,56 @@ func (y *testimony) err(err error) error {
 // requireSilence fails if anything of it holds a canary.
 func (y *testimony) requireSilence(t testing.TB) {
 	t.Helper()
-	require.Empty(t, y.secrets.Find(y.errs.bytes()), "error texts: %s", y.errs.bytes())
-	require.Empty(t, y.secrets.Find(y.log.bytes()), "log: %s", y.log.bytes())
+	require.Empty(t, y.leaks(t))
+}
+
+// leaks are the places that hold a canary, and what they say.
+func (y *testimony) leaks(t testing.TB) map[string]string {
+	t.Helper()
+	leaks := map[string]string{}
+	search := func(place string, said []byte) {
+		if found := y.secrets.Find(said); len(found) > 0 {
+			leaks[place] = fmt.Sprintf("%v in %s", found, said)
+		}
+	}
+	search("errors", y.errs.bytes())
+	search("log", y.log.bytes())
 	var data metricdata.ResourceMetrics
 	require.NoError(t, y.reader.Collect(context.Background(), &data))
 	said, err := json.Marshal(data)
 	require.NoError(t, err)
-	require.Empty(t, y.secrets.Find(said), "metrics: %s", said)
+	search("metrics", said)
 	for _, sp := range y.spans.Ended() {
-		said := fmt.Sprintf("%s %v %v %v %v %v", sp.Name(), sp.Attributes(), sp.Events(), sp.Links(), sp.Status(), sp.Resource())
-		require.Empty(t, y.secrets.Find([]byte(said)), "span: %s", said)
+		search("spans", fmt.Appendf(nil, "%s %v %v %v %v %v", sp.Name(), sp.Attributes(), sp.Events(), sp.Links(), sp.Status(), sp.Resource()))
+	}
+	return leaks
+}
+
+// The search must be able to find.
+func TestTestimonyTells(t *testing.T) {
+	t.Parallel()
+	for place, tell := range map[string]func(y *testimony, secret string){
+		"errors": func(y *testimony, secret string) { fmt.Fprintln(&y.errs, "no entry", secret) },
+		"log": func(y *testimony, secret string) {
+			y.logger.Debug("x", "attributes", slog.GroupValue(slog.String("key", secret)))
+		},
+		"metrics": func(y *testimony, secret string) {
+			c, err := y.meters.Meter("x").Int64Counter("c")
+			require.NoError(t, err)
+			c.Add(context.Background(), 1, metric.WithAttributes(attribute.String("key", secret)))
+		},
+		"spans": func(y *testimony, secret string) {
+			_, sp := y.tracers.Tracer("x").Start(context.Background(), "s")
+			sp.AddEvent("e", trace.WithAttributes(attribute.String("key", secret)))
+			sp.End()
+		},
+	} {
+		y := newTestimony(new(canaries.Set))
+		secret := y.secrets.Text("secret")
+		require.Empty(t, y.leaks(t))
+		tell(y, secret)
+		require.Len(t, y.leaks(t), 1, place)
+		require.Contains(t, y.leaks(t), place)
 	}
 }
 

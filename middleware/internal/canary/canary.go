@@ -74,14 +74,27 @@ func (s *Set) AddInt(name string, n int64) {
 	}
 }
 
-// Float plants a random number.
+// Float plants a random number of some twenty digits.
 func (s *Set) Float(name string) float64 {
-	f := float64(s.Int(name)) / 1e9 // the digits of the integer stay, in part, those of the fraction
-	s.exactly(name, []byte(strconv.FormatFloat(f, 'f', -1, 64)))
-	s.exactly(name, []byte(strconv.FormatFloat(f, 'g', -1, 64)))
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	f := 1e9 + float64(binary.BigEndian.Uint64(b[:])>>11)/(1<<23)
+	s.AddFloat(name, f)
+	return f
+}
+
+// AddFloat adds a number that exists already, with enough digits, to be found as decimal text and in binary of either
+// byte order.
+func (s *Set) AddFloat(name string, f float64) {
+	for _, format := range []byte{'f', 'g'} {
+		text := strconv.FormatFloat(f, format, -1, 64)
+		if len(text) < 12 {
+			panic("canary: a number of under twelve digits is found by chance")
+		}
+		s.exactly(name, []byte(text))
+	}
 	s.add(name, binary.BigEndian.AppendUint64(nil, math.Float64bits(f)), false)
 	s.add(name, binary.LittleEndian.AppendUint64(nil, math.Float64bits(f)), false)
-	return f
 }
 
 // add adds b and its encoded forms: with pieces by any piece of them, else as a whole.
