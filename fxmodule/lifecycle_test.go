@@ -16,6 +16,7 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
 	"github.com/tink-crypto/tink-go/v2/tink"
 	"go.uber.org/fx"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/aeadtest"
+	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/jobs"
@@ -432,4 +434,33 @@ func TestJobs(t *testing.T) {
 		run(t, one(fxmodule.Cache{Store: "memory://", Clear: true}))
 		run(t, one(fxmodule.Cache{Store: "memory://", KEK: kek}), take)
 	})
+}
+
+// A worker that meets a key it does not know reads its keyset again: another process had the new one first.
+func TestJobsReload(t *testing.T) {
+	t.Parallel()
+	kek := kekFile(t)
+	var producer, worker *jobs.Encryptor
+	config := one(fxmodule.Cache{Store: "memory://", KEK: kek + "?reload=off"})
+	run(t, config, fx.Populate(&worker))
+	path := strings.TrimPrefix(kek, "file://")
+	handle, err := insecurecleartextkeyset.Handle(t.Context(), aead.FileSource(path))
+	require.NoError(t, err)
+	manager := keyset.NewManagerFromHandle(handle)
+	id, err := manager.Add(tinkaead.AES256GCMKeyTemplate())
+	require.NoError(t, err)
+	require.NoError(t, manager.SetPrimary(id))
+	handle, err = manager.Handle()
+	require.NoError(t, err)
+	var b bytes.Buffer
+	require.NoError(t, insecurecleartextkeyset.Write(&b, handle))
+	require.NoError(t, os.WriteFile(path, b.Bytes(), 0o600))
+
+	run(t, config, fx.Populate(&producer))
+	m := jobs.Meta{Type: "invoice:send", Queue: "default", ID: "1"}
+	sealed, err := producer.Seal(t.Context(), m, []byte(canary))
+	require.NoError(t, err)
+	opened, err := worker.Open(t.Context(), m, sealed)
+	require.NoError(t, err)
+	require.Equal(t, canary, string(opened))
 }

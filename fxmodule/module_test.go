@@ -384,11 +384,11 @@ func TestFxLogsToStderr(t *testing.T) {
 	read, write, err := os.Pipe()
 	require.NoError(t, err)
 	old := os.Stderr
-	os.Stderr = write //nolint:reassign // what fx writes to
+	os.Stderr = write // what fx writes to
 	app := fx.New(quiet(), fx.Supply(one(fxmodule.Cache{Clear: true})), provideStore(newMemory(t)), fxmodule.Module, fx.Invoke(func() error {
 		return errors.New("100% certain")
 	}))
-	os.Stderr = old //nolint:reassign // as it was
+	os.Stderr = old
 	require.NoError(t, write.Close())
 	said, err := io.ReadAll(read)
 	require.NoError(t, err)
