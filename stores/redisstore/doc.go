@@ -40,6 +40,10 @@
 // sscan and pexpire for tags and swaps; scan and info to enumerate; flushdb for Clear; and in a Cluster what go-redis
 // needs (cluster, command, readonly).
 //
+// A deadline of a context ends a call in time, if the client was made with ContextTimeoutEnabled, as Open does. A context
+// that is cancelled without a deadline ends it before the next attempt, at the latest after the client's ReadTimeout:
+// go-redis does not interrupt a read.
+//
 // A Store is safe for concurrent use. Its errors carry no key and no value, and unwrap to those of go-redis and of the
 // context. Scripts are sent once per node and called by their digest.
 package redisstore

@@ -1,47 +1,13 @@
 package redisstore
 
 import (
-	"context"
 	"errors"
 	"path"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
-
-// Whoever waits for another writer of the same key stops waiting when its context ends; writers of one key exclude each
-// other.
-func TestStripes(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := newStripes()
-		unlock, err := s.lock(t.Context(), "k")
-		require.NoError(t, err)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		start := time.Now()
-		_, err = s.lock(ctx, "k")
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.Equal(t, time.Second, time.Since(start))
-
-		got := false
-		go func() {
-			again, err := s.lock(t.Context(), "k")
-			if err == nil {
-				got = true
-				again()
-			}
-		}()
-		synctest.Wait()
-		require.False(t, got)
-		unlock()
-		synctest.Wait()
-		require.True(t, got)
-	})
-}
 
 func TestErrorsRepeatNoData(t *testing.T) {
 	t.Parallel()

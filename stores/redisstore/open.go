@@ -16,7 +16,8 @@ import (
 )
 
 // Open returns a store over a client that it makes for a URL; Close closes both. It does not connect, so that a service
-// can start before its Redis: Ping tells whether the server answers.
+// can start before its Redis: Ping tells whether the server answers. (With min_idle_conns, go-redis connects in the
+// background; that it fails is no error of Open.)
 //
 //	redis://user:password@host:6379/0             one node; rediss:// with TLS
 //	redis+unix://user:password@/run/redis.sock    one node on a unix socket, also unix://
@@ -105,7 +106,7 @@ func (l login) resolve() (login, credentials, error) {
 // passwordIn reads a password from a file, without the newline at its end.
 func passwordIn(path string) (string, error) {
 	const most = 64 << 10
-	f, err := os.Open(path) //nolint:gosec // the path is the configuration's
+	f, err := os.Open(path)
 	if err != nil {
 		return "", fmt.Errorf("password file: %w", err)
 	}

@@ -20,7 +20,6 @@ type Store struct {
 	masters  masters // nil for a single node
 	defaults store.Options
 	scripts  scripts
-	stripes  stripes
 	copies   bool // what the client returns is not ours alone
 
 	closeOnce sync.Once
@@ -73,7 +72,6 @@ func New(client redis.UniversalClient, opts ...store.Option) (*Store, error) {
 		client:   client,
 		defaults: *store.ApplyOptions(opts...),
 		scripts:  newScripts(),
-		stripes:  newStripes(),
 		copies:   cachesReplies(client),
 	}
 	s.masters, _ = client.(masters)

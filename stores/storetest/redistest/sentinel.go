@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -208,12 +209,16 @@ func (s *Sentinel) Replica(t testing.TB) *Server {
 	return s.data[1]
 }
 
-// Failover makes the replica the master and returns when both servers and the sentinel agree on it.
+// Failover makes the replica the master and returns when both servers and the sentinel agree on it. What was written
+// before the call is there afterwards: it waits for the replica first, since replication is asynchronous.
 func (s *Sentinel) Failover(t testing.TB) {
 	t.Helper()
 	old, promoted := s.Master(t), s.Replica(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*startTimeout)
 	defer cancel()
+	if err := caughtUp(ctx, old, promoted); err != nil {
+		t.Fatal(err)
+	}
 	watch := redis.NewSentinelClient(s.sentinel.ClientOptions())
 	defer func() { _ = watch.Close() }()
 	// The sentinel refuses until it has exchanged a few messages with the replica.
@@ -229,6 +234,32 @@ func (s *Sentinel) Failover(t testing.TB) {
 	if err := s.awaitReplica(ctx, old); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// caughtUp waits until a replica has what its master has now.
+func caughtUp(ctx context.Context, master, replica *Server) error {
+	from, to := redis.NewClient(master.ClientOptions()), redis.NewClient(replica.ClientOptions())
+	defer func() { _ = errors.Join(from.Close(), to.Close()) }()
+	offset := func(rdb *redis.Client) (n int64, err error) {
+		info, err := rdb.Info(ctx, "replication").Result()
+		if err != nil {
+			return 0, err
+		}
+		_, rest, _ := strings.Cut(info, "master_repl_offset:")
+		rest, _, _ = strings.Cut(rest, "\r\n")
+		return strconv.ParseInt(rest, 10, 64)
+	}
+	want, err := offset(from)
+	if err == nil {
+		err = until(ctx, func() (bool, error) {
+			have, err := offset(to)
+			return have >= want, err
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("redistest: the replica does not catch up: %w", err)
+	}
+	return nil
 }
 
 // AwaitMaster waits until the sentinel takes a server for the master and the server agrees, for instance after the

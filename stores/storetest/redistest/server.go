@@ -223,7 +223,7 @@ func (s *Server) start(ctx context.Context) error {
 	if st, err := os.Stat(filepath.Join(s.dir, "redis.log")); err == nil {
 		s.logs = st.Size()
 	}
-	cmd := exec.Command("redis-server", s.arguments()...) //nolint:gosec // the test's own arguments
+	cmd := exec.Command("redis-server", s.arguments()...)
 	cmd.SysProcAttr = dieWithParent()
 	var out bytes.Buffer // what it says before its log file is open
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -488,7 +488,7 @@ func (s *Server) DumpFiles(t testing.TB) map[string][]byte {
 			t.Fatal(err)
 		}
 		for _, path := range paths {
-			b, err := os.ReadFile(path) //nolint:gosec // a file of this server
+			b, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
 			}
