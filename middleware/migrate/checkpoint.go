@@ -1,0 +1,135 @@
+package migrate
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// position is how far the scan of one master is done.
+type position struct {
+	Cursor uint64 `json:"cursor,string"`
+	Done   bool   `json:"done"`
+}
+
+// checkpoint is what a run leaves for the next one.
+type checkpoint struct {
+	Format int `json:"format"`
+	// Job is a digest of what decides which entries are written and how. Another job must not go on from here.
+	Job string `json:"job"`
+	// Topology is a digest of the slots of a Cluster. If they have moved, all is scanned again.
+	Topology string `json:"topology"`
+	// Positions by the run id of each master.
+	Positions map[string]position `json:"positions"`
+	// DataKeys are fingerprints of the data keys that this job has sealed under, where keys have no ids.
+	DataKeys []string      `json:"data_keys,omitempty"`
+	Runs     int           `json:"runs"`
+	Restarts int           `json:"restarts"`
+	Started  time.Time     `json:"started"`
+	Elapsed  time.Duration `json:"elapsed_ns"`
+	Counts   Counts        `json:"counts"`
+}
+
+const checkpointFormat = 1
+
+// maxCheckpoint bounds what is read.
+const maxCheckpoint = 16 << 20
+
+// ErrCheckpoint says that a checkpoint file is of another job, or is none. Give another file, or remove it to begin anew.
+var ErrCheckpoint = errors.New("migrate: the checkpoint is not one of this job")
+
+// job is the digest of a Config and a database.
+func (c *Config) job(database int, p *present) string {
+	h := sha256.New()
+	to := "in place"
+	if c.To != nil {
+		to = fmt.Sprintf("%q %q", c.To.Namespace, c.To.Prefix)
+	}
+	_, _ = fmt.Fprintf(h, "%v\n%q %q\n%s\n%q\n%q\n%v\n%d\n%v %v %d\n", c.Operation, c.From.Namespace, c.From.Prefix, to, c.As, c.Exclude,
+		c.DeleteOld, database, p.Envelope, p.HasKeyID, p.KeyID)
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// readCheckpoint returns nil if there is none.
+func readCheckpoint(path, job string) (*checkpoint, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("migrate: checkpoint: %w", err)
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || st.Size() > maxCheckpoint {
+		return nil, fmt.Errorf("%w: too large", ErrCheckpoint)
+	}
+	c := new(checkpoint)
+	d := json.NewDecoder(f)
+	d.DisallowUnknownFields()
+	if err := d.Decode(c); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
+	if c.Format != checkpointFormat {
+		return nil, fmt.Errorf("%w: of format %d, not %d", ErrCheckpoint, c.Format, checkpointFormat)
+	}
+	if c.Job != job {
+		return nil, fmt.Errorf("%w: operation, names, options, database or primary key differ", ErrCheckpoint)
+	}
+	return c, nil
+}
+
+// write replaces the file as a whole, so that a kill at any moment leaves the old one or the new one.
+func (c *checkpoint) write(path string) (err error) {
+	data, err := json.MarshalIndent(c, "", "\t")
+	if err != nil {
+		return fmt.Errorf("migrate: checkpoint: %w", err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return fmt.Errorf("migrate: checkpoint: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+			err = fmt.Errorf("migrate: checkpoint: %w", err)
+		}
+	}()
+	_, err = f.Write(append(data, '\n'))
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	return err
+}
+
+// removeCheckpoint removes the file, and what killed runs left of it.
+func removeCheckpoint(path string) error {
+	if old, err := filepath.Glob(globLiteral(path) + ".*.tmp"); err == nil {
+		for _, f := range old {
+			_ = os.Remove(f)
+		}
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("migrate: checkpoint: %w", err)
+	}
+	return nil
+}
+
+// globLiteral escapes what means something in a pattern of filepath.Glob.
+func globLiteral(path string) string {
+	if filepath.Separator == '\\' {
+		return path // there is no escaping on Windows
+	}
+	return literal(path)
+}

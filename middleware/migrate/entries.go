@@ -1,0 +1,338 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+const (
+	// groupBytes bounds the values that a worker holds at a time, unless one alone is larger.
+	groupBytes = 1 << 20
+	// readNames is how many are read with one MGET: it holds Redis up for some ten microseconds.
+	readNames = 100
+	// scriptEntries and scriptBytes bound what one call of a script does.
+	scriptEntries = 64
+	scriptBytes   = 256 << 10
+	// tailBytes is how much of a sealed value identifies it, with its length: an authentication tag. Its first bytes say
+	// little, since all values under one data key share them.
+	tailBytes = 16
+)
+
+// tagPrefix is that of gocache's Redis store, and redisstore's.
+const tagPrefix = "gocache_tag_"
+
+// entry is one of a batch.
+type entry struct {
+	place
+	name string
+	size int64
+}
+
+// located are the entries of a batch of names, sorted out by name.
+func (m *migration) located(names []string, c *Counts) []entry {
+	entries := make([]entry, 0, len(names))
+	for _, name := range names {
+		p, v := m.locate(name)
+		switch v {
+		case nameForeign:
+			continue
+		case nameExcluded:
+			c.Excluded++
+		case nameArrived:
+			c.Already++
+		case nameTwisted:
+			c.Twisted++
+		case nameTaken:
+			entries = append(entries, entry{place: p, name: name})
+		}
+		c.Seen++
+	}
+	return entries
+}
+
+// measure asks for the sizes of entries and leaves those that are strings and not too large.
+func (m *migration) measure(ctx context.Context, entries []entry, c *Counts) ([]entry, error) {
+	cmds := make([]*redis.IntCmd, len(entries))
+	err := m.servers.pipelined(ctx, func(p redis.Pipeliner) {
+		for i := range entries {
+			cmds[i] = p.StrLen(ctx, entries[i].name)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	var others []string
+	kept := entries[:0]
+	for i, cmd := range cmds {
+		e := entries[i]
+		n, err := cmd.Result()
+		switch {
+		case redis.HasErrorPrefix(err, "WRONGTYPE"):
+			others = append(others, e.name)
+		case err != nil:
+			return nil, withoutNames(err)
+		case n > int64(m.MaxValueBytes):
+			c.TooLarge++
+		default:
+			e.size = n
+			kept = append(kept, e)
+		}
+	}
+	kinds, err := m.servers.kinds(ctx, others)
+	if err != nil {
+		return nil, err
+	}
+	for i, kind := range kinds {
+		switch {
+		case kind == "none":
+			c.Vanished++
+		case kind == "set" && strings.HasPrefix(others[i], tagPrefix):
+			c.other("tag set", 1)
+		default:
+			c.other(kind, 1)
+		}
+	}
+	return kept, nil
+}
+
+// kinds are the types of entries, as TYPE names them.
+func (s *servers) kinds(ctx context.Context, names []string) ([]string, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	cmds := make([]*redis.StatusCmd, len(names))
+	err := s.pipelined(ctx, func(p redis.Pipeliner) {
+		for i, name := range names {
+			cmds[i] = p.Type(ctx, name)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	kinds := make([]string, len(names))
+	for i, cmd := range cmds {
+		if kinds[i], err = cmd.Result(); err != nil {
+			return nil, withoutNames(err)
+		}
+	}
+	return kinds, nil
+}
+
+// groups cuts entries into parts whose values fit into groupBytes.
+func groups(entries []entry) [][]entry {
+	var parts [][]entry
+	start, bytes := 0, int64(0)
+	for i, e := range entries {
+		if i > start && bytes+e.size > groupBytes {
+			parts = append(parts, entries[start:i:i])
+			start, bytes = i, 0
+		}
+		bytes += e.size
+	}
+	if start < len(entries) {
+		parts = append(parts, entries[start:])
+	}
+	return parts
+}
+
+// inPlaceBatch changes the values of a batch and leaves their names.
+func (m *migration) inPlaceBatch(ctx context.Context, names []string) (*Counts, error) {
+	c := new(Counts)
+	entries, err := m.measure(ctx, m.located(names, c), c)
+	if err != nil {
+		return nil, err
+	}
+	var sc scratch
+	for _, group := range groups(entries) {
+		for attempt := 1; len(group) > 0; attempt++ {
+			changed, err := m.inPlaceGroup(ctx, &sc, group, c)
+			if err != nil {
+				return nil, err
+			}
+			if attempt == m.Attempts {
+				c.Contended += int64(len(changed))
+				break
+			}
+			c.Retried += int64(len(changed))
+			group = changed
+		}
+	}
+	return c, nil
+}
+
+// inPlaceGroup returns the entries that had changed when they were to be written.
+func (m *migration) inPlaceGroup(ctx context.Context, sc *scratch, group []entry, c *Counts) ([]entry, error) {
+	values, err := m.read(ctx, group)
+	if err != nil {
+		return nil, err
+	}
+	m.prepare(sc, values)
+	var writes []swap
+	for i, old := range values {
+		if old == nil {
+			c.Vanished++
+			continue
+		}
+		c.BytesRead += int64(len(old))
+		v := value{old: old}
+		verdict, err := m.transform(ctx, sc, group[i].place, &v)
+		if err != nil {
+			return nil, err
+		}
+		if verdict != toWrite {
+			c.leave(verdict)
+			continue
+		}
+		if m.DryRun {
+			c.Written++
+			c.BytesWritten += int64(len(v.next))
+			continue
+		}
+		writes = append(writes, swap{entry: group[i], value: v})
+	}
+	return m.write(ctx, writes, c)
+}
+
+// prepare makes room for what is sealed of values.
+func (m *migration) prepare(sc *scratch, values [][]byte) {
+	need := 0
+	for _, v := range values {
+		need += m.seals.size(len(v))
+	}
+	if cap(sc.arena) < need || cap(sc.arena) > 4*max(need, groupBytes) {
+		sc.arena = make([]byte, 0, need)
+	}
+	sc.arena = sc.arena[:0]
+}
+
+// read returns the values of entries, nil for those that are gone or are no strings any more.
+func (m *migration) read(ctx context.Context, group []entry) ([][]byte, error) {
+	values := make([][]byte, len(group))
+	if m.servers.cluster != nil {
+		cmds := make([]*redis.StringCmd, len(group))
+		err := m.servers.pipelined(ctx, func(p redis.Pipeliner) {
+			for i, e := range group {
+				cmds[i] = p.Get(ctx, e.name)
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		for i, cmd := range cmds {
+			b, err := cmd.Bytes()
+			switch {
+			case err == nil:
+				values[i] = b
+				if b == nil {
+					values[i] = []byte{}
+				}
+			case !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "WRONGTYPE"):
+				return nil, withoutNames(err)
+			}
+		}
+		return values, nil
+	}
+	var cmds []*redis.SliceCmd
+	err := m.servers.pipelined(ctx, func(p redis.Pipeliner) {
+		for start := 0; start < len(group); start += readNames {
+			part := group[start:min(start+readNames, len(group))]
+			names := make([]string, len(part))
+			for i, e := range part {
+				names[i] = e.name
+			}
+			cmds = append(cmds, p.MGet(ctx, names...))
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	i := 0
+	for _, cmd := range cmds {
+		part, err := cmd.Result()
+		if err != nil {
+			return nil, withoutNames(err)
+		}
+		for _, v := range part {
+			if s, ok := v.(string); ok {
+				if values[i] = bytesOf(s); values[i] == nil {
+					values[i] = []byte{}
+				}
+			}
+			i++
+		}
+	}
+	if i != len(values) {
+		return nil, fmt.Errorf("migrate: MGET returned %d values of %d", i, len(values))
+	}
+	return values, nil
+}
+
+// swap is one entry to be written.
+type swap struct {
+	entry
+	value
+}
+
+// expected is what a script compares an entry with: all of a clear value, length and end of a sealed one.
+func (v *value) expected() (old []byte, size int) {
+	if !wire.IsSealed(v.old) || len(v.old) <= tailBytes {
+		return v.old, -1
+	}
+	return v.old[len(v.old)-tailBytes:], len(v.old)
+}
+
+// write swaps values, and returns those entries that have changed since.
+func (m *migration) write(ctx context.Context, writes []swap, c *Counts) ([]entry, error) {
+	most := scriptEntries
+	if m.servers.cluster != nil {
+		most = 1 // keys of one call must share a slot
+	}
+	var calls []*call
+	bytes := 0
+	for i := range writes {
+		w := &writes[i]
+		old, size := w.expected()
+		if n := len(calls); n == 0 || len(calls[n-1].keys) >= most || bytes+len(old)+len(w.next) > scriptBytes {
+			calls = append(calls, new(call))
+			bytes = 0
+		}
+		last := calls[len(calls)-1]
+		last.keys = append(last.keys, w.name)
+		last.args = append(last.args, old, size, w.next)
+		bytes += len(old) + len(w.next)
+	}
+	if err := m.servers.runScript(ctx, swapSource, calls); err != nil {
+		return nil, err
+	}
+	var changed []entry
+	i := 0
+	for _, call := range calls {
+		results, err := call.cmd.Int64Slice()
+		if err != nil {
+			return nil, fmt.Errorf("migrate: write: %w", withoutNames(err))
+		}
+		if len(results) != len(call.keys) {
+			return nil, fmt.Errorf("migrate: write: %d results for %d entries", len(results), len(call.keys))
+		}
+		for _, r := range results {
+			w := &writes[i]
+			i++
+			switch r {
+			case 1:
+				c.Written++
+				c.BytesWritten += int64(len(w.next))
+			case -1:
+				c.Vanished++
+			default:
+				changed = append(changed, w.entry)
+			}
+		}
+	}
+	return changed, nil
+}

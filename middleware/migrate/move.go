@@ -1,0 +1,228 @@
+package migrate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// moved is one entry on its way to another name.
+type moved struct {
+	entry
+	value
+	expires int64 // Unix milliseconds, -1 never
+	written bool  // by this run
+}
+
+// moveBatch writes the values of a batch under their new names.
+func (m *migration) moveBatch(ctx context.Context, names []string) (*Counts, error) {
+	c := new(Counts)
+	entries, err := m.measure(ctx, m.located(names, c), c)
+	if err != nil {
+		return nil, err
+	}
+	var sc scratch
+	for _, group := range groups(entries) {
+		if err := m.moveGroup(ctx, &sc, group, c); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+func (m *migration) moveGroup(ctx context.Context, sc *scratch, group []entry, c *Counts) error {
+	moves, err := m.readWithExpiry(ctx, group, c)
+	if err != nil {
+		return err
+	}
+	values := make([][]byte, len(moves))
+	for i := range moves {
+		values[i] = moves[i].old
+	}
+	m.prepare(sc, values)
+	ready := moves[:0]
+	for _, v := range moves {
+		verdict, err := m.transform(ctx, sc, v.place, &v.value)
+		if err != nil {
+			return err
+		}
+		if verdict != toWrite {
+			c.leave(verdict)
+			continue
+		}
+		ready = append(ready, v)
+	}
+	if m.DryRun {
+		for i := range ready {
+			c.Written++
+			c.BytesWritten += int64(len(ready[i].next))
+		}
+		return nil
+	}
+	if err := m.writeNew(ctx, ready); err != nil {
+		return err
+	}
+	arrived, err := m.verify(ctx, sc, ready, c)
+	if err != nil || !m.DeleteOld {
+		return err
+	}
+	return m.dropOld(ctx, arrived, c)
+}
+
+func (m *migration) readWithExpiry(ctx context.Context, group []entry, c *Counts) ([]moved, error) {
+	calls := make([]*call, len(group))
+	for i, e := range group {
+		calls[i] = &call{keys: []string{e.name}}
+	}
+	if err := m.servers.runScript(ctx, readSource, calls); err != nil {
+		return nil, err
+	}
+	moves := make([]moved, 0, len(group))
+	for i, call := range calls {
+		reply, err := call.cmd.Slice()
+		if redis.HasErrorPrefix(err, "WRONGTYPE") {
+			c.Vanished++
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("migrate: read: %w", withoutNames(err))
+		}
+		if len(reply) != 2 {
+			return nil, fmt.Errorf("migrate: read: %d values instead of 2", len(reply))
+		}
+		text, ok := reply[0].(string)
+		at, known := reply[1].(int64)
+		if !ok || !known || at == -2 {
+			c.Vanished++
+			continue
+		}
+		v := moved{entry: group[i], expires: at}
+		if v.old = bytesOf(text); v.old == nil {
+			v.old = []byte{}
+		}
+		c.BytesRead += int64(len(v.old))
+		moves = append(moves, v)
+	}
+	return moves, nil
+}
+
+// writeNew writes entries whose names are free.
+func (m *migration) writeNew(ctx context.Context, moves []moved) error {
+	cmds := make([]*redis.Cmd, len(moves))
+	err := m.servers.pipelined(ctx, func(p redis.Pipeliner) {
+		for i := range moves {
+			v := &moves[i]
+			args := []any{"set", v.to, v.next, "nx"}
+			if v.expires >= 0 {
+				args = append(args, "pxat", v.expires)
+			}
+			cmds[i] = redis.NewCmd(ctx, args...)
+			_ = p.Process(ctx, cmds[i])
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for i, cmd := range cmds {
+		switch err := cmd.Err(); {
+		case err == nil:
+			moves[i].written = true
+		case !errors.Is(err, redis.Nil):
+			return fmt.Errorf("migrate: write: %w", withoutNames(err))
+		}
+	}
+	return nil
+}
+
+// verify reads back what is there now under the new names, and returns the entries that have arrived: those that open
+// there as what they were.
+func (m *migration) verify(ctx context.Context, sc *scratch, moves []moved, c *Counts) ([]moved, error) {
+	group := make([]entry, len(moves))
+	for i := range moves {
+		group[i] = entry{name: moves[i].to, size: int64(len(moves[i].next))}
+	}
+	values, err := m.read(ctx, group)
+	if err != nil {
+		return nil, err
+	}
+	arrived := moves[:0]
+	for i, stored := range values {
+		v := moves[i]
+		same := false
+		switch {
+		case stored == nil && v.expires >= 0 && time.UnixMilli(v.expires).Before(time.Now().Add(time.Second)):
+			c.Vanished++
+			continue
+		case stored == nil && v.written:
+			// Somebody uses the new names already, and has deleted it. The old entry must stay.
+			c.Conflicts++
+			continue
+		case stored == nil:
+		case v.kind == 0:
+			same = bytes.Equal(stored, v.clear)
+		default:
+			if same, err = m.holds(ctx, sc, &v, stored); err != nil {
+				return nil, err
+			}
+		}
+		switch {
+		case !same:
+			c.Conflicts++
+			continue
+		case v.written:
+			c.Written++
+			c.BytesWritten += int64(len(v.next))
+		default:
+			c.Already++
+		}
+		arrived = append(arrived, v)
+	}
+	return arrived, nil
+}
+
+// holds tells whether what is stored under the new name opens as what was moved.
+func (m *migration) holds(ctx context.Context, sc *scratch, v *moved, stored []byte) (bool, error) {
+	h, n, err := wire.Parse(stored)
+	if err != nil || h.Kind != wire.CacheValue || h.Type != v.kind {
+		return false, nil
+	}
+	plaintext, err := m.openAny(ctx, sc, m.arrived, m.keys.is(stored[n:]), v.toKey, stored, n)
+	switch {
+	case err == nil:
+		return bytes.Equal(plaintext, v.clear), nil
+	case refused(err):
+		return false, nil
+	default:
+		return false, err
+	}
+}
+
+// dropOld deletes old entries that are still what was read.
+func (m *migration) dropOld(ctx context.Context, moves []moved, c *Counts) error {
+	calls := make([]*call, len(moves))
+	for i := range moves {
+		old, size := moves[i].expected()
+		calls[i] = &call{keys: []string{moves[i].name}, args: []any{old, size}}
+	}
+	if err := m.servers.runScript(ctx, dropSource, calls); err != nil {
+		return err
+	}
+	for _, call := range calls {
+		n, err := call.cmd.Int64()
+		if err != nil {
+			return fmt.Errorf("migrate: delete: %w", withoutNames(err))
+		}
+		if n == 1 {
+			c.Deleted++
+		} else {
+			c.Contended++ // a writer that should have been stopped: the new entry is not what it wrote
+		}
+	}
+	return nil
+}

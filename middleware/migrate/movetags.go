@@ -1,0 +1,165 @@
+package migrate
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// tagMembers is how many members of a tag set are read and written at a time.
+const tagMembers = 500
+
+// movesTag tells whether a tag set may hold names of From, and what it is called for To's. Tags of a namespace begin with
+// it, as its keys do. Without one they are all looked at: their members tell.
+func (m *migration) movesTag(set string) (string, bool) {
+	tag, ok := strings.CutPrefix(set, tagPrefix)
+	if !ok {
+		return "", false
+	}
+	if tag, ok = strings.CutPrefix(tag, m.From.namespace()); !ok {
+		return "", false
+	}
+	return tagPrefix + m.target().namespace() + tag, true
+}
+
+// moveTags gives the new names the tags of the old ones.
+func (m *migration) moveTags(ctx context.Context) error {
+	return m.eachTagSet(ctx, func(ctx context.Context, set, to string, c *Counts) error {
+		expires := int64(0)
+		touched := false
+		err := m.eachMembers(ctx, set, func(names []string) error {
+			var members []any
+			for _, name := range names {
+				if p, v := m.locate(name); v == nameTaken {
+					members = append(members, p.to)
+				}
+			}
+			if len(members) == 0 {
+				return nil
+			}
+			if !touched {
+				var err error
+				if expires, err = m.servers.expireTime(ctx, set); err != nil || expires == -2 {
+					return err
+				}
+				touched = true
+				c.TagSets++
+			}
+			c.TagMembers += int64(len(members))
+			if m.DryRun {
+				return nil
+			}
+			add := &call{keys: []string{to}, args: append([]any{expires}, members...)}
+			if err := m.servers.runScript(ctx, tagSource, []*call{add}); err != nil {
+				return err
+			}
+			return add.cmd.Err()
+		})
+		return err
+	}, true)
+}
+
+// dropTags removes memberships of old names whose entries are gone.
+func (m *migration) dropTags(ctx context.Context) error {
+	if m.DryRun {
+		return nil
+	}
+	return m.eachTagSet(ctx, func(ctx context.Context, set, _ string, _ *Counts) error {
+		return m.eachMembers(ctx, set, func(names []string) error {
+			var old []string
+			for _, name := range names {
+				if _, v := m.locate(name); v == nameTaken {
+					old = append(old, name)
+				}
+			}
+			if len(old) == 0 {
+				return nil
+			}
+			kinds, err := m.servers.kinds(ctx, old)
+			if err != nil {
+				return err
+			}
+			var gone []any
+			for i, kind := range kinds {
+				if kind == "none" {
+					gone = append(gone, old[i])
+				}
+			}
+			if len(gone) == 0 {
+				return nil
+			}
+			return m.servers.client.SRem(ctx, set, gone...).Err()
+		})
+	}, false)
+}
+
+// eachTagSet calls f for every tag set that concerns the space.
+func (m *migration) eachTagSet(ctx context.Context, f func(ctx context.Context, set, to string, c *Counts) error, count bool) error {
+	w := &walk[*Counts]{
+		servers: m.servers,
+		pattern: literal(tagPrefix+m.From.namespace()) + "*",
+		count:   int64(m.BatchSize),
+		workers: m.Workers,
+		log:     m.Logger,
+		limiter: m.walk.limiter,
+		commit:  func(*Counts) {},
+	}
+	w.work = func(ctx context.Context, names []string) (*Counts, error) {
+		c := new(Counts)
+		for _, set := range names {
+			to, ok := m.movesTag(set)
+			if !ok {
+				continue
+			}
+			if err := f(ctx, set, to, c); err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
+				return nil, fmt.Errorf("migrate: tags: %w", withoutNames(err))
+			}
+		}
+		return c, nil
+	}
+	if count {
+		// A resumed run does the tags again: it counts them once.
+		m.walk.mu.Lock()
+		m.counts.TagSets, m.counts.TagMembers = 0, 0
+		m.walk.mu.Unlock()
+		w.commit = func(c *Counts) {
+			if c != nil {
+				m.walk.mu.Lock()
+				m.counts.add(c)
+				m.walk.mu.Unlock()
+			}
+		}
+	}
+	return w.run(ctx, nil)
+}
+
+// eachMembers reads the members of a set, some at a time.
+func (m *migration) eachMembers(ctx context.Context, set string, f func(names []string) error) error {
+	for cursor := uint64(0); ; {
+		names, next, err := m.servers.client.SScan(ctx, set, cursor, "", tagMembers).Result()
+		if err != nil {
+			return err
+		}
+		for len(names) > 0 {
+			n := min(len(names), tagMembers)
+			if err := f(names[:n]); err != nil {
+				return err
+			}
+			names = names[n:]
+		}
+		if cursor = next; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// expireTime is when an entry expires, in Unix milliseconds, -1 for never, -2 if it is not there.
+func (s *servers) expireTime(ctx context.Context, name string) (int64, error) {
+	n, err := s.client.Do(ctx, "pexpiretime", name).Int64()
+	if err != nil {
+		return 0, withoutNames(err)
+	}
+	return n, nil
+}

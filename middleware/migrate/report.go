@@ -1,0 +1,202 @@
+package migrate
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Counts are what a run met and did, in entries unless named otherwise. SCAN may name an entry twice; the second time it
+// is one that was already as it should be.
+type Counts struct {
+	// Seen are the names that the scan gave and that are in the space.
+	Seen int64 `json:"seen"`
+	// Written were changed; in a dry run they would be.
+	Written int64 `json:"written"`
+	// Already were as they should be.
+	Already int64 `json:"already"`
+	// Vanished were deleted, or expired, between being named and being read or written.
+	Vanished int64 `json:"vanished"`
+	// Retried counts the times that an entry had changed between being read and being written, and was read again.
+	Retried int64 `json:"retried"`
+	// Deleted are old entries that were deleted after their move.
+	Deleted int64 `json:"deleted"`
+
+	// What follows was left as it is, and should not have been; see Report.Left.
+
+	// Clear were in clear, where Reseal was asked for.
+	Clear int64 `json:"clear"`
+	// Unreadable were sealed, and did not open: altered, bound to another name, or under another key of the same id.
+	Unreadable int64 `json:"unreadable"`
+	// UnknownKey were sealed under a key that was not given.
+	UnknownKey int64 `json:"unknown_key"`
+	// Foreign begin as a sealed value does and are none that this release knows, or none of a cache.
+	Foreign int64 `json:"foreign"`
+	// Refused were values that cannot have the form that was asked for.
+	Refused int64 `json:"refused"`
+	// TooLarge were larger than Config.MaxValueBytes.
+	TooLarge int64 `json:"too_large"`
+	// Contended changed again and again.
+	Contended int64 `json:"contended"`
+	// Conflicts: the new name was taken by something else.
+	Conflicts int64 `json:"conflicts"`
+	// Twisted: the new name would have been found by the scan as an old one.
+	Twisted int64 `json:"twisted"`
+
+	// What follows was left as it is because it is none of the run's business.
+
+	// Excluded by name.
+	Excluded int64 `json:"excluded"`
+	// OtherTypes are entries that are not strings, by their type in Redis; tag sets are "tag set".
+	OtherTypes map[string]int64 `json:"other_types,omitempty"`
+
+	// TagSets and TagMembers were rewritten for new names.
+	TagSets    int64 `json:"tag_sets"`
+	TagMembers int64 `json:"tag_members"`
+	// BytesRead and BytesWritten are of values.
+	BytesRead    int64 `json:"bytes_read"`
+	BytesWritten int64 `json:"bytes_written"`
+}
+
+func (c *Counts) add(o *Counts) {
+	c.Seen += o.Seen
+	c.Written += o.Written
+	c.Already += o.Already
+	c.Vanished += o.Vanished
+	c.Retried += o.Retried
+	c.Deleted += o.Deleted
+	c.Clear += o.Clear
+	c.Unreadable += o.Unreadable
+	c.UnknownKey += o.UnknownKey
+	c.Foreign += o.Foreign
+	c.Refused += o.Refused
+	c.TooLarge += o.TooLarge
+	c.Contended += o.Contended
+	c.Conflicts += o.Conflicts
+	c.Twisted += o.Twisted
+	c.Excluded += o.Excluded
+	c.TagSets += o.TagSets
+	c.TagMembers += o.TagMembers
+	c.BytesRead += o.BytesRead
+	c.BytesWritten += o.BytesWritten
+	for t, n := range o.OtherTypes {
+		c.other(t, n)
+	}
+}
+
+func (c *Counts) other(kind string, n int64) {
+	if c.OtherTypes == nil {
+		c.OtherTypes = make(map[string]int64)
+	}
+	c.OtherTypes[kind] += n
+}
+
+func (c *Counts) clone() Counts {
+	d := *c
+	d.OtherTypes = maps.Clone(c.OtherTypes)
+	return d
+}
+
+// Left is how many entries the run should have changed and did not, for reasons that waiting or another run may cure or
+// not: each is counted by its reason.
+func (c *Counts) Left() int64 {
+	return c.Clear + c.Unreadable + c.UnknownKey + c.Foreign + c.Refused + c.TooLarge + c.Contended + c.Conflicts + c.Twisted
+}
+
+// Report is what a run did. It names no key.
+type Report struct {
+	Operation string `json:"operation"`
+	From      string `json:"from"`         // what the names began with
+	To        string `json:"to,omitempty"` // and begin with now
+	DryRun    bool   `json:"dry_run"`
+	// Complete says that every master was scanned to its end.
+	Complete bool `json:"complete"`
+	// Runs is how many times it was started, resumptions included. Counts and Elapsed are of all of them; what a killed
+	// run did after its last checkpoint is counted by the next one, as Already.
+	Runs    int           `json:"runs"`
+	Started time.Time     `json:"started"`
+	Elapsed time.Duration `json:"elapsed_ns"`
+	// Masters is how many were scanned, Restarts how often the scan of one began again because the server had restarted,
+	// failed over or moved slots.
+	Masters  int `json:"masters"`
+	Restarts int `json:"restarts"`
+	Counts
+}
+
+// Done tells whether nothing remains to be done: the scan was complete, and nothing was left.
+func (r *Report) Done() bool { return r.Complete && r.Left() == 0 }
+
+// WriteText writes the report for people.
+func (r *Report) WriteText(w io.Writer) error {
+	var b strings.Builder
+	what := r.Operation
+	if r.DryRun {
+		what += " (dry run: nothing was written)"
+	}
+	state := "complete"
+	if !r.Complete {
+		state = "NOT COMPLETE"
+	}
+	fmt.Fprintf(&b, "%s: %s, %d masters, %v", what, state, r.Masters, r.Elapsed.Round(time.Millisecond))
+	if r.Runs > 1 {
+		fmt.Fprintf(&b, ", in %d runs", r.Runs)
+	}
+	if s := r.Elapsed.Seconds(); s > 0 {
+		fmt.Fprintf(&b, ", %.0f entries/s", float64(r.Seen)/s)
+	}
+	b.WriteByte('\n')
+	line := func(n int64, text string) {
+		if n != 0 {
+			fmt.Fprintf(&b, "%12d  %s\n", n, text)
+		}
+	}
+	line(r.Seen, "entries seen")
+	if r.DryRun {
+		line(r.Written, "would be written")
+	} else {
+		line(r.Written, "written")
+	}
+	line(r.Already, "already as they should be")
+	line(r.Vanished, "vanished meanwhile")
+	line(r.Retried, "read again because they changed meanwhile")
+	line(r.Deleted, "old entries deleted")
+	line(r.TagSets, "tag sets rewritten")
+	line(r.TagMembers, "memberships rewritten")
+	line(r.Excluded, "excluded by name")
+	for _, t := range slices.Sorted(maps.Keys(r.OtherTypes)) {
+		line(r.OtherTypes[t], "of type "+t+", left alone")
+	}
+	line(r.BytesRead, "bytes read")
+	line(r.BytesWritten, "bytes written")
+	if r.Left() > 0 {
+		fmt.Fprintf(&b, "LEFT UNDONE: %d\n", r.Left())
+		line(r.Clear, "in clear")
+		line(r.Unreadable, "do not open: altered, moved, or under another key")
+		line(r.UnknownKey, "sealed under a key that was not given")
+		line(r.Foreign, "of foreign format")
+		line(r.Refused, "cannot have the form that was asked for")
+		line(r.TooLarge, "too large")
+		line(r.Contended, "changed again and again: run it again")
+		line(r.Conflicts, "whose new name is taken by something else")
+		line(r.Twisted, "whose new name looks like an old one")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// Progress is where a run stands.
+type Progress struct {
+	Counts
+	// Fraction is the part of the scan that is done, from 0 to 1, by the position of the cursors; it is exact as far as
+	// entries are spread evenly over Redis' hash table, as they are.
+	Fraction float64
+	Elapsed  time.Duration // of this run
+	// Rate is entries per second, over the last few calls. Remaining is 0 while it is not known.
+	Rate      float64
+	Remaining time.Duration
+	// Final marks the last call.
+	Final bool
+}

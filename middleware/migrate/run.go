@@ -1,0 +1,294 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/time/rate"
+
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// migration is one run.
+type migration struct {
+	Config
+	servers *servers
+	sealed  wire.Type // of clear values
+	walk    *walk[*Counts]
+	keys    *present
+
+	seals   *sealer   // with Keys, for the target
+	opens   []*sealer // with all keys, for From
+	arrived []*sealer // with all keys, for the target, if that is another
+
+	started time.Time
+	before  checkpoint // what earlier runs did
+	counts  Counts     // of all runs; guarded by walk.mu
+}
+
+// Run does what the Config says, until it is done or cannot go on. The client is one of a single node, Sentinel or
+// Cluster, and stays open.
+//
+// The Report is never nil once the Config was accepted: an error, or the end of ctx, leaves one that is not Complete, and
+// a checkpoint from which the same Config goes on. A Report that is Complete may still say that entries were left: see
+// Report.Left. Errors are those of the Config, of Redis, of the key service (after it was tried for half a minute), of ctx
+// and of the checkpoint's file. Two runs at the same time do no harm, but twice the work.
+func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, error) {
+	m, err := newMigration(ctx, client, c)
+	if err != nil {
+		return nil, err
+	}
+	err = m.run(ctx)
+	if err == nil && m.Checkpoint != "" && !m.DryRun {
+		err = removeCheckpoint(m.Checkpoint)
+	}
+	return m.report(err == nil), err
+}
+
+func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (*migration, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("migrate: %w", err)
+	}
+	m := &migration{Config: c, started: time.Now()}
+	if m.servers, err = newServers(client); err != nil {
+		return nil, err
+	}
+	if m.sealed, err = c.As.wire(); err != nil {
+		return nil, fmt.Errorf("migrate: %w", err)
+	}
+	to := c.target()
+	m.seals = newSealer(c.Keys, to.Namespace)
+	m.opens = []*sealer{newSealer(c.Keys, c.From.Namespace)}
+	if c.OldKeys != nil {
+		m.opens = append(m.opens, newSealer(c.OldKeys, c.From.Namespace))
+	}
+	m.arrived = m.opens
+	if c.rebinds() {
+		m.arrived = []*sealer{m.seals}
+		if c.OldKeys != nil {
+			m.arrived = append(m.arrived, newSealer(c.OldKeys, to.Namespace))
+		}
+	}
+	if m.keys, err = presentOf(ctx, m.seals); err != nil {
+		return nil, err
+	}
+	work := m.inPlaceBatch
+	if !c.inPlace() {
+		work = m.moveBatch
+	}
+	m.walk = &walk[*Counts]{
+		servers: m.servers,
+		pattern: literal(c.From.stored()) + "*",
+		count:   int64(c.BatchSize),
+		workers: c.Workers,
+		log:     c.Logger,
+		work:    work,
+		commit: func(c *Counts) {
+			if c != nil {
+				m.counts.add(c)
+			}
+		},
+	}
+	if c.Rate > 0 {
+		m.walk.limiter = rate.NewLimiter(rate.Limit(c.Rate), max(c.BatchSize, 1))
+	}
+	return m, nil
+}
+
+func (m *migration) run(ctx context.Context) error {
+	topology, err := m.servers.topology(ctx)
+	if err != nil {
+		return err
+	}
+	job := m.job(m.servers.database(), m.keys)
+	m.before = checkpoint{Format: checkpointFormat, Job: job, Topology: topology, Started: m.started.UTC()}
+	if m.Checkpoint != "" && !m.DryRun {
+		if err := m.resume(job, topology); err != nil {
+			return err
+		}
+	}
+	m.before.Runs++
+
+	stop := make(chan struct{})
+	var background sync.WaitGroup
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if m.Checkpoint != "" && !m.DryRun {
+		background.Go(func() {
+			// A checkpoint that cannot be written would be missed when it is needed: better to say so now.
+			if err := m.keepCheckpoint(stop); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	if m.Progress != nil {
+		background.Go(func() { m.keepProgress(stop) })
+	}
+	err = m.phases(ctx)
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("migrate: %w", cause)
+	}
+	close(stop)
+	background.Wait()
+	if err != nil && m.Checkpoint != "" && !m.DryRun {
+		err = errors.Join(err, m.snapshot().write(m.Checkpoint))
+	}
+	return err
+}
+
+func (m *migration) resume(job, topology string) error {
+	old, err := readCheckpoint(m.Checkpoint, job)
+	if err != nil || old == nil {
+		return err
+	}
+	if old.Topology != topology {
+		old.Positions = nil
+	}
+	for _, k := range old.DataKeys {
+		m.keys.dataKeys[k] = true
+	}
+	old.Topology = topology
+	m.before = *old
+	m.counts = old.Counts.clone()
+	return nil
+}
+
+// phases are the entries; around them, where names change, the tags: an entry must not be there without its tags, and
+// memberships of entries that are not there do no harm.
+func (m *migration) phases(ctx context.Context) error {
+	if !m.inPlace() {
+		if err := m.moveTags(ctx); err != nil {
+			return err
+		}
+	}
+	if err := m.walk.run(ctx, m.before.Positions); err != nil {
+		return err
+	}
+	if m.DeleteOld {
+		return m.dropTags(ctx)
+	}
+	return nil
+}
+
+// snapshot is the checkpoint of this moment.
+func (m *migration) snapshot() *checkpoint {
+	m.walk.mu.Lock()
+	defer m.walk.mu.Unlock()
+	c := m.before
+	c.Positions = make(map[string]position)
+	for _, t := range m.walk.tracks {
+		if t.runID != "" {
+			c.Positions[t.runID] = position{t.cursor, t.done}
+		}
+	}
+	if len(m.walk.tracks) == 0 { // the scan has not begun
+		maps.Copy(c.Positions, m.before.Positions)
+	}
+	c.Counts = m.counts.clone()
+	c.Restarts += m.walk.restarts
+	c.Elapsed += time.Since(m.started)
+	m.keys.mu.Lock()
+	c.DataKeys = slices.Sorted(maps.Keys(m.keys.dataKeys))
+	m.keys.mu.Unlock()
+	return &c
+}
+
+func (m *migration) keepCheckpoint(stop <-chan struct{}) error {
+	tick := time.NewTicker(m.CheckpointEvery)
+	defer tick.Stop()
+	for {
+		// At once, too: a path that cannot be written to is found before anything is done.
+		if err := m.snapshot().write(m.Checkpoint); err != nil {
+			return err
+		}
+		select {
+		case <-stop:
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (m *migration) keepProgress(stop <-chan struct{}) {
+	tick := time.NewTicker(m.ProgressEvery)
+	defer tick.Stop()
+	var pace pace
+	for {
+		select {
+		case <-stop:
+			p := m.progress(&pace)
+			p.Final = true
+			m.Progress(p)
+			return
+		case <-tick.C:
+			m.Progress(m.progress(&pace))
+		}
+	}
+}
+
+func (m *migration) progress(pace *pace) Progress {
+	m.walk.mu.Lock()
+	p := Progress{Counts: m.counts.clone(), Fraction: m.walk.fraction(), Elapsed: time.Since(m.started)}
+	m.walk.mu.Unlock()
+	p.Rate, p.Remaining = pace.at(p.Elapsed, p.Seen, p.Fraction)
+	return p
+}
+
+// pace smooths rate and remaining time.
+type pace struct {
+	begun    bool
+	elapsed  time.Duration
+	seen     int64
+	fraction float64
+	rate     float64 // entries per second
+	speed    float64 // fraction per second
+}
+
+func (p *pace) at(elapsed time.Duration, seen int64, fraction float64) (entries float64, remaining time.Duration) {
+	const weight = 0.3 // of the newest
+	if dt := (elapsed - p.elapsed).Seconds(); p.begun && dt > 0 {
+		rate, speed := float64(seen-p.seen)/dt, (fraction-p.fraction)/dt
+		if p.rate == 0 {
+			p.rate, p.speed = rate, speed
+		} else {
+			p.rate += weight * (rate - p.rate)
+			p.speed += weight * (speed - p.speed)
+		}
+	}
+	p.begun, p.elapsed, p.seen, p.fraction = true, elapsed, seen, fraction
+	if p.speed > 0 {
+		seconds := (1 - fraction) / p.speed
+		if seconds < 1e8 {
+			remaining = time.Duration(seconds * float64(time.Second))
+		}
+	}
+	return max(p.rate, 0), remaining
+}
+
+func (m *migration) report(complete bool) *Report {
+	m.walk.mu.Lock()
+	defer m.walk.mu.Unlock()
+	r := &Report{
+		Operation: m.Operation.String(),
+		From:      m.From.stored(),
+		DryRun:    m.DryRun,
+		Complete:  complete,
+		Runs:      m.before.Runs,
+		Started:   m.before.Started,
+		Elapsed:   m.before.Elapsed + time.Since(m.started),
+		Masters:   len(m.walk.tracks),
+		Restarts:  m.before.Restarts + m.walk.restarts,
+		Counts:    m.counts.clone(),
+	}
+	if m.To != nil {
+		r.To = m.To.stored()
+	}
+	return r
+}

@@ -1,0 +1,266 @@
+package migrate_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+// Clear entries are sealed where they are: the application reads what it had, every expiry is as it was, and what is not
+// a clear value stays as it is and is counted.
+func TestSealInPlace(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		ctx := t.Context()
+		a := envelope(t)
+		app := sealedStore(t, rdb, a, ns)
+		const n = 300
+		expiries := map[string]int64{}
+		for i := range n {
+			var ttl time.Duration
+			if i%3 == 0 {
+				ttl = time.Hour + time.Duration(i)*time.Millisecond
+			}
+			require.NoError(t, rdb.Set(ctx, name(ns, i), "value of "+name(ns, i), ttl).Err())
+			expiries[name(ns, i)] = expiry(t, rdb, name(ns, i))
+		}
+		require.NoError(t, rdb.Set(ctx, ns+":empty", "", 0).Err())
+		require.NoError(t, app.Set(ctx, "sealed", "already", store.WithTags([]string{"t"})))
+		before := stored(t, rdb, ns+":sealed")
+		require.NoError(t, rdb.LPush(ctx, ns+":list", "x").Err())
+		require.NoError(t, rdb.HSet(ctx, ns+":hash", "f", "x").Err())
+		require.NoError(t, rdb.Set(ctx, ns+"-elsewhere", "clear", 0).Err())
+		require.NoError(t, rdb.Set(ctx, ns+":counter:1", "41", 0).Err())
+
+		config := migrate.Config{
+			Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a,
+			Exclude: []string{ns + ":counter:"}, BatchSize: 50,
+		}
+		dry := config
+		dry.DryRun = true
+		r := run(t, rdb, dry)
+		require.EqualValues(t, n+1, r.Written)
+		require.False(t, isSealed(stored(t, rdb, name(ns, 1))), "a dry run writes nothing")
+
+		r = run(t, rdb, config)
+		require.True(t, r.Done(), "%+v", r)
+		require.EqualValues(t, n+1, r.Written)
+		require.GreaterOrEqual(t, r.Already, int64(1))
+		require.EqualValues(t, 1, r.OtherTypes["list"])
+		require.EqualValues(t, 1, r.OtherTypes["hash"])
+		require.EqualValues(t, 1, r.Excluded)
+		for i := range n {
+			require.True(t, isSealed(stored(t, rdb, name(ns, i))))
+			require.Equal(t, []byte("value of "+name(ns, i)), value(t, app, name("", i)[1:]))
+			require.Equal(t, expiries[name(ns, i)], expiry(t, rdb, name(ns, i)), "the expiry, to the millisecond")
+		}
+		require.Empty(t, value(t, app, "empty"))
+		require.Equal(t, before, stored(t, rdb, ns+":sealed"))
+		require.Equal(t, "clear", string(stored(t, rdb, ns+"-elsewhere")))
+		require.Equal(t, "41", string(stored(t, rdb, ns+":counter:1")))
+		require.NoError(t, rdb.Incr(ctx, ns+":counter:1").Err())
+
+		again := run(t, rdb, config)
+		require.Zero(t, again.Written, "everything can be done again")
+	})
+}
+
+// The types that clear values may be given.
+func TestSealAs(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		a := keyring(t)
+		app := sealedStore(t, rdb, a, ns, middleware.WithCodec(middleware.JSON[map[string]int]()), middleware.WithCodec(middleware.MsgPack[[]string]()))
+		for _, c := range []struct {
+			as   migrate.ValueType
+			text string
+			want any
+		}{
+			{migrate.AsBytes, "x", []byte("x")},
+			{migrate.AsString, "x", "x"},
+			{migrate.AsJSON, `{"a":1}`, map[string]int{"a": 1}},
+			{migrate.AsMsgPack, "\x91\xa1a", []string{"a"}},
+		} {
+			require.NoError(t, rdb.Set(t.Context(), ns+":"+string(c.as), c.text, 0).Err())
+			r := run(t, rdb, migrate.Config{
+				Operation: migrate.Seal, From: migrate.Space{Namespace: ns, Prefix: string(c.as)}, Keys: a, As: c.as,
+			})
+			require.EqualValues(t, 1, r.Written)
+			require.Equal(t, c.want, value(t, app, string(c.as)))
+		}
+		require.NoError(t, rdb.Set(t.Context(), ns+":bad", "{", 0).Err())
+		r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns, Prefix: "bad"}, Keys: a, As: migrate.AsJSON})
+		require.EqualValues(t, 1, r.Refused)
+		require.False(t, r.Done())
+		require.Equal(t, "{", string(stored(t, rdb, ns+":bad")))
+	})
+}
+
+// What unsealing writes is what the store itself writes in clear, for every type.
+func TestUnsealIsWhatTheStoreWouldWrite(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		ctx := t.Context()
+		a := envelope(t)
+		app := sealedStore(t, rdb, a, ns, middleware.WithCodec(middleware.JSON[[]int]()))
+		clear := sealedStore(t, rdb, a, ns+"-clear", middleware.WithCodec(middleware.JSON[[]int]()), middleware.WithPlaintext(middleware.WritePlaintext))
+		values := map[string]any{
+			"bytes": []byte{0, 1, 255}, "string": "text", "true": true, "false": false,
+			"int": -1, "int8": int8(-128), "int16": int16(-300), "int32": int32(-70000), "int64": int64(-1 << 60),
+			"uint": uint(7), "uint8": uint8(200), "uint16": uint16(60000), "uint32": uint32(4e9), "uint64": uint64(1 << 63),
+			"uintptr": uintptr(9), "float32": float32(0.1), "float64": 1e21, "json": []int{1, 2}, "empty": "",
+		}
+		for k, v := range values {
+			require.NoError(t, app.Set(ctx, k, v, store.WithExpiration(time.Hour)))
+			require.NoError(t, clear.Set(ctx, k, v))
+		}
+		require.NoError(t, app.Set(ctx, "looks sealed", []byte("\xC1\x5C\x01")))
+		r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a})
+		require.EqualValues(t, len(values), r.Written)
+		require.EqualValues(t, 1, r.Refused, "in clear it could not be told from a sealed one")
+		for k := range values {
+			require.Equal(t, string(stored(t, rdb, ns+"-clear:"+k)), string(stored(t, rdb, ns+":"+k)), k)
+			require.Positive(t, expiry(t, rdb, ns+":"+k))
+		}
+	})
+}
+
+// Old key to primary, keyring to envelope, envelope to keyring, keyset to keyset: types, expiries and values stay.
+func TestReseal(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		ctx := t.Context()
+		first := handle(t)
+		oldRing := keyringOf(t, first)
+		both, _, _ := rotated(t, first)
+		newRing := keyringOf(t, both)
+		other := keyring(t)
+		values := map[string]any{"s": "text", "i": int64(42), "b": []byte{1}, "f": 1.5}
+		app := sealedStore(t, rdb, oldRing, ns)
+		for k, v := range values {
+			require.NoError(t, app.Set(ctx, k, v, store.WithExpiration(time.Hour)))
+		}
+		require.NoError(t, rdb.Set(ctx, ns+":clear", "clear", 0).Err())
+		expires := expiry(t, rdb, ns+":s")
+		config := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}}
+		for step, c := range []struct {
+			keys, old tink.AEADWithContext
+		}{
+			{newRing, nil},
+			{envelopeOf(t, newRing), newRing},
+			{envelopeOf(t, other), envelopeOf(t, newRing)},
+			{oldRing, envelopeOf(t, other)},
+		} {
+			config.Keys, config.OldKeys = c.keys, nil
+			if c.old != nil {
+				config.OldKeys = c.old
+			}
+			r := run(t, rdb, config)
+			require.EqualValues(t, len(values), r.Written, "step %d: %+v", step, r)
+			require.EqualValues(t, 1, r.Clear)
+			require.EqualValues(t, 1, r.Left())
+			r = run(t, rdb, config)
+			require.Zero(t, r.Written, "step %d", step)
+			require.EqualValues(t, len(values), r.Already)
+			app := sealedStore(t, rdb, c.keys, ns)
+			for k, v := range values {
+				require.Equal(t, v, value(t, app, k))
+			}
+			require.Equal(t, expires, expiry(t, rdb, ns+":s"))
+		}
+	})
+}
+
+// What does not open is left alone, and said.
+func TestLeft(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		ctx := t.Context()
+		a, stranger := keyring(t), keyring(t)
+		require.NoError(t, sealedStore(t, rdb, a, ns).Set(ctx, "good", "v"))
+		require.NoError(t, sealedStore(t, rdb, stranger, ns).Set(ctx, "stranger", "v"))
+		require.NoError(t, rdb.Set(ctx, ns+":moved", stored(t, rdb, ns+":good"), 0).Err())
+		require.NoError(t, rdb.Set(ctx, ns+":foreign", "\xC1\x5C\x02\x01\x01\x00xxxxxxxx", 0).Err())
+		require.NoError(t, rdb.Set(ctx, ns+":large", string(make([]byte, 2000)), 0).Err())
+		r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a, MaxValueBytes: 1000})
+		require.EqualValues(t, 1, r.Written)
+		require.EqualValues(t, 1, r.UnknownKey)
+		require.EqualValues(t, 1, r.Unreadable)
+		require.EqualValues(t, 1, r.Foreign)
+		require.EqualValues(t, 1, r.TooLarge)
+		require.EqualValues(t, 4, r.Left())
+		require.False(t, r.Done())
+		require.True(t, isSealed(stored(t, rdb, ns+":moved")))
+	})
+}
+
+// A queue's keys are never touched, whatever the scope.
+func TestAsynqIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	server := shared.single.ClientOptions()
+	server.DB = 150
+	rdb := redis.NewClient(server)
+	t.Cleanup(func() { _ = rdb.Close() })
+	ctx := t.Context()
+	require.NoError(t, rdb.Set(ctx, "asynq:{default}:processed", "3", 0).Err())
+	require.NoError(t, rdb.Set(ctx, "other", "3", 0).Err())
+	r := run(t, rdb, migrate.Config{Operation: migrate.Seal, Keys: keyring(t)})
+	require.EqualValues(t, 1, r.Written)
+	require.Equal(t, "3", string(stored(t, rdb, "asynq:{default}:processed")))
+}
+
+// Side by side with an application that seals what it reads: both seal alike.
+func TestSealOnReadAgrees(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		ctx := t.Context()
+		a := keyring(t)
+		require.NoError(t, rdb.Set(ctx, ns+":read", "v", 0).Err())
+		require.NoError(t, rdb.Set(ctx, ns+":run", "v", 0).Err())
+		app := sealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.SealOnRead))
+		require.Equal(t, []byte("v"), value(t, app, "read"))
+		run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a})
+		one, err := middleware.Inspect(stored(t, rdb, ns+":read"))
+		require.NoError(t, err)
+		two, err := middleware.Inspect(stored(t, rdb, ns+":run"))
+		require.NoError(t, err)
+		require.Equal(t, one, two)
+		require.Equal(t, []byte("v"), value(t, app, "run"))
+	})
+}
+
+// A Config that cannot be meant is refused before anything is done.
+func TestConfigIsChecked(t *testing.T) {
+	t.Parallel()
+	rdb := shared.single.Client(t)
+	a := keyring(t)
+	to := migrate.Space{Namespace: "b"}
+	same := migrate.Space{}
+	for text, c := range map[string]migrate.Config{
+		"no operation":  {Keys: a},
+		"no Keys":       {Operation: migrate.Seal},
+		"namespace":     {Operation: migrate.Seal, Keys: a, From: migrate.Space{Namespace: "a:b"}},
+		"To is From":    {Operation: migrate.Seal, Keys: a, To: &same},
+		"DeleteOld":     {Operation: migrate.Seal, Keys: a, DeleteOld: true},
+		"unknown type":  {Operation: migrate.Seal, Keys: a, As: "int"},
+		"As applies":    {Operation: migrate.Reseal, Keys: a, As: migrate.AsBytes},
+		"empty prefix":  {Operation: migrate.Seal, Keys: a, Exclude: []string{""}},
+		"Workers":       {Operation: migrate.Seal, Keys: a, Workers: -1},
+		"BatchSize":     {Operation: migrate.Seal, Keys: a, BatchSize: 1e6},
+		"Rate":          {Operation: migrate.Seal, Keys: a, Rate: -1},
+		"Attempts":      {Operation: migrate.Seal, Keys: a, Attempts: -1},
+		"MaxValueBytes": {Operation: migrate.Seal, Keys: a, MaxValueBytes: -1, To: &to},
+	} {
+		r, err := migrate.Run(t.Context(), rdb, c)
+		require.ErrorContains(t, err, text)
+		require.Nil(t, r)
+	}
+	_, err := migrate.Run(t.Context(), nil, migrate.Config{Operation: migrate.Seal, Keys: a})
+	require.Error(t, err)
+	_, err = migrate.Run(t.Context(), (*redis.Client)(nil), migrate.Config{Operation: migrate.Seal, Keys: a})
+	require.Error(t, err)
+	_, err = migrate.Run(t.Context(), rdb, migrate.Config{Operation: migrate.Seal, Keys: (*aead.Keyring)(nil)})
+	require.ErrorContains(t, err, "no Keys")
+}

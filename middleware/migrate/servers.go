@@ -1,0 +1,184 @@
+package migrate
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// servers are what a client talks to.
+type servers struct {
+	client  redis.UniversalClient
+	cluster clusterClient // nil for a single node
+}
+
+// clusterClient is what a client of several nodes can do: *redis.ClusterClient and what embeds it.
+type clusterClient interface {
+	ForEachMaster(ctx context.Context, fn func(ctx context.Context, client *redis.Client) error) error
+	ClusterSlots(ctx context.Context) *redis.ClusterSlotsCmd
+}
+
+func newServers(client redis.UniversalClient) (*servers, error) {
+	if client == nil || reflect.ValueOf(client).Kind() == reflect.Pointer && reflect.ValueOf(client).IsNil() {
+		return nil, errors.New("migrate: no Redis client")
+	}
+	s := &servers{client: client}
+	var ok bool
+	if s.cluster, ok = client.(clusterClient); ok {
+		if _, single := client.(*redis.Client); !single {
+			return s, nil
+		}
+		s.cluster = nil
+	}
+	if _, shards := client.(interface {
+		ForEachShard(ctx context.Context, fn func(ctx context.Context, client *redis.Client) error) error
+	}); shards {
+		return nil, fmt.Errorf("migrate: %T is not supported: give a client of a single node, Sentinel or Cluster", client)
+	}
+	return s, nil
+}
+
+type master struct {
+	node  redis.Cmdable
+	runID string // empty where the user may not ask for it
+}
+
+// masters are all of them, each with the name of its present run.
+func (s *servers) masters(ctx context.Context) ([]master, error) {
+	if s.cluster == nil {
+		id, err := runID(ctx, s.client)
+		if err != nil {
+			return nil, err
+		}
+		return []master{{s.client, id}}, nil
+	}
+	var mu sync.Mutex
+	var all []master
+	err := s.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+		id, err := runID(ctx, c)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, master{c, id})
+		return nil
+	})
+	if err == nil && len(all) == 0 {
+		err = errors.New("the Cluster has no master")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("migrate: masters: %w", err)
+	}
+	return all, nil
+}
+
+// topology names who has which slots; it is empty for a single node.
+func (s *servers) topology(ctx context.Context) (string, error) {
+	if s.cluster == nil {
+		return "", nil
+	}
+	slots, err := s.cluster.ClusterSlots(ctx).Result()
+	if err != nil {
+		return "", fmt.Errorf("migrate: slots of the Cluster: %w", err)
+	}
+	slices.SortFunc(slots, func(a, b redis.ClusterSlot) int { return cmp.Compare(a.Start, b.Start) })
+	h := sha256.New()
+	for _, slot := range slots {
+		id := ""
+		if len(slot.Nodes) > 0 {
+			id = slot.Nodes[0].ID
+		}
+		_, _ = fmt.Fprintf(h, "%d-%d %s\n", slot.Start, slot.End, id)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16]), nil
+}
+
+// database is the number of the selected database.
+func (s *servers) database() int {
+	if c, ok := s.client.(interface{ Options() *redis.Options }); ok && s.cluster == nil {
+		if o := c.Options(); o != nil {
+			return o.DB
+		}
+	}
+	return 0
+}
+
+// otherDatabases lists those databases of a single node that hold anything and are not the selected one.
+func (s *servers) otherDatabases(ctx context.Context) []int {
+	if s.cluster != nil {
+		return nil
+	}
+	info, err := s.client.Info(ctx, "keyspace").Result()
+	if err != nil {
+		return nil
+	}
+	var others []int
+	for line := range strings.Lines(info) {
+		var n, keys int
+		if _, err := fmt.Sscanf(line, "db%d:keys=%d", &n, &keys); err == nil && n != s.database() && keys > 0 {
+			others = append(others, n)
+		}
+	}
+	return others
+}
+
+// runID names the run of a server.
+func runID(ctx context.Context, node redis.Cmdable) (string, error) {
+	info, err := node.Info(ctx, "server").Result()
+	if redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "ERR unknown command") {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("migrate: INFO: %w", err)
+	}
+	_, id, _ := strings.Cut(info, "run_id:")
+	id, _, _ = strings.Cut(id, "\r\n")
+	return id, nil
+}
+
+// literal escapes what means something in a pattern of Redis (util.c, stringmatchlen).
+func literal(s string) string {
+	if !strings.ContainsAny(s, `*?[]\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := range len(s) { // bytes: a key need not be UTF-8
+		if strings.IndexByte(`*?[]\`, s[i]) >= 0 {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// pipelined runs what fill puts into a pipeline. Every command holds its own error; what is returned is one that says
+// that the pipeline as a whole did not get through.
+func (s *servers) pipelined(ctx context.Context, fill func(p redis.Pipeliner)) error {
+	p := s.client.Pipeline()
+	fill(p)
+	cmds, err := p.Exec(ctx)
+	if err == nil {
+		return nil
+	}
+	for _, c := range cmds {
+		var reply redis.Error
+		if err := c.Err(); err != nil && !errors.As(err, &reply) {
+			return withoutNames(err)
+		}
+	}
+	return nil
+}
+
+// closeQuietly closes what is not needed any more and whose failure changes nothing.
+func closeQuietly(c io.Closer) { _ = c.Close() }

@@ -1,0 +1,158 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"unsafe"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// verdict is what is to be done with an entry, or why nothing is.
+type verdict int
+
+const (
+	toWrite verdict = iota
+	already
+	isClear
+	unreadable
+	unknownKey
+	foreign
+	refusedForm
+)
+
+func (c *Counts) leave(v verdict) {
+	switch v {
+	case already:
+		c.Already++
+	case isClear:
+		c.Clear++
+	case unreadable:
+		c.Unreadable++
+	case unknownKey:
+		c.UnknownKey++
+	case foreign:
+		c.Foreign++
+	case refusedForm:
+		c.Refused++
+	case toWrite:
+	}
+}
+
+// value is what an entry holds and what it is to hold.
+type value struct {
+	old  []byte
+	next []byte
+	// clear and kind are what next stands for, to be compared with what is read back.
+	clear []byte
+	kind  wire.Type // 0 for a value in clear
+}
+
+// scratch is what a batch works in.
+type scratch struct {
+	ad    []byte
+	arena []byte // sealed values, one after the other
+}
+
+// transform makes of v.old what it is to become. An error is one that is not about the value.
+func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *value) (verdict, error) {
+	if !wire.IsSealed(v.old) {
+		switch m.Operation {
+		case Reseal:
+			return isClear, nil
+		case Unseal:
+			if m.inPlace() {
+				return already, nil
+			}
+			v.next, v.clear = v.old, v.old
+			return toWrite, nil
+		default:
+			if !fits(m.sealed, v.old) {
+				return refusedForm, nil
+			}
+			return m.sealAs(ctx, sc, p, v, m.sealed, v.old)
+		}
+	}
+	h, n, err := wire.Parse(v.old)
+	if err != nil || h.Kind != wire.CacheValue {
+		return foreign, nil
+	}
+	current := m.keys.is(v.old[n:])
+	var plaintext []byte
+	switch {
+	case !m.rebinds() && (m.Operation == Seal || m.Operation == Reseal && current):
+		return already, nil
+	case m.rebinds() && m.inPlace():
+		// Bound here already, by an earlier run or by the application?
+		plaintext, err = m.openAny(ctx, sc, m.arrived, current, p.toKey, v.old, n)
+		if err == nil && (m.Operation == Seal || m.Operation == Reseal && current) {
+			return already, nil
+		}
+		if err != nil && refused(err) {
+			plaintext, err = m.openAny(ctx, sc, m.opens, current, p.key, v.old, n)
+		}
+	default:
+		plaintext, err = m.openAny(ctx, sc, m.opens, current, p.key, v.old, n)
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, aead.ErrUnknownKey) && refused(err):
+		return unknownKey, nil
+	case refused(err):
+		return unreadable, nil
+	default:
+		return 0, err
+	}
+	if m.Operation != Unseal {
+		return m.sealAs(ctx, sc, p, v, h.Type, plaintext)
+	}
+	v.next, err = clearForm(h.Type, plaintext)
+	if errors.Is(err, middleware.ErrUnsupportedFormat) {
+		return foreign, nil
+	}
+	if err != nil {
+		return refusedForm, nil
+	}
+	v.clear = v.next
+	return toWrite, nil
+}
+
+func (m *migration) sealAs(ctx context.Context, sc *scratch, p place, v *value, t wire.Type, plaintext []byte) (verdict, error) {
+	start := len(sc.arena)
+	out, err := m.seals.seal(ctx, sc.arena, &sc.ad, p.toKey, t, plaintext)
+	if err != nil {
+		return 0, err
+	}
+	sc.arena = out
+	v.next, v.clear, v.kind = out[start:len(out):len(out)], plaintext, t
+	m.keys.note(v.next[wire.HeaderSize:])
+	return toWrite, nil
+}
+
+// openAny opens a value under any of the keys. Those are tried first that the value seems to be sealed under: to ask a
+// key service for what it will refuse costs a call.
+func (m *migration) openAny(ctx context.Context, sc *scratch, by []*sealer, current bool, key string, stored []byte, n int) ([]byte, error) {
+	var worst error
+	for i := range by {
+		s := by[i]
+		if !current {
+			s = by[len(by)-1-i]
+		}
+		plaintext, err := s.open(ctx, &sc.ad, key, stored, n)
+		if err == nil {
+			return plaintext, nil
+		}
+		switch {
+		case worst == nil, !refused(err): // an outage is no answer
+			worst = err
+		case refused(worst) && errors.Is(worst, aead.ErrUnknownKey) && errors.Is(err, aead.ErrUnauthentic):
+			worst = err
+		}
+	}
+	return nil, worst
+}
+
+// bytesOf is s as bytes that must not be written to.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

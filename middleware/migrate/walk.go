@@ -1,0 +1,308 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/sealcache/sealcache/aead"
+)
+
+// walk goes through the names of a database with SCAN, on every master, and gives them in batches to workers. What a
+// worker finds out about a batch, a C, is committed in the order of the scan: at any time, everything before a master's
+// cursor is done and committed, and nothing after it is.
+type walk[C any] struct {
+	servers *servers
+	pattern string
+	count   int64
+	workers int
+	limiter *rate.Limiter // nil for no limit
+	log     *slog.Logger
+	work    func(ctx context.Context, names []string) (C, error)
+	commit  func(C) // called with mu held
+
+	mu       sync.Mutex
+	tracks   []*track[C]
+	restarts int
+}
+
+// track is where the scan of one master stands.
+type track[C any] struct {
+	node    redis.Cmdable
+	runID   string
+	cursor  uint64 // all before it is committed
+	done    bool
+	pending []*batch[C] // in the order of the scan
+	flights sync.WaitGroup
+}
+
+type batch[C any] struct {
+	of       *track[C]
+	names    []string
+	next     uint64 // the cursor after it
+	finished bool
+	result   C
+}
+
+const (
+	// patience is for how long a batch, or a call of SCAN, is tried again while Redis or the key service fails.
+	patience = 30 * time.Second
+	// maxRestarts is how often the scan of a server may begin again.
+	maxRestarts = 5
+)
+
+// errMoved says that slots of a Cluster have moved during a scan.
+var errMoved = errors.New("migrate: slots of the Cluster moved during the scan: run it again when that is over")
+
+// run walks to the end. resume gives the cursor from which a master's scan goes on, by its run id; nil begins anew.
+func (w *walk[C]) run(ctx context.Context, resume map[string]position) error {
+	masters, err := w.servers.masters(ctx)
+	if err != nil {
+		return err
+	}
+	topology, err := w.servers.topology(ctx)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	for _, m := range masters {
+		t := &track[C]{node: m.node, runID: m.runID}
+		if p, ok := resume[m.runID]; ok && m.runID != "" {
+			t.cursor, t.done = p.Cursor, p.Done
+		}
+		w.tracks = append(w.tracks, t)
+	}
+	w.mu.Unlock()
+
+	g, ctx := errgroup.WithContext(ctx)
+	batches := make(chan *batch[C])
+	var scanning sync.WaitGroup
+	for _, t := range w.tracks {
+		if t.done {
+			continue
+		}
+		scanning.Add(1)
+		g.Go(func() error {
+			defer scanning.Done()
+			return w.scan(ctx, t, batches)
+		})
+	}
+	g.Go(func() error {
+		scanning.Wait()
+		close(batches)
+		return nil
+	})
+	for range w.workers {
+		g.Go(func() error {
+			for b := range batches {
+				err := w.patiently(ctx, "a batch of entries", func(ctx context.Context) (err error) {
+					b.result, err = w.work(ctx, b.names)
+					return err
+				})
+				if err == nil {
+					w.finish(b)
+				}
+				b.of.flights.Done()
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	after, err := w.servers.topology(context.WithoutCancel(ctx))
+	if err != nil {
+		return err
+	}
+	if after != topology {
+		return errMoved
+	}
+	return nil
+}
+
+// scan sends the names of one master to the workers.
+func (w *walk[C]) scan(ctx context.Context, t *track[C], batches chan<- *batch[C]) error {
+	w.mu.Lock()
+	cursor := t.cursor
+	w.mu.Unlock()
+	for again := 0; ; {
+		var names []string
+		var next uint64
+		err := w.patiently(ctx, "SCAN", func(ctx context.Context) (err error) {
+			names, next, err = t.node.Scan(ctx, cursor, w.pattern, w.count).Result()
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("migrate: scan: %w", withoutNames(err))
+		}
+		if w.limiter != nil {
+			if err := waitFor(ctx, w.limiter, len(names)); err != nil {
+				return err
+			}
+		}
+		b := &batch[C]{of: t, names: names, next: next}
+		w.mu.Lock()
+		t.pending = append(t.pending, b)
+		w.mu.Unlock()
+		t.flights.Add(1)
+		if len(names) == 0 { // as mostly, with a pattern that matches little
+			w.finish(b)
+			t.flights.Done()
+		} else {
+			select {
+			case batches <- b:
+			case <-ctx.Done():
+				t.flights.Done()
+				return context.Cause(ctx)
+			}
+		}
+		if cursor = next; cursor != 0 {
+			continue
+		}
+		t.flights.Wait()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		var now string
+		err = w.patiently(ctx, "INFO", func(ctx context.Context) (err error) {
+			now, err = runID(ctx, t.node)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if now == t.runID {
+			w.mu.Lock()
+			t.done = true
+			w.mu.Unlock()
+			return nil
+		}
+		if again++; again > maxRestarts {
+			return fmt.Errorf("migrate: a server restarted or failed over %d times during its scan", again)
+		}
+		w.log.WarnContext(ctx, "sealcache: a server restarted or failed over during its scan, which begins again")
+		w.mu.Lock()
+		t.runID, t.cursor = now, 0
+		w.restarts++
+		w.mu.Unlock()
+	}
+}
+
+// finish commits what is done up to the first batch that is not.
+func (w *walk[C]) finish(b *batch[C]) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b.finished, b.names = true, nil
+	t := b.of
+	for len(t.pending) > 0 && t.pending[0].finished {
+		first := t.pending[0]
+		t.pending[0] = nil
+		t.pending = t.pending[1:]
+		w.commit(first.result)
+		if first.next != 0 {
+			t.cursor = first.next
+		}
+	}
+}
+
+// fraction is how much of the table is behind the cursors. A cursor counts in the reversed bits of the bucket's number
+// (dict.c, dictScan), so that reversed it is a fraction of the whole. It is to be called with mu held.
+func (w *walk[C]) fraction() float64 {
+	if len(w.tracks) == 0 {
+		return 0
+	}
+	sum := 0.0
+	for _, t := range w.tracks {
+		if t.done {
+			sum++
+			continue
+		}
+		sum += float64(bits.Reverse64(t.cursor)) / (1 << 63) / 2
+	}
+	return sum / float64(len(w.tracks))
+}
+
+// patiently repeats what fails for a reason that may pass. Everything that is done here may be done again.
+func (w *walk[C]) patiently(ctx context.Context, what string, do func(ctx context.Context) error) error {
+	const most = 2 * time.Second
+	until := time.Now().Add(patience)
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, most) {
+		err := do(ctx)
+		if err == nil || ctx.Err() != nil || !passing(err) || time.Now().After(until) {
+			return err
+		}
+		w.log.WarnContext(ctx, "sealcache: trying again", "what", what, "error", withoutNames(err).Error())
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		case <-timer.C:
+		}
+	}
+}
+
+// passing tells whether an error may go away by itself: not what the server refuses for good.
+func passing(err error) bool {
+	if errors.Is(err, aead.ErrKeyServiceUnavailable) {
+		return true
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, aead.ErrClosed) || errors.Is(err, aead.ErrKeyExhausted) {
+		return false
+	}
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return true // the network
+	}
+	for _, code := range []string{"LOADING", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "NOREPLICAS", "BUSY", "MOVED", "ASK", "OOM", "UNBLOCKED", "MISCONF"} {
+		if redis.HasErrorPrefix(err, code) {
+			return true
+		}
+	}
+	return false
+}
+
+func waitFor(ctx context.Context, l *rate.Limiter, n int) error {
+	for n > 0 {
+		part := min(n, l.Burst())
+		if err := l.WaitN(ctx, part); err != nil {
+			return fmt.Errorf("migrate: %w", err)
+		}
+		n -= part
+	}
+	return nil
+}
+
+// withoutNames cuts the text of an error where it may repeat names or values.
+func withoutNames(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	for _, mark := range []string{", with args beginning with", " reply=", ": parsing ", "permissions to access the '"} {
+		if i := strings.Index(text, mark); i >= 0 {
+			return &shortened{text: text[:i] + " (the rest is withheld: it may name keys and values)", cause: err}
+		}
+	}
+	return err
+}
+
+type shortened struct {
+	text  string
+	cause error
+}
+
+func (e *shortened) Error() string { return e.text }
+func (e *shortened) Unwrap() error { return e.cause }
