@@ -55,6 +55,7 @@ type Envelope struct {
 	hard, soft limits
 	ttl        int64
 	overhead   int // bytes that a data key adds to a message
+	minPayload int // no message has fewer after its wrapped data key
 	log        *slog.Logger
 	clock      *clock
 	stats      envelopeCounters
@@ -197,6 +198,9 @@ func (e *Envelope) prove() error {
 		return errors.New("aead: self test: the data key leaves its plaintext readable")
 	}
 	e.overhead = len(sealed) - len(probe)
+	if e.template.GetTypeUrl() == aesGCMTypeURL {
+		e.minPayload = gcmOverhead
+	}
 	opened, err := opening.openTo(nil, sealed, ad, false)
 	if err != nil || !bytes.Equal(opened, probe) {
 		return errors.New("aead: self test: the data key does not open what it sealed")
@@ -244,7 +248,7 @@ func (e *Envelope) OpenTo(ctx context.Context, dst, ciphertext, associatedData [
 		return nil, ErrClosed
 	}
 	header, payload, ok := splitEnvelope(ciphertext)
-	if !ok || e.template.GetTypeUrl() == aesGCMTypeURL && len(payload) < gcmOverhead {
+	if !ok || len(payload) < e.minPayload {
 		return nil, ErrUnauthentic
 	}
 	if !key.is(header) {

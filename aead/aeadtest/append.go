@@ -62,7 +62,7 @@ func checkOpenTo(s *subject) {
 			if err != nil {
 				s.Fatal(err)
 			}
-			if string(opened[:6]) != "before" || !bytes.Equal(opened[6:], plaintext) {
+			if after, kept := bytes.CutPrefix(opened, []byte("before")); !kept || !bytes.Equal(after, plaintext) {
 				s.Fatalf("%d bytes, room for %d: wrong bytes", n, room)
 			}
 			if _, err := s.appending.OpenTo(s.Context(), dst, sealed, nil); err == nil {
