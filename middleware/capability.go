@@ -34,6 +34,14 @@ type Swapper interface {
 	CompareAndSwap(ctx context.Context, key string, old []byte, tail int, new []byte, ttl time.Duration) (bool, error)
 }
 
+// Defaulter is a backing store that applies options of its own before those of
+// a call. A swap passes no options, so the decorator must know them: an entry
+// that a swap writes anew expires as one that Set writes.
+type Defaulter interface {
+	// Defaults returns the options that Set starts from, as the caller's own.
+	Defaults() store.Options
+}
+
 // Enumerator is a backing store that can list its entries.
 type Enumerator interface {
 	// Keys streams the names of the entries that start with prefix, taken

@@ -157,7 +157,11 @@ func (s *Store) swap(ctx context.Context, name string, old []byte, tail int, val
 	if err != nil {
 		return false, err
 	}
-	merged := store.ApplyOptions(opts...)
+	var defaults store.Options
+	if d, ok := s.backing.(Defaulter); ok {
+		defaults = d.Defaults()
+	}
+	merged := store.ApplyOptionsWithDefault(&defaults, opts...)
 	if len(merged.Tags) > 0 {
 		// Without the tags an Invalidate would miss the entry for ever.
 		return false, s.unsupported("replace an unreadable value and set its tags in one step: delete the entry first")

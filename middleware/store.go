@@ -31,6 +31,7 @@ type Store struct {
 
 	cfg     *config
 	context []byte // the associated data up to the key
+	pooled  bool   // the store has done with a value when Set returns
 	prefix  string // of keys and tags: the namespace and a colon, or nothing
 	quirks  quirks
 	last    store.Option   // applied after all others, or nil
@@ -84,6 +85,7 @@ func New(backing store.StoreInterface, a tink.AEADWithContext, opts ...Option) (
 	if s.bytes != nil {
 		s.quirks = quirks{} // a store of ours, whatever name it reports
 	}
+	s.pooled = s.bytes != nil || doneWhenSetReturns(backing)
 	if cfg.plaintext == SealOnRead && s.swapper == nil {
 		return nil, fmt.Errorf("middleware: New: SealOnRead: %w", s.unsupported("replace a value atomically"))
 	}
@@ -216,13 +218,10 @@ func (s *Store) set(ctx context.Context, key, value any, options []store.Option,
 		return false, err
 	}
 	switch {
-	case onlyNew && s.bytes != nil:
-		// The store's SetIfNotExists is not promised to have done with the
-		// bytes: they are not returned to the pool.
-		sc.out = nil
-		written, err := s.setNX.SetIfNotExists(ctx, s.prefix+name, sealed, opts...)
-		return written, s.backingError(err)
 	case onlyNew:
+		// SetIfNotExists is not promised to have done with the bytes: they are
+		// not returned to the pool.
+		sc.out = nil
 		written, err := s.setNX.SetIfNotExists(ctx, s.prefix+name, s.quirks.form(sealed), opts...)
 		return written, s.backingError(err)
 	case s.bytes != nil:

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
 func TestMissesAreOfOneKind(t *testing.T) {
@@ -150,8 +151,20 @@ func TestSetIfNotExistsReplacesUnreadable(t *testing.T) {
 		require.False(t, written)
 	}
 
+	// What is written anew expires as the backing store would have it.
+	brief, err := memorystore.New(memorystore.WithDefaults(store.WithExpiration(time.Hour)))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, brief.Close()) })
+	require.NoError(t, brief.Set(t.Context(), "k", "clear", store.WithExpiration(-1)))
+	written, err := sealed(t, brief, a, middleware.WithMissOnOpenFailure()).SetIfNotExists(t.Context(), "k", "v")
+	require.NoError(t, err)
+	require.True(t, written)
+	_, ttl, err := brief.GetWithTTL(t.Context(), "k")
+	require.NoError(t, err)
+	require.InDelta(t, time.Hour, ttl, float64(time.Minute))
+
 	plant["clear"]()
-	_, err := s.SetIfNotExists(t.Context(), "k", "v", store.WithTags([]string{"t"}))
+	_, err = s.SetIfNotExists(t.Context(), "k", "v", store.WithTags([]string{"t"}))
 	require.ErrorIs(t, err, middleware.ErrUnsupported, "never an entry that its tags do not reach")
 }
 

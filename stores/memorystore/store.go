@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"math"
 	"sync/atomic"
 	"time"
@@ -129,6 +130,13 @@ func (s *Store) Close() error {
 
 // Ping reports whether the store can be used: it returns [ErrClosed] or ctx's error, otherwise nil.
 func (s *Store) Ping(ctx context.Context) error { return s.usable(ctx) }
+
+// Defaults returns the options that Set starts from.
+func (s *Store) Defaults() store.Options {
+	o := s.defaults
+	o.Tags = slices.Clone(o.Tags)
+	return o
+}
 
 // GetType returns [Type].
 func (s *Store) GetType() string { return Type }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -99,6 +100,13 @@ func (s *Store) GoString() string { return s.String() }
 
 // LogValue is String.
 func (s *Store) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// Defaults returns the options that Set starts from.
+func (s *Store) Defaults() store.Options {
+	o := s.defaults
+	o.Tags = slices.Clone(o.Tags)
+	return o
+}
 
 // GetType is "redis".
 func (s *Store) GetType() string { return redisType }
