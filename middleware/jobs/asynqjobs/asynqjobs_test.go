@@ -264,7 +264,7 @@ func TestErrorsAreSealedAndStillThemselves(t *testing.T) {
 			panic(errMine)
 		case "nilmap":
 			var m map[string]int
-			m["a secret was mentioned"] = 1
+			m["a secret was mentioned"] = 1 //nolint:staticcheck // it shall panic
 		case "slow":
 			<-ctx.Done()
 			time.Sleep(100 * time.Millisecond)

@@ -24,7 +24,7 @@ func bakedOptions(t *asynq.Task) ([]asynq.Option, error) {
 		return nil, errUnknownAsynq
 	}
 	// The field is addressable and of exactly this type.
-	opts := *(*[]asynq.Option)(unsafe.Pointer(f.UnsafeAddr())) //nolint:gosec // read only, see above
+	opts := *(*[]asynq.Option)(unsafe.Pointer(f.UnsafeAddr()))
 	return slices.Clone(opts), nil
 }
 

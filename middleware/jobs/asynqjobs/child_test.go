@@ -94,9 +94,9 @@ func play(ctx context.Context, role string) error {
 		_, err := client.EnqueueContext(ctx, asynq.NewTask("unique", []byte(arg)), asynq.Unique(time.Hour))
 		switch {
 		case err == nil:
-			fmt.Print("enqueued")
+			_, _ = os.Stdout.WriteString("enqueued")
 		case errors.Is(err, asynq.ErrDuplicateTask):
-			fmt.Print("duplicate")
+			_, _ = os.Stdout.WriteString("duplicate")
 		default:
 			return err
 		}

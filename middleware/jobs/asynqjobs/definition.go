@@ -84,7 +84,7 @@ func (d *definition) anchor() time.Time { return time.UnixMilli(d.Anchor) }
 
 func storeOption(o asynq.Option) (storedOption, error) {
 	s := storedOption{Type: o.Type()}
-	ok := true
+	var ok bool
 	switch v := o.Value().(type) {
 	case int:
 		ok = s.Type == asynq.MaxRetryOpt
@@ -95,8 +95,6 @@ func storeOption(o asynq.Option) (storedOption, error) {
 	case time.Duration:
 		ok = s.Type == asynq.TimeoutOpt || s.Type == asynq.RetentionOpt
 		s.Int = int64(v)
-	default:
-		ok = false
 	}
 	if !ok {
 		return storedOption{}, fmt.Errorf("asynqjobs: a periodic job cannot have option %s: it takes MaxRetry, Queue, Timeout and Retention", o)

@@ -2,6 +2,7 @@ package asynqjobs_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -62,7 +63,7 @@ func TestKilledWorkerLosesNothing(t *testing.T) {
 	var lost atomic.Int32
 	serve(t, b.conn, e, asynq.Config{RetryDelayFunc: func(_ int, err error, task *asynq.Task) time.Duration {
 		// asynq's recoverer gives neither context nor id.
-		if err == asynq.ErrLeaseExpired && len(task.Payload()) == len("payload 0") {
+		if errors.Is(err, asynq.ErrLeaseExpired) && len(task.Payload()) == len("payload 0") {
 			lost.Add(1)
 		}
 		return time.Second

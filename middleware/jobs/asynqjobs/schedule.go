@@ -74,7 +74,8 @@ func (i interval) next(t time.Time) time.Time {
 	if t.Before(i.anchor) {
 		return i.anchor.Add(i.every)
 	}
-	return i.anchor.Add((t.Sub(i.anchor)/i.every + 1) * i.every)
+	since := t.Sub(i.anchor)
+	return t.Add(i.every - since%i.every)
 }
 
 // calendar ticks when a cron expression says.

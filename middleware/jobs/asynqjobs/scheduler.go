@@ -228,7 +228,7 @@ func (s *Scheduler) List(ctx context.Context) ([]ScheduleInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := s.store.all(ctx)
+	entries, err := s.store.all(ctx, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -42,6 +42,7 @@ type view struct {
 	version string
 	at      time.Time // of the server, when the schedules were read
 	entries []entry
+	known   map[string]entry // all that opened, by field
 }
 
 // pass enqueues what is due, and returns how long to wait for what comes next.
@@ -52,17 +53,20 @@ func (s *Scheduler) pass(ctx context.Context, v *view) time.Duration {
 		return s.poll
 	}
 	if !v.loaded || version != v.version || now.Sub(v.at) >= reloadSchedules {
-		entries, err := s.store.all(ctx)
+		entries, err := s.store.all(ctx, v.known)
 		if err != nil {
 			s.failed(ctx, err)
 			return s.poll
 		}
+		known := make(map[string]entry, len(entries))
 		for _, en := range entries {
 			if en.err != nil {
 				s.failed(ctx, en.err)
+				continue
 			}
+			known[en.field] = en
 		}
-		*v = view{loaded: true, version: version, at: now, entries: newest(entries)}
+		*v = view{loaded: true, version: version, at: now, entries: newest(entries), known: known}
 	}
 	wait := s.poll
 	for _, en := range v.entries {

@@ -125,15 +125,20 @@ func (s *scheduleStore) poll(ctx context.Context) (now time.Time, version string
 	return time.Unix(n, m*1000), version, ticks, nil
 }
 
-// all opens every schedule.
-func (s *scheduleStore) all(ctx context.Context) ([]entry, error) {
+// all opens every schedule. One that cannot be opened now is taken from known, if
+// it has not changed: an outage of the key service must not end what runs already.
+func (s *scheduleStore) all(ctx context.Context, known map[string]entry) ([]entry, error) {
 	stored, err := s.rdb.HGetAll(ctx, s.schedules).Result()
 	if err != nil {
 		return nil, fmt.Errorf("asynqjobs: schedules: %w", err)
 	}
 	entries := make([]entry, 0, len(stored))
 	for field, raw := range stored {
-		entries = append(entries, s.open(ctx, field, raw))
+		en := s.open(ctx, field, raw)
+		if was := known[field]; en.err != nil && !jobs.Permanent(en.err) && was.raw == raw && was.def != nil {
+			en = was
+		}
+		entries = append(entries, en)
 	}
 	return entries, nil
 }

@@ -1,0 +1,487 @@
+package asynqjobs_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/prf"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/jobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+// Eight processes register and run the same schedule; two are killed and others started. One of them is told that the
+// schedule changed, and each tick runs once, without a gap.
+func TestEightSchedulersOneRunPerTick(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	keys := keysets(t)
+	e := sharedEncryptor(t, keys)
+	b := benchOn(t, srv, e)
+	var mu sync.Mutex
+	ran := map[string]int{}
+	serve(t, b.conn, e, asynq.Config{Queues: map[string]int{"ticks": 1}}, asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
+		id, _ := asynq.GetTaskID(ctx)
+		mu.Lock()
+		defer mu.Unlock()
+		ran[id+" "+task.Type()+" "+string(task.Payload())]++
+		return nil
+	}))
+	total := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		n := 0
+		for _, k := range ran {
+			n += k
+		}
+		return n
+	}
+	var ps []*process
+	for range 8 {
+		ps = append(ps, spawn(t, "scheduler", keys, srv.Addr()))
+	}
+	eventually(t, "first ticks", patience, func() bool { return total() >= 4 })
+	for i := range 4 {
+		ps[i].kill()
+		time.Sleep(1300 * time.Millisecond)
+		ps[i] = spawn(t, "scheduler", keys, srv.Addr())
+	}
+	eventually(t, "more ticks", patience, func() bool { return total() >= 20 })
+	for _, p := range ps {
+		p.kill()
+	}
+	changed, err := b.rdb.Get(t.Context(), "changed").Int()
+	require.NoError(t, err)
+	require.Equal(t, 1, changed)
+	s, err := asynqjobs.NewScheduler(b.rdb, b.client)
+	require.NoError(t, err)
+	infos, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, infos, 1)
+	// A killed process may have enqueued a tick without noting it: then the task is there, and the next scheduler
+	// notes it. So the number of ticks is that noted, or one more.
+	noted := int(infos[0].Last.Sub(infos[0].Since) / time.Second)
+	eventually(t, "last tick", patience, func() bool { return total() >= noted })
+	mu.Lock()
+	defer mu.Unlock()
+	for what, n := range ran {
+		require.Equal(t, 1, n, what)
+		require.True(t, strings.HasSuffix(what, ` tick {"Note":"child"}`), what)
+	}
+	require.GreaterOrEqual(t, len(ran), noted, "a tick is missing")
+	require.LessOrEqual(t, len(ran), noted+1, "a tick ran under two ids")
+}
+
+// clockwork is a scheduler over miniredis, whose clock stands still until it is moved.
+type clockwork struct {
+	t    *testing.T
+	m    *miniredis.Miniredis
+	rdb  *redis.Client
+	c    *asynqjobs.Client
+	e    *jobs.Encryptor
+	s    *asynqjobs.Scheduler
+	insp *asynq.Inspector
+	now  time.Time
+}
+
+func newClockwork(t *testing.T, opts ...asynqjobs.Option) *clockwork {
+	t.Helper()
+	w := &clockwork{t: t, m: miniredis.RunT(t), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	w.m.SetTime(w.now)
+	w.rdb = redis.NewClient(&redis.Options{Addr: w.m.Addr()})
+	w.e = newEncryptor(t, nil)
+	w.insp = asynq.NewInspectorFromRedisClient(w.rdb)
+	t.Cleanup(func() { _ = w.rdb.Close() })
+	w.c, w.s = w.with(w.e, opts...)
+	return w
+}
+
+// with returns a client and a scheduler of another process.
+func (w *clockwork) with(e *jobs.Encryptor, opts ...asynqjobs.Option) (*asynqjobs.Client, *asynqjobs.Scheduler) {
+	w.t.Helper()
+	c, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(w.rdb), e, append(opts, asynqjobs.WithLogger(quiet))...)
+	require.NoError(w.t, err)
+	s, err := asynqjobs.NewScheduler(w.rdb, c, asynqjobs.WithPollInterval(100*time.Millisecond))
+	require.NoError(w.t, err)
+	return c, s
+}
+
+func (w *clockwork) advance(d time.Duration) {
+	w.now = w.now.Add(d)
+	w.m.SetTime(w.now)
+}
+
+// run lets schedulers run for a moment of the real clock.
+func (w *clockwork) run(ss ...*asynqjobs.Scheduler) {
+	w.t.Helper()
+	if len(ss) == 0 {
+		ss = []*asynqjobs.Scheduler{w.s}
+	}
+	ctx, cancel := context.WithTimeout(w.t.Context(), 300*time.Millisecond)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, s := range ss {
+		wg.Go(func() {
+			if err := s.Run(ctx); err != nil {
+				w.t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// pending returns the payloads of the tasks that wait in a queue, opened, and deletes them.
+func (w *clockwork) pending(queue string) []string {
+	w.t.Helper()
+	infos, err := w.insp.ListPendingTasks(queue, asynq.PageSize(1000))
+	if err != nil {
+		return nil // no such queue yet
+	}
+	var got []string
+	for _, i := range infos {
+		task, err := asynqjobs.OpenTask(w.t.Context(), w.e, i)
+		require.NoError(w.t, err)
+		got = append(got, task.Type()+" "+string(task.Payload()))
+		require.NoError(w.t, w.insp.DeleteTask(queue, i.ID))
+	}
+	return got
+}
+
+func (w *clockwork) once(name string, when asynqjobs.Schedule, note string, opts ...asynq.Option) bool {
+	w.t.Helper()
+	changed, err := tick.ScheduleOnce(w.t.Context(), w.s, name, when, tickArgs{note}, opts...)
+	require.NoError(w.t, err)
+	return changed
+}
+
+func TestScheduleOnceIsOnce(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	require.True(t, w.once("a", asynqjobs.Every(time.Minute), "x"))
+	require.False(t, w.once("a", asynqjobs.Every(time.Minute), "x"))
+	require.False(t, w.once("a", asynqjobs.Cron("@every 1m0s"), "x"), "the same in other words")
+	w.run()
+	require.Empty(t, w.pending("default"), "the first tick comes after a minute")
+	w.advance(time.Minute)
+	w.run()
+	w.run()
+	require.Equal(t, []string{`tick {"Note":"x"}`}, w.pending("default"))
+	w.run()
+	require.Empty(t, w.pending("default"), "also when the task is gone: the tick is noted")
+
+	require.True(t, w.once("a", asynqjobs.Every(2*time.Minute), "x"), "another interval")
+	require.True(t, w.once("a", asynqjobs.Every(2*time.Minute), "y"), "other arguments")
+	require.True(t, w.once("a", asynqjobs.Every(2*time.Minute), "y", asynq.MaxRetry(1)), "other options")
+	require.False(t, w.once("a", asynqjobs.Every(2*time.Minute), "y", asynq.MaxRetry(1)))
+	w.advance(time.Minute)
+	w.run()
+	require.Empty(t, w.pending("default"), "counted anew")
+	w.advance(time.Minute)
+	w.run()
+	require.Equal(t, []string{`tick {"Note":"y"}`}, w.pending("default"))
+
+	canceled, err := w.s.Cancel(t.Context(), "a")
+	require.NoError(t, err)
+	require.True(t, canceled)
+	canceled, err = w.s.Cancel(t.Context(), "a")
+	require.NoError(t, err)
+	require.False(t, canceled)
+	w.advance(time.Hour)
+	w.run()
+	require.Empty(t, w.pending("default"))
+	n, err := w.rdb.HLen(t.Context(), "{sealcache:jobs:}:schedules").Result()
+	require.NoError(t, err)
+	require.Zero(t, n)
+}
+
+func TestMissedTicksAreMadeUpFor(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	w.once("often", asynqjobs.Every(20*time.Second), "often")
+	w.once("daily", asynqjobs.Cron("0 3 * * *"), "daily")
+	w.advance(15*time.Hour + 10*time.Minute) // 03:10 of the next day
+	w.run()
+	require.ElementsMatch(t, []string{
+		`tick {"Note":"daily"}`, `tick {"Note":"often"}`, `tick {"Note":"often"}`, `tick {"Note":"often"}`,
+	}, w.pending("default"))
+	w.run()
+	require.Empty(t, w.pending("default"))
+}
+
+func TestSchedulesAreListedByName(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	w.once("b", asynqjobs.Cron("0 3 * * *"), "x", asynq.Queue("low"))
+	w.once("a", asynqjobs.Every(time.Hour), "y")
+	w.advance(time.Hour)
+	w.run()
+	infos, err := w.s.List(t.Context())
+	require.NoError(t, err)
+	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for i := range infos {
+		infos[i].Since, infos[i].Last, infos[i].Next = infos[i].Since.UTC(), infos[i].Last.UTC(), infos[i].Next.UTC()
+	}
+	require.Len(t, infos, 2)
+	require.Equal(t, asynqjobs.ScheduleInfo{
+		Name: "a", When: asynqjobs.Every(time.Hour), Type: "tick", Queue: "default", Payload: []byte(`{"Note":"y"}`),
+		Since: start, Last: start.Add(time.Hour), Next: start.Add(2 * time.Hour),
+	}, infos[0])
+	require.Equal(t, "b", infos[1].Name)
+	require.True(t, infos[1].Last.IsZero())
+	require.Equal(t, start.Add(15*time.Hour), infos[1].Next)
+	require.Equal(t, "low", infos[1].Queue)
+	for _, key := range []string{"{sealcache:jobs:}:schedules", "{sealcache:jobs:}:ticks"} {
+		for field, value := range w.rdb.HGetAll(t.Context(), key).Val() {
+			require.NotContains(t, field+value, "tick")
+			require.NotContains(t, field+value, "Note")
+		}
+	}
+}
+
+// What someone without keys can do to schedules: nothing but delete them. Altered, exchanged or planted ones do not run
+// and do not stop the others; a last tick in the future does not silence a job, and one in the past repeats none.
+func TestForgedSchedules(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	const schedules, ticks = "{sealcache:jobs:}:schedules", "{sealcache:jobs:}:ticks"
+	w.once("a", asynqjobs.Every(10*time.Second), "a")
+	w.once("b", asynqjobs.Every(time.Minute), "b")
+	stored := w.rdb.HGetAll(t.Context(), schedules).Val()
+	require.Len(t, stored, 2)
+	infos, err := w.s.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, infos, 2)
+	var fields []string
+	for f := range stored {
+		fields = append(fields, f)
+	}
+	w.rdb.HSet(t.Context(), schedules, fields[0], stored[fields[1]], fields[1], stored[fields[0]], "planted", stored[fields[0]], "clear", `{"name":"x","spec":"@every 1s","type":"tick"}`)
+	w.rdb.HIncrBy(t.Context(), ticks, "version", 1)
+	_, err = w.s.List(t.Context())
+	require.ErrorIs(t, err, jobs.ErrUnauthentic)
+	require.ErrorIs(t, err, jobs.ErrNotSealed)
+	w.advance(time.Minute)
+	w.run()
+	require.Empty(t, w.pending("default"))
+
+	// A schedule that never opens is replaced when it is registered again.
+	w.rdb.HDel(t.Context(), schedules, "planted", "clear")
+	require.True(t, w.once("a", asynqjobs.Every(10*time.Second), "a"))
+	require.True(t, w.once("b", asynqjobs.Every(time.Minute), "b"))
+	for f := range w.rdb.HGetAll(t.Context(), schedules).Val() {
+		w.rdb.HSet(t.Context(), ticks, f, w.now.Add(1000*time.Hour).UnixMilli())
+	}
+	w.advance(time.Minute)
+	w.run()
+	infosOf := func() (ids []string) {
+		tasks, err := w.insp.ListPendingTasks("default", asynq.PageSize(100))
+		require.NoError(t, err)
+		for _, i := range tasks {
+			ids = append(ids, i.ID)
+		}
+		return ids
+	}
+	before := infosOf()
+	require.Len(t, before, 7, "six of the one, one of the other")
+	for f := range w.rdb.HGetAll(t.Context(), schedules).Val() {
+		w.rdb.HSet(t.Context(), ticks, f, 0)
+	}
+	w.run()
+	require.ElementsMatch(t, before, infosOf(), "the ids are known")
+	w.rdb.HSet(t.Context(), ticks, "x", "not a number")
+	w.run()
+}
+
+// The PRF key changes: the schedule keeps its ticks and is not doubled, also while old and new processes run at once.
+func TestSchedulesSurviveAChangeOfPRFKeys(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	manager := keyset.NewManager()
+	old, err := manager.Add(prf.HMACSHA256PRFKeyTemplate())
+	require.NoError(t, err)
+	require.NoError(t, manager.SetPrimary(old))
+	fresh, err := manager.Add(prf.HMACSHA256PRFKeyTemplate())
+	require.NoError(t, err)
+	k := newKeyring(t)
+	with := func() (*asynqjobs.Client, *asynqjobs.Scheduler) {
+		h, err := manager.Handle()
+		require.NoError(t, err)
+		set, err := prf.NewPRFSet(h)
+		require.NoError(t, err)
+		w.e = newEncryptor(t, k, jobs.WithPRF(set))
+		return w.with(w.e)
+	}
+	_, before := with()
+	w.s = before
+	require.True(t, w.once("a", asynqjobs.Every(time.Minute), "x"))
+	w.advance(time.Minute)
+	w.run(before)
+	require.Len(t, w.pending("default"), 1)
+
+	require.NoError(t, manager.SetPrimary(fresh))
+	_, after := with()
+	w.s = after
+	require.False(t, w.once("a", asynqjobs.Every(time.Minute), "x"), "nothing changed but the name's pseudonym")
+	require.EqualValues(t, 1, w.rdb.HLen(t.Context(), "{sealcache:jobs:}:schedules").Val())
+	w.run(before, after)
+	require.Empty(t, w.pending("default"), "the last tick was kept")
+	w.advance(time.Minute)
+	w.run(before, after)
+	require.Len(t, w.pending("default"), 1)
+	w.s = before
+	require.False(t, w.once("a", asynqjobs.Every(time.Minute), "x"))
+	canceled, err := after.Cancel(t.Context(), "a")
+	require.NoError(t, err)
+	require.True(t, canceled, "under whichever key")
+	require.Zero(t, w.rdb.HLen(t.Context(), "{sealcache:jobs:}:schedules").Val())
+}
+
+// A key service or a Redis that is down delays ticks and loses none of the last minute; the scheduler goes on.
+func TestSchedulerOutlivesOutages(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	a := &alarming{Keyring: newKeyring(t)}
+	m := newMeters()
+	w.e = newEncryptor(t, a)
+	w.c, w.s = w.with(w.e, asynqjobs.WithMeterProvider(m.provider))
+	require.True(t, w.once("a", asynqjobs.Every(20*time.Second), "x"))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- w.s.Run(ctx) }()
+	w.advance(20 * time.Second)
+	eventually(t, "first tick", patience, func() bool { return m.counts(t)["tick enqueued"] == 1 })
+
+	a.set(aead.ErrKeyServiceUnavailable)
+	_, err := tick.ScheduleOnce(t.Context(), w.s, "a", asynqjobs.Every(20*time.Second), tickArgs{"x"})
+	require.ErrorIs(t, err, jobs.ErrKeyServiceUnavailable, "what cannot be read is not overwritten")
+	w.rdb.HIncrBy(t.Context(), "{sealcache:jobs:}:ticks", "version", 1) // have it read again
+	w.advance(20 * time.Second)
+	eventually(t, "tries", patience, func() bool { return m.counts(t)["tick failed"] > 1 })
+	w.advance(20 * time.Second)
+	a.set(nil)
+	eventually(t, "both ticks", patience, func() bool { return m.counts(t)["tick enqueued"] == 3 })
+
+	w.m.SetError("LOADING")
+	w.advance(20 * time.Second)
+	time.Sleep(300 * time.Millisecond)
+	w.m.SetError("")
+	eventually(t, "fourth tick", patience, func() bool { return m.counts(t)["tick enqueued"] == 4 })
+	cancel()
+	require.NoError(t, <-ended)
+	require.Len(t, w.pending("default"), 4)
+}
+
+func TestSchedulerRefuses(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	for name, c := range map[string]struct {
+		name string
+		when asynqjobs.Schedule
+		task *asynq.Task
+		opts []asynq.Option
+	}{
+		"no name":     {"", asynqjobs.Every(time.Minute), asynq.NewTask("t", nil), nil},
+		"no task":     {"a", asynqjobs.Every(time.Minute), nil, nil},
+		"no type":     {"a", asynqjobs.Every(time.Minute), asynq.NewTask("", nil), nil},
+		"no schedule": {"a", asynqjobs.Schedule{}, asynq.NewTask("t", nil), nil},
+		"too often":   {"a", asynqjobs.Every(time.Millisecond), asynq.NewTask("t", nil), nil},
+		"nonsense":    {"a", asynqjobs.Cron("when it rains"), asynq.NewTask("t", nil), nil},
+		"unique":      {"a", asynqjobs.Every(time.Minute), asynq.NewTask("t", nil), []asynq.Option{asynq.Unique(time.Hour)}},
+		"group":       {"a", asynqjobs.Every(time.Minute), asynq.NewTask("t", nil), []asynq.Option{asynq.Group("g")}},
+		"id":          {"a", asynqjobs.Every(time.Minute), asynq.NewTask("t", nil), []asynq.Option{asynq.TaskID("1")}},
+		"a time":      {"a", asynqjobs.Every(time.Minute), asynq.NewTask("t", nil), []asynq.Option{asynq.ProcessAt(w.now)}},
+		"a delay":     {"a", asynqjobs.Every(time.Minute), asynq.NewTask("t", nil), []asynq.Option{asynq.ProcessIn(1)}},
+		"baked":       {"a", asynqjobs.Every(time.Minute), asynq.NewTask("t", nil, asynq.Unique(time.Hour)), nil},
+	} {
+		_, err := w.s.ScheduleOnce(t.Context(), c.name, c.when, c.task, c.opts...)
+		require.Error(t, err, name)
+	}
+	require.Empty(t, w.m.Keys())
+	noPRF, err := jobs.NewEncryptor(newKeyring(t))
+	require.NoError(t, err)
+	c, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(w.rdb), noPRF)
+	require.NoError(t, err)
+	_, err = asynqjobs.NewScheduler(w.rdb, c)
+	require.ErrorIs(t, err, jobs.ErrNoPRF)
+	_, err = asynqjobs.NewScheduler(nil, w.c)
+	require.Error(t, err)
+	_, err = asynqjobs.NewScheduler(w.rdb, nil)
+	require.Error(t, err)
+	for _, o := range []asynqjobs.SchedulerOption{nil, asynqjobs.WithPollInterval(0), asynqjobs.WithCatchUp(-1), asynqjobs.WithCatchUp(time.Hour)} {
+		_, err = asynqjobs.NewScheduler(w.rdb, w.c, o)
+		require.Error(t, err)
+	}
+	_, err = tick.ScheduleOnce(t.Context(), nil, "a", asynqjobs.Every(time.Minute), tickArgs{})
+	require.Error(t, err)
+	_, err = tick.Delay(t.Context(), nil, tickArgs{})
+	require.Error(t, err)
+}
+
+func TestTypedJobs(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	type args struct {
+		User  int
+		Names []string
+	}
+	job := asynqjobs.Define[args]("typed", asynq.Retention(time.Hour), asynq.MaxRetry(2))
+	require.Equal(t, "typed", job.Type())
+	var rec recorder
+	var started atomic.Int32
+	mux := asynq.NewServeMux()
+	mux.Use(func(next asynq.Handler) asynq.Handler {
+		return asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
+			if strings.HasPrefix(task.Type(), "typed") {
+				started.Add(1)
+			}
+			return next.ProcessTask(ctx, task)
+		})
+	})
+	job.Handle(mux, func(_ context.Context, a args) error {
+		rec.add(fmt.Sprint(a))
+		return nil
+	})
+	serve(t, b.conn, b.e, asynq.Config{}, mux)
+	now, err := job.Delay(t.Context(), b.client, args{1, []string{"a"}})
+	require.NoError(t, err)
+	require.Equal(t, asynq.TaskStatePending, now.State)
+	require.Equal(t, 2, now.MaxRetry)
+	in, err := job.EnqueueIn(t.Context(), b.client, time.Second, args{User: 2}, asynq.MaxRetry(3))
+	require.NoError(t, err)
+	require.Equal(t, asynq.TaskStateScheduled, in.State)
+	require.Equal(t, 3, in.MaxRetry)
+	at, err := job.EnqueueAt(t.Context(), b.client, time.Now().Add(time.Hour), args{User: 3})
+	require.NoError(t, err)
+	require.Equal(t, asynq.TaskStateScheduled, at.State)
+	b.awaitState(t, "default", now.ID, asynq.TaskStateCompleted)
+	b.awaitState(t, "default", in.ID, asynq.TaskStateCompleted)
+	require.ElementsMatch(t, []string{"{1 [a]}", "{2 []}"}, rec.all())
+
+	wrong, err := b.client.Enqueue(asynq.NewTask("typed", []byte(`{"User":"text"}`)))
+	require.NoError(t, err)
+	b.awaitState(t, "default", wrong.ID, asynq.TaskStateArchived)
+	longer, err := b.client.Enqueue(asynq.NewTask("typed:other", []byte(`{}`)))
+	require.NoError(t, err)
+	info := b.awaitState(t, "default", longer.ID, asynq.TaskStateRetry)
+	text, err := asynqjobs.OpenFailure(t.Context(), b.e, info)
+	require.NoError(t, err)
+	require.Contains(t, text, "handler not found")
+	require.EqualValues(t, 4, started.Load(), "the mux's middleware saw real names")
+
+	_, err = asynqjobs.Define[func()]("f").Delay(t.Context(), b.client, nil)
+	require.Error(t, err)
+	_, err = asynqjobs.Define[int]("").Delay(t.Context(), b.client, 1)
+	require.Error(t, err)
+}
