@@ -128,8 +128,10 @@ func TestOpenKEKFile(t *testing.T) {
 	open(t, e, seal(t, e, "message"))
 	first := ring.Keys()[0].ID
 	write() // the platform mounts another version
-	eventually(t, "the new version of the file", func() bool { return ring.Keys()[0].ID != first })
-	open(t, e, seal(t, e, "message"))
+	eventually(t, "a data key under the new version of the file", func() bool {
+		_, err := e.DecryptWithContext(t.Context(), seal(t, e, "message"), nil)
+		return err == nil && ring.Keys()[0].ID != first
+	})
 
 	still, err := aead.OpenKEK(t.Context(), uri+"?reload=off")
 	if err != nil {
