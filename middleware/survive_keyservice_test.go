@@ -289,7 +289,7 @@ func TestGarbageDataKeys(t *testing.T) {
 	sound := raw(t, m, "sound")
 	info, err := middleware.Inspect(sound)
 	require.NoError(t, err)
-	const planted = 2000
+	const planted = 3000
 	for i := range planted {
 		require.NoError(t, m.Set(t.Context(), fmt.Sprint("garbage", i), garbage(sound, info.HeaderBytes, 1+i%200)))
 	}
@@ -318,7 +318,7 @@ func TestGarbageDataKeys(t *testing.T) {
 	}
 	all.Wait()
 	require.Positive(t, turnedAway.Load(), "more came than the gate lets through")
-	const burst, rate, ahead = 256, 100, 100 // of the gate, and what it lets wait for a second
+	const burst, rate, ahead = 1024, 100, 100 // of the gate, and what it lets wait for a second
 	require.LessOrEqual(t, service.Decrypts()-decrypts, burst+ahead+rate*(1+int(time.Since(start).Seconds())), "calls")
 	require.Greater(t, service.Decrypts(), decrypts)
 	require.LessOrEqual(t, service.MostAtOnce(), 16+1)
