@@ -35,7 +35,8 @@ import (
 // unwrapped once, however many callers wait for it; each waits no longer than its context allows, and one that gives
 // up does not fail the others. Such calls are limited to 16 at a time and, past a burst of 1024, 100 a second, so that
 // garbage in the store cannot become a storm; what exceeds this fails with ErrKeyServiceUnavailable. Messages under
-// known data keys never wait behind it. A definite refusal is remembered for 15 seconds.
+// known data keys never wait behind it. Under a *Keyring, which calls nobody, only the number at a time is limited. A
+// definite refusal is remembered for 15 seconds.
 //
 // # Errors
 //
@@ -137,6 +138,9 @@ func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...Envelope
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	if k, ok := kek.(*Keyring); ok {
 		e.unsubscribe = k.onReload(e.kekChanged)
+		// A local keyset calls nobody: garbage costs a microsecond. A rate would only fail reads after a reload, which
+		// makes every data key unknown.
+		e.unknown.SetLimit(rate.Inf)
 	}
 	if err := e.start(ctx); err != nil {
 		return nil, errors.Join(err, e.Close())

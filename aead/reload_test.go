@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
@@ -550,4 +551,42 @@ func TestMoreKeysMakeAnEnvelopeNoLonger(t *testing.T) {
 	if n := len(seal(t, e, "")); n != 99 {
 		t.Errorf("%d bytes", n)
 	}
+}
+
+// After a reload every data key is unknown, and a store may hold thousands of them. Where the KEK is local, that fails no
+// read.
+func TestManyDataKeysUnderAKeyringFailNoRead(t *testing.T) {
+	t.Parallel()
+	h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := aead.NewKeyring(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	e, err := aead.NewEnvelope(t.Context(), k, aead.WithDataKeyCache(8))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	perMessage := tinkaead.NewKMSEnvelopeAEAD2(tinkaead.AES256GCMKeyTemplate(), k) // a data key for each message
+	var group sync.WaitGroup
+	for range 500 {
+		group.Go(func() {
+			for range 8 {
+				sealed, err := perMessage.Encrypt([]byte("value"), nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := e.DecryptWithContext(t.Context(), sealed, nil); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
 }
