@@ -168,7 +168,7 @@ func (m *migration) inPlaceBatch(ctx context.Context, names []string) (*Counts, 
 
 // inPlaceGroup returns the entries that had changed when they were to be written.
 func (m *migration) inPlaceGroup(ctx context.Context, sc *scratch, group []entry, c *Counts) ([]entry, error) {
-	values, err := m.read(ctx, group)
+	values, err := m.servers.read(ctx, group)
 	if err != nil {
 		return nil, err
 	}
@@ -212,11 +212,11 @@ func (m *migration) prepare(sc *scratch, values [][]byte) {
 }
 
 // read returns the values of entries, nil for those that are gone or are no strings any more.
-func (m *migration) read(ctx context.Context, group []entry) ([][]byte, error) {
+func (s *servers) read(ctx context.Context, group []entry) ([][]byte, error) {
 	values := make([][]byte, len(group))
-	if m.servers.cluster != nil {
+	if s.cluster != nil {
 		cmds := make([]*redis.StringCmd, len(group))
-		err := m.servers.pipelined(ctx, func(p redis.Pipeliner) {
+		err := s.pipelined(ctx, func(p redis.Pipeliner) {
 			for i, e := range group {
 				cmds[i] = p.Get(ctx, e.name)
 			}
@@ -239,7 +239,7 @@ func (m *migration) read(ctx context.Context, group []entry) ([][]byte, error) {
 		return values, nil
 	}
 	var cmds []*redis.SliceCmd
-	err := m.servers.pipelined(ctx, func(p redis.Pipeliner) {
+	err := s.pipelined(ctx, func(p redis.Pipeliner) {
 		for start := 0; start < len(group); start += readNames {
 			part := group[start:min(start+readNames, len(group))]
 			names := make([]string, len(part))
@@ -259,8 +259,8 @@ func (m *migration) read(ctx context.Context, group []entry) ([][]byte, error) {
 			return nil, withoutNames(err)
 		}
 		for _, v := range part {
-			if s, ok := v.(string); ok {
-				if values[i] = bytesOf(s); values[i] == nil {
+			if text, ok := v.(string); ok {
+				if values[i] = bytesOf(text); values[i] == nil {
 					values[i] = []byte{}
 				}
 			}

@@ -147,7 +147,7 @@ func (m *migration) verify(ctx context.Context, sc *scratch, moves []moved, c *C
 	for i := range moves {
 		group[i] = entry{name: moves[i].to, size: int64(len(moves[i].next))}
 	}
-	values, err := m.read(ctx, group)
+	values, err := m.servers.read(ctx, group)
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +192,7 @@ func (m *migration) holds(ctx context.Context, sc *scratch, v *moved, stored []b
 	if err != nil || h.Kind != wire.CacheValue || h.Type != v.kind {
 		return false, nil
 	}
-	plaintext, err := m.openAny(ctx, sc, m.arrived, m.keys.is(stored[n:]), v.toKey, stored, n)
+	plaintext, err := openAny(ctx, sc, m.arrived, m.keys.is(stored[n:]), v.toKey, stored, n)
 	switch {
 	case err == nil:
 		return bytes.Equal(plaintext, v.clear), nil
@@ -218,9 +218,10 @@ func (m *migration) dropOld(ctx context.Context, moves []moved, c *Counts) error
 		if err != nil {
 			return fmt.Errorf("migrate: delete: %w", withoutNames(err))
 		}
-		if n == 1 {
+		switch n {
+		case 1:
 			c.Deleted++
-		} else {
+		case 0:
 			c.Contended++ // a writer that should have been stopped: the new entry is not what it wrote
 		}
 	}

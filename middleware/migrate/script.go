@@ -34,8 +34,10 @@ for i = 1, #KEYS do
 end
 return result`
 
-// dropSource deletes an entry that is still what was read. KEYS: entry. ARGV as in swapSource, without the new value.
+// dropSource deletes an entry that is still what was read. KEYS: entry. ARGV as in swapSource, without the new value. It
+// returns 1 if it was deleted, 0 if it has changed, -1 if it is gone.
 const dropSource = `
+if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 local old, size = ARGV[1], tonumber(ARGV[2])
 if size < 0 then
 	if redis.pcall('GET', KEYS[1]) ~= old then return 0 end

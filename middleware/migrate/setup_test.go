@@ -174,3 +174,21 @@ func deadline(t testing.TB, d time.Duration) context.Context {
 }
 
 func name(ns string, i int) string { return fmt.Sprintf("%s:k%d", ns, i) }
+
+// nameless is a key-encryption key whose ciphertexts begin as a key service's do, and not with the id of a key.
+type nameless struct {
+	kek   tink.AEADWithContext
+	start string
+}
+
+func (n nameless) EncryptWithContext(ctx context.Context, plaintext, ad []byte) ([]byte, error) {
+	ct, err := n.kek.EncryptWithContext(ctx, plaintext, ad)
+	return append([]byte(n.start), ct...), err
+}
+
+func (n nameless) DecryptWithContext(ctx context.Context, ct, ad []byte) ([]byte, error) {
+	if len(ct) < len(n.start) || string(ct[:len(n.start)]) != n.start {
+		return nil, aead.ErrUnauthentic
+	}
+	return n.kek.DecryptWithContext(ctx, ct[len(n.start):], ad)
+}

@@ -86,15 +86,15 @@ func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *valu
 		return already, nil
 	case m.rebinds() && m.inPlace():
 		// Bound here already, by an earlier run or by the application?
-		plaintext, err = m.openAny(ctx, sc, m.arrived, current, p.toKey, v.old, n)
+		plaintext, err = openAny(ctx, sc, m.arrived, current, p.toKey, v.old, n)
 		if err == nil && (m.Operation == Seal || m.Operation == Reseal && current) {
 			return already, nil
 		}
 		if err != nil && refused(err) {
-			plaintext, err = m.openAny(ctx, sc, m.opens, current, p.key, v.old, n)
+			plaintext, err = openAny(ctx, sc, m.opens, current, p.key, v.old, n)
 		}
 	default:
-		plaintext, err = m.openAny(ctx, sc, m.opens, current, p.key, v.old, n)
+		plaintext, err = openAny(ctx, sc, m.opens, current, p.key, v.old, n)
 	}
 	switch {
 	case err == nil:
@@ -133,7 +133,7 @@ func (m *migration) sealAs(ctx context.Context, sc *scratch, p place, v *value, 
 
 // openAny opens a value under any of the keys. Those are tried first that the value seems to be sealed under: to ask a
 // key service for what it will refuse costs a call.
-func (m *migration) openAny(ctx context.Context, sc *scratch, by []*sealer, current bool, key string, stored []byte, n int) ([]byte, error) {
+func openAny(ctx context.Context, sc *scratch, by []*sealer, current bool, key string, stored []byte, n int) ([]byte, error) {
 	var worst error
 	for i := range by {
 		s := by[i]

@@ -1,0 +1,554 @@
+package migrate
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/tink-crypto/tink-go/v2/tink"
+	"golang.org/x/time/rate"
+
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// AuditConfig says what Audit looks at. The zero value counts the whole database without any key.
+type AuditConfig struct {
+	// Prefix narrows it to stored names that begin with it, taken literally: "shop:" for a namespace.
+	Prefix string
+	// Keys, if there are any, must open what is sealed in caches; what none of them opens is counted as unreadable. That
+	// reads every value as a whole, where otherwise the first bytes do.
+	Keys []tink.AEADWithContext
+	// Namespaces are those that values are bound to. An entry is in the one that its name begins with, and else in none.
+	// They matter to Keys only.
+	Namespaces []string
+	// GroupBy are prefixes of stored names under which values are counted. None is by what stands before the first colon,
+	// as far as it has the form of a namespace and at least ten entries: whole names are not shown.
+	GroupBy []string
+	// Samples is how many names to show of each kind of finding. 0 is none.
+	Samples int
+	// IgnoreOtherTypes leaves entries that are not looked into out of the answer of AnythingClear.
+	IgnoreOtherTypes bool
+
+	// Workers, BatchSize, Rate, Progress, ProgressEvery and Logger are as in Config.
+	Workers       int
+	BatchSize     int
+	Rate          float64
+	Progress      func(Progress)
+	ProgressEvery time.Duration
+	Logger        *slog.Logger
+}
+
+// auditor is one audit.
+type auditor struct {
+	AuditConfig
+	servers *servers
+	sealers map[string][]*sealer // by namespace, "" for none
+	walk    *walk[*findings]
+	found   findings // guarded by walk.mu
+}
+
+// findings are what was found in a batch, or in all.
+type findings struct {
+	seen    int64
+	total   Tally
+	groups  map[string]*Tally
+	keys    map[keyName]*Amount
+	jobs    JobTally
+	tagSets int64
+	others  map[string]int64
+	samples map[string][]string
+}
+
+// keyName is how sealed values name their key.
+type keyName struct {
+	envelope bool
+	named    bool
+	id       uint32
+	label    string
+}
+
+const (
+	// window is how much of a value is read to see what it is: header, length, a wrapped data key of up to some 290
+	// bytes and the beginning of the payload. Key services wrap to less; what is longer is read again.
+	window = 320
+	// maxGroups and maxUnnamed bound what is counted apart.
+	maxGroups  = 4096
+	showGroups = 64
+	minGroup   = 10
+	maxUnnamed = 4096
+)
+
+const otherGroup = "(other)"
+
+// Audit counts what lies in Redis, and under which keys it is sealed. It reads only.
+//
+// The report is never nil once the config was accepted; with an error it is not Complete. It sees each entry that is there
+// from beginning to end; those that come and go meanwhile it may miss, and SCAN may name some twice.
+func Audit(ctx context.Context, client redis.UniversalClient, c AuditConfig) (*AuditReport, error) {
+	a, err := newAuditor(client, c)
+	if err != nil {
+		return nil, err
+	}
+	started := time.Now()
+	stop := make(chan struct{})
+	var background sync.WaitGroup
+	if a.Progress != nil {
+		background.Go(func() { a.keepProgress(started, stop) })
+	}
+	err = a.walk.run(ctx, nil)
+	close(stop)
+	background.Wait()
+	return a.report(ctx, started, err == nil), err
+}
+
+func newAuditor(client redis.UniversalClient, c AuditConfig) (*auditor, error) {
+	var errs []error
+	positive(&c.Workers, defaultWorkers, "Workers", &errs)
+	positive(&c.BatchSize, defaultBatch, "BatchSize", &errs)
+	positive(&c.ProgressEvery, time.Second, "ProgressEvery", &errs)
+	if c.BatchSize > maxBatch {
+		errs = append(errs, fmt.Errorf("BatchSize: %d, at most %d", c.BatchSize, maxBatch))
+	}
+	if !(c.Rate >= 0) {
+		errs = append(errs, fmt.Errorf("Rate: %v is not a number of entries per second", c.Rate))
+	}
+	if c.Samples < 0 {
+		errs = append(errs, fmt.Errorf("Samples: %d is negative", c.Samples))
+	}
+	for _, ns := range c.Namespaces {
+		if err := middleware.CheckNamespace(ns); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if slices.ContainsFunc(c.Keys, isNil) {
+		errs = append(errs, errors.New("Keys has a nil"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("migrate: audit: %w", err)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	s, err := newServers(client)
+	if err != nil {
+		return nil, err
+	}
+	a := &auditor{AuditConfig: c, servers: s}
+	if len(c.Keys) > 0 {
+		a.sealers = make(map[string][]*sealer)
+		for _, ns := range append([]string{""}, c.Namespaces...) {
+			for _, k := range c.Keys {
+				a.sealers[ns] = append(a.sealers[ns], newSealer(k, ns))
+			}
+		}
+	}
+	a.walk = &walk[*findings]{
+		servers: s,
+		pattern: literal(c.Prefix) + "*",
+		count:   int64(c.BatchSize),
+		workers: c.Workers,
+		log:     c.Logger,
+		work:    a.batch,
+		commit: func(f *findings) {
+			if f != nil {
+				a.found.add(f, c.Samples)
+			}
+		},
+	}
+	if c.Rate > 0 {
+		a.walk.limiter = rate.NewLimiter(rate.Limit(c.Rate), c.BatchSize)
+	}
+	return a, nil
+}
+
+func (f *findings) add(o *findings, samples int) {
+	f.seen += o.seen
+	f.total.add(&o.total)
+	f.jobs.add(&o.jobs)
+	f.tagSets += o.tagSets
+	for g, t := range o.groups {
+		f.group(g).add(t)
+	}
+	for k, n := range o.keys {
+		f.key(k, n.Values, n.Bytes)
+	}
+	for t, n := range o.others {
+		f.other(t, n)
+	}
+	for what, names := range o.samples {
+		for _, name := range names {
+			f.sample(what, name, samples)
+		}
+	}
+}
+
+func (f *findings) group(name string) *Tally {
+	t, ok := f.groups[name]
+	if !ok {
+		if len(f.groups) >= maxGroups && name != otherGroup {
+			return f.group(otherGroup)
+		}
+		if f.groups == nil {
+			f.groups = make(map[string]*Tally)
+		}
+		t = new(Tally)
+		f.groups[name] = t
+	}
+	return t
+}
+
+func (f *findings) key(k keyName, n, bytes int64) {
+	if f.keys == nil {
+		f.keys = make(map[keyName]*Amount)
+	}
+	if _, ok := f.keys[k]; !ok && !k.named && len(f.keys) >= maxUnnamed {
+		k = keyName{envelope: true, label: "more data keys"}
+	}
+	if f.keys[k] == nil {
+		f.keys[k] = new(Amount)
+	}
+	f.keys[k].add(n, bytes)
+}
+
+func (f *findings) other(kind string, n int64) {
+	if f.others == nil {
+		f.others = make(map[string]int64)
+	}
+	f.others[kind] += n
+}
+
+func (f *findings) sample(what, name string, most int) {
+	if len(f.samples[what]) >= most {
+		return
+	}
+	if f.samples == nil {
+		f.samples = make(map[string][]string)
+	}
+	f.samples[what] = append(f.samples[what], name)
+}
+
+// groupOf is the prefix under which a name is counted. What is not meant to be a prefix may be a whole name.
+func (a *auditor) groupOf(name string) string {
+	if len(a.GroupBy) > 0 {
+		best := otherGroup
+		for _, g := range a.GroupBy {
+			if strings.HasPrefix(name, g) && (best == otherGroup || len(g) > len(best)) {
+				best = g
+			}
+		}
+		return best
+	}
+	first, _, ok := strings.Cut(name, ":")
+	if !ok || middleware.CheckNamespace(first) != nil {
+		return otherGroup
+	}
+	return first + ":"
+}
+
+// peeked is what is known of a value from its first bytes.
+type peeked struct {
+	name  string
+	size  int64
+	start []byte
+}
+
+func (a *auditor) batch(ctx context.Context, names []string) (*findings, error) {
+	f := &findings{seen: int64(len(names))}
+	var values []string
+	var queues queueNames
+	for _, name := range names {
+		if !queues.take(name, &f.jobs) {
+			values = append(values, name)
+		}
+	}
+	if err := a.caches(ctx, values, f); err != nil {
+		return nil, err
+	}
+	return f, a.queues(ctx, queues, f)
+}
+
+// caches looks at what may be values of caches.
+func (a *auditor) caches(ctx context.Context, names []string, f *findings) error {
+	sizes, starts := make([]*redis.IntCmd, len(names)), make([]*redis.StringCmd, len(names))
+	err := a.servers.pipelined(ctx, func(p redis.Pipeliner) {
+		for i, name := range names {
+			sizes[i] = p.StrLen(ctx, name)
+			starts[i] = p.GetRange(ctx, name, 0, window-1)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	var others []string
+	var sealed []peeked
+	for i, name := range names {
+		n, err := sizes[i].Result()
+		start, err2 := starts[i].Bytes()
+		switch {
+		case redis.HasErrorPrefix(err, "WRONGTYPE"), redis.HasErrorPrefix(err2, "WRONGTYPE"), err == nil && n == 0:
+			others = append(others, name) // or empty, or gone
+		case err != nil:
+			return withoutNames(err)
+		case err2 != nil:
+			return withoutNames(err2)
+		case wire.IsSealed(start):
+			sealed = append(sealed, peeked{name, n, start})
+		default:
+			a.unsealed(name, n, start, f)
+		}
+	}
+	kinds, err := a.servers.kinds(ctx, others)
+	if err != nil {
+		return err
+	}
+	for i, kind := range kinds {
+		switch {
+		case kind == "none":
+		case kind == "string": // an empty one
+			a.unsealed(others[i], 0, nil, f)
+		case kind == "set" && strings.HasPrefix(others[i], tagPrefix):
+			f.tagSets++
+		default:
+			f.other(kind, 1)
+			f.sample("of type "+kind, others[i], a.Samples)
+		}
+	}
+	return a.sealed(ctx, sealed, f)
+}
+
+func (a *auditor) unsealed(name string, n int64, start []byte, f *findings) {
+	g := f.group(a.groupOf(name))
+	if isFernet(start) {
+		f.total.Fernet.add(1, n)
+		g.Fernet.add(1, n)
+		f.sample("Fernet tokens", name, a.Samples)
+		return
+	}
+	f.total.Clear.add(1, n)
+	g.Clear.add(1, n)
+	f.sample("in clear", name, a.Samples)
+}
+
+// isFernet tells whether a value begins as a Fernet token does: version 0x80 and a time before the year 2106, in base64url.
+func isFernet(start []byte) bool {
+	return len(start) >= 100 && bytes.HasPrefix(start, []byte("gAAAAA")) &&
+		!slices.ContainsFunc(start, func(c byte) bool {
+			return (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '-' && c != '_' && c != '='
+		})
+}
+
+// sealed looks at values that begin as sealed ones.
+func (a *auditor) sealed(ctx context.Context, values []peeked, f *findings) error {
+	if err := a.extend(ctx, values); err != nil {
+		return err
+	}
+	var open []entry
+	for _, v := range values {
+		g := f.group(a.groupOf(v.name))
+		h, n, err := wire.Parse(v.start)
+		if err != nil || h.Kind != wire.CacheValue {
+			f.total.Foreign.add(1, v.size)
+			g.Foreign.add(1, v.size)
+			f.sample("of foreign format", v.name, a.Samples)
+			continue
+		}
+		f.total.Sealed.add(1, v.size)
+		g.Sealed.add(1, v.size)
+		f.key(nameOf(v.start[n:]), 1, v.size)
+		if a.sealers != nil {
+			open = append(open, entry{name: v.name, size: v.size})
+		}
+	}
+	for _, group := range groups(open) {
+		if err := a.open(ctx, group, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// extend reads more of those values whose wrapped data key does not fit into the window.
+func (a *auditor) extend(ctx context.Context, values []peeked) error {
+	const most = wire.MaxHeaderSize + 4 + 4096 + 16
+	var long []*peeked
+	for i := range values {
+		v := &values[i]
+		_, n, err := wire.Parse(v.start)
+		if err != nil || v.size <= window || len(v.start) < n+4 {
+			continue
+		}
+		if wrapped := binary.BigEndian.Uint32(v.start[n:]); wrapped <= 4096 && n+4+int(wrapped)+16 > len(v.start) {
+			long = append(long, v)
+		}
+	}
+	if len(long) == 0 {
+		return nil
+	}
+	cmds := make([]*redis.StringCmd, len(long))
+	err := a.servers.pipelined(ctx, func(p redis.Pipeliner) {
+		for i, v := range long {
+			cmds[i] = p.GetRange(ctx, v.name, 0, most-1)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for i, v := range long {
+		// If it has changed meanwhile it is still one moment's value.
+		if b, err := cmds[i].Bytes(); err == nil && wire.IsSealed(b) {
+			v.start = b
+		}
+	}
+	return nil
+}
+
+// nameOf is how a ciphertext names its key.
+func nameOf(ct []byte) keyName {
+	c := peek(ct)
+	k := keyName{envelope: c.Envelope, named: c.HasKeyID, id: c.KeyID}
+	if k.named || !c.Envelope {
+		return k
+	}
+	wrapped := ct[4 : 4+c.WrappedBytes]
+	if version, ok := vaultVersion(wrapped); ok {
+		k.label = "KEK vault:" + version
+		return k
+	}
+	k.label = "data key " + c.DataKey
+	return k
+}
+
+// vaultVersion finds the version in "vault:v3:...", as Vault's transit engine writes it.
+func vaultVersion(wrapped []byte) (string, bool) {
+	rest, ok := bytes.CutPrefix(wrapped, []byte("vault:v"))
+	digits, _, ok2 := bytes.Cut(rest, []byte(":"))
+	if !ok || !ok2 || len(digits) == 0 || len(digits) > 9 || len(bytes.Trim(digits, "0123456789")) > 0 {
+		return "", false
+	}
+	return "v" + string(digits), true
+}
+
+func (k keyName) use(a Amount) KeyUse {
+	u := KeyUse{ID: k.id, Named: k.named, Key: k.label, Amount: a}
+	switch {
+	case k.named && k.envelope:
+		u.Key = fmt.Sprintf("KEK key %d", k.id)
+	case k.named:
+		u.Key = fmt.Sprintf("key %d", k.id)
+	case k.label == "":
+		u.Key = "unnamed"
+	}
+	return u
+}
+
+// open opens sealed values of caches.
+func (a *auditor) open(ctx context.Context, group []entry, f *findings) error {
+	values, err := a.servers.read(ctx, group)
+	if err != nil {
+		return err
+	}
+	var sc scratch
+	for i, b := range values {
+		h, n, err := wire.Parse(b)
+		if err != nil || h.Kind != wire.CacheValue {
+			continue // gone, or something else by now
+		}
+		ns, key := "", group[i].name
+		for candidate := range a.sealers {
+			if rest, ok := strings.CutPrefix(group[i].name, candidate+":"); ok && candidate != "" {
+				ns, key = candidate, rest
+			}
+		}
+		_, err = openAny(ctx, &sc, a.sealers[ns], true, key, b, n)
+		switch {
+		case err == nil:
+		case refused(err):
+			f.total.Unreadable.add(1, int64(len(b)))
+			f.group(a.groupOf(group[i].name)).Unreadable.add(1, int64(len(b)))
+			f.sample("unreadable", group[i].name, a.Samples)
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *auditor) keepProgress(started time.Time, stop <-chan struct{}) {
+	tick := time.NewTicker(a.ProgressEvery)
+	defer tick.Stop()
+	var pace pace
+	report := func(final bool) {
+		a.walk.mu.Lock()
+		p := Progress{Counts: Counts{Seen: a.found.seen, Clear: a.found.total.Clear.Values}, Fraction: a.walk.fraction(), Final: final}
+		a.walk.mu.Unlock()
+		p.Elapsed = time.Since(started)
+		p.Rate, p.Remaining = pace.at(p.Elapsed, p.Seen, p.Fraction)
+		a.Progress(p)
+	}
+	for {
+		select {
+		case <-stop:
+			report(true)
+			return
+		case <-tick.C:
+			report(false)
+		}
+	}
+}
+
+func (a *auditor) report(ctx context.Context, started time.Time, complete bool) *AuditReport {
+	others := a.servers.otherDatabases(context.WithoutCancel(ctx))
+	a.walk.mu.Lock()
+	defer a.walk.mu.Unlock()
+	r := &AuditReport{
+		Complete: complete, Started: started.UTC(), Elapsed: time.Since(started),
+		Prefix: a.Prefix, Masters: len(a.walk.tracks), Restarts: a.walk.restarts,
+		Database: a.servers.database(), OtherDatabases: others, Opened: len(a.Keys) > 0,
+		Seen: a.found.seen, Total: a.found.total, Jobs: a.found.jobs, TagSets: a.found.tagSets,
+		OtherTypes: a.found.others, IgnoredOtherTypes: a.IgnoreOtherTypes, Samples: a.found.samples,
+	}
+	for k, n := range a.found.keys {
+		r.Keys = append(r.Keys, k.use(*n))
+	}
+	sortKeys(r.Keys)
+	r.Groups = a.shownGroups()
+	return r
+}
+
+// shownGroups are the largest; the rest are one.
+func (a *auditor) shownGroups() []Group {
+	var shown []Group
+	rest := Group{Prefix: otherGroup}
+	for name, t := range a.found.groups {
+		if name == otherGroup || len(a.GroupBy) == 0 && t.values() < minGroup {
+			rest.add(t)
+			continue
+		}
+		shown = append(shown, Group{name, *t})
+	}
+	slices.SortFunc(shown, func(x, y Group) int {
+		if d := y.values() - x.values(); d != 0 {
+			return int(max(min(d, 1), -1))
+		}
+		return strings.Compare(x.Prefix, y.Prefix)
+	})
+	if len(a.GroupBy) == 0 && len(shown) > showGroups {
+		for i := range shown[showGroups:] {
+			rest.add(&shown[showGroups+i].Tally)
+		}
+		shown = shown[:showGroups]
+	}
+	if rest.values() > 0 {
+		shown = append(shown, rest)
+	}
+	return shown
+}

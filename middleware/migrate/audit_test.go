@@ -1,0 +1,261 @@
+package migrate_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/prf"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/middleware/jobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+	"github.com/sealcache/sealcache/middleware/migrate"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+func audit(t testing.TB, rdb redis.UniversalClient, c migrate.AuditConfig) *migrate.AuditReport {
+	t.Helper()
+	r, err := migrate.Audit(t.Context(), rdb, c)
+	require.NoError(t, err)
+	require.True(t, r.Complete)
+	return r
+}
+
+func use(r *migrate.AuditReport, key string) int64 {
+	for _, k := range r.Keys {
+		if k.Key == key {
+			return k.Values
+		}
+	}
+	return 0
+}
+
+// Everything is counted as what it is, without keys and with them.
+func TestAuditCounts(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		ctx := t.Context()
+		first := handle(t)
+		ring := keyringOf(t, first)
+		both, old, now := rotated(t, first)
+		newer := keyringOf(t, both)
+		require.NoError(t, sealedStore(t, rdb, ring, ns).Set(ctx, "old", "v", store.WithTags([]string{"t"})))
+		require.NoError(t, sealedStore(t, rdb, newer, ns).Set(ctx, "new", "v"))
+		require.NoError(t, sealedStore(t, rdb, envelopeOf(t, ring), ns).Set(ctx, "envelope", bytes.Repeat([]byte("v"), 5000)))
+		require.NoError(t, sealedStore(t, rdb, keyring(t), ns).Set(ctx, "stranger", "v"))
+		require.NoError(t, rdb.Set(ctx, ns+":clear", "0123456789", 0).Err())
+		require.NoError(t, rdb.Set(ctx, ns+":empty", "", 0).Err())
+		require.NoError(t, rdb.Set(ctx, ns+":fernet", "gAAAAAB"+strings.Repeat("a", 93), 0).Err())
+		require.NoError(t, rdb.Set(ctx, ns+":foreign", "\xC1\x5C\x09xxxxxxxxxxxxxxxx", 0).Err())
+		require.NoError(t, rdb.ZAdd(ctx, ns+":zset", redis.Z{Member: "x"}).Err())
+
+		r := audit(t, rdb, migrate.AuditConfig{Prefix: ns + ":"})
+		require.Equal(t, migrate.Amount{Values: 2, Bytes: 10}, r.Total.Clear)
+		require.EqualValues(t, 4, r.Total.Sealed.Values)
+		require.EqualValues(t, 1, r.Total.Fernet.Values)
+		require.EqualValues(t, 1, r.Total.Foreign.Values)
+		require.Zero(t, r.Total.Unreadable.Values)
+		require.Equal(t, map[string]int64{"zset": 1}, r.OtherTypes)
+		require.EqualValues(t, 1, use(r, fmt.Sprint("key ", old)))
+		require.EqualValues(t, 1, use(r, fmt.Sprint("key ", now)))
+		require.EqualValues(t, 1, use(r, fmt.Sprint("KEK key ", old)))
+		require.Empty(t, r.Samples, "names only on request")
+
+		r = audit(t, rdb, migrate.AuditConfig{
+			Prefix: ns + ":", Keys: []tink.AEADWithContext{newer, envelopeOf(t, newer)}, Namespaces: []string{ns},
+			Samples: 5, GroupBy: []string{ns + ":e", ns + ":"},
+		})
+		require.EqualValues(t, 1, r.Total.Unreadable.Values)
+		require.Equal(t, []string{ns + ":stranger"}, r.Samples["unreadable"])
+		require.Len(t, r.Samples["in clear"], 2)
+		require.Len(t, r.Groups, 2)
+		require.EqualValues(t, 1, r.Groups[1].Sealed.Values)
+
+		var text bytes.Buffer
+		require.NoError(t, r.WriteText(&text))
+		require.Contains(t, text.String(), "NOT backups")
+		_, err := json.Marshal(r)
+		require.NoError(t, err)
+
+		anything, why := r.AnythingClear()
+		require.Equal(t, migrate.Yes, anything)
+		require.NotEmpty(t, why)
+
+		tags := audit(t, rdb, migrate.AuditConfig{Prefix: "gocache_tag_" + ns + ":"})
+		require.EqualValues(t, 1, tags.TagSets)
+	})
+}
+
+// Names are not shown where prefixes are asked for: what has no namespace, few entries, or other letters, is one group.
+func TestAuditGroups(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	for i := range 20 {
+		require.NoError(t, rdb.Set(t.Context(), fmt.Sprintf("shop:%d", i), "v", 0).Err())
+		require.NoError(t, rdb.Set(t.Context(), fmt.Sprintf("alice%d@example.com:profile", i), "v", 0).Err())
+		require.NoError(t, rdb.Set(t.Context(), fmt.Sprintf("user-%d:profile", i), "v", 0).Err())
+		require.NoError(t, rdb.Set(t.Context(), fmt.Sprintf("plain%d", i), "v", 0).Err())
+	}
+	r := audit(t, rdb, migrate.AuditConfig{})
+	require.Equal(t, []migrate.Group{
+		{Prefix: "shop:", Tally: migrate.Tally{Clear: migrate.Amount{Values: 20, Bytes: 20}}},
+		{Prefix: "(other)", Tally: migrate.Tally{Clear: migrate.Amount{Values: 60, Bytes: 60}}},
+	}, r.Groups)
+}
+
+// The answer to "is anything clear?" is no only if all was looked at.
+func TestAnythingClear(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	ctx := t.Context()
+	answer := func(c migrate.AuditConfig) migrate.Answer { a, _ := audit(t, rdb, c).AnythingClear(); return a }
+	require.Equal(t, migrate.No, answer(migrate.AuditConfig{}))
+	require.NoError(t, sealedStore(t, rdb, keyring(t), "").Set(ctx, "k", "v", store.WithTags([]string{"t"})))
+	require.Equal(t, migrate.No, answer(migrate.AuditConfig{}), "tag sets hold names")
+	require.NoError(t, rdb.HSet(ctx, "hash", "f", "v").Err())
+	require.Equal(t, migrate.Unknown, answer(migrate.AuditConfig{}))
+	require.Equal(t, migrate.No, answer(migrate.AuditConfig{IgnoreOtherTypes: true}))
+	require.NoError(t, rdb.Del(ctx, "hash").Err())
+	require.NoError(t, rdb.Set(ctx, "f", "\xC1\x5C\x07aaaaaaa", 0).Err())
+	require.Equal(t, migrate.Unknown, answer(migrate.AuditConfig{}))
+	require.NoError(t, rdb.Set(ctx, "f", "x", 0).Err())
+	require.Equal(t, migrate.Yes, answer(migrate.AuditConfig{}))
+
+	stopped := deadline(t, 0)
+	r, err := migrate.Audit(stopped, rdb, migrate.AuditConfig{})
+	require.Error(t, err)
+	require.False(t, r.Complete)
+	require.NoError(t, rdb.Del(ctx, "f").Err())
+	a, _ := r.AnythingClear()
+	require.Equal(t, migrate.Unknown, a, "a scan that was stopped saw nothing, which is not the same as none")
+}
+
+// A key may be destroyed only if everything that could speak against it was asked.
+func TestMayDestroy(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	ctx := t.Context()
+	first := handle(t)
+	both, old, now := rotated(t, first)
+	newer := keyringOf(t, both)
+	app := sealedStore(t, rdb, envelopeOf(t, newer), "shop")
+	require.NoError(t, app.Set(ctx, "a", "v"))
+	good := migrate.Conditions{Keyset: newer.Keys(), NotPrimarySince: time.Now().Add(-2 * time.Hour), Reload: time.Hour}
+	may := func(id uint32, c migrate.Conditions) migrate.Answer {
+		a, why := audit(t, rdb, migrate.AuditConfig{}).MayDestroy(id, c)
+		require.Equal(t, a == migrate.Yes, len(why) == 0)
+		return a
+	}
+	require.Equal(t, migrate.Yes, may(old, good))
+	require.Equal(t, migrate.No, may(now, good), "in use, and primary")
+
+	c := good
+	c.Keyset = nil
+	require.Equal(t, migrate.Unknown, may(old, c))
+	c = good
+	c.NotPrimarySince = time.Time{}
+	require.Equal(t, migrate.Unknown, may(old, c))
+	c = good
+	c.Reload = 3 * time.Hour
+	require.Equal(t, migrate.Unknown, may(old, c), "a process may not have noticed")
+	c.Reload = 0
+	require.Equal(t, migrate.Unknown, may(old, c), "a data key may live for a day")
+
+	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, nameless{keyring(t), "kms:"}), "shop").Set(ctx, "unnamed", "v"))
+	require.Equal(t, migrate.Unknown, may(old, good), "a value that does not name its key may be under any")
+	require.NoError(t, rdb.Del(ctx, "shop:unnamed").Err())
+	require.Equal(t, migrate.Yes, may(old, good))
+	aws := "\x01\x02\x02\x00" + strings.Repeat("x", 180)
+	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, nameless{keyring(t), aws}), "shop").Set(ctx, "aws", "v"))
+	require.Equal(t, migrate.Unknown, may(old, good), "AWS KMS names no key of a keyset, though its bytes look so")
+	require.NoError(t, rdb.Set(ctx, "named", "\xC1\x5C\x01\x01\x01\x00\x00\x00\x01\x2Cvault:v7:"+strings.Repeat("x", 600), 0).Err())
+	r := audit(t, rdb, migrate.AuditConfig{})
+	require.EqualValues(t, 1, use(r, "KEK vault:v7"))
+
+	require.NoError(t, rdb.FlushDB(ctx).Err())
+	require.NoError(t, sealedStore(t, rdb, keyringOf(t, first), "shop").Set(ctx, "one", "v"))
+	require.Equal(t, migrate.No, may(old, good))
+}
+
+// Jobs: payloads, results, error texts, unique tasks and schedules, sealed and clear, and the keys that they are under.
+func TestAuditJobs(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	ctx := t.Context()
+	h := handle(t)
+	set, err := keyset.NewHandle(prf.HMACSHA256PRFKeyTemplate())
+	require.NoError(t, err)
+	prfs, err := prf.NewPRFSet(set)
+	require.NoError(t, err)
+	e, err := jobs.NewEncryptor(keyringOf(t, h), jobs.WithNamespace("shop"), jobs.WithPRF(prfs))
+	require.NoError(t, err)
+	plain := asynq.NewClient(asynq.RedisClientOpt{Addr: server.Addr()})
+	t.Cleanup(func() { _ = plain.Close() })
+	sealed, err := asynqjobs.NewClient(plain, e)
+	require.NoError(t, err)
+
+	_, err = sealed.Enqueue(asynq.NewTask("a", []byte("payload")))
+	require.NoError(t, err)
+	_, err = sealed.Enqueue(asynq.NewTask("u", []byte("payload")), asynq.Unique(time.Hour))
+	require.NoError(t, err)
+	_, err = sealed.Enqueue(asynq.NewTask("fails", []byte("payload")), asynq.MaxRetry(3), asynq.Retention(time.Hour))
+	require.NoError(t, err)
+	scheduler, err := asynqjobs.NewScheduler(rdb, sealed)
+	require.NoError(t, err)
+	_, err = scheduler.ScheduleOnce(ctx, "s", asynqjobs.Every(time.Hour), asynq.NewTask("s", []byte("payload")))
+	require.NoError(t, err)
+
+	mux := asynq.NewServeMux()
+	mux.HandleFunc("fails", func(ctx context.Context, _ *asynq.Task) error { return errors.New("a secret reason") })
+	wrapped, err := asynqjobs.Handler(e, mux)
+	require.NoError(t, err)
+	config, err := asynqjobs.Config(e, asynq.Config{Concurrency: 1, LogLevel: asynq.FatalLevel, Queues: map[string]int{"failing": 1}})
+	require.NoError(t, err)
+	_, err = sealed.Enqueue(asynq.NewTask("fails", []byte("payload")), asynq.MaxRetry(3), asynq.Queue("failing"))
+	require.NoError(t, err)
+	srv := asynq.NewServer(asynq.RedisClientOpt{Addr: server.Addr()}, config)
+	require.NoError(t, srv.Start(wrapped))
+	require.Eventually(t, func() bool {
+		return rdb.ZCard(ctx, "asynq:{failing}:retry").Val() == 1
+	}, 20*time.Second, 20*time.Millisecond)
+	srv.Shutdown()
+
+	r := audit(t, rdb, migrate.AuditConfig{})
+	require.EqualValues(t, 4, r.Jobs.Tasks.Values)
+	require.EqualValues(t, 4, r.Jobs.Payloads.Sealed.Values, "%+v", r.Jobs)
+	require.EqualValues(t, 1, r.Jobs.Errors.Sealed.Values)
+	require.EqualValues(t, 1, r.Jobs.Scheduled.Sealed.Values)
+	require.Zero(t, r.Jobs.Unparsed)
+	id := h.KeysetInfo().GetPrimaryKeyId()
+	require.EqualValues(t, 6, use(r, fmt.Sprint("key ", id)))
+	answer, why := r.AnythingClear()
+	require.Equal(t, migrate.No, answer, "%v %+v", why, r)
+	may, _ := r.MayDestroy(id, migrate.Conditions{})
+	require.Equal(t, migrate.No, may, "jobs are under it")
+
+	_, err = plain.Enqueue(asynq.NewTask("clear", []byte("payload")))
+	require.NoError(t, err)
+	_, err = plain.Enqueue(asynq.NewTask("nothing", nil))
+	require.NoError(t, err)
+	r = audit(t, rdb, migrate.AuditConfig{Samples: 1})
+	require.EqualValues(t, 1, r.Jobs.Payloads.Clear.Values)
+	require.Len(t, r.Samples["jobs in clear"], 1)
+	answer, _ = r.AnythingClear()
+	require.Equal(t, migrate.Yes, answer)
+
+	require.NoError(t, rdb.HSet(ctx, "asynq:{q}:t:1", "msg", "\xff\xff\xff").Err())
+	r = audit(t, rdb, migrate.AuditConfig{})
+	require.EqualValues(t, 1, r.Jobs.Unparsed)
+}

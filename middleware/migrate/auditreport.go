@@ -1,0 +1,324 @@
+package migrate
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tink-crypto/tink-go/v2/keyset"
+
+	"github.com/sealcache/sealcache/aead"
+)
+
+// Amount is how many values there are, and how many bytes they have together.
+type Amount struct {
+	Values int64 `json:"values"`
+	Bytes  int64 `json:"bytes"`
+}
+
+func (a *Amount) add(n, bytes int64) { a.Values += n; a.Bytes += bytes }
+
+// Tally sorts values by what protects them.
+type Tally struct {
+	// Clear are in clear.
+	Clear Amount `json:"clear"`
+	// Sealed have the form of sealed values. That they open is known only if keys were given.
+	Sealed Amount `json:"sealed"`
+	// Unreadable, a part of Sealed, did not open under the keys that were given.
+	Unreadable Amount `json:"unreadable"`
+	// Foreign begin as sealed values and are none that this release knows, or none that belong there.
+	Foreign Amount `json:"foreign"`
+	// Fernet are tokens of Fernet, as django-secure-redis wrote them.
+	Fernet Amount `json:"fernet"`
+}
+
+func (t *Tally) add(o *Tally) {
+	t.Clear.add(o.Clear.Values, o.Clear.Bytes)
+	t.Sealed.add(o.Sealed.Values, o.Sealed.Bytes)
+	t.Unreadable.add(o.Unreadable.Values, o.Unreadable.Bytes)
+	t.Foreign.add(o.Foreign.Values, o.Foreign.Bytes)
+	t.Fernet.add(o.Fernet.Values, o.Fernet.Bytes)
+}
+
+func (t *Tally) values() int64 {
+	return t.Clear.Values + t.Sealed.Values + t.Foreign.Values + t.Fernet.Values
+}
+
+// KeyUse says how much is sealed under one key, as far as sealed values name it.
+type KeyUse struct {
+	// Key is the name: "key 17" for a key of a keyset that sealed values, "KEK key 17" for one that wrapped their data
+	// keys, "KEK vault:v3" for a version of a key in Vault; "data key 0123456789abcdef" for one data key whose wrapping
+	// names no key, "unnamed" for a key without a prefix.
+	Key string `json:"key"`
+	// ID is the id of a key of a Tink keyset, if Named.
+	ID    uint32 `json:"id,omitempty"`
+	Named bool   `json:"named"`
+	Amount
+}
+
+// JobTally is what asynq keeps. Amounts are of payloads, results and error texts; what asynq itself writes as error text
+// is none of them.
+type JobTally struct {
+	Tasks Amount `json:"tasks"` // hashes of tasks, and the bytes in them
+	// Running and Scheduled are copies of payloads, in asynq:workers and asynq:schedulers, which asynq soon removes.
+	Running   Tally `json:"running"`
+	Scheduled Tally `json:"scheduled"`
+	Payloads  Tally `json:"payloads"`
+	Results   Tally `json:"results"`
+	Errors    Tally `json:"errors"`
+	// Unparsed were not what asynq writes.
+	Unparsed int64 `json:"unparsed"`
+	// Bookkeeping are asynq's other keys, which hold ids, counts and times.
+	Bookkeeping int64 `json:"bookkeeping"`
+}
+
+func (j *JobTally) add(o *JobTally) {
+	j.Tasks.add(o.Tasks.Values, o.Tasks.Bytes)
+	for i, t := range j.tallies() {
+		t.add(o.tallies()[i])
+	}
+	j.Unparsed += o.Unparsed
+	j.Bookkeeping += o.Bookkeeping
+}
+
+func (j *JobTally) tallies() []*Tally {
+	return []*Tally{&j.Payloads, &j.Results, &j.Errors, &j.Running, &j.Scheduled}
+}
+
+// Group is what lies under names that begin alike.
+type Group struct {
+	Prefix string `json:"prefix"`
+	Tally
+}
+
+// AuditReport is what Audit found. It names no key, but for Samples and what Groups begin with.
+type AuditReport struct {
+	// Complete says that every master was scanned to its end.
+	Complete bool          `json:"complete"`
+	Started  time.Time     `json:"started"`
+	Elapsed  time.Duration `json:"elapsed_ns"`
+	// Prefix is what the names that were looked at begin with.
+	Prefix   string `json:"prefix"`
+	Masters  int    `json:"masters"`
+	Restarts int    `json:"restarts"`
+	Database int    `json:"database"`
+	// OtherDatabases of the same server hold something and were not looked at.
+	OtherDatabases []int `json:"other_databases,omitempty"`
+	// Opened tells whether keys were given, and so sealed values of caches were opened.
+	Opened bool `json:"opened"`
+
+	Seen   int64    `json:"seen"`  // names
+	Total  Tally    `json:"total"` // of values of caches
+	Groups []Group  `json:"groups"`
+	Keys   []KeyUse `json:"keys"`
+	Jobs   JobTally `json:"jobs"`
+	// TagSets are gocache's sets of names; their members are in clear.
+	TagSets int64 `json:"tag_sets"`
+	// OtherTypes, by type, are entries that are neither values of a cache nor known; they were not looked into.
+	OtherTypes map[string]int64 `json:"other_types,omitempty"`
+	// IgnoredOtherTypes is AuditConfig.IgnoreOtherTypes.
+	IgnoredOtherTypes bool `json:"ignored_other_types"`
+	// Samples are names, by what is wrong with them, if they were asked for.
+	Samples map[string][]string `json:"samples,omitempty"`
+}
+
+// Answer is yes, no, or that the audit cannot tell.
+type Answer string
+
+const (
+	Yes     Answer = "yes"
+	No      Answer = "no"
+	Unknown Answer = "unknown"
+)
+
+// AnythingClear answers whether anything in the scope is in clear, and gives the reasons.
+func (r *AuditReport) AnythingClear() (Answer, []string) {
+	var found, doubts []string
+	note := func(list *[]string, n int64, text string) {
+		if n > 0 {
+			*list = append(*list, fmt.Sprintf("%d %s", n, text))
+		}
+	}
+	note(&found, r.Total.Clear.Values, "values in clear")
+	note(&found, r.Jobs.Payloads.Clear.Values, "payloads of jobs in clear")
+	note(&found, r.Jobs.Results.Clear.Values, "results of jobs in clear")
+	note(&found, r.Jobs.Errors.Clear.Values, "error texts of jobs in clear")
+	note(&found, r.Jobs.Running.Clear.Values, "payloads of running jobs in clear")
+	note(&found, r.Jobs.Scheduled.Clear.Values, "payloads of schedules in clear")
+	if len(found) > 0 {
+		return Yes, found
+	}
+	if !r.Complete {
+		doubts = append(doubts, "the scan was not complete")
+	}
+	foreign := r.Total.Foreign.Values
+	for _, t := range r.Jobs.tallies() {
+		foreign += t.Foreign.Values
+	}
+	note(&doubts, foreign, "values of foreign format")
+	note(&doubts, r.Total.Fernet.Values, "Fernet tokens, which this tool cannot vouch for")
+	note(&doubts, r.Jobs.Unparsed, "entries of a job queue that are not as asynq writes them")
+	if !r.IgnoredOtherTypes {
+		for _, t := range slices.Sorted(maps.Keys(r.OtherTypes)) {
+			note(&doubts, r.OtherTypes[t], "entries of type "+t+", which were not looked into")
+		}
+	}
+	if len(doubts) > 0 {
+		return Unknown, doubts
+	}
+	return No, nil
+}
+
+// Conditions are what an audit cannot see in Redis and must be told before it says that a key may be destroyed.
+type Conditions struct {
+	// Keyset is the application's present one, as aead.Keyring.Keys lists it. Nil is unknown.
+	Keyset []aead.KeyInfo
+	// NotPrimarySince is when the key stopped being primary: when the keyset with another primary key was in place
+	// everywhere.
+	NotPrimarySince time.Time
+	// Reload is how long processes may take to notice: their longest reload interval, or with a key-encryption key in a
+	// key service, the longest age of a data key. 0 is aead's default age of data keys, 24 hours, the longer of the two.
+	Reload time.Duration
+}
+
+// MayDestroy answers whether the key of a keyset with this id may be destroyed without making anything unreadable that
+// lies in the scope: yes only if the scan was complete, every sealed value named its key, none named this one, and it has
+// not been primary for longer than processes take to notice, when the scan began. The reasons come with it. What lies
+// elsewhere is elsewhere: other databases and servers, backups, and keysets that are themselves sealed under the key.
+func (r *AuditReport) MayDestroy(id uint32, c Conditions) (Answer, []string) {
+	var no, doubts []string
+	var unnamed Amount
+	for _, k := range r.Keys {
+		switch {
+		case k.Named && k.ID == id:
+			no = append(no, fmt.Sprintf("%d values are sealed under %s", k.Values, k.Key))
+		case !k.Named:
+			unnamed.add(k.Values, k.Bytes)
+		}
+	}
+	for _, k := range c.Keyset {
+		if k.ID == id && k.Primary {
+			no = append(no, "it is the primary key")
+		}
+	}
+	if len(no) > 0 {
+		return No, no
+	}
+	if !r.Complete {
+		doubts = append(doubts, "the scan was not complete")
+	}
+	if unnamed.Values > 0 {
+		doubts = append(doubts, fmt.Sprintf("%d values do not name their key", unnamed.Values))
+	}
+	foreign := r.Total.Foreign.Values
+	for _, t := range r.Jobs.tallies() {
+		foreign += t.Foreign.Values
+	}
+	if foreign+r.Jobs.Unparsed > 0 {
+		doubts = append(doubts, fmt.Sprintf("%d values are of foreign format", foreign+r.Jobs.Unparsed))
+	}
+	if c.Keyset == nil {
+		doubts = append(doubts, "the application's keyset was not given, so whether the key is primary is not known")
+	} else if !slices.ContainsFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.Primary && k.Status == keyset.Enabled }) {
+		doubts = append(doubts, "the keyset that was given has no primary key")
+	}
+	reload := c.Reload
+	if reload <= 0 {
+		reload = 24 * time.Hour
+	}
+	switch {
+	case c.NotPrimarySince.IsZero():
+		doubts = append(doubts, "when the key stopped being primary was not given")
+	case r.Started.Before(c.NotPrimarySince.Add(reload)):
+		doubts = append(doubts, fmt.Sprintf("the scan began less than %v after the key stopped being primary: a process may have gone on using it", reload))
+	}
+	if len(doubts) > 0 {
+		return Unknown, doubts
+	}
+	return Yes, nil
+}
+
+// Scope is what an answer holds for, in a line for people.
+func (r *AuditReport) Scope() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "database %d on %d master(s)", r.Database, r.Masters)
+	if r.Prefix == "" {
+		b.WriteString(", all names")
+	} else {
+		fmt.Fprintf(&b, ", names that begin with %q", r.Prefix)
+	}
+	if len(r.OtherDatabases) > 0 {
+		fmt.Fprintf(&b, "; NOT databases %v of the same server", r.OtherDatabases)
+	}
+	b.WriteString("; NOT backups, dumps, replicas that are cut off, other servers, names and tags")
+	return b.String()
+}
+
+// WriteText writes the report for people.
+func (r *AuditReport) WriteText(w io.Writer) error {
+	var b strings.Builder
+	state := "complete"
+	if !r.Complete {
+		state = "NOT COMPLETE"
+	}
+	fmt.Fprintf(&b, "audit: %s, %d names in %v", state, r.Seen, r.Elapsed.Round(time.Millisecond))
+	if s := r.Elapsed.Seconds(); s > 0 {
+		fmt.Fprintf(&b, ", %.0f/s", float64(r.Seen)/s)
+	}
+	fmt.Fprintf(&b, "\nscope: %s\n", r.Scope())
+	if !r.Opened {
+		b.WriteString("no keys were given: what has the form of a sealed value is counted as one\n")
+	}
+	row := func(name string, t *Tally) {
+		fmt.Fprintf(&b, "%-24s %12d clear (%d B) %12d sealed (%d B)", name, t.Clear.Values, t.Clear.Bytes, t.Sealed.Values, t.Sealed.Bytes)
+		for _, x := range []struct {
+			a    Amount
+			text string
+		}{{t.Unreadable, "unreadable"}, {t.Foreign, "foreign"}, {t.Fernet, "Fernet"}} {
+			if x.a.Values > 0 {
+				fmt.Fprintf(&b, ", %d %s", x.a.Values, x.text)
+			}
+		}
+		b.WriteByte('\n')
+	}
+	row("values", &r.Total)
+	for i := range r.Groups {
+		row("  "+r.Groups[i].Prefix, &r.Groups[i].Tally)
+	}
+	if r.Jobs.Tasks.Values+r.Jobs.Bookkeeping > 0 {
+		fmt.Fprintf(&b, "jobs: %d tasks, %d entries of bookkeeping, %d not understood\n", r.Jobs.Tasks.Values, r.Jobs.Bookkeeping, r.Jobs.Unparsed)
+		for i, name := range []string{"  payloads", "  results", "  error texts", "  of running jobs", "  of schedules"} {
+			row(name, r.Jobs.tallies()[i])
+		}
+	}
+	for _, k := range r.Keys {
+		fmt.Fprintf(&b, "under %-30s %12d values (%d B)\n", k.Key, k.Values, k.Bytes)
+	}
+	if r.TagSets > 0 {
+		fmt.Fprintf(&b, "%d tag sets; their members, names, are in clear\n", r.TagSets)
+	}
+	for _, t := range slices.Sorted(maps.Keys(r.OtherTypes)) {
+		fmt.Fprintf(&b, "%d of type %s, not looked into\n", r.OtherTypes[t], t)
+	}
+	for _, what := range slices.Sorted(maps.Keys(r.Samples)) {
+		fmt.Fprintf(&b, "some that are %s:\n", what)
+		for _, name := range r.Samples[what] {
+			fmt.Fprintf(&b, "  %q\n", name)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func sortKeys(keys []KeyUse) {
+	slices.SortFunc(keys, func(a, b KeyUse) int {
+		if c := cmp.Compare(b.Values, a.Values); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Key, b.Key)
+	})
+}

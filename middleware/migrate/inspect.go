@@ -1,0 +1,163 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// ErrNoEntry says that Redis holds nothing under a name.
+var ErrNoEntry = errors.New("migrate: there is no such entry")
+
+// Entry is what one entry shows to who has no key. It holds neither name nor value.
+type Entry struct {
+	// Type is that of Redis: "string" for all that a cache writes.
+	Type string `json:"type"`
+	// TTL is what it has left, 0 for no expiry.
+	TTL time.Duration `json:"ttl_ns"`
+	// Bytes is the size of a string.
+	Bytes int64 `json:"bytes"`
+	// Form is "sealed", "clear", "fernet", "foreign", or "other" for what is no string.
+	Form string `json:"form"`
+	// Key names the key of a sealed value, as KeyUse.Key.
+	Key string `json:"key,omitempty"`
+	// Info is what the header of a sealed value shows.
+	Info *middleware.Info `json:"info,omitempty"`
+}
+
+// Inspect looks at the entry of a stored name, with its namespace. It needs no key. No entry is ErrNoEntry.
+func Inspect(ctx context.Context, client redis.UniversalClient, name string) (*Entry, error) {
+	s, err := newServers(client)
+	if err != nil {
+		return nil, err
+	}
+	kinds, err := s.kinds(ctx, []string{name})
+	if err != nil {
+		return nil, fmt.Errorf("migrate: inspect: %w", err)
+	}
+	e := &Entry{Type: kinds[0], Form: "other"}
+	if e.Type == "none" {
+		return nil, ErrNoEntry
+	}
+	if e.TTL, err = s.ttl(ctx, name); err != nil {
+		return nil, err
+	}
+	if e.Type != "string" {
+		return e, nil
+	}
+	b, err := client.Get(ctx, name).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return nil, ErrNoEntry
+	}
+	if err != nil {
+		return nil, fmt.Errorf("migrate: inspect: %w", withoutNames(err))
+	}
+	e.Bytes = int64(len(b))
+	info, err := middleware.Inspect(b)
+	switch {
+	case err == nil:
+		e.Form, e.Info = "sealed", &info
+		e.Key = nameOf(b[info.HeaderBytes:]).use(Amount{}).Key
+	case errors.Is(err, middleware.ErrUnsupportedFormat):
+		e.Form = "foreign"
+	case isFernet(b):
+		e.Form = "fernet"
+	default:
+		e.Form = "clear"
+	}
+	return e, nil
+}
+
+func (s *servers) ttl(ctx context.Context, name string) (time.Duration, error) {
+	d, err := s.client.PTTL(ctx, name).Result()
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("migrate: inspect: %w", withoutNames(err))
+	case d == -2:
+		return 0, ErrNoEntry
+	case d < 0:
+		return 0, nil
+	default:
+		return max(d, time.Millisecond), nil
+	}
+}
+
+// Value is what an entry holds. Printed in any way it shows the type only.
+type Value struct {
+	// Type is that of the sealed value, "string", "int64" or "json" for instance; "clear" if it was not sealed.
+	Type string
+	// Text is the value as it would stand in Redis if it were not sealed: the bytes of texts and of what codecs wrote,
+	// decimal digits of numbers.
+	Text []byte
+	// Sealed tells whether it was sealed, and so is authentic.
+	Sealed bool
+}
+
+// String shows the type.
+func (v Value) String() string { return "migrate.Value(" + v.Type + ")" }
+
+// GoString is String.
+func (v Value) GoString() string { return v.String() }
+
+// LogValue is String.
+func (v Value) LogValue() slog.Value { return slog.StringValue(v.String()) }
+
+// Open reads the entry of a key in a namespace ("" for none) and opens it under the first of the keys that does. A value in
+// clear is returned as such, with Sealed false. Errors are ErrNoEntry and those of middleware.Store.
+func Open(ctx context.Context, client redis.UniversalClient, namespace, key string, keys ...tink.AEADWithContext) (Value, error) {
+	s, err := newServers(client)
+	if err != nil {
+		return Value{}, err
+	}
+	space := Space{Namespace: namespace}
+	if err := space.check(); err != nil {
+		return Value{}, fmt.Errorf("migrate: open: %w", err)
+	}
+	var by []*sealer
+	for _, k := range keys {
+		if isNil(k) {
+			return Value{}, errors.New("migrate: open: a nil key")
+		}
+		by = append(by, newSealer(k, namespace))
+	}
+	b, err := s.client.Get(ctx, space.namespace()+key).Bytes()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return Value{}, ErrNoEntry
+	case err != nil:
+		return Value{}, fmt.Errorf("migrate: open: %w", withoutNames(err))
+	case !wire.IsSealed(b):
+		return Value{Type: "clear", Text: b}, nil
+	case len(by) == 0:
+		return Value{}, fmt.Errorf("migrate: open: %w: no keys were given", aead.ErrUnknownKey)
+	}
+	h, n, err := wire.Parse(b)
+	if err != nil {
+		return Value{}, fmt.Errorf("migrate: open: %w", err)
+	}
+	if h.Kind != wire.CacheValue {
+		return Value{}, fmt.Errorf("migrate: open: %w: a %s stands where a cache value should", aead.ErrUnauthentic, h.Kind)
+	}
+	plaintext, err := openAny(ctx, new(scratch), by, true, key, b, n)
+	if err != nil {
+		return Value{}, fmt.Errorf("migrate: open: %w", err)
+	}
+	text, err := clearForm(h.Type, plaintext)
+	if errors.Is(err, errKind) {
+		text, err = plaintext, nil
+	}
+	if err != nil {
+		return Value{}, fmt.Errorf("migrate: open: %w", err)
+	}
+	return Value{Type: strings.ToLower(h.Type.String()), Text: text, Sealed: true}, nil
+}

@@ -1,0 +1,58 @@
+package migrate_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+func TestInspectAndOpen(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		ctx := t.Context()
+		h := handle(t)
+		a := keyringOf(t, h)
+		app := sealedStore(t, rdb, a, ns)
+		require.NoError(t, app.Set(ctx, "k", int64(42), store.WithExpiration(time.Hour)))
+		require.NoError(t, rdb.Set(ctx, ns+":clear", "secret", 0).Err())
+		require.NoError(t, rdb.LPush(ctx, ns+":list", "x").Err())
+
+		e, err := migrate.Inspect(ctx, rdb, ns+":k")
+		require.NoError(t, err)
+		require.Equal(t, "sealed", e.Form)
+		require.Equal(t, "int64", e.Info.Type)
+		require.Equal(t, fmt.Sprint("key ", h.KeysetInfo().GetPrimaryKeyId()), e.Key)
+		require.InDelta(t, time.Hour, e.TTL, float64(time.Minute))
+		e, err = migrate.Inspect(ctx, rdb, ns+":clear")
+		require.NoError(t, err)
+		require.Equal(t, &migrate.Entry{Type: "string", Bytes: 6, Form: "clear"}, e)
+		e, err = migrate.Inspect(ctx, rdb, ns+":list")
+		require.NoError(t, err)
+		require.Equal(t, &migrate.Entry{Type: "list", Form: "other"}, e)
+		_, err = migrate.Inspect(ctx, rdb, ns+":absent")
+		require.ErrorIs(t, err, migrate.ErrNoEntry)
+
+		v, err := migrate.Open(ctx, rdb, ns, "k", a)
+		require.NoError(t, err)
+		require.Equal(t, "42", string(v.Text))
+		require.True(t, v.Sealed)
+		require.NotContains(t, fmt.Sprintf("%v %+v %#v %s", v, v, v, v), "42")
+		v, err = migrate.Open(ctx, rdb, ns, "clear")
+		require.NoError(t, err)
+		require.False(t, v.Sealed)
+		_, err = migrate.Open(ctx, rdb, ns, "k")
+		require.ErrorIs(t, err, middleware.ErrUnknownKey)
+		_, err = migrate.Open(ctx, rdb, ns, "k", keyring(t))
+		require.ErrorIs(t, err, middleware.ErrUnknownKey)
+		_, err = migrate.Open(ctx, rdb, "", ns+":k", a)
+		require.ErrorIs(t, err, middleware.ErrUnauthentic, "it is bound to its namespace")
+		_, err = migrate.Open(ctx, rdb, ns, "absent", a)
+		require.ErrorIs(t, err, migrate.ErrNoEntry)
+	})
+}

@@ -1,0 +1,206 @@
+package migrate_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/migrate"
+	"github.com/sealcache/sealcache/stores/redisstore"
+)
+
+// Clear entries with tags move into a namespace, sealed: values, expiries and invalidation come along; old entries go
+// when asked, and not before.
+func TestMoveIntoNamespace(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		ctx := t.Context()
+		a := envelope(t)
+		clear, err := redisstore.New(rdb)
+		require.NoError(t, err)
+		const n = 120
+		expiries := map[int]int64{}
+		for i := range n {
+			opts := []store.Option{store.WithTags([]string{ns + "-all", ns + fmt.Sprint("-mod", i%2)})}
+			if i%3 == 0 {
+				opts = append(opts, store.WithExpiration(time.Hour+time.Duration(i)*time.Millisecond))
+			}
+			require.NoError(t, clear.Set(ctx, fmt.Sprintf("%s-user:%d", ns, i), fmt.Sprint("v", i), opts...))
+			expiries[i] = expiry(t, rdb, fmt.Sprintf("%s-user:%d", ns, i))
+		}
+		require.NoError(t, clear.Set(ctx, ns+"-untouched", "v", store.WithTags([]string{ns + "-all"})))
+		config := migrate.Config{
+			Operation: migrate.Seal, Keys: a, BatchSize: 30,
+			From: migrate.Space{Prefix: ns + "-user:"},
+			To:   &migrate.Space{Namespace: ns, Prefix: "user:"},
+		}
+		dry := config
+		dry.DryRun = true
+		r := run(t, rdb, dry)
+		require.EqualValues(t, n, r.Written)
+		require.EqualValues(t, 3, r.TagSets)
+		require.EqualValues(t, 2*n, r.TagMembers)
+		require.Zero(t, rdb.Exists(ctx, ns+":user:1").Val())
+
+		r = run(t, rdb, config)
+		require.True(t, r.Done(), "%+v", r)
+		require.EqualValues(t, n, r.Written)
+		require.Zero(t, r.Deleted)
+		app := sealedStore(t, rdb, a, ns)
+		for i := range n {
+			require.Equal(t, []byte(fmt.Sprint("v", i)), value(t, app, fmt.Sprint("user:", i)))
+			require.Equal(t, expiries[i], expiry(t, rdb, fmt.Sprintf("%s:user:%d", ns, i)))
+			require.Equal(t, fmt.Sprint("v", i), string(stored(t, rdb, fmt.Sprintf("%s-user:%d", ns, i))), "the old one stays")
+		}
+
+		// Again, now deleting. One old entry changes first: it and what it says must stay.
+		require.NoError(t, clear.Set(ctx, ns+"-user:0", "changed"))
+		config.DeleteOld = true
+		r = run(t, rdb, config)
+		require.EqualValues(t, n-1, r.Deleted)
+		require.EqualValues(t, n-1, r.Already)
+		require.EqualValues(t, 1, r.Conflicts)
+		require.False(t, r.Done())
+		require.Equal(t, "changed", string(stored(t, rdb, ns+"-user:0")))
+		require.Equal(t, []byte("v0"), value(t, app, "user:0"))
+		members, err := rdb.SMembers(ctx, "gocache_tag_"+ns+"-all").Result()
+		require.NoError(t, err)
+		require.ElementsMatch(t, []string{ns + "-untouched", ns + "-user:0"}, members)
+
+		// The tags work under the new names.
+		require.NoError(t, app.Invalidate(ctx, store.WithInvalidateTags([]string{ns + "-mod1"})))
+		for i := range n {
+			_, err := app.Get(ctx, fmt.Sprint("user:", i))
+			if i%2 == 1 {
+				require.ErrorIs(t, err, store.NotFound{})
+			} else {
+				require.NoError(t, err)
+			}
+		}
+	})
+}
+
+// From one namespace to another, under another key; and back to clear, with other names.
+func TestMoveBetweenNamespaces(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		ctx := t.Context()
+		a, b := keyring(t), envelope(t)
+		one, two := sealedStore(t, rdb, a, ns), sealedStore(t, rdb, b, ns+"-2")
+		for i := range 40 {
+			require.NoError(t, one.Set(ctx, fmt.Sprint(i), int64(i), store.WithExpiration(time.Hour), store.WithTags([]string{"t"})))
+		}
+		require.NoError(t, rdb.Set(ctx, ns+":clear", "v", 0).Err())
+		r := run(t, rdb, migrate.Config{
+			Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, To: &migrate.Space{Namespace: ns + "-2"},
+			Keys: b, OldKeys: a, DeleteOld: true,
+		})
+		require.EqualValues(t, 40, r.Written)
+		require.EqualValues(t, 40, r.Deleted)
+		require.EqualValues(t, 1, r.Clear, "in clear, left where it is")
+		for i := range 40 {
+			require.Equal(t, int64(i), value(t, two, fmt.Sprint(i)))
+		}
+		require.Zero(t, rdb.Exists(ctx, "gocache_tag_"+ns+":t").Val(), "the old tag set is empty, and so gone")
+
+		r = run(t, rdb, migrate.Config{
+			Operation: migrate.Unseal, From: migrate.Space{Namespace: ns + "-2"}, To: &migrate.Space{Prefix: ns + "-plain:"}, Keys: b,
+		})
+		require.EqualValues(t, 40, r.Written)
+		require.Equal(t, "17", string(stored(t, rdb, ns+"-plain:17")))
+		require.EqualValues(t, 40, rdb.SCard(ctx, "gocache_tag_t").Val())
+		require.NoError(t, rdb.Del(ctx, "gocache_tag_t").Err())
+	})
+}
+
+// Only the border between namespace and key moves: the names stay, and values are bound anew where they are.
+func TestRebindInPlace(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		ctx := t.Context()
+		a := keyring(t)
+		without := sealedStore(t, rdb, a, "")
+		require.NoError(t, without.Set(ctx, ns+":sealed", "v", store.WithExpiration(time.Hour)))
+		require.NoError(t, rdb.Set(ctx, ns+":clear", "w", 0).Err())
+		with := sealedStore(t, rdb, a, ns)
+		_, err := with.Get(ctx, "sealed")
+		require.ErrorIs(t, err, middleware.ErrUnauthentic)
+		config := migrate.Config{
+			Operation: migrate.Seal, From: migrate.Space{Prefix: ns + ":"}, To: &migrate.Space{Namespace: ns}, Keys: a,
+		}
+		r := run(t, rdb, config)
+		require.EqualValues(t, 2, r.Written)
+		require.True(t, r.Done())
+		require.Equal(t, "v", value(t, with, "sealed"))
+		require.Equal(t, []byte("w"), value(t, with, "clear"))
+		require.Positive(t, expiry(t, rdb, ns+":sealed"))
+		r = run(t, rdb, config)
+		require.Zero(t, r.Written)
+		require.EqualValues(t, 2, r.Already)
+	})
+}
+
+// A name that is taken by something else is not overwritten, and the old entry is not deleted.
+func TestMoveConflicts(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		ctx := t.Context()
+		a := keyring(t)
+		require.NoError(t, rdb.Set(ctx, ns+"-old:k", "old", 0).Err())
+		require.NoError(t, rdb.Set(ctx, ns+"-old:list", "old", 0).Err())
+		require.NoError(t, sealedStore(t, rdb, a, ns).Set(ctx, "k", "newer"))
+		require.NoError(t, rdb.LPush(ctx, ns+":list", "x").Err())
+		r := run(t, rdb, migrate.Config{
+			Operation: migrate.Seal, From: migrate.Space{Prefix: ns + "-old:"}, To: &migrate.Space{Namespace: ns}, Keys: a, DeleteOld: true,
+		})
+		require.EqualValues(t, 2, r.Conflicts+r.Written+r.Already)
+		require.GreaterOrEqual(t, r.Conflicts, int64(1))
+		require.Zero(t, r.Deleted)
+		require.Equal(t, "newer", value(t, sealedStore(t, rdb, a, ns), "k"))
+		require.EqualValues(t, 2, rdb.Exists(ctx, ns+"-old:k").Val()+rdb.Exists(ctx, ns+"-old:list").Val())
+	})
+}
+
+// A destination within the source is not moved again and again.
+func TestMoveDoesNotFollowItself(t *testing.T) {
+	t.Parallel()
+	opts := shared.single.ClientOptions()
+	opts.DB = 151
+	rdb := redis.NewClient(opts)
+	t.Cleanup(func() { _ = rdb.Close() })
+	a := keyring(t)
+	for i := range 500 {
+		require.NoError(t, rdb.Set(t.Context(), fmt.Sprint("k", i), "v", 0).Err())
+	}
+	config := migrate.Config{Operation: migrate.Seal, To: &migrate.Space{Namespace: "ns"}, Keys: a, DeleteOld: true, BatchSize: 10}
+	r := run(t, rdb, config)
+	require.EqualValues(t, 500, r.Written)
+	require.EqualValues(t, 500, rdb.DBSize(t.Context()).Val())
+	require.Equal(t, []byte("v"), value(t, sealedStore(t, rdb, a, "ns"), "k7"))
+
+	require.NoError(t, rdb.Set(t.Context(), "ns:ns:k7", "v", 0).Err())
+	back := migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: "ns"}, To: &migrate.Space{}, Keys: a, DeleteOld: true}
+	r = run(t, rdb, back)
+	require.EqualValues(t, 1, r.Twisted, "its new name would be an old one")
+	require.EqualValues(t, 500, r.Written)
+	require.Equal(t, "v", string(stored(t, rdb, "k7")))
+}
+
+// What expires while it is moved is gone, and not kept for ever.
+func TestMoveOfWhatExpires(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		for i := range 200 {
+			require.NoError(t, rdb.Set(t.Context(), fmt.Sprintf("%s-old:%d", ns, i), "v", time.Duration(1+i%40)*time.Millisecond).Err())
+		}
+		r := run(t, rdb, migrate.Config{
+			Operation: migrate.Seal, From: migrate.Space{Prefix: ns + "-old:"}, To: &migrate.Space{Namespace: ns}, Keys: keyring(t), DeleteOld: true,
+		})
+		require.True(t, r.Done(), "%+v", r)
+		require.Eventually(t, func() bool {
+			names, _, err := rdb.Scan(context.Background(), 0, ns+"*", 10000).Result()
+			return err == nil && len(names) == 0
+		}, 5*time.Second, 10*time.Millisecond)
+	})
+}
