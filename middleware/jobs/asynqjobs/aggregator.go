@@ -23,7 +23,7 @@ type aggregator struct {
 	next   asynq.GroupAggregator
 	cfg    *config
 	tel    *telemetry
-	sealer sealer
+	sealer *sealer
 	queue  string // of a server that has only one, else empty
 }
 

@@ -16,7 +16,7 @@ type Client struct {
 	c      *asynq.Client
 	e      *jobs.Encryptor
 	cfg    *config
-	sealer sealer
+	sealer *sealer
 	tel    *telemetry
 }
 
@@ -37,7 +37,7 @@ func NewClient(c *asynq.Client, e *jobs.Encryptor, opts ...Option) (*Client, err
 	if err != nil {
 		return nil, fmt.Errorf("asynqjobs: NewClient: %w", err)
 	}
-	return &Client{c: c, e: e, cfg: cfg, sealer: sealer{e: e, hidden: cfg.hidden}, tel: tel}, nil
+	return &Client{c: c, e: e, cfg: cfg, sealer: &sealer{e: e, hidden: cfg.hidden}, tel: tel}, nil
 }
 
 // Enqueue is EnqueueContext with context.Background.

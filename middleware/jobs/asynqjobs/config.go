@@ -13,7 +13,9 @@ import (
 
 // Config returns cfg with its functions wrapped, so that ErrorHandler,
 // RetryDelayFunc and GroupAggregator see tasks, and they and IsFailure errors, in
-// clear, and what the aggregator makes is sealed. Everything else is as in cfg.
+// clear, and what the aggregator makes is sealed. Everything else is as in cfg. Only
+// the text of a panic stays sealed to IsFailure, to which asynq does not tell whose
+// it is; asynq.IsPanicError knows it.
 //
 // Where a task could not be opened, ErrorHandler and RetryDelayFunc see it as it
 // is in Redis, with a *Refusal. That the key service is down is never a failure:
@@ -62,7 +64,7 @@ func Config(e *jobs.Encryptor, cfg asynq.Config, opts ...Option) (asynq.Config, 
 	}
 	if a := cfg.GroupAggregator; a != nil {
 		cfg.GroupAggregator = &aggregator{
-			e: e, next: a, cfg: c, tel: tel, sealer: sealer{e: e, hidden: c.hidden}, queue: onlyQueue(cfg.Queues),
+			e: e, next: a, cfg: c, tel: tel, sealer: &sealer{e: e, hidden: c.hidden}, queue: onlyQueue(cfg.Queues),
 		}
 	}
 	return cfg, nil

@@ -108,6 +108,15 @@ func TestRefusedMembersAreKept(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, asynqjobs.ReasonGroup, reason)
 	require.Contains(t, info.LastErr, "5 members")
+	refused, err := asynqjobs.OpenRefused(t.Context(), b.e, info)
+	require.NoError(t, err)
+	require.Len(t, refused, 5)
+	var payloads []string
+	for _, r := range refused {
+		payloads = append(payloads, string(r.Payload()))
+	}
+	require.Contains(t, payloads, "planted")
+	require.Contains(t, payloads, string(low.Payload))
 	counts := m.counts(t)
 	require.EqualValues(t, 1, counts["refused not_sealed"])
 	require.EqualValues(t, 4, counts["refused unauthentic"])
@@ -137,6 +146,9 @@ func TestGroupsOfRefusedMembersAreArchived(t *testing.T) {
 			reason, _ := asynqjobs.ReasonOf(info)
 			require.Equal(t, asynqjobs.ReasonGroup, reason)
 			require.NotContains(t, string(info.Payload), "planted")
+			refused, err := asynqjobs.OpenRefused(t.Context(), b.e, info)
+			require.NoError(t, err)
+			require.Len(t, refused, 3)
 		})
 	}
 }

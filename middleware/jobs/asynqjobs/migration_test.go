@@ -68,7 +68,7 @@ func (s *shop) mux() *asynq.ServeMux {
 	mux.HandleFunc("order:confirm", func(ctx context.Context, t *asynq.Task) error {
 		var o order
 		if err := json.Unmarshal(t.Payload(), &o); err != nil {
-			return fmt.Errorf("order: %v: %w", err, asynq.SkipRetry)
+			return fmt.Errorf("order: %w: %w", err, asynq.SkipRetry)
 		}
 		s.note("confirmed %d to %s", o.Number, o.Email)
 		return s.writeResult(ctx, t, fmt.Appendf(nil, "mailed %s", o.Email))

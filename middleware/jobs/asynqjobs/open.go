@@ -117,6 +117,32 @@ func OpenTask(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*as
 	if e == nil || info == nil {
 		return nil, errors.New("asynqjobs: OpenTask: nil argument")
 	}
+	o, err := openInfo(ctx, e, info)
+	if err != nil {
+		return nil, err
+	}
+	return o.task, nil
+}
+
+// OpenRefused returns the members of a group that were refused and are kept in the
+// task that info describes (ReasonGroup), as they were found: clear, sealed or
+// neither. They come from whoever can write to Redis.
+func OpenRefused(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) ([]*asynq.Task, error) {
+	if e == nil || info == nil {
+		return nil, errors.New("asynqjobs: OpenRefused: nil argument")
+	}
+	o, err := openInfo(ctx, e, info)
+	if err != nil {
+		return nil, err
+	}
+	var tasks []*asynq.Task
+	for _, m := range o.refused {
+		tasks = append(tasks, asynq.NewTaskWithHeaders(m.typename, m.payload, m.headers))
+	}
+	return tasks, nil
+}
+
+func openInfo(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*opened, error) {
 	o, err := openTask(ctx, e, info.Type, info.Payload, info.Headers, place{queue: info.Queue, id: info.ID}, false)
 	if err != nil {
 		return nil, fmt.Errorf("asynqjobs: task: %w", err)
@@ -126,7 +152,7 @@ func OpenTask(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*as
 			return nil, fmt.Errorf("asynqjobs: task: %w: sealed for another group", jobs.ErrUnauthentic)
 		}
 	}
-	return o.task, nil
+	return o, nil
 }
 
 // OpenResult returns the result that the handler of the task gave to WriteResult,

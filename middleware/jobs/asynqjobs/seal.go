@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/hibiken/asynq"
 
@@ -28,6 +29,32 @@ const hiddenPrefix = "sealed:"
 type sealer struct {
 	e      *jobs.Encryptor
 	hidden bool
+	frames sync.Pool // of *[]byte: what frames are written into
+}
+
+// maxPooledBytes bounds the buffers that are kept: one job of 100 MiB must not pin
+// them.
+const maxPooledBytes = 1 << 20
+
+// sealFrame writes f and seals it.
+func (s *sealer) sealFrame(ctx context.Context, m jobs.Meta, f *frame) ([]byte, error) {
+	buf, ok := s.frames.Get().(*[]byte)
+	if !ok {
+		buf = new([]byte)
+	}
+	if n := f.size(); cap(*buf) < n {
+		*buf = make([]byte, 0, n)
+	}
+	*buf = f.append((*buf)[:0])
+	sealed, err := s.e.Seal(ctx, m, *buf)
+	clear(*buf) // it is in clear
+	if cap(*buf) <= maxPooledBytes {
+		s.frames.Put(buf)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asynqjobs: %w", err)
+	}
+	return sealed, nil
 }
 
 // seal returns t as it may be stored, with all its options, the last of which is
@@ -71,9 +98,9 @@ func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, e
 		}
 	}
 	m := jobs.Meta{Type: typename, Queue: c.queue, ID: c.boundID()}
-	sealed, err := s.e.Seal(ctx, m, f.append(make([]byte, 0, f.size())))
+	sealed, err := s.sealFrame(ctx, m, &f)
 	if err != nil {
-		return nil, nil, fmt.Errorf("asynqjobs: %w", err)
+		return nil, nil, err
 	}
 	headers := map[string]string{claimHeader: c.claim()}
 	if c.unique {

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"go.uber.org/fx"
+
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+)
+
+// The jobs of this application: producers and workers share these definitions.
+type catalogue struct {
+	welcome *asynqjobs.Job[welcomeArgs]
+	charge  *asynqjobs.Job[chargeArgs]
+	refund  *asynqjobs.Job[chargeArgs]
+	crash   *asynqjobs.Job[chargeArgs]
+	digest  *asynqjobs.Job[digestArgs]
+}
+
+type (
+	welcomeArgs struct{ Name, Email string }
+	chargeArgs  struct {
+		Card  string
+		Cents int
+	}
+	digestArgs struct{ To string }
+)
+
+func jobsOfThisApplication() catalogue {
+	return catalogue{
+		welcome: asynqjobs.Define[welcomeArgs]("mail:welcome", asynq.Retention(time.Hour)),
+		charge:  asynqjobs.Define[chargeArgs]("card:charge", asynq.MaxRetry(3), asynq.Retention(time.Hour)),
+		refund:  asynqjobs.Define[chargeArgs]("card:refund"),
+		crash:   asynqjobs.Define[chargeArgs]("card:crash", asynq.MaxRetry(0)),
+		digest:  asynqjobs.Define[digestArgs]("mail:digest"),
+	}
+}
+
+// newMux says what is done for each job.
+func newMux(p *printer) *asynq.ServeMux {
+	c, mux := jobsOfThisApplication(), asynq.NewServeMux()
+	c.welcome.Handle(mux, func(ctx context.Context, args welcomeArgs) error {
+		p.printf("  handler of mail:welcome: %s <%s>", args.Name, args.Email)
+		return asynqjobs.WriteResult(ctx, []byte("delivered to "+args.Email))
+	})
+	c.charge.Handle(mux, func(ctx context.Context, args chargeArgs) error {
+		if n, _ := asynq.GetRetryCount(ctx); n == 0 {
+			p.printf("  handler of card:charge: declined, will be tried again")
+			return fmt.Errorf("card %s was declined", args.Card)
+		}
+		p.printf("  handler of card:charge: %d cents, at the second try", args.Cents)
+		return nil
+	})
+	c.refund.Handle(mux, func(_ context.Context, args chargeArgs) error {
+		return fmt.Errorf("card %s has expired: %w", args.Card, asynq.SkipRetry)
+	})
+	c.crash.Handle(mux, func(_ context.Context, args chargeArgs) error {
+		panic("no plan for card " + args.Card)
+	})
+	c.digest.Handle(mux, func(_ context.Context, args digestArgs) error {
+		p.tick(args.To)
+		return nil
+	})
+	return mux
+}
+
+// registerDigest is called by each process that starts; there is one schedule all the same.
+func registerDigest(lc fx.Lifecycle, s *asynqjobs.Scheduler, p *printer) {
+	lc.Append(fx.StartHook(func(ctx context.Context) error {
+		for range 3 {
+			changed, err := jobsOfThisApplication().digest.ScheduleOnce(ctx, s, "digest for the board", asynqjobs.Every(time.Second), digestArgs{To: "board@example.org"})
+			if err != nil {
+				return errors.Join(errors.New("the digest could not be scheduled"), err)
+			}
+			p.printf("schedule registered anew: %v", changed)
+		}
+		return nil
+	}))
+}
