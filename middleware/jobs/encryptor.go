@@ -80,7 +80,7 @@ func (e *Encryptor) seal(ctx context.Context, m Meta, payload []byte) ([]byte, e
 	}
 	out := h.Append(make([]byte, 0, h.Size()+e.overhead()+len(payload)))
 	n := len(out)
-	ad := bind(nil, k, e.cfg.namespace, m, names, out)
+	ad := bind(k, e.cfg.namespace, m, names, out)
 	if e.appender != nil {
 		if out, err = e.appender.SealTo(ctx, out, payload, ad); err != nil {
 			return nil, fmt.Errorf("jobs: seal: %w", err)
@@ -138,7 +138,7 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 	if unbound := given &^ bound &^ e.cfg.optional; unbound != 0 {
 		return nil, fmt.Errorf("%w: not bound to its %s: sealed for another place", ErrUnauthentic, unbound)
 	}
-	ad := bind(nil, k, e.cfg.namespace, m, bound, sealed[:n])
+	ad := bind(k, e.cfg.namespace, m, bound, sealed[:n])
 	var payload []byte
 	if e.appender != nil {
 		payload, err = e.appender.OpenTo(ctx, nil, sealed[n:], ad)

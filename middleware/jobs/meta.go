@@ -101,10 +101,12 @@ func header(k wire.Kind, b Binding) wire.Header {
 	return h
 }
 
-// bind appends the associated data of a value of kind k in namespace ns: the
-// names of m that are in b, and the header.
-func bind(dst []byte, k wire.Kind, ns string, m Meta, b Binding, header []byte) []byte {
-	dst = wire.AppendContext(dst, k, ns)
+// bind returns the associated data of a value of kind k in namespace ns: the names
+// of m that are in b, and the header.
+func bind(k wire.Kind, ns string, m Meta, b Binding, header []byte) []byte {
+	const names = 4 // and the namespace's
+	size := len(wire.Domain) + 1 + names*lengthSize + len(ns) + len(m.Type) + len(m.Queue) + len(m.ID) + len(header)
+	ad := wire.AppendContext(make([]byte, 0, size), k, ns)
 	for _, n := range [...]struct {
 		b    Binding
 		name string
@@ -112,7 +114,7 @@ func bind(dst []byte, k wire.Kind, ns string, m Meta, b Binding, header []byte) 
 		if b&n.b == 0 {
 			n.name = ""
 		}
-		dst = wire.AppendName(dst, n.name)
+		ad = wire.AppendName(ad, n.name)
 	}
-	return append(dst, header...)
+	return append(ad, header...)
 }

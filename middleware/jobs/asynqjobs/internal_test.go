@@ -241,6 +241,12 @@ func TestRefusals(t *testing.T) {
 	require.False(t, ok)
 }
 
+func TestNewIDsAreUUIDs(t *testing.T) {
+	t.Parallel()
+	require.Regexp(t, `^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`, newID())
+	require.NotEqual(t, newID(), newID())
+}
+
 func TestOnlyQueue(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "default", onlyQueue(nil))
