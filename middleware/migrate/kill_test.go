@@ -1,6 +1,201 @@
 package migrate_test
 
-// childVariable makes the test binary a process that migrates, to be killed.
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+// childVariable makes the test binary a process that migrates, to be killed. It holds an order.
 const childVariable = "MIGRATE_TEST_CHILD"
 
-func child() int { return 0 }
+type order struct {
+	Addrs      []string
+	Keyset     string
+	From       migrate.Space
+	To         *migrate.Space
+	Rate       float64
+	Checkpoint string
+}
+
+func child() int {
+	if err := obey(); err != nil {
+		log.Print(err)
+		return 1
+	}
+	return 0
+}
+
+func obey() error {
+	var o order
+	if err := json.Unmarshal([]byte(os.Getenv(childVariable)), &o); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	keys, err := insecurecleartextkeyset.OpenKeyring(ctx, aead.FileSource(o.Keyset))
+	if err != nil {
+		return err
+	}
+	rdb := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: o.Addrs, DisableIdentity: true})
+	defer rdb.Close()
+	if err := rdb.Ping(ctx).Err(); err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	r, err := migrate.Run(ctx, rdb, migrate.Config{
+		Operation: migrate.Seal, From: o.From, To: o.To, Keys: keys, DeleteOld: o.To != nil,
+		Rate: o.Rate, BatchSize: 40, Checkpoint: o.Checkpoint, CheckpointEvery: 3 * time.Millisecond,
+	})
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(r)
+}
+
+// obeyed runs a child. It is killed after a while, unless that is 0; then its report is returned.
+func obeyed(t *testing.T, o order, after time.Duration) *migrate.Report {
+	t.Helper()
+	text, err := json.Marshal(o)
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), childVariable+"="+string(text))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	lines := bufio.NewReader(out)
+	line, err := lines.ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "ready\n", line)
+	if after > 0 {
+		time.Sleep(after)
+		require.NoError(t, cmd.Process.Kill())
+		_ = cmd.Wait()
+		return nil
+	}
+	r := new(migrate.Report)
+	require.NoError(t, json.NewDecoder(lines).Decode(r))
+	require.NoError(t, cmd.Wait())
+	return r
+}
+
+// A process that migrates is killed at random moments, again and again, and resumed each time. In the end all is as if it
+// had never been: every value, every expiry, every tag, nothing in clear, nothing twice.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	kills := 50
+	if testing.Short() {
+		kills = 5
+	}
+	file := filepath.Join(t.TempDir(), "keyset.json")
+	f, err := os.Create(file)
+	require.NoError(t, err)
+	require.NoError(t, insecurecleartextkeyset.CreateKeyset(f, tinkaead.AES256GCMKeyTemplate()))
+	require.NoError(t, f.Close())
+	keys, err := insecurecleartextkeyset.OpenKeyring(t.Context(), aead.FileSource(file))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = keys.Close() })
+
+	for _, c := range []struct {
+		name  string
+		kills int
+		rdb   redis.UniversalClient
+		addrs []string
+		move  bool
+	}{
+		{"in place", kills, shared.single.Client(t), []string{shared.single.Addr()}, false},
+		{"moved", kills/2 + 1, shared.single.Client(t), []string{shared.single.Addr()}, true},
+		{"in place, cluster", kills/5 + 1, shared.cluster.Client(t), shared.cluster.Addrs(), false},
+		{"moved, cluster", kills/5 + 1, shared.cluster.Client(t), shared.cluster.Addrs(), true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			ns := strings.NewReplacer("/", "-", ",", "").Replace(t.Name())
+			from := ns + ":"
+			if c.move {
+				from = ns + "-old:"
+			}
+			const perKill, tags = 400, 5
+			n := perKill * c.kills
+			model := map[string]int64{} // expiries
+			pipe := c.rdb.Pipeline()
+			for i := range n {
+				ttl := time.Duration(0)
+				if i%2 == 0 {
+					ttl = time.Hour + time.Duration(i)*time.Millisecond
+				}
+				pipe.Set(ctx, fmt.Sprint(from, i), fmt.Sprint("value ", i), ttl)
+			}
+			_, err := pipe.Exec(ctx)
+			require.NoError(t, err)
+			for i := range tags {
+				pipe.SAdd(ctx, fmt.Sprint("gocache_tag_", ns, i), fmt.Sprint(from, i), fmt.Sprint(from, i+tags), ns+"elsewhere")
+			}
+			for i := range n {
+				pipe.Do(ctx, "pexpiretime", fmt.Sprint(from, i))
+			}
+			cmds, err := pipe.Exec(ctx)
+			require.NoError(t, err)
+			for i := range n {
+				at, err := cmds[tags+i].(*redis.Cmd).Int64()
+				require.NoError(t, err)
+				model[fmt.Sprint(i)] = at
+			}
+
+			o := order{
+				Addrs: c.addrs, Keyset: file, From: migrate.Space{Namespace: ns},
+				Rate: 8000, Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
+			}
+			if c.move {
+				o.From, o.To = migrate.Space{Prefix: from}, &migrate.Space{Namespace: ns}
+			}
+			for range c.kills {
+				obeyed(t, o, time.Millisecond+rand.N(40*time.Millisecond)) //nolint:gosec // moments
+			}
+			o.Rate = 0
+			r := obeyed(t, o, 0)
+			require.True(t, r.Done(), "%+v", r)
+			require.Greater(t, r.Runs, c.kills/2, "most of the killed runs had begun")
+			require.NoFileExists(t, o.Checkpoint)
+			left, err := filepath.Glob(o.Checkpoint + "*")
+			require.NoError(t, err)
+			require.Empty(t, left)
+
+			app := sealedStore(t, c.rdb, keys, ns)
+			for i, at := range model {
+				require.Equal(t, []byte("value "+i), value(t, app, i))
+				require.Equal(t, at, expiry(t, c.rdb, ns+":"+i))
+				require.True(t, isSealed(stored(t, c.rdb, ns+":"+i)))
+			}
+			if c.move {
+				for i := range tags {
+					members, err := c.rdb.SMembers(ctx, fmt.Sprint("gocache_tag_", ns, ":", ns, i)).Result()
+					require.NoError(t, err)
+					require.ElementsMatch(t, []string{fmt.Sprint(ns, ":", i), fmt.Sprint(ns, ":", i+tags)}, members)
+					require.EqualValues(t, 1, c.rdb.SCard(ctx, fmt.Sprint("gocache_tag_", ns, i)).Val())
+				}
+				for i := range n {
+					require.Zero(t, c.rdb.Exists(ctx, fmt.Sprint(from, i)).Val(), "the old one is gone")
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,182 @@
+package migrate_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/middleware/migrate"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+func fill(t testing.TB, rdb redis.UniversalClient, ns string, n int) {
+	t.Helper()
+	pipe := rdb.Pipeline()
+	for i := range n {
+		pipe.Set(t.Context(), name(ns, i), fmt.Sprint("value ", i), 0)
+	}
+	_, err := pipe.Exec(t.Context())
+	require.NoError(t, err)
+}
+
+// interrupted is a run that is stopped by its context when about half is done.
+func interrupted(t *testing.T, rdb redis.UniversalClient, c migrate.Config, n int64) *migrate.Report {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c.Rate, c.BatchSize, c.ProgressEvery = float64(n), 20, time.Millisecond
+	c.Progress = func(p migrate.Progress) {
+		if p.Seen > n/2 {
+			cancel()
+		}
+	}
+	r, err := migrate.Run(ctx, rdb, c)
+	require.ErrorIs(t, err, context.Canceled)
+	require.False(t, r.Complete)
+	require.Greater(t, r.Seen, n/3)
+	return r
+}
+
+// A resumed run goes on where the first one stopped, and does not look at everything again.
+func TestResume(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		const n = 1200
+		fill(t, rdb, ns, n)
+		c := migrate.Config{
+			Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keyring(t),
+			Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
+		}
+		first := interrupted(t, rdb, c, n)
+		data, err := os.ReadFile(c.Checkpoint)
+		require.NoError(t, err)
+		require.NotContains(t, string(data), ns, "it holds no names")
+		r := run(t, rdb, c)
+		require.Equal(t, 2, r.Runs)
+		require.True(t, r.Done())
+		require.InDelta(t, n, float64(r.Written+r.Already), 0.1*n)
+		require.Less(t, r.Seen-first.Seen, int64(n*3/4), "the second run did the rest only")
+		require.NoFileExists(t, c.Checkpoint)
+	})
+}
+
+// The cursors of a server mean nothing to the next process of that server.
+func TestResumeAfterRestartOfRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.StartWith(t, redistest.Options{AppendOnly: true})
+	rdb := server.Client(t)
+	const n = 1000
+	fill(t, rdb, "ns", n)
+	a := keyring(t)
+	c := migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: a,
+		Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
+	}
+	first := interrupted(t, rdb, c, n)
+	require.NoError(t, server.Restart())
+	r := run(t, rdb, c)
+	require.True(t, r.Done())
+	require.GreaterOrEqual(t, r.Seen-first.Seen, int64(n), "all was looked at again")
+	for i := range n {
+		require.True(t, isSealed(stored(t, rdb, name("ns", i))))
+	}
+}
+
+// A server that restarts during the scan is scanned again, and one that is away for a moment is waited for.
+func TestRestartDuringTheScan(t *testing.T) {
+	t.Parallel()
+	server := redistest.StartWith(t, redistest.Options{AppendOnly: true})
+	rdb := server.Client(t)
+	const n = 2000
+	fill(t, rdb, "ns", n)
+	var once atomic.Bool
+	failed := make(chan error, 1)
+	r, err := migrate.Run(t.Context(), rdb, migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), Rate: n, BatchSize: 20, ProgressEvery: time.Millisecond,
+		Progress: func(p migrate.Progress) {
+			if p.Seen > n/2 && once.CompareAndSwap(false, true) {
+				failed <- errors.Join(server.Kill(), server.Restart())
+			}
+		},
+	})
+	require.NoError(t, err)
+	require.NoError(t, <-failed)
+	require.Equal(t, 1, r.Restarts)
+	require.True(t, r.Done(), "%+v", r)
+	for i := range n {
+		require.True(t, isSealed(stored(t, rdb, name("ns", i))))
+	}
+}
+
+// What is not a checkpoint of this job is refused, and nothing is done.
+func TestCheckpointOfAnotherJob(t *testing.T) {
+	t.Parallel()
+	rdb := shared.single.Client(t)
+	ns := t.Name()
+	const n = 300
+	fill(t, rdb, ns, n)
+	a := keyring(t)
+	c := migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a,
+		Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
+	}
+	interrupted(t, rdb, c, n)
+	good, err := os.ReadFile(c.Checkpoint)
+	require.NoError(t, err)
+	other := c
+	other.From.Prefix = "k"
+	for what, c := range map[string]migrate.Config{
+		"another scope":     other,
+		"another operation": {Operation: migrate.Reseal, From: c.From, Keys: a, Checkpoint: c.Checkpoint},
+		"another key":       {Operation: migrate.Seal, From: c.From, Keys: keyring(t), Checkpoint: c.Checkpoint},
+	} {
+		r, err := migrate.Run(t.Context(), rdb, c)
+		require.ErrorIs(t, err, migrate.ErrCheckpoint, what)
+		require.Zero(t, r.Written)
+	}
+	for _, bad := range []string{"", "{", "null x", `{"format":2}`, `{"unknown":1}`, string(good[:len(good)/2])} {
+		require.NoError(t, os.WriteFile(c.Checkpoint, []byte(bad), 0o600))
+		_, err := migrate.Run(t.Context(), rdb, c)
+		require.ErrorIs(t, err, migrate.ErrCheckpoint, bad)
+		after, err := os.ReadFile(c.Checkpoint)
+		require.NoError(t, err)
+		require.Equal(t, bad, string(after), "the file is left for who may need it")
+	}
+	c.Checkpoint = filepath.Join(t.TempDir(), "no such directory", "checkpoint")
+	_, err = migrate.Run(t.Context(), rdb, c)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.True(t, json.Valid(good))
+}
+
+// Where keys have no ids, a run knows the data keys that it sealed under, and so does the one that resumes it.
+func TestResealUnderAKeyService(t *testing.T) {
+	t.Parallel()
+	rdb := shared.single.Client(t)
+	ns := t.Name()
+	kek := nameless{keyring(t), "kms:"}
+	const n = 600
+	app := sealedStore(t, rdb, envelopeOf(t, kek), ns)
+	for i := range n {
+		require.NoError(t, app.Set(t.Context(), fmt.Sprint(i), "v"))
+	}
+	c := migrate.Config{
+		Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: envelopeOf(t, kek),
+		Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
+	}
+	first := interrupted(t, rdb, c, n)
+	c.Keys = envelopeOf(t, kek) // another process: another data key
+	r := run(t, rdb, c)
+	require.EqualValues(t, n, r.Written, "each once: the second run knew the data key of the first")
+	require.Less(t, first.Written, int64(n))
+	c.Keys = envelopeOf(t, kek)
+	r = run(t, rdb, c)
+	require.EqualValues(t, n, r.Written, "a new job reseals all: nothing tells the present key from an older one")
+}
