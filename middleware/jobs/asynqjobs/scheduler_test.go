@@ -3,6 +3,7 @@ package asynqjobs_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -206,6 +207,23 @@ func TestScheduleOnceIsOnce(t *testing.T) {
 	require.Zero(t, n)
 }
 
+// Schedulers that come at the same moment, before any has noted the tick, enqueue it once.
+func TestSchedulersAtTheSameMoment(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	w.once("a", asynqjobs.Every(time.Minute), "x")
+	var ss []*asynqjobs.Scheduler
+	for range 8 {
+		_, s := w.with(w.e)
+		ss = append(ss, s)
+	}
+	for range 3 {
+		w.advance(time.Minute)
+		w.run(ss...)
+		require.Equal(t, []string{`tick {"Note":"x"}`}, w.pending("default"))
+	}
+}
+
 func TestMissedTicksAreMadeUpFor(t *testing.T) {
 	t.Parallel()
 	w := newClockwork(t)
@@ -293,6 +311,12 @@ func TestForgedSchedules(t *testing.T) {
 		}
 		return ids
 	}
+	for f, tick := range w.rdb.HGetAll(t.Context(), ticks).Val() {
+		if ms, err := strconv.ParseInt(tick, 10, 64); f != "version" {
+			require.NoError(t, err)
+			require.LessOrEqual(t, ms, w.now.UnixMilli(), "the mistake was mended")
+		}
+	}
 	before := infosOf()
 	require.Len(t, before, 7, "six of the one, one of the other")
 	for f := range w.rdb.HGetAll(t.Context(), schedules).Val() {
@@ -333,11 +357,12 @@ func TestSchedulesSurviveAChangeOfPRFKeys(t *testing.T) {
 	require.NoError(t, manager.SetPrimary(fresh))
 	_, after := with()
 	w.s = after
+	w.advance(30 * time.Second)
 	require.False(t, w.once("a", asynqjobs.Every(time.Minute), "x"), "nothing changed but the name's pseudonym")
 	require.EqualValues(t, 1, w.rdb.HLen(t.Context(), "{sealcache:jobs:}:schedules").Val())
 	w.run(before, after)
 	require.Empty(t, w.pending("default"), "the last tick was kept")
-	w.advance(time.Minute)
+	w.advance(30 * time.Second)
 	w.run(before, after)
 	require.Len(t, w.pending("default"), 1)
 	w.s = before
