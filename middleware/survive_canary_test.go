@@ -87,23 +87,24 @@ type stage struct {
 	open   func(namespace string, opts ...middleware.Option) *middleware.Store
 }
 
-// stages are our store over Redis, with a network that can be cut and an Envelope, and gocache's with a Keyring.
+// stages are our store over Redis, with a network that can be cut, an Envelope, metrics and spans, and gocache's with a
+// Keyring and a log alone.
 func (p *planter) stages(t *testing.T, server *redistest.Server, common ...middleware.Option) map[string]stage {
 	t.Helper()
 	proxy := redistest.StartProxy(t, server.Addr())
 	ours := overURL(t, "redis://"+proxy.Addr()+"/0", "max_retries=0")
 	theirs := gocacheredis.NewRedis(server.Client(t))
 	e, k := envelope(t, aead.WithLogger(p.logger), aead.WithMaxMessages(50)), keyring(t)
-	with := func(ns string, opts []middleware.Option) []middleware.Option {
-		all := append(p.options(), middleware.WithNamespace(ns), middleware.WithMaxValueBytes(20_000))
+	with := func(ns string, opts []middleware.Option, report ...middleware.Option) []middleware.Option {
+		all := append(report, middleware.WithNamespace(ns), middleware.WithMaxValueBytes(20_000))
 		return append(append(all, common...), opts...)
 	}
 	return map[string]stage{
 		"redisstore": {server, proxy, func(ns string, opts ...middleware.Option) *middleware.Store {
-			return sealed(t, ours, e, with(ns, opts)...)
+			return sealed(t, ours, e, with(ns, opts, p.options()...)...)
 		}},
 		"gocache redis": {server, nil, func(ns string, opts ...middleware.Option) *middleware.Store {
-			return sealed(t, theirs, k, with(ns, opts)...)
+			return sealed(t, theirs, k, with(ns, opts, middleware.WithLogger(p.logger))...)
 		}},
 	}
 }
@@ -185,7 +186,7 @@ func (p *planter) useEverything(t *testing.T, on stage, clear bool) {
 		p.meetAttacks(t, on, entries[0].key, entries[1].key)
 	}
 	// A codec that cannot read what it opened says so by quoting it.
-	misfit := on.open("app", middleware.WithCodec(middleware.JSON[struct{ Number string }]()))
+	misfit := on.open("app", middleware.WithCodec(middleware.JSON[struct{ Number int8 }]()))
 	_, err = misfit.Get(ctx, entries[7].key)
 	if !clear {
 		require.Error(t, p.err(err))
