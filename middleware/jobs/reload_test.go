@@ -86,6 +86,41 @@ func TestReloadsAreRateLimited(t *testing.T) {
 	})
 }
 
+// slowly makes an opening take a while: it looks the key up first.
+type slowly struct{ *late }
+
+func (s slowly) DecryptWithContext(ctx context.Context, c, ad []byte) ([]byte, error) {
+	p, err := s.late.DecryptWithContext(ctx, c, ad)
+	time.Sleep(5 * time.Second)
+	return p, err
+}
+
+// An opening that looked into the old keyset while another reloaded it tries again, without a reload of its own.
+func TestReloadOfOthersCounts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := &late{status: keyset.Unknown}
+		e, err := jobs.NewEncryptor(slowly{l})
+		require.NoError(t, err)
+		sealed, err := e.Seal(t.Context(), meta, []byte("payload"))
+		require.NoError(t, err)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := e.Open(t.Context(), meta, sealed); err != nil { // reloads at 5 s until 6 s
+				t.Error(err)
+			}
+		})
+		wg.Go(func() {
+			time.Sleep(4 * time.Second)
+			if _, err := e.Open(t.Context(), meta, sealed); err != nil { // fails at 9 s
+				t.Error(err)
+			}
+		})
+		wg.Wait()
+		require.EqualValues(t, 1, l.reloads.Load())
+	})
+}
+
 func TestKeysThatWereTakenAwayAreNotReloaded(t *testing.T) {
 	t.Parallel()
 	for _, status := range []keyset.KeyStatus{keyset.Disabled, keyset.Destroyed} {
