@@ -1,0 +1,130 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+func audit(p *program, c command, args []string) (int, error) {
+	f := newFlags(p, c)
+	url := f.redis()
+	keys := f.keys()
+	var namespaces, groups list
+	prefix := f.String("prefix", "", "only stored names that begin with this `text`, as \"shop:\"; jobs are then left out (default all)")
+	f.Var(&namespaces, "namespaces", "with -open: a `namespace` that values are bound to; may be repeated (or SEALCACHE_NAMESPACE)")
+	f.fromEnv["namespaces"] = "SEALCACHE_NAMESPACE"
+	f.Var(&groups, "group-by", "count stored names apart that begin with this `text`; may be repeated (default by namespace)")
+	open := f.Bool("open", false, "open every sealed value under -kek and -keyset, and count those that do not")
+	samples := f.Int("samples", 0, "show up to this many `names` of each finding; none otherwise")
+	ignore := f.Bool("ignore-other-types", false, "do not count hashes, lists and so on, which are not looked into, as a doubt")
+	mayDestroy := f.Uint("may-destroy", 0, "answer whether the key with this `id` may be destroyed, instead of whether anything is in clear")
+	since := f.String("not-primary-since", "", "with -may-destroy: `when` it stopped being primary, as 2030-01-31T12:00:00Z")
+	reload := f.Duration("reload", 0, "with -may-destroy: longest `time` in which processes notice a new keyset; with a key service, the longest age of data keys (default 24h)")
+	workers := f.Int("workers", 0, "batches at the same time (default 4)")
+	rate := f.Float64("rate", 0, "most names per second; 0 is no bound")
+	output := f.output()
+	if err := f.parse(args, 0); err != nil {
+		return 0, err
+	}
+	if err := output.check(); err != nil {
+		return 0, err
+	}
+	conditions := migrate.Conditions{Reload: *reload}
+	if *since != "" {
+		t, err := time.Parse(time.RFC3339, *since)
+		if err != nil {
+			return 0, wrong("-not-primary-since: not a time such as 2030-01-31T12:00:00Z")
+		}
+		conditions.NotPrimarySince = t
+	}
+	if *mayDestroy > 1<<32-1 {
+		return 0, wrong("-may-destroy: key ids have 32 bits")
+	}
+	if !f.given("may-destroy") && (*since != "" || *reload != 0) {
+		return 0, wrong("-not-primary-since and -reload go with -may-destroy")
+	}
+	config := migrate.AuditConfig{
+		Prefix: *prefix, Namespaces: namespaces, GroupBy: groups, Samples: *samples, IgnoreOtherTypes: *ignore,
+		Workers: *workers, Rate: *rate, Logger: p.log,
+	}
+	if *open || f.given("may-destroy") && *keys.kek != "" {
+		o, err := keys.open(p.ctx, p, !*open)
+		if err != nil {
+			return 0, err
+		}
+		defer o.close()
+		if o.ring != nil {
+			conditions.Keyset = o.ring.Keys()
+		}
+		if *open {
+			config.Keys = bothForms(o)
+		}
+	}
+	client, err := openRedis(p.ctx, *url)
+	if err != nil {
+		return 0, err
+	}
+	defer client.Close()
+	show, done := output.progress(p, c.name)
+	config.Progress, config.ProgressEvery = show, output.every()
+	report, err := migrate.Audit(p.ctx, client, config)
+	done()
+	if report == nil {
+		return 0, err
+	}
+	question := "Is anything in clear?"
+	answer, reasons := report.AnythingClear()
+	good := migrate.No
+	if f.given("may-destroy") {
+		question = fmt.Sprintf("May key %d be destroyed?", *mayDestroy)
+		answer, reasons = report.MayDestroy(uint32(*mayDestroy), conditions)
+		good = migrate.Yes
+	}
+	full := struct {
+		*migrate.AuditReport
+		Question string         `json:"question"`
+		Answer   migrate.Answer `json:"answer"`
+		Reasons  []string       `json:"reasons,omitempty"`
+		Scope    string         `json:"scope"`
+	}{report, question, answer, reasons, report.Scope()}
+	e := output.write(p, full, func(w io.Writer) error {
+		if err := report.WriteText(w); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(w, "%s %s\n", question, strings.ToUpper(string(answer)))
+		for _, r := range reasons {
+			if err == nil {
+				_, err = fmt.Fprintf(w, "  %s\n", r)
+			}
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case e != nil:
+		return 0, e
+	case answer == good:
+		return exitDone, nil
+	case answer == migrate.Unknown:
+		return exitUnknown, nil
+	default:
+		return exitLeft, nil
+	}
+}
+
+// bothForms are the envelope and the keyring over the same keyset: an audit opens what either has sealed.
+func bothForms(o *opened) []tink.AEADWithContext {
+	keys := []tink.AEADWithContext{o.aead}
+	if _, envelope := o.aead.(*aead.Envelope); envelope && o.ring != nil {
+		keys = append(keys, o.ring)
+	}
+	return keys
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/prf"
+	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+)
+
+// openers are the key services that this program links, beside what package aead opens by itself.
+func openers() []aead.KEKOpener { return nil }
+
+// keyTimeout bounds how long opening keys may take.
+const keyTimeout = 15 * time.Second
+
+// keyFlags say which keys.
+type keyFlags struct {
+	prefix, of      string
+	kek, keyset, as *string
+}
+
+func (f *flags) keys() *keyFlags {
+	return &keyFlags{
+		kek:    f.env("kek", "SEALCACHE_KEK", "`URI` of the key-encryption key, as file:///run/secrets/kek.json or passphrase:env:NAME"),
+		keyset: f.env("keyset", "SEALCACHE_KEYSET", "`file` of the keyset that is sealed under -kek, or env:NAME; none if -kek wraps data keys itself"),
+		as:     f.String("keys-as", "envelope", "what the application seals with: an `envelope` over these keys, as fxmodule does, or a keyring"),
+	}
+}
+
+func (f *flags) oldKeys() *keyFlags {
+	return &keyFlags{
+		prefix: "old-", of: "old ",
+		kek:    f.String("old-kek", "", "`URI` of the key-encryption key that values are sealed under now, if it is another"),
+		keyset: f.String("old-keyset", "", "`file` of the keyset under -old-kek, or env:NAME"),
+		as:     f.String("old-keys-as", "envelope", "what they were sealed with: an `envelope` or a keyring"),
+	}
+}
+
+// opened are keys in use.
+type opened struct {
+	aead    tink.AEADWithContext // envelope or keyring
+	ring    *aead.Keyring        // nil with a key service or a passphrase
+	closers []io.Closer
+}
+
+func (o *opened) close() {
+	for i := len(o.closers) - 1; i >= 0; i-- {
+		_ = o.closers[i].Close()
+	}
+}
+
+// open opens the keys. With onlyRing no data key is made.
+func (k *keyFlags) open(ctx context.Context, p *program, onlyRing bool) (*opened, error) {
+	if *k.kek == "" {
+		return nil, wrong("-%skek is missing", k.prefix)
+	}
+	if *k.as != "envelope" && *k.as != "keyring" {
+		return nil, wrong("-%skeys-as: envelope or keyring", k.prefix)
+	}
+	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
+	defer cancel()
+	o := new(opened)
+	fail := func(err error) (*opened, error) {
+		o.close()
+		return nil, fmt.Errorf("%skeys: %w", k.of, err)
+	}
+	kek, err := aead.OpenKEK(ctx, *k.kek, openers()...)
+	if err != nil {
+		return fail(err)
+	}
+	if c, ok := kek.(io.Closer); ok {
+		o.closers = append(o.closers, c)
+	}
+	o.ring, _ = kek.(*aead.Keyring)
+	if *k.keyset != "" {
+		source, err := keysetSource(*k.keyset)
+		if err != nil {
+			return fail(err)
+		}
+		if o.ring, err = aead.OpenKeyring(ctx, source, kek, aead.WithKeyringLogger(p.log)); err != nil {
+			return fail(err)
+		}
+		o.closers = append(o.closers, o.ring)
+		kek = o.ring
+	}
+	switch {
+	case onlyRing:
+	case *k.as == "keyring" && o.ring == nil:
+		return fail(errors.New("a keyring needs a keyset: give -" + k.prefix + "keyset, or a -" + k.prefix + "kek of file://"))
+	case *k.as == "keyring":
+		o.aead = o.ring
+	default:
+		e, err := aead.NewEnvelope(ctx, kek, aead.WithLogger(p.log))
+		if err != nil {
+			return fail(err)
+		}
+		o.closers = append(o.closers, e)
+		o.aead = e
+	}
+	return o, nil
+}
+
+// keysetSource reads the form of -keyset, which is that of fxmodule: a path, file:///path or env:NAME.
+func keysetSource(s string) (aead.Source, error) {
+	if name, ok := strings.CutPrefix(s, "env:"); ok {
+		if name == "" {
+			return nil, errors.New("env: needs the name of a variable")
+		}
+		return aead.EnvSource(name), nil
+	}
+	if strings.HasPrefix(s, "file:") {
+		u, err := url.Parse(s)
+		if err != nil || u.Path == "" || u.Host != "" && u.Host != "localhost" || u.RawQuery != "" {
+			return nil, errors.New("not a file URL such as file:///run/secrets/keyset.json")
+		}
+		return aead.FileSource(u.Path), nil
+	}
+	return aead.FileSource(s), nil
+}
+
+func keyTemplates() map[string]*tinkpb.KeyTemplate {
+	return map[string]*tinkpb.KeyTemplate{
+		"aes256-gcm":  tinkaead.AES256GCMKeyTemplate(),
+		"xaes256-gcm": tinkaead.XAES256GCM192BitNonceKeyTemplate(),
+		"prf":         prf.HMACSHA256PRFKeyTemplate(),
+	}
+}
+
+func keysCreate(p *program, c command, args []string) (int, error) {
+	f := newFlags(p, c)
+	kekURI := f.env("kek", "SEALCACHE_KEK", "`URI` of the key-encryption key that the keyset is sealed under")
+	out := f.String("out", "", "`file` to make; one that exists is an error")
+	kind := f.String("type", "aes256-gcm", "`type` of the key: aes256-gcm, xaes256-gcm, or prf for jobs' tokens")
+	if err := f.parse(args, 0); err != nil {
+		return 0, err
+	}
+	template, ok := keyTemplates()[*kind]
+	switch {
+	case *kekURI == "":
+		return 0, wrong("-kek is missing")
+	case *out == "":
+		return 0, wrong("-out is missing")
+	case !ok:
+		return 0, wrong("-type: aes256-gcm, xaes256-gcm or prf")
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, keyTimeout)
+	defer cancel()
+	kek, err := aead.OpenKEK(ctx, *kekURI, openers()...)
+	if err != nil {
+		return 0, err
+	}
+	if closer, ok := kek.(io.Closer); ok {
+		defer closer.Close()
+	}
+	file, err := os.OpenFile(filepath.Clean(*out), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	err = aead.CreateKeyset(ctx, file, kek, template)
+	if err == nil {
+		err = file.Sync()
+	}
+	if e := file.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		_ = os.Remove(file.Name())
+		return 0, err
+	}
+	fmt.Fprintf(p.stdout, "made %s\n", *out)
+	return exitDone, nil
+}
+
+func keysList(p *program, c command, args []string) (int, error) {
+	f := newFlags(p, c)
+	k := f.keys()
+	if err := f.parse(args, 0); err != nil {
+		return 0, err
+	}
+	o, err := k.open(p.ctx, p, true)
+	if err != nil {
+		return 0, err
+	}
+	defer o.close()
+	if o.ring == nil {
+		return 0, errors.New("there is no keyset: the keys are in a key service or made from a passphrase")
+	}
+	for _, key := range o.ring.Keys() {
+		mark := " "
+		if key.Primary {
+			mark = "*"
+		}
+		fmt.Fprintf(p.stdout, "%s %10d  %-24s %-8s %v\n", mark, key.ID, key.Type, key.Prefix, key.Status)
+	}
+	return exitDone, nil
+}

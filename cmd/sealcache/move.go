@@ -1,0 +1,121 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+// move is migrate, reseal and unseal.
+func move(p *program, c command, args []string) (int, error) {
+	operation := map[string]migrate.Operation{"migrate": migrate.Seal, "reseal": migrate.Reseal, "unseal": migrate.Unseal}[c.name]
+	f := newFlags(p, c)
+	url := f.redis()
+	keys, old := f.keys(), f.oldKeys()
+	space := f.space().withTo()
+	var exclude list
+	f.Var(&exclude, "exclude", "leave stored names alone that begin with this `text`; may be repeated (asynq's always are)")
+	as := ""
+	if operation == migrate.Seal {
+		f.StringVar(&as, "as", "bytes", "`type` that clear values get: bytes, string, json, msgpack or protobuf; see the runbook")
+	}
+	deleteOld := f.Bool("delete-old", false, "with -to-...: delete an old entry after the new one was read back and opened")
+	dryRun := f.Bool("dry-run", false, "read, open and count; write nothing")
+	checkpoint := f.String("checkpoint", "", "`file` that holds progress; a run that was stopped or killed goes on from it")
+	workers := f.Int("workers", 0, "batches at the same time (default 4)")
+	batch := f.Int("batch", 0, "names in a batch (default 500)")
+	rate := f.Float64("rate", 0, "most entries per second; 0 is no bound")
+	large := f.Int("max-value-bytes", 0, "leave larger values alone (default 64 MiB)")
+	output := f.output()
+	if err := f.parse(args, 0); err != nil {
+		return 0, err
+	}
+	from, err := space.from()
+	if err != nil {
+		return 0, err
+	}
+	if err := output.check(); err != nil {
+		return 0, err
+	}
+	config := migrate.Config{
+		Operation: operation, From: from, To: space.to(), As: migrate.ValueType(as), Exclude: exclude,
+		DeleteOld: *deleteOld, DryRun: *dryRun, Checkpoint: *checkpoint,
+		Workers: *workers, BatchSize: *batch, Rate: *rate, MaxValueBytes: *large, Logger: p.log,
+	}
+	opened, err := keys.open(p.ctx, p, false)
+	if err != nil {
+		return 0, err
+	}
+	defer opened.close()
+	config.Keys = opened.aead
+	if *old.kek != "" {
+		o, err := old.open(p.ctx, p, false)
+		if err != nil {
+			return 0, err
+		}
+		defer o.close()
+		config.OldKeys = o.aead
+	} else if *old.keyset != "" {
+		return 0, wrong("-old-keyset needs -old-kek")
+	}
+	client, err := openRedis(p.ctx, *url)
+	if err != nil {
+		return 0, err
+	}
+	defer client.Close()
+	show, done := output.progress(p, c.name)
+	config.Progress, config.ProgressEvery = show, output.every()
+	report, err := migrate.Run(p.ctx, client, config)
+	done()
+	if report == nil {
+		return 0, err
+	}
+	if e := output.write(p, report, report.WriteText); e != nil && err == nil {
+		err = e
+	}
+	switch {
+	case err != nil && *checkpoint != "":
+		return 0, fmt.Errorf("%w\nThe same command goes on from here", err)
+	case err != nil:
+		return 0, err
+	case !report.Done():
+		return exitLeft, nil
+	default:
+		return exitDone, nil
+	}
+}
+
+// writeJSON writes a report to a file, as a whole or not at all, or to the output.
+func writeJSON(p *program, path string, v any) error {
+	data, err := json.MarshalIndent(v, "", "\t")
+	if err != nil {
+		return err
+	}
+	data = append(data, '\n')
+	if path == "-" {
+		_, err = p.stdout.Write(data)
+		return err
+	}
+	return replaceFile(path, data)
+}
+
+func replaceFile(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
