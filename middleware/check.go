@@ -70,12 +70,11 @@ func (s *Store) checkBacking(ctx context.Context) error {
 // cannot enumerate.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		e, ok := s.backing.(Enumerator)
-		if !ok {
+		if s.lister == nil {
 			yield("", s.unsupported("list its entries"))
 			return
 		}
-		for name, err := range e.Keys(ctx, s.prefix) {
+		for name, err := range s.lister.Keys(ctx, s.prefix) {
 			if err != nil {
 				yield("", s.backingError(err))
 				return

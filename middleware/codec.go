@@ -3,6 +3,7 @@ package middleware
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 
 	"github.com/vmihailenco/msgpack/v5"
 	"google.golang.org/protobuf/proto"
@@ -32,8 +33,9 @@ type Codec interface {
 	// Format is always the same number.
 	Format() Format
 	// Encode returns the bytes of v, or an error that wraps ErrUnsupportedType
-	// if v is not of the codec's type. The bytes are not kept or changed
-	// afterwards.
+	// if v is not of the codec's type. The codec must not use the memory again,
+	// for the bytes are read after Encode has returned. What else its errors say
+	// is not shown: it may quote the value.
 	Encode(v any) ([]byte, error)
 	// Decode returns a value of the codec's type. It may keep data.
 	Decode(data []byte) (any, error)
@@ -58,7 +60,11 @@ func MsgPack[T any]() Codec {
 }
 
 // Proto is a codec for one type of protocol buffer message: Proto[*pb.User]().
+// T is a pointer to a generated type: for an interface, New returns an error.
 func Proto[T proto.Message]() Codec {
+	if reflect.TypeFor[T]().Kind() == reflect.Interface {
+		return nil
+	}
 	return codec[T]{FormatProto, func(v T) ([]byte, error) {
 		if !v.ProtoReflect().IsValid() {
 			return nil, fmt.Errorf("%w: nil %T: a nil message cannot be told from an empty one", ErrUnsupportedType, v)
@@ -82,10 +88,12 @@ type codec[T any] struct {
 
 func (c codec[T]) Format() Format { return c.format }
 
+func (c codec[T]) takes() string { return typeName[T]() }
+
 func (c codec[T]) Encode(v any) ([]byte, error) {
 	t, ok := v.(T)
 	if !ok {
-		return nil, fmt.Errorf("%w: %T: the %s codec takes %s", ErrUnsupportedType, v, c.format, typeName[T]())
+		return nil, fmt.Errorf("%w: %T", ErrUnsupportedType, v)
 	}
 	return c.encode(t)
 }

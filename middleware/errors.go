@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 
 	"github.com/eko/gocache/lib/v4/store"
 
@@ -52,7 +54,7 @@ var (
 	ErrUnsupported error = unsupported{}
 
 	// ErrTooLarge: the value is larger than WithMaxValueBytes allows.
-	ErrTooLarge = errors.New("sealcache: value too large")
+	ErrTooLarge = wire.ErrTooLarge
 )
 
 type unsupported struct{}
@@ -63,12 +65,42 @@ func (unsupported) Unwrap() error { return store.ErrNotSupported }
 // unreadable tells whether err is about the stored value itself rather than
 // about a key service, a connection or the caller's context.
 func unreadable(err error) bool {
+	var caller *keyError
+	if errors.As(err, &caller) {
+		return false
+	}
 	for _, target := range [...]error{ErrNotSealed, ErrUnauthentic, ErrUnknownKey, ErrUnsupportedFormat, ErrUnsupportedType, errDecode} {
 		if errors.Is(err, target) {
 			return !errors.Is(err, ErrKeyServiceUnavailable)
 		}
 	}
 	return false
+}
+
+// keyError says that a cache key is of a type that no store takes.
+type keyError struct{ key any }
+
+func (e *keyError) Error() string {
+	return fmt.Sprintf("%v: a key of type %T: keys are strings (cache.New makes them so)", ErrUnsupportedType, e.key)
+}
+func (e *keyError) Unwrap() error { return ErrUnsupportedType }
+
+// unmarked is what an AEAD that is not of package aead said when it was to open
+// a value. It is taken for a refusal, since most AEADs compute and call nobody,
+// but nothing is overwritten on the strength of it.
+type unmarked struct{ cause error }
+
+func (e *unmarked) Error() string   { return fmt.Sprintf("%v: %v", ErrUnauthentic, e.cause) }
+func (e *unmarked) Unwrap() []error { return []error{ErrUnauthentic, e.cause} }
+
+// outage tells whether an error of an AEAD that is not of package aead has the
+// marks of a service that could not be asked.
+func outage(err error) bool {
+	var network net.Error
+	var http interface{ HTTPStatusCode() int }
+	return errors.As(err, &network) || errors.As(err, &http) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // errDecode marks a value that opened, but that its codec could not read.
@@ -112,10 +144,14 @@ func outcome(err error) string {
 	switch {
 	case err == nil:
 		return "ok"
+	case errors.Is(err, ErrKeyServiceUnavailable): // also where the caller's patience ended first
+		return "key_service_unavailable"
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return "canceled"
-	case errors.Is(err, ErrKeyServiceUnavailable):
-		return "key_service_unavailable"
+	case errors.Is(err, aead.ErrKeyExhausted):
+		return "key_exhausted"
+	case errors.Is(err, aead.ErrClosed):
+		return "closed"
 	case errors.Is(err, ErrNotSealed):
 		return "not_sealed"
 	case errors.Is(err, ErrUnknownKey):

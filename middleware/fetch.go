@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -15,22 +16,23 @@ import (
 type fetched struct {
 	raw   []byte
 	owned bool // raw may be written to
-	// other is what the backing store returned, as it returned it, nil from a
-	// BytesStore; with notBytes it is neither []byte nor string, so certainly
-	// clear.
+	// other is what the backing store's Get returned, as it returned it, nil if
+	// GetBytes was called; with notBytes it is neither []byte nor string, so
+	// certainly clear.
 	other    any
 	notBytes bool
 	ttl      time.Duration
 }
 
+// fetch reads what is stored. While clear values are tolerated it goes by the
+// store's Get, so that they come back in the Go type that the store gives them.
 func (s *Store) fetch(ctx context.Context, name string, withTTL bool) (f fetched, err error) {
 	name = s.prefix + name
+	f.owned = s.bytes != nil && s.policy() == RejectPlaintext
 	switch {
-	case s.bytes != nil && withTTL:
-		f.owned = true
+	case f.owned && withTTL:
 		f.raw, f.ttl, err = s.bytes.GetBytesWithTTL(ctx, name)
-	case s.bytes != nil:
-		f.owned = true
+	case f.owned:
 		f.raw, err = s.bytes.GetBytes(ctx, name)
 	case withTTL:
 		f.other, f.ttl, err = s.backing.GetWithTTL(ctx, name)
@@ -61,35 +63,48 @@ func (s *Store) read(ctx context.Context, name string, f fetched) (any, error) {
 	}
 	policy := s.policy()
 	if policy == RejectPlaintext {
-		return nil, fmt.Errorf("%w: who wrote it does not seal; to read it during a migration see WithPlaintext", ErrNotSealed)
+		return nil, errRefusedClear
 	}
 	s.tel.clear(ctx, "read")
+	value := s.clearValue(f)
 	if policy == SealOnRead {
-		s.sealInPlace(ctx, name, f)
+		s.sealInPlace(ctx, name, f, value)
+	}
+	return value, nil
+}
+
+// errRefusedClear is made once: whoever plants clear values should not cost
+// more than whoever does not.
+var errRefusedClear = fmt.Errorf("%w: who wrote it does not seal; to read it during a migration see WithPlaintext", ErrNotSealed)
+
+// clearValue is a value in clear as the application should see it: decoded, if
+// the store's only codec can, else as the backing store returned it. In clear a
+// value does not tell its type; with several codecs any choice would be a guess.
+func (s *Store) clearValue(f fetched) any {
+	if !f.notBytes && len(f.raw) > 0 && len(s.cfg.codecs) == 1 {
+		if v, err := s.cfg.codecs[0].Decode(slices.Clone(f.raw)); err == nil {
+			return v
+		}
 	}
 	switch v := f.other.(type) {
-	case nil:
-		if f.owned {
-			return f.raw, nil
-		}
-		return nil, nil
 	case []byte:
-		return slices.Clone(v), nil // the caller's own
+		return slices.Clone(v) // the caller's own
+	case nil:
+		if f.owned { // the tolerance began between fetching and reading
+			return f.raw
+		}
+		return nil
 	default:
-		return v, nil
+		return v
 	}
 }
 
 // sealInPlace replaces the clear value that was read by its sealed form, if it
 // is still what is stored. Its failure is no failure of the read: the value
 // stays as it is, and the next read tries again.
-func (s *Store) sealInPlace(ctx context.Context, name string, f fetched) {
+func (s *Store) sealInPlace(ctx context.Context, name string, f fetched, value any) {
 	what := "reseal_failed"
 	defer func() { s.tel.clear(ctx, what) }()
-	value := f.other
-	if f.owned {
-		value = f.raw
-	}
 	if f.notBytes {
 		return
 	}
@@ -139,8 +154,9 @@ func (s *Store) replaceUnreadable(ctx context.Context, key, value any, options [
 	if _, err = s.read(ctx, name, f); err == nil {
 		return false, nil
 	}
-	if !unreadable(err) {
-		return false, err
+	var guess *unmarked
+	if !unreadable(err) || errors.As(err, &guess) {
+		return false, err // perhaps a sound value whose key service is down
 	}
 	if s.swapper == nil {
 		return false, s.unsupported("replace an unreadable value atomically")
@@ -168,13 +184,34 @@ func (s *Store) swap(ctx context.Context, name string, old []byte, tail int, val
 	}
 	sc := newScratch()
 	defer sc.free()
-	sealed, err := s.seal(ctx, sc, name, value)
+	var stored []byte
+	if s.policy() == WritePlaintext {
+		stored, err = s.clearBytes(value)
+	} else {
+		stored, err = s.seal(ctx, sc, name, value)
+		sc.out = nil
+	}
 	if err != nil {
 		return false, err
 	}
-	sc.out = nil
-	swapped, err := s.swapper.CompareAndSwap(ctx, s.prefix+name, old, tail, sealed, max(merged.Expiration, 0))
+	swapped, err := s.swapper.CompareAndSwap(ctx, s.prefix+name, old, tail, stored, max(merged.Expiration, 0))
 	return swapped, s.backingError(err)
+}
+
+// clearBytes is clearForm for a swap, which takes bytes.
+func (s *Store) clearBytes(value any) ([]byte, error) {
+	form, err := s.clearForm(value)
+	if err != nil {
+		return nil, err
+	}
+	switch v := form.(type) {
+	case []byte:
+		return v, nil
+	case string:
+		return []byte(v), nil
+	default:
+		return nil, s.unsupported(fmt.Sprintf("swap in a clear %T: delete the entry first", value))
+	}
 }
 
 // setClear writes a value as the backing store would without this package.
@@ -206,7 +243,7 @@ func (s *Store) clearForm(value any) (any, error) {
 	}
 	switch {
 	case t.Codec(), t == wire.Bytes, t == wire.String:
-		if t == wire.Bytes {
+		if t != wire.String {
 			plaintext = slices.Clone(plaintext) // some stores keep what they are given
 		}
 		if t == wire.String && !s.quirks.bytes {

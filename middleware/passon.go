@@ -1,6 +1,8 @@
 package middleware
 
 import (
+	"errors"
+
 	"github.com/eko/gocache/lib/v4/store"
 )
 
@@ -25,6 +27,11 @@ func (s *Store) prepareOptions() {
 func (s *Store) passOn(options []store.Option) ([]store.Option, error) {
 	if len(options) == 0 {
 		return s.options, nil
+	}
+	for _, o := range options {
+		if o == nil {
+			return nil, errors.New("middleware: nil store.Option")
+		}
 	}
 	d := store.ApplyOptionsWithDefault(store.ApplyOptions(s.cfg.defaults...), options...).Expiration
 	normal, err := normalExpiration(d)

@@ -18,7 +18,9 @@ const (
 	// RejectPlaintext: a clear value is ErrNotSealed. The default.
 	RejectPlaintext PlaintextPolicy = iota
 	// ReadPlaintext: clear values are returned as the backing store returns
-	// them; everything is written sealed.
+	// them, or decoded where the store has exactly one codec and that can read
+	// them; everything is written sealed. In clear a value has no type: what was an int comes back
+	// from Redis as text, as it does without this package.
 	ReadPlaintext
 	// SealOnRead is ReadPlaintext, and a clear value that was read is replaced
 	// by its sealed form, if it is still the same and without touching its

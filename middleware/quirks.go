@@ -2,7 +2,6 @@ package middleware
 
 import (
 	"fmt"
-	"reflect"
 	"strings"
 	"time"
 
@@ -153,33 +152,4 @@ func (s *Store) deleteError(err error) error {
 		return nil
 	}
 	return err
-}
-
-// doneWhenSetReturns tells whether a gocache store keeps nothing of a value
-// once Set has returned, though it does not say so: gocache's Redis store over
-// go-redis' own clients, which write a command out before they return. Another
-// client behind the same store, an AutoPipeliner for instance, may send later.
-// Sealing into reused buffers is worth it: at 16 KiB a fresh one for each value
-// costs more than AES does.
-//
-// It looks at types only. If gocache names its field otherwise one day, buffers
-// are no longer reused over its store, and TestBuffersAreReusedOverGocache says
-// so.
-func doneWhenSetReturns(backing store.StoreInterface) bool {
-	v := reflect.ValueOf(backing)
-	if v.Kind() != reflect.Pointer || !named(v.Type(), "github.com/eko/gocache/store/redis/v4", "RedisStore") {
-		return false
-	}
-	client := v.Elem().FieldByName("client")
-	if client.Kind() != reflect.Interface || client.IsNil() {
-		return false
-	}
-	const goRedis = "github.com/redis/go-redis/v9"
-	t := client.Elem().Type()
-	return named(t, goRedis, "Client") || named(t, goRedis, "ClusterClient")
-}
-
-// named tells whether t is a pointer to the type of that name.
-func named(t reflect.Type, pkg, name string) bool {
-	return t.Kind() == reflect.Pointer && t.Elem().PkgPath() == pkg && t.Elem().Name() == name
 }

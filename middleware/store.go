@@ -25,6 +25,7 @@ type Store struct {
 	bytes    BytesStore          // backing, or nil
 	swapper  Swapper             // backing, or nil
 	setNX    setIfNotExistsStore // backing, or nil
+	lister   Enumerator          // backing, or nil
 	aead     tink.AEADWithContext
 	appender aead.AppendAEAD // aead, or nil
 	sized    interface{ Overhead() int }
@@ -77,15 +78,24 @@ func New(backing store.StoreInterface, a tink.AEADWithContext, opts ...Option) (
 		context: wire.AppendContext(nil, wire.CacheValue, cfg.namespace),
 		quirks:  quirksOf(backing.GetType()),
 	}
-	s.bytes, _ = backing.(BytesStore)
-	s.swapper, _ = backing.(Swapper)
-	s.setNX, _ = backing.(setIfNotExistsStore)
+	if offers(backing, "SetBytes") {
+		s.bytes, _ = backing.(BytesStore)
+	}
+	if offers(backing, "CompareAndSwap") {
+		s.swapper, _ = backing.(Swapper)
+	}
+	if offers(backing, "SetIfNotExists") {
+		s.setNX, _ = backing.(setIfNotExistsStore)
+	}
+	if offers(backing, "ClearPrefix") {
+		s.lister, _ = backing.(Enumerator)
+	}
 	s.appender, _ = a.(aead.AppendAEAD)
 	s.sized, _ = a.(interface{ Overhead() int })
 	if s.bytes != nil {
 		s.quirks = quirks{} // a store of ours, whatever name it reports
 	}
-	s.pooled = s.bytes != nil || doneWhenSetReturns(backing)
+	s.pooled = s.bytes != nil || cfg.reuseBuffers
 	if cfg.plaintext == SealOnRead && s.swapper == nil {
 		return nil, fmt.Errorf("middleware: New: SealOnRead: %w", s.unsupported("replace a value atomically"))
 	}
@@ -134,7 +144,7 @@ func (s *Store) get(ctx context.Context, key any, withTTL bool) (any, time.Durat
 	if err != nil {
 		return nil, 0, err
 	}
-	if s.bytes != nil && !withTTL { // the shortest way for what happens most
+	if s.bytes != nil && !withTTL && s.policy() == RejectPlaintext { // the shortest way for what happens most
 		raw, err := s.bytes.GetBytes(ctx, s.prefix+name)
 		if err != nil {
 			return nil, 0, s.backingError(err)
@@ -143,8 +153,7 @@ func (s *Store) get(ctx context.Context, key any, withTTL bool) (any, time.Durat
 			value, err := s.open(ctx, name, raw, true)
 			return value, 0, err
 		}
-		value, err := s.read(ctx, name, fetched{raw: raw, owned: true})
-		return value, 0, err
+		return nil, 0, errRefusedClear
 	}
 	f, err := s.fetch(ctx, name, withTTL)
 	if err != nil {
@@ -268,11 +277,10 @@ func (s *Store) clear(ctx context.Context) error {
 	if s.prefix == "" {
 		return s.backingError(s.backing.Clear(ctx))
 	}
-	e, ok := s.backing.(Enumerator)
-	if !ok {
+	if s.lister == nil {
 		return s.unsupported("clear one namespace and leave the rest")
 	}
-	return s.backingError(e.ClearPrefix(ctx, s.prefix))
+	return s.backingError(s.lister.ClearPrefix(ctx, s.prefix))
 }
 
 // GetType is the backing store's, so that dashboards keep their labels.
@@ -288,15 +296,15 @@ func (s *Store) Close() error {
 
 // openError gives an AEAD's failure to open one of this package's meanings. An
 // AEAD that is not of package aead does not say whether it refused or could not
-// be asked; only its local kinds are told apart by ctx.
+// be asked.
 func (s *Store) openError(ctx context.Context, err error) error {
 	if s.appender != nil || unreadable(err) || errors.Is(err, ErrKeyServiceUnavailable) {
 		return err
 	}
-	if ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if ctx.Err() != nil || outage(err) {
 		return fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, err)
 	}
-	return fmt.Errorf("%w: %w", ErrUnauthentic, err)
+	return &unmarked{err}
 }
 
 func (s *Store) overhead() int {
@@ -307,13 +315,13 @@ func (s *Store) overhead() int {
 }
 
 func (s *Store) unsupported(what string) error {
-	return fmt.Errorf("%w: the %s store cannot %s; over Redis, wrap the client with redisstore.New instead", ErrUnsupported, s.backing.GetType(), what)
+	return fmt.Errorf("%w: the %s store, as given (a %T), cannot %s; over Redis, wrap the client with redisstore.New instead, and give that store itself", ErrUnsupported, s.backing.GetType(), s.backing, what)
 }
 
 func keyName(key any) (string, error) {
 	name, ok := key.(string)
 	if !ok {
-		return "", fmt.Errorf("%w: a key of type %T: keys are strings (cache.New makes them so)", ErrUnsupportedType, key)
+		return "", &keyError{key}
 	}
 	if len(name) > wire.MaxNameBytes {
 		return "", fmt.Errorf("%w: a key of %d bytes", ErrTooLarge, len(name))

@@ -74,10 +74,13 @@ func (s *Store) encodeWithCodec(value any) (wire.Type, []byte, error) {
 		if !errors.Is(err, ErrUnsupportedType) {
 			return 0, nil, &codecError{format: f, cause: err}
 		}
-		refused = err
+		refused = fmt.Errorf("%w: %T: the %s codec does not take it", ErrUnsupportedType, value, f)
+		if own, ok := c.(interface{ takes() string }); ok {
+			refused = fmt.Errorf("%w: %T: the %s codec takes %s", ErrUnsupportedType, value, f, own.takes())
+		}
 	}
 	if refused != nil {
-		return 0, nil, fmt.Errorf("middleware: %w", refused)
+		return 0, nil, refused
 	}
 	return 0, nil, fmt.Errorf("%w: %T: give New a codec for it, as WithCodec(middleware.JSON[%T]())", ErrUnsupportedType, value, value)
 }

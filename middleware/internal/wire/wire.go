@@ -160,16 +160,14 @@ const (
 )
 
 // ErrNotSealed and ErrUnsupportedFormat are the two ways in which bytes are
-// not a sealed value that this package can read. Packages middleware and
-// middleware/jobs export the same values.
+// not a sealed value that this package can read; ErrTooLarge is for values over
+// a configured bound. Packages middleware and middleware/jobs export the same
+// values.
 var (
 	ErrNotSealed         = errors.New("sealcache: value is not sealed")
 	ErrUnsupportedFormat = errors.New("sealcache: unsupported format")
+	ErrTooLarge          = errors.New("sealcache: value too large")
 )
-
-// ErrTooLarge says that there are more bytes than allowed, before sealing or
-// after decompressing.
-var ErrTooLarge = errors.New("sealcache: value too large")
 
 // Tag stands where a version would in a keyed tag: First, Magic, Tag, then
 // TagSize bytes of a pseudorandom function. A tag stands for a sealed value that
