@@ -11,6 +11,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
 // The exit statuses; see the package comment.
@@ -78,7 +80,7 @@ func run(args []string, _ io.Reader, stdout, stderr io.Writer) int {
 		case err == nil:
 		case errors.Is(err, flag.ErrHelp):
 			return exitDone
-		case errors.As(err, &u):
+		case errors.As(err, &u), errors.Is(err, migrate.ErrConfig):
 			fmt.Fprintf(stderr, "sealcache %s: %v\n", c.name, err)
 			return exitUsage
 		default:

@@ -133,7 +133,7 @@ func newAuditor(client redis.UniversalClient, c AuditConfig) (*auditor, error) {
 		errs = append(errs, errors.New("Keys has a nil"))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return nil, fmt.Errorf("migrate: audit: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

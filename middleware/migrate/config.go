@@ -155,6 +155,9 @@ const (
 // reserved begins the names of asynq's keys, which must stay what they are.
 const reserved = "asynq:"
 
+// ErrConfig says that a Config or AuditConfig cannot be meant. Nothing was done.
+var ErrConfig = errors.New("migrate: wrong configuration")
+
 // withDefaults checks a Config and fills in what was left out.
 func (c Config) withDefaults() (Config, error) {
 	var errs []error
@@ -209,7 +212,10 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	return c, errors.Join(errs...)
+	if len(errs) > 0 {
+		return c, fmt.Errorf("%w: %w", ErrConfig, errors.Join(errs...))
+	}
+	return c, nil
 }
 
 func positive[T int | time.Duration](v *T, otherwise T, name string, errs *[]error) {

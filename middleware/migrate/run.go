@@ -37,7 +37,7 @@ type migration struct {
 //
 // The Report is never nil once the Config was accepted: an error, or the end of ctx, leaves one that is not Complete, and
 // a checkpoint from which the same Config goes on. A Report that is Complete may still say that entries were left: see
-// Report.Left. Errors are those of the Config, of Redis, of the key service (after it was tried for half a minute), of ctx
+// Report.Left. Errors are ErrConfig, those of Redis, of the key service (after it was tried for half a minute), of ctx
 // and of the checkpoint's file. Two runs at the same time do no harm, but twice the work.
 func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, error) {
 	m, err := newMigration(ctx, client, c)
@@ -54,14 +54,14 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (*migration, error) {
 	c, err := c.withDefaults()
 	if err != nil {
-		return nil, fmt.Errorf("migrate: %w", err)
+		return nil, err
 	}
 	m := &migration{Config: c, started: time.Now()}
 	if m.servers, err = newServers(client); err != nil {
 		return nil, err
 	}
 	if m.sealed, err = c.As.wire(); err != nil {
-		return nil, fmt.Errorf("migrate: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	to := c.target()
 	m.seals = newSealer(c.Keys, to.Namespace)

@@ -4,7 +4,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eko/gocache/lib/v4/cache"
+	"github.com/eko/gocache/lib/v4/marshaler"
 	"github.com/eko/gocache/lib/v4/store"
+	gocacheredis "github.com/eko/gocache/store/redis/v4"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/tink"
@@ -12,6 +15,7 @@ import (
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/migrate"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // Clear entries are sealed where they are: the application reads what it had, every expiry is as it was, and what is not
@@ -255,6 +259,7 @@ func TestConfigIsChecked(t *testing.T) {
 	} {
 		r, err := migrate.Run(t.Context(), rdb, c)
 		require.ErrorContains(t, err, text)
+		require.ErrorIs(t, err, migrate.ErrConfig)
 		require.Nil(t, r)
 	}
 	_, err := migrate.Run(t.Context(), nil, migrate.Config{Operation: migrate.Seal, Keys: a})
@@ -263,4 +268,62 @@ func TestConfigIsChecked(t *testing.T) {
 	require.Error(t, err)
 	_, err = migrate.Run(t.Context(), rdb, migrate.Config{Operation: migrate.Seal, Keys: (*aead.Keyring)(nil)})
 	require.ErrorContains(t, err, "no Keys")
+}
+
+// What gocache's users have in Redis: values that its marshaler wrote, and texts under cache.New[string] over its own
+// store. Each reads its values before, while and after they are sealed.
+func TestValuesOfGocacheApplications(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		ctx := t.Context()
+		a := keyring(t)
+		type user struct{ Name string }
+
+		theirs := gocacheredis.NewRedis(rdb)
+		require.NoError(t, cache.New[string](theirs).Set(ctx, ns+":text", "alice"))
+		tolerant, err := middleware.New(theirs, a, middleware.WithNamespace(ns), middleware.WithPlaintext(middleware.ReadPlaintext))
+		require.NoError(t, err)
+		texts := cache.New[string](tolerant)
+		got, err := texts.Get(ctx, "text")
+		require.NoError(t, err)
+		require.Equal(t, "alice", got)
+		run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns, Prefix: "text"}, Keys: a, As: migrate.AsString})
+		got, err = texts.Get(ctx, "text")
+		require.NoError(t, err)
+		require.Equal(t, "alice", got)
+
+		require.NoError(t, marshaler.New(cache.New[any](theirs)).Set(ctx, ns+":user", user{"bob"}))
+		users := marshaler.New(cache.New[any](sealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.ReadPlaintext))))
+		for range 2 {
+			u, err := users.Get(ctx, "user", new(user))
+			require.NoError(t, err)
+			require.Equal(t, &user{"bob"}, u)
+			run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a})
+		}
+		require.True(t, isSealed(stored(t, rdb, ns+":user")))
+	})
+}
+
+// A user of Redis with no more than the runbook names.
+func TestPermissions(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		rules string
+		to    *migrate.Space
+	}{
+		"in place": {"~* +scan +info +strlen +get +mget +type +getrange +exists +set +evalsha +eval +ping +hello +client", nil},
+		"moved": {"~* +scan +info +strlen +get +mget +type +getrange +exists +set +evalsha +eval +ping +hello +client " +
+			"+pexpiretime +unlink +sscan +sadd +srem +persist +pexpireat", &migrate.Space{Namespace: "n"}},
+		"without info": {"~* +scan +strlen +get +mget +type +getrange +exists +set +evalsha +eval +ping +hello +client", nil},
+	} {
+		server := redistest.StartWith(t, redistest.Options{User: "mover", Password: "secret", Rules: c.rules})
+		rdb := server.Client(t)
+		require.NoError(t, rdb.Set(t.Context(), "old:a", "v", time.Hour).Err())
+		if c.to != nil {
+			require.NoError(t, rdb.SAdd(t.Context(), "gocache_tag_t", "old:a").Err())
+		}
+		r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Prefix: "old:"}, To: c.to, Keys: keyring(t), DeleteOld: c.to != nil})
+		require.EqualValues(t, 1, r.Written, name)
+		require.True(t, r.Done())
+		require.Equal(t, migrate.No, func() migrate.Answer { a, _ := audit(t, rdb, migrate.AuditConfig{}).AnythingClear(); return a }())
+	}
 }
