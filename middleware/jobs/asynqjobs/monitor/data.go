@@ -1,0 +1,198 @@
+package monitor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+)
+
+// serveData answers what the page's scripts ask for.
+func (h *Handler) serveData(w http.ResponseWriter, r *http.Request, rel string, viewer *Viewer) {
+	if r.Method != http.MethodGet && !h.cfg.actions {
+		w.Header().Set("Allow", "GET")
+		fail(w, http.StatusMethodNotAllowed)
+		return
+	}
+	rt, ok := parseRoute(r.Method, rel)
+	switch {
+	case !ok:
+		fail(w, http.StatusNotFound)
+	case rt.action != "":
+		h.act(w, r, &rt, viewer)
+	case rt.view == viewEvents && isScheduleID(rt.id):
+		h.serveEvents(w, r, rt.id, viewer)
+	default:
+		h.read(w, r, &rt, viewer)
+	}
+}
+
+// read has asynqmon answer, and opens what the viewer may see.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, rt *route, viewer *Viewer) {
+	release, ok := h.begin(r.Context())
+	if !ok {
+		fail(w, http.StatusServiceUnavailable)
+		return
+	}
+	defer release()
+	ctx, cancel := context.WithTimeout(r.Context(), openTimeout)
+	defer cancel()
+
+	c := newCapture(maxAnswerBytes)
+	h.reading.next.ServeHTTP(c, bounded(ctx, r))
+	doc, ok := h.answer(w, r, c)
+	if !ok {
+		return
+	}
+	l := &look{
+		h: h, ctx: ctx, viewer: viewer, limit: listBytes, left: maxOpenTasks,
+		rec: Record{Time: h.cfg.now(), Viewer: viewer.Name, Action: Look, View: rt.view, Queue: rt.queue, Group: rt.group},
+	}
+	switch {
+	case rt.view == viewTask:
+		l.limit = h.cfg.shownBytes
+		l.reveal(doc, taskFields)
+	case isTaskList(rt.view):
+		l.revealAll(doc["tasks"], taskFields)
+	case rt.view == viewServers:
+		servers, _ := doc["servers"].([]any)
+		for _, s := range servers {
+			if s, ok := s.(map[string]any); ok {
+				l.revealAll(s["active_workers"], workerFields)
+			}
+		}
+	case rt.view == viewSchedules:
+		l.schedules(doc)
+	}
+	if len(l.rec.Tasks) > 0 {
+		if err := h.record(r.Context(), &l.rec); err != nil {
+			h.auditFailed(w, r, err)
+			return
+		}
+	}
+	writeJSON(w, doc)
+}
+
+// begin waits until few enough requests are under way.
+func (h *Handler) begin(ctx context.Context) (release func(), ok bool) {
+	select {
+	case h.opening <- struct{}{}:
+		return func() { <-h.opening }, true
+	case <-ctx.Done():
+		return nil, false
+	}
+}
+
+// bounded is r with a page of bounded size.
+func bounded(ctx context.Context, r *http.Request) *http.Request {
+	asked := r.URL.Query()
+	q := url.Values{}
+	for name, most := range map[string]int{"size": maxPageSize, "page": maxPage} {
+		if n, err := strconv.Atoi(asked.Get(name)); err == nil {
+			q.Set(name, strconv.Itoa(min(max(n, 1), most)))
+		}
+	}
+	r = r.Clone(ctx)
+	r.URL.RawQuery = q.Encode()
+	return r
+}
+
+// answer reads asynqmon's answer, or passes its failure on without its text.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, c *capture) (map[string]any, bool) {
+	status := c.code()
+	switch {
+	case c.over:
+		h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: an answer was too large", "limit_bytes", c.limit)
+		fail(w, http.StatusInternalServerError)
+		return nil, false
+	case status >= http.StatusInternalServerError:
+		// The text is asynq's or Redis': queue, id, address, but nothing of a job.
+		if h.complain.Allow() {
+			h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: request failed", "status", status, "error", cut(c.body.String(), 300))
+		}
+		fail(w, http.StatusInternalServerError)
+		return nil, false
+	case status >= http.StatusBadRequest:
+		fail(w, status)
+		return nil, false
+	case status == http.StatusNoContent:
+		w.WriteHeader(status)
+		return nil, false
+	case status != http.StatusOK:
+		fail(w, http.StatusNotFound)
+		return nil, false
+	}
+	var doc map[string]any
+	dec := json.NewDecoder(&c.body)
+	dec.UseNumber() // as it came: no number is rounded
+	if err := dec.Decode(&doc); err != nil || doc == nil {
+		fail(w, http.StatusNotFound) // asynqmon answers with its page what it does not know
+		return nil, false
+	}
+	return doc, true
+}
+
+// act does what changes something, if the viewer may.
+func (h *Handler) act(w http.ResponseWriter, r *http.Request, rt *route, viewer *Viewer) {
+	rec := Record{
+		Time: h.cfg.now(), Viewer: viewer.Name, Action: rt.action, View: rt.view,
+		Queue: rt.queue, Group: rt.group, All: rt.all, Refused: !viewer.Acts,
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
+	if err != nil {
+		fail(w, http.StatusRequestEntityTooLarge)
+		return
+	}
+	if rt.batch {
+		var batch struct {
+			IDs []string `json:"task_ids"`
+		}
+		if err := json.Unmarshal(body, &batch); err != nil {
+			fail(w, http.StatusBadRequest)
+			return
+		}
+		for _, id := range batch.IDs {
+			rec.Tasks = append(rec.Tasks, Seen{Queue: rt.queue, ID: id})
+		}
+		// asynqmon's reader of JSON is another: what it does is what is recorded.
+		if body, err = json.Marshal(map[string][]string{"task_ids": batch.IDs}); err != nil {
+			fail(w, http.StatusBadRequest)
+			return
+		}
+	} else if rt.id != "" {
+		rec.Tasks = []Seen{{Queue: rt.queue, ID: rt.id}}
+	}
+	if err := h.record(r.Context(), &rec); err != nil {
+		h.auditFailed(w, r, err)
+		return
+	}
+	if rec.Refused {
+		fail(w, http.StatusForbidden)
+		return
+	}
+	forwarded := bounded(r.Context(), r)
+	forwarded.Body, forwarded.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	c := newCapture(maxAnswerBytes)
+	h.acting.next.ServeHTTP(c, forwarded)
+	if doc, ok := h.answer(w, r, c); ok {
+		writeJSON(w, doc)
+	}
+}
+
+func (h *Handler) auditFailed(w http.ResponseWriter, r *http.Request, err error) {
+	h.cfg.logger.ErrorContext(r.Context(), "sealcache: job monitor: the audit failed; nothing was shown or done", "error", err)
+	fail(w, http.StatusInternalServerError)
+}
+
+func writeJSON(w http.ResponseWriter, doc map[string]any) {
+	b, err := json.Marshal(doc)
+	if err != nil {
+		fail(w, http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(b) // there is nobody left to tell
+}

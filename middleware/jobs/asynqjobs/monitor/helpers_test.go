@@ -1,0 +1,300 @@
+package monitor_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/stretchr/testify/require"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/prf"
+	"github.com/tink-crypto/tink-go/v2/tink"
+	"go.uber.org/goleak"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/jobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func newKeyring(t testing.TB) *aead.Keyring {
+	t.Helper()
+	h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
+	require.NoError(t, err)
+	k, err := aead.NewKeyring(h)
+	require.NoError(t, err)
+	return k
+}
+
+func newPRF(t testing.TB) *prf.Set {
+	t.Helper()
+	h, err := keyset.NewHandle(prf.HMACSHA256PRFKeyTemplate())
+	require.NoError(t, err)
+	set, err := prf.NewPRFSet(h)
+	require.NoError(t, err)
+	return set
+}
+
+func newEncryptor(t testing.TB, a tink.AEADWithContext) *jobs.Encryptor {
+	t.Helper()
+	if a == nil {
+		a = newKeyring(t)
+	}
+	e, err := jobs.NewEncryptor(a, jobs.WithPRF(newPRF(t)), jobs.WithLogger(quiet), jobs.WithNamespace("shop"))
+	require.NoError(t, err)
+	return e
+}
+
+// What is planted. Each stands in one kind of place.
+const (
+	argument   = "canary-argument"
+	result     = "canary-result"
+	failed     = "canary-failure"
+	panicked   = "canary-panic"
+	hiddenType = "canary:hidden"
+	openType   = "report:open"
+	schedule   = "canary-schedule"
+	clearText  = "canary-clear"
+)
+
+var contents = []string{argument, result, failed, panicked, clearText}
+
+// shop is a Redis with jobs in every state, and what an application has around it.
+type shop struct {
+	srv       *redistest.Server
+	conn      asynq.RedisConnOpt
+	e         *jobs.Encryptor
+	client    *asynqjobs.Client // open type names
+	hidden    *asynqjobs.Client // hidden ones
+	plain     *asynq.Client     // someone without keys
+	inspector *asynq.Inspector
+	scheduler *asynqjobs.Scheduler
+}
+
+func newShop(t testing.TB, e *jobs.Encryptor) *shop {
+	t.Helper()
+	srv := redistest.Start(t)
+	s := shopOn(t, asynq.RedisClientOpt{Addr: srv.Addr()}, e)
+	s.srv = srv
+	var err error
+	s.scheduler, err = asynqjobs.NewScheduler(srv.Client(t), s.client)
+	require.NoError(t, err)
+	return s
+}
+
+func shopOn(t testing.TB, conn asynq.RedisConnOpt, e *jobs.Encryptor) *shop {
+	t.Helper()
+	if e == nil {
+		e = newEncryptor(t, nil)
+	}
+	s := &shop{conn: conn, e: e, plain: asynq.NewClient(conn), inspector: asynq.NewInspector(conn)}
+	var err error
+	s.client, err = asynqjobs.NewClient(asynq.NewClient(conn), e, asynqjobs.WithLogger(quiet))
+	require.NoError(t, err)
+	s.hidden, err = asynqjobs.NewClient(asynq.NewClient(conn), e, asynqjobs.WithLogger(quiet), asynqjobs.WithHiddenTypes())
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_ = s.client.Close()
+		_ = s.hidden.Close()
+		_ = s.plain.Close()
+		_ = s.inspector.Close()
+	})
+	return s
+}
+
+func (s *shop) enqueue(t testing.TB, c *asynqjobs.Client, typename, what string, opts ...asynq.Option) *asynq.TaskInfo {
+	t.Helper()
+	info, err := c.Enqueue(asynq.NewTask(typename, []byte(`{"note":"`+argument+` `+what+`"}`)), opts...)
+	require.NoError(t, err)
+	return info
+}
+
+// serve runs a worker of the default queue until the test ends.
+func (s *shop) serve(t testing.TB, h asynq.HandlerFunc) {
+	t.Helper()
+	cfg, err := asynqjobs.Config(s.e, asynq.Config{
+		Concurrency: 4, TaskCheckInterval: 20 * time.Millisecond, DelayedTaskCheckInterval: 100 * time.Millisecond,
+		LogLevel: asynq.FatalLevel, ShutdownTimeout: time.Second, HealthCheckInterval: time.Hour,
+		RetryDelayFunc: func(int, error, *asynq.Task) time.Duration { return time.Hour },
+	}, asynqjobs.WithLogger(quiet))
+	require.NoError(t, err)
+	sealed, err := asynqjobs.Handler(s.e, h, asynqjobs.WithLogger(quiet))
+	require.NoError(t, err)
+	srv := asynq.NewServer(s.conn, cfg)
+	require.NoError(t, srv.Start(sealed))
+	t.Cleanup(srv.Shutdown)
+}
+
+// fill brings tasks into every state. Its worker runs until the test ends, with one
+// task in its hands. It returns the ids of the tasks.
+func (s *shop) fill(t testing.TB) map[string]string {
+	t.Helper()
+	release := make(chan struct{})
+	ids := map[string]string{}
+	add := func(name string, info *asynq.TaskInfo) { ids[name] = info.ID }
+	add("completed", s.enqueue(t, s.hidden, hiddenType, "complete", asynq.Retention(time.Hour)))
+	add("retry", s.enqueue(t, s.hidden, hiddenType, "fail", asynq.MaxRetry(5)))
+	add("archived", s.enqueue(t, s.client, openType, "panic", asynq.MaxRetry(0)))
+	add("active", s.enqueue(t, s.hidden, hiddenType, "block", asynq.Timeout(time.Hour)))
+	add("scheduled", s.enqueue(t, s.client, openType, "later", asynq.ProcessIn(time.Hour)))
+	add("unique", s.enqueue(t, s.hidden, hiddenType, "unique", asynq.Unique(time.Hour), asynq.ProcessIn(time.Hour)))
+	add("pending", s.enqueue(t, s.hidden, hiddenType, "pend", asynq.Queue("idle")))
+	add("aggregating", s.enqueue(t, s.hidden, hiddenType, "gather", asynq.Queue("idle"), asynq.Group("batch")))
+	info, err := s.plain.Enqueue(asynq.NewTask(openType, []byte(clearText)), asynq.Queue("idle"))
+	require.NoError(t, err)
+	add("clear", info)
+	s.serveUntil(t, release)
+	t.Cleanup(func() { close(release) }) // before the server is shut down
+	for name, state := range map[string]asynq.TaskState{
+		"completed": asynq.TaskStateCompleted, "retry": asynq.TaskStateRetry,
+		"archived": asynq.TaskStateArchived, "active": asynq.TaskStateActive,
+	} {
+		eventually(t, name, func() bool {
+			info, err := s.inspector.GetTaskInfo("default", ids[name])
+			return err == nil && info.State == state
+		})
+	}
+	eventually(t, "heartbeat", func() bool { // every five seconds
+		servers, err := s.inspector.Servers()
+		return err == nil && len(servers) == 1 && len(servers[0].ActiveWorkers) == 1
+	})
+	return ids
+}
+
+// serveUntil runs a worker whose "block" tasks end with release.
+func (s *shop) serveUntil(t testing.TB, release <-chan struct{}) {
+	t.Helper()
+	s.serve(t, func(ctx context.Context, task *asynq.Task) error {
+		switch p := string(task.Payload()); {
+		case strings.Contains(p, "complete"):
+			return asynqjobs.WriteResult(ctx, []byte(result))
+		case strings.Contains(p, "fail"):
+			return errors.New(failed)
+		case strings.Contains(p, "panic"):
+			panic(panicked)
+		case strings.Contains(p, "block"):
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
+		}
+		return nil
+	})
+}
+
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if holds() {
+			return
+		}
+	}
+	t.Fatalf("%s: not in time", what)
+}
+
+// as lets everybody be v.
+func as(v monitor.Viewer) monitor.Option {
+	return monitor.WithAuthorizer(func(*http.Request) monitor.Viewer { return v })
+}
+
+func (s *shop) monitor(t testing.TB, opts ...monitor.Option) *monitor.Handler {
+	t.Helper()
+	h, err := monitor.New(s.conn, s.e, append([]monitor.Option{monitor.WithLogger(quiet)}, opts...)...)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = h.Close() })
+	return h
+}
+
+// ask sends a request with headers in pairs.
+func ask(h http.Handler, method, target, body string, headers ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// get returns the answer to a request for data, as text and as JSON.
+func get(t testing.TB, h http.Handler, target string) (string, map[string]any) {
+	t.Helper()
+	w := ask(h, http.MethodGet, target, "")
+	require.Equal(t, http.StatusOK, w.Code, "%s: %s", target, w.Body)
+	require.Equal(t, "application/json", w.Header().Get("Content-Type"))
+	text := w.Body.String()
+	var doc map[string]any
+	require.NoError(t, json.Unmarshal([]byte(text), &doc))
+	return text, doc
+}
+
+// find returns the object of list that has id under key.
+func find(t testing.TB, list any, key, id string) map[string]any {
+	t.Helper()
+	items, ok := list.([]any)
+	require.True(t, ok, "%T is no list", list)
+	for _, it := range items {
+		if m, ok := it.(map[string]any); ok && m[key] == id {
+			return m
+		}
+	}
+	require.Fail(t, "not in the list", "%s in %v", id, list)
+	return nil
+}
+
+// records keeps what the audit is told.
+type records struct {
+	mu  sync.Mutex
+	all []monitor.Record
+	err error
+}
+
+func (r *records) audit(_ context.Context, rec monitor.Record) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, rec)
+	return r.err
+}
+
+func (r *records) take() []monitor.Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := r.all
+	r.all = nil
+	return all
+}
+
+// buffer is a log that may be read while it is written.
+type buffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+var _ io.Writer = (*buffer)(nil)

@@ -1,0 +1,215 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/sealcache/sealcache/middleware/jobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+)
+
+// hiddenPrefix starts a pseudonym of asynqjobs.WithHiddenTypes (FORMAT.md).
+const hiddenPrefix = "sealed:"
+
+// A look is one answer on its way to a viewer.
+type look struct {
+	h      *Handler
+	ctx    context.Context
+	viewer *Viewer
+	limit  int // bytes of a field
+	left   int // tasks that may still be opened
+	rec    Record
+}
+
+// fields are the names under which asynqmon has the parts of a task; empty where it
+// has none.
+type fields struct{ id, typename, payload, result, failure string }
+
+var (
+	//nolint:gochecknoglobals // constants, were there constants of structs
+	taskFields = fields{"id", "type", "payload", "result", "error_message"}
+	//nolint:gochecknoglobals // as above
+	workerFields = fields{"task_id", "task_type", "task_payload", "", ""}
+)
+
+func (l *look) revealAll(list any, f fields) {
+	tasks, _ := list.([]any)
+	for _, t := range tasks {
+		if t, ok := t.(map[string]any); ok {
+			l.reveal(t, f)
+		}
+	}
+}
+
+// reveal puts into one task what the viewer may see of it. Payload and result are
+// withheld before.
+func (l *look) reveal(t map[string]any, f fields) {
+	typename, _ := t[f.typename].(string)
+	if f.failure != "" {
+		text, _ := t[f.failure].(string)
+		t[f.failure] = publicFailure(text)
+	}
+	access := l.viewer.access()
+	hidden := strings.HasPrefix(typename, hiddenPrefix)
+	if access < Names || access == Names && !hidden {
+		return
+	}
+	queue, _ := t["queue"].(string)
+	id, _ := t[f.id].(string)
+	o := l.open(queue, id)
+	if o.typename != "" {
+		t[f.typename] = cut(o.typename, l.limit)
+	}
+	if access < Contents || !o.readable(l.viewer) {
+		return
+	}
+	seen := Seen{Queue: queue, ID: id}
+	put := func(field string, show func() (string, bool)) bool {
+		if _, ok := t[field]; field == "" || !ok {
+			return false
+		}
+		text, shown := o.note, false
+		if text == "" {
+			text, shown = show()
+		}
+		t[field] = cut(text, l.limit)
+		return shown
+	}
+	seen.Payload = put(f.payload, func() (string, bool) { return l.payload(o) })
+	seen.Result = put(f.result, func() (string, bool) { return l.result(o) })
+	seen.Failure = put(f.failure, func() (string, bool) { return l.failure(o) })
+	if seen.Payload || seen.Result || seen.Failure {
+		l.rec.Tasks = append(l.rec.Tasks, seen)
+	}
+}
+
+// opened is a task as far as it opens.
+type opened struct {
+	note     string // why there is nothing to show
+	info     *asynq.TaskInfo
+	task     *asynq.Task // nil: it does not open
+	err      error
+	typename string // the real one, empty if not known
+}
+
+// open reads a task and opens its payload.
+func (l *look) open(queue, id string) *opened {
+	if l.left--; l.left < 0 {
+		return &opened{note: tooMany}
+	}
+	if err := l.ctx.Err(); err != nil {
+		return &opened{note: why(err)}
+	}
+	info, err := l.h.inspector.GetTaskInfo(queue, id)
+	switch {
+	case errors.Is(err, asynq.ErrTaskNotFound), errors.Is(err, asynq.ErrQueueNotFound):
+		return &opened{note: gone}
+	case err != nil:
+		return &opened{note: notRead}
+	case info.Queue != queue || info.ID != id:
+		// It opens as what it says it is. Under another name somebody put it there.
+		return &opened{note: why(jobs.ErrUnauthentic)}
+	}
+	o := &opened{info: info}
+	if size(info) > maxOpenBytes {
+		o.err = jobs.ErrTooLarge
+	} else {
+		o.task, o.err = asynqjobs.OpenTask(l.ctx, l.h.e, info)
+	}
+	switch {
+	case o.task != nil:
+		o.typename = o.task.Type()
+	case errors.Is(o.err, jobs.ErrNotSealed) || !strings.HasPrefix(info.Type, hiddenPrefix):
+		o.typename = info.Type
+	}
+	return o
+}
+
+// size is that of what would be opened: the payload of a unique task is in a
+// header.
+func size(info *asynq.TaskInfo) int {
+	n := len(info.Payload)
+	for _, v := range info.Headers {
+		n += len(v)
+	}
+	return n
+}
+
+// readable tells whether the viewer may see contents of the task. Where its type is
+// not known, only who may see all of them.
+func (o *opened) readable(v *Viewer) bool {
+	switch {
+	case v.Sees == nil:
+		return true
+	case o.info == nil || o.typename == "":
+		return false
+	default:
+		return v.Sees(Task{Queue: o.info.Queue, ID: o.info.ID, Type: o.typename})
+	}
+}
+
+// payload returns the text of the payload, and whether it is more than a reason why
+// there is none.
+func (l *look) payload(o *opened) (string, bool) {
+	switch {
+	case errors.Is(o.err, jobs.ErrNotSealed):
+		return notSealed + l.text(o, o.info.Payload), true
+	case o.err != nil:
+		return why(o.err), false
+	}
+	text := l.text(o, o.task.Payload())
+	if r, ok := asynqjobs.ReasonOf(o.info); ok && r == asynqjobs.ReasonGroup {
+		if refused, err := asynqjobs.OpenRefused(l.ctx, l.h.e, o.info); err == nil && len(refused) > 0 {
+			text = cut(text, l.limit) + fmt.Sprintf("\n[with %d members of the group that were refused: see asynqjobs.OpenRefused]", len(refused))
+		}
+	}
+	return text, true
+}
+
+func (l *look) result(o *opened) (string, bool) {
+	switch n := len(o.info.Result); {
+	case n == 0:
+		return "", false
+	case n > maxOpenBytes:
+		return tooLarge, false
+	}
+	b, err := asynqjobs.OpenResult(l.ctx, l.h.e, o.info)
+	switch {
+	case errors.Is(err, jobs.ErrNotSealed):
+		return notSealed + l.text(o, o.info.Result), true
+	case err != nil:
+		return why(err), false
+	default:
+		return l.text(o, b), true
+	}
+}
+
+func (l *look) failure(o *opened) (string, bool) {
+	stored := o.info.LastErr
+	if len(stored) > maxOpenBytes {
+		return tooLarge, false
+	}
+	text, err := asynqjobs.OpenFailure(l.ctx, l.h.e, o.info)
+	if err != nil {
+		return why(err), false
+	}
+	if text != stored {
+		return text, true
+	}
+	if public := publicFailure(stored); public != withheld { // what is not the job's own
+		return cut(stored, l.limit), false
+	}
+	return notSealed + stored, true
+}
+
+// text formats b.
+func (l *look) text(o *opened, b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	return l.h.formatted(o.typename, b)
+}

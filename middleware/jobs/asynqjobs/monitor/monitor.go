@@ -1,0 +1,241 @@
+package monitor
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/hibiken/asynqmon"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/time/rate"
+
+	"github.com/sealcache/sealcache/middleware/jobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+)
+
+const (
+	// maxOpenBytes bounds what is opened for the page, as it stands in Redis.
+	maxOpenBytes = 4 << 20
+	// listBytes bounds each field of a task in a list.
+	listBytes = 4 << 10
+	// maxPageSize bounds a page of a list.
+	maxPageSize = 100
+	// maxPage bounds its number.
+	maxPage = 1 << 20
+	// maxOpenTasks bounds the tasks that are opened for one answer; a list of servers
+	// may hold more than a page does.
+	maxOpenTasks = 500
+	// maxAnswerBytes bounds what asynqmon may answer.
+	maxAnswerBytes = 16 << 20
+	// maxBodyBytes bounds a request's body, as asynqmon does.
+	maxBodyBytes = 1 << 20
+	// maxOpening bounds how many requests open tasks at a time, and with that the
+	// memory that they take.
+	maxOpening = 4
+	// openTimeout bounds how long one of them may take.
+	openTimeout = 10 * time.Second
+)
+
+// Handler is the admin page, an http.Handler.
+type Handler struct {
+	e         *jobs.Encryptor
+	cfg       *config
+	client    redis.UniversalClient
+	inspector *asynq.Inspector
+	scheduler *asynqjobs.Scheduler // nil without jobs.WithPRF
+	reading   *page
+	acting    *page // nil without WithActions
+	opening   chan struct{}
+	complain  *rate.Limiter
+
+	closing  sync.Once
+	closeErr error
+}
+
+// New returns the admin page for the Redis of conn, whose jobs were sealed with e,
+// or with encryptors of the same keys and namespace. It does not call Redis or the
+// key service. conn is asked for one client, which Close closes; e is not closed.
+func New(conn asynq.RedisConnOpt, e *jobs.Encryptor, opts ...Option) (*Handler, error) {
+	if conn == nil {
+		return nil, errors.New("monitor: New: nil Redis connection")
+	}
+	if e == nil {
+		return nil, errors.New("monitor: New: nil encryptor: make one with jobs.NewEncryptor")
+	}
+	cfg, err := newConfig(opts)
+	if err != nil {
+		return nil, fmt.Errorf("monitor: New: %w", err)
+	}
+	client, ok := conn.MakeRedisClient().(redis.UniversalClient)
+	if !ok {
+		return nil, fmt.Errorf("monitor: New: a Redis connection of type %T makes no Redis client", conn)
+	}
+	h := &Handler{
+		e: e, cfg: cfg, client: client, inspector: asynq.NewInspectorFromRedisClient(client),
+		opening: make(chan struct{}, maxOpening), complain: rate.NewLimiter(rate.Every(time.Second), 10),
+	}
+	if err := h.build(); err != nil {
+		return nil, errors.Join(fmt.Errorf("monitor: New: %w", err), client.Close())
+	}
+	return h, nil
+}
+
+func (h *Handler) build() error {
+	if h.e.HasPRF() {
+		c, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(h.client), h.e, asynqjobs.WithLogger(h.cfg.logger))
+		if err != nil {
+			return err
+		}
+		if h.scheduler, err = asynqjobs.NewScheduler(h.client, c); err != nil {
+			return err
+		}
+	}
+	var err error
+	if h.reading, err = newPage(h.cfg.root, h.asynqmon(true)); err != nil {
+		return err
+	}
+	if h.cfg.actions {
+		h.acting, err = newPage(h.cfg.root, h.asynqmon(false))
+	}
+	return err
+}
+
+// asynqmon returns asynqmon's handler over the one client. What it shows of
+// payloads and results is only whether there are any: no mistake in what follows
+// can show them to somebody for whom they were not opened.
+func (h *Handler) asynqmon(readOnly bool) http.Handler {
+	hide := func(_ string, b []byte) string {
+		if len(b) == 0 {
+			return ""
+		}
+		return withheld
+	}
+	return asynqmon.New(asynqmon.Options{
+		RootPath:         h.cfg.root,
+		RedisConnOpt:     shared{h.client},
+		PayloadFormatter: asynqmon.PayloadFormatterFunc(hide),
+		ResultFormatter:  asynqmon.ResultFormatterFunc(hide),
+		ReadOnly:         readOnly,
+	})
+}
+
+// shared gives asynqmon the client that is there.
+type shared struct{ client redis.UniversalClient }
+
+func (s shared) MakeRedisClient() any { return s.client }
+
+// RootPath is the path under which the page expects to be mounted, without a slash
+// at its end: empty for "/".
+func (h *Handler) RootPath() string { return h.cfg.root }
+
+// Close closes the connections to Redis. Requests that are under way fail.
+func (h *Handler) Close() error {
+	h.closing.Do(func() { h.closeErr = h.client.Close() })
+	return h.closeErr
+}
+
+// ServeHTTP serves the page, its data and, if allowed, its actions.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	protect(w.Header())
+	rel, ok := h.relative(r.URL.Path)
+	if !ok {
+		fail(w, http.StatusNotFound)
+		return
+	}
+	data := rel == "/api" || strings.HasPrefix(rel, "/api/")
+	if !h.sameOrigin(r, data) {
+		if h.complain.Allow() {
+			h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: request of another origin refused", "method", r.Method)
+		}
+		fail(w, http.StatusForbidden)
+		return
+	}
+	viewer := Viewer{Access: Numbers}
+	if h.cfg.authorize != nil {
+		viewer = h.cfg.authorize(r)
+	}
+	switch {
+	case viewer.access() == NoAccess:
+		fail(w, http.StatusForbidden)
+	case data:
+		h.serveData(w, r, strings.TrimPrefix(rel, "/api/"), &viewer)
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		w.Header().Set("Allow", "GET, HEAD")
+		fail(w, http.StatusMethodNotAllowed)
+	case h.acting != nil && viewer.Acts:
+		h.acting.serve(w, r, rel)
+	default:
+		h.reading.serve(w, r, rel)
+	}
+}
+
+// relative returns the path below the root. Paths that a router would clean are not
+// found: what is checked here must be what asynqmon sees.
+func (h *Handler) relative(p string) (string, bool) {
+	rel, ok := strings.CutPrefix(p, h.cfg.root)
+	if !ok {
+		return "", false
+	}
+	if rel == "" {
+		return "/", true
+	}
+	if clean := path.Clean(rel); rel[0] != '/' || rel != clean && rel != clean+"/" {
+		return "", false
+	}
+	return rel, true
+}
+
+// sameOrigin tells whether r may come from where it comes from: a request that
+// changes something never from another origin, one for data not if the browser says
+// so (https://www.w3.org/TR/fetch-metadata/). A page may be linked to.
+func (h *Handler) sameOrigin(r *http.Request, data bool) bool {
+	if h.cfg.origins.Check(r) != nil {
+		return false
+	}
+	if !data || r.Method != http.MethodGet {
+		return true
+	}
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "same-origin", "none":
+		return true
+	default:
+		return false
+	}
+}
+
+// protect sets what every answer has.
+func protect(header http.Header) {
+	header.Set("Cache-Control", "no-store")
+	header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	header.Set("Cross-Origin-Opener-Policy", "same-origin")
+	header.Set("Cross-Origin-Resource-Policy", "same-origin")
+	header.Set("Referrer-Policy", "no-referrer")
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("X-Frame-Options", "DENY")
+}
+
+// fail answers with a status and nothing else that somebody could learn from.
+func fail(w http.ResponseWriter, status int) {
+	text := strings.ToLower(http.StatusText(status))
+	if status == http.StatusInternalServerError {
+		text = "failed: the application's log says why"
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text)) // there is nobody left to tell
+}
+
+// String says what the Handler is, and nothing of its keys.
+func (h *Handler) String() string { return "monitor.Handler(" + h.e.String() + ")" }
+
+// GoString is String.
+func (h *Handler) GoString() string { return h.String() }
+
+// LogValue is String.
+func (h *Handler) LogValue() slog.Value { return slog.StringValue(h.String()) }
