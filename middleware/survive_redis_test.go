@@ -211,10 +211,9 @@ func TestConnectionsCut(t *testing.T) { //nolint:paralleltest // see above
 			require.NoError(t, f.Set(t.Context(), "big", big))
 			before := runtime.NumGoroutine()
 			for i := range 60 {
-				switch {
-				case i%3 == 0:
+				if i%3 == 0 {
 					proxy.Cut()
-				default:
+				} else {
 					proxy.CutReplyAfter(i * i * 7) // 7 to 24,000 bytes: in the header of a reply, in it, between two
 				}
 				for name, operation := range f.operations() {
@@ -374,6 +373,9 @@ func TestWrongPassword(t *testing.T) {
 	f.said.secrets.AddText("password", right)
 	f.said.secrets.AddText("wrong password", wrong)
 	f.requireFailures(t, replied("WRONGPASS"), "GetWithTTL")
+	_, _, err := f.GetWithTTL(t.Context(), f.key)
+	require.Error(t, f.said.err(err))
+	require.NotErrorIs(t, err, store.NotFound{})
 	none := newFaulty(t, overURL(t, "redis://"+server.Addr()+"/0", failFast...), middleware.WithNamespace("locked"))
 	none.requireFailures(t, replied("NOAUTH"))
 

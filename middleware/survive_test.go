@@ -121,7 +121,7 @@ func (y *testimony) options() []middleware.Option {
 // err notes an error as an application would print or log it, and returns it.
 func (y *testimony) err(err error) error {
 	if err != nil {
-		fmt.Fprintf(&y.errs, "%v\n%+v\n%q\n", err, err, err)
+		_, _ = fmt.Fprintf(&y.errs, "%v\n%+v\n%q\n", err, err, err) // a buffer
 		y.logger.Error("the application logs an error", "error", err)
 	}
 	return err
@@ -159,7 +159,7 @@ func (y *testimony) leaks(t testing.TB) map[string]string {
 func TestTestimonyTells(t *testing.T) {
 	t.Parallel()
 	for place, tell := range map[string]func(y *testimony, secret string){
-		"errors": func(y *testimony, secret string) { fmt.Fprintln(&y.errs, "no entry", secret) },
+		"errors": func(y *testimony, secret string) { _, _ = fmt.Fprintln(&y.errs, "no entry", secret) },
 		"log": func(y *testimony, secret string) {
 			y.logger.Debug("x", "attributes", slog.GroupValue(slog.String("key", secret)))
 		},
