@@ -35,7 +35,9 @@
 // (no expiry is 0, a miss is store.NotFound). What a store can do beyond gocache's
 // interface is found by its methods: [BytesStore], [Swapper], [Enumerator],
 // [Pinger]. Package stores/redisstore has all of them; gocache's own Redis store
-// has none, because it does not show its client.
+// has none, because it does not show its client. Over that one a hook of the
+// go-redis client that keeps a SET's arguments finds an error in place of the
+// value once the SET has returned, and never another value: copy in the hook.
 //
 // # Stability
 //

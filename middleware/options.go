@@ -32,7 +32,6 @@ type config struct {
 	missOnFailure bool
 	defaults      []store.Option
 	maxValueBytes int
-	reuseBuffers  bool
 	logger        *slog.Logger
 	meters        metric.MeterProvider
 	tracers       trace.TracerProvider
@@ -163,21 +162,6 @@ func WithMaxValueBytes(n int) Option {
 			return fmt.Errorf("WithMaxValueBytes: %d: it takes at least 1", n)
 		}
 		c.maxValueBytes = n
-		return nil
-	}
-}
-
-// WithBufferReuse says that the backing store has done with a value when its
-// Set returns, so that buffers can be reused: at 16 KiB a fresh one for each
-// value costs more than AES does. It is true of gocache's Redis store over
-// go-redis' Client and ClusterClient, unless a hook of the client keeps the
-// arguments of commands, as one that mirrors writes might: such a hook would
-// see bytes of other values. It is false of stores that keep what they are
-// given, as most in memory do, and would corrupt them. A BytesStore, as
-// redisstore and memorystore are, needs no telling.
-func WithBufferReuse() Option {
-	return func(c *config) error {
-		c.reuseBuffers = true
 		return nil
 	}
 }

@@ -6,18 +6,15 @@ import (
 	"io"
 	"net"
 	"testing"
-	"time"
 
 	"github.com/eko/gocache/lib/v4/cache"
 	"github.com/eko/gocache/lib/v4/store"
-	gocacheredis "github.com/eko/gocache/store/redis/v4"
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/stores/memorystore"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // An AEAD that is not of package aead may be a key service. That it does not
@@ -151,23 +148,4 @@ func TestReplacingFollowsThePolicy(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, written)
 	require.Equal(t, "clear", string(raw(t, m, "k")))
-}
-
-// Reused buffers over gocache's Redis store, where the user says that it is
-// safe: values do not mix.
-func TestBufferReuse(t *testing.T) {
-	t.Parallel()
-	client := redistest.Start(t).Client(t)
-	s := sealed(t, gocacheredis.NewRedis(client), envelope(t), middleware.WithBufferReuse())
-	values := map[string]string{}
-	for i := range 200 {
-		key := string(rune('a'+i%26)) + time.Duration(i).String()
-		values[key] = string(make([]byte, i*37)) + key
-		require.NoError(t, s.Set(t.Context(), key, values[key]))
-	}
-	for key, want := range values {
-		got, err := s.Get(t.Context(), key)
-		require.NoError(t, err)
-		require.Equal(t, want, got)
-	}
 }

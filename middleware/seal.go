@@ -58,7 +58,7 @@ func (s *Store) seal(ctx context.Context, sc *scratch, key string, value any) ([
 	}
 	header := wire.Header{Kind: wire.CacheValue, Type: t}
 	var out []byte
-	if s.pooled {
+	if s.bytes != nil || s.lends {
 		out = sc.out[:0]
 	}
 	if need := header.Size() + s.overhead() + len(plaintext); cap(out) < need {
@@ -82,7 +82,7 @@ func (s *Store) seal(ctx context.Context, sc *scratch, key string, value any) ([
 	if len(out) <= n {
 		return nil, fmt.Errorf("middleware: seal: the AEAD returned no ciphertext")
 	}
-	if s.pooled {
+	if s.bytes != nil || s.lends {
 		sc.out = out
 	}
 	return out, nil

@@ -32,7 +32,7 @@ type Store struct {
 
 	cfg     *config
 	context []byte // the associated data up to the key
-	pooled  bool   // the store has done with a value when Set returns
+	lends   bool   // Set is given a loan, not bytes
 	prefix  string // of keys and tags: the namespace and a colon, or nothing
 	quirks  quirks
 	last    store.Option   // applied after all others, or nil
@@ -95,7 +95,7 @@ func New(backing store.StoreInterface, a tink.AEADWithContext, opts ...Option) (
 	if s.bytes != nil {
 		s.quirks = quirks{} // a store of ours, whatever name it reports
 	}
-	s.pooled = s.bytes != nil || cfg.reuseBuffers
+	s.lends = s.bytes == nil && overGoRedis(backing)
 	if cfg.plaintext == SealOnRead && s.swapper == nil {
 		return nil, fmt.Errorf("middleware: New: SealOnRead: %w", s.unsupported("replace a value atomically"))
 	}
@@ -235,6 +235,13 @@ func (s *Store) set(ctx context.Context, key, value any, options []store.Option,
 		return written, s.backingError(err)
 	case s.bytes != nil:
 		return true, s.backingError(s.bytes.SetBytes(ctx, s.prefix+name, sealed, opts...))
+	case s.lends:
+		l := &loan{sealed: sealed}
+		err := s.backing.Set(ctx, s.prefix+name, l, opts...)
+		if err != nil || !l.back() {
+			sc.out = nil // somebody may still read it
+		}
+		return true, s.backingError(err)
 	default:
 		return true, s.backingError(s.backing.Set(ctx, s.prefix+name, s.quirks.form(sealed), opts...))
 	}
