@@ -351,7 +351,7 @@ func TestHealth(t *testing.T) {
 	var health *fxmodule.Health
 	var l logs
 	app := fx.New(fx.NopLogger, fx.Supply(l.logger()), fxmodule.Module, fx.Supply(fxmodule.Config{Caches: map[string]fxmodule.Cache{
-		"default":  {KEK: kek},
+		"default":  {KEK: kek, Namespace: "d"},
 		"sessions": {Store: "memory://", KEK: kek, Namespace: "s"},
 		"insecure": {Clear: true, Namespace: "i"},
 	}}), provideStore(memory), fx.Populate(&health))

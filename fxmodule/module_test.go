@@ -239,17 +239,17 @@ func TestNamed(t *testing.T) {
 	require.ErrorContains(t, newApp(config, fxmodule.Named("a\" b:\"c")).Err(), "Named")
 }
 
-// Two caches over the application's one store, kept apart by their namespaces.
+// Three caches over the application's one store, kept apart by their namespaces.
 func TestNamedCacheOverTheApplicationsStore(t *testing.T) {
 	t.Parallel()
 	kek, backing := kekFile(t), newMemory(t)
 	var caches *fxmodule.Caches
 	run(t, fxmodule.Config{Caches: map[string]fxmodule.Cache{
-		"default":  {KEK: kek},
+		"default":  {KEK: kek, Namespace: "app"},
 		"sessions": {KEK: kek, Namespace: "sessions"},
 		"insecure": {Clear: true, Namespace: "insecure"},
 	}}, provideStore(backing), fx.Populate(&caches))
-	for name, key := range map[string]string{"default": "patient", "sessions": "sessions:patient"} {
+	for name, key := range map[string]string{"default": "app:patient", "sessions": "sessions:patient"} {
 		s, err := caches.Cache(name)
 		require.NoError(t, err)
 		requireSealed(t, s, backing, key)

@@ -137,26 +137,6 @@ func (c Cache) sealedProblems() []error {
 	return errs
 }
 
-// overlaps finds caches that would overwrite each other's entries.
-func (c Config) overlaps() []error {
-	type place struct{ store, namespace string }
-	first := make(map[place]string)
-	var errs []error
-	for _, name := range c.names() {
-		cache := c.Caches[name]
-		if scheme(cache.Store) == "memory" {
-			continue // each is a store of its own
-		}
-		p := place{cache.Store, cache.Namespace}
-		if other, ok := first[p]; ok {
-			errs = append(errs, fmt.Errorf("caches %q and %q have the same store and the same namespace: each would overwrite the other's entries; give them different namespaces", other, name))
-			continue
-		}
-		first[p] = name
-	}
-	return errs
-}
-
 func (j Jobs) problems(caches map[string]Cache) []error {
 	var errs []error
 	if j.Namespace != "" {
