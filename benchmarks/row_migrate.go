@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/middleware/migrate"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+// migrateRow seals clear entries in place beside the redis-server that holds them: entries per second, what memory that
+// takes for few and for many, and what a client that goes on working notices of it.
+func migrateRow(ctx context.Context, b *bench) error {
+	k, err := newKeys(ctx)
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	server, err := startRedis(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	client := redis.NewClient(server.ClientOptions())
+	defer client.Close()
+	m := &mover{b: b, k: k, server: server, client: client}
+	for _, c := range []struct {
+		name string
+		run  func(ctx context.Context, name string) error
+	}{
+		{"256 B", m.speed(256, 400_000, atLeast(50_000))},
+		{"4 KiB", m.speed(4<<10, 50_000, nil)},
+		{"memory", m.memory},
+		{"live client", m.live},
+	} {
+		if b.wants(c.name) {
+			if err := c.run(ctx, c.name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+type mover struct {
+	b      *bench
+	k      *keys
+	server *redistest.Server
+	client *redis.Client
+}
+
+// fill empties the database and sets n clear entries.
+func (m *mover) fill(ctx context.Context, n, size int) error {
+	if err := m.client.FlushDB(ctx).Err(); err != nil {
+		return err
+	}
+	value := payload(size)
+	value[0] = 'x' // not by chance what a sealed value begins with
+	const part = 1000
+	for start := 0; start < n; start += part {
+		pipe := m.client.Pipeline()
+		for i := start; i < min(start+part, n); i++ {
+			pipe.Set(ctx, "m:"+strconv.Itoa(i), value, time.Hour)
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seal runs a migration over n entries and makes sure that it did what it should.
+func (m *mover) seal(ctx context.Context, n int, rate float64, progress func(migrate.Progress)) (time.Duration, error) {
+	begin := time.Now()
+	r, err := migrate.Run(ctx, m.client, migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Prefix: "m:"}, Keys: m.k.envelope, Rate: rate,
+		Progress: progress, ProgressEvery: 5 * time.Millisecond,
+	})
+	elapsed := time.Since(begin)
+	if err != nil {
+		return 0, err
+	}
+	if !r.Done() || r.Written != int64(n) {
+		return 0, fmt.Errorf("%d of %d entries were written", r.Written, n)
+	}
+	return elapsed, nil
+}
+
+// speed is entries per second, sealed and audited.
+func (m *mover) speed(size, entries int, budget *Budget) func(ctx context.Context, name string) error {
+	return func(ctx context.Context, name string) error {
+		n := m.b.count(entries)
+		var sealing, auditing []float64
+		for range m.rounds() {
+			if err := m.fill(ctx, n, size); err != nil {
+				return err
+			}
+			elapsed, err := m.seal(ctx, n, 0, nil)
+			if err != nil {
+				return err
+			}
+			sealing = append(sealing, float64(n)/elapsed.Seconds())
+			r, err := migrate.Audit(ctx, m.client, migrate.AuditConfig{})
+			if err != nil {
+				return err
+			}
+			if answer, _ := r.AnythingClear(); answer != migrate.No || r.Total.Sealed.Values < int64(n) {
+				return errors.New("the audit does not find everything sealed")
+			}
+			auditing = append(auditing, float64(n)/r.Elapsed.Seconds())
+		}
+		m.b.report(Result{Case: name, What: "entries sealed in place", Unit: "per second", Value: spreadOf(sealing), Budget: budget,
+			Figures: strconv.Itoa(n) + " entries"})
+		m.b.report(Result{Case: name, What: "names audited", Unit: "per second", Value: spreadOf(auditing),
+			Figures: strconv.Itoa(n) + " entries"})
+		return nil
+	}
+}
+
+func (m *mover) rounds() int { return m.b.plan(3, time.Second).rounds }
+
+// memory is the highest heap of a run over a hundred times as many entries, over that of a run.
+func (m *mover) memory(ctx context.Context, name string) error {
+	many := m.b.count(1_000_000)
+	few := many / 100
+	highest := func(n int) (float64, error) {
+		if err := m.fill(ctx, n, 256); err != nil {
+			return 0, err
+		}
+		debug.FreeOSMemory()
+		var top uint64
+		_, err := m.seal(ctx, n, 0, func(migrate.Progress) {
+			var s runtime.MemStats
+			runtime.ReadMemStats(&s)
+			top = max(top, s.HeapInuse+s.StackInuse)
+		})
+		return float64(top), err
+	}
+	var ratio, mib []float64
+	for range m.rounds() {
+		small, err := highest(few)
+		if err != nil {
+			return err
+		}
+		large, err := highest(many)
+		if err != nil {
+			return err
+		}
+		ratio, mib = append(ratio, large/small), append(mib, large/(1<<20))
+	}
+	m.b.report(Result{
+		Case: name, What: fmt.Sprintf("highest heap, %d entries / %d entries", many, few), Unit: "x",
+		Value: spreadOf(ratio), Budget: atMost(2), Figures: fmt.Sprintf("%.0f MiB with %d entries", spreadOf(mib).Median, many),
+	})
+	return nil
+}
+
+// live is what a client that gets 1 KiB values notices: its 99th percentile beside a migration over that without one.
+func (m *mover) live(ctx context.Context, name string) error {
+	app := redis.NewClient(m.server.ClientOptions())
+	defer app.Close()
+	n := m.b.count(200_000)
+	for _, rate := range []float64{0, 5000} {
+		entries, how := n, "as fast as it can"
+		if rate > 0 {
+			entries, how = max(n/40, 1), fmt.Sprintf("at %.0f entries/s", rate)
+		}
+		var ratio, alone, beside []float64
+		for range m.rounds() {
+			if err := m.fill(ctx, entries, 256); err != nil {
+				return err
+			}
+			if err := app.Set(ctx, "live", payload(1<<10), 0).Err(); err != nil {
+				return err
+			}
+			quiet, err := p99While(ctx, app, func() error {
+				select {
+				case <-ctx.Done():
+				case <-time.After(m.b.plan(1, time.Second).slice):
+				}
+				return ctx.Err()
+			})
+			if err != nil {
+				return err
+			}
+			busy, err := p99While(ctx, app, func() error {
+				_, err := m.seal(ctx, entries, rate, nil)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			ratio = append(ratio, float64(busy)/float64(quiet))
+			alone, beside = append(alone, float64(quiet)), append(beside, float64(busy))
+		}
+		m.b.report(Result{
+			Case: name, What: "p99 of get beside a migration " + how + " / alone", Unit: "x", Value: spreadOf(ratio),
+			Figures: took(time.Duration(spreadOf(beside).Median)) + " / " + took(time.Duration(spreadOf(alone).Median)),
+		})
+	}
+	return nil
+}
+
+// p99While gets a value every millisecond or so, as one client among many would, while something is done.
+func p99While(ctx context.Context, client *redis.Client, do func() error) (time.Duration, error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var latencies []time.Duration
+	var failed error
+	var group sync.WaitGroup
+	group.Go(func() {
+		tick := time.NewTicker(500 * time.Microsecond)
+		defer tick.Stop()
+		for first := true; first || ctx.Err() == nil; first = false {
+			begin := time.Now()
+			if err := client.Get(context.WithoutCancel(ctx), "live").Err(); err != nil {
+				failed = err
+				return
+			}
+			latencies = append(latencies, time.Since(begin))
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			}
+		}
+	})
+	err := do()
+	stop()
+	group.Wait()
+	slices.Sort(latencies)
+	return percentile(latencies, 99), errors.Join(err, failed)
+}
