@@ -113,7 +113,7 @@ func Audit(ctx context.Context, client redis.UniversalClient, c AuditConfig) (*A
 func newAuditor(client redis.UniversalClient, c AuditConfig) (*auditor, error) {
 	var errs []error
 	positive(&c.Workers, defaultWorkers, "Workers", &errs)
-	positive(&c.BatchSize, defaultBatch, "BatchSize", &errs)
+	positive(&c.BatchSize, defaultBatchFor(c.Rate), "BatchSize", &errs)
 	positive(&c.ProgressEvery, time.Second, "ProgressEvery", &errs)
 	if c.BatchSize > maxBatch {
 		errs = append(errs, fmt.Errorf("BatchSize: %d, at most %d", c.BatchSize, maxBatch))

@@ -122,7 +122,8 @@ type Config struct {
 
 	// Workers is how many batches are worked on at the same time. The default is 4.
 	Workers int
-	// BatchSize is how many names are asked for at a time, at most 10,000. The default is 500.
+	// BatchSize is how many names are asked for at a time, at most 10,000. The default is 500, or with Rate a hundredth of
+	// a second's worth, if that is less: what comes in bursts is felt as more than its rate.
 	BatchSize int
 	// Rate bounds the entries per second. 0 is no bound.
 	Rate float64
@@ -198,7 +199,7 @@ func (c Config) withDefaults() (Config, error) {
 		bad("DeleteOld needs To, with other names than From")
 	}
 	positive(&c.Workers, defaultWorkers, "Workers", &errs)
-	positive(&c.BatchSize, defaultBatch, "BatchSize", &errs)
+	positive(&c.BatchSize, defaultBatchFor(c.Rate), "BatchSize", &errs)
 	positive(&c.MaxValueBytes, defaultMaxValueBytes, "MaxValueBytes", &errs)
 	positive(&c.Attempts, defaultAttempts, "Attempts", &errs)
 	positive(&c.CheckpointEvery, time.Second, "CheckpointEvery", &errs)
@@ -216,6 +217,14 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("%w: %w", ErrConfig, errors.Join(errs...))
 	}
 	return c, nil
+}
+
+func defaultBatchFor(rate float64) int {
+	const least = 10
+	if rate > 0 && rate < 100*defaultBatch {
+		return max(int(rate/100), least)
+	}
+	return defaultBatch
 }
 
 func positive[T int | time.Duration](v *T, otherwise T, name string, errs *[]error) {
