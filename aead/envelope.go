@@ -48,8 +48,12 @@ import (
 // If the KEK is a *Keyring, its Reload empties the Envelope's data keys at once and makes a new one under the new
 // primary key. With any other KEK, WithDataKeyTTL is the delay after which a destroyed KEK takes effect.
 //
-// Every call to the KEK carries a deadline of ten seconds at most. The KEK must be safe for concurrent use. A call that
-// one caller started serves all, so it gets the values of that caller's context, and not its cancellation.
+// # Calls to the KEK
+//
+// Each carries a deadline of ten seconds at most. A KEK that ignores its context is abandoned after them: neither
+// callers nor Close wait for it. Such a call ends in its own time and counts as under way until then; at most 8 calls to
+// wrap, 16 to unwrap and 8 to confirm are. The KEK must be safe for concurrent use. A call that one caller started
+// serves all, so it gets the values of that caller's context, and not its cancellation.
 type Envelope struct {
 	kek        tink.AEADWithContext
 	template   *tinkpb.KeyTemplate
@@ -71,6 +75,7 @@ type Envelope struct {
 	unsubscribe func()
 
 	unknown     *rate.Limiter // gate for data keys that are not known
+	wrapSlots   chan struct{}
 	unwrapSlots chan struct{}
 	reviewSlots chan struct{} // for those that are known, so that neither waits behind the other
 
@@ -93,7 +98,8 @@ type flight struct {
 }
 
 const (
-	kekTimeout     = backgroundTimeout
+	// wrapParallel is one call at a time, and those that were abandoned.
+	wrapParallel   = 8
 	unwrapRate     = 100
 	unwrapBurst    = 1024 // a process that starts beside a full store meets many data keys at once
 	unwrapParallel = 16
@@ -131,6 +137,7 @@ func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...Envelope
 		known:       newDataKeyCache(o.cache),
 		unsubscribe: func() {},
 		unknown:     rate.NewLimiter(unwrapRate, unwrapBurst),
+		wrapSlots:   make(chan struct{}, wrapParallel),
 		unwrapSlots: make(chan struct{}, unwrapParallel),
 		reviewSlots: make(chan struct{}, reviewParallel),
 		unwraps:     make(map[string]*flight),
@@ -154,7 +161,7 @@ func (e *Envelope) start(ctx context.Context) error {
 	if err := e.prove(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, kekTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, kekTimeout, errNoAnswer)
 	defer cancel()
 	for {
 		e.mu.Lock()
@@ -214,8 +221,8 @@ func (e *Envelope) prove() error {
 
 // SealTo implements AppendAEAD.
 func (e *Envelope) SealTo(ctx context.Context, dst, plaintext, associatedData []byte) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("aead: seal: %w", err)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("aead: seal: %w", ended(ctx))
 	}
 	n := uint64(len(plaintext))
 	if n > e.hard.bytes {
@@ -244,8 +251,8 @@ func (e *Envelope) SealTo(ctx context.Context, dst, plaintext, associatedData []
 
 // OpenTo implements AppendAEAD.
 func (e *Envelope) OpenTo(ctx context.Context, dst, ciphertext, associatedData []byte) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("aead: open: %w", err)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("aead: open: %w", ended(ctx))
 	}
 	key := e.current.Load()
 	if key == nil {
@@ -296,8 +303,8 @@ func (e *Envelope) Overhead() int {
 	return len(key.header) + key.prim.overhead
 }
 
-// Close ends all background work, cancels calls to the KEK, waits for them, and lets go of the data keys. Later calls
-// fail with ErrClosed. Closing twice does nothing.
+// Close ends all background work, cancels calls to the KEK and waits for them, unless they ignore that they are
+// cancelled, and lets go of the data keys. Later calls fail with ErrClosed. Closing twice does nothing.
 func (e *Envelope) Close() error {
 	e.mu.Lock()
 	e.closed = true

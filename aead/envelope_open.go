@@ -16,7 +16,7 @@ func (e *Envelope) awaitDataKey(ctx context.Context, header []byte) (*dataKey, e
 	case <-f.done:
 		return f.key, f.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: waiting for a data key to be unwrapped: %w", ErrKeyServiceUnavailable, ctx.Err())
+		return nil, fmt.Errorf("%w: waiting for a data key to be unwrapped: %w", ErrKeyServiceUnavailable, ended(ctx))
 	}
 }
 
@@ -66,16 +66,13 @@ func (e *Envelope) unwrapInTurn(ctx context.Context, header []byte, wait time.Du
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, ctx.Err())
+			return nil, fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, ended(ctx))
 		}
 	}
-	select {
-	case e.unwrapSlots <- struct{}{}:
-		defer func() { <-e.unwrapSlots }()
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: too many calls under way: %w", ErrKeyServiceUnavailable, ctx.Err())
+	if err := take(ctx, e.unwrapSlots); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, err)
 	}
-	return e.unwrapDataKey(ctx, header)
+	return e.unwrapDataKey(ctx, e.unwrapSlots, header)
 }
 
 func (e *Envelope) endUnwrap(name string, f *flight, key *dataKey, err error) {
@@ -111,10 +108,10 @@ func (e *Envelope) refuse(header []byte, err error) {
 	}
 }
 
-// unwrapDataKey calls the KEK and makes a key of its answer.
-func (e *Envelope) unwrapDataKey(ctx context.Context, header []byte) (*dataKey, error) {
+// unwrapDataKey calls the KEK, for which one of slots has been taken, and makes a key of its answer.
+func (e *Envelope) unwrapDataKey(ctx context.Context, slots <-chan struct{}, header []byte) (*dataKey, error) {
 	asked := e.clock.now() // before the call: the KEK may change its mind while the answer travels
-	serialized, err := e.unwrap(ctx, header)
+	serialized, err := e.unwrap(ctx, slots, header)
 	if err != nil {
 		return nil, err
 	}
@@ -128,9 +125,9 @@ func (e *Envelope) unwrapDataKey(ctx context.Context, header []byte) (*dataKey, 
 	return key, nil
 }
 
-// unwrap calls the KEK.
-func (e *Envelope) unwrap(ctx context.Context, header []byte) ([]byte, error) {
-	serialized, err := e.callKEK(func() ([]byte, error) {
+// unwrap calls the KEK, for which one of slots has been taken.
+func (e *Envelope) unwrap(ctx context.Context, slots <-chan struct{}, header []byte) ([]byte, error) {
+	serialized, err := callKEK(ctx, slots, func() ([]byte, error) {
 		return e.kek.DecryptWithContext(ctx, header[wrappedLenSize:], []byte{})
 	})
 	if err == nil {
@@ -179,8 +176,7 @@ func (e *Envelope) startReview(ctx context.Context, key *dataKey) {
 	e.background.Go(func() {
 		ctx, cancel := e.callContext(ctx)
 		defer cancel()
-		again, err := e.unwrapDataKey(ctx, key.header)
-		<-e.reviewSlots
+		again, err := e.unwrapDataKey(ctx, e.reviewSlots, key.header)
 
 		e.mu.Lock()
 		defer e.mu.Unlock()

@@ -53,7 +53,7 @@ func (e *Envelope) awaitSuccessor(ctx context.Context, key *dataKey) error {
 	case <-f.done:
 		return f.err
 	case <-ctx.Done():
-		return fmt.Errorf("%w: waiting for a data key: %w", ErrKeyServiceUnavailable, ctx.Err())
+		return fmt.Errorf("%w: waiting for a data key: %w", ErrKeyServiceUnavailable, ended(ctx))
 	}
 }
 
@@ -90,7 +90,9 @@ func (e *Envelope) wrap(ctx context.Context, f *flight) (done bool) {
 	case err != nil:
 		f.err = err
 		e.wrapErr = err
-		wait := backoff(e.wrapFails)
+		// A call that was abandoned still holds its slot: a KEK that never returns is tried ever more rarely, and no
+		// more once all slots are held.
+		wait := backoff(e.wrapFails) + time.Duration(len(e.wrapSlots))*maxWrapBackoff
 		e.wrapFails++
 		e.nextWrap.Store(e.clock.now() + int64(wait))
 		e.log.WarnContext(ctx, "sealcache: no new data key could be wrapped; the present one goes on within its limits", "failures", e.wrapFails, "retry_after", wait, "error", err)
@@ -138,10 +140,7 @@ func (e *Envelope) newDataKey(ctx context.Context, proof bool) (*dataKey, error)
 		prim.overhead = e.overhead
 	}
 	born := e.clock.now() // before the call, so that its duration counts
-	wrapped, err := e.callKEK(func() ([]byte, error) {
-		// Tink's envelope binds the wrapped DEK to no associated data; an empty slice, not nil, is what it passes.
-		return e.kek.EncryptWithContext(ctx, serialized, []byte{})
-	})
+	wrapped, err := e.wrapByKEK(ctx, bytes.Clone(serialized))
 	if err != nil {
 		e.stats.wrapFailures.Add(1)
 		return nil, wrapError(err)
@@ -155,7 +154,10 @@ func (e *Envelope) newDataKey(ctx context.Context, proof bool) (*dataKey, error)
 		return nil, wrapError(err)
 	}
 	if proof {
-		unwrapped, err := e.unwrap(ctx, header)
+		if err := take(ctx, e.unwrapSlots); err != nil {
+			return nil, kekError("unwrapping a data key", err)
+		}
+		unwrapped, err := e.unwrap(ctx, e.unwrapSlots, header)
 		if err != nil {
 			return nil, fmt.Errorf("aead: self test: the key-encryption key does not unwrap what it wrapped: %w", err)
 		}
@@ -169,33 +171,25 @@ func (e *Envelope) newDataKey(ctx context.Context, proof bool) (*dataKey, error)
 	return key, nil
 }
 
+// wrapByKEK calls the KEK. It clears plaintext when the call has returned, which may be long after we stopped waiting.
+func (e *Envelope) wrapByKEK(ctx context.Context, plaintext []byte) ([]byte, error) {
+	if err := take(ctx, e.wrapSlots); err != nil {
+		clear(plaintext)
+		return nil, err
+	}
+	return callKEK(ctx, e.wrapSlots, func() ([]byte, error) {
+		defer clear(plaintext)
+		// Tink's envelope binds the wrapped DEK to no associated data; an empty slice, not nil, is what it passes.
+		return e.kek.EncryptWithContext(ctx, plaintext, []byte{})
+	})
+}
+
 // wrapError: a failed wrap is always an outage. Even a refusal says nothing about any value.
 func wrapError(err error) error {
 	if errors.Is(err, ErrKeyServiceUnavailable) {
 		return fmt.Errorf("wrapping a data key: %w", err)
 	}
 	return fmt.Errorf("%w: wrapping a data key: %w", ErrKeyServiceUnavailable, err)
-}
-
-// callContext keeps the values of a caller's context, and ends with Close or after kekTimeout instead of with it.
-func (e *Envelope) callContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), kekTimeout)
-	stop := context.AfterFunc(e.ctx, cancel)
-	return ctx, func() {
-		stop()
-		cancel()
-	}
-}
-
-// callKEK calls the KEK, in a goroutine in which a panic of its client would end the process. Such clients exist; to
-// the caller it is one more way of not answering. The panic's value is not passed on, it may hold anything.
-func (e *Envelope) callKEK(call func() ([]byte, error)) (out []byte, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			out, err = nil, fmt.Errorf("aead: the key-encryption key panicked (%T)", p)
-		}
-	}()
-	return call()
 }
 
 // kekChanged is called when the keyset that wraps our data keys was replaced. From here on nothing opens that the new
@@ -221,14 +215,17 @@ func (e *Envelope) kekChanged() {
 		f = e.startWrap(context.Background())
 	}
 	e.mu.Unlock()
-	<-f.done // the keyset is local: this takes microseconds
+	<-f.done // the keyset is local: this takes microseconds, and a wrapper around it has kekTimeout
 	if f.err == nil || e.current.Load() != old {
 		return
 	}
 	// No new data key: the old one stays only if it can still be unwrapped.
 	ctx, cancel := e.callContext(context.Background())
 	defer cancel()
-	if _, err := e.unwrapDataKey(ctx, old.header); isRefusal(err) {
+	if take(ctx, e.reviewSlots) != nil {
+		return
+	}
+	if _, err := e.unwrapDataKey(ctx, e.reviewSlots, old.header); isRefusal(err) {
 		old.retired.Store(true)
 	}
 }

@@ -18,6 +18,7 @@ const (
 	UnwrapBurst      = unwrapBurst
 	UnwrapRate       = unwrapRate
 	UnwrapParallel   = unwrapParallel
+	WrapParallel     = wrapParallel
 	PassphraseHeader = passphraseHeader
 )
 

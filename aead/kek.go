@@ -76,8 +76,8 @@ func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (tink.AEADWi
 	if !ok {
 		return nil, fmt.Errorf("aead: unknown KEK scheme %q (known are %s)%s", scheme, listSchemes(known), moduleOf(scheme))
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("aead: open KEK: %w", err)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("aead: open KEK: %w", ended(ctx))
 	}
 	kek, err := open(ctx, uri)
 	if err != nil {

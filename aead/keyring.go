@@ -142,8 +142,8 @@ func (k *Keyring) Overhead() int {
 // SealTo implements AppendAEAD: it seals under the primary key. It fails with ErrKeyExhausted when this process has
 // sealed 2^32 messages under a key with random 96-bit nonces.
 func (k *Keyring) SealTo(ctx context.Context, dst, plaintext, associatedData []byte) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("aead: seal: %w", err)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("aead: seal: %w", ended(ctx))
 	}
 	r := k.ring.Load()
 	if r == nil {
@@ -162,8 +162,8 @@ func (k *Keyring) SealTo(ctx context.Context, dst, plaintext, associatedData []b
 
 // OpenTo implements AppendAEAD. In a keyset that has keys without a prefix (RAW), opening in place takes a copy.
 func (k *Keyring) OpenTo(ctx context.Context, dst, ciphertext, associatedData []byte) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("aead: open: %w", err)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("aead: open: %w", ended(ctx))
 	}
 	r := k.ring.Load()
 	if r == nil {

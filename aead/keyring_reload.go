@@ -41,7 +41,7 @@ func (k *Keyring) reload(ctx context.Context, onlyChanged bool) error {
 	select {
 	case k.reloading <- struct{}{}:
 	case <-ctx.Done():
-		return fmt.Errorf("aead: reload: %w", ctx.Err())
+		return fmt.Errorf("aead: reload: %w", ended(ctx))
 	}
 	defer func() { <-k.reloading }()
 

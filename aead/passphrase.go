@@ -140,10 +140,10 @@ func (k *passphraseKEK) derive(ctx context.Context, header [passphraseHeader]byt
 	case k.deriving <- struct{}{}:
 		defer func() { <-k.deriving }()
 	case <-ctx.Done():
-		return nil, fmt.Errorf("aead: derive a key from the passphrase: %w", ctx.Err())
+		return nil, fmt.Errorf("aead: derive a key from the passphrase: %w", ended(ctx))
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("aead: derive a key from the passphrase: %w", err)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("aead: derive a key from the passphrase: %w", ended(ctx))
 	}
 	if p := k.known(header); p != nil {
 		return p, nil // somebody before us derived it
@@ -190,8 +190,8 @@ func passphraseAD(header [passphraseHeader]byte, associatedData []byte) []byte {
 
 // EncryptWithContext implements tink.AEADWithContext.
 func (k *passphraseKEK) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("aead: seal: %w", err)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("aead: seal: %w", ended(ctx))
 	}
 	out := make([]byte, 0, passphraseOverhead+len(plaintext))
 	out = append(out, k.header[:]...)
@@ -200,8 +200,8 @@ func (k *passphraseKEK) EncryptWithContext(ctx context.Context, plaintext, assoc
 
 // DecryptWithContext implements tink.AEADWithContext.
 func (k *passphraseKEK) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("aead: open: %w", err)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("aead: open: %w", ended(ctx))
 	}
 	header, ok := parsePassphraseHeader(ciphertext)
 	if !ok {

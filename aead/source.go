@@ -32,8 +32,8 @@ func FileSource(path string) Source { return fileSource(path) }
 type fileSource string
 
 func (f fileSource) Load(ctx context.Context) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("aead: keyset file: %w", err)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("aead: keyset file: %w", ended(ctx))
 	}
 	if f == "" {
 		return nil, errors.New("aead: keyset file: empty path")
@@ -59,8 +59,8 @@ func EnvSource(name string) Source { return envSource(name) }
 type envSource string
 
 func (e envSource) Load(ctx context.Context) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("aead: keyset variable: %w", err)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("aead: keyset variable: %w", ended(ctx))
 	}
 	value, ok := os.LookupEnv(string(e))
 	if !ok || value == "" {
@@ -83,8 +83,8 @@ func BytesSource(data []byte) Source { return &bytesSource{bytes.Clone(data)} }
 type bytesSource struct{ data []byte }
 
 func (b *bytesSource) Load(ctx context.Context) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("aead: keyset: %w", err)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("aead: keyset: %w", ended(ctx))
 	}
 	return bytes.Clone(b.data), nil
 }

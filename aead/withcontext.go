@@ -27,8 +27,8 @@ type localAEAD struct{ aead tink.AEAD }
 var errNilAEAD = errors.New("aead: WithContext was given a nil AEAD")
 
 func (l localAEAD) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("aead: seal: %w", err)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("aead: seal: %w", ended(ctx))
 	}
 	if l.aead == nil {
 		return nil, errNilAEAD
@@ -41,8 +41,8 @@ func (l localAEAD) EncryptWithContext(ctx context.Context, plaintext, associated
 }
 
 func (l localAEAD) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("aead: open: %w", err)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("aead: open: %w", ended(ctx))
 	}
 	if l.aead == nil {
 		return nil, errNilAEAD
