@@ -5,6 +5,7 @@ import (
 	"crypto/sha1" //nolint:gosec // Redis names a script by its SHA-1
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -77,6 +78,19 @@ func (s *Store) runOnce(ctx context.Context, sc script, keys []string, args ...a
 }
 
 func unknownScript(err error) bool { return redis.HasErrorPrefix(err, "NOSCRIPT") }
+
+// execute sends the commands of a pipeline, each of which holds its own error afterwards. go-redis sees to that except
+// where the server refuses a new connection (WRONGPASS, a database out of range, a client name that the user may not set):
+// then the commands of a single node look as if they had succeeded with an empty reply, and only Exec returns the error.
+func execute(ctx context.Context, pipe redis.Pipeliner) {
+	cmds, err := pipe.Exec(ctx)
+	if err == nil || slices.ContainsFunc(cmds, func(c redis.Cmder) bool { return c.Err() != nil }) {
+		return
+	}
+	for _, c := range cmds {
+		c.SetErr(err)
+	}
+}
 
 // once is a command that go-redis does not send again when it cannot know whether the server has run it.
 type once struct{ *redis.Cmd }

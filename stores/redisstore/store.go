@@ -180,7 +180,7 @@ func (s *Store) GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.D
 	// MULTI makes value and TTL those of one moment: without it another writer's TTL might come with our value.
 	pipe := s.client.TxPipeline()
 	get, left := pipe.Get(ctx, key), pipe.PTTL(ctx, key)
-	_, _ = pipe.Exec(ctx) // every command holds its own error
+	execute(ctx, pipe)
 	if redis.HasErrorPrefix(get.Err(), "OOM") {
 		return s.withTTLByScript(ctx, key) // a full server queues no commands, not even those that read
 	}

@@ -83,7 +83,7 @@ func (s *Store) tagMembers(ctx context.Context, tags, members []string, ttl time
 			calls = append(calls, c)
 		}
 	}
-	_, _ = pipe.Exec(ctx) // every command holds its own error
+	execute(ctx, pipe)
 	var errs []error
 	for _, c := range calls {
 		err := c.cmd.Err()
@@ -174,7 +174,7 @@ func (s *Store) unlink(ctx context.Context, keys []string) (left []string, err e
 	for i, key := range keys {
 		cmds[i] = pipe.Unlink(ctx, key)
 	}
-	_, _ = pipe.Exec(ctx) // every command holds its own error
+	execute(ctx, pipe)
 	for i, cmd := range cmds {
 		if cmd.Err() != nil {
 			left, err = append(left, keys[i]), cmd.Err()
