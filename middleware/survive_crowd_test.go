@@ -5,17 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
+	gocacheredis "github.com/eko/gocache/store/redis/v4"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware"
-	"github.com/sealcache/sealcache/stores/memorystore"
 	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
@@ -44,6 +47,15 @@ func TestCrowdWhileKeysRotate(t *testing.T) { //nolint:paralleltest // see above
 		require.NoError(t, err)
 		require.LessOrEqual(t, countLines(clients), 32+pipelinePool+1, "the pools are bounded")
 	})
+	t.Run("keyring over gocache's Redis store", func(t *testing.T) { //nolint:paralleltest // see above
+		file := newKeysetFile(t)
+		keys := file.open(t)
+		opts := redistest.Start(t).ClientOptions()
+		opts.PoolSize, opts.PoolTimeout, opts.ReadTimeout, opts.WriteTimeout = 32, 5*time.Minute, time.Minute, time.Minute
+		rdb := redis.NewClient(opts)
+		t.Cleanup(func() { _ = rdb.Close() })
+		crowdWhileKeysRotate(t, gocacheredis.NewRedis(rdb), keys, file, keys)
+	})
 	t.Run("keyring over memorystore", func(t *testing.T) { //nolint:paralleltest // see above
 		file := newKeysetFile(t)
 		keys := file.open(t)
@@ -51,15 +63,7 @@ func TestCrowdWhileKeysRotate(t *testing.T) { //nolint:paralleltest // see above
 	})
 }
 
-// bytesReader is what both stores offer beside gocache's interface.
-type bytesReader interface {
-	store.StoreInterface
-	GetBytes(ctx context.Context, key string) ([]byte, error)
-}
-
-var _, _ bytesReader = (*memorystore.Store)(nil), (bytesReader)(nil)
-
-func crowdWhileKeysRotate(t *testing.T, backing bytesReader, a tink.AEADWithContext, file *keysetFile, keys *aead.Keyring) {
+func crowdWhileKeysRotate(t *testing.T, backing store.StoreInterface, a tink.AEADWithContext, file *keysetFile, keys *aead.Keyring) {
 	t.Helper()
 	ctx := within(t, 5*patience)
 	s := sealed(t, backing, a, middleware.WithNamespace("crowd"))
@@ -115,20 +119,18 @@ func crowdWhileKeysRotate(t *testing.T, backing bytesReader, a tink.AEADWithCont
 	require.Zero(t, failures.Load(), "failed operations")
 
 	for i := range places {
-		stored, err := backing.GetBytes(ctx, "crowd:"+place("old", i))
-		require.NoError(t, err)
-		require.Equal(t, before, sealedUnder(t, stored), "an old value stays as it is")
+		require.Equal(t, before, sealedUnder(t, backing, "crowd:"+place("old", i)), "an old value stays as it is")
 		got, err := s.Get(ctx, place("old", i))
 		require.NoError(t, err)
 		require.Equal(t, word("old", i), got)
-		stored, err = backing.GetBytes(ctx, "crowd:"+place("new", i))
-		require.NoError(t, err)
-		require.Equal(t, after, sealedUnder(t, stored), "a value written after Reload has returned")
+		require.Equal(t, after, sealedUnder(t, backing, "crowd:"+place("new", i)), "a value written after Reload has returned")
 	}
 }
 
 func place(kind string, i int) string { return fmt.Sprintf("%s/%d", kind, i%places) }
-func word(kind string, i int) string  { return fmt.Sprintf("the value of %s %d", kind, i%places) }
+func word(kind string, i int) string {
+	return fmt.Sprintf("the value of %s %d%s", kind, i%places, strings.Repeat(" again", i%8*100))
+}
 
 // anyOperation does one of the operations of a store, and checks what it can know of the result while thousands do the
 // same.

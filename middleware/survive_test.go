@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eko/gocache/lib/v4/store"
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
@@ -240,9 +241,14 @@ func (f *keysetFile) open(t testing.TB) *aead.Keyring {
 }
 
 // sealedUnder is the id of the key that sealed what is stored, or that wrapped its data key.
-func sealedUnder(t testing.TB, stored []byte) uint32 {
+func sealedUnder(t testing.TB, backing store.StoreInterface, key string) uint32 {
 	t.Helper()
-	info, err := middleware.Inspect(stored)
+	stored, err := backing.Get(t.Context(), key)
+	require.NoError(t, err)
+	if s, ok := stored.(string); ok {
+		stored = []byte(s)
+	}
+	info, err := middleware.Inspect(stored.([]byte))
 	require.NoError(t, err)
 	require.True(t, info.HasKeyID)
 	return info.KeyID
