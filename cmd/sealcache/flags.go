@@ -51,7 +51,7 @@ func (f *flags) parse(args []string, rest int) error {
 	for name, variable := range f.fromEnv {
 		if !f.given(name) {
 			if v := os.Getenv(variable); v != "" {
-				if err := f.FlagSet.Lookup(name).Value.Set(v); err != nil {
+				if err := f.Lookup(name).Value.Set(v); err != nil {
 					return wrong("%s: %v", variable, err)
 				}
 			}

@@ -39,7 +39,7 @@ func openRedis(ctx context.Context, raw string) (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, wrong("%v", err)
 	}
-	_ = checked.Close()
+	_ = checked.Close() //nolint:contextcheck // closing takes none
 	t, err := targetOf(raw)
 	if err != nil {
 		return nil, err

@@ -115,14 +115,15 @@ func newAuditor(client redis.UniversalClient, c AuditConfig) (*auditor, error) {
 	positive(&c.Workers, defaultWorkers, "Workers", &errs)
 	positive(&c.BatchSize, defaultBatchFor(c.Rate), "BatchSize", &errs)
 	positive(&c.ProgressEvery, time.Second, "ProgressEvery", &errs)
+	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
 	if c.BatchSize > maxBatch {
-		errs = append(errs, fmt.Errorf("BatchSize: %d, at most %d", c.BatchSize, maxBatch))
+		bad("BatchSize: %d, at most %d", c.BatchSize, maxBatch)
 	}
 	if !(c.Rate >= 0) {
-		errs = append(errs, fmt.Errorf("Rate: %v is not a number of entries per second", c.Rate))
+		bad("Rate: %v is not a number of entries per second", c.Rate)
 	}
 	if c.Samples < 0 {
-		errs = append(errs, fmt.Errorf("Samples: %d is negative", c.Samples))
+		bad("Samples: %d is negative", c.Samples)
 	}
 	for _, ns := range c.Namespaces {
 		if err := middleware.CheckNamespace(ns); err != nil {
@@ -130,7 +131,7 @@ func newAuditor(client redis.UniversalClient, c AuditConfig) (*auditor, error) {
 		}
 	}
 	if slices.ContainsFunc(c.Keys, isNil) {
-		errs = append(errs, errors.New("Keys has a nil"))
+		bad("Keys has a nil")
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)

@@ -58,7 +58,9 @@ func obey() error {
 	if err := rdb.Ping(ctx).Err(); err != nil {
 		return err
 	}
-	fmt.Println("ready")
+	if _, err := os.Stdout.WriteString("ready\n"); err != nil {
+		return err
+	}
 	r, err := migrate.Run(ctx, rdb, migrate.Config{
 		Operation: migrate.Seal, From: o.From, To: o.To, Keys: keys, DeleteOld: o.To != nil,
 		Rate: o.Rate, BatchSize: 40, Checkpoint: o.Checkpoint, CheckpointEvery: 3 * time.Millisecond,
@@ -168,7 +170,7 @@ func TestKilled(t *testing.T) {
 				o.From, o.To = migrate.Space{Prefix: from}, &migrate.Space{Namespace: ns}
 			}
 			for range c.kills {
-				obeyed(t, o, time.Millisecond+rand.N(40*time.Millisecond)) //nolint:gosec // moments
+				obeyed(t, o, time.Millisecond+rand.N(40*time.Millisecond))
 			}
 			o.Rate = 0
 			r := obeyed(t, o, 0)

@@ -53,7 +53,7 @@ func live(t *testing.T, rdb redis.UniversalClient, ns string, a tink.AEADWithCon
 	ctx := t.Context()
 	model := make([]held, n)
 	sealed := sealedStore(t, rdb, a, ns)
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // repeatable
+	random := rand.New(rand.NewPCG(1, 2))
 	const part = 1000
 	for start := 0; start < n; start += part {
 		end := min(start+part, n)
@@ -95,7 +95,7 @@ func live(t *testing.T, rdb redis.UniversalClient, ns string, a tink.AEADWithCon
 // application is one goroutine of an application that goes on meanwhile, on the keys of its own of the model. It checks
 // everything that it reads.
 func application(ctx context.Context, app store.StoreInterface, rdb redis.UniversalClient, ns string, model []held, which int, ops *atomic.Int64) error {
-	random := rand.New(rand.NewPCG(uint64(which), 7)) //nolint:gosec // repeatable
+	random := rand.New(rand.NewPCG(uint64(which), 7))
 	for ctx.Err() == nil {
 		i := random.IntN(len(model)/liveWriters)*liveWriters + which
 		m := &model[i]
@@ -132,7 +132,7 @@ func application(ctx context.Context, app store.StoreInterface, rdb redis.Univer
 			got, err := app.Get(ctx, key)
 			if m.value == nil {
 				if !errors.Is(err, store.NotFound{}) {
-					return fmt.Errorf("a deleted entry is back: %v", err)
+					return fmt.Errorf("a deleted entry is back: %w", err)
 				}
 				continue
 			}

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
 // moved is one entry on its way to another name.
@@ -188,8 +186,8 @@ func (m *migration) verify(ctx context.Context, sc *scratch, moves []moved, c *C
 
 // holds tells whether what is stored under the new name opens as what was moved.
 func (m *migration) holds(ctx context.Context, sc *scratch, v *moved, stored []byte) (bool, error) {
-	h, n, err := wire.Parse(stored)
-	if err != nil || h.Kind != wire.CacheValue || h.Type != v.kind {
+	h, n, ok := cacheHeader(stored)
+	if !ok || h.Type != v.kind {
 		return false, nil
 	}
 	plaintext, err := openAny(ctx, sc, m.arrived, m.keys.is(stored[n:]), v.toKey, stored, n)

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"slices"
 	"strings"
@@ -179,6 +178,3 @@ func (s *servers) pipelined(ctx context.Context, fill func(p redis.Pipeliner)) e
 	}
 	return nil
 }
-
-// closeQuietly closes what is not needed any more and whose failure changes nothing.
-func closeQuietly(c io.Closer) { _ = c.Close() }

@@ -75,12 +75,13 @@ func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *valu
 			return m.sealAs(ctx, sc, p, v, m.sealed, v.old)
 		}
 	}
-	h, n, err := wire.Parse(v.old)
-	if err != nil || h.Kind != wire.CacheValue {
+	h, n, ok := cacheHeader(v.old)
+	if !ok {
 		return foreign, nil
 	}
 	current := m.keys.is(v.old[n:])
 	var plaintext []byte
+	var err error
 	switch {
 	case !m.rebinds() && (m.Operation == Seal || m.Operation == Reseal && current):
 		return already, nil
@@ -109,14 +110,20 @@ func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *valu
 		return m.sealAs(ctx, sc, p, v, h.Type, plaintext)
 	}
 	v.next, err = clearForm(h.Type, plaintext)
-	if errors.Is(err, middleware.ErrUnsupportedFormat) {
+	switch {
+	case errors.Is(err, middleware.ErrUnsupportedFormat):
 		return foreign, nil
-	}
-	if err != nil {
+	case errors.Is(err, errKind):
 		return refusedForm, nil
 	}
 	v.clear = v.next
-	return toWrite, nil
+	return toWrite, err
+}
+
+// cacheHeader reads the header of a sealed cache value, and tells whether it is one that this release knows.
+func cacheHeader(b []byte) (wire.Header, int, bool) {
+	h, n, err := wire.Parse(b)
+	return h, n, err == nil && h.Kind == wire.CacheValue
 }
 
 func (m *migration) sealAs(ctx context.Context, sc *scratch, p place, v *value, t wire.Type, plaintext []byte) (verdict, error) {

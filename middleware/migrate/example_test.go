@@ -1,0 +1,114 @@
+package migrate_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+// exampleClient is a client of a database of its own, and keys: those of the application.
+func exampleClient(ctx context.Context, db int) (*redis.Client, *aead.Keyring) {
+	opts := shared.single.ClientOptions()
+	opts.DB = db
+	client := redis.NewClient(opts)
+	must(client.FlushDB(ctx).Err())
+	h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
+	must(err)
+	keys, err := aead.NewKeyring(h)
+	must(err)
+	return client, keys
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// An application in the state that reads both and writes sealed goes on while what it wrote before is sealed.
+func ExampleRun() {
+	ctx := context.Background()
+	client, keys := exampleClient(ctx, 152)
+	defer client.Close()
+	must(client.Set(ctx, "shop:user:1", "alice@example.com", 0).Err())
+	must(client.Set(ctx, "shop:user:2", "bob@example.com", 0).Err())
+
+	report, err := migrate.Run(ctx, client, migrate.Config{
+		Operation: migrate.Seal,
+		From:      migrate.Space{Namespace: "shop"},
+		Keys:      keys,
+	})
+	must(err)
+	fmt.Println(report.Written, "sealed,", report.Left(), "left, done:", report.Done())
+
+	value, err := migrate.Open(ctx, client, "shop", "user:1", keys)
+	must(err)
+	fmt.Println(string(value.Text))
+	// Output:
+	// 2 sealed, 0 left, done: true
+	// alice@example.com
+}
+
+// Is anything in clear?
+func ExampleAudit() {
+	ctx := context.Background()
+	client, keys := exampleClient(ctx, 153)
+	defer client.Close()
+	must(client.Set(ctx, "shop:user:1", "alice@example.com", 0).Err())
+	ask := func() {
+		report, err := migrate.Audit(ctx, client, migrate.AuditConfig{Prefix: "shop:"})
+		must(err)
+		answer, reasons := report.AnythingClear()
+		fmt.Println(answer, reasons)
+	}
+	ask()
+	_, err := migrate.Run(ctx, client, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: keys})
+	must(err)
+	ask()
+	// Output:
+	// yes [1 values in clear]
+	// no []
+}
+
+// One namespace becomes another, and the old entries go.
+func ExampleConfig_to() {
+	ctx := context.Background()
+	client, keys := exampleClient(ctx, 154)
+	defer client.Close()
+	must(client.Set(ctx, "user:1", "alice", 0).Err())
+	must(client.SAdd(ctx, "gocache_tag_people", "user:1").Err())
+
+	report, err := migrate.Run(ctx, client, migrate.Config{
+		Operation: migrate.Seal,
+		From:      migrate.Space{Prefix: "user:"},
+		To:        &migrate.Space{Namespace: "shop", Prefix: "user:"},
+		Keys:      keys,
+		DeleteOld: true,
+	})
+	must(err)
+	fmt.Println(report.Written, "written,", report.Deleted, "deleted")
+	fmt.Println(client.SMembers(ctx, "gocache_tag_shop:people").Val())
+	// Output:
+	// 1 written, 1 deleted
+	// [shop:user:1]
+}
+
+// What one entry is, for who has no key.
+func ExampleInspect() {
+	ctx := context.Background()
+	client, keys := exampleClient(ctx, 155)
+	defer client.Close()
+	must(client.Set(ctx, "shop:user:1", "alice", 0).Err())
+	_, err := migrate.Run(ctx, client, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: keys})
+	must(err)
+	entry, err := migrate.Inspect(ctx, client, "shop:user:1")
+	must(err)
+	fmt.Println(entry.Form, entry.Info.Type, entry.Bytes)
+	// Output: sealed []byte 44
+}
