@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -50,9 +51,12 @@ import (
 //	expiration                          of entries that are set without, default none
 //	tags_ttl                            of tags that are set without, default 720h
 //
+// A user without a password is one whom the server asks for none (ACL rule nopass).
+//
 // Durations have a unit. An unknown option is an error. Certificates are always verified; who must not verify them makes
-// a client and passes it to New. Deadlines of contexts bound every call. No error repeats any part of the URL but the
-// name of an option.
+// a client and passes it to New. Deadlines of contexts bound every call. No error of Open repeats any part of the URL but
+// the name of an option: no path of a file, no name of an environment variable, since either may be a password that was
+// put there by mistake. Errors of calls name the server's address.
 func Open(ctx context.Context, url string) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, failed(ctx, "open", context.Cause(ctx))
@@ -83,13 +87,17 @@ func Open(ctx context.Context, url string) (*Store, error) {
 // credentials is go-redis's way to ask for user and password at each new connection.
 type credentials func(ctx context.Context) (user, password string, err error)
 
+// noPassword is sent for a user without one: such a user logs in with whatever password, and go-redis does not log in
+// without any.
+const noPassword = "nopass"
+
 // resolve finds the password; for one in a file it returns a function that reads the file again.
 func (l login) resolve() (login, credentials, error) {
 	switch {
 	case l.env != "":
 		l.password = os.Getenv(l.env)
 		if l.password == "" {
-			return l, nil, fmt.Errorf("the environment variable %s, which should hold the password, is empty or not set", l.env)
+			return l, nil, errors.New("the environment variable that should hold the password is empty or not set")
 		}
 	case l.file != "":
 		if _, err := passwordIn(l.file); err != nil {
@@ -99,6 +107,8 @@ func (l login) resolve() (login, credentials, error) {
 			password, err := passwordIn(l.file)
 			return l.user, password, err
 		}, nil
+	case l.user != "" && l.password == "":
+		l.password = noPassword
 	}
 	return l, nil, nil
 }
@@ -108,18 +118,27 @@ func passwordIn(path string) (string, error) {
 	const most = 64 << 10
 	f, err := os.Open(path)
 	if err != nil {
-		return "", fmt.Errorf("password file: %w", err)
+		return "", fmt.Errorf("password file: %w", withoutPath(err))
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	b, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {
-		return "", fmt.Errorf("password file: %w", err)
+		return "", fmt.Errorf("password file: %w", withoutPath(err))
 	}
 	b = bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r"))
 	if len(b) == 0 || len(b) > most {
 		return "", fmt.Errorf("the password file is empty or longer than %d bytes", most)
 	}
 	return string(b), nil
+}
+
+// withoutPath is what went wrong with a file, without the file's name.
+func withoutPath(err error) error {
+	var e *fs.PathError
+	if errors.As(err, &e) {
+		return e.Err
+	}
+	return err
 }
 
 func (t *target) tlsConfig() (*tls.Config, error) {
@@ -130,7 +149,7 @@ func (t *target) tlsConfig() (*tls.Config, error) {
 	if t.caFile != "" {
 		pem, err := os.ReadFile(t.caFile)
 		if err != nil {
-			return nil, fmt.Errorf("ca_file: %w", err)
+			return nil, fmt.Errorf("ca_file: %w", withoutPath(err))
 		}
 		cfg.RootCAs = x509.NewCertPool()
 		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
@@ -140,7 +159,7 @@ func (t *target) tlsConfig() (*tls.Config, error) {
 	if t.certFile != "" {
 		pair, err := tls.LoadX509KeyPair(t.certFile, t.keyFile)
 		if err != nil {
-			return nil, fmt.Errorf("cert_file and key_file: %w", err)
+			return nil, fmt.Errorf("cert_file and key_file: %w", withoutPath(err))
 		}
 		cfg.Certificates = []tls.Certificate{pair}
 	}

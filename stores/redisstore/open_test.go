@@ -132,20 +132,69 @@ func TestOpenWithPasswords(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "empty")
 	require.NoError(t, os.WriteFile(empty, []byte("\n"), 0o600))
 	for u, want := range map[string]string{
-		"redis://h?password_env=SEALCACHE_TEST_EMPTY":     "SEALCACHE_TEST_EMPTY",
-		"redis://h?password_env=SEALCACHE_TEST_NOT_SET":   "SEALCACHE_TEST_NOT_SET",
+		"redis://h?password_env=SEALCACHE_TEST_EMPTY":     "empty or not set",
+		"redis://h?password_env=SEALCACHE_TEST_NOT_SET":   "empty or not set",
 		"redis://h?password_file=" + empty:                "empty",
 		"redis://h?password_file=" + empty + ".none":      "no such file",
 		"redis://u:p@h?password_file=" + empty:            "more than one password",
 		"redis://h?password_env=A&password_file=" + empty: "more than one password",
-		"redis+sentinel://h?master=m&sentinel_user=x":     "a user without a password",
-		"redis://u@h":                 "a user without a password",
-		"rediss://h?ca_file=/nil":     "no such file",
-		"rediss://h?ca_file=" + empty: "no PEM certificate",
+		"rediss://h?ca_file=/nil":                         "no such file",
+		"rediss://h?ca_file=" + empty:                     "no PEM certificate",
 	} {
 		_, err := redisstore.Open(t.Context(), u)
 		require.ErrorContains(t, err, want, u)
 	}
+}
+
+// A user of whom the server asks no password.
+func TestOpenUserWithoutPassword(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	admin, ctx := srv.Client(t), t.Context()
+	require.NoError(t, admin.Do(ctx, "acl", "setuser", "app", "reset", "on", "nopass", "~*", "+@all").Err())
+	require.NoError(t, admin.Do(ctx, "acl", "setuser", "locked", "reset", "on", ">pw", "~*", "+@all").Err())
+	s := open(t, "redis://app@"+srv.Addr())
+	works(t, s)
+	works(t, open(t, "redis://app:@"+srv.Addr()+"?protocol=2"))
+	require.Contains(t, admin.ClientList(ctx).Val(), "user=app", "it is this user's permissions that count")
+	require.ErrorContains(t, open(t, "redis://locked@"+srv.Addr()+"?max_retries=0").Ping(ctx), "WRONGPASS")
+}
+
+// What stands in a URL in the wrong place may be a password.
+func TestOpenErrorsRepeatNoPartOfTheURL(t *testing.T) {
+	t.Parallel()
+	const secret = "Hunter2_pass"
+	dir := t.TempDir()
+	empty := filepath.Join(dir, secret)
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	for _, u := range []string{
+		"redis://h?password_env=" + secret,
+		"redis://h?password_file=" + secret,
+		"redis://h?password_file=" + dir, // a directory
+		"redis://h?password_file=" + empty,
+		"redis+sentinel://h?master=m&sentinel_password_env=" + secret,
+		"redis+sentinel://h?master=m&sentinel_password_file=" + secret,
+		"rediss://h?ca_file=" + secret,
+		"rediss://h?ca_file=" + empty,
+		"rediss://h?cert_file=" + secret + "&key_file=" + secret,
+		"rediss://h?cert_file=" + empty + "&key_file=" + empty,
+		"redis://h?" + secret + "=1",
+		"redis://h?db=" + secret,
+	} {
+		_, err := redisstore.Open(t.Context(), u)
+		require.Error(t, err, u)
+		require.NotContains(t, err.Error(), secret)
+		require.NotContains(t, err.Error(), dir)
+	}
+
+	// The file is read again for each connection.
+	file := filepath.Join(dir, secret+".file")
+	require.NoError(t, os.WriteFile(file, []byte("pw"), 0o600))
+	s := open(t, "redis://"+shared.single.Addr()+"?max_retries=0&password_file="+url.QueryEscape(file))
+	require.NoError(t, os.Remove(file))
+	err := s.Ping(t.Context())
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.NotContains(t, err.Error(), secret)
 }
 
 func TestOpenSentinel(t *testing.T) {
@@ -214,6 +263,7 @@ func TestOpenRefuses(t *testing.T) {
 		"redis://h?db=1&db=2":                     "more than once",
 		"redis://h?db=":                           "empty",
 		"redis://h/1?db=1":                        "path, too",
+		"redis://h/0?db=3":                        "path, too",
 		"redis://h/x":                             "not a number",
 		"redis://h/-1":                            "not a number",
 		"redis://h/01":                            "not a number",

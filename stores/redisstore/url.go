@@ -51,6 +51,7 @@ type target struct {
 	addrs    []string // host:port, or the path of a socket
 	login    login
 	db       int
+	inPath   bool // the database is in the path
 	master   string
 	watch    login // to the sentinels
 
@@ -214,6 +215,7 @@ func (t *target) parsePath(path string) error {
 	if path == "" {
 		return nil
 	}
+	t.inPath = true
 	return database(path, &t.db)
 }
 
@@ -255,11 +257,8 @@ func (l *login) check(prefix string) error {
 			n++
 		}
 	}
-	switch {
-	case n > 1:
+	if n > 1 {
 		return fmt.Errorf("more than one password: give it as such, as %spassword_env or as %[1]spassword_file", prefix)
-	case n == 0 && l.user != "":
-		return errors.New("a user without a password")
 	}
 	return nil
 }

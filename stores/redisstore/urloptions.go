@@ -27,7 +27,7 @@ func options() []option {
 		{"conn_max_idle_time", duration(func(t *target) *time.Duration { return &t.idleTime })},
 		{"conn_max_lifetime", duration(func(t *target) *time.Duration { return &t.lifetime })},
 		{"db", func(t *target, v string) error {
-			if t.db != 0 {
+			if t.inPath {
 				return errors.New("is given in the path, too")
 			}
 			return database(v, &t.db)
