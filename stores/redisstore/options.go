@@ -20,11 +20,34 @@ type settings struct {
 	tagsTTL time.Duration // at least ttl, whole milliseconds
 }
 
+// apply is gocache's store.ApplyOptions, which panics on an option that is nil.
+func apply(o *store.Options, opts []store.Option) error {
+	for _, opt := range opts {
+		if opt == nil {
+			return errors.New("a store option is nil")
+		}
+		opt(o)
+	}
+	return nil
+}
+
+// tagsOf are the tags of an invalidation.
+func tagsOf(opts []store.InvalidateOption) ([]string, error) {
+	var o store.InvalidateOptions
+	for _, opt := range opts {
+		if opt == nil {
+			return nil, errors.New("an invalidation option is nil")
+		}
+		opt(&o)
+	}
+	return o.Tags, nil
+}
+
 // settings applies the options of a call after the store's defaults.
 func (s *Store) settings(opts []store.Option) (settings, error) {
 	o := s.defaults
-	for _, opt := range opts {
-		opt(&o)
+	if err := apply(&o, opts); err != nil {
+		return settings{}, err
 	}
 	ttl, err := wholeMilliseconds(o.Expiration)
 	if err != nil {

@@ -33,6 +33,9 @@ type masters interface {
 	ForEachMaster(ctx context.Context, fn func(ctx context.Context, client *redis.Client) error) error
 }
 
+// oneNode is what a client of one node can do: *redis.Client and what embeds it.
+type oneNode interface{ Options() *redis.Options }
+
 var (
 	_ store.SetIfNotExistsStore = (*Store)(nil)
 	_ io.Closer                 = (*Store)(nil)
@@ -42,9 +45,10 @@ var (
 const redisType = "redis"
 
 // New returns a store over a client that the caller keeps: Close leaves it open. The client is a *redis.Client, also one
-// from redis.NewFailoverClient, a *redis.ClusterClient, or a type that embeds either. *redis.Ring is refused, since it
-// loses or doubles entries when a shard comes or goes, which swaps and tags do not survive; so is *redis.AutoPipeliner,
-// which may still read a value after Set has returned.
+// from redis.NewFailoverClient, a *redis.ClusterClient, or a type that embeds either. A type that embeds the interface
+// redis.UniversalClient is refused, since it hides whether there is one node or a Cluster, and a Cluster that is taken for
+// one node is cleared in part. *redis.Ring is refused, since it loses or doubles entries when a shard comes or goes, which
+// swaps and tags do not survive; so is *redis.AutoPipeliner, which may still read a value after Set has returned.
 //
 // Hooks of the client must not keep a reply beyond the call: its bytes belong to the caller of Get.
 //
@@ -69,13 +73,17 @@ func New(client redis.UniversalClient, opts ...store.Option) (*Store, error) {
 		return nil, errors.New("redisstore: an AutoPipeliner is not supported: it may read a value after Set has returned; " +
 			"pass the client that it was made from")
 	}
-	s := &Store{
-		client:   client,
-		defaults: *store.ApplyOptions(opts...),
-		scripts:  newScripts(),
-		copies:   cachesReplies(client),
-	}
+	s := &Store{client: client, scripts: newScripts()}
 	s.masters, _ = client.(masters)
+	if one, ok := client.(oneNode); ok {
+		s.copies = cachesReplies(one.Options())
+	} else if s.masters == nil {
+		return nil, fmt.Errorf("redisstore: a %T does not tell whether it is for one node or for a Cluster: pass the "+
+			"*redis.Client or *redis.ClusterClient itself, or embed that instead of redis.UniversalClient", client)
+	}
+	if err := apply(&s.defaults, opts); err != nil {
+		return nil, fmt.Errorf("redisstore: default options: %w", err)
+	}
 	if _, err := s.settings(nil); err != nil {
 		return nil, fmt.Errorf("redisstore: default options: %w", err)
 	}
@@ -83,12 +91,7 @@ func New(client redis.UniversalClient, opts ...store.Option) (*Store, error) {
 }
 
 // cachesReplies tells whether go-redis may keep a reply for others, as its experimental client-side caching does.
-func cachesReplies(client redis.UniversalClient) bool {
-	c, ok := client.(interface{ Options() *redis.Options })
-	if !ok {
-		return false
-	}
-	o := c.Options()
+func cachesReplies(o *redis.Options) bool {
 	return o != nil && (o.ClientSideCache != nil || o.ClientSideCacheConfig != nil)
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/stores/redisstore"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 func TestNewRefusesWhatCannotWork(t *testing.T) {
@@ -32,11 +33,17 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		"nil cluster":       (*redis.ClusterClient)(nil),
 		"a ring":            ring,
 		"an auto pipeliner": auto,
+		"a hidden cluster":  hidden{shared.cluster.Client(t)},
+		"a hidden client":   hidden{shared.single.Client(t)},
 	} {
 		s, err := redisstore.New(client)
 		require.Error(t, err, name)
 		require.Nil(t, s, name)
 	}
+	_, err = redisstore.New(hidden{shared.cluster.Client(t)})
+	require.ErrorContains(t, err, "*redis.ClusterClient itself, or embed that")
+	_, err = redisstore.New(shared.single.Client(t), nil)
+	require.ErrorContains(t, err, "option is nil")
 	_, err = redisstore.New(shared.single.Client(t), store.WithExpiration(-time.Second))
 	require.ErrorContains(t, err, "negative duration")
 	_, err = redisstore.New(shared.single.Client(t), store.WithTagsTTL(-time.Second))
@@ -59,7 +66,12 @@ func TestCloseLeavesTheCallersClientOpen(t *testing.T) {
 	require.ErrorIs(t, own.Ping(t.Context()), redis.ErrClosed)
 }
 
+// hidden is what an application may put around a client to count or to log. It does not show that there is a Cluster.
+type hidden struct{ redis.UniversalClient }
+
 type embedded struct{ *redis.ClusterClient }
+
+type embeddedSingle struct{ *redis.Client }
 
 func TestNewTakesATypeThatEmbedsAClient(t *testing.T) {
 	t.Parallel()
@@ -74,6 +86,21 @@ func TestNewTakesATypeThatEmbedsAClient(t *testing.T) {
 		n++
 	}
 	require.Equal(t, 20, n)
+	works(t, newStore(t, embeddedSingle{redistest.Start(t).Client(t)}))
+}
+
+// An option that is nil is a mistake of the caller's, which gocache's stores panic about.
+func TestNilOptionsAreErrors(t *testing.T) {
+	on(t, func(t *testing.T, s *redisstore.Store, _ redis.UniversalClient, p string) {
+		ctx := t.Context()
+		require.ErrorContains(t, s.Set(ctx, p, "v", nil), "option is nil")
+		require.ErrorContains(t, s.SetBytes(ctx, p, nil, store.WithCost(1), nil), "option is nil")
+		_, err := s.SetIfNotExists(ctx, p, "v", nil)
+		require.ErrorContains(t, err, "option is nil")
+		require.ErrorContains(t, s.Invalidate(ctx, nil), "option is nil")
+		_, err = s.Get(ctx, p)
+		require.ErrorIs(t, err, &store.NotFound{})
+	})
 }
 
 type text struct{ s string }

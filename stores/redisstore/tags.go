@@ -99,8 +99,12 @@ func (s *Store) tagMembers(ctx context.Context, tags, members []string, ttl time
 // added meanwhile. It reads and removes a thousand at a time. When a tag fails the others are still invalidated; the
 // error joins those of all tags, and doing it again goes on where it failed.
 func (s *Store) Invalidate(ctx context.Context, opts ...store.InvalidateOption) error {
+	tags, err := tagsOf(opts)
+	if err != nil {
+		return failed(ctx, "invalidate", err)
+	}
 	var errs []error
-	for _, tag := range store.ApplyInvalidateOptions(opts...).Tags {
+	for _, tag := range tags {
 		if err := s.invalidate(ctx, tag); err != nil {
 			errs = append(errs, failed(ctx, "invalidate", err))
 			if ctx.Err() != nil {
