@@ -455,10 +455,9 @@ func TestWrongPassword(t *testing.T) {
 	f := newFaulty(t, overURL(t, u, failFast...), middleware.WithNamespace("locked"))
 	f.said.secrets.AddText("password", right)
 	f.said.secrets.AddText("wrong password", wrong)
-	f.requireFailures(t, replied("WRONGPASS"), "GetWithTTL")
-	_, _, err := f.GetWithTTL(t.Context(), f.key)
-	require.Error(t, f.said.err(err))
-	require.NotErrorIs(t, err, store.NotFound{})
+	f.requireFailures(t, replied("WRONGPASS"))
+	nowhere := newFaulty(t, overURL(t, "redis://:"+right+"@"+server.Addr()+"/99", failFast...))
+	nowhere.requireFailures(t, replied("DB index"))
 	none := newFaulty(t, overURL(t, "redis://"+server.Addr()+"/0", failFast...), middleware.WithNamespace("locked"))
 	none.requireFailures(t, replied("NOAUTH"))
 
