@@ -33,6 +33,9 @@ func (c *dataKeyCache) insert(k *dataKey) {
 	defer c.mu.Unlock()
 	name := string(k.header)
 	if old, ok := c.m[name]; ok {
+		if old == k {
+			return
+		}
 		for i := range c.ring {
 			if c.ring[i] == old {
 				c.ring[i] = k
@@ -52,6 +55,16 @@ func (c *dataKeyCache) insert(k *dataKey) {
 	delete(c.m, string(c.ring[c.hand].header))
 	c.ring[c.hand] = k
 	c.hand = (c.hand + 1) % len(c.ring)
+}
+
+// remove drops a key. For one that is not there, as garbage never is, it holds nobody up.
+func (c *dataKeyCache) remove(header []byte) {
+	c.mu.RLock()
+	key, ok := c.m[string(header)]
+	c.mu.RUnlock()
+	if ok {
+		c.removeIf(func(k *dataKey) bool { return k == key })
+	}
 }
 
 // removeIf drops the keys that a condition is true of.

@@ -13,7 +13,6 @@ import (
 	"github.com/tink-crypto/tink-go/v2/core/registry"
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 	"github.com/tink-crypto/tink-go/v2/tink"
-	"golang.org/x/time/rate"
 )
 
 // Envelope is envelope encryption with data keys that are used for many messages. It makes a data key (DEK), has the
@@ -33,10 +32,14 @@ import (
 //
 // Unwrapped data keys are kept (WithDataKeyCache) for a time (WithDataKeyTTL). A data key that is not known is
 // unwrapped once, however many callers wait for it; each waits no longer than its context allows, and one that gives
-// up does not fail the others. Such calls are limited to 16 at a time and, past a burst of 1024, 100 a second, so that
-// garbage in the store cannot become a storm; what exceeds this fails with ErrKeyServiceUnavailable. Messages under
-// known data keys never wait behind it. Under a *Keyring, which calls nobody, only the number at a time is limited. A
-// definite refusal is remembered for 15 seconds.
+// up does not fail the others. Messages under known data keys never wait behind it.
+//
+// Garbage in the store cannot become a storm of calls. The KEK is asked for 16 unknown data keys at a time, and 4096
+// wait; what comes beyond that fails at once with ErrKeyServiceUnavailable. Calls that the KEK does not answer with a
+// data key are limited, past a burst of 1024, to 100 a second; those that it does answer so are not. A definite refusal
+// is remembered for 15 seconds, and a data key that fails otherwise, more than once in a row, is asked for again after
+// 0.1 seconds, doubling to five. Under a *Keyring or what WithContext returns, which call nobody, only the number at a
+// time is limited; a type that wraps one of them is treated like a key service.
 //
 // # Errors
 //
@@ -74,10 +77,11 @@ type Envelope struct {
 	background  sync.WaitGroup
 	unsubscribe func()
 
-	unknown     *rate.Limiter // gate for data keys that are not known
+	// The calls to the KEK: none waits behind one of another kind.
 	wrapSlots   chan struct{}
-	unwrapSlots chan struct{}
-	reviewSlots chan struct{} // for those that are known, so that neither waits behind the other
+	reviewSlots chan struct{} // to confirm known data keys
+	remote      *gate         // unknown data keys pass one of two gates
+	local       *gate
 
 	mu        sync.Mutex
 	closed    bool
@@ -86,7 +90,8 @@ type Envelope struct {
 	wrapFails int
 	wrapErr   error // of the last attempt, given out until nextWrap
 	unwraps   map[string]*flight
-	refused   refusals
+
+	notUnwrapped notUnwrapped
 }
 
 // flight is one call to the KEK that any number of callers wait for.
@@ -95,16 +100,16 @@ type flight struct {
 	epoch uint64
 	key   *dataKey // set before done is closed, like err
 	err   error
+
+	// Of a call to unwrap; Envelope.mu guards them.
+	waiting int  // callers
+	called  bool // the KEK, and no longer in the queue
+	cancel  context.CancelFunc
 }
 
 const (
 	// wrapParallel is one call at a time, and those that were abandoned.
 	wrapParallel   = 8
-	unwrapRate     = 100
-	unwrapBurst    = 1024 // a process that starts beside a full store meets many data keys at once
-	unwrapParallel = 16
-	// unwrapPatience is how long a data key may wait for its turn before it is turned away.
-	unwrapPatience = time.Second
 	reviewParallel = 8
 )
 
@@ -136,18 +141,15 @@ func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...Envelope
 		clock:       newClock(),
 		known:       newDataKeyCache(o.cache),
 		unsubscribe: func() {},
-		unknown:     rate.NewLimiter(unwrapRate, unwrapBurst),
 		wrapSlots:   make(chan struct{}, wrapParallel),
-		unwrapSlots: make(chan struct{}, unwrapParallel),
 		reviewSlots: make(chan struct{}, reviewParallel),
+		local:       localGate(),
 		unwraps:     make(map[string]*flight),
 	}
+	e.remote = remoteGate(e.clock.now())
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	if k, ok := kek.(*Keyring); ok {
 		e.unsubscribe = k.onReload(e.kekChanged)
-		// A local keyset calls nobody: garbage costs a microsecond. A rate would only fail reads after a reload, which
-		// makes every data key unknown.
-		e.unknown.SetLimit(rate.Inf)
 	}
 	if err := e.start(ctx); err != nil {
 		return nil, errors.Join(err, e.Close())
@@ -309,7 +311,7 @@ func (e *Envelope) Close() error {
 	e.mu.Lock()
 	e.closed = true
 	e.current.Store(nil)
-	e.refused.forget()
+	e.notUnwrapped.clear()
 	e.mu.Unlock()
 	e.unsubscribe()
 	e.cancel()

@@ -2,8 +2,11 @@ package aead
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
 // awaitDataKey has an unknown data key unwrapped, or joins those who wait for it.
@@ -16,6 +19,7 @@ func (e *Envelope) awaitDataKey(ctx context.Context, header []byte) (*dataKey, e
 	case <-f.done:
 		return f.key, f.err
 	case <-ctx.Done():
+		e.leaveUnwrap(f, header)
 		return nil, fmt.Errorf("%w: waiting for a data key to be unwrapped: %w", ErrKeyServiceUnavailable, ended(ctx))
 	}
 }
@@ -32,47 +36,86 @@ func (e *Envelope) joinUnwrap(ctx context.Context, header []byte) (*flight, *dat
 		return nil, key, nil
 	}
 	if f, ok := e.unwraps[string(header)]; ok {
+		f.waiting++
 		return f, nil, nil
 	}
-	if err := e.refused.recall(header, now); err != nil {
-		e.stats.remembered.Add(1)
+	if err := e.notUnwrapped.recall(header, now); err != nil {
+		if isRefusal(err) {
+			e.stats.remembered.Add(1)
+		} else {
+			e.stats.heldBack.Add(1)
+		}
 		return nil, nil, err
 	}
 	e.stats.misses.Add(1)
-	turn := e.unknown.Reserve()
-	wait := turn.Delay()
-	if wait > unwrapPatience {
-		turn.Cancel()
+	g := e.gateOf(header)
+	if err := g.enter(); err != nil {
 		e.stats.turnedAway.Add(1)
-		return nil, nil, fmt.Errorf("%w: too many unknown data keys at once; is there garbage in the store?", ErrKeyServiceUnavailable)
+		return nil, nil, fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, err)
 	}
-	f := &flight{done: make(chan struct{}), epoch: e.epoch}
+	callCtx, cancel := e.callContext(ctx)
+	f := &flight{done: make(chan struct{}), epoch: e.epoch, waiting: 1, cancel: cancel}
 	name := string(header)
 	e.unwraps[name] = f
 	e.background.Go(func() {
-		ctx, cancel := e.callContext(ctx)
 		defer cancel()
-		key, err := e.unwrapInTurn(ctx, []byte(name), wait)
+		key, err := e.unwrapInTurn(callCtx, g, f, []byte(name))
 		e.endUnwrap(name, f, key, err)
 	})
 	return f, nil, nil
 }
 
-// unwrapInTurn waits for its turn and for one of the slots, and calls the KEK.
-func (e *Envelope) unwrapInTurn(ctx context.Context, header []byte, wait time.Duration) (*dataKey, error) {
-	if wait > 0 {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, ended(ctx))
-		}
+// leaveUnwrap is called by who no longer waits. A data key that nobody waits for leaves the queue, so that there are no
+// more in it than there are readers; but a call to the KEK that has begun goes on, or readers with less patience than
+// the key service needs would never get to their data key.
+func (e *Envelope) leaveUnwrap(f *flight, header []byte) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f.waiting--
+	if f.waiting > 0 || f.called {
+		return
 	}
-	if err := take(ctx, e.unwrapSlots); err != nil {
+	f.cancel()
+	if e.unwraps[string(header)] == f {
+		delete(e.unwraps, string(header))
+	}
+}
+
+// gateOf returns the gate that a data key passes.
+func (e *Envelope) gateOf(header []byte) *gate {
+	if answersItself(e.kek, header[wrappedLenSize:]) {
+		return e.local
+	}
+	return e.remote
+}
+
+// answersItself tells whether a KEK answers a ciphertext by computing for a few microseconds, without calling anybody.
+// Only types of this package are known to: what wraps one of them may do anything on the way.
+func answersItself(kek tink.AEADWithContext, ciphertext []byte) bool {
+	switch kek.(type) {
+	case *Keyring, localAEAD:
+		return true
+	}
+	return false
+}
+
+// unwrapInTurn waits until the gate lets it through, and calls the KEK.
+func (e *Envelope) unwrapInTurn(ctx context.Context, g *gate, f *flight, header []byte) (*dataKey, error) {
+	if err := g.pass(ctx, e.clock); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, err)
 	}
-	return e.unwrapDataKey(ctx, e.unwrapSlots, header)
+	e.mu.Lock()
+	f.called = f.waiting > 0
+	e.mu.Unlock()
+	if !f.called {
+		g.turnBack()
+		return nil, errNoTurn
+	}
+	key, err := e.unwrapDataKey(ctx, g.slots, header)
+	if err == nil {
+		g.succeeded()
+	}
+	return key, err
 }
 
 func (e *Envelope) endUnwrap(name string, f *flight, key *dataKey, err error) {
@@ -86,12 +129,17 @@ func (e *Envelope) endUnwrap(name string, f *flight, key *dataKey, err error) {
 		key, err = nil, ErrClosed
 	case f.epoch != e.epoch: // the KEK was reloaded: true when asked, not to be kept
 	case err == nil:
+		e.notUnwrapped.unwrapped([]byte(name))
 		e.known.insert(key)
 		if current := e.current.Load(); current.is(key.header) {
 			confirm(current, key.confirmed.Load())
 		}
 	case isRefusal(err):
 		e.refuse([]byte(name), err)
+	case !errors.Is(err, errNoTurn):
+		e.notUnwrapped.failed([]byte(name), err, e.clock.now())
+	case f.waiting > 0:
+		e.stats.turnedAway.Add(1)
 	}
 	f.key, f.err = key, err
 	close(f.done)
@@ -100,8 +148,8 @@ func (e *Envelope) endUnwrap(name string, f *flight, key *dataKey, err error) {
 // refuse drops a data key that the KEK refused to unwrap. If it is the one that seals, nobody could ever open what it
 // seals from now on. e.mu is held.
 func (e *Envelope) refuse(header []byte, err error) {
-	e.refused.remember(header, err, e.clock.now())
-	e.known.removeIf(func(k *dataKey) bool { return k.is(header) })
+	e.notUnwrapped.refused(header, err, e.clock.now())
+	e.known.remove(header)
 	if current := e.current.Load(); current != nil && current.is(header) && !current.retired.Swap(true) {
 		current.confirmed.Store(never)
 		e.log.Error("sealcache: the key-encryption key no longer unwraps the data key in use; a new one is made", "error", err)

@@ -53,7 +53,7 @@ func TestGarbageDataKeysCannotStorm(t *testing.T) {
 		own, known := seal(t, reader, "own"), seal(t, writer, "known")
 		open(t, reader, known)
 		calls := service.Decrypts()
-		service.Delay(100 * time.Millisecond)
+		service.Delay(20 * time.Millisecond)
 		began := time.Now()
 		var refused, turnedAway atomic.Int64
 		var wg sync.WaitGroup
@@ -77,8 +77,12 @@ func TestGarbageDataKeysCannotStorm(t *testing.T) {
 			t.Errorf("messages under known data keys waited %v behind garbage", waited)
 		}
 		wg.Wait()
-		if n := service.Decrypts() - calls; n > aead.UnwrapBurst+aead.UnwrapRate {
-			t.Errorf("%d calls for garbage that came at once", n)
+		if waited := time.Since(began); waited > 11*time.Second {
+			t.Errorf("garbage was turned away after %v only", waited)
+		}
+		const most = aead.UnwrapBurst + 10*aead.UnwrapRate
+		if n := service.Decrypts() - calls; n > most || n < most/2 {
+			t.Errorf("%d calls for garbage that came at once, want up to %d", n, most)
 		}
 		if n := service.MostAtOnce(); n > aead.UnwrapParallel {
 			t.Errorf("%d calls at one time, want at most %d", n, aead.UnwrapParallel)
@@ -87,7 +91,8 @@ func TestGarbageDataKeysCannotStorm(t *testing.T) {
 			t.Errorf("%d refused, %d turned away", refused.Load(), turnedAway.Load())
 		}
 		s := reader.Stats()
-		if s.GateRejections != uint64(turnedAway.Load()) || s.Refusals != uint64(refused.Load()) || s.DataKeys != 2 {
+		if s.GateRejections < 10_000-aead.UnwrapQueue-aead.UnwrapParallel || s.GateRejections+s.UnwrapFailures != uint64(turnedAway.Load()) ||
+			s.Refusals != uint64(refused.Load()) || s.DataKeys != 2 {
 			t.Errorf("Stats: %+v", s)
 		}
 	})

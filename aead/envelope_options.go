@@ -24,8 +24,9 @@ const (
 	// defaultMaxAge bounds for how long a process seals under a data key after its KEK was revoked or rotated, at a
 	// price of one call a day and process, and of one more data key a day to be unwrapped by readers.
 	defaultMaxAge = 24 * time.Hour
-	// defaultDataKeyCache is generous: a process meets one data key per writing process and day of data.
-	defaultDataKeyCache = 1024
+	// defaultDataKeyCache is generous: a process meets one data key per writing process and day of data, more where
+	// processes are short-lived. If more are in use than are held, nearly every read calls the KEK.
+	defaultDataKeyCache = 16384
 	maxDataKeyCache     = 1 << 20
 	// defaultDataKeyTTL is the delay of crypto-shredding against the number of calls and the outage that reading
 	// survives: an hour at most, and a quarter of it at least for data keys in use, since they are confirmed ahead.
@@ -72,7 +73,7 @@ func WithDataKeyTemplate(t *tinkpb.KeyTemplate) EnvelopeOption {
 }
 
 // WithDataKeyCache is how many unwrapped data keys are held for reading, from 1 to 2^20. The one in use for sealing is
-// held beside them. The default is 1024, at about a kilobyte each.
+// held beside them. The default is 16384, at about a kilobyte for each that is really held.
 func WithDataKeyCache(n int) EnvelopeOption {
 	return func(o *envelopeOptions) { o.cache = n }
 }

@@ -154,10 +154,10 @@ func (e *Envelope) newDataKey(ctx context.Context, proof bool) (*dataKey, error)
 		return nil, wrapError(err)
 	}
 	if proof {
-		if err := take(ctx, e.unwrapSlots); err != nil {
+		if err := take(ctx, e.reviewSlots); err != nil {
 			return nil, kekError("unwrapping a data key", err)
 		}
-		unwrapped, err := e.unwrap(ctx, e.unwrapSlots, header)
+		unwrapped, err := e.unwrap(ctx, e.reviewSlots, header)
 		if err != nil {
 			return nil, fmt.Errorf("aead: self test: the key-encryption key does not unwrap what it wrapped: %w", err)
 		}
@@ -202,7 +202,7 @@ func (e *Envelope) kekChanged() {
 	}
 	e.epoch++
 	e.unwraps = make(map[string]*flight) // those under way serve whoever waits for them, and are not kept
-	e.refused.forget()
+	e.notUnwrapped.clear()
 	e.known.clear()
 	old := e.current.Load()
 	if old == nil {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/key"
 	"github.com/tink-crypto/tink-go/v2/tink"
-	"golang.org/x/time/rate"
 )
 
 // What the tests of package aead_test reach into.
@@ -18,6 +17,7 @@ const (
 	UnwrapBurst      = unwrapBurst
 	UnwrapRate       = unwrapRate
 	UnwrapParallel   = unwrapParallel
+	UnwrapQueue      = unwrapQueue
 	WrapParallel     = wrapParallel
 	PassphraseHeader = passphraseHeader
 )
@@ -38,9 +38,6 @@ func PassphraseParamsAccepted(ciphertext []byte) bool {
 	_, ok := parsePassphraseHeader(ciphertext)
 	return ok
 }
-
-// LiftGate lets any number of unknown data keys through.
-func (e *Envelope) LiftGate() { e.unknown.SetLimit(rate.Inf) }
 
 // SplitEnvelope is the parser of ciphertexts.
 func SplitEnvelope(ciphertext []byte) (header, payload []byte, ok bool) {

@@ -30,13 +30,16 @@ func (e *Envelope) callContext(ctx context.Context) (context.Context, context.Ca
 }
 
 // take waits for one of the slots that bound the calls of a kind.
-func take(ctx context.Context, slots chan<- struct{}) error {
+func take(ctx context.Context, slots chan struct{}) error {
 	select {
 	case slots <- struct{}{}:
-		return nil
+		if ctx.Err() == nil {
+			return nil
+		}
+		<-slots
 	case <-ctx.Done():
-		return fmt.Errorf("too many calls are under way: %w", ended(ctx))
 	}
+	return fmt.Errorf("too many calls are under way: %w", ended(ctx))
 }
 
 // callKEK calls the KEK and waits for its answer as long as ctx allows. The caller has taken one of slots; it is given
