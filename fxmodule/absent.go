@@ -8,9 +8,7 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 )
 
-// absentStore is the unnamed store.StoreInterface where the Config has no default cache and the application no store
-// of its own. A decorator, once listed, has to return one: this one does nothing but say what is missing.
-// ProvideDefault gives decorate one to replace.
+// absentStore is what ProvideDefault gives decorate to replace. It does nothing but say that Module is missing.
 type absentStore struct{ err error }
 
 var errUndecorated = errors.New("fxmodule: ProvideDefault is listed without Module")

@@ -33,25 +33,28 @@ import (
 // module only, and leave it in clear for all others, so that fx.New refuses it there ("fx.Logger Option should be
 // passed to top-level App", says fx).
 //
-// With a Store by URL, functions in the application's own fx.Modules find a store.StoreInterface only if ProvideDefault
-// is listed too; without it, fx says "missing type". *middleware.Store and the others are found everywhere.
+// If the application provides no store.StoreInterface of its own, list ProvideDefault beside Module: without it, only
+// functions outside the application's own fx.Modules find the default cache, and for others fx says "missing type".
+// *middleware.Store and the rest are found everywhere. A Config without a cache named "default" has no unnamed store;
+// whoever takes one keeps the application from starting.
 //
 // Keys and stores are opened when the graph is built, checked at start, and closed at stop. If fx.New fails in a
 // constructor of the application, fx runs no hooks, and they stay open until the process ends.
 var Module fx.Option = fx.Options(
 	onlyAtTheRoot(),
+	fx.ErrorHook(hint{}),
 	fx.Decorate(decorate),
 	// In a module of its own, because modules' invoked functions run before those of the root: dig does not see that a
 	// decorator makes a store where nobody provides one, until it has.
 	fx.Module("sealcache",
-		fx.Provide(newSystem, attached, cachesOf, keysOf, healthOf, encryptorOf, sealedNamed(Default)),
+		fx.Provide(newSystem, needStore, takeStore, attached, cachesOf, keysOf, healthOf, encryptorOf, sealedNamed(Default)),
 		fx.Invoke(func(*graph) {}),
 	),
 )
 
-// ProvideDefault provides the default cache's store.StoreInterface to the whole graph, for applications that do not
-// provide one of their own: Module alone can only decorate, which reaches functions in the application's fx.Modules
-// only if there is something to decorate. List it beside Module.
+// ProvideDefault goes beside Module in an application that provides no store.StoreInterface of its own. It gives Module,
+// which decorates, something to decorate: with Module alone, the default cache is found outside fx.Modules only. fx
+// refuses it where the application provides a store ("already provided").
 var ProvideDefault fx.Option = fx.Provide(func() store.StoreInterface { return absentStore{errUndecorated} })
 
 // Named provides the caches of these names as store.StoreInterface and, for a sealed one, *middleware.Store, with the
@@ -102,21 +105,44 @@ type applicationStore struct {
 	System *system
 }
 
-// decorate turns the application's store, or none, into the default cache.
+// decorate turns the application's store, or none, into the default cache. dig calls it when something takes the store.
 func decorate(p applicationStore) (store.StoreInterface, error) {
 	if _, ours := p.Store.(absentStore); ours {
 		p.Store = nil
 	}
-	if err := p.System.attach(p.Store); err != nil {
+	s := p.System
+	if !s.in.Config.needsStore() {
+		return nil, errors.Join(s.noDefault(), s.close())
+	}
+	if err := s.attach(p.Store); err != nil {
 		return nil, err
 	}
-	return p.System.unnamed(), nil
+	return s.caches.stores[Default], nil
 }
 
-// graph is proof that the stores are attached: what is provided depends on it. Taking the store makes dig decorate it.
+// graph is proof that the caches are made: what is provided depends on it.
 type graph struct{ system *system }
 
-func attached(p applicationStore) *graph { return &graph{p.System} }
+// attachment is what the caches are made of. With a Config that does without the unnamed store, Taken is nil.
+type attachment struct {
+	fx.In
+
+	Taken  *taken `optional:"true"` // first: if the application's store fails, no keys have been opened yet
+	System *system
+}
+
+// attached has the store decorated, if the Config needs it, and makes the caches by itself if not.
+func attached(p attachment) (*graph, error) {
+	switch {
+	case p.System.in.Config.needsStore() != (p.Taken != nil):
+		return nil, errors.Join(errNotDecorated, p.System.close())
+	case p.Taken == nil:
+		if err := p.System.attach(nil); err != nil {
+			return nil, err
+		}
+	}
+	return &graph{p.System}, nil
+}
 
 func cachesOf(g *graph) *Caches { return g.system.caches }
 

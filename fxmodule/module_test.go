@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,7 +99,30 @@ func TestProvideDefault(t *testing.T) {
 
 	var alone store.StoreInterface
 	require.NoError(t, fx.New(fx.NopLogger, fxmodule.ProvideDefault, fx.Populate(&alone)).Err())
-	require.ErrorContains(t, alone.Set(t.Context(), "k", "v"), "without Module")
+	require.Equal(t, "none", alone.GetType())
+	ctx := t.Context()
+	_, getErr := alone.Get(ctx, "k")
+	_, _, ttlErr := alone.GetWithTTL(ctx, "k")
+	for _, err := range []error{getErr, ttlErr, alone.Set(ctx, "k", "v"), alone.Delete(ctx, "k"), alone.Invalidate(ctx), alone.Clear(ctx)} {
+		require.ErrorContains(t, err, "without Module")
+	}
+}
+
+// fx cannot say why a store is missing; the hint does.
+func TestMissingStoreIsExplained(t *testing.T) {
+	var l logs
+	old := slog.Default()
+	slog.SetDefault(l.logger())
+	t.Cleanup(func() { slog.SetDefault(old) })
+	config := one(fxmodule.Cache{Store: "memory://", Clear: true}) // fx leaves keys open if it fails
+	require.ErrorContains(t, newApp(config, fx.Invoke(func(needy) {})).Err(), "missing type")
+	named := fx.Invoke(fx.Annotate(func(store.StoreInterface) {}, fx.ParamTags(`name:"other"`)))
+	require.ErrorContains(t, newApp(config, named).Err(), "missing type")
+	require.NotContains(t, l.String(), "ProvideDefault", "not about anything else")
+
+	take := fx.Module("inner", fx.Provide(newConsumer), fx.Invoke(func(*consumer) {}))
+	require.ErrorContains(t, newApp(config, take).Err(), "missing type")
+	require.Contains(t, l.String(), "list fxmodule.ProvideDefault beside fxmodule.Module")
 }
 
 // A provider in one of the application's own modules is decorated for everybody as well.
@@ -151,9 +176,6 @@ func TestWhoProvidesTheStore(t *testing.T) {
 		"no default": {fxmodule.Config{Caches: map[string]fxmodule.Cache{
 			"sessions": {KEK: kek},
 		}}, newMemory(t), "", "that no cache seals"},
-		"no default, URL": {fxmodule.Config{Caches: map[string]fxmodule.Cache{
-			"sessions": {KEK: kek, Store: "memory://"},
-		}}, newMemory(t), "", "that no cache seals"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -185,21 +207,43 @@ func TestClearDefaultOverTheApplicationsStore(t *testing.T) {
 	require.ErrorContains(t, err, "is clear")
 }
 
-// Without a default cache there is no unnamed store, and what stands in its place says so and stores nothing.
+// Without a default cache there is no unnamed store, and an application that takes one does not start.
 func TestNoDefaultCache(t *testing.T) {
 	t.Parallel()
-	config := fxmodule.Config{Caches: map[string]fxmodule.Cache{"sessions": {Store: "memory://", KEK: kekFile(t)}}}
-	var got store.StoreInterface
+	config := fxmodule.Config{Caches: map[string]fxmodule.Cache{"sessions": {Store: "memory://", Clear: true}}} // fx leaves keys open if it fails
 	var caches *fxmodule.Caches
-	run(t, config, fx.Populate(&got, &caches))
-	ctx := t.Context()
-	_, getErr := got.Get(ctx, "k")
-	_, _, ttlErr := got.GetWithTTL(ctx, "k")
-	for _, err := range []error{getErr, ttlErr, got.Set(ctx, "k", "v"), got.Delete(ctx, "k"), got.Invalidate(ctx), got.Clear(ctx)} {
-		require.ErrorIs(t, err, fxmodule.ErrNoCache)
-		require.ErrorContains(t, err, `"default"; the Config has sessions`)
-	}
+	run(t, config, fx.Populate(&caches))
 	require.Equal(t, []string{"sessions"}, caches.Names())
+	run(t, config, fxmodule.ProvideDefault)
+	run(t, config, provideStore(newMemory(t))) // which nobody takes
+
+	take := fx.Invoke(func(store.StoreInterface) { t.Error("got a store") })
+	for name, options := range map[string]fx.Option{
+		"nobody provides one":              take,
+		"nobody provides one, in a module": fx.Module("inner", take),
+		"ProvideDefault":                   fx.Options(fxmodule.ProvideDefault, take),
+		"ProvideDefault, in a module":      fx.Options(fxmodule.ProvideDefault, fx.Module("inner", take)),
+		"the application's":                fx.Options(provideStore(newMemory(t)), take),
+		"the application's, in a module":   fx.Module("inner", provideStore(newMemory(t)), take),
+		"optional": fx.Invoke(func(p struct {
+			fx.In
+			Store store.StoreInterface `optional:"true"`
+		}) {
+			t.Error("got", p.Store)
+		}),
+		"constructor": fx.Options(fxmodule.ProvideDefault, fx.Provide(newConsumer), fx.Invoke(func(*consumer) { t.Error("got a store") })),
+	} {
+		for order, all := range map[string]fx.Option{
+			"module first": fx.Options(fxmodule.Module, options), "module last": fx.Options(options, fxmodule.Module),
+		} {
+			err := fx.New(fx.NopLogger, quiet(), fx.Supply(config), all).Err()
+			if err != nil && strings.Contains(err.Error(), "missing type: store.StoreInterface") {
+				continue
+			}
+			require.ErrorIs(t, err, fxmodule.ErrNoCache, "%s, %s", name, order)
+			require.ErrorContains(t, err, `which is the cache named "default"; the Config has sessions`, "%s, %s", name, order)
+		}
+	}
 	err := newApp(config, fx.Invoke(func(*middleware.Store) {})).Err()
 	require.ErrorIs(t, err, fxmodule.ErrNoCache)
 }
@@ -361,14 +405,12 @@ func TestWhatIsProvidedPrintsNames(t *testing.T) {
 	t.Parallel()
 	var caches *fxmodule.Caches
 	var keys *fxmodule.Keys
-	var got store.StoreInterface
 	run(t, fxmodule.Config{Caches: map[string]fxmodule.Cache{
 		"a": {Store: "memory://", KEK: kekFile(t)}, "b": {Store: "memory://", Clear: true, Namespace: "b"},
-	}}, fx.Populate(&caches, &keys, &got))
+	}}, fx.Populate(&caches, &keys))
 	require.Equal(t, "fxmodule.Caches(a, b)", fmt.Sprintf("%v", caches))
 	require.Equal(t, "fxmodule.Caches(a, b)", fmt.Sprintf("%#v", caches))
 	require.Equal(t, "fxmodule.Keys(1 caches, 1 keysets)", fmt.Sprintf("%#v", keys))
-	require.Equal(t, "none", got.GetType())
 	var l logs
 	l.logger().Info("m", "caches", caches, "keys", keys)
 	require.Contains(t, l.String(), `caches="fxmodule.Caches(a, b)" keys="fxmodule.Keys(1 caches, 1 keysets)"`)

@@ -122,7 +122,7 @@ func (s *system) checkApplicationStore(provided bool) error {
 	case !provided:
 		for _, name := range config.names() {
 			if config.Caches[name].Store == "" {
-				return &CacheError{name, PartStore, errors.New("it has no store URL, so it stands on the application's store.StoreInterface, and the application provides none, or one whose own needs fx cannot meet: set store, or fx.Provide one")}
+				return &CacheError{name, PartStore, errors.New("it has no store URL, so it stands on the application's store.StoreInterface, and the application provides none (one of another type, with a name, in a group or fx.Private does not count), or one whose own needs fx cannot meet: set store, or fx.Provide one")}
 			}
 		}
 	case !hasDefault:
@@ -178,14 +178,6 @@ func (s *system) warnAboutSwaps() {
 			}
 		}
 	}
-}
-
-// unnamed is what the application gets as its store.StoreInterface.
-func (s *system) unnamed() store.StoreInterface {
-	if def, ok := s.caches.stores[Default]; ok {
-		return def
-	}
-	return absentStore{s.caches.missing(Default)}
 }
 
 // start refuses to let the application run with a cache that does not work.

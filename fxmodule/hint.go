@@ -1,0 +1,21 @@
+package fxmodule
+
+import (
+	"log/slog"
+	"regexp"
+)
+
+// hint follows an error of fx that says what is missing and cannot say why. fx calls it when a function that the
+// application invokes, or something below it, could not be built.
+type hint struct{}
+
+// HandleError logs to the process's default logger: the application's own is in a graph that could not be built.
+func (hint) HandleError(err error) {
+	if lacksStore(err) {
+		slog.Default().Error("sealcache: fx misses a store.StoreInterface. In an fx.Module nobody finds the default cache unless somebody provides a store.StoreInterface for it to replace: list fxmodule.ProvideDefault beside fxmodule.Module. A Config without a cache named \"default\" has no unnamed store at all")
+	}
+}
+
+func lacksStore(err error) bool {
+	return regexp.MustCompile(`missing types?:[^\n]*\bstore\.StoreInterface([^\[\w]|$)`).MatchString(err.Error())
+}
