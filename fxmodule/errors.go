@@ -3,6 +3,8 @@ package fxmodule
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"strings"
 
 	"github.com/sealcache/sealcache/aead"
 )
@@ -48,4 +50,31 @@ func partOf(err error) Part {
 		}
 	}
 	return PartProbe
+}
+
+// unquoted is an error whose text leaves out what a setting says: the name of a file or of a variable, in whose place a
+// password may stand by mistake.
+type unquoted struct {
+	text string
+	err  error
+}
+
+func (e *unquoted) Error() string { return e.text }
+
+func (e *unquoted) Unwrap() error { return e.err }
+
+// unquote takes names of files out of an error's text, and the name of the variable that source refers to.
+func unquote(err error, source string) error {
+	text := err.Error()
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		text = strings.ReplaceAll(text, file.Error(), file.Op+": "+file.Err.Error())
+	}
+	if name, ok := strings.CutPrefix(source, "env:"); ok {
+		text = strings.ReplaceAll(text, " variable "+name+" ", " variable ")
+	}
+	if text == err.Error() {
+		return err
+	}
+	return &unquoted{text, err}
 }

@@ -43,7 +43,7 @@ func newEncryptor(ctx context.Context, in inputs, log *slog.Logger, keys *Keys) 
 		}
 		set, err := aead.OpenPRF(ctx, source, keys.keks[in.Config.Caches[name].KEK])
 		if err != nil {
-			return nil, fmt.Errorf("fxmodule: jobs: prf_keyset: %w", err)
+			return nil, fmt.Errorf("fxmodule: jobs: prf_keyset: %w", unquote(err, j.PRFKeyset))
 		}
 		opts = append(opts, jobs.WithPRF(set))
 	}

@@ -90,7 +90,7 @@ func openKeys(ctx context.Context, c Config, log *slog.Logger, openers []aead.KE
 			continue
 		}
 		if err := o.open(ctx, name, cache); err != nil {
-			return nil, errors.Join(&CacheError{name, PartKeys, err}, o.keys.close())
+			return nil, errors.Join(&CacheError{name, PartKeys, unquote(err, cache.Keyset)}, o.keys.close())
 		}
 	}
 	return o.keys, nil

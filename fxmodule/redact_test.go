@@ -81,6 +81,16 @@ func TestFailuresShowNoSecret(t *testing.T) {
 		"unknown KEK":      one(fxmodule.Cache{Store: "memory://", KEK: "hcvault://" + secret}),
 		"KEK file":         one(fxmodule.Cache{Store: "memory://", KEK: "file://" + secret + "@/x"}),
 		"KEK":              one(fxmodule.Cache{Store: "memory://", KEK: secret}),
+		"no KEK file":      one(fxmodule.Cache{Store: "memory://", KEK: "file:///" + secret}),
+		"no KEK variable":  one(fxmodule.Cache{Store: "memory://", KEK: "passphrase:env:" + secret}),
+		"no passphrase":    one(fxmodule.Cache{Store: "memory://", KEK: "passphrase:file:/" + secret}),
+		"no keyset":        one(fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: "/run/" + secret}),
+		"no keyset here":   one(fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: secret}),
+		"no variable":      one(fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: "env:" + secret}),
+		"no PRF keyset":    {Caches: one(fxmodule.Cache{Store: "memory://", KEK: kek}).Caches, Jobs: fxmodule.Jobs{PRFKeyset: secret}},
+		"no PRF variable":  {Caches: one(fxmodule.Cache{Store: "memory://", KEK: kek}).Caches, Jobs: fxmodule.Jobs{PRFKeyset: "env:" + secret}},
+		"no password file": one(fxmodule.Cache{Store: "redis://u@h?password_file=/" + secret, KEK: kek}),
+		"no password":      one(fxmodule.Cache{Store: "redis://u@h?password_env=" + secret, KEK: kek}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

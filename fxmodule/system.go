@@ -94,7 +94,7 @@ func (s *system) makeCaches(application store.StoreInterface) error {
 		if c.Store != "" {
 			opened, err := stores.Open(ctx, c.Store)
 			if err != nil {
-				return &CacheError{name, PartStore, err}
+				return &CacheError{name, PartStore, unquote(err, "")}
 			}
 			s.opened = append(s.opened, opened)
 			backing = opened
