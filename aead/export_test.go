@@ -20,6 +20,7 @@ const (
 	UnwrapQueue      = unwrapQueue
 	WrapParallel     = wrapParallel
 	PassphraseHeader = passphraseHeader
+	MaxDerivations   = maxDerivations
 )
 
 // KEKChanged does to an Envelope over any KEK what a Keyring does on reload.
@@ -33,10 +34,17 @@ func NewCheapPassphraseKEK(ctx context.Context, passphrase string) (tink.AEADWit
 	return newPassphraseKEK(ctx, []byte(passphrase), argonParams{time: 1, threads: 1, memory: 19 << 10})
 }
 
-// PassphraseParamsAccepted tells whether a derivation would be done for a ciphertext.
-func PassphraseParamsAccepted(ciphertext []byte) bool {
-	_, ok := parsePassphraseHeader(ciphertext)
+// PassphraseHeaderAccepted tells whether a derivation would be done for a ciphertext.
+func PassphraseHeaderAccepted(kek tink.AEADWithContext, ciphertext []byte) bool {
+	_, ok := kek.(*passphraseKEK).parse(ciphertext)
 	return ok
+}
+
+// HoldDerivations lets no key be derived from a passphrase until the returned function is called.
+func HoldDerivations(kek tink.AEADWithContext) (release func()) {
+	k := kek.(*passphraseKEK)
+	k.deriving <- struct{}{}
+	return func() { <-k.deriving }
 }
 
 // SplitEnvelope is the parser of ciphertexts.

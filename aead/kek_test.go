@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/tink"
@@ -204,10 +206,14 @@ func TestPassphraseAcrossProcesses(t *testing.T) {
 	}
 }
 
-// Parameters are judged before argon2 runs: a header made up by whoever writes to the store must not cost gigabytes.
-func TestPassphraseParameterBounds(t *testing.T) {
-	t.Parallel()
-	kek := cheapKEK(t)
+// Parameters are judged before argon2 runs: whoever writes to the store makes up headers, and must not be able to ask for
+// more work than this version does, nor for a weaker key.
+func TestPassphraseParametersAreThoseOfTheVersion(t *testing.T) {
+	t.Setenv("SEALCACHE_TEST_PASSPHRASE", passphrase)
+	kek, err := aead.OpenKEK(t.Context(), "passphrase:env:SEALCACHE_TEST_PASSPHRASE")
+	if err != nil {
+		t.Fatal(err)
+	}
 	sealed, err := kek.EncryptWithContext(t.Context(), []byte("message"), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -219,30 +225,129 @@ func TestPassphraseParameterBounds(t *testing.T) {
 		return c
 	}
 	for name, c := range map[string][]byte{
-		"version 0":       with(0, 3, 4, 64<<10),
-		"version 2":       with(2, 3, 4, 64<<10),
-		"no pass":         with(1, 0, 4, 64<<10),
-		"too many passes": with(1, 13, 4, 19<<10),
-		"no lane":         with(1, 3, 0, 64<<10),
-		"too many lanes":  with(1, 3, 17, 64<<10),
-		"little memory":   with(1, 3, 4, 19<<10-1),
-		"no memory":       with(1, 3, 4, 0),
-		"much memory":     with(1, 1, 1, 256<<10+1),
-		"all memory":      with(1, 255, 255, 1<<32-1),
-		"much work":       with(1, 4, 4, 256<<10),
-		"cut":             sealed[:aead.PassphraseHeader+27],
+		"version 0":                 with(0, 3, 4, 64<<10),
+		"version 2":                 with(2, 3, 4, 64<<10),
+		"no pass":                   with(1, 0, 4, 64<<10),
+		"one pass less":             with(1, 2, 4, 64<<10),
+		"one pass more":             with(1, 4, 4, 64<<10),
+		"many passes, one lane":     with(1, 12, 1, 64<<10),
+		"no lane":                   with(1, 3, 0, 64<<10),
+		"one lane":                  with(1, 3, 1, 64<<10),
+		"little memory":             with(1, 3, 4, 19<<10),
+		"no memory":                 with(1, 3, 4, 0),
+		"much memory":               with(1, 3, 4, 256<<10),
+		"all memory":                with(1, 255, 255, 1<<32-1),
+		"RFC 9106 with more memory": with(1, 3, 4, 128<<10),
+		"cut":                       sealed[:aead.PassphraseHeader+27],
 	} {
-		if aead.PassphraseParamsAccepted(c) {
+		if aead.PassphraseHeaderAccepted(kek, c) {
 			t.Errorf("%s: argon2 would be run", name)
 		}
 		if _, err := kek.DecryptWithContext(t.Context(), c, nil); !errors.Is(err, aead.ErrUnauthentic) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for name, c := range map[string][]byte{"default": with(1, 3, 4, 64<<10), "RFC 9106 with less memory": with(1, 4, 4, 128<<10)} {
-		if !aead.PassphraseParamsAccepted(c) {
-			t.Errorf("%s: refused", name)
+	if !aead.PassphraseHeaderAccepted(kek, with(1, 3, 4, 64<<10)) {
+		t.Error("what this version writes is refused")
+	}
+}
+
+// otherSalt is a ciphertext whose salt nobody drew.
+func otherSalt(sealed []byte, i int) []byte {
+	c := bytes.Clone(sealed)
+	c[7], c[8], c[9] = ^c[7], byte(i), byte(i>>8)
+	return c
+}
+
+// Made-up salts cost a derivation each. What needs none must not wait behind them.
+func TestKnownSaltsDoNotWaitBehindGarbage(t *testing.T) {
+	t.Parallel()
+	kek, other := cheapKEK(t), cheapKEK(t)
+	e, first, second := newEnvelope(t, kek), newEnvelope(t, other), newEnvelope(t, other)
+	own, known, sameSalt := seal(t, newEnvelope(t, kek), "own salt"), seal(t, first, "known"), seal(t, second, "of a known salt")
+	open(t, e, known)
+
+	release := aead.HoldDerivations(kek)
+	defer release()
+	ctx, cancel := context.WithCancel(t.Context())
+	var garbage sync.WaitGroup
+	for i := range 4 * aead.UnwrapParallel {
+		garbage.Go(func() {
+			forged := append(known[:4:4], otherSalt(known[4:], i)...)
+			if _, err := e.DecryptWithContext(ctx, forged, nil); !errors.Is(err, aead.ErrKeyServiceUnavailable) {
+				t.Errorf("garbage that waits: %v", err)
+			}
+		})
+	}
+	eventually(t, "garbage in all slots", func() bool { return e.Stats().CacheMisses >= 4*aead.UnwrapParallel })
+	patience, stop := context.WithTimeout(t.Context(), 5*time.Second)
+	defer stop()
+	for name, sealed := range map[string][]byte{"own salt": own, "known data key": known, "unknown data key of a known salt": sameSalt} {
+		if _, err := e.DecryptWithContext(patience, sealed, nil); err != nil {
+			t.Errorf("%s, behind garbage: %v", name, err)
 		}
+	}
+	cancel()
+	garbage.Wait()
+}
+
+func TestSaltIsDerivedOnce(t *testing.T) {
+	t.Parallel()
+	kek, other := cheapKEK(t), cheapKEK(t)
+	sealed, err := other.EncryptWithContext(t.Context(), []byte("message"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	altered := bytes.Clone(sealed)
+	altered[len(altered)-1] ^= 1
+	for name, c := range map[string][]byte{"made-up salt": otherSalt(sealed, 1), "good salt": altered} {
+		if _, err := kek.DecryptWithContext(t.Context(), c, nil); !errors.Is(err, aead.ErrUnauthentic) {
+			t.Errorf("%s before a forged ciphertext: %v", name, err)
+		}
+	}
+	release := aead.HoldDerivations(kek)
+	defer release()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if _, err := kek.DecryptWithContext(ctx, otherSalt(sealed, 1), nil); !errors.Is(err, aead.ErrUnauthentic) {
+		t.Errorf("a made-up salt is derived again: %v", err)
+	}
+	if _, err := kek.DecryptWithContext(ctx, sealed, nil); err != nil {
+		t.Errorf("a good salt was held for a made-up one: %v", err)
+	}
+}
+
+func TestDerivationsThatWaitAreBounded(t *testing.T) {
+	t.Parallel()
+	kek := cheapKEK(t)
+	sealed, err := kek.EncryptWithContext(t.Context(), []byte("message"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := aead.HoldDerivations(kek)
+	ctx, cancel := context.WithCancel(t.Context())
+	var waiting, turnedAway atomic.Int64
+	var wg sync.WaitGroup
+	const all = 3 * aead.MaxDerivations
+	for i := range all {
+		wg.Go(func() {
+			_, err := kek.DecryptWithContext(ctx, otherSalt(sealed, i), nil)
+			switch {
+			case errors.Is(err, aead.ErrUnauthentic) || err == nil:
+				t.Errorf("without a derivation: %v", err)
+			case errors.Is(err, context.Canceled):
+				waiting.Add(1)
+			default:
+				turnedAway.Add(1)
+			}
+		})
+	}
+	eventually(t, "a full queue", func() bool { return turnedAway.Load() == all-aead.MaxDerivations-1 })
+	cancel()
+	wg.Wait()
+	release()
+	if n := waiting.Load(); n != aead.MaxDerivations+1 {
+		t.Errorf("%d waited, want %d", n, aead.MaxDerivations+1)
 	}
 }
 

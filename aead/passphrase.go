@@ -34,7 +34,12 @@ const (
 	maxPassphrase = 4096
 
 	// maxDerivedKeys bounds the keys that are held, one for each process that wrapped data keys.
-	maxDerivedKeys = 256
+	maxDerivedKeys = 1024
+	// maxUnprovenKeys bounds the keys that are held although they have not opened anything: those of made-up salts.
+	maxUnprovenKeys = 1024
+	// maxDerivations is how many derivations may wait for their turn: some ten seconds' worth, which is all that an
+	// Envelope waits.
+	maxDerivations = 32
 )
 
 // argonParams are the cost of a derivation.
@@ -45,30 +50,55 @@ type argonParams struct {
 }
 
 // passphraseParams is the second recommendation of RFC 9106, section 4. The first, 2 GiB, is more than a container has.
+//
+// They are those of version 1 and no others are accepted with it, although the header names them: whoever can write to
+// the store can make up headers, and must be able neither to choose how much work is done for them, nor to have less
+// done. Other parameters take another version.
 func passphraseParams() argonParams { return argonParams{time: 3, threads: 4, memory: 64 << 10} }
 
-// valid bounds the parameters of a header before any work is done for it: whoever can write to the store can make up
-// headers. No more than four times the default's work or memory is done; the lower bound on memory is what OWASP's
-// password cheat sheet still allows, and keeps a mistake from weakening new data.
-func (p argonParams) valid() bool {
-	def := passphraseParams()
-	return p.time >= 1 && p.time <= 12 && p.threads >= 1 && p.threads <= 16 &&
-		p.memory >= 19<<10 && p.memory <= 4*def.memory &&
-		uint64(p.time)*uint64(p.memory) <= 4*uint64(def.time)*uint64(def.memory)
-}
+var errTooManyDerivations = errors.New("aead: too many keys at once are to be derived from the passphrase")
 
 // passphraseKEK derives keys from a passphrase: one for sealing, at start, and for opening one for each salt that it
-// meets.
+// meets. Whether a salt is made up shows only when its key has been derived and opens nothing, so that:
+//
+//   - Salts whose key is known never wait for a derivation, and neither do data keys under them (see answersItself).
+//   - A salt is derived once, also if its key opens nothing: it may be a good salt in front of a forged ciphertext, so
+//     it must not be refused, but it is not derived again.
+//   - Few derivations wait for their turn.
 type passphraseKEK struct {
 	passphrase []byte
+	params     argonParams
 	sealing    *primitive
 	header     [passphraseHeader]byte // of what it seals
 
 	deriving chan struct{} // one derivation at a time: each takes 64 MiB and all cores
+	queue    chan struct{} // those that wait, and the one
 
-	mu    sync.Mutex
-	keys  map[[passphraseHeader]byte]*primitive // that have opened something
+	mu       sync.Mutex
+	proven   derivedKeys // have opened something, so that made-up salts displace none of them
+	unproven derivedKeys
+}
+
+// derivedKeys are a bounded number of keys by salt; the oldest go first.
+type derivedKeys struct {
+	most  int
+	m     map[[passphraseHeader]byte]*primitive
 	order [][passphraseHeader]byte
+}
+
+func (d *derivedKeys) put(header [passphraseHeader]byte, p *primitive) {
+	if _, ok := d.m[header]; ok {
+		return
+	}
+	if d.m == nil {
+		d.m = make(map[[passphraseHeader]byte]*primitive)
+	}
+	if len(d.order) >= d.most {
+		delete(d.m, d.order[0])
+		d.order = d.order[1:]
+	}
+	d.m[header] = p
+	d.order = append(d.order, header)
 }
 
 func openPassphraseKEK(ctx context.Context, uri string) (tink.AEADWithContext, error) {
@@ -111,7 +141,11 @@ func newPassphraseKEK(ctx context.Context, passphrase []byte, params argonParams
 	if len(passphrase) < minPassphrase || len(passphrase) > maxPassphrase {
 		return nil, fmt.Errorf("the passphrase has %d bytes; from %d to %d are allowed", len(passphrase), minPassphrase, maxPassphrase)
 	}
-	k := &passphraseKEK{passphrase: passphrase, deriving: make(chan struct{}, 1), keys: make(map[[passphraseHeader]byte]*primitive)}
+	k := &passphraseKEK{
+		passphrase: passphrase, params: params,
+		deriving: make(chan struct{}, 1), queue: make(chan struct{}, 1+maxDerivations),
+		proven: derivedKeys{most: maxDerivedKeys}, unproven: derivedKeys{most: maxUnprovenKeys},
+	}
 	k.header[0], k.header[1], k.header[2] = passphraseVersion, params.time, params.threads
 	binary.BigEndian.PutUint32(k.header[3:], params.memory)
 	rand.Read(k.header[7:])
@@ -122,36 +156,40 @@ func newPassphraseKEK(ctx context.Context, passphrase []byte, params argonParams
 	return k, nil
 }
 
-func parsePassphraseHeader(ciphertext []byte) (header [passphraseHeader]byte, ok bool) {
+// parse takes the header of a ciphertext, and refuses all but those that this version writes, before any work is done.
+func (k *passphraseKEK) parse(ciphertext []byte) (header [passphraseHeader]byte, ok bool) {
 	if len(ciphertext) < passphraseOverhead || ciphertext[0] != passphraseVersion {
 		return header, false
 	}
 	header = [passphraseHeader]byte(ciphertext)
-	return header, paramsOf(header).valid()
-}
-
-func paramsOf(header [passphraseHeader]byte) argonParams {
-	return argonParams{time: header[1], threads: header[2], memory: binary.BigEndian.Uint32(header[3:])}
+	return header, argonParams{time: header[1], threads: header[2], memory: binary.BigEndian.Uint32(header[3:])} == k.params
 }
 
 // derive waits for its turn and computes a key. The computation itself cannot be interrupted.
 func (k *passphraseKEK) derive(ctx context.Context, header [passphraseHeader]byte) (*primitive, error) {
 	select {
-	case k.deriving <- struct{}{}:
-		defer func() { <-k.deriving }()
-	case <-ctx.Done():
-		return nil, fmt.Errorf("aead: derive a key from the passphrase: %w", ended(ctx))
+	case k.queue <- struct{}{}:
+		defer func() { <-k.queue }()
+	default:
+		return nil, errTooManyDerivations
 	}
-	if ctx.Err() != nil {
-		return nil, fmt.Errorf("aead: derive a key from the passphrase: %w", ended(ctx))
+	if err := take(ctx, k.deriving); err != nil {
+		return nil, fmt.Errorf("aead: derive a key from the passphrase: %w", err)
 	}
+	defer func() { <-k.deriving }()
 	if p := k.known(header); p != nil {
 		return p, nil // somebody before us derived it
 	}
-	params := paramsOf(header)
-	key := argon2.IDKey(k.passphrase, header[7:], uint32(params.time), params.memory, params.threads, 32)
+	key := argon2.IDKey(k.passphrase, header[7:], uint32(k.params.time), k.params.memory, k.params.threads, 32)
 	defer clear(key)
-	return newGCMPrimitive(key, true)
+	own := header == k.header
+	p, err := newGCMPrimitive(key, own)
+	if err == nil && !own {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.unproven.put(header, p)
+	}
+	return p, err
 }
 
 func (k *passphraseKEK) known(header [passphraseHeader]byte) *primitive {
@@ -160,25 +198,26 @@ func (k *passphraseKEK) known(header [passphraseHeader]byte) *primitive {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.keys[header]
+	if p, ok := k.proven.m[header]; ok {
+		return p
+	}
+	return k.unproven.m[header]
 }
 
-// keep holds a key that has opened something. Keys of made-up salts never do, so they displace nothing.
+// answersItself tells whether a ciphertext can be answered without a derivation.
+func (k *passphraseKEK) answersItself(ciphertext []byte) bool {
+	header, ok := k.parse(ciphertext)
+	return !ok || k.known(header) != nil
+}
+
+// keep holds a key that has opened something.
 func (k *passphraseKEK) keep(header [passphraseHeader]byte, p *primitive) {
 	if header == k.header {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if _, ok := k.keys[header]; ok {
-		return
-	}
-	if len(k.order) >= maxDerivedKeys {
-		delete(k.keys, k.order[0])
-		k.order = k.order[1:]
-	}
-	k.keys[header] = p
-	k.order = append(k.order, header)
+	k.proven.put(header, p)
 }
 
 func passphraseAD(header [passphraseHeader]byte, associatedData []byte) []byte {
@@ -203,7 +242,7 @@ func (k *passphraseKEK) DecryptWithContext(ctx context.Context, ciphertext, asso
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("aead: open: %w", ended(ctx))
 	}
-	header, ok := parsePassphraseHeader(ciphertext)
+	header, ok := k.parse(ciphertext)
 	if !ok {
 		return nil, ErrUnauthentic
 	}
