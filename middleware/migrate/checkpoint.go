@@ -1,11 +1,13 @@
 package migrate
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -66,14 +68,25 @@ func readCheckpoint(path, job string) (*checkpoint, error) {
 		return nil, fmt.Errorf("migrate: checkpoint: %w", err)
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err != nil || st.Size() > maxCheckpoint {
+	data, err := io.ReadAll(io.LimitReader(f, maxCheckpoint+1))
+	if err != nil {
+		return nil, fmt.Errorf("migrate: checkpoint: %w", err)
+	}
+	return parseCheckpoint(data, job)
+}
+
+func parseCheckpoint(data []byte, job string) (*checkpoint, error) {
+	if len(data) > maxCheckpoint {
 		return nil, fmt.Errorf("%w: too large", ErrCheckpoint)
 	}
 	c := new(checkpoint)
-	d := json.NewDecoder(f)
+	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(c); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%w: something follows it", ErrCheckpoint)
 	}
 	if c.Format != checkpointFormat {
 		return nil, fmt.Errorf("%w: of format %d, not %d", ErrCheckpoint, c.Format, checkpointFormat)

@@ -1,6 +1,11 @@
 package migrate_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -326,4 +331,71 @@ func TestPermissions(t *testing.T) {
 		require.True(t, r.Done())
 		require.Equal(t, migrate.No, func() migrate.Answer { a, _ := audit(t, rdb, migrate.AuditConfig{}).AnythingClear(); return a }())
 	}
+}
+
+// outage is an AEAD whose key service is away for some calls in the middle.
+type outage struct {
+	tink.AEADWithContext
+	calls *atomic.Int64
+}
+
+func (o outage) EncryptWithContext(ctx context.Context, plaintext, ad []byte) ([]byte, error) {
+	if n := o.calls.Add(1); n > 50 && n <= 55 {
+		return nil, fmt.Errorf("a test says so: %w", aead.ErrKeyServiceUnavailable)
+	}
+	return o.AEADWithContext.EncryptWithContext(ctx, plaintext, ad)
+}
+
+// A key service that is away for a moment is waited for. Nothing is written in clear, nothing is left.
+func TestKeyServiceOutage(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		fill(t, rdb, ns, 200)
+		a := outage{keyring(t), new(atomic.Int64)}
+		r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a, BatchSize: 20})
+		require.True(t, r.Done(), "%+v", r)
+		require.Greater(t, a.calls.Load(), int64(205), "the outage was met")
+		for i := range 200 {
+			require.True(t, isSealed(stored(t, rdb, name(ns, i))))
+		}
+	})
+}
+
+// An AEAD that does not seal is found out before anything is written.
+func TestAEADThatDoesNotSeal(t *testing.T) {
+	t.Parallel()
+	rdb := shared.single.Client(t)
+	fill(t, rdb, t.Name(), 1)
+	_, err := migrate.Run(t.Context(), rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: t.Name()}, Keys: noSeal{}})
+	require.ErrorContains(t, err, "does not encrypt")
+	require.Equal(t, "value 0", string(stored(t, rdb, name(t.Name(), 0))))
+}
+
+type noSeal struct{}
+
+func (noSeal) EncryptWithContext(_ context.Context, p, _ []byte) ([]byte, error) { return p, nil }
+func (noSeal) DecryptWithContext(_ context.Context, c, _ []byte) ([]byte, error) { return c, nil }
+
+// Two runs at the same time do the work together.
+func TestTwoRuns(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		const n = 2000
+		fill(t, rdb, ns, n)
+		a := keyring(t)
+		var group sync.WaitGroup
+		reports, errs := make([]*migrate.Report, 2), make([]error, 2)
+		for i := range reports {
+			group.Go(func() {
+				reports[i], errs[i] = migrate.Run(context.Background(), rdb, migrate.Config{
+					Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a, BatchSize: 50,
+				})
+			})
+		}
+		group.Wait()
+		require.NoError(t, errors.Join(errs...))
+		require.EqualValues(t, n, reports[0].Written+reports[1].Written, "each entry once")
+		app := sealedStore(t, rdb, a, ns)
+		for i := range n {
+			require.Equal(t, fmt.Appendf(nil, "value %d", i), value(t, app, fmt.Sprint("k", i)))
+		}
+	})
 }
