@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/stores/redisstore"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+// Every kind of URL that the application's store takes leads to the same place here: what the store writes, the client
+// reads.
+func TestOpenRedis(t *testing.T) {
+	server := redistest.Start(t)
+	secured := redistest.StartWith(t, redistest.Options{TLS: true, TLSClientAuth: true, User: "app", Password: "p@ss/word"})
+	cluster := redistest.StartCluster(t)
+	sentinel := redistest.StartSentinel(t)
+	file := filepath.Join(t.TempDir(), "password")
+	require.NoError(t, os.WriteFile(file, []byte("p@ss/word\n"), 0o600))
+	t.Setenv("TEST_REDIS_PASSWORD", "p@ss/word")
+	withoutPassword := strings.Replace(secured.URL(), "p%40ss%2Fword@", "@", 1)
+	require.NotEqual(t, secured.URL(), withoutPassword)
+	for name, url := range map[string]string{
+		"one":           server.URL(),
+		"database":      "redis://" + server.Addr() + "/3",
+		"socket":        "redis+unix://" + server.Socket() + "?db=4",
+		"TLS":           secured.URL(),
+		"password file": withoutPassword + "&password_file=" + file,
+		"password env":  withoutPassword + "&password_env=TEST_REDIS_PASSWORD",
+		"cluster":       cluster.URL(),
+		"sentinel":      sentinel.URL(),
+	} {
+		s, err := redisstore.Open(t.Context(), url)
+		require.NoError(t, err, name)
+		require.NoError(t, s.Set(t.Context(), name, name), name)
+		require.NoError(t, s.Close())
+		client, err := openRedis(t.Context(), url)
+		require.NoError(t, err, name)
+		require.Equal(t, name, client.Get(t.Context(), name).Val())
+		if _, ok := client.(*redis.ClusterClient); name == "cluster" {
+			require.True(t, ok)
+		}
+		require.NoError(t, client.Close())
+	}
+	for _, url := range []string{"", "memory://", "redis://a:b@c:d", server.URL() + "?nonsense=1"} {
+		_, err := openRedis(t.Context(), url)
+		var u *usageError
+		require.ErrorAs(t, err, &u, url)
+	}
+	parsed, err := targetOf(secured.URL())
+	require.NoError(t, err)
+	require.NotContains(t, fmt.Sprintf("%v %+v %#v", parsed, parsed, parsed), "word")
+}
