@@ -350,3 +350,6 @@ func (e *Envelope) GoString() string { return e.String() }
 
 // LogValue is String.
 func (e *Envelope) LogValue() slog.Value { return slog.StringValue(e.String()) }
+
+// Format is String, whatever the verb.
+func (e *Envelope) Format(s fmt.State, _ rune) { writeString(s, e) }

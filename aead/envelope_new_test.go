@@ -1,9 +1,11 @@
 package aead_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -166,14 +168,26 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 		"aead.Keyring(1 keys":       ring,
 		"aead: passphrase KEK":      passphrase,
 		"aead.BytesSource(6 bytes)": aead.BytesSource([]byte("secret")),
+		"aead.EnvSource(KEYSET)":    aead.EnvSource("KEYSET"),
+		"aead.EnvSource((EnvSource": aead.EnvSource(`{"key": "secret"}`),
+		"aead.FileSource(/run/ks)":  aead.FileSource("/run/ks"),
+		"aead.FileSource(not a pat": aead.FileSource(`{"key": "secret"}`),
 		"aead.WithContext(...)":     aead.WithContext(plainAEAD{"secret"}),
 		"aeadtest.KeyService":       aeadtest.NewKeyService(t),
 	} {
-		for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
+		for _, format := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x", "%q", "%o"} {
+			if _, ok := v.(fmt.Formatter); !ok && len(format) == 2 && strings.Contains("dxqo", format[1:]) {
+				continue // the fake key service
+			}
 			got := fmt.Sprintf(format, v)
 			if !strings.HasPrefix(got, want) || strings.Contains(got, "horse") || strings.Contains(got, "secret") {
 				t.Errorf("%s of %T: %q", format, v, got)
 			}
+		}
+		var log bytes.Buffer
+		slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "v", v)
+		if got := log.String(); strings.Contains(got, "horse") || strings.Contains(got, "secret") {
+			t.Errorf("%T in a log: %s", v, got)
 		}
 	}
 }

@@ -45,7 +45,10 @@ const fileKEKReload = time.Minute
 // few processes; a generated passphrase of 128 bits and more is advised.
 //
 // The schemes of key services (hcvault, aws-kms, gcp-kms) are opened by the openers of their modules. A scheme that two
-// openers claim is an error. No error quotes the URI.
+// openers claim is an error. No error quotes the URI, except that one about a file which cannot be read names its path.
+//
+// A file's reloads, and their failures, are logged to slog.Default() as it is when OpenKEK is called. For another logger,
+// open the file with insecurecleartextkeyset.OpenKeyring, aead.WithReload and aead.WithKeyringLogger.
 //
 // If the result is an io.Closer, close it when it is no longer used; a *Keyring is.
 func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (tink.AEADWithContext, error) {

@@ -219,3 +219,6 @@ func (k *Keyring) GoString() string { return k.String() }
 
 // LogValue is String.
 func (k *Keyring) LogValue() slog.Value { return slog.StringValue(k.String()) }
+
+// Format is String, whatever the verb.
+func (k *Keyring) Format(s fmt.State, _ rune) { writeString(s, k) }

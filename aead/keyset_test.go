@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -189,5 +190,44 @@ func TestSources(t *testing.T) {
 	copy(data, "your")
 	if got, err := src.Load(ctx); err != nil || string(got) != "mine" {
 		t.Errorf("BytesSource keeps the caller's slice: %q %v", got, err)
+	}
+}
+
+// A keyset in clear, given in the place of its path or of the variable's name, is in no error.
+func TestMisusedSourcesDoNotQuoteTheKeyset(t *testing.T) {
+	t.Parallel()
+	var inClear bytes.Buffer
+	h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := insecurecleartextkeyset.Write(&inClear, h); err != nil {
+		t.Fatal(err)
+	}
+	encoded := base64.StdEncoding.EncodeToString(cleartextBinary(t, h))
+	for name, content := range map[string]string{
+		"JSON": inClear.String(), "base64": encoded, "URL-safe base64": base64.URLEncoding.EncodeToString(inClear.Bytes()),
+		"letters": strings.Repeat("k", 65), "long": strings.Repeat("long/name/", 500), "lines": "-----\nBEGIN", "blank": "a b",
+	} {
+		for _, src := range []aead.Source{aead.EnvSource(content), aead.FileSource(content)} {
+			_, err := aead.OpenKeyring(t.Context(), src, newKeyring(t))
+			if err == nil {
+				t.Fatalf("%s: accepted", name)
+			}
+			if src == aead.FileSource(content) && name == "blank" {
+				continue // may be a path
+			}
+			for _, text := range []string{err.Error(), fmt.Sprint(src), fmt.Sprintf("%q", src)} {
+				if strings.Contains(text, content[:min(len(content), 5)]) {
+					t.Errorf("%s: %.100s", name, text)
+				}
+			}
+		}
+	}
+	// What is a name is named.
+	for want, src := range map[string]aead.Source{"MY_KEYSET_2": aead.EnvSource("MY_KEYSET_2"), "/does/not/exist": aead.FileSource("/does/not/exist")} {
+		if _, err := src.Load(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
 	}
 }

@@ -127,12 +127,12 @@ func openPassphraseKEK(ctx context.Context, uri string) (tink.AEADWithContext, e
 func readPassphrase(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, pathError(err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxPassphrase+3))
 	if err != nil {
-		return nil, err
+		return nil, pathError(err)
 	}
 	return []byte(strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")), nil
 }
@@ -269,3 +269,6 @@ func (k *passphraseKEK) GoString() string { return k.String() }
 
 // LogValue is String.
 func (k *passphraseKEK) LogValue() slog.Value { return slog.StringValue(k.String()) }
+
+// Format is String, whatever the verb: %d and %x would print the passphrase.
+func (k *passphraseKEK) Format(s fmt.State, _ rune) { writeString(s, k) }

@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"os"
+	"strings"
 )
 
 // MaxKeysetBytes bounds what is read from a Source: 1 MiB, several thousand keys.
@@ -40,20 +43,53 @@ func (f fileSource) Load(ctx context.Context) ([]byte, error) {
 	}
 	file, err := os.Open(string(f))
 	if err != nil {
-		return nil, fmt.Errorf("aead: keyset file: %w", err)
+		return nil, fmt.Errorf("aead: keyset file: %w", pathError(err))
 	}
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, MaxKeysetBytes+1))
 	if err != nil {
-		return nil, fmt.Errorf("aead: keyset file: %w", err)
+		return nil, fmt.Errorf("aead: keyset file: %w", pathError(err))
 	}
 	return data, nil
 }
 
 func (f fileSource) watchPath() string { return string(f) }
 
+// String names the file, unless it was given a keyset instead of a path.
+func (f fileSource) String() string {
+	if looksLikeKeyset(string(f)) {
+		return "aead.FileSource(not a path)"
+	}
+	return "aead.FileSource(" + string(f) + ")"
+}
+
+// GoString is String.
+func (f fileSource) GoString() string { return f.String() }
+
+// LogValue is String.
+func (f fileSource) LogValue() slog.Value { return slog.StringValue(f.String()) }
+
+// Format is String, whatever the verb.
+func (f fileSource) Format(s fmt.State, _ rune) { writeString(s, f) }
+
+// pathError takes the path out of an error if it may be a keyset or a passphrase that was given in the place of its path.
+func pathError(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) && looksLikeKeyset(p.Path) {
+		return p.Err
+	}
+	return err
+}
+
+// looksLikeKeyset tells whether what should be a path is the content of a file: JSON, lines of text, something longer
+// than any path, or base64 of some length, which, taken for a path, is relative and has no dot.
+func looksLikeKeyset(path string) bool {
+	return len(path) > 4096 || strings.ContainsAny(path, "{\n\r\x00") ||
+		len(path) >= 64 && path[0] != '/' && !strings.Contains(path, ".")
+}
+
 // EnvSource reads the keyset from an environment variable, which holds it as JSON, or as standard base64 of either
-// form.
+// form. It takes the variable's name, not its content.
 func EnvSource(name string) Source { return envSource(name) }
 
 type envSource string
@@ -64,7 +100,7 @@ func (e envSource) Load(ctx context.Context) ([]byte, error) {
 	}
 	value, ok := os.LookupEnv(string(e))
 	if !ok || value == "" {
-		return nil, fmt.Errorf("aead: keyset variable %s is not set", string(e))
+		return nil, fmt.Errorf("aead: keyset variable%s is not set", e.quoted())
 	}
 	data := bytes.TrimSpace([]byte(value))
 	if isJSON(data) {
@@ -72,10 +108,33 @@ func (e envSource) Load(ctx context.Context) ([]byte, error) {
 	}
 	decoded, err := base64.StdEncoding.DecodeString(string(data))
 	if err != nil {
-		return nil, fmt.Errorf("aead: keyset variable %s holds neither JSON nor base64", string(e))
+		return nil, fmt.Errorf("aead: keyset variable%s holds neither JSON nor base64", e.quoted())
 	}
 	return decoded, nil
 }
+
+// quoted is the name with a blank before it. What is no ordinary name of a variable may be its content, given by mistake
+// as EnvSource(os.Getenv(name)), and is not quoted.
+func (e envSource) quoted() string {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
+	name := string(e)
+	if name == "" || len(name) > 64 || strings.Trim(name[:1], letters) != "" || strings.Trim(name, letters+"0123456789") != "" {
+		return " (EnvSource was not given a variable's name: letters, digits, _)"
+	}
+	return " " + name
+}
+
+// String names the variable, unless it was given a keyset instead of a name.
+func (e envSource) String() string { return "aead.EnvSource(" + strings.TrimSpace(e.quoted()) + ")" }
+
+// GoString is String.
+func (e envSource) GoString() string { return e.String() }
+
+// LogValue is String.
+func (e envSource) LogValue() slog.Value { return slog.StringValue(e.String()) }
+
+// Format is String, whatever the verb.
+func (e envSource) Format(s fmt.State, _ rune) { writeString(s, e) }
 
 // BytesSource gives the keyset from memory. It copies data.
 func BytesSource(data []byte) Source { return &bytesSource{bytes.Clone(data)} }
@@ -94,6 +153,17 @@ func (b *bytesSource) String() string { return fmt.Sprintf("aead.BytesSource(%d 
 
 // GoString is String.
 func (b *bytesSource) GoString() string { return b.String() }
+
+// LogValue is String.
+func (b *bytesSource) LogValue() slog.Value { return slog.StringValue(b.String()) }
+
+// Format is String, whatever the verb: %d and %x would print the bytes.
+func (b *bytesSource) Format(s fmt.State, _ rune) { writeString(s, b) }
+
+// writeString is the Format of types that hold secrets.
+func writeString(s fmt.State, v fmt.Stringer) {
+	_, _ = io.WriteString(s, v.String()) // a fmt.State keeps its errors to itself
+}
 
 // isJSON tells Tink's two forms apart. A binary keyset begins with a protobuf tag, and none of its tags is '{'.
 func isJSON(data []byte) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
@@ -62,3 +63,9 @@ func (l localAEAD) String() string { return "aead.WithContext(...)" }
 
 // GoString is String.
 func (l localAEAD) GoString() string { return l.String() }
+
+// LogValue is String.
+func (l localAEAD) LogValue() slog.Value { return slog.StringValue(l.String()) }
+
+// Format is String, whatever the verb: %d and %x would print what is inside.
+func (l localAEAD) Format(s fmt.State, _ rune) { writeString(s, l) }
