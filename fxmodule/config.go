@@ -19,8 +19,10 @@ const (
 // Config is what the module needs in the graph: from ConfigFromEnv, ConfigFromYAML, or written in code. It is checked
 // when the graph is built, as Validate does.
 //
-// It may hold passwords and key URIs. Printed in any way (fmt, log/slog, encoding/json, YAML) it shows which settings
-// there are, and none of those: see String.
+// It may hold passwords and key URIs. Printed (fmt, log/slog, encoding/json, YAML) it shows which settings there are, and
+// none of those: see String. There is one exception that Go leaves no way around: where a Config or a Cache lies in an
+// unexported field of another struct, and that is printed with fmt, fmt calls no method of it and shows everything. Do
+// not print such a struct, or keep a *Config in it, which fmt prints as an address.
 type Config struct {
 	// Caches by name: 1 to 64 letters, digits, '_', '.' and '-'. The one named "default" is provided unnamed too. At
 	// least one is needed.

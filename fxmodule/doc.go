@@ -10,8 +10,22 @@
 //	).Run()
 //
 // An application that provides a gocache store.StoreInterface already keeps doing so, and leaves Store empty in the
-// Config: whoever takes the store then gets it sealed. An application that does not gives a URL in Store, and
-// [ProvideDefault] beside [Module] if functions in its own fx.Modules take the store.
+// Config: whoever takes the store then gets it sealed. An application that does not gives a URL in Store, and lists
+// [ProvideDefault] beside [Module], so that functions in its own fx.Modules find the store too.
+//
+// # What is sealed
+//
+// The caches of the Config are, and with an empty Store the one unnamed store.StoreInterface of the application, for
+// everybody who takes it as such. What an application provides otherwise is not seen, and stays as it is, in clear:
+//
+//   - a store under a name, or in a value group, of fx (the module logs a warning that names them);
+//   - a store that is taken as its own type, such as *redisstore.Store, or as another interface;
+//   - what a function in an fx.Module takes that has an fx.Decorate or fx.Replace for the store of its own, if it puts
+//     another store in its place instead of wrapping the one that it is given, which is sealed;
+//   - a store that is not in the graph: kept by the function that made it, or in a variable;
+//   - plaintext levels above: a Chain's first cache holds what it got, opened.
+//
+// Such a store is sealed by making it a cache of the Config, or with [middleware.New].
 //
 // # Caches
 //
@@ -69,7 +83,8 @@
 //	jobs:
 //	  namespace: shop
 //
-// Printed in any way, a Config shows no URL, path or password, and neither does an error of this package.
+// Printed, a Config shows no URL, path or password (but see [Config] for unexported fields), and neither does an error of
+// this package.
 //
 // # Keys
 //

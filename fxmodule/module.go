@@ -91,6 +91,7 @@ type inputs struct {
 
 	Config    Config
 	Lifecycle fx.Lifecycle
+	Graph     fx.DotGraph
 	Openers   []aead.KEKOpener     `group:"kek"`
 	Logger    *slog.Logger         `optional:"true"`
 	Meters    metric.MeterProvider `optional:"true"`

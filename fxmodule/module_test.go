@@ -362,6 +362,35 @@ func TestOptionalInputs(t *testing.T) {
 	require.NotContains(t, l.String(), "other=clear")
 }
 
+// What the module cannot seal it names. It seals everything else that it is listed with, in every scope.
+func TestStoresThatTheModuleDoesNotSeal(t *testing.T) {
+	t.Parallel()
+	kek, backing := kekFile(t), newMemory(t)
+	var l logs
+	named := func(tag string) fx.Option {
+		return fx.Provide(fx.Annotate(func() store.StoreInterface { return backing }, fx.ResultTags(tag)))
+	}
+	start(t, fx.New(fx.NopLogger, fx.Supply(l.logger()), fxmodule.Module, fxmodule.Named("sessions"), provideStore(backing),
+		fx.Supply(fxmodule.Config{Caches: map[string]fxmodule.Cache{
+			"default": {KEK: kek}, "sessions": {Store: "memory://", KEK: kek, Namespace: "s"},
+		}}),
+		named(`name:"mine"`), named(`group:"shards"`), fx.Module("inner", named(`name:"inner"`), named(`group:"shards"`))))
+	require.Contains(t, l.String(), `stores="[group shards name inner name mine]"`)
+
+	var none logs
+	start(t, fx.New(fx.NopLogger, fx.Supply(none.logger()), fxmodule.Module, fxmodule.Named("default"), provideStore(backing),
+		fx.Supply(one(fxmodule.Cache{KEK: kek}))))
+	require.NotContains(t, none.String(), "leaves as they are")
+
+	// A module that decorates for itself starts from the sealed store.
+	var given, taken store.StoreInterface
+	run(t, one(fxmodule.Cache{KEK: kek}), provideStore(backing), fx.Module("inner",
+		fx.Decorate(func(s store.StoreInterface) store.StoreInterface { given = s; return opaque{s} }),
+		fx.Invoke(func(s store.StoreInterface) { taken = s })))
+	require.IsType(t, (*middleware.Store)(nil), given)
+	requireSealed(t, taken, backing, "patient")
+}
+
 // needy is what no application here provides.
 type needy struct{}
 

@@ -108,3 +108,14 @@ func TestFailuresShowNoSecret(t *testing.T) {
 		})
 	}
 }
+
+// What Config's documentation advises where fmt calls no methods.
+func TestPointerInAnUnexportedField(t *testing.T) {
+	t.Parallel()
+	config := secretConfig()
+	type app struct{ config *fxmodule.Config }
+	for _, verb := range []string{"%v", "%+v", "%#v"} {
+		require.NotContains(t, fmt.Sprintf(verb, app{&config}), secret)
+		require.NotContains(t, fmt.Sprintf(verb, &app{&config}), secret)
+	}
+}

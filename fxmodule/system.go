@@ -67,6 +67,7 @@ func (s *system) attach(application store.StoreInterface) error {
 		return errors.Join(err, s.close())
 	}
 	s.warnAboutSwaps()
+	s.warnAboutStrays()
 	// Now, when all that the caches stand on is made: fx starts in this order, and stops in the reverse one.
 	s.in.Lifecycle.Append(fx.Hook{OnStart: s.start, OnStop: func(context.Context) error { return s.close() }})
 	return nil

@@ -1,0 +1,32 @@
+package fxmodule
+
+import (
+	"regexp"
+	"slices"
+
+	"go.uber.org/fx"
+)
+
+// warnAboutStrays warns of stores that the application provides where Module does not reach: with a name or in a group
+// of fx's, whose decorators know neither before they are written down.
+func (s *system) warnAboutStrays() {
+	if found := strays(s.in.Graph, s.in.Config); len(found) > 0 {
+		s.log.Warn("sealcache: the application provides stores under a name or in a group, which fxmodule leaves as they are, in clear unless the application seals them: make them caches of the Config, or wrap them with middleware.New",
+			"stores", found)
+	}
+}
+
+// strays finds such stores in fx's drawing of the graph, which has them as nodes. It is the one place where fx tells
+// what has been provided.
+func strays(graph fx.DotGraph, c Config) []string {
+	var found []string
+	node := regexp.MustCompile(`(?m)^\s*"store\.StoreInterface\[(name|group)=(.+)\]\d*" \[label=`)
+	for _, m := range node.FindAllStringSubmatch(string(graph), -1) {
+		if _, ours := c.Caches[m[2]]; ours && m[1] == "name" {
+			continue // by Named
+		}
+		found = append(found, m[1]+" "+m[2])
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
