@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -110,6 +111,38 @@ func TestRestartDuringTheScan(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, <-failed)
 	require.Equal(t, 1, r.Restarts)
+	require.True(t, r.Done(), "%+v", r)
+	for i := range n {
+		require.True(t, isSealed(stored(t, rdb, name("ns", i))))
+	}
+}
+
+// A replica takes over in the middle. It may not have all that was written: everything is scanned again, there.
+func TestFailoverDuringTheScan(t *testing.T) {
+	t.Parallel()
+	sentinel := redistest.StartSentinel(t)
+	rdb := sentinel.Client(t)
+	const n = 2000
+	fill(t, rdb, "ns", n)
+	half, done := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	go func() {
+		defer close(done)
+		<-half
+		sentinel.Failover(t)
+	}()
+	a := keyring(t)
+	r, err := migrate.Run(t.Context(), rdb, migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: a, Rate: n / 2, BatchSize: 20, ProgressEvery: time.Millisecond,
+		Progress: func(p migrate.Progress) {
+			if p.Seen > n/4 || p.Final {
+				once.Do(func() { close(half) })
+			}
+		},
+	})
+	<-done
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, r.Restarts, 1)
 	require.True(t, r.Done(), "%+v", r)
 	for i := range n {
 		require.True(t, isSealed(stored(t, rdb, name("ns", i))))
