@@ -179,6 +179,9 @@ func (c Config) withDefaults() (Config, error) {
 			bad("To is From: leave it out to change values in place")
 		}
 	}
+	if strings.HasPrefix(c.From.stored(), reserved) || c.To != nil && strings.HasPrefix(c.To.stored(), reserved) {
+		bad("names that begin with %q are asynq's, which are left alone", reserved)
+	}
 	if isNil(c.Keys) {
 		bad("no Keys: an aead.Envelope or aead.Keyring")
 	}

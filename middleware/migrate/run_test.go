@@ -252,6 +252,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"no Keys":       {Operation: migrate.Seal},
 		"namespace":     {Operation: migrate.Seal, Keys: a, From: migrate.Space{Namespace: "a:b"}},
 		"To is From":    {Operation: migrate.Seal, Keys: a, To: &same},
+		"asynq's":       {Operation: migrate.Seal, Keys: a, From: migrate.Space{Namespace: "asynq"}},
 		"DeleteOld":     {Operation: migrate.Seal, Keys: a, DeleteOld: true},
 		"unknown type":  {Operation: migrate.Seal, Keys: a, As: "int"},
 		"As applies":    {Operation: migrate.Reseal, Keys: a, As: migrate.AsBytes},
