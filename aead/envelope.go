@@ -48,8 +48,9 @@ import (
 //
 // # Reload and shredding
 //
-// If the KEK is a *Keyring, its Reload empties the Envelope's data keys at once and makes a new one under the new
-// primary key. With any other KEK, WithDataKeyTTL is the delay after which a destroyed KEK takes effect.
+// If the KEK is a *Keyring, or a struct that embeds one, its Reload empties the Envelope's data keys at once and makes a
+// new one under the new primary key. With any other KEK, also one that holds a *Keyring without embedding it,
+// WithDataKeyTTL is the delay after which a destroyed KEK takes effect.
 //
 // # Calls to the KEK
 //
@@ -92,6 +93,11 @@ type Envelope struct {
 	unwraps   map[string]*flight
 
 	notUnwrapped notUnwrapped
+}
+
+// reloading is a KEK that says when its keys have changed: a *Keyring, and what embeds one.
+type reloading interface {
+	onReload(f func()) (cancel func())
 }
 
 // flight is one call to the KEK that any number of callers wait for.
@@ -148,7 +154,7 @@ func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...Envelope
 	}
 	e.remote = remoteGate(e.clock.now())
 	e.ctx, e.cancel = context.WithCancel(context.Background())
-	if k, ok := kek.(*Keyring); ok {
+	if k, ok := kek.(reloading); ok {
 		e.unsubscribe = k.onReload(e.kekChanged)
 	}
 	if err := e.start(ctx); err != nil {

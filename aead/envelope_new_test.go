@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -52,12 +53,29 @@ func TestNewEnvelopeValidates(t *testing.T) {
 			t.Errorf("%s: the key service was called", name)
 		}
 	}
-	for name, kek := range map[string]tink.AEADWithContext{"nil": nil, "nil Keyring": (*aead.Keyring)(nil)} {
-		if _, err := aead.NewEnvelope(t.Context(), kek); err == nil {
-			t.Errorf("%s was accepted as a KEK", name)
+	var sealed bytes.Buffer
+	if err := aead.CreateKeyset(t.Context(), &sealed, newKeyring(t), tinkaead.AES256GCMKeyTemplate()); err != nil {
+		t.Fatal(err)
+	}
+	for name, kek := range map[string]tink.AEADWithContext{
+		"nil": nil, "nil Keyring": (*aead.Keyring)(nil), "nil Envelope": (*aead.Envelope)(nil), "nil pointer of another type": (*kekFuncs)(nil),
+		"nil Keyring embedded": decorated{},
+	} {
+		src := aead.BytesSource(sealed.Bytes())
+		for function, err := range map[string]error{
+			"NewEnvelope":  second(aead.NewEnvelope(t.Context(), kek)),
+			"OpenKeyring":  second(aead.OpenKeyring(t.Context(), src, kek)),
+			"OpenPRF":      second(aead.OpenPRF(t.Context(), src, kek)),
+			"CreateKeyset": aead.CreateKeyset(t.Context(), io.Discard, kek, tinkaead.AES256GCMKeyTemplate()),
+		} {
+			if err == nil {
+				t.Errorf("%s: %s was accepted as a KEK", function, name)
+			}
 		}
 	}
 }
+
+func second[T any](_ T, err error) error { return err }
 
 func TestNewEnvelopeLimitsAtTheirEnds(t *testing.T) {
 	t.Parallel()

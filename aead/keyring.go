@@ -26,9 +26,9 @@ type Keyring struct {
 
 	// Reloading; src is nil if there is nothing to reload from.
 	src            Source
-	kek            tink.AEADWithContext
+	kek            *kekSpy
 	associatedData []byte
-	reloading      chan struct{}     // holds one token while a reload is under way; guards loaded
+	reloading      chan struct{}     // holds one token while a reload is under way; guards kek and loaded
 	loaded         [sha256.Size]byte // digest of what was loaded last with success
 
 	stop       context.CancelFunc // ends the watcher; nil if there is none
@@ -74,8 +74,8 @@ func NewKeyring(h *keyset.Handle, opts ...KeyringOption) (*Keyring, error) {
 // OpenKeyring reads a keyset from src, sealed under kek, as CreateKeyset or Tink's tools write it (JSON or binary, told
 // apart by their first byte). The keyset proves itself before OpenKeyring returns: a probe is sealed and opened.
 //
-// ctx bounds the reading and is not kept. A nil kek is an error. kek is called again at each reload, and is not closed
-// by Close.
+// ctx bounds the reading and is not kept; a kek that ignores it is abandoned. A nil kek is an error. kek is called again
+// at each reload, and is not closed by Close.
 func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...KeyringOption) (*Keyring, error) {
 	o, err := keyringOptionsOf(opts)
 	if err != nil {
@@ -88,7 +88,8 @@ func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts
 	if err != nil {
 		return nil, err
 	}
-	handle, err := parseKeyset(ctx, data, kek, o.associatedData)
+	spy := newKEKSpy(kek)
+	handle, err := parseKeyset(ctx, data, spy, o.associatedData)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +97,7 @@ func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts
 	if err != nil {
 		return nil, err
 	}
-	k.src, k.kek, k.associatedData = src, kek, o.associatedData
+	k.src, k.kek, k.associatedData = src, spy, o.associatedData
 	k.loaded = sha256.Sum256(data)
 	if o.hasReload {
 		k.watch(ctx, o.reload)

@@ -90,6 +90,9 @@ func (k *Keyring) replace(ctx context.Context, old *ring, onlyChanged bool) (cha
 
 // onReload has f called after each change of the keyset, before Reload returns. f must not call Reload or Close.
 func (k *Keyring) onReload(f func()) (cancel func()) {
+	if k == nil { // embedded in a KEK that will fail at its first use
+		return func() {}
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	id := k.nextID

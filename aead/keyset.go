@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
@@ -41,7 +42,7 @@ func CreateKeyset(ctx context.Context, w io.Writer, kek tink.AEADWithContext, t 
 		return err
 	}
 	var buf bytes.Buffer
-	spy := &kekSpy{kek: kek}
+	spy := newKEKSpy(kek)
 	if err := handle.WriteWithContext(ctx, keyset.NewJSONWriter(&buf), spy, o.associatedData); err != nil {
 		if spy.err != nil {
 			return kekError("sealing a new keyset", spy.err)
@@ -76,7 +77,7 @@ func OpenPRF(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...
 	if err != nil {
 		return nil, err
 	}
-	handle, err := parseKeyset(ctx, data, kek, o.associatedData)
+	handle, err := parseKeyset(ctx, data, newKEKSpy(kek), o.associatedData)
 	if err != nil {
 		return nil, err
 	}
@@ -125,11 +126,11 @@ func loadSource(ctx context.Context, src Source) ([]byte, error) {
 
 // parseKeyset opens a serialized keyset. The texts of parsers are not passed on: they quote their input, which may be
 // a keyset in clear.
-func parseKeyset(ctx context.Context, data []byte, kek tink.AEADWithContext, associatedData []byte) (*keyset.Handle, error) {
-	if isNilKEK(kek) {
+func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData []byte) (*keyset.Handle, error) {
+	if isNilKEK(spy.kek) {
 		return nil, errNilKEK
 	}
-	if _, ok := kek.(cleartext.KEK); ok {
+	if _, ok := spy.kek.(cleartext.KEK); ok {
 		return parseCleartext(data)
 	}
 	encrypted, err := keysetReader(data).ReadEncrypted()
@@ -141,7 +142,7 @@ func parseKeyset(ctx context.Context, data []byte, kek tink.AEADWithContext, ass
 		}
 		return nil, errors.New("aead: not an encrypted Tink keyset")
 	}
-	spy := &kekSpy{kek: kek}
+	spy.err = nil
 	handle, err := keyset.ReadWithContext(ctx, keysetReader(data), spy, associatedData)
 	if spy.err != nil {
 		return nil, kekError("opening the keyset", spy.err)
@@ -167,25 +168,43 @@ func keysetReader(data []byte) keyset.Reader {
 	return keyset.NewBinaryReader(bytes.NewReader(data))
 }
 
+// isNilKEK tells whether there is no KEK: also a nil pointer of whatever type, which is not nil as an interface.
 func isNilKEK(kek tink.AEADWithContext) bool {
-	k, ok := kek.(*Keyring)
-	return kek == nil || ok && k == nil
+	if kek == nil {
+		return true
+	}
+	switch v := reflect.ValueOf(kek); v.Kind() {
+	case reflect.Pointer, reflect.Func, reflect.Map:
+		return v.IsNil()
+	default:
+		return false
+	}
 }
 
-// kekSpy keeps the error of a key-encryption key, which Tink flattens into a text when it reads or writes a keyset.
+// kekSpy keeps the error of a key-encryption key, which Tink flattens into a text when it reads or writes a keyset. It
+// waits no longer than its context for one that does not heed it, as an Envelope does. It is for one caller at a time.
 type kekSpy struct {
-	kek tink.AEADWithContext
-	err error
+	kek   tink.AEADWithContext
+	slots chan struct{}
+	err   error
+}
+
+func newKEKSpy(kek tink.AEADWithContext) *kekSpy {
+	return &kekSpy{kek: kek, slots: make(chan struct{}, wrapParallel)}
 }
 
 func (s *kekSpy) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
-	sealed, err := s.kek.EncryptWithContext(ctx, plaintext, associatedData)
-	s.err = err
-	return sealed, err
+	return s.call(ctx, func() ([]byte, error) { return s.kek.EncryptWithContext(ctx, plaintext, associatedData) })
 }
 
 func (s *kekSpy) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
-	opened, err := s.kek.DecryptWithContext(ctx, ciphertext, associatedData)
-	s.err = err
-	return opened, err
+	return s.call(ctx, func() ([]byte, error) { return s.kek.DecryptWithContext(ctx, ciphertext, associatedData) })
+}
+
+func (s *kekSpy) call(ctx context.Context, call func() ([]byte, error)) (out []byte, err error) {
+	defer func() { s.err = err }()
+	if err := take(ctx, s.slots); err != nil {
+		return nil, err
+	}
+	return callKEK(ctx, s.slots, call)
 }

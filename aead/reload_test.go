@@ -210,6 +210,41 @@ func TestReloadHonoursItsContext(t *testing.T) {
 	})
 }
 
+// A KEK that ignores its context holds up neither a reload nor Close, and its calls do not pile up.
+func TestReloadWithDeafKeyService(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		service := newDeafService(t)
+		m := keyset.NewManager()
+		addPrimary(t, m)
+		src := &memorySource{}
+		src.set(sealedKeyset(t, m, service), nil)
+		k, err := aead.OpenKeyring(t.Context(), src, service, aead.WithReload(time.Second), aead.WithKeyringLogger(silent()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		addPrimary(t, m)
+		changed := sealedKeyset(t, m, service)
+		service.deaf.Store(true)
+		src.set(changed, nil)
+		time.Sleep(time.Hour)
+		if n := service.unwraps.Load(); n < 2 || n > aead.WrapParallel {
+			t.Errorf("%d calls are stuck after an hour, want at most %d", n, aead.WrapParallel)
+		}
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if err := k.Reload(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 21*time.Second {
+			t.Errorf("Reload: %v after %v", err, time.Since(began))
+		}
+		began = time.Now()
+		if err := k.Close(); err != nil || time.Since(began) > time.Second {
+			t.Errorf("Close: %v after %v", err, time.Since(began))
+		}
+		close(service.letGo)
+	})
+}
+
 func TestWithReloadPolls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -395,9 +430,22 @@ func prefixOf(k *aead.Keyring) []byte {
 
 func TestShreddingByReloadIsImmediate(t *testing.T) {
 	t.Parallel()
+	for name, around := range map[string]func(*aead.Keyring) tink.AEADWithContext{
+		"Keyring":               func(k *aead.Keyring) tink.AEADWithContext { return k },
+		"struct that embeds it": func(k *aead.Keyring) tink.AEADWithContext { return decorated{k} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testShredding(t, around)
+		})
+	}
+}
+
+func testShredding(t *testing.T, around func(*aead.Keyring) tink.AEADWithContext) {
+	t.Helper()
 	r := newReloadable(t)
 	first := r.Keys()[0].ID
-	e := newEnvelope(t, r.Keyring)
+	e := newEnvelope(t, around(r.Keyring))
 	other := newEnvelope(t, r.Keyring)
 	own, others := seal(t, e, "own"), seal(t, other, "other")
 	open(t, e, others)
