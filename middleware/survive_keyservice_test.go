@@ -153,12 +153,16 @@ func TestKeyServiceDownForAReader(t *testing.T) {
 		require.Equal(t, stored, raw(t, m, "k"))
 	}
 	service.Fail(nil)
-	v, err := sealed(t, m, reader).Get(t.Context(), "k")
-	require.NoError(t, err, "an outage is not remembered")
-	require.Equal(t, "value", v)
+	eventually(t, "reading after the outage", func(ctx context.Context) error {
+		v, err := sealed(t, m, reader).Get(ctx, "k")
+		if err == nil {
+			require.Equal(t, "value", v)
+		}
+		return err
+	})
 
 	service.Fail(aeadtest.ErrOutage)
-	_, err = aead.NewEnvelope(t.Context(), service)
+	_, err := aead.NewEnvelope(t.Context(), service)
 	require.ErrorIs(t, err, middleware.ErrKeyServiceUnavailable, "a process that starts now says so")
 }
 
@@ -311,9 +315,10 @@ func TestGarbageDataKeys(t *testing.T) {
 	decrypts, start := service.Decrypts(), time.Now()
 	var all sync.WaitGroup
 	var turnedAway atomic.Int64
+	ctx := within(t, 2*time.Second)
 	for i := range planted {
 		all.Go(func() {
-			_, err := s.Get(t.Context(), fmt.Sprint("garbage", i))
+			_, err := s.Get(ctx, fmt.Sprint("garbage", i))
 			switch {
 			case errors.Is(err, middleware.ErrKeyServiceUnavailable):
 				turnedAway.Add(1)
@@ -328,20 +333,12 @@ func TestGarbageDataKeys(t *testing.T) {
 		})
 	}
 	all.Wait()
-	require.Less(t, time.Since(start), 8*time.Second, "whoever is turned away is not kept waiting")
+	require.Less(t, time.Since(start), patience, "nobody is kept waiting beyond his deadline")
 	require.Positive(t, turnedAway.Load(), "more came than the gate lets through")
 	const burst, rate, ahead = 1024, 100, 100 // of the gate, and what it lets wait for a second
 	require.LessOrEqual(t, service.Decrypts()-decrypts, burst+ahead+rate*(1+int(time.Since(start).Seconds())), "calls")
 	require.Greater(t, service.Decrypts(), decrypts)
 	require.LessOrEqual(t, service.MostAtOnce(), 16+1)
-
-	// What was refused is remembered: reading it in a loop costs nothing.
-	decrypts = service.Decrypts()
-	for range 1000 {
-		_, err := s.Get(t.Context(), "garbage0")
-		require.Error(t, err)
-	}
-	require.LessOrEqual(t, service.Decrypts()-decrypts, 1)
 
 	// A refusal may count as a miss, a call that was not made may not.
 	_, err = forgiving.Get(t.Context(), "garbage1")
