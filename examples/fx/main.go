@@ -5,7 +5,7 @@
 //	curl localhost:8080/profiles/42
 //	curl localhost:8080/readyz
 //
-// and over Redis by one setting, with a passphrase of its own so that profiles outlive the process:
+// and over Redis by two settings, since what outlives the process needs a passphrase that does:
 //
 //	PROFILES_PASSPHRASE='...' SEALCACHE_STORE=redis://localhost:6379 go run ./examples/fx
 //
@@ -14,8 +14,10 @@ package main
 
 import (
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"os"
+	"strings"
 
 	"go.uber.org/fx"
 	"go.uber.org/fx/fxevent"
@@ -26,9 +28,10 @@ import (
 
 func main() {
 	fx.New(
-		fxmodule.Module,                      // keys, stores, the sealed store.StoreInterface, *fxmodule.Health
-		fx.Provide(config, newProfiles, mux), // the application: newProfiles takes a store.StoreInterface
-		fx.Invoke(serve),
+		fxmodule.Module,         // keys, stores, the sealed store.StoreInterface, *fxmodule.Health
+		fxmodule.ProvideDefault, // no part of this application provides a store.StoreInterface
+		fx.Provide(config),
+		fx.Module("profiles", fx.Provide(newProfiles, mux), fx.Invoke(serve)), // newProfiles takes a store.StoreInterface
 		fx.Supply(slog.New(slog.NewTextHandler(os.Stderr, nil))),
 		fx.WithLogger(quiet),
 	).Run()
@@ -36,13 +39,20 @@ func main() {
 
 // config reads SEALCACHE_ variables, after defaults for a first run.
 func config() (fxmodule.Config, error) {
+	passphrase := ""
+	switch store := os.Getenv("SEALCACHE_STORE"); {
+	case store == "" || strings.HasPrefix(store, "memory://"):
+		passphrase = rand.Text() // for this process only, as the store
+	case os.Getenv("SEALCACHE_KEK") == "" && os.Getenv("PROFILES_PASSPHRASE") == "":
+		return fxmodule.Config{}, errors.New("what is stored outlives this process, and so must its key: set PROFILES_PASSPHRASE or SEALCACHE_KEK")
+	}
 	for name, value := range map[string]string{
 		"SEALCACHE_STORE":     "memory://",
 		"SEALCACHE_NAMESPACE": "profiles",
 		"SEALCACHE_KEK":       "passphrase:env:PROFILES_PASSPHRASE",
-		"PROFILES_PASSPHRASE": rand.Text(), // for this process only
+		"PROFILES_PASSPHRASE": passphrase,
 	} {
-		if os.Getenv(name) == "" {
+		if os.Getenv(name) == "" && value != "" {
 			if err := os.Setenv(name, value); err != nil {
 				return fxmodule.Config{}, err
 			}

@@ -222,10 +222,24 @@ func TestNoRedis(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary)
-	cmd.Env = append(cleanEnv(), "LISTEN=127.0.0.1:0", "SEALCACHE_STORE=redis://:password-canary@127.0.0.1:1?max_retries=0&dial_timeout=1s")
+	cmd.Env = append(cleanEnv(), "LISTEN=127.0.0.1:0", "PROFILES_PASSPHRASE=passphrase-canary-long-enough",
+		"SEALCACHE_STORE=redis://:password-canary@127.0.0.1:1?max_retries=0&dial_timeout=1s")
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	require.ErrorAs(t, err, &exit)
 	require.Contains(t, string(out), `fxmodule: cache \"default\": store:`)
 	require.NotContains(t, string(out), "password-canary")
+}
+
+// A key that is made for one process would leave what it seals in Redis unreadable for the next.
+func TestRedisWithoutAPassphrase(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary)
+	cmd.Env = append(cleanEnv(), "LISTEN=127.0.0.1:0", "SEALCACHE_STORE=redis://127.0.0.1:1")
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit)
+	require.Contains(t, string(out), "set PROFILES_PASSPHRASE")
 }

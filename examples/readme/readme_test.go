@@ -1,9 +1,10 @@
 // Package readme holds the README to its word: every program in it is built, vetted and run, as a reader would who pastes
-// it into a module of their own, and must print what the README says.
+// it into a module of their own, and must print what the README says, and say why where it fails.
 package readme
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -57,23 +59,49 @@ func TestProgramsOfTheReadme(t *testing.T) {
 		names = append(names, name(p))
 	}
 	require.Equal(t, []string{"decoration", "fx"}, names, "the programs of the README")
-	server := redistest.Start(t)
 	for _, p := range found {
 		t.Run(name(p), func(t *testing.T) {
 			t.Parallel()
 			require.NotEmpty(t, p.output, "no ```text block with the output follows the program")
 			const usual = "localhost:6379"
 			require.Contains(t, p.source, usual)
+			server := redistest.Start(t)
 			binary := build(t, root, strings.ReplaceAll(p.source, usual, server.Addr()))
+			const passphrase = "CACHE_PASSPHRASE=correct horse battery staple"
 
-			cmd := exec.CommandContext(t.Context(), binary)
-			cmd.Env = append(os.Environ(), "CACHE_PASSPHRASE=correct horse battery staple")
-			var stdout, stderr bytes.Buffer
-			cmd.Stdout, cmd.Stderr = &stdout, &stderr
-			require.NoError(t, cmd.Run(), "%s", &stderr)
-			require.Equal(t, p.output, stdout.String())
+			stdout, stderr, err := run(t, binary, passphrase)
+			require.NoError(t, err, stderr)
+			require.Equal(t, p.output, stdout)
+
+			stdout, stderr, err = run(t, binary, "CACHE_PASSPHRASE=")
+			requireSays(t, err, stdout, stderr, "passphrase")
+			require.NoError(t, server.Kill())
+			stdout, stderr, err = run(t, binary, passphrase)
+			requireSays(t, err, stdout, stderr, "connection refused")
 		})
 	}
+}
+
+func run(t *testing.T, binary, setting string) (stdout, stderr string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary)
+	cmd.Env = append(os.Environ(), setting)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	return out.String(), errs.String(), err
+}
+
+// requireSays: a program that failed ends with a status and the reason.
+func requireSays(t *testing.T, err error, stdout, stderr, reason string) {
+	t.Helper()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit)
+	require.Equal(t, 1, exit.ExitCode(), stderr)
+	require.Empty(t, stdout)
+	require.Contains(t, stderr, reason)
 }
 
 func name(p program) string {
