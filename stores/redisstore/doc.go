@@ -15,7 +15,10 @@
 //   - A key that is not a string is an error instead of a panic.
 //   - TTLs have milliseconds; what is finer is rounded up. No expiry is 0, where gocache says -1ns. In options, 0 and -1ns
 //     both mean no expiry; any other negative duration is an error.
-//   - Errors of tagging and of invalidation are returned. The set of a tag lives at least as long as the entries in it.
+//   - Errors of tagging and of invalidation are returned. The set of a tag lives at least as long as the entries that were
+//     set with it, unless TagsTTL says otherwise. (gocache's own store, beside this one, cuts it to 720 h.)
+//   - Invalidate removes strings only, whatever else a tag's set may name.
+//   - A tag's set is no entry: Set and Delete refuse a key that is the name of one.
 //   - Clear empties the selected database on every master, where gocache empties all databases of one.
 //
 // # Tags
@@ -23,10 +26,18 @@
 // On a single node an entry and its tags are written in one script, and Invalidate removes a member and its entry in one
 // script, so that no entry is ever without its tags. In a Cluster entry and tags lie on different nodes. There Set writes
 // the tags, the entry, and the tags again; Invalidate removes entries, then their memberships, then once more the
-// entries. Whatever the interleaving, an entry that was set has its tags when Set returns. What may be left behind: a
-// writer that dies between its steps while the same tag is invalidated can leave an entry that lacks the tag, and one that
-// dies in SetIfNotExists, which tags only what it has written, an entry without tags; an Invalidate that dies between its steps can leave an entry untagged that was written during it. Memberships of entries
-// that have expired stay until the tag is invalidated or its set expires: no harm is done by them but memory.
+// entries. Whatever the interleaving, an entry that was set has its tags when Set returns, also with an error of its
+// context: the last step then gets two seconds more. What may be left behind: a writer that dies, or loses the nodes, between
+// its steps while the same tag is invalidated can leave an entry that lacks the tag, and one that does so in
+// SetIfNotExists, which tags only what it has written, an entry without tags; an Invalidate that dies between its steps can
+// leave an entry untagged that was written during it.
+//
+// Memberships of entries that have expired or were deleted stay until the tag is invalidated or its set expires: no harm
+// is done by them but memory. PruneTags removes them. CompareAndSwap leaves tags alone: with a TTL of its own an entry may
+// outlive the sets of its tags.
+//
+// A Cluster's client that reads from replicas (ReadOnly, RouteByLatency, RouteRandomly) does so in Get only, which may then
+// return what is no longer there. Everything else asks the masters.
 //
 // # Retries
 //
@@ -36,9 +47,17 @@
 //
 // # Permissions
 //
-// An ACL user needs get, set, unlink, pttl, multi, exec and ping; evalsha, eval, exists, strlen, getrange, sadd, srem,
-// sscan and pexpire for tags and swaps; scan and info to enumerate; flushdb for Clear; and in a Cluster what go-redis
-// needs (cluster, command, readonly).
+// The least that an ACL user needs whose entries and tags begin with "shop:", for all methods but Clear:
+//
+//	ACL SETUSER app on >password ~shop:* ~gocache_tag_shop:* -@all
+//	    +ping +get +set +unlink +pttl +type +multi +exec +eval +evalsha +exists +strlen +getrange
+//	    +sadd +srem +sscan +pexpire +persist +scan +info
+//
+// and +select for a database other than 0, +client|setname for a client_name, +flushdb for Clear, and in a Cluster
+// +cluster|slots, +command, +asking, and +readonly for a client that reads from replicas. Names of tags lie in Redis as
+// "gocache_tag_" and the tag, hence the second pattern. Without info a scan does not notice that its server was restarted.
+// Without multi and exec (both, or neither) values and TTLs are read by a script, which is slower for large values. Without
+// tags, swaps and enumeration, ping, get, set, unlink, pttl, multi and exec are enough.
 //
 // A deadline of a context ends a call in time, if the client was made with ContextTimeoutEnabled, as Open does. A context
 // that is cancelled without a deadline ends it before the next attempt, at the latest after the client's ReadTimeout:

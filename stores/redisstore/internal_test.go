@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"errors"
+	"fmt"
 	"path"
 	"strings"
 	"testing"
@@ -26,6 +27,25 @@ func TestErrorsRepeatNoData(t *testing.T) {
 		require.EqualError(t, err, "redisstore: set: "+want)
 	}
 	require.NoError(t, failed(t.Context(), "set", nil))
+}
+
+type reply string
+
+func (r reply) Error() string { return string(r) }
+func (reply) RedisError()     {}
+
+func TestDenied(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"NOPERM this user has no permissions to run the 'info' command": true,
+		"ERR unknown command 'info', with args beginning with: ":        true,
+		"ERR unknown command `info`":                                    true,
+		"ERR max number of clients reached":                             false,
+		"WRONGPASS invalid username-password pair":                      false,
+	} {
+		require.Equal(t, want, denied(fmt.Errorf("wrapped: %w", reply(text))), text)
+		require.False(t, denied(errors.New(text)), "not said by the server")
+	}
 }
 
 // FuzzLiteral holds the escaping against path.Match, whose patterns are those of Redis except for '/' and broken UTF-8.

@@ -17,7 +17,7 @@ const defaultTagsTTL = 720 * time.Hour
 type settings struct {
 	ttl     time.Duration // whole milliseconds, 0 for none
 	tags    []string
-	tagsTTL time.Duration // at least ttl, whole milliseconds
+	tagsTTL time.Duration // at least ttl, whole milliseconds, 0 for no expiry
 }
 
 // apply is gocache's store.ApplyOptions, which panics on an option that is nil.
@@ -57,10 +57,13 @@ func (s *Store) settings(opts []store.Option) (settings, error) {
 	if err != nil {
 		return settings{}, fmt.Errorf("TTL of tags: %w", err)
 	}
-	if tagsTTL == 0 {
-		tagsTTL = defaultTagsTTL
+	switch {
+	case tagsTTL > 0:
+		tagsTTL = max(tagsTTL, ttl)
+	case ttl > 0:
+		tagsTTL = max(defaultTagsTTL, ttl)
 	}
-	return settings{ttl: ttl, tags: o.Tags, tagsTTL: max(tagsTTL, ttl)}, nil
+	return settings{ttl: ttl, tags: o.Tags, tagsTTL: tagsTTL}, nil
 }
 
 // noExpiry is what Redis, and through it gocache's GetWithTTL, says of an entry that does not expire; gocache's Chain

@@ -105,7 +105,7 @@ func scan(ctx context.Context, node redis.Cmdable, prefix, kind string, each fun
 // runID names the run of a server, and is empty where the user may not ask for it.
 func runID(ctx context.Context, node redis.Cmdable) (string, error) {
 	info, err := node.Info(ctx, "server").Result()
-	if redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "ERR unknown command") {
+	if denied(err) {
 		return "", nil
 	}
 	if err != nil {
@@ -163,7 +163,11 @@ func (s *Store) unlinkAll(ctx context.Context, keys []string) error {
 	if s.masters == nil {
 		return s.client.Unlink(ctx, keys...).Err()
 	}
-	_, err := s.unlink(ctx, keys)
+	pipe := s.client.Pipeline() // the nodes that the keys were read from may have handed some on
+	for _, key := range keys {
+		pipe.Unlink(ctx, key)
+	}
+	_, err := pipe.Exec(ctx)
 	return err
 }
 

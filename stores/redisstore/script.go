@@ -24,14 +24,18 @@ func newScript(source string) script {
 }
 
 type scripts struct {
-	setTagged, tag, untag, swap, getWithTTL script
+	setTagged, tag, members, untag, remove, exists, prune, swap, getWithTTL script
 }
 
 func newScripts() scripts {
 	return scripts{
 		setTagged:  newScript(setTaggedSource),
 		tag:        newScript(tagSource),
+		members:    newScript(membersSource),
 		untag:      newScript(untagSource),
+		remove:     newScript(removeSource),
+		exists:     newScript(existsSource),
+		prune:      newScript(pruneSource),
 		swap:       newScript(swapSource),
 		getWithTTL: newScript(getWithTTLSource),
 	}
@@ -66,6 +70,39 @@ func (s *Store) run(ctx context.Context, sc script, keys []string, args ...any) 
 		_ = s.client.Process(ctx, cmd)
 	}
 	return cmd
+}
+
+// call is one of many calls of a script that touches one key.
+type call struct {
+	key  string
+	args []any
+}
+
+// runAll calls a script that may be repeated, in one pipeline over all nodes of a Cluster, and returns an error, or nil,
+// for each call. An answer is what the script returned for it, if that is a number.
+func (s *Store) runAll(ctx context.Context, sc script, calls []call) (answers []int64, errs []error) {
+	cmds := make([]*redis.Cmd, len(calls))
+	send := func(wanted func(i int) bool, command func(c call) *redis.Cmd) {
+		pipe := s.client.Pipeline()
+		for i, c := range calls {
+			if wanted(i) {
+				cmds[i] = command(c)
+				_ = pipe.Process(ctx, cmds[i]) // queues it
+			}
+		}
+		if pipe.Len() > 0 {
+			execute(ctx, pipe)
+		}
+	}
+	send(func(int) bool { return true },
+		func(c call) *redis.Cmd { return sc.byDigest(ctx, []string{c.key}, c.args...) })
+	send(func(i int) bool { return unknownScript(cmds[i].Err()) },
+		func(c call) *redis.Cmd { return sc.bySource(ctx, []string{c.key}, c.args...) })
+	answers, errs = make([]int64, len(calls)), make([]error, len(calls))
+	for i, cmd := range cmds {
+		answers[i], errs[i] = cmd.Int64()
+	}
+	return answers, errs
 }
 
 // runOnce calls a script that must not be repeated.
@@ -139,6 +176,11 @@ func (s *Store) withTTLByScript(ctx context.Context, key string) ([]byte, time.D
 		return nil, 0, failed(ctx, "get with TTL", err)
 	}
 	return valueAndTTL(ctx, reply)
+}
+
+// denied tells whether the server does not let this user run a command, or does not know it.
+func denied(err error) bool {
+	return redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "unknown command") // it cuts "ERR "
 }
 
 // valueAndTTL takes apart the reply of getWithTTLSource.

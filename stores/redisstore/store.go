@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -22,6 +24,8 @@ type Store struct {
 	defaults store.Options
 	scripts  scripts
 	copies   bool // what the client returns is not ours alone
+
+	noTransactions atomic.Bool // the server has refused MULTI
 
 	closeOnce sync.Once
 	closes    io.Closer // nil if the client is not ours
@@ -177,7 +181,7 @@ func (s *Store) GetBytes(ctx context.Context, key string) ([]byte, error) {
 // GetBytesWithTTL is GetWithTTL without interfaces.
 func (s *Store) GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error) {
 	const op = "get with TTL"
-	if key == "" && s.masters != nil {
+	if key == "" && s.masters != nil || s.noTransactions.Load() {
 		return s.withTTLByScript(ctx, key) // go-redis finds no slot for a transaction on the empty key
 	}
 	// MULTI makes value and TTL those of one moment: without it another writer's TTL might come with our value.
@@ -186,6 +190,15 @@ func (s *Store) GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.D
 	execute(ctx, pipe)
 	if redis.HasErrorPrefix(get.Err(), "OOM") {
 		return s.withTTLByScript(ctx, key) // a full server queues no commands, not even those that read
+	}
+	if denied(get.Err()) {
+		if b, ttl, err := s.withTTLByScript(ctx, key); err == nil || errors.Is(err, store.NotFound{}) {
+			s.noTransactions.Store(true) // it is MULTI that is missing
+			return b, ttl, err
+		}
+	}
+	if err := left.Err(); err != nil && redis.HasErrorPrefix(get.Err(), "EXECABORT") {
+		return nil, 0, failed(ctx, op, err) // what ended the transaction
 	}
 	b, err := s.ownBytes(ctx, op, get)
 	if err != nil {
@@ -231,9 +244,11 @@ func (s *Store) ownBytes(ctx context.Context, op string, cmd *redis.StringCmd) (
 // pointer to such, or an encoding.BinaryMarshaler; Redis keeps text, so that 42 comes back as the bytes "42". It has done
 // with the value when it returns. An expiration of 0 is none; less than a millisecond is a millisecond.
 //
-// With tags the entry is added to their sets, which live for TagsTTL (default 720 h), or as long as the entry if that is
-// longer: the life of a set is extended, never shortened. An entry without expiration is found by its tags for TagsTTL
-// after the last entry was tagged.
+// With tags the entry is added to their sets. How long a set lives is extended by that, never shortened: for 720 h, or as
+// long as the entry if that is longer, and for ever for an entry without expiration, which would otherwise outlive its
+// tags. Whoever sets TagsTTL decides otherwise: then the set lives that long, or as long as the entry if that is longer,
+// and an entry without expiration is beyond the reach of its tags TagsTTL after the last entry was tagged. Sets that live
+// for ever keep the names of entries that were deleted until their tag is invalidated: see PruneTags.
 func (s *Store) Set(ctx context.Context, key any, value any, opts ...store.Option) error {
 	const op = "set"
 	name, err := keyName(key)
@@ -257,6 +272,9 @@ func (s *Store) set(ctx context.Context, op, key string, value any, opts []store
 	if err != nil {
 		return failed(ctx, op, err)
 	}
+	if err := s.noTagSet(ctx, key); err != nil {
+		return failed(ctx, op, err)
+	}
 	switch {
 	case len(o.tags) == 0:
 		return failed(ctx, op, s.client.Set(ctx, key, value, o.ttl).Err())
@@ -267,10 +285,25 @@ func (s *Store) set(ctx context.Context, op, key string, value any, opts []store
 	if err := s.tagApart(ctx, key, o); err != nil {
 		return failed(ctx, op, err)
 	}
-	if err := s.client.Set(ctx, key, value, o.ttl).Err(); err != nil {
-		return failed(ctx, op, err)
+	err = s.client.Set(ctx, key, value, o.ttl).Err()
+	var refusal redis.Error
+	if errors.As(err, &refusal) {
+		return failed(ctx, op, err) // the server says that it did not write it
 	}
-	return failed(ctx, op, s.tagApart(ctx, key, o))
+	return failed(ctx, op, s.tagAgain(ctx, key, o, err))
+}
+
+// noTagSet refuses a key that is the name of a tag's set: to overwrite or to delete it would make the entries of that tag
+// escape its invalidation. Other keys of that form are names like any other, as in gocache's Redis store.
+func (s *Store) noTagSet(ctx context.Context, key string) error {
+	if !strings.HasPrefix(key, tagPrefix) {
+		return nil
+	}
+	kind, err := s.client.Type(ctx, key).Result()
+	if err == nil && kind == tagSets {
+		err = errors.New("the key is the name of the set of a tag: keys should not begin with " + tagPrefix)
+	}
+	return err
 }
 
 // SetIfNotExists writes a value as Set does, tags included, if there is no entry of that name, and reports whether it
@@ -306,7 +339,7 @@ func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, opts ...
 		return false, failed(ctx, op, err)
 	}
 	if len(o.tags) > 0 {
-		return true, failed(ctx, op, s.tagApart(ctx, name, o))
+		return true, failed(ctx, op, s.tagAgain(ctx, name, o, nil))
 	}
 	return true, nil
 }
@@ -315,6 +348,9 @@ func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, opts ...
 func (s *Store) Delete(ctx context.Context, key any) error {
 	name, err := keyName(key)
 	if err != nil {
+		return failed(ctx, "delete", err)
+	}
+	if err := s.noTagSet(ctx, name); err != nil {
 		return failed(ctx, "delete", err)
 	}
 	return failed(ctx, "delete", s.client.Unlink(ctx, name).Err())

@@ -26,7 +26,9 @@ return 1`
 // network the rest, and is enough where values end in random bytes, as sealed ones do. An entry that is absent is not
 // equal to anything.
 //
-// With ttl < 0 the entry keeps its TTL to the millisecond, with 0 it does not expire, else it has that TTL. Its tags stay.
+// With ttl < 0 the entry keeps its TTL to the millisecond, with 0 it does not expire, else it has that TTL. Its tags stay;
+// it is not known here which they are, so that a TTL of 0 or more does not lengthen the lives of their sets: an entry that
+// is to live longer than Set said, and to be found by its tags to the end, is set with a TagsTTL as long as that.
 //
 // It is one script in Redis, sent once: an error that is not the server's own (network, deadline) means that it is unknown
 // whether the value was written.

@@ -3,10 +3,12 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
-	"github.com/redis/go-redis/v9"
 )
 
 // tagPrefix is that of gocache's Redis store, so that the two share tags.
@@ -16,15 +18,19 @@ const tagPrefix = "gocache_tag_"
 // command holds Redis up.
 const chunk = 1000
 
-// setTaggedSource writes an entry and its tags. KEYS: entry, tag sets. ARGV: value, TTL and TTL of tags in milliseconds,
-// "1" to write only what is not there. Tags come first: if a tag's name is taken by something else, the script ends
+// setTaggedSource writes an entry and its tags. KEYS: entry, tag sets. ARGV: value, TTL and TTL of tags in milliseconds (0
+// none), "1" to write only what is not there. Tags come first: if a tag's name is taken by something else, the script ends
 // before it has written the entry.
 const setTaggedSource = `
 if ARGV[4] == '1' and redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 for i = 2, #KEYS do
 	local left = redis.call('PTTL', KEYS[i])
 	redis.call('SADD', KEYS[i], KEYS[1])
-	if left ~= -1 and left < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[i], ARGV[3]) end
+	if ARGV[3] == '0' then
+		if left >= 0 then redis.call('PERSIST', KEYS[i]) end
+	elseif left ~= -1 and left < tonumber(ARGV[3]) then
+		redis.call('PEXPIRE', KEYS[i], ARGV[3])
+	end
 end
 if ARGV[2] == '0' then
 	redis.call('SET', KEYS[1], ARGV[1])
@@ -33,18 +39,33 @@ else
 end
 return 1`
 
-// tagSource adds an entry to one tag. KEYS: tag set. ARGV: entry, TTL of tags in milliseconds.
+// tagSource adds an entry to one tag. KEYS: tag set. ARGV: entry, TTL of tags in milliseconds (0 none).
 const tagSource = `
 local left = redis.call('PTTL', KEYS[1])
 redis.call('SADD', KEYS[1], ARGV[1])
-if left ~= -1 and left < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+if ARGV[2] == '0' then
+	if left >= 0 then redis.call('PERSIST', KEYS[1]) end
+elseif left ~= -1 and left < tonumber(ARGV[2]) then
+	redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
 return 1`
 
-// untagSource removes entries that are still in a tag. KEYS: tag set, entries.
+// membersSource reads some members of a tag. KEYS: tag set. ARGV: cursor, how many. It is for Clusters: SSCAN by itself is
+// a command that go-redis sends to a replica if the client reads from replicas, and a replica may not yet know a member.
+const membersSource = `return redis.call('SSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])`
+
+// untagSource removes entries that are still in a tag. KEYS: tag set, entries. Entries are strings: what else bears the
+// name of a member, a job queue's list for instance, was never set by a store.
 const untagSource = `
 for i = 2, #KEYS do
-	if redis.call('SREM', KEYS[1], KEYS[i]) == 1 then redis.call('UNLINK', KEYS[i]) end
+	local kind = redis.call('TYPE', KEYS[i]).ok
+	if redis.call('SREM', KEYS[1], KEYS[i]) == 1 and kind == 'string' then redis.call('UNLINK', KEYS[i]) end
 end
+return 1`
+
+// removeSource removes an entry. KEYS: entry.
+const removeSource = `
+if redis.call('TYPE', KEYS[1]).ok == 'string' then redis.call('UNLINK', KEYS[1]) end
 return 1`
 
 // setTagged writes entry and tags on a single node.
@@ -62,50 +83,58 @@ func (s *Store) setTagged(ctx context.Context, key string, value any, o settings
 	return n == 1, err
 }
 
+// moment is for what must not be left half done when a context has ended.
+const moment = 2 * time.Second
+
 // tagApart adds an entry to its tags in a Cluster.
 func (s *Store) tagApart(ctx context.Context, key string, o settings) error {
 	return s.tagMembers(ctx, o.tags, []string{key}, o.tagsTTL)
 }
 
-func (s *Store) tagMembers(ctx context.Context, tags, members []string, ttl time.Duration) error {
-	sc := s.scripts.tag
-	type call struct {
-		set, member string
-		cmd         *redis.Cmd
+// tagAgain is tagApart after the entry was written, or may have been, if unknown says why that is not certain. An
+// Invalidate may have removed the first membership, and an entry must not stay without its tags because a context ended:
+// what fails is tried once more, for a moment.
+func (s *Store) tagAgain(ctx context.Context, key string, o settings, unknown error) error {
+	if unknown == nil && s.tagApart(ctx, key, o) == nil {
+		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moment)
+	defer cancel()
+	return errors.Join(unknown, s.tagApart(ctx, key, o))
+}
+
+func (s *Store) tagMembers(ctx context.Context, tags, members []string, ttl time.Duration) error {
 	calls := make([]call, 0, len(tags)*len(members))
-	pipe := s.client.Pipeline()
 	for _, tag := range tags {
 		for _, member := range members {
-			c := call{set: tagPrefix + tag, member: member}
-			c.cmd = sc.byDigest(ctx, []string{c.set}, c.member, ttl.Milliseconds())
-			_ = pipe.Process(ctx, c.cmd)
-			calls = append(calls, c)
+			calls = append(calls, call{key: tagPrefix + tag, args: []any{member, ttl.Milliseconds()}})
 		}
 	}
-	execute(ctx, pipe)
-	var errs []error
-	for _, c := range calls {
-		err := c.cmd.Err()
-		if unknownScript(err) {
-			err = s.run(ctx, sc, []string{c.set}, c.member, ttl.Milliseconds()).Err()
-		}
-		errs = append(errs, err)
-	}
+	_, errs := s.runAll(ctx, s.scripts.tag, calls)
 	return errors.Join(errs...)
 }
 
 // Invalidate removes the entries of the given tags: those that are in a tag when it begins, and perhaps some that are
 // added meanwhile. It reads and removes a thousand at a time. When a tag fails the others are still invalidated; the
 // error joins those of all tags, and doing it again goes on where it failed.
+//
+// What is no string is left alone, since no entry is. Otherwise it removes what the tag's set names, and who may write to
+// Redis may write a set: see InvalidatePrefix.
 func (s *Store) Invalidate(ctx context.Context, opts ...store.InvalidateOption) error {
+	return s.InvalidatePrefix(ctx, "", opts...)
+}
+
+// InvalidatePrefix is Invalidate for an application that keeps its entries under a prefix: it removes those members of the
+// tags whose names start with it. Others were put there by somebody else; they lose the tag and are left alone otherwise,
+// and no permission for them is needed.
+func (s *Store) InvalidatePrefix(ctx context.Context, prefix string, opts ...store.InvalidateOption) error {
 	tags, err := tagsOf(opts)
 	if err != nil {
 		return failed(ctx, "invalidate", err)
 	}
 	var errs []error
 	for _, tag := range tags {
-		if err := s.invalidate(ctx, tag); err != nil {
+		if err := s.invalidate(ctx, tag, prefix); err != nil {
 			errs = append(errs, failed(ctx, "invalidate", err))
 			if ctx.Err() != nil {
 				break
@@ -115,28 +144,86 @@ func (s *Store) Invalidate(ctx context.Context, opts ...store.InvalidateOption) 
 	return errors.Join(errs...)
 }
 
-func (s *Store) invalidate(ctx context.Context, tag string) error {
+func (s *Store) invalidate(ctx context.Context, tag, prefix string) error {
 	remove := s.untag
 	if s.masters != nil {
 		remove = s.untagApart
 	}
+	return s.eachChunk(ctx, tag, func(members []string) error {
+		var own, foreign []string
+		for _, m := range members {
+			if strings.HasPrefix(m, prefix) {
+				own = append(own, m)
+			} else {
+				foreign = append(foreign, m)
+			}
+		}
+		if len(foreign) > 0 {
+			if err := s.forget(ctx, tag, foreign); err != nil {
+				return err
+			}
+		}
+		if len(own) == 0 {
+			return nil
+		}
+		return remove(ctx, tag, own)
+	})
+}
+
+// eachChunk calls do with the members of a tag, at most a thousand at a time.
+func (s *Store) eachChunk(ctx context.Context, tag string, do func(members []string) error) error {
 	for cursor := uint64(0); ; {
-		members, next, err := s.client.SScan(ctx, tagPrefix+tag, cursor, "", chunk).Result()
+		members, next, err := s.members(ctx, tag, cursor)
 		if err != nil {
 			return err
 		}
-		for len(members) > 0 {
-			n := min(chunk, len(members))
-			if err := remove(ctx, tag, members[:n]); err != nil {
+		for part := range slices.Chunk(members, chunk) {
+			if err := do(part); err != nil {
 				return err
 			}
-			members = members[n:]
 		}
 		if next == 0 {
 			return nil
 		}
 		cursor = next
 	}
+}
+
+// members reads about a thousand members of a tag, from the master.
+func (s *Store) members(ctx context.Context, tag string, cursor uint64) ([]string, uint64, error) {
+	if s.masters == nil {
+		return s.client.SScan(ctx, tagPrefix+tag, cursor, "", chunk).Result()
+	}
+	reply, err := s.run(ctx, s.scripts.members, []string{tagPrefix + tag}, strconv.FormatUint(cursor, 10), chunk).Slice()
+	if err != nil {
+		return nil, 0, err
+	}
+	unexpected := errors.New("the script that reads a tag did not return what SSCAN does")
+	if len(reply) != 2 {
+		return nil, 0, unexpected
+	}
+	at, isText := reply[0].(string)
+	list, isList := reply[1].([]any)
+	next, err := strconv.ParseUint(at, 10, 64)
+	if !isText || !isList || err != nil {
+		return nil, 0, unexpected
+	}
+	members := make([]string, len(list))
+	for i, m := range list {
+		if members[i], isText = m.(string); !isText {
+			return nil, 0, unexpected
+		}
+	}
+	return members, next, nil
+}
+
+// forget removes members from a tag and leaves what they name alone.
+func (s *Store) forget(ctx context.Context, tag string, members []string) error {
+	args := make([]any, len(members))
+	for i, m := range members {
+		args[i] = m
+	}
+	return s.client.SRem(ctx, tagPrefix+tag, args...).Err()
 }
 
 // untag removes members and their entries on a single node.
@@ -149,39 +236,34 @@ func (s *Store) untag(ctx context.Context, tag string, members []string) error {
 // in the tag; and again at the end, since a writer may have written one between the two, whose membership is gone. A
 // writer that comes later adds it anew (see set).
 func (s *Store) untagApart(ctx context.Context, tag string, members []string) error {
-	if _, err := s.unlink(ctx, members); err != nil {
+	if _, err := s.remove(ctx, members); err != nil {
 		return err
 	}
-	args := make([]any, len(members))
-	for i, m := range members {
-		args[i] = m
-	}
 	left := members
-	err := s.client.SRem(ctx, tagPrefix+tag, args...).Err()
+	err := s.forget(ctx, tag, members)
 	if err == nil {
-		left, err = s.unlink(ctx, members)
+		left, err = s.remove(ctx, members)
 	}
 	if err == nil {
 		return nil
 	}
-	// Entries must not stay without their tag. The context may be what ended; this is worth a moment more.
-	const moment = 2 * time.Second
+	// Entries must not stay without their tag. The context may be what ended; this is worth a moment more. How long the
+	// entries live is not known here: the tag's set, which may be made anew, does not expire.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moment)
 	defer cancel()
-	return errors.Join(err, s.tagMembers(ctx, []string{tag}, left, defaultTagsTTL))
+	return errors.Join(err, s.tagMembers(ctx, []string{tag}, left, 0))
 }
 
-// unlink removes entries wherever they lie in a Cluster and returns those that it could not remove.
-func (s *Store) unlink(ctx context.Context, keys []string) (left []string, err error) {
-	pipe := s.client.Pipeline()
-	cmds := make([]*redis.IntCmd, len(keys))
+// remove removes entries wherever they lie in a Cluster and returns those that it could not remove.
+func (s *Store) remove(ctx context.Context, keys []string) (left []string, err error) {
+	calls := make([]call, len(keys))
 	for i, key := range keys {
-		cmds[i] = pipe.Unlink(ctx, key)
+		calls[i].key = key
 	}
-	execute(ctx, pipe)
-	for i, cmd := range cmds {
-		if cmd.Err() != nil {
-			left, err = append(left, keys[i]), cmd.Err()
+	_, errs := s.runAll(ctx, s.scripts.remove, calls)
+	for i, e := range errs {
+		if e != nil {
+			left, err = append(left, keys[i]), e
 		}
 	}
 	return left, err

@@ -84,11 +84,19 @@ func TestTagSetsLiveAsLongAsTheirEntries(t *testing.T) {
 		about(time.Hour) // as long as the entry
 		require.NoError(t, s.Set(ctx, p+"k", "v", tag, store.WithTagsTTL(time.Minute)))
 		about(time.Hour) // never shortened
-		require.NoError(t, s.Set(ctx, p+"k", "v", tag))
+		require.NoError(t, s.Set(ctx, p+"k", "v", tag, store.WithExpiration(time.Minute)))
 		about(720 * time.Hour)
-		require.NoError(t, rdb.Persist(ctx, "gocache_tag_"+p+"tag").Err())
+		require.NoError(t, s.Set(ctx, p+"k", "v", tag, store.WithExpiration(721*time.Hour)))
+		about(721 * time.Hour)
 		require.NoError(t, s.Set(ctx, p+"k", "v", tag))
+		require.EqualValues(t, -1, left(), "as long as an entry that does not expire")
+		require.NoError(t, s.Set(ctx, p+"k", "v", tag, store.WithExpiration(time.Minute)))
 		require.EqualValues(t, -1, left(), "one that does not expire stays so")
+
+		written, err := s.SetIfNotExists(ctx, p+"new", "v", store.WithTags([]string{p + "new"}))
+		require.NoError(t, err)
+		require.True(t, written)
+		require.EqualValues(t, -1, rdb.PTTL(ctx, "gocache_tag_"+p+"new").Val())
 	})
 }
 
@@ -165,15 +173,15 @@ func TestTagsThatCannotBeWrittenAreErrors(t *testing.T) {
 	})
 }
 
-// dropUnlink fails the second time that entries are removed, as a node does that goes away in the middle of Invalidate.
-type dropUnlink struct{ after int }
+// dropRemoval fails the second time that entries are removed, as a node does that goes away in the middle of Invalidate.
+type dropRemoval struct{ after int }
 
-func (d *dropUnlink) DialHook(next redis.DialHook) redis.DialHook          { return next }
-func (d *dropUnlink) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (d *dropRemoval) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (d *dropRemoval) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
-func (d *dropUnlink) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (d *dropRemoval) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if cmds[0].Name() == "unlink" {
+		if args := cmds[0].Args(); args[0] == "evalsha" && len(args) == 4 { // of one key without arguments: removing it
 			if d.after--; d.after < 0 {
 				for _, c := range cmds {
 					c.SetErr(context.DeadlineExceeded)
@@ -192,7 +200,7 @@ func TestFailedInvalidateCanBeRepeated(t *testing.T) {
 		defer func() { require.NoError(t, rdb.Close()) }()
 		s, ctx, p := newStore(t, rdb), t.Context(), fmt.Sprint(t.Name(), fails, ":")
 		require.NoError(t, s.Set(ctx, p+"k", "v", store.WithTags([]string{p + "tag"})))
-		hook := &dropUnlink{after: fails}
+		hook := &dropRemoval{after: fails}
 		rdb.AddHook(hook)
 		tag := store.WithInvalidateTags([]string{p + "tag"})
 		require.ErrorIs(t, s.Invalidate(ctx, tag), context.DeadlineExceeded)

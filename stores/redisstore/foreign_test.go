@@ -1,0 +1,97 @@
+package redisstore_test
+
+import (
+	"testing"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/stores/redisstore"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+// Who may write to Redis may write the names of others' keys into a tag.
+func TestInvalidatePrefixLeavesForeignKeysAlone(t *testing.T) {
+	on(t, func(t *testing.T, s *redisstore.Store, rdb redis.UniversalClient, p string) {
+		ctx, tag, set := t.Context(), p+"shop:t", "gocache_tag_"+p+"shop:t"
+		for _, key := range []string{"shop:1", "shop:2"} {
+			require.NoError(t, s.Set(ctx, p+key, "v", store.WithTags([]string{tag})))
+		}
+		require.NoError(t, s.Set(ctx, p+"other:secret", "precious"))
+		require.NoError(t, rdb.SAdd(ctx, p+"asynq:queues", "default").Err())
+		require.NoError(t, rdb.HSet(ctx, p+"shop:hash", "f", "v").Err())
+		planted := []any{p + "other:secret", p + "asynq:queues", p + "shop:hash", p + "sho", p + "shop:gone", ""}
+		require.NoError(t, rdb.SAdd(ctx, set, planted...).Err())
+		require.NoError(t, s.InvalidatePrefix(ctx, p+"shop:", store.WithInvalidateTags([]string{tag})))
+		for _, key := range []string{"shop:1", "shop:2"} {
+			require.Zero(t, rdb.Exists(ctx, p+key).Val(), key)
+		}
+		for _, key := range []string{"other:secret", "asynq:queues", "shop:hash"} {
+			require.EqualValues(t, 1, rdb.Exists(ctx, p+key).Val(), key)
+		}
+		require.Zero(t, rdb.Exists(ctx, set).Val(), "what was planted is forgotten")
+	})
+}
+
+// Without a prefix a string is taken for an entry; what entries never are, such as the lists of a job queue, is not.
+func TestInvalidateLeavesAloneWhatIsNoString(t *testing.T) {
+	on(t, func(t *testing.T, s *redisstore.Store, rdb redis.UniversalClient, p string) {
+		ctx := t.Context()
+		require.NoError(t, s.Set(ctx, p+"k", "v", store.WithTags([]string{p + "t"})))
+		require.NoError(t, rdb.RPush(ctx, p+"list", "task").Err())
+		require.NoError(t, rdb.SAdd(ctx, "gocache_tag_"+p+"t", p+"list", "gocache_tag_"+p+"t").Err())
+		require.NoError(t, s.Invalidate(ctx, store.WithInvalidateTags([]string{p + "t"})))
+		require.Zero(t, rdb.Exists(ctx, p+"k").Val())
+		require.EqualValues(t, 1, rdb.Exists(ctx, p+"list").Val())
+		require.Zero(t, rdb.Exists(ctx, "gocache_tag_"+p+"t").Val())
+	})
+}
+
+// A user who may touch the prefix only is not stopped by a name that he may not touch.
+func TestInvalidatePrefixNeedsNoPermissionForForeignKeys(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	admin, ctx := srv.Client(t), t.Context()
+	allow(t, admin, documented(t)...)
+	s := open(t, "redis://app:password@"+srv.Addr())
+	require.NoError(t, s.Set(ctx, "shop:k", "v", store.WithTags([]string{"shop:t"})))
+	require.NoError(t, admin.SAdd(ctx, "gocache_tag_shop:t", "other:k").Err())
+	tag := store.WithInvalidateTags([]string{"shop:t"})
+	require.ErrorContains(t, s.Invalidate(ctx, tag), "NOPERM")
+	require.NoError(t, s.InvalidatePrefix(ctx, "shop:", tag))
+	require.Zero(t, admin.Exists(ctx, "shop:k", "gocache_tag_shop:t").Val())
+}
+
+// An entry under the name of a tag's set would make the entries of that tag escape.
+func TestSetsOfTagsAreNoEntries(t *testing.T) {
+	on(t, func(t *testing.T, s *redisstore.Store, rdb redis.UniversalClient, p string) {
+		ctx, set := t.Context(), "gocache_tag_"+p+"t"
+		tag := store.WithTags([]string{p + "t"})
+		require.NoError(t, s.Set(ctx, p+"k", "v", tag))
+		for name, err := range map[string]error{
+			"Set":         s.Set(ctx, set, "v"),
+			"Set, tagged": s.Set(ctx, set, "v", tag),
+			"SetBytes":    s.SetBytes(ctx, set, nil),
+			"Delete":      s.Delete(ctx, set),
+		} {
+			require.ErrorContains(t, err, "set of a tag", name)
+			require.NotContains(t, err.Error(), p, name)
+		}
+		written, err := s.SetIfNotExists(ctx, set, "v")
+		require.NoError(t, err)
+		require.False(t, written)
+		_, err = s.CompareAndSwap(ctx, set, nil, 0, nil, 0)
+		require.ErrorContains(t, err, "WRONGTYPE")
+		require.True(t, rdb.SIsMember(ctx, set, p+"k").Val())
+
+		// Where there is no such tag, it is a name like any other.
+		free := "gocache_tag_" + p + "free"
+		require.NoError(t, s.Set(ctx, free, "v"))
+		b, err := s.GetBytes(ctx, free)
+		require.NoError(t, err)
+		require.Equal(t, "v", string(b))
+		require.NoError(t, s.Set(ctx, free, "w"))
+		require.NoError(t, s.Delete(ctx, free))
+	})
+}

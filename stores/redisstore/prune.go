@@ -1,0 +1,93 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// pruneSource removes members of a tag whose entries are gone. KEYS: tag set, entries.
+const pruneSource = `
+for i = 2, #KEYS do
+	if redis.call('EXISTS', KEYS[i]) == 0 then redis.call('SREM', KEYS[1], KEYS[i]) end
+end
+return 1`
+
+// existsSource is EXISTS, asked of the master (see membersSource). KEYS: entry.
+const existsSource = `return redis.call('EXISTS', KEYS[1])`
+
+// PruneTags removes from the sets of the tags that start with a prefix the names of entries that have expired or were
+// deleted; what is left empty is gone. It loses no membership of an entry that is written meanwhile.
+//
+// It is for applications that tag entries without expiration and then delete them one by one, whose tag sets would grow
+// until their tags are invalidated (see Set); once a day is plenty. It reads all tags of the prefix, a thousand members at
+// a time, and stops at the first error; doing it again is harmless.
+func (s *Store) PruneTags(ctx context.Context, prefix string) error {
+	prune := s.prune
+	if s.masters != nil {
+		prune = s.pruneApart
+	}
+	return failed(ctx, "prune tags", s.eachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
+		return scan(ctx, node, tagPrefix+prefix, tagSets, func(sets []string) error {
+			for _, set := range sets {
+				tag := strings.TrimPrefix(set, tagPrefix)
+				err := s.eachChunk(ctx, tag, func(members []string) error { return prune(ctx, tag, members) })
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}))
+}
+
+func (s *Store) prune(ctx context.Context, tag string, members []string) error {
+	keys := append(append(make([]string, 0, 1+len(members)), tagPrefix+tag), members...)
+	return s.run(ctx, s.scripts.prune, keys).Err()
+}
+
+// pruneApart is prune in a Cluster. A writer may write an entry after it was looked for and before its membership is
+// removed: therefore it is looked for again. A writer that comes later adds its membership anew (see set).
+func (s *Store) pruneApart(ctx context.Context, tag string, members []string) error {
+	gone, err := s.absent(ctx, members)
+	if err != nil || len(gone) == 0 {
+		return err
+	}
+	err = s.forget(ctx, tag, gone)
+	var still []string
+	if err == nil {
+		still, err = s.absent(ctx, gone)
+	}
+	if err == nil && len(still) == len(gone) {
+		return nil
+	}
+	back := gone // all of them, where it is not known who is there: it costs nothing but a name in a set
+	if err == nil {
+		back = slices.DeleteFunc(gone, func(m string) bool { return slices.Contains(still, m) })
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moment)
+	defer cancel()
+	return errors.Join(err, s.tagMembers(ctx, []string{tag}, back, 0))
+}
+
+// absent are those keys that no master has.
+func (s *Store) absent(ctx context.Context, keys []string) ([]string, error) {
+	calls := make([]call, len(keys))
+	for i, key := range keys {
+		calls[i].key = key
+	}
+	answers, errs := s.runAll(ctx, s.scripts.exists, calls)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	var gone []string
+	for i, key := range keys {
+		if answers[i] == 0 {
+			gone = append(gone, key)
+		}
+	}
+	return gone, nil
+}
