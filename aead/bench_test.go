@@ -121,3 +121,27 @@ func BenchmarkOpenByOtherDataKey(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkOpenParallel is all processors opening small messages, where whatever they share costs most.
+func BenchmarkOpenParallel(b *testing.B) {
+	service := aeadtest.NewKeyService(b)
+	mine, other := newEnvelope(b, service), newEnvelope(b, service)
+	for name, writer := range map[string]*aead.Envelope{"own data key": mine, "another's": other} {
+		sealed, err := writer.EncryptWithContext(b.Context(), make([]byte, 64), nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				ctx, buf := b.Context(), make([]byte, 0, 64)
+				for pb.Next() {
+					if _, err := mine.OpenTo(ctx, buf, sealed, nil); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}

@@ -20,7 +20,7 @@ func newClock() *clock { return &clock{base: time.Now()} }
 // now returns the nanoseconds since the clock was made. It reads the monotonic clock only, for speed.
 func (c *clock) now() int64 { return int64(time.Since(c.base)) + c.lead.Load() }
 
-// catchUp takes account of a wall clock that has moved ahead. It is called now and then.
+// catchUp takes account of a wall clock that has moved ahead. It is called at least once a minute.
 func (c *clock) catchUp() {
 	now := time.Now()
 	c.observe(now.Round(0).Sub(c.base.Round(0)), now.Sub(c.base))

@@ -275,7 +275,7 @@ func (e *Envelope) OpenTo(ctx context.Context, dst, ciphertext, associatedData [
 	}
 	now := e.clock.now()
 	if key != nil && key.fresh(now, e.ttl) {
-		e.stats.hits.Add(1)
+		e.stats.hits.inc()
 		if now-key.confirmed.Load() >= e.ttl-e.ttl/4 && now >= key.nextConfirm.Load() {
 			e.startReview(ctx, key)
 		}

@@ -32,7 +32,7 @@ func (e *Envelope) joinUnwrap(ctx context.Context, header []byte) (*flight, *dat
 	}
 	now := e.clock.now()
 	if key := e.known.lookup(header); key != nil && key.fresh(now, e.ttl) {
-		e.stats.hits.Add(1) // unwrapped while we came here
+		e.stats.hits.inc() // unwrapped while we came here
 		return nil, key, nil
 	}
 	if f, ok := e.unwraps[string(header)]; ok {

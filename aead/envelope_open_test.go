@@ -347,3 +347,21 @@ func TestCloseEndsEverything(t *testing.T) {
 		}
 	})
 }
+
+func TestEveryHitIsCounted(t *testing.T) {
+	t.Parallel()
+	e := newEnvelope(t, newKeyring(t))
+	sealed := seal(t, e, "message")
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			for range 100 {
+				open(t, e, sealed)
+			}
+		})
+	}
+	wg.Wait()
+	if s := e.Stats(); s.CacheHits != 10_000 || s.CacheMisses != 0 {
+		t.Errorf("10,000 messages were opened: %+v", s)
+	}
+}

@@ -61,6 +61,9 @@ func WithMaxBytes(n uint64) EnvelopeOption {
 // WithMaxAge is for how long after it was wrapped a data key may seal. It bounds how long a process keeps sealing under
 // a KEK that has been revoked or rotated, and how long writes survive an outage of the key service: between a quarter
 // of it and all of it. It must be positive. The default is 24 hours.
+//
+// Time for which the machine is suspended counts, but is noticed up to a minute after it wakes (a quarter of
+// WithDataKeyTTL, if that is less); in that minute both of these times may be passed.
 func WithMaxAge(d time.Duration) EnvelopeOption {
 	return func(o *envelopeOptions) { o.maxAge = d }
 }

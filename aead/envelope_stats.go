@@ -33,9 +33,8 @@ type envelopeCounters struct {
 	unwraps, unwrapFailures, refusals atomic.Uint64
 	misses, remembered, heldBack      atomic.Uint64
 	turnedAway                        atomic.Uint64
-	_                                 [64]byte // what follows changes with every message
-	hits                              atomic.Uint64
-	_                                 [64]byte
+	_                                 [64]byte       // what follows changes with every message
+	hits                              stripedCounter // of the messages that are opened
 }
 
 // Stats returns the counters. They are read one after the other, while others may be counting.
@@ -46,7 +45,7 @@ func (e *Envelope) Stats() EnvelopeStats {
 		Unwraps:            e.stats.unwraps.Load(),
 		UnwrapFailures:     e.stats.unwrapFailures.Load(),
 		Refusals:           e.stats.refusals.Load(),
-		CacheHits:          e.stats.hits.Load(),
+		CacheHits:          e.stats.hits.load(),
 		CacheMisses:        e.stats.misses.Load(),
 		RefusalsRemembered: e.stats.remembered.Load(),
 		FailuresRemembered: e.stats.heldBack.Load(),
