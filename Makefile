@@ -14,11 +14,11 @@ help: ## list the targets
 .PHONY: test
 test: servers ## every test of every module, with the race detector, against real servers
 	@test -n "$(RACE)" || echo "No C compiler: the race detector is off."
-	$(MODULES) go test $(RACE) -shuffle=on -timeout $(TIMEOUT) ./...
+	@.ci/test $(RACE) -shuffle=on -timeout $(TIMEOUT) ./...
 
 .PHONY: test-short
 test-short: servers ## the quick ones, without the race detector
-	$(MODULES) go test -short -timeout $(TIMEOUT) ./...
+	@.ci/test -short -timeout $(TIMEOUT) ./...
 
 .PHONY: servers
 servers: ## install redis-server and memcached if they are missing (starts nothing)
