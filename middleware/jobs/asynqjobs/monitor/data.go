@@ -53,6 +53,11 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, rt *route, viewer
 	}
 	switch {
 	case rt.view == viewTask:
+		if doc["id"] != rt.id || doc["queue"] != rt.queue {
+			// What is stored under this name says that it is another task.
+			fail(w, http.StatusNotFound)
+			return
+		}
 		l.limit = h.cfg.shownBytes
 		l.reveal(doc, taskFields)
 	case isTaskList(rt.view):

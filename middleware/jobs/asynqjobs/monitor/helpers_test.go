@@ -60,6 +60,13 @@ func newEncryptor(t testing.TB, a tink.AEADWithContext) *jobs.Encryptor {
 	return e
 }
 
+func plainEncryptor(t testing.TB) *jobs.Encryptor {
+	t.Helper()
+	e, err := jobs.NewEncryptor(newKeyring(t), jobs.WithLogger(quiet))
+	require.NoError(t, err)
+	return e
+}
+
 // What is planted. Each stands in one kind of place.
 const (
 	argument   = "canary-argument"

@@ -127,7 +127,7 @@ func TestPageInBrowser(t *testing.T) {
 	// Another application on the same host, whose cookies are therefore the same: a
 	// port makes another origin, but not another site.
 	evil := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `<!doctype html><body><script>
+		_, _ = fmt.Fprintf(w, `<!doctype html><body><script>
 			const o = {method: "POST", mode: "no-cors", credentials: "include"};
 			Promise.allSettled([fetch(%[1]q, o), fetch(%[2]q, {mode: "no-cors", credentials: "include"})])
 				.then(() => document.body.append("sent"))

@@ -1,0 +1,302 @@
+package monitor_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
+)
+
+func seesAll() monitor.Option {
+	return as(monitor.Viewer{Name: "ann", Access: monitor.Contents})
+}
+
+// Who can write to Redis can put a task's bytes elsewhere; the page shows them under
+// no other name.
+func TestMovedTasks(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	a := s.enqueue(t, s.client, openType, "a")
+	b := s.enqueue(t, s.client, openType, "b")
+	h := s.monitor(t, seesAll())
+	rdb := s.srv.Client(t)
+	key := func(id string) string { return "asynq:{default}:t:" + id }
+
+	// a's hash under another id: there is no such task.
+	require.NoError(t, rdb.Copy(t.Context(), key(a.ID), key("planted"), 0, false).Err())
+	assert.Equal(t, http.StatusNotFound, ask(h, http.MethodGet, "/api/queues/default/tasks/planted", "").Code)
+
+	// a's payload in b: the same message with another id in it.
+	raw, err := rdb.HGet(t.Context(), key(a.ID), "msg").Result()
+	require.NoError(t, err)
+	forged := strings.ReplaceAll(raw, a.ID, b.ID)
+	require.NotEqual(t, raw, forged)
+	require.NoError(t, rdb.HSet(t.Context(), key(b.ID), "msg", forged).Err())
+	_, doc := get(t, h, "/api/queues/default/tasks/"+b.ID)
+	assert.Equal(t, "[not opened: altered, moved, or sealed under another key]", doc["payload"])
+	_, doc = get(t, h, "/api/queues/default/pending_tasks")
+	assert.Contains(t, find(t, doc["tasks"], "id", a.ID)["payload"], argument+" a", "the others are shown")
+	assert.Contains(t, find(t, doc["tasks"], "id", b.ID)["payload"], "[not opened")
+
+	// In b's place a task that says it is a.
+	require.NoError(t, rdb.HSet(t.Context(), key(b.ID), "msg", raw).Err())
+	assert.Equal(t, http.StatusNotFound, ask(h, http.MethodGet, "/api/queues/default/tasks/"+b.ID, "").Code)
+}
+
+func TestForgedTexts(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	// A worker without keys, on a queue of its own, stores error texts in clear.
+	texts := []string{
+		"sealcache: refused: " + failed,
+		"sealcache: refused: unauthentic: " + failed,
+		"asynq: task lease expired" + failed,
+		"asynq: task lease expired",
+		"sealcache:sealed:" + failed,
+		failed + " " + "sealcache:sealed:AAAA",
+	}
+	for i, text := range texts {
+		_, err := s.plain.Enqueue(asynq.NewTask("sealed:forged", []byte(text)), asynq.TaskID(fmt.Sprint(i)), asynq.MaxRetry(0))
+		require.NoError(t, err)
+	}
+	srv := asynq.NewServer(s.conn, asynq.Config{LogLevel: asynq.FatalLevel, TaskCheckInterval: 20 * time.Millisecond})
+	require.NoError(t, srv.Start(asynq.HandlerFunc(func(_ context.Context, task *asynq.Task) error {
+		return fmt.Errorf("%s", task.Payload())
+	})))
+	eventually(t, "archived", func() bool {
+		info, err := s.inspector.GetQueueInfo("default")
+		return err == nil && info.Archived == len(texts)
+	})
+	srv.Shutdown()
+
+	for _, o := range []monitor.Option{as(monitor.Viewer{Access: monitor.Numbers}), as(monitor.Viewer{Access: monitor.Names})} {
+		text, doc := get(t, s.monitor(t, o), "/api/queues/default/archived_tasks")
+		assert.NotContains(t, text, failed)
+		for i, want := range []string{"[withheld]", "sealcache: refused: unauthentic", "[withheld]", "asynq: task lease expired", "[withheld]", "[withheld]"} {
+			assert.Equal(t, want, find(t, doc["tasks"], "id", fmt.Sprint(i))["error_message"])
+		}
+	}
+	_, doc := get(t, s.monitor(t, seesAll()), "/api/queues/default/archived_tasks")
+	for i, want := range []string{
+		"[not sealed] " + texts[0], texts[1], "[not sealed] " + texts[2], texts[3],
+		"[not opened: altered, moved, or sealed under another key]", "[not opened",
+	} {
+		task := find(t, doc["tasks"], "id", fmt.Sprint(i))
+		assert.Contains(t, task["error_message"], want)
+		assert.Equal(t, "[not sealed] "+texts[i], task["payload"])
+		assert.Equal(t, "sealed:forged", task["type"], "it is the type that the task has")
+	}
+}
+
+// down is an AEAD whose opening can be made to fail.
+type down struct {
+	tink.AEADWithContext
+	err atomic.Pointer[error]
+}
+
+func (d *down) DecryptWithContext(ctx context.Context, b, ad []byte) ([]byte, error) {
+	if err := d.err.Load(); err != nil {
+		return nil, *err
+	}
+	return d.AEADWithContext.DecryptWithContext(ctx, b, ad)
+}
+
+func TestWhatDoesNotOpenNow(t *testing.T) {
+	t.Parallel()
+	d := &down{AEADWithContext: newKeyring(t)}
+	s := newShop(t, newEncryptor(t, d))
+	ids := s.fill(t)
+	_, err := s.scheduler.ScheduleOnce(t.Context(), schedule, asynqjobs.Every(time.Hour), asynq.NewTask(hiddenType, nil))
+	require.NoError(t, err)
+	var rec records
+	h := s.monitor(t, seesAll(), monitor.WithAudit(rec.audit))
+	some := s.monitor(t, as(monitor.Viewer{Access: monitor.Contents, Sees: func(monitor.Task) bool { return true }}))
+	for want, err := range map[string]error{
+		"[not opened: the key service does not answer]":              aead.ErrKeyServiceUnavailable,
+		"[not opened: sealed under a key that is not in the keyset]": aead.ErrUnknownKey,
+		"[not opened: its key is disabled or destroyed]":             fmt.Errorf("%w: %w", aead.ErrUnknownKey, &aead.KeyError{Status: keyset.Destroyed}),
+		"[not opened: altered, moved, or sealed under another key]":  aead.ErrUnauthentic,
+	} {
+		d.err.Store(&err)
+		_, doc := get(t, h, "/api/queues/default/tasks/"+ids["completed"])
+		assert.Equal(t, want, doc["payload"])
+		assert.Equal(t, want, doc["result"])
+		assert.Contains(t, doc["type"], "sealed:", "the pseudonym")
+		_, doc = get(t, h, "/api/queues/default/retry_tasks")
+		assert.Equal(t, want, find(t, doc["tasks"], "id", ids["retry"])["error_message"])
+		_, doc = get(t, h, "/api/scheduler_entries")
+		assert.Equal(t, want, doc["entries"].([]any)[0].(map[string]any)["task_type"])
+		assert.Empty(t, rec.take(), "nothing was shown")
+		_, doc = get(t, some, "/api/queues/default/tasks/"+ids["completed"])
+		assert.Equal(t, "[withheld]", doc["payload"], "of an unknown type")
+	}
+	d.err.Store(nil)
+	_, doc := get(t, h, "/api/queues/default/tasks/"+ids["completed"])
+	assert.Equal(t, result, doc["result"])
+}
+
+func TestSizesAreBounded(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	long := strings.Repeat("ü", 100_000)
+	info, err := s.client.Enqueue(asynq.NewTask(openType, []byte(long)))
+	require.NoError(t, err)
+	large, err := s.client.Enqueue(asynq.NewTask(openType, make([]byte, 5<<20)))
+	require.NoError(t, err)
+	for range 150 {
+		s.enqueue(t, s.client, openType, "x", asynq.Queue("many"))
+	}
+	h := s.monitor(t, seesAll())
+	_, doc := get(t, h, "/api/queues/default/pending_tasks")
+	assert.Equal(t, strings.Repeat("ü", 2048)+"... [195904 bytes more]", find(t, doc["tasks"], "id", info.ID)["payload"])
+	assert.Equal(t, "[not opened: too large for this page]", find(t, doc["tasks"], "id", large.ID)["payload"])
+	_, doc = get(t, h, "/api/queues/default/tasks/"+info.ID)
+	assert.Equal(t, strings.Repeat("ü", 32768)+"... [134464 bytes more]", doc["payload"])
+	_, doc = get(t, s.monitor(t, seesAll(), monitor.WithMaxShownBytes(3)), "/api/queues/default/tasks/"+info.ID)
+	assert.Equal(t, "ü... [199998 bytes more]", doc["payload"])
+
+	for query, want := range map[string]int{
+		"": 20, "?size=100000": 100, "?size=100&page=2": 50, "?size=-1": 1, "?size=0": 1, "?size=x": 20, "?page=-5&size=3": 3,
+		"?page=99999999999": 0, "?page=9999999": 0,
+	} {
+		_, doc := get(t, h, "/api/queues/many/pending_tasks"+query)
+		assert.Len(t, doc["tasks"], want, query)
+	}
+}
+
+func TestFormatter(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	id := s.enqueue(t, s.hidden, hiddenType, "x").ID
+	binary, err := s.client.Enqueue(asynq.NewTask(openType, []byte{0xff, 0x00}))
+	require.NoError(t, err)
+	empty, err := s.client.Enqueue(asynq.NewTask(openType, nil))
+	require.NoError(t, err)
+	_, doc := get(t, s.monitor(t, seesAll()), "/api/queues/default/pending_tasks")
+	assert.Equal(t, "[2 bytes, in base64] /wA=", find(t, doc["tasks"], "id", binary.ID)["payload"])
+	assert.Equal(t, "", find(t, doc["tasks"], "id", empty.ID)["payload"])
+
+	called := 0
+	format := monitor.WithFormatter(func(typename string, b []byte) string {
+		called++
+		if typename == openType {
+			panic(string(b))
+		}
+		return fmt.Sprintf("%s of %d bytes\xff", typename, len(b))
+	})
+	_, doc = get(t, s.monitor(t, seesAll(), format), "/api/queues/default/pending_tasks")
+	assert.Equal(t, "canary:hidden of 28 bytes\uFFFD", find(t, doc["tasks"], "id", id)["payload"])
+	assert.Equal(t, "[cannot be formatted]", find(t, doc["tasks"], "id", binary.ID)["payload"])
+	assert.Equal(t, 2, called, "not for an empty payload")
+	get(t, s.monitor(t, as(monitor.Viewer{Access: monitor.Names}), format), "/api/queues/default/pending_tasks")
+	assert.Equal(t, 2, called, "only for those who may see contents")
+}
+
+// Names stay out of what the page itself says to Redis.
+func TestPageTellsRedisNothing(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	_, err := s.scheduler.ScheduleOnce(t.Context(), schedule, asynqjobs.Every(time.Hour), asynq.NewTask(hiddenType, []byte(argument)))
+	require.NoError(t, err)
+	id := s.enqueue(t, s.hidden, hiddenType, "x").ID
+	said := s.srv.Monitor(t)
+	h := s.monitor(t, seesAll())
+	_, doc := get(t, h, "/api/scheduler_entries")
+	entry := doc["entries"].([]any)[0].(map[string]any)
+	_, doc = get(t, h, "/api/scheduler_entries/"+entry["id"].(string)+"/enqueue_events")
+	assert.Empty(t, doc["events"], "it has not ticked yet")
+	_, doc = get(t, h, "/api/queues/default/tasks/"+id)
+	assert.Contains(t, doc["payload"], argument)
+	text := string(said.Bytes(t))
+	assert.Contains(t, text, id, "it was listening")
+	for _, c := range []string{schedule, hiddenType, argument} {
+		assert.NotContains(t, text, c)
+	}
+}
+
+func TestSchedules(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	_, err := s.scheduler.ScheduleOnce(t.Context(), schedule, asynqjobs.Every(time.Second), asynq.NewTask(hiddenType, []byte(argument)), asynq.Queue("ticks"))
+	require.NoError(t, err)
+	_, err = s.scheduler.ScheduleOnce(t.Context(), "another", asynqjobs.Cron("30 4 * * *"), asynq.NewTask(openType, []byte(argument)))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- s.scheduler.Run(ctx) }()
+	defer func() {
+		cancel()
+		assert.NoError(t, <-ran)
+	}()
+	// asynq's own scheduler, in clear.
+	foreign := asynq.NewScheduler(s.conn, &asynq.SchedulerOpts{LogLevel: asynq.FatalLevel, HeartbeatInterval: time.Second})
+	_, err = foreign.Register("@every 1h", asynq.NewTask("foreign", []byte(clearText)))
+	require.NoError(t, err)
+	require.NoError(t, foreign.Start())
+	defer foreign.Shutdown()
+
+	names, all := s.monitor(t, as(monitor.Viewer{Access: monitor.Names})), s.monitor(t, seesAll())
+	some := s.monitor(t, as(monitor.Viewer{Access: monitor.Contents, Sees: func(task monitor.Task) bool { return task.Schedule == "another" }}))
+	var id string
+	eventually(t, "a tick", func() bool {
+		_, doc := get(t, names, "/api/scheduler_entries")
+		entries := doc["entries"].([]any)
+		for _, en := range entries {
+			en := en.(map[string]any)
+			if en["task_type"] == hiddenType && en["prev_enqueue_at"] != nil {
+				id = en["id"].(string)
+			}
+		}
+		return id != "" && len(entries) == 3
+	})
+	text, doc := get(t, names, "/api/scheduler_entries")
+	assert.NotContains(t, text, argument)
+	assert.NotContains(t, text, clearText)
+	assert.Equal(t, []any{`Name("` + schedule + `")`, `Queue("ticks")`}, find(t, doc["entries"], "id", id)["options"])
+	_, doc = get(t, all, "/api/scheduler_entries")
+	assert.Equal(t, argument, find(t, doc["entries"], "id", id)["task_payload"])
+	assert.Equal(t, "[not sealed] "+clearText, find(t, doc["entries"], "task_type", "foreign")["task_payload"])
+	_, doc = get(t, some, "/api/scheduler_entries")
+	assert.Equal(t, "[withheld]", find(t, doc["entries"], "id", id)["task_payload"])
+	assert.Equal(t, argument, find(t, doc["entries"], "task_type", openType)["task_payload"])
+	assert.Equal(t, "[withheld]", find(t, doc["entries"], "task_type", "foreign")["task_payload"])
+
+	_, doc = get(t, names, "/api/scheduler_entries/"+id+"/enqueue_events")
+	assert.Len(t, doc["events"], 1)
+	_, doc = get(t, s.monitor(t), "/api/scheduler_entries/"+id+"/enqueue_events")
+	assert.Empty(t, doc["events"], "without an authorizer nothing is opened")
+	_, doc = get(t, all, "/api/scheduler_entries")
+	_, doc = get(t, all, "/api/scheduler_entries/"+find(t, doc["entries"], "task_type", "foreign")["id"].(string)+"/enqueue_events")
+	assert.Empty(t, doc["events"])
+}
+
+// An encryptor without a PRF cannot have schedules, and needs none for the page.
+func TestWithoutPRF(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	e := plainEncryptor(t)
+	h, err := monitor.New(s.conn, e, seesAll(), monitor.WithLogger(quiet))
+	require.NoError(t, err)
+	defer h.Close()
+	c, err := asynqjobs.NewClient(asynq.NewClient(s.conn), e)
+	require.NoError(t, err)
+	defer c.Close()
+	id := s.enqueue(t, c, openType, "x").ID
+	_, doc := get(t, h, "/api/queues/default/tasks/"+id)
+	assert.Contains(t, doc["payload"], argument)
+	_, doc = get(t, h, "/api/scheduler_entries")
+	assert.Equal(t, []any{}, doc["entries"])
+}

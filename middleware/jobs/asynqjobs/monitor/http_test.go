@@ -1,0 +1,386 @@
+package monitor_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+// admin may see names and act.
+func admin() monitor.Option {
+	return as(monitor.Viewer{Name: "adm", Access: monitor.Names, Acts: true})
+}
+
+func TestNewChecksItsArguments(t *testing.T) {
+	t.Parallel()
+	e := newEncryptor(t, nil)
+	conn := asynq.RedisClientOpt{Addr: "127.0.0.1:1"}
+	_, err := monitor.New(nil, e)
+	require.ErrorContains(t, err, "nil Redis connection")
+	_, err = monitor.New(conn, nil)
+	require.ErrorContains(t, err, "nil encryptor")
+	_, err = monitor.New(strange{}, e)
+	require.ErrorContains(t, err, "makes no Redis client")
+	for want, o := range map[string]monitor.Option{
+		"nil option":         nil,
+		"nil function":       monitor.WithAuthorizer(nil),
+		"WithAudit":          monitor.WithAudit(nil),
+		"WithFormatter":      monitor.WithFormatter(nil),
+		"nil logger":         monitor.WithLogger(nil),
+		"WithMaxShownBytes":  monitor.WithMaxShownBytes(0),
+		"needs WithAuthor":   monitor.WithActions(),
+		"WithTrustedOrigin":  monitor.WithTrustedOrigin("example.com"),
+		"begins with":        monitor.WithRootPath("admin"),
+		"clean path":         monitor.WithRootPath("/a/../b"),
+		"WithRootPath: \"\"": monitor.WithRootPath(""),
+		"is not allowed":     monitor.WithRootPath(`/"><script>`),
+	} {
+		_, err := monitor.New(conn, e, o)
+		require.ErrorContains(t, err, want)
+	}
+	h, err := monitor.New(conn, e)
+	require.NoError(t, err, "nobody is called")
+	assert.Equal(t, `monitor.Handler(jobs.Encryptor(namespace "shop"))`, fmt.Sprintf("%v", h))
+	assert.Equal(t, h.String(), fmt.Sprintf("%#v", h))
+	assert.Equal(t, h.String(), h.LogValue().String())
+	require.NoError(t, h.Close())
+	require.NoError(t, h.Close(), "twice")
+}
+
+type strange struct{}
+
+func (strange) MakeRedisClient() any { return 1 }
+
+func TestPage(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	for root, under := range map[string]string{"/": "", "/admin/jobs": "/admin/jobs", "/x/": "/x"} {
+		t.Run(root, func(t *testing.T) {
+			t.Parallel()
+			h := s.monitor(t, monitor.WithRootPath(root))
+			assert.Equal(t, under, h.RootPath())
+			mux := http.NewServeMux()
+			mux.Handle(h.RootPath()+"/", h)
+			first := ask(mux, http.MethodGet, under+"/", "")
+			require.Equal(t, http.StatusOK, first.Code)
+			html := first.Body.String()
+			assert.Equal(t, "text/html; charset=utf-8", first.Header().Get("Content-Type"))
+			assert.NotContains(t, html, "://", "another host")
+			assert.Contains(t, html, `window.FLAG_ROOT_PATH="`+strings.ReplaceAll(under, "/", `\/`)+`"`)
+			assert.Regexp(t, `window\.FLAG_READ_ONLY="?\s*true`, html)
+
+			policy := first.Header().Get("Content-Security-Policy")
+			assert.NotContains(t, policy, "unsafe")
+			for _, script := range regexp.MustCompile(`(?s)<script>(.*?)</script>`).FindAllStringSubmatch(html, -1) {
+				sum := sha256.Sum256([]byte(script[1]))
+				assert.Contains(t, policy, "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'")
+			}
+			nonce := regexp.MustCompile(`csp-nonce" content="([A-Z2-7]{26})"`).FindStringSubmatch(html)
+			require.NotNil(t, nonce)
+			assert.Contains(t, policy, "'nonce-"+nonce[1]+"'")
+			assert.NotContains(t, ask(mux, http.MethodGet, under+"/", "").Body.String(), nonce[1], "a new one each time")
+
+			for _, deep := range []string{"/queues/default", "/queues/default/tasks/report.json", "/queues/q/tasks/a.js"} {
+				w := ask(mux, http.MethodGet, under+deep, "")
+				assert.Equal(t, http.StatusOK, w.Code)
+				assert.Contains(t, w.Body.String(), "csp-nonce", deep)
+				assert.Equal(t, "text/html; charset=utf-8", w.Header().Get("Content-Type"))
+			}
+			for _, asset := range regexp.MustCompile(`(?:src|href)="([^"]+)"`).FindAllStringSubmatch(html, -1) {
+				w := ask(mux, http.MethodGet, asset[1], "")
+				assert.Equal(t, http.StatusOK, w.Code, asset[1])
+				assert.NotContains(t, w.Header().Get("Content-Type"), "html", asset[1])
+				assert.Equal(t, "no-store", w.Header().Get("Cache-Control"))
+				assert.Positive(t, w.Body.Len())
+				w = ask(mux, http.MethodHead, asset[1], "")
+				assert.Zero(t, w.Body.Len())
+			}
+			_, doc := get(t, mux, under+"/api/queues")
+			assert.Contains(t, doc, "queues")
+			if under != "" {
+				assert.Equal(t, http.StatusNotFound, ask(h, http.MethodGet, "/api/queues", "").Code)
+				assert.Equal(t, http.StatusNotFound, ask(h, http.MethodGet, under+"s/api/queues", "").Code)
+				assert.Equal(t, http.StatusOK, ask(h, http.MethodGet, under, "").Code)
+			}
+		})
+	}
+}
+
+func TestEveryAnswerIsProtected(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	h := s.monitor(t, admin(), monitor.WithActions())
+	for _, target := range []string{"/", "/static/js/none.js", "/api/queues", "/api/none", "/api/queues/none/tasks/none", "/favicon.ico"} {
+		header := ask(h, http.MethodGet, target, "").Header()
+		assert.Equal(t, "no-store", header.Get("Cache-Control"), target)
+		assert.Contains(t, header.Get("Content-Security-Policy"), "default-src 'none'", target)
+		assert.Contains(t, header.Get("Content-Security-Policy"), "frame-ancestors 'none'", target)
+		assert.Equal(t, "nosniff", header.Get("X-Content-Type-Options"), target)
+		assert.Equal(t, "no-referrer", header.Get("Referrer-Policy"), target)
+		assert.Equal(t, "DENY", header.Get("X-Frame-Options"), target)
+		assert.Equal(t, "same-origin", header.Get("Cross-Origin-Resource-Policy"), target)
+		assert.Empty(t, header.Get("Etag")+header.Get("Last-Modified")+header.Get("Access-Control-Allow-Origin"), target)
+	}
+}
+
+func TestUnknownPathsAreNotServed(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	s.enqueue(t, s.client, openType, "x")
+	h := s.monitor(t, admin(), monitor.WithActions())
+	for _, target := range []string{
+		"/api", "/api/", "/api/metrics?duration_sec=60", "/api/queues/default/pending_tasks/", "/api/queues//pending_tasks",
+		"/api/queues/default/unknown_tasks", "/api/queues/default/aggregating_tasks", "/api/queues/default/tasks/a/b",
+		"/api/scheduler_entries/x", "/api/servers/x", "/x/../api/queues", "//api/queues", "/./api/queues", "/api/../api/queues",
+		"/%2e%2e/api/queues", "/api/queues/default/pending_tasks%2F..",
+	} {
+		w := ask(h, http.MethodGet, target, "")
+		assert.Equal(t, http.StatusNotFound, w.Code, target)
+		assert.Equal(t, "not found", w.Body.String(), target)
+	}
+	for _, target := range []string{"/api/queues/default:explode", "/api/queues/default/pending_tasks:explode_all", "/api/queues/default/pending_tasks/id:explode",
+		"/api/queues/default/pending_tasks/:run", "/api/queues/default/groups/g/pending_tasks:run_all", "/api/servers", "/api/queues/:pause"} {
+		assert.Equal(t, http.StatusNotFound, ask(h, http.MethodPost, target, "").Code, target)
+	}
+	for _, method := range []string{http.MethodPost, http.MethodDelete, http.MethodPut} {
+		assert.Equal(t, http.StatusMethodNotAllowed, ask(h, method, "/", "").Code)
+	}
+}
+
+func TestOtherOriginsAreRefused(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	s.enqueue(t, s.client, openType, "x")
+	called := false
+	h := s.monitor(t, monitor.WithActions(), monitor.WithTrustedOrigin("https://trusted.example"),
+		monitor.WithAuthorizer(func(*http.Request) monitor.Viewer {
+			called = true
+			return monitor.Viewer{Access: monitor.Contents, Acts: true}
+		}))
+	const pause = "/api/queues/default:pause"
+	for _, headers := range [][]string{
+		{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"},
+		{"Origin", "https://evil.example"}, {"Origin", "null"}, {"Origin", "http://example.com:81"},
+	} {
+		assert.Equal(t, http.StatusForbidden, ask(h, http.MethodPost, pause, "", headers...).Code, headers)
+		assert.Equal(t, http.StatusForbidden, ask(h, http.MethodDelete, "/api/queues/default", "", headers...).Code, headers)
+	}
+	assert.Equal(t, http.StatusForbidden, ask(h, http.MethodGet, "/api/queues", "", "Sec-Fetch-Site", "cross-site").Code)
+	assert.Equal(t, http.StatusForbidden, ask(h, http.MethodGet, "/api/queues", "", "Sec-Fetch-Site", "same-site").Code)
+	assert.False(t, called, "refused before the authorizer is asked")
+	info, err := s.inspector.GetQueueInfo("default")
+	require.NoError(t, err)
+	assert.False(t, info.Paused)
+
+	assert.Equal(t, http.StatusOK, ask(h, http.MethodGet, "/", "", "Sec-Fetch-Site", "cross-site").Code, "a link to the page")
+	assert.Equal(t, http.StatusOK, ask(h, http.MethodGet, "/api/queues", "", "Sec-Fetch-Site", "same-origin").Code)
+	for _, headers := range [][]string{
+		{"Sec-Fetch-Site", "same-origin"}, {"Origin", "http://example.com"}, {"Origin", "https://trusted.example"}, nil,
+	} {
+		assert.Equal(t, http.StatusNoContent, ask(h, http.MethodPost, pause, "", headers...).Code, headers)
+		require.NoError(t, s.inspector.UnpauseQueue("default"))
+	}
+}
+
+func TestReadOnlyUnlessAsked(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	id := s.enqueue(t, s.client, openType, "x").ID
+	var rec records
+	readOnly := s.monitor(t, admin(), monitor.WithAudit(rec.audit))
+	looker := s.monitor(t, monitor.WithActions(), as(monitor.Viewer{Name: "op", Access: monitor.Contents}), monitor.WithAudit(rec.audit))
+	for _, req := range [][2]string{
+		{http.MethodPost, "/api/queues/default:pause"},
+		{http.MethodDelete, "/api/queues/default"},
+		{http.MethodDelete, "/api/queues/default/pending_tasks/" + id},
+		{http.MethodPost, "/api/queues/default/pending_tasks/" + id + ":archive"},
+		{http.MethodDelete, "/api/queues/default/pending_tasks:delete_all"},
+	} {
+		w := ask(readOnly, req[0], req[1], "")
+		assert.Equal(t, http.StatusMethodNotAllowed, w.Code, req)
+		assert.Equal(t, "GET", w.Header().Get("Allow"))
+		assert.Empty(t, rec.take())
+		assert.Equal(t, http.StatusForbidden, ask(looker, req[0], req[1], "").Code, req)
+		all := rec.take()
+		require.Len(t, all, 1)
+		assert.True(t, all[0].Refused)
+	}
+	assert.Contains(t, ask(looker, http.MethodGet, "/", "").Body.String(), `window.FLAG_READ_ONLY="true"`)
+	info, err := s.inspector.GetTaskInfo("default", id)
+	require.NoError(t, err)
+	assert.Equal(t, asynq.TaskStatePending, info.State)
+}
+
+func TestActions(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	var rec records
+	h := s.monitor(t, admin(), monitor.WithActions(), monitor.WithAudit(rec.audit))
+	assert.Contains(t, ask(h, http.MethodGet, "/", "").Body.String(), `window.FLAG_READ_ONLY="false"`)
+	act := func(method, target, body string) monitor.Record {
+		t.Helper()
+		w := ask(h, method, target, body, "Sec-Fetch-Site", "same-origin")
+		require.Less(t, w.Code, 300, "%s %s: %s", method, target, w.Body)
+		all := rec.take()
+		require.Len(t, all, 1)
+		assert.Equal(t, "adm", all[0].Viewer)
+		assert.False(t, all[0].Time.IsZero())
+		assert.False(t, all[0].Refused)
+		all[0].Time = time.Time{}
+		return all[0]
+	}
+	state := func(id string, want asynq.TaskState) {
+		t.Helper()
+		info, err := s.inspector.GetTaskInfo("default", id)
+		require.NoError(t, err)
+		assert.Equal(t, want, info.State)
+	}
+	one := s.enqueue(t, s.hidden, hiddenType, "1").ID
+	two := s.enqueue(t, s.hidden, hiddenType, "2").ID
+	refs := func(ids ...string) []monitor.Seen {
+		var out []monitor.Seen
+		for _, id := range ids {
+			out = append(out, monitor.Seen{Queue: "default", ID: id})
+		}
+		return out
+	}
+
+	got := act(http.MethodPost, "/api/queues/default:pause", "")
+	assert.Equal(t, monitor.Record{Viewer: "adm", Action: monitor.Pause, View: "queue", Queue: "default"}, got)
+	got = act(http.MethodPost, "/api/queues/default:resume", "")
+	assert.Equal(t, monitor.Resume, got.Action)
+	got = act(http.MethodPost, "/api/queues/default/pending_tasks/"+one+":archive", "")
+	assert.Equal(t, monitor.Record{Viewer: "adm", Action: monitor.Archive, View: "pending_tasks", Queue: "default", Tasks: refs(one)}, got)
+	state(one, asynq.TaskStateArchived)
+	got = act(http.MethodPost, "/api/queues/default/pending_tasks:batch_archive", `{"task_ids":["`+two+`","none"]}`)
+	assert.Equal(t, monitor.Record{Viewer: "adm", Action: monitor.Archive, View: "pending_tasks", Queue: "default", Tasks: refs(two, "none")}, got)
+	state(two, asynq.TaskStateArchived)
+	got = act(http.MethodPost, "/api/queues/default/archived_tasks:run_all", "")
+	assert.Equal(t, monitor.Record{Viewer: "adm", Action: monitor.Run, View: "archived_tasks", Queue: "default", All: true}, got)
+	state(one, asynq.TaskStatePending)
+	act(http.MethodDelete, "/api/queues/default/pending_tasks/"+one, "")
+	_, err := s.inspector.GetTaskInfo("default", one)
+	require.ErrorIs(t, err, asynq.ErrTaskNotFound)
+	grouped := s.enqueue(t, s.hidden, hiddenType, "3", asynq.Group("g")).ID
+	got = act(http.MethodDelete, "/api/queues/default/groups/g/aggregating_tasks:delete_all", "")
+	assert.Equal(t, "g", got.Group)
+	_, err = s.inspector.GetTaskInfo("default", grouped)
+	require.ErrorIs(t, err, asynq.ErrTaskNotFound)
+
+	assert.Equal(t, http.StatusBadRequest, ask(h, http.MethodPost, "/api/queues/default/pending_tasks:batch_run", "{").Code)
+	assert.Equal(t, http.StatusRequestEntityTooLarge,
+		ask(h, http.MethodPost, "/api/queues/default/pending_tasks:batch_run", strings.Repeat(" ", 2<<20)).Code)
+	assert.Equal(t, http.StatusBadRequest, ask(h, http.MethodDelete, "/api/queues/default", "").Code, "it is not empty")
+
+	// What is not recorded is not done.
+	rec.err = errors.New("no room")
+	w := ask(h, http.MethodDelete, "/api/queues/default/pending_tasks/"+two, "")
+	assert.Equal(t, http.StatusInternalServerError, w.Code)
+	state(two, asynq.TaskStatePending)
+}
+
+// An action leaves a job as it was sealed.
+func TestRunAgainFromThePage(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	h := s.monitor(t, admin(), monitor.WithActions())
+	id := s.enqueue(t, s.hidden, hiddenType, "again", asynq.ProcessIn(time.Hour)).ID
+	ran := make(chan string, 1)
+	s.serve(t, func(_ context.Context, task *asynq.Task) error {
+		ran <- string(task.Payload())
+		return nil
+	})
+	require.Equal(t, http.StatusNoContent, ask(h, http.MethodPost, "/api/queues/default/scheduled_tasks/"+id+":run", "").Code)
+	select {
+	case payload := <-ran:
+		assert.Contains(t, payload, "again")
+	case <-time.After(20 * time.Second):
+		t.Fatal("it was not run")
+	}
+}
+
+func TestFailuresTellNothing(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	h := s.monitor(t, admin(), monitor.WithActions())
+	w := ask(h, http.MethodGet, "/api/queues/nowhere/tasks/nothing", "")
+	assert.Equal(t, http.StatusNotFound, w.Code)
+	assert.Equal(t, "not found", w.Body.String())
+	require.NoError(t, s.srv.Stop())
+	for _, target := range []string{"/api/queues", "/api/queues/default/tasks/x", "/api/scheduler_entries", "/api/redis_info"} {
+		w := ask(h, http.MethodGet, target, "")
+		assert.Equal(t, http.StatusInternalServerError, w.Code, target)
+		assert.Equal(t, "failed: the application's log says why", w.Body.String())
+	}
+	assert.Equal(t, http.StatusOK, ask(h, http.MethodGet, "/", "").Code, "the page itself")
+}
+
+func TestClosed(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	h := s.monitor(t)
+	get(t, h, "/api/queues")
+	require.NoError(t, h.Close())
+	assert.Equal(t, http.StatusInternalServerError, ask(h, http.MethodGet, "/api/queues", "").Code)
+}
+
+func TestCanceledRequestWaitsForNothing(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	started, release := make(chan struct{}, 8), make(chan struct{})
+	h := s.monitor(t, as(monitor.Viewer{Access: monitor.Contents}), monitor.WithAudit(func(context.Context, monitor.Record) error {
+		started <- struct{}{}
+		<-release
+		return nil
+	}))
+	target := "/api/queues/default/tasks/" + s.enqueue(t, s.client, openType, "x").ID
+	done := make(chan struct{})
+	for range 4 {
+		go func() {
+			ask(h, http.MethodGet, target, "")
+			done <- struct{}{}
+		}()
+	}
+	for range 4 {
+		<-started
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, target, nil).WithContext(ctx))
+	assert.Equal(t, http.StatusServiceUnavailable, w.Code, "four are under way")
+	close(release)
+	for range 4 {
+		<-done
+	}
+}
+
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t)
+	s := shopOn(t, asynq.RedisClusterClientOpt{Addrs: c.Addrs()}, nil)
+	id := s.enqueue(t, s.hidden, hiddenType, "far").ID
+	h := s.monitor(t, as(monitor.Viewer{Access: monitor.Contents}))
+	_, doc := get(t, h, "/api/queues/default/pending_tasks")
+	task := find(t, doc["tasks"], "id", id)
+	assert.Equal(t, hiddenType, task["type"])
+	assert.Contains(t, task["payload"], argument)
+	for _, target := range []string{"/api/queues", "/api/redis_info", "/api/servers", "/api/scheduler_entries"} {
+		get(t, h, target)
+	}
+}
