@@ -24,7 +24,7 @@ func newScript(source string) script {
 }
 
 type scripts struct {
-	setTagged, tag, members, untag, remove, exists, prune, swap, getWithTTL script
+	setTagged, tag, members, untag, remove, exists, prune, kind, swap, getWithTTL script
 }
 
 func newScripts() scripts {
@@ -36,6 +36,7 @@ func newScripts() scripts {
 		remove:     newScript(removeSource),
 		exists:     newScript(existsSource),
 		prune:      newScript(pruneSource),
+		kind:       newScript(kindSource),
 		swap:       newScript(swapSource),
 		getWithTTL: newScript(getWithTTLSource),
 	}

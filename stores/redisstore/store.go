@@ -299,7 +299,7 @@ func (s *Store) noTagSet(ctx context.Context, key string) error {
 	if !strings.HasPrefix(key, tagPrefix) {
 		return nil
 	}
-	kind, err := s.client.Type(ctx, key).Result()
+	kind, err := s.run(ctx, s.scripts.kind, []string{key}).Text()
 	if err == nil && kind == tagSets {
 		err = errors.New("the key is the name of the set of a tag: keys should not begin with " + tagPrefix)
 	}

@@ -68,6 +68,9 @@ const removeSource = `
 if redis.call('TYPE', KEYS[1]).ok == 'string' then redis.call('UNLINK', KEYS[1]) end
 return 1`
 
+// kindSource is TYPE, asked of the master. KEYS: any.
+const kindSource = `return redis.call('TYPE', KEYS[1]).ok`
+
 // setTagged writes entry and tags on a single node.
 func (s *Store) setTagged(ctx context.Context, key string, value any, o settings, absent bool) (bool, error) {
 	keys := make([]string, 0, 1+len(o.tags))

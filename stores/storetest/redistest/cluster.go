@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -107,6 +108,67 @@ func until(ctx context.Context, holds func() (bool, error)) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// StartReplica starts a replica of the n-th master, waits until all masters know it and it has what its master has, and
+// stops it when the test ends.
+func (c *Cluster) StartReplica(t testing.TB, n int) *Server {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*startTimeout)
+	defer cancel()
+	s, err := c.runReplica(ctx, c.nodes[n])
+	if s != nil {
+		t.Cleanup(func() { closeServer(t, s) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (c *Cluster) runReplica(ctx context.Context, master *Server) (*Server, error) {
+	opts := master.opts
+	if opts.Password != "" {
+		opts.Args = append(slices.Clone(opts.Args), "--masterauth", opts.Password)
+		if opts.User != "" {
+			opts.Args = append(opts.Args, "--masteruser", opts.User)
+		}
+	}
+	s, err := launch(ctx, opts, true, nil)
+	if err != nil {
+		return nil, err
+	}
+	from, to := redis.NewClient(master.ClientOptions()), redis.NewClient(s.ClientOptions())
+	defer func() { _ = errors.Join(from.Close(), to.Close()) }()
+	if err := from.ConfigSet(ctx, "repl-diskless-sync-delay", "0").Err(); err != nil {
+		return s, fmt.Errorf("redistest: config: %w", err)
+	}
+	meet := []any{"cluster", "meet", "127.0.0.1", strconv.Itoa(s.port), strconv.Itoa(s.busPort)}
+	if err := from.Do(ctx, meet...).Err(); err != nil {
+		return s, fmt.Errorf("redistest: cluster meet: %w", err)
+	}
+	id, err := from.Do(ctx, "cluster", "myid").Text()
+	if err != nil {
+		return s, fmt.Errorf("redistest: cluster myid: %w", err)
+	}
+	if err := until(ctx, func() (bool, error) { // it has to hear of its master first
+		err := to.ClusterReplicate(ctx, id).Err()
+		return err == nil, err
+	}); err != nil {
+		return s, fmt.Errorf("redistest: cluster replicate: %w", err)
+	}
+	for _, node := range c.nodes {
+		rdb := redis.NewClient(node.ClientOptions())
+		defer func() { _ = rdb.Close() }()
+		if err := until(ctx, func() (bool, error) {
+			nodes, err := rdb.ClusterSlots(ctx).Result()
+			known := slices.ContainsFunc(nodes, func(slots redis.ClusterSlot) bool { return len(slots.Nodes) == 2 })
+			return known, err
+		}); err != nil {
+			return s, fmt.Errorf("redistest: the replica is not known: %w", err)
+		}
+	}
+	return s, caughtUp(ctx, master, s)
 }
 
 // Nodes are the masters, in the order of their slots.
