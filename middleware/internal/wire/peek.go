@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -31,6 +32,13 @@ const (
 	minPayload      = 16   // an authentication tag, at least
 )
 
+// The ciphertexts of AWS KMS begin as Tink's prefix with a key id would, but are
+// longer than anything that a Tink AEAD makes of a data key of Tink's: prefix,
+// nonce, a key proto of at most 80 bytes, tag.
+const maxTinkWrapped = 5 + 24 + 80 + 32
+
+var awsFirst, awsSecond = []byte{1, 1, 2, 0}, []byte{1, 2, 2, 0} //nolint:gochecknoglobals // constants
+
 // Peek looks at the form of an AEAD's ciphertext.
 func Peek(ct []byte) Ciphertext {
 	if len(ct) > lenSize {
@@ -39,7 +47,9 @@ func Peek(ct []byte) Ciphertext {
 			wrapped := ct[lenSize : lenSize+n]
 			sum := sha256.Sum256(wrapped)
 			c := Ciphertext{Envelope: true, WrappedBytes: n, DataKey: hex.EncodeToString(sum[:8])}
-			c.KeyID, c.HasKeyID = tinkKeyID(wrapped)
+			if n <= maxTinkWrapped || !bytes.HasPrefix(wrapped, awsFirst) && !bytes.HasPrefix(wrapped, awsSecond) {
+				c.KeyID, c.HasKeyID = tinkKeyID(wrapped)
+			}
 			return c
 		}
 	}

@@ -128,6 +128,12 @@ func TestPeek(t *testing.T) {
 	require.True(t, c.HasKeyID)
 	require.Len(t, c.DataKey, 16)
 
+	// What AWS KMS returns begins like a key id of Tink's.
+	aws := append([]byte{1, 2, 2, 0, 0x78}, make([]byte, 180)...)
+	c = wire.Peek(append(append([]byte{0, 0, 0, byte(len(aws))}, aws...), tag...))
+	require.True(t, c.Envelope)
+	require.False(t, c.HasKeyID)
+
 	for _, b := range [][]byte{nil, {0}, {0, 0, 0, 1}, {0, 0, 0, 0, 1}, {0xff, 0xff, 0xff, 0xff, 1}, {0, 0, 0x10, 0x01, 1}, {1, 0, 0, 0, 7}} {
 		require.Zero(t, wire.Peek(b), "%x", b)
 	}
