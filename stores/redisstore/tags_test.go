@@ -230,3 +230,62 @@ func TestSetAndTagAreOneScript(t *testing.T) {
 	require.Len(t, calls, 1)
 	require.True(t, strings.HasPrefix(calls[0], `"evalsha"`), calls[0])
 }
+
+// afterSet runs a function when an entry was written, and may lose the reply.
+type afterSet struct {
+	do   func()
+	loss error
+}
+
+func (a afterSet) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (a afterSet) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (a afterSet) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if cmd.Name() == "set" && err == nil {
+			a.do()
+			if err = a.loss; err != nil {
+				cmd.SetErr(err)
+			}
+		}
+		return err
+	}
+}
+
+// In a Cluster a context may end when the entry is written and its tag was invalidated meanwhile: the entry gets its tag
+// all the same.
+func TestContextThatEndsAfterTheEntryWasWrittenLosesNoTag(t *testing.T) {
+	t.Parallel()
+	direct := shared.cluster.Client(t)
+	for name, loss := range map[string]error{"reply received": nil, "reply lost": context.Canceled} {
+		for _, absent := range []bool{false, true} {
+			if absent && loss != nil {
+				continue // then it is not known whose entry it is
+			}
+			p := fmt.Sprint(t.Name(), name, absent, ":")
+			ctx, cancel := context.WithCancel(t.Context())
+			rdb := redis.NewClusterClient(shared.cluster.ClientOptions())
+			rdb.AddHook(afterSet{loss: loss, do: func() {
+				direct.SRem(t.Context(), "gocache_tag_"+p+"t", p+"k")
+				cancel()
+			}})
+			s, tag := newStore(t, rdb), store.WithTags([]string{p + "t"})
+			var err error
+			if absent {
+				var written bool
+				written, err = s.SetIfNotExists(ctx, p+"k", "v", tag)
+				require.True(t, written, name)
+			} else {
+				err = s.Set(ctx, p+"k", "v", tag)
+			}
+			require.ErrorIs(t, err, loss, name)
+			require.EqualValues(t, 1, direct.Exists(t.Context(), p+"k").Val(), name)
+			require.True(t, direct.SIsMember(t.Context(), "gocache_tag_"+p+"t", p+"k").Val(), "%s: an entry without its tag", name)
+			require.NoError(t, rdb.Close())
+			cancel()
+		}
+	}
+}
