@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
@@ -58,10 +59,14 @@ func TestProgramsOfTheReadme(t *testing.T) {
 	for _, p := range found {
 		names = append(names, name(p))
 	}
-	require.Equal(t, []string{"decoration", "fx"}, names, "the programs of the README")
+	require.Equal(t, []string{"decoration", "fx", "kek"}, names, "the programs of the README")
 	for _, p := range found {
 		t.Run(name(p), func(t *testing.T) {
 			t.Parallel()
+			if name(p) == "kek" {
+				requireKEK(t, build(t, root, p.source))
+				return
+			}
 			require.NotEmpty(t, p.output, "no ```text block with the output follows the program")
 			const usual = "localhost:6379"
 			require.Contains(t, p.source, usual)
@@ -87,6 +92,7 @@ func run(t *testing.T, binary, setting string) (stdout, stderr string, err error
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary)
+	cmd.Dir = filepath.Dir(binary)
 	cmd.Env = append(os.Environ(), setting)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -104,11 +110,38 @@ func requireSays(t *testing.T, err error, stdout, stderr, reason string) {
 	require.Contains(t, stderr, reason)
 }
 
+// requireKEK runs the program that makes kek.json.
+func requireKEK(t *testing.T, binary string) {
+	t.Helper()
+	file := filepath.Join(filepath.Dir(binary), "kek.json") // run starts a program in its own directory
+	stdout, stderr, err := run(t, binary, "UNUSED=")
+	require.NoError(t, err, stderr)
+	require.Empty(t, stdout)
+	info, err := os.Stat(file)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	kek, err := aead.OpenKEK(t.Context(), "file://"+file+"?reload=off")
+	require.NoError(t, err)
+	sealed, err := kek.EncryptWithContext(t.Context(), []byte("a data key"), nil)
+	require.NoError(t, err)
+	opened, err := kek.DecryptWithContext(t.Context(), sealed, nil)
+	require.NoError(t, err)
+	require.Equal(t, "a data key", string(opened))
+
+	_, stderr, err = run(t, binary, "UNUSED=")
+	require.Error(t, err, "it must not overwrite keys")
+	require.Contains(t, stderr, "kek.json")
+}
+
 func name(p program) string {
-	if strings.Contains(p.source, "fxmodule") {
+	switch {
+	case strings.Contains(p.source, "fxmodule"):
 		return "fx"
+	case strings.Contains(p.source, "kek.json"):
+		return "kek"
+	default:
+		return "decoration"
 	}
-	return "decoration"
 }
 
 // build makes a module of the program's own, which requires this one as a user's would, and returns the binary.
