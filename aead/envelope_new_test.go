@@ -70,6 +70,8 @@ func TestNewEnvelopeValidates(t *testing.T) {
 		} {
 			if err == nil {
 				t.Errorf("%s: %s was accepted as a KEK", function, name)
+			} else if kek != (decorated{}) && !strings.Contains(err.Error(), "needs a key-encryption key") {
+				t.Errorf("%s: %s was called: %v", function, name, err)
 			}
 		}
 	}

@@ -204,7 +204,7 @@ func TestRepeatedFailuresAreSpacedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		service := aeadtest.NewKeyService(t)
 		sealed := manyDataKeys(t, service, 2)
-		e := newEnvelope(t, service)
+		e := newEnvelope(t, service, aead.WithDataKeyTTL(time.Second))
 		denied := errors.New("permission denied")
 		service.Fail(denied)
 		calls := service.Decrypts()
@@ -224,7 +224,7 @@ func TestRepeatedFailuresAreSpacedOut(t *testing.T) {
 		open(t, e, sealed[1])
 		time.Sleep(5 * time.Second)
 		open(t, e, sealed[0])
-		time.Sleep(2 * time.Hour)
+		time.Sleep(2 * time.Second) // past its TTL
 		service.Fail(denied)
 		if _, err := e.DecryptWithContext(t.Context(), sealed[0], nil); err == nil {
 			t.Fatal("opened without a data key")

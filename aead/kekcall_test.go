@@ -154,6 +154,26 @@ func TestAbandonedCallsAreBounded(t *testing.T) {
 	})
 }
 
+// Attempts to wrap get rarer with each call that hangs, so that some are left for when the service is back.
+func TestAbandonedCallsAreSpacedOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		service := newDeafService(t)
+		e := newEnvelope(t, service, aead.WithMaxMessages(1))
+		seal(t, e, "uses the data key up")
+		service.deaf.Store(true)
+		for began := time.Now(); time.Since(began) < 2*time.Minute; time.Sleep(10 * time.Millisecond) {
+			if _, err := e.EncryptWithContext(t.Context(), nil, nil); err == nil {
+				t.Fatal("sealed without a data key")
+			}
+		}
+		if n := service.wraps.Load(); n < 3 || n > 6 {
+			t.Errorf("%d calls hang after two minutes, want some 5", n)
+		}
+		close(service.letGo)
+	})
+}
+
 // The service is back, but the connections that hung go on hanging: neither sealing nor opening waits for them.
 func TestServiceIsBackWhileOldCallsHang(t *testing.T) {
 	t.Parallel()
