@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -104,6 +105,7 @@ func (s *Store) CompareAndSwap(ctx context.Context, key string, old []byte, tail
 	if err := s.usable(ctx); err != nil {
 		return false, err
 	}
+	key = strings.Clone(key) // see prepare
 	replacement := &entry{data: string(next), keep: ttl < 0, ttl: max(ttl, 0)}
 	if !s.budget.holds(replacement.weight(key)) {
 		return false, ErrTooLarge
@@ -140,7 +142,8 @@ func (s *Store) Delete(ctx context.Context, key any) error {
 	return nil
 }
 
-// prepare checks a write and copies its value.
+// prepare checks a write and copies what is kept of it: key, value and tags. A string may be a small part of a large one, a
+// key cut out of a request for instance, which would be kept alive with it, and the budget would not know.
 func (s *Store) prepare(ctx context.Context, key, value any, options []store.Option) (string, *entry, error) {
 	name, err := keyName(key)
 	if err != nil {
@@ -150,11 +153,8 @@ func (s *Store) prepare(ctx context.Context, key, value any, options []store.Opt
 		return "", nil, err
 	}
 	o := s.defaults
-	for _, opt := range options {
-		if opt == nil {
-			return "", nil, errors.New("memorystore: a store option is nil")
-		}
-		opt(&o)
+	if err := apply(&o, options); err != nil {
+		return "", nil, err
 	}
 	ttl, err := lifetime(o.Expiration)
 	if err != nil {
@@ -167,13 +167,24 @@ func (s *Store) prepare(ctx context.Context, key, value any, options []store.Opt
 	e.ttl = ttl
 	for _, tag := range o.Tags {
 		if !slices.Contains(e.tags, tag) {
-			e.tags = append(e.tags, tag)
+			e.tags = append(e.tags, strings.Clone(tag))
 		}
 	}
 	if !s.budget.holds(e.weight(name)) {
 		return "", nil, ErrTooLarge
 	}
-	return name, e, nil
+	return strings.Clone(name), e, nil
+}
+
+// apply is gocache's store.ApplyOptions, which panics on an option that is nil.
+func apply(o *store.Options, options []store.Option) error {
+	for _, opt := range options {
+		if opt == nil {
+			return errors.New("memorystore: a store option is nil")
+		}
+		opt(o)
+	}
+	return nil
 }
 
 // room is how many bytes the tags of former writes may add to e without making it too large.

@@ -4,6 +4,7 @@ import (
 	"math"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -45,6 +46,45 @@ func TestMemoryStaysNearTheBudget(t *testing.T) {
 			require.Greater(t, s.Bytes(), int64(budget)*8/10, "the budget is not used")
 			used := heap() - before
 			require.Less(t, used, int64(budget)*12/10, "%d entries", s.Len())
+			runtime.KeepAlive(s)
+		})
+	}
+}
+
+// What is kept is no part of what it was cut out of: a key or a tag from a request's body would keep the body alive.
+func TestStringsCutOutOfLargeOnesAreCopied(t *testing.T) {
+	const n, size = 64, 1 << 20
+	cut := func(i int) string { return (strings.Repeat("x", size) + "-" + strconv.Itoa(i))[size:] }
+	for name, set := range map[string]func(s *Store, i int) error{
+		"value": func(s *Store, i int) error { return s.Set(t.Context(), strconv.Itoa(i), cut(i)) },
+		"pointer": func(s *Store, i int) error {
+			text := cut(i)
+			return s.Set(t.Context(), strconv.Itoa(i), &text)
+		},
+		"key": func(s *Store, i int) error { return s.Set(t.Context(), cut(i), "v") },
+		"key of SetIfNotExists": func(s *Store, i int) error {
+			_, err := s.SetIfNotExists(t.Context(), cut(i), "v")
+			return err
+		},
+		"key of a swap": func(s *Store, i int) error {
+			if err := s.Set(t.Context(), "-"+strconv.Itoa(i), "v", tagged("t")); err != nil { // the tag holds the key, too
+				return err
+			}
+			_, err := s.CompareAndSwap(t.Context(), cut(i), []byte("v"), 0, []byte("w"), -1)
+			return err
+		},
+		"tag": func(s *Store, i int) error {
+			return s.Set(t.Context(), strconv.Itoa(i), "v", store.WithTags([]string{cut(i)}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := heap()
+			s := open(t)
+			for i := range n {
+				require.NoError(t, set(s, i))
+			}
+			require.Equal(t, n, s.Len())
+			require.Less(t, heap()-before, int64(n*size/8))
 			runtime.KeepAlive(s)
 		})
 	}

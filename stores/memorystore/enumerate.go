@@ -2,6 +2,7 @@ package memorystore
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"strings"
 
@@ -12,13 +13,30 @@ import (
 // Invalidate removes the entries that bear one of the tags. Of a write that runs at the same time, either the entry is
 // removed or it bears its tags afterwards.
 func (s *Store) Invalidate(ctx context.Context, options ...store.InvalidateOption) error {
+	return s.InvalidatePrefix(ctx, "", options...)
+}
+
+// InvalidatePrefix is Invalidate for an application that keeps its entries under a prefix: it removes those that bear one
+// of the tags and whose names start with it. Others lose the tag and are left alone otherwise.
+func (s *Store) InvalidatePrefix(ctx context.Context, prefix string, options ...store.InvalidateOption) error {
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
-	for _, tag := range store.ApplyInvalidateOptions(options...).Tags {
+	var o store.InvalidateOptions
+	for _, opt := range options {
+		if opt == nil {
+			return errors.New("memorystore: an invalidation option is nil")
+		}
+		opt(&o)
+	}
+	for _, tag := range o.Tags {
 		for _, key := range s.tags.keys(tag) {
 			if err := s.usable(ctx); err != nil {
 				return err
+			}
+			if !strings.HasPrefix(key, prefix) {
+				s.tags.drop(tag, key)
+				continue
 			}
 			s.cache.ComputeIfPresent(key, func(e *entry) (*entry, otter.ComputeOp) {
 				if s.tags.bears(tag, key, e) {

@@ -89,11 +89,11 @@ func New(opts ...Option) (*Store, error) {
 			return nil, err
 		}
 	}
-	s := &Store{
-		defaults: *store.ApplyOptions(c.defaults...),
-		maxBytes: c.maxBytes,
-		budget:   newBudget(c.maxBytes),
+	s := &Store{maxBytes: c.maxBytes, budget: newBudget(c.maxBytes)}
+	if err := apply(&s.defaults, c.defaults); err != nil {
+		return nil, err
 	}
+	s.defaults.Tags = slices.Clone(s.defaults.Tags)
 	if _, err := lifetime(s.defaults.Expiration); err != nil {
 		return nil, err
 	}

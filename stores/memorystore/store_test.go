@@ -355,6 +355,7 @@ func assertUnusable(t *testing.T, s *Store, ctx context.Context, want error) {
 		"CompareAndSwap": second(s.CompareAndSwap(ctx, "k", []byte("v"), 0, nil, 0)),
 		"Delete":         s.Delete(ctx, "k"),
 		"Invalidate":     s.Invalidate(ctx, store.WithInvalidateTags([]string{"t"})),
+		"Invalidate...":  s.InvalidatePrefix(ctx, "k", store.WithInvalidateTags([]string{"t"})),
 		"Clear":          s.Clear(ctx),
 		"ClearPrefix":    s.ClearPrefix(ctx, ""),
 		"Keys":           keysErr,

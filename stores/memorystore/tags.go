@@ -147,6 +147,15 @@ func (x *tagIndex) keys(tag string) []string {
 	return set.keys()
 }
 
+// drop takes a tag from the entry of a key.
+func (x *tagIndex) drop(tag, key string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if set := x.sets[tag]; set != nil && set.of(key) != nil {
+		x.remove(tag, key)
+	}
+}
+
 // dropForeign takes the tags that start with prefix from the entries whose keys do not.
 func (x *tagIndex) dropForeign(prefix string) {
 	x.mu.Lock()

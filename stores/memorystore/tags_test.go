@@ -37,6 +37,41 @@ func TestInvalidateRemovesWhatBearsTheTag(t *testing.T) {
 	require.Empty(t, s.tags.sets)
 }
 
+func TestInvalidatePrefixLeavesForeignEntriesAlone(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	for _, key := range []string{"shop:a", "shop:b", "sho", "other:a", ""} {
+		require.NoError(t, s.Set(ctx, key, "v", tagged("shop:t", "u")))
+	}
+	require.NoError(t, s.Set(ctx, "shop:c", "v"))
+	require.NoError(t, s.InvalidatePrefix(ctx, "shop:", store.WithInvalidateTags([]string{"shop:t", "unknown"})))
+	assertMissing(t, s, "shop:a")
+	assertMissing(t, s, "shop:b")
+	for _, key := range []string{"sho", "other:a", "", "shop:c"} {
+		assertHolds(t, s, key, "v")
+	}
+	invalidate(t, s, "shop:t") // they have lost it
+	assertHolds(t, s, "other:a", "v")
+	invalidate(t, s, "u") // and that only
+	assertMissing(t, s, "other:a")
+	require.Empty(t, s.tags.sets)
+	require.Equal(t, 1, s.Len())
+}
+
+func TestNilOptionsAreErrors(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	require.ErrorContains(t, s.Set(ctx, "k", "v", nil), "option is nil")
+	_, err := s.SetIfNotExists(ctx, "k", "v", tagged("t"), nil)
+	require.ErrorContains(t, err, "option is nil")
+	require.ErrorContains(t, s.Invalidate(ctx, nil), "option is nil")
+	_, err = New(WithDefaults(nil, store.WithExpiration(time.Second)))
+	require.ErrorContains(t, err, "option is nil")
+	require.Zero(t, s.Len())
+}
+
 func TestAnOverwriteKeepsFormerTags(t *testing.T) {
 	t.Parallel()
 	s := open(t)

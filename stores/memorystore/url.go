@@ -26,7 +26,8 @@ const Scheme = "memory"
 //	max_bytes    the budget: bytes, or a number with kB, MB, GB (powers of 1000), KiB, MiB, GiB (of 1024)
 //	expiration   the lifetime of entries that are set without one, such as 90s or 24h; none unless given
 //
-// Each call makes a store of its own. An unknown option, one given twice and a host or path are errors.
+// Each call makes a store of its own. An unknown option, one given twice and a host or path are errors, which repeat no part
+// of the URL but the name of an option.
 func Open(rawURL string) (*Store, error) {
 	opts, err := parseURL(rawURL)
 	if err != nil {
@@ -62,7 +63,7 @@ func parseURL(rawURL string) ([]Option, error) {
 	slices.Sort(names)
 	for _, name := range names {
 		if len(query[name]) != 1 {
-			return nil, fmt.Errorf("memorystore: Open: the option %q is given %d times", name, len(query[name]))
+			return nil, fmt.Errorf("memorystore: Open: the option%s is given %d times", quoted(name), len(query[name]))
 		}
 		value := query[name][0]
 		switch name {
@@ -75,14 +76,23 @@ func parseURL(rawURL string) ([]Option, error) {
 		case "expiration":
 			d, err := time.ParseDuration(value)
 			if err != nil || d <= 0 {
-				return nil, fmt.Errorf("memorystore: Open: expiration=%q is not a positive duration such as 90s or 24h", value)
+				return nil, errors.New("memorystore: Open: expiration is not a positive duration such as 90s or 24h")
 			}
 			opts = append(opts, WithDefaults(store.WithExpiration(d)))
 		default:
-			return nil, fmt.Errorf("memorystore: Open: unknown option %q; %s", name, knownOptions)
+			return nil, fmt.Errorf("memorystore: Open: unknown option%s; %s", quoted(name), knownOptions)
 		}
 	}
 	return opts, nil
+}
+
+// quoted repeats the name of an option only if it looks like one: it may be a piece of a password.
+func quoted(name string) string {
+	other := func(r rune) bool { return (r < 'a' || r > 'z') && r != '_' }
+	if name == "" || len(name) > 32 || strings.ContainsFunc(name, other) {
+		return ""
+	}
+	return " " + name
 }
 
 func parseBytes(s string) (int64, error) {
@@ -107,7 +117,7 @@ func parseBytes(s string) (int64, error) {
 	}
 	n, err := strconv.ParseUint(digits, 10, 63)
 	if err != nil || n == 0 || int64(n) > math.MaxInt64/unit {
-		return 0, fmt.Errorf("memorystore: Open: max_bytes=%q is not a positive number of bytes such as 1048576 or 64MiB", s)
+		return 0, errors.New("memorystore: Open: max_bytes is not a positive number of bytes such as 1048576 or 64MiB")
 	}
 	return int64(n) * unit, nil
 }

@@ -62,6 +62,10 @@ func TestOpenRefuses(t *testing.T) {
 		"memory://?expiration=10":             "not a positive duration",
 		"memory://?expiration=0s":             "not a positive duration",
 		"memory://?expiration=-1s":            "not a positive duration",
+		"memory://?max_bytes=hunter2":         "not a positive number of bytes",
+		"memory://?expiration=hunter2":        "not a positive duration",
+		"memory://?hunter2=1":                 "known are expiration and max_bytes",
+		"memory://?hunter2=1&hunter2=2":       "2 times",
 	} {
 		_, err := Open(url)
 		require.ErrorContains(t, err, says, url)

@@ -6,16 +6,17 @@ import (
 	"net"
 	"reflect"
 	"strconv"
+	"strings"
 	"time"
 )
 
-// newEntry copies value into an entry, in the form in which go-redis would send it.
+// newEntry copies value into an entry (see prepare), in the form in which go-redis would send it.
 func newEntry(value any) (*entry, error) {
 	switch v := value.(type) {
 	case []byte:
 		return &entry{data: string(v)}, nil
 	case string:
-		return &entry{data: v, text: true}, nil
+		return &entry{data: strings.Clone(v), text: true}, nil
 	}
 	text, ok, err := redisText(value)
 	if err != nil {
@@ -44,7 +45,7 @@ func redisText(value any) (text string, ok bool, err error) {
 		}
 		// A nil pointer is sent as the zero value of its type.
 		if text, ok := scalarText(elem.Interface()); ok {
-			return text, true, nil
+			return strings.Clone(text), true, nil
 		}
 		if p.IsNil() {
 			return "", false, nil // MarshalBinary may not expect one
