@@ -116,9 +116,19 @@ func (s *clearStore) Delete(ctx context.Context, key any) error {
 	return s.backing.Delete(ctx, k)
 }
 
+// prefixInvalidator is a backing store that can leave alone what a tag's set names outside a prefix: who can write to the
+// store can put the names of other applications' entries there.
+type prefixInvalidator interface {
+	InvalidatePrefix(ctx context.Context, prefix string, options ...store.InvalidateOption) error
+}
+
 func (s *clearStore) Invalidate(ctx context.Context, options ...store.InvalidateOption) error {
-	if s.prefix != "" {
-		options = append(options[:len(options):len(options)], func(o *store.InvalidateOptions) { o.Tags = s.tags(o.Tags) })
+	if s.prefix == "" {
+		return s.backing.Invalidate(ctx, options...)
+	}
+	options = append(options[:len(options):len(options)], func(o *store.InvalidateOptions) { o.Tags = s.tags(o.Tags) })
+	if b, ok := s.backing.(prefixInvalidator); ok {
+		return b.InvalidatePrefix(ctx, s.prefix, options...)
 	}
 	return s.backing.Invalidate(ctx, options...)
 }

@@ -64,6 +64,15 @@ func TestRedisByURL(t *testing.T) {
 	require.Equal(t, "hello", rdb.Get(ctx, "insecure:motd").Val())
 	require.Positive(t, rdb.PTTL(ctx, "insecure:motd").Val())
 
+	// A neighbour's name that somebody put into a tag's set is left alone.
+	require.NoError(t, rdb.Set(ctx, "neighbour", "here", 0).Err())
+	require.NoError(t, rdb.SAdd(ctx, "gocache_tag_insecure:t", "neighbour").Err())
+	require.NoError(t, insecure.Set(ctx, "other", "x", store.WithTags([]string{"t"})))
+	require.NoError(t, insecure.Invalidate(ctx, store.WithInvalidateTags([]string{"t"})))
+	require.Zero(t, rdb.Exists(ctx, "insecure:other", "insecure:motd").Val())
+	require.EqualValues(t, 1, rdb.Exists(ctx, "neighbour").Val())
+	require.NoError(t, insecure.Set(ctx, "motd", "hello"))
+
 	// Moved between the caches, which share their keys, a value does not open.
 	require.NoError(t, rdb.Copy(ctx, "shop:patient", "sessions:patient", 0, true).Err())
 	sessions, err := caches.Sealed("sessions")
