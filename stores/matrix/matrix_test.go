@@ -128,7 +128,7 @@ func sealed(raw storetest.Capabilities) storetest.Capabilities {
 		c.MaxKeyBytes = 60_000
 	}
 
-	c.Swap, c.Enumerate, c.OwnedBytes, c.Ping = false, false, false, false
+	c.Swap, c.Enumerate, c.OwnedBytes, c.Ping, c.InvalidatePrefix = false, false, false, false, false
 	return c
 }
 
@@ -176,12 +176,13 @@ func own(form storetest.Form, resolution time.Duration) storetest.Capabilities {
 			Reported:        true,
 			NegativeIsError: true,
 		},
-		Tags:           true,
-		ConcurrentTags: true,
-		SetIfNotExists: true,
-		Swap:           true,
-		Enumerate:      true,
-		OwnedBytes:     true,
-		Ping:           true,
+		Tags:             true,
+		ConcurrentTags:   true,
+		SetIfNotExists:   true,
+		Swap:             true,
+		Enumerate:        true,
+		OwnedBytes:       true,
+		Ping:             true,
+		InvalidatePrefix: true,
 	}
 }

@@ -25,6 +25,7 @@ func sound() storetest.Capabilities {
 		CopiesBytes: true, AnyKey: true, KeyErrors: true, MissIsNotFound: true, DeleteMissing: true, Clear: true, HeedsContext: true,
 		TTL:  storetest.TTL{PerEntry: true, Resolution: time.Millisecond, Reported: true, NegativeIsError: true},
 		Tags: true, ConcurrentTags: true, SetIfNotExists: true, Swap: true, Enumerate: true, OwnedBytes: true, Ping: true,
+		InvalidatePrefix: true,
 	}
 }
 
@@ -119,6 +120,7 @@ var defects = map[string]defect{
 	"opens moved values":           pretendsToSeal("a_moved_value_does_not_open"),
 	"opens altered values":         pretendsToSeal("an_altered_value_does_not_open"),
 	"opens planted values":         pretendsToSeal("planted_clear_values"),
+	"invalidates what is foreign":  defective("invalidate_within_a_prefix", func(s *memorystore.Store) store.StoreInterface { return unprefixed{s} }),
 	"declares what leaves nothing": misdeclared("set,_get,_delete", func(c *storetest.Capabilities) { *c = storetest.Capabilities{} }),
 }
 
@@ -147,6 +149,27 @@ func TestDefectsAreFound(t *testing.T) {
 				t.Errorf("the suite passed, or failed elsewhere: %v\n%s", err, out)
 			}
 		})
+	}
+}
+
+// A subject without a declaration fails once, and is told what to declare.
+func TestASubjectWithoutDeclarationIsToldOne(t *testing.T) {
+	t.Parallel()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDefectsAreFound$", "-test.v")
+	cmd.Env = append(os.Environ(), "STORETEST_DEFECT=declares what leaves nothing")
+	out, err := cmd.CombinedOutput()
+	if err == nil || bytes.Count(out, []byte("--- FAIL")) != 2 { // the test and its one subtest
+		t.Errorf("%v\n%s", err, out)
+	}
+	for _, line := range []string{
+		"Bytes: storetest.AsGiven,", "Scalars: storetest.AsString,", "CopiesBytes: true,", "AnyKey: true,", "KeyErrors: true,",
+		"Clear: true,", "MissIsNotFound: true,", "DeleteMissing: true,", "HeedsContext: true,", "Tags: true,",
+		"SetIfNotExists: true,", "Swap: true,", "InvalidatePrefix: true,",
+		"TTL: storetest.TTL{PerEntry: true, Reported: true, Resolution: time.Millisecond},",
+	} {
+		if !bytes.Contains(out, []byte(line)) {
+			t.Errorf("%s is not suggested\n%s", line, out)
+		}
 	}
 }
 
@@ -213,6 +236,12 @@ func (s twoSteps) CompareAndSwap(ctx context.Context, key string, old []byte, ta
 	}
 	time.Sleep(time.Millisecond) // widens the gap that the case looks for
 	return true, s.SetBytes(ctx, key, next)
+}
+
+type unprefixed struct{ *memorystore.Store }
+
+func (u unprefixed) InvalidatePrefix(ctx context.Context, _ string, options ...store.InvalidateOption) error {
+	return u.Invalidate(ctx, options...)
 }
 
 type pattern struct{ *memorystore.Store }

@@ -5,10 +5,38 @@
 //	func TestConformance(t *testing.T) {
 //		storetest.Run(t, func(t *testing.T) storetest.Subject {
 //			s, err := memorystore.New()
-//			...
-//			return storetest.Subject{Store: s, Can: storetest.Capabilities{ ... }}
+//			if err != nil {
+//				t.Fatal(err)
+//			}
+//			t.Cleanup(func() { _ = s.Close() })
+//			return storetest.Subject{
+//				Store: s,
+//				Can: storetest.Capabilities{
+//					Bytes:            storetest.AsGiven,
+//					Strings:          storetest.AsGiven,
+//					Scalars:          storetest.AsString,
+//					CopiesBytes:      true,
+//					AnyKey:           true,
+//					KeyErrors:        true,
+//					Clear:            true,
+//					MissIsNotFound:   true,
+//					DeleteMissing:    true,
+//					HeedsContext:     true,
+//					TTL:              storetest.TTL{PerEntry: true, Resolution: time.Millisecond, Reported: true, NegativeIsError: true},
+//					Tags:             true,
+//					ConcurrentTags:   true,
+//					SetIfNotExists:   true,
+//					Swap:             true,
+//					Enumerate:        true,
+//					OwnedBytes:       true,
+//					Ping:             true,
+//					InvalidatePrefix: true,
+//				},
+//			}
 //		})
 //	}
+//
+// With no declaration at all, Run prints one to start from.
 //
 // What a store can do is declared, as data, in [Capabilities]. A case that does not apply to a store is skipped and
 // says why. What is declared and does not hold fails, and so does what holds and is not declared, where a test can

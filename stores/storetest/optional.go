@@ -60,6 +60,14 @@ func optionalCases() []testCase {
 			run:  clearPrefix,
 		},
 		{
+			name: "invalidate within a prefix",
+			rule: "InvalidatePrefix removes the tagged entries that start with the literal prefix; others lose the tag only",
+			why: func(c Capabilities) string {
+				return unless(c.InvalidatePrefix && c.Tags, "the store has no InvalidatePrefix")
+			},
+			run: invalidatePrefix,
+		},
+		{
 			name: "owned bytes",
 			rule: "GetBytes hands out the caller's own bytes, SetBytes is Set and has done with them when it returns",
 			why:  func(c Capabilities) string { return unless(c.OwnedBytes, "the store does not hand out its bytes") },
@@ -93,6 +101,8 @@ func declarations(t *testing.T, s *subject) {
 	declared(t, "Enumerate", enumerate, s.Can.Enumerate)
 	declared(t, "OwnedBytes", bytes, s.Can.OwnedBytes)
 	declared(t, "Ping", ping, s.Can.Ping)
+	_, invalidate := s.Store.(PrefixInvalidator)
+	declared(t, "InvalidatePrefix", invalidate, s.Can.InvalidatePrefix)
 
 	// A decorator has the method always, and answers that its backing store has not.
 	able := false
@@ -101,6 +111,34 @@ func declarations(t *testing.T, s *subject) {
 		able = !errors.Is(err, store.ErrNotSupported)
 	}
 	declared(t, "SetIfNotExists", able, s.Can.SetIfNotExists)
+}
+
+func invalidatePrefix(t *testing.T, s *subject) {
+	for _, key := range []string{"p*:1", "p*:2", "p*", "px:1", "other", "p*:untagged"} {
+		if key == "p*:untagged" {
+			s.set(t, key, "v")
+			continue
+		}
+		s.set(t, key, "v", store.WithTags([]string{"t", "u"}))
+	}
+	p := s.Store.(PrefixInvalidator)
+	if err := p.InvalidatePrefix(t.Context(), "p*:", store.WithInvalidateTags([]string{"t", "unknown"})); err != nil {
+		t.Fatalf("InvalidatePrefix: %v", err)
+	}
+	s.lacks(t, "p*:1")
+	s.lacks(t, "p*:2")
+	s.invalidate(t, "t")
+	for _, key := range []string{"p*", "px:1", "other", "p*:untagged"} {
+		s.holds(t, key, "v")
+	}
+	s.invalidate(t, "u")
+	s.lacks(t, "other")
+	s.set(t, "other", "v", store.WithTags([]string{"t"}))
+	if err := p.InvalidatePrefix(t.Context(), "", store.WithInvalidateTags([]string{"t"})); err != nil {
+		t.Fatalf("InvalidatePrefix: %v", err)
+	}
+	s.lacks(t, "other")
+	s.holds(t, "p*:untagged", "v")
 }
 
 func setIfNotExists(t *testing.T, s *subject) {

@@ -114,9 +114,9 @@ type Capabilities struct {
 	// ScopedClear: Clear removes the store's own entries and leaves those of Subject.Beside.
 	ScopedClear bool
 
-	// Swap, Enumerate, OwnedBytes and Ping: the store has the methods of [Swapper], [Enumerator], [BytesStore] and
-	// [Pinger].
-	Swap, Enumerate, OwnedBytes, Ping bool
+	// Swap, Enumerate, OwnedBytes, Ping and InvalidatePrefix: the store has the methods of [Swapper], [Enumerator],
+	// [BytesStore], [Pinger] and [PrefixInvalidator].
+	Swap, Enumerate, OwnedBytes, Ping, InvalidatePrefix bool
 }
 
 // TTL declares what a store makes of expirations.
@@ -165,6 +165,11 @@ type (
 		SetBytes(ctx context.Context, key string, value []byte, options ...store.Option) error
 	}
 
+	// PrefixInvalidator invalidates tags and refuses members whose names do not start with a prefix.
+	PrefixInvalidator interface {
+		InvalidatePrefix(ctx context.Context, prefix string, options ...store.InvalidateOption) error
+	}
+
 	// Pinger says whether the store answers.
 	Pinger interface {
 		Ping(ctx context.Context) error
@@ -184,8 +189,21 @@ const minCases = 12
 
 // Run puts the stores that open makes through the suite, one case after the other, each as a subtest with a store of its
 // own. open must return the same declaration each time.
+//
+// A declaration that cannot be meant, such as none, fails once, with one to start from.
 func Run(t *testing.T, open func(t *testing.T) Subject) {
 	t.Helper()
+	usable := true
+	t.Run("subject", func(t *testing.T) {
+		s := &subject{Subject: open(t)}
+		if err := s.valid(); err != nil {
+			usable = false
+			t.Fatalf("storetest: the subject's declaration is not usable: %v%s", err, suggestion(t.Context(), s.Store))
+		}
+	})
+	if !usable {
+		return
+	}
 	ran, skipped := 0, 0
 	for _, c := range cases() {
 		t.Run(c.name, func(t *testing.T) {
