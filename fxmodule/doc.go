@@ -6,6 +6,7 @@
 //	fx.New(
 //		fx.Supply(config),
 //		fxmodule.Module,
+//		fxmodule.ProvideDefault, // unless the application provides a store.StoreInterface
 //		fx.Provide(NewProfiles), // func NewProfiles(s store.StoreInterface) *Profiles
 //	).Run()
 //
