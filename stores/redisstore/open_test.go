@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -227,6 +228,35 @@ func TestOpenCluster(t *testing.T) {
 	addrs := shared.cluster.Addrs()
 	works(t, open(t, "redis+cluster://"+addrs[0]))
 	works(t, open(t, "redis+cluster://?addr="+addrs[1]+"&addr="+addrs[2]+"&max_redirects=5&pool_size=3"))
+}
+
+// The name under which a node is reached is that in the certificates, whether a URL, a sentinel or a node named it.
+func TestOpenTLSBehindSentinelAndInACluster(t *testing.T) {
+	t.Parallel()
+	sentinel := redistest.StartSentinelWith(t, redistest.SentinelOptions{Password: "data", SentinelPassword: "watch", TLS: true})
+	cluster := redistest.StartClusterWith(t, redistest.Options{TLS: true, TLSClientAuth: true})
+	for _, u := range []string{sentinel.URL(), cluster.URL()} {
+		require.True(t, strings.HasPrefix(u, "rediss+"), u)
+		s := open(t, u)
+		works(t, s)
+		for i := range 20 { // on each master
+			key := "k" + strconv.Itoa(i)
+			require.NoError(t, s.Set(t.Context(), key, "v"))
+			_, err := s.Get(t.Context(), key)
+			require.NoError(t, err)
+		}
+		base, query, _ := strings.Cut(u, "?")
+		q, err := url.ParseQuery(query)
+		require.NoError(t, err)
+		q.Del("ca_file")
+		q.Set("max_retries", "0")
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		require.Error(t, open(t, base+"?"+q.Encode()).Ping(ctx), "the CA is not the system's")
+		q.Del("cert_file")
+		q.Del("key_file")
+		require.Error(t, open(t, strings.Replace(base, "rediss", "redis", 1)+"?"+q.Encode()).Ping(ctx), "in clear")
+		cancel()
+	}
 }
 
 // A service may start before its Redis.

@@ -26,9 +26,16 @@ type Cluster struct {
 // redis-server. It takes some three seconds, so that tests do well to share one.
 func StartCluster(t testing.TB, args ...string) *Cluster {
 	t.Helper()
+	return StartClusterWith(t, Options{Args: args})
+}
+
+// StartClusterWith is StartCluster with Options, which are those of each node. With TLS the nodes speak it to each other,
+// too, and have one CA.
+func StartClusterWith(t testing.TB, opts Options) *Cluster {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*startTimeout)
 	defer cancel()
-	c, err := RunCluster(ctx, Options{Args: args})
+	c, err := RunCluster(ctx, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,12 +47,8 @@ func StartCluster(t testing.TB, args ...string) *Cluster {
 	return c
 }
 
-// RunCluster is StartCluster for callers without a testing.TB; the caller closes the cluster. Options are those of each
-// node; TLS is not for clusters.
+// RunCluster is StartClusterWith for callers without a testing.TB; the caller closes the cluster.
 func RunCluster(ctx context.Context, opts Options) (*Cluster, error) {
-	if opts.TLS {
-		return nil, errors.New("redistest: a cluster does not speak TLS")
-	}
 	c := &Cluster{}
 	for range clusterSize {
 		s, err := launch(ctx, opts, true, nil)
@@ -53,6 +56,7 @@ func RunCluster(ctx context.Context, opts Options) (*Cluster, error) {
 			return nil, errors.Join(err, c.Close())
 		}
 		c.nodes = append(c.nodes, s)
+		opts.certs = s.certs
 	}
 	if err := c.join(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -128,6 +132,7 @@ func (c *Cluster) StartReplica(t testing.TB, n int) *Server {
 
 func (c *Cluster) runReplica(ctx context.Context, master *Server) (*Server, error) {
 	opts := master.opts
+	opts.certs = master.certs
 	if opts.Password != "" {
 		opts.Args = append(slices.Clone(opts.Args), "--masterauth", opts.Password)
 		if opts.User != "" {
@@ -183,13 +188,17 @@ func (c *Cluster) Addrs() []string {
 	return addrs
 }
 
-// URL names the cluster as redis+cluster:// with every address.
+// URL names the cluster with every address, as redis+cluster:// or rediss+cluster://.
 func (c *Cluster) URL() string {
 	user := ""
 	if o := c.nodes[0].opts; o.Password != "" {
 		user = url.UserPassword(o.User, o.Password).String() + "@"
 	}
-	return "redis+cluster://" + user + strings.Join(c.Addrs(), ",")
+	addrs := user + strings.Join(c.Addrs(), ",")
+	if c.nodes[0].opts.TLS {
+		return "rediss+cluster://" + addrs + "?" + c.nodes[0].tlsOptions().Encode()
+	}
+	return "redis+cluster://" + addrs
 }
 
 // ClientOptions are what a go-redis cluster client needs; the caller may change them.
@@ -198,6 +207,7 @@ func (c *Cluster) ClientOptions() *redis.ClusterOptions {
 		Addrs:                    c.Addrs(),
 		Username:                 c.nodes[0].opts.User,
 		Password:                 c.nodes[0].opts.Password,
+		TLSConfig:                c.nodes[0].TLSConfig(),
 		ContextTimeoutEnabled:    true,
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},

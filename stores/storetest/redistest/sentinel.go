@@ -21,6 +21,8 @@ type SentinelOptions struct {
 	Password string
 	// SentinelPassword is that of the sentinel itself.
 	SentinelPassword string
+	// TLS makes master, replica and sentinel speak TLS only, to each other too, with certificates of one CA.
+	TLS bool
 }
 
 // Sentinel is a master with one replica and one sentinel that watches them under the name [MasterName].
@@ -72,11 +74,12 @@ func (s *Sentinel) start(ctx context.Context) error {
 		auth = append(auth, "--masterauth", s.opts.Password)
 	}
 	var err error
-	if s.data[0], err = Run(ctx, Options{Password: s.opts.Password, Args: auth}); err != nil {
+	if s.data[0], err = Run(ctx, Options{Password: s.opts.Password, Args: auth, TLS: s.opts.TLS}); err != nil {
 		return err
 	}
+	certs := s.data[0].certs
 	replicaof := append([]string{"--replicaof", fmt.Sprintf("127.0.0.1 %d", s.data[0].port)}, auth...)
-	if s.data[1], err = Run(ctx, Options{Password: s.opts.Password, Args: replicaof}); err != nil {
+	if s.data[1], err = Run(ctx, Options{Password: s.opts.Password, Args: replicaof, TLS: s.opts.TLS, certs: certs}); err != nil {
 		return err
 	}
 	// A sentinel rewrites its configuration, so that it needs a file of its own.
@@ -93,7 +96,7 @@ func (s *Sentinel) start(ctx context.Context) error {
 		}
 		return os.WriteFile(filepath.Join(dir, "sentinel.conf"), []byte(b.String()), 0o600)
 	}
-	if s.sentinel, err = launch(ctx, Options{Password: s.opts.SentinelPassword}, false, conf); err != nil {
+	if s.sentinel, err = launch(ctx, Options{Password: s.opts.SentinelPassword, TLS: s.opts.TLS, certs: certs}, false, conf); err != nil {
 		return err
 	}
 	if err := s.hurry(ctx); err != nil {
@@ -140,13 +143,17 @@ func (s *Sentinel) awaitReplica(ctx context.Context, replica *Server) error {
 // Addr is the address of the sentinel.
 func (s *Sentinel) Addr() string { return s.sentinel.Addr() }
 
-// URL names the master by way of the sentinel, as redis+sentinel://.
+// URL names the master by way of the sentinel, as redis+sentinel:// or rediss+sentinel://.
 func (s *Sentinel) URL() string {
-	q := url.Values{"master": {MasterName}}
+	q := s.sentinel.tlsOptions()
+	q.Set("master", MasterName)
 	if s.opts.SentinelPassword != "" {
 		q.Set("sentinel_password", s.opts.SentinelPassword)
 	}
 	u := url.URL{Scheme: "redis+sentinel", Host: s.Addr(), Path: "/0", RawQuery: q.Encode()}
+	if s.opts.TLS {
+		u.Scheme = "rediss+sentinel"
+	}
 	if s.opts.Password != "" {
 		u.User = url.UserPassword("", s.opts.Password)
 	}
@@ -160,6 +167,7 @@ func (s *Sentinel) ClientOptions() *redis.FailoverOptions {
 		SentinelAddrs:         []string{s.Addr()},
 		SentinelPassword:      s.opts.SentinelPassword,
 		Password:              s.opts.Password,
+		TLSConfig:             s.sentinel.TLSConfig(),
 		ContextTimeoutEnabled: true,
 		DisableIdentity:       true,
 	}

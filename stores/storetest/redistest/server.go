@@ -43,6 +43,8 @@ type Options struct {
 	Rules string
 	// Args are further arguments of redis-server, such as "--maxmemory", "16mb". They win over what is set here.
 	Args []string
+
+	certs *Certificates // of servers that trust each other; nil for its own
 }
 
 // Server is one redis-server process.
@@ -111,7 +113,7 @@ func launch(ctx context.Context, opts Options, cluster bool, conf func(dir strin
 	fail := func(err error) (*Server, error) {
 		return nil, errors.Join(err, s.Close())
 	}
-	if opts.TLS {
+	if s.certs = opts.certs; opts.TLS && s.certs == nil {
 		if s.certs, err = makeCertificates(dir); err != nil {
 			return fail(err)
 		}
@@ -185,7 +187,8 @@ func (s *Server) arguments() []string {
 			"--tls-cert-file", s.certs.CertFile,
 			"--tls-key-file", s.certs.KeyFile,
 			"--tls-ca-cert-file", s.certs.CAFile,
-			"--tls-auth-clients", map[bool]string{false: "no", true: "yes"}[s.opts.TLSClientAuth])
+			"--tls-auth-clients", map[bool]string{false: "no", true: "yes"}[s.opts.TLSClientAuth],
+			"--tls-replication", "yes", "--tls-cluster", "yes")
 	} else {
 		args = append(args, "--port", port)
 	}
@@ -342,14 +345,22 @@ func (s *Server) URL() string {
 		u.User = url.UserPassword(s.opts.User, s.opts.Password)
 	}
 	if s.opts.TLS {
-		q := url.Values{"ca_file": {s.certs.CAFile}}
+		u.Scheme, u.RawQuery = "rediss", s.tlsOptions().Encode()
+	}
+	return u.String()
+}
+
+// tlsOptions are the options of a URL for a server that speaks TLS, and none for others.
+func (s *Server) tlsOptions() url.Values {
+	q := url.Values{}
+	if s.opts.TLS {
+		q.Set("ca_file", s.certs.CAFile)
 		if s.opts.TLSClientAuth {
 			q.Set("cert_file", s.certs.ClientCertFile)
 			q.Set("key_file", s.certs.ClientKeyFile)
 		}
-		u.Scheme, u.RawQuery = "rediss", q.Encode()
 	}
-	return u.String()
+	return q
 }
 
 // ClientOptions are what a go-redis client needs to reach the server; the caller may change them.
