@@ -37,9 +37,9 @@ import (
 // Garbage in the store cannot become a storm of calls. The KEK is asked for 16 unknown data keys at a time, and 4096
 // wait; what comes beyond that fails at once with ErrKeyServiceUnavailable. Calls that the KEK does not answer with a
 // data key are limited, past a burst of 1024, to 100 a second; those that it does answer so are not. A definite refusal
-// is remembered for 15 seconds, and a data key that fails otherwise, more than once in a row, is asked for again after
-// 0.1 seconds, doubling to five. Under a *Keyring or what WithContext returns, which call nobody, only the number at a
-// time is limited; a type that wraps one of them is treated like a key service.
+// is remembered for 15 seconds; an outage is not, and is over when it is over. Under a *Keyring or what WithContext
+// returns, which call nobody, only the number at a time is limited; a type that wraps one of them is treated like a key
+// service.
 //
 // # Errors
 //
@@ -92,7 +92,7 @@ type Envelope struct {
 	wrapErr   error // of the last attempt, given out until nextWrap
 	unwraps   map[string]*flight
 
-	notUnwrapped notUnwrapped
+	refused refusals
 }
 
 // reloading is a KEK that says when its keys have changed: a *Keyring, and what embeds one.
@@ -317,7 +317,7 @@ func (e *Envelope) Close() error {
 	e.mu.Lock()
 	e.closed = true
 	e.current.Store(nil)
-	e.notUnwrapped.clear()
+	e.refused.forget()
 	e.mu.Unlock()
 	e.unsubscribe()
 	e.cancel()

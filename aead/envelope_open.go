@@ -39,12 +39,8 @@ func (e *Envelope) joinUnwrap(ctx context.Context, header []byte) (*flight, *dat
 		f.waiting++
 		return f, nil, nil
 	}
-	if err := e.notUnwrapped.recall(header, now); err != nil {
-		if isRefusal(err) {
-			e.stats.remembered.Add(1)
-		} else {
-			e.stats.heldBack.Add(1)
-		}
+	if err := e.refused.recall(header, now); err != nil {
+		e.stats.remembered.Add(1)
 		return nil, nil, err
 	}
 	e.stats.misses.Add(1)
@@ -131,16 +127,13 @@ func (e *Envelope) endUnwrap(name string, f *flight, key *dataKey, err error) {
 		key, err = nil, ErrClosed
 	case f.epoch != e.epoch: // the KEK was reloaded: true when asked, not to be kept
 	case err == nil:
-		e.notUnwrapped.unwrapped([]byte(name))
 		e.known.insert(key)
 		if current := e.current.Load(); current.is(key.header) {
 			confirm(current, key.confirmed.Load())
 		}
 	case isRefusal(err):
 		e.refuse([]byte(name), err)
-	case !errors.Is(err, errNoTurn):
-		e.notUnwrapped.failed([]byte(name), err, e.clock.now())
-	case f.waiting > 0:
+	case errors.Is(err, errNoTurn) && f.waiting > 0:
 		e.stats.turnedAway.Add(1)
 	}
 	f.key, f.err = key, err
@@ -150,7 +143,7 @@ func (e *Envelope) endUnwrap(name string, f *flight, key *dataKey, err error) {
 // refuse drops a data key that the KEK refused to unwrap. If it is the one that seals, nobody could ever open what it
 // seals from now on. e.mu is held.
 func (e *Envelope) refuse(header []byte, err error) {
-	e.notUnwrapped.refused(header, err, e.clock.now())
+	e.refused.remember(header, err, e.clock.now())
 	e.known.remove(header)
 	if current := e.current.Load(); current != nil && current.is(header) && !current.retired.Swap(true) {
 		current.confirmed.Store(never)

@@ -202,7 +202,7 @@ func (e *Envelope) kekChanged() {
 	}
 	e.epoch++
 	e.unwraps = make(map[string]*flight) // those under way serve whoever waits for them, and are not kept
-	e.notUnwrapped.clear()
+	e.refused.forget()
 	e.known.clear()
 	old := e.current.Load()
 	if old == nil {

@@ -17,7 +17,6 @@ type EnvelopeStats struct {
 	CacheHits          uint64 // messages whose data key was known
 	CacheMisses        uint64 // data keys that were not, and had to be asked for
 	RefusalsRemembered uint64 // refusals given again from memory
-	FailuresRemembered uint64 // other failures given again, while a data key that fails repeatedly is not asked for
 	GateRejections     uint64 // unknown data keys turned away because too many came at once, or failed
 
 	DataKeys int // unwrapped data keys held now
@@ -31,7 +30,7 @@ type EnvelopeStats struct {
 type envelopeCounters struct {
 	wraps, wrapFailures               atomic.Uint64
 	unwraps, unwrapFailures, refusals atomic.Uint64
-	misses, remembered, heldBack      atomic.Uint64
+	misses, remembered                atomic.Uint64
 	turnedAway                        atomic.Uint64
 	_                                 [64]byte       // what follows changes with every message
 	hits                              stripedCounter // of the messages that are opened
@@ -48,7 +47,6 @@ func (e *Envelope) Stats() EnvelopeStats {
 		CacheHits:          e.stats.hits.load(),
 		CacheMisses:        e.stats.misses.Load(),
 		RefusalsRemembered: e.stats.remembered.Load(),
-		FailuresRemembered: e.stats.heldBack.Load(),
 		GateRejections:     e.stats.turnedAway.Load(),
 		DataKeys:           e.known.len(),
 	}

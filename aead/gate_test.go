@@ -197,39 +197,22 @@ func TestLocalKEKHasNoRateLimit(t *testing.T) {
 	})
 }
 
-// A data key that fails time and again, such as one whose KEK this process may not use, must not call the key service
-// at every read, nor use up what others need.
-func TestRepeatedFailuresAreSpacedOut(t *testing.T) {
+// An outage is over when it is over: no failure but a definite refusal is held against a data key, however often it
+// came.
+func TestOutageIsOverWhenItIsOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		service := aeadtest.NewKeyService(t)
-		sealed := manyDataKeys(t, service, 2)
-		e := newEnvelope(t, service, aead.WithDataKeyTTL(time.Second))
+		sealed := manyDataKeys(t, service, 1)
+		e := newEnvelope(t, service)
 		denied := errors.New("permission denied")
 		service.Fail(denied)
-		calls := service.Decrypts()
-		for range 60_000 { // a minute of a thousand reads a second
+		for range 50 {
 			if _, err := e.DecryptWithContext(t.Context(), sealed[0], nil); !errors.Is(err, aead.ErrKeyServiceUnavailable) || !errors.Is(err, denied) {
 				t.Fatalf("permission denied: %v", err)
 			}
-			time.Sleep(time.Millisecond)
-		}
-		if n := service.Decrypts() - calls; n < 10 || n > 25 {
-			t.Errorf("%d calls in a minute, want some 20: doubling from 0.1 s to 5 s", n)
-		}
-		if s := e.Stats(); s.FailuresRemembered < 59_000 || s.RefusalsRemembered != 0 {
-			t.Errorf("Stats: %+v", s)
 		}
 		service.Fail(nil)
-		open(t, e, sealed[1])
-		time.Sleep(5 * time.Second)
 		open(t, e, sealed[0])
-		time.Sleep(2 * time.Second) // past its TTL
-		service.Fail(denied)
-		if _, err := e.DecryptWithContext(t.Context(), sealed[0], nil); err == nil {
-			t.Fatal("opened without a data key")
-		}
-		service.Fail(nil)
-		open(t, e, sealed[0]) // after a success, the first failure is again the first
 	})
 }

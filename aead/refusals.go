@@ -1,0 +1,56 @@
+package aead
+
+import (
+	"crypto/sha256"
+	"time"
+)
+
+const (
+	// refusalMemory is for how long a definite refusal of a data key is given again without asking the KEK: long
+	// enough that a poisoned value which is read in a loop costs nothing, short enough that a keyset which has since
+	// been distributed is noticed.
+	refusalMemory = 15 * time.Second
+	// maxRefusals bounds how many are remembered; the oldest go first.
+	maxRefusals = 4096
+)
+
+// refusals remembers the data keys that the KEK definitely refused. Its owner locks it. Any other failure may be over
+// the next moment and is never remembered: what bounds those calls is the gate.
+type refusals struct {
+	m     map[[sha256.Size]byte]refusal
+	order [][sha256.Size]byte // as they came; the oldest first
+}
+
+type refusal struct {
+	err   error
+	until int64 // it is given again before
+}
+
+func (r *refusals) remember(header []byte, err error, now int64) {
+	if r.m == nil {
+		r.m = make(map[[sha256.Size]byte]refusal)
+	}
+	for len(r.order) > 0 && (len(r.order) >= maxRefusals || r.m[r.order[0]].until <= now) {
+		delete(r.m, r.order[0])
+		r.order = r.order[1:]
+	}
+	name := sha256.Sum256(header)
+	if _, ok := r.m[name]; ok {
+		return
+	}
+	r.m[name] = refusal{err, now + int64(refusalMemory)}
+	r.order = append(r.order, name)
+}
+
+// recall returns what to say of a data key without asking the KEK, or nil.
+func (r *refusals) recall(header []byte, now int64) error {
+	if len(r.m) == 0 {
+		return nil
+	}
+	if x, ok := r.m[sha256.Sum256(header)]; ok && now < x.until {
+		return x.err
+	}
+	return nil
+}
+
+func (r *refusals) forget() { *r = refusals{} }
