@@ -81,6 +81,14 @@ type Enumerator interface {
 	ClearPrefix(ctx context.Context, prefix string) error
 }
 
+// PrefixInvalidator is a backing store whose tags can be kept to one namespace.
+type PrefixInvalidator interface {
+	// InvalidatePrefix is Invalidate for the entries alone that start with
+	// prefix. Whoever may write to a tag's set, and to nothing else, cannot have
+	// the application delete what lies outside its namespace.
+	InvalidatePrefix(ctx context.Context, prefix string, options ...store.InvalidateOption) error
+}
+
 // Pinger is a backing store that can be asked whether it answers.
 type Pinger interface {
 	Ping(ctx context.Context) error

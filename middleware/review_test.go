@@ -3,6 +3,7 @@ package middleware_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"testing"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/stores/memorystore"
+	"github.com/sealcache/sealcache/stores/redisstore"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // An AEAD that is not of package aead may be a key service. That it does not
@@ -148,4 +151,33 @@ func TestReplacingFollowsThePolicy(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, written)
 	require.Equal(t, "clear", string(raw(t, m, "k")))
+}
+
+// Who may write to a tag's set, and to nothing else, cannot have the
+// application delete what lies outside its namespace.
+func TestPlantedTagMembersAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	backing, err := redisstore.New(client)
+	require.NoError(t, err)
+	a := keyring(t)
+	s := sealed(t, backing, a, middleware.WithNamespace("shop"))
+	require.NoError(t, s.Set(t.Context(), "k", "v", store.WithTags([]string{"t"})))
+	require.NoError(t, client.RPush(t.Context(), "asynq:{default}:pending", "a job").Err())
+	require.NoError(t, client.Set(t.Context(), "bank:balance", "1", 0).Err())
+	require.NoError(t, client.SAdd(t.Context(), "gocache_tag_shop:t", "asynq:{default}:pending", "bank:balance").Err())
+	require.NoError(t, s.Invalidate(t.Context(), store.WithInvalidateTags([]string{"t"})))
+	_, err = s.Get(t.Context(), "k")
+	require.ErrorIs(t, err, store.NotFound{})
+	n, err := client.Exists(t.Context(), "asynq:{default}:pending", "bank:balance").Result()
+	require.NoError(t, err)
+	require.EqualValues(t, 2, n)
+}
+
+func TestPrintedStoreShowsNothing(t *testing.T) {
+	t.Parallel()
+	s := sealed(t, memory(t), keyring(t), middleware.WithNamespace(canary))
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
+		require.Equal(t, "middleware.Store(memory)", fmt.Sprintf(verb, s), verb)
+	}
 }

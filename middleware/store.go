@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"reflect"
 	"time"
 
@@ -26,6 +27,7 @@ type Store struct {
 	swapper  Swapper             // backing, or nil
 	setNX    setIfNotExistsStore // backing, or nil
 	lister   Enumerator          // backing, or nil
+	scoped   PrefixInvalidator   // backing, or nil
 	aead     tink.AEADWithContext
 	appender aead.AppendAEAD // aead, or nil
 	sized    interface{ Overhead() int }
@@ -89,6 +91,9 @@ func New(backing store.StoreInterface, a tink.AEADWithContext, opts ...Option) (
 	}
 	if offers(backing, "ClearPrefix") {
 		s.lister, _ = backing.(Enumerator)
+	}
+	if offers(backing, "InvalidatePrefix") {
+		s.scoped, _ = backing.(PrefixInvalidator)
 	}
 	s.appender, _ = a.(aead.AppendAEAD)
 	s.sized, _ = a.(interface{ Overhead() int })
@@ -258,13 +263,21 @@ func (s *Store) Delete(ctx context.Context, key any) error {
 	return err
 }
 
-// Invalidate removes the entries that carry any of the tags.
+// Invalidate removes the entries that carry any of the tags. With a namespace it
+// removes nothing outside of it, whatever was planted in a tag's set, where the
+// backing store is a PrefixInvalidator.
 func (s *Store) Invalidate(ctx context.Context, options ...store.InvalidateOption) error {
 	ctx, op := s.tel.begin(ctx, "Invalidate")
 	if s.prefix != "" {
 		options = append(options[:len(options):len(options)], func(o *store.InvalidateOptions) { o.Tags = s.prefixed(o.Tags) })
 	}
-	err := s.backingError(s.backing.Invalidate(ctx, options...))
+	var err error
+	if s.prefix != "" && s.scoped != nil {
+		err = s.scoped.InvalidatePrefix(ctx, s.prefix, options...)
+	} else {
+		err = s.backing.Invalidate(ctx, options...)
+	}
+	err = s.backingError(err)
 	op.end(err)
 	return err
 }
@@ -292,6 +305,15 @@ func (s *Store) clear(ctx context.Context) error {
 
 // GetType is the backing store's, so that dashboards keep their labels.
 func (s *Store) GetType() string { return s.backing.GetType() }
+
+// String names the kind of the backing store, and shows nothing of keys.
+func (s *Store) String() string { return "middleware.Store(" + s.backing.GetType() + ")" }
+
+// Format is String for every verb of package fmt.
+func (s *Store) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
+
+// LogValue is String.
+func (s *Store) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // Close closes the backing store if it can be closed. The AEAD stays open.
 func (s *Store) Close() error {

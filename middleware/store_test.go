@@ -274,7 +274,7 @@ func TestNothingIsEmbedded(t *testing.T) {
 	for m := range ptr.NumMethod() {
 		names = append(names, ptr.Method(m).Name)
 	}
-	require.Equal(t, []string{"Check", "Clear", "Close", "Delete", "Get", "GetType", "GetWithTTL", "Invalidate", "Keys", "Set", "SetIfNotExists"}, names,
+	require.Equal(t, []string{"Check", "Clear", "Close", "Delete", "Format", "Get", "GetType", "GetWithTTL", "Invalidate", "Keys", "LogValue", "Set", "SetIfNotExists", "String"}, names,
 		"a new method: does it seal?")
 }
 
