@@ -42,7 +42,7 @@ func suggestion(ctx context.Context, s store.StoreInterface) string {
 			if !ok {
 				return false
 			}
-			written, err := nx.SetIfNotExists(ctx, "new", p.value("v"))
+			written, err := nx.SetIfNotExists(ctx, "new", p.value())
 			return written && err == nil
 		}},
 		{"Swap", offered[Swapper](s)},
@@ -67,15 +67,16 @@ func offered[T any](s store.StoreInterface) func() bool {
 
 // prober asks a store of which nothing is known. It panics where the store does.
 type prober struct {
-	ctx   context.Context //nolint:containedctx // of one call of suggestion
+	ctx   context.Context // of the one call of suggestion
 	store store.StoreInterface
 }
 
-func (p prober) value(text string) any {
+// value is "v" in a form that the store takes.
+func (p prober) value() any {
 	if f := p.form([]byte("12")); f == "Refused" || f == "Panics" {
-		return text
+		return "v"
 	}
-	return []byte(text)
+	return []byte("v")
 }
 
 // form names the Form of a value.
@@ -107,7 +108,7 @@ func (p prober) present(key string) bool {
 }
 
 func (p prober) holds(key string) bool {
-	return p.store.Set(p.ctx, key, p.value("v")) == nil && p.present(key)
+	return p.store.Set(p.ctx, key, p.value()) == nil && p.present(key)
 }
 
 func (p prober) copies() bool {
@@ -135,7 +136,7 @@ func (p prober) heedsContext() bool {
 }
 
 func (p prober) tags() bool {
-	if p.store.Set(p.ctx, "tagged", p.value("v"), store.WithTags([]string{"t"})) != nil || !p.present("tagged") {
+	if p.store.Set(p.ctx, "tagged", p.value(), store.WithTags([]string{"t"})) != nil || !p.present("tagged") {
 		return false
 	}
 	err := p.store.Invalidate(p.ctx, store.WithInvalidateTags([]string{"t"}))
@@ -144,7 +145,7 @@ func (p prober) tags() bool {
 
 func (p prober) ttl() (text string) {
 	_ = panicking(func() {
-		if p.store.Set(p.ctx, "ttl", p.value("v"), store.WithExpiration(time.Hour)) != nil {
+		if p.store.Set(p.ctx, "ttl", p.value(), store.WithExpiration(time.Hour)) != nil {
 			return
 		}
 		_, left, err := p.store.GetWithTTL(p.ctx, "ttl")

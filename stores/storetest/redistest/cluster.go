@@ -166,9 +166,11 @@ func (c *Cluster) runReplica(ctx context.Context, master *Server) (*Server, erro
 		rdb := redis.NewClient(node.ClientOptions())
 		defer func() { _ = rdb.Close() }()
 		if err := until(ctx, func() (bool, error) {
-			nodes, err := rdb.ClusterSlots(ctx).Result()
-			known := slices.ContainsFunc(nodes, func(slots redis.ClusterSlot) bool { return len(slots.Nodes) == 2 })
-			return known, err
+			slots, err := rdb.Do(ctx, "cluster", "slots").Slice() // what clients go by
+			return slices.ContainsFunc(slots, func(s any) bool {
+				row, ok := s.([]any) // from, to, master, replicas
+				return ok && len(row) == 4
+			}), err
 		}); err != nil {
 			return s, fmt.Errorf("redistest: the replica is not known: %w", err)
 		}
