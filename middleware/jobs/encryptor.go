@@ -31,6 +31,11 @@ type Encryptor struct {
 // NewEncryptor makes an Encryptor that seals with a: an aead.Envelope or
 // aead.Keyring, or any other AEAD of Tink's interface. It checks its arguments
 // and does not call the key service; see Check. It does not close a.
+//
+// Of an AEAD that is not of package aead, an error on opening that is none of
+// ErrUnauthentic, ErrUnknownKey and ErrKeyServiceUnavailable is taken for
+// ErrKeyServiceUnavailable: it may be a broken connection. Adapt a local primitive
+// of Tink with aead.WithContext, which marks its refusals.
 func NewEncryptor(a tink.AEADWithContext, opts ...Option) (*Encryptor, error) {
 	if isNil(a) {
 		return nil, errors.New("jobs: NewEncryptor: nil AEAD: make one with aead.NewEnvelope or aead.OpenKeyring")
@@ -146,7 +151,7 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 		payload, err = e.aead.DecryptWithContext(ctx, sealed[n:], ad)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("jobs: open: %w", e.aeadError(ctx, err))
+		return nil, fmt.Errorf("jobs: open: %w", e.aeadError(err))
 	}
 	if h.Flags&wire.Compressed != 0 {
 		if payload, err = e.codec.Expand(payload); err != nil {

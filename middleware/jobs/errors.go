@@ -94,13 +94,12 @@ func outcome(err error) string {
 
 // aeadError gives an AEAD's failure to open one of this package's meanings. An
 // AEAD that is not of package aead does not say whether it refused or could not
-// be asked; only a context that ended tells the latter.
-func (e *Encryptor) aeadError(ctx context.Context, err error) error {
+// be asked. An error that says neither is taken for the latter: a value that is
+// tried again in vain does less harm than every sound one being given up because
+// a network was down.
+func (e *Encryptor) aeadError(err error) error {
 	if e.appender != nil || errors.Is(err, ErrUnauthentic) || errors.Is(err, ErrUnknownKey) || errors.Is(err, ErrKeyServiceUnavailable) {
 		return err
 	}
-	if ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, err)
-	}
-	return fmt.Errorf("%w: %w", ErrUnauthentic, err)
+	return fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, err)
 }
