@@ -58,7 +58,7 @@ func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {
 	if n := len(o.refused); n > 0 {
 		// The members were counted when the group was opened. The task that holds
 		// them goes to the archive, where someone can look at them.
-		return &Refusal{Reason: ReasonGroup, cause: fmt.Errorf("%d members of the group did not open; they are in this task's payload", n)}
+		return &Refusal{Reason: ReasonGroup, group: fmt.Sprintf("%d members of the group did not open; they are in this task's payload", n)}
 	}
 	return nil
 }

@@ -3,13 +3,17 @@ package asynqjobs
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/hibiken/asynq"
 	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/keyset"
 
+	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
@@ -225,14 +229,20 @@ func TestRefusals(t *testing.T) {
 		jobs.ErrKeyServiceUnavailable: ReasonKeyServiceUnavailable,
 		errors.New("other"):           ReasonOther,
 	} {
-		r := refusal(err)
+		r := refusal(fmt.Errorf("%w: https://vault.internal:8200 \xff", err))
 		require.Equal(t, want, r.Reason)
 		require.ErrorIs(t, r, err)
+		require.NotContains(t, r.Error(), "vault", "the words of a key service are not for Redis")
+		require.True(t, utf8.ValidString(r.Error()))
+		require.Less(t, len(r.Error()), 200)
 		require.Equal(t, jobs.Permanent(err), errors.Is(r, asynq.SkipRetry), want)
 		got, ok := ReasonOf(&asynq.TaskInfo{LastErr: r.Error()})
 		require.True(t, ok)
 		require.Equal(t, want, got)
 	}
+	missing := refusal(fmt.Errorf("open: %w", &aead.KeyError{KeyID: 4711, Status: keyset.Disabled}))
+	require.Equal(t, ReasonKeyRemoved, missing.Reason)
+	require.True(t, strings.HasSuffix(missing.Error(), ": key 4711"), missing.Error())
 	for _, text := range []string{"", "some error", "sealcache: refused: "} {
 		_, ok := ReasonOf(&asynq.TaskInfo{LastErr: text})
 		require.False(t, ok)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
@@ -31,26 +32,65 @@ const (
 
 // Refusal is the error of a task that could not be opened: to the ErrorHandler of
 // Config, and, as text, in the archive. If it is definite it is asynq.SkipRetry
-// to errors.Is. The cause (jobs.ErrUnauthentic and others) is seen by errors.Is,
-// too.
+// to errors.Is. The cause (jobs.ErrUnauthentic and others) is seen by errors.Is
+// and errors.As, too, and only by them: its text may be a key service's, with
+// addresses and names of keys, and that of a Refusal stands in Redis in clear.
 type Refusal struct {
 	Reason Reason
 	cause  error
+	group  string // what became of members, for ReasonGroup
 }
 
 // refusalText starts the text of every Refusal.
 const refusalText = "sealcache: refused: "
 
-// Error is what asynq stores in clear. It holds nothing of the task.
-func (r *Refusal) Error() string { return fmt.Sprintf("%s%s: %v", refusalText, r.Reason, r.cause) }
+// Error is what asynq stores in clear: the reason, and the id of a key that is
+// not there. It holds nothing of the task and nothing of the cause's own words.
+func (r *Refusal) Error() string {
+	text := r.Reason.describe()
+	var k *aead.KeyError
+	switch {
+	case r.Reason == ReasonGroup:
+		text = r.group
+	case (r.Reason == ReasonUnknownKey || r.Reason == ReasonKeyRemoved) && errors.As(r.cause, &k):
+		text = fmt.Sprintf("%s: key %d", text, k.KeyID)
+	}
+	return fmt.Sprintf("%s%s: %s", refusalText, r.Reason, text)
+}
+
+// describe says in words of ours what a reason means.
+func (r Reason) describe() string {
+	switch r {
+	case ReasonNotSealed:
+		return "in clear where sealed tasks are expected"
+	case ReasonUnauthentic:
+		return "altered, moved or sealed under another key"
+	case ReasonUnsupportedFormat:
+		return "sealed by a newer release, or cut off"
+	case ReasonKeyRemoved:
+		return "sealed under a key that is disabled or destroyed"
+	case ReasonTooLarge:
+		return "larger than jobs.WithMaxPayloadBytes allows"
+	case ReasonUnknownKey:
+		return "sealed under a key that the keyset does not hold"
+	case ReasonKeyServiceUnavailable:
+		return "the key service could not be asked"
+	default:
+		return "could not be opened"
+	}
+}
 
 // Unwrap gives errors.Is the cause and, if the refusal is definite,
 // asynq.SkipRetry.
 func (r *Refusal) Unwrap() []error {
-	if r.definite() {
-		return []error{r.cause, asynq.SkipRetry}
+	var errs []error
+	if r.cause != nil {
+		errs = append(errs, r.cause)
 	}
-	return []error{r.cause}
+	if r.definite() {
+		errs = append(errs, asynq.SkipRetry)
+	}
+	return errs
 }
 
 func (r *Refusal) definite() bool {
