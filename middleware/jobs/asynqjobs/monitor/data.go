@@ -30,12 +30,20 @@ func (h *Handler) serveData(w http.ResponseWriter, r *http.Request, rel string, 
 	}
 }
 
-// read has asynqmon answer, and opens what the viewer may see.
+// read has asynqmon answer, opens what the viewer may see, and writes it once
+// nobody else waits for that: the viewer may be slow to take it.
 func (h *Handler) read(w http.ResponseWriter, r *http.Request, rt *route, viewer *Viewer) {
+	if doc, ok := h.compose(w, r, rt, viewer); ok {
+		writeJSON(w, doc)
+	}
+}
+
+// compose has the answer composed and audited, or answers why not.
+func (h *Handler) compose(w http.ResponseWriter, r *http.Request, rt *route, viewer *Viewer) (map[string]any, bool) {
 	release, ok := h.begin(r.Context())
 	if !ok {
 		fail(w, http.StatusServiceUnavailable)
-		return
+		return nil, false
 	}
 	defer release()
 	ctx, cancel := context.WithTimeout(r.Context(), openTimeout)
@@ -45,7 +53,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, rt *route, viewer
 	h.reading.next.ServeHTTP(c, bounded(ctx, r))
 	doc, ok := h.answer(w, r, c)
 	if !ok {
-		return
+		return nil, false
 	}
 	l := &look{
 		h: h, ctx: ctx, viewer: viewer, limit: listBytes, left: maxOpenTasks,
@@ -56,7 +64,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, rt *route, viewer
 		if doc["id"] != rt.id || doc["queue"] != rt.queue {
 			// What is stored under this name says that it is another task.
 			fail(w, http.StatusNotFound)
-			return
+			return nil, false
 		}
 		l.limit = h.cfg.shownBytes
 		l.reveal(doc, taskFields)
@@ -75,10 +83,10 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, rt *route, viewer
 	if len(l.rec.Tasks) > 0 {
 		if err := h.record(r.Context(), &l.rec); err != nil {
 			h.auditFailed(w, r, err)
-			return
+			return nil, false
 		}
 	}
-	writeJSON(w, doc)
+	return doc, true
 }
 
 // begin waits until few enough requests are under way.

@@ -54,6 +54,12 @@ func TestMovedTasks(t *testing.T) {
 	// In b's place a task that says it is a.
 	require.NoError(t, rdb.HSet(t.Context(), key(b.ID), "msg", raw).Err())
 	assert.Equal(t, http.StatusNotFound, ask(h, http.MethodGet, "/api/queues/default/tasks/"+b.ID, "").Code)
+
+	// And another that says it is b: a's payload is not shown as b's.
+	c := s.enqueue(t, s.client, openType, "c")
+	require.NoError(t, rdb.HSet(t.Context(), key(c.ID), "msg", forged).Err())
+	_, doc = get(t, h, "/api/queues/default/pending_tasks")
+	assert.Equal(t, "[not opened: altered, moved, or sealed under another key]", find(t, doc["tasks"], "id", b.ID)["payload"])
 }
 
 func TestForgedTexts(t *testing.T) {

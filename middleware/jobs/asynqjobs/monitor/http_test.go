@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -317,7 +318,8 @@ func TestRunAgainFromThePage(t *testing.T) {
 func TestFailuresTellNothing(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
-	h := s.monitor(t, admin(), monitor.WithActions())
+	var log buffer
+	h := s.monitor(t, admin(), monitor.WithActions(), monitor.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	w := ask(h, http.MethodGet, "/api/queues/nowhere/tasks/nothing", "")
 	assert.Equal(t, http.StatusNotFound, w.Code)
 	assert.Equal(t, "not found", w.Body.String())
@@ -328,6 +330,7 @@ func TestFailuresTellNothing(t *testing.T) {
 		assert.Equal(t, "failed: the application's log says why", w.Body.String())
 	}
 	assert.Equal(t, http.StatusOK, ask(h, http.MethodGet, "/", "").Code, "the page itself")
+	assert.Contains(t, log.String(), "connection refused", "the log says why")
 }
 
 func TestClosed(t *testing.T) {

@@ -1,0 +1,111 @@
+package monitor
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Whatever the path, a read does nothing, what does something is an action that is
+// recorded under its name, and ids are where they are recorded.
+func FuzzRoute(f *testing.F) {
+	for _, s := range []string{
+		"queues", "queues/default/tasks/1", "queues/q:pause", "queues/q/groups/g/aggregating_tasks/1:run",
+		"queues/q/retry_tasks:batch_run", "queues/q/pending_tasks/a:b:archive", "scheduler_entries/x/enqueue_events", "a//b", ":", "",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, rel string) {
+		if r, ok := parseRoute(http.MethodGet, rel); ok {
+			require.Empty(t, r.action)
+			require.Equal(t, r.view == viewTask || r.view == viewEvents, r.id != "")
+			require.True(t, !isTaskList(r.view) || r.queue != "")
+		}
+		for _, method := range []string{http.MethodPost, http.MethodDelete} {
+			r, ok := parseRoute(method, rel)
+			if !ok {
+				continue
+			}
+			require.NotEmpty(t, r.queue)
+			switch r.action {
+			case Pause, Resume:
+				require.Equal(t, viewQueue, r.view)
+			case Run, Archive, Cancel, Delete:
+				require.True(t, r.view == viewQueue || isTaskList(r.view))
+				of := 0
+				for _, b := range []bool{r.all, r.batch, r.id != "", r.view == viewQueue} {
+					if b {
+						of++
+					}
+				}
+				require.Equal(t, 1, of, "one task, some, all of a list, or a queue")
+				require.True(t, strings.Contains(rel, r.id))
+			default:
+				t.Fatalf("action %q", r.action)
+			}
+		}
+		for _, method := range []string{http.MethodPut, http.MethodPatch, http.MethodHead, http.MethodOptions, ""} {
+			_, ok := parseRoute(method, rel)
+			require.False(t, ok)
+		}
+	})
+}
+
+// A page that refers to another host, or has no scripts to name, is refused.
+func TestPageOfAnotherRelease(t *testing.T) {
+	t.Parallel()
+	serve := func(html string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(html)) })
+	}
+	const good = `<head></head><script>1</script>`
+	_, err := newPage("", serve(good))
+	require.NoError(t, err)
+	_, err = newPage("", serve(`<head><link rel="stylesheet" href="https://fonts.googleapis.com/css?x"/></head><script>1</script>`))
+	require.NoError(t, err, "the links that are known are removed")
+	for _, html := range []string{
+		`<head><script src="https://cdn.example/x.js"></script></head><script>1</script>`,
+		`<head><link href='//cdn.example/x.css'></head><script>1</script>`,
+		`<head><link href=HTTPS://cdn.example/x.css></head><script>1</script>`,
+		`<head></head>`,
+		`<script>1</script>`,
+		strings.Repeat(" ", maxIndexBytes) + good,
+	} {
+		_, err := newPage("", serve(html))
+		require.Error(t, err, "%.80s", html)
+	}
+	_, err = newPage("", http.NotFoundHandler())
+	require.Error(t, err)
+}
+
+func TestAnswersAreBounded(t *testing.T) {
+	t.Parallel()
+	c := newCapture(4)
+	n, err := c.Write([]byte("12345"))
+	assert.Equal(t, 5, n)
+	require.NoError(t, err)
+	assert.True(t, c.over)
+	assert.Zero(t, c.body.Len())
+	assert.Equal(t, http.StatusOK, c.code())
+	c = newCapture(4)
+	c.WriteHeader(http.StatusTeapot)
+	c.WriteHeader(http.StatusOK)
+	assert.Equal(t, http.StatusTeapot, c.code())
+}
+
+func TestBounded(t *testing.T) {
+	t.Parallel()
+	r := &http.Request{URL: &url.URL{RawQuery: "size=7&page=2&other=x&size=9"}}
+	assert.Equal(t, "page=2&size=7", bounded(t.Context(), r).URL.RawQuery)
+	assert.Equal(t, "size=7&page=2&other=x&size=9", r.URL.RawQuery, "the application's request is not changed")
+}
+
+func TestCut(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, "abc", cut("abc", 3))
+	assert.Equal(t, "ab... [1 bytes more]", cut("abc", 2))
+	assert.Equal(t, "... [3 bytes more]", cut("\u20ac", 2))
+}
