@@ -128,3 +128,48 @@ func ExampleStore_ClearPrefix() {
 	}
 	// Output: example-kept <nil>
 }
+
+// Of what a tag names, only what lies under the application's own prefix is removed: who can write to Redis can write
+// others' names into a tag.
+func ExampleStore_InvalidatePrefix() {
+	ctx := context.Background()
+	client := redis.NewClient(&redis.Options{Addr: shared.single.Addr()})
+	defer func() { _ = client.Close() }()
+	s, err := redisstore.New(client)
+	if err != nil {
+		panic(err)
+	}
+	if err := s.Set(ctx, "example-shop:cart", "...", store.WithTags([]string{"example-shop:user:7"})); err != nil {
+		panic(err)
+	}
+	client.Set(ctx, "example-billing:invoice", "...", time.Minute)
+	client.SAdd(ctx, "gocache_tag_example-shop:user:7", "example-billing:invoice") // planted
+	if err := s.InvalidatePrefix(ctx, "example-shop:", store.WithInvalidateTags([]string{"example-shop:user:7"})); err != nil {
+		panic(err)
+	}
+	fmt.Println(client.Exists(ctx, "example-shop:cart").Val(), client.Exists(ctx, "example-billing:invoice").Val())
+	// Output: 0 1
+}
+
+// The set of a tag forgets what was deleted.
+func ExampleStore_PruneTags() {
+	ctx := context.Background()
+	client := redis.NewClient(&redis.Options{Addr: shared.single.Addr()})
+	defer func() { _ = client.Close() }()
+	s, err := redisstore.New(client)
+	if err != nil {
+		panic(err)
+	}
+	if err := s.Set(ctx, "example-order:1", "...", store.WithTags([]string{"example-order:tag"})); err != nil {
+		panic(err)
+	}
+	if err := s.Delete(ctx, "example-order:1"); err != nil {
+		panic(err)
+	}
+	before := client.Exists(ctx, "gocache_tag_example-order:tag").Val()
+	if err := s.PruneTags(ctx, "example-order:"); err != nil {
+		panic(err)
+	}
+	fmt.Println(before, client.Exists(ctx, "gocache_tag_example-order:tag").Val())
+	// Output: 1 0
+}
