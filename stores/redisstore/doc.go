@@ -27,8 +27,8 @@
 // script, so that no entry is ever without its tags. In a Cluster entry and tags lie on different nodes. There Set writes
 // the tags, the entry, and the tags again; Invalidate removes entries, then their memberships, then once more the
 // entries. Whatever the interleaving, an entry that was set has its tags when Set returns, also with an error of its
-// context: the last step then gets two seconds more. What may be left behind: a writer that dies, or loses the nodes, between
-// its steps while the same tag is invalidated can leave an entry that lacks the tag, and one that does so in
+// context: the last step then gets two seconds more. What may be left behind: a writer that dies, or loses the nodes,
+// between its steps while the same tag is invalidated can leave an entry that lacks the tag, and one that does so in
 // SetIfNotExists, which tags only what it has written, an entry without tags; an Invalidate that dies between its steps can
 // leave an entry untagged that was written during it.
 //
