@@ -172,6 +172,9 @@ func IsSealed(b []byte) bool { return wire.IsSealed(b) }
 // Namespace is that of WithNamespace, or empty.
 func (e *Encryptor) Namespace() string { return e.cfg.namespace }
 
+// MaxPayloadBytes is the bound of WithMaxPayloadBytes, or its default.
+func (e *Encryptor) MaxPayloadBytes() int { return e.cfg.maxBytes }
+
 // Check proves, for a start-up or readiness probe, that the encryptor does its
 // work: a random payload, sealed, differs from what it was, opens again, and does
 // not open as another job's. It asks the key service as far as sealing any value

@@ -64,8 +64,9 @@ func WithNamespace(ns string) Option {
 //
 // Tokens are made with the primary key. When it changes, a unique job that was
 // enqueued before is not recognised as a duplicate of one enqueued after; add the
-// new key everywhere before it becomes primary anywhere. There is no other reason
-// to rotate it as often as an encryption key.
+// new key everywhere before it becomes primary anywhere, or the schedules of one
+// process are unknown to another. Unique jobs run wherever they
+// are opened. There is no reason to rotate it as often as an encryption key.
 func WithPRF(set *prf.Set) Option {
 	return func(c *config) error {
 		if set == nil {

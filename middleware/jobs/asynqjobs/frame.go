@@ -6,22 +6,25 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/sealcache/sealcache/middleware/internal/wire"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
 // A frame is what is sealed of a task: its payload and whatever else of it must
 // not be read. FORMAT.md has its bytes:
 //
-//	flags(1) [name] [headers] [members] payload
+//	flags(1) [name] [headers] [tag] [members] [lost] payload
 //
-// Each field that a flag announces has its length before it, 4 bytes big endian;
-// the payload is the rest. Most frames are one byte 00 and the payload.
+// What a flag announces has its length before it, 4 bytes big endian, unless that
+// is fixed; the payload is the rest. Most frames are one byte 00 and the payload.
 type frame struct {
 	name    string            // the real type name, if the task's is a pseudonym
 	headers map[string]string // of the application
-	unique  bool              // a tag stands in the task's payload
-	refused []member          // members of the group that did not open
-	nothing bool              // there is nothing to run, only refused members
+	unique  bool              // a tag stands in the task's payload:
+	tag     [wire.TagSize]byte
+	refused []member // members of the group that did not open
+	lost    uint32   // how many more there were that are kept nowhere
+	nothing bool     // there is nothing to run
 	payload []byte
 }
 
@@ -38,7 +41,8 @@ const (
 	isUnique   = 1 << 2
 	hasRefused = 1 << 3
 	hasNothing = 1 << 4
-	knownFlags = hasName | hasHeaders | isUnique | hasRefused | hasNothing
+	hasLost    = 1 << 5
+	knownFlags = hasName | hasHeaders | isUnique | hasRefused | hasNothing | hasLost
 )
 
 func (f *frame) append(dst []byte) []byte {
@@ -58,12 +62,18 @@ func (f *frame) append(dst []byte) []byte {
 	if f.nothing {
 		flags |= hasNothing
 	}
+	if f.lost > 0 {
+		flags |= hasLost
+	}
 	dst = append(dst, flags)
 	if flags&hasName != 0 {
 		dst = appendField(dst, f.name)
 	}
 	if flags&hasHeaders != 0 {
 		dst = appendHeaders(dst, f.headers)
+	}
+	if f.unique {
+		dst = append(dst, f.tag[:]...)
 	}
 	if flags&hasRefused != 0 {
 		dst = binary.BigEndian.AppendUint32(dst, uint32(len(f.refused)))
@@ -73,16 +83,23 @@ func (f *frame) append(dst []byte) []byte {
 			dst = appendField(dst, string(m.payload))
 		}
 	}
+	if flags&hasLost != 0 {
+		dst = binary.BigEndian.AppendUint32(dst, f.lost)
+	}
 	return append(dst, f.payload...)
 }
 
 // size bounds what append needs.
 func (f *frame) size() int {
-	n := 1 + lengthSize + len(f.name) + headersSize(f.headers) + lengthSize + len(f.payload)
-	for _, m := range f.refused {
-		n += 2*lengthSize + len(m.typename) + headersSize(m.headers) + len(m.payload)
+	n := 1 + lengthSize + len(f.name) + headersSize(f.headers) + wire.TagSize + 2*lengthSize + len(f.payload)
+	for i := range f.refused {
+		n += f.refused[i].size()
 	}
 	return n
+}
+
+func (m *member) size() int {
+	return 2*lengthSize + len(m.typename) + headersSize(m.headers) + len(m.payload)
 }
 
 // parseFrame reads a frame. It shares memory with b.
@@ -103,6 +120,9 @@ func parseFrame(b []byte) (*frame, error) {
 			r.bad = true
 		}
 	}
+	if f.unique {
+		copy(f.tag[:], r.take(wire.TagSize))
+	}
 	if flags&hasRefused != 0 {
 		n := r.count(3 * lengthSize)
 		for range n {
@@ -112,7 +132,15 @@ func parseFrame(b []byte) (*frame, error) {
 			r.bad = true
 		}
 	}
-	if r.bad || f.nothing && len(f.refused) == 0 {
+	if flags&hasLost != 0 {
+		if b := r.take(lengthSize); b != nil {
+			f.lost = binary.BigEndian.Uint32(b)
+		}
+		if f.lost == 0 {
+			r.bad = true
+		}
+	}
+	if r.bad {
 		return nil, fmt.Errorf("%w: a sealed task that is cut off", jobs.ErrUnsupportedFormat)
 	}
 	if f.payload = r.b; len(f.payload) == 0 {

@@ -55,12 +55,21 @@ func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {
 			return err
 		}
 	}
-	if n := len(o.refused); n > 0 {
+	if len(o.refused) > 0 || o.lost > 0 {
 		// The members were counted when the group was opened. The task that holds
 		// them goes to the archive, where someone can look at them.
-		return &Refusal{Reason: ReasonGroup, group: fmt.Sprintf("%d members of the group did not open; they are in this task's payload", n)}
+		return &Refusal{Reason: ReasonGroup, group: keptAndLost(len(o.refused), o.lost)}
 	}
 	return nil
+}
+
+// keptAndLost says what became of the members that did not open.
+func keptAndLost(kept int, lost uint32) string {
+	text := fmt.Sprintf("%d members of the group did not open; they are in this task's payload", kept)
+	if lost > 0 {
+		text += fmt.Sprintf("; %d more were too large to be kept", lost)
+	}
+	return text
 }
 
 // open opens the task, or says what asynq shall do with it.

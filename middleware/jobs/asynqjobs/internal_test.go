@@ -62,9 +62,11 @@ func TestFramesComeBack(t *testing.T) {
 		{},
 		{payload: []byte("payload")},
 		{name: "mail:send", payload: []byte{0}},
-		{headers: map[string]string{"b": "2", "a": "1", "": ""}, unique: true},
+		{headers: map[string]string{"b": "2", "a": "1", "": ""}, unique: true, tag: [32]byte{31: 7}},
 		{refused: []member{{typename: "t", payload: []byte("p"), headers: map[string]string{"h": "v"}}, {}}, payload: []byte("x")},
 		{nothing: true, refused: []member{{typename: "t"}}},
+		{nothing: true, lost: 3},
+		{lost: 1, payload: []byte("x"), refused: []member{{}}},
 	} {
 		b := f.append(nil)
 		require.LessOrEqual(t, len(b), f.size())
@@ -73,6 +75,8 @@ func TestFramesComeBack(t *testing.T) {
 		require.Equal(t, f.name, got.name)
 		require.Equal(t, f.headers, got.headers)
 		require.Equal(t, f.unique, got.unique)
+		require.Equal(t, f.tag, got.tag)
+		require.Equal(t, f.lost, got.lost)
 		require.Equal(t, f.nothing, got.nothing)
 		require.Len(t, got.refused, len(f.refused))
 		require.True(t, bytes.Equal(f.payload, got.payload))
@@ -84,7 +88,7 @@ func TestMalformedFramesAreRefused(t *testing.T) {
 	t.Parallel()
 	for name, b := range map[string]string{
 		"nothing":               "",
-		"unknown flag":          "\x20",
+		"unknown flag":          "\x40",
 		"name cut":              "\x01\x00\x00\x00\x05abc",
 		"name empty":            "\x01\x00\x00\x00\x00",
 		"name length cut":       "\x01\x00\x00",
@@ -94,7 +98,9 @@ func TestMalformedFramesAreRefused(t *testing.T) {
 		"headers out of order":  "\x02\x00\x00\x00\x02\x00\x00\x00\x01b\x00\x00\x00\x00\x00\x00\x00\x01a\x00\x00\x00\x00",
 		"a header twice":        "\x02\x00\x00\x00\x02\x00\x00\x00\x01a\x00\x00\x00\x00\x00\x00\x00\x01a\x00\x00\x00\x00",
 		"no members":            "\x08\x00\x00\x00\x00",
-		"nothing and no member": "\x10",
+		"tag cut":               "\x04" + strings.Repeat("t", 31),
+		"none lost":             "\x20\x00\x00\x00\x00",
+		"lost cut":              "\x20\x00\x00\x01",
 	} {
 		_, err := parseFrame([]byte(b))
 		require.ErrorIs(t, err, jobs.ErrUnsupportedFormat, name)
@@ -102,7 +108,7 @@ func TestMalformedFramesAreRefused(t *testing.T) {
 }
 
 func FuzzFrame(f *testing.F) {
-	for _, fr := range []frame{{payload: []byte("p")}, {name: "n", headers: map[string]string{"a": "b"}}, {nothing: true, refused: []member{{typename: "t"}}}} {
+	for _, fr := range []frame{{payload: []byte("p")}, {unique: true, lost: 1}, {name: "n", headers: map[string]string{"a": "b"}}, {nothing: true, refused: []member{{typename: "t"}}}} {
 		f.Add(fr.append(nil))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -98,6 +98,11 @@ func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, e
 			return nil, nil, err
 		}
 	}
+	if c.unique {
+		if f.tag, err = s.e.RawToken(uniqueDomain, uniqueParts(t.Type(), c.queue, t.Payload())...); err != nil {
+			return nil, nil, fmt.Errorf("asynqjobs: unique task: %w", err)
+		}
+	}
 	m := jobs.Meta{Type: typename, Queue: c.queue, ID: c.boundID()}
 	sealed, err := s.sealFrame(ctx, m, &f)
 	if err != nil {
@@ -105,12 +110,8 @@ func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, e
 	}
 	headers := map[string]string{claimHeader: c.claim()}
 	if c.unique {
-		tag, err := s.e.RawToken(uniqueDomain, uniqueParts(t.Type(), c.queue, t.Payload())...)
-		if err != nil {
-			return nil, nil, fmt.Errorf("asynqjobs: unique task: %w", err)
-		}
 		headers[payloadHeader] = base64.RawStdEncoding.EncodeToString(sealed)
-		sealed = wire.AppendTag(make([]byte, 0, wire.TagSize+3), tag)
+		sealed = wire.AppendTag(make([]byte, 0, wire.TagSize+3), f.tag)
 	}
 	return asynq.NewTaskWithHeaders(typename, sealed, headers), all, nil
 }

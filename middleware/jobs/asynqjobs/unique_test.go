@@ -11,6 +11,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
@@ -209,4 +210,26 @@ func TestUniqueTasksCannotBeTakenApart(t *testing.T) {
 	}
 	_, err := asynqjobs.OpenTask(t.Context(), b.e, one)
 	require.NoError(t, err)
+}
+
+// Clients and workers get new PRF keys one after the other, or workers get none: honest unique jobs run everywhere.
+func TestUniqueTasksNeedNoPRFWhereTheyRun(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	k := newKeyring(t)
+	sender := newEncryptor(t, k)
+	client := newClient(t, b.conn, sender)
+	without, err := jobs.NewEncryptor(k, jobs.WithLogger(quiet))
+	require.NoError(t, err)
+	for name, worker := range map[string]*jobs.Encryptor{"another": newEncryptor(t, k), "none": without} {
+		var rec recorder
+		stop := serve(t, b.conn, worker, grouping(map[string]int{name: 1}), rec.handler())
+		for _, payload := range [][]byte{nil, {}, []byte("x")} {
+			info, err := client.Enqueue(asynq.NewTask("t", payload), asynq.Unique(time.Hour), asynq.Queue(name), asynq.Retention(time.Hour))
+			require.NoError(t, err)
+			b.awaitState(t, name, info.ID, asynq.TaskStateCompleted)
+		}
+		stop()
+		require.Equal(t, []string{"t: ", "t: ", "t: x"}, rec.all(), name)
+	}
 }
