@@ -2,6 +2,7 @@ package asynqjobs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,50 +25,42 @@ type aggregator struct {
 	cfg    *config
 	tel    *telemetry
 	sealer *sealer
-	queue  string // of a server that has only one, else empty
+	queue  string   // of a server that has only one, else empty
+	queues []string // all of the server's
 }
 
 const (
 	// groupTimeout bounds the opening and sealing of a whole group; asynq takes a
 	// set back two minutes after it began.
 	groupTimeout = 30 * time.Second
-	// maxRefusedBytes bounds what is kept of members that did not open.
-	maxRefusedBytes = 1 << 20
-	// carrierType is the type of a task that holds nothing but such members.
+	// carrierType is the type of a task that holds nothing but refused members.
 	carrierType = "sealcache:refused"
 )
 
 // Aggregate returns nil if the group cannot be opened now: asynq then logs that it
-// could not enqueue the task, and puts the members back.
+// could not enqueue the task, and puts the members back. Only an outage does that,
+// for it ends. Whatever somebody can bring about who writes to Redis, an unknown
+// key for one, must not stop the group: such members are refused, and the rest runs.
 func (a *aggregator) Aggregate(group string, tasks []*asynq.Task) *asynq.Task {
 	ctx, cancel := context.WithTimeout(context.Background(), groupTimeout)
 	defer cancel()
 	members := make([]groupMember, len(tasks))
 	for i, t := range tasks {
 		m := groupMember{found: t}
-		if m.place, m.opened, m.err = a.open(ctx, group, t); m.err != nil {
-			if r := refusal(m.err); !r.definite() {
-				a.tel.retried(ctx, m.place, r.Reason)
-				return nil
-			}
+		if m.place, m.opened, m.err = a.open(ctx, group, t); m.err != nil && passing(ctx, m.err) {
+			a.tel.retried(ctx, m.place, refusal(m.err).Reason)
+			return nil
 		}
 		members[i] = m
 	}
 	queue := a.agree(members)
 	var clear []*asynq.Task
-	var refused []member
-	kept := 0
+	var refused []groupMember
 	for _, m := range members {
 		switch {
 		case m.err != nil:
 			a.tel.refused(ctx, m.place, refusal(m.err).Reason)
-			n := len(m.found.Payload()) + headersSize(m.found.Headers())
-			if kept+n > maxRefusedBytes {
-				a.tel.log.ErrorContext(ctx, "sealcache: a refused member of a group is too large to be kept", "queue", queue, "bytes", n)
-				continue
-			}
-			kept += n
-			refused = append(refused, member{typename: m.found.Type(), payload: m.found.Payload(), headers: m.found.Headers()})
+			refused = append(refused, m)
 		case m.opened.clear:
 			a.tel.clear(ctx, m.place)
 			clear = append(clear, m.opened.task)
@@ -76,12 +69,6 @@ func (a *aggregator) Aggregate(group string, tasks []*asynq.Task) *asynq.Task {
 			clear = append(clear, m.opened.task)
 		}
 	}
-	return a.seal(ctx, group, queue, clear, refused)
-}
-
-// seal has the application aggregate the tasks in clear, and seals the result.
-func (a *aggregator) seal(ctx context.Context, group, queue string, clear []*asynq.Task, refused []member) *asynq.Task {
-	extra := frame{refused: refused}
 	var t *asynq.Task
 	switch {
 	case len(clear) > 0:
@@ -90,13 +77,40 @@ func (a *aggregator) seal(ctx context.Context, group, queue string, clear []*asy
 		}
 	case len(refused) > 0:
 		t = asynq.NewTask(carrierType, nil)
-		extra.nothing = true
 	default:
 		return nil
 	}
+	return a.seal(ctx, queue, t, frame{nothing: len(clear) == 0}, refused)
+}
+
+// passing tells whether a member may open later, for a reason that lies in no
+// member.
+func passing(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, jobs.ErrKeyServiceUnavailable) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// seal seals what the application made of the members in clear, and sees to those
+// that were refused.
+func (a *aggregator) seal(ctx context.Context, queue string, t *asynq.Task, extra frame, refused []groupMember) *asynq.Task {
 	var forced []asynq.Option
 	if queue != "" {
 		forced = append(forced, asynq.Queue(queue)) // asynq ignores the task's own
+	}
+	var rest []groupMember
+	if a.cfg.group != nil && !extra.nothing {
+		rest = refused // each alone, and nothing of them in the good task
+	} else {
+		extra.refused, rest = carried(refused, a.room(t))
+	}
+	if len(rest) > 0 {
+		if a.cfg.group == nil {
+			extra.lost = uint32(len(rest))
+			a.tel.lost(ctx, queue, len(rest))
+		} else if err := a.enqueueAlone(ctx, queue, rest); err != nil {
+			a.tel.log.ErrorContext(ctx, "sealcache: refused members of a group could not be enqueued", "queue", queue, "error", err)
+			return nil // put back; what was enqueued already has an id
+		}
 	}
 	sealed, opts, err := a.sealer.seal(ctx, t, forced, extra, queue == "")
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -22,9 +23,12 @@ import (
 // it does not use up a try.
 //
 // A group is opened as a whole. If the key service is down it is put back. Members
-// that can never open do not stop the others: they are kept in the sealed payload
-// of the aggregated task, which goes to the archive with ReasonGroup once the rest
-// of it has run.
+// that do not open although it answers do not stop the others. With
+// WithGroupClient each of them is enqueued alone and archived with its reason.
+// Without it they are kept in the sealed payload of the aggregated task, which goes
+// to the archive with ReasonGroup once the rest of it has run: up to 32 MiB, and no
+// more than fits into jobs.WithMaxPayloadBytes beside the payload. What does not
+// fit is lost, and logged, counted and named in the archived task's error.
 func Config(e *jobs.Encryptor, cfg asynq.Config, opts ...Option) (asynq.Config, error) {
 	c, err := newConfig(e, opts)
 	if err != nil {
@@ -64,7 +68,7 @@ func Config(e *jobs.Encryptor, cfg asynq.Config, opts ...Option) (asynq.Config, 
 	}
 	if a := cfg.GroupAggregator; a != nil {
 		cfg.GroupAggregator = &aggregator{
-			e: e, next: a, cfg: c, tel: tel, sealer: &sealer{e: e, hidden: c.hidden}, queue: onlyQueue(cfg.Queues),
+			e: e, next: a, cfg: c, tel: tel, sealer: &sealer{e: e, hidden: c.hidden}, queue: onlyQueue(cfg.Queues), queues: servedQueues(cfg.Queues),
 		}
 	}
 	return cfg, nil
@@ -123,18 +127,26 @@ type revealed struct {
 func (r *revealed) Error() string { return r.text }
 func (r *revealed) Unwrap() error { return r.error }
 
-// onlyQueue is the queue of a server that has one, else empty. asynq ignores
-// queues without a positive priority, and takes its default if none is left.
-func onlyQueue(queues map[string]int) string {
-	only, n := defaultQueue, 0
+// servedQueues are the queues of a server, in order. asynq ignores those without a
+// positive priority, and takes its default if none is left.
+func servedQueues(queues map[string]int) []string {
+	var names []string
 	for name, priority := range queues {
 		if priority > 0 {
-			only = name
-			n++
+			names = append(names, name)
 		}
 	}
-	if n > 1 {
-		return ""
+	if len(names) == 0 {
+		return []string{defaultQueue}
 	}
-	return only
+	slices.Sort(names)
+	return names
+}
+
+// onlyQueue is the queue of a server that has one, else empty.
+func onlyQueue(queues map[string]int) string {
+	if names := servedQueues(queues); len(names) == 1 {
+		return names[0]
+	}
+	return ""
 }

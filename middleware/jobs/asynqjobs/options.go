@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/hibiken/asynq"
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/sealcache/sealcache/middleware/jobs"
@@ -19,6 +20,7 @@ type config struct {
 	until  time.Time
 	logger *slog.Logger
 	meters metric.MeterProvider
+	group  *asynq.Client
 	now    func() time.Time
 }
 
@@ -50,6 +52,24 @@ func WithClearUntil(t time.Time) Option {
 	}
 }
 
+// WithGroupClient has Config enqueue, with c, those members of a group that do not
+// open, each alone and as it was found: the handler archives each with its own
+// reason, as if it had never been in a group, and the aggregated task of the others
+// has nothing to do with them. If they cannot be enqueued the group is put back. c
+// must lead to the server's Redis; it is not closed.
+//
+// Without it they travel, sealed, in the aggregated task as far as they fit into it,
+// which goes to the archive for that once it has run; see Config.
+func WithGroupClient(c *asynq.Client) Option {
+	return func(cfg *config) error {
+		if c == nil {
+			return errors.New("WithGroupClient: nil client")
+		}
+		cfg.group = c
+		return nil
+	}
+}
+
 // WithLogger sets where tasks that were refused, tolerated or put off are
 // reported: at most a few lines a second, with queue and id but without type name,
 // payload, result or error text. The default is slog.Default().
@@ -66,7 +86,8 @@ func WithLogger(l *slog.Logger) Option {
 // WithMeterProvider makes the package report OpenTelemetry metrics:
 //
 //   - sealcache.jobs.admission, tasks that reached a handler or an aggregator, by
-//     sealcache.outcome (sealed, clear, refused, retried) and, for the last two,
+//     sealcache.outcome (sealed, clear, refused, retried, and lost: a refused
+//     member of a group that is kept nowhere) and, for refused and retried,
 //     sealcache.reason
 //   - sealcache.jobs.ticks, ticks of schedules by sealcache.outcome (enqueued,
 //     conflict: another process was first, failed)

@@ -70,6 +70,15 @@ func (t *telemetry) retried(ctx context.Context, at place, r Reason) {
 	}
 }
 
+// lost reports members that are kept nowhere. It is not limited: that must not go
+// unseen.
+func (t *telemetry) lost(ctx context.Context, queue string, n int) {
+	for range n {
+		t.admit(ctx, "lost", "")
+	}
+	t.log.ErrorContext(ctx, "sealcache: refused members of a group are too large to be kept in the aggregated task and are lost: see asynqjobs.WithGroupClient", "queue", queue, "members", n)
+}
+
 func (t *telemetry) admit(ctx context.Context, outcome string, r Reason) {
 	if t.admission == nil {
 		return
