@@ -50,13 +50,25 @@ type chosen struct {
 	hasID  bool
 }
 
-// choose reads options as asynq does: of conflicting ones the last counts, and
-// what is not an option of asynq does not.
+// known refuses what is no option of asynq's own. asynq goes by the concrete type and
+// ignores others without a word; sealed for a queue that asynq does not put it into,
+// the task would never open.
+func known(o asynq.Option) error {
+	if reflect.TypeOf(o).PkgPath() != reflect.TypeFor[asynq.Task]().PkgPath() {
+		return fmt.Errorf("asynqjobs: an option of type %T: asynq knows only its own", o)
+	}
+	return nil
+}
+
+// choose reads options as asynq does: of conflicting ones the last counts.
 func choose(opts []asynq.Option) (chosen, error) {
 	c := chosen{place: place{queue: defaultQueue}}
 	for _, o := range opts {
 		if o == nil {
 			continue
+		}
+		if err := known(o); err != nil {
+			return chosen{}, err
 		}
 		var ok bool
 		switch o.Type() {

@@ -29,6 +29,8 @@ type definition struct {
 	// Seed keys the ids of the ticks. It changes with the definition, so that
 	// another definition of the same name has other ids.
 	Seed []byte `json:"seed"`
+	// Sealed is when it was sealed, in Unix milliseconds.
+	Sealed int64 `json:"sealed"`
 
 	ticker ticker
 }
@@ -80,9 +82,15 @@ func (d *definition) parse() error {
 	return err
 }
 
+// sealed is when the definition was sealed.
+func (d *definition) sealed() time.Time { return time.UnixMilli(d.Sealed) }
+
 func (d *definition) anchor() time.Time { return time.UnixMilli(d.Anchor) }
 
 func storeOption(o asynq.Option) (storedOption, error) {
+	if err := known(o); err != nil {
+		return storedOption{}, err
+	}
 	s := storedOption{Type: o.Type()}
 	var ok bool
 	switch v := o.Value().(type) {

@@ -14,6 +14,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
@@ -47,6 +48,8 @@ func TestChooseReadsOptionsAsAsynqDoes(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, chosen{place: place{queue: "default"}}, c)
 	_, err = choose([]asynq.Option{strange{}})
+	require.Error(t, err, "asynq would ignore it, and the task would be bound to a queue that it is not in")
+	_, err = storeOption(strange{})
 	require.Error(t, err)
 }
 
@@ -54,7 +57,7 @@ type strange struct{}
 
 func (strange) String() string         { return "strange" }
 func (strange) Type() asynq.OptionType { return asynq.QueueOpt }
-func (strange) Value() any             { return 7 }
+func (strange) Value() any             { return "low" }
 
 func TestFramesComeBack(t *testing.T) {
 	t.Parallel()
@@ -207,9 +210,55 @@ func TestDue(t *testing.T) {
 	}
 }
 
+// Clocks go back from 03:00 to 02:00 and forward from 02:00 to 03:00.
+func TestSchedulesWhenClocksAreChanged(t *testing.T) {
+	t.Parallel()
+	night := func(day string, spec Schedule) []string {
+		from, err := time.Parse("2006-01-02 15:04", "2026-"+day+" 22:00")
+		require.NoError(t, err)
+		tk, err := spec.parse(from)
+		require.NoError(t, err)
+		var got []string
+		for x := tk.next(from); x.Before(from.Add(6 * time.Hour)); x = tk.next(x) {
+			got = append(got, x.UTC().Format("15:04"))
+		}
+		return got
+	}
+	const zone = "CRON_TZ=Europe/Berlin "
+	require.Equal(t, []string{"00:30"}, night("10-24", Cron(zone+"30 2 * * *")), "once, the first time")
+	require.Equal(t, []string{"00:00", "00:20", "00:40"}, night("10-24", Cron(zone+"*/20 2 * * *")))
+	require.Equal(t, []string{"00:30", "02:30"}, night("10-24", Cron(zone+"30 2,3 * * *")), "03:30 comes once")
+	require.Equal(t, []string{"22:30", "23:30", "00:30", "01:30", "02:30", "03:30"}, night("10-24", Cron(zone+"30 * * * *")), "each hour is an hour")
+	require.Empty(t, night("03-28", Cron(zone+"30 2 * * *")), "there is none")
+	require.Equal(t, []string{"01:30"}, night("03-28", Cron(zone+"30 3 * * *")))
+	require.Equal(t, []string{"02:30"}, night("10-24", Cron("30 2 * * *")), "UTC")
+}
+
+func TestUnderSameKey(t *testing.T) {
+	t.Parallel()
+	header := "\xc1\x5c\x01\x05\x01\x00"
+	_, n, err := wire.Parse([]byte(header + "body"))
+	require.NoError(t, err)
+	require.Equal(t, len(header), n)
+	for _, c := range []struct {
+		a, b string
+		same bool
+	}{
+		{"\x01abcd1", "\x01abcd2", true},
+		{"\x01abcd1", "\x01abce1", false},
+		{"\x00\x00\x00\x09\x01abcd1", "\x00\x00\x00\x09\x01abcd2", true},
+		{"\x00\x00\x00\x09\x01abcd1", "\x00\x00\x00\x09\x01abce1", false},
+		{"\x00\x00\x00\x09\x01abcd1", "\x01abcd1", true},
+		{"\x00\x00\x00\x09vault1", "\x00\x00\x00\x09vault2", true},
+		{"\x00", "\x01", true},
+	} {
+		require.Equal(t, c.same, underSameKey(header+c.a, header+c.b), "%q %q", c.a, c.b)
+	}
+}
+
 func TestSchedulesThatNeverWork(t *testing.T) {
 	t.Parallel()
-	for _, s := range []Schedule{{}, Every(0), Every(-time.Second), Every(999 * time.Millisecond), Every(time.Second + time.Microsecond), Cron(""), Cron("x"), Cron("* * * *"), Cron("@every 1"), Cron("0 0 31 2 *")} {
+	for _, s := range []Schedule{{}, Every(0), Every(-time.Second), Every(999 * time.Millisecond), Every(time.Second + time.Microsecond), Cron(""), Cron("x"), Cron("* * * *"), Cron("@every 1"), Cron("0 0 31 2 *"), Cron("CRON_TZ=UTC @every 1h"), Cron("TZ=UTC @every 1h")} {
 		_, err := s.parse(time.Now())
 		require.Error(t, err, "%q", s)
 	}

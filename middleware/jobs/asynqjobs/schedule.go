@@ -21,8 +21,9 @@ func Every(d time.Duration) Schedule { return Schedule{everyPrefix + d.String()}
 // Cron is a cron expression: five fields (minute, hour, day of month, month, day
 // of week) or @hourly, @daily, @weekly, @monthly, @yearly, or "@every 90s", which is
 // Every. Times are UTC unless the expression begins with a zone, as in
-// "CRON_TZ=Europe/Berlin 30 4 * * *"; a time that does not exist on a day is left
-// out, one that exists twice runs once.
+// "CRON_TZ=Europe/Berlin 30 4 * * *"; a zone before @every is an error. Where clocks
+// are put forward, a time that does not exist on a day is left out; where they are
+// put back, one that comes twice runs once, the first time, unless the hour is "*".
 func Cron(spec string) Schedule { return Schedule{strings.TrimSpace(spec)} }
 
 // String is the schedule as an expression for Cron.
@@ -58,10 +59,14 @@ func (s Schedule) parse(anchor time.Time) (ticker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asynqjobs: schedule: %w", err)
 	}
+	spec, ok := c.(*cron.SpecSchedule)
+	if !ok {
+		return nil, fmt.Errorf("asynqjobs: schedule %q: @every has no zone: use Every", s.spec)
+	}
 	if c.Next(anchor).IsZero() {
 		return nil, fmt.Errorf("asynqjobs: schedule %q never comes", s.spec)
 	}
-	return calendar{c}, nil
+	return calendar{spec}, nil
 }
 
 // interval ticks at anchor plus n times every, n from 1.
@@ -79,10 +84,34 @@ func (i interval) next(t time.Time) time.Time {
 }
 
 // calendar ticks when a cron expression says.
-type calendar struct{ c cron.Schedule }
+type calendar struct{ c *cron.SpecSchedule }
 
-// utc keeps an expression without a zone independent of the machine's.
-func (c calendar) next(t time.Time) time.Time { return c.c.Next(t.UTC()) }
+// next keeps an expression without a zone independent of the machine's, and leaves
+// out what has the wall time of an earlier tick.
+func (c calendar) next(t time.Time) time.Time {
+	for t = c.c.Next(t.UTC()); !t.IsZero() && c.again(t); t = c.c.Next(t) {
+	}
+	return t
+}
+
+// anyHour is how package cron marks a field that is "*".
+const anyHour = 1 << 63
+
+// again tells whether t is the second time of its day's wall time, in an expression
+// that names hours.
+func (c calendar) again(t time.Time) bool {
+	if c.c.Hour&anyHour != 0 || c.c.Location == time.Local {
+		return false
+	}
+	local := t.In(c.c.Location)
+	start, _ := local.ZoneBounds()
+	if start.IsZero() {
+		return false
+	}
+	_, before := start.Add(-time.Nanosecond).Zone()
+	_, now := local.Zone()
+	return t.Sub(start) < time.Duration(before-now)*time.Second
+}
 
 // due returns the ticks after last that have come at now: all of the last
 // catchUp, and if there are none, the latest that was missed before. Fewer than

@@ -105,8 +105,10 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 // call it, and however often, there is one schedule of a name, and one of them is
 // told that it changed. Called with another schedule, type, payload, header or
 // option it replaces what is there, and Every counts anew from then; called with
-// the same it does nothing. The schedule stays when all processes end: Cancel ends
-// it.
+// the same it does nothing, but that it seals it again if it is under another than
+// the primary key, or has not been for a day. One that does not open, or not with
+// the keys that there are after a reload, is replaced. The schedule stays when all
+// processes end: Cancel ends it.
 //
 // opts may be MaxRetry, Queue, Timeout and Retention. A tick is one task
 // with an id of its own, kept for two minutes after it has run or as long as
@@ -125,22 +127,28 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 		if err != nil {
 			return false, err
 		}
+		if stored(found) == 0 {
+			// It may be under a PRF key that is gone; it would run beside this one.
+			if found, _, err = s.store.named(ctx, name); err != nil {
+				return false, err
+			}
+		}
 		same, err := sameAs(def, found)
 		if err != nil {
 			return false, err
 		}
 		var last time.Time
 		if same != nil {
-			if stored(found) == 1 && same.field == found[0].field {
-				return false, nil
-			}
-			// It is under an older PRF key, or twice because two processes had
-			// different keys: move it, with its ids and its last tick.
+			// Kept, with its ids and its last tick. It moves if it is under an older PRF
+			// key, or twice because two processes had different keys.
 			def, last = same.def, ticks[same.field]
 		}
-		field, raw, err := s.store.seal(ctx, def)
+		field, raw, err := s.store.seal(ctx, def, now)
 		if err != nil {
 			return false, err
+		}
+		if same != nil && stored(found) == 1 && same.field == field && underSameKey(same.raw, raw) && now.Sub(def.sealed()) < resealAfter {
+			return false, nil
 		}
 		ok, err := s.store.swap(ctx, found, field, raw, last)
 		if err != nil {
@@ -153,8 +161,8 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 	return false, fmt.Errorf("asynqjobs: ScheduleOnce: others changed the schedule %d times meanwhile", changeAttempts)
 }
 
-// sameAs returns the entry that says what def does, or nil. One that does not open
-// is replaced if it never will; else the outage is an error.
+// sameAs returns the entry that says what def does, or nil. One that does not open is
+// replaced, unless it is only that the key service is down.
 func sameAs(def *definition, found []entry) (*entry, error) {
 	want, err := def.content()
 	if err != nil {
@@ -163,6 +171,8 @@ func sameAs(def *definition, found []entry) (*entry, error) {
 	for i := range found {
 		switch en := &found[i]; {
 		case en.raw == "":
+		case errors.Is(en.err, jobs.ErrUnknownKey):
+			// Forged, or its key was deleted: what the application says now counts.
 		case en.err != nil && !jobs.Permanent(en.err):
 			return nil, fmt.Errorf("asynqjobs: the schedule of this name cannot be read: %w", en.err)
 		case en.err != nil:
@@ -194,12 +204,12 @@ func stored(entries []entry) int {
 // that were enqueued are not touched.
 func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
 	for range changeAttempts {
-		found, err := s.store.of(ctx, name)
+		found, unread, err := s.store.named(ctx, name)
 		if err != nil {
 			return false, err
 		}
 		if stored(found) == 0 {
-			return false, nil
+			return false, unread
 		}
 		ok, err := s.store.swap(ctx, found, "", "", time.Time{})
 		if err != nil || ok {

@@ -67,6 +67,7 @@ func (s *Scheduler) pass(ctx context.Context, v *view) time.Duration {
 			known[en.field] = en
 		}
 		*v = view{loaded: true, version: version, at: now, entries: newest(entries), known: known}
+		s.reseal(ctx, now, ticks, v)
 	}
 	wait := s.poll
 	for _, en := range v.entries {

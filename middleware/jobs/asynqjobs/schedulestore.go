@@ -2,9 +2,11 @@ package asynqjobs
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -18,7 +20,7 @@ import (
 //
 //   - schedules: the sealed definition, which is bound to its field
 //   - ticks: when the job's last tick was, in Unix milliseconds; and under
-//     "version" a number that grows with every change of schedules
+//     "version" a text that is another one after every change of schedules
 //
 // Whoever can write to Redis can delete a job or move its last tick. A tick of the
 // last two minutes does not run again for that, because its task is still there.
@@ -66,20 +68,29 @@ func (s *scheduleStore) open(ctx context.Context, field, raw string) entry {
 	return en
 }
 
-// seal is the inverse.
-func (s *scheduleStore) seal(ctx context.Context, d *definition) (field, raw string, err error) {
+// seal is the inverse, at the time now, for the field that the name has under the
+// primary PRF key.
+func (s *scheduleStore) seal(ctx context.Context, d *definition, now time.Time) (field, raw string, err error) {
 	if field, err = s.e.Token(scheduleDomain, []byte(d.Name)); err != nil {
 		return "", "", err
 	}
-	b, err := json.Marshal(d)
+	raw, err = s.sealAs(ctx, field, d, now)
+	return field, raw, err
+}
+
+// sealAs is seal for a given field. It does not change d.
+func (s *scheduleStore) sealAs(ctx context.Context, field string, d *definition, now time.Time) (string, error) {
+	c := *d
+	c.Sealed = now.UnixMilli()
+	b, err := json.Marshal(&c)
 	if err != nil {
-		return "", "", fmt.Errorf("asynqjobs: schedule: %w", err)
+		return "", fmt.Errorf("asynqjobs: schedule: %w", err)
 	}
 	sealed, err := s.e.Seal(ctx, jobs.Meta{Kind: jobs.Schedule, ID: field}, b)
 	if err != nil {
-		return "", "", fmt.Errorf("asynqjobs: schedule: %w", err)
+		return "", fmt.Errorf("asynqjobs: schedule: %w", err)
 	}
-	return field, string(sealed), nil
+	return string(sealed), nil
 }
 
 // pollScript returns the time of the server, so that all schedulers go by one
@@ -164,24 +175,56 @@ func (s *scheduleStore) of(ctx context.Context, name string) ([]entry, error) {
 	return entries, nil
 }
 
+// named is of, and adds what is stored under fields of PRF keys that are gone: it
+// opens every schedule to find the name. One that cannot be opened now is in err.
+func (s *scheduleStore) named(ctx context.Context, name string) (entries []entry, unread, err error) {
+	if entries, err = s.of(ctx, name); err != nil {
+		return nil, nil, err
+	}
+	all, err := s.all(ctx, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, en := range all {
+		switch {
+		case slices.ContainsFunc(entries, func(have entry) bool { return have.field == en.field }):
+		case en.def != nil && en.def.Name == name:
+			entries = append(entries, en)
+		case errors.Is(en.err, jobs.ErrKeyServiceUnavailable):
+			unread = fmt.Errorf("asynqjobs: a schedule cannot be read: %w", en.err)
+		}
+	}
+	return entries, unread, nil
+}
+
 // swapScript replaces what is stored under some fields if that is what was read.
+// The version comes first, and is a new one whatever was there: Redis does not take
+// back what a script did before it failed. A last tick that was noted meanwhile under
+// the new field is kept.
 //
 // KEYS[1] schedules, KEYS[2] ticks
 // ARGV: how many fields, each with what it must hold ("" for nothing); the new
-// field and value ("" for none); its last tick ("" for none)
+// field and value ("" for none); its last tick ("" for none); a random text
 const swapScript = `
 local n = tonumber(ARGV[1])
 for i = 1, n do
   if (redis.call('HGET', KEYS[1], ARGV[2*i]) or '') ~= ARGV[2*i+1] then return 0 end
 end
+local at = 2*n + 2
+local t = redis.call('TIME')
+redis.call('HSET', KEYS[2], 'version', t[1] .. '.' .. t[2] .. '-' .. ARGV[at+3])
+local tick = ARGV[at+2]
+if tick ~= '' and ARGV[at] ~= '' then
+  local noted = redis.call('HGET', KEYS[2], ARGV[at]) or ''
+  local cur = tonumber(noted)
+  if cur and cur > tonumber(tick) and cur < (t[1] + 1) * 1000 then tick = noted end
+end
 for i = 1, n do
   redis.call('HDEL', KEYS[1], ARGV[2*i])
   redis.call('HDEL', KEYS[2], ARGV[2*i])
 end
-local at = 2*n + 2
 if ARGV[at] ~= '' then redis.call('HSET', KEYS[1], ARGV[at], ARGV[at+1]) end
-if ARGV[at+2] ~= '' then redis.call('HSET', KEYS[2], ARGV[at], ARGV[at+2]) end
-redis.call('HINCRBY', KEYS[2], 'version', 1)
+if tick ~= '' then redis.call('HSET', KEYS[2], ARGV[at], tick) end
 return 1`
 
 // swap replaces entries by raw under field, or deletes them if field is empty, and
@@ -195,7 +238,7 @@ func (s *scheduleStore) swap(ctx context.Context, entries []entry, field, raw st
 	if !last.IsZero() {
 		tick = strconv.FormatInt(last.UnixMilli(), 10)
 	}
-	n, err := s.swaps.Run(ctx, s.rdb, []string{s.schedules, s.ticks}, append(args, field, raw, tick)...).Int()
+	n, err := s.swaps.Run(ctx, s.rdb, []string{s.schedules, s.ticks}, append(args, field, raw, tick, rand.Text())...).Int()
 	if err != nil {
 		return false, fmt.Errorf("asynqjobs: schedules: %w", err)
 	}

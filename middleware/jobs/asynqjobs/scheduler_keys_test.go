@@ -1,0 +1,208 @@
+package asynqjobs_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/jobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+)
+
+const schedulesKey, ticksKey = "{sealcache:jobs:}:schedules", "{sealcache:jobs:}:ticks"
+
+// rotation is a keyset that changes under a clockwork.
+type rotation struct {
+	*clockwork
+	m    *keyset.Manager
+	opts []jobs.Option
+}
+
+func newRotation(t *testing.T) *rotation {
+	t.Helper()
+	r := &rotation{clockwork: newClockwork(t), m: keyset.NewManager(), opts: []jobs.Option{jobs.WithPRF(newPRF(t))}}
+	r.primary()
+	return r
+}
+
+// primary adds a key and makes it primary.
+func (r *rotation) primary() (old uint32) {
+	r.t.Helper()
+	if h, err := r.m.Handle(); err == nil {
+		e, err := h.Primary()
+		require.NoError(r.t, err)
+		old = e.KeyID()
+	}
+	id, err := r.m.Add(tinkaead.AES256GCMKeyTemplate())
+	require.NoError(r.t, err)
+	require.NoError(r.t, r.m.SetPrimary(id))
+	r.restart()
+	return old
+}
+
+// restart is another process with the keyset as it is.
+func (r *rotation) restart() {
+	r.t.Helper()
+	h, err := r.m.Handle()
+	require.NoError(r.t, err)
+	k, err := aead.NewKeyring(h)
+	require.NoError(r.t, err)
+	r.e = newEncryptor(r.t, k, r.opts...)
+	r.c, r.s = r.with(r.e)
+}
+
+func (r *rotation) raw() string {
+	r.t.Helper()
+	vals := r.rdb.HVals(r.t.Context(), schedulesKey).Val()
+	require.Len(r.t, vals, 1)
+	return vals[0]
+}
+
+// A schedule outlives the key that it was sealed under, with its anchor, its ids and its last tick.
+func TestSchedulesAreSealedAgainWhenRegistered(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t)
+	require.True(t, r.once("a", asynqjobs.Every(time.Minute), "x"))
+	raw := r.raw()
+	require.False(t, r.once("a", asynqjobs.Every(time.Minute), "x"))
+	require.Equal(t, raw, r.raw(), "nothing to do")
+	r.advance(90 * time.Second)
+	r.run()
+	require.Len(t, r.pending("default"), 1)
+
+	old := r.primary()
+	require.False(t, r.once("a", asynqjobs.Every(time.Minute), "x"))
+	require.NotEqual(t, raw, r.raw())
+	require.NoError(t, r.m.Delete(old))
+	r.restart()
+	r.run()
+	require.Empty(t, r.pending("default"), "the last tick was kept")
+	r.advance(30 * time.Second)
+	r.run()
+	require.Len(t, r.pending("default"), 1, "and the anchor")
+
+	raw = r.raw()
+	r.advance(25 * time.Hour)
+	require.False(t, r.once("a", asynqjobs.Every(time.Minute), "x"))
+	require.NotEqual(t, raw, r.raw(), "once a day, whatever the key")
+}
+
+// Nobody registers it again, but somebody runs.
+func TestSchedulesAreSealedAgainWhileTheyRun(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t)
+	require.True(t, r.once("a", asynqjobs.Every(40*time.Minute), "x"))
+	raw := r.raw()
+	old := r.primary()
+	r.advance(40 * time.Minute)
+	r.run()
+	require.Len(t, r.pending("default"), 1)
+	require.Equal(t, raw, r.raw(), "not at once: processes may differ in the primary")
+	r.advance(30 * time.Minute)
+	_, other := r.with(r.e)
+	r.run(r.s, other)
+	require.NotEqual(t, raw, r.raw())
+	require.NoError(t, r.m.Delete(old))
+	r.restart()
+	r.run()
+	require.Empty(t, r.pending("default"))
+	r.advance(10 * time.Minute)
+	r.run()
+	require.Len(t, r.pending("default"), 1)
+
+	raw = r.raw()
+	r.advance(2 * time.Hour)
+	r.run()
+	require.Equal(t, raw, r.raw(), "under the primary")
+	r.advance(23 * time.Hour)
+	r.run()
+	require.NotEqual(t, raw, r.raw(), "once a day")
+}
+
+// What is under a key that there is not, forged or deleted, does not stand in the way of a start.
+func TestSchedulesOfUnknownKeysAreReplaced(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t)
+	require.True(t, r.once("a", asynqjobs.Every(time.Minute), "x"))
+	old := r.primary()
+	require.NoError(t, r.m.Delete(old))
+	r.restart()
+	_, err := r.s.List(t.Context())
+	require.ErrorIs(t, err, jobs.ErrUnknownKey)
+	require.True(t, r.once("a", asynqjobs.Every(time.Minute), "x"))
+	r.advance(time.Minute)
+	r.run()
+	require.Len(t, r.pending("default"), 1)
+}
+
+// Whatever stands where the version should, changes are whole and are noticed.
+func TestPoisonedVersions(t *testing.T) {
+	t.Parallel()
+	for _, poison := range []string{"zzz", "9223372036854775807", ""} {
+		w := newClockwork(t)
+		w.once("a", asynqjobs.Every(time.Minute), "a")
+		require.NoError(t, w.rdb.HSet(t.Context(), ticksKey, "version", poison).Err())
+		require.True(t, w.once("b", asynqjobs.Every(time.Minute), "b"), poison)
+		version := w.rdb.HGet(t.Context(), ticksKey, "version").Val()
+		require.NotEqual(t, poison, version)
+		canceled, err := w.s.Cancel(t.Context(), "a")
+		require.NoError(t, err)
+		require.True(t, canceled)
+		require.NotEqual(t, version, w.rdb.HGet(t.Context(), ticksKey, "version").Val(), "at the same time of the server, too")
+		require.EqualValues(t, 1, w.rdb.HLen(t.Context(), schedulesKey).Val())
+
+		// Where no version can be written, nothing is changed.
+		require.NoError(t, w.rdb.Set(t.Context(), ticksKey, "text", 0).Err())
+		_, err = w.s.Cancel(t.Context(), "b")
+		require.Error(t, err)
+		require.EqualValues(t, 1, w.rdb.HLen(t.Context(), schedulesKey).Val())
+	}
+}
+
+// A schedule whose PRF key is gone is still found by its name: it is ended, and does not run beside its successor.
+func TestSchedulesWithoutTheirPRFKey(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t)
+	another := func() {
+		r.opts = []jobs.Option{jobs.WithPRF(newPRF(t))}
+		r.restart()
+	}
+	require.True(t, r.once("a", asynqjobs.Every(time.Minute), "old"))
+	require.True(t, r.once("b", asynqjobs.Every(time.Hour), "b"))
+	another()
+	require.False(t, r.once("a", asynqjobs.Every(time.Minute), "old"), "moved")
+	another()
+	require.True(t, r.once("a", asynqjobs.Every(time.Minute), "new"), "replaced")
+	require.EqualValues(t, 2, r.rdb.HLen(t.Context(), schedulesKey).Val())
+	another()
+	canceled, err := r.s.Cancel(t.Context(), "a")
+	require.NoError(t, err)
+	require.True(t, canceled)
+	infos, err := r.s.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, infos, 1)
+	require.Equal(t, "b", infos[0].Name)
+	r.advance(5 * time.Minute)
+	r.run()
+	require.Empty(t, r.pending("default"))
+}
+
+// While the key service is down it is not known whose schedules there are.
+func TestCancelDuringAnOutage(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	a := &alarming{Keyring: newKeyring(t)}
+	w.e = newEncryptor(t, a)
+	w.c, w.s = w.with(w.e)
+	w.once("a", asynqjobs.Every(time.Minute), "a")
+	a.set(aead.ErrKeyServiceUnavailable)
+	_, err := w.s.Cancel(t.Context(), "b")
+	require.ErrorIs(t, err, jobs.ErrKeyServiceUnavailable)
+	canceled, err := w.s.Cancel(t.Context(), "a")
+	require.NoError(t, err)
+	require.True(t, canceled, "its field is known")
+}
