@@ -9,7 +9,7 @@ RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: test
 test: servers ## every test of every module, with the race detector, against real servers
@@ -19,6 +19,15 @@ test: servers ## every test of every module, with the race detector, against rea
 .PHONY: test-short
 test-short: servers ## the quick ones, without the race detector
 	@.ci/test -short -timeout $(TIMEOUT) ./...
+
+.PHONY: test-long
+test-long: servers ## migration of a million entries under live writers, some five minutes
+	SEALCACHE_TEST_LONG=1 go test -count=1 -timeout 30m ./middleware/migrate
+
+.PHONY: test-browser
+test-browser: servers ## the admin page in headless Chromium (Debian: chromium nodejs npm)
+	npm ci --ignore-scripts --no-audit --no-fund --prefix middleware/jobs/asynqjobs/monitor/browsertest
+	go test -count=1 -tags browser -timeout 10m ./middleware/jobs/asynqjobs/monitor/browsertest
 
 .PHONY: servers
 servers: ## install redis-server and memcached if they are missing (starts nothing)
