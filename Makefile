@@ -22,7 +22,7 @@ test-short: servers ## the quick ones, without the race detector
 
 .PHONY: test-long
 test-long: servers ## migration of a million entries under live writers, some five minutes
-	SEALCACHE_TEST_LONG=1 go test -count=1 -timeout 30m ./middleware/migrate
+	MIGRATE_TEST_LONG=1 go test -count=1 -timeout 30m ./middleware/migrate
 
 .PHONY: test-browser
 test-browser: servers ## the admin page in headless Chromium (Debian: chromium nodejs npm)

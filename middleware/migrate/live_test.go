@@ -23,7 +23,7 @@ import (
 )
 
 // longVariable asks for a million entries, which takes a minute or two. `make test-long` sets it.
-const longVariable = "SEALCACHE_TEST_LONG"
+const longVariable = "MIGRATE_TEST_LONG"
 
 func entriesHere(n, long int) int {
 	switch {
