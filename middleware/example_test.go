@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/cache"
@@ -159,4 +160,95 @@ func ExampleWithPlaintext() {
 	// Output:
 	// written before <nil>
 	// sealed now: true
+}
+
+// Inspect shows what a stored value is, without any key.
+func ExampleInspect() {
+	ctx := context.Background()
+	backing, keys := exampleParts(ctx)
+	defer backing.Close()
+	defer keys.Close()
+	sealed, err := middleware.New(backing, keys)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_ = sealed.Set(ctx, "visits", int64(42))
+	stored, _ := backing.GetBytes(ctx, "visits")
+	info, err := middleware.Inspect(stored)
+	fmt.Println(info.Version, info.Kind, info.Type, info.StoredBytes, info.HasKeyID, err)
+	_, err = middleware.Inspect([]byte("42"))
+	fmt.Println(errors.Is(err, middleware.ErrNotSealed))
+	// Output:
+	// 1 cache value int64 113 true <nil>
+	// true
+}
+
+// Only the first writer of a key wins.
+func ExampleStore_SetIfNotExists() {
+	ctx := context.Background()
+	backing, keys := exampleParts(ctx)
+	defer backing.Close()
+	defer keys.Close()
+	sealed, err := middleware.New(backing, keys)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(sealed.SetIfNotExists(ctx, "lock", "worker 1", store.WithExpiration(time.Minute)))
+	fmt.Println(sealed.SetIfNotExists(ctx, "lock", "worker 2", store.WithExpiration(time.Minute)))
+	// Output:
+	// true <nil>
+	// false <nil>
+}
+
+// The names of a namespace, streamed.
+func ExampleStore_Keys() {
+	ctx := context.Background()
+	backing, keys := exampleParts(ctx)
+	defer backing.Close()
+	defer keys.Close()
+	sealed, err := middleware.New(backing, keys, middleware.WithNamespace("shop"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	_ = sealed.Set(ctx, "user:1", "Ada")
+	_ = backing.Set(ctx, "other", "of someone else")
+	for name, err := range sealed.Keys(ctx) {
+		fmt.Println(name, err)
+	}
+	// Output: user:1 <nil>
+}
+
+// Check is for a readiness endpoint: keys that seal and open, and a store that
+// answers.
+func ExampleStore_Check() {
+	ctx := context.Background()
+	backing, keys := exampleParts(ctx)
+	defer keys.Close()
+	sealed, err := middleware.New(backing, keys)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(sealed.Check(ctx))
+	_ = sealed.Close()
+	fmt.Println(sealed.Check(ctx) != nil)
+	// Output:
+	// <nil>
+	// true
+}
+
+// An unreadable value counts as a miss, so that the application loads it anew.
+func ExampleWithMissOnOpenFailure() {
+	ctx := context.Background()
+	backing, keys := exampleParts(ctx)
+	defer backing.Close()
+	defer keys.Close()
+	quiet := slog.New(slog.DiscardHandler)
+	sealed, err := middleware.New(backing, keys, middleware.WithMissOnOpenFailure(), middleware.WithLogger(quiet))
+	if err != nil {
+		log.Fatal(err)
+	}
+	_ = backing.Set(ctx, "k", "planted")
+	_, err = sealed.Get(ctx, "k")
+	fmt.Println(errors.Is(err, store.NotFound{}), errors.Is(err, middleware.ErrNotSealed))
+	// Output: true true
 }
