@@ -12,7 +12,8 @@
 //	err = srv.Run(handler)
 //
 // and in handlers t.ResultWriter().Write(b) becomes WriteResult(ctx, b), because
-// asynq's ResultWriter cannot be replaced; the task that a handler sees has none.
+// asynq's ResultWriter cannot be replaced; the task that a handler sees has none, so
+// that t.ResultWriter().TaskID() panics: asynq.GetTaskID(ctx) tells the id.
 // e is a jobs.Encryptor; unique tasks, hidden type names and schedules need one
 // with jobs.WithPRF. While jobs in clear are still queued, [WithClearUntil] lets
 // them pass until a date.
@@ -42,8 +43,16 @@
 // A payload opens only under the type, queue and id that it was enqueued with, a
 // member of a group also only in its group. So nobody who can write to Redis can
 // give one job the arguments of another, or run them under another type. What he
-// can do: delete jobs, delay them, enqueue an old one again unchanged, and see
-// queue and group names, ids, times, sizes, and how often a unique job comes back.
+// can do: delete jobs, delay them, enqueue an old one again unchanged, put a
+// schedule back that was canceled or replaced, and see queue and group names, ids,
+// times, sizes, and how often a unique job comes back. Clear text in an error stands
+// for nothing: what [ReasonOf] reads, and what [OpenFailure] returns before the
+// sealed part, may have been written by him.
+//
+// A tick's task is kept for two minutes, so that the tick is not enqueued twice. A
+// scheduler that is suspended for longer between finding a tick due and enqueueing
+// it (a stopped virtual machine), or an operator who deletes the task, may have it
+// run again: handlers of periodic jobs should bear that, as those of retried ones.
 //
 // # What becomes of a job that does not open
 //
@@ -53,9 +62,20 @@
 //
 // If the key service is down it is retried; with [Config] that does not count as a
 // try, and a job that has no try left waits in the worker for as long as its
-// timeout allows. Under a key that the keyset does not list the keyset is reloaded
+// timeout allows. It holds one of the server's Concurrency meanwhile, so that many of
+// them keep other jobs waiting, and when its own timeout or deadline ends first it is
+// archived: give jobs a MaxRetry of at least one where the key service may be away.
+// Under a key that the keyset does not list the keyset is reloaded
 // (see jobs.WithReload), and if that does not help the job is retried as after any
 // failure.
+//
+// Members of a group are told apart by what their headers claim, because asynq tells
+// an aggregator neither queue nor id. Where a server has several queues the queue of
+// a group is that which most members name: who can write to Redis can outvote honest
+// members with old ones of another queue, and have them refused, as he could delete
+// them. The task of a group whose members were refused ([ReasonGroup]) has run: run
+// again from the archive, it runs its good part a second time. Read its members with
+// [OpenRefused], then delete it. With [WithGroupClient] there is no such task.
 //
 // # Concurrency
 //
