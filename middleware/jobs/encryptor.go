@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
@@ -62,12 +63,18 @@ func NewEncryptor(a tink.AEADWithContext, opts ...Option) (*Encryptor, error) {
 //
 // Errors: ErrTooLarge, ErrKeyServiceUnavailable, those of ctx.
 func (e *Encryptor) Seal(ctx context.Context, m Meta, payload []byte) ([]byte, error) {
-	sealed, err := e.seal(ctx, m, payload)
+	return e.SealTo(ctx, nil, m, payload)
+}
+
+// SealTo is Seal into the spare capacity of dst, which payload must not overlap: it
+// appends the sealed bytes to dst and returns the result, or nil and an error.
+func (e *Encryptor) SealTo(ctx context.Context, dst []byte, m Meta, payload []byte) ([]byte, error) {
+	sealed, err := e.seal(ctx, dst, m, payload)
 	e.tel.count(ctx, "seal", m.Kind, err)
 	return sealed, err
 }
 
-func (e *Encryptor) seal(ctx context.Context, m Meta, payload []byte) ([]byte, error) {
+func (e *Encryptor) seal(ctx context.Context, dst []byte, m Meta, payload []byte) ([]byte, error) {
 	k, err := m.check()
 	if err != nil {
 		return nil, err
@@ -83,9 +90,9 @@ func (e *Encryptor) seal(ctx context.Context, m Meta, payload []byte) ([]byte, e
 			h.Flags |= wire.Compressed
 		}
 	}
-	out := h.Append(make([]byte, 0, h.Size()+e.overhead()+len(payload)))
+	out := h.Append(slices.Grow(dst, h.Size()+e.overhead()+len(payload)))
 	n := len(out)
-	ad := bind(k, e.cfg.namespace, m, names, out)
+	ad := bind(k, e.cfg.namespace, m, names, out[len(dst):])
 	if e.appender != nil {
 		if out, err = e.appender.SealTo(ctx, out, payload, ad); err != nil {
 			return nil, fmt.Errorf("jobs: seal: %w", err)
@@ -184,7 +191,7 @@ func (e *Encryptor) Check(ctx context.Context) error {
 	probe := make([]byte, probeBytes)
 	rand.Read(probe)
 	m := Meta{Type: "sealcache probe", ID: "1"}
-	sealed, err := e.seal(ctx, m, probe)
+	sealed, err := e.seal(ctx, nil, m, probe)
 	if err != nil {
 		return fmt.Errorf("jobs: check: %w", err)
 	}

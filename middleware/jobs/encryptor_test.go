@@ -54,6 +54,26 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// SealTo appends, in place if there is room, and leaves what was there.
+func TestSealTo(t *testing.T) {
+	t.Parallel()
+	k := newKeyring(t)
+	for _, a := range []tink.AEADWithContext{k, struct{ tink.AEADWithContext }{k}} {
+		e, err := jobs.NewEncryptor(a)
+		require.NoError(t, err)
+		for _, room := range []int{0, 4, 1000} {
+			dst := append(make([]byte, 0, 6+room), "before"...)
+			got, err := e.SealTo(t.Context(), dst, meta, []byte("payload"))
+			require.NoError(t, err)
+			require.Equal(t, "before", string(got[:6]))
+			require.Equal(t, room == 1000, &dst[0] == &got[0])
+			opened, err := e.Open(t.Context(), meta, got[6:])
+			require.NoError(t, err)
+			require.Equal(t, "payload", string(opened))
+		}
+	}
+}
+
 func TestSealedTwiceIsNeverTheSame(t *testing.T) {
 	t.Parallel()
 	e := newEncryptor(t)

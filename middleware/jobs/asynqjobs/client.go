@@ -65,6 +65,8 @@ func (c *Client) EnqueueContext(ctx context.Context, t *asynq.Task, opts ...asyn
 		return nil, err
 	}
 	info.Type, info.Payload, info.Headers = t.Type(), t.Payload(), t.Headers()
+	// asynq has copied it into its own message. After an error it might still be in use.
+	c.sealer.release(sealed)
 	return info, nil
 }
 

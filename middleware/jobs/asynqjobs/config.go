@@ -18,6 +18,8 @@ import (
 // the text of a panic stays sealed to IsFailure, to which asynq does not tell whose
 // it is; asynq.IsPanicError knows it.
 //
+// Queues must be what the server is started with: groups are held against it.
+//
 // Where a task could not be opened, ErrorHandler and RetryDelayFunc see it as it
 // is in Redis, with a *Refusal. That the key service is down is never a failure:
 // it does not use up a try.

@@ -31,6 +31,7 @@ type sealer struct {
 	e      *jobs.Encryptor
 	hidden bool
 	frames sync.Pool // of *[]byte: what frames are written into
+	values sync.Pool // of *[]byte: what they are sealed into
 }
 
 // maxPooledBytes bounds the buffers that are kept: one job of 100 MiB must not pin
@@ -47,7 +48,11 @@ func (s *sealer) sealFrame(ctx context.Context, m jobs.Meta, f *frame) ([]byte, 
 		*buf = make([]byte, 0, n)
 	}
 	*buf = f.append((*buf)[:0])
-	sealed, err := s.e.Seal(ctx, m, *buf)
+	var dst []byte
+	if reused, ok := s.values.Get().(*[]byte); ok {
+		dst = (*reused)[:0]
+	}
+	sealed, err := s.e.SealTo(ctx, dst, m, *buf)
 	clear(*buf) // it is in clear
 	if cap(*buf) <= maxPooledBytes {
 		s.frames.Put(buf)
@@ -56,6 +61,13 @@ func (s *sealer) sealFrame(ctx context.Context, m jobs.Meta, f *frame) ([]byte, 
 		return nil, fmt.Errorf("asynqjobs: %w", err)
 	}
 	return sealed, nil
+}
+
+// release gives back what seal made, of which nothing may be in use any more.
+func (s *sealer) release(sealed *asynq.Task) {
+	if b := sealed.Payload(); cap(b) <= maxPooledBytes && jobs.IsSealed(b) && !wire.IsTag(b) {
+		s.values.Put(&b)
+	}
 }
 
 // seal returns t as it may be stored, with all its options, the last of which is
