@@ -9,12 +9,14 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
 // clearStore gives a cache in clear the namespace and TTL of its Config, as middleware.Store does for a sealed one. It
 // embeds nothing: a method that gocache adds one day must not miss the namespace.
 type clearStore struct {
 	backing store.StoreInterface
+	shared  bool // with a cache that Clear must not empty
 	prefix  string
 	ttl     time.Duration
 }
@@ -26,16 +28,24 @@ var (
 )
 
 // newClearStore returns backing itself where there is nothing to add.
-func newClearStore(backing store.StoreInterface, c Cache) store.StoreInterface {
-	if c.Namespace == "" && c.TTL == 0 {
+func newClearStore(backing store.StoreInterface, c Cache, shared bool) store.StoreInterface {
+	if c.Namespace == "" && c.TTL == 0 && !shared {
 		return backing
 	}
-	s := &clearStore{backing: backing, ttl: c.TTL}
+	s := &clearStore{backing: backing, ttl: c.TTL, shared: shared}
 	if c.Namespace != "" {
 		s.prefix = c.Namespace + ":"
 	}
 	return s
 }
+
+// errSharedClear keeps a cache from emptying its neighbours.
+var errSharedClear = fmt.Errorf("%w: this cache has no namespace and shares its store with another, which Clear would empty too: give it a namespace", middleware.ErrUnsupported)
+
+// sharedRedis is a redisstore under a sealed cache without a namespace that shares it. All but Clear is the store's own.
+type sharedRedis struct{ *redisstore.Store }
+
+func (sharedRedis) Clear(context.Context) error { return errSharedClear }
 
 func (s *clearStore) key(key any) (any, error) {
 	if s.prefix == "" {
@@ -135,6 +145,9 @@ func (s *clearStore) Invalidate(ctx context.Context, options ...store.Invalidate
 
 // Clear is limited to the namespace, or refused: the backing store's own would also take the sealed caches beside it.
 func (s *clearStore) Clear(ctx context.Context) error {
+	if s.prefix == "" && s.shared {
+		return errSharedClear
+	}
 	if s.prefix == "" {
 		return s.backing.Clear(ctx)
 	}

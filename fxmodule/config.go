@@ -40,7 +40,8 @@ type Cache struct {
 	// store.StoreInterface that the application provides, which the application also closes.
 	Store string
 	// Namespace prefixes the names of entries and tags, is bound into every sealed value, and scopes Clear:
-	// middleware.WithNamespace. Where caches share a store, each needs one of its own. Empty is none.
+	// middleware.WithNamespace. Where caches share a store, each should have one of its own:
+	// one without is warned of at start, and refuses Clear. Empty is none.
 	Namespace string
 	// Clear makes it a cache that is not sealed. It then takes none of the settings of keys and of clear values.
 	Clear bool

@@ -1,7 +1,6 @@
 package fxmodule
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
@@ -9,34 +8,58 @@ import (
 	"strings"
 )
 
-// overlaps finds caches that share a store and could reach each other's entries there. Only namespaces keep them apart,
-// and only if all of them have one: Clear of a cache without empties the store, and its key "s:k" is the key "k" of the
-// namespace s.
-func (c Config) overlaps() []error {
+// overlap is a pair of caches that share a store and can reach each other's entries there: only namespaces keep caches
+// apart, and only if both have one. It may be meant, as where two caches differ in their codec alone, or where their keys
+// differ; so it is said at start and not refused.
+type overlap struct {
+	a, b    string
+	without string // the one that has no namespace, or empty: then both have the same
+}
+
+func (o overlap) String() string {
+	if o.without == "" {
+		return "two caches have the same store and the same namespace, so that each would overwrite the other's entry of the same key; give them different namespaces unless this is meant"
+	}
+	return "two caches have the same store and one has no namespace, so that its keys can reach into the other's, and its Clear is refused; give each a namespace of its own"
+}
+
+// overlaps finds the caches that share a store without being kept apart.
+func (c Config) overlaps() []overlap {
 	names := c.names()
 	places := make(map[string][]string, len(names))
 	for _, name := range names {
 		places[name] = placesOf(c.Caches[name].Store)
 	}
-	var errs []error
+	var found []overlap
 	for i, a := range names {
 		for _, b := range names[i+1:] {
 			if !slices.ContainsFunc(places[a], func(p string) bool { return slices.Contains(places[b], p) }) {
 				continue
 			}
 			switch x, y := c.Caches[a].Namespace, c.Caches[b].Namespace; {
-			case x == "" || y == "":
-				without := a
-				if x != "" {
-					without = b
-				}
-				errs = append(errs, fmt.Errorf("caches %q and %q have the same store, and %q has no namespace, so that its Clear would empty both and its keys reach into the other's: give each a namespace of its own", a, b, without))
+			case x == "":
+				found = append(found, overlap{a, b, a})
+			case y == "":
+				found = append(found, overlap{a, b, b})
 			case x == y:
-				errs = append(errs, fmt.Errorf("caches %q and %q have the same store and the same namespace: each would overwrite the other's entries; give them different namespaces", a, b))
+				found = append(found, overlap{a, b, ""})
 			}
 		}
 	}
-	return errs
+	return found
+}
+
+// mustNotClear are the caches whose Clear would also empty another cache: those without a namespace that share a store.
+func (c Config) mustNotClear() map[string]bool {
+	found := make(map[string]bool)
+	for _, o := range c.overlaps() {
+		for _, name := range []string{o.a, o.b} {
+			if c.Caches[name].Namespace == "" {
+				found[name] = true
+			}
+		}
+	}
+	return found
 }
 
 // placesOf names what a store's URL leads to, in one form for each way to write it: two URLs lead to one store if they

@@ -16,6 +16,7 @@ import (
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/stores"
+	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
 // system is everything that one application's module has opened.
@@ -89,6 +90,7 @@ func (s *system) makeCaches(application store.StoreInterface) error {
 		stores: make(map[string]store.StoreInterface),
 		sealed: make(map[string]*middleware.Store),
 	}
+	shared := config.mustNotClear()
 	for _, name := range s.caches.names {
 		c := config.Caches[name]
 		backing := application
@@ -102,8 +104,11 @@ func (s *system) makeCaches(application store.StoreInterface) error {
 		}
 		s.backing[name] = backing
 		if c.Clear {
-			s.caches.stores[name] = newClearStore(backing, c)
+			s.caches.stores[name] = newClearStore(backing, c, shared[name])
 			continue
+		}
+		if r, ok := backing.(*redisstore.Store); ok && shared[name] {
+			backing = sharedRedis{r}
 		}
 		sealed, err := s.seal(name, c, backing)
 		if err != nil {
@@ -170,6 +175,9 @@ func (s *system) seal(name string, c Cache, backing store.StoreInterface) (*midd
 // warnAboutSwaps warns of what the binding of values does not cover: it holds namespace and key, but not the store.
 func (s *system) warnAboutSwaps() {
 	config := s.in.Config
+	for _, o := range config.overlaps() {
+		s.log.Warn("sealcache: "+o.String(), "cache", o.a, "other", o.b)
+	}
 	for i, a := range s.caches.names {
 		for _, b := range s.caches.names[i+1:] {
 			x, y := config.Caches[a], config.Caches[b]

@@ -32,7 +32,6 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("cache %q: %w", name, err))
 		}
 	}
-	errs = append(errs, c.overlaps()...)
 	errs = append(errs, c.Jobs.problems(c.Caches)...)
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("fxmodule: config: %w", err)
