@@ -176,7 +176,7 @@ func (s *system) seal(name string, c Cache, backing store.StoreInterface) (*midd
 func (s *system) warnAboutSwaps() {
 	config := s.in.Config
 	for _, o := range config.overlaps() {
-		s.log.Warn("sealcache: "+o.String(), "cache", o.a, "other", o.b)
+		s.log.Warn("sealcache: two caches share a store and are not kept apart", "cache", o.a, "other", o.b, "why", o.String())
 	}
 	for i, a := range s.caches.names {
 		for _, b := range s.caches.names[i+1:] {
