@@ -14,6 +14,8 @@
 //	redis+cluster://host1:6379,host2:6379            a Redis Cluster
 //	rediss://, rediss+sentinel://, rediss+cluster:// the same over TLS
 //
+// Who needs Redis itself under the same URL, for a migration or a queue, takes [redisstore.OpenClient].
+//
 // The options of each are listed at [memorystore.Open] and [redisstore.Open]. An unknown scheme or option is an error that
 // lists the known ones. No error repeats a password or any other part of the URL but the names of schemes and options.
 //

@@ -4,7 +4,7 @@
 //
 // [New] takes a go-redis client that the application already has, for a single node, Sentinel or Cluster; it is the
 // one-word change from gocache's redis.NewRedis. [Open] takes a URL, makes the client and owns it; the options of the
-// URL are listed there.
+// URL are listed there. [OpenClient] makes the same client for whoever needs Redis itself.
 //
 // # Differences from gocache's Redis store
 //

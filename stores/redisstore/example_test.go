@@ -50,6 +50,25 @@ func ExampleOpen() {
 	// Output: true
 }
 
+// Who works on the store's Redis without the store, a migration for example, takes the client of the same URL.
+func ExampleOpenClient() {
+	ctx := context.Background()
+	client, err := redisstore.OpenClient(ctx, "redis://"+shared.single.Addr()+"/0?read_timeout=1s")
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = client.Close() }()
+	s, err := redisstore.New(client)
+	if err != nil {
+		panic(err)
+	}
+	if err := s.Set(ctx, "example:client", "...", store.WithExpiration(time.Hour)); err != nil {
+		panic(err)
+	}
+	fmt.Println(client.TTL(ctx, "example:client").Val())
+	// Output: 1h0m0s
+}
+
 // Entries that belong together are forgotten together.
 func ExampleStore_Invalidate() {
 	ctx := context.Background()

@@ -58,16 +58,9 @@ import (
 // the name of an option: no path of a file, no name of an environment variable, since either may be a password that was
 // put there by mistake. Errors of calls name the server's address.
 func Open(ctx context.Context, url string) (*Store, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, failed(ctx, "open", context.Cause(ctx))
-	}
-	t, err := parseURL(url)
+	t, client, err := connect(ctx, url)
 	if err != nil {
-		return nil, fmt.Errorf("redisstore: open: %w", err)
-	}
-	client, err := t.client()
-	if err != nil {
-		return nil, fmt.Errorf("redisstore: open: %w", err)
+		return nil, err
 	}
 	var defaults []store.Option
 	if t.expiration > 0 {
@@ -82,6 +75,31 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	}
 	s.closes = client
 	return s, nil
+}
+
+// OpenClient makes the client that Open would make, for what works on the same Redis without being a store: a migration,
+// an audit, a queue. The caller closes it. Like Open it does not connect, reads the files that the URL names, and fails
+// for the same URLs with the same errors. The options expiration and tags_ttl, which are a store's, are checked and have no
+// effect. The client's dynamic type is *redis.Client for a single node and for Sentinel, *redis.ClusterClient for a Cluster.
+func OpenClient(ctx context.Context, url string) (redis.UniversalClient, error) {
+	_, client, err := connect(ctx, url)
+	return client, err
+}
+
+// connect is what Open and OpenClient have in common. The client is nil if there is an error.
+func connect(ctx context.Context, url string) (*target, redis.UniversalClient, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, failed(ctx, "open", context.Cause(ctx))
+	}
+	t, err := parseURL(url)
+	if err != nil {
+		return nil, nil, fmt.Errorf("redisstore: open: %w", err)
+	}
+	client, err := t.client()
+	if err != nil {
+		return nil, nil, fmt.Errorf("redisstore: open: %w", err)
+	}
+	return t, client, nil
 }
 
 // credentials is go-redis's way to ask for user and password at each new connection.

@@ -186,6 +186,8 @@ func TestOpenErrorsRepeatNoPartOfTheURL(t *testing.T) {
 		require.Error(t, err, u)
 		require.NotContains(t, err.Error(), secret)
 		require.NotContains(t, err.Error(), dir)
+		_, same := redisstore.OpenClient(t.Context(), u)
+		require.EqualError(t, same, err.Error())
 	}
 
 	// The file is read again for each connection.
@@ -330,5 +332,57 @@ func TestOpenRefuses(t *testing.T) {
 		require.ErrorContains(t, err, want, u)
 		require.Nil(t, s)
 		require.True(t, strings.HasPrefix(err.Error(), "redisstore: open: "), u)
+		client, same := redisstore.OpenClient(t.Context(), u)
+		require.EqualError(t, same, err.Error(), u)
+		require.Nil(t, client)
 	}
+}
+
+// The client is the one that the store of the same URL has.
+func TestOpenClient(t *testing.T) {
+	t.Parallel()
+	srv := redistest.StartWith(t, redistest.Options{TLS: true, TLSClientAuth: true, User: "app", Password: "p@ss:/?#[]% word"})
+	sentinel := redistest.StartSentinelWith(t, redistest.SentinelOptions{Password: "data", SentinelPassword: "watch"})
+	file := filepath.Join(t.TempDir(), "password")
+	require.NoError(t, os.WriteFile(file, []byte("p@ss:/?#[]% word\n"), 0o600))
+	fromFile, err := url.Parse(srv.URL())
+	require.NoError(t, err)
+	fromFile.User = url.User("app")
+	for _, u := range []string{
+		srv.URL(),
+		fromFile.String() + "&password_file=" + url.QueryEscape(file),
+		sentinel.URL(),
+		shared.cluster.URL(),
+		"redis+unix://" + shared.single.Socket() + "?db=160",
+		"redis://" + shared.single.Addr() + "/161?client_name=tool&protocol=2&pool_size=1&expiration=1h&tags_ttl=24h",
+	} {
+		s := open(t, u)
+		require.NoError(t, s.Set(t.Context(), "client:k", u))
+		client, err := redisstore.OpenClient(t.Context(), u)
+		require.NoError(t, err)
+		require.Equal(t, u, client.Get(t.Context(), "client:k").Val())
+		_, cluster := client.(*redis.ClusterClient)
+		require.Equal(t, strings.Contains(u, "+cluster"), cluster)
+		if strings.Contains(u, "client_name") {
+			require.Equal(t, "tool", client.ClientGetName(t.Context()).Val())
+			require.NoError(t, client.Set(t.Context(), "client:own", "v", 0).Err())
+			require.Equal(t, time.Duration(-1), client.TTL(t.Context(), "client:own").Val(), "expiration is the store's")
+		}
+		require.NoError(t, client.Close())
+		require.NoError(t, s.Ping(t.Context()), "it is not the store's")
+	}
+
+	down := redistest.Start(t)
+	require.NoError(t, down.Stop())
+	client, err := redisstore.OpenClient(t.Context(), down.URL()+"?max_retries=0")
+	require.NoError(t, err, "it does not connect")
+	require.ErrorContains(t, client.Ping(t.Context()).Err(), "connection refused")
+	require.NoError(t, client.Close())
+
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("the cause")
+	cancel(cause)
+	client, err = redisstore.OpenClient(ctx, srv.URL())
+	require.ErrorIs(t, err, cause)
+	require.Nil(t, client)
 }
