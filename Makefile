@@ -21,8 +21,9 @@ test-short: servers ## the quick ones, without the race detector
 	@.ci/test -short -timeout $(TIMEOUT) ./...
 
 .PHONY: test-long
-test-long: servers ## migration of a million entries under live writers, some five minutes
+test-long: servers ## a million entries migrated under live writers, five minutes of ticks while Redis dies; ten minutes
 	MIGRATE_TEST_LONG=1 go test -count=1 -timeout 30m ./middleware/migrate
+	ASYNQJOBS_TEST_LONG=1 go test -count=1 -timeout 30m -run 'TestEightSchedulers' ./middleware/jobs/asynqjobs
 
 .PHONY: test-browser
 test-browser: servers ## the admin page in headless Chromium (Debian: chromium nodejs npm)

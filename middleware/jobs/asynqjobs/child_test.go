@@ -32,6 +32,7 @@ var quiet = slog.New(slog.DiscardHandler)
 // process is a child, and what it printed.
 type process struct {
 	cmd *exec.Cmd
+	in  io.Closer
 	out strings.Builder
 }
 
@@ -43,6 +44,7 @@ func spawn(t *testing.T, role, keys, redisAddr string) *process {
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, os.Stderr
 	in, err := p.cmd.StdinPipe()
 	require.NoError(t, err)
+	p.in = in
 	require.NoError(t, p.cmd.Start())
 	t.Cleanup(func() {
 		_ = in.Close()
@@ -55,6 +57,12 @@ func spawn(t *testing.T, role, keys, redisAddr string) *process {
 // kill is kill -9.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
+// end lets it end in peace.
+func (p *process) end() {
+	_ = p.in.Close()
 	_ = p.cmd.Wait()
 }
 
@@ -113,12 +121,14 @@ func play(ctx context.Context, role string) error {
 		if err != nil {
 			return err
 		}
-		changed, err := tick.ScheduleOnce(ctx, s, "tick", asynqjobs.Every(time.Second), tickArgs{Note: "child"}, asynq.Queue("ticks"))
-		if err != nil {
-			return err
-		}
-		if changed {
-			rdb.Incr(ctx, "changed")
+		for name, when := range map[string]asynqjobs.Schedule{"interval": asynqjobs.Every(time.Second), "cron": asynqjobs.Cron("* * * * *")} {
+			changed, err := tick.ScheduleOnce(ctx, s, name, when, tickArgs{Note: name}, asynq.Queue("ticks"))
+			for ; err != nil && ctx.Err() == nil; time.Sleep(100 * time.Millisecond) { // Redis is down
+				changed, err = tick.ScheduleOnce(ctx, s, name, when, tickArgs{Note: name}, asynq.Queue("ticks"))
+			}
+			if changed {
+				rdb.Incr(ctx, "changed")
+			}
 		}
 		return s.Run(ctx)
 	default:

@@ -20,70 +20,7 @@ import (
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
-
-// Eight processes register and run the same schedule; two are killed and others started. One of them is told that the
-// schedule changed, and each tick runs once, without a gap.
-func TestEightSchedulersOneRunPerTick(t *testing.T) {
-	t.Parallel()
-	srv := redistest.Start(t)
-	keys := keysets(t)
-	e := sharedEncryptor(t, keys)
-	b := benchOn(t, srv, e)
-	var mu sync.Mutex
-	ran := map[string]int{}
-	serve(t, b.conn, e, asynq.Config{Queues: map[string]int{"ticks": 1}}, asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
-		id, _ := asynq.GetTaskID(ctx)
-		mu.Lock()
-		defer mu.Unlock()
-		ran[id+" "+task.Type()+" "+string(task.Payload())]++
-		return nil
-	}))
-	total := func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		n := 0
-		for _, k := range ran {
-			n += k
-		}
-		return n
-	}
-	var ps []*process
-	for range 8 {
-		ps = append(ps, spawn(t, "scheduler", keys, srv.Addr()))
-	}
-	eventually(t, "first ticks", patience, func() bool { return total() >= 4 })
-	for i := range 4 {
-		ps[i].kill()
-		time.Sleep(1300 * time.Millisecond)
-		ps[i] = spawn(t, "scheduler", keys, srv.Addr())
-	}
-	eventually(t, "more ticks", patience, func() bool { return total() >= 20 })
-	for _, p := range ps {
-		p.kill()
-	}
-	changed, err := b.rdb.Get(t.Context(), "changed").Int()
-	require.NoError(t, err)
-	require.Equal(t, 1, changed)
-	s, err := asynqjobs.NewScheduler(b.rdb, b.client)
-	require.NoError(t, err)
-	infos, err := s.List(t.Context())
-	require.NoError(t, err)
-	require.Len(t, infos, 1)
-	// A killed process may have enqueued a tick without noting it: then the task is there, and the next scheduler
-	// notes it. So the number of ticks is that noted, or one more.
-	noted := int(infos[0].Last.Sub(infos[0].Since) / time.Second)
-	eventually(t, "last tick", patience, func() bool { return total() >= noted })
-	mu.Lock()
-	defer mu.Unlock()
-	for what, n := range ran {
-		require.Equal(t, 1, n, what)
-		require.True(t, strings.HasSuffix(what, ` tick {"Note":"child"}`), what)
-	}
-	require.GreaterOrEqual(t, len(ran), noted, "a tick is missing")
-	require.LessOrEqual(t, len(ran), noted+1, "a tick ran under two ids")
-}
 
 // clockwork is a scheduler over miniredis, whose clock stands still until it is moved.
 type clockwork struct {
