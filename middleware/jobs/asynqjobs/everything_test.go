@@ -21,28 +21,63 @@ import (
 	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
-// After a run that used everything, nothing that was planted is found: not in what the server was sent, what it holds
+// deployment is a Redis as asynq and the scheduler connect to it, and its servers.
+type deployment struct {
+	conn    asynq.RedisConnOpt
+	rdb     redis.UniversalClient
+	servers []*redistest.Server
+}
+
+func single(t *testing.T) deployment {
+	t.Helper()
+	s := redistest.Start(t)
+	return deployment{asynq.RedisClientOpt{Addr: s.Addr()}, s.Client(t), []*redistest.Server{s}}
+}
+
+// sentinel is a master, its replica, and what watches them.
+func sentinel(t *testing.T) deployment {
+	t.Helper()
+	s := redistest.StartSentinel(t)
+	o := s.ClientOptions()
+	conn := asynq.RedisFailoverClientOpt{MasterName: o.MasterName, SentinelAddrs: o.SentinelAddrs, Password: o.Password, SentinelPassword: o.SentinelPassword}
+	return deployment{conn, s.Client(t), []*redistest.Server{s.Master(t), s.Replica(t)}}
+}
+
+// cluster is three masters.
+func cluster(t *testing.T) deployment {
+	t.Helper()
+	c := redistest.StartCluster(t)
+	return deployment{asynq.RedisClusterClientOpt{Addrs: c.Addrs()}, c.Client(t), c.Nodes()}
+}
+
+// After a run that used everything, nothing that was planted is found: not in what any server was sent, what it holds
 // and what it wrote to disk, and not in logs.
 func TestNothingReadableIsLeft(t *testing.T) {
 	t.Parallel()
-	for name, opts := range map[string][]asynqjobs.Option{"open types": nil, "hidden types": {asynqjobs.WithHiddenTypes()}} {
+	for name, start := range map[string]func(*testing.T) deployment{"single": single, "sentinel": sentinel, "cluster": cluster} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			useEverything(t, opts...)
+			useEverything(t, start(t), asynqjobs.WithHiddenTypes())
 		})
 	}
+	t.Run("open types", func(t *testing.T) {
+		t.Parallel()
+		useEverything(t, single(t))
+	})
 }
 
-func useEverything(t *testing.T, opts ...asynqjobs.Option) {
+func useEverything(t *testing.T, d deployment, opts ...asynqjobs.Option) {
 	t.Helper()
 	var c canary.Set
 	var mu sync.Mutex
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&locked{mu: &mu, w: &log}, nil))
-	srv := redistest.Start(t)
-	monitor := srv.Monitor(t)
+	var monitors []*redistest.Monitor
+	for _, s := range d.servers {
+		monitors = append(monitors, s.Monitor(t))
+	}
 	e := newEncryptor(t, nil, jobs.WithLogger(logger))
-	b := benchOn(t, srv, e, opts...)
+	b := benchAt(t, d.conn, e, opts...)
 
 	typename := "job"
 	if len(opts) > 0 {
@@ -81,7 +116,7 @@ func useEverything(t *testing.T, opts ...asynqjobs.Option) {
 		}),
 	}, handler, append(opts, asynqjobs.WithLogger(logger))...)
 
-	s, err := asynqjobs.NewScheduler(b.rdb, b.client)
+	s, err := asynqjobs.NewScheduler(d.rdb, b.client)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error)
@@ -124,30 +159,49 @@ func useEverything(t *testing.T, opts ...asynqjobs.Option) {
 		return err == nil && len(last) == 1 && !last[0].Last.IsZero()
 	})
 	seen := func() map[string][]byte {
-		out := map[string][]byte{"MONITOR": monitor.Bytes(t), "database": database(t, b.rdb)}
-		for name, dump := range srv.DumpFiles(t) {
-			out[name] = dump
+		out := map[string][]byte{}
+		for i, srv := range d.servers {
+			name := fmt.Sprintf("server %d: ", i)
+			out[name+"MONITOR"], out[name+"database"] = monitors[i].Bytes(t), database(t, srv.Client(t))
+			for file, dump := range srv.DumpFiles(t) {
+				out[name+file] = dump
+			}
 		}
 		mu.Lock()
 		defer mu.Unlock()
 		out["log"] = bytes.Clone(log.Bytes())
 		return out
 	}
-	for where, bytes := range seen() {
+	all := seen()
+	var sent []byte
+	for where, bytes := range all {
 		require.Empty(t, c.Find(bytes), where)
 		if where != "log" {
 			require.NotEmpty(t, bytes, where)
 		}
+		if strings.HasSuffix(where, "MONITOR") {
+			sent = append(sent, bytes...)
+		}
 	}
-	workers := monitor.Bytes(t)
-	require.Contains(t, string(workers), "asynq:workers:", "the heartbeat wrote what is being worked on")
+	// What was looked through is what it should be: every kind of command, and every kind of key.
+	for _, key := range []string{
+		"asynq:workers:", "asynq:servers:", ":unique:", ":scheduled", ":retry", ":archived", ":completed", ":g:g", ":groups", ":t:tick-",
+		"{sealcache:jobs:}:schedules", "{sealcache:jobs:}:ticks",
+	} {
+		require.Contains(t, string(sent), key, "what was sent")
+	}
 	stop()
 	cancel()
 	require.NoError(t, <-ran)
 
-	// The search finds what is there.
+	// The search finds what is there, on each server: the queues of a cluster lie on different ones.
+	for i := range 16 * (len(d.servers) - 1) {
+		_, err = b.plain.Enqueue(task("control"), asynq.Queue(fmt.Sprintf("control-%d", i)))
+		require.NoError(t, err)
+	}
 	_, err = b.plain.Enqueue(task("control"))
 	require.NoError(t, err)
+	caughtUp(t, d)
 	for where, bytes := range seen() {
 		if where != "log" {
 			require.Contains(t, c.Find(bytes), "payload of control", where)
@@ -164,6 +218,22 @@ func (l *locked) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.w.Write(b)
+}
+
+// caughtUp waits until replicas have what their masters were sent.
+func caughtUp(t *testing.T, d deployment) {
+	t.Helper()
+	for _, s := range d.servers {
+		rdb := s.Client(t)
+		info, err := rdb.Info(t.Context(), "replication").Result()
+		require.NoError(t, err)
+		if n := strings.Count(info, "state=online"); n > 0 {
+			conn := rdb.Conn() // WAIT is for the writes of its own connection
+			require.NoError(t, conn.Set(t.Context(), "caught up", 1, 0).Err())
+			require.NoError(t, conn.Wait(t.Context(), n, 5*time.Second).Err())
+			require.NoError(t, conn.Close())
+		}
+	}
 }
 
 // database returns all that a database holds, names included.

@@ -160,20 +160,11 @@ func TestRedisRestartsUnderLoad(t *testing.T) {
 // The same, over Sentinel and Cluster: asynq's other ways to connect.
 func TestSentinelAndCluster(t *testing.T) {
 	t.Parallel()
-	for name, connect := range map[string]func(t *testing.T) (asynq.RedisConnOpt, redis.UniversalClient){
-		"sentinel": func(t *testing.T) (asynq.RedisConnOpt, redis.UniversalClient) {
-			s := redistest.StartSentinel(t)
-			o := s.ClientOptions()
-			return asynq.RedisFailoverClientOpt{MasterName: o.MasterName, SentinelAddrs: o.SentinelAddrs, Password: o.Password, SentinelPassword: o.SentinelPassword}, s.Client(t)
-		},
-		"cluster": func(t *testing.T) (asynq.RedisConnOpt, redis.UniversalClient) {
-			c := redistest.StartCluster(t)
-			return asynq.RedisClusterClientOpt{Addrs: c.Addrs()}, c.Client(t)
-		},
-	} {
+	for name, start := range map[string]func(*testing.T) deployment{"sentinel": sentinel, "cluster": cluster} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			conn, rdb := connect(t)
+			d := start(t)
+			conn, rdb := d.conn, d.rdb
 			e := newEncryptor(t, nil)
 			client := newClient(t, conn, e, asynqjobs.WithHiddenTypes())
 			inspector := asynq.NewInspector(conn)

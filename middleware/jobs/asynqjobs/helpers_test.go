@@ -86,7 +86,7 @@ func newEncryptor(t testing.TB, a tink.AEADWithContext, opts ...jobs.Option) *jo
 // bench is a Redis with what an application has around it.
 type bench struct {
 	srv       *redistest.Server
-	conn      asynq.RedisClientOpt
+	conn      asynq.RedisConnOpt
 	rdb       *redis.Client
 	e         *jobs.Encryptor
 	client    *asynqjobs.Client
@@ -104,7 +104,15 @@ func benchOn(t *testing.T, srv *redistest.Server, e *jobs.Encryptor, opts ...asy
 	if e == nil {
 		e = newEncryptor(t, nil)
 	}
-	b := &bench{srv: srv, conn: asynq.RedisClientOpt{Addr: srv.Addr()}, rdb: srv.Client(t), e: e}
+	b := benchAt(t, asynq.RedisClientOpt{Addr: srv.Addr()}, e, opts...)
+	b.srv, b.rdb = srv, srv.Client(t)
+	return b
+}
+
+// benchAt is a bench without srv and rdb.
+func benchAt(t *testing.T, conn asynq.RedisConnOpt, e *jobs.Encryptor, opts ...asynqjobs.Option) *bench {
+	t.Helper()
+	b := &bench{conn: conn, e: e}
 	b.client = newClient(t, b.conn, e, opts...)
 	b.plain = asynq.NewClient(b.conn)
 	b.inspector = asynq.NewInspector(b.conn)

@@ -1,0 +1,5 @@
+//go:build race
+
+package asynqjobs_test
+
+const raceEnabled = true
