@@ -16,7 +16,7 @@ import (
 // embeds nothing: a method that gocache adds one day must not miss the namespace.
 type clearStore struct {
 	backing store.StoreInterface
-	shared  bool // with a cache that Clear must not empty
+	shared  bool // with a cache, or with queues of jobs, that Clear must not empty
 	prefix  string
 	ttl     time.Duration
 }
@@ -40,9 +40,9 @@ func newClearStore(backing store.StoreInterface, c Cache, shared bool) store.Sto
 }
 
 // errSharedClear keeps a cache from emptying its neighbours.
-var errSharedClear = fmt.Errorf("%w: this cache has no namespace and shares its store with another, which Clear would empty too: give it a namespace", middleware.ErrUnsupported)
+var errSharedClear = fmt.Errorf("%w: this cache has no namespace and shares its store with another, or with the queues of jobs, which Clear would empty too: give it a namespace", middleware.ErrUnsupported)
 
-// sharedRedis is a redisstore under a sealed cache without a namespace that shares it. All but Clear is the store's own.
+// sharedRedis is a redisstore under a sealed cache without a namespace that shares it with another or with queues of jobs. All but Clear is the store's own.
 type sharedRedis struct{ *redisstore.Store }
 
 func (sharedRedis) Clear(context.Context) error { return errSharedClear }

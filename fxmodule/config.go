@@ -27,7 +27,7 @@ type Config struct {
 	// Caches by name: 1 to 64 letters, digits, '_', '.' and '-'. The one named "default" is provided unnamed too. At
 	// least one is needed.
 	Caches map[string]Cache
-	// Jobs says how background jobs are sealed.
+	// Jobs says how background jobs are sealed and run.
 	Jobs Jobs
 	// KeyTimeout bounds how long opening all keys may take when the graph is built: reading files, calling key
 	// services, making the first data keys. 0 is DefaultKeyTimeout; negative is an error.
@@ -86,7 +86,7 @@ type DataKeys struct {
 	TTL time.Duration
 }
 
-// Jobs says how background jobs are sealed.
+// Jobs says how background jobs are sealed, and where those on asynq are and how they are run.
 type Jobs struct {
 	// Cache names the sealed cache whose keys they use. Empty is "default" if that cache is sealed; otherwise there is
 	// no encryptor.
@@ -101,4 +101,42 @@ type Jobs struct {
 	CompressMinBytes int
 	// MaxPayloadBytes bounds a payload: jobs.WithMaxPayloadBytes. 0 is its default; negative is an error.
 	MaxPayloadBytes int
+
+	// The rest is for jobs on asynq, and matters only to an application that takes what Module provides for it.
+
+	// Redis is the URL of the Redis that holds the queues, as redisstore.Open takes it: redis, rediss, redis+unix,
+	// redis+sentinel, redis+cluster and their like. Empty, the jobs stand on the asynq.RedisConnOpt that the application
+	// provides, of which one client is made, and closed at stop.
+	Redis string
+	// Queues are the queues that the server of this process works on, with their weights, 1 to 1000, as
+	// asynq.Config.Queues has it. Empty, they are those of the application's asynq.Config, or the queue "default".
+	Queues map[string]int
+	// StrictPriority empties a queue of more weight before one of less: asynq.Config.StrictPriority.
+	StrictPriority bool
+	// Concurrency is how many tasks the server runs at a time. 0 is that of the application's asynq.Config, or the number
+	// of CPUs; negative is an error.
+	Concurrency int
+	// ShutdownTimeout is how long tasks that run at stop may take to end, before they are put back into their queue. 0 is
+	// that of the application's asynq.Config, or asynq's 8 seconds; negative is an error. Of the time that fx.StopTimeout
+	// gives all of the application (15 seconds unless changed) it should leave some.
+	ShutdownTimeout time.Duration
+	// NoServer keeps this process from running tasks although it has handlers for them: for one of several kinds of
+	// processes that are made of one program. It still enqueues, and runs schedules if it takes the Scheduler.
+	NoServer bool
+	// HiddenTypes hides type names: asynqjobs.WithHiddenTypes. It needs PRFKeyset.
+	HiddenTypes bool
+	// ClearUntil lets tasks in clear pass until then, while an application is moved: asynqjobs.WithClearUntil.
+	ClearUntil time.Time
+	// Schedules are for the Scheduler. It needs PRFKeyset.
+	Schedules Schedules
+}
+
+// Schedules says how periodic jobs are run. Zero values are the defaults of package asynqjobs.
+type Schedules struct {
+	// Poll is how often Redis is asked for changed schedules, at least 100 ms: asynqjobs.WithPollInterval. Negative is an
+	// error.
+	Poll time.Duration
+	// CatchUp is how far back missed ticks are made up for, at most a minute: asynqjobs.WithCatchUp. To make up for the
+	// latest only, say 1ns. Negative is an error.
+	CatchUp time.Duration
 }

@@ -76,6 +76,17 @@ func TestValidate(t *testing.T) {
 		"jobs' keyset":      {withJobs(fxmodule.Jobs{PRFKeyset: "env:"}), "jobs: prf_keyset"},
 		"jobs' compression": {withJobs(fxmodule.Jobs{CompressMinBytes: -1}), "compress_min_bytes is negative"},
 		"jobs' payloads":    {withJobs(fxmodule.Jobs{MaxPayloadBytes: -1}), "max_payload_bytes is negative"},
+		"jobs' weight":      {withJobs(fxmodule.Jobs{Queues: map[string]int{"low": 0}}), `jobs: queues: the weight of "low" is 0: it takes 1 to 1000`},
+		"jobs' weights":     {withJobs(fxmodule.Jobs{Queues: map[string]int{"low": 1001}}), "it takes 1 to 1000"},
+		"jobs' queue":       {withJobs(fxmodule.Jobs{Queues: map[string]int{" low": 1}}), "jobs: queues: a name is empty"},
+		"jobs' brace":       {withJobs(fxmodule.Jobs{Queues: map[string]int{"{low": 1}}), "jobs: queues: a name is empty"},
+		"jobs' concurrency": {withJobs(fxmodule.Jobs{Concurrency: -1}), "jobs: concurrency is negative"},
+		"jobs' shutdown":    {withJobs(fxmodule.Jobs{ShutdownTimeout: -1}), "jobs: shutdown_timeout is negative"},
+		"jobs' poll":        {withJobs(fxmodule.Jobs{PRFKeyset: "k", Schedules: fxmodule.Schedules{Poll: -1}}), "jobs: schedules.poll is negative"},
+		"jobs' catch-up":    {withJobs(fxmodule.Jobs{PRFKeyset: "k", Schedules: fxmodule.Schedules{CatchUp: -1}}), "jobs: schedules.catch_up is negative"},
+		"jobs' types":       {withJobs(fxmodule.Jobs{HiddenTypes: true}), "jobs: hidden_types without prf_keyset"},
+		"jobs' schedules":   {withJobs(fxmodule.Jobs{Schedules: fxmodule.Schedules{Poll: time.Second}}), "jobs: schedules without prf_keyset"},
+		"asynq's namespace": {fxmodule.Config{Caches: map[string]fxmodule.Cache{"default": {KEK: "file:///kek", Store: "redis://h", Namespace: "asynq"}}, Jobs: fxmodule.Jobs{Redis: "rediss://u:p@H:6379/0"}}, `jobs: cache "default" is in their Redis under the namespace "asynq"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

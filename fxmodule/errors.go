@@ -12,7 +12,7 @@ import (
 // ErrNoCache says that the Config has no cache of the name that was asked for, or none of the kind.
 var ErrNoCache = errors.New("fxmodule: no such cache")
 
-// Part is the part of a cache that failed.
+// Part is the part of a cache, or of what jobs stand on, that failed.
 type Part string
 
 const (
@@ -39,6 +39,19 @@ func (e *CacheError) Error() string {
 
 // Unwrap returns the cause.
 func (e *CacheError) Unwrap() error { return e.Err }
+
+// JobsError says which part of what jobs stand on failed: PartStore is their Redis. errors.As finds it, errors.Is its
+// cause.
+type JobsError struct {
+	Part Part
+	Err  error
+}
+
+// Error names the part and the cause.
+func (e *JobsError) Error() string { return fmt.Sprintf("fxmodule: jobs: %s: %v", e.Part, e.Err) }
+
+// Unwrap returns the cause.
+func (e *JobsError) Unwrap() error { return e.Err }
 
 // partOf tells a failed probe from keys that cannot be used.
 func partOf(err error) Part {

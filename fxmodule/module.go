@@ -48,7 +48,8 @@ var Module fx.Option = fx.Options(
 	// decorator makes a store where nobody provides one, until it has.
 	fx.Module("sealcache",
 		fx.Provide(newSystem, needStore, takeStore, attached, cachesOf, keysOf, healthOf, encryptorOf, sealedNamed(Default)),
-		fx.Invoke(func(*graph) {}),
+		fx.Provide(newQueue, clientOf, inspectorOf, schedulerOf, newMux, handlerOf, serverOf, newServer),
+		fx.Invoke(func(*graph) {}, serve),
 	),
 )
 

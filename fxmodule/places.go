@@ -1,6 +1,7 @@
 package fxmodule
 
 import (
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -49,7 +50,8 @@ func (c Config) overlaps() []overlap {
 	return found
 }
 
-// mustNotClear are the caches whose Clear would also empty another cache: those without a namespace that share a store.
+// mustNotClear are the caches whose Clear would also empty another cache, or the queues of jobs: those without a namespace
+// that share a store.
 func (c Config) mustNotClear() map[string]bool {
 	found := make(map[string]bool)
 	for _, o := range c.overlaps() {
@@ -57,6 +59,30 @@ func (c Config) mustNotClear() map[string]bool {
 			if c.Caches[name].Namespace == "" {
 				found[name] = true
 			}
+		}
+	}
+	for _, name := range c.Jobs.neighbours(c.Caches) {
+		if c.Caches[name].Namespace == "" {
+			found[name] = true
+		}
+	}
+	return found
+}
+
+// neighbours are the caches whose store is the Redis of the jobs, in order, as far as URLs tell.
+func (j Jobs) neighbours(caches map[string]Cache) []string {
+	if j.Redis == "" {
+		return nil
+	}
+	return cachesAt(placesOf(j.Redis), caches)
+}
+
+// cachesAt are the caches whose stores are in one of the places, in order.
+func cachesAt(places []string, caches map[string]Cache) []string {
+	var found []string
+	for _, name := range slices.Sorted(maps.Keys(caches)) {
+		if c := caches[name]; c.Store != "" && slices.ContainsFunc(placesOf(c.Store), func(p string) bool { return slices.Contains(places, p) }) {
+			found = append(found, name)
 		}
 	}
 	return found

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,20 +66,33 @@ func (c Cache) settings() string {
 
 func (j Jobs) settings() string {
 	var s []string
-	if j.Cache != "" {
-		s = append(s, "cache: "+showName(j.Cache))
+	set := func(name, value string, is bool) {
+		if is {
+			s = append(s, name+": "+value)
+		}
 	}
-	if j.Namespace != "" {
-		s = append(s, "namespace: "+showName(j.Namespace))
-	}
-	if j.PRFKeyset != "" {
-		s = append(s, "prf_keyset: "+showSource(j.PRFKeyset))
-	}
-	if j.CompressMinBytes != 0 {
-		s = append(s, "compress_min_bytes: "+strconv.Itoa(j.CompressMinBytes))
-	}
-	if j.MaxPayloadBytes != 0 {
-		s = append(s, "max_payload_bytes: "+strconv.Itoa(j.MaxPayloadBytes))
+	set("cache", showName(j.Cache), j.Cache != "")
+	set("namespace", showName(j.Namespace), j.Namespace != "")
+	set("prf_keyset", showSource(j.PRFKeyset), j.PRFKeyset != "")
+	set("compress_min_bytes", strconv.Itoa(j.CompressMinBytes), j.CompressMinBytes != 0)
+	set("max_payload_bytes", strconv.Itoa(j.MaxPayloadBytes), j.MaxPayloadBytes != 0)
+	set("redis", showScheme(j.Redis), j.Redis != "")
+	set("queues", j.showQueues(), len(j.Queues) > 0)
+	set("strict_priority", "true", j.StrictPriority)
+	set("concurrency", strconv.Itoa(j.Concurrency), j.Concurrency != 0)
+	set("shutdown_timeout", j.ShutdownTimeout.String(), j.ShutdownTimeout != 0)
+	set("no_server", "true", j.NoServer)
+	set("hidden_types", "true", j.HiddenTypes)
+	set("clear_until", j.ClearUntil.Format(time.RFC3339), !j.ClearUntil.IsZero())
+	set("schedules.poll", j.Schedules.Poll.String(), j.Schedules.Poll != 0)
+	set("schedules.catch_up", j.Schedules.CatchUp.String(), j.Schedules.CatchUp != 0)
+	return "{" + strings.Join(s, ", ") + "}"
+}
+
+func (j Jobs) showQueues() string {
+	var s []string
+	for _, name := range slices.Sorted(maps.Keys(j.Queues)) {
+		s = append(s, showName(name)+": "+strconv.Itoa(j.Queues[name]))
 	}
 	return "{" + strings.Join(s, ", ") + "}"
 }

@@ -22,7 +22,10 @@ func secretConfig() fxmodule.Config {
 			"sessions":                {Store: secret, KEK: secret + ":x", Keyset: "env:" + secret, Namespace: secret + "\n"},
 			"redis://" + secret + "@": {Clear: true},
 		},
-		Jobs: fxmodule.Jobs{PRFKeyset: secret, Namespace: ":" + secret, Cache: ":" + secret},
+		Jobs: fxmodule.Jobs{
+			PRFKeyset: secret, Namespace: ":" + secret, Cache: ":" + secret,
+			Redis: "redis://:" + secret + "@h", Queues: map[string]int{"redis://" + secret + "@h": -1, " ": 1},
+		},
 	}
 }
 
@@ -63,7 +66,9 @@ func TestConfigString(t *testing.T) {
 		`keyset_reload: 30s, data_keys.max_messages: 1000000, data_keys.max_bytes: 1073741824, data_keys.max_age: 12h0m0s, `+
 		`data_keys.cache: 64, data_keys.ttl: 5m0s, plaintext: seal-on-read, plaintext_until: 2030-01-31T00:00:00Z, `+
 		`miss_on_open_failure: true, max_value_bytes: 1048576}, "insecure": {store: memory:..., clear: true}, `+
-		`jobs: {cache: "default", namespace: "billing", prf_keyset: env:..., compress_min_bytes: 256, max_payload_bytes: 65536}, `+
+		`jobs: {cache: "default", namespace: "billing", prf_keyset: env:..., compress_min_bytes: 256, max_payload_bytes: 65536, `+
+		`redis: rediss:..., queues: {"critical": 6, "default": 3}, strict_priority: true, concurrency: 8, shutdown_timeout: 6s, `+
+		`no_server: true, hidden_types: true, clear_until: 2030-01-31T00:00:00Z, schedules.poll: 2s, schedules.catch_up: 30s}, `+
 		`key_timeout: 20s}`, full().String())
 }
 

@@ -2,6 +2,7 @@ package fxmodule
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,8 @@ import (
 type setting[T any] struct {
 	name string // in YAML; a dot goes one level down
 	set  func(target *T, text string) error
+	// put, for a setting of names with values, sets one of them, where YAML has a mapping.
+	put func(target *T, name, text string) error
 }
 
 // envName is the setting's name in the environment.
@@ -25,38 +28,48 @@ func (s setting[T]) envName() string {
 
 func cacheSettings() []setting[Cache] {
 	return []setting[Cache]{
-		{"store", func(c *Cache, s string) error { return text(&c.Store, s) }},
-		{"namespace", func(c *Cache, s string) error { return text(&c.Namespace, s) }},
-		{"clear", func(c *Cache, s string) error { return boolean(&c.Clear, s) }},
-		{"ttl", func(c *Cache, s string) error { return duration(&c.TTL, s) }},
-		{"kek", func(c *Cache, s string) error { return text(&c.KEK, s) }},
-		{"keyset", func(c *Cache, s string) error { return text(&c.Keyset, s) }},
-		{"keyset_reload", func(c *Cache, s string) error { return duration(&c.KeysetReload, s) }},
-		{"data_keys.max_messages", func(c *Cache, s string) error { return number(&c.DataKeys.MaxMessages, s) }},
-		{"data_keys.max_bytes", func(c *Cache, s string) error { return number(&c.DataKeys.MaxBytes, s) }},
-		{"data_keys.max_age", func(c *Cache, s string) error { return duration(&c.DataKeys.MaxAge, s) }},
-		{"data_keys.cache", func(c *Cache, s string) error { return size(&c.DataKeys.Cache, s) }},
-		{"data_keys.ttl", func(c *Cache, s string) error { return duration(&c.DataKeys.TTL, s) }},
-		{"plaintext", func(c *Cache, s string) error { return policy(&c.Plaintext, s) }},
-		{"plaintext_until", func(c *Cache, s string) error { return instant(&c.PlaintextUntil, s) }},
-		{"miss_on_open_failure", func(c *Cache, s string) error { return boolean(&c.MissOnOpenFailure, s) }},
-		{"max_value_bytes", func(c *Cache, s string) error { return size(&c.MaxValueBytes, s) }},
+		{name: "store", set: func(c *Cache, s string) error { return text(&c.Store, s) }},
+		{name: "namespace", set: func(c *Cache, s string) error { return text(&c.Namespace, s) }},
+		{name: "clear", set: func(c *Cache, s string) error { return boolean(&c.Clear, s) }},
+		{name: "ttl", set: func(c *Cache, s string) error { return duration(&c.TTL, s) }},
+		{name: "kek", set: func(c *Cache, s string) error { return text(&c.KEK, s) }},
+		{name: "keyset", set: func(c *Cache, s string) error { return text(&c.Keyset, s) }},
+		{name: "keyset_reload", set: func(c *Cache, s string) error { return duration(&c.KeysetReload, s) }},
+		{name: "data_keys.max_messages", set: func(c *Cache, s string) error { return number(&c.DataKeys.MaxMessages, s) }},
+		{name: "data_keys.max_bytes", set: func(c *Cache, s string) error { return number(&c.DataKeys.MaxBytes, s) }},
+		{name: "data_keys.max_age", set: func(c *Cache, s string) error { return duration(&c.DataKeys.MaxAge, s) }},
+		{name: "data_keys.cache", set: func(c *Cache, s string) error { return size(&c.DataKeys.Cache, s) }},
+		{name: "data_keys.ttl", set: func(c *Cache, s string) error { return duration(&c.DataKeys.TTL, s) }},
+		{name: "plaintext", set: func(c *Cache, s string) error { return policy(&c.Plaintext, s) }},
+		{name: "plaintext_until", set: func(c *Cache, s string) error { return instant(&c.PlaintextUntil, s) }},
+		{name: "miss_on_open_failure", set: func(c *Cache, s string) error { return boolean(&c.MissOnOpenFailure, s) }},
+		{name: "max_value_bytes", set: func(c *Cache, s string) error { return size(&c.MaxValueBytes, s) }},
 	}
 }
 
 func jobsSettings() []setting[Jobs] {
 	return []setting[Jobs]{
-		{"cache", func(j *Jobs, s string) error { return text(&j.Cache, s) }},
-		{"namespace", func(j *Jobs, s string) error { return text(&j.Namespace, s) }},
-		{"prf_keyset", func(j *Jobs, s string) error { return text(&j.PRFKeyset, s) }},
-		{"compress_min_bytes", func(j *Jobs, s string) error { return size(&j.CompressMinBytes, s) }},
-		{"max_payload_bytes", func(j *Jobs, s string) error { return size(&j.MaxPayloadBytes, s) }},
+		{name: "cache", set: func(j *Jobs, s string) error { return text(&j.Cache, s) }},
+		{name: "namespace", set: func(j *Jobs, s string) error { return text(&j.Namespace, s) }},
+		{name: "prf_keyset", set: func(j *Jobs, s string) error { return text(&j.PRFKeyset, s) }},
+		{name: "compress_min_bytes", set: func(j *Jobs, s string) error { return size(&j.CompressMinBytes, s) }},
+		{name: "max_payload_bytes", set: func(j *Jobs, s string) error { return size(&j.MaxPayloadBytes, s) }},
+		{name: "redis", set: func(j *Jobs, s string) error { return text(&j.Redis, s) }},
+		{name: "queues", set: queues, put: weigh},
+		{name: "strict_priority", set: func(j *Jobs, s string) error { return boolean(&j.StrictPriority, s) }},
+		{name: "concurrency", set: func(j *Jobs, s string) error { return size(&j.Concurrency, s) }},
+		{name: "shutdown_timeout", set: func(j *Jobs, s string) error { return duration(&j.ShutdownTimeout, s) }},
+		{name: "no_server", set: func(j *Jobs, s string) error { return boolean(&j.NoServer, s) }},
+		{name: "hidden_types", set: func(j *Jobs, s string) error { return boolean(&j.HiddenTypes, s) }},
+		{name: "clear_until", set: func(j *Jobs, s string) error { return instant(&j.ClearUntil, s) }},
+		{name: "schedules.poll", set: func(j *Jobs, s string) error { return duration(&j.Schedules.Poll, s) }},
+		{name: "schedules.catch_up", set: func(j *Jobs, s string) error { return duration(&j.Schedules.CatchUp, s) }},
 	}
 }
 
 func configSettings() []setting[Config] {
 	return []setting[Config]{
-		{"key_timeout", func(c *Config, s string) error { return duration(&c.KeyTimeout, s) }},
+		{name: "key_timeout", set: func(c *Config, s string) error { return duration(&c.KeyTimeout, s) }},
 	}
 }
 
@@ -121,6 +134,35 @@ func policy(to *middleware.PlaintextPolicy, s string) error {
 		}
 	}
 	return errors.New("none of reject, read, seal-on-read, write")
+}
+
+// queues reads name=weight,name=weight.
+func queues(j *Jobs, s string) error {
+	for pair := range strings.SplitSeq(s, ",") {
+		name, weight, ok := strings.Cut(pair, "=")
+		if !ok {
+			return errors.New("not queues with their weights, such as critical=6,default=3")
+		}
+		if err := weigh(j, strings.TrimSpace(name), strings.TrimSpace(weight)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func weigh(j *Jobs, name, weight string) error {
+	if _, twice := j.Queues[name]; twice {
+		return errors.New("a queue is given twice")
+	}
+	var n int
+	if err := size(&n, weight); err != nil {
+		return fmt.Errorf("the weight of a queue: %w", err)
+	}
+	if j.Queues == nil {
+		j.Queues = make(map[string]int)
+	}
+	j.Queues[name] = n
+	return nil
 }
 
 // namesOf lists settings for an error about an unknown one.

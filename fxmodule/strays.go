@@ -16,6 +16,12 @@ func (s *system) warnAboutStrays() {
 	}
 }
 
+// provided tells whether something provides a type without a name: whether fx, asked for it as an optional value, may
+// also have left it out for another reason than that there is none.
+func provided(graph fx.DotGraph, typename string) bool {
+	return regexp.MustCompile(`(?m)^\s*"` + regexp.QuoteMeta(typename) + `" \[label=`).MatchString(string(graph))
+}
+
 // strays finds such stores in fx's drawing of the graph, which has them as nodes. It is the one place where fx tells
 // what has been provided.
 func strays(graph fx.DotGraph, c Config) []string {

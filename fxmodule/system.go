@@ -26,6 +26,7 @@ type system struct {
 	keys      *Keys
 	encryptor *jobs.Encryptor // nil if no cache lends it keys
 	caches    *Caches
+	queue     *queue                          // nil if nothing takes what needs the jobs' Redis
 	backing   map[string]store.StoreInterface // by cache, below the sealing
 	opened    []io.Closer                     // the stores that were opened here, in order
 }
@@ -194,7 +195,7 @@ func (s *system) start(ctx context.Context) error {
 	err := s.check(ctx)
 	if err == nil && s.encryptor != nil {
 		if err = s.encryptor.Check(ctx); err != nil {
-			err = fmt.Errorf("fxmodule: jobs: %w", err)
+			err = &JobsError{partOf(err), err}
 		}
 	}
 	if err != nil {
@@ -203,7 +204,7 @@ func (s *system) start(ctx context.Context) error {
 	return nil
 }
 
-// check joins the failures.
+// check joins the failures of caches.
 func (s *system) check(ctx context.Context) error {
 	var errs []error
 	for _, f := range s.failures(ctx) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -154,9 +155,10 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 	if j.MaxPayloadBytes < 0 {
 		errs = append(errs, errors.New("max_payload_bytes is negative"))
 	}
+	errs = append(errs, j.queueProblems(caches)...)
 	name := j.cache()
 	switch cache, ok := caches[name]; {
-	case j == Jobs{}: // then there need not be an encryptor
+	case reflect.ValueOf(j).IsZero(): // then there need not be an encryptor
 	case !ok:
 		errs = append(errs, fmt.Errorf("they use the keys of cache %s, which does not exist", showName(name)))
 	case cache.Clear:
@@ -164,6 +166,49 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 	}
 	for i, err := range errs {
 		errs[i] = fmt.Errorf("jobs: %w", err)
+	}
+	return errs
+}
+
+// maxWeight bounds the weight of a queue: asynq makes a list of as many names for each look into the queues.
+const maxWeight = 1000
+
+// asynqPrefix begins the names of asynq's keys, as a namespace of this name would those of a cache.
+const asynqPrefix = "asynq"
+
+func (j Jobs) queueProblems(caches map[string]Cache) []error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(j.Queues)) {
+		if name == "" || strings.TrimSpace(name) != name || strings.ContainsAny(name, "{}\r\n") {
+			errs = append(errs, errors.New("queues: a name is empty, begins or ends with a blank, or has a brace or a line break"))
+		}
+		if w := j.Queues[name]; w < 1 || w > maxWeight {
+			errs = append(errs, fmt.Errorf("queues: the weight of %s is %d: it takes 1 to %d; a queue that this process should not work on is left out", showName(name), w, maxWeight))
+		}
+	}
+	for _, s := range []struct {
+		name     string
+		negative bool
+	}{
+		{"concurrency", j.Concurrency < 0},
+		{"shutdown_timeout", j.ShutdownTimeout < 0},
+		{"schedules.poll", j.Schedules.Poll < 0},
+		{"schedules.catch_up", j.Schedules.CatchUp < 0},
+	} {
+		if s.negative {
+			errs = append(errs, fmt.Errorf("%s is negative", s.name))
+		}
+	}
+	if j.PRFKeyset == "" && j.HiddenTypes {
+		errs = append(errs, errors.New("hidden_types without prf_keyset: the names of types are hidden by a PRF; make a keyset (sealcache keyset create) and name it there"))
+	}
+	if j.PRFKeyset == "" && j.Schedules != (Schedules{}) {
+		errs = append(errs, errors.New("schedules without prf_keyset: their names are hidden by a PRF; make a keyset (sealcache keyset create) and name it there"))
+	}
+	for _, name := range j.neighbours(caches) {
+		if caches[name].Namespace == asynqPrefix {
+			errs = append(errs, fmt.Errorf("cache %q is in their Redis under the namespace %q, which begins asynq's own keys too, so that its Clear would take some of them: give it another", name, asynqPrefix))
+		}
 	}
 	return errs
 }

@@ -166,6 +166,15 @@ func readSetting[T any](r *yamlReader, path string, e yamlEntry, settings []sett
 	}
 	value := resolve(e.value)
 	switch {
+	case value.Kind == yaml.MappingNode && settings[i].put != nil:
+		for _, pair := range r.mapping(path+e.key+".", value) {
+			one := resolve(pair.value)
+			if one.Kind != yaml.ScalarNode {
+				r.fail(one, path+e.key, "a single value is expected here")
+			} else if err := settings[i].put(target, pair.key, one.Value); err != nil {
+				r.fail(one, path+e.key, "%w", err)
+			}
+		}
 	case value.Kind != yaml.ScalarNode:
 		r.fail(value, path+e.key, "a single value is expected here")
 	case value.Tag == "!!null": // as if it were not there

@@ -40,6 +40,17 @@ jobs:
   prf_keyset: env:PRF
   compress_min_bytes: 256
   max_payload_bytes: 65536
+  redis: rediss://app@redis.example:6379/1?password_file=/run/secrets/redis
+  queues: {critical: 6, default: 3}
+  strict_priority: true
+  concurrency: 8
+  shutdown_timeout: 6s
+  no_server: true
+  hidden_types: true
+  clear_until: 2030-01-31T00:00:00Z
+  schedules:
+    poll: 2s
+    catch_up: 30s
 key_timeout: 20s
 `
 
@@ -62,7 +73,13 @@ func full() fxmodule.Config {
 			},
 			"insecure": {Store: "memory://?max_bytes=16MiB", Clear: true},
 		},
-		Jobs:       fxmodule.Jobs{Cache: "default", Namespace: "billing", PRFKeyset: "env:PRF", CompressMinBytes: 256, MaxPayloadBytes: 64 << 10},
+		Jobs: fxmodule.Jobs{
+			Cache: "default", Namespace: "billing", PRFKeyset: "env:PRF", CompressMinBytes: 256, MaxPayloadBytes: 64 << 10,
+			Redis:  "rediss://app@redis.example:6379/1?password_file=/run/secrets/redis",
+			Queues: map[string]int{"critical": 6, "default": 3}, StrictPriority: true, Concurrency: 8, ShutdownTimeout: 6 * time.Second,
+			NoServer: true, HiddenTypes: true, ClearUntil: time.Date(2030, 1, 31, 0, 0, 0, 0, time.UTC),
+			Schedules: fxmodule.Schedules{Poll: 2 * time.Second, CatchUp: 30 * time.Second},
+		},
 		KeyTimeout: 20 * time.Second,
 	}
 }
@@ -124,6 +141,9 @@ func TestConfigFromYAMLRefuses(t *testing.T) {
 		"negative":           {"caches: {default: {data_keys: {max_bytes: -1}}}", "max_bytes: not a whole number"},
 		"policy":             {"caches: {default: {plaintext: accept}}", "none of reject, read, seal-on-read, write"},
 		"time":               {"caches: {default: {plaintext_until: tomorrow}}", "RFC 3339"},
+		"weight":             {"caches: {default: {clear: true}}\njobs:\n  queues: {critical: much}", "line 3: jobs.queues: the weight of a queue: not a whole number"},
+		"weights":            {"jobs: {queues: {critical: [1]}}", "jobs.queues: a single value is expected"},
+		"queue twice":        {"jobs: {queues: {critical: 1, critical: 2}}", "jobs.queues.critical: given twice"},
 		"list for a value":   {"caches: {default: {store: [a, b]}}", "caches.default.store: a single value"},
 		"key":                {"caches: {[a]: {}}", "a name is expected here"},
 		"not valid":          {"caches: {default: {store: 'memory://'}}", "it has no keys"},
@@ -155,6 +175,8 @@ func TestYAMLErrorsQuoteNothing(t *testing.T) {
 		"caches: {default: {store: !!int redis://:" + secret + "@h}}",
 		"jobs: {namespace: '" + secret + " ', cache: ':" + secret + "'}\ncaches: {default: {clear: true}}",
 		"caches: {'redis://:" + secret + "@h': {clear: true, kek: x}}",
+		"jobs: {queues: {'redis://:" + secret + "@h': x}}",
+		"jobs: {queues: " + secret + ", redis: [" + secret + "]}",
 		"%" + secret + "\n---\n",
 	} {
 		_, err := fxmodule.ConfigFromYAML(strings.NewReader(s))

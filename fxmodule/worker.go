@@ -1,0 +1,179 @@
+package fxmodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"reflect"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"go.uber.org/fx"
+
+	"github.com/sealcache/sealcache/middleware/jobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+)
+
+// Handlers adds handlers to the application's mux: what the parts of an application provide in the fx group "jobs", each
+// for its own jobs. The server is started after, and stopped before, everything that such a part depends on.
+type Handlers func(mux *asynq.ServeMux)
+
+// muxInputs are the application's mux and what its parts add. dig leaves an optional value out not only if nobody
+// provides it, but also if something that its constructor needs is missing; where handlers are concerned, nobody would
+// notice for a while.
+type muxInputs struct {
+	fx.In
+
+	Graph *graph
+	Mux   *asynq.ServeMux `optional:"true"`
+	Parts []Handlers      `group:"jobs"`
+}
+
+// mux is the application's, complete.
+type mux struct{ *asynq.ServeMux }
+
+var (
+	errLostMux = errors.New("the application provides an *asynq.ServeMux that fx cannot make, because something that its constructor needs is missing, or that only one fx.Module sees (fx.Private)")
+	errNoMux   = errors.New("the fx group \"jobs\" has handlers, and there is no *asynq.ServeMux that they could be added to: fx.Provide(asynq.NewServeMux)")
+)
+
+// newMux completes the application's mux. Without one, what it returns is of no use to anybody.
+func newMux(in muxInputs) (*mux, error) {
+	switch {
+	case in.Mux != nil:
+	case provided(in.Graph.system.in.Graph, "*asynq.ServeMux"):
+		return nil, in.Graph.jobsFailed(errLostMux)
+	case len(in.Parts) > 0:
+		return nil, in.Graph.jobsFailed(errNoMux)
+	}
+	for _, add := range in.Parts {
+		add(in.Mux)
+	}
+	return &mux{in.Mux}, nil
+}
+
+// handlerOf takes the application's mux itself, so that fx says what is missing to whoever takes an asynq.Handler.
+func handlerOf(g *graph, m *mux, _ *asynq.ServeMux, e *jobs.Encryptor) (asynq.Handler, error) {
+	h, err := asynqjobs.Handler(e, m.ServeMux, g.system.asynqOptions()...)
+	return h, g.jobsFailed(err)
+}
+
+type serverInputs struct {
+	fx.In
+
+	Graph     *graph
+	Mux       *asynq.ServeMux // the server is left out if there is none
+	Queue     *queue
+	Encryptor *jobs.Encryptor
+	Base      asynq.Config `optional:"true"`
+}
+
+// serverOf makes the server, which serve starts.
+func serverOf(in serverInputs) (*asynq.Server, error) {
+	s, j, base := in.Graph.system, in.Graph.system.in.Config.Jobs, in.Base
+	if reflect.ValueOf(base).IsZero() && provided(s.in.Graph, "asynq.Config") {
+		s.log.Warn("sealcache: the application provides an asynq.Config that says nothing, or that fx cannot make, because something that its constructor needs is missing")
+	}
+	if len(j.Queues) > 0 {
+		base.Queues = maps.Clone(j.Queues)
+	}
+	if j.StrictPriority {
+		base.StrictPriority = true
+	}
+	if j.Concurrency != 0 {
+		base.Concurrency = j.Concurrency
+	}
+	if j.ShutdownTimeout != 0 {
+		base.ShutdownTimeout = j.ShutdownTimeout
+	}
+	if base.Logger == nil {
+		base.Logger = asynqLogger{s.log}
+	}
+	if base.GroupGracePeriod != 0 && base.GroupGracePeriod < time.Second { // asynq panics
+		return nil, in.Graph.jobsFailed(errors.New("GroupGracePeriod of the application's asynq.Config is less than a second"))
+	}
+	opts := append(s.asynqOptions(), asynqjobs.WithGroupClient(asynq.NewClientFromRedisClient(in.Queue.client)))
+	cfg, err := asynqjobs.Config(in.Encryptor, base, opts...)
+	if err != nil {
+		return nil, in.Graph.jobsFailed(err)
+	}
+	return asynq.NewServerFromRedisClient(in.Queue.client, cfg), nil
+}
+
+// server is a server with what it runs. It is left out, by dig, where the application has no mux.
+type server struct {
+	*asynq.Server
+	handler asynq.Handler
+}
+
+func newServer(_ *asynq.ServeMux, s *asynq.Server, h asynq.Handler) *server { return &server{s, h} }
+
+type serveInputs struct {
+	fx.In
+
+	Graph  *graph
+	Mux    *mux    // says if the application's cannot be had
+	Server *server `optional:"true"`
+}
+
+// serve has the server run for as long as the application does.
+func serve(in serveInputs) error {
+	switch {
+	case in.Mux.ServeMux == nil || in.Graph.system.in.Config.Jobs.NoServer:
+		return nil
+	case in.Server == nil:
+		return in.Graph.jobsFailed(errors.New("the server cannot be made, because something that it needs is missing"))
+	}
+	in.Graph.system.in.Lifecycle.Append(fx.Hook{
+		OnStart: func(context.Context) error {
+			if err := in.Server.Start(in.Server.handler); err != nil {
+				return fmt.Errorf("fxmodule: jobs: %w", err)
+			}
+			return nil
+		},
+		OnStop: in.Server.stop,
+	})
+	return nil
+}
+
+// stop takes no new tasks, and waits for those that run: until asynq, after ShutdownTimeout, puts them back, or the
+// application's time to stop is over. Then asynq, in whatever process, finds them without a holder and runs them again.
+func (s *server) stop(ctx context.Context) error {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		s.Stop()
+		s.Shutdown()
+	}()
+	select {
+	case <-stopped:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("fxmodule: jobs: tasks still run; fx.StopTimeout should be longer than jobs.shutdown_timeout: %w", ctx.Err())
+	}
+}
+
+// jobsFailed is failed for what concerns jobs.
+func (g *graph) jobsFailed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return g.failed(fmt.Errorf("fxmodule: jobs: %w", err))
+}
+
+// asynqLogger hands what asynq logs to the application's logger. It is text about queues and ids, and errors of Redis.
+type asynqLogger struct{ log *slog.Logger }
+
+func (l asynqLogger) say(level slog.Level, args []any) {
+	l.log.Log(context.Background(), level, "sealcache: asynq", "said", fmt.Sprint(args...))
+}
+
+func (l asynqLogger) Debug(args ...any) { l.say(slog.LevelDebug, args) }
+func (l asynqLogger) Info(args ...any)  { l.say(slog.LevelInfo, args) }
+func (l asynqLogger) Warn(args ...any)  { l.say(slog.LevelWarn, args) }
+func (l asynqLogger) Error(args ...any) { l.say(slog.LevelError, args) }
+
+// Fatal logs. asynq then ends the process.
+func (l asynqLogger) Fatal(args ...any) { l.say(slog.LevelError, args) }
