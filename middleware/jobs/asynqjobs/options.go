@@ -3,6 +3,7 @@ package asynqjobs
 import (
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -36,6 +37,11 @@ func WithHiddenTypes() Option {
 		return nil
 	}
 }
+
+// IsHiddenType tells whether typename, as Redis holds it, stands for a hidden one: it
+// begins as the pseudonyms of WithHiddenTypes do. Whether it is one only [OpenTask]
+// can tell, which returns the real name.
+func IsHiddenType(typename string) bool { return strings.HasPrefix(typename, hiddenPrefix) }
 
 // WithClearUntil lets handlers take tasks in clear until t, for the time in which
 // those enqueued before the application sealed its jobs are worked off. Until

@@ -4,16 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/hibiken/asynq"
 
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
-
-// hiddenPrefix starts a pseudonym of asynqjobs.WithHiddenTypes (FORMAT.md).
-const hiddenPrefix = "sealed:"
 
 // A look is one answer on its way to a viewer.
 type look struct {
@@ -54,7 +50,7 @@ func (l *look) reveal(t map[string]any, f fields) {
 		t[f.failure] = publicFailure(text)
 	}
 	access := l.viewer.access()
-	hidden := strings.HasPrefix(typename, hiddenPrefix)
+	hidden := asynqjobs.IsHiddenType(typename)
 	if access < Names || access == Names && !hidden {
 		return
 	}
@@ -123,7 +119,7 @@ func (l *look) open(queue, id string) *opened {
 	switch {
 	case o.task != nil:
 		o.typename = o.task.Type()
-	case errors.Is(o.err, jobs.ErrNotSealed) || !strings.HasPrefix(info.Type, hiddenPrefix):
+	case errors.Is(o.err, jobs.ErrNotSealed) || !asynqjobs.IsHiddenType(info.Type):
 		o.typename = info.Type
 	}
 	return o
