@@ -19,7 +19,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // admin may see names and act.
@@ -370,20 +369,5 @@ func TestCanceledRequestWaitsForNothing(t *testing.T) {
 	close(release)
 	for range 4 {
 		<-done
-	}
-}
-
-func TestCluster(t *testing.T) {
-	t.Parallel()
-	c := redistest.StartCluster(t)
-	s := shopOn(t, asynq.RedisClusterClientOpt{Addrs: c.Addrs()}, nil)
-	id := s.enqueue(t, s.hidden, hiddenType, "far").ID
-	h := s.monitor(t, as(monitor.Viewer{Access: monitor.Contents}))
-	_, doc := get(t, h, "/api/queues/default/pending_tasks")
-	task := find(t, doc["tasks"], "id", id)
-	assert.Equal(t, hiddenType, task["type"])
-	assert.Contains(t, task["payload"], argument)
-	for _, target := range []string{"/api/queues", "/api/redis_info", "/api/servers", "/api/scheduler_entries"} {
-		get(t, h, target)
 	}
 }
