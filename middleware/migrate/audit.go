@@ -84,7 +84,7 @@ func Audit(ctx context.Context, client redis.UniversalClient, c AuditConfig) (*A
 	if a.Progress != nil {
 		background.Go(func() { a.keepProgress(started, stop) })
 	}
-	err = a.walk.run(ctx, nil)
+	err = a.walk.run(ctx, nil, "")
 	close(stop)
 	background.Wait()
 	return a.report(ctx, started, err == nil), err
@@ -144,6 +144,7 @@ func newAuditor(client redis.UniversalClient, c AuditConfig) (*auditor, error) {
 				a.found.add(f, c.Samples)
 			}
 		},
+		again: func() { a.found = findings{} },
 	}
 	if c.Rate > 0 {
 		a.walk.limiter = rate.NewLimiter(rate.Limit(c.Rate), c.BatchSize)

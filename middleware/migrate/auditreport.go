@@ -97,7 +97,7 @@ type Group struct {
 
 // AuditReport is what Audit found. It names no key, but for Samples and what Groups begin with.
 type AuditReport struct {
-	// Complete says that every master was scanned to its end.
+	// Complete says that every master was scanned to its end, with no slots of a Cluster on the move meanwhile.
 	Complete bool          `json:"complete"`
 	Started  time.Time     `json:"started"`
 	Elapsed  time.Duration `json:"elapsed_ns"`

@@ -25,7 +25,7 @@ type checkpoint struct {
 	Format int `json:"format"`
 	// Job is a digest of what decides which entries are written and how. Another job must not go on from here.
 	Job string `json:"job"`
-	// Topology is a digest of the slots of a Cluster. If they have moved, all is scanned again.
+	// Topology is the digest of a Cluster's layout when the scan began. If slots have moved since, all is scanned again.
 	Topology string `json:"topology"`
 	// Positions by the run id of each master.
 	Positions map[string]position `json:"positions"`

@@ -121,9 +121,12 @@ func (m *migration) eachTagSet(ctx context.Context, f func(ctx context.Context, 
 	}
 	if count {
 		// A resumed run does the tags again: it counts them once.
-		m.walk.mu.Lock()
-		m.counts.TagSets, m.counts.TagMembers = 0, 0
-		m.walk.mu.Unlock()
+		w.again = func() {
+			m.walk.mu.Lock()
+			m.counts.TagSets, m.counts.TagMembers = 0, 0
+			m.walk.mu.Unlock()
+		}
+		w.again()
 		w.commit = func(c *Counts) {
 			if c != nil {
 				m.walk.mu.Lock()
@@ -132,7 +135,7 @@ func (m *migration) eachTagSet(ctx context.Context, f func(ctx context.Context, 
 			}
 		}
 	}
-	return w.run(ctx, nil)
+	return w.run(ctx, nil, "")
 }
 
 // eachMembers reads the members of a set, some at a time.

@@ -112,15 +112,15 @@ type Report struct {
 	From      string `json:"from"`         // what the names began with
 	To        string `json:"to,omitempty"` // and begin with now
 	DryRun    bool   `json:"dry_run"`
-	// Complete says that every master was scanned to its end.
+	// Complete says that every master was scanned to its end, with no slots of a Cluster on the move meanwhile.
 	Complete bool `json:"complete"`
 	// Runs is how many times it was started, resumptions included. Counts and Elapsed are of all of them; what a killed
 	// run did after its last checkpoint is counted by the next one, as Already.
 	Runs    int           `json:"runs"`
 	Started time.Time     `json:"started"`
 	Elapsed time.Duration `json:"elapsed_ns"`
-	// Masters is how many were scanned, Restarts how often the scan of one began again because the server had restarted,
-	// failed over or moved slots.
+	// Masters is how many were scanned, Restarts how often the scan of one began again because the server had restarted or
+	// failed over, or that of all because slots had moved.
 	Masters  int `json:"masters"`
 	Restarts int `json:"restarts"`
 	Counts

@@ -103,14 +103,10 @@ func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (
 }
 
 func (m *migration) run(ctx context.Context) error {
-	topology, err := m.servers.topology(ctx)
-	if err != nil {
-		return err
-	}
 	job := m.job(m.servers.database(), m.keys)
-	m.before = checkpoint{Format: checkpointFormat, Job: job, Topology: topology, Started: m.started.UTC()}
+	m.before = checkpoint{Format: checkpointFormat, Job: job, Started: m.started.UTC()}
 	if m.Checkpoint != "" && !m.DryRun {
-		if err := m.resume(job, topology); err != nil {
+		if err := m.resume(job); err != nil {
 			return err
 		}
 	}
@@ -131,7 +127,7 @@ func (m *migration) run(ctx context.Context) error {
 	if m.Progress != nil {
 		background.Go(func() { m.keepProgress(stop) })
 	}
-	err = m.phases(ctx)
+	err := m.phases(ctx)
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("migrate: %w", cause)
 	}
@@ -143,18 +139,14 @@ func (m *migration) run(ctx context.Context) error {
 	return err
 }
 
-func (m *migration) resume(job, topology string) error {
+func (m *migration) resume(job string) error {
 	old, err := readCheckpoint(m.Checkpoint, job)
 	if err != nil || old == nil {
 		return err
 	}
-	if old.Topology != topology {
-		old.Positions = nil
-	}
 	for _, k := range old.DataKeys {
 		m.keys.dataKeys[k] = true
 	}
-	old.Topology = topology
 	m.before = *old
 	m.counts = old.Counts.clone()
 	return nil
@@ -168,7 +160,7 @@ func (m *migration) phases(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := m.walk.run(ctx, m.before.Positions); err != nil {
+	if err := m.walk.run(ctx, m.before.Positions, m.before.Topology); err != nil {
 		return err
 	}
 	if m.DeleteOld {
@@ -190,6 +182,8 @@ func (m *migration) snapshot() *checkpoint {
 	}
 	if len(m.walk.tracks) == 0 { // the scan has not begun
 		maps.Copy(c.Positions, m.before.Positions)
+	} else {
+		c.Topology = m.walk.since
 	}
 	c.Counts = m.counts.clone()
 	c.Restarts += m.walk.restarts

@@ -1,14 +1,10 @@
 package migrate
 
 import (
-	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 	"sync"
 
@@ -24,7 +20,6 @@ type servers struct {
 // clusterClient is what a client of several nodes can do: *redis.ClusterClient and what embeds it.
 type clusterClient interface {
 	ForEachMaster(ctx context.Context, fn func(ctx context.Context, client *redis.Client) error) error
-	ClusterSlots(ctx context.Context) *redis.ClusterSlotsCmd
 }
 
 func newServers(client redis.UniversalClient) (*servers, error) {
@@ -52,55 +47,39 @@ type master struct {
 	runID string // empty where the user may not ask for it
 }
 
-// masters are all of them, each with the name of its present run.
-func (s *servers) masters(ctx context.Context) ([]master, error) {
+// masters are all of them, each with the name of its present run, and their layout at this moment.
+func (s *servers) masters(ctx context.Context) ([]master, layout, error) {
 	if s.cluster == nil {
 		id, err := runID(ctx, s.client)
 		if err != nil {
-			return nil, err
+			return nil, layout{}, err
 		}
-		return []master{{s.client, id}}, nil
+		return []master{{s.client, id}}, layout{safe: true}, nil
 	}
 	var mu sync.Mutex
 	var all []master
+	var views []view
 	err := s.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
 		id, err := runID(ctx, c)
 		if err != nil {
 			return err
 		}
+		v, err := viewOf(ctx, c)
+		if err != nil {
+			return err
+		}
 		mu.Lock()
 		defer mu.Unlock()
-		all = append(all, master{c, id})
+		all, views = append(all, master{c, id}), append(views, v)
 		return nil
 	})
 	if err == nil && len(all) == 0 {
 		err = errors.New("the Cluster has no master")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("migrate: masters: %w", err)
+		return nil, layout{}, fmt.Errorf("migrate: masters: %w", err)
 	}
-	return all, nil
-}
-
-// topology names who has which slots; it is empty for a single node.
-func (s *servers) topology(ctx context.Context) (string, error) {
-	if s.cluster == nil {
-		return "", nil
-	}
-	slots, err := s.cluster.ClusterSlots(ctx).Result()
-	if err != nil {
-		return "", fmt.Errorf("migrate: slots of the Cluster: %w", err)
-	}
-	slices.SortFunc(slots, func(a, b redis.ClusterSlot) int { return cmp.Compare(a.Start, b.Start) })
-	h := sha256.New()
-	for _, slot := range slots {
-		id := ""
-		if len(slot.Nodes) > 0 {
-			id = slot.Nodes[0].ID
-		}
-		_, _ = fmt.Fprintf(h, "%d-%d %s\n", slot.Start, slot.End, id)
-	}
-	return hex.EncodeToString(h.Sum(nil)[:16]), nil
+	return all, layoutOf(views), nil
 }
 
 // database is the number of the selected database.
@@ -132,18 +111,28 @@ func (s *servers) otherDatabases(ctx context.Context) []int {
 	return others
 }
 
-// runID names the run of a server.
+// runID names the run of a server, and in it the time since it last changed its role: a server that was a replica for a
+// while has begun another history. The order in which it is scanned ends with either.
 func runID(ctx context.Context, node redis.Cmdable) (string, error) {
-	info, err := node.Info(ctx, "server").Result()
+	info, err := node.Info(ctx).Result()
 	if redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "ERR unknown command") {
 		return "", nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("migrate: INFO: %w", err)
 	}
-	_, id, _ := strings.Cut(info, "run_id:")
-	id, _, _ = strings.Cut(id, "\r\n")
-	return id, nil
+	run, history := field(info, "run_id:"), field(info, "master_replid:")
+	if run == "" || history == "" {
+		return run, nil
+	}
+	return run + " " + history, nil
+}
+
+// field is a line of INFO.
+func field(info, name string) string {
+	_, value, _ := strings.Cut(info, "\n"+name)
+	value, _, _ = strings.Cut(value, "\r\n")
+	return value
 }
 
 // literal escapes what means something in a pattern of Redis (util.c, stringmatchlen).

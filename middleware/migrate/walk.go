@@ -29,9 +29,11 @@ type walk[C any] struct {
 	log     *slog.Logger
 	work    func(ctx context.Context, names []string) (C, error)
 	commit  func(C) // called with mu held
+	again   func()  // called with mu held when all is scanned again; may be nil
 
 	mu       sync.Mutex
 	tracks   []*track[C]
+	since    string // digest of the layout in which the tracks began
 	restarts int
 }
 
@@ -56,33 +58,101 @@ type batch[C any] struct {
 const (
 	// patience is for how long a batch, or a call of SCAN, is tried again while Redis or the key service fails.
 	patience = 30 * time.Second
-	// maxRestarts is how often the scan of a server may begin again.
+	// maxRestarts is how often the scan of a server may begin again, and that of all of them.
 	maxRestarts = 5
 )
 
 // errMoved says that slots of a Cluster have moved during a scan.
-var errMoved = errors.New("migrate: slots of the Cluster moved during the scan: run it again when that is over")
+var errMoved = errors.New("migrate: slots of the Cluster moved during the scan, again and again: run it again when that is over")
 
-// run walks to the end. resume gives the cursor from which a master's scan goes on, by its run id; nil begins anew.
-func (w *walk[C]) run(ctx context.Context, resume map[string]position) error {
-	masters, err := w.servers.masters(ctx)
-	if err != nil {
-		return err
+// run walks to the end. resume gives the cursor from which a master's scan goes on, by its run id; it is of the layout
+// with the digest since, and of no use after another. Nil begins anew.
+//
+// When slots of a Cluster have moved during the scan it begins again, once they rest: an entry may have moved behind it.
+func (w *walk[C]) run(ctx context.Context, resume map[string]position, since string) error {
+	for again := 0; ; {
+		masters, before, err := w.servers.masters(ctx)
+		if err != nil && again > 0 {
+			err = w.patiently(ctx, "CLUSTER NODES", func(ctx context.Context) (err error) {
+				masters, before, err = w.servers.masters(ctx)
+				return err
+			})
+		}
+		if err != nil {
+			return err
+		}
+		w.begin(masters, before.digest, resume, since)
+		if err = w.pass(ctx, before); err == nil {
+			var after layout
+			if after, err = w.layout(ctx); err == nil && before.same(after) {
+				return nil
+			}
+		}
+		if err != nil && !errors.Is(err, errMoved) {
+			return err
+		}
+		if again++; again > maxRestarts {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.since = "moved" // no layout's: what was scanned is no place to go on from
+			return errMoved
+		}
+		w.log.WarnContext(ctx, "sealcache: slots of the Cluster move: the scan begins again when they rest")
+		w.rest(ctx)
+		resume = nil
+		w.mu.Lock()
+		w.restarts++
+		if w.again != nil {
+			w.again()
+		}
+		w.mu.Unlock()
 	}
-	topology, err := w.servers.topology(ctx)
-	if err != nil {
-		return err
-	}
+}
+
+// begin makes the tracks of a pass.
+func (w *walk[C]) begin(masters []master, digest string, resume map[string]position, since string) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tracks, w.since = nil, digest
 	for _, m := range masters {
 		t := &track[C]{node: m.node, runID: m.runID}
-		if p, ok := resume[m.runID]; ok && m.runID != "" {
+		if p, ok := resume[m.runID]; ok && m.runID != "" && since == digest {
 			t.cursor, t.done = p.Cursor, p.Done
 		}
 		w.tracks = append(w.tracks, t)
 	}
-	w.mu.Unlock()
+}
 
+// layout is that of this moment.
+func (w *walk[C]) layout(ctx context.Context) (now layout, err error) {
+	err = w.patiently(ctx, "CLUSTER NODES", func(ctx context.Context) error {
+		_, now, err = w.servers.masters(ctx)
+		return err
+	})
+	return now, err
+}
+
+// rest waits until no slots move, for a while: what moves for hours is not waited for.
+func (w *walk[C]) rest(ctx context.Context) {
+	const pause = 500 * time.Millisecond
+	var last layout
+	for end := time.Now().Add(patience); time.Now().Before(end) && ctx.Err() == nil; {
+		_, now, err := w.servers.masters(ctx)
+		if err == nil && now.same(last) {
+			return
+		}
+		last = now
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
+// pass goes through all masters once. It returns errMoved if one of them is no longer one.
+func (w *walk[C]) pass(ctx context.Context, at layout) error {
 	g, ctx := errgroup.WithContext(ctx)
 	batches := make(chan *batch[C])
 	var scanning sync.WaitGroup
@@ -93,7 +163,7 @@ func (w *walk[C]) run(ctx context.Context, resume map[string]position) error {
 		scanning.Add(1)
 		g.Go(func() error {
 			defer scanning.Done()
-			return w.scan(ctx, t, batches)
+			return w.scan(ctx, t, at, batches)
 		})
 	}
 	g.Go(func() error {
@@ -119,21 +189,11 @@ func (w *walk[C]) run(ctx context.Context, resume map[string]position) error {
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	after, err := w.servers.topology(context.WithoutCancel(ctx))
-	if err != nil {
-		return err
-	}
-	if after != topology {
-		return errMoved
-	}
-	return nil
+	return g.Wait()
 }
 
 // scan sends the names of one master to the workers.
-func (w *walk[C]) scan(ctx context.Context, t *track[C], batches chan<- *batch[C]) error {
+func (w *walk[C]) scan(ctx context.Context, t *track[C], at layout, batches chan<- *batch[C]) error {
 	w.mu.Lock()
 	cursor := t.cursor
 	w.mu.Unlock()
@@ -142,7 +202,7 @@ func (w *walk[C]) scan(ctx context.Context, t *track[C], batches chan<- *batch[C
 		var next uint64
 		err := w.patiently(ctx, "SCAN", func(ctx context.Context) (err error) {
 			names, next, err = t.node.Scan(ctx, cursor, w.pattern, w.count).Result()
-			return err
+			return w.orMoved(ctx, at, err)
 		})
 		if err != nil {
 			return fmt.Errorf("migrate: scan: %w", withoutNames(err))
@@ -178,7 +238,7 @@ func (w *walk[C]) scan(ctx context.Context, t *track[C], batches chan<- *batch[C
 		var now string
 		err = w.patiently(ctx, "INFO", func(ctx context.Context) (err error) {
 			now, err = runID(ctx, t.node)
-			return err
+			return w.orMoved(ctx, at, err)
 		})
 		if err != nil {
 			return err
@@ -198,6 +258,17 @@ func (w *walk[C]) scan(ctx context.Context, t *track[C], batches chan<- *batch[C
 		w.restarts++
 		w.mu.Unlock()
 	}
+}
+
+// orMoved turns the failure of a master into errMoved if another has its slots by now.
+func (w *walk[C]) orMoved(ctx context.Context, at layout, err error) error {
+	if err == nil || w.servers.cluster == nil || ctx.Err() != nil {
+		return err
+	}
+	if _, now, e := w.servers.masters(ctx); e == nil && now.digest != at.digest {
+		return errMoved
+	}
+	return err
 }
 
 // finish commits what is done up to the first batch that is not.
@@ -259,7 +330,7 @@ func passing(err error) bool {
 	if errors.Is(err, aead.ErrKeyServiceUnavailable) {
 		return true
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, aead.ErrClosed) || errors.Is(err, aead.ErrKeyExhausted) {
+	if errors.Is(err, errMoved) || errors.Is(err, context.Canceled) || errors.Is(err, aead.ErrClosed) || errors.Is(err, aead.ErrKeyExhausted) {
 		return false
 	}
 	var reply redis.Error

@@ -17,7 +17,7 @@ import (
 
 const clusterSize, clusterSlots = 3, 16384
 
-// Cluster is a Redis Cluster of three masters without replicas.
+// Cluster is a Redis Cluster of three masters without replicas. Its methods are safe for concurrent use, but for AddMaster.
 type Cluster struct {
 	nodes []*Server
 }
@@ -178,7 +178,7 @@ func (c *Cluster) runReplica(ctx context.Context, master *Server) (*Server, erro
 	return s, caughtUp(ctx, master, s)
 }
 
-// Nodes are the masters, in the order of their slots.
+// Nodes are the masters, in the order of the slots that they began with, and those of AddMaster.
 func (c *Cluster) Nodes() []*Server { return append([]*Server(nil), c.nodes...) }
 
 // Addrs are the masters' addresses.

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -236,4 +239,52 @@ func ExampleRun() {
 	}
 	_, _ = os.Stdout.WriteString(pong)
 	// Output: PONG
+}
+
+// A cluster grows, slots move with what is in them, and a replica takes over.
+func TestClusterMovesSlots(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartClusterWith(t, redistest.Options{User: "app", Password: "pw"})
+	ctx, rdb := t.Context(), c.Client(t)
+	slots := map[int]bool{}
+	for i := range 100 {
+		key := fmt.Sprint("k", i%10, "{", i%7, "}")
+		require.NoError(t, rdb.Set(ctx, key, i, time.Hour).Err())
+		slots[int(rdb.ClusterKeySlot(ctx, key).Val())] = true
+	}
+	has := func(s *redistest.Server) (keys int) { return int(s.Client(t).DBSize(ctx).Val()) }
+	all := slices.Sorted(maps.Keys(slots))
+	added := c.AddMaster(t)
+	require.Len(t, c.Nodes(), 4)
+	require.Zero(t, has(added))
+	for _, to := range []*redistest.Server{added, added, c.Nodes()[0], c.Nodes()[1]} {
+		require.NoError(t, c.MoveSlots(ctx, to, all...))
+		require.Equal(t, 70, has(to))
+		require.Equal(t, "99", rdb.Get(ctx, "k9{1}").Val())
+		require.Positive(t, rdb.TTL(ctx, "k9{1}").Val())
+	}
+
+	// Half moved: some are here and some are there, and the client finds all.
+	from, err := c.OpenSlot(ctx, added, all[0])
+	require.NoError(t, err)
+	require.Same(t, c.Nodes()[1], from)
+	n, err := redistest.MoveKeys(ctx, from, added, all[0], 3)
+	require.NoError(t, err)
+	require.Equal(t, 3, n)
+	require.Equal(t, []int{67, 3}, []int{has(from), has(added)})
+	for i := range 100 {
+		require.NoError(t, rdb.Get(ctx, fmt.Sprint("k", i%10, "{", i%7, "}")).Err())
+	}
+	require.Error(t, c.CloseSlot(ctx, added, all[0]), "keys would be lost")
+	for n > 0 {
+		n, err = redistest.MoveKeys(ctx, from, added, all[0], 3)
+		require.NoError(t, err)
+	}
+	require.NoError(t, c.CloseSlot(ctx, added, all[0]))
+
+	replica := c.StartReplica(t, 1)
+	require.NoError(t, c.Promote(ctx, replica))
+	require.Contains(t, replica.Client(t).Info(ctx, "replication").Val(), "role:master")
+	require.NoError(t, rdb.Set(ctx, "k0{1}", "after", 0).Err())
+	require.Equal(t, "after", replica.Client(t).Get(ctx, "k0{1}").Val())
 }

@@ -205,7 +205,8 @@ func (s *Server) arguments() []string {
 	)
 	if s.busPort != 0 {
 		args = append(args, "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
-			"--cluster-port", strconv.Itoa(s.busPort), "--cluster-node-timeout", "5000")
+			"--cluster-port", strconv.Itoa(s.busPort), "--cluster-node-timeout", "5000",
+			"--cluster-allow-replica-migration", "no") // a master whose last slot moves away stays one
 	}
 	switch {
 	case s.opts.User != "":

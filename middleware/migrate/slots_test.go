@@ -1,0 +1,308 @@
+package migrate_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/migrate"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+// behind moves a slot behind the back of a scan: away from the master from when its scan has begun and that of to has
+// ended, so that the scan meets its entries nowhere.
+type behind struct {
+	t       *testing.T
+	cluster *redistest.Cluster
+	from    *redistest.Server
+	to      *redistest.Server
+	slot    int
+	passes  int // in how many scans it does so
+
+	away func(ctx context.Context) error // instead of moving the slot
+	back func(ctx context.Context) error
+
+	mu      sync.Mutex
+	pass    int
+	scanned int           // calls of SCAN to from, in this pass
+	ended   chan struct{} // to was scanned
+}
+
+func (b *behind) client() *redis.ClusterClient {
+	b.ended = make(chan struct{})
+	rdb := redis.NewClusterClient(b.cluster.ClientOptions())
+	rdb.OnNewNode(func(c *redis.Client) { c.AddHook(&atNode{b, c.Options().Addr}) })
+	b.t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+type atNode struct {
+	*behind
+	addr string
+}
+
+func (h *atNode) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *atNode) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *atNode) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		scan, ok := cmd.(*redis.ScanCmd)
+		if !ok || cmd.Name() != "scan" {
+			return next(ctx, cmd)
+		}
+		if h.addr == h.from.Addr() {
+			h.mu.Lock()
+			h.scanned++
+			move, ended := h.scanned == 2 && h.pass < h.passes, h.ended
+			h.mu.Unlock()
+			if move {
+				<-ended
+				if err := h.away(ctx); err != nil {
+					h.t.Errorf("away: %v", err)
+				}
+			}
+		}
+		err := next(ctx, cmd)
+		if _, cursor := scan.Val(); err == nil && cursor == 0 {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			switch h.addr {
+			case h.to.Addr():
+				close(h.ended)
+			case h.from.Addr():
+				if h.pass < h.passes && h.back != nil {
+					if err := h.back(ctx); err != nil {
+						h.t.Errorf("back: %v", err)
+					}
+				}
+				h.pass++
+				h.scanned, h.ended = 0, make(chan struct{})
+			}
+		}
+		return err
+	}
+}
+
+// Entries that move behind the scan are found all the same, or the run says that it is not complete: slots that move
+// away, that move away and back, or that are left half moved.
+func TestSlotsMoveBehindTheScan(t *testing.T) {
+	t.Parallel()
+	const batch, always = 50, 100
+	cluster := redistest.StartCluster(t)
+	admin, ctx := cluster.Client(t), t.Context()
+	from, to := cluster.Nodes()[1], cluster.Nodes()[0]
+	keys := keyring(t)
+	for how, c := range map[string]struct {
+		passes     int
+		half, back bool
+	}{
+		"away":           {passes: 1},
+		"there and back": {passes: 1, back: true},
+		"half moved":     {passes: 1, half: true},
+		"all the time":   {passes: always, back: true},
+	} {
+		for _, sealing := range []bool{false, true} {
+			// One after the other: they move the same slots.
+			t.Run(fmt.Sprint(how, map[bool]string{true: ", sealed", false: ", audited"}[sealing]), func(t *testing.T) {
+				ns := strings.ReplaceAll(fmt.Sprint("slots-", how, sealing), " ", "-")
+				app := sealedStore(t, admin, keys, ns)
+				onFrom := func(i int) bool {
+					slot := admin.ClusterKeySlot(ctx, name(ns, i)).Val()
+					return slot > 5500 && slot < 10900
+				}
+				for i := range 3000 {
+					if onFrom(i) {
+						require.NoError(t, app.Set(ctx, fmt.Sprint("k", i), "sealed"))
+					}
+				}
+				// The one in clear is not in the first batch.
+				first, _, err := from.Client(t).Scan(ctx, 0, ns+":*", batch).Result()
+				require.NoError(t, err)
+				last := 2999
+				for !onFrom(last) || slices.Contains(first, name(ns, last)) {
+					last--
+				}
+				hidden := name(ns, last)
+				require.NoError(t, admin.Set(ctx, hidden, "clear", time.Hour).Err())
+				slot := int(admin.ClusterKeySlot(ctx, hidden).Val())
+
+				b := &behind{t: t, cluster: cluster, from: from, to: to, slot: slot, passes: c.passes}
+				b.away = func(ctx context.Context) error { return cluster.MoveSlots(ctx, to, slot) }
+				if c.back {
+					b.back = func(ctx context.Context) error { return cluster.MoveSlots(ctx, from, slot) }
+				}
+				if c.half {
+					_, err := cluster.OpenSlot(ctx, to, slot)
+					require.NoError(t, err)
+					b.away = func(ctx context.Context) error {
+						_, err := redistest.MoveKeys(ctx, from, to, slot, 10)
+						return err
+					}
+				}
+				rdb := b.client()
+				defer func() {
+					if c.half {
+						require.NoError(t, cluster.MoveSlots(ctx, to, slot))
+					}
+					require.NoError(t, cluster.MoveSlots(ctx, from, slot))
+				}()
+
+				if !sealing {
+					r, err := migrate.Audit(ctx, rdb, migrate.AuditConfig{Prefix: ns + ":", BatchSize: batch})
+					require.Positive(t, r.Restarts)
+					require.Positive(t, b.pass)
+					answer, why := r.AnythingClear()
+					if c.passes == always {
+						require.ErrorContains(t, err, "moved during the scan")
+						require.False(t, r.Complete)
+						require.Equal(t, migrate.Unknown, answer)
+						may, _ := r.MayDestroy(1, migrate.Conditions{Keyset: keys.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})
+						require.Equal(t, migrate.Unknown, may)
+						return
+					}
+					require.NoError(t, err)
+					require.True(t, r.Complete)
+					require.Equal(t, migrate.Yes, answer, why)
+					require.EqualValues(t, 1, r.Total.Clear.Values, "what an earlier scan counted does not count")
+					return
+				}
+				config := migrate.Config{
+					Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keys, BatchSize: batch,
+					Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
+				}
+				r, err := migrate.Run(ctx, rdb, config)
+				require.Positive(t, r.Restarts)
+				if c.passes == always {
+					require.ErrorContains(t, err, "moved during the scan")
+					require.False(t, r.Complete)
+					require.FileExists(t, config.Checkpoint)
+					require.False(t, isSealed(stored(t, admin, hidden)), "it was out of sight: the test shows something")
+					r, err = migrate.Run(ctx, admin, config)
+				}
+				require.NoError(t, err)
+				require.True(t, r.Done(), "%+v", r)
+				require.True(t, isSealed(stored(t, admin, hidden)))
+				require.InDelta(t, time.Now().Add(time.Hour).UnixMilli(), expiry(t, admin, hidden), 60_000)
+			})
+		}
+	}
+}
+
+// A migration, and audits, while slots move back and forth, a master is added and a replica takes over: under a live
+// application nothing is lost, and in the end nothing is in clear.
+func TestSlotsMoveLive(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	rdb, ctx := cluster.Client(t), t.Context()
+	const ns = "moving"
+	n := entriesHere(6000, 100_000)
+	a := envelope(t)
+	model := live(t, rdb, ns, a, n)
+	for i := range model { // MIGRATE takes TTLs along as what is left of them
+		if model[i].expires > 0 {
+			model[i].expires = 0
+		}
+	}
+	// Where the audits look, one of many values is in clear, and nobody seals it.
+	other := sealedStore(t, rdb, a, "witness")
+	for i := range 300 {
+		require.NoError(t, other.Set(ctx, fmt.Sprint("k", i), "v"))
+	}
+	require.NoError(t, rdb.Set(ctx, "witness:k17", "clear", 0).Err())
+
+	app := sealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.SealOnRead))
+	config := migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a, Rate: float64(n),
+		Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
+	}
+	added := cluster.AddMaster(t)
+	ops := under(t, app, rdb, ns, model, func() {
+		moving, stop := context.WithCancel(ctx)
+		defer stop()
+		var group sync.WaitGroup
+		moved := 0
+		group.Go(func() {
+			random := rand.New(rand.NewPCG(3, 4))
+			nodes := cluster.Nodes()
+			for moving.Err() == nil {
+				slot := int(rdb.ClusterKeySlot(ctx, name(ns, random.IntN(n))).Val())
+				if random.IntN(10) == 0 {
+					slot = int(rdb.ClusterKeySlot(ctx, "witness:k17").Val())
+				}
+				if err := cluster.MoveSlots(ctx, nodes[random.IntN(len(nodes))], slot); err != nil {
+					t.Errorf("move: %v", err)
+					return
+				}
+				moved++
+			}
+		})
+		for range 3 {
+			short, cancel := context.WithTimeout(ctx, 4*time.Second)
+			r, err := migrate.Run(short, rdb, config)
+			cancel()
+			if err == nil {
+				require.True(t, r.Complete)
+			} else {
+				require.False(t, r.Complete)
+			}
+			short, cancel = context.WithTimeout(ctx, 2*time.Second)
+			report, _ := migrate.Audit(short, rdb, migrate.AuditConfig{Prefix: "witness:", BatchSize: 10})
+			cancel()
+			answer, _ := report.AnythingClear()
+			require.NotEqual(t, migrate.No, answer, "what is in clear moved out of sight")
+		}
+		stop()
+		group.Wait()
+		require.Greater(t, moved, 20)
+
+		// A replica takes over in the middle.
+		replica := cluster.StartReplica(t, 0)
+		errs := make(chan error, 1)
+		time.AfterFunc(200*time.Millisecond, func() { errs <- cluster.Promote(ctx, replica) })
+		r, err := migrate.Run(ctx, rdb, config)
+		require.NoError(t, <-errs)
+		require.NoError(t, err)
+		require.True(t, r.Done(), "%+v", r)
+		t.Logf("%d slots moved; %d entries seen, %d restarts, %d runs", moved, r.Seen, r.Restarts, r.Runs)
+	})
+	require.Positive(t, ops)
+	require.Positive(t, added.Client(t).DBSize(ctx).Val())
+	matches(t, rdb, sealedStore(t, rdb, a, ns), ns, model)
+	report := audit(t, rdb, migrate.AuditConfig{Prefix: ns + ":", IgnoreOtherTypes: true, Keys: []tink.AEADWithContext{a}, Namespaces: []string{ns}})
+	answer, why := report.AnythingClear()
+	require.Equal(t, migrate.No, answer, why)
+	require.Zero(t, report.Total.Unreadable.Values)
+}
+
+// A master that dies during the scan is replaced by its replica, whose entries are scanned.
+func TestMasterOfAClusterDies(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, "--cluster-node-timeout", "1500")
+	rdb, ctx := cluster.Client(t), t.Context()
+	const ns, n = "dying", 4000
+	fill(t, rdb, ns, n)
+	cluster.StartReplica(t, 1)
+	keys := keyring(t)
+	errs := make(chan error, 1)
+	time.AfterFunc(500*time.Millisecond, func() { errs <- cluster.Nodes()[1].Kill() })
+	r, err := migrate.Run(ctx, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keys, Rate: n / 2, BatchSize: 20})
+	require.NoError(t, errors.Join(<-errs, err))
+	require.True(t, r.Complete, "%+v", r)
+	require.Positive(t, r.Restarts)
+	require.Zero(t, audit(t, rdb, migrate.AuditConfig{Prefix: ns + ":"}).Total.Clear.Values)
+}

@@ -1,0 +1,246 @@
+package redistest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A slot moves from one master to another as redis-cli moves it: it is opened, its keys are moved with MIGRATE, and it is
+// closed at its new master. In between, who asks the old master for a key that is not there is told to ask the new one.
+
+// MoveSlots moves slots with all that is in them to the master to, from whichever has them.
+func (c *Cluster) MoveSlots(ctx context.Context, to *Server, slots ...int) error {
+	for _, slot := range slots {
+		from, err := c.OpenSlot(ctx, to, slot)
+		if err != nil {
+			return err
+		}
+		if from == to {
+			continue
+		}
+		for {
+			n, err := MoveKeys(ctx, from, to, slot, 100)
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				break
+			}
+		}
+		if err := c.CloseSlot(ctx, to, slot); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// OpenSlot begins to move a slot to the master to, and returns the master that has it. If that is the same nothing is
+// done.
+func (c *Cluster) OpenSlot(ctx context.Context, to *Server, slot int) (from *Server, err error) {
+	err = c.control(func(node map[*Server]*control) error {
+		if from, err = ownerOf(ctx, node, slot); err != nil || from == to {
+			return err
+		}
+		if err := node[to].do(ctx, "cluster", "setslot", slot, "importing", node[from].id); err != nil {
+			return err
+		}
+		return node[from].do(ctx, "cluster", "setslot", slot, "migrating", node[to].id)
+	})
+	return from, err
+}
+
+// CloseSlot gives a slot to a master, where its keys have to be.
+func (c *Cluster) CloseSlot(ctx context.Context, to *Server, slot int) error {
+	return c.control(func(node map[*Server]*control) error {
+		for s, n := range node {
+			if s == to {
+				continue
+			}
+			// Redis refuses this only as long as gossip has not told it of the new master; then it deletes the keys.
+			if left, err := n.ClusterCountKeysInSlot(ctx, slot).Result(); err != nil || left > 0 {
+				return errors.Join(err, fmt.Errorf("redistest: another master has %d keys of the slot", left))
+			}
+		}
+		// First who takes it over: between two masters that both have it, the newer epoch wins; none would lose the keys.
+		if err := node[to].do(ctx, "cluster", "setslot", slot, "node", node[to].id); err != nil {
+			return err
+		}
+		for s, n := range node {
+			if s == to {
+				continue
+			}
+			if err := n.do(ctx, "cluster", "setslot", slot, "node", node[to].id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// MoveKeys moves at most so many keys of an open slot, and returns how many it moved.
+func MoveKeys(ctx context.Context, from, to *Server, slot, most int) (int, error) {
+	rdb := redis.NewClient(from.ClientOptions())
+	defer func() { _ = rdb.Close() }()
+	keys, err := rdb.ClusterGetKeysInSlot(ctx, slot, most).Result()
+	if err != nil || len(keys) == 0 {
+		return 0, err
+	}
+	args := []any{"migrate", "127.0.0.1", strconv.Itoa(to.port), "", 0, startTimeout.Milliseconds()}
+	switch o := to.opts; {
+	case o.User != "":
+		args = append(args, "auth2", o.User, o.Password)
+	case o.Password != "":
+		args = append(args, "auth", o.Password)
+	}
+	args = append(args, "keys")
+	for _, k := range keys {
+		args = append(args, k)
+	}
+	if err := rdb.Do(ctx, args...).Err(); err != nil {
+		return 0, fmt.Errorf("redistest: migrate: %w", err)
+	}
+	return len(keys), nil
+}
+
+// AddMaster adds a master that has no slots yet, waits until all know it, and stops it when the test ends.
+func (c *Cluster) AddMaster(t testing.TB) *Server {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*startTimeout)
+	defer cancel()
+	opts := c.nodes[0].opts
+	opts.certs = c.nodes[0].certs
+	s, err := launch(ctx, opts, true, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.nodes = append(c.nodes, s) // which closes it, too
+	known := fmt.Sprintf("cluster_known_nodes:%d\r\n", len(c.nodes))
+	err = c.control(func(node map[*Server]*control) error {
+		if err := node[c.nodes[0]].do(ctx, "cluster", "meet", "127.0.0.1", strconv.Itoa(s.port), strconv.Itoa(s.busPort)); err != nil {
+			return err
+		}
+		for _, n := range node {
+			if err := until(ctx, func() (bool, error) {
+				info, err := n.ClusterInfo(ctx).Result()
+				return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, known), err
+			}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("redistest: add a master: %v", err)
+	}
+	return s
+}
+
+// Promote makes a replica of StartReplica the master of what its master has, which becomes its replica, and waits until
+// all agree. The servers of Nodes stay the same.
+func (c *Cluster) Promote(ctx context.Context, replica *Server) error {
+	rdb := redis.NewClient(replica.ClientOptions())
+	defer func() { _ = rdb.Close() }()
+	id, err := rdb.Do(ctx, "cluster", "myid").Text()
+	if err != nil {
+		return fmt.Errorf("redistest: cluster myid: %w", err)
+	}
+	if err := until(ctx, func() (bool, error) { // refused while the link to the master is young
+		err := rdb.ClusterFailover(ctx).Err()
+		return err == nil, err
+	}); err != nil {
+		return fmt.Errorf("redistest: cluster failover: %w", err)
+	}
+	return c.control(func(node map[*Server]*control) error {
+		for _, n := range node {
+			if err := until(ctx, func() (bool, error) {
+				ranges, err := n.slots(ctx)
+				return slices.ContainsFunc(ranges, func(r slotRange) bool { return r.master == id }), err
+			}); err != nil {
+				return fmt.Errorf("redistest: the promotion is not known: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
+// control is a connection to one node.
+type control struct {
+	*redis.Client
+	id string
+}
+
+func (n *control) do(ctx context.Context, args ...any) error {
+	if err := n.Do(ctx, args...).Err(); err != nil {
+		return fmt.Errorf("redistest: %v %v: %w", args[0], args[1], err)
+	}
+	return nil
+}
+
+// slotRange says who has some slots.
+type slotRange struct {
+	first, last int
+	master      string // its id
+}
+
+// slots are what clients go by.
+func (n *control) slots(ctx context.Context) ([]slotRange, error) {
+	rows, err := n.Do(ctx, "cluster", "slots").Slice()
+	if err != nil {
+		return nil, err
+	}
+	var ranges []slotRange
+	for _, row := range rows {
+		r, ok := row.([]any) // first, last, master, replicas
+		if !ok || len(r) < 3 {
+			continue
+		}
+		first, _ := r[0].(int64)
+		last, _ := r[1].(int64)
+		node, _ := r[2].([]any) // address, port, id
+		if len(node) < 3 {
+			continue
+		}
+		id, _ := node[2].(string)
+		ranges = append(ranges, slotRange{int(first), int(last), id})
+	}
+	return ranges, nil
+}
+
+// control connects to every node that runs.
+func (c *Cluster) control(f func(node map[*Server]*control) error) (err error) {
+	nodes := make(map[*Server]*control)
+	defer func() {
+		for _, n := range nodes {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	for _, s := range c.nodes {
+		n := &control{Client: redis.NewClient(s.ClientOptions())}
+		nodes[s] = n
+		if n.id, err = n.Do(context.Background(), "cluster", "myid").Text(); err != nil {
+			return fmt.Errorf("redistest: cluster myid: %w", err)
+		}
+	}
+	return f(nodes)
+}
+
+// ownerOf asks each master whether it has a slot: what one says of another may be old.
+func ownerOf(ctx context.Context, nodes map[*Server]*control, slot int) (*Server, error) {
+	for s, n := range nodes {
+		ranges, err := n.slots(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("redistest: cluster slots: %w", err)
+		}
+		if slices.ContainsFunc(ranges, func(r slotRange) bool { return r.first <= slot && slot <= r.last && r.master == n.id }) {
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("redistest: no master has the slot %d", slot)
+}
