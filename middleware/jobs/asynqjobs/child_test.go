@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,7 +34,25 @@ var quiet = slog.New(slog.DiscardHandler)
 type process struct {
 	cmd *exec.Cmd
 	in  io.Closer
-	out strings.Builder
+	out output
+}
+
+// output is what a process prints, which may be read meanwhile.
+type output struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
 }
 
 // spawn starts a child. It ends when its standard input does, so that none outlives the test.
@@ -116,6 +135,16 @@ func play(ctx context.Context, role string) error {
 			<-make(chan struct{})
 			return nil
 		}))
+	case "worker":
+		// Prints what it is given, one line each, and fails the first time if asked to.
+		return workForever(ctx, rdb, e, asynq.HandlerFunc(func(ctx context.Context, t *asynq.Task) error {
+			_, _ = fmt.Printf("%q\n", t.Payload())
+			time.Sleep(5 * time.Millisecond)
+			if n, _ := asynq.GetRetryCount(ctx); n == 0 && strings.HasPrefix(string(t.Payload()), "twice") {
+				return fmt.Errorf("not the first time: %s", t.Payload())
+			}
+			return asynqjobs.WriteResult(ctx, t.Payload())
+		}))
 	case "scheduler":
 		s, err := asynqjobs.NewScheduler(rdb, client)
 		if err != nil {
@@ -136,8 +165,11 @@ func play(ctx context.Context, role string) error {
 	}
 }
 
+// soon retries after a second.
+func soon(int, error, *asynq.Task) time.Duration { return time.Second }
+
 func workForever(ctx context.Context, rdb redis.UniversalClient, e *jobs.Encryptor, h asynq.Handler) error {
-	cfg, err := asynqjobs.Config(e, fast(asynq.Config{}))
+	cfg, err := asynqjobs.Config(e, fast(asynq.Config{RetryDelayFunc: soon}))
 	if err != nil {
 		return err
 	}
