@@ -200,10 +200,10 @@ func (j Jobs) queueProblems(caches map[string]Cache) []error {
 		}
 	}
 	if j.PRFKeyset == "" && j.HiddenTypes {
-		errs = append(errs, errors.New("hidden_types without prf_keyset: the names of types are hidden by a PRF; make a keyset (sealcache keyset create) and name it there"))
+		errs = append(errs, errors.New("hidden_types without prf_keyset: the names of types are hidden by a PRF; make a keyset (sealcache keys create -type prf) and name it there"))
 	}
 	if j.PRFKeyset == "" && j.Schedules != (Schedules{}) {
-		errs = append(errs, errors.New("schedules without prf_keyset: their names are hidden by a PRF; make a keyset (sealcache keyset create) and name it there"))
+		errs = append(errs, errors.New("schedules without prf_keyset: their names are hidden by a PRF; make a keyset (sealcache keys create -type prf) and name it there"))
 	}
 	for _, name := range j.neighbours(caches) {
 		if caches[name].Namespace == asynqPrefix {
