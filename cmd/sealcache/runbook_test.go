@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	otelattribute "go.opentelemetry.io/otel/attribute"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
@@ -35,21 +39,63 @@ func sealcache(t *testing.T, args ...string) (status int, stdout, stderr string)
 
 // instance is one process of a service, as far as its cache goes: a deployment replaces the store.
 type instance struct {
-	store atomic.Pointer[store.StoreInterface]
+	store  atomic.Pointer[store.StoreInterface]
+	meters *sdkmetric.MeterProvider
+	reader *sdkmetric.ManualReader
+}
+
+func newInstance() *instance {
+	i := &instance{reader: sdkmetric.NewManualReader()}
+	i.meters = sdkmetric.NewMeterProvider(sdkmetric.WithReader(i.reader))
+	return i
 }
 
 func (i *instance) deploy(s store.StoreInterface) { i.store.Store(&s) }
+
+// count is what an operator sees of a counter, where an attribute has a value.
+func (i *instance) count(t *testing.T, name, attribute, value string) int64 {
+	t.Helper()
+	var data metricdata.ResourceMetrics
+	require.NoError(t, i.reader.Collect(t.Context(), &data))
+	sum := int64(0)
+	for _, scope := range data.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			if m.Name != name {
+				continue
+			}
+			for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints { //nolint:forcetypeassert // a counter is one
+				if v, ok := p.Attributes.Value(otelattribute.Key(attribute)); ok && v.AsString() == value {
+					sum += p.Value
+				}
+			}
+		}
+	}
+	return sum
+}
 
 // service is an application at work on its instances. Each of its goroutines has keys of its own, and goes to any instance.
 type service struct {
 	instances []*instance
 	ops       atomic.Int64
+	old       int // entries "old:0" and so on, which it only reads
 }
 
 func (s *service) work(ctx context.Context, which int) error {
 	held := map[int]string{}
 	for i := 0; ctx.Err() == nil; i++ {
-		at := *s.instances[i%len(s.instances)].store.Load()
+		at := *s.instances[i/3%len(s.instances)].store.Load() // each is written through and read through
+		if i%5 == 4 && s.old > 0 { // what was there before
+			n := (i/5*4 + which) % s.old
+			got, err := at.Get(context.Background(), fmt.Sprint("old:", n))
+			if err != nil {
+				return err
+			}
+			if string(got.([]byte)) != fmt.Sprint("old ", n) { //nolint:forcetypeassert // redisstore returns []byte
+				return errors.New("an old entry has changed")
+			}
+			s.ops.Add(1)
+			continue
+		}
 		k := i % 50
 		key := fmt.Sprintf("w%d:%d", which, k)
 		s.ops.Add(1)
@@ -95,22 +141,22 @@ func TestRunbook(t *testing.T) {
 		require.NoError(t, rdb.Set(ctx, fmt.Sprintf("shop:old:%d", i), fmt.Sprint("old ", i), time.Duration(i%2)*time.Hour).Err())
 	}
 
-	app := &service{}
+	app := &service{old: 3000}
 	const instances = 3
 	for range instances {
-		app.instances = append(app.instances, new(instance))
+		app.instances = append(app.instances, newInstance())
 	}
 	// deploy rolls a state out, one instance after the other, with some work in between. Every process has data keys of its
 	// own. Nil is off.
-	deploy := func(policy *middleware.PlaintextPolicy) {
-		for _, i := range app.instances {
+	deployTo := func(policy *middleware.PlaintextPolicy, to ...*instance) {
+		for _, i := range to {
 			if policy == nil {
 				i.deploy(clearStore{backing})
 			} else {
 				e, err := aead.NewEnvelope(ctx, kek)
 				require.NoError(t, err)
 				t.Cleanup(func() { _ = e.Close() })
-				opts := []middleware.Option{middleware.WithNamespace("shop")}
+				opts := []middleware.Option{middleware.WithNamespace("shop"), middleware.WithMeterProvider(i.meters)}
 				if *policy != middleware.RejectPlaintext {
 					opts = append(opts, middleware.WithPlaintext(*policy), middleware.WithPlaintextUntil(time.Now().Add(time.Hour)))
 					opts = append(opts, middleware.WithLogger(slog.New(slog.DiscardHandler)))
@@ -123,6 +169,7 @@ func TestRunbook(t *testing.T) {
 			require.Eventually(t, func() bool { return app.ops.Load() > before+300 }, 20*time.Second, time.Millisecond)
 		}
 	}
+	deploy := func(policy *middleware.PlaintextPolicy) { deployTo(policy, app.instances...) }
 	state := func(p middleware.PlaintextPolicy) *middleware.PlaintextPolicy { return &p }
 	for _, i := range app.instances {
 		i.deploy(clearStore{backing})
@@ -148,22 +195,94 @@ func TestRunbook(t *testing.T) {
 		return out
 	}
 
+	// during is by how much the counter of each instance grows while the service is at work for a while.
+	during := func(name, attribute, value string) (grown [instances]int64) {
+		var begin [instances]int64
+		for i, at := range app.instances {
+			begin[i] = at.count(t, name, attribute, value)
+		}
+		before := app.ops.Load()
+		require.Eventually(t, func() bool { return app.ops.Load() > before+2000 || working.Err() != nil }, 30*time.Second, time.Millisecond)
+		require.NoError(t, working.Err())
+		for i, at := range app.instances {
+			grown[i] = at.count(t, name, attribute, value) - begin[i]
+		}
+		return grown
+	}
+	clear := func(what string) [instances]int64 { return during("sealcache.plaintext", "sealcache.plaintext", what) }
+	var none [instances]int64
+	// stops is what an operator waits for: calls that the state before had begun may still come to their end.
+	stops := func(what string) {
+		t.Helper()
+		require.Eventually(t, func() bool { return clear(what) == none }, 20*time.Second, time.Millisecond, "%s has not stopped", what)
+	}
+	goesOn := func(what string, which ...int) {
+		t.Helper()
+		grown := clear(what)
+		for i := range grown {
+			if slices.Contains(which, i) {
+				require.Positive(t, grown[i], "%s, instance %d", what, i)
+			} else {
+				require.Zero(t, grown[i], "%s, instance %d", what, i)
+			}
+		}
+	}
+
 	command(exitLeft, "audit", common...)
 	command(exitDone, "migrate", append(keys, "-dry-run")...)
-	deploy(state(middleware.WritePlaintext))
-	deploy(state(middleware.SealOnRead))
+	goesOn("written") // by none: there is nobody to count
+	// prepare: every instance shows that it runs it by counting what it writes in clear.
+	deployTo(state(middleware.WritePlaintext), app.instances[0])
+	goesOn("written", 0)
+	deployTo(state(middleware.WritePlaintext), app.instances[1:]...)
+	goesOn("written", 0, 1, 2)
+	// tolerate: one that was forgotten goes on counting. What is read in clear is what the migration seals.
+	deployTo(state(middleware.SealOnRead), app.instances[:2]...)
+	goesOn("written", 2)
+	command(exitLeft, "audit", common...)
+	deployTo(state(middleware.SealOnRead), app.instances[2])
+	stops("written")
+	goesOn("written")
+	const unread = 2000
+	for i := range unread { // of a part that the service does not read every day
+		require.NoError(t, rdb.Set(ctx, fmt.Sprintf("shop:rare:%d", i), "rare", 0).Err())
+	}
+	for _, i := range app.instances {
+		before := i.count(t, "sealcache.plaintext", "sealcache.plaintext", "read")
+		_, err := (*i.store.Load()).Get(ctx, "rare:1")
+		require.NoError(t, err)
+		require.NoError(t, rdb.Set(ctx, "shop:rare:1", "rare", 0).Err())
+		require.Greater(t, i.count(t, "sealcache.plaintext", "sealcache.plaintext", "read"), before)
+	}
+	command(exitLeft, "audit", common...)
 	command(exitDone, "migrate", append(keys, "-checkpoint", filepath.Join(dir, "checkpoint"))...)
 	out := command(exitDone, "audit", append(common, "-kek", kekURI, "-open", "-namespaces", "shop")...)
 	require.Contains(t, out, "Is anything in clear? NO")
+	stops("read")
+	goesOn("read")
+	// require: what a forgotten writer leaves in clear shows.
 	deploy(state(middleware.RejectPlaintext))
 	command(exitDone, "audit", common...)
-	require.NoError(t, working.Err(), "%v", errs)
+	require.Equal(t, none, during("sealcache.operations", "sealcache.outcome", "not_sealed"))
+	require.NoError(t, rdb.Set(ctx, "shop:forgotten", "clear", time.Hour).Err())
+	for _, i := range app.instances {
+		_, err := (*i.store.Load()).Get(ctx, "forgotten")
+		require.ErrorIs(t, err, middleware.ErrNotSealed)
+		require.EqualValues(t, 1, i.count(t, "sealcache.operations", "sealcache.outcome", "not_sealed"))
+	}
+	command(exitLeft, "audit", common...)
+	require.NoError(t, rdb.Del(ctx, "shop:forgotten").Err())
+	goesOn("read")
+	goesOn("written")
 
 	// And back.
 	deploy(state(middleware.SealOnRead))
+	goesOn("written")
 	deploy(state(middleware.WritePlaintext))
+	goesOn("written", 0, 1, 2)
 	command(exitDone, "unseal", keys...)
 	deploy(nil)
+	goesOn("written")
 	stop()
 	group.Wait()
 	require.NoError(t, errors.Join(errs...))
