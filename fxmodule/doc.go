@@ -1,5 +1,5 @@
-// Package fxmodule brings sealed caching into an application that is built with go.uber.org/fx: keys, stores, caches
-// and job encryption from one Config.
+// Package fxmodule brings sealed caching and sealed background jobs into an application that is built with
+// go.uber.org/fx: keys, stores, caches, job encryption, and jobs on asynq, from one Config.
 //
 //	config, err := fxmodule.ConfigFromEnv()
 //	...
@@ -63,10 +63,21 @@
 //	jobs.prf_keyset           SEALCACHE_JOBS_PRF_KEYSET
 //	jobs.compress_min_bytes   SEALCACHE_JOBS_COMPRESS_MIN_BYTES
 //	jobs.max_payload_bytes    SEALCACHE_JOBS_MAX_PAYLOAD_BYTES
+//	jobs.redis                SEALCACHE_JOBS_REDIS
+//	jobs.queues               SEALCACHE_JOBS_QUEUES
+//	jobs.strict_priority      SEALCACHE_JOBS_STRICT_PRIORITY
+//	jobs.concurrency          SEALCACHE_JOBS_CONCURRENCY
+//	jobs.shutdown_timeout     SEALCACHE_JOBS_SHUTDOWN_TIMEOUT
+//	jobs.no_server            SEALCACHE_JOBS_NO_SERVER
+//	jobs.hidden_types         SEALCACHE_JOBS_HIDDEN_TYPES
+//	jobs.clear_until          SEALCACHE_JOBS_CLEAR_UNTIL
+//	jobs.schedules.poll       SEALCACHE_JOBS_SCHEDULES_POLL
+//	jobs.schedules.catch_up   SEALCACHE_JOBS_SCHEDULES_CATCH_UP
 //	key_timeout               SEALCACHE_KEY_TIMEOUT
 //
-// plaintext is reject, read, seal-on-read or write; plaintext_until a time as 2030-01-31T00:00:00Z. What each setting
-// means is at the fields of [Cache], [DataKeys], [Jobs] and [Config]. Where a variable's name can be read in two ways,
+// plaintext is reject, read, seal-on-read or write; plaintext_until and jobs.clear_until are times as
+// 2030-01-31T00:00:00Z; jobs.queues is critical=6,default=3 or, in YAML, a mapping. What each setting means is at the
+// fields of [Cache], [DataKeys], [Jobs], [Schedules] and [Config]. Where a variable's name can be read in two ways,
 // the longer setting is meant. A Kubernetes service named "sealcache" injects variables such as SEALCACHE_PORT, which
 // are unknown here: switch enableServiceLinks off, or name it otherwise.
 //
@@ -82,7 +93,10 @@
 //	    store: memory://?max_bytes=16MiB
 //	    clear: true
 //	jobs:
+//	  redis: rediss://app@redis.example:6379/1?password_file=/run/secrets/redis
 //	  namespace: shop
+//	  prf_keyset: /run/secrets/prf.json
+//	  queues: {critical: 6, default: 3}
 //
 // Printed, a Config shows no URL, path or password (but see [Config] for unexported fields), and neither does an error of
 // this package.
@@ -97,6 +111,30 @@
 // Caches with the same keys share them. What is stored is bound to namespace and key, not to the store: caches that
 // share keys should have namespaces of their own, and the module logs a warning if they do not.
 //
+// # Jobs
+//
+// Module also provides what jobs on asynq need, sealed: an *asynqjobs.Client to enqueue with, an *asynqjobs.Scheduler for
+// periodic jobs, an *asynq.Inspector, and the *asynq.Server that runs them. They stand on one client of the Redis that
+// Jobs.Redis names, or on the asynq.RedisConnOpt that the application provides, and on the keys of the cache that
+// Jobs.Cache names. Nothing is made, and no connection opened, that nobody takes.
+//
+//	fx.Provide(newMux)        // func newMux(m *Mailer) *asynq.ServeMux, with the handlers: it makes this process a worker
+//	fx.Invoke(scheduleDigest) // func scheduleDigest(lc fx.Lifecycle, s *asynqjobs.Scheduler)
+//	fxmodule.Monitor(...)     // and the admin page
+//
+// An application that provides an *asynq.ServeMux is a worker: the server starts with it, after everything that the mux's
+// constructor depends on, and stops before that. Parts of an application may provide [Handlers] in the fx group "jobs"
+// instead, each for its own jobs, to be added to the mux; with the same promise. What is added to the mux by an
+// fx.Invoke is not covered by it. Whoever runs a server of his own takes the asynq.Handler, which is the mux, sealed; the
+// mux itself must not be given to a server. An asynq.Config of the application says the rest (ErrorHandler,
+// RetryDelayFunc, GroupAggregator and so on), without wrapping anything; what Jobs sets counts more.
+//
+// The Scheduler runs in each process that takes it, and each tick is enqueued once all the same. The admin page,
+// asynqmon with a login of the application's own, is [Monitor]: a program without it links no web interface.
+//
+// An existing asynq application drops the constructors of its client, its server and its inspector, and their life, and
+// takes *asynqjobs.Client where it took *asynq.Client, whose tasks are in clear (the module warns of one in the graph).
+//
 // # Life
 //
 // Keys and stores are opened when the graph is built, in at most Config.KeyTimeout. At start each cache must prove
@@ -104,4 +142,8 @@
 // not start, and a [CacheError] says which cache and which part failed. [Health] repeats the check for a readiness
 // endpoint. At stop, after everything that took a cache, the stores that were opened here are closed, then the keys.
 // The application's own store is the application's to close.
+//
+// The jobs' Redis, if something needs it, must answer at start, or a [JobsError] says so. At stop the server takes no new
+// tasks and waits for those that run, for as long as Jobs.ShutdownTimeout says, and then puts them back. Their Redis client
+// is closed after the server and the Scheduler have stopped, and before the keys.
 package fxmodule

@@ -5,18 +5,25 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/eko/gocache/lib/v4/store"
+	"github.com/hibiken/asynq"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/middleware/jobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 	"github.com/sealcache/sealcache/stores/memorystore"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // mountedKEK stands for a secret that the platform mounts: it returns its URI and a function that removes it.
@@ -221,4 +228,84 @@ func ExampleJobs() {
 		}),
 	)
 	// Output: {"user":42}
+}
+
+// A part of an application with jobs of its own: what it depends on, how they are run, who enqueues them.
+func ExampleHandlers() {
+	server, err := redistest.Run(context.Background(), redistest.Options{}) // the Redis of this example
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = server.Close() }()
+	kek, remove := mountedKEK()
+	defer remove()
+
+	type args struct{ User int }
+	welcome := asynqjobs.Define[args]("mail:welcome", asynq.MaxRetry(5)) // shared by who enqueues and who runs
+	sent := make(chan int, 1)
+	type mailer struct{ sent chan<- int }
+	mail := fx.Module("mail",
+		fx.Provide(func() *mailer { return &mailer{sent} }),
+		fx.Provide(fx.Annotate(func(m *mailer) fxmodule.Handlers {
+			return func(mux *asynq.ServeMux) {
+				welcome.Handle(mux, func(_ context.Context, a args) error {
+					m.sent <- a.User
+					return nil
+				})
+			}
+		}, fx.ResultTags(`group:"jobs"`))),
+	)
+
+	runApp(
+		fxmodule.Module,
+		fx.Supply(fxmodule.Config{
+			Caches: map[string]fxmodule.Cache{fxmodule.Default: {Store: "memory://", KEK: kek}},
+			Jobs:   fxmodule.Jobs{Redis: server.URL(), Namespace: "shop"},
+		}, slog.New(slog.DiscardHandler)),
+		fx.Provide(asynq.NewServeMux), // makes the process a worker
+		mail,
+		fx.Invoke(func(lc fx.Lifecycle, client *asynqjobs.Client) {
+			atStart(func(ctx context.Context) error {
+				_, err := welcome.Delay(ctx, client, args{User: 42})
+				fmt.Println("welcomed", <-sent)
+				return err
+			})(lc)
+		}),
+	)
+	// Output: welcomed 42
+}
+
+// The admin page of the jobs, for those whom the application's own login admits.
+func ExampleMonitor() {
+	kek, remove := mountedKEK()
+	defer remove()
+	redis, err := redistest.Run(context.Background(), redistest.Options{}) // the Redis of this example
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = redis.Close() }()
+	runApp(
+		fxmodule.Module,
+		fxmodule.Monitor(monitor.WithRootPath("/admin/jobs")),
+		fx.Provide(func() monitor.Authorizer {
+			return func(r *http.Request) monitor.Viewer {
+				if r.Context().Value("user") == "auditor" { // from the application's own login
+					return monitor.Viewer{Name: "auditor", Access: monitor.Contents}
+				}
+				return monitor.Viewer{} // 403
+			}
+		}),
+		fx.Supply(fxmodule.Config{
+			Caches: map[string]fxmodule.Cache{fxmodule.Default: {Store: "memory://", KEK: kek}},
+			Jobs:   fxmodule.Jobs{Redis: redis.URL()},
+		}, slog.New(slog.DiscardHandler)),
+		fx.Provide(http.NewServeMux),
+		fx.Invoke(func(mux *http.ServeMux, page *monitor.Handler) {
+			mux.Handle(page.RootPath()+"/", page)
+			w := httptest.NewRecorder()
+			mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/admin/jobs/", nil))
+			fmt.Println(w.Code)
+		}),
+	)
+	// Output: 403
 }

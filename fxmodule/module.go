@@ -26,8 +26,15 @@ import (
 //	*jobs.Encryptor           the sealing of background jobs
 //	*Health                   a check, and an http.Handler for readiness
 //
+//	*asynqjobs.Client         enqueues jobs
+//	*asynqjobs.Scheduler      periodic jobs; runs while the application does
+//	*asynq.Server             runs jobs; started and stopped with the application if it provides an *asynq.ServeMux
+//	asynq.Handler             that mux, for tasks that are sealed
+//	*asynq.Inspector          looks into the queues
+//
 // and takes, if they are there, a *slog.Logger, a metric.MeterProvider, a trace.TracerProvider, and aead.KEKOpener
-// values in the group "kek".
+// values in the group "kek"; and for jobs an asynq.RedisConnOpt, if Jobs.Redis is empty, an *asynq.ServeMux, Handlers in
+// the group "jobs", and an asynq.Config. Monitor beside Module provides the admin page of jobs.
 //
 // It belongs among the options of fx.New itself. Inside an fx.Module it would seal the application's store for that
 // module only, and leave it in clear for all others, so that fx.New refuses it there ("fx.Logger Option should be
