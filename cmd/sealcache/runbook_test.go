@@ -84,7 +84,7 @@ func (s *service) work(ctx context.Context, which int) error {
 	held := map[int]string{}
 	for i := 0; ctx.Err() == nil; i++ {
 		at := *s.instances[i/3%len(s.instances)].store.Load() // each is written through and read through
-		if i%5 == 4 && s.old > 0 { // what was there before
+		if i%5 == 4 && s.old > 0 {                            // what was there before
 			n := (i/5*4 + which) % s.old
 			got, err := at.Get(context.Background(), fmt.Sprint("old:", n))
 			if err != nil {
