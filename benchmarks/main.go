@@ -43,6 +43,7 @@ func rows() []row {
 		{"keyservice", "an envelope with a slow key service against Tink's own envelope", keyServiceRow},
 		{"redis", "sealed against clear, and against TLS, over a real Redis", redisRow},
 		{"bytes", "bytes that sealing adds to a value in Redis", bytesRow},
+		{"jobs", "jobs on asynq, enqueued and processed, sealed against clear", jobsRow},
 		{"migrate", "sealing what lies in Redis in clear, beside a live client", migrateRow},
 	}
 }

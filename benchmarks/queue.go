@@ -1,0 +1,234 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/middleware/jobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+const (
+	jobType = "mail:send"
+	// jobWorkers is the number of producers, and the Concurrency of the server.
+	jobWorkers = 8
+	// drainTimeout ends a run whose jobs do not reach the handler.
+	drainTimeout = time.Minute
+)
+
+// queue is a queue of asynq, clear or sealed, that has a database of Redis to itself.
+type queue struct {
+	name   string
+	conn   asynq.RedisClientOpt
+	rdb    *redis.Client
+	client enqueuer
+	e      *jobs.Encryptor // nil: in clear
+	server *redistest.Server
+}
+
+// enqueuer is asynq's client, or a sealing one.
+type enqueuer interface {
+	EnqueueContext(ctx context.Context, t *asynq.Task, opts ...asynq.Option) (*asynq.TaskInfo, error)
+	Close() error
+}
+
+func newQueue(name string, server *redistest.Server, db int, e *jobs.Encryptor, opts ...asynqjobs.Option) (*queue, error) {
+	options := server.ClientOptions()
+	options.DB = db
+	q := &queue{name: name, conn: asynq.RedisClientOpt{Addr: server.Addr(), DB: db}, rdb: redis.NewClient(options), e: e, server: server}
+	plain := asynq.NewClient(q.conn)
+	q.client = plain
+	if e != nil {
+		sealed, err := asynqjobs.NewClient(plain, e, opts...)
+		if err != nil {
+			return nil, errors.Join(err, plain.Close(), q.rdb.Close())
+		}
+		q.client = sealed
+	}
+	return q, nil
+}
+
+func (q *queue) close() {
+	_ = q.client.Close()
+	_ = q.rdb.Close()
+}
+
+// run enqueues n jobs and has them processed.
+func (q *queue) run(ctx context.Context, n int, payload []byte) (enqueued, processed sample, err error) {
+	if err := q.rdb.FlushDB(ctx).Err(); err != nil {
+		return sample{}, sample{}, err
+	}
+	if enqueued, err = q.enqueue(ctx, n, payload); err != nil {
+		return sample{}, sample{}, err
+	}
+	processed, err = q.process(ctx, n, payload)
+	return enqueued, processed, err
+}
+
+// enqueue has all producers together enqueue n jobs.
+func (q *queue) enqueue(ctx context.Context, n int, payload []byte) (sample, error) {
+	runtime.GC() // each side pays for its own garbage
+	errs := make([]error, jobWorkers)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	m := q.start()
+	for w := range jobWorkers {
+		wg.Go(func() {
+			for errs[w] == nil && next.Add(1) <= int64(n) {
+				_, errs[w] = q.client.EnqueueContext(ctx, asynq.NewTask(jobType, payload))
+			}
+		})
+	}
+	wg.Wait()
+	return m.stop(n), errors.Join(errs...)
+}
+
+// process has a server work off the n jobs of the queue. The time begins when the first one reaches the handler, so that
+// the server's start is not in it, and ends when the last one does.
+func (q *queue) process(ctx context.Context, n int, payload []byte) (sample, error) {
+	runtime.GC()
+	var (
+		handled atomic.Int64
+		first   sync.Once
+		m       meter
+		result  sample
+		done    = make(chan error, 1)
+	)
+	end := func(err error) { // the first one counts
+		select {
+		case done <- err:
+		default:
+		}
+	}
+	var handler asynq.Handler = asynq.HandlerFunc(func(_ context.Context, t *asynq.Task) error {
+		first.Do(func() {
+			if t.Type() != jobType || !bytes.Equal(t.Payload(), payload) {
+				end(errOtherJob)
+			}
+			m = q.start()
+		})
+		if len(t.Payload()) != len(payload) {
+			end(errOtherJob)
+		}
+		if handled.Add(1) == int64(n) {
+			result = m.stop(n - 1)
+			end(nil)
+		}
+		return nil
+	})
+	server, handler, err := q.newServer(handler, end)
+	if err != nil {
+		return sample{}, err
+	}
+	if err := server.Start(handler); err != nil {
+		return sample{}, err
+	}
+	defer server.Shutdown()
+	select {
+	case err := <-done:
+		if err != nil {
+			return sample{}, err
+		}
+		return result, nil
+	case <-ctx.Done():
+		return sample{}, ctx.Err()
+	case <-time.After(drainTimeout):
+		return sample{}, fmt.Errorf("%d of %d jobs reached the handler in %v", handled.Load(), n, drainTimeout)
+	}
+}
+
+func (q *queue) newServer(handler asynq.Handler, failed func(error)) (*asynq.Server, asynq.Handler, error) {
+	cfg := asynq.Config{
+		Concurrency:       jobWorkers,
+		TaskCheckInterval: 5 * time.Millisecond, // it looks again only when the queue is empty: the measurement is over
+		Logger:            silent{},
+		ErrorHandler:      asynq.ErrorHandlerFunc(func(_ context.Context, _ *asynq.Task, err error) { failed(err) }),
+	}
+	if q.e == nil {
+		return asynq.NewServer(q.conn, cfg), handler, nil
+	}
+	cfg, err := asynqjobs.Config(q.e, cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	handler, err = asynqjobs.Handler(q.e, handler)
+	if err != nil {
+		return nil, nil, err
+	}
+	return asynq.NewServer(q.conn, cfg), handler, nil
+}
+
+// check enqueues one job and makes sure that Redis holds it as it should.
+func (q *queue) check(ctx context.Context, payload []byte, opts ...asynq.Option) error {
+	stored, _, err := q.stored(ctx, payload, opts...)
+	if err != nil {
+		return err
+	}
+	if readable := bytes.Contains(stored, payload[:min(len(payload), 32)]); readable != (q.e == nil) {
+		return fmt.Errorf("a job of which the payload is readable: %t", readable)
+	}
+	return nil
+}
+
+// sizes are the bytes of what a job's hash holds, and what it takes of Redis' memory.
+func (q *queue) sizes(ctx context.Context, payload []byte, opts ...asynq.Option) (contents, memory int64, err error) {
+	stored, memory, err := q.stored(ctx, payload, opts...)
+	return int64(len(stored)), memory, err
+}
+
+// stored enqueues one job and returns the contents of its hash, and what it takes of Redis' memory.
+func (q *queue) stored(ctx context.Context, payload []byte, opts ...asynq.Option) (contents []byte, memory int64, err error) {
+	if err := q.rdb.FlushDB(ctx).Err(); err != nil {
+		return nil, 0, err
+	}
+	info, err := q.client.EnqueueContext(ctx, asynq.NewTask(jobType, payload), opts...)
+	if err != nil {
+		return nil, 0, err
+	}
+	key := "asynq:{" + info.Queue + "}:t:" + info.ID
+	fields, err := q.rdb.HGetAll(ctx, key).Result()
+	if err != nil {
+		return nil, 0, err
+	}
+	for name, value := range fields {
+		contents = append(append(contents, name...), value...)
+	}
+	memory, err = q.rdb.MemoryUsage(ctx, key, 0).Result() // all fields, not a sample of them
+	return contents, memory, err
+}
+
+// meter measures from start to stop.
+type meter struct {
+	q     *queue
+	cpu   time.Duration
+	began time.Time
+}
+
+func (q *queue) cpu() (time.Duration, bool) {
+	return side{server: func() (time.Duration, bool) { return cpuTimeOf(q.server.Pid()) }}.cpu()
+}
+
+func (q *queue) start() meter {
+	m := meter{q: q}
+	m.cpu, _ = q.cpu()
+	m.began = time.Now()
+	return m
+}
+
+func (m meter) stop(ops int) sample {
+	s := sample{ops: ops, elapsed: time.Since(m.began)}
+	if cpu, known := m.q.cpu(); known {
+		s.cpu = cpu - m.cpu
+	}
+	return s
+}

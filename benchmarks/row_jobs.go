@@ -1,0 +1,244 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/prf"
+
+	"github.com/sealcache/sealcache/middleware/jobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+// jobsRow holds sealed jobs on asynq against clear ones, over a redis-server that has the same processors: what a batch
+// of them takes to be enqueued by eight producers and then to be processed, and what one takes of Redis' memory.
+func jobsRow(ctx context.Context, b *bench) error {
+	cases := append(jobTimes(), jobMemories()...)
+	var wanted []jobCase
+	for _, c := range cases {
+		if b.match.MatchString(b.row + "/" + c.name) {
+			wanted = append(wanted, c)
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	k, err := newKeys(ctx)
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	handle, err := keyset.NewHandle(prf.HMACSHA256PRFKeyTemplate())
+	if err != nil {
+		return fmt.Errorf("new PRF keyset: %w", err)
+	}
+	tokens, err := prf.NewPRFSet(handle)
+	if err != nil {
+		return fmt.Errorf("PRF keyset: %w", err)
+	}
+	server, err := startRedis(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	for _, c := range wanted {
+		if !b.wants(c.name) {
+			continue
+		}
+		e, err := jobs.NewEncryptor(k.envelope, append(c.sealing, jobs.WithPRF(tokens))...)
+		if err != nil {
+			return err
+		}
+		if err := c.compare(ctx, b, server, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// jobCase compares a clear queue with a sealed one.
+type jobCase struct {
+	name    string
+	payload []byte
+	sealing []jobs.Option
+	client  []asynqjobs.Option
+	enqueue []asynq.Option
+	batch   int // jobs enqueued and processed in a round; 0: it is memory that is compared
+	budget  *Budget
+}
+
+func jobTimes() []jobCase {
+	var cases []jobCase
+	for _, size := range jobSizes() {
+		cases = append(cases, jobCase{name: sizeName(size), payload: payload(size), batch: jobBatch(size), budget: atLeast(0.95)})
+	}
+	for _, size := range jobSizes()[1:] {
+		cases = append(cases, jobCase{
+			name: sizeName(size) + " of JSON, compressed", payload: jsonPayload(size), batch: jobBatch(size),
+			sealing: []jobs.Option{jobs.WithCompression(compressFrom)},
+		})
+	}
+	return cases
+}
+
+func jobMemories() []jobCase {
+	var cases []jobCase
+	for _, size := range jobSizes() {
+		unique := []asynq.Option{asynq.Unique(time.Hour)}
+		hidden := []asynqjobs.Option{asynqjobs.WithHiddenTypes()}
+		cases = append(
+			cases,
+			jobCase{name: "memory, " + sizeName(size), payload: payload(size)},
+			jobCase{name: "memory, " + sizeName(size) + ", type hidden", payload: payload(size), client: hidden},
+			jobCase{name: "memory, " + sizeName(size) + ", unique", payload: payload(size), enqueue: unique},
+		)
+		if size >= compressFrom {
+			cases = append(cases, jobCase{
+				name: "memory, " + sizeName(size) + " of JSON, compressed", payload: jsonPayload(size),
+				sealing: []jobs.Option{jobs.WithCompression(compressFrom)},
+			})
+		}
+	}
+	return cases
+}
+
+// jobSizes are those of payloads, in bytes.
+func jobSizes() []int { return []int{64, 1 << 10, 16 << 10, 64 << 10} }
+
+// jobBatch is how many jobs of a size take a few tenths of a second together.
+func jobBatch(size int) int { return min(1500, 20<<20/size) }
+
+// compressFrom is the size from which jobs are compressed, where that is asked for.
+const compressFrom = 256
+
+// jsonPayload is about n bytes of JSON as applications send it: many records of a few fields, half of it names and
+// words that come again.
+func jsonPayload(n int) []byte {
+	type record struct {
+		Order   string  `json:"order_id"`
+		Name    string  `json:"customer_name"`
+		Mail    string  `json:"customer_email"`
+		Amount  float64 `json:"amount"`
+		Country string  `json:"country"`
+		Paid    bool    `json:"paid"`
+	}
+	var out bytes.Buffer
+	for i := 0; out.Len() < n; i++ {
+		r := payload(12)
+		id := base64.RawURLEncoding.EncodeToString(r)
+		line, err := json.Marshal(record{
+			Order: id, Name: "Customer " + id[:6], Mail: id[6:14] + "@example.com", Amount: float64(r[0]) + 0.99,
+			Country: []string{"DE", "FR", "NO", "JP"}[r[1]%4], Paid: r[2]%8 != 0,
+		})
+		if err != nil {
+			panic(err) // of a struct of texts and numbers
+		}
+		out.Write(append(line, '\n'))
+	}
+	return out.Bytes()[:n]
+}
+
+func (c jobCase) compare(ctx context.Context, b *bench, server *redistest.Server, e *jobs.Encryptor) error {
+	plain, err := newQueue("clear", server, 0, nil)
+	if err != nil {
+		return err
+	}
+	defer plain.close()
+	sealed, err := newQueue("sealed", server, 1, e, c.client...)
+	if err != nil {
+		return err
+	}
+	defer sealed.close()
+	for _, q := range []*queue{plain, sealed} {
+		if err := q.check(ctx, c.payload, c.enqueue...); err != nil {
+			return fmt.Errorf("%s: %w", q.name, err)
+		}
+	}
+	if c.batch == 0 {
+		return c.memory(ctx, b, plain, sealed)
+	}
+	return c.times(ctx, b, plain, sealed)
+}
+
+// times enqueues and processes batches, clear and sealed in turn.
+func (c jobCase) times(ctx context.Context, b *bench, plain, sealed *queue) error {
+	rounds := b.plan(21, 0).rounds
+	batch := max(b.count(c.batch), 2)
+	var enqueued, processed, both [2][]sample
+	for round := -1; round < rounds; round++ { // the first one is for pools and connections
+		for i := range 2 {
+			side := (i + round + 2) % 2
+			q := [2]*queue{sealed, plain}[side]
+			in, out, err := q.run(ctx, batch, c.payload)
+			if err != nil {
+				return fmt.Errorf("%s: %w", q.name, err)
+			}
+			if round < 0 {
+				continue
+			}
+			enqueued[side] = append(enqueued[side], in)
+			processed[side] = append(processed[side], out)
+			both[side] = append(both[side], sample{ops: batch, elapsed: in.elapsed + out.elapsed, cpu: in.cpu + out.cpu})
+		}
+	}
+	for _, of := range []struct {
+		what    string
+		samples [2][]sample
+		budget  *Budget
+	}{
+		{"enqueued and processed, sealed / clear", both, c.budget},
+		{"enqueued, sealed / clear", enqueued, nil},
+		{"processed, sealed / clear", processed, nil},
+	} {
+		first, second := of.samples[0], of.samples[1]
+		r := Result{
+			Case: c.name, What: of.what, Unit: "x", Value: ratios(first, second, sample.perSecond), Budget: of.budget,
+			Figures: rate(medianOf(first, sample.perSecond)) + " / " + rate(medianOf(second, sample.perSecond)),
+		}
+		if cpuKnown(first, second) {
+			used := ratios(first, second, sample.cpuNanoseconds)
+			r.CPU = &used
+		}
+		b.report(r)
+	}
+	return nil
+}
+
+// memory asks Redis what a job takes of its memory.
+func (c jobCase) memory(ctx context.Context, b *bench, plain, sealed *queue) error {
+	var bytes, memory [2]int64
+	for i, q := range []*queue{sealed, plain} {
+		var err error
+		if bytes[i], memory[i], err = q.sizes(ctx, c.payload, c.enqueue...); err != nil {
+			return fmt.Errorf("%s: %w", q.name, err)
+		}
+	}
+	b.report(Result{
+		Case: c.name, What: "MEMORY USAGE of a job, sealed / clear", Unit: "x", Value: exactly(float64(memory[0]) / float64(memory[1])),
+		Figures: fmt.Sprintf("%d / %d bytes", memory[0], memory[1]),
+	})
+	b.report(Result{
+		Case: c.name, What: "contents of the job's hash, sealed - clear", Unit: "bytes", Value: exactly(float64(bytes[0] - bytes[1])),
+		Figures: fmt.Sprintf("%d - %d bytes", bytes[0], bytes[1]),
+	})
+	return nil
+}
+
+var errOtherJob = errors.New("the handler was given another job than was enqueued")
+
+// silent is a log of asynq that says nothing: what matters comes as errors.
+type silent struct{}
+
+func (silent) Debug(...any) {}
+func (silent) Info(...any)  {}
+func (silent) Warn(...any)  {}
+func (silent) Error(...any) {}
+func (silent) Fatal(...any) {}
