@@ -15,7 +15,7 @@ import (
 // them, and seals that.
 //
 // asynq tells it neither the members' queue nor their ids. The members claim both
-// in their headers, and open only if they were enqueued there; two that claim one
+// in what they carry, and open only if they were enqueued there; two that claim one
 // id are copies of one. The task that comes out is bound to the queue that the
 // members name, so that a handler on another queue, to which somebody moved them,
 // refuses it.
@@ -129,12 +129,12 @@ type groupMember struct {
 
 // open opens one member, which must have been enqueued into this group.
 func (a *aggregator) open(ctx context.Context, group string, t *asynq.Task) (place, *opened, error) {
-	claim, has, err := claimed(t.Headers())
+	claim, err := claimed(t.Payload(), t.Headers())
+	if errors.Is(err, jobs.ErrNotSealed) && a.cfg.tolerant() {
+		return place{}, &opened{task: asynq.NewTaskWithHeaders(t.Type(), t.Payload(), t.Headers()), clear: true}, nil
+	}
 	if err != nil {
 		return place{}, nil, err
-	}
-	if !has && !jobs.IsSealed(t.Payload()) && a.cfg.tolerant() {
-		return place{}, &opened{task: asynq.NewTaskWithHeaders(t.Type(), t.Payload(), t.Headers()), clear: true}, nil
 	}
 	o, err := openTask(ctx, a.e, t.Type(), t.Payload(), t.Headers(), place{}, true)
 	if err == nil && claim.group != group {

@@ -104,8 +104,8 @@ func reveal(ctx context.Context, e *jobs.Encryptor, t *asynq.Task, p place, know
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revealTimeout)
 	defer cancel()
 	if !known {
-		claim, has, claimErr := claimed(t.Headers())
-		if !has || claimErr != nil {
+		claim, claimErr := claimed(t.Payload(), t.Headers())
+		if claimErr != nil {
 			return t, err
 		}
 		p = claim

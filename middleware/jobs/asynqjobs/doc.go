@@ -69,7 +69,7 @@
 // (see jobs.WithReload), and if that does not help the job is retried as after any
 // failure.
 //
-// Members of a group are told apart by what their headers claim, because asynq tells
+// Members of a group are told apart by what they claim, because asynq tells
 // an aggregator neither queue nor id. Where a server has several queues the queue of
 // a group is that which most members name: who can write to Redis can outvote honest
 // members with old ones of another queue, and have them refused, as he could delete

@@ -16,7 +16,8 @@ import (
 //	flags(1) [name] [headers] [tag] [members] [lost] payload
 //
 // What a flag announces has its length before it, 4 bytes big endian, unless that
-// is fixed; the payload is the rest. Most frames are one byte 00 and the payload.
+// is fixed; the payload is the rest. Where there is nothing but a payload there is no
+// frame: see bare.
 type frame struct {
 	name    string            // the real type name, if the task's is a pseudonym
 	headers map[string]string // of the application
@@ -87,6 +88,11 @@ func (f *frame) append(dst []byte) []byte {
 		dst = binary.BigEndian.AppendUint32(dst, f.lost)
 	}
 	return append(dst, f.payload...)
+}
+
+// bare tells whether there is nothing but the payload.
+func (f *frame) bare() bool {
+	return f.name == "" && len(f.headers) == 0 && !f.unique && len(f.refused) == 0 && f.lost == 0 && !f.nothing
 }
 
 // size bounds what append needs.

@@ -3,7 +3,9 @@ package asynqjobs_test
 import (
 	"context"
 	"encoding/base64"
-	"maps"
+	"encoding/binary"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,11 +50,10 @@ func TestForgedTasksAreArchivedAtOnce(t *testing.T) {
 			altered[len(altered)-1] ^= 1
 			newer := append([]byte(nil), pay.Payload...)
 			newer[2] = 2
-			claims := func(of *asynq.TaskInfo, as *asynq.TaskInfo) map[string]string {
-				h := maps.Clone(of.Headers)
-				h["sealcache"] = as.Headers["sealcache"]
-				return h
-			}
+			value, claim := parted(pay.Payload)
+			otherValue, _ := parted(other.Payload)
+			lowValue, lowClaim := parted(low.Payload)
+			flagged := func(flag byte) string { return string([]byte{claim[0] ^ flag}) + claim[1:] }
 			for what, f := range map[string]struct {
 				typename string
 				payload  []byte
@@ -65,15 +66,19 @@ func TestForgedTasksAreArchivedAtOnce(t *testing.T) {
 				"in clear, empty":                {"pay", nil, nil, "default", "2", asynqjobs.ReasonNotSealed},
 				"under another id":               {pay.Type, pay.Payload, pay.Headers, "default", "3", asynqjobs.ReasonUnauthentic},
 				"another task's arguments":       {pay.Type, other.Payload, other.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
-				"and its claim":                  {pay.Type, other.Payload, claims(other, pay), "default", pay.ID, asynqjobs.ReasonUnauthentic},
+				"and its claim":                  {pay.Type, claiming(otherValue, claim), pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
 				"another type":                   {del.Type, pay.Payload, pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
 				"another queue":                  {low.Type, low.Payload, low.Headers, "default", low.ID, asynqjobs.ReasonUnauthentic},
-				"no queue claimed":               {low.Type, low.Payload, map[string]string{"sealcache": "0:36:" + low.ID}, "default", low.ID, asynqjobs.ReasonUnauthentic},
-				"into a group that it is not in": {pay.Type, pay.Payload, map[string]string{"sealcache": pay.Headers["sealcache"] + "1:g"}, "default", pay.ID, asynqjobs.ReasonUnauthentic},
+				"no queue claimed":               {low.Type, claiming(lowValue, strings.Replace(lowClaim, "3:low", "0:", 1)), low.Headers, "default", low.ID, asynqjobs.ReasonUnauthentic},
+				"its own claim changed":          {pay.Type, claiming(value, claim[:len(claim)-1]+string([]byte{claim[len(claim)-1] ^ 1})), pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
+				"its queue's name changed":       {low.Type, claiming(lowValue, strings.Replace(lowClaim, "3:low", "7:default", 1)), low.Headers, "default", low.ID, asynqjobs.ReasonUnauthentic},
+				"into a group that it is not in": {pay.Type, claiming(value, flagged(2)+"1:g"), pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
+				"a payload taken for a frame":    {pay.Type, claiming(value, flagged(1)), pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic}, // or, hidden, the other way round
 				"altered":                        {pay.Type, altered, pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
 				"cut off":                        {pay.Type, pay.Payload[:4], pay.Headers, "default", pay.ID, asynqjobs.ReasonUnsupportedFormat},
 				"of a newer release":             {pay.Type, newer, pay.Headers, "default", pay.ID, asynqjobs.ReasonUnsupportedFormat},
-				"a claim that is none":           {pay.Type, pay.Payload, map[string]string{"sealcache": "x"}, "default", pay.ID, asynqjobs.ReasonUnsupportedFormat},
+				"a claim that is none":           {pay.Type, claiming(value, "x"), pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
+				"without its claim":              {pay.Type, value, pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
 				"a unique task's tag alone":      {unique.Type, unique.Payload, nil, "default", unique.ID, asynqjobs.ReasonUnauthentic},
 			} {
 				_, err := b.plain.Enqueue(asynq.NewTaskWithHeaders(f.typename, f.payload, f.headers), asynq.Queue(f.queue), asynq.TaskID(f.id))
@@ -117,4 +122,16 @@ func TestOtherNamespacesAreForeign(t *testing.T) {
 	require.NoError(t, err)
 	got, _ := asynqjobs.ReasonOf(b.awaitState(t, "default", info.ID, asynq.TaskStateArchived))
 	require.Equal(t, asynqjobs.ReasonUnauthentic, got)
+}
+
+// parted takes the claim off a payload, without its length.
+func parted(payload []byte) (value []byte, claim string) {
+	n := len(payload) - 2
+	start := n - int(binary.BigEndian.Uint16(payload[n:]))
+	return payload[:start], string(payload[start:n])
+}
+
+// claiming is a payload of a value and a claim.
+func claiming(value []byte, claim string) []byte {
+	return binary.BigEndian.AppendUint16(append(slices.Clone(value), claim...), uint16(len(claim)))
 }

@@ -23,40 +23,36 @@ type opened struct {
 }
 
 // openTask opens what stands in Redis as typename, payload and headers of the
-// task at p, where believe says to take queue, id and group from the headers. A
+// task at p, where believe says to take queue, id and group from its claim. A
 // clear task is jobs.ErrNotSealed.
 func openTask(ctx context.Context, e *jobs.Encryptor, typename string, payload []byte, headers map[string]string, p place, believe bool) (*opened, error) {
-	claim, has, err := claimed(headers)
+	sealed, claim, tagged, err := parts(payload, headers)
 	if err != nil {
 		return nil, err
 	}
-	if !has && !jobs.IsSealed(payload) {
-		return nil, jobs.ErrNotSealed
-	}
-	if believe {
-		if !has {
-			return nil, fmt.Errorf("%w: the task does not say where it belongs", jobs.ErrUnauthentic)
-		}
-		p = claim
-	} else {
-		// asynq does not tell a handler the group of a task that was taken out of
-		// one to be run alone. The payload opens only with its own.
-		p.group = claim.group
-		if has && claim.queue == "" {
-			p.queue = "" // sealed without one: see aggregator
+	at := claim
+	if !believe {
+		// Of the claim remains what asynq does not tell a handler: the group of a task
+		// that was taken out of one to be run alone, the framing, and that it was
+		// sealed for no queue (see aggregator). What is sealed opens only with its own.
+		if at.id = p.id; claim.queue != "" {
+			at.queue = p.queue
 		}
 	}
-	sealed, tagged, err := sealedPayload(payload, headers)
+	b, err := e.Open(ctx, jobs.Meta{Type: typename, Queue: at.queue, ID: at.boundID()}, sealed)
 	if err != nil {
 		return nil, err
 	}
-	b, err := e.Open(ctx, jobs.Meta{Type: typename, Queue: p.queue, ID: p.boundID()}, sealed)
-	if err != nil {
-		return nil, err
+	if claim != at {
+		return nil, fmt.Errorf("%w: the task claims to be another, or of another queue", jobs.ErrUnauthentic)
 	}
-	f, err := parseFrame(b)
-	if err != nil {
-		return nil, err
+	f := &frame{payload: b}
+	if claim.framed {
+		if f, err = parseFrame(b); err != nil {
+			return nil, err
+		}
+	} else if len(b) == 0 {
+		f.payload = nil // as asynq hands over an empty one
 	}
 	if f.name != "" {
 		typename = f.name
@@ -77,21 +73,27 @@ func openTask(ctx context.Context, e *jobs.Encryptor, typename string, payload [
 	}, nil
 }
 
-// sealedPayload finds the sealed bytes of a task, and tells whether a tag stands
-// in their place.
-func sealedPayload(payload []byte, headers map[string]string) ([]byte, bool, error) {
+// parts finds the sealed value of a task and its claim, and tells whether a tag
+// stands in their place. A clear task is jobs.ErrNotSealed.
+func parts(payload []byte, headers map[string]string) (sealed []byte, claim place, tagged bool, err error) {
+	if !jobs.IsSealed(payload) {
+		return nil, place{}, false, jobs.ErrNotSealed
+	}
 	text, aside := headers[payloadHeader]
-	if tagged := wire.IsTag(payload); tagged != aside {
-		return nil, false, fmt.Errorf("%w: payload and headers of the task do not belong together", jobs.ErrUnauthentic)
+	if tagged = wire.IsTag(payload); tagged != aside {
+		return nil, place{}, tagged, fmt.Errorf("%w: payload and headers of the task do not belong together", jobs.ErrUnauthentic)
 	}
-	if !aside {
-		return payload, false, nil
+	if aside {
+		if payload, err = base64.RawStdEncoding.Strict().DecodeString(text); err != nil || !jobs.IsSealed(payload) {
+			return nil, place{}, true, fmt.Errorf("%w: header %q does not hold the base64 of something sealed", jobs.ErrUnauthentic, payloadHeader)
+		}
 	}
-	sealed, err := base64.RawStdEncoding.Strict().DecodeString(text)
-	if err != nil {
-		return nil, false, fmt.Errorf("%w: header %q is not base64", jobs.ErrUnauthentic, payloadHeader)
+	// Another version may have another claim, or none.
+	if _, _, err = wire.Parse(payload); err != nil {
+		return nil, place{}, tagged, err
 	}
-	return sealed, true, nil
+	sealed, claim, err = cutClaim(payload)
+	return sealed, claim, tagged, err
 }
 
 // OpenTask returns the task that info describes as its sender made it: with its
@@ -132,7 +134,7 @@ func openInfo(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*op
 		return nil, fmt.Errorf("asynqjobs: task: %w", err)
 	}
 	if info.Group != "" {
-		if claim, _, _ := claimed(info.Headers); claim.group != info.Group {
+		if claim, _ := claimed(info.Payload, info.Headers); claim.group != info.Group {
 			return nil, fmt.Errorf("asynqjobs: task: %w: sealed for another group", jobs.ErrUnauthentic)
 		}
 	}

@@ -2,6 +2,7 @@ package asynqjobs
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,23 +14,28 @@ import (
 
 // A place is where a task is: what its payload is bound to beside its type.
 type place struct {
-	queue string // empty: not bound (an aggregator was not told)
-	id    string
-	group string // empty: in no group
+	queue  string // empty: not bound (an aggregator was not told)
+	id     string
+	group  string // empty: in no group
+	framed bool   // a frame is sealed, not the payload alone
 }
 
-// boundID is the id that the payload of a task at p is bound to. A member of a
-// group is bound to the group, too: its id is one that no other task can have.
+// boundID is the id that what is sealed of a task at p is bound to. A member of a
+// group is bound to the group, too, and a frame to being one: their ids are such as
+// no other task can have.
 func (p place) boundID() string {
-	if p.group == "" {
+	switch {
+	case p.framed:
+		return reservedID + "frame" + netstring(p.group) + p.id
+	case p.group != "":
+		return reservedID + "group" + netstring(p.group) + p.id
+	default:
 		return p.id
 	}
-	return reservedID + netstring(p.group) + p.id
 }
 
-// reservedID starts what boundID makes for members of groups. Ids of tasks must
-// not start so.
-const reservedID = "\x00group"
+// reservedID starts what boundID makes of ids. Ids of tasks must not start so.
+const reservedID = "\x00"
 
 // placeOf is where asynq says that the task of a handler's context is.
 func placeOf(ctx context.Context) (place, bool) {
@@ -38,48 +44,119 @@ func placeOf(ctx context.Context) (place, bool) {
 	return place{queue: queue, id: id}, ok1 && ok2 && id != "" && queue != ""
 }
 
-// The headers of a sealed task. asynq tells its aggregator and the RetryDelayFunc
-// neither queue nor id, so the task carries them: what is claimed there is what
-// the payload was bound to, or it does not open. Where asynq does tell, the claim
-// is not believed.
+// payloadHeader is the header of a unique task that holds, in base64, what stands in
+// the payload of others. The payload of a unique one is its tag.
+const payloadHeader = "sealcache-payload"
+
+// A claim follows the sealed value: asynq tells its aggregator, its recoverer and the
+// RetryDelayFunc neither queue nor id, so the task carries them. What is claimed there
+// is what the value was bound to, or it does not open. Where asynq does tell, the
+// claim is not believed. It is not a header, because asynq's encoding of headers costs
+// more time than sealing a small job does.
+//
+//	flags(1) netstring(queue) id [netstring(group)] length(2)
+//
+// where length is that of everything before it, and id is 16 bytes, if its text is a
+// UUID's, or a netstring.
 const (
-	claimHeader   = "sealcache"         // netstrings: queue, id and, in a group, group
-	payloadHeader = "sealcache-payload" // base64 of the sealed payload of a unique task
+	claimFrame = 1 << 0 // a frame was sealed
+	claimGroup = 1 << 1 // a group follows
+	claimUUID  = 1 << 2 // the id is 16 bytes
+	claimFlags = claimFrame | claimGroup | claimUUID
+
+	claimLengthSize = 2
+	maxClaimBytes   = 1<<16 - 1
 )
 
-func (p place) claim() string {
-	s := netstring(p.queue) + netstring(p.id)
-	if p.group != "" {
-		s += netstring(p.group)
-	}
-	return s
+// claimSize is what appendClaim adds, or more.
+func (p place) claimSize() int {
+	const digits = 3 * 20
+	return 1 + digits + len(p.queue) + len(p.id) + len(p.group) + claimLengthSize
 }
 
-// claimed reads the place that a task's headers claim, and tells whether they do.
-func claimed(headers map[string]string) (place, bool, error) {
-	s, ok := headers[claimHeader]
-	if !ok {
-		return place{}, false, nil
+// appendClaim appends the claim of p, whose claimSize is at most maxClaimBytes.
+func (p place) appendClaim(dst []byte) []byte {
+	n := len(dst)
+	dst = append(dst, 0)
+	var flags byte
+	dst = appendNetstring(dst, p.queue)
+	if u, ok := parseUUID(p.id); ok {
+		flags |= claimUUID
+		dst = append(dst, u[:]...)
+	} else {
+		dst = appendNetstring(dst, p.id)
 	}
-	var p place
-	var ok1, ok2, ok3 bool
-	p.queue, s, ok1 = cutNetstring(s)
-	p.id, s, ok2 = cutNetstring(s)
-	if ok3 = true; s != "" {
-		p.group, s, ok3 = cutNetstring(s)
-		ok3 = ok3 && p.group != ""
+	if p.group != "" {
+		flags |= claimGroup
+		dst = appendNetstring(dst, p.group)
 	}
-	if !ok1 || !ok2 || !ok3 || s != "" || p.id == "" {
-		return place{}, true, fmt.Errorf("%w: header %q of a task", jobs.ErrUnsupportedFormat, claimHeader)
+	if p.framed {
+		flags |= claimFrame
 	}
-	return p, true, nil
+	dst[n] = flags
+	return binary.BigEndian.AppendUint16(dst, uint16(len(dst)-n))
+}
+
+var errClaim = fmt.Errorf("%w: the task does not say where it belongs", jobs.ErrUnauthentic)
+
+// cutClaim parts a sealed value and the claim after it.
+func cutClaim(b []byte) (value []byte, p place, err error) {
+	n := len(b) - claimLengthSize
+	if n < 0 {
+		return nil, place{}, errClaim
+	}
+	start := n - int(binary.BigEndian.Uint16(b[n:]))
+	if start < 0 || start == n || b[start]&^claimFlags != 0 {
+		return nil, place{}, errClaim
+	}
+	flags, s := b[start], string(b[start+1:n])
+	var ok bool
+	if p.queue, s, ok = cutNetstring(s); !ok {
+		return nil, place{}, errClaim
+	}
+	if flags&claimUUID != 0 {
+		if len(s) < uuidSize {
+			return nil, place{}, errClaim
+		}
+		p.id, s = formatUUID([uuidSize]byte([]byte(s[:uuidSize]))), s[uuidSize:]
+	} else {
+		if p.id, s, ok = cutNetstring(s); !ok || p.id == "" {
+			return nil, place{}, errClaim
+		}
+		if _, is := parseUUID(p.id); is {
+			return nil, place{}, errClaim // nobody writes it so
+		}
+	}
+	if flags&claimGroup != 0 {
+		if p.group, s, ok = cutNetstring(s); !ok || p.group == "" {
+			return nil, place{}, errClaim
+		}
+	}
+	if s != "" {
+		return nil, place{}, errClaim
+	}
+	p.framed = flags&claimFrame != 0
+	return b[:start:start], p, nil
+}
+
+// claimed reads the place that a task claims. A task in clear is jobs.ErrNotSealed.
+func claimed(payload []byte, headers map[string]string) (place, error) {
+	_, p, _, err := parts(payload, headers)
+	return p, err
 }
 
 func netstring(s string) string { return strconv.Itoa(len(s)) + ":" + s }
 
+func appendNetstring(dst []byte, s string) []byte {
+	dst = append(strconv.AppendInt(dst, int64(len(s)), 10), ':')
+	return append(dst, s...)
+}
+
 func cutNetstring(s string) (first, rest string, ok bool) {
-	length, rest, ok := strings.Cut(s, ":")
+	const maxDigits = 9
+	length, rest, ok := strings.Cut(s[:min(len(s), maxDigits+1)], ":")
 	n, err := strconv.Atoi(length)
+	rest = s[min(len(length)+1, len(s)):]
 	if !ok || err != nil || n < 0 || n > len(rest) || strconv.Itoa(n) != length {
 		return "", "", false
 	}

@@ -2,9 +2,7 @@ package asynqjobs
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -38,8 +36,32 @@ type sealer struct {
 // them.
 const maxPooledBytes = 1 << 20
 
-// sealFrame writes f and seals it.
-func (s *sealer) sealFrame(ctx context.Context, m jobs.Meta, f *frame) ([]byte, error) {
+// sealAt seals f for typename at p, and appends the claim of p. A frame that holds
+// nothing but the payload is not written: the payload is sealed as it is, without
+// being copied.
+func (s *sealer) sealAt(ctx context.Context, typename string, p place, f *frame) ([]byte, error) {
+	if p.claimSize() > maxClaimBytes {
+		return nil, fmt.Errorf("asynqjobs: %w: queue, id and group of more than %d bytes together", jobs.ErrTooLarge, maxClaimBytes)
+	}
+	var dst []byte
+	if reused, ok := s.values.Get().(*[]byte); ok {
+		dst = (*reused)[:0]
+	}
+	plain := f.payload
+	if p.framed {
+		buf := s.write(f)
+		defer s.forget(buf)
+		plain = *buf
+	}
+	sealed, err := s.e.SealTo(ctx, dst, jobs.Meta{Type: typename, Queue: p.queue, ID: p.boundID()}, plain)
+	if err != nil {
+		return nil, fmt.Errorf("asynqjobs: %w", err)
+	}
+	return p.appendClaim(sealed), nil
+}
+
+// write writes f into a buffer that is to be given to forget.
+func (s *sealer) write(f *frame) *[]byte {
 	buf, ok := s.frames.Get().(*[]byte)
 	if !ok {
 		buf = new([]byte)
@@ -48,24 +70,25 @@ func (s *sealer) sealFrame(ctx context.Context, m jobs.Meta, f *frame) ([]byte, 
 		*buf = make([]byte, 0, n)
 	}
 	*buf = f.append((*buf)[:0])
-	var dst []byte
-	if reused, ok := s.values.Get().(*[]byte); ok {
-		dst = (*reused)[:0]
-	}
-	sealed, err := s.e.SealTo(ctx, dst, m, *buf)
+	return buf
+}
+
+func (s *sealer) forget(buf *[]byte) {
 	clear(*buf) // it is in clear
 	if cap(*buf) <= maxPooledBytes {
 		s.frames.Put(buf)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("asynqjobs: %w", err)
-	}
-	return sealed, nil
 }
 
 // release gives back what seal made, of which nothing may be in use any more.
 func (s *sealer) release(sealed *asynq.Task) {
-	if b := sealed.Payload(); cap(b) <= maxPooledBytes && jobs.IsSealed(b) && !wire.IsTag(b) {
+	if b := sealed.Payload(); jobs.IsSealed(b) && !wire.IsTag(b) {
+		s.keep(b)
+	}
+}
+
+func (s *sealer) keep(b []byte) {
+	if cap(b) <= maxPooledBytes {
 		s.values.Put(&b)
 	}
 }
@@ -115,17 +138,18 @@ func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, e
 			return nil, nil, fmt.Errorf("asynqjobs: unique task: %w", err)
 		}
 	}
-	m := jobs.Meta{Type: typename, Queue: c.queue, ID: c.boundID()}
-	sealed, err := s.sealFrame(ctx, m, &f)
+	c.framed = !f.bare()
+	sealed, err := s.sealAt(ctx, typename, c.place, &f)
 	if err != nil {
 		return nil, nil, err
 	}
-	headers := map[string]string{claimHeader: c.claim()}
-	if c.unique {
-		headers[payloadHeader] = base64.RawStdEncoding.EncodeToString(sealed)
-		sealed = wire.AppendTag(make([]byte, 0, wire.TagSize+3), f.tag)
+	if !c.unique {
+		return asynq.NewTask(typename, sealed), all, nil
 	}
-	return asynq.NewTaskWithHeaders(typename, sealed, headers), all, nil
+	headers := map[string]string{payloadHeader: base64.RawStdEncoding.EncodeToString(sealed)}
+	s.keep(sealed)
+	tag := wire.AppendTag(make([]byte, 0, wire.TagSize+3), f.tag)
+	return asynq.NewTaskWithHeaders(typename, tag, headers), all, nil
 }
 
 func (s *sealer) pseudonym(typename string) (string, error) {
@@ -144,21 +168,4 @@ func uniqueParts(typename, queue string, payload []byte) [][]byte {
 		parts = append(parts, payload)
 	}
 	return parts
-}
-
-// newID returns a random UUID (RFC 9562, version 4), which is what asynq gives a
-// task without an id.
-func newID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	text := make([]byte, 0, 36)
-	for i, end := range [...]int{4, 6, 8, 10, 16} {
-		if i > 0 {
-			text = append(text, '-')
-		}
-		text = hex.AppendEncode(text, b[[...]int{0, 4, 6, 8, 10}[i]:end])
-	}
-	return string(text)
 }

@@ -184,23 +184,25 @@ func TestUniqueTasksCannotBeTakenApart(t *testing.T) {
 	}
 	one, two, plain := info("one", asynq.Unique(time.Hour)), info("two", asynq.Unique(time.Hour)), info("three")
 	require.Len(t, one.Payload, 35)
-	id := func(h map[string]string, of *asynq.TaskInfo) map[string]string {
-		return map[string]string{"sealcache": of.Headers["sealcache"], "sealcache-payload": h["sealcache-payload"]}
-	}
+	aside := func(payload string) map[string]string { return map[string]string{"sealcache-payload": payload} }
+	sealed := decoded(t, one.Headers["sealcache-payload"])
+	_, claim := parted(sealed)
+	another, _ := parted(decoded(t, two.Headers["sealcache-payload"]))
 	for name, c := range map[string]struct {
 		payload []byte
 		headers map[string]string
 		of      *asynq.TaskInfo
 	}{
 		"another's tag":         {two.Payload, one.Headers, one},
-		"another's ciphertext":  {one.Payload, id(two.Headers, one), one},
+		"another's ciphertext":  {one.Payload, aside(encoded(claiming(another, claim))), one},
 		"tag alone":             {one.Payload, nil, one},
-		"tag without payload":   {one.Payload, map[string]string{"sealcache": one.Headers["sealcache"]}, one},
+		"tag without payload":   {one.Payload, map[string]string{"another": "header"}, one},
 		"payload beside":        {plain.Payload, one.Headers, one},
 		"a tag of zeros":        {append([]byte("\xc1\x5c\xff"), make([]byte, 32)...), one.Headers, one},
-		"not base64":            {one.Payload, map[string]string{"sealcache": one.Headers["sealcache"], "sealcache-payload": "?"}, one},
-		"made unique afterward": {one.Payload, map[string]string{"sealcache": plain.Headers["sealcache"], "sealcache-payload": encoded(plain.Payload)}, plain},
-		"no longer unique":      {decoded(t, one.Headers["sealcache-payload"]), map[string]string{"sealcache": one.Headers["sealcache"]}, one},
+		"in clear aside":        {one.Payload, aside(encoded([]byte("one"))), one},
+		"not base64":            {one.Payload, aside("?"), one},
+		"made unique afterward": {one.Payload, aside(encoded(plain.Payload)), plain},
+		"no longer unique":      {sealed, nil, one},
 	} {
 		forged := *c.of
 		forged.Payload, forged.Headers = c.payload, c.headers
