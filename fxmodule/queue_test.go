@@ -203,8 +203,8 @@ func TestStopWaitsForTasks(t *testing.T) {
 	stopped := make(chan error, 1)
 	go func() { stopped <- app.Stop(context.Background()) }()
 	select {
-	case <-stopped:
-		t.Fatal("stopped, although a task runs")
+	case err := <-stopped:
+		t.Fatal("stopped, although a task runs:", err)
 	case <-time.After(300 * time.Millisecond):
 	}
 	close(release)

@@ -40,7 +40,17 @@ func jobsOfThisApplication() catalogue {
 	}
 }
 
-// newMux says what is done for each job.
+// newAsynqConfig is what the application says to asynq beside fxmodule.Jobs: here, to be quick and quiet.
+func newAsynqConfig() asynq.Config {
+	return asynq.Config{
+		TaskCheckInterval:        50 * time.Millisecond,
+		DelayedTaskCheckInterval: 200 * time.Millisecond,
+		RetryDelayFunc:           func(int, error, *asynq.Task) time.Duration { return time.Second },
+		LogLevel:                 asynq.FatalLevel,
+	}
+}
+
+// newMux says what is done for each job. That it is there makes the process a worker.
 func newMux(p *printer) *asynq.ServeMux {
 	c, mux := jobsOfThisApplication(), asynq.NewServeMux()
 	c.welcome.Handle(mux, func(ctx context.Context, args welcomeArgs) error {

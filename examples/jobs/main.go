@@ -5,10 +5,12 @@
 //
 // and over a real one by one setting:
 //
-//	JOBS_REDIS=localhost:6379 go run ./examples/jobs
+//	JOBS_REDIS=redis://localhost:6379 go run ./examples/jobs
 //
 // It enqueues jobs that succeed, fail, panic and are tried again, registers one that runs every second, and prints what
-// its handlers see beside what Redis holds; then it goes on until it is interrupted. With -once it ends there.
+// its handlers see beside what Redis holds. It serves the admin page on two ports of this machine, one as an auditor sees
+// it and one as an operator does, and prints their addresses and who looked at what. Then it goes on until it is
+// interrupted. With -once it ends there.
 //
 // Its keys are made for the run. JOBS_KEYS names a directory in which they are kept instead, which a second process over
 // the same Redis needs.
@@ -19,31 +21,37 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 
-	"github.com/hibiken/asynq"
+	"github.com/alicebob/miniredis/v2" //nolint:depguard // the Redis in this process
 	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
 
 func main() {
-	once := flag.Bool("once", false, "end after the demonstration")
+	s := settings{redis: os.Getenv("JOBS_REDIS"), keys: os.Getenv("JOBS_KEYS")}
+	flag.BoolVar(&s.once, "once", false, "end after the demonstration")
+	flag.StringVar(&s.auditor, "auditor", "localhost:0", "`address` of the admin page as the auditor sees it, on this machine; port 0 is any")
+	flag.StringVar(&s.operator, "operator", "localhost:0", "`address` of the admin page as the operator sees it")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Stdout, settings{redis: os.Getenv("JOBS_REDIS"), keys: os.Getenv("JOBS_KEYS"), once: *once}); err != nil {
+	if err := run(ctx, os.Stdout, s); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
 type settings struct {
-	redis string // host:port; empty: one in this process
-	keys  string // a directory; empty: keys for this run
-	once  bool
+	redis             string // a URL; empty: one in this process
+	keys              string // a directory; empty: keys for this run
+	once              bool
+	auditor, operator string // addresses
 }
 
 // run is the program. It prints to out.
@@ -53,15 +61,27 @@ func run(ctx context.Context, out io.Writer, s settings) (err error) {
 		return err
 	}
 	defer remove()
+	if s.redis == "" {
+		server, err := miniredis.Run()
+		if err != nil {
+			return err
+		}
+		defer server.Close()
+		s.redis = "redis://" + server.Addr()
+	}
 	var st *story
 	app := fx.New(
-		fxmodule.Module, // keys and the *jobs.Encryptor
-		fx.Supply(s, &printer{w: out}, fxmodule.Config{
-			Caches: map[string]fxmodule.Cache{fxmodule.Default: {Store: "memory://", KEK: keys.kek}},
-			Jobs:   fxmodule.Jobs{Namespace: "shop", PRFKeyset: keys.prf},
-		}),
-		fx.Provide(newRedis, newClient, newScheduler, newMux, newServer, newStory),
-		fx.Invoke(func(*asynq.Server) {}, registerDigest),
+		fxmodule.Module, // keys, client, scheduler, and the server for the mux below
+		fxmodule.Monitor(monitor.WithRootPath("/admin/jobs")), // the admin page
+		fx.Supply(s, &printer{w: out}, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+			fxmodule.Config{
+				Caches: map[string]fxmodule.Cache{fxmodule.Default: {Store: "memory://", KEK: keys.kek}},
+				Jobs: fxmodule.Jobs{
+					Redis: s.redis, Namespace: "shop", PRFKeyset: keys.prf, HiddenTypes: true, Concurrency: 4,
+				},
+			}),
+		fx.Provide(newMux, newAsynqConfig, newAuthorizer, newAudit, newAddresses, newStory),
+		fx.Invoke(registerDigest, servePage),
 		fx.Populate(&st),
 		fx.NopLogger,
 	)

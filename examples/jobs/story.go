@@ -2,18 +2,21 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
-	"github.com/redis/go-redis/v9"
+	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
 // printer prints lines from several goroutines.
@@ -50,16 +53,21 @@ type story struct {
 	e         *jobs.Encryptor
 	scheduler *asynqjobs.Scheduler
 	inspector *asynq.Inspector
+	pages     addresses
 	intruder  *asynq.Client // someone who can write to Redis, and has no keys
 	p         *printer
 }
 
-func newStory(rdb redis.UniversalClient, c *asynqjobs.Client, e *jobs.Encryptor, s *asynqjobs.Scheduler, p *printer) *story {
-	return &story{
-		client: c, e: e, scheduler: s, p: p,
-		inspector: asynq.NewInspectorFromRedisClient(rdb),
-		intruder:  asynq.NewClientFromRedisClient(rdb),
+func newStory(lc fx.Lifecycle, set settings, c *asynqjobs.Client, e *jobs.Encryptor, s *asynqjobs.Scheduler, i *asynq.Inspector, pages addresses, p *printer) (*story, error) {
+	rdb, err := redisstore.OpenClient(context.Background(), set.redis)
+	if err != nil {
+		return nil, err
 	}
+	lc.Append(fx.StopHook(rdb.Close))
+	return &story{
+		client: c, e: e, scheduler: s, inspector: i, pages: pages, p: p,
+		intruder: asynq.NewClientFromRedisClient(rdb),
+	}, nil
 }
 
 func (s *story) tell(ctx context.Context) error {
@@ -111,6 +119,15 @@ func (s *story) tell(ctx context.Context) error {
 		s.p.printf("  %s: Redis has the card in its error: %v; opened: ...%s", job.Type(), strings.Contains(info.LastErr, "4111"), text[strings.Index(text, "card "):])
 	}
 
+	s.p.printf("\nthe last of them on the admin page:")
+	for _, user := range []string{"operator", "auditor"} {
+		shown, err := s.look(ctx, user, info)
+		if err != nil {
+			return err
+		}
+		s.p.printf("  the %s sees %s, payload %s", user, shown.Type, shown.Payload)
+	}
+
 	s.p.printf("\na job that somebody else put into Redis:")
 	if info, err = s.intruder.EnqueueContext(ctx, asynq.NewTask("card:refund", []byte(`{"Card":"mine","Cents":100000}`))); err != nil {
 		return err
@@ -132,6 +149,29 @@ func (s *story) tell(ctx context.Context) error {
 		s.p.printf("  listed: %q, %s, %s %s", i.Name, i.When, i.Type, i.Payload)
 	}
 	return err
+}
+
+// shown is what the page has of a task, as far as it matters here.
+type shown struct{ Type, Payload string }
+
+// look asks for a task as the page's own script does.
+func (s *story) look(ctx context.Context, user string, info *asynq.TaskInfo) (shown, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.pages[user]+"api/queues/"+info.Queue+"/tasks/"+info.ID, nil)
+	if err != nil {
+		return shown{}, err
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return shown{}, err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return shown{}, fmt.Errorf("the admin page answered %s", answer.Status)
+	}
+	var task shown
+	err = json.NewDecoder(answer.Body).Decode(&task)
+	return task, err
 }
 
 // await waits until the job is in the state.

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"go.uber.org/fx"
+
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
+)
+
+// userKey is where the application's login leaves the user's name in a request's context.
+type userKey struct{}
+
+// newAuthorizer says what each user of the application sees.
+func newAuthorizer() monitor.Authorizer {
+	return func(r *http.Request) monitor.Viewer {
+		switch user, _ := r.Context().Value(userKey{}).(string); user {
+		case "auditor": // payloads, results and errors; each look is recorded
+			return monitor.Viewer{Name: user, Access: monitor.Contents}
+		case "operator": // what there is, and how it fares
+			return monitor.Viewer{Name: user, Access: monitor.Names}
+		default:
+			return monitor.Viewer{} // 403
+		}
+	}
+}
+
+// newAudit prints who looked at what. Where it matters a record goes to a place that cannot be rewritten, and if that
+// fails, the error keeps the contents from being shown.
+func newAudit(p *printer) func(context.Context, monitor.Record) error {
+	return func(_ context.Context, r monitor.Record) error {
+		p.printf("  audit: %s: %s at %s, tasks: %d", r.Viewer, r.Action, r.View, len(r.Tasks))
+		return nil
+	}
+}
+
+// addresses are where the page is served, by user, once the application has started.
+type addresses map[string]string
+
+func newAddresses() addresses { return make(addresses) }
+
+// servePage serves the page while the application runs. This program has no login, and does not pretend to have one: it
+// serves the page to this machine only, on a port for each of two users, as if whoever reaches it had logged in.
+func servePage(lc fx.Lifecycle, s settings, page *monitor.Handler, at addresses, p *printer, log *slog.Logger, app fx.Shutdowner) {
+	mux := http.NewServeMux()
+	mux.Handle(page.RootPath()+"/", page)
+	serve := func(user, address string) {
+		server := &http.Server{
+			Handler: mux, ReadHeaderTimeout: 5 * time.Second,
+			BaseContext: func(net.Listener) context.Context { return context.WithValue(context.Background(), userKey{}, user) },
+		}
+		lc.Append(fx.Hook{
+			OnStart: func(ctx context.Context) error {
+				l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+				if err != nil {
+					return err
+				}
+				if tcp, ok := l.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
+					return errors.Join(fmt.Errorf("%s is not an address of this machine alone, and the page has no login here", address), l.Close())
+				}
+				at[user] = "http://" + l.Addr().String() + page.RootPath() + "/"
+				p.printf("the admin page, as the %s sees it: %s", user, at[user])
+				go func() {
+					if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+						log.Error("serving ended", "error", err) //nolint:sloglint // start's ctx is over
+						_ = app.Shutdown(fx.ExitCode(1))
+					}
+				}()
+				return nil
+			},
+			OnStop: server.Shutdown,
+		})
+	}
+	serve("auditor", s.auditor)
+	serve("operator", s.operator)
+}
