@@ -1,18 +1,24 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 
+	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 	"github.com/sealcache/sealcache/middleware/migrate"
 	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
@@ -128,40 +134,105 @@ func (m *mover) speed(size, entries int, budget *Budget) func(ctx context.Contex
 
 func (m *mover) rounds() int { return m.b.plan(3, time.Second).rounds }
 
-// memory is the highest heap of a run over a hundred times as many entries, over that of a run.
+// memory is the most memory that the command had resident while it sealed a hundred times as many entries, over that while
+// it sealed few. A process of its own has nobody else's memory.
 func (m *mover) memory(ctx context.Context, name string) error {
-	many := m.b.count(1_000_000)
-	few := many / 100
-	highest := func(n int) (float64, error) {
+	if runtime.GOOS != "linux" {
+		fmt.Fprintln(m.b.log, "resident memory is measured on Linux only")
+		return nil
+	}
+	dir, err := os.MkdirTemp("", "sealcache-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	command, kek := filepath.Join(dir, "sealcache"), filepath.Join(dir, "kek.json")
+	if err := buildCommand(ctx, command); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(kek, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(insecurecleartextkeyset.CreateKeyset(f, tinkaead.AES256GCMKeyTemplate()), f.Close()); err != nil {
+		return err
+	}
+	most := func(n int) (float64, error) {
 		if err := m.fill(ctx, n, 256); err != nil {
 			return 0, err
 		}
-		debug.FreeOSMemory()
-		var top uint64
-		_, err := m.seal(ctx, n, 0, func(migrate.Progress) {
-			var s runtime.MemStats
-			runtime.ReadMemStats(&s)
-			top = max(top, s.HeapInuse+s.StackInuse)
-		})
-		return float64(top), err
+		return residentWhile(exec.CommandContext(ctx, command, "migrate", "-redis", m.server.URL(), "-kek", "file://"+kek,
+			"-prefix", "m:", "-checkpoint", filepath.Join(dir, "checkpoint"), "-progress", "none"))
 	}
+	many := m.b.count(1_000_000)
+	few := many / 100
 	var ratio, mib []float64
 	for range m.rounds() {
-		small, err := highest(few)
+		small, err := most(few)
 		if err != nil {
 			return err
 		}
-		large, err := highest(many)
+		large, err := most(many)
 		if err != nil {
 			return err
 		}
 		ratio, mib = append(ratio, large/small), append(mib, large/(1<<20))
 	}
 	m.b.report(Result{
-		Case: name, What: fmt.Sprintf("highest heap, %d entries / %d entries", many, few), Unit: "x",
-		Value: spreadOf(ratio), Budget: atMost(2), Figures: fmt.Sprintf("%.0f MiB with %d entries", spreadOf(mib).Median, many),
+		Case: name, What: fmt.Sprintf("most resident memory of the command, %d entries / %d entries", many, few), Unit: "x",
+		Value: spreadOf(ratio), Budget: atMost(1.25), Figures: fmt.Sprintf("%.0f MiB with %d entries", spreadOf(mib).Median, many),
 	})
 	return nil
+}
+
+// buildCommand builds cmd/sealcache, a module of its own, from the tree that this program is run in.
+func buildCommand(ctx context.Context, path string) error {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return fmt.Errorf("find cmd/sealcache: %w", err)
+	}
+	dir := filepath.Join(strings.TrimSpace(string(root)), "cmd", "sealcache")
+	if out, err := exec.CommandContext(ctx, "go", "build", "-C", dir, "-o", path, ".").CombinedOutput(); err != nil {
+		return fmt.Errorf("build cmd/sealcache: %w: %s", err, out)
+	}
+	return nil
+}
+
+// residentWhile runs a command, and returns the most bytes that it had resident. What wait reports of a child includes
+// its parent's, up to the moment of exec; what /proc says of it while it runs does not.
+func residentWhile(cmd *exec.Cmd) (float64, error) {
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	var kib float64
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				return 0, fmt.Errorf("%w: %s", err, out.Bytes())
+			}
+			if kib == 0 {
+				return 0, errors.New("the command ended before its memory was seen")
+			}
+			return kib * (1 << 10), nil
+		case <-tick.C:
+			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+			if err != nil {
+				continue // it has ended
+			}
+			_, peak, _ := strings.Cut(string(status), "VmHWM:")
+			var now float64
+			if _, err := fmt.Sscanf(peak, "%f kB", &now); err == nil {
+				kib = max(kib, now)
+			}
+		}
+	}
 }
 
 // live is what a client that gets 1 KiB values notices: its 99th percentile beside a migration over that without one.
