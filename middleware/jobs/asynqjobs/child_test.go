@@ -138,7 +138,7 @@ func play(ctx context.Context, role string) error {
 	case "worker":
 		// Prints what it is given, one line each, and fails the first time if asked to.
 		return workForever(ctx, rdb, e, asynq.HandlerFunc(func(ctx context.Context, t *asynq.Task) error {
-			_, _ = fmt.Printf("%q\n", t.Payload())
+			_, _ = fmt.Fprintf(os.Stdout, "%q\n", t.Payload())
 			time.Sleep(5 * time.Millisecond)
 			if n, _ := asynq.GetRetryCount(ctx); n == 0 && strings.HasPrefix(string(t.Payload()), "twice") {
 				return fmt.Errorf("not the first time: %s", t.Payload())

@@ -65,7 +65,7 @@ func TestAThousandSchedules(t *testing.T) {
 	require.NoError(t, <-ended)
 	after := commands(t, b.rdb)
 	counts := m.counts(t)
-	ticks := int64(counts["tick enqueued"])
+	ticks := counts["tick enqueued"]
 	t.Logf("%d schedules registered in %v; %d ticks in %v, at most %v late; %d scripts and %d other commands of clients",
 		n, registered.Round(time.Millisecond), ticks, duration, late.Round(time.Millisecond), after["evalsha"]-before["evalsha"], after["sadd"]-before["sadd"])
 	require.Less(t, late, 2*time.Second, "and as much again for a slow machine")
