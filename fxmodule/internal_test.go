@@ -1,6 +1,7 @@
 package fxmodule
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,9 +9,12 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/hibiken/asynq"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
 
 func TestPartOf(t *testing.T) {
@@ -43,4 +47,40 @@ func TestUnquote(t *testing.T) {
 	require.EqualError(t, unquote(errors.New("aead: keyset variable hunter2 is not set"), "env:hunter2"), "aead: keyset variable is not set")
 	other := errors.New("other")
 	require.Equal(t, other, unquote(other, "env:hunter2"))
+}
+
+// What fx draws of a graph is not a promise of fx's: these are the drawings that the module reads.
+func TestWhatIsReadOfTheGraph(t *testing.T) {
+	t.Parallel()
+	type named struct {
+		fx.Out
+		Mux      *asynq.ServeMux `name:"m"`
+		Handlers Handlers        `group:"jobs"`
+	}
+	draw := func(options ...fx.Option) fx.DotGraph {
+		var graph fx.DotGraph
+		require.NoError(t, fx.New(fx.NopLogger, fx.Options(options...), fx.Populate(&graph)).Err())
+		return graph
+	}
+	type optional struct {
+		fx.In
+		Mux *asynq.ServeMux `optional:"true"`
+	}
+	empty := draw(fx.Provide(func(optional) int { return 1 }), fx.Provide(func() named { return named{} }))
+	require.False(t, provided(empty, "*asynq.ServeMux"), "asked for, and provided with a name")
+	require.False(t, strayHandlers(empty))
+	require.True(t, provided(draw(fx.Provide(asynq.NewServeMux)), "*asynq.ServeMux"))
+	require.True(t, provided(draw(fx.Module("m", fx.Provide(asynq.NewServeMux))), "*asynq.ServeMux"))
+	require.True(t, provided(draw(fx.Supply(asynq.Config{})), "asynq.Config"))
+	require.False(t, provided(draw(fx.Supply(asynq.Config{})), "asynq.Conf"))
+	require.True(t, provided(draw(fx.Provide(func() func(context.Context, monitor.Record) error { return nil })), "func(context.Context, monitor.Record) error"))
+	require.True(t, strayHandlers(draw(fx.Provide(func() Handlers { return nil }))))
+}
+
+func TestHint(t *testing.T) {
+	t.Parallel()
+	err := fx.New(fx.NopLogger, fx.Invoke(func(*asynq.ServeMux) {})).Err()
+	require.True(t, lacksMux(err))
+	require.False(t, lacksStore(err))
+	require.False(t, lacksMux(fx.New(fx.NopLogger, fx.Invoke(func(*asynq.Server) {})).Err()))
 }

@@ -85,9 +85,20 @@ func (s *system) openQueue(conn asynq.RedisConnOpt) (redis.UniversalClient, erro
 	return client, nil
 }
 
-// failure asks whether Redis answers.
+// failure asks whether Redis answers, for no longer than a readiness request takes. The clients that asynq makes go by
+// no deadline of a context.
 func (q *queue) failure(ctx context.Context) *JobsError {
-	if err := q.client.Ping(ctx).Err(); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	answer := make(chan error, 1)
+	go func() { answer <- q.client.Ping(ctx).Err() }()
+	var err error
+	select {
+	case err = <-answer:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
 		return &JobsError{PartStore, fmt.Errorf("their Redis does not answer; see that it runs, and that jobs.redis or the application's asynq.RedisConnOpt leads to it: %w", err)}
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	gocacheredis "github.com/eko/gocache/store/redis/v4"
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -433,6 +434,8 @@ func TestJobsThatCannotBe(t *testing.T) {
 		"mux lacks":         {nil, fx.Provide(func(nowhere) *asynq.ServeMux { return asynq.NewServeMux() }), "provides an *asynq.ServeMux that fx cannot make"},
 		"mux is private":    {nil, fx.Module("m", fx.Provide(asynq.NewServeMux, fx.Private)), "provides an *asynq.ServeMux that fx cannot make"},
 		"mux fails":         {nil, fx.Provide(func(k *fxmodule.Keys) (*asynq.ServeMux, error) { closeKeysOf(t, k); return nil, errBroken }), errBroken.Error()},
+		"part, no group":    {nil, fx.Provide(newMux, func() fxmodule.Handlers { return nil }), "elsewhere than in the fx group"},
+		"part, other group": {nil, fx.Provide(newMux, fx.Annotate(func() fxmodule.Handlers { return nil }, fx.ResultTags(`group:"job"`))), "elsewhere than in the fx group"},
 		"part lacks":        {nil, fx.Options(fx.Provide(newMux), fx.Provide(fx.Annotate(func(nowhere) fxmodule.Handlers { return nil }, fx.ResultTags(`group:"jobs"`)))), "nowhere"},
 		"authorizer lacks":  {nil, fx.Options(fxmodule.Monitor(), fx.Provide(func(nowhere) monitor.Authorizer { return nil }), fx.Invoke(func(*monitor.Handler) {})), "provides a monitor.Authorizer that is nil, or that fx cannot make"},
 		"audit lacks": {nil, fx.Options(fxmodule.Monitor(), fx.Provide(func(nowhere) func(context.Context, monitor.Record) error { return nil }),
@@ -639,6 +642,14 @@ func TestCacheBesideTheQueues(t *testing.T) {
 		require.NotContains(t, l.String(), warning)
 		require.NotContains(t, l.String(), "in clear")
 	})
+	t.Run("the application's store", func(t *testing.T) {
+		t.Parallel()
+		config := base
+		config.Caches = map[string]fxmodule.Cache{"default": {KEK: kek}}
+		var l logs
+		start(t, fx.New(fx.NopLogger, fx.Supply(config, l.logger()), fxmodule.Module, needsClient, provideStore(gocacheredis.NewRedis(server.Client(t)))))
+		require.Contains(t, l.String(), "stands on a Redis store of the application")
+	})
 	t.Run("a producer in clear", func(t *testing.T) {
 		t.Parallel()
 		var l logs
@@ -646,6 +657,32 @@ func TestCacheBesideTheQueues(t *testing.T) {
 			fx.Provide(func() *asynq.Client { return nil })))
 		require.Contains(t, l.String(), "enqueues tasks in clear")
 	})
+}
+
+// A Redis that takes connections and does not answer: health and start end in time, also over a client of asynq's, which
+// goes by no deadline.
+func TestRedisThatHangs(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	config := jobsConfig(t, "")
+	own := fx.Provide(func() asynq.RedisConnOpt { return asynq.RedisClientOpt{Addr: server.Addr()} })
+	needsClient := fx.Invoke(func(*asynqjobs.Client) {})
+	var health *fxmodule.Health
+	app := newApp(config, own, needsClient, fx.Populate(&health))
+	start(t, app)
+	require.NoError(t, health.Check(t.Context()))
+	require.NoError(t, server.Pause())
+	t.Cleanup(func() { require.NoError(t, server.Resume()) })
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	err := health.Check(ctx)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorContains(t, err, "their Redis does not answer")
+	require.Less(t, time.Since(began), 2*time.Second)
+	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	require.ErrorContains(t, newApp(config, own, needsClient).Start(ctx), "their Redis does not answer; see that it runs")
 }
 
 // A failing start closes what was opened: goleak sees the rest.

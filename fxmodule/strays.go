@@ -22,6 +22,16 @@ func provided(graph fx.DotGraph, typename string) bool {
 	return regexp.MustCompile(`(?m)^\s*"` + regexp.QuoteMeta(typename) + `" \[label=`).MatchString(string(graph))
 }
 
+// strayHandlers tells whether handlers are provided where newMux does not see them.
+func strayHandlers(graph fx.DotGraph) bool {
+	for _, m := range regexp.MustCompile(`(?m)^\s*"fxmodule\.Handlers(\[(name|group)=(.+)\]\d*)?" \[label=`).FindAllStringSubmatch(string(graph), -1) {
+		if m[2] != "group" || m[3] != "jobs" {
+			return true
+		}
+	}
+	return false
+}
+
 // strays finds such stores in fx's drawing of the graph, which has them as nodes. It is the one place where fx tells
 // what has been provided.
 func strays(graph fx.DotGraph, c Config) []string {

@@ -17,7 +17,7 @@ import (
 )
 
 // Handlers adds handlers to the application's mux: what the parts of an application provide in the fx group "jobs", each
-// for its own jobs. The server is started after, and stopped before, everything that such a part depends on.
+// for its own jobs; nil adds none. The server is started after, and stopped before, everything that such a part depends on.
 type Handlers func(mux *asynq.ServeMux)
 
 // muxInputs are the application's mux and what its parts add. dig leaves an optional value out not only if nobody
@@ -36,20 +36,24 @@ type mux struct{ *asynq.ServeMux }
 
 var (
 	errLostMux = errors.New("the application provides an *asynq.ServeMux that fx cannot make, because something that its constructor needs is missing, or that only one fx.Module sees (fx.Private)")
+	errNoGroup = errors.New("the application provides fxmodule.Handlers elsewhere than in the fx group \"jobs\", where nobody adds them to the mux")
 	errNoMux   = errors.New("the fx group \"jobs\" has handlers, and there is no *asynq.ServeMux that they could be added to: fx.Provide(asynq.NewServeMux)")
 )
 
 // newMux completes the application's mux. Without one, what it returns is of no use to anybody.
 func newMux(in muxInputs) (*mux, error) {
-	switch {
-	case in.Mux != nil:
-	case provided(in.Graph.system.in.Graph, "*asynq.ServeMux"):
+	switch drawing := in.Graph.system.in.Graph; {
+	case in.Mux == nil && provided(drawing, "*asynq.ServeMux"):
 		return nil, in.Graph.jobsFailed(errLostMux)
-	case len(in.Parts) > 0:
+	case in.Mux == nil && len(in.Parts) > 0:
 		return nil, in.Graph.jobsFailed(errNoMux)
+	case strayHandlers(drawing):
+		return nil, in.Graph.jobsFailed(errNoGroup)
 	}
 	for _, add := range in.Parts {
-		add(in.Mux)
+		if add != nil {
+			add(in.Mux)
+		}
 	}
 	return &mux{in.Mux}, nil
 }
