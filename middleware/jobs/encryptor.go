@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
+	"sync"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
@@ -27,6 +28,7 @@ type Encryptor struct {
 	codec    *compress.Codec
 	reload   *reloader // nil: nothing to reload
 	tel      *telemetry
+	bindings sync.Pool // of *[]byte: associated data, for the appender, which does not keep it
 }
 
 // NewEncryptor makes an Encryptor that seals with a: an aead.Envelope or
@@ -92,13 +94,15 @@ func (e *Encryptor) seal(ctx context.Context, dst []byte, m Meta, payload []byte
 	}
 	out := h.Append(slices.Grow(dst, h.Size()+e.overhead()+len(payload)))
 	n := len(out)
-	ad := bind(k, e.cfg.namespace, m, names, out[len(dst):])
+	ad := e.bind(k, m, names, out[len(dst):])
 	if e.appender != nil {
-		if out, err = e.appender.SealTo(ctx, out, payload, ad); err != nil {
+		out, err = e.appender.SealTo(ctx, out, payload, *ad)
+		e.bindings.Put(ad)
+		if err != nil {
 			return nil, fmt.Errorf("jobs: seal: %w", err)
 		}
 	} else {
-		ct, err := e.aead.EncryptWithContext(ctx, payload, ad)
+		ct, err := e.aead.EncryptWithContext(ctx, payload, *ad)
 		if err != nil {
 			return nil, fmt.Errorf("jobs: seal: %w", err)
 		}
@@ -150,12 +154,13 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 	if unbound := given &^ bound &^ e.cfg.optional; unbound != 0 {
 		return nil, fmt.Errorf("%w: not bound to its %s: sealed for another place", ErrUnauthentic, unbound)
 	}
-	ad := bind(k, e.cfg.namespace, m, bound, sealed[:n])
+	ad := e.bind(k, m, bound, sealed[:n])
 	var payload []byte
 	if e.appender != nil {
-		payload, err = e.appender.OpenTo(ctx, nil, sealed[n:], ad)
+		payload, err = e.appender.OpenTo(ctx, nil, sealed[n:], *ad)
+		e.bindings.Put(ad)
 	} else {
-		payload, err = e.aead.DecryptWithContext(ctx, sealed[n:], ad)
+		payload, err = e.aead.DecryptWithContext(ctx, sealed[n:], *ad)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("jobs: open: %w", e.aeadError(err))
@@ -169,6 +174,19 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed: see jobs.WithMaxPayloadBytes", ErrTooLarge, len(payload), e.cfg.maxBytes)
 	}
 	return payload, nil
+}
+
+// maxPooledBinding bounds the memory that is kept for associated data.
+const maxPooledBinding = 4 << 10
+
+// bind returns associated data, in memory that is used again.
+func (e *Encryptor) bind(k wire.Kind, m Meta, b Binding, header []byte) *[]byte {
+	ad, ok := e.bindings.Get().(*[]byte)
+	if !ok || cap(*ad) > maxPooledBinding {
+		ad = new([]byte)
+	}
+	*ad = appendBinding((*ad)[:0], k, e.cfg.namespace, m, b, header)
+	return ad
 }
 
 // IsSealed tells whether b claims to be sealed, by its first two bytes. No JSON,

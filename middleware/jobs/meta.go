@@ -101,12 +101,10 @@ func header(k wire.Kind, b Binding) wire.Header {
 	return h
 }
 
-// bind returns the associated data of a value of kind k in namespace ns: the names
-// of m that are in b, and the header.
-func bind(k wire.Kind, ns string, m Meta, b Binding, header []byte) []byte {
-	const names = 4 // and the namespace's
-	size := len(wire.Domain) + 1 + names*lengthSize + len(ns) + len(m.Type) + len(m.Queue) + len(m.ID) + len(header)
-	ad := wire.AppendContext(make([]byte, 0, size), k, ns)
+// appendBinding appends the associated data of a value of kind k in namespace ns:
+// the names of m that are in b, and the header.
+func appendBinding(ad []byte, k wire.Kind, ns string, m Meta, b Binding, header []byte) []byte {
+	ad = wire.AppendContext(ad, k, ns)
 	for _, n := range [...]struct {
 		b    Binding
 		name string

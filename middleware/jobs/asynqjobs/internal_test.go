@@ -142,6 +142,22 @@ func TestClaims(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, p, got)
 		require.Equal(t, "value", string(value))
+		own, at := p.cutOwnClaim(b)
+		require.Equal(t, value, own)
+		require.Equal(t, p, at)
+		require.Equal(t, len(own), cap(own))
+		for i := range b[len("value"):] {
+			b[len("value")+i] ^= 1
+			own, at = p.cutOwnClaim(b)
+			if i == 0 {
+				require.Equal(t, p.framed, !at.framed, "only the flag is another, and what is sealed is bound to it")
+			} else {
+				require.Nil(t, own, "%d", i)
+			}
+			b[len("value")+i] ^= 1
+		}
+		own, _ = p.cutOwnClaim(b[len("value")+1:])
+		require.Nil(t, own)
 		require.Equal(t, len(value), cap(value), "what is appended to the value must not write over the claim")
 	}
 	for _, s := range []string{

@@ -26,17 +26,26 @@ type opened struct {
 // task at p, where believe says to take queue, id and group from its claim. A
 // clear task is jobs.ErrNotSealed.
 func openTask(ctx context.Context, e *jobs.Encryptor, typename string, payload []byte, headers map[string]string, p place, believe bool) (*opened, error) {
-	sealed, claim, tagged, err := parts(payload, headers)
+	whole, tagged, err := wholePayload(payload, headers)
 	if err != nil {
 		return nil, err
 	}
-	at := claim
-	if !believe {
-		// Of the claim remains what asynq does not tell a handler: the group of a task
-		// that was taken out of one to be run alone, the framing, and that it was
-		// sealed for no queue (see aggregator). What is sealed opens only with its own.
-		if at.id = p.id; claim.queue != "" {
-			at.queue = p.queue
+	var sealed []byte
+	var claim, at place
+	if sealed, at = p.cutOwnClaim(whole); sealed != nil && !believe {
+		claim = at
+	} else {
+		if sealed, claim, err = cutClaim(whole); err != nil {
+			return nil, err
+		}
+		if at = claim; !believe {
+			// Of the claim remains what asynq does not tell a handler: the group of a
+			// task that was taken out of one to be run alone, the framing, and that it
+			// was sealed for no queue (see aggregator). What is sealed opens only with
+			// its own.
+			if at.id = p.id; claim.queue != "" {
+				at.queue = p.queue
+			}
 		}
 	}
 	b, err := e.Open(ctx, jobs.Meta{Type: typename, Queue: at.queue, ID: at.boundID()}, sealed)
@@ -73,27 +82,26 @@ func openTask(ctx context.Context, e *jobs.Encryptor, typename string, payload [
 	}, nil
 }
 
-// parts finds the sealed value of a task and its claim, and tells whether a tag
-// stands in their place. A clear task is jobs.ErrNotSealed.
-func parts(payload []byte, headers map[string]string) (sealed []byte, claim place, tagged bool, err error) {
+// wholePayload finds the sealed value of a task with the claim that follows it, and
+// tells whether a tag stands in their place. A clear task is jobs.ErrNotSealed.
+func wholePayload(payload []byte, headers map[string]string) (whole []byte, tagged bool, err error) {
 	if !jobs.IsSealed(payload) {
-		return nil, place{}, false, jobs.ErrNotSealed
+		return nil, false, jobs.ErrNotSealed
 	}
 	text, aside := headers[payloadHeader]
 	if tagged = wire.IsTag(payload); tagged != aside {
-		return nil, place{}, tagged, fmt.Errorf("%w: payload and headers of the task do not belong together", jobs.ErrUnauthentic)
+		return nil, tagged, fmt.Errorf("%w: payload and headers of the task do not belong together", jobs.ErrUnauthentic)
 	}
 	if aside {
 		if payload, err = base64.RawStdEncoding.Strict().DecodeString(text); err != nil || !jobs.IsSealed(payload) {
-			return nil, place{}, true, fmt.Errorf("%w: header %q does not hold the base64 of something sealed", jobs.ErrUnauthentic, payloadHeader)
+			return nil, true, fmt.Errorf("%w: header %q does not hold the base64 of something sealed", jobs.ErrUnauthentic, payloadHeader)
 		}
 	}
 	// Another version may have another claim, or none.
 	if _, _, err = wire.Parse(payload); err != nil {
-		return nil, place{}, tagged, err
+		return nil, tagged, err
 	}
-	sealed, claim, err = cutClaim(payload)
-	return sealed, claim, tagged, err
+	return payload, tagged, nil
 }
 
 // OpenTask returns the task that info describes as its sender made it: with its

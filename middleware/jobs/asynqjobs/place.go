@@ -1,6 +1,7 @@
 package asynqjobs
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -139,9 +140,33 @@ func cutClaim(b []byte) (value []byte, p place, err error) {
 	return b[:start:start], p, nil
 }
 
+// cutOwnClaim is cutClaim, if the claim is just that of p, framed or not; otherwise it
+// returns nil. It makes no texts of what it need only compare.
+func (p place) cutOwnClaim(b []byte) ([]byte, place) {
+	var memory [128]byte
+	p.framed = false
+	own := p.appendClaim(memory[:0])
+	start := len(b) - len(own)
+	if start < 0 {
+		return nil, place{}
+	}
+	p.framed = b[start]&claimFrame != 0
+	if p.framed {
+		own[0] |= claimFrame
+	}
+	if !bytes.Equal(b[start:], own) {
+		return nil, place{}
+	}
+	return b[:start:start], p
+}
+
 // claimed reads the place that a task claims. A task in clear is jobs.ErrNotSealed.
 func claimed(payload []byte, headers map[string]string) (place, error) {
-	_, p, _, err := parts(payload, headers)
+	whole, _, err := wholePayload(payload, headers)
+	if err != nil {
+		return place{}, err
+	}
+	_, p, err := cutClaim(whole)
 	return p, err
 }
 
