@@ -11,8 +11,8 @@ import (
 type scale int
 
 const (
-	fullScale     scale = iota // about three minutes for all rows
-	quickScale                 // about half a minute
+	fullScale     scale = iota // about five minutes for all rows
+	quickScale                 // about a minute
 	smallestScale              // a few seconds, for tests
 )
 
