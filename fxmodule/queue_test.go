@@ -404,6 +404,41 @@ func TestApplicationsOwnRedis(t *testing.T) {
 	require.ErrorIs(t, own.made[0].Ping(t.Context()).Err(), redis.ErrClosed)
 }
 
+// The application's aggregator sees the tasks of a group in clear, as its handler does what it makes of them.
+func TestGroups(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	trace := server.Monitor(t)
+	var box inbox
+	var client *asynqjobs.Client
+	run(t, jobsConfig(t, server.URL()), fx.Populate(&client),
+		fx.Supply(asynq.Config{
+			TaskCheckInterval: 20 * time.Millisecond, GroupGracePeriod: time.Second, GroupMaxSize: 2,
+			GroupAggregator: asynq.GroupAggregatorFunc(func(_ string, tasks []*asynq.Task) *asynq.Task {
+				var all []byte
+				for _, task := range tasks {
+					all = append(append(all, task.Payload()...), ' ')
+				}
+				return asynq.NewTask("mail:all", all)
+			}),
+		}),
+		fx.Provide(func() *asynq.ServeMux {
+			mux := asynq.NewServeMux()
+			mux.HandleFunc("mail:all", func(_ context.Context, task *asynq.Task) error {
+				box.take(string(task.Payload()))
+				return nil
+			})
+			return mux
+		}))
+	for range 2 {
+		_, err := client.EnqueueContext(t.Context(), asynq.NewTask("mail:one", []byte(canary)), asynq.Group("g"))
+		require.NoError(t, err)
+	}
+	eventually(t, func() bool { return box.len() == 1 })
+	require.Equal(t, canary+" "+canary+" ", box.mail[0])
+	require.NotContains(t, string(trace.Bytes(t)), canary)
+}
+
 // What is wrong is said when the application is built or started, and says what to do.
 func TestJobsThatCannotBe(t *testing.T) {
 	t.Parallel()
@@ -649,6 +684,13 @@ func TestCacheBesideTheQueues(t *testing.T) {
 		var l logs
 		start(t, fx.New(fx.NopLogger, fx.Supply(config, l.logger()), fxmodule.Module, needsClient, provideStore(gocacheredis.NewRedis(server.Client(t)))))
 		require.Contains(t, l.String(), "stands on a Redis store of the application")
+	})
+	t.Run("a pointer to the application's asynq.Config", func(t *testing.T) {
+		t.Parallel()
+		var l logs
+		start(t, fx.New(fx.NopLogger, fx.Supply(base, l.logger()), fxmodule.Module, fx.Provide(asynq.NewServeMux, func() *asynq.Config { return nil })))
+		require.Contains(t, l.String(), "which is not looked for")
+		require.Contains(t, l.String(), "said=\"Starting processing\"", "asynq logs to the application's logger")
 	})
 	t.Run("a producer in clear", func(t *testing.T) {
 		t.Parallel()

@@ -80,6 +80,9 @@ func serverOf(in serverInputs) (*asynq.Server, error) {
 	if reflect.ValueOf(base).IsZero() && provided(s.in.Graph, "asynq.Config") {
 		s.log.Warn("sealcache: the application provides an asynq.Config that says nothing, or that fx cannot make, because something that its constructor needs is missing")
 	}
+	if provided(s.in.Graph, "*asynq.Config") {
+		s.log.Warn("sealcache: the application provides a *asynq.Config, which is not looked for: provide an asynq.Config")
+	}
 	if len(j.Queues) > 0 {
 		base.Queues = maps.Clone(j.Queues)
 	}
