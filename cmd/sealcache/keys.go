@@ -102,7 +102,7 @@ func (k *keyFlags) open(ctx context.Context, p *program, onlyRing bool) (*opened
 	case *k.as == "keyring":
 		o.aead = o.ring
 	default:
-		e, err := aead.NewEnvelope(ctx, kek, aead.WithLogger(p.log))
+		e, err := aead.NewEnvelope(ctx, kek, aead.WithLogger(p.log), aead.WithDataKeyCache(dataKeysHeld))
 		if err != nil {
 			return fail(err)
 		}
@@ -111,6 +111,10 @@ func (k *keyFlags) open(ctx context.Context, p *program, onlyRing bool) (*opened
 	}
 	return o, nil
 }
+
+// dataKeysHeld is how many unwrapped data keys a command may hold, at a kilobyte each: it meets all that lie in Redis, in
+// no order, and what it does not hold costs a call of the key service for each entry.
+const dataKeysHeld = 1 << 17
 
 // keysetSource reads the form of -keyset, which is that of fxmodule: a path, file:///path or env:NAME.
 func keysetSource(s string) (aead.Source, error) {

@@ -333,30 +333,41 @@ func (a *auditor) open(ctx context.Context, group []entry, f *findings) error {
 	if err != nil {
 		return err
 	}
-	var sc scratch
-	for i, b := range values {
-		h, n, err := wire.Parse(b)
-		if err != nil || h.Kind != wire.CacheValue {
-			continue // gone, or something else by now
-		}
+	open := func(ctx context.Context, sc *scratch, i int) error {
 		ns, key := "", group[i].name
 		for candidate := range a.sealers {
 			if rest, ok := strings.CutPrefix(group[i].name, candidate+":"); ok && candidate != "" {
 				ns, key = candidate, rest
 			}
 		}
-		_, err = openAny(ctx, &sc, a.sealers[ns], true, key, b, n)
-		switch {
+		_, n, _ := cacheHeader(values[i])
+		_, err := openAny(ctx, sc, a.sealers[ns], true, key, values[i], n)
+		return err
+	}
+	dataKey := func(i int) string {
+		_, n, ok := cacheHeader(values[i])
+		if !ok {
+			return ""
+		}
+		return dataKeyOf(values[i][n:])
+	}
+	var sc scratch
+	return byDataKey(ctx, len(values), dataKey, func(ctx context.Context, i int) { _ = open(ctx, new(scratch), i) }, func(i int) error {
+		if _, _, ok := cacheHeader(values[i]); !ok {
+			return nil // gone, or something else by now
+		}
+		err := open(ctx, &sc, i)
+		switch size := int64(len(values[i])); {
 		case err == nil:
 		case refused(err):
-			f.total.Unreadable.add(1, int64(len(b)))
-			f.group(a.groupOf(group[i].name)).Unreadable.add(1, int64(len(b)))
+			f.total.Unreadable.add(1, size)
+			f.group(a.groupOf(group[i].name)).Unreadable.add(1, size)
 			f.sample("unreadable", group[i].name, a.Samples)
 		default:
 			return err
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 func (a *auditor) keepProgress(started time.Time, stop <-chan struct{}) {

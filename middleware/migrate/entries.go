@@ -174,27 +174,29 @@ func (m *migration) inPlaceGroup(ctx context.Context, sc *scratch, group []entry
 	}
 	m.prepare(sc, values)
 	var writes []swap
-	for i, old := range values {
-		if old == nil {
+	err = m.visit(ctx, len(values), func(i int) (place, []byte) { return group[i].place, values[i] }, func(i int) error {
+		if values[i] == nil {
 			c.Vanished++
-			continue
+			return nil
 		}
-		c.BytesRead += int64(len(old))
-		v := value{old: old}
+		c.BytesRead += int64(len(values[i]))
+		v := value{old: values[i]}
 		verdict, err := m.transform(ctx, sc, group[i].place, &v)
-		if err != nil {
-			return nil, err
-		}
-		if verdict != toWrite {
+		switch {
+		case err != nil:
+			return err
+		case verdict != toWrite:
 			c.leave(verdict)
-			continue
-		}
-		if m.DryRun {
+		case m.DryRun:
 			c.Written++
 			c.BytesWritten += int64(len(v.next))
-			continue
+		default:
+			writes = append(writes, swap{entry: group[i], value: v})
 		}
-		writes = append(writes, swap{entry: group[i], value: v})
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return m.write(ctx, writes, c)
 }

@@ -44,17 +44,22 @@ func (m *migration) moveGroup(ctx context.Context, sc *scratch, group []entry, c
 		values[i] = moves[i].old
 	}
 	m.prepare(sc, values)
-	ready := moves[:0]
-	for _, v := range moves {
+	ready := make([]moved, 0, len(moves))
+	err = m.visit(ctx, len(moves), func(i int) (place, []byte) { return moves[i].place, moves[i].old }, func(i int) error {
+		v := &moves[i]
 		verdict, err := m.transform(ctx, sc, v.place, &v.value)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if verdict != toWrite {
+		case verdict != toWrite:
 			c.leave(verdict)
-			continue
+		default:
+			ready = append(ready, *v)
 		}
-		ready = append(ready, v)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if m.DryRun {
 		for i := range ready {

@@ -1,0 +1,97 @@
+package migrate_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/aeadtest"
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+// Entries under thousands of data keys, in any order, with a key service that takes its time: it is asked for many at a
+// time and for none more often than must be, also when there are more data keys than are held.
+func TestManyDataKeys(t *testing.T) {
+	t.Parallel()
+	const delay = 2 * time.Millisecond
+	for _, c := range []struct {
+		name     string
+		dataKeys int
+		entries  int
+		held     int
+		batch    int
+		calls    int // at most, to open each entry once
+	}{
+		{"held", 5000, 20_000, 16384, 500, 5000},
+		// One for each data key of each batch; not one for each entry.
+		{"more than are held, near each other", 2000, 20_000, 1024, 5000, 4 * 2000},
+		// Hardly any batch has two of the same data key.
+		{"more than are held", 5000, 10_000, 1024, 500, 10_000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			rdb, ctx := shared.single.Client(t), t.Context()
+			ns := fmt.Sprintf("datakeys-%d-%d", c.dataKeys, c.held)
+			kms := aeadtest.NewKeyService(t)
+			random := rand.New(rand.NewPCG(5, 6))
+			order := random.Perm(c.entries)
+			per := c.entries / c.dataKeys
+			for i := range c.dataKeys {
+				e, err := aead.NewEnvelope(ctx, kms)
+				require.NoError(t, err)
+				app := sealedStore(t, rdb, e, ns)
+				for _, k := range order[i*per : (i+1)*per] {
+					require.NoError(t, app.Set(ctx, fmt.Sprint("k", k), fmt.Sprint("value ", k)))
+				}
+				require.NoError(t, e.Close())
+			}
+			require.Equal(t, c.dataKeys, kms.Encrypts())
+			kms.Rotate(t)
+			kms.Delay(delay)
+			fresh := func() *aead.Envelope {
+				e, err := aead.NewEnvelope(ctx, kms, aead.WithDataKeyCache(c.held))
+				require.NoError(t, err)
+				t.Cleanup(func() { require.NoError(t, e.Close()) })
+				return e
+			}
+			asked := func(what string, do func()) {
+				t.Helper()
+				before, began := kms.Decrypts(), time.Now()
+				do()
+				calls, took := kms.Decrypts()-before, time.Since(began)
+				t.Logf("%s: %d calls for %d entries under %d data keys, %d at once, in %v", what, calls, c.entries, c.dataKeys, kms.MostAtOnce(), took)
+				require.LessOrEqual(t, calls, c.calls+c.calls/50+2, what)
+				require.GreaterOrEqual(t, calls, c.dataKeys)
+			}
+
+			asked("audit", func() {
+				r := audit(t, rdb, migrate.AuditConfig{Prefix: ns + ":", Keys: []tink.AEADWithContext{fresh()}, Namespaces: []string{ns}, BatchSize: c.batch})
+				require.EqualValues(t, c.entries, r.Total.Sealed.Values)
+				require.Zero(t, r.Total.Unreadable.Values)
+			})
+			e := fresh()
+			asked("reseal", func() {
+				r := run(t, rdb, migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: e, BatchSize: c.batch})
+				require.True(t, r.Done(), "%+v", r)
+				require.EqualValues(t, c.entries, r.Written)
+			})
+			require.LessOrEqual(t, kms.MostAtOnce(), 16, "no storm")
+			require.Greater(t, kms.MostAtOnce(), 4, "not one after the other")
+			// Once more: what is sealed under the present key is not opened.
+			before := kms.Decrypts()
+			r := run(t, rdb, migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: e})
+			require.EqualValues(t, c.entries, r.Already)
+			require.LessOrEqual(t, kms.Decrypts()-before, 1)
+			kms.DestroyOldKeys(t)
+			app := sealedStore(t, rdb, fresh(), ns)
+			for i := range c.entries {
+				require.Equal(t, fmt.Sprint("value ", i), value(t, app, fmt.Sprint("k", i)))
+			}
+		})
+	}
+}
