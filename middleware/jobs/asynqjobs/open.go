@@ -26,37 +26,66 @@ type opened struct {
 // task at p, where believe says to take queue, id and group from its claim. A
 // clear task is jobs.ErrNotSealed.
 func openTask(ctx context.Context, e *jobs.Encryptor, typename string, payload []byte, headers map[string]string, p place, believe bool) (*opened, error) {
+	// In three steps, of which only the middle one is on the stack while AES works: each
+	// job has a goroutine of its own, whose stack is copied whenever it must grow.
+	l, err := locate(payload, headers, p, believe)
+	if err != nil {
+		return nil, err
+	}
+	b, err := e.Open(ctx, jobs.Meta{Type: typename, Queue: l.at.queue, ID: l.at.boundID()}, l.sealed)
+	if err != nil {
+		return nil, err
+	}
+	return unpack(typename, payload, &l, b)
+}
+
+// located is what is sealed of a task, and what it is bound to.
+type located struct {
+	sealed  []byte
+	at      place
+	tagged  bool // a tag stands in its place
+	foreign bool // it claims another queue or id
+}
+
+// locate finds what is sealed of the task at p.
+//
+//go:noinline
+func locate(payload []byte, headers map[string]string, p place, believe bool) (located, error) {
 	whole, tagged, err := wholePayload(payload, headers)
 	if err != nil {
-		return nil, err
+		return located{}, err
 	}
-	var sealed []byte
-	var claim, at place
-	if sealed, at = p.cutOwnClaim(whole); sealed != nil && !believe {
-		claim = at
-	} else {
-		if sealed, claim, err = cutClaim(whole); err != nil {
-			return nil, err
-		}
-		if at = claim; !believe {
-			// Of the claim remains what asynq does not tell a handler: the group of a
-			// task that was taken out of one to be run alone, the framing, and that it
-			// was sealed for no queue (see aggregator). What is sealed opens only with
-			// its own.
-			if at.id = p.id; claim.queue != "" {
-				at.queue = p.queue
-			}
+	if !believe {
+		if sealed, at := p.cutOwnClaim(whole); sealed != nil {
+			return located{sealed: sealed, at: at, tagged: tagged}, nil
 		}
 	}
-	b, err := e.Open(ctx, jobs.Meta{Type: typename, Queue: at.queue, ID: at.boundID()}, sealed)
+	sealed, claim, err := cutClaim(whole)
 	if err != nil {
-		return nil, err
+		return located{}, err
 	}
-	if claim != at {
+	at := claim
+	if !believe {
+		// Of the claim remains what asynq does not tell a handler: the group of a
+		// task that was taken out of one to be run alone, the framing, and that it
+		// was sealed for no queue (see aggregator). What is sealed opens only with
+		// its own.
+		if at.id = p.id; claim.queue != "" {
+			at.queue = p.queue
+		}
+	}
+	return located{sealed: sealed, at: at, tagged: tagged, foreign: claim != at}, nil
+}
+
+// unpack makes a task of what was opened.
+//
+//go:noinline
+func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, err error) {
+	if l.foreign {
 		return nil, fmt.Errorf("%w: the task claims to be another, or of another queue", jobs.ErrUnauthentic)
 	}
 	f := &frame{payload: b}
-	if claim.framed {
+	if l.at.framed {
 		if f, err = parseFrame(b); err != nil {
 			return nil, err
 		}
@@ -66,12 +95,12 @@ func openTask(ctx context.Context, e *jobs.Encryptor, typename string, payload [
 	if f.name != "" {
 		typename = f.name
 	}
-	if f.unique != tagged {
+	if f.unique != l.tagged {
 		return nil, fmt.Errorf("%w: the task was not enqueued in this form", jobs.ErrUnauthentic)
 	}
 	// The tag is compared with the one that was sealed, not made again: a worker
 	// needs no PRF keys, and a job does not depend on theirs being rotated in step.
-	if tagged && subtle.ConstantTimeCompare(payload[len(payload)-wire.TagSize:], f.tag[:]) != 1 {
+	if l.tagged && subtle.ConstantTimeCompare(payload[len(payload)-wire.TagSize:], f.tag[:]) != 1 {
 		return nil, fmt.Errorf("%w: the uniqueness tag is not that of the task", jobs.ErrUnauthentic)
 	}
 	return &opened{
