@@ -404,6 +404,9 @@ func (a *auditor) report(ctx context.Context, started time.Time, complete bool) 
 		Seen: a.found.seen, Total: a.found.total, Jobs: a.found.jobs, TagSets: a.found.tagSets,
 		OtherTypes: a.found.others, IgnoredOtherTypes: a.IgnoreOtherTypes, Samples: a.found.samples,
 	}
+	for _, t := range a.walk.tracks {
+		r.Unwatched = r.Unwatched || t.runID == ""
+	}
 	for k, n := range a.found.keys {
 		r.Keys = append(r.Keys, k.use(*n))
 	}

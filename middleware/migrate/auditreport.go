@@ -98,9 +98,12 @@ type Group struct {
 // AuditReport is what Audit found. It names no key, but for Samples and what Groups begin with.
 type AuditReport struct {
 	// Complete says that every master was scanned to its end, with no slots of a Cluster on the move meanwhile.
-	Complete bool          `json:"complete"`
-	Started  time.Time     `json:"started"`
-	Elapsed  time.Duration `json:"elapsed_ns"`
+	Complete bool `json:"complete"`
+	// Unwatched says that the user of Redis may not call INFO: whether a server restarted or failed over during the scan, and
+	// with it lost the place, is not known. No answer is certain then.
+	Unwatched bool          `json:"unwatched,omitempty"`
+	Started   time.Time     `json:"started"`
+	Elapsed   time.Duration `json:"elapsed_ns"`
 	// Prefix is what the names that were looked at begin with.
 	Prefix   string `json:"prefix"`
 	Masters  int    `json:"masters"`
@@ -152,9 +155,7 @@ func (r *AuditReport) AnythingClear() (Answer, []string) {
 	if len(found) > 0 {
 		return Yes, found
 	}
-	if !r.Complete {
-		doubts = append(doubts, "the scan was not complete")
-	}
+	doubts = append(doubts, r.scanDoubts()...)
 	foreign := r.Total.Foreign.Values
 	for _, t := range r.Jobs.tallies() {
 		foreign += t.Foreign.Values
@@ -171,6 +172,18 @@ func (r *AuditReport) AnythingClear() (Answer, []string) {
 		return Unknown, doubts
 	}
 	return No, nil
+}
+
+// scanDoubts are why the scan may have missed something.
+func (r *AuditReport) scanDoubts() []string {
+	var doubts []string
+	if !r.Complete {
+		doubts = append(doubts, "the scan was not complete")
+	}
+	if r.Unwatched {
+		doubts = append(doubts, "the user of Redis may not call INFO: a restart or failover during the scan would not have been noticed")
+	}
+	return doubts
 }
 
 // Conditions are what an audit cannot see in Redis and must be told before it says that a key may be destroyed.
@@ -208,9 +221,7 @@ func (r *AuditReport) MayDestroy(id uint32, c Conditions) (Answer, []string) {
 	if len(no) > 0 {
 		return No, no
 	}
-	if !r.Complete {
-		doubts = append(doubts, "the scan was not complete")
-	}
+	doubts = append(doubts, r.scanDoubts()...)
 	if unnamed.Values > 0 {
 		doubts = append(doubts, fmt.Sprintf("%d values do not name their key", unnamed.Values))
 	}

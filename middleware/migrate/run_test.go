@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -330,8 +331,54 @@ func TestPermissions(t *testing.T) {
 		r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Prefix: "old:"}, To: c.to, Keys: keyring(t), DeleteOld: c.to != nil})
 		require.EqualValues(t, 1, r.Written, name)
 		require.True(t, r.Done())
-		require.Equal(t, migrate.No, func() migrate.Answer { a, _ := audit(t, rdb, migrate.AuditConfig{}).AnythingClear(); return a }())
+		report := audit(t, rdb, migrate.AuditConfig{})
+		answer, why := report.AnythingClear()
+		may, _ := report.MayDestroy(1, migrate.Conditions{Keyset: keyring(t).Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})
+		if name == "without info" { // a restart would not have been noticed
+			require.Equal(t, migrate.Unknown, answer)
+			require.Contains(t, why[0], "INFO")
+			require.Equal(t, migrate.Unknown, may)
+			continue
+		}
+		require.Equal(t, migrate.No, answer, why)
+		require.Equal(t, migrate.Yes, may)
 	}
+}
+
+// The same in a Cluster. Without CLUSTER NODES nothing is done, since whether slots move is not known.
+func TestPermissionsInACluster(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	ctx, rdb := t.Context(), cluster.Client(t)
+	rules := "resetkeys -@all ~* +scan +info +strlen +get +mget +type +getrange +exists +set +evalsha +eval +cluster|slots +asking " +
+		"+ping +hello +client +command"
+	as := func(rules string) *redis.ClusterClient {
+		for _, s := range cluster.Nodes() {
+			args := []any{"acl", "setuser", "mover", "reset", "on", ">secret"}
+			for _, r := range strings.Fields(rules) {
+				args = append(args, r)
+			}
+			require.NoError(t, s.Client(t).Do(ctx, args...).Err())
+		}
+		opts := cluster.ClientOptions()
+		opts.Username, opts.Password = "mover", "secret"
+		c := redis.NewClusterClient(opts)
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	fill(t, rdb, "rights", 50)
+	config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "rights"}, Keys: keyring(t)}
+	began := time.Now()
+	r, err := migrate.Run(ctx, as(rules), config)
+	require.ErrorContains(t, err, "CLUSTER NODES")
+	require.Zero(t, r.Seen)
+	require.Less(t, time.Since(began), 20*time.Second, "it does not go away by waiting")
+
+	allowed := as(rules + " +cluster|nodes")
+	r = run(t, allowed, config)
+	require.EqualValues(t, 50, r.Written)
+	answer, why := audit(t, allowed, migrate.AuditConfig{}).AnythingClear()
+	require.Equal(t, migrate.No, answer, why)
 }
 
 // outage is an AEAD whose key service is away for some calls in the middle.
