@@ -126,7 +126,7 @@ func (q *queue) process(ctx context.Context, n int, payload []byte) (sample, err
 		}
 		return nil
 	})
-	server, handler, err := q.newServer(handler, end)
+	server, handler, err := q.newServer(handler, end) //nolint:contextcheck // asynq.RetryDelayFunc is given no context
 	if err != nil {
 		return sample{}, err
 	}

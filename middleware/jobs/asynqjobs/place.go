@@ -179,7 +179,7 @@ func appendNetstring(dst []byte, s string) []byte {
 
 func cutNetstring(s string) (first, rest string, ok bool) {
 	const maxDigits = 9
-	length, rest, ok := strings.Cut(s[:min(len(s), maxDigits+1)], ":")
+	length, _, ok := strings.Cut(s[:min(len(s), maxDigits+1)], ":")
 	n, err := strconv.Atoi(length)
 	rest = s[min(len(length)+1, len(s)):]
 	if !ok || err != nil || n < 0 || n > len(rest) || strconv.Itoa(n) != length {
