@@ -34,6 +34,9 @@ type Info struct {
 	// (HasKeyID). Key services do not show theirs.
 	KeyID    uint32
 	HasKeyID bool
+	// Salt is the fingerprint of the salt, if the data key was wrapped under a passphrase. Every process that seals has
+	// one of its own.
+	Salt string
 
 	// StoredBytes is the size of the stored value, HeaderBytes that of the
 	// header before the AEAD's ciphertext, CiphertextBytes the rest.
@@ -59,6 +62,7 @@ func Inspect(stored []byte) (Info, error) {
 		DataKey:         c.DataKey,
 		KeyID:           c.KeyID,
 		HasKeyID:        c.HasKeyID,
+		Salt:            c.Salt,
 		StoredBytes:     len(stored),
 		HeaderBytes:     n,
 		CiphertextBytes: len(stored) - n,

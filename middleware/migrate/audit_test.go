@@ -18,6 +18,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/prf"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/middleware/migrate"
@@ -186,6 +187,31 @@ func TestMayDestroy(t *testing.T) {
 	require.NoError(t, rdb.FlushDB(ctx).Err())
 	require.NoError(t, sealedStore(t, rdb, keyringOf(t, first), "shop").Set(ctx, "one", "v"))
 	require.Equal(t, migrate.No, may(old, good))
+}
+
+// What was sealed under a passphrase does not seem to name a key of a keyset: no audit, no Inspect, and no Reseal, which
+// would think it had nothing to do.
+func TestPassphraseNamesNoKey(t *testing.T) {
+	t.Setenv("MIGRATE_TEST_PASSPHRASE", "a long passphrase, for a test")
+	rdb := redistest.Start(t).Client(t)
+	ctx := t.Context()
+	kek, err := aead.OpenKEK(ctx, "passphrase:env:MIGRATE_TEST_PASSPHRASE")
+	require.NoError(t, err)
+	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, kek), "shop").Set(ctx, "a", "v"))
+	r := audit(t, rdb, migrate.AuditConfig{})
+	require.Len(t, r.Keys, 1)
+	require.False(t, r.Keys[0].Named)
+	require.Contains(t, r.Keys[0].Key, "KEK passphrase, salt ")
+	e, err := migrate.Inspect(ctx, rdb, "shop:a")
+	require.NoError(t, err)
+	require.Equal(t, r.Keys[0].Key, e.Key)
+	require.False(t, e.Info.HasKeyID)
+	require.NotEmpty(t, e.Info.Salt)
+
+	old, now := envelopeOf(t, kek), envelopeOf(t, kek)
+	require.NoError(t, sealedStore(t, rdb, old, "shop").Set(ctx, "b", "v"))
+	done := run(t, rdb, migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: "shop"}, Keys: now})
+	require.EqualValues(t, 2, done.Written)
 }
 
 // Jobs: payloads, results, error texts, unique tasks and schedules, sealed and clear, and the keys that they are under.

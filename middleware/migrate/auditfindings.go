@@ -105,6 +105,10 @@ func nameOf(ct []byte) keyName {
 		k.label = "KEK vault:" + version
 		return k
 	}
+	if c.Salt != "" {
+		k.label = "KEK passphrase, salt " + c.Salt
+		return k
+	}
 	k.label = "data key " + c.DataKey
 	return k
 }

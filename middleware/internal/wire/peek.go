@@ -22,6 +22,9 @@ type Ciphertext struct {
 	// the key that wrapped the data key, where that was one of a Tink keyset.
 	HasKeyID bool
 	KeyID    uint32
+	// Salt is set when the data key of an envelope has the form in which package aead wraps one under a passphrase: the
+	// salt's fingerprint, in hexadecimal. Each process that seals has a salt of its own.
+	Salt string
 }
 
 const (
@@ -32,12 +35,19 @@ const (
 	minPayload      = 16   // an authentication tag, at least
 )
 
-// The ciphertexts of AWS KMS begin as Tink's prefix with a key id would, but are
-// longer than anything that a Tink AEAD makes of a data key of Tink's: prefix,
-// nonce, a key proto of at most 80 bytes, tag.
-const maxTinkWrapped = 5 + 24 + 80 + 32
+// maxTinkWrapped bounds what a Tink AEAD makes of a data key of Tink's: prefix, nonce, a key proto of at most 80 bytes,
+// tag. Key services return more than that (AWS KMS, whose ciphertexts begin as Tink's prefix would, about 180 bytes;
+// those of RSA keys 256 and more), of which the first byte may be any.
+const maxTinkWrapped = tinkPrefixSize + 24 + 80 + 32
 
-var awsFirst, awsSecond = []byte{1, 1, 2, 0}, []byte{1, 2, 2, 0} //nolint:gochecknoglobals // constants
+// What package aead puts in front of a key that it wraps under a passphrase: version 1, the cost of Argon2id as the only
+// one there is (3 passes, 4 lanes, 64 MiB), and a salt. By its first bytes alone it would be taken for Tink's prefix with
+// the key id 0x03040001; of one such key, one ciphertext in 65536 would be taken for this.
+const (
+	passphraseStart   = "\x01\x03\x04\x00\x01\x00\x00"
+	passphraseSalt    = 16
+	passphraseWrapped = len(passphraseStart) + passphraseSalt + 12 + minPayload // and the key
+)
 
 // Peek looks at the form of an AEAD's ciphertext.
 func Peek(ct []byte) Ciphertext {
@@ -47,7 +57,12 @@ func Peek(ct []byte) Ciphertext {
 			wrapped := ct[lenSize : lenSize+n]
 			sum := sha256.Sum256(wrapped)
 			c := Ciphertext{Envelope: true, WrappedBytes: n, DataKey: hex.EncodeToString(sum[:8])}
-			if n <= maxTinkWrapped || !bytes.HasPrefix(wrapped, awsFirst) && !bytes.HasPrefix(wrapped, awsSecond) {
+			switch {
+			case n > maxTinkWrapped:
+			case n > passphraseWrapped && bytes.HasPrefix(wrapped, []byte(passphraseStart)):
+				sum := sha256.Sum256(wrapped[len(passphraseStart):][:passphraseSalt])
+				c.Salt = hex.EncodeToString(sum[:8])
+			default:
 				c.KeyID, c.HasKeyID = tinkKeyID(wrapped)
 			}
 			return c

@@ -134,6 +134,25 @@ func TestPeek(t *testing.T) {
 	require.True(t, c.Envelope)
 	require.False(t, c.HasKeyID)
 
+	// So do one in 256 of those that begin with anything, as those of RSA keys.
+	rsa := append([]byte{1, 9, 9, 9, 9}, make([]byte, 251)...)
+	c = wire.Peek(append(append([]byte{0, 0, 1, 0}, rsa...), tag...))
+	require.True(t, c.Envelope)
+	require.False(t, c.HasKeyID)
+
+	// And what package aead wraps under a passphrase.
+	under := func(salt byte, n int) wire.Ciphertext {
+		wrapped := append([]byte{1, 3, 4, 0, 1, 0, 0}, bytes.Repeat([]byte{salt}, n)...)
+		return wire.Peek(append(append([]byte{0, 0, 0, byte(len(wrapped))}, wrapped...), tag...))
+	}
+	c = under(1, 16+12+34+16)
+	require.True(t, c.Envelope)
+	require.False(t, c.HasKeyID)
+	require.Len(t, c.Salt, 16)
+	require.Equal(t, c.Salt, under(1, 16+12+18+16).Salt)
+	require.NotEqual(t, c.Salt, under(2, 16+12+34+16).Salt)
+	require.True(t, under(1, 30).HasKeyID, "too short for a passphrase's")
+
 	for _, b := range [][]byte{nil, {0}, {0, 0, 0, 1}, {0, 0, 0, 0, 1}, {0xff, 0xff, 0xff, 0xff, 1}, {0, 0, 0x10, 0x01, 1}, {1, 0, 0, 0, 7}} {
 		require.Zero(t, wire.Peek(b), "%x", b)
 	}
