@@ -87,13 +87,11 @@ func audit(p *program, c command, args []string) (int, error) {
 		answer, reasons = report.MayDestroy(uint32(*mayDestroy), conditions)
 		good = migrate.Yes
 	}
-	full := struct {
-		*migrate.AuditReport
-		Question string         `json:"question"`
-		Answer   migrate.Answer `json:"answer"`
-		Reasons  []string       `json:"reasons,omitempty"`
-		Scope    string         `json:"scope"`
-	}{report, question, answer, reasons, report.Scope()}
+	full := auditAnswer{AuditReport: report, Question: question, Answer: answer, Reasons: reasons, Scope: report.Scope()}
+	if f.given("may-destroy") {
+		id := uint32(*mayDestroy)
+		full.MayDestroy = &id
+	}
 	e := output.write(p, full, func(w io.Writer) error {
 		if err := report.WriteText(w); err != nil {
 			return err
@@ -118,6 +116,16 @@ func audit(p *program, c command, args []string) (int, error) {
 	default:
 		return exitLeft, nil
 	}
+}
+
+// auditAnswer is the JSON report of an audit.
+type auditAnswer struct {
+	*migrate.AuditReport
+	Question   string         `json:"question"`
+	MayDestroy *uint32        `json:"may_destroy,omitempty"` // the key that the question is about
+	Answer     migrate.Answer `json:"answer"`
+	Reasons    []string       `json:"reasons,omitempty"`
+	Scope      string         `json:"scope"`
 }
 
 // bothForms are the envelope and the keyring over the same keyset: an audit opens what either has sealed.

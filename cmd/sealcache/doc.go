@@ -6,7 +6,7 @@
 //	sealcache audit     count what is clear and what is sealed, under which keys
 //	sealcache inspect   what one entry is; needs no keys
 //	sealcache get       what one entry holds; is recorded
-//	sealcache keys      make and list keysets
+//	sealcache keys      make, list and rotate keysets: create, list, add, promote, disable, enable, destroy, rewrap
 //
 // "sealcache COMMAND -h" lists the flags. The environment of the application serves here too: SEALCACHE_STORE,
 // SEALCACHE_NAMESPACE, SEALCACHE_KEK and SEALCACHE_KEYSET stand for -redis, -namespace, -kek and -keyset, which come

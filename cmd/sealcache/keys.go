@@ -22,6 +22,16 @@ import (
 // openers are the key services that this program links, beside what package aead opens by itself.
 func openers() []aead.KEKOpener { return nil }
 
+// kekHint says of a KEK that this program does not open what its user can do: the modules that package aead names in its
+// error are for who links them.
+func kekHint(err error) error {
+	if text := err.Error(); strings.Contains(text, "unknown KEK scheme") {
+		text, _, _ = strings.Cut(text, ";")
+		return wrong("%s; this command links no key service: where the keys are in one, call middleware/migrate from a program of your own", text)
+	}
+	return err
+}
+
 // keyTimeout bounds how long opening keys may take.
 const keyTimeout = 15 * time.Second
 
@@ -36,6 +46,14 @@ func (f *flags) keys() *keyFlags {
 		kek:    f.env("kek", "SEALCACHE_KEK", "`URI` of the key-encryption key, as file:///run/secrets/kek.json or passphrase:env:NAME"),
 		keyset: f.env("keyset", "SEALCACHE_KEYSET", "`file` of the keyset that is sealed under -kek, or env:NAME; none if -kek wraps data keys itself"),
 		as:     f.String("keys-as", "envelope", "what the application seals with: an `envelope` over these keys, as fxmodule does, or a keyring"),
+	}
+}
+
+// changeable are the flags of a keyset that a command changes.
+func (f *flags) changeable() *keyFlags {
+	return &keyFlags{
+		kek:    f.env("kek", "SEALCACHE_KEK", "`URI` of the key-encryption key that -keyset is sealed under; without -keyset, file:///path of a keyset in clear"),
+		keyset: f.env("keyset", "SEALCACHE_KEYSET", "`file` of the keyset; given as '' it is none"),
 	}
 }
 
@@ -78,7 +96,7 @@ func (k *keyFlags) open(ctx context.Context, p *program, onlyRing bool) (*opened
 	}
 	kek, err := aead.OpenKEK(ctx, *k.kek, openers()...)
 	if err != nil {
-		return fail(err)
+		return fail(kekHint(err))
 	}
 	if c, ok := kek.(io.Closer); ok {
 		o.closers = append(o.closers, c)
@@ -161,13 +179,11 @@ func keysCreate(p *program, c command, args []string) (int, error) {
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, keyTimeout)
 	defer cancel()
-	kek, err := aead.OpenKEK(ctx, *kekURI, openers()...)
+	kek, done, err := openKEK(ctx, *kekURI)
 	if err != nil {
 		return 0, err
 	}
-	if closer, ok := kek.(io.Closer); ok {
-		defer closer.Close()
-	}
+	defer done()
 	file, err := os.OpenFile(filepath.Clean(*out), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return 0, err
@@ -193,20 +209,38 @@ func keysList(p *program, c command, args []string) (int, error) {
 	if err := f.parse(args, 0); err != nil {
 		return 0, err
 	}
-	o, err := k.open(p.ctx, p, true)
+	ctx, cancel := context.WithTimeout(p.ctx, keyTimeout)
+	defer cancel()
+	var source aead.Source
+	var kek tink.AEADWithContext
+	switch {
+	case *k.kek == "":
+		return 0, wrong("-kek is missing")
+	case *k.keyset == "":
+		path, err := fileOfKEK(*k.kek)
+		if err != nil {
+			return 0, err
+		}
+		source = aead.FileSource(path)
+	default:
+		var err error
+		if source, err = keysetSource(*k.keyset); err != nil {
+			return 0, err
+		}
+		var done func()
+		if kek, done, err = openKEK(ctx, *k.kek); err != nil {
+			return 0, err
+		}
+		defer done()
+	}
+	data, err := source.Load(ctx)
 	if err != nil {
 		return 0, err
 	}
-	defer o.close()
-	if o.ring == nil {
-		return 0, errors.New("there is no keyset: the keys are in a key service or made from a passphrase")
+	_, view, err := readKeyset(ctx, data, kek)
+	if err != nil {
+		return 0, err
 	}
-	for _, key := range o.ring.Keys() {
-		mark := " "
-		if key.Primary {
-			mark = "*"
-		}
-		fmt.Fprintf(p.stdout, "%s %10d  %-24s %-8s %v\n", mark, key.ID, key.Type, key.Prefix, key.Status)
-	}
-	return exitDone, nil
+	_, err = fmt.Fprint(p.stdout, view)
+	return exitDone, err
 }

@@ -52,6 +52,12 @@ func commands() []command {
 		{"get", "KEY", "what one entry holds; is recorded", get},
 		{"keys create", "", "make a keyset, sealed under a key-encryption key", keysCreate},
 		{"keys list", "", "list the keys of a keyset", keysList},
+		{"keys add", "", "add a key, which does not seal yet, so that it can be distributed first", keysAdd},
+		{"keys promote", "ID", "make a key the primary one, which seals", keysPromote},
+		{"keys disable", "ID", "take a key out of service; it can be enabled again", keysDisable},
+		{"keys enable", "ID", "put a disabled key into service again", keysEnable},
+		{"keys destroy", "ID", "remove a key for ever", keysDestroy},
+		{"keys rewrap", "", "seal a keyset anew, under the present primary key of its key-encryption key, or under another", keysRewrap},
 	}
 }
 

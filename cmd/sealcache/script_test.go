@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -25,9 +26,10 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs testdata/script: a Redis of its own for each, whose URL is $REDIS, and a keyset in clear, $WORK/kek.json,
-// as a platform would mount it. Two commands beside testscript's:
+// as a platform would mount it. Three commands beside testscript's:
 //
 //	redis ARGS...      sends a command to Redis; the reply is the output
+//	keyids FILE        sets $OLD to the id of the first key of a keyset and $NEW to that of the last
 //	rotate FILE        gives a keyset in clear a new primary key, and sets $OLD and $NEW to the ids
 func TestScripts(t *testing.T) {
 	t.Parallel()
@@ -54,6 +56,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"redis":  redisCommand,
+			"keyids": keyidsCommand,
 			"rotate": rotateCommand,
 		},
 	})
@@ -72,6 +75,22 @@ func redisCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	_, err = fmt.Fprintf(ts.Stdout(), "%v\n", reply)
 	ts.Check(err)
+}
+
+func keyidsCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: keyids FILE")
+	}
+	ids := regexp.MustCompile(`"keyId": *([0-9]+)`).FindAllStringSubmatch(ts.ReadFile(args[0]), -1)
+	if len(ids) == 0 {
+		ts.Fatalf("no key")
+	}
+	ts.Setenv("OLD", ids[0][1])
+	ts.Setenv("NEW", ids[len(ids)-1][1])
+	stale := ts.MkAbs("stale.json") // the report of an audit, if there is one, is about the old key
+	if data, err := os.ReadFile(stale); err == nil {
+		ts.Check(os.WriteFile(stale, regexp.MustCompile(`"may_destroy": [0-9]+`).ReplaceAll(data, []byte(`"may_destroy": `+ids[0][1])), 0o600))
+	}
 }
 
 func rotateCommand(ts *testscript.TestScript, neg bool, args []string) {

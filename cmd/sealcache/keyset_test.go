@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/aeadtest"
+	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+)
+
+func sealedKeyset(t *testing.T) (*keysetFile, *aeadtest.KeyService) {
+	t.Helper()
+	service := aeadtest.NewKeyService(t)
+	var b bytes.Buffer
+	require.NoError(t, aead.CreateKeyset(t.Context(), &b, service, tinkaead.AES256GCMKeyTemplate()))
+	path := filepath.Join(t.TempDir(), "keyset.json")
+	require.NoError(t, os.WriteFile(path, b.Bytes(), 0o600))
+	return &keysetFile{path: path, kek: service, to: service}, service
+}
+
+func addKey(m *keyset.Manager, _ *keysetView) error {
+	_, err := m.Add(tinkaead.AES256GCMKeyTemplate())
+	return err
+}
+
+// The file keeps its mode, and stays what it is where it is a symbolic link; beside it nothing is left.
+func TestChangeKeysetKeepsTheFile(t *testing.T) {
+	t.Parallel()
+	k, _ := sealedKeyset(t)
+	require.NoError(t, os.Chmod(k.path, 0o640)) //nolint:gosec // so that the mode is an unusual one
+	link := filepath.Join(t.TempDir(), "link.json")
+	require.NoError(t, os.Symlink(k.path, link))
+	view, err := (&keysetFile{path: link, kek: k.kek, to: k.to}).change(t.Context(), addKey)
+	require.NoError(t, err)
+	require.Len(t, view.keys, 2)
+	info, err := os.Lstat(link)
+	require.NoError(t, err)
+	require.NotZero(t, info.Mode()&os.ModeSymlink)
+	info, err = os.Stat(k.path)
+	require.NoError(t, err)
+	if runtime.GOOS != "windows" {
+		require.Equal(t, os.FileMode(0o640), info.Mode())
+	}
+	files, err := os.ReadDir(filepath.Dir(k.path))
+	require.NoError(t, err)
+	require.Len(t, files, 1)
+	ring, err := aead.OpenKeyring(t.Context(), aead.FileSource(k.path), k.kek)
+	require.NoError(t, err)
+	require.Len(t, ring.Keys(), 2)
+	require.NoError(t, ring.Close())
+}
+
+// Whatever fails leaves the keyset as it was, to the byte, and nothing beside it.
+func TestChangeKeysetFails(t *testing.T) {
+	t.Parallel()
+	for name, attempt := range map[string]func(t *testing.T, k *keysetFile, service *aeadtest.KeyService) (want []byte, err error){
+		"changed meanwhile": func(t *testing.T, k *keysetFile, _ *aeadtest.KeyService) ([]byte, error) {
+			t.Helper()
+			other, err := os.ReadFile(k.path)
+			require.NoError(t, err)
+			other = append(other, '\n')
+			_, err = k.change(t.Context(), func(m *keyset.Manager, _ *keysetView) error {
+				require.NoError(t, os.WriteFile(k.path, other, 0o600))
+				return addKey(m, nil)
+			})
+			require.ErrorContains(t, err, "changed meanwhile")
+			return other, err
+		},
+		"a second change": func(t *testing.T, k *keysetFile, _ *aeadtest.KeyService) (want []byte, err error) {
+			t.Helper()
+			_, err = k.change(t.Context(), func(m *keyset.Manager, _ *keysetView) error {
+				_, err := k.change(t.Context(), addKey)
+				return err
+			})
+			require.ErrorContains(t, err, "another change")
+			return nil, err
+		},
+		"the KEK fails to seal": func(t *testing.T, k *keysetFile, service *aeadtest.KeyService) ([]byte, error) {
+			t.Helper()
+			_, err := k.change(t.Context(), func(m *keyset.Manager, _ *keysetView) error {
+				service.Fail(aeadtest.ErrOutage)
+				return addKey(m, nil)
+			})
+			require.ErrorIs(t, err, aeadtest.ErrOutage)
+			return nil, err
+		},
+		"the KEK fails to open": func(t *testing.T, k *keysetFile, service *aeadtest.KeyService) ([]byte, error) {
+			t.Helper()
+			service.Fail(aeadtest.ErrOutage)
+			_, err := k.change(t.Context(), addKey)
+			require.ErrorIs(t, err, aeadtest.ErrOutage)
+			return nil, err
+		},
+		"what is written does not open": func(t *testing.T, k *keysetFile, _ *aeadtest.KeyService) ([]byte, error) {
+			t.Helper()
+			_, err := (&keysetFile{path: k.path, kek: k.kek, to: aead.WithContext(broken{})}).change(t.Context(), addKey)
+			require.ErrorContains(t, err, "does not open again")
+			return nil, err
+		},
+		"a wrong change": func(t *testing.T, k *keysetFile, _ *aeadtest.KeyService) ([]byte, error) {
+			t.Helper()
+			_, err := k.change(t.Context(), func(m *keyset.Manager, now *keysetView) error { return m.Delete(now.primary().id) })
+			return nil, err
+		},
+		"a keyset in clear": func(t *testing.T, k *keysetFile, service *aeadtest.KeyService) ([]byte, error) {
+			t.Helper()
+			var b bytes.Buffer
+			require.NoError(t, insecurecleartextkeyset.CreateKeyset(&b, tinkaead.AES256GCMKeyTemplate()))
+			require.NoError(t, os.WriteFile(k.path, b.Bytes(), 0o600))
+			_, err := k.change(t.Context(), addKey)
+			require.ErrorContains(t, err, "in clear")
+			return b.Bytes(), err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k, service := sealedKeyset(t)
+			before, err := os.ReadFile(k.path)
+			require.NoError(t, err)
+			want, err := attempt(t, k, service)
+			require.Error(t, err)
+			if want == nil {
+				want = before
+			}
+			after, err := os.ReadFile(k.path)
+			require.NoError(t, err)
+			require.Equal(t, string(want), string(after))
+			files, err := os.ReadDir(filepath.Dir(k.path))
+			require.NoError(t, err)
+			require.Len(t, files, 1)
+		})
+	}
+}
+
+// broken seals to what it does not open.
+type broken struct{}
+
+func (broken) Encrypt([]byte, []byte) ([]byte, error) { return []byte("not a keyset at all"), nil }
+func (broken) Decrypt([]byte, []byte) ([]byte, error) { return nil, errors.New("no") }
