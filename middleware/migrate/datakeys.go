@@ -78,15 +78,12 @@ func dataKeyOf(ct []byte) string {
 	return string(ct[4 : 4+c.WrappedBytes])
 }
 
-// visit visits values by their data keys, as far as the run opens them.
+// visit visits values by their data keys.
 func (m *migration) visit(ctx context.Context, n int, value func(i int) (place, []byte), visit func(i int) error) error {
 	dataKey := func(i int) string {
-		if m.Operation == Seal && !m.rebinds() {
-			return ""
-		}
 		_, old := value(i)
 		_, n, ok := cacheHeader(old)
-		if !ok || m.Operation == Reseal && !m.rebinds() && m.keys.is(old[n:]) {
+		if !ok {
 			return ""
 		}
 		return dataKeyOf(old[n:])

@@ -80,22 +80,18 @@ func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *valu
 		return foreign, nil
 	}
 	current := m.keys.is(v.old[n:])
+	// What an id says is not believed before the value has opened: another keyset may have a key of the same id.
 	var plaintext []byte
+	var present bool
 	var err error
-	switch {
-	case !m.rebinds() && (m.Operation == Seal || m.Operation == Reseal && current):
-		return already, nil
-	case m.rebinds() && m.inPlace():
-		// Bound here already, by an earlier run or by the application?
-		plaintext, err = openAny(ctx, sc, m.arrived, current, p.toKey, v.old, n)
-		if err == nil && (m.Operation == Seal || m.Operation == Reseal && current) {
-			return already, nil
-		}
-		if err != nil && refused(err) {
-			plaintext, err = openAny(ctx, sc, m.opens, current, p.key, v.old, n)
-		}
-	default:
-		plaintext, err = openAny(ctx, sc, m.opens, current, p.key, v.old, n)
+	bound := !m.rebinds() // to where it is to be
+	if m.rebinds() && m.inPlace() {
+		// By an earlier run, or by the application?
+		plaintext, present, err = openBy(ctx, sc, m.arrived, current, p.toKey, v.old, n)
+		bound = err == nil || !refused(err)
+	}
+	if !bound || !m.rebinds() {
+		plaintext, present, err = openBy(ctx, sc, m.opens, current, p.key, v.old, n)
 	}
 	switch {
 	case err == nil:
@@ -105,6 +101,9 @@ func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *valu
 		return unreadable, nil
 	default:
 		return 0, err
+	}
+	if bound && (m.Operation == Seal || m.Operation == Reseal && current && present) {
+		return already, nil
 	}
 	if m.Operation != Unseal {
 		return m.sealAs(ctx, sc, p, v, h.Type, plaintext)
@@ -141,6 +140,12 @@ func (m *migration) sealAs(ctx context.Context, sc *scratch, p place, v *value, 
 // openAny opens a value under any of the keys. Those are tried first that the value seems to be sealed under: to ask a
 // key service for what it will refuse costs a call.
 func openAny(ctx context.Context, sc *scratch, by []*sealer, current bool, key string, stored []byte, n int) ([]byte, error) {
+	plaintext, _, err := openBy(ctx, sc, by, current, key, stored, n)
+	return plaintext, err
+}
+
+// openBy is openAny, and tells whether it was the first of the keys that opened the value: those of Config.Keys.
+func openBy(ctx context.Context, sc *scratch, by []*sealer, current bool, key string, stored []byte, n int) (opened []byte, first bool, err error) {
 	var worst error
 	for i := range by {
 		s := by[i]
@@ -149,7 +154,7 @@ func openAny(ctx context.Context, sc *scratch, by []*sealer, current bool, key s
 		}
 		plaintext, err := s.open(ctx, &sc.ad, key, stored, n)
 		if err == nil {
-			return plaintext, nil
+			return plaintext, s == by[0], nil
 		}
 		switch {
 		case worst == nil, !refused(err): // an outage is no answer
@@ -158,7 +163,7 @@ func openAny(ctx context.Context, sc *scratch, by []*sealer, current bool, key s
 			worst = err
 		}
 	}
-	return nil, worst
+	return nil, false, worst
 }
 
 // bytesOf is s as bytes that must not be written to.
