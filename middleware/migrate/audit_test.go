@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
 	"github.com/tink-crypto/tink-go/v2/tink"
@@ -177,6 +179,33 @@ func TestMayDestroy(t *testing.T) {
 	require.Equal(t, migrate.Unknown, may(old, good), "a value that does not name its key may be under any")
 	require.NoError(t, rdb.Del(ctx, "shop:unnamed").Err())
 	require.Equal(t, migrate.Yes, may(old, good))
+
+	// What was left out might be under any key.
+	doubt := func(c migrate.AuditConfig, want string) {
+		t.Helper()
+		a, why := audit(t, rdb, c).MayDestroy(old, good)
+		require.Equal(t, migrate.Unknown, a)
+		require.Contains(t, strings.Join(why, "\n"), want)
+	}
+	doubt(migrate.AuditConfig{Prefix: "shop:"}, "without a prefix")
+	doubt(migrate.AuditConfig{Prefix: "shpo:"}, "without a prefix")
+	require.NoError(t, rdb.HSet(ctx, "hash", "f", stored(t, rdb, "shop:a")).Err())
+	doubt(migrate.AuditConfig{}, "of type hash")
+	a, _ := audit(t, rdb, migrate.AuditConfig{IgnoreOtherTypes: true}).MayDestroy(old, good)
+	require.Equal(t, migrate.Yes, a)
+	require.NoError(t, rdb.Del(ctx, "hash").Err())
+
+	// A key of another keyset: that of a key-encryption key whose keyset file wraps the application's, for instance.
+	stranger := keyringOf(t, handle(t))
+	require.Equal(t, migrate.Unknown, may(stranger.Keys()[0].ID, good))
+	c = good
+	c.Keyset = append(slices.Clone(good.Keyset), aead.KeyInfo{ID: 99, Prefix: "RAW"})
+	require.Equal(t, migrate.Unknown, may(99, c), "it does not name itself in what it seals")
+	require.Equal(t, migrate.Yes, may(old, c))
+	require.NoError(t, sealedStore(t, rdb, stranger, "jobs").Set(ctx, "a", "v"))
+	require.Equal(t, migrate.Unknown, may(old, good), "a value names a key that is not in the keyset")
+	require.NoError(t, rdb.Del(ctx, "jobs:a").Err())
+
 	aws := "\x01\x02\x02\x00" + strings.Repeat("x", 180)
 	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, nameless{keyring(t), aws}), "shop").Set(ctx, "aws", "v"))
 	require.Equal(t, migrate.Unknown, may(old, good), "AWS KMS names no key of a keyset, though its bytes look so")
@@ -185,6 +214,7 @@ func TestMayDestroy(t *testing.T) {
 	require.EqualValues(t, 1, use(r, "KEK vault:v7"))
 
 	require.NoError(t, rdb.FlushDB(ctx).Err())
+	doubt(migrate.AuditConfig{}, "right server")
 	require.NoError(t, sealedStore(t, rdb, keyringOf(t, first), "shop").Set(ctx, "one", "v"))
 	require.Equal(t, migrate.No, may(old, good))
 }
@@ -212,6 +242,33 @@ func TestPassphraseNamesNoKey(t *testing.T) {
 	require.NoError(t, sealedStore(t, rdb, old, "shop").Set(ctx, "b", "v"))
 	done := run(t, rdb, migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: "shop"}, Keys: now})
 	require.EqualValues(t, 2, done.Written)
+}
+
+// A wrapped data key that begins as Tink's prefix does by chance, as one in 256 under a key without a prefix, does not
+// vouch for another key.
+func TestMayDestroyRawKey(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	ctx := t.Context()
+	raw, err := keyset.NewHandle(tinkaead.AES256GCMNoPrefixKeyTemplate())
+	require.NoError(t, err)
+	ring := keyringOf(t, raw)
+	both, _, _ := rotated(t, raw)
+	c := migrate.Conditions{Keyset: keyringOf(t, both).Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
+	for {
+		e, err := aead.NewEnvelope(ctx, ring)
+		require.NoError(t, err)
+		require.NoError(t, sealedStore(t, rdb, e, "").Set(ctx, "x", "v"))
+		require.NoError(t, e.Close())
+		if b := stored(t, rdb, "x"); b[10] == 1 {
+			break
+		}
+	}
+	r := audit(t, rdb, migrate.AuditConfig{})
+	require.True(t, r.Keys[0].Named, "it looks so")
+	a, why := r.MayDestroy(ring.Keys()[0].ID, c)
+	require.Equal(t, migrate.Unknown, a, why)
+	require.Contains(t, strings.Join(why, "\n"), "name keys that the given keyset does not hold")
 }
 
 // Jobs: payloads, results, error texts, unique tasks and schedules, sealed and clear, and the keys that they are under.

@@ -157,17 +157,11 @@ func (r *AuditReport) AnythingClear() (Answer, []string) {
 		return Yes, found
 	}
 	doubts = append(doubts, r.scanDoubts()...)
-	foreign := r.Total.Foreign.Values
-	for _, t := range r.Jobs.tallies() {
-		foreign += t.Foreign.Values
-	}
-	note(&doubts, foreign, "values of foreign format")
+	note(&doubts, r.foreign(), "values of foreign format: a newer release may read them")
 	note(&doubts, r.Total.Fernet.Values, "Fernet tokens, which this tool cannot vouch for")
 	note(&doubts, r.Jobs.Unparsed, "entries of a job queue that are not as asynq writes them")
 	if !r.IgnoredOtherTypes {
-		for _, t := range slices.Sorted(maps.Keys(r.OtherTypes)) {
-			note(&doubts, r.OtherTypes[t], "entries of type "+t+", which were not looked into")
-		}
+		doubts = append(doubts, r.typeDoubts()...)
 	}
 	if len(doubts) > 0 {
 		return Unknown, doubts
@@ -179,10 +173,10 @@ func (r *AuditReport) AnythingClear() (Answer, []string) {
 func (r *AuditReport) scanDoubts() []string {
 	var doubts []string
 	if !r.Complete {
-		doubts = append(doubts, "the scan was not complete")
+		doubts = append(doubts, "the scan was not complete: run it again")
 	}
 	if r.Unwatched {
-		doubts = append(doubts, "the user of Redis may not call INFO: a restart or failover during the scan would not have been noticed")
+		doubts = append(doubts, "the user of Redis may not call INFO: a restart or failover during the scan would not have been noticed; allow it (ACL SETUSER name +info) and run it again")
 	}
 	return doubts
 }
@@ -200,42 +194,70 @@ type Conditions struct {
 }
 
 // MayDestroy answers whether the key of a keyset with this id may be destroyed without making anything unreadable that
-// lies in the scope: yes only if the scan was complete, every sealed value named its key, none named this one, and it has
-// not been primary for longer than processes take to notice, when the scan began. The reasons come with it. What lies
-// elsewhere is elsewhere: other databases and servers, backups, and keysets that are themselves sealed under the key.
+// lies in Redis. Yes asks for all of this: the key is one of the keyset that was given and writes its id into what it
+// seals; the scan was complete, saw something and left nothing out, neither names nor databases nor types; every sealed
+// value named a key of that keyset, and none named this one; and the key has not been primary for longer than processes
+// take to notice, when the scan began. The reasons come with any other answer. What lies elsewhere is elsewhere: other
+// servers, backups, and keysets that are themselves sealed under the key.
 func (r *AuditReport) MayDestroy(id uint32, c Conditions) (Answer, []string) {
-	var no, doubts []string
-	var unnamed Amount
+	var no []string
 	for _, k := range r.Keys {
-		switch {
-		case k.Named && k.ID == id:
-			no = append(no, fmt.Sprintf("%d values are sealed under %s", k.Values, k.Key))
-		case !k.Named:
-			unnamed.add(k.Values, k.Bytes)
+		if k.Named && k.ID == id {
+			no = append(no, fmt.Sprintf("%d values are sealed under %s: reseal them", k.Values, k.Key))
 		}
 	}
-	for _, k := range c.Keyset {
-		if k.ID == id && k.Primary {
-			no = append(no, "it is the primary key")
-		}
+	if i := slices.IndexFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.ID == id }); i >= 0 && c.Keyset[i].Primary {
+		no = append(no, "it is the primary key: make another one primary first")
 	}
 	if len(no) > 0 {
 		return No, no
 	}
-	doubts = append(doubts, r.scanDoubts()...)
-	if unnamed.Values > 0 {
-		doubts = append(doubts, fmt.Sprintf("%d values do not name their key", unnamed.Values))
+	doubts := slices.Concat(r.scanDoubts(), r.scopeDoubts(), c.doubts(id, r.Started), r.keyDoubts(c.Keyset))
+	if len(doubts) > 0 {
+		return Unknown, doubts
 	}
-	foreign := r.Total.Foreign.Values
-	for _, t := range r.Jobs.tallies() {
-		foreign += t.Foreign.Values
+	return Yes, nil
+}
+
+// scopeDoubts are what was left out, and might be sealed under any key.
+func (r *AuditReport) scopeDoubts() []string {
+	var doubts []string
+	if r.Prefix != "" {
+		doubts = append(doubts, "only names that begin with the prefix were looked at, and jobs were left out: run it without a prefix")
+	} else if r.Seen == 0 {
+		doubts = append(doubts, "there was nothing to look at: see whether this is the right server")
 	}
-	if foreign+r.Jobs.Unparsed > 0 {
-		doubts = append(doubts, fmt.Sprintf("%d values are of foreign format", foreign+r.Jobs.Unparsed))
+	if len(r.OtherDatabases) > 0 {
+		doubts = append(doubts, fmt.Sprintf("databases %v of the same server were not looked at", r.OtherDatabases))
 	}
-	if c.Keyset == nil {
+	if !r.IgnoredOtherTypes {
+		doubts = append(doubts, r.typeDoubts()...)
+	}
+	return doubts
+}
+
+// typeDoubts name the entries that were not looked into.
+func (r *AuditReport) typeDoubts() []string {
+	var doubts []string
+	for _, t := range slices.Sorted(maps.Keys(r.OtherTypes)) {
+		doubts = append(doubts, fmt.Sprintf("%d entries of type %s were not looked into: if you know that they hold nothing of the kind, ignore other types", r.OtherTypes[t], t))
+	}
+	return doubts
+}
+
+// doubts are what the conditions do not say of a key.
+func (c *Conditions) doubts(id uint32, started time.Time) []string {
+	var doubts []string
+	i := slices.IndexFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.ID == id })
+	switch {
+	case c.Keyset == nil:
 		doubts = append(doubts, "the application's keyset was not given, so whether the key is primary is not known")
-	} else if !slices.ContainsFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.Primary && k.Status == keyset.Enabled }) {
+	case i < 0:
+		doubts = append(doubts, "the keyset that was given holds no key with this id: give the one that the key is in (what a key-encryption key wraps is not in Redis alone: its own keyset may still be sealed under it)")
+	case c.Keyset[i].Prefix != "TINK":
+		doubts = append(doubts, fmt.Sprintf("the key has the output prefix %s: what it has sealed does not name it", c.Keyset[i].Prefix))
+	}
+	if c.Keyset != nil && !slices.ContainsFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.Primary && k.Status == keyset.Enabled }) {
 		doubts = append(doubts, "the keyset that was given has no primary key")
 	}
 	reload := c.Reload
@@ -245,13 +267,44 @@ func (r *AuditReport) MayDestroy(id uint32, c Conditions) (Answer, []string) {
 	switch {
 	case c.NotPrimarySince.IsZero():
 		doubts = append(doubts, "when the key stopped being primary was not given")
-	case r.Started.Before(c.NotPrimarySince.Add(reload)):
-		doubts = append(doubts, fmt.Sprintf("the scan began less than %v after the key stopped being primary: a process may have gone on using it", reload))
+	case started.Before(c.NotPrimarySince.Add(reload)):
+		doubts = append(doubts, fmt.Sprintf("the scan began less than %v after the key stopped being primary: a process may have gone on using it; run it again later", reload))
 	}
-	if len(doubts) > 0 {
-		return Unknown, doubts
+	return doubts
+}
+
+// keyDoubts are of values that may be sealed under any key.
+func (r *AuditReport) keyDoubts(keys []aead.KeyInfo) []string {
+	var doubts []string
+	var unnamed, strangers Amount
+	for _, k := range r.Keys {
+		switch {
+		case !k.Named:
+			unnamed.add(k.Values, k.Bytes)
+		case keys != nil && !slices.ContainsFunc(keys, func(i aead.KeyInfo) bool { return i.ID == k.ID && i.Prefix == "TINK" }):
+			// It may be none at all: the first bytes of what a key without a prefix or a key service has wrapped may be any.
+			strangers.add(k.Values, k.Bytes)
+		}
 	}
-	return Yes, nil
+	if unnamed.Values > 0 {
+		doubts = append(doubts, fmt.Sprintf("%d values do not name their key, which may be this one", unnamed.Values))
+	}
+	if strangers.Values > 0 {
+		doubts = append(doubts, fmt.Sprintf("%d values name keys that the given keyset does not hold, or seem to: another application's, or those of a key that writes no id, which may be this one", strangers.Values))
+	}
+	if n := r.foreign() + r.Jobs.Unparsed; n > 0 {
+		doubts = append(doubts, fmt.Sprintf("%d values are of foreign format: a newer release may read them", n))
+	}
+	return doubts
+}
+
+// foreign counts values that begin as sealed ones and are none that this release knows.
+func (r *AuditReport) foreign() int64 {
+	n := r.Total.Foreign.Values
+	for _, t := range r.Jobs.tallies() {
+		n += t.Foreign.Values
+	}
+	return n
 }
 
 // Scope is what an answer holds for, in a line for people.

@@ -328,12 +328,14 @@ func TestPermissions(t *testing.T) {
 		if c.to != nil {
 			require.NoError(t, rdb.SAdd(t.Context(), "gocache_tag_t", "old:a").Err())
 		}
-		r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Prefix: "old:"}, To: c.to, Keys: keyring(t), DeleteOld: c.to != nil})
+		both, former, _ := rotated(t, handle(t))
+		keys := keyringOf(t, both)
+		r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Prefix: "old:"}, To: c.to, Keys: keys, DeleteOld: c.to != nil})
 		require.EqualValues(t, 1, r.Written, name)
 		require.True(t, r.Done())
 		report := audit(t, rdb, migrate.AuditConfig{})
 		answer, why := report.AnythingClear()
-		may, _ := report.MayDestroy(1, migrate.Conditions{Keyset: keyring(t).Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})
+		may, _ := report.MayDestroy(former, migrate.Conditions{Keyset: keys.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})
 		if name == "without info" { // a restart would not have been noticed
 			require.Equal(t, migrate.Unknown, answer)
 			require.Contains(t, why[0], "INFO")
