@@ -24,7 +24,8 @@ func audit(p *program, c command, args []string) (int, error) {
 	open := f.Bool("open", false, "open every sealed value under -kek and -keyset, and count those that do not")
 	samples := f.Int("samples", 0, "show up to this many `names` of each finding; none otherwise")
 	ignore := f.Bool("ignore-other-types", false, "do not count hashes, lists and so on, which are not looked into, as a doubt")
-	mayDestroy := f.Uint("may-destroy", 0, "answer whether the key with this `id` may be destroyed, instead of whether anything is in clear")
+	expect := f.String("expect", "sealed", "`what` should be there: sealed asks whether anything is in clear; clear asks whether anything is sealed, as after unseal")
+	mayDestroy := f.Uint("may-destroy", 0, "answer whether the key with this `id` may be destroyed, instead of -expect")
 	since := f.String("not-primary-since", "", "with -may-destroy: `when` it stopped being primary, as 2030-01-31T12:00:00Z")
 	reload := f.Duration("reload", 0, "with -may-destroy: longest `time` in which processes notice a new keyset; with a key service, the longest age of data keys (default 24h)")
 	workers := f.Int("workers", 0, "batches at the same time (default 4)")
@@ -35,6 +36,12 @@ func audit(p *program, c command, args []string) (int, error) {
 	}
 	if err := output.check(); err != nil {
 		return 0, err
+	}
+	switch {
+	case *expect != "sealed" && *expect != "clear":
+		return 0, wrong("-expect: sealed or clear")
+	case f.given("expect") && f.given("may-destroy"):
+		return 0, wrong("-expect and -may-destroy are two questions: ask one")
 	}
 	conditions := migrate.Conditions{Reload: *reload}
 	if *since != "" {
@@ -82,6 +89,10 @@ func audit(p *program, c command, args []string) (int, error) {
 	question := "Is anything in clear?"
 	answer, reasons := report.AnythingClear()
 	good := migrate.No
+	if *expect == "clear" {
+		question = "Is anything sealed?"
+		answer, reasons = report.AnythingSealed()
+	}
 	if f.given("may-destroy") {
 		question = fmt.Sprintf("May key %d be destroyed?", *mayDestroy)
 		answer, reasons = report.MayDestroy(uint32(*mayDestroy), conditions)

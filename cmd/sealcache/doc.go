@@ -14,9 +14,10 @@
 //
 // # Exit status
 //
-//	0  done, and nothing is left; of audit: nothing is in clear, or the key may be destroyed
-//	1  it failed or was stopped; what was done is done, and doing it again goes on
-//	2  the command line is wrong; nothing was done
-//	3  complete, but entries were left as they were; of audit: something is in clear, or the key may not be destroyed
-//	4  of audit: it cannot tell
+//	0  done, and nothing is left; of audit: nothing is in clear (with -expect clear: nothing is sealed), or the key may be destroyed
+//	1  it failed or was stopped; what was done is done, and doing it again goes on unless the message says otherwise
+//	2  the command line or the configuration is wrong; nothing was done
+//	3  complete, but entries were left as they were, or none were found where some were expected; of audit: something is in clear
+//	   (sealed), or the key may not be destroyed
+//	4  of audit: it cannot tell, and says why
 package main
