@@ -119,6 +119,10 @@ type Config struct {
 	DeleteOld bool
 	// DryRun reads, opens and counts, and writes nothing.
 	DryRun bool
+	// AllowUnopened goes on although sealed entries are there and none of them opens: they are counted as unreadable, or
+	// sealed under a key that was not given. Without it Run returns ErrNothingOpens, since with the wrong keys or
+	// namespace it would make clear entries unreadable to the application, too.
+	AllowUnopened bool
 
 	// Workers is how many batches are worked on at the same time. The default is 4.
 	Workers int

@@ -181,7 +181,7 @@ func (m *migration) inPlaceGroup(ctx context.Context, sc *scratch, group []entry
 		}
 		c.BytesRead += int64(len(values[i]))
 		v := value{old: values[i]}
-		verdict, err := m.transform(ctx, sc, group[i].place, &v)
+		verdict, err := m.transform(ctx, sc, group[i].place, &v, c)
 		switch {
 		case err != nil:
 			return err

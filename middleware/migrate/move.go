@@ -47,7 +47,7 @@ func (m *migration) moveGroup(ctx context.Context, sc *scratch, group []entry, c
 	ready := make([]moved, 0, len(moves))
 	err = m.visit(ctx, len(moves), func(i int) (place, []byte) { return moves[i].place, moves[i].old }, func(i int) error {
 		v := &moves[i]
-		verdict, err := m.transform(ctx, sc, v.place, &v.value)
+		verdict, err := m.transform(ctx, sc, v.place, &v.value, c)
 		switch {
 		case err != nil:
 			return err

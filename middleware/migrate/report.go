@@ -18,6 +18,9 @@ type Counts struct {
 	Written int64 `json:"written"`
 	// Already were as they should be.
 	Already int64 `json:"already"`
+	// Opened were sealed, and opened. If there were none, nothing has shown that the keys and the namespace are the
+	// application's.
+	Opened int64 `json:"opened"`
 	// Vanished were deleted, or expired, between being named and being read or written.
 	Vanished int64 `json:"vanished"`
 	// Retried counts the times that an entry had changed between being read and being written, and was read again.
@@ -65,6 +68,7 @@ func (c *Counts) add(o *Counts) {
 	c.Seen += o.Seen
 	c.Written += o.Written
 	c.Already += o.Already
+	c.Opened += o.Opened
 	c.Vanished += o.Vanished
 	c.Retried += o.Retried
 	c.Deleted += o.Deleted
@@ -182,6 +186,9 @@ func (r *Report) WriteText(w io.Writer) error {
 		line(r.Contended, "changed again and again: run it again")
 		line(r.Conflicts, "whose new name is taken by something else")
 		line(r.Twisted, "whose new name looks like an old one")
+	}
+	if r.Operation == Seal.String() && r.Opened == 0 && r.Written > 0 {
+		b.WriteString("No sealed entry was met that would show whether keys and namespace are the application's: see that it reads what was sealed.\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

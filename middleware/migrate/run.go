@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +31,7 @@ type migration struct {
 	started time.Time
 	before  checkpoint // what earlier runs did
 	counts  Counts     // of all runs; guarded by walk.mu
+	cancel  context.CancelCauseFunc
 }
 
 // Run does what the Config says, until it is done or cannot go on. The client is one of a single node, Sentinel or
@@ -37,7 +39,7 @@ type migration struct {
 //
 // The Report is never nil once the Config was accepted: an error, or the end of ctx, leaves one that is not Complete, and
 // a checkpoint from which the same Config goes on. A Report that is Complete may still say that entries were left: see
-// Report.Left. Errors are ErrConfig, those of Redis, of the key service (after it was tried for half a minute), of ctx
+// Report.Left. Errors are ErrConfig, ErrNothingOpens, those of Redis, of the key service (after it was tried for half a minute), of ctx
 // and of the checkpoint's file. Two runs at the same time do no harm, but twice the work.
 func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, error) {
 	m, err := newMigration(ctx, client, c)
@@ -91,8 +93,12 @@ func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (
 		log:     c.Logger,
 		work:    work,
 		commit: func(c *Counts) {
-			if c != nil {
-				m.counts.add(c)
+			if c == nil {
+				return
+			}
+			m.counts.add(c)
+			if n := &m.counts; !m.AllowUnopened && n.Opened == 0 && n.Unreadable+n.UnknownKey >= canaryMost {
+				m.cancel(ErrNothingOpens) // the first of them came late
 			}
 		},
 	}
@@ -116,6 +122,7 @@ func (m *migration) run(ctx context.Context) error {
 	var background sync.WaitGroup
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	m.cancel = cancel
 	if m.Checkpoint != "" && !m.DryRun {
 		background.Go(func() {
 			// A checkpoint that cannot be written would be missed when it is needed: better to say so now.
@@ -129,7 +136,9 @@ func (m *migration) run(ctx context.Context) error {
 	}
 	err := m.phases(ctx)
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
-		err = fmt.Errorf("migrate: %w", cause)
+		if err = cause; !strings.HasPrefix(cause.Error(), "migrate:") {
+			err = fmt.Errorf("migrate: %w", cause)
+		}
 	}
 	close(stop)
 	background.Wait()
@@ -155,6 +164,9 @@ func (m *migration) resume(job string) error {
 // phases are the entries; around them, where names change, the tags: an entry must not be there without its tags, and
 // memberships of entries that are not there do no harm.
 func (m *migration) phases(ctx context.Context) error {
+	if err := m.sing(ctx); err != nil {
+		return err
+	}
 	if !m.inPlace() {
 		if err := m.moveTags(ctx); err != nil {
 			return err

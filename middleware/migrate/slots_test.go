@@ -182,7 +182,7 @@ func TestSlotsMoveBehindTheScan(t *testing.T) {
 					return
 				}
 				config := migrate.Config{
-					Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keys, BatchSize: batch,
+					Operation: migrate.Seal, AllowUnopened: true, From: migrate.Space{Namespace: ns}, Keys: keys, BatchSize: batch,
 					Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
 				}
 				r, err := migrate.Run(ctx, rdb, config)
@@ -300,7 +300,7 @@ func TestMasterOfAClusterDies(t *testing.T) {
 	keys := keyring(t)
 	errs := make(chan error, 1)
 	time.AfterFunc(500*time.Millisecond, func() { errs <- cluster.Nodes()[1].Kill() })
-	r, err := migrate.Run(ctx, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keys, Rate: n / 2, BatchSize: 20})
+	r, err := migrate.Run(ctx, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keys, AllowUnopened: true, Rate: n / 2, BatchSize: 20})
 	require.NoError(t, errors.Join(<-errs, err))
 	require.True(t, r.Complete, "%+v", r)
 	require.Positive(t, r.Restarts)

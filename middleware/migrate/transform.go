@@ -57,7 +57,7 @@ type scratch struct {
 }
 
 // transform makes of v.old what it is to become. An error is one that is not about the value.
-func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *value) (verdict, error) {
+func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *value, c *Counts) (verdict, error) {
 	if !wire.IsSealed(v.old) {
 		switch m.Operation {
 		case Reseal:
@@ -95,6 +95,7 @@ func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *valu
 	}
 	switch {
 	case err == nil:
+		c.Opened++
 	case errors.Is(err, aead.ErrUnknownKey) && refused(err):
 		return unknownKey, nil
 	case refused(err):
