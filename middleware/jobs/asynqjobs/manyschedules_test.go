@@ -21,8 +21,8 @@ func TestAThousandSchedules(t *testing.T) {
 	t.Parallel()
 	const every, duration = 10 * time.Second, 14 * time.Second
 	n := 1000
-	if raceEnabled { // each new one has all others opened
-		n = 200
+	if raceEnabled {
+		n = 500
 	}
 	b := newBench(t, nil)
 	m := newMeters()

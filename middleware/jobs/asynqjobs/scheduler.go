@@ -20,6 +20,7 @@ import (
 type Scheduler struct {
 	c       *Client
 	store   *scheduleStore
+	book    *book
 	poll    time.Duration
 	catchUp time.Duration
 }
@@ -35,6 +36,11 @@ const (
 	// (enqueueTimeout), and than DefaultCatchUp, with room for clocks that differ.
 	tickRetention  = 2 * time.Minute
 	enqueueTimeout = 10 * time.Second
+	// scanTimeout bounds the search for a name under PRF keys that are gone, and
+	// listTimeout a list, so that neither takes the longer the more there is that
+	// does not open.
+	scanTimeout = 2 * time.Second
+	listTimeout = 8 * time.Second
 	// changeAttempts bounds how often a change is tried again because another
 	// process changed the same schedule.
 	changeAttempts = 50
@@ -84,7 +90,7 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 	if !c.e.HasPRF() {
 		return nil, fmt.Errorf("asynqjobs: NewScheduler: %w", jobs.ErrNoPRF)
 	}
-	s := &Scheduler{c: c, store: newScheduleStore(rdb, c.e), poll: DefaultPollInterval, catchUp: DefaultCatchUp}
+	s := &Scheduler{c: c, store: newScheduleStore(rdb, c.e), book: newBook(), poll: DefaultPollInterval, catchUp: DefaultCatchUp}
 	var errs []error
 	for _, o := range opts {
 		if o == nil {
@@ -115,7 +121,7 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 // Retention says.
 func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule, t *asynq.Task, opts ...asynq.Option) (changed bool, err error) {
 	for range changeAttempts {
-		now, _, ticks, err := s.store.poll(ctx)
+		now, version, ticks, err := s.store.poll(ctx)
 		if err != nil {
 			return false, err
 		}
@@ -127,11 +133,19 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 		if err != nil {
 			return false, err
 		}
+		for i, en := range found {
+			if en.raw != "" {
+				found[i] = s.store.open(ctx, en.field, en.raw)
+			}
+		}
 		if stored(found) == 0 {
 			// It may be under a PRF key that is gone; it would run beside this one.
-			if found, _, err = s.store.named(ctx, name); err != nil {
-				return false, err
+			if !s.book.isComplete(version) {
+				if err := s.scan(ctx, version, now); err != nil {
+					return false, err
+				}
 			}
+			found = s.astray(found, name)
 		}
 		same, err := sameAs(def, found)
 		if err != nil {
@@ -143,14 +157,14 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 			// key, or twice because two processes had different keys.
 			def, last = same.def, ticks[same.field]
 		}
-		field, raw, err := s.store.seal(ctx, def, now)
+		en, err := s.store.seal(ctx, def, now)
 		if err != nil {
 			return false, err
 		}
-		if same != nil && stored(found) == 1 && same.field == field && underSameKey(same.raw, raw) && now.Sub(def.sealed()) < resealAfter {
+		if same != nil && stored(found) == 1 && same.field == en.field && underSameKey(same.raw, en.raw) && now.Sub(def.sealed()) < resealAfter {
 			return false, nil
 		}
-		ok, err := s.store.swap(ctx, found, field, raw, last)
+		ok, err := s.swap(ctx, found, en, last, now)
 		if err != nil {
 			return false, err
 		}
@@ -159,6 +173,64 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 		}
 	}
 	return false, fmt.Errorf("asynqjobs: ScheduleOnce: others changed the schedule %d times meanwhile", changeAttempts)
+}
+
+// scan opens what the book does not know, which it was at version, as far as that is
+// possible in a short time. What is left does no harm: of two of one name a Scheduler
+// runs the one registered last.
+func (s *Scheduler) scan(ctx context.Context, version string, now time.Time) error {
+	timeout := scanTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, time.Until(deadline)/2)
+	}
+	if err := s.read(ctx, now, timeout); err != nil {
+		return err
+	}
+	s.book.completed(version)
+	return nil
+}
+
+// read brings the book up to what is stored, and opens what it does not know for at
+// most timeout.
+func (s *Scheduler) read(ctx context.Context, now time.Time, timeout time.Duration) error {
+	stored, err := s.store.all(ctx)
+	if err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	o := newOpener(s.store, s.book, func(context.Context, error) {})
+	o.open(limited, s.book.take(stored, now, true), now)
+	o.workers.Wait()
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("asynqjobs: schedules: %w", err)
+	}
+	return nil
+}
+
+// astray adds to found what the book knows of the same name under other fields, those
+// of PRF keys that are gone.
+func (s *Scheduler) astray(found []entry, name string) []entry {
+	for _, en := range s.book.named(name) {
+		if !slices.ContainsFunc(found, func(have entry) bool { return have.field == en.field }) {
+			found = append(found, en)
+		}
+	}
+	return found
+}
+
+// swap replaces entries by en in Redis and in the book.
+func (s *Scheduler) swap(ctx context.Context, entries []entry, en entry, last, now time.Time) (bool, error) {
+	ok, before, after, err := s.store.swap(ctx, entries, en, last)
+	if err != nil {
+		return false, err
+	}
+	if !ok {
+		s.book.completed("") // it is not what is stored
+		return false, nil
+	}
+	s.book.replace(entries, en, before, after, now)
+	return true, nil
 }
 
 // sameAs returns the entry that says what def does, or nil. One that does not open is
@@ -201,17 +273,30 @@ func stored(entries []entry) int {
 }
 
 // Cancel ends the schedule of that name, and tells whether there was one. Tasks
-// that were enqueued are not touched.
+// that were enqueued are not touched. Where none is found and there are schedules
+// that could not be read, one of which may be it, that is an error.
 func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
 	for range changeAttempts {
-		found, unread, err := s.store.named(ctx, name)
+		now, version, _, err := s.store.poll(ctx)
 		if err != nil {
 			return false, err
 		}
-		if stored(found) == 0 {
-			return false, unread
+		found, err := s.store.of(ctx, name)
+		if err != nil {
+			return false, err
 		}
-		ok, err := s.store.swap(ctx, found, "", "", time.Time{})
+		// One under a PRF key that is gone would come back to life.
+		if err := s.scan(ctx, version, now); err != nil {
+			return false, err
+		}
+		found = s.astray(found, name)
+		if stored(found) == 0 {
+			if err := s.book.unread(true); err != nil {
+				return false, fmt.Errorf("asynqjobs: a schedule cannot be read: %w", err)
+			}
+			return false, nil
+		}
+		ok, err := s.swap(ctx, found, entry{}, time.Time{}, now)
 		if err != nil || ok {
 			return ok, err
 		}
@@ -231,33 +316,35 @@ type ScheduleInfo struct {
 	Next    time.Time // the tick after now
 }
 
-// List returns the schedules by name. Those that cannot be opened are missing,
-// and the error says why; the others are returned with it.
+// List returns the schedules by name. Those that cannot be opened, or not in a few
+// seconds, are missing, and the error says why; the others are returned with it. What
+// has been opened or refused a short time ago is not opened again.
 func (s *Scheduler) List(ctx context.Context) ([]ScheduleInfo, error) {
 	now, _, ticks, err := s.store.poll(ctx)
 	if err != nil {
 		return nil, err
 	}
-	entries, err := s.store.all(ctx, nil)
-	if err != nil {
+	timeout := listTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, time.Until(deadline)*3/4)
+	}
+	if err := s.read(ctx, now, timeout); err != nil {
 		return nil, err
 	}
-	var errs []error
-	for _, en := range entries {
-		if en.err != nil {
-			errs = append(errs, fmt.Errorf("asynqjobs: a schedule does not open: %w", en.err))
-		}
-	}
+	entries, _, _ := s.book.entries(-1)
 	var infos []ScheduleInfo
 	for _, en := range newest(entries) {
 		d := en.def
 		infos = append(infos, ScheduleInfo{
-			Name: d.Name, When: Schedule{d.Spec}, Type: d.Type, Queue: d.queue(), Payload: d.Payload,
+			Name: d.Name, When: Schedule{d.Spec}, Type: d.Type, Queue: d.queue(), Payload: slices.Clone(d.Payload),
 			Since: d.anchor(), Last: ticks[en.field], Next: d.ticker.next(now),
 		})
 	}
 	slices.SortFunc(infos, func(a, b ScheduleInfo) int { return strings.Compare(a.Name, b.Name) })
-	return infos, errors.Join(errs...)
+	if err := s.book.unread(false); err != nil {
+		return infos, fmt.Errorf("asynqjobs: a schedule does not open: %w", err)
+	}
+	return infos, nil
 }
 
 // newest returns the entries that open, one of each name. There are two of a name

@@ -17,38 +17,43 @@ const (
 	resealSpacing = time.Hour
 )
 
-// reseal seals the schedules of v again that are not under the primary key or are
-// old, so that none is lost with a key that is retired. They keep their ids, their
-// anchors and their last ticks.
-func (s *Scheduler) reseal(ctx context.Context, now time.Time, ticks map[string]time.Time, v *view) {
-	for i := range v.entries {
-		en := &v.entries[i]
-		age := now.Sub(en.def.sealed())
-		if age < resealSpacing || en.err != nil {
+// resealTime bounds what a pass spends on sealing again: ticks must not wait for it.
+const resealTime = 200 * time.Millisecond
+
+// reseal seals schedules again that are not under the primary key or are old, so that
+// none is lost with a key that is retired. They keep their ids, their anchors and their
+// last ticks. Each is looked at once for each time that all are read.
+func (r *run) reseal(ctx context.Context, now time.Time, ticks map[string]time.Time) {
+	s, began := r.s, time.Now()
+	for _, en := range r.current {
+		if r.checked[en.field] {
 			continue
 		}
-		raw, err := s.store.sealAs(ctx, en.field, en.def, now)
-		if err != nil {
+		if time.Since(began) > resealTime {
+			return // the next pass goes on
+		}
+		if err := s.resealOne(ctx, now, en, ticks[en.field]); err != nil {
 			s.failed(ctx, err)
-			return // the next time
+			return // as above
 		}
-		if age < resealAfter && underSameKey(en.raw, raw) {
-			continue
-		}
-		ok, err := s.store.swap(ctx, []entry{*en}, en.field, raw, ticks[en.field])
-		if err != nil {
-			s.failed(ctx, err)
-			return
-		}
-		if ok {
-			fresh := s.store.open(ctx, en.field, raw)
-			if fresh.def == nil {
-				s.failed(ctx, fresh.err)
-				continue
-			}
-			*en, v.known[en.field] = fresh, fresh
-		}
+		r.checked[en.field] = true
 	}
+}
+
+func (s *Scheduler) resealOne(ctx context.Context, now time.Time, en entry, last time.Time) error {
+	age := now.Sub(en.def.sealed())
+	if age < resealSpacing {
+		return nil
+	}
+	fresh, err := s.store.sealAs(ctx, en.field, en.def, now)
+	if err != nil {
+		return err
+	}
+	if age < resealAfter && underSameKey(en.raw, fresh.raw) {
+		return nil
+	}
+	_, err = s.swap(ctx, []entry{en}, fresh, last, now)
+	return err
 }
 
 // underSameKey tells whether two sealed values name the same key, as far as one can

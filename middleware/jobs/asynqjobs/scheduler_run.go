@@ -11,7 +11,7 @@ import (
 )
 
 // reloadSchedules is how often the schedules are read although their version has
-// not changed: one that could not be opened may open now.
+// not changed: one that could not be opened may open now, and one that did may not.
 const reloadSchedules = time.Minute
 
 // Run enqueues the ticks of all schedules until ctx ends, and returns nil then. It
@@ -19,11 +19,13 @@ const reloadSchedules = time.Minute
 // Run does not end because Redis or the key service is down.
 //
 // Any number of processes may Run; when one dies, the others go on without a gap.
-// Ticks that no process could enqueue are made up for as WithCatchUp says.
+// Ticks that no process could enqueue are made up for as WithCatchUp says. Schedules
+// are opened beside that: however long it takes, those that are known tick.
 func (s *Scheduler) Run(ctx context.Context) error {
-	var v view
+	r := &run{s: s, changes: -1, checked: map[string]bool{}, opener: newOpener(s.store, s.book, s.failed)}
+	defer r.opener.workers.Wait()
 	for {
-		wait := s.pass(ctx, &v)
+		wait := r.pass(ctx)
 		// A few milliseconds of chance, so that not all processes come at once and
 		// all but one for nothing.
 		timer := time.NewTimer(wait + jitter())
@@ -31,65 +33,80 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
+		case <-r.opener.news:
+			timer.Stop()
 		case <-timer.C:
 		}
 	}
 }
 
-// view is what a running scheduler knows.
-type view struct {
-	loaded  bool
-	version string
-	at      time.Time // of the server, when the schedules were read
-	entries []entry
-	known   map[string]entry // all that opened, by field
+// run is a running scheduler.
+type run struct {
+	s       *Scheduler
+	opener  *opener
+	read    bool
+	version string    // when the schedules were read
+	at      time.Time // of the server, then
+	current []entry   // what ticks
+	changes int       // of the book, that current is of
+	checked map[string]bool
 }
 
 // pass enqueues what is due, and returns how long to wait for what comes next.
-func (s *Scheduler) pass(ctx context.Context, v *view) time.Duration {
+func (r *run) pass(ctx context.Context) time.Duration {
+	s := r.s
 	now, version, ticks, err := s.store.poll(ctx)
 	if err != nil {
 		s.failed(ctx, err)
 		return s.poll
 	}
-	if !v.loaded || version != v.version || now.Sub(v.at) >= reloadSchedules {
-		entries, err := s.store.all(ctx, v.known)
+	unsure := false
+	if !r.read || version != r.version || now.Sub(r.at) >= reloadSchedules || now.Before(r.at) {
+		stored, err := s.store.all(ctx)
 		if err != nil {
 			s.failed(ctx, err)
-			return s.poll
+			unsure = true
+		} else {
+			r.read, r.version, r.at, r.checked = true, version, now, map[string]bool{}
+			r.opener.open(ctx, s.book.take(stored, now, false), now)
 		}
-		known := make(map[string]entry, len(entries))
-		for _, en := range entries {
-			if en.err != nil {
-				s.failed(ctx, en.err)
-				continue
-			}
-			known[en.field] = en
-		}
-		*v = view{loaded: true, version: version, at: now, entries: newest(entries), known: known}
-		s.reseal(ctx, now, ticks, v)
+	}
+	if entries, changes, changed := s.book.entries(r.changes); changed {
+		r.current, r.changes = newest(entries), changes
 	}
 	wait := s.poll
-	for _, en := range v.entries {
-		last, catchUp := ticks[en.field], s.catchUp
-		if last.After(now.Add(time.Second)) {
-			// No scheduler wrote that, or the server's clock was set back: it must not
-			// silence the job. What has run lately is known by its id.
-			last, catchUp = now.Add(-DefaultCatchUp), DefaultCatchUp
-		}
-		if anchor := en.def.anchor(); last.Before(anchor) {
-			last = anchor
-		}
-		for _, tick := range due(en.def.ticker, last, now, catchUp) {
-			if !s.enqueue(ctx, en, tick) {
-				break // in order: the next pass tries again
-			}
-		}
-		if next := en.def.ticker.next(now); !next.IsZero() {
-			wait = min(wait, next.Sub(now))
+	for _, en := range r.current {
+		wait = min(wait, r.tick(ctx, en, now, ticks[en.field], unsure))
+	}
+	r.reseal(ctx, now, ticks)
+	return max(wait, time.Millisecond)
+}
+
+// tick enqueues the ticks of en that are due, and returns when the next one is.
+// Unsure says that it may have been replaced.
+func (r *run) tick(ctx context.Context, en entry, now, last time.Time, unsure bool) time.Duration {
+	s, catchUp := r.s, r.s.catchUp
+	if last.After(now.Add(time.Second)) {
+		// No scheduler wrote that, or the server's clock was set back: it must not
+		// silence the job. What has run lately is known by its id.
+		last, catchUp = now.Add(-DefaultCatchUp), DefaultCatchUp
+	}
+	if anchor := en.def.anchor(); last.Before(anchor) {
+		last = anchor
+	}
+	ticks := due(en.def.ticker, last, now, catchUp)
+	if len(ticks) > 0 && unsure && !s.store.is(ctx, en) {
+		return s.poll
+	}
+	for _, tick := range ticks {
+		if !s.enqueue(ctx, en, tick) {
+			break // in order: the next pass tries again
 		}
 	}
-	return max(wait, time.Millisecond)
+	if next := en.def.ticker.next(now); !next.IsZero() {
+		return next.Sub(now)
+	}
+	return s.poll
 }
 
 // enqueue enqueues one tick, and tells whether it is in Redis.

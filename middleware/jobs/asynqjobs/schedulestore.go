@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -53,44 +52,52 @@ type entry struct {
 func (s *scheduleStore) open(ctx context.Context, field, raw string) entry {
 	en := entry{field: field, raw: raw}
 	b, err := s.e.Open(ctx, jobs.Meta{Kind: jobs.Schedule, ID: field}, []byte(raw))
-	if err != nil {
-		en.err = err
-		return en
+	if err == nil {
+		en.def, err = unmarshal(b)
 	}
+	en.err = err
+	return en
+}
+
+func unmarshal(b []byte) (*definition, error) {
 	d := new(definition)
 	if err := json.Unmarshal(b, d); err != nil {
-		en.err = fmt.Errorf("%w: a schedule that is not JSON", jobs.ErrUnsupportedFormat)
-		return en
+		return nil, fmt.Errorf("%w: a schedule that is not JSON", jobs.ErrUnsupportedFormat)
 	}
-	if en.err = d.parse(); en.err == nil {
-		en.def = d
+	if err := d.parse(); err != nil {
+		return nil, err
 	}
-	return en
+	return d, nil
 }
 
 // seal is the inverse, at the time now, for the field that the name has under the
 // primary PRF key.
-func (s *scheduleStore) seal(ctx context.Context, d *definition, now time.Time) (field, raw string, err error) {
-	if field, err = s.e.Token(scheduleDomain, []byte(d.Name)); err != nil {
-		return "", "", err
+func (s *scheduleStore) seal(ctx context.Context, d *definition, now time.Time) (entry, error) {
+	field, err := s.e.Token(scheduleDomain, []byte(d.Name))
+	if err != nil {
+		return entry{}, err
 	}
-	raw, err = s.sealAs(ctx, field, d, now)
-	return field, raw, err
+	return s.sealAs(ctx, field, d, now)
 }
 
-// sealAs is seal for a given field. It does not change d.
-func (s *scheduleStore) sealAs(ctx context.Context, field string, d *definition, now time.Time) (string, error) {
+// sealAs is seal for a given field. It does not change d, and what it returns shares
+// nothing with it.
+func (s *scheduleStore) sealAs(ctx context.Context, field string, d *definition, now time.Time) (entry, error) {
 	c := *d
 	c.Sealed = now.UnixMilli()
 	b, err := json.Marshal(&c)
 	if err != nil {
-		return "", fmt.Errorf("asynqjobs: schedule: %w", err)
+		return entry{}, fmt.Errorf("asynqjobs: schedule: %w", err)
 	}
 	sealed, err := s.e.Seal(ctx, jobs.Meta{Kind: jobs.Schedule, ID: field}, b)
 	if err != nil {
-		return "", fmt.Errorf("asynqjobs: schedule: %w", err)
+		return entry{}, fmt.Errorf("asynqjobs: schedule: %w", err)
 	}
-	return string(sealed), nil
+	copied, err := unmarshal(b)
+	if err != nil {
+		return entry{}, err
+	}
+	return entry{field: field, raw: string(sealed), def: copied}, nil
 }
 
 // pollScript returns the time of the server, so that all schedulers go by one
@@ -101,6 +108,8 @@ const pollScript = `
 local t = redis.call('TIME')
 return {t[1], t[2], redis.call('HGETALL', KEYS[1])}`
 
+var errMalformed = errors.New("asynqjobs: schedules: unexpected answer of the server")
+
 // poll returns the server's time, the version of the schedules and their last
 // ticks by field.
 func (s *scheduleStore) poll(ctx context.Context) (now time.Time, version string, ticks map[string]time.Time, err error) {
@@ -108,9 +117,8 @@ func (s *scheduleStore) poll(ctx context.Context) (now time.Time, version string
 	if err != nil {
 		return time.Time{}, "", nil, fmt.Errorf("asynqjobs: schedules: %w", err)
 	}
-	malformed := errors.New("asynqjobs: schedules: unexpected answer of the server")
 	if len(v) != 3 {
-		return time.Time{}, "", nil, malformed
+		return time.Time{}, "", nil, errMalformed
 	}
 	sec, ok1 := v[0].(string)
 	micro, ok2 := v[1].(string)
@@ -118,14 +126,14 @@ func (s *scheduleStore) poll(ctx context.Context) (now time.Time, version string
 	n, err1 := strconv.ParseInt(sec, 10, 64)
 	m, err2 := strconv.ParseInt(micro, 10, 64)
 	if !ok1 || !ok2 || !ok3 || err1 != nil || err2 != nil || len(pairs)%2 != 0 {
-		return time.Time{}, "", nil, malformed
+		return time.Time{}, "", nil, errMalformed
 	}
 	ticks = make(map[string]time.Time, len(pairs)/2)
 	for i := 0; i < len(pairs); i += 2 {
 		field, ok1 := pairs[i].(string)
 		value, ok2 := pairs[i+1].(string)
 		if !ok1 || !ok2 {
-			return time.Time{}, "", nil, malformed
+			return time.Time{}, "", nil, errMalformed
 		}
 		if field == versionField {
 			version = value
@@ -136,26 +144,17 @@ func (s *scheduleStore) poll(ctx context.Context) (now time.Time, version string
 	return time.Unix(n, m*1000), version, ticks, nil
 }
 
-// all opens every schedule. One that cannot be opened now is taken from known, if
-// it has not changed: an outage of the key service must not end what runs already.
-func (s *scheduleStore) all(ctx context.Context, known map[string]entry) ([]entry, error) {
+// all returns what is stored, by field.
+func (s *scheduleStore) all(ctx context.Context) (map[string]string, error) {
 	stored, err := s.rdb.HGetAll(ctx, s.schedules).Result()
 	if err != nil {
 		return nil, fmt.Errorf("asynqjobs: schedules: %w", err)
 	}
-	entries := make([]entry, 0, len(stored))
-	for field, raw := range stored {
-		en := s.open(ctx, field, raw)
-		if was := known[field]; en.err != nil && !jobs.Permanent(en.err) && was.raw == raw && was.def != nil {
-			en = was
-		}
-		entries = append(entries, en)
-	}
-	return entries, nil
+	return stored, nil
 }
 
-// of returns what is stored under a name, under every key of the PRF set; raw is
-// empty where nothing is.
+// of returns what is stored under a name, under every key of the PRF set, unopened;
+// raw is empty where nothing is.
 func (s *scheduleStore) of(ctx context.Context, name string) ([]entry, error) {
 	fields, err := s.e.Tokens(scheduleDomain, []byte(name))
 	if err != nil {
@@ -167,40 +166,22 @@ func (s *scheduleStore) of(ctx context.Context, name string) ([]entry, error) {
 	}
 	entries := make([]entry, len(fields))
 	for i, v := range values {
-		entries[i] = entry{field: fields[i]}
-		if raw, ok := v.(string); ok && raw != "" {
-			entries[i] = s.open(ctx, fields[i], raw)
-		}
+		raw, _ := v.(string)
+		entries[i] = entry{field: fields[i], raw: raw}
 	}
 	return entries, nil
 }
 
-// named is of, and adds what is stored under fields of PRF keys that are gone: it
-// opens every schedule to find the name. One that cannot be opened now is in err.
-func (s *scheduleStore) named(ctx context.Context, name string) (entries []entry, unread, err error) {
-	if entries, err = s.of(ctx, name); err != nil {
-		return nil, nil, err
-	}
-	all, err := s.all(ctx, nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, en := range all {
-		switch {
-		case slices.ContainsFunc(entries, func(have entry) bool { return have.field == en.field }):
-		case en.def != nil && en.def.Name == name:
-			entries = append(entries, en)
-		case errors.Is(en.err, jobs.ErrKeyServiceUnavailable):
-			unread = fmt.Errorf("asynqjobs: a schedule cannot be read: %w", en.err)
-		}
-	}
-	return entries, unread, nil
+// is tells whether en is what is stored.
+func (s *scheduleStore) is(ctx context.Context, en entry) bool {
+	raw, err := s.rdb.HGet(ctx, s.schedules, en.field).Result()
+	return err == nil && raw == en.raw
 }
 
 // swapScript replaces what is stored under some fields if that is what was read.
 // The version comes first, and is a new one whatever was there: Redis does not take
 // back what a script did before it failed. A last tick that was noted meanwhile under
-// the new field is kept.
+// the new field is kept. It returns the version before and after, or nothing.
 //
 // KEYS[1] schedules, KEYS[2] ticks
 // ARGV: how many fields, each with what it must hold ("" for nothing); the new
@@ -208,11 +189,13 @@ func (s *scheduleStore) named(ctx context.Context, name string) (entries []entry
 const swapScript = `
 local n = tonumber(ARGV[1])
 for i = 1, n do
-  if (redis.call('HGET', KEYS[1], ARGV[2*i]) or '') ~= ARGV[2*i+1] then return 0 end
+  if (redis.call('HGET', KEYS[1], ARGV[2*i]) or '') ~= ARGV[2*i+1] then return {} end
 end
 local at = 2*n + 2
 local t = redis.call('TIME')
-redis.call('HSET', KEYS[2], 'version', t[1] .. '.' .. t[2] .. '-' .. ARGV[at+3])
+local before = redis.call('HGET', KEYS[2], 'version') or ''
+local after = t[1] .. '.' .. t[2] .. '-' .. ARGV[at+3]
+redis.call('HSET', KEYS[2], 'version', after)
 local tick = ARGV[at+2]
 if tick ~= '' and ARGV[at] ~= '' then
   local noted = redis.call('HGET', KEYS[2], ARGV[at]) or ''
@@ -225,24 +208,31 @@ for i = 1, n do
 end
 if ARGV[at] ~= '' then redis.call('HSET', KEYS[1], ARGV[at], ARGV[at+1]) end
 if tick ~= '' then redis.call('HSET', KEYS[2], ARGV[at], tick) end
-return 1`
+return {before, after}`
 
-// swap replaces entries by raw under field, or deletes them if field is empty, and
-// tells whether they were still what was read. A last tick is kept if it is given.
-func (s *scheduleStore) swap(ctx context.Context, entries []entry, field, raw string, last time.Time) (bool, error) {
+// swap replaces entries by en, or deletes them if that has no field, and tells whether
+// they were still what was read, and of which version the schedules were before and
+// are now. A last tick is kept if it is given.
+func (s *scheduleStore) swap(ctx context.Context, entries []entry, en entry, last time.Time) (ok bool, before, after string, err error) {
 	args := []any{len(entries)}
-	for _, en := range entries {
-		args = append(args, en.field, en.raw)
+	for _, old := range entries {
+		args = append(args, old.field, old.raw)
 	}
 	tick := ""
 	if !last.IsZero() {
 		tick = strconv.FormatInt(last.UnixMilli(), 10)
 	}
-	n, err := s.swaps.Run(ctx, s.rdb, []string{s.schedules, s.ticks}, append(args, field, raw, tick, rand.Text())...).Int()
-	if err != nil {
-		return false, fmt.Errorf("asynqjobs: schedules: %w", err)
+	versions, err := s.swaps.Run(ctx, s.rdb, []string{s.schedules, s.ticks}, append(args, en.field, en.raw, tick, rand.Text())...).StringSlice()
+	switch {
+	case err != nil:
+		return false, "", "", fmt.Errorf("asynqjobs: schedules: %w", err)
+	case len(versions) == 0:
+		return false, "", "", nil
+	case len(versions) != 2:
+		return false, "", "", errMalformed
+	default:
+		return true, versions[0], versions[1], nil
 	}
-	return n == 1, nil
 }
 
 // advanceScript notes a tick, unless the schedule was replaced or a later tick has
