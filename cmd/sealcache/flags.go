@@ -106,6 +106,9 @@ func (s *spaceFlags) from() (migrate.Space, error) {
 	if space != (migrate.Space{}) && *s.all {
 		return space, wrong("-all contradicts -namespace and -prefix")
 	}
+	if space.Namespace != "" && strings.HasPrefix(space.Prefix, space.Namespace+":") {
+		return space, wrong("-prefix: keys are given as the application gives them, without the namespace %[1]q%[2]s, so leave \"%[1]s:\" out of it", space.Namespace, s.whence())
+	}
 	return space, nil
 }
 
@@ -115,10 +118,18 @@ func (s *spaceFlags) withTo() *spaceFlags {
 	return s
 }
 
+// whence tells a namespace that is not on the command line.
+func (s *spaceFlags) whence() string {
+	if s.f.given("namespace") {
+		return ""
+	}
+	return " (of SEALCACHE_NAMESPACE)"
+}
+
 // to is nil if nothing is to be moved. What is not given stays.
-func (s *spaceFlags) to() *migrate.Space {
+func (s *spaceFlags) to() (*migrate.Space, error) {
 	if !s.f.given("to-namespace") && !s.f.given("to-prefix") {
-		return nil
+		return nil, nil //nolint:nilnil // there is none
 	}
 	to := migrate.Space{Namespace: *s.namespace, Prefix: *s.prefix}
 	if s.f.given("to-namespace") {
@@ -127,5 +138,12 @@ func (s *spaceFlags) to() *migrate.Space {
 	if s.f.given("to-prefix") {
 		to.Prefix = *s.toPrefix
 	}
-	return &to
+	if to.Namespace == *s.namespace && to.Prefix == *s.prefix {
+		hint := ""
+		if !s.f.given("namespace") && *s.namespace != "" {
+			hint = "; for names without a namespace say -namespace ''"
+		}
+		return nil, wrong("it would move from namespace %q%s and prefix %q to the same%s", *s.namespace, s.whence(), *s.prefix, hint)
+	}
+	return &to, nil
 }

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -37,13 +39,20 @@ func move(p *program, c command, args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	to, err := space.to()
+	if err != nil {
+		return 0, err
+	}
 	if err := output.check(); err != nil {
 		return 0, err
 	}
 	config := migrate.Config{
-		Operation: operation, From: from, To: space.to(), As: migrate.ValueType(as), Exclude: exclude,
+		Operation: operation, From: from, To: to, As: migrate.ValueType(as), Exclude: exclude,
 		DeleteOld: *deleteOld, DryRun: *dryRun, Checkpoint: *checkpoint,
 		Workers: *workers, BatchSize: *batch, Rate: *rate, MaxValueBytes: *large, Logger: p.log,
+	}
+	if name, ok := strings.CutSuffix(from.Prefix, ":"); ok && operation == migrate.Seal && from.Namespace == "" && to == nil && middleware.CheckNamespace(name) == nil {
+		fmt.Fprintf(p.stderr, "sealcache %[1]s: what is sealed so opens in a store without a namespace. If the application's has the namespace %[2]q, stop and say -namespace %[2]s instead of -prefix\n", c.name, name)
 	}
 	opened, err := keys.open(p.ctx, p, false)
 	if err != nil {
@@ -81,6 +90,9 @@ func move(p *program, c command, args []string) (int, error) {
 		return 0, fmt.Errorf("%w\nThe same command goes on from here", err)
 	case err != nil:
 		return 0, err
+	case report.Seen == 0 && !*space.all:
+		fmt.Fprintf(p.stderr, "sealcache %s: no stored name begins with %q: see whether -namespace and -prefix are the application's, and -redis the right server and database\n", c.name, report.From)
+		return exitLeft, nil
 	case !report.Done():
 		return exitLeft, nil
 	default:

@@ -319,11 +319,12 @@ func TestExitStatus(t *testing.T) {
 	kek := "file://" + filepath.ToSlash(kekFile)
 	require.NoError(t, rdb.Set(t.Context(), "shop:x", "{", 0).Err())
 	for want, lines := range map[int][][]string{
-		exitDone:   {{"help"}, {"migrate", "-h"}, {"migrate", "-redis", server.URL(), "-kek", kek, "-prefix", "none:"}},
+		exitDone:   {{"help"}, {"migrate", "-h"}, {"migrate", "-redis", "redis://" + server.Addr() + "/7", "-kek", kek, "-all"}},
 		exitFailed: {{"inspect", "-redis", server.URL(), "absent"}, {"migrate", "-redis", "redis://127.0.0.1:1?max_retries=0", "-kek", kek, "-all"}},
 		exitUsage:  {{}, {"nonsense"}, {"audit"}, {"audit", "-nonsense"}, {"audit", "-redis", "http://x"}, {"migrate", "-redis", server.URL(), "-kek", kek, "-all", "-as", "int"}},
 		exitLeft: {
 			{"audit", "-redis", server.URL()},
+			{"migrate", "-redis", server.URL(), "-kek", kek, "-prefix", "none:"},
 			{"migrate", "-redis", server.URL(), "-kek", kek, "-namespace", "shop", "-as", "json"},
 		},
 		exitUnknown: {{"audit", "-redis", server.URL(), "-may-destroy", "1"}},
