@@ -20,6 +20,8 @@ const (
 	// refusedAgain is the least age at which what was refused for good is opened
 	// again: a key that was disabled may be enabled.
 	refusedAgain = 10 * time.Minute
+	// fewRefused are opened again whenever somebody asks.
+	fewRefused = 32
 )
 
 // A book is what a Scheduler knows of the schedules that are stored. What did not
@@ -47,8 +49,8 @@ func newBook() *book { return &book{pages: map[string]*page{}} }
 
 // take brings the book up to what is stored, and returns what is to be opened, in
 // that order: what opened and is to be proved again, what is new in no order, and
-// what did not open when it was tried. At once says not to wait with what nobody
-// refused, because somebody asked.
+// what did not open when it was tried. At once says that somebody asked: what nobody
+// refused for good does not wait then.
 func (b *book) take(stored map[string]string, now time.Time, atOnce bool) []entry {
 	type task struct {
 		entry
@@ -62,7 +64,7 @@ func (b *book) take(stored map[string]string, now time.Time, atOnce bool) []entr
 			b.drop(field, p)
 		}
 	}
-	var todo []task
+	var todo, refused []task
 	for field, raw := range stored {
 		p, sum := b.pages[field], sha256.Sum256([]byte(raw))
 		if p == nil || p.sum != sum {
@@ -86,6 +88,7 @@ func (b *book) take(stored map[string]string, now time.Time, atOnce bool) []entr
 			}
 		case jobs.Permanent(p.err):
 			if t.class = 3; age < refusedAgain {
+				refused = append(refused, t)
 				continue
 			}
 		default:
@@ -94,6 +97,9 @@ func (b *book) take(stored map[string]string, now time.Time, atOnce bool) []entr
 			}
 		}
 		todo = append(todo, t)
+	}
+	if atOnce && len(refused) <= fewRefused {
+		todo = append(todo, refused...)
 	}
 	slices.SortStableFunc(todo, func(x, y task) int { return cmp.Or(cmp.Compare(x.class, y.class), x.tried.Compare(y.tried)) })
 	entries := make([]entry, len(todo))

@@ -286,3 +286,21 @@ func TestSchedulesShareNothingWithTheirTask(t *testing.T) {
 	w.run()
 	require.Equal(t, []string{"t as registered"}, w.pending("default"))
 }
+
+// Whoever asks is told how it is now, also of what was refused for good a moment ago, as long as that is little.
+func TestListOpensAgain(t *testing.T) {
+	t.Parallel()
+	w, g := gated(t)
+	require.True(t, w.once("a", asynqjobs.Every(time.Minute), "a"))
+	_, s := w.with(w.e)
+	for _, reason := range []error{jobs.ErrUnauthentic, jobs.ErrUnknownKey, jobs.ErrKeyServiceUnavailable} {
+		g.fail.Store(&reason)
+		infos, err := s.List(t.Context())
+		require.ErrorIs(t, err, reason)
+		require.Empty(t, infos)
+	}
+	g.fail.Store(nil)
+	infos, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, infos, 1)
+}
