@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
@@ -105,6 +107,48 @@ func TestForgedTexts(t *testing.T) {
 		assert.Equal(t, "[not sealed] "+texts[i], task["payload"])
 		assert.Equal(t, "sealed:forged", task["type"], "it is the type that the task has")
 	}
+}
+
+// Who can write to Redis replaces the sealed payload of a hidden type by one in clear: its type cannot be known any more,
+// and whoever may not see all types does not get to see result and error, which still open.
+func TestClearPayloadsOfHiddenTypes(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	ids := s.fill(t)
+	rdb := s.srv.Client(t)
+	var rec records
+	h := s.monitor(t, monitor.WithAudit(rec.audit), as(monitor.Viewer{Access: monitor.Contents, Sees: func(task monitor.Task) bool { return task.Type != hiddenType }}))
+	all := s.monitor(t, seesAll())
+	for _, id := range []string{ids["completed"], ids["retry"]} {
+		key := "asynq:{default}:t:" + id
+		msg, err := rdb.HGet(t.Context(), key, "msg").Bytes()
+		require.NoError(t, err)
+		// Fields 2 and 15 of asynq's TaskMessage: the payload, and the headers.
+		require.NoError(t, rdb.HSet(t.Context(), key, "msg", protowire.AppendString(protowire.AppendTag(without(t, msg, 2, 15), 2, protowire.BytesType), "x")).Err())
+		text, doc := get(t, h, "/api/queues/default/tasks/"+id)
+		assert.NotContains(t, text, result)
+		assert.NotContains(t, text, failed)
+		assert.Equal(t, "[withheld]", doc["payload"])
+		text, doc = get(t, all, "/api/queues/default/tasks/"+id)
+		assert.Equal(t, "[not sealed] x", doc["payload"])
+		assert.True(t, strings.Contains(text, result) || strings.Contains(text, failed), "whoever may see all is shown what opens")
+	}
+	assert.Empty(t, rec.take())
+}
+
+// without leaves fields out of a message of protocol buffers.
+func without(t *testing.T, msg []byte, fields ...protowire.Number) []byte {
+	t.Helper()
+	var out []byte
+	for len(msg) > 0 {
+		field, _, n := protowire.ConsumeField(msg)
+		require.Positive(t, n)
+		if !slices.Contains(fields, field) {
+			out = append(out, msg[:n]...)
+		}
+		msg = msg[n:]
+	}
+	return out
 }
 
 // down is an AEAD whose opening can be made to fail.

@@ -119,7 +119,9 @@ func (l *look) open(queue, id string) *opened {
 	switch {
 	case o.task != nil:
 		o.typename = o.task.Type()
-	case errors.Is(o.err, jobs.ErrNotSealed) || !asynqjobs.IsHiddenType(info.Type):
+	case !asynqjobs.IsHiddenType(info.Type):
+		// Result and error are bound to it. Behind a pseudonym there may be any type, also
+		// where the payload is in clear: who can write to Redis can have replaced it.
 		o.typename = info.Type
 	}
 	return o
