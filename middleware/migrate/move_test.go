@@ -143,6 +143,49 @@ func TestRebindInPlace(t *testing.T) {
 	})
 }
 
+// When a namespace is given to names that had its form already, tags come along: entries are invalidated by the tags that
+// the application uses now, whether they were in clear or are bound anew.
+func TestTagsFollowTheNamespace(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		ctx := t.Context()
+		a := keyring(t)
+		clear, err := redisstore.New(rdb)
+		require.NoError(t, err)
+		for how, c := range map[string]struct {
+			before store.StoreInterface
+			config migrate.Config
+		}{
+			"seal":   {clear, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}}},
+			"bind":   {clear, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Prefix: ns + ":"}, To: &migrate.Space{Namespace: ns}}},
+			"rebind": {sealedStore(t, rdb, a, ""), migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Prefix: ns + ":"}, To: &migrate.Space{Namespace: ns}}},
+		} {
+			tag := ns + "-" + how
+			require.NoError(t, c.before.Set(ctx, ns+":k", "v", store.WithTags([]string{tag}), store.WithExpiration(time.Hour)))
+			require.NoError(t, c.before.Set(ctx, ns+"-other", "v", store.WithTags([]string{tag})))
+			app := sealedStore(t, rdb, a, ns)
+			c.config.Keys = a
+			dry := c.config
+			dry.DryRun = true
+			require.EqualValues(t, 1, run(t, rdb, dry).TagSets, how)
+			require.Zero(t, rdb.Exists(ctx, "gocache_tag_"+ns+":"+tag).Val(), how)
+			r := run(t, rdb, c.config)
+			require.EqualValues(t, 1, r.Written, how)
+			require.EqualValues(t, 1, r.TagSets, how)
+			require.EqualValues(t, 1, r.TagMembers, how)
+			require.Equal(t, []string{ns + ":k"}, rdb.SMembers(ctx, "gocache_tag_"+ns+":"+tag).Val(), how)
+			require.EqualValues(t, 2, rdb.SCard(ctx, "gocache_tag_"+tag).Val(), "who has no namespace yet goes on with it")
+			require.NoError(t, app.Set(ctx, "more", "v", store.WithTags([]string{tag})))
+			run(t, rdb, c.config)
+			require.Zero(t, rdb.Exists(ctx, "gocache_tag_"+ns+":"+ns+":"+tag).Val(), "its own tags stay as they are")
+			require.NoError(t, app.Invalidate(ctx, store.WithInvalidateTags([]string{tag})))
+			_, err = app.Get(ctx, "k")
+			require.ErrorIs(t, err, store.NotFound{}, how)
+			require.NoError(t, rdb.Del(ctx, ns+"-other").Err())
+			require.NoError(t, rdb.Del(ctx, "gocache_tag_"+tag).Err())
+		}
+	})
+}
+
 // A name that is taken by something else is not overwritten, and the old entry is not deleted.
 func TestMoveConflicts(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {

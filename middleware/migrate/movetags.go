@@ -11,12 +11,28 @@ import (
 // tagMembers is how many members of a tag set are read and written at a time.
 const tagMembers = 500
 
+// tagged tells whether tag sets are looked at: names change, or the namespace that tags begin with does. A store with a
+// namespace keeps its tags under names that begin with it, and one without does not: when an application has begun to use
+// a namespace for names that had the same form before, its entries are still in the old sets, and what it invalidates are
+// the new ones. That may be so whenever Seal is given a namespace, too.
+func (m *migration) tagged() bool {
+	return m.rebinds() && (!m.inPlace() || m.From.Namespace != m.To.Namespace) || m.adoptsTags()
+}
+
+// adoptsTags tells whether entries may have been tagged by an application that had no namespace yet.
+func (m *migration) adoptsTags() bool {
+	return m.Operation == Seal && m.To == nil && m.From.Namespace != ""
+}
+
 // movesTag tells whether a tag set may hold names of From, and what it is called for To's. Tags of a namespace begin with
 // it, as its keys do. Without one they are all looked at: their members tell.
 func (m *migration) movesTag(set string) (string, bool) {
 	tag, ok := strings.CutPrefix(set, tagPrefix)
 	if !ok {
 		return "", false
+	}
+	if to := m.target().namespace(); m.inPlace() && m.From.Namespace == "" || m.adoptsTags() {
+		return tagPrefix + to + tag, !strings.HasPrefix(tag, to) // those are the namespace's already
 	}
 	if tag, ok = strings.CutPrefix(tag, m.From.namespace()); !ok {
 		return "", false
@@ -99,7 +115,7 @@ func (m *migration) dropTags(ctx context.Context) error {
 func (m *migration) eachTagSet(ctx context.Context, f func(ctx context.Context, set, to string, c *Counts) error, count bool) error {
 	w := &walk[*Counts]{
 		servers: m.servers,
-		pattern: literal(tagPrefix+m.From.namespace()) + "*",
+		pattern: m.tagPattern(),
 		count:   int64(m.BatchSize),
 		workers: m.Workers,
 		log:     m.Logger,
@@ -136,6 +152,13 @@ func (m *migration) eachTagSet(ctx context.Context, f func(ctx context.Context, 
 		}
 	}
 	return w.run(ctx, nil, "")
+}
+
+func (m *migration) tagPattern() string {
+	if m.adoptsTags() {
+		return literal(tagPrefix) + "*"
+	}
+	return literal(tagPrefix+m.From.namespace()) + "*"
 }
 
 // eachMembers reads the members of a set, some at a time.

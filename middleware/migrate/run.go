@@ -161,13 +161,13 @@ func (m *migration) resume(job string) error {
 	return nil
 }
 
-// phases are the entries; around them, where names change, the tags: an entry must not be there without its tags, and
+// phases are the entries; around them, where names or the namespace change, the tags: an entry must not be there without its tags, and
 // memberships of entries that are not there do no harm.
 func (m *migration) phases(ctx context.Context) error {
 	if err := m.sing(ctx); err != nil {
 		return err
 	}
-	if !m.inPlace() {
+	if m.tagged() {
 		if err := m.moveTags(ctx); err != nil {
 			return err
 		}
