@@ -9,6 +9,10 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"regexp"
+	"runtime"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -58,6 +62,7 @@ func commands() []command {
 		{"keys enable", "ID", "put a disabled key into service again", keysEnable},
 		{"keys destroy", "ID", "remove a key for ever", keysDestroy},
 		{"keys rewrap", "", "seal a keyset anew, under the present primary key of its key-encryption key, or under another", keysRewrap},
+		{"version", "", "which build this is", version},
 	}
 }
 
@@ -65,6 +70,12 @@ func commands() []command {
 func run(args []string, _ io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// A second signal ends the process as if it were not caught: Redis may hang, and then stopping takes a while.
+	disarm := context.AfterFunc(ctx, func() {
+		stop()
+		fmt.Fprintln(stderr, "sealcache: stopping; once more to stop at once")
+	})
+	defer disarm()
 	p := &program{ctx: ctx, stdout: stdout, stderr: stderr, log: slog.New(slog.NewTextHandler(stderr, nil))}
 	silenceRedis()
 
@@ -74,6 +85,9 @@ func run(args []string, _ io.Reader, stdout, stderr io.Writer) int {
 			return exitUsage
 		}
 		return exitDone
+	}
+	if args[0] == "-version" || args[0] == "--version" {
+		args = append([]string{"version"}, args[1:]...)
 	}
 	for _, c := range commands() {
 		words := strings.Fields(c.name)
@@ -87,24 +101,89 @@ func run(args []string, _ io.Reader, stdout, stderr io.Writer) int {
 		case errors.Is(err, flag.ErrHelp):
 			return exitDone
 		case errors.As(err, &u), errors.Is(err, migrate.ErrConfig):
-			fmt.Fprintf(stderr, "sealcache %s: %v\n", c.name, err)
+			fmt.Fprintf(stderr, "sealcache %s: %s\n", c.name, message(err))
 			return exitUsage
 		default:
-			fmt.Fprintf(stderr, "sealcache %s: %v\n", c.name, err)
+			fmt.Fprintf(stderr, "sealcache %s: %s\n", c.name, message(err))
 			return exitFailed
 		}
 		return status
+	}
+	if args[0] == "keys" {
+		fmt.Fprintf(stderr, "usage: sealcache keys COMMAND [flags]\n\n")
+		listCommands(stderr, "keys ")
+		return exitUsage
 	}
 	fmt.Fprintf(stderr, "sealcache: unknown command; see sealcache help\n")
 	return exitUsage
 }
 
+// message is the text of an error, each thing said once, whatever the names of temporary files.
+func message(err error) string {
+	temporary := regexp.MustCompile(`\.[0-9]+\.tmp\b`)
+	var lines []string
+	for line := range strings.Lines(err.Error()) {
+		line = strings.TrimRight(line, "\n")
+		for strings.HasPrefix(line, "migrate: ") {
+			line = strings.TrimPrefix(line, "migrate: ")
+		}
+		line = strings.ReplaceAll(line, "migrate: migrate: ", "migrate: ")
+		line = temporary.ReplaceAllString(line, "")
+		if !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
 func usage(w io.Writer) {
 	fmt.Fprintf(w, "usage: sealcache COMMAND [flags]\n\n")
+	listCommands(w, "")
+	fmt.Fprintf(w, `
+sealcache COMMAND -h lists the flags of a command.
+
+exit status:
+  0  done, and nothing is left; of audit: nothing is in clear, or (-expect clear) sealed, or the key may be destroyed
+  1  it failed or was stopped; what was done is done, and doing it again goes on unless the message says otherwise
+  2  the command line or the configuration is wrong; nothing was done
+  3  complete, but entries were left as they were, or none was found; of audit: the answer is the other one
+  4  of audit: it cannot tell, and says why
+`)
+}
+
+// listCommands lists the commands that begin so.
+func listCommands(w io.Writer, prefix string) {
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-12s %s\n", c.name, c.about)
+		if strings.HasPrefix(c.name, prefix) {
+			fmt.Fprintf(w, "  %-15s %s\n", strings.TrimSpace(c.name+" "+c.args), c.about)
+		}
 	}
-	fmt.Fprintf(w, "\nsealcache COMMAND -h lists the flags of a command.\n")
+}
+
+// version says what was built from what.
+func version(p *program, c command, args []string) (int, error) {
+	if err := newFlags(p, c).parse(args, 0); err != nil {
+		return 0, err
+	}
+	of := map[string]string{}
+	program, goVersion := "(devel)", runtime.Version()
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if info.Main.Version != "" {
+			program = info.Main.Version
+		}
+		for _, s := range info.Settings {
+			of[s.Key] = s.Value
+		}
+	}
+	fmt.Fprintf(p.stdout, "sealcache %s %s", program, goVersion)
+	if r := of["vcs.revision"]; r != "" {
+		fmt.Fprintf(p.stdout, " %s", r)
+		if of["vcs.modified"] == "true" {
+			fmt.Fprint(p.stdout, " modified")
+		}
+	}
+	fmt.Fprintln(p.stdout)
+	return exitDone, nil
 }
 
 // usageError is a mistake on the command line.

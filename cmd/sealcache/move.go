@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,6 +29,7 @@ func move(p *program, c command, args []string) (int, error) {
 	deleteOld := f.Bool("delete-old", false, "with -to-...: delete an old entry after the new one was read back and opened")
 	dryRun := f.Bool("dry-run", false, "read, open and count; write nothing")
 	checkpoint := f.String("checkpoint", "", "`file` that holds progress; a run that was stopped or killed goes on from it")
+	unopened := f.Bool("allow-unopened", false, "go on although none of the sealed entries opens under these keys")
 	workers := f.Int("workers", 0, "batches at the same time (default 4)")
 	batch := f.Int("batch", 0, "names in a batch (default 500)")
 	rate := f.Float64("rate", 0, "most entries per second; 0 is no bound")
@@ -46,9 +49,14 @@ func move(p *program, c command, args []string) (int, error) {
 	if err := output.check(); err != nil {
 		return 0, err
 	}
+	if !*dryRun {
+		if err := writable("-checkpoint", *checkpoint); err != nil {
+			return 0, err
+		}
+	}
 	config := migrate.Config{
 		Operation: operation, From: from, To: to, As: migrate.ValueType(as), Exclude: exclude,
-		DeleteOld: *deleteOld, DryRun: *dryRun, Checkpoint: *checkpoint,
+		DeleteOld: *deleteOld, DryRun: *dryRun, Checkpoint: *checkpoint, AllowUnopened: *unopened,
 		Workers: *workers, BatchSize: *batch, Rate: *rate, MaxValueBytes: *large, Logger: p.log,
 	}
 	if name, ok := strings.CutSuffix(from.Prefix, ":"); ok && operation == migrate.Seal && from.Namespace == "" && to == nil && middleware.CheckNamespace(name) == nil {
@@ -86,8 +94,12 @@ func move(p *program, c command, args []string) (int, error) {
 		err = e
 	}
 	switch {
-	case err != nil && *checkpoint != "":
+	case err != nil && !errors.Is(err, migrate.ErrNothingOpens) && goesOn(*checkpoint, err):
 		return 0, fmt.Errorf("%w\nThe same command goes on from here", err)
+	case errors.Is(err, migrate.ErrNothingOpens):
+		return 0, fmt.Errorf("%w\nNothing was written. \"sealcache get\" shows whether an entry opens; -allow-unopened goes on nevertheless", err)
+	case errors.Is(err, migrate.ErrCheckpoint):
+		return 0, fmt.Errorf("%w\nGive the flags of the run that it is of, or another -checkpoint, or remove it to begin anew", err)
 	case err != nil:
 		return 0, err
 	case report.Seen == 0 && !*space.all:
@@ -98,6 +110,18 @@ func move(p *program, c command, args []string) (int, error) {
 	default:
 		return exitDone, nil
 	}
+}
+
+// goesOn tells whether the same command would go on from a checkpoint after an error: it is there, and was not itself
+// what failed.
+func goesOn(checkpoint string, err error) bool {
+	var path *fs.PathError
+	var link *os.LinkError
+	if checkpoint == "" || errors.Is(err, migrate.ErrCheckpoint) || errors.As(err, &path) || errors.As(err, &link) {
+		return false
+	}
+	_, err = os.Stat(checkpoint)
+	return err == nil
 }
 
 // writeJSON writes a report to a file, as a whole or not at all, or to the output.
@@ -114,8 +138,13 @@ func writeJSON(p *program, path string, v any) error {
 	return replaceFile(path, data)
 }
 
+// createBeside makes the file that takes the place of another once it is whole.
+func createBeside(path string) (*os.File, error) {
+	return os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+}
+
 func replaceFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	f, err := createBeside(path)
 	if err != nil {
 		return err
 	}

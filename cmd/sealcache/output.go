@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,13 +25,36 @@ func (f *flags) output() *outputFlags {
 	}
 }
 
+// check finds what could not be written after hours of work before they begin.
 func (o *outputFlags) check() error {
 	switch *o.shown {
 	case "auto", "bar", "lines", "none":
-		return nil
 	default:
 		return wrong("-progress: auto, bar, lines or none")
 	}
+	if *o.json == "-" {
+		return nil
+	}
+	return writable("-json", *o.json)
+}
+
+// writable finds out whether a file could be replaced.
+func writable(name, path string) error {
+	if path == "" {
+		return nil
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return wrong("%s: %s is not a file", name, path)
+	}
+	f, err := createBeside(path)
+	if err != nil {
+		return wrong("%s: %v", name, err)
+	}
+	_ = f.Close()
+	if err := os.Remove(f.Name()); err != nil {
+		return wrong("%s: %v", name, err)
+	}
+	return nil
 }
 
 // every is how often progress is told. Lines that nobody watches are few.
@@ -45,17 +69,18 @@ func (o *outputFlags) bar() bool {
 	return *o.shown == "bar" || *o.shown == "auto" && term.IsTerminal(int(os.Stderr.Fd()))
 }
 
-// write writes the report.
+// write writes the report: as text in any case, so that it is not lost if the file cannot be written.
 func (o *outputFlags) write(p *program, report any, text func(io.Writer) error) error {
+	var errs []error
+	if *o.json != "-" {
+		errs = append(errs, text(p.stdout))
+	}
 	if *o.json != "" {
 		if err := writeJSON(p, *o.json, report); err != nil {
-			return fmt.Errorf("writing the report: %w", err)
-		}
-		if *o.json == "-" {
-			return nil
+			errs = append(errs, fmt.Errorf("writing the report: %w", err))
 		}
 	}
-	return text(p.stdout)
+	return errors.Join(errs...)
 }
 
 // progress returns what shows progress, and what ends it.
