@@ -16,7 +16,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
-	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset" //nolint:depguard // to rotate the keyset of a file:// KEK, which is in clear
 )
 
 // keysetFile is a keyset that can be changed: sealed under kek, or, with a nil kek, in clear, as a file:// KEK is.

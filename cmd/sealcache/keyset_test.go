@@ -36,7 +36,7 @@ func addKey(m *keyset.Manager, _ *keysetView) error {
 func TestChangeKeysetKeepsTheFile(t *testing.T) {
 	t.Parallel()
 	k, _ := sealedKeyset(t)
-	require.NoError(t, os.Chmod(k.path, 0o640)) //nolint:gosec // so that the mode is an unusual one
+	require.NoError(t, os.Chmod(k.path, 0o640))
 	link := filepath.Join(t.TempDir(), "link.json")
 	require.NoError(t, os.Symlink(k.path, link))
 	view, err := (&keysetFile{path: link, kek: k.kek, to: k.to}).change(t.Context(), addKey)
