@@ -50,6 +50,9 @@ type Seen struct {
 	Payload, Result, Failure bool
 }
 
+// auditTimeout bounds the application's audit, as far as that heeds its context.
+const auditTimeout = 10 * time.Second
+
 // record logs r and gives it to the application.
 func (h *Handler) record(ctx context.Context, r *Record) error {
 	level := slog.LevelInfo
@@ -82,5 +85,7 @@ func (h *Handler) record(ctx context.Context, r *Record) error {
 	if h.cfg.audit == nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
+	defer cancel()
 	return h.cfg.audit(ctx, *r)
 }

@@ -30,20 +30,29 @@ func (h *Handler) serveData(w http.ResponseWriter, r *http.Request, rel string, 
 	}
 }
 
-// read has asynqmon answer, opens what the viewer may see, and writes it once
-// nobody else waits for that: the viewer may be slow to take it.
+// read has asynqmon answer, opens what the viewer may see, and has it audited and
+// writes it once nobody else waits for that: the audit may be slow, and so may the
+// viewer be to take it.
 func (h *Handler) read(w http.ResponseWriter, r *http.Request, rt *route, viewer *Viewer) {
-	if doc, ok := h.compose(w, r, rt, viewer); ok {
-		writeJSON(w, doc)
+	doc, rec, ok := h.compose(w, r, rt, viewer)
+	if !ok {
+		return
 	}
+	if len(rec.Tasks) > 0 {
+		if err := h.record(r.Context(), rec); err != nil {
+			h.auditFailed(w, r, err)
+			return
+		}
+	}
+	writeJSON(w, doc)
 }
 
-// compose has the answer composed and audited, or answers why not.
-func (h *Handler) compose(w http.ResponseWriter, r *http.Request, rt *route, viewer *Viewer) (map[string]any, bool) {
+// compose has the answer composed, with its record, or answers why not.
+func (h *Handler) compose(w http.ResponseWriter, r *http.Request, rt *route, viewer *Viewer) (map[string]any, *Record, bool) {
 	release, ok := h.begin(r.Context())
 	if !ok {
 		fail(w, http.StatusServiceUnavailable)
-		return nil, false
+		return nil, nil, false
 	}
 	defer release()
 	ctx, cancel := context.WithTimeout(r.Context(), openTimeout)
@@ -53,7 +62,7 @@ func (h *Handler) compose(w http.ResponseWriter, r *http.Request, rt *route, vie
 	h.reading.next.ServeHTTP(c, bounded(ctx, r))
 	doc, ok := h.answer(w, r, c)
 	if !ok {
-		return nil, false
+		return nil, nil, false
 	}
 	l := &look{
 		h: h, ctx: ctx, viewer: viewer, limit: listBytes, left: maxOpenTasks,
@@ -64,7 +73,7 @@ func (h *Handler) compose(w http.ResponseWriter, r *http.Request, rt *route, vie
 		if doc["id"] != rt.id || doc["queue"] != rt.queue {
 			// What is stored under this name says that it is another task.
 			fail(w, http.StatusNotFound)
-			return nil, false
+			return nil, nil, false
 		}
 		l.limit = h.cfg.shownBytes
 		l.reveal(doc, taskFields)
@@ -80,13 +89,7 @@ func (h *Handler) compose(w http.ResponseWriter, r *http.Request, rt *route, vie
 	case rt.view == viewSchedules:
 		l.schedules(doc)
 	}
-	if len(l.rec.Tasks) > 0 {
-		if err := h.record(r.Context(), &l.rec); err != nil {
-			h.auditFailed(w, r, err)
-			return nil, false
-		}
-	}
-	return doc, true
+	return doc, &l.rec, true
 }
 
 // begin waits until few enough requests are under way.

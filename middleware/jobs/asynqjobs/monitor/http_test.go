@@ -345,11 +345,11 @@ func TestCanceledRequestWaitsForNothing(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
 	started, release := make(chan struct{}, 8), make(chan struct{})
-	h := s.monitor(t, as(monitor.Viewer{Access: monitor.Contents}), monitor.WithAudit(func(context.Context, monitor.Record) error {
+	h := s.monitor(t, as(monitor.Viewer{Access: monitor.Contents, Sees: func(monitor.Task) bool {
 		started <- struct{}{}
 		<-release
-		return nil
-	}))
+		return true
+	}}))
 	target := "/api/queues/default/tasks/" + s.enqueue(t, s.client, openType, "x").ID
 	done := make(chan struct{})
 	for range 4 {
@@ -369,5 +369,43 @@ func TestCanceledRequestWaitsForNothing(t *testing.T) {
 	close(release)
 	for range 4 {
 		<-done
+	}
+}
+
+// An audit that hangs keeps nobody else out, and is told when to give up.
+func TestSlowAuditKeepsNobodyOut(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	started, release := make(chan time.Duration, 8), make(chan struct{})
+	h := s.monitor(t, as(monitor.Viewer{Access: monitor.Contents}), monitor.WithAudit(func(ctx context.Context, _ monitor.Record) error {
+		deadline, ok := ctx.Deadline()
+		if !ok {
+			deadline = time.Now().Add(time.Hour)
+		}
+		started <- time.Until(deadline)
+		<-release
+		return errors.New("too late")
+	}))
+	target := "/api/queues/default/tasks/" + s.enqueue(t, s.client, openType, "x").ID
+	codes := make(chan int)
+	for range 8 {
+		go func() { codes <- ask(h, http.MethodGet, target, "").Code }()
+	}
+	for range 8 { // more than are opened at a time
+		select {
+		case left := <-started:
+			assert.LessOrEqual(t, left, 10*time.Second)
+		case <-time.After(5 * time.Second):
+			t.Error("an audit waits for another")
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/queues", nil).WithContext(ctx))
+	assert.Equal(t, http.StatusOK, w.Code)
+	close(release)
+	for range 8 {
+		assert.Equal(t, http.StatusInternalServerError, <-codes)
 	}
 }

@@ -76,7 +76,8 @@ func WithActions() Option {
 
 // WithAudit sets a function that is given each Record, beside the logger, before
 // contents are shown or an action is done. If it returns an error they are not. ctx
-// is the request's. It must be safe for concurrent use.
+// is the request's, and ends after 10 seconds: an audit that takes longer should heed
+// it. Nobody but the one request waits for it. It must be safe for concurrent use.
 func WithAudit(audit func(ctx context.Context, r Record) error) Option {
 	return func(c *config) error {
 		if audit == nil {
