@@ -20,7 +20,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// AuditConfig says what Audit looks at. The zero value counts the whole database without any key.
+// AuditConfig says what Audit looks at. The zero value counts all that the server holds without any key.
 type AuditConfig struct {
 	// Prefix narrows it to stored names that begin with it, taken literally: "shop:" for a namespace.
 	Prefix string
@@ -35,7 +35,12 @@ type AuditConfig struct {
 	GroupBy []string
 	// Samples is how many names to show of each kind of finding. 0 is none.
 	Samples int
-	// IgnoreOtherTypes leaves entries that are not looked into out of the answer of AnythingClear.
+	// OneDatabase leaves out the other databases of the server, which are otherwise looked at too, where there is no Prefix.
+	OneDatabase bool
+	// Replica allows the server to be a replica, which is otherwise refused: it may lack what its master has. It does not
+	// answer whether a key may be destroyed.
+	Replica bool
+	// IgnoreOtherTypes leaves entries that are not looked into out of the answers.
 	IgnoreOtherTypes bool
 
 	// Workers, BatchSize, Rate, Progress, ProgressEvery and Logger are as in Config.
@@ -50,10 +55,20 @@ type AuditConfig struct {
 // auditor is one audit.
 type auditor struct {
 	AuditConfig
-	servers *servers
+	servers *servers             // of the database that is being looked at
 	sealers map[string][]*sealer // by namespace, "" for none
-	walk    *walk[*findings]
-	found   findings // guarded by walk.mu
+	left    []int                // databases that were not looked at
+
+	mu        sync.Mutex
+	scans     []*scan // one for each database
+	databases int     // how many there are to be
+}
+
+// scan is that of one database.
+type scan struct {
+	database int
+	walk     *walk[*findings]
+	found    map[*track[*findings]]*findings // by master; guarded by walk.mu
 }
 
 const (
@@ -84,10 +99,84 @@ func Audit(ctx context.Context, client redis.UniversalClient, c AuditConfig) (*A
 	if a.Progress != nil {
 		background.Go(func() { a.keepProgress(started, stop) })
 	}
-	err = a.walk.run(ctx, nil, "")
+	err = a.run(ctx)
 	close(stop)
 	background.Wait()
-	return a.report(ctx, started, err == nil), err
+	return a.report(started, err == nil), err
+}
+
+// run looks at one database after the other.
+func (a *auditor) run(ctx context.Context) error {
+	others, err := a.servers.otherDatabases(ctx)
+	if err != nil {
+		return err
+	}
+	selected := a.servers
+	if a.Prefix != "" || a.OneDatabase {
+		a.left, others = others, nil
+	}
+	a.mu.Lock()
+	a.databases = 1 + len(others)
+	a.mu.Unlock()
+	if err := a.scan(ctx); err != nil {
+		return err
+	}
+	for _, n := range others {
+		other, err := selected.at(ctx, n)
+		if err != nil {
+			return err
+		}
+		if other == nil {
+			a.left = append(a.left, n)
+			continue
+		}
+		a.servers = other
+		err = a.scan(ctx)
+		_ = other.client.Close()
+		if err != nil {
+			return err
+		}
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	// What had been looked at before a restart may be something else after it.
+	now, err := selected.runID(ctx, selected.client)
+	if err == nil && now != a.scans[0].walk.tracks[0].runID {
+		err = errors.New("migrate: the server restarted or failed over between the scans of two databases: run it again")
+	}
+	return err
+}
+
+// scan looks at the database that is selected.
+func (a *auditor) scan(ctx context.Context) error {
+	s := &scan{database: a.servers.database(), found: make(map[*track[*findings]]*findings)}
+	s.walk = &walk[*findings]{
+		servers: a.servers,
+		pattern: literal(a.Prefix) + "*",
+		count:   int64(a.BatchSize),
+		workers: a.Workers,
+		log:     a.Logger,
+		work:    a.batch,
+		commitOf: func(t *track[*findings], f *findings) {
+			if f == nil {
+				return
+			}
+			if s.found[t] == nil {
+				s.found[t] = new(findings)
+			}
+			s.found[t].add(f, a.Samples)
+		},
+		again:   func() { clear(s.found) }, // what was counted before does not count
+		againOf: func(t *track[*findings]) { delete(s.found, t) },
+	}
+	if a.Rate > 0 {
+		s.walk.limiter = rate.NewLimiter(rate.Limit(a.Rate), a.BatchSize)
+	}
+	a.mu.Lock()
+	a.scans = append(a.scans, s)
+	a.mu.Unlock()
+	return s.walk.run(ctx, nil, "")
 }
 
 func newAuditor(client redis.UniversalClient, c AuditConfig) (*auditor, error) {
@@ -123,6 +212,7 @@ func newAuditor(client redis.UniversalClient, c AuditConfig) (*auditor, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.replica, s.unwatched = c.Replica, true
 	a := &auditor{AuditConfig: c, servers: s}
 	if len(c.Keys) > 0 {
 		a.sealers = make(map[string][]*sealer)
@@ -131,23 +221,6 @@ func newAuditor(client redis.UniversalClient, c AuditConfig) (*auditor, error) {
 				a.sealers[ns] = append(a.sealers[ns], newSealer(k, ns))
 			}
 		}
-	}
-	a.walk = &walk[*findings]{
-		servers: s,
-		pattern: literal(c.Prefix) + "*",
-		count:   int64(c.BatchSize),
-		workers: c.Workers,
-		log:     c.Logger,
-		work:    a.batch,
-		commit: func(f *findings) {
-			if f != nil {
-				a.found.add(f, c.Samples)
-			}
-		},
-		again: func() { a.found = findings{} },
-	}
-	if c.Rate > 0 {
-		a.walk.limiter = rate.NewLimiter(rate.Limit(c.Rate), c.BatchSize)
 	}
 	return a, nil
 }
@@ -179,17 +252,19 @@ type peeked struct {
 
 func (a *auditor) batch(ctx context.Context, names []string) (*findings, error) {
 	f := &findings{seen: int64(len(names))}
-	var values []string
-	var queues queueNames
+	var values, queues []string
 	for _, name := range names {
-		if !queues.take(name, &f.jobs) {
+		if ofJobs(name) {
+			queues = append(queues, name)
+		} else {
 			values = append(values, name)
 		}
 	}
-	if err := a.caches(ctx, values, f); err != nil {
+	strangers, err := a.queues(ctx, queues, f)
+	if err != nil {
 		return nil, err
 	}
-	return f, a.queues(ctx, queues, f)
+	return f, a.caches(ctx, append(values, strangers...), f)
 }
 
 // caches looks at what may be values of caches.
@@ -375,9 +450,18 @@ func (a *auditor) keepProgress(started time.Time, stop <-chan struct{}) {
 	defer tick.Stop()
 	var pace pace
 	report := func(final bool) {
-		a.walk.mu.Lock()
-		p := Progress{Counts: Counts{Seen: a.found.seen, Clear: a.found.total.Clear.Values}, Fraction: a.walk.fraction(), Final: final}
-		a.walk.mu.Unlock()
+		p := Progress{Final: final}
+		a.mu.Lock()
+		for _, s := range a.scans {
+			s.walk.mu.Lock()
+			for _, f := range s.found {
+				p.Seen += f.seen
+				p.Clear += f.total.Clear.Values
+			}
+			p.Fraction += s.walk.fraction() / float64(a.databases)
+			s.walk.mu.Unlock()
+		}
+		a.mu.Unlock()
 		p.Elapsed = time.Since(started)
 		p.Rate, p.Remaining = pace.at(p.Elapsed, p.Seen, p.Fraction)
 		a.Progress(p)
@@ -393,33 +477,41 @@ func (a *auditor) keepProgress(started time.Time, stop <-chan struct{}) {
 	}
 }
 
-func (a *auditor) report(ctx context.Context, started time.Time, complete bool) *AuditReport {
-	others := a.servers.otherDatabases(context.WithoutCancel(ctx))
-	a.walk.mu.Lock()
-	defer a.walk.mu.Unlock()
+func (a *auditor) report(started time.Time, complete bool) *AuditReport {
 	r := &AuditReport{
 		Complete: complete, Started: started.UTC(), Elapsed: time.Since(started),
-		Prefix: a.Prefix, Masters: len(a.walk.tracks), Restarts: a.walk.restarts,
-		Database: a.servers.database(), OtherDatabases: others, Opened: len(a.Keys) > 0,
-		Seen: a.found.seen, Total: a.found.total, Jobs: a.found.jobs, TagSets: a.found.tagSets,
-		OtherTypes: a.found.others, IgnoredOtherTypes: a.IgnoreOtherTypes, Samples: a.found.samples,
+		Prefix: a.Prefix, Namespaces: a.Namespaces, OtherDatabases: a.left, OneDatabase: a.OneDatabase, Replica: a.Replica, Opened: len(a.Keys) > 0,
+		IgnoredOtherTypes: a.IgnoreOtherTypes,
 	}
-	for _, t := range a.walk.tracks {
-		r.Unwatched = r.Unwatched || t.runID == ""
+	var all findings
+	for _, s := range a.scans {
+		s.walk.mu.Lock()
+		r.Databases = append(r.Databases, s.database)
+		r.Masters, r.Restarts = len(s.walk.tracks), r.Restarts+s.walk.restarts
+		for _, t := range s.walk.tracks {
+			r.Unwatched = r.Unwatched || t.runID == ""
+		}
+		for _, f := range s.found {
+			all.add(f, a.Samples)
+		}
+		s.walk.mu.Unlock()
 	}
-	for k, n := range a.found.keys {
+	r.Seen, r.Total, r.Jobs, r.TagSets = all.seen, all.total, all.jobs, all.tagSets
+	r.OtherTypes, r.Samples = all.others, all.samples
+	for k, n := range all.keys {
 		r.Keys = append(r.Keys, k.use(*n))
 	}
 	sortKeys(r.Keys)
-	r.Groups = a.shownGroups()
+	r.Groups = a.shownGroups(&all)
+	r.Doubts = r.clearDoubts()
 	return r
 }
 
 // shownGroups are the largest; the rest are one.
-func (a *auditor) shownGroups() []Group {
+func (a *auditor) shownGroups(all *findings) []Group {
 	var shown []Group
 	rest := Group{Prefix: otherGroup}
-	for name, t := range a.found.groups {
+	for name, t := range all.groups {
 		if name == otherGroup || len(a.GroupBy) == 0 && t.values() < minGroup {
 			rest.add(t)
 			continue

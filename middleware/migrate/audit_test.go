@@ -3,6 +3,7 @@ package migrate_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
 	"github.com/tink-crypto/tink-go/v2/tink"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware/jobs"
@@ -341,4 +343,92 @@ func TestAuditJobs(t *testing.T) {
 	require.NoError(t, rdb.HSet(ctx, "asynq:{q}:t:1", "msg", "\xff\xff\xff").Err())
 	r = audit(t, rdb, migrate.AuditConfig{})
 	require.EqualValues(t, 1, r.Jobs.Unparsed)
+}
+
+// message is a task of asynq as it lies in Redis.
+func message(failure string, headers map[string]string) []byte {
+	m := protowire.AppendString(protowire.AppendTag(nil, 7, protowire.BytesType), failure)
+	for k, v := range headers {
+		pair := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), k)
+		pair = protowire.AppendString(protowire.AppendTag(pair, 2, protowire.BytesType), v)
+		m = protowire.AppendBytes(protowire.AppendTag(m, 15, protowire.BytesType), pair)
+	}
+	return m
+}
+
+// What is in clear in jobs is seen wherever it may stand: beside what asynq and asynqjobs write themselves, and under names
+// that look like theirs.
+func TestAuditSeesWhatLooksLikeJobs(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	ctx := t.Context()
+	sealed := "sealcache:sealed:" + base64.RawStdEncoding.EncodeToString([]byte("\xC1\x5C\x01\x04\x01\x00"+strings.Repeat("x", 60)))
+	set := func(name, value string) func(p redis.Pipeliner) {
+		return func(p redis.Pipeliner) { p.Set(ctx, name, value, 0) }
+	}
+	failing := func(text string) func(p redis.Pipeliner) {
+		return func(p redis.Pipeliner) { p.HSet(ctx, "asynq:{q}:t:1", "msg", message(text, nil)) }
+	}
+	entry := func(payload string) string {
+		return string(protowire.AppendString(protowire.AppendTag(nil, 4, protowire.BytesType), payload))
+	}
+	for name, c := range map[string]struct {
+		put  func(p redis.Pipeliner)
+		want migrate.Answer
+	}{
+		"an error after a text of Go's": {failing("context canceled: user alice@example.com"), migrate.Yes},
+		"an error after our name":       {failing("sealcache: told alice@example.com"), migrate.Yes},
+		"an error after asynq's name":   {failing("asynq: password=hunter2"), migrate.Yes},
+		"an error after a refusal":      {failing("sealcache: refused: other: could not be opened by alice"), migrate.Yes},
+		"an error of two lines":         {failing("context canceled\nalice"), migrate.Yes},
+		"clear before what is sealed":   {failing("password=hunter2 " + sealed), migrate.Yes},
+		"a sealed error":                {failing(sealed), migrate.No},
+		"a sealed panic":                {failing("panic [/src/a.go:17]: " + sealed), migrate.No},
+		"a panic in clear":              {failing("panic [/src/a.go:17]: alice"), migrate.Yes},
+		"Go's own text":                 {failing("context deadline exceeded"), migrate.No},
+		"asynq's own text":              {failing("asynq: task lease expired"), migrate.No},
+		"a refusal":                     {failing("sealcache: refused: unknown_key: sealed under a key that the keyset does not hold: key 17"), migrate.No},
+		"a header": {func(p redis.Pipeliner) {
+			p.HSet(ctx, "asynq:{q}:t:1", "msg", message("", map[string]string{"authorization": "secret"}))
+		}, migrate.Yes},
+		"a result without a message":     {func(p redis.Pipeliner) { p.HSet(ctx, "asynq:{q}:t:1", "result", "alice") }, migrate.Yes},
+		"a hash that is no task":         {func(p redis.Pipeliner) { p.HSet(ctx, "asynq:{q}:t:1", "name", "alice") }, migrate.Unknown},
+		"a string in place of a task":    {set("asynq:{q}:t:1", "alice"), migrate.Yes},
+		"a string under asynq's name":    {set("asynq:mine", "alice"), migrate.Yes},
+		"a string in place of a counter": {set("asynq:{q}:processed", "alice"), migrate.Yes},
+		"a counter":                      {set("asynq:{q}:processed:2030-01-31", "17"), migrate.No},
+		"a counter of no day":            {set("asynq:{q}:processed:alice", "17"), migrate.Yes},
+		"a lock":                         {set("asynq:{q}:unique:t:0123456789abcdef0123456789abcdef", "id"), migrate.No},
+		"a string in place of a lock":    {set("asynq:{q}:unique:alice", "id"), migrate.Yes},
+		"a string in place of a server":  {set("asynq:servers:{h:1:x}", "\xff\xff"), migrate.Yes},
+		"a string in place of a queue":   {set("asynq:{q}:pending", "alice"), migrate.Yes},
+		"a queue":                        {func(p redis.Pipeliner) { p.LPush(ctx, "asynq:{q}:pending", "id") }, migrate.No},
+		"a queue with braces":            {func(p redis.Pipeliner) { p.LPush(ctx, "asynq:{a}:b}:pending", "id") }, migrate.No},
+		"a list of another name":         {func(p redis.Pipeliner) { p.LPush(ctx, "asynq:{q}:mine", "alice") }, migrate.Unknown},
+		"a string in place of schedules": {set("{sealcache:jobs:shop}:schedules", "alice"), migrate.Yes},
+		"a string among schedules":       {set("{sealcache:jobs:shop}:mine", "alice"), migrate.Yes},
+		"a hash of times":                {func(p redis.Pipeliner) { p.HSet(ctx, "{sealcache:jobs:}:ticks", "f", "17") }, migrate.No},
+		"a hash of another name":         {func(p redis.Pipeliner) { p.HSet(ctx, "{sealcache:jobs:shop}:mine", "f", "alice") }, migrate.Unknown},
+		"one of many payloads of schedulers": {func(p redis.Pipeliner) {
+			for range 2500 {
+				p.RPush(ctx, "asynq:schedulers:{h:1:x}", entry(""))
+			}
+			p.RPush(ctx, "asynq:schedulers:{h:1:x}", entry("alice"))
+		}, migrate.Yes},
+	} {
+		require.NoError(t, rdb.FlushDB(ctx).Err())
+		p := rdb.Pipeline()
+		c.put(p)
+		_, err := p.Exec(ctx)
+		require.NoError(t, err)
+		r := audit(t, rdb, migrate.AuditConfig{})
+		answer, why := r.AnythingClear()
+		require.Equal(t, c.want, answer, "%s: %v %+v", name, why, r)
+	}
+
+	// Sealed values there are under their key, too.
+	require.NoError(t, rdb.FlushDB(ctx).Err())
+	h := handle(t)
+	require.NoError(t, sealedStore(t, rdb, keyringOf(t, h), "asynq").Set(ctx, "k", "v"))
+	require.EqualValues(t, 1, use(audit(t, rdb, migrate.AuditConfig{}), fmt.Sprint("key ", h.KeysetInfo().GetPrimaryKeyId())))
 }

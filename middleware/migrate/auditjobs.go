@@ -1,14 +1,18 @@
 package migrate
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"fmt"
+	"regexp"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -20,8 +24,7 @@ const (
 
 	// Those of middleware/jobs/asynqjobs: two hashes for each namespace of jobs, "{sealcache:jobs:ns}:schedules" with
 	// sealed definitions, and ":ticks" with times.
-	schedulePrefix  = "{sealcache:jobs:"
-	schedulesSuffix = "}:schedules"
+	schedulePrefix = "{sealcache:jobs:"
 
 	taskPayload, taskError, taskHeaders = 2, 7, 15
 	workerPayload                       = 6
@@ -44,79 +47,213 @@ func isTask(name string) bool {
 	return i >= 0
 }
 
+// ofJobs tells whether a name may be one of asynq or of package asynqjobs. Whether it is, its type decides too.
+func ofJobs(name string) bool {
+	return strings.HasPrefix(name, reserved) || strings.HasPrefix(name, schedulePrefix)
+}
+
+// role is what an entry is to jobs.
+type role int
+
+const (
+	roleNone       role = iota // nothing: it is judged as any other entry
+	roleIDs                    // ids, names of queues and groups, times
+	roleCount                  // a number, as text
+	roleLock                   // an id, as text
+	roleServer                 // what a server says of itself, as a message
+	roleWorkers                // copies of payloads
+	roleSchedulers             // copies of payloads
+	roleSchedules              // sealed definitions
+)
+
+// roleOf knows an entry by its name and its type, as asynq 0.26 has them (internal/base, internal/rdb).
+func roleOf(name, kind string) role {
+	if rest, ok := strings.CutPrefix(name, schedulePrefix); ok {
+		ns, what, _ := strings.Cut(rest, "}:")
+		switch {
+		case kind != "hash" || ns != "" && middleware.CheckNamespace(ns) != nil:
+		case what == "schedules":
+			return roleSchedules
+		case what == "ticks":
+			return roleIDs
+		}
+		return roleNone
+	}
+	switch name + " " + kind {
+	case "asynq:servers zset", "asynq:workers zset", "asynq:schedulers zset", "asynq:queues set":
+		return roleIDs
+	}
+	braced := func(prefix string) bool { return strings.HasPrefix(name, prefix+"{") && strings.HasSuffix(name, "}") }
+	switch {
+	case kind == "string" && braced("asynq:servers:"):
+		return roleServer
+	case kind == "hash" && braced(workersPrefix):
+		return roleWorkers
+	case kind == "list" && braced(schedulersPrefix):
+		return roleSchedulers
+	case kind == "zset" && strings.HasPrefix(name, "asynq:scheduler_history:"):
+		return roleIDs
+	}
+	rest, ok := strings.CutPrefix(name, "asynq:{")
+	for ok { // the name of a queue may hold braces, too
+		if _, rest, ok = strings.Cut(rest, "}:"); ok {
+			if r := roleInQueue(rest, kind); r != roleNone {
+				return r
+			}
+		}
+	}
+	return roleNone
+}
+
+// roleInQueue is for what follows asynq:{queue}: in a name.
+func roleInQueue(rest, kind string) role {
+	switch rest + " " + kind {
+	case "pending list", "active list", "scheduled zset", "retry zset", "archived zset", "completed zset", "lease zset",
+		"groups set", "aggregation_sets zset":
+		return roleIDs
+	case "paused string", "processed string", "failed string":
+		return roleCount
+	}
+	day, counter := strings.CutPrefix(rest, "processed:")
+	if !counter {
+		day, counter = strings.CutPrefix(rest, "failed:")
+	}
+	switch {
+	case counter && kind == "string":
+		if _, err := time.Parse(time.DateOnly, day); err == nil {
+			return roleCount
+		}
+	case kind == "zset" && strings.HasPrefix(rest, "g:"):
+		return roleIDs
+	case kind == "string" && strings.HasPrefix(rest, "unique:"):
+		sum := rest[strings.LastIndexByte(rest, ':')+1:]
+		if sum == "" || len(sum) == 32 && strings.Trim(sum, "0123456789abcdef") == "" {
+			return roleLock
+		}
+	}
+	return roleNone
+}
+
+// maxText bounds what is read of an id or of what a server says of itself.
+const maxText = 64 << 10
+
+// holds tells whether what was read of an entry is what its role has in it.
+func (r role) holds(text []byte) bool {
+	switch r {
+	case roleCount:
+		return len(text) <= 20 && len(bytes.Trim(text, "0123456789")) == 0
+	case roleLock:
+		return len(text) < maxText && !wire.IsSealed(text)
+	case roleServer:
+		_, err := parseMessage(text, 0, 0, 0)
+		return len(text) < maxText && err == nil
+	default:
+		return true
+	}
+}
+
 // tasksAtATime bounds how many tasks are read with one pipeline, payloads and all.
 const tasksAtATime = 25
 
-// queueNames are the names of a batch that belong to queues.
-type queueNames struct{ tasks, workers, schedulers, schedules []string }
-
-// take sorts a name in, and tells whether it was one of a queue.
-func (q *queueNames) take(name string, j *JobTally) bool {
-	switch {
-	case strings.HasPrefix(name, schedulePrefix) && strings.HasSuffix(name, schedulesSuffix):
-		q.schedules = append(q.schedules, name)
-	case strings.HasPrefix(name, schedulePrefix):
-		j.Bookkeeping++
-	case !strings.HasPrefix(name, reserved):
-		return false
-	case isTask(name):
-		q.tasks = append(q.tasks, name)
-	case strings.HasPrefix(name, workersPrefix):
-		q.workers = append(q.workers, name)
-	case strings.HasPrefix(name, schedulersPrefix):
-		q.schedulers = append(q.schedulers, name)
-	default:
-		j.Bookkeeping++
+// queues looks at what may belong to jobs, and returns the names of what does not.
+func (a *auditor) queues(ctx context.Context, names []string, f *findings) (strangers []string, err error) {
+	var tasks, others []string
+	for _, name := range names {
+		if isTask(name) {
+			tasks = append(tasks, name)
+		} else {
+			others = append(others, name)
+		}
 	}
-	return true
-}
-
-func (a *auditor) queues(ctx context.Context, q queueNames, f *findings) error {
-	tasks := q.tasks
 	for len(tasks) > 0 {
 		n := min(len(tasks), tasksAtATime)
-		if err := a.tasks(ctx, tasks[:n], f); err != nil {
-			return err
+		not, err := a.tasks(ctx, tasks[:n], f)
+		if err != nil {
+			return nil, err
 		}
+		strangers = append(strangers, not...)
 		tasks = tasks[n:]
 	}
-	for _, name := range q.workers {
-		infos, err := a.servers.client.HVals(ctx, name).Result()
-		if err := a.copies(infos, err, workerPayload, &f.jobs.Running, f); err != nil {
-			return err
-		}
+	kinds, err := a.servers.kinds(ctx, others)
+	if err != nil {
+		return nil, err
 	}
-	for _, name := range q.schedulers {
-		const most = 10000
-		infos, err := a.servers.client.LRange(ctx, name, 0, most-1).Result()
-		if err := a.copies(infos, err, schedulerPayload, &f.jobs.Scheduled, f); err != nil {
-			return err
+	texts := make([]*redis.StringCmd, len(others)) // of those that have some
+	err = a.servers.pipelined(ctx, func(p redis.Pipeliner) {
+		for i, name := range others {
+			if r := roleOf(name, kinds[i]); r == roleCount || r == roleLock || r == roleServer {
+				texts[i] = p.GetRange(ctx, name, 0, maxText-1)
+			}
 		}
+	})
+	if err != nil {
+		return nil, err
 	}
-	for _, name := range q.schedules {
-		sealed, err := a.servers.client.HVals(ctx, name).Result()
-		if redis.HasErrorPrefix(err, "WRONGTYPE") {
-			f.jobs.Unparsed++
-			continue
-		}
+	for i, name := range others {
+		is, err := a.inRole(ctx, name, roleOf(name, kinds[i]), texts[i], f)
 		if err != nil {
-			return withoutNames(err)
+			return nil, withoutNames(err)
+		}
+		if !is {
+			strangers = append(strangers, name)
+		}
+	}
+	return strangers, nil
+}
+
+// inRole looks at an entry that has a role by its name and type. It is not in it if it holds something else.
+func (a *auditor) inRole(ctx context.Context, name string, r role, text *redis.StringCmd, f *findings) (bool, error) {
+	client := a.servers.client
+	switch r {
+	case roleNone:
+		return false, nil
+	case roleCount, roleLock, roleServer:
+		b, err := text.Bytes()
+		if err != nil || !r.holds(b) {
+			return false, changed(err)
+		}
+		f.jobs.Bookkeeping++
+	case roleWorkers:
+		infos, err := client.HVals(ctx, name).Result()
+		if err != nil {
+			return false, changed(err)
+		}
+		a.copies(infos, workerPayload, &f.jobs.Running, f)
+	case roleSchedulers:
+		const part = 1000
+		for from := int64(0); ; from += part {
+			infos, err := client.LRange(ctx, name, from, from+part-1).Result()
+			if err != nil {
+				return false, changed(err)
+			}
+			a.copies(infos, schedulerPayload, &f.jobs.Scheduled, f)
+			if len(infos) < part {
+				break
+			}
+		}
+	case roleSchedules:
+		sealed, err := client.HVals(ctx, name).Result()
+		if err != nil {
+			return false, changed(err)
 		}
 		for _, s := range sealed {
 			f.job(&f.jobs.Scheduled, bytesOf(s), nil)
 		}
+	default:
+		f.jobs.Bookkeeping++
 	}
-	return nil
+	return true, nil
 }
 
-func (a *auditor) copies(messages []string, err error, field protowire.Number, t *Tally, f *findings) error {
+// changed is the error of reading what has become of another type meanwhile: none.
+func changed(err error) error {
 	if redis.HasErrorPrefix(err, "WRONGTYPE") {
-		f.jobs.Unparsed++
 		return nil
 	}
-	if err != nil {
-		return withoutNames(err)
-	}
+	return err
+}
+
+func (a *auditor) copies(messages []string, field protowire.Number, t *Tally, f *findings) {
 	for _, text := range messages {
 		m, err := parseMessage(bytesOf(text), field, 0, 0)
 		if err != nil {
@@ -125,53 +262,55 @@ func (a *auditor) copies(messages []string, err error, field protowire.Number, t
 		}
 		f.job(t, m.payload, nil)
 	}
-	return nil
 }
 
-func (a *auditor) tasks(ctx context.Context, names []string, f *findings) error {
+// tasks looks at what has the names of tasks, and returns those that are none.
+func (a *auditor) tasks(ctx context.Context, names []string, f *findings) (strangers []string, err error) {
 	cmds := make([]*redis.SliceCmd, len(names))
-	err := a.servers.pipelined(ctx, func(p redis.Pipeliner) {
+	err = a.servers.pipelined(ctx, func(p redis.Pipeliner) {
 		for i, name := range names {
 			cmds[i] = p.HMGet(ctx, name, "msg", "result")
 		}
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for i, cmd := range cmds {
 		fields, err := cmd.Result()
 		if redis.HasErrorPrefix(err, "WRONGTYPE") {
-			f.jobs.Unparsed++
+			strangers = append(strangers, names[i])
 			continue
 		}
 		if err != nil {
-			return withoutNames(err)
+			return nil, withoutNames(err)
 		}
-		msg, ok := fields[0].(string)
-		result, _ := fields[1].(string)
-		if !ok {
-			continue // gone meanwhile
+		msg, isMessage := fields[0].(string)
+		result, hasResult := fields[1].(string)
+		if !isMessage && !hasResult {
+			strangers = append(strangers, names[i]) // or gone meanwhile
+			continue
 		}
 		f.jobs.Tasks.add(1, int64(len(msg)+len(result)))
+		before := f.jobs.clearValues()
+		f.job(&f.jobs.Results, bytesOf(result), nil)
 		m, err := parseMessage(bytesOf(msg), taskPayload, taskError, taskHeaders)
-		if err != nil {
+		if err != nil || !isMessage {
 			f.jobs.Unparsed++
 			f.sample("not understood", names[i], a.Samples)
-			continue
+		} else {
+			f.job(&f.jobs.Payloads, m.payload, m.headers)
+			f.headers(m.headers)
+			f.failure(m.failure)
 		}
-		before := f.jobs.clearValues()
-		f.job(&f.jobs.Payloads, m.payload, m.headers)
-		f.job(&f.jobs.Results, bytesOf(result), nil)
-		f.failure(m.failure)
 		if f.jobs.clearValues() > before {
 			f.sample("jobs in clear", names[i], a.Samples)
 		}
 	}
-	return nil
+	return strangers, nil
 }
 
 func (j *JobTally) clearValues() int64 {
-	return j.Payloads.Clear.Values + j.Results.Clear.Values + j.Errors.Clear.Values
+	return j.Payloads.Clear.Values + j.Results.Clear.Values + j.Errors.Clear.Values + j.Headers.Clear.Values
 }
 
 // job counts a payload or a result. Where a tag stands for the payload, the payload is in a header.
@@ -206,27 +345,53 @@ func (f *findings) job(t *Tally, b []byte, headers map[string]string) {
 	f.key(nameOf(b[start:]), 1, n)
 }
 
-// failure counts an error's text. Those of asynq, and of sealcache where it could not seal, say nothing of the task.
-func (f *findings) failure(text string) {
-	if text == "" {
-		return
-	}
-	if i := strings.Index(text, sealedText); i >= 0 {
-		sealed, err := base64.RawStdEncoding.Strict().DecodeString(text[i+len(sealedText):])
-		if err != nil || !wire.IsSealed(sealed) {
-			f.jobs.Errors.Foreign.add(1, int64(len(text)))
-			return
-		}
-		f.job(&f.jobs.Errors, sealed, nil)
-		return
-	}
-	for _, own := range []string{"asynq: ", "asynqjobs: ", "sealcache: ", "context deadline exceeded", "context canceled"} {
-		if strings.HasPrefix(text, own) {
-			return
+// headers counts those that are not ours: asynqjobs seals what an application puts there.
+func (f *findings) headers(h map[string]string) {
+	for key, value := range h {
+		if key != payloadHeader {
+			f.jobs.Headers.Clear.add(1, int64(len(key)+len(value)))
 		}
 	}
-	f.jobs.Errors.Clear.add(1, int64(len(text)))
 }
+
+// failure counts an error's text. What asynq and asynqjobs write themselves says nothing of the task.
+func (f *findings) failure(text string) {
+	if text == "" || ownFailure.MatchString(text) {
+		return
+	}
+	before, sealed, ok := strings.Cut(text, sealedText)
+	if !ok || before != "" && !ownPanic.MatchString(before) {
+		f.jobs.Errors.Clear.add(1, int64(len(text)))
+		return
+	}
+	b, err := base64.RawStdEncoding.Strict().DecodeString(sealed)
+	if err != nil || !wire.IsSealed(b) || wire.IsTag(b) {
+		f.jobs.Errors.Foreign.add(1, int64(len(text)))
+		return
+	}
+	f.job(&f.jobs.Errors, b, nil)
+}
+
+// ownFailure matches, as a whole, the constant texts that asynq has for errors of its own (processor.go, recoverer.go), and
+// those of asynqjobs: reasons of refusals, with the id of a key or how many members of a group there were.
+var ownFailure = regexp.MustCompile(`^(` + strings.Join([]string{ //nolint:gochecknoglobals // a constant
+	`context canceled`, `context deadline exceeded`, `asynq: task lease expired`, `handler not set`,
+	`asynqjobs: the context of the task is not that of an asynq\.Server: queue and id are not known`,
+	`sealcache: error text withheld: it could not be sealed: [a-z_]{1,32}`,
+	`sealcache: refused: not_sealed: in clear where sealed tasks are expected`,
+	`sealcache: refused: unauthentic: altered, moved or sealed under another key`,
+	`sealcache: refused: unsupported_format: sealed by a newer release, or cut off`,
+	`sealcache: refused: key_removed: sealed under a key that is disabled or destroyed(: key [0-9]{1,10})?`,
+	`sealcache: refused: too_large: larger than jobs\.WithMaxPayloadBytes allows`,
+	`sealcache: refused: unknown_key: sealed under a key that the keyset does not hold(: key [0-9]{1,10})?`,
+	`sealcache: refused: key_service_unavailable: the key service could not be asked`,
+	`sealcache: refused: other: could not be opened`,
+	`sealcache: refused: group_members: [0-9]{1,10} members of the group did not open; they are in this task's payload` +
+		`(; [0-9]{1,10} more were too large to be kept)?`,
+}, `|`) + `)$`)
+
+// ownPanic matches what asynq writes before the text of a panic.
+var ownPanic = regexp.MustCompile(`^panic( \[[^][:\s]{1,1000}:[0-9]{1,9}\])?: $`) //nolint:gochecknoglobals // a constant
 
 // message is what is of interest in one of asynq's.
 type message struct {

@@ -61,8 +61,8 @@ type KeyUse struct {
 	Amount
 }
 
-// JobTally is what asynq keeps. Amounts are of payloads, results and error texts; what asynq itself writes as error text
-// is none of them.
+// JobTally is what asynq keeps. Amounts are of payloads, results, error texts and headers; what asynq and asynqjobs
+// themselves write as error text is none of them.
 type JobTally struct {
 	Tasks Amount `json:"tasks"` // hashes of tasks, and the bytes in them
 	// Running and Scheduled are copies of payloads, in asynq:workers and asynq:schedulers, which asynq soon removes.
@@ -71,9 +71,11 @@ type JobTally struct {
 	Payloads  Tally `json:"payloads"`
 	Results   Tally `json:"results"`
 	Errors    Tally `json:"errors"`
+	// Headers are those that asynqjobs has not made, each with its name. They are in clear.
+	Headers Tally `json:"headers"`
 	// Unparsed were not what asynq writes.
 	Unparsed int64 `json:"unparsed"`
-	// Bookkeeping are asynq's other keys, which hold ids, counts and times.
+	// Bookkeeping are other entries with names and types that asynq and asynqjobs use, of ids, counts and times.
 	Bookkeeping int64 `json:"bookkeeping"`
 }
 
@@ -87,7 +89,7 @@ func (j *JobTally) add(o *JobTally) {
 }
 
 func (j *JobTally) tallies() []*Tally {
-	return []*Tally{&j.Payloads, &j.Results, &j.Errors, &j.Running, &j.Scheduled}
+	return []*Tally{&j.Payloads, &j.Results, &j.Errors, &j.Running, &j.Scheduled, &j.Headers}
 }
 
 // Group is what lies under names that begin alike.
@@ -106,12 +108,19 @@ type AuditReport struct {
 	Started   time.Time     `json:"started"`
 	Elapsed   time.Duration `json:"elapsed_ns"`
 	// Prefix is what the names that were looked at begin with.
-	Prefix   string `json:"prefix"`
-	Masters  int    `json:"masters"`
-	Restarts int    `json:"restarts"`
-	Database int    `json:"database"`
-	// OtherDatabases of the same server hold something and were not looked at.
+	Prefix string `json:"prefix"`
+	// Namespaces is AuditConfig.Namespaces.
+	Namespaces []string `json:"namespaces,omitempty"`
+	Masters    int      `json:"masters"`
+	// Restarts is how often a scan began again; what was counted before then does not count.
+	Restarts int `json:"restarts"`
+	// Replica says that the server may be a replica: AuditConfig.Replica.
+	Replica bool `json:"replica,omitempty"`
+	// Databases were looked at. OtherDatabases of the same server hold something and were not; with OneDatabase or a Prefix
+	// that is meant.
+	Databases      []int `json:"databases"`
 	OtherDatabases []int `json:"other_databases,omitempty"`
+	OneDatabase    bool  `json:"one_database,omitempty"`
 	// Opened tells whether keys were given, and so sealed values of caches were opened.
 	Opened bool `json:"opened"`
 
@@ -128,6 +137,8 @@ type AuditReport struct {
 	IgnoredOtherTypes bool `json:"ignored_other_types"`
 	// Samples are names, by what is wrong with them, if they were asked for.
 	Samples map[string][]string `json:"samples,omitempty"`
+	// Doubts are why AnythingClear may not be answered with no.
+	Doubts []string `json:"doubts,omitempty"`
 }
 
 // Answer is yes, no, or that the audit cannot tell.
@@ -141,32 +152,50 @@ const (
 
 // AnythingClear answers whether anything in the scope is in clear, and gives the reasons.
 func (r *AuditReport) AnythingClear() (Answer, []string) {
-	var found, doubts []string
-	note := func(list *[]string, n int64, text string) {
+	var found []string
+	note := func(n int64, text string) {
 		if n > 0 {
-			*list = append(*list, fmt.Sprintf("%d %s", n, text))
+			found = append(found, fmt.Sprintf("%d %s", n, text))
 		}
 	}
-	note(&found, r.Total.Clear.Values, "values in clear")
-	note(&found, r.Jobs.Payloads.Clear.Values, "payloads of jobs in clear")
-	note(&found, r.Jobs.Results.Clear.Values, "results of jobs in clear")
-	note(&found, r.Jobs.Errors.Clear.Values, "error texts of jobs in clear")
-	note(&found, r.Jobs.Running.Clear.Values, "payloads of running jobs in clear")
-	note(&found, r.Jobs.Scheduled.Clear.Values, "payloads of schedules in clear")
+	note(r.Total.Clear.Values, "values in clear")
+	note(r.Jobs.Payloads.Clear.Values, "payloads of jobs in clear")
+	note(r.Jobs.Results.Clear.Values, "results of jobs in clear")
+	note(r.Jobs.Errors.Clear.Values, "error texts of jobs in clear")
+	note(r.Jobs.Running.Clear.Values, "payloads of running jobs in clear")
+	note(r.Jobs.Scheduled.Clear.Values, "payloads of schedules in clear")
+	note(r.Jobs.Headers.Clear.Values, "headers of jobs in clear")
 	if len(found) > 0 {
 		return Yes, found
 	}
-	doubts = append(doubts, r.scanDoubts()...)
-	note(&doubts, r.foreign(), "values of foreign format: a newer release may read them")
-	note(&doubts, r.Total.Fernet.Values, "Fernet tokens, which this tool cannot vouch for")
-	note(&doubts, r.Jobs.Unparsed, "entries of a job queue that are not as asynq writes them")
-	if !r.IgnoredOtherTypes {
-		doubts = append(doubts, r.typeDoubts()...)
-	}
-	if len(doubts) > 0 {
+	if doubts := r.clearDoubts(); len(doubts) > 0 {
 		return Unknown, doubts
 	}
 	return No, nil
+}
+
+// clearDoubts are why something may be in clear although none was found.
+func (r *AuditReport) clearDoubts() []string {
+	doubts := r.scanDoubts()
+	note := func(n int64, text string) {
+		if n > 0 {
+			doubts = append(doubts, fmt.Sprintf("%d %s", n, text))
+		}
+	}
+	if r.Complete && r.Seen == 0 && (r.Prefix != "" || len(r.Namespaces) > 0) {
+		doubts = append(doubts, "no name begins with the prefix, or there is nothing at all where namespaces were given: see whether they are spelt as in Redis, and whether this is the right server")
+	}
+	if len(r.OtherDatabases) > 0 && r.Prefix == "" && !r.OneDatabase {
+		doubts = append(doubts, fmt.Sprintf("databases %v of the same server could not be looked at: allow the user of Redis to select them (ACL SETUSER name +select), or audit them by themselves", r.OtherDatabases))
+	}
+	note(r.Total.Unreadable.Values, "values did not open: a namespace that was not named, or foreign keys; they may be anything that begins as a sealed value does")
+	note(r.foreign(), "values of foreign format: a newer release may read them")
+	note(r.Total.Fernet.Values, "Fernet tokens, which this tool cannot vouch for")
+	note(r.Jobs.Unparsed, "entries of a job queue that are not as asynq writes them: have their names shown, and look at them")
+	if !r.IgnoredOtherTypes {
+		doubts = append(doubts, r.typeDoubts()...)
+	}
+	return doubts
 }
 
 // scanDoubts are why the scan may have missed something.
@@ -229,6 +258,9 @@ func (r *AuditReport) scopeDoubts() []string {
 	}
 	if len(r.OtherDatabases) > 0 {
 		doubts = append(doubts, fmt.Sprintf("databases %v of the same server were not looked at", r.OtherDatabases))
+	}
+	if r.Replica {
+		doubts = append(doubts, "a replica may lack what its master has: audit the master")
 	}
 	if !r.IgnoredOtherTypes {
 		doubts = append(doubts, r.typeDoubts()...)
@@ -310,7 +342,11 @@ func (r *AuditReport) foreign() int64 {
 // Scope is what an answer holds for, in a line for people.
 func (r *AuditReport) Scope() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "database %d on %d master(s)", r.Database, r.Masters)
+	server := "master(s)"
+	if r.Replica {
+		server = "server(s), of which any may be a replica"
+	}
+	fmt.Fprintf(&b, "database(s) %v on %d %s", r.Databases, r.Masters, server)
 	if r.Prefix == "" {
 		b.WriteString(", all names")
 	} else {
@@ -335,6 +371,9 @@ func (r *AuditReport) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, ", %.0f/s", float64(r.Seen)/s)
 	}
 	fmt.Fprintf(&b, "\nscope: %s\n", r.Scope())
+	if r.Restarts > 0 {
+		fmt.Fprintf(&b, "servers restarted, failed over or moved slots meanwhile; what they hold was scanned again: %d times\n", r.Restarts)
+	}
 	if !r.Opened {
 		b.WriteString("no keys were given: what has the form of a sealed value is counted as one\n")
 	}
@@ -356,7 +395,7 @@ func (r *AuditReport) WriteText(w io.Writer) error {
 	}
 	if r.Jobs.Tasks.Values+r.Jobs.Bookkeeping > 0 {
 		fmt.Fprintf(&b, "jobs: %d tasks, %d entries of bookkeeping, %d not understood\n", r.Jobs.Tasks.Values, r.Jobs.Bookkeeping, r.Jobs.Unparsed)
-		for i, name := range []string{"  payloads", "  results", "  error texts", "  of running jobs", "  of schedules"} {
+		for i, name := range []string{"  payloads", "  results", "  error texts", "  of running jobs", "  of schedules", "  headers"} {
 			row(name, r.Jobs.tallies()[i])
 		}
 	}

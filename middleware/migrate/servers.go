@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,9 @@ import (
 type servers struct {
 	client  redis.UniversalClient
 	cluster clusterClient // nil for a single node
+
+	replica   bool // a replica will do
+	unwatched bool // it will do that the user may not call INFO
 }
 
 // clusterClient is what a client of several nodes can do: *redis.ClusterClient and what embeds it.
@@ -25,6 +29,11 @@ type clusterClient interface {
 func newServers(client redis.UniversalClient) (*servers, error) {
 	if client == nil || reflect.ValueOf(client).Kind() == reflect.Pointer && reflect.ValueOf(client).IsNil() {
 		return nil, errors.New("migrate: no Redis client")
+	}
+	if c, ok := client.(interface{ Options() *redis.ClusterOptions }); ok {
+		if o := c.Options(); o != nil && (o.ReadOnly || o.RouteByLatency || o.RouteRandomly) {
+			return nil, errors.New("migrate: the client reads from replicas, which may lack what their masters have: give one without ReadOnly, RouteByLatency and RouteRandomly")
+		}
 	}
 	s := &servers{client: client}
 	var ok bool
@@ -50,7 +59,7 @@ type master struct {
 // masters are all of them, each with the name of its present run, and their layout at this moment.
 func (s *servers) masters(ctx context.Context) ([]master, layout, error) {
 	if s.cluster == nil {
-		id, err := runID(ctx, s.client)
+		id, err := s.runID(ctx, s.client)
 		if err != nil {
 			return nil, layout{}, err
 		}
@@ -60,7 +69,7 @@ func (s *servers) masters(ctx context.Context) ([]master, layout, error) {
 	var all []master
 	var views []view
 	err := s.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
-		id, err := runID(ctx, c)
+		id, err := s.runID(ctx, c)
 		if err != nil {
 			return err
 		}
@@ -92,14 +101,18 @@ func (s *servers) database() int {
 	return 0
 }
 
-// otherDatabases lists those databases of a single node that hold anything and are not the selected one.
-func (s *servers) otherDatabases(ctx context.Context) []int {
+// otherDatabases lists those databases of a single node that hold anything and are not the selected one. Where the user may
+// not ask there is none: see AuditReport.Unwatched.
+func (s *servers) otherDatabases(ctx context.Context) ([]int, error) {
 	if s.cluster != nil {
-		return nil
+		return nil, nil
 	}
 	info, err := s.client.Info(ctx, "keyspace").Result()
+	if forbidden(err) {
+		return nil, nil
+	}
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("migrate: INFO: %w", err)
 	}
 	var others []int
 	for line := range strings.Lines(info) {
@@ -108,18 +121,57 @@ func (s *servers) otherDatabases(ctx context.Context) []int {
 			others = append(others, n)
 		}
 	}
-	return others
+	return others, nil
+}
+
+// at gives the same server with another database selected, by a client that is to be closed; nil if it cannot be had.
+func (s *servers) at(ctx context.Context, database int) (*servers, error) {
+	c, ok := s.client.(interface{ Options() *redis.Options })
+	if !ok || s.cluster != nil || c.Options() == nil {
+		return nil, nil
+	}
+	o := *c.Options()
+	o.DB = database
+	o.PushNotificationProcessor = nil // that of the other client
+	// Defaults were filled in there; -1 says again what 0 says now.
+	o.MaxRetries = cmp.Or(o.MaxRetries, -1)
+	o.ReadTimeout, o.WriteTimeout = cmp.Or(o.ReadTimeout, -1), cmp.Or(o.WriteTimeout, -1)
+	other := *s
+	other.client = redis.NewClient(&o)
+	if err := other.client.Info(ctx, "keyspace").Err(); err != nil {
+		_ = other.client.Close()
+		if forbidden(err) { // SELECT: INFO was allowed
+			return nil, nil
+		}
+		return nil, fmt.Errorf("migrate: INFO: %w", err)
+	}
+	return &other, nil
+}
+
+// forbidden tells whether the user may not call a command.
+func forbidden(err error) bool {
+	return redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "ERR unknown command")
 }
 
 // runID names the run of a server, and in it the time since it last changed its role: a server that was a replica for a
 // while has begun another history. The order in which it is scanned ends with either.
-func runID(ctx context.Context, node redis.Cmdable) (string, error) {
+func (s *servers) runID(ctx context.Context, node redis.Cmdable) (string, error) {
 	info, err := node.Info(ctx).Result()
-	if redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "ERR unknown command") {
+	switch {
+	case forbidden(err) && s.unwatched:
 		return "", nil
-	}
-	if err != nil {
+	case forbidden(err):
+		return "", errors.New("migrate: the user of Redis may not call INFO, without which a restart or failover that leaves entries out would not be noticed: allow it (ACL SETUSER name +info)")
+	case err != nil:
 		return "", fmt.Errorf("migrate: INFO: %w", err)
+	}
+	if field(info, "role:") == "slave" {
+		switch {
+		case !s.replica:
+			return "", errors.New("migrate: the server is a replica, which may lack what its master has: give the master")
+		case field(info, "master_link_status:") != "up":
+			return "", errors.New("migrate: the server is a replica that does not reach its master: what it holds may be long past")
+		}
 	}
 	run, history := field(info, "run_id:"), field(info, "master_replid:")
 	if run == "" || history == "" {

@@ -31,6 +31,11 @@ type walk[C any] struct {
 	commit  func(C) // called with mu held
 	again   func()  // called with mu held when all is scanned again; may be nil
 
+	// For who must not count twice: called besides commit, with the master that a batch is of, and besides again, for a
+	// master that alone is scanned again. With mu held; may be nil.
+	commitOf func(*track[C], C)
+	againOf  func(*track[C])
+
 	mu       sync.Mutex
 	tracks   []*track[C]
 	since    string // digest of the layout in which the tracks began
@@ -237,7 +242,7 @@ func (w *walk[C]) scan(ctx context.Context, t *track[C], at layout, batches chan
 		}
 		var now string
 		err = w.patiently(ctx, "INFO", func(ctx context.Context) (err error) {
-			now, err = runID(ctx, t.node)
+			now, err = w.servers.runID(ctx, t.node)
 			return w.orMoved(ctx, at, err)
 		})
 		if err != nil {
@@ -256,6 +261,9 @@ func (w *walk[C]) scan(ctx context.Context, t *track[C], at layout, batches chan
 		w.mu.Lock()
 		t.runID, t.cursor = now, 0
 		w.restarts++
+		if w.againOf != nil {
+			w.againOf(t)
+		}
 		w.mu.Unlock()
 	}
 }
@@ -281,7 +289,12 @@ func (w *walk[C]) finish(b *batch[C]) {
 		first := t.pending[0]
 		t.pending[0] = nil
 		t.pending = t.pending[1:]
-		w.commit(first.result)
+		if w.commit != nil {
+			w.commit(first.result)
+		}
+		if w.commitOf != nil {
+			w.commitOf(t, first.result)
+		}
 		if first.next != 0 {
 			t.cursor = first.next
 		}

@@ -1,0 +1,213 @@
+package migrate_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/middleware/migrate"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+// clearAnswer is what an audit says, and why.
+func clearAnswer(t testing.TB, rdb redis.UniversalClient, c migrate.AuditConfig) (migrate.Answer, string, *migrate.AuditReport) {
+	t.Helper()
+	r := audit(t, rdb, c)
+	answer, why := r.AnythingClear()
+	if answer == migrate.Unknown {
+		require.Equal(t, why, r.Doubts, "the JSON names them")
+	} else if answer == migrate.No {
+		require.Empty(t, r.Doubts)
+	}
+	return answer, strings.Join(why, "\n"), r
+}
+
+// All databases are looked at, through Sentinel too.
+func TestAuditLooksAtAllDatabases(t *testing.T) {
+	t.Parallel()
+	for name, rdb := range map[string]*redis.Client{
+		"single":   redistest.Start(t).Client(t),
+		"sentinel": redistest.StartSentinel(t).Client(t),
+	} {
+		ctx := t.Context()
+		both, old, _ := rotated(t, handle(t))
+		ring := keyringOf(t, both)
+		require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
+		answer, why, r := clearAnswer(t, rdb, migrate.AuditConfig{})
+		require.Equal(t, migrate.No, answer, why)
+		require.Equal(t, []int{0}, r.Databases)
+
+		_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			p.Do(ctx, "select", 7)
+			p.Set(ctx, "b", "clear", 0)
+			p.Do(ctx, "select", 0)
+			return nil
+		})
+		require.NoError(t, err)
+		var last migrate.Progress
+		answer, why, r = clearAnswer(t, rdb, migrate.AuditConfig{Progress: func(p migrate.Progress) { last = p }})
+		require.Equal(t, migrate.Yes, answer, "%s: %s", name, why)
+		require.Equal(t, []int{0, 7}, r.Databases)
+		require.EqualValues(t, 2, r.Seen)
+		require.Contains(t, r.Scope(), "database(s) [0 7]")
+		require.InDelta(t, 1, last.Fraction, 1e-9)
+		require.EqualValues(t, 1, last.Clear)
+
+		// Left out on purpose: it says so, and does not answer for keys.
+		conditions := migrate.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
+		for _, c := range []migrate.AuditConfig{{OneDatabase: true}, {Prefix: "shop:"}} {
+			answer, why, r = clearAnswer(t, rdb, c)
+			require.Equal(t, migrate.No, answer, why)
+			require.Equal(t, []int{7}, r.OtherDatabases)
+			require.Contains(t, r.Scope(), "NOT databases [7]")
+			may, reasons := r.MayDestroy(old, conditions)
+			require.Equal(t, migrate.Unknown, may)
+			require.Contains(t, strings.Join(reasons, "\n"), "databases [7]")
+		}
+		may, reasons := audit(t, rdb, migrate.AuditConfig{}).MayDestroy(old, conditions)
+		require.Equal(t, migrate.Yes, may, reasons)
+	}
+}
+
+// plain hides the options of a client, so that no other database can be selected.
+type plain struct{ redis.UniversalClient }
+
+// A database that cannot be looked at is a doubt.
+func TestAuditOfDatabasesOutOfReach(t *testing.T) {
+	t.Parallel()
+	server := redistest.StartWith(t, redistest.Options{User: "auditor", Password: "secret",
+		Rules: "~* +scan +info +strlen +getrange +type +ping +hello +client +select +set"})
+	rdb := server.Client(t)
+	o := *server.ClientOptions()
+	o.DB = 3
+	other := redis.NewClient(&o)
+	defer other.Close()
+	require.NoError(t, other.Set(t.Context(), "b", "clear", 0).Err())
+	answer, why, _ := clearAnswer(t, plain{rdb}, migrate.AuditConfig{})
+	require.Equal(t, migrate.Unknown, answer)
+	require.Contains(t, why, "databases [3]")
+	answer, _, _ = clearAnswer(t, rdb, migrate.AuditConfig{})
+	require.Equal(t, migrate.Yes, answer)
+
+	server = redistest.StartWith(t, redistest.Options{User: "auditor", Password: "secret",
+		Rules: "~* +scan +info +strlen +getrange +type +ping +hello +client +swapdb +set"})
+	rdb = server.Client(t)
+	require.NoError(t, rdb.Set(t.Context(), "b", "clear", 0).Err())
+	require.NoError(t, rdb.Do(t.Context(), "swapdb", 0, 3).Err())
+	answer, why, _ = clearAnswer(t, rdb, migrate.AuditConfig{})
+	require.Equal(t, migrate.Unknown, answer)
+	require.Contains(t, why, "+select")
+}
+
+// Nothing found where something was meant to be is not the same as nothing in clear.
+func TestAuditOfNothing(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	a := keyring(t)
+	answer, why, _ := clearAnswer(t, rdb, migrate.AuditConfig{})
+	require.Equal(t, migrate.No, answer, why)
+	require.NoError(t, sealedStore(t, rdb, a, "shop").Set(t.Context(), "a", "v"))
+	for _, c := range []migrate.AuditConfig{{Prefix: "shpo:"}, {Prefix: "shop:a:"}} {
+		answer, why, _ = clearAnswer(t, rdb, c)
+		require.Equal(t, migrate.Unknown, answer)
+		require.Contains(t, why, "spelt")
+	}
+
+	// A forgotten namespace, or foreign keys: what does not open may be anything.
+	keys := []tink.AEADWithContext{a}
+	answer, why, _ = clearAnswer(t, rdb, migrate.AuditConfig{Keys: keys, Namespaces: []string{"shop"}})
+	require.Equal(t, migrate.No, answer, why)
+	for _, c := range []migrate.AuditConfig{
+		{Keys: keys}, {Keys: keys, Namespaces: []string{"store"}}, {Keys: []tink.AEADWithContext{keyring(t)}, Namespaces: []string{"shop"}},
+	} {
+		answer, why, _ = clearAnswer(t, rdb, c)
+		require.Equal(t, migrate.Unknown, answer)
+		require.Contains(t, why, "did not open")
+	}
+}
+
+// A replica is refused, unless it is meant; one that does not reach its master always.
+func TestAuditOfAReplica(t *testing.T) {
+	t.Parallel()
+	sentinel := redistest.StartSentinel(t)
+	ctx := t.Context()
+	rdb := sentinel.Replica(t).Client(t)
+	a := keyring(t)
+	require.NoError(t, sealedStore(t, sentinel.Client(t), a, "shop").Set(ctx, "a", "v"))
+	require.Eventually(t, func() bool { return rdb.DBSize(ctx).Val() == 1 }, 10*time.Second, 10*time.Millisecond)
+
+	began := time.Now()
+	_, err := migrate.Audit(ctx, rdb, migrate.AuditConfig{})
+	require.ErrorContains(t, err, "is a replica")
+	_, err = migrate.Run(ctx, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: a})
+	require.ErrorContains(t, err, "is a replica")
+	require.Less(t, time.Since(began), 10*time.Second, "it does not go away by waiting")
+
+	answer, why, r := clearAnswer(t, rdb, migrate.AuditConfig{Replica: true})
+	require.Equal(t, migrate.No, answer, why)
+	require.Contains(t, r.Scope(), "replica")
+	may, _ := r.MayDestroy(1, migrate.Conditions{Keyset: keyring(t).Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})
+	require.Equal(t, migrate.Unknown, may)
+
+	alone := redistest.StartWith(t, redistest.Options{Args: []string{"--replicaof", "127.0.0.1 1"}}).Client(t)
+	r, err = migrate.Audit(ctx, alone, migrate.AuditConfig{Replica: true})
+	require.ErrorContains(t, err, "does not reach its master")
+	answer, _ = r.AnythingClear()
+	require.Equal(t, migrate.Unknown, answer)
+}
+
+// A client that reads from replicas may be told that an entry is not there which is.
+func TestNoReadingFromReplicas(t *testing.T) {
+	t.Parallel()
+	for _, change := range []func(o *redis.ClusterOptions){
+		func(o *redis.ClusterOptions) { o.ReadOnly = true },
+		func(o *redis.ClusterOptions) { o.RouteRandomly = true },
+		func(o *redis.ClusterOptions) { o.RouteByLatency = true },
+	} {
+		o := *shared.cluster.ClientOptions()
+		change(&o)
+		rdb := redis.NewClusterClient(&o)
+		_, err := migrate.Audit(t.Context(), rdb, migrate.AuditConfig{})
+		require.ErrorContains(t, err, "reads from replicas")
+		_, err = migrate.Run(t.Context(), rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "n"}, Keys: keyring(t)})
+		require.ErrorContains(t, err, "reads from replicas")
+		require.NoError(t, rdb.Close())
+	}
+}
+
+// What was counted before a restart is not counted twice.
+func TestRestartDuringAnAudit(t *testing.T) {
+	t.Parallel()
+	server := redistest.StartWith(t, redistest.Options{AppendOnly: true})
+	rdb := server.Client(t)
+	const n = 2000
+	fill(t, rdb, "ns", n)
+	want := audit(t, rdb, migrate.AuditConfig{})
+	var once atomic.Bool
+	failed := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r, err := migrate.Audit(ctx, rdb, migrate.AuditConfig{
+		Rate: n, BatchSize: 20, ProgressEvery: time.Millisecond,
+		Progress: func(p migrate.Progress) {
+			if p.Seen > n/2 && once.CompareAndSwap(false, true) {
+				failed <- errors.Join(server.Kill(), server.Restart())
+			}
+		},
+	})
+	require.NoError(t, errors.Join(<-failed, err))
+	require.Equal(t, 1, r.Restarts)
+	require.Equal(t, want.Total, r.Total)
+	require.Equal(t, want.Groups, r.Groups)
+	require.Equal(t, want.Seen, r.Seen)
+	var text strings.Builder
+	require.NoError(t, r.WriteText(&text))
+	require.Contains(t, text.String(), "restarted")
+}
