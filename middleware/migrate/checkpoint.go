@@ -53,8 +53,8 @@ func (c *Config) job(database int, p *present) string {
 	if c.To != nil {
 		to = fmt.Sprintf("%q %q", c.To.Namespace, c.To.Prefix)
 	}
-	_, _ = fmt.Fprintf(h, "%v\n%q %q\n%s\n%q\n%q\n%v\n%d\n%v %v %d\n", c.Operation, c.From.Namespace, c.From.Prefix, to, c.As, c.Exclude,
-		c.DeleteOld, database, p.Envelope, p.HasKeyID, p.KeyID)
+	_, _ = fmt.Fprintf(h, "%v\n%q %q\n%s\n%q\n%q\n%v\n%d\n%v %v %d %v\n", c.Operation, c.From.Namespace, c.From.Prefix, to, c.As, c.Exclude,
+		c.DeleteOld, database, p.Envelope, p.HasKeyID, p.KeyID, c.LeaveNumbers)
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 

@@ -112,9 +112,12 @@ type Config struct {
 	OldKeys tink.AEADWithContext
 	// As is the type that Seal gives to values in clear. The default is AsBytes.
 	As ValueType
-	// Exclude are prefixes of stored names that are left alone, besides "asynq:": of counters that something increments,
-	// for instance.
+	// Exclude are prefixes of stored names that are left alone, besides "asynq:": of locks, of counters that something
+	// increments, and of whatever else is changed by a command of Redis other than SET, for instance.
 	Exclude []string
+	// LeaveNumbers leaves clear values that are whole numbers as INCR leaves them. By default Seal seals them as it does
+	// all others, since a cached number is a value, and INCR fails from then on; see Counts.Numbers.
+	LeaveNumbers bool
 	// DeleteOld deletes an entry whose name was changed, after the new one was read back and opened. It needs To.
 	DeleteOld bool
 	// DryRun reads, opens and counts, and writes nothing.
@@ -196,6 +199,9 @@ func (c Config) withDefaults() (Config, error) {
 		bad("As: %w", err)
 	} else if c.As != "" && c.Operation != Seal {
 		bad("As applies to Seal only")
+	}
+	if c.LeaveNumbers && c.Operation != Seal {
+		bad("LeaveNumbers applies to Seal only")
 	}
 	for _, p := range c.Exclude {
 		if p == "" {

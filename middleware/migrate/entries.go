@@ -188,8 +188,7 @@ func (m *migration) inPlaceGroup(ctx context.Context, sc *scratch, group []entry
 		case verdict != toWrite:
 			c.leave(verdict)
 		case m.DryRun:
-			c.Written++
-			c.BytesWritten += int64(len(v.next))
+			c.written(&v)
 		default:
 			writes = append(writes, swap{entry: group[i], value: v})
 		}
@@ -327,8 +326,7 @@ func (m *migration) write(ctx context.Context, writes []swap, c *Counts) ([]entr
 			i++
 			switch r {
 			case 1:
-				c.Written++
-				c.BytesWritten += int64(len(w.next))
+				c.written(&w.value)
 			case -1:
 				c.Vanished++
 			default:

@@ -63,8 +63,7 @@ func (m *migration) moveGroup(ctx context.Context, sc *scratch, group []entry, c
 	}
 	if m.DryRun {
 		for i := range ready {
-			c.Written++
-			c.BytesWritten += int64(len(ready[i].next))
+			c.written(&ready[i].value)
 		}
 		return nil
 	}
@@ -179,8 +178,7 @@ func (m *migration) verify(ctx context.Context, sc *scratch, moves []moved, c *C
 			c.Conflicts++
 			continue
 		case v.written:
-			c.Written++
-			c.BytesWritten += int64(len(v.next))
+			c.written(&v.value)
 		default:
 			c.Already++
 		}

@@ -25,6 +25,12 @@ type Counts struct {
 	Vanished int64 `json:"vanished"`
 	// Retried counts the times that an entry had changed between being read and being written, and was read again.
 	Retried int64 `json:"retried"`
+	// Numbers are clear values that are whole numbers in the form that INCR leaves. With Config.LeaveNumbers they were left
+	// in clear; otherwise they are among those written, and if something increments them it fails from then on: exclude
+	// them by name, or leave numbers.
+	Numbers int64 `json:"numbers"`
+	// Fernet are those written that look like tokens of Fernet. They were sealed as they are: who opens them gets the token.
+	Fernet int64 `json:"fernet"`
 	// Deleted are old entries that were deleted after their move.
 	Deleted int64 `json:"deleted"`
 
@@ -53,7 +59,8 @@ type Counts struct {
 
 	// Excluded by name.
 	Excluded int64 `json:"excluded"`
-	// OtherTypes are entries that are not strings, by their type in Redis; tag sets are "tag set".
+	// OtherTypes are entries that are not strings, by their type in Redis; tag sets are "tag set". Strings that PFADD made
+	// are "HyperLogLog".
 	OtherTypes map[string]int64 `json:"other_types,omitempty"`
 
 	// TagSets and TagMembers were rewritten for new names.
@@ -71,6 +78,8 @@ func (c *Counts) add(o *Counts) {
 	c.Opened += o.Opened
 	c.Vanished += o.Vanished
 	c.Retried += o.Retried
+	c.Numbers += o.Numbers
+	c.Fernet += o.Fernet
 	c.Deleted += o.Deleted
 	c.Clear += o.Clear
 	c.Unreadable += o.Unreadable
@@ -116,6 +125,8 @@ type Report struct {
 	From      string `json:"from"`         // what the names began with
 	To        string `json:"to,omitempty"` // and begin with now
 	DryRun    bool   `json:"dry_run"`
+	// LeaveNumbers is as in Config.
+	LeaveNumbers bool `json:"leave_numbers"`
 	// Complete says that every master was scanned to its end, with no slots of a Cluster on the move meanwhile.
 	Complete bool `json:"complete"`
 	// Runs is how many times it was started, resumptions included. Counts and Elapsed are of all of them; what a killed
@@ -163,6 +174,12 @@ func (r *Report) WriteText(w io.Writer) error {
 	} else {
 		line(r.Written, "written")
 	}
+	if r.LeaveNumbers {
+		line(r.Numbers, "whole numbers, left in clear")
+	} else {
+		line(r.Numbers, "of them whole numbers: if something increments them, exclude them or leave numbers (-leave-numbers)")
+	}
+	line(r.Fernet, "of them look like Fernet tokens, and stay tokens inside")
 	line(r.Already, "already as they should be")
 	line(r.Vanished, "vanished meanwhile")
 	line(r.Retried, "read again because they changed meanwhile")

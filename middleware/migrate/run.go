@@ -282,16 +282,17 @@ func (m *migration) report(complete bool) *Report {
 	m.walk.mu.Lock()
 	defer m.walk.mu.Unlock()
 	r := &Report{
-		Operation: m.Operation.String(),
-		From:      m.From.stored(),
-		DryRun:    m.DryRun,
-		Complete:  complete,
-		Runs:      m.before.Runs,
-		Started:   m.before.Started,
-		Elapsed:   m.before.Elapsed + time.Since(m.started),
-		Masters:   len(m.walk.tracks),
-		Restarts:  m.before.Restarts + m.walk.restarts,
-		Counts:    m.counts.clone(),
+		Operation:    m.Operation.String(),
+		From:         m.From.stored(),
+		DryRun:       m.DryRun,
+		LeaveNumbers: m.LeaveNumbers,
+		Complete:     complete,
+		Runs:         m.before.Runs,
+		Started:      m.before.Started,
+		Elapsed:      m.before.Elapsed + time.Since(m.started),
+		Masters:      len(m.walk.tracks),
+		Restarts:     m.before.Restarts + m.walk.restarts,
+		Counts:       m.counts.clone(),
 	}
 	if m.To != nil {
 		r.To = m.To.stored()

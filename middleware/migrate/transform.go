@@ -21,6 +21,8 @@ const (
 	unknownKey
 	foreign
 	refusedForm
+	leftNumber
+	otherType
 )
 
 func (c *Counts) leave(v verdict) {
@@ -37,6 +39,10 @@ func (c *Counts) leave(v verdict) {
 		c.Foreign++
 	case refusedForm:
 		c.Refused++
+	case leftNumber:
+		c.Numbers++
+	case otherType:
+		c.other("HyperLogLog", 1)
 	case toWrite:
 	}
 }
@@ -48,6 +54,20 @@ type value struct {
 	// clear and kind are what next stands for, to be compared with what is read back.
 	clear []byte
 	kind  wire.Type // 0 for a value in clear
+	form  form      // of the old one, if it was in clear and is to be sealed
+}
+
+// written counts a value that was written.
+func (c *Counts) written(v *value) {
+	c.Written++
+	c.BytesWritten += int64(len(v.next))
+	switch v.form {
+	case number:
+		c.Numbers++
+	case fernet:
+		c.Fernet++
+	case plain, hyperLogLog:
+	}
 }
 
 // scratch is what a batch works in.
@@ -59,6 +79,16 @@ type scratch struct {
 // transform makes of v.old what it is to become. An error is one that is not about the value.
 func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *value, c *Counts) (verdict, error) {
 	if !wire.IsSealed(v.old) {
+		v.form = plain
+		if m.Operation != Unseal {
+			v.form = formOf(v.old)
+		}
+		switch {
+		case v.form == hyperLogLog:
+			return otherType, nil
+		case v.form == number && m.LeaveNumbers:
+			return leftNumber, nil
+		}
 		switch m.Operation {
 		case Reseal:
 			return isClear, nil

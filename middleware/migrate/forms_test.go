@@ -1,0 +1,60 @@
+package migrate_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+// What commands of Redis other than SET work on: counters are sealed like other values and counted, or left; HyperLogLogs
+// are left. Fernet's tokens are sealed as they are, and counted.
+func TestOtherThanValues(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		ctx := t.Context()
+		a := keyring(t)
+		numbers := []string{"0", "7", "-1", "9223372036854775807", "-9223372036854775808"}
+		texts := []string{"", "-", "-0", "007", "+1", "1.5", " 1", "1\n", "9223372036854775808", "1e3", "0x10", "1_000", "HYLL and goodbye, all of you"}
+		for i, v := range append(numbers, texts...) {
+			require.NoError(t, rdb.Set(ctx, name(ns, i), v, 0).Err())
+		}
+		require.NoError(t, rdb.Set(ctx, ns+":fernet", "gAAAAAB"+strings.Repeat("a", 93), 0).Err())
+		require.NoError(t, rdb.PFAdd(ctx, ns+":sparse", "x").Err())
+		for i := range 5000 {
+			require.NoError(t, rdb.PFAdd(ctx, ns+":dense", i).Err())
+		}
+		config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a, LeaveNumbers: true}
+		reseal := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: a}
+		for _, config.DryRun = range []bool{true, false} {
+			r := run(t, rdb, config)
+			require.EqualValues(t, len(numbers), r.Numbers)
+			require.EqualValues(t, len(texts)+1, r.Written)
+			require.EqualValues(t, 2, r.OtherTypes["HyperLogLog"])
+			require.EqualValues(t, 1, r.Fernet)
+			require.True(t, r.Done(), "%+v", r)
+		}
+		require.EqualValues(t, 8, rdb.Incr(ctx, name(ns, 1)).Val())
+		require.EqualValues(t, 1, rdb.PFCount(ctx, ns+":sparse").Val())
+		require.NoError(t, rdb.PFAdd(ctx, ns+":dense", "y").Err())
+		require.EqualValues(t, len(numbers), run(t, rdb, reseal).Clear, "HyperLogLogs are not in question")
+
+		config.LeaveNumbers = false
+		for _, config.DryRun = range []bool{true, false} {
+			r := run(t, rdb, config)
+			require.EqualValues(t, len(numbers), r.Written)
+			require.EqualValues(t, len(numbers), r.Numbers)
+			var text strings.Builder
+			require.NoError(t, r.WriteText(&text))
+			require.Contains(t, text.String(), "if something increments them")
+		}
+		for i := range numbers {
+			require.True(t, isSealed(stored(t, rdb, name(ns, i))))
+		}
+		config.LeaveNumbers, config.Operation = true, migrate.Unseal
+		_, err := migrate.Run(ctx, rdb, config)
+		require.ErrorIs(t, err, migrate.ErrConfig)
+	})
+}
