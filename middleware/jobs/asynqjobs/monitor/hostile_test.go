@@ -136,6 +136,34 @@ func TestClearPayloadsOfHiddenTypes(t *testing.T) {
 	assert.Empty(t, rec.take())
 }
 
+// What somebody put before a sealed error text is marked, and what asynq puts there is not.
+func TestTextBeforeASealedFailure(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	ids := s.fill(t)
+	rdb := s.srv.Client(t)
+	h := s.monitor(t, seesAll())
+	_, doc := get(t, h, "/api/queues/default/tasks/"+ids["archived"])
+	assert.Contains(t, doc["error_message"], panicked)
+	assert.NotContains(t, doc["error_message"], "[not sealed]", "asynq's own words")
+	info, err := s.inspector.GetTaskInfo("default", ids["retry"])
+	require.NoError(t, err)
+	key := "asynq:{default}:t:" + ids["retry"]
+	msg, err := rdb.HGet(t.Context(), key, "msg").Bytes()
+	require.NoError(t, err)
+	for before, marked := range map[string]bool{
+		"": false, "panic: ": false, "panic [/src/main.go:7]: ": false, "panic error cause by: panic [/src/main.go:7]: ": false,
+		"pay to DE00: ": true, "panic [pay to DE00.go:1]: ": true, "panic [/a.go:1 or pay]: ": true, "panic pay: ": true, "panic [x]: ": true, "panic": true,
+	} {
+		const lastError = 7
+		forged := protowire.AppendString(protowire.AppendTag(without(t, msg, lastError), lastError, protowire.BytesType), before+info.LastErr)
+		require.NoError(t, rdb.HSet(t.Context(), key, "msg", forged).Err())
+		_, doc := get(t, h, "/api/queues/default/tasks/"+ids["retry"])
+		assert.Contains(t, doc["error_message"], failed)
+		assert.Equal(t, marked, strings.HasPrefix(doc["error_message"].(string), "[not sealed] "), before)
+	}
+}
+
 // without leaves fields out of a message of protocol buffers.
 func without(t *testing.T, msg []byte, fields ...protowire.Number) []byte {
 	t.Helper()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/hibiken/asynq"
 
@@ -196,6 +197,11 @@ func (l *look) failure(o *opened) (string, bool) {
 		return why(err), false
 	}
 	if text != stored {
+		// What asynq put before the sealed text is kept, and may be somebody else's.
+		before, _, _ := strings.Cut(stored, sealedText)
+		if strings.HasPrefix(text, before) && !isPanicPrefix(before) {
+			return notSealed + text, true
+		}
 		return text, true
 	}
 	if public := publicFailure(stored); public != withheld { // what is not the job's own

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/hibiken/asynq"
@@ -75,6 +76,32 @@ func cut(text string, limit int) string {
 		n--
 	}
 	return fmt.Sprintf("%s... [%d bytes more]", text[:n], len(text)-n)
+}
+
+// sealedText starts the sealed text of an error, as asynqjobs stores it.
+const sealedText = "sealcache:sealed:"
+
+// isPanicPrefix tells whether text is nothing, or what asynq puts before the text of
+// a panic: that it was one, and a place in Go source, which has no blanks in it.
+func isPanicPrefix(text string) bool {
+	const cause, start, end = "panic error cause by: ", "panic", ": "
+	if text == "" {
+		return true
+	}
+	rest, ok := strings.CutPrefix(strings.TrimPrefix(text, cause), start)
+	if !ok {
+		return false
+	}
+	if rest, ok = strings.CutSuffix(rest, end); !ok || rest == "" {
+		return ok
+	}
+	place, ok1 := strings.CutPrefix(rest, " [")
+	place, ok2 := strings.CutSuffix(place, "]")
+	file, line, ok3 := strings.Cut(place, ".go:")
+	return ok1 && ok2 && ok3 && !strings.ContainsFunc(line, func(r rune) bool { return r < '0' || r > '9' }) &&
+		!strings.ContainsFunc(file, func(r rune) bool {
+			return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(`/\:._-+@~`, r)
+		})
 }
 
 // publicFailure returns an error text as those may see it who may not see
