@@ -102,7 +102,7 @@ func nameOf(ct []byte) keyName {
 	}
 	wrapped := ct[4 : 4+c.WrappedBytes]
 	if version, ok := vaultVersion(wrapped); ok {
-		k.label = "KEK vault:" + version
+		k.label = vaultLabel + version
 		return k
 	}
 	if c.Salt != "" {
@@ -112,6 +112,8 @@ func nameOf(ct []byte) keyName {
 	k.label = "data key " + c.DataKey
 	return k
 }
+
+const vaultLabel = "KEK vault:"
 
 // vaultVersion finds the version in "vault:v3:...", as Vault's transit engine writes it.
 func vaultVersion(wrapped []byte) (string, bool) {

@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,7 +12,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
+
+	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
 // position is how far the scan of one master is done.
@@ -27,6 +31,8 @@ type checkpoint struct {
 	Job string `json:"job"`
 	// Topology is the digest of a Cluster's layout when the scan began. If slots have moved since, all is scanned again.
 	Topology string `json:"topology"`
+	// Proof shows that the keys are those of the job.
+	Proof proof `json:"proof"`
 	// Positions by the run id of each master.
 	Positions map[string]position `json:"positions"`
 	// DataKeys are fingerprints of the data keys that this job has sealed under, where keys have no ids.
@@ -38,7 +44,64 @@ type checkpoint struct {
 	Counts   Counts        `json:"counts"`
 }
 
-const checkpointFormat = 1
+const checkpointFormat = 2
+
+// proof are values that were sealed under Config.Keys, and under OldKeys if they seal: only the same keys open them.
+// What the keys show of themselves need not tell them from others.
+type proof struct {
+	Keys []byte `json:"keys"`
+	Old  []byte `json:"old_keys,omitempty"`
+}
+
+const proofName = "sealcache checkpoint"
+
+func (m *migration) prove(ctx context.Context) (proof, error) {
+	var ad []byte
+	var p proof
+	var err error
+	if p.Keys, err = m.seals.seal(ctx, nil, &ad, proofName, wire.Bytes, []byte(proofName)); err != nil {
+		return proof{}, err
+	}
+	if m.OldKeys != nil {
+		// It may be that they are for opening only. Then what is found under others is counted all the same.
+		p.Old, err = newSealer(m.OldKeys, m.target().Namespace).seal(ctx, nil, &ad, proofName, wire.Bytes, []byte(proofName))
+		if err != nil {
+			p.Old = nil
+		}
+	}
+	return p, nil
+}
+
+// proven sees that a proof is of the keys of this run. An error that is not ErrCheckpoint is no answer.
+func (m *migration) proven(ctx context.Context, p proof) error {
+	by := []*sealer{m.seals}
+	all := [][]byte{p.Keys}
+	if len(p.Old) > 0 && m.OldKeys != nil {
+		by, all = append(by, newSealer(m.OldKeys, m.target().Namespace)), append(all, p.Old)
+	}
+	var ad []byte
+	for i, sealed := range all {
+		_, n, ok := cacheHeader(sealed)
+		if !ok {
+			return fmt.Errorf("%w: it holds no proof of its keys", ErrCheckpoint)
+		}
+		switch _, err := by[i].open(ctx, &ad, proofName, sealed, n); {
+		case err != nil && refused(err):
+			return fmt.Errorf("%w: the keys, or the old keys, differ", ErrCheckpoint)
+		case err != nil:
+			return err
+		}
+	}
+	// Vault shows the version of its key. What was done under another one has to be done again.
+	now, err := m.prove(ctx)
+	if err != nil {
+		return err
+	}
+	if was, is := nameOf(p.Keys[wire.HeaderSize:]), nameOf(now.Keys[wire.HeaderSize:]); was != is && strings.HasPrefix(is.label, vaultLabel) {
+		return fmt.Errorf("%w: the key service has rotated its key", ErrCheckpoint)
+	}
+	return nil
+}
 
 // maxCheckpoint bounds what is read.
 const maxCheckpoint = 16 << 20

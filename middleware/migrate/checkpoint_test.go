@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -175,7 +176,7 @@ func TestCheckpointOfAnotherJob(t *testing.T) {
 		require.ErrorIs(t, err, migrate.ErrCheckpoint, what)
 		require.Zero(t, r.Written)
 	}
-	for _, bad := range []string{"", "{", "null x", `{"format":2}`, `{"unknown":1}`, string(good[:len(good)/2])} {
+	for _, bad := range []string{"", "{", "null x", `{"format":1}`, `{"format":3}`, strings.Replace(string(good), `"keys": "`, `"keys": "AAAA`, 1), `{"unknown":1}`, string(good[:len(good)/2])} {
 		require.NoError(t, os.WriteFile(c.Checkpoint, []byte(bad), 0o600))
 		_, err := migrate.Run(t.Context(), rdb, c)
 		require.ErrorIs(t, err, migrate.ErrCheckpoint, bad)
@@ -187,6 +188,62 @@ func TestCheckpointOfAnotherJob(t *testing.T) {
 	_, err = migrate.Run(t.Context(), rdb, c)
 	require.ErrorIs(t, err, os.ErrNotExist)
 	require.True(t, json.Valid(good))
+}
+
+// A key service's keys do not show which they are: a checkpoint is one of the keys that open what it holds.
+func TestCheckpointOfOtherKeys(t *testing.T) {
+	t.Parallel()
+	rdb := shared.single.Client(t)
+	ns := t.Name()
+	service := func(start string) nameless { return nameless{keyring(t), start} }
+	former, ours, another := service("kms:"), service("kms:"), service("kms:")
+	const n = 600
+	app := sealedStore(t, rdb, envelopeOf(t, former), ns)
+	for i := range n {
+		require.NoError(t, app.Set(t.Context(), fmt.Sprint("k", i), "v"))
+	}
+	c := migrate.Config{
+		Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: envelopeOf(t, ours), OldKeys: envelopeOf(t, former),
+		Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
+	}
+	interrupted(t, rdb, c, n)
+	for what, other := range map[string]migrate.Config{
+		"keys":     {Keys: envelopeOf(t, another), OldKeys: c.OldKeys},
+		"old keys": {Keys: c.Keys, OldKeys: envelopeOf(t, another)},
+	} {
+		other.Operation, other.From, other.Checkpoint = c.Operation, c.From, c.Checkpoint
+		_, err := migrate.Run(t.Context(), rdb, other)
+		require.ErrorIs(t, err, migrate.ErrCheckpoint, what)
+	}
+	c.Keys, c.OldKeys = envelopeOf(t, ours), envelopeOf(t, former) // another process
+	r := run(t, rdb, c)
+	require.True(t, r.Done())
+	for i := range n {
+		require.Equal(t, "v", value(t, sealedStore(t, rdb, c.Keys, ns), fmt.Sprint("k", i)))
+	}
+
+	// Vault shows when it has rotated its key.
+	vault := keyring(t)
+	c.Keys, c.OldKeys = envelopeOf(t, nameless{vault, "vault:v1:"}), envelopeOf(t, ours)
+	interrupted(t, rdb, c, n)
+	c.Keys = envelopeOf(t, either{nameless{vault, "vault:v2:"}, nameless{vault, "vault:v1:"}})
+	_, err := migrate.Run(t.Context(), rdb, c)
+	require.ErrorIs(t, err, migrate.ErrCheckpoint)
+	require.ErrorContains(t, err, "rotated")
+}
+
+// either seals under the first, and opens what either has sealed.
+type either struct{ nameless, old nameless }
+
+func (e either) EncryptWithContext(ctx context.Context, plaintext, ad []byte) ([]byte, error) {
+	return e.nameless.EncryptWithContext(ctx, plaintext, ad)
+}
+
+func (e either) DecryptWithContext(ctx context.Context, ct, ad []byte) ([]byte, error) {
+	if b, err := e.nameless.DecryptWithContext(ctx, ct, ad); err == nil {
+		return b, nil
+	}
+	return e.old.DecryptWithContext(ctx, ct, ad)
 }
 
 // Where keys have no ids, a run knows the data keys that it sealed under, and so does the one that resumes it.

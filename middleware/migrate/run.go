@@ -112,7 +112,7 @@ func (m *migration) run(ctx context.Context) error {
 	job := m.job(m.servers.database(), m.keys)
 	m.before = checkpoint{Format: checkpointFormat, Job: job, Started: m.started.UTC()}
 	if m.Checkpoint != "" && !m.DryRun {
-		if err := m.resume(job); err != nil {
+		if err := m.resume(ctx, job); err != nil {
 			return err
 		}
 	}
@@ -148,9 +148,16 @@ func (m *migration) run(ctx context.Context) error {
 	return err
 }
 
-func (m *migration) resume(job string) error {
+func (m *migration) resume(ctx context.Context, job string) error {
 	old, err := readCheckpoint(m.Checkpoint, job)
-	if err != nil || old == nil {
+	if err != nil {
+		return err
+	}
+	if old == nil {
+		m.before.Proof, err = m.prove(ctx)
+		return err
+	}
+	if err := m.proven(ctx, old.Proof); err != nil {
 		return err
 	}
 	for _, k := range old.DataKeys {
