@@ -132,9 +132,20 @@ func TestRunbook(t *testing.T) {
 	var b bytes.Buffer
 	require.NoError(t, insecurecleartextkeyset.CreateKeyset(&b, tinkaead.AES256GCMKeyTemplate()))
 	require.NoError(t, os.WriteFile(kekFile, b.Bytes(), 0o600))
-	kekURI := "file://" + filepath.ToSlash(kekFile) + "?reload=off"
-	kek, err := aead.OpenKEK(ctx, kekURI)
+	book := openBook(t)
+	book.words["go build -C cmd/sealcache -o \"$PWD/sealcache\" . "] = "command -v sealcache " // the test brings it
+	book.words["redis://localhost:6379/0"] = server.URL()
+	book.words["/run/secrets/kek.json"] = filepath.ToSlash(kekFile)
+	book.follow(t, "")
+	book.follow(t, "")
+	book.follow(t, "Before") // makes the keyset
+	kek, err := aead.OpenKEK(ctx, "file://"+filepath.ToSlash(kekFile)+"?reload=off")
 	require.NoError(t, err)
+	keysetFile := filepath.Join(book.dir, "keyset.json")
+	ring, err := aead.OpenKeyring(ctx, aead.FileSource(keysetFile), kek)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = ring.Close() })
+	distribute := func() { require.NoError(t, ring.Reload(ctx)) }
 	backing, err := redisstore.New(rdb)
 	require.NoError(t, err)
 	for i := range 3000 {
@@ -153,7 +164,7 @@ func TestRunbook(t *testing.T) {
 			if policy == nil {
 				i.deploy(clearStore{backing})
 			} else {
-				e, err := aead.NewEnvelope(ctx, kek)
+				e, err := aead.NewEnvelope(ctx, ring)
 				require.NoError(t, err)
 				t.Cleanup(func() { _ = e.Close() })
 				opts := []middleware.Option{middleware.WithNamespace("shop"), middleware.WithMeterProvider(i.meters)}
@@ -186,11 +197,11 @@ func TestRunbook(t *testing.T) {
 			}
 		})
 	}
-	common := []string{"-redis", server.URL(), "-progress", "none"}
-	keys := append([]string{"-kek", kekURI, "-namespace", "shop"}, common...)
-	command := func(want int, name string, args ...string) string {
+	// proof is the audit of the text's last step forward, at other times too.
+	proof := func(want int) string {
 		t.Helper()
-		status, out, log := sealcache(t, append([]string{name}, args...)...)
+		status, out, log := sealcache(t, "audit", "-redis", server.URL(), "-progress", "none", "-prefix", "shop:",
+			"-open", "-namespaces", "shop", "-kek", "file://"+filepath.ToSlash(kekFile), "-keyset", keysetFile)
 		require.Equal(t, want, status, "%s%s", out, log)
 		return out
 	}
@@ -228,9 +239,8 @@ func TestRunbook(t *testing.T) {
 		}
 	}
 
-	command(exitLeft, "audit", common...)
-	command(exitDone, "migrate", append(keys, "-dry-run")...)
-	goesOn("written") // by none: there is nobody to count
+	book.follow(t, "Before") // audit, dry run
+	goesOn("written")        // by none: there is nobody to count
 	// prepare: every instance shows that it runs it by counting what it writes in clear.
 	deployTo(state(middleware.WritePlaintext), app.instances[0])
 	goesOn("written", 0)
@@ -239,7 +249,7 @@ func TestRunbook(t *testing.T) {
 	// tolerate: one that was forgotten goes on counting. What is read in clear is what the migration seals.
 	deployTo(state(middleware.SealOnRead), app.instances[:2]...)
 	goesOn("written", 2)
-	command(exitLeft, "audit", common...)
+	proof(exitLeft)
 	deployTo(state(middleware.SealOnRead), app.instances[2])
 	stops("written")
 	goesOn("written")
@@ -254,15 +264,14 @@ func TestRunbook(t *testing.T) {
 		require.NoError(t, rdb.Set(ctx, "shop:rare:1", "rare", 0).Err())
 		require.Greater(t, i.count(t, "sealcache.plaintext", "sealcache.plaintext", "read"), before)
 	}
-	command(exitLeft, "audit", common...)
-	command(exitDone, "migrate", append(keys, "-checkpoint", filepath.Join(dir, "checkpoint"))...)
-	out := command(exitDone, "audit", append(common, "-kek", kekURI, "-open", "-namespaces", "shop")...)
-	require.Contains(t, out, "Is anything in clear? NO")
+	proof(exitLeft)
+	book.follow(t, "Forward") // migrate
+	require.Contains(t, book.follow(t, "Forward"), "Is anything in clear? NO")
 	stops("read")
 	goesOn("read")
 	// require: what a forgotten writer leaves in clear shows.
 	deploy(state(middleware.RejectPlaintext))
-	command(exitDone, "audit", common...)
+	proof(exitDone)
 	require.Equal(t, none, during("sealcache.operations", "sealcache.outcome", "not_sealed"))
 	require.NoError(t, rdb.Set(ctx, "shop:forgotten", "clear", time.Hour).Err())
 	for _, i := range app.instances {
@@ -270,22 +279,60 @@ func TestRunbook(t *testing.T) {
 		require.ErrorIs(t, err, middleware.ErrNotSealed)
 		require.EqualValues(t, 1, i.count(t, "sealcache.operations", "sealcache.outcome", "not_sealed"))
 	}
-	command(exitLeft, "audit", common...)
+	proof(exitLeft)
 	require.NoError(t, rdb.Del(ctx, "shop:forgotten").Err())
 	goesOn("read")
 	goesOn("written")
 
+	// The next key, which the text has after the way back, is rotated in at once: back is the end.
+	back := book.at
+	for book.blocks[book.at].section != "A new key" {
+		book.at++
+	}
+	require.NotContains(t, book.follow(t, "A new key"), "Destroyed") // add
+	both := ids(t, keysetFile)
+	require.Len(t, both, 2)
+	book.words["1111111111"], book.words["2222222222"] = both[0], both[1]
+	distribute()
+	promoted := book.follow(t, "A new key")
+	require.Contains(t, promoted, "* "+fmt.Sprintf("%10s", both[1]))
+	distribute()
+	book.words["2030-01-31T12:00:00Z"] = time.Now().Add(-10 * time.Minute).UTC().Format(time.RFC3339) // as if some time had passed
+	require.Contains(t, book.follow(t, "A new key"), " written")
+	require.Contains(t, book.follow(t, "A new key"), "destroyed? YES")
+	book.follow(t, "A new key") // disable, destroy
+	require.Equal(t, both[1:], ids(t, keysetFile))
+	distribute()
+	for _, i := range app.instances {
+		before := app.ops.Load()
+		_, err := (*i.store.Load()).Get(ctx, "old:1")
+		require.NoError(t, err)
+		require.Eventually(t, func() bool { return app.ops.Load() > before+300 || working.Err() != nil }, 20*time.Second, time.Millisecond)
+	}
+	afterKey := book.at
+
 	// And back.
+	book.at = back
 	deploy(state(middleware.SealOnRead))
 	goesOn("written")
 	deploy(state(middleware.WritePlaintext))
 	goesOn("written", 0, 1, 2)
-	command(exitDone, "unseal", keys...)
+	require.Contains(t, book.follow(t, "Back"), "Is anything sealed? NO")
 	deploy(nil)
 	goesOn("written")
 	stop()
 	group.Wait()
 	require.NoError(t, errors.Join(errs...))
+
+	// Other names, with nobody writing.
+	book.at = afterKey
+	for i := range 50 {
+		require.NoError(t, backing.Set(ctx, fmt.Sprint("user:", i), "x", store.WithTags([]string{"people"})))
+	}
+	book.follow(t, "Moving to other names")
+	book.end(t)
+	require.Zero(t, rdb.Exists(ctx, "user:1", "gocache_tag_people").Val())
+	require.EqualValues(t, 50, rdb.SCard(ctx, "gocache_tag_shop:people").Val())
 	for i := range 3000 {
 		v, ttl, err := backing.GetBytesWithTTL(ctx, fmt.Sprintf("shop:old:%d", i))
 		require.NoError(t, err)
