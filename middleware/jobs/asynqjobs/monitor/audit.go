@@ -35,10 +35,12 @@ type Record struct {
 	// All says that an action concerns all tasks of the view.
 	All bool
 
-	// Tasks are those that were opened, or that the action names.
+	// Tasks are those that were opened, or that the action names. A refused action on
+	// several has none: what the viewer sent is not read.
 	Tasks []Seen
 
-	// Refused says that an action was not done: the viewer may not act.
+	// Refused says that an action was not done: the viewer may not act. Names of more
+	// than 128 bytes are cut then.
 	Refused bool
 }
 

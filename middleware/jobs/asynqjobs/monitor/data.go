@@ -157,6 +157,10 @@ func (h *Handler) act(w http.ResponseWriter, r *http.Request, rt *route, viewer 
 		Time: h.cfg.now(), Viewer: viewer.Name, Action: rt.action, View: rt.view,
 		Queue: rt.queue, Group: rt.group, All: rt.all, Refused: !viewer.Acts,
 	}
+	if rec.Refused {
+		h.refuse(w, r, rt, &rec)
+		return
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
 	if err != nil {
 		fail(w, http.StatusRequestEntityTooLarge)
@@ -185,10 +189,6 @@ func (h *Handler) act(w http.ResponseWriter, r *http.Request, rt *route, viewer 
 		h.auditFailed(w, r, err)
 		return
 	}
-	if rec.Refused {
-		fail(w, http.StatusForbidden)
-		return
-	}
 	forwarded := bounded(r.Context(), r)
 	forwarded.Body, forwarded.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	c := newCapture(maxAnswerBytes)
@@ -196,6 +196,23 @@ func (h *Handler) act(w http.ResponseWriter, r *http.Request, rt *route, viewer 
 	if doc, ok := h.answer(w, r, c); ok {
 		writeJSON(w, doc)
 	}
+}
+
+// maxRefusedName bounds each name in the record of a refused action.
+const maxRefusedName = 128
+
+// refuse records an action that the viewer may not do. They choose its names, and must
+// not fill the log with them: it holds none that are in the body, which is not read.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, rt *route, rec *Record) {
+	rec.Queue, rec.Group = cut(rt.queue, maxRefusedName), cut(rt.group, maxRefusedName)
+	if rt.id != "" {
+		rec.Tasks = []Seen{{Queue: rec.Queue, ID: cut(rt.id, maxRefusedName)}}
+	}
+	if err := h.record(r.Context(), rec); err != nil {
+		h.auditFailed(w, r, err)
+		return
+	}
+	fail(w, http.StatusForbidden)
 }
 
 func (h *Handler) auditFailed(w http.ResponseWriter, r *http.Request, err error) {

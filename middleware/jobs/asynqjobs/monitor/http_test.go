@@ -294,6 +294,59 @@ func TestActions(t *testing.T) {
 	state(two, asynq.TaskStatePending)
 }
 
+// Who may not act cannot fill the log, neither with what is in a body nor with long names.
+func TestRefusedActionsAreRecordedInShort(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	var rec records
+	var log buffer
+	h := s.monitor(t, monitor.WithActions(), as(monitor.Viewer{Name: "op", Access: monitor.Contents}), monitor.WithAudit(rec.audit), monitor.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	long := strings.Repeat("x", 100_000)
+	for target, tasks := range map[string]int{
+		"/api/queues/default/pending_tasks:batch_delete":                             0,
+		"/api/queues/" + long + "/pending_tasks/" + long + ":run":                    1,
+		"/api/queues/default/groups/" + long + "/aggregating_tasks/" + long + ":run": 1,
+	} {
+		w := ask(h, http.MethodPost, target, `{"task_ids":["`+long+`"]}`)
+		assert.Equal(t, http.StatusForbidden, w.Code)
+		all := rec.take()
+		require.Len(t, all, 1)
+		assert.True(t, all[0].Refused)
+		assert.Len(t, all[0].Tasks, tasks)
+	}
+	assert.Less(t, len(log.String()), 3000)
+	assert.Contains(t, log.String(), "refused=true")
+}
+
+// What is done is what is recorded, whatever else stands in a body.
+func TestActionsAreThoseRecorded(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	var rec records
+	h := s.monitor(t, admin(), monitor.WithActions(), monitor.WithAudit(rec.audit))
+	one, two := s.enqueue(t, s.client, openType, "1").ID, s.enqueue(t, s.client, openType, "2").ID
+	for _, body := range []string{
+		`{"task_ids":["` + one + `"],"task_ids":["` + two + `"]}`,
+		`{"other":["` + one + `"],"TASK_IDS":["` + two + `"]}`,
+	} {
+		w := ask(h, http.MethodPost, "/api/queues/default/pending_tasks:batch_archive", body)
+		require.Equal(t, http.StatusOK, w.Code, "%s", w.Body)
+		all := rec.take()
+		require.Len(t, all, 1)
+		assert.Equal(t, []monitor.Seen{{Queue: "default", ID: two}}, all[0].Tasks)
+		info, err := s.inspector.GetTaskInfo("default", one)
+		require.NoError(t, err)
+		assert.Equal(t, asynq.TaskStatePending, info.State)
+		info, err = s.inspector.GetTaskInfo("default", two)
+		require.NoError(t, err)
+		assert.Equal(t, asynq.TaskStateArchived, info.State)
+		require.NoError(t, s.inspector.RunTask("default", two))
+	}
+	w := ask(h, http.MethodPost, "/api/queues/default/pending_tasks:batch_archive", `{"task_ids":["`+one+`"]}{"task_ids":["`+two+`"]}`)
+	assert.Equal(t, http.StatusBadRequest, w.Code)
+	assert.Empty(t, rec.take())
+}
+
 // An action leaves a job as it was sealed.
 func TestRunAgainFromThePage(t *testing.T) {
 	t.Parallel()
