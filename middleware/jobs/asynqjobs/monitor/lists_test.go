@@ -1,6 +1,8 @@
 package monitor_test
 
 import (
+	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -162,4 +164,33 @@ func (s *shop) lists(t *testing.T, ids map[string]string, access monitor.Access)
 		}
 	}
 	assert.Empty(t, rec.take())
+}
+
+// A list of servers may hold any number of tasks. No more than 500 are opened for one answer.
+func TestFewTasksAreOpenedAtATime(t *testing.T) {
+	t.Parallel()
+	const most, n = 500, 503
+	s := newShop(t, nil)
+	release := make(chan struct{})
+	cfg, err := asynqjobs.Config(s.e, asynq.Config{Concurrency: n, TaskCheckInterval: 20 * time.Millisecond, LogLevel: asynq.FatalLevel}, asynqjobs.WithLogger(quiet))
+	require.NoError(t, err)
+	sealed, err := asynqjobs.Handler(s.e, asynq.HandlerFunc(func(context.Context, *asynq.Task) error {
+		<-release
+		return nil
+	}), asynqjobs.WithLogger(quiet))
+	require.NoError(t, err)
+	for range n {
+		s.enqueue(t, s.hidden, hiddenType, "busy")
+	}
+	srv := asynq.NewServer(s.conn, cfg)
+	require.NoError(t, srv.Start(sealed))
+	defer srv.Shutdown()
+	defer close(release)
+	h := s.monitor(t, seesAll())
+	eventually(t, "all are shown", func() bool {
+		text, _ := get(t, h, "/api/servers")
+		opened, left := strings.Count(text, argument), strings.Count(text, "[not opened: too many tasks on one page]")
+		assert.LessOrEqual(t, opened, most)
+		return opened == most && left == n-most
+	})
 }
