@@ -22,8 +22,9 @@ func move(p *program, c command, args []string) (int, error) {
 	space := f.space().withTo()
 	var exclude list
 	f.Var(&exclude, "exclude", "leave stored names alone that begin with this `text`; may be repeated (asynq's always are)")
-	as := ""
+	as, leaveNumbers := "", false
 	if operation == migrate.Seal {
+		f.BoolVar(&leaveNumbers, "leave-numbers", false, "leave whole numbers, which may be counters, in clear; an audit will show them")
 		f.StringVar(&as, "as", "bytes", "`type` that clear values get: bytes, string, json, msgpack or protobuf; see the runbook")
 	}
 	deleteOld := f.Bool("delete-old", false, "with -to-...: delete an old entry after the new one was read back and opened")
@@ -56,7 +57,7 @@ func move(p *program, c command, args []string) (int, error) {
 	}
 	config := migrate.Config{
 		Operation: operation, From: from, To: to, As: migrate.ValueType(as), Exclude: exclude,
-		DeleteOld: *deleteOld, DryRun: *dryRun, Checkpoint: *checkpoint, AllowUnopened: *unopened,
+		DeleteOld: *deleteOld, DryRun: *dryRun, Checkpoint: *checkpoint, AllowUnopened: *unopened, LeaveNumbers: leaveNumbers,
 		Workers: *workers, BatchSize: *batch, Rate: *rate, MaxValueBytes: *large, Logger: p.log,
 	}
 	if name, ok := strings.CutSuffix(from.Prefix, ":"); ok && operation == migrate.Seal && from.Namespace == "" && to == nil && middleware.CheckNamespace(name) == nil {
