@@ -20,38 +20,37 @@ import (
 // members name, so that a handler on another queue, to which somebody moved them,
 // refuses it.
 type aggregator struct {
-	e      *jobs.Encryptor
-	next   asynq.GroupAggregator
-	cfg    *config
-	tel    *telemetry
-	sealer *sealer
-	queue  string   // of a server that has only one, else empty
-	queues []string // all of the server's
+	e        *jobs.Encryptor
+	next     asynq.GroupAggregator
+	cfg      *config
+	tel      *telemetry
+	sealer   *sealer
+	patience *patience
+	queue    string   // of a server that has only one, else empty
+	queues   []string // all of the server's
 }
 
 const (
-	// groupTimeout bounds the opening and sealing of a whole group; asynq takes a
-	// set back two minutes after it began.
-	groupTimeout = 30 * time.Second
+	// groupOpening bounds the opening of a whole group, and groupSealing what comes
+	// after it; asynq takes a set back two minutes after it began.
+	groupOpening = 30 * time.Second
+	groupSealing = 60 * time.Second
 	// carrierType is the type of a task that holds nothing but refused members.
 	carrierType = "sealcache:refused"
 )
 
 // Aggregate returns nil if the group cannot be opened now: asynq then logs that it
-// could not enqueue the task, and puts the members back. Only an outage does that,
-// for it ends. Whatever somebody can bring about who writes to Redis, an unknown
-// key for one, must not stop the group: such members are refused, and the rest runs.
+// could not enqueue the task, and puts the members back. An outage does that, for it
+// ends, and for a time a member that may open later. Whatever somebody can bring
+// about who writes to Redis, an unknown key or more members than can be opened, must
+// not stop the group: in the end such members are refused, and the rest runs.
 func (a *aggregator) Aggregate(group string, tasks []*asynq.Task) *asynq.Task {
-	ctx, cancel := context.WithTimeout(context.Background(), groupTimeout)
+	members := a.openAll(group, tasks)
+	ctx, cancel := context.WithTimeout(context.Background(), groupSealing)
 	defer cancel()
-	members := make([]groupMember, len(tasks))
-	for i, t := range tasks {
-		m := groupMember{found: t}
-		if m.place, m.opened, m.err = a.open(ctx, group, t); m.err != nil && passing(ctx, m.err) {
-			a.tel.retried(ctx, m.place, refusal(m.err).Reason)
-			return nil
-		}
-		members[i] = m
+	if m, wait := a.wait(group, members); wait {
+		a.tel.retried(ctx, m.place, refusal(m.err).Reason)
+		return nil
 	}
 	queue := a.agree(members)
 	var clear []*asynq.Task
@@ -83,11 +82,35 @@ func (a *aggregator) Aggregate(group string, tasks []*asynq.Task) *asynq.Task {
 	return a.seal(ctx, queue, t, frame{nothing: len(clear) == 0}, refused)
 }
 
-// passing tells whether a member may open later, for a reason that lies in no
-// member.
-func passing(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || errors.Is(err, jobs.ErrKeyServiceUnavailable) ||
-		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+// wait tells whether to put the group back, and because of which member. If nothing
+// was answered that is an outage, and it ends. If it was, what might open later may
+// also be what somebody planted who writes to Redis: then there is an end to waiting.
+// With a client for them such members wait by themselves.
+func (a *aggregator) wait(group string, members []groupMember) (groupMember, bool) {
+	var open *groupMember
+	answered, out := false, false
+	for i := range members {
+		switch m := &members[i]; {
+		case m.err == nil:
+			answered = answered || !m.opened.clear
+		case !refusal(m.err).definite():
+			open = m
+			out = out || !errors.Is(m.err, jobs.ErrUnknownKey)
+		default:
+			answered = answered || errors.Is(m.err, jobs.ErrUnauthentic) && !errors.Is(m.err, errClaim)
+		}
+	}
+	switch {
+	case open == nil:
+		a.patience.restore(group)
+		return groupMember{}, false
+	case out && !answered:
+		return *open, true
+	case a.cfg.group != nil:
+		return groupMember{}, false
+	default:
+		return *open, a.patience.has(group)
+	}
 }
 
 // seal seals what the application made of the members in clear, and sees to those
@@ -97,19 +120,24 @@ func (a *aggregator) seal(ctx context.Context, queue string, t *asynq.Task, extr
 	if queue != "" {
 		forced = append(forced, asynq.Queue(queue)) // asynq ignores the task's own
 	}
-	var rest []groupMember
-	if a.cfg.group != nil && !extra.nothing {
-		rest = refused // each alone, and nothing of them in the good task
-	} else {
-		extra.refused, rest = carried(refused, a.room(t))
-	}
-	if len(rest) > 0 {
-		if a.cfg.group == nil {
+	switch {
+	case len(refused) == 0:
+	case a.cfg.group == nil:
+		var rest []groupMember
+		if extra.refused, rest = carried(refused, a.room(t)); len(rest) > 0 {
 			extra.lost = uint32(len(rest))
 			a.tel.lost(ctx, queue, len(rest))
-		} else if err := a.enqueueAlone(ctx, queue, rest); err != nil {
+		}
+	default:
+		// Each alone, and nothing of them in the good task. Where there is none, asynq is
+		// given the first of them, for it wants a task.
+		first, err := a.enqueueAlone(ctx, queue, refused, extra.nothing)
+		if err != nil {
 			a.tel.log.ErrorContext(ctx, "sealcache: refused members of a group could not be enqueued", "queue", queue, "error", err)
 			return nil // put back; what was enqueued already has an id
+		}
+		if extra.nothing {
+			return first
 		}
 	}
 	sealed, opts, err := a.sealer.seal(ctx, t, forced, extra, queue == "")
@@ -135,6 +163,9 @@ func (a *aggregator) open(ctx context.Context, group string, t *asynq.Task) (pla
 	}
 	if err != nil {
 		return place{}, nil, err
+	}
+	if err = ctx.Err(); err != nil {
+		return claim, nil, err // not every AEAD looks
 	}
 	o, err := openTask(ctx, a.e, t.Type(), t.Payload(), t.Headers(), place{}, true)
 	if err == nil && claim.group != group {

@@ -24,13 +24,17 @@ import (
 // is in Redis, with a *Refusal. That the key service is down is never a failure:
 // it does not use up a try.
 //
-// A group is opened as a whole. If the key service is down it is put back. Members
-// that do not open although it answers do not stop the others. With
-// WithGroupClient each of them is enqueued alone and archived with its reason.
-// Without it they are kept in the sealed payload of the aggregated task, which goes
-// to the archive with ReasonGroup once the rest of it has run: up to 32 MiB, and no
-// more than fits into jobs.WithMaxPayloadBytes beside the payload. What does not
-// fit is lost, and logged, counted and named in the archived task's error.
+// A group is opened as a whole, its members many at a time, in at most 30 seconds. If
+// the key service is down it is put back. Members that do not open although others do
+// must not stop those: somebody may have planted them. So if some of them might open
+// later, because their key is not known yet for one, the group is put back for a
+// quarter of an hour, which asynq does every two minutes, and then goes on without
+// them. They are kept in the sealed payload of the aggregated task, which goes to the
+// archive with ReasonGroup once the rest of it has run: up to 32 MiB, and no more than
+// fits into jobs.WithMaxPayloadBytes beside the payload. What does not fit is lost,
+// and logged, counted and named in the archived task's error. Client.EnqueueRefused
+// enqueues again what opens by then. With WithGroupClient nothing waits and nothing is
+// lost.
 func Config(e *jobs.Encryptor, cfg asynq.Config, opts ...Option) (asynq.Config, error) {
 	c, err := newConfig(e, opts)
 	if err != nil {
@@ -70,7 +74,8 @@ func Config(e *jobs.Encryptor, cfg asynq.Config, opts ...Option) (asynq.Config, 
 	}
 	if a := cfg.GroupAggregator; a != nil {
 		cfg.GroupAggregator = &aggregator{
-			e: e, next: a, cfg: c, tel: tel, sealer: &sealer{e: e, hidden: c.hidden}, queue: onlyQueue(cfg.Queues), queues: servedQueues(cfg.Queues),
+			e: e, next: a, cfg: c, tel: tel, sealer: &sealer{e: e, hidden: c.hidden}, patience: newPatience(c.now),
+			queue: onlyQueue(cfg.Queues), queues: servedQueues(cfg.Queues),
 		}
 	}
 	return cfg, nil

@@ -73,9 +73,12 @@
 // an aggregator neither queue nor id. Where a server has several queues the queue of
 // a group is that which most members name: who can write to Redis can outvote honest
 // members with old ones of another queue, and have them refused, as he could delete
-// them. The task of a group whose members were refused ([ReasonGroup]) has run: run
-// again from the archive, it runs its good part a second time. Read its members with
-// [OpenRefused], then delete it. With [WithGroupClient] there is no such task.
+// them. He can also hold a group up for a quarter of an hour, by a member under a key
+// of his own invention. The task of a group whose members were refused ([ReasonGroup])
+// has run: run again from the archive, it runs its good part a second time. Read its
+// members with [OpenRefused], enqueue again with [Client.EnqueueRefused] those whose key
+// has come back, then delete it. With [WithGroupClient] there is no such task, and
+// members whose key comes later run without anybody's help.
 //
 // # Concurrency
 //

@@ -49,6 +49,9 @@ func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {
 	if err != nil {
 		return err
 	}
+	if h.cfg.group != nil && o.nothing && o.lost == 0 && len(o.refused) == 1 {
+		return h.release(ctx, p, o.refused[0])
+	}
 	if !o.nothing {
 		d := &delivery{e: h.e, place: p, typename: t.Type(), writer: t.ResultWriter()}
 		if err := h.run(context.WithValue(ctx, deliveryKey{}, d), t, o.task, p); err != nil {
@@ -61,6 +64,22 @@ func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {
 		return &Refusal{Reason: ReasonGroup, group: keptAndLost(len(o.refused), o.lost)}
 	}
 	return nil
+}
+
+// release puts a member back into its group that did not open before, or says what
+// asynq shall do with the task that holds it.
+func (h *handler) release(ctx context.Context, p place, m member) error {
+	err := release(ctx, h.e, h.cfg.group, p.queue, m)
+	if err == nil {
+		return nil
+	}
+	r := refusal(err)
+	if r.definite() {
+		h.tel.refused(ctx, p, r.Reason)
+	} else {
+		h.tel.retried(ctx, p, r.Reason)
+	}
+	return r
 }
 
 // keptAndLost says what became of the members that did not open.

@@ -22,7 +22,9 @@ type config struct {
 	logger *slog.Logger
 	meters metric.MeterProvider
 	group  *asynq.Client
-	now    func() time.Time
+
+	now     func() time.Time
+	opening time.Duration // of a group
 }
 
 // WithHiddenTypes hides type names, too: what Redis holds as a task's type is a
@@ -59,10 +61,17 @@ func WithClearUntil(t time.Time) Option {
 }
 
 // WithGroupClient has Config enqueue, with c, those members of a group that do not
-// open, each alone and as it was found: the handler archives each with its own
-// reason, as if it had never been in a group, and the aggregated task of the others
-// has nothing to do with them. If they cannot be enqueued the group is put back. c
-// must lead to the server's Redis; it is not closed.
+// open, each alone, at once: the aggregated task of the others has nothing to do with
+// them. Give it to Handler as well.
+//
+// A member that might open later, because its key is not known yet or was disabled,
+// becomes the sealed payload of a task of type "sealcache:refused" with asynq's usual
+// number of tries. The handler puts the member back into its group as soon as it
+// opens, also when that task is run again from the archive. Any other member is
+// enqueued as it was found, for the handler to archive it with its reason; members
+// that are equal to the byte in several rounds of a group are one such task. If all
+// that cannot be enqueued the group is put back. c must lead to the server's Redis; it
+// is not closed.
 //
 // Without it they travel, sealed, in the aggregated task as far as they fit into it,
 // which goes to the archive for that once it has run; see Config.
@@ -110,7 +119,7 @@ func WithMeterProvider(p metric.MeterProvider) Option {
 }
 
 func newConfig(e *jobs.Encryptor, opts []Option) (*config, error) {
-	c := &config{now: time.Now}
+	c := &config{now: time.Now, opening: groupOpening}
 	var errs []error
 	if e == nil {
 		errs = append(errs, errors.New("nil encryptor: make one with jobs.NewEncryptor"))

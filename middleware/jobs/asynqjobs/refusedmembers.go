@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/hibiken/asynq"
+
+	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
 // maxCarriedBytes bounds what a task carries of refused members: it is read again
@@ -21,18 +24,26 @@ func (a *aggregator) room(t *asynq.Task) int {
 	return min(maxCarriedBytes, a.e.MaxPayloadBytes()-f.size())
 }
 
-// carried picks the members that fit into room bytes, the others are rest. Sealed
-// ones whose key is missing come first: they may be honest, and the key may come
-// back. Of the same sort small ones come first, so that one large one does not
-// displace a hundred.
+// mayOpen tells whether a member that was refused may open another time: its key is
+// missing, or nobody could say. It may be honest, and the key may come back.
+func (m *groupMember) mayOpen() bool {
+	r := refusal(m.err)
+	return !r.definite() || r.Reason == ReasonKeyRemoved
+}
+
+func (m *groupMember) kept() member {
+	return member{typename: m.found.Type(), payload: m.found.Payload(), headers: m.found.Headers()}
+}
+
+// carried picks the members that fit into room bytes, the others are rest. Those
+// that may open another time come first. Of the same sort small ones come first, so
+// that one large one does not displace a hundred.
 func carried(refused []groupMember, room int) (carry []member, rest []groupMember) {
 	rank := func(m groupMember) int {
-		switch refusal(m.err).Reason {
-		case ReasonKeyRemoved, ReasonUnknownKey:
+		if m.mayOpen() {
 			return 0
-		default:
-			return 1
 		}
+		return 1
 	}
 	sorted := slices.Clone(refused)
 	slices.SortStableFunc(sorted, func(a, b groupMember) int {
@@ -42,7 +53,7 @@ func carried(refused []groupMember, room int) (carry []member, rest []groupMembe
 		return len(a.found.Payload()) - len(b.found.Payload())
 	})
 	for _, m := range sorted {
-		kept := member{typename: m.found.Type(), payload: m.found.Payload(), headers: m.found.Headers()}
+		kept := m.kept()
 		if n := kept.size() + lengthSize; n <= room {
 			room -= n
 			carry = append(carry, kept)
@@ -53,11 +64,20 @@ func carried(refused []groupMember, room int) (carry []member, rest []groupMembe
 	return carry, rest
 }
 
-// enqueueAlone enqueues members as they were found, each as a task of its own. A
-// sealed one cannot run: it is bound to its old id. The id it gets follows from its
-// bytes, so that a group that is put back and comes again adds none.
-func (a *aggregator) enqueueAlone(ctx context.Context, queue string, members []groupMember) error {
-	for _, m := range members {
+// enqueueAlone enqueues members, each as a task of its own, the first of them not if
+// asynq is to do that, which is given it. The id that one gets follows from its bytes,
+// so that a group that is put back and comes again adds none.
+func (a *aggregator) enqueueAlone(ctx context.Context, queue string, members []groupMember, returned bool) (first *asynq.Task, err error) {
+	copies := map[string]int{}
+	for i, m := range members {
+		if i == 0 && returned {
+			t, opts, err := a.alone(ctx, queue, m, "")
+			if err != nil {
+				return nil, err
+			}
+			first = asynq.NewTaskWithHeaders(t.Type(), t.Payload(), t.Headers(), opts...)
+			continue
+		}
 		q := queue
 		if q == "" {
 			// Nothing opened that says where this is. Any queue of this server will do:
@@ -66,19 +86,98 @@ func (a *aggregator) enqueueAlone(ctx context.Context, queue string, members []g
 				q = m.place.queue
 			}
 		}
-		t := asynq.NewTaskWithHeaders(m.found.Type(), m.found.Payload(), m.found.Headers())
-		_, err := a.cfg.group.EnqueueContext(ctx, t, asynq.Queue(q), asynq.MaxRetry(0), asynq.TaskID(memberID(m.found)))
-		if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
-			return fmt.Errorf("asynqjobs: %w", err)
+		sum := digest(m.kept())
+		copies[sum]++
+		id := "refused-" + sum
+		if n := copies[sum]; n > 1 {
+			id += "-" + strconv.Itoa(n)
+		}
+		t, opts, err := a.alone(ctx, q, m, id)
+		if err != nil {
+			return nil, err
+		}
+		if _, err = a.cfg.group.EnqueueContext(ctx, t, opts...); err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
+			return nil, fmt.Errorf("asynqjobs: %w", err)
 		}
 	}
-	return nil
+	return first, nil
 }
 
-// memberID is the id of a refused member that stands alone.
-func memberID(t *asynq.Task) string {
-	m := member{typename: t.Type(), payload: t.Payload(), headers: t.Headers()}
+// alone returns a member as a task of its own. One that may open another time is in
+// the sealed payload of that task, which is tried until it does and then puts the
+// member back into its group; see release. Others are as they were found: a sealed
+// one cannot run, for it is bound to its old id.
+func (a *aggregator) alone(ctx context.Context, queue string, m groupMember, id string) (*asynq.Task, []asynq.Option, error) {
+	var opts []asynq.Option
+	if queue != "" {
+		opts = append(opts, asynq.Queue(queue))
+	}
+	if id != "" {
+		opts = append(opts, asynq.TaskID(id))
+	}
+	if m.mayOpen() && m.place.group != "" {
+		t, all, err := a.sealer.seal(ctx, asynq.NewTask(carrierType, nil), opts, frame{nothing: true, refused: []member{m.kept()}}, queue == "")
+		if !errors.Is(err, jobs.ErrTooLarge) {
+			return t, all, err
+		}
+	}
+	return asynq.NewTaskWithHeaders(m.found.Type(), m.found.Payload(), m.found.Headers()), append(opts, asynq.MaxRetry(0)), nil
+}
+
+// digest is of all that a member is.
+func digest(m member) string {
 	f := frame{nothing: true, refused: []member{m}}
 	sum := sha256.Sum256(f.append(make([]byte, 0, f.size())))
-	return "refused-" + base64.RawURLEncoding.EncodeToString(sum[:])
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// release enqueues a member again that was refused, as it was found, into the group,
+// and with the id, that it claims, if it opens now and the group is on the queue. The
+// errors are those of opening and of enqueueing; that the id is taken is none.
+func release(ctx context.Context, e *jobs.Encryptor, c *asynq.Client, queue string, m member) error {
+	if _, err := openTask(ctx, e, m.typename, m.payload, m.headers, place{}, true); err != nil {
+		return err
+	}
+	claim, err := claimed(m.payload, m.headers)
+	if err != nil {
+		return err
+	}
+	if claim.queue != queue || claim.group == "" {
+		return fmt.Errorf("%w: of another queue, or of no group", jobs.ErrUnauthentic)
+	}
+	t := asynq.NewTaskWithHeaders(m.typename, m.payload, m.headers)
+	_, err = c.EnqueueContext(ctx, t, asynq.Queue(claim.queue), asynq.Group(claim.group), asynq.TaskID(claim.id))
+	if errors.Is(err, asynq.ErrTaskIDConflict) {
+		return nil
+	}
+	return err
+}
+
+// EnqueueRefused enqueues again those members of a group that were refused, are kept
+// in the task that info describes (ReasonGroup), and open now: each as it was sealed,
+// with its own id, into its own group. It tells how many; the error joins what became
+// of the others, so that it is nil if all were enqueued.
+//
+// It is for an operator to whom a key has come back. Delete the task afterwards if the
+// others of the group have run: as with any job that is enqueued again, members that
+// are enqueued twice run twice, unless they still wait. So does one that was refused
+// because it was the copy of another.
+func (c *Client) EnqueueRefused(ctx context.Context, info *asynq.TaskInfo) (int, error) {
+	if info == nil {
+		return 0, errors.New("asynqjobs: EnqueueRefused: nil task")
+	}
+	o, err := openInfo(ctx, c.e, info)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	var errs []error
+	for i, m := range o.refused {
+		if err := release(ctx, c.e, c.c, info.Queue, m); err != nil {
+			errs = append(errs, fmt.Errorf("asynqjobs: refused member %d: %w", i, err))
+			continue
+		}
+		n++
+	}
+	return n, errors.Join(errs...)
 }
