@@ -34,10 +34,12 @@ type behind struct {
 	away func(ctx context.Context) error // instead of moving the slot
 	back func(ctx context.Context) error
 
-	mu      sync.Mutex
-	pass    int
-	scanned int           // calls of SCAN to from, in this pass
-	ended   chan struct{} // to was scanned
+	mu       sync.Mutex
+	pass     int
+	scanned  int           // calls of SCAN to from, in this pass
+	ended    chan struct{} // to was scanned, and asked whether it is still the same
+	awaiting bool          // that it is asked
+	walking  [2]bool       // from and to are scanned: not before it was asked where their slots are
 }
 
 func (b *behind) client() *redis.ClusterClient {
@@ -61,8 +63,28 @@ func (h *atNode) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 
 func (h *atNode) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
+		h.mu.Lock()
+		which := 0
+		if h.addr == h.to.Addr() {
+			which = 1
+		}
+		if len(cmd.Args()) > 1 && cmd.Args()[1] == "nodes" {
+			h.walking[which], h.awaiting = true, h.awaiting && which == 0
+		}
+		walking := h.walking[which]
+		h.mu.Unlock()
+		if cmd.Name() == "info" && h.addr == h.to.Addr() {
+			err := next(ctx, cmd)
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			if h.awaiting {
+				h.awaiting = false
+				close(h.ended)
+			}
+			return err
+		}
 		scan, ok := cmd.(*redis.ScanCmd)
-		if !ok || cmd.Name() != "scan" {
+		if !ok || cmd.Name() != "scan" || !walking {
 			return next(ctx, cmd)
 		}
 		if h.addr == h.from.Addr() {
@@ -83,8 +105,9 @@ func (h *atNode) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			defer h.mu.Unlock()
 			switch h.addr {
 			case h.to.Addr():
-				close(h.ended)
+				h.awaiting, h.walking[1] = true, false
 			case h.from.Addr():
+				h.walking[0] = false
 				if h.pass < h.passes && h.back != nil {
 					if err := h.back(ctx); err != nil {
 						h.t.Errorf("back: %v", err)
@@ -201,6 +224,41 @@ func TestSlotsMoveBehindTheScan(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A master that restarts when its own scan is over may hold what it held before, or nothing: it is scanned again.
+func TestMasterRestartsBehindTheScan(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	admin, ctx := cluster.Client(t), t.Context()
+	from, to := cluster.Nodes()[1], cluster.Nodes()[0]
+	const ns, batch = "behind", 50
+	app := sealedStore(t, admin, keyring(t), ns)
+	hidden := ""
+	for i := range 3000 {
+		switch slot := admin.ClusterKeySlot(ctx, name(ns, i)).Val(); {
+		case slot > 5500 && slot < 10900:
+			require.NoError(t, app.Set(ctx, fmt.Sprint("k", i), "sealed"))
+		case slot < 5400:
+			hidden = name(ns, i)
+		}
+	}
+	b := &behind{t: t, cluster: cluster, from: from, to: to, passes: 1}
+	b.away = func(ctx context.Context) error {
+		if err := errors.Join(to.Kill(), to.Restart()); err != nil {
+			return err
+		}
+		for end := time.Now().Add(20 * time.Second); ; {
+			if err := admin.Set(ctx, hidden, "clear, from an old snapshot", 0).Err(); err == nil || time.Now().After(end) {
+				return err
+			}
+		}
+	}
+	r, err := migrate.Audit(ctx, b.client(), migrate.AuditConfig{Prefix: ns + ":", BatchSize: batch})
+	require.NoError(t, err)
+	require.Positive(t, r.Restarts)
+	answer, why := r.AnythingClear()
+	require.Equal(t, migrate.Yes, answer, why)
 }
 
 // A migration, and audits, while slots move back and forth, a master is added and a replica takes over: under a live
