@@ -188,7 +188,7 @@ func (m *migration) inPlaceGroup(ctx context.Context, sc *scratch, group []entry
 		case verdict != toWrite:
 			c.leave(verdict)
 		case m.DryRun:
-			c.written(&v)
+			c.written(&v, len(v.old))
 		default:
 			writes = append(writes, swap{entry: group[i], value: v})
 		}
@@ -326,7 +326,7 @@ func (m *migration) write(ctx context.Context, writes []swap, c *Counts) ([]entr
 			i++
 			switch r {
 			case 1:
-				c.written(&w.value)
+				c.written(&w.value, len(w.old))
 			case -1:
 				c.Vanished++
 			default:

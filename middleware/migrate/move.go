@@ -63,7 +63,7 @@ func (m *migration) moveGroup(ctx context.Context, sc *scratch, group []entry, c
 	}
 	if m.DryRun {
 		for i := range ready {
-			c.written(&ready[i].value)
+			c.written(&ready[i].value, -len(ready[i].to))
 		}
 		return nil
 	}
@@ -178,7 +178,7 @@ func (m *migration) verify(ctx context.Context, sc *scratch, moves []moved, c *C
 			c.Conflicts++
 			continue
 		case v.written:
-			c.written(&v.value)
+			c.written(&v.value, -len(v.to))
 		default:
 			c.Already++
 		}
@@ -214,7 +214,7 @@ func (m *migration) dropOld(ctx context.Context, moves []moved, c *Counts) error
 	if err := m.servers.runScript(ctx, dropSource, calls); err != nil {
 		return err
 	}
-	for _, call := range calls {
+	for i, call := range calls {
 		n, err := call.cmd.Int64()
 		if err != nil {
 			return fmt.Errorf("migrate: delete: %w", withoutNames(err))
@@ -222,6 +222,7 @@ func (m *migration) dropOld(ctx context.Context, moves []moved, c *Counts) error
 		switch n {
 		case 1:
 			c.Deleted++
+			c.Growth -= int64(len(moves[i].name) + len(moves[i].old))
 		case 0:
 			c.Contended++ // a writer that should have been stopped: the new entry is not what it wrote
 		}

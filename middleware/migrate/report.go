@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -69,6 +70,10 @@ type Counts struct {
 	// BytesRead and BytesWritten are of values.
 	BytesRead    int64 `json:"bytes_read"`
 	BytesWritten int64 `json:"bytes_written"`
+	// Growth is by how many bytes names and values have grown, or would.
+	Growth int64 `json:"growth"`
+	// Evicted are entries that Redis evicted for want of memory during the run, whoever wanted it.
+	Evicted int64 `json:"evicted"`
 }
 
 func (c *Counts) add(o *Counts) {
@@ -95,6 +100,8 @@ func (c *Counts) add(o *Counts) {
 	c.TagMembers += o.TagMembers
 	c.BytesRead += o.BytesRead
 	c.BytesWritten += o.BytesWritten
+	c.Growth += o.Growth
+	c.Evicted += o.Evicted
 	for t, n := range o.OtherTypes {
 		c.other(t, n)
 	}
@@ -138,11 +145,39 @@ type Report struct {
 	// failed over, or that of all because slots had moved.
 	Masters  int `json:"masters"`
 	Restarts int `json:"restarts"`
+	// PrimaryChanged says that the key under which Keys seal is another one now than when the run began. Reseal has left
+	// alone what is sealed under that of the beginning: run it again.
+	PrimaryChanged bool `json:"primary_changed"`
+	// Warnings are sentences for who reads the report. They name no keys.
+	Warnings []string `json:"warnings,omitempty"`
+	// Error is the text of the error that Run has returned.
+	Error string `json:"error,omitempty"`
 	Counts
 }
 
-// Done tells whether nothing remains to be done: the scan was complete, and nothing was left.
-func (r *Report) Done() bool { return r.Complete && r.Left() == 0 }
+// Done tells whether nothing remains to be done: the scan was complete and found anything, nothing was left, and Reseal
+// has resealed under what is the primary key now.
+func (r *Report) Done() bool {
+	return r.Complete && r.Left() == 0 && !r.FoundNothing() && !r.PrimaryChanged
+}
+
+// FoundNothing tells whether no name was in the space that was asked for, which is as likely a mistake in the namespace or
+// prefix. Of a whole database it is an answer.
+func (r *Report) FoundNothing() bool { return r.Seen == 0 && r.From != "" }
+
+// reportSchema is the number of the JSON form of a Report: it grows when a member changes its meaning or goes.
+const reportSchema = 1
+
+// MarshalJSON adds the number of the schema, 1, and what Left and Done say.
+func (r Report) MarshalJSON() ([]byte, error) {
+	type members Report
+	return json.Marshal(struct {
+		Schema int `json:"schema"`
+		members
+		Left int64 `json:"left"`
+		Done bool  `json:"done"`
+	}{reportSchema, members(r), r.Left(), r.Done()})
+}
 
 // WriteText writes the report for people.
 func (r *Report) WriteText(w io.Writer) error {
@@ -203,6 +238,18 @@ func (r *Report) WriteText(w io.Writer) error {
 		line(r.Contended, "changed again and again: run it again")
 		line(r.Conflicts, "whose new name is taken by something else")
 		line(r.Twisted, "whose new name looks like an old one")
+	}
+	if r.Complete && r.FoundNothing() {
+		b.WriteString("NO NAME WAS FOUND that begins so: are namespace and prefix the application's?\n")
+	}
+	if r.PrimaryChanged {
+		b.WriteString("THE PRIMARY KEY CHANGED during the run: run it again\n")
+	}
+	if r.Evicted > 0 {
+		fmt.Fprintf(&b, "WARNING: Redis evicted %d entries meanwhile: it has too little memory\n", r.Evicted)
+	}
+	for _, w := range r.Warnings {
+		fmt.Fprintf(&b, "WARNING: %s\n", w)
 	}
 	if r.Operation == Seal.String() && r.Opened == 0 && r.Written > 0 {
 		b.WriteString("No sealed entry was met that would show whether keys and namespace are the application's: see that it reads what was sealed.\n")

@@ -32,6 +32,9 @@ type migration struct {
 	before  checkpoint // what earlier runs did
 	counts  Counts     // of all runs; guarded by walk.mu
 	cancel  context.CancelCauseFunc
+
+	warnings       []string // guarded by walk.mu
+	primaryChanged bool
 }
 
 // Run does what the Config says, until it is done or cannot go on. The client is one of a single node, Sentinel or
@@ -50,7 +53,11 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 	if err == nil && m.Checkpoint != "" && !m.DryRun {
 		err = removeCheckpoint(m.Checkpoint)
 	}
-	return m.report(err == nil), err
+	r := m.report(err == nil)
+	if err != nil {
+		r.Error = err.Error()
+	}
+	return r, err
 }
 
 func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (*migration, error) {
@@ -134,7 +141,7 @@ func (m *migration) run(ctx context.Context) error {
 	if m.Progress != nil {
 		background.Go(func() { m.keepProgress(stop) })
 	}
-	err := m.phases(ctx)
+	err := m.watched(ctx, m.phases)
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		if err = cause; !strings.HasPrefix(cause.Error(), "migrate:") {
 			err = fmt.Errorf("migrate: %w", cause)
@@ -183,9 +190,20 @@ func (m *migration) phases(ctx context.Context) error {
 		return err
 	}
 	if m.DeleteOld {
-		return m.dropTags(ctx)
+		if err := m.dropTags(ctx); err != nil {
+			return err
+		}
 	}
-	return nil
+	if m.Operation != Reseal {
+		return nil
+	}
+	return m.walk.patiently(ctx, "the primary key", func(ctx context.Context) error {
+		now, err := presentOf(ctx, m.seals)
+		if err == nil {
+			m.primaryChanged = now.Envelope != m.keys.Envelope || now.HasKeyID != m.keys.HasKeyID || now.KeyID != m.keys.KeyID
+		}
+		return err
+	})
 }
 
 // snapshot is the checkpoint of this moment.
@@ -289,17 +307,19 @@ func (m *migration) report(complete bool) *Report {
 	m.walk.mu.Lock()
 	defer m.walk.mu.Unlock()
 	r := &Report{
-		Operation:    m.Operation.String(),
-		From:         m.From.stored(),
-		DryRun:       m.DryRun,
-		LeaveNumbers: m.LeaveNumbers,
-		Complete:     complete,
-		Runs:         m.before.Runs,
-		Started:      m.before.Started,
-		Elapsed:      m.before.Elapsed + time.Since(m.started),
-		Masters:      len(m.walk.tracks),
-		Restarts:     m.before.Restarts + m.walk.restarts,
-		Counts:       m.counts.clone(),
+		Operation:      m.Operation.String(),
+		From:           m.From.stored(),
+		DryRun:         m.DryRun,
+		LeaveNumbers:   m.LeaveNumbers,
+		Complete:       complete,
+		Runs:           m.before.Runs,
+		Started:        m.before.Started,
+		Elapsed:        m.before.Elapsed + time.Since(m.started),
+		Masters:        len(m.walk.tracks),
+		Restarts:       m.before.Restarts + m.walk.restarts,
+		PrimaryChanged: m.primaryChanged,
+		Warnings:       slices.Clone(m.warnings),
+		Counts:         m.counts.clone(),
 	}
 	if m.To != nil {
 		r.To = m.To.stored()

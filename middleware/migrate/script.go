@@ -24,7 +24,7 @@ for i = 1, #KEYS do
 		if now == false then result[i] = -1 else same = now == old end
 	else
 		local now = redis.pcall('STRLEN', key)
-		if now == 0 then result[i] = -1
+		if now == 0 and redis.call('EXISTS', key) == 0 then result[i] = -1
 		else same = now == size and redis.call('GETRANGE', key, -#old, -1) == old end
 	end
 	if same then

@@ -57,10 +57,11 @@ type value struct {
 	form  form      // of the old one, if it was in clear and is to be sealed
 }
 
-// written counts a value that was written.
-func (c *Counts) written(v *value) {
+// written counts a value that was written in place of before bytes.
+func (c *Counts) written(v *value, before int) {
 	c.Written++
 	c.BytesWritten += int64(len(v.next))
+	c.Growth += int64(len(v.next) - before)
 	switch v.form {
 	case number:
 		c.Numbers++

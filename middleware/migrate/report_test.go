@@ -1,0 +1,184 @@
+package migrate_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/testkeyset"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+	"github.com/sealcache/sealcache/middleware/migrate"
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+func text(t *testing.T, r *migrate.Report) string {
+	t.Helper()
+	var b strings.Builder
+	require.NoError(t, r.WriteText(&b))
+	return b.String()
+}
+
+// A run that found no name has done nothing, and does not look as if it had. An empty database is another matter.
+func TestNothingFound(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keyring(t)})
+		require.True(t, r.Complete)
+		require.True(t, r.FoundNothing())
+		require.False(t, r.Done())
+		require.Contains(t, text(t, r), "NO NAME WAS FOUND")
+		require.True(t, (&migrate.Report{Complete: true}).Done(), "of a whole database")
+	})
+}
+
+// What a program reads of a report.
+func TestReportAsJSON(t *testing.T) {
+	t.Parallel()
+	rdb := shared.single.Client(t)
+	ns := t.Name()
+	require.NoError(t, rdb.Set(t.Context(), ns+":k", "v", 0).Err())
+	config := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: keyring(t)}
+	fields := func(r *migrate.Report) (m map[string]any) {
+		for _, v := range []any{r, *r} {
+			m = nil
+			data, err := json.Marshal(v)
+			require.NoError(t, err)
+			require.NoError(t, json.Unmarshal(data, &m))
+		}
+		return m
+	}
+	m := fields(run(t, rdb, config))
+	require.EqualValues(t, 1, m["schema"])
+	require.EqualValues(t, 1, m["left"])
+	require.EqualValues(t, 1, m["clear"])
+	require.Equal(t, false, m["done"])
+	require.Equal(t, true, m["complete"])
+	require.NotContains(t, m, "error")
+	config.Checkpoint = filepath.Join(t.TempDir(), "missing", "checkpoint")
+	r, err := migrate.Run(t.Context(), rdb, config)
+	require.Error(t, err)
+	m = fields(r)
+	require.Equal(t, err.Error(), m["error"])
+	require.Equal(t, false, m["done"])
+}
+
+// A primary key that changes during a run of Reseal leaves entries under the one of before.
+func TestPrimaryChangesDuringReseal(t *testing.T) {
+	t.Parallel()
+	rdb, ns := shared.single.Client(t), t.Name()
+	first := handle(t)
+	both, _, _ := rotated(t, first)
+	later, _, _ := rotated(t, both)
+	for _, how := range []string{"keyring", "envelope"} {
+		path := filepath.Join(t.TempDir(), "keyset.json")
+		save := func(h *keyset.Handle) error {
+			var b bytes.Buffer
+			if err := testkeyset.Write(h, keyset.NewJSONWriter(&b)); err != nil {
+				return err
+			}
+			return os.WriteFile(path, b.Bytes(), 0o600)
+		}
+		require.NoError(t, save(both))
+		k, err := insecurecleartextkeyset.OpenKeyring(t.Context(), aead.FileSource(path))
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, k.Close()) })
+		old := sealedStore(t, rdb, keyringOf(t, first), ns+how)
+		config := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns + how}, Keys: k}
+		if how == "envelope" {
+			old, config.Keys = sealedStore(t, rdb, envelopeOf(t, keyringOf(t, first)), ns+how), envelopeOf(t, k)
+		}
+		for i := range 100 {
+			require.NoError(t, old.Set(t.Context(), fmt.Sprint("k", i), "v"))
+		}
+		reloaded := false
+		config.BatchSize, config.Rate, config.ProgressEvery = 10, 200, 10*time.Millisecond
+		config.Progress = func(p migrate.Progress) {
+			if p.Written > 0 && !reloaded {
+				reloaded = true
+				if err := errors.Join(save(later), k.Reload(context.Background())); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		r := run(t, rdb, config)
+		require.True(t, reloaded)
+		require.True(t, r.PrimaryChanged, how)
+		require.False(t, r.Done(), how)
+		require.Contains(t, text(t, r), "PRIMARY KEY CHANGED")
+		config.Progress, config.Rate = nil, 0
+		r = run(t, rdb, config)
+		require.True(t, r.Done(), "%s: %+v", how, r)
+		require.Positive(t, r.Written)
+	}
+}
+
+// A Redis that has too little memory for what is sealed evicts entries. The dry run warns, and the run says so.
+func TestEvictions(t *testing.T) {
+	t.Parallel()
+	server := redistest.StartWith(t, redistest.Options{Args: []string{"--maxmemory-policy", "allkeys-random"}})
+	rdb, ctx := server.Client(t), t.Context()
+	const n = 20_000
+	pipe := rdb.Pipeline()
+	for i := range n {
+		pipe.Set(ctx, fmt.Sprint("k", i), "small", 0)
+	}
+	_, err := pipe.Exec(ctx)
+	require.NoError(t, err)
+	config := migrate.Config{Operation: migrate.Seal, Keys: envelope(t), DryRun: true}
+	r := run(t, rdb, config)
+	require.Empty(t, r.Warnings, "there is no bound")
+	require.Equal(t, r.BytesWritten-r.BytesRead, r.Growth)
+	var used int64
+	info := rdb.Info(ctx, "memory").Val()
+	_, rest, _ := strings.Cut(info, "used_memory:")
+	_, err = fmt.Sscan(rest, &used)
+	require.NoError(t, err)
+	require.NoError(t, rdb.ConfigSet(ctx, "maxmemory", fmt.Sprint(used+1<<20)).Err())
+	r = run(t, rdb, config)
+	require.Len(t, r.Warnings, 1)
+	require.Contains(t, text(t, r), "WARNING: what is stored would grow by")
+	require.Zero(t, r.Evicted)
+	config.DryRun = false
+	r = run(t, rdb, config)
+	require.Positive(t, r.Evicted)
+	require.Contains(t, text(t, r), "evicted")
+}
+
+// twice sends every script a second time, as a client does whose connection was cut before the answer.
+type twice struct{}
+
+func (twice) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (twice) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (twice) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if n := cmds[0].Name(); n == "evalsha" || n == "eval" {
+			_ = next(ctx, cmds)
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// A sealed value that was empty is there when it was written and the answer was lost.
+func TestEmptyValueIsNotVanished(t *testing.T) {
+	t.Parallel()
+	rdb := redis.NewClient(shared.single.ClientOptions())
+	t.Cleanup(func() { _ = rdb.Close() })
+	rdb.AddHook(twice{})
+	a, ns := keyring(t), t.Name()
+	require.NoError(t, sealedStore(t, shared.single.Client(t), a, ns).Set(t.Context(), "k", ""))
+	r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a})
+	require.Zero(t, r.Vanished)
+	require.EqualValues(t, 1, r.Already)
+	require.True(t, r.Done())
+}
