@@ -163,7 +163,7 @@ func TestClaims(t *testing.T) {
 	for _, s := range []string{
 		"", "\x00", "\x001:a", "\x001:a0:", "\x001:a1:b0:", "\x001:a1:b1:c", "\x021:a1:b", "\x021:a1:b0:", "\x021:a1:b1:cd", "\x0001:a1:b",
 		"\x00-1:a1:b", "\x00+1:a1:b", "\x009:a1:b", "\x001:a1:b1", "\x0099999999999999999999:a1:b", "\x081:a1:b", "\x041:a", "\x041:a123456789abcdef",
-		"\x001:a36:" + uuid,
+		"\x001:a36:" + uuid, "\x001:a10:\x00group1:gi",
 	} {
 		_, _, err := cutClaim([]byte("value" + s + "\x00" + string(rune(len(s)))))
 		require.ErrorIs(t, err, jobs.ErrUnauthentic, "%q", s)

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +47,8 @@ func TestForgedTasksAreArchivedAtOnce(t *testing.T) {
 			del := stolen("delete", "user bob")
 			low := stolen("pay", "low", asynq.Queue("low"))
 			unique := stolen("pay", "unique", asynq.Unique(time.Minute))
+			member, _ := parted(stolen("pay", "in a group", asynq.Group("g"), asynq.TaskID("order")).Payload)
+			bound := "\x00" + map[string]string{"open": "group", "hidden": "frame"}[name] + "1:gorder" // what the member is bound to
 			altered := append([]byte(nil), pay.Payload...)
 			altered[len(altered)-1] ^= 1
 			newer := append([]byte(nil), pay.Payload...)
@@ -62,24 +65,25 @@ func TestForgedTasksAreArchivedAtOnce(t *testing.T) {
 				id       string
 				want     asynqjobs.Reason
 			}{
-				"in clear":                       {"pay", []byte("to eve"), nil, "default", "1", asynqjobs.ReasonNotSealed},
-				"in clear, empty":                {"pay", nil, nil, "default", "2", asynqjobs.ReasonNotSealed},
-				"under another id":               {pay.Type, pay.Payload, pay.Headers, "default", "3", asynqjobs.ReasonUnauthentic},
-				"another task's arguments":       {pay.Type, other.Payload, other.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
-				"and its claim":                  {pay.Type, claiming(otherValue, claim), pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
-				"another type":                   {del.Type, pay.Payload, pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
-				"another queue":                  {low.Type, low.Payload, low.Headers, "default", low.ID, asynqjobs.ReasonUnauthentic},
-				"no queue claimed":               {low.Type, claiming(lowValue, strings.Replace(lowClaim, "3:low", "0:", 1)), low.Headers, "default", low.ID, asynqjobs.ReasonUnauthentic},
-				"its own claim changed":          {pay.Type, claiming(value, claim[:len(claim)-1]+string([]byte{claim[len(claim)-1] ^ 1})), pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
-				"its queue's name changed":       {low.Type, claiming(lowValue, strings.Replace(lowClaim, "3:low", "7:default", 1)), low.Headers, "default", low.ID, asynqjobs.ReasonUnauthentic},
-				"into a group that it is not in": {pay.Type, claiming(value, flagged(2)+"1:g"), pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
-				"a payload taken for a frame":    {pay.Type, claiming(value, flagged(1)), pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic}, // or, hidden, the other way round
-				"altered":                        {pay.Type, altered, pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
-				"cut off":                        {pay.Type, pay.Payload[:4], pay.Headers, "default", pay.ID, asynqjobs.ReasonUnsupportedFormat},
-				"of a newer release":             {pay.Type, newer, pay.Headers, "default", pay.ID, asynqjobs.ReasonUnsupportedFormat},
-				"a claim that is none":           {pay.Type, claiming(value, "x"), pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
-				"without its claim":              {pay.Type, value, pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
-				"a unique task's tag alone":      {unique.Type, unique.Payload, nil, "default", unique.ID, asynqjobs.ReasonUnauthentic},
+				"in clear":                         {"pay", []byte("to eve"), nil, "default", "1", asynqjobs.ReasonNotSealed},
+				"in clear, empty":                  {"pay", nil, nil, "default", "2", asynqjobs.ReasonNotSealed},
+				"under another id":                 {pay.Type, pay.Payload, pay.Headers, "default", "3", asynqjobs.ReasonUnauthentic},
+				"another task's arguments":         {pay.Type, other.Payload, other.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
+				"and its claim":                    {pay.Type, claiming(otherValue, claim), pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
+				"another type":                     {del.Type, pay.Payload, pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
+				"another queue":                    {low.Type, low.Payload, low.Headers, "default", low.ID, asynqjobs.ReasonUnauthentic},
+				"no queue claimed":                 {low.Type, claiming(lowValue, strings.Replace(lowClaim, "3:low", "0:", 1)), low.Headers, "default", low.ID, asynqjobs.ReasonUnauthentic},
+				"its own claim changed":            {pay.Type, claiming(value, claim[:len(claim)-1]+string([]byte{claim[len(claim)-1] ^ 1})), pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
+				"its queue's name changed":         {low.Type, claiming(lowValue, strings.Replace(lowClaim, "3:low", "7:default", 1)), low.Headers, "default", low.ID, asynqjobs.ReasonUnauthentic},
+				"into a group that it is not in":   {pay.Type, claiming(value, flagged(2)+"1:g"), pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
+				"a payload taken for a frame":      {pay.Type, claiming(value, flagged(1)), pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic}, // or, hidden, the other way round
+				"altered":                          {pay.Type, altered, pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
+				"cut off":                          {pay.Type, pay.Payload[:4], pay.Headers, "default", pay.ID, asynqjobs.ReasonUnsupportedFormat},
+				"of a newer release":               {pay.Type, newer, pay.Headers, "default", pay.ID, asynqjobs.ReasonUnsupportedFormat},
+				"a claim that is none":             {pay.Type, claiming(value, "x"), pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
+				"without its claim":                {pay.Type, value, pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
+				"under the id that it is bound to": {pay.Type, claiming(member, "\x007:default"+strconv.Itoa(len(bound))+":"+bound), nil, "default", bound, asynqjobs.ReasonUnauthentic},
+				"a unique task's tag alone":        {unique.Type, unique.Payload, nil, "default", unique.ID, asynqjobs.ReasonUnauthentic},
 			} {
 				_, err := b.plain.Enqueue(asynq.NewTaskWithHeaders(f.typename, f.payload, f.headers), asynq.Queue(f.queue), asynq.TaskID(f.id))
 				require.NoError(t, err, what)

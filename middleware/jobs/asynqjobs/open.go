@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/hibiken/asynq"
 
@@ -56,6 +57,9 @@ func locate(payload []byte, headers map[string]string, p place, believe bool) (l
 		return located{}, err
 	}
 	if !believe {
+		if strings.HasPrefix(p.id, reservedID) {
+			return located{}, fmt.Errorf("%w: no task has such an id", jobs.ErrUnauthentic)
+		}
 		if sealed, at := p.cutOwnClaim(whole); sealed != nil {
 			return located{sealed: sealed, at: at, tagged: tagged}, nil
 		}

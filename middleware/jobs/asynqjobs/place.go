@@ -35,7 +35,8 @@ func (p place) boundID() string {
 	}
 }
 
-// reservedID starts what boundID makes of ids. Ids of tasks must not start so.
+// reservedID starts what boundID makes of ids. No task has an id that starts so: it
+// would be bound as a member of a group of another id is.
 const reservedID = "\x00"
 
 // placeOf is where asynq says that the task of a handler's context is.
@@ -121,7 +122,7 @@ func cutClaim(b []byte) (value []byte, p place, err error) {
 		}
 		p.id, s = formatUUID([uuidSize]byte([]byte(s[:uuidSize]))), s[uuidSize:]
 	} else {
-		if p.id, s, ok = cutNetstring(s); !ok || p.id == "" {
+		if p.id, s, ok = cutNetstring(s); !ok || p.id == "" || strings.HasPrefix(p.id, reservedID) {
 			return nil, place{}, errClaim
 		}
 		if _, is := parseUUID(p.id); is {
