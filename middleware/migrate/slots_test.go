@@ -84,7 +84,7 @@ func (h *atNode) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			return err
 		}
 		scan, ok := cmd.(*redis.ScanCmd)
-		if !ok || cmd.Name() != "scan" || !walking {
+		if !ok || cmd.Name() != "scan" || !walking || strings.Contains(fmt.Sprint(cmd.Args()...), "gocache_tag_") {
 			return next(ctx, cmd)
 		}
 		if h.addr == h.from.Addr() {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/bits"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -68,12 +69,13 @@ const (
 )
 
 // errMoved says that slots of a Cluster have moved during a scan.
-var errMoved = errors.New("migrate: slots of the Cluster moved during the scan, again and again: run it again when that is over")
+var errMoved = errors.New("migrate: slots of the Cluster moved during the scan, or masters restarted, again and again: run it again when that is over")
 
 // run walks to the end. resume gives the cursor from which a master's scan goes on, by its run id; it is of the layout
 // with the digest since, and of no use after another. Nil begins anew.
 //
 // When slots of a Cluster have moved during the scan it begins again, once they rest: an entry may have moved behind it.
+// So it does when a master has restarted whose scan had ended.
 func (w *walk[C]) run(ctx context.Context, resume map[string]position, since string) error {
 	for again := 0; ; {
 		masters, before, err := w.servers.masters(ctx)
@@ -88,8 +90,9 @@ func (w *walk[C]) run(ctx context.Context, resume map[string]position, since str
 		}
 		w.begin(masters, before.digest, resume, since)
 		if err = w.pass(ctx, before); err == nil {
+			var now []master
 			var after layout
-			if after, err = w.layout(ctx); err == nil && before.same(after) {
+			if now, after, err = w.layout(ctx); err == nil && before.same(after) && w.ran(now) {
 				return nil
 			}
 		}
@@ -102,7 +105,7 @@ func (w *walk[C]) run(ctx context.Context, resume map[string]position, since str
 			w.since = "moved" // no layout's: what was scanned is no place to go on from
 			return errMoved
 		}
-		w.log.WarnContext(ctx, "sealcache: slots of the Cluster move: the scan begins again when they rest")
+		w.log.WarnContext(ctx, "sealcache: slots of the Cluster move, or a master restarted after its scan: the scan begins again when they rest")
 		w.rest(ctx)
 		resume = nil
 		w.mu.Lock()
@@ -128,13 +131,30 @@ func (w *walk[C]) begin(masters []master, digest string, resume map[string]posit
 	}
 }
 
-// layout is that of this moment.
-func (w *walk[C]) layout(ctx context.Context) (now layout, err error) {
+// layout is that of this moment, and its masters.
+func (w *walk[C]) layout(ctx context.Context) (masters []master, now layout, err error) {
 	err = w.patiently(ctx, "CLUSTER NODES", func(ctx context.Context) error {
-		_, now, err = w.servers.masters(ctx)
+		masters, now, err = w.servers.masters(ctx)
 		return err
 	})
-	return now, err
+	return masters, now, err
+}
+
+// ran tells whether the masters are still in the runs in which they were scanned. One that has restarted after its scan,
+// while others were scanned, may hold what it held long before.
+func (w *walk[C]) ran(now []master) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var were, are []string
+	for _, t := range w.tracks {
+		were = append(were, t.runID)
+	}
+	for _, m := range now {
+		are = append(are, m.runID)
+	}
+	slices.Sort(were)
+	slices.Sort(are)
+	return slices.Equal(were, are)
 }
 
 // rest waits until no slots move, for a while: what moves for hours is not waited for.
