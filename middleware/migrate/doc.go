@@ -32,7 +32,7 @@
 // With Config.To entries get other names, and gocache's tag sets are rewritten with their members. Tags of a store with a
 // namespace begin with it; where only that changes, or Seal is given a namespace whose names were tagged without one, the
 // members are copied to the tags that the application uses now. Other names are not safe beside writers: those to the old
-// names stop first. A name that is taken is not overwritten, unless what it holds is the same.
+// names stop first. A name that is taken is not overwritten, unless what it holds is the same, value and expiry.
 // With Config.DeleteOld the old entry is deleted, after the new one was read back and opened, if it is still what was read.
 //
 // # Values

@@ -62,10 +62,7 @@ func (m *migration) moveGroup(ctx context.Context, sc *scratch, group []entry, c
 		return err
 	}
 	if m.DryRun {
-		for i := range ready {
-			c.written(&ready[i].value, -len(ready[i].to))
-		}
-		return nil
+		return m.predict(ctx, sc, ready, c)
 	}
 	if err := m.writeNew(ctx, ready); err != nil {
 		return err
@@ -114,6 +111,44 @@ func (m *migration) readWithExpiry(ctx context.Context, group []entry, c *Counts
 	return moves, nil
 }
 
+// predict counts what would become of entries, by what there is under their new names.
+func (m *migration) predict(ctx context.Context, sc *scratch, moves []moved, c *Counts) error {
+	names := make([]string, len(moves))
+	for i := range moves {
+		names[i] = moves[i].to
+	}
+	kinds, err := m.servers.kinds(ctx, names)
+	if err != nil {
+		return err
+	}
+	var arrive, taken []moved
+	for i, kind := range kinds {
+		switch kind {
+		case "none":
+			c.written(&moves[i].value, -len(moves[i].to))
+			arrive = append(arrive, moves[i])
+		case "string":
+			taken = append(taken, moves[i])
+		default:
+			c.Conflicts++
+		}
+	}
+	taken, err = m.verify(ctx, sc, taken, c)
+	if err != nil || !m.DeleteOld {
+		return err
+	}
+	for _, v := range append(arrive, taken...) {
+		c.deleted(&v)
+	}
+	return nil
+}
+
+// deleted counts an old entry that was deleted.
+func (c *Counts) deleted(v *moved) {
+	c.Deleted++
+	c.Growth -= int64(len(v.name) + len(v.old))
+}
+
 // writeNew writes entries whose names are free.
 func (m *migration) writeNew(ctx context.Context, moves []moved) error {
 	cmds := make([]*redis.Cmd, len(moves))
@@ -143,13 +178,18 @@ func (m *migration) writeNew(ctx context.Context, moves []moved) error {
 }
 
 // verify reads back what is there now under the new names, and returns the entries that have arrived: those that open
-// there as what they were.
+// there as what they were, and expire when they did. One that an earlier run wrote may have another expiry than the old
+// one by now; which of the two is meant, nobody can tell.
 func (m *migration) verify(ctx context.Context, sc *scratch, moves []moved, c *Counts) ([]moved, error) {
 	group := make([]entry, len(moves))
 	for i := range moves {
 		group[i] = entry{name: moves[i].to, size: int64(len(moves[i].next))}
 	}
 	values, err := m.servers.read(ctx, group)
+	if err != nil {
+		return nil, err
+	}
+	expiries, err := m.expiries(ctx, moves)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +205,7 @@ func (m *migration) verify(ctx context.Context, sc *scratch, moves []moved, c *C
 			// Somebody uses the new names already, and has deleted it. The old entry must stay.
 			c.Conflicts++
 			continue
-		case stored == nil:
+		case stored == nil, !v.written && expiries[i] != v.expires:
 		case v.kind == 0:
 			same = bytes.Equal(stored, v.clear)
 		default:
@@ -185,6 +225,31 @@ func (m *migration) verify(ctx context.Context, sc *scratch, moves []moved, c *C
 		arrived = append(arrived, v)
 	}
 	return arrived, nil
+}
+
+// expiries are those of the new names that this run has not written, in Unix milliseconds, -1 for never, -2 for no entry.
+func (m *migration) expiries(ctx context.Context, moves []moved) ([]int64, error) {
+	cmds := make([]*redis.Cmd, len(moves))
+	err := m.servers.pipelined(ctx, func(p redis.Pipeliner) {
+		for i := range moves {
+			if !moves[i].written {
+				cmds[i] = p.Do(ctx, "pexpiretime", moves[i].to)
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	at := make([]int64, len(moves))
+	for i, cmd := range cmds {
+		if cmd == nil {
+			continue
+		}
+		if at[i], err = cmd.Int64(); err != nil {
+			return nil, fmt.Errorf("migrate: read: %w", withoutNames(err))
+		}
+	}
+	return at, nil
 }
 
 // holds tells whether what is stored under the new name opens as what was moved.
@@ -221,8 +286,7 @@ func (m *migration) dropOld(ctx context.Context, moves []moved, c *Counts) error
 		}
 		switch n {
 		case 1:
-			c.Deleted++
-			c.Growth -= int64(len(moves[i].name) + len(moves[i].old))
+			c.deleted(&moves[i])
 		case 0:
 			c.Contended++ // a writer that should have been stopped: the new entry is not what it wrote
 		}

@@ -143,6 +143,71 @@ func TestRebindInPlace(t *testing.T) {
 	})
 }
 
+// Between a run that copies and one that deletes, the expiry of an old entry may have changed, or that of its copy. The old
+// one stays then: a copy would live too long or not long enough.
+func TestExpiryChangesBeforeOldIsDeleted(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		ctx := t.Context()
+		for i, ttl := range []time.Duration{0, time.Hour, time.Minute, time.Hour, time.Hour} {
+			require.NoError(t, rdb.Set(ctx, fmt.Sprintf("%s-old:%d", ns, i), "v", ttl).Err())
+		}
+		for how, op := range map[string]migrate.Operation{"sealed": migrate.Seal, "clear": migrate.Unseal} {
+			config := migrate.Config{
+				Operation: op, From: migrate.Space{Prefix: ns + "-old:"}, To: &migrate.Space{Namespace: ns + how}, Keys: keyring(t),
+			}
+			require.True(t, run(t, rdb, config).Done())
+			require.NoError(t, rdb.Expire(ctx, ns+"-old:0", time.Minute).Err())
+			require.NoError(t, rdb.Persist(ctx, ns+"-old:1").Err())
+			require.NoError(t, rdb.Expire(ctx, ns+"-old:2", time.Hour).Err())
+			require.NoError(t, rdb.Persist(ctx, ns+how+":3").Err())
+			config.DeleteOld = true
+			for _, config.DryRun = range []bool{true, false} {
+				r := run(t, rdb, config)
+				require.EqualValues(t, 4, r.Conflicts, how)
+				require.EqualValues(t, 1, r.Deleted, how)
+				require.False(t, r.Done())
+			}
+			for i := range 4 {
+				require.EqualValues(t, 1, rdb.Exists(ctx, fmt.Sprintf("%s-old:%d", ns, i)).Val())
+			}
+			require.NoError(t, rdb.Set(ctx, ns+"-old:4", "v", time.Hour).Err())
+			require.NoError(t, rdb.Persist(ctx, ns+"-old:0").Err())
+			require.NoError(t, rdb.Expire(ctx, ns+"-old:1", time.Hour).Err())
+			require.NoError(t, rdb.Expire(ctx, ns+"-old:2", time.Minute).Err())
+		}
+	})
+}
+
+// A dry run of a move says what the run then does: it looks at the new names, too.
+func TestDryRunOfMove(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		ctx := t.Context()
+		a := keyring(t)
+		from, to := migrate.Space{Prefix: ns + "-old:"}, migrate.Space{Namespace: ns}
+		config := migrate.Config{Operation: migrate.Seal, From: from, To: &to, Keys: a}
+		for i := range 3 {
+			require.NoError(t, rdb.Set(ctx, fmt.Sprintf("%s-old:%d", ns, i), "v", 0).Err())
+		}
+		run(t, rdb, config) // these are there already
+		for i := 3; i < 10; i++ {
+			require.NoError(t, rdb.Set(ctx, fmt.Sprintf("%s-old:%d", ns, i), "v", 0).Err())
+		}
+		require.NoError(t, sealedStore(t, rdb, a, ns).Set(ctx, "3", "something else"))
+		require.NoError(t, rdb.LPush(ctx, ns+":4", "x").Err())
+		config.DeleteOld, config.DryRun = true, true
+		predicted := run(t, rdb, config)
+		require.EqualValues(t, 10, rdb.Exists(ctx, fmt.Sprintf("%s-old:0", ns)).Val()*10, "nothing is deleted")
+		require.Contains(t, text(t, predicted), "old entries would be deleted")
+		config.DryRun = false
+		done := run(t, rdb, config)
+		require.EqualValues(t, 5, done.Written)
+		require.EqualValues(t, 3, done.Already)
+		require.EqualValues(t, 2, done.Conflicts)
+		require.EqualValues(t, 8, done.Deleted)
+		require.Equal(t, done.Counts, predicted.Counts)
+	})
+}
+
 // When a namespace is given to names that had its form already, tags come along: entries are invalidated by the tags that
 // the application uses now, whether they were in clear or are bound anew.
 func TestTagsFollowTheNamespace(t *testing.T) {

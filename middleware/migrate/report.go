@@ -32,7 +32,7 @@ type Counts struct {
 	Numbers int64 `json:"numbers"`
 	// Fernet are those written that look like tokens of Fernet. They were sealed as they are: who opens them gets the token.
 	Fernet int64 `json:"fernet"`
-	// Deleted are old entries that were deleted after their move.
+	// Deleted are old entries that were deleted after their move; in a dry run they would be.
 	Deleted int64 `json:"deleted"`
 
 	// What follows was left as it is, and should not have been; see Report.Left.
@@ -51,7 +51,7 @@ type Counts struct {
 	TooLarge int64 `json:"too_large"`
 	// Contended changed again and again.
 	Contended int64 `json:"contended"`
-	// Conflicts: the new name was taken by something else.
+	// Conflicts: the new name was taken by something else, or by the same value with another expiry.
 	Conflicts int64 `json:"conflicts"`
 	// Twisted: the new name would have been found by the scan as an old one.
 	Twisted int64 `json:"twisted"`
@@ -218,7 +218,11 @@ func (r *Report) WriteText(w io.Writer) error {
 	line(r.Already, "already as they should be")
 	line(r.Vanished, "vanished meanwhile")
 	line(r.Retried, "read again because they changed meanwhile")
-	line(r.Deleted, "old entries deleted")
+	if r.DryRun {
+		line(r.Deleted, "old entries would be deleted")
+	} else {
+		line(r.Deleted, "old entries deleted")
+	}
 	line(r.TagSets, "tag sets rewritten")
 	line(r.TagMembers, "memberships rewritten")
 	line(r.Excluded, "excluded by name")
@@ -236,7 +240,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		line(r.Refused, "cannot have the form that was asked for")
 		line(r.TooLarge, "too large")
 		line(r.Contended, "changed again and again: run it again")
-		line(r.Conflicts, "whose new name is taken by something else")
+		line(r.Conflicts, "whose new name is taken by something else, or by the same with another expiry")
 		line(r.Twisted, "whose new name looks like an old one")
 	}
 	if r.Complete && r.FoundNothing() {
