@@ -159,6 +159,8 @@ func TestRegisteringManySchedules(t *testing.T) {
 	require.Equal(t, before, g.opens.Load(), "of those that it registered itself, or has seen, none again")
 	require.False(t, w.once("one more", asynqjobs.Every(time.Hour), ""))
 	require.Equal(t, before+1, g.opens.Load(), "what is there under the name is opened")
+	w.rdb.AddHook(refusing{"hgetall"})
+	require.True(t, w.once("and another", asynqjobs.Every(time.Hour), ""), "nor are the others read")
 }
 
 // What is known goes on while only opening fails, and ends when it is refused for good, without a restart; and what is

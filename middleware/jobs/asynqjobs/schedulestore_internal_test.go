@@ -1,0 +1,170 @@
+package asynqjobs
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/prf"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/jobs"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// newTestStore is a store whose Redis has a clock that stands at noon, and the schedule that is in it.
+func newTestStore(t *testing.T) (*scheduleStore, entry) {
+	t.Helper()
+	m := miniredis.RunT(t)
+	m.SetTime(noon)
+	rdb := redis.NewClient(&redis.Options{Addr: m.Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
+	require.NoError(t, err)
+	k, err := aead.NewKeyring(h)
+	require.NoError(t, err)
+	h, err = keyset.NewHandle(prf.HMACSHA256PRFKeyTemplate())
+	require.NoError(t, err)
+	set, err := prf.NewPRFSet(h)
+	require.NoError(t, err)
+	e, err := jobs.NewEncryptor(k, jobs.WithPRF(set))
+	require.NoError(t, err)
+	s := newScheduleStore(rdb, e)
+	d, err := newDefinition("a", Every(time.Minute), asynq.NewTask("t", nil), nil, noon)
+	require.NoError(t, err)
+	en, err := s.seal(t.Context(), d, noon)
+	require.NoError(t, err)
+	ok, _, _, err := s.swap(t.Context(), nil, en, time.Time{})
+	require.NoError(t, err)
+	require.True(t, ok)
+	return s, en
+}
+
+func (s *scheduleStore) noted(t *testing.T, field string) string {
+	t.Helper()
+	return s.rdb.HGet(t.Context(), s.ticks, field).Val()
+}
+
+// A tick may be noted while its schedule is being replaced: the later one stays, but for what no clock says.
+func TestSwapKeepsALaterTick(t *testing.T) {
+	t.Parallel()
+	ms := func(d time.Duration) string { return strconv.FormatInt(noon.Add(d).UnixMilli(), 10) }
+	for noted, want := range map[string]string{
+		"":                       ms(-time.Minute),
+		ms(-time.Hour):           ms(-time.Minute),
+		ms(-30 * time.Second):    ms(-30 * time.Second),
+		ms(10 * 24 * time.Hour):  ms(-time.Minute),
+		"99999999999999999999":   ms(-time.Minute),
+		"not a number, but text": ms(-time.Minute),
+	} {
+		s, en := newTestStore(t)
+		if noted != "" {
+			require.NoError(t, s.rdb.HSet(t.Context(), s.ticks, en.field, noted).Err())
+		}
+		fresh, err := s.sealAs(t.Context(), en.field, en.def, noon)
+		require.NoError(t, err)
+		ok, before, after, err := s.swap(t.Context(), []entry{en}, fresh, noon.Add(-time.Minute))
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.NotEqual(t, before, after)
+		require.Equal(t, after, s.noted(t, versionField))
+		require.Equal(t, want, s.noted(t, en.field), noted)
+	}
+}
+
+func TestSwapChangesNothingElse(t *testing.T) {
+	t.Parallel()
+	s, en := newTestStore(t)
+	version := s.noted(t, versionField)
+	other := en
+	other.raw += "x"
+	ok, _, _, err := s.swap(t.Context(), []entry{other}, entry{}, time.Time{})
+	require.NoError(t, err)
+	require.False(t, ok)
+	require.Equal(t, version, s.noted(t, versionField))
+	require.True(t, s.is(t.Context(), en))
+	require.False(t, s.is(t.Context(), other))
+}
+
+// A scheduler that was held up does not note a tick of what was replaced or ended meanwhile.
+func TestTicksOfReplacedSchedulesAreNotNoted(t *testing.T) {
+	t.Parallel()
+	s, en := newTestStore(t)
+	fresh, err := s.sealAs(t.Context(), en.field, en.def, noon)
+	require.NoError(t, err)
+	ok, _, _, err := s.swap(t.Context(), []entry{en}, fresh, time.Time{})
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.NoError(t, s.advance(t.Context(), en, noon))
+	require.Empty(t, s.noted(t, en.field))
+	require.NoError(t, s.advance(t.Context(), fresh, noon))
+	require.Equal(t, strconv.FormatInt(noon.UnixMilli(), 10), s.noted(t, en.field))
+	require.NoError(t, s.advance(t.Context(), fresh, noon.Add(-time.Minute)))
+	require.Equal(t, strconv.FormatInt(noon.UnixMilli(), 10), s.noted(t, en.field), "ticks do not go back")
+	ok, _, _, err = s.swap(t.Context(), []entry{fresh}, entry{}, time.Time{})
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.NoError(t, s.advance(t.Context(), fresh, noon))
+	require.Empty(t, s.noted(t, en.field))
+}
+
+// What is noted of an opening counts only for what is stored by then.
+func TestBookNotesWhatIsStored(t *testing.T) {
+	t.Parallel()
+	b, def := newBook(), &definition{Name: "a"}
+	todo := b.take(map[string]string{"f": "old"}, noon, false)
+	require.Equal(t, []entry{{field: "f", raw: "old"}}, todo)
+	require.Len(t, b.take(map[string]string{"f": "new"}, noon, false), 1)
+	require.False(t, b.note(entry{field: "f", raw: "old", def: def}, noon), "it was replaced while it was opened")
+	require.Empty(t, b.named("a"))
+	require.ErrorIs(t, b.unread(true), errNotYet)
+	require.True(t, b.note(entry{field: "f", raw: "new", def: def}, noon))
+	require.Len(t, b.named("a"), 1)
+	require.NoError(t, b.unread(false))
+	require.False(t, b.note(entry{field: "f", raw: "new", err: jobs.ErrKeyServiceUnavailable}, noon))
+	require.Len(t, b.named("a"), 1, "nobody said no")
+	require.True(t, b.note(entry{field: "f", raw: "new", err: jobs.ErrUnauthentic}, noon))
+	require.Empty(t, b.named("a"))
+	require.ErrorIs(t, b.unread(false), jobs.ErrUnauthentic)
+	require.NoError(t, b.unread(true), "it was refused for good")
+	_, changes, _ := b.entries(-1)
+	b.take(nil, noon, false)
+	_, after, changed := b.entries(changes)
+	require.False(t, changed || after != changes, "it did not open before")
+}
+
+// What opened is proved first, then comes what is new, then what failed; each when it is time.
+func TestBookOrder(t *testing.T) {
+	t.Parallel()
+	b := newBook()
+	stored := map[string]string{"opened": "1", "failed": "2", "refused": "3"}
+	b.take(stored, noon, false)
+	b.note(entry{field: "opened", raw: "1", def: &definition{Name: "a"}}, noon)
+	b.note(entry{field: "failed", raw: "2", err: jobs.ErrKeyServiceUnavailable}, noon)
+	b.note(entry{field: "refused", raw: "3", err: jobs.ErrUnauthentic}, noon)
+	stored["new"] = "4"
+	for _, c := range []struct {
+		at     time.Duration
+		atOnce bool
+		want   []string
+	}{
+		{time.Second, false, []string{"new"}},
+		{time.Second, true, []string{"new", "failed", "refused"}},
+		{reloadSchedules, false, []string{"opened", "new", "failed"}},
+		{refusedAgain, false, []string{"opened", "new", "failed", "refused"}},
+		{-time.Hour, false, []string{"opened", "new", "failed", "refused"}},
+	} {
+		var got []string
+		for _, en := range b.take(stored, noon.Add(c.at), c.atOnce) {
+			got = append(got, en.field)
+		}
+		require.Equal(t, c.want, got, c)
+	}
+}
