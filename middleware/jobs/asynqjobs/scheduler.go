@@ -116,6 +116,12 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 // the keys that there are after a reload, is replaced. The schedule stays when all
 // processes end: Cancel ends it.
 //
+// The last caller counts, not the newest release: while a changed definition is
+// rolled out, a process of the old release that is restarted puts the old one back,
+// until a new one calls ScheduleOnce again. If that must not be, give the job another
+// name with the release that changes it and cancel the old name once none of the old
+// processes is left.
+//
 // opts may be MaxRetry, Queue, Timeout and Retention. A tick is one task
 // with an id of its own, kept for two minutes after it has run or as long as
 // Retention says.
