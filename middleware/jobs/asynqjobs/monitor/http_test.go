@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -392,6 +393,35 @@ func TestClosed(t *testing.T) {
 	get(t, h, "/api/queues")
 	require.NoError(t, h.Close())
 	assert.Equal(t, http.StatusInternalServerError, ask(h, http.MethodGet, "/api/queues", "").Code)
+}
+
+// handsOut is a connection whose client is the application's.
+type handsOut struct{ client redis.UniversalClient }
+
+func (h handsOut) MakeRedisClient() any { return h.client }
+
+func TestSharedConnectionIsNotClosed(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	for _, shared := range []bool{true, false} {
+		rdb := redis.NewClient(&redis.Options{Addr: s.srv.Addr()})
+		opts := []monitor.Option{monitor.WithLogger(quiet)}
+		if shared {
+			opts = append(opts, monitor.WithSharedConnection())
+		}
+		h, err := monitor.New(handsOut{rdb}, s.e, opts...)
+		require.NoError(t, err)
+		get(t, h, "/api/queues")
+		require.NoError(t, h.Close())
+		if !shared {
+			require.ErrorIs(t, rdb.Ping(t.Context()).Err(), redis.ErrClosed)
+			continue
+		}
+		require.NoError(t, rdb.Ping(t.Context()).Err())
+		get(t, h, "/api/queues")
+		require.NoError(t, h.Close(), "again")
+		require.NoError(t, rdb.Close())
+	}
 }
 
 func TestCanceledRequestWaitsForNothing(t *testing.T) {

@@ -60,7 +60,8 @@ type Handler struct {
 
 // New returns the admin page for the Redis of conn, whose jobs were sealed with e,
 // or with encryptors of the same keys and namespace. It does not call Redis or the
-// key service. conn is asked for one client, which Close closes; e is not closed.
+// key service. conn is asked for one client, which Close closes unless it is shared
+// (WithSharedConnection); e is not closed.
 func New(conn asynq.RedisConnOpt, e *jobs.Encryptor, opts ...Option) (*Handler, error) {
 	if conn == nil {
 		return nil, errors.New("monitor: New: nil Redis connection")
@@ -81,7 +82,7 @@ func New(conn asynq.RedisConnOpt, e *jobs.Encryptor, opts ...Option) (*Handler, 
 		opening: make(chan struct{}, maxOpening), complain: rate.NewLimiter(rate.Every(time.Second), 10),
 	}
 	if err := h.build(); err != nil {
-		return nil, errors.Join(fmt.Errorf("monitor: New: %w", err), client.Close())
+		return nil, errors.Join(fmt.Errorf("monitor: New: %w", err), h.Close())
 	}
 	return h, nil
 }
@@ -134,8 +135,12 @@ func (s shared) MakeRedisClient() any { return s.client }
 // at its end: empty for "/".
 func (h *Handler) RootPath() string { return h.cfg.root }
 
-// Close closes the connections to Redis. Requests that are under way fail.
+// Close closes the connections to Redis, and requests that are under way fail. With
+// WithSharedConnection it does nothing.
 func (h *Handler) Close() error {
+	if h.cfg.shared {
+		return nil
+	}
 	h.closing.Do(func() { h.closeErr = h.client.Close() })
 	return h.closeErr
 }

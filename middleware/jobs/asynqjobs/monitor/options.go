@@ -21,6 +21,7 @@ type config struct {
 	root       string // without a slash at its end: "" is "/"
 	authorize  Authorizer
 	actions    bool
+	shared     bool
 	audit      func(context.Context, Record) error
 	format     func(typename string, payload []byte) string
 	shownBytes int
@@ -50,6 +51,16 @@ func WithRootPath(root string) Option {
 		if c.root = clean; clean == "/" {
 			c.root = ""
 		}
+		return nil
+	}
+}
+
+// WithSharedConnection says that the client that New gets from conn belongs to the
+// application: Close does not close it. It is for a conn that hands out a client that
+// is used elsewhere, too. The default is that it is the handler's own.
+func WithSharedConnection() Option {
+	return func(c *config) error {
+		c.shared = true
 		return nil
 	}
 }
