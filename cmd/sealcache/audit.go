@@ -62,7 +62,11 @@ func audit(p *program, c command, args []string) (int, error) {
 		Workers: *workers, Rate: *rate, Logger: p.log,
 	}
 	if *open || f.given("may-destroy") && *keys.kek != "" {
-		o, err := keys.open(p.ctx, p, !*open)
+		to := toList
+		if *open {
+			to = toOpen
+		}
+		o, err := keys.open(p.ctx, p, to)
 		if err != nil {
 			return 0, err
 		}

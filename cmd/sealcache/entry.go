@@ -123,7 +123,7 @@ func get(p *program, c command, args []string) (int, error) {
 	if out, ok := p.stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) && !*show {
 		return 0, wrong("a value is not written to a terminal: send the output somewhere, or give -show")
 	}
-	o, err := keys.open(p.ctx, p, false)
+	o, err := keys.open(p.ctx, p, toOpen)
 	if err != nil {
 		return 0, err
 	}

@@ -79,8 +79,17 @@ func (o *opened) close() {
 	}
 }
 
-// open opens the keys. With onlyRing no data key is made.
-func (k *keyFlags) open(ctx context.Context, p *program, onlyRing bool) (*opened, error) {
+// use is what keys are opened for.
+type use int
+
+const (
+	toSeal use = iota // and to open
+	toOpen            // a permission to decrypt at the key service is enough
+	toList            // the keys of the keyset; no data key is made
+)
+
+// open opens the keys.
+func (k *keyFlags) open(ctx context.Context, p *program, to use) (*opened, error) {
 	if *k.kek == "" {
 		return nil, wrong("-%skek is missing", k.prefix)
 	}
@@ -114,12 +123,15 @@ func (k *keyFlags) open(ctx context.Context, p *program, onlyRing bool) (*opened
 		kek = o.ring
 	}
 	switch {
-	case onlyRing:
+	case to == toList:
 	case *k.as == "keyring" && o.ring == nil:
 		return fail(errors.New("a keyring needs a keyset: give -" + k.prefix + "keyset, or a -" + k.prefix + "kek of file://"))
 	case *k.as == "keyring":
 		o.aead = o.ring
 	default:
+		if _, ring := kek.(*aead.Keyring); to == toOpen && !ring {
+			kek = &openOnly{AEADWithContext: kek}
+		}
 		e, err := aead.NewEnvelope(ctx, kek, aead.WithLogger(p.log), aead.WithDataKeyCache(dataKeysHeld))
 		if err != nil {
 			return fail(err)

@@ -63,14 +63,14 @@ func move(p *program, c command, args []string) (int, error) {
 	if name, ok := strings.CutSuffix(from.Prefix, ":"); ok && operation == migrate.Seal && from.Namespace == "" && to == nil && middleware.CheckNamespace(name) == nil {
 		fmt.Fprintf(p.stderr, "sealcache %[1]s: what is sealed so opens in a store without a namespace. If the application's has the namespace %[2]q, stop and say -namespace %[2]s instead of -prefix\n", c.name, name)
 	}
-	opened, err := keys.open(p.ctx, p, false)
+	opened, err := keys.open(p.ctx, p, toSeal)
 	if err != nil {
 		return 0, err
 	}
 	defer opened.close()
 	config.Keys = opened.aead
 	if *old.kek != "" {
-		o, err := old.open(p.ctx, p, false)
+		o, err := old.open(p.ctx, p, toSeal)
 		if err != nil {
 			return 0, err
 		}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"sync"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+)
+
+// openOnly is a key-encryption key for who may open and may not seal. An aead.Envelope makes a data key when it begins, and
+// proves that it opens again; for somebody who audits that would take a permission that the work does not need. So that
+// data key is kept here instead of being wrapped, and nothing may be sealed under it that is to be read elsewhere.
+type openOnly struct {
+	tink.AEADWithContext
+
+	mu   sync.Mutex
+	kept map[string][]byte
+}
+
+func (k *openOnly) EncryptWithContext(_ context.Context, plaintext, _ []byte) ([]byte, error) {
+	name := rand.Text() + rand.Text()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.kept == nil {
+		k.kept = map[string][]byte{}
+	}
+	k.kept[name] = append([]byte(nil), plaintext...)
+	return []byte(name), nil
+}
+
+func (k *openOnly) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
+	k.mu.Lock()
+	kept, ok := k.kept[string(ciphertext)]
+	k.mu.Unlock()
+	if ok {
+		return append([]byte(nil), kept...), nil
+	}
+	return k.AEADWithContext.DecryptWithContext(ctx, ciphertext, associatedData)
+}
