@@ -57,7 +57,28 @@ func sealFailure(ctx context.Context, e *jobs.Encryptor, typename string, p plac
 	return sealedText + base64.RawStdEncoding.EncodeToString(sealed)
 }
 
-// openFailure is the inverse. What stands before the sealed text stays.
+// cutPanic cuts out what asynq says in clear of a panic: where this package panicked
+// again. What is left reads as asynq's error would have without this package, for the
+// text that follows begins with the place where the application did.
+func cutPanic(text string) string {
+	const cause, start, end = "panic error cause by: ", "panic [", "]: "
+	rest, ok := strings.CutPrefix(text, cause)
+	if !strings.HasPrefix(rest, start) {
+		return text
+	}
+	_, rest, found := strings.Cut(rest, end)
+	switch {
+	case !found:
+		return text
+	case ok:
+		return cause + rest
+	default:
+		return rest
+	}
+}
+
+// openFailure is the inverse. What stands before the sealed text stays, but for the
+// place of a panic of which the text tells itself.
 func openFailure(ctx context.Context, e *jobs.Encryptor, typename string, p place, text string) (string, error) {
 	i := strings.Index(text, sealedText)
 	if i < 0 {
@@ -71,7 +92,11 @@ func openFailure(ctx context.Context, e *jobs.Encryptor, typename string, p plac
 	if err != nil {
 		return "", fmt.Errorf("asynqjobs: error text: %w", err)
 	}
-	return text[:i] + string(b), nil
+	before := text[:i]
+	if strings.HasPrefix(string(b), "panic") {
+		before = cutPanic(before)
+	}
+	return before + string(b), nil
 }
 
 // shortened cuts text at a character.
