@@ -52,16 +52,21 @@ func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {
 	if h.cfg.group != nil && o.nothing && o.lost == 0 && len(o.refused) == 1 {
 		return h.release(ctx, p, o.refused[0])
 	}
+	// The members that a task holds were counted when the group was opened. It goes
+	// to the archive with them, where someone can look, whatever becomes of the rest.
+	var held *Refusal
+	if len(o.refused) > 0 || o.lost > 0 {
+		held = &Refusal{Reason: ReasonGroup, group: keptAndLost(len(o.refused), o.lost)}
+	}
 	if !o.nothing {
 		d := &delivery{e: h.e, place: p, typename: t.Type(), writer: t.ResultWriter()}
-		if err := h.run(context.WithValue(ctx, deliveryKey{}, d), t, o.task, p); err != nil {
+		err := h.run(context.WithValue(ctx, deliveryKey{}, d), t, o.task, p, held)
+		if err != nil && (held == nil || !errors.Is(err, asynq.RevokeTask)) {
 			return err
 		}
 	}
-	if len(o.refused) > 0 || o.lost > 0 {
-		// The members were counted when the group was opened. The task that holds
-		// them goes to the archive, where someone can look at them.
-		return &Refusal{Reason: ReasonGroup, group: keptAndLost(len(o.refused), o.lost)}
+	if held != nil {
+		return held
 	}
 	return nil
 }
@@ -140,19 +145,24 @@ func lastTry(ctx context.Context) bool {
 	return ok1 && ok2 && n >= most
 }
 
-// run calls the application's handler, and seals what it fails with.
-func (h *handler) run(ctx context.Context, sealed, task *asynq.Task, p place) error {
+// run calls the application's handler, and seals what it fails with. What the task
+// holds beside stands before that.
+func (h *handler) run(ctx context.Context, sealed, task *asynq.Task, p place, held *Refusal) error {
+	prefix := ""
+	if held != nil {
+		prefix = held.Error() + ": "
+	}
 	defer func() {
 		// panic(nil) is no longer nil here, and runtime.Goexit stays one.
 		if x := recover(); x != nil {
-			panic(panicked{sealFailure(ctx, h.e, sealed.Type(), p, describePanic(x))})
+			panic(panicked{prefix + sealFailure(ctx, h.e, sealed.Type(), p, describePanic(x))})
 		}
 	}()
 	err := h.next.ProcessTask(ctx, task)
 	if err == nil {
 		return nil
 	}
-	return &failure{text: sealFailure(ctx, h.e, sealed.Type(), p, err.Error()), cause: err, task: task}
+	return &failure{text: prefix + sealFailure(ctx, h.e, sealed.Type(), p, err.Error()), cause: err, task: task}
 }
 
 // delivery is what WriteResult must know of the task that is being processed.

@@ -23,7 +23,7 @@ const (
 	ReasonUnsupportedFormat Reason = "unsupported_format" // of a newer release, or cut off
 	ReasonKeyRemoved        Reason = "key_removed"        // its key is disabled or destroyed
 	ReasonTooLarge          Reason = "too_large"          // over jobs.WithMaxPayloadBytes
-	ReasonGroup             Reason = "group_members"      // members of its group were refused; the others have run
+	ReasonGroup             Reason = "group_members"      // members of its group were refused; the others were run
 
 	ReasonUnknownKey            Reason = "unknown_key"             // not in the keyset, also after a reload
 	ReasonKeyServiceUnavailable Reason = "key_service_unavailable" // nobody said no
@@ -131,13 +131,14 @@ func outage(err error) bool {
 }
 
 // ReasonOf tells why a task was not run, from its last error, and whether that
-// was a Refusal at all. The text stands in clear: it tells what a worker wrote, or
+// was a Refusal at all. A task whose last error is a failure of its own, and that holds
+// refused members, has ReasonGroup, too; see OpenFailure. The text stands in clear: it tells what a worker wrote, or
 // someone who can write to Redis.
 func ReasonOf(info *asynq.TaskInfo) (Reason, bool) {
 	if info == nil {
 		return "", false
 	}
-	rest, ok := strings.CutPrefix(info.LastErr, refusalText)
+	rest, ok := strings.CutPrefix(strings.TrimPrefix(cutPanic(info.LastErr), "panic error cause by: "), refusalText)
 	if !ok {
 		return "", false
 	}

@@ -2,6 +2,7 @@ package asynqjobs_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -240,4 +241,54 @@ func TestGroupIsPutBackIfRefusedMembersCannotBeEnqueued(t *testing.T) {
 	require.Len(t, pending, 1)
 	_, err = asynqjobs.Config(e, asynq.Config{}, asynqjobs.WithGroupClient(nil))
 	require.Error(t, err)
+}
+
+// Refused members stay, and it is said that they are there, whatever becomes of the others: a handler that revokes the
+// task, that fails for good, or that panics.
+func TestRefusedMembersStayWhenTheOthersFail(t *testing.T) {
+	t.Parallel()
+	for name, h := range map[string]asynq.HandlerFunc{
+		"revoked": func(context.Context, *asynq.Task) error { return fmt.Errorf("secret: %w", asynq.RevokeTask) },
+		"failed":  func(context.Context, *asynq.Task) error { return fmt.Errorf("secret: %w", asynq.SkipRetry) },
+		"panic":   func(context.Context, *asynq.Task) error { panic("secret") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, nil)
+			_, err := b.plain.Enqueue(asynq.NewTask("x", []byte("planted")), asynq.Group("g"))
+			require.NoError(t, err)
+			_, err = b.client.Enqueue(asynq.NewTask("part", []byte("good")), asynq.Group("g"))
+			require.NoError(t, err)
+			var handled recorder
+			cfg := asynq.Config{
+				GroupAggregator: asynq.GroupAggregatorFunc(func(_ string, tasks []*asynq.Task) *asynq.Task {
+					return asynq.NewTask("batch", tasks[0].Payload(), asynq.MaxRetry(0), asynq.TaskID("batch"))
+				}),
+				ErrorHandler: asynq.ErrorHandlerFunc(func(_ context.Context, task *asynq.Task, err error) {
+					handled.add(string(task.Payload()) + " " + err.Error())
+				}),
+			}
+			serve(t, b.conn, b.e, cfg, h)
+			info := b.awaitState(t, "default", "batch", asynq.TaskStateArchived)
+			reason, ok := asynqjobs.ReasonOf(info)
+			require.True(t, ok, info.LastErr)
+			require.Equal(t, asynqjobs.ReasonGroup, reason)
+			require.NotContains(t, info.LastErr, "secret")
+			require.Contains(t, info.LastErr, "1 members")
+			refused, err := asynqjobs.OpenRefused(t.Context(), b.e, info)
+			require.NoError(t, err)
+			require.Len(t, refused, 1)
+			text, err := asynqjobs.OpenFailure(t.Context(), b.e, info)
+			require.NoError(t, err)
+			require.Len(t, handled.all(), 1)
+			require.Contains(t, handled.all()[0], "good ", "the handler of errors has the task in clear, of ReasonGroup too")
+			if name == "revoked" {
+				require.NotContains(t, text, "secret", "that was no failure")
+				require.Contains(t, handled.all()[0], string(asynqjobs.ReasonGroup))
+			} else {
+				require.Contains(t, text, "secret")
+				require.Contains(t, handled.all()[0], "secret")
+			}
+		})
+	}
 }
