@@ -118,6 +118,17 @@ func TestAuditGroups(t *testing.T) {
 	}, r.Groups)
 }
 
+// The rate bounds the names, too, that are outside the scope.
+func TestRateOfForeignNames(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	const n, rate = 4000, 500
+	fill(t, rdb, "ns", n)
+	r := audit(t, rdb, migrate.AuditConfig{Prefix: "other:", Rate: rate})
+	require.Zero(t, r.Seen)
+	require.Greater(t, r.Elapsed, time.Second*n/10/rate*8/10, "ten of them count as one")
+}
+
 // The answer to "is anything clear?" is no only if all was looked at.
 func TestAnythingClear(t *testing.T) {
 	t.Parallel()

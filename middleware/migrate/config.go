@@ -132,7 +132,8 @@ type Config struct {
 	// BatchSize is how many names are asked for at a time, at most 10,000. The default is 500, or with Rate a hundredth of
 	// a second's worth, if that is less: what comes in bursts is felt as more than its rate.
 	BatchSize int
-	// Rate bounds the entries per second. 0 is no bound.
+	// Rate bounds the entries per second; ten names that are outside the scope, and only looked at by SCAN, count as one.
+	// 0 is no bound.
 	Rate float64
 	// MaxValueBytes bounds the size of a stored value; larger ones are left alone and counted. The default is 64 MiB.
 	MaxValueBytes int

@@ -64,6 +64,9 @@ type batch[C any] struct {
 const (
 	// patience is for how long a batch, or a call of SCAN, is tried again while Redis or the key service fails.
 	patience = 30 * time.Second
+	// foreignNames is how many names that do not match the pattern count as one that does: Redis spends 1.25 us on a name
+	// of SCAN, and about ten times that on an entry that is read and written.
+	foreignNames = 10
 	// maxRestarts is how often the scan of a server may begin again, and that of all of them.
 	maxRestarts = 5
 )
@@ -233,7 +236,7 @@ func (w *walk[C]) scan(ctx context.Context, t *track[C], at layout, batches chan
 			return fmt.Errorf("migrate: scan: %w", withoutNames(err))
 		}
 		if w.limiter != nil {
-			if err := waitFor(ctx, w.limiter, len(names)); err != nil {
+			if err := waitFor(ctx, w.limiter, max(len(names), int(w.count+foreignNames-1)/foreignNames)); err != nil {
 				return err
 			}
 		}
