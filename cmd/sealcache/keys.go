@@ -116,7 +116,7 @@ func (k *keyFlags) open(ctx context.Context, p *program, to use) (*opened, error
 		if err != nil {
 			return fail(err)
 		}
-		if o.ring, err = aead.OpenKeyring(ctx, source, kek, aead.WithKeyringLogger(p.log)); err != nil {
+		if o.ring, err = aead.OpenKeyring(ctx, source, kek, aead.WithKeyringLogger(p.log), aead.WithReload(keysetReload)); err != nil {
 			return fail(err)
 		}
 		o.closers = append(o.closers, o.ring)
@@ -141,6 +141,10 @@ func (k *keyFlags) open(ctx context.Context, p *program, to use) (*opened, error
 	}
 	return o, nil
 }
+
+// keysetReload is how often a keyset is read again, besides when its file changes, so that a run of hours neither goes on
+// sealing under a key that is not primary any more nor takes it for the one that it should be.
+const keysetReload = time.Minute
 
 // dataKeysHeld is how many unwrapped data keys a command may hold, at a kilobyte each: it meets all that lie in Redis, in
 // no order, and what it does not hold costs a call of the key service for each entry.

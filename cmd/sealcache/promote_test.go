@@ -1,0 +1,82 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+// A key that is promoted while a reseal runs is noticed: what was resealed before is not under it.
+func TestPromoteDuringReseal(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	server := redistest.Start(t)
+	rdb := redis.NewClient(server.ClientOptions())
+	t.Cleanup(func() { _ = rdb.Close() })
+	dir := t.TempDir()
+	secret, file := filepath.Join(dir, "passphrase"), filepath.Join(dir, "keyset.json")
+	require.NoError(t, os.WriteFile(secret, []byte("correct-horse-battery"), 0o600))
+	keys := []string{"-kek", "passphrase:file:" + secret, "-keyset", file}
+	do := func(want int, name string, args ...string) {
+		t.Helper()
+		status, out, log := sealcache(t, append([]string{name}, args...)...)
+		require.Equal(t, want, status, "%s%s", out, log)
+	}
+	with := func(args ...string) []string { return append(args, keys...) }
+	at := func(args ...string) []string {
+		return append(with("-redis", server.URL(), "-namespace", "shop", "-progress", "none"), args...)
+	}
+	change := func(command string, id ...string) {
+		t.Helper()
+		status, out, log := sealcache(t, append(with("keys", command), id...)...)
+		require.Equal(t, exitDone, status, "%s%s", out, log)
+	}
+	status, out, log := sealcache(t, "keys", "create", "-kek", keys[1], "-out", file)
+	require.Equal(t, exitDone, status, "%s%s", out, log)
+	const entries = 3000
+	for i := range entries {
+		require.NoError(t, rdb.Set(ctx, fmt.Sprint("shop:", i), "value", 0).Err())
+	}
+	do(exitDone, "migrate", at()...)
+	change("add")
+	change("add")
+	all := ids(t, file)
+	change("promote", all[1])
+
+	begun := sets(t, rdb)
+	type result struct {
+		status   int
+		out, log string
+	}
+	done := make(chan result, 1)
+	go func() {
+		status, out, log := sealcache(t, append([]string{"reseal"}, at("-rate", "600")...)...)
+		done <- result{status, out, log}
+	}()
+	require.Eventually(t, func() bool { return sets(t, rdb) > begun+100 }, 20*time.Second, 5*time.Millisecond)
+	change("promote", all[2])
+	r := <-done
+	require.Equal(t, exitLeft, r.status, "%s%s", r.out, r.log)
+	require.Contains(t, r.out, "PRIMARY KEY CHANGED")
+	do(exitDone, "reseal", at()...)
+}
+
+// sets counts calls of SET, those of scripts included.
+func sets(t *testing.T, rdb *redis.Client) int {
+	t.Helper()
+	var calls int
+	for _, line := range bytes.Split([]byte(rdb.Info(t.Context(), "commandstats").Val()), []byte("\r\n")) {
+		if rest, ok := bytes.CutPrefix(line, []byte("cmdstat_set:calls=")); ok {
+			_, _ = fmt.Sscanf(string(rest), "%d,", &calls)
+		}
+	}
+	return calls
+}
