@@ -124,8 +124,16 @@
 //
 // An application that provides an *asynq.ServeMux is a worker: the server starts with it, after everything that the mux's
 // constructor depends on, and stops before that. Parts of an application may provide [Handlers] in the fx group "jobs"
-// instead, each for its own jobs, to be added to the mux; with the same promise. What is added to the mux by an
-// fx.Invoke is not covered by it. Whoever runs a server of his own takes the asynq.Handler, which is the mux, sealed; the
+// instead, each for its own jobs, to be added to the mux; with the same promise.
+//
+// List Module last among the options of a worker's fx.New. What opens or closes a thing may be a hook of a function that
+// the application gives to fx.Invoke, and not of the thing's constructor; such a function may add handlers to the mux, too.
+// fx runs the invoked functions of fx.Modules first, then those of the root in the order of their listing, and starts hooks
+// in the order in which they were appended. The server's comes where Module stands: after the hooks of every fx.Module, and of
+// what is invoked before Module. What is listed after Module starts after the first jobs may have begun, and stops before the
+// last have ended; a start hook that waits for what a job does must be there.
+//
+// Whoever runs a server of his own takes the asynq.Handler, which is the mux, sealed; the
 // mux itself must not be given to a server. An asynq.Config of the application says the rest (ErrorHandler,
 // RetryDelayFunc, GroupAggregator and so on), without wrapping anything; what Jobs sets counts more.
 //

@@ -256,22 +256,29 @@ func ExampleHandlers() {
 		}, fx.ResultTags(`group:"jobs"`))),
 	)
 
-	runApp(
-		fxmodule.Module,
+	var client *asynqjobs.Client
+	app := fx.New(
 		fx.Supply(fxmodule.Config{
 			Caches: map[string]fxmodule.Cache{fxmodule.Default: {Store: "memory://", KEK: kek}},
 			Jobs:   fxmodule.Jobs{Redis: server.URL(), Namespace: "shop"},
 		}, slog.New(slog.DiscardHandler)),
 		fx.Provide(asynq.NewServeMux), // makes the process a worker
 		mail,
-		fx.Invoke(func(lc fx.Lifecycle, client *asynqjobs.Client) {
-			atStart(func(ctx context.Context) error {
-				_, err := welcome.Delay(ctx, client, args{User: 42})
-				fmt.Println("welcomed", <-sent)
-				return err
-			})(lc)
-		}),
+		fx.Populate(&client),
+		fx.NopLogger,
+		fxmodule.Module, // last in a worker
 	)
+	ctx := context.Background()
+	if err := app.Start(ctx); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := welcome.Delay(ctx, client, args{User: 42}); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("welcomed", <-sent)
+	if err := app.Stop(ctx); err != nil {
+		log.Fatal(err)
+	}
 	// Output: welcomed 42
 }
 

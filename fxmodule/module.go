@@ -40,6 +40,8 @@ import (
 // module only, and leave it in clear for all others, so that fx.New refuses it there ("fx.Logger Option should be
 // passed to top-level App", says fx).
 //
+// In a worker it belongs last among them: see Jobs in the package comment.
+//
 // If the application provides no store.StoreInterface of its own, list ProvideDefault beside Module: without it, only
 // functions outside the application's own fx.Modules find the default cache, and for others fx says "missing type".
 // *middleware.Store and the rest are found everywhere. A Config without a cache named "default" has no unnamed store;
@@ -56,8 +58,11 @@ var Module fx.Option = fx.Options(
 	fx.Module("sealcache",
 		fx.Provide(newSystem, needStore, takeStore, attached, cachesOf, keysOf, healthOf, encryptorOf, sealedNamed(Default)),
 		fx.Provide(newQueue, clientOf, inspectorOf, schedulerOf, newMux, handlerOf, serverOf, newServer),
-		fx.Invoke(func(*graph) {}, serve),
+		fx.Invoke(func(*graph) {}),
 	),
+	// At the root, where an application's own invoked functions are, so that those that are listed before Module have their
+	// hooks started before the server, and stopped after it.
+	fx.Invoke(serve),
 )
 
 // ProvideDefault goes beside Module in an application that provides no store.StoreInterface of its own. It gives Module,

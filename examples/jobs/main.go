@@ -71,7 +71,6 @@ func run(ctx context.Context, out io.Writer, s settings) (err error) {
 	}
 	var st *story
 	app := fx.New(
-		fxmodule.Module, // keys, client, scheduler, and the server for the mux below
 		fxmodule.Monitor(monitor.WithRootPath("/admin/jobs")), // the admin page
 		fx.Supply(s, &printer{w: out}, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 			fxmodule.Config{
@@ -84,6 +83,7 @@ func run(ctx context.Context, out io.Writer, s settings) (err error) {
 		fx.Invoke(registerDigest, servePage),
 		fx.Populate(&st),
 		fx.NopLogger,
+		fxmodule.Module, // keys, client, scheduler, and the server for the mux; last, so that it starts after all of the above
 	)
 	if err := app.Start(ctx); err != nil {
 		return err
