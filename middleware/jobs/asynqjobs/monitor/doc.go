@@ -44,8 +44,9 @@
 // Whenever contents are about to be shown, or an action is about to be done or was
 // refused to a viewer, a [Record] says who, what and of which tasks. It goes to the
 // logger, and to the function of [WithAudit], whose error keeps the contents from
-// being shown and the action from being done. The page asks again every few
-// seconds; each time is a look.
+// being shown and the action from being done. It has ten seconds, and nobody else
+// waits for it. The page asks again every few seconds; each time is a look. Of an
+// action that was refused the names are recorded in short, and not those in its body.
 //
 // # Actions
 //
@@ -67,6 +68,8 @@
 // task's own page shows 64 KiB ([WithMaxShownBytes]). What is larger than 4 MiB is not
 // opened. asynq reads the whole tasks of a page into memory, however large their
 // payloads. At most 4 requests open tasks at a time, for at most 10 seconds each.
+// Schedules that were opened a minute ago or less are not opened again, and those that
+// are not opened in time are missing; the list says so.
 // Tasks whose queue, group or id contains a slash have no page of their own,
 // because asynqmon has none for them.
 //

@@ -41,8 +41,9 @@ type Viewer struct {
 	Access Access
 
 	// Sees narrows Contents to the tasks for which it returns true. It is given
-	// the real type name, and must be safe for concurrent use if it is shared. Nil:
-	// all tasks.
+	// the real type name, and must be safe for concurrent use if it is shared. Of a
+	// task whose type is hidden and whose payload does not open, or is in clear, the
+	// type is not known: it is not asked about, and nothing is shown. Nil: all tasks.
 	Sees func(Task) bool
 
 	// Acts lets them run, archive, cancel and delete tasks, and pause, resume and
