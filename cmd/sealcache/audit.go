@@ -25,6 +25,8 @@ func audit(p *program, c command, args []string) (int, error) {
 	samples := f.Int("samples", 0, "show up to this many `names` of each finding; none otherwise")
 	ignore := f.Bool("ignore-other-types", false, "do not count hashes, lists and so on, which are not looked into, as a doubt")
 	expect := f.String("expect", "sealed", "`what` should be there: sealed asks whether anything is in clear; clear asks whether anything is sealed, as after unseal")
+	one := f.Bool("one-database", false, "leave out the other databases of the server, which are otherwise looked at too where there is no -prefix")
+	replica := f.Bool("replica", false, "allow the server to be a replica, which may lack what its master has; it does not answer -may-destroy")
 	mayDestroy := f.Uint("may-destroy", 0, "answer whether the key with this `id` may be destroyed, instead of -expect")
 	since := f.String("not-primary-since", "", "with -may-destroy: `when` it stopped being primary, as 2030-01-31T12:00:00Z")
 	reload := f.Duration("reload", 0, "with -may-destroy: longest `time` in which processes notice a new keyset; with a key service, the longest age of data keys (default 24h)")
@@ -59,6 +61,7 @@ func audit(p *program, c command, args []string) (int, error) {
 	}
 	config := migrate.AuditConfig{
 		Prefix: *prefix, Namespaces: namespaces, GroupBy: groups, Samples: *samples, IgnoreOtherTypes: *ignore,
+		OneDatabase: *one, Replica: *replica,
 		Workers: *workers, Rate: *rate, Logger: p.log,
 	}
 	if *open || f.given("may-destroy") && *keys.kek != "" {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/script: a Redis of its own for each, whose URL is $REDIS, and a keyset in clear, $WORK/kek.json,
 // as a platform would mount it. Three commands beside testscript's:
 //
-//	redis ARGS...      sends a command to Redis; the reply is the output
+//	redis ARGS...      sends a command to Redis, with -n N first to its database N; the reply is the output
 //	keyids FILE        sets $OLD to the id of the first key of a keyset and $NEW to that of the last
 //	rotate FILE        gives a keyset in clear a new primary key, and sets $OLD and $NEW to the ids
 func TestScripts(t *testing.T) {
@@ -63,7 +64,13 @@ func TestScripts(t *testing.T) {
 }
 
 func redisCommand(ts *testscript.TestScript, neg bool, args []string) {
-	client := redis.NewClient(&redis.Options{Addr: ts.Getenv("ADDR"), DisableIdentity: true})
+	db := 0
+	if len(args) > 2 && args[0] == "-n" {
+		n, err := strconv.Atoi(args[1])
+		ts.Check(err)
+		db, args = n, args[2:]
+	}
+	client := redis.NewClient(&redis.Options{Addr: ts.Getenv("ADDR"), DB: db, DisableIdentity: true})
 	defer client.Close()
 	all := make([]any, len(args))
 	for i, a := range args {

@@ -25,7 +25,7 @@ func (r *AuditReport) AnythingSealed() (Answer, []string) {
 	if r.Prefix != "" && r.Seen == 0 {
 		doubts = append(doubts, "no name begins with the prefix: see whether it is the right one")
 	}
-	if r.Prefix == "" && len(r.OtherDatabases) > 0 {
+	if r.Prefix == "" && !r.OneDatabase && len(r.OtherDatabases) > 0 {
 		doubts = append(doubts, fmt.Sprintf("databases %v of the same server were not looked at", r.OtherDatabases))
 	}
 	if r.Jobs.Unparsed > 0 {

@@ -25,6 +25,7 @@ func TestAnythingSealed(t *testing.T) {
 		"unwatched":       {migrate.AuditReport{Complete: true, Unwatched: true}, migrate.Unknown},
 		"wrong prefix":    {migrate.AuditReport{Complete: true, Prefix: "shpo:"}, migrate.Unknown},
 		"other databases": {migrate.AuditReport{Complete: true, Seen: 1, OtherDatabases: []int{1}}, migrate.Unknown},
+		"one database":    {migrate.AuditReport{Complete: true, Seen: 1, OtherDatabases: []int{1}, OneDatabase: true}, migrate.No},
 		"other types":     {migrate.AuditReport{Complete: true, Seen: 1, OtherTypes: map[string]int64{"hash": 1}}, migrate.Unknown},
 		"ignored types":   {migrate.AuditReport{Complete: true, Seen: 1, OtherTypes: map[string]int64{"hash": 1}, IgnoredOtherTypes: true}, migrate.No},
 		"strange jobs":    {migrate.AuditReport{Complete: true, Jobs: migrate.JobTally{Unparsed: 1}}, migrate.Unknown},
