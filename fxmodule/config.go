@@ -116,9 +116,11 @@ type Jobs struct {
 	// Concurrency is how many tasks the server runs at a time. 0 is that of the application's asynq.Config, or the number
 	// of CPUs; negative is an error.
 	Concurrency int
-	// ShutdownTimeout is how long tasks that run at stop may take to end, before they are put back into their queue. 0 is
-	// that of the application's asynq.Config, or asynq's 8 seconds; negative is an error. Of the time that fx.StopTimeout
-	// gives all of the application (15 seconds unless changed) it should leave some.
+	// ShutdownTimeout is how long tasks that run at stop may take to end, before they are put back into their queue, where
+	// they wait as if they had not begun. 0 is that of the application's asynq.Config, or asynq's 8 seconds; negative is an
+	// error. fx.StopTimeout, which is for all of the application (15 seconds unless changed), should be some seconds
+	// longer. If it ends first, tasks that have not ended when the process does are not put back: asynq in some other
+	// process finds them about a minute later, which counts as a try, and archives them if they have none left.
 	ShutdownTimeout time.Duration
 	// NoServer keeps this process from running tasks although it has handlers for them: for one of several kinds of
 	// processes that are made of one program. It still enqueues, and runs schedules if it takes the Scheduler.

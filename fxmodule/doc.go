@@ -153,5 +153,7 @@
 //
 // The jobs' Redis, if something needs it, must answer at start, or a [JobsError] says so. At stop the server takes no new
 // tasks and waits for those that run, for as long as Jobs.ShutdownTimeout says, and then puts them back. Their Redis client
-// is closed after the server and the Scheduler have stopped, and before the keys.
+// is closed after the server and the Scheduler have stopped, and before the keys. If fx.StopTimeout ends first, the module
+// says so, in the log and in the error of Stop, a second before, and leaves the rest of the time to the other hooks of the
+// application, although tasks still run; what becomes of those is said at Jobs.ShutdownTimeout.
 package fxmodule

@@ -21,7 +21,38 @@ import (
 // that needs it.
 type queue struct {
 	client redis.UniversalClient
-	close  func() error // a second call does nothing
+
+	mu     sync.Mutex
+	closed bool
+	inUse  <-chan struct{} // until it is closed the client is used by what could not be stopped; nil: by nothing
+}
+
+// closeAfter has close leave the client open until done is closed.
+func (q *queue) closeAfter(done <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.inUse = done
+}
+
+// close closes the client. A second call does nothing.
+func (q *queue) close() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return nil
+	}
+	q.closed = true
+	if q.inUse != nil {
+		go func() {
+			<-q.inUse
+			_ = q.client.Close() // the application has been told already that it did not stop in time
+		}()
+		return nil
+	}
+	if err := q.client.Close(); !errors.Is(err, redis.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 type queueInputs struct {
@@ -43,12 +74,7 @@ func newQueue(in queueInputs) (*queue, error) {
 	if err != nil {
 		return nil, in.Graph.failed(&JobsError{PartStore, unquote(err, "")})
 	}
-	q := &queue{client: client, close: sync.OnceValue(func() error {
-		if err := client.Close(); !errors.Is(err, redis.ErrClosed) {
-			return err
-		}
-		return nil
-	})}
+	q := &queue{client: client}
 	s.queue = q
 	s.opened = append(s.opened, closer(q.close)) // for a failure before the hook below has its turn
 	s.warnAboutQueue(client)
@@ -199,11 +225,13 @@ func schedulerOf(g *graph, q *queue, c *asynqjobs.Client) (*asynqjobs.Scheduler,
 		},
 		OnStop: func(ctx context.Context) error {
 			end()
+			early, cancel := inTime(ctx)
+			defer cancel()
 			select {
 			case err := <-ended:
 				return err
-			case <-ctx.Done():
-				return fmt.Errorf("fxmodule: jobs: the scheduler still waits for Redis: %w", ctx.Err())
+			case <-early.Done():
+				return fmt.Errorf("fxmodule: jobs: the scheduler still waits for Redis: %w", early.Err())
 			}
 		},
 	})

@@ -247,30 +247,76 @@ func TestStopPutsTasksBack(t *testing.T) {
 	require.Zero(t, info.Retried)
 }
 
-// The application's time to stop ends before the task: the error says what to change.
+// The application's time to stop ends before the task: log and error say what to change, the application's other hooks
+// run all the same, and nothing is pulled away below the task and the server.
 func TestStopInTooLittleTime(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
+	own := &conn{options: server.ClientOptions()}
 	var client *asynqjobs.Client
-	begun, release, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	var keys *fxmodule.Keys
-	app := newApp(jobsConfig(t, server.URL()), fx.Populate(&client, &keys), worker(func(context.Context, mailArgs) error {
-		close(begun)
-		<-release
-		close(ended)
-		return nil
-	}))
+	begun, release := make(chan struct{}), make(chan struct{})
+	var events inbox
+	var l logs
+	app := fx.New(fx.NopLogger, fx.Supply(jobsConfig(t, ""), l.logger()), fx.Populate(&client),
+		fx.Provide(func() asynq.RedisConnOpt { return own }),
+		fx.Invoke(func(lc fx.Lifecycle) { lc.Append(fx.StopHook(func() { events.take("database closed") })) }),
+		worker(func(ctx context.Context, _ mailArgs) error {
+			close(begun)
+			<-release
+			return nil
+		}), fxmodule.Module)
 	require.NoError(t, app.Start(t.Context()))
-	_, err := mail().Delay(t.Context(), client, mailArgs{canary})
+	_, err := mail().Delay(t.Context(), client, mailArgs{canary}, asynq.TaskID("1"))
 	require.NoError(t, err)
 	<-begun
-	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	err = app.Stop(ctx)
+	require.ErrorContains(t, err, "make fx.StopTimeout longer than jobs.shutdown_timeout")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	closeKeysOf(t, keys)
+	require.NoError(t, ctx.Err(), "before the time is over")
+	require.Contains(t, l.String(), "make fx.StopTimeout longer than jobs.shutdown_timeout")
+	require.Equal(t, []string{"database closed"}, events.mail)
+	require.NoError(t, own.made[0].Ping(t.Context()).Err(), "the server's client is open while it runs")
+
 	close(release)
-	<-ended
+	inspector := asynq.NewInspectorFromRedisClient(server.Client(t))
+	eventually(t, func() bool {
+		info, err := inspector.GetTaskInfo("default", "1")
+		return err == nil && info.State == asynq.TaskStateCompleted
+	})
+	eventually(t, func() bool { return errors.Is(own.made[0].Ping(context.Background()).Err(), redis.ErrClosed) })
+}
+
+// A Redis that hangs at stop does not take the time of the application's other hooks either.
+func TestStopWhileRedisHangs(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	var events inbox
+	app := fx.New(fx.NopLogger, fx.Supply(jobsConfig(t, server.URL())), quiet(),
+		fx.Invoke(func(lc fx.Lifecycle) { lc.Append(fx.StopHook(func() { events.take("database closed") })) }),
+		fx.Invoke(func(*asynqjobs.Scheduler) {}),
+		worker(func(context.Context, mailArgs) error { return nil }), fxmodule.Module)
+	require.NoError(t, app.Start(t.Context()))
+	require.NoError(t, server.Pause())
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	require.ErrorContains(t, app.Stop(ctx), "or Redis does not answer")
+	require.Equal(t, []string{"database closed"}, events.mail)
+	require.NoError(t, server.Resume())
+}
+
+// fx's default time to stop is as long as what tasks may take: it is said at start.
+func TestLongShutdownTimeout(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for timeout, warned := range map[time.Duration]bool{0: false, 10 * time.Second: false, 15 * time.Second: true, time.Minute: true} {
+		config := jobsConfig(t, server.URL())
+		config.Jobs.ShutdownTimeout = timeout
+		var l logs
+		start(t, fx.New(fx.NopLogger, fx.Supply(config, l.logger()), worker(func(context.Context, mailArgs) error { return nil }), fxmodule.Module))
+		require.Equal(t, warned, strings.Contains(l.String(), "make fx.StopTimeout longer"), timeout)
+	}
 }
 
 // Two applications run one schedule, and each tick once.

@@ -112,10 +112,29 @@ func serverOf(in serverInputs) (*asynq.Server, error) {
 // server is a server with what it runs. It is left out, by dig, where the application has no mux.
 type server struct {
 	*asynq.Server
-	handler asynq.Handler
+	handler  asynq.Handler
+	queue    *queue
+	patience time.Duration // how long Shutdown waits for tasks
 }
 
-func newServer(_ *asynq.ServeMux, s *asynq.Server, h asynq.Handler) *server { return &server{s, h} }
+type newServerInputs struct {
+	fx.In
+
+	Graph   *graph
+	Mux     *asynq.ServeMux // the server is left out if there is none
+	Server  *asynq.Server
+	Handler asynq.Handler
+	Queue   *queue
+	Base    asynq.Config `optional:"true"`
+}
+
+func newServer(in newServerInputs) *server {
+	patience := in.Base.ShutdownTimeout
+	if own := in.Graph.system.in.Config.Jobs.ShutdownTimeout; own != 0 {
+		patience = own
+	}
+	return &server{in.Server, in.Handler, in.Queue, patience}
+}
 
 type serveInputs struct {
 	fx.In
@@ -133,20 +152,34 @@ func serve(in serveInputs) error {
 	case in.Server == nil:
 		return in.Graph.jobsFailed(errors.New("the server cannot be made, because something that it needs is missing"))
 	}
-	in.Graph.system.in.Lifecycle.Append(fx.Hook{
+	s := in.Graph.system
+	if in.Server.patience >= fx.DefaultTimeout {
+		s.log.Warn("sealcache: at stop, jobs may take as long as fx gives all of the application unless fx.StopTimeout says otherwise, and those that run longer than that are not put back: make fx.StopTimeout longer than jobs.shutdown_timeout (or the asynq.Config's ShutdownTimeout), or that shorter",
+			"shutdown_timeout", in.Server.patience.String(), "default_stop_timeout", fx.DefaultTimeout.String())
+	}
+	s.in.Lifecycle.Append(fx.Hook{
 		OnStart: func(context.Context) error {
 			if err := in.Server.Start(in.Server.handler); err != nil {
 				return fmt.Errorf("fxmodule: jobs: %w", err)
 			}
 			return nil
 		},
-		OnStop: in.Server.stop,
+		OnStop: func(ctx context.Context) error {
+			err := in.Server.stop(ctx)
+			if err != nil {
+				s.log.ErrorContext(ctx, "sealcache: jobs were not stopped", "error", err)
+			}
+			return err
+		},
 	})
 	return nil
 }
 
+var errStillRunning = errors.New("fxmodule: jobs: at stop, tasks still run, or Redis does not answer; those that have not ended when the process does are not put back: asynq finds them about a minute later, counts a try, and archives those that have none left; make fx.StopTimeout longer than jobs.shutdown_timeout")
+
 // stop takes no new tasks, and waits for those that run: until asynq, after ShutdownTimeout, puts them back, or the
-// application's time to stop is over. Then asynq, in whatever process, finds them without a holder and runs them again.
+// application's time to stop is almost over. Then the tasks run on, and their Redis client stays open for them, until the
+// process ends: asynq panics where the client is closed below it.
 func (s *server) stop(ctx context.Context) error {
 	stopped := make(chan struct{})
 	go func() {
@@ -154,12 +187,25 @@ func (s *server) stop(ctx context.Context) error {
 		s.Stop()
 		s.Shutdown()
 	}()
+	early, cancel := inTime(ctx)
+	defer cancel()
 	select {
 	case <-stopped:
 		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("fxmodule: jobs: tasks still run; fx.StopTimeout should be longer than jobs.shutdown_timeout: %w", ctx.Err())
+	case <-early.Done():
+		s.queue.closeAfter(stopped)
+		return fmt.Errorf("%w: %w", errStillRunning, early.Err())
 	}
+}
+
+// inTime ends a second before ctx, or a quarter of what is left if that is less: fx runs no further hook of anybody once
+// ctx is over, and then forgets what the hooks have said.
+func inTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline.Add(-min(time.Second, time.Until(deadline)/4)))
 }
 
 // jobsFailed is failed for what concerns jobs.
