@@ -50,7 +50,8 @@ func carried(refused []groupMember, room int) (carry []member, rest []groupMembe
 		if c := rank(a) - rank(b); c != 0 {
 			return c
 		}
-		return len(a.found.Payload()) - len(b.found.Payload())
+		x, y := a.kept(), b.kept() // headers have a size, too
+		return x.size() - y.size()
 	})
 	for _, m := range sorted {
 		kept := m.kept()

@@ -292,3 +292,58 @@ func TestRefusedMembersStayWhenTheOthersFail(t *testing.T) {
 		})
 	}
 }
+
+// Where there is no room for all, those that may be honest are kept before those that cannot be, and many small ones
+// before a large one, wherever in the task its weight is.
+func TestWhichMembersAreKept(t *testing.T) {
+	t.Parallel()
+	g := newGathering(t)
+	before, after := successor(t, jobs.WithMaxPayloadBytes(10_000))
+	honest := g.members(before, 20, 300)
+	kept := func(others ...*asynq.Task) (n int) {
+		_, out := g.aggregate(after, append(others, honest...), nil)
+		require.NotNil(t, out)
+		for _, m := range g.refused(after, out) {
+			for _, h := range honest {
+				if bytes.Equal(m.Payload(), h.Payload()) {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	require.Equal(t, 20, kept())
+	var clear []*asynq.Task
+	for range 200 {
+		clear = append(clear, asynq.NewTask("x", []byte("small")))
+	}
+	require.Equal(t, 20, kept(clear...), "clear ones, though they are smaller")
+	require.Equal(t, 20, kept(g.members(before, 1, 5000)...), "a large one")
+	for _, info := range g.pendingGroup() {
+		require.NoError(t, g.insp.DeleteTask("default", info.ID))
+	}
+	info, err := newClient(t, g.conn, before).Enqueue(asynq.NewTask("part", make([]byte, 5000)), asynq.Unique(time.Hour), asynq.Group("g"))
+	require.NoError(t, err)
+	info, err = g.insp.GetTaskInfo("default", info.ID)
+	require.NoError(t, err)
+	require.Less(t, len(info.Payload), len(honest[0].Payload()))
+	require.Equal(t, 20, kept(asynq.NewTaskWithHeaders(info.Type, info.Payload, info.Headers)), "one that is large in a header")
+}
+
+// What is kept has room beside what the application made of the others.
+func TestKeptMembersLeaveRoomForTheOthers(t *testing.T) {
+	t.Parallel()
+	g := newGathering(t)
+	e := newEncryptor(t, nil, jobs.WithMaxPayloadBytes(10_000))
+	tasks := g.members(e, 1, 10)
+	for range 20 {
+		tasks = append(tasks, asynq.NewTask("x", make([]byte, 500)))
+	}
+	cfg, err := asynqjobs.Config(e, asynq.Config{GroupAggregator: asynq.GroupAggregatorFunc(func(string, []*asynq.Task) *asynq.Task {
+		return asynq.NewTaskWithHeaders("batch", make([]byte, 5000), map[string]string{"h": string(make([]byte, 2000))})
+	})}, asynqjobs.WithLogger(quiet))
+	require.NoError(t, err)
+	out := cfg.GroupAggregator.Aggregate("g", tasks)
+	require.NotNil(t, out)
+	require.Len(t, g.refused(e, out), 5)
+}
