@@ -2,6 +2,7 @@ package asynqjobs
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/stretchr/testify/require"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 
 	"github.com/sealcache/sealcache/aead"
@@ -388,4 +390,47 @@ func TestOnlyQueue(t *testing.T) {
 	require.Equal(t, "default", onlyQueue(nil))
 	require.Equal(t, "a", onlyQueue(map[string]int{"a": 1, "b": 0}))
 	require.Equal(t, "", onlyQueue(map[string]int{"a": 1, "b": 2}))
+}
+
+// punctual is an AEAD that looks at ctx, as one that asks a key service does.
+type punctual struct{ *aead.Keyring }
+
+func (p punctual) SealTo(ctx context.Context, dst, plaintext, ad []byte) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return p.Keyring.SealTo(ctx, dst, plaintext, ad)
+}
+
+// The text of an error is sealed although the task's time is over, for that may be the error; and it is cut.
+func TestFailuresAreSealedWhenTimeIsOver(t *testing.T) {
+	t.Parallel()
+	h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
+	require.NoError(t, err)
+	k, err := aead.NewKeyring(h)
+	require.NoError(t, err)
+	e, err := jobs.NewEncryptor(punctual{k})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p := place{queue: "default", id: "1"}
+	text, err := openFailure(t.Context(), e, "t", p, sealFailure(ctx, e, "t", p, strings.Repeat("x", 10*maxFailureBytes)))
+	require.NoError(t, err)
+	require.True(t, strings.HasPrefix(text, "xxx"))
+	require.Less(t, len(text), maxFailureBytes+100)
+}
+
+func TestCutPanic(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"panic error cause by: panic [/a b/handler.go:7]: ": "panic error cause by: ",
+		"panic [/handler.go:7]: x":                          "x",
+		"panic: ":                                           "panic: ",
+		"panic error cause by: panic: ":                     "panic error cause by: panic: ",
+		"panic [":                                           "panic [",
+		"text panic [x]: ":                                  "text panic [x]: ",
+		"":                                                  "",
+	} {
+		require.Equal(t, want, cutPanic(text))
+	}
 }
