@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -346,4 +347,18 @@ func TestKeptMembersLeaveRoomForTheOthers(t *testing.T) {
 	out := cfg.GroupAggregator.Aggregate("g", tasks)
 	require.NotNil(t, out)
 	require.Len(t, g.refused(e, out), 5)
+}
+
+// What the application makes of a group and is too large to be sealed is put back, and the log says what to do.
+func TestTooLargeAggregatesAreTold(t *testing.T) {
+	t.Parallel()
+	g := newGathering(t)
+	e := newEncryptor(t, nil, jobs.WithMaxPayloadBytes(1000))
+	var log bytes.Buffer
+	cfg, err := asynqjobs.Config(e, asynq.Config{GroupAggregator: asynq.GroupAggregatorFunc(func(string, []*asynq.Task) *asynq.Task {
+		return asynq.NewTask("batch", make([]byte, 2000))
+	})}, asynqjobs.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	require.NoError(t, err)
+	require.Nil(t, cfg.GroupAggregator.Aggregate("g", g.members(e, 3, 10)))
+	require.Contains(t, log.String(), "GroupMaxSize")
 }
