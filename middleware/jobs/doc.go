@@ -30,9 +30,14 @@
 //
 //   - Producer: choose the id; seal the payload with Meta{Type, Queue, ID}; hand
 //     the queue the sealed bytes (they are binary; base64 if it needs text).
-//   - Worker: open with the same Meta, taken from the queue and not from the
-//     message. A job is retried with the bytes that it has; it is never sealed
-//     twice.
+//   - Worker: open with the same Meta, as far as possible taken from the queue, which
+//     knows which job it hands over, and not from the message. In a queue that is no
+//     more than a list of messages, type and id are what the message claims: it opens
+//     only if they are those that it was sealed with, so that they may be believed
+//     once it has, and not before. What is then not known is whether the message was
+//     put there again: a worker that must not run a job twice remembers ids. The
+//     queue's name is always the worker's own. A job is retried with the bytes that
+//     it has; it is never sealed twice.
 //   - Results and error texts: the same with Kind Result and Failure. Errors go
 //     into stores and logs too: seal their text, and return a wrapping error whose
 //     text is the sealed one.

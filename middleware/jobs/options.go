@@ -140,8 +140,9 @@ func WithOptionalBinding(b Binding) Option {
 // twice at a time, and tries once more. Another process may have had the new
 // keyset first. The usual reload is (*aead.Keyring).Reload.
 //
-// Without this option the AEAD's own Reload is used if it has one, which a
-// Keyring has.
+// Without this option the AEAD's own Reload is used if it has one. A Keyring has; an
+// Envelope has none, so that over an Envelope nothing is reloaded without this option:
+// give the Reload of the Keyring that is its KEK.
 func WithReload(reload func(context.Context) error) Option {
 	return func(c *config) error {
 		if reload == nil {
