@@ -34,9 +34,36 @@
 // groups, retention, deadlines, retries, scheduled tasks and the Inspector work. A
 // payload is sealed once, when it is enqueued, and opened at each try.
 //
-// Two things do not: asynq.Scheduler and PeriodicTaskManager enqueue by
-// themselves and in clear, so use a [Scheduler] of this package; and retention in
-// clear, of course: read results with [Client.OpenResult].
+// # What becomes of the rest of asynq
+//
+// What enqueues or writes by itself cannot be wrapped. A task that it makes is in
+// clear: in Redis, and in the archive after a handler of this package refused it.
+//
+//	asynq                                here
+//	Scheduler.Register(cron, task)       Scheduler.ScheduleOnce(ctx, name, Cron(cron), task)
+//	Scheduler.Unregister(entry)          Scheduler.Cancel(ctx, name)
+//	SchedulerOpts.Location               Cron("CRON_TZ=Europe/Berlin 30 4 * * *")
+//	SchedulerOpts.PreEnqueueFunc         nothing; what it did, the handler can
+//	SchedulerOpts.PostEnqueueFunc,       nothing; the metric sealcache.jobs.ticks and the
+//	  EnqueueErrorHandler                  log (WithMeterProvider, WithLogger)
+//	PeriodicTaskManager,                 ScheduleOnce for each config, Cancel for those that
+//	  PeriodicTaskConfigProvider           List has and the provider has not, at start and
+//	                                       whenever the configs change
+//	Unique, Group, Deadline, ProcessAt   refused; a tick runs once by itself, and its
+//	  of a periodic task                   handler may enqueue a task that has them
+//	Task.ResultWriter().Write(b)         WriteResult(ctx, b)
+//	Task.ResultWriter().TaskID()         asynq.GetTaskID(ctx)
+//	TaskInfo.Result                      Client.OpenResult(ctx, info), or OpenResult
+//	TaskInfo.LastErr                     OpenFailure(ctx, e, info), and ReasonOf(info)
+//	TaskInfo.Type, Payload, Headers      OpenTask(ctx, e, info)
+//	Inspector.UpdateTaskPayload          Client.UpdateTaskPayload: asynq's writes the payload
+//	                                       in clear, and what was sealed is gone
+//	Inspector.SchedulerEntries           Scheduler.List(ctx)
+//	Inspector, all other methods         as before: they need not know what is in a task
+//	asynqmon                             package monitor
+//	the asynq command                    as before, and shows what is sealed as it is
+//
+// A task stays in Redis for as long as asynq.Retention says, sealed.
 //
 // # What is bound
 //
@@ -65,9 +92,10 @@
 // timeout allows. It holds one of the server's Concurrency meanwhile, so that many of
 // them keep other jobs waiting, and when its own timeout or deadline ends first it is
 // archived: give jobs a MaxRetry of at least one where the key service may be away.
-// Under a key that the keyset does not list the keyset is reloaded
-// (see jobs.WithReload), and if that does not help the job is retried as after any
-// failure.
+// Under a key that the keyset does not list the keyset is reloaded, if the encryptor
+// can: an aead.Keyring reloads itself, but under an aead.Envelope only jobs.WithReload
+// says what to reload, the Keyring that is its KEK (fxmodule does). If that does not
+// help the job is retried as after any failure.
 //
 // Members of a group are told apart by what they claim, because asynq tells
 // an aggregator neither queue nor id. Where a server has several queues the queue of
