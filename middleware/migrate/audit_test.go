@@ -356,6 +356,103 @@ func TestAuditJobs(t *testing.T) {
 	require.EqualValues(t, 1, r.Jobs.Unparsed)
 }
 
+// All that asynq keeps while it runs is known for what it is: queues in every state, groups, locks, schedulers, counters,
+// beside a cache. Nothing of it is in clear.
+func TestAuditOfAllThatAsynqKeeps(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb, conn := server.Client(t), asynq.RedisClientOpt{Addr: server.Addr()}
+	ctx := t.Context()
+	ring := keyring(t)
+	set, err := keyset.NewHandle(prf.HMACSHA256PRFKeyTemplate())
+	require.NoError(t, err)
+	prfs, err := prf.NewPRFSet(set)
+	require.NoError(t, err)
+	e, err := jobs.NewEncryptor(ring, jobs.WithNamespace("shop"), jobs.WithPRF(prfs))
+	require.NoError(t, err)
+	plain := asynq.NewClient(conn)
+	t.Cleanup(func() { _ = plain.Close() })
+	client, err := asynqjobs.NewClient(plain, e)
+	require.NoError(t, err)
+	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v", store.WithTags([]string{"t"})))
+
+	running, release := make(chan struct{}, 10), make(chan struct{})
+	mux := asynq.NewServeMux()
+	mux.HandleFunc("waits", func(ctx context.Context, _ *asynq.Task) error {
+		running <- struct{}{}
+		<-release
+		return nil
+	})
+	mux.HandleFunc("fails", func(context.Context, *asynq.Task) error { return errors.New("a secret reason") })
+	mux.HandleFunc("skips", func(context.Context, *asynq.Task) error { return fmt.Errorf("secret: %w", asynq.SkipRetry) })
+	mux.HandleFunc("panics", func(context.Context, *asynq.Task) error { panic("a secret panic") })
+	mux.HandleFunc("returns", func(ctx context.Context, _ *asynq.Task) error { return asynqjobs.WriteResult(ctx, []byte("secret")) })
+	handler, err := asynqjobs.Handler(e, mux)
+	require.NoError(t, err)
+	config, err := asynqjobs.Config(e, asynq.Config{
+		Concurrency: 5, LogLevel: asynq.FatalLevel, Queues: map[string]int{"default": 1, "{odd}:q": 1},
+		GroupGracePeriod: time.Minute,
+		GroupAggregator:  asynq.GroupAggregatorFunc(func(_ string, tasks []*asynq.Task) *asynq.Task { return tasks[0] }),
+	})
+	require.NoError(t, err)
+	srv := asynq.NewServer(conn, config)
+	require.NoError(t, srv.Start(handler))
+	t.Cleanup(srv.Shutdown)
+	t.Cleanup(func() { close(release) })
+	add := func(typename string, opts ...asynq.Option) {
+		t.Helper()
+		_, err := client.Enqueue(asynq.NewTaskWithHeaders(typename, []byte("a secret payload"), map[string]string{"h": "secret"}), opts...)
+		require.NoError(t, err)
+	}
+	add("waits")
+	add("fails", asynq.MaxRetry(5))
+	add("fails", asynq.MaxRetry(0), asynq.Queue("{odd}:q"))
+	add("skips")
+	add("panics", asynq.MaxRetry(5))
+	add("returns", asynq.Retention(time.Hour))
+	add("unique", asynq.Unique(time.Hour), asynq.ProcessIn(time.Hour), asynq.TaskID("an id"))
+	add("grouped", asynq.Group("g:1"))
+	add("paused", asynq.Queue("halted"))
+	inspector := asynq.NewInspector(conn)
+	t.Cleanup(func() { _ = inspector.Close() })
+	require.NoError(t, inspector.PauseQueue("halted"))
+	scheduler, err := asynqjobs.NewScheduler(rdb, client)
+	require.NoError(t, err)
+	_, err = scheduler.ScheduleOnce(ctx, "s", asynqjobs.Every(time.Hour), asynq.NewTask("s", []byte("payload")))
+	require.NoError(t, err)
+	theirs := asynq.NewScheduler(conn, &asynq.SchedulerOpts{LogLevel: asynq.FatalLevel})
+	_, err = theirs.Register("@every 1s", asynq.NewTask("empty", nil), asynq.Queue("halted"))
+	require.NoError(t, err)
+	require.NoError(t, theirs.Start())
+	t.Cleanup(theirs.Shutdown)
+	<-running
+	names := func() string { return strings.Join(rdb.Keys(ctx, "asynq:*").Val(), "\n") }
+	require.Eventually(t, func() bool {
+		all := names()
+		for _, part := range []string{
+			":retry", ":archived", ":completed", ":scheduled", ":unique:", ":g:g:1", ":groups", ":paused", ":processed", ":failed", ":active", ":lease",
+			"asynq:servers:{", "asynq:workers:{", "asynq:schedulers:{", "asynq:scheduler_history:", "asynq:{{odd}:q}:archived",
+		} {
+			if !strings.Contains(all, part) {
+				return false
+			}
+		}
+		return rdb.ZCard(ctx, "asynq:{default}:retry").Val() == 2
+	}, 20*time.Second, 50*time.Millisecond)
+
+	r := audit(t, rdb, migrate.AuditConfig{Samples: 10})
+	answer, why := r.AnythingClear()
+	require.Equal(t, migrate.No, answer, "%v %+v\n%s", why, r, names())
+	require.EqualValues(t, 1, r.Total.Sealed.Values, "the cache's")
+	require.Positive(t, r.Jobs.Running.Sealed.Values)
+	require.GreaterOrEqual(t, r.Jobs.Errors.Sealed.Values, int64(4))
+	require.EqualValues(t, 1, r.Jobs.Results.Sealed.Values)
+	require.EqualValues(t, 1, r.Jobs.Scheduled.Sealed.Values)
+	for _, k := range r.Keys {
+		require.Equal(t, fmt.Sprint("key ", ring.Keys()[0].ID), k.Key)
+	}
+}
+
 // message is a task of asynq as it lies in Redis.
 func message(failure string, headers map[string]string) []byte {
 	m := protowire.AppendString(protowire.AppendTag(nil, 7, protowire.BytesType), failure)
@@ -394,8 +491,9 @@ func TestAuditSeesWhatLooksLikeJobs(t *testing.T) {
 		"an error of two lines":         {failing("context canceled\nalice"), migrate.Yes},
 		"clear before what is sealed":   {failing("password=hunter2 " + sealed), migrate.Yes},
 		"a sealed error":                {failing(sealed), migrate.No},
-		"a sealed panic":                {failing("panic [/src/a.go:17]: " + sealed), migrate.No},
-		"a panic in clear":              {failing("panic [/src/a.go:17]: alice"), migrate.Yes},
+		"a sealed panic":                {failing("panic error cause by: panic [/src/a.go:17]: " + sealed), migrate.No},
+		"a panic in clear":              {failing("panic error cause by: panic [/src/a.go:17]: alice"), migrate.Yes},
+		"a panic that is not asynq's":   {failing("panic [alice]: " + sealed), migrate.Yes},
 		"Go's own text":                 {failing("context deadline exceeded"), migrate.No},
 		"asynq's own text":              {failing("asynq: task lease expired"), migrate.No},
 		"a refusal":                     {failing("sealcache: refused: unknown_key: sealed under a key that the keyset does not hold: key 17"), migrate.No},

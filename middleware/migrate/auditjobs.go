@@ -390,8 +390,8 @@ var ownFailure = regexp.MustCompile(`^(` + strings.Join([]string{ //nolint:goche
 		`(; [0-9]{1,10} more were too large to be kept)?`,
 }, `|`) + `)$`)
 
-// ownPanic matches what asynq writes before the text of a panic.
-var ownPanic = regexp.MustCompile(`^panic( \[[^][:\s]{1,1000}:[0-9]{1,9}\])?: $`) //nolint:gochecknoglobals // a constant
+// ownPanic matches what asynq writes before the text of a panic: the place in the source (processor.go, internal/errors).
+var ownPanic = regexp.MustCompile(`^panic error cause by: panic( \[[^][\n]{1,1000}\.(go|s):[0-9]{1,9}\])?: $`) //nolint:gochecknoglobals // a constant
 
 // message is what is of interest in one of asynq's.
 type message struct {
