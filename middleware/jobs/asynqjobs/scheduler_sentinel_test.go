@@ -32,10 +32,10 @@ func TestSchedulersOutliveAFailover(t *testing.T) {
 	ended := make(chan error)
 	var s *asynqjobs.Scheduler
 	for range 2 {
-		var err error
-		s, err = asynqjobs.NewScheduler(sentinel.Client(t), newClient(t, conn, e), asynqjobs.WithPollInterval(200*time.Millisecond))
+		one, err := asynqjobs.NewScheduler(sentinel.Client(t), newClient(t, conn, e), asynqjobs.WithPollInterval(200*time.Millisecond))
 		require.NoError(t, err)
-		go func() { ended <- s.Run(ctx) }()
+		go func() { ended <- one.Run(ctx) }()
+		s = one
 	}
 	_, err := tick.ScheduleOnce(t.Context(), s, "interval", asynqjobs.Every(time.Second), tickArgs{Note: "interval"}, asynq.Queue("ticks"))
 	require.NoError(t, err)
