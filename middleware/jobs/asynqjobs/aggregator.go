@@ -142,11 +142,11 @@ func (a *aggregator) seal(ctx context.Context, queue string, t *asynq.Task, extr
 	}
 	sealed, opts, err := a.sealer.seal(ctx, t, forced, extra, queue == "")
 	if err != nil {
-		text := "sealcache: aggregated task could not be sealed; its members are put back"
 		if errors.Is(err, jobs.ErrTooLarge) {
-			text += ", and again: set asynq.Config.GroupMaxSize to fewer of them"
+			a.tel.log.ErrorContext(ctx, "sealcache: aggregated task is too large to be sealed, and so again when its members come back: set asynq.Config.GroupMaxSize", "queue", queue, "error", err)
+		} else {
+			a.tel.log.ErrorContext(ctx, "sealcache: aggregated task could not be sealed", "queue", queue, "error", err)
 		}
-		a.tel.log.ErrorContext(ctx, text, "queue", queue, "error", err)
 		return nil
 	}
 	return asynq.NewTaskWithHeaders(sealed.Type(), sealed.Payload(), sealed.Headers(), opts...)
