@@ -19,7 +19,8 @@ import (
 //
 // It takes from the graph, if they are there, a monitor.Authorizer, and a func(context.Context, monitor.Record) error for
 // the audit (monitor.WithAudit). Without an authorizer nothing clear is shown to anybody. Whatever opts say counts more.
-// The page uses the client of the jobs' Redis that everything else has, and Module closes it: do not Close the handler.
+// The page uses the client of the jobs' Redis that everything else has, and Module closes it: to Close the handler does
+// nothing.
 //
 // It is a function and no part of Module so that a program which does not call it links no web interface.
 func Monitor(opts ...monitor.Option) fx.Option {
@@ -51,7 +52,7 @@ func newMonitor(in monitorInputs, opts []monitor.Option) (*monitor.Handler, erro
 	case provided(s.in.Graph, "func(context.Context, monitor.Record) error"):
 		return nil, in.Graph.jobsFailed(errors.New("the application provides an audit function that is nil, or that fx cannot make, because something that its constructor needs is missing"))
 	}
-	h, err := monitor.New(shared{in.Queue.client}, in.Encryptor, append(own, opts...)...)
+	h, err := monitor.New(shared{in.Queue.client}, in.Encryptor, append(append(own, opts...), monitor.WithSharedConnection())...)
 	return h, in.Graph.jobsFailed(err)
 }
 

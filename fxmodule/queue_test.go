@@ -621,6 +621,34 @@ func TestMonitorOverHTTP(t *testing.T) {
 	require.Equal(t, []string{"auditor"}, seen.mail)
 }
 
+// Who closes the page at stop, as its own package says, takes the connection from nobody: a job that runs ends and is done.
+func TestMonitorClosedByItsOwner(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	var client *asynqjobs.Client
+	begun, closed := make(chan struct{}), make(chan struct{})
+	app := newApp(jobsConfig(t, server.URL()), fxmodule.Monitor(), fx.Populate(&client),
+		worker(func(context.Context, mailArgs) error {
+			close(begun)
+			<-closed
+			return client.Ping()
+		}),
+		fx.Invoke(func(lc fx.Lifecycle, page *monitor.Handler) {
+			lc.Append(fx.StopHook(func() error {
+				defer close(closed)
+				return page.Close()
+			}))
+		}))
+	require.NoError(t, app.Start(t.Context()))
+	_, err := mail().Delay(t.Context(), client, mailArgs{canary}, asynq.TaskID("1"), asynq.MaxRetry(0))
+	require.NoError(t, err)
+	<-begun
+	stop(t, app)
+	info, err := asynq.NewInspectorFromRedisClient(server.Client(t)).GetTaskInfo("default", "1")
+	require.NoError(t, err)
+	require.Equal(t, asynq.TaskStateCompleted, info.State)
+}
+
 // Without an authorizer nothing clear is shown to anybody.
 func TestMonitorWithoutAuthorizer(t *testing.T) {
 	t.Parallel()
