@@ -305,7 +305,7 @@ func TestMoveOfWhatExpires(t *testing.T) {
 		r := run(t, rdb, migrate.Config{
 			Operation: migrate.Seal, From: migrate.Space{Prefix: ns + "-old:"}, To: &migrate.Space{Namespace: ns}, Keys: keyring(t), DeleteOld: true,
 		})
-		require.True(t, r.Done(), "%+v", r)
+		require.Zero(t, r.Left(), "%+v", r) // not Done: on a slow machine all may be gone before the run begins
 		require.Eventually(t, func() bool {
 			names, _, err := rdb.Scan(context.Background(), 0, ns+"*", 10000).Result()
 			return err == nil && len(names) == 0
