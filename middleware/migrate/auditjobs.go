@@ -374,7 +374,7 @@ func (f *findings) failure(text string) {
 
 // ownFailure matches, as a whole, the constant texts that asynq has for errors of its own (processor.go, recoverer.go), and
 // those of asynqjobs: reasons of refusals, with the id of a key or how many members of a group there were.
-var ownFailure = regexp.MustCompile(`^(` + strings.Join([]string{ //nolint:gochecknoglobals // a constant
+var ownFailure = regexp.MustCompile(`^(` + strings.Join([]string{
 	`context canceled`, `context deadline exceeded`, `asynq: task lease expired`, `handler not set`,
 	`asynqjobs: the context of the task is not that of an asynq\.Server: queue and id are not known`,
 	`sealcache: error text withheld: it could not be sealed: [a-z_]{1,32}`,
@@ -391,7 +391,7 @@ var ownFailure = regexp.MustCompile(`^(` + strings.Join([]string{ //nolint:goche
 }, `|`) + `)$`)
 
 // ownPanic matches what asynq writes before the text of a panic: the place in the source (processor.go, internal/errors).
-var ownPanic = regexp.MustCompile(`^panic error cause by: panic( \[[^][\n]{1,1000}\.(go|s):[0-9]{1,9}\])?: $`) //nolint:gochecknoglobals // a constant
+var ownPanic = regexp.MustCompile(`^panic error cause by: panic( \[[^][\n]{1,1000}\.(go|s):[0-9]{1,9}\])?: $`)
 
 // message is what is of interest in one of asynq's.
 type message struct {

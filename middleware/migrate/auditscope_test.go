@@ -21,9 +21,10 @@ func clearAnswer(t testing.TB, rdb redis.UniversalClient, c migrate.AuditConfig)
 	t.Helper()
 	r := audit(t, rdb, c)
 	answer, why := r.AnythingClear()
-	if answer == migrate.Unknown {
+	switch answer {
+	case migrate.Unknown:
 		require.Equal(t, why, r.Doubts, "the JSON names them")
-	} else if answer == migrate.No {
+	case migrate.No:
 		require.Empty(t, r.Doubts)
 	}
 	return answer, strings.Join(why, "\n"), r
