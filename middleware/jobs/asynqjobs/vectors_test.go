@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -494,7 +495,7 @@ func writeJobVectors(t *testing.T, b []byte) []byte {
 	enqueue("payload, raw keyset", sealing{Keyset: "aes256gcm-raw"}, mail, false, nil, id)
 	enqueue("empty payload", ns, asynq.NewTask("t", nil), false, nil, id)
 	enqueue("compressed payload", ns, asynq.NewTask("t", bytes.Repeat([]byte("sealcache "), 50)), false, []jobs.Option{jobs.WithCompression(0)}, id)
-	enqueue("member of a group", ns, mail, false, nil, id, asynq.Group("batch"))
+	member := enqueue("member of a group", ns, mail, false, nil, id, asynq.Group("batch"))
 	enqueue("hidden type", ns, mail, true, nil, id)
 	enqueue("headers", ns, traced, false, nil, id)
 	unique := enqueue("unique", ns, mail, false, nil, id, asynq.Unique(time.Hour))
@@ -564,6 +565,11 @@ func writeJobVectors(t *testing.T, b []byte) []byte {
 	vs.Jobs.Refused[len(vs.Jobs.Refused)-1].Keyset = "xchacha20"
 	refuse("tag altered", "ErrUnauthentic", unique, func(s *storedTask) { s.Payload[len(s.Payload)-1] ^= 1 })
 	refuse("tag without its task", "ErrUnauthentic", unique, func(s *storedTask) { s.Headers = nil })
+	refuse("under the id that a member of a group is bound to", "ErrUnauthentic", member, func(s *storedTask) {
+		value, _ := parted(s.Payload)
+		s.ID, s.Group = "\x00group5:batch"+s.ID, ""
+		s.Payload = claiming(value, fmt.Sprintf("\x007:default%d:%s", len(s.ID), s.ID))
+	})
 
 	for _, when := range []asynqjobs.Schedule{asynqjobs.Every(90 * time.Second), asynqjobs.Cron("CRON_TZ=Europe/Berlin 30 4 * * *")} {
 		e, bare, _ := ns.keysOf(t, vs)
