@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -16,7 +17,7 @@ import (
 // embeds nothing: a method that gocache adds one day must not miss the namespace.
 type clearStore struct {
 	backing store.StoreInterface
-	shared  bool // with a cache, or with queues of jobs, that Clear must not empty
+	shared  *atomic.Bool // with a cache, or with queues of jobs, that Clear must not empty
 	prefix  string
 	ttl     time.Duration
 }
@@ -28,8 +29,9 @@ var (
 )
 
 // newClearStore returns backing itself where there is nothing to add.
-func newClearStore(backing store.StoreInterface, c Cache, shared bool) store.StoreInterface {
-	if c.Namespace == "" && c.TTL == 0 && !shared {
+func newClearStore(backing store.StoreInterface, c Cache, shared *atomic.Bool) store.StoreInterface {
+	_, guarded := backing.(sharedRedis)
+	if c.Namespace == "" && c.TTL == 0 && (guarded || !shared.Load()) {
 		return backing
 	}
 	s := &clearStore{backing: backing, ttl: c.TTL, shared: shared}
@@ -42,10 +44,19 @@ func newClearStore(backing store.StoreInterface, c Cache, shared bool) store.Sto
 // errSharedClear keeps a cache from emptying its neighbours.
 var errSharedClear = fmt.Errorf("%w: this cache has no namespace and shares its store with another, or with the queues of jobs, which Clear would empty too: give it a namespace", middleware.ErrUnsupported)
 
-// sharedRedis is a redisstore under a sealed cache without a namespace that shares it with another or with queues of jobs. All but Clear is the store's own.
-type sharedRedis struct{ *redisstore.Store }
+// sharedRedis is a redisstore under a cache without a namespace that shares it with another or with queues of jobs, or
+// may turn out to: the Redis of the jobs is known only when something takes what needs it. All but Clear is the store's own.
+type sharedRedis struct {
+	*redisstore.Store
+	shared *atomic.Bool
+}
 
-func (sharedRedis) Clear(context.Context) error { return errSharedClear }
+func (s sharedRedis) Clear(ctx context.Context) error {
+	if s.shared.Load() {
+		return errSharedClear
+	}
+	return s.Store.Clear(ctx)
+}
 
 func (s *clearStore) key(key any) (any, error) {
 	if s.prefix == "" {
@@ -145,7 +156,7 @@ func (s *clearStore) Invalidate(ctx context.Context, options ...store.Invalidate
 
 // Clear is limited to the namespace, or refused: the backing store's own would also take the sealed caches beside it.
 func (s *clearStore) Clear(ctx context.Context) error {
-	if s.prefix == "" && s.shared {
+	if s.prefix == "" && s.shared.Load() {
 		return errSharedClear
 	}
 	if s.prefix == "" {

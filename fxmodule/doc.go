@@ -137,6 +137,9 @@
 // mux itself must not be given to a server. An asynq.Config of the application says the rest (ErrorHandler,
 // RetryDelayFunc, GroupAggregator and so on), without wrapping anything; what Jobs sets counts more.
 //
+// A cache without a namespace that is in the Redis of the jobs, or may be, refuses Clear, which would remove the queues. The
+// module cannot keep the application's own Redis store from it, such as gocache's, whose Clear empties a whole server: it warns.
+//
 // The Scheduler runs in each process that takes it, and each tick is enqueued once all the same. The admin page,
 // asynqmon with a login of the application's own, is [Monitor]: a program without it links no web interface.
 //

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -70,14 +71,15 @@ var (
 // newQueue makes the client, without connecting. It is called once, if at all.
 func newQueue(in queueInputs) (*queue, error) {
 	s := in.Graph.system
-	client, err := s.openQueue(in.Conn)
+	client, err := s.openQueue(in.Conn) // asks in.Conn for its one client
 	if err != nil {
 		return nil, in.Graph.failed(&JobsError{PartStore, unquote(err, "")})
 	}
 	q := &queue{client: client}
 	s.queue = q
 	s.opened = append(s.opened, closer(q.close)) // for a failure before the hook below has its turn
-	s.warnAboutQueue(client)
+	s.warnAboutQueue()
+	s.keepQueues(in.Conn, client)
 	s.in.Lifecycle.Append(fx.Hook{
 		OnStart: func(ctx context.Context) error {
 			if err := q.failure(ctx); err != nil {
@@ -131,7 +133,7 @@ func (q *queue) failure(ctx context.Context) *JobsError {
 }
 
 // warnAboutQueue warns of what in the application could harm the queues, or pass by the sealing.
-func (s *system) warnAboutQueue(client redis.UniversalClient) {
+func (s *system) warnAboutQueue() {
 	for _, producer := range []string{"*asynq.Client", "*asynq.Scheduler", "*asynq.PeriodicTaskManager"} {
 		if provided(s.in.Graph, producer) {
 			s.log.Warn("sealcache: the application provides what enqueues tasks in clear: take *asynqjobs.Client and *asynqjobs.Scheduler instead", "type", producer)
@@ -140,17 +142,34 @@ func (s *system) warnAboutQueue(client redis.UniversalClient) {
 	if s.in.Config.Jobs.PRFKeyset == "" {
 		s.log.Info("sealcache: jobs have no prf_keyset, so that unique tasks are refused")
 	}
+}
+
+// mayMeetQueues tells whether a cache may be found to be in the Redis of the jobs later than when it is made: where the
+// application provides that Redis, or the store.
+func (s *system) mayMeetQueues() bool {
+	return s.in.Config.Jobs.Redis != "" || provided(s.in.Graph, "asynq.RedisConnOpt")
+}
+
+// keepQueues has caches without a namespace refuse Clear where that would remove the queues: for our own stores, which it
+// reaches, and it warns of others. Where a Redis cannot be told from another it is taken for the same.
+func (s *system) keepQueues(conn asynq.RedisConnOpt, client redis.UniversalClient) {
 	places := placesOf(s.in.Config.Jobs.Redis)
 	if s.in.Config.Jobs.Redis == "" {
-		places = clientPlaces(client)
+		places = connPlaces(conn, client)
 	}
 	neighbours := cachesAt(places, s.in.Config.Caches)
 	for _, name := range s.caches.names {
-		switch c := s.in.Config.Caches[name]; {
+		c, backing := s.in.Config.Caches[name], s.backing[name]
+		_, reached := backing.(*redisstore.Store)
+		switch {
 		case c.Namespace != "":
 		case slices.Contains(neighbours, name):
-			s.log.Warn("sealcache: a cache without a namespace is in the Redis of the jobs, whose queues its Clear would remove: give it a namespace, or a database of its own", "cache", name)
-		case c.Store == "" && onRedis(s.backing[name].GetType()):
+			s.shared[name].Store(true)
+			s.log.Warn("sealcache: a cache without a namespace is in the Redis of the jobs, whose queues its Clear would remove, so that it is refused: give it a namespace, or a database of its own", "cache", name)
+		case reached && (places == nil || c.Store == ""):
+			s.shared[name].Store(true)
+			s.log.Warn("sealcache: a cache without a namespace may be in the Redis of the jobs, which cannot be told from here, and whose queues its Clear would then remove, so that it is refused: give it a namespace", "cache", name)
+		case c.Store == "" && onRedis(backing.GetType()):
 			s.log.Warn("sealcache: a cache without a namespace stands on a Redis store of the application, whose Clear may remove the queues of jobs (that of gocache's own stores empties every database of a server): give it a namespace, or a server of its own", "cache", name)
 		}
 	}
@@ -161,19 +180,43 @@ func onRedis(storeType string) bool {
 	return strings.Contains(storeType, "redis") || strings.Contains(storeType, "rueidis") || strings.Contains(storeType, "valkey")
 }
 
-// clientPlaces are the places of a client as placesOf names them; what it does not tell is none.
-func clientPlaces(client redis.UniversalClient) []string {
+// connPlaces are the places of the application's connection as placesOf names them, or nil if it does not tell.
+func connPlaces(conn asynq.RedisConnOpt, client redis.UniversalClient) []string {
+	switch c := conn.(type) {
+	case asynq.RedisFailoverClientOpt:
+		return sentinelPlaces(c)
+	case *asynq.RedisFailoverClientOpt:
+		return sentinelPlaces(*c)
+	}
 	var addrs []string
 	database := 0
 	switch c := client.(type) {
 	case *redis.Client:
-		addrs, database = []string{c.Options().Addr}, c.Options().DB
+		o := c.Options()
+		if o.Network == "unix" {
+			return []string{"socket " + o.Addr + " " + strconv.Itoa(o.DB)}
+		}
+		if o.Addr == failover { // it says which only to itself
+			return nil
+		}
+		addrs, database = []string{o.Addr}, o.DB
 	case *redis.ClusterClient:
 		addrs = c.Options().Addrs
 	}
 	var found []string
 	for _, a := range addrs {
 		found = append(found, fmt.Sprintf("%s %d ", address(a, "6379"), database))
+	}
+	return found
+}
+
+// failover is what go-redis gives for the address of a client that asks sentinels.
+const failover = "FailoverClient"
+
+func sentinelPlaces(o asynq.RedisFailoverClientOpt) []string {
+	var found []string
+	for _, a := range o.SentinelAddrs {
+		found = append(found, fmt.Sprintf("%s %d %s", address(a, "26379"), o.DB, o.MasterName))
 	}
 	return found
 }

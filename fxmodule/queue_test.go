@@ -734,16 +734,6 @@ func TestCacheBesideTheQueues(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, l.String(), warning)
 	})
-	t.Run("the application's connection", func(t *testing.T) {
-		t.Parallel()
-		config := base
-		config.Jobs.Redis = ""
-		config.Caches = map[string]fxmodule.Cache{"default": {Store: server.URL(), KEK: kek}}
-		var l logs
-		start(t, fx.New(fx.NopLogger, fx.Supply(config, l.logger()), fxmodule.Module, needsClient,
-			fx.Provide(func() asynq.RedisConnOpt { return asynq.RedisClientOpt{Addr: server.Addr()} })))
-		require.Contains(t, l.String(), warning)
-	})
 	t.Run("none", func(t *testing.T) {
 		t.Parallel()
 		var l logs
@@ -773,6 +763,88 @@ func TestCacheBesideTheQueues(t *testing.T) {
 			fx.Provide(func() *asynq.Client { return nil })))
 		require.Contains(t, l.String(), "enqueues tasks in clear")
 	})
+}
+
+// madeBy is a connection whose type tells nothing.
+type madeBy func() redis.UniversalClient
+
+func (f madeBy) MakeRedisClient() any { return f() }
+
+// The application's own connection leads to the Redis of a cache, or may: the cache keeps its Clear until something takes
+// what needs that connection.
+func TestCacheBesideTheApplicationsQueues(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	sentinel := redistest.StartSentinel(t)
+	failover := sentinel.ClientOptions()
+	kek := kekFile(t)
+	for name, c := range map[string]struct {
+		conn    asynq.RedisConnOpt
+		url     string
+		refused bool
+	}{
+		"an address":       {asynq.RedisClientOpt{Addr: server.Addr()}, server.URL(), true},
+		"another database": {asynq.RedisClientOpt{Addr: server.Addr(), DB: 9}, server.URL(), false},
+		"sentinels":        {asynq.RedisFailoverClientOpt{MasterName: failover.MasterName, SentinelAddrs: failover.SentinelAddrs}, sentinel.URL(), true},
+		"sentinels, a pointer": {&asynq.RedisFailoverClientOpt{MasterName: failover.MasterName, SentinelAddrs: failover.SentinelAddrs, DB: 9},
+			sentinel.URL(), false},
+		"who knows": {madeBy(func() redis.UniversalClient { return redis.NewFailoverClient(failover) }), sentinel.URL(), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config := jobsConfig(t, "")
+			config.Jobs.PRFKeyset, config.Jobs.HiddenTypes = "", false
+			config.Caches = map[string]fxmodule.Cache{
+				"default": {Store: c.url, KEK: kek}, "clear": {Store: c.url, Clear: true}, "expiring": {Store: c.url, Clear: true, TTL: time.Hour},
+				"memory": {Store: "memory://", Clear: true}, "kept": {Store: c.url, KEK: kek, Namespace: "kept"},
+			}
+			if !c.refused { // then it is alone in its store
+				config.Caches = map[string]fxmodule.Cache{"default": {Store: c.url, KEK: kek}}
+			}
+			var caches *fxmodule.Caches
+			var l logs
+			own := fx.Provide(func() asynq.RedisConnOpt { return c.conn })
+			var client *asynqjobs.Client
+			start(t, fx.New(fx.NopLogger, fx.Supply(config, l.logger()), fxmodule.Module, own, fx.Populate(&caches, &client)))
+			info, err := client.EnqueueContext(t.Context(), asynq.NewTask("t", nil), asynq.Queue(fmt.Sprintf("q%d", len(name))))
+			require.NoError(t, err)
+			for _, name := range caches.Names() {
+				s, err := caches.Cache(name)
+				require.NoError(t, err)
+				switch {
+				case !c.refused: // TestCacheAwayFromTheQueues clears; here it would take from the others
+				case name == "memory" || name == "kept":
+					require.NoError(t, s.Clear(t.Context()))
+				default:
+					require.ErrorContains(t, s.Clear(t.Context()), "queues of jobs", name)
+				}
+			}
+			require.Equal(t, c.refused, strings.Contains(l.String(), "its Clear would remove") || strings.Contains(l.String(), "would then remove"), l.String())
+			rdb := c.conn.MakeRedisClient().(redis.UniversalClient)
+			defer rdb.Close()
+			_, err = asynq.NewInspectorFromRedisClient(rdb).GetTaskInfo(info.Queue, info.ID)
+			require.NoError(t, err)
+		})
+	}
+}
+
+// Who has a cache alone in its Redis clears it, with or without jobs elsewhere.
+func TestCacheAwayFromTheQueues(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for _, used := range []fx.Option{fx.Options(), fx.Invoke(func(*asynqjobs.Client) {})} {
+		config := jobsConfig(t, "")
+		config.Caches = map[string]fxmodule.Cache{"default": {Store: server.URL(), KEK: config.Caches["default"].KEK}}
+		var caches *fxmodule.Caches
+		run(t, config, used, fx.Populate(&caches),
+			fx.Provide(func() asynq.RedisConnOpt { return asynq.RedisClientOpt{Addr: server.Addr(), DB: 9} }))
+		s, err := caches.Cache("default")
+		require.NoError(t, err)
+		require.NoError(t, s.Set(t.Context(), "k", "v"))
+		require.NoError(t, s.Clear(t.Context()))
+		_, err = s.Get(t.Context(), "k")
+		require.Error(t, err)
+	}
 }
 
 // A Redis that takes connections and does not answer: health and start end in time, also over a client of asynq's, which

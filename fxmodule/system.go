@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/eko/gocache/lib/v4/store"
 	"go.uber.org/fx"
@@ -28,6 +29,7 @@ type system struct {
 	caches    *Caches
 	queue     *queue                          // nil if nothing takes what needs the jobs' Redis
 	backing   map[string]store.StoreInterface // by cache, below the sealing
+	shared    map[string]*atomic.Bool         // by cache: whether it must not Clear, for what else is there
 	opened    []io.Closer                     // the stores that were opened here, in order
 }
 
@@ -91,9 +93,12 @@ func (s *system) makeCaches(application store.StoreInterface) error {
 		stores: make(map[string]store.StoreInterface),
 		sealed: make(map[string]*middleware.Store),
 	}
-	shared := config.mustNotClear()
+	s.shared = make(map[string]*atomic.Bool)
+	mustNot := config.mustNotClear()
 	for _, name := range s.caches.names {
-		c := config.Caches[name]
+		c, shared := config.Caches[name], new(atomic.Bool)
+		shared.Store(mustNot[name])
+		s.shared[name] = shared
 		backing := application
 		if c.Store != "" {
 			opened, err := stores.Open(ctx, c.Store)
@@ -104,12 +109,12 @@ func (s *system) makeCaches(application store.StoreInterface) error {
 			backing = opened
 		}
 		s.backing[name] = backing
-		if c.Clear {
-			s.caches.stores[name] = newClearStore(backing, c, shared[name])
-			continue
+		if r, ok := backing.(*redisstore.Store); ok && c.Namespace == "" && (mustNot[name] || s.mayMeetQueues()) {
+			backing = sharedRedis{r, shared}
 		}
-		if r, ok := backing.(*redisstore.Store); ok && shared[name] {
-			backing = sharedRedis{r}
+		if c.Clear {
+			s.caches.stores[name] = newClearStore(backing, c, shared)
+			continue
 		}
 		sealed, err := s.seal(name, c, backing)
 		if err != nil {
