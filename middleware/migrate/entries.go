@@ -14,6 +14,10 @@ import (
 const (
 	// groupBytes bounds the values that a worker holds at a time, unless one alone is larger.
 	groupBytes = 1 << 20
+	// wholeBytes is how much of a value is read at first, unasked how long it is: most are shorter, and so had at once. Of
+	// wholeNames at a time, that is two megabytes at most, beyond groupBytes.
+	wholeBytes = 8 << 10
+	wholeNames = 256
 	// readNames is how many are read with one MGET: it holds Redis up for some ten microseconds.
 	readNames = 100
 	// scriptEntries and scriptBytes bound what one call of a script does.
@@ -84,7 +88,14 @@ func (m *migration) measure(ctx context.Context, entries []entry, c *Counts) ([]
 			kept = append(kept, e)
 		}
 	}
-	kinds, err := m.servers.kinds(ctx, others)
+	now, err := m.sortOut(ctx, others, c)
+	c.Contended += int64(len(now)) // they were none a moment ago
+	return kept, err
+}
+
+// sortOut counts entries that are no strings, or gone, by their types. It returns the positions of those that are strings.
+func (m *migration) sortOut(ctx context.Context, names []string, c *Counts) (are []int, err error) {
+	kinds, err := m.servers.kinds(ctx, names)
 	if err != nil {
 		return nil, err
 	}
@@ -92,13 +103,53 @@ func (m *migration) measure(ctx context.Context, entries []entry, c *Counts) ([]
 		switch {
 		case kind == "none":
 			c.Vanished++
-		case kind == "set" && strings.HasPrefix(others[i], tagPrefix):
+		case kind == "string":
+			are = append(are, i)
+		case kind == "set" && strings.HasPrefix(names[i], tagPrefix):
 			c.other("tag set", 1)
 		default:
 			c.other(kind, 1)
 		}
 	}
-	return kept, nil
+	return are, nil
+}
+
+// readShort reads the values of entries that are shorter than wholeBytes, and returns the entries that are not.
+func (m *migration) readShort(ctx context.Context, entries []entry, c *Counts) (short []entry, values [][]byte, long []entry, err error) {
+	cmds := make([]*redis.StringCmd, len(entries))
+	err = m.servers.pipelined(ctx, func(p redis.Pipeliner) {
+		for i := range entries {
+			cmds[i] = p.GetRange(ctx, entries[i].name, 0, wholeBytes-1)
+		}
+	})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	short, values = make([]entry, 0, len(entries)), make([][]byte, 0, len(entries))
+	var others []entry // or empty, or gone
+	var names []string
+	for i, cmd := range cmds {
+		e := entries[i]
+		text, err := cmd.Result()
+		switch {
+		case redis.HasErrorPrefix(err, "WRONGTYPE"), err == nil && text == "":
+			others, names = append(others, e), append(names, e.name)
+		case err != nil:
+			return nil, nil, nil, withoutNames(err)
+		case len(text) >= wholeBytes:
+			long = append(long, e)
+		case len(text) > m.MaxValueBytes:
+			c.TooLarge++
+		default:
+			short, values = append(short, e), append(values, bytesOf(text))
+		}
+	}
+	empty, err := m.sortOut(ctx, names, c)
+	for _, i := range empty {
+		// If it was written since, it is not what is believed here, and so is not written but read again.
+		short, values = append(short, others[i]), append(values, []byte{})
+	}
+	return short, values, long, err
 }
 
 // kinds are the types of entries, as TYPE names them.
@@ -144,37 +195,69 @@ func groups(entries []entry) [][]entry {
 // inPlaceBatch changes the values of a batch and leaves their names.
 func (m *migration) inPlaceBatch(ctx context.Context, names []string) (*Counts, error) {
 	c := new(Counts)
-	entries, err := m.measure(ctx, m.located(names, c), c)
-	if err != nil {
-		return nil, err
-	}
+	entries := m.located(names, c)
 	var sc scratch
-	for _, group := range groups(entries) {
-		for attempt := 1; len(group) > 0; attempt++ {
-			changed, err := m.inPlaceGroup(ctx, &sc, group, c)
-			if err != nil {
+	var short []entry
+	var values [][]byte
+	bytes := 0
+	for len(entries) > 0 {
+		n := min(len(entries), wholeNames)
+		some, of, long, err := m.readShort(ctx, entries[:n], c)
+		if err != nil {
+			return nil, err
+		}
+		entries = entries[n:]
+		short, values = append(short, some...), append(values, of...)
+		for _, v := range of {
+			bytes += len(v)
+		}
+		// Many at a time: those under one data key are visited together.
+		if bytes >= groupBytes || len(entries) == 0 {
+			if err := m.inPlaceEntries(ctx, &sc, short, values, c); err != nil {
 				return nil, err
 			}
-			if attempt == m.Attempts {
-				c.Contended += int64(len(changed))
-				break
+			short, values, bytes = nil, nil, 0
+		}
+		if long, err = m.measure(ctx, long, c); err != nil {
+			return nil, err
+		}
+		for _, group := range groups(long) {
+			if err := m.inPlaceEntries(ctx, &sc, group, nil, c); err != nil {
+				return nil, err
 			}
-			c.Retried += int64(len(changed))
-			group = changed
 		}
 	}
 	return c, nil
 }
 
-// inPlaceGroup returns the entries that had changed when they were to be written.
-func (m *migration) inPlaceGroup(ctx context.Context, sc *scratch, group []entry, c *Counts) ([]entry, error) {
-	values, err := m.servers.read(ctx, group)
-	if err != nil {
-		return nil, err
+// inPlaceEntries tries entries until they are as they should be, or change too often. Values are what they hold; nil if
+// that is to be read.
+func (m *migration) inPlaceEntries(ctx context.Context, sc *scratch, group []entry, values [][]byte, c *Counts) (err error) {
+	for attempt := 1; len(group) > 0; attempt++ {
+		if values == nil {
+			if values, err = m.servers.read(ctx, group); err != nil {
+				return err
+			}
+		}
+		changed, err := m.inPlaceGroup(ctx, sc, group, values, c)
+		if err != nil {
+			return err
+		}
+		if attempt == m.Attempts {
+			c.Contended += int64(len(changed))
+			return nil
+		}
+		c.Retried += int64(len(changed))
+		group, values = changed, nil
 	}
+	return nil
+}
+
+// inPlaceGroup returns the entries that had changed when they were to be written.
+func (m *migration) inPlaceGroup(ctx context.Context, sc *scratch, group []entry, values [][]byte, c *Counts) ([]entry, error) {
 	m.prepare(sc, values)
 	var writes []swap
-	err = m.visit(ctx, len(values), func(i int) (place, []byte) { return group[i].place, values[i] }, func(i int) error {
+	err := m.visit(ctx, len(values), func(i int) (place, []byte) { return group[i].place, values[i] }, func(i int) error {
 		if values[i] == nil {
 			c.Vanished++
 			return nil

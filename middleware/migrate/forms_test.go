@@ -1,8 +1,10 @@
 package migrate_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -56,5 +58,43 @@ func TestOtherThanValues(t *testing.T) {
 		config.LeaveNumbers, config.Operation = true, migrate.Unseal
 		_, err := migrate.Run(ctx, rdb, config)
 		require.ErrorIs(t, err, migrate.ErrConfig)
+	})
+}
+
+// Values of every length about which one read changes into another, at first read or after they had changed.
+func TestSizesOfValues(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		ctx := t.Context()
+		a := keyring(t)
+		sizes := []int{0, 1, 8191, 8192, 8193, 100_000, 1<<20 + 1}
+		for i := range 600 { // more than are read at a time
+			require.NoError(t, rdb.Set(ctx, name(ns, i), strings.Repeat("v", sizes[i%len(sizes)%5]), time.Hour).Err())
+		}
+		for i, n := range sizes {
+			require.NoError(t, rdb.Set(ctx, name(ns, i), strings.Repeat("v", n), time.Hour).Err())
+		}
+		require.NoError(t, rdb.RPush(ctx, ns+":list", "x").Err())
+		config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a, MaxValueBytes: 1 << 20}
+		for _, config.DryRun = range []bool{true, false} {
+			r := run(t, rdb, config)
+			require.EqualValues(t, 599, r.Written)
+			require.EqualValues(t, 1, r.TooLarge)
+			require.EqualValues(t, 1, r.OtherTypes["list"])
+			require.Zero(t, r.Vanished)
+		}
+		app := sealedStore(t, rdb, a, ns)
+		for i := range 600 {
+			want := sizes[i%len(sizes)%5]
+			if i < len(sizes)-1 {
+				want = sizes[i]
+			}
+			if i != len(sizes)-1 {
+				require.Len(t, value(t, app, fmt.Sprint("k", i)), want)
+			}
+		}
+		config = migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a, MaxValueBytes: 100}
+		r := run(t, rdb, config)
+		require.Positive(t, r.TooLarge)
+		require.EqualValues(t, 600, r.TooLarge+r.Written+r.Already)
 	})
 }
