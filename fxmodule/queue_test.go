@@ -790,41 +790,38 @@ func TestCacheBesideTheApplicationsQueues(t *testing.T) {
 			sentinel.URL(), false},
 		"who knows": {madeBy(func() redis.UniversalClient { return redis.NewFailoverClient(failover) }), sentinel.URL(), true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			config := jobsConfig(t, "")
-			config.Jobs.PRFKeyset, config.Jobs.HiddenTypes = "", false
-			config.Caches = map[string]fxmodule.Cache{
-				"default": {Store: c.url, KEK: kek}, "clear": {Store: c.url, Clear: true}, "expiring": {Store: c.url, Clear: true, TTL: time.Hour},
-				"memory": {Store: "memory://", Clear: true}, "kept": {Store: c.url, KEK: kek, Namespace: "kept"},
-			}
-			if !c.refused { // then it is alone in its store
-				config.Caches = map[string]fxmodule.Cache{"default": {Store: c.url, KEK: kek}}
-			}
-			var caches *fxmodule.Caches
-			var l logs
-			own := fx.Provide(func() asynq.RedisConnOpt { return c.conn })
-			var client *asynqjobs.Client
-			start(t, fx.New(fx.NopLogger, fx.Supply(config, l.logger()), fxmodule.Module, own, fx.Populate(&caches, &client)))
-			info, err := client.EnqueueContext(t.Context(), asynq.NewTask("t", nil), asynq.Queue(fmt.Sprintf("q%d", len(name))))
-			require.NoError(t, err)
-			for _, name := range caches.Names() {
-				s, err := caches.Cache(name)
+		for kind, beside := range map[string]fxmodule.Cache{
+			"sealed":   {Store: c.url, KEK: kek},
+			"clear":    {Store: c.url, Clear: true},
+			"expiring": {Store: c.url, Clear: true, TTL: time.Hour},
+		} {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				t.Parallel()
+				config := jobsConfig(t, "")
+				config.Caches["beside"] = beside // alone in its store, as far as caches go
+				var caches *fxmodule.Caches
+				var l logs
+				var client *asynqjobs.Client
+				start(t, fx.New(fx.NopLogger, fx.Supply(config, l.logger()), fxmodule.Module, fx.Populate(&caches, &client),
+					fx.Provide(func() asynq.RedisConnOpt { return c.conn })))
+				info, err := mail().Delay(t.Context(), client, mailArgs{canary}, asynq.Queue(name+kind))
 				require.NoError(t, err)
-				switch {
-				case !c.refused: // TestCacheAwayFromTheQueues clears; here it would take from the others
-				case name == "memory" || name == "kept":
-					require.NoError(t, s.Clear(t.Context()))
-				default:
-					require.ErrorContains(t, s.Clear(t.Context()), "queues of jobs", name)
+				s, err := caches.Cache("beside")
+				require.NoError(t, err)
+				if c.refused { // otherwise see TestCacheAwayFromTheQueues; here it would take from the others
+					require.ErrorContains(t, s.Clear(t.Context()), "queues of jobs")
 				}
-			}
-			require.Equal(t, c.refused, strings.Contains(l.String(), "its Clear would remove") || strings.Contains(l.String(), "would then remove"), l.String())
-			rdb := c.conn.MakeRedisClient().(redis.UniversalClient)
-			defer rdb.Close()
-			_, err = asynq.NewInspectorFromRedisClient(rdb).GetTaskInfo(info.Queue, info.ID)
-			require.NoError(t, err)
-		})
+				require.Equal(t, c.refused, strings.Contains(l.String(), "so that it is refused"), l.String())
+				s, err = caches.Cache("default")
+				require.NoError(t, err)
+				require.NoError(t, s.Clear(t.Context()), "it is in memory")
+				rdb, ok := c.conn.MakeRedisClient().(redis.UniversalClient)
+				require.True(t, ok)
+				defer rdb.Close()
+				_, err = asynq.NewInspectorFromRedisClient(rdb).GetTaskInfo(info.Queue, info.ID)
+				require.NoError(t, err)
+			})
+		}
 	}
 }
 
