@@ -621,6 +621,48 @@ func TestMonitorOverHTTP(t *testing.T) {
 	require.Equal(t, []string{"auditor"}, seen.mail)
 }
 
+// However an authorizer is provided, it is heeded, or the application does not start; never is everybody admitted instead.
+func TestMonitorAuthorizers(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	deny := func(*http.Request) monitor.Viewer { return monitor.Viewer{} }
+	audit := func(context.Context, monitor.Record) error { return nil }
+	for name, c := range map[string]struct {
+		options fx.Option
+		opts    []monitor.Option
+		want    string // an error; empty: refused by the authorizer
+	}{
+		"supplied":         {fx.Supply(deny), nil, ""},
+		"plain":            {fx.Provide(func() func(*http.Request) monitor.Viewer { return deny }), nil, ""},
+		"its type":         {fx.Provide(func() monitor.Authorizer { return deny }), nil, ""},
+		"an option":        {fx.Options(), []monitor.Option{monitor.WithAuthorizer(deny)}, ""},
+		"option and named": {fx.Supply(fx.Annotate(deny, fx.ResultTags(`name:"x"`))), []monitor.Option{monitor.WithAuthorizer(deny)}, ""},
+		"option and nil":   {fx.Provide(func() monitor.Authorizer { return nil }), []monitor.Option{monitor.WithAuthorizer(deny)}, ""},
+		"both":             {fx.Provide(func() monitor.Authorizer { return deny }, func() func(*http.Request) monitor.Viewer { return deny }), nil, "Drop the one or the other"},
+		"named":            {fx.Provide(fx.Annotate(func() monitor.Authorizer { return deny }, fx.ResultTags(`name:"x"`))), nil, "under a name or in a group"},
+		"plain, in group":  {fx.Supply(fx.Annotate(deny, fx.ResultTags(`group:"x"`))), nil, "under a name or in a group"},
+		"nil":              {fx.Provide(func() func(*http.Request) monitor.Viewer { return nil }), nil, "that is nil"},
+		"audit, named":     {fx.Supply(deny, fx.Annotate(audit, fx.ResultTags(`name:"x"`))), nil, "an audit function of the admin page under a name"},
+		"audit, mute":      {fx.Supply(deny, func(context.Context, monitor.Record) {}), nil, "without the error result"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var page *monitor.Handler
+			var l logs
+			app := fx.New(fx.NopLogger, fx.Supply(jobsConfig(t, server.URL()), l.logger()), fxmodule.Module, fxmodule.Monitor(c.opts...), c.options, fx.Populate(&page))
+			if c.want != "" {
+				require.ErrorContains(t, app.Err(), c.want)
+				return
+			}
+			start(t, app)
+			w := httptest.NewRecorder()
+			page.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/queues", nil))
+			require.Equal(t, http.StatusForbidden, w.Code)
+			require.NotContains(t, l.String(), "has no authorizer")
+		})
+	}
+}
+
 // Who closes the page at stop, as its own package says, takes the connection from nobody: a job that runs ends and is done.
 func TestMonitorClosedByItsOwner(t *testing.T) {
 	t.Parallel()
@@ -655,7 +697,9 @@ func TestMonitorWithoutAuthorizer(t *testing.T) {
 	server := redistest.Start(t)
 	var page *monitor.Handler
 	var client *asynqjobs.Client
-	run(t, jobsConfig(t, server.URL()), fxmodule.Monitor(), fx.Populate(&page, &client))
+	var l logs
+	start(t, fx.New(fx.NopLogger, fx.Supply(jobsConfig(t, server.URL()), l.logger()), fxmodule.Module, fxmodule.Monitor(), fx.Populate(&page, &client)))
+	require.Contains(t, l.String(), "the admin page of jobs has no authorizer")
 	_, err := mail().Delay(t.Context(), client, mailArgs{canary}, asynq.TaskID("1"))
 	require.NoError(t, err)
 	w := httptest.NewRecorder()

@@ -22,6 +22,11 @@ func provided(graph fx.DotGraph, typename string) bool {
 	return regexp.MustCompile(`(?m)^\s*"` + regexp.QuoteMeta(typename) + `" \[label=`).MatchString(string(graph))
 }
 
+// providedApart tells whether something provides a type under a name or in a group.
+func providedApart(graph fx.DotGraph, typename string) bool {
+	return regexp.MustCompile(`(?m)^\s*"` + regexp.QuoteMeta(typename) + `\[(name|group)=.+\]\d*" \[label=`).MatchString(string(graph))
+}
+
 // strayHandlers tells whether handlers are provided where newMux does not see them.
 func strayHandlers(graph fx.DotGraph) bool {
 	for _, m := range regexp.MustCompile(`(?m)^\s*"fxmodule\.Handlers(\[(name|group)=(.+)\]\d*)?" \[label=`).FindAllStringSubmatch(string(graph), -1) {
