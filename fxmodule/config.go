@@ -123,7 +123,8 @@ type Jobs struct {
 	// process finds them about a minute later, which counts as a try, and archives them if they have none left.
 	ShutdownTimeout time.Duration
 	// NoServer keeps this process from running tasks although it has handlers for them: for one of several kinds of
-	// processes that are made of one program. It still enqueues, and runs schedules if it takes the Scheduler.
+	// processes that are made of one program, or for an application that runs a server of its own with the asynq.Handler
+	// that Module provides. It still enqueues, and runs schedules if it takes the Scheduler.
 	NoServer bool
 	// HiddenTypes hides type names: asynqjobs.WithHiddenTypes. It needs PRFKeyset.
 	HiddenTypes bool

@@ -133,8 +133,8 @@
 // what is invoked before Module. What is listed after Module starts after the first jobs may have begun, and stops before the
 // last have ended; a start hook that waits for what a job does must be there.
 //
-// Whoever runs a server of his own takes the asynq.Handler, which is the mux, sealed; the
-// mux itself must not be given to a server. An asynq.Config of the application says the rest (ErrorHandler,
+// Whoever runs a server of his own, or starts the provided one himself, sets Jobs.NoServer, without which Module starts one
+// too, and gives his the asynq.Handler, which is the mux, sealed; the mux itself must not be given to a server. An asynq.Config of the application says the rest (ErrorHandler,
 // RetryDelayFunc, GroupAggregator and so on), without wrapping anything; what Jobs sets counts more.
 //
 // A cache without a namespace that is in the Redis of the jobs, or may be, refuses Clear, which would remove the queues. The

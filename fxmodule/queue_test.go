@@ -403,6 +403,73 @@ func TestNoServer(t *testing.T) {
 	require.Empty(t, servers)
 }
 
+// Such a process needs no Redis for a server that it has not.
+func TestNoServerNeedsNoRedis(t *testing.T) {
+	t.Parallel()
+	config := jobsConfig(t, "redis://127.0.0.1:1?max_retries=0&dial_timeout=1s")
+	config.Jobs.NoServer = true
+	run(t, config, worker(func(context.Context, mailArgs) error { return nil }))
+}
+
+// An application that starts the server itself is told how it may; and may.
+func TestOwnServer(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	var box inbox
+	var client *asynqjobs.Client
+	options := fx.Options(fx.Populate(&client), worker(func(_ context.Context, args mailArgs) error {
+		box.take(args.To)
+		return nil
+	}), fx.Invoke(func(lc fx.Lifecycle, s *asynq.Server, h asynq.Handler) {
+		lc.Append(fx.StartStopHook(func() error { return s.Start(h) }, s.Shutdown))
+	}))
+	config := jobsConfig(t, server.URL())
+	app := fx.New(fx.NopLogger, fx.Supply(config), quiet(), options, fxmodule.Module)
+	require.ErrorContains(t, app.Start(t.Context()), "sets jobs.no_server")
+	stop(t, app)
+
+	config.Jobs.NoServer = true
+	run(t, config, options)
+	_, err := mail().Delay(t.Context(), client, mailArgs{canary})
+	require.NoError(t, err)
+	eventually(t, func() bool { return box.len() == 1 })
+	servers, err := asynq.NewInspectorFromRedisClient(server.Client(t)).Servers()
+	require.NoError(t, err)
+	require.Len(t, servers, 1)
+}
+
+// An application whose own constructor adds such functions to its mux has them in whatever group it likes; and one that
+// has nothing to do with jobs here names its mux as it likes.
+func TestApplicationsOwnMux(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	type parts struct {
+		fx.In
+		Add []func(*asynq.ServeMux) `group:"jobs"`
+	}
+	var box inbox
+	var client *asynqjobs.Client
+	run(t, jobsConfig(t, server.URL()), quick(), fx.Populate(&client),
+		fx.Supply(fx.Annotate(func(mux *asynq.ServeMux) {
+			mail().Handle(mux, func(_ context.Context, args mailArgs) error {
+				box.take(args.To)
+				return nil
+			})
+		}, fx.ResultTags(`group:"jobs"`))),
+		fx.Provide(func(p parts) *asynq.ServeMux {
+			mux := asynq.NewServeMux()
+			for _, add := range p.Add {
+				add(mux)
+			}
+			return mux
+		}))
+	_, err := mail().Delay(t.Context(), client, mailArgs{canary})
+	require.NoError(t, err)
+	eventually(t, func() bool { return box.len() == 1 })
+
+	run(t, one(fxmodule.Cache{Store: "memory://", KEK: kekFile(t)}), fx.Provide(fx.Annotate(asynq.NewServeMux, fx.ResultTags(`name:"theirs"`))))
+}
+
 // conn counts what is made of an application's own connection, and what is closed.
 type conn struct {
 	options *redis.Options
@@ -517,6 +584,9 @@ func TestJobsThatCannotBe(t *testing.T) {
 		"mux fails":         {nil, fx.Provide(func(k *fxmodule.Keys) (*asynq.ServeMux, error) { closeKeysOf(t, k); return nil, errBroken }), errBroken.Error()},
 		"part, no group":    {nil, fx.Provide(newMux, func() fxmodule.Handlers { return nil }), "elsewhere than in the fx group"},
 		"part, other group": {nil, fx.Provide(newMux, fx.Annotate(func() fxmodule.Handlers { return nil }, fx.ResultTags(`group:"job"`))), "elsewhere than in the fx group"},
+		"plain part":        {nil, fx.Provide(newMux, fx.Annotate(func() func(*asynq.ServeMux) { return nil }, fx.ResultTags(`group:"jobs"`))), "give them the type fxmodule.Handlers"},
+		"plain part, alone": {nil, fx.Provide(fx.Annotate(func() func(*asynq.ServeMux) { return nil }, fx.ResultTags(`group:"jobs"`))), "give them the type fxmodule.Handlers"},
+		"named mux":         {nil, fx.Provide(fx.Annotate(newMux, fx.ResultTags(`name:"jobs"`))), "set jobs.no_server"},
 		"part lacks":        {nil, fx.Options(fx.Provide(newMux), fx.Provide(fx.Annotate(func(nowhere) fxmodule.Handlers { return nil }, fx.ResultTags(`group:"jobs"`)))), "nowhere"},
 		"authorizer lacks":  {nil, fx.Options(fxmodule.Monitor(), fx.Provide(func(nowhere) monitor.Authorizer { return nil }), fx.Invoke(func(*monitor.Handler) {})), "provides a monitor.Authorizer that is nil, or that fx cannot make"},
 		"audit lacks": {nil, fx.Options(fxmodule.Monitor(), fx.Provide(func(nowhere) func(context.Context, monitor.Record) error { return nil }),

@@ -3,6 +3,7 @@ package fxmodule
 import (
 	"regexp"
 	"slices"
+	"strings"
 
 	"go.uber.org/fx"
 )
@@ -35,6 +36,14 @@ func strayHandlers(graph fx.DotGraph) bool {
 		}
 	}
 	return false
+}
+
+// untakenHandlers tells whether functions of the type that Handlers are, but not of Handlers' own, are in the group "jobs",
+// and no constructor takes them from there: an application may have a mux of its own making that does.
+func untakenHandlers(graph fx.DotGraph) bool {
+	const group = `"[type=func(*asynq.ServeMux) group=jobs]"`
+	drawing := string(graph)
+	return strings.Contains(drawing, group+" [shape=") && !regexp.MustCompile(`constructor_\d+ -> `+regexp.QuoteMeta(group)).MatchString(drawing)
 }
 
 // strays finds such stores in fx's drawing of the graph, which has them as nodes. It is the one place where fx tells

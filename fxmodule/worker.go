@@ -37,11 +37,14 @@ type mux struct{ *asynq.ServeMux }
 var (
 	errLostMux = errors.New("the application provides an *asynq.ServeMux that fx cannot make, because something that its constructor needs is missing, or that only one fx.Module sees (fx.Private)")
 	errNoGroup = errors.New("the application provides fxmodule.Handlers elsewhere than in the fx group \"jobs\", where nobody adds them to the mux")
+	errPlain   = errors.New("the fx group \"jobs\" has values of type func(*asynq.ServeMux), which nobody adds to the mux: give them the type fxmodule.Handlers")
+	errNamed   = errors.New("the application provides an *asynq.ServeMux under a name or in a group only, so that nobody runs it: provide it without, or set jobs.no_server if a server of the application's own does")
 	errNoMux   = errors.New("the fx group \"jobs\" has handlers, and there is no *asynq.ServeMux that they could be added to: fx.Provide(asynq.NewServeMux)")
 )
 
 // newMux completes the application's mux. Without one, what it returns is of no use to anybody.
 func newMux(in muxInputs) (*mux, error) {
+	j := in.Graph.system.in.Config.Jobs
 	switch drawing := in.Graph.system.in.Graph; {
 	case in.Mux == nil && provided(drawing, "*asynq.ServeMux"):
 		return nil, in.Graph.jobsFailed(errLostMux)
@@ -49,6 +52,10 @@ func newMux(in muxInputs) (*mux, error) {
 		return nil, in.Graph.jobsFailed(errNoMux)
 	case strayHandlers(drawing):
 		return nil, in.Graph.jobsFailed(errNoGroup)
+	case untakenHandlers(drawing):
+		return nil, in.Graph.jobsFailed(errPlain)
+	case in.Mux == nil && providedApart(drawing, "*asynq.ServeMux") && !j.NoServer && !reflect.ValueOf(j).IsZero():
+		return nil, in.Graph.jobsFailed(errNamed)
 	}
 	for _, add := range in.Parts {
 		if add != nil {
@@ -117,11 +124,22 @@ type server struct {
 	patience time.Duration // how long Shutdown waits for tasks
 }
 
+// serving is there if the Config has the process run jobs; see need.go. Without it nothing asks for their Redis.
+type serving struct{}
+
+func needServer(c Config) (serving, error) {
+	if c.Jobs.NoServer {
+		return serving{}, lacking()
+	}
+	return serving{}, nil
+}
+
 type newServerInputs struct {
 	fx.In
 
+	Serving serving // first: the server is left out if there is to be none
 	Graph   *graph
-	Mux     *asynq.ServeMux // the server is left out if there is none
+	Mux     *asynq.ServeMux // as it is if there is no mux
 	Server  *asynq.Server
 	Handler asynq.Handler
 	Queue   *queue
@@ -160,7 +178,7 @@ func serve(in serveInputs) error {
 	s.in.Lifecycle.Append(fx.Hook{
 		OnStart: func(context.Context) error {
 			if err := in.Server.Start(in.Server.handler); err != nil {
-				return fmt.Errorf("fxmodule: jobs: %w", err)
+				return fmt.Errorf("fxmodule: jobs: the server could not be started: Module starts it where the application provides an *asynq.ServeMux; whoever starts one himself sets jobs.no_server: %w", err)
 			}
 			return nil
 		},
