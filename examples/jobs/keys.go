@@ -1,9 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,7 +22,7 @@ type keys struct {
 	prf string // path of a keyset that the KEK protects: for unique jobs, hidden type names, schedules
 }
 
-// keysIn returns the keys in dir, made if it is empty; without dir they are for this run only.
+// keysIn returns the keys in dir, made if they are not there; without dir they are for this run only.
 func keysIn(ctx context.Context, dir string) (k keys, remove func(), err error) {
 	remove = func() {}
 	if dir == "" {
@@ -30,31 +30,57 @@ func keysIn(ctx context.Context, dir string) (k keys, remove func(), err error) 
 			return keys{}, nil, err
 		}
 		remove = func() { _ = os.RemoveAll(dir) }
-	} else if dir, err = filepath.Abs(dir); err != nil {
+	}
+	if k, err = makeKeys(ctx, dir); err != nil {
+		remove()
 		return keys{}, nil, err
+	}
+	return k, remove, nil
+}
+
+func makeKeys(ctx context.Context, dir string) (keys, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return keys{}, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return keys{}, err
 	}
 	kek := filepath.Join(dir, "kek.json")
-	k = keys{kek: "file://" + kek, prf: filepath.Join(dir, "prf.json")}
-	if _, err := os.Stat(kek); !errors.Is(err, fs.ErrNotExist) {
-		return k, remove, err
-	}
-	var b bytes.Buffer
-	if err := insecurecleartextkeyset.CreateKeyset(&b, tinkaead.AES256GCMKeyTemplate()); err != nil {
-		return keys{}, nil, err
-	}
-	if err := os.WriteFile(kek, b.Bytes(), 0o600); err != nil {
-		return keys{}, nil, err
-	}
-	a, err := aead.OpenKEK(ctx, k.kek)
+	k := keys{kek: "file://" + kek, prf: filepath.Join(dir, "prf.json")}
+	err = create(kek, func(w io.Writer) error {
+		return insecurecleartextkeyset.CreateKeyset(w, tinkaead.AES256GCMKeyTemplate())
+	})
 	if err != nil {
-		return keys{}, nil, err
+		return keys{}, err
 	}
-	if c, ok := a.(interface{ Close() error }); ok {
-		defer c.Close()
+	return k, create(k.prf, func(w io.Writer) error {
+		a, err := aead.OpenKEK(ctx, k.kek)
+		if err != nil {
+			return err
+		}
+		if c, ok := a.(io.Closer); ok {
+			defer c.Close()
+		}
+		return aead.CreateKeyset(ctx, w, a, prf.HMACSHA256PRFKeyTemplate())
+	})
+}
+
+// create writes a file that is not there yet, as a whole: if two processes do, the first one's stays.
+func create(path string, write func(io.Writer) error) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	b.Reset()
-	if err := aead.CreateKeyset(ctx, &b, a, prf.HMACSHA256PRFKeyTemplate()); err != nil {
-		return keys{}, nil, err
+	f, err := os.CreateTemp(filepath.Dir(path), "keyset") // of mode 0600
+	if err != nil {
+		return err
 	}
-	return k, remove, os.WriteFile(k.prf, b.Bytes(), 0o600)
+	defer os.Remove(f.Name())
+	if err := errors.Join(write(f), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }

@@ -3,21 +3,22 @@
 //
 //	go run ./examples/jobs
 //
-// and over a real one by one setting:
+// and over a real one by its URL, with a directory for its keys:
 //
-//	JOBS_REDIS=redis://localhost:6379 go run ./examples/jobs
+//	JOBS_REDIS=redis://localhost:6379 JOBS_KEYS=$HOME/jobs-keys go run ./examples/jobs
 //
 // It enqueues jobs that succeed, fail, panic and are tried again, registers one that runs every second, and prints what
 // its handlers see beside what Redis holds. It serves the admin page on two ports of this machine, one as an auditor sees
 // it and one as an operator does, and prints their addresses and who looked at what. Then it goes on until it is
 // interrupted. With -once it ends there.
 //
-// Its keys are made for the run. JOBS_KEYS names a directory in which they are kept instead, which a second process over
-// the same Redis needs.
+// Its keys are made for the run, or kept in the directory that JOBS_KEYS names, and made there by the first run: what a real
+// Redis keeps (a schedule, jobs that are done) must open again for the next run, and for another process beside it.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -49,13 +50,16 @@ func main() {
 
 type settings struct {
 	redis             string // a URL; empty: one in this process
-	keys              string // a directory; empty: keys for this run
+	keys              string // a directory; empty: keys for this run, over a Redis for this run
 	once              bool
 	auditor, operator string // addresses
 }
 
 // run is the program. It prints to out.
 func run(ctx context.Context, out io.Writer, s settings) (err error) {
+	if s.redis != "" && s.keys == "" {
+		return errors.New("with JOBS_REDIS, JOBS_KEYS is needed too: a directory for the keys, without which the next run could not open what this one leaves in that Redis")
+	}
 	keys, remove, err := keysIn(ctx, s.keys)
 	if err != nil {
 		return err

@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -84,8 +88,15 @@ func (p *page) address(t *testing.T, user string) string {
 
 func get(t *testing.T, url string) (status int, header http.Header, body string) {
 	t.Helper()
+	return getAs(t, url, "")
+}
+
+// getAs asks with a Host header of its own.
+func getAs(t *testing.T, url, host string) (status int, header http.Header, body string) {
+	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	require.NoError(t, err)
+	r.Host = host
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	answer, err := client.Do(r)
 	require.NoError(t, err)
@@ -111,12 +122,14 @@ func TestPage(t *testing.T) {
 		require.Contains(t, body, "<html")
 		require.Contains(t, header.Get("Content-Security-Policy"), "default-src")
 	}
+	status, _, body := getAs(t, auditor+"/api/queues", "evil.example")
+	require.Equal(t, http.StatusMisdirectedRequest, status, body)
 	archived := "/api/queues/default/archived_tasks?size=20&page=1"
 	require.Eventually(t, func() bool {
 		_, _, body := get(t, auditor+archived)
 		return strings.Contains(body, "4111 1111 1111 1111") && strings.Contains(body, "has expired") && strings.Contains(body, "card:refund")
 	}, 30*time.Second, 100*time.Millisecond)
-	status, _, body := get(t, operator+archived)
+	status, _, body = get(t, operator+archived)
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, body, "card:refund")
 	require.NotContains(t, body, "4111 1111")
@@ -132,6 +145,58 @@ func TestPageIsNotServedToOthers(t *testing.T) {
 	t.Parallel()
 	err := run(t.Context(), io.Discard, settings{auditor: "0.0.0.0:0", operator: "localhost:0", once: true})
 	require.ErrorContains(t, err, "is not an address of this machine alone")
+}
+
+// A web site whose name leads to this machine gets nothing through a browser of somebody here.
+func TestPageByAnotherName(t *testing.T) {
+	t.Parallel()
+	page := byItsAddress(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7392}, http.NotFoundHandler())
+	for host, want := range map[string]int{
+		"127.0.0.1:7392": http.StatusNotFound, "localhost:7392": http.StatusNotFound,
+		"evil.example:7392": http.StatusMisdirectedRequest, "localhost": http.StatusMisdirectedRequest,
+		"localhost:80": http.StatusMisdirectedRequest, "127.0.0.1:7392.evil.example": http.StatusMisdirectedRequest, "": http.StatusMisdirectedRequest,
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/admin/jobs/", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		page.ServeHTTP(w, r)
+		require.Equal(t, want, w.Code, host)
+	}
+}
+
+// What a run leaves in a real Redis opens for the next one, so its keys must be there.
+func TestRedisWithoutKeys(t *testing.T) {
+	t.Parallel()
+	require.ErrorContains(t, run(t.Context(), io.Discard, settings{redis: "redis://localhost", once: true}), "JOBS_KEYS is needed")
+}
+
+// Keys are made where they are missing, and found again; who died between two files goes on.
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "new", "keys")
+	read := func() [2]string {
+		k, _, err := keysIn(t.Context(), dir)
+		require.NoError(t, err)
+		var found [2]string
+		for i, path := range []string{strings.TrimPrefix(k.kek, "file://"), k.prf} {
+			info, err := os.Stat(path)
+			require.NoError(t, err)
+			require.Equal(t, os.FileMode(0o600), info.Mode())
+			b, err := os.ReadFile(path)
+			require.NoError(t, err)
+			found[i] = string(b)
+		}
+		return found
+	}
+	first := read()
+	require.Equal(t, first, read())
+	require.NoError(t, os.Remove(filepath.Join(dir, "prf.json")))
+	again := read()
+	require.Equal(t, first[0], again[0])
+	require.NotEqual(t, first[1], again[1])
+	files, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, files, 2)
 }
 
 func TestInProcess(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"go.uber.org/fx"
@@ -46,14 +47,15 @@ type addresses map[string]string
 func newAddresses() addresses { return make(addresses) }
 
 // servePage serves the page while the application runs. This program has no login, and does not pretend to have one: it
-// serves the page to this machine only, on a port for each of two users, as if whoever reaches it had logged in.
+// serves the page to this machine only, on a port for each of two users, as if whoever reaches it had logged in. A web
+// site in a browser on this machine could reach it too, by a name of its own that it has lead here: see byItsAddress.
 func servePage(lc fx.Lifecycle, s settings, page *monitor.Handler, at addresses, p *printer, log *slog.Logger, app fx.Shutdowner) {
 	mux := http.NewServeMux()
 	mux.Handle(page.RootPath()+"/", page)
 	serve := func(user, address string) {
 		server := &http.Server{
-			Handler: mux, ReadHeaderTimeout: 5 * time.Second,
-			BaseContext: func(net.Listener) context.Context { return context.WithValue(context.Background(), userKey{}, user) },
+			ReadHeaderTimeout: 5 * time.Second,
+			BaseContext:       func(net.Listener) context.Context { return context.WithValue(context.Background(), userKey{}, user) },
 		}
 		lc.Append(fx.Hook{
 			OnStart: func(ctx context.Context) error {
@@ -61,9 +63,11 @@ func servePage(lc fx.Lifecycle, s settings, page *monitor.Handler, at addresses,
 				if err != nil {
 					return err
 				}
-				if tcp, ok := l.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
+				tcp, ok := l.Addr().(*net.TCPAddr)
+				if !ok || !tcp.IP.IsLoopback() {
 					return errors.Join(fmt.Errorf("%s is not an address of this machine alone, and the page has no login here", address), l.Close())
 				}
+				server.Handler = byItsAddress(tcp, mux)
 				at[user] = "http://" + l.Addr().String() + page.RootPath() + "/"
 				p.printf("the admin page, as the %s sees it: %s", user, at[user])
 				go func() {
@@ -79,4 +83,17 @@ func servePage(lc fx.Lifecycle, s settings, page *monitor.Handler, at addresses,
 	}
 	serve("auditor", s.auditor)
 	serve("operator", s.operator)
+}
+
+// byItsAddress hands on the requests that name the address itself, or localhost: a browser names what its user, or a web
+// site, asked for. A page with a login needs this less, since a browser sends its cookies to their own site only.
+func byItsAddress(at *net.TCPAddr, page http.Handler) http.Handler {
+	local := net.JoinHostPort("localhost", strconv.Itoa(at.Port))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Host != at.String() && r.Host != local {
+			http.Error(w, "misdirected request", http.StatusMisdirectedRequest)
+			return
+		}
+		page.ServeHTTP(w, r)
+	})
 }
