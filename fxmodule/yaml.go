@@ -154,6 +154,10 @@ func readSettings[T any](r *yamlReader, path string, n *yaml.Node, settings []se
 			}
 			continue
 		}
+		if strings.Contains(e.key, ".") { // or it could be given in both ways
+			r.fail(e.value, path+e.key, "a setting with a dot in its name is written one level down, as in data_keys: {max_age: 1h}")
+			continue
+		}
 		readSetting(r, path, e, settings, target, "")
 	}
 }

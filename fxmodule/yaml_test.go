@@ -201,3 +201,15 @@ func FuzzConfigFromYAML(f *testing.F) {
 		}
 	})
 }
+
+// A setting of a level below is written there, and not both there and with a dot.
+func TestYAMLDots(t *testing.T) {
+	t.Parallel()
+	for _, twice := range []string{
+		"caches: {default: {store: 'memory://', kek: 'file:///x'}}\njobs: {prf_keyset: x, schedules: {poll: 1s}, schedules.poll: 2s}",
+		"caches: {default: {store: 'memory://', kek: 'file:///x', data_keys.ttl: 1h, data_keys: {ttl: 2h}}}",
+	} {
+		_, err := fxmodule.ConfigFromYAML(strings.NewReader(twice))
+		require.ErrorContains(t, err, "written one level down")
+	}
+}
