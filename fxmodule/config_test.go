@@ -103,3 +103,23 @@ func TestValidate(t *testing.T) {
 		}
 	})
 }
+
+// What is no URL is refused before anything is opened, and what stands before its colon is shown nowhere: it may be a user.
+func TestJobsRedisThatIsNoURL(t *testing.T) {
+	t.Parallel()
+	c := fxmodule.Config{
+		Caches: map[string]fxmodule.Cache{"default": {Store: "myhost:6379", KEK: "someone:hunter"}},
+		Jobs:   fxmodule.Jobs{Redis: "someone:hunter@myhost"},
+	}
+	require.ErrorContains(t, c.Validate(), "jobs: redis is not a URL")
+	for _, part := range []string{"someone", "hunter", "myhost"} {
+		require.NotContains(t, c.Validate().Error(), part)
+		require.NotContains(t, c.String(), part)
+	}
+	c.Caches["default"] = fxmodule.Cache{Store: "memory://", KEK: "passphrase:env:NAME"}
+	c.Jobs.Redis = "rediss://app:hunter@redis"
+	require.NoError(t, c.Validate())
+	for _, scheme := range []string{"memory:...", "passphrase:...", "rediss:..."} {
+		require.Contains(t, c.String(), scheme)
+	}
+}

@@ -593,7 +593,8 @@ func TestJobsThatCannotBe(t *testing.T) {
 			fx.Invoke(func(*monitor.Handler) {})), "provides an audit function that is nil, or that fx cannot make"},
 		"page":         {nil, fx.Options(fxmodule.Monitor(monitor.WithActions()), fx.Invoke(func(*monitor.Handler) {})), "WithActions needs WithAuthorizer"},
 		"group period": {nil, fx.Options(fx.Provide(asynq.NewServeMux), fx.Supply(asynq.Config{GroupGracePeriod: 1})), "GroupGracePeriod of the application's asynq.Config"},
-		"poll":         {func(c *fxmodule.Config) { c.Jobs.Schedules.Poll = 1 }, needsScheduler, "WithPollInterval"},
+		"poll":         {func(c *fxmodule.Config) { c.Jobs.Schedules.Poll = 1 }, needsScheduler, "schedules.poll is less than 100ms"},
+		"catch-up":     {func(c *fxmodule.Config) { c.Jobs.Schedules.CatchUp = time.Hour }, needsScheduler, "schedules.catch_up is more than 1m"},
 		"no keys": {func(c *fxmodule.Config) {
 			*c = one(fxmodule.Cache{Store: "memory://", Clear: true})
 		}, fx.Options(needsClient, fx.Provide(func() asynq.RedisConnOpt { return asynq.RedisClientOpt{} })), "takes a *jobs.Encryptor"},

@@ -115,8 +115,10 @@ func scheme(uri string) string {
 	return s
 }
 
+// showScheme shows the scheme of what is a URL, or the one URI that is none: in localhost:6379 or user:password the part
+// before the colon is no scheme.
 func showScheme(uri string) string {
-	if s := scheme(uri); s != "" {
+	if s := scheme(uri); s != "" && (s == "passphrase" || strings.HasPrefix(uri[len(s):], "://")) {
 		return s + ":..."
 	}
 	return "..."

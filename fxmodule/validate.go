@@ -7,8 +7,10 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
 const maxNameBytes = 64
@@ -173,6 +175,9 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 // maxWeight bounds the weight of a queue: asynq makes a list of as many names for each look into the queues.
 const maxWeight = 1000
 
+// minPoll is the least that asynqjobs.WithPollInterval takes.
+const minPoll = 100 * time.Millisecond
+
 // asynqPrefix begins the names of asynq's keys, as a namespace of this name would those of a cache.
 const asynqPrefix = "asynq"
 
@@ -198,6 +203,15 @@ func (j Jobs) queueProblems(caches map[string]Cache) []error {
 		if s.negative {
 			errs = append(errs, fmt.Errorf("%s is negative", s.name))
 		}
+	}
+	if j.Redis != "" && !strings.Contains(j.Redis, "://") {
+		errs = append(errs, errors.New("redis is not a URL, such as redis://localhost:6379/0"))
+	}
+	if poll := j.Schedules.Poll; poll > 0 && poll < minPoll {
+		errs = append(errs, fmt.Errorf("schedules.poll is less than %v", minPoll))
+	}
+	if j.Schedules.CatchUp > asynqjobs.DefaultCatchUp {
+		errs = append(errs, fmt.Errorf("schedules.catch_up is more than %v", asynqjobs.DefaultCatchUp))
 	}
 	if j.PRFKeyset == "" && j.HiddenTypes {
 		errs = append(errs, errors.New("hidden_types without prf_keyset: the names of types are hidden by a PRF; make a keyset (sealcache keys create -type prf) and name it there"))
