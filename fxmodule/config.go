@@ -95,6 +95,8 @@ type Jobs struct {
 	Namespace string
 	// PRFKeyset is a keyset of PRF keys, sealed under the KEK of that cache, for what needs keyed tokens (unique jobs,
 	// hidden type names, schedules): a path or env:NAME, as Cache.Keyset. Empty is none.
+	// It is read once: a new key is added to it, then every process is started again, and then only made the primary one,
+	// with a second restart.
 	PRFKeyset string
 	// CompressMinBytes compresses payloads from this size on: jobs.WithCompression, which says when not to. 0 is never;
 	// negative is an error.

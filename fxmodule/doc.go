@@ -98,8 +98,8 @@
 //	  prf_keyset: /run/secrets/prf.json
 //	  queues: {critical: 6, default: 3}
 //
-// Printed, a Config shows no URL, path or password (but see [Config] for unexported fields), and neither does an error of
-// this package.
+// Printed, a Config shows no URL, path or password (but see [Config] for unexported fields). An error of this package shows no
+// password, no name of a file or a variable, and of a URL the host and port alone, where a Redis does not answer.
 //
 // # Keys
 //
@@ -116,7 +116,12 @@
 // Module also provides what jobs on asynq need, sealed: an *asynqjobs.Client to enqueue with, an *asynqjobs.Scheduler for
 // periodic jobs, an *asynq.Inspector, and the *asynq.Server that runs them. They stand on one client of the Redis that
 // Jobs.Redis names, or on the asynq.RedisConnOpt that the application provides, and on the keys of the cache that
-// Jobs.Cache names. Nothing is made, and no connection opened, that nobody takes.
+// Jobs.Cache names. Nothing is made, and no connection opened, that nobody takes. An application that has jobs and no
+// caches gives the one cache that its keys are settings of the store memory://
+//
+//	SEALCACHE_STORE=memory://
+//	SEALCACHE_KEK=file:///run/secrets/kek.json
+//	SEALCACHE_JOBS_REDIS=redis://localhost:6379
 //
 //	fx.Provide(newMux)        // func newMux(m *Mailer) *asynq.ServeMux, with the handlers: it makes this process a worker
 //	fx.Invoke(scheduleDigest) // func scheduleDigest(lc fx.Lifecycle, s *asynqjobs.Scheduler)
@@ -144,7 +149,8 @@
 // asynqmon with a login of the application's own, is [Monitor]: a program without it links no web interface.
 //
 // An existing asynq application drops the constructors of its client, its server and its inspector, and their life, and
-// takes *asynqjobs.Client where it took *asynq.Client, whose tasks are in clear (the module warns of one in the graph).
+// takes *asynqjobs.Client where it took *asynq.Client, whose tasks are in clear (the module warns of one in the graph). Module
+// closes the connection: a Close of the client or the Inspector at stop is an error ("redis connection is shared").
 //
 // # Life
 //
@@ -152,7 +158,8 @@
 // itself: a sealed probe differs from what it was and opens again, and the store answers; otherwise the application does
 // not start, and a [CacheError] says which cache and which part failed. [Health] repeats the check for a readiness
 // endpoint. At stop, after everything that took a cache, the stores that were opened here are closed, then the keys.
-// The application's own store is the application's to close.
+// The application's own store is the application's to close. fx stops only what has started: if it is a hook of the
+// application before these that fails at start, stores, keys and the jobs' Redis client stay open until the process ends.
 //
 // The jobs' Redis, if something needs it, must answer at start, or a [JobsError] says so. At stop the server takes no new
 // tasks and waits for those that run, for as long as Jobs.ShutdownTimeout says, and then puts them back. Their Redis client

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"strings"
 
 	"github.com/sealcache/sealcache/aead"
@@ -76,12 +77,16 @@ func (e *unquoted) Error() string { return e.text }
 
 func (e *unquoted) Unwrap() error { return e.err }
 
-// unquote takes names of files out of an error's text, and the name of the variable that source refers to.
+// unquote takes names of files and sockets out of an error's text, and the name of the variable that source refers to.
 func unquote(err error, source string) error {
 	text := err.Error()
 	var file *fs.PathError
 	if errors.As(err, &file) {
 		text = strings.ReplaceAll(text, file.Error(), file.Op+": "+file.Err.Error())
+	}
+	var network *net.OpError
+	if errors.As(err, &network) && network.Addr != nil && network.Addr.Network() == "unix" {
+		text = strings.ReplaceAll(text, network.Addr.String(), "(socket)")
 	}
 	if name, ok := strings.CutPrefix(source, "env:"); ok {
 		text = strings.ReplaceAll(text, " variable "+name+" ", " variable ")

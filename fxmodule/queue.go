@@ -127,7 +127,7 @@ func (q *queue) failure(ctx context.Context) *JobsError {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return &JobsError{PartStore, fmt.Errorf("their Redis does not answer; see that it runs, and that jobs.redis or the application's asynq.RedisConnOpt leads to it: %w", err)}
+		return &JobsError{PartStore, fmt.Errorf("their Redis does not answer; see that it runs, and that jobs.redis or the application's asynq.RedisConnOpt leads to it: %w", unquote(err, ""))}
 	}
 	return nil
 }

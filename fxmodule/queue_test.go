@@ -595,6 +595,9 @@ func TestJobsThatCannotBe(t *testing.T) {
 		"group period": {nil, fx.Options(fx.Provide(asynq.NewServeMux), fx.Supply(asynq.Config{GroupGracePeriod: 1})), "GroupGracePeriod of the application's asynq.Config"},
 		"poll":         {func(c *fxmodule.Config) { c.Jobs.Schedules.Poll = 1 }, needsScheduler, "schedules.poll is less than 100ms"},
 		"catch-up":     {func(c *fxmodule.Config) { c.Jobs.Schedules.CatchUp = time.Hour }, needsScheduler, "schedules.catch_up is more than 1m"},
+		"socket, away": {func(c *fxmodule.Config) { c.Jobs.Redis = "unix:///run/" + secret + ".sock?max_retries=0" }, needsClient, "their Redis does not answer"},
+		"jobs only":    {func(c *fxmodule.Config) { c.Caches["default"] = fxmodule.Cache{KEK: c.Caches["default"].KEK} }, needsClient, "SEALCACHE_STORE=memory://"},
+		"jobs alone":   {func(c *fxmodule.Config) { c.Caches = nil }, needsClient, "gives one a kek and the store memory://"},
 		"no keys": {func(c *fxmodule.Config) {
 			*c = one(fxmodule.Cache{Store: "memory://", Clear: true})
 		}, fx.Options(needsClient, fx.Provide(func() asynq.RedisConnOpt { return asynq.RedisClientOpt{} })), "takes a *jobs.Encryptor"},

@@ -134,7 +134,7 @@ func (s *system) checkApplicationStore(provided bool) error {
 	case !provided:
 		for _, name := range config.names() {
 			if config.Caches[name].Store == "" {
-				return &CacheError{name, PartStore, errors.New("it has no store URL, so it stands on the application's store.StoreInterface, and the application provides none (one of another type, with a name, in a group or fx.Private does not count), or one whose own needs fx cannot meet: set store, or fx.Provide one")}
+				return &CacheError{name, PartStore, errors.New(config.whyCaches() + "it has no store URL, so it stands on the application's store.StoreInterface, and the application provides none (one of another type, with a name, in a group or fx.Private does not count), or one whose own needs fx cannot meet: set store, or fx.Provide one")}
 			}
 		}
 	case !hasDefault:
@@ -143,6 +143,14 @@ func (s *system) checkApplicationStore(provided bool) error {
 		return &CacheError{Default, PartStore, errors.New("it has a store URL, and the application provides a store.StoreInterface too: drop the URL to seal the application's store, or no longer provide that")}
 	}
 	return nil
+}
+
+// whyCaches explains a cache to who wrote a Config for jobs only, and may not know that there is one.
+func (c Config) whyCaches() string {
+	if len(c.Caches) > 1 || reflect.ValueOf(c.Jobs).IsZero() {
+		return ""
+	}
+	return "jobs use the keys of a cache; an application that has jobs only gives it store: memory:// (SEALCACHE_STORE=memory://): "
 }
 
 func (s *system) seal(name string, c Cache, backing store.StoreInterface) (*middleware.Store, error) {
@@ -232,7 +240,7 @@ func (s *system) failures(ctx context.Context) []*CacheError {
 func (s *system) failure(ctx context.Context, name string) *CacheError {
 	c := s.in.Config.Caches[name]
 	if err := ping(ctx, s.backing[name], c.Namespace); err != nil {
-		return &CacheError{name, PartStore, err}
+		return &CacheError{name, PartStore, unquote(err, "")}
 	}
 	if c.Clear {
 		return nil

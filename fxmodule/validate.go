@@ -162,7 +162,7 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 	switch cache, ok := caches[name]; {
 	case reflect.ValueOf(j).IsZero(): // then there need not be an encryptor
 	case !ok:
-		errs = append(errs, fmt.Errorf("they use the keys of cache %s, which does not exist", showName(name)))
+		errs = append(errs, fmt.Errorf("they use the keys of cache %s, which does not exist; an application that has jobs only gives one a kek and the store memory://", showName(name)))
 	case cache.Clear:
 		errs = append(errs, fmt.Errorf("they use the keys of cache %s, which is in clear and has none", showName(name)))
 	}
