@@ -14,9 +14,9 @@ import (
 // sees to that, as long as nothing that is always linked leads to Monitor.
 func TestNoWebInterfaceWithoutMonitor(t *testing.T) {
 	t.Parallel()
-	for program, want := range map[string]bool{"jobs": true, "fx": false} {
-		binary := filepath.Join(t.TempDir(), program)
-		out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../examples/"+program).CombinedOutput()
+	for program, want := range map[string]bool{"../examples/jobs": true, "./testdata/worker": false} {
+		binary := filepath.Join(t.TempDir(), "program")
+		out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, program).CombinedOutput()
 		require.NoError(t, err, string(out))
 		b, err := os.ReadFile(binary)
 		require.NoError(t, err)
