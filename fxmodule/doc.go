@@ -116,16 +116,17 @@
 // Module also provides what jobs on asynq need, sealed: an *asynqjobs.Client to enqueue with, an *asynqjobs.Scheduler for
 // periodic jobs, an *asynq.Inspector, and the *asynq.Server that runs them. They stand on one client of the Redis that
 // Jobs.Redis names, or on the asynq.RedisConnOpt that the application provides, and on the keys of the cache that
-// Jobs.Cache names. Nothing is made, and no connection opened, that nobody takes. An application that has jobs and no
-// caches gives the one cache that its keys are settings of the store memory://
-//
-//	SEALCACHE_STORE=memory://
-//	SEALCACHE_KEK=file:///run/secrets/kek.json
-//	SEALCACHE_JOBS_REDIS=redis://localhost:6379
+// Jobs.Cache names. Nothing is made, and no connection opened, that nobody takes.
 //
 //	fx.Provide(newMux)        // func newMux(m *Mailer) *asynq.ServeMux, with the handlers: it makes this process a worker
 //	fx.Invoke(scheduleDigest) // func scheduleDigest(lc fx.Lifecycle, s *asynqjobs.Scheduler)
 //	fxmodule.Monitor(...)     // and the admin page
+//
+// The keys are always those of a cache. An application that has jobs only gives it the store memory://, which holds nothing:
+//
+//	SEALCACHE_STORE=memory://
+//	SEALCACHE_KEK=file:///run/secrets/kek.json
+//	SEALCACHE_JOBS_REDIS=redis://localhost:6379
 //
 // An application that provides an *asynq.ServeMux is a worker: the server starts with it, after everything that the mux's
 // constructor depends on, and stops before that. Parts of an application may provide [Handlers] in the fx group "jobs"
