@@ -21,8 +21,10 @@ type Scheduler struct {
 	c       *Client
 	store   *scheduleStore
 	book    *book
+	turn    chan struct{} // holds one: who has it may bring the book and Redis together
 	poll    time.Duration
 	catchUp time.Duration
+	heldUp  time.Duration
 }
 
 const (
@@ -33,8 +35,10 @@ const (
 
 	// tickRetention keeps a tick's task in Redis after it has run. It is longer than
 	// a scheduler may be held up between reading the last tick and enqueueing
-	// (enqueueTimeout), and than DefaultCatchUp, with room for clocks that differ.
+	// (mostHeldUp and enqueueTimeout), and than DefaultCatchUp, with room for clocks
+	// that differ.
 	tickRetention  = 2 * time.Minute
+	mostHeldUp     = 20 * time.Second
 	enqueueTimeout = 10 * time.Second
 	// scanTimeout bounds the search for a name under PRF keys that are gone, and
 	// listTimeout a list, so that neither takes the longer the more there is that
@@ -90,7 +94,7 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 	if !c.e.HasPRF() {
 		return nil, fmt.Errorf("asynqjobs: NewScheduler: %w", jobs.ErrNoPRF)
 	}
-	s := &Scheduler{c: c, store: newScheduleStore(rdb, c.e), book: newBook(), poll: DefaultPollInterval, catchUp: DefaultCatchUp}
+	s := &Scheduler{c: c, store: newScheduleStore(rdb, c.e), book: newBook(), turn: make(chan struct{}, 1), poll: DefaultPollInterval, catchUp: DefaultCatchUp, heldUp: mostHeldUp}
 	var errs []error
 	for _, o := range opts {
 		if o == nil {
@@ -196,17 +200,44 @@ func (s *Scheduler) scan(ctx context.Context, version string, now time.Time) err
 	return nil
 }
 
+// take brings the book up to what is stored, and returns what is to be opened.
+func (s *Scheduler) take(ctx context.Context, now time.Time, atOnce bool) ([]entry, error) {
+	if err := s.await(ctx); err != nil {
+		return nil, err
+	}
+	defer s.done()
+	stored, err := s.store.all(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.book.take(stored, now, atOnce), nil
+}
+
+// await waits for the turn to read or change what is stored and to note that in the
+// book. Who came late with what he read before another's change would put back what was
+// replaced or cancelled, and it would tick until all is read again.
+func (s *Scheduler) await(ctx context.Context) error {
+	select {
+	case s.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("asynqjobs: schedules: %w", ctx.Err())
+	}
+}
+
+func (s *Scheduler) done() { <-s.turn }
+
 // read brings the book up to what is stored, and opens what it does not know for at
 // most timeout.
 func (s *Scheduler) read(ctx context.Context, now time.Time, timeout time.Duration) error {
-	stored, err := s.store.all(ctx)
+	todo, err := s.take(ctx, now, true)
 	if err != nil {
 		return err
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	o := newOpener(s.store, s.book, func(context.Context, error) {})
-	o.open(limited, s.book.take(stored, now, true), now)
+	o.open(limited, todo, now)
 	o.workers.Wait()
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("asynqjobs: schedules: %w", err)
@@ -227,6 +258,10 @@ func (s *Scheduler) astray(found []entry, name string) []entry {
 
 // swap replaces entries by en in Redis and in the book.
 func (s *Scheduler) swap(ctx context.Context, entries []entry, en entry, last, now time.Time) (bool, error) {
+	if err := s.await(ctx); err != nil {
+		return false, err
+	}
+	defer s.done()
 	ok, before, after, err := s.store.swap(ctx, entries, en, last)
 	if err != nil {
 		return false, err

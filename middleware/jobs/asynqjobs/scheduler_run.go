@@ -22,7 +22,7 @@ const reloadSchedules = time.Minute
 // Ticks that no process could enqueue are made up for as WithCatchUp says. Schedules
 // are opened beside that: however long it takes, those that are known tick.
 func (s *Scheduler) Run(ctx context.Context) error {
-	r := &run{s: s, changes: -1, checked: map[string]bool{}, opener: newOpener(s.store, s.book, s.failed)}
+	r := s.newRun()
 	defer r.opener.workers.Wait()
 	for {
 		wait := r.pass(ctx)
@@ -40,21 +40,28 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	}
 }
 
+func (s *Scheduler) newRun() *run {
+	return &run{s: s, changes: -1, checked: map[string]bool{}, opener: newOpener(s.store, s.book, s.failed)}
+}
+
 // run is a running scheduler.
 type run struct {
 	s       *Scheduler
+	polled  time.Time // by this process, when it last asked what had ticked
 	opener  *opener
 	read    bool
 	version string    // when the schedules were read
 	at      time.Time // of the server, then
 	current []entry   // what ticks
 	changes int       // of the book, that current is of
+	first   int       // of current, with which the next pass begins
 	checked map[string]bool
 }
 
 // pass enqueues what is due, and returns how long to wait for what comes next.
 func (r *run) pass(ctx context.Context) time.Duration {
 	s := r.s
+	r.polled = time.Now()
 	now, version, ticks, err := s.store.poll(ctx)
 	if err != nil {
 		s.failed(ctx, err)
@@ -62,25 +69,35 @@ func (r *run) pass(ctx context.Context) time.Duration {
 	}
 	unsure := false
 	if !r.read || version != r.version || now.Sub(r.at) >= reloadSchedules || now.Before(r.at) {
-		stored, err := s.store.all(ctx)
+		todo, err := s.take(ctx, now, false)
 		if err != nil {
 			s.failed(ctx, err)
 			unsure = true
 		} else {
 			r.read, r.version, r.at, r.checked = true, version, now, map[string]bool{}
-			r.opener.open(ctx, s.book.take(stored, now, false), now)
+			r.opener.open(ctx, todo, now)
 		}
 	}
 	if entries, changes, changed := s.book.entries(r.changes); changed {
 		r.current, r.changes = newest(entries), changes
 	}
 	wait := s.poll
-	for _, en := range r.current {
+	for i := range r.current {
+		at := (r.first + i) % len(r.current)
+		if r.late() {
+			r.first = at
+			return time.Millisecond
+		}
+		en := r.current[at]
 		wait = min(wait, r.tick(ctx, en, now, ticks[en.field], unsure))
 	}
 	r.reseal(ctx, now, ticks)
 	return max(wait, time.Millisecond)
 }
+
+// late tells whether it is too long ago that the last ticks were read: what others
+// have enqueued since may have run, and its id be forgotten.
+func (r *run) late() bool { return time.Since(r.polled) > r.s.heldUp }
 
 // tick enqueues the ticks of en that are due, and returns when the next one is.
 // Unsure says that it may have been replaced.
@@ -99,6 +116,9 @@ func (r *run) tick(ctx context.Context, en entry, now, last time.Time, unsure bo
 		return s.poll
 	}
 	for _, tick := range ticks {
+		if r.late() {
+			return 0
+		}
 		if !s.enqueue(ctx, en, tick) {
 			break // in order: the next pass tries again
 		}

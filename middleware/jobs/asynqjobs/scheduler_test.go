@@ -2,6 +2,7 @@ package asynqjobs_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -61,40 +62,50 @@ func (w *clockwork) advance(d time.Duration) {
 	w.m.SetTime(w.now)
 }
 
-// run lets schedulers run for a moment of the real clock.
+// run lets schedulers look, all at once, until each has done what is due.
 func (w *clockwork) run(ss ...*asynqjobs.Scheduler) {
 	w.t.Helper()
 	if len(ss) == 0 {
 		ss = []*asynqjobs.Scheduler{w.s}
 	}
-	ctx, cancel := context.WithTimeout(w.t.Context(), 300*time.Millisecond)
-	defer cancel()
 	var wg sync.WaitGroup
 	for _, s := range ss {
-		wg.Go(func() {
-			if err := s.Run(ctx); err != nil {
-				w.t.Error(err)
-			}
-		})
+		wg.Go(func() { s.Settle(w.t.Context()) })
 	}
 	wg.Wait()
 }
 
-// pending returns the payloads of the tasks that wait in a queue, opened, and deletes them.
+// waiting returns the payloads of the tasks that wait in a queue, opened.
+func (w *clockwork) waiting(queue string) []string {
+	w.t.Helper()
+	got, _ := w.list(queue)
+	return got
+}
+
+// pending is waiting, and deletes the tasks. Their ids are free then, which those of ticks that have run are only after
+// minutes: a scheduler must not be at work on the same ticks.
 func (w *clockwork) pending(queue string) []string {
+	w.t.Helper()
+	got, ids := w.list(queue)
+	for _, id := range ids {
+		require.NoError(w.t, w.insp.DeleteTask(queue, id))
+	}
+	return got
+}
+
+func (w *clockwork) list(queue string) (got, ids []string) {
 	w.t.Helper()
 	infos, err := w.insp.ListPendingTasks(queue, asynq.PageSize(1000))
 	if err != nil {
-		return nil // no such queue yet
+		return nil, nil // no such queue yet
 	}
-	var got []string
 	for _, i := range infos {
 		task, err := asynqjobs.OpenTask(w.t.Context(), w.e, i)
 		require.NoError(w.t, err)
 		got = append(got, task.Type()+" "+string(task.Payload()))
-		require.NoError(w.t, w.insp.DeleteTask(queue, i.ID))
+		ids = append(ids, i.ID)
 	}
-	return got
+	return got, ids
 }
 
 func (w *clockwork) once(name string, when asynqjobs.Schedule, note string, opts ...asynq.Option) bool {
@@ -158,6 +169,179 @@ func TestSchedulersAtTheSameMoment(t *testing.T) {
 		w.advance(time.Minute)
 		w.run(ss...)
 		require.Equal(t, []string{`tick {"Note":"x"}`}, w.pending("default"))
+	}
+}
+
+// A scheduler that is held up for minutes in the midst of its ticks, as a machine that sleeps is, does not go on with
+// what it knew before: others have enqueued the rest, which has run, and its ids are free again.
+func TestSchedulerThatIsHeldUp(t *testing.T) {
+	t.Parallel()
+	for name, every := range map[string][]time.Duration{"ticks of one": {20 * time.Second}, "one of each": {time.Minute, time.Minute}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newClockwork(t)
+			ticks := 0
+			for i, d := range every {
+				w.once(fmt.Sprint(i), asynqjobs.Every(d), "x")
+				ticks += int(time.Minute / d)
+			}
+			rdb, hold := w.held(func(args string) bool { return strings.Contains(args, ":t:tick-") })
+			c, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(rdb), w.e, asynqjobs.WithLogger(quiet))
+			require.NoError(t, err)
+			const heldUp = time.Second
+			s, err := asynqjobs.NewScheduler(rdb, c, asynqjobs.WithHeldUp(heldUp), asynqjobs.WithPollInterval(100*time.Millisecond))
+			require.NoError(t, err)
+			w.advance(time.Minute)
+			w.background(s)
+			await(t, hold.reached)
+			began := time.Now()
+			w.run()
+			require.Len(t, w.pending("default"), ticks)
+			time.Sleep(heldUp - time.Since(began))
+			close(hold.release)
+			hold.again(t)
+			require.Empty(t, w.waiting("default"))
+			w.advance(time.Minute)
+			eventually(t, "it goes on", patience, func() bool { return len(w.waiting("default")) == ticks })
+		})
+	}
+}
+
+// failing has commands whose arguments contain a text fail after a time.
+type failing struct {
+	text  string
+	delay time.Duration
+}
+
+func (failing) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (failing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (f failing) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if strings.Contains(strings.Join(fields(cmd.Args()), " "), f.text) {
+			time.Sleep(f.delay)
+			err := errors.New("refused")
+			cmd.SetErr(err)
+			return err
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// Schedules whose queue cannot be reached, a lost part of a cluster, hold up the others for a time and no longer.
+func TestSchedulesOfAQueueThatIsLost(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	rdb := redis.NewClient(&redis.Options{Addr: w.m.Addr()})
+	defer rdb.Close()
+	rdb.AddHook(failing{"asynq:{lost}", 60 * time.Millisecond})
+	c, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(rdb), w.e, asynqjobs.WithLogger(quiet))
+	require.NoError(t, err)
+	s, err := asynqjobs.NewScheduler(rdb, c, asynqjobs.WithHeldUp(50*time.Millisecond))
+	require.NoError(t, err)
+	for i := range 30 {
+		w.once(fmt.Sprint(i), asynqjobs.Every(time.Minute), "lost", asynq.Queue("lost"))
+	}
+	w.once("a", asynqjobs.Every(time.Minute), "a")
+	w.advance(time.Minute)
+	w.background(s)
+	eventually(t, "it ticks", patience, func() bool { return len(w.waiting("default")) == 1 })
+}
+
+// A schedule is cancelled by another process while the one that registers it has not yet heard that Redis has it: it
+// does not tick, though the latter believed for a moment that it was there.
+func TestChangesThatAreNoticedLate(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	rdb, hold := w.held(func(args string) bool { return strings.Contains(args, schedulesKey+" "+ticksKey) })
+	c, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(rdb), w.e, asynqjobs.WithLogger(quiet))
+	require.NoError(t, err)
+	s, err := asynqjobs.NewScheduler(rdb, c, asynqjobs.WithPollInterval(100*time.Millisecond))
+	require.NoError(t, err)
+	w.once("b", asynqjobs.Every(20*time.Second), "b")
+	w.background(s)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		changed, err := tick.ScheduleOnce(t.Context(), s, "a", asynqjobs.Every(20*time.Second), tickArgs{"a"})
+		if err != nil || !changed {
+			t.Errorf("registered: %v, %v", changed, err)
+		}
+	})
+	await(t, hold.reached)
+	canceled, err := w.s.Cancel(t.Context(), "a")
+	require.NoError(t, err)
+	require.True(t, canceled)
+	time.Sleep(500 * time.Millisecond) // the other reads what there is, unless it waits
+	close(hold.release)
+	wg.Wait()
+	hold.again(t)
+	w.advance(20 * time.Second)
+	eventually(t, "a tick", patience, func() bool { return len(w.waiting("default")) > 0 })
+	hold.again(t)
+	require.Equal(t, []string{`tick {"Note":"b"}`}, w.waiting("default"))
+}
+
+// A holding client does not return from the first command that succeeds and that it looks for until it is released.
+type holding struct {
+	is               func(args string) bool
+	once             sync.Once
+	reached, release chan struct{}
+	polls            atomic.Int64
+}
+
+// held returns a client of the clockwork's Redis that holds a command.
+func (w *clockwork) held(is func(args string) bool) (*redis.Client, *holding) {
+	rdb := redis.NewClient(&redis.Options{Addr: w.m.Addr()})
+	w.t.Cleanup(func() { _ = rdb.Close() })
+	h := &holding{is: is, reached: make(chan struct{}), release: make(chan struct{})}
+	rdb.AddHook(h)
+	return rdb, h
+}
+
+func (*holding) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (*holding) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *holding) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if strings.HasPrefix(cmd.Name(), "eval") && err == nil {
+			args := strings.Join(fields(cmd.Args()), " ")
+			if strings.HasSuffix(args, " 1 "+ticksKey) {
+				h.polls.Add(1)
+			}
+			if h.is(args) {
+				h.once.Do(func() { close(h.reached); <-h.release })
+			}
+		}
+		return err
+	}
+}
+
+func fields(args []any) []string {
+	texts := make([]string, len(args))
+	for i, a := range args {
+		texts[i] = fmt.Sprint(a)
+	}
+	return texts
+}
+
+// again waits until the scheduler has looked several times.
+func (h *holding) again(t *testing.T) {
+	t.Helper()
+	before := h.polls.Load()
+	eventually(t, "it looks again", patience, func() bool { return h.polls.Load() >= before+3 })
+}
+
+func await(t *testing.T, c <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(patience):
+		t.Fatal("it did not come so far")
 	}
 }
 
