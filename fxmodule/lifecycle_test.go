@@ -444,6 +444,20 @@ func TestJobsReload(t *testing.T) {
 	config := one(fxmodule.Cache{Store: "memory://", KEK: kek + "?reload=off"})
 	run(t, config, fx.Populate(&worker))
 	path := strings.TrimPrefix(kek, "file://")
+	require.NoError(t, os.WriteFile(path, withNewPrimary(t, path), 0o600))
+
+	run(t, config, fx.Populate(&producer))
+	m := jobs.Meta{Type: "invoice:send", Queue: "default", ID: "1"}
+	sealed, err := producer.Seal(t.Context(), m, []byte(canary))
+	require.NoError(t, err)
+	opened, err := worker.Open(t.Context(), m, sealed)
+	require.NoError(t, err)
+	require.Equal(t, canary, string(opened))
+}
+
+// withNewPrimary is the keyset of a file with one more key, the primary.
+func withNewPrimary(t testing.TB, path string) []byte {
+	t.Helper()
 	handle, err := insecurecleartextkeyset.Handle(t.Context(), aead.FileSource(path))
 	require.NoError(t, err)
 	manager := keyset.NewManagerFromHandle(handle)
@@ -454,13 +468,5 @@ func TestJobsReload(t *testing.T) {
 	require.NoError(t, err)
 	var b bytes.Buffer
 	require.NoError(t, insecurecleartextkeyset.Write(&b, handle))
-	require.NoError(t, os.WriteFile(path, b.Bytes(), 0o600))
-
-	run(t, config, fx.Populate(&producer))
-	m := jobs.Meta{Type: "invoice:send", Queue: "default", ID: "1"}
-	sealed, err := producer.Seal(t.Context(), m, []byte(canary))
-	require.NoError(t, err)
-	opened, err := worker.Open(t.Context(), m, sealed)
-	require.NoError(t, err)
-	require.Equal(t, canary, string(opened))
+	return b.Bytes()
 }

@@ -57,7 +57,7 @@ var Module fx.Option = fx.Options(
 	// decorator makes a store where nobody provides one, until it has.
 	fx.Module("sealcache",
 		fx.Provide(newSystem, needStore, takeStore, attached, cachesOf, keysOf, healthOf, encryptorOf, sealedNamed(Default)),
-		fx.Provide(newQueue, clientOf, inspectorOf, schedulerOf, newMux, handlerOf, serverOf, needServer, newServer),
+		fx.Provide(newQueue, clientOf, inspectorOf, schedulerOf, newMux, handlerOf, serverOf, needServer, newGroupClient, newServer),
 		fx.Invoke(func(*graph) {}),
 	),
 	// At the root, where an application's own invoked functions are, so that those that are listed before Module have their

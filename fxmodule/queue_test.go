@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -550,6 +552,49 @@ func TestGroups(t *testing.T) {
 	eventually(t, func() bool { return box.len() == 1 })
 	require.Equal(t, canary+" "+canary+" ", box.mail[0])
 	require.NotContains(t, string(trace.Bytes(t)), canary)
+}
+
+// A member of a group whose key comes to the worker later is put back into its group then, and runs: the aggregator and
+// the handler share what puts it back.
+func TestGroupsOfAKeyToCome(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	config := jobsConfig(t, server.URL())
+	ahead, path := config, filepath.Join(t.TempDir(), "ahead.json")
+	ahead.Caches = one(fxmodule.Cache{Store: "memory://", KEK: "file://" + path + "?reload=off"}).Caches
+	own := strings.TrimPrefix(config.Caches["default"].KEK, "file://")
+	rotated := withNewPrimary(t, own)
+	require.NoError(t, os.WriteFile(path, rotated, 0o600))
+	config.Caches["default"] = fxmodule.Cache{Store: "memory://", KEK: "file://" + own + "?reload=off"}
+
+	var box inbox
+	var inspector *asynq.Inspector
+	run(t, config, fx.Populate(&inspector), fx.Supply(asynq.Config{
+		TaskCheckInterval: 20 * time.Millisecond, DelayedTaskCheckInterval: 50 * time.Millisecond, GroupGracePeriod: time.Second,
+		RetryDelayFunc: func(int, error, *asynq.Task) time.Duration { return time.Second },
+		GroupAggregator: asynq.GroupAggregatorFunc(func(_ string, tasks []*asynq.Task) *asynq.Task {
+			return asynq.NewTask("mail:all", tasks[0].Payload())
+		}),
+	}), fx.Provide(func() *asynq.ServeMux {
+		mux := asynq.NewServeMux()
+		mux.HandleFunc("mail:all", func(_ context.Context, task *asynq.Task) error {
+			box.take(string(task.Payload()))
+			return nil
+		})
+		return mux
+	}))
+	var client *asynqjobs.Client
+	run(t, ahead, fx.Populate(&client))
+	_, err := client.EnqueueContext(t.Context(), asynq.NewTask("mail:one", []byte(canary)), asynq.Group("g"))
+	require.NoError(t, err)
+	eventually(t, func() bool {
+		waiting, err := inspector.ListRetryTasks("default")
+		return err == nil && len(waiting) == 1
+	})
+	require.Zero(t, box.len())
+	require.NoError(t, os.WriteFile(own, rotated, 0o600))
+	require.Eventually(t, func() bool { return box.len() == 1 }, time.Minute, 20*time.Millisecond)
+	require.Equal(t, canary, box.mail[0])
 }
 
 // What is wrong is said when the application is built or started, and says what to do.

@@ -65,10 +65,31 @@ func newMux(in muxInputs) (*mux, error) {
 	return &mux{in.Mux}, nil
 }
 
-// handlerOf takes the application's mux itself, so that fx says what is missing to whoever takes an asynq.Handler.
-func handlerOf(g *graph, m *mux, _ *asynq.ServeMux, e *jobs.Encryptor) (asynq.Handler, error) {
-	h, err := asynqjobs.Handler(e, m.ServeMux, g.system.asynqOptions()...)
-	return h, g.jobsFailed(err)
+// groupClient enqueues members of groups that did not open. The server's configuration and the handler share it; without a
+// server it is left out, and nothing asks for their Redis.
+type groupClient struct{ *asynq.Client }
+
+func newGroupClient(_ serving, q *queue) groupClient {
+	return groupClient{asynq.NewClientFromRedisClient(q.client)}
+}
+
+type handlerInputs struct {
+	fx.In
+
+	Graph     *graph
+	Mux       *mux
+	Own       *asynq.ServeMux // so that fx says what is missing to whoever takes an asynq.Handler
+	Encryptor *jobs.Encryptor
+	Group     groupClient `optional:"true"`
+}
+
+func handlerOf(in handlerInputs) (asynq.Handler, error) {
+	opts := in.Graph.system.asynqOptions()
+	if in.Group.Client != nil {
+		opts = append(opts, asynqjobs.WithGroupClient(in.Group.Client))
+	}
+	h, err := asynqjobs.Handler(in.Encryptor, in.Mux.ServeMux, opts...)
+	return h, in.Graph.jobsFailed(err)
 }
 
 type serverInputs struct {
