@@ -317,6 +317,11 @@ func (a *auditor) caches(ctx context.Context, names []string, f *findings) error
 }
 
 func (a *auditor) unsealed(name string, n int64, start []byte, f *findings) {
+	if isHyperLogLog(start, n) {
+		f.other("HyperLogLog", 1)
+		f.sample("of type HyperLogLog", name, a.Samples)
+		return
+	}
 	g := f.group(a.groupOf(name))
 	if isFernet(start) {
 		f.total.Fernet.add(1, n)

@@ -121,7 +121,7 @@ type AuditReport struct {
 	Databases      []int `json:"databases"`
 	OtherDatabases []int `json:"other_databases,omitempty"`
 	OneDatabase    bool  `json:"one_database,omitempty"`
-	// Opened tells whether keys were given, and so sealed values of caches were opened.
+	// Opened tells whether sealed values of caches were opened, for which keys must be given.
 	Opened bool `json:"opened"`
 
 	Seen   int64    `json:"seen"`  // names
@@ -131,7 +131,8 @@ type AuditReport struct {
 	Jobs   JobTally `json:"jobs"`
 	// TagSets are gocache's sets of names; their members are in clear.
 	TagSets int64 `json:"tag_sets"`
-	// OtherTypes, by type, are entries that are neither values of a cache nor known; they were not looked into.
+	// OtherTypes, by type, are entries that are neither values of a cache nor known; they were not looked into. Strings that
+	// PFADD made are "HyperLogLog", as in Counts.
 	OtherTypes map[string]int64 `json:"other_types,omitempty"`
 	// IgnoredOtherTypes is AuditConfig.IgnoreOtherTypes.
 	IgnoredOtherTypes bool `json:"ignored_other_types"`
@@ -375,7 +376,7 @@ func (r *AuditReport) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "servers restarted, failed over or moved slots meanwhile; what they hold was scanned again: %d times\n", r.Restarts)
 	}
 	if !r.Opened {
-		b.WriteString("no keys were given: what has the form of a sealed value is counted as one\n")
+		b.WriteString("values were not opened: what has the form of a sealed one is counted as one\n")
 	}
 	row := func(name string, t *Tally) {
 		fmt.Fprintf(&b, "%-24s %12d clear (%d B) %12d sealed (%d B)", name, t.Clear.Values, t.Clear.Bytes, t.Sealed.Values, t.Sealed.Bytes)

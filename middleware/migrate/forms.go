@@ -16,7 +16,7 @@ func formOf(b []byte) form {
 	switch {
 	case isNumber(b):
 		return number
-	case isHyperLogLog(b):
+	case isHyperLogLog(b, int64(len(b))):
 		return hyperLogLog
 	case isFernet(b):
 		return fernet
@@ -36,9 +36,9 @@ func isNumber(b []byte) bool {
 	return err == nil && strconv.FormatInt(n, 10) == string(b)
 }
 
-// isHyperLogLog tells whether b is what PFADD accepts: "HYLL", an encoding of 0 or 1, a header of 16 bytes, and if it is
-// dense, 16,384 registers of 6 bits and a byte more (hyperloglog.c, isHLLObjectOrReply).
-func isHyperLogLog(b []byte) bool {
+// isHyperLogLog tells whether a value of n bytes that begins with b is what PFADD accepts: "HYLL", an encoding of 0 or 1,
+// a header of 16 bytes, and if it is dense, 16,384 registers of 6 bits and a byte more (hyperloglog.c, isHLLObjectOrReply).
+func isHyperLogLog(b []byte, n int64) bool {
 	const header, dense = 16, 16 + (16384*6+7)/8
-	return len(b) >= header && string(b[:4]) == "HYLL" && (b[4] == 0 && len(b) == dense || b[4] == 1)
+	return len(b) >= header && string(b[:4]) == "HYLL" && (b[4] == 0 && n == dense || b[4] == 1)
 }

@@ -28,6 +28,15 @@ func TestOtherThanValues(t *testing.T) {
 		for i := range 5000 {
 			require.NoError(t, rdb.PFAdd(ctx, ns+":dense", i).Err())
 		}
+		// HyperLogLogs have other lengths.
+		require.NoError(t, rdb.Set(ctx, ns+":short", "HYLL\x01"+strings.Repeat("x", 10), 0).Err())
+		require.NoError(t, rdb.Set(ctx, ns+":long", "HYLL\x00"+strings.Repeat("x", 12300), 0).Err())
+		texts = append(texts, "short", "long")
+		report := audit(t, rdb, migrate.AuditConfig{Prefix: ns + ":", Samples: 5})
+		require.EqualValues(t, len(numbers)+len(texts), report.Total.Clear.Values)
+		require.Equal(t, map[string]int64{"HyperLogLog": 2}, report.OtherTypes)
+		require.ElementsMatch(t, []string{ns + ":sparse", ns + ":dense"}, report.Samples["of type HyperLogLog"])
+
 		config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a, LeaveNumbers: true}
 		reseal := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: a}
 		for _, config.DryRun = range []bool{true, false} {
@@ -55,6 +64,13 @@ func TestOtherThanValues(t *testing.T) {
 		for i := range numbers {
 			require.True(t, isSealed(stored(t, rdb, name(ns, i))))
 		}
+		audited := migrate.AuditConfig{Prefix: ns + ":"}
+		answer, why := audit(t, rdb, audited).AnythingClear()
+		require.Equal(t, migrate.Unknown, answer)
+		require.Contains(t, strings.Join(why, "; "), "2 entries of type HyperLogLog")
+		audited.IgnoreOtherTypes = true
+		answer, why = audit(t, rdb, audited).AnythingClear()
+		require.Equal(t, migrate.No, answer, why)
 		config.LeaveNumbers, config.Operation = true, migrate.Unseal
 		_, err := migrate.Run(ctx, rdb, config)
 		require.ErrorIs(t, err, migrate.ErrConfig)
