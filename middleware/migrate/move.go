@@ -197,8 +197,9 @@ func (m *migration) verify(ctx context.Context, sc *scratch, moves []moved, c *C
 	for i, stored := range values {
 		v := moves[i]
 		same := false
+		gone := stored == nil || !v.written && expiries[i] == -2 // expired since it was read, perhaps
 		switch {
-		case stored == nil && v.expires >= 0 && time.UnixMilli(v.expires).Before(time.Now().Add(time.Second)):
+		case gone && v.expires >= 0 && time.UnixMilli(v.expires).Before(time.Now().Add(time.Second)):
 			c.Vanished++
 			continue
 		case stored == nil && v.written:

@@ -3,6 +3,7 @@ package migrate_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -296,19 +297,80 @@ func TestMoveDoesNotFollowItself(t *testing.T) {
 	require.Equal(t, "v", string(stored(t, rdb, "k7")))
 }
 
-// What expires while it is moved is gone, and not kept for ever.
+// before calls do before any pipeline that has the command.
+type before struct {
+	command string
+	do      func()
+}
+
+func (before) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (before) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (b before) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if slices.ContainsFunc(cmds, func(c redis.Cmder) bool { return c.Name() == b.command }) {
+			b.do()
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// What expires while it is moved is gone, is no conflict, and is not kept for ever: after it was read and before it is
+// written, or after what an earlier run has written was read and before its expiry is.
 func TestMoveOfWhatExpires(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		for i := range 200 {
-			require.NoError(t, rdb.Set(t.Context(), fmt.Sprintf("%s-old:%d", ns, i), "v", time.Duration(1+i%40)*time.Millisecond).Err())
+		const expire, stay = 50, 50
+		ctx := t.Context()
+		a := keyring(t)
+		var at time.Time
+		held := ""
+		hold := func(command string) {
+			rdb.AddHook(before{command, func() {
+				if held == command {
+					time.Sleep(time.Until(at.Add(10 * time.Millisecond)))
+				}
+			}})
 		}
-		r := run(t, rdb, migrate.Config{
-			Operation: migrate.Seal, From: migrate.Space{Prefix: ns + "-old:"}, To: &migrate.Space{Namespace: ns}, Keys: keyring(t), DeleteOld: true,
-		})
-		require.Zero(t, r.Left(), "%+v", r) // not Done: on a slow machine all may be gone before the run begins
-		require.Eventually(t, func() bool {
-			names, _, err := rdb.Scan(context.Background(), 0, ns+"*", 10000).Result()
-			return err == nil && len(names) == 0
-		}, 5*time.Second, 10*time.Millisecond)
+		hold("set")
+		hold("pexpiretime")
+		for _, command := range []string{"set", "pexpiretime"} {
+			// On a slow machine it may expire before it is read.
+			for life, met := time.Second, false; !met; life *= 2 {
+				require.Less(t, life, time.Minute)
+				to := fmt.Sprint(ns, "-", command, "-", life.Seconds())
+				at = time.Now().Add(life)
+				for i := range expire + stay {
+					require.NoError(t, rdb.Set(ctx, fmt.Sprint(to, "-old:k", i), "v", 0).Err())
+				}
+				for i := range expire {
+					require.NoError(t, rdb.PExpireAt(ctx, fmt.Sprint(to, "-old:k", i), at).Err())
+				}
+				config := migrate.Config{
+					Operation: migrate.Seal, From: migrate.Space{Prefix: to + "-old:"}, To: &migrate.Space{Namespace: to}, Keys: a,
+				}
+				if command == "pexpiretime" {
+					held = ""
+					require.Zero(t, run(t, rdb, config).Left())
+				}
+				held, config.DeleteOld = command, true
+				r := run(t, rdb, config)
+				require.Zero(t, r.Left(), "%+v", r)
+				require.True(t, r.Done())
+				require.EqualValues(t, stay, r.Written+r.Already)
+				require.EqualValues(t, stay, r.Deleted)
+				met = r.Vanished >= expire
+				time.Sleep(time.Until(at.Add(time.Millisecond)))
+				app := sealedStore(t, rdb, a, to)
+				for i := range expire + stay {
+					require.Zero(t, rdb.Exists(ctx, fmt.Sprint(to, "-old:k", i)).Val())
+					if i < expire {
+						require.Zero(t, rdb.Exists(ctx, name(to, i)).Val())
+						continue
+					}
+					require.Equal(t, []byte("v"), value(t, app, fmt.Sprint("k", i)))
+					require.EqualValues(t, -1, expiry(t, rdb, name(to, i)))
+				}
+			}
+		}
 	})
 }
