@@ -141,7 +141,9 @@ type Config struct {
 	Attempts int
 
 	// Checkpoint is the file in which progress is kept, so that a run that was killed can be resumed with the same
-	// Config. It holds no names and no keys, and is removed when the run is complete. Empty is none.
+	// Config. It holds no names and no keys, and is removed when the run is complete. Empty is none. Where a key service
+	// shows no id of its key in what it wraps, Reseal leaves alone what it has sealed before it was killed, also if the key
+	// service was rotated since: remove the checkpoint to begin anew.
 	Checkpoint string
 	// CheckpointEvery is how often it is written. The default is a second.
 	CheckpointEvery time.Duration

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
@@ -19,25 +20,37 @@ import (
 func TestManyDataKeys(t *testing.T) {
 	t.Parallel()
 	const delay = 2 * time.Millisecond
-	for _, c := range []struct {
+	for i, c := range []struct {
 		name     string
 		dataKeys int
 		entries  int
 		held     int
 		batch    int
+		others   int // entries of something else in the database
 		calls    int // at most, to open each entry once
 	}{
-		{"held", 5000, 20_000, 16384, 500, 5000},
+		{"held", 5000, 20_000, 16384, 500, 0, 5000},
 		// One for each data key of each part of a batch, of which there are eight, and some that are dropped too early; not
 		// one for almost each entry, of which half have a data key that is not held.
-		{"more than are held, near each other", 500, 20_000, 250, 5000, 8*500 + 1000},
+		{"more than are held, near each other", 500, 20_000, 250, 5000, 0, 8*500 + 1000},
+		// A call of SCAN names a few hundred of them.
+		{"among many others", 500, 20_000, 250, 5000, 200_000, 3500},
 		// Hardly any batch has two of the same data key.
-		{"more than are held", 5000, 10_000, 1024, 500, 10_000},
+		{"more than are held", 5000, 10_000, 1024, 500, 0, 10_000},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			rdb, ctx := shared.single.Client(t), t.Context()
-			ns := fmt.Sprintf("datakeys-%d-%d", c.dataKeys, c.held)
+			// How many a call of SCAN names depends on what else is there.
+			opts, ctx := shared.single.ClientOptions(), t.Context()
+			opts.DB = 160 + i
+			rdb := redis.NewClient(opts)
+			t.Cleanup(func() { _ = rdb.Close() })
+			require.NoError(t, rdb.FlushDB(ctx).Err())
+			const some = 10_000
+			for n := 0; n < c.others; n += some {
+				require.NoError(t, rdb.Eval(ctx, "for i = 1, ARGV[2] do redis.call('SET', 'other:' .. ARGV[1] + i, 'x') end return 1", nil, n, some).Err())
+			}
+			const ns = "datakeys"
 			kms := aeadtest.NewKeyService(t)
 			random := rand.New(rand.NewPCG(5, 6))
 			order := random.Perm(c.entries)

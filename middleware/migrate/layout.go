@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -25,7 +26,13 @@ type layout struct {
 	digest string
 	// safe is false if entries might move without a change of the digest, or lie on a master that was not asked.
 	safe bool
+	// astray is how many slots are not those of exactly one of the masters that were asked, by what each says of itself. A
+	// slot is nobody's when its master is down, or for a moment when it moves: where its entries lie, or will, is not known.
+	astray int
 }
+
+// clusterSlots is how many slots every Cluster has.
+const clusterSlots = 16384
 
 // same tells whether what was scanned between two layouts is all that there was.
 func (l layout) same(later layout) bool { return l.safe && later.safe && l.digest == later.digest }
@@ -37,6 +44,7 @@ type view struct {
 	open    bool   // slots of its own are given away or taken over
 	counted bool   // text holds the counters
 	owners  []string
+	slots   [][2]int // first and last of those that the master has
 }
 
 func viewOf(ctx context.Context, node *redis.Client) (view, error) {
@@ -76,7 +84,13 @@ func parseView(nodes string) view {
 		if self {
 			v.id = f[0]
 			v.text = strings.Join(append([]string{f[0], f[epoch]}, f[slots:]...), " ")
-			v.open = slices.ContainsFunc(f[slots:], func(s string) bool { return strings.HasPrefix(s, "[") })
+			for _, s := range f[slots:] {
+				if strings.HasPrefix(s, "[") {
+					v.open = true
+				} else if first, last, ok := slotRange(s); ok {
+					v.slots = append(v.slots, [2]int{first, last})
+				}
+			}
 		}
 		if len(f) > slots {
 			v.owners = append(v.owners, f[0])
@@ -85,11 +99,28 @@ func parseView(nodes string) view {
 	return v
 }
 
+// slotRange reads "17" or "0-5460".
+func slotRange(s string) (first, last int, ok bool) {
+	from, to, several := strings.Cut(s, "-")
+	if !several {
+		to = from
+	}
+	first, err := strconv.Atoi(from)
+	last, err2 := strconv.Atoi(to)
+	return first, last, err == nil && err2 == nil && 0 <= first && first <= last && last < clusterSlots
+}
+
 func layoutOf(views []view) layout {
 	slices.SortFunc(views, func(a, b view) int { return cmp.Compare(a.id, b.id) })
 	h := sha256.New()
 	l := layout{safe: true}
+	var masters [clusterSlots]int
 	for _, v := range views {
+		for _, r := range v.slots {
+			for slot := r[0]; slot <= r[1]; slot++ {
+				masters[slot]++
+			}
+		}
 		_, _ = fmt.Fprintln(h, v.text)
 		if v.id == "" || v.open && !v.counted {
 			l.safe = false
@@ -98,6 +129,12 @@ func layoutOf(views []view) layout {
 			if !slices.ContainsFunc(views, func(w view) bool { return w.id == o }) {
 				l.safe = false
 			}
+		}
+	}
+	for _, n := range masters {
+		if n != 1 {
+			l.safe = false
+			l.astray++
 		}
 	}
 	l.digest = hex.EncodeToString(h.Sum(nil)[:16])

@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,8 @@ type walk[C any] struct {
 	commitOf func(*track[C], C)
 	againOf  func(*track[C])
 
+	resting time.Duration // for how long to wait until slots rest; 0 is patience
+
 	mu       sync.Mutex
 	tracks   []*track[C]
 	since    string // digest of the layout in which the tracks began
@@ -67,12 +70,18 @@ const (
 	// foreignNames is how many names that do not match the pattern count as one that does: Redis spends 1.25 us on a name
 	// of SCAN, and about ten times that on an entry that is read and written.
 	foreignNames = 10
+	// gatherFor is for how long names are gathered to a batch from several calls of SCAN, each of which names few where most
+	// of a database is outside the scope: many at a time take fewer round trips, and fewer data keys again and again.
+	gatherFor = time.Second
 	// maxRestarts is how often the scan of a server may begin again, and that of all of them.
 	maxRestarts = 5
 )
 
 // errMoved says that slots of a Cluster have moved during a scan.
 var errMoved = errors.New("migrate: slots of the Cluster moved during the scan, or masters restarted, again and again: run it again when that is over")
+
+// errAstray says that a part of a Cluster is out of sight, and stays so.
+var errAstray = errors.New("migrate: slots of the Cluster belong to no master that answers, or to two, and what lies in them is out of sight: mend the Cluster (redis-cli --cluster check names them) and run it again")
 
 // run walks to the end. resume gives the cursor from which a master's scan goes on, by its run id; it is of the layout
 // with the digest since, and of no use after another. Nil begins anew.
@@ -109,9 +118,14 @@ func (w *walk[C]) run(ctx context.Context, resume map[string]position, since str
 			return errMoved
 		}
 		w.log.WarnContext(ctx, "sealcache: slots of the Cluster move, or a master restarted after its scan: the scan begins again when they rest")
-		w.rest(ctx)
+		astray := w.rest(ctx)
 		resume = nil
 		w.mu.Lock()
+		if astray {
+			defer w.mu.Unlock()
+			w.since = "astray"
+			return errAstray
+		}
 		w.restarts++
 		if w.again != nil {
 			w.again()
@@ -160,16 +174,17 @@ func (w *walk[C]) ran(now []master) bool {
 	return slices.Equal(were, are)
 }
 
-// rest waits until no slots move, for a while: what moves for hours is not waited for.
-func (w *walk[C]) rest(ctx context.Context) {
+// rest waits until no slots move, for a while: what moves for hours is not waited for. It tells whether there are slots
+// then that are not those of one master.
+func (w *walk[C]) rest(ctx context.Context) (astray bool) {
 	const pause = 500 * time.Millisecond
 	var last layout
-	for end := time.Now().Add(patience); time.Now().Before(end) && ctx.Err() == nil; {
+	for end := time.Now().Add(cmp.Or(w.resting, patience)); time.Now().Before(end) && ctx.Err() == nil; {
 		_, now, err := w.servers.masters(ctx)
 		if err == nil && now.same(last) {
-			return
+			return false
 		}
-		last = now
+		last, astray = now, err == nil && now.astray > 0
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
@@ -177,6 +192,7 @@ func (w *walk[C]) rest(ctx context.Context) {
 		case <-timer.C:
 		}
 	}
+	return astray && ctx.Err() == nil
 }
 
 // pass goes through all masters once. It returns errMoved if one of them is no longer one.
@@ -225,27 +241,37 @@ func (w *walk[C]) scan(ctx context.Context, t *track[C], at layout, batches chan
 	w.mu.Lock()
 	cursor := t.cursor
 	w.mu.Unlock()
+	var names []string
+	var gathering time.Time // since when
 	for again := 0; ; {
-		var names []string
+		var more []string
 		var next uint64
 		err := w.patiently(ctx, "SCAN", func(ctx context.Context) (err error) {
-			names, next, err = t.node.Scan(ctx, cursor, w.pattern, w.count).Result()
+			more, next, err = t.node.Scan(ctx, cursor, w.pattern, w.count).Result()
 			return w.orMoved(ctx, at, err)
 		})
 		if err != nil {
 			return fmt.Errorf("migrate: scan: %w", withoutNames(err))
 		}
 		if w.limiter != nil {
-			if err := waitFor(ctx, w.limiter, max(len(names), int(w.count+foreignNames-1)/foreignNames)); err != nil {
+			if err := waitFor(ctx, w.limiter, max(len(more), int(w.count+foreignNames-1)/foreignNames)); err != nil {
 				return err
 			}
 		}
+		if gathering.IsZero() {
+			gathering = time.Now()
+		}
+		names = append(names, more...)
+		if cursor = next; cursor != 0 && int64(len(names)) < w.count/2 && time.Since(gathering) < gatherFor {
+			continue
+		}
 		b := &batch[C]{of: t, names: names, next: next}
+		names, gathering = nil, time.Time{}
 		w.mu.Lock()
 		t.pending = append(t.pending, b)
 		w.mu.Unlock()
 		t.flights.Add(1)
-		if len(names) == 0 { // as mostly, with a pattern that matches little
+		if len(b.names) == 0 { // as mostly, with a pattern that matches little
 			w.finish(b)
 			t.flights.Done()
 		} else {
@@ -256,7 +282,7 @@ func (w *walk[C]) scan(ctx context.Context, t *track[C], at layout, batches chan
 				return context.Cause(ctx)
 			}
 		}
-		if cursor = next; cursor != 0 {
+		if cursor != 0 {
 			continue
 		}
 		t.flights.Wait()

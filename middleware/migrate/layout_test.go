@@ -1,0 +1,100 @@
+package migrate
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/stores/storetest/redistest"
+)
+
+// A layout is safe only if every slot is one master's, by what it says itself.
+func TestLayout(t *testing.T) {
+	t.Parallel()
+	// What the node n says, of its own slots and of the others'.
+	says := func(n int, slots ...string) view {
+		var b strings.Builder
+		for i := range slots {
+			flags := "master"
+			if i == n {
+				flags = "myself,master"
+			}
+			fmt.Fprintf(&b, "id%d 127.0.0.1:%d@1 %s - 0 0 %d connected %s\n", i, i, flags, i, slots[i])
+		}
+		return parseView(b.String())
+	}
+	of := func(slots ...string) layout {
+		var views []view
+		for n := range slots {
+			v := says(n, slots...)
+			v.counted = true
+			views = append(views, v)
+		}
+		return layoutOf(views)
+	}
+	for _, c := range []struct {
+		slots  []string
+		safe   bool
+		astray int
+	}{
+		{[]string{"0-5460", "5461-10922", "10923-16383"}, true, 0},
+		{[]string{"0-5460", "5461-10922", "10923-16383", ""}, true, 0},
+		{[]string{"0-5460 10923-16383", "5461 5462-10922"}, true, 0},
+		{[]string{"0-5460 [7->-id1]", "5461-10922 [7-<-id0]", "10923-16383"}, true, 0},
+		{[]string{"0-5460", "5462-10922", "10923-16383"}, false, 1},
+		{[]string{"0-5460", "5460-10922", "10923-16383"}, false, 1},
+		{[]string{"0-16384", ""}, false, clusterSlots},
+		{[]string{"0-16382", ""}, false, 1},
+		{[]string{"0-16382 x", "16383"}, true, 0},
+		{[]string{"", ""}, false, clusterSlots},
+	} {
+		got := of(c.slots...)
+		require.Equal(t, c.safe, got.safe, c.slots)
+		require.Equal(t, c.astray, got.astray, c.slots)
+		require.Equal(t, c.safe, got.same(of(c.slots...)), c.slots)
+	}
+	one := layoutOf([]view{says(0, "0-16383", "")})
+	require.True(t, one.safe)
+	one = layoutOf([]view{says(0, "0-16382", "16383")})
+	require.False(t, one.safe, "a master was not asked")
+	require.Equal(t, 1, one.astray)
+}
+
+// What lies in a slot that no master has is out of sight: no scan is complete.
+func TestSlotOfNobody(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	rdb, ctx := cluster.Client(t), t.Context()
+	require.NoError(t, rdb.Set(ctx, "k", "clear", 0).Err())
+	slot := int(rdb.ClusterKeySlot(ctx, "k").Val())
+	owner, err := rdb.MasterForKey(ctx, "k")
+	require.NoError(t, err)
+	s, err := newServers(rdb)
+	require.NoError(t, err)
+	scan := func() error {
+		w := &walk[int]{
+			servers: s, pattern: "*", count: 100, workers: 1, log: slog.New(slog.DiscardHandler), resting: 3 * time.Second,
+			work: func(context.Context, []string) (int, error) { return 0, nil },
+		}
+		return w.run(ctx, nil, "")
+	}
+	require.NoError(t, scan())
+	require.NoError(t, owner.ClusterDelSlots(ctx, slot).Err())
+	require.ErrorIs(t, scan(), errAstray)
+
+	short, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	r, err := Audit(short, rdb, AuditConfig{Logger: slog.New(slog.DiscardHandler)})
+	require.Error(t, err)
+	require.False(t, r.Complete)
+	answer, _ := r.AnythingSealed()
+	require.Equal(t, Unknown, answer)
+
+	require.NoError(t, owner.ClusterAddSlots(ctx, slot).Err())
+	require.NoError(t, scan())
+}
