@@ -3,6 +3,7 @@ package migrate_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -211,4 +212,44 @@ func TestRestartDuringAnAudit(t *testing.T) {
 	var text strings.Builder
 	require.NoError(t, r.WriteText(&text))
 	require.Contains(t, text.String(), "restarted")
+}
+
+// A server that restarts when one of its databases was looked at already may hold something else there by now: the audit
+// does not answer, and says what to do.
+func TestRestartBetweenDatabases(t *testing.T) {
+	t.Parallel()
+	server := redistest.StartWith(t, redistest.Options{AppendOnly: true})
+	rdb := server.Client(t)
+	a := keyring(t)
+	require.NoError(t, sealedStore(t, rdb, a, "shop").Set(t.Context(), "a", "v"))
+	o := *server.ClientOptions()
+	o.DB = 7
+	other := redis.NewClient(&o)
+	defer other.Close()
+	const n = 1000
+	app := sealedStore(t, other, a, "shop")
+	for i := range n {
+		require.NoError(t, app.Set(t.Context(), fmt.Sprint("k", i), "v"))
+	}
+	var once atomic.Bool
+	failed := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r, err := migrate.Audit(ctx, rdb, migrate.AuditConfig{
+		Rate: n, BatchSize: 20, ProgressEvery: time.Millisecond,
+		Progress: func(p migrate.Progress) {
+			if p.Seen > n/2 && once.CompareAndSwap(false, true) {
+				failed <- errors.Join(server.Kill(), server.Restart())
+			}
+		},
+	})
+	require.NoError(t, <-failed)
+	require.ErrorContains(t, err, "between the scans of two databases: run it again")
+	require.False(t, r.Complete)
+	require.Equal(t, []int{0, 7}, r.Databases)
+	answer, why := r.AnythingClear()
+	require.Equal(t, migrate.Unknown, answer)
+	require.Contains(t, strings.Join(why, "; "), "run it again")
+	answer, reasons, _ := clearAnswer(t, rdb, migrate.AuditConfig{})
+	require.Equal(t, migrate.No, answer, reasons)
 }

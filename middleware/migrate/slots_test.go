@@ -392,6 +392,9 @@ func TestSlotsMoveLive(t *testing.T) {
 		stop()
 		group.Wait()
 		require.Greater(t, moved, 20)
+		require.Equal(t, "clear", string(stored(t, rdb, "witness:k17")), "no slot was lost")
+		answer, why := audit(t, rdb, migrate.AuditConfig{Prefix: "witness:"}).AnythingClear()
+		require.Equal(t, migrate.Yes, answer, why)
 
 		// A replica takes over in the middle.
 		replica := cluster.StartReplica(t, 0)
