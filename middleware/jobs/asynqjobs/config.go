@@ -34,7 +34,8 @@ import (
 // fits into jobs.WithMaxPayloadBytes beside the payload. What does not fit is lost,
 // and logged, counted and named in the archived task's error. Client.EnqueueRefused
 // enqueues again what opens by then. With WithGroupClient nothing waits and nothing is
-// lost. Where an aggregated task may become larger than jobs.WithMaxPayloadBytes, set
+// lost. An aggregator that gives its tasks an id of its own, or makes them unique, needs
+// it: a task in the archive has its id, and the next one cannot be enqueued. Where an aggregated task may become larger than jobs.WithMaxPayloadBytes, set
 // GroupMaxSize: the members of one that does are put back, and logged, each time.
 func Config(e *jobs.Encryptor, cfg asynq.Config, opts ...Option) (asynq.Config, error) {
 	c, err := newConfig(e, opts)

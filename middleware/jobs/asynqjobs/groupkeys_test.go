@@ -24,8 +24,14 @@ import (
 // twoKeysets returns an encryptor with a keyset of one key, and one with that after its rotation: both keys.
 func twoKeysets(t *testing.T) (before, after *jobs.Encryptor) {
 	t.Helper()
+	one, both := twoKeyrings(t)
+	return newEncryptor(t, one), newEncryptor(t, both)
+}
+
+func twoKeyrings(t *testing.T) (before, after *aead.Keyring) {
+	t.Helper()
 	m := keyset.NewManager()
-	open := func() *jobs.Encryptor {
+	open := func() *aead.Keyring {
 		id, err := m.Add(tinkaead.AES256GCMKeyTemplate())
 		require.NoError(t, err)
 		require.NoError(t, m.SetPrimary(id))
@@ -33,7 +39,7 @@ func twoKeysets(t *testing.T) (before, after *jobs.Encryptor) {
 		require.NoError(t, err)
 		k, err := aead.NewKeyring(h)
 		require.NoError(t, err)
-		return newEncryptor(t, k)
+		return k
 	}
 	return open(), open()
 }

@@ -72,19 +72,19 @@ func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {
 }
 
 // release puts a member back into its group that did not open before, or says what
-// asynq shall do with the task that holds it.
+// asynq shall do with the task that holds it. If its id is taken the task is tried
+// again: asynq may be about to delete the very member, of whose group this task was
+// made a moment ago.
 func (h *handler) release(ctx context.Context, p place, m member) error {
-	err := release(ctx, h.e, h.cfg.group, p.queue, m)
-	if err == nil {
-		return nil
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		err := release(ctx, h.e, h.cfg.group, p.queue, m)
+		if err == nil {
+			return nil
+		}
+		if r, again := h.judge(ctx, p, err, pause); !again {
+			return r
+		}
 	}
-	r := refusal(err)
-	if r.definite() {
-		h.tel.refused(ctx, p, r.Reason)
-	} else {
-		h.tel.retried(ctx, p, r.Reason)
-	}
-	return r
 }
 
 // keptAndLost says what became of the members that did not open.
@@ -98,7 +98,7 @@ func keptAndLost(kept int, lost uint32) string {
 
 // open opens the task, or says what asynq shall do with it.
 func (h *handler) open(ctx context.Context, t *asynq.Task, p place) (*opened, error) {
-	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		o, err := admit(ctx, h.e, h.cfg, t, p)
 		if err == nil {
 			if o.clear {
@@ -108,23 +108,38 @@ func (h *handler) open(ctx context.Context, t *asynq.Task, p place) (*opened, er
 			}
 			return o, nil
 		}
-		r := refusal(err)
-		if r.definite() {
-			h.tel.refused(ctx, p, r.Reason)
+		if r, again := h.judge(ctx, p, err, pause); !again {
 			return nil, r
 		}
-		h.tel.retried(ctx, p, r.Reason)
-		if r.Reason != ReasonKeyServiceUnavailable || !lastTry(ctx) {
-			return nil, r
-		}
-		// asynq would archive a task without a try left, whatever the error. A
-		// sound job must not end there because a key service was restarted: it
-		// waits here. When the server shuts down, asynq puts it back.
-		select {
-		case <-ctx.Done():
-			return nil, r
-		case <-time.After(pause):
-		}
+	}
+}
+
+// How long a task without a try left waits for the key service at first, and at most.
+const (
+	firstPause   = time.Second
+	longestPause = 30 * time.Second
+)
+
+// judge reports that a task did not open, and tells whether to try again here, after
+// the pause; otherwise it says what asynq shall do with it.
+func (h *handler) judge(ctx context.Context, p place, err error, pause time.Duration) (*Refusal, bool) {
+	r := refusal(err)
+	if r.definite() {
+		h.tel.refused(ctx, p, r.Reason)
+		return r, false
+	}
+	h.tel.retried(ctx, p, r.Reason)
+	if r.Reason != ReasonKeyServiceUnavailable || !lastTry(ctx) {
+		return r, false
+	}
+	// asynq would archive a task without a try left, whatever the error. A
+	// sound job must not end there because a key service was restarted: it
+	// waits here. When the server shuts down, asynq puts it back.
+	select {
+	case <-ctx.Done():
+		return r, false
+	case <-time.After(pause):
+		return r, true
 	}
 }
 

@@ -66,8 +66,9 @@ func WithClearUntil(t time.Time) Option {
 //
 // A member that might open later, because its key is not known yet or was disabled,
 // becomes the sealed payload of a task of type "sealcache:refused" with asynq's usual
-// number of tries. The handler puts the member back into its group as soon as it
-// opens, also when that task is run again from the archive. Any other member is
+// number of tries. The handler puts the member back into its group, with its own id, as
+// soon as it opens, also when that task is run again from the archive; while the id is
+// taken it tries again. Any other member is
 // enqueued as it was found, for the handler to archive it with its reason; members
 // that are equal to the byte in several rounds of a group are one such task. If all
 // that cannot be enqueued the group is put back. c must lead to the server's Redis; it

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/hibiken/asynq"
 
@@ -70,6 +71,7 @@ func carried(refused []groupMember, room int) (carry []member, rest []groupMembe
 // so that a group that is put back and comes again adds none.
 func (a *aggregator) enqueueAlone(ctx context.Context, queue string, members []groupMember, returned bool) (first *asynq.Task, err error) {
 	copies := map[string]int{}
+	var taken []func() error
 	for i, m := range members {
 		if i == 0 && returned {
 			t, opts, err := a.alone(ctx, queue, m, "")
@@ -97,11 +99,43 @@ func (a *aggregator) enqueueAlone(ctx context.Context, queue string, members []g
 		if err != nil {
 			return nil, err
 		}
-		if _, err = a.cfg.group.EnqueueContext(ctx, t, opts...); err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
+		enqueue := func() error {
+			_, err := a.cfg.group.EnqueueContext(ctx, t, opts...)
+			return err
+		}
+		switch err = enqueue(); {
+		case errors.Is(err, asynq.ErrTaskIDConflict):
+			if m.mayOpen() {
+				taken = append(taken, enqueue)
+			}
+		case err != nil:
 			return nil, fmt.Errorf("asynqjobs: %w", err)
 		}
 	}
-	return first, nil
+	return first, a.enqueueTaken(ctx, taken)
+}
+
+// takenPause is longer than asynq takes to delete a task that has run.
+const takenPause = time.Second
+
+// enqueueTaken tries again, after a pause, to enqueue what was found to be there. That
+// may have been a task that had just put the member back into the group that is opened
+// here: it is gone then, and the member would be kept nowhere.
+func (a *aggregator) enqueueTaken(ctx context.Context, taken []func() error) error {
+	if len(taken) == 0 {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("asynqjobs: %w", ctx.Err())
+	case <-time.After(takenPause):
+	}
+	for _, enqueue := range taken {
+		if err := enqueue(); err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
+			return fmt.Errorf("asynqjobs: %w", err)
+		}
+	}
+	return nil
 }
 
 // alone returns a member as a task of its own. One that may open another time is in
@@ -134,7 +168,7 @@ func digest(m member) string {
 
 // release enqueues a member again that was refused, as it was found, into the group,
 // and with the id, that it claims, if it opens now and the group is on the queue. The
-// errors are those of opening and of enqueueing; that the id is taken is none.
+// errors are those of opening and of enqueueing.
 func release(ctx context.Context, e *jobs.Encryptor, c *asynq.Client, queue string, m member) error {
 	if _, err := openTask(ctx, e, m.typename, m.payload, m.headers, place{}, true); err != nil {
 		return err
@@ -148,16 +182,14 @@ func release(ctx context.Context, e *jobs.Encryptor, c *asynq.Client, queue stri
 	}
 	t := asynq.NewTaskWithHeaders(m.typename, m.payload, m.headers)
 	_, err = c.EnqueueContext(ctx, t, asynq.Queue(claim.queue), asynq.Group(claim.group), asynq.TaskID(claim.id))
-	if errors.Is(err, asynq.ErrTaskIDConflict) {
-		return nil
-	}
 	return err
 }
 
 // EnqueueRefused enqueues again those members of a group that were refused, are kept
 // in the task that info describes (ReasonGroup), and open now: each as it was sealed,
-// with its own id, into its own group. It tells how many; the error joins what became
-// of the others, so that it is nil if all were enqueued.
+// with its own id, into its own group. It tells how many, of which some may have been
+// there already; the error joins what became of the others, so that it is nil if all
+// are enqueued.
 //
 // It is for an operator to whom a key has come back. Delete the task afterwards if the
 // others of the group have run: as with any job that is enqueued again, members that
@@ -174,7 +206,7 @@ func (c *Client) EnqueueRefused(ctx context.Context, info *asynq.TaskInfo) (int,
 	n := 0
 	var errs []error
 	for i, m := range o.refused {
-		if err := release(ctx, c.e, c.c, info.Queue, m); err != nil {
+		if err := release(ctx, c.e, c.c, info.Queue, m); err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
 			errs = append(errs, fmt.Errorf("asynqjobs: refused member %d: %w", i, err))
 			continue
 		}
