@@ -75,6 +75,9 @@ func TestAuditCounts(t *testing.T) {
 		require.EqualValues(t, 1, use(r, fmt.Sprint("key ", now)))
 		require.EqualValues(t, 1, use(r, fmt.Sprint("KEK key ", old)))
 		require.Empty(t, r.Samples, "names only on request")
+		var unopened strings.Builder
+		require.NoError(t, r.WriteText(&unopened))
+		require.Contains(t, unopened.String(), "values were not opened")
 
 		r = audit(t, rdb, migrate.AuditConfig{
 			Prefix: ns + ":", Keys: []tink.AEADWithContext{newer, envelopeOf(t, newer)}, Namespaces: []string{ns},
@@ -89,6 +92,7 @@ func TestAuditCounts(t *testing.T) {
 		var text bytes.Buffer
 		require.NoError(t, r.WriteText(&text))
 		require.Contains(t, text.String(), "NOT backups")
+		require.NotContains(t, text.String(), "not opened")
 		_, err := json.Marshal(r)
 		require.NoError(t, err)
 

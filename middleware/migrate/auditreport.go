@@ -100,7 +100,8 @@ type Group struct {
 
 // AuditReport is what Audit found. It names no key, but for Samples and what Groups begin with.
 type AuditReport struct {
-	// Complete says that every master was scanned to its end, with no slots of a Cluster on the move meanwhile.
+	// Complete says that every master was scanned to its end, with no slots of a Cluster on the move meanwhile, and each of
+	// them one master's.
 	Complete bool `json:"complete"`
 	// Unwatched says that the user of Redis may not call INFO: whether a server restarted or failed over during the scan, and
 	// with it lost the place, is not known. No answer is certain then.
@@ -177,14 +178,11 @@ func (r *AuditReport) AnythingClear() (Answer, []string) {
 
 // clearDoubts are why something may be in clear although none was found.
 func (r *AuditReport) clearDoubts() []string {
-	doubts := r.scanDoubts()
+	doubts := append(r.scanDoubts(), r.emptyDoubts()...)
 	note := func(n int64, text string) {
 		if n > 0 {
 			doubts = append(doubts, fmt.Sprintf("%d %s", n, text))
 		}
-	}
-	if r.Complete && r.Seen == 0 && (r.Prefix != "" || len(r.Namespaces) > 0) {
-		doubts = append(doubts, "no name begins with the prefix, or there is nothing at all where namespaces were given: see whether they are spelt as in Redis, and whether this is the right server")
 	}
 	if len(r.OtherDatabases) > 0 && r.Prefix == "" && !r.OneDatabase {
 		doubts = append(doubts, fmt.Sprintf("databases %v of the same server could not be looked at: allow the user of Redis to select them (ACL SETUSER name +select), or audit them by themselves", r.OtherDatabases))
@@ -209,6 +207,18 @@ func (r *AuditReport) scanDoubts() []string {
 		doubts = append(doubts, "the user of Redis may not call INFO: a restart or failover during the scan would not have been noticed; allow it (ACL SETUSER name +info) and run it again")
 	}
 	return doubts
+}
+
+// emptyDoubts are of a scan that met nothing: the right server, or the right names, may be others.
+func (r *AuditReport) emptyDoubts() []string {
+	switch {
+	case !r.Complete || r.Seen > 0:
+		return nil
+	case r.Prefix != "" || len(r.Namespaces) > 0:
+		return []string{"no name begins with the prefix, or there is nothing at all where namespaces were given: see whether they are spelt as in Redis, and whether this is the right server"}
+	default:
+		return []string{"there is nothing at all: see whether this is the right server and database"}
+	}
 }
 
 // Conditions are what an audit cannot see in Redis and must be told before it says that a key may be destroyed.

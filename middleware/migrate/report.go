@@ -134,7 +134,8 @@ type Report struct {
 	DryRun    bool   `json:"dry_run"`
 	// LeaveNumbers is as in Config.
 	LeaveNumbers bool `json:"leave_numbers"`
-	// Complete says that every master was scanned to its end, with no slots of a Cluster on the move meanwhile.
+	// Complete says that every master was scanned to its end, with no slots of a Cluster on the move meanwhile, and each of
+	// them one master's.
 	Complete bool `json:"complete"`
 	// Runs is how many times it was started, resumptions included. Counts and Elapsed are of all of them; what a killed
 	// run did after its last checkpoint is counted by the next one, as Already.

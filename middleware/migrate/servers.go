@@ -51,6 +51,9 @@ func newServers(client redis.UniversalClient) (*servers, error) {
 	return s, nil
 }
 
+// errReplica is what does not go away by waiting, but in a Cluster, where it is what a client has not heard of yet.
+var errReplica = errors.New("migrate: the server is a replica, which may lack what its master has: give the master")
+
 type master struct {
 	node  redis.Cmdable
 	runID string // empty where the user may not ask for it
@@ -168,7 +171,7 @@ func (s *servers) runID(ctx context.Context, node redis.Cmdable) (string, error)
 	if field(info, "role:") == "slave" {
 		switch {
 		case !s.replica:
-			return "", errors.New("migrate: the server is a replica, which may lack what its master has: give the master")
+			return "", errReplica
 		case field(info, "master_link_status:") != "up":
 			return "", errors.New("migrate: the server is a replica that does not reach its master: what it holds may be long past")
 		}

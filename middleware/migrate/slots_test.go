@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -413,6 +414,40 @@ func TestSlotsMoveLive(t *testing.T) {
 	answer, why := report.AnythingClear()
 	require.Equal(t, migrate.No, answer, why)
 	require.Zero(t, report.Total.Unreadable.Values)
+}
+
+// replicas makes masters say for some time that they are replicas.
+type replicas struct{ times *atomic.Int64 }
+
+func (replicas) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (replicas) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (r replicas) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if info, ok := cmd.(*redis.StringCmd); ok && cmd.Name() == "info" && r.times.Add(-1) >= 0 {
+			info.SetVal(strings.Replace(info.Val(), "role:master", "role:slave", 1))
+		}
+		return err
+	}
+}
+
+// A replica that has just taken over is no reason to give up, also if it happens when a run begins.
+func TestBeginsDuringAFailover(t *testing.T) {
+	t.Parallel()
+	rdb := redis.NewClusterClient(shared.cluster.ClientOptions())
+	t.Cleanup(func() { _ = rdb.Close() })
+	var times atomic.Int64
+	rdb.OnNewNode(func(c *redis.Client) { c.AddHook(replicas{&times}) })
+	const ns = "during-a-failover"
+	fill(t, rdb, ns, 100)
+	times.Store(10)
+	r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keyring(t)})
+	require.Negative(t, times.Load())
+	require.EqualValues(t, 100, r.Written)
 }
 
 // A master that dies during the scan is replaced by its replica, whose entries are scanned.

@@ -91,7 +91,7 @@ var errAstray = errors.New("migrate: slots of the Cluster belong to no master th
 func (w *walk[C]) run(ctx context.Context, resume map[string]position, since string) error {
 	for again := 0; ; {
 		masters, before, err := w.servers.masters(ctx)
-		if err != nil && again > 0 {
+		if err != nil && (again > 0 || w.servers.cluster != nil && errors.Is(err, errReplica)) {
 			err = w.patiently(ctx, "CLUSTER NODES", func(ctx context.Context) (err error) {
 				masters, before, err = w.servers.masters(ctx)
 				return err
@@ -184,7 +184,9 @@ func (w *walk[C]) rest(ctx context.Context) (astray bool) {
 		if err == nil && now.same(last) {
 			return false
 		}
-		last, astray = now, err == nil && now.astray > 0
+		// For longer than a slot that moves.
+		astray = err == nil && now.astray > 0 && now.digest == last.digest
+		last = now
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
