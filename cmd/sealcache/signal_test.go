@@ -38,6 +38,9 @@ func TestSecondSignal(t *testing.T) {
 	select {
 	case c := <-accepted:
 		t.Cleanup(func() { _ = c.Close() })
+		// Not before the command waits for an answer: until then the first signal is enough.
+		_, err := c.Read(make([]byte, 1))
+		require.NoError(t, err)
 	case <-time.After(20 * time.Second):
 		t.Fatal("no connection")
 	}
