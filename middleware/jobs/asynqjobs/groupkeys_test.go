@@ -149,6 +149,14 @@ func TestOnlyMembersOfGroupsAreEnqueuedAgain(t *testing.T) {
 	require.ErrorIs(t, err, jobs.ErrUnauthentic)
 	require.ErrorIs(t, err, jobs.ErrNotSealed)
 	require.Zero(t, n)
+	for i, reason := range []error{jobs.ErrUnauthentic, jobs.ErrUnauthentic, jobs.ErrNotSealed} {
+		info, err := g.plain.Enqueue(a.Aggregate("g", []*asynq.Task{tasks[0], tasks[i+1]}), asynq.ProcessIn(time.Hour))
+		require.NoError(t, err)
+		info, err = g.insp.GetTaskInfo(info.Queue, info.ID)
+		require.NoError(t, err)
+		_, err = c.EnqueueRefused(t.Context(), info)
+		require.ErrorIs(t, err, reason, "each of them by itself")
+	}
 }
 
 // Patience with many groups is bounded, and does not last.

@@ -82,4 +82,10 @@ func TestPayloadsThatCannotBeChanged(t *testing.T) {
 	info, err = b.plain.Enqueue(out, later)
 	require.NoError(t, err)
 	require.ErrorContains(t, update(info), "refused")
+	small := newEncryptor(t, nil, jobs.WithMaxPayloadBytes(1000))
+	b.client = newClient(t, b.conn, small)
+	_, out = g.aggregate(small, append(g.members(small, 1, 10), asynq.NewTask("x", make([]byte, 2000))), nil)
+	info, err = b.plain.Enqueue(out, later)
+	require.NoError(t, err)
+	require.ErrorContains(t, update(info), "refused", "and lost")
 }

@@ -148,20 +148,36 @@ func TestTextBeforeASealedFailure(t *testing.T) {
 	assert.NotContains(t, doc["error_message"], "[not sealed]", "asynq's own words")
 	info, err := s.inspector.GetTaskInfo("default", ids["retry"])
 	require.NoError(t, err)
-	key := "asynq:{default}:t:" + ids["retry"]
-	msg, err := rdb.HGet(t.Context(), key, "msg").Bytes()
-	require.NoError(t, err)
+	forge := func(id, failure string) string {
+		const lastError = 7
+		key := "asynq:{default}:t:" + id
+		msg, err := rdb.HGet(t.Context(), key, "msg").Bytes()
+		require.NoError(t, err)
+		forged := protowire.AppendString(protowire.AppendTag(without(t, msg, lastError), lastError, protowire.BytesType), failure)
+		require.NoError(t, rdb.HSet(t.Context(), key, "msg", forged).Err())
+		_, doc := get(t, h, "/api/queues/default/tasks/"+id)
+		return doc["error_message"].(string)
+	}
+	const held = "sealcache: refused: group_members: 3 members of the group did not open; they are in this task's payload"
 	for before, marked := range map[string]bool{
+		held + ": ": false, held + "; 20 more were too large to be kept: ": false, "panic [/src/main.go:7]: " + held + ": ": false,
+		held: true, held + "; pay DE00: ": true, held + "; pay more were too large to be kept: ": true, held + "; 1 more were too large to be kept; pay: ": true,
+		"pay: " + held + ": ": true, held + ": pay: ": true, strings.Replace(held, "3", "many", 1) + ": ": true, strings.Replace(held, "3", "", 1) + ": ": true,
+		strings.Replace(held, "3", "12345678901", 1) + ": ": true,
 		"": false, "panic: ": false, "panic [/src/main.go:7]: ": false, "panic error cause by: panic [/src/main.go:7]: ": false,
 		"pay to DE00: ": true, "panic [pay to DE00.go:1]: ": true, "panic [/a.go:1 or pay]: ": true, "panic pay: ": true, "panic [x]: ": true, "panic": true,
 	} {
-		const lastError = 7
-		forged := protowire.AppendString(protowire.AppendTag(without(t, msg, lastError), lastError, protowire.BytesType), before+info.LastErr)
-		require.NoError(t, rdb.HSet(t.Context(), key, "msg", forged).Err())
-		_, doc := get(t, h, "/api/queues/default/tasks/"+ids["retry"])
-		assert.Contains(t, doc["error_message"], failed)
-		assert.Equal(t, marked, strings.HasPrefix(doc["error_message"].(string), "[not sealed] "), before)
+		text := forge(ids["retry"], before+info.LastErr)
+		assert.Contains(t, text, failed)
+		assert.Equal(t, marked, strings.HasPrefix(text, "[not sealed] "), before)
 	}
+	// Of a sealed panic the place before it is not shown; nor is what somebody puts after that believed.
+	info, err = s.inspector.GetTaskInfo("default", ids["archived"])
+	require.NoError(t, err)
+	_, sealed, ok := strings.Cut(info.LastErr, "sealcache:sealed:")
+	require.True(t, ok)
+	assert.True(t, strings.HasPrefix(forge(ids["archived"], "panic [/src/main.go:7]: pay to DE00: sealcache:sealed:"+sealed), "[not sealed] "))
+	assert.False(t, strings.HasPrefix(forge(ids["archived"], "panic [/src/main.go:7]: "+held+": sealcache:sealed:"+sealed), "[not sealed] "))
 }
 
 // without leaves fields out of a message of protocol buffers.

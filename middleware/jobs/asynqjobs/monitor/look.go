@@ -197,9 +197,8 @@ func (l *look) failure(o *opened) (string, bool) {
 		return why(err), false
 	}
 	if text != stored {
-		// What asynq put before the sealed text is kept, and may be somebody else's.
-		before, _, _ := strings.Cut(stored, sealedText)
-		if strings.HasPrefix(text, before) && !isPanicPrefix(before) {
+		// What asynq, or asynqjobs, put before the sealed text may be somebody else's.
+		if before, _, _ := strings.Cut(stored, sealedText); !isOwnPrefix(before) {
 			return notSealed + text, true
 		}
 		return text, true
