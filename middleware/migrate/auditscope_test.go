@@ -113,9 +113,17 @@ func TestAuditOfNothing(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
 	a := keyring(t)
+	for _, c := range []migrate.AuditConfig{{}, {Namespaces: []string{"shop"}}, {OneDatabase: true}} {
+		answer, why, r := clearAnswer(t, rdb, c)
+		require.Equal(t, migrate.Unknown, answer)
+		require.Contains(t, why, "the right server")
+		answer, reasons := r.AnythingSealed()
+		require.Equal(t, migrate.Unknown, answer)
+		require.Contains(t, strings.Join(reasons, "\n"), "the right server")
+	}
+	require.NoError(t, sealedStore(t, rdb, a, "shop").Set(t.Context(), "a", "v"))
 	answer, why, _ := clearAnswer(t, rdb, migrate.AuditConfig{})
 	require.Equal(t, migrate.No, answer, why)
-	require.NoError(t, sealedStore(t, rdb, a, "shop").Set(t.Context(), "a", "v"))
 	for _, c := range []migrate.AuditConfig{{Prefix: "shpo:"}, {Prefix: "shop:a:"}} {
 		answer, why, _ = clearAnswer(t, rdb, c)
 		require.Equal(t, migrate.Unknown, answer)

@@ -1,6 +1,9 @@
 package migrate
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // AnythingSealed answers whether anything in the scope is sealed, and gives the reasons: No is what the way back to clear
 // ends with, before the keys are taken away. Fernet tokens are not sealed in this sense, and are left out.
@@ -21,10 +24,7 @@ func (r *AuditReport) AnythingSealed() (Answer, []string) {
 	if len(found) > 0 {
 		return Yes, found
 	}
-	doubts = append(doubts, r.scanDoubts()...)
-	if r.Prefix != "" && r.Seen == 0 {
-		doubts = append(doubts, "no name begins with the prefix: see whether it is the right one")
-	}
+	doubts = append(doubts, slices.Concat(r.scanDoubts(), r.emptyDoubts())...)
 	if r.Prefix == "" && !r.OneDatabase && len(r.OtherDatabases) > 0 {
 		doubts = append(doubts, fmt.Sprintf("databases %v of the same server were not looked at", r.OtherDatabases))
 	}

@@ -15,7 +15,9 @@ func TestAnythingSealed(t *testing.T) {
 		report migrate.AuditReport
 		want   migrate.Answer
 	}{
-		"nothing":         {migrate.AuditReport{Complete: true}, migrate.No},
+		"no server":       {migrate.AuditReport{Complete: true}, migrate.Unknown},
+		"no namespace":    {migrate.AuditReport{Complete: true, Namespaces: []string{"shop"}}, migrate.Unknown},
+		"nothing":         {migrate.AuditReport{Complete: true, Seen: 1}, migrate.No},
 		"clear":           {migrate.AuditReport{Complete: true, Seen: 1, Prefix: "shop:", Total: migrate.Tally{Clear: amount}}, migrate.No},
 		"sealed":          {migrate.AuditReport{Complete: true, Total: migrate.Tally{Sealed: amount}}, migrate.Yes},
 		"sealed, so far":  {migrate.AuditReport{Total: migrate.Tally{Sealed: amount}}, migrate.Yes},
