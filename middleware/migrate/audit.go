@@ -24,6 +24,9 @@ import (
 type AuditConfig struct {
 	// Prefix narrows it to stored names that begin with it, taken literally: "shop:" for a namespace.
 	Prefix string
+	// Exclude are prefixes of stored names that are not looked at, as Config.Exclude leaves them alone: counters and so on.
+	// The answers are about the rest, but that a key may be destroyed is not said then.
+	Exclude []string
 	// Keys, if there are any, must open what is sealed in caches; what none of them opens is counted as unreadable. That
 	// reads every value as a whole, where otherwise the first bytes do.
 	Keys []tink.AEADWithContext
@@ -199,6 +202,11 @@ func newAuditor(client redis.UniversalClient, c AuditConfig) (*auditor, error) {
 			errs = append(errs, err)
 		}
 	}
+	for _, p := range c.Exclude {
+		if p == "" {
+			bad("Exclude: an empty prefix would exclude everything")
+		}
+	}
 	if slices.ContainsFunc(c.Keys, isNil) {
 		bad("Keys has a nil")
 	}
@@ -250,13 +258,20 @@ type peeked struct {
 	start []byte
 }
 
+func beginsWithAny(name string, prefixes []string) bool {
+	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+}
+
 func (a *auditor) batch(ctx context.Context, names []string) (*findings, error) {
 	f := &findings{seen: int64(len(names))}
 	var values, queues []string
 	for _, name := range names {
-		if ofJobs(name) {
+		switch {
+		case beginsWithAny(name, a.Exclude):
+			f.excluded++
+		case ofJobs(name):
 			queues = append(queues, name)
-		} else {
+		default:
 			values = append(values, name)
 		}
 	}
@@ -486,7 +501,7 @@ func (a *auditor) report(started time.Time, complete bool) *AuditReport {
 	r := &AuditReport{
 		Complete: complete, Started: started.UTC(), Elapsed: time.Since(started),
 		Prefix: a.Prefix, Namespaces: a.Namespaces, OtherDatabases: a.left, OneDatabase: a.OneDatabase, Replica: a.Replica, Opened: len(a.Keys) > 0,
-		IgnoredOtherTypes: a.IgnoreOtherTypes,
+		IgnoredOtherTypes: a.IgnoreOtherTypes, Exclude: a.Exclude,
 	}
 	var all findings
 	for _, s := range a.scans {
@@ -501,6 +516,7 @@ func (a *auditor) report(started time.Time, complete bool) *AuditReport {
 		}
 		s.walk.mu.Unlock()
 	}
+	r.Excluded = all.excluded
 	r.Seen, r.Total, r.Jobs, r.TagSets = all.seen, all.total, all.jobs, all.tagSets
 	r.OtherTypes, r.Samples = all.others, all.samples
 	for k, n := range all.keys {

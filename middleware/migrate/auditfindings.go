@@ -9,14 +9,15 @@ import (
 
 // findings are what was found in a batch, or in all.
 type findings struct {
-	seen    int64
-	total   Tally
-	groups  map[string]*Tally
-	keys    map[keyName]*Amount
-	jobs    JobTally
-	tagSets int64
-	others  map[string]int64
-	samples map[string][]string
+	seen     int64
+	excluded int64
+	total    Tally
+	groups   map[string]*Tally
+	keys     map[keyName]*Amount
+	jobs     JobTally
+	tagSets  int64
+	others   map[string]int64
+	samples  map[string][]string
 }
 
 // keyName is how sealed values name their key.
@@ -29,6 +30,7 @@ type keyName struct {
 
 func (f *findings) add(o *findings, samples int) {
 	f.seen += o.seen
+	f.excluded += o.excluded
 	f.total.add(&o.total)
 	f.jobs.add(&o.jobs)
 	f.tagSets += o.tagSets

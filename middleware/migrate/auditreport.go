@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -110,6 +111,8 @@ type AuditReport struct {
 	Elapsed   time.Duration `json:"elapsed_ns"`
 	// Prefix is what the names that were looked at begin with.
 	Prefix string `json:"prefix"`
+	// Exclude is AuditConfig.Exclude.
+	Exclude []string `json:"exclude,omitempty"`
 	// Namespaces is AuditConfig.Namespaces.
 	Namespaces []string `json:"namespaces,omitempty"`
 	Masters    int      `json:"masters"`
@@ -125,7 +128,9 @@ type AuditReport struct {
 	// Opened tells whether sealed values of caches were opened, for which keys must be given.
 	Opened bool `json:"opened"`
 
-	Seen   int64    `json:"seen"`  // names
+	Seen     int64 `json:"seen"`     // names, with those that were left out
+	Excluded int64 `json:"excluded"` // of them, by Exclude
+
 	Total  Tally    `json:"total"` // of values of caches
 	Groups []Group  `json:"groups"`
 	Keys   []KeyUse `json:"keys"`
@@ -209,11 +214,16 @@ func (r *AuditReport) scanDoubts() []string {
 	return doubts
 }
 
+// looked is how many names were not left out.
+func (r *AuditReport) looked() int64 { return r.Seen - r.Excluded }
+
 // emptyDoubts are of a scan that met nothing: the right server, or the right names, may be others.
 func (r *AuditReport) emptyDoubts() []string {
 	switch {
-	case !r.Complete || r.Seen > 0:
+	case !r.Complete || r.looked() > 0:
 		return nil
+	case r.Seen > 0:
+		return []string{"all names were left out: see whether the prefixes to leave out are right"}
 	case r.Prefix != "" || len(r.Namespaces) > 0:
 		return []string{"no name begins with the prefix, or there is nothing at all where namespaces were given: see whether they are spelt as in Redis, and whether this is the right server"}
 	default:
@@ -264,8 +274,11 @@ func (r *AuditReport) scopeDoubts() []string {
 	var doubts []string
 	if r.Prefix != "" {
 		doubts = append(doubts, "only names that begin with the prefix were looked at, and jobs were left out: run it without a prefix")
-	} else if r.Seen == 0 {
+	} else if r.looked() == 0 {
 		doubts = append(doubts, "there was nothing to look at: see whether this is the right server")
+	}
+	if len(r.Exclude) > 0 {
+		doubts = append(doubts, "names were excluded, which may be sealed under any key: run it without")
 	}
 	if len(r.OtherDatabases) > 0 {
 		doubts = append(doubts, fmt.Sprintf("databases %v of the same server were not looked at", r.OtherDatabases))
@@ -363,11 +376,22 @@ func (r *AuditReport) Scope() string {
 	} else {
 		fmt.Fprintf(&b, ", names that begin with %q", r.Prefix)
 	}
+	if len(r.Exclude) > 0 {
+		fmt.Fprintf(&b, "; NOT %d names that begin with %s, which were excluded", r.Excluded, quoted(r.Exclude))
+	}
 	if len(r.OtherDatabases) > 0 {
 		fmt.Fprintf(&b, "; NOT databases %v of the same server", r.OtherDatabases)
 	}
 	b.WriteString("; NOT backups, dumps, replicas that are cut off, other servers, names and tags")
 	return b.String()
+}
+
+func quoted(prefixes []string) string {
+	all := make([]string, len(prefixes))
+	for i, p := range prefixes {
+		all[i] = strconv.Quote(p)
+	}
+	return strings.Join(all, " or ")
 }
 
 // WriteText writes the report for people.

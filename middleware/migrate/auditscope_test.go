@@ -143,6 +143,40 @@ func TestAuditOfNothing(t *testing.T) {
 	}
 }
 
+// What a migration leaves out by name an audit can leave out too, and says so.
+func TestAuditExclude(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	ctx := t.Context()
+	both, old, _ := rotated(t, handle(t))
+	ring := keyringOf(t, both)
+	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
+	require.NoError(t, rdb.MSet(ctx, "shop:count:1", "1", "shop:count:2", "2", "shop:lock:1", "x").Err())
+	answer, _, _ := clearAnswer(t, rdb, migrate.AuditConfig{Exclude: []string{"shop:count:"}})
+	require.Equal(t, migrate.Yes, answer, "one more is in clear")
+	config := migrate.AuditConfig{Exclude: []string{"shop:count:", "shop:lock:"}, Samples: 9}
+	answer, why, r := clearAnswer(t, rdb, config)
+	require.Equal(t, migrate.No, answer, why)
+	require.EqualValues(t, 4, r.Seen)
+	require.EqualValues(t, 3, r.Excluded)
+	require.Contains(t, r.Scope(), `NOT 3 names that begin with "shop:count:" or "shop:lock:", which were excluded`)
+
+	conditions := migrate.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
+	may, reasons := r.MayDestroy(old, conditions)
+	require.Equal(t, migrate.Unknown, may, "they may be sealed under any key")
+	require.Contains(t, strings.Join(reasons, "\n"), "excluded")
+	may, reasons = audit(t, rdb, migrate.AuditConfig{}).MayDestroy(old, conditions)
+	require.Equal(t, migrate.Yes, may, reasons)
+
+	answer, why, r = clearAnswer(t, rdb, migrate.AuditConfig{Exclude: []string{"shop:"}})
+	require.Equal(t, migrate.Unknown, answer)
+	require.Contains(t, why, "all names were left out")
+	answer, _ = r.AnythingSealed()
+	require.Equal(t, migrate.Unknown, answer)
+	_, err := migrate.Audit(ctx, rdb, migrate.AuditConfig{Exclude: []string{""}})
+	require.ErrorIs(t, err, migrate.ErrConfig)
+}
+
 // A replica is refused, unless it is meant; one that does not reach its master always.
 func TestAuditOfAReplica(t *testing.T) {
 	t.Parallel()
