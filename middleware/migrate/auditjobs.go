@@ -34,6 +34,7 @@ const (
 // How middleware/jobs/asynqjobs seals what does not fit into a payload.
 const (
 	payloadHeader = "sealcache-payload" // base64, of a unique task
+	carriesHeader = "sealcache-carries" // "1": the task holds members of a group, under any keys
 	sealedText    = "sealcache:sealed:" // then base64, of an error
 )
 
@@ -299,6 +300,9 @@ func (a *auditor) tasks(ctx context.Context, names []string, f *findings) (stran
 			f.sample("not understood", names[i], a.Samples)
 		} else {
 			f.job(&f.jobs.Payloads, m.payload, m.headers)
+			if m.headers[carriesHeader] != "" {
+				f.key(keyName{label: carriedLabel}, 1, int64(len(m.payload)))
+			}
 			f.headers(m.headers)
 			f.failure(m.failure)
 		}
@@ -308,6 +312,9 @@ func (a *auditor) tasks(ctx context.Context, names []string, f *findings) (stran
 	}
 	return strangers, nil
 }
+
+// carriedLabel stands for the keys of what tasks hold of groups, inside what is sealed of them.
+const carriedLabel = "refused members in tasks of groups"
 
 func (j *JobTally) clearValues() int64 {
 	return j.Payloads.Clear.Values + j.Results.Clear.Values + j.Errors.Clear.Values + j.Headers.Clear.Values
@@ -348,7 +355,7 @@ func (f *findings) job(t *Tally, b []byte, headers map[string]string) {
 // headers counts those that are not ours: asynqjobs seals what an application puts there.
 func (f *findings) headers(h map[string]string) {
 	for key, value := range h {
-		if key != payloadHeader {
+		if key != payloadHeader && (key != carriesHeader || value != "1") {
 			f.jobs.Headers.Clear.add(1, int64(len(key)+len(value)))
 		}
 	}

@@ -332,15 +332,20 @@ func (c *Conditions) doubts(id uint32, started time.Time) []string {
 // keyDoubts are of values that may be sealed under any key.
 func (r *AuditReport) keyDoubts(keys []aead.KeyInfo) []string {
 	var doubts []string
-	var unnamed, strangers Amount
+	var carried, unnamed, strangers Amount
 	for _, k := range r.Keys {
 		switch {
+		case !k.Named && k.Key == carriedLabel:
+			carried.add(k.Values, k.Bytes)
 		case !k.Named:
 			unnamed.add(k.Values, k.Bytes)
 		case keys != nil && !slices.ContainsFunc(keys, func(i aead.KeyInfo) bool { return i.ID == k.ID && i.Prefix == "TINK" }):
 			// It may be none at all: the first bytes of what a key without a prefix or a key service has wrapped may be any.
 			strangers.add(k.Values, k.Bytes)
 		}
+	}
+	if carried.Values > 0 {
+		doubts = append(doubts, fmt.Sprintf("%d tasks hold members of groups that did not open, which may be sealed under this key: enqueue those again (asynqjobs.Client.EnqueueRefused) or delete the tasks", carried.Values))
 	}
 	if unnamed.Values > 0 {
 		doubts = append(doubts, fmt.Sprintf("%d values do not name their key, which may be this one", unnamed.Values))

@@ -50,6 +50,12 @@ func placeOf(ctx context.Context) (place, bool) {
 // the payload of others. The payload of a unique one is its tag.
 const payloadHeader = "sealcache-payload"
 
+// carriesHeader is the header of a task that holds refused members of a group: values
+// that may be sealed under other keys than the task names, and that who asks whether a
+// key may be destroyed must know of without being able to open the task. Nothing is
+// bound to it: who can remove it could remove the task.
+const carriesHeader = "sealcache-carries"
+
 // A claim follows the sealed value: asynq tells its aggregator, its recoverer and the
 // RetryDelayFunc neither queue nor id, so the task carries them. What is claimed there
 // is what the value was bound to, or it does not open. Where asynq does tell, the

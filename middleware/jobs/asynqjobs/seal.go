@@ -143,10 +143,17 @@ func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, e
 	if err != nil {
 		return nil, nil, err
 	}
-	if !c.unique {
-		return asynq.NewTask(typename, sealed), all, nil
+	var headers map[string]string
+	if len(f.refused) > 0 {
+		headers = map[string]string{carriesHeader: "1"}
 	}
-	headers := map[string]string{payloadHeader: base64.RawStdEncoding.EncodeToString(sealed)}
+	if !c.unique {
+		return asynq.NewTaskWithHeaders(typename, sealed, headers), all, nil
+	}
+	if headers == nil {
+		headers = make(map[string]string, 1)
+	}
+	headers[payloadHeader] = base64.RawStdEncoding.EncodeToString(sealed)
 	s.keep(sealed)
 	tag := wire.AppendTag(make([]byte, 0, wire.TagSize+3), f.tag)
 	return asynq.NewTaskWithHeaders(typename, tag, headers), all, nil
