@@ -3,9 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
@@ -65,6 +67,7 @@ func audit(p *program, c command, args []string) (int, error) {
 		Exclude: exclude, OneDatabase: *one, Replica: *replica,
 		Workers: *workers, Rate: *rate, Logger: p.log,
 	}
+	digest := ""
 	if *open || f.given("may-destroy") && *keys.kek != "" {
 		to := toList
 		if *open {
@@ -76,11 +79,15 @@ func audit(p *program, c command, args []string) (int, error) {
 		}
 		defer o.close()
 		if o.ring != nil {
-			conditions.Keyset = o.ring.Keys()
+			conditions.Keyset, digest = o.ring.Keys(), o.digest
 		}
 		if *open {
 			config.Keys = bothForms(o)
 		}
+	}
+	var state *keyState
+	if f.given("may-destroy") {
+		state = stateOf(uint32(*mayDestroy), conditions.Keyset, digest)
 	}
 	client, err := openRedis(p.ctx, *url)
 	if err != nil {
@@ -109,7 +116,7 @@ func audit(p *program, c command, args []string) (int, error) {
 	full := auditAnswer{AuditReport: report, Question: question, Answer: answer, Reasons: reasons, Scope: report.Scope()}
 	if f.given("may-destroy") {
 		id := uint32(*mayDestroy)
-		full.MayDestroy = &id
+		full.MayDestroy, full.KeyState = &id, state
 	}
 	e := output.write(p, full, func(w io.Writer) error {
 		if err := report.WriteText(w); err != nil {
@@ -120,6 +127,9 @@ func audit(p *program, c command, args []string) (int, error) {
 			if err == nil {
 				_, err = fmt.Fprintf(w, "  %s\n", r)
 			}
+		}
+		if state != nil && answer == migrate.Yes && state.Status != statusDisabled && err == nil {
+			_, err = fmt.Fprintf(w, "  It is not disabled: for \"sealcache keys destroy -audited\", disable it and audit again\n")
 		}
 		return err
 	})
@@ -142,9 +152,38 @@ type auditAnswer struct {
 	*migrate.AuditReport
 	Question   string         `json:"question"`
 	MayDestroy *uint32        `json:"may_destroy,omitempty"` // the key that the question is about
+	KeyState   *keyState      `json:"key_state,omitempty"`   // of that key
 	Answer     migrate.Answer `json:"answer"`
 	Reasons    []string       `json:"reasons,omitempty"`
 	Scope      string         `json:"scope"`
+}
+
+// keyState is what the keyset said of a key when an audit began.
+type keyState struct {
+	Status  string `json:"status"`
+	Primary uint32 `json:"primary"` // the key that was primary
+	// Digest is that of the keyset's bytes, if they are sealed. It is another after every change.
+	Digest string `json:"sealed_keyset_sha256,omitempty"`
+}
+
+const statusDisabled = "Disabled"
+
+// stateOf is nil if the keyset does not hold the key.
+func stateOf(id uint32, keys []aead.KeyInfo, digest string) *keyState {
+	i := slices.IndexFunc(keys, func(k aead.KeyInfo) bool { return k.ID == id })
+	if i < 0 {
+		return nil
+	}
+	s := &keyState{Status: keys[i].Status.String(), Digest: digest}
+	if keys[i].Status == keyset.Disabled {
+		s.Status = statusDisabled
+	}
+	for _, k := range keys {
+		if k.Primary {
+			s.Primary = k.ID
+		}
+	}
+	return s
 }
 
 // bothForms are the envelope and the keyring over the same keyset: an audit opens what either has sealed.

@@ -71,6 +71,7 @@ type opened struct {
 	aead    tink.AEADWithContext // envelope or keyring
 	ring    *aead.Keyring        // nil with a key service or a passphrase
 	closers []io.Closer
+	digest  string // of the bytes of the sealed keyset
 }
 
 func (o *opened) close() {
@@ -115,6 +116,9 @@ func (k *keyFlags) open(ctx context.Context, p *program, to use) (*opened, error
 		source, err := keysetSource(*k.keyset)
 		if err != nil {
 			return fail(err)
+		}
+		if data, err := source.Load(ctx); err == nil { // else the next says why
+			o.digest = digestOf(data)
 		}
 		if o.ring, err = aead.OpenKeyring(ctx, source, kek, aead.WithKeyringLogger(p.log), aead.WithReload(keysetReload)); err != nil {
 			return fail(err)

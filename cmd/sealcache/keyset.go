@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -155,7 +157,9 @@ func readKeyset(ctx context.Context, data []byte, kek tink.AEADWithContext) (*ke
 	if err != nil {
 		return nil, nil, errors.New("the keyset does not open")
 	}
-	return h, viewOf(h, isPRF), nil
+	v := viewOf(h, isPRF)
+	v.digest = digestOf(data)
+	return h, v, nil
 }
 
 func (k *keysetFile) write(ctx context.Context, h *keyset.Handle, asJSON bool) ([]byte, error) {
@@ -196,8 +200,15 @@ func isJSON(data []byte) bool { return bytes.HasPrefix(bytes.TrimSpace(data), []
 
 // keysetView is what may be known of a keyset.
 type keysetView struct {
-	keys []keyView
-	prf  bool
+	keys   []keyView
+	prf    bool
+	digest string // of the bytes, if they are sealed
+}
+
+// digestOf tells one sealed keyset from another, and from itself after any change: each is sealed with a new nonce.
+func digestOf(sealed []byte) string {
+	sum := sha256.Sum256(sealed)
+	return hex.EncodeToString(sum[:])
 }
 
 type keyView struct {

@@ -65,7 +65,7 @@ func keysAdd(p *program, c command, args []string) (int, error) {
 }
 
 // onKey is a command that does one thing to one key.
-func onKey(p *program, k *keyFlags, f *flags, args []string, edit func(m *keyset.Manager, key *keyView) error) (int, error) {
+func onKey(p *program, k *keyFlags, f *flags, args []string, edit func(m *keyset.Manager, key *keyView, now *keysetView) error) (int, error) {
 	if err := f.parse(args, 1); err != nil {
 		return 0, err
 	}
@@ -78,13 +78,13 @@ func onKey(p *program, k *keyFlags, f *flags, args []string, edit func(m *keyset
 		if key == nil {
 			return fmt.Errorf("the keyset has no key %d", id)
 		}
-		return edit(m, key)
+		return edit(m, key, now)
 	})
 }
 
 func keysPromote(p *program, c command, args []string) (int, error) {
 	f := newFlags(p, c)
-	return onKey(p, f.changeable(), f, args, func(m *keyset.Manager, key *keyView) error {
+	return onKey(p, f.changeable(), f, args, func(m *keyset.Manager, key *keyView, _ *keysetView) error {
 		if key.status != "Enabled" {
 			return fmt.Errorf("key %d is not enabled, so it cannot become the primary key", key.id)
 		}
@@ -94,7 +94,7 @@ func keysPromote(p *program, c command, args []string) (int, error) {
 
 func keysEnable(p *program, c command, args []string) (int, error) {
 	f := newFlags(p, c)
-	return onKey(p, f.changeable(), f, args, func(m *keyset.Manager, key *keyView) error {
+	return onKey(p, f.changeable(), f, args, func(m *keyset.Manager, key *keyView, _ *keysetView) error {
 		if key.status == "Destroyed" {
 			return fmt.Errorf("key %d is destroyed", key.id)
 		}
@@ -104,7 +104,7 @@ func keysEnable(p *program, c command, args []string) (int, error) {
 
 func keysDisable(p *program, c command, args []string) (int, error) {
 	f := newFlags(p, c)
-	return onKey(p, f.changeable(), f, args, func(m *keyset.Manager, key *keyView) error {
+	return onKey(p, f.changeable(), f, args, func(m *keyset.Manager, key *keyView, _ *keysetView) error {
 		switch {
 		case key.primary:
 			return fmt.Errorf("key %d is the primary key: promote another first", key.id)
@@ -119,13 +119,13 @@ func keysDestroy(p *program, c command, args []string) (int, error) {
 	f := newFlags(p, c)
 	k := f.changeable()
 	yes := f.Bool("yes", false, "I know that whatever is sealed under the key, in backups too, can never be opened again")
-	audited := f.String("audited", "", "instead of -yes: `file` that \"sealcache audit -may-destroy ID -json FILE\" wrote within the last day, with the answer yes")
-	return onKey(p, k, f, args, func(m *keyset.Manager, key *keyView) error {
+	audited := f.String("audited", "", "instead of -yes: `file` that \"sealcache audit -may-destroy ID -json FILE\" wrote within the last day, with the answer yes, when the key was disabled already")
+	return onKey(p, k, f, args, func(m *keyset.Manager, key *keyView, now *keysetView) error {
 		switch {
 		case key.primary:
 			return fmt.Errorf("key %d is the primary key: promote another first", key.id)
 		case *audited != "":
-			if err := auditSaysYes(*audited, key.id); err != nil {
+			if err := auditSaysYes(*audited, key, now); err != nil {
 				return err
 			}
 		case !*yes:
@@ -135,8 +135,9 @@ func keysDestroy(p *program, c command, args []string) (int, error) {
 	})
 }
 
-// auditSaysYes reads the report of an audit.
-func auditSaysYes(path string, id uint32) error {
+// auditSaysYes reads the report of an audit. It holds for a key that was out of use from before the audit on.
+func auditSaysYes(path string, key *keyView, now *keysetView) error {
+	id := key.id
 	const recent = 24 * time.Hour
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -146,6 +147,7 @@ func auditSaysYes(path string, id uint32) error {
 		Started    time.Time `json:"started"`
 		Complete   bool      `json:"complete"`
 		MayDestroy *uint32   `json:"may_destroy"`
+		KeyState   keyState  `json:"key_state"`
 		Answer     string    `json:"answer"`
 	}
 	switch err := json.Unmarshal(data, &report); {
@@ -157,6 +159,12 @@ func auditSaysYes(path string, id uint32) error {
 		return fmt.Errorf("-audited: that audit does not say that key %d may be destroyed", id)
 	case time.Since(report.Started) > recent || time.Until(report.Started) > time.Minute:
 		return errors.New("-audited: that audit is older than a day: audit again")
+	case key.status != statusDisabled:
+		return fmt.Errorf("-audited: key %d is not disabled, so something may be sealed under it since that audit: disable it, and audit again", id)
+	case report.KeyState.Status != statusDisabled:
+		return fmt.Errorf("-audited: key %d was not disabled when that audit began, so something may be sealed under it since: audit again", id)
+	case report.KeyState.Primary != now.primary().id || report.KeyState.Digest != now.digest:
+		return errors.New("-audited: the keyset was changed since that audit, or it was of another: audit again")
 	}
 	return nil
 }

@@ -299,8 +299,10 @@ func TestRunbook(t *testing.T) {
 	distribute()
 	book.words["2030-01-31T12:00:00Z"] = time.Now().Add(-10 * time.Minute).UTC().Format(time.RFC3339) // as if some time had passed
 	require.Contains(t, book.follow(t, "A new key"), " written")
+	require.Contains(t, book.follow(t, "A new key"), "Disabled")
+	distribute()
 	require.Contains(t, book.follow(t, "A new key"), "destroyed? YES")
-	book.follow(t, "A new key") // disable, destroy
+	book.follow(t, "A new key") // destroy
 	require.Equal(t, both[1:], ids(t, keysetFile))
 	distribute()
 	for _, i := range app.instances {
