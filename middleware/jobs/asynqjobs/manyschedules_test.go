@@ -20,9 +20,9 @@ import (
 func TestAThousandSchedules(t *testing.T) {
 	t.Parallel()
 	const every, duration = 10 * time.Second, 14 * time.Second
-	n := 1000
+	n, latest := 1000, 2*time.Second
 	if raceEnabled {
-		n = 500
+		n, latest = 500, 5*time.Second
 	}
 	b := newBench(t, nil)
 	m := newMeters()
@@ -68,7 +68,7 @@ func TestAThousandSchedules(t *testing.T) {
 	ticks := counts["tick enqueued"]
 	t.Logf("%d schedules registered in %v; %d ticks in %v, at most %v late; %d scripts and %d other commands of clients",
 		n, registered.Round(time.Millisecond), ticks, duration, late.Round(time.Millisecond), after["evalsha"]-before["evalsha"], after["sadd"]-before["sadd"])
-	require.Less(t, late, 2*time.Second, "and as much again for a slow machine")
+	require.Less(t, late, latest, "and as much again for a slow machine")
 	require.GreaterOrEqual(t, ticks, int64(n))
 	require.Zero(t, counts["tick failed"])
 	require.Zero(t, counts["tick conflict"])
