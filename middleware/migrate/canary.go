@@ -1,9 +1,12 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 
@@ -15,19 +18,29 @@ import (
 // What is written under other keys than the application's, or bound to another namespace than its, is lost to it. What
 // it has sealed itself tells: the runbook has it seal before anything is migrated.
 const (
-	// canaryMost is how many sealed entries are tried before it is concluded that none opens.
+	// canaryMost is how many sealed entries a run meets before it is asked whether half of them have opened.
 	canaryMost = 100
-	// canaryNames bounds the names that are looked at in search of them, or Config.Rate does, to a second's worth;
-	// canaryCalls bounds the calls of SCAN, on each master.
-	canaryNames = 20_000
-	canaryCalls = 400
-	// canaryBytes bounds the size of what is tried.
+	// canaryNames bounds the names of one master that are looked at in search of sealed entries, canaryScanned those that
+	// SCAN goes through, where few are in the space. Config.Rate makes that slower, not less.
+	canaryNames   = 200_000
+	canaryScanned = 500_000
+	// canaryLooks is how many that are looked at count as one of Config.Rate: of each a few bytes are read.
+	canaryLooks = 4
+	// canaryBytes bounds the size of what is tried, unless there is nothing smaller.
 	canaryBytes = 1 << 20
+	// canarySample is how many are tried of all that were found, taken at random; canaryKeys is how many keys, as far as
+	// the entries name them, and canaryOfKey how many of each are tried besides.
+	canarySample = 32
+	canaryKeys   = 32
+	canaryOfKey  = 2
+	// canaryHead is how much of a sealed value is read to see what key it names.
+	canaryHead = 1 << 10
 )
 
-// ErrNothingOpens says that of the sealed entries that were met not one opens: the keys are not the application's, or the
-// namespace or prefix is not, or Config.Keys is a keyring where the application has an envelope. In what was found
-// before anything was written, nothing was. See Config.AllowUnopened.
+// ErrNothingOpens says that of the sealed entries that were met none opens, or fewer than half: the keys are not the
+// application's, or the namespace or prefix is not, or Config.Keys is a keyring where the application has an envelope. See
+// Report.Written for whether anything
+// was written before, and Config.AllowUnopened.
 var ErrNothingOpens = errors.New("migrate: sealed entries were met and not one of them opens")
 
 // canary tells whether the sealed entries of a space can be opened, by trying some.
@@ -40,13 +53,22 @@ type canary struct {
 	second []*sealer // and if it does not open so, under second with secondKey
 	other  func(stored string) string
 
-	tried  int
-	opened bool
+	// What was found. What an earlier run has written under wrong keys may be most of all, and what a scan meets first, so
+	// that entries are taken from everywhere, and by their keys.
+	found  int
+	sample []entry
+	byKey  map[keyName][]entry
+
+	tried, opened         int // of the sample
+	keysTried, keysOpened int
+	underKeys             int // that opened under Config.Keys
 }
 
-// sing returns ErrNothingOpens if sealed entries of From, or of where names are moved to, can be found and none opens.
+// sing returns ErrNothingOpens if sealed entries of From, or of where names are moved to, can be found and none opens, or
+// fewer than half do.
 func (m *migration) sing(ctx context.Context) error {
-	if m.AllowUnopened || m.counts.Opened > 0 {
+	m.opened.Store(m.counts.Opened > 0)
+	if m.AllowUnopened || m.counts.Opened > 0 && m.counts.unopened() == 0 {
 		return nil
 	}
 	from := &canary{what: "From", prefix: m.From.stored(), opens: m.opens}
@@ -71,21 +93,61 @@ func (m *migration) sing(ctx context.Context) error {
 	}
 	for _, c := range all {
 		err := m.walk.patiently(ctx, "sealed entries to try the keys with", func(ctx context.Context) error {
-			c.tried, c.opened = 0, false
-			return m.servers.eachNode(ctx, func(ctx context.Context, node redis.Cmdable) error { return m.try(ctx, c, node) })
+			c.found, c.sample, c.byKey = 0, nil, make(map[keyName][]entry)
+			return m.servers.eachNode(ctx, func(ctx context.Context, node redis.Cmdable) error { return m.search(ctx, c, node) })
 		})
+		if err == nil {
+			err = m.try(ctx, c)
+		}
 		if err != nil {
 			return fmt.Errorf("migrate: try the keys: %w", withoutNames(err))
 		}
-		if c.tried > 0 && !c.opened {
-			return m.nothingOpens(c)
+		if err := m.heard(c); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// heard judges what was tried.
+func (m *migration) heard(c *canary) error {
+	switch {
+	case c.keysTried == 0:
+		return nil
+	case c.keysOpened == 0:
+		return m.nothingOpens(c)
+	case 2*c.opened < c.tried || 2*c.keysOpened < c.keysTried:
+		return &explained{fmt.Sprintf("migrate: sealed entries were tried (%s), and fewer than half open: %d of %d taken at random, and those under %d of %d keys: what opens may be what an earlier run wrote under wrong keys",
+			c.what, c.opened, c.tried, c.keysOpened, c.keysTried), ErrNothingOpens}
+	}
+	m.opened.Store(true)
+	if c.opened < c.tried || c.keysOpened < c.keysTried {
+		m.walk.mu.Lock()
+		defer m.walk.mu.Unlock()
+		m.warnings = append(m.warnings, fmt.Sprintf("not all sealed entries open that were tried before (%s): %d of %d taken at random did, and those under %d of %d keys; if an earlier run had other keys than the application's, see that these are the application's",
+			c.what, c.opened, c.tried, c.keysOpened, c.keysTried))
+	}
+	return nil
+}
+
+// met looks at what a batch has met before it is written: while nothing has opened, the first sealed entry that does not
+// ends the run.
+func (m *migration) met(ctx context.Context, c *Counts) error {
+	switch {
+	case m.AllowUnopened, c.Opened == 0 && c.unopened() == 0:
+		return nil
+	case c.Opened > 0:
+		m.opened.Store(true)
+		return nil
+	case m.opened.Load():
+		return nil
+	}
+	m.cancel(m.nothingOpens(&canary{what: "From"}))
+	return context.Cause(ctx)
+}
+
 func (m *migration) nothingOpens(c *canary) error {
-	text := "(" + c.what + "): other keys than the application's, another namespace or prefix, or a keyring where it has an envelope"
+	text := ErrNothingOpens.Error() + " (" + c.what + "): other keys than the application's, another namespace or prefix, or a keyring where it has an envelope"
 	if c.what == "From" && m.From.Namespace == "" && strings.Contains(m.From.Prefix, ":") {
 		text += "; if what the prefix begins with is the application's namespace, give it as that"
 	}
@@ -97,121 +159,182 @@ type explained struct {
 	cause error
 }
 
-func (e *explained) Error() string { return e.cause.Error() + " " + e.text }
+func (e *explained) Error() string { return e.text }
 func (e *explained) Unwrap() error { return e.cause }
 
-// try looks for sealed entries on one master until one of them opens.
-func (m *migration) try(ctx context.Context, c *canary, node redis.Cmdable) error {
-	var sc scratch
-	cursor, looked, most := uint64(0), 0, canaryNames
-	if m.Rate > 0 {
-		most = max(int(min(m.Rate, canaryNames)), 1)
-	}
-	for range canaryCalls {
-		if c.opened || c.tried >= canaryMost || looked >= most {
-			return nil
-		}
+// search looks for sealed entries on one master.
+func (m *migration) search(ctx context.Context, c *canary, node redis.Cmdable) error {
+	cursor, looked, calls := uint64(0), 0, max(canaryScanned/m.BatchSize, 1)
+	for range calls {
 		names, next, err := node.Scan(ctx, cursor, literal(c.prefix)+"*", int64(m.BatchSize)).Result()
 		if err != nil {
 			return err
 		}
 		if m.walk.limiter != nil {
-			if err := waitFor(ctx, m.walk.limiter, max(len(names), 1)); err != nil {
+			if err := waitFor(ctx, m.walk.limiter, max(len(names)/canaryLooks, m.BatchSize/foreignNames, 1)); err != nil {
 				return err
 			}
 		}
-		looked += len(names)
-		sealed, err := m.sealedAmong(ctx, c, names)
-		if err != nil {
+		if err := m.lookAt(ctx, c, names); err != nil {
 			return err
 		}
-		for _, group := range groups(sealed) {
-			values, err := m.servers.read(ctx, group)
-			if err != nil {
-				return err
-			}
-			for i, v := range values {
-				if c.opened || c.tried >= canaryMost {
-					return nil
-				}
-				if err := c.open(ctx, m, &sc, group[i].name, v); err != nil {
-					return err
-				}
-			}
-		}
-		if cursor = next; cursor == 0 {
+		looked += len(names)
+		if cursor = next; cursor == 0 || looked >= canaryNames {
 			return nil
 		}
 	}
 	return nil
 }
 
-// sealedAmong are the entries whose values begin as sealed ones do, and are not too large.
-func (m *migration) sealedAmong(ctx context.Context, c *canary, names []string) ([]entry, error) {
-	var starts []*redis.StringCmd
-	var asked []string
+// lookAt adds those of the names to what was found whose values begin as sealed ones do.
+func (m *migration) lookAt(ctx context.Context, c *canary, names []string) error {
+	asked := make([]string, 0, len(names))
 	for _, name := range names {
 		if _, ok := c.key(name); ok {
 			asked = append(asked, name)
 		}
 	}
-	if len(asked) == 0 {
+	starts, err := m.starts(ctx, asked, wire.HeaderSize)
+	if err != nil {
+		return err
+	}
+	sealed := asked[:0]
+	for i, start := range starts {
+		if _, _, ok := cacheHeader(start); ok {
+			sealed = append(sealed, asked[i])
+		}
+	}
+	heads, err := m.starts(ctx, sealed, canaryHead)
+	if err != nil {
+		return err
+	}
+	for i, head := range heads {
+		if _, n, ok := cacheHeader(head); ok {
+			c.add(entry{name: sealed[i]}, nameOf(head[n:]))
+		}
+	}
+	return nil
+}
+
+// starts are the first n bytes, or one more, of entries, none of those that are no strings.
+func (m *migration) starts(ctx context.Context, names []string, n int64) ([][]byte, error) {
+	if len(names) == 0 {
 		return nil, nil
 	}
+	cmds := make([]*redis.StringCmd, len(names))
 	err := m.servers.pipelined(ctx, func(p redis.Pipeliner) {
-		for _, name := range asked {
-			starts = append(starts, p.GetRange(ctx, name, 0, wire.HeaderSize))
+		for i, name := range names {
+			cmds[i] = p.GetRange(ctx, name, 0, n)
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
-	var sealed []entry
-	for i, cmd := range starts {
-		start, err := cmd.Bytes()
-		if err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
+	starts := make([][]byte, len(names))
+	for i, cmd := range cmds {
+		if starts[i], err = cmd.Bytes(); err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
 			return nil, err
 		}
-		if _, _, ok := cacheHeader(start); ok {
-			sealed = append(sealed, entry{name: asked[i]})
-		}
 	}
-	if len(sealed) > canaryMost {
-		sealed = sealed[:canaryMost]
-	}
-	sealed, err = m.measure(ctx, sealed, new(Counts))
-	if err != nil {
-		return nil, err
-	}
-	small := sealed[:0]
-	for _, e := range sealed {
-		if e.size <= canaryBytes {
-			small = append(small, e)
-		}
-	}
-	return small, nil
+	return starts, nil
 }
 
-// open tries one value, which may be gone or another by now.
-func (c *canary) open(ctx context.Context, m *migration, sc *scratch, name string, v []byte) error {
-	_, n, ok := cacheHeader(v)
-	key, mine := c.key(name)
-	if !ok || !mine {
-		return nil
+// add keeps an entry of every key, and of all that are added any with the same chance (Vitter's algorithm R).
+func (c *canary) add(e entry, key keyName) {
+	if of, ok := c.byKey[key]; len(of) < canaryOfKey && (ok || len(c.byKey) < canaryKeys) {
+		c.byKey[key] = append(of, e)
 	}
-	current := m.keys.is(v[n:])
-	_, err := openAny(ctx, sc, c.opens, current, key, v, n)
-	if err != nil && refused(err) && c.second != nil {
-		_, err = openAny(ctx, sc, c.second, current, c.other(name), v, n)
+	c.found++
+	if len(c.sample) < canarySample {
+		c.sample = append(c.sample, e)
+	} else if i := rand.N(c.found); i < canarySample { //nolint:gosec // no secret
+		c.sample[i] = e
 	}
-	switch {
-	case err == nil:
-		c.opened = true
-	case !refused(err):
+}
+
+// try opens some of what was found.
+func (m *migration) try(ctx context.Context, c *canary) error {
+	sample, err := m.tryable(ctx, c.sample)
+	if err != nil {
 		return err
 	}
-	c.tried++
+	keys := make(map[keyName]bool) // whether one has opened
+	for _, e := range sample {
+		err := m.tryOne(ctx, c, e, func(key keyName, opened bool) {
+			c.tried++
+			if opened {
+				c.opened++
+			}
+			keys[key] = keys[key] || opened
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for key, entries := range c.byKey {
+		if entries, err = m.tryable(ctx, entries); err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if keys[key] {
+				break
+			}
+			if err := m.tryOne(ctx, c, e, func(key keyName, opened bool) { keys[key] = keys[key] || opened }); err != nil {
+				return err
+			}
+		}
+	}
+	c.keysTried = len(keys)
+	for _, opened := range keys {
+		if opened {
+			c.keysOpened++
+		}
+	}
 	return nil
+}
+
+// tryable leaves the entries that are not too large, or the smallest if all are.
+func (m *migration) tryable(ctx context.Context, entries []entry) (small []entry, err error) {
+	err = m.walk.patiently(ctx, "sizes of entries to try the keys with", func(ctx context.Context) (err error) {
+		small, err = m.measure(ctx, slices.Clone(entries), new(Counts))
+		return err
+	})
+	slices.SortStableFunc(small, func(a, b entry) int { return cmp.Compare(a.size, b.size) })
+	n := 0
+	for n < len(small) && (n == 0 || small[n].size <= canaryBytes) {
+		n++
+	}
+	return small[:n], err
+}
+
+// tryOne tries one entry, which may be gone or another by now.
+func (m *migration) tryOne(ctx context.Context, c *canary, e entry, count func(key keyName, opened bool)) error {
+	return m.walk.patiently(ctx, "an entry to try the keys with", func(ctx context.Context) error {
+		values, err := m.servers.read(ctx, []entry{e})
+		if err != nil {
+			return err
+		}
+		v := values[0]
+		_, n, ok := cacheHeader(v)
+		key, mine := c.key(e.name)
+		if !ok || !mine {
+			return nil
+		}
+		var sc scratch
+		current := m.keys.is(v[n:])
+		_, first, err := openBy(ctx, &sc, c.opens, current, key, v, n)
+		if err != nil && refused(err) && c.second != nil {
+			_, first, err = openBy(ctx, &sc, c.second, current, c.other(e.name), v, n)
+		}
+		if err != nil && !refused(err) {
+			return err
+		}
+		if err == nil && first {
+			c.underKeys++
+		}
+		count(nameOf(v[n:]), err == nil)
+		return nil
+	})
 }
 
 // eachNode calls f for each master, one after the other.

@@ -1,10 +1,15 @@
 package migrate_test
 
 import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -51,17 +56,101 @@ func TestNothingIsWrittenUnderWrongKeys(t *testing.T) {
 	})
 }
 
-// One that opens is enough: others may be damaged.
-func TestOneThatOpensIsEnough(t *testing.T) {
+// Some may be damaged, or of keys that are gone, if at least half open; the report says so.
+func TestHalfMustOpen(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		a, stranger := keyring(t), keyring(t)
-		for _, k := range []string{"1", "2", "3"} {
-			require.NoError(t, sealedStore(t, rdb, stranger, ns).Set(t.Context(), k, "v"))
+		for i := range 3 {
+			require.NoError(t, sealedStore(t, rdb, stranger, ns).Set(t.Context(), fmt.Sprint(i), "v"))
 		}
 		require.NoError(t, sealedStore(t, rdb, a, ns).Set(t.Context(), "good", "v"))
 		require.NoError(t, rdb.Set(t.Context(), ns+":clear", "v", 0).Err())
-		r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a})
+		config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a}
+		r, err := migrate.Run(t.Context(), rdb, config)
+		require.ErrorIs(t, err, migrate.ErrNothingOpens)
+		require.Zero(t, r.Written)
+		for i := range 2 {
+			require.NoError(t, sealedStore(t, rdb, a, ns).Set(t.Context(), fmt.Sprint("good", i), "v"))
+		}
+		r = run(t, rdb, config)
 		require.EqualValues(t, 1, r.Written)
 		require.EqualValues(t, 3, r.UnknownKey)
+		require.Len(t, r.Warnings, 1)
+		require.Contains(t, r.Warnings[0], "3 of 6")
+	})
+}
+
+// What a run under wrong keys has written is most of what is sealed: it is no proof of those keys. Where each key has
+// opened or not by half, the report says so.
+func TestWhatAWrongRunWroteIsNoProof(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		a, wrong := envelope(t), envelope(t)
+		fill(t, rdb, ns, 3000)
+		config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: wrong, AllowUnopened: true}
+		require.EqualValues(t, 3000, run(t, rdb, config).Written)
+		require.NoError(t, sealedStore(t, rdb, a, ns).Set(t.Context(), "sealed", "v"))
+		require.NoError(t, rdb.Set(t.Context(), ns+":clear", "v", 0).Err())
+		config.AllowUnopened, config.DryRun = false, true
+		r := run(t, rdb, config)
+		require.Len(t, r.Warnings, 1)
+		require.Contains(t, r.Warnings[0], "under 1 of 2 keys")
+		require.NoError(t, sealedStore(t, rdb, keyring(t), ns).Set(t.Context(), "other", "v"))
+		_, err := migrate.Run(t.Context(), rdb, config)
+		require.ErrorIs(t, err, migrate.ErrNothingOpens)
+	})
+}
+
+// A rate makes the search for sealed entries slower and not shorter; large ones are tried if there are no others.
+func TestRateDoesNotShortenTheSearch(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		fill(t, rdb, ns, 5000)
+		require.NoError(t, sealedStore(t, rdb, envelope(t), ns).Set(t.Context(), "sealed", strings.Repeat("v", 2<<20)))
+		r, err := migrate.Run(t.Context(), rdb, migrate.Config{
+			Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: envelope(t), Rate: 1000,
+		})
+		require.ErrorIs(t, err, migrate.ErrNothingOpens)
+		require.Zero(t, r.Written)
+		require.NotContains(t, err.Error(), "were written")
+	})
+}
+
+// meanwhile calls do once, when n values were sealed.
+type meanwhile struct {
+	tink.AEADWithContext
+	n  atomic.Int64
+	do func()
+}
+
+func (m *meanwhile) EncryptWithContext(ctx context.Context, plaintext, ad []byte) ([]byte, error) {
+	if m.n.Add(-1) == 0 {
+		m.do()
+	}
+	return m.AEADWithContext.EncryptWithContext(ctx, plaintext, ad)
+}
+
+// While nothing has opened, the first sealed entry that a run meets ends it, and the report says what was written by then.
+func TestTheFirstThatDoesNotOpenEndsTheRun(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		for what, to := range map[string]*migrate.Space{"in place": nil, "moved": {Namespace: ns + "-to"}} {
+			const entries, batch = 1000, 20
+			fill(t, rdb, ns, entries)
+			a := sealedStore(t, rdb, keyring(t), ns)
+			keys := &meanwhile{AEADWithContext: keyring(t)}
+			keys.n.Store(entries / 2)
+			keys.do = func() {
+				for i := range entries {
+					require.NoError(t, a.Set(t.Context(), fmt.Sprint("k", i), "v"))
+				}
+			}
+			r, err := migrate.Run(t.Context(), rdb, migrate.Config{
+				Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, To: to, Keys: keys, Workers: 1, BatchSize: batch,
+			})
+			require.ErrorIs(t, err, migrate.ErrNothingOpens, what)
+			require.Contains(t, err.Error(), fmt.Sprint(r.Written, " entries were written"), what)
+			require.Equal(t, err.Error(), r.Error, what)
+			require.Less(t, r.Unreadable+r.UnknownKey, int64(batch), what)
+			require.Greater(t, r.Written, int64(0), what)
+			require.Less(t, r.Written, int64(entries/2+2*batch), what)
+		}
 	})
 }

@@ -122,9 +122,10 @@ type Config struct {
 	DeleteOld bool
 	// DryRun reads, opens and counts, and writes nothing.
 	DryRun bool
-	// AllowUnopened goes on although sealed entries are there and none of them opens: they are counted as unreadable, or
-	// sealed under a key that was not given. Without it Run returns ErrNothingOpens, since with the wrong keys or
-	// namespace it would make clear entries unreadable to the application, too.
+	// AllowUnopened goes on although sealed entries are there and none of them opens, or fewer than half: they are counted
+	// as unreadable, or sealed under a key that was not given. Without it Run returns ErrNothingOpens, since with the wrong
+	// keys or namespace it would make clear entries unreadable to the application, too: before anything is written, if up
+	// to 200,000 names of each master show it, and otherwise when it meets the first sealed entry, which does not open.
 	AllowUnopened bool
 
 	// Workers is how many batches are worked on at the same time. The default is 4.
@@ -132,7 +133,8 @@ type Config struct {
 	// BatchSize is how many names are asked for at a time, at most 10,000. The default is 500, or with Rate a hundredth of
 	// a second's worth, if that is less: what comes in bursts is felt as more than its rate.
 	BatchSize int
-	// Rate bounds the entries per second; ten names that are outside the scope, and only looked at by SCAN, count as one.
+	// Rate bounds the entries per second; ten names that are outside the scope, and only looked at by SCAN, count as one,
+	// and so do four of those that are looked at before in search of sealed ones, to try the keys with.
 	// 0 is no bound.
 	Rate float64
 	// MaxValueBytes bounds the size of a stored value; larger ones are left alone and counted. The default is 64 MiB.

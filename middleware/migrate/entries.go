@@ -277,6 +277,9 @@ func (m *migration) inPlaceGroup(ctx context.Context, sc *scratch, group []entry
 		}
 		return nil
 	})
+	if err == nil {
+		err = m.met(ctx, c)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -391,7 +394,11 @@ func (m *migration) write(ctx context.Context, writes []swap, c *Counts) ([]entr
 		last.args = append(last.args, old, size, w.next)
 		bytes += len(old) + len(w.next)
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if err := m.servers.runScript(ctx, swapSource, calls); err != nil {
+		m.wrote.Add(int64(len(writes)))
 		return nil, err
 	}
 	var changed []entry
@@ -410,6 +417,7 @@ func (m *migration) write(ctx context.Context, writes []swap, c *Counts) ([]entr
 			switch r {
 			case 1:
 				c.written(&w.value, len(w.old))
+				m.wrote.Add(1)
 			case -1:
 				c.Vanished++
 			default:

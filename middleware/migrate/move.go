@@ -58,6 +58,9 @@ func (m *migration) moveGroup(ctx context.Context, sc *scratch, group []entry, c
 		}
 		return nil
 	})
+	if err == nil {
+		err = m.met(ctx, c)
+	}
 	if err != nil {
 		return err
 	}
@@ -164,12 +167,14 @@ func (m *migration) writeNew(ctx context.Context, moves []moved) error {
 		}
 	})
 	if err != nil {
+		m.wrote.Add(int64(len(moves)))
 		return err
 	}
 	for i, cmd := range cmds {
 		switch err := cmd.Err(); {
 		case err == nil:
 			moves[i].written = true
+			m.wrote.Add(1)
 		case !errors.Is(err, redis.Nil):
 			return fmt.Errorf("migrate: write: %w", withoutNames(err))
 		}

@@ -15,13 +15,15 @@ import (
 type Counts struct {
 	// Seen are the names that the scan gave and that are in the space.
 	Seen int64 `json:"seen"`
-	// Written were changed; in a dry run they would be.
+	// Written were changed; in a dry run they would be. After ErrNothingOpens they are as many at most.
 	Written int64 `json:"written"`
 	// Already were as they should be.
 	Already int64 `json:"already"`
-	// Opened were sealed, and opened. If there were none, nothing has shown that the keys and the namespace are the
-	// application's.
+	// Opened were sealed, and opened, under Config.Keys or Config.OldKeys.
 	Opened int64 `json:"opened"`
+	// OpenedUnderKeys did so under Config.Keys. If there were none, nothing has shown that those and the namespace are the
+	// application's.
+	OpenedUnderKeys int64 `json:"opened_under_keys"`
 	// Vanished were deleted, or expired, between being named and being read or written.
 	Vanished int64 `json:"vanished"`
 	// Retried counts the times that an entry had changed between being read and being written, and was read again.
@@ -81,6 +83,7 @@ func (c *Counts) add(o *Counts) {
 	c.Written += o.Written
 	c.Already += o.Already
 	c.Opened += o.Opened
+	c.OpenedUnderKeys += o.OpenedUnderKeys
 	c.Vanished += o.Vanished
 	c.Retried += o.Retried
 	c.Numbers += o.Numbers
@@ -106,6 +109,9 @@ func (c *Counts) add(o *Counts) {
 		c.other(t, n)
 	}
 }
+
+// unopened were sealed and did not open.
+func (c *Counts) unopened() int64 { return c.Unreadable + c.UnknownKey }
 
 func (c *Counts) other(kind string, n int64) {
 	if c.OtherTypes == nil {

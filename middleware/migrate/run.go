@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -35,6 +36,9 @@ type migration struct {
 
 	warnings       []string // guarded by walk.mu
 	primaryChanged bool
+
+	opened atomic.Bool  // whether a sealed entry has opened
+	wrote  atomic.Int64 // entries that this run has written, committed or not; those of a call that failed, too
 }
 
 // Run does what the Config says, until it is done or cannot go on. The client is one of a single node, Sentinel or
@@ -54,6 +58,11 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 		err = removeCheckpoint(m.Checkpoint)
 	}
 	r := m.report(err == nil)
+	if errors.Is(err, ErrNothingOpens) && !m.DryRun {
+		if r.Written = max(r.Written, m.before.Counts.Written+m.wrote.Load()); r.Written > 0 {
+			err = fmt.Errorf("%w; %d entries were written under these keys by then: delete them, or unseal them with the same keys and AllowUnopened (-allow-unopened)", err, r.Written)
+		}
+	}
 	if err != nil {
 		r.Error = err.Error()
 	}
@@ -104,8 +113,8 @@ func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (
 				return
 			}
 			m.counts.add(c)
-			if n := &m.counts; !m.AllowUnopened && n.Opened == 0 && n.Unreadable+n.UnknownKey >= canaryMost {
-				m.cancel(ErrNothingOpens) // the first of them came late
+			if n := m.counts.unopened(); !m.AllowUnopened && n >= canaryMost && m.counts.Opened < n {
+				m.cancel(&explained{"migrate: of the sealed entries that were met fewer than half open: what opens may be what an earlier run wrote under wrong keys", ErrNothingOpens})
 			}
 		},
 	}

@@ -195,7 +195,7 @@ func TestLeft(t *testing.T) {
 		require.NoError(t, rdb.Set(ctx, ns+":moved", stored(t, rdb, ns+":good"), 0).Err())
 		require.NoError(t, rdb.Set(ctx, ns+":foreign", "\xC1\x5C\x02\x01\x01\x00xxxxxxxx", 0).Err())
 		require.NoError(t, rdb.Set(ctx, ns+":large", string(make([]byte, 2000)), 0).Err())
-		r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a, MaxValueBytes: 1000})
+		r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a, MaxValueBytes: 1000, AllowUnopened: true})
 		require.EqualValues(t, 1, r.Written)
 		require.EqualValues(t, 1, r.UnknownKey)
 		require.EqualValues(t, 1, r.Unreadable)
@@ -330,6 +330,9 @@ func TestPermissions(t *testing.T) {
 		}
 		both, former, _ := rotated(t, handle(t))
 		keys := keyringOf(t, both)
+		if c.to != nil {
+			require.NoError(t, sealedStore(t, rdb, keys, c.to.Namespace).Set(t.Context(), "sealed", "v"))
+		}
 		config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Prefix: "old:"}, To: c.to, Keys: keys, DeleteOld: c.to != nil}
 		if name == "without info" { // a restart would not be noticed
 			_, err := migrate.Run(t.Context(), rdb, config)

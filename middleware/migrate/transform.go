@@ -127,6 +127,9 @@ func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *valu
 	switch {
 	case err == nil:
 		c.Opened++
+		if present {
+			c.OpenedUnderKeys++
+		}
 	case errors.Is(err, aead.ErrUnknownKey) && refused(err):
 		return unknownKey, nil
 	case refused(err):
