@@ -38,8 +38,8 @@ const (
 )
 
 // ErrNothingOpens says that of the sealed entries that were met none opens, or fewer than half: the keys are not the
-// application's, or the namespace or prefix is not, or Config.Keys is a keyring where the application has an envelope. See
-// Report.Written for whether anything
+// application's, or the namespace or prefix is not, or Config.Keys is a keyring where the application has an envelope. Or
+// that Config.DeleteOld was asked for and nothing has opened under Config.Keys. See Report.Written for whether anything
 // was written before, and Config.AllowUnopened.
 var ErrNothingOpens = errors.New("migrate: sealed entries were met and not one of them opens")
 
@@ -68,7 +68,7 @@ type canary struct {
 // fewer than half do.
 func (m *migration) sing(ctx context.Context) error {
 	m.opened.Store(m.counts.Opened > 0)
-	if m.AllowUnopened || m.counts.Opened > 0 && m.counts.unopened() == 0 {
+	if m.AllowUnopened || m.counts.Opened > 0 && m.counts.unopened() == 0 && (!m.DeleteOld || m.counts.OpenedUnderKeys > 0) {
 		return nil
 	}
 	from := &canary{what: "From", prefix: m.From.stored(), opens: m.opens}
@@ -91,6 +91,7 @@ func (m *migration) sing(ctx context.Context) error {
 		}
 		all = append(all, to)
 	}
+	underKeys := m.counts.OpenedUnderKeys
 	for _, c := range all {
 		err := m.walk.patiently(ctx, "sealed entries to try the keys with", func(ctx context.Context) error {
 			c.found, c.sample, c.byKey = 0, nil, make(map[keyName][]entry)
@@ -105,6 +106,10 @@ func (m *migration) sing(ctx context.Context) error {
 		if err := m.heard(c); err != nil {
 			return err
 		}
+		underKeys += int64(c.underKeys)
+	}
+	if m.DeleteOld && m.Operation != Unseal && underKeys == 0 {
+		return &explained{"migrate: no sealed entry was found that opens under Keys (-kek) and would show that they are the application's, and old entries are to be deleted: have it seal one first", ErrNothingOpens}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package migrate_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -152,5 +153,48 @@ func TestTheFirstThatDoesNotOpenEndsTheRun(t *testing.T) {
 			require.Greater(t, r.Written, int64(0), what)
 			require.Less(t, r.Written, int64(entries/2+2*batch), what)
 		}
+	})
+}
+
+// What opens under OldKeys says nothing of Keys, which may be anybody's.
+func TestKeysUnderWhichNothingOpened(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		a, old := keyring(t), envelope(t)
+		require.NoError(t, sealedStore(t, rdb, old, ns).Set(t.Context(), "k", "v"))
+		config := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: a, OldKeys: old, DryRun: true}
+		says := func(r *migrate.Report, unproven bool) {
+			t.Helper()
+			require.Equal(t, unproven, r.Unproven())
+			data, err := json.Marshal(r)
+			require.NoError(t, err)
+			require.Contains(t, string(data), fmt.Sprintf(`"unproven":%v`, unproven))
+			var text strings.Builder
+			require.NoError(t, r.WriteText(&text))
+			require.Equal(t, unproven, strings.Contains(text.String(), "NO SEALED ENTRY OPENED UNDER KEYS"))
+		}
+		r := run(t, rdb, config)
+		require.EqualValues(t, 1, r.Opened)
+		require.Zero(t, r.OpenedUnderKeys)
+		says(r, true)
+
+		moved := config
+		moved.To, moved.DeleteOld = &migrate.Space{Namespace: ns + "-to"}, true
+		for _, moved.Operation = range []migrate.Operation{migrate.Reseal, migrate.Seal} {
+			for _, moved.DryRun = range []bool{true, false} {
+				r, err := migrate.Run(t.Context(), rdb, moved)
+				require.ErrorIs(t, err, migrate.ErrNothingOpens)
+				require.NotContains(t, err.Error(), ns)
+				require.Zero(t, r.Written)
+			}
+		}
+		require.EqualValues(t, 1, rdb.Exists(t.Context(), ns+":k").Val())
+
+		require.NoError(t, sealedStore(t, rdb, a, ns).Set(t.Context(), "new", "v"))
+		r = run(t, rdb, config)
+		require.EqualValues(t, 2, r.Opened)
+		require.EqualValues(t, 1, r.OpenedUnderKeys)
+		says(r, false)
+		r = run(t, rdb, moved)
+		require.EqualValues(t, 2, r.Deleted)
 	})
 }

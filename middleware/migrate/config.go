@@ -118,7 +118,8 @@ type Config struct {
 	// LeaveNumbers leaves clear values that are whole numbers as INCR leaves them. By default Seal seals them as it does
 	// all others, since a cached number is a value, and INCR fails from then on; see Counts.Numbers.
 	LeaveNumbers bool
-	// DeleteOld deletes an entry whose name was changed, after the new one was read back and opened. It needs To.
+	// DeleteOld deletes an entry whose name was changed, after the new one was read back and opened. It needs To, and a
+	// sealed entry that opens under Keys, so that what is deleted is not left under other keys than the application's.
 	DeleteOld bool
 	// DryRun reads, opens and counts, and writes nothing.
 	DryRun bool
@@ -126,6 +127,7 @@ type Config struct {
 	// as unreadable, or sealed under a key that was not given. Without it Run returns ErrNothingOpens, since with the wrong
 	// keys or namespace it would make clear entries unreadable to the application, too: before anything is written, if up
 	// to 200,000 names of each master show it, and otherwise when it meets the first sealed entry, which does not open.
+	// Without it DeleteOld asks for one that opens under Keys.
 	AllowUnopened bool
 
 	// Workers is how many batches are worked on at the same time. The default is 4.

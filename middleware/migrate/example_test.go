@@ -9,7 +9,9 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/migrate"
+	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
 // exampleClient is a client of a database of its own, and keys: those of the application.
@@ -83,6 +85,12 @@ func ExampleConfig_to() {
 	defer client.Close()
 	must(client.Set(ctx, "user:1", "alice", 0).Err())
 	must(client.SAdd(ctx, "gocache_tag_people", "user:1").Err())
+	// The application seals already. That shows that its keys are these, without which nothing would be deleted.
+	backing, err := redisstore.New(client)
+	must(err)
+	application, err := middleware.New(backing, keys, middleware.WithNamespace("shop"))
+	must(err)
+	must(application.Set(ctx, "user:2", "bob"))
 
 	report, err := migrate.Run(ctx, client, migrate.Config{
 		Operation: migrate.Seal,

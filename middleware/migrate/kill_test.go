@@ -64,7 +64,7 @@ func obey() error {
 		return err
 	}
 	r, err := migrate.Run(ctx, rdb, migrate.Config{
-		Operation: migrate.Seal, From: o.From, To: o.To, Keys: keys, DeleteOld: o.To != nil,
+		Operation: migrate.Seal, From: o.From, To: o.To, Keys: keys, DeleteOld: o.To != nil, AllowUnopened: o.To != nil,
 		Rate: o.Rate, BatchSize: 40, Checkpoint: o.Checkpoint, CheckpointEvery: 3 * time.Millisecond,
 	})
 	if err != nil {

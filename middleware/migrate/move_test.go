@@ -98,7 +98,7 @@ func TestMoveBetweenNamespaces(t *testing.T) {
 		require.NoError(t, rdb.Set(ctx, ns+":clear", "v", 0).Err())
 		r := run(t, rdb, migrate.Config{
 			Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, To: &migrate.Space{Namespace: ns + "-2"},
-			Keys: b, OldKeys: a, DeleteOld: true,
+			Keys: b, OldKeys: a, DeleteOld: true, AllowUnopened: true,
 		})
 		require.EqualValues(t, 40, r.Written)
 		require.EqualValues(t, 40, r.Deleted)
@@ -283,7 +283,7 @@ func TestMoveDoesNotFollowItself(t *testing.T) {
 	for i := range 500 {
 		require.NoError(t, rdb.Set(t.Context(), fmt.Sprint("k", i), "v", 0).Err())
 	}
-	config := migrate.Config{Operation: migrate.Seal, To: &migrate.Space{Namespace: "ns"}, Keys: a, DeleteOld: true, BatchSize: 10}
+	config := migrate.Config{Operation: migrate.Seal, To: &migrate.Space{Namespace: "ns"}, Keys: a, DeleteOld: true, AllowUnopened: true, BatchSize: 10}
 	r := run(t, rdb, config)
 	require.EqualValues(t, 500, r.Written)
 	require.EqualValues(t, 500, rdb.DBSize(t.Context()).Val())
@@ -352,7 +352,7 @@ func TestMoveOfWhatExpires(t *testing.T) {
 					held = ""
 					require.Zero(t, run(t, rdb, config).Left())
 				}
-				held, config.DeleteOld = command, true
+				held, config.DeleteOld, config.AllowUnopened = command, true, true
 				r := run(t, rdb, config)
 				require.Zero(t, r.Left(), "%+v", r)
 				require.True(t, r.Done())

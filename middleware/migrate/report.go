@@ -22,7 +22,7 @@ type Counts struct {
 	// Opened were sealed, and opened, under Config.Keys or Config.OldKeys.
 	Opened int64 `json:"opened"`
 	// OpenedUnderKeys did so under Config.Keys. If there were none, nothing has shown that those and the namespace are the
-	// application's.
+	// application's; see Report.Unproven.
 	OpenedUnderKeys int64 `json:"opened_under_keys"`
 	// Vanished were deleted, or expired, between being named and being read or written.
 	Vanished int64 `json:"vanished"`
@@ -172,18 +172,25 @@ func (r *Report) Done() bool {
 // prefix. Of a whole database it is an answer.
 func (r *Report) FoundNothing() bool { return r.Seen == 0 && r.From != "" }
 
+// Unproven tells whether something was sealed, or would be, and no sealed entry has opened under Config.Keys: nothing has
+// shown that those are the application's. What OldKeys open says nothing of them.
+func (r *Report) Unproven() bool {
+	return r.Operation != Unseal.String() && r.Written > 0 && r.OpenedUnderKeys == 0
+}
+
 // reportSchema is the number of the JSON form of a Report: it grows when a member changes its meaning or goes.
 const reportSchema = 1
 
-// MarshalJSON adds the number of the schema, 1, and what Left and Done say.
+// MarshalJSON adds the number of the schema, 1, and what Left, Done and Unproven say.
 func (r Report) MarshalJSON() ([]byte, error) {
 	type members Report
 	return json.Marshal(struct {
 		Schema int `json:"schema"`
 		members
-		Left int64 `json:"left"`
-		Done bool  `json:"done"`
-	}{reportSchema, members(r), r.Left(), r.Done()})
+		Left     int64 `json:"left"`
+		Done     bool  `json:"done"`
+		Unproven bool  `json:"unproven"`
+	}{reportSchema, members(r), r.Left(), r.Done(), r.Unproven()})
 }
 
 // WriteText writes the report for people.
@@ -262,8 +269,12 @@ func (r *Report) WriteText(w io.Writer) error {
 	for _, w := range r.Warnings {
 		fmt.Fprintf(&b, "WARNING: %s\n", w)
 	}
-	if r.Operation == Seal.String() && r.Opened == 0 && r.Written > 0 {
-		b.WriteString("No sealed entry was met that would show whether keys and namespace are the application's: see that it reads what was sealed.\n")
+	if r.Unproven() {
+		if r.Opened > 0 {
+			b.WriteString("NO SEALED ENTRY OPENED UNDER KEYS (-kek), all did under the old ones: see that those are the application's before it reads what was sealed, and before the old keys go.\n")
+		} else {
+			b.WriteString("No sealed entry was met that would show whether keys (-kek) and namespace are the application's: see that it reads what was sealed.\n")
+		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
