@@ -12,18 +12,22 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 )
 
-// changeKeyset is the common part of the commands that change one.
-func changeKeyset(p *program, k *keyFlags, edit func(m *keyset.Manager, now *keysetView) error) (int, error) {
+// changeKeyset is the common part of the commands that change one. done, if it is not nil, is called once the new keyset is
+// in its place.
+func changeKeyset(p *program, k *keyFlags, edit func(m *keyset.Manager, now *keysetView) error, done func(v *keysetView)) (int, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, keyTimeout)
 	defer cancel()
-	file, done, err := k.file(ctx)
+	file, closeKEK, err := k.file(ctx)
 	if err != nil {
 		return 0, err
 	}
-	defer done()
+	defer closeKEK()
 	view, err := file.change(ctx, edit)
 	if err != nil {
 		return 0, err
+	}
+	if done != nil {
+		done(view)
 	}
 	_, err = fmt.Fprint(p.stdout, view)
 	return exitDone, err
@@ -44,6 +48,7 @@ func keysAdd(p *program, c command, args []string) (int, error) {
 	if _, ok := keyTemplates()[*kind]; *kind != "" && !ok {
 		return 0, wrong("-type: aes256-gcm, xaes256-gcm or prf")
 	}
+	var id uint32
 	return changeKeyset(p, k, func(m *keyset.Manager, now *keysetView) error {
 		t := *kind
 		if t == "" {
@@ -55,17 +60,18 @@ func keysAdd(p *program, c command, args []string) (int, error) {
 		case (t == "prf") != now.prf:
 			return wrong("-type: keys that seal and keys for tokens do not go into one keyset")
 		}
-		id, err := m.Add(keyTemplates()[t])
-		if err != nil {
+		var err error
+		if id, err = m.Add(keyTemplates()[t]); err != nil {
 			return errors.New("the key cannot be made")
 		}
-		fmt.Fprintf(p.stderr, "added key %d, which does not seal yet: distribute the keyset, then promote it\n", id)
 		return nil
+	}, func(*keysetView) {
+		fmt.Fprintf(p.stderr, "added key %d, which does not seal yet: distribute the keyset, then promote it\n", id)
 	})
 }
 
 // onKey is a command that does one thing to one key.
-func onKey(p *program, k *keyFlags, f *flags, args []string, edit func(m *keyset.Manager, key *keyView, now *keysetView) error) (int, error) {
+func onKey(p *program, k *keyFlags, f *flags, args []string, edit func(m *keyset.Manager, key *keyView, now *keysetView) error, done func(v *keysetView)) (int, error) {
 	if err := f.parse(args, 1); err != nil {
 		return 0, err
 	}
@@ -79,7 +85,7 @@ func onKey(p *program, k *keyFlags, f *flags, args []string, edit func(m *keyset
 			return fmt.Errorf("the keyset has no key %d", id)
 		}
 		return edit(m, key, now)
-	})
+	}, done)
 }
 
 func keysPromote(p *program, c command, args []string) (int, error) {
@@ -89,6 +95,10 @@ func keysPromote(p *program, c command, args []string) (int, error) {
 			return fmt.Errorf("key %d is not enabled, so it cannot become the primary key", key.id)
 		}
 		return m.SetPrimary(key.id)
+	}, func(v *keysetView) {
+		if v.prf {
+			fmt.Fprintf(p.stderr, "sealcache %s: once processes read this, every token changes: of two jobs that are meant to be one, enqueued before and after, both may run\n", c.name)
+		}
 	})
 }
 
@@ -99,7 +109,7 @@ func keysEnable(p *program, c command, args []string) (int, error) {
 			return fmt.Errorf("key %d is destroyed", key.id)
 		}
 		return m.Enable(key.id)
-	})
+	}, nil)
 }
 
 func keysDisable(p *program, c command, args []string) (int, error) {
@@ -112,7 +122,7 @@ func keysDisable(p *program, c command, args []string) (int, error) {
 			return fmt.Errorf("key %d is destroyed", key.id)
 		}
 		return m.Disable(key.id)
-	})
+	}, nil)
 }
 
 func keysDestroy(p *program, c command, args []string) (int, error) {
@@ -132,7 +142,7 @@ func keysDestroy(p *program, c command, args []string) (int, error) {
 			return wrong("what is sealed under key %d could never be opened again. Ask \"sealcache audit -may-destroy %d\" first, and give its report by -audited, or say -yes", key.id, key.id)
 		}
 		return m.Delete(key.id)
-	})
+	}, nil)
 }
 
 // auditSaysYes reads the report of an audit. It holds for a key that was out of use from before the audit on.
