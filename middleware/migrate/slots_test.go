@@ -22,71 +22,6 @@ import (
 	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
-// moveSlots moves slots once the masters agree about the last move. To a master that has not heard of the one from which it
-// takes a slot over it gives no greater epoch, and a message of that one, still under way, that it has the slot, is then
-// believed: the slot is nobody's, and its new master deletes what is in it.
-func moveSlots(ctx context.Context, cluster *redistest.Cluster, to *redistest.Server, slots ...int) error {
-	for _, slot := range slots {
-		err := agree(ctx, cluster)
-		if err == nil {
-			err = cluster.MoveSlots(ctx, to, slot)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// agree waits until what each master says of another is what that one says of itself.
-func agree(ctx context.Context, cluster *redistest.Cluster) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	var nodes []*redis.Client
-	for _, s := range cluster.Nodes() {
-		c := redis.NewClient(s.ClientOptions())
-		defer func() { _ = c.Close() }()
-		nodes = append(nodes, c)
-	}
-	for {
-		says := make(map[string]string) // of itself, by its id
-		var others []map[string]string  // of others
-		for _, c := range nodes {
-			text, err := c.ClusterNodes(ctx).Result()
-			if err != nil {
-				return err
-			}
-			of := make(map[string]string)
-			for line := range strings.Lines(text) { // id, address, flags, master, two times, epoch, state, slots
-				f := strings.Fields(line)
-				if len(f) < 8 || !strings.Contains(f[2], "master") {
-					continue
-				}
-				slots := slices.DeleteFunc(f[8:], func(s string) bool { return strings.HasPrefix(s, "[") })
-				of[f[0]] = f[6] + " " + strings.Join(slots, " ")
-				if strings.Contains(f[2], "myself") {
-					says[f[0]] = of[f[0]]
-				}
-			}
-			others = append(others, of)
-		}
-		same := true
-		for _, of := range others {
-			for id, text := range of {
-				same = same && (says[id] == "" || says[id] == text)
-			}
-		}
-		if same {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the masters do not agree: %w", ctx.Err())
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
 // behind moves a slot behind the back of a scan: away from the master from when its scan has begun and that of to has
 // ended, so that the scan meets its entries nowhere.
 type behind struct {
@@ -231,9 +166,9 @@ func TestSlotsMoveBehindTheScan(t *testing.T) {
 				slot := int(admin.ClusterKeySlot(ctx, hidden).Val())
 
 				b := &behind{t: t, cluster: cluster, from: from, to: to, slot: slot, passes: c.passes}
-				b.away = func(ctx context.Context) error { return moveSlots(ctx, cluster, to, slot) }
+				b.away = func(ctx context.Context) error { return cluster.MoveSlots(ctx, to, slot) }
 				if c.back {
-					b.back = func(ctx context.Context) error { return moveSlots(ctx, cluster, from, slot) }
+					b.back = func(ctx context.Context) error { return cluster.MoveSlots(ctx, from, slot) }
 				}
 				if c.half {
 					_, err := cluster.OpenSlot(ctx, to, slot)
@@ -246,9 +181,9 @@ func TestSlotsMoveBehindTheScan(t *testing.T) {
 				rdb := b.client()
 				defer func() {
 					if c.half {
-						require.NoError(t, moveSlots(ctx, cluster, to, slot))
+						require.NoError(t, cluster.MoveSlots(ctx, to, slot))
 					}
-					require.NoError(t, moveSlots(ctx, cluster, from, slot))
+					require.NoError(t, cluster.MoveSlots(ctx, from, slot))
 				}()
 
 				if !sealing {
@@ -368,7 +303,7 @@ func TestSlotsMoveLive(t *testing.T) {
 				if random.IntN(10) == 0 {
 					slot = int(rdb.ClusterKeySlot(ctx, "witness:k17").Val())
 				}
-				if err := moveSlots(ctx, cluster, nodes[random.IntN(len(nodes))], slot); err != nil {
+				if err := cluster.MoveSlots(ctx, nodes[random.IntN(len(nodes))], slot); err != nil {
 					t.Errorf("move: %v", err)
 					return
 				}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -15,9 +16,15 @@ import (
 // A slot moves from one master to another as redis-cli moves it: it is opened, its keys are moved with MIGRATE, and it is
 // closed at its new master. In between, who asks the old master for a key that is not there is told to ask the new one.
 
-// MoveSlots moves slots with all that is in them to the master to, from whichever has them.
+// MoveSlots moves slots with all that is in them to the master to, from whichever has them, each once the masters agree
+// about the last. To a master that has not heard of the one from which it takes a slot over it gives no greater epoch, and
+// a message of that one, still under way, that it has the slot, is then believed: the slot is nobody's, and its new master
+// deletes what is in it.
 func (c *Cluster) MoveSlots(ctx context.Context, to *Server, slots ...int) error {
 	for _, slot := range slots {
+		if err := c.agree(ctx); err != nil {
+			return err
+		}
 		from, err := c.OpenSlot(ctx, to, slot)
 		if err != nil {
 			return err
@@ -39,6 +46,55 @@ func (c *Cluster) MoveSlots(ctx context.Context, to *Server, slots ...int) error
 		}
 	}
 	return nil
+}
+
+// agree waits until what each master says of another is what that one says of itself.
+func (c *Cluster) agree(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	var nodes []*redis.Client
+	for _, s := range c.Nodes() {
+		node := redis.NewClient(s.ClientOptions())
+		defer func() { _ = node.Close() }()
+		nodes = append(nodes, node)
+	}
+	for {
+		says := make(map[string]string) // of itself, by its id
+		var others []map[string]string  // of others
+		for _, node := range nodes {
+			text, err := node.ClusterNodes(ctx).Result()
+			if err != nil {
+				return err
+			}
+			of := make(map[string]string)
+			for line := range strings.Lines(text) { // id, address, flags, master, two times, epoch, state, slots
+				f := strings.Fields(line)
+				if len(f) < 8 || !strings.Contains(f[2], "master") {
+					continue
+				}
+				slots := slices.DeleteFunc(f[8:], func(s string) bool { return strings.HasPrefix(s, "[") })
+				of[f[0]] = f[6] + " " + strings.Join(slots, " ")
+				if strings.Contains(f[2], "myself") {
+					says[f[0]] = of[f[0]]
+				}
+			}
+			others = append(others, of)
+		}
+		same := true
+		for _, of := range others {
+			for id, text := range of {
+				same = same && (says[id] == "" || says[id] == text)
+			}
+		}
+		if same {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("redistest: the masters do not agree: %w", ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // OpenSlot begins to move a slot to the master to, and returns the master that has it. If that is the same nothing is
