@@ -18,11 +18,12 @@ func audit(p *program, c command, args []string) (int, error) {
 	f := newFlags(p, c)
 	url := f.redis()
 	keys := f.keys()
-	var namespaces, groups, exclude list
+	var namespaces, groups, exclude, foreign list
 	prefix := f.String("prefix", "", "only stored names that begin with this `text`, as \"shop:\"; jobs are then left out (default all)")
 	f.Var(&namespaces, "namespaces", "with -open: a `namespace` that values are bound to; may be repeated (or SEALCACHE_NAMESPACE)")
 	f.fromEnv["namespaces"] = "SEALCACHE_NAMESPACE"
 	f.Var(&exclude, "exclude", "leave stored names out that begin with this `text`, as in migrate; may be repeated")
+	f.Var(&foreign, "foreign", "leave stored names out of which you know that they belong to others, with keys of their own, and that begin with this `text`; unlike -exclude it goes with -may-destroy; may be repeated")
 	f.Var(&groups, "group-by", "count stored names apart that begin with this `text`; may be repeated (default by namespace)")
 	open := f.Bool("open", false, "open every sealed value under -kek and -keyset, and count those that do not")
 	samples := f.Int("samples", 0, "show up to this many `names` of each finding; none otherwise")
@@ -64,7 +65,7 @@ func audit(p *program, c command, args []string) (int, error) {
 	}
 	config := migrate.AuditConfig{
 		Prefix: *prefix, Namespaces: namespaces, GroupBy: groups, Samples: *samples, IgnoreOtherTypes: *ignore,
-		Exclude: exclude, OneDatabase: *one, Replica: *replica,
+		Exclude: exclude, Foreign: foreign, OneDatabase: *one, Replica: *replica,
 		Workers: *workers, Rate: *rate, Logger: p.log,
 	}
 	digest := ""

@@ -27,6 +27,9 @@ type AuditConfig struct {
 	// Exclude are prefixes of stored names that are not looked at, as Config.Exclude leaves them alone: counters and so on.
 	// The answers are about the rest, but that a key may be destroyed is not said then.
 	Exclude []string
+	// Foreign are prefixes of stored names of which the caller knows that they belong to others, who have other keys: they are
+	// not looked at, and are no reason not to destroy a key. They are counted apart.
+	Foreign []string
 	// Keys, if there are any, must open what is sealed in caches; what none of them opens is counted as unreadable. That
 	// reads every value as a whole, where otherwise the first bytes do.
 	Keys []tink.AEADWithContext
@@ -207,6 +210,16 @@ func newAuditor(client redis.UniversalClient, c AuditConfig) (*auditor, error) {
 			bad("Exclude: an empty prefix would exclude everything")
 		}
 	}
+	for _, p := range c.Foreign {
+		if p == "" {
+			bad("Foreign: an empty prefix would leave everything out")
+		}
+		for _, ns := range c.Namespaces {
+			if strings.HasPrefix(ns+":", p) {
+				bad("Foreign: the namespace %q is among the names of others", ns)
+			}
+		}
+	}
 	if slices.ContainsFunc(c.Keys, isNil) {
 		bad("Keys has a nil")
 	}
@@ -269,6 +282,8 @@ func (a *auditor) batch(ctx context.Context, names []string) (*findings, error) 
 		switch {
 		case beginsWithAny(name, a.Exclude):
 			f.excluded++
+		case beginsWithAny(name, a.Foreign):
+			f.foreign++
 		case ofJobs(name):
 			queues = append(queues, name)
 		default:
@@ -501,7 +516,7 @@ func (a *auditor) report(started time.Time, complete bool) *AuditReport {
 	r := &AuditReport{
 		Complete: complete, Started: started.UTC(), Elapsed: time.Since(started),
 		Prefix: a.Prefix, Namespaces: a.Namespaces, OtherDatabases: a.left, OneDatabase: a.OneDatabase, Replica: a.Replica, Opened: len(a.Keys) > 0,
-		IgnoredOtherTypes: a.IgnoreOtherTypes, Exclude: a.Exclude,
+		IgnoredOtherTypes: a.IgnoreOtherTypes, Exclude: a.Exclude, Foreign: a.Foreign,
 	}
 	var all findings
 	for _, s := range a.scans {
@@ -516,7 +531,7 @@ func (a *auditor) report(started time.Time, complete bool) *AuditReport {
 		}
 		s.walk.mu.Unlock()
 	}
-	r.Excluded = all.excluded
+	r.Excluded, r.ForeignNames = all.excluded, all.foreign
 	r.Seen, r.Total, r.Jobs, r.TagSets = all.seen, all.total, all.jobs, all.tagSets
 	r.OtherTypes, r.Samples = all.others, all.samples
 	for k, n := range all.keys {

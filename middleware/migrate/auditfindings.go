@@ -11,6 +11,7 @@ import (
 type findings struct {
 	seen     int64
 	excluded int64
+	foreign  int64
 	total    Tally
 	groups   map[string]*Tally
 	keys     map[keyName]*Amount
@@ -31,6 +32,7 @@ type keyName struct {
 func (f *findings) add(o *findings, samples int) {
 	f.seen += o.seen
 	f.excluded += o.excluded
+	f.foreign += o.foreign
 	f.total.add(&o.total)
 	f.jobs.add(&o.jobs)
 	f.tagSets += o.tagSets

@@ -113,6 +113,8 @@ type AuditReport struct {
 	Prefix string `json:"prefix"`
 	// Exclude is AuditConfig.Exclude.
 	Exclude []string `json:"exclude,omitempty"`
+	// Foreign is AuditConfig.Foreign. That these names are others' is the caller's word.
+	Foreign []string `json:"foreign,omitempty"`
 	// Namespaces is AuditConfig.Namespaces.
 	Namespaces []string `json:"namespaces,omitempty"`
 	Masters    int      `json:"masters"`
@@ -130,6 +132,8 @@ type AuditReport struct {
 
 	Seen     int64 `json:"seen"`     // names, with those that were left out
 	Excluded int64 `json:"excluded"` // of them, by Exclude
+	// ForeignNames are those of them that Foreign left out.
+	ForeignNames int64 `json:"foreign_names"`
 
 	Total  Tally    `json:"total"` // of values of caches
 	Groups []Group  `json:"groups"`
@@ -215,7 +219,7 @@ func (r *AuditReport) scanDoubts() []string {
 }
 
 // looked is how many names were not left out.
-func (r *AuditReport) looked() int64 { return r.Seen - r.Excluded }
+func (r *AuditReport) looked() int64 { return r.Seen - r.Excluded - r.ForeignNames }
 
 // emptyDoubts are of a scan that met nothing: the right server, or the right names, may be others.
 func (r *AuditReport) emptyDoubts() []string {
@@ -245,7 +249,7 @@ type Conditions struct {
 
 // MayDestroy answers whether the key of a keyset with this id may be destroyed without making anything unreadable that
 // lies in Redis. Yes asks for all of this: the key is one of the keyset that was given and writes its id into what it
-// seals; the scan was complete, saw something and left nothing out, neither names nor databases nor types; every sealed
+// seals; the scan was complete, saw something and left nothing out, neither names, but for AuditConfig.Foreign, nor databases nor types; every sealed
 // value named a key of that keyset, and none named this one; and the key has not been primary for longer than processes
 // take to notice, when the scan began. The reasons come with any other answer. What lies elsewhere is elsewhere: other
 // servers, backups, and keysets that are themselves sealed under the key.
@@ -351,7 +355,7 @@ func (r *AuditReport) keyDoubts(keys []aead.KeyInfo) []string {
 		doubts = append(doubts, fmt.Sprintf("%d values do not name their key, which may be this one", unnamed.Values))
 	}
 	if strangers.Values > 0 {
-		doubts = append(doubts, fmt.Sprintf("%d values name keys that the given keyset does not hold, or seem to: another application's, or those of a key that writes no id, which may be this one", strangers.Values))
+		doubts = append(doubts, fmt.Sprintf("%d values name keys that the given keyset does not hold, or seem to: another application's (if you know its names, leave them out as foreign), or those of a key that writes no id, which may be this one", strangers.Values))
 	}
 	if n := r.foreign() + r.Jobs.Unparsed; n > 0 {
 		doubts = append(doubts, fmt.Sprintf("%d values are of foreign format: a newer release may read them", n))
@@ -383,6 +387,9 @@ func (r *AuditReport) Scope() string {
 	}
 	if len(r.Exclude) > 0 {
 		fmt.Fprintf(&b, "; NOT %d names that begin with %s, which were excluded", r.Excluded, quoted(r.Exclude))
+	}
+	if len(r.Foreign) > 0 {
+		fmt.Fprintf(&b, "; NOT %d names that begin with %s, which are others' by the operator's word", r.ForeignNames, quoted(r.Foreign))
 	}
 	if len(r.OtherDatabases) > 0 {
 		fmt.Fprintf(&b, "; NOT databases %v of the same server", r.OtherDatabases)

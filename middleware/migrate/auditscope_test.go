@@ -177,6 +177,42 @@ func TestAuditExclude(t *testing.T) {
 	require.ErrorIs(t, err, migrate.ErrConfig)
 }
 
+// Names that belong to others, by the caller's word, do not keep a key from being destroyed.
+func TestAuditForeign(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	ctx := t.Context()
+	both, old, _ := rotated(t, handle(t))
+	ring := keyringOf(t, both)
+	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
+	require.NoError(t, sealedStore(t, rdb, keyring(t), "crm").Set(ctx, "a", "v"))
+	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, nameless{keyring(t), "kms:"}), "web").Set(ctx, "a", "v"))
+	conditions := migrate.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
+	may, reasons := audit(t, rdb, migrate.AuditConfig{Foreign: []string{"crm:"}}).MayDestroy(old, conditions)
+	require.Equal(t, migrate.Unknown, may)
+	require.Contains(t, strings.Join(reasons, "\n"), "do not name their key")
+	may, _ = audit(t, rdb, migrate.AuditConfig{Foreign: []string{"web:"}}).MayDestroy(old, conditions)
+	require.Equal(t, migrate.Unknown, may)
+	r := audit(t, rdb, migrate.AuditConfig{Foreign: []string{"crm:", "web:"}, Namespaces: []string{"shop"}})
+	may, reasons = r.MayDestroy(old, conditions)
+	require.Equal(t, migrate.Yes, may, reasons)
+	require.EqualValues(t, 2, r.ForeignNames)
+	require.Contains(t, r.Scope(), `NOT 2 names that begin with "crm:" or "web:", which are others'`)
+
+	// It is a matter of names: what is sealed under the key elsewhere is found.
+	older := keyringOf(t, handle(t))
+	require.NoError(t, sealedStore(t, rdb, older, "shop").Set(ctx, "b", "v"))
+	may, _ = audit(t, rdb, migrate.AuditConfig{Foreign: []string{"crm:", "web:"}}).MayDestroy(older.Keys()[0].ID, conditions)
+	require.Equal(t, migrate.No, may)
+	may, reasons = audit(t, rdb, migrate.AuditConfig{Foreign: []string{"crm:", "web:", "shop:"}}).MayDestroy(old, conditions)
+	require.Equal(t, migrate.Unknown, may)
+	require.Contains(t, strings.Join(reasons, "\n"), "nothing to look at")
+	for _, c := range []migrate.AuditConfig{{Foreign: []string{""}}, {Foreign: []string{"sh"}, Namespaces: []string{"shop"}}} {
+		_, err := migrate.Audit(ctx, rdb, c)
+		require.ErrorIs(t, err, migrate.ErrConfig)
+	}
+}
+
 // A replica is refused, unless it is meant; one that does not reach its master always.
 func TestAuditOfAReplica(t *testing.T) {
 	t.Parallel()
