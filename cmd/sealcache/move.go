@@ -98,7 +98,7 @@ func move(p *program, c command, args []string) (int, error) {
 	case err != nil && !errors.Is(err, migrate.ErrNothingOpens) && goesOn(*checkpoint, err):
 		return 0, fmt.Errorf("%w\nThe same command goes on from here", err)
 	case errors.Is(err, migrate.ErrNothingOpens):
-		return 0, fmt.Errorf("%w\nNothing was written. \"sealcache get\" shows whether an entry opens; -allow-unopened goes on nevertheless", err)
+		return 0, fmt.Errorf("%w\n%s \"sealcache get\" shows whether an entry opens; -allow-unopened goes on nevertheless", err, whatWasWritten(operation, report))
 	case errors.Is(err, migrate.ErrCheckpoint):
 		return 0, fmt.Errorf("%w\nGive the flags of the run that it is of, or another -checkpoint, or remove it to begin anew", err)
 	case err != nil:
@@ -110,6 +110,18 @@ func move(p *program, c command, args []string) (int, error) {
 		return exitLeft, nil
 	default:
 		return exitDone, nil
+	}
+}
+
+// whatWasWritten says what a run that none of the sealed entries opened for has done.
+func whatWasWritten(o migrate.Operation, r *migrate.Report) string {
+	switch {
+	case r.Written == 0 || r.DryRun:
+		return "Nothing was written."
+	case o == migrate.Unseal:
+		return fmt.Sprintf("%d entries were written in clear before.", r.Written)
+	default:
+		return fmt.Sprintf("%d entries were written before, sealed under these keys: if they are the wrong ones, unseal those entries with them, or delete them.", r.Written)
 	}
 }
 

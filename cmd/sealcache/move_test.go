@@ -1,0 +1,26 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+// A run that is stopped since nothing opens says that nothing was written only where that is so.
+func TestWhatWasWritten(t *testing.T) {
+	t.Parallel()
+	written := new(migrate.Report)
+	written.Written = 9811
+	dry := new(migrate.Report)
+	dry.Written, dry.DryRun = 9811, true
+	require.Equal(t, "Nothing was written.", whatWasWritten(migrate.Seal, new(migrate.Report)))
+	require.Equal(t, "Nothing was written.", whatWasWritten(migrate.Seal, dry))
+	for _, o := range []migrate.Operation{migrate.Seal, migrate.Reseal} {
+		text := whatWasWritten(o, written)
+		require.Contains(t, text, "9811 entries were written")
+		require.Contains(t, text, "unseal those entries with them, or delete them")
+	}
+	require.Contains(t, whatWasWritten(migrate.Unseal, written), "9811 entries were written in clear")
+}
