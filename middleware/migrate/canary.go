@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -28,8 +27,8 @@ const (
 	canaryLooks = 4
 	// canaryBytes bounds the size of what is tried, unless there is nothing smaller.
 	canaryBytes = 1 << 20
-	// canarySample is how many are tried of all that were found, taken at random; canaryKeys is how many keys, as far as
-	// the entries name them, and canaryOfKey how many of each are tried besides.
+	// canarySample is how many are tried of all that were found, or up to twice as many; canaryKeys is how many keys, as
+	// far as the entries name them, and canaryOfKey how many of each are tried besides.
 	canarySample = 32
 	canaryKeys   = 32
 	canaryOfKey  = 2
@@ -56,6 +55,7 @@ type canary struct {
 	// What was found. What an earlier run has written under wrong keys may be most of all, and what a scan meets first, so
 	// that entries are taken from everywhere, and by their keys.
 	found  int
+	every  int // found is in the sample
 	sample []entry
 	byKey  map[keyName][]entry
 
@@ -94,7 +94,7 @@ func (m *migration) sing(ctx context.Context) error {
 	underKeys := m.counts.OpenedUnderKeys
 	for _, c := range all {
 		err := m.walk.patiently(ctx, "sealed entries to try the keys with", func(ctx context.Context) error {
-			c.found, c.sample, c.byKey = 0, nil, make(map[keyName][]entry)
+			c.found, c.every, c.sample, c.byKey = 0, 1, nil, make(map[keyName][]entry)
 			return m.servers.eachNode(ctx, func(ctx context.Context, node redis.Cmdable) error { return m.search(ctx, c, node) })
 		})
 		if err == nil {
@@ -122,14 +122,14 @@ func (m *migration) heard(c *canary) error {
 	case c.keysOpened == 0:
 		return m.nothingOpens(c)
 	case 2*c.opened < c.tried || 2*c.keysOpened < c.keysTried:
-		return &explained{fmt.Sprintf("migrate: sealed entries were tried (%s), and fewer than half open: %d of %d taken at random, and those under %d of %d keys: what opens may be what an earlier run wrote under wrong keys",
+		return &explained{fmt.Sprintf("migrate: sealed entries were tried (%s), and fewer than half open: %d of %d taken from everywhere, and those under %d of %d keys: what opens may be what an earlier run wrote under wrong keys",
 			c.what, c.opened, c.tried, c.keysOpened, c.keysTried), ErrNothingOpens}
 	}
 	m.opened.Store(true)
 	if c.opened < c.tried || c.keysOpened < c.keysTried {
 		m.walk.mu.Lock()
 		defer m.walk.mu.Unlock()
-		m.warnings = append(m.warnings, fmt.Sprintf("not all sealed entries open that were tried before (%s): %d of %d taken at random did, and those under %d of %d keys; if an earlier run had other keys than the application's, see that these are the application's",
+		m.warnings = append(m.warnings, fmt.Sprintf("not all sealed entries open that were tried before (%s): %d of %d taken from everywhere did, and those under %d of %d keys; if an earlier run had other keys than the application's, see that these are the application's",
 			c.what, c.opened, c.tried, c.keysOpened, c.keysTried))
 	}
 	return nil
@@ -244,16 +244,20 @@ func (m *migration) starts(ctx context.Context, names []string, n int64) ([][]by
 	return starts, nil
 }
 
-// add keeps an entry of every key, and of all that are added any with the same chance (Vitter's algorithm R).
+// add keeps an entry of every key, and some from everywhere. SCAN names entries in no order.
 func (c *canary) add(e entry, key keyName) {
 	if of, ok := c.byKey[key]; len(of) < canaryOfKey && (ok || len(c.byKey) < canaryKeys) {
 		c.byKey[key] = append(of, e)
 	}
-	c.found++
-	if len(c.sample) < canarySample {
+	// Any nth, with an n that doubles whenever there are too many of them.
+	if c.found%c.every == 0 {
 		c.sample = append(c.sample, e)
-	} else if i := rand.N(c.found); i < canarySample { //nolint:gosec // no secret
-		c.sample[i] = e
+	}
+	if c.found++; len(c.sample) > 2*canarySample {
+		for i := range canarySample + 1 {
+			c.sample[i] = c.sample[2*i]
+		}
+		c.sample, c.every = c.sample[:canarySample+1], 2*c.every
 	}
 }
 
