@@ -38,8 +38,8 @@ const (
 
 // ErrNothingOpens says that of the sealed entries that were met none opens, or fewer than half: the keys are not the
 // application's, or the namespace or prefix is not, or Config.Keys is a keyring where the application has an envelope. Or
-// that Config.DeleteOld was asked for and nothing has opened under Config.Keys. See Report.Written for whether anything
-// was written before, and Config.AllowUnopened.
+// that Config.DeleteOld was asked for and nothing has opened under Config.Keys. See Config.AllowUnopened.
+// Report.Written tells whether anything was written before, which lies under these keys: unseal it with them, or delete it.
 var ErrNothingOpens = errors.New("migrate: sealed entries were met and not one of them opens")
 
 // canary tells whether the sealed entries of a space can be opened, by trying some.

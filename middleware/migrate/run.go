@@ -60,7 +60,7 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 	r := m.report(err == nil)
 	if errors.Is(err, ErrNothingOpens) && !m.DryRun {
 		if r.Written = max(r.Written, m.before.Counts.Written+m.wrote.Load()); r.Written > 0 {
-			err = fmt.Errorf("%w; %d entries were written under these keys by then: delete them, or unseal them with the same keys and AllowUnopened (-allow-unopened)", err, r.Written)
+			err = fmt.Errorf("%w; %d entries were written by then", err, r.Written)
 		}
 	}
 	if err != nil {
