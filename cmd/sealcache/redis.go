@@ -24,7 +24,7 @@ func (f *flags) redis() *string {
 // openRedis makes the client for a URL, as a store would, and asks whether Redis answers.
 func openRedis(ctx context.Context, url string) (redis.UniversalClient, error) {
 	if url == "" {
-		return nil, wrong("-redis is missing")
+		return nil, wrong("-redis is missing: give the URL of Redis by it, or in SEALCACHE_STORE")
 	}
 	client, err := redisstore.OpenClient(ctx, url)
 	if err != nil {
