@@ -5,8 +5,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware/jobs"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // BenchmarkJobs enqueues and processes jobs over a real Redis, with eight producers and workers;

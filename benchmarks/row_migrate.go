@@ -19,8 +19,8 @@ import (
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware/migrate"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // migrateRow seals clear entries in place beside the redis-server that holds them: entries per second, what memory that

@@ -19,11 +19,11 @@ import (
 
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 	"github.com/sealcache/sealcache/stores/memorystore"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // mountedKEK stands for a secret that the platform mounts: it returns its URI and a function that removes it.

@@ -24,10 +24,10 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // jobsConfig is a Config of sealed jobs on the Redis of a URL.

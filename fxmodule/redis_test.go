@@ -12,8 +12,8 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/stores/redisstore"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // requireNothingInClear searches everything that the server was told and has kept.

@@ -12,8 +12,8 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // Caches that share a Redis and are not kept apart by namespaces work, are warned of, and never empty each other.

@@ -13,7 +13,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 
 	"github.com/sealcache/sealcache/aead"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
+	"github.com/sealcache/sealcache/internal/redistest"
 )
 
 type otherClient struct{ *redis.Client }

@@ -14,10 +14,10 @@ import (
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/stores/memorystore"
 	"github.com/sealcache/sealcache/stores/redisstore"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // An AEAD that is not of package aead may be a key service. That it does not

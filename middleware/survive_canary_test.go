@@ -20,9 +20,9 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/sealcache/sealcache/aead"
+	canaries "github.com/sealcache/sealcache/internal/leaktest"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
-	canaries "github.com/sealcache/sealcache/middleware/internal/canary"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // planter makes the values and names of a run that uses every feature, and remembers them.

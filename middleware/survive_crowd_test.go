@@ -18,8 +18,8 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 const (

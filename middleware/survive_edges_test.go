@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 func TestEmptyValuesOverRedis(t *testing.T) {

@@ -16,9 +16,9 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/stores/memorystore"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // levels are a sealed memory in front of a sealed Redis, as an application has them.

@@ -11,8 +11,8 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // The predecessor left integers in clear, and took any digits that somebody planted for its own.

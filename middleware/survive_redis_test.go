@@ -18,9 +18,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	canaries "github.com/sealcache/sealcache/internal/leaktest"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
-	canaries "github.com/sealcache/sealcache/middleware/internal/canary"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // failFast keeps a store from trying for long: the tests break it on purpose.

@@ -28,10 +28,10 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/sealcache/sealcache/aead"
+	canaries "github.com/sealcache/sealcache/internal/leaktest"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
-	canaries "github.com/sealcache/sealcache/middleware/internal/canary"
 	"github.com/sealcache/sealcache/stores/redisstore"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // The tests of survive*_test.go break what the store depends on: Redis, the network, the key service, the keyset file;

@@ -15,7 +15,7 @@ import (
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
+	"github.com/sealcache/sealcache/internal/redistest"
 )
 
 const runbookFile = "../../middleware/migrate/RUNBOOK.md"

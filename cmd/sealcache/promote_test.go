@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
+	"github.com/sealcache/sealcache/internal/redistest"
 )
 
 // A key that is promoted while a reseal runs is noticed: what was resealed before is not under it.

@@ -9,8 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/stores/redisstore"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // Every kind of URL that the application's store takes leads to the same place here: what the store writes, the client

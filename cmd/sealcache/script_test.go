@@ -19,7 +19,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
+	"github.com/sealcache/sealcache/internal/redistest"
 )
 
 func TestMain(m *testing.M) {

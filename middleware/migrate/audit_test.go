@@ -23,10 +23,10 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/middleware/migrate"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 func audit(t testing.TB, rdb redis.UniversalClient, c migrate.AuditConfig) *migrate.AuditReport {

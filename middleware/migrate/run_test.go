@@ -19,9 +19,9 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/migrate"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // Clear entries are sealed where they are: the application reads what it had, every expiry is as it was, and what is not

@@ -19,10 +19,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/migrate"
 	"github.com/sealcache/sealcache/stores/redisstore"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // shared are servers that every test may use; each takes a prefix of its own.

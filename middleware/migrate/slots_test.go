@@ -17,9 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/migrate"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // behind moves a slot behind the back of a scan: away from the master from when its scan has begun and that of to has

@@ -21,8 +21,8 @@ import (
 	gocache "github.com/patrickmn/go-cache"
 	"github.com/redis/rueidis"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/stores/storetest"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 func TestGocacheRedis(t *testing.T) {

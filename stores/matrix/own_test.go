@@ -8,10 +8,10 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/stores/memorystore"
 	"github.com/sealcache/sealcache/stores/redisstore"
 	"github.com/sealcache/sealcache/stores/storetest"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 func TestMemorystore(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/stores/redisstore"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // shared are servers that every test may use; each takes a database or a prefix of its own.

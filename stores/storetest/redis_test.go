@@ -6,8 +6,8 @@ import (
 
 	redisstore "github.com/eko/gocache/store/redis/v4"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/stores/storetest"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // gocache's own Redis store, in clear: what an application has before it adds anything of this module.

@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/stores/redisstore"
 	"github.com/sealcache/sealcache/stores/storetest"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 func TestRedisstore(t *testing.T) {

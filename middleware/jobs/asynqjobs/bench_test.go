@@ -14,9 +14,9 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // BenchmarkEnqueue enqueues with asynq's own client and sealed, over a real Redis. stored-B is what a job's hash holds.

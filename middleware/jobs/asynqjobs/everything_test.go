@@ -15,10 +15,10 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sealcache/sealcache/middleware/internal/canary"
+	"github.com/sealcache/sealcache/internal/leaktest"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // deployment is a Redis as asynq and the scheduler connect to it, and its servers.
@@ -68,7 +68,7 @@ func TestNothingReadableIsLeft(t *testing.T) {
 
 func useEverything(t *testing.T, d deployment, opts ...asynqjobs.Option) {
 	t.Helper()
-	var c canary.Set
+	var c leaktest.Set
 	var mu sync.Mutex
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&locked{mu: &mu, w: &log}, nil))

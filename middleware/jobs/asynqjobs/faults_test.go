@@ -15,10 +15,10 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sealcache/sealcache/middleware/internal/canary"
+	"github.com/sealcache/sealcache/internal/leaktest"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // sharedEncryptor is that of the children.
@@ -169,7 +169,7 @@ func TestWorkersAndRedisAreKilledUnderLoad(t *testing.T) {
 	e := sharedEncryptor(t, keys)
 	srv := redistest.StartWith(t, redistest.Options{AppendOnly: true})
 	b := benchOn(t, srv, e, asynqjobs.WithHiddenTypes())
-	var c canary.Set
+	var c leaktest.Set
 	secret := c.Text("payload")
 	typename := "type:" + c.Text("type")
 	var mu sync.Mutex

@@ -20,9 +20,9 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 func TestMain(m *testing.M) {

@@ -7,7 +7,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sealcache/sealcache/middleware/internal/canary"
+	"github.com/sealcache/sealcache/internal/leaktest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
@@ -19,7 +19,7 @@ func TestPayloadsAreChangedSealed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, nil, opts...)
-			var c canary.Set
+			var c leaktest.Set
 			for _, task := range []*asynq.Task{
 				asynq.NewTask("part", []byte("before")),
 				asynq.NewTaskWithHeaders("part", nil, map[string]string{"trace": "1"}),

@@ -11,9 +11,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // Every list of the page and every task's own page, for everyone: how many there are for all, real names from Names on,

@@ -27,10 +27,10 @@ import (
 	"github.com/tink-crypto/tink-go/v2/prf"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
-	"github.com/sealcache/sealcache/stores/storetest/redistest"
 )
 
 // What a visit does, and what it saw; see look.mjs.

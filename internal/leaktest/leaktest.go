@@ -1,11 +1,11 @@
-// Package canary plants values that are easy to find again and searches for them in everything that came out of a
+// Package leaktest plants values that are easy to find again and searches for them in everything that came out of a
 // process: dumps, logs, error texts. It is for tests.
 //
 // A search finds a canary as it is and as others may have written it: in hexadecimal, in base64 at any alignment (also
 // in its URL alphabet), escaped as redis-server's MONITOR does, with its letters in the other case. A text is found by
 // any eight of its characters in a row, or sixteen of its encoded forms, so that a piece that was cut off, or split by a
 // length in between, counts. What is compressed is not found: switch compression off in what is searched.
-package canary
+package leaktest
 
 import (
 	"bytes"
@@ -46,7 +46,7 @@ func (s *Set) Text(name string) string {
 // AddText adds a text that exists already. It panics if the text is too short to be found without mistakes.
 func (s *Set) AddText(name, text string) {
 	if len(text) < 2*window {
-		panic("canary: a text of under 16 bytes is found by chance")
+		panic("leaktest: a text of under 16 bytes is found by chance")
 	}
 	s.add(name, []byte(text), true)
 	s.add(name, []byte(strings.ToLower(text)), true)
@@ -65,7 +65,7 @@ func (s *Set) Int(name string) int64 {
 // binary of either byte order.
 func (s *Set) AddInt(name string, n int64) {
 	if n < 1e9 {
-		panic("canary: a number of under ten digits is found by chance")
+		panic("leaktest: a number of under ten digits is found by chance")
 	}
 	s.exactly(name, []byte(strconv.FormatInt(n, 10)))
 	if n > math.MaxUint32 {
@@ -89,7 +89,7 @@ func (s *Set) AddFloat(name string, f float64) {
 	for _, format := range []byte{'f', 'g'} {
 		text := strconv.FormatFloat(f, format, -1, 64)
 		if len(text) < 12 {
-			panic("canary: a number of under twelve digits is found by chance")
+			panic("leaktest: a number of under twelve digits is found by chance")
 		}
 		s.exactly(name, []byte(text))
 	}

@@ -1,4 +1,4 @@
-package canary_test
+package leaktest_test
 
 import (
 	"bytes"
@@ -14,13 +14,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/sealcache/sealcache/middleware/internal/canary"
+	"github.com/sealcache/sealcache/internal/leaktest"
 )
 
 // A search that finds nothing proves something only if it would have found each of these.
 func TestFindsEveryForm(t *testing.T) {
 	t.Parallel()
-	var s canary.Set
+	var s leaktest.Set
 	text, n, f := s.Text("text"), s.Int("int"), s.Float("float")
 	s.AddInt("int32", 1_234_567_890)
 	be := binary.BigEndian.AppendUint64(nil, uint64(n))
@@ -56,7 +56,7 @@ func TestFindsEveryForm(t *testing.T) {
 
 func TestFindsNothingInNoise(t *testing.T) {
 	t.Parallel()
-	var s canary.Set
+	var s leaktest.Set
 	for i := range 20 {
 		s.Text(fmt.Sprint("text", i))
 		s.Int(fmt.Sprint("int", i))
@@ -65,12 +65,12 @@ func TestFindsNothingInNoise(t *testing.T) {
 	require.Empty(t, s.Find(noise(1<<18)))
 	require.Empty(t, s.Find([]byte(hex.EncodeToString(noise(1<<16)))))
 	require.Empty(t, s.Find([]byte(base64.StdEncoding.EncodeToString(noise(1<<16)))))
-	require.Empty(t, new(canary.Set).Find(noise(1<<10)))
+	require.Empty(t, new(leaktest.Set).Find(noise(1<<10)))
 }
 
 func TestRefusesWhatWouldBeFoundByChance(t *testing.T) {
 	t.Parallel()
-	var s canary.Set
+	var s leaktest.Set
 	require.Panics(t, func() { s.AddText("short", "secret") })
 	require.Panics(t, func() { s.AddInt("small", 42) })
 	require.Panics(t, func() { s.AddFloat("short", 1.5) })
