@@ -30,7 +30,7 @@ type bench struct {
 	results []Result
 }
 
-// wants tells whether a case of the present row is to be measured, and says on the log that it begins.
+// wants reports whether a case of the present row is to be measured, and says on the log that it begins.
 func (b *bench) wants(name string) bool {
 	if !b.match.MatchString(b.row + "/" + name) {
 		return false

@@ -316,8 +316,8 @@ func TestChecks(t *testing.T) {
 	t.Parallel()
 	value := payload(64)
 	require.Error(t, checkSealed(value, value))
-	require.Error(t, checkClear(append([]byte{1}, value...), value))
-	require.NoError(t, checkClear(value, value))
+	require.Error(t, checkPlaintext(append([]byte{1}, value...), value))
+	require.NoError(t, checkPlaintext(value, value))
 
 	k := testKeys(t)
 	server, err := startRedis(t.Context(), false)
@@ -337,7 +337,7 @@ func TestChecks(t *testing.T) {
 		_, err = q.enqueue(t.Context(), 2, value)
 		require.NoError(t, err)
 		if _, err = q.process(t.Context(), 2, payload(64)); sealing == nil {
-			require.Error(t, err, "a clear job on a sealed queue")
+			require.Error(t, err, "a plaintext job on a sealed queue")
 		} else {
 			require.ErrorIs(t, err, errOtherJob)
 		}

@@ -58,10 +58,10 @@ func checkSealed(stored, value []byte) error {
 	return nil
 }
 
-// checkClear makes sure that the other side is not sealed.
-func checkClear(stored, value []byte) error {
+// checkPlaintext makes sure that the other side is not sealed.
+func checkPlaintext(stored, value []byte) error {
 	if !bytes.Equal(stored, value) {
-		return errors.New("the value that should be in clear is not")
+		return errors.New("the value that should be in plaintext is not")
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ func BenchmarkJobs(b *testing.B) {
 	k := testKeys(b)
 	e, err := jobs.NewEncryptor(k.envelope)
 	require.NoError(b, err)
-	for _, form := range []string{"clear", "sealed"} {
+	for _, form := range []string{"plaintext", "sealed"} {
 		b.Run(form, func(b *testing.B) {
 			for _, size := range jobSizes() {
 				b.Run(benchName(size), func(b *testing.B) {

@@ -41,45 +41,38 @@ func rows() []row {
 	return []row{
 		{"path", "the whole store path against the bare Tink primitive", pathRow},
 		{"keyservice", "an envelope with a slow key service against Tink's own envelope", keyServiceRow},
-		{"redis", "sealed against clear, and against TLS, over a real Redis", redisRow},
+		{"redis", "sealed against plaintext, and against TLS, over a real Redis", redisRow},
 		{"bytes", "bytes that sealing adds to a value in Redis", bytesRow},
-		{"jobs", "jobs on asynq, enqueued and processed, sealed against clear", jobsRow},
-		{"migrate", "sealing what lies in Redis in clear, beside a live client", migrateRow},
+		{"jobs", "jobs on asynq, enqueued and processed, sealed against plaintext", jobsRow},
+		{"migrate", "sealing plaintext entries in Redis, next to a live client", migrateRow},
 	}
 }
 
+// settings are what the flags say.
+type settings struct {
+	list    bool
+	strict  bool
+	heapMiB int
+	rows    []row
+	write   func(io.Writer, report) error
+	bench   *bench
+}
+
+// errUsage marks a mistake in the flags.
+var errUsage = errors.New("usage")
+
 func run(ctx context.Context, all []row, args []string, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("benchmarks", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	var (
-		only     = flags.String("rows", "", "comma-separated names of the `rows` to measure; all by default")
-		match    = flags.String("run", "", "measure the cases that match this regular `expression`, as row/case: 'redis/1 KiB.*8 clients'")
-		list     = flags.Bool("list", false, "list the rows and end")
-		quick    = flags.Bool("quick", false, "fewer and shorter rounds: a glance, with a wide spread")
-		smallest = flags.Bool("smallest", false, "one tiny round of each: does it work at all? The figures mean nothing")
-		rounds   = flags.Int("rounds", 0, "number of `rounds`; 0 is what suits each row")
-		heap     = flags.Int("heap", 0, "live heap in `MiB` that the process holds, as a service does; see README.md")
-		output   = flags.String("o", "text", "output `format`: text, markdown or json")
-		strict   = flags.Bool("strict", false, "end with status 1 if a budget is missed")
-	)
-	flags.Usage = func() {
-		fmt.Fprintf(stderr, "usage: go run ./benchmarks [flags]\n\nMeasures the budgets of this module and prints them as ratios. Flags:\n")
-		flags.PrintDefaults()
-	}
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return exitOK
-		}
+	s, err := parse(all, args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case errors.Is(err, errUsage):
+		return exitUsage // the flag package has printed why
+	case err != nil:
+		fmt.Fprintf(stderr, "benchmarks: %v\n", err)
 		return exitUsage
 	}
-	fail := func(status int, format string, a ...any) int {
-		fmt.Fprintf(stderr, "benchmarks: "+format+"\n", a...)
-		return status
-	}
-	if flags.NArg() > 0 {
-		return fail(exitUsage, "unexpected argument %q", flags.Arg(0))
-	}
-	if *list {
+	if s.list {
 		for _, r := range all {
 			if _, err := fmt.Fprintf(stdout, "%-12s %s\n", r.name, r.about); err != nil {
 				return exitFailed
@@ -87,64 +80,109 @@ func run(ctx context.Context, all []row, args []string, stdout, stderr io.Writer
 		}
 		return exitOK
 	}
-	chosen, err := choose(all, *only)
-	if err != nil {
-		return fail(exitUsage, "-rows: %v", err)
-	}
-	expression, err := regexp.Compile(*match)
-	if err != nil {
-		return fail(exitUsage, "-run: %v", err)
-	}
-	write, ok := writers()[*output]
-	if !ok {
-		return fail(exitUsage, "-o: unknown format %q: text, markdown or json", *output)
-	}
-	if *rounds < 0 {
-		return fail(exitUsage, "-rounds: %d is negative", *rounds)
-	}
-	if *heap < 0 {
-		return fail(exitUsage, "-heap: %d is negative", *heap)
-	}
-	ballast := make([]byte, *heap<<20)
+	ballast := make([]byte, s.heapMiB<<20)
 	defer runtime.KeepAlive(ballast)
-	b := &bench{match: expression, rounds: *rounds, log: stderr}
+	status := measure(ctx, s, stderr)
+	if len(s.bench.results) == 0 && status == exitOK {
+		fmt.Fprintln(stderr, "benchmarks: no case matches -run")
+		return exitUsage
+	}
+	r := report{
+		Machine: describeMachine(context.WithoutCancel(ctx)), Scale: s.bench.scale.String(),
+		HeapMiB: s.heapMiB, Results: s.bench.results,
+	}
+	if err := s.write(stdout, r); err != nil {
+		fmt.Fprintf(stderr, "benchmarks: write the table: %v\n", err)
+		return exitFailed
+	}
+	if missed := missedBudgets(s.bench.results); missed > 0 {
+		fmt.Fprintf(stderr, "benchmarks: budgets missed: %d\n", missed)
+		if s.strict {
+			return exitFailed
+		}
+	}
+	return status
+}
+
+// parse reads and checks the flags.
+func parse(all []row, args []string, stderr io.Writer) (*settings, error) {
+	flags := flag.NewFlagSet("benchmarks", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	s := &settings{bench: &bench{log: stderr}}
+	flags.BoolVar(&s.list, "list", false, "list the rows and end")
+	flags.BoolVar(&s.strict, "strict", false, "end with status 1 if a budget is missed")
+	flags.IntVar(&s.heapMiB, "heap", 0, "live heap in `MiB` that the process holds, as a service does; see README.md")
+	flags.IntVar(&s.bench.rounds, "rounds", 0, "number of `rounds`; 0 takes the default of each row")
+	var (
+		only     = flags.String("rows", "", "comma-separated names of the `rows` to measure; all by default")
+		match    = flags.String("run", "", "measure the cases that match this regular `expression`, as row/case: 'redis/1 KiB.*8 clients'")
+		quick    = flags.Bool("quick", false, "measure fewer and shorter rounds, with a wider spread")
+		smallest = flags.Bool("smallest", false, "measure one tiny round of each case, as a test that it runs")
+		output   = flags.String("o", "text", "output `format`: text, markdown or json")
+	)
+	flags.Usage = func() {
+		fmt.Fprintf(stderr, "usage: go run ./benchmarks [flags]\n\nMeasures the budgets of this module and prints them as ratios. Flags:\n")
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil, err
+		}
+		return nil, errUsage
+	}
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	var err error
+	if s.rows, err = choose(all, *only); err != nil {
+		return nil, fmt.Errorf("-rows: %w", err)
+	}
+	if s.bench.match, err = regexp.Compile(*match); err != nil {
+		return nil, fmt.Errorf("-run: %w", err)
+	}
+	var known bool
+	if s.write, known = writers()[*output]; !known {
+		return nil, fmt.Errorf("-o: unknown format %q (text, markdown or json)", *output)
+	}
+	if s.bench.rounds < 0 {
+		return nil, fmt.Errorf("-rounds: %d is negative", s.bench.rounds)
+	}
+	if s.heapMiB < 0 {
+		return nil, fmt.Errorf("-heap: %d is negative", s.heapMiB)
+	}
 	switch {
 	case *smallest:
-		b.scale = smallestScale
+		s.bench.scale = smallestScale
 	case *quick:
-		b.scale = quickScale
+		s.bench.scale = quickScale
 	}
+	return s, nil
+}
 
-	// What was measured is printed even if a later row fails, or the user has seen enough.
+// measure runs the rows one after the other. A row that fails does not keep the results of the others from being printed.
+func measure(ctx context.Context, s *settings, stderr io.Writer) int {
 	status := exitOK
-	for _, r := range chosen {
-		b.row = r.name
-		if err := r.run(ctx, b); err != nil {
-			status = fail(exitFailed, "row %s: %v", r.name, err)
+	for _, r := range s.rows {
+		s.bench.row = r.name
+		if err := r.run(ctx, s.bench); err != nil {
+			fmt.Fprintf(stderr, "benchmarks: row %s: %v\n", r.name, err)
+			status = exitFailed
 			if ctx.Err() != nil {
 				break
 			}
 		}
 	}
-	if len(b.results) == 0 && status == exitOK {
-		return fail(exitUsage, "nothing matches")
-	}
-	if err := write(stdout, report{Machine: describeMachine(context.WithoutCancel(ctx)), Scale: b.scale.String(), HeapMiB: *heap, Results: b.results}); err != nil {
-		return fail(exitFailed, "writing the table: %v", err)
-	}
+	return status
+}
+
+func missedBudgets(results []Result) int {
 	missed := 0
-	for _, r := range b.results {
+	for _, r := range results {
 		if r.Verdict == missedVerdict {
 			missed++
 		}
 	}
-	if missed > 0 {
-		fmt.Fprintf(stderr, "benchmarks: budgets missed: %d\n", missed)
-		if *strict && status == exitOK {
-			status = exitFailed
-		}
-	}
-	return status
+	return missed
 }
 
 func choose(all []row, names string) ([]row, error) {

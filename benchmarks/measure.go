@@ -56,7 +56,7 @@ func (s sample) nanoseconds() float64 { return float64(s.elapsed.Nanoseconds()) 
 // they throw out of its caches. Where the system does not tell, it is 0.
 func (s sample) cpuNanoseconds() float64 { return float64(s.cpu.Nanoseconds()) / float64(s.ops) }
 
-// cpuKnown tells whether all samples know their processor time.
+// cpuKnown reports whether all samples know their processor time.
 func cpuKnown(sides ...[]sample) bool {
 	for _, samples := range sides {
 		for _, s := range samples {

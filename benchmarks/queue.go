@@ -26,13 +26,13 @@ const (
 	drainTimeout = time.Minute
 )
 
-// queue is a queue of asynq, clear or sealed, that has a database of Redis to itself.
+// queue is a queue of asynq, plaintext or sealed, that has a database of Redis to itself.
 type queue struct {
 	name   string
 	conn   asynq.RedisClientOpt
 	rdb    *redis.Client
 	client enqueuer
-	e      *jobs.Encryptor // nil: in clear
+	e      *jobs.Encryptor // nil: in plaintext
 	server *redistest.Server
 }
 

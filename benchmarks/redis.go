@@ -67,7 +67,7 @@ func (c *contender) fill(ctx context.Context, n int, value []byte) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.name, err)
 	}
-	check := checkClear
+	check := checkPlaintext
 	if c.sealed {
 		check = checkSealed
 	}

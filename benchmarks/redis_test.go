@@ -22,7 +22,7 @@ func BenchmarkRedis(b *testing.B) {
 	k := testKeys(b)
 	for _, op := range []string{"Set", "Get"} {
 		for _, backing := range []string{"redisstore", "gocache"} {
-			for _, form := range []string{"clear", "sealed"} {
+			for _, form := range []string{"plaintext", "sealed"} {
 				var a tink.AEADWithContext
 				if form == "sealed" {
 					a = k.envelope

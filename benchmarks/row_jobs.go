@@ -20,7 +20,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-// jobsRow holds sealed jobs on asynq against clear ones, over a redis-server that has the same processors: what a batch
+// jobsRow holds sealed jobs on asynq against plaintext ones, over a redis-server that has the same processors: what a batch
 // of them takes to be enqueued by eight producers and then to be processed, and what one takes of Redis' memory.
 func jobsRow(ctx context.Context, b *bench) error {
 	cases := append(jobTimes(), jobMemories()...)
@@ -66,7 +66,7 @@ func jobsRow(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// jobCase compares a clear queue with a sealed one.
+// jobCase compares a plaintext queue with a sealed one.
 type jobCase struct {
 	name    string
 	payload []byte
@@ -149,7 +149,7 @@ func jsonPayload(n int) []byte {
 }
 
 func (c jobCase) compare(ctx context.Context, b *bench, server *redistest.Server, e *jobs.Encryptor) error {
-	plain, err := newQueue("clear", server, 0, nil)
+	plain, err := newQueue("plaintext", server, 0, nil)
 	if err != nil {
 		return err
 	}
@@ -170,7 +170,7 @@ func (c jobCase) compare(ctx context.Context, b *bench, server *redistest.Server
 	return c.times(ctx, b, plain, sealed)
 }
 
-// times enqueues and processes batches, clear and sealed in turn.
+// times enqueues and processes batches, plaintext and sealed in turn.
 func (c jobCase) times(ctx context.Context, b *bench, plain, sealed *queue) error {
 	rounds := b.plan(21, 0).rounds
 	batch := max(b.count(c.batch), 2)
@@ -196,9 +196,9 @@ func (c jobCase) times(ctx context.Context, b *bench, plain, sealed *queue) erro
 		samples [2][]sample
 		budget  *Budget
 	}{
-		{"enqueued and processed, sealed / clear", both, c.budget},
-		{"enqueued, sealed / clear", enqueued, nil},
-		{"processed, sealed / clear", processed, nil},
+		{"enqueued and processed, sealed / plaintext", both, c.budget},
+		{"enqueued, sealed / plaintext", enqueued, nil},
+		{"processed, sealed / plaintext", processed, nil},
 	} {
 		first, second := of.samples[0], of.samples[1]
 		r := Result{
@@ -217,7 +217,7 @@ func (c jobCase) times(ctx context.Context, b *bench, plain, sealed *queue) erro
 	return c.aesAlone(ctx, b, both[1])
 }
 
-// aesAlone reports what would be left of the clear throughput if sealing a job cost nothing but AES-GCM itself: sealing
+// aesAlone reports what would be left of the plaintext throughput if sealing a job cost nothing but AES-GCM itself: sealing
 // into memory that is there and opening into memory that the handler may keep.
 func (c jobCase) aesAlone(ctx context.Context, b *bench, plain []sample) error {
 	block, err := aes.NewCipher(payload(32))
@@ -243,7 +243,7 @@ func (c jobCase) aesAlone(ctx context.Context, b *bench, plain []sample) error {
 		left[i] = s.cpuNanoseconds() / (s.cpuNanoseconds() + cost)
 	}
 	b.report(Result{
-		Case: c.name, What: "what AES-GCM alone would leave of clear", Unit: "x", Value: spreadOf(left),
+		Case: c.name, What: "what AES-GCM alone would leave of plaintext", Unit: "x", Value: spreadOf(left),
 		Figures: took(time.Duration(cost)) + " of CPU beside " + took(time.Duration(medianOf(plain, sample.cpuNanoseconds))),
 	})
 	return nil
@@ -259,11 +259,11 @@ func (c jobCase) memory(ctx context.Context, b *bench, plain, sealed *queue) err
 		}
 	}
 	b.report(Result{
-		Case: c.name, What: "MEMORY USAGE of a job, sealed / clear", Unit: "x", Value: exactly(float64(memory[0]) / float64(memory[1])),
+		Case: c.name, What: "MEMORY USAGE of a job, sealed / plaintext", Unit: "x", Value: exactly(float64(memory[0]) / float64(memory[1])),
 		Figures: fmt.Sprintf("%d / %d bytes", memory[0], memory[1]),
 	})
 	b.report(Result{
-		Case: c.name, What: "contents of the job's hash, sealed - clear", Unit: "bytes", Value: exactly(float64(bytes[0] - bytes[1])),
+		Case: c.name, What: "contents of the job's hash, sealed - plaintext", Unit: "bytes", Value: exactly(float64(bytes[0] - bytes[1])),
 		Figures: fmt.Sprintf("%d - %d bytes", bytes[0], bytes[1]),
 	})
 	return nil

@@ -23,7 +23,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
-// migrateRow seals clear entries in place beside the redis-server that holds them: entries per second, what memory that
+// migrateRow seals plaintext entries in place beside the redis-server that holds them: entries per second, what memory that
 // takes for few and for many, and what a client that goes on working notices of it.
 func migrateRow(ctx context.Context, b *bench) error {
 	k, err := newKeys(ctx)
@@ -64,7 +64,7 @@ type mover struct {
 	client *redis.Client
 }
 
-// fill empties the database and sets n clear entries.
+// fill empties the database and sets n plaintext entries.
 func (m *mover) fill(ctx context.Context, n, size int) error {
 	if err := m.client.FlushDB(ctx).Err(); err != nil {
 		return err

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// redisRow holds sealed stores against clear ones, over a redis-server that has the same processors as the clients, and
-// against clear ones over TLS.
+// redisRow holds sealed stores against plaintext ones, over a redis-server that has the same processors as the clients, and
+// against plaintext ones over TLS.
 func redisRow(ctx context.Context, b *bench) error {
 	var wanted []redisCase
 	for _, c := range redisCases() {
@@ -90,7 +90,7 @@ func (c redisCase) name() string {
 	return fmt.Sprintf("%s, %s, %s", op, sizeName(c.size), clients)
 }
 
-// budget is the bound for sealed over clear throughput, where there is one: with eight clients.
+// budget is the bound for sealed over plaintext throughput, where there is one: with eight clients.
 func (c redisCase) budget(own bool) *Budget {
 	if c.clients != 8 {
 		return nil
@@ -139,10 +139,10 @@ func (c redisCase) measure(ctx context.Context, b *bench, contenders []*contende
 	if c.clients == 8 {
 		ahead = atLeast(1)
 	}
-	c.compare(b, "redisstore, sealed / clear", sealed, plain, c.budget(true))
-	c.compare(b, "gocache's Redis store, sealed / clear", theirsSealed, theirsPlain, c.budget(false))
-	c.compare(b, "redisstore, sealed / clear over TLS", sealed, tls, ahead)
-	c.compare(b, "redisstore, clear over TLS / clear", tls, plain, nil)
+	c.compare(b, "redisstore, sealed / plaintext", sealed, plain, c.budget(true))
+	c.compare(b, "gocache's Redis store, sealed / plaintext", theirsSealed, theirsPlain, c.budget(false))
+	c.compare(b, "redisstore, sealed / plaintext over TLS", sealed, tls, ahead)
+	c.compare(b, "redisstore, plaintext over TLS / plaintext", tls, plain, nil)
 	return nil
 }
 

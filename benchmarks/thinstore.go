@@ -11,7 +11,7 @@ import (
 )
 
 // thinStore is the least that a backing store can be: it holds one value, which it copies when it is set and when it is
-// read, as a client of a server does. It does not allocate: what a client allocates for a reply it allocates for a clear
+// read, as a client of a server does. It does not allocate: what a client allocates for a reply it allocates for a plaintext
 // value too. So a value that was read is good until the next is read, and one goroutine at a time uses it.
 type thinStore struct{ stored, handed []byte }
 
