@@ -39,7 +39,7 @@ func TestCheckFindsWhatDoesNotSeal(t *testing.T) {
 		"appends only":  {aeadFuncs{func(b, _ []byte) ([]byte, error) { return append(bytes.Clone(b), 1), nil }, same}, "does not encrypt"},
 		"seals nothing": {aeadFuncs{func([]byte, []byte) ([]byte, error) { return nil, nil }, same}, "no ciphertext"},
 		"does not open": {aeadFuncs{k.Encrypt, func([]byte, []byte) ([]byte, error) { return nil, broken }}, "does not open"},
-		"opens other":   {aeadFuncs{k.Encrypt, func([]byte, []byte) ([]byte, error) { return []byte("other"), nil }}, "something else"},
+		"opens other":   {aeadFuncs{k.Encrypt, func([]byte, []byte) ([]byte, error) { return []byte("other"), nil }}, "opens as another one"},
 		"cannot seal":   {aeadFuncs{func([]byte, []byte) ([]byte, error) { return nil, broken }, same}, "broken"},
 		"no authentication": {aeadFuncs{
 			func(b, _ []byte) ([]byte, error) { return k.Encrypt(b, nil) },
@@ -66,17 +66,17 @@ func TestInspect(t *testing.T) {
 	info, err := middleware.Inspect(stored)
 	require.NoError(t, err)
 	require.Equal(t, middleware.Info{
-		Version: 1, Kind: "cache value", Type: "int64", KeyID: id, HasKeyID: true,
+		Version: 1, Kind: "cache value", Type: "int64", Key: middleware.KeyReference{ID: id, HasID: true},
 		StoredBytes: len(stored), HeaderBytes: 6, CiphertextBytes: len(stored) - 6,
 	}, info)
 
 	require.NoError(t, sealed(t, m, envelope(t), middleware.WithCodec(middleware.JSON[user]())).Set(t.Context(), "k", user{}))
 	info, err = middleware.Inspect(raw(t, m, "k"))
 	require.NoError(t, err)
-	require.True(t, info.Envelope)
-	require.True(t, info.HasKeyID)
-	require.Len(t, info.DataKey, 16)
-	_, err = hex.DecodeString(info.DataKey)
+	require.True(t, info.Key.Envelope)
+	require.True(t, info.Key.HasID)
+	require.Len(t, info.Key.DataKey, 16)
+	_, err = hex.DecodeString(info.Key.DataKey)
 	require.NoError(t, err)
 	require.Equal(t, "json", info.Type)
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 
 	"github.com/eko/gocache/lib/v4/store"
 
@@ -84,24 +82,6 @@ func (e *keyError) Error() string {
 	return fmt.Sprintf("%v: a key of type %T: keys are strings (cache.New makes them so)", ErrUnsupportedType, e.key)
 }
 func (e *keyError) Unwrap() error { return ErrUnsupportedType }
-
-// unmarked is what an AEAD that is not of package aead said when it was to open
-// a value. It is taken for a refusal, since most AEADs compute and call nobody,
-// but nothing is overwritten on the strength of it.
-type unmarked struct{ cause error }
-
-func (e *unmarked) Error() string   { return fmt.Sprintf("%v: %v", ErrUnauthentic, e.cause) }
-func (e *unmarked) Unwrap() []error { return []error{ErrUnauthentic, e.cause} }
-
-// outage tells whether an error of an AEAD that is not of package aead has the
-// marks of a service that could not be asked.
-func outage(err error) bool {
-	var network net.Error
-	var http interface{ HTTPStatusCode() int }
-	return errors.As(err, &network) || errors.As(err, &http) ||
-		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-}
 
 // errDecode marks a value that opened, but that its codec could not read.
 var errDecode = errors.New("sealcache: codec cannot read the opened value")

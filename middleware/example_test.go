@@ -60,7 +60,7 @@ func Example() {
 
 	stored, _ := backing.GetBytes(ctx, "user:1")
 	info, err := middleware.Inspect(stored)
-	fmt.Println(info.Kind, info.Type, info.Envelope, err)
+	fmt.Println(info.Kind, info.Type, info.Key.Envelope, err)
 	// Output:
 	// Ada <nil>
 	// cache value string true <nil>
@@ -175,7 +175,7 @@ func ExampleInspect() {
 	_ = sealed.Set(ctx, "visits", int64(42))
 	stored, _ := backing.GetBytes(ctx, "visits")
 	info, err := middleware.Inspect(stored)
-	fmt.Println(info.Version, info.Kind, info.Type, info.StoredBytes, info.HasKeyID, err)
+	fmt.Println(info.Version, info.Kind, info.Type, info.StoredBytes, info.Key.HasID, err)
 	_, err = middleware.Inspect([]byte("42"))
 	fmt.Println(errors.Is(err, middleware.ErrNotSealed))
 	// Output:

@@ -9,6 +9,7 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 
+	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -154,9 +155,8 @@ func (s *Store) replaceUnreadable(ctx context.Context, key, value any, options [
 	if _, err = s.read(ctx, name, f); err == nil {
 		return false, nil
 	}
-	var guess *unmarked
-	if !unreadable(err) || errors.As(err, &guess) {
-		return false, err // perhaps a sound value whose key service is down
+	if !box.Final(err) && !errors.Is(err, ErrNotSealed) {
+		return false, err // perhaps a sound value
 	}
 	if s.swapper == nil {
 		return false, s.unsupported("replace an unreadable value atomically")

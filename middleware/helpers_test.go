@@ -10,11 +10,11 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
 	"go.uber.org/goleak"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/stores/memorystore"
 )
@@ -24,37 +24,25 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-func handle(t testing.TB) *keyset.Handle {
-	t.Helper()
-	h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
-	require.NoError(t, err)
-	return h
-}
+func keyring(t testing.TB) *aead.Keyring { t.Helper(); return sealtest.Keyring(t) }
 
-// keyring is a new keyring with one key.
-func keyring(t testing.TB) *aead.Keyring {
-	t.Helper()
-	k, err := aead.NewKeyring(handle(t))
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, k.Close()) })
-	return k
-}
-
-// envelope is a new envelope under a local keyset.
 func envelope(t testing.TB, opts ...aead.EnvelopeOption) *aead.Envelope {
 	t.Helper()
-	e, err := aead.NewEnvelope(t.Context(), keyring(t), opts...)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, e.Close()) })
-	return e
+	return sealtest.Envelope(t, opts...)
 }
 
-// foreign is an AEAD that is not of package aead: no AppendAEAD.
+// localAEAD returns a Tink AEAD that is not of package aead.
+func localAEAD(t testing.TB) tink.AEAD {
+	t.Helper()
+	a, err := tinkaead.New(sealtest.Handle(t))
+	require.NoError(t, err)
+	return a
+}
+
+// foreign returns an AEAD without AppendAEAD, whose refusals are marked.
 func foreign(t testing.TB) tink.AEADWithContext {
 	t.Helper()
-	a, err := tinkaead.New(handle(t))
-	require.NoError(t, err)
-	return aead.WithContext(a)
+	return aead.WithContext(localAEAD(t))
 }
 
 // unmarked is an AEAD whose errors package aead has not marked.
@@ -78,11 +66,7 @@ func everyAEAD(t *testing.T, f func(t *testing.T, a tink.AEADWithContext)) {
 		"envelope": func(t testing.TB) tink.AEADWithContext { return envelope(t) },
 		"keyring":  func(t testing.TB) tink.AEADWithContext { return keyring(t) },
 		"foreign":  foreign,
-		"unmarked": func(t testing.TB) tink.AEADWithContext {
-			a, err := tinkaead.New(handle(t))
-			require.NoError(t, err)
-			return unmarked{a}
-		},
+		"unmarked": func(t testing.TB) tink.AEADWithContext { return unmarked{localAEAD(t)} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -6,63 +6,68 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// Info is what a stored value's header shows to who has no key. The header is
-// authenticated, but Inspect has no key to check that: do not decide on it
-// whether to trust a value.
+// Info describes the header of a stored value. Reading it needs no key. The
+// header is authenticated, but Inspect cannot verify it without a key: do not
+// base trust in a value on it.
 type Info struct {
 	// Version is the version of the format.
 	Version int
-	// Kind says what was sealed: "cache value", "job payload", "job result",
-	// "job failure" or "schedule".
+	// Kind is what was sealed: "cache value", "job payload", "job result",
+	// "job failure", "schedule" or "key check".
 	Kind string
 	// Type is the Go type or the encoding of the value: "string", "int64",
 	// "json".
 	Type string
-	// Compressed tells whether the value was compressed before sealing.
-	// Expires tells whether an expiry is sealed with it. No release writes
+	// Compressed reports whether the value was compressed before sealing.
+	// Expires reports whether an expiry is sealed with it. No release writes
 	// either yet.
 	Compressed, Expires bool
-
-	// Envelope is set when the value was sealed under a data key, which stands
-	// wrapped in the value. DataKey is then that wrapped key's fingerprint, the
-	// first 8 bytes of its SHA-256 in hexadecimal: equal for all values under
-	// one data key.
-	Envelope bool
-	DataKey  string
-	// KeyID is the id of the key that sealed the value, or in an envelope of
-	// the key that wrapped the data key, where that key is one of a Tink keyset
-	// (HasKeyID). Key services do not show theirs.
-	KeyID    uint32
-	HasKeyID bool
-	// Salt is the fingerprint of the salt, if the data key was wrapped under a passphrase. Every process that seals has
-	// one of its own.
-	Salt string
-
-	// StoredBytes is the size of the stored value, HeaderBytes that of the
-	// header before the AEAD's ciphertext, CiphertextBytes the rest.
+	// Key is the key that the value names.
+	Key KeyReference
+	// StoredBytes is the size of the stored value, HeaderBytes the size of its
+	// header, CiphertextBytes the size of the AEAD's ciphertext after it.
 	StoredBytes, HeaderBytes, CiphertextBytes int
 }
 
-// Inspect reads a stored value's header without any key. Errors are
-// ErrNotSealed and ErrUnsupportedFormat. What it says of keys is read off the
-// ciphertext's form: other AEADs than Tink's may look like one by chance.
+// KeyReference is how a sealed value names its key. It is read from the form of
+// the ciphertext, and nothing proves it. The ciphertext of an AEAD that is not
+// Tink's may have that form by chance.
+type KeyReference struct {
+	// ID is the id of the key in a Tink keyset if HasID. In an envelope it is
+	// the key that wrapped the data key. Key services do not show ids.
+	ID    uint32
+	HasID bool
+	// Version is the version of a Vault transit key, such as "v3", or empty.
+	Version string
+	// Envelope reports whether the value was sealed under a data key, which is
+	// stored wrapped in the value.
+	Envelope bool
+	// DataKey is the fingerprint of the wrapped data key of an envelope: the
+	// first 8 bytes of its SHA-256, in hexadecimal. Values that share a data key
+	// share it.
+	DataKey string
+	// Salt is the fingerprint of the salt if a passphrase wraps the data key.
+	Salt string
+}
+
+// Inspect reads the header of a stored value. It needs no key. Errors are
+// ErrNotSealed and ErrUnsupportedFormat.
 func Inspect(stored []byte) (Info, error) {
 	h, n, err := wire.Parse(stored)
 	if err != nil {
 		return Info{}, fmt.Errorf("middleware: inspect: %w", err)
 	}
-	c := wire.Peek(stored[n:])
+	k := wire.KeyOf(stored[n:])
 	return Info{
-		Version:         int(wire.Version),
-		Kind:            h.Kind.String(),
-		Type:            h.Type.String(),
-		Compressed:      h.Flags&wire.Compressed != 0,
-		Expires:         h.Flags&wire.Expires != 0,
-		Envelope:        c.Envelope,
-		DataKey:         c.DataKey,
-		KeyID:           c.KeyID,
-		HasKeyID:        c.HasKeyID,
-		Salt:            c.Salt,
+		Version:    int(wire.Version),
+		Kind:       h.Kind.String(),
+		Type:       h.Type.String(),
+		Compressed: h.Flags&wire.Compressed != 0,
+		Expires:    h.Flags&wire.Expires != 0,
+		Key: KeyReference{
+			ID: k.ID, HasID: k.HasID, Version: k.Version,
+			Envelope: k.Envelope(), DataKey: k.DataKey(), Salt: k.Salt(),
+		},
 		StoredBytes:     len(stored),
 		HeaderBytes:     n,
 		CiphertextBytes: len(stored) - n,

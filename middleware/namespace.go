@@ -1,5 +1,10 @@
 package middleware
 
-// CheckNamespace returns the error that New would return for WithNamespace(ns), for whoever takes a namespace from a
-// user and makes no Store of it: tools that move data between namespaces.
-func CheckNamespace(ns string) error { return checkNamespace(ns) }
+import "github.com/sealcache/sealcache/middleware/internal/wire"
+
+// MaxNamespaceBytes bounds the length of a namespace.
+const MaxNamespaceBytes = wire.MaxNamespaceBytes
+
+// CheckNamespace returns the error that New would return for WithNamespace(ns).
+// It is for tools that take a namespace from a user without making a Store.
+func CheckNamespace(ns string) error { return wire.CheckNamespace(ns) }

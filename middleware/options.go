@@ -17,9 +17,6 @@ import (
 // on a value (proto-max-bulk-len), less 64 KiB for what sealing adds.
 const DefaultMaxValueBytes = 512<<20 - 64<<10
 
-// MaxNamespaceBytes bounds the length of a namespace.
-const MaxNamespaceBytes = 64
-
 // An Option changes what New makes. Options are checked in New, all of them at
 // once, conflicts included.
 type Option func(*config) error
@@ -46,26 +43,12 @@ type config struct {
 // and Clear is the backing store's.
 func WithNamespace(ns string) Option {
 	return func(c *config) error {
-		if err := checkNamespace(ns); err != nil {
+		if err := wire.CheckNamespace(ns); err != nil {
 			return err
 		}
 		c.namespace = ns
 		return nil
 	}
-}
-
-func checkNamespace(ns string) error {
-	if ns == "" || len(ns) > MaxNamespaceBytes {
-		return fmt.Errorf("namespace of %d bytes: it takes 1 to %d", len(ns), MaxNamespaceBytes)
-	}
-	for i := range len(ns) {
-		switch c := ns[i]; {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '.', c == '-':
-		default:
-			return fmt.Errorf("namespace %q: byte %q at %d: only letters, digits, '_', '.' and '-' are allowed", ns, c, i)
-		}
-	}
-	return nil
 }
 
 // WithCodec lets the store take values of one more type: those of the codec.

@@ -142,9 +142,10 @@ func TestProtoTakesNoInterface(t *testing.T) {
 // With WritePlaintext, what replaces an unreadable value is clear, too.
 func TestReplacingFollowsThePolicy(t *testing.T) {
 	t.Parallel()
-	m := memory(t)
-	require.NoError(t, sealed(t, m, keyring(t)).Set(t.Context(), "k", "under another key"))
-	s := sealed(t, m, keyring(t), middleware.WithMissOnOpenFailure(), middleware.WithPlaintext(middleware.WritePlaintext))
+	m, a := memory(t), keyring(t)
+	require.NoError(t, sealed(t, m, a).Set(t.Context(), "other", "moved"))
+	require.NoError(t, m.SetBytes(t.Context(), "k", raw(t, m, "other")))
+	s := sealed(t, m, a, middleware.WithMissOnOpenFailure(), middleware.WithPlaintext(middleware.WritePlaintext))
 	_, err := s.SetIfNotExists(t.Context(), "k", 42)
 	require.ErrorIs(t, err, middleware.ErrUnsupported, "a swap takes bytes")
 	written, err := s.SetIfNotExists(t.Context(), "k", "clear")

@@ -6,13 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"reflect"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
-	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -22,18 +21,15 @@ import (
 // It writes out every method of gocache's interface and embeds nothing, so that
 // a method which gocache adds one day cannot pass values unsealed.
 type Store struct {
-	backing  store.StoreInterface
-	bytes    BytesStore          // backing, or nil
-	swapper  Swapper             // backing, or nil
-	setNX    setIfNotExistsStore // backing, or nil
-	lister   Enumerator          // backing, or nil
-	scoped   PrefixInvalidator   // backing, or nil
-	aead     tink.AEADWithContext
-	appender aead.AppendAEAD // aead, or nil
-	sized    interface{ Overhead() int }
+	backing store.StoreInterface
+	bytes   BytesStore          // backing, or nil
+	swapper Swapper             // backing, or nil
+	setNX   setIfNotExistsStore // backing, or nil
+	lister  Enumerator          // backing, or nil
+	scoped  PrefixInvalidator   // backing, or nil
+	box     *box.Box
 
 	cfg     *config
-	context []byte // the associated data up to the key
 	lends   bool   // Set is given a loan, not bytes
 	prefix  string // of keys and tags: the namespace and a colon, or nothing
 	quirks  quirks
@@ -60,11 +56,8 @@ var (
 // Neither backing nor a are closed unless Close is called, which closes backing
 // and leaves a alone: one AEAD serves many stores.
 func New(backing store.StoreInterface, a tink.AEADWithContext, opts ...Option) (*Store, error) {
-	if isNil(backing) {
+	if box.IsNil(backing) {
 		return nil, errors.New("middleware: New: nil backing store")
-	}
-	if isNil(a) {
-		return nil, errors.New("middleware: New: nil AEAD: make one with aead.NewEnvelope or aead.OpenKeyring")
 	}
 	if _, ok := backing.(*Store); ok {
 		return nil, errors.New("middleware: New: the backing store is sealed already: wrap the store below it")
@@ -75,10 +68,11 @@ func New(backing store.StoreInterface, a tink.AEADWithContext, opts ...Option) (
 	}
 	s := &Store{
 		backing: backing,
-		aead:    a,
 		cfg:     cfg,
-		context: wire.AppendContext(nil, wire.CacheValue, cfg.namespace),
 		quirks:  quirksOf(backing.GetType()),
+	}
+	if s.box, err = box.New(a, wire.CacheValue, cfg.namespace); err != nil {
+		return nil, fmt.Errorf("middleware: New: %w", err)
 	}
 	if offers(backing, "SetBytes") {
 		s.bytes, _ = backing.(BytesStore)
@@ -95,8 +89,6 @@ func New(backing store.StoreInterface, a tink.AEADWithContext, opts ...Option) (
 	if offers(backing, "InvalidatePrefix") {
 		s.scoped, _ = backing.(PrefixInvalidator)
 	}
-	s.appender, _ = a.(aead.AppendAEAD)
-	s.sized, _ = a.(interface{ Overhead() int })
 	if s.bytes != nil {
 		s.quirks = quirks{} // a store of ours, whatever name it reports
 	}
@@ -323,26 +315,6 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// openError gives an AEAD's failure to open one of this package's meanings. An
-// AEAD that is not of package aead does not say whether it refused or could not
-// be asked.
-func (s *Store) openError(ctx context.Context, err error) error {
-	if s.appender != nil || unreadable(err) || errors.Is(err, ErrKeyServiceUnavailable) {
-		return err
-	}
-	if ctx.Err() != nil || outage(err) {
-		return fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, err)
-	}
-	return &unmarked{err}
-}
-
-func (s *Store) overhead() int {
-	if s.sized != nil {
-		return s.sized.Overhead()
-	}
-	return 256
-}
-
 func (s *Store) unsupported(what string) error {
 	return fmt.Errorf("%w: the %s store, as given (a %T), cannot %s; over Redis, wrap the client with redisstore.New instead, and give that store itself", ErrUnsupported, s.backing.GetType(), s.backing, what)
 }
@@ -356,16 +328,4 @@ func keyName(key any) (string, error) {
 		return "", fmt.Errorf("%w: a key of %d bytes", ErrTooLarge, len(name))
 	}
 	return name, nil
-}
-
-func isNil(v any) bool {
-	if v == nil {
-		return true
-	}
-	switch r := reflect.ValueOf(v); r.Kind() {
-	case reflect.Pointer, reflect.Map, reflect.Func, reflect.Chan, reflect.Slice, reflect.Interface:
-		return r.IsNil()
-	default:
-		return false
-	}
 }

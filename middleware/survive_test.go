@@ -250,8 +250,8 @@ func sealedUnder(t testing.TB, backing store.StoreInterface, key string) uint32 
 	}
 	info, err := middleware.Inspect(stored.([]byte))
 	require.NoError(t, err)
-	require.True(t, info.HasKeyID)
-	return info.KeyID
+	require.True(t, info.Key.HasID)
+	return info.Key.ID
 }
 
 // oneOf fails unless err is one of those given, for errors.Is.

@@ -110,7 +110,7 @@ func TestVectors(t *testing.T) {
 		info, err := middleware.Inspect(sealedValue)
 		require.NoError(t, err)
 		require.Equal(t, v.Type, info.Type)
-		require.Equal(t, v.Envelope, info.Envelope)
+		require.Equal(t, v.Envelope, info.Key.Envelope)
 
 		// The plaintext and associated data, with Tink alone.
 		h, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(vs.Keysets[v.Keyset])))

@@ -51,8 +51,8 @@ func inspect(p *program, c command, args []string) (int, error) {
 		line("kind", i.Kind)
 		line("value", i.Type)
 		line("sealed under", entry.Key)
-		if i.Envelope {
-			line("data key", i.DataKey)
+		if i.Key.Envelope {
+			line("data key", i.Key.DataKey)
 		}
 		line("header", i.HeaderBytes)
 	}

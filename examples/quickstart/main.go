@@ -150,7 +150,7 @@ func (s *session) stored(key string) {
 		s.err = errors.Join(s.err, err)
 		return
 	}
-	fmt.Fprintf(s.out, "  store        %s  %d bytes, sealed under key %d:\n                 %s\n", key, len(b), info.KeyID, hex.EncodeToString(b))
+	fmt.Fprintf(s.out, "  store        %s  %d bytes, sealed under key %d:\n                 %s\n", key, len(b), info.Key.ID, hex.EncodeToString(b))
 }
 
 func (s *session) bytes(key string) []byte {

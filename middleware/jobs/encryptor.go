@@ -1,19 +1,14 @@
 package jobs
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
-	"slices"
-	"sync"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
-	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/compress"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
@@ -21,35 +16,31 @@ import (
 // Encryptor seals and opens what jobs leave in a queue. It is safe for
 // concurrent use.
 type Encryptor struct {
-	aead     tink.AEADWithContext
-	appender aead.AppendAEAD // aead, or nil
-	sized    interface{ Overhead() int }
-	cfg      *config
-	codec    *compress.Codec
-	reload   *reloader // nil: nothing to reload
-	tel      *telemetry
-	bindings sync.Pool // of *[]byte: associated data, for the appender, which does not keep it
+	boxes  map[wire.Kind]*box.Box
+	cfg    *config
+	codec  *compress.Codec
+	reload *reloader // nil: nothing to reload
+	tel    *telemetry
 }
 
 // NewEncryptor makes an Encryptor that seals with a: an aead.Envelope or
 // aead.Keyring, or any other AEAD of Tink's interface. It checks its arguments
 // and does not call the key service; see Check. It does not close a.
 //
-// Of an AEAD that is not of package aead, an error on opening that is none of
-// ErrUnauthentic, ErrUnknownKey and ErrKeyServiceUnavailable is taken for
-// ErrKeyServiceUnavailable: it may be a broken connection. Adapt a local primitive
-// of Tink with aead.WithContext, which marks its refusals.
+// An error of a is a refusal only if it carries ErrUnauthentic or ErrUnknownKey.
+// Anything else counts as ErrKeyServiceUnavailable, because the connection may be
+// down. aead.WithContext adapts a local primitive of Tink and marks its refusals.
 func NewEncryptor(a tink.AEADWithContext, opts ...Option) (*Encryptor, error) {
-	if isNil(a) {
-		return nil, errors.New("jobs: NewEncryptor: nil AEAD: make one with aead.NewEnvelope or aead.OpenKeyring")
-	}
 	cfg, err := newConfig(opts)
 	if err != nil {
 		return nil, fmt.Errorf("jobs: NewEncryptor: %w", err)
 	}
-	e := &Encryptor{aead: a, cfg: cfg}
-	e.appender, _ = a.(aead.AppendAEAD)
-	e.sized, _ = a.(interface{ Overhead() int })
+	e := &Encryptor{cfg: cfg, boxes: make(map[wire.Kind]*box.Box)}
+	for _, k := range [...]wire.Kind{wire.JobPayload, wire.JobResult, wire.JobFailure, wire.Schedule} {
+		if e.boxes[k], err = box.New(a, k, cfg.namespace); err != nil {
+			return nil, fmt.Errorf("jobs: NewEncryptor: %w", err)
+		}
+	}
 	if e.codec, err = compress.New(cfg.maxBytes); err != nil {
 		return nil, fmt.Errorf("jobs: NewEncryptor: %w", err)
 	}
@@ -92,24 +83,10 @@ func (e *Encryptor) seal(ctx context.Context, dst []byte, m Meta, payload []byte
 			h.Flags |= wire.Compressed
 		}
 	}
-	out := h.Append(slices.Grow(dst, h.Size()+e.overhead()+len(payload)))
-	n := len(out)
-	ad := e.bind(k, m, names, out[len(dst):])
-	if e.appender != nil {
-		out, err = e.appender.SealTo(ctx, out, payload, *ad)
-		e.bindings.Put(ad)
-		if err != nil {
-			return nil, fmt.Errorf("jobs: seal: %w", err)
-		}
-	} else {
-		ct, err := e.aead.EncryptWithContext(ctx, payload, *ad)
-		if err != nil {
-			return nil, fmt.Errorf("jobs: seal: %w", err)
-		}
-		out = append(out, ct...)
-	}
-	if len(out) <= n {
-		return nil, errors.New("jobs: seal: the AEAD returned no ciphertext")
+	bound := m.bound(names)
+	out, err := e.boxes[k].Seal(ctx, dst, h, payload, bound[:]...)
+	if err != nil {
+		return nil, fmt.Errorf("jobs: %w", err)
 	}
 	return out, nil
 }
@@ -137,12 +114,9 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	h, n, err := wire.Parse(sealed)
+	h, n, err := e.boxes[k].Parse(sealed)
 	if err != nil {
 		return nil, err
-	}
-	if h.Kind != k {
-		return nil, fmt.Errorf("%w: a %s stands where a %s should", ErrUnauthentic, h.Kind, k)
 	}
 	if h.Type != wire.Bytes {
 		return nil, fmt.Errorf("%w: a %s of type %s", ErrUnsupportedFormat, k, h.Type)
@@ -154,16 +128,10 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 	if unbound := given &^ bound &^ e.cfg.optional; unbound != 0 {
 		return nil, fmt.Errorf("%w: not bound to its %s: sealed for another place", ErrUnauthentic, unbound)
 	}
-	ad := e.bind(k, m, bound, sealed[:n])
-	var payload []byte
-	if e.appender != nil {
-		payload, err = e.appender.OpenTo(ctx, nil, sealed[n:], *ad)
-		e.bindings.Put(ad)
-	} else {
-		payload, err = e.aead.DecryptWithContext(ctx, sealed[n:], *ad)
-	}
+	inData := m.bound(bound)
+	payload, err := e.boxes[k].Open(ctx, sealed, n, false, inData[:]...)
 	if err != nil {
-		return nil, fmt.Errorf("jobs: open: %w", e.aeadError(err))
+		return nil, fmt.Errorf("jobs: %w", err)
 	}
 	if h.Flags&wire.Compressed != 0 {
 		if payload, err = e.codec.Expand(payload); err != nil {
@@ -174,19 +142,6 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed: see jobs.WithMaxPayloadBytes", ErrTooLarge, len(payload), e.cfg.maxBytes)
 	}
 	return payload, nil
-}
-
-// maxPooledBinding bounds the memory that is kept for associated data.
-const maxPooledBinding = 4 << 10
-
-// bind returns associated data, in memory that is used again.
-func (e *Encryptor) bind(k wire.Kind, m Meta, b Binding, header []byte) *[]byte {
-	ad, ok := e.bindings.Get().(*[]byte)
-	if !ok || cap(*ad) > maxPooledBinding {
-		ad = new([]byte)
-	}
-	*ad = appendBinding((*ad)[:0], k, e.cfg.namespace, m, b, header)
-	return ad
 }
 
 // IsSealed tells whether b claims to be sealed, by its first two bytes. No JSON,
@@ -200,32 +155,12 @@ func (e *Encryptor) Namespace() string { return e.cfg.namespace }
 // MaxPayloadBytes is the bound of WithMaxPayloadBytes, or its default.
 func (e *Encryptor) MaxPayloadBytes() int { return e.cfg.maxBytes }
 
-// Check proves, for a start-up or readiness probe, that the encryptor does its
-// work: a random payload, sealed, differs from what it was, opens again, and does
-// not open as another job's. It asks the key service as far as sealing any value
-// does.
+// Check seals a random payload, opens it, and verifies that it does not open as
+// another job's payload. It is for start-up and readiness probes. It asks the key
+// service as sealing any value does.
 func (e *Encryptor) Check(ctx context.Context) error {
-	const probeBytes = 32
-	probe := make([]byte, probeBytes)
-	rand.Read(probe)
-	m := Meta{Type: "sealcache probe", ID: "1"}
-	sealed, err := e.seal(ctx, nil, m, probe)
-	if err != nil {
+	if _, err := e.boxes[wire.JobPayload].Probe(ctx); err != nil {
 		return fmt.Errorf("jobs: check: %w", err)
-	}
-	if bytes.Contains(sealed, probe) {
-		return errors.New("jobs: check: the AEAD does not encrypt: a sealed payload holds its plaintext")
-	}
-	opened, err := e.open(ctx, m, sealed)
-	if err != nil {
-		return fmt.Errorf("jobs: check: what was sealed does not open: %w", err)
-	}
-	if !bytes.Equal(opened, probe) {
-		return errors.New("jobs: check: what was sealed opens as something else")
-	}
-	m.ID = "2"
-	if _, err := e.open(ctx, m, sealed); err == nil {
-		return errors.New("jobs: check: the AEAD does not authenticate associated data: a payload opens as another job's")
 	}
 	return nil
 }
@@ -247,26 +182,4 @@ func (m Meta) check() (wire.Kind, error) {
 		return 0, fmt.Errorf("%w: a name of more than %d bytes", ErrTooLarge, wire.MaxNameBytes)
 	}
 	return m.Kind.wire()
-}
-
-// defaultOverhead is room for what an AEAD adds that does not say how much.
-const defaultOverhead = 256
-
-func (e *Encryptor) overhead() int {
-	if e.sized != nil {
-		return e.sized.Overhead()
-	}
-	return defaultOverhead
-}
-
-func isNil(v any) bool {
-	if v == nil {
-		return true
-	}
-	switch r := reflect.ValueOf(v); r.Kind() {
-	case reflect.Pointer, reflect.Map, reflect.Func, reflect.Chan, reflect.Slice, reflect.Interface:
-		return r.IsNil()
-	default:
-		return false
-	}
 }

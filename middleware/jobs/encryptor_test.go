@@ -16,6 +16,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
@@ -57,7 +58,7 @@ func TestRoundTrip(t *testing.T) {
 // SealTo appends, in place if there is room, and leaves what was there.
 func TestSealTo(t *testing.T) {
 	t.Parallel()
-	k := newKeyring(t)
+	k := sealtest.Keyring(t)
 	for _, a := range []tink.AEADWithContext{k, struct{ tink.AEADWithContext }{k}} {
 		e, err := jobs.NewEncryptor(a)
 		require.NoError(t, err)
@@ -87,7 +88,7 @@ func TestSealedTwiceIsNeverTheSame(t *testing.T) {
 // The associated data is what FORMAT.md says: an AEAD without this package opens what it sealed.
 func TestAssociatedDataIsWhatFormatSays(t *testing.T) {
 	t.Parallel()
-	k := newKeyring(t)
+	k := sealtest.Keyring(t)
 	e, err := jobs.NewEncryptor(k, jobs.WithNamespace("ns"))
 	require.NoError(t, err)
 	sealed, err := e.Seal(t.Context(), jobs.Meta{Type: "t", ID: "id", Kind: jobs.Result}, []byte("result"))
@@ -101,7 +102,7 @@ func TestAssociatedDataIsWhatFormatSays(t *testing.T) {
 
 func TestMovedValuesAreRefused(t *testing.T) {
 	t.Parallel()
-	k := newKeyring(t)
+	k := sealtest.Keyring(t)
 	e, err := jobs.NewEncryptor(k, jobs.WithNamespace("ns"))
 	require.NoError(t, err)
 	sealed, err := e.Seal(t.Context(), meta, []byte("payload"))
@@ -134,7 +135,7 @@ func TestMovedValuesAreRefused(t *testing.T) {
 // A value that was sealed for a place without an id must not open at one with an id, unless that is wanted.
 func TestLessBindingIsADowngrade(t *testing.T) {
 	t.Parallel()
-	k := newKeyring(t)
+	k := sealtest.Keyring(t)
 	e, err := jobs.NewEncryptor(k)
 	require.NoError(t, err)
 	tolerant, err := jobs.NewEncryptor(k, jobs.WithOptionalBinding(jobs.BindID|jobs.BindQueue))
@@ -198,7 +199,7 @@ func TestClearIsNotSealed(t *testing.T) {
 // A cache value under the same key and names is no payload.
 func TestCacheValueIsNoPayload(t *testing.T) {
 	t.Parallel()
-	k := newKeyring(t)
+	k := sealtest.Keyring(t)
 	e, err := jobs.NewEncryptor(k)
 	require.NoError(t, err)
 	h := wire.Header{Kind: wire.CacheValue, Type: wire.Bytes}.Append(nil)
@@ -211,7 +212,7 @@ func TestCacheValueIsNoPayload(t *testing.T) {
 
 func TestCompressionSavesAndIsBounded(t *testing.T) {
 	t.Parallel()
-	k := newKeyring(t)
+	k := sealtest.Keyring(t)
 	payload := bytes.Repeat([]byte(`{"amount":1}`), 1000)
 	compressing, err := jobs.NewEncryptor(k, jobs.WithCompression(100))
 	require.NoError(t, err)
@@ -274,7 +275,7 @@ func TestForeignOutageIsNoRefusal(t *testing.T) {
 		&net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")},
 		context.DeadlineExceeded,
 	} {
-		k := newKeyring(t)
+		k := sealtest.Keyring(t)
 		a := &severed{AEADWithContext: k}
 		e, err := jobs.NewEncryptor(a)
 		require.NoError(t, err)
@@ -315,7 +316,7 @@ func (f foreign) DecryptWithContext(_ context.Context, c, ad []byte) ([]byte, er
 func TestCheckFindsWhatDoesNotEncrypt(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, newEncryptor(t).Check(t.Context()))
-	for name, a := range map[string]tink.AEADWithContext{"clear": clearAEAD{}, "unbound": unbound{newKeyring(t)}, "dead": dead{}} {
+	for name, a := range map[string]tink.AEADWithContext{"clear": clearAEAD{}, "unbound": unbound{sealtest.Keyring(t)}, "dead": dead{}} {
 		e, err := jobs.NewEncryptor(a)
 		require.NoError(t, err)
 		require.Error(t, e.Check(t.Context()), name)
@@ -370,10 +371,10 @@ func TestNewEncryptorChecksItsArguments(t *testing.T) {
 		"logger":         jobs.WithLogger(nil),
 		"meters":         jobs.WithMeterProvider(nil),
 	} {
-		_, err := jobs.NewEncryptor(newKeyring(t), o)
+		_, err := jobs.NewEncryptor(sealtest.Keyring(t), o)
 		require.Error(t, err, name)
 	}
-	_, err = jobs.NewEncryptor(newKeyring(t), jobs.WithNamespace(""), jobs.WithCompression(-1))
+	_, err = jobs.NewEncryptor(sealtest.Keyring(t), jobs.WithNamespace(""), jobs.WithCompression(-1))
 	require.ErrorContains(t, err, "namespace")
 	require.ErrorContains(t, err, "WithCompression", "all mistakes at once")
 	_, err = newEncryptor(t).Seal(t.Context(), jobs.Meta{Kind: 9}, nil)

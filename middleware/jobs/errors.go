@@ -3,11 +3,9 @@ package jobs
 import (
 	"context"
 	"errors"
-	"fmt"
-
-	"github.com/tink-crypto/tink-go/v2/keyset"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -53,19 +51,8 @@ var (
 // permanent. A key that the keyset does not list is not: another process may have
 // had the new keyset first.
 func Permanent(err error) bool {
-	switch {
-	case err == nil,
-		errors.Is(err, ErrKeyServiceUnavailable),
-		errors.Is(err, context.Canceled),
-		errors.Is(err, context.DeadlineExceeded):
-		return false
-	case errors.Is(err, ErrUnknownKey):
-		var k *aead.KeyError
-		return errors.As(err, &k) && (k.Status == keyset.Disabled || k.Status == keyset.Destroyed)
-	default:
-		return errors.Is(err, ErrNotSealed) || errors.Is(err, ErrUnauthentic) ||
-			errors.Is(err, ErrUnsupportedFormat) || errors.Is(err, ErrTooLarge)
-	}
+	return box.Final(err) || !errors.Is(err, ErrKeyServiceUnavailable) && !errors.Is(err, ErrUnauthentic) &&
+		(errors.Is(err, ErrNotSealed) || errors.Is(err, ErrUnsupportedFormat) || errors.Is(err, ErrTooLarge))
 }
 
 // outcome names a result for metrics and logs.
@@ -90,16 +77,4 @@ func outcome(err error) string {
 	default:
 		return "error"
 	}
-}
-
-// aeadError gives an AEAD's failure to open one of this package's meanings. An
-// AEAD that is not of package aead does not say whether it refused or could not
-// be asked. An error that says neither is taken for the latter: a value that is
-// tried again in vain does less harm than every sound one being given up because
-// a network was down.
-func (e *Encryptor) aeadError(err error) error {
-	if e.appender != nil || errors.Is(err, ErrUnauthentic) || errors.Is(err, ErrUnknownKey) || errors.Is(err, ErrKeyServiceUnavailable) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, err)
 }

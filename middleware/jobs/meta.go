@@ -101,18 +101,13 @@ func header(k wire.Kind, b Binding) wire.Header {
 	return h
 }
 
-// appendBinding appends the associated data of a value of kind k in namespace ns:
-// the names of m that are in b, and the header.
-func appendBinding(ad []byte, k wire.Kind, ns string, m Meta, b Binding, header []byte) []byte {
-	ad = wire.AppendContext(ad, k, ns)
-	for _, n := range [...]struct {
-		b    Binding
-		name string
-	}{{BindType, m.Type}, {BindQueue, m.Queue}, {BindID, m.ID}} {
-		if b&n.b == 0 {
-			n.name = ""
+// bound returns the names of m for the associated data, those outside b empty.
+func (m Meta) bound(b Binding) [3]string {
+	names := [...]string{m.Type, m.Queue, m.ID}
+	for i, n := range [...]Binding{BindType, BindQueue, BindID} {
+		if b&n == 0 {
+			names[i] = ""
 		}
-		ad = wire.AppendName(ad, n.name)
 	}
-	return append(ad, header...)
+	return names
 }

@@ -18,7 +18,7 @@ const (
 	DefaultMaxPayloadBytes = 512<<20 - 64<<10
 
 	// MaxNamespaceBytes bounds the length of a namespace.
-	MaxNamespaceBytes = 64
+	MaxNamespaceBytes = wire.MaxNamespaceBytes
 )
 
 // An Option changes what NewEncryptor makes. Options are checked there, all of
@@ -42,15 +42,8 @@ type config struct {
 // letters, digits, and "_", ".", "-". The default is none.
 func WithNamespace(ns string) Option {
 	return func(c *config) error {
-		if ns == "" || len(ns) > MaxNamespaceBytes {
-			return fmt.Errorf("namespace of %d bytes: it takes 1 to %d", len(ns), MaxNamespaceBytes)
-		}
-		for i := range len(ns) {
-			switch b := ns[i]; {
-			case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b == '_', b == '.', b == '-':
-			default:
-				return fmt.Errorf("namespace %q: byte %q at %d: only letters, digits, '_', '.' and '-' are allowed", ns, b, i)
-			}
+		if err := wire.CheckNamespace(ns); err != nil {
+			return err
 		}
 		c.namespace = ns
 		return nil

@@ -9,12 +9,13 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
 
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
 func TestTokens(t *testing.T) {
 	t.Parallel()
-	set := newPRF(t, 3)
+	set := sealtest.PRF(t, 3)
 	e := newEncryptor(t, jobs.WithPRF(set))
 	tok, err := e.Token("app.test", []byte("a"), []byte("b"))
 	require.NoError(t, err)
@@ -37,7 +38,7 @@ func TestTokens(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, ok)
 	}
-	other, err := newEncryptor(t, jobs.WithPRF(newPRF(t, 1))).Token("app.test", []byte("a"), []byte("b"))
+	other, err := newEncryptor(t, jobs.WithPRF(sealtest.PRF(t, 1))).Token("app.test", []byte("a"), []byte("b"))
 	require.NoError(t, err)
 	require.NotEqual(t, tok, other, "another key, another token")
 }
@@ -45,7 +46,7 @@ func TestTokens(t *testing.T) {
 // No two of these lists of parts, domains or namespaces give the same token.
 func TestTokensNeverCollide(t *testing.T) {
 	t.Parallel()
-	set := newPRF(t, 1)
+	set := sealtest.PRF(t, 1)
 	seen := map[string]bool{}
 	for _, opts := range [][]jobs.Option{{}, {jobs.WithNamespace("a")}, {jobs.WithNamespace("ab")}} {
 		e := newEncryptor(t, append(opts, jobs.WithPRF(set))...)
@@ -87,7 +88,7 @@ func TestShortPRFsAreRefused(t *testing.T) {
 	set, err := prf.NewPRFSet(h)
 	require.NoError(t, err)
 	for name, s := range map[string]*prf.Set{"AES-CMAC": set, "no primary": {PrimaryID: 7}, "empty": {}} {
-		_, err := jobs.NewEncryptor(newKeyring(t), jobs.WithPRF(s))
+		_, err := jobs.NewEncryptor(sealtest.Keyring(t), jobs.WithPRF(s))
 		require.ErrorContains(t, err, "WithPRF", name)
 	}
 }

@@ -252,8 +252,8 @@ func TestPassphraseNamesNoKey(t *testing.T) {
 	e, err := migrate.Inspect(ctx, rdb, "shop:a")
 	require.NoError(t, err)
 	require.Equal(t, r.Keys[0].Key, e.Key)
-	require.False(t, e.Info.HasKeyID)
-	require.NotEmpty(t, e.Info.Salt)
+	require.False(t, e.Info.Key.HasID)
+	require.NotEmpty(t, e.Info.Key.Salt)
 
 	old, now := envelopeOf(t, kek), envelopeOf(t, kek)
 	require.NoError(t, sealedStore(t, rdb, old, "shop").Set(ctx, "b", "v"))

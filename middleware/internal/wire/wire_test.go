@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"strings"
@@ -115,46 +116,57 @@ func TestTagIsNoValueAndNotClear(t *testing.T) {
 	require.False(t, wire.IsTag(append(value, make([]byte, 3+wire.TagSize-len(value))...)))
 }
 
-func TestPeek(t *testing.T) {
+func TestKeyOf(t *testing.T) {
 	t.Parallel()
 	tag := make([]byte, 16)
-	c := wire.Peek(append([]byte{1, 0, 0, 0, 7}, tag...))
-	require.Equal(t, wire.Ciphertext{KeyID: 7, HasKeyID: true}, c)
-
-	wrapped := append([]byte{1, 0, 0, 1, 0}, tag...)
-	c = wire.Peek(append(append([]byte{0, 0, 0, byte(len(wrapped))}, wrapped...), tag...))
-	require.True(t, c.Envelope)
-	require.Equal(t, uint32(256), c.KeyID)
-	require.True(t, c.HasKeyID)
-	require.Len(t, c.DataKey, 16)
-
-	// What AWS KMS returns begins like a key id of Tink's.
-	aws := append([]byte{1, 2, 2, 0, 0x78}, make([]byte, 180)...)
-	c = wire.Peek(append(append([]byte{0, 0, 0, byte(len(aws))}, aws...), tag...))
-	require.True(t, c.Envelope)
-	require.False(t, c.HasKeyID)
-
-	// So do one in 256 of those that begin with anything, as those of RSA keys.
-	rsa := append([]byte{1, 9, 9, 9, 9}, make([]byte, 251)...)
-	c = wire.Peek(append(append([]byte{0, 0, 1, 0}, rsa...), tag...))
-	require.True(t, c.Envelope)
-	require.False(t, c.HasKeyID)
-
-	// And what package aead wraps under a passphrase.
-	under := func(salt byte, n int) wire.Ciphertext {
-		wrapped := append([]byte{1, 3, 4, 0, 1, 0, 0}, bytes.Repeat([]byte{salt}, n)...)
-		return wire.Peek(append(append([]byte{0, 0, 0, byte(len(wrapped))}, wrapped...), tag...))
+	envelope := func(wrapped []byte) wire.Key {
+		ct := binary.BigEndian.AppendUint32(nil, uint32(len(wrapped)))
+		return wire.KeyOf(append(append(ct, wrapped...), tag...))
 	}
-	c = under(1, 16+12+34+16)
-	require.True(t, c.Envelope)
-	require.False(t, c.HasKeyID)
-	require.Len(t, c.Salt, 16)
-	require.Equal(t, c.Salt, under(1, 16+12+18+16).Salt)
-	require.NotEqual(t, c.Salt, under(2, 16+12+34+16).Salt)
-	require.True(t, under(1, 30).HasKeyID, "too short for a passphrase's")
+	k := wire.KeyOf(append([]byte{1, 0, 0, 0, 7}, tag...))
+	require.Equal(t, wire.Key{ID: 7, HasID: true}, k)
+	require.Equal(t, "key 7", k.String())
+
+	k = envelope(append([]byte{1, 0, 0, 1, 0}, tag...))
+	require.True(t, k.Envelope())
+	require.Equal(t, uint32(256), k.ID)
+	require.True(t, k.HasID)
+	require.Len(t, k.DataKey(), 16)
+	require.Equal(t, "KEK key 256", k.String())
+
+	// A ciphertext of AWS KMS begins like a key id of Tink.
+	k = envelope(append([]byte{1, 2, 2, 0, 0x78}, make([]byte, 180)...))
+	require.True(t, k.Envelope())
+	require.False(t, k.HasID)
+
+	// So does one in 256 ciphertexts of RSA keys.
+	k = envelope(append([]byte{1, 9, 9, 9, 9}, make([]byte, 251)...))
+	require.True(t, k.Envelope())
+	require.False(t, k.HasID)
+	require.Equal(t, "data key "+k.DataKey(), k.String())
+
+	// A data key that package aead wrapped under a passphrase.
+	under := func(salt byte, n int) wire.Key {
+		return envelope(append([]byte{1, 3, 4, 0, 1, 0, 0}, bytes.Repeat([]byte{salt}, n)...))
+	}
+	k = under(1, 16+12+34+16)
+	require.True(t, k.Envelope())
+	require.False(t, k.HasID)
+	require.Len(t, k.Salt(), 16)
+	require.Equal(t, "KEK passphrase, salt "+k.Salt(), k.String())
+	require.Equal(t, k.Salt(), under(1, 16+12+18+16).Salt())
+	require.NotEqual(t, k.Salt(), under(2, 16+12+34+16).Salt())
+	require.True(t, under(1, 30).HasID, "too short for a passphrase's")
+
+	require.Equal(t, "KEK vault:v12", envelope([]byte("vault:v12:AAAA")).String())
+	for _, w := range []string{"vault:v:AAAA", "vault:v1", "vault:vx:AAAA", "vault:v1234567890:AAAA"} {
+		require.Empty(t, envelope([]byte(w)).Version, w)
+	}
 
 	for _, b := range [][]byte{nil, {0}, {0, 0, 0, 1}, {0, 0, 0, 0, 1}, {0xff, 0xff, 0xff, 0xff, 1}, {0, 0, 0x10, 0x01, 1}, {1, 0, 0, 0, 7}} {
-		require.Zero(t, wire.Peek(b), "%x", b)
+		k := wire.KeyOf(b)
+		require.Zero(t, k, "%x", b)
+		require.Equal(t, "unnamed", k.String())
 	}
 }
 
@@ -177,6 +189,6 @@ func FuzzParse(f *testing.F) {
 		if again := h.Append(nil); !bytes.Equal(again, b[:n]) {
 			t.Fatalf("header %x would be written as %x", b[:n], again)
 		}
-		wire.Peek(b[n:])
+		_ = wire.KeyOf(b[n:]).String()
 	})
 }

@@ -1,0 +1,185 @@
+// Package box seals and opens bytes for everything in this module that stores them: caches, jobs, migrations and audits.
+//
+// [New] joins an AEAD with the kind and the namespace of the values. The Box adds the header of package wire, binds each
+// value to its names, and gives every failure one of the meanings of package aead. Callers ask [Refused], [Final] and
+// [Unmarked] and never look at an AEAD's own errors:
+//
+//   - A refusal is an error that carries [aead.ErrUnauthentic] or [aead.ErrUnknownKey]. The key was asked and said no.
+//   - Everything else is [aead.ErrKeyServiceUnavailable], the other sentinels of package aead excepted. This includes
+//     errors without any mark: a key service that is down and a local AEAD that refuses look alike in them. The safe
+//     reading is that the key could not be asked. A value that is tried again in vain does less harm than a sound value
+//     that is archived, overwritten or counted as altered.
+//
+// A Box is safe for concurrent use.
+package box
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// A Box seals and opens the values of one kind in one namespace under one AEAD.
+type Box struct {
+	aead     tink.AEADWithContext
+	appender aead.AppendAEAD // aead, or nil
+	sized    interface{ Overhead() int }
+	kind     wire.Kind
+	context  []byte // the associated data before the names
+}
+
+// New returns a Box. An empty namespace means none. The caller checks the namespace with CheckNamespace.
+func New(a tink.AEADWithContext, kind wire.Kind, namespace string) (*Box, error) {
+	if IsNil(a) {
+		return nil, errors.New("nil AEAD (aead.NewEnvelope or aead.OpenKeyring makes one)")
+	}
+	b := &Box{aead: a, kind: kind, context: wire.AppendContext(nil, kind, namespace)}
+	b.appender, _ = a.(aead.AppendAEAD)
+	b.sized, _ = a.(interface{ Overhead() int })
+	return b, nil
+}
+
+// unknownOverhead is room for what an AEAD adds that does not report it.
+const unknownOverhead = 256
+
+// Size is the room that Seal needs for n bytes of plaintext. An AEAD that does not report its overhead may need more.
+func (b *Box) Size(n int) int {
+	overhead := unknownOverhead
+	if b.sized != nil {
+		overhead = b.sized.Overhead()
+	}
+	return wire.MaxHeaderSize + overhead + n
+}
+
+// Seal appends the sealed form of plaintext to dst, whose spare capacity plaintext must not overlap. It binds the value to
+// names, of which each kind has a fixed number. Only the type, flags and bound names of h are used.
+func (b *Box) Seal(ctx context.Context, dst []byte, h wire.Header, plaintext []byte, names ...string) ([]byte, error) {
+	start := len(dst)
+	if need := b.Size(len(plaintext)); cap(dst)-start < need {
+		dst = slices.Grow(dst, need)
+	}
+	h.Kind = b.kind
+	out := h.Append(dst)
+	header := len(out)
+	ad := b.bind(out[start:], names)
+	if b.appender != nil {
+		var err error
+		if out, err = b.appender.SealTo(ctx, out, plaintext, *ad); err != nil {
+			return nil, fmt.Errorf("seal: %w", err)
+		}
+		recycle(ad)
+	} else {
+		ct, err := b.aead.EncryptWithContext(ctx, plaintext, *ad)
+		if err != nil {
+			return nil, fmt.Errorf("seal: %w", explain(err))
+		}
+		out = append(out, ct...)
+	}
+	if len(out) <= header {
+		return nil, errors.New("seal: the AEAD returned no ciphertext")
+	}
+	return out, nil
+}
+
+// Parse returns the header of stored and its length. A value of another kind is ErrUnauthentic: it was moved here.
+func (b *Box) Parse(stored []byte) (wire.Header, int, error) {
+	h, n, err := wire.Parse(stored)
+	if err == nil && h.Kind != b.kind {
+		return h, n, fmt.Errorf("%w: a %s in place of a %s", aead.ErrUnauthentic, h.Kind, b.kind)
+	}
+	return h, n, err
+}
+
+// Open returns the plaintext of stored, whose header has n bytes. If owned, it opens in place: stored is overwritten and
+// the plaintext shares its memory.
+func (b *Box) Open(ctx context.Context, stored []byte, n int, owned bool, names ...string) ([]byte, error) {
+	ad := b.bind(stored[:n], names)
+	ct := stored[n:]
+	var plaintext []byte
+	var err error
+	switch {
+	case b.appender == nil:
+		plaintext, err = b.aead.DecryptWithContext(ctx, ct, *ad)
+	case owned:
+		plaintext, err = b.appender.OpenTo(ctx, ct[:0], ct, *ad)
+		recycle(ad)
+	default:
+		plaintext, err = b.appender.OpenTo(ctx, nil, ct, *ad)
+		recycle(ad)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open: %w", explain(err))
+	}
+	return plaintext, nil
+}
+
+// Probe proves that the AEAD works: a random value differs from its sealed form, opens again, and does not open under
+// another name. It stores nothing. The result is the ciphertext, which shows the key that seals now (wire.KeyOf).
+func (b *Box) Probe(ctx context.Context) ([]byte, error) {
+	probe := make([]byte, 32)
+	rand.Read(probe) // never fails
+	const name = "sealcache probe"
+	sealed, err := b.Seal(ctx, nil, wire.Header{Type: wire.Bytes}, probe, name)
+	if err != nil {
+		return nil, err
+	}
+	if bytes.Contains(sealed, probe) {
+		return nil, errors.New("the AEAD does not encrypt: a sealed value contains its plaintext")
+	}
+	opened, err := b.Open(ctx, sealed, wire.HeaderSize, false, name)
+	if err != nil {
+		return nil, fmt.Errorf("a value that was just sealed does not open: %w", err)
+	}
+	if !bytes.Equal(opened, probe) {
+		return nil, errors.New("a value that was just sealed opens as another one")
+	}
+	if _, err := b.Open(ctx, sealed, wire.HeaderSize, false, name+" elsewhere"); err == nil {
+		return nil, errors.New("the AEAD does not authenticate associated data: a value opens under another name")
+	}
+	return sealed[wire.HeaderSize:], nil
+}
+
+// bindings holds memory for associated data. Only an AppendAEAD promises not to keep it after a call.
+var bindings = sync.Pool{New: func() any { return new([]byte) }} //nolint:gochecknoglobals // a pool has no state
+
+// maxPooledBinding bounds the memory that is kept for associated data.
+const maxPooledBinding = 64 << 10
+
+func (b *Box) bind(header []byte, names []string) *[]byte {
+	ad, _ := bindings.Get().(*[]byte)
+	d := append((*ad)[:0], b.context...)
+	for _, name := range names {
+		d = wire.AppendName(d, name)
+	}
+	*ad = append(d, header...)
+	return ad
+}
+
+func recycle(ad *[]byte) {
+	if cap(*ad) <= maxPooledBinding {
+		bindings.Put(ad)
+	}
+}
+
+// IsNil reports whether v is nil or holds a nil pointer, map, function, channel or slice.
+func IsNil(v any) bool {
+	if v == nil {
+		return true
+	}
+	switch r := reflect.ValueOf(v); r.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Func, reflect.Chan, reflect.Slice:
+		return r.IsNil()
+	default:
+		return false
+	}
+}

@@ -1,0 +1,89 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+
+	"github.com/tink-crypto/tink-go/v2/keyset"
+
+	"github.com/sealcache/sealcache/aead"
+)
+
+// Refused reports whether the key was asked about a value and said no.
+func Refused(err error) bool {
+	return (errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey)) && !undecided(err)
+}
+
+// Final reports whether a refusal will not change: the value does not authenticate, or its key is disabled or destroyed.
+// A key that the keyset does not list is not final, because another process may have loaded it first.
+func Final(err error) bool {
+	if !Refused(err) {
+		return false
+	}
+	if !errors.Is(err, aead.ErrUnknownKey) {
+		return true
+	}
+	var k *aead.KeyError
+	return errors.As(err, &k) && (k.Status == keyset.Disabled || k.Status == keyset.Destroyed)
+}
+
+// Unmarked reports whether an AEAD failed without a sign of the reason. The error is ErrKeyServiceUnavailable, but nothing
+// shows that a service was involved: a local AEAD that aead.WithContext does not adapt may have refused the value.
+func Unmarked(err error) bool {
+	var u *unmarkedError
+	return errors.As(err, &u)
+}
+
+// undecided reports whether an error says that the key gave no answer, whatever else it says.
+func undecided(err error) bool {
+	return errors.Is(err, aead.ErrKeyServiceUnavailable) || interrupted(err)
+}
+
+// interrupted reports whether a call failed on the network or with its context. Not even a marked error is then a refusal.
+func interrupted(err error) bool {
+	var network net.Error
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network)
+}
+
+// explain gives an AEAD's error one of the meanings of package aead.
+func explain(err error) error {
+	var http interface{ HTTPStatusCode() int }
+	switch {
+	case errors.Is(err, aead.ErrKeyServiceUnavailable), errors.Is(err, aead.ErrClosed), errors.Is(err, aead.ErrKeyExhausted):
+		return err
+	case interrupted(err):
+		return &outageError{err}
+	case errors.Is(err, aead.ErrUnauthentic), errors.Is(err, aead.ErrUnknownKey):
+		return err
+	case errors.As(err, &http), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return &outageError{err}
+	default:
+		return &unmarkedError{outageError{err}}
+	}
+}
+
+// outageError is the failure of an AEAD whose key could not be asked. It is never a refusal to errors.Is, even if its
+// cause claims to be one.
+type outageError struct{ cause error }
+
+func (e *outageError) Error() string {
+	return aead.ErrKeyServiceUnavailable.Error() + ": " + e.cause.Error()
+}
+
+// Is makes the causes visible, refusals excepted.
+func (e *outageError) Is(target error) bool {
+	return target == aead.ErrKeyServiceUnavailable || //nolint:errorlint // errors.Is walks the chain
+		target != aead.ErrUnauthentic && target != aead.ErrUnknownKey && errors.Is(e.cause, target) //nolint:errorlint // the same
+}
+
+// As makes the causes visible.
+func (e *outageError) As(target any) bool { return errors.As(e.cause, target) }
+
+// unmarkedError is the failure of an AEAD that does not say whether it refused.
+type unmarkedError struct{ outageError }
+
+func (e *unmarkedError) Error() string {
+	return aead.ErrKeyServiceUnavailable.Error() + ": the AEAD gives no reason (adapt a local one with aead.WithContext): " + e.cause.Error()
+}

@@ -1,0 +1,120 @@
+package wire
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+)
+
+// Key is how a ciphertext names the key that sealed it. Reading it needs no key, and nothing proves it. It goes by the
+// form of the bytes: a Tink keyset writes a prefix of five bytes, a Tink KMS envelope a length of four and a wrapped data
+// key. The ciphertext of another AEAD may have one of these forms by chance.
+type Key struct {
+	// Wrapped is the wrapped data key of an envelope, as part of the ciphertext. It is nil without an envelope.
+	Wrapped []byte
+	// ID is the id of the key if HasID. In an envelope it is the key that wrapped the data key.
+	ID    uint32
+	HasID bool
+	// Version is the version of a Vault transit key, such as "v3".
+	Version string
+	// salt is the salt of a data key that was wrapped under a passphrase.
+	salt []byte
+}
+
+const (
+	lenSize         = 4
+	tinkPrefixSize  = 5
+	tinkStart       = 0x01 // cryptofmt.TinkStartByte
+	maxWrappedBytes = 4096 // Tink's bound on a wrapped data key
+	minPayload      = 16   // an authentication tag, at least
+)
+
+// maxTinkWrapped bounds the length of a data key that a Tink AEAD wrapped: prefix, nonce, a key proto of at most 80 bytes,
+// tag. Ciphertexts of key services are longer (AWS KMS about 180 bytes, RSA keys from 256), and may begin with the same
+// byte.
+const maxTinkWrapped = tinkPrefixSize + 24 + 80 + 32
+
+// Package aead begins a key that it wraps under a passphrase with version 1, the only cost of Argon2id (3 passes, 4 lanes,
+// 64 MiB), and a salt. These bytes also look like a Tink prefix with the key id 0x03040001, of which one ciphertext in
+// 65,536 is mistaken for this form.
+const (
+	passphraseStart   = "\x01\x03\x04\x00\x01\x00\x00"
+	passphraseSalt    = 16
+	passphraseWrapped = len(passphraseStart) + passphraseSalt + 12 + minPayload // and the key
+)
+
+// KeyOf returns how an AEAD's ciphertext names its key.
+func KeyOf(ct []byte) Key {
+	if len(ct) > lenSize {
+		n := int(binary.BigEndian.Uint32(ct))
+		if n > 0 && n <= maxWrappedBytes && len(ct) >= lenSize+n+minPayload {
+			wrapped := ct[lenSize : lenSize+n]
+			k := Key{Wrapped: wrapped, Version: vaultVersion(wrapped)}
+			switch {
+			case n > maxTinkWrapped:
+			case n > passphraseWrapped && bytes.HasPrefix(wrapped, []byte(passphraseStart)):
+				k.salt = wrapped[len(passphraseStart):][:passphraseSalt]
+			default:
+				k.ID, k.HasID = tinkKeyID(wrapped)
+			}
+			return k
+		}
+	}
+	id, ok := tinkKeyID(ct)
+	return Key{ID: id, HasID: ok}
+}
+
+func tinkKeyID(ct []byte) (uint32, bool) {
+	if len(ct) < tinkPrefixSize+minPayload || ct[0] != tinkStart {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(ct[1:]), true
+}
+
+// vaultVersion returns the version in "vault:v3:...", the form of Vault's transit engine.
+func vaultVersion(wrapped []byte) string {
+	rest, ok := bytes.CutPrefix(wrapped, []byte("vault:v"))
+	digits, _, ok2 := bytes.Cut(rest, []byte(":"))
+	if !ok || !ok2 || len(digits) == 0 || len(digits) > 9 || len(bytes.Trim(digits, "0123456789")) > 0 {
+		return ""
+	}
+	return "v" + string(digits)
+}
+
+// Envelope reports whether the value was sealed under a data key, which stands wrapped in it.
+func (k Key) Envelope() bool { return k.Wrapped != nil }
+
+// DataKey is the fingerprint of the wrapped data key: the first 8 bytes of its SHA-256, in hexadecimal. It is empty
+// without an envelope.
+func (k Key) DataKey() string { return fingerprint(k.Wrapped) }
+
+// Salt is the fingerprint of the salt of a passphrase, or empty.
+func (k Key) Salt() string { return fingerprint(k.salt) }
+
+func fingerprint(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8])
+}
+
+// String names the key for reports: "key 17", "KEK key 17", "KEK vault:v3", "data key 0123456789abcdef", "unnamed".
+func (k Key) String() string {
+	switch {
+	case k.HasID && k.Envelope():
+		return fmt.Sprintf("KEK key %d", k.ID)
+	case k.HasID:
+		return fmt.Sprintf("key %d", k.ID)
+	case !k.Envelope():
+		return "unnamed"
+	case k.Version != "":
+		return "KEK vault:" + k.Version
+	case k.salt != nil:
+		return "KEK passphrase, salt " + k.Salt()
+	default:
+		return "data key " + k.DataKey()
+	}
+}

@@ -1,0 +1,21 @@
+package wire
+
+import "fmt"
+
+// MaxNamespaceBytes bounds the length of a namespace.
+const MaxNamespaceBytes = 64
+
+// CheckNamespace returns an error unless ns is 1 to 64 letters, digits, and "_", ".", "-".
+func CheckNamespace(ns string) error {
+	if ns == "" || len(ns) > MaxNamespaceBytes {
+		return fmt.Errorf("namespace of %d bytes: it takes 1 to %d", len(ns), MaxNamespaceBytes)
+	}
+	for i := range len(ns) {
+		switch c := ns[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '.', c == '-':
+		default:
+			return fmt.Errorf("namespace %q: byte %q at %d: only letters, digits, '_', '.' and '-' are allowed", ns, c, i)
+		}
+	}
+	return nil
+}
