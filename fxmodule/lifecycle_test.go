@@ -424,7 +424,7 @@ func TestJobs(t *testing.T) {
 	require.Equal(t, payload, opened)
 	_, err = got.Seal(t.Context(), m, make([]byte, 5000))
 	require.ErrorIs(t, err, jobs.ErrTooLarge)
-	_, err = got.Token("test", []byte("x"))
+	_, err = got.Tokens().Token("test", []byte("x"))
 	require.NoError(t, err)
 
 	t.Run("none without a sealed default", func(t *testing.T) {

@@ -89,7 +89,7 @@ func (c *config) codec(f wire.Type) Codec {
 // WithPlaintextUntil.
 func WithPlaintext(p PlaintextPolicy) Option {
 	return func(c *config) error {
-		if p < RejectPlaintext || p > WritePlaintext {
+		if !p.Valid() {
 			return fmt.Errorf("WithPlaintext: unknown policy %d", int(p))
 		}
 		c.plaintext = p

@@ -1,64 +1,42 @@
 package middleware
 
 import (
-	"fmt"
 	"time"
+
+	"github.com/sealcache/sealcache/middleware/internal/plaintext"
 )
 
-// PlaintextPolicy says what a Store does with values in clear: see
-// WithPlaintext. To turn encryption on under live traffic, roll out
-// WritePlaintext (every instance can read what any other writes), then
-// ReadPlaintext or SealOnRead, then RejectPlaintext.
+// PlaintextPolicy is what a Store does with plaintext values: see WithPlaintext.
+// To turn encryption on under live traffic, roll out WritePlaintext (every
+// instance can then read what any other writes), then ReadPlaintext or
+// SealOnRead, then RejectPlaintext.
 //
-// While a policy tolerates clear values, whoever can write to the backing store
-// can plant some: end the tolerance with WithPlaintextUntil.
-type PlaintextPolicy int
+// While a policy accepts plaintext values, an attacker who can write to the
+// backing store can plant some. WithPlaintextUntil sets the end.
+type PlaintextPolicy = plaintext.Policy
 
 const (
-	// RejectPlaintext: a clear value is ErrNotSealed. The default.
-	RejectPlaintext PlaintextPolicy = iota
-	// ReadPlaintext: clear values are returned as the backing store returns
-	// them, or decoded where the store has exactly one codec and that can read
-	// them; everything is written sealed. In clear a value has no type: what was an int comes back
-	// from Redis as text, as it does without this package.
-	ReadPlaintext
-	// SealOnRead is ReadPlaintext, and a clear value that was read is replaced
-	// by its sealed form, if it is still the same and without touching its
-	// expiry. It needs a backing store that can swap atomically (redisstore,
-	// memorystore), else New fails.
-	SealOnRead
-	// WritePlaintext: reads both and writes in clear, as the backing store
-	// would without this package (values of a codec as the codec encodes
-	// them). It is the first step of a rolling deployment, and the last of a
-	// way back.
-	WritePlaintext
+	// RejectPlaintext refuses a plaintext value with ErrNotSealed. It is the
+	// default.
+	RejectPlaintext = plaintext.Reject
+	// ReadPlaintext returns plaintext values as the backing store returns them,
+	// or decoded if the store has exactly one codec and that codec can read
+	// them. It writes sealed values. A plaintext value has no type: Redis returns
+	// an int as text, as it does without this package.
+	ReadPlaintext = plaintext.Read
+	// SealOnRead is ReadPlaintext, and a plaintext value that was read is
+	// replaced by its sealed form if it has not changed. Its expiry stays. It
+	// needs a backing store that can swap atomically (redisstore, memorystore),
+	// else New fails.
+	SealOnRead = plaintext.SealOnRead
+	// WritePlaintext reads both kinds and writes plaintext, as the backing store
+	// would without this package (values of a codec as the codec encodes them).
+	// It is the first step of a rollout, and the last step of a rollback.
+	WritePlaintext = plaintext.Write
 )
 
-func (p PlaintextPolicy) String() string {
-	switch p {
-	case RejectPlaintext:
-		return "reject"
-	case ReadPlaintext:
-		return "read"
-	case SealOnRead:
-		return "seal-on-read"
-	case WritePlaintext:
-		return "write"
-	default:
-		return fmt.Sprintf("policy %d", int(p))
-	}
-}
-
 // policy is the plaintext policy of this moment.
-func (s *Store) policy() PlaintextPolicy {
-	if s.cfg.plaintext == RejectPlaintext {
-		return RejectPlaintext
-	}
-	if !s.cfg.until.IsZero() && !s.cfg.now().Before(s.cfg.until) {
-		return RejectPlaintext
-	}
-	return s.cfg.plaintext
-}
+func (s *Store) policy() PlaintextPolicy { return s.plaintext.Policy() }
 
 // announcePlaintext says once, at start, what tolerance is in force.
 func (s *Store) announcePlaintext() {

@@ -12,6 +12,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/middleware/internal/box"
+	"github.com/sealcache/sealcache/middleware/internal/plaintext"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -29,13 +30,14 @@ type Store struct {
 	scoped  PrefixInvalidator   // backing, or nil
 	box     *box.Box
 
-	cfg     *config
-	lends   bool   // Set is given a loan, not bytes
-	prefix  string // of keys and tags: the namespace and a colon, or nothing
-	quirks  quirks
-	last    store.Option   // applied after all others, or nil
-	options []store.Option // what a call without options of its own passes on
-	tel     *telemetry
+	cfg       *config
+	plaintext *plaintext.Window
+	lends     bool   // Set is given a loan, not bytes
+	prefix    string // of keys and tags: the namespace and a colon, or nothing
+	quirks    quirks
+	last      store.Option   // applied after all others, or nil
+	options   []store.Option // what a call without options of its own passes on
+	tel       *telemetry
 }
 
 type setIfNotExistsStore interface {
@@ -67,9 +69,10 @@ func New(backing store.StoreInterface, a tink.AEADWithContext, opts ...Option) (
 		return nil, fmt.Errorf("middleware: New: %w", err)
 	}
 	s := &Store{
-		backing: backing,
-		cfg:     cfg,
-		quirks:  quirksOf(backing.GetType()),
+		backing:   backing,
+		cfg:       cfg,
+		plaintext: plaintext.NewWindow(cfg.plaintext, cfg.until, cfg.now),
+		quirks:    quirksOf(backing.GetType()),
 	}
 	if s.box, err = box.New(a, wire.CacheValue, cfg.namespace); err != nil {
 		return nil, fmt.Errorf("middleware: New: %w", err)

@@ -43,11 +43,11 @@
 //     text is the sealed one.
 //   - What to do with an error of Open: [Permanent] tells whether trying again can
 //     help. If not, park the job; if so, retry it later without counting the try.
-//   - Uniqueness: a random ciphertext never repeats. Compare [Encryptor.Token] of
+//   - Uniqueness: a random ciphertext never repeats. Compare [Tokens.Token] of
 //     type, queue and payload instead: a keyed pseudorandom function, so that a
 //     guess cannot be tried out by those who see it.
-//   - Hidden type names: enqueue [Encryptor.Token] of the name, and resolve it with
-//     [Encryptor.Pseudonyms], or put the name into the payload.
+//   - Hidden type names: enqueue the token of the name, and put the name into the
+//     payload, or look it up in a table of [Tokens.All] for the names that you know.
 //
 // The example of this package does that for a queue of its own.
 //

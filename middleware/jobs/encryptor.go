@@ -19,6 +19,7 @@ type Encryptor struct {
 	boxes  map[wire.Kind]*box.Box
 	cfg    *config
 	codec  *compress.Codec
+	tokens *Tokens   // nil: no PRF
 	reload *reloader // nil: nothing to reload
 	tel    *telemetry
 }
@@ -40,6 +41,9 @@ func NewEncryptor(a tink.AEADWithContext, opts ...Option) (*Encryptor, error) {
 		if e.boxes[k], err = box.New(a, k, cfg.namespace); err != nil {
 			return nil, fmt.Errorf("jobs: NewEncryptor: %w", err)
 		}
+	}
+	if cfg.prf != nil {
+		e.tokens = newTokens(cfg.namespace, cfg.prf)
 	}
 	if e.codec, err = compress.New(cfg.maxBytes); err != nil {
 		return nil, fmt.Errorf("jobs: NewEncryptor: %w", err)

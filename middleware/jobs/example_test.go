@@ -32,10 +32,11 @@ func (q *sealedQueue) enqueue(ctx context.Context, typename, id string, payload 
 		return err
 	}
 	// A ciphertext never repeats; a keyed token of what makes the job unique does.
-	token, err := q.e.Token("example.unique", []byte(typename), payload)
+	unique, err := q.e.Tokens().Token("example.unique", []byte(typename), payload)
 	if err != nil {
 		return err
 	}
+	token := unique.String()
 	if q.unique[token] {
 		return errors.New("duplicate")
 	}
@@ -123,8 +124,8 @@ func Example() {
 	// archived: jobs: open: aead: does not authenticate: altered, moved, or sealed under another key
 }
 
-// A token can stand for a name that nobody else may read.
-func ExampleEncryptor_Pseudonyms() {
+// A token can stand for a name that must not be read in the queue.
+func ExampleTokens() {
 	handle, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
 	if err != nil {
 		log.Fatal(err)
@@ -146,14 +147,20 @@ func ExampleEncryptor_Pseudonyms() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	hidden, err := e.Token("shop.type", []byte("layoff:letter"))
+	hidden, err := e.Tokens().Token("shop.type", []byte("layoff:letter"))
 	if err != nil {
 		log.Fatal(err)
 	}
-	names, err := e.Pseudonyms("shop.type", "layoff:letter", "lunch:menu")
-	if err != nil {
-		log.Fatal(err)
+	names := map[jobs.Token]string{}
+	for _, name := range []string{"layoff:letter", "lunch:menu"} {
+		tokens, err := e.Tokens().All("shop.type", []byte(name))
+		if err != nil {
+			log.Fatal(err)
+		}
+		for _, t := range tokens {
+			names[t] = name
+		}
 	}
-	fmt.Println(len(hidden), names[hidden])
+	fmt.Println(len(hidden.String()), names[hidden])
 	// Output: 43 layoff:letter
 }

@@ -1,124 +1,95 @@
 package jobs
 
 import (
-	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
 
+	"github.com/tink-crypto/tink-go/v2/prf"
+
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// tokenDomain starts the input of the PRF for every token, and keeps tokens apart
-// from whatever else the same PRF keys are used for.
-const tokenDomain = "sealcache.token.v1"
+// A Token is a keyed pseudonym of a list of byte strings. Equal lists have equal
+// tokens. Without the key a token can neither be computed nor guessed. A reader
+// of two tokens learns whether they stand for the same list, and nothing else.
+type Token [wire.TagSize]byte
 
 // TokenSize is the length of a token's text.
 const TokenSize = 43
 
-// Token returns a keyed token of parts: equal for equal domain, namespace and
-// parts, and without the key neither to be computed nor to be guessed at. It is 43
-// letters, digits, "-" and "_" (32 bytes in base64url). Different lists of parts
-// never give the same token: ("ab", "c") and ("a", "bc") differ.
+// String is the token in base64url: letters, digits, "-" and "_".
+func (t Token) String() string { return base64.RawURLEncoding.EncodeToString(t[:]) }
+
+// Tokens makes tokens with the PRF set of an Encryptor: for unique jobs, hidden
+// type names and schedules. It is safe for concurrent use. The methods of a nil
+// Tokens return ErrNoPRF.
 //
-// domain says what the token is for, so that tokens of different uses never
-// match; take one that begins with your application's name. Those that begin with
-// "asynqjobs." are taken.
-//
-// Whoever sees two tokens learns whether they are of the same parts, and no more.
-// The token is made with the PRF set's primary key; without a set it is ErrNoPRF.
-func (e *Encryptor) Token(domain string, parts ...[]byte) (string, error) {
-	t, err := e.RawToken(domain, parts...)
-	if err != nil {
-		return "", err
-	}
-	return base64.RawURLEncoding.EncodeToString(t[:]), nil
+// The domain says what a token is for, so that tokens of different uses never
+// match. Begin it with the name of your application. Domains that begin with
+// "asynqjobs." are reserved. Different lists of parts never share a token:
+// ("ab", "c") and ("a", "bc") differ.
+type Tokens struct {
+	namespace string
+	set       *prf.Set
+	keys      []uint32 // the primary key first
 }
 
-// RawToken is Token as 32 bytes.
-func (e *Encryptor) RawToken(domain string, parts ...[]byte) ([32]byte, error) {
-	if e.cfg.prf == nil {
-		return [32]byte{}, ErrNoPRF
-	}
-	return e.token(e.cfg.prf.PrimaryID, e.tokenInput(domain, parts))
+func newTokens(namespace string, set *prf.Set) *Tokens {
+	keys := slices.Sorted(maps.Keys(set.PRFs))
+	i := slices.Index(keys, set.PrimaryID)
+	return &Tokens{namespace, set, append([]uint32{set.PrimaryID}, slices.Delete(keys, i, i+1)...)}
 }
 
-// Tokens returns the token of parts under every key of the PRF set, that of the
-// primary key first. It is for looking up what was written before the primary key
-// changed.
-func (e *Encryptor) Tokens(domain string, parts ...[]byte) ([]string, error) {
-	if e.cfg.prf == nil {
+// Tokens returns the maker of tokens, or nil without WithPRF.
+func (e *Encryptor) Tokens() *Tokens { return e.tokens }
+
+// Token returns the token of parts under the primary key.
+func (t *Tokens) Token(domain string, parts ...[]byte) (Token, error) {
+	if t == nil {
+		return Token{}, ErrNoPRF
+	}
+	return t.token(t.set.PrimaryID, t.input(domain, parts))
+}
+
+// All returns the token of parts under each key of the set, the primary key
+// first. It finds tokens that were made before the primary key changed.
+func (t *Tokens) All(domain string, parts ...[]byte) ([]Token, error) {
+	if t == nil {
 		return nil, ErrNoPRF
 	}
-	input := e.tokenInput(domain, parts)
-	tokens := make([]string, 0, len(e.cfg.prf.PRFs))
-	for _, id := range e.prfKeys() {
-		t, err := e.token(id, input)
+	input := t.input(domain, parts)
+	tokens := make([]Token, 0, len(t.keys))
+	for _, id := range t.keys {
+		token, err := t.token(id, input)
 		if err != nil {
 			return nil, err
 		}
-		tokens = append(tokens, base64.RawURLEncoding.EncodeToString(t[:]))
+		tokens = append(tokens, token)
 	}
 	return tokens, nil
 }
 
-// IsToken tells whether token is that of parts under any key of the set. It takes
-// the same time wherever two tokens differ.
-func (e *Encryptor) IsToken(token [32]byte, domain string, parts ...[]byte) (bool, error) {
-	if e.cfg.prf == nil {
-		return false, ErrNoPRF
-	}
-	input := e.tokenInput(domain, parts)
-	for _, id := range e.prfKeys() {
-		t, err := e.token(id, input)
-		if err != nil {
-			return false, err
-		}
-		if subtle.ConstantTimeCompare(t[:], token[:]) == 1 {
-			return true, nil
-		}
-	}
-	return false, nil
-}
+// tokenDomain starts the input of the PRF. It separates tokens from other uses of
+// the same keys.
+const tokenDomain = "sealcache.token.v1"
 
-// Pseudonyms returns a table that leads from the tokens of the given names, under
-// every key of the set, back to the names: what a worker needs to restore hidden
-// type names that it knows.
-func (e *Encryptor) Pseudonyms(domain string, names ...string) (map[string]string, error) {
-	table := make(map[string]string, len(names))
-	for _, name := range names {
-		tokens, err := e.Tokens(domain, []byte(name))
-		if err != nil {
-			return nil, err
-		}
-		for _, t := range tokens {
-			table[t] = name
-		}
-	}
-	return table, nil
-}
+const (
+	lengthSize     = 4
+	longLengthSize = 8 // of a part, which may be a payload
+)
 
-// HasPRF tells whether the Encryptor was made with WithPRF.
-func (e *Encryptor) HasPRF() bool { return e.cfg.prf != nil }
-
-// prfKeys returns the ids of the PRF keys, the primary first.
-func (e *Encryptor) prfKeys() []uint32 {
-	ids := slices.Sorted(maps.Keys(e.cfg.prf.PRFs))
-	i := slices.Index(ids, e.cfg.prf.PrimaryID)
-	return append([]uint32{e.cfg.prf.PrimaryID}, slices.Delete(ids, i, i+1)...)
-}
-
-// tokenInput encodes domain, namespace and parts so that no two lists are alike:
-// each has its length before it.
-func (e *Encryptor) tokenInput(domain string, parts [][]byte) []byte {
-	n := len(tokenDomain) + lengthSize + len(e.cfg.namespace) + lengthSize + len(domain)
+// input encodes domain, namespace and parts, each after its length, so that no
+// two lists encode alike.
+func (t *Tokens) input(domain string, parts [][]byte) []byte {
+	n := len(tokenDomain) + lengthSize + len(t.namespace) + lengthSize + len(domain)
 	for _, p := range parts {
 		n += longLengthSize + len(p)
 	}
 	in := append(make([]byte, 0, n), tokenDomain...)
-	in = wire.AppendName(in, e.cfg.namespace)
+	in = wire.AppendName(in, t.namespace)
 	in = wire.AppendName(in, domain)
 	for _, p := range parts {
 		in = binary.BigEndian.AppendUint64(in, uint64(len(p)))
@@ -127,15 +98,10 @@ func (e *Encryptor) tokenInput(domain string, parts [][]byte) []byte {
 	return in
 }
 
-const (
-	lengthSize     = 4
-	longLengthSize = 8 // a payload is no name: its length is not bounded to four bytes
-)
-
-func (e *Encryptor) token(key uint32, input []byte) ([32]byte, error) {
-	out, err := e.cfg.prf.PRFs[key].ComputePRF(input, wire.TagSize)
+func (t *Tokens) token(key uint32, input []byte) (Token, error) {
+	out, err := t.set.PRFs[key].ComputePRF(input, wire.TagSize)
 	if err != nil || len(out) != wire.TagSize {
-		return [32]byte{}, fmt.Errorf("jobs: token: PRF key %d failed", key) // its text is not ours to show
+		return Token{}, fmt.Errorf("jobs: token: PRF key %d failed", key) // the PRF's own text may show its input
 	}
-	return [32]byte(out), nil
+	return Token(out), nil
 }

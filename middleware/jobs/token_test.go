@@ -1,7 +1,6 @@
 package jobs_test
 
 import (
-	"encoding/base64"
 	"regexp"
 	"testing"
 
@@ -17,28 +16,25 @@ func TestTokens(t *testing.T) {
 	t.Parallel()
 	set := sealtest.PRF(t, 3)
 	e := newEncryptor(t, jobs.WithPRF(set))
-	tok, err := e.Token("app.test", []byte("a"), []byte("b"))
+	tok, err := e.Tokens().Token("app.test", []byte("a"), []byte("b"))
 	require.NoError(t, err)
-	require.Regexp(t, regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`), tok)
-	again, err := newEncryptor(t, jobs.WithPRF(set)).Token("app.test", []byte("a"), []byte("b"))
+	require.Regexp(t, regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`), tok.String())
+	require.Len(t, tok.String(), jobs.TokenSize)
+	again, err := newEncryptor(t, jobs.WithPRF(set)).Tokens().Token("app.test", []byte("a"), []byte("b"))
 	require.NoError(t, err)
 	require.Equal(t, tok, again, "equal under any encryption key")
 
-	all, err := e.Tokens("app.test", []byte("a"), []byte("b"))
+	all, err := e.Tokens().All("app.test", []byte("a"), []byte("b"))
 	require.NoError(t, err)
 	require.Len(t, all, 3)
 	require.Equal(t, tok, all[0], "the primary's first")
-	for _, text := range all {
-		raw, err := base64.RawURLEncoding.DecodeString(text)
-		require.NoError(t, err)
-		ok, err := e.IsToken([32]byte(raw), "app.test", []byte("a"), []byte("b"))
-		require.NoError(t, err)
-		require.True(t, ok, "older keys count too")
-		ok, err = e.IsToken([32]byte(raw), "app.test", []byte("a"), []byte("c"))
-		require.NoError(t, err)
-		require.False(t, ok)
+	require.NotEqual(t, all[1], all[2])
+	others, err := e.Tokens().All("app.test", []byte("a"), []byte("c"))
+	require.NoError(t, err)
+	for _, o := range others {
+		require.NotContains(t, all, o)
 	}
-	other, err := newEncryptor(t, jobs.WithPRF(sealtest.PRF(t, 1))).Token("app.test", []byte("a"), []byte("b"))
+	other, err := newEncryptor(t, jobs.WithPRF(sealtest.PRF(t, 1))).Tokens().Token("app.test", []byte("a"), []byte("b"))
 	require.NoError(t, err)
 	require.NotEqual(t, tok, other, "another key, another token")
 }
@@ -47,7 +43,7 @@ func TestTokens(t *testing.T) {
 func TestTokensNeverCollide(t *testing.T) {
 	t.Parallel()
 	set := sealtest.PRF(t, 1)
-	seen := map[string]bool{}
+	seen := map[jobs.Token]bool{}
 	for _, opts := range [][]jobs.Option{{}, {jobs.WithNamespace("a")}, {jobs.WithNamespace("ab")}} {
 		e := newEncryptor(t, append(opts, jobs.WithPRF(set))...)
 		for _, domain := range []string{"", "a", "ab"} {
@@ -56,7 +52,7 @@ func TestTokensNeverCollide(t *testing.T) {
 				for i, p := range parts {
 					raw[i] = []byte(p)
 				}
-				tok, err := e.Token(domain, raw...)
+				tok, err := e.Tokens().Token(domain, raw...)
 				require.NoError(t, err)
 				require.False(t, seen[tok], "%q %q", domain, parts)
 				seen[tok] = true
@@ -68,16 +64,10 @@ func TestTokensNeverCollide(t *testing.T) {
 func TestTokensNeedAPRF(t *testing.T) {
 	t.Parallel()
 	e := newEncryptor(t)
-	require.False(t, e.HasPRF())
-	_, err := e.Token("d")
+	require.Nil(t, e.Tokens())
+	_, err := e.Tokens().Token("d")
 	require.ErrorIs(t, err, jobs.ErrNoPRF)
-	_, err = e.RawToken("d")
-	require.ErrorIs(t, err, jobs.ErrNoPRF)
-	_, err = e.Tokens("d")
-	require.ErrorIs(t, err, jobs.ErrNoPRF)
-	_, err = e.IsToken([32]byte{}, "d")
-	require.ErrorIs(t, err, jobs.ErrNoPRF)
-	_, err = e.Pseudonyms("d", "name")
+	_, err = e.Tokens().All("d")
 	require.ErrorIs(t, err, jobs.ErrNoPRF)
 }
 
@@ -93,7 +83,7 @@ func TestShortPRFsAreRefused(t *testing.T) {
 	}
 }
 
-func TestPseudonymsLeadBackUnderOldKeys(t *testing.T) {
+func TestTokensUnderOldKeys(t *testing.T) {
 	t.Parallel()
 	m := keyset.NewManager()
 	old, err := m.Add(prf.HMACSHA256PRFKeyTemplate())
@@ -106,19 +96,17 @@ func TestPseudonymsLeadBackUnderOldKeys(t *testing.T) {
 		require.NoError(t, err)
 		return s
 	}
-	before, err := newEncryptor(t, jobs.WithPRF(set())).Token("app.type", []byte("mail:send"))
+	before, err := newEncryptor(t, jobs.WithPRF(set())).Tokens().Token("app.type", []byte("mail:send"))
 	require.NoError(t, err)
 
 	fresh, err := m.Add(prf.HKDFSHA256PRFKeyTemplate())
 	require.NoError(t, err)
 	require.NoError(t, m.SetPrimary(fresh))
 	e := newEncryptor(t, jobs.WithPRF(set()))
-	after, err := e.Token("app.type", []byte("mail:send"))
+	after, err := e.Tokens().Token("app.type", []byte("mail:send"))
 	require.NoError(t, err)
 	require.NotEqual(t, before, after)
-	table, err := e.Pseudonyms("app.type", "mail:send", "mail:sort")
+	all, err := e.Tokens().All("app.type", []byte("mail:send"))
 	require.NoError(t, err)
-	require.Len(t, table, 4)
-	require.Equal(t, "mail:send", table[before])
-	require.Equal(t, "mail:send", table[after])
+	require.Equal(t, []jobs.Token{after, before}, all)
 }

@@ -134,7 +134,7 @@ func newConfig(e *jobs.Encryptor, opts []Option) (*config, error) {
 			errs = append(errs, err)
 		}
 	}
-	if c.hidden && e != nil && !e.HasPRF() {
+	if c.hidden && e != nil && e.Tokens() == nil {
 		errs = append(errs, errors.Join(errors.New("WithHiddenTypes"), jobs.ErrNoPRF))
 	}
 	if c.logger == nil {

@@ -91,7 +91,7 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 	if c == nil {
 		return nil, errors.New("asynqjobs: NewScheduler: nil client")
 	}
-	if !c.e.HasPRF() {
+	if c.e.Tokens() == nil {
 		return nil, fmt.Errorf("asynqjobs: NewScheduler: %w", jobs.ErrNoPRF)
 	}
 	s := &Scheduler{c: c, store: newScheduleStore(rdb, c.e), book: newBook(), turn: make(chan struct{}, 1), poll: DefaultPollInterval, catchUp: DefaultCatchUp, heldUp: mostHeldUp}

@@ -73,11 +73,11 @@ func unmarshal(b []byte) (*definition, error) {
 // seal is the inverse, at the time now, for the field that the name has under the
 // primary PRF key.
 func (s *scheduleStore) seal(ctx context.Context, d *definition, now time.Time) (entry, error) {
-	field, err := s.e.Token(scheduleDomain, []byte(d.Name))
+	field, err := s.e.Tokens().Token(scheduleDomain, []byte(d.Name))
 	if err != nil {
 		return entry{}, err
 	}
-	return s.sealAs(ctx, field, d, now)
+	return s.sealAs(ctx, field.String(), d, now)
 }
 
 // sealAs is seal for a given field. It does not change d, and what it returns shares
@@ -156,9 +156,13 @@ func (s *scheduleStore) all(ctx context.Context) (map[string]string, error) {
 // of returns what is stored under a name, under every key of the PRF set, unopened;
 // raw is empty where nothing is.
 func (s *scheduleStore) of(ctx context.Context, name string) ([]entry, error) {
-	fields, err := s.e.Tokens(scheduleDomain, []byte(name))
+	tokens, err := s.e.Tokens().All(scheduleDomain, []byte(name))
 	if err != nil {
 		return nil, err
+	}
+	fields := make([]string, len(tokens))
+	for i, t := range tokens {
+		fields[i] = t.String()
 	}
 	values, err := s.rdb.HMGet(ctx, s.schedules, fields...).Result()
 	if err != nil {

@@ -134,7 +134,7 @@ func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, e
 		}
 	}
 	if c.unique {
-		if f.tag, err = s.e.RawToken(uniqueDomain, uniqueParts(t.Type(), c.queue, t.Payload())...); err != nil {
+		if f.tag, err = s.e.Tokens().Token(uniqueDomain, uniqueParts(t.Type(), c.queue, t.Payload())...); err != nil {
 			return nil, nil, fmt.Errorf("asynqjobs: unique task: %w", err)
 		}
 	}
@@ -160,11 +160,11 @@ func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, e
 }
 
 func (s *sealer) pseudonym(typename string) (string, error) {
-	token, err := s.e.Token(typeDomain, []byte(typename))
+	token, err := s.e.Tokens().Token(typeDomain, []byte(typename))
 	if err != nil {
 		return "", fmt.Errorf("asynqjobs: hidden type name: %w", err)
 	}
-	return hiddenPrefix + token, nil
+	return hiddenPrefix + token.String(), nil
 }
 
 // uniqueParts is what makes a task unique to asynq: type, queue and payload, of

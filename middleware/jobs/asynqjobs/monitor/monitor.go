@@ -88,7 +88,7 @@ func New(conn asynq.RedisConnOpt, e *jobs.Encryptor, opts ...Option) (*Handler, 
 }
 
 func (h *Handler) build() error {
-	if h.e.HasPRF() {
+	if h.e.Tokens() != nil {
 		c, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(h.client), h.e, asynqjobs.WithLogger(h.cfg.logger))
 		if err != nil {
 			return err

@@ -121,11 +121,11 @@ func (l *look) schedulePayload(id string, info *asynqjobs.ScheduleInfo) string {
 }
 
 func (h *Handler) scheduleID(name string) (string, error) {
-	token, err := h.e.Token(scheduleDomain, []byte(name))
+	token, err := h.e.Tokens().Token(scheduleDomain, []byte(name))
 	if err != nil {
 		return "", err
 	}
-	return schedulePrefix + token[:16], nil
+	return schedulePrefix + token.String()[:16], nil
 }
 
 // serveEvents answers when a schedule of asynqjobs was enqueued: the last time,

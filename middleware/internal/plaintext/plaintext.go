@@ -1,0 +1,74 @@
+// Package plaintext decides whether values that are not sealed are accepted, and until when.
+package plaintext
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// Policy is what is done with plaintext values. Packages middleware and jobs export it and describe its values.
+type Policy int
+
+// The policies, from the strictest on.
+const (
+	Reject Policy = iota
+	Read
+	SealOnRead
+	Write
+)
+
+// Valid reports whether p is one of the policies.
+func (p Policy) Valid() bool { return p >= Reject && p <= Write }
+
+func (p Policy) String() string {
+	switch p {
+	case Reject:
+		return "reject"
+	case Read:
+		return "read"
+	case SealOnRead:
+		return "seal-on-read"
+	case Write:
+		return "write"
+	default:
+		return fmt.Sprintf("policy %d", int(p))
+	}
+}
+
+// A Window is a policy with an end. The end is final: a wall clock that is set back later does not open it again.
+type Window struct {
+	policy   Policy
+	until    time.Time // zero: no end
+	deadline time.Time // until on the monotonic clock
+	now      func() time.Time
+	ended    atomic.Bool
+}
+
+// NewWindow returns a Window that ends at until. A zero until means no end.
+func NewWindow(p Policy, until time.Time, now func() time.Time) *Window {
+	w := &Window{policy: p, until: until, now: now}
+	if start := now(); !until.IsZero() {
+		w.deadline = start.Add(until.Sub(start))
+	}
+	return w
+}
+
+// Policy returns the policy of this moment, which is Reject after the end.
+func (w *Window) Policy() Policy {
+	if w.policy == Reject || w.until.IsZero() {
+		return w.policy
+	}
+	if w.ended.Load() {
+		return Reject
+	}
+	// The wall clock goes on while a machine sleeps. The monotonic clock is not set back.
+	if now := w.now(); !now.Round(0).Before(w.until) || !now.Before(w.deadline) {
+		w.ended.Store(true)
+		return Reject
+	}
+	return w.policy
+}
+
+// Until returns the end, or the zero time.
+func (w *Window) Until() time.Time { return w.until }
