@@ -44,6 +44,8 @@ const (
 	// KeyName is a domain of the pseudonyms of hidden key names. It never
 	// stands in a header.
 	KeyName Kind = 6
+	// KeyCheck is the entry by which the processes of a namespace compare keys.
+	KeyCheck Kind = 7
 )
 
 func (k Kind) String() string {
@@ -60,10 +62,15 @@ func (k Kind) String() string {
 		return "schedule"
 	case KeyName:
 		return "key name"
+	case KeyCheck:
+		return "key check"
 	default:
 		return fmt.Sprintf("kind %d", byte(k))
 	}
 }
+
+// job reports whether values of the kind belong to jobs.
+func (k Kind) job() bool { return k >= JobPayload && k <= Schedule }
 
 // Type says how the plaintext represents a value. The predeclared types of Go
 // have one each, so that they come back as they went in.
@@ -233,7 +240,7 @@ func Parse(b []byte) (Header, int, error) {
 		return Header{}, 0, fmt.Errorf("%w: cut off after %d bytes", ErrUnsupportedFormat, len(b))
 	}
 	h := Header{Kind: Kind(b[3]), Type: Type(b[4]), Flags: Flags(b[5])}
-	if h.Kind < CacheValue || h.Kind > Schedule {
+	if h.Kind < CacheValue || h.Kind > KeyCheck || h.Kind == KeyName {
 		return Header{}, 0, fmt.Errorf("%w: unknown kind %d", ErrUnsupportedFormat, b[3])
 	}
 	if !h.Type.valid() {
@@ -242,8 +249,8 @@ func Parse(b []byte) (Header, int, error) {
 	if unknown := h.Flags &^ known; unknown != 0 {
 		return Header{}, 0, fmt.Errorf("%w: unknown flags %#02x: read it with a newer release", ErrUnsupportedFormat, byte(unknown))
 	}
-	if h.Flags&Compressed != 0 && h.Kind == CacheValue {
-		return Header{}, 0, fmt.Errorf("%w: a compressed cache value: read it with a newer release", ErrUnsupportedFormat)
+	if h.Flags&Compressed != 0 && !h.Kind.job() {
+		return Header{}, 0, fmt.Errorf("%w: a compressed %s: read it with a newer release", ErrUnsupportedFormat, h.Kind)
 	}
 	n := HeaderSize
 	if h.Flags&Bound != 0 {
@@ -254,7 +261,7 @@ func Parse(b []byte) (Header, int, error) {
 		if unknown := h.Names &^ knownNames; unknown != 0 {
 			return Header{}, 0, fmt.Errorf("%w: unknown bound names %#02x", ErrUnsupportedFormat, byte(unknown))
 		}
-		if h.Names == 0 || h.Kind == CacheValue {
+		if h.Names == 0 || !h.Kind.job() {
 			return Header{}, 0, fmt.Errorf("%w: bound names where none can be", ErrUnsupportedFormat)
 		}
 		n++

@@ -1,0 +1,91 @@
+// Package keycheck is the entry by which the processes of one namespace find out whether they use the same keys.
+//
+// Each namespace has one entry under the reserved name [Name]. It is a sealed value of a kind of its own, without a secret
+// in it. Store.Check creates it, renews it under a new primary key, and never replaces an entry that it cannot open.
+// Migrations and audits only read it, before anything else.
+//
+// The entry is 40 bytes under a keyring and 106 bytes under an envelope with a local key-encryption key. It proves keys
+// only together with the data: an attacker who can write to the store can delete it, or plant an entry that does not open.
+package keycheck
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/middleware/internal/box"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// Name is the name of the entry in its namespace. It is never hidden. Applications cannot use it as a key.
+const Name = "sealcache.key-check"
+
+// content is the plaintext: the version of the entry.
+const content = "\x01"
+
+// StoredName returns the name of the entry of a namespace, as the backing store knows it.
+func StoredName(namespace string) string {
+	if namespace == "" {
+		return Name
+	}
+	return namespace + ":" + Name
+}
+
+// Namespace returns the namespace whose entry has this stored name. It reports false if the name is not one of an entry.
+func Namespace(stored string) (string, bool) {
+	if stored == Name {
+		return "", true
+	}
+	ns, ok := strings.CutSuffix(stored, ":"+Name)
+	return ns, ok && wire.CheckNamespace(ns) == nil
+}
+
+// A Check seals and opens the entry of one namespace under one AEAD.
+type Check struct{ box *box.Box }
+
+// New returns a Check. An empty namespace means none.
+func New(a tink.AEADWithContext, namespace string) (*Check, error) {
+	b, err := box.New(a, wire.KeyCheck, namespace)
+	if err != nil {
+		return nil, err
+	}
+	return &Check{b}, nil
+}
+
+// Seal returns a new entry.
+func (c *Check) Seal(ctx context.Context) ([]byte, error) {
+	return c.box.Seal(ctx, nil, wire.Header{Type: wire.Bytes}, []byte(content), Name)
+}
+
+// Open returns nil if the AEAD opens the entry, which it leaves as it is. box.Refused(err) reports that its keys are other
+// ones. The entry can also be plaintext (wire.ErrNotSealed), of a later release (wire.ErrUnsupportedFormat), or not to be
+// opened now (aead.ErrKeyServiceUnavailable).
+func (c *Check) Open(ctx context.Context, stored []byte) error {
+	h, n, err := c.box.Parse(stored)
+	if err != nil {
+		return err
+	}
+	if h.Type != wire.Bytes || h.Flags != 0 {
+		return fmt.Errorf("%w: a key check of another form", wire.ErrUnsupportedFormat)
+	}
+	plaintext, err := c.box.Open(ctx, stored, n, false, Name)
+	if err != nil {
+		return err
+	}
+	if string(plaintext) != content {
+		return fmt.Errorf("%w: a key check of another version", wire.ErrUnsupportedFormat)
+	}
+	return nil
+}
+
+// Outdated reports whether an entry that opens names another key than fresh, an entry of this moment. Where keys show
+// neither an id nor a version, entries are never outdated.
+func Outdated(stored, fresh []byte) bool {
+	if len(stored) < wire.HeaderSize || len(fresh) < wire.HeaderSize {
+		return false
+	}
+	was, is := wire.KeyOf(stored[wire.HeaderSize:]), wire.KeyOf(fresh[wire.HeaderSize:])
+	return was.Envelope() != is.Envelope() || was.HasID != is.HasID || was.ID != is.ID || was.Version != is.Version
+}
