@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"os"
-	"strings"
 	"time"
+
+	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
 // opError says which operation failed. Its text is that of the cause without what might quote a key or a value; the cause
@@ -40,7 +41,7 @@ func ended(ctx context.Context, err error) error {
 }
 
 func (e *opError) Error() string {
-	text := withoutData(e.cause.Error())
+	text := rediserr.Text(e.cause)
 	if e.ctx != nil {
 		text = e.ctx.Error() + ": " + text
 	}
@@ -52,21 +53,6 @@ func (e *opError) Unwrap() []error {
 		return []error{e.cause, e.ctx}
 	}
 	return []error{e.cause}
-}
-
-// withoutData cuts a text where what follows repeats data. "ERR unknown command 'x', with args beginning with: 'key'" is
-// Redis's, for a command that was renamed or is newer; the others are go-redis's and strconv's for a reply that does
-// not parse. "NOPERM ... access the 'key' key" is said by newer servers.
-func withoutData(text string) string {
-	for _, mark := range []string{", with args beginning with", " reply=", " verbatim string reply", ": parsing "} {
-		if i := strings.Index(text, mark); i >= 0 {
-			text = text[:i]
-		}
-	}
-	if i := strings.Index(text, "NOPERM"); i >= 0 && strings.Contains(text[i:], "' key") {
-		text = text[:i] + "NOPERM this user has no permissions to access that key"
-	}
-	return text
 }
 
 // marshalError is a BinaryMarshaler's refusal; its own text may quote the value.

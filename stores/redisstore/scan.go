@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/rediscmd"
+	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
 // Types of what SCAN is asked for: entries are strings, tags are sets.
@@ -81,7 +83,7 @@ func scan(ctx context.Context, node redis.Cmdable, prefix, kind string, each fun
 		return err
 	}
 	for cursor := uint64(0); ; {
-		keys, next, err := node.ScanType(ctx, cursor, literal(prefix)+"*", chunk, kind).Result()
+		keys, next, err := node.ScanType(ctx, cursor, rediscmd.Pattern(prefix), chunk, kind).Result()
 		if err != nil {
 			return err
 		}
@@ -105,31 +107,13 @@ func scan(ctx context.Context, node redis.Cmdable, prefix, kind string, each fun
 // runID names the run of a server, and is empty where the user may not ask for it.
 func runID(ctx context.Context, node redis.Cmdable) (string, error) {
 	info, err := node.Info(ctx, "server").Result()
-	if denied(err) {
-		return "", nil
+	if rediserr.IsReply(err) && !rediserr.Refused(err) {
+		return "", nil // INFO, or its section, is not offered
 	}
 	if err != nil {
 		return "", err
 	}
-	_, id, _ := strings.Cut(info, "run_id:")
-	id, _, _ = strings.Cut(id, "\r\n")
-	return id, nil
-}
-
-// literal escapes what means something in a pattern of Redis (util.c, stringmatchlen).
-func literal(s string) string {
-	if !strings.ContainsAny(s, `*?[]\`) {
-		return s
-	}
-	var b strings.Builder
-	b.Grow(len(s) + 8)
-	for i := range len(s) { // bytes: a key need not be UTF-8
-		if strings.IndexByte(`*?[]\`, s[i]) >= 0 {
-			b.WriteByte('\\')
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
+	return rediscmd.InfoField(info, "run_id"), nil
 }
 
 // ClearPrefix deletes the entries whose names start with a prefix, taken literally, and the sets of the tags that start

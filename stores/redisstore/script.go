@@ -2,14 +2,15 @@ package redisstore
 
 import (
 	"context"
-	"crypto/sha1" //nolint:gosec // Redis names a script by its SHA-1
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/rediscmd"
+	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
 // script is Lua that a node knows by its digest after the first call. Every key that a script touches is declared, as
@@ -19,8 +20,7 @@ type script struct {
 }
 
 func newScript(source string) script {
-	sum := sha1.Sum([]byte(source)) //nolint:gosec // Redis names a script by its SHA-1
-	return script{source: source, digest: hex.EncodeToString(sum[:])}
+	return script{source: source, digest: rediscmd.ScriptDigest(source)}
 }
 
 type scripts struct {
@@ -115,7 +115,7 @@ func (s *Store) runOnce(ctx context.Context, sc script, keys []string, args ...a
 	return cmd
 }
 
-func unknownScript(err error) bool { return redis.HasErrorPrefix(err, "NOSCRIPT") }
+func unknownScript(err error) bool { return rediserr.Code(err) == "NOSCRIPT" }
 
 // execute sends the commands of a pipeline, each of which holds its own error afterwards. go-redis sees to that except
 // where the server refuses a new connection (WRONGPASS, a database out of range, a client name that the user may not set):
@@ -143,7 +143,7 @@ func (s *Store) sendOnce(ctx context.Context, command func() *redis.Cmd) *redis.
 	for wait := 10 * time.Millisecond; ; wait *= 2 {
 		cmd := command()
 		_ = s.client.Process(ctx, once{cmd})
-		if wait >= 10*time.Millisecond<<(attempts-1) || !refused(cmd.Err()) {
+		if wait >= 10*time.Millisecond<<(attempts-1) || !rediserr.Refused(cmd.Err()) {
 			return cmd
 		}
 		timer := time.NewTimer(wait)
@@ -154,16 +154,6 @@ func (s *Store) sendOnce(ctx context.Context, command func() *redis.Cmd) *redis.
 		case <-timer.C:
 		}
 	}
-}
-
-// refused tells whether the server said that it did not run the command, and may run it soon.
-func refused(err error) bool {
-	for _, code := range []string{"READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "NOREPLICAS"} {
-		if redis.HasErrorPrefix(err, code) {
-			return true
-		}
-	}
-	return false
 }
 
 // getWithTTLSource reads a value and its TTL at one moment. KEYS: entry.
@@ -177,11 +167,6 @@ func (s *Store) withTTLByScript(ctx context.Context, key string) ([]byte, time.D
 		return nil, 0, failed(ctx, "get with TTL", err)
 	}
 	return valueAndTTL(ctx, reply)
-}
-
-// denied tells whether the server does not let this user run a command, or does not know it.
-func denied(err error) bool {
-	return redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "unknown command") // it cuts "ERR "
 }
 
 // valueAndTTL takes apart the reply of getWithTTLSource.

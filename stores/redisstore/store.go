@@ -15,6 +15,8 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
 // Store is a gocache store over Redis. See the package comment for what it promises.
@@ -188,16 +190,16 @@ func (s *Store) GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.D
 	pipe := s.client.TxPipeline()
 	get, left := pipe.Get(ctx, key), pipe.PTTL(ctx, key)
 	execute(ctx, pipe)
-	if redis.HasErrorPrefix(get.Err(), "OOM") {
+	if rediserr.Code(get.Err()) == "OOM" {
 		return s.withTTLByScript(ctx, key) // a full server queues no commands, not even those that read
 	}
-	if denied(get.Err()) {
+	if rediserr.NotOffered(get.Err()) {
 		if b, ttl, err := s.withTTLByScript(ctx, key); err == nil || errors.Is(err, store.NotFound{}) {
 			s.noTransactions.Store(true) // it is MULTI that is missing
 			return b, ttl, err
 		}
 	}
-	if err := left.Err(); err != nil && redis.HasErrorPrefix(get.Err(), "EXECABORT") {
+	if err := left.Err(); err != nil && rediserr.Code(get.Err()) == "EXECABORT" {
 		return nil, 0, failed(ctx, op, err) // what ended the transaction
 	}
 	b, err := s.ownBytes(ctx, op, get)

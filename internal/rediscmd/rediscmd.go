@@ -1,0 +1,42 @@
+// Package rediscmd holds small rules of Redis' commands that several packages need: patterns, replies of INFO, and names of
+// scripts.
+package rediscmd
+
+import (
+	"crypto/fips140"
+	"crypto/sha1" //nolint:gosec // Redis names a script by its SHA-1
+	"encoding/hex"
+	"strings"
+)
+
+// Pattern returns a pattern for SCAN that matches the names that start with prefix, taken literally.
+func Pattern(prefix string) string {
+	var b strings.Builder
+	b.Grow(len(prefix) + 1)
+	for i := range len(prefix) { // bytes: a key need not be UTF-8
+		if strings.IndexByte(`*?[]\`, prefix[i]) >= 0 { // util.c, stringmatchlen
+			b.WriteByte('\\')
+		}
+		b.WriteByte(prefix[i])
+	}
+	b.WriteByte('*')
+	return b.String()
+}
+
+// InfoField returns the value of a field in a reply of INFO, such as "run_id", and "" if the reply does not have it.
+func InfoField(info, name string) string {
+	for line := range strings.Lines(info) {
+		if value, found := strings.CutPrefix(line, name+":"); found {
+			return strings.TrimRight(value, "\r\n")
+		}
+	}
+	return ""
+}
+
+// ScriptDigest returns the name under which EVALSHA calls a script. Redis prescribes SHA-1. It protects nothing here, so
+// that FIPS-only mode, which forbids SHA-1, does not apply.
+func ScriptDigest(source string) string {
+	var sum [sha1.Size]byte
+	fips140.WithoutEnforcement(func() { sum = sha1.Sum([]byte(source)) }) //nolint:gosec // Redis names a script by its SHA-1
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,54 @@
+package rediscmd_test
+
+import (
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/internal/rediscmd"
+)
+
+// FuzzPattern holds the escaping against path.Match, whose patterns are those of Redis except for '/' and broken UTF-8.
+func FuzzPattern(f *testing.F) {
+	for _, s := range []string{"", "plain", "*", "?", "[a]", `\`, `a\*b`, "[", "]", "[^a]", "[!a]"} {
+		f.Add(s, "x")
+	}
+	f.Fuzz(func(t *testing.T, prefix, rest string) {
+		pattern := rediscmd.Pattern(prefix)
+		// Only escaped or ordinary bytes stand before the star.
+		var back strings.Builder
+		for i := 0; i < len(pattern)-1; i++ {
+			if pattern[i] == '\\' {
+				i++
+			} else if strings.IndexByte(`*?[]`, pattern[i]) >= 0 {
+				t.Fatalf("%q has a special byte that is not escaped", pattern)
+			}
+			back.WriteByte(pattern[i])
+		}
+		if back.String() != prefix {
+			t.Fatalf("%q is read as %q", pattern, back.String())
+		}
+		name := prefix + rest
+		if strings.Contains(name, "/") || strings.ToValidUTF8(name, "") != name {
+			return
+		}
+		if ok, err := path.Match(pattern, name); err != nil || !ok {
+			t.Fatalf("%q does not match %q: %v", pattern, name, err)
+		}
+	})
+}
+
+func TestInfoField(t *testing.T) {
+	t.Parallel()
+	const info = "# Server\r\nredis_version:7.0.15\r\nrun_id:0a1b\r\nexecutable:/x/run_id:9\r\n\r\n# Memory\r\nmaxmemory:0\r\n"
+	for name, want := range map[string]string{"redis_version": "7.0.15", "run_id": "0a1b", "maxmemory": "0", "role": "", "": ""} {
+		require.Equal(t, want, rediscmd.InfoField(info, name), name)
+	}
+}
+
+func TestScriptDigest(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "e0e1f9fabfc9d4800c877a703b823ac0578ff8db", rediscmd.ScriptDigest("return 1"))
+}

@@ -1,0 +1,114 @@
+package rediserr
+
+import (
+	"errors"
+	"slices"
+	"strings"
+)
+
+// reply returns the text of a server's error reply. go-redis marks also a missing key, "redis: nil", and a transaction that
+// lost its WATCH as replies; they are no refusals.
+func reply(err error) (text string, ok bool) {
+	var r interface {
+		error
+		RedisError()
+	}
+	if !errors.As(err, &r) || strings.HasPrefix(r.Error(), "redis: ") {
+		return "", false
+	}
+	return r.Error(), true
+}
+
+// IsReply reports whether the server answered with an error. If not, err is nil, a missing key, or an error of the network,
+// the client or the context.
+func IsReply(err error) bool {
+	_, ok := reply(err)
+	return ok
+}
+
+// Code returns the first word of a server's error reply if it is a code such as WRONGTYPE, and "ERR" for a reply without
+// one. For a script that failed on a command, on servers that report it as an ERR, it is the code of that command's error.
+// It is empty if the server did not answer with an error.
+func Code(err error) string {
+	text, ok := reply(err)
+	if !ok {
+		return ""
+	}
+	if c := code(text); c != "" && c != "ERR" {
+		return c
+	}
+	if i := scriptPosition(text); i >= 0 {
+		if c := code(strings.TrimPrefix(text[i:], "-")); c != "" {
+			return c
+		}
+	}
+	return "ERR"
+}
+
+// code returns the first word of a text if it consists of capital letters, as Redis' codes do.
+func code(text string) string {
+	word, _, _ := strings.Cut(text, " ")
+	if len(word) < 3 || strings.ContainsFunc(word, func(r rune) bool { return r < 'A' || r > 'Z' }) {
+		return ""
+	}
+	return word
+}
+
+// notOffered are parts of replies by which servers, managed services and proxies refuse a command for good. They are in
+// lower case.
+func notOffered() []string {
+	return []string{
+		"unknown command", "unknown subcommand", "unknown redis command", // Redis and its imitators, renamed commands
+		"unsupported", "not supported", "not support ", "no support", "doesn't support", "does not support", // Envoy, miniredis, Alibaba
+		"not allowed", "isn't allowed", // Codis, Redis Enterprise, commands in scripts, DEBUG and MODULE
+		"not available", "unavailable command", // Upstash
+		"not implemented", "unimplemented", "not enabled", "disabled", "not permitted", "forbid", // predixy and others
+		"unrecognized command", "invalid command", "illegal command", "no such command", "bad command",
+		"can't run this command", "no permission", "permission denied", // ACLs within scripts, other services
+	}
+}
+
+// NotOffered reports whether the server refused a command because it does not offer it: it does not know the command, a
+// proxy or a managed service bars it, or an ACL denies it to this user. A refused key or channel, a full or loading server
+// and a failed login are other refusals. A proxy that closes the connection instead of answering is not recognized.
+func NotOffered(err error) bool {
+	text, ok := reply(err)
+	if !ok {
+		return false
+	}
+	text = strings.ToLower(text)
+	switch Code(err) {
+	case "NOPERM":
+		return !strings.Contains(text, "access ") && !strings.Contains(text, " key")
+	case "ERR":
+		return !strings.Contains(text, "can't access") &&
+			slices.ContainsFunc(notOffered(), func(part string) bool { return strings.Contains(text, part) })
+	default:
+		return false
+	}
+}
+
+// Refused reports whether the server said that it did not run a command and may run it soon, as during a failover. It is
+// safe to send the command again, also one that must not run twice.
+func Refused(err error) bool {
+	switch Code(err) {
+	case "READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "NOREPLICAS":
+		return true
+	default:
+		return false
+	}
+}
+
+// Temporary reports whether the server's refusal may pass by itself. A part of a script may have run: only what may be done
+// twice should be sent again.
+func Temporary(err error) bool {
+	switch Code(err) {
+	case "BUSY", "MOVED", "ASK", "OOM", "UNBLOCKED", "MISCONF":
+		return true
+	case "ERR":
+		text, _ := reply(err)
+		return strings.Contains(text, "max number of clients reached")
+	default:
+		return Refused(err)
+	}
+}

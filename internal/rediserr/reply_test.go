@@ -1,0 +1,118 @@
+package rediserr_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/internal/rediserr"
+)
+
+type reply string
+
+func (r reply) Error() string { return string(r) }
+func (reply) RedisError()     {}
+
+const inScript = "ERR Error running script (call to f_0a1b): @user_script:3: @user_script: 3: "
+
+func TestNotOffered(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		// Redis, renamed commands, KeyDB, Valkey, Azure, ElastiCache, Memorystore
+		"ERR unknown command 'info', with args beginning with: ":                            true,
+		"ERR unknown command `info`":                                                        true,
+		"ERR Unknown subcommand or wrong number of arguments for 'USAGE'. Try MEMORY HELP.": true,
+		"ERR unknown subcommand 'NO-TOUCH'. Try CLIENT HELP.":                               true,
+		"NOPERM this user has no permissions to run the 'info' command":                     true,
+		"NOPERM User app has no permissions to run the 'memory|usage' command":              true,
+		"ERR DEBUG command not allowed. If the enable-debug-command option is set":          true,
+		"ERR This Redis command is not allowed from script":                                 true,
+		"ERR SELECT is not allowed in cluster mode":                                         true,
+		"ERR This instance has cluster support disabled":                                    true,
+		inScript + "Unknown Redis command called from script":                               true,
+		inScript + "The user executing the script can't run this command or subcommand":     true,
+		// Envoy, predixy, Codis, Pika, Dragonfly, Upstash, Alibaba, Redis Enterprise, miniredis, SSDB
+		"unsupported command 'hello'":                       true,
+		"ERR unsupported command":                           true,
+		"ERR forbid":                                        true,
+		"ERR handle request, command 'INFO' is not allowed": true,
+		"ERR unknown command \"MULTI\"":                     true,
+		"ERR Command is not available: 'CONFIG'. See https://upstash.com/docs": true,
+		"ERR command 'CONFIG' not support for normal user":                     true,
+		"ERR command is not allowed":                                           true,
+		"section (server) is not supported":                                    true,
+		"client_error Unknown Command: multi":                                  true,
+		"ERR command not implemented":                                          true,
+
+		"NOPERM this user has no permissions to access one of the keys used as arguments":                                   false,
+		"NOPERM User app has no permissions to access the 'secret' key":                                                     false,
+		"NOPERM No permissions to access a key":                                                                             false,
+		inScript + "The user executing the script can't access at least one of the keys mentioned in the command arguments": false,
+		"OOM command not allowed when used memory > 'maxmemory'.":                                                           false,
+		inScript + "-OOM command not allowed when used memory > 'maxmemory'.":                                               false,
+		"MISCONF Commands that may modify the data set are disabled, because":                                               false,
+		"WRONGPASS invalid username-password pair or user is disabled.":                                                     false,
+		"NOAUTH Authentication required.":                                                                                   false,
+		"READONLY You can't write against a read only replica.":                                                             false,
+		"ERR max number of clients reached":                                                                                 false,
+		"WRONGTYPE Operation against a key holding the wrong kind of value":                                                 false,
+		"redis: nil": false,
+	} {
+		require.Equal(t, want, rediserr.NotOffered(fmt.Errorf("wrapped: %w", reply(text))), text)
+		require.False(t, rediserr.NotOffered(errors.New(text)), "not said by the server")
+	}
+	require.False(t, rediserr.NotOffered(nil))
+	require.False(t, rediserr.NotOffered(io.EOF))
+}
+
+func TestCode(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"WRONGTYPE Operation against a key":                  "WRONGTYPE",
+		"ERR syntax error":                                   "ERR",
+		"no upstream host":                                   "ERR",
+		inScript + "-READONLY You can't write":               "READONLY",
+		inScript + "WRONGTYPE Operation against a key":       "WRONGTYPE",
+		"WRONGTYPE Operation script: 0a, on @user_script:3.": "WRONGTYPE",
+		"redis: nil":                "",
+		"redis: transaction failed": "",
+	} {
+		require.Equal(t, want, rediserr.Code(reply(text)), text)
+		require.Equal(t, want != "", rediserr.IsReply(reply(text)))
+	}
+	require.Empty(t, rediserr.Code(nil))
+	require.Empty(t, rediserr.Code(context.Canceled))
+	require.Empty(t, rediserr.Code(redis.Nil))
+	require.Empty(t, rediserr.Code(redis.TxFailedErr))
+}
+
+func TestRefusedAndTemporary(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string][2]bool{
+		"READONLY You can't write against a read only replica.": {true, true},
+		inScript + "-READONLY You can't write against a read":   {true, true},
+		"LOADING Redis is loading the dataset in memory":        {true, true},
+		"CLUSTERDOWN The cluster is down":                       {true, true},
+		"TRYAGAIN Multiple keys request during rehashing":       {true, true},
+		"MASTERDOWN Link with MASTER is down":                   {true, true},
+		"NOREPLICAS Not enough good replicas to write.":         {true, true},
+		"BUSY Redis is busy running a script.":                  {false, true},
+		"MOVED 3999 127.0.0.1:6381":                             {false, true},
+		"ASK 3999 127.0.0.1:6381":                               {false, true},
+		"OOM command not allowed":                               {false, true},
+		"MISCONF Redis is configured to save":                   {false, true},
+		"UNBLOCKED client unblocked":                            {false, true},
+		"ERR max number of clients reached":                     {false, true},
+		"WRONGTYPE Operation against a key":                     {false, false},
+		"NOPERM this user has no permissions":                   {false, false},
+		"ERR syntax error":                                      {false, false},
+	} {
+		require.Equal(t, want, [2]bool{rediserr.Refused(reply(text)), rediserr.Temporary(reply(text))}, text)
+		require.False(t, rediserr.Temporary(errors.New(text)), "not said by the server")
+	}
+}
