@@ -1,0 +1,145 @@
+package asynqwire
+
+import (
+	"bytes"
+	"encoding/base64"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+var codes = []Code{
+	NotSealed, Unauthentic, UnsupportedFormat, KeyRemoved, TooLarge, UnknownKey, KeyServiceUnavailable, TooManyDataKeys, Rewritten,
+	NoGroupClient, NoTaskContext, Other,
+}
+
+func TestRefusalsComeBack(t *testing.T) {
+	t.Parallel()
+	for _, c := range codes {
+		require.NotEmpty(t, c.Explanation(), c)
+		for _, want := range []Refusal{{Code: c}, {Code: c, Key: 4294967295, HasKey: true}, {Code: c, HasKey: true}} {
+			got, ok := ParseRefusal(want.String())
+			require.True(t, ok, want.String())
+			require.Equal(t, want, got)
+			require.Equal(t, RefusedFailure, ParseFailure(want.String()).Kind)
+			require.Less(t, len(want.String()), 160)
+		}
+	}
+}
+
+// An application's text must not pass as a refusal: the audit would not count it as plaintext.
+func TestTextsThatAreNotRefusals(t *testing.T) {
+	t.Parallel()
+	good := Refusal{Code: UnknownKey, Key: 17, HasKey: true}.String()
+	for _, text := range []string{
+		"", "x", "sealcache: refused [", "sealcache: refused []: ", "sealcache: refused [secret]: ", good + " secret", "x" + good,
+		"sealcache: refused [other]: secret", "sealcache: refused [other]", "sealcache: refused [unknown_key key=017]: " + UnknownKey.Explanation(),
+		"sealcache: refused [unknown_key key=+17]: " + UnknownKey.Explanation(), "sealcache: refused [unknown_key key=4294967296]: " + UnknownKey.Explanation(),
+		"sealcache: refused [unknown_key key=secret]: " + UnknownKey.Explanation(),
+	} {
+		_, ok := ParseRefusal(text)
+		require.False(t, ok, text)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	t.Parallel()
+	sealed := append([]byte{0xC1, 0x5C}, "value"...)
+	text := SealedFailureText(sealed)
+	tag := wire.AppendTag(nil, [wire.TagSize]byte{})
+	for text, want := range map[string]Failure{
+		"":                          {Kind: NoFailure},
+		"context canceled":          {Kind: NoticeFailure},
+		"asynq: task lease expired": {Kind: NoticeFailure},
+		WithheldFailure(Other):      {Kind: NoticeFailure},
+		"sealcache: error text withheld [secret]": {Kind: PlaintextFailure},
+		"context canceled: secret":                {Kind: PlaintextFailure},
+		text:                                      {Kind: SealedFailure, Sealed: sealed},
+		"panic error cause by: " + text:           {Kind: SealedFailure, Before: "panic error cause by: ", Sealed: sealed},
+		"panic error cause by: panic [/a b/x.go:7]: " + text: {Kind: SealedFailure, Before: "panic error cause by: panic [/a b/x.go:7]: ", Sealed: sealed},
+		"panic [/x.s:7]: " + text:                            {Kind: SealedFailure, Before: "panic [/x.s:7]: ", Sealed: sealed},
+		"panic [secret]: " + text:                            {Kind: PlaintextFailure},
+		"secret " + text:                                     {Kind: PlaintextFailure},
+		"panic error cause by: secret " + text:               {Kind: PlaintextFailure},
+		text + "=":                                           {Kind: MalformedFailure},
+		SealedFailureText(tag):                               {Kind: MalformedFailure},
+		SealedFailureText([]byte("plain")):                   {Kind: MalformedFailure},
+	} {
+		require.Equal(t, want, ParseFailure(text), text)
+	}
+}
+
+func TestCutPanic(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"panic error cause by: panic [/a b/handler.go:7]: ": "panic error cause by: ",
+		"panic [/handler.go:7]: x":                          "x",
+		"panic: ":                                           "panic: ",
+		"panic error cause by: panic: ":                     "panic error cause by: panic: ",
+		"panic [":                                           "panic [",
+		"panic [x]: secret":                                 "panic [x]: secret",
+		"text panic [x.go:1]: ":                             "text panic [x.go:1]: ",
+		"":                                                  "",
+	} {
+		require.Equal(t, want, CutPanic(text))
+	}
+}
+
+func TestSealedPayload(t *testing.T) {
+	t.Parallel()
+	value := wire.Header{Kind: wire.JobPayload, Type: wire.Bytes}.Append(nil)
+	value = append(value, bytes.Repeat([]byte("x"), 20)...)
+	tag := wire.AppendTag(nil, [wire.TagSize]byte{1})
+	encode := base64.RawStdEncoding.EncodeToString
+	headers := func(b []byte) map[string]string { return map[string]string{PayloadHeader: encode(b)} }
+
+	got, tagged, err := SealedPayload(value, nil)
+	require.NoError(t, err)
+	require.False(t, tagged)
+	require.Equal(t, value, got)
+	got, tagged, err = SealedPayload(tag, headers(value))
+	require.NoError(t, err)
+	require.True(t, tagged)
+	require.Equal(t, value, got)
+
+	for name, c := range map[string]struct {
+		payload []byte
+		headers map[string]string
+		want    error
+	}{
+		"plaintext":             {[]byte("{}"), headers(value), wire.ErrNotSealed},
+		"nothing":               {nil, nil, wire.ErrNotSealed},
+		"a tag without headers": {tag, nil, ErrRewritten},
+		"a tag, other headers":  {tag, map[string]string{"a": "b"}, ErrRewritten},
+		"a value and a header":  {value, headers(value), aead.ErrUnauthentic},
+		"a tag in the header":   {tag, headers(tag), aead.ErrUnauthentic},
+		"text in the header":    {tag, headers([]byte("{}")), aead.ErrUnauthentic},
+		"not base64":            {tag, map[string]string{PayloadHeader: "=="}, aead.ErrUnauthentic},
+		"an unknown version":    {append([]byte{0xC1, 0x5C, 9}, value[3:]...), nil, wire.ErrUnsupportedFormat},
+	} {
+		_, _, err := SealedPayload(c.payload, c.headers)
+		require.ErrorIs(t, err, c.want, name)
+	}
+}
+
+func TestKeysOfSchedules(t *testing.T) {
+	t.Parallel()
+	for _, ns := range []string{"", "shop", "a.b-c_d"} {
+		got, ok := ParseSchedulesKey(SchedulesKey(ns))
+		require.True(t, ok)
+		require.Equal(t, ns, got)
+		got, ok = ParseTicksKey(TicksKey(ns))
+		require.True(t, ok)
+		require.Equal(t, ns, got)
+		require.True(t, IsScheduleKey(TicksKey(ns)))
+	}
+	for _, name := range []string{"", "{sealcache:jobs:", "{sealcache:jobs:a}:schedules2", "{sealcache:jobs:a}:schedules}:schedules", "x{sealcache:jobs:a}:schedules"} {
+		_, ok := ParseSchedulesKey(name)
+		require.False(t, ok, name)
+	}
+	require.True(t, IsTaskKey("asynq:{default}:t:id"))
+	require.False(t, IsTaskKey("asynq:{default}:pending"))
+}

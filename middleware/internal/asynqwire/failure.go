@@ -1,0 +1,219 @@
+package asynqwire
+
+import (
+	"encoding/base64"
+	"strconv"
+	"strings"
+
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// Code is the stable name of the reason why a task was refused. Codes are part of the format: they may be added to, and
+// never change. So are their explanations, because ParseRefusal compares them.
+type Code string
+
+// The codes.
+const (
+	NotSealed             Code = "not_sealed"
+	Unauthentic           Code = "unauthentic"
+	UnsupportedFormat     Code = "unsupported_format"
+	KeyRemoved            Code = "key_removed"
+	TooLarge              Code = "too_large"
+	UnknownKey            Code = "unknown_key"
+	KeyServiceUnavailable Code = "key_service_unavailable"
+	TooManyDataKeys       Code = "too_many_data_keys"
+	Rewritten             Code = "rewritten"
+	NoGroupClient         Code = "no_group_client"
+	NoTaskContext         Code = "no_task_context"
+	Other                 Code = "other"
+)
+
+// Explanation says what a code means. It is empty for a code that this release does not know.
+func (c Code) Explanation() string {
+	switch c {
+	case NotSealed:
+		return "plaintext where sealed tasks are expected"
+	case Unauthentic:
+		return "altered, moved or sealed under another key"
+	case UnsupportedFormat:
+		return "sealed by a newer release, or cut off"
+	case KeyRemoved:
+		return "sealed under a key that is disabled or destroyed"
+	case TooLarge:
+		return "larger than jobs.WithMaxPayloadBytes allows"
+	case UnknownKey:
+		return "sealed under a key that the keyset does not hold"
+	case KeyServiceUnavailable:
+		return "the key service could not be asked"
+	case TooManyDataKeys:
+		return "too many unknown data keys at this time"
+	case Rewritten:
+		return "a worker older than asynq 0.26 has rewritten this task, and its sealed payload is gone"
+	case NoGroupClient:
+		return "a held member of a group (give the handler WithGroupClient)"
+	case NoTaskContext:
+		return "the context is not that of an asynq.Server"
+	case Other:
+		return "could not be opened"
+	default:
+		return ""
+	}
+}
+
+// A Refusal is the stored error text of a task that was not run. It holds nothing of the task.
+type Refusal struct {
+	Code Code
+	// Key is the id of the key that is missing, if HasKey.
+	Key    uint32
+	HasKey bool
+}
+
+const (
+	refusalStart  = "sealcache: refused ["
+	withheldStart = "sealcache: error text withheld ["
+	keyField      = " key="
+	codeEnd       = "]"
+	explanation   = ": "
+)
+
+// String returns the stored text: "sealcache: refused [code]: explanation", or "[code key=17]" with the id of a key.
+func (r Refusal) String() string {
+	key := ""
+	if r.HasKey {
+		key = keyField + strconv.FormatUint(uint64(r.Key), 10)
+	}
+	return refusalStart + string(r.Code) + key + codeEnd + explanation + r.Code.Explanation()
+}
+
+// ParseRefusal reads a text that Refusal.String wrote. It refuses any other text, so that an application's own text is
+// never taken for a refusal because of how it starts.
+func ParseRefusal(text string) (Refusal, bool) {
+	rest, ok := strings.CutPrefix(text, refusalStart)
+	if !ok {
+		return Refusal{}, false
+	}
+	inner, _, _ := strings.Cut(rest, codeEnd)
+	code, key, hasKey := strings.Cut(inner, keyField)
+	r := Refusal{Code: Code(code), HasKey: hasKey}
+	if hasKey {
+		id, err := strconv.ParseUint(key, 10, 32)
+		if err != nil {
+			return Refusal{}, false
+		}
+		r.Key = uint32(id)
+	}
+	return r, r.Code.Explanation() != "" && r.String() == text
+}
+
+// WithheldFailure returns the text that is stored where the error text of an application could not be sealed.
+func WithheldFailure(why Code) string { return withheldStart + string(why) + codeEnd }
+
+func isWithheld(text string) bool {
+	rest, ok := strings.CutPrefix(text, withheldStart)
+	code, ok2 := strings.CutSuffix(rest, codeEnd)
+	return ok && ok2 && Code(code).Explanation() != ""
+}
+
+// FailureKind says what a task's stored error text is.
+type FailureKind int
+
+const (
+	// PlaintextFailure is a text that is not sealed and may be an application's.
+	PlaintextFailure FailureKind = iota
+	// NoFailure is an empty text.
+	NoFailure
+	// RefusedFailure is a Refusal.
+	RefusedFailure
+	// NoticeFailure is a constant text of asynq or asynqjobs.
+	NoticeFailure
+	// SealedFailure is a sealed text.
+	SealedFailure
+	// MalformedFailure starts as a sealed text and is not one.
+	MalformedFailure
+)
+
+// A Failure is a task's stored error text, parsed. The text is not authenticated, except what is sealed of it.
+type Failure struct {
+	Kind    FailureKind
+	Refusal Refusal // of RefusedFailure
+	Before  string  // of SealedFailure: the place of a panic, which asynq writes
+	Sealed  []byte  // of SealedFailure
+}
+
+// sealedFailure starts a sealed error text. Unpadded base64 follows, to the end, because asynq stores error texts as UTF-8.
+const sealedFailure = "sealcache:sealed:"
+
+// SealedFailureText returns the text that stands for a sealed error text.
+func SealedFailureText(sealed []byte) string {
+	return sealedFailure + base64.RawStdEncoding.EncodeToString(sealed)
+}
+
+// ParseFailure reads a stored error text.
+func ParseFailure(text string) Failure {
+	if text == "" {
+		return Failure{Kind: NoFailure}
+	}
+	if r, ok := ParseRefusal(text); ok {
+		return Failure{Kind: RefusedFailure, Refusal: r}
+	}
+	if isNotice(text) || isWithheld(text) {
+		return Failure{Kind: NoticeFailure}
+	}
+	before, encoded, ok := strings.Cut(text, sealedFailure)
+	if !ok || before != "" && CutPanic(before) != panicCause && CutPanic(before) != "" {
+		return Failure{Kind: PlaintextFailure}
+	}
+	sealed, err := base64.RawStdEncoding.Strict().DecodeString(encoded)
+	if err != nil || !wire.IsSealed(sealed) || wire.IsTag(sealed) {
+		return Failure{Kind: MalformedFailure}
+	}
+	return Failure{Kind: SealedFailure, Before: before, Sealed: sealed}
+}
+
+// isNotice reports whether text is one of the constant texts that asynq 0.26 stores by itself (processor.go, recoverer.go).
+func isNotice(text string) bool {
+	switch text {
+	case "context canceled", "context deadline exceeded", "asynq: task lease expired", "handler not set":
+		return true
+	default:
+		return false
+	}
+}
+
+// What asynq 0.26 writes before the text of a panic (processor.go, internal/errors).
+const (
+	panicCause    = "panic error cause by: "
+	panicStart    = "panic ["
+	panicEnd      = "]: "
+	maxPanicPlace = 1000
+)
+
+// CutPanic removes from text the place in the source that asynq writes before the text of a panic. Other texts stay as
+// they are.
+func CutPanic(text string) string {
+	rest, ok := strings.CutPrefix(text, panicCause)
+	place, after, found := strings.Cut(strings.TrimPrefix(rest, panicStart), panicEnd)
+	if !strings.HasPrefix(rest, panicStart) || !found || !isPlace(place) {
+		return text
+	}
+	if ok {
+		return panicCause + after
+	}
+	return after
+}
+
+// isPlace reports whether s is a file and a line.
+func isPlace(s string) bool {
+	file, line, ok := cutLast(s, ":")
+	_, err := strconv.ParseUint(line, 10, 31)
+	return ok && err == nil && len(s) <= maxPanicPlace && !strings.ContainsAny(s, "[]\n") &&
+		(strings.HasSuffix(file, ".go") || strings.HasSuffix(file, ".s"))
+}
+
+func cutLast(s, sep string) (before, after string, ok bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}

@@ -1,0 +1,70 @@
+// Package asynqwire defines the names, texts and markers that package asynqjobs leaves in Redis. asynqjobs writes them. The
+// monitor and the audit read them. FORMAT.md describes the bytes.
+package asynqwire
+
+import "strings"
+
+const (
+	// PayloadHeader is the header of a unique task. It holds the sealed payload as unpadded base64, because the payload
+	// itself is the tag that asynq compares.
+	PayloadHeader = "sealcache-payload"
+
+	// HeldMemberHeader marks, with the value HeldMember, a task of type HeldMemberType. The group member inside may be
+	// sealed under a key that the task does not name. The header is not authenticated: an attacker who can remove it
+	// could remove the task.
+	HeldMemberHeader = "sealcache-held-member"
+	// HeldMember is the only value of HeldMemberHeader.
+	HeldMember = "1"
+	// HeldMemberType is the type of a task that holds one member of a group until the member opens.
+	HeldMemberType = "sealcache:held-member"
+
+	// ReservedHeaders starts the names of all headers that asynqjobs writes. An application cannot use them.
+	ReservedHeaders = "sealcache-"
+
+	// HiddenTypePrefix starts the pseudonym of a hidden type name.
+	HiddenTypePrefix = "sealed:"
+
+	// TickIDPrefix starts the id of a tick's task.
+	TickIDPrefix = "tick-"
+
+	schedulePrefix   = "{sealcache:jobs:"
+	schedulesSuffix  = "}:schedules"
+	lastTicksSuffix  = "}:ticks"
+	asynqTaskPrefix  = "asynq:{"
+	asynqTaskDivider = "}:t:"
+)
+
+// The domains of the keyed tokens that asynqjobs makes; see jobs.Tokens.
+const (
+	UniqueDomain   = "asynqjobs.unique"
+	TypeDomain     = "asynqjobs.type"
+	ScheduleDomain = "asynqjobs.schedule"
+)
+
+// SchedulesKey returns the name of the hash that holds the sealed schedules of a namespace.
+func SchedulesKey(namespace string) string { return schedulePrefix + namespace + schedulesSuffix }
+
+// TicksKey returns the name of the hash that holds the times of the last ticks of a namespace.
+func TicksKey(namespace string) string { return schedulePrefix + namespace + lastTicksSuffix }
+
+// ParseSchedulesKey returns the namespace of a name that SchedulesKey made.
+func ParseSchedulesKey(name string) (namespace string, ok bool) { return cutKey(name, schedulesSuffix) }
+
+// ParseTicksKey returns the namespace of a name that TicksKey made.
+func ParseTicksKey(name string) (namespace string, ok bool) { return cutKey(name, lastTicksSuffix) }
+
+// IsScheduleKey reports whether name starts as the names of SchedulesKey and TicksKey do.
+func IsScheduleKey(name string) bool { return strings.HasPrefix(name, schedulePrefix) }
+
+// cutKey cuts schedulePrefix and suffix off. No namespace contains a brace.
+func cutKey(name, suffix string) (namespace string, ok bool) {
+	rest, ok1 := strings.CutPrefix(name, schedulePrefix)
+	namespace, ok2 := strings.CutSuffix(rest, suffix)
+	return namespace, ok1 && ok2 && !strings.ContainsAny(namespace, "{}")
+}
+
+// IsTaskKey reports whether name is that of a task's hash in asynq: asynq:{queue}:t:id.
+func IsTaskKey(name string) bool {
+	rest, ok := strings.CutPrefix(name, asynqTaskPrefix)
+	return ok && strings.Contains(rest, asynqTaskDivider)
+}

@@ -1,0 +1,39 @@
+package asynqwire
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// ErrRewritten means that a unique task has lost its headers, and with them its sealed payload. Workers older than asynq
+// 0.26 know no headers: they write a task that they retry or put back without them.
+var ErrRewritten = errors.New("a worker older than asynq 0.26 has rewritten this task")
+
+// SealedPayload returns the sealed value of a task, with the claim that follows it. Tagged reports whether a unique tag
+// stands in the payload, so that the value came from the header. A plaintext task is wire.ErrNotSealed.
+func SealedPayload(payload []byte, headers map[string]string) (value []byte, tagged bool, err error) {
+	if !wire.IsSealed(payload) {
+		return nil, false, wire.ErrNotSealed
+	}
+	text, hasHeader := headers[PayloadHeader]
+	tagged = wire.IsTag(payload)
+	switch {
+	case tagged && !hasHeader:
+		return nil, true, ErrRewritten
+	case tagged != hasHeader:
+		return nil, tagged, fmt.Errorf("%w: payload and headers of the task do not belong together", aead.ErrUnauthentic)
+	case tagged:
+		if payload, err = base64.RawStdEncoding.Strict().DecodeString(text); err != nil || !wire.IsSealed(payload) || wire.IsTag(payload) {
+			return nil, true, fmt.Errorf("%w: header %q holds no sealed value", aead.ErrUnauthentic, PayloadHeader)
+		}
+	}
+	// The claim of another version may have another form.
+	if _, _, err = wire.Parse(payload); err != nil {
+		return nil, tagged, err
+	}
+	return payload, tagged, nil
+}
