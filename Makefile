@@ -22,7 +22,7 @@ test-short: servers ## the quick ones, without the race detector
 
 .PHONY: test-long
 test-long: servers ## a million entries migrated under live writers, five minutes of ticks while Redis dies; ten minutes
-	MIGRATE_TEST_LONG=1 go test -count=1 -timeout 30m ./middleware/migrate
+	MIGRATE_TEST_LONG=1 go test -count=1 -timeout 30m ./middleware/migrate ./middleware/audit ./middleware/internal/rediswalk
 	ASYNQJOBS_TEST_LONG=1 go test -count=1 -timeout 30m -run 'TestEightSchedulers' ./middleware/jobs/asynqjobs
 
 .PHONY: test-browser

@@ -20,6 +20,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -89,7 +90,7 @@ func (m *mover) seal(ctx context.Context, n int, rate float64, progress func(mig
 	begin := time.Now()
 	r, err := migrate.Run(ctx, m.client, migrate.Config{
 		Operation: migrate.Seal, From: migrate.Space{Prefix: "m:"}, Keys: m.k.envelope, Rate: rate,
-		Progress: progress, ProgressEvery: 5 * time.Millisecond,
+		Progress: progress,
 	})
 	elapsed := time.Since(begin)
 	if err != nil {
@@ -115,11 +116,11 @@ func (m *mover) speed(size, entries int, budget *Budget) func(ctx context.Contex
 				return err
 			}
 			sealing = append(sealing, float64(n)/elapsed.Seconds())
-			r, err := migrate.Audit(ctx, m.client, migrate.AuditConfig{})
+			r, err := audit.Run(ctx, m.client, audit.Config{})
 			if err != nil {
 				return err
 			}
-			if answer, _ := r.AnythingClear(); answer != migrate.No || r.Total.Sealed.Values < int64(n) {
+			if answer, _ := r.AnythingPlaintext(); answer != audit.No || r.Total.Sealed.Values < int64(n) {
 				return errors.New("the audit does not find everything sealed")
 			}
 			auditing = append(auditing, float64(n)/r.Elapsed.Seconds())

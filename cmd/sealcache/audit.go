@@ -11,6 +11,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	dataaudit "github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -34,7 +35,6 @@ func audit(p *program, c command, args []string) (int, error) {
 	mayDestroy := f.Uint("may-destroy", 0, "answer whether the key with this `id` may be destroyed, instead of -expect")
 	since := f.String("not-primary-since", "", "with -may-destroy: `when` it stopped being primary, as 2030-01-31T12:00:00Z")
 	reload := f.Duration("reload", 0, "with -may-destroy: longest `time` in which processes notice a new keyset; with a key service, the longest age of data keys (default 24h)")
-	workers := f.Int("workers", 0, "batches at the same time (default 4)")
 	rate := f.Float64("rate", 0, "most names per second; 0 is no bound")
 	output := f.output()
 	if err := f.parse(args, 0); err != nil {
@@ -49,7 +49,7 @@ func audit(p *program, c command, args []string) (int, error) {
 	case f.given("expect") && f.given("may-destroy"):
 		return 0, wrong("-expect and -may-destroy are two questions: ask one")
 	}
-	conditions := migrate.Conditions{Reload: *reload}
+	conditions := dataaudit.Conditions{Reload: *reload}
 	if *since != "" {
 		t, err := time.Parse(time.RFC3339, *since)
 		if err != nil {
@@ -63,10 +63,10 @@ func audit(p *program, c command, args []string) (int, error) {
 	if !f.given("may-destroy") && (*since != "" || *reload != 0) {
 		return 0, wrong("-not-primary-since and -reload go with -may-destroy")
 	}
-	config := migrate.AuditConfig{
+	config := dataaudit.Config{
 		Prefix: *prefix, Namespaces: namespaces, GroupBy: groups, Samples: *samples, IgnoreOtherTypes: *ignore,
-		Exclude: exclude, Foreign: foreign, OneDatabase: *one, Replica: *replica,
-		Workers: *workers, Rate: *rate, Logger: p.log,
+		Exclude: exclude, OtherApplications: foreign, OneDatabase: *one, Replica: *replica,
+		Rate: *rate, Logger: p.log,
 	}
 	digest := ""
 	if *open || f.given("may-destroy") && *keys.kek != "" {
@@ -96,15 +96,22 @@ func audit(p *program, c command, args []string) (int, error) {
 	}
 	defer client.Close()
 	show, done := output.progress(p, c.name)
-	config.Progress, config.ProgressEvery = show, output.every()
-	report, err := migrate.Audit(p.ctx, client, config)
+	if show != nil {
+		config.Progress = func(s dataaudit.Progress) {
+			show(migrate.Progress{
+				Counts: migrate.Counts{Seen: s.Seen, Plaintext: s.Plaintext}, Fraction: s.Fraction, Elapsed: s.Elapsed,
+				Rate: s.Rate, Remaining: s.Remaining, Final: s.Final,
+			})
+		}
+	}
+	report, err := dataaudit.Run(p.ctx, client, config)
 	done()
 	if report == nil {
 		return 0, err
 	}
 	question := "Is anything in clear?"
-	answer, reasons := report.AnythingClear()
-	good := migrate.No
+	answer, reasons := report.AnythingPlaintext()
+	good := dataaudit.No
 	if *expect == "clear" {
 		question = "Is anything sealed?"
 		answer, reasons = report.AnythingSealed()
@@ -112,9 +119,9 @@ func audit(p *program, c command, args []string) (int, error) {
 	if f.given("may-destroy") {
 		question = fmt.Sprintf("May key %d be destroyed?", *mayDestroy)
 		answer, reasons = report.MayDestroy(uint32(*mayDestroy), conditions)
-		good = migrate.Yes
+		good = dataaudit.Yes
 	}
-	full := auditAnswer{AuditReport: report, Question: question, Answer: answer, Reasons: reasons, Scope: report.Scope()}
+	full := auditAnswer{Report: report, Question: question, Answer: answer, Reasons: reasons, Scope: report.Scope()}
 	if f.given("may-destroy") {
 		id := uint32(*mayDestroy)
 		full.MayDestroy, full.KeyState = &id, state
@@ -129,7 +136,7 @@ func audit(p *program, c command, args []string) (int, error) {
 				_, err = fmt.Fprintf(w, "  %s\n", r)
 			}
 		}
-		if state != nil && answer == migrate.Yes && state.Status != statusDisabled && err == nil {
+		if state != nil && answer == dataaudit.Yes && state.Status != statusDisabled && err == nil {
 			_, err = fmt.Fprintf(w, "  It is not disabled: for \"sealcache keys destroy -audited\", disable it and audit again\n")
 		}
 		return err
@@ -141,7 +148,7 @@ func audit(p *program, c command, args []string) (int, error) {
 		return 0, e
 	case answer == good:
 		return exitDone, nil
-	case answer == migrate.Unknown:
+	case answer == dataaudit.Unknown:
 		return exitUnknown, nil
 	default:
 		return exitLeft, nil
@@ -150,13 +157,13 @@ func audit(p *program, c command, args []string) (int, error) {
 
 // auditAnswer is the JSON report of an audit.
 type auditAnswer struct {
-	*migrate.AuditReport
-	Question   string         `json:"question"`
-	MayDestroy *uint32        `json:"may_destroy,omitempty"` // the key that the question is about
-	KeyState   *keyState      `json:"key_state,omitempty"`   // of that key
-	Answer     migrate.Answer `json:"answer"`
-	Reasons    []string       `json:"reasons,omitempty"`
-	Scope      string         `json:"scope"`
+	*dataaudit.Report
+	Question   string           `json:"question"`
+	MayDestroy *uint32          `json:"may_destroy,omitempty"` // the key that the question is about
+	KeyState   *keyState        `json:"key_state,omitempty"`   // of that key
+	Answer     dataaudit.Answer `json:"answer"`
+	Reasons    []string         `json:"reasons,omitempty"`
+	Scope      string           `json:"scope"`
 }
 
 // keyState is what the keyset said of a key when an audit began.

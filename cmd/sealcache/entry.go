@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/sealcache/sealcache/middleware/migrate"
+	dataaudit "github.com/sealcache/sealcache/middleware/audit"
 )
 
 func inspect(p *program, c command, args []string) (int, error) {
@@ -29,7 +29,7 @@ func inspect(p *program, c command, args []string) (int, error) {
 		return 0, err
 	}
 	defer client.Close()
-	entry, err := migrate.Inspect(p.ctx, client, storedName(*namespace, f.Arg(0)))
+	entry, err := dataaudit.Inspect(p.ctx, client, storedName(*namespace, f.Arg(0)))
 	if err != nil {
 		return 0, err
 	}
@@ -142,7 +142,7 @@ func get(p *program, c command, args []string) (int, error) {
 	if err := r.write(p, *log); err != nil {
 		return 0, fmt.Errorf("the record cannot be written, so nothing is opened: %w", err)
 	}
-	v, err := migrate.Open(p.ctx, client, *namespace, f.Arg(0), bothForms(o)...)
+	v, err := dataaudit.Open(p.ctx, client, *namespace, f.Arg(0), bothForms(o)...)
 	if err != nil {
 		return 0, err
 	}

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 
+	dataaudit "github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -100,7 +101,7 @@ func run(args []string, _ io.Reader, stdout, stderr io.Writer) int {
 		case err == nil:
 		case errors.Is(err, flag.ErrHelp):
 			return exitDone
-		case errors.As(err, &u), errors.Is(err, migrate.ErrConfig):
+		case errors.As(err, &u), errors.Is(err, migrate.ErrConfig), errors.Is(err, dataaudit.ErrConfig):
 			fmt.Fprintf(stderr, "sealcache %s: %s\n", c.name, message(err))
 			return exitUsage
 		default:

@@ -31,8 +31,6 @@ func move(p *program, c command, args []string) (int, error) {
 	dryRun := f.Bool("dry-run", false, "read, open and count; write nothing")
 	checkpoint := f.String("checkpoint", "", "`file` that holds progress; a run that was stopped or killed goes on from it")
 	unopened := f.Bool("allow-unopened", false, "go on although none of the sealed entries opens under these keys")
-	workers := f.Int("workers", 0, "batches at the same time (default 4)")
-	batch := f.Int("batch", 0, "names in a batch (default 500)")
 	rate := f.Float64("rate", 0, "most entries per second; 0 is no bound")
 	large := f.Int("max-value-bytes", 0, "leave larger values alone (default 64 MiB)")
 	output := f.output()
@@ -57,8 +55,8 @@ func move(p *program, c command, args []string) (int, error) {
 	}
 	config := migrate.Config{
 		Operation: operation, From: from, To: to, As: migrate.ValueType(as), Exclude: exclude,
-		DeleteOld: *deleteOld, DryRun: *dryRun, Checkpoint: *checkpoint, AllowUnopened: *unopened, LeaveNumbers: leaveNumbers,
-		Workers: *workers, BatchSize: *batch, Rate: *rate, MaxValueBytes: *large, Logger: p.log,
+		DeleteOld: *deleteOld, DryRun: *dryRun, Checkpoint: *checkpoint, IgnoreUnreadable: *unopened, LeaveNumbers: leaveNumbers,
+		Rate: *rate, MaxValueBytes: *large, Logger: p.log,
 	}
 	if name, ok := strings.CutSuffix(from.Prefix, ":"); ok && operation == migrate.Seal && from.Namespace == "" && to == nil && middleware.CheckNamespace(name) == nil {
 		fmt.Fprintf(p.stderr, "sealcache %[1]s: what is sealed so opens in a store without a namespace. If the application's has the namespace %[2]q, stop and say -namespace %[2]s instead of -prefix\n", c.name, name)
@@ -85,7 +83,7 @@ func move(p *program, c command, args []string) (int, error) {
 	}
 	defer client.Close()
 	show, done := output.progress(p, c.name)
-	config.Progress, config.ProgressEvery = show, output.every()
+	config.Progress = show
 	report, err := migrate.Run(p.ctx, client, config)
 	done()
 	if report == nil {
@@ -95,9 +93,9 @@ func move(p *program, c command, args []string) (int, error) {
 		err = e
 	}
 	switch {
-	case err != nil && !errors.Is(err, migrate.ErrNothingOpens) && goesOn(*checkpoint, err):
+	case err != nil && !errors.Is(err, migrate.ErrWrongKeys) && goesOn(*checkpoint, err):
 		return 0, fmt.Errorf("%w\nThe same command goes on from here", err)
-	case errors.Is(err, migrate.ErrNothingOpens):
+	case errors.Is(err, migrate.ErrWrongKeys):
 		return 0, fmt.Errorf("%w\n%s \"sealcache get\" shows whether an entry opens; -allow-unopened goes on nevertheless", err, whatWasWritten(operation, report))
 	case errors.Is(err, migrate.ErrCheckpoint):
 		return 0, fmt.Errorf("%w\nGive the flags of the run that it is of, or another -checkpoint, or remove it to begin anew", err)

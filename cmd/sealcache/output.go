@@ -101,10 +101,12 @@ func (o *outputFlags) progress(p *program, what string) (show func(migrate.Progr
 				fmt.Fprintln(p.stderr)
 			}
 	default:
+		var last time.Duration
 		return func(s migrate.Progress) {
-			if s.Final {
-				return // the report follows
+			if s.Final || s.Elapsed-last < o.every() {
+				return // the report follows, or there was a line already
 			}
+			last = s.Elapsed
 			fmt.Fprintf(p.stderr, "%s: %.1f%%, %d seen, %d written, %.0f/s%s\n", what, 100*s.Fraction, s.Seen, s.Written, s.Rate, remaining(s))
 		}, func() {}
 	}

@@ -65,8 +65,8 @@ func TestAlreadySealedMustOpen(t *testing.T) {
 		require.NoError(t, sealedStore(t, rdb, same, ns).Set(t.Context(), "same", "v"))
 		require.NoError(t, sealedStore(t, rdb, stranger, ns).Set(t.Context(), "stranger", "v"))
 		for _, o := range []migrate.Operation{migrate.Seal, migrate.Reseal} {
-			r := run(t, rdb, migrate.Config{Operation: o, From: migrate.Space{Namespace: ns}, Keys: a, AllowUnopened: true})
-			require.EqualValues(t, 1, r.Already, o)
+			r := run(t, rdb, migrate.Config{Operation: o, From: migrate.Space{Namespace: ns}, Keys: a, IgnoreUnreadable: true})
+			require.EqualValues(t, 1, r.AlreadyDone, o)
 			require.EqualValues(t, 2, r.Unreadable, o)
 			require.EqualValues(t, 1, r.UnknownKey, o)
 			require.False(t, r.Done(), o)

@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -36,11 +37,11 @@ const (
 	canaryHead = 1 << 10
 )
 
-// ErrNothingOpens says that of the sealed entries that were met none opens, or fewer than half: the keys are not the
+// ErrWrongKeys says that of the sealed entries that were met none opens, or fewer than half: the keys are not the
 // application's, or the namespace or prefix is not, or Config.Keys is a keyring where the application has an envelope. Or
-// that Config.DeleteOld was asked for and nothing has opened under Config.Keys. See Config.AllowUnopened.
+// that Config.DeleteOld was asked for and nothing has opened under Config.Keys. See Config.IgnoreUnreadable.
 // Report.Written tells whether anything was written before, which lies under these keys: unseal it with them, or delete it.
-var ErrNothingOpens = errors.New("migrate: sealed entries were met and not one of them opens")
+var ErrWrongKeys = errors.New("migrate: sealed entries were met and not one of them opens")
 
 // canary tells whether the sealed entries of a space can be opened, by trying some.
 type canary struct {
@@ -48,8 +49,8 @@ type canary struct {
 	prefix string
 	// key is that under which an entry is to open, and with what. It is not ok for a name that says nothing.
 	key    func(stored string) (string, bool)
-	opens  []*sealer
-	second []*sealer // and if it does not open so, under second with secondKey
+	opens  []*cachevalue.Sealer
+	second []*cachevalue.Sealer // and if it does not open so, under second with secondKey
 	other  func(stored string) string
 
 	// What was found. What an earlier run has written under wrong keys may be most of all, and what a scan meets first, so
@@ -57,18 +58,18 @@ type canary struct {
 	found  int
 	every  int // found is in the sample
 	sample []entry
-	byKey  map[keyName][]entry
+	byKey  map[cachevalue.KeyName][]entry
 
 	tried, opened         int // of the sample
 	keysTried, keysOpened int
 	underKeys             int // that opened under Config.Keys
 }
 
-// sing returns ErrNothingOpens if sealed entries of From, or of where names are moved to, can be found and none opens, or
+// sing returns ErrWrongKeys if sealed entries of From, or of where names are moved to, can be found and none opens, or
 // fewer than half do.
 func (m *migration) sing(ctx context.Context) error {
 	m.opened.Store(m.counts.Opened > 0)
-	if m.AllowUnopened || m.counts.Opened > 0 && m.counts.unopened() == 0 && (!m.DeleteOld || m.counts.OpenedUnderKeys > 0) {
+	if m.IgnoreUnreadable || m.counts.Opened > 0 && m.counts.unopened() == 0 && (!m.DeleteOld || m.counts.OpenedUnderKeys > 0) {
 		return nil
 	}
 	from := &canary{what: "From", prefix: m.From.stored(), opens: m.opens}
@@ -93,15 +94,15 @@ func (m *migration) sing(ctx context.Context) error {
 	}
 	underKeys := m.counts.OpenedUnderKeys
 	for _, c := range all {
-		err := m.walk.patiently(ctx, "sealed entries to try the keys with", func(ctx context.Context) error {
-			c.found, c.every, c.sample, c.byKey = 0, 1, nil, make(map[keyName][]entry)
-			return m.servers.eachNode(ctx, func(ctx context.Context, node redis.Cmdable) error { return m.search(ctx, c, node) })
+		err := m.walk.Retry(ctx, "sealed entries to try the keys with", func(ctx context.Context) error {
+			c.found, c.every, c.sample, c.byKey = 0, 1, nil, make(map[cachevalue.KeyName][]entry)
+			return m.servers.EachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error { return m.search(ctx, c, node) })
 		})
 		if err == nil {
 			err = m.try(ctx, c)
 		}
 		if err != nil {
-			return fmt.Errorf("migrate: try the keys: %w", withoutNames(err))
+			return fmt.Errorf("migrate: try the keys: %w", rediswalk.WithoutNames(err))
 		}
 		if err := m.heard(c); err != nil {
 			return err
@@ -109,7 +110,7 @@ func (m *migration) sing(ctx context.Context) error {
 		underKeys += int64(c.underKeys)
 	}
 	if m.DeleteOld && m.Operation != Unseal && underKeys == 0 {
-		return &explained{"migrate: no sealed entry was found that opens under Keys (-kek) and would show that they are the application's, and old entries are to be deleted: have it seal one first", ErrNothingOpens}
+		return &explained{"migrate: no sealed entry was found that opens under Keys (-kek) and would show that they are the application's, and old entries are to be deleted: have it seal one first", ErrWrongKeys}
 	}
 	return nil
 }
@@ -123,12 +124,12 @@ func (m *migration) heard(c *canary) error {
 		return m.nothingOpens(c)
 	case 2*c.opened < c.tried || 2*c.keysOpened < c.keysTried:
 		return &explained{fmt.Sprintf("migrate: sealed entries were tried (%s), and fewer than half open: %d of %d taken from everywhere, and those under %d of %d keys: what opens may be what an earlier run wrote under wrong keys",
-			c.what, c.opened, c.tried, c.keysOpened, c.keysTried), ErrNothingOpens}
+			c.what, c.opened, c.tried, c.keysOpened, c.keysTried), ErrWrongKeys}
 	}
 	m.opened.Store(true)
 	if c.opened < c.tried || c.keysOpened < c.keysTried {
-		m.walk.mu.Lock()
-		defer m.walk.mu.Unlock()
+		m.walk.Mu.Lock()
+		defer m.walk.Mu.Unlock()
 		m.warnings = append(m.warnings, fmt.Sprintf("not all sealed entries open that were tried before (%s): %d of %d taken from everywhere did, and those under %d of %d keys; if an earlier run had other keys than the application's, see that these are the application's",
 			c.what, c.opened, c.tried, c.keysOpened, c.keysTried))
 	}
@@ -139,7 +140,7 @@ func (m *migration) heard(c *canary) error {
 // ends the run.
 func (m *migration) met(ctx context.Context, c *Counts) error {
 	switch {
-	case m.AllowUnopened, c.Opened == 0 && c.unopened() == 0:
+	case m.IgnoreUnreadable, c.Opened == 0 && c.unopened() == 0:
 		return nil
 	case c.Opened > 0:
 		m.opened.Store(true)
@@ -152,11 +153,11 @@ func (m *migration) met(ctx context.Context, c *Counts) error {
 }
 
 func (m *migration) nothingOpens(c *canary) error {
-	text := ErrNothingOpens.Error() + " (" + c.what + "): other keys than the application's, another namespace or prefix, or a keyring where it has an envelope"
+	text := ErrWrongKeys.Error() + " (" + c.what + "): other keys than the application's, another namespace or prefix, or a keyring where it has an envelope"
 	if c.what == "From" && m.From.Namespace == "" && strings.Contains(m.From.Prefix, ":") {
 		text += "; if what the prefix begins with is the application's namespace, give it as that"
 	}
-	return &explained{text, ErrNothingOpens}
+	return &explained{text, ErrWrongKeys}
 }
 
 type explained struct {
@@ -169,14 +170,14 @@ func (e *explained) Unwrap() error { return e.cause }
 
 // search looks for sealed entries on one master.
 func (m *migration) search(ctx context.Context, c *canary, node redis.Cmdable) error {
-	cursor, looked, calls := uint64(0), 0, max(canaryScanned/m.BatchSize, 1)
+	cursor, looked, calls := uint64(0), 0, max(canaryScanned/m.tuning.BatchSize, 1)
 	for range calls {
-		names, next, err := node.Scan(ctx, cursor, literal(c.prefix)+"*", int64(m.BatchSize)).Result()
+		names, next, err := node.Scan(ctx, cursor, rediswalk.Literal(c.prefix)+"*", int64(m.tuning.BatchSize)).Result()
 		if err != nil {
 			return err
 		}
-		if m.walk.limiter != nil {
-			if err := waitFor(ctx, m.walk.limiter, max(len(names)/canaryLooks, m.BatchSize/foreignNames, 1)); err != nil {
+		if m.walk.Limiter != nil {
+			if err := rediswalk.Wait(ctx, m.walk.Limiter, max(len(names)/canaryLooks, m.tuning.BatchSize/rediswalk.OthersPerName, 1)); err != nil {
 				return err
 			}
 		}
@@ -205,7 +206,7 @@ func (m *migration) lookAt(ctx context.Context, c *canary, names []string) error
 	}
 	sealed := asked[:0]
 	for i, start := range starts {
-		if _, _, ok := cacheHeader(start); ok {
+		if _, _, ok := cachevalue.Header(start); ok {
 			sealed = append(sealed, asked[i])
 		}
 	}
@@ -214,8 +215,8 @@ func (m *migration) lookAt(ctx context.Context, c *canary, names []string) error
 		return err
 	}
 	for i, head := range heads {
-		if _, n, ok := cacheHeader(head); ok {
-			c.add(entry{name: sealed[i]}, nameOf(head[n:]))
+		if _, n, ok := cachevalue.Header(head); ok {
+			c.add(entry{name: sealed[i]}, cachevalue.KeyOf(head[n:]))
 		}
 	}
 	return nil
@@ -227,7 +228,7 @@ func (m *migration) starts(ctx context.Context, names []string, n int64) ([][]by
 		return nil, nil
 	}
 	cmds := make([]*redis.StringCmd, len(names))
-	err := m.servers.pipelined(ctx, func(p redis.Pipeliner) {
+	err := m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
 		for i, name := range names {
 			cmds[i] = p.GetRange(ctx, name, 0, n)
 		}
@@ -245,7 +246,7 @@ func (m *migration) starts(ctx context.Context, names []string, n int64) ([][]by
 }
 
 // add keeps an entry of every key, and some from everywhere. SCAN names entries in no order.
-func (c *canary) add(e entry, key keyName) {
+func (c *canary) add(e entry, key cachevalue.KeyName) {
 	if of, ok := c.byKey[key]; len(of) < canaryOfKey && (ok || len(c.byKey) < canaryKeys) {
 		c.byKey[key] = append(of, e)
 	}
@@ -267,9 +268,9 @@ func (m *migration) try(ctx context.Context, c *canary) error {
 	if err != nil {
 		return err
 	}
-	keys := make(map[keyName]bool) // whether one has opened
+	keys := make(map[cachevalue.KeyName]bool) // whether one has opened
 	for _, e := range sample {
-		err := m.tryOne(ctx, c, e, func(key keyName, opened bool) {
+		err := m.tryOne(ctx, c, e, func(key cachevalue.KeyName, opened bool) {
 			c.tried++
 			if opened {
 				c.opened++
@@ -288,7 +289,7 @@ func (m *migration) try(ctx context.Context, c *canary) error {
 			if keys[key] {
 				break
 			}
-			if err := m.tryOne(ctx, c, e, func(key keyName, opened bool) { keys[key] = keys[key] || opened }); err != nil {
+			if err := m.tryOne(ctx, c, e, func(key cachevalue.KeyName, opened bool) { keys[key] = keys[key] || opened }); err != nil {
 				return err
 			}
 		}
@@ -304,7 +305,7 @@ func (m *migration) try(ctx context.Context, c *canary) error {
 
 // tryable leaves the entries that are not too large, or the smallest if all are.
 func (m *migration) tryable(ctx context.Context, entries []entry) (small []entry, err error) {
-	err = m.walk.patiently(ctx, "sizes of entries to try the keys with", func(ctx context.Context) (err error) {
+	err = m.walk.Retry(ctx, "sizes of entries to try the keys with", func(ctx context.Context) (err error) {
 		small, err = m.measure(ctx, slices.Clone(entries), new(Counts))
 		return err
 	})
@@ -317,44 +318,31 @@ func (m *migration) tryable(ctx context.Context, entries []entry) (small []entry
 }
 
 // tryOne tries one entry, which may be gone or another by now.
-func (m *migration) tryOne(ctx context.Context, c *canary, e entry, count func(key keyName, opened bool)) error {
-	return m.walk.patiently(ctx, "an entry to try the keys with", func(ctx context.Context) error {
-		values, err := m.servers.read(ctx, []entry{e})
+func (m *migration) tryOne(ctx context.Context, c *canary, e entry, count func(key cachevalue.KeyName, opened bool)) error {
+	return m.walk.Retry(ctx, "an entry to try the keys with", func(ctx context.Context) error {
+		values, err := m.servers.Read(ctx, []string{e.name})
 		if err != nil {
 			return err
 		}
 		v := values[0]
-		_, n, ok := cacheHeader(v)
+		_, n, ok := cachevalue.Header(v)
 		key, mine := c.key(e.name)
 		if !ok || !mine {
 			return nil
 		}
 		var sc scratch
-		current := m.keys.is(v[n:])
+		current := m.keys.sealed(v[n:])
 		_, first, err := openBy(ctx, &sc, c.opens, current, key, v, n)
-		if err != nil && refused(err) && c.second != nil {
+		if err != nil && cachevalue.Refused(err) && c.second != nil {
 			_, first, err = openBy(ctx, &sc, c.second, current, c.other(e.name), v, n)
 		}
-		if err != nil && !refused(err) {
+		if err != nil && !cachevalue.Refused(err) {
 			return err
 		}
 		if err == nil && first {
 			c.underKeys++
 		}
-		count(nameOf(v[n:]), err == nil)
+		count(cachevalue.KeyOf(v[n:]), err == nil)
 		return nil
-	})
-}
-
-// eachNode calls f for each master, one after the other.
-func (s *servers) eachNode(ctx context.Context, f func(ctx context.Context, node redis.Cmdable) error) error {
-	if s.cluster == nil {
-		return f(ctx, s.client)
-	}
-	var mu sync.Mutex
-	return s.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
-		mu.Lock()
-		defer mu.Unlock()
-		return f(ctx, c)
 	})
 }

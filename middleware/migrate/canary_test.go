@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -34,7 +35,7 @@ func TestNothingIsWrittenUnderWrongKeys(t *testing.T) {
 		} {
 			for _, c.DryRun = range []bool{true, false} {
 				r, err := migrate.Run(t.Context(), rdb, c)
-				require.ErrorIs(t, err, migrate.ErrNothingOpens, what)
+				require.ErrorIs(t, err, migrate.ErrWrongKeys, what)
 				require.NotContains(t, err.Error(), ns)
 				require.False(t, r.Complete)
 				require.Zero(t, r.Written)
@@ -50,7 +51,7 @@ func TestNothingIsWrittenUnderWrongKeys(t *testing.T) {
 
 		// Who knows that what is there is of no use any more can say so.
 		require.NoError(t, rdb.Set(t.Context(), ns+":clear", "v", 0).Err())
-		wrong := migrate.Config{Operation: migrate.Seal, From: space, Keys: envelope(t), AllowUnopened: true}
+		wrong := migrate.Config{Operation: migrate.Seal, From: space, Keys: envelope(t), IgnoreUnreadable: true}
 		r = run(t, rdb, wrong)
 		require.EqualValues(t, 1, r.Written)
 		require.EqualValues(t, 101, r.UnknownKey)
@@ -68,7 +69,7 @@ func TestHalfMustOpen(t *testing.T) {
 		require.NoError(t, rdb.Set(t.Context(), ns+":clear", "v", 0).Err())
 		config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a}
 		r, err := migrate.Run(t.Context(), rdb, config)
-		require.ErrorIs(t, err, migrate.ErrNothingOpens)
+		require.ErrorIs(t, err, migrate.ErrWrongKeys)
 		require.Zero(t, r.Written)
 		for i := range 2 {
 			require.NoError(t, sealedStore(t, rdb, a, ns).Set(t.Context(), fmt.Sprint("good", i), "v"))
@@ -87,17 +88,17 @@ func TestWhatAWrongRunWroteIsNoProof(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		a, wrong := envelope(t), envelope(t)
 		fill(t, rdb, ns, 3000)
-		config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: wrong, AllowUnopened: true}
+		config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: wrong, IgnoreUnreadable: true}
 		require.EqualValues(t, 3000, run(t, rdb, config).Written)
 		require.NoError(t, sealedStore(t, rdb, a, ns).Set(t.Context(), "sealed", "v"))
 		require.NoError(t, rdb.Set(t.Context(), ns+":clear", "v", 0).Err())
-		config.AllowUnopened, config.DryRun = false, true
+		config.IgnoreUnreadable, config.DryRun = false, true
 		r := run(t, rdb, config)
 		require.Len(t, r.Warnings, 1)
 		require.Contains(t, r.Warnings[0], "under 1 of 2 keys")
 		require.NoError(t, sealedStore(t, rdb, keyring(t), ns).Set(t.Context(), "other", "v"))
 		_, err := migrate.Run(t.Context(), rdb, config)
-		require.ErrorIs(t, err, migrate.ErrNothingOpens)
+		require.ErrorIs(t, err, migrate.ErrWrongKeys)
 	})
 }
 
@@ -109,7 +110,7 @@ func TestRateDoesNotShortenTheSearch(t *testing.T) {
 		r, err := migrate.Run(t.Context(), rdb, migrate.Config{
 			Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: envelope(t), Rate: 1000,
 		})
-		require.ErrorIs(t, err, migrate.ErrNothingOpens)
+		require.ErrorIs(t, err, migrate.ErrWrongKeys)
 		require.Zero(t, r.Written)
 		require.NotContains(t, err.Error(), "were written")
 	})
@@ -143,10 +144,10 @@ func TestTheFirstThatDoesNotOpenEndsTheRun(t *testing.T) {
 					require.NoError(t, a.Set(t.Context(), fmt.Sprint("k", i), "v"))
 				}
 			}
-			r, err := migrate.Run(t.Context(), rdb, migrate.Config{
-				Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, To: to, Keys: keys, Workers: 1, BatchSize: batch,
+			r, err := migrate.Run(tuned(t.Context(), rediswalk.Tuning{Workers: 1, BatchSize: batch}), rdb, migrate.Config{
+				Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, To: to, Keys: keys,
 			})
-			require.ErrorIs(t, err, migrate.ErrNothingOpens, what)
+			require.ErrorIs(t, err, migrate.ErrWrongKeys, what)
 			require.Contains(t, err.Error(), fmt.Sprint(r.Written, " entries were written"), what)
 			require.Equal(t, err.Error(), r.Error, what)
 			require.Less(t, r.Unreadable+r.UnknownKey, int64(batch), what)
@@ -182,7 +183,7 @@ func TestKeysUnderWhichNothingOpened(t *testing.T) {
 		for _, moved.Operation = range []migrate.Operation{migrate.Reseal, migrate.Seal} {
 			for _, moved.DryRun = range []bool{true, false} {
 				r, err := migrate.Run(t.Context(), rdb, moved)
-				require.ErrorIs(t, err, migrate.ErrNothingOpens)
+				require.ErrorIs(t, err, migrate.ErrWrongKeys)
 				require.NotContains(t, err.Error(), ns)
 				require.Zero(t, r.Written)
 			}

@@ -12,17 +12,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
+	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
-
-// position is how far the scan of one master is done.
-type position struct {
-	Cursor uint64 `json:"cursor,string"`
-	Done   bool   `json:"done"`
-}
 
 // checkpoint is what a run leaves for the next one.
 type checkpoint struct {
@@ -34,7 +29,7 @@ type checkpoint struct {
 	// Proof shows that the keys are those of the job.
 	Proof proof `json:"proof"`
 	// Positions by the run id of each master.
-	Positions map[string]position `json:"positions"`
+	Positions map[string]rediswalk.Position `json:"positions"`
 	// DataKeys are fingerprints of the data keys that this job has sealed under, where keys have no ids.
 	DataKeys []string      `json:"data_keys,omitempty"`
 	Runs     int           `json:"runs"`
@@ -59,12 +54,12 @@ func (m *migration) prove(ctx context.Context) (proof, error) {
 	var ad []byte
 	var p proof
 	var err error
-	if p.Keys, err = m.seals.seal(ctx, nil, &ad, proofName, wire.Bytes, []byte(proofName)); err != nil {
+	if p.Keys, err = m.seals.Seal(ctx, nil, &ad, proofName, wire.Bytes, []byte(proofName)); err != nil {
 		return proof{}, err
 	}
 	if m.OldKeys != nil {
 		// It may be that they are for opening only. Then what is found under others is counted all the same.
-		p.Old, err = newSealer(m.OldKeys, m.target().Namespace).seal(ctx, nil, &ad, proofName, wire.Bytes, []byte(proofName))
+		p.Old, err = cachevalue.NewSealer(m.OldKeys, m.target().Namespace).Seal(ctx, nil, &ad, proofName, wire.Bytes, []byte(proofName))
 		if err != nil {
 			p.Old = nil
 		}
@@ -74,19 +69,19 @@ func (m *migration) prove(ctx context.Context) (proof, error) {
 
 // proven sees that a proof is of the keys of this run. An error that is not ErrCheckpoint is no answer.
 func (m *migration) proven(ctx context.Context, p proof) error {
-	by := []*sealer{m.seals}
+	by := []*cachevalue.Sealer{m.seals}
 	all := [][]byte{p.Keys}
 	if len(p.Old) > 0 && m.OldKeys != nil {
-		by, all = append(by, newSealer(m.OldKeys, m.target().Namespace)), append(all, p.Old)
+		by, all = append(by, cachevalue.NewSealer(m.OldKeys, m.target().Namespace)), append(all, p.Old)
 	}
 	var ad []byte
 	for i, sealed := range all {
-		_, n, ok := cacheHeader(sealed)
+		_, n, ok := cachevalue.Header(sealed)
 		if !ok {
 			return fmt.Errorf("%w: it holds no proof of its keys", ErrCheckpoint)
 		}
-		switch _, err := by[i].open(ctx, &ad, proofName, sealed, n); {
-		case err != nil && refused(err):
+		switch _, err := by[i].Open(ctx, &ad, proofName, sealed, n); {
+		case err != nil && cachevalue.Refused(err):
 			return fmt.Errorf("%w: the keys, or the old keys, differ", ErrCheckpoint)
 		case err != nil:
 			return err
@@ -97,7 +92,7 @@ func (m *migration) proven(ctx context.Context, p proof) error {
 	if err != nil {
 		return err
 	}
-	if was, is := nameOf(p.Keys[wire.HeaderSize:]), nameOf(now.Keys[wire.HeaderSize:]); was != is && strings.HasPrefix(is.label, vaultLabel) {
+	if was, is := cachevalue.KeyOf(p.Keys[wire.HeaderSize:]), cachevalue.KeyOf(now.Keys[wire.HeaderSize:]); was != is && is.IsVault() {
 		return fmt.Errorf("%w: the key service has rotated its key", ErrCheckpoint)
 	}
 	return nil
@@ -207,5 +202,5 @@ func globLiteral(path string) string {
 	if filepath.Separator == '\\' {
 		return path // there is no escaping on Windows
 	}
-	return literal(path)
+	return rediswalk.Literal(path)
 }

@@ -17,31 +17,22 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
-
-func fill(t testing.TB, rdb redis.UniversalClient, ns string, n int) {
-	t.Helper()
-	pipe := rdb.Pipeline()
-	for i := range n {
-		pipe.Set(t.Context(), name(ns, i), fmt.Sprint("value ", i), 0)
-	}
-	_, err := pipe.Exec(t.Context())
-	require.NoError(t, err)
-}
 
 // interrupted is a run that is stopped by its context when about half is done.
 func interrupted(t *testing.T, rdb redis.UniversalClient, c migrate.Config, n int64) *migrate.Report {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	c.Rate, c.BatchSize, c.ProgressEvery = float64(n), 20, time.Millisecond
+	c.Rate = float64(n)
 	c.Progress = func(p migrate.Progress) {
 		if p.Seen > n/2 {
 			cancel()
 		}
 	}
-	r, err := migrate.Run(ctx, rdb, c)
+	r, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, c)
 	require.ErrorIs(t, err, context.Canceled)
 	require.False(t, r.Complete)
 	require.Greater(t, r.Seen, n/3)
@@ -64,7 +55,7 @@ func TestResume(t *testing.T) {
 		r := run(t, rdb, c)
 		require.Equal(t, 2, r.Runs)
 		require.True(t, r.Done())
-		require.InDelta(t, n, float64(r.Written+r.Already), 0.1*n)
+		require.InDelta(t, n, float64(r.Written+r.AlreadyDone), 0.1*n)
 		require.Less(t, r.Seen-first.Seen, int64(n*3/4), "the second run did the rest only")
 		require.NoFileExists(t, c.Checkpoint)
 	})
@@ -101,8 +92,8 @@ func TestRestartDuringTheScan(t *testing.T) {
 	fill(t, rdb, "ns", n)
 	var once atomic.Bool
 	failed := make(chan error, 1)
-	r, err := migrate.Run(t.Context(), rdb, migrate.Config{
-		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), Rate: n, BatchSize: 20, ProgressEvery: time.Millisecond,
+	r, err := migrate.Run(tuned(t.Context(), rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), Rate: n,
 		Progress: func(p migrate.Progress) {
 			if p.Seen > n/2 && once.CompareAndSwap(false, true) {
 				failed <- errors.Join(server.Kill(), server.Restart())
@@ -133,8 +124,8 @@ func TestFailoverDuringTheScan(t *testing.T) {
 		sentinel.Failover(t)
 	}()
 	a := keyring(t)
-	r, err := migrate.Run(t.Context(), rdb, migrate.Config{
-		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: a, Rate: n / 2, BatchSize: 20, ProgressEvery: time.Millisecond,
+	r, err := migrate.Run(tuned(t.Context(), rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: a, Rate: n / 2,
 		Progress: func(p migrate.Progress) {
 			if p.Seen > n/4 || p.Final {
 				once.Do(func() { close(half) })

@@ -4,13 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"strings"
-	"time"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -123,49 +122,31 @@ type Config struct {
 	DeleteOld bool
 	// DryRun reads, opens and counts, and writes nothing.
 	DryRun bool
-	// AllowUnopened goes on although sealed entries are there and none of them opens, or fewer than half: they are counted
-	// as unreadable, or sealed under a key that was not given. Without it Run returns ErrNothingOpens, since with the wrong
+	// IgnoreUnreadable goes on although sealed entries are there and none of them opens, or fewer than half: they are counted
+	// as unreadable, or sealed under a key that was not given. Without it Run returns ErrWrongKeys, since with the wrong
 	// keys or namespace it would make clear entries unreadable to the application, too: before anything is written, if up
 	// to 200,000 names of each master show it, and otherwise when it meets the first sealed entry, which does not open.
 	// Without it DeleteOld asks for one that opens under Keys.
-	AllowUnopened bool
+	IgnoreUnreadable bool
 
-	// Workers is how many batches are worked on at the same time. The default is 4.
-	Workers int
-	// BatchSize is how many names are asked for at a time, at most 10,000. The default is 500, or with Rate a hundredth of
-	// a second's worth, if that is less: what comes in bursts is felt as more than its rate.
-	BatchSize int
 	// Rate bounds the entries per second; ten names that are outside the scope, and only looked at by SCAN, count as one,
 	// and so do four of those that are looked at before in search of sealed ones, to try the keys with.
 	// 0 is no bound.
 	Rate float64
 	// MaxValueBytes bounds the size of a stored value; larger ones are left alone and counted. The default is 64 MiB.
 	MaxValueBytes int
-	// Attempts is how often an entry that changes under the run is tried. The default is 8.
-	Attempts int
-
 	// Checkpoint is the file in which progress is kept, so that a run that was killed can be resumed with the same
 	// Config. It holds no names and no keys, and is removed when the run is complete. Empty is none. Where a key service
 	// shows no id of its key in what it wraps, Reseal leaves alone what it has sealed before it was killed, also if the key
 	// service was rotated since: remove the checkpoint to begin anew.
 	Checkpoint string
-	// CheckpointEvery is how often it is written. The default is a second.
-	CheckpointEvery time.Duration
-	// Progress is called about every ProgressEvery (default a second) and at the end, by one goroutine at a time. Nil is
-	// none.
-	Progress      func(Progress)
-	ProgressEvery time.Duration
+	// Progress is called several times a second and at the end, by one goroutine at a time. Nil is none.
+	Progress func(Progress)
 	// Logger is told of what is tried again. The default is slog.Default().
 	Logger *slog.Logger
 }
 
-const (
-	defaultWorkers       = 4
-	defaultBatch         = 500
-	maxBatch             = 10000
-	defaultMaxValueBytes = 64 << 20
-	defaultAttempts      = 8
-)
+const defaultMaxValueBytes = 64 << 20
 
 // reserved begins the names of asynq's keys, which must stay what they are.
 const reserved = "asynq:"
@@ -196,10 +177,10 @@ func (c Config) withDefaults() (Config, error) {
 	if strings.HasPrefix(c.From.stored(), reserved) || c.To != nil && strings.HasPrefix(c.To.stored(), reserved) {
 		bad("names that begin with %q are asynq's, which are left alone", reserved)
 	}
-	if isNil(c.Keys) {
+	if cachevalue.IsNil(c.Keys) {
 		bad("no Keys: an aead.Envelope or aead.Keyring")
 	}
-	if c.OldKeys != nil && isNil(c.OldKeys) {
+	if c.OldKeys != nil && cachevalue.IsNil(c.OldKeys) {
 		bad("OldKeys is a nil pointer")
 	}
 	if _, err := c.As.wire(); err != nil {
@@ -218,14 +199,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.DeleteOld && c.inPlace() {
 		bad("DeleteOld needs To, with other names than From")
 	}
-	positive(&c.Workers, defaultWorkers, "Workers", &errs)
-	positive(&c.BatchSize, defaultBatchFor(c.Rate), "BatchSize", &errs)
-	positive(&c.MaxValueBytes, defaultMaxValueBytes, "MaxValueBytes", &errs)
-	positive(&c.Attempts, defaultAttempts, "Attempts", &errs)
-	positive(&c.CheckpointEvery, time.Second, "CheckpointEvery", &errs)
-	positive(&c.ProgressEvery, time.Second, "ProgressEvery", &errs)
-	if c.BatchSize > maxBatch {
-		bad("BatchSize: %d, at most %d", c.BatchSize, maxBatch)
+	switch {
+	case c.MaxValueBytes == 0:
+		c.MaxValueBytes = defaultMaxValueBytes
+	case c.MaxValueBytes < 0:
+		bad("MaxValueBytes: %d is negative", c.MaxValueBytes)
 	}
 	if !(c.Rate >= 0) { // NaN too
 		bad("Rate: %v is not a number of entries per second", c.Rate)
@@ -237,23 +215,6 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("%w: %w", ErrConfig, errors.Join(errs...))
 	}
 	return c, nil
-}
-
-func defaultBatchFor(rate float64) int {
-	const least = 10
-	if rate > 0 && rate < 100*defaultBatch {
-		return max(int(rate/100), least)
-	}
-	return defaultBatch
-}
-
-func positive[T int | time.Duration](v *T, otherwise T, name string, errs *[]error) {
-	switch {
-	case *v == 0:
-		*v = otherwise
-	case *v < 0:
-		*errs = append(*errs, fmt.Errorf("%s: %v is negative", name, *v))
-	}
 }
 
 // inPlace tells whether entries keep their names.
@@ -313,12 +274,4 @@ func (c *Config) locate(stored string) (place, nameVerdict) {
 		return place{}, nameTwisted
 	}
 	return p, nameTaken
-}
-
-func isNil(a tink.AEADWithContext) bool {
-	if a == nil {
-		return true
-	}
-	v := reflect.ValueOf(a)
-	return v.Kind() == reflect.Pointer && v.IsNil()
 }

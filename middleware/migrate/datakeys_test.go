@@ -12,6 +12,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/aeadtest"
+	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -84,13 +85,13 @@ func TestManyDataKeys(t *testing.T) {
 			}
 
 			asked("audit", func() {
-				r := audit(t, rdb, migrate.AuditConfig{Prefix: ns + ":", Keys: []tink.AEADWithContext{fresh()}, Namespaces: []string{ns}, BatchSize: c.batch})
+				r := auditedBy(small(ctx, c.batch), t, rdb, audit.Config{Prefix: ns + ":", Keys: []tink.AEADWithContext{fresh()}, Namespaces: []string{ns}})
 				require.EqualValues(t, c.entries, r.Total.Sealed.Values)
 				require.Zero(t, r.Total.Unreadable.Values)
 			})
 			e := fresh()
 			asked("reseal", func() {
-				r := run(t, rdb, migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: e, BatchSize: c.batch})
+				r := runBy(small(ctx, c.batch), t, rdb, migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: e})
 				require.True(t, r.Done(), "%+v", r)
 				require.EqualValues(t, c.entries, r.Written)
 			})
@@ -99,7 +100,7 @@ func TestManyDataKeys(t *testing.T) {
 			// Once more: what is sealed under the present key is not opened.
 			before := kms.Decrypts()
 			r := run(t, rdb, migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: e})
-			require.EqualValues(t, c.entries, r.Already)
+			require.EqualValues(t, c.entries, r.AlreadyDone)
 			require.LessOrEqual(t, kms.Decrypts()-before, 1)
 			kms.DestroyOldKeys(t)
 			app := sealedStore(t, rdb, fresh(), ns)

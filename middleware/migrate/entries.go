@@ -2,24 +2,20 @@ package migrate
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
 const (
-	// groupBytes bounds the values that a worker holds at a time, unless one alone is larger.
-	groupBytes = 1 << 20
 	// wholeBytes is how much of a value is read at first, unasked how long it is: most are shorter, and so had at once. Of
-	// wholeNames at a time, that is two megabytes at most, beyond groupBytes.
+	// wholeNames at a time, that is two megabytes at most, beyond rediswalk.GroupBytes.
 	wholeBytes = 8 << 10
 	wholeNames = 256
-	// readNames is how many are read with one MGET: it holds Redis up for some ten microseconds.
-	readNames = 100
 	// scriptEntries and scriptBytes bound what one call of a script does.
 	scriptEntries = 64
 	scriptBytes   = 256 << 10
@@ -49,9 +45,9 @@ func (m *migration) located(names []string, c *Counts) []entry {
 		case nameExcluded:
 			c.Excluded++
 		case nameArrived:
-			c.Already++
+			c.AlreadyDone++
 		case nameTwisted:
-			c.Twisted++
+			c.WouldBeMovedAgain++
 		case nameTaken:
 			entries = append(entries, entry{place: p, name: name})
 		}
@@ -63,7 +59,7 @@ func (m *migration) located(names []string, c *Counts) []entry {
 // measure asks for the sizes of entries and leaves those that are strings and not too large.
 func (m *migration) measure(ctx context.Context, entries []entry, c *Counts) ([]entry, error) {
 	cmds := make([]*redis.IntCmd, len(entries))
-	err := m.servers.pipelined(ctx, func(p redis.Pipeliner) {
+	err := m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
 		for i := range entries {
 			cmds[i] = p.StrLen(ctx, entries[i].name)
 		}
@@ -80,7 +76,7 @@ func (m *migration) measure(ctx context.Context, entries []entry, c *Counts) ([]
 		case redis.HasErrorPrefix(err, "WRONGTYPE"):
 			others = append(others, e.name)
 		case err != nil:
-			return nil, withoutNames(err)
+			return nil, rediswalk.WithoutNames(err)
 		case n > int64(m.MaxValueBytes):
 			c.TooLarge++
 		default:
@@ -89,20 +85,20 @@ func (m *migration) measure(ctx context.Context, entries []entry, c *Counts) ([]
 		}
 	}
 	now, err := m.sortOut(ctx, others, c)
-	c.Contended += int64(len(now)) // they were none a moment ago
+	c.KeptChanging += int64(len(now)) // they were none a moment ago
 	return kept, err
 }
 
 // sortOut counts entries that are no strings, or gone, by their types. It returns the positions of those that are strings.
 func (m *migration) sortOut(ctx context.Context, names []string, c *Counts) (are []int, err error) {
-	kinds, err := m.servers.kinds(ctx, names)
+	kinds, err := m.servers.Kinds(ctx, names)
 	if err != nil {
 		return nil, err
 	}
 	for i, kind := range kinds {
 		switch {
 		case kind == "none":
-			c.Vanished++
+			c.Disappeared++
 		case kind == "string":
 			are = append(are, i)
 		case kind == "set" && strings.HasPrefix(names[i], tagPrefix):
@@ -117,7 +113,7 @@ func (m *migration) sortOut(ctx context.Context, names []string, c *Counts) (are
 // readShort reads the values of entries that are shorter than wholeBytes, and returns the entries that are not.
 func (m *migration) readShort(ctx context.Context, entries []entry, c *Counts) (short []entry, values [][]byte, long []entry, err error) {
 	cmds := make([]*redis.StringCmd, len(entries))
-	err = m.servers.pipelined(ctx, func(p redis.Pipeliner) {
+	err = m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
 		for i := range entries {
 			cmds[i] = p.GetRange(ctx, entries[i].name, 0, wholeBytes-1)
 		}
@@ -135,13 +131,13 @@ func (m *migration) readShort(ctx context.Context, entries []entry, c *Counts) (
 		case redis.HasErrorPrefix(err, "WRONGTYPE"), err == nil && text == "":
 			others, names = append(others, e), append(names, e.name)
 		case err != nil:
-			return nil, nil, nil, withoutNames(err)
+			return nil, nil, nil, rediswalk.WithoutNames(err)
 		case len(text) >= wholeBytes:
 			long = append(long, e)
 		case len(text) > m.MaxValueBytes:
 			c.TooLarge++
 		default:
-			short, values = append(short, e), append(values, bytesOf(text))
+			short, values = append(short, e), append(values, rediswalk.BytesOf(text))
 		}
 	}
 	empty, err := m.sortOut(ctx, names, c)
@@ -150,46 +146,6 @@ func (m *migration) readShort(ctx context.Context, entries []entry, c *Counts) (
 		short, values = append(short, others[i]), append(values, []byte{})
 	}
 	return short, values, long, err
-}
-
-// kinds are the types of entries, as TYPE names them.
-func (s *servers) kinds(ctx context.Context, names []string) ([]string, error) {
-	if len(names) == 0 {
-		return nil, nil
-	}
-	cmds := make([]*redis.StatusCmd, len(names))
-	err := s.pipelined(ctx, func(p redis.Pipeliner) {
-		for i, name := range names {
-			cmds[i] = p.Type(ctx, name)
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	kinds := make([]string, len(names))
-	for i, cmd := range cmds {
-		if kinds[i], err = cmd.Result(); err != nil {
-			return nil, withoutNames(err)
-		}
-	}
-	return kinds, nil
-}
-
-// groups cuts entries into parts whose values fit into groupBytes.
-func groups(entries []entry) [][]entry {
-	var parts [][]entry
-	start, bytes := 0, int64(0)
-	for i, e := range entries {
-		if i > start && bytes+e.size > groupBytes {
-			parts = append(parts, entries[start:i:i])
-			start, bytes = i, 0
-		}
-		bytes += e.size
-	}
-	if start < len(entries) {
-		parts = append(parts, entries[start:])
-	}
-	return parts
 }
 
 // inPlaceBatch changes the values of a batch and leaves their names.
@@ -212,7 +168,7 @@ func (m *migration) inPlaceBatch(ctx context.Context, names []string) (*Counts, 
 			bytes += len(v)
 		}
 		// Many at a time: those under one data key are visited together.
-		if bytes >= groupBytes || len(entries) == 0 {
+		if bytes >= rediswalk.GroupBytes || len(entries) == 0 {
 			if err := m.inPlaceEntries(ctx, &sc, short, values, c); err != nil {
 				return nil, err
 			}
@@ -221,10 +177,8 @@ func (m *migration) inPlaceBatch(ctx context.Context, names []string) (*Counts, 
 		if long, err = m.measure(ctx, long, c); err != nil {
 			return nil, err
 		}
-		for _, group := range groups(long) {
-			if err := m.inPlaceEntries(ctx, &sc, group, nil, c); err != nil {
-				return nil, err
-			}
+		if err := eachGroup(long, func(group []entry) error { return m.inPlaceEntries(ctx, &sc, group, nil, c) }); err != nil {
+			return nil, err
 		}
 	}
 	return c, nil
@@ -235,7 +189,7 @@ func (m *migration) inPlaceBatch(ctx context.Context, names []string) (*Counts, 
 func (m *migration) inPlaceEntries(ctx context.Context, sc *scratch, group []entry, values [][]byte, c *Counts) (err error) {
 	for attempt := 1; len(group) > 0; attempt++ {
 		if values == nil {
-			if values, err = m.servers.read(ctx, group); err != nil {
+			if values, err = m.servers.Read(ctx, namesOf(group)); err != nil {
 				return err
 			}
 		}
@@ -243,8 +197,8 @@ func (m *migration) inPlaceEntries(ctx context.Context, sc *scratch, group []ent
 		if err != nil {
 			return err
 		}
-		if attempt == m.Attempts {
-			c.Contended += int64(len(changed))
+		if attempt == m.tuning.Attempts {
+			c.KeptChanging += int64(len(changed))
 			return nil
 		}
 		c.Retried += int64(len(changed))
@@ -259,7 +213,7 @@ func (m *migration) inPlaceGroup(ctx context.Context, sc *scratch, group []entry
 	var writes []swap
 	err := m.visit(ctx, len(values), func(i int) (place, []byte) { return group[i].place, values[i] }, func(i int) error {
 		if values[i] == nil {
-			c.Vanished++
+			c.Disappeared++
 			return nil
 		}
 		c.BytesRead += int64(len(values[i]))
@@ -290,74 +244,12 @@ func (m *migration) inPlaceGroup(ctx context.Context, sc *scratch, group []entry
 func (m *migration) prepare(sc *scratch, values [][]byte) {
 	need := 0
 	for _, v := range values {
-		need += m.seals.size(len(v))
+		need += m.seals.Size(len(v))
 	}
-	if cap(sc.arena) < need || cap(sc.arena) > 4*max(need, groupBytes) {
+	if cap(sc.arena) < need || cap(sc.arena) > 4*max(need, rediswalk.GroupBytes) {
 		sc.arena = make([]byte, 0, need)
 	}
 	sc.arena = sc.arena[:0]
-}
-
-// read returns the values of entries, nil for those that are gone or are no strings any more.
-func (s *servers) read(ctx context.Context, group []entry) ([][]byte, error) {
-	values := make([][]byte, len(group))
-	if s.cluster != nil {
-		cmds := make([]*redis.StringCmd, len(group))
-		err := s.pipelined(ctx, func(p redis.Pipeliner) {
-			for i, e := range group {
-				cmds[i] = p.Get(ctx, e.name)
-			}
-		})
-		if err != nil {
-			return nil, err
-		}
-		for i, cmd := range cmds {
-			b, err := cmd.Bytes()
-			switch {
-			case err == nil:
-				values[i] = b
-				if b == nil {
-					values[i] = []byte{}
-				}
-			case !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "WRONGTYPE"):
-				return nil, withoutNames(err)
-			}
-		}
-		return values, nil
-	}
-	var cmds []*redis.SliceCmd
-	err := s.pipelined(ctx, func(p redis.Pipeliner) {
-		for start := 0; start < len(group); start += readNames {
-			part := group[start:min(start+readNames, len(group))]
-			names := make([]string, len(part))
-			for i, e := range part {
-				names[i] = e.name
-			}
-			cmds = append(cmds, p.MGet(ctx, names...))
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	i := 0
-	for _, cmd := range cmds {
-		part, err := cmd.Result()
-		if err != nil {
-			return nil, withoutNames(err)
-		}
-		for _, v := range part {
-			if text, ok := v.(string); ok {
-				if values[i] = bytesOf(text); values[i] == nil {
-					values[i] = []byte{}
-				}
-			}
-			i++
-		}
-	}
-	if i != len(values) {
-		return nil, fmt.Errorf("migrate: MGET returned %d values of %d", i, len(values))
-	}
-	return values, nil
 }
 
 // swap is one entry to be written.
@@ -377,39 +269,39 @@ func (v *value) expected() (old []byte, size int) {
 // write swaps values, and returns those entries that have changed since.
 func (m *migration) write(ctx context.Context, writes []swap, c *Counts) ([]entry, error) {
 	most := scriptEntries
-	if m.servers.cluster != nil {
+	if m.servers.Clustered() {
 		most = 1 // keys of one call must share a slot
 	}
-	var calls []*call
+	var calls []*rediswalk.Call
 	bytes := 0
 	for i := range writes {
 		w := &writes[i]
 		old, size := w.expected()
-		if n := len(calls); n == 0 || len(calls[n-1].keys) >= most || bytes+len(old)+len(w.next) > scriptBytes {
-			calls = append(calls, new(call))
+		if n := len(calls); n == 0 || len(calls[n-1].Keys) >= most || bytes+len(old)+len(w.next) > scriptBytes {
+			calls = append(calls, new(rediswalk.Call))
 			bytes = 0
 		}
 		last := calls[len(calls)-1]
-		last.keys = append(last.keys, w.name)
-		last.args = append(last.args, old, size, w.next)
+		last.Keys = append(last.Keys, w.name)
+		last.Args = append(last.Args, old, size, w.next)
 		bytes += len(old) + len(w.next)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := m.servers.runScript(ctx, swapSource, calls); err != nil {
+	if err := m.servers.Run(ctx, m.scripts.swap, calls); err != nil {
 		m.wrote.Add(int64(len(writes)))
 		return nil, err
 	}
 	var changed []entry
 	i := 0
 	for _, call := range calls {
-		results, err := call.cmd.Int64Slice()
+		results, err := call.Cmd.Int64Slice()
 		if err != nil {
-			return nil, fmt.Errorf("migrate: write: %w", withoutNames(err))
+			return nil, fmt.Errorf("migrate: write: %w", rediswalk.WithoutNames(err))
 		}
-		if len(results) != len(call.keys) {
-			return nil, fmt.Errorf("migrate: write: %d results for %d entries", len(results), len(call.keys))
+		if len(results) != len(call.Keys) {
+			return nil, fmt.Errorf("migrate: write: %d results for %d entries", len(results), len(call.Keys))
 		}
 		for _, r := range results {
 			w := &writes[i]
@@ -419,11 +311,24 @@ func (m *migration) write(ctx context.Context, writes []swap, c *Counts) ([]entr
 				c.written(&w.value, len(w.old))
 				m.wrote.Add(1)
 			case -1:
-				c.Vanished++
+				c.Disappeared++
 			default:
 				changed = append(changed, w.entry)
 			}
 		}
 	}
 	return changed, nil
+}
+
+// eachGroup calls f for parts of the entries whose values fit into memory together.
+func eachGroup(entries []entry, f func(group []entry) error) error {
+	return rediswalk.Groups(len(entries), func(i int) int64 { return entries[i].size }, func(from, to int) error { return f(entries[from:to:to]) })
+}
+
+func namesOf(entries []entry) []string {
+	names := make([]string, len(entries))
+	for i := range entries {
+		names[i] = entries[i].name
+	}
+	return names
 }

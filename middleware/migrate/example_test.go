@@ -10,6 +10,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
@@ -49,33 +50,12 @@ func ExampleRun() {
 	must(err)
 	fmt.Println(report.Written, "sealed,", report.Left(), "left, done:", report.Done())
 
-	value, err := migrate.Open(ctx, client, "shop", "user:1", keys)
+	value, err := audit.Open(ctx, client, "shop", "user:1", keys)
 	must(err)
 	fmt.Println(string(value.Text))
 	// Output:
 	// 2 sealed, 0 left, done: true
 	// alice@example.com
-}
-
-// Is anything in clear?
-func ExampleAudit() {
-	ctx := context.Background()
-	client, keys := exampleClient(ctx, 153)
-	defer client.Close()
-	must(client.Set(ctx, "shop:user:1", "alice@example.com", 0).Err())
-	ask := func() {
-		report, err := migrate.Audit(ctx, client, migrate.AuditConfig{Prefix: "shop:"})
-		must(err)
-		answer, reasons := report.AnythingClear()
-		fmt.Println(answer, reasons)
-	}
-	ask()
-	_, err := migrate.Run(ctx, client, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: keys})
-	must(err)
-	ask()
-	// Output:
-	// yes [1 values in clear]
-	// no []
 }
 
 // One namespace becomes another, and the old entries go.
@@ -105,18 +85,4 @@ func ExampleConfig_to() {
 	// Output:
 	// 1 written, 1 deleted
 	// [shop:user:1]
-}
-
-// What one entry is, for who has no key.
-func ExampleInspect() {
-	ctx := context.Background()
-	client, keys := exampleClient(ctx, 155)
-	defer client.Close()
-	must(client.Set(ctx, "shop:user:1", "alice", 0).Err())
-	_, err := migrate.Run(ctx, client, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: keys})
-	must(err)
-	entry, err := migrate.Inspect(ctx, client, "shop:user:1")
-	must(err)
-	fmt.Println(entry.Form, entry.Info.Type, entry.Bytes)
-	// Output: sealed []byte 44
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -32,8 +33,8 @@ func TestOtherThanValues(t *testing.T) {
 		require.NoError(t, rdb.Set(ctx, ns+":short", "HYLL\x01"+strings.Repeat("x", 10), 0).Err())
 		require.NoError(t, rdb.Set(ctx, ns+":long", "HYLL\x00"+strings.Repeat("x", 12300), 0).Err())
 		texts = append(texts, "short", "long")
-		report := audit(t, rdb, migrate.AuditConfig{Prefix: ns + ":", Samples: 5})
-		require.EqualValues(t, len(numbers)+len(texts), report.Total.Clear.Values)
+		report := audited(t, rdb, audit.Config{Prefix: ns + ":", Samples: 5})
+		require.EqualValues(t, len(numbers)+len(texts), report.Total.Plaintext.Values)
 		require.Equal(t, map[string]int64{"HyperLogLog": 2}, report.OtherTypes)
 		require.ElementsMatch(t, []string{ns + ":sparse", ns + ":dense"}, report.Samples["of type HyperLogLog"])
 
@@ -50,7 +51,7 @@ func TestOtherThanValues(t *testing.T) {
 		require.EqualValues(t, 8, rdb.Incr(ctx, name(ns, 1)).Val())
 		require.EqualValues(t, 1, rdb.PFCount(ctx, ns+":sparse").Val())
 		require.NoError(t, rdb.PFAdd(ctx, ns+":dense", "y").Err())
-		require.EqualValues(t, len(numbers), run(t, rdb, reseal).Clear, "HyperLogLogs are not in question")
+		require.EqualValues(t, len(numbers), run(t, rdb, reseal).Plaintext, "HyperLogLogs are not in question")
 
 		config.LeaveNumbers = false
 		for _, config.DryRun = range []bool{true, false} {
@@ -64,13 +65,13 @@ func TestOtherThanValues(t *testing.T) {
 		for i := range numbers {
 			require.True(t, isSealed(stored(t, rdb, name(ns, i))))
 		}
-		audited := migrate.AuditConfig{Prefix: ns + ":"}
-		answer, why := audit(t, rdb, audited).AnythingClear()
-		require.Equal(t, migrate.Unknown, answer)
+		scope := audit.Config{Prefix: ns + ":"}
+		answer, why := audited(t, rdb, scope).AnythingPlaintext()
+		require.Equal(t, audit.Unknown, answer)
 		require.Contains(t, strings.Join(why, "; "), "2 entries of type HyperLogLog")
-		audited.IgnoreOtherTypes = true
-		answer, why = audit(t, rdb, audited).AnythingClear()
-		require.Equal(t, migrate.No, answer, why)
+		scope.IgnoreOtherTypes = true
+		answer, why = audited(t, rdb, scope).AnythingPlaintext()
+		require.Equal(t, audit.No, answer, why)
 		config.LeaveNumbers, config.Operation = true, migrate.Unseal
 		_, err := migrate.Run(ctx, rdb, config)
 		require.ErrorIs(t, err, migrate.ErrConfig)
@@ -96,7 +97,7 @@ func TestSizesOfValues(t *testing.T) {
 			require.EqualValues(t, 599, r.Written)
 			require.EqualValues(t, 1, r.TooLarge)
 			require.EqualValues(t, 1, r.OtherTypes["list"])
-			require.Zero(t, r.Vanished)
+			require.Zero(t, r.Disappeared)
 		}
 		app := sealedStore(t, rdb, a, ns)
 		for i := range 600 {
@@ -111,6 +112,6 @@ func TestSizesOfValues(t *testing.T) {
 		config = migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a, MaxValueBytes: 100}
 		r := run(t, rdb, config)
 		require.Positive(t, r.TooLarge)
-		require.EqualValues(t, 600, r.TooLarge+r.Written+r.Already)
+		require.EqualValues(t, 600, r.TooLarge+r.Written+r.AlreadyDone)
 	})
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -63,9 +64,9 @@ func obey() error {
 	if _, err := os.Stdout.WriteString("ready\n"); err != nil {
 		return err
 	}
-	r, err := migrate.Run(ctx, rdb, migrate.Config{
-		Operation: migrate.Seal, From: o.From, To: o.To, Keys: keys, DeleteOld: o.To != nil, AllowUnopened: o.To != nil,
-		Rate: o.Rate, BatchSize: 40, Checkpoint: o.Checkpoint, CheckpointEvery: 3 * time.Millisecond,
+	r, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 40, CheckpointEvery: 3 * time.Millisecond}), rdb, migrate.Config{
+		Operation: migrate.Seal, From: o.From, To: o.To, Keys: keys, DeleteOld: o.To != nil, IgnoreUnreadable: o.To != nil,
+		Rate: o.Rate, Checkpoint: o.Checkpoint,
 	})
 	if err != nil {
 		return err

@@ -18,6 +18,8 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/audit"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
@@ -173,9 +175,9 @@ func TestLive(t *testing.T) {
 		t.Logf("%d operations of the application meanwhile", ops)
 		require.Positive(t, ops)
 		matches(t, rdb, sealedStore(t, rdb, a, ns), ns, model)
-		report := audit(t, rdb, migrate.AuditConfig{Prefix: ns + ":", IgnoreOtherTypes: true, Keys: []tink.AEADWithContext{a}, Namespaces: []string{ns}})
-		answer, why := report.AnythingClear()
-		require.Equal(t, migrate.No, answer, why)
+		report := audited(t, rdb, audit.Config{Prefix: ns + ":", IgnoreOtherTypes: true, Keys: []tink.AEADWithContext{a}, Namespaces: []string{ns}})
+		answer, why := report.AnythingPlaintext()
+		require.Equal(t, audit.No, answer, why)
 		require.Zero(t, report.Total.Unreadable.Values)
 
 		// Under a new key, with the application at work under it already.
@@ -187,7 +189,7 @@ func TestLive(t *testing.T) {
 			require.True(t, r.Done(), "%+v", r)
 		})
 		matches(t, rdb, app, ns, model)
-		require.Zero(t, use(audit(t, rdb, migrate.AuditConfig{Prefix: ns + ":"}), fmt.Sprint("KEK key ", old)))
+		require.Zero(t, use(audited(t, rdb, audit.Config{Prefix: ns + ":"}), fmt.Sprint("KEK key ", old)))
 
 		// And back to clear, with the application in the state that reads both and writes clear.
 		app = sealedStore(t, rdb, b, ns, middleware.WithPlaintext(middleware.WritePlaintext))
@@ -198,7 +200,7 @@ func TestLive(t *testing.T) {
 		backing, err := redisstore.New(rdb)
 		require.NoError(t, err)
 		matches(t, rdb, prefixed{backing, ns + ":"}, ns, model)
-		require.Zero(t, audit(t, rdb, migrate.AuditConfig{Prefix: ns + ":"}).Total.Sealed.Values)
+		require.Zero(t, audited(t, rdb, audit.Config{Prefix: ns + ":"}).Total.Sealed.Values)
 	})
 }
 
@@ -225,8 +227,8 @@ func TestContended(t *testing.T) {
 		}
 		var met, written int64
 		for until := time.Now().Add(time.Second); time.Now().Before(until); {
-			r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a, Attempts: 3})
-			require.EqualValues(t, r.Seen, r.Written+r.Already+r.Contended, "%+v", r)
+			r := runBy(tuned(t.Context(), rediswalk.Tuning{Attempts: 3}), t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a})
+			require.EqualValues(t, r.Seen, r.Written+r.AlreadyDone+r.KeptChanging, "%+v", r)
 			met, written = met+r.Retried, written+r.Written
 		}
 		stop()

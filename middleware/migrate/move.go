@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
 
 // moved is one entry on its way to another name.
@@ -26,10 +29,8 @@ func (m *migration) moveBatch(ctx context.Context, names []string) (*Counts, err
 		return nil, err
 	}
 	var sc scratch
-	for _, group := range groups(entries) {
-		if err := m.moveGroup(ctx, &sc, group, c); err != nil {
-			return nil, err
-		}
+	if err := eachGroup(entries, func(group []entry) error { return m.moveGroup(ctx, &sc, group, c) }); err != nil {
+		return nil, err
 	}
 	return c, nil
 }
@@ -78,22 +79,22 @@ func (m *migration) moveGroup(ctx context.Context, sc *scratch, group []entry, c
 }
 
 func (m *migration) readWithExpiry(ctx context.Context, group []entry, c *Counts) ([]moved, error) {
-	calls := make([]*call, len(group))
+	calls := make([]*rediswalk.Call, len(group))
 	for i, e := range group {
-		calls[i] = &call{keys: []string{e.name}}
+		calls[i] = &rediswalk.Call{Keys: []string{e.name}}
 	}
-	if err := m.servers.runScript(ctx, readSource, calls); err != nil {
+	if err := m.servers.Run(ctx, m.scripts.read, calls); err != nil {
 		return nil, err
 	}
 	moves := make([]moved, 0, len(group))
 	for i, call := range calls {
-		reply, err := call.cmd.Slice()
+		reply, err := call.Cmd.Slice()
 		if redis.HasErrorPrefix(err, "WRONGTYPE") {
-			c.Vanished++
+			c.Disappeared++
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("migrate: read: %w", withoutNames(err))
+			return nil, fmt.Errorf("migrate: read: %w", rediswalk.WithoutNames(err))
 		}
 		if len(reply) != 2 {
 			return nil, fmt.Errorf("migrate: read: %d values instead of 2", len(reply))
@@ -101,11 +102,11 @@ func (m *migration) readWithExpiry(ctx context.Context, group []entry, c *Counts
 		text, ok := reply[0].(string)
 		at, known := reply[1].(int64)
 		if !ok || !known || at == -2 {
-			c.Vanished++
+			c.Disappeared++
 			continue
 		}
 		v := moved{entry: group[i], expires: at}
-		if v.old = bytesOf(text); v.old == nil {
+		if v.old = rediswalk.BytesOf(text); v.old == nil {
 			v.old = []byte{}
 		}
 		c.BytesRead += int64(len(v.old))
@@ -120,7 +121,7 @@ func (m *migration) predict(ctx context.Context, sc *scratch, moves []moved, c *
 	for i := range moves {
 		names[i] = moves[i].to
 	}
-	kinds, err := m.servers.kinds(ctx, names)
+	kinds, err := m.servers.Kinds(ctx, names)
 	if err != nil {
 		return err
 	}
@@ -155,7 +156,7 @@ func (c *Counts) deleted(v *moved) {
 // writeNew writes entries whose names are free.
 func (m *migration) writeNew(ctx context.Context, moves []moved) error {
 	cmds := make([]*redis.Cmd, len(moves))
-	err := m.servers.pipelined(ctx, func(p redis.Pipeliner) {
+	err := m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
 		for i := range moves {
 			v := &moves[i]
 			args := []any{"set", v.to, v.next, "nx"}
@@ -176,7 +177,7 @@ func (m *migration) writeNew(ctx context.Context, moves []moved) error {
 			moves[i].written = true
 			m.wrote.Add(1)
 		case !errors.Is(err, redis.Nil):
-			return fmt.Errorf("migrate: write: %w", withoutNames(err))
+			return fmt.Errorf("migrate: write: %w", rediswalk.WithoutNames(err))
 		}
 	}
 	return nil
@@ -190,7 +191,7 @@ func (m *migration) verify(ctx context.Context, sc *scratch, moves []moved, c *C
 	for i := range moves {
 		group[i] = entry{name: moves[i].to, size: int64(len(moves[i].next))}
 	}
-	values, err := m.servers.read(ctx, group)
+	values, err := m.servers.Read(ctx, namesOf(group))
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +206,7 @@ func (m *migration) verify(ctx context.Context, sc *scratch, moves []moved, c *C
 		gone := stored == nil || !v.written && expiries[i] == -2 // expired since it was read, perhaps
 		switch {
 		case gone && v.expires >= 0 && time.UnixMilli(v.expires).Before(time.Now().Add(time.Second)):
-			c.Vanished++
+			c.Disappeared++
 			continue
 		case stored == nil && v.written:
 			// Somebody uses the new names already, and has deleted it. The old entry must stay.
@@ -213,7 +214,7 @@ func (m *migration) verify(ctx context.Context, sc *scratch, moves []moved, c *C
 			continue
 		case stored == nil, !v.written && expiries[i] != v.expires:
 		case v.kind == 0:
-			same = bytes.Equal(stored, v.clear)
+			same = bytes.Equal(stored, v.plaintext)
 		default:
 			if same, err = m.holds(ctx, sc, &v, stored); err != nil {
 				return nil, err
@@ -226,7 +227,7 @@ func (m *migration) verify(ctx context.Context, sc *scratch, moves []moved, c *C
 		case v.written:
 			c.written(&v.value, -len(v.to))
 		default:
-			c.Already++
+			c.AlreadyDone++
 		}
 		arrived = append(arrived, v)
 	}
@@ -236,7 +237,7 @@ func (m *migration) verify(ctx context.Context, sc *scratch, moves []moved, c *C
 // expiries are those of the new names that this run has not written, in Unix milliseconds, -1 for never, -2 for no entry.
 func (m *migration) expiries(ctx context.Context, moves []moved) ([]int64, error) {
 	cmds := make([]*redis.Cmd, len(moves))
-	err := m.servers.pipelined(ctx, func(p redis.Pipeliner) {
+	err := m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
 		for i := range moves {
 			if !moves[i].written {
 				cmds[i] = p.Do(ctx, "pexpiretime", moves[i].to)
@@ -252,7 +253,7 @@ func (m *migration) expiries(ctx context.Context, moves []moved) ([]int64, error
 			continue
 		}
 		if at[i], err = cmd.Int64(); err != nil {
-			return nil, fmt.Errorf("migrate: read: %w", withoutNames(err))
+			return nil, fmt.Errorf("migrate: read: %w", rediswalk.WithoutNames(err))
 		}
 	}
 	return at, nil
@@ -260,15 +261,15 @@ func (m *migration) expiries(ctx context.Context, moves []moved) ([]int64, error
 
 // holds tells whether what is stored under the new name opens as what was moved.
 func (m *migration) holds(ctx context.Context, sc *scratch, v *moved, stored []byte) (bool, error) {
-	h, n, ok := cacheHeader(stored)
+	h, n, ok := cachevalue.Header(stored)
 	if !ok || h.Type != v.kind {
 		return false, nil
 	}
-	plaintext, err := openAny(ctx, sc, m.arrived, m.keys.is(stored[n:]), v.toKey, stored, n)
+	plaintext, _, err := openBy(ctx, sc, m.arrived, m.keys.sealed(stored[n:]), v.toKey, stored, n)
 	switch {
 	case err == nil:
-		return bytes.Equal(plaintext, v.clear), nil
-	case refused(err):
+		return bytes.Equal(plaintext, v.plaintext), nil
+	case cachevalue.Refused(err):
 		return false, nil
 	default:
 		return false, err
@@ -277,24 +278,24 @@ func (m *migration) holds(ctx context.Context, sc *scratch, v *moved, stored []b
 
 // dropOld deletes old entries that are still what was read.
 func (m *migration) dropOld(ctx context.Context, moves []moved, c *Counts) error {
-	calls := make([]*call, len(moves))
+	calls := make([]*rediswalk.Call, len(moves))
 	for i := range moves {
 		old, size := moves[i].expected()
-		calls[i] = &call{keys: []string{moves[i].name}, args: []any{old, size}}
+		calls[i] = &rediswalk.Call{Keys: []string{moves[i].name}, Args: []any{old, size}}
 	}
-	if err := m.servers.runScript(ctx, dropSource, calls); err != nil {
+	if err := m.servers.Run(ctx, m.scripts.drop, calls); err != nil {
 		return err
 	}
 	for i, call := range calls {
-		n, err := call.cmd.Int64()
+		n, err := call.Cmd.Int64()
 		if err != nil {
-			return fmt.Errorf("migrate: delete: %w", withoutNames(err))
+			return fmt.Errorf("migrate: delete: %w", rediswalk.WithoutNames(err))
 		}
 		switch n {
 		case 1:
 			c.deleted(&moves[i])
 		case 0:
-			c.Contended++ // a writer that should have been stopped: the new entry is not what it wrote
+			c.KeptChanging++ // a writer that should have been stopped: the new entry is not what it wrote
 		}
 	}
 	return nil

@@ -36,7 +36,7 @@ func TestMoveIntoNamespace(t *testing.T) {
 		}
 		require.NoError(t, clear.Set(ctx, ns+"-untouched", "v", store.WithTags([]string{ns + "-all"})))
 		config := migrate.Config{
-			Operation: migrate.Seal, Keys: a, BatchSize: 30,
+			Operation: migrate.Seal, Keys: a,
 			From: migrate.Space{Prefix: ns + "-user:"},
 			To:   &migrate.Space{Namespace: ns, Prefix: "user:"},
 		}
@@ -64,7 +64,7 @@ func TestMoveIntoNamespace(t *testing.T) {
 		config.DeleteOld = true
 		r = run(t, rdb, config)
 		require.EqualValues(t, n-1, r.Deleted)
-		require.EqualValues(t, n-1, r.Already)
+		require.EqualValues(t, n-1, r.AlreadyDone)
 		require.EqualValues(t, 1, r.Conflicts)
 		require.False(t, r.Done())
 		require.Equal(t, "changed", string(stored(t, rdb, ns+"-user:0")))
@@ -98,11 +98,11 @@ func TestMoveBetweenNamespaces(t *testing.T) {
 		require.NoError(t, rdb.Set(ctx, ns+":clear", "v", 0).Err())
 		r := run(t, rdb, migrate.Config{
 			Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, To: &migrate.Space{Namespace: ns + "-2"},
-			Keys: b, OldKeys: a, DeleteOld: true, AllowUnopened: true,
+			Keys: b, OldKeys: a, DeleteOld: true, IgnoreUnreadable: true,
 		})
 		require.EqualValues(t, 40, r.Written)
 		require.EqualValues(t, 40, r.Deleted)
-		require.EqualValues(t, 1, r.Clear, "in clear, left where it is")
+		require.EqualValues(t, 1, r.Plaintext, "in clear, left where it is")
 		for i := range 40 {
 			require.Equal(t, int64(i), value(t, two, fmt.Sprint(i)))
 		}
@@ -140,7 +140,7 @@ func TestRebindInPlace(t *testing.T) {
 		require.Positive(t, expiry(t, rdb, ns+":sealed"))
 		r = run(t, rdb, config)
 		require.Zero(t, r.Written)
-		require.EqualValues(t, 2, r.Already)
+		require.EqualValues(t, 2, r.AlreadyDone)
 	})
 }
 
@@ -202,7 +202,7 @@ func TestDryRunOfMove(t *testing.T) {
 		config.DryRun = false
 		done := run(t, rdb, config)
 		require.EqualValues(t, 5, done.Written)
-		require.EqualValues(t, 3, done.Already)
+		require.EqualValues(t, 3, done.AlreadyDone)
 		require.EqualValues(t, 2, done.Conflicts)
 		require.EqualValues(t, 8, done.Deleted)
 		require.Equal(t, done.Counts, predicted.Counts)
@@ -264,7 +264,7 @@ func TestMoveConflicts(t *testing.T) {
 		r := run(t, rdb, migrate.Config{
 			Operation: migrate.Seal, From: migrate.Space{Prefix: ns + "-old:"}, To: &migrate.Space{Namespace: ns}, Keys: a, DeleteOld: true,
 		})
-		require.EqualValues(t, 2, r.Conflicts+r.Written+r.Already)
+		require.EqualValues(t, 2, r.Conflicts+r.Written+r.AlreadyDone)
 		require.GreaterOrEqual(t, r.Conflicts, int64(1))
 		require.Zero(t, r.Deleted)
 		require.Equal(t, "newer", value(t, sealedStore(t, rdb, a, ns), "k"))
@@ -283,8 +283,8 @@ func TestMoveDoesNotFollowItself(t *testing.T) {
 	for i := range 500 {
 		require.NoError(t, rdb.Set(t.Context(), fmt.Sprint("k", i), "v", 0).Err())
 	}
-	config := migrate.Config{Operation: migrate.Seal, To: &migrate.Space{Namespace: "ns"}, Keys: a, DeleteOld: true, AllowUnopened: true, BatchSize: 10}
-	r := run(t, rdb, config)
+	config := migrate.Config{Operation: migrate.Seal, To: &migrate.Space{Namespace: "ns"}, Keys: a, DeleteOld: true, IgnoreUnreadable: true}
+	r := runBy(small(t.Context(), 10), t, rdb, config)
 	require.EqualValues(t, 500, r.Written)
 	require.EqualValues(t, 500, rdb.DBSize(t.Context()).Val())
 	require.Equal(t, []byte("v"), value(t, sealedStore(t, rdb, a, "ns"), "k7"))
@@ -292,7 +292,7 @@ func TestMoveDoesNotFollowItself(t *testing.T) {
 	require.NoError(t, rdb.Set(t.Context(), "ns:ns:k7", "v", 0).Err())
 	back := migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: "ns"}, To: &migrate.Space{}, Keys: a, DeleteOld: true}
 	r = run(t, rdb, back)
-	require.EqualValues(t, 1, r.Twisted, "its new name would be an old one")
+	require.EqualValues(t, 1, r.WouldBeMovedAgain, "its new name would be an old one")
 	require.EqualValues(t, 500, r.Written)
 	require.Equal(t, "v", string(stored(t, rdb, "k7")))
 }
@@ -352,13 +352,13 @@ func TestMoveOfWhatExpires(t *testing.T) {
 					held = ""
 					require.Zero(t, run(t, rdb, config).Left())
 				}
-				held, config.DeleteOld, config.AllowUnopened = command, true, true
+				held, config.DeleteOld, config.IgnoreUnreadable = command, true, true
 				r := run(t, rdb, config)
 				require.Zero(t, r.Left(), "%+v", r)
 				require.True(t, r.Done())
-				require.EqualValues(t, stay, r.Written+r.Already)
+				require.EqualValues(t, stay, r.Written+r.AlreadyDone)
 				require.EqualValues(t, stay, r.Deleted)
-				met = r.Vanished >= expire
+				met = r.Disappeared >= expire
 				time.Sleep(time.Until(at.Add(time.Millisecond)))
 				app := sealedStore(t, rdb, a, to)
 				for i := range expire + stay {

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
 
 // tagMembers is how many members of a tag set are read and written at a time.
@@ -57,7 +59,7 @@ func (m *migration) moveTags(ctx context.Context) error {
 			}
 			if !touched {
 				var err error
-				if expires, err = m.servers.expireTime(ctx, set); err != nil || expires == -2 {
+				if expires, err = m.expireTime(ctx, set); err != nil || expires == -2 {
 					return err
 				}
 				touched = true
@@ -67,11 +69,11 @@ func (m *migration) moveTags(ctx context.Context) error {
 			if m.DryRun {
 				return nil
 			}
-			add := &call{keys: []string{to}, args: append([]any{expires}, members...)}
-			if err := m.servers.runScript(ctx, tagSource, []*call{add}); err != nil {
+			add := &rediswalk.Call{Keys: []string{to}, Args: append([]any{expires}, members...)}
+			if err := m.servers.Run(ctx, m.scripts.tag, []*rediswalk.Call{add}); err != nil {
 				return err
 			}
-			return add.cmd.Err()
+			return add.Cmd.Err()
 		})
 		return err
 	}, true)
@@ -93,7 +95,7 @@ func (m *migration) dropTags(ctx context.Context) error {
 			if len(old) == 0 {
 				return nil
 			}
-			kinds, err := m.servers.kinds(ctx, old)
+			kinds, err := m.servers.Kinds(ctx, old)
 			if err != nil {
 				return err
 			}
@@ -106,23 +108,21 @@ func (m *migration) dropTags(ctx context.Context) error {
 			if len(gone) == 0 {
 				return nil
 			}
-			return m.servers.client.SRem(ctx, set, gone...).Err()
+			return m.servers.Client.SRem(ctx, set, gone...).Err()
 		})
 	}, false)
 }
 
 // eachTagSet calls f for every tag set that concerns the space.
 func (m *migration) eachTagSet(ctx context.Context, f func(ctx context.Context, set, to string, c *Counts) error, count bool) error {
-	w := &walk[*Counts]{
-		servers: m.servers,
-		pattern: m.tagPattern(),
-		count:   int64(m.BatchSize),
-		workers: m.Workers,
-		log:     m.Logger,
-		limiter: m.walk.limiter,
-		commit:  func(*Counts) {},
+	w := &rediswalk.Walk[*Counts]{
+		Servers: m.servers,
+		Pattern: m.tagPattern(),
+		Tuning:  m.tuning,
+		Log:     m.Logger,
+		Limiter: m.walk.Limiter,
 	}
-	w.work = func(ctx context.Context, names []string) (*Counts, error) {
+	w.Work = func(ctx context.Context, names []string) (*Counts, error) {
 		c := new(Counts)
 		for _, set := range names {
 			to, ok := m.movesTag(set)
@@ -130,41 +130,38 @@ func (m *migration) eachTagSet(ctx context.Context, f func(ctx context.Context, 
 				continue
 			}
 			if err := f(ctx, set, to, c); err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
-				return nil, fmt.Errorf("migrate: tags: %w", withoutNames(err))
+				return nil, fmt.Errorf("migrate: tags: %w", rediswalk.WithoutNames(err))
 			}
 		}
 		return c, nil
 	}
 	if count {
 		// A resumed run does the tags again: it counts them once.
-		w.again = func() {
-			m.walk.mu.Lock()
-			m.counts.TagSets, m.counts.TagMembers = 0, 0
-			m.walk.mu.Unlock()
-		}
-		w.again()
-		w.commit = func(c *Counts) {
+		m.walk.Mu.Lock()
+		m.counts.TagSets, m.counts.TagMembers = 0, 0
+		m.walk.Mu.Unlock()
+		w.Commit = func(_ *rediswalk.Track[*Counts], c *Counts) {
 			if c != nil {
-				m.walk.mu.Lock()
+				m.walk.Mu.Lock()
 				m.counts.add(c)
-				m.walk.mu.Unlock()
+				m.walk.Mu.Unlock()
 			}
 		}
 	}
-	return w.run(ctx, nil, "")
+	return w.Run(ctx, nil, "")
 }
 
 func (m *migration) tagPattern() string {
 	if m.adoptsTags() {
-		return literal(tagPrefix) + "*"
+		return rediswalk.Literal(tagPrefix) + "*"
 	}
-	return literal(tagPrefix+m.From.namespace()) + "*"
+	return rediswalk.Literal(tagPrefix+m.From.namespace()) + "*"
 }
 
 // eachMembers reads the members of a set, some at a time.
 func (m *migration) eachMembers(ctx context.Context, set string, f func(names []string) error) error {
 	for cursor := uint64(0); ; {
-		names, next, err := m.servers.client.SScan(ctx, set, cursor, "", tagMembers).Result()
+		names, next, err := m.servers.Client.SScan(ctx, set, cursor, "", tagMembers).Result()
 		if err != nil {
 			return err
 		}
@@ -181,11 +178,11 @@ func (m *migration) eachMembers(ctx context.Context, set string, f func(names []
 	}
 }
 
-// expireTime is when an entry expires, in Unix milliseconds, -1 for never, -2 if it is not there.
-func (s *servers) expireTime(ctx context.Context, name string) (int64, error) {
-	n, err := s.client.Do(ctx, "pexpiretime", name).Int64()
+// expireTime returns when an entry expires, in Unix milliseconds, -1 for never, -2 if it does not exist.
+func (m *migration) expireTime(ctx context.Context, name string) (int64, error) {
+	n, err := m.servers.Client.Do(ctx, "pexpiretime", name).Int64()
 	if err != nil {
-		return 0, withoutNames(err)
+		return 0, rediswalk.WithoutNames(err)
 	}
 	return n, nil
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
 
 // pressure is what the masters say of their memory.
@@ -17,11 +19,11 @@ type pressure struct {
 	limited bool
 }
 
-func (s *servers) pressure(ctx context.Context) (pressure, error) {
+func pressureOf(ctx context.Context, s *rediswalk.Servers) (pressure, error) {
 	p := pressure{evicted: make(map[string]int64)}
-	err := s.eachNode(ctx, func(ctx context.Context, node redis.Cmdable) error {
+	err := s.EachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
 		info, err := node.Info(ctx).Result()
-		if redis.HasErrorPrefix(err, "NOPERM") {
+		if rediswalk.NotOffered(err) {
 			p.denied = true
 			return nil
 		}
@@ -29,10 +31,10 @@ func (s *servers) pressure(ctx context.Context) (pressure, error) {
 			return fmt.Errorf("migrate: INFO: %w", err)
 		}
 		n := func(name string) int64 {
-			n, _ := strconv.ParseInt(field(info, name), 10, 64)
+			n, _ := strconv.ParseInt(rediswalk.Field(info, name), 10, 64)
 			return n
 		}
-		p.evicted[field(info, "run_id:")] = n("evicted_keys:")
+		p.evicted[rediswalk.Field(info, "run_id:")] = n("evicted_keys:")
 		if most := n("maxmemory:"); most > 0 {
 			if room := max(most-n("used_memory:"), 0); !p.limited || room < p.tight {
 				p.tight, p.limited = room, true
@@ -58,8 +60,8 @@ func (p pressure) since(earlier pressure) int64 {
 func (m *migration) watched(ctx context.Context, work func(ctx context.Context) error) error {
 	var before, after pressure
 	look := func(p *pressure) error {
-		return m.walk.patiently(ctx, "INFO", func(ctx context.Context) (err error) {
-			*p, err = m.servers.pressure(ctx)
+		return m.walk.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
+			*p, err = pressureOf(ctx, m.servers)
 			return err
 		})
 	}
@@ -76,8 +78,8 @@ func (m *migration) watched(ctx context.Context, work func(ctx context.Context) 
 		}
 		return err
 	}
-	m.walk.mu.Lock()
-	defer m.walk.mu.Unlock()
+	m.walk.Mu.Lock()
+	defer m.walk.Mu.Unlock()
 	m.counts.Evicted += after.since(before)
 	if after.denied {
 		m.warnings = append(m.warnings, "whether Redis evicted entries is not known: its user may not call INFO")

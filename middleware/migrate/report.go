@@ -15,17 +15,17 @@ import (
 type Counts struct {
 	// Seen are the names that the scan gave and that are in the space.
 	Seen int64 `json:"seen"`
-	// Written were changed; in a dry run they would be. After ErrNothingOpens they are as many at most.
+	// Written were changed; in a dry run they would be. After ErrWrongKeys they are as many at most.
 	Written int64 `json:"written"`
-	// Already were as they should be.
-	Already int64 `json:"already"`
+	// AlreadyDone were as they should be.
+	AlreadyDone int64 `json:"already_done"`
 	// Opened were sealed, and opened, under Config.Keys or Config.OldKeys.
 	Opened int64 `json:"opened"`
 	// OpenedUnderKeys did so under Config.Keys. If there were none, nothing has shown that those and the namespace are the
 	// application's; see Report.Unproven.
 	OpenedUnderKeys int64 `json:"opened_under_keys"`
-	// Vanished were deleted, or expired, between being named and being read or written.
-	Vanished int64 `json:"vanished"`
+	// Disappeared were deleted, or expired, between being named and being read or written.
+	Disappeared int64 `json:"disappeared"`
 	// Retried counts the times that an entry had changed between being read and being written, and was read again.
 	Retried int64 `json:"retried"`
 	// Numbers are clear values that are whole numbers in the form that INCR leaves. With Config.LeaveNumbers they were left
@@ -39,24 +39,24 @@ type Counts struct {
 
 	// What follows was left as it is, and should not have been; see Report.Left.
 
-	// Clear were in clear, where Reseal was asked for.
-	Clear int64 `json:"clear"`
+	// Plaintext were in plaintext, where Reseal was asked for.
+	Plaintext int64 `json:"plaintext"`
 	// Unreadable were sealed, and did not open: altered, bound to another name, or under another key of the same id.
 	Unreadable int64 `json:"unreadable"`
 	// UnknownKey were sealed under a key that was not given.
 	UnknownKey int64 `json:"unknown_key"`
-	// Foreign begin as a sealed value does and are none that this release knows, or none of a cache.
-	Foreign int64 `json:"foreign"`
-	// Refused were values that cannot have the form that was asked for.
-	Refused int64 `json:"refused"`
+	// UnknownFormat begin as a sealed value does and are none that this release knows, or none of a cache.
+	UnknownFormat int64 `json:"unknown_format"`
+	// WrongType were values that cannot have the form that was asked for.
+	WrongType int64 `json:"wrong_type"`
 	// TooLarge were larger than Config.MaxValueBytes.
 	TooLarge int64 `json:"too_large"`
-	// Contended changed again and again.
-	Contended int64 `json:"contended"`
+	// KeptChanging changed again and again.
+	KeptChanging int64 `json:"kept_changing"`
 	// Conflicts: the new name was taken by something else, or by the same value with another expiry.
 	Conflicts int64 `json:"conflicts"`
-	// Twisted: the new name would have been found by the scan as an old one.
-	Twisted int64 `json:"twisted"`
+	// WouldBeMovedAgain: the new name would have been found by the scan as an old one.
+	WouldBeMovedAgain int64 `json:"would_be_moved_again"`
 
 	// What follows was left as it is because it is none of the run's business.
 
@@ -81,23 +81,23 @@ type Counts struct {
 func (c *Counts) add(o *Counts) {
 	c.Seen += o.Seen
 	c.Written += o.Written
-	c.Already += o.Already
+	c.AlreadyDone += o.AlreadyDone
 	c.Opened += o.Opened
 	c.OpenedUnderKeys += o.OpenedUnderKeys
-	c.Vanished += o.Vanished
+	c.Disappeared += o.Disappeared
 	c.Retried += o.Retried
 	c.Numbers += o.Numbers
 	c.Fernet += o.Fernet
 	c.Deleted += o.Deleted
-	c.Clear += o.Clear
+	c.Plaintext += o.Plaintext
 	c.Unreadable += o.Unreadable
 	c.UnknownKey += o.UnknownKey
-	c.Foreign += o.Foreign
-	c.Refused += o.Refused
+	c.UnknownFormat += o.UnknownFormat
+	c.WrongType += o.WrongType
 	c.TooLarge += o.TooLarge
-	c.Contended += o.Contended
+	c.KeptChanging += o.KeptChanging
 	c.Conflicts += o.Conflicts
-	c.Twisted += o.Twisted
+	c.WouldBeMovedAgain += o.WouldBeMovedAgain
 	c.Excluded += o.Excluded
 	c.TagSets += o.TagSets
 	c.TagMembers += o.TagMembers
@@ -129,7 +129,7 @@ func (c *Counts) clone() Counts {
 // Left is how many entries the run should have changed and did not, for reasons that waiting or another run may cure or
 // not: each is counted by its reason.
 func (c *Counts) Left() int64 {
-	return c.Clear + c.Unreadable + c.UnknownKey + c.Foreign + c.Refused + c.TooLarge + c.Contended + c.Conflicts + c.Twisted
+	return c.Plaintext + c.Unreadable + c.UnknownKey + c.UnknownFormat + c.WrongType + c.TooLarge + c.KeptChanging + c.Conflicts + c.WouldBeMovedAgain
 }
 
 // Report is what a run did. It names no key.
@@ -144,7 +144,7 @@ type Report struct {
 	// them one master's.
 	Complete bool `json:"complete"`
 	// Runs is how many times it was started, resumptions included. Counts and Elapsed are of all of them; what a killed
-	// run did after its last checkpoint is counted by the next one, as Already.
+	// run did after its last checkpoint is counted by the next one, as AlreadyDone.
 	Runs    int           `json:"runs"`
 	Started time.Time     `json:"started"`
 	Elapsed time.Duration `json:"elapsed_ns"`
@@ -229,8 +229,8 @@ func (r *Report) WriteText(w io.Writer) error {
 		line(r.Numbers, "of them whole numbers: if something increments them, exclude them or leave numbers (-leave-numbers)")
 	}
 	line(r.Fernet, "of them look like Fernet tokens, and stay tokens inside")
-	line(r.Already, "already as they should be")
-	line(r.Vanished, "vanished meanwhile")
+	line(r.AlreadyDone, "already as they should be")
+	line(r.Disappeared, "vanished meanwhile")
 	line(r.Retried, "read again because they changed meanwhile")
 	if r.DryRun {
 		line(r.Deleted, "old entries would be deleted")
@@ -247,15 +247,15 @@ func (r *Report) WriteText(w io.Writer) error {
 	line(r.BytesWritten, "bytes written")
 	if r.Left() > 0 {
 		fmt.Fprintf(&b, "LEFT UNDONE: %d\n", r.Left())
-		line(r.Clear, "in clear")
+		line(r.Plaintext, "in clear")
 		line(r.Unreadable, "do not open: altered, moved, or under another key")
 		line(r.UnknownKey, "sealed under a key that was not given")
-		line(r.Foreign, "of foreign format")
-		line(r.Refused, "cannot have the form that was asked for")
+		line(r.UnknownFormat, "of foreign format")
+		line(r.WrongType, "cannot have the form that was asked for")
 		line(r.TooLarge, "too large")
-		line(r.Contended, "changed again and again: run it again")
+		line(r.KeptChanging, "changed again and again: run it again")
 		line(r.Conflicts, "whose new name is taken by something else, or by the same with another expiry")
-		line(r.Twisted, "whose new name looks like an old one")
+		line(r.WouldBeMovedAgain, "whose new name looks like an old one")
 	}
 	if r.Complete && r.FoundNothing() {
 		b.WriteString("NO NAME WAS FOUND that begins so: are namespace and prefix the application's?\n")

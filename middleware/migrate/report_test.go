@@ -20,6 +20,7 @@ import (
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -61,7 +62,7 @@ func TestReportAsJSON(t *testing.T) {
 	m := fields(run(t, rdb, config))
 	require.EqualValues(t, 1, m["schema"])
 	require.EqualValues(t, 1, m["left"])
-	require.EqualValues(t, 1, m["clear"])
+	require.EqualValues(t, 1, m["plaintext"])
 	require.Equal(t, false, m["done"])
 	require.Equal(t, true, m["complete"])
 	require.NotContains(t, m, "error")
@@ -102,7 +103,7 @@ func TestPrimaryChangesDuringReseal(t *testing.T) {
 			require.NoError(t, old.Set(t.Context(), fmt.Sprint("k", i), "v"))
 		}
 		reloaded := false
-		config.BatchSize, config.Rate, config.ProgressEvery = 10, 200, 10*time.Millisecond
+		config.Rate = 200
 		config.Progress = func(p migrate.Progress) {
 			if p.Written > 0 && !reloaded {
 				reloaded = true
@@ -111,7 +112,7 @@ func TestPrimaryChangesDuringReseal(t *testing.T) {
 				}
 			}
 		}
-		r := run(t, rdb, config)
+		r := runBy(tuned(t.Context(), rediswalk.Tuning{BatchSize: 10, ProgressEvery: 10 * time.Millisecond}), t, rdb, config)
 		require.True(t, reloaded)
 		require.True(t, r.PrimaryChanged, how)
 		require.False(t, r.Done(), how)
@@ -178,7 +179,7 @@ func TestEmptyValueIsNotVanished(t *testing.T) {
 	a, ns := keyring(t), t.Name()
 	require.NoError(t, sealedStore(t, shared.single.Client(t), a, ns).Set(t.Context(), "k", ""))
 	r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a})
-	require.Zero(t, r.Vanished)
-	require.EqualValues(t, 1, r.Already)
+	require.Zero(t, r.Disappeared)
+	require.EqualValues(t, 1, r.AlreadyDone)
 	require.True(t, r.Done())
 }

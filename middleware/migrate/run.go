@@ -14,20 +14,24 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
 
+	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
 // migration is one run.
 type migration struct {
 	Config
-	servers *servers
+	servers *rediswalk.Servers
+	scripts scripts
+	tuning  rediswalk.Tuning
 	sealed  wire.Type // of clear values
-	walk    *walk[*Counts]
+	walk    *rediswalk.Walk[*Counts]
 	keys    *present
 
-	seals   *sealer   // with Keys, for the target
-	opens   []*sealer // with all keys, for From
-	arrived []*sealer // with all keys, for the target, if that is another
+	seals   *cachevalue.Sealer   // with Keys, for the target
+	opens   []*cachevalue.Sealer // with all keys, for From
+	arrived []*cachevalue.Sealer // with all keys, for the target, if that is another
 
 	started time.Time
 	before  checkpoint // what earlier runs did
@@ -46,7 +50,7 @@ type migration struct {
 //
 // The Report is never nil once the Config was accepted: an error, or the end of ctx, leaves one that is not Complete, and
 // a checkpoint from which the same Config goes on. A Report that is Complete may still say that entries were left: see
-// Report.Left. Errors are ErrConfig, ErrNothingOpens, those of Redis, of the key service (after it was tried for half a minute), of ctx
+// Report.Left. Errors are ErrConfig, ErrWrongKeys, those of Redis, of the key service (after it was tried for half a minute), of ctx
 // and of the checkpoint's file. Two runs at the same time do no harm, but twice the work.
 func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, error) {
 	m, err := newMigration(ctx, client, c)
@@ -58,7 +62,7 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 		err = removeCheckpoint(m.Checkpoint)
 	}
 	r := m.report(err == nil)
-	if errors.Is(err, ErrNothingOpens) && !m.DryRun {
+	if errors.Is(err, ErrWrongKeys) && !m.DryRun {
 		if r.Written = max(r.Written, m.before.Counts.Written+m.wrote.Load()); r.Written > 0 {
 			err = fmt.Errorf("%w; %d entries were written by then", err, r.Written)
 		}
@@ -74,24 +78,24 @@ func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (
 	if err != nil {
 		return nil, err
 	}
-	m := &migration{Config: c, started: time.Now()}
-	if m.servers, err = newServers(client); err != nil {
+	m := &migration{Config: c, scripts: newScripts(), tuning: rediswalk.TuningOf(ctx, c.Rate), started: time.Now()}
+	if m.servers, err = rediswalk.New(client); err != nil {
 		return nil, err
 	}
 	if m.sealed, err = c.As.wire(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	to := c.target()
-	m.seals = newSealer(c.Keys, to.Namespace)
-	m.opens = []*sealer{newSealer(c.Keys, c.From.Namespace)}
+	m.seals = cachevalue.NewSealer(c.Keys, to.Namespace)
+	m.opens = []*cachevalue.Sealer{cachevalue.NewSealer(c.Keys, c.From.Namespace)}
 	if c.OldKeys != nil {
-		m.opens = append(m.opens, newSealer(c.OldKeys, c.From.Namespace))
+		m.opens = append(m.opens, cachevalue.NewSealer(c.OldKeys, c.From.Namespace))
 	}
 	m.arrived = m.opens
 	if c.rebinds() {
-		m.arrived = []*sealer{m.seals}
+		m.arrived = []*cachevalue.Sealer{m.seals}
 		if c.OldKeys != nil {
-			m.arrived = append(m.arrived, newSealer(c.OldKeys, to.Namespace))
+			m.arrived = append(m.arrived, cachevalue.NewSealer(c.OldKeys, to.Namespace))
 		}
 	}
 	if m.keys, err = presentOf(ctx, m.seals); err != nil {
@@ -101,31 +105,30 @@ func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (
 	if !c.inPlace() {
 		work = m.moveBatch
 	}
-	m.walk = &walk[*Counts]{
-		servers: m.servers,
-		pattern: literal(c.From.stored()) + "*",
-		count:   int64(c.BatchSize),
-		workers: c.Workers,
-		log:     c.Logger,
-		work:    work,
-		commit: func(c *Counts) {
+	m.walk = &rediswalk.Walk[*Counts]{
+		Servers: m.servers,
+		Pattern: rediswalk.Literal(c.From.stored()) + "*",
+		Tuning:  m.tuning,
+		Log:     c.Logger,
+		Work:    work,
+		Commit: func(_ *rediswalk.Track[*Counts], c *Counts) {
 			if c == nil {
 				return
 			}
 			m.counts.add(c)
-			if n := m.counts.unopened(); !m.AllowUnopened && n >= canaryMost && m.counts.Opened < n {
-				m.cancel(&explained{"migrate: of the sealed entries that were met fewer than half open: what opens may be what an earlier run wrote under wrong keys", ErrNothingOpens})
+			if n := m.counts.unopened(); !m.IgnoreUnreadable && n >= canaryMost && m.counts.Opened < n {
+				m.cancel(&explained{"migrate: of the sealed entries that were met fewer than half open: what opens may be what an earlier run wrote under wrong keys", ErrWrongKeys})
 			}
 		},
 	}
 	if c.Rate > 0 {
-		m.walk.limiter = rate.NewLimiter(rate.Limit(c.Rate), max(c.BatchSize, 1))
+		m.walk.Limiter = rate.NewLimiter(rate.Limit(c.Rate), m.tuning.BatchSize)
 	}
 	return m, nil
 }
 
 func (m *migration) run(ctx context.Context) error {
-	job := m.job(m.servers.database(), m.keys)
+	job := m.job(m.servers.Database(), m.keys)
 	m.before = checkpoint{Format: checkpointFormat, Job: job, Started: m.started.UTC()}
 	if m.Checkpoint != "" && !m.DryRun {
 		if err := m.resume(ctx, job); err != nil {
@@ -195,7 +198,7 @@ func (m *migration) phases(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := m.walk.run(ctx, m.before.Positions, m.before.Topology); err != nil {
+	if err := m.walk.Run(ctx, m.before.Positions, m.before.Topology); err != nil {
 		return err
 	}
 	if m.DeleteOld {
@@ -206,7 +209,7 @@ func (m *migration) phases(ctx context.Context) error {
 	if m.Operation != Reseal {
 		return nil
 	}
-	return m.walk.patiently(ctx, "the primary key", func(ctx context.Context) error {
+	return m.walk.Retry(ctx, "the primary key", func(ctx context.Context) error {
 		now, err := presentOf(ctx, m.seals)
 		if err == nil {
 			m.primaryChanged = now.Envelope != m.keys.Envelope || now.HasKeyID != m.keys.HasKeyID || now.KeyID != m.keys.KeyID
@@ -217,22 +220,22 @@ func (m *migration) phases(ctx context.Context) error {
 
 // snapshot is the checkpoint of this moment.
 func (m *migration) snapshot() *checkpoint {
-	m.walk.mu.Lock()
-	defer m.walk.mu.Unlock()
+	m.walk.Mu.Lock()
+	defer m.walk.Mu.Unlock()
 	c := m.before
-	c.Positions = make(map[string]position)
-	for _, t := range m.walk.tracks {
-		if t.runID != "" {
-			c.Positions[t.runID] = position{t.cursor, t.done}
+	c.Positions = make(map[string]rediswalk.Position)
+	for _, t := range m.walk.Tracks {
+		if t.RunID != "" {
+			c.Positions[t.RunID] = rediswalk.Position{Cursor: t.Cursor, Done: t.Done}
 		}
 	}
-	if len(m.walk.tracks) == 0 { // the scan has not begun
+	if len(m.walk.Tracks) == 0 { // the scan has not begun
 		maps.Copy(c.Positions, m.before.Positions)
 	} else {
-		c.Topology = m.walk.since
+		c.Topology = m.walk.Since
 	}
 	c.Counts = m.counts.clone()
-	c.Restarts += m.walk.restarts
+	c.Restarts += m.walk.Restarts
 	c.Elapsed += time.Since(m.started)
 	m.keys.mu.Lock()
 	c.DataKeys = slices.Sorted(maps.Keys(m.keys.dataKeys))
@@ -241,7 +244,7 @@ func (m *migration) snapshot() *checkpoint {
 }
 
 func (m *migration) keepCheckpoint(stop <-chan struct{}) error {
-	tick := time.NewTicker(m.CheckpointEvery)
+	tick := time.NewTicker(m.tuning.CheckpointEvery)
 	defer tick.Stop()
 	for {
 		// At once, too: a path that cannot be written to is found before anything is done.
@@ -257,9 +260,9 @@ func (m *migration) keepCheckpoint(stop <-chan struct{}) error {
 }
 
 func (m *migration) keepProgress(stop <-chan struct{}) {
-	tick := time.NewTicker(m.ProgressEvery)
+	tick := time.NewTicker(m.tuning.ProgressEvery)
 	defer tick.Stop()
-	var pace pace
+	var pace rediswalk.Pace
 	for {
 		select {
 		case <-stop:
@@ -273,48 +276,17 @@ func (m *migration) keepProgress(stop <-chan struct{}) {
 	}
 }
 
-func (m *migration) progress(pace *pace) Progress {
-	m.walk.mu.Lock()
-	p := Progress{Counts: m.counts.clone(), Fraction: m.walk.fraction(), Elapsed: time.Since(m.started)}
-	m.walk.mu.Unlock()
-	p.Rate, p.Remaining = pace.at(p.Elapsed, p.Seen, p.Fraction)
+func (m *migration) progress(pace *rediswalk.Pace) Progress {
+	m.walk.Mu.Lock()
+	p := Progress{Counts: m.counts.clone(), Fraction: m.walk.Fraction(), Elapsed: time.Since(m.started)}
+	m.walk.Mu.Unlock()
+	p.Rate, p.Remaining = pace.Update(p.Elapsed, p.Seen, p.Fraction)
 	return p
 }
 
-// pace smooths rate and remaining time.
-type pace struct {
-	begun    bool
-	elapsed  time.Duration
-	seen     int64
-	fraction float64
-	rate     float64 // entries per second
-	speed    float64 // fraction per second
-}
-
-func (p *pace) at(elapsed time.Duration, seen int64, fraction float64) (entries float64, remaining time.Duration) {
-	const weight = 0.3 // of the newest
-	if dt := (elapsed - p.elapsed).Seconds(); p.begun && dt > 0 {
-		rate, speed := float64(seen-p.seen)/dt, (fraction-p.fraction)/dt
-		if p.rate == 0 {
-			p.rate, p.speed = rate, speed
-		} else {
-			p.rate += weight * (rate - p.rate)
-			p.speed += weight * (speed - p.speed)
-		}
-	}
-	p.begun, p.elapsed, p.seen, p.fraction = true, elapsed, seen, fraction
-	if p.speed > 0 {
-		seconds := (1 - fraction) / p.speed
-		if seconds < 1e8 {
-			remaining = time.Duration(seconds * float64(time.Second))
-		}
-	}
-	return max(p.rate, 0), remaining
-}
-
 func (m *migration) report(complete bool) *Report {
-	m.walk.mu.Lock()
-	defer m.walk.mu.Unlock()
+	m.walk.Mu.Lock()
+	defer m.walk.Mu.Unlock()
 	r := &Report{
 		Operation:      m.Operation.String(),
 		From:           m.From.stored(),
@@ -324,8 +296,8 @@ func (m *migration) report(complete bool) *Report {
 		Runs:           m.before.Runs,
 		Started:        m.before.Started,
 		Elapsed:        m.before.Elapsed + time.Since(m.started),
-		Masters:        len(m.walk.tracks),
-		Restarts:       m.before.Restarts + m.walk.restarts,
+		Masters:        len(m.walk.Tracks),
+		Restarts:       m.before.Restarts + m.walk.Restarts,
 		PrimaryChanged: m.primaryChanged,
 		Warnings:       slices.Clone(m.warnings),
 		Counts:         m.counts.clone(),

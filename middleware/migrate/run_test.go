@@ -21,6 +21,7 @@ import (
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -51,7 +52,7 @@ func TestSealInPlace(t *testing.T) {
 
 		config := migrate.Config{
 			Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a,
-			Exclude: []string{ns + ":counter:"}, BatchSize: 50,
+			Exclude: []string{ns + ":counter:"},
 		}
 		dry := config
 		dry.DryRun = true
@@ -62,7 +63,7 @@ func TestSealInPlace(t *testing.T) {
 		r = run(t, rdb, config)
 		require.True(t, r.Done(), "%+v", r)
 		require.EqualValues(t, n+1, r.Written)
-		require.GreaterOrEqual(t, r.Already, int64(1))
+		require.GreaterOrEqual(t, r.AlreadyDone, int64(1))
 		require.EqualValues(t, 1, r.OtherTypes["list"])
 		require.EqualValues(t, 1, r.OtherTypes["hash"])
 		require.EqualValues(t, 1, r.Excluded)
@@ -106,7 +107,7 @@ func TestSealAs(t *testing.T) {
 		}
 		require.NoError(t, rdb.Set(t.Context(), ns+":bad", "{", 0).Err())
 		r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns, Prefix: "bad"}, Keys: a, As: migrate.AsJSON})
-		require.EqualValues(t, 1, r.Refused)
+		require.EqualValues(t, 1, r.WrongType)
 		require.False(t, r.Done())
 		require.Equal(t, "{", string(stored(t, rdb, ns+":bad")))
 	})
@@ -132,7 +133,7 @@ func TestUnsealIsWhatTheStoreWouldWrite(t *testing.T) {
 		require.NoError(t, app.Set(ctx, "looks sealed", []byte("\xC1\x5C\x01")))
 		r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a})
 		require.EqualValues(t, len(values), r.Written)
-		require.EqualValues(t, 1, r.Refused, "in clear it could not be told from a sealed one")
+		require.EqualValues(t, 1, r.WrongType, "in clear it could not be told from a sealed one")
 		for k := range values {
 			require.Equal(t, string(stored(t, rdb, ns+"-clear:"+k)), string(stored(t, rdb, ns+":"+k)), k)
 			require.Positive(t, expiry(t, rdb, ns+":"+k))
@@ -171,11 +172,11 @@ func TestReseal(t *testing.T) {
 			}
 			r := run(t, rdb, config)
 			require.EqualValues(t, len(values), r.Written, "step %d: %+v", step, r)
-			require.EqualValues(t, 1, r.Clear)
+			require.EqualValues(t, 1, r.Plaintext)
 			require.EqualValues(t, 1, r.Left())
 			r = run(t, rdb, config)
 			require.Zero(t, r.Written, "step %d", step)
-			require.EqualValues(t, len(values), r.Already)
+			require.EqualValues(t, len(values), r.AlreadyDone)
 			app := sealedStore(t, rdb, c.keys, ns)
 			for k, v := range values {
 				require.Equal(t, v, value(t, app, k))
@@ -195,11 +196,11 @@ func TestLeft(t *testing.T) {
 		require.NoError(t, rdb.Set(ctx, ns+":moved", stored(t, rdb, ns+":good"), 0).Err())
 		require.NoError(t, rdb.Set(ctx, ns+":foreign", "\xC1\x5C\x02\x01\x01\x00xxxxxxxx", 0).Err())
 		require.NoError(t, rdb.Set(ctx, ns+":large", string(make([]byte, 2000)), 0).Err())
-		r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a, MaxValueBytes: 1000, AllowUnopened: true})
+		r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a, MaxValueBytes: 1000, IgnoreUnreadable: true})
 		require.EqualValues(t, 1, r.Written)
 		require.EqualValues(t, 1, r.UnknownKey)
 		require.EqualValues(t, 1, r.Unreadable)
-		require.EqualValues(t, 1, r.Foreign)
+		require.EqualValues(t, 1, r.UnknownFormat)
 		require.EqualValues(t, 1, r.TooLarge)
 		require.EqualValues(t, 4, r.Left())
 		require.False(t, r.Done())
@@ -258,10 +259,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"unknown type":  {Operation: migrate.Seal, Keys: a, As: "int"},
 		"As applies":    {Operation: migrate.Reseal, Keys: a, As: migrate.AsBytes},
 		"empty prefix":  {Operation: migrate.Seal, Keys: a, Exclude: []string{""}},
-		"Workers":       {Operation: migrate.Seal, Keys: a, Workers: -1},
-		"BatchSize":     {Operation: migrate.Seal, Keys: a, BatchSize: 1e6},
 		"Rate":          {Operation: migrate.Seal, Keys: a, Rate: -1},
-		"Attempts":      {Operation: migrate.Seal, Keys: a, Attempts: -1},
 		"MaxValueBytes": {Operation: migrate.Seal, Keys: a, MaxValueBytes: -1, To: &to},
 	} {
 		r, err := migrate.Run(t.Context(), rdb, c)
@@ -344,17 +342,17 @@ func TestPermissions(t *testing.T) {
 			require.EqualValues(t, 1, r.Written, name)
 			require.True(t, r.Done())
 		}
-		report := audit(t, rdb, migrate.AuditConfig{})
-		answer, why := report.AnythingClear()
-		may, _ := report.MayDestroy(former, migrate.Conditions{Keyset: keys.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})
+		report := audited(t, rdb, audit.Config{})
+		answer, why := report.AnythingPlaintext()
+		may, _ := report.MayDestroy(former, audit.Conditions{Keyset: keys.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})
 		if name == "without info" { // a restart would not have been noticed
-			require.Equal(t, migrate.Unknown, answer)
+			require.Equal(t, audit.Unknown, answer)
 			require.Contains(t, why[0], "INFO")
-			require.Equal(t, migrate.Unknown, may)
+			require.Equal(t, audit.Unknown, may)
 			continue
 		}
-		require.Equal(t, migrate.No, answer, why)
-		require.Equal(t, migrate.Yes, may)
+		require.Equal(t, audit.No, answer, why)
+		require.Equal(t, audit.Yes, may)
 	}
 }
 
@@ -390,8 +388,8 @@ func TestPermissionsInACluster(t *testing.T) {
 	allowed := as(rules + " +cluster|nodes")
 	r = run(t, allowed, config)
 	require.EqualValues(t, 50, r.Written)
-	answer, why := audit(t, allowed, migrate.AuditConfig{}).AnythingClear()
-	require.Equal(t, migrate.No, answer, why)
+	answer, why := audited(t, allowed, audit.Config{}).AnythingPlaintext()
+	require.Equal(t, audit.No, answer, why)
 }
 
 // outage is an AEAD whose key service is away for some calls in the middle.
@@ -412,7 +410,7 @@ func TestKeyServiceOutage(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		fill(t, rdb, ns, 200)
 		a := outage{keyring(t), new(atomic.Int64)}
-		r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a, BatchSize: 20})
+		r := runBy(small(t.Context(), 20), t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a})
 		require.True(t, r.Done(), "%+v", r)
 		require.Greater(t, a.calls.Load(), int64(205), "the outage was met")
 		for i := range 200 {
@@ -446,8 +444,8 @@ func TestTwoRuns(t *testing.T) {
 		reports, errs := make([]*migrate.Report, 2), make([]error, 2)
 		for i := range reports {
 			group.Go(func() {
-				reports[i], errs[i] = migrate.Run(context.Background(), rdb, migrate.Config{
-					Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a, BatchSize: 50,
+				reports[i], errs[i] = migrate.Run(small(context.Background(), 50), rdb, migrate.Config{
+					Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a,
 				})
 			})
 		}

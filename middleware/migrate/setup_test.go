@@ -21,6 +21,8 @@ import (
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/audit"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
@@ -135,7 +137,12 @@ func sealedStore(t testing.TB, rdb redis.UniversalClient, a tink.AEADWithContext
 
 func run(t testing.TB, rdb redis.UniversalClient, c migrate.Config) *migrate.Report {
 	t.Helper()
-	r, err := migrate.Run(t.Context(), rdb, c)
+	return runBy(t.Context(), t, rdb, c)
+}
+
+func runBy(ctx context.Context, t testing.TB, rdb redis.UniversalClient, c migrate.Config) *migrate.Report {
+	t.Helper()
+	r, err := migrate.Run(ctx, rdb, c)
 	require.NoError(t, err)
 	require.True(t, r.Complete)
 	return r
@@ -191,4 +198,46 @@ func (n nameless) DecryptWithContext(ctx context.Context, ct, ad []byte) ([]byte
 		return nil, aead.ErrUnauthentic
 	}
 	return n.kek.DecryptWithContext(ctx, ct[len(n.start):], ad)
+}
+
+func fill(t testing.TB, rdb redis.UniversalClient, ns string, n int) {
+	t.Helper()
+	pipe := rdb.Pipeline()
+	for i := range n {
+		pipe.Set(t.Context(), name(ns, i), fmt.Sprint("value ", i), 0)
+	}
+	_, err := pipe.Exec(t.Context())
+	require.NoError(t, err)
+}
+
+// tuned is a context with other numbers than those of users.
+func tuned(ctx context.Context, n rediswalk.Tuning) context.Context {
+	return rediswalk.WithTuning(ctx, n)
+}
+
+// small has batches of this many names.
+func small(ctx context.Context, batch int) context.Context {
+	return tuned(ctx, rediswalk.Tuning{BatchSize: batch})
+}
+
+func audited(t testing.TB, rdb redis.UniversalClient, c audit.Config) *audit.Report {
+	t.Helper()
+	return auditedBy(t.Context(), t, rdb, c)
+}
+
+func auditedBy(ctx context.Context, t testing.TB, rdb redis.UniversalClient, c audit.Config) *audit.Report {
+	t.Helper()
+	r, err := audit.Run(ctx, rdb, c)
+	require.NoError(t, err)
+	require.True(t, r.Complete)
+	return r
+}
+
+func use(r *audit.Report, key string) int64 {
+	for _, k := range r.Keys {
+		if k.Key == key {
+			return k.Values
+		}
+	}
+	return 0
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -187,32 +188,32 @@ func TestSlotsMoveBehindTheScan(t *testing.T) {
 				}()
 
 				if !sealing {
-					r, err := migrate.Audit(ctx, rdb, migrate.AuditConfig{Prefix: ns + ":", BatchSize: batch})
+					r, err := audit.Run(small(ctx, batch), rdb, audit.Config{Prefix: ns + ":"})
 					require.Positive(t, r.Restarts)
 					require.Positive(t, b.pass)
-					answer, why := r.AnythingClear()
+					answer, why := r.AnythingPlaintext()
 					if c.passes == always {
-						require.ErrorContains(t, err, "moved during the scan")
+						require.ErrorContains(t, err, "during the scan")
 						require.False(t, r.Complete)
-						require.Equal(t, migrate.Unknown, answer)
-						may, _ := r.MayDestroy(1, migrate.Conditions{Keyset: keys.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})
-						require.Equal(t, migrate.Unknown, may)
+						require.Equal(t, audit.Unknown, answer)
+						may, _ := r.MayDestroy(1, audit.Conditions{Keyset: keys.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})
+						require.Equal(t, audit.Unknown, may)
 						return
 					}
 					require.NoError(t, err)
 					require.True(t, r.Complete)
-					require.Equal(t, migrate.Yes, answer, why)
-					require.EqualValues(t, 1, r.Total.Clear.Values, "what an earlier scan counted does not count")
+					require.Equal(t, audit.Yes, answer, why)
+					require.EqualValues(t, 1, r.Total.Plaintext.Values, "what an earlier scan counted does not count")
 					return
 				}
 				config := migrate.Config{
-					Operation: migrate.Seal, AllowUnopened: true, From: migrate.Space{Namespace: ns}, Keys: keys, BatchSize: batch,
+					Operation: migrate.Seal, IgnoreUnreadable: true, From: migrate.Space{Namespace: ns}, Keys: keys,
 					Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
 				}
-				r, err := migrate.Run(ctx, rdb, config)
+				r, err := migrate.Run(small(ctx, batch), rdb, config)
 				require.Positive(t, r.Restarts)
 				if c.passes == always {
-					require.ErrorContains(t, err, "moved during the scan")
+					require.ErrorContains(t, err, "during the scan")
 					require.False(t, r.Complete)
 					require.FileExists(t, config.Checkpoint)
 					require.False(t, isSealed(stored(t, admin, hidden)), "it was out of sight: the test shows something")
@@ -255,11 +256,11 @@ func TestMasterRestartsBehindTheScan(t *testing.T) {
 			}
 		}
 	}
-	r, err := migrate.Audit(ctx, b.client(), migrate.AuditConfig{Prefix: ns + ":", BatchSize: batch})
+	r, err := audit.Run(small(ctx, batch), b.client(), audit.Config{Prefix: ns + ":"})
 	require.NoError(t, err)
 	require.Positive(t, r.Restarts)
-	answer, why := r.AnythingClear()
-	require.Equal(t, migrate.Yes, answer, why)
+	answer, why := r.AnythingPlaintext()
+	require.Equal(t, audit.Yes, answer, why)
 }
 
 // A migration, and audits, while slots move back and forth, a master is added and a replica takes over: under a live
@@ -320,17 +321,17 @@ func TestSlotsMoveLive(t *testing.T) {
 				require.False(t, r.Complete)
 			}
 			short, cancel = context.WithTimeout(ctx, 2*time.Second)
-			report, _ := migrate.Audit(short, rdb, migrate.AuditConfig{Prefix: "witness:", BatchSize: 10})
+			report, _ := audit.Run(small(short, 10), rdb, audit.Config{Prefix: "witness:"})
 			cancel()
-			answer, _ := report.AnythingClear()
-			require.NotEqual(t, migrate.No, answer, "what is in clear moved out of sight")
+			answer, _ := report.AnythingPlaintext()
+			require.NotEqual(t, audit.No, answer, "what is in clear moved out of sight")
 		}
 		stop()
 		group.Wait()
 		require.Greater(t, moved, 20)
 		require.Equal(t, "clear", string(stored(t, rdb, "witness:k17")), "no slot was lost")
-		answer, why := audit(t, rdb, migrate.AuditConfig{Prefix: "witness:"}).AnythingClear()
-		require.Equal(t, migrate.Yes, answer, why)
+		answer, why := audited(t, rdb, audit.Config{Prefix: "witness:"}).AnythingPlaintext()
+		require.Equal(t, audit.Yes, answer, why)
 
 		// A replica takes over in the middle.
 		replica := cluster.StartReplica(t, 0)
@@ -345,9 +346,9 @@ func TestSlotsMoveLive(t *testing.T) {
 	require.Positive(t, ops)
 	require.Positive(t, added.Client(t).DBSize(ctx).Val())
 	matches(t, rdb, sealedStore(t, rdb, a, ns), ns, model)
-	report := audit(t, rdb, migrate.AuditConfig{Prefix: ns + ":", IgnoreOtherTypes: true, Keys: []tink.AEADWithContext{a}, Namespaces: []string{ns}})
-	answer, why := report.AnythingClear()
-	require.Equal(t, migrate.No, answer, why)
+	report := audited(t, rdb, audit.Config{Prefix: ns + ":", IgnoreOtherTypes: true, Keys: []tink.AEADWithContext{a}, Namespaces: []string{ns}})
+	answer, why := report.AnythingPlaintext()
+	require.Equal(t, audit.No, answer, why)
 	require.Zero(t, report.Total.Unreadable.Values)
 }
 
@@ -396,9 +397,9 @@ func TestMasterOfAClusterDies(t *testing.T) {
 	keys := keyring(t)
 	errs := make(chan error, 1)
 	time.AfterFunc(500*time.Millisecond, func() { errs <- cluster.Nodes()[1].Kill() })
-	r, err := migrate.Run(ctx, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keys, AllowUnopened: true, Rate: n / 2, BatchSize: 20})
+	r, err := migrate.Run(small(ctx, 20), rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keys, IgnoreUnreadable: true, Rate: n / 2})
 	require.NoError(t, errors.Join(<-errs, err))
 	require.True(t, r.Complete, "%+v", r)
 	require.Positive(t, r.Restarts)
-	require.Zero(t, audit(t, rdb, migrate.AuditConfig{Prefix: ns + ":"}).Total.Clear.Values)
+	require.Zero(t, audited(t, rdb, audit.Config{Prefix: ns + ":"}).Total.Plaintext.Values)
 }

@@ -3,42 +3,43 @@ package migrate
 import (
 	"context"
 	"errors"
-	"unsafe"
+	"fmt"
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// verdict is what is to be done with an entry, or why nothing is.
+// verdict says whether an entry is written, or why not.
 type verdict int
 
 const (
 	toWrite verdict = iota
-	already
-	isClear
+	alreadyDone
+	isPlaintext
 	unreadable
 	unknownKey
-	foreign
-	refusedForm
+	unknownFormat
+	wrongType
 	leftNumber
 	otherType
 )
 
 func (c *Counts) leave(v verdict) {
 	switch v {
-	case already:
-		c.Already++
-	case isClear:
-		c.Clear++
+	case alreadyDone:
+		c.AlreadyDone++
+	case isPlaintext:
+		c.Plaintext++
 	case unreadable:
 		c.Unreadable++
 	case unknownKey:
 		c.UnknownKey++
-	case foreign:
-		c.Foreign++
-	case refusedForm:
-		c.Refused++
+	case unknownFormat:
+		c.UnknownFormat++
+	case wrongType:
+		c.WrongType++
 	case leftNumber:
 		c.Numbers++
 	case otherType:
@@ -47,79 +48,54 @@ func (c *Counts) leave(v verdict) {
 	}
 }
 
-// value is what an entry holds and what it is to hold.
+// value is an old value and its replacement.
 type value struct {
 	old  []byte
 	next []byte
-	// clear and kind are what next stands for, to be compared with what is read back.
-	clear []byte
-	kind  wire.Type // 0 for a value in clear
-	form  form      // of the old one, if it was in clear and is to be sealed
+	// plaintext and kind are what next stands for. A moved entry is compared with them when it is read back.
+	plaintext []byte
+	kind      wire.Type       // 0 if next is not sealed
+	form      cachevalue.Form // of a plaintext value that is to be sealed
 }
 
-// written counts a value that was written in place of before bytes.
+// written counts a value that replaces before bytes.
 func (c *Counts) written(v *value, before int) {
 	c.Written++
 	c.BytesWritten += int64(len(v.next))
 	c.Growth += int64(len(v.next) - before)
 	switch v.form {
-	case number:
+	case cachevalue.Number:
 		c.Numbers++
-	case fernet:
+	case cachevalue.Fernet:
 		c.Fernet++
-	case plain, hyperLogLog:
+	case cachevalue.Plain, cachevalue.HyperLogLog:
 	}
 }
 
-// scratch is what a batch works in.
+// scratch is the memory of a batch.
 type scratch struct {
 	ad    []byte
 	arena []byte // sealed values, one after the other
 }
 
-// transform makes of v.old what it is to become. An error is one that is not about the value.
+// transform sets v.next. An error is not about the value.
 func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *value, c *Counts) (verdict, error) {
 	if !wire.IsSealed(v.old) {
-		v.form = plain
-		if m.Operation != Unseal {
-			v.form = formOf(v.old)
-		}
-		switch {
-		case v.form == hyperLogLog:
-			return otherType, nil
-		case v.form == number && m.LeaveNumbers:
-			return leftNumber, nil
-		}
-		switch m.Operation {
-		case Reseal:
-			return isClear, nil
-		case Unseal:
-			if m.inPlace() {
-				return already, nil
-			}
-			v.next, v.clear = v.old, v.old
-			return toWrite, nil
-		default:
-			if !fits(m.sealed, v.old) {
-				return refusedForm, nil
-			}
-			return m.sealAs(ctx, sc, p, v, m.sealed, v.old)
-		}
+		return m.transformPlaintext(ctx, sc, p, v)
 	}
-	h, n, ok := cacheHeader(v.old)
+	h, n, ok := cachevalue.Header(v.old)
 	if !ok {
-		return foreign, nil
+		return unknownFormat, nil
 	}
-	current := m.keys.is(v.old[n:])
-	// What an id says is not believed before the value has opened: another keyset may have a key of the same id.
+	current := m.keys.sealed(v.old[n:])
 	var plaintext []byte
 	var present bool
 	var err error
-	bound := !m.rebinds() // to where it is to be
+	bound := !m.rebinds() // to its target
 	if m.rebinds() && m.inPlace() {
-		// By an earlier run, or by the application?
+		// An earlier run or the application may have bound it already.
 		plaintext, present, err = openBy(ctx, sc, m.arrived, current, p.toKey, v.old, n)
-		bound = err == nil || !refused(err)
+		bound = err == nil || !cachevalue.Refused(err)
 	}
 	if !bound || !m.rebinds() {
 		plaintext, present, err = openBy(ctx, sc, m.opens, current, p.key, v.old, n)
@@ -130,76 +106,83 @@ func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *valu
 		if present {
 			c.OpenedUnderKeys++
 		}
-	case errors.Is(err, aead.ErrUnknownKey) && refused(err):
+	case errors.Is(err, aead.ErrUnknownKey) && cachevalue.Refused(err):
 		return unknownKey, nil
-	case refused(err):
+	case cachevalue.Refused(err):
 		return unreadable, nil
 	default:
-		return 0, err
+		return 0, fmt.Errorf("migrate: open: %w", err)
 	}
 	if bound && (m.Operation == Seal || m.Operation == Reseal && current && present) {
-		return already, nil
+		return alreadyDone, nil
 	}
 	if m.Operation != Unseal {
 		return m.sealAs(ctx, sc, p, v, h.Type, plaintext)
 	}
-	v.next, err = clearForm(h.Type, plaintext)
+	v.next, err = cachevalue.Text(h.Type, plaintext)
 	switch {
 	case errors.Is(err, middleware.ErrUnsupportedFormat):
-		return foreign, nil
-	case errors.Is(err, errKind):
-		return refusedForm, nil
+		return unknownFormat, nil
+	case errors.Is(err, cachevalue.ErrNoForm):
+		return wrongType, nil
 	}
-	v.clear = v.next
+	v.plaintext = v.next
 	return toWrite, err
 }
 
-// cacheHeader reads the header of a sealed cache value, and tells whether it is one that this release knows.
-func cacheHeader(b []byte) (wire.Header, int, bool) {
-	h, n, err := wire.Parse(b)
-	return h, n, err == nil && h.Kind == wire.CacheValue
+func (m *migration) transformPlaintext(ctx context.Context, sc *scratch, p place, v *value) (verdict, error) {
+	v.form = cachevalue.Plain
+	if m.Operation != Unseal {
+		v.form = cachevalue.FormOf(v.old)
+	}
+	switch {
+	case v.form == cachevalue.HyperLogLog:
+		return otherType, nil
+	case v.form == cachevalue.Number && m.LeaveNumbers:
+		return leftNumber, nil
+	case m.Operation == Reseal:
+		return isPlaintext, nil
+	case m.Operation == Unseal && m.inPlace():
+		return alreadyDone, nil
+	case m.Operation == Unseal:
+		v.next, v.plaintext = v.old, v.old
+		return toWrite, nil
+	case !cachevalue.Fits(m.sealed, v.old):
+		return wrongType, nil
+	default:
+		return m.sealAs(ctx, sc, p, v, m.sealed, v.old)
+	}
 }
 
 func (m *migration) sealAs(ctx context.Context, sc *scratch, p place, v *value, t wire.Type, plaintext []byte) (verdict, error) {
 	start := len(sc.arena)
-	out, err := m.seals.seal(ctx, sc.arena, &sc.ad, p.toKey, t, plaintext)
+	out, err := m.seals.Seal(ctx, sc.arena, &sc.ad, p.toKey, t, plaintext)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("migrate: %w", err)
 	}
 	sc.arena = out
-	v.next, v.clear, v.kind = out[start:len(out):len(out)], plaintext, t
+	v.next, v.plaintext, v.kind = out[start:len(out):len(out)], plaintext, t
 	m.keys.note(v.next[wire.HeaderSize:])
 	return toWrite, nil
 }
 
-// openAny opens a value under any of the keys. Those are tried first that the value seems to be sealed under: to ask a
-// key service for what it will refuse costs a call.
-func openAny(ctx context.Context, sc *scratch, by []*sealer, current bool, key string, stored []byte, n int) ([]byte, error) {
-	plaintext, _, err := openBy(ctx, sc, by, current, key, stored, n)
-	return plaintext, err
+// openBy opens a value under any of the keys, and reports whether Config.Keys did. current says that the value names the
+// present key.
+func openBy(ctx context.Context, sc *scratch, by []*cachevalue.Sealer, current bool, key string, stored []byte, n int) (opened []byte, underKeys bool, err error) {
+	opened, i, err := cachevalue.OpenAny(ctx, &sc.ad, by, !current, key, stored, n)
+	return opened, i == 0, err
 }
 
-// openBy is openAny, and tells whether it was the first of the keys that opened the value: those of Config.Keys.
-func openBy(ctx context.Context, sc *scratch, by []*sealer, current bool, key string, stored []byte, n int) (opened []byte, first bool, err error) {
-	var worst error
-	for i := range by {
-		s := by[i]
-		if !current {
-			s = by[len(by)-1-i]
-		}
-		plaintext, err := s.open(ctx, &sc.ad, key, stored, n)
-		if err == nil {
-			return plaintext, s == by[0], nil
-		}
-		switch {
-		case worst == nil, !refused(err): // an outage is no answer
-			worst = err
-		case refused(worst) && errors.Is(worst, aead.ErrUnknownKey) && errors.Is(err, aead.ErrUnauthentic):
-			worst = err
-		}
+// visit visits values by their data keys.
+func (m *migration) visit(ctx context.Context, n int, value func(i int) (place, []byte), visit func(i int) error) error {
+	dataKey := func(i int) string {
+		_, old := value(i)
+		return cachevalue.DataKey(old)
 	}
-	return nil, false, worst
+	open := func(ctx context.Context, i int) {
+		p, old := value(i)
+		_, n, _ := cachevalue.Header(old)
+		_, _, _ = openBy(ctx, new(scratch), m.opens, m.keys.sealed(old[n:]), p.key, old, n)
+	}
+	return cachevalue.ByDataKey(ctx, n, dataKey, open, visit)
 }
-
-// bytesOf is s as bytes that must not be written to.
-func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

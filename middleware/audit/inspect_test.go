@@ -1,4 +1,4 @@
-package migrate_test
+package audit_test
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/middleware"
-	"github.com/sealcache/sealcache/middleware/migrate"
+	"github.com/sealcache/sealcache/middleware/audit"
 )
 
 func TestInspectAndOpen(t *testing.T) {
@@ -23,36 +23,36 @@ func TestInspectAndOpen(t *testing.T) {
 		require.NoError(t, rdb.Set(ctx, ns+":clear", "secret", 0).Err())
 		require.NoError(t, rdb.LPush(ctx, ns+":list", "x").Err())
 
-		e, err := migrate.Inspect(ctx, rdb, ns+":k")
+		e, err := audit.Inspect(ctx, rdb, ns+":k")
 		require.NoError(t, err)
 		require.Equal(t, "sealed", e.Form)
 		require.Equal(t, "int64", e.Info.Type)
 		require.Equal(t, fmt.Sprint("key ", h.KeysetInfo().GetPrimaryKeyId()), e.Key)
 		require.InDelta(t, time.Hour, e.TTL, float64(time.Minute))
-		e, err = migrate.Inspect(ctx, rdb, ns+":clear")
+		e, err = audit.Inspect(ctx, rdb, ns+":clear")
 		require.NoError(t, err)
-		require.Equal(t, &migrate.Entry{Type: "string", Bytes: 6, Form: "clear"}, e)
-		e, err = migrate.Inspect(ctx, rdb, ns+":list")
+		require.Equal(t, &audit.Entry{Type: "string", Bytes: 6, Form: "clear"}, e)
+		e, err = audit.Inspect(ctx, rdb, ns+":list")
 		require.NoError(t, err)
-		require.Equal(t, &migrate.Entry{Type: "list", Form: "other"}, e)
-		_, err = migrate.Inspect(ctx, rdb, ns+":absent")
-		require.ErrorIs(t, err, migrate.ErrNoEntry)
+		require.Equal(t, &audit.Entry{Type: "list", Form: "other"}, e)
+		_, err = audit.Inspect(ctx, rdb, ns+":absent")
+		require.ErrorIs(t, err, audit.ErrNoEntry)
 
-		v, err := migrate.Open(ctx, rdb, ns, "k", a)
+		v, err := audit.Open(ctx, rdb, ns, "k", a)
 		require.NoError(t, err)
 		require.Equal(t, "42", string(v.Text))
 		require.True(t, v.Sealed)
 		require.NotContains(t, fmt.Sprintf("%v %+v %#v %s", v, v, v, v), "42")
-		v, err = migrate.Open(ctx, rdb, ns, "clear")
+		v, err = audit.Open(ctx, rdb, ns, "clear")
 		require.NoError(t, err)
 		require.False(t, v.Sealed)
-		_, err = migrate.Open(ctx, rdb, ns, "k")
+		_, err = audit.Open(ctx, rdb, ns, "k")
 		require.ErrorIs(t, err, middleware.ErrUnknownKey)
-		_, err = migrate.Open(ctx, rdb, ns, "k", keyring(t))
+		_, err = audit.Open(ctx, rdb, ns, "k", keyring(t))
 		require.ErrorIs(t, err, middleware.ErrUnknownKey)
-		_, err = migrate.Open(ctx, rdb, "", ns+":k", a)
+		_, err = audit.Open(ctx, rdb, "", ns+":k", a)
 		require.ErrorIs(t, err, middleware.ErrUnauthentic, "it is bound to its namespace")
-		_, err = migrate.Open(ctx, rdb, ns, "absent", a)
-		require.ErrorIs(t, err, migrate.ErrNoEntry)
+		_, err = audit.Open(ctx, rdb, ns, "absent", a)
+		require.ErrorIs(t, err, audit.ErrNoEntry)
 	})
 }

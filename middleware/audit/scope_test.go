@@ -1,4 +1,4 @@
-package migrate_test
+package audit_test
 
 import (
 	"context"
@@ -14,18 +14,20 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/middleware/audit"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
 // clearAnswer is what an audit says, and why.
-func clearAnswer(t testing.TB, rdb redis.UniversalClient, c migrate.AuditConfig) (migrate.Answer, string, *migrate.AuditReport) {
+func clearAnswer(t testing.TB, rdb redis.UniversalClient, c audit.Config) (audit.Answer, string, *audit.Report) {
 	t.Helper()
-	r := audit(t, rdb, c)
-	answer, why := r.AnythingClear()
+	r := audited(t, rdb, c)
+	answer, why := r.AnythingPlaintext()
 	switch answer {
-	case migrate.Unknown:
+	case audit.Unknown:
 		require.Equal(t, why, r.Doubts, "the JSON names them")
-	case migrate.No:
+	case audit.No:
 		require.Empty(t, r.Doubts)
 	}
 	return answer, strings.Join(why, "\n"), r
@@ -42,8 +44,8 @@ func TestAuditLooksAtAllDatabases(t *testing.T) {
 		both, old, _ := rotated(t, handle(t))
 		ring := keyringOf(t, both)
 		require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
-		answer, why, r := clearAnswer(t, rdb, migrate.AuditConfig{})
-		require.Equal(t, migrate.No, answer, why)
+		answer, why, r := clearAnswer(t, rdb, audit.Config{})
+		require.Equal(t, audit.No, answer, why)
 		require.Equal(t, []int{0}, r.Databases)
 
 		_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -53,28 +55,28 @@ func TestAuditLooksAtAllDatabases(t *testing.T) {
 			return nil
 		})
 		require.NoError(t, err)
-		var last migrate.Progress
-		answer, why, r = clearAnswer(t, rdb, migrate.AuditConfig{Progress: func(p migrate.Progress) { last = p }})
-		require.Equal(t, migrate.Yes, answer, "%s: %s", name, why)
+		var last audit.Progress
+		answer, why, r = clearAnswer(t, rdb, audit.Config{Progress: func(p audit.Progress) { last = p }})
+		require.Equal(t, audit.Yes, answer, "%s: %s", name, why)
 		require.Equal(t, []int{0, 7}, r.Databases)
 		require.EqualValues(t, 2, r.Seen)
 		require.Contains(t, r.Scope(), "database(s) [0 7]")
 		require.InDelta(t, 1, last.Fraction, 1e-9)
-		require.EqualValues(t, 1, last.Clear)
+		require.EqualValues(t, 1, last.Plaintext)
 
 		// Left out on purpose: it says so, and does not answer for keys.
-		conditions := migrate.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
-		for _, c := range []migrate.AuditConfig{{OneDatabase: true}, {Prefix: "shop:"}} {
+		conditions := audit.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
+		for _, c := range []audit.Config{{OneDatabase: true}, {Prefix: "shop:"}} {
 			answer, why, r = clearAnswer(t, rdb, c)
-			require.Equal(t, migrate.No, answer, why)
+			require.Equal(t, audit.No, answer, why)
 			require.Equal(t, []int{7}, r.OtherDatabases)
 			require.Contains(t, r.Scope(), "NOT databases [7]")
 			may, reasons := r.MayDestroy(old, conditions)
-			require.Equal(t, migrate.Unknown, may)
+			require.Equal(t, audit.Unknown, may)
 			require.Contains(t, strings.Join(reasons, "\n"), "databases [7]")
 		}
-		may, reasons := audit(t, rdb, migrate.AuditConfig{}).MayDestroy(old, conditions)
-		require.Equal(t, migrate.Yes, may, reasons)
+		may, reasons := audited(t, rdb, audit.Config{}).MayDestroy(old, conditions)
+		require.Equal(t, audit.Yes, may, reasons)
 	}
 }
 
@@ -92,19 +94,19 @@ func TestAuditOfDatabasesOutOfReach(t *testing.T) {
 	other := redis.NewClient(&o)
 	defer other.Close()
 	require.NoError(t, other.Set(t.Context(), "b", "clear", 0).Err())
-	answer, why, _ := clearAnswer(t, plain{rdb}, migrate.AuditConfig{})
-	require.Equal(t, migrate.Unknown, answer)
+	answer, why, _ := clearAnswer(t, plain{rdb}, audit.Config{})
+	require.Equal(t, audit.Unknown, answer)
 	require.Contains(t, why, "databases [3]")
-	answer, _, _ = clearAnswer(t, rdb, migrate.AuditConfig{})
-	require.Equal(t, migrate.Yes, answer)
+	answer, _, _ = clearAnswer(t, rdb, audit.Config{})
+	require.Equal(t, audit.Yes, answer)
 
 	server = redistest.StartWith(t, redistest.Options{User: "auditor", Password: "secret",
 		Rules: "~* +scan +info +strlen +getrange +type +ping +hello +client +swapdb +set"})
 	rdb = server.Client(t)
 	require.NoError(t, rdb.Set(t.Context(), "b", "clear", 0).Err())
 	require.NoError(t, rdb.Do(t.Context(), "swapdb", 0, 3).Err())
-	answer, why, _ = clearAnswer(t, rdb, migrate.AuditConfig{})
-	require.Equal(t, migrate.Unknown, answer)
+	answer, why, _ = clearAnswer(t, rdb, audit.Config{})
+	require.Equal(t, audit.Unknown, answer)
 	require.Contains(t, why, "+select")
 }
 
@@ -113,32 +115,32 @@ func TestAuditOfNothing(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
 	a := keyring(t)
-	for _, c := range []migrate.AuditConfig{{}, {Namespaces: []string{"shop"}}, {OneDatabase: true}} {
+	for _, c := range []audit.Config{{}, {Namespaces: []string{"shop"}}, {OneDatabase: true}} {
 		answer, why, r := clearAnswer(t, rdb, c)
-		require.Equal(t, migrate.Unknown, answer)
+		require.Equal(t, audit.Unknown, answer)
 		require.Contains(t, why, "the right server")
 		answer, reasons := r.AnythingSealed()
-		require.Equal(t, migrate.Unknown, answer)
+		require.Equal(t, audit.Unknown, answer)
 		require.Contains(t, strings.Join(reasons, "\n"), "the right server")
 	}
 	require.NoError(t, sealedStore(t, rdb, a, "shop").Set(t.Context(), "a", "v"))
-	answer, why, _ := clearAnswer(t, rdb, migrate.AuditConfig{})
-	require.Equal(t, migrate.No, answer, why)
-	for _, c := range []migrate.AuditConfig{{Prefix: "shpo:"}, {Prefix: "shop:a:"}} {
+	answer, why, _ := clearAnswer(t, rdb, audit.Config{})
+	require.Equal(t, audit.No, answer, why)
+	for _, c := range []audit.Config{{Prefix: "shpo:"}, {Prefix: "shop:a:"}} {
 		answer, why, _ = clearAnswer(t, rdb, c)
-		require.Equal(t, migrate.Unknown, answer)
+		require.Equal(t, audit.Unknown, answer)
 		require.Contains(t, why, "spelt")
 	}
 
 	// A forgotten namespace, or foreign keys: what does not open may be anything.
 	keys := []tink.AEADWithContext{a}
-	answer, why, _ = clearAnswer(t, rdb, migrate.AuditConfig{Keys: keys, Namespaces: []string{"shop"}})
-	require.Equal(t, migrate.No, answer, why)
-	for _, c := range []migrate.AuditConfig{
+	answer, why, _ = clearAnswer(t, rdb, audit.Config{Keys: keys, Namespaces: []string{"shop"}})
+	require.Equal(t, audit.No, answer, why)
+	for _, c := range []audit.Config{
 		{Keys: keys}, {Keys: keys, Namespaces: []string{"store"}}, {Keys: []tink.AEADWithContext{keyring(t)}, Namespaces: []string{"shop"}},
 	} {
 		answer, why, _ = clearAnswer(t, rdb, c)
-		require.Equal(t, migrate.Unknown, answer)
+		require.Equal(t, audit.Unknown, answer)
 		require.Contains(t, why, "did not open")
 	}
 }
@@ -152,29 +154,29 @@ func TestAuditExclude(t *testing.T) {
 	ring := keyringOf(t, both)
 	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
 	require.NoError(t, rdb.MSet(ctx, "shop:count:1", "1", "shop:count:2", "2", "shop:lock:1", "x").Err())
-	answer, _, _ := clearAnswer(t, rdb, migrate.AuditConfig{Exclude: []string{"shop:count:"}})
-	require.Equal(t, migrate.Yes, answer, "one more is in clear")
-	config := migrate.AuditConfig{Exclude: []string{"shop:count:", "shop:lock:"}, Samples: 9}
+	answer, _, _ := clearAnswer(t, rdb, audit.Config{Exclude: []string{"shop:count:"}})
+	require.Equal(t, audit.Yes, answer, "one more is in clear")
+	config := audit.Config{Exclude: []string{"shop:count:", "shop:lock:"}, Samples: 9}
 	answer, why, r := clearAnswer(t, rdb, config)
-	require.Equal(t, migrate.No, answer, why)
+	require.Equal(t, audit.No, answer, why)
 	require.EqualValues(t, 4, r.Seen)
 	require.EqualValues(t, 3, r.Excluded)
 	require.Contains(t, r.Scope(), `NOT 3 names that begin with "shop:count:" or "shop:lock:", which were excluded`)
 
-	conditions := migrate.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
+	conditions := audit.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
 	may, reasons := r.MayDestroy(old, conditions)
-	require.Equal(t, migrate.Unknown, may, "they may be sealed under any key")
+	require.Equal(t, audit.Unknown, may, "they may be sealed under any key")
 	require.Contains(t, strings.Join(reasons, "\n"), "excluded")
-	may, reasons = audit(t, rdb, migrate.AuditConfig{}).MayDestroy(old, conditions)
-	require.Equal(t, migrate.Yes, may, reasons)
+	may, reasons = audited(t, rdb, audit.Config{}).MayDestroy(old, conditions)
+	require.Equal(t, audit.Yes, may, reasons)
 
-	answer, why, r = clearAnswer(t, rdb, migrate.AuditConfig{Exclude: []string{"shop:"}})
-	require.Equal(t, migrate.Unknown, answer)
+	answer, why, r = clearAnswer(t, rdb, audit.Config{Exclude: []string{"shop:"}})
+	require.Equal(t, audit.Unknown, answer)
 	require.Contains(t, why, "all names were left out")
 	answer, _ = r.AnythingSealed()
-	require.Equal(t, migrate.Unknown, answer)
-	_, err := migrate.Audit(ctx, rdb, migrate.AuditConfig{Exclude: []string{""}})
-	require.ErrorIs(t, err, migrate.ErrConfig)
+	require.Equal(t, audit.Unknown, answer)
+	_, err := audit.Run(ctx, rdb, audit.Config{Exclude: []string{""}})
+	require.ErrorIs(t, err, audit.ErrConfig)
 }
 
 // Names that belong to others, by the caller's word, do not keep a key from being destroyed.
@@ -187,29 +189,29 @@ func TestAuditForeign(t *testing.T) {
 	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
 	require.NoError(t, sealedStore(t, rdb, keyring(t), "crm").Set(ctx, "a", "v"))
 	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, nameless{keyring(t), "kms:"}), "web").Set(ctx, "a", "v"))
-	conditions := migrate.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
-	may, reasons := audit(t, rdb, migrate.AuditConfig{Foreign: []string{"crm:"}}).MayDestroy(old, conditions)
-	require.Equal(t, migrate.Unknown, may)
+	conditions := audit.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
+	may, reasons := audited(t, rdb, audit.Config{OtherApplications: []string{"crm:"}}).MayDestroy(old, conditions)
+	require.Equal(t, audit.Unknown, may)
 	require.Contains(t, strings.Join(reasons, "\n"), "do not name their key")
-	may, _ = audit(t, rdb, migrate.AuditConfig{Foreign: []string{"web:"}}).MayDestroy(old, conditions)
-	require.Equal(t, migrate.Unknown, may)
-	r := audit(t, rdb, migrate.AuditConfig{Foreign: []string{"crm:", "web:"}, Namespaces: []string{"shop"}})
+	may, _ = audited(t, rdb, audit.Config{OtherApplications: []string{"web:"}}).MayDestroy(old, conditions)
+	require.Equal(t, audit.Unknown, may)
+	r := audited(t, rdb, audit.Config{OtherApplications: []string{"crm:", "web:"}, Namespaces: []string{"shop"}})
 	may, reasons = r.MayDestroy(old, conditions)
-	require.Equal(t, migrate.Yes, may, reasons)
-	require.EqualValues(t, 2, r.ForeignNames)
+	require.Equal(t, audit.Yes, may, reasons)
+	require.EqualValues(t, 2, r.OtherNames)
 	require.Contains(t, r.Scope(), `NOT 2 names that begin with "crm:" or "web:", which are others'`)
 
 	// It is a matter of names: what is sealed under the key elsewhere is found.
 	older := keyringOf(t, handle(t))
 	require.NoError(t, sealedStore(t, rdb, older, "shop").Set(ctx, "b", "v"))
-	may, _ = audit(t, rdb, migrate.AuditConfig{Foreign: []string{"crm:", "web:"}}).MayDestroy(older.Keys()[0].ID, conditions)
-	require.Equal(t, migrate.No, may)
-	may, reasons = audit(t, rdb, migrate.AuditConfig{Foreign: []string{"crm:", "web:", "shop:"}}).MayDestroy(old, conditions)
-	require.Equal(t, migrate.Unknown, may)
+	may, _ = audited(t, rdb, audit.Config{OtherApplications: []string{"crm:", "web:"}}).MayDestroy(older.Keys()[0].ID, conditions)
+	require.Equal(t, audit.No, may)
+	may, reasons = audited(t, rdb, audit.Config{OtherApplications: []string{"crm:", "web:", "shop:"}}).MayDestroy(old, conditions)
+	require.Equal(t, audit.Unknown, may)
 	require.Contains(t, strings.Join(reasons, "\n"), "nothing to look at")
-	for _, c := range []migrate.AuditConfig{{Foreign: []string{""}}, {Foreign: []string{"sh"}, Namespaces: []string{"shop"}}} {
-		_, err := migrate.Audit(ctx, rdb, c)
-		require.ErrorIs(t, err, migrate.ErrConfig)
+	for _, c := range []audit.Config{{OtherApplications: []string{""}}, {OtherApplications: []string{"sh"}, Namespaces: []string{"shop"}}} {
+		_, err := audit.Run(ctx, rdb, c)
+		require.ErrorIs(t, err, audit.ErrConfig)
 	}
 }
 
@@ -224,23 +226,23 @@ func TestAuditOfAReplica(t *testing.T) {
 	require.Eventually(t, func() bool { return rdb.DBSize(ctx).Val() == 1 }, 10*time.Second, 10*time.Millisecond)
 
 	began := time.Now()
-	_, err := migrate.Audit(ctx, rdb, migrate.AuditConfig{})
+	_, err := audit.Run(ctx, rdb, audit.Config{})
 	require.ErrorContains(t, err, "is a replica")
 	_, err = migrate.Run(ctx, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: a})
 	require.ErrorContains(t, err, "is a replica")
 	require.Less(t, time.Since(began), 10*time.Second, "it does not go away by waiting")
 
-	answer, why, r := clearAnswer(t, rdb, migrate.AuditConfig{Replica: true})
-	require.Equal(t, migrate.No, answer, why)
+	answer, why, r := clearAnswer(t, rdb, audit.Config{Replica: true})
+	require.Equal(t, audit.No, answer, why)
 	require.Contains(t, r.Scope(), "replica")
-	may, _ := r.MayDestroy(1, migrate.Conditions{Keyset: keyring(t).Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})
-	require.Equal(t, migrate.Unknown, may)
+	may, _ := r.MayDestroy(1, audit.Conditions{Keyset: keyring(t).Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})
+	require.Equal(t, audit.Unknown, may)
 
 	alone := redistest.StartWith(t, redistest.Options{Args: []string{"--replicaof", "127.0.0.1 1"}}).Client(t)
-	r, err = migrate.Audit(ctx, alone, migrate.AuditConfig{Replica: true})
+	r, err = audit.Run(ctx, alone, audit.Config{Replica: true})
 	require.ErrorContains(t, err, "does not reach its master")
-	answer, _ = r.AnythingClear()
-	require.Equal(t, migrate.Unknown, answer)
+	answer, _ = r.AnythingPlaintext()
+	require.Equal(t, audit.Unknown, answer)
 }
 
 // A client that reads from replicas may be told that an entry is not there which is.
@@ -254,7 +256,7 @@ func TestNoReadingFromReplicas(t *testing.T) {
 		o := *shared.cluster.ClientOptions()
 		change(&o)
 		rdb := redis.NewClusterClient(&o)
-		_, err := migrate.Audit(t.Context(), rdb, migrate.AuditConfig{})
+		_, err := audit.Run(t.Context(), rdb, audit.Config{})
 		require.ErrorContains(t, err, "reads from replicas")
 		_, err = migrate.Run(t.Context(), rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "n"}, Keys: keyring(t)})
 		require.ErrorContains(t, err, "reads from replicas")
@@ -269,14 +271,14 @@ func TestRestartDuringAnAudit(t *testing.T) {
 	rdb := server.Client(t)
 	const n = 2000
 	fill(t, rdb, "ns", n)
-	want := audit(t, rdb, migrate.AuditConfig{})
+	want := audited(t, rdb, audit.Config{})
 	var once atomic.Bool
 	failed := make(chan error, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	r, err := migrate.Audit(ctx, rdb, migrate.AuditConfig{
-		Rate: n, BatchSize: 20, ProgressEvery: time.Millisecond,
-		Progress: func(p migrate.Progress) {
+	r, err := audit.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, audit.Config{
+		Rate: n,
+		Progress: func(p audit.Progress) {
 			if p.Seen > n/2 && once.CompareAndSwap(false, true) {
 				failed <- errors.Join(server.Kill(), server.Restart())
 			}
@@ -313,9 +315,9 @@ func TestRestartBetweenDatabases(t *testing.T) {
 	failed := make(chan error, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	r, err := migrate.Audit(ctx, rdb, migrate.AuditConfig{
-		Rate: n, BatchSize: 20, ProgressEvery: time.Millisecond,
-		Progress: func(p migrate.Progress) {
+	r, err := audit.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, audit.Config{
+		Rate: n,
+		Progress: func(p audit.Progress) {
 			if p.Seen > n/2 && once.CompareAndSwap(false, true) {
 				failed <- errors.Join(server.Kill(), server.Restart())
 			}
@@ -325,9 +327,9 @@ func TestRestartBetweenDatabases(t *testing.T) {
 	require.ErrorContains(t, err, "between the scans of two databases: run it again")
 	require.False(t, r.Complete)
 	require.Equal(t, []int{0, 7}, r.Databases)
-	answer, why := r.AnythingClear()
-	require.Equal(t, migrate.Unknown, answer)
+	answer, why := r.AnythingPlaintext()
+	require.Equal(t, audit.Unknown, answer)
 	require.Contains(t, strings.Join(why, "; "), "run it again")
-	answer, reasons, _ := clearAnswer(t, rdb, migrate.AuditConfig{})
-	require.Equal(t, migrate.No, answer, reasons)
+	answer, reasons, _ := clearAnswer(t, rdb, audit.Config{})
+	require.Equal(t, audit.No, answer, reasons)
 }

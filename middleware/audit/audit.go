@@ -1,4 +1,4 @@
-package migrate
+package audit
 
 import (
 	"context"
@@ -15,10 +15,12 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
 
-// AuditConfig says what Audit looks at. The zero value counts all that the server holds without any key.
-type AuditConfig struct {
+// Config says what Audit looks at. The zero value counts all that the server holds without any key.
+type Config struct {
 	// Prefix narrows it to stored names that begin with it, taken literally: "shop:" for a namespace.
 	Prefix string
 	// Exclude are prefixes of stored names that are not looked at, as Config.Exclude leaves them alone: counters and so on.
@@ -26,7 +28,7 @@ type AuditConfig struct {
 	Exclude []string
 	// Foreign are prefixes of stored names of which the caller knows that they belong to others, who have other keys: they are
 	// not looked at, and are no reason not to destroy a key. They are counted apart.
-	Foreign []string
+	OtherApplications []string
 	// Keys, if there are any, must open what is sealed in caches; what none of them opens is counted as unreadable. That
 	// reads every value as a whole, where otherwise the first bytes do.
 	Keys []tink.AEADWithContext
@@ -46,21 +48,21 @@ type AuditConfig struct {
 	// IgnoreOtherTypes leaves entries that are not looked into out of the answers.
 	IgnoreOtherTypes bool
 
-	// Workers, BatchSize, Rate, Progress, ProgressEvery and Logger are as in Config.
-	Workers       int
-	BatchSize     int
-	Rate          float64
-	Progress      func(Progress)
-	ProgressEvery time.Duration
-	Logger        *slog.Logger
+	// Rate bounds the names per second. 0 is no bound.
+	Rate float64
+	// Progress is called several times a second and at the end, by one goroutine at a time. Nil is none.
+	Progress func(Progress)
+	// Logger is told what is tried again. The default is slog.Default().
+	Logger *slog.Logger
 }
 
 // auditor is one audit.
 type auditor struct {
-	AuditConfig
-	servers *servers             // of the database that is being looked at
-	sealers map[string][]*sealer // by namespace, "" for none
-	left    []int                // databases that were not looked at
+	Config
+	tuning  rediswalk.Tuning
+	servers *rediswalk.Servers              // of the database that is being looked at
+	sealers map[string][]*cachevalue.Sealer // by namespace, "" for none
+	left    []int                           // databases that were not looked at
 
 	mu        sync.Mutex
 	scans     []*scan // one for each database
@@ -70,8 +72,8 @@ type auditor struct {
 // scan is that of one database.
 type scan struct {
 	database int
-	walk     *walk[*findings]
-	found    map[*track[*findings]]*findings // by master; guarded by walk.mu
+	walk     *rediswalk.Walk[*findings]
+	found    map[*rediswalk.Track[*findings]]*findings // by master; guarded by walk.mu
 }
 
 const (
@@ -87,12 +89,32 @@ const (
 
 const otherGroup = "(other)"
 
+// tagPrefix begins the names of tag sets of gocache's Redis store, and of redisstore.
+const tagPrefix = "gocache_tag_"
+
+// ErrConfig says that a Config cannot be meant. Nothing was done.
+var ErrConfig = errors.New("audit: wrong configuration")
+
+// Progress is where an audit stands.
+type Progress struct {
+	Seen      int64
+	Plaintext int64 // values
+	// Fraction is the part of the scan that is done, from 0 to 1.
+	Fraction float64
+	Elapsed  time.Duration
+	// Rate is names per second, over the last few calls. Remaining is 0 while it is not known.
+	Rate      float64
+	Remaining time.Duration
+	// Final marks the last call.
+	Final bool
+}
+
 // Audit counts what lies in Redis, and under which keys it is sealed. It reads only.
 //
 // The report is never nil once the config was accepted; with an error it is not Complete. It sees each entry that is there
 // from beginning to end; those that come and go meanwhile it may miss, and SCAN may name some twice.
-func Audit(ctx context.Context, client redis.UniversalClient, c AuditConfig) (*AuditReport, error) {
-	a, err := newAuditor(client, c)
+func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, error) {
+	a, err := newAuditor(ctx, client, c)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +132,7 @@ func Audit(ctx context.Context, client redis.UniversalClient, c AuditConfig) (*A
 
 // run looks at one database after the other.
 func (a *auditor) run(ctx context.Context) error {
-	others, err := a.servers.otherDatabases(ctx)
+	others, err := a.servers.OtherDatabases(ctx)
 	if err != nil {
 		return err
 	}
@@ -125,7 +147,7 @@ func (a *auditor) run(ctx context.Context) error {
 		return err
 	}
 	for _, n := range others {
-		other, err := selected.at(ctx, n)
+		other, err := selected.At(ctx, n)
 		if err != nil {
 			return err
 		}
@@ -135,7 +157,7 @@ func (a *auditor) run(ctx context.Context) error {
 		}
 		a.servers = other
 		err = a.scan(ctx)
-		_ = other.client.Close()
+		_ = other.Client.Close()
 		if err != nil {
 			return err
 		}
@@ -144,24 +166,23 @@ func (a *auditor) run(ctx context.Context) error {
 		return nil
 	}
 	// What had been looked at before a restart may be something else after it.
-	now, err := selected.runID(ctx, selected.client)
-	if err == nil && now != a.scans[0].walk.tracks[0].runID {
-		err = errors.New("migrate: the server restarted or failed over between the scans of two databases: run it again")
+	now, err := selected.RunID(ctx, selected.Client)
+	if err == nil && now != a.scans[0].walk.Tracks[0].RunID {
+		err = errors.New("audit: the server restarted or failed over between the scans of two databases: run it again")
 	}
 	return err
 }
 
 // scan looks at the database that is selected.
 func (a *auditor) scan(ctx context.Context) error {
-	s := &scan{database: a.servers.database(), found: make(map[*track[*findings]]*findings)}
-	s.walk = &walk[*findings]{
-		servers: a.servers,
-		pattern: literal(a.Prefix) + "*",
-		count:   int64(a.BatchSize),
-		workers: a.Workers,
-		log:     a.Logger,
-		work:    a.batch,
-		commitOf: func(t *track[*findings], f *findings) {
+	s := &scan{database: a.servers.Database(), found: make(map[*rediswalk.Track[*findings]]*findings)}
+	s.walk = &rediswalk.Walk[*findings]{
+		Servers: a.servers,
+		Pattern: rediswalk.Literal(a.Prefix) + "*",
+		Tuning:  a.tuning,
+		Log:     a.Logger,
+		Work:    a.batch,
+		Commit: func(t *rediswalk.Track[*findings], f *findings) {
 			if f == nil {
 				return
 			}
@@ -170,27 +191,20 @@ func (a *auditor) scan(ctx context.Context) error {
 			}
 			s.found[t].add(f, a.Samples)
 		},
-		again:   func() { clear(s.found) }, // what was counted before does not count
-		againOf: func(t *track[*findings]) { delete(s.found, t) },
+		Restart: func(t *rediswalk.Track[*findings]) { delete(s.found, t) },
 	}
 	if a.Rate > 0 {
-		s.walk.limiter = rate.NewLimiter(rate.Limit(a.Rate), a.BatchSize)
+		s.walk.Limiter = rate.NewLimiter(rate.Limit(a.Rate), a.tuning.BatchSize)
 	}
 	a.mu.Lock()
 	a.scans = append(a.scans, s)
 	a.mu.Unlock()
-	return s.walk.run(ctx, nil, "")
+	return s.walk.Run(ctx, nil, "")
 }
 
-func newAuditor(client redis.UniversalClient, c AuditConfig) (*auditor, error) {
+func newAuditor(ctx context.Context, client redis.UniversalClient, c Config) (*auditor, error) {
 	var errs []error
-	positive(&c.Workers, defaultWorkers, "Workers", &errs)
-	positive(&c.BatchSize, defaultBatchFor(c.Rate), "BatchSize", &errs)
-	positive(&c.ProgressEvery, time.Second, "ProgressEvery", &errs)
 	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
-	if c.BatchSize > maxBatch {
-		bad("BatchSize: %d, at most %d", c.BatchSize, maxBatch)
-	}
 	if !(c.Rate >= 0) {
 		bad("Rate: %v is not a number of entries per second", c.Rate)
 	}
@@ -207,17 +221,17 @@ func newAuditor(client redis.UniversalClient, c AuditConfig) (*auditor, error) {
 			bad("Exclude: an empty prefix would exclude everything")
 		}
 	}
-	for _, p := range c.Foreign {
+	for _, p := range c.OtherApplications {
 		if p == "" {
-			bad("Foreign: an empty prefix would leave everything out")
+			bad("OtherApplications: an empty prefix would leave everything out")
 		}
 		for _, ns := range c.Namespaces {
 			if strings.HasPrefix(ns+":", p) {
-				bad("Foreign: the namespace %q is among the names of others", ns)
+				bad("OtherApplications: the namespace %q is among the names of others", ns)
 			}
 		}
 	}
-	if slices.ContainsFunc(c.Keys, isNil) {
+	if slices.ContainsFunc(c.Keys, cachevalue.IsNil) {
 		bad("Keys has a nil")
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -226,17 +240,17 @@ func newAuditor(client redis.UniversalClient, c AuditConfig) (*auditor, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	s, err := newServers(client)
+	s, err := rediswalk.New(client)
 	if err != nil {
 		return nil, err
 	}
-	s.replica, s.unwatched = c.Replica, true
-	a := &auditor{AuditConfig: c, servers: s}
+	s.AllowReplica, s.AllowUnwatched = c.Replica, true
+	a := &auditor{Config: c, servers: s, tuning: rediswalk.TuningOf(ctx, c.Rate)}
 	if len(c.Keys) > 0 {
-		a.sealers = make(map[string][]*sealer)
+		a.sealers = make(map[string][]*cachevalue.Sealer)
 		for _, ns := range append([]string{""}, c.Namespaces...) {
 			for _, k := range c.Keys {
-				a.sealers[ns] = append(a.sealers[ns], newSealer(k, ns))
+				a.sealers[ns] = append(a.sealers[ns], cachevalue.NewSealer(k, ns))
 			}
 		}
 	}
@@ -262,24 +276,26 @@ func (a *auditor) groupOf(name string) string {
 }
 
 func (a *auditor) keepProgress(started time.Time, stop <-chan struct{}) {
-	tick := time.NewTicker(a.ProgressEvery)
+	tick := time.NewTicker(a.tuning.ProgressEvery)
 	defer tick.Stop()
-	var pace pace
+	var pace rediswalk.Pace
 	report := func(final bool) {
 		p := Progress{Final: final}
 		a.mu.Lock()
 		for _, s := range a.scans {
-			s.walk.mu.Lock()
-			for _, f := range s.found {
-				p.Seen += f.seen
-				p.Clear += f.total.Clear.Values
+			s.walk.Mu.Lock()
+			for _, t := range s.walk.Tracks {
+				if f := s.found[t]; f != nil {
+					p.Seen += f.seen
+					p.Plaintext += f.total.Plaintext.Values
+				}
 			}
-			p.Fraction += s.walk.fraction() / float64(a.databases)
-			s.walk.mu.Unlock()
+			p.Fraction += s.walk.Fraction() / float64(a.databases)
+			s.walk.Mu.Unlock()
 		}
 		a.mu.Unlock()
 		p.Elapsed = time.Since(started)
-		p.Rate, p.Remaining = pace.at(p.Elapsed, p.Seen, p.Fraction)
+		p.Rate, p.Remaining = pace.Update(p.Elapsed, p.Seen, p.Fraction)
 		a.Progress(p)
 	}
 	for {
@@ -293,34 +309,36 @@ func (a *auditor) keepProgress(started time.Time, stop <-chan struct{}) {
 	}
 }
 
-func (a *auditor) report(started time.Time, complete bool) *AuditReport {
-	r := &AuditReport{
+func (a *auditor) report(started time.Time, complete bool) *Report {
+	r := &Report{
 		Complete: complete, Started: started.UTC(), Elapsed: time.Since(started),
 		Prefix: a.Prefix, Namespaces: a.Namespaces, OtherDatabases: a.left, OneDatabase: a.OneDatabase, Replica: a.Replica, Opened: len(a.Keys) > 0,
-		IgnoredOtherTypes: a.IgnoreOtherTypes, Exclude: a.Exclude, Foreign: a.Foreign,
+		IgnoredOtherTypes: a.IgnoreOtherTypes, Exclude: a.Exclude, OtherApplications: a.OtherApplications,
 	}
 	var all findings
 	for _, s := range a.scans {
-		s.walk.mu.Lock()
+		s.walk.Mu.Lock()
 		r.Databases = append(r.Databases, s.database)
-		r.Masters, r.Restarts = len(s.walk.tracks), r.Restarts+s.walk.restarts
-		for _, t := range s.walk.tracks {
-			r.Unwatched = r.Unwatched || t.runID == ""
+		r.Masters, r.Restarts = len(s.walk.Tracks), r.Restarts+s.walk.Restarts
+		for _, t := range s.walk.Tracks {
+			r.Unwatched = r.Unwatched || t.RunID == ""
 		}
-		for _, f := range s.found {
-			all.add(f, a.Samples)
+		for _, t := range s.walk.Tracks {
+			if f := s.found[t]; f != nil {
+				all.add(f, a.Samples)
+			}
 		}
-		s.walk.mu.Unlock()
+		s.walk.Mu.Unlock()
 	}
-	r.Excluded, r.ForeignNames = all.excluded, all.foreign
+	r.Excluded, r.OtherNames = all.excluded, all.foreign
 	r.Seen, r.Total, r.Jobs, r.TagSets = all.seen, all.total, all.jobs, all.tagSets
 	r.OtherTypes, r.Samples = all.others, all.samples
 	for k, n := range all.keys {
-		r.Keys = append(r.Keys, k.use(*n))
+		r.Keys = append(r.Keys, keyUse(k, *n))
 	}
 	sortKeys(r.Keys)
 	r.Groups = a.shownGroups(&all)
-	r.Doubts = r.clearDoubts()
+	r.Doubts = r.plaintextDoubts()
 	return r
 }
 

@@ -1,4 +1,4 @@
-package migrate
+package audit
 
 import (
 	"context"
@@ -13,11 +13,13 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
 // ErrNoEntry says that Redis holds nothing under a name.
-var ErrNoEntry = errors.New("migrate: there is no such entry")
+var ErrNoEntry = errors.New("audit: there is no such entry")
 
 // Entry is what one entry shows to who has no key. It holds neither name nor value.
 type Entry struct {
@@ -37,19 +39,19 @@ type Entry struct {
 
 // Inspect looks at the entry of a stored name, with its namespace. It needs no key. No entry is ErrNoEntry.
 func Inspect(ctx context.Context, client redis.UniversalClient, name string) (*Entry, error) {
-	s, err := newServers(client)
+	s, err := rediswalk.New(client)
 	if err != nil {
 		return nil, err
 	}
-	kinds, err := s.kinds(ctx, []string{name})
+	kinds, err := s.Kinds(ctx, []string{name})
 	if err != nil {
-		return nil, fmt.Errorf("migrate: inspect: %w", err)
+		return nil, fmt.Errorf("audit: inspect: %w", err)
 	}
 	e := &Entry{Type: kinds[0], Form: "other"}
 	if e.Type == "none" {
 		return nil, ErrNoEntry
 	}
-	if e.TTL, err = s.ttl(ctx, name); err != nil {
+	if e.TTL, err = ttl(ctx, s, name); err != nil {
 		return nil, err
 	}
 	if e.Type != "string" {
@@ -60,17 +62,17 @@ func Inspect(ctx context.Context, client redis.UniversalClient, name string) (*E
 		return nil, ErrNoEntry
 	}
 	if err != nil {
-		return nil, fmt.Errorf("migrate: inspect: %w", withoutNames(err))
+		return nil, fmt.Errorf("audit: inspect: %w", rediswalk.WithoutNames(err))
 	}
 	e.Bytes = int64(len(b))
 	info, err := middleware.Inspect(b)
 	switch {
 	case err == nil:
 		e.Form, e.Info = "sealed", &info
-		e.Key = nameOf(b[info.HeaderBytes:]).use(Amount{}).Key
+		e.Key = cachevalue.KeyOf(b[info.HeaderBytes:]).String()
 	case errors.Is(err, middleware.ErrUnsupportedFormat):
 		e.Form = "foreign"
-	case isFernet(b):
+	case cachevalue.IsFernet(b):
 		e.Form = "fernet"
 	default:
 		e.Form = "clear"
@@ -78,11 +80,11 @@ func Inspect(ctx context.Context, client redis.UniversalClient, name string) (*E
 	return e, nil
 }
 
-func (s *servers) ttl(ctx context.Context, name string) (time.Duration, error) {
-	d, err := s.client.PTTL(ctx, name).Result()
+func ttl(ctx context.Context, s *rediswalk.Servers, name string) (time.Duration, error) {
+	d, err := s.Client.PTTL(ctx, name).Result()
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("migrate: inspect: %w", withoutNames(err))
+		return 0, fmt.Errorf("audit: inspect: %w", rediswalk.WithoutNames(err))
 	case d == -2:
 		return 0, ErrNoEntry
 	case d < 0:
@@ -115,49 +117,52 @@ func (v Value) LogValue() slog.Value { return slog.StringValue(v.String()) }
 // Open reads the entry of a key in a namespace ("" for none) and opens it under the first of the keys that does. A value in
 // clear is returned as such, with Sealed false. Errors are ErrNoEntry and those of middleware.Store.
 func Open(ctx context.Context, client redis.UniversalClient, namespace, key string, keys ...tink.AEADWithContext) (Value, error) {
-	s, err := newServers(client)
+	s, err := rediswalk.New(client)
 	if err != nil {
 		return Value{}, err
 	}
-	space := Space{Namespace: namespace}
-	if err := space.check(); err != nil {
-		return Value{}, fmt.Errorf("migrate: open: %w", err)
-	}
-	var by []*sealer
-	for _, k := range keys {
-		if isNil(k) {
-			return Value{}, errors.New("migrate: open: a nil key")
+	name := key
+	if namespace != "" {
+		if err := middleware.CheckNamespace(namespace); err != nil {
+			return Value{}, fmt.Errorf("audit: open: %w", err)
 		}
-		by = append(by, newSealer(k, namespace))
+		name = namespace + ":" + key
 	}
-	b, err := s.client.Get(ctx, space.namespace()+key).Bytes()
+	var by []*cachevalue.Sealer
+	for _, k := range keys {
+		if cachevalue.IsNil(k) {
+			return Value{}, errors.New("audit: open: a nil key")
+		}
+		by = append(by, cachevalue.NewSealer(k, namespace))
+	}
+	b, err := s.Client.Get(ctx, name).Bytes()
 	switch {
 	case errors.Is(err, redis.Nil):
 		return Value{}, ErrNoEntry
 	case err != nil:
-		return Value{}, fmt.Errorf("migrate: open: %w", withoutNames(err))
+		return Value{}, fmt.Errorf("audit: open: %w", rediswalk.WithoutNames(err))
 	case !wire.IsSealed(b):
 		return Value{Type: "clear", Text: b}, nil
 	case len(by) == 0:
-		return Value{}, fmt.Errorf("migrate: open: %w: no keys were given", aead.ErrUnknownKey)
+		return Value{}, fmt.Errorf("audit: open: %w: no keys were given", aead.ErrUnknownKey)
 	}
 	h, n, err := wire.Parse(b)
 	if err != nil {
-		return Value{}, fmt.Errorf("migrate: open: %w", err)
+		return Value{}, fmt.Errorf("audit: open: %w", err)
 	}
 	if h.Kind != wire.CacheValue {
-		return Value{}, fmt.Errorf("migrate: open: %w: a %s stands where a cache value should", aead.ErrUnauthentic, h.Kind)
+		return Value{}, fmt.Errorf("audit: open: %w: a %s stands where a cache value should", aead.ErrUnauthentic, h.Kind)
 	}
-	plaintext, err := openAny(ctx, new(scratch), by, true, key, b, n)
+	plaintext, _, err := cachevalue.OpenAny(ctx, new([]byte), by, false, key, b, n)
 	if err != nil {
-		return Value{}, fmt.Errorf("migrate: open: %w", err)
+		return Value{}, fmt.Errorf("audit: open: %w", err)
 	}
-	text, err := clearForm(h.Type, plaintext)
-	if errors.Is(err, errKind) {
+	text, err := cachevalue.Text(h.Type, plaintext)
+	if errors.Is(err, cachevalue.ErrNoForm) {
 		text, err = plaintext, nil
 	}
 	if err != nil {
-		return Value{}, fmt.Errorf("migrate: open: %w", err)
+		return Value{}, fmt.Errorf("audit: open: %w", err)
 	}
 	return Value{Type: strings.ToLower(h.Type.String()), Text: text, Sealed: true}, nil
 }

@@ -1,4 +1,4 @@
-package migrate_test
+package audit_test
 
 import (
 	"bytes"
@@ -24,27 +24,11 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
-
-func audit(t testing.TB, rdb redis.UniversalClient, c migrate.AuditConfig) *migrate.AuditReport {
-	t.Helper()
-	r, err := migrate.Audit(t.Context(), rdb, c)
-	require.NoError(t, err)
-	require.True(t, r.Complete)
-	return r
-}
-
-func use(r *migrate.AuditReport, key string) int64 {
-	for _, k := range r.Keys {
-		if k.Key == key {
-			return k.Values
-		}
-	}
-	return 0
-}
 
 // Everything is counted as what it is, without keys and with them.
 func TestAuditCounts(t *testing.T) {
@@ -64,11 +48,11 @@ func TestAuditCounts(t *testing.T) {
 		require.NoError(t, rdb.Set(ctx, ns+":foreign", "\xC1\x5C\x09xxxxxxxxxxxxxxxx", 0).Err())
 		require.NoError(t, rdb.ZAdd(ctx, ns+":zset", redis.Z{Member: "x"}).Err())
 
-		r := audit(t, rdb, migrate.AuditConfig{Prefix: ns + ":"})
-		require.Equal(t, migrate.Amount{Values: 2, Bytes: 10}, r.Total.Clear)
+		r := audited(t, rdb, audit.Config{Prefix: ns + ":"})
+		require.Equal(t, audit.Amount{Values: 2, Bytes: 10}, r.Total.Plaintext)
 		require.EqualValues(t, 4, r.Total.Sealed.Values)
 		require.EqualValues(t, 1, r.Total.Fernet.Values)
-		require.EqualValues(t, 1, r.Total.Foreign.Values)
+		require.EqualValues(t, 1, r.Total.UnknownFormat.Values)
 		require.Zero(t, r.Total.Unreadable.Values)
 		require.Equal(t, map[string]int64{"zset": 1}, r.OtherTypes)
 		require.EqualValues(t, 1, use(r, fmt.Sprint("key ", old)))
@@ -79,7 +63,7 @@ func TestAuditCounts(t *testing.T) {
 		require.NoError(t, r.WriteText(&unopened))
 		require.Contains(t, unopened.String(), "values were not opened")
 
-		r = audit(t, rdb, migrate.AuditConfig{
+		r = audited(t, rdb, audit.Config{
 			Prefix: ns + ":", Keys: []tink.AEADWithContext{newer, envelopeOf(t, newer)}, Namespaces: []string{ns},
 			Samples: 5, GroupBy: []string{ns + ":e", ns + ":"},
 		})
@@ -96,11 +80,11 @@ func TestAuditCounts(t *testing.T) {
 		_, err := json.Marshal(r)
 		require.NoError(t, err)
 
-		anything, why := r.AnythingClear()
-		require.Equal(t, migrate.Yes, anything)
+		anything, why := r.AnythingPlaintext()
+		require.Equal(t, audit.Yes, anything)
 		require.NotEmpty(t, why)
 
-		tags := audit(t, rdb, migrate.AuditConfig{Prefix: "gocache_tag_" + ns + ":"})
+		tags := audited(t, rdb, audit.Config{Prefix: "gocache_tag_" + ns + ":"})
 		require.EqualValues(t, 1, tags.TagSets)
 	})
 }
@@ -115,10 +99,10 @@ func TestAuditGroups(t *testing.T) {
 		require.NoError(t, rdb.Set(t.Context(), fmt.Sprintf("user-%d:profile", i), "v", 0).Err())
 		require.NoError(t, rdb.Set(t.Context(), fmt.Sprintf("plain%d", i), "v", 0).Err())
 	}
-	r := audit(t, rdb, migrate.AuditConfig{})
-	require.Equal(t, []migrate.Group{
-		{Prefix: "shop:", Tally: migrate.Tally{Clear: migrate.Amount{Values: 20, Bytes: 20}}},
-		{Prefix: "(other)", Tally: migrate.Tally{Clear: migrate.Amount{Values: 60, Bytes: 60}}},
+	r := audited(t, rdb, audit.Config{})
+	require.Equal(t, []audit.Group{
+		{Prefix: "shop:", Tally: audit.Tally{Plaintext: audit.Amount{Values: 20, Bytes: 20}}},
+		{Prefix: "(other)", Tally: audit.Tally{Plaintext: audit.Amount{Values: 60, Bytes: 60}}},
 	}, r.Groups)
 }
 
@@ -128,37 +112,37 @@ func TestRateOfForeignNames(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	const n, rate = 4000, 500
 	fill(t, rdb, "ns", n)
-	r := audit(t, rdb, migrate.AuditConfig{Prefix: "other:", Rate: rate})
+	r := audited(t, rdb, audit.Config{Prefix: "other:", Rate: rate})
 	require.Zero(t, r.Seen)
 	require.Greater(t, r.Elapsed, time.Second*n/10/rate*8/10, "ten of them count as one")
 }
 
 // The answer to "is anything clear?" is no only if all was looked at.
-func TestAnythingClear(t *testing.T) {
+func TestAnythingPlaintext(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
 	ctx := t.Context()
-	answer := func(c migrate.AuditConfig) migrate.Answer { a, _ := audit(t, rdb, c).AnythingClear(); return a }
-	require.Equal(t, migrate.Unknown, answer(migrate.AuditConfig{}), "another server would answer so")
+	answer := func(c audit.Config) audit.Answer { a, _ := audited(t, rdb, c).AnythingPlaintext(); return a }
+	require.Equal(t, audit.Unknown, answer(audit.Config{}), "another server would answer so")
 	require.NoError(t, sealedStore(t, rdb, keyring(t), "").Set(ctx, "k", "v", store.WithTags([]string{"t"})))
-	require.Equal(t, migrate.No, answer(migrate.AuditConfig{}), "tag sets hold names")
+	require.Equal(t, audit.No, answer(audit.Config{}), "tag sets hold names")
 	require.NoError(t, rdb.HSet(ctx, "hash", "f", "v").Err())
-	require.Equal(t, migrate.Unknown, answer(migrate.AuditConfig{}))
-	require.Equal(t, migrate.No, answer(migrate.AuditConfig{IgnoreOtherTypes: true}))
+	require.Equal(t, audit.Unknown, answer(audit.Config{}))
+	require.Equal(t, audit.No, answer(audit.Config{IgnoreOtherTypes: true}))
 	require.NoError(t, rdb.Del(ctx, "hash").Err())
 	require.NoError(t, rdb.Set(ctx, "f", "\xC1\x5C\x07aaaaaaa", 0).Err())
-	require.Equal(t, migrate.Unknown, answer(migrate.AuditConfig{}))
+	require.Equal(t, audit.Unknown, answer(audit.Config{}))
 	require.NoError(t, rdb.Set(ctx, "f", "x", 0).Err())
-	require.Equal(t, migrate.Yes, answer(migrate.AuditConfig{}))
+	require.Equal(t, audit.Yes, answer(audit.Config{}))
 
 	stopped := deadline(t, 0)
-	r, err := migrate.Audit(stopped, rdb, migrate.AuditConfig{})
+	r, err := audit.Run(stopped, rdb, audit.Config{})
 	require.Error(t, err)
 	require.False(t, r.Complete)
 	require.NoError(t, rdb.Del(ctx, "f").Err())
-	a, _ := r.AnythingClear()
-	require.Equal(t, migrate.Unknown, a, "a scan that was stopped saw nothing, which is not the same as none")
+	a, _ := r.AnythingPlaintext()
+	require.Equal(t, audit.Unknown, a, "a scan that was stopped saw nothing, which is not the same as none")
 }
 
 // A key may be destroyed only if everything that could speak against it was asked.
@@ -171,69 +155,69 @@ func TestMayDestroy(t *testing.T) {
 	newer := keyringOf(t, both)
 	app := sealedStore(t, rdb, envelopeOf(t, newer), "shop")
 	require.NoError(t, app.Set(ctx, "a", "v"))
-	good := migrate.Conditions{Keyset: newer.Keys(), NotPrimarySince: time.Now().Add(-2 * time.Hour), Reload: time.Hour}
-	may := func(id uint32, c migrate.Conditions) migrate.Answer {
-		a, why := audit(t, rdb, migrate.AuditConfig{}).MayDestroy(id, c)
-		require.Equal(t, a == migrate.Yes, len(why) == 0)
+	good := audit.Conditions{Keyset: newer.Keys(), NotPrimarySince: time.Now().Add(-2 * time.Hour), Reload: time.Hour}
+	may := func(id uint32, c audit.Conditions) audit.Answer {
+		a, why := audited(t, rdb, audit.Config{}).MayDestroy(id, c)
+		require.Equal(t, a == audit.Yes, len(why) == 0)
 		return a
 	}
-	require.Equal(t, migrate.Yes, may(old, good))
-	require.Equal(t, migrate.No, may(now, good), "in use, and primary")
+	require.Equal(t, audit.Yes, may(old, good))
+	require.Equal(t, audit.No, may(now, good), "in use, and primary")
 
 	c := good
 	c.Keyset = nil
-	require.Equal(t, migrate.Unknown, may(old, c))
+	require.Equal(t, audit.Unknown, may(old, c))
 	c = good
 	c.NotPrimarySince = time.Time{}
-	require.Equal(t, migrate.Unknown, may(old, c))
+	require.Equal(t, audit.Unknown, may(old, c))
 	c = good
 	c.Reload = 3 * time.Hour
-	require.Equal(t, migrate.Unknown, may(old, c), "a process may not have noticed")
+	require.Equal(t, audit.Unknown, may(old, c), "a process may not have noticed")
 	c.Reload = 0
-	require.Equal(t, migrate.Unknown, may(old, c), "a data key may live for a day")
+	require.Equal(t, audit.Unknown, may(old, c), "a data key may live for a day")
 
 	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, nameless{keyring(t), "kms:"}), "shop").Set(ctx, "unnamed", "v"))
-	require.Equal(t, migrate.Unknown, may(old, good), "a value that does not name its key may be under any")
+	require.Equal(t, audit.Unknown, may(old, good), "a value that does not name its key may be under any")
 	require.NoError(t, rdb.Del(ctx, "shop:unnamed").Err())
-	require.Equal(t, migrate.Yes, may(old, good))
+	require.Equal(t, audit.Yes, may(old, good))
 
 	// What was left out might be under any key.
-	doubt := func(c migrate.AuditConfig, want string) {
+	doubt := func(c audit.Config, want string) {
 		t.Helper()
-		a, why := audit(t, rdb, c).MayDestroy(old, good)
-		require.Equal(t, migrate.Unknown, a)
+		a, why := audited(t, rdb, c).MayDestroy(old, good)
+		require.Equal(t, audit.Unknown, a)
 		require.Contains(t, strings.Join(why, "\n"), want)
 	}
-	doubt(migrate.AuditConfig{Prefix: "shop:"}, "without a prefix")
-	doubt(migrate.AuditConfig{Prefix: "shpo:"}, "without a prefix")
+	doubt(audit.Config{Prefix: "shop:"}, "without a prefix")
+	doubt(audit.Config{Prefix: "shpo:"}, "without a prefix")
 	require.NoError(t, rdb.HSet(ctx, "hash", "f", stored(t, rdb, "shop:a")).Err())
-	doubt(migrate.AuditConfig{}, "of type hash")
-	a, _ := audit(t, rdb, migrate.AuditConfig{IgnoreOtherTypes: true}).MayDestroy(old, good)
-	require.Equal(t, migrate.Yes, a)
+	doubt(audit.Config{}, "of type hash")
+	a, _ := audited(t, rdb, audit.Config{IgnoreOtherTypes: true}).MayDestroy(old, good)
+	require.Equal(t, audit.Yes, a)
 	require.NoError(t, rdb.Del(ctx, "hash").Err())
 
 	// A key of another keyset: that of a key-encryption key whose keyset file wraps the application's, for instance.
 	stranger := keyringOf(t, handle(t))
-	require.Equal(t, migrate.Unknown, may(stranger.Keys()[0].ID, good))
+	require.Equal(t, audit.Unknown, may(stranger.Keys()[0].ID, good))
 	c = good
 	c.Keyset = append(slices.Clone(good.Keyset), aead.KeyInfo{ID: 99, Prefix: "RAW"})
-	require.Equal(t, migrate.Unknown, may(99, c), "it does not name itself in what it seals")
-	require.Equal(t, migrate.Yes, may(old, c))
+	require.Equal(t, audit.Unknown, may(99, c), "it does not name itself in what it seals")
+	require.Equal(t, audit.Yes, may(old, c))
 	require.NoError(t, sealedStore(t, rdb, stranger, "jobs").Set(ctx, "a", "v"))
-	require.Equal(t, migrate.Unknown, may(old, good), "a value names a key that is not in the keyset")
+	require.Equal(t, audit.Unknown, may(old, good), "a value names a key that is not in the keyset")
 	require.NoError(t, rdb.Del(ctx, "jobs:a").Err())
 
 	aws := "\x01\x02\x02\x00" + strings.Repeat("x", 180)
 	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, nameless{keyring(t), aws}), "shop").Set(ctx, "aws", "v"))
-	require.Equal(t, migrate.Unknown, may(old, good), "AWS KMS names no key of a keyset, though its bytes look so")
+	require.Equal(t, audit.Unknown, may(old, good), "AWS KMS names no key of a keyset, though its bytes look so")
 	require.NoError(t, rdb.Set(ctx, "named", "\xC1\x5C\x01\x01\x01\x00\x00\x00\x01\x2Cvault:v7:"+strings.Repeat("x", 600), 0).Err())
-	r := audit(t, rdb, migrate.AuditConfig{})
+	r := audited(t, rdb, audit.Config{})
 	require.EqualValues(t, 1, use(r, "KEK vault:v7"))
 
 	require.NoError(t, rdb.FlushDB(ctx).Err())
-	doubt(migrate.AuditConfig{}, "right server")
+	doubt(audit.Config{}, "right server")
 	require.NoError(t, sealedStore(t, rdb, keyringOf(t, first), "shop").Set(ctx, "one", "v"))
-	require.Equal(t, migrate.No, may(old, good))
+	require.Equal(t, audit.No, may(old, good))
 }
 
 // What was sealed under a passphrase does not seem to name a key of a keyset: no audit, no Inspect, and no Reseal, which
@@ -245,11 +229,11 @@ func TestPassphraseNamesNoKey(t *testing.T) {
 	kek, err := aead.OpenKEK(ctx, "passphrase:env:MIGRATE_TEST_PASSPHRASE")
 	require.NoError(t, err)
 	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, kek), "shop").Set(ctx, "a", "v"))
-	r := audit(t, rdb, migrate.AuditConfig{})
+	r := audited(t, rdb, audit.Config{})
 	require.Len(t, r.Keys, 1)
 	require.False(t, r.Keys[0].Named)
 	require.Contains(t, r.Keys[0].Key, "KEK passphrase, salt ")
-	e, err := migrate.Inspect(ctx, rdb, "shop:a")
+	e, err := audit.Inspect(ctx, rdb, "shop:a")
 	require.NoError(t, err)
 	require.Equal(t, r.Keys[0].Key, e.Key)
 	require.False(t, e.Info.Key.HasID)
@@ -271,7 +255,7 @@ func TestMayDestroyRawKey(t *testing.T) {
 	require.NoError(t, err)
 	ring := keyringOf(t, raw)
 	both, _, _ := rotated(t, raw)
-	c := migrate.Conditions{Keyset: keyringOf(t, both).Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
+	c := audit.Conditions{Keyset: keyringOf(t, both).Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
 	for {
 		e, err := aead.NewEnvelope(ctx, ring)
 		require.NoError(t, err)
@@ -281,10 +265,10 @@ func TestMayDestroyRawKey(t *testing.T) {
 			break
 		}
 	}
-	r := audit(t, rdb, migrate.AuditConfig{})
+	r := audited(t, rdb, audit.Config{})
 	require.True(t, r.Keys[0].Named, "it looks so")
 	a, why := r.MayDestroy(ring.Keys()[0].ID, c)
-	require.Equal(t, migrate.Unknown, a, why)
+	require.Equal(t, audit.Unknown, a, why)
 	require.Contains(t, strings.Join(why, "\n"), "name keys that the given keyset does not hold")
 }
 
@@ -332,7 +316,7 @@ func TestAuditJobs(t *testing.T) {
 	}, 20*time.Second, 20*time.Millisecond)
 	srv.Shutdown()
 
-	r := audit(t, rdb, migrate.AuditConfig{})
+	r := audited(t, rdb, audit.Config{})
 	require.EqualValues(t, 4, r.Jobs.Tasks.Values)
 	require.EqualValues(t, 4, r.Jobs.Payloads.Sealed.Values, "%+v", r.Jobs)
 	require.EqualValues(t, 1, r.Jobs.Errors.Sealed.Values)
@@ -340,23 +324,23 @@ func TestAuditJobs(t *testing.T) {
 	require.Zero(t, r.Jobs.Unparsed)
 	id := h.KeysetInfo().GetPrimaryKeyId()
 	require.EqualValues(t, 6, use(r, fmt.Sprint("key ", id)))
-	answer, why := r.AnythingClear()
-	require.Equal(t, migrate.No, answer, "%v %+v", why, r)
-	may, _ := r.MayDestroy(id, migrate.Conditions{})
-	require.Equal(t, migrate.No, may, "jobs are under it")
+	answer, why := r.AnythingPlaintext()
+	require.Equal(t, audit.No, answer, "%v %+v", why, r)
+	may, _ := r.MayDestroy(id, audit.Conditions{})
+	require.Equal(t, audit.No, may, "jobs are under it")
 
 	_, err = plain.Enqueue(asynq.NewTask("clear", []byte("payload")))
 	require.NoError(t, err)
 	_, err = plain.Enqueue(asynq.NewTask("nothing", nil))
 	require.NoError(t, err)
-	r = audit(t, rdb, migrate.AuditConfig{Samples: 1})
-	require.EqualValues(t, 1, r.Jobs.Payloads.Clear.Values)
+	r = audited(t, rdb, audit.Config{Samples: 1})
+	require.EqualValues(t, 1, r.Jobs.Payloads.Plaintext.Values)
 	require.Len(t, r.Samples["jobs in clear"], 1)
-	answer, _ = r.AnythingClear()
-	require.Equal(t, migrate.Yes, answer)
+	answer, _ = r.AnythingPlaintext()
+	require.Equal(t, audit.Yes, answer)
 
 	require.NoError(t, rdb.HSet(ctx, "asynq:{q}:t:1", "msg", "\xff\xff\xff").Err())
-	r = audit(t, rdb, migrate.AuditConfig{})
+	r = audited(t, rdb, audit.Config{})
 	require.EqualValues(t, 1, r.Jobs.Unparsed)
 }
 
@@ -444,9 +428,9 @@ func TestAuditOfAllThatAsynqKeeps(t *testing.T) {
 		return rdb.ZCard(ctx, "asynq:{default}:retry").Val() == 2
 	}, 20*time.Second, 50*time.Millisecond)
 
-	r := audit(t, rdb, migrate.AuditConfig{Samples: 10})
-	answer, why := r.AnythingClear()
-	require.Equal(t, migrate.No, answer, "%v %+v\n%s", why, r, names())
+	r := audited(t, rdb, audit.Config{Samples: 10})
+	answer, why := r.AnythingPlaintext()
+	require.Equal(t, audit.No, answer, "%v %+v\n%s", why, r, names())
 	require.EqualValues(t, 1, r.Total.Sealed.Values, "the cache's")
 	require.Positive(t, r.Jobs.Running.Sealed.Values)
 	require.GreaterOrEqual(t, r.Jobs.Errors.Sealed.Values, int64(4))
@@ -486,56 +470,56 @@ func TestAuditSeesWhatLooksLikeJobs(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		put  func(p redis.Pipeliner)
-		want migrate.Answer
+		want audit.Answer
 	}{
-		"an error after a text of Go's": {failing("context canceled: user alice@example.com"), migrate.Yes},
-		"an error after our name":       {failing("sealcache: told alice@example.com"), migrate.Yes},
-		"an error after asynq's name":   {failing("asynq: password=hunter2"), migrate.Yes},
-		"an error after a refusal":      {failing("sealcache: refused: other: could not be opened by alice"), migrate.Yes},
-		"an error of two lines":         {failing("context canceled\nalice"), migrate.Yes},
-		"clear before what is sealed":   {failing("password=hunter2 " + sealed), migrate.Yes},
-		"a sealed error":                {failing(sealed), migrate.No},
-		"a sealed panic":                {failing("panic error cause by: panic [/src/a.go:17]: " + sealed), migrate.No},
-		"a panic in clear":              {failing("panic error cause by: panic [/src/a.go:17]: alice"), migrate.Yes},
-		"a panic that is not asynq's":   {failing("panic [alice]: " + sealed), migrate.Yes},
-		"Go's own text":                 {failing("context deadline exceeded"), migrate.No},
-		"asynq's own text":              {failing("asynq: task lease expired"), migrate.No},
-		"a refusal":                     {failing("sealcache: refused: unknown_key: sealed under a key that the keyset does not hold: key 17"), migrate.No},
+		"an error after a text of Go's": {failing("context canceled: user alice@example.com"), audit.Yes},
+		"an error after our name":       {failing("sealcache: told alice@example.com"), audit.Yes},
+		"an error after asynq's name":   {failing("asynq: password=hunter2"), audit.Yes},
+		"an error after a refusal":      {failing("sealcache: refused: other: could not be opened by alice"), audit.Yes},
+		"an error of two lines":         {failing("context canceled\nalice"), audit.Yes},
+		"clear before what is sealed":   {failing("password=hunter2 " + sealed), audit.Yes},
+		"a sealed error":                {failing(sealed), audit.No},
+		"a sealed panic":                {failing("panic error cause by: panic [/src/a.go:17]: " + sealed), audit.No},
+		"a panic in clear":              {failing("panic error cause by: panic [/src/a.go:17]: alice"), audit.Yes},
+		"a panic that is not asynq's":   {failing("panic [alice]: " + sealed), audit.Yes},
+		"Go's own text":                 {failing("context deadline exceeded"), audit.No},
+		"asynq's own text":              {failing("asynq: task lease expired"), audit.No},
+		"a refusal":                     {failing("sealcache: refused: unknown_key: sealed under a key that the keyset does not hold: key 17"), audit.No},
 		"a header": {func(p redis.Pipeliner) {
 			p.HSet(ctx, "asynq:{q}:t:1", "msg", message("", map[string]string{"authorization": "secret"}))
-		}, migrate.Yes},
-		"a result without a message":     {func(p redis.Pipeliner) { p.HSet(ctx, "asynq:{q}:t:1", "result", "alice") }, migrate.Yes},
-		"a hash that is no task":         {func(p redis.Pipeliner) { p.HSet(ctx, "asynq:{q}:t:1", "name", "alice") }, migrate.Unknown},
-		"a string in place of a task":    {set("asynq:{q}:t:1", "alice"), migrate.Yes},
-		"a string under asynq's name":    {set("asynq:mine", "alice"), migrate.Yes},
-		"a string in place of a counter": {set("asynq:{q}:processed", "alice"), migrate.Yes},
-		"a counter":                      {set("asynq:{q}:processed:2030-01-31", "17"), migrate.No},
-		"a counter of no day":            {set("asynq:{q}:processed:alice", "17"), migrate.Yes},
-		"a lock":                         {set("asynq:{q}:unique:t:0123456789abcdef0123456789abcdef", "id"), migrate.No},
-		"a string in place of a lock":    {set("asynq:{q}:unique:alice", "id"), migrate.Yes},
-		"a string in place of a server":  {set("asynq:servers:{h:1:x}", "\xff\xff"), migrate.Yes},
-		"a string in place of a queue":   {set("asynq:{q}:pending", "alice"), migrate.Yes},
-		"a queue":                        {func(p redis.Pipeliner) { p.LPush(ctx, "asynq:{q}:pending", "id") }, migrate.No},
-		"a queue with braces":            {func(p redis.Pipeliner) { p.LPush(ctx, "asynq:{a}:b}:pending", "id") }, migrate.No},
-		"a list of another name":         {func(p redis.Pipeliner) { p.LPush(ctx, "asynq:{q}:mine", "alice") }, migrate.Unknown},
-		"a string in place of schedules": {set("{sealcache:jobs:shop}:schedules", "alice"), migrate.Yes},
-		"a string among schedules":       {set("{sealcache:jobs:shop}:mine", "alice"), migrate.Yes},
-		"a hash of times":                {func(p redis.Pipeliner) { p.HSet(ctx, "{sealcache:jobs:}:ticks", "f", "17") }, migrate.No},
-		"a hash of another name":         {func(p redis.Pipeliner) { p.HSet(ctx, "{sealcache:jobs:shop}:mine", "f", "alice") }, migrate.Unknown},
+		}, audit.Yes},
+		"a result without a message":     {func(p redis.Pipeliner) { p.HSet(ctx, "asynq:{q}:t:1", "result", "alice") }, audit.Yes},
+		"a hash that is no task":         {func(p redis.Pipeliner) { p.HSet(ctx, "asynq:{q}:t:1", "name", "alice") }, audit.Unknown},
+		"a string in place of a task":    {set("asynq:{q}:t:1", "alice"), audit.Yes},
+		"a string under asynq's name":    {set("asynq:mine", "alice"), audit.Yes},
+		"a string in place of a counter": {set("asynq:{q}:processed", "alice"), audit.Yes},
+		"a counter":                      {set("asynq:{q}:processed:2030-01-31", "17"), audit.No},
+		"a counter of no day":            {set("asynq:{q}:processed:alice", "17"), audit.Yes},
+		"a lock":                         {set("asynq:{q}:unique:t:0123456789abcdef0123456789abcdef", "id"), audit.No},
+		"a string in place of a lock":    {set("asynq:{q}:unique:alice", "id"), audit.Yes},
+		"a string in place of a server":  {set("asynq:servers:{h:1:x}", "\xff\xff"), audit.Yes},
+		"a string in place of a queue":   {set("asynq:{q}:pending", "alice"), audit.Yes},
+		"a queue":                        {func(p redis.Pipeliner) { p.LPush(ctx, "asynq:{q}:pending", "id") }, audit.No},
+		"a queue with braces":            {func(p redis.Pipeliner) { p.LPush(ctx, "asynq:{a}:b}:pending", "id") }, audit.No},
+		"a list of another name":         {func(p redis.Pipeliner) { p.LPush(ctx, "asynq:{q}:mine", "alice") }, audit.Unknown},
+		"a string in place of schedules": {set("{sealcache:jobs:shop}:schedules", "alice"), audit.Yes},
+		"a string among schedules":       {set("{sealcache:jobs:shop}:mine", "alice"), audit.Yes},
+		"a hash of times":                {func(p redis.Pipeliner) { p.HSet(ctx, "{sealcache:jobs:}:ticks", "f", "17") }, audit.No},
+		"a hash of another name":         {func(p redis.Pipeliner) { p.HSet(ctx, "{sealcache:jobs:shop}:mine", "f", "alice") }, audit.Unknown},
 		"one of many payloads of schedulers": {func(p redis.Pipeliner) {
 			for range 2500 {
 				p.RPush(ctx, "asynq:schedulers:{h:1:x}", entry(""))
 			}
 			p.RPush(ctx, "asynq:schedulers:{h:1:x}", entry("alice"))
-		}, migrate.Yes},
+		}, audit.Yes},
 	} {
 		require.NoError(t, rdb.FlushDB(ctx).Err())
 		p := rdb.Pipeline()
 		c.put(p)
 		_, err := p.Exec(ctx)
 		require.NoError(t, err)
-		r := audit(t, rdb, migrate.AuditConfig{})
-		answer, why := r.AnythingClear()
+		r := audited(t, rdb, audit.Config{})
+		answer, why := r.AnythingPlaintext()
 		require.Equal(t, c.want, answer, "%s: %v %+v", name, why, r)
 	}
 
@@ -543,5 +527,5 @@ func TestAuditSeesWhatLooksLikeJobs(t *testing.T) {
 	require.NoError(t, rdb.FlushDB(ctx).Err())
 	h := handle(t)
 	require.NoError(t, sealedStore(t, rdb, keyringOf(t, h), "asynq").Set(ctx, "k", "v"))
-	require.EqualValues(t, 1, use(audit(t, rdb, migrate.AuditConfig{}), fmt.Sprint("key ", h.KeysetInfo().GetPrimaryKeyId())))
+	require.EqualValues(t, 1, use(audited(t, rdb, audit.Config{}), fmt.Sprint("key ", h.KeysetInfo().GetPrimaryKeyId())))
 }

@@ -1,7 +1,6 @@
-package migrate
+package audit
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"slices"
@@ -9,6 +8,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -30,7 +31,7 @@ func (a *auditor) batch(ctx context.Context, names []string) (*findings, error) 
 		switch {
 		case beginsWithAny(name, a.Exclude):
 			f.excluded++
-		case beginsWithAny(name, a.Foreign):
+		case beginsWithAny(name, a.OtherApplications):
 			f.foreign++
 		case ofJobs(name):
 			queues = append(queues, name)
@@ -48,7 +49,7 @@ func (a *auditor) batch(ctx context.Context, names []string) (*findings, error) 
 // caches looks at what may be values of caches.
 func (a *auditor) caches(ctx context.Context, names []string, f *findings) error {
 	sizes, starts := make([]*redis.IntCmd, len(names)), make([]*redis.StringCmd, len(names))
-	err := a.servers.pipelined(ctx, func(p redis.Pipeliner) {
+	err := a.servers.Pipelined(ctx, func(p redis.Pipeliner) {
 		for i, name := range names {
 			sizes[i] = p.StrLen(ctx, name)
 			starts[i] = p.GetRange(ctx, name, 0, window-1)
@@ -66,16 +67,16 @@ func (a *auditor) caches(ctx context.Context, names []string, f *findings) error
 		case redis.HasErrorPrefix(err, "WRONGTYPE"), redis.HasErrorPrefix(err2, "WRONGTYPE"), err == nil && n == 0:
 			others = append(others, name) // or empty, or gone
 		case err != nil:
-			return withoutNames(err)
+			return rediswalk.WithoutNames(err)
 		case err2 != nil:
-			return withoutNames(err2)
+			return rediswalk.WithoutNames(err2)
 		case wire.IsSealed(start):
 			sealed = append(sealed, peeked{name, n, start})
 		default:
 			a.unsealed(name, n, start, f)
 		}
 	}
-	kinds, err := a.servers.kinds(ctx, others)
+	kinds, err := a.servers.Kinds(ctx, others)
 	if err != nil {
 		return err
 	}
@@ -95,29 +96,21 @@ func (a *auditor) caches(ctx context.Context, names []string, f *findings) error
 }
 
 func (a *auditor) unsealed(name string, n int64, start []byte, f *findings) {
-	if isHyperLogLog(start, n) {
+	if cachevalue.IsHyperLogLog(start, n) {
 		f.other("HyperLogLog", 1)
 		f.sample("of type HyperLogLog", name, a.Samples)
 		return
 	}
 	g := f.group(a.groupOf(name))
-	if isFernet(start) {
+	if cachevalue.IsFernet(start) {
 		f.total.Fernet.add(1, n)
 		g.Fernet.add(1, n)
 		f.sample("Fernet tokens", name, a.Samples)
 		return
 	}
-	f.total.Clear.add(1, n)
-	g.Clear.add(1, n)
+	f.total.Plaintext.add(1, n)
+	g.Plaintext.add(1, n)
 	f.sample("in clear", name, a.Samples)
-}
-
-// isFernet tells whether a value begins as a Fernet token does: version 0x80 and a time before the year 2106, in base64url.
-func isFernet(start []byte) bool {
-	return len(start) >= 100 && bytes.HasPrefix(start, []byte("gAAAAA")) &&
-		!slices.ContainsFunc(start, func(c byte) bool {
-			return (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '-' && c != '_' && c != '='
-		})
 }
 
 // sealed looks at values that begin as sealed ones.
@@ -125,29 +118,26 @@ func (a *auditor) sealed(ctx context.Context, values []peeked, f *findings) erro
 	if err := a.extend(ctx, values); err != nil {
 		return err
 	}
-	var open []entry
+	var open []peeked
 	for _, v := range values {
 		g := f.group(a.groupOf(v.name))
 		h, n, err := wire.Parse(v.start)
 		if err != nil || h.Kind != wire.CacheValue {
-			f.total.Foreign.add(1, v.size)
-			g.Foreign.add(1, v.size)
+			f.total.UnknownFormat.add(1, v.size)
+			g.UnknownFormat.add(1, v.size)
 			f.sample("of foreign format", v.name, a.Samples)
 			continue
 		}
 		f.total.Sealed.add(1, v.size)
 		g.Sealed.add(1, v.size)
-		f.key(nameOf(v.start[n:]), 1, v.size)
+		f.key(cachevalue.KeyOf(v.start[n:]), 1, v.size)
 		if a.sealers != nil {
-			open = append(open, entry{name: v.name, size: v.size})
+			open = append(open, peeked{name: v.name, size: v.size})
 		}
 	}
-	for _, group := range groups(open) {
-		if err := a.open(ctx, group, f); err != nil {
-			return err
-		}
-	}
-	return nil
+	return rediswalk.Groups(len(open), func(i int) int64 { return open[i].size }, func(from, to int) error {
+		return a.open(ctx, open[from:to], f)
+	})
 }
 
 // extend reads more of those values whose wrapped data key does not fit into the window.
@@ -168,7 +158,7 @@ func (a *auditor) extend(ctx context.Context, values []peeked) error {
 		return nil
 	}
 	cmds := make([]*redis.StringCmd, len(long))
-	err := a.servers.pipelined(ctx, func(p redis.Pipeliner) {
+	err := a.servers.Pipelined(ctx, func(p redis.Pipeliner) {
 		for i, v := range long {
 			cmds[i] = p.GetRange(ctx, v.name, 0, most-1)
 		}
@@ -186,38 +176,36 @@ func (a *auditor) extend(ctx context.Context, values []peeked) error {
 }
 
 // open opens sealed values of caches.
-func (a *auditor) open(ctx context.Context, group []entry, f *findings) error {
-	values, err := a.servers.read(ctx, group)
+func (a *auditor) open(ctx context.Context, group []peeked, f *findings) error {
+	names := make([]string, len(group))
+	for i := range group {
+		names[i] = group[i].name
+	}
+	values, err := a.servers.Read(ctx, names)
 	if err != nil {
 		return err
 	}
-	open := func(ctx context.Context, sc *scratch, i int) error {
+	open := func(ctx context.Context, ad *[]byte, i int) error {
 		ns, key := "", group[i].name
 		for candidate := range a.sealers {
 			if rest, ok := strings.CutPrefix(group[i].name, candidate+":"); ok && candidate != "" {
 				ns, key = candidate, rest
 			}
 		}
-		_, n, _ := cacheHeader(values[i])
-		_, err := openAny(ctx, sc, a.sealers[ns], true, key, values[i], n)
+		_, n, _ := cachevalue.Header(values[i])
+		_, _, err := cachevalue.OpenAny(ctx, ad, a.sealers[ns], false, key, values[i], n)
 		return err
 	}
-	dataKey := func(i int) string {
-		_, n, ok := cacheHeader(values[i])
-		if !ok {
-			return ""
-		}
-		return dataKeyOf(values[i][n:])
-	}
-	var sc scratch
-	return byDataKey(ctx, len(values), dataKey, func(ctx context.Context, i int) { _ = open(ctx, new(scratch), i) }, func(i int) error {
-		if _, _, ok := cacheHeader(values[i]); !ok {
+	dataKey := func(i int) string { return cachevalue.DataKey(values[i]) }
+	var ad []byte
+	return cachevalue.ByDataKey(ctx, len(values), dataKey, func(ctx context.Context, i int) { _ = open(ctx, new([]byte), i) }, func(i int) error {
+		if _, _, ok := cachevalue.Header(values[i]); !ok {
 			return nil // gone, or something else by now
 		}
-		err := open(ctx, &sc, i)
+		err := open(ctx, &ad, i)
 		switch size := int64(len(values[i])); {
 		case err == nil:
-		case refused(err):
+		case cachevalue.Refused(err):
 			f.total.Unreadable.add(1, size)
 			f.group(a.groupOf(group[i].name)).Unreadable.add(1, size)
 			f.sample("unreadable", group[i].name, a.Samples)

@@ -1,4 +1,4 @@
-package migrate
+package audit
 
 import (
 	"bytes"
@@ -13,6 +13,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -25,6 +27,9 @@ const (
 	// Those of middleware/jobs/asynqjobs: two hashes for each namespace of jobs, "{sealcache:jobs:ns}:schedules" with
 	// sealed definitions, and ":ticks" with times.
 	schedulePrefix = "{sealcache:jobs:"
+
+	// asynqPrefix begins the names of asynq's keys.
+	asynqPrefix = "asynq:"
 
 	taskPayload, taskError, taskHeaders = 2, 7, 15
 	workerPayload                       = 6
@@ -50,7 +55,7 @@ func isTask(name string) bool {
 
 // ofJobs tells whether a name may be one of asynq or of package asynqjobs. Whether it is, its type decides too.
 func ofJobs(name string) bool {
-	return strings.HasPrefix(name, reserved) || strings.HasPrefix(name, schedulePrefix)
+	return strings.HasPrefix(name, asynqPrefix) || strings.HasPrefix(name, schedulePrefix)
 }
 
 // role is what an entry is to jobs.
@@ -175,12 +180,12 @@ func (a *auditor) queues(ctx context.Context, names []string, f *findings) (stra
 		strangers = append(strangers, not...)
 		tasks = tasks[n:]
 	}
-	kinds, err := a.servers.kinds(ctx, others)
+	kinds, err := a.servers.Kinds(ctx, others)
 	if err != nil {
 		return nil, err
 	}
 	texts := make([]*redis.StringCmd, len(others)) // of those that have some
-	err = a.servers.pipelined(ctx, func(p redis.Pipeliner) {
+	err = a.servers.Pipelined(ctx, func(p redis.Pipeliner) {
 		for i, name := range others {
 			if r := roleOf(name, kinds[i]); r == roleCount || r == roleLock || r == roleServer {
 				texts[i] = p.GetRange(ctx, name, 0, maxText-1)
@@ -193,7 +198,7 @@ func (a *auditor) queues(ctx context.Context, names []string, f *findings) (stra
 	for i, name := range others {
 		is, err := a.inRole(ctx, name, roleOf(name, kinds[i]), texts[i], f)
 		if err != nil {
-			return nil, withoutNames(err)
+			return nil, rediswalk.WithoutNames(err)
 		}
 		if !is {
 			strangers = append(strangers, name)
@@ -204,7 +209,7 @@ func (a *auditor) queues(ctx context.Context, names []string, f *findings) (stra
 
 // inRole looks at an entry that has a role by its name and type. It is not in it if it holds something else.
 func (a *auditor) inRole(ctx context.Context, name string, r role, text *redis.StringCmd, f *findings) (bool, error) {
-	client := a.servers.client
+	client := a.servers.Client
 	switch r {
 	case roleNone:
 		return false, nil
@@ -238,7 +243,7 @@ func (a *auditor) inRole(ctx context.Context, name string, r role, text *redis.S
 			return false, changed(err)
 		}
 		for _, s := range sealed {
-			f.job(&f.jobs.Scheduled, bytesOf(s), nil)
+			f.job(&f.jobs.Scheduled, rediswalk.BytesOf(s), nil)
 		}
 	default:
 		f.jobs.Bookkeeping++
@@ -256,7 +261,7 @@ func changed(err error) error {
 
 func (a *auditor) copies(messages []string, field protowire.Number, t *Tally, f *findings) {
 	for _, text := range messages {
-		m, err := parseMessage(bytesOf(text), field, 0, 0)
+		m, err := parseMessage(rediswalk.BytesOf(text), field, 0, 0)
 		if err != nil {
 			f.jobs.Unparsed++
 			continue
@@ -268,7 +273,7 @@ func (a *auditor) copies(messages []string, field protowire.Number, t *Tally, f 
 // tasks looks at what has the names of tasks, and returns those that are none.
 func (a *auditor) tasks(ctx context.Context, names []string, f *findings) (strangers []string, err error) {
 	cmds := make([]*redis.SliceCmd, len(names))
-	err = a.servers.pipelined(ctx, func(p redis.Pipeliner) {
+	err = a.servers.Pipelined(ctx, func(p redis.Pipeliner) {
 		for i, name := range names {
 			cmds[i] = p.HMGet(ctx, name, "msg", "result")
 		}
@@ -283,7 +288,7 @@ func (a *auditor) tasks(ctx context.Context, names []string, f *findings) (stran
 			continue
 		}
 		if err != nil {
-			return nil, withoutNames(err)
+			return nil, rediswalk.WithoutNames(err)
 		}
 		msg, isMessage := fields[0].(string)
 		result, hasResult := fields[1].(string)
@@ -292,21 +297,21 @@ func (a *auditor) tasks(ctx context.Context, names []string, f *findings) (stran
 			continue
 		}
 		f.jobs.Tasks.add(1, int64(len(msg)+len(result)))
-		before := f.jobs.clearValues()
-		f.job(&f.jobs.Results, bytesOf(result), nil)
-		m, err := parseMessage(bytesOf(msg), taskPayload, taskError, taskHeaders)
+		before := f.jobs.plaintextValues()
+		f.job(&f.jobs.Results, rediswalk.BytesOf(result), nil)
+		m, err := parseMessage(rediswalk.BytesOf(msg), taskPayload, taskError, taskHeaders)
 		if err != nil || !isMessage {
 			f.jobs.Unparsed++
 			f.sample("not understood", names[i], a.Samples)
 		} else {
 			f.job(&f.jobs.Payloads, m.payload, m.headers)
 			if m.headers[carriesHeader] != "" {
-				f.key(keyName{label: carriedLabel}, 1, int64(len(m.payload)))
+				f.key(cachevalue.KeyName{Label: carriedLabel}, 1, int64(len(m.payload)))
 			}
 			f.headers(m.headers)
 			f.failure(m.failure)
 		}
-		if f.jobs.clearValues() > before {
+		if f.jobs.plaintextValues() > before {
 			f.sample("jobs in clear", names[i], a.Samples)
 		}
 	}
@@ -316,8 +321,8 @@ func (a *auditor) tasks(ctx context.Context, names []string, f *findings) (stran
 // carriedLabel stands for the keys of what tasks hold of groups, inside what is sealed of them.
 const carriedLabel = "refused members in tasks of groups"
 
-func (j *JobTally) clearValues() int64 {
-	return j.Payloads.Clear.Values + j.Results.Clear.Values + j.Errors.Clear.Values + j.Headers.Clear.Values
+func (j *JobTally) plaintextValues() int64 {
+	return j.Payloads.Plaintext.Values + j.Results.Plaintext.Values + j.Errors.Plaintext.Values + j.Headers.Plaintext.Values
 }
 
 // job counts a payload or a result. Where a tag stands for the payload, the payload is in a header.
@@ -333,30 +338,30 @@ func (f *findings) job(t *Tally, b []byte, headers map[string]string) {
 		}
 		sealed, err := base64.RawStdEncoding.Strict().DecodeString(headers[payloadHeader])
 		if err != nil || !wire.IsSealed(sealed) {
-			t.Foreign.add(1, n)
+			t.UnknownFormat.add(1, n)
 			return
 		}
 		b = sealed
 		n = int64(len(b))
 	}
 	if !wire.IsSealed(b) {
-		t.Clear.add(1, n)
+		t.Plaintext.add(1, n)
 		return
 	}
 	h, start, err := wire.Parse(b)
 	if err != nil || h.Kind == wire.CacheValue {
-		t.Foreign.add(1, n)
+		t.UnknownFormat.add(1, n)
 		return
 	}
 	t.Sealed.add(1, n)
-	f.key(nameOf(b[start:]), 1, n)
+	f.key(cachevalue.KeyOf(b[start:]), 1, n)
 }
 
 // headers counts those that are not ours: asynqjobs seals what an application puts there.
 func (f *findings) headers(h map[string]string) {
 	for key, value := range h {
 		if key != payloadHeader && (key != carriesHeader || value != "1") {
-			f.jobs.Headers.Clear.add(1, int64(len(key)+len(value)))
+			f.jobs.Headers.Plaintext.add(1, int64(len(key)+len(value)))
 		}
 	}
 }
@@ -368,12 +373,12 @@ func (f *findings) failure(text string) {
 	}
 	before, sealed, ok := strings.Cut(text, sealedText)
 	if !ok || before != "" && !ownPanic.MatchString(before) {
-		f.jobs.Errors.Clear.add(1, int64(len(text)))
+		f.jobs.Errors.Plaintext.add(1, int64(len(text)))
 		return
 	}
 	b, err := base64.RawStdEncoding.Strict().DecodeString(sealed)
 	if err != nil || !wire.IsSealed(b) || wire.IsTag(b) {
-		f.jobs.Errors.Foreign.add(1, int64(len(text)))
+		f.jobs.Errors.UnknownFormat.add(1, int64(len(text)))
 		return
 	}
 	f.job(&f.jobs.Errors, b, nil)
@@ -413,19 +418,19 @@ func parseMessage(b []byte, payload, failure, headers protowire.Number) (message
 	for len(b) > 0 {
 		num, kind, n := protowire.ConsumeTag(b)
 		if n < 0 {
-			return m, fmt.Errorf("migrate: %w", protowire.ParseError(n))
+			return m, fmt.Errorf("audit: %w", protowire.ParseError(n))
 		}
 		b = b[n:]
 		if kind != protowire.BytesType || num != payload && num != failure && num != headers {
 			if n = protowire.ConsumeFieldValue(num, kind, b); n < 0 {
-				return m, fmt.Errorf("migrate: %w", protowire.ParseError(n))
+				return m, fmt.Errorf("audit: %w", protowire.ParseError(n))
 			}
 			b = b[n:]
 			continue
 		}
 		v, n := protowire.ConsumeBytes(b)
 		if n < 0 {
-			return m, fmt.Errorf("migrate: %w", protowire.ParseError(n))
+			return m, fmt.Errorf("audit: %w", protowire.ParseError(n))
 		}
 		b = b[n:]
 		switch num {
@@ -449,19 +454,19 @@ func parsePair(b []byte) (key, value string, err error) {
 	for len(b) > 0 {
 		num, kind, n := protowire.ConsumeTag(b)
 		if n < 0 {
-			return "", "", fmt.Errorf("migrate: %w", protowire.ParseError(n))
+			return "", "", fmt.Errorf("audit: %w", protowire.ParseError(n))
 		}
 		b = b[n:]
 		if kind != protowire.BytesType {
 			if n = protowire.ConsumeFieldValue(num, kind, b); n < 0 {
-				return "", "", fmt.Errorf("migrate: %w", protowire.ParseError(n))
+				return "", "", fmt.Errorf("audit: %w", protowire.ParseError(n))
 			}
 			b = b[n:]
 			continue
 		}
 		v, n := protowire.ConsumeBytes(b)
 		if n < 0 {
-			return "", "", fmt.Errorf("migrate: %w", protowire.ParseError(n))
+			return "", "", fmt.Errorf("audit: %w", protowire.ParseError(n))
 		}
 		b = b[n:]
 		switch num {

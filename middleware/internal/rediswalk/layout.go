@@ -1,4 +1,4 @@
-package migrate
+package rediswalk
 
 import (
 	"cmp"
@@ -14,64 +14,63 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// layout is where the entries of a Cluster lie. SCAN goes through one master after the other: an entry that moves from one
-// that is still to be scanned to one that has been is never seen.
+// layout is where the entries of a Cluster lie. SCAN visits one master after the other. It never names an entry that moves
+// from a master that is still to be scanned to one that was scanned already.
 type layout struct {
-	// digest is the same at two moments only if no entry has moved from a master to another in between. It holds, as each
-	// master says of itself: its id, its slots, those that it gives away or takes over, its epoch, which grows when a slot
-	// has come to it or it was promoted, and how many MIGRATE and RESTORE-ASKING it has executed, which is how entries move
-	// while a slot is open. Slots that went away and came back are in the same place, in another epoch: of two different
-	// masters that took slots over, one did not have the greatest epoch, and got it (cluster_legacy.c,
-	// clusterBumpConfigEpochWithoutConsensus). It is empty for a single node.
+	// digest is equal at two moments only if no entry has moved between masters in the meantime. It covers what each
+	// master says of itself: id, slots, slots that are leaving or arriving, epoch, and its calls of MIGRATE and
+	// RESTORE-ASKING, which move entries while a slot is open. The epoch grows when a slot arrives or a replica is
+	// promoted, so slots that left and came back are noticed (cluster_legacy.c, clusterBumpConfigEpochWithoutConsensus).
+	// It is empty for a single node.
 	digest string
 	// safe is false if entries might move without a change of the digest, or lie on a master that was not asked.
 	safe bool
-	// astray is how many slots are not those of exactly one of the masters that were asked, by what each says of itself. A
-	// slot is nobody's when its master is down, or for a moment when it moves: where its entries lie, or will, is not known.
-	astray int
+	// unowned counts the slots that are not claimed by exactly one of the masters. A slot has no owner while its master
+	// is down, and for a moment when it moves.
+	unowned int
 }
 
 // clusterSlots is how many slots every Cluster has.
 const clusterSlots = 16384
 
-// same tells whether what was scanned between two layouts is all that there was.
+// same reports whether a scan between two layouts has seen everything.
 func (l layout) same(later layout) bool { return l.safe && later.safe && l.digest == later.digest }
 
 // view is what one master says of the Cluster.
 type view struct {
 	id      string
-	text    string // what goes into the digest
-	open    bool   // slots of its own are given away or taken over
-	counted bool   // text holds the counters
+	text    string // part of the digest
+	open    bool   // slots of its own are leaving or arriving
+	counted bool   // text includes the counters
 	owners  []string
-	slots   [][2]int // first and last of those that the master has
+	slots   [][2]int // ranges of the master's own slots
 }
 
 func viewOf(ctx context.Context, node *redis.Client) (view, error) {
 	nodes, err := node.ClusterNodes(ctx).Result()
-	if redis.HasErrorPrefix(err, "NOPERM") {
-		return view{}, errors.New("the user of Redis may not call CLUSTER NODES, without which it is not known whether slots move")
+	if NotOffered(err) {
+		return view{}, errors.New("CLUSTER NODES is not allowed, so moving slots go unnoticed (ACL SETUSER name +cluster|nodes)")
 	}
 	if err != nil {
-		return view{}, fmt.Errorf("CLUSTER NODES: %w", err)
+		return view{}, fmt.Errorf("CLUSTER NODES: %w", WithoutNames(err))
 	}
 	v := parseView(nodes)
 	stats, err := node.Info(ctx, "commandstats").Result()
 	switch {
-	case redis.HasErrorPrefix(err, "NOPERM"):
+	case NotOffered(err):
 		return v, nil
 	case err != nil:
-		return view{}, fmt.Errorf("INFO: %w", err)
+		return view{}, fmt.Errorf("INFO: %w", WithoutNames(err))
 	}
 	v.counted = strings.Contains(stats, "cmdstat_")
 	for _, name := range []string{"migrate", "restore-asking"} {
-		calls, _, _ := strings.Cut(field(stats, "cmdstat_"+name+":"), ",")
+		calls, _, _ := strings.Cut(Field(stats, "cmdstat_"+name+":"), ",")
 		v.text += " " + calls
 	}
 	return v, nil
 }
 
-// parseView reads what CLUSTER NODES says, in lines of: id, address, flags, master, two times, epoch, state, slots.
+// parseView reads CLUSTER NODES: lines of id, address, flags, master, two times, epoch, state and slots.
 func parseView(nodes string) view {
 	const flags, epoch, slots = 2, 6, 8
 	var v view
@@ -134,7 +133,7 @@ func layoutOf(views []view) layout {
 	for _, n := range masters {
 		if n != 1 {
 			l.safe = false
-			l.astray++
+			l.unowned++
 		}
 	}
 	l.digest = hex.EncodeToString(h.Sum(nil)[:16])

@@ -1,4 +1,4 @@
-package migrate
+package audit
 
 import (
 	"fmt"
@@ -7,7 +7,7 @@ import (
 
 // AnythingSealed answers whether anything in the scope is sealed, and gives the reasons: No is what the way back to clear
 // ends with, before the keys are taken away. Fernet tokens are not sealed in this sense, and are left out.
-func (r *AuditReport) AnythingSealed() (Answer, []string) {
+func (r *Report) AnythingSealed() (Answer, []string) {
 	var found, doubts []string
 	note := func(n int64, text string) {
 		if n > 0 {
@@ -20,7 +20,7 @@ func (r *AuditReport) AnythingSealed() (Answer, []string) {
 		jobs += t.Sealed.Values
 	}
 	note(jobs, "payloads, results or error texts of jobs are sealed")
-	note(r.foreign(), "values are of foreign format: they may be sealed by a newer release")
+	note(r.unknownFormat(), "values are of foreign format: they may be sealed by a newer release")
 	if len(found) > 0 {
 		return Yes, found
 	}

@@ -1,4 +1,4 @@
-package migrate
+package audit
 
 import (
 	"cmp"
@@ -25,28 +25,28 @@ func (a *Amount) add(n, bytes int64) { a.Values += n; a.Bytes += bytes }
 
 // Tally sorts values by what protects them.
 type Tally struct {
-	// Clear are in clear.
-	Clear Amount `json:"clear"`
+	// Plaintext is not sealed.
+	Plaintext Amount `json:"plaintext"`
 	// Sealed have the form of sealed values. That they open is known only if keys were given.
 	Sealed Amount `json:"sealed"`
 	// Unreadable, a part of Sealed, did not open under the keys that were given.
 	Unreadable Amount `json:"unreadable"`
-	// Foreign begin as sealed values and are none that this release knows, or none that belong there.
-	Foreign Amount `json:"foreign"`
+	// UnknownFormat begin as sealed values and are none that this release knows, or none that belong there.
+	UnknownFormat Amount `json:"unknown_format"`
 	// Fernet are tokens of Fernet, as django-secure-redis wrote them.
 	Fernet Amount `json:"fernet"`
 }
 
 func (t *Tally) add(o *Tally) {
-	t.Clear.add(o.Clear.Values, o.Clear.Bytes)
+	t.Plaintext.add(o.Plaintext.Values, o.Plaintext.Bytes)
 	t.Sealed.add(o.Sealed.Values, o.Sealed.Bytes)
 	t.Unreadable.add(o.Unreadable.Values, o.Unreadable.Bytes)
-	t.Foreign.add(o.Foreign.Values, o.Foreign.Bytes)
+	t.UnknownFormat.add(o.UnknownFormat.Values, o.UnknownFormat.Bytes)
 	t.Fernet.add(o.Fernet.Values, o.Fernet.Bytes)
 }
 
 func (t *Tally) values() int64 {
-	return t.Clear.Values + t.Sealed.Values + t.Foreign.Values + t.Fernet.Values
+	return t.Plaintext.Values + t.Sealed.Values + t.UnknownFormat.Values + t.Fernet.Values
 }
 
 // KeyUse says how much is sealed under one key, as far as sealed values name it.
@@ -99,8 +99,8 @@ type Group struct {
 	Tally
 }
 
-// AuditReport is what Audit found. It names no key, but for Samples and what Groups begin with.
-type AuditReport struct {
+// Report is what Audit found. It names no key, but for Samples and what Groups begin with.
+type Report struct {
 	// Complete says that every master was scanned to its end, with no slots of a Cluster on the move meanwhile, and each of
 	// them one master's.
 	Complete bool `json:"complete"`
@@ -111,16 +111,16 @@ type AuditReport struct {
 	Elapsed   time.Duration `json:"elapsed_ns"`
 	// Prefix is what the names that were looked at begin with.
 	Prefix string `json:"prefix"`
-	// Exclude is AuditConfig.Exclude.
+	// Exclude is Config.Exclude.
 	Exclude []string `json:"exclude,omitempty"`
-	// Foreign is AuditConfig.Foreign. That these names are others' is the caller's word.
-	Foreign []string `json:"foreign,omitempty"`
-	// Namespaces is AuditConfig.Namespaces.
+	// Foreign is Config.UnknownFormat. That these names are others' is the caller's word.
+	OtherApplications []string `json:"other_applications,omitempty"`
+	// Namespaces is Config.Namespaces.
 	Namespaces []string `json:"namespaces,omitempty"`
 	Masters    int      `json:"masters"`
 	// Restarts is how often a scan began again; what was counted before then does not count.
 	Restarts int `json:"restarts"`
-	// Replica says that the server may be a replica: AuditConfig.Replica.
+	// Replica says that the server may be a replica: Config.Replica.
 	Replica bool `json:"replica,omitempty"`
 	// Databases were looked at. OtherDatabases of the same server hold something and were not; with OneDatabase or a Prefix
 	// that is meant.
@@ -132,8 +132,8 @@ type AuditReport struct {
 
 	Seen     int64 `json:"seen"`     // names, with those that were left out
 	Excluded int64 `json:"excluded"` // of them, by Exclude
-	// ForeignNames are those of them that Foreign left out.
-	ForeignNames int64 `json:"foreign_names"`
+	// OtherNames are those of them that Foreign left out.
+	OtherNames int64 `json:"other_names"`
 
 	Total  Tally    `json:"total"` // of values of caches
 	Groups []Group  `json:"groups"`
@@ -144,11 +144,11 @@ type AuditReport struct {
 	// OtherTypes, by type, are entries that are neither values of a cache nor known; they were not looked into. Strings that
 	// PFADD made are "HyperLogLog", as in Counts.
 	OtherTypes map[string]int64 `json:"other_types,omitempty"`
-	// IgnoredOtherTypes is AuditConfig.IgnoreOtherTypes.
+	// IgnoredOtherTypes is Config.IgnoreOtherTypes.
 	IgnoredOtherTypes bool `json:"ignored_other_types"`
 	// Samples are names, by what is wrong with them, if they were asked for.
 	Samples map[string][]string `json:"samples,omitempty"`
-	// Doubts are why AnythingClear may not be answered with no.
+	// Doubts are why AnythingPlaintext may not be answered with no.
 	Doubts []string `json:"doubts,omitempty"`
 }
 
@@ -161,32 +161,32 @@ const (
 	Unknown Answer = "unknown"
 )
 
-// AnythingClear answers whether anything in the scope is in clear, and gives the reasons.
-func (r *AuditReport) AnythingClear() (Answer, []string) {
+// AnythingPlaintext answers whether anything in the scope is in clear, and gives the reasons.
+func (r *Report) AnythingPlaintext() (Answer, []string) {
 	var found []string
 	note := func(n int64, text string) {
 		if n > 0 {
 			found = append(found, fmt.Sprintf("%d %s", n, text))
 		}
 	}
-	note(r.Total.Clear.Values, "values in clear")
-	note(r.Jobs.Payloads.Clear.Values, "payloads of jobs in clear")
-	note(r.Jobs.Results.Clear.Values, "results of jobs in clear")
-	note(r.Jobs.Errors.Clear.Values, "error texts of jobs in clear")
-	note(r.Jobs.Running.Clear.Values, "payloads of running jobs in clear")
-	note(r.Jobs.Scheduled.Clear.Values, "payloads of schedules in clear")
-	note(r.Jobs.Headers.Clear.Values, "headers of jobs in clear")
+	note(r.Total.Plaintext.Values, "values in clear")
+	note(r.Jobs.Payloads.Plaintext.Values, "payloads of jobs in clear")
+	note(r.Jobs.Results.Plaintext.Values, "results of jobs in clear")
+	note(r.Jobs.Errors.Plaintext.Values, "error texts of jobs in clear")
+	note(r.Jobs.Running.Plaintext.Values, "payloads of running jobs in clear")
+	note(r.Jobs.Scheduled.Plaintext.Values, "payloads of schedules in clear")
+	note(r.Jobs.Headers.Plaintext.Values, "headers of jobs in clear")
 	if len(found) > 0 {
 		return Yes, found
 	}
-	if doubts := r.clearDoubts(); len(doubts) > 0 {
+	if doubts := r.plaintextDoubts(); len(doubts) > 0 {
 		return Unknown, doubts
 	}
 	return No, nil
 }
 
-// clearDoubts are why something may be in clear although none was found.
-func (r *AuditReport) clearDoubts() []string {
+// plaintextDoubts are why something may be in clear although none was found.
+func (r *Report) plaintextDoubts() []string {
 	doubts := append(r.scanDoubts(), r.emptyDoubts()...)
 	note := func(n int64, text string) {
 		if n > 0 {
@@ -197,7 +197,7 @@ func (r *AuditReport) clearDoubts() []string {
 		doubts = append(doubts, fmt.Sprintf("databases %v of the same server could not be looked at: allow the user of Redis to select them (ACL SETUSER name +select), or audit them by themselves", r.OtherDatabases))
 	}
 	note(r.Total.Unreadable.Values, "values did not open: a namespace that was not named, or foreign keys; they may be anything that begins as a sealed value does")
-	note(r.foreign(), "values of foreign format: a newer release may read them")
+	note(r.unknownFormat(), "values of foreign format: a newer release may read them")
 	note(r.Total.Fernet.Values, "Fernet tokens, which this tool cannot vouch for")
 	note(r.Jobs.Unparsed, "entries of a job queue that are not as asynq writes them: have their names shown, and look at them")
 	if !r.IgnoredOtherTypes {
@@ -207,7 +207,7 @@ func (r *AuditReport) clearDoubts() []string {
 }
 
 // scanDoubts are why the scan may have missed something.
-func (r *AuditReport) scanDoubts() []string {
+func (r *Report) scanDoubts() []string {
 	var doubts []string
 	if !r.Complete {
 		doubts = append(doubts, "the scan was not complete: run it again")
@@ -219,10 +219,10 @@ func (r *AuditReport) scanDoubts() []string {
 }
 
 // looked is how many names were not left out.
-func (r *AuditReport) looked() int64 { return r.Seen - r.Excluded - r.ForeignNames }
+func (r *Report) looked() int64 { return r.Seen - r.Excluded - r.OtherNames }
 
 // emptyDoubts are of a scan that met nothing: the right server, or the right names, may be others.
-func (r *AuditReport) emptyDoubts() []string {
+func (r *Report) emptyDoubts() []string {
 	switch {
 	case !r.Complete || r.looked() > 0:
 		return nil
@@ -249,11 +249,11 @@ type Conditions struct {
 
 // MayDestroy answers whether the key of a keyset with this id may be destroyed without making anything unreadable that
 // lies in Redis. Yes asks for all of this: the key is one of the keyset that was given and writes its id into what it
-// seals; the scan was complete, saw something and left nothing out, neither names, but for AuditConfig.Foreign, nor databases nor types; every sealed
+// seals; the scan was complete, saw something and left nothing out, neither names, but for Config.UnknownFormat, nor databases nor types; every sealed
 // value named a key of that keyset, and none named this one; and the key has not been primary for longer than processes
 // take to notice, when the scan began. The reasons come with any other answer. What lies elsewhere is elsewhere: other
 // servers, backups, and keysets that are themselves sealed under the key.
-func (r *AuditReport) MayDestroy(id uint32, c Conditions) (Answer, []string) {
+func (r *Report) MayDestroy(id uint32, c Conditions) (Answer, []string) {
 	var no []string
 	for _, k := range r.Keys {
 		if k.Named && k.ID == id {
@@ -274,7 +274,7 @@ func (r *AuditReport) MayDestroy(id uint32, c Conditions) (Answer, []string) {
 }
 
 // scopeDoubts are what was left out, and might be sealed under any key.
-func (r *AuditReport) scopeDoubts() []string {
+func (r *Report) scopeDoubts() []string {
 	var doubts []string
 	if r.Prefix != "" {
 		doubts = append(doubts, "only names that begin with the prefix were looked at, and jobs were left out: run it without a prefix")
@@ -297,7 +297,7 @@ func (r *AuditReport) scopeDoubts() []string {
 }
 
 // typeDoubts name the entries that were not looked into.
-func (r *AuditReport) typeDoubts() []string {
+func (r *Report) typeDoubts() []string {
 	var doubts []string
 	for _, t := range slices.Sorted(maps.Keys(r.OtherTypes)) {
 		doubts = append(doubts, fmt.Sprintf("%d entries of type %s were not looked into: if you know that they hold nothing of the kind, ignore other types", r.OtherTypes[t], t))
@@ -334,7 +334,7 @@ func (c *Conditions) doubts(id uint32, started time.Time) []string {
 }
 
 // keyDoubts are of values that may be sealed under any key.
-func (r *AuditReport) keyDoubts(keys []aead.KeyInfo) []string {
+func (r *Report) keyDoubts(keys []aead.KeyInfo) []string {
 	var doubts []string
 	var carried, unnamed, strangers Amount
 	for _, k := range r.Keys {
@@ -357,23 +357,23 @@ func (r *AuditReport) keyDoubts(keys []aead.KeyInfo) []string {
 	if strangers.Values > 0 {
 		doubts = append(doubts, fmt.Sprintf("%d values name keys that the given keyset does not hold, or seem to: another application's (if you know its names, leave them out as foreign), or those of a key that writes no id, which may be this one", strangers.Values))
 	}
-	if n := r.foreign() + r.Jobs.Unparsed; n > 0 {
+	if n := r.unknownFormat() + r.Jobs.Unparsed; n > 0 {
 		doubts = append(doubts, fmt.Sprintf("%d values are of foreign format: a newer release may read them", n))
 	}
 	return doubts
 }
 
-// foreign counts values that begin as sealed ones and are none that this release knows.
-func (r *AuditReport) foreign() int64 {
-	n := r.Total.Foreign.Values
+// unknownFormat counts values that begin as sealed ones and are none that this release knows.
+func (r *Report) unknownFormat() int64 {
+	n := r.Total.UnknownFormat.Values
 	for _, t := range r.Jobs.tallies() {
-		n += t.Foreign.Values
+		n += t.UnknownFormat.Values
 	}
 	return n
 }
 
 // Scope is what an answer holds for, in a line for people.
-func (r *AuditReport) Scope() string {
+func (r *Report) Scope() string {
 	var b strings.Builder
 	server := "master(s)"
 	if r.Replica {
@@ -388,8 +388,8 @@ func (r *AuditReport) Scope() string {
 	if len(r.Exclude) > 0 {
 		fmt.Fprintf(&b, "; NOT %d names that begin with %s, which were excluded", r.Excluded, quoted(r.Exclude))
 	}
-	if len(r.Foreign) > 0 {
-		fmt.Fprintf(&b, "; NOT %d names that begin with %s, which are others' by the operator's word", r.ForeignNames, quoted(r.Foreign))
+	if len(r.OtherApplications) > 0 {
+		fmt.Fprintf(&b, "; NOT %d names that begin with %s, which are others' by the operator's word", r.OtherNames, quoted(r.OtherApplications))
 	}
 	if len(r.OtherDatabases) > 0 {
 		fmt.Fprintf(&b, "; NOT databases %v of the same server", r.OtherDatabases)
@@ -407,7 +407,7 @@ func quoted(prefixes []string) string {
 }
 
 // WriteText writes the report for people.
-func (r *AuditReport) WriteText(w io.Writer) error {
+func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	state := "complete"
 	if !r.Complete {
@@ -425,11 +425,11 @@ func (r *AuditReport) WriteText(w io.Writer) error {
 		b.WriteString("values were not opened: what has the form of a sealed one is counted as one\n")
 	}
 	row := func(name string, t *Tally) {
-		fmt.Fprintf(&b, "%-24s %12d clear (%d B) %12d sealed (%d B)", name, t.Clear.Values, t.Clear.Bytes, t.Sealed.Values, t.Sealed.Bytes)
+		fmt.Fprintf(&b, "%-24s %12d clear (%d B) %12d sealed (%d B)", name, t.Plaintext.Values, t.Plaintext.Bytes, t.Sealed.Values, t.Sealed.Bytes)
 		for _, x := range []struct {
 			a    Amount
 			text string
-		}{{t.Unreadable, "unreadable"}, {t.Foreign, "foreign"}, {t.Fernet, "Fernet"}} {
+		}{{t.Unreadable, "unreadable"}, {t.UnknownFormat, "foreign"}, {t.Fernet, "Fernet"}} {
 			if x.a.Values > 0 {
 				fmt.Fprintf(&b, ", %d %s", x.a.Values, x.text)
 			}

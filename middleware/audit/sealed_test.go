@@ -1,0 +1,39 @@
+package audit_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/middleware/audit"
+)
+
+func TestAnythingSealed(t *testing.T) {
+	t.Parallel()
+	amount := audit.Amount{Values: 1, Bytes: 1}
+	for name, c := range map[string]struct {
+		report audit.Report
+		want   audit.Answer
+	}{
+		"no server":       {audit.Report{Complete: true}, audit.Unknown},
+		"no namespace":    {audit.Report{Complete: true, Namespaces: []string{"shop"}}, audit.Unknown},
+		"nothing":         {audit.Report{Complete: true, Seen: 1}, audit.No},
+		"clear":           {audit.Report{Complete: true, Seen: 1, Prefix: "shop:", Total: audit.Tally{Plaintext: amount}}, audit.No},
+		"sealed":          {audit.Report{Complete: true, Total: audit.Tally{Sealed: amount}}, audit.Yes},
+		"sealed, so far":  {audit.Report{Total: audit.Tally{Sealed: amount}}, audit.Yes},
+		"foreign":         {audit.Report{Complete: true, Total: audit.Tally{UnknownFormat: amount}}, audit.Yes},
+		"jobs":            {audit.Report{Complete: true, Jobs: audit.JobTally{Results: audit.Tally{Sealed: amount}}}, audit.Yes},
+		"half":            {audit.Report{}, audit.Unknown},
+		"unwatched":       {audit.Report{Complete: true, Unwatched: true}, audit.Unknown},
+		"wrong prefix":    {audit.Report{Complete: true, Prefix: "shpo:"}, audit.Unknown},
+		"other databases": {audit.Report{Complete: true, Seen: 1, OtherDatabases: []int{1}}, audit.Unknown},
+		"one database":    {audit.Report{Complete: true, Seen: 1, OtherDatabases: []int{1}, OneDatabase: true}, audit.No},
+		"other types":     {audit.Report{Complete: true, Seen: 1, OtherTypes: map[string]int64{"hash": 1}}, audit.Unknown},
+		"ignored types":   {audit.Report{Complete: true, Seen: 1, OtherTypes: map[string]int64{"hash": 1}, IgnoredOtherTypes: true}, audit.No},
+		"strange jobs":    {audit.Report{Complete: true, Jobs: audit.JobTally{Unparsed: 1}}, audit.Unknown},
+	} {
+		answer, reasons := c.report.AnythingSealed()
+		require.Equal(t, c.want, answer, name)
+		require.Equal(t, c.want == audit.No, len(reasons) == 0, name)
+	}
+}

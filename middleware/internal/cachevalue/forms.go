@@ -1,0 +1,131 @@
+package cachevalue
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// Form is what a plaintext value may be besides the value of a cache, as far as its bytes show.
+type Form byte
+
+// The forms of plaintext.
+const (
+	Plain Form = iota
+	Number
+	Fernet
+	HyperLogLog
+)
+
+// FormOf returns the form of a whole value.
+func FormOf(b []byte) Form {
+	switch {
+	case IsNumber(b):
+		return Number
+	case IsHyperLogLog(b, int64(len(b))):
+		return HyperLogLog
+	case IsFernet(b):
+		return Fernet
+	default:
+		return Plain
+	}
+}
+
+// IsNumber reports whether b is a whole number in the only form that INCR accepts and leaves: decimal, 64 bits, no sign
+// but a minus, no leading zeros (util.c, string2ll).
+func IsNumber(b []byte) bool {
+	const longest = len("-9223372036854775808")
+	if len(b) == 0 || len(b) > longest || b[len(b)-1] < '0' || b[len(b)-1] > '9' {
+		return false
+	}
+	n, err := strconv.ParseInt(string(b), 10, 64)
+	return err == nil && strconv.FormatInt(n, 10) == string(b)
+}
+
+// IsHyperLogLog reports whether PFADD accepts a value of n bytes that starts with b: "HYLL", an encoding of 0 or 1, a
+// header of 16 bytes, and if dense, 16,384 registers of 6 bits and one more byte (hyperloglog.c, isHLLObjectOrReply).
+func IsHyperLogLog(b []byte, n int64) bool {
+	const header, dense = 16, 16 + (16384*6+7)/8
+	return len(b) >= header && string(b[:4]) == "HYLL" && (b[4] == 0 && n == dense || b[4] == 1)
+}
+
+// IsFernet reports whether a value starts like a Fernet token: version 0x80 and a time before the year 2106, in base64url.
+func IsFernet(start []byte) bool {
+	return len(start) >= 100 && bytes.HasPrefix(start, []byte("gAAAAA")) &&
+		!slices.ContainsFunc(start, func(c byte) bool {
+			return (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '-' && c != '_' && c != '='
+		})
+}
+
+// ErrNoForm reports that a value cannot have the form that was asked for.
+var ErrNoForm = errors.New("the value has no such form")
+
+// Fits reports whether a plaintext value can be of a type.
+func Fits(t wire.Type, b []byte) bool { return t != wire.JSON || json.Valid(b) }
+
+// Text returns the plaintext of a type as a client of Redis would have written it, and as middleware.WritePlaintext does:
+// numbers as decimal text, bools as 1 and 0. The result may share memory with b.
+func Text(t wire.Type, b []byte) ([]byte, error) {
+	if want := width(t); want != 0 && len(b) != want {
+		return nil, fmt.Errorf("%w: %s of %d bytes", wire.ErrUnsupportedFormat, t, len(b))
+	}
+	var u uint64
+	switch len(b) {
+	case 1:
+		u = uint64(b[0])
+	case 2:
+		u = uint64(binary.BigEndian.Uint16(b))
+	case 4:
+		u = uint64(binary.BigEndian.Uint32(b))
+	case 8:
+		u = binary.BigEndian.Uint64(b)
+	}
+	switch t {
+	case wire.Bool:
+		if u > 1 {
+			return nil, fmt.Errorf("%w: bool that is neither 0 nor 1", wire.ErrUnsupportedFormat)
+		}
+		return strconv.AppendUint(nil, u, 10), nil
+	case wire.Int8:
+		return strconv.AppendInt(nil, int64(int8(u)), 10), nil
+	case wire.Int16:
+		return strconv.AppendInt(nil, int64(int16(u)), 10), nil
+	case wire.Int32:
+		return strconv.AppendInt(nil, int64(int32(u)), 10), nil
+	case wire.Int, wire.Int64:
+		return strconv.AppendInt(nil, int64(u), 10), nil
+	case wire.Uint, wire.Uint8, wire.Uint16, wire.Uint32, wire.Uint64, wire.Uintptr:
+		return strconv.AppendUint(nil, u, 10), nil
+	case wire.Float32: // go-redis widens before it prints
+		return strconv.AppendFloat(nil, float64(math.Float32frombits(uint32(u))), 'f', -1, 64), nil
+	case wire.Float64:
+		return strconv.AppendFloat(nil, math.Float64frombits(u), 'f', -1, 64), nil
+	}
+	if wire.IsSealed(b) {
+		return nil, fmt.Errorf("%w: as plaintext it would look sealed", ErrNoForm)
+	}
+	return b, nil
+}
+
+// width returns the length of a plaintext if its type has only one, else 0.
+func width(t wire.Type) int {
+	switch t {
+	case wire.Bool, wire.Int8, wire.Uint8:
+		return 1
+	case wire.Int16, wire.Uint16:
+		return 2
+	case wire.Int32, wire.Uint32, wire.Float32:
+		return 4
+	case wire.Int, wire.Int64, wire.Uint, wire.Uint64, wire.Uintptr, wire.Float64:
+		return 8
+	default:
+		return 0
+	}
+}

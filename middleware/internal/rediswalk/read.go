@@ -1,0 +1,136 @@
+package rediswalk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// GroupBytes bounds the values that a worker holds at a time, unless one alone is larger.
+	GroupBytes = 1 << 20
+	// readNames is how many values one MGET reads. It occupies Redis for some ten microseconds.
+	readNames = 100
+)
+
+// Pipelined runs the commands that fill adds to a pipeline. Every command holds its own error. The returned error says
+// that the pipeline as a whole did not get through.
+func (s *Servers) Pipelined(ctx context.Context, fill func(p redis.Pipeliner)) error {
+	p := s.Client.Pipeline()
+	fill(p)
+	cmds, err := p.Exec(ctx)
+	if err == nil {
+		return nil
+	}
+	for _, c := range cmds {
+		var reply redis.Error
+		if err := c.Err(); err != nil && !errors.As(err, &reply) {
+			return WithoutNames(err)
+		}
+	}
+	return nil
+}
+
+// Kinds returns the types of entries, as TYPE names them.
+func (s *Servers) Kinds(ctx context.Context, names []string) ([]string, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	cmds := make([]*redis.StatusCmd, len(names))
+	err := s.Pipelined(ctx, func(p redis.Pipeliner) {
+		for i, name := range names {
+			cmds[i] = p.Type(ctx, name)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	kinds := make([]string, len(names))
+	for i, cmd := range cmds {
+		if kinds[i], err = cmd.Result(); err != nil {
+			return nil, WithoutNames(err)
+		}
+	}
+	return kinds, nil
+}
+
+// Read returns the values of entries, nil for those that do not exist or are not strings. The values must not be changed.
+func (s *Servers) Read(ctx context.Context, names []string) ([][]byte, error) {
+	values := make([][]byte, len(names))
+	if s.cluster != nil {
+		cmds := make([]*redis.StringCmd, len(names))
+		err := s.Pipelined(ctx, func(p redis.Pipeliner) {
+			for i, name := range names {
+				cmds[i] = p.Get(ctx, name)
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		for i, cmd := range cmds {
+			b, err := cmd.Bytes()
+			switch {
+			case err == nil:
+				values[i] = b
+				if b == nil {
+					values[i] = []byte{}
+				}
+			case !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "WRONGTYPE"):
+				return nil, WithoutNames(err)
+			}
+		}
+		return values, nil
+	}
+	var cmds []*redis.SliceCmd
+	err := s.Pipelined(ctx, func(p redis.Pipeliner) {
+		for start := 0; start < len(names); start += readNames {
+			cmds = append(cmds, p.MGet(ctx, names[start:min(start+readNames, len(names))]...))
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	i := 0
+	for _, cmd := range cmds {
+		part, err := cmd.Result()
+		if err != nil {
+			return nil, WithoutNames(err)
+		}
+		for _, v := range part {
+			if text, ok := v.(string); ok {
+				if values[i] = BytesOf(text); values[i] == nil {
+					values[i] = []byte{}
+				}
+			}
+			i++
+		}
+	}
+	if i != len(values) {
+		return nil, fmt.Errorf("rediswalk: MGET returned %d values of %d", i, len(values))
+	}
+	return values, nil
+}
+
+// Groups cuts n entries into ranges whose values fit into GroupBytes, and calls f with the limits of each.
+func Groups(n int, size func(i int) int64, f func(from, to int) error) error {
+	start, bytes := 0, int64(0)
+	for i := range n {
+		if i > start && bytes+size(i) > GroupBytes {
+			if err := f(start, i); err != nil {
+				return err
+			}
+			start, bytes = i, 0
+		}
+		bytes += size(i)
+	}
+	if start < n {
+		return f(start, n)
+	}
+	return nil
+}
+
+// BytesOf returns the bytes of s, which must not be changed.
+func BytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

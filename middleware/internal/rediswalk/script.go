@@ -1,0 +1,74 @@
+package rediswalk
+
+import (
+	"context"
+	"crypto/fips140"
+	"crypto/sha1" //nolint:gosec // Redis names a script by its SHA-1
+	"encoding/hex"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Script is Lua that a node knows by its digest after the first call. It must declare every key that it touches, as
+// Cluster and ACLs demand.
+type Script struct{ source, digest string }
+
+// NewScript returns a script. The digest is a name, not cryptography, so FIPS-only mode does not apply to it.
+func NewScript(source string) Script {
+	var sum [sha1.Size]byte
+	fips140.WithoutEnforcement(func() { sum = sha1.Sum([]byte(source)) }) //nolint:gosec // Redis names a script by its SHA-1
+	return Script{source, hex.EncodeToString(sum[:])}
+}
+
+// Call is one call of a script. Cmd holds the reply afterwards.
+type Call struct {
+	Keys []string
+	Args []any
+	Cmd  *redis.Cmd
+}
+
+func (c *Call) command(ctx context.Context, name, body string) *redis.Cmd {
+	all := make([]any, 0, 3+len(c.Keys)+len(c.Args))
+	all = append(all, name, body, len(c.Keys))
+	for _, k := range c.Keys {
+		all = append(all, k)
+	}
+	c.Cmd = redis.NewCmd(ctx, append(all, c.Args...)...)
+	c.Cmd.SetFirstKeyPos(3)
+	return c.Cmd
+}
+
+// Run makes all calls in one pipeline. It repeats those whose node did not know the script, with the source.
+func (s *Servers) Run(ctx context.Context, script Script, calls []*Call) error {
+	if len(calls) == 0 {
+		return nil
+	}
+	err := s.Pipelined(ctx, func(p redis.Pipeliner) {
+		for _, c := range calls {
+			_ = p.Process(ctx, c.command(ctx, "evalsha", script.digest))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	var unknown []*Call
+	for _, c := range calls {
+		if redis.HasErrorPrefix(c.Cmd.Err(), "NOSCRIPT") {
+			unknown = append(unknown, c)
+		}
+	}
+	const most = 64 // sources in one pipeline
+	for len(unknown) > 0 {
+		n := min(len(unknown), most)
+		err := s.Pipelined(ctx, func(p redis.Pipeliner) {
+			for _, c := range unknown[:n] {
+				_ = p.Process(ctx, c.command(ctx, "eval", script.source))
+			}
+		})
+		if err != nil {
+			return err
+		}
+		unknown = unknown[n:]
+	}
+	return nil
+}

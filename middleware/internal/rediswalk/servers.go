@@ -1,0 +1,248 @@
+package rediswalk
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// ErrUnsuitable marks a client that a scan cannot use. Nothing was read.
+var ErrUnsuitable = errors.New("rediswalk: unsuitable client")
+
+// ErrClusterNode reports that a client for a single node is connected to one node of a Cluster. SCAN would see only the
+// entries of this node, and every answer about the whole would be wrong. It is an ErrUnsuitable.
+var ErrClusterNode = fmt.Errorf("%w: the server is one node of a cluster (use redis+cluster://, redis.NewClusterClient)", ErrUnsuitable)
+
+// Servers are the servers behind a client.
+type Servers struct {
+	Client redis.UniversalClient
+	// AllowReplica accepts a server that is a replica.
+	AllowReplica bool
+	// AllowUnwatched accepts a server that does not offer INFO.
+	AllowUnwatched bool
+
+	cluster clusterClient // nil for a single node
+}
+
+// clusterClient is implemented by *redis.ClusterClient and by types that embed it.
+type clusterClient interface {
+	ForEachMaster(ctx context.Context, fn func(ctx context.Context, client *redis.Client) error) error
+}
+
+// New accepts a client of a single node, of Sentinel or of a Cluster. The client must not read from replicas.
+func New(client redis.UniversalClient) (*Servers, error) {
+	if client == nil || reflect.ValueOf(client).Kind() == reflect.Pointer && reflect.ValueOf(client).IsNil() {
+		return nil, fmt.Errorf("%w: nil", ErrUnsuitable)
+	}
+	if c, ok := client.(interface{ Options() *redis.ClusterOptions }); ok {
+		if o := c.Options(); o != nil && (o.ReadOnly || o.RouteByLatency || o.RouteRandomly) {
+			return nil, fmt.Errorf("%w: it reads from replicas (unset ReadOnly, RouteByLatency and RouteRandomly)", ErrUnsuitable)
+		}
+	}
+	s := &Servers{Client: client}
+	var ok bool
+	if s.cluster, ok = client.(clusterClient); ok {
+		if _, single := client.(*redis.Client); !single {
+			return s, nil
+		}
+		s.cluster = nil
+	}
+	if _, shards := client.(interface {
+		ForEachShard(ctx context.Context, fn func(ctx context.Context, client *redis.Client) error) error
+	}); shards {
+		return nil, fmt.Errorf("%w: %T (use a client of a single node, Sentinel or Cluster)", ErrUnsuitable, client)
+	}
+	return s, nil
+}
+
+// Clustered reports whether the client is one of a Cluster, where the keys of a script must share a slot.
+func (s *Servers) Clustered() bool { return s.cluster != nil }
+
+// errReplica is transient in a Cluster, where a client may not know the new master yet.
+var errReplica = errors.New("rediswalk: the server is a replica, which may lack entries (use the master)")
+
+var errNoInfo = errors.New("rediswalk: INFO is not allowed, so restarts go unnoticed (ACL SETUSER name +info)")
+
+type master struct {
+	node  redis.Cmdable
+	runID string // empty if the server does not offer INFO
+}
+
+// masters returns all masters, each with the name of its present run, and their layout.
+func (s *Servers) masters(ctx context.Context) ([]master, layout, error) {
+	if s.cluster == nil {
+		id, err := s.RunID(ctx, s.Client)
+		if err != nil {
+			return nil, layout{}, err
+		}
+		return []master{{s.Client, id}}, layout{safe: true}, nil
+	}
+	var mu sync.Mutex
+	var all []master
+	var views []view
+	err := s.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+		id, err := s.RunID(ctx, c)
+		if err != nil {
+			return err
+		}
+		v, err := viewOf(ctx, c)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		all, views = append(all, master{c, id}), append(views, v)
+		return nil
+	})
+	if err == nil && len(all) == 0 {
+		err = errors.New("the cluster has no master")
+	}
+	if err != nil {
+		return nil, layout{}, fmt.Errorf("rediswalk: masters: %w", err)
+	}
+	return all, layoutOf(views), nil
+}
+
+// EachMaster calls f for each master, one after the other.
+func (s *Servers) EachMaster(ctx context.Context, f func(ctx context.Context, node redis.Cmdable) error) error {
+	if s.cluster == nil {
+		return f(ctx, s.Client)
+	}
+	var mu sync.Mutex
+	return s.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		return f(ctx, c)
+	})
+}
+
+// Database returns the number of the selected database.
+func (s *Servers) Database() int {
+	if c, ok := s.Client.(interface{ Options() *redis.Options }); ok && s.cluster == nil {
+		if o := c.Options(); o != nil {
+			return o.DB
+		}
+	}
+	return 0
+}
+
+// OtherDatabases lists the databases of a single node that hold anything and are not the selected one. It is empty if
+// the server does not offer INFO; then a Walk has no run id either.
+func (s *Servers) OtherDatabases(ctx context.Context) ([]int, error) {
+	if s.cluster != nil {
+		return nil, nil
+	}
+	info, err := s.Client.Info(ctx, "keyspace").Result()
+	if NotOffered(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("rediswalk: INFO: %w", WithoutNames(err))
+	}
+	var others []int
+	for line := range strings.Lines(info) {
+		var n, keys int
+		if _, err := fmt.Sscanf(line, "db%d:keys=%d", &n, &keys); err == nil && n != s.Database() && keys > 0 {
+			others = append(others, n)
+		}
+	}
+	return others, nil
+}
+
+// At returns the same server with another database selected. The caller closes its Client. It is nil if the user may not
+// select the database.
+func (s *Servers) At(ctx context.Context, database int) (*Servers, error) {
+	c, ok := s.Client.(interface{ Options() *redis.Options })
+	if !ok || s.cluster != nil || c.Options() == nil {
+		return nil, nil
+	}
+	o := *c.Options()
+	o.DB = database
+	o.PushNotificationProcessor = nil // belongs to the other client
+	// The other client has replaced 0 by its defaults, and -1 by 0.
+	o.MaxRetries = cmp.Or(o.MaxRetries, -1)
+	o.ReadTimeout, o.WriteTimeout = cmp.Or(o.ReadTimeout, -1), cmp.Or(o.WriteTimeout, -1)
+	other := *s
+	other.Client = redis.NewClient(&o)
+	if err := other.Client.Info(ctx, "keyspace").Err(); err != nil {
+		_ = other.Client.Close()
+		if NotOffered(err) { // SELECT: the other client was allowed INFO
+			return nil, nil
+		}
+		return nil, fmt.Errorf("rediswalk: INFO: %w", WithoutNames(err))
+	}
+	return &other, nil
+}
+
+// NotOffered reports whether the server does not offer a command, or not to this user.
+func NotOffered(err error) bool {
+	return redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "unknown command")
+}
+
+// RunID names the run of a server and its history since it last changed its role. A replica that was promoted has begun
+// another history. The order of a scan ends with either. It is empty if the server does not offer INFO.
+func (s *Servers) RunID(ctx context.Context, node redis.Cmdable) (string, error) {
+	info, err := node.Info(ctx).Result()
+	switch {
+	case NotOffered(err) && s.AllowUnwatched:
+		return "", s.notClusterNode(ctx, node)
+	case NotOffered(err):
+		return "", errNoInfo
+	case err != nil:
+		return "", fmt.Errorf("rediswalk: INFO: %w", WithoutNames(err))
+	case s.cluster == nil && Field(info, "redis_mode:") == "cluster":
+		return "", ErrClusterNode
+	}
+	if Field(info, "role:") == "slave" {
+		switch {
+		case !s.AllowReplica:
+			return "", errReplica
+		case Field(info, "master_link_status:") != "up":
+			return "", errors.New("rediswalk: the replica does not reach its master: its data may be old")
+		}
+	}
+	run, history := Field(info, "run_id:"), Field(info, "master_replid:")
+	if run == "" || history == "" {
+		return run, nil
+	}
+	return run + " " + history, nil
+}
+
+// notClusterNode returns ErrClusterNode if a server without INFO answers as a node of a Cluster does.
+func (s *Servers) notClusterNode(ctx context.Context, node redis.Cmdable) error {
+	if s.cluster != nil {
+		return nil
+	}
+	if info, err := node.ClusterInfo(ctx).Result(); err == nil && strings.Contains(info, "cluster_state:") {
+		return ErrClusterNode
+	}
+	return nil // a server that answers in any other way has no cluster support, or hides it; its scan is unwatched anyway
+}
+
+// Field returns a line of INFO.
+func Field(info, name string) string {
+	_, value, _ := strings.Cut(info, "\n"+name)
+	value, _, _ = strings.Cut(value, "\r\n")
+	return value
+}
+
+// Literal escapes the special characters of Redis' patterns (util.c, stringmatchlen).
+func Literal(s string) string {
+	if !strings.ContainsAny(s, `*?[]\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := range len(s) { // bytes: a key need not be UTF-8
+		if strings.IndexByte(`*?[]\`, s[i]) >= 0 {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}

@@ -1,0 +1,49 @@
+package rediswalk
+
+import (
+	"context"
+	"time"
+)
+
+// Tuning holds numbers that only tests change, to meet rare states with few entries.
+type Tuning struct {
+	Workers         int           // batches that are worked on at the same time
+	BatchSize       int           // names in a batch
+	Attempts        int           // of an entry that changes
+	CheckpointEvery time.Duration // also the longest time that a resumed run repeats
+	ProgressEvery   time.Duration
+}
+
+type tuningKey struct{}
+
+// WithTuning returns a context for tests. Zero fields keep their defaults.
+func WithTuning(ctx context.Context, t Tuning) context.Context {
+	return context.WithValue(ctx, tuningKey{}, t)
+}
+
+// TuningOf returns the numbers for a run with a bound of entries per second, or 0 for no bound.
+func TuningOf(ctx context.Context, rate float64) Tuning {
+	t, _ := ctx.Value(tuningKey{}).(Tuning)
+	setDefault(&t.Workers, 4)
+	setDefault(&t.BatchSize, batchFor(rate))
+	setDefault(&t.Attempts, 8)
+	setDefault(&t.CheckpointEvery, time.Second)
+	setDefault(&t.ProgressEvery, 200*time.Millisecond)
+	return t
+}
+
+func setDefault[T int | time.Duration](v *T, otherwise T) {
+	if *v == 0 {
+		*v = otherwise
+	}
+}
+
+// batchFor returns how many names are asked for at a time. With a rate it is a hundredth of a second's worth, if that is
+// less: the server feels a burst as more than its rate.
+func batchFor(perSecond float64) int {
+	const usual, least = 500, 10
+	if perSecond > 0 && perSecond < 100*usual {
+		return max(int(perSecond/100), least)
+	}
+	return usual
+}

@@ -1,0 +1,397 @@
+package rediswalk
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+)
+
+// Walk scans the names of a database on every master and gives them in batches to workers. The result of a batch, a C,
+// is committed in the order of the scan. All names before the cursor of a track are committed, and none after it.
+type Walk[C any] struct {
+	Servers *Servers
+	Pattern string
+	Limiter *rate.Limiter // nil is no limit
+	Log     *slog.Logger
+	// Work handles a batch. It may be called again for the same names.
+	Work func(ctx context.Context, names []string) (C, error)
+	// Commit receives each result once per scan of a master, with Mu held. When a master is scanned again, its track is
+	// given to Restart, which must forget what it counted of it. A scan of all masters has new tracks.
+	Commit  func(t *Track[C], result C)
+	Restart func(t *Track[C]) // may be nil
+
+	Tuning Tuning
+
+	Mu       sync.Mutex
+	Tracks   []*Track[C]
+	Since    string // digest of the layout when the tracks began
+	Restarts int
+
+	settleFor time.Duration // how long Run waits for slots to settle; 0 is retryFor
+	failed    func()        // test hook: a batch has failed, and its worker has not ended yet
+}
+
+// Track is the scan of one master. Mu of its Walk guards it.
+type Track[C any] struct {
+	RunID  string
+	Cursor uint64 // all before it is committed
+	Done   bool
+
+	node    redis.Cmdable
+	pending []*batch[C]   // in the order of the scan; a failed batch stays here
+	drained chan struct{} // closed when nothing is pending, if the scan waits for that
+}
+
+// Position is how far the scan of one master has come.
+type Position struct {
+	Cursor uint64 `json:"cursor,string"`
+	Done   bool   `json:"done"`
+}
+
+type batch[C any] struct {
+	of       *Track[C]
+	names    []string
+	next     uint64 // the cursor after it
+	finished bool
+	result   C
+}
+
+const (
+	// OthersPerName is how many names that do not match the pattern count as one that does. Redis spends 1.25 us on a
+	// name of SCAN, and about ten times that on an entry that is read and written.
+	OthersPerName = 10
+
+	// gatherFor is how long names of several calls of SCAN are gathered to one batch. A call names few where most of a
+	// database is outside the scope. Larger batches take fewer round trips and ask for fewer data keys twice.
+	gatherFor   = time.Second
+	maxRestarts = 5 // of the scan of one server, and of all
+)
+
+// errMoved reports that slots of a Cluster have moved during a scan.
+var errMoved = errors.New("rediswalk: slots moved or masters restarted during the scan (run again when the Cluster is stable)")
+
+// errUnowned reports that some slots stay without exactly one master.
+var errUnowned = errors.New("rediswalk: some slots have no master, or two (redis-cli --cluster check names them)")
+
+// Run scans to the end. resume holds positions by the run id of a master, in the layout with the digest since; another
+// layout makes them useless. Nil begins anew.
+//
+// If slots of a Cluster have moved during the scan, an entry may have moved behind it. Run then waits until they settle
+// and scans everything again. It does the same if a master restarted after its own scan had ended.
+func (w *Walk[C]) Run(ctx context.Context, resume map[string]Position, since string) error {
+	for again := 0; ; {
+		masters, before, err := w.Servers.masters(ctx)
+		if err != nil && (again > 0 || w.Servers.cluster != nil && errors.Is(err, errReplica)) {
+			err = w.Retry(ctx, "CLUSTER NODES", func(ctx context.Context) (err error) {
+				masters, before, err = w.Servers.masters(ctx)
+				return err
+			})
+		}
+		if err != nil {
+			return err
+		}
+		w.begin(masters, before.digest, resume, since)
+		if err = w.pass(ctx, before); err == nil {
+			var now []master
+			var after layout
+			if now, after, err = w.layout(ctx); err == nil && before.same(after) && w.sameRuns(now) {
+				return nil
+			}
+		}
+		if err != nil && !errors.Is(err, errMoved) {
+			return err
+		}
+		if again++; again > maxRestarts {
+			w.forgetLayout("moved")
+			return errMoved
+		}
+		w.Log.WarnContext(ctx, "sealcache: slots moved or a master restarted: the scan begins again when the cluster is stable")
+		if w.settle(ctx) {
+			w.forgetLayout("unowned")
+			return errUnowned
+		}
+		resume = nil
+		w.Mu.Lock()
+		w.Restarts++
+		w.Mu.Unlock()
+	}
+}
+
+// forgetLayout makes the positions useless for a later run: no layout has this digest.
+func (w *Walk[C]) forgetLayout(reason string) {
+	w.Mu.Lock()
+	defer w.Mu.Unlock()
+	w.Since = reason
+}
+
+// begin makes the tracks of a pass.
+func (w *Walk[C]) begin(masters []master, digest string, resume map[string]Position, since string) {
+	w.Mu.Lock()
+	defer w.Mu.Unlock()
+	w.Tracks, w.Since = nil, digest
+	for _, m := range masters {
+		t := &Track[C]{node: m.node, RunID: m.runID}
+		if p, ok := resume[m.runID]; ok && m.runID != "" && since == digest {
+			t.Cursor, t.Done = p.Cursor, p.Done
+		}
+		w.Tracks = append(w.Tracks, t)
+	}
+}
+
+// layout returns the present layout and its masters.
+func (w *Walk[C]) layout(ctx context.Context) (masters []master, now layout, err error) {
+	err = w.Retry(ctx, "CLUSTER NODES", func(ctx context.Context) error {
+		masters, now, err = w.Servers.masters(ctx)
+		return err
+	})
+	return masters, now, err
+}
+
+// sameRuns reports whether no master has restarted since it was scanned. One that restarted while others were scanned may
+// hold old data again.
+func (w *Walk[C]) sameRuns(now []master) bool {
+	w.Mu.Lock()
+	defer w.Mu.Unlock()
+	var before, after []string
+	for _, t := range w.Tracks {
+		before = append(before, t.RunID)
+	}
+	for _, m := range now {
+		after = append(after, m.runID)
+	}
+	slices.Sort(before)
+	slices.Sort(after)
+	return slices.Equal(before, after)
+}
+
+// settle waits until no slots move, or the time is over. It reports whether some slots then have no single master.
+func (w *Walk[C]) settle(ctx context.Context) (unowned bool) {
+	const pause = 500 * time.Millisecond
+	var last layout
+	for end := time.Now().Add(cmp.Or(w.settleFor, retryFor)); time.Now().Before(end) && ctx.Err() == nil; {
+		_, now, err := w.Servers.masters(ctx)
+		if err == nil && now.same(last) {
+			return false
+		}
+		// A slot that moves is without a master for a moment only.
+		unowned = err == nil && now.unowned > 0 && now.digest == last.digest
+		last = now
+		wait(ctx, pause)
+	}
+	return unowned && ctx.Err() == nil
+}
+
+// pass scans all masters once. It returns errMoved if one of them is no longer a master.
+func (w *Walk[C]) pass(ctx context.Context, at layout) error {
+	g, ctx := errgroup.WithContext(ctx)
+	batches := make(chan *batch[C])
+	var scanning sync.WaitGroup
+	for _, t := range w.Tracks {
+		if t.Done {
+			continue
+		}
+		scanning.Add(1)
+		g.Go(func() error {
+			defer scanning.Done()
+			return w.scan(ctx, t, at, batches)
+		})
+	}
+	g.Go(func() error {
+		scanning.Wait()
+		close(batches)
+		return nil
+	})
+	for range w.Tuning.Workers {
+		g.Go(func() error {
+			for b := range batches {
+				err := w.Retry(ctx, "a batch of entries", func(ctx context.Context) (err error) {
+					b.result, err = w.Work(ctx, b.names)
+					return err
+				})
+				if err != nil {
+					// The batch stays pending, so the scan cannot end as done. The group cancels ctx, which wakes the scan.
+					if w.failed != nil {
+						w.failed()
+					}
+					return err
+				}
+				w.finish(b)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// scan sends the names of one master to the workers.
+func (w *Walk[C]) scan(ctx context.Context, t *Track[C], at layout, batches chan<- *batch[C]) error {
+	for again := 0; ; {
+		if err := w.scanOnce(ctx, t, at, batches); err != nil {
+			return err
+		}
+		var now string
+		err := w.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
+			now, err = w.Servers.RunID(ctx, t.node)
+			return w.orMoved(ctx, at, err)
+		})
+		if err != nil {
+			return err
+		}
+		if w.end(t, now) {
+			return nil
+		}
+		if again++; again > maxRestarts {
+			return fmt.Errorf("rediswalk: a server restarted or failed over %d times during its scan", again)
+		}
+		w.Log.WarnContext(ctx, "sealcache: a server restarted or failed over during its scan, which begins again")
+	}
+}
+
+// end marks a track as done if its server is still the same run, and resets the track otherwise. Nothing is pending.
+func (w *Walk[C]) end(t *Track[C], now string) bool {
+	w.Mu.Lock()
+	defer w.Mu.Unlock()
+	if now == t.RunID {
+		t.Done = true
+		return true
+	}
+	t.RunID, t.Cursor = now, 0
+	w.Restarts++
+	if w.Restart != nil {
+		w.Restart(t)
+	}
+	return false
+}
+
+// scanOnce goes from the cursor of a track to the end and returns when every batch is committed.
+func (w *Walk[C]) scanOnce(ctx context.Context, t *Track[C], at layout, batches chan<- *batch[C]) error {
+	w.Mu.Lock()
+	cursor := t.Cursor
+	w.Mu.Unlock()
+	var names []string
+	var gathering time.Time // when the batch began
+	for {
+		var more []string
+		var next uint64
+		err := w.Retry(ctx, "SCAN", func(ctx context.Context) (err error) {
+			more, next, err = t.node.Scan(ctx, cursor, w.Pattern, int64(w.Tuning.BatchSize)).Result()
+			return w.orMoved(ctx, at, err)
+		})
+		if err != nil {
+			return fmt.Errorf("rediswalk: scan: %w", WithoutNames(err))
+		}
+		if err := Wait(ctx, w.Limiter, max(len(more), (w.Tuning.BatchSize+OthersPerName-1)/OthersPerName)); err != nil {
+			return err
+		}
+		if gathering.IsZero() {
+			gathering = time.Now()
+		}
+		names = append(names, more...)
+		if cursor = next; cursor != 0 && len(names) < w.Tuning.BatchSize/2 && time.Since(gathering) < gatherFor {
+			continue
+		}
+		b := &batch[C]{of: t, names: names, next: next}
+		names, gathering = nil, time.Time{}
+		w.Mu.Lock()
+		t.pending = append(t.pending, b)
+		w.Mu.Unlock()
+		if len(b.names) == 0 { // the usual case with a pattern that matches little
+			w.finish(b)
+		} else {
+			select {
+			case batches <- b:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		if cursor == 0 {
+			return w.drain(ctx, t)
+		}
+	}
+}
+
+// drain waits until nothing of a track is pending. A batch that failed stays pending, and ends ctx.
+func (w *Walk[C]) drain(ctx context.Context, t *Track[C]) error {
+	w.Mu.Lock()
+	drained := make(chan struct{})
+	if len(t.pending) == 0 {
+		close(drained)
+	} else {
+		t.drained = drained
+	}
+	w.Mu.Unlock()
+	select {
+	case <-drained:
+	case <-ctx.Done():
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// orMoved turns the failure of a master into errMoved if the layout has changed.
+func (w *Walk[C]) orMoved(ctx context.Context, at layout, err error) error {
+	if err == nil || w.Servers.cluster == nil || ctx.Err() != nil {
+		return err
+	}
+	if _, now, e := w.Servers.masters(ctx); e == nil && now.digest != at.digest {
+		return errMoved
+	}
+	return err
+}
+
+// finish commits all batches up to the first that is not finished.
+func (w *Walk[C]) finish(b *batch[C]) {
+	w.Mu.Lock()
+	defer w.Mu.Unlock()
+	b.finished, b.names = true, nil
+	t := b.of
+	for len(t.pending) > 0 && t.pending[0].finished {
+		first := t.pending[0]
+		t.pending[0] = nil
+		t.pending = t.pending[1:]
+		if w.Commit != nil {
+			w.Commit(t, first.result)
+		}
+		if first.next != 0 {
+			t.Cursor = first.next
+		}
+	}
+	if len(t.pending) == 0 && t.drained != nil {
+		close(t.drained)
+		t.drained = nil
+	}
+}
+
+// Fraction returns the part of the hash tables that is behind the cursors. A cursor counts in the reversed bits of the
+// number of a bucket (dict.c, dictScan), so that its reverse is a fraction of the whole. Mu must be held.
+func (w *Walk[C]) Fraction() float64 {
+	if len(w.Tracks) == 0 {
+		return 0
+	}
+	sum := 0.0
+	for _, t := range w.Tracks {
+		if t.Done {
+			sum++
+			continue
+		}
+		sum += float64(bits.Reverse64(t.Cursor)) / (1 << 63) / 2
+	}
+	return sum / float64(len(w.Tracks))
+}
+
+// Retry repeats what fails for a reason that may pass, for half a minute. All callers can repeat their work.
+func (w *Walk[C]) Retry(ctx context.Context, what string, do func(ctx context.Context) error) error {
+	return Retry(ctx, w.Log, what, do)
+}

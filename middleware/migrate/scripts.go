@@ -1,0 +1,62 @@
+package migrate
+
+import "github.com/sealcache/sealcache/middleware/internal/rediswalk"
+
+// scripts are those of a run. None fails on an entry of another type.
+type scripts struct{ swap, drop, read, tag rediswalk.Script }
+
+func newScripts() scripts {
+	return scripts{rediswalk.NewScript(swapSource), rediswalk.NewScript(dropSource), rediswalk.NewScript(readSource), rediswalk.NewScript(tagSource)}
+}
+
+// swapSource writes entries that still hold what was read. KEYS: entries. ARGV, three for each: the value that was read,
+// or its end; its length, or -1 if it is the whole value; the new value. It returns for each 1 if it was written, 0 if it
+// has changed, -1 if it does not exist. An entry keeps its expiry.
+const swapSource = `
+local result = {}
+for i = 1, #KEYS do
+	local key, old, size = KEYS[i], ARGV[3*i-2], tonumber(ARGV[3*i-1])
+	local same = false
+	result[i] = 0
+	if size < 0 then
+		local now = redis.pcall('GET', key)
+		if now == false then result[i] = -1 else same = now == old end
+	else
+		local now = redis.pcall('STRLEN', key)
+		if now == 0 and redis.call('EXISTS', key) == 0 then result[i] = -1
+		else same = now == size and redis.call('GETRANGE', key, -#old, -1) == old end
+	end
+	if same then
+		redis.call('SET', key, ARGV[3*i], 'KEEPTTL')
+		result[i] = 1
+	end
+end
+return result`
+
+// dropSource deletes an entry that still holds what was read. KEYS: entry. ARGV as in swapSource, without the new value.
+// It returns 1 if it was deleted, 0 if it has changed, -1 if it does not exist.
+const dropSource = `
+if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
+local old, size = ARGV[1], tonumber(ARGV[2])
+if size < 0 then
+	if redis.pcall('GET', KEYS[1]) ~= old then return 0 end
+elseif redis.pcall('STRLEN', KEYS[1]) ~= size or redis.call('GETRANGE', KEYS[1], -#old, -1) ~= old then
+	return 0
+end
+return redis.call('UNLINK', KEYS[1])`
+
+// readSource reads a value and when it expires, in Unix milliseconds, -1 for never, -2 if it does not exist.
+const readSource = `return {redis.call('GET', KEYS[1]), redis.call('PEXPIRETIME', KEYS[1])}`
+
+// tagSource adds members to a tag set. It may extend the life of the set, and never shortens it. KEYS: tag set. ARGV: when
+// it expires, as above, and the members.
+const tagSource = `
+local new = redis.call('EXISTS', KEYS[1]) == 0
+redis.call('SADD', KEYS[1], unpack(ARGV, 2))
+local till, now = tonumber(ARGV[1]), redis.call('PEXPIRETIME', KEYS[1])
+if till < 0 then
+	redis.call('PERSIST', KEYS[1])
+elseif new or now >= 0 and now < till then
+	redis.call('PEXPIREAT', KEYS[1], ARGV[1])
+end
+return 1`
