@@ -14,7 +14,7 @@ import (
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
-	"github.com/sealcache/sealcache/middleware/migrate"
+	"github.com/sealcache/sealcache/middleware/audit"
 )
 
 // Refused members lie sealed under their keys inside of a task that is sealed under another. Who asks whether such a key
@@ -49,11 +49,11 @@ func TestKeysOfCarriedMembersAreNotForgotten(t *testing.T) {
 	g := &gathering{t: t, conn: asynq.RedisClientOpt{Addr: server.Addr()}}
 	g.insp, g.plain = asynq.NewInspector(g.conn), asynq.NewClient(g.conn)
 	t.Cleanup(func() { _, _ = g.insp.Close(), g.plain.Close() })
-	may := func() (migrate.Answer, string) {
-		r, err := migrate.Audit(t.Context(), server.Client(t), migrate.AuditConfig{})
+	may := func() (audit.Answer, string) {
+		r, err := audit.Run(t.Context(), server.Client(t), audit.Config{})
 		require.NoError(t, err)
-		require.Zero(t, r.Jobs.Headers.Clear.Values)
-		answer, why := r.MayDestroy(old, migrate.Conditions{
+		require.Zero(t, r.Jobs.Headers.Plaintext.Values)
+		answer, why := r.MayDestroy(old, audit.Conditions{
 			Keyset: keys.Keys(), NotPrimarySince: time.Now().Add(-time.Hour), Reload: time.Minute,
 		})
 		return answer, strings.Join(why, "; ")
@@ -68,7 +68,7 @@ func TestKeysOfCarriedMembersAreNotForgotten(t *testing.T) {
 	} {
 		tasks := append(g.members(before, 2, 10), g.members(after, c.honest, 10)...)
 		answer, _ := may()
-		require.Equal(t, migrate.No, answer, name)
+		require.Equal(t, audit.No, answer, name)
 		for _, info := range g.pendingGroup() {
 			require.NoError(t, g.insp.DeleteTask("default", info.ID))
 		}
@@ -82,7 +82,7 @@ func TestKeysOfCarriedMembersAreNotForgotten(t *testing.T) {
 		_, err := g.plain.Enqueue(out)
 		require.NoError(t, err)
 		answer, why := may()
-		require.Equal(t, migrate.Unknown, answer, name)
+		require.Equal(t, audit.Unknown, answer, name)
 		require.Contains(t, why, "EnqueueRefused", name)
 
 		infos, err := g.insp.ListPendingTasks("default")
@@ -99,12 +99,12 @@ func TestKeysOfCarriedMembersAreNotForgotten(t *testing.T) {
 		}
 		require.Equal(t, 2, n, name)
 		answer, _ = may()
-		require.Equal(t, migrate.No, answer, "%s: in their group again", name)
+		require.Equal(t, audit.No, answer, "%s: in their group again", name)
 		for _, info := range g.pendingGroup() {
 			require.NoError(t, g.insp.DeleteTask("default", info.ID))
 		}
 		answer, why = may()
-		require.Equal(t, migrate.Yes, answer, "%s: %s", name, why)
+		require.Equal(t, audit.Yes, answer, "%s: %s", name, why)
 	}
 }
 
