@@ -13,8 +13,8 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/redistest"
-	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/middleware/audit"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
 // Refused members lie sealed under their keys inside of a task that is sealed under another. Who asks whether such a key
