@@ -179,7 +179,7 @@ func TestWrappedRubbish(t *testing.T) {
 func TestSecretsAreNotPrinted(t *testing.T) {
 	t.Parallel()
 	ring := newKeyring(t)
-	passphrase, err := aead.NewCheapPassphraseKEK(t.Context(), "correct horse battery staple")
+	passphrase, err := aead.NewCheapPassphraseKEK(t.Context(), "correct horse battery staple", "a salt of 16 byt")
 	if err != nil {
 		t.Fatal(err)
 	}

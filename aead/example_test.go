@@ -197,7 +197,7 @@ func ExampleOpenKEK() {
 	fmt.Println(err)
 	// Output:
 	// 33
-	// aead: unknown KEK scheme "hcvault" (known are file, passphrase); the module github.com/sealcache/sealcache/aead/hcvault brings it
+	// aead: open KEK: unknown scheme "hcvault" (known are file, passphrase)
 }
 
 func ExampleWithContext() {

@@ -2,6 +2,7 @@ package aead
 
 import (
 	"context"
+	"encoding/hex"
 	"time"
 
 	"github.com/tink-crypto/tink-go/v2/key"
@@ -20,7 +21,6 @@ const (
 	UnwrapQueue      = unwrapQueue
 	WrapParallel     = wrapParallel
 	PassphraseHeader = passphraseHeader
-	MaxDerivations   = maxDerivations
 )
 
 // KEKChanged does to an Envelope over any KEK what a Keyring does on reload.
@@ -30,21 +30,13 @@ func (e *Envelope) KEKChanged() { e.kekChanged() }
 func (k *Keyring) SetMessages(n uint64) { k.ring.Load().primary.counter.n.Store(n) }
 
 // NewCheapPassphraseKEK costs a few milliseconds instead of a third of a second.
-func NewCheapPassphraseKEK(ctx context.Context, passphrase string) (tink.AEADWithContext, error) {
-	return newPassphraseKEK(ctx, []byte(passphrase), argonParams{time: 1, threads: 1, memory: 19 << 10})
+func NewCheapPassphraseKEK(ctx context.Context, passphrase, salt string) (tink.AEADWithContext, error) {
+	return newPassphraseKEK(ctx, []byte(passphrase), []byte(salt), argonParams{time: 1, threads: 1, memory: 19 << 10})
 }
 
-// PassphraseHeaderAccepted tells whether a derivation would be done for a ciphertext.
-func PassphraseHeaderAccepted(kek tink.AEADWithContext, ciphertext []byte) bool {
-	_, ok := kek.(*passphraseKEK).parse(ciphertext)
-	return ok
-}
-
-// HoldDerivations lets no key be derived from a passphrase until the returned function is called.
-func HoldDerivations(kek tink.AEADWithContext) (release func()) {
-	k := kek.(*passphraseKEK)
-	k.deriving <- struct{}{}
-	return func() { <-k.deriving }
+// PassphraseCommitment returns the key commitment of a ciphertext in hexadecimal.
+func PassphraseCommitment(ciphertext []byte) string {
+	return hex.EncodeToString(ciphertext[len(passphraseMagic):passphraseHeader])
 }
 
 // SplitEnvelope is the parser of ciphertexts.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"maps"
 	"net/url"
 	"path/filepath"
@@ -16,80 +18,134 @@ import (
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
 )
 
+// KEK is a key-encryption key that OpenKEK opened. Close ends its goroutines and connections. An Envelope or Keyring does
+// not close its KEK; the caller of OpenKEK does, after them.
+type KEK interface {
+	tink.AEADWithContext
+	io.Closer
+}
+
 // KEKOpener opens the key-encryption keys of one key service. Each key-service module exports one.
 type KEKOpener interface {
 	// Schemes returns the URI schemes that it opens, in lower case and without colon, such as "hcvault".
 	Schemes() []string
 	// OpenKEK is called by the function OpenKEK for a URI of one of the schemes. The AEAD must be safe for concurrent
-	// use, pass its context to the service, and mark a definite refusal of a ciphertext as ErrUnauthentic or
-	// ErrUnknownKey, and nothing else. If it is an io.Closer, the application closes it. Errors must not quote the URI,
+	// use and pass its context to the service. It must mark a definite refusal of a ciphertext, and nothing else, as
+	// ErrUnauthentic or ErrUnknownKey. If it is an io.Closer, closing the KEK closes it. Errors must not quote the URI,
 	// which may hold a secret.
 	OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, error)
 }
 
-// fileKEKReload is how often the keyset of a file:// KEK is read again by default.
+// openedKEK is the KEK of an opener. It adds Close where the opener's AEAD has none.
+type openedKEK struct{ tink.AEADWithContext }
+
+func (k openedKEK) Close() error {
+	if c, ok := k.AEADWithContext.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// onReload forwards to a KEK that embeds a *Keyring.
+func (k openedKEK) onReload(f func()) (cancel func()) {
+	if r, ok := k.AEADWithContext.(reloading); ok {
+		return r.onReload(f)
+	}
+	return func() {}
+}
+
+// String shows the opener's type only.
+func (k openedKEK) String() string { return fmt.Sprintf("aead: KEK (%T)", k.AEADWithContext) }
+
+// GoString returns String.
+func (k openedKEK) GoString() string { return k.String() }
+
+// LogValue returns String.
+func (k openedKEK) LogValue() slog.Value { return slog.StringValue(k.String()) }
+
+// Format writes String, whatever the verb.
+func (k openedKEK) Format(s fmt.State, _ rune) { writeString(s, k) }
+
+// fileKEKReload is the default interval at which the keyset of a file:// KEK is read again.
 const fileKEKReload = time.Minute
 
 // OpenKEK opens the key-encryption key that a URI names. Two kinds need no opener:
 //
-//	file:///run/secrets/kek.json      a Tink keyset in clear, JSON or binary, that the platform mounts as a secret
+//	file:///run/secrets/kek.json      a Tink keyset in plaintext, JSON or binary, that the platform mounts as a secret
 //	passphrase:env:NAME               a passphrase in an environment variable
 //	passphrase:file:/run/secrets/kek  a passphrase in a file
 //
-// The file is watched, and read again each minute, so that a new version of the secret takes effect without restart;
-// "?reload=10s" sets another interval and "?reload=off" none. It is a *Keyring. The file holds the key that protects
-// all others: mount it from the platform's secret store, readable by this process alone.
+// The file is watched, and read again each minute, so a new version of the secret takes effect without a restart.
+// "?reload=10s" sets another interval and "?reload=off" none. The KEK is then a *Keyring. The file holds the key that
+// protects all others: mount it from the platform's secret store, readable by this process alone. A file that other
+// users can read or change is opened with a warning.
 //
-// From a passphrase of at least 12 bytes, a key is derived by argon2id with 64 MiB, three passes and four lanes (the
-// second recommendation of RFC 9106), which takes a third of a second for each process that wrote data keys. It is for
-// few processes; a generated passphrase of 128 bits and more is advised.
+// A passphrase KEK is for development, and for a service without a key service or secret mount. The key is derived once,
+// when it is opened, by argon2id with 64 MiB, three passes and four lanes (RFC 9106, section 4, second recommendation).
+// That takes a third of a second. Processes that share data need the same passphrase and the same salt. "?salt=" and 32
+// hex digits set the salt; without it a constant is used, and a warning is logged. A passphrase has 12 to 4096 bytes;
+// use a generated one of 128 bits or more. One line end after it is removed.
 //
-// The schemes of key services (hcvault, aws-kms, gcp-kms) are opened by the openers of their modules. A scheme that two
-// openers claim is an error. No error quotes the URI, except that one about a file which cannot be read names its path.
+// The schemes of key services are opened by the openers of their modules. A scheme that two openers claim is an error.
+// Errors do not quote the URI; they name the file or variable that cannot be read.
 //
-// A file's reloads, and their failures, are logged to slog.Default() as it is when OpenKEK is called. For another logger,
-// open the file with insecurecleartextkeyset.OpenKeyring, aead.WithReload and aead.WithKeyringLogger.
+// Warnings, reloads of a file and their failures are logged to slog.Default(). For another logger, open the file with
+// insecurecleartextkeyset.OpenKeyring, WithReload and WithLogger.
 //
-// If the result is an io.Closer, close it when it is no longer used; a *Keyring is.
-func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (tink.AEADWithContext, error) {
-	known := map[string]func(context.Context, string) (tink.AEADWithContext, error){
+// The caller closes the KEK, after the Envelopes and Keyrings that use it.
+func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (KEK, error) {
+	known := map[string]func(context.Context, string) (KEK, error){
 		"file":       openFileKEK,
 		"passphrase": openPassphraseKEK,
 	}
 	for _, o := range openers {
 		if o == nil {
-			return nil, errors.New("aead: OpenKEK was given a nil opener")
+			return nil, errors.New("aead: open KEK: nil opener")
 		}
 		for _, scheme := range o.Schemes() {
 			if !validScheme(scheme) {
-				return nil, fmt.Errorf("aead: %T claims %q, which is not a URI scheme in lower case", o, scheme)
+				return nil, fmt.Errorf("aead: open KEK: %T claims %q, which is not a URI scheme in lower case", o, scheme)
 			}
 			if _, taken := known[scheme]; taken {
-				return nil, fmt.Errorf("aead: two openers claim the KEK scheme %q", scheme)
+				return nil, fmt.Errorf("aead: open KEK: two openers claim the scheme %q", scheme)
 			}
-			known[scheme] = o.OpenKEK
+			known[scheme] = opened(o)
 		}
 	}
 	scheme, _, ok := strings.Cut(uri, ":")
 	scheme = strings.ToLower(scheme)
 	if !ok || !validScheme(scheme) {
-		return nil, fmt.Errorf("aead: the KEK URI has no scheme (known are %s)", listSchemes(known))
+		return nil, fmt.Errorf("aead: open KEK: the URI has no scheme (known are %s)", listSchemes(known))
 	}
 	open, ok := known[scheme]
 	if !ok {
-		return nil, fmt.Errorf("aead: unknown KEK scheme %q (known are %s)%s", scheme, listSchemes(known), moduleOf(scheme))
+		return nil, fmt.Errorf("aead: open KEK: unknown scheme %q (known are %s)", scheme, listSchemes(known))
 	}
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("aead: open KEK: %w", ended(ctx))
 	}
 	kek, err := open(ctx, uri)
 	if err != nil {
-		return nil, fmt.Errorf("aead: open KEK (%s): %w", scheme, err)
-	}
-	if isNilKEK(kek) {
-		return nil, fmt.Errorf("aead: open KEK (%s): the opener returned no key", scheme)
+		return nil, fmt.Errorf("aead: open KEK: %s: %w", scheme, err)
 	}
 	return kek, nil
+}
+
+// opened adapts an opener, and refuses a KEK that is nil.
+func opened(o KEKOpener) func(context.Context, string) (KEK, error) {
+	return func(ctx context.Context, uri string) (KEK, error) {
+		kek, err := o.OpenKEK(ctx, uri)
+		if err != nil {
+			return nil, err
+		}
+		if isNilKEK(kek) {
+			return nil, errors.New("the opener returned no key")
+		}
+		if k, ok := kek.(KEK); ok {
+			return k, nil
+		}
+		return openedKEK{kek}, nil
+	}
 }
 
 func validScheme(s string) bool {
@@ -103,20 +159,8 @@ func listSchemes[T any](known map[string]T) string {
 	return strings.Join(slices.Sorted(maps.Keys(known)), ", ")
 }
 
-func moduleOf(scheme string) string {
-	switch scheme {
-	case "hcvault":
-		return "; the module github.com/sealcache/sealcache/aead/hcvault brings it"
-	case "aws-kms":
-		return "; the module github.com/sealcache/sealcache/aead/awskms brings it"
-	case "gcp-kms":
-		return "; the module github.com/sealcache/sealcache/aead/gcpkms brings it"
-	}
-	return ""
-}
-
 // openFileKEK opens file:///path?reload=... Errors of url.Parse quote the URI and are not passed on.
-func openFileKEK(ctx context.Context, uri string) (tink.AEADWithContext, error) {
+func openFileKEK(ctx context.Context, uri string) (KEK, error) {
 	u, err := url.Parse(uri)
 	if err != nil || u.User != nil || u.Fragment != "" || u.Opaque != "" || u.Host != "" && u.Host != "localhost" || !filepath.IsAbs(u.Path) {
 		return nil, errors.New("want file:///absolute/path")

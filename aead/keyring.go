@@ -2,15 +2,17 @@ package aead
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead/internal/cleartext"
 )
 
 // Keyring is a Tink keyset in use, which can be reloaded at any time. It implements tink.AEAD, tink.AEADWithContext and
@@ -23,16 +25,20 @@ type Keyring struct {
 	ring     atomic.Pointer[ring] // nil once closed
 	counters messageCounters
 	log      *slog.Logger
+	stats    keyringCounters
 
 	// Reloading; src is nil if there is nothing to reload from.
-	src            Source
+	src            *sourceReader
 	kek            *kekSpy
 	associatedData []byte
-	reloading      chan struct{}     // holds one token while a reload is under way; guards kek and loaded
-	loaded         [sha256.Size]byte // digest of what was loaded last with success
-
-	stop       context.CancelFunc // ends the watcher; nil if there is none
-	background sync.WaitGroup
+	reloading      chan struct{}   // holds one token during a reload or KEK check; guards the six fields from kek to lost
+	loaded         []byte          // the serialized keyset in service
+	lost           keyDigests      // keys that went out of service together, see Check
+	kekCheck       time.Duration   // how often the KEK is asked again; 0 for a keyset in plaintext
+	kekTimer       *time.Timer     // nil if kekCheck is 0
+	closing        context.Context //nolint:containedctx // ends with Close, and with it every reload
+	stop           context.CancelFunc
+	background     sync.WaitGroup
 
 	mu          sync.Mutex
 	subscribers map[int]func()
@@ -45,7 +51,7 @@ var (
 	_ AppendAEAD           = (*Keyring)(nil)
 )
 
-// KeyInfo says what may be known about a key. It holds no key material.
+// KeyInfo describes a key. It holds no key material.
 type KeyInfo struct {
 	ID       uint32
 	Type     string           // Tink's name of the key type, such as "AesGcmKey"
@@ -55,7 +61,7 @@ type KeyInfo struct {
 	Messages uint64           // sealed by this Keyring under this key; counted only for random 96-bit nonces
 }
 
-// NewKeyring uses the keys of a handle. Such a Keyring cannot be reloaded. Of the options only WithKeyringLogger
+// NewKeyring returns a Keyring of the keys of a handle. It cannot be reloaded. Of the options only WithKeyringLogger
 // applies.
 func NewKeyring(h *keyset.Handle, opts ...KeyringOption) (*Keyring, error) {
 	o, err := keyringOptionsOf(opts)
@@ -74,8 +80,8 @@ func NewKeyring(h *keyset.Handle, opts ...KeyringOption) (*Keyring, error) {
 // OpenKeyring reads a keyset from src, sealed under kek, as CreateKeyset or Tink's tools write it (JSON or binary, told
 // apart by their first byte). The keyset proves itself before OpenKeyring returns: a probe is sealed and opened.
 //
-// ctx bounds the reading and is not kept; a kek that ignores it is abandoned. A nil kek is an error. kek is called again
-// at each reload, and is not closed by Close.
+// ctx bounds the reading and is not kept; a source or kek that ignores it is abandoned. A nil kek is an error. kek is
+// called again at each reload of a changed keyset, and at least as often as WithKEKCheck says. Close does not close it.
 func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...KeyringOption) (*Keyring, error) {
 	o, err := keyringOptionsOf(opts)
 	if err != nil {
@@ -84,7 +90,8 @@ func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts
 	if err := o.fits(kek); err != nil {
 		return nil, err
 	}
-	data, err := loadSource(ctx, src)
+	reader := newSourceReader(src)
+	data, err := reader.load(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -97,8 +104,14 @@ func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts
 	if err != nil {
 		return nil, err
 	}
-	k.src, k.kek, k.associatedData = src, spy, o.associatedData
-	k.loaded = sha256.Sum256(data)
+	k.src, k.kek, k.associatedData, k.loaded = reader, spy, o.associatedData, data
+	if _, ok := kek.(cleartext.KEK); ok {
+		if file, ok := src.(fileSource); ok {
+			warnOfMode(ctx, string(file), o.log)
+		}
+	} else {
+		k.startKEKCheck(o.kekCheck)
+	}
 	if o.hasReload {
 		k.watch(ctx, o.reload)
 	}
@@ -112,7 +125,17 @@ func newKeyring(h *keyset.Handle, o *keyringOptions) (*Keyring, error) {
 		return nil, err
 	}
 	k.ring.Store(r)
+	k.closing, k.stop = context.WithCancel(context.Background())
 	return k, nil
+}
+
+// current returns the keyset in service.
+func (k *Keyring) current() (*ring, error) {
+	r := k.ring.Load()
+	if r == nil {
+		return nil, ErrClosed
+	}
+	return r, r.refused
 }
 
 // Keys lists the keys of the keyset in its order. After Close it is empty.
@@ -133,8 +156,8 @@ func (k *Keyring) Keys() []KeyInfo {
 
 // Overhead returns how many bytes sealing currently adds: 33 for an AES-GCM key.
 func (k *Keyring) Overhead() int {
-	r := k.ring.Load()
-	if r == nil {
+	r, err := k.current()
+	if err != nil {
 		return 0
 	}
 	return r.primary.overhead()
@@ -146,9 +169,9 @@ func (k *Keyring) SealTo(ctx context.Context, dst, plaintext, associatedData []b
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("aead: seal: %w", ended(ctx))
 	}
-	r := k.ring.Load()
-	if r == nil {
-		return nil, ErrClosed
+	r, err := k.current()
+	if err != nil {
+		return nil, err
 	}
 	key := r.primary
 	if key.counter != nil {
@@ -166,9 +189,9 @@ func (k *Keyring) OpenTo(ctx context.Context, dst, ciphertext, associatedData []
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("aead: open: %w", ended(ctx))
 	}
-	r := k.ring.Load()
-	if r == nil {
-		return nil, ErrClosed
+	r, err := k.current()
+	if err != nil {
+		return nil, err
 	}
 	return r.open(dst, ciphertext, associatedData)
 }
@@ -193,33 +216,34 @@ func (k *Keyring) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
 	return present(k.OpenTo(context.Background(), nil, ciphertext, associatedData))
 }
 
-// Close ends reloading and lets go of the keys; later calls fail with ErrClosed. It cancels a reload in the background,
-// and waits for one that the application called. Closing twice does nothing.
+// Close ends reloading and releases the keys; later calls fail with ErrClosed. It ends a reload that is under way. Closing
+// twice does nothing.
 func (k *Keyring) Close() error {
-	if k.stop != nil {
-		k.stop()
-	}
+	k.stop()
 	k.background.Wait()
 	k.reloading <- struct{}{}
 	defer func() { <-k.reloading }()
+	if k.kekTimer != nil {
+		k.kekTimer.Stop()
+	}
 	k.ring.Store(nil)
 	return nil
 }
 
-// String says how many keys there are, and nothing of them.
+// String shows how many keys there are and the primary key's id.
 func (k *Keyring) String() string {
-	r := k.ring.Load()
-	if r == nil {
-		return "aead.Keyring(closed)"
+	r, err := k.current()
+	if err != nil {
+		return "aead.Keyring(closed or refused)"
 	}
 	return fmt.Sprintf("aead.Keyring(%d keys, primary %d)", len(r.keys), r.primary.id)
 }
 
-// GoString is String.
+// GoString returns String.
 func (k *Keyring) GoString() string { return k.String() }
 
-// LogValue is String.
+// LogValue returns String.
 func (k *Keyring) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
-// Format is String, whatever the verb.
+// Format writes String, whatever the verb.
 func (k *Keyring) Format(s fmt.State, _ rune) { writeString(s, k) }

@@ -20,6 +20,8 @@ type keyringOptions struct {
 	hasAssociatedData bool
 	reload            time.Duration
 	hasReload         bool
+	kekCheck          time.Duration
+	hasKEKCheck       bool
 	log               *slog.Logger
 }
 
@@ -45,6 +47,13 @@ func WithKeyringLogger(log *slog.Logger) KeyringOption {
 	return func(o *keyringOptions) { o.log = log }
 }
 
+// WithKEKCheck sets how often the key-encryption key is asked to open the keyset in service again. A refusal takes the
+// keyset out of service, and empties the data-key caches of envelopes over it, until the KEK opens it again. An outage
+// leaves it in service. every must be positive. The default is one hour. It does not apply to a keyset in plaintext.
+func WithKEKCheck(every time.Duration) KeyringOption {
+	return func(o *keyringOptions) { o.kekCheck, o.hasKEKCheck = every, true }
+}
+
 func keyringOptionsOf(opts []KeyringOption) (*keyringOptions, error) {
 	o := &keyringOptions{}
 	for _, opt := range opts {
@@ -56,6 +65,12 @@ func keyringOptionsOf(opts []KeyringOption) (*keyringOptions, error) {
 	if o.hasReload && o.reload <= 0 {
 		return nil, fmt.Errorf("aead: WithReload(%v): must be positive; leave it out for no reloading", o.reload)
 	}
+	if o.hasKEKCheck && o.kekCheck <= 0 {
+		return nil, fmt.Errorf("aead: WithKEKCheck(%v): must be positive", o.kekCheck)
+	}
+	if !o.hasKEKCheck {
+		o.kekCheck = defaultDataKeyTTL
+	}
 	if o.log == nil {
 		o.log = slog.Default()
 	}
@@ -66,6 +81,9 @@ func keyringOptionsOf(opts []KeyringOption) (*keyringOptions, error) {
 func (o *keyringOptions) only(function string) error {
 	if o.hasReload {
 		return fmt.Errorf("aead: WithReload does not apply to %s", function)
+	}
+	if o.hasKEKCheck {
+		return fmt.Errorf("aead: WithKEKCheck does not apply to %s", function)
 	}
 	return nil
 }

@@ -1,8 +1,8 @@
 package aead
 
 import (
+	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -25,26 +25,24 @@ const (
 
 var errNoSource = errors.New("aead: the Keyring was made from a handle: there is nothing to reload from")
 
-// Reload reads the source again and puts the new keyset into service at once and as a whole: an operation sees the old
-// one or the new one. If anything fails, the old keyset stays in service, and the error says why. Reloads take turns.
+// Reload reads the source again and puts the new keyset into service as a whole: an operation sees the old one or the new
+// one. If anything fails, the old keyset stays in service, and the error says why. Concurrent reloads wait for each other.
 //
 // Envelopes whose KEK is this Keyring drop their unwrapped data keys before Reload returns.
 func (k *Keyring) Reload(ctx context.Context) error {
 	return k.reload(ctx, false)
 }
 
-// reload skips a source that reads as before if onlyChanged is set.
+// reload does nothing if onlyChanged is set and the source reads as before.
 func (k *Keyring) reload(ctx context.Context, onlyChanged bool) error {
 	if k.src == nil {
 		return errNoSource
 	}
-	select {
-	case k.reloading <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("aead: reload: %w", ended(ctx))
+	ctx, done, err := k.exclusively(ctx)
+	if err != nil {
+		return fmt.Errorf("aead: reload: %w", err)
 	}
-	defer func() { <-k.reloading }()
-
+	defer done()
 	old := k.ring.Load()
 	if old == nil {
 		return ErrClosed
@@ -52,24 +50,45 @@ func (k *Keyring) reload(ctx context.Context, onlyChanged bool) error {
 	changed, err := k.replace(ctx, old, onlyChanged)
 	if err != nil {
 		if !errors.Is(err, context.Canceled) {
-			k.log.ErrorContext(ctx, "sealcache: the keyset could not be reloaded; the old one stays in service", "error", err)
+			k.stats.reloadFailures.Add(1)
+			k.log.ErrorContext(ctx, "sealcache: keyset not reloaded; the old one stays in service", "error", err)
 		}
 		return err
 	}
 	if changed {
+		k.stats.reloads.Add(1)
 		k.log.InfoContext(ctx, "sealcache: keyset reloaded", "keys", len(k.ring.Load().keys), "primary", k.ring.Load().primary.id)
 		k.notify()
 	}
 	return nil
 }
 
+// exclusively waits for its turn among reloads and KEK checks. The context that it returns also ends with Close.
+func (k *Keyring) exclusively(ctx context.Context) (context.Context, func(), error) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(k.closing, cancel)
+	release := func() {
+		stop()
+		cancel()
+	}
+	select {
+	case k.reloading <- struct{}{}:
+		return ctx, func() { <-k.reloading; release() }, nil
+	case <-ctx.Done():
+		defer release()
+		if k.closing.Err() != nil {
+			return nil, nil, ErrClosed
+		}
+		return nil, nil, ended(ctx)
+	}
+}
+
 func (k *Keyring) replace(ctx context.Context, old *ring, onlyChanged bool) (changed bool, err error) {
-	data, err := loadSource(ctx, k.src)
+	data, err := k.src.load(ctx)
 	if err != nil {
 		return false, err
 	}
-	digest := sha256.Sum256(data)
-	if onlyChanged && digest == k.loaded {
+	if onlyChanged && bytes.Equal(data, k.loaded) {
 		return false, nil
 	}
 	handle, err := parseKeyset(ctx, data, k.kek, k.associatedData)
@@ -80,15 +99,17 @@ func (k *Keyring) replace(ctx context.Context, old *ring, onlyChanged bool) (cha
 	if err != nil {
 		return false, err
 	}
-	k.loaded = digest
-	if r.same(old) {
+	if old.refused == nil && r.same(old) {
+		k.loaded = data
 		return false, nil
 	}
+	k.compareKeys(ctx, old, r)
+	k.loaded = data
 	k.ring.Store(r)
 	return true, nil
 }
 
-// onReload has f called after each change of the keyset, before Reload returns. f must not call Reload or Close.
+// onReload registers f, which is called after each change of the keyset, before Reload returns. f must not call Reload or Close.
 func (k *Keyring) onReload(f func()) (cancel func()) {
 	if k == nil { // embedded in a KEK that will fail at its first use
 		return func() {}
@@ -120,15 +141,16 @@ func (k *Keyring) notify() {
 // watch reloads in the background until Close. It keeps the values of ctx, and not its end.
 func (k *Keyring) watch(ctx context.Context, every time.Duration) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	k.stop = cancel
+	stop := context.AfterFunc(k.closing, cancel)
 	var watcher *fsnotify.Watcher
-	if w, ok := k.src.(watchable); ok {
+	if w, ok := k.src.src.(watchable); ok {
 		var err error
 		if watcher, err = watchDir(w.watchPath()); err != nil {
 			k.log.WarnContext(ctx, "sealcache: the keyset file is not watched, only read at intervals", "every", every, "error", err)
 		}
 	}
 	k.background.Go(func() {
+		defer stop()
 		defer cancel()
 		if watcher == nil {
 			k.watchLoop(ctx, every, nil, nil)

@@ -8,8 +8,6 @@ import (
 	"io"
 	"reflect"
 
-	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
@@ -18,7 +16,7 @@ import (
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
 )
 
-var errNilKEK = errors.New("aead: a keyset needs a key-encryption key (for development keysets in clear see the package aead/insecurecleartextkeyset)")
+var errNilKEK = errors.New("aead: a keyset needs a key-encryption key (or aead/insecurecleartextkeyset)")
 
 // CreateKeyset makes a keyset of one new key after the template t, and writes it to w as Tink's JSON, its key sealed
 // under kek. The template is one for an AEAD (Keyring, or the KEK of an Envelope) or a PRF (OpenPRF).
@@ -73,7 +71,7 @@ func OpenPRF(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...
 	if err := o.fits(kek); err != nil {
 		return nil, err
 	}
-	data, err := loadSource(ctx, src)
+	data, err := newSourceReader(src).load(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -97,35 +95,19 @@ func newKeysetHandle(t *tinkpb.KeyTemplate) (*keyset.Handle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("aead: new key: %w", err)
 	}
-	if _, err := tinkaead.New(handle); err == nil {
+	// Tink's own constructor of AES-GCM fails in FIPS 140-only mode; the primitive of a Keyring does not.
+	_, aeadErr := newRing(handle, &messageCounters{})
+	if aeadErr == nil {
 		return handle, nil
 	}
 	if _, err := prf.NewPRFSet(handle); err == nil {
 		return handle, nil
 	}
-	return nil, fmt.Errorf("aead: key template %s is for neither an AEAD nor a PRF", shortType(t.GetTypeUrl()))
-}
-
-// loadSource reads a serialized keyset of bounded size.
-func loadSource(ctx context.Context, src Source) ([]byte, error) {
-	if src == nil {
-		return nil, errors.New("aead: a keyset needs a source")
-	}
-	data, err := src.Load(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if len(data) == 0 {
-		return nil, errors.New("aead: the keyset is empty")
-	}
-	if len(data) > MaxKeysetBytes {
-		return nil, fmt.Errorf("aead: the keyset has more than %d bytes", MaxKeysetBytes)
-	}
-	return data, nil
+	return nil, fmt.Errorf("aead: key template %s is for neither a usable AEAD nor a PRF: %w", shortType(t.GetTypeUrl()), aeadErr)
 }
 
 // parseKeyset opens a serialized keyset. The texts of parsers are not passed on: they quote their input, which may be
-// a keyset in clear.
+// a keyset in plaintext.
 func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData []byte) (*keyset.Handle, error) {
 	if isNilKEK(spy.kek) {
 		return nil, errNilKEK
@@ -133,17 +115,17 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 	if _, ok := spy.kek.(cleartext.KEK); ok {
 		return parseCleartext(data)
 	}
-	encrypted, err := keysetReader(data).ReadEncrypted()
-	// A binary keyset in clear parses as an encrypted one with an unknown field, and the bytes of a key in the place of
+	encrypted, err := cleartext.Reader(data).ReadEncrypted()
+	// A binary keyset in plaintext parses as an encrypted one with an unknown field, and the bytes of a key in the place of
 	// the ciphertext. They must not be sent to a key service.
 	if err != nil || len(encrypted.GetEncryptedKeyset()) == 0 || len(encrypted.ProtoReflect().GetUnknown()) > 0 {
 		if _, err := parseCleartext(data); err == nil {
-			return nil, errors.New("aead: the keyset is in clear, and an encrypted one is expected (for development see the package aead/insecurecleartextkeyset)")
+			return nil, errors.New("aead: the keyset is in plaintext, but an encrypted one is expected")
 		}
 		return nil, errors.New("aead: not an encrypted Tink keyset")
 	}
 	spy.err = nil
-	handle, err := keyset.ReadWithContext(ctx, keysetReader(data), spy, associatedData)
+	handle, err := keyset.ReadWithContext(ctx, cleartext.Reader(data), spy, associatedData)
 	if spy.err != nil {
 		return nil, kekError("opening the keyset", spy.err)
 	}
@@ -154,18 +136,11 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 }
 
 func parseCleartext(data []byte) (*keyset.Handle, error) {
-	handle, err := insecurecleartextkeyset.Read(keysetReader(data))
+	handle, err := cleartext.Read(data)
 	if err != nil {
-		return nil, errors.New("aead: not a Tink keyset in clear")
+		return nil, fmt.Errorf("aead: %w", err)
 	}
 	return handle, nil
-}
-
-func keysetReader(data []byte) keyset.Reader {
-	if isJSON(data) {
-		return keyset.NewJSONReader(bytes.NewReader(bytes.TrimPrefix(data, []byte("\ufeff"))))
-	}
-	return keyset.NewBinaryReader(bytes.NewReader(data))
 }
 
 // isNilKEK tells whether there is no KEK: also a nil pointer of whatever type, which is not nil as an interface.

@@ -27,6 +27,7 @@ type ring struct {
 	raw     []*ringKey // keys without a prefix: tried in turn
 	infos   []KeyInfo  // in the order of the keyset, without counts
 	keys    []*ringKey // the same order
+	refused error      // set if the KEK refuses the keyset; the other fields are then empty
 }
 
 // ringKey is one key of a ring. Only an enabled one has a primitive.

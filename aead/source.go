@@ -10,50 +10,151 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"runtime"
 	"strings"
+	"syscall"
+
+	"github.com/sealcache/sealcache/aead/internal/cleartext"
 )
 
 // MaxKeysetBytes bounds what is read from a Source: 1 MiB, several thousand keys.
 const MaxKeysetBytes = 1 << 20
 
+const (
+	// sourceTimeout bounds each reading of a Source, also where the caller's context has no deadline.
+	sourceTimeout = backgroundTimeout
+	// sourceParallel bounds the readings of one Source that were abandoned and still run, and the one in progress.
+	sourceParallel = 4
+)
+
+var errSourceNoAnswer = fmt.Errorf("the reading did not end within %v", sourceTimeout)
+
 // Source is where a keyset is read from: FileSource, EnvSource, BytesSource, or the application's own.
 type Source interface {
-	// Load returns the serialized keyset as it is now, in Tink's JSON or binary form. It is called at opening, at each
-	// Reload and, with WithReload, from a background goroutine, never twice at once for one Keyring. An error leaves
-	// the keyset that is in service where it is. The returned bytes are the caller's own. Their number is bounded by
-	// MaxKeysetBytes.
+	// Load returns the serialized keyset as it is now, in Tink's JSON or binary form. It is called when the keyset is
+	// opened, at each Reload and, with WithReload, from a background goroutine. An error leaves the present keyset in
+	// service. The caller owns the returned bytes; more than MaxKeysetBytes are an error.
+	//
+	// A call that has not returned when ctx ends, or after 10 seconds, is abandoned. Load may then be called again
+	// while the first call still runs. Otherwise calls for one Keyring never overlap.
 	Load(ctx context.Context) ([]byte, error)
 }
 
 // watchable is a Source in the file system whose changes can be noticed.
 type watchable interface{ watchPath() string }
 
-// FileSource reads the keyset from a file. With WithReload, a file that is replaced (by rename, or through the
-// symbolic links of a Kubernetes volume) or rewritten is noticed at once.
+// sourceReader reads a Source and never waits longer than its context allows.
+type sourceReader struct {
+	src   Source
+	slots chan struct{}
+}
+
+func newSourceReader(src Source) *sourceReader {
+	return &sourceReader{src: src, slots: make(chan struct{}, sourceParallel)}
+}
+
+// load returns a serialized keyset of bounded size.
+func (r *sourceReader) load(ctx context.Context) ([]byte, error) {
+	if r.src == nil {
+		return nil, errors.New("aead: a keyset needs a source")
+	}
+	data, err := abandonable(ctx, r.slots, r.src.Load)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) == 0 {
+		return nil, errors.New("aead: the keyset is empty")
+	}
+	if len(data) > MaxKeysetBytes {
+		return nil, fmt.Errorf("aead: the keyset has more than %d bytes", MaxKeysetBytes)
+	}
+	return data, nil
+}
+
+// abandonable calls read and returns when it does, or when ctx or sourceTimeout ends. A file on a hung mount, or another
+// Source that ignores its context, then keeps a goroutine and one of the slots, and nobody waits for it.
+func abandonable(ctx context.Context, slots chan struct{}, read func(context.Context) ([]byte, error)) ([]byte, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, sourceTimeout, errSourceNoAnswer)
+	defer cancel()
+	if err := take(ctx, slots); err != nil {
+		return nil, fmt.Errorf("aead: keyset: earlier readings have not ended: %w", err)
+	}
+	return callKEK(ctx, slots, func() (out []byte, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("aead: keyset: the source panicked (%T)", p)
+			}
+		}()
+		return read(ctx)
+	})
+}
+
+// FileSource reads the keyset from a file. With WithReload, a file that is replaced (by rename, or through the symbolic
+// links of a Kubernetes volume) or rewritten is noticed at once.
 func FileSource(path string) Source { return fileSource(path) }
 
 type fileSource string
 
 func (f fileSource) Load(ctx context.Context) ([]byte, error) {
-	if ctx.Err() != nil {
-		return nil, fmt.Errorf("aead: keyset file: %w", ended(ctx))
-	}
 	if f == "" {
 		return nil, errors.New("aead: keyset file: empty path")
 	}
-	file, err := os.Open(string(f))
+	data, err := readFile(ctx, string(f), MaxKeysetBytes+1)
 	if err != nil {
-		return nil, fmt.Errorf("aead: keyset file: %w", pathError(err))
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, MaxKeysetBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("aead: keyset file: %w", pathError(err))
+		return nil, fmt.Errorf("aead: keyset file: %w", err)
 	}
 	return data, nil
 }
 
 func (f fileSource) watchPath() string { return string(f) }
+
+// readFile reads at most limit bytes. A named pipe is opened without waiting for its writer, and read until the deadline
+// of ctx; a read of a regular file cannot be interrupted.
+func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
+	if ctx.Err() != nil {
+		return nil, ended(ctx)
+	}
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, pathError(err)
+	}
+	defer file.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = file.SetReadDeadline(deadline) // regular files have none
+	}
+	data, err := io.ReadAll(io.LimitReader(file, limit))
+	if err != nil {
+		return nil, pathError(err)
+	}
+	return data, nil
+}
+
+// readSecretFile reads a file that holds a secret in plaintext, and warns if other users can read or change it.
+func readSecretFile(ctx context.Context, path string, limit int64, log *slog.Logger) ([]byte, error) {
+	data, err := abandonable(ctx, make(chan struct{}, 1), func(ctx context.Context) ([]byte, error) {
+		data, err := readFile(ctx, path, limit)
+		if err == nil {
+			warnOfMode(ctx, path, log)
+		}
+		return data, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("file: %w", err)
+	}
+	return data, nil
+}
+
+// warnOfMode warns if a file with key material in plaintext can be read by all users, or changed by others.
+func warnOfMode(ctx context.Context, path string, log *slog.Logger) {
+	info, err := os.Stat(path)
+	if err != nil || runtime.GOOS == "windows" || !info.Mode().IsRegular() {
+		return
+	}
+	if mode := info.Mode().Perm(); mode&0o026 != 0 {
+		log.WarnContext(ctx, "sealcache: other users can read or change a key file in plaintext; set its mode to 0600 or 0400",
+			"mode", mode.String())
+	}
+}
 
 // String names the file, unless it was given a keyset instead of a path.
 func (f fileSource) String() string {
@@ -63,16 +164,16 @@ func (f fileSource) String() string {
 	return "aead.FileSource(" + string(f) + ")"
 }
 
-// GoString is String.
+// GoString returns String.
 func (f fileSource) GoString() string { return f.String() }
 
-// LogValue is String.
+// LogValue returns String.
 func (f fileSource) LogValue() slog.Value { return slog.StringValue(f.String()) }
 
-// Format is String, whatever the verb.
+// Format writes String, whatever the verb.
 func (f fileSource) Format(s fmt.State, _ rune) { writeString(s, f) }
 
-// pathError takes the path out of an error if it may be a keyset or a passphrase that was given in the place of its path.
+// pathError removes the path from an error if it may be a keyset or passphrase that was given instead of its path.
 func pathError(err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) && looksLikeKeyset(p.Path) {
@@ -81,15 +182,15 @@ func pathError(err error) error {
 	return err
 }
 
-// looksLikeKeyset tells whether what should be a path is the content of a file: JSON, lines of text, something longer
-// than any path, or base64 of some length, which, taken for a path, is relative and has no dot.
+// looksLikeKeyset reports whether a path may be the content of a file instead: JSON, several lines, a text longer than
+// any path, or long base64, which as a path would be relative and without a dot.
 func looksLikeKeyset(path string) bool {
 	return len(path) > 4096 || strings.ContainsAny(path, "{\n\r\x00") ||
 		len(path) >= 64 && path[0] != '/' && !strings.Contains(path, ".")
 }
 
-// EnvSource reads the keyset from an environment variable, which holds it as JSON, or as standard base64 of either
-// form. It takes the variable's name, not its content.
+// EnvSource reads the keyset from the environment variable of that name. The variable holds JSON, or standard base64 of
+// either form.
 func EnvSource(name string) Source { return envSource(name) }
 
 type envSource string
@@ -103,7 +204,7 @@ func (e envSource) Load(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("aead: keyset variable%s is not set", e.quoted())
 	}
 	data := bytes.TrimSpace([]byte(value))
-	if isJSON(data) {
+	if cleartext.IsJSON(data) {
 		return data, nil
 	}
 	decoded, err := base64.StdEncoding.DecodeString(string(data))
@@ -113,7 +214,7 @@ func (e envSource) Load(ctx context.Context) ([]byte, error) {
 	return decoded, nil
 }
 
-// quoted is the name with a blank before it. What is no ordinary name of a variable may be its content, given by mistake
+// quoted returns the name after a space. Text that is not an ordinary variable name may be the content, given by mistake
 // as EnvSource(os.Getenv(name)), and is not quoted.
 func (e envSource) quoted() string {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
@@ -127,16 +228,16 @@ func (e envSource) quoted() string {
 // String names the variable, unless it was given a keyset instead of a name.
 func (e envSource) String() string { return "aead.EnvSource(" + strings.TrimSpace(e.quoted()) + ")" }
 
-// GoString is String.
+// GoString returns String.
 func (e envSource) GoString() string { return e.String() }
 
-// LogValue is String.
+// LogValue returns String.
 func (e envSource) LogValue() slog.Value { return slog.StringValue(e.String()) }
 
-// Format is String, whatever the verb.
+// Format writes String, whatever the verb.
 func (e envSource) Format(s fmt.State, _ rune) { writeString(s, e) }
 
-// BytesSource gives the keyset from memory. It copies data.
+// BytesSource returns a Source in memory. It copies data.
 func BytesSource(data []byte) Source { return &bytesSource{bytes.Clone(data)} }
 
 type bytesSource struct{ data []byte }
@@ -148,25 +249,19 @@ func (b *bytesSource) Load(ctx context.Context) ([]byte, error) {
 	return bytes.Clone(b.data), nil
 }
 
-// String keeps the keyset out of logs, as it may be one in clear.
+// String keeps the keyset out of logs, because it may be in plaintext.
 func (b *bytesSource) String() string { return fmt.Sprintf("aead.BytesSource(%d bytes)", len(b.data)) }
 
-// GoString is String.
+// GoString returns String.
 func (b *bytesSource) GoString() string { return b.String() }
 
-// LogValue is String.
+// LogValue returns String.
 func (b *bytesSource) LogValue() slog.Value { return slog.StringValue(b.String()) }
 
-// Format is String, whatever the verb: %d and %x would print the bytes.
+// Format writes String, whatever the verb: %d and %x would print the bytes.
 func (b *bytesSource) Format(s fmt.State, _ rune) { writeString(s, b) }
 
-// writeString is the Format of types that hold secrets.
+// writeString implements Format for types that hold secrets.
 func writeString(s fmt.State, v fmt.Stringer) {
-	_, _ = io.WriteString(s, v.String()) // a fmt.State keeps its errors to itself
-}
-
-// isJSON tells Tink's two forms apart. A binary keyset begins with a protobuf tag, and none of its tags is '{'.
-func isJSON(data []byte) bool {
-	data = bytes.TrimLeft(data, " \t\r\n\ufeff")
-	return len(data) > 0 && data[0] == '{'
+	_, _ = io.WriteString(s, v.String()) // fmt.State reports no errors
 }

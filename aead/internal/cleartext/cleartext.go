@@ -1,19 +1,62 @@
-// Package cleartext marks a keyset as one that is read in clear.
+// Package cleartext reads keysets in plaintext, and marks the wish to do so.
 //
-// It is internal, so that only aead/insecurecleartextkeyset, whose name says what it does, can hand the mark to
+// It is internal, so that only aead/insecurecleartextkeyset, whose name states the danger, can give the mark to
 // aead.OpenKeyring.
 package cleartext
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+
+	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 )
 
-// KEK stands where a key-encryption key is expected and says that there is none. It encrypts nothing: both methods
-// fail, so that it can never pass for a key by accident.
+// KEK stands in the place of a key-encryption key and states that there is none. Both methods fail, so that it never
+// passes for a key by accident.
 type KEK struct{}
 
-var errNoKEK = errors.New("aead: the keyset is in clear, there is no key-encryption key")
+var errNoKEK = errors.New("aead: the keyset is in plaintext, so there is no key-encryption key")
+
+const byteOrderMark = "\ufeff"
+
+// IsJSON tells Tink's two forms apart. A binary keyset begins with a protobuf tag, and none of its tags is '{'.
+func IsJSON(data []byte) bool {
+	data = bytes.TrimLeft(data, " \t\r\n"+byteOrderMark)
+	return len(data) > 0 && data[0] == '{'
+}
+
+// Reader returns Tink's reader of a serialized keyset, JSON (also after a byte order mark) or binary.
+func Reader(data []byte) keyset.Reader {
+	if IsJSON(data) {
+		return keyset.NewJSONReader(bytes.NewReader(bytes.TrimLeft(data, " \t\r\n"+byteOrderMark)))
+	}
+	return keyset.NewBinaryReader(bytes.NewReader(data))
+}
+
+// Read returns the keyset that data holds in plaintext. Its errors do not quote the parser's, which quote their input.
+func Read(data []byte) (*keyset.Handle, error) {
+	handle, err := insecurecleartextkeyset.Read(Reader(data))
+	if err == nil {
+		return handle, nil
+	}
+	parsed, parseErr := Reader(data).Read()
+	if parseErr != nil || len(parsed.GetKey()) == 0 {
+		return nil, errors.New("not a Tink keyset in plaintext")
+	}
+	for _, key := range parsed.GetKey() {
+		switch {
+		case key.GetKeyData() == nil:
+			return nil, errors.New("not a Tink keyset in plaintext")
+		case key.GetKeyId() == parsed.GetPrimaryKeyId() && key.GetStatus() != tinkpb.KeyStatusType_ENABLED:
+			return nil, fmt.Errorf("the primary key %d of the keyset is not enabled", key.GetKeyId())
+		}
+	}
+	return nil, fmt.Errorf("the keyset of %d keys is not valid (is its primary key in it?)", len(parsed.GetKey()))
+}
 
 // EncryptWithContext always fails.
 func (KEK) EncryptWithContext(context.Context, []byte, []byte) ([]byte, error) { return nil, errNoKEK }

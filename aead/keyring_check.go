@@ -1,0 +1,172 @@
+package aead
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+)
+
+var (
+	// errKeysetRefused is an outage to callers: values under the keyset may be sound, and none is given up for it.
+	errKeysetRefused = fmt.Errorf("%w: the key-encryption key refuses the keyset", ErrKeyServiceUnavailable)
+
+	errUnrelatedKeyset = errors.New("aead: the keyset in service has no key of the one before (wrong file?)")
+)
+
+// KeyringStats counts what happened to a Keyring since it was made.
+type KeyringStats struct {
+	// Reloads is how often a changed keyset went into service.
+	Reloads uint64
+	// ReloadFailures is how often a keyset could not be read or opened. The old one stayed in service.
+	ReloadFailures uint64
+	// UnrelatedKeysets is how often a keyset went into service that has no key of the one before.
+	UnrelatedKeysets uint64
+	// KEKRefusals is how often the key-encryption key refused the keyset in service.
+	KEKRefusals uint64
+}
+
+type keyringCounters struct {
+	reloads, reloadFailures, unrelated, refusals atomic.Uint64
+	isUnrelated                                  atomic.Bool
+}
+
+// Stats returns the present counts. It is safe for concurrent use.
+func (k *Keyring) Stats() KeyringStats {
+	return KeyringStats{
+		Reloads:          k.stats.reloads.Load(),
+		ReloadFailures:   k.stats.reloadFailures.Load(),
+		UnrelatedKeysets: k.stats.unrelated.Load(),
+		KEKRefusals:      k.stats.refusals.Load(),
+	}
+}
+
+// Check returns an error if the Keyring is closed, if its key-encryption key refuses the keyset, or if a reload replaced
+// all keys at once. The last stands until a keyset with one of the former keys is in service. Check calls no service.
+func (k *Keyring) Check() error {
+	if _, err := k.current(); err != nil {
+		return err
+	}
+	if k.stats.isUnrelated.Load() {
+		return errUnrelatedKeyset
+	}
+	return nil
+}
+
+// keyDigests is a set of keys without their material.
+type keyDigests map[[sha256.Size]byte]struct{}
+
+// digestsOf returns the keys of a keyset, each by a digest of its id, type and material.
+func digestsOf(h *keyset.Handle) keyDigests {
+	keys := insecurecleartextkeyset.KeysetMaterial(h).GetKey()
+	digests := make(keyDigests, len(keys))
+	for _, key := range keys {
+		material := key.GetKeyData().GetValue()
+		d := sha256.New()
+		d.Write(binary.BigEndian.AppendUint32([]byte("sealcache key digest\x00"), key.GetKeyId()))
+		d.Write([]byte(key.GetKeyData().GetTypeUrl() + "\x00"))
+		d.Write(material)
+		clear(material)
+		digests[[sha256.Size]byte(d.Sum(nil))] = struct{}{}
+	}
+	return digests
+}
+
+func (d keyDigests) intersects(other keyDigests) bool {
+	for digest := range d {
+		if _, ok := other[digest]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// compareKeys reports a keyset that has no key of the one before: values of before it no longer open.
+func (k *Keyring) compareKeys(ctx context.Context, old, r *ring) {
+	digests := digestsOf(r.handle)
+	if k.lost != nil && digests.intersects(k.lost) {
+		k.lost = nil
+		k.stats.isUnrelated.Store(false)
+		k.log.InfoContext(ctx, "sealcache: the reloaded keyset has former keys again")
+	}
+	if old.refused != nil || digests.intersects(digestsOf(old.handle)) {
+		return
+	}
+	if k.lost == nil {
+		k.lost = digestsOf(old.handle)
+		k.stats.isUnrelated.Store(true)
+	}
+	k.stats.unrelated.Add(1)
+	k.log.ErrorContext(ctx, "sealcache: the reloaded keyset has none of the keys before it; values under them do not open")
+}
+
+// kekCheckRetry bounds the time to the next question after an outage or a refusal.
+const kekCheckRetry = time.Minute
+
+// startKEKCheck asks the KEK every so often whether it still opens the keyset in service. Between two questions there is
+// a timer and no goroutine.
+func (k *Keyring) startKEKCheck(every time.Duration) {
+	k.reloading <- struct{}{}
+	defer func() { <-k.reloading }()
+	k.kekCheck = every
+	k.kekTimer = time.AfterFunc(1<<62, k.checkKEK) // set before it can run
+	k.kekTimer.Reset(every)
+}
+
+// checkKEK has the KEK open the keyset in service again. A refusal takes the keyset out of service, until the KEK opens it
+// again. An outage leaves it in service.
+func (k *Keyring) checkKEK() {
+	ctx, cancel := context.WithTimeout(k.closing, backgroundTimeout)
+	defer cancel()
+	ctx, done, err := k.exclusively(ctx)
+	if err != nil {
+		k.scheduleKEKCheck(min(k.kekCheck, kekCheckRetry))
+		return
+	}
+	defer done()
+	next := min(k.kekCheck, kekCheckRetry)
+	defer func() { k.scheduleKEKCheck(next) }()
+	current := k.ring.Load()
+	if current == nil {
+		return
+	}
+	handle, err := parseKeyset(ctx, k.loaded, k.kek, k.associatedData)
+	switch {
+	case isRefusal(err):
+		if current.refused == nil {
+			k.stats.refusals.Add(1)
+			k.ring.Store(&ring{refused: errKeysetRefused})
+			k.log.ErrorContext(ctx, "sealcache: the key-encryption key refuses the keyset; it is out of service", "error", err)
+			k.notify()
+		}
+	case err != nil:
+		if !errors.Is(err, context.Canceled) {
+			k.log.WarnContext(ctx, "sealcache: the key-encryption key could not be asked about the keyset", "error", err)
+		}
+	case current.refused != nil:
+		r, err := newRing(handle, &k.counters)
+		if err != nil {
+			k.log.ErrorContext(ctx, "sealcache: keyset not put back into service", "error", err)
+			return
+		}
+		k.ring.Store(r)
+		k.log.InfoContext(ctx, "sealcache: the key-encryption key opens the keyset again")
+		k.notify()
+		next = k.kekCheck
+	default:
+		next = k.kekCheck
+	}
+}
+
+// scheduleKEKCheck sets the timer, unless the Keyring is closed.
+func (k *Keyring) scheduleKEKCheck(after time.Duration) {
+	if k.closing.Err() == nil {
+		k.kekTimer.Reset(after)
+	}
+}
