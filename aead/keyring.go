@@ -71,8 +71,8 @@ func NewKeyring(h *keyset.Handle, opts ...KeyringOption) (*Keyring, error) {
 	if err := o.only("NewKeyring"); err != nil {
 		return nil, err
 	}
-	if o.hasAssociatedData {
-		return nil, errors.New("aead: WithAssociatedData does not apply to NewKeyring")
+	if o.hasAssociatedData || o.hasName || o.hasKEKCheck {
+		return nil, errors.New("aead: WithAssociatedData, WithKeysetName and WithKEKCheck do not apply to NewKeyring")
 	}
 	return newKeyring(h, o)
 }
@@ -96,6 +96,7 @@ func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts
 		return nil, err
 	}
 	spy := newKEKSpy(kek)
+	spy.unnamed = unnamedWarning(o)
 	handle, err := parseKeyset(ctx, data, spy, o.associatedData)
 	if err != nil {
 		return nil, err

@@ -94,6 +94,7 @@ func (k *Keyring) compareKeys(ctx context.Context, old, r *ring) {
 		k.lost = nil
 		k.stats.isUnrelated.Store(false)
 		k.log.InfoContext(ctx, "sealcache: the reloaded keyset has former keys again")
+		return
 	}
 	if old.refused != nil || digests.intersects(digestsOf(old.handle)) {
 		return

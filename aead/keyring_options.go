@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
@@ -20,6 +21,8 @@ type keyringOptions struct {
 	hasAssociatedData bool
 	reload            time.Duration
 	hasReload         bool
+	name              string
+	hasName           bool
 	kekCheck          time.Duration
 	hasKEKCheck       bool
 	log               *slog.Logger
@@ -29,6 +32,27 @@ type keyringOptions struct {
 func WithAssociatedData(ad []byte) KeyringOption {
 	ad = bytes.Clone(ad)
 	return func(o *keyringOptions) { o.associatedData, o.hasAssociatedData = ad, true }
+}
+
+// WithKeysetName binds a sealed keyset to a name, so that two keysets under one key-encryption key cannot be exchanged.
+// CreateKeyset seals the keyset with the name as associated data. OpenKeyring and OpenPRF refuse a keyset of another name;
+// they open one that was sealed without a name, with a warning. name has 1 to 64 letters, digits, '_', '.' or '-'. It
+// cannot be combined with WithAssociatedData.
+func WithKeysetName(name string) KeyringOption {
+	return func(o *keyringOptions) { o.name, o.hasName = name, true }
+}
+
+// keysetNameDomain keeps names apart from the associated data of applications.
+const keysetNameDomain = "sealcache keyset\x00"
+
+func checkKeysetName(name string) error {
+	other := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '.' && r != '-'
+	}
+	if name == "" || len(name) > 64 || strings.ContainsFunc(name, other) {
+		return errors.New("aead: WithKeysetName: want 1 to 64 letters, digits, '_', '.' or '-'")
+	}
+	return nil
 }
 
 // WithReload reads the source again after each such time, and, for a FileSource, as soon as the file changes. A keyset
@@ -68,6 +92,15 @@ func keyringOptionsOf(opts []KeyringOption) (*keyringOptions, error) {
 	if o.hasKEKCheck && o.kekCheck <= 0 {
 		return nil, fmt.Errorf("aead: WithKEKCheck(%v): must be positive", o.kekCheck)
 	}
+	if o.hasName {
+		if o.hasAssociatedData {
+			return nil, errors.New("aead: WithKeysetName and WithAssociatedData exclude each other")
+		}
+		if err := checkKeysetName(o.name); err != nil {
+			return nil, err
+		}
+		o.associatedData = []byte(keysetNameDomain + o.name)
+	}
 	if !o.hasKEKCheck {
 		o.kekCheck = defaultDataKeyTTL
 	}
@@ -88,10 +121,10 @@ func (o *keyringOptions) only(function string) error {
 	return nil
 }
 
-// fits refuses associated data for a keyset in clear, to which nothing could bind it.
+// fits refuses options that mean nothing for a keyset in plaintext.
 func (o *keyringOptions) fits(kek tink.AEADWithContext) error {
-	if _, ok := kek.(cleartext.KEK); ok && o.hasAssociatedData {
-		return errors.New("aead: WithAssociatedData does not apply to a keyset in clear")
+	if _, ok := kek.(cleartext.KEK); ok && (o.hasAssociatedData || o.hasName || o.hasKEKCheck) {
+		return errors.New("aead: WithAssociatedData, WithKeysetName and WithKEKCheck do not apply to a keyset in plaintext")
 	}
 	return nil
 }

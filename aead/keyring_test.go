@@ -334,8 +334,8 @@ func TestOpenKeyringRefuses(t *testing.T) {
 		"text":                 {[]byte("hello, world"), "not an encrypted Tink keyset"},
 		"JSON of another kind": {[]byte(`{"a":1}`), "not an encrypted Tink keyset"},
 		"truncated":            {good.Bytes()[:good.Len()/2], "not an encrypted Tink keyset"},
-		"in clear, JSON":       {clearJSON.Bytes(), "in clear"},
-		"in clear, binary":     {clearBinary, "in clear"},
+		"plaintext, JSON":      {clearJSON.Bytes(), "is in plaintext"},
+		"plaintext, binary":    {clearBinary, "is in plaintext"},
 		"too large":            {append(bytes.Repeat([]byte(" "), aead.MaxKeysetBytes), good.Bytes()...), "more than 1048576 bytes"},
 	} {
 		_, err := aead.OpenKeyring(ctx, aead.BytesSource(c.data), service)

@@ -18,12 +18,12 @@ import (
 
 var errNilKEK = errors.New("aead: a keyset needs a key-encryption key (or aead/insecurecleartextkeyset)")
 
-// CreateKeyset makes a keyset of one new key after the template t, and writes it to w as Tink's JSON, its key sealed
-// under kek. The template is one for an AEAD (Keyring, or the KEK of an Envelope) or a PRF (OpenPRF).
+// CreateKeyset makes a keyset of one new key from the template t, and writes it to w as Tink's JSON, its key sealed under
+// kek. The template is one for an AEAD (Keyring, or the KEK of an Envelope) or a PRF (OpenPRF).
 //
-// WithAssociatedData binds the keyset to a context, which OpenKeyring must then be given too; no other option applies.
-// w gets the whole keyset in one call, or nothing: to replace a file, write to a temporary one and rename it. Ids,
-// types and status of the keys stay readable in it, as in every Tink keyset.
+// WithKeysetName or WithAssociatedData binds the keyset to a name, which OpenKeyring must then be given too; no other
+// option applies. w gets the whole keyset in one call, or nothing. To replace a file, write to a temporary one and rename
+// it. Ids, types and states of the keys stay readable in it, as in every Tink keyset.
 func CreateKeyset(ctx context.Context, w io.Writer, kek tink.AEADWithContext, t *tinkpb.KeyTemplate, opts ...KeyringOption) error {
 	o, err := keyringOptionsOf(opts)
 	if err != nil {
@@ -57,9 +57,8 @@ func CreateKeyset(ctx context.Context, w io.Writer, kek tink.AEADWithContext, t 
 	return nil
 }
 
-// OpenPRF reads a keyset of PRF keys, as CreateKeyset makes from a PRF template, for keyed pseudonyms and tokens. Of
-// the options only WithAssociatedData applies. The set does not reload: what was named under an old key must be found
-// under it until it has been moved.
+// OpenPRF reads a keyset of PRF keys, as CreateKeyset makes from a PRF template, for keyed pseudonyms and tokens. Of the
+// options only WithKeysetName and WithAssociatedData apply. The set does not reload.
 func OpenPRF(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...KeyringOption) (*prf.Set, error) {
 	o, err := keyringOptionsOf(opts)
 	if err != nil {
@@ -75,7 +74,9 @@ func OpenPRF(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...
 	if err != nil {
 		return nil, err
 	}
-	handle, err := parseKeyset(ctx, data, newKEKSpy(kek), o.associatedData)
+	spy := newKEKSpy(kek)
+	spy.unnamed = unnamedWarning(o)
+	handle, err := parseKeyset(ctx, data, spy, o.associatedData)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +87,7 @@ func OpenPRF(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...
 	return set, nil
 }
 
-// newKeysetHandle makes a key and checks that it is of a kind that this package can use again.
+// newKeysetHandle makes a key and checks that this package can use it.
 func newKeysetHandle(t *tinkpb.KeyTemplate) (*keyset.Handle, error) {
 	if t == nil {
 		return nil, errors.New("aead: a keyset needs a key template")
@@ -106,7 +107,7 @@ func newKeysetHandle(t *tinkpb.KeyTemplate) (*keyset.Handle, error) {
 	return nil, fmt.Errorf("aead: key template %s is for neither a usable AEAD nor a PRF: %w", shortType(t.GetTypeUrl()), aeadErr)
 }
 
-// parseKeyset opens a serialized keyset. The texts of parsers are not passed on: they quote their input, which may be
+// parseKeyset opens a serialized keyset. The errors of parsers are not passed on: they quote their input, which may be
 // a keyset in plaintext.
 func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData []byte) (*keyset.Handle, error) {
 	if isNilKEK(spy.kek) {
@@ -126,6 +127,14 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 	}
 	spy.err = nil
 	handle, err := keyset.ReadWithContext(ctx, cleartext.Reader(data), spy, associatedData)
+	if spy.unnamed != nil && isRefusal(spy.err) {
+		refused := spy.err
+		if handle, err = keyset.ReadWithContext(ctx, cleartext.Reader(data), spy, nil); spy.err == nil {
+			spy.unnamed(ctx)
+		} else if isRefusal(spy.err) {
+			spy.err = refused
+		}
+	}
 	if spy.err != nil {
 		return nil, kekError("opening the keyset", spy.err)
 	}
@@ -143,7 +152,7 @@ func parseCleartext(data []byte) (*keyset.Handle, error) {
 	return handle, nil
 }
 
-// isNilKEK tells whether there is no KEK: also a nil pointer of whatever type, which is not nil as an interface.
+// isNilKEK reports whether kek is nil, or holds a nil pointer, map or function.
 func isNilKEK(kek tink.AEADWithContext) bool {
 	if kek == nil {
 		return true
@@ -157,11 +166,22 @@ func isNilKEK(kek tink.AEADWithContext) bool {
 }
 
 // kekSpy keeps the error of a key-encryption key, which Tink flattens into a text when it reads or writes a keyset. It
-// waits no longer than its context for one that does not heed it, as an Envelope does. It is for one caller at a time.
+// abandons a KEK that ignores its context, as an Envelope does. It is for one caller at a time.
 type kekSpy struct {
-	kek   tink.AEADWithContext
-	slots chan struct{}
-	err   error
+	kek     tink.AEADWithContext
+	slots   chan struct{}
+	unnamed func(context.Context) // called when a keyset opened without its name; nil if only associated data counts
+	err     error
+}
+
+// unnamedWarning returns what is done about a keyset that was sealed without the name of WithKeysetName, or nil.
+func unnamedWarning(o *keyringOptions) func(context.Context) {
+	if !o.hasName {
+		return nil
+	}
+	return func(ctx context.Context) {
+		o.log.WarnContext(ctx, "sealcache: the keyset was sealed without a name; seal it again with one (sealcache keys rewrap)", "keyset_name", o.name)
+	}
 }
 
 func newKEKSpy(kek tink.AEADWithContext) *kekSpy {

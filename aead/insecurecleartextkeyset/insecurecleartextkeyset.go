@@ -1,9 +1,9 @@
-// Package insecurecleartextkeyset reads and writes keysets IN CLEAR.
+// Package insecurecleartextkeyset reads and writes keysets IN PLAINTEXT.
 //
-// Whoever reads such a keyset can open everything that was ever sealed under it. It is for development and tests, and
-// for reading a keyset that some other mechanism has already protected. It is the only package of this module that
-// writes a keyset in clear, and a package of its own so that its use can be searched for, reviewed and forbidden by a
-// linter, as Tink does with its package of the same name.
+// A reader of such a keyset can open everything that was ever sealed under it. The package is for development, for tests,
+// and for a keyset that another mechanism has already protected. It is the only package of this module that writes a
+// keyset in plaintext. Its name can be searched for, reviewed, and forbidden by a linter, as with Tink's package of the
+// same name.
 //
 // In production, seal the keyset under a key-encryption key: aead.CreateKeyset and aead.OpenKeyring.
 package insecurecleartextkeyset
@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"io"
 
-	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	tinkcleartext "github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
@@ -25,18 +24,19 @@ import (
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
 )
 
-// OpenKeyring is aead.OpenKeyring for a keyset in clear, as JSON or binary. WithAssociatedData does not apply.
+// OpenKeyring is aead.OpenKeyring for a keyset in plaintext, as JSON or binary. A file that other users can read or
+// change is opened with a warning. WithAssociatedData, WithKeysetName and WithKEKCheck do not apply.
 func OpenKeyring(ctx context.Context, src aead.Source, opts ...aead.KeyringOption) (*aead.Keyring, error) {
 	return aead.OpenKeyring(ctx, src, cleartext.KEK{}, opts...)
 }
 
-// OpenPRF is aead.OpenPRF for a keyset in clear.
+// OpenPRF is aead.OpenPRF for a keyset in plaintext.
 func OpenPRF(ctx context.Context, src aead.Source) (*prf.Set, error) {
 	return aead.OpenPRF(ctx, src, cleartext.KEK{})
 }
 
-// CreateKeyset makes a keyset of one new key after the template t, and writes it to w as Tink's JSON, IN CLEAR. Give
-// the file to nobody else: 0600.
+// CreateKeyset makes a keyset of one new key from the template t, and writes it to w as Tink's JSON, IN PLAINTEXT. Give
+// its file the mode 0600. The template is one for an AEAD or a PRF.
 func CreateKeyset(w io.Writer, t *tinkpb.KeyTemplate) error {
 	if t == nil {
 		return errors.New("insecurecleartextkeyset: a keyset needs a key template")
@@ -45,15 +45,25 @@ func CreateKeyset(w io.Writer, t *tinkpb.KeyTemplate) error {
 	if err != nil {
 		return fmt.Errorf("insecurecleartextkeyset: new key: %w", err)
 	}
-	if _, err := tinkaead.New(handle); err != nil {
-		if _, err := prf.NewPRFSet(handle); err != nil {
-			return errors.New("insecurecleartextkeyset: the key template is for neither an AEAD nor a PRF")
-		}
+	if err := usable(handle); err != nil {
+		return err
 	}
 	return Write(w, handle)
 }
 
-// Handle reads a keyset in clear, as JSON or binary, to be changed with Tink's keyset.Manager.
+// usable returns an error if the key is for neither a Keyring nor OpenPRF.
+func usable(handle *keyset.Handle) error {
+	k, err := aead.NewKeyring(handle)
+	if err == nil {
+		return k.Close()
+	}
+	if _, prfErr := prf.NewPRFSet(handle); prfErr == nil {
+		return nil
+	}
+	return fmt.Errorf("insecurecleartextkeyset: key template is for neither a usable AEAD nor a PRF: %w", err)
+}
+
+// Handle reads a keyset in plaintext, as JSON or binary, to be changed with Tink's keyset.Manager.
 func Handle(ctx context.Context, src aead.Source) (*keyset.Handle, error) {
 	if src == nil {
 		return nil, errors.New("insecurecleartextkeyset: a keyset needs a source")
@@ -65,19 +75,14 @@ func Handle(ctx context.Context, src aead.Source) (*keyset.Handle, error) {
 	if len(data) > aead.MaxKeysetBytes {
 		return nil, fmt.Errorf("insecurecleartextkeyset: the keyset has more than %d bytes", aead.MaxKeysetBytes)
 	}
-	var reader keyset.Reader = keyset.NewBinaryReader(bytes.NewReader(data))
-	if trimmed := bytes.TrimSpace(data); len(trimmed) > 0 && trimmed[0] == '{' {
-		reader = keyset.NewJSONReader(bytes.NewReader(trimmed))
-	}
-	handle, err := tinkcleartext.Read(reader)
+	handle, err := cleartext.Read(data)
 	if err != nil {
-		// The parser's text is not passed on: it quotes its input.
-		return nil, errors.New("insecurecleartextkeyset: not a Tink keyset in clear")
+		return nil, fmt.Errorf("insecurecleartextkeyset: %w", err)
 	}
 	return handle, nil
 }
 
-// Write writes a keyset to w as Tink's JSON, IN CLEAR, in one call.
+// Write writes a keyset to w as Tink's JSON, IN PLAINTEXT, in one call.
 func Write(w io.Writer, handle *keyset.Handle) error {
 	var buf bytes.Buffer
 	if err := tinkcleartext.Write(handle, keyset.NewJSONWriter(&buf)); err != nil {

@@ -1,0 +1,321 @@
+package aead_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/prf"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/aeadtest"
+	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+)
+
+// A KEK that refuses the keyset takes it out of service, without a reload: in the Keyring and in what stands on it.
+func TestRefusedKeysetStops(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		service := aeadtest.NewKeyService(t)
+		var data bytes.Buffer
+		if err := aead.CreateKeyset(t.Context(), &data, service, tinkaead.AES256GCMKeyTemplate()); err != nil {
+			t.Fatal(err)
+		}
+		k, err := aead.OpenKeyring(t.Context(), aead.BytesSource(data.Bytes()), service, aead.WithKEKCheck(10*time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.Close()
+		e := newEnvelope(t, k)
+		direct, err := k.Encrypt([]byte("message"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		value := seal(t, e, "message")
+
+		service.Fail(aeadtest.ErrOutage)
+		time.Sleep(time.Hour)
+		if _, err := k.Decrypt(direct, nil); err != nil {
+			t.Errorf("an outage stopped the keyring: %v", err)
+		}
+		service.Fail(nil)
+		service.Refuse(true)
+		time.Sleep(11 * time.Minute)
+		synctest.Wait()
+		for name, err := range map[string]error{
+			"open":            second(k.Decrypt(direct, nil)),
+			"seal":            second(k.Encrypt(nil, nil)),
+			"open a value":    second(e.DecryptWithContext(t.Context(), value, nil)),
+			"the check":       k.Check(),
+			"open in service": second(k.OpenTo(t.Context(), nil, direct, nil)),
+		} {
+			if !errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrUnauthentic) {
+				t.Errorf("%s under a refused keyset: %v", name, err)
+			}
+		}
+		if n := k.Stats().KEKRefusals; n != 1 {
+			t.Errorf("%d refusals counted", n)
+		}
+		if len(k.Keys()) != 0 || k.Overhead() != 0 || k.String() == "" {
+			t.Error("a refused keyset lists keys")
+		}
+
+		service.Refuse(false)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if _, err := k.Decrypt(direct, nil); err != nil || k.Check() != nil {
+			t.Errorf("after the KEK opens the keyset again: %v, %v", err, k.Check())
+		}
+	})
+}
+
+// A keyset of other keys goes into service, since it may be meant. It is an error in the log and the check until one of
+// the former keys is back.
+func TestUnrelatedKeysetIsReported(t *testing.T) {
+	t.Parallel()
+	var log lockedBuffer
+	r := newReloadable(t, aead.WithKeyringLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	right := sealedKeyset(t, r.manager, r.kek)
+	wrong := func() []byte {
+		m := keyset.NewManager()
+		addPrimary(t, m)
+		return sealedKeyset(t, m, r.kek)
+	}
+	for i := range 2 {
+		r.src.set(wrong(), nil)
+		r.reload(t)
+		if n := r.Stats().UnrelatedKeysets; n != uint64(i+1) {
+			t.Errorf("%d unrelated keysets counted, want %d", n, i+1)
+		}
+		if err := r.Check(); err == nil {
+			t.Error("the check passes with an unrelated keyset in service")
+		}
+	}
+	if !strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("log: %s", log.String())
+	}
+	r.src.set(right, nil)
+	r.reload(t)
+	if err := r.Check(); err != nil {
+		t.Errorf("after the right keyset came back: %v", err)
+	}
+	r.rotate(t) // a key is added: one is shared
+	r.write(t)
+	r.reload(t)
+	if err := r.Check(); err != nil || r.Stats().UnrelatedKeysets != 2 {
+		t.Errorf("after a rotation: %v, %d", err, r.Stats().UnrelatedKeysets)
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// hungSource ignores its context, as a file on a hung mount does.
+type hungSource struct {
+	memorySource
+	hang chan struct{} // nil: answers
+}
+
+func (s *hungSource) Load(ctx context.Context) ([]byte, error) {
+	s.mu.Lock()
+	hang := s.hang
+	s.mu.Unlock()
+	if hang != nil {
+		<-hang
+	}
+	return s.memorySource.Load(ctx)
+}
+
+func (s *hungSource) setHang(hang chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hang = hang
+}
+
+func TestHungSourceIsAbandoned(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		kek := aeadtest.NewKeyService(t)
+		m := keyset.NewManager()
+		addPrimary(t, m)
+		src := &hungSource{}
+		src.set(sealedKeyset(t, m, kek), nil)
+		k, err := aead.OpenKeyring(t.Context(), src, kek, aead.WithReload(time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		hang := make(chan struct{})
+		defer close(hang)
+		src.setHang(hang)
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := k.Reload(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 2*time.Second {
+			t.Errorf("reload of a hung source: %v after %v", err, time.Since(began))
+		}
+		if err := k.Reload(t.Context()); err == nil || time.Since(began) > 30*time.Second {
+			t.Errorf("reload without a deadline: %v after %v", err, time.Since(began))
+		}
+		if _, err := k.Encrypt(nil, nil); err != nil {
+			t.Errorf("the old keyset is out of service: %v", err)
+		}
+		// The source answers again, while the abandoned readings still hang.
+		src.setHang(nil)
+		addPrimary(t, m)
+		src.set(sealedKeyset(t, m, kek), nil)
+		if err := k.Reload(t.Context()); err != nil || len(k.Keys()) != 2 {
+			t.Errorf("after the source answers again: %v, %d keys", err, len(k.Keys()))
+		}
+		src.setHang(hang)
+		reloading := make(chan error)
+		go func() { reloading <- k.Reload(context.Background()) }()
+		synctest.Wait()
+		began = time.Now()
+		if err := k.Close(); err != nil || time.Since(began) > time.Second {
+			t.Errorf("close behind a hung source: %v after %v", err, time.Since(began))
+		}
+		if err := <-reloading; err == nil {
+			t.Error("the reload that Close ended reports success")
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := aead.OpenKeyring(ctx, src, kek); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("open a hung source: %v", err)
+		}
+	})
+}
+
+func TestKeysetName(t *testing.T) {
+	t.Parallel()
+	kek := aeadtest.NewKeyService(t)
+	create := func(opts ...aead.KeyringOption) aead.Source {
+		var b bytes.Buffer
+		if err := aead.CreateKeyset(t.Context(), &b, kek, tinkaead.AES256GCMKeyTemplate(), opts...); err != nil {
+			t.Fatal(err)
+		}
+		return aead.BytesSource(b.Bytes())
+	}
+	openWith := func(src aead.Source, opts ...aead.KeyringOption) (string, error) {
+		var log lockedBuffer
+		k, err := aead.OpenKeyring(t.Context(), src, kek, append(opts, aead.WithKeyringLogger(slog.New(slog.NewTextHandler(&log, nil))))...)
+		if err == nil {
+			err = errors.Join(k.Reload(t.Context()), k.Close())
+		}
+		return log.String(), err
+	}
+	shop, plain := create(aead.WithKeysetName("shop")), create()
+	if log, err := openWith(shop, aead.WithKeysetName("shop")); err != nil || strings.Contains(log, "WARN") {
+		t.Errorf("the right name: %v, %s", err, log)
+	}
+	for name, opts := range map[string][]aead.KeyringOption{"another name": {aead.WithKeysetName("bank")}, "no name": nil} {
+		if _, err := openWith(shop, opts...); !errors.Is(err, aead.ErrUnauthentic) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if log, err := openWith(plain, aead.WithKeysetName("shop")); err != nil || !strings.Contains(log, "sealed without a name") {
+		t.Errorf("a keyset without a name: %v, %s", err, log)
+	}
+	for _, name := range []string{"", "a b", strings.Repeat("x", 65), "a\x00"} {
+		if err := aead.CreateKeyset(t.Context(), &bytes.Buffer{}, kek, tinkaead.AES256GCMKeyTemplate(), aead.WithKeysetName(name)); err == nil {
+			t.Errorf("name %q was accepted", name)
+		}
+	}
+	prfs := func() aead.Source {
+		var b bytes.Buffer
+		if err := aead.CreateKeyset(t.Context(), &b, kek, prf.HMACSHA256PRFKeyTemplate(), aead.WithKeysetName("shop")); err != nil {
+			t.Fatal(err)
+		}
+		return aead.BytesSource(b.Bytes())
+	}()
+	if _, err := aead.OpenPRF(t.Context(), prfs, kek, aead.WithKeysetName("bank")); !errors.Is(err, aead.ErrUnauthentic) {
+		t.Errorf("PRF keys of another name: %v", err)
+	}
+}
+
+// A key file in plaintext that others can read or change is opened with a warning, as ssh gives one.
+func TestModeOfPlaintextKeyFiles(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		return // its modes do not say who may read a file
+	}
+	path := filepath.Join(t.TempDir(), "kek.json")
+	var b bytes.Buffer
+	if err := insecurecleartextkeyset.CreateKeyset(&b, tinkaead.AES256GCMKeyTemplate()); err != nil {
+		t.Fatal(err)
+	}
+	for mode, warns := range map[os.FileMode]bool{0o600: false, 0o400: false, 0o640: false, 0o644: true, 0o666: true, 0o660: true, 0o604: true} {
+		writeFile(t, path, b.Bytes())
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		var log lockedBuffer
+		k, err := insecurecleartextkeyset.OpenKeyring(t.Context(), aead.FileSource(path), aead.WithKeyringLogger(slog.New(slog.NewTextHandler(&log, nil))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := k.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(log.String(), "other users"); got != warns {
+			t.Errorf("mode %o: warned %v", mode, got)
+		}
+	}
+}
+
+// What stands before JSON in a file of some editors, and a disabled primary key, are told from a broken file.
+func TestPlaintextKeysetForms(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	if err := insecurecleartextkeyset.CreateKeyset(&b, tinkaead.AES256GCMKeyTemplate()); err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{
+		"a byte order mark":           append([]byte("\ufeff"), b.Bytes()...),
+		"a byte order mark and space": append([]byte("\ufeff \r\n"), b.Bytes()...),
+		"a space and byte order mark": append([]byte("\n\ufeff"), b.Bytes()...),
+	} {
+		src := aead.BytesSource(data)
+		if k, err := insecurecleartextkeyset.OpenKeyring(t.Context(), src); err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else {
+			k.Close()
+		}
+		if _, err := insecurecleartextkeyset.Handle(t.Context(), src); err != nil {
+			t.Errorf("%s: Handle: %v", name, err)
+		}
+	}
+	disabled := aead.BytesSource(bytes.ReplaceAll(b.Bytes(), []byte("ENABLED"), []byte("DISABLED")))
+	for name, err := range map[string]error{
+		"OpenKeyring": second(insecurecleartextkeyset.OpenKeyring(t.Context(), disabled)),
+		"Handle":      second(insecurecleartextkeyset.Handle(t.Context(), disabled)),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "is not enabled") {
+			t.Errorf("%s of a keyset whose only key is disabled: %v", name, err)
+		}
+	}
+}
