@@ -46,8 +46,8 @@ type KeyReference struct {
 	// first 8 bytes of its SHA-256, in hexadecimal. Values that share a data key
 	// share it.
 	DataKey string
-	// Salt is the fingerprint of the salt if a passphrase wraps the data key.
-	Salt string
+	// Passphrase is the fingerprint of the derived key if a passphrase wraps the data key.
+	Passphrase string
 }
 
 // Inspect reads the header of a stored value. It needs no key. Errors are
@@ -66,7 +66,7 @@ func Inspect(stored []byte) (Info, error) {
 		Expires:    h.Flags&wire.Expires != 0,
 		Key: KeyReference{
 			ID: k.ID, HasID: k.HasID, Version: k.Version,
-			Envelope: k.Envelope(), DataKey: k.DataKey(), Salt: k.Salt(),
+			Envelope: k.Envelope(), DataKey: k.DataKey(), Passphrase: k.Passphrase(),
 		},
 		StoredBytes:     len(stored),
 		HeaderBytes:     n,

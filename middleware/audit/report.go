@@ -52,8 +52,8 @@ func (t *Tally) values() int64 {
 // KeyUse says how much is sealed under one key, as far as sealed values name it.
 type KeyUse struct {
 	// Key is the name: "key 17" for a key of a keyset that sealed values, "KEK key 17" for one that wrapped their data
-	// keys, "KEK vault:v3" for a version of a key in Vault, "KEK passphrase, salt 0123456789abcdef" for a
-	// passphrase and one process that sealed under it; "data key 0123456789abcdef" for one data key whose wrapping
+	// keys, "KEK vault:v3" for a version of a key in Vault, "KEK passphrase 0123456789abcdef" for a
+	// passphrase and its salt; "data key 0123456789abcdef" for one data key whose wrapping
 	// names no key, "unnamed" for a key without a prefix.
 	Key string `json:"key"`
 	// ID is the id of a key of a Tink keyset, if Named.

@@ -28,8 +28,8 @@ func KeyOf(ct []byte) KeyName {
 		k.Label = vaultLabel + version
 		return k
 	}
-	if c.Salt != "" {
-		k.Label = "KEK passphrase, salt " + c.Salt
+	if c.Passphrase != "" {
+		k.Label = "KEK passphrase " + c.Passphrase
 		return k
 	}
 	k.Label = "data key " + c.DataKey

@@ -19,8 +19,8 @@ type Key struct {
 	HasID bool
 	// Version is the version of a Vault transit key, such as "v3".
 	Version string
-	// salt is the salt of a data key that was wrapped under a passphrase.
-	salt []byte
+	// commitment names the passphrase under which the data key was wrapped, if one was.
+	commitment []byte
 }
 
 const (
@@ -36,13 +36,11 @@ const (
 // byte.
 const maxTinkWrapped = tinkPrefixSize + 24 + 80 + 32
 
-// Package aead begins a key that it wraps under a passphrase with version 1, the only cost of Argon2id (3 passes, 4 lanes,
-// 64 MiB), and a salt. These bytes also look like a Tink prefix with the key id 0x03040001, of which one ciphertext in
-// 65,536 is mistaken for this form.
+// Package aead begins a key that it wraps under a passphrase with these bytes and a commitment to the derived key.
 const (
-	passphraseStart   = "\x01\x03\x04\x00\x01\x00\x00"
-	passphraseSalt    = 16
-	passphraseWrapped = len(passphraseStart) + passphraseSalt + 12 + minPayload // and the key
+	passphraseStart      = "\x02pass"
+	passphraseCommitment = 32
+	passphraseWrapped    = len(passphraseStart) + passphraseCommitment + 12 + minPayload // and the key
 )
 
 // KeyOf returns how an AEAD's ciphertext names its key.
@@ -55,7 +53,7 @@ func KeyOf(ct []byte) Key {
 			switch {
 			case n > maxTinkWrapped:
 			case n > passphraseWrapped && bytes.HasPrefix(wrapped, []byte(passphraseStart)):
-				k.salt = wrapped[len(passphraseStart):][:passphraseSalt]
+				k.commitment = wrapped[len(passphraseStart):][:passphraseCommitment]
 			default:
 				k.ID, k.HasID = tinkKeyID(wrapped)
 			}
@@ -90,8 +88,8 @@ func (k Key) Envelope() bool { return k.Wrapped != nil }
 // without an envelope.
 func (k Key) DataKey() string { return fingerprint(k.Wrapped) }
 
-// Salt is the fingerprint of the salt of a passphrase, or empty.
-func (k Key) Salt() string { return fingerprint(k.salt) }
+// Passphrase is the fingerprint of the key that was derived from a passphrase and its salt, or empty.
+func (k Key) Passphrase() string { return fingerprint(k.commitment) }
 
 func fingerprint(b []byte) string {
 	if len(b) == 0 {
@@ -101,7 +99,7 @@ func fingerprint(b []byte) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// String names the key for reports: "key 17", "KEK key 17", "KEK vault:v3", "data key 0123456789abcdef", "unnamed".
+// String names the key for reports: "key 17", "KEK key 17", "KEK vault:v3", "KEK passphrase 0123456789abcdef", "data key 0123456789abcdef", "unnamed".
 func (k Key) String() string {
 	switch {
 	case k.HasID && k.Envelope():
@@ -112,8 +110,8 @@ func (k Key) String() string {
 		return "unnamed"
 	case k.Version != "":
 		return "KEK vault:" + k.Version
-	case k.salt != nil:
-		return "KEK passphrase, salt " + k.Salt()
+	case k.commitment != nil:
+		return "KEK passphrase " + k.Passphrase()
 	default:
 		return "data key " + k.DataKey()
 	}

@@ -7,7 +7,7 @@ type Ciphertext struct {
 	DataKey      string
 	HasKeyID     bool
 	KeyID        uint32
-	Salt         string
+	Passphrase   string
 }
 
 // Peek is KeyOf in the former form.
@@ -15,6 +15,6 @@ func Peek(ct []byte) Ciphertext {
 	k := KeyOf(ct)
 	return Ciphertext{
 		Envelope: k.Envelope(), WrappedBytes: len(k.Wrapped), DataKey: k.DataKey(),
-		HasKeyID: k.HasID, KeyID: k.ID, Salt: k.Salt(),
+		HasKeyID: k.HasID, KeyID: k.ID, Passphrase: k.Passphrase(),
 	}
 }

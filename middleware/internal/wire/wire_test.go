@@ -146,17 +146,17 @@ func TestKeyOf(t *testing.T) {
 	require.Equal(t, "data key "+k.DataKey(), k.String())
 
 	// A data key that package aead wrapped under a passphrase.
-	under := func(salt byte, n int) wire.Key {
-		return envelope(append([]byte{1, 3, 4, 0, 1, 0, 0}, bytes.Repeat([]byte{salt}, n)...))
+	under := func(b byte, n int) wire.Key {
+		return envelope(append([]byte("\x02pass"), bytes.Repeat([]byte{b}, n)...))
 	}
-	k = under(1, 16+12+34+16)
+	k = under(1, 32+12+34+16)
 	require.True(t, k.Envelope())
 	require.False(t, k.HasID)
-	require.Len(t, k.Salt(), 16)
-	require.Equal(t, "KEK passphrase, salt "+k.Salt(), k.String())
-	require.Equal(t, k.Salt(), under(1, 16+12+18+16).Salt())
-	require.NotEqual(t, k.Salt(), under(2, 16+12+34+16).Salt())
-	require.True(t, under(1, 30).HasID, "too short for a passphrase's")
+	require.Len(t, k.Passphrase(), 16)
+	require.Equal(t, "KEK passphrase "+k.Passphrase(), k.String())
+	require.Equal(t, k.Passphrase(), under(1, 32+12+18+16).Passphrase())
+	require.NotEqual(t, k.Passphrase(), under(2, 32+12+34+16).Passphrase())
+	require.Empty(t, under(1, 50).Passphrase(), "too short")
 
 	require.Equal(t, "KEK vault:v12", envelope([]byte("vault:v12:AAAA")).String())
 	for _, w := range []string{"vault:v:AAAA", "vault:v1", "vault:vx:AAAA", "vault:v1234567890:AAAA"} {
