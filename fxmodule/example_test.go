@@ -297,7 +297,7 @@ func ExampleMonitor() {
 		fx.Provide(func() monitor.Authorizer {
 			return func(r *http.Request) monitor.Viewer {
 				if r.Context().Value("user") == "auditor" { // from the application's own login
-					return monitor.Viewer{Name: "auditor", Access: monitor.Contents}
+					return monitor.Viewer{Name: "auditor", Access: monitor.AccessPayloads}
 				}
 				return monitor.Viewer{} // 403
 			}

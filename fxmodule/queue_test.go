@@ -694,9 +694,9 @@ func TestMonitorOverHTTP(t *testing.T) {
 				return func(r *http.Request) monitor.Viewer {
 					switch user, _, _ := r.BasicAuth(); user {
 					case "auditor":
-						return monitor.Viewer{Name: user, Access: monitor.Contents}
+						return monitor.Viewer{Name: user, Access: monitor.AccessPayloads}
 					case "operator":
-						return monitor.Viewer{Name: user, Access: monitor.Names}
+						return monitor.Viewer{Name: user, Access: monitor.AccessTypes}
 					}
 					return monitor.Viewer{}
 				}

@@ -50,7 +50,7 @@ func tell(t *testing.T, s settings) string {
 		"card:refund: Redis has the card in its error: false; opened: ...card 4111 1111 1111 1111 has expired",
 		"card:crash: Redis has the card in its error: false; opened: ...card 4111 1111 1111 1111",
 		"  the operator sees card:crash, payload [withheld]\n",
-		"  audit: auditor: look at task, tasks: 1\n  the auditor sees card:crash, payload {\"Card\":\"4111 1111 1111 1111\",\"Cents\":1200}\n",
+		"  audit: auditor: view of task, tasks: 1\n  the auditor sees card:crash, payload {\"Card\":\"4111 1111 1111 1111\",\"Cents\":1200}\n",
 		"  archived, not run: not_sealed\n",
 		"to board@example.org, tick 3\n",
 		`listed: "digest for the board", @every 1s, mail:digest {"To":"board@example.org"}`,

@@ -23,9 +23,9 @@ func newAuthorizer() monitor.Authorizer {
 	return func(r *http.Request) monitor.Viewer {
 		switch user, _ := r.Context().Value(userKey{}).(string); user {
 		case "auditor": // payloads, results and errors; each look is recorded
-			return monitor.Viewer{Name: user, Access: monitor.Contents}
+			return monitor.Viewer{Name: user, Access: monitor.AccessPayloads}
 		case "operator": // what there is, and how it fares
-			return monitor.Viewer{Name: user, Access: monitor.Names}
+			return monitor.Viewer{Name: user, Access: monitor.AccessTypes}
 		default:
 			return monitor.Viewer{} // 403
 		}
@@ -36,7 +36,7 @@ func newAuthorizer() monitor.Authorizer {
 // fails, the error keeps the contents from being shown.
 func newAudit(p *printer) func(context.Context, monitor.Record) error {
 	return func(_ context.Context, r monitor.Record) error {
-		p.printf("  audit: %s: %s at %s, tasks: %d", r.Viewer, r.Action, r.View, len(r.Tasks))
+		p.printf("  audit: %s: %s of %s, tasks: %d", r.Viewer, r.Action, r.Page, len(r.Tasks))
 		return nil
 	}
 }

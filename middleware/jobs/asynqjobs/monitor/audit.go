@@ -6,45 +6,46 @@ import (
 	"time"
 )
 
-// Action is what a Record is of.
+// Action is the kind of a Record.
 type Action string
 
 // The actions.
 const (
-	Look    Action = "look" // contents were about to be shown
+	View    Action = "view" // payloads, results or error texts
 	Run     Action = "run"
 	Archive Action = "archive"
 	Cancel  Action = "cancel"
 	Delete  Action = "delete" // of tasks, or of a queue
 	Pause   Action = "pause"  // of a queue
-	Resume  Action = "resume"
+	Resume  Action = "resume" // of a queue
 )
 
-// A Record says who looked at what, or did what. It is made before that happens.
+// A Record tells which user viewed or changed which tasks. It is made before that
+// happens.
 type Record struct {
 	Time   time.Time
 	Viewer string // Viewer.Name
 	Action Action
 
-	// View is where: "task", a list such as "retry_tasks", "servers",
-	// "scheduler_entries", or "queue".
-	View  string
+	// Page is what the user asked for: "task", a list such as "retry_tasks",
+	// "servers", "scheduler_entries", or "queue".
+	Page  string
 	Queue string // empty for servers and schedules
-	Group string // of aggregating_tasks
+	Group string // for aggregating_tasks
 
-	// All says that an action concerns all tasks of the view.
+	// All reports whether an action covers all tasks of the list.
 	All bool
 
-	// Tasks are those that were opened, or that the action names. A refused action on
-	// several has none: what the viewer sent is not read.
+	// Tasks are the tasks that were opened, or that the action names. The record of a
+	// refused batch has none, because its body is not read.
 	Tasks []Seen
 
-	// Refused says that an action was not done: the viewer may not act. Names of more
-	// than 128 bytes are cut then.
+	// Refused reports whether the action was refused because the user may not act.
+	// Names of more than 128 bytes are cut in such a record.
 	Refused bool
 }
 
-// Seen is a task of a Record, and which of its contents were shown.
+// Seen is one task of a Record, with the parts of it that the user saw.
 type Seen struct {
 	Queue string
 	ID    string // for a schedule, the keyed pseudonym that the page shows as its id
@@ -52,10 +53,10 @@ type Seen struct {
 	Payload, Result, Failure bool
 }
 
-// auditTimeout bounds the application's audit, as far as that heeds its context.
+// auditTimeout is the deadline of the context that the application's audit gets.
 const auditTimeout = 10 * time.Second
 
-// record logs r and gives it to the application.
+// record logs r and passes it to the application's audit.
 func (h *Handler) record(ctx context.Context, r *Record) error {
 	level := slog.LevelInfo
 	if r.Refused {
@@ -69,7 +70,7 @@ func (h *Handler) record(ctx context.Context, r *Record) error {
 		}
 	}
 	attrs := []slog.Attr{
-		slog.String("viewer", r.Viewer), slog.String("action", string(r.Action)), slog.String("view", r.View),
+		slog.String("viewer", r.Viewer), slog.String("action", string(r.Action)), slog.String("page", r.Page),
 	}
 	if r.Queue != "" {
 		attrs = append(attrs, slog.String("queue", r.Queue))

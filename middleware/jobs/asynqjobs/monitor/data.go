@@ -66,7 +66,7 @@ func (h *Handler) compose(w http.ResponseWriter, r *http.Request, rt *route, vie
 	}
 	l := &look{
 		h: h, ctx: ctx, viewer: viewer, limit: listBytes, left: maxOpenTasks,
-		rec: Record{Time: h.cfg.now(), Viewer: viewer.Name, Action: Look, View: rt.view, Queue: rt.queue, Group: rt.group},
+		rec: Record{Time: h.cfg.now(), Viewer: viewer.Name, Action: View, Page: rt.view, Queue: rt.queue, Group: rt.group},
 	}
 	switch {
 	case rt.view == viewTask:
@@ -75,7 +75,7 @@ func (h *Handler) compose(w http.ResponseWriter, r *http.Request, rt *route, vie
 			fail(w, http.StatusNotFound)
 			return nil, nil, false
 		}
-		l.limit = h.cfg.shownBytes
+		l.limit = MaxShownBytes
 		l.reveal(doc, taskFields)
 	case isTaskList(rt.view):
 		l.revealAll(doc["tasks"], taskFields)
@@ -154,8 +154,8 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, c *capture) (ma
 // act does what changes something, if the viewer may.
 func (h *Handler) act(w http.ResponseWriter, r *http.Request, rt *route, viewer *Viewer) {
 	rec := Record{
-		Time: h.cfg.now(), Viewer: viewer.Name, Action: rt.action, View: rt.view,
-		Queue: rt.queue, Group: rt.group, All: rt.all, Refused: !viewer.Acts,
+		Time: h.cfg.now(), Viewer: viewer.Name, Action: rt.action, Page: rt.view,
+		Queue: rt.queue, Group: rt.group, All: rt.all, Refused: !viewer.CanAct,
 	}
 	if rec.Refused {
 		h.refuse(w, r, rt, &rec)

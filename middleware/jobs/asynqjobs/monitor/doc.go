@@ -8,9 +8,9 @@
 //			u := userOf(r) // the application's own authentication
 //			switch {
 //			case u.Is("auditor"):
-//				return monitor.Viewer{Name: u.Name, Access: monitor.Contents}
+//				return monitor.Viewer{Name: u.Name, Access: monitor.AccessPayloads}
 //			case u.Is("operator"):
-//				return monitor.Viewer{Name: u.Name, Access: monitor.Names}
+//				return monitor.Viewer{Name: u.Name, Access: monitor.AccessTypes}
 //			default:
 //				return monitor.Viewer{} // 403
 //			}
@@ -65,7 +65,7 @@
 // # Limits
 //
 // Lists have at most 100 tasks a page and show the first 4 KiB of each field; a
-// task's own page shows 64 KiB ([WithMaxShownBytes]). What is larger than 4 MiB is not
+// task's own page shows 64 KiB ([MaxShownBytes]). What is larger than 4 MiB is not
 // opened. asynq reads the whole tasks of a page into memory, however large their
 // payloads. At most 4 requests open tasks at a time, for at most 10 seconds each.
 // Schedules that were opened a minute ago or less are not opened again, and those that

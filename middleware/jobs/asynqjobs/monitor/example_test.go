@@ -40,15 +40,15 @@ func Example() {
 			user, _, _ := r.BasicAuth() // checked before, by the application
 			switch user {
 			case "auditor":
-				return monitor.Viewer{Name: user, Access: monitor.Contents}
+				return monitor.Viewer{Name: user, Access: monitor.AccessPayloads}
 			case "operator":
-				return monitor.Viewer{Name: user, Access: monitor.Names}
+				return monitor.Viewer{Name: user, Access: monitor.AccessTypes}
 			default:
 				return monitor.Viewer{}
 			}
 		}),
 		monitor.WithAudit(func(_ context.Context, r monitor.Record) error {
-			fmt.Println("audit:", r.Viewer, r.Action, r.View, r.Queue, r.Tasks[0].ID)
+			fmt.Println("audit:", r.Viewer, r.Action, r.Page, r.Queue, r.Tasks[0].ID)
 			return nil
 		}))
 	if err != nil {
@@ -76,7 +76,7 @@ func Example() {
 	}
 	// Output:
 	// operator 200 sees the address: false
-	// audit: auditor look task default 1
+	// audit: auditor view task default 1
 	// auditor 200 sees the address: true
 	// visitor 403 sees the address: false
 }
@@ -84,12 +84,12 @@ func Example() {
 // Viewers may be limited to some tasks.
 func ExampleViewer() {
 	v := monitor.Viewer{
-		Name:   "support",
-		Access: monitor.Contents,
-		Sees:   func(t monitor.Task) bool { return strings.HasPrefix(t.Type, "mail:") },
+		Name:    "support",
+		Access:  monitor.AccessPayloads,
+		CanView: func(t monitor.Task) bool { return strings.HasPrefix(t.Type, "mail:") },
 	}
-	fmt.Println(v.Access, v.Sees(monitor.Task{Queue: "default", Type: "payment:charge"}))
-	// Output: contents false
+	fmt.Println(v.Access, v.CanView(monitor.Task{Queue: "default", Type: "payment:charge"}))
+	// Output: payloads false
 }
 
 // The page is read-only unless asked for actions, and then they are for those whom
@@ -100,15 +100,15 @@ func ExampleWithActions() {
 		panic(err)
 	}
 	redis := asynq.RedisClientOpt{Addr: "127.0.0.1:6379"}
-	everybodyLooks := monitor.WithAuthorizer(func(*http.Request) monitor.Viewer {
-		return monitor.Viewer{Name: "somebody", Access: monitor.Names}
+	readers := monitor.WithAuthorizer(func(*http.Request) monitor.Viewer {
+		return monitor.Viewer{Name: "operator", Access: monitor.AccessTypes}
 	})
-	readOnly, err := monitor.New(redis, e, everybodyLooks)
+	readOnly, err := monitor.New(redis, e, readers)
 	if err != nil {
 		panic(err)
 	}
 	defer readOnly.Close()
-	acting, err := monitor.New(redis, e, everybodyLooks, monitor.WithActions(), monitor.WithLogger(slog.New(slog.DiscardHandler)))
+	acting, err := monitor.New(redis, e, readers, monitor.WithActions(), monitor.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		panic(err)
 	}

@@ -24,7 +24,7 @@ import (
 
 // admin may see names and act.
 func admin() monitor.Option {
-	return as(monitor.Viewer{Name: "adm", Access: monitor.Names, Acts: true})
+	return as(monitor.Viewer{Name: "adm", Access: monitor.AccessTypes, CanAct: true})
 }
 
 func TestNewChecksItsArguments(t *testing.T) {
@@ -43,7 +43,6 @@ func TestNewChecksItsArguments(t *testing.T) {
 		"WithAudit":          monitor.WithAudit(nil),
 		"WithFormatter":      monitor.WithFormatter(nil),
 		"nil logger":         monitor.WithLogger(nil),
-		"WithMaxShownBytes":  monitor.WithMaxShownBytes(0),
 		"needs WithAuthor":   monitor.WithActions(),
 		"WithTrustedOrigin":  monitor.WithTrustedOrigin("example.com"),
 		"begins with":        monitor.WithRootPath("admin"),
@@ -171,7 +170,7 @@ func TestOtherOriginsAreRefused(t *testing.T) {
 	h := s.monitor(t, monitor.WithActions(), monitor.WithTrustedOrigin("https://trusted.example"),
 		monitor.WithAuthorizer(func(*http.Request) monitor.Viewer {
 			called = true
-			return monitor.Viewer{Access: monitor.Contents, Acts: true}
+			return monitor.Viewer{Access: monitor.AccessPayloads, CanAct: true}
 		}))
 	const pause = "/api/queues/default:pause"
 	for _, headers := range [][]string{
@@ -204,7 +203,7 @@ func TestReadOnlyUnlessAsked(t *testing.T) {
 	id := s.enqueue(t, s.client, openType, "x").ID
 	var rec records
 	readOnly := s.monitor(t, admin(), monitor.WithAudit(rec.audit))
-	looker := s.monitor(t, monitor.WithActions(), as(monitor.Viewer{Name: "op", Access: monitor.Contents}), monitor.WithAudit(rec.audit))
+	looker := s.monitor(t, monitor.WithActions(), as(monitor.Viewer{Name: "op", Access: monitor.AccessPayloads}), monitor.WithAudit(rec.audit))
 	for _, req := range [][2]string{
 		{http.MethodPost, "/api/queues/default:pause"},
 		{http.MethodDelete, "/api/queues/default"},
@@ -262,17 +261,17 @@ func TestActions(t *testing.T) {
 	}
 
 	got := act(http.MethodPost, "/api/queues/default:pause", "")
-	assert.Equal(t, monitor.Record{Viewer: "adm", Action: monitor.Pause, View: "queue", Queue: "default"}, got)
+	assert.Equal(t, monitor.Record{Viewer: "adm", Action: monitor.Pause, Page: "queue", Queue: "default"}, got)
 	got = act(http.MethodPost, "/api/queues/default:resume", "")
 	assert.Equal(t, monitor.Resume, got.Action)
 	got = act(http.MethodPost, "/api/queues/default/pending_tasks/"+one+":archive", "")
-	assert.Equal(t, monitor.Record{Viewer: "adm", Action: monitor.Archive, View: "pending_tasks", Queue: "default", Tasks: refs(one)}, got)
+	assert.Equal(t, monitor.Record{Viewer: "adm", Action: monitor.Archive, Page: "pending_tasks", Queue: "default", Tasks: refs(one)}, got)
 	state(one, asynq.TaskStateArchived)
 	got = act(http.MethodPost, "/api/queues/default/pending_tasks:batch_archive", `{"task_ids":["`+two+`","none"]}`)
-	assert.Equal(t, monitor.Record{Viewer: "adm", Action: monitor.Archive, View: "pending_tasks", Queue: "default", Tasks: refs(two, "none")}, got)
+	assert.Equal(t, monitor.Record{Viewer: "adm", Action: monitor.Archive, Page: "pending_tasks", Queue: "default", Tasks: refs(two, "none")}, got)
 	state(two, asynq.TaskStateArchived)
 	got = act(http.MethodPost, "/api/queues/default/archived_tasks:run_all", "")
-	assert.Equal(t, monitor.Record{Viewer: "adm", Action: monitor.Run, View: "archived_tasks", Queue: "default", All: true}, got)
+	assert.Equal(t, monitor.Record{Viewer: "adm", Action: monitor.Run, Page: "archived_tasks", Queue: "default", All: true}, got)
 	state(one, asynq.TaskStatePending)
 	act(http.MethodDelete, "/api/queues/default/pending_tasks/"+one, "")
 	_, err := s.inspector.GetTaskInfo("default", one)
@@ -301,7 +300,7 @@ func TestRefusedActionsAreRecordedInShort(t *testing.T) {
 	s := newShop(t, nil)
 	var rec records
 	var log buffer
-	h := s.monitor(t, monitor.WithActions(), as(monitor.Viewer{Name: "op", Access: monitor.Contents}), monitor.WithAudit(rec.audit), monitor.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	h := s.monitor(t, monitor.WithActions(), as(monitor.Viewer{Name: "op", Access: monitor.AccessPayloads}), monitor.WithAudit(rec.audit), monitor.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	long := strings.Repeat("x", 100_000)
 	for target, tasks := range map[string]int{
 		"/api/queues/default/pending_tasks:batch_delete":                             0,
@@ -428,7 +427,7 @@ func TestCanceledRequestWaitsForNothing(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
 	started, release := make(chan struct{}, 8), make(chan struct{})
-	h := s.monitor(t, as(monitor.Viewer{Access: monitor.Contents, Sees: func(monitor.Task) bool {
+	h := s.monitor(t, as(monitor.Viewer{Access: monitor.AccessPayloads, CanView: func(monitor.Task) bool {
 		started <- struct{}{}
 		<-release
 		return true
@@ -460,7 +459,7 @@ func TestSlowAuditKeepsNobodyOut(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
 	started, release := make(chan time.Duration, 8), make(chan struct{})
-	h := s.monitor(t, as(monitor.Viewer{Access: monitor.Contents}), monitor.WithAudit(func(ctx context.Context, _ monitor.Record) error {
+	h := s.monitor(t, as(monitor.Viewer{Access: monitor.AccessPayloads}), monitor.WithAudit(func(ctx context.Context, _ monitor.Record) error {
 		deadline, ok := ctx.Deadline()
 		if !ok {
 			deadline = time.Now().Add(time.Hour)

@@ -47,7 +47,7 @@ func TestEveryListForEveryViewer(t *testing.T) {
 			_, err = s.scheduler.ScheduleOnce(t.Context(), schedule, asynqjobs.Every(time.Hour), asynq.NewTask(hiddenType, []byte(argument+" tick")))
 			require.NoError(t, err)
 			ids := s.fill(t)
-			for _, access := range []monitor.Access{monitor.Numbers, monitor.Names, monitor.Contents} {
+			for _, access := range []monitor.Access{monitor.AccessCounts, monitor.AccessTypes, monitor.AccessPayloads} {
 				t.Run(access.String(), func(t *testing.T) {
 					t.Parallel()
 					s.lists(t, ids, access)
@@ -64,7 +64,7 @@ func (s *shop) lists(t *testing.T, ids map[string]string, access monitor.Access)
 	looked := func(where, id string) {
 		t.Helper()
 		all := rec.take()
-		if access < monitor.Contents {
+		if access < monitor.AccessPayloads {
 			assert.Empty(t, all, where)
 			return
 		}
@@ -81,7 +81,7 @@ func (s *shop) lists(t *testing.T, ids map[string]string, access monitor.Access)
 		switch {
 		case !hidden:
 			assert.Equal(t, openType, got, where)
-		case access >= monitor.Names:
+		case access >= monitor.AccessTypes:
 			assert.Equal(t, hiddenType, got, where)
 		default:
 			text, _ := got.(string)
@@ -90,7 +90,7 @@ func (s *shop) lists(t *testing.T, ids map[string]string, access monitor.Access)
 	}
 	content := func(where, want string, got any) {
 		t.Helper()
-		if access >= monitor.Contents {
+		if access >= monitor.AccessPayloads {
 			assert.Contains(t, got, want, where)
 		} else {
 			assert.Equal(t, "[withheld]", got, where)
@@ -136,7 +136,7 @@ func (s *shop) lists(t *testing.T, ids map[string]string, access monitor.Access)
 
 	_, doc = get(t, h, "/api/scheduler_entries")
 	entries, _ := doc["entries"].([]any)
-	if access < monitor.Names {
+	if access < monitor.AccessTypes {
 		assert.Empty(t, entries)
 	} else if assert.Len(t, entries, 1) {
 		entry := entries[0].(map[string]any)

@@ -52,7 +52,7 @@ func (l *look) reveal(t map[string]any, f fields) {
 	}
 	access := l.viewer.access()
 	hidden := asynqjobs.IsHiddenType(typename)
-	if access < Names || access == Names && !hidden {
+	if access < AccessTypes || access == AccessTypes && !hidden {
 		return
 	}
 	queue, _ := t["queue"].(string)
@@ -61,7 +61,7 @@ func (l *look) reveal(t map[string]any, f fields) {
 	if o.typename != "" {
 		t[f.typename] = cut(o.typename, l.limit)
 	}
-	if access < Contents || !o.readable(l.viewer) {
+	if access < AccessPayloads || !o.readable(l.viewer) {
 		return
 	}
 	seen := Seen{Queue: queue, ID: id}
@@ -142,12 +142,12 @@ func size(info *asynq.TaskInfo) int {
 // not known, only who may see all of them.
 func (o *opened) readable(v *Viewer) bool {
 	switch {
-	case v.Sees == nil:
+	case v.CanView == nil:
 		return true
 	case o.info == nil || o.typename == "":
 		return false
 	default:
-		return v.Sees(Task{Queue: o.info.Queue, ID: o.info.ID, Type: o.typename})
+		return v.CanView(Task{Queue: o.info.Queue, ID: o.info.ID, Type: o.typename})
 	}
 }
 

@@ -161,7 +161,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusForbidden)
 		return
 	}
-	viewer := Viewer{Access: Numbers}
+	viewer := Viewer{Access: AccessCounts}
 	if h.cfg.authorize != nil {
 		viewer = h.cfg.authorize(r)
 	}
@@ -173,7 +173,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
 		fail(w, http.StatusMethodNotAllowed)
-	case h.acting != nil && viewer.Acts:
+	case h.acting != nil && viewer.CanAct:
 		h.acting.serve(w, r, rel)
 	default:
 		h.reading.serve(w, r, rel)

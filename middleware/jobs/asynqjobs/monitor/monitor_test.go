@@ -54,10 +54,10 @@ func TestWhatEachViewerSees(t *testing.T) {
 		assert.Empty(t, rec.take())
 	})
 
-	t.Run("names without contents", func(t *testing.T) {
+	t.Run("types without payloads", func(t *testing.T) {
 		t.Parallel()
 		var rec records
-		h := s.monitor(t, monitor.WithAudit(rec.audit), as(monitor.Viewer{Name: "op", Access: monitor.Names}))
+		h := s.monitor(t, monitor.WithAudit(rec.audit), as(monitor.Viewer{Name: "op", Access: monitor.AccessTypes}))
 		for _, target := range everything(ids) {
 			text, _ := get(t, h, target)
 			for _, c := range contents {
@@ -90,7 +90,7 @@ func TestWhatEachViewerSees(t *testing.T) {
 	t.Run("contents", func(t *testing.T) {
 		t.Parallel()
 		var rec records
-		h := s.monitor(t, monitor.WithAudit(rec.audit), as(monitor.Viewer{Name: "ann", Access: monitor.Contents}))
+		h := s.monitor(t, monitor.WithAudit(rec.audit), as(monitor.Viewer{Name: "ann", Access: monitor.AccessPayloads}))
 		lists := []struct{ target, name, what string }{
 			{"/api/queues/default/active_tasks", "active", "block"},
 			{"/api/queues/idle/pending_tasks", "pending", "pend"},
@@ -108,7 +108,7 @@ func TestWhatEachViewerSees(t *testing.T) {
 			queue := task["queue"].(string)
 			all := rec.take()
 			require.Len(t, all, 1, "one record of one look")
-			assert.Equal(t, monitor.Look, all[0].Action)
+			assert.Equal(t, monitor.View, all[0].Action)
 			assert.Equal(t, "ann", all[0].Viewer)
 			assert.Equal(t, queue, all[0].Queue)
 			seen := false
@@ -157,7 +157,7 @@ func TestWhatEachViewerSees(t *testing.T) {
 
 	t.Run("some tasks only", func(t *testing.T) {
 		t.Parallel()
-		h := s.monitor(t, as(monitor.Viewer{Access: monitor.Contents, Sees: func(task monitor.Task) bool {
+		h := s.monitor(t, as(monitor.Viewer{Access: monitor.AccessPayloads, CanView: func(task monitor.Task) bool {
 			return task.Type == hiddenType && task.Queue == "default"
 		}}))
 		_, doc := get(t, h, "/api/queues/default/scheduled_tasks")
@@ -170,7 +170,7 @@ func TestWhatEachViewerSees(t *testing.T) {
 
 	t.Run("nobody", func(t *testing.T) {
 		t.Parallel()
-		for _, v := range []monitor.Viewer{{}, {Access: -1}, {Access: monitor.Contents + 1}} {
+		for _, v := range []monitor.Viewer{{}, {Access: -1}, {Access: monitor.AccessPayloads + 1}} {
 			h := s.monitor(t, as(v))
 			for _, target := range append(everything(ids), "/", "/favicon.ico", "/queues/default") {
 				assert.Equal(t, http.StatusForbidden, ask(h, http.MethodGet, target, "").Code, target)
@@ -181,7 +181,7 @@ func TestWhatEachViewerSees(t *testing.T) {
 	t.Run("an audit that fails", func(t *testing.T) {
 		t.Parallel()
 		rec := records{err: context.DeadlineExceeded}
-		h := s.monitor(t, monitor.WithAudit(rec.audit), as(monitor.Viewer{Access: monitor.Contents}))
+		h := s.monitor(t, monitor.WithAudit(rec.audit), as(monitor.Viewer{Access: monitor.AccessPayloads}))
 		w := ask(h, http.MethodGet, "/api/queues/default/tasks/"+ids["completed"], "")
 		assert.Equal(t, http.StatusInternalServerError, w.Code)
 		assert.NotContains(t, w.Body.String(), argument)
@@ -191,12 +191,12 @@ func TestWhatEachViewerSees(t *testing.T) {
 	t.Run("logs name no contents", func(t *testing.T) {
 		t.Parallel()
 		var log buffer
-		h := s.monitor(t, monitor.WithLogger(slog.New(slog.NewJSONHandler(&log, nil))), as(monitor.Viewer{Name: "ann", Access: monitor.Contents}))
+		h := s.monitor(t, monitor.WithLogger(slog.New(slog.NewJSONHandler(&log, nil))), as(monitor.Viewer{Name: "ann", Access: monitor.AccessPayloads}))
 		for _, target := range everything(ids) {
 			get(t, h, target)
 		}
 		text := log.String()
-		assert.Contains(t, text, `"viewer":"ann","action":"look","view":"task","queue":"default","tasks":["`+ids["completed"]+`"]`)
+		assert.Contains(t, text, `"viewer":"ann","action":"view","page":"task","queue":"default","tasks":["`+ids["completed"]+`"]`)
 		for _, c := range append(contents, hiddenType, openType, schedule) {
 			assert.NotContains(t, text, c)
 		}

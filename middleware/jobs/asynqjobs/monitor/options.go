@@ -10,36 +10,36 @@ import (
 	"time"
 )
 
-// DefaultMaxShownBytes is the default of WithMaxShownBytes.
-const DefaultMaxShownBytes = 64 << 10
+// MaxShownBytes bounds the payload, the result and the error text on a task's own
+// page, each. Longer texts are cut.
+const MaxShownBytes = 64 << 10
 
-// An Option changes what New makes. Options are checked there, all of them at
+// An Option configures a Handler. New checks all options and reports all mistakes at
 // once.
 type Option func(*config) error
 
 type config struct {
-	root       string // without a slash at its end: "" is "/"
-	authorize  Authorizer
-	actions    bool
-	shared     bool
-	audit      func(context.Context, Record) error
-	format     func(typename string, payload []byte) string
-	shownBytes int
-	logger     *slog.Logger
-	origins    *http.CrossOriginProtection
-	now        func() time.Time
+	root      string // without a slash at its end: "" is "/"
+	authorize Authorizer
+	actions   bool
+	shared    bool
+	audit     func(context.Context, Record) error
+	format    func(typename string, payload []byte) string
+	logger    *slog.Logger
+	origins   *http.CrossOriginProtection
+	now       func() time.Time
 }
 
-// WithRootPath sets the path under which the page is mounted, as browsers see it;
-// the default is "/". It begins with a slash and holds letters, digits and "-", ".",
-// "_", "~", "/". Do not strip it from requests:
+// WithRootPath sets the path of the page as browsers see it. The default is "/". The
+// path begins with a slash and consists of letters, digits and "-", ".", "_", "~",
+// "/". Do not strip it from requests:
 //
 //	mux.Handle(h.RootPath()+"/", h)
 func WithRootPath(root string) Option {
 	return func(c *config) error {
 		clean := path.Clean(root)
 		if root == "" || root[0] != '/' || root != clean && root != clean+"/" {
-			return fmt.Errorf("WithRootPath: %q: it takes a clean path that begins with a slash", root)
+			return fmt.Errorf("WithRootPath: %q: not a clean path that begins with a slash", root)
 		}
 		for i := range len(root) {
 			switch b := root[i]; {
@@ -55,9 +55,8 @@ func WithRootPath(root string) Option {
 	}
 }
 
-// WithSharedConnection says that the client that New gets from conn belongs to the
-// application: Close does not close it. It is for a conn that hands out a client that
-// is used elsewhere, too. The default is that it is the handler's own.
+// WithSharedConnection declares that the client that conn makes belongs to the
+// application. Close then leaves it open. By default the Handler owns the client.
 func WithSharedConnection() Option {
 	return func(c *config) error {
 		c.shared = true
@@ -65,7 +64,8 @@ func WithSharedConnection() Option {
 	}
 }
 
-// WithAuthorizer sets who sees what. Without it nothing is opened for anybody.
+// WithAuthorizer sets the function that decides what each user sees. Without it
+// every user has AccessCounts.
 func WithAuthorizer(a Authorizer) Option {
 	return func(c *config) error {
 		if a == nil {
@@ -76,8 +76,8 @@ func WithAuthorizer(a Authorizer) Option {
 	}
 }
 
-// WithActions lets viewers with Viewer.Acts change things. The default is a
-// read-only page. It needs WithAuthorizer.
+// WithActions enables actions for viewers with Viewer.CanAct. It needs
+// WithAuthorizer. By default the page is read-only.
 func WithActions() Option {
 	return func(c *config) error {
 		c.actions = true
@@ -85,10 +85,10 @@ func WithActions() Option {
 	}
 }
 
-// WithAudit sets a function that is given each Record, beside the logger, before
-// contents are shown or an action is done. If it returns an error they are not. ctx
-// is the request's, and ends after 10 seconds: an audit that takes longer should heed
-// it. Nobody but the one request waits for it. It must be safe for concurrent use.
+// WithAudit sets a function that receives each Record, in addition to the logger,
+// before anything is shown or done. If it returns an error, nothing is shown or done.
+// Its context is the request's, with a deadline of 10 seconds. Other requests do not
+// wait for it. It must be safe for concurrent use.
 func WithAudit(audit func(ctx context.Context, r Record) error) Option {
 	return func(c *config) error {
 		if audit == nil {
@@ -99,11 +99,11 @@ func WithAudit(audit func(ctx context.Context, r Record) error) Option {
 	}
 }
 
-// WithFormatter sets how payloads and results are made text, for protocol buffers
-// and other binary forms. It is called for those who may see them only, with the
-// task's real type name; a panic of it is shown as text that cannot be formatted.
-// What it returns is cut like any other text. The default shows UTF-8 text as it is
-// and everything else as base64.
+// WithFormatter sets the function that turns payloads and results into text, for
+// protocol buffers and other binary forms. It receives the real type name of the
+// task, and only payloads that the viewer may see. Its text is cut like any other. If
+// it panics, the page shows that the payload cannot be formatted. By default, UTF-8
+// text is shown unchanged and other bytes in base64.
 func WithFormatter(format func(typename string, b []byte) string) Option {
 	return func(c *config) error {
 		if format == nil {
@@ -114,22 +114,9 @@ func WithFormatter(format func(typename string, b []byte) string) Option {
 	}
 }
 
-// WithMaxShownBytes bounds what a task's own page shows of its payload, result and
-// error text, each, in bytes; what is longer is cut. The default is
-// DefaultMaxShownBytes. n is 1 to 4 MiB.
-func WithMaxShownBytes(n int) Option {
-	return func(c *config) error {
-		if n < 1 || n > maxOpenBytes {
-			return fmt.Errorf("WithMaxShownBytes: %d: it takes 1 to %d", n, maxOpenBytes)
-		}
-		c.shownBytes = n
-		return nil
-	}
-}
-
-// WithLogger sets where looks, actions, refusals and failures are reported: with
-// viewer, queue and task ids, but without type names, payloads, results or error
-// texts of jobs. The default is slog.Default().
+// WithLogger sets the logger for views, actions, refusals and failures. Log lines
+// hold the viewer, queues and task ids, but never type names, payloads, results or
+// error texts of jobs. The default is slog.Default().
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) error {
 		if l == nil {
@@ -140,10 +127,10 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
-// WithTrustedOrigin lets actions come from origin ("scheme://host[:port]"). It is
-// needed only behind a proxy that changes the Host header, for browsers that do not
-// say that a request is of the same origin: those older than 2023, and all of them
-// over plain HTTP.
+// WithTrustedOrigin accepts actions from origin ("scheme://host[:port]"). Only a
+// proxy that changes the Host header makes it necessary, and only for browsers that
+// do not send Sec-Fetch-Site: browsers from before 2023, and all browsers over plain
+// HTTP.
 func WithTrustedOrigin(origin string) Option {
 	return func(c *config) error {
 		if err := c.origins.AddTrustedOrigin(origin); err != nil {
@@ -155,10 +142,9 @@ func WithTrustedOrigin(origin string) Option {
 
 func newConfig(opts []Option) (*config, error) {
 	c := &config{
-		shownBytes: DefaultMaxShownBytes,
-		format:     func(_ string, b []byte) string { return plain(b) },
-		origins:    http.NewCrossOriginProtection(),
-		now:        time.Now,
+		format:  func(_ string, b []byte) string { return plain(b) },
+		origins: http.NewCrossOriginProtection(),
+		now:     time.Now,
 	}
 	var errs []error
 	for _, o := range opts {
@@ -171,7 +157,7 @@ func newConfig(opts []Option) (*config, error) {
 		}
 	}
 	if c.actions && c.authorize == nil {
-		errs = append(errs, errors.New("WithActions needs WithAuthorizer: somebody must say who may act"))
+		errs = append(errs, errors.New("WithActions needs WithAuthorizer"))
 	}
 	if c.logger == nil {
 		c.logger = slog.Default()

@@ -26,10 +26,10 @@ func isScheduleID(id string) bool { return strings.HasPrefix(id, schedulePrefix)
 // asynq.Scheduler and in clear, and adds the schedules of asynqjobs.
 func (l *look) schedules(doc map[string]any) {
 	entries, _ := doc["entries"].([]any)
-	if l.viewer.access() >= Contents && len(entries) > 0 {
+	if l.viewer.access() >= AccessPayloads && len(entries) > 0 {
 		l.foreign(entries)
 	}
-	if l.viewer.access() >= Names && l.h.scheduler != nil {
+	if l.viewer.access() >= AccessTypes && l.h.scheduler != nil {
 		entries = append(entries, l.own()...)
 	}
 	if entries == nil {
@@ -56,7 +56,7 @@ func (l *look) foreign(entries []any) {
 		id, _ := en["id"].(string)
 		typename, _ := en["task_type"].(string)
 		b, ok := payloads[id]
-		if !ok || len(b) == 0 || l.viewer.Sees != nil && !l.viewer.Sees(Task{Type: typename, Schedule: id}) {
+		if !ok || len(b) == 0 || l.viewer.CanView != nil && !l.viewer.CanView(Task{Type: typename, Schedule: id}) {
 			continue
 		}
 		switch {
@@ -107,10 +107,10 @@ func (l *look) own() []any {
 }
 
 func (l *look) schedulePayload(id string, info *asynqjobs.ScheduleInfo) string {
-	if l.viewer.access() < Contents {
+	if l.viewer.access() < AccessPayloads {
 		return withheld
 	}
-	if sees := l.viewer.Sees; sees != nil && !sees(Task{Queue: info.Queue, Type: info.Type, Schedule: info.Name}) {
+	if sees := l.viewer.CanView; sees != nil && !sees(Task{Queue: info.Queue, Type: info.Type, Schedule: info.Name}) {
 		return withheld
 	}
 	if len(info.Payload) > maxOpenBytes {
@@ -132,7 +132,7 @@ func (h *Handler) scheduleID(name string) (string, error) {
 // which is all that is kept.
 func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request, id string, viewer *Viewer) {
 	events := []any{}
-	if h.scheduler != nil && viewer.access() >= Names {
+	if h.scheduler != nil && viewer.access() >= AccessTypes {
 		release, ok := h.begin(r.Context())
 		if !ok {
 			fail(w, http.StatusServiceUnavailable)

@@ -5,72 +5,77 @@ import (
 	"net/http"
 )
 
-// Access is how much of the jobs somebody may see. Each level includes those below
-// it.
+// Access is how much of the jobs a viewer may see. Each level includes the levels
+// below it.
 type Access int
 
-// The levels. The zero value is none.
+// The levels. The zero value is NoAccess.
 const (
-	NoAccess Access = iota // 403 for everything
-	Numbers                // counts, times, ids and whatever type names Redis holds
-	Names                  // real type names, schedules without their payloads
-	Contents               // payloads, results, error texts: audited
+	NoAccess       Access = iota // 403 for every request
+	AccessCounts                 // counts, times, ids, and type names as Redis holds them
+	AccessTypes                  // also the real type names, and schedules without payloads
+	AccessPayloads               // also payloads, results and error texts; each view is recorded
 )
 
+// String returns the level in plain words.
 func (a Access) String() string {
 	switch a {
 	case NoAccess:
 		return "no access"
-	case Numbers:
-		return "numbers"
-	case Names:
-		return "names"
-	case Contents:
-		return "contents"
+	case AccessCounts:
+		return "counts"
+	case AccessTypes:
+		return "types"
+	case AccessPayloads:
+		return "payloads"
 	default:
 		return fmt.Sprintf("access %d", int(a))
 	}
 }
 
-// A Viewer is who sent a request and what they may. The zero Viewer may nothing.
+// A Viewer is the user behind a request, and what the user may do. The zero Viewer
+// has no access.
 type Viewer struct {
-	// Name is how logs and records of the audit call them: an account, not a secret.
+	// Name identifies the user in logs, in records, and on the page itself. It is the
+	// name of an account, not a secret.
 	Name string
 
-	// Access is what they see. A value that is none of this package's is NoAccess.
+	// Access is what the user sees. A value that this package does not define counts
+	// as NoAccess.
 	Access Access
 
-	// Sees narrows Contents to the tasks for which it returns true. It is given
-	// the real type name, and must be safe for concurrent use if it is shared. Of a
-	// task whose type is hidden and whose payload does not open, or is in clear, the
-	// type is not known: it is not asked about, and nothing is shown. Nil: all tasks.
-	Sees func(Task) bool
+	// CanView limits AccessPayloads to the tasks for which it returns true. Nil means
+	// all tasks. It receives the real type name. It must be safe for concurrent use if
+	// viewers share it. The real type of a task with a hidden type is unknown if its
+	// payload does not open or is plaintext. CanView is not called for such a task, and
+	// its payload is withheld.
+	CanView func(Task) bool
 
-	// Acts lets them run, archive, cancel and delete tasks, and pause, resume and
-	// delete queues, all of them whatever Sees says, if the handler was made with
-	// WithActions and Access is at least Numbers.
-	Acts bool
+	// CanAct allows the user to run, archive, cancel and delete tasks, and to pause,
+	// resume and delete queues. It covers all tasks, whatever CanView returns. It needs
+	// WithActions and an Access of at least AccessCounts.
+	CanAct bool
 }
 
 func (v *Viewer) access() Access {
-	if v.Access < NoAccess || v.Access > Contents {
+	if v.Access < NoAccess || v.Access > AccessPayloads {
 		return NoAccess
 	}
 	return v.Access
 }
 
-// Task is what Viewer.Sees decides about.
+// Task is what Viewer.CanView decides about.
 type Task struct {
 	Queue string
 	ID    string // empty for a schedule
 	Type  string // the real name
 
-	// Schedule is the name of a schedule, else empty.
+	// Schedule is the name of a schedule. It is empty for a task.
 	Schedule string
 }
 
-// An Authorizer says who sent r and what they may see. It is called once for each
-// request, the page's own scripts and pictures included, before anything is read
-// from Redis. r is as it came; what the application's own middleware put into its
-// context is there. It must be safe for concurrent use.
+// An Authorizer returns the user behind r and what the user may see. It is called
+// once for each request, also for scripts and images of the page, before anything is
+// read from Redis. The context of r holds what the application's middleware put
+// there. An Authorizer must be safe for concurrent use.
 type Authorizer func(r *http.Request) Viewer

@@ -106,13 +106,13 @@ func TestPageInBrowser(t *testing.T) {
 			}
 			switch c.Value {
 			case "operator":
-				return monitor.Viewer{Name: c.Value, Access: monitor.Names}
+				return monitor.Viewer{Name: c.Value, Access: monitor.AccessTypes}
 			case "auditor":
-				return monitor.Viewer{Name: c.Value, Access: monitor.Contents}
+				return monitor.Viewer{Name: c.Value, Access: monitor.AccessPayloads}
 			case "admin":
-				return monitor.Viewer{Name: c.Value, Access: monitor.Names, Acts: true}
+				return monitor.Viewer{Name: c.Value, Access: monitor.AccessTypes, CanAct: true}
 			case "guest":
-				return monitor.Viewer{Name: c.Value, Access: monitor.Numbers}
+				return monitor.Viewer{Name: c.Value, Access: monitor.AccessCounts}
 			default:
 				return monitor.Viewer{}
 			}
