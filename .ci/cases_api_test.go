@@ -12,7 +12,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
-func keyringLogger(l *slog.Logger) aead.KeyringOption { return aead.WithKeyringLogger(l) }
+func keyringLogger(l *slog.Logger) aead.KeyringOption { return aead.WithLogger(l) }
 
 type (
 	auditConfig = audit.Config

@@ -129,23 +129,23 @@ var (
 //
 // The Envelope runs one goroutine; Close ends it. It does not close kek.
 func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...EnvelopeOption) (*Envelope, error) {
-	o, err := envelopeOptionsOf(opts)
+	c, err := envelopeConfigOf(opts)
 	if err != nil {
 		return nil, err
 	}
 	if isNilKEK(kek) {
 		return nil, errors.New("aead: an Envelope needs a key-encryption key")
 	}
-	hard := limits{messages: o.maxMessages, bytes: o.maxBytes, age: int64(o.maxAge)}
+	hard := limits{messages: c.maxMessages, bytes: c.maxBytes, age: int64(c.maxAge)}
 	e := &Envelope{
 		kek:         kek,
-		template:    o.template,
+		template:    c.template,
 		hard:        hard,
 		soft:        hard.soft(),
-		ttl:         min(int64(o.ttl), 1<<61),
-		log:         o.log,
+		ttl:         min(int64(c.ttl), 1<<61),
+		log:         c.log,
 		clock:       newClock(),
-		known:       newDataKeyCache(o.cache),
+		known:       newDataKeyCache(c.cache),
 		unsubscribe: func() {},
 		wrapSlots:   make(chan struct{}, wrapParallel),
 		reviewSlots: make(chan struct{}, reviewParallel),

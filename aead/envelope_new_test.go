@@ -37,6 +37,7 @@ func TestNewEnvelopeValidates(t *testing.T) {
 		`WithDataKeyTemplate: ""`:    aead.WithDataKeyTemplate(nil),
 		`"XAesGcmKey"`:               aead.WithDataKeyTemplate(tinkaead.XAES256GCM192BitNonceKeyTemplate()),
 		`WithDataKeyTemplate: "Hmac`: aead.WithDataKeyTemplate(mac.HMACSHA256Tag256KeyTemplate()),
+		"WithLogger: nil":            aead.WithLogger(nil),
 		"nil EnvelopeOption":         nil,
 	} {
 		service := aeadtest.NewKeyService(t)

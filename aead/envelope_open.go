@@ -47,7 +47,7 @@ func (e *Envelope) joinUnwrap(ctx context.Context, header []byte) (*flight, *dat
 	g := e.gateOf(header)
 	if err := g.enter(); err != nil {
 		e.stats.turnedAway.Add(1)
-		return nil, nil, fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, err)
+		return nil, nil, err
 	}
 	callCtx, cancel := e.callContext(ctx)
 	f := &flight{done: make(chan struct{}), epoch: e.epoch, waiting: 1, cancel: cancel}

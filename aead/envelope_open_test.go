@@ -63,7 +63,7 @@ func TestGarbageDataKeysCannotStorm(t *testing.T) {
 				switch {
 				case errors.Is(err, aead.ErrUnauthentic):
 					refused.Add(1)
-				case errors.Is(err, aead.ErrKeyServiceUnavailable):
+				case errors.Is(err, aead.ErrKeyServiceUnavailable), errors.Is(err, aead.ErrTooManyDataKeys):
 					turnedAway.Add(1)
 				default:
 					t.Errorf("garbage: %v", err)

@@ -33,10 +33,12 @@ const (
 	defaultDataKeyTTL = time.Hour
 )
 
-// EnvelopeOption sets something that NewEnvelope leaves to a default.
-type EnvelopeOption func(*envelopeOptions)
+// EnvelopeOption is an option of NewEnvelope.
+type EnvelopeOption interface {
+	applyEnvelope(c *envelopeConfig) error
+}
 
-type envelopeOptions struct {
+type envelopeConfig struct {
 	maxMessages uint64
 	maxBytes    uint64
 	maxAge      time.Duration
@@ -46,94 +48,110 @@ type envelopeOptions struct {
 	log         *slog.Logger
 }
 
-// WithMaxMessages is how many messages one data key may seal, from 1 to 2^32, the bound for random 96-bit nonces (NIST
-// SP 800-38D, section 8.3). It is never passed, whatever the outage. The default is 2^30.
+type envelopeOption func(c *envelopeConfig) error
+
+func (o envelopeOption) applyEnvelope(c *envelopeConfig) error { return o(c) }
+
+// WithMaxMessages sets how many messages one data key may seal, from 1 to 2^32. 2^32 is the bound for random 96-bit nonces
+// (NIST SP 800-38D, section 8.3). An outage does not extend it. The default is 2^30.
 func WithMaxMessages(n uint64) EnvelopeOption {
-	return func(o *envelopeOptions) { o.maxMessages = n }
+	return envelopeOption(func(c *envelopeConfig) error {
+		if n < 1 || n > maxMaxMessages {
+			return fmt.Errorf("aead: WithMaxMessages(%d): must be from 1 to 2^32", n)
+		}
+		c.maxMessages = n
+		return nil
+	})
 }
 
-// WithMaxBytes is how many bytes of plaintext one data key may seal, and so the longest message too, from 1 to 2^48. It
-// is never passed. The default is 2^40, 1 TiB, which keeps an attacker's advantage below 2^-57 (RFC 8446, section 5.5).
+// WithMaxBytes sets how many bytes of plaintext one data key may seal, from 1 to 2^48. It is also the length of the longest
+// message. An outage does not extend it. The default is 2^40 (1 TiB), which keeps an attacker's advantage below 2^-57 (RFC
+// 8446, section 5.5).
 func WithMaxBytes(n uint64) EnvelopeOption {
-	return func(o *envelopeOptions) { o.maxBytes = n }
+	return envelopeOption(func(c *envelopeConfig) error {
+		if n < 1 || n > maxMaxBytes {
+			return fmt.Errorf("aead: WithMaxBytes(%d): must be from 1 to 2^48", n)
+		}
+		c.maxBytes = n
+		return nil
+	})
 }
 
-// WithMaxAge is for how long after it was wrapped a data key may seal. It bounds how long a process keeps sealing under
-// a KEK that has been revoked or rotated, and how long writes survive an outage of the key service: between a quarter
-// of it and all of it. It must be positive. The default is 24 hours.
+// WithMaxAge sets how long a data key may seal after it was wrapped; it must be positive. It bounds how long a process keeps
+// sealing under a KEK that was revoked or rotated. It also bounds how long writes survive an outage of the key service:
+// between a quarter of it and all of it. The default is 24 hours.
 //
-// Time for which the machine is suspended counts, but is noticed up to a minute after it wakes (a quarter of
-// WithDataKeyTTL, if that is less); in that minute both of these times may be passed.
+// Time for which the machine is suspended counts. It is noticed up to a minute after the machine resumes, or a quarter of
+// WithDataKeyTTL if that is less. Until then, the age and the TTL may be exceeded.
 func WithMaxAge(d time.Duration) EnvelopeOption {
-	return func(o *envelopeOptions) { o.maxAge = d }
+	return envelopeOption(func(c *envelopeConfig) error {
+		if d <= 0 {
+			return fmt.Errorf("aead: WithMaxAge(%v): must be positive", d)
+		}
+		c.maxAge = d
+		return nil
+	})
 }
 
-// WithDataKeyTemplate is the kind of data key that is made, one of those that Tink's KMS envelope allows: AES-GCM,
-// AES-CTR-HMAC, AES-GCM-SIV, ChaCha20-Poly1305, XChaCha20-Poly1305. The ciphertext does not tell them apart, so all
-// who share data must agree on the key type. The default, AES256-GCM, is also the fast one.
+// WithDataKeyTemplate sets the type of the data keys. Tink's KMS envelope allows AES-GCM, AES-CTR-HMAC, AES-GCM-SIV,
+// ChaCha20-Poly1305 and XChaCha20-Poly1305. The ciphertext does not name the type, so all processes that share data must
+// agree on it. The default, AES256-GCM, is also the fastest.
 func WithDataKeyTemplate(t *tinkpb.KeyTemplate) EnvelopeOption {
-	return func(o *envelopeOptions) { o.template = t }
+	return envelopeOption(func(c *envelopeConfig) error {
+		if !envelopeKeyType(t.GetTypeUrl()) {
+			return fmt.Errorf("aead: WithDataKeyTemplate: %q is not a data key type of Tink's KMS envelope", shortType(t.GetTypeUrl()))
+		}
+		c.template = t
+		return nil
+	})
 }
 
-// WithDataKeyCache is how many unwrapped data keys are held for reading, from 1 to 2^20. The one in use for sealing is
-// held beside them. The default is 16384, at about a kilobyte for each that is really held.
+// WithDataKeyCache sets how many unwrapped data keys are held for reading, from 1 to 2^20. The data key that seals is held
+// next to them. The default is 16384; each data key takes about a kilobyte.
 func WithDataKeyCache(n int) EnvelopeOption {
-	return func(o *envelopeOptions) { o.cache = n }
+	return envelopeOption(func(c *envelopeConfig) error {
+		if n < 1 || n > maxDataKeyCache {
+			return fmt.Errorf("aead: WithDataKeyCache(%d): must be from 1 to 2^20", n)
+		}
+		c.cache = n
+		return nil
+	})
 }
 
-// WithDataKeyTTL is for how long a data key opens values after the KEK last wrapped or unwrapped it; it must be
-// positive. From three quarters of it on, the KEK is asked again in the background if the data key is in use, so that
-// no request waits. If the KEK refuses, the data key is dropped at once; if the KEK cannot be reached, it is not
-// extended.
+// WithDataKeyTTL sets how long a data key opens values after the KEK last wrapped or unwrapped it; it must be positive. From
+// three quarters of the TTL on, the KEK is asked again in the background if the data key is in use, so that no request
+// waits. If the KEK refuses, the data key is dropped at once. If the KEK cannot be reached, the data key is not extended.
 //
-// It is therefore the delay of crypto-shredding: values stay readable to running processes for so long after their KEK
-// was destroyed. It is also the longest outage of the key service that reads survive. The default is one hour.
+// The TTL is therefore the delay of crypto-shredding: running processes can read values for this long after their KEK was
+// destroyed. It is also the longest outage of the key service that reads survive. The default is one hour.
 func WithDataKeyTTL(d time.Duration) EnvelopeOption {
-	return func(o *envelopeOptions) { o.ttl = d }
+	return envelopeOption(func(c *envelopeConfig) error {
+		if d <= 0 {
+			return fmt.Errorf("aead: WithDataKeyTTL(%v): must be positive", d)
+		}
+		c.ttl = d
+		return nil
+	})
 }
 
-// WithLogger says where new data keys and failures of the key service are logged. No key is. The default is
-// slog.Default().
-func WithLogger(log *slog.Logger) EnvelopeOption {
-	return func(o *envelopeOptions) { o.log = log }
-}
-
-func envelopeOptionsOf(opts []EnvelopeOption) (*envelopeOptions, error) {
-	o := &envelopeOptions{
+// envelopeConfigOf applies and checks all options.
+func envelopeConfigOf(opts []EnvelopeOption) (*envelopeConfig, error) {
+	c := &envelopeConfig{
 		maxMessages: defaultMaxMessages,
 		maxBytes:    defaultMaxBytes,
 		maxAge:      defaultMaxAge,
 		template:    tinkaead.AES256GCMKeyTemplate(),
 		cache:       defaultDataKeyCache,
 		ttl:         defaultDataKeyTTL,
-	}
-	for _, opt := range opts {
-		if opt == nil {
-			return nil, errors.New("aead: nil EnvelopeOption")
-		}
-		opt(o)
+		log:         slog.Default(),
 	}
 	var errs []error
-	if o.maxMessages < 1 || o.maxMessages > maxMaxMessages {
-		errs = append(errs, fmt.Errorf("aead: WithMaxMessages(%d): from 1 to 2^32 are allowed", o.maxMessages))
+	for _, opt := range opts {
+		if opt == nil {
+			errs = append(errs, errors.New("aead: nil EnvelopeOption"))
+			continue
+		}
+		errs = append(errs, opt.applyEnvelope(c))
 	}
-	if o.maxBytes < 1 || o.maxBytes > maxMaxBytes {
-		errs = append(errs, fmt.Errorf("aead: WithMaxBytes(%d): from 1 to 2^48 are allowed", o.maxBytes))
-	}
-	if o.maxAge <= 0 {
-		errs = append(errs, fmt.Errorf("aead: WithMaxAge(%v): must be positive", o.maxAge))
-	}
-	if o.cache < 1 || o.cache > maxDataKeyCache {
-		errs = append(errs, fmt.Errorf("aead: WithDataKeyCache(%d): from 1 to 2^20 are allowed", o.cache))
-	}
-	if o.ttl <= 0 {
-		errs = append(errs, fmt.Errorf("aead: WithDataKeyTTL(%v): must be positive", o.ttl))
-	}
-	if !envelopeKeyType(o.template.GetTypeUrl()) {
-		errs = append(errs, fmt.Errorf("aead: WithDataKeyTemplate: %q is not a data key type of Tink's KMS envelope (AES-GCM, AES-CTR-HMAC, AES-GCM-SIV, ChaCha20-Poly1305, XChaCha20-Poly1305)", shortType(o.template.GetTypeUrl())))
-	}
-	if o.log == nil {
-		o.log = slog.Default()
-	}
-	return o, errors.Join(errs...)
+	return c, errors.Join(errs...)
 }

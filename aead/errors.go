@@ -25,6 +25,11 @@ var (
 	// missing permissions. The value may be perfectly good; try again later.
 	ErrKeyServiceUnavailable = errors.New("aead: key service unavailable")
 
+	// ErrTooManyDataKeys says that the gate turned an unknown data key away: too many data keys wait for the key service,
+	// or too many of them opened no value of late. This is the sign of planted values. It is neither an outage nor a
+	// refusal of the value: a later attempt may open it.
+	ErrTooManyDataKeys = errors.New("aead: too many unknown data keys")
+
 	// ErrKeyExhausted says that a key has sealed as many messages as is safe with random 96-bit nonces (2^32, NIST SP
 	// 800-38D). Make a new primary key, or use an Envelope, which does so by itself.
 	ErrKeyExhausted = errors.New("aead: key has sealed as many messages as is safe; rotate it, or use an Envelope")

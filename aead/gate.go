@@ -21,7 +21,7 @@ const (
 )
 
 var (
-	errQueueFull = fmt.Errorf("%d data keys already wait to be unwrapped: the key service is too slow for so many, or does not know them", unwrapQueue)
+	errQueueFull = fmt.Errorf("%w: %d wait to be unwrapped", ErrTooManyDataKeys, unwrapQueue)
 	errNoTurn    = errors.New("no turn to unwrap a data key")
 )
 

@@ -2,7 +2,6 @@ package aead
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -61,20 +60,13 @@ type KeyInfo struct {
 	Messages uint64           // sealed by this Keyring under this key; counted only for random 96-bit nonces
 }
 
-// NewKeyring returns a Keyring of the keys of a handle. It cannot be reloaded. Of the options only WithKeyringLogger
-// applies.
+// NewKeyring returns a Keyring of the keys of a handle. It cannot be reloaded. Of the options only WithLogger applies.
 func NewKeyring(h *keyset.Handle, opts ...KeyringOption) (*Keyring, error) {
-	o, err := keyringOptionsOf(opts)
+	c, err := keyringFunction{name: "NewKeyring"}.config(nil, opts)
 	if err != nil {
 		return nil, err
 	}
-	if err := o.only("NewKeyring"); err != nil {
-		return nil, err
-	}
-	if o.hasAssociatedData || o.hasName || o.hasKEKCheck {
-		return nil, errors.New("aead: WithAssociatedData, WithKeysetName and WithKEKCheck do not apply to NewKeyring")
-	}
-	return newKeyring(h, o)
+	return newKeyring(h, c)
 }
 
 // OpenKeyring reads a keyset from src, sealed under kek, as CreateKeyset or Tink's tools write it (JSON or binary, told
@@ -83,11 +75,8 @@ func NewKeyring(h *keyset.Handle, opts ...KeyringOption) (*Keyring, error) {
 // ctx bounds the reading and is not kept; a source or kek that ignores it is abandoned. A nil kek is an error. kek is
 // called again at each reload of a changed keyset, and at least as often as WithKEKCheck says. Close does not close it.
 func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...KeyringOption) (*Keyring, error) {
-	o, err := keyringOptionsOf(opts)
+	c, err := keyringFunction{name: "OpenKeyring", binds: true, reloads: true}.config(kek, opts)
 	if err != nil {
-		return nil, err
-	}
-	if err := o.fits(kek); err != nil {
 		return nil, err
 	}
 	reader := newSourceReader(src)
@@ -96,31 +85,31 @@ func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts
 		return nil, err
 	}
 	spy := newKEKSpy(kek)
-	spy.unnamed = unnamedWarning(o)
-	handle, err := parseKeyset(ctx, data, spy, o.associatedData)
+	spy.unnamed = unnamedWarning(c)
+	handle, err := parseKeyset(ctx, data, spy, c.associatedData)
 	if err != nil {
 		return nil, err
 	}
-	k, err := newKeyring(handle, o)
+	k, err := newKeyring(handle, c)
 	if err != nil {
 		return nil, err
 	}
-	k.src, k.kek, k.associatedData, k.loaded = reader, spy, o.associatedData, data
+	k.src, k.kek, k.associatedData, k.loaded = reader, spy, c.associatedData, data
 	if _, ok := kek.(cleartext.KEK); ok {
 		if file, ok := src.(fileSource); ok {
-			warnOfMode(ctx, string(file), o.log)
+			warnOfMode(ctx, string(file), c.log)
 		}
 	} else {
-		k.startKEKCheck(o.kekCheck)
+		k.startKEKCheck(c.kekCheck)
 	}
-	if o.hasReload {
-		k.watch(ctx, o.reload)
+	if c.hasReload {
+		k.watch(ctx, c.reload)
 	}
 	return k, nil
 }
 
-func newKeyring(h *keyset.Handle, o *keyringOptions) (*Keyring, error) {
-	k := &Keyring{log: o.log, reloading: make(chan struct{}, 1), subscribers: make(map[int]func())}
+func newKeyring(h *keyset.Handle, c *keyringConfig) (*Keyring, error) {
+	k := &Keyring{log: c.log, reloading: make(chan struct{}, 1), subscribers: make(map[int]func())}
 	r, err := newRing(h, &k.counters)
 	if err != nil {
 		return nil, err

@@ -85,7 +85,7 @@ func TestRefusedKeysetStops(t *testing.T) {
 func TestUnrelatedKeysetIsReported(t *testing.T) {
 	t.Parallel()
 	var log lockedBuffer
-	r := newReloadable(t, aead.WithKeyringLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	r := newReloadable(t, aead.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	right := sealedKeyset(t, r.manager, r.kek)
 	wrong := func() []byte {
 		m := keyset.NewManager()
@@ -222,7 +222,7 @@ func TestKeysetName(t *testing.T) {
 	}
 	openWith := func(src aead.Source, opts ...aead.KeyringOption) (string, error) {
 		var log lockedBuffer
-		k, err := aead.OpenKeyring(t.Context(), src, kek, append(opts, aead.WithKeyringLogger(slog.New(slog.NewTextHandler(&log, nil))))...)
+		k, err := aead.OpenKeyring(t.Context(), src, kek, append(opts, aead.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))...)
 		if err == nil {
 			err = errors.Join(k.Reload(t.Context()), k.Close())
 		}
@@ -274,7 +274,7 @@ func TestModeOfPlaintextKeyFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		var log lockedBuffer
-		k, err := insecurecleartextkeyset.OpenKeyring(t.Context(), aead.FileSource(path), aead.WithKeyringLogger(slog.New(slog.NewTextHandler(&log, nil))))
+		k, err := insecurecleartextkeyset.OpenKeyring(t.Context(), aead.FileSource(path), aead.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 		if err != nil {
 			t.Fatal(err)
 		}

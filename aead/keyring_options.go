@@ -13,25 +13,34 @@ import (
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
 )
 
-// KeyringOption sets something that OpenKeyring leaves to a default.
-type KeyringOption func(*keyringOptions)
+// KeyringOption is an option of the functions that read or write keysets. Each function refuses the options that mean
+// nothing to it.
+type KeyringOption interface {
+	applyKeyring(c *keyringConfig) error
+}
 
-type keyringOptions struct {
+type keyringConfig struct {
 	associatedData    []byte
 	hasAssociatedData bool
 	reload            time.Duration
 	hasReload         bool
 	name              string
-	hasName           bool
 	kekCheck          time.Duration
 	hasKEKCheck       bool
 	log               *slog.Logger
 }
 
+type keyringOption func(c *keyringConfig) error
+
+func (o keyringOption) applyKeyring(c *keyringConfig) error { return o(c) }
+
 // WithAssociatedData gives the associated data under which the keyset itself was sealed. The default is none.
 func WithAssociatedData(ad []byte) KeyringOption {
 	ad = bytes.Clone(ad)
-	return func(o *keyringOptions) { o.associatedData, o.hasAssociatedData = ad, true }
+	return keyringOption(func(c *keyringConfig) error {
+		c.associatedData, c.hasAssociatedData = ad, true
+		return nil
+	})
 }
 
 // WithKeysetName binds a sealed keyset to a name, so that two keysets under one key-encryption key cannot be exchanged.
@@ -39,7 +48,10 @@ func WithAssociatedData(ad []byte) KeyringOption {
 // they open one that was sealed without a name, with a warning. name has 1 to 64 letters, digits, '_', '.' or '-'. It
 // cannot be combined with WithAssociatedData.
 func WithKeysetName(name string) KeyringOption {
-	return func(o *keyringOptions) { o.name, o.hasName = name, true }
+	return keyringOption(func(c *keyringConfig) error {
+		c.associatedData, c.name = []byte(keysetNameDomain+name), name
+		return checkKeysetName(name)
+	})
 }
 
 // keysetNameDomain keeps names apart from the associated data of applications.
@@ -62,69 +74,66 @@ func checkKeysetName(name string) error {
 //
 // It starts one goroutine, which Close ends.
 func WithReload(every time.Duration) KeyringOption {
-	return func(o *keyringOptions) { o.reload, o.hasReload = every, true }
-}
-
-// WithKeyringLogger says where reloads, their failures, and keys that near their bound are logged. No key is. The
-// default is slog.Default().
-func WithKeyringLogger(log *slog.Logger) KeyringOption {
-	return func(o *keyringOptions) { o.log = log }
+	return keyringOption(func(c *keyringConfig) error {
+		if every <= 0 {
+			return fmt.Errorf("aead: WithReload(%v): must be positive (leave the option out for no reloading)", every)
+		}
+		c.reload, c.hasReload = every, true
+		return nil
+	})
 }
 
 // WithKEKCheck sets how often the key-encryption key is asked to open the keyset in service again. A refusal takes the
 // keyset out of service, and empties the data-key caches of envelopes over it, until the KEK opens it again. An outage
 // leaves it in service. every must be positive. The default is one hour. It does not apply to a keyset in plaintext.
 func WithKEKCheck(every time.Duration) KeyringOption {
-	return func(o *keyringOptions) { o.kekCheck, o.hasKEKCheck = every, true }
+	return keyringOption(func(c *keyringConfig) error {
+		if every <= 0 {
+			return fmt.Errorf("aead: WithKEKCheck(%v): must be positive", every)
+		}
+		c.kekCheck, c.hasKEKCheck = every, true
+		return nil
+	})
 }
 
-func keyringOptionsOf(opts []KeyringOption) (*keyringOptions, error) {
-	o := &keyringOptions{}
+// keyringFunction is a function that takes KeyringOptions, and the options that mean something to it. All of them take
+// WithLogger. binds stands for WithAssociatedData and WithKeysetName, reloads for WithReload and WithKEKCheck.
+type keyringFunction struct {
+	name           string
+	binds, reloads bool
+}
+
+// config applies and checks all options. kek is nil if the function takes none.
+func (f keyringFunction) config(kek tink.AEADWithContext, opts []KeyringOption) (*keyringConfig, error) {
+	c := &keyringConfig{kekCheck: defaultDataKeyTTL, log: slog.Default()}
+	var errs []error
 	for _, opt := range opts {
 		if opt == nil {
-			return nil, errors.New("aead: nil KeyringOption")
+			errs = append(errs, errors.New("aead: nil KeyringOption"))
+			continue
 		}
-		opt(o)
+		errs = append(errs, opt.applyKeyring(c))
 	}
-	if o.hasReload && o.reload <= 0 {
-		return nil, fmt.Errorf("aead: WithReload(%v): must be positive; leave it out for no reloading", o.reload)
+	if c.hasAssociatedData && c.name != "" {
+		errs = append(errs, errors.New("aead: WithKeysetName and WithAssociatedData exclude each other"))
 	}
-	if o.hasKEKCheck && o.kekCheck <= 0 {
-		return nil, fmt.Errorf("aead: WithKEKCheck(%v): must be positive", o.kekCheck)
+	object := f.name
+	if _, ok := kek.(cleartext.KEK); ok {
+		object = "a keyset in plaintext"
+		f.binds = false
 	}
-	if o.hasName {
-		if o.hasAssociatedData {
-			return nil, errors.New("aead: WithKeysetName and WithAssociatedData exclude each other")
+	for _, o := range []struct {
+		name        string
+		given, fits bool
+	}{
+		{"WithAssociatedData", c.hasAssociatedData, f.binds},
+		{"WithKeysetName", c.name != "", f.binds},
+		{"WithReload", c.hasReload, f.reloads},
+		{"WithKEKCheck", c.hasKEKCheck, f.reloads && object == f.name},
+	} {
+		if o.given && !o.fits {
+			errs = append(errs, fmt.Errorf("aead: %s does not apply to %s", o.name, object))
 		}
-		if err := checkKeysetName(o.name); err != nil {
-			return nil, err
-		}
-		o.associatedData = []byte(keysetNameDomain + o.name)
 	}
-	if !o.hasKEKCheck {
-		o.kekCheck = defaultDataKeyTTL
-	}
-	if o.log == nil {
-		o.log = slog.Default()
-	}
-	return o, nil
-}
-
-// only refuses the options that mean nothing to a function that reads or writes a keyset once.
-func (o *keyringOptions) only(function string) error {
-	if o.hasReload {
-		return fmt.Errorf("aead: WithReload does not apply to %s", function)
-	}
-	if o.hasKEKCheck {
-		return fmt.Errorf("aead: WithKEKCheck does not apply to %s", function)
-	}
-	return nil
-}
-
-// fits refuses options that mean nothing for a keyset in plaintext.
-func (o *keyringOptions) fits(kek tink.AEADWithContext) error {
-	if _, ok := kek.(cleartext.KEK); ok && (o.hasAssociatedData || o.hasName || o.hasKEKCheck) {
-		return errors.New("aead: WithAssociatedData, WithKeysetName and WithKEKCheck do not apply to a keyset in plaintext")
-	}
-	return nil
+	return c, errors.Join(errs...)
 }

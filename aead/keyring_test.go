@@ -92,7 +92,7 @@ func keyringOf(t *testing.T, m *keyset.Manager) *aead.Keyring {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := aead.NewKeyring(h, aead.WithKeyringLogger(silent()))
+	k, err := aead.NewKeyring(h, aead.WithLogger(silent()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func TestKeyringCountsItsMessages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := aead.NewKeyring(h, aead.WithKeyringLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	k, err := aead.NewKeyring(h, aead.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,11 +25,8 @@ var errNilKEK = errors.New("aead: a keyset needs a key-encryption key (or aead/i
 // option applies. w gets the whole keyset in one call, or nothing. To replace a file, write to a temporary one and rename
 // it. Ids, types and states of the keys stay readable in it, as in every Tink keyset.
 func CreateKeyset(ctx context.Context, w io.Writer, kek tink.AEADWithContext, t *tinkpb.KeyTemplate, opts ...KeyringOption) error {
-	o, err := keyringOptionsOf(opts)
+	c, err := keyringFunction{name: "CreateKeyset", binds: true}.config(kek, opts)
 	if err != nil {
-		return err
-	}
-	if err := o.only("CreateKeyset"); err != nil {
 		return err
 	}
 	if isNilKEK(kek) {
@@ -41,7 +38,7 @@ func CreateKeyset(ctx context.Context, w io.Writer, kek tink.AEADWithContext, t 
 	}
 	var buf bytes.Buffer
 	spy := newKEKSpy(kek)
-	if err := handle.WriteWithContext(ctx, keyset.NewJSONWriter(&buf), spy, o.associatedData); err != nil {
+	if err := handle.WriteWithContext(ctx, keyset.NewJSONWriter(&buf), spy, c.associatedData); err != nil {
 		if spy.err != nil {
 			return kekError("sealing a new keyset", spy.err)
 		}
@@ -60,14 +57,8 @@ func CreateKeyset(ctx context.Context, w io.Writer, kek tink.AEADWithContext, t 
 // OpenPRF reads a keyset of PRF keys, as CreateKeyset makes from a PRF template, for keyed pseudonyms and tokens. Of the
 // options only WithKeysetName and WithAssociatedData apply. The set does not reload.
 func OpenPRF(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...KeyringOption) (*prf.Set, error) {
-	o, err := keyringOptionsOf(opts)
+	c, err := keyringFunction{name: "OpenPRF", binds: true}.config(kek, opts)
 	if err != nil {
-		return nil, err
-	}
-	if err := o.only("OpenPRF"); err != nil {
-		return nil, err
-	}
-	if err := o.fits(kek); err != nil {
 		return nil, err
 	}
 	data, err := newSourceReader(src).load(ctx)
@@ -75,8 +66,8 @@ func OpenPRF(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...
 		return nil, err
 	}
 	spy := newKEKSpy(kek)
-	spy.unnamed = unnamedWarning(o)
-	handle, err := parseKeyset(ctx, data, spy, o.associatedData)
+	spy.unnamed = unnamedWarning(c)
+	handle, err := parseKeyset(ctx, data, spy, c.associatedData)
 	if err != nil {
 		return nil, err
 	}
@@ -175,12 +166,12 @@ type kekSpy struct {
 }
 
 // unnamedWarning returns what is done about a keyset that was sealed without the name of WithKeysetName, or nil.
-func unnamedWarning(o *keyringOptions) func(context.Context) {
-	if !o.hasName {
+func unnamedWarning(c *keyringConfig) func(context.Context) {
+	if c.name == "" {
 		return nil
 	}
 	return func(ctx context.Context) {
-		o.log.WarnContext(ctx, "sealcache: the keyset was sealed without a name; seal it again with one (sealcache keys rewrap)", "keyset_name", o.name)
+		c.log.WarnContext(ctx, "sealcache: the keyset was sealed without a name; seal it again with one (sealcache keys rewrap)", "keyset_name", c.name)
 	}
 }
 

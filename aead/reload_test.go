@@ -75,7 +75,7 @@ func newReloadable(t *testing.T, opts ...aead.KeyringOption) *reloadable {
 	r := &reloadable{manager: keyset.NewManager(), src: &memorySource{}, kek: aeadtest.NewKeyService(t)}
 	r.rotate(t)
 	var err error
-	r.Keyring, err = aead.OpenKeyring(t.Context(), r.src, r.kek, append([]aead.KeyringOption{aead.WithKeyringLogger(silent())}, opts...)...)
+	r.Keyring, err = aead.OpenKeyring(t.Context(), r.src, r.kek, append([]aead.KeyringOption{aead.WithLogger(silent())}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func TestReloadWithDeafKeyService(t *testing.T) {
 		addPrimary(t, m)
 		src := &memorySource{}
 		src.set(sealedKeyset(t, m, service), nil)
-		k, err := aead.OpenKeyring(t.Context(), src, service, aead.WithReload(time.Second), aead.WithKeyringLogger(silent()))
+		k, err := aead.OpenKeyring(t.Context(), src, service, aead.WithReload(time.Second), aead.WithLogger(silent()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -338,7 +338,7 @@ func TestWatchedFile(t *testing.T) {
 			addPrimary(t, m)
 			path, change := prepare(t, t.TempDir(), sealedKeyset(t, m, kek))
 			// An hour: only the watch can notice.
-			k, err := aead.OpenKeyring(t.Context(), aead.FileSource(path), kek, aead.WithReload(time.Hour), aead.WithKeyringLogger(silent()))
+			k, err := aead.OpenKeyring(t.Context(), aead.FileSource(path), kek, aead.WithReload(time.Hour), aead.WithLogger(silent()))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -363,7 +363,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	m := keyset.NewManager()
 	addPrimary(t, m)
 	writeFile(t, path, sealedKeyset(t, m, kek))
-	ring, err := aead.OpenKeyring(t.Context(), aead.FileSource(path), kek, aead.WithReload(time.Hour), aead.WithKeyringLogger(silent()))
+	ring, err := aead.OpenKeyring(t.Context(), aead.FileSource(path), kek, aead.WithReload(time.Hour), aead.WithLogger(silent()))
 	if err != nil {
 		t.Fatal(err)
 	}

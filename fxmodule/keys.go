@@ -173,7 +173,7 @@ func (o *keyOpener) openKeyring(ctx context.Context, id keyringID, c Cache, kek 
 	if reload == 0 {
 		reload = DefaultKeysetReload
 	}
-	ring, err := aead.OpenKeyring(ctx, source, kek, aead.WithReload(reload), aead.WithKeyringLogger(o.log))
+	ring, err := aead.OpenKeyring(ctx, source, kek, aead.WithReload(reload), aead.WithLogger(o.log))
 	if err != nil {
 		return nil, err
 	}

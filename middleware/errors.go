@@ -38,6 +38,10 @@ var (
 	// key did not answer. The value may be sound: try again later.
 	ErrKeyServiceUnavailable = aead.ErrKeyServiceUnavailable
 
+	// ErrTooManyDataKeys: too many unknown data keys were read at one time, as
+	// planted values cause. Neither an outage nor a refusal: try again later.
+	ErrTooManyDataKeys = aead.ErrTooManyDataKeys
+
 	// ErrUnsupportedFormat: sealed in a version or with features that this
 	// release does not know, or cut off within its header.
 	ErrUnsupportedFormat = wire.ErrUnsupportedFormat
@@ -124,6 +128,8 @@ func outcome(err error) string {
 	switch {
 	case err == nil:
 		return "ok"
+	case errors.Is(err, ErrTooManyDataKeys):
+		return "too_many_data_keys"
 	case errors.Is(err, ErrKeyServiceUnavailable): // also where the caller's patience ended first
 		return "key_service_unavailable"
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

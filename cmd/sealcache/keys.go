@@ -120,7 +120,7 @@ func (k *keyFlags) open(ctx context.Context, p *program, to use) (*opened, error
 		if data, err := source.Load(ctx); err == nil { // else the next says why
 			o.digest = digestOf(data)
 		}
-		if o.ring, err = aead.OpenKeyring(ctx, source, kek, aead.WithKeyringLogger(p.log), aead.WithReload(keysetReload)); err != nil {
+		if o.ring, err = aead.OpenKeyring(ctx, source, kek, aead.WithLogger(p.log), aead.WithReload(keysetReload)); err != nil {
 			return fail(err)
 		}
 		o.closers = append(o.closers, o.ring)

@@ -30,6 +30,10 @@ var (
 	// sound: try again later.
 	ErrKeyServiceUnavailable = aead.ErrKeyServiceUnavailable
 
+	// ErrTooManyDataKeys: too many unknown data keys were read at one time, as
+	// planted jobs cause. Neither an outage nor a refusal: try again later.
+	ErrTooManyDataKeys = aead.ErrTooManyDataKeys
+
 	// ErrUnsupportedFormat: sealed in a version or with features that this
 	// release does not know, or cut off.
 	ErrUnsupportedFormat = wire.ErrUnsupportedFormat
@@ -60,6 +64,8 @@ func outcome(err error) string {
 	switch {
 	case err == nil:
 		return "ok"
+	case errors.Is(err, ErrTooManyDataKeys):
+		return "too_many_data_keys"
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return "canceled"
 	case errors.Is(err, ErrKeyServiceUnavailable):

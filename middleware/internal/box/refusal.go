@@ -51,7 +51,7 @@ func interrupted(err error) bool {
 func explain(err error) error {
 	var http interface{ HTTPStatusCode() int }
 	switch {
-	case errors.Is(err, aead.ErrKeyServiceUnavailable), errors.Is(err, aead.ErrClosed), errors.Is(err, aead.ErrKeyExhausted):
+	case errors.Is(err, aead.ErrTooManyDataKeys), errors.Is(err, aead.ErrKeyServiceUnavailable), errors.Is(err, aead.ErrClosed), errors.Is(err, aead.ErrKeyExhausted):
 		return err
 	case interrupted(err):
 		return &outageError{err}
