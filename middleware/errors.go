@@ -59,6 +59,9 @@ var (
 	ErrTooLarge = wire.ErrTooLarge
 )
 
+// errClearWithoutNamespace is the answer of Clear under WithoutClear.
+var errClearWithoutNamespace = fmt.Errorf("%w: Clear needs a namespace, or it would empty the whole store", ErrUnsupported)
+
 type unsupported struct{}
 
 func (unsupported) Error() string { return "sealcache: " + store.ErrNotSupported.Error() }

@@ -27,6 +27,7 @@ type config struct {
 	plaintext     PlaintextPolicy
 	until         time.Time
 	missOnFailure bool
+	withoutClear  bool
 	defaults      []store.Option
 	maxValueBytes int
 	logger        *slog.Logger
@@ -118,6 +119,15 @@ func WithPlaintextUntil(t time.Time) Option {
 func WithMissOnOpenFailure() Option {
 	return func(c *config) error {
 		c.missOnFailure = true
+		return nil
+	}
+}
+
+// WithoutClear makes Clear of a store without a namespace return ErrUnsupported, because the backing store's own Clear
+// also removes the entries of its other users. A store with a namespace clears that namespace as before.
+func WithoutClear() Option {
+	return func(c *config) error {
+		c.withoutClear = true
 		return nil
 	}
 }

@@ -290,6 +290,9 @@ func (s *Store) Clear(ctx context.Context) error {
 
 func (s *Store) clear(ctx context.Context) error {
 	if s.prefix == "" {
+		if s.cfg.withoutClear {
+			return errClearWithoutNamespace
+		}
 		return s.backingError(s.backing.Clear(ctx))
 	}
 	if s.lister == nil {
