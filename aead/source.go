@@ -220,7 +220,7 @@ func (e envSource) quoted() string {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
 	name := string(e)
 	if name == "" || len(name) > 64 || strings.Trim(name[:1], letters) != "" || strings.Trim(name, letters+"0123456789") != "" {
-		return " (EnvSource was not given a variable's name: letters, digits, _)"
+		return " (not the name of a variable: letters, digits, _)"
 	}
 	return " " + name
 }

@@ -6,142 +6,130 @@ import (
 	"github.com/sealcache/sealcache/middleware"
 )
 
-// Default is the name of the cache that the application gets unnamed.
+// Default is the name of the cache that is provided without a name.
 const Default = "default"
 
 const (
-	// DefaultKeyTimeout is how long opening all keys may take unless Config.KeyTimeout says otherwise.
+	// DefaultKeyTimeout bounds the opening of all keys if Config.KeyTimeout is 0.
 	DefaultKeyTimeout = 15 * time.Second
-	// DefaultKeysetReload is how often keysets are read again unless Cache.KeysetReload says otherwise.
+	// DefaultKeysetReload is the interval at which keysets are read again if Cache.KeysetReload is 0.
 	DefaultKeysetReload = time.Minute
 )
 
-// Config is what the module needs in the graph: from ConfigFromEnv, ConfigFromYAML, or written in code. It is checked
-// when the graph is built, as Validate does.
+// Config describes the caches, their keys and the jobs of an application. ConfigFromEnv and ConfigFromYAML read it. The
+// module validates it when the graph is built.
 //
-// It may hold passwords and key URIs. Printed (fmt, log/slog, encoding/json, YAML) it shows which settings there are, and
-// none of those: see String. There is one exception that Go leaves no way around: where a Config or a Cache lies in an
-// unexported field of another struct, and that is printed with fmt, fmt calls no method of it and shows everything. Do
-// not print such a struct, or keep a *Config in it, which fmt prints as an address.
+// A Config may hold passwords and key URIs. Its String, and therefore fmt, log/slog, encoding/json and YAML encoders, show
+// which settings are set but not these values. There is one exception: fmt calls no method of a Config in an unexported
+// field of another struct. Do not print such a struct, or keep a *Config in it.
 type Config struct {
-	// Caches by name: 1 to 64 letters, digits, '_', '.' and '-'. The one named "default" is provided unnamed too. At
-	// least one is needed.
-	Caches map[string]Cache
-	// Jobs says how background jobs are sealed and run.
-	Jobs Jobs
-	// KeyTimeout bounds how long opening all keys may take when the graph is built: reading files, calling key
-	// services, making the first data keys. 0 is DefaultKeyTimeout; negative is an error.
-	KeyTimeout time.Duration
-}
-
-// Cache is one cache: where its values are stored, and under which keys. A cache has a KEK, or says Clear.
-type Cache struct {
-	// Store is a URL for stores.Open, such as "redis://localhost:6379/0" or "memory://". Empty, the cache stands on the
-	// store.StoreInterface that the application provides, which the application also closes.
-	Store string
-	// Namespace prefixes the names of entries and tags, is bound into every sealed value, and scopes Clear:
-	// middleware.WithNamespace. Where caches share a store, each should have one of its own:
-	// one without is warned of at start, and refuses Clear. Empty is none.
-	Namespace string
-	// Clear makes it a cache that is not sealed. It then takes none of the settings of keys and of clear values.
-	Clear bool
-	// TTL is the expiration of entries that are set without one. 0 is none; negative is an error.
-	TTL time.Duration
-
-	// KEK is the URI of the key-encryption key, for aead.OpenKEK: file:///path, passphrase:env:NAME, and the schemes of
-	// the key-service modules in the fx group "kek".
-	KEK string
-	// Keyset is a Tink keyset sealed under KEK: the path of its file, or env:NAME for a variable that holds it. Given
-	// one, it wraps the data keys in the place of KEK, which is then asked for the keyset only. Empty is none.
-	Keyset string
-	// KeysetReload is how often Keyset is read again; a changed file is also noticed at once. 0 is
-	// DefaultKeysetReload; negative is an error.
-	KeysetReload time.Duration
-	// DataKeys are the limits of data keys.
-	DataKeys DataKeys
-
-	// Plaintext says what happens to values in clear: middleware.WithPlaintext. The default rejects them.
-	Plaintext middleware.PlaintextPolicy
-	// PlaintextUntil is when the tolerance of Plaintext ends. WritePlaintext needs it: a cache that stays in clear says
-	// Clear.
-	PlaintextUntil time.Time
-	// MissOnOpenFailure makes an unreadable value a miss instead of an error: middleware.WithMissOnOpenFailure.
-	MissOnOpenFailure bool
-	// MaxValueBytes bounds a value before sealing. 0 is middleware.DefaultMaxValueBytes; negative is an error.
-	MaxValueBytes int
-	// Codecs are for values of other than predeclared types: middleware.WithCodec. They are set in code only.
-	Codecs []middleware.Codec
-}
-
-// DataKeys are the limits of a sealed cache's data keys; zero values are the defaults of package aead. Caches with the
-// same keys and limits share their data keys.
-type DataKeys struct {
-	// MaxMessages and MaxBytes bound what one data key seals: aead.WithMaxMessages, aead.WithMaxBytes.
-	MaxMessages, MaxBytes uint64
-	// MaxAge bounds for how long one seals: aead.WithMaxAge. Negative is an error.
-	MaxAge time.Duration
-	// Cache is how many unwrapped data keys are held for reading: aead.WithDataKeyCache. Negative is an error.
-	Cache int
-	// TTL is for how long one opens values without asking the KEK again: aead.WithDataKeyTTL. Negative is an error.
-	TTL time.Duration
-}
-
-// Jobs says how background jobs are sealed, and where those on asynq are and how they are run.
-type Jobs struct {
-	// Cache names the sealed cache whose keys they use. Empty is "default" if that cache is sealed; otherwise there is
-	// no encryptor.
-	Cache string
-	// Namespace is bound into every payload: jobs.WithNamespace. Producers and workers need the same. Empty is none.
-	Namespace string
-	// PRFKeyset is a keyset of PRF keys, sealed under the KEK of that cache, for what needs keyed tokens (unique jobs,
-	// hidden type names, schedules): a path or env:NAME, as Cache.Keyset. Empty is none.
-	// It is read once: a new key is added to it, then every process is started again, and then only made the primary one,
-	// with a second restart.
-	PRFKeyset string
-	// CompressMinBytes compresses payloads from this size on: jobs.WithCompression, which says when not to. 0 is never;
-	// negative is an error.
-	CompressMinBytes int
-	// MaxPayloadBytes bounds a payload: jobs.WithMaxPayloadBytes. 0 is its default; negative is an error.
-	MaxPayloadBytes int
-
-	// The rest is for jobs on asynq, and matters only to an application that takes what Module provides for it.
-
-	// Redis is the URL of the Redis that holds the queues, as redisstore.Open takes it: redis, rediss, redis+unix,
-	// redis+sentinel, redis+cluster and their like. Empty, the jobs stand on the asynq.RedisConnOpt that the application
-	// provides, of which one client is made, and closed at stop.
-	Redis string
-	// Queues are the queues that the server of this process works on, with their weights, 1 to 1000, as
-	// asynq.Config.Queues has it. Empty, they are those of the application's asynq.Config, or the queue "default".
-	Queues map[string]int
-	// StrictPriority empties a queue of more weight before one of less: asynq.Config.StrictPriority.
-	StrictPriority bool
-	// Concurrency is how many tasks the server runs at a time. 0 is that of the application's asynq.Config, or the number
-	// of CPUs; negative is an error.
-	Concurrency int
-	// ShutdownTimeout is how long tasks that run at stop may take to end, before they are put back into their queue, where
-	// they wait as if they had not begun. 0 is that of the application's asynq.Config, or asynq's 8 seconds; negative is an
-	// error. fx.StopTimeout, which is for all of the application (15 seconds unless changed), should be some seconds
-	// longer. If it ends first, tasks that have not ended when the process does are not put back: asynq in some other
-	// process finds them about a minute later, which counts as a try, and archives them if they have none left.
-	ShutdownTimeout time.Duration
-	// NoServer keeps this process from running tasks although it has handlers for them: for one of several kinds of
-	// processes that are made of one program, or for an application that runs a server of its own with the asynq.Handler
-	// that Module provides. It still enqueues, and runs schedules if it takes the Scheduler.
-	NoServer bool
-	// HiddenTypes hides type names: asynqjobs.WithHiddenTypes. It needs PRFKeyset.
-	HiddenTypes bool
-	// ClearUntil lets tasks in clear pass until then, while an application is moved: asynqjobs.WithClearUntil.
-	ClearUntil time.Time
-	// Schedules are for the Scheduler. It needs PRFKeyset.
-	Schedules Schedules
-}
-
-// Schedules says how periodic jobs are run. Zero values are the defaults of package asynqjobs.
-type Schedules struct {
-	// Poll is how often Redis is asked for changed schedules, at least 100 ms: asynqjobs.WithPollInterval. Negative is an
+	// Caches are the caches by name. At least one is required. A name has 1 to 64 letters, digits, '_', '.' and '-'.
+	Caches map[string]Cache `yaml:"caches" env:"-"`
+	// Jobs describes background jobs.
+	Jobs Jobs `yaml:"jobs" envPrefix:"JOBS_"`
+	// KeyTimeout bounds the opening of all keys and stores when the graph is built. 0 is DefaultKeyTimeout. Negative is an
 	// error.
-	Poll time.Duration
-	// CatchUp is how far back missed ticks are made up for, at most a minute: asynqjobs.WithCatchUp. To make up for the
-	// latest only, say 1ns. Negative is an error.
-	CatchUp time.Duration
+	KeyTimeout time.Duration `yaml:"key_timeout" env:"KEY_TIMEOUT"`
+}
+
+// Cache describes one cache. A cache has a KEK, or is Unsealed.
+type Cache struct {
+	// Store is a URL for stores.Open, such as "redis://localhost:6379/0" or "memory://". It is required with Module. With
+	// Decorator, an empty Store is the store.StoreInterface that the application provides and closes.
+	Store string `yaml:"store" env:"STORE"`
+	// Namespace prefixes the names of entries and tags, is bound into every sealed value, and scopes Clear. A cache without
+	// a namespace refuses Clear. A namespace is required with several caches, or with jobs.
+	Namespace string `yaml:"namespace" env:"NAMESPACE"`
+	// Unsealed makes a cache that stores plaintext. Such a cache takes no settings of keys or of plaintext.
+	Unsealed bool `yaml:"unsealed" env:"UNSEALED"`
+	// TTL is the expiration of entries that are set without one. 0 is none. Negative is an error.
+	TTL time.Duration `yaml:"ttl" env:"TTL"`
+
+	// KEK is the URI of the key-encryption key for aead.OpenKEK: file:///path, passphrase:env:NAME, or a scheme of a
+	// key-service module in the fx group "kek".
+	KEK string `yaml:"kek" env:"KEK"`
+	// Keyset is a Tink keyset that is sealed under KEK: the path of a file, or env:NAME. Its keys then wrap the data keys,
+	// and KEK opens only the keyset. A path begins with "/" or ".".
+	Keyset string `yaml:"keyset" env:"KEYSET"`
+	// KeysetReload is the interval at which Keyset is read again. A changed file is also noticed at once. 0 is
+	// DefaultKeysetReload. Negative is an error.
+	KeysetReload time.Duration `yaml:"keyset_reload" env:"KEYSET_RELOAD"`
+	// DataKeys are the limits of data keys.
+	DataKeys DataKeys `yaml:"data_keys" envPrefix:"DATA_KEYS_"`
+
+	// Plaintext is the policy for values that are not sealed: middleware.WithPlaintext. The default rejects them.
+	Plaintext middleware.PlaintextPolicy `yaml:"plaintext" env:"PLAINTEXT"`
+	// PlaintextUntil is the end of the tolerance of Plaintext. WritePlaintext requires it.
+	PlaintextUntil time.Time `yaml:"plaintext_until" env:"PLAINTEXT_UNTIL"`
+	// MissOnOpenFailure makes an unreadable value a miss instead of an error: middleware.WithMissOnOpenFailure.
+	MissOnOpenFailure bool `yaml:"miss_on_open_failure" env:"MISS_ON_OPEN_FAILURE"`
+	// MaxValueBytes bounds a value before it is sealed. 0 is middleware.DefaultMaxValueBytes. Negative is an error.
+	MaxValueBytes int `yaml:"max_value_bytes" env:"MAX_VALUE_BYTES"`
+	// Codecs encode values of types that are not predeclared: middleware.WithCodec. They are set in code only.
+	Codecs []middleware.Codec `yaml:"-" env:"-"`
+}
+
+// DataKeys are the limits of the data keys of a sealed cache. Zero values are the defaults of package aead. Caches with
+// the same keys and limits share their data keys.
+type DataKeys struct {
+	// MaxMessages bounds the messages that one data key seals: aead.WithMaxMessages.
+	MaxMessages uint64 `yaml:"max_messages" env:"MAX_MESSAGES"`
+	// MaxBytes bounds the bytes that one data key seals: aead.WithMaxBytes.
+	MaxBytes uint64 `yaml:"max_bytes" env:"MAX_BYTES"`
+	// MaxAge bounds the time in which one data key seals: aead.WithMaxAge. Negative is an error.
+	MaxAge time.Duration `yaml:"max_age" env:"MAX_AGE"`
+	// CacheSize is the number of unwrapped data keys that are kept for reading: aead.WithDataKeyCache. Negative is an error.
+	CacheSize int `yaml:"cache_size" env:"CACHE_SIZE"`
+	// TTL is the time in which one data key opens values before the KEK is asked again: aead.WithDataKeyTTL. Negative is an
+	// error.
+	TTL time.Duration `yaml:"ttl" env:"TTL"`
+}
+
+// Jobs describes how background jobs are sealed. The fields from Redis on are for jobs on asynq, in package fxjobs.
+type Jobs struct {
+	// KeysOf names the sealed cache whose keys seal the jobs. Empty is "default" if that cache is sealed. Otherwise there is
+	// no *jobs.Encryptor.
+	KeysOf string `yaml:"keys_of" env:"KEYS_OF"`
+	// Namespace is bound into every payload: jobs.WithNamespace. Producers and workers need the same one.
+	Namespace string `yaml:"namespace" env:"NAMESPACE"`
+	// PRFKeyset is a keyset of PRF keys, sealed under the KEK of that cache: a path or env:NAME, as Cache.Keyset. Unique
+	// jobs, hidden type names and schedules require it. It is read once. To rotate it, add a key and restart every process.
+	// Then make that key the primary one, and restart every process again.
+	PRFKeyset string `yaml:"prf_keyset" env:"PRF_KEYSET"`
+	// CompressMinBytes compresses payloads from this size on: jobs.WithCompression. 0 is never. Negative is an error.
+	CompressMinBytes int `yaml:"compress_min_bytes" env:"COMPRESS_MIN_BYTES"`
+	// MaxPayloadBytes bounds a payload: jobs.WithMaxPayloadBytes. 0 is its default. Negative is an error.
+	MaxPayloadBytes int `yaml:"max_payload_bytes" env:"MAX_PAYLOAD_BYTES"`
+
+	// Redis is the URL of the Redis that holds the queues, for redisstore.OpenClient. If it is empty, the application
+	// provides an asynq.RedisConnOpt, of which fxjobs makes one client and closes it at stop.
+	Redis string `yaml:"redis" env:"REDIS"`
+	// Queues are the queues of this process's worker with their weights, 1 to 1000: asynq.Config.Queues. If there are none,
+	// those of the application's asynq.Config apply, or the queue "default".
+	Queues map[string]int `yaml:"queues" env:"QUEUES" envKeyValSeparator:"="`
+	// StrictPriority empties a queue of more weight before one of less: asynq.Config.StrictPriority.
+	StrictPriority bool `yaml:"strict_priority" env:"STRICT_PRIORITY"`
+	// Concurrency is the number of tasks that the worker runs at a time. 0 is that of the application's asynq.Config, or the
+	// number of CPUs. Negative is an error.
+	Concurrency int `yaml:"concurrency" env:"CONCURRENCY"`
+	// ShutdownTimeout is the time that running tasks have at stop before they return to their queue. 0 is that of the
+	// application's asynq.Config, or asynq's 8 seconds. Negative is an error. Keep fx.StopTimeout (15 seconds by default)
+	// some seconds longer. If it ends first, tasks that still run when the process ends do not return to their queue. asynq
+	// in another process finds them about a minute later, counts a try, and archives those that have no try left.
+	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" env:"SHUTDOWN_TIMEOUT"`
+	// HiddenTypes hides type names: asynqjobs.WithHiddenTypes. It requires PRFKeyset.
+	HiddenTypes bool `yaml:"hidden_types" env:"HIDDEN_TYPES"`
+	// PlaintextUntil accepts plaintext tasks until then: asynqjobs.WithPlaintextUntil.
+	PlaintextUntil time.Time `yaml:"plaintext_until" env:"PLAINTEXT_UNTIL"`
+	// Schedules are the settings of the scheduler.
+	Schedules Schedules `yaml:"schedules" envPrefix:"SCHEDULES_"`
+}
+
+// Schedules are the settings of periodic jobs. Zero values are the defaults of package asynqjobs.
+type Schedules struct {
+	// Poll is the interval at which changed schedules are read: asynqjobs.WithPollInterval.
+	Poll time.Duration `yaml:"poll" env:"POLL"`
+	// CatchUp is the age up to which missed ticks are enqueued later: asynqjobs.WithCatchUp. With 1ns only the latest missed
+	// tick is enqueued.
+	CatchUp time.Duration `yaml:"catch_up" env:"CATCH_UP"`
 }

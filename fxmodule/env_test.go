@@ -30,7 +30,7 @@ func setenv(t *testing.T, variables ...string) {
 var everyVariable = []string{
 	"SEALCACHE_STORE=rediss://app@redis.example:6379/0?password_file=/run/secrets/redis",
 	"SEALCACHE_NAMESPACE=shop",
-	"SEALCACHE_CLEAR=false",
+	"SEALCACHE_UNSEALED=false",
 	"SEALCACHE_KEK=file:///run/secrets/kek.json",
 	"SEALCACHE_KEYSET=/run/secrets/keyset.json",
 	"SEALCACHE_KEYSET_RELOAD=30s",
@@ -38,13 +38,13 @@ var everyVariable = []string{
 	"SEALCACHE_DATA_KEYS_MAX_MESSAGES=1000000",
 	"SEALCACHE_DATA_KEYS_MAX_BYTES=1073741824",
 	"SEALCACHE_DATA_KEYS_MAX_AGE=12h",
-	"SEALCACHE_DATA_KEYS_CACHE=64",
+	"SEALCACHE_DATA_KEYS_CACHE_SIZE=64",
 	"SEALCACHE_DATA_KEYS_TTL=5m",
 	"SEALCACHE_PLAINTEXT=seal-on-read",
 	"SEALCACHE_PLAINTEXT_UNTIL=2030-01-31T00:00:00Z",
 	"SEALCACHE_MISS_ON_OPEN_FAILURE=true",
 	"SEALCACHE_MAX_VALUE_BYTES=1048576",
-	"SEALCACHE_JOBS_CACHE=default",
+	"SEALCACHE_JOBS_KEYS_OF=default",
 	"SEALCACHE_JOBS_NAMESPACE=billing",
 	"SEALCACHE_JOBS_PRF_KEYSET=env:PRF",
 	"SEALCACHE_JOBS_COMPRESS_MIN_BYTES=256",
@@ -54,14 +54,14 @@ var everyVariable = []string{
 	"SEALCACHE_JOBS_STRICT_PRIORITY=true",
 	"SEALCACHE_JOBS_CONCURRENCY=8",
 	"SEALCACHE_JOBS_SHUTDOWN_TIMEOUT=6s",
-	"SEALCACHE_JOBS_NO_SERVER=true",
 	"SEALCACHE_JOBS_HIDDEN_TYPES=true",
-	"SEALCACHE_JOBS_CLEAR_UNTIL=2030-01-31T00:00:00Z",
+	"SEALCACHE_JOBS_PLAINTEXT_UNTIL=2030-01-31T00:00:00Z",
 	"SEALCACHE_JOBS_SCHEDULES_POLL=2s",
 	"SEALCACHE_JOBS_SCHEDULES_CATCH_UP=30s",
 	"SEALCACHE_KEY_TIMEOUT=20s",
 	"SEALCACHE_CACHES_INSECURE_STORE=memory://?max_bytes=16MiB",
-	"SEALCACHE_CACHES_INSECURE_CLEAR=true",
+	"SEALCACHE_CACHES_INSECURE_UNSEALED=true",
+	"SEALCACHE_CACHES_INSECURE_NAMESPACE=insecure",
 }
 
 func TestConfigFromEnv(t *testing.T) {
@@ -81,13 +81,14 @@ func TestConfigFromEnvNamesDefaultEitherWay(t *testing.T) {
 }
 
 func TestConfigFromEnvSplitsNames(t *testing.T) {
-	setenv(t, "SEALCACHE_CACHES_USER_SESSIONS_CLEAR=true", "SEALCACHE_CACHES_USER_SESSIONS_MAX_VALUE_BYTES=",
+	setenv(t, "SEALCACHE_CACHES_USER_SESSIONS_UNSEALED=true", "SEALCACHE_CACHES_USER_SESSIONS_MAX_VALUE_BYTES=",
+		"SEALCACHE_CACHES_USER_SESSIONS_NAMESPACE=u", "SEALCACHE_CACHES_A_NAMESPACE=a",
 		"SEALCACHE_CACHES_A_KEK=file:///kek", "SEALCACHE_CACHES_A_STORE=memory://", "SEALCACHE_CACHES_A_DATA_KEYS_TTL=1m")
 	config, err := fxmodule.ConfigFromEnv()
 	require.NoError(t, err)
 	require.Equal(t, map[string]fxmodule.Cache{
-		"user_sessions": {Clear: true},
-		"a":             {Store: "memory://", KEK: "file:///kek", DataKeys: fxmodule.DataKeys{TTL: 60e9}},
+		"user_sessions": {Unsealed: true, Namespace: "u"},
+		"a":             {Namespace: "a", Store: "memory://", KEK: "file:///kek", DataKeys: fxmodule.DataKeys{TTL: 60e9}},
 	}, config.Caches)
 }
 
@@ -111,22 +112,22 @@ func TestConfigFromEnvRefuses(t *testing.T) {
 		variables []string
 		want      string
 	}{
-		"nothing":       {nil, "there is no cache"},
-		"empty":         {[]string{"SEALCACHE_STORE="}, "there is no cache"},
+		"nothing":       {nil, "no caches"},
+		"empty":         {[]string{"SEALCACHE_STORE="}, "no caches"},
 		"unknown":       {[]string{"SEALCACHE_STROE=memory://"}, "SEALCACHE_STROE: unknown variable: known are SEALCACHE_<SETTING>"},
 		"unknown empty": {[]string{"SEALCACHE_STROE="}, "SEALCACHE_STROE: unknown variable"},
 		"of a cache":    {[]string{"SEALCACHE_CACHES_A_STROE=x"}, "unknown variable"},
 		"no name":       {[]string{"SEALCACHE_CACHES_STORE=x"}, "unknown variable"},
 		"empty name":    {[]string{"SEALCACHE_CACHES__STORE=x"}, "unknown variable"},
-		"of jobs":       {[]string{"SEALCACHE_JOBS_QUEUE=x"}, "of jobs there are SEALCACHE_JOBS_CACHE, SEALCACHE_JOBS_NAMESPACE"},
+		"of jobs":       {[]string{"SEALCACHE_JOBS_QUEUE=x"}, "of jobs there are SEALCACHE_JOBS_KEYS_OF, SEALCACHE_JOBS_NAMESPACE"},
 		"queues":        {[]string{"SEALCACHE_JOBS_QUEUES=critical"}, "SEALCACHE_JOBS_QUEUES: not queues with their weights"},
 		"weight":        {[]string{"SEALCACHE_JOBS_QUEUES=critical=much"}, "SEALCACHE_JOBS_QUEUES: the weight of a queue: not a whole number"},
 		"queue twice":   {[]string{"SEALCACHE_JOBS_QUEUES=a=1, a=2"}, "SEALCACHE_JOBS_QUEUES: a queue is given twice"},
 		"twice":         {[]string{"SEALCACHE_TTL=1m", "SEALCACHE_CACHES_DEFAULT_TTL=2m"}, "SEALCACHE_CACHES_DEFAULT_TTL gives the same setting"},
 		"two cases":     {[]string{"SEALCACHE_CACHES_A_TTL=1m", "SEALCACHE_CACHES_a_TTL=2m"}, "gives the same setting"},
 		"duration":      {[]string{"SEALCACHE_TTL=30"}, "SEALCACHE_TTL: not a duration"},
-		"bool":          {[]string{"SEALCACHE_CLEAR=1"}, "SEALCACHE_CLEAR: neither true nor false"},
-		"invalid":       {[]string{"SEALCACHE_STORE=memory://"}, "it has no keys"},
+		"bool":          {[]string{"SEALCACHE_UNSEALED=1"}, "SEALCACHE_UNSEALED: neither true nor false"},
+		"invalid":       {[]string{"SEALCACHE_STORE=memory://"}, "no keys"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			setenv(t, c.variables...)

@@ -3,30 +3,35 @@ package fxmodule
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
-	"strings"
 
 	"github.com/sealcache/sealcache/aead"
 )
 
-// ErrNoCache says that the Config has no cache of the name that was asked for, or none of the kind.
+// ErrNoCache reports that the Config has no cache of that name or kind.
 var ErrNoCache = errors.New("fxmodule: no such cache")
 
-// Part is the part of a cache, or of what jobs stand on, that failed.
+var (
+	errNoStore            = errors.New("store is not set (Module needs a URL; Decorator seals the application's store)")
+	errStoreWithDecorator = errors.New("Decorator needs a cache \"default\" without store (with a URL, use Module)")
+	errNoEncryptor        = errors.New("fxmodule: jobs: no keys: cache \"default\" is missing or unsealed (set jobs.keys_of)")
+)
+
+// Part is the part of a cache or of the jobs that failed.
 type Part string
 
 const (
-	// PartKeys: the keys could not be opened, or do not seal or open.
+	// PartNone means that nothing failed.
+	PartNone Part = "ok"
+	// PartKeys means that the keys could not be opened, or do not seal or open.
 	PartKeys Part = "keys"
-	// PartProbe: what the keys sealed was not what it should be.
+	// PartProbe means that a probe did not open to what was sealed.
 	PartProbe Part = "probe"
-	// PartStore: the store could not be opened, or does not answer.
+	// PartStore means that the store could not be opened, or does not answer.
 	PartStore Part = "store"
 )
 
-// CacheError says which cache failed, and which part of it: when the graph was built, at start, or in a health check.
-// errors.As finds it, errors.Is its cause. Several may be joined.
+// CacheError reports which part of which cache failed, when the graph was built, at start or in a health check. Several
+// may be joined.
 type CacheError struct {
 	Cache string // its name
 	Part  Part
@@ -41,8 +46,7 @@ func (e *CacheError) Error() string {
 // Unwrap returns the cause.
 func (e *CacheError) Unwrap() error { return e.Err }
 
-// JobsError says which part of what jobs stand on failed: PartStore is their Redis. errors.As finds it, errors.Is its
-// cause.
+// JobsError reports which part of the jobs failed: PartKeys and PartProbe are their encryptor, PartStore is their Redis.
 type JobsError struct {
 	Part Part
 	Err  error
@@ -54,7 +58,7 @@ func (e *JobsError) Error() string { return fmt.Sprintf("fxmodule: jobs: %s: %v"
 // Unwrap returns the cause.
 func (e *JobsError) Unwrap() error { return e.Err }
 
-// partOf tells a failed probe from keys that cannot be used.
+// partOf returns PartKeys for errors of unusable keys, and PartProbe for a failed probe.
 func partOf(err error) Part {
 	for _, keys := range []error{
 		aead.ErrKeyServiceUnavailable, aead.ErrUnknownKey, aead.ErrUnauthentic, aead.ErrKeyExhausted, aead.ErrClosed,
@@ -64,35 +68,4 @@ func partOf(err error) Part {
 		}
 	}
 	return PartProbe
-}
-
-// unquoted is an error whose text leaves out what a setting says: the name of a file or of a variable, in whose place a
-// password may stand by mistake.
-type unquoted struct {
-	text string
-	err  error
-}
-
-func (e *unquoted) Error() string { return e.text }
-
-func (e *unquoted) Unwrap() error { return e.err }
-
-// unquote takes names of files and sockets out of an error's text, and the name of the variable that source refers to.
-func unquote(err error, source string) error {
-	text := err.Error()
-	var file *fs.PathError
-	if errors.As(err, &file) {
-		text = strings.ReplaceAll(text, file.Error(), file.Op+": "+file.Err.Error())
-	}
-	var network *net.OpError
-	if errors.As(err, &network) && network.Addr != nil && network.Addr.Network() == "unix" {
-		text = strings.ReplaceAll(text, network.Addr.String(), "(socket)")
-	}
-	if name, ok := strings.CutPrefix(source, "env:"); ok {
-		text = strings.ReplaceAll(text, " variable "+name+" ", " variable ")
-	}
-	if text == err.Error() {
-		return err
-	}
-	return &unquoted{text, err}
 }

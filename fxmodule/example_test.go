@@ -5,24 +5,17 @@ import (
 	"context"
 	"fmt"
 	"log"
-	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/eko/gocache/lib/v4/store"
-	"github.com/hibiken/asynq"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 	"github.com/sealcache/sealcache/fxmodule"
-	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware/jobs"
-	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
-	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
@@ -82,8 +75,8 @@ func Example() {
 	// Output: alice@example.com
 }
 
-// An application that provides a store already: whoever takes it gets it sealed.
-func ExampleModule() {
+// An application that provides a store already: every function that takes it gets it sealed.
+func ExampleDecorator() {
 	kek, remove := mountedKEK()
 	defer remove()
 	memory, err := memorystore.New()
@@ -93,7 +86,7 @@ func ExampleModule() {
 	defer func() { _ = memory.Close() }()
 	runApp(
 		fx.Provide(func() store.StoreInterface { return memory }), // as before
-		fxmodule.Module,
+		fxmodule.Decorator,
 		fx.Supply(fxmodule.Config{Caches: map[string]fxmodule.Cache{fxmodule.Default: {KEK: kek}}}),
 		fx.Invoke(func(lc fx.Lifecycle, s store.StoreInterface) { // as before
 			atStart(func(ctx context.Context) error { return s.Set(ctx, "user:42", "alice@example.com") })(lc)
@@ -103,11 +96,11 @@ func ExampleModule() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("in clear:", bytes.Contains(stored, []byte("alice")))
-	// Output: in clear: false
+	fmt.Println("plaintext stored:", bytes.Contains(stored, []byte("alice")))
+	// Output: plaintext stored: false
 }
 
-// A sealed cache and one in clear, side by side.
+// A sealed and an unsealed cache side by side.
 func ExampleNamed() {
 	kek, remove := mountedKEK()
 	defer remove()
@@ -120,12 +113,12 @@ func ExampleNamed() {
 		fxmodule.Module,
 		fxmodule.Named("sessions", "assets"),
 		fx.Supply(fxmodule.Config{Caches: map[string]fxmodule.Cache{
-			"sessions": {Store: "memory://", KEK: kek},
-			"assets":   {Store: "memory://", Clear: true},
+			"sessions": {Store: "memory://", KEK: kek, Namespace: "sessions"},
+			"assets":   {Store: "memory://", Unsealed: true, Namespace: "assets"},
 		}}),
 		fx.Invoke(func(c caches) { fmt.Printf("%T %T\n", c.Sessions, c.Assets) }),
 	)
-	// Output: *middleware.Store *memorystore.Store
+	// Output: *middleware.Store *fxmodule.unsealedStore
 }
 
 func ExampleConfigFromYAML() {
@@ -138,7 +131,8 @@ caches:
     ttl: 10m
   insecure:
     store: memory://
-    clear: true
+    namespace: insecure
+    unsealed: true
 `))
 	if err != nil {
 		log.Fatal(err)
@@ -147,16 +141,18 @@ caches:
 	_, err = fxmodule.ConfigFromYAML(strings.NewReader("caches: {default: {store: redis://localhost:6379}}"))
 	fmt.Println(err)
 	// Output:
-	// fxmodule.Config{"default": {store: redis:..., namespace: "shop", ttl: 10m0s, kek: file:...}, "insecure": {store: memory:..., clear: true}, jobs: {}}
-	// fxmodule: config: cache "default": it has no keys: give it a kek (such as file:///run/secrets/kek.json), or say clear if its values may be stored in clear
+	// fxmodule.Config{"default": {store: redis:..., namespace: "shop", ttl: 10m0s, kek: file:...}, "insecure": {store: memory:..., namespace: "insecure", unsealed: true}, jobs: {}}
+	// fxmodule: config: cache "default": no keys (set kek, or unsealed if its values may be stored as plaintext)
 }
 
 func ExampleConfigFromEnv() {
 	for name, value := range map[string]string{
-		"SEALCACHE_STORE":                 "redis://localhost:6379/0",
-		"SEALCACHE_KEK":                   "passphrase:env:CACHE_PASSPHRASE",
-		"SEALCACHE_CACHES_INSECURE_CLEAR": "true",
-		"SEALCACHE_CACHES_INSECURE_STORE": "memory://",
+		"SEALCACHE_STORE":                     "redis://localhost:6379/0",
+		"SEALCACHE_NAMESPACE":                 "shop",
+		"SEALCACHE_KEK":                       "passphrase:env:CACHE_PASSPHRASE",
+		"SEALCACHE_CACHES_INSECURE_UNSEALED":  "true",
+		"SEALCACHE_CACHES_INSECURE_NAMESPACE": "insecure",
+		"SEALCACHE_CACHES_INSECURE_STORE":     "memory://",
 	} {
 		if err := os.Setenv(name, value); err != nil {
 			log.Fatal(err)
@@ -165,7 +161,7 @@ func ExampleConfigFromEnv() {
 	}
 	config, err := fxmodule.ConfigFromEnv()
 	fmt.Println(config, err)
-	// Output: fxmodule.Config{"default": {store: redis:..., kek: passphrase:...}, "insecure": {store: memory:..., clear: true}, jobs: {}} <nil>
+	// Output: fxmodule.Config{"default": {store: redis:..., namespace: "shop", kek: passphrase:...}, "insecure": {store: memory:..., namespace: "insecure", unsealed: true}, jobs: {}} <nil>
 }
 
 // Health is an http.Handler for a readiness endpoint, and a function to call.
@@ -206,14 +202,14 @@ func ExampleKeys() {
 	// Output: AesGcmKey Enabled true
 }
 
-// The job encryptor uses the default cache's keys unless Config.Jobs names another's.
+// The job encryptor uses the default cache's keys unless Jobs.KeysOf names another cache.
 func ExampleJobs() {
 	kek, remove := mountedKEK()
 	defer remove()
 	runApp(
 		fxmodule.Module,
 		fx.Supply(fxmodule.Config{
-			Caches: map[string]fxmodule.Cache{fxmodule.Default: {Store: "memory://", KEK: kek}},
+			Caches: map[string]fxmodule.Cache{fxmodule.Default: {Store: "memory://", KEK: kek, Namespace: "billing"}},
 			Jobs:   fxmodule.Jobs{Namespace: "billing"},
 		}),
 		fx.Invoke(func(e *jobs.Encryptor) error {
@@ -228,91 +224,4 @@ func ExampleJobs() {
 		}),
 	)
 	// Output: {"user":42}
-}
-
-// A part of an application with jobs of its own: what it depends on, how they are run, who enqueues them.
-func ExampleHandlers() {
-	server, err := redistest.Run(context.Background(), redistest.Options{}) // the Redis of this example
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer func() { _ = server.Close() }()
-	kek, remove := mountedKEK()
-	defer remove()
-
-	type args struct{ User int }
-	welcome := asynqjobs.Define[args]("mail:welcome", asynq.MaxRetry(5)) // shared by who enqueues and who runs
-	sent := make(chan int, 1)
-	type mailer struct{ sent chan<- int }
-	mail := fx.Module("mail",
-		fx.Provide(func() *mailer { return &mailer{sent} }),
-		fx.Provide(fx.Annotate(func(m *mailer) fxmodule.Handlers {
-			return func(mux *asynq.ServeMux) {
-				welcome.Handle(mux, func(_ context.Context, a args) error {
-					m.sent <- a.User
-					return nil
-				})
-			}
-		}, fx.ResultTags(`group:"jobs"`))),
-	)
-
-	var client *asynqjobs.Client
-	app := fx.New(
-		fx.Supply(fxmodule.Config{
-			Caches: map[string]fxmodule.Cache{fxmodule.Default: {Store: "memory://", KEK: kek}},
-			Jobs:   fxmodule.Jobs{Redis: server.URL(), Namespace: "shop"},
-		}, slog.New(slog.DiscardHandler)),
-		fx.Provide(asynq.NewServeMux), // makes the process a worker
-		mail,
-		fx.Populate(&client),
-		fx.NopLogger,
-		fxmodule.Module, // last in a worker
-	)
-	ctx := context.Background()
-	if err := app.Start(ctx); err != nil {
-		log.Fatal(err)
-	}
-	if _, err := welcome.Delay(ctx, client, args{User: 42}); err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println("welcomed", <-sent)
-	if err := app.Stop(ctx); err != nil {
-		log.Fatal(err)
-	}
-	// Output: welcomed 42
-}
-
-// The admin page of the jobs, for those whom the application's own login admits.
-func ExampleMonitor() {
-	kek, remove := mountedKEK()
-	defer remove()
-	redis, err := redistest.Run(context.Background(), redistest.Options{}) // the Redis of this example
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer func() { _ = redis.Close() }()
-	runApp(
-		fxmodule.Module,
-		fxmodule.Monitor(monitor.WithRootPath("/admin/jobs")),
-		fx.Provide(func() monitor.Authorizer {
-			return func(r *http.Request) monitor.Viewer {
-				if r.Context().Value("user") == "auditor" { // from the application's own login
-					return monitor.Viewer{Name: "auditor", Access: monitor.AccessPayloads}
-				}
-				return monitor.Viewer{} // 403
-			}
-		}),
-		fx.Supply(fxmodule.Config{
-			Caches: map[string]fxmodule.Cache{fxmodule.Default: {Store: "memory://", KEK: kek}},
-			Jobs:   fxmodule.Jobs{Redis: redis.URL()},
-		}, slog.New(slog.DiscardHandler)),
-		fx.Provide(http.NewServeMux),
-		fx.Invoke(func(mux *http.ServeMux, page *monitor.Handler) {
-			mux.Handle(page.RootPath()+"/", page)
-			w := httptest.NewRecorder()
-			mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/admin/jobs/", nil))
-			fmt.Println(w.Code)
-		}),
-	)
-	// Output: 403
 }

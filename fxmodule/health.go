@@ -5,83 +5,155 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
+	"sync"
 	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"go.uber.org/fx"
+
+	"github.com/sealcache/sealcache/middleware"
 )
 
-// healthTimeout bounds a readiness request, whose client seldom sets a deadline: what takes longer is not ready.
-const healthTimeout = 5 * time.Second
+// HealthTimeout bounds a readiness request, since its client rarely sets a deadline.
+const HealthTimeout = 5 * time.Second
 
-// Health checks all caches, and the Redis of the jobs if the application uses it, for a readiness endpoint:
+// Health checks all caches, and the Redis of the jobs with fxjobs.Module, for a readiness endpoint:
 // http.Handle("/readyz", health). It is safe for concurrent use.
 //
-// It is not for a liveness endpoint: to restart a service does not mend the Redis that it cannot reach.
-type Health struct{ system *system }
+// Do not use it for a liveness endpoint: a restart does not repair an unreachable Redis.
+type Health struct {
+	system *system
+	jobs   JobsCheck
+}
 
-// Check returns nil if, for each cache, the keys seal and open a random value, which sealed is another, and the store
-// answers, and the Redis of the jobs answers. Otherwise it joins a *CacheError for each cache that fails and a *JobsError.
-// It writes nothing to the stores, and asks key services only as far as sealing any value does.
+// JobsCheck checks the Redis of the jobs. Package fxjobs provides it to Health.
+type JobsCheck func(context.Context) error
+
+type healthInputs struct {
+	fx.In
+
+	Caches *Caches
+	Jobs   JobsCheck `optional:"true"`
+}
+
+func newHealth(in healthInputs) *Health { return &Health{in.Caches.system, in.Jobs} }
+
+// Check returns nil if the keys of each cache seal and open a random value, every store answers, and the Redis of the
+// jobs answers. Otherwise it joins a *CacheError for each failed cache and a *JobsError.
 func (h *Health) Check(ctx context.Context) error {
-	queue := h.system.askQueue(ctx)
-	err := h.system.check(ctx)
-	if failed := <-queue; failed != nil {
-		err = errors.Join(err, failed)
+	failed, err := h.check(ctx)
+	errs := []error{err}
+	for _, f := range failed {
+		errs = append(errs, f)
 	}
-	return err
+	return errors.Join(errs...)
 }
 
-// askQueue asks the jobs' Redis, while the caches are asked.
-func (s *system) askQueue(ctx context.Context) <-chan *JobsError {
-	answer := make(chan *JobsError, 1)
-	if s.queue == nil {
-		answer <- nil
-	} else {
-		go func() { answer <- s.queue.failure(ctx) }()
-	}
-	return answer
+func (h *Health) check(ctx context.Context) (failed []*CacheError, jobs error) {
+	answer := make(chan error, 1)
+	go func() {
+		if h.jobs == nil {
+			answer <- nil
+			return
+		}
+		answer <- h.jobs(ctx)
+	}()
+	return h.system.failures(ctx), <-answer
 }
 
-// report is the body of an answer. It names caches and parts, and no reasons: errors may name hosts.
-type report struct {
-	Status string          `json:"status"` // ok or failing
-	Caches map[string]Part `json:"caches"` // by name: ok, or the part that fails
-	Jobs   Part            `json:"jobs,omitempty"`
+// Report is the body of an answer of Health. It names caches and parts but no reasons, because errors may name hosts.
+type Report struct {
+	Status string          `json:"status"`         // "ok" or "failing"
+	Caches map[string]Part `json:"caches"`         // by name: PartNone, or the part that fails
+	Jobs   Part            `json:"jobs,omitempty"` // with fxjobs.Module
 }
 
-// ServeHTTP answers 200 if Check finds nothing within 5 seconds, otherwise 503, with a JSON object that says which part
-// of which cache fails:
+// ServeHTTP answers 200 if Check succeeds within HealthTimeout, and 503 otherwise. The body is a Report:
 //
 //	{"status":"failing","caches":{"default":"ok","sessions":"store"},"jobs":"ok"}
 //
-// "jobs" is there if the application uses their Redis.
-// The reasons are not told but logged.
+// The reasons are logged.
 func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), HealthTimeout)
 	defer cancel()
-	body := report{Status: "ok", Caches: make(map[string]Part)}
+	body := Report{Status: "ok", Caches: make(map[string]Part)}
 	for _, name := range h.system.caches.names {
-		body.Caches[name] = "ok"
+		body.Caches[name] = PartNone
+	}
+	if h.jobs != nil {
+		body.Jobs = PartNone
 	}
 	status := http.StatusOK
-	queue := h.system.askQueue(ctx)
-	for _, failed := range h.system.failures(ctx) {
+	failed, err := h.check(ctx)
+	for _, f := range failed {
 		status, body.Status = http.StatusServiceUnavailable, "failing"
-		body.Caches[failed.Cache] = failed.Part
-		h.system.log.WarnContext(ctx, "sealcache: not ready", "cache", failed.Cache, "part", string(failed.Part), "error", failed.Err)
+		body.Caches[f.Cache] = f.Part
+		h.system.log.WarnContext(ctx, "sealcache: not ready", "cache", f.Cache, "part", string(f.Part), "error", f.Err)
 	}
-	if h.system.queue != nil {
-		body.Jobs = "ok"
-	}
-	if failed := <-queue; failed != nil {
-		status, body.Status, body.Jobs = http.StatusServiceUnavailable, "failing", failed.Part
-		h.system.log.WarnContext(ctx, "sealcache: not ready", "jobs", string(failed.Part), "error", failed.Err)
+	if err != nil {
+		status, body.Status, body.Jobs = http.StatusServiceUnavailable, "failing", PartStore
+		h.system.log.WarnContext(ctx, "sealcache: jobs not ready", "part", string(PartStore), "error", err)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // the client has gone: nobody to tell
+	_ = json.NewEncoder(w).Encode(body) // the client is gone
+}
+
+// check joins the failures of caches.
+func (s *system) check(ctx context.Context) error {
+	var errs []error
+	for _, f := range s.failures(ctx) {
+		errs = append(errs, f)
+	}
+	return errors.Join(errs...)
+}
+
+// failures checks all caches at once, so that one that hangs does not hide the others.
+func (s *system) failures(ctx context.Context) []*CacheError {
+	found := make([]*CacheError, len(s.caches.names))
+	var wg sync.WaitGroup
+	for i, name := range s.caches.names {
+		wg.Go(func() { found[i] = s.failure(ctx, name) })
+	}
+	wg.Wait()
+	return slices.DeleteFunc(found, func(e *CacheError) bool { return e == nil })
+}
+
+func (s *system) failure(ctx context.Context, name string) *CacheError {
+	c := s.in.Config.Caches[name]
+	if err := ping(ctx, s.backing[name], c.Namespace); err != nil {
+		return &CacheError{name, PartStore, err}
+	}
+	if c.Unsealed {
+		return nil
+	}
+	if err := s.caches.sealed[name].Check(ctx); err != nil {
+		return &CacheError{name, partOf(err), err}
+	}
+	return nil
+}
+
+// bigcacheMiss is the only miss of gocache's stores that is not a store.NotFound. The text saves an import.
+const bigcacheMiss = "Entry not found"
+
+// ping pings a store. A store without Ping is read from.
+func ping(ctx context.Context, backing store.StoreInterface, namespace string) error {
+	if p, ok := backing.(middleware.Pinger); ok {
+		return p.Ping(ctx)
+	}
+	if namespace != "" {
+		namespace += ":"
+	}
+	_, err := backing.Get(ctx, namespace+"sealcache-probe")
+	if err == nil || errors.Is(err, store.NotFound{}) || err.Error() == bigcacheMiss {
+		return nil
+	}
+	return err
 }

@@ -3,6 +3,7 @@ package fxmodule_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 	"go.uber.org/fx"
 	"go.uber.org/goleak"
@@ -63,9 +65,14 @@ func one(c fxmodule.Cache) fxmodule.Config {
 	return fxmodule.Config{Caches: map[string]fxmodule.Cache{"default": c}}
 }
 
-// newApp builds an application of the module and options, quiet.
+// newApp builds an application with Module.
 func newApp(config fxmodule.Config, options ...fx.Option) *fx.App {
 	return fx.New(append([]fx.Option{fx.NopLogger, fx.Supply(config), quiet(), fxmodule.Module}, options...)...)
+}
+
+// decorated builds an application with Decorator over its own store.
+func decorated(config fxmodule.Config, s store.StoreInterface, options ...fx.Option) *fx.App {
+	return fx.New(append([]fx.Option{fx.NopLogger, fx.Supply(config), quiet(), fxmodule.Decorator, provideStore(s)}, options...)...)
 }
 
 func quiet() fx.Option {
@@ -130,6 +137,31 @@ func stored(t *testing.T, s store.StoreInterface, key string) string {
 		t.Fatalf("stored as %T", v)
 		return ""
 	}
+}
+
+func keyring(t testing.TB) *aead.Keyring {
+	t.Helper()
+	handle, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
+	require.NoError(t, err)
+	k, err := aead.NewKeyring(handle)
+	require.NoError(t, err)
+	return k
+}
+
+// captureStderr returns what f and fx write to os.Stderr.
+func captureStderr(t *testing.T, f func()) string {
+	t.Helper()
+	read, write, err := os.Pipe()
+	require.NoError(t, err)
+	old := os.Stderr
+	os.Stderr = write
+	f()
+	os.Stderr = old
+	require.NoError(t, write.Close())
+	said, err := io.ReadAll(read)
+	require.NoError(t, err)
+	require.NoError(t, read.Close())
+	return string(said)
 }
 
 // logs collects what is logged.

@@ -12,7 +12,7 @@ import (
 	"github.com/sealcache/sealcache/aead"
 )
 
-// Keys are what the sealed caches seal with. It is safe for concurrent use, and closed when the application stops.
+// Keys are the keys of the sealed caches. It is safe for concurrent use, and closed when the application stops.
 type Keys struct {
 	byCache map[string]*aead.Envelope
 	rings   map[string]*aead.Keyring // by cache, where the KEK is a local keyset
@@ -21,27 +21,27 @@ type Keys struct {
 	closers []io.Closer // in the order of opening
 }
 
-// Envelope returns what the named cache seals with, an AEAD for anything else that should be sealed with its keys. It
-// is ErrNoCache for a cache in clear.
+// Envelope returns the AEAD of the named cache, for anything else that its keys should seal. The error is ErrNoCache for an
+// unsealed cache.
 func (k *Keys) Envelope(cache string) (*aead.Envelope, error) {
 	e, ok := k.byCache[cache]
 	if !ok {
-		return nil, fmt.Errorf("%w: %s is not the name of a sealed one", ErrNoCache, showName(cache))
+		return nil, fmt.Errorf("%w: %s is not a sealed cache", ErrNoCache, showName(cache))
 	}
 	return e, nil
 }
 
-// Keyring returns the keyset that wraps the named cache's data keys, to list its keys or reload it. It is ErrNoCache
-// where that is done by a key service or a passphrase.
+// Keyring returns the keyset that wraps the data keys of the named cache, to list or reload its keys. The error is
+// ErrNoCache if a key service or a passphrase wraps them.
 func (k *Keys) Keyring(cache string) (*aead.Keyring, error) {
 	r, ok := k.rings[cache]
 	if !ok {
-		return nil, fmt.Errorf("%w: %s is not the name of a sealed one over a local keyset", ErrNoCache, showName(cache))
+		return nil, fmt.Errorf("%w: %s is not a sealed cache with a local keyset", ErrNoCache, showName(cache))
 	}
 	return r, nil
 }
 
-// Reload reads every keyset again, at once rather than at its interval. Where one cannot be read, the old one stays in
+// Reload reads every keyset again without waiting for its interval. If a keyset cannot be read, the old one stays in
 // service.
 func (k *Keys) Reload(ctx context.Context) error {
 	var errs []error
@@ -51,18 +51,18 @@ func (k *Keys) Reload(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// String says how many there are.
+// String returns the numbers of caches and keysets.
 func (k *Keys) String() string {
 	return fmt.Sprintf("fxmodule.Keys(%d caches, %d keysets)", len(k.byCache), len(k.all))
 }
 
-// GoString is String.
+// GoString returns String.
 func (k *Keys) GoString() string { return k.String() }
 
-// LogValue is String.
+// LogValue returns String.
 func (k *Keys) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
-// close lets go of everything, the last opened first: an envelope before the keyset that wraps its data keys.
+// close closes everything in reverse order: an envelope before the keyset that wraps its data keys.
 func (k *Keys) close() error {
 	var errs []error
 	for i := len(k.closers) - 1; i >= 0; i-- {
@@ -72,7 +72,7 @@ func (k *Keys) close() error {
 	return errors.Join(errs...)
 }
 
-// openKeys opens the keys of all sealed caches, each distinct one once. If it fails, nothing stays open.
+// openKeys opens the keys of all sealed caches, equal ones once. If it fails, nothing stays open.
 func openKeys(ctx context.Context, c Config, log *slog.Logger, openers []aead.KEKOpener) (*Keys, error) {
 	o := keyOpener{
 		keys: &Keys{
@@ -86,11 +86,11 @@ func openKeys(ctx context.Context, c Config, log *slog.Logger, openers []aead.KE
 	}
 	for _, name := range c.names() {
 		cache := c.Caches[name]
-		if cache.Clear {
+		if cache.Unsealed {
 			continue
 		}
 		if err := o.open(ctx, name, cache); err != nil {
-			return nil, errors.Join(&CacheError{name, PartKeys, unquote(err, cache.Keyset)}, o.keys.close())
+			return nil, errors.Join(&CacheError{name, PartKeys, err}, o.keys.close())
 		}
 	}
 	return o.keys, nil
@@ -104,7 +104,7 @@ type keyOpener struct {
 	envelopes map[envelopeID]*aead.Envelope
 }
 
-// keyringID and envelopeID hold the settings that make two of a kind the same.
+// keyringID and envelopeID are the settings by which keyrings and envelopes are shared.
 type keyringID struct {
 	kek, keyset string
 	reload      string
@@ -194,8 +194,8 @@ func (o *keyOpener) limits(d DataKeys) []aead.EnvelopeOption {
 	if d.MaxAge != 0 {
 		opts = append(opts, aead.WithMaxAge(d.MaxAge))
 	}
-	if d.Cache != 0 {
-		opts = append(opts, aead.WithDataKeyCache(d.Cache))
+	if d.CacheSize != 0 {
+		opts = append(opts, aead.WithDataKeyCache(d.CacheSize))
 	}
 	if d.TTL != 0 {
 		opts = append(opts, aead.WithDataKeyTTL(d.TTL))

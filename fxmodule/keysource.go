@@ -8,11 +8,14 @@ import (
 	"github.com/sealcache/sealcache/aead"
 )
 
-// keysetSource reads the form of Cache.Keyset: a path, file:///path or env:NAME.
+var errNotASource = errors.New("not a path (which begins with / or .) or env:NAME")
+
+// keysetSource reads the form of Cache.Keyset: a path, file:///path or env:NAME. A path must begin with "/" or ".", so that
+// a keyset or password in its place is never taken for a path, which errors name.
 func keysetSource(s string) (aead.Source, error) {
 	if name, ok := strings.CutPrefix(s, "env:"); ok {
-		if name == "" || strings.ContainsAny(name, "=\x00") {
-			return nil, errors.New("env: needs the name of a variable")
+		if !isVariable(name) {
+			return nil, errors.New("env: needs the name of a variable (letters, digits, _)")
 		}
 		return aead.EnvSource(name), nil
 	}
@@ -23,8 +26,20 @@ func keysetSource(s string) (aead.Source, error) {
 		}
 		return aead.FileSource(u.Path), nil
 	}
-	if strings.HasPrefix(strings.TrimSpace(s), "{") || strings.Contains(s, "://") || strings.ContainsAny(s, "\x00\n") {
-		return nil, errors.New("neither the path of a file nor env:NAME")
+	if !strings.HasPrefix(s, "/") && !strings.HasPrefix(s, ".") || strings.ContainsAny(s, "\x00\n{") {
+		return nil, errNotASource
 	}
 	return aead.FileSource(s), nil
+}
+
+// isVariable reports whether s is the name of an environment variable.
+func isVariable(s string) bool {
+	for i := range len(s) {
+		switch b := s[i]; {
+		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b == '_', i > 0 && b >= '0' && b <= '9':
+		default:
+			return false
+		}
+	}
+	return s != ""
 }

@@ -90,7 +90,7 @@ func TestKeyServiceThroughTheGroup(t *testing.T) {
 	o, backing := newOpener(t), newMemory(t)
 	var got store.StoreInterface
 	var keys *fxmodule.Keys
-	app := newApp(one(fxmodule.Cache{KEK: "test:key"}), o.provide(), provideStore(backing), fx.Populate(&got, &keys))
+	app := decorated(one(fxmodule.Cache{KEK: "test:key"}), backing, o.provide(), fx.Populate(&got, &keys))
 	require.NoError(t, app.Err())
 	require.NoError(t, app.Start(t.Context()))
 	requireSealed(t, got, backing, "patient")
@@ -112,9 +112,14 @@ func TestCachesShareKeys(t *testing.T) {
 	limited := ks
 	limited.DataKeys.MaxMessages = 1000
 	var keys *fxmodule.Keys
-	run(t, fxmodule.Config{Caches: map[string]fxmodule.Cache{
-		"a": ks, "b": ks, "limited": limited, "file": {Store: "memory://", KEK: kek}, "clear": {Store: "memory://", Clear: true},
-	}}, fx.Populate(&keys))
+	config := fxmodule.Config{Caches: map[string]fxmodule.Cache{
+		"a": ks, "b": ks, "limited": limited, "file": {Store: "memory://", KEK: kek}, "plain": {Store: "memory://", Unsealed: true},
+	}}
+	for name, c := range config.Caches {
+		c.Namespace = name
+		config.Caches[name] = c
+	}
+	run(t, config, fx.Populate(&keys))
 	envelope := func(name string) *aead.Envelope {
 		e, err := keys.Envelope(name)
 		require.NoError(t, err)
@@ -131,7 +136,7 @@ func TestCachesShareKeys(t *testing.T) {
 	require.Same(t, ring("a"), ring("limited"))
 	require.NotSame(t, ring("a"), ring("file"), "the keyset's own, not that of its KEK")
 	require.Len(t, ring("file").Keys(), 1)
-	_, err := keys.Envelope("clear")
+	_, err := keys.Envelope("plain")
 	require.ErrorIs(t, err, fxmodule.ErrNoCache)
 	require.NoError(t, keys.Reload(t.Context()))
 	require.Equal(t, "fxmodule.Keys(4 caches, 2 keysets)", keys.String())
@@ -169,12 +174,12 @@ func TestEverySettingReachesTheStore(t *testing.T) {
 	backing := newMemory(t)
 	require.NoError(t, backing.Set(t.Context(), "ns:old", "in clear"))
 	var got *middleware.Store
-	run(t, one(fxmodule.Cache{
+	start(t, decorated(one(fxmodule.Cache{
 		KEK: kekFile(t), Namespace: "ns", TTL: time.Hour, MaxValueBytes: 100,
 		Plaintext: middleware.SealOnRead, PlaintextUntil: time.Now().Add(time.Hour), MissOnOpenFailure: true,
 		Codecs:   []middleware.Codec{middleware.JSON[point]()},
-		DataKeys: fxmodule.DataKeys{MaxMessages: 3, MaxBytes: 1000, MaxAge: time.Hour, Cache: 2, TTL: time.Hour},
-	}), provideStore(backing), fx.Populate(&got))
+		DataKeys: fxmodule.DataKeys{MaxMessages: 3, MaxBytes: 1000, MaxAge: time.Hour, CacheSize: 2, TTL: time.Hour},
+	}), backing, fx.Populate(&got)))
 	ctx := t.Context()
 	v, err := got.Get(ctx, "old")
 	require.NoError(t, err)
@@ -226,7 +231,7 @@ func TestFailedConstructionClosesEverything(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	kek := kekFile(t)
 	keyset := keysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())
-	first := fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: keyset}
+	first := fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: keyset, Namespace: "a"}
 	for name, c := range map[string]struct {
 		broken fxmodule.Cache
 		part   fxmodule.Part
@@ -240,15 +245,16 @@ func TestFailedConstructionClosesEverything(t *testing.T) {
 		"store's scheme": {fxmodule.Cache{Store: "mongodb://x", KEK: kek}, fxmodule.PartStore, nil},
 		"store's option": {fxmodule.Cache{Store: "memory://?x=y", KEK: kek}, fxmodule.PartStore, nil},
 	} {
-		o := newOpener(t)
-		err := newApp(fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": first, "broken": c.broken}}, o.provide()).Err()
+		o, broken := newOpener(t), c.broken
+		broken.Namespace = "b"
+		err := newApp(fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": first, "broken": broken}}, o.provide()).Err()
 		requireFailure(t, err, "broken", c.part)
 		if c.is != nil {
 			require.ErrorIs(t, err, c.is, name)
 		}
 	}
 	both := one(first)
-	require.Error(t, newApp(both, provideStore(deaf{})).Err())
+	require.Error(t, decorated(both, deaf{}).Err())
 	require.Error(t, newApp(both, fxmodule.Named("x"), fx.Invoke(fx.Annotate(func(store.StoreInterface) {}, fx.ParamTags(`name:"x"`)))).Err())
 	both.Jobs.PRFKeyset = "/nowhere"
 	require.ErrorIs(t, newApp(both).Err(), os.ErrNotExist)
@@ -278,10 +284,10 @@ func TestFailedStartClosesEverything(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	kek := kekFile(t)
 	broken := errors.New("connection refused on purpose")
-	for _, def := range []fxmodule.Cache{{KEK: kek}, {Clear: true}, {Clear: true, Namespace: "ns"}} {
+	for _, def := range []fxmodule.Cache{{KEK: kek, Namespace: "ns"}, {Unsealed: true, Namespace: "ns"}} {
 		var got *fxmodule.Caches
-		app := newApp(fxmodule.Config{Caches: map[string]fxmodule.Cache{"default": def, "other": {Store: "memory://", KEK: kek}}},
-			provideStore(deaf{err: broken}), fx.Populate(&got))
+		app := decorated(fxmodule.Config{Caches: map[string]fxmodule.Cache{"default": def, "other": {Store: "memory://", KEK: kek, Namespace: "o"}}},
+			deaf{err: broken}, fx.Populate(&got))
 		require.NoError(t, app.Err())
 		err := app.Start(t.Context())
 		requireFailure(t, err, "default", fxmodule.PartStore)
@@ -308,9 +314,9 @@ func TestStopClosesEverythingInOrder(t *testing.T) {
 	keyset := keysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())
 	o := newOpener(t)
 	app := newApp(fxmodule.Config{Caches: map[string]fxmodule.Cache{
-		"default":  {Store: "memory://", KEK: kek, Keyset: keyset},
-		"sessions": {Store: "memory://", KEK: "test:key"},
-		"insecure": {Store: "memory://", Clear: true},
+		"default":  {Store: "memory://", KEK: kek, Keyset: keyset, Namespace: "d"},
+		"sessions": {Store: "memory://", KEK: "test:key", Namespace: "s"},
+		"insecure": {Store: "memory://", Unsealed: true, Namespace: "i"},
 	}}, o.provide(), fx.Invoke(func(lc fx.Lifecycle, s store.StoreInterface) {
 		lc.Append(fx.StopHook(func(ctx context.Context) error {
 			o.note("application")
@@ -350,10 +356,10 @@ func TestHealth(t *testing.T) {
 	require.NoError(t, err)
 	var health *fxmodule.Health
 	var l logs
-	app := fx.New(fx.NopLogger, fx.Supply(l.logger()), fxmodule.Module, fx.Supply(fxmodule.Config{Caches: map[string]fxmodule.Cache{
+	app := fx.New(fx.NopLogger, fx.Supply(l.logger()), fxmodule.Decorator, fx.Supply(fxmodule.Config{Caches: map[string]fxmodule.Cache{
 		"default":  {KEK: kek, Namespace: "d"},
 		"sessions": {Store: "memory://", KEK: kek, Namespace: "s"},
-		"insecure": {Clear: true, Namespace: "i"},
+		"insecure": {Unsealed: true, Namespace: "i"},
 	}}), provideStore(memory), fx.Populate(&health))
 	require.NoError(t, app.Start(t.Context()))
 
@@ -409,8 +415,8 @@ func TestJobs(t *testing.T) {
 	prfKeyset := keysetFile(t, kek, prf.HMACSHA256PRFKeyTemplate())
 	var got *jobs.Encryptor
 	run(t, fxmodule.Config{
-		Caches: map[string]fxmodule.Cache{"sessions": {Store: "memory://", KEK: kek}},
-		Jobs:   fxmodule.Jobs{Cache: "sessions", Namespace: "billing", PRFKeyset: prfKeyset, CompressMinBytes: 64, MaxPayloadBytes: 4096},
+		Caches: map[string]fxmodule.Cache{"sessions": {Store: "memory://", KEK: kek, Namespace: "sessions"}},
+		Jobs:   fxmodule.Jobs{KeysOf: "sessions", Namespace: "billing", PRFKeyset: prfKeyset, CompressMinBytes: 64, MaxPayloadBytes: 4096},
 	}, fx.Populate(&got))
 	require.Equal(t, "billing", got.Namespace())
 	m := jobs.Meta{Type: "invoice:send", Queue: "default", ID: "1"}
@@ -430,8 +436,8 @@ func TestJobs(t *testing.T) {
 	t.Run("none without a sealed default", func(t *testing.T) {
 		t.Parallel()
 		take := fx.Invoke(func(*jobs.Encryptor) {})
-		require.ErrorContains(t, newApp(one(fxmodule.Cache{Store: "memory://", Clear: true}), take).Err(), "set jobs.cache")
-		run(t, one(fxmodule.Cache{Store: "memory://", Clear: true}))
+		require.ErrorContains(t, newApp(one(fxmodule.Cache{Store: "memory://", Unsealed: true}), take).Err(), "set jobs.keys_of")
+		run(t, one(fxmodule.Cache{Store: "memory://", Unsealed: true}))
 		run(t, one(fxmodule.Cache{Store: "memory://", KEK: kek}), take)
 	})
 }

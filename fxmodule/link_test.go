@@ -1,25 +1,26 @@
 package fxmodule_test
 
 import (
-	"bytes"
-	"os"
 	"os/exec"
-	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
-// A program that does not call Monitor links no web interface, though the package that it imports does; the linker
-// sees to that, as long as nothing that is always linked leads to Monitor.
-func TestNoWebInterfaceWithoutMonitor(t *testing.T) {
+// A program that imports fxmodule alone does not link asynq, whose package initialization panics in FIPS-only mode.
+func TestNoAsynqWithoutFxjobs(t *testing.T) {
 	t.Parallel()
-	for program, want := range map[string]bool{"../examples/jobs": true, "./testdata/worker": false} {
-		binary := filepath.Join(t.TempDir(), "program")
-		out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, program).CombinedOutput()
-		require.NoError(t, err, string(out))
-		b, err := os.ReadFile(binary)
+	deps := func(pkg string) string {
+		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", pkg).Output()
 		require.NoError(t, err)
-		require.Equal(t, want, bytes.Contains(b, []byte("<title>Asynq - Monitoring</title>")), program)
+		return string(out)
 	}
+	for _, pkg := range []string{".", "./testdata/cache"} {
+		for _, dep := range strings.Fields(deps(pkg)) {
+			require.False(t, strings.HasPrefix(dep, "github.com/hibiken/"), dep)
+			require.NotContains(t, dep, "asynqjobs", pkg)
+		}
+	}
+	require.Contains(t, deps("./fxjobs"), "github.com/hibiken/asynq\n", "the search finds asynq where it is linked")
 }

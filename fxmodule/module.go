@@ -1,7 +1,6 @@
 package fxmodule
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,61 +16,66 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// Module wires keys, stores and caches from the Config in the graph. It provides
+// Module provides the caches of the Config in the graph. Use Decorator instead if the application provides a
+// store.StoreInterface. Module provides
 //
-//	store.StoreInterface      the cache named "default"; an application's own is decorated
-//	*middleware.Store         the same, if it is sealed
-//	*Caches                   every cache by name; Named provides some of them by name
-//	*Keys                     what the sealed caches seal with
+//	store.StoreInterface      the cache named "default"
+//	*middleware.Store         the same cache, if it is sealed
+//	*Caches                   all caches by name; Named provides them by fx name
+//	*Keys                     the keys of the sealed caches
 //	*jobs.Encryptor           the sealing of background jobs
-//	*Health                   a check, and an http.Handler for readiness
+//	*Health                   a readiness check, also an http.Handler
 //
-//	*asynqjobs.Client         enqueues jobs
-//	*asynqjobs.Scheduler      periodic jobs; runs while the application does
-//	*asynq.Server             runs jobs; started and stopped with the application if it provides an *asynq.ServeMux
-//	asynq.Handler             that mux, for tasks that are sealed
-//	*asynq.Inspector          looks into the queues
+// It requires a Config, and uses a *slog.Logger, a metric.MeterProvider, a trace.TracerProvider, and aead.KEKOpener
+// values in the group "kek" if the application provides them.
 //
-// and takes, if they are there, a *slog.Logger, a metric.MeterProvider, a trace.TracerProvider, and aead.KEKOpener
-// values in the group "kek"; and for jobs an asynq.RedisConnOpt, if Jobs.Redis is empty, an *asynq.ServeMux, Handlers in
-// the group "jobs", and an asynq.Config. Monitor beside Module provides the admin page of jobs.
+// Keys and stores are opened when the graph is built, checked at start, and closed at stop. If a constructor of the
+// application fails in fx.New, fx runs no hooks. The keys and stores then stay open until the process ends.
 //
-// It belongs among the options of fx.New itself. Inside an fx.Module it would seal the application's store for that
-// module only, and leave it in clear for all others, so that fx.New refuses it there ("fx.Logger Option should be
-// passed to top-level App", says fx).
-//
-// In a worker it belongs last among them: see Jobs in the package comment.
-//
-// If the application provides no store.StoreInterface of its own, list ProvideDefault beside Module: without it, only
-// functions outside the application's own fx.Modules find the default cache, and for others fx says "missing type".
-// *middleware.Store and the rest are found everywhere. A Config without a cache named "default" has no unnamed store;
-// whoever takes one keeps the application from starting.
-//
-// Keys and stores are opened when the graph is built, checked at start, and closed at stop. If fx.New fails in a
-// constructor of the application, fx runs no hooks, and they stay open until the process ends.
-var Module fx.Option = fx.Options(
-	onlyAtTheRoot(),
-	fx.ErrorHook(hint{}),
-	fx.Decorate(decorate),
-	// In a module of its own, because modules' invoked functions run before those of the root: dig does not see that a
-	// decorator makes a store where nobody provides one, until it has.
-	fx.Module("sealcache",
-		fx.Provide(newSystem, needStore, takeStore, attached, cachesOf, keysOf, healthOf, encryptorOf, sealedNamed(Default)),
-		fx.Provide(newQueue, clientOf, inspectorOf, schedulerOf, newMux, handlerOf, serverOf, needServer, newGroupClient, newServer),
-		fx.Invoke(func(*graph) {}),
-	),
-	// At the root, where an application's own invoked functions are, so that those that are listed before Module have their
-	// hooks started before the server, and stopped after it.
-	fx.Invoke(serve),
+// Module decorates nothing. A store that the application provides under a name, in a group, as fx.Private or as another
+// type is neither sealed nor replaced.
+var Module fx.Option = fx.Module("sealcache",
+	common(),
+	fx.Provide(openCaches, defaultStore),
+	fx.Invoke(func(*Caches) {}), // the caches are checked at start even if nothing takes them
 )
 
-// ProvideDefault goes beside Module in an application that provides no store.StoreInterface of its own. It gives Module,
-// which decorates, something to decorate: with Module alone, the default cache is found outside fx.Modules only. fx
-// refuses it where the application provides a store ("already provided").
-var ProvideDefault fx.Option = fx.Provide(func() store.StoreInterface { return absentStore{errUndecorated} })
+// Decorator is used instead of Module in an application that provides a store.StoreInterface. It seals that store for
+// every function that takes it, and provides the rest of what Module does. The cache "default" describes it, without Store.
+//
+// List Decorator among the options of fx.New itself. fx.New refuses it inside an fx.Module, where it would seal the store
+// for that module only ("fx.Logger Option should be passed to top-level App").
+//
+// Decorator also replaces a store.StoreInterface that an fx.Module provides as fx.Private: functions in that module get
+// the sealed public store, and their entries go there. fx can neither prevent nor report it. Seal such a store in its own
+// constructor with [middleware.New], and provide it as a *middleware.Store.
+//
+// Decorator does not reach stores under a name, in a group, or of another type such as *redisstore.Store.
+var Decorator fx.Option = fx.Options(
+	onlyAtRoot(),
+	common(),
+	fx.Provide(cachesOf),
+	fx.Decorate(sealStore),
+	fx.Invoke(func(*Caches) {}),
+)
 
-// Named provides the caches of these names as store.StoreInterface and, for a sealed one, *middleware.Store, with the
-// name as fx's: `name:"sessions"`.
+// common is what Module and Decorator both provide.
+func common() fx.Option {
+	return fx.Provide(newSystem, sealedNamed(Default), keysOf, encryptorOf, newHealth)
+}
+
+// onlyAtRoot makes fx refuse the options inside an fx.Module. fx does not tell an option where it is listed. fx.Logger is
+// the option that fx refuses there and that changes least at the root: this one repeats fx's default, and fx.WithLogger and
+// fx.NopLogger override it.
+func onlyAtRoot() fx.Option { return fx.Logger(stderr{}) }
+
+type stderr struct{}
+
+// Printf ignores args, because fx formats the line before it calls Printf.
+func (stderr) Printf(line string, _ ...any) { _, _ = io.WriteString(os.Stderr, line) }
+
+// Named provides caches under their names, as store.StoreInterface and, for a sealed cache, *middleware.Store. The fx
+// tag is `name:"sessions"`.
 func Named(names ...string) fx.Option {
 	var options []fx.Option
 	for _, name := range names {
@@ -87,108 +91,60 @@ func Named(names ...string) fx.Option {
 	return fx.Options(options...)
 }
 
-// stderr is what fx logs to unless it is told otherwise.
-type stderr struct{}
-
-// Printf is given what is to be written, and nothing to format: a percent sign in it is one.
-func (stderr) Printf(said string, _ ...any) { _, _ = io.WriteString(os.Stderr, said) }
-
-// onlyAtTheRoot makes fx refuse Module inside an fx.Module. fx tells options nothing of where they are; of the options
-// that it refuses there itself, this one, given fx's default, changes least: fx.WithLogger and
-// fx.NopLogger go before it, and only an fx.Logger that is listed before Module has no effect.
-func onlyAtTheRoot() fx.Option { return fx.Logger(stderr{}) }
-
-// inputs are what the module takes from the graph besides stores.
+// inputs are the dependencies on the application.
 type inputs struct {
 	fx.In
 
 	Config    Config
 	Lifecycle fx.Lifecycle
-	Graph     fx.DotGraph
 	Openers   []aead.KEKOpener     `group:"kek"`
 	Logger    *slog.Logger         `optional:"true"`
 	Meters    metric.MeterProvider `optional:"true"`
 	Tracers   trace.TracerProvider `optional:"true"`
 }
 
-// applicationStore is the application's own store, as decorate finds it.
-type applicationStore struct {
-	fx.In
-
-	Store  store.StoreInterface `optional:"true"`
-	System *system
+// openCaches opens the caches of Module.
+func openCaches(s *system) (*Caches, error) {
+	if err := s.open(nil); err != nil {
+		return nil, err
+	}
+	return s.caches, nil
 }
 
-// decorate turns the application's store, or none, into the default cache. dig calls it when something takes the store.
-func decorate(p applicationStore) (store.StoreInterface, error) {
-	if _, ours := p.Store.(absentStore); ours {
-		p.Store = nil
-	}
-	s := p.System
-	if !s.in.Config.needsStore() {
-		return nil, errors.Join(s.noDefault(), s.close())
-	}
-	if err := s.attach(p.Store); err != nil {
+// sealStore opens the caches of Decorator over the application's store.
+func sealStore(application store.StoreInterface, s *system) (store.StoreInterface, error) {
+	if err := s.open(application); err != nil {
 		return nil, err
 	}
 	return s.caches.stores[Default], nil
 }
 
-// graph is proof that the caches are made: what is provided depends on it.
-type graph struct{ system *system }
+// cachesOf takes the decorated store so that fx has called sealStore before.
+func cachesOf(_ store.StoreInterface, s *system) *Caches { return s.caches }
 
-// attachment is what the caches are made of. With a Config that does without the unnamed store, Taken is nil.
-type attachment struct {
-	fx.In
+// The constructors below take *Caches, because Decorator's system is complete only when these are made.
 
-	Taken  *taken `optional:"true"` // first: if the application's store fails, no keys have been opened yet
-	System *system
-}
+func defaultStore(c *Caches) (store.StoreInterface, error) { return cacheNamed(Default)(c) }
 
-// attached has the store decorated, if the Config needs it, and makes the caches by itself if not.
-func attached(p attachment) (*graph, error) {
-	switch {
-	case p.System.in.Config.needsStore() != (p.Taken != nil):
-		return nil, errors.Join(errNotDecorated, p.System.close())
-	case p.Taken == nil:
-		if err := p.System.attach(nil); err != nil {
-			return nil, err
-		}
-	}
-	return &graph{p.System}, nil
-}
-
-func cachesOf(g *graph) *Caches { return g.system.caches }
-
-func keysOf(g *graph) *Keys { return g.system.keys }
-
-func healthOf(g *graph) *Health { return &Health{g.system} }
-
-func encryptorOf(g *graph) (*jobs.Encryptor, error) {
-	if g.system.encryptor == nil {
-		return nil, g.failed(errNoEncryptor)
-	}
-	return g.system.encryptor, nil
-}
-
-func cacheNamed(name string) func(*graph) (store.StoreInterface, error) {
-	return func(g *graph) (store.StoreInterface, error) {
-		s, err := g.system.caches.Cache(name)
-		return s, g.failed(err)
+func cacheNamed(name string) func(*Caches) (store.StoreInterface, error) {
+	return func(c *Caches) (store.StoreInterface, error) {
+		s, err := c.Cache(name)
+		return s, c.system.failed(err)
 	}
 }
 
-func sealedNamed(name string) func(*graph) (*middleware.Store, error) {
-	return func(g *graph) (*middleware.Store, error) {
-		s, err := g.system.caches.Sealed(name)
-		return s, g.failed(err)
+func sealedNamed(name string) func(*Caches) (*middleware.Store, error) {
+	return func(c *Caches) (*middleware.Store, error) {
+		s, err := c.Sealed(name)
+		return s, c.system.failed(err)
 	}
 }
 
-// failed closes everything before a constructor returns an error: the application will not start, and fx runs no hooks.
-func (g *graph) failed(err error) error {
-	if err == nil {
-		return nil
+func keysOf(c *Caches) *Keys { return c.system.keys }
+
+func encryptorOf(c *Caches) (*jobs.Encryptor, error) {
+	if c.system.encryptor == nil {
+		return nil, c.system.failed(errNoEncryptor)
 	}
-	return errors.Join(err, g.system.close())
+	return c.system.encryptor, nil
 }

@@ -5,11 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"os"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/stretchr/testify/require"
@@ -32,229 +28,207 @@ type consumer struct{ store store.StoreInterface }
 
 func newConsumer(s store.StoreInterface) *consumer { return &consumer{s} }
 
-// However the application's options are ordered, and whichever way it takes the store, it gets the sealed one.
+// eachWay calls test with every way in which an application takes its store. take sets *got.
+func eachWay(got *store.StoreInterface, test func(way string, take fx.Option)) {
+	for way, take := range map[string]fx.Option{
+		"populate":    fx.Populate(got),
+		"invoke":      fx.Invoke(func(s store.StoreInterface) { *got = s }),
+		"constructor": fx.Options(fx.Provide(newConsumer), fx.Invoke(func(c *consumer) { *got = c.store })),
+		"both types": fx.Invoke(func(m *middleware.Store, s store.StoreInterface) error {
+			*got = s
+			if any(m) != any(s) {
+				return errors.New("two stores where one is expected")
+			}
+			return nil
+		}),
+		"in a module": fx.Module("inner", fx.Provide(newConsumer), fx.Invoke(func(c *consumer) { *got = c.store })),
+	} {
+		test(way, take)
+	}
+}
+
+// Whatever the order of the options, and however the application takes the store, it gets the sealed one.
 func TestDefaultCacheIsSealedInEveryOrder(t *testing.T) {
 	t.Parallel()
 	kek := kekFile(t)
-	for name, url := range map[string]string{"store of the application": "", "store by URL": "memory://"} {
+	var got store.StoreInterface
+	eachWay(&got, func(way string, take fx.Option) {
 		for order, arrange := range map[string]func(module, application fx.Option) fx.Option{
-			"module first": func(m, a fx.Option) fx.Option { return fx.Options(m, a) },
-			"module last":  func(m, a fx.Option) fx.Option { return fx.Options(a, m) },
+			"module first":     func(m, a fx.Option) fx.Option { return fx.Options(m, a) },
+			"module last":      func(m, a fx.Option) fx.Option { return fx.Options(a, m) },
+			"module in module": func(m, a fx.Option) fx.Option { return fx.Options(a, fx.Module("infrastructure", m)) },
 		} {
-			var got store.StoreInterface
-			for way, take := range map[string]fx.Option{
-				"populate":    fx.Populate(&got),
-				"invoke":      fx.Invoke(func(s store.StoreInterface) { got = s }),
-				"constructor": fx.Options(fx.Provide(newConsumer), fx.Invoke(func(c *consumer) { got = c.store })),
-				"both types": fx.Invoke(func(m *middleware.Store, s store.StoreInterface) error {
-					got = s
-					if any(m) != any(s) {
-						return errors.New("two stores where there is one")
-					}
-					return nil
-				}),
-				"in a module": fx.Module("inner", fx.Provide(newConsumer), fx.Invoke(func(c *consumer) { got = c.store })),
-			} {
-				t.Run(name+"/"+order+"/"+way, func(t *testing.T) {
-					got = nil
-					options := []fx.Option{take}
-					backing := newMemory(t)
-					if url == "" {
-						options = append(options, provideStore(backing))
-					} else if way == "in a module" {
-						options = append(options, fxmodule.ProvideDefault) // see TestProvideDefault
-					}
-					start(t, fx.New(fx.NopLogger, quiet(), fx.Supply(one(fxmodule.Cache{Store: url, KEK: kek})),
-						arrange(fxmodule.Module, fx.Options(options...))))
-					require.IsType(t, (*middleware.Store)(nil), got)
-					if url == "" {
-						requireSealed(t, got, backing, "patient")
-					} else {
-						require.NoError(t, got.Set(t.Context(), "k", 42))
-						v, err := got.Get(t.Context(), "k")
-						require.NoError(t, err)
-						require.Equal(t, 42, v)
-					}
-				})
+			t.Run("Module/"+order+"/"+way, func(t *testing.T) {
+				got = nil
+				start(t, fx.New(fx.NopLogger, quiet(), fx.Supply(one(fxmodule.Cache{Store: "memory://", KEK: kek})), arrange(fxmodule.Module, take)))
+				require.IsType(t, (*middleware.Store)(nil), got)
+				require.NoError(t, got.Set(t.Context(), "k", 42))
+				v, err := got.Get(t.Context(), "k")
+				require.NoError(t, err)
+				require.Equal(t, 42, v)
+			})
+			if order == "module in module" {
+				continue // see TestDecoratorInsideAModuleIsRefused
 			}
+			t.Run("Decorator/"+order+"/"+way, func(t *testing.T) {
+				got = nil
+				backing := newMemory(t)
+				start(t, fx.New(fx.NopLogger, quiet(), fx.Supply(one(fxmodule.Cache{KEK: kek})),
+					arrange(fxmodule.Decorator, fx.Options(take, provideStore(backing)))))
+				require.IsType(t, (*middleware.Store)(nil), got)
+				requireSealed(t, got, backing, "patient")
+			})
 		}
-	}
+	})
 }
 
-// What a decorator cannot reach is an error, never a store in clear, and ProvideDefault mends it.
-func TestProvideDefault(t *testing.T) {
+// Module contains no fx.Decorate: a module's private store stays its own.
+func TestPrivateStoreStaysWithModule(t *testing.T) {
 	t.Parallel()
 	kek := kekFile(t)
-	config := one(fxmodule.Cache{Store: "memory://", KEK: kek + "?reload=off"})
-	take := fx.Module("early", fx.Invoke(func(store.StoreInterface) {}))
-	err := fx.New(fx.NopLogger, quiet(), fx.Supply(config), take, fxmodule.Module).Err()
-	require.ErrorContains(t, err, "missing type")
-	run(t, config, take, fxmodule.ProvideDefault)
-
-	backing := newMemory(t)
-	err = newApp(one(fxmodule.Cache{KEK: kek}), fxmodule.ProvideDefault, provideStore(backing)).Err()
-	require.ErrorContains(t, err, "already provided")
-	err = newApp(one(fxmodule.Cache{KEK: kek}), fxmodule.ProvideDefault).Err()
-	require.ErrorContains(t, err, "the application provides none")
-
-	var alone store.StoreInterface
-	require.NoError(t, fx.New(fx.NopLogger, fxmodule.ProvideDefault, fx.Populate(&alone)).Err())
-	require.Equal(t, "none", alone.GetType())
-	ctx := t.Context()
-	_, getErr := alone.Get(ctx, "k")
-	_, _, ttlErr := alone.GetWithTTL(ctx, "k")
-	for _, err := range []error{getErr, ttlErr, alone.Set(ctx, "k", "v"), alone.Delete(ctx, "k"), alone.Invalidate(ctx), alone.Clear(ctx)} {
-		require.ErrorContains(t, err, "without Module")
+	for order, arrange := range map[string]func(a, b fx.Option) fx.Option{
+		"module first": func(a, b fx.Option) fx.Option { return fx.Options(a, b) },
+		"module last":  func(a, b fx.Option) fx.Option { return fx.Options(b, a) },
+	} {
+		private := newMemory(t)
+		var inside, outside store.StoreInterface
+		start(t, fx.New(fx.NopLogger, quiet(), fx.Supply(one(fxmodule.Cache{Store: "memory://", KEK: kek})),
+			arrange(fxmodule.Module, fx.Module("private",
+				fx.Provide(func() store.StoreInterface { return private }, fx.Private),
+				fx.Invoke(func(s store.StoreInterface) { inside = s }))),
+			fx.Populate(&outside)))
+		require.Same(t, private, inside, order)
+		require.IsType(t, (*middleware.Store)(nil), outside, order)
 	}
 }
 
-// fx cannot say why a store is missing; the hint does.
-func TestMissingStoreIsExplained(t *testing.T) {
-	var l logs
-	old := slog.Default()
-	slog.SetDefault(l.logger())
-	t.Cleanup(func() { slog.SetDefault(old) })
-	config := one(fxmodule.Cache{Store: "memory://", Clear: true}) // fx leaves keys open if it fails
-	require.ErrorContains(t, newApp(config, fx.Invoke(func(needy) {})).Err(), "missing type")
-	named := fx.Invoke(fx.Annotate(func(store.StoreInterface) {}, fx.ParamTags(`name:"other"`)))
-	require.ErrorContains(t, newApp(config, named).Err(), "missing type")
-	require.NotContains(t, l.String(), "ProvideDefault", "not about anything else")
-
-	take := fx.Module("inner", fx.Provide(newConsumer), fx.Invoke(func(*consumer) {}))
-	require.ErrorContains(t, newApp(config, take).Err(), "missing type")
-	require.Contains(t, l.String(), "list fxmodule.ProvideDefault beside fxmodule.Module")
+// What Decorator's documentation says of private stores holds: they are replaced by the sealed public store.
+func TestPrivateStoreIsReplacedByDecorator(t *testing.T) {
+	t.Parallel()
+	private, public := newMemory(t), newMemory(t)
+	var inside, outside store.StoreInterface
+	start(t, decorated(one(fxmodule.Cache{KEK: kekFile(t)}), public,
+		fx.Module("private",
+			fx.Provide(func() store.StoreInterface { return private }, fx.Private),
+			fx.Invoke(func(s store.StoreInterface) { inside = s })),
+		fx.Populate(&outside)))
+	require.Same(t, outside, inside)
+	requireSealed(t, inside, public, "patient")
 }
 
-// A provider in one of the application's own modules is decorated for everybody as well.
-func TestStoreProvidedInAModule(t *testing.T) {
+// Decorator seals a store that one of the application's modules provides, for all of them.
+func TestDecoratedStoreProvidedInAModule(t *testing.T) {
 	t.Parallel()
 	backing := newMemory(t)
 	var inside, outside store.StoreInterface
-	run(t, one(fxmodule.Cache{KEK: kekFile(t)}),
+	start(t, fx.New(fx.NopLogger, quiet(), fx.Supply(one(fxmodule.Cache{KEK: kekFile(t)})), fxmodule.Decorator,
 		fx.Module("infrastructure", provideStore(backing), fx.Invoke(func(s store.StoreInterface) { inside = s })),
-		fx.Populate(&outside))
+		fx.Populate(&outside)))
 	require.Same(t, inside, outside)
 	requireSealed(t, inside, backing, "patient")
 }
 
-// Inside an fx.Module, the decoration would not reach the rest of the application, which would go on in clear.
-func TestModuleInsideAModuleIsRefused(t *testing.T) {
+// A module of the application that decorates for itself is given the sealed store.
+func TestDecorateAfterDecorator(t *testing.T) {
+	t.Parallel()
+	backing := newMemory(t)
+	var given, taken store.StoreInterface
+	start(t, decorated(one(fxmodule.Cache{KEK: kekFile(t)}), backing, fx.Module("inner",
+		fx.Decorate(func(s store.StoreInterface) store.StoreInterface { given = s; return opaque{s} }),
+		fx.Invoke(func(s store.StoreInterface) { taken = s }))))
+	require.IsType(t, (*middleware.Store)(nil), given)
+	requireSealed(t, taken, backing, "patient")
+}
+
+// Inside an fx.Module, Decorator would not reach the rest of the application, which would go on with plaintext.
+func TestDecoratorInsideAModuleIsRefused(t *testing.T) {
 	t.Parallel()
 	var got store.StoreInterface
 	err := fx.New(fx.NopLogger, quiet(), fx.Supply(one(fxmodule.Cache{KEK: kekFile(t)})), provideStore(newMemory(t)),
-		fx.Module("infrastructure", fxmodule.Module), fx.Populate(&got)).Err()
+		fx.Module("infrastructure", fxmodule.Decorator), fx.Populate(&got)).Err()
 	require.ErrorContains(t, err, "should be passed to top-level App")
 	require.Nil(t, got)
 }
 
+// Without a logger of its own, an application sees fx's log on stderr as before.
+func TestDecoratorKeepsTheLogOfFx(t *testing.T) {
+	said := captureStderr(t, func() {
+		app := fx.New(quiet(), fx.Supply(one(fxmodule.Cache{Unsealed: true})), provideStore(newMemory(t)), fxmodule.Decorator,
+			fx.Invoke(func() error { return errors.New("100% certain") }))
+		require.Error(t, app.Err())
+	})
+	require.Contains(t, said, "[Fx] SUPPLY\tfxmodule.Config\n")
+	require.Contains(t, said, "100% certain\n")
+}
+
 func TestValidateApp(t *testing.T) {
 	t.Parallel()
-	take := fx.Invoke(func(store.StoreInterface, *middleware.Store, *fxmodule.Caches, *fxmodule.Keys, *fxmodule.Health) {})
+	take := fx.Invoke(func(store.StoreInterface, *middleware.Store, *fxmodule.Caches, *fxmodule.Keys, *fxmodule.Health, *jobs.Encryptor) {
+	})
 	config := fx.Supply(fxmodule.Config{})
 	require.NoError(t, fx.ValidateApp(fx.NopLogger, config, fxmodule.Module, take))
-	require.NoError(t, fx.ValidateApp(fx.NopLogger, config, take, fxmodule.Module, provideStore(nil)))
+	require.NoError(t, fx.ValidateApp(fx.NopLogger, config, take, fxmodule.Decorator, provideStore(nil)))
 	require.ErrorContains(t, fx.ValidateApp(fx.NopLogger, fxmodule.Module), "missing type: fxmodule.Config")
 }
 
-func TestWhoProvidesTheStore(t *testing.T) {
+// needy is a type that no application here provides.
+type needy struct{}
+
+// A wiring that cannot seal what the application expects does not start, and the error says what to change.
+func TestWiringErrors(t *testing.T) {
 	t.Parallel()
-	kek := kekFile(t)
+	kek := kekFile(t) + "?reload=off" // fx leaves keys open if it fails
 	var typedNil *memorystore.Store
+	over, byURL := one(fxmodule.Cache{KEK: kek}), one(fxmodule.Cache{KEK: kek, Store: "memory://"})
+	named := fxmodule.Config{Caches: map[string]fxmodule.Cache{"sessions": {KEK: kek, Store: "memory://"}}}
+	backing := newMemory(t)
 	for name, c := range map[string]struct {
 		config  fxmodule.Config
-		provide store.StoreInterface
-		cache   string
+		module  fx.Option
+		options fx.Option
 		want    string
 	}{
-		"nobody": {one(fxmodule.Cache{KEK: kek}), nil, "default", "the application provides none"},
-		"nobody, a named cache": {fxmodule.Config{Caches: map[string]fxmodule.Cache{
-			"default": {KEK: kek, Store: "memory://"}, "sessions": {KEK: kek},
-		}}, nil, "sessions", "the application provides none"},
-		"a nil pointer": {one(fxmodule.Cache{KEK: kek}), typedNil, "default", "the application provides none"},
-		"both":          {one(fxmodule.Cache{KEK: kek, Store: "memory://"}), newMemory(t), "default", "drop the URL"},
-		"both, clear":   {one(fxmodule.Cache{Clear: true, Store: "memory://"}), newMemory(t), "default", "drop the URL"},
-		"no default": {fxmodule.Config{Caches: map[string]fxmodule.Cache{
-			"sessions": {KEK: kek},
-		}}, newMemory(t), "", "that no cache seals"},
+		"Module, no store":        {over, fxmodule.Module, fx.Options(), `cache "default": store: store is not set`},
+		"Module, own store":       {byURL, fxmodule.Module, provideStore(backing), "already provided"},
+		"Module and Decorator":    {byURL, fx.Options(fxmodule.Module, fxmodule.Decorator), fx.Options(), "already provided"},
+		"Module, no default":      {named, fxmodule.Module, fx.Invoke(func(store.StoreInterface) {}), "no such cache"},
+		"Decorator, no store":     {over, fxmodule.Decorator, fx.Options(), "missing type: store.StoreInterface"},
+		"Decorator, needy store":  {over, fxmodule.Decorator, fx.Provide(func(needy) store.StoreInterface { return nil }), "missing type: fxmodule_test.needy"},
+		"Decorator, broken store": {over, fxmodule.Decorator, fx.Provide(func() (store.StoreInterface, error) { return nil, errBroken }), errBroken.Error()},
+		"Decorator, nil store":    {over, fxmodule.Decorator, provideStore(typedNil), "store is not set"},
+		"Decorator, URL":          {byURL, fxmodule.Decorator, provideStore(backing), `needs a cache "default" without store`},
+		"Decorator, no default":   {named, fxmodule.Decorator, provideStore(backing), `needs a cache "default" without store`},
+		"Decorator, sealed store": {over, fxmodule.Decorator, fx.Provide(func() (store.StoreInterface, error) {
+			return middleware.New(backing, keyring(t))
+		}), "sealed already"},
+		"not sealed":    {one(fxmodule.Cache{Store: "memory://"}), fxmodule.Module, fx.Options(), "no keys (set kek, or unsealed"},
+		"no such name":  {byURL, fxmodule.Module, fx.Options(fxmodule.Named("x"), fx.Invoke(fx.Annotate(func(store.StoreInterface) {}, fx.ParamTags(`name:"x"`)))), "no such cache"},
+		"name":          {byURL, fxmodule.Module, fxmodule.Named("a\" b:\"c"), "fxmodule: Named: byte"},
+		"sealed as not": {one(fxmodule.Cache{Store: "memory://", Unsealed: true}), fxmodule.Module, fx.Invoke(func(*middleware.Store) {}), "is unsealed"},
+		"no encryptor":  {one(fxmodule.Cache{Store: "memory://", Unsealed: true}), fxmodule.Module, fx.Invoke(func(*jobs.Encryptor) {}), "set jobs.keys_of"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var options []fx.Option
-			if c.provide != nil {
-				options = append(options, provideStore(c.provide))
-			}
-			err := newApp(c.config, options...).Err()
-			require.ErrorContains(t, err, c.want)
-			if c.cache != "" {
-				var failed *fxmodule.CacheError
-				require.ErrorAs(t, err, &failed)
-				require.Equal(t, c.cache, failed.Cache)
-				require.Equal(t, fxmodule.PartStore, failed.Part)
-			}
+			require.ErrorContains(t, fx.New(fx.NopLogger, quiet(), fx.Supply(c.config), c.module, c.options).Err(), c.want)
 		})
 	}
 }
 
-// A default in clear leaves the application's store as it is, because the Config says so.
-func TestClearDefaultOverTheApplicationsStore(t *testing.T) {
-	t.Parallel()
-	backing := newMemory(t)
-	var got store.StoreInterface
-	run(t, one(fxmodule.Cache{Clear: true}), provideStore(backing), fx.Populate(&got))
-	require.Same(t, backing, got)
-	err := newApp(one(fxmodule.Cache{Clear: true}), provideStore(backing), fx.Invoke(func(*middleware.Store) {})).Err()
-	require.ErrorIs(t, err, fxmodule.ErrNoCache)
-	require.ErrorContains(t, err, "is clear")
-}
-
-// Without a default cache there is no unnamed store, and an application that takes one does not start.
+// Without a default cache nothing is provided without a name, and the rest works.
 func TestNoDefaultCache(t *testing.T) {
 	t.Parallel()
-	config := fxmodule.Config{Caches: map[string]fxmodule.Cache{"sessions": {Store: "memory://", Clear: true}}} // fx leaves keys open if it fails
 	var caches *fxmodule.Caches
-	run(t, config, fx.Populate(&caches))
+	run(t, fxmodule.Config{Caches: map[string]fxmodule.Cache{"sessions": {Store: "memory://", Unsealed: true}}}, fx.Populate(&caches))
 	require.Equal(t, []string{"sessions"}, caches.Names())
-	run(t, config, fxmodule.ProvideDefault)
-	run(t, config, provideStore(newMemory(t))) // which nobody takes
-
-	take := fx.Invoke(func(store.StoreInterface) { t.Error("got a store") })
-	for name, options := range map[string]fx.Option{
-		"nobody provides one":              take,
-		"nobody provides one, in a module": fx.Module("inner", take),
-		"ProvideDefault":                   fx.Options(fxmodule.ProvideDefault, take),
-		"ProvideDefault, in a module":      fx.Options(fxmodule.ProvideDefault, fx.Module("inner", take)),
-		"the application's":                fx.Options(provideStore(newMemory(t)), take),
-		"the application's, in a module":   fx.Module("inner", provideStore(newMemory(t)), take),
-		"optional": fx.Invoke(func(p struct {
-			fx.In
-			Store store.StoreInterface `optional:"true"`
-		}) {
-			t.Error("got", p.Store)
-		}),
-		"constructor": fx.Options(fxmodule.ProvideDefault, fx.Provide(newConsumer), fx.Invoke(func(*consumer) { t.Error("got a store") })),
-	} {
-		for order, all := range map[string]fx.Option{
-			"module first": fx.Options(fxmodule.Module, options), "module last": fx.Options(options, fxmodule.Module),
-		} {
-			err := fx.New(fx.NopLogger, quiet(), fx.Supply(config), all).Err()
-			if err != nil && strings.Contains(err.Error(), "missing type: store.StoreInterface") {
-				continue
-			}
-			require.ErrorIs(t, err, fxmodule.ErrNoCache, "%s, %s", name, order)
-			require.ErrorContains(t, err, `which is the cache named "default"; the Config has sessions`, "%s, %s", name, order)
-		}
-	}
-	err := newApp(config, fx.Invoke(func(*middleware.Store) {})).Err()
-	require.ErrorIs(t, err, fxmodule.ErrNoCache)
 }
 
 func TestNamed(t *testing.T) {
 	t.Parallel()
 	kek := kekFile(t)
 	config := fxmodule.Config{Caches: map[string]fxmodule.Cache{
-		"default":  {Store: "memory://", KEK: kek},
+		"default":  {Store: "memory://", KEK: kek, Namespace: "default"},
 		"sessions": {Store: "memory://", KEK: kek, Namespace: "sessions"},
-		"insecure": {Store: "memory://", Clear: true},
+		"insecure": {Store: "memory://", Unsealed: true, Namespace: "insecure"},
 	}}
 	var p struct {
 		fx.In
@@ -267,7 +241,8 @@ func TestNamed(t *testing.T) {
 	run(t, config, fxmodule.Named("sessions", "insecure"), fx.Populate(&p))
 	require.Same(t, p.Sealed, p.Sessions)
 	require.NotSame(t, p.Default, p.Sessions)
-	require.IsType(t, (*memorystore.Store)(nil), p.Insecure)
+	_, isSealed := p.Insecure.(*middleware.Store)
+	require.False(t, isSealed)
 	sessions, err := p.Caches.Cache("sessions")
 	require.NoError(t, err)
 	require.Same(t, p.Sessions, sessions)
@@ -275,24 +250,18 @@ func TestNamed(t *testing.T) {
 	require.ErrorIs(t, err, fxmodule.ErrNoCache)
 	_, err = p.Caches.Cache("nobody")
 	require.ErrorIs(t, err, fxmodule.ErrNoCache)
-
-	take := fx.Invoke(fx.Annotate(func(store.StoreInterface) {}, fx.ParamTags(`name:"nobody"`)))
-	require.ErrorIs(t, newApp(config, fxmodule.Named("nobody"), take).Err(), fxmodule.ErrNoCache)
-	takeSealed := fx.Invoke(fx.Annotate(func(*middleware.Store) {}, fx.ParamTags(`name:"insecure"`)))
-	require.ErrorIs(t, newApp(config, fxmodule.Named("insecure"), takeSealed).Err(), fxmodule.ErrNoCache)
-	require.ErrorContains(t, newApp(config, fxmodule.Named("a\" b:\"c")).Err(), "Named")
 }
 
-// Three caches over the application's one store, kept apart by their namespaces.
-func TestNamedCacheOverTheApplicationsStore(t *testing.T) {
+// Several caches share the application's store, each in its namespace.
+func TestNamedCachesOverTheApplicationsStore(t *testing.T) {
 	t.Parallel()
 	kek, backing := kekFile(t), newMemory(t)
 	var caches *fxmodule.Caches
-	run(t, fxmodule.Config{Caches: map[string]fxmodule.Cache{
+	start(t, decorated(fxmodule.Config{Caches: map[string]fxmodule.Cache{
 		"default":  {KEK: kek, Namespace: "app"},
 		"sessions": {KEK: kek, Namespace: "sessions"},
-		"insecure": {Clear: true, Namespace: "insecure"},
-	}}, provideStore(backing), fx.Populate(&caches))
+		"insecure": {Unsealed: true, Namespace: "insecure"},
+	}}, backing, fx.Populate(&caches)))
 	for name, key := range map[string]string{"default": "app:patient", "sessions": "sessions:patient"} {
 		s, err := caches.Cache(name)
 		require.NoError(t, err)
@@ -303,106 +272,25 @@ func TestNamedCacheOverTheApplicationsStore(t *testing.T) {
 	require.NoError(t, insecure.Set(t.Context(), "motd", "hello"))
 	require.Equal(t, "hello", stored(t, backing, "insecure:motd"))
 	require.NoError(t, insecure.Clear(t.Context()))
-	require.Equal(t, 2, backing.Len(), "clearing one namespace leaves the others")
+	require.Error(t, errOf(backing.Get(t.Context(), "insecure:motd")))
+	require.NotEmpty(t, stored(t, backing, "app:patient"), "clearing one namespace leaves the others")
+	require.NotEmpty(t, stored(t, backing, "sessions:patient"))
 }
 
-// A store that says nothing of itself but gocache's interface.
-type opaque struct{ store.StoreInterface }
+func errOf(_ any, err error) error { return err }
 
-func TestClearCacheWithNamespaceAndTTL(t *testing.T) {
-	t.Parallel()
-	backing := newMemory(t)
-	var got store.StoreInterface
-	run(t, one(fxmodule.Cache{Clear: true, Namespace: "ns", TTL: time.Hour}), provideStore(backing), fx.Populate(&got))
-	ctx := t.Context()
-	require.NoError(t, got.Set(ctx, "a", "1", store.WithTags([]string{"t"})))
-	require.NoError(t, backing.Set(ctx, "other", "x", store.WithTags([]string{"t"})))
-	v, ttl, err := got.GetWithTTL(ctx, "a")
-	require.NoError(t, err)
-	require.Equal(t, "1", v)
-	require.InDelta(t, time.Hour, ttl, float64(time.Minute))
-	require.NoError(t, got.Set(ctx, "b", "2", store.WithExpiration(time.Minute)))
-	_, ttl, err = got.GetWithTTL(ctx, "b")
-	require.NoError(t, err)
-	require.LessOrEqual(t, ttl, time.Minute)
-	nx, ok := got.(store.SetIfNotExistsStore)
-	require.True(t, ok)
-	written, err := nx.SetIfNotExists(ctx, "a", "3")
-	require.NoError(t, err)
-	require.False(t, written)
-	require.NoError(t, got.Invalidate(ctx, store.WithInvalidateTags([]string{"t"})))
-	_, err = got.Get(ctx, "a")
-	require.ErrorIs(t, err, store.NotFound{})
-	require.Equal(t, "x", stored(t, backing, "other"), "tags are the namespace's")
-	require.NoError(t, got.Delete(ctx, "b"))
-	require.Equal(t, "memory", got.GetType())
-	_, err = got.Get(ctx, 42)
-	require.ErrorIs(t, err, middleware.ErrUnsupportedType)
-
-	var plain store.StoreInterface
-	run(t, one(fxmodule.Cache{Clear: true, Namespace: "ns"}), provideStore(opaque{backing}), fx.Populate(&plain))
-	require.ErrorIs(t, plain.Clear(ctx), middleware.ErrUnsupported, "never more than the namespace")
-	_, err = plain.(store.SetIfNotExistsStore).SetIfNotExists(ctx, "a", "3")
-	require.ErrorIs(t, err, middleware.ErrUnsupported)
-}
-
-func TestOptionalInputs(t *testing.T) {
+// Two caches of one namespace can take each other's entries; the log names them.
+func TestSharedNamespaceIsLogged(t *testing.T) {
 	t.Parallel()
 	var l logs
 	kek := kekFile(t)
-	app := fx.New(fx.NopLogger, fx.Supply(l.logger()), fxmodule.Module, fx.Supply(fxmodule.Config{Caches: map[string]fxmodule.Cache{
-		"default": {Store: "memory://", KEK: kek},
-		"other":   {Store: "memory://?max_bytes=1MiB", KEK: kek},
+	start(t, fx.New(fx.NopLogger, fx.Supply(l.logger()), fxmodule.Module, fx.Supply(fxmodule.Config{Caches: map[string]fxmodule.Cache{
+		"default": {Store: "memory://", KEK: kek, Namespace: "a"},
+		"other":   {Store: "memory://?max_bytes=1MiB", KEK: kek, Namespace: "a"},
 		"third":   {Store: "memory://", KEK: kek, Namespace: "third"},
-		"clear":   {Store: "memory://", Clear: true},
-	}}))
-	start(t, app)
-	require.Contains(t, l.String(), "cache=default other=other", "values could be moved between these two")
+	}})))
+	require.Contains(t, l.String(), "cache=default other=other")
 	require.NotContains(t, l.String(), "other=third")
-	require.NotContains(t, l.String(), "other=clear")
-}
-
-// What the module cannot seal it names. It seals everything else that it is listed with, in every scope.
-func TestStoresThatTheModuleDoesNotSeal(t *testing.T) {
-	t.Parallel()
-	kek, backing := kekFile(t), newMemory(t)
-	var l logs
-	named := func(tag string) fx.Option {
-		return fx.Provide(fx.Annotate(func() store.StoreInterface { return backing }, fx.ResultTags(tag)))
-	}
-	start(t, fx.New(fx.NopLogger, fx.Supply(l.logger()), fxmodule.Module, fxmodule.Named("sessions"), provideStore(backing),
-		fx.Supply(fxmodule.Config{Caches: map[string]fxmodule.Cache{
-			"default": {KEK: kek}, "sessions": {Store: "memory://", KEK: kek, Namespace: "s"},
-		}}),
-		named(`name:"mine"`), named(`group:"shards"`), fx.Module("inner", named(`name:"inner"`), named(`group:"shards"`))))
-	require.Contains(t, l.String(), `stores="[group shards name inner name mine]"`)
-
-	var none logs
-	start(t, fx.New(fx.NopLogger, fx.Supply(none.logger()), fxmodule.Module, fxmodule.Named("default"), provideStore(backing),
-		fx.Supply(one(fxmodule.Cache{KEK: kek}))))
-	require.NotContains(t, none.String(), "leaves as they are")
-
-	// A module that decorates for itself starts from the sealed store.
-	var given, taken store.StoreInterface
-	run(t, one(fxmodule.Cache{KEK: kek}), provideStore(backing), fx.Module("inner",
-		fx.Decorate(func(s store.StoreInterface) store.StoreInterface { given = s; return opaque{s} }),
-		fx.Invoke(func(s store.StoreInterface) { taken = s })))
-	require.IsType(t, (*middleware.Store)(nil), given)
-	requireSealed(t, taken, backing, "patient")
-}
-
-// needy is what no application here provides.
-type needy struct{}
-
-// dig leaves out an optional store that it cannot build. That must not pass for an application without one.
-func TestApplicationStoreThatCannotBeBuilt(t *testing.T) {
-	t.Parallel()
-	kek := kekFile(t)
-	err := newApp(one(fxmodule.Cache{KEK: kek}), fx.Provide(func(needy) store.StoreInterface { return nil })).Err()
-	requireFailure(t, err, "default", fxmodule.PartStore)
-	require.ErrorContains(t, err, "whose own needs fx cannot meet")
-	failing := fx.Provide(func() (store.StoreInterface, error) { return nil, errBroken })
-	require.ErrorIs(t, newApp(one(fxmodule.Cache{KEK: kek}), failing).Err(), errBroken)
 }
 
 func TestTelemetry(t *testing.T) {
@@ -430,12 +318,12 @@ func TestTelemetry(t *testing.T) {
 	require.NotEmpty(t, spans.Ended())
 }
 
-func TestWhatIsProvidedPrintsNames(t *testing.T) {
+func TestProvidedTypesPrintNames(t *testing.T) {
 	t.Parallel()
 	var caches *fxmodule.Caches
 	var keys *fxmodule.Keys
 	run(t, fxmodule.Config{Caches: map[string]fxmodule.Cache{
-		"a": {Store: "memory://", KEK: kekFile(t)}, "b": {Store: "memory://", Clear: true, Namespace: "b"},
+		"a": {Store: "memory://", KEK: kekFile(t), Namespace: "a"}, "b": {Store: "memory://", Unsealed: true, Namespace: "b"},
 	}}, fx.Populate(&caches, &keys))
 	require.Equal(t, "fxmodule.Caches(a, b)", fmt.Sprintf("%v", caches))
 	require.Equal(t, "fxmodule.Caches(a, b)", fmt.Sprintf("%#v", caches))
@@ -445,28 +333,9 @@ func TestWhatIsProvidedPrintsNames(t *testing.T) {
 	require.Contains(t, l.String(), `caches="fxmodule.Caches(a, b)" keys="fxmodule.Keys(1 caches, 1 keysets)"`)
 	b, err := caches.Cache("b")
 	require.NoError(t, err)
-	require.NoError(t, b.(io.Closer).Close(), "as a sealed one closes its backing store")
+	require.NoError(t, b.(io.Closer).Close(), "as a sealed cache closes its backing store")
 	_, err = b.Get(t.Context(), "k")
 	require.ErrorIs(t, err, memorystore.ErrClosed)
-}
-
-// Without a logger of its own, an application sees fx's on stderr as ever.
-func TestFxLogsToStderr(t *testing.T) {
-	read, write, err := os.Pipe()
-	require.NoError(t, err)
-	old := os.Stderr
-	os.Stderr = write // what fx writes to
-	app := fx.New(quiet(), fx.Supply(one(fxmodule.Cache{Clear: true})), provideStore(newMemory(t)), fxmodule.Module, fx.Invoke(func() error {
-		return errors.New("100% certain")
-	}))
-	os.Stderr = old
-	require.NoError(t, write.Close())
-	said, err := io.ReadAll(read)
-	require.NoError(t, err)
-	require.Error(t, app.Err())
-	require.Contains(t, string(said), "[Fx] SUPPLY\tfxmodule.Config\n")
-	require.Contains(t, string(said), "100% certain\n")
-	require.NoError(t, read.Close())
 }
 
 func TestStartTwiceInOneProcess(t *testing.T) {
@@ -474,7 +343,7 @@ func TestStartTwiceInOneProcess(t *testing.T) {
 	kek, backing := kekFile(t), newMemory(t)
 	for range 2 {
 		var got store.StoreInterface
-		app := newApp(one(fxmodule.Cache{KEK: kek}), provideStore(backing), fx.Populate(&got))
+		app := decorated(one(fxmodule.Cache{KEK: kek}), backing, fx.Populate(&got))
 		require.NoError(t, app.Start(t.Context()))
 		requireSealed(t, got, backing, "patient")
 		require.NoError(t, app.Stop(context.Background()))

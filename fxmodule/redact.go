@@ -45,7 +45,7 @@ func (c Cache) settings() string {
 	set("store", "the application's", c.Store == "")
 	set("store", showScheme(c.Store), c.Store != "")
 	set("namespace", showName(c.Namespace), c.Namespace != "")
-	set("clear", "true", c.Clear)
+	set("unsealed", "true", c.Unsealed)
 	set("ttl", c.TTL.String(), c.TTL != 0)
 	set("kek", showScheme(c.KEK), c.KEK != "")
 	set("keyset", showSource(c.Keyset), c.Keyset != "")
@@ -54,7 +54,7 @@ func (c Cache) settings() string {
 	set("data_keys.max_messages", strconv.FormatUint(d.MaxMessages, 10), d.MaxMessages != 0)
 	set("data_keys.max_bytes", strconv.FormatUint(d.MaxBytes, 10), d.MaxBytes != 0)
 	set("data_keys.max_age", d.MaxAge.String(), d.MaxAge != 0)
-	set("data_keys.cache", strconv.Itoa(d.Cache), d.Cache != 0)
+	set("data_keys.cache_size", strconv.Itoa(d.CacheSize), d.CacheSize != 0)
 	set("data_keys.ttl", d.TTL.String(), d.TTL != 0)
 	set("plaintext", c.Plaintext.String(), c.Plaintext != middleware.RejectPlaintext)
 	set("plaintext_until", c.PlaintextUntil.Format(time.RFC3339), !c.PlaintextUntil.IsZero())
@@ -71,7 +71,7 @@ func (j Jobs) settings() string {
 			s = append(s, name+": "+value)
 		}
 	}
-	set("cache", showName(j.Cache), j.Cache != "")
+	set("keys_of", showName(j.KeysOf), j.KeysOf != "")
 	set("namespace", showName(j.Namespace), j.Namespace != "")
 	set("prf_keyset", showSource(j.PRFKeyset), j.PRFKeyset != "")
 	set("compress_min_bytes", strconv.Itoa(j.CompressMinBytes), j.CompressMinBytes != 0)
@@ -81,9 +81,8 @@ func (j Jobs) settings() string {
 	set("strict_priority", "true", j.StrictPriority)
 	set("concurrency", strconv.Itoa(j.Concurrency), j.Concurrency != 0)
 	set("shutdown_timeout", j.ShutdownTimeout.String(), j.ShutdownTimeout != 0)
-	set("no_server", "true", j.NoServer)
 	set("hidden_types", "true", j.HiddenTypes)
-	set("clear_until", j.ClearUntil.Format(time.RFC3339), !j.ClearUntil.IsZero())
+	set("plaintext_until", j.PlaintextUntil.Format(time.RFC3339), !j.PlaintextUntil.IsZero())
 	set("schedules.poll", j.Schedules.Poll.String(), j.Schedules.Poll != 0)
 	set("schedules.catch_up", j.Schedules.CatchUp.String(), j.Schedules.CatchUp != 0)
 	return "{" + strings.Join(s, ", ") + "}"

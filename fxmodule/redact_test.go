@@ -20,10 +20,10 @@ func secretConfig() fxmodule.Config {
 		Caches: map[string]fxmodule.Cache{
 			"default":                 {Store: "redis://:" + secret + "@h", KEK: "hcvault://" + secret, Keyset: "/run/" + secret},
 			"sessions":                {Store: secret, KEK: secret + ":x", Keyset: "env:" + secret, Namespace: secret + "\n"},
-			"redis://" + secret + "@": {Clear: true},
+			"redis://" + secret + "@": {Unsealed: true},
 		},
 		Jobs: fxmodule.Jobs{
-			PRFKeyset: secret, Namespace: ":" + secret, Cache: ":" + secret,
+			PRFKeyset: secret, Namespace: ":" + secret, KeysOf: ":" + secret,
 			Redis: "redis://:" + secret + "@h", Queues: map[string]int{"redis://" + secret + "@h": -1, " ": 1},
 		},
 	}
@@ -64,11 +64,11 @@ func TestConfigString(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, `fxmodule.Config{"default": {store: rediss:..., namespace: "shop", ttl: 10m0s, kek: file:..., keyset: file, `+
 		`keyset_reload: 30s, data_keys.max_messages: 1000000, data_keys.max_bytes: 1073741824, data_keys.max_age: 12h0m0s, `+
-		`data_keys.cache: 64, data_keys.ttl: 5m0s, plaintext: seal-on-read, plaintext_until: 2030-01-31T00:00:00Z, `+
-		`miss_on_open_failure: true, max_value_bytes: 1048576}, "insecure": {store: memory:..., clear: true}, `+
-		`jobs: {cache: "default", namespace: "billing", prf_keyset: env:..., compress_min_bytes: 256, max_payload_bytes: 65536, `+
+		`data_keys.cache_size: 64, data_keys.ttl: 5m0s, plaintext: seal-on-read, plaintext_until: 2030-01-31T00:00:00Z, `+
+		`miss_on_open_failure: true, max_value_bytes: 1048576}, "insecure": {store: memory:..., namespace: "insecure", unsealed: true}, `+
+		`jobs: {keys_of: "default", namespace: "billing", prf_keyset: env:..., compress_min_bytes: 256, max_payload_bytes: 65536, `+
 		`redis: rediss:..., queues: {"critical": 6, "default": 3}, strict_priority: true, concurrency: 8, shutdown_timeout: 6s, `+
-		`no_server: true, hidden_types: true, clear_until: 2030-01-31T00:00:00Z, schedules.poll: 2s, schedules.catch_up: 30s}, `+
+		`hidden_types: true, plaintext_until: 2030-01-31T00:00:00Z, schedules.poll: 2s, schedules.catch_up: 30s}, `+
 		`key_timeout: 20s}`, full().String())
 }
 
@@ -77,25 +77,18 @@ func TestFailuresShowNoSecret(t *testing.T) {
 	t.Parallel()
 	kek := kekFile(t) + "?reload=off"
 	for name, config := range map[string]fxmodule.Config{
-		"Config itself":    secretConfig(),
-		"Redis down":       one(fxmodule.Cache{Store: "redis://app:" + secret + "@127.0.0.1:1/0", KEK: kek}),
-		"Redis down clear": one(fxmodule.Cache{Store: "redis://app:" + secret + "@127.0.0.1:1/0", Clear: true}),
-		"not a URL":        one(fxmodule.Cache{Store: "redis://app:" + secret + "@h:port/0", KEK: kek}),
-		"unknown store":    one(fxmodule.Cache{Store: secret + "://h", KEK: kek}),
-		"unknown option":   one(fxmodule.Cache{Store: "redis://:" + secret + "@h?x=" + secret, KEK: kek}),
-		"unknown KEK":      one(fxmodule.Cache{Store: "memory://", KEK: "hcvault://" + secret}),
-		"KEK file":         one(fxmodule.Cache{Store: "memory://", KEK: "file://" + secret + "@/x"}),
-		"KEK":              one(fxmodule.Cache{Store: "memory://", KEK: secret}),
-		"no KEK file":      one(fxmodule.Cache{Store: "memory://", KEK: "file:///" + secret}),
-		"no KEK variable":  one(fxmodule.Cache{Store: "memory://", KEK: "passphrase:env:" + secret}),
-		"no passphrase":    one(fxmodule.Cache{Store: "memory://", KEK: "passphrase:file:/" + secret}),
-		"no keyset":        one(fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: "/run/" + secret}),
-		"no keyset here":   one(fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: secret}),
-		"no variable":      one(fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: "env:" + secret}),
-		"no PRF keyset":    {Caches: one(fxmodule.Cache{Store: "memory://", KEK: kek}).Caches, Jobs: fxmodule.Jobs{PRFKeyset: secret}},
-		"no PRF variable":  {Caches: one(fxmodule.Cache{Store: "memory://", KEK: kek}).Caches, Jobs: fxmodule.Jobs{PRFKeyset: "env:" + secret}},
-		"no password file": one(fxmodule.Cache{Store: "redis://u@h?password_file=/" + secret, KEK: kek}),
-		"no password":      one(fxmodule.Cache{Store: "redis://u@h?password_env=" + secret, KEK: kek}),
+		"Config itself":        secretConfig(),
+		"Redis down":           one(fxmodule.Cache{Store: "redis://app:" + secret + "@127.0.0.1:1/0", KEK: kek}),
+		"Redis down, unsealed": one(fxmodule.Cache{Store: "redis://app:" + secret + "@127.0.0.1:1/0", Unsealed: true}),
+		"not a URL":            one(fxmodule.Cache{Store: "redis://app:" + secret + "@h:port/0", KEK: kek}),
+		"unknown store":        one(fxmodule.Cache{Store: secret + "://h", KEK: kek}),
+		"unknown option":       one(fxmodule.Cache{Store: "redis://:" + secret + "@h?x=" + secret, KEK: kek}),
+		"unknown KEK":          one(fxmodule.Cache{Store: "memory://", KEK: "hcvault://" + secret}),
+		"KEK file":             one(fxmodule.Cache{Store: "memory://", KEK: "file://" + secret + "@/x"}),
+		"KEK":                  one(fxmodule.Cache{Store: "memory://", KEK: secret}),
+		"keyset":               one(fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: secret}),
+		"keyset variable":      one(fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: "env:" + secret}),
+		"PRF keyset":           {Caches: one(fxmodule.Cache{Store: "memory://", KEK: kek, Namespace: "ns"}).Caches, Jobs: fxmodule.Jobs{PRFKeyset: secret}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -111,6 +104,33 @@ func TestFailuresShowNoSecret(t *testing.T) {
 				require.False(t, strings.Contains(said, secret), "%s", said)
 			}
 		})
+	}
+}
+
+// A missing file or variable is named, so that an operator knows which one to provide.
+func TestErrorsNameMissingFilesAndVariables(t *testing.T) {
+	t.Parallel()
+	kek := kekFile(t) + "?reload=off"
+	cache := func(store, kek, keyset string) fxmodule.Config {
+		return one(fxmodule.Cache{Store: store, KEK: kek, Keyset: keyset, Namespace: "ns"})
+	}
+	prf := cache("memory://", kek, "")
+	prf.Jobs.PRFKeyset = "/run/secrets/missing-prf.json"
+	prfVariable := prf
+	prfVariable.Jobs.PRFKeyset = "env:MISSING_PRF"
+	for want, config := range map[string]fxmodule.Config{
+		"/run/secrets/missing-kek.json":    cache("memory://", "file:///run/secrets/missing-kek.json", ""),
+		"MISSING_PASSPHRASE":               cache("memory://", "passphrase:env:MISSING_PASSPHRASE", ""),
+		"/run/secrets/missing-passphrase":  cache("memory://", "passphrase:file:/run/secrets/missing-passphrase", ""),
+		"/run/secrets/missing-keyset.json": cache("memory://", kek, "/run/secrets/missing-keyset.json"),
+		"/run/secrets/missing-url.json":    cache("memory://", kek, "file:///run/secrets/missing-url.json"),
+		"MISSING_KEYSET":                   cache("memory://", kek, "env:MISSING_KEYSET"),
+		"/run/secrets/missing-prf.json":    prf,
+		"MISSING_PRF":                      prfVariable,
+		"/run/secrets/missing-password":    cache("redis://u@h?password_file=/run/secrets/missing-password", kek, ""),
+		"MISSING_PASSWORD":                 cache("redis://u@h?password_env=MISSING_PASSWORD", kek, ""),
+	} {
+		require.ErrorContains(t, newApp(config).Err(), want)
 	}
 }
 

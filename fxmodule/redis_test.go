@@ -16,8 +16,8 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// requireNothingInClear searches everything that the server was told and has kept.
-func requireNothingInClear(t *testing.T, server *redistest.Server, monitor *redistest.Monitor) {
+// requireNoPlaintext searches everything that the server was told and has kept.
+func requireNoPlaintext(t *testing.T, server *redistest.Server, monitor *redistest.Monitor) {
 	t.Helper()
 	said := string(monitor.Bytes(t))
 	require.Contains(t, said, "patient", "the search sees what passed")
@@ -40,7 +40,7 @@ func TestRedisByURL(t *testing.T) {
 	run(t, fxmodule.Config{Caches: map[string]fxmodule.Cache{
 		"default":  {Store: server.URL(), Namespace: "shop", KEK: kek},
 		"sessions": {Store: server.URL(), Namespace: "sessions", KEK: kek, TTL: time.Minute},
-		"insecure": {Store: server.URL(), Namespace: "insecure", Clear: true, TTL: time.Hour},
+		"insecure": {Store: server.URL(), Namespace: "insecure", Unsealed: true, TTL: time.Hour},
 	}}, fx.Populate(&caches, &health))
 	ctx := t.Context()
 	require.NoError(t, health.Check(ctx))
@@ -64,7 +64,7 @@ func TestRedisByURL(t *testing.T) {
 	require.Equal(t, "hello", rdb.Get(ctx, "insecure:motd").Val())
 	require.Positive(t, rdb.PTTL(ctx, "insecure:motd").Val())
 
-	// A neighbour's name that somebody put into a tag's set is left alone.
+	// A neighbour's name that an attacker added to a tag set is left alone.
 	require.NoError(t, rdb.Set(ctx, "neighbour", "here", 0).Err())
 	require.NoError(t, rdb.SAdd(ctx, "gocache_tag_insecure:t", "neighbour").Err())
 	require.NoError(t, insecure.Set(ctx, "other", "x", store.WithTags([]string{"t"})))
@@ -80,7 +80,7 @@ func TestRedisByURL(t *testing.T) {
 	_, err = sessions.Get(ctx, "patient")
 	require.Error(t, err)
 
-	requireNothingInClear(t, server, monitor)
+	requireNoPlaintext(t, server, monitor)
 	require.NoError(t, insecure.Clear(ctx))
 	require.Zero(t, rdb.Exists(ctx, "insecure:motd").Val())
 	require.EqualValues(t, 2, rdb.Exists(ctx, "shop:patient", "sessions:patient").Val())
@@ -124,14 +124,14 @@ func TestExistingApplicationOverRedis(t *testing.T) {
 			monitor := server.Monitor(t)
 			backing := newStore(t, server)
 			type users struct{ cache *cache.Cache[string] }
-			app := newApp(one(fxmodule.Cache{KEK: kek}), provideStore(backing),
+			app := decorated(one(fxmodule.Cache{KEK: kek}), backing,
 				fx.Provide(func(s store.StoreInterface) *users { return &users{cache.New[string](s)} }),
 				fx.Invoke(func(lc fx.Lifecycle, u *users) {
 					lc.Append(fx.StartHook(func(ctx context.Context) error { return u.cache.Set(ctx, "patient", canary) }))
 				}))
 			require.NoError(t, app.Start(t.Context()))
 			require.NoError(t, app.Stop(context.Background()))
-			requireNothingInClear(t, server, monitor)
+			requireNoPlaintext(t, server, monitor)
 			_, err := backing.Get(t.Context(), "patient")
 			require.NoError(t, err, "the application's client is still open")
 		})

@@ -30,7 +30,7 @@ func cacheSettings() []setting[Cache] {
 	return []setting[Cache]{
 		{name: "store", set: func(c *Cache, s string) error { return text(&c.Store, s) }},
 		{name: "namespace", set: func(c *Cache, s string) error { return text(&c.Namespace, s) }},
-		{name: "clear", set: func(c *Cache, s string) error { return boolean(&c.Clear, s) }},
+		{name: "unsealed", set: func(c *Cache, s string) error { return boolean(&c.Unsealed, s) }},
 		{name: "ttl", set: func(c *Cache, s string) error { return duration(&c.TTL, s) }},
 		{name: "kek", set: func(c *Cache, s string) error { return text(&c.KEK, s) }},
 		{name: "keyset", set: func(c *Cache, s string) error { return text(&c.Keyset, s) }},
@@ -38,7 +38,7 @@ func cacheSettings() []setting[Cache] {
 		{name: "data_keys.max_messages", set: func(c *Cache, s string) error { return number(&c.DataKeys.MaxMessages, s) }},
 		{name: "data_keys.max_bytes", set: func(c *Cache, s string) error { return number(&c.DataKeys.MaxBytes, s) }},
 		{name: "data_keys.max_age", set: func(c *Cache, s string) error { return duration(&c.DataKeys.MaxAge, s) }},
-		{name: "data_keys.cache", set: func(c *Cache, s string) error { return size(&c.DataKeys.Cache, s) }},
+		{name: "data_keys.cache_size", set: func(c *Cache, s string) error { return size(&c.DataKeys.CacheSize, s) }},
 		{name: "data_keys.ttl", set: func(c *Cache, s string) error { return duration(&c.DataKeys.TTL, s) }},
 		{name: "plaintext", set: func(c *Cache, s string) error { return policy(&c.Plaintext, s) }},
 		{name: "plaintext_until", set: func(c *Cache, s string) error { return instant(&c.PlaintextUntil, s) }},
@@ -49,7 +49,7 @@ func cacheSettings() []setting[Cache] {
 
 func jobsSettings() []setting[Jobs] {
 	return []setting[Jobs]{
-		{name: "cache", set: func(j *Jobs, s string) error { return text(&j.Cache, s) }},
+		{name: "keys_of", set: func(j *Jobs, s string) error { return text(&j.KeysOf, s) }},
 		{name: "namespace", set: func(j *Jobs, s string) error { return text(&j.Namespace, s) }},
 		{name: "prf_keyset", set: func(j *Jobs, s string) error { return text(&j.PRFKeyset, s) }},
 		{name: "compress_min_bytes", set: func(j *Jobs, s string) error { return size(&j.CompressMinBytes, s) }},
@@ -59,9 +59,8 @@ func jobsSettings() []setting[Jobs] {
 		{name: "strict_priority", set: func(j *Jobs, s string) error { return boolean(&j.StrictPriority, s) }},
 		{name: "concurrency", set: func(j *Jobs, s string) error { return size(&j.Concurrency, s) }},
 		{name: "shutdown_timeout", set: func(j *Jobs, s string) error { return duration(&j.ShutdownTimeout, s) }},
-		{name: "no_server", set: func(j *Jobs, s string) error { return boolean(&j.NoServer, s) }},
 		{name: "hidden_types", set: func(j *Jobs, s string) error { return boolean(&j.HiddenTypes, s) }},
-		{name: "clear_until", set: func(j *Jobs, s string) error { return instant(&j.ClearUntil, s) }},
+		{name: "plaintext_until", set: func(j *Jobs, s string) error { return instant(&j.PlaintextUntil, s) }},
 		{name: "schedules.poll", set: func(j *Jobs, s string) error { return duration(&j.Schedules.Poll, s) }},
 		{name: "schedules.catch_up", set: func(j *Jobs, s string) error { return duration(&j.Schedules.CatchUp, s) }},
 	}

@@ -7,17 +7,14 @@ import (
 	"io"
 	"log/slog"
 	"reflect"
-	"slices"
-	"sync"
-	"sync/atomic"
 
 	"github.com/eko/gocache/lib/v4/store"
 	"go.uber.org/fx"
 
+	"github.com/sealcache/sealcache/fxmodule/internal/early"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/stores"
-	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
 // system is everything that one application's module has opened.
@@ -25,15 +22,13 @@ type system struct {
 	in        inputs
 	log       *slog.Logger
 	keys      *Keys
-	encryptor *jobs.Encryptor // nil if no cache lends it keys
+	encryptor *jobs.Encryptor // nil without a sealed cache that has keys for it
 	caches    *Caches
-	queue     *queue                          // nil if nothing takes what needs the jobs' Redis
 	backing   map[string]store.StoreInterface // by cache, below the sealing
-	shared    map[string]*atomic.Bool         // by cache: whether it must not Clear, for what else is there
 	opened    []io.Closer                     // the stores that were opened here, in order
 }
 
-// newSystem checks the Config and opens the keys.
+// newSystem validates the Config and opens the keys.
 func newSystem(in inputs) (*system, error) {
 	if err := in.Config.Validate(); err != nil {
 		return nil, err
@@ -49,13 +44,13 @@ func newSystem(in inputs) (*system, error) {
 		return nil, err
 	}
 	if s.encryptor, err = newEncryptor(ctx, in, s.log, s.keys); err != nil {
-		return nil, errors.Join(err, s.close())
+		return nil, s.failed(err)
 	}
 	return s, nil
 }
 
-// openContext bounds the opening of keys and stores: fx gives constructors no context, and some clients of key services
-// try for a minute.
+// openContext bounds the opening of keys and stores, since fx gives constructors no context and clients of key services
+// may retry for a minute.
 func (s *system) openContext() (context.Context, context.CancelFunc) {
 	timeout := s.in.Config.KeyTimeout
 	if timeout == 0 {
@@ -64,16 +59,18 @@ func (s *system) openContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), timeout)
 }
 
-// attach opens the stores and makes the caches; application is the application's own store, or nil. It is called once.
-// If it fails, everything is closed.
-func (s *system) attach(application store.StoreInterface) error {
+// open makes the caches. application is the application's own store under Decorator, and nil under Module. open is called
+// once. If it fails, everything is closed.
+func (s *system) open(application store.StoreInterface) error {
 	if err := s.makeCaches(application); err != nil {
-		return errors.Join(err, s.close())
+		return s.failed(err)
 	}
-	s.warnAboutSwaps()
-	s.warnAboutStrays()
-	// Now, when all that the caches stand on is made: fx starts in this order, and stops in the reverse one.
-	s.in.Lifecycle.Append(fx.Hook{OnStart: s.start, OnStop: func(context.Context) error { return s.close() }})
+	s.warnOfSharedNamespaces()
+	// fx starts hooks in the order in which they are appended, and stops them in the reverse order. All constructors that
+	// take a cache append theirs after this one.
+	s.in.Lifecycle.Append(fx.Hook{OnStart: s.start, OnStop: func(ctx context.Context) error {
+		return early.Do(ctx, "fxmodule: close caches and keys", s.close)
+	}})
 	return nil
 }
 
@@ -82,38 +79,34 @@ func (s *system) makeCaches(application store.StoreInterface) error {
 		application = nil
 	}
 	config := s.in.Config
-	if err := s.checkApplicationStore(application != nil); err != nil {
-		return err
+	if def := config.Caches[Default]; application != nil && (def.Store != "" || !hasDefault(config)) {
+		return &CacheError{Default, PartStore, errStoreWithDecorator}
 	}
 	ctx, cancel := s.openContext()
 	defer cancel()
 	s.backing = make(map[string]store.StoreInterface)
 	s.caches = &Caches{
+		system: s,
 		names:  config.names(),
 		stores: make(map[string]store.StoreInterface),
 		sealed: make(map[string]*middleware.Store),
 	}
-	s.shared = make(map[string]*atomic.Bool)
-	mustNot := config.mustNotClear()
 	for _, name := range s.caches.names {
-		c, shared := config.Caches[name], new(atomic.Bool)
-		shared.Store(mustNot[name])
-		s.shared[name] = shared
-		backing := application
+		c, backing := config.Caches[name], application
 		if c.Store != "" {
 			opened, err := stores.Open(ctx, c.Store)
 			if err != nil {
-				return &CacheError{name, PartStore, unquote(err, "")}
+				return &CacheError{name, PartStore, err}
 			}
 			s.opened = append(s.opened, opened)
 			backing = opened
 		}
-		s.backing[name] = backing
-		if r, ok := backing.(*redisstore.Store); ok && c.Namespace == "" && (mustNot[name] || s.mayMeetQueues()) {
-			backing = sharedRedis{r, shared}
+		if backing == nil {
+			return &CacheError{name, PartStore, errNoStore}
 		}
-		if c.Clear {
-			s.caches.stores[name] = newClearStore(backing, c, shared)
+		s.backing[name] = backing
+		if c.Unsealed {
+			s.caches.stores[name] = newUnsealedStore(backing, c)
 			continue
 		}
 		sealed, err := s.seal(name, c, backing)
@@ -125,32 +118,9 @@ func (s *system) makeCaches(application store.StoreInterface) error {
 	return nil
 }
 
-// checkApplicationStore refuses an application's store that would stay in clear beside the caches, without anyone
-// having said so, and a cache that needs one where there is none.
-func (s *system) checkApplicationStore(provided bool) error {
-	config := s.in.Config
-	def, hasDefault := config.Caches[Default]
-	switch {
-	case !provided:
-		for _, name := range config.names() {
-			if config.Caches[name].Store == "" {
-				return &CacheError{name, PartStore, errors.New(config.whyCaches() + "it has no store URL, so it stands on the application's store.StoreInterface, and the application provides none (one of another type, with a name, in a group or fx.Private does not count), or one whose own needs fx cannot meet: set store, or fx.Provide one")}
-			}
-		}
-	case !hasDefault:
-		return errors.New("fxmodule: the application provides a store.StoreInterface that no cache seals: add a cache named \"default\" without store, which seals it, or leaves it as it is if it says clear")
-	case def.Store != "":
-		return &CacheError{Default, PartStore, errors.New("it has a store URL, and the application provides a store.StoreInterface too: drop the URL to seal the application's store, or no longer provide that")}
-	}
-	return nil
-}
-
-// whyCaches explains a cache to who wrote a Config for jobs only, and may not know that there is one.
-func (c Config) whyCaches() string {
-	if len(c.Caches) > 1 || reflect.ValueOf(c.Jobs).IsZero() {
-		return ""
-	}
-	return "jobs use the keys of a cache; an application that has jobs only gives it store: memory:// (SEALCACHE_STORE=memory://): "
+func hasDefault(c Config) bool {
+	_, ok := c.Caches[Default]
+	return ok
 }
 
 func (s *system) seal(name string, c Cache, backing store.StoreInterface) (*middleware.Store, error) {
@@ -158,7 +128,9 @@ func (s *system) seal(name string, c Cache, backing store.StoreInterface) (*midd
 	if err != nil {
 		return nil, err
 	}
-	opts := []middleware.Option{middleware.WithLogger(s.log.With("cache", name)), middleware.WithPlaintext(c.Plaintext)}
+	opts := []middleware.Option{
+		middleware.WithLogger(s.log.With("cache", name)), middleware.WithPlaintext(c.Plaintext), middleware.WithoutClear(),
+	}
 	if !c.PlaintextUntil.IsZero() {
 		opts = append(opts, middleware.WithPlaintextUntil(c.PlaintextUntil))
 	}
@@ -186,24 +158,20 @@ func (s *system) seal(name string, c Cache, backing store.StoreInterface) (*midd
 	return middleware.New(backing, envelope, opts...)
 }
 
-// warnAboutSwaps warns of what the binding of values does not cover: it holds namespace and key, but not the store.
-func (s *system) warnAboutSwaps() {
+// warnOfSharedNamespaces reports pairs of caches with one namespace. The binding of a value holds its namespace and key,
+// but not its store.
+func (s *system) warnOfSharedNamespaces() {
 	config := s.in.Config
-	for _, o := range config.overlaps() {
-		s.log.Warn("sealcache: two caches share a store and are not kept apart", "cache", o.a, "other", o.b, "why", o.String())
-	}
 	for i, a := range s.caches.names {
 		for _, b := range s.caches.names[i+1:] {
-			x, y := config.Caches[a], config.Caches[b]
-			if !x.Clear && !y.Clear && x.KEK == y.KEK && x.Keyset == y.Keyset && x.Namespace == y.Namespace {
-				s.log.Warn("sealcache: two caches have the same keys and namespace, so that who can write to their stores can move a value from one to the same key of the other; give them different namespaces",
-					"cache", a, "other", b)
+			if config.Caches[a].Namespace == config.Caches[b].Namespace {
+				s.log.Warn("sealcache: two caches have the same namespace, so entries of one can take the place of entries of the other", "cache", a, "other", b)
 			}
 		}
 	}
 }
 
-// start refuses to let the application run with a cache that does not work.
+// start refuses to start the application with a cache that does not work.
 func (s *system) start(ctx context.Context) error {
 	err := s.check(ctx)
 	if err == nil && s.encryptor != nil {
@@ -211,62 +179,15 @@ func (s *system) start(ctx context.Context) error {
 			err = &JobsError{partOf(err), err}
 		}
 	}
-	if err != nil {
-		return errors.Join(err, s.close()) // fx stops only what has started
-	}
-	return nil
+	return s.failed(err) // fx stops only the hooks that have started
 }
 
-// check joins the failures of caches.
-func (s *system) check(ctx context.Context) error {
-	var errs []error
-	for _, f := range s.failures(ctx) {
-		errs = append(errs, f)
-	}
-	return errors.Join(errs...)
-}
-
-// failures looks at all caches at once, so that one that hangs does not hide the others.
-func (s *system) failures(ctx context.Context) []*CacheError {
-	found := make([]*CacheError, len(s.caches.names))
-	var wg sync.WaitGroup
-	for i, name := range s.caches.names {
-		wg.Go(func() { found[i] = s.failure(ctx, name) })
-	}
-	wg.Wait()
-	return slices.DeleteFunc(found, func(e *CacheError) bool { return e == nil })
-}
-
-func (s *system) failure(ctx context.Context, name string) *CacheError {
-	c := s.in.Config.Caches[name]
-	if err := ping(ctx, s.backing[name], c.Namespace); err != nil {
-		return &CacheError{name, PartStore, unquote(err, "")}
-	}
-	if c.Clear {
+// failed closes everything before a constructor or start returns err. It returns nil for nil.
+func (s *system) failed(err error) error {
+	if err == nil {
 		return nil
 	}
-	if err := s.caches.sealed[name].Check(ctx); err != nil {
-		return &CacheError{name, partOf(err), err}
-	}
-	return nil
-}
-
-// bigcacheMiss is the one miss among gocache's stores that is no store.NotFound. Its package is not imported for it.
-const bigcacheMiss = "Entry not found"
-
-// ping asks a store whether it answers; one that cannot be asked is read from.
-func ping(ctx context.Context, backing store.StoreInterface, namespace string) error {
-	if p, ok := backing.(middleware.Pinger); ok {
-		return p.Ping(ctx)
-	}
-	if namespace != "" {
-		namespace += ":"
-	}
-	_, err := backing.Get(ctx, namespace+"sealcache-probe")
-	if err == nil || errors.Is(err, store.NotFound{}) || err.Error() == bigcacheMiss {
-		return nil
-	}
-	return err
+	return errors.Join(err, s.close())
 }
 
 // close closes the stores that were opened here, then the keys. A second call does nothing.

@@ -7,24 +7,27 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sealcache/sealcache/middleware"
-	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-const maxNameBytes = 64
+const (
+	maxNameBytes = 64
+	// maxWeight bounds the weight of a queue: asynq makes a list of as many names each time that it looks for a task.
+	maxWeight = 1000
+	// asynqPrefix begins the names of asynq's own keys.
+	asynqPrefix = "asynq"
+)
 
-// Validate reports everything that is wrong with the Config, without opening anything. Above all it refuses one that
-// could leave a cache unsealed without saying Clear, and one that says two things. Its errors name caches and
-// settings, and repeat no values.
+// Validate reports everything that is wrong with the Config, without opening anything. It refuses a Config that would leave
+// a cache unsealed without Unsealed. Its errors name caches and settings but no values.
 func (c Config) Validate() error {
 	var errs []error
 	if len(c.Caches) == 0 {
-		errs = append(errs, errors.New("there is no cache: give one, named \"default\""))
+		errs = append(errs, errors.New("no caches (name one \"default\")"))
 	}
 	if c.KeyTimeout < 0 {
-		errs = append(errs, errors.New("key_timeout is negative"))
+		errs = append(errs, errors.New("key_timeout: negative"))
 	}
 	for _, name := range c.names() {
 		if err := checkName(name); err != nil {
@@ -35,26 +38,52 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("cache %q: %w", name, err))
 		}
 	}
-	errs = append(errs, c.Jobs.problems(c.Caches)...)
+	errs = append(errs, c.namespaceProblems(len(c.Caches) > 1 || !reflect.ValueOf(c.Jobs).IsZero())...)
+	if !reflect.ValueOf(c.Jobs).IsZero() {
+		for _, err := range c.Jobs.problems(c.Caches) {
+			errs = append(errs, fmt.Errorf("jobs: %w", err))
+		}
+	}
+	return configError(errs)
+}
+
+// ValidateJobs reports whether the caches can stand next to jobs: each needs a namespace, which is not that of asynq's own
+// keys. Validate includes it if Jobs is set.
+func (c Config) ValidateJobs() error { return configError(c.namespaceProblems(true)) }
+
+func configError(errs []error) error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("fxmodule: config: %w", err)
 	}
 	return nil
 }
 
-// names returns the caches' names in order.
+// names returns the names of the caches in order.
 func (c Config) names() []string { return slices.Sorted(maps.Keys(c.Caches)) }
 
-// checkName holds cache names and namespaces to what middleware.WithNamespace allows.
+func (c Config) namespaceProblems(required bool) []error {
+	var errs []error
+	for _, name := range c.names() {
+		switch ns := c.Caches[name].Namespace; {
+		case ns == "" && required:
+			errs = append(errs, fmt.Errorf("cache %s: no namespace (required with several caches, or with jobs)", showName(name)))
+		case ns == asynqPrefix && required:
+			errs = append(errs, fmt.Errorf("cache %s: namespace: %q begins the names of asynq's own keys", showName(name), asynqPrefix))
+		}
+	}
+	return errs
+}
+
+// checkName checks cache names and namespaces as middleware.WithNamespace does.
 func checkName(s string) error {
 	if s == "" || len(s) > maxNameBytes {
-		return fmt.Errorf("of %d bytes: it takes 1 to %d", len(s), maxNameBytes)
+		return fmt.Errorf("%d bytes (1 to %d are allowed)", len(s), maxNameBytes)
 	}
 	for i := range len(s) {
 		switch b := s[i]; {
 		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b == '_', b == '.', b == '-':
 		default:
-			return fmt.Errorf("byte %q at %d: only letters, digits, '_', '.' and '-' are allowed", b, i)
+			return fmt.Errorf("byte %q at %d (letters, digits, '_', '.' and '-' are allowed)", b, i)
 		}
 	}
 	return nil
@@ -67,17 +96,33 @@ func (c Cache) problems() []error {
 			errs = append(errs, fmt.Errorf("namespace: %w", err))
 		}
 	}
-	if c.TTL < 0 {
-		errs = append(errs, errors.New("ttl is negative"))
+	if c.Unsealed {
+		errs = append(errs, c.unsealedProblems()...)
+	} else {
+		errs = append(errs, c.sealedProblems()...)
 	}
-	if c.Clear {
-		return append(errs, c.clearProblems()...)
-	}
-	return append(errs, c.sealedProblems()...)
+	return append(errs, negatives(map[string]bool{
+		"ttl":                  c.TTL < 0,
+		"keyset_reload":        c.KeysetReload < 0,
+		"max_value_bytes":      c.MaxValueBytes < 0,
+		"data_keys.max_age":    c.DataKeys.MaxAge < 0,
+		"data_keys.cache_size": c.DataKeys.CacheSize < 0,
+		"data_keys.ttl":        c.DataKeys.TTL < 0,
+	})...)
 }
 
-// clearProblems names what a cache in clear has no use for: whoever set it expects something that will not happen.
-func (c Cache) clearProblems() []error {
+func negatives(found map[string]bool) []error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		if found[name] {
+			errs = append(errs, fmt.Errorf("%s: negative", name))
+		}
+	}
+	return errs
+}
+
+// unsealedProblems names settings that have no effect on an unsealed cache: their author expects a sealed one.
+func (c Cache) unsealedProblems() []error {
 	var set []string
 	for name, is := range map[string]bool{
 		"kek":                  c.KEK != "",
@@ -98,43 +143,31 @@ func (c Cache) clearProblems() []error {
 		return nil
 	}
 	slices.Sort(set)
-	return []error{fmt.Errorf("clear says that it is not sealed, but %s is for a sealed one: drop the one or the other", strings.Join(set, ", "))}
+	return []error{fmt.Errorf("unsealed: conflicts with %s", strings.Join(set, ", "))}
 }
 
 func (c Cache) sealedProblems() []error {
 	var errs []error
 	switch {
 	case c.KEK == "" && c.Keyset != "":
-		errs = append(errs, errors.New("keyset without kek: a keyset is sealed under a key-encryption key; if this one is in clear, mounted as a secret, give it as kek: file:///path instead"))
+		errs = append(errs, errors.New("keyset: needs a kek (for a plaintext keyset, set kek: file:///path instead)"))
 	case c.KEK == "":
-		errs = append(errs, errors.New("it has no keys: give it a kek (such as file:///run/secrets/kek.json), or say clear if its values may be stored in clear"))
+		errs = append(errs, errors.New("no keys (set kek, or unsealed if its values may be stored as plaintext)"))
 	}
 	if c.Keyset != "" {
 		if _, err := keysetSource(c.Keyset); err != nil {
 			errs = append(errs, fmt.Errorf("keyset: %w", err))
 		}
 	} else if c.KeysetReload != 0 {
-		errs = append(errs, errors.New("keyset_reload without keyset"))
+		errs = append(errs, errors.New("keyset_reload: needs a keyset"))
 	}
-	for name, negative := range map[string]bool{
-		"keyset_reload":     c.KeysetReload < 0,
-		"max_value_bytes":   c.MaxValueBytes < 0,
-		"data_keys.max_age": c.DataKeys.MaxAge < 0,
-		"data_keys.cache":   c.DataKeys.Cache < 0,
-		"data_keys.ttl":     c.DataKeys.TTL < 0,
-	} {
-		if negative {
-			errs = append(errs, fmt.Errorf("%s is negative", name))
-		}
-	}
-	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	switch {
 	case c.Plaintext < middleware.RejectPlaintext || c.Plaintext > middleware.WritePlaintext:
-		errs = append(errs, errors.New("plaintext: no such policy"))
+		errs = append(errs, errors.New("plaintext: unknown policy"))
 	case c.Plaintext == middleware.RejectPlaintext && !c.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("plaintext_until without plaintext: there is no tolerance that could end"))
+		errs = append(errs, errors.New("plaintext_until: needs a policy in plaintext"))
 	case c.Plaintext == middleware.WritePlaintext && c.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("plaintext: write, without plaintext_until, leaves it in clear for ever: give the end, or say clear"))
+		errs = append(errs, errors.New("plaintext: write needs an end (set plaintext_until, or unsealed)"))
 	}
 	return errs
 }
@@ -146,90 +179,49 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 			errs = append(errs, fmt.Errorf("namespace: %w", err))
 		}
 	}
+	switch cache, ok := caches[j.keysOf()]; {
+	case !ok:
+		errs = append(errs, fmt.Errorf("keys_of: no cache %s (for jobs alone, give one a kek and store: memory://)", showName(j.keysOf())))
+	case cache.Unsealed:
+		errs = append(errs, fmt.Errorf("keys_of: cache %s is unsealed", showName(j.keysOf())))
+	}
 	if j.PRFKeyset != "" {
 		if _, err := keysetSource(j.PRFKeyset); err != nil {
 			errs = append(errs, fmt.Errorf("prf_keyset: %w", err))
 		}
+	} else {
+		if j.HiddenTypes {
+			errs = append(errs, errors.New("hidden_types: needs prf_keyset (sealcache keys create)"))
+		}
+		if j.Schedules != (Schedules{}) {
+			errs = append(errs, errors.New("schedules: needs prf_keyset (sealcache keys create)"))
+		}
 	}
-	if j.CompressMinBytes < 0 {
-		errs = append(errs, errors.New("compress_min_bytes is negative"))
-	}
-	if j.MaxPayloadBytes < 0 {
-		errs = append(errs, errors.New("max_payload_bytes is negative"))
-	}
-	errs = append(errs, j.queueProblems(caches)...)
-	name := j.cache()
-	switch cache, ok := caches[name]; {
-	case reflect.ValueOf(j).IsZero(): // then there need not be an encryptor
-	case !ok:
-		errs = append(errs, fmt.Errorf("they use the keys of cache %s, which does not exist; an application that has jobs only gives one a kek and the store memory://", showName(name)))
-	case cache.Clear:
-		errs = append(errs, fmt.Errorf("they use the keys of cache %s, which is in clear and has none", showName(name)))
-	}
-	for i, err := range errs {
-		errs[i] = fmt.Errorf("jobs: %w", err)
-	}
-	return errs
-}
-
-// maxWeight bounds the weight of a queue: asynq makes a list of as many names for each look into the queues.
-const maxWeight = 1000
-
-// minPoll is the least that asynqjobs.WithPollInterval takes.
-const minPoll = 100 * time.Millisecond
-
-// asynqPrefix begins the names of asynq's keys, as a namespace of this name would those of a cache.
-const asynqPrefix = "asynq"
-
-func (j Jobs) queueProblems(caches map[string]Cache) []error {
-	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(j.Queues)) {
 		if name == "" || strings.TrimSpace(name) != name || strings.ContainsAny(name, "{}\r\n") {
-			errs = append(errs, errors.New("queues: a name is empty, begins or ends with a blank, or has a brace or a line break"))
+			errs = append(errs, errors.New("queues: a name is empty, begins or ends with a blank, or has a brace or line break"))
 		}
 		if w := j.Queues[name]; w < 1 || w > maxWeight {
-			errs = append(errs, fmt.Errorf("queues: the weight of %s is %d: it takes 1 to %d; a queue that this process should not work on is left out", showName(name), w, maxWeight))
-		}
-	}
-	for _, s := range []struct {
-		name     string
-		negative bool
-	}{
-		{"concurrency", j.Concurrency < 0},
-		{"shutdown_timeout", j.ShutdownTimeout < 0},
-		{"schedules.poll", j.Schedules.Poll < 0},
-		{"schedules.catch_up", j.Schedules.CatchUp < 0},
-	} {
-		if s.negative {
-			errs = append(errs, fmt.Errorf("%s is negative", s.name))
+			errs = append(errs, fmt.Errorf("queues: weight %d of %s (1 to %d are allowed)", w, showName(name), maxWeight))
 		}
 	}
 	if j.Redis != "" && !strings.Contains(j.Redis, "://") {
-		errs = append(errs, errors.New("redis is not a URL, such as redis://localhost:6379/0"))
+		errs = append(errs, errors.New("redis: not a URL such as redis://localhost:6379/0"))
 	}
-	if poll := j.Schedules.Poll; poll > 0 && poll < minPoll {
-		errs = append(errs, fmt.Errorf("schedules.poll is less than %v", minPoll))
-	}
-	if j.Schedules.CatchUp > asynqjobs.DefaultCatchUp {
-		errs = append(errs, fmt.Errorf("schedules.catch_up is more than %v", asynqjobs.DefaultCatchUp))
-	}
-	if j.PRFKeyset == "" && j.HiddenTypes {
-		errs = append(errs, errors.New("hidden_types without prf_keyset: the names of types are hidden by a PRF; make a keyset (sealcache keys create -type prf) and name it there"))
-	}
-	if j.PRFKeyset == "" && j.Schedules != (Schedules{}) {
-		errs = append(errs, errors.New("schedules without prf_keyset: their names are hidden by a PRF; make a keyset (sealcache keys create -type prf) and name it there"))
-	}
-	for _, name := range j.neighbours(caches) {
-		if caches[name].Namespace == asynqPrefix {
-			errs = append(errs, fmt.Errorf("cache %q is in their Redis under the namespace %q, which begins asynq's own keys too, so that its Clear would take some of them: give it another", name, asynqPrefix))
-		}
-	}
-	return errs
+	return append(errs, negatives(map[string]bool{
+		"compress_min_bytes": j.CompressMinBytes < 0,
+		"max_payload_bytes":  j.MaxPayloadBytes < 0,
+		"concurrency":        j.Concurrency < 0,
+		"shutdown_timeout":   j.ShutdownTimeout < 0,
+		"schedules.poll":     j.Schedules.Poll < 0,
+		"schedules.catch_up": j.Schedules.CatchUp < 0,
+	})...)
 }
 
-func (j Jobs) cache() string {
-	if j.Cache == "" {
+// keysOf returns the name of the cache whose keys seal the jobs.
+func (j Jobs) keysOf() string {
+	if j.KeysOf == "" {
 		return Default
 	}
-	return j.Cache
+	return j.KeysOf
 }

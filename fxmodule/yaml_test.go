@@ -25,7 +25,7 @@ caches:
       max_messages: 1000000
       max_bytes: 1073741824
       max_age: 12h
-      cache: 64
+      cache_size: 64
       ttl: 5m
     plaintext: seal-on-read
     plaintext_until: 2030-01-31T00:00:00Z
@@ -33,9 +33,10 @@ caches:
     max_value_bytes: 1048576
   insecure:
     store: memory://?max_bytes=16MiB
-    clear: true
+    namespace: insecure
+    unsealed: true
 jobs:
-  cache: default
+  keys_of: default
   namespace: billing
   prf_keyset: env:PRF
   compress_min_bytes: 256
@@ -45,9 +46,8 @@ jobs:
   strict_priority: true
   concurrency: 8
   shutdown_timeout: 6s
-  no_server: true
   hidden_types: true
-  clear_until: 2030-01-31T00:00:00Z
+  plaintext_until: 2030-01-31T00:00:00Z
   schedules:
     poll: 2s
     catch_up: 30s
@@ -65,19 +65,19 @@ func full() fxmodule.Config {
 				Keyset:            "/run/secrets/keyset.json",
 				KeysetReload:      30 * time.Second,
 				TTL:               10 * time.Minute,
-				DataKeys:          fxmodule.DataKeys{MaxMessages: 1e6, MaxBytes: 1 << 30, MaxAge: 12 * time.Hour, Cache: 64, TTL: 5 * time.Minute},
+				DataKeys:          fxmodule.DataKeys{MaxMessages: 1e6, MaxBytes: 1 << 30, MaxAge: 12 * time.Hour, CacheSize: 64, TTL: 5 * time.Minute},
 				Plaintext:         middleware.SealOnRead,
 				PlaintextUntil:    time.Date(2030, 1, 31, 0, 0, 0, 0, time.UTC),
 				MissOnOpenFailure: true,
 				MaxValueBytes:     1 << 20,
 			},
-			"insecure": {Store: "memory://?max_bytes=16MiB", Clear: true},
+			"insecure": {Store: "memory://?max_bytes=16MiB", Unsealed: true, Namespace: "insecure"},
 		},
 		Jobs: fxmodule.Jobs{
-			Cache: "default", Namespace: "billing", PRFKeyset: "env:PRF", CompressMinBytes: 256, MaxPayloadBytes: 64 << 10,
+			KeysOf: "default", Namespace: "billing", PRFKeyset: "env:PRF", CompressMinBytes: 256, MaxPayloadBytes: 64 << 10,
 			Redis:  "rediss://app@redis.example:6379/1?password_file=/run/secrets/redis",
 			Queues: map[string]int{"critical": 6, "default": 3}, StrictPriority: true, Concurrency: 8, ShutdownTimeout: 6 * time.Second,
-			NoServer: true, HiddenTypes: true, ClearUntil: time.Date(2030, 1, 31, 0, 0, 0, 0, time.UTC),
+			HiddenTypes: true, PlaintextUntil: time.Date(2030, 1, 31, 0, 0, 0, 0, time.UTC),
 			Schedules: fxmodule.Schedules{Poll: 2 * time.Second, CatchUp: 30 * time.Second},
 		},
 		KeyTimeout: 20 * time.Second,
@@ -94,13 +94,13 @@ func TestConfigFromYAML(t *testing.T) {
 
 	t.Run("null is nothing", func(t *testing.T) {
 		t.Parallel()
-		config, err := fxmodule.ConfigFromYAML(strings.NewReader("jobs:\nkey_timeout: ~\ncaches: {default: {clear: true, store: null, data_keys: }}"))
+		config, err := fxmodule.ConfigFromYAML(strings.NewReader("jobs:\nkey_timeout: ~\ncaches: {default: {unsealed: true, store: null, data_keys: }}"))
 		require.NoError(t, err)
-		require.Equal(t, one(fxmodule.Cache{Clear: true}).Caches, config.Caches)
+		require.Equal(t, one(fxmodule.Cache{Unsealed: true}).Caches, config.Caches)
 	})
 	t.Run("aliases", func(t *testing.T) {
 		t.Parallel()
-		config, err := fxmodule.ConfigFromYAML(strings.NewReader("caches: {a: &a {store: 'memory://', clear: true}, b: *a}"))
+		config, err := fxmodule.ConfigFromYAML(strings.NewReader("caches: {a: &a {store: 'memory://', unsealed: true, namespace: n}, b: *a}"))
 		require.NoError(t, err)
 		require.Equal(t, config.Caches["a"], config.Caches["b"])
 	})
@@ -110,9 +110,9 @@ func TestConfigFromYAML(t *testing.T) {
 			Port  int             `yaml:"port"`
 			Cache fxmodule.Config `yaml:"cache"`
 		}
-		require.NoError(t, yaml.Unmarshal([]byte("port: 80\ncache: {caches: {default: {clear: true}}}"), &settings))
-		require.True(t, settings.Cache.Caches["default"].Clear)
-		require.ErrorContains(t, yaml.Unmarshal([]byte("cache: {caches: {default: {cleer: true}}}"), &settings), "unknown setting")
+		require.NoError(t, yaml.Unmarshal([]byte("port: 80\ncache: {caches: {default: {unsealed: true}}}"), &settings))
+		require.True(t, settings.Cache.Caches["default"].Unsealed)
+		require.ErrorContains(t, yaml.Unmarshal([]byte("cache: {caches: {default: {unseeled: true}}}"), &settings), "unknown setting")
 	})
 }
 
@@ -130,23 +130,23 @@ func TestConfigFromYAMLRefuses(t *testing.T) {
 		"unknown of jobs":    {"jobs: {queue: x}", "line 1: jobs.queue: unknown setting"},
 		"codecs":             {"caches: {default: {codecs: [x]}}", "codecs: unknown setting"},
 		"twice":              {"caches: {default: {ttl: 1m, ttl: 2m}}", "line 1: caches.default.ttl: given twice"},
-		"cache twice":        {"caches:\n  a: {clear: true}\n  a: {clear: true}", "line 3: caches.a: given twice"},
-		"merge":              {"caches: {a: &a {clear: true}, b: {<<: *a}}", "merge keys"},
-		"document":           {"caches: {a: {clear: true}}\n---\ncaches: {}", "something follows the first document"},
-		"garbage":            {"caches: {a: {clear: true}}\n---\n}", "something follows the first document"},
+		"cache twice":        {"caches:\n  a: {unsealed: true}\n  a: {unsealed: true}", "line 3: caches.a: given twice"},
+		"merge":              {"caches: {a: &a {unsealed: true}, b: {<<: *a}}", "merge keys"},
+		"document":           {"caches: {a: {unsealed: true}}\n---\ncaches: {}", "something follows the first document"},
+		"garbage":            {"caches: {a: {unsealed: true}}\n---\n}", "something follows the first document"},
 		"malformed":          {"caches: {", "it is not well formed"},
 		"duration":           {"caches: {default: {ttl: 30}}", "caches.default.ttl: not a duration with a unit"},
-		"bool":               {"caches: {default: {clear: yes please}}", "caches.default.clear: neither true nor false"},
+		"bool":               {"caches: {default: {unsealed: yes please}}", "caches.default.unsealed: neither true nor false"},
 		"number":             {"caches: {default: {max_value_bytes: 1MiB}}", "max_value_bytes: not a whole number"},
 		"negative":           {"caches: {default: {data_keys: {max_bytes: -1}}}", "max_bytes: not a whole number"},
 		"policy":             {"caches: {default: {plaintext: accept}}", "none of reject, read, seal-on-read, write"},
 		"time":               {"caches: {default: {plaintext_until: tomorrow}}", "RFC 3339"},
-		"weight":             {"caches: {default: {clear: true}}\njobs:\n  queues: {critical: much}", "line 3: jobs.queues: the weight of a queue: not a whole number"},
+		"weight":             {"caches: {default: {unsealed: true}}\njobs:\n  queues: {critical: much}", "line 3: jobs.queues: the weight of a queue: not a whole number"},
 		"weights":            {"jobs: {queues: {critical: [1]}}", "jobs.queues: a single value is expected"},
 		"queue twice":        {"jobs: {queues: {critical: 1, critical: 2}}", "jobs.queues.critical: given twice"},
 		"list for a value":   {"caches: {default: {store: [a, b]}}", "caches.default.store: a single value"},
 		"key":                {"caches: {[a]: {}}", "a name is expected here"},
-		"not valid":          {"caches: {default: {store: 'memory://'}}", "it has no keys"},
+		"not valid":          {"caches: {default: {store: 'memory://'}}", "no keys"},
 		"too long":           {strings.Repeat("#", 2<<20), "more than 1048576 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -166,15 +166,15 @@ func TestYAMLErrorsQuoteNothing(t *testing.T) {
 		"caches: {default: {store redis://:" + secret + "@h}}",
 		"caches: {default: {store: *" + secret + "}}",
 		"caches: {default: {store: [redis://:" + secret + "@h]}}",
-		"caches: {default: {ttl: " + secret + ", clear: " + secret + ", max_value_bytes: " + secret + ", plaintext: " + secret + ", plaintext_until: " + secret + "}}",
+		"caches: {default: {ttl: " + secret + ", unsealed: " + secret + ", max_value_bytes: " + secret + ", plaintext: " + secret + ", plaintext_until: " + secret + "}}",
 		"caches: {default: {store: 'redis://:" + secret + "@h', kek: 'x://" + secret + "', namespace: '" + secret + "!'}}",
 		"caches: {default: {store: 'memory://', keyset: 'file://" + secret + "/x', kek: 'x:'}}",
 		"caches: {default: {store: \"redis://:" + secret + "@h\n",
 		"caches:\n\tdefault: " + secret,
 		"caches: {default: !" + secret + " x}",
 		"caches: {default: {store: !!int redis://:" + secret + "@h}}",
-		"jobs: {namespace: '" + secret + " ', cache: ':" + secret + "'}\ncaches: {default: {clear: true}}",
-		"caches: {'redis://:" + secret + "@h': {clear: true, kek: x}}",
+		"jobs: {namespace: '" + secret + " ', keys_of: ':" + secret + "'}\ncaches: {default: {unsealed: true}}",
+		"caches: {'redis://:" + secret + "@h': {unsealed: true, kek: x}}",
 		"jobs: {queues: {'redis://:" + secret + "@h': x}}",
 		"jobs: {queues: " + secret + ", redis: [" + secret + "]}",
 		"%" + secret + "\n---\n",
@@ -191,7 +191,7 @@ func TestYAMLErrorsQuoteNothing(t *testing.T) {
 
 func FuzzConfigFromYAML(f *testing.F) {
 	f.Add(fullYAML)
-	f.Add("caches: {a: &a {clear: true}, b: *a}")
+	f.Add("caches: {a: &a {unsealed: true}, b: *a}")
 	f.Add("caches: &x {default: *x}")
 	f.Add("<<: {a: b}")
 	f.Fuzz(func(t *testing.T, s string) {
@@ -206,7 +206,7 @@ func FuzzConfigFromYAML(f *testing.F) {
 func TestYAMLDots(t *testing.T) {
 	t.Parallel()
 	for _, twice := range []string{
-		"caches: {default: {store: 'memory://', kek: 'file:///x'}}\njobs: {prf_keyset: x, schedules: {poll: 1s}, schedules.poll: 2s}",
+		"caches: {default: {store: 'memory://', kek: 'file:///x', namespace: n}}\njobs: {prf_keyset: /x, schedules: {poll: 1s}, schedules.poll: 2s}",
 		"caches: {default: {store: 'memory://', kek: 'file:///x', data_keys.ttl: 1h, data_keys: {ttl: 2h}}}",
 	} {
 		_, err := fxmodule.ConfigFromYAML(strings.NewReader(twice))

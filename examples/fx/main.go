@@ -28,8 +28,7 @@ import (
 
 func main() {
 	fx.New(
-		fxmodule.Module,         // keys, stores, the sealed store.StoreInterface, *fxmodule.Health
-		fxmodule.ProvideDefault, // no part of this application provides a store.StoreInterface
+		fxmodule.Module, // keys, stores, the sealed store.StoreInterface, *fxmodule.Health
 		fx.Provide(config),
 		fx.Module("profiles", fx.Provide(newProfiles, mux), fx.Invoke(serve)), // newProfiles takes a store.StoreInterface
 		fx.Supply(slog.New(slog.NewTextHandler(os.Stderr, nil))),

@@ -40,7 +40,7 @@ func jobsOfThisApplication() catalogue {
 	}
 }
 
-// newAsynqConfig is what the application says to asynq beside fxmodule.Jobs: here, to be quick and quiet.
+// newAsynqConfig adds to fxmodule.Jobs what asynq needs to be quick and quiet.
 func newAsynqConfig() asynq.Config {
 	return asynq.Config{
 		TaskCheckInterval:        50 * time.Millisecond,
@@ -50,7 +50,7 @@ func newAsynqConfig() asynq.Config {
 	}
 }
 
-// newMux says what is done for each job. That it is there makes the process a worker.
+// newMux holds the handlers that fxjobs.Worker runs.
 func newMux(p *printer) *asynq.ServeMux {
 	c, mux := jobsOfThisApplication(), asynq.NewServeMux()
 	c.welcome.Handle(mux, func(ctx context.Context, args welcomeArgs) error {

@@ -31,6 +31,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/fxmodule/fxjobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
 
@@ -73,21 +74,24 @@ func run(ctx context.Context, out io.Writer, s settings) (err error) {
 		defer server.Close()
 		s.redis = "redis://" + server.Addr()
 	}
+	p := &printer{w: out}
 	var st *story
 	app := fx.New(
-		fxmodule.Monitor(monitor.WithRootPath("/admin/jobs")), // the admin page
-		fx.Supply(s, &printer{w: out}, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		fxmodule.Module, // keys and the encryptor
+		fxjobs.Module,   // client, scheduler, inspector
+		fxjobs.Monitor(authorize, monitor.WithRootPath("/admin/jobs"), monitor.WithAudit(p.audit)), // the admin page
+		fx.Supply(s, p, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 			fxmodule.Config{
-				Caches: map[string]fxmodule.Cache{fxmodule.Default: {Store: "memory://", KEK: keys.kek}},
+				Caches: map[string]fxmodule.Cache{fxmodule.Default: {Store: "memory://", KEK: keys.kek, Namespace: "shop"}},
 				Jobs: fxmodule.Jobs{
 					Redis: s.redis, Namespace: "shop", PRFKeyset: keys.prf, HiddenTypes: true, Concurrency: 4,
 				},
 			}),
-		fx.Provide(newMux, newAsynqConfig, newAuthorizer, newAudit, newAddresses, newStory),
+		fx.Provide(newMux, newAsynqConfig, newAddresses, newStory),
 		fx.Invoke(registerDigest, servePage),
 		fx.Populate(&st),
 		fx.NopLogger,
-		fxmodule.Module, // keys, client, scheduler, and the server for the mux; last, so that it starts after all of the above
+		fxjobs.Worker, // last, so that it starts after everything above and stops before it
 	)
 	if err := app.Start(ctx); err != nil {
 		return err

@@ -18,27 +18,23 @@ import (
 // userKey is where the application's login leaves the user's name in a request's context.
 type userKey struct{}
 
-// newAuthorizer says what each user of the application sees.
-func newAuthorizer() monitor.Authorizer {
-	return func(r *http.Request) monitor.Viewer {
-		switch user, _ := r.Context().Value(userKey{}).(string); user {
-		case "auditor": // payloads, results and errors; each look is recorded
-			return monitor.Viewer{Name: user, Access: monitor.AccessPayloads}
-		case "operator": // what there is, and how it fares
-			return monitor.Viewer{Name: user, Access: monitor.AccessTypes}
-		default:
-			return monitor.Viewer{} // 403
-		}
+// authorize grants each user of the application what they may see.
+func authorize(r *http.Request) monitor.Viewer {
+	switch user, _ := r.Context().Value(userKey{}).(string); user {
+	case "auditor": // payloads, results and errors; each view is recorded
+		return monitor.Viewer{Name: user, Access: monitor.AccessPayloads}
+	case "operator": // type names and counts
+		return monitor.Viewer{Name: user, Access: monitor.AccessTypes}
+	default:
+		return monitor.Viewer{} // 403
 	}
 }
 
-// newAudit prints who looked at what. Where it matters a record goes to a place that cannot be rewritten, and if that
-// fails, the error keeps the contents from being shown.
-func newAudit(p *printer) func(context.Context, monitor.Record) error {
-	return func(_ context.Context, r monitor.Record) error {
-		p.printf("  audit: %s: %s of %s, tasks: %d", r.Viewer, r.Action, r.Page, len(r.Tasks))
-		return nil
-	}
+// audit prints each view. A production audit writes to a place that cannot be rewritten. If it returns an error, nothing is
+// shown.
+func (p *printer) audit(_ context.Context, r monitor.Record) error {
+	p.printf("  audit: %s: %s of %s, tasks: %d", r.Viewer, r.Action, r.Page, len(r.Tasks))
+	return nil
 }
 
 // addresses are where the page is served, by user, once the application has started.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
@@ -115,7 +116,7 @@ func (l login) resolve() (login, credentials, error) {
 	case l.env != "":
 		l.password = os.Getenv(l.env)
 		if l.password == "" {
-			return l, nil, errors.New("the environment variable that should hold the password is empty or not set")
+			return l, nil, fmt.Errorf("password variable%s is empty or not set", variable(l.env))
 		}
 	case l.file != "":
 		if _, err := passwordIn(l.file); err != nil {
@@ -150,13 +151,21 @@ func passwordIn(path string) (string, error) {
 	return string(b), nil
 }
 
-// withoutPath is what went wrong with a file, without the file's name.
+// withoutPath removes the path from an error unless it looks like one: a password may have been given in its place.
 func withoutPath(err error) error {
 	var e *fs.PathError
-	if errors.As(err, &e) {
+	if errors.As(err, &e) && !strings.HasPrefix(e.Path, "/") && !strings.HasPrefix(e.Path, ".") {
 		return e.Err
 	}
 	return err
+}
+
+// variable names an environment variable, unless a password may have been given in the place of its name.
+func variable(name string) string {
+	if strings.IndexFunc(name, func(r rune) bool { return r != '_' && (r < 'A' || r > 'Z') && (r < '0' || r > '9') }) >= 0 {
+		return ""
+	}
+	return " " + name
 }
 
 func (t *target) tlsConfig() (*tls.Config, error) {

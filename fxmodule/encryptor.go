@@ -2,7 +2,6 @@ package fxmodule
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -10,15 +9,13 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-var errNoEncryptor = errors.New("fxmodule: the application takes a *jobs.Encryptor, and there is no sealed cache named \"default\" whose keys it could use: set jobs.cache to the name of a sealed one")
-
-// newEncryptor makes the encryptor of jobs with the keys of the cache that the Config names. There is none if it names
-// none and the default cache is not a sealed one.
+// newEncryptor makes the encryptor of jobs with the keys of the cache that the Config names. It returns nil if the Config
+// names none and the default cache has no keys.
 func newEncryptor(ctx context.Context, in inputs, log *slog.Logger, keys *Keys) (*jobs.Encryptor, error) {
-	j, name := in.Config.Jobs, in.Config.Jobs.cache()
+	j, name := in.Config.Jobs, in.Config.Jobs.keysOf()
 	envelope, err := keys.Envelope(name)
 	if err != nil {
-		return nil, nil //nolint:nilerr,nilnil // Validate has seen that nobody asked for one
+		return nil, nil //nolint:nilerr,nilnil // Validate refuses jobs without keys
 	}
 	opts := []jobs.Option{jobs.WithLogger(log)}
 	if j.Namespace != "" {
@@ -43,7 +40,7 @@ func newEncryptor(ctx context.Context, in inputs, log *slog.Logger, keys *Keys) 
 		}
 		set, err := aead.OpenPRF(ctx, source, keys.keks[in.Config.Caches[name].KEK])
 		if err != nil {
-			return nil, fmt.Errorf("fxmodule: jobs: prf_keyset: %w", unquote(err, j.PRFKeyset))
+			return nil, fmt.Errorf("fxmodule: jobs: prf_keyset: %w", err)
 		}
 		opts = append(opts, jobs.WithPRF(set))
 	}

@@ -1,4 +1,4 @@
-// Command worker has all of jobs but the admin page. It is built for a test, and not run.
+// Command worker has everything of jobs except the admin page. A test builds it and does not run it.
 package main
 
 import (
@@ -6,6 +6,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/fxmodule/fxjobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
@@ -14,5 +15,7 @@ func main() {
 		fx.Provide(fxmodule.ConfigFromEnv, asynq.NewServeMux),
 		fx.Invoke(func(*asynqjobs.Client, *asynqjobs.Scheduler, *asynq.Inspector) {}),
 		fxmodule.Module,
+		fxjobs.Module,
+		fxjobs.Worker,
 	).Run()
 }

@@ -1,0 +1,153 @@
+package fxjobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/fx"
+
+	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+	"github.com/sealcache/sealcache/stores/redisstore"
+)
+
+// connection is the client of the Redis of the jobs that everything shares.
+type connection struct {
+	client redis.UniversalClient
+
+	mu     sync.Mutex
+	closed bool
+	inUse  <-chan struct{} // open while a server that did not stop in time uses the client; nil without one
+}
+
+type connectionInputs struct {
+	fx.In
+
+	Settings  settings // first: its keys are then closed after the connection
+	Lifecycle fx.Lifecycle
+	Own       asynq.RedisConnOpt `optional:"true"`
+}
+
+var (
+	errNoRedis  = errors.New("no Redis (set jobs.redis, or provide an asynq.RedisConnOpt)")
+	errTwoRedis = errors.New("two Redis: jobs.redis is set, and the application provides an asynq.RedisConnOpt")
+)
+
+// newConnection makes the client without connecting.
+func newConnection(in connectionInputs) (*connection, error) {
+	if err := in.Settings.Config.ValidateJobs(); err != nil {
+		return nil, err
+	}
+	client, err := open(in)
+	if err != nil {
+		return nil, &fxmodule.JobsError{Part: fxmodule.PartStore, Err: err}
+	}
+	c := &connection{client: client}
+	if in.Settings.Config.Jobs.PRFKeyset == "" {
+		in.Settings.logger().Info("sealcache: jobs have no prf_keyset, so unique tasks are refused")
+	}
+	in.Lifecycle.Append(fx.Hook{
+		OnStart: func(ctx context.Context) error {
+			if err := c.check(ctx); err != nil {
+				return errors.Join(err, c.close()) // fx stops only the hooks that have started
+			}
+			return nil
+		},
+		OnStop: func(context.Context) error { return c.close() },
+	})
+	return c, nil
+}
+
+func open(in connectionInputs) (redis.UniversalClient, error) {
+	url, own := in.Settings.Config.Jobs.Redis, in.Own
+	if isNil(own) {
+		own = nil
+	}
+	switch {
+	case url != "" && own != nil:
+		return nil, errTwoRedis
+	case url != "":
+		timeout := in.Settings.Config.KeyTimeout
+		if timeout == 0 {
+			timeout = fxmodule.DefaultKeyTimeout
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		defer cancel()
+		return redisstore.OpenClient(ctx, url)
+	case own == nil:
+		return nil, errNoRedis
+	}
+	client, ok := own.MakeRedisClient().(redis.UniversalClient)
+	if !ok || isNil(client) {
+		return nil, fmt.Errorf("asynq.RedisConnOpt of type %T makes no redis.UniversalClient", own)
+	}
+	return client, nil
+}
+
+func isNil(v any) bool {
+	if v == nil {
+		return true
+	}
+	r := reflect.ValueOf(v)
+	return r.Kind() == reflect.Pointer && r.IsNil()
+}
+
+// MakeRedisClient lends the client to the admin page.
+func (c *connection) MakeRedisClient() any { return c.client }
+
+// groupClient has the client return group members to their group.
+func (c *connection) groupClient() asynqjobs.Option {
+	return asynqjobs.WithGroupClient(asynq.NewClientFromRedisClient(c.client))
+}
+
+// check pings Redis for no longer than a readiness request takes. The clients of an asynq.RedisConnOpt ignore the deadline
+// of a context.
+func (c *connection) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, fxmodule.HealthTimeout)
+	defer cancel()
+	answer := make(chan error, 1)
+	go func() { answer <- c.client.Ping(ctx).Err() }()
+	var err error
+	select {
+	case err = <-answer:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
+		return &fxmodule.JobsError{Part: fxmodule.PartStore, Err: fmt.Errorf("Redis does not answer: %w", err)}
+	}
+	return nil
+}
+
+// closeAfter makes close keep the client open until done is closed.
+func (c *connection) closeAfter(done <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.inUse = done
+}
+
+// close closes the client. A second call does nothing.
+func (c *connection) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	c.closed = true
+	if c.inUse != nil {
+		go func() {
+			<-c.inUse
+			_ = c.client.Close() // the stop has already reported an error
+		}()
+		return nil
+	}
+	if err := c.client.Close(); !errors.Is(err, redis.ErrClosed) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package fxjobs_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+
+	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/fxmodule/fxjobs"
+	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/middleware/jobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
+)
+
+func TestApplicationsOwnRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	own := &conn{options: server.ClientOptions()}
+	config := jobsConfig(t, "")
+	var box inbox
+	var handled atomic.Int32
+	base := asynq.Config{
+		TaskCheckInterval: 20 * time.Millisecond,
+		Queues:            map[string]int{"own": 1},
+		ErrorHandler: asynq.ErrorHandlerFunc(func(_ context.Context, task *asynq.Task, err error) {
+			if task.Type() == "mail:canary-type" && strings.Contains(string(task.Payload()), canary) && strings.Contains(err.Error(), canary) {
+				handled.Add(1)
+			}
+		}),
+	}
+	var client *asynqjobs.Client
+	app := newApp(config, fxjobs.Monitor(operators), fxjobs.Worker,
+		fx.Provide(func() asynq.RedisConnOpt { return own }, func() asynq.Config { return base }),
+		fx.Provide(func() *asynq.ServeMux {
+			mux := asynq.NewServeMux()
+			mail().Handle(mux, func(_ context.Context, args mailArgs) error {
+				box.take(args.To)
+				return errors.New("failed for " + args.To)
+			})
+			return mux
+		}), fx.Populate(&client), fx.Invoke(func(*monitor.Handler, *asynqjobs.Scheduler, *asynq.Inspector, *asynq.Server) {}))
+	require.NoError(t, app.Start(t.Context()))
+	require.Len(t, own.made, 1, "one client for everything")
+	_, err := mail().Delay(t.Context(), client, mailArgs{canary}, asynq.Queue("own"), asynq.MaxRetry(0))
+	require.NoError(t, err)
+	eventually(t, func() bool { return handled.Load() == 1 })
+	require.NoError(t, app.Stop(context.Background()), "closed once")
+	require.ErrorIs(t, own.made[0].Ping(t.Context()).Err(), redis.ErrClosed)
+}
+
+// With a Redis that accepts connections and does not answer, health and start end in time, even over a client of asynq,
+// which ignores deadlines.
+func TestRedisThatHangs(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	config := jobsConfig(t, "")
+	own := fx.Provide(func() asynq.RedisConnOpt { return asynq.RedisClientOpt{Addr: server.Addr()} })
+	needsClient := fx.Invoke(func(*asynqjobs.Client) {})
+	var health *fxmodule.Health
+	app := newApp(config, own, needsClient, fx.Populate(&health))
+	start(t, app)
+	require.NoError(t, health.Check(t.Context()))
+	require.NoError(t, server.Pause())
+	t.Cleanup(func() { require.NoError(t, server.Resume()) })
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	err := health.Check(ctx)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorContains(t, err, "Redis does not answer")
+	require.Less(t, time.Since(began), 2*time.Second)
+	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	require.ErrorContains(t, newApp(config, own, needsClient).Start(ctx), "Redis does not answer")
+}
+
+// A failed start closes the connection; goleak sees the rest.
+func TestFailedStartClosesTheQueue(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	own := &conn{options: server.ClientOptions()}
+	app := newApp(jobsConfig(t, ""), worker(func(context.Context, mailArgs) error { return nil }),
+		fx.Provide(func() asynq.RedisConnOpt { return own }),
+		fx.Invoke(func(lc fx.Lifecycle, _ *asynqjobs.Scheduler, _ *jobs.Encryptor) {
+			lc.Append(fx.StartHook(func() error { return errBroken }))
+		}))
+	require.ErrorIs(t, app.Start(t.Context()), errBroken)
+	require.ErrorIs(t, own.made[0].Ping(t.Context()).Err(), redis.ErrClosed)
+}
+
+// A wiring or setting that cannot work is an error when the application is built or started, and says what to change.
+func TestWiringErrors(t *testing.T) {
+	t.Parallel()
+	take := func(f any) fx.Option { return fx.Invoke(f) }
+	client := take(func(*asynqjobs.Client) {})
+	type nowhere struct{}
+	part := func(f any) fx.Option { return fx.Provide(fx.Annotate(f, fx.ResultTags(`group:"jobs"`))) }
+	mux := fx.Provide(asynq.NewServeMux)
+	for name, c := range map[string]struct {
+		change  func(*fxmodule.Config)
+		options fx.Option
+		want    string
+	}{
+		"no Redis":           {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, client, "no Redis (set jobs.redis, or provide an asynq.RedisConnOpt)"},
+		"two Redis":          {nil, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "jobs.redis is set, and the application provides an asynq.RedisConnOpt"},
+		"not a client":       {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, fx.Options(client, provideConn(noClient{})), "makes no redis.UniversalClient"},
+		"not a Redis":        {func(c *fxmodule.Config) { c.Jobs.Redis = "memory://" + secret }, client, "jobs: store: redisstore: open: unknown scheme"},
+		"Redis away":         {nil, client, "jobs: store: Redis does not answer"},
+		"worker, Redis away": {nil, worker(func(context.Context, mailArgs) error { return nil }), "jobs: store: Redis does not answer"},
+		"schedules, no PRF":  {func(c *fxmodule.Config) { c.Jobs.PRFKeyset, c.Jobs.HiddenTypes = "", false }, take(func(*asynqjobs.Scheduler) {}), "set jobs.prf_keyset"},
+		"no mux":             {nil, fxjobs.Worker, "missing type: *asynq.ServeMux"},
+		"no mux, handler":    {nil, take(func(asynq.Handler) {}), "missing type: *asynq.ServeMux"},
+		"group, no mux":      {nil, fx.Options(part(func() fxjobs.Handlers { return nil }), fxjobs.Worker), "missing type: *asynq.ServeMux"},
+		"mux lacks":          {nil, fx.Options(fx.Provide(func(nowhere) *asynq.ServeMux { return nil }), fxjobs.Worker), "fxjobs_test.nowhere"},
+		"mux is private":     {nil, fx.Options(fx.Module("m", fx.Provide(asynq.NewServeMux, fx.Private)), fxjobs.Worker), "missing type: *asynq.ServeMux"},
+		"named mux":          {nil, fx.Options(fx.Provide(fx.Annotate(asynq.NewServeMux, fx.ResultTags(`name:"jobs"`))), fxjobs.Worker), "missing type: *asynq.ServeMux"},
+		"mux fails":          {nil, fx.Options(fx.Provide(func() (*asynq.ServeMux, error) { return nil, errBroken }), fxjobs.Worker), errBroken.Error()},
+		"part lacks":         {nil, fx.Options(mux, part(func(nowhere) fxjobs.Handlers { return nil }), fxjobs.Worker), "fxjobs_test.nowhere"},
+		"no authorizer":      {nil, fxjobs.Monitor(nil), "fxjobs: Monitor: nil authorizer"},
+		"page":               {nil, fx.Options(fxjobs.Monitor(operators, monitor.WithRootPath("x")), take(func(*monitor.Handler) {})), "WithRootPath"},
+		"group period":       {nil, fx.Options(mux, fx.Supply(asynq.Config{GroupGracePeriod: 1}), fxjobs.Worker), "GroupGracePeriod is less than a second"},
+		"jobs only":          {func(c *fxmodule.Config) { d := c.Caches["default"]; d.Store = ""; c.Caches["default"] = d }, client, `cache "default": store: store is not set`},
+		"no namespace":       {func(c *fxmodule.Config) { d := c.Caches["default"]; d.Namespace = ""; c.Caches["default"] = d }, client, "no namespace"},
+		"no namespace, no Jobs": {func(c *fxmodule.Config) {
+			d := c.Caches["default"]
+			d.Namespace = ""
+			*c = fxmodule.Config{Caches: map[string]fxmodule.Cache{"default": d}}
+		}, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "no namespace"},
+		"no keys": {func(c *fxmodule.Config) {
+			*c = fxmodule.Config{Caches: map[string]fxmodule.Cache{"default": {Store: "memory://", Unsealed: true}}}
+		}, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "set jobs.keys_of"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config := jobsConfig(t, "redis://app:"+secret+"@127.0.0.1:1?max_retries=0&dial_timeout=1s")
+			// If a constructor fails, fx runs no hooks, and keys stay open.
+			cache := config.Caches["default"]
+			cache.KEK += "?reload=off"
+			config.Caches["default"] = cache
+			if c.change != nil {
+				c.change(&config)
+			}
+			app := newApp(config, c.options)
+			err := app.Err()
+			if err == nil {
+				err = app.Start(t.Context())
+			}
+			require.ErrorContains(t, err, c.want)
+			require.NotContains(t, err.Error(), secret)
+		})
+	}
+}
+
+type noClient struct{}
+
+func (noClient) MakeRedisClient() any { return (*redis.Client)(nil) }

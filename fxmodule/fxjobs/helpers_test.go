@@ -1,0 +1,217 @@
+package fxjobs_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/prf"
+	"go.uber.org/fx"
+	"go.uber.org/goleak"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/fxmodule/fxjobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
+)
+
+// canary stands for a value, and secret for a password, that must not be seen where it does not belong.
+const (
+	canary = "canary-7f3a-patient-record"
+	secret = "hunter2-canary-password"
+)
+
+var errBroken = errors.New("broken on purpose")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// kekFile writes a KEK as a platform would mount it, and returns its URI.
+func kekFile(t testing.TB) string {
+	t.Helper()
+	return "file://" + writeKeyset(t, func(b *bytes.Buffer) error {
+		return insecurecleartextkeyset.CreateKeyset(b, tinkaead.AES256GCMKeyTemplate())
+	})
+}
+
+// prfKeyset writes a PRF keyset sealed under the KEK of a URI, and returns its path.
+func prfKeyset(t testing.TB, kekURI string) string {
+	t.Helper()
+	kek, err := aead.OpenKEK(t.Context(), kekURI+"?reload=off")
+	require.NoError(t, err)
+	return writeKeyset(t, func(b *bytes.Buffer) error {
+		return aead.CreateKeyset(t.Context(), b, kek, prf.HMACSHA256PRFKeyTemplate())
+	})
+}
+
+func writeKeyset(t testing.TB, write func(*bytes.Buffer) error) string {
+	t.Helper()
+	var b bytes.Buffer
+	require.NoError(t, write(&b))
+	path := filepath.Join(t.TempDir(), "keyset.json")
+	require.NoError(t, os.WriteFile(path, b.Bytes(), 0o600))
+	return path
+}
+
+// withNewPrimary returns the keyset of a file with one more key, the primary one.
+func withNewPrimary(t testing.TB, path string) []byte {
+	t.Helper()
+	handle, err := insecurecleartextkeyset.Handle(t.Context(), aead.FileSource(path))
+	require.NoError(t, err)
+	manager := keyset.NewManagerFromHandle(handle)
+	id, err := manager.Add(tinkaead.AES256GCMKeyTemplate())
+	require.NoError(t, err)
+	require.NoError(t, manager.SetPrimary(id))
+	handle, err = manager.Handle()
+	require.NoError(t, err)
+	var b bytes.Buffer
+	require.NoError(t, insecurecleartextkeyset.Write(&b, handle))
+	return b.Bytes()
+}
+
+// jobsConfig is a Config of sealed jobs on the Redis of a URL.
+func jobsConfig(t testing.TB, url string) fxmodule.Config {
+	t.Helper()
+	kek := kekFile(t)
+	return fxmodule.Config{
+		Caches: map[string]fxmodule.Cache{"default": {Store: "memory://", KEK: kek, Namespace: "shop"}},
+		Jobs:   fxmodule.Jobs{Namespace: "shop", Redis: url, HiddenTypes: true, Concurrency: 4, PRFKeyset: prfKeyset(t, kek)},
+	}
+}
+
+// modules are the modules of every application here. A worker also lists fxjobs.Worker.
+func modules() fx.Option { return fx.Options(fxmodule.Module, fxjobs.Module) }
+
+func newApp(config fxmodule.Config, options ...fx.Option) *fx.App {
+	return fx.New(fx.NopLogger, fx.Supply(config), quiet(), modules(), fx.Options(options...))
+}
+
+func quiet() fx.Option { return fx.Supply(slog.New(slog.DiscardHandler)) }
+
+// run starts the application and stops it when the test ends.
+func run(t *testing.T, config fxmodule.Config, options ...fx.Option) {
+	t.Helper()
+	start(t, newApp(config, options...))
+}
+
+func start(t *testing.T, app *fx.App) {
+	t.Helper()
+	require.NoError(t, app.Err())
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	require.NoError(t, app.Start(ctx))
+	t.Cleanup(func() { stop(t, app) })
+}
+
+func stop(t *testing.T, app *fx.App) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	require.NoError(t, app.Stop(ctx))
+}
+
+// logs collects what is logged.
+type logs struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *logs) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+type mailArgs struct{ To string }
+
+func mail() *asynqjobs.Job[mailArgs] {
+	return asynqjobs.Define[mailArgs]("mail:canary-type", asynq.Retention(time.Hour))
+}
+
+// inbox collects what handlers receive.
+type inbox struct {
+	mu   sync.Mutex
+	mail []string
+}
+
+func (b *inbox) take(s string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mail = append(b.mail, s)
+}
+
+func (b *inbox) len() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.mail)
+}
+
+func eventually(t testing.TB, f func() bool) {
+	t.Helper()
+	require.Eventually(t, f, 20*time.Second, 10*time.Millisecond)
+}
+
+// quick is an application's asynq.Config that looks at the queues often.
+func quick() fx.Option {
+	return fx.Supply(asynq.Config{
+		TaskCheckInterval: 20 * time.Millisecond, DelayedTaskCheckInterval: 50 * time.Millisecond,
+		RetryDelayFunc: func(int, error, *asynq.Task) time.Duration { return 0 },
+	})
+}
+
+// muxOf is an application's mux with one handler.
+func muxOf(handle func(ctx context.Context, args mailArgs) error) fx.Option {
+	return fx.Provide(func() *asynq.ServeMux {
+		mux := asynq.NewServeMux()
+		mail().Handle(mux, handle)
+		return mux
+	})
+}
+
+// worker is an application's part with a handler, and the Worker that runs it.
+func worker(handle func(ctx context.Context, args mailArgs) error) fx.Option {
+	return fx.Options(quick(), muxOf(handle), fxjobs.Worker)
+}
+
+// conn counts the clients that are made of an application's own connection.
+type conn struct {
+	options *redis.Options
+	made    []*redis.Client
+}
+
+func (c *conn) MakeRedisClient() any {
+	c.made = append(c.made, redis.NewClient(c.options))
+	return c.made[len(c.made)-1]
+}
+
+func provideConn(c asynq.RedisConnOpt) fx.Option {
+	return fx.Provide(func() asynq.RedisConnOpt { return c })
+}
+
+// operators grants everybody the names of types.
+func operators(*http.Request) monitor.Viewer {
+	return monitor.Viewer{Name: "operator", Access: monitor.AccessTypes}
+}

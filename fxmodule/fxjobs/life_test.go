@@ -1,0 +1,198 @@
+package fxjobs_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+
+	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/fxmodule/fxjobs"
+	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
+)
+
+// Jobs run, fail and run again, results open, and Redis is told and keeps no plaintext.
+func TestJobsLife(t *testing.T) {
+	t.Parallel()
+	server := redistest.StartWith(t, redistest.Options{Password: secret})
+	trace := server.Monitor(t)
+	var box inbox
+	var client *asynqjobs.Client
+	var inspector *asynq.Inspector
+	var health *fxmodule.Health
+	var tries atomic.Int32
+	config := jobsConfig(t, server.URL())
+	config.Jobs.Queues = map[string]int{"default": 2, "slow": 1}
+	app := newApp(config, worker(func(ctx context.Context, args mailArgs) error {
+		if strings.HasPrefix(args.To, "again") && tries.Add(1) == 1 {
+			return errors.New("no route to " + args.To)
+		}
+		box.take(args.To)
+		return asynqjobs.WriteResult(ctx, []byte("sent to "+args.To))
+	}), fx.Populate(&client, &inspector, &health))
+	start(t, app)
+	ctx := t.Context()
+	require.NoError(t, health.Check(ctx))
+	info, err := mail().Delay(ctx, client, mailArgs{canary})
+	require.NoError(t, err)
+	_, err = mail().Delay(ctx, client, mailArgs{"again " + canary}, asynq.Queue("slow"))
+	require.NoError(t, err)
+	_, err = mail().Delay(ctx, client, mailArgs{"later " + canary}, asynq.Unique(time.Hour), asynq.ProcessIn(time.Hour))
+	require.NoError(t, err)
+	_, err = mail().Delay(ctx, client, mailArgs{"later " + canary}, asynq.Unique(time.Hour), asynq.ProcessIn(time.Hour))
+	require.ErrorIs(t, err, asynq.ErrDuplicateTask)
+	eventually(t, func() bool { return box.len() == 2 })
+	eventually(t, func() bool {
+		info, err = inspector.GetTaskInfo("default", info.ID)
+		return err == nil && info.State == asynq.TaskStateCompleted
+	})
+	result, err := client.OpenResult(ctx, info)
+	require.NoError(t, err)
+	require.Equal(t, "sent to "+canary, string(result))
+
+	said := string(trace.Bytes(t))
+	require.Contains(t, said, "asynq:{slow}", "the search sees what passed")
+	for name, content := range server.DumpFiles(t) {
+		said += name + string(content)
+	}
+	require.NotContains(t, said, canary)
+	require.NotContains(t, said, "canary-type")
+}
+
+func TestJobsOnSentinelAndCluster(t *testing.T) {
+	t.Parallel()
+	for name, url := range map[string]func(t *testing.T) string{
+		"Sentinel": func(t *testing.T) string { t.Helper(); return redistest.StartSentinel(t).URL() },
+		"Cluster":  func(t *testing.T) string { t.Helper(); return redistest.StartCluster(t).URL() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var box inbox
+			var client *asynqjobs.Client
+			var scheduler *asynqjobs.Scheduler
+			var page *monitor.Handler
+			var health *fxmodule.Health
+			run(t, jobsConfig(t, url(t)), fxjobs.Monitor(operators), worker(func(_ context.Context, args mailArgs) error {
+				box.take(args.To)
+				return nil
+			}), fx.Populate(&client, &scheduler, &page, &health))
+			require.NoError(t, health.Check(t.Context()))
+			_, err := mail().Delay(t.Context(), client, mailArgs{canary})
+			require.NoError(t, err)
+			_, err = mail().ScheduleOnce(t.Context(), scheduler, "every second", asynqjobs.Every(time.Second), mailArgs{"tick"})
+			require.NoError(t, err)
+			eventually(t, func() bool { return box.len() >= 3 })
+			w := httptest.NewRecorder()
+			page.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/queues", nil))
+			require.Equal(t, http.StatusOK, w.Code, w.Body)
+			require.Contains(t, w.Body.String(), `"default"`)
+		})
+	}
+}
+
+// Two applications run one schedule, and each tick runs once.
+func TestSchedulerOverTwoApplications(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	config := jobsConfig(t, server.URL())
+	config.Jobs.Schedules = fxmodule.Schedules{Poll: 200 * time.Millisecond, CatchUp: time.Second}
+	var box inbox
+	handle := func(_ context.Context, args mailArgs) error {
+		box.take(args.To)
+		return nil
+	}
+	var changes atomic.Int32
+	schedule := fx.Invoke(func(lc fx.Lifecycle, s *asynqjobs.Scheduler) {
+		lc.Append(fx.StartHook(func(ctx context.Context) error {
+			changed, err := mail().ScheduleOnce(ctx, s, "digest", asynqjobs.Every(time.Second), mailArgs{"digest"})
+			if changed {
+				changes.Add(1)
+			}
+			return err
+		}))
+	})
+	began := time.Now()
+	first, second := newApp(config, worker(handle), schedule), newApp(config, worker(handle), schedule)
+	for _, app := range []*fx.App{first, second} {
+		require.NoError(t, app.Start(t.Context()))
+	}
+	eventually(t, func() bool { return box.len() >= 3 })
+	stop(t, first) // the other goes on
+	eventually(t, func() bool { return box.len() >= 5 })
+	stop(t, second)
+	require.LessOrEqual(t, box.len(), int(time.Since(began).Seconds()), "once per second")
+	require.EqualValues(t, 1, changes.Load())
+}
+
+// If nothing takes a part of the jobs, no connection is opened and Redis may be absent. A process that takes the client only
+// runs no server.
+func TestJobsAreLazy(t *testing.T) {
+	t.Parallel()
+	run(t, jobsConfig(t, "redis://127.0.0.1:1"))
+
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	var client *asynqjobs.Client
+	var health *fxmodule.Health
+	run(t, jobsConfig(t, server.URL()), fx.Populate(&client, &health))
+	require.NoError(t, client.Ping())
+	_, err := mail().Delay(t.Context(), client, mailArgs{canary})
+	require.NoError(t, err)
+	servers, err := asynq.NewInspectorFromRedisClient(rdb).Servers()
+	require.NoError(t, err)
+	require.Empty(t, servers)
+
+	w := httptest.NewRecorder()
+	health.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	require.JSONEq(t, `{"status":"ok","caches":{"default":"ok"},"jobs":"ok"}`, w.Body.String())
+	require.NoError(t, server.Kill())
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var failed *fxmodule.JobsError
+	require.ErrorAs(t, health.Check(ctx), &failed)
+	require.Equal(t, fxmodule.PartStore, failed.Part)
+	w = httptest.NewRecorder()
+	health.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	require.Equal(t, http.StatusServiceUnavailable, w.Code)
+	require.JSONEq(t, `{"status":"failing","caches":{"default":"ok"},"jobs":"store"}`, w.Body.String())
+}
+
+// During a rollout, plaintext tasks run until the end of the tolerance, and never without one.
+func TestPlaintextUntil(t *testing.T) {
+	t.Parallel()
+	for name, until := range map[string]time.Time{"tolerated": time.Now().Add(time.Hour), "refused": {}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			config := jobsConfig(t, server.URL())
+			config.Jobs.PlaintextUntil = until
+			var box inbox
+			var inspector *asynq.Inspector
+			run(t, config, fx.Populate(&inspector), worker(func(_ context.Context, args mailArgs) error {
+				box.take(args.To)
+				return nil
+			}))
+			info, err := asynq.NewClientFromRedisClient(server.Client(t)).Enqueue(asynq.NewTask("mail:canary-type", []byte(`{"To":"x"}`), asynq.Retention(time.Hour)))
+			require.NoError(t, err)
+			want := asynq.TaskStateCompleted
+			if until.IsZero() {
+				want = asynq.TaskStateArchived
+			}
+			eventually(t, func() bool {
+				now, err := inspector.GetTaskInfo("default", info.ID)
+				return err == nil && now.State == want
+			})
+			require.Equal(t, !until.IsZero(), box.len() == 1)
+		})
+	}
+}

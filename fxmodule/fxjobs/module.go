@@ -1,0 +1,134 @@
+package fxjobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/hibiken/asynq"
+	"go.opentelemetry.io/otel/metric"
+	"go.uber.org/fx"
+
+	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/fxmodule/internal/early"
+	"github.com/sealcache/sealcache/middleware/jobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+)
+
+// Module provides jobs on asynq, sealed. It belongs next to fxmodule.Module or fxmodule.Decorator. It provides
+//
+//	*asynqjobs.Client         enqueues jobs
+//	*asynqjobs.Scheduler      runs periodic jobs while the application runs; requires Jobs.PRFKeyset
+//	*asynq.Inspector          inspects the queues
+//	asynq.Handler             the application's *asynq.ServeMux for sealed tasks
+//	fxmodule.JobsCheck        adds the Redis of the jobs to fxmodule.Health
+//
+// It requires an asynq.RedisConnOpt of the application if Jobs.Redis is empty. Only Worker runs a server. An application
+// with a server of its own gives it the asynq.Handler, and a configuration from asynqjobs.Config.
+var Module fx.Option = fx.Module("sealcache-jobs",
+	fx.Provide(newConnection, newClient, newInspector, newScheduler, newHandler, newCheck),
+)
+
+// Handlers adds handlers to the application's *asynq.ServeMux. The parts of an application provide it in the fx group
+// "jobs". A nil function adds none.
+type Handlers = func(mux *asynq.ServeMux)
+
+// settings are the dependencies that all parts have in common.
+type settings struct {
+	fx.In
+
+	Config    fxmodule.Config
+	Encryptor *jobs.Encryptor
+	Logger    *slog.Logger         `optional:"true"`
+	Meters    metric.MeterProvider `optional:"true"`
+}
+
+func (s settings) logger() *slog.Logger {
+	if s.Logger == nil {
+		return slog.Default()
+	}
+	return s.Logger
+}
+
+// options are the options that client, handler and server have in common.
+func (s settings) options() []asynqjobs.Option {
+	opts := []asynqjobs.Option{asynqjobs.WithLogger(s.logger())}
+	if s.Config.Jobs.HiddenTypes {
+		opts = append(opts, asynqjobs.WithHiddenTypes())
+	}
+	if until := s.Config.Jobs.PlaintextUntil; !until.IsZero() {
+		opts = append(opts, asynqjobs.WithClearUntil(until))
+	}
+	if s.Meters != nil {
+		opts = append(opts, asynqjobs.WithMeterProvider(s.Meters))
+	}
+	return opts
+}
+
+func newClient(s settings, c *connection) (*asynqjobs.Client, error) {
+	client, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(c.client), s.Encryptor, s.options()...)
+	return client, failed(err)
+}
+
+func newInspector(c *connection) *asynq.Inspector { return asynq.NewInspectorFromRedisClient(c.client) }
+
+// newScheduler makes a Scheduler that runs while the application does.
+func newScheduler(s settings, c *connection, client *asynqjobs.Client, lc fx.Lifecycle) (*asynqjobs.Scheduler, error) {
+	var opts []asynqjobs.SchedulerOption
+	if poll := s.Config.Jobs.Schedules.Poll; poll != 0 {
+		opts = append(opts, asynqjobs.WithPollInterval(poll))
+	}
+	if catchUp := s.Config.Jobs.Schedules.CatchUp; catchUp != 0 {
+		opts = append(opts, asynqjobs.WithCatchUp(catchUp))
+	}
+	scheduler, err := asynqjobs.NewScheduler(c.client, client, opts...)
+	if errors.Is(err, jobs.ErrNoPRF) {
+		err = fmt.Errorf("scheduler: %w (set jobs.prf_keyset)", err)
+	}
+	if err != nil {
+		return nil, failed(err)
+	}
+	running, end := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	lc.Append(fx.Hook{
+		OnStart: func(context.Context) error {
+			go func() { ended <- scheduler.Run(running) }()
+			return nil
+		},
+		OnStop: func(ctx context.Context) error {
+			end()
+			return early.Do(ctx, "fxjobs: stop scheduler", func() error { return <-ended })
+		},
+	})
+	return scheduler, nil
+}
+
+type handlerInputs struct {
+	fx.In
+
+	Settings   settings
+	Mux        *asynq.ServeMux
+	Handlers   []Handlers `group:"jobs"`
+	Connection *connection
+}
+
+// newHandler completes the application's mux and seals it.
+func newHandler(in handlerInputs) (asynq.Handler, error) {
+	for _, add := range in.Handlers {
+		if add != nil {
+			add(in.Mux)
+		}
+	}
+	handler, err := asynqjobs.Handler(in.Settings.Encryptor, in.Mux, append(in.Settings.options(), in.Connection.groupClient())...)
+	return handler, failed(err)
+}
+
+func newCheck(c *connection) fxmodule.JobsCheck { return c.check }
+
+func failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("fxjobs: %w", err)
+}

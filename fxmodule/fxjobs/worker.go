@@ -1,0 +1,145 @@
+package fxjobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"go.uber.org/fx"
+
+	"github.com/sealcache/sealcache/fxmodule/internal/early"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+)
+
+// Worker runs the handlers of the application's *asynq.ServeMux, and of the Handlers in the group "jobs", on a server that
+// it starts and stops with the application. It requires Module and an *asynq.ServeMux. An asynq.Config of the application
+// adds what fxmodule.Jobs does not set. Do not start the *asynq.Server that Worker provides.
+//
+// List Worker last among the options of fx.New. fx starts the hooks of all fx.Modules first, and then those of functions
+// given to fx.Invoke in the order in which they are listed. The server then starts after everything that handlers use, and
+// at stop waits for running tasks before any of it is closed. A hook listed after Worker must not be needed by handlers.
+//
+// At stop the server takes no new tasks, and gives running tasks Jobs.ShutdownTimeout to end before they return to their
+// queue. If fx.StopTimeout ends first, the log and the error of Stop say so, the other hooks run, and the tasks go on
+// until the process ends.
+var Worker fx.Option = fx.Options(
+	fx.Provide(newServer),
+	fx.Invoke(serve),
+)
+
+type serverInputs struct {
+	fx.In
+
+	Settings   settings
+	Connection *connection
+	Base       asynq.Config `optional:"true"`
+}
+
+func newServer(in serverInputs) (*asynq.Server, error) {
+	j, base := in.Settings.Config.Jobs, in.Base
+	if len(j.Queues) > 0 {
+		base.Queues = maps.Clone(j.Queues)
+	}
+	if j.StrictPriority {
+		base.StrictPriority = true
+	}
+	if j.Concurrency != 0 {
+		base.Concurrency = j.Concurrency
+	}
+	if j.ShutdownTimeout != 0 {
+		base.ShutdownTimeout = j.ShutdownTimeout
+	}
+	if base.Logger == nil {
+		base.Logger = asynqLogger{in.Settings.logger()}
+	}
+	if base.GroupGracePeriod != 0 && base.GroupGracePeriod < time.Second { // asynq panics
+		return nil, failed(errors.New("asynq.Config: GroupGracePeriod is less than a second"))
+	}
+	config, err := asynqjobs.Config(in.Settings.Encryptor, base, append(in.Settings.options(), in.Connection.groupClient())...)
+	if err != nil {
+		return nil, failed(err)
+	}
+	return asynq.NewServerFromRedisClient(in.Connection.client, config), nil
+}
+
+type serveInputs struct {
+	fx.In
+
+	Settings   settings
+	Handler    asynq.Handler
+	Server     *asynq.Server
+	Connection *connection
+	Base       asynq.Config `optional:"true"`
+	Lifecycle  fx.Lifecycle
+}
+
+// serve starts and stops the server with the application.
+func serve(in serveInputs) {
+	timeout := in.Settings.Config.Jobs.ShutdownTimeout
+	if timeout == 0 {
+		timeout = in.Base.ShutdownTimeout
+	}
+	log := in.Settings.logger()
+	if timeout >= fx.DefaultTimeout {
+		log.Warn("sealcache: jobs.shutdown_timeout is not shorter than fx's default StopTimeout (raise fx.StopTimeout)",
+			"shutdown_timeout", timeout.String(), "default_stop_timeout", fx.DefaultTimeout.String())
+	}
+	in.Lifecycle.Append(fx.Hook{
+		OnStart: func(context.Context) error {
+			if err := in.Server.Start(in.Handler); err != nil {
+				return fmt.Errorf("fxjobs: start server: %w (Worker starts it; do not start it yourself)", err)
+			}
+			return nil
+		},
+		OnStop: func(ctx context.Context) error {
+			err := stop(ctx, in.Server, in.Connection)
+			if err != nil {
+				log.ErrorContext(ctx, "sealcache: jobs were not stopped", "error", err)
+			}
+			return err
+		},
+	})
+}
+
+// errStillRunning reports tasks that run after the application's time to stop. See fxmodule.Jobs.ShutdownTimeout for what
+// becomes of them.
+var errStillRunning = errors.New("fxjobs: stop: timed out with tasks running, or Redis is down (raise fx.StopTimeout)")
+
+// stop stops the server. If the application's time to stop ends first, the tasks go on, and the connection stays open for
+// them: asynq panics if its client is closed before.
+func stop(ctx context.Context, server *asynq.Server, c *connection) error {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		server.Stop()
+		server.Shutdown()
+	}()
+	ctx, cancel := early.WithDeadline(ctx)
+	defer cancel()
+	select {
+	case <-stopped:
+		return nil
+	case <-ctx.Done():
+		c.closeAfter(stopped)
+		return fmt.Errorf("%w: %w", errStillRunning, ctx.Err())
+	}
+}
+
+// asynqLogger passes what asynq logs (queues, ids, errors of Redis) to the application's logger.
+type asynqLogger struct{ log *slog.Logger }
+
+func (l asynqLogger) write(level slog.Level, args []any) {
+	l.log.Log(context.Background(), level, "sealcache: asynq", "text", fmt.Sprint(args...))
+}
+
+func (l asynqLogger) Debug(args ...any) { l.write(slog.LevelDebug, args) }
+func (l asynqLogger) Info(args ...any)  { l.write(slog.LevelInfo, args) }
+func (l asynqLogger) Warn(args ...any)  { l.write(slog.LevelWarn, args) }
+func (l asynqLogger) Error(args ...any) { l.write(slog.LevelError, args) }
+
+// Fatal logs. asynq then ends the process.
+func (l asynqLogger) Fatal(args ...any) { l.write(slog.LevelError, args) }

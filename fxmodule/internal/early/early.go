@@ -1,0 +1,33 @@
+// Package early ends stop hooks before fx's time for them is over. fx runs no further hook after that, and drops the
+// errors of the hooks before.
+package early
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// WithDeadline returns a context that ends a second before ctx, or a quarter of the time left if that is less.
+func WithDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline.Add(-min(time.Second, time.Until(deadline)/4)))
+}
+
+// Do calls f and returns its error, or an error that names the action if f has not returned before the early deadline of
+// ctx. f then goes on in its own goroutine.
+func Do(ctx context.Context, action string, f func() error) error {
+	ctx, cancel := WithDeadline(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %w", action, ctx.Err())
+	}
+}

@@ -1,0 +1,136 @@
+package fxmodule_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/middleware"
+)
+
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	sealed := fxmodule.Cache{Store: "memory://", KEK: "file:///kek", Namespace: "ns"}
+	insecure := fxmodule.Cache{Store: "memory://", Unsealed: true, Namespace: "insecure"}
+	with := func(change func(*fxmodule.Cache)) fxmodule.Config {
+		c := sealed
+		change(&c)
+		return one(c)
+	}
+	withJobs := func(j fxmodule.Jobs) fxmodule.Config {
+		return fxmodule.Config{Caches: map[string]fxmodule.Cache{"default": sealed, "insecure": insecure}, Jobs: j}
+	}
+	bare := with(func(c *fxmodule.Cache) { c.Namespace = "" }).Caches["default"]
+	until := time.Now().Add(time.Hour)
+
+	for name, config := range map[string]fxmodule.Config{
+		"sealed":             one(sealed),
+		"alone":              one(bare),
+		"unsealed":           one(fxmodule.Cache{Unsealed: true}),
+		"keyset":             with(func(c *fxmodule.Cache) { c.Keyset, c.KeysetReload = "env:KEYSET", time.Second }),
+		"relative path":      with(func(c *fxmodule.Cache) { c.Keyset = "./keyset.json" }),
+		"write until":        with(func(c *fxmodule.Cache) { c.Plaintext, c.PlaintextUntil = middleware.WritePlaintext, until }),
+		"read":               with(func(c *fxmodule.Cache) { c.Plaintext = middleware.ReadPlaintext }),
+		"jobs":               withJobs(fxmodule.Jobs{Namespace: "billing"}),
+		"no default":         {Caches: map[string]fxmodule.Cache{"a": sealed}},
+		"several caches":     withJobs(fxmodule.Jobs{}),
+		"namespace of asynq": with(func(c *fxmodule.Cache) { c.Namespace = "asynq" }),
+	} {
+		require.NoError(t, config.Validate(), name)
+	}
+
+	for name, c := range map[string]struct {
+		config fxmodule.Config
+		want   string
+	}{
+		"empty":                {fxmodule.Config{}, "no caches"},
+		"key timeout":          {fxmodule.Config{Caches: one(sealed).Caches, KeyTimeout: -1}, "key_timeout: negative"},
+		"empty name":           {fxmodule.Config{Caches: map[string]fxmodule.Cache{"": sealed}}, "cache name: 0 bytes"},
+		"name":                 {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a b": sealed}}, "cache name: byte ' ' at 1"},
+		"long name":            {fxmodule.Config{Caches: map[string]fxmodule.Cache{strings.Repeat("a", 65): sealed}}, "65 bytes"},
+		"nothing set":          {one(fxmodule.Cache{}), `cache "default": no keys`},
+		"no keys":              {with(func(c *fxmodule.Cache) { c.KEK = "" }), "or unsealed"},
+		"keyset alone":         {with(func(c *fxmodule.Cache) { c.KEK, c.Keyset = "", "/k" }), "set kek: file:///path instead"},
+		"namespace":            {with(func(c *fxmodule.Cache) { c.Namespace = "a:b" }), "namespace: byte ':' at 1"},
+		"ttl":                  {with(func(c *fxmodule.Cache) { c.TTL = -1 }), "ttl: negative"},
+		"reload, no keyset":    {with(func(c *fxmodule.Cache) { c.KeysetReload = 1 }), "keyset_reload: needs a keyset"},
+		"reload":               {with(func(c *fxmodule.Cache) { c.Keyset, c.KeysetReload = "/k", -1 }), "keyset_reload: negative"},
+		"max value":            {with(func(c *fxmodule.Cache) { c.MaxValueBytes = -1 }), "max_value_bytes: negative"},
+		"max age":              {with(func(c *fxmodule.Cache) { c.DataKeys.MaxAge = -1 }), "data_keys.max_age: negative"},
+		"data key cache":       {with(func(c *fxmodule.Cache) { c.DataKeys.CacheSize = -1 }), "data_keys.cache_size: negative"},
+		"data key ttl":         {with(func(c *fxmodule.Cache) { c.DataKeys.TTL = -1 }), "data_keys.ttl: negative"},
+		"policy":               {with(func(c *fxmodule.Cache) { c.Plaintext = 99 }), "plaintext: unknown policy"},
+		"until":                {with(func(c *fxmodule.Cache) { c.PlaintextUntil = until }), "plaintext_until: needs a policy"},
+		"write without end":    {with(func(c *fxmodule.Cache) { c.Plaintext = middleware.WritePlaintext }), "plaintext: write needs an end"},
+		"keyset source":        {with(func(c *fxmodule.Cache) { c.Keyset = "hcvault://k" }), "keyset: not a path"},
+		"keyset without slash": {with(func(c *fxmodule.Cache) { c.Keyset = "keyset.json" }), "keyset: not a path"},
+		"keyset URL":           {with(func(c *fxmodule.Cache) { c.Keyset = "file://host/k" }), "keyset: not a file URL"},
+		"keyset variable":      {with(func(c *fxmodule.Cache) { c.Keyset = "env:" }), "needs the name of a variable"},
+		"keyset odd variable":  {with(func(c *fxmodule.Cache) { c.Keyset = "env:a-b" }), "needs the name of a variable"},
+		"keyset itself":        {with(func(c *fxmodule.Cache) { c.Keyset = `{"primaryKeyId":1}` }), "keyset: not a path"},
+		"unsealed with kek":    {one(fxmodule.Cache{Unsealed: true, KEK: "file:///kek"}), "unsealed: conflicts with kek"},
+		"unsealed with all": {one(fxmodule.Cache{Unsealed: true, KEK: "x:", Keyset: "/k", KeysetReload: 1, MaxValueBytes: 1, MissOnOpenFailure: true, Plaintext: middleware.ReadPlaintext, PlaintextUntil: until, DataKeys: fxmodule.DataKeys{CacheSize: 1}, Codecs: []middleware.Codec{middleware.JSON[int]()}}),
+			"codecs, data_keys, kek, keyset, keyset_reload, max_value_bytes, miss_on_open_failure, plaintext, plaintext_until"},
+		"two caches":        {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": sealed, "b": bare}}, `cache "b": no namespace`},
+		"two unsealed":      {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": sealed, "b": {Store: "memory://", Unsealed: true}}}, `cache "b": no namespace`},
+		"jobs, no name":     {fxmodule.Config{Caches: one(bare).Caches, Jobs: fxmodule.Jobs{Redis: "redis://h"}}, `cache "default": no namespace`},
+		"jobs' keys":        {withJobs(fxmodule.Jobs{KeysOf: "nobody"}), `jobs: keys_of: no cache "nobody"`},
+		"jobs, unsealed":    {withJobs(fxmodule.Jobs{KeysOf: "insecure"}), `keys_of: cache "insecure" is unsealed`},
+		"jobs' default":     {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": sealed}, Jobs: fxmodule.Jobs{Namespace: "n"}}, `jobs: keys_of: no cache "default"`},
+		"jobs' namespace":   {withJobs(fxmodule.Jobs{Namespace: "a b"}), "jobs: namespace: byte"},
+		"jobs' keyset":      {withJobs(fxmodule.Jobs{PRFKeyset: "env:"}), "jobs: prf_keyset"},
+		"jobs' compression": {withJobs(fxmodule.Jobs{CompressMinBytes: -1}), "jobs: compress_min_bytes: negative"},
+		"jobs' payloads":    {withJobs(fxmodule.Jobs{MaxPayloadBytes: -1}), "jobs: max_payload_bytes: negative"},
+		"jobs' weight":      {withJobs(fxmodule.Jobs{Queues: map[string]int{"low": 0}}), `jobs: queues: weight 0 of "low" (1 to 1000`},
+		"jobs' weights":     {withJobs(fxmodule.Jobs{Queues: map[string]int{"low": 1001}}), "1 to 1000"},
+		"jobs' queue":       {withJobs(fxmodule.Jobs{Queues: map[string]int{" low": 1}}), "jobs: queues: a name is empty"},
+		"jobs' brace":       {withJobs(fxmodule.Jobs{Queues: map[string]int{"{low": 1}}), "jobs: queues: a name is empty"},
+		"jobs' concurrency": {withJobs(fxmodule.Jobs{Concurrency: -1}), "jobs: concurrency: negative"},
+		"jobs' shutdown":    {withJobs(fxmodule.Jobs{ShutdownTimeout: -1}), "jobs: shutdown_timeout: negative"},
+		"jobs' poll":        {withJobs(fxmodule.Jobs{PRFKeyset: "/k", Schedules: fxmodule.Schedules{Poll: -1}}), "jobs: schedules.poll: negative"},
+		"jobs' catch-up":    {withJobs(fxmodule.Jobs{PRFKeyset: "/k", Schedules: fxmodule.Schedules{CatchUp: -1}}), "jobs: schedules.catch_up: negative"},
+		"jobs' types":       {withJobs(fxmodule.Jobs{HiddenTypes: true}), "jobs: hidden_types: needs prf_keyset"},
+		"jobs' schedules":   {withJobs(fxmodule.Jobs{Schedules: fxmodule.Schedules{Poll: time.Second}}), "jobs: schedules: needs prf_keyset"},
+		"asynq's namespace": {fxmodule.Config{Caches: with(func(c *fxmodule.Cache) { c.Namespace = "asynq" }).Caches, Jobs: fxmodule.Jobs{Redis: "rediss://u:p@H:6379/0"}}, `begins the names of asynq's own keys`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.ErrorContains(t, c.config.Validate(), c.want)
+			require.ErrorContains(t, newApp(c.config).Err(), c.want, "the module validates by itself")
+		})
+	}
+
+	require.NoError(t, one(bare).Validate())
+	require.ErrorContains(t, one(bare).ValidateJobs(), "no namespace")
+
+	t.Run("everything is reported at once", func(t *testing.T) {
+		t.Parallel()
+		err := fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": {TTL: -1}, "b": {Store: "memory://"}}}.Validate()
+		for _, want := range []string{`cache "a": ttl`, `cache "a": no keys`, `cache "b": no keys`} {
+			require.ErrorContains(t, err, want)
+		}
+	})
+}
+
+// A jobs.redis that is not a URL is refused before anything is opened. No part of it is shown: it may be a user or password.
+func TestJobsRedisThatIsNotAURL(t *testing.T) {
+	t.Parallel()
+	c := fxmodule.Config{
+		Caches: map[string]fxmodule.Cache{"default": {Store: "myhost:6379", KEK: "someone:hunter", Namespace: "ns"}},
+		Jobs:   fxmodule.Jobs{Redis: "someone:hunter@myhost"},
+	}
+	require.ErrorContains(t, c.Validate(), "jobs: redis: not a URL")
+	for _, part := range []string{"someone", "hunter", "myhost"} {
+		require.NotContains(t, c.Validate().Error(), part)
+		require.NotContains(t, c.String(), part)
+	}
+	c.Caches["default"] = fxmodule.Cache{Store: "memory://", KEK: "passphrase:env:NAME", Namespace: "ns"}
+	c.Jobs.Redis = "rediss://app:hunter@redis"
+	require.NoError(t, c.Validate())
+	for _, scheme := range []string{"memory:...", "passphrase:...", "rediss:..."} {
+		require.Contains(t, c.String(), scheme)
+	}
+}
