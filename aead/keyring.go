@@ -217,6 +217,8 @@ func (k *Keyring) Close() error {
 		k.kekTimer.Stop()
 	}
 	k.ring.Store(nil)
+	clear(k.loaded) // in plaintext, if the keyset is
+	k.loaded = nil
 	return nil
 }
 

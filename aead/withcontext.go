@@ -11,9 +11,9 @@ import (
 
 // WithContext adapts a plain Tink AEAD, such as aead.New of Tink returns, to the interface with a context.
 //
-// It is for local primitives, that is, for those that compute and do not call anybody: a failure to decrypt is taken
-// for a refusal and is ErrUnauthentic. The AEAD of a key service must not be adapted with it, or an outage would pass
-// for a poisoned value. The context is checked before each call; it cannot interrupt one.
+// It is for local primitives, which compute and call no service. A failure to decrypt counts as a refusal and is
+// ErrUnauthentic. Do not adapt the AEAD of a key service with it: an outage would look like an altered value. The context
+// is checked before each call; it cannot interrupt one.
 //
 // A *Keyring is returned as it is. A nil AEAD gives an adapter that fails every call.
 func WithContext(a tink.AEAD) tink.AEADWithContext {
@@ -58,14 +58,14 @@ func (l localAEAD) DecryptWithContext(ctx context.Context, ciphertext, associate
 	return present(opened, nil)
 }
 
-// String keeps what is inside out of logs.
+// String shows nothing of the AEAD.
 func (l localAEAD) String() string { return "aead.WithContext(...)" }
 
-// GoString is String.
+// GoString returns String.
 func (l localAEAD) GoString() string { return l.String() }
 
-// LogValue is String.
+// LogValue returns String.
 func (l localAEAD) LogValue() slog.Value { return slog.StringValue(l.String()) }
 
-// Format is String, whatever the verb: %d and %x would print what is inside.
+// Format writes String, whatever the verb: %d and %x would print the AEAD.
 func (l localAEAD) Format(s fmt.State, _ rune) { writeString(s, l) }

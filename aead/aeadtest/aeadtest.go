@@ -1,4 +1,4 @@
-// Package aeadtest tests AEADs: a conformance suite that any tink.AEADWithContext can be put through, and a key service
+// Package aeadtest tests AEADs. Run is a conformance suite for any tink.AEADWithContext, and KeyService is a key service
 // that is slow, fails and hangs on demand.
 //
 //	func TestMyAEAD(t *testing.T) {
@@ -20,11 +20,11 @@ import (
 	"github.com/sealcache/sealcache/aead"
 )
 
-// Run puts an AEAD through the suite, one subtest for each rule. newAEAD is called for each of them and returns a fresh
-// subject, under a key of its own; what it needs closed it closes with t.Cleanup. If the subject implements
-// aead.AppendAEAD, its two methods are held to their contract too. Subtests run in parallel.
+// Run checks an AEAD, one subtest for each rule. It calls newAEAD for each subtest. newAEAD returns a fresh AEAD under a
+// key of its own, and closes it with t.Cleanup if needed. If the AEAD implements aead.AppendAEAD, Run checks those methods
+// too. Subtests run in parallel.
 //
-// What does not open must fail with aead.ErrUnauthentic or aead.ErrUnknownKey.
+// A ciphertext that does not open must fail with aead.ErrUnauthentic or aead.ErrUnknownKey.
 func Run(t *testing.T, newAEAD func(t *testing.T) tink.AEADWithContext) {
 	t.Helper()
 	for _, c := range append(cases(), appendCases()...) {
