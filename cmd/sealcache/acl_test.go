@@ -90,7 +90,7 @@ func rights(t *testing.T, admin redis.Cmdable, url string) {
 	}
 	as := func(user string, want int, args ...string) {
 		t.Helper()
-		args = append([]string{args[0], "-redis", scheme + "://" + user + ":PASSWORD@" + rest}, args[1:]...)
+		args = append([]string{args[0], "--redis", scheme + "://" + user + ":PASSWORD@" + rest}, args[1:]...)
 		status, out, log := sealcache(t, args...)
 		require.Equal(t, want, status, "%s as %s\n%s%s", args[0], user, out, log)
 	}
@@ -119,22 +119,22 @@ func rights(t *testing.T, admin redis.Cmdable, url string) {
 	jobs := []string{"asynq:{q}:t:1", "asynq:workers:{h:1:x}", "asynq:schedulers:{h:1:x}", "asynq:{q}:scheduled", "asynq:queues", "{sealcache:jobs:x}:schedules"}
 
 	const look, change, move = "sealcache-look", "sealcache-change", "sealcache-move"
-	as(look, exitLeft, "audit")
-	as(look, exitFailed, "migrate", "-namespace", "shop", "-kek", kek) // the others may not
-	as(change, exitDone, "migrate", "-namespace", "shop", "-kek", kek, "-dry-run")
-	as(change, exitDone, "migrate", "-namespace", "shop", "-kek", kek, "-checkpoint", filepath.Join(dir, "checkpoint"))
-	as(look, exitDone, "inspect", "-namespace", "shop", "1")
-	as(look, exitDone, "get", "-namespace", "shop", "-kek", kek, "-reason", "test", "1")
-	as(look, exitLeft, "audit", "-kek", kek, "-open", "-namespaces", "shop")
-	as(change, exitDone, "reseal", "-namespace", "shop", "-kek", kek)
-	as(move, exitDone, "migrate", "-prefix", "user:", "-to-namespace", "shop", "-kek", kek)
-	as(move, exitDone, "migrate", "-prefix", "user:", "-to-namespace", "shop", "-kek", kek, "-delete-old")
+	as(look, exitLeft, "audit", "--all")
+	as(look, exitFailed, "migrate", "--namespace", "shop", "--kek", kek) // the others may not
+	as(change, exitDone, "migrate", "--namespace", "shop", "--kek", kek, "--dry-run")
+	as(change, exitDone, "migrate", "--namespace", "shop", "--kek", kek, "--checkpoint", filepath.Join(dir, "checkpoint"))
+	as(look, exitDone, "inspect", "--namespace", "shop", "1")
+	as(look, exitDone, "get", "--namespace", "shop", "--kek", kek, "--reason", "test", "1")
+	as(look, exitLeft, "audit", "--all", "--kek", kek, "--open", "--namespace", "shop")
+	as(change, exitDone, "reseal", "--namespace", "shop", "--kek", kek)
+	as(move, exitDone, "migrate", "--prefix", "user:", "--to-namespace", "shop", "--kek", kek)
+	as(move, exitDone, "migrate", "--prefix", "user:", "--to-namespace", "shop", "--kek", kek, "--delete-old")
 	require.Equal(t, "shop:user:1", strings.Join(admin.SMembers(ctx, "gocache_tag_shop:people").Val(), " "))
 	require.Positive(t, admin.TTL(ctx, "gocache_tag_shop:brief").Val())
 	for _, name := range append(jobs, "{shop:3}") {
 		require.NoError(t, admin.Del(ctx, name).Err())
 	}
-	as(look, exitDone, "audit", "-kek", kek, "-open", "-namespaces", "shop")
-	as(change, exitDone, "unseal", "-namespace", "shop", "-kek", kek)
+	as(look, exitDone, "audit", "--all", "--kek", kek, "--open", "--namespace", "shop")
+	as(change, exitDone, "unseal", "--namespace", "shop", "--kek", kek)
 	require.Len(t, admin.Get(ctx, "shop:large").Val(), 1<<20)
 }

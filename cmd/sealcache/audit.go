@@ -1,204 +1,251 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/tink-crypto/tink-go/v2/keyset"
-	"github.com/tink-crypto/tink-go/v2/tink"
-
-	"github.com/sealcache/sealcache/aead"
-	dataaudit "github.com/sealcache/sealcache/middleware/audit"
-	"github.com/sealcache/sealcache/middleware/migrate"
+	"github.com/sealcache/sealcache/middleware/audit"
 )
 
-func audit(p *program, c command, args []string) (int, error) {
-	f := newFlags(p, c)
-	url := f.redis()
-	keys := f.keys()
-	var namespaces, groups, exclude, foreign list
-	prefix := f.String("prefix", "", "only stored names that begin with this `text`, as \"shop:\"; jobs are then left out (default all)")
-	f.Var(&namespaces, "namespaces", "with -open: a `namespace` that values are bound to; may be repeated (or SEALCACHE_NAMESPACE)")
-	f.fromEnv["namespaces"] = "SEALCACHE_NAMESPACE"
-	f.Var(&exclude, "exclude", "leave stored names out that begin with this `text`, as in migrate; may be repeated")
-	f.Var(&foreign, "foreign", "leave stored names out of which you know that they belong to others, with keys of their own, and that begin with this `text`; unlike -exclude it goes with -may-destroy; may be repeated")
-	f.Var(&groups, "group-by", "count stored names apart that begin with this `text`; may be repeated (default by namespace)")
-	open := f.Bool("open", false, "open every sealed value under -kek and -keyset, and count those that do not")
-	samples := f.Int("samples", 0, "show up to this many `names` of each finding; none otherwise")
-	ignore := f.Bool("ignore-other-types", false, "do not count hashes, lists and so on, which are not looked into, as a doubt")
-	expect := f.String("expect", "sealed", "`what` should be there: sealed asks whether anything is in clear; clear asks whether anything is sealed, as after unseal")
-	one := f.Bool("one-database", false, "leave out the other databases of the server, which are otherwise looked at too where there is no -prefix")
-	replica := f.Bool("replica", false, "allow the server to be a replica, which may lack what its master has; it does not answer -may-destroy")
-	mayDestroy := f.Uint("may-destroy", 0, "answer whether the key with this `id` may be destroyed, instead of -expect")
-	since := f.String("not-primary-since", "", "with -may-destroy: `when` it stopped being primary, as 2030-01-31T12:00:00Z")
-	reload := f.Duration("reload", 0, "with -may-destroy: longest `time` in which processes notice a new keyset; with a key service, the longest age of data keys (default 24h)")
-	rate := f.Float64("rate", 0, "most names per second; 0 is no bound")
-	output := f.output()
-	if err := f.parse(args, 0); err != nil {
-		return 0, err
-	}
-	if err := output.check(); err != nil {
-		return 0, err
-	}
+// auditCommand is "audit".
+type auditCommand struct {
+	redis      redisFlag
+	keys       dataKeyFlags
+	output     outputFlags
+	namespaces namespaces
+	prefix     string
+	exclude    list
+	others     list
+	groups     list
+	samples    int
+	expect     string
+	mayDestroy uint32
+	since      string
+	reload     time.Duration
+	rate       float64
+
+	all, stored, open, ignoreTypes, oneDatabase, replica bool
+}
+
+func (a *auditCommand) declare(f *flags) {
+	a.redis.declare(f)
+	f.Var(&a.namespaces, "namespace", "`NAMESPACE` of the application's cache; with --all or --may-destroy it may be repeated, for --open")
+	f.fromEnv["namespace"] = "SEALCACHE_NAMESPACE"
+	f.StringVar(&a.prefix, "prefix", "", "only keys that start with this `TEXT`, as the application gives them")
+	f.BoolVar(&a.all, "all", false, "the whole server, with its other databases and the jobs")
+	f.Var(&a.exclude, "exclude", "skip keys that start with this `TEXT`, as in migrate; may be repeated")
+	f.Var(&a.others, "other-applications", "skip names in Redis that start with this `TEXT`: they belong to other applications, which have other keys; may be repeated")
+	f.BoolVar(&a.stored, "stored", false, "--prefix, --exclude and --group-by are names as Redis has them, with the namespace")
+	f.BoolVar(&a.oneDatabase, "one-database", false, "with --all: leave out the other databases of the server")
+	f.BoolVar(&a.replica, "replica", false, "allow the server to be a replica, which may lack entries of its master; not with --may-destroy")
+	a.keys.declare(f)
+	f.BoolVar(&a.open, "open", false, "open every sealed value under --kek and --keyset, and count those that do not open")
+	f.choice(&a.expect, "expect", "ask whether every value is sealed, or every value is plaintext, as after unseal", "sealed", "plaintext")
+	f.Uint32Var(&a.mayDestroy, "may-destroy", 0, "ask whether the key with this `ID` may be destroyed; examines the whole server")
+	f.StringVar(&a.since, "not-primary-since", "", "with --may-destroy: `TIME` when the key stopped being primary, as 2030-01-31T12:00:00Z")
+	f.DurationVar(&a.reload, "reload", 0, "with --may-destroy: longest `DURATION` until processes notice a new keyset; with a key service, the longest age of data keys (default 24h)")
+	f.BoolVar(&a.ignoreTypes, "ignore-other-types", false, "answer although hashes, lists and so on are not examined")
+	f.Var(&a.groups, "group-by", "count keys separately that start with this `TEXT`; may be repeated (default: by namespace)")
+	f.IntVar(&a.samples, "samples", 0, "show up to this `NUMBER` of names for each finding")
+	f.Float64Var(&a.rate, "rate", 0, "most `NAMES` per second; 0 is no bound")
+	a.output.declare(f)
+	f.need("namespace", "prefix", "all", "may-destroy")
+}
+
+func (a *auditCommand) whole(f *flags) bool { return a.all || f.Changed("may-destroy") }
+
+// check finds flags that contradict each other.
+func (a *auditCommand) check(f *flags) error {
+	asks := f.Changed("may-destroy")
 	switch {
-	case *expect != "sealed" && *expect != "clear":
-		return 0, wrong("-expect: sealed or clear")
-	case f.given("expect") && f.given("may-destroy"):
-		return 0, wrong("-expect and -may-destroy are two questions: ask one")
+	case f.Changed("expect") && asks:
+		return wrong("--expect and --may-destroy are two questions (ask one)")
+	case !asks && (a.since != "" || a.reload != 0):
+		return wrong("--not-primary-since and --reload need --may-destroy")
+	case a.whole(f) && a.prefix != "":
+		return wrong("--prefix contradicts --all and --may-destroy, which examine the whole server")
+	case a.all && !asks && f.Changed("namespace") && len(a.namespaces) > 0 && !a.open:
+		return wrong("--namespace contradicts --all without --open")
+	case !a.whole(f) && len(a.namespaces) > 1:
+		return wrong("--namespace may be repeated only with --all and --open")
+	case !a.whole(f) && a.oneDatabase:
+		return wrong("--one-database needs --all")
+	case asks && a.replica:
+		return wrong("--replica: a replica cannot answer --may-destroy")
+	case a.open && a.keys.kek == "":
+		return wrong("missing: %s, for --open", f.spell("kek"))
+	case a.rate < 0 || a.samples < 0 || a.reload < 0:
+		return wrong("--rate, --samples and --reload must not be negative")
 	}
-	conditions := dataaudit.Conditions{Reload: *reload}
-	if *since != "" {
-		t, err := time.Parse(time.RFC3339, *since)
+	return a.output.check()
+}
+
+// config returns what the audit examines.
+func (a *auditCommand) config(p *program, f *flags) (audit.Config, error) {
+	c := audit.Config{
+		Namespaces: a.namespaces, OtherApplications: a.others, Samples: a.samples, IgnoreOtherTypes: a.ignoreTypes,
+		OneDatabase: a.oneDatabase, Replica: a.replica, Rate: a.rate, Logger: p.log,
+	}
+	s := scopeFlags{f: f, prefix: a.prefix, exclude: a.exclude, stored: a.stored}
+	if !a.whole(f) && len(a.namespaces) > 0 {
+		s.namespace = a.namespaces[0]
+	}
+	if a.whole(f) && len(a.namespaces) > 0 && len(a.exclude)+len(a.groups) > 0 && !a.stored {
+		return c, wrong("--exclude and --group-by need --stored where the whole server is examined")
+	}
+	prefix, err := s.key("prefix", a.prefix)
+	if err != nil {
+		return c, err
+	}
+	c.Prefix = start(s.namespace) + prefix
+	if c.Exclude, err = s.excluded(); err != nil {
+		return c, err
+	}
+	for _, g := range a.groups {
+		key, err := s.key("group-by", g)
 		if err != nil {
-			return 0, wrong("-not-primary-since: not a time such as 2030-01-31T12:00:00Z")
+			return c, err
 		}
-		conditions.NotPrimarySince = t
+		c.GroupBy = append(c.GroupBy, start(s.namespace)+key)
 	}
-	if *mayDestroy > 1<<32-1 {
-		return 0, wrong("-may-destroy: key ids have 32 bits")
+	return c, nil
+}
+
+// openKeys opens the keys, as far as the question needs them, and completes the conditions.
+func (a *auditCommand) openKeys(ctx context.Context, p *program, f *flags, c *audit.Config, conditions *audit.Conditions) (*opened, error) {
+	asks := f.Changed("may-destroy")
+	if !a.open && (!asks || a.keys.kek == "") {
+		return new(opened), nil
 	}
-	if !f.given("may-destroy") && (*since != "" || *reload != 0) {
-		return 0, wrong("-not-primary-since and -reload go with -may-destroy")
+	to := toList
+	if a.open {
+		to = toOpen
 	}
-	config := dataaudit.Config{
-		Prefix: *prefix, Namespaces: namespaces, GroupBy: groups, Samples: *samples, IgnoreOtherTypes: *ignore,
-		Exclude: exclude, OtherApplications: foreign, OneDatabase: *one, Replica: *replica,
-		Rate: *rate, Logger: p.log,
+	keys, err := a.keys.open(ctx, p, to)
+	if err != nil {
+		return nil, err
 	}
-	digest := ""
-	if *open || f.given("may-destroy") && *keys.kek != "" {
-		to := toList
-		if *open {
-			to = toOpen
+	if a.open {
+		c.Keys = keys.both()
+	}
+	if keys.ring != nil {
+		conditions.Keyset = keys.ring.Keys()
+		known := keysetView{keys: infoOf(keys.ring)}
+		if asks && known.key(a.mayDestroy) == nil {
+			keys.close()
+			return nil, errNoKey(a.mayDestroy)
 		}
-		o, err := keys.open(p.ctx, p, to)
-		if err != nil {
-			return 0, err
-		}
-		defer o.close()
-		if o.ring != nil {
-			conditions.Keyset, digest = o.ring.Keys(), o.digest
-		}
-		if *open {
-			config.Keys = bothForms(o)
+	}
+	return keys, nil
+}
+
+func (a *auditCommand) run(ctx context.Context, p *program, f *flags) (int, error) {
+	if err := a.check(f); err != nil {
+		return 0, err
+	}
+	config, err := a.config(p, f)
+	if err != nil {
+		return 0, err
+	}
+	conditions := audit.Conditions{Reload: a.reload}
+	if a.since != "" {
+		if conditions.NotPrimarySince, err = time.Parse(time.RFC3339, a.since); err != nil {
+			return 0, wrong("--not-primary-since: want a time such as 2030-01-31T12:00:00Z")
 		}
 	}
-	var state *keyState
-	if f.given("may-destroy") {
-		state = stateOf(uint32(*mayDestroy), conditions.Keyset, digest)
+	keys, err := a.openKeys(ctx, p, f, &config, &conditions)
+	if err != nil {
+		return 0, err
 	}
-	client, err := openRedis(p.ctx, *url)
+	defer keys.close()
+	before := infoOf(keys.ring)
+	client, err := a.redis.open(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer client.Close()
-	show, done := output.progress(p, c.name)
-	if show != nil {
-		config.Progress = func(s dataaudit.Progress) {
-			show(migrate.Progress{
-				Counts: migrate.Counts{Seen: s.Seen, Plaintext: s.Plaintext}, Fraction: s.Fraction, Elapsed: s.Elapsed,
-				Rate: s.Rate, Remaining: s.Remaining, Final: s.Final,
-			})
-		}
-	}
-	report, err := dataaudit.Run(p.ctx, client, config)
+	h := newHeader(f).at(&a.redis, client, before)
+	show, done := a.output.show(p)
+	config.Progress = func(s audit.Progress) { show(auditProgress(h.Command, s)) }
+	report, err := audit.Run(ctx, client, config)
 	done()
-	if report == nil {
+	if report == nil || err != nil {
 		return 0, err
 	}
-	question := "Is anything in clear?"
-	answer, reasons := report.AnythingPlaintext()
-	good := dataaudit.No
-	if *expect == "clear" {
-		question = "Is anything sealed?"
-		answer, reasons = report.AnythingSealed()
-	}
-	if f.given("may-destroy") {
-		question = fmt.Sprintf("May key %d be destroyed?", *mayDestroy)
-		answer, reasons = report.MayDestroy(uint32(*mayDestroy), conditions)
-		good = dataaudit.Yes
-	}
-	full := auditAnswer{Report: report, Question: question, Answer: answer, Reasons: reasons, Scope: report.Scope()}
-	if f.given("may-destroy") {
-		id := uint32(*mayDestroy)
-		full.MayDestroy, full.KeyState = &id, state
-	}
-	e := output.write(p, full, func(w io.Writer) error {
-		if err := report.WriteText(w); err != nil {
-			return err
-		}
-		_, err := fmt.Fprintf(w, "%s %s\n", question, strings.ToUpper(string(answer)))
-		for _, r := range reasons {
-			if err == nil {
-				_, err = fmt.Fprintf(w, "  %s\n", r)
-			}
-		}
-		if state != nil && answer == dataaudit.Yes && state.Status != statusDisabled && err == nil {
-			_, err = fmt.Fprintf(w, "  It is not disabled: for \"sealcache keys destroy -audited\", disable it and audit again\n")
-		}
-		return err
-	})
-	switch {
-	case err != nil:
+	answer := a.answer(f, report, conditions)
+	answer.Digest = keys.digest
+	if err := a.output.write(p, h, answer, func(w io.Writer) error { return answer.text(w, before) }); err != nil {
 		return 0, err
-	case e != nil:
-		return 0, e
-	case answer == good:
-		return exitDone, nil
-	case answer == dataaudit.Unknown:
-		return exitUnknown, nil
-	default:
-		return exitLeft, nil
+	}
+	return answer.status(), nil
+}
+
+func auditProgress(command string, s audit.Progress) progress {
+	return progress{
+		Command: command, State: stateRunning, Fraction: s.Fraction, Seen: s.Seen, Plaintext: &s.Plaintext,
+		PerSecond: s.Rate, Elapsed: s.Elapsed.Seconds(), Remaining: s.Remaining.Seconds(), final: s.Final,
 	}
 }
 
-// auditAnswer is the JSON report of an audit.
+// auditAnswer is the report of an audit with the answer to its question.
 type auditAnswer struct {
-	*dataaudit.Report
-	Question   string           `json:"question"`
-	MayDestroy *uint32          `json:"may_destroy,omitempty"` // the key that the question is about
-	KeyState   *keyState        `json:"key_state,omitempty"`   // of that key
-	Answer     dataaudit.Answer `json:"answer"`
-	Reasons    []string         `json:"reasons,omitempty"`
-	Scope      string           `json:"scope"`
-}
-
-// keyState is what the keyset said of a key when an audit began.
-type keyState struct {
-	Status  string `json:"status"`
-	Primary uint32 `json:"primary"` // the key that was primary
-	// Digest is that of the keyset's bytes, if they are sealed. It is another after every change.
+	*audit.Report
+	Question   string       `json:"question"`
+	MayDestroy *uint32      `json:"may_destroy,omitempty"` // the key that the question is about
+	Answer     audit.Answer `json:"answer"`
+	Reasons    []string     `json:"reasons,omitempty"`
+	Scope      string       `json:"scope"`
+	// Digest is that of the bytes of the sealed keyset, which has another one after every change.
 	Digest string `json:"sealed_keyset_sha256,omitempty"`
+
+	good audit.Answer
 }
 
-const statusDisabled = "Disabled"
+// answer answers the question of the flags.
+func (a *auditCommand) answer(f *flags, report *audit.Report, conditions audit.Conditions) *auditAnswer {
+	full := &auditAnswer{Report: report, Scope: report.Scope(), good: audit.No}
+	switch {
+	case f.Changed("may-destroy"):
+		full.Question, full.good, full.MayDestroy = fmt.Sprintf("May key %d be destroyed?", a.mayDestroy), audit.Yes, &a.mayDestroy
+		full.Answer, full.Reasons = report.MayDestroy(a.mayDestroy, conditions)
+	case a.expect == "plaintext":
+		full.Question = "Is any value sealed?"
+		full.Answer, full.Reasons = report.AnythingSealed()
+	default:
+		full.Question = "Is any value plaintext?"
+		full.Answer, full.Reasons = report.AnythingPlaintext()
+	}
+	return full
+}
 
-// stateOf is nil if the keyset does not hold the key.
-func stateOf(id uint32, keys []aead.KeyInfo, digest string) *keyState {
-	i := slices.IndexFunc(keys, func(k aead.KeyInfo) bool { return k.ID == id })
-	if i < 0 {
-		return nil
+func (a *auditAnswer) text(w io.Writer, keyset []keyInfo) error {
+	if err := a.WriteText(w); err != nil {
+		return err
 	}
-	s := &keyState{Status: keys[i].Status.String(), Digest: digest}
-	if keys[i].Status == keyset.Disabled {
-		s.Status = statusDisabled
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s\n", a.Question, strings.ToUpper(string(a.Answer)))
+	for _, r := range a.Reasons {
+		fmt.Fprintf(&b, "  %s\n", r)
 	}
-	for _, k := range keys {
-		if k.Primary {
-			s.Primary = k.ID
+	if a.MayDestroy != nil && a.Answer == audit.Yes {
+		if k := (&keysetView{keys: keyset}).key(*a.MayDestroy); k != nil && k.Status != statusDisabled {
+			fmt.Fprintf(&b, "  The key is not disabled. For \"sealcache keys destroy --audited\", disable it and audit again.\n")
 		}
 	}
-	return s
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
-// bothForms are the envelope and the keyring over the same keyset: an audit opens what either has sealed.
-func bothForms(o *opened) []tink.AEADWithContext {
-	keys := []tink.AEADWithContext{o.aead}
-	if _, envelope := o.aead.(*aead.Envelope); envelope && o.ring != nil {
-		keys = append(keys, o.ring)
+func (a *auditAnswer) status() int {
+	switch a.Answer {
+	case a.good:
+		return exitDone
+	case audit.Unknown:
+		return exitUnknown
+	default:
+		return exitLeft
 	}
-	return keys
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,33 +12,82 @@ import (
 	"os/user"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/term"
 
-	dataaudit "github.com/sealcache/sealcache/middleware/audit"
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/audit"
 )
 
-func inspect(p *program, c command, args []string) (int, error) {
-	f := newFlags(p, c)
-	url := f.redis()
-	namespace := f.env("namespace", "SEALCACHE_NAMESPACE", "`namespace` of the application's store")
-	asJSON := f.Bool("json", false, "print JSON")
-	if err := f.parse(args, 1); err != nil {
-		return 0, err
+// entryFlags name one entry.
+type entryFlags struct {
+	redis     redisFlag
+	namespace string
+	json      bool
+}
+
+func (e *entryFlags) declare(f *flags) {
+	e.redis.declare(f)
+	f.env(&e.namespace, "namespace", "SEALCACHE_NAMESPACE", "`NAMESPACE` of the application's cache; '' if KEY is the name in Redis")
+}
+
+func (e *entryFlags) stored(f *flags) string { return start(e.namespace) + f.args[0] }
+
+// entryError gives an error of a look at one entry its status, and says which name was looked up.
+func (e *entryFlags) failed(f *flags, err error) error {
+	switch {
+	case errors.Is(err, audit.ErrNoEntry):
+		hint := ""
+		if e.namespace != "" {
+			hint = fmt.Sprintf(" (namespace %q%s)", e.namespace, f.source("namespace"))
+		}
+		return &statusError{exitLeft, fmt.Errorf("no entry with the name %q in Redis%s", e.stored(f), hint)}
+	case errors.Is(err, aead.ErrUnauthentic), errors.Is(err, aead.ErrUnknownKey):
+		return &statusError{exitLeft, fmt.Errorf("the entry %q does not open: %w", e.stored(f), err)}
+	default:
+		return fmt.Errorf("look up %q: %w", e.stored(f), err)
 	}
-	client, err := openRedis(p.ctx, *url)
+}
+
+// inspectCommand is "inspect".
+type inspectCommand struct{ entryFlags }
+
+func (i *inspectCommand) declare(f *flags) {
+	i.entryFlags.declare(f)
+	f.BoolVar(&i.json, "json", false, jsonUse)
+}
+
+func (i *inspectCommand) run(ctx context.Context, p *program, f *flags) (int, error) {
+	client, err := i.redis.open(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer client.Close()
-	entry, err := dataaudit.Inspect(p.ctx, client, storedName(*namespace, f.Arg(0)))
+	name := i.stored(f)
+	entry, err := audit.Inspect(ctx, client, name)
 	if err != nil {
-		return 0, err
+		return 0, i.failed(f, err)
 	}
-	if *asJSON {
-		return exitDone, writeJSON(p, "-", entry)
+	h := newHeader(f).at(&i.redis, client, nil)
+	if i.json {
+		data, err := merge(h, struct {
+			Name string `json:"name"`
+			*audit.Entry
+		}{name, entry})
+		if err == nil {
+			_, err = p.stdout.Write(data)
+		}
+		return exitDone, err
 	}
+	_, err = p.stdout.Write(entryText(h, name, entry))
+	return exitDone, err
+}
+
+func entryText(h header, name string, entry *audit.Entry) []byte {
 	w := &bytes.Buffer{}
 	line := func(name string, value any) { fmt.Fprintf(w, "%-12s %v\n", name, value) }
+	fmt.Fprintln(w, h)
+	line("name", fmt.Sprintf("%q", name))
 	line("form", entry.Form)
 	line("type", entry.Type)
 	line("bytes", entry.Bytes)
@@ -51,33 +101,100 @@ func inspect(p *program, c command, args []string) (int, error) {
 		line("kind", i.Kind)
 		line("value", i.Type)
 		line("sealed under", entry.Key)
-		if i.Key.Envelope {
-			line("data key", i.Key.DataKey)
-		}
 		line("header", i.HeaderBytes)
 	}
-	_, err = p.stdout.Write(w.Bytes())
+	return w.Bytes()
+}
+
+// getCommand is "get".
+type getCommand struct {
+	entryFlags
+	keys            dataKeyFlags
+	reason, record  string
+	show, plaintext bool
+}
+
+func (g *getCommand) declare(f *flags) {
+	g.entryFlags.declare(f)
+	g.keys.declare(f)
+	f.StringVar(&g.reason, "reason", "", "`TEXT` for the record: why the value is read")
+	f.env(&g.record, "record", "SEALCACHE_RECORD", "`FILE` to which the record is appended before the value is opened (default: the terminal)")
+	f.BoolVar(&g.show, "show", false, "write the value even to a terminal")
+	f.BoolVar(&g.plaintext, "plaintext", false, "write a plaintext value, too, although it is not authentic")
+	f.BoolVar(&g.json, "json", false, jsonUse+", with the value in base64")
+	f.need("kek")
+	f.need("reason")
+	f.file("record")
+}
+
+func (g *getCommand) run(ctx context.Context, p *program, f *flags) (int, error) {
+	if out, ok := p.stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) && !g.show {
+		return 0, wrong("a value is not written to a terminal (redirect the output, or give --show)")
+	}
+	keys, err := g.keys.open(ctx, p, toOpen)
+	if err != nil {
+		return 0, err
+	}
+	defer keys.close()
+	client, err := g.redis.open(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer client.Close()
+	if err := g.newRecord(f).write(p, g.record); err != nil {
+		return 0, fmt.Errorf("the record cannot be written, so nothing is opened: %w", err)
+	}
+	return g.open(ctx, p, f, client, keys)
+}
+
+func (g *getCommand) open(ctx context.Context, p *program, f *flags, client redis.UniversalClient, keys *opened) (int, error) {
+	v, err := audit.Open(ctx, client, g.namespace, f.args[0], keys.both()...)
+	if err != nil {
+		return 0, g.failed(f, err)
+	}
+	if !v.Sealed && !g.plaintext {
+		return 0, &statusError{exitLeft, fmt.Errorf("the entry %q is plaintext, so it is not authentic (--plaintext writes it nevertheless)", g.stored(f))}
+	}
+	if g.json {
+		data, err := merge(newHeader(f).at(&g.redis, client, infoOf(keys.ring)), struct {
+			Name   string `json:"name"`
+			Type   string `json:"type"`
+			Sealed bool   `json:"sealed"`
+			Value  []byte `json:"value_base64"`
+		}{g.stored(f), v.Type, v.Sealed, v.Text})
+		if err == nil {
+			_, err = p.stdout.Write(data)
+		}
+		return exitDone, err
+	}
+	_, err = p.stdout.Write(v.Text)
 	return exitDone, err
 }
 
-func storedName(namespace, key string) string {
-	if namespace == "" {
-		return key
-	}
-	return namespace + ":" + key
-}
-
-// record is one line of the record of who looked at what. The name of the key is in it as a digest: who has the name finds
-// the line, who has the record does not find the name.
+// record is one line of the record of reads. It holds a digest of the name: the name leads to its lines, a line does not
+// lead to the name.
 type record struct {
+	Schema    int    `json:"schema"`
 	Time      string `json:"time"`
 	Action    string `json:"action"`
 	User      string `json:"user"`
 	Sudo      string `json:"sudo_user,omitempty"`
 	Host      string `json:"host"`
+	Server    string `json:"server"`
 	Namespace string `json:"namespace"`
 	Name      string `json:"name_sha256"`
 	Reason    string `json:"reason"`
+}
+
+func (g *getCommand) newRecord(f *flags) record {
+	digest := sha256.Sum256([]byte(g.stored(f)))
+	r := record{
+		Schema: schema, Time: time.Now().UTC().Format(time.RFC3339Nano), Action: "get", User: userName(), Sudo: os.Getenv("SUDO_USER"),
+		Namespace: g.namespace, Name: hex.EncodeToString(digest[:]), Reason: g.reason,
+	}
+	r.Host, _ = os.Hostname()
+	r.Server, _ = g.redis.server(nil)
+	return r
 }
 
 // write appends the record to a file, or writes it to the terminal.
@@ -93,7 +210,7 @@ func (r record) write(p *program, path string) error {
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
-		return err
+		return fileError(err)
 	}
 	_, err = f.Write(data)
 	if err == nil {
@@ -103,54 +220,6 @@ func (r record) write(p *program, path string) error {
 		err = e
 	}
 	return err
-}
-
-func get(p *program, c command, args []string) (int, error) {
-	f := newFlags(p, c)
-	url := f.redis()
-	keys := f.keys()
-	namespace := f.env("namespace", "SEALCACHE_NAMESPACE", "`namespace` of the application's store")
-	reason := f.String("reason", "", "`why`: it goes into the record")
-	log := f.env("record", "SEALCACHE_RECORD", "append who looked at what to this `file`, before anything is opened; otherwise to the terminal")
-	show := f.Bool("show", false, "write the value even to a terminal")
-	tolerate := f.Bool("clear", false, "write a value that is in clear, which nothing vouches for, too")
-	if err := f.parse(args, 1); err != nil {
-		return 0, err
-	}
-	if *reason == "" {
-		return 0, wrong("-reason is missing")
-	}
-	if out, ok := p.stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) && !*show {
-		return 0, wrong("a value is not written to a terminal: send the output somewhere, or give -show")
-	}
-	o, err := keys.open(p.ctx, p, toOpen)
-	if err != nil {
-		return 0, err
-	}
-	defer o.close()
-	client, err := openRedis(p.ctx, *url)
-	if err != nil {
-		return 0, err
-	}
-	defer client.Close()
-	digest := sha256.Sum256([]byte(storedName(*namespace, f.Arg(0))))
-	r := record{
-		Time: time.Now().UTC().Format(time.RFC3339Nano), Action: "get", User: userName(), Sudo: os.Getenv("SUDO_USER"),
-		Namespace: *namespace, Name: hex.EncodeToString(digest[:]), Reason: *reason,
-	}
-	r.Host, _ = os.Hostname()
-	if err := r.write(p, *log); err != nil {
-		return 0, fmt.Errorf("the record cannot be written, so nothing is opened: %w", err)
-	}
-	v, err := dataaudit.Open(p.ctx, client, *namespace, f.Arg(0), bothForms(o)...)
-	if err != nil {
-		return 0, err
-	}
-	if !v.Sealed && !*tolerate {
-		return 0, errors.New("the entry is in clear, and anybody may have written it; -clear writes it nevertheless")
-	}
-	_, err = p.stdout.Write(v.Text)
-	return exitDone, err
 }
 
 func userName() string {

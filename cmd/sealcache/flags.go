@@ -1,149 +1,191 @@
 package main
 
 import (
-	"flag"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
-	"github.com/sealcache/sealcache/middleware/migrate"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
-// flags are those of one command.
+// flags are the flags and the arguments of one command.
 type flags struct {
-	*flag.FlagSet
-	p       *program
-	c       command
+	*pflag.FlagSet
+	cmd     *cobra.Command
 	fromEnv map[string]string // flag to variable
+	needed  [][]string        // each a choice of flags, one of which is required
+	names   []string          // of the arguments
+	args    []string
 }
 
-func newFlags(p *program, c command) *flags {
-	f := &flags{FlagSet: flag.NewFlagSet(c.name, flag.ContinueOnError), p: p, c: c, fromEnv: map[string]string{}}
-	f.SetOutput(p.stderr)
-	f.Usage = func() {
-		fmt.Fprintf(p.stderr, "usage: sealcache %s [flags] %s\n\n%s\n\n", c.name, c.args, c.about)
-		f.PrintDefaults()
-	}
-	return f
-}
-
-// env is a string flag whose default is in the environment. The environment's value is not shown by -h: it may hold a
-// password.
-func (f *flags) env(name, variable, usage string) *string {
+// env declares a string flag whose default is an environment variable. Help never shows the variable's value, which may
+// hold a password.
+func (f *flags) env(to *string, name, variable, usage string) {
 	f.fromEnv[name] = variable
-	return f.String(name, "", usage+" (or "+variable+")")
+	f.StringVar(to, name, "", usage)
 }
 
-// parse reads the arguments. rest is how many follow the flags.
-func (f *flags) parse(args []string, rest int) error {
-	if err := f.Parse(args); err != nil {
-		if err == flag.ErrHelp { //nolint:errorlint // that is what Parse returns
-			return err
-		}
-		return wrong("see sealcache %s -h", f.c.name)
+// choice declares a flag that takes one of a few words. The first is the default.
+func (f *flags) choice(to *string, name, usage string, words ...string) {
+	*to = words[0]
+	f.Var(&choice{to, words}, name, usage)
+	_ = f.cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// file says that a flag takes the name of a file, for shell completion.
+func (f *flags) file(names ...string) {
+	for _, name := range names {
+		_ = f.cmd.MarkFlagFilename(name)
 	}
-	if f.NArg() != rest {
-		if rest == 0 {
-			return wrong("there are no arguments after the flags")
+}
+
+// need requires one of the flags. A command may call it in run, too, for what depends on other flags, and returns missing
+// then.
+func (f *flags) need(choice ...string) { f.needed = append(f.needed, choice) }
+
+// describe completes the descriptions of the flags: required, and the variable.
+func (f *flags) describe() {
+	f.VisitAll(func(g *pflag.Flag) {
+		var notes []string
+		for _, choice := range f.needed {
+			switch {
+			case choice[0] != g.Name:
+			case len(choice) == 1:
+				notes = append(notes, "required")
+			default:
+				notes = append(notes, "one of --"+strings.Join(choice, ", --")+" is required")
+			}
 		}
-		return wrong("it takes one argument after the flags: %s", f.c.args)
-	}
-	for name, variable := range f.fromEnv {
-		if !f.given(name) {
-			if v := os.Getenv(variable); v != "" {
-				if err := f.Lookup(name).Value.Set(v); err != nil {
-					return wrong("%s: %v", variable, err)
-				}
+		if v := f.fromEnv[g.Name]; v != "" {
+			notes = append(notes, "or "+v)
+		}
+		if len(notes) > 0 {
+			g.Usage += " (" + strings.Join(notes, "; ") + ")"
+		}
+	})
+}
+
+// resolve takes what was not given from the environment, and reports everything that is missing at once.
+func (f *flags) resolve(args, environ []string) error {
+	for _, name := range sortedKeys(f.fromEnv) {
+		variable := f.fromEnv[name]
+		if v := os.Getenv(variable); v != "" && !f.Changed(name) {
+			if err := f.Lookup(name).Value.Set(v); err != nil {
+				return wrong("%s: %w", variable, err)
 			}
 		}
 	}
+	if err := checkEnvironment(environ, f); err != nil {
+		return err
+	}
+	f.args = args
+	if len(args) > len(f.names) {
+		return wrong("there are too many arguments (want %s)", orNone(f.names))
+	}
+	return f.missing()
+}
+
+// missing names the required flags and arguments that are not there.
+func (f *flags) missing() error {
+	var lacks []string
+	lacks = append(lacks, f.names[len(f.args):]...)
+	for _, choice := range f.needed {
+		if !slices.ContainsFunc(choice, func(name string) bool { return f.isSet(name) }) {
+			var words []string
+			for _, name := range choice {
+				words = append(words, f.spell(name))
+			}
+			if len(words) > 1 {
+				words[0] = "one of " + words[0]
+			}
+			lacks = append(lacks, strings.Join(words, " | "))
+		}
+	}
+	if len(lacks) == 0 {
+		return nil
+	}
+	return wrong("missing: %s", strings.Join(lacks, ", "))
+}
+
+func (f *flags) isSet(name string) bool {
+	switch v := f.Lookup(name).Value.String(); v {
+	case "", "false", "[]":
+		return false
+	default:
+		return true
+	}
+}
+
+// spell returns a flag with its kind of value and its variable.
+func (f *flags) spell(name string) string {
+	kind, _ := pflag.UnquoteUsage(f.Lookup(name))
+	text := strings.TrimSpace("--" + name + " " + kind)
+	if v := f.fromEnv[name]; v != "" {
+		text += " (or " + v + ")"
+	}
+	return text
+}
+
+// source says that the value of a flag is from the environment.
+func (f *flags) source(name string) string {
+	if v := f.fromEnv[name]; v != "" && !f.Changed(name) {
+		return " (from " + v + ")"
+	}
+	return ""
+}
+
+func orNone(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, " ")
+}
+
+// choice is one of a few words.
+type choice struct {
+	to    *string
+	words []string
+}
+
+func (c *choice) String() string { return *c.to }
+func (c *choice) Type() string   { return strings.Join(c.words, "|") }
+
+func (c *choice) Set(s string) error {
+	if !slices.Contains(c.words, s) {
+		return fmt.Errorf("want %s or %s", strings.Join(c.words[:len(c.words)-1], ", "), c.words[len(c.words)-1])
+	}
+	*c.to = s
 	return nil
 }
 
-// given tells whether a flag stands on the command line.
-func (f *flags) given(name string) bool {
-	found := false
-	f.Visit(func(g *flag.Flag) { found = found || g.Name == name })
-	return found
-}
-
-// list is a flag that may be repeated.
+// list is a flag that may be repeated. No value is split: a name may contain a comma.
 type list []string
 
 func (l *list) String() string { return strings.Join(*l, ", ") }
+func (l *list) Type() string   { return "text" }
 
 func (l *list) Set(s string) error {
 	if s == "" {
-		return fmt.Errorf("empty")
+		return errors.New("the value is empty")
 	}
 	*l = append(*l, s)
 	return nil
 }
 
-// spaceFlags say where.
-type spaceFlags struct {
-	f                     *flags
-	namespace, prefix     *string
-	toNamespace, toPrefix *string
-	all                   *bool
-}
+// namespaces is a list in which ” stands for none, against the one of the environment.
+type namespaces []string
 
-func (f *flags) space() *spaceFlags {
-	return &spaceFlags{
-		f:         f,
-		namespace: f.env("namespace", "SEALCACHE_NAMESPACE", "`namespace` of the application's store"),
-		prefix:    f.String("prefix", "", "only keys that begin with this `text`, as the application gives them"),
-		all:       f.Bool("all", false, "the whole database, if neither namespace nor prefix is given"),
-	}
-}
+func (n *namespaces) String() string { return strings.Join(*n, ", ") }
+func (n *namespaces) Type() string   { return "text" }
 
-// from is the space, which must be narrowed down or meant.
-func (s *spaceFlags) from() (migrate.Space, error) {
-	space := migrate.Space{Namespace: *s.namespace, Prefix: *s.prefix}
-	if space == (migrate.Space{}) && !*s.all {
-		return space, wrong("say where: -namespace, -prefix, or -all for the whole database")
+func (n *namespaces) Set(s string) error {
+	if s == "" {
+		*n = nil
+		return nil
 	}
-	if space != (migrate.Space{}) && *s.all {
-		return space, wrong("-all contradicts -namespace and -prefix")
-	}
-	if space.Namespace != "" && strings.HasPrefix(space.Prefix, space.Namespace+":") {
-		return space, wrong("-prefix: keys are given as the application gives them, without the namespace %[1]q%[2]s, so leave \"%[1]s:\" out of it", space.Namespace, s.whence())
-	}
-	return space, nil
-}
-
-func (s *spaceFlags) withTo() *spaceFlags {
-	s.toNamespace = s.f.String("to-namespace", "", "new `namespace`: NOT safe beside writers, see the runbook")
-	s.toPrefix = s.f.String("to-prefix", "", "new `text` in place of -prefix: NOT safe beside writers, see the runbook")
-	return s
-}
-
-// whence tells a namespace that is not on the command line.
-func (s *spaceFlags) whence() string {
-	if s.f.given("namespace") {
-		return ""
-	}
-	return " (of SEALCACHE_NAMESPACE)"
-}
-
-// to is nil if nothing is to be moved. What is not given stays.
-func (s *spaceFlags) to() (*migrate.Space, error) {
-	if !s.f.given("to-namespace") && !s.f.given("to-prefix") {
-		return nil, nil //nolint:nilnil // there is none
-	}
-	to := migrate.Space{Namespace: *s.namespace, Prefix: *s.prefix}
-	if s.f.given("to-namespace") {
-		to.Namespace = *s.toNamespace
-	}
-	if s.f.given("to-prefix") {
-		to.Prefix = *s.toPrefix
-	}
-	if to.Namespace == *s.namespace && to.Prefix == *s.prefix {
-		hint := ""
-		if !s.f.given("namespace") && *s.namespace != "" {
-			hint = "; for names without a namespace say -namespace ''"
-		}
-		return nil, wrong("it would move from namespace %q%s and prefix %q to the same%s", *s.namespace, s.whence(), *s.prefix, hint)
-	}
-	return &to, nil
+	*n = append(*n, s)
+	return nil
 }

@@ -1,12 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -19,157 +18,134 @@ import (
 	"github.com/sealcache/sealcache/aead"
 )
 
-// openers are the key services that this program links, beside what package aead opens by itself.
+// openers are the key services that this program links, besides the schemes of package aead.
 func openers() []aead.KEKOpener { return nil }
 
-// kekHint says of a KEK that this program does not open what its user can do: the modules that package aead names in its
-// error are for who links them.
+// kekHint replaces the advice of package aead, which is for programs, by advice for an operator.
 func kekHint(err error) error {
 	if text := err.Error(); strings.Contains(text, "unknown KEK scheme") {
 		text, _, _ = strings.Cut(text, ";")
-		return wrong("%s; this command links no key service: where the keys are in one, call middleware/migrate from a program of your own", text)
+		return wrong("%s; this command links no key service (call middleware/migrate from a program of your own)", text)
 	}
-	return err
+	return keyError(err)
 }
 
 // keyTimeout bounds how long opening keys may take.
 const keyTimeout = 15 * time.Second
 
-// keyFlags say which keys.
-type keyFlags struct {
-	prefix, of      string
-	kek, keyset, as *string
-}
-
-func (f *flags) keys() *keyFlags {
-	return &keyFlags{
-		kek:    f.env("kek", "SEALCACHE_KEK", "`URI` of the key-encryption key, as file:///run/secrets/kek.json or passphrase:env:NAME"),
-		keyset: f.env("keyset", "SEALCACHE_KEYSET", "`file` of the keyset that is sealed under -kek, or env:NAME; none if -kek wraps data keys itself"),
-		as:     f.String("keys-as", "envelope", "what the application seals with: an `envelope` over these keys, as fxmodule does, or a keyring"),
-	}
-}
-
-// changeable are the flags of a keyset that a command changes.
-func (f *flags) changeable() *keyFlags {
-	return &keyFlags{
-		kek:    f.env("kek", "SEALCACHE_KEK", "`URI` of the key-encryption key that -keyset is sealed under; without -keyset, file:///path of a keyset in clear"),
-		keyset: f.env("keyset", "SEALCACHE_KEYSET", "`file` of the keyset; given as '' it is none"),
-	}
-}
-
-func (f *flags) oldKeys() *keyFlags {
-	return &keyFlags{
-		prefix: "old-", of: "old ",
-		kek:    f.String("old-kek", "", "`URI` of the key-encryption key that values are sealed under now, if it is another"),
-		keyset: f.String("old-keyset", "", "`file` of the keyset under -old-kek, or env:NAME"),
-		as:     f.String("old-keys-as", "envelope", "what they were sealed with: an `envelope` or a keyring"),
-	}
-}
-
-// opened are keys in use.
-type opened struct {
-	aead    tink.AEADWithContext // envelope or keyring
-	ring    *aead.Keyring        // nil with a key service or a passphrase
-	closers []io.Closer
-	digest  string // of the bytes of the sealed keyset
-}
-
-func (o *opened) close() {
-	for i := len(o.closers) - 1; i >= 0; i-- {
-		_ = o.closers[i].Close()
-	}
-}
-
-// use is what keys are opened for.
-type use int
-
-const (
-	toSeal use = iota // and to open
-	toOpen            // a permission to decrypt at the key service is enough
-	toList            // the keys of the keyset; no data key is made
-)
-
-// open opens the keys.
-func (k *keyFlags) open(ctx context.Context, p *program, to use) (*opened, error) {
-	if *k.kek == "" {
-		return nil, wrong("-%skek is missing", k.prefix)
-	}
-	if *k.as != "envelope" && *k.as != "keyring" {
-		return nil, wrong("-%skeys-as: envelope or keyring", k.prefix)
-	}
-	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
-	defer cancel()
-	o := new(opened)
-	fail := func(err error) (*opened, error) {
-		o.close()
-		return nil, fmt.Errorf("%skeys: %w", k.of, err)
-	}
-	kek, err := aead.OpenKEK(ctx, *k.kek, openers()...)
+// openKEK opens a key-encryption key.
+func openKEK(ctx context.Context, uri string) (kek tink.AEADWithContext, done func(), err error) {
+	kek, err = aead.OpenKEK(ctx, uri, openers()...)
 	if err != nil {
-		return fail(kekHint(err))
+		return nil, nil, kekHint(err)
 	}
+	done = func() {}
 	if c, ok := kek.(io.Closer); ok {
-		o.closers = append(o.closers, c)
+		done = func() { _ = c.Close() }
 	}
-	o.ring, _ = kek.(*aead.Keyring)
-	if *k.keyset != "" {
-		source, err := keysetSource(*k.keyset)
-		if err != nil {
-			return fail(err)
-		}
-		if data, err := source.Load(ctx); err == nil { // else the next says why
-			o.digest = digestOf(data)
-		}
-		if o.ring, err = aead.OpenKeyring(ctx, source, kek, aead.WithLogger(p.log), aead.WithReload(keysetReload)); err != nil {
-			return fail(err)
-		}
-		o.closers = append(o.closers, o.ring)
-		kek = o.ring
-	}
-	switch {
-	case to == toList:
-	case *k.as == "keyring" && o.ring == nil:
-		return fail(errors.New("a keyring needs a keyset: give -" + k.prefix + "keyset, or a -" + k.prefix + "kek of file://"))
-	case *k.as == "keyring":
-		o.aead = o.ring
-	default:
-		if _, ring := kek.(*aead.Keyring); to == toOpen && !ring {
-			kek = &openOnly{AEADWithContext: kek}
-		}
-		e, err := aead.NewEnvelope(ctx, kek, aead.WithLogger(p.log), aead.WithDataKeyCache(dataKeysHeld))
-		if err != nil {
-			return fail(err)
-		}
-		o.closers = append(o.closers, e)
-		o.aead = e
-	}
-	return o, nil
+	return kek, done, nil
 }
 
-// keysetReload is how often a keyset is read again, besides when its file changes, so that a run of hours neither goes on
-// sealing under a key that is not primary any more nor takes it for the one that it should be.
-const keysetReload = time.Minute
+// keysetPath returns the path of a keyset that --keyset gives as a path or as file:///path.
+func keysetPath(flag, s string) (string, error) {
+	if !strings.HasPrefix(s, "file:") {
+		return s, nil
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Path == "" || u.Host != "" && u.Host != "localhost" || u.RawQuery != "" {
+		return "", wrong("--%s: want a path or file:///path", flag)
+	}
+	return u.Path, nil
+}
 
-// dataKeysHeld is how many unwrapped data keys a command may hold, at a kilobyte each: it meets all that lie in Redis, in
-// no order, and what it does not hold costs a call of the key service for each entry.
-const dataKeysHeld = 1 << 17
-
-// keysetSource reads the form of -keyset, which is that of fxmodule: a path, file:///path or env:NAME.
-func keysetSource(s string) (aead.Source, error) {
+// keysetSource reads the forms of --keyset, which are those of fxmodule: a path, file:///path or env:NAME.
+func keysetSource(flag, s string) (aead.Source, error) {
 	if name, ok := strings.CutPrefix(s, "env:"); ok {
 		if name == "" {
-			return nil, errors.New("env: needs the name of a variable")
+			return nil, wrong("--%s: env: needs the name of a variable", flag)
 		}
 		return aead.EnvSource(name), nil
 	}
-	if strings.HasPrefix(s, "file:") {
-		u, err := url.Parse(s)
-		if err != nil || u.Path == "" || u.Host != "" && u.Host != "localhost" || u.RawQuery != "" {
-			return nil, errors.New("not a file URL such as file:///run/secrets/keyset.json")
-		}
-		return aead.FileSource(u.Path), nil
+	path, err := keysetPath(flag, s)
+	if err != nil {
+		return nil, err
 	}
-	return aead.FileSource(s), nil
+	return aead.FileSource(path), nil
+}
+
+// fileOfKEK returns the file of a file:// KEK.
+func fileOfKEK(uri string) (string, error) {
+	if !strings.HasPrefix(strings.ToLower(uri), "file:") {
+		return "", wrong("--keyset is missing: this --kek has no keyset of its own (only a --kek of file:// has one)")
+	}
+	u, err := url.Parse(uri)
+	if err != nil || !filepath.IsAbs(u.Path) || u.Host != "" && u.Host != "localhost" {
+		return "", wrong("--kek: want file:///absolute/path")
+	}
+	return u.Path, nil
+}
+
+// keysetFlags name the keyset that a keys command works on.
+type keysetFlags struct{ kek, keyset, name string }
+
+func (k *keysetFlags) declare(f *flags) {
+	f.env(&k.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key that seals the keyset; without --keyset, file:///path of a plaintext keyset")
+	f.env(&k.keyset, "keyset", "SEALCACHE_KEYSET", "`FILE` of the keyset; '' for none")
+	f.env(&k.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` that the keyset is bound to, so that it cannot replace another one under the same --kek")
+	f.need("kek")
+	f.file("keyset")
+}
+
+// open returns the keyset as a file that can be changed.
+func (k *keysetFlags) open(ctx context.Context) (file *keysetFile, done func(), err error) {
+	if k.keyset == "" {
+		path, err := fileOfKEK(k.kek)
+		if err != nil {
+			return nil, nil, err
+		}
+		return &keysetFile{path: path}, func() {}, nil
+	}
+	if strings.HasPrefix(k.keyset, "env:") {
+		return nil, nil, wrong("--keyset: a keyset in a variable cannot be changed (change it as a file, then set the variable)")
+	}
+	path, err := keysetPath("keyset", k.keyset)
+	if err != nil {
+		return nil, nil, err
+	}
+	kek, done, err := openKEK(ctx, k.kek)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &keysetFile{path: path, kek: kek, to: kek, name: k.name}, done, nil
+}
+
+// read returns the keyset, which may be in a variable.
+func (k *keysetFlags) read(ctx context.Context) (*keysetView, error) {
+	var source aead.Source
+	var kek tink.AEADWithContext
+	if k.keyset == "" {
+		path, err := fileOfKEK(k.kek)
+		if err != nil {
+			return nil, err
+		}
+		source = aead.FileSource(path)
+	} else {
+		var err error
+		if source, err = keysetSource("keyset", k.keyset); err != nil {
+			return nil, err
+		}
+		var done func()
+		if kek, done, err = openKEK(ctx, k.kek); err != nil {
+			return nil, err
+		}
+		defer done()
+	}
+	data, err := source.Load(ctx)
+	if err != nil {
+		return nil, keyError(err)
+	}
+	_, view, err := readKeyset(ctx, data, kek, k.name)
+	return view, keyError(err)
 }
 
 func keyTemplates() map[string]*tinkpb.KeyTemplate {
@@ -180,87 +156,95 @@ func keyTemplates() map[string]*tinkpb.KeyTemplate {
 	}
 }
 
-func keysCreate(p *program, c command, args []string) (int, error) {
-	f := newFlags(p, c)
-	kekURI := f.env("kek", "SEALCACHE_KEK", "`URI` of the key-encryption key that the keyset is sealed under")
-	out := f.String("out", "", "`file` to make; one that exists is an error")
-	kind := f.String("type", "aes256-gcm", "`type` of the key: aes256-gcm, xaes256-gcm, or prf for jobs' tokens")
-	if err := f.parse(args, 0); err != nil {
+// typeOf returns the --type of a key, "" if there is none.
+func typeOf(kind string) string {
+	return map[string]string{"AesGcmKey": "aes256-gcm", "XAesGcmKey": "xaes256-gcm", "HmacPrfKey": "prf"}[kind]
+}
+
+// keysReport is the report of a keys command.
+type keysReport struct {
+	header
+	File  string  `json:"file,omitempty"`
+	Added *uint32 `json:"added,omitempty"` // the id of a new key
+}
+
+// writeKeyset prints a keyset, as text or as JSON.
+func (p *program) writeKeyset(f *flags, asJSON bool, view *keysetView, file string, added *uint32) error {
+	if !asJSON {
+		_, err := fmt.Fprint(p.stdout, view)
+		return err
+	}
+	r := keysReport{header: newHeader(f), File: file, Added: added}
+	r.Keyset = view.keys
+	return writeJSON(p.stdout, r)
+}
+
+// keysCreate is "keys create".
+type keysCreate struct {
+	kek, out, name, kind string
+	json                 bool
+}
+
+func (k *keysCreate) declare(f *flags) {
+	f.env(&k.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key that seals the keyset")
+	f.StringVar(&k.out, "out", "", "`FILE` to make; it must not exist")
+	f.choice(&k.kind, "type", "type of the key; prf is for the tokens of jobs", "aes256-gcm", "xaes256-gcm", "prf")
+	f.env(&k.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` to bind the keyset to, so that it cannot replace another one under the same --kek")
+	f.BoolVar(&k.json, "json", false, jsonUse)
+	f.need("kek")
+	f.need("out")
+	f.file("out")
+}
+
+func (k *keysCreate) run(ctx context.Context, p *program, f *flags) (int, error) {
+	if err := writable("out", k.out); err != nil {
 		return 0, err
 	}
-	template, ok := keyTemplates()[*kind]
-	switch {
-	case *kekURI == "":
-		return 0, wrong("-kek is missing")
-	case *out == "":
-		return 0, wrong("-out is missing")
-	case !ok:
-		return 0, wrong("-type: aes256-gcm, xaes256-gcm or prf")
-	}
-	ctx, cancel := context.WithTimeout(p.ctx, keyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
-	kek, done, err := openKEK(ctx, *kekURI)
+	kek, done, err := openKEK(ctx, k.kek)
 	if err != nil {
 		return 0, err
 	}
 	defer done()
-	file, err := os.OpenFile(filepath.Clean(*out), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	var opts []aead.KeyringOption
+	if k.name != "" {
+		opts = append(opts, aead.WithAssociatedData([]byte(k.name)))
+	}
+	var data bytes.Buffer
+	if err := aead.CreateKeyset(ctx, &data, kek, keyTemplates()[k.kind], opts...); err != nil {
+		return 0, keyError(err)
+	}
+	_, view, err := readKeyset(ctx, data.Bytes(), kek, k.name)
 	if err != nil {
+		return 0, keyError(err)
+	}
+	if err := createFile(filepath.Clean(k.out), data.Bytes()); err != nil {
 		return 0, err
 	}
-	err = aead.CreateKeyset(ctx, file, kek, template)
-	if err == nil {
-		err = file.Sync()
+	if !k.json {
+		fmt.Fprintf(p.stderr, "made %s\n", k.out)
 	}
-	if e := file.Close(); err == nil {
-		err = e
-	}
-	if err != nil {
-		_ = os.Remove(file.Name())
-		return 0, err
-	}
-	fmt.Fprintf(p.stdout, "made %s\n", *out)
-	return exitDone, nil
+	return exitDone, p.writeKeyset(f, k.json, view, k.out, nil)
 }
 
-func keysList(p *program, c command, args []string) (int, error) {
-	f := newFlags(p, c)
-	k := f.keys()
-	if err := f.parse(args, 0); err != nil {
-		return 0, err
-	}
-	ctx, cancel := context.WithTimeout(p.ctx, keyTimeout)
+// keysList is "keys list".
+type keysList struct {
+	keys keysetFlags
+	json bool
+}
+
+func (k *keysList) declare(f *flags) {
+	k.keys.declare(f)
+	f.BoolVar(&k.json, "json", false, jsonUse)
+}
+
+func (k *keysList) run(ctx context.Context, p *program, f *flags) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
-	var source aead.Source
-	var kek tink.AEADWithContext
-	switch {
-	case *k.kek == "":
-		return 0, wrong("-kek is missing")
-	case *k.keyset == "":
-		path, err := fileOfKEK(*k.kek)
-		if err != nil {
-			return 0, err
-		}
-		source = aead.FileSource(path)
-	default:
-		var err error
-		if source, err = keysetSource(*k.keyset); err != nil {
-			return 0, err
-		}
-		var done func()
-		if kek, done, err = openKEK(ctx, *k.kek); err != nil {
-			return 0, err
-		}
-		defer done()
-	}
-	data, err := source.Load(ctx)
+	view, err := k.keys.read(ctx)
 	if err != nil {
 		return 0, err
 	}
-	_, view, err := readKeyset(ctx, data, kek)
-	if err != nil {
-		return 0, err
-	}
-	_, err = fmt.Fprint(p.stdout, view)
-	return exitDone, err
+	return exitDone, p.writeKeyset(f, k.json, view, "", nil)
 }

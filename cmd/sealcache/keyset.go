@@ -7,122 +7,109 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/gofrs/flock"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
-	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset" //nolint:depguard // to rotate the keyset of a file:// KEK, which is in clear
+	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset" //nolint:depguard // to rotate the keyset of a file:// KEK, which is plaintext
 )
 
-// keysetFile is a keyset that can be changed: sealed under kek, or, with a nil kek, in clear, as a file:// KEK is.
+// keysetFile is a keyset that a command may change: sealed under a key-encryption key, or, with a nil one, plaintext.
 type keysetFile struct {
 	path string
-	kek  tink.AEADWithContext // that opens it
-	to   tink.AEADWithContext // that seals it again
+	kek  tink.AEADWithContext // opens it
+	to   tink.AEADWithContext // seals it again
+	name string               // its associated data
 }
 
-// change reads the keyset, has it changed, and replaces the file. What is there afterwards is the old keyset or the new
-// one, as a whole, whatever happens: the new one is written beside it, opened again, and put in its place by a rename. Like
-// git's index, it is written to FILE.lock, so that of two changes at a time one is refused. A change by another tool
-// meanwhile is refused too.
+// change reads the keyset, edits it and replaces the file. The file always holds the whole old keyset or the whole new
+// one. The new one is opened again before it takes its place. Of two changes at the same time, one is refused.
 func (k *keysetFile) change(ctx context.Context, edit func(m *keyset.Manager, now *keysetView) error) (*keysetView, error) {
 	path, err := filepath.EvalSymlinks(k.path)
 	if err != nil {
-		return nil, err
+		return nil, fileError(err)
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, fileError(err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, errors.New("the keyset is not a regular file")
+		return nil, wrong("the keyset is not a regular file: %s", path)
 	}
-	lock, err := os.OpenFile(path+".lock", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("%s.lock is there: another change of the keyset is under way, or one was killed. If nothing changes it, remove that file", path)
+	lock := lockOf(path)
+	switch locked, err := lock.TryLock(); {
+	case err != nil:
+		return nil, fileError(fmt.Errorf("lock the keyset: %w", err))
+	case !locked:
+		return nil, errors.New("another command is changing the keyset (try again)")
 	}
-	if err != nil {
+	defer lock.Unlock() //nolint:errcheck // closing releases it
+	if info, err = lockedFile(lock, path); err != nil {
 		return nil, err
 	}
-	renamed := false
-	defer func() {
-		_ = lock.Close()
-		if !renamed {
-			_ = os.Remove(lock.Name())
-		}
-	}()
 	before, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, fileError(err)
 	}
-	handle, view, err := readKeyset(ctx, before, k.kek)
+	after, written, err := k.edit(ctx, before, edit)
 	if err != nil {
 		return nil, err
+	}
+	return written, replaceLocked(path, info, before, after)
+}
+
+// lockedFile returns the file behind a lock. Another command may have replaced it before the lock was taken.
+func lockedFile(lock *flock.Flock, path string) (os.FileInfo, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fileError(err)
+	}
+	if lock.Path() == path {
+		if held, err := lock.Stat(); err != nil || !os.SameFile(held, info) {
+			return nil, errors.New("another command has just changed the keyset (try again)")
+		}
+	}
+	return info, nil
+}
+
+// edit returns the bytes of the edited keyset. They open, and hold what was meant.
+func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyset.Manager, now *keysetView) error) ([]byte, *keysetView, error) {
+	handle, view, err := readKeyset(ctx, before, k.kek, k.name)
+	if err != nil {
+		return nil, nil, keyError(err)
 	}
 	m := keyset.NewManagerFromHandle(handle)
 	if err := edit(m, view); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	changed, err := m.Handle()
 	if err != nil {
-		return nil, errors.New("the keyset cannot be changed so")
+		return nil, nil, errors.New("the keyset does not allow this change")
 	}
 	after, err := k.write(ctx, changed, isJSON(before))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	// What would be put in service opens, and holds what was meant.
-	_, written, err := readKeyset(ctx, after, k.to)
+	_, written, err := readKeyset(ctx, after, k.to, k.name)
 	if err != nil {
-		return nil, fmt.Errorf("the new keyset does not open again, so the old one stays: %w", err)
+		return nil, nil, fmt.Errorf("the new keyset does not open, so the old one stays: %w", err)
 	}
 	if viewOf(changed, view.prf).String() != written.String() {
-		return nil, errors.New("the new keyset does not read as it was written, so the old one stays")
+		return nil, nil, errors.New("the new keyset does not read as it was written, so the old one stays")
 	}
-	if err := lock.Chmod(info.Mode().Perm()); err != nil {
-		return nil, err
-	}
-	if err := sameOwner(lock, info); err != nil {
-		return nil, fmt.Errorf("the new file cannot have the owner of the old one, so the old one stays: %w", err)
-	}
-	if _, err := lock.Write(after); err != nil {
-		return nil, err
-	}
-	if err := lock.Sync(); err != nil {
-		return nil, err
-	}
-	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, before) {
-		return nil, errors.New("the keyset was changed meanwhile by something else: look at it, and try again")
-	}
-	if err := os.Rename(lock.Name(), path); err != nil {
-		return nil, err
-	}
-	renamed = true
-	return written, syncDirectory(filepath.Dir(path))
+	return after, written, nil
 }
 
-// syncDirectory makes a rename last.
-func syncDirectory(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		return err
-	}
-	return nil
-}
-
-// readKeyset opens a keyset. Tink's texts are not passed on: they quote what they parse.
-func readKeyset(ctx context.Context, data []byte, kek tink.AEADWithContext) (*keyset.Handle, *keysetView, error) {
+// readKeyset opens a keyset. A byte order mark before it is skipped, as package aead does. Tink's errors are not passed
+// on: they quote their input. A sealed keyset without a name opens also if one is given.
+func readKeyset(ctx context.Context, data []byte, kek tink.AEADWithContext, name string) (*keyset.Handle, *keysetView, error) {
+	digest := digestOf(data)
+	data = withoutMark(data)
 	source := aead.BytesSource(data)
 	if kek == nil {
 		h, err := insecurecleartextkeyset.Handle(ctx, source)
@@ -138,14 +125,7 @@ func readKeyset(ctx context.Context, data []byte, kek tink.AEADWithContext) (*ke
 		}
 		return h, viewOf(h, true), nil
 	}
-	// Package aead tells a keyset in clear, whose bytes must not be sent to a key service, and keeps the KEK's own error.
-	ring, err := aead.OpenKeyring(ctx, source, kek)
-	isPRF := false
-	if err == nil {
-		err = ring.Close()
-	} else if _, e := aead.OpenPRF(ctx, source, kek); e == nil {
-		isPRF, err = true, nil
-	}
+	isPRF, named, err := probeKeyset(ctx, source, kek, name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -153,13 +133,45 @@ func readKeyset(ctx context.Context, data []byte, kek tink.AEADWithContext) (*ke
 	if isJSON(data) {
 		reader = keyset.NewJSONReader(bytes.NewReader(data))
 	}
-	h, err := keyset.ReadWithContext(ctx, reader, kek, nil)
+	var associatedData []byte
+	if named {
+		associatedData = []byte(name)
+	}
+	h, err := keyset.ReadWithContext(ctx, reader, kek, associatedData)
 	if err != nil {
 		return nil, nil, errors.New("the keyset does not open")
 	}
 	v := viewOf(h, isPRF)
-	v.digest = digestOf(data)
+	v.digest, v.named = digest, named
 	return h, v, nil
+}
+
+// probeKeyset opens a sealed keyset with package aead, which refuses a plaintext one before its bytes reach a key service,
+// and keeps the error of the key-encryption key. It reports whether the keys are for tokens, and whether the name is bound.
+func probeKeyset(ctx context.Context, source aead.Source, kek tink.AEADWithContext, name string) (isPRF, named bool, err error) {
+	err = errors.New("the keyset does not open")
+	for _, opts := range nameOptions(name) {
+		ring, e := aead.OpenKeyring(ctx, source, kek, opts...)
+		if e == nil {
+			return false, len(opts) > 0, ring.Close()
+		}
+		if _, prfErr := aead.OpenPRF(ctx, source, kek, opts...); prfErr == nil {
+			return true, len(opts) > 0, nil
+		}
+		err = e
+		if !errors.Is(e, aead.ErrUnauthentic) {
+			break
+		}
+	}
+	return false, false, err
+}
+
+// nameOptions are the options to try for a keyset: bound to the name first, then without one.
+func nameOptions(name string) [][]aead.KeyringOption {
+	if name == "" {
+		return [][]aead.KeyringOption{nil}
+	}
+	return [][]aead.KeyringOption{{aead.WithAssociatedData([]byte(name))}, nil}
 }
 
 func (k *keysetFile) write(ctx context.Context, h *keyset.Handle, asJSON bool) ([]byte, error) {
@@ -174,149 +186,119 @@ func (k *keysetFile) write(ctx context.Context, h *keyset.Handle, asJSON bool) (
 	if asJSON {
 		w = keyset.NewJSONWriter(&b)
 	}
-	spy := &kekSpy{AEADWithContext: k.to}
-	if err := h.WriteWithContext(ctx, w, spy, nil); err != nil {
-		if spy.err != nil {
-			return nil, fmt.Errorf("sealing the keyset: %w", spy.err)
+	recorder := &kekErrors{AEADWithContext: k.to}
+	if err := h.WriteWithContext(ctx, w, recorder, []byte(k.name)); err != nil {
+		if recorder.err != nil {
+			return nil, fmt.Errorf("seal the keyset: %w", recorder.err)
 		}
 		return nil, errors.New("the keyset cannot be written")
 	}
 	return b.Bytes(), nil
 }
 
-// kekSpy keeps the error of a key-encryption key, which Tink flattens.
-type kekSpy struct {
+// kekErrors keeps the error of a key-encryption key, which Tink reduces to a text.
+type kekErrors struct {
 	tink.AEADWithContext
 	err error
 }
 
-func (s *kekSpy) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
+func (s *kekErrors) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
 	out, err := s.AEADWithContext.EncryptWithContext(ctx, plaintext, associatedData)
 	s.err = err
 	return out, err
 }
 
-func isJSON(data []byte) bool { return bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) }
+func withoutMark(data []byte) []byte { return bytes.TrimPrefix(data, []byte("\ufeff")) }
 
-// keysetView is what may be known of a keyset.
+func isJSON(data []byte) bool {
+	return bytes.HasPrefix(bytes.TrimSpace(withoutMark(data)), []byte("{"))
+}
+
+// keysetView describes a keyset without its material.
 type keysetView struct {
-	keys   []keyView
+	keys   []keyInfo
 	prf    bool
+	named  bool   // bound to the name that was given
 	digest string // of the bytes, if they are sealed
 }
 
-// digestOf tells one sealed keyset from another, and from itself after any change: each is sealed with a new nonce.
+// digestOf distinguishes a sealed keyset from every other, and from itself after any change: each has a new nonce.
 func digestOf(sealed []byte) string {
 	sum := sha256.Sum256(sealed)
 	return hex.EncodeToString(sum[:])
 }
 
-type keyView struct {
-	id                   uint32
-	kind, prefix, status string
-	primary              bool
+// keyInfo describes a key, in every report.
+type keyInfo struct {
+	ID      uint32 `json:"id"`
+	Type    string `json:"type"`
+	Prefix  string `json:"prefix"`
+	Status  string `json:"status"`
+	Primary bool   `json:"primary"`
 }
+
+// The words for keyInfo.Status.
+const (
+	statusEnabled   = "enabled"
+	statusDisabled  = "disabled"
+	statusDestroyed = "destroyed"
+)
 
 func viewOf(h *keyset.Handle, isPRF bool) *keysetView {
 	info := h.KeysetInfo()
 	v := &keysetView{prf: isPRF}
 	for _, k := range info.GetKeyInfo() {
 		kind := k.GetTypeUrl()
-		status := strings.ToLower(k.GetStatus().String())
-		if status != "" {
-			status = strings.ToUpper(status[:1]) + status[1:]
-		}
-		v.keys = append(v.keys, keyView{
-			id: k.GetKeyId(), kind: kind[strings.LastIndexByte(kind, '.')+1:], prefix: k.GetOutputPrefixType().String(),
-			status: status, primary: k.GetKeyId() == info.GetPrimaryKeyId(),
+		v.keys = append(v.keys, keyInfo{
+			ID: k.GetKeyId(), Type: kind[strings.LastIndexByte(kind, '.')+1:], Prefix: k.GetOutputPrefixType().String(),
+			Status: strings.ToLower(k.GetStatus().String()), Primary: k.GetKeyId() == info.GetPrimaryKeyId(),
 		})
 	}
 	return v
 }
 
-// key is nil if there is none of the id.
-func (v *keysetView) key(id uint32) *keyView {
+// infoOf describes the keys of a keyring.
+func infoOf(ring *aead.Keyring) []keyInfo {
+	if ring == nil {
+		return nil
+	}
+	var keys []keyInfo
+	for _, k := range ring.Keys() {
+		keys = append(keys, keyInfo{ID: k.ID, Type: k.Type, Prefix: k.Prefix, Status: strings.ToLower(k.Status.String()), Primary: k.Primary})
+	}
+	return keys
+}
+
+// key returns nil if there is none of the id.
+func (v *keysetView) key(id uint32) *keyInfo {
 	for i := range v.keys {
-		if v.keys[i].id == id {
+		if v.keys[i].ID == id {
 			return &v.keys[i]
 		}
 	}
 	return nil
 }
 
-func (v *keysetView) primary() *keyView {
-	for i := range v.keys {
-		if v.keys[i].primary {
-			return &v.keys[i]
+func (v *keysetView) primary() *keyInfo { return primaryOf(v.keys) }
+
+func primaryOf(keys []keyInfo) *keyInfo {
+	for i := range keys {
+		if keys[i].Primary {
+			return &keys[i]
 		}
 	}
-	return &keyView{}
+	return &keyInfo{}
 }
 
-// String lists the keys, a line each.
+// String lists the keys, one on a line.
 func (v *keysetView) String() string {
 	var b strings.Builder
 	for _, k := range v.keys {
 		mark := " "
-		if k.primary {
+		if k.Primary {
 			mark = "*"
 		}
-		fmt.Fprintf(&b, "%s %10d  %-24s %-8s %s\n", mark, k.id, k.kind, k.prefix, k.status)
+		fmt.Fprintf(&b, "%s %10d  %-24s %-8s %s\n", mark, k.ID, k.Type, k.Prefix, k.Status)
 	}
 	return b.String()
-}
-
-// file is the keyset that the flags name: -keyset, sealed under -kek, or else the file of a file:// KEK.
-func (k *keyFlags) file(ctx context.Context) (f *keysetFile, done func(), err error) {
-	if *k.kek == "" {
-		return nil, nil, wrong("-kek is missing")
-	}
-	if *k.keyset == "" {
-		path, err := fileOfKEK(*k.kek)
-		if err != nil {
-			return nil, nil, err
-		}
-		return &keysetFile{path: path}, func() {}, nil
-	}
-	path := *k.keyset
-	if strings.HasPrefix(path, "env:") {
-		return nil, nil, wrong("a keyset in a variable cannot be changed here: give its -keyset as a file, and put that into the variable")
-	}
-	if strings.HasPrefix(path, "file:") {
-		u, err := url.Parse(path)
-		if err != nil || u.Path == "" || u.Host != "" && u.Host != "localhost" || u.RawQuery != "" {
-			return nil, nil, wrong("-keyset: not a file URL such as file:///run/secrets/keyset.json")
-		}
-		path = u.Path
-	}
-	kek, done, err := openKEK(ctx, *k.kek)
-	if err != nil {
-		return nil, nil, err
-	}
-	return &keysetFile{path: path, kek: kek, to: kek}, done, nil
-}
-
-// fileOfKEK is the file of a file:// KEK.
-func fileOfKEK(uri string) (string, error) {
-	if !strings.HasPrefix(strings.ToLower(uri), "file:") {
-		return "", errors.New("there is no keyset: the key is in a key service, which rotates it itself, or made from a passphrase. A -keyset under it can be rotated")
-	}
-	u, err := url.Parse(uri)
-	if err != nil || !filepath.IsAbs(u.Path) || u.Host != "" && u.Host != "localhost" {
-		return "", wrong("-kek: want file:///absolute/path")
-	}
-	return u.Path, nil
-}
-
-// openKEK opens a key-encryption key.
-func openKEK(ctx context.Context, uri string) (kek tink.AEADWithContext, done func(), err error) {
-	kek, err = aead.OpenKEK(ctx, uri, openers()...)
-	if err != nil {
-		return nil, nil, kekHint(err)
-	}
-	done = func() {}
-	if c, ok := kek.(io.Closer); ok {
-		done = func() { _ = c.Close() }
-	}
-	return kek, done, nil
 }

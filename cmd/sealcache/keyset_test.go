@@ -27,7 +27,7 @@ func sealedKeyset(t *testing.T) (*keysetFile, *aeadtest.KeyService) {
 	return &keysetFile{path: path, kek: service, to: service}, service
 }
 
-func addKey(m *keyset.Manager, _ *keysetView) error {
+func oneMore(m *keyset.Manager, _ *keysetView) error {
 	_, err := m.Add(tinkaead.AES256GCMKeyTemplate())
 	return err
 }
@@ -39,7 +39,7 @@ func TestChangeKeysetKeepsTheFile(t *testing.T) {
 	require.NoError(t, os.Chmod(k.path, 0o640))
 	link := filepath.Join(t.TempDir(), "link.json")
 	require.NoError(t, os.Symlink(k.path, link))
-	view, err := (&keysetFile{path: link, kek: k.kek, to: k.to}).change(t.Context(), addKey)
+	view, err := (&keysetFile{path: link, kek: k.kek, to: k.to}).change(t.Context(), oneMore)
 	require.NoError(t, err)
 	require.Len(t, view.keys, 2)
 	info, err := os.Lstat(link)
@@ -70,25 +70,25 @@ func TestChangeKeysetFails(t *testing.T) {
 			other = append(other, '\n')
 			_, err = k.change(t.Context(), func(m *keyset.Manager, _ *keysetView) error {
 				require.NoError(t, os.WriteFile(k.path, other, 0o600))
-				return addKey(m, nil)
+				return oneMore(m, nil)
 			})
-			require.ErrorContains(t, err, "changed meanwhile")
+			require.ErrorContains(t, err, "another program changed")
 			return other, err
 		},
 		"a second change": func(t *testing.T, k *keysetFile, _ *aeadtest.KeyService) (want []byte, err error) {
 			t.Helper()
 			_, err = k.change(t.Context(), func(m *keyset.Manager, _ *keysetView) error {
-				_, err := k.change(t.Context(), addKey)
+				_, err := k.change(t.Context(), oneMore)
 				return err
 			})
-			require.ErrorContains(t, err, "another change")
+			require.ErrorContains(t, err, "another command is changing")
 			return nil, err
 		},
 		"the KEK fails to seal": func(t *testing.T, k *keysetFile, service *aeadtest.KeyService) ([]byte, error) {
 			t.Helper()
 			_, err := k.change(t.Context(), func(m *keyset.Manager, _ *keysetView) error {
 				service.Fail(aeadtest.ErrOutage)
-				return addKey(m, nil)
+				return oneMore(m, nil)
 			})
 			require.ErrorIs(t, err, aeadtest.ErrOutage)
 			return nil, err
@@ -96,19 +96,19 @@ func TestChangeKeysetFails(t *testing.T) {
 		"the KEK fails to open": func(t *testing.T, k *keysetFile, service *aeadtest.KeyService) ([]byte, error) {
 			t.Helper()
 			service.Fail(aeadtest.ErrOutage)
-			_, err := k.change(t.Context(), addKey)
+			_, err := k.change(t.Context(), oneMore)
 			require.ErrorIs(t, err, aeadtest.ErrOutage)
 			return nil, err
 		},
 		"what is written does not open": func(t *testing.T, k *keysetFile, _ *aeadtest.KeyService) ([]byte, error) {
 			t.Helper()
-			_, err := (&keysetFile{path: k.path, kek: k.kek, to: aead.WithContext(broken{})}).change(t.Context(), addKey)
-			require.ErrorContains(t, err, "does not open again")
+			_, err := (&keysetFile{path: k.path, kek: k.kek, to: aead.WithContext(broken{})}).change(t.Context(), oneMore)
+			require.ErrorContains(t, err, "the new keyset does not open")
 			return nil, err
 		},
 		"a wrong change": func(t *testing.T, k *keysetFile, _ *aeadtest.KeyService) ([]byte, error) {
 			t.Helper()
-			_, err := k.change(t.Context(), func(m *keyset.Manager, now *keysetView) error { return m.Delete(now.primary().id) })
+			_, err := k.change(t.Context(), func(m *keyset.Manager, now *keysetView) error { return m.Delete(now.primary().ID) })
 			return nil, err
 		},
 		"a keyset in clear": func(t *testing.T, k *keysetFile, service *aeadtest.KeyService) ([]byte, error) {
@@ -116,7 +116,7 @@ func TestChangeKeysetFails(t *testing.T) {
 			var b bytes.Buffer
 			require.NoError(t, insecurecleartextkeyset.CreateKeyset(&b, tinkaead.AES256GCMKeyTemplate()))
 			require.NoError(t, os.WriteFile(k.path, b.Bytes(), 0o600))
-			_, err := k.change(t.Context(), addKey)
+			_, err := k.change(t.Context(), oneMore)
 			require.ErrorContains(t, err, "in clear")
 			return b.Bytes(), err
 		},

@@ -1,108 +1,188 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
-// move is migrate, reseal and unseal.
-func move(p *program, c command, args []string) (int, error) {
-	operation := map[string]migrate.Operation{"migrate": migrate.Seal, "reseal": migrate.Reseal, "unseal": migrate.Unseal}[c.name]
-	f := newFlags(p, c)
-	url := f.redis()
-	keys, old := f.keys(), f.oldKeys()
-	space := f.space().withTo()
-	var exclude list
-	f.Var(&exclude, "exclude", "leave stored names alone that begin with this `text`; may be repeated (asynq's always are)")
-	as, leaveNumbers := "", false
-	if operation == migrate.Seal {
-		f.BoolVar(&leaveNumbers, "leave-numbers", false, "leave whole numbers, which may be counters, in clear; an audit will show them")
-		f.StringVar(&as, "as", "bytes", "`type` that clear values get: bytes, string, json, msgpack or protobuf; see the runbook")
+// moveCommand is "migrate", "reseal" and "unseal".
+type moveCommand struct {
+	operation migrate.Operation
+
+	redis       redisFlag
+	keys, old   dataKeyFlags
+	scope       scopeFlags
+	output      outputFlags
+	toNamespace string
+	toPrefix    string
+	as          string
+	checkpoint  string
+	rate        float64
+	maxBytes    int
+
+	leaveNumbers, deleteOld, dryRun, ignoreUnreadable bool
+}
+
+func (m *moveCommand) declare(f *flags) {
+	m.redis.declare(f)
+	m.keys.declare(f)
+	f.need("kek")
+	m.scope.declare(f)
+	f.BoolVar(&m.dryRun, "dry-run", false, "read, open and count; write nothing")
+	f.StringVar(&m.checkpoint, "checkpoint", "", "`FILE` that keeps the progress, so that the same command continues a stopped run")
+	f.Float64Var(&m.rate, "rate", 0, "most `ENTRIES` per second; 0 is no bound")
+	f.IntVar(&m.maxBytes, "max-value-bytes", 0, "skip values larger than this number of `BYTES` (default 64 MiB)")
+	if m.operation == migrate.Seal {
+		f.choice(&m.as, "as", "type of the plaintext values, for the application", "bytes", "string", "json", "msgpack", "protobuf")
+		f.BoolVar(&m.leaveNumbers, "leave-numbers", false, "leave whole numbers, which may be counters, as plaintext")
 	}
-	deleteOld := f.Bool("delete-old", false, "with -to-...: delete an old entry after the new one was read back and opened")
-	dryRun := f.Bool("dry-run", false, "read, open and count; write nothing")
-	checkpoint := f.String("checkpoint", "", "`file` that holds progress; a run that was stopped or killed goes on from it")
-	unopened := f.Bool("allow-unopened", false, "go on although none of the sealed entries opens under these keys")
-	rate := f.Float64("rate", 0, "most entries per second; 0 is no bound")
-	large := f.Int("max-value-bytes", 0, "leave larger values alone (default 64 MiB)")
-	output := f.output()
-	if err := f.parse(args, 0); err != nil {
-		return 0, err
+	f.BoolVar(&m.ignoreUnreadable, "ignore-unreadable", false, "continue although the present values do not open under these keys")
+	m.old.declareOld(f)
+	f.StringVar(&m.toNamespace, "to-namespace", "", "new `NAMESPACE`: stop the writers first")
+	f.StringVar(&m.toPrefix, "to-prefix", "", "new `TEXT` in place of --prefix: stop the writers first")
+	f.BoolVar(&m.deleteOld, "delete-old", false, "with --to-namespace or --to-prefix: delete an old entry once the new one was read back and opened")
+	m.output.declare(f)
+	f.file("checkpoint")
+}
+
+// to returns the new names, nil if they stay.
+func (m *moveCommand) to(f *flags, from migrate.Space) (*migrate.Space, error) {
+	if !f.Changed("to-namespace") && !f.Changed("to-prefix") {
+		if m.deleteOld {
+			return nil, wrong("--delete-old needs --to-namespace or --to-prefix")
+		}
+		return nil, nil //nolint:nilnil // the names stay
 	}
-	from, err := space.from()
-	if err != nil {
-		return 0, err
+	to := from
+	if f.Changed("to-namespace") {
+		to.Namespace = m.toNamespace
 	}
-	to, err := space.to()
-	if err != nil {
-		return 0, err
+	if f.Changed("to-prefix") {
+		to.Prefix = m.toPrefix
 	}
-	if err := output.check(); err != nil {
-		return 0, err
+	if to == from {
+		hint := ""
+		if f.source("namespace") != "" && from.Namespace != "" {
+			hint = " (for names without a namespace give --namespace '')"
+		}
+		return nil, wrong("the new names are the old ones: namespace %q%s, prefix %q%s", from.Namespace, f.source("namespace"), from.Prefix, hint)
 	}
-	if !*dryRun {
-		if err := writable("-checkpoint", *checkpoint); err != nil {
-			return 0, err
+	if m.deleteOld && start(to.Namespace)+to.Prefix == start(from.Namespace)+from.Prefix {
+		return nil, wrong("--delete-old: the names in Redis stay the same, so no old entry remains")
+	}
+	return &to, nil
+}
+
+// config checks the flags.
+func (m *moveCommand) config(p *program, f *flags) (migrate.Config, error) {
+	config := migrate.Config{
+		Operation: m.operation, As: migrate.ValueType(m.as), LeaveNumbers: m.leaveNumbers, DeleteOld: m.deleteOld,
+		DryRun: m.dryRun, Checkpoint: m.checkpoint, IgnoreUnreadable: m.ignoreUnreadable,
+		Rate: m.rate, MaxValueBytes: m.maxBytes, Logger: p.log,
+	}
+	var err error
+	if config.From, err = m.scope.space(); err != nil {
+		return config, err
+	}
+	if config.Exclude, err = m.scope.excluded(); err != nil {
+		return config, err
+	}
+	if config.To, err = m.to(f, config.From); err != nil {
+		return config, err
+	}
+	switch {
+	case m.rate < 0:
+		return config, wrong("--rate: want a positive number, or 0 for no bound")
+	case m.maxBytes < 0:
+		return config, wrong("--max-value-bytes: want a positive number")
+	case m.old.kek == "" && (m.old.keyset != "" || m.old.name != ""):
+		return config, wrong("--old-keyset and --old-keyset-name need --old-kek")
+	}
+	if err := m.output.check(); err != nil {
+		return config, err
+	}
+	if !m.dryRun {
+		if err := writable("checkpoint", m.checkpoint); err != nil {
+			return config, err
 		}
 	}
-	config := migrate.Config{
-		Operation: operation, From: from, To: to, As: migrate.ValueType(as), Exclude: exclude,
-		DeleteOld: *deleteOld, DryRun: *dryRun, Checkpoint: *checkpoint, IgnoreUnreadable: *unopened, LeaveNumbers: leaveNumbers,
-		Rate: *rate, MaxValueBytes: *large, Logger: p.log,
-	}
-	if name, ok := strings.CutSuffix(from.Prefix, ":"); ok && operation == migrate.Seal && from.Namespace == "" && to == nil && middleware.CheckNamespace(name) == nil {
-		fmt.Fprintf(p.stderr, "sealcache %[1]s: what is sealed so opens in a store without a namespace. If the application's has the namespace %[2]q, stop and say -namespace %[2]s instead of -prefix\n", c.name, name)
-	}
-	opened, err := keys.open(p.ctx, p, toSeal)
+	return config, nil
+}
+
+func (m *moveCommand) run(ctx context.Context, p *program, f *flags) (int, error) {
+	config, err := m.config(p, f)
 	if err != nil {
 		return 0, err
 	}
-	defer opened.close()
-	config.Keys = opened.aead
-	if *old.kek != "" {
-		o, err := old.open(p.ctx, p, toSeal)
+	if name, ok := strings.CutSuffix(config.From.Prefix, ":"); ok && m.operation == migrate.Seal && config.From.Namespace == "" && config.To == nil && middleware.CheckNamespace(name) == nil {
+		fmt.Fprintf(p.stderr, "%[1]s: these values will open only in a cache without a namespace (if the application's is %[2]q, stop and give --namespace %[2]s)\n", f.cmd.CommandPath(), name)
+	}
+	keys, err := m.keys.open(ctx, p, toSeal)
+	if err != nil {
+		return 0, err
+	}
+	defer keys.close()
+	config.Keys = keys.aead
+	if m.old.kek != "" {
+		old, err := m.old.open(ctx, p, toOpen)
 		if err != nil {
 			return 0, err
 		}
-		defer o.close()
-		config.OldKeys = o.aead
-	} else if *old.keyset != "" {
-		return 0, wrong("-old-keyset needs -old-kek")
+		defer old.close()
+		config.OldKeys = old.aead
 	}
-	client, err := openRedis(p.ctx, *url)
+	client, err := m.redis.open(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer client.Close()
-	show, done := output.progress(p, c.name)
-	config.Progress = show
-	report, err := migrate.Run(p.ctx, client, config)
+	h := newHeader(f).at(&m.redis, client, infoOf(keys.ring))
+	show, done := m.output.show(p)
+	config.Progress = func(s migrate.Progress) { show(moveProgress(h.Command, s)) }
+	report, err := migrate.Run(ctx, client, config)
 	done()
 	if report == nil {
 		return 0, err
 	}
-	if e := output.write(p, report, report.WriteText); e != nil && err == nil {
-		err = e
+	if !errors.Is(err, migrate.ErrCheckpoint) { // else nothing was done
+		if e := m.output.write(p, h, report, report.WriteText); e != nil && err == nil {
+			err = e
+		}
 	}
+	return m.status(p, f, report, err)
+}
+
+func moveProgress(command string, s migrate.Progress) progress {
+	return progress{
+		Command: command, State: stateRunning, Fraction: s.Fraction, Seen: s.Seen, Written: &s.Written,
+		PerSecond: s.Rate, Elapsed: s.Elapsed.Seconds(), Remaining: s.Remaining.Seconds(), final: s.Final,
+	}
+}
+
+// status is the exit status of a run that has a report.
+func (m *moveCommand) status(p *program, f *flags, report *migrate.Report, err error) (int, error) {
 	switch {
-	case err != nil && !errors.Is(err, migrate.ErrWrongKeys) && goesOn(*checkpoint, err):
-		return 0, fmt.Errorf("%w\nThe same command goes on from here", err)
 	case errors.Is(err, migrate.ErrWrongKeys):
-		return 0, fmt.Errorf("%w\n%s \"sealcache get\" shows whether an entry opens; -allow-unopened goes on nevertheless", err, whatWasWritten(operation, report))
+		status := exitFailed
+		if report.Written == 0 || report.DryRun {
+			status = exitUsage
+		}
+		return 0, &statusError{status, fmt.Errorf("%w\n%s (\"sealcache get\" shows whether an entry opens; --ignore-unreadable continues nevertheless)", err, whatWasWritten(m.operation, report))}
 	case errors.Is(err, migrate.ErrCheckpoint):
-		return 0, fmt.Errorf("%w\nGive the flags of the run that it is of, or another -checkpoint, or remove it to begin anew", err)
+		return 0, wrong("--checkpoint: %w\nGive the flags of the run that wrote it, or another file, or remove it to begin again", err)
+	case err != nil && continues(m.checkpoint, err):
+		return 0, fmt.Errorf("%w\nThe same command continues from here", err)
 	case err != nil:
 		return 0, err
-	case report.Seen == 0 && !*space.all:
-		fmt.Fprintf(p.stderr, "sealcache %s: no stored name begins with %q: see whether -namespace and -prefix are the application's, and -redis the right server and database\n", c.name, report.From)
+	case report.Seen == 0 && !m.scope.all:
+		fmt.Fprintf(p.stderr, "%s: no name in Redis starts with %q (check --namespace and --prefix, and the server and database of --redis)\n", f.cmd.CommandPath(), report.From)
 		return exitLeft, nil
 	case !report.Done():
 		return exitLeft, nil
@@ -111,63 +191,26 @@ func move(p *program, c command, args []string) (int, error) {
 	}
 }
 
-// whatWasWritten says what a run that none of the sealed entries opened for has done.
+// whatWasWritten describes the writes of a run that stopped because of wrong keys.
 func whatWasWritten(o migrate.Operation, r *migrate.Report) string {
 	switch {
 	case r.Written == 0 || r.DryRun:
 		return "Nothing was written."
 	case o == migrate.Unseal:
-		return fmt.Sprintf("%d entries were written in clear before.", r.Written)
+		return fmt.Sprintf("%d entries were written as plaintext before.", r.Written)
 	default:
-		return fmt.Sprintf("%d entries were written before, sealed under these keys: if they are the wrong ones, unseal those entries with them, or delete them.", r.Written)
+		return fmt.Sprintf("%d entries were sealed under these keys before. If the keys are wrong, unseal those entries with them, or delete them.", r.Written)
 	}
 }
 
-// goesOn tells whether the same command would go on from a checkpoint after an error: it is there, and was not itself
+// continues reports whether the same command would continue from a checkpoint after an error: it exists, and was not itself
 // what failed.
-func goesOn(checkpoint string, err error) bool {
+func continues(checkpoint string, err error) bool {
 	var path *fs.PathError
 	var link *os.LinkError
-	if checkpoint == "" || errors.Is(err, migrate.ErrCheckpoint) || errors.As(err, &path) || errors.As(err, &link) {
+	if checkpoint == "" || errors.As(err, &path) || errors.As(err, &link) {
 		return false
 	}
 	_, err = os.Stat(checkpoint)
 	return err == nil
-}
-
-// writeJSON writes a report to a file, as a whole or not at all, or to the output.
-func writeJSON(p *program, path string, v any) error {
-	data, err := json.MarshalIndent(v, "", "\t")
-	if err != nil {
-		return err
-	}
-	data = append(data, '\n')
-	if path == "-" {
-		_, err = p.stdout.Write(data)
-		return err
-	}
-	return replaceFile(path, data)
-}
-
-// createBeside makes the file that takes the place of another once it is whole.
-func createBeside(path string) (*os.File, error) {
-	return os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
-}
-
-func replaceFile(path string, data []byte) error {
-	f, err := createBeside(path)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
 }

@@ -19,8 +19,8 @@ func TestWhatWasWritten(t *testing.T) {
 	require.Equal(t, "Nothing was written.", whatWasWritten(migrate.Seal, dry))
 	for _, o := range []migrate.Operation{migrate.Seal, migrate.Reseal} {
 		text := whatWasWritten(o, written)
-		require.Contains(t, text, "9811 entries were written")
+		require.Contains(t, text, "9811 entries were sealed")
 		require.Contains(t, text, "unseal those entries with them, or delete them")
 	}
-	require.Contains(t, whatWasWritten(migrate.Unseal, written), "9811 entries were written in clear")
+	require.Contains(t, whatWasWritten(migrate.Unseal, written), "9811 entries were written as plaintext")
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
-// openOnly is a key-encryption key for who may open and may not seal. An aead.Envelope makes a data key when it begins, and
-// proves that it opens again; for somebody who audits that would take a permission that the work does not need. So that
-// data key is kept here instead of being wrapped, and nothing may be sealed under it that is to be read elsewhere.
+// openOnly is a key-encryption key for an operator who may decrypt and not encrypt. An aead.Envelope makes a data key when
+// it opens, and proves it. This type keeps that data key instead of asking the key service to wrap it. Nothing that is
+// sealed under it can be opened elsewhere.
 type openOnly struct {
 	tink.AEADWithContext
 

@@ -1,120 +1,207 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
-
-	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
-// outputFlags say what is told and where.
+// schema is the version of the form of all JSON reports. It grows when a field changes its meaning or goes.
+const schema = 1
+
+// header is the common beginning of every JSON report.
+type header struct {
+	Schema   int       `json:"schema"`
+	Command  string    `json:"command"`
+	Server   string    `json:"server,omitempty"`
+	Database *int      `json:"database,omitempty"`
+	Keyset   []keyInfo `json:"keyset,omitempty"` // if the keys are in one
+}
+
+func newHeader(f *flags) header {
+	return header{Schema: schema, Command: strings.TrimPrefix(f.cmd.CommandPath(), "sealcache ")}
+}
+
+// at completes the header of a command that works on Redis.
+func (h header) at(r *redisFlag, client redis.UniversalClient, keys []keyInfo) header {
+	server, database := r.server(client)
+	h.Server, h.Database, h.Keyset = server, &database, keys
+	return h
+}
+
+// String describes the header in a text report.
+func (h header) String() string {
+	s := fmt.Sprintf("server %s", h.Server)
+	if h.Database != nil {
+		s += fmt.Sprintf(", database %d", *h.Database)
+	}
+	if k := primaryOf(h.Keyset); k.Primary {
+		s += fmt.Sprintf(", primary key %d", k.ID)
+	}
+	return s
+}
+
+// outputFlags say what is printed and where.
 type outputFlags struct {
-	json, shown *string
+	json             bool
+	report, progress string
 }
 
-func (f *flags) output() *outputFlags {
-	return &outputFlags{
-		json:  f.String("json", "", "write the report as JSON to this `file` too, or - for the output instead of text"),
-		shown: f.String("progress", "auto", "`how` to show progress: bar, lines, none, or auto for a bar on a terminal and lines elsewhere"),
-	}
+func (o *outputFlags) declare(f *flags) {
+	f.BoolVar(&o.json, "json", false, jsonUse+" instead of text")
+	f.StringVar(&o.report, "report", "", "write the report as JSON to this `FILE`, too")
+	f.choice(&o.progress, "progress", "how to show progress; auto is a bar on a terminal and lines elsewhere, json is one JSON object per line", "auto", "bar", "lines", "json", "none")
+	f.file("report")
 }
 
-// check finds what could not be written after hours of work before they begin.
-func (o *outputFlags) check() error {
-	switch *o.shown {
-	case "auto", "bar", "lines", "none":
-	default:
-		return wrong("-progress: auto, bar, lines or none")
-	}
-	if *o.json == "-" {
-		return nil
-	}
-	return writable("-json", *o.json)
-}
+// check finds out before the work whether the report can be written after it.
+func (o *outputFlags) check() error { return writable("report", o.report) }
 
-// writable finds out whether a file could be replaced.
-func writable(name, path string) error {
-	if path == "" {
-		return nil
-	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return wrong("%s: %s is not a file", name, path)
-	}
-	f, err := createBeside(path)
-	if err != nil {
-		return wrong("%s: %v", name, err)
-	}
-	_ = f.Close()
-	if err := os.Remove(f.Name()); err != nil {
-		return wrong("%s: %v", name, err)
-	}
-	return nil
-}
-
-// every is how often progress is told. Lines that nobody watches are few.
+// every is how often progress is shown.
 func (o *outputFlags) every() time.Duration {
-	if o.bar() {
+	switch {
+	case o.bar():
 		return 200 * time.Millisecond
+	case o.progress == "json":
+		return time.Second
+	default:
+		return 5 * time.Second
 	}
-	return 5 * time.Second
 }
 
 func (o *outputFlags) bar() bool {
-	return *o.shown == "bar" || *o.shown == "auto" && term.IsTerminal(int(os.Stderr.Fd()))
+	return o.progress == "bar" || o.progress == "auto" && term.IsTerminal(int(os.Stderr.Fd()))
 }
 
-// write writes the report: as text in any case, so that it is not lost if the file cannot be written.
-func (o *outputFlags) write(p *program, report any, text func(io.Writer) error) error {
-	var errs []error
-	if *o.json != "-" {
-		errs = append(errs, text(p.stdout))
+// write prints the report. It is printed even if the file cannot be written.
+func (o *outputFlags) write(p *program, h header, report any, text func(io.Writer) error) error {
+	data, err := merge(h, report)
+	if err != nil {
+		return err
 	}
-	if *o.json != "" {
-		if err := writeJSON(p, *o.json, report); err != nil {
-			errs = append(errs, fmt.Errorf("writing the report: %w", err))
+	var errs []error
+	if o.json {
+		_, err = p.stdout.Write(data)
+		errs = append(errs, err)
+	} else {
+		_, err = fmt.Fprintln(p.stdout, h)
+		errs = append(errs, err, text(p.stdout))
+	}
+	if o.report != "" {
+		if err := replaceFile(o.report, data); err != nil {
+			errs = append(errs, fmt.Errorf("write the report: %w", err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// progress returns what shows progress, and what ends it.
-func (o *outputFlags) progress(p *program, what string) (show func(migrate.Progress), done func()) {
+// merge returns the JSON object that has the fields of two.
+func merge(h header, report any) ([]byte, error) {
+	first, err := json.Marshal(h)
+	if err != nil {
+		return nil, err
+	}
+	second, err := json.Marshal(report)
+	if err != nil {
+		return nil, err
+	}
+	second = bytes.Replace(second, []byte(`{"schema":1,`), []byte(`{`), 1) // reports of the library begin with theirs
+	all := append(append(first[:len(first)-1], ','), second[1:]...)
+	if len(second) == len("{}") {
+		all = append(first[:len(first)-1], '}')
+	}
+	return indent(json.RawMessage(all))
+}
+
+func indent(v any) ([]byte, error) {
+	data, err := json.MarshalIndent(v, "", "\t")
+	return append(data, '\n'), err
+}
+
+func writeJSON(w io.Writer, v any) error {
+	data, err := indent(v)
+	if err == nil {
+		_, err = w.Write(data)
+	}
+	return err
+}
+
+// progress is the state of a long command.
+type progress struct {
+	Command   string  `json:"command"`
+	State     string  `json:"state"` // running, paused
+	Fraction  float64 `json:"fraction"`
+	Seen      int64   `json:"seen"`
+	Written   *int64  `json:"written,omitempty"`
+	Plaintext *int64  `json:"plaintext,omitempty"`
+	PerSecond float64 `json:"per_second"`
+	Elapsed   float64 `json:"elapsed_seconds"`
+	Remaining float64 `json:"remaining_seconds,omitempty"`
+	final     bool
+}
+
+// String is the state as a line of text.
+func (s progress) String() string {
+	return fmt.Sprintf("%s: %.1f%%, %s", s.Command, 100*s.Fraction, s.counts())
+}
+
+func (s progress) counts() string {
+	text := fmt.Sprintf("%d seen", s.Seen)
+	if s.Written != nil {
+		text += fmt.Sprintf(", %d written", *s.Written)
+	}
+	if s.Plaintext != nil {
+		text += fmt.Sprintf(", %d plaintext", *s.Plaintext)
+	}
+	text += fmt.Sprintf(", %.0f/s", s.PerSecond)
+	if s.Remaining > 0 {
+		text += ", " + (time.Duration(s.Remaining) * time.Second).String() + " left"
+	}
+	if s.State == statePaused {
+		text += ", paused"
+	}
+	return text
+}
+
+const (
+	stateRunning = "running"
+	statePaused  = "paused"
+)
+
+// show returns a function that shows progress, and one that ends it.
+func (o *outputFlags) show(p *program) (show func(progress), done func()) {
 	switch {
-	case *o.shown == "none":
-		return nil, func() {}
+	case o.progress == "none":
+		return func(progress) {}, func() {}
+	case o.progress == "json":
+		encoder := json.NewEncoder(p.stderr)
+		return func(s progress) { _ = encoder.Encode(s) }, func() {}
 	case o.bar():
 		const steps = 10000
 		bar := progressbar.NewOptions(steps,
-			progressbar.OptionSetWriter(p.stderr), progressbar.OptionSetDescription(what),
-			progressbar.OptionFullWidth(), progressbar.OptionSetPredictTime(false), progressbar.OptionShowElapsedTimeOnFinish())
-		return func(s migrate.Progress) {
-				bar.Describe(fmt.Sprintf("%s %d seen, %d written, %.0f/s%s", what, s.Seen, s.Written, s.Rate, remaining(s)))
+			progressbar.OptionSetWriter(p.stderr), progressbar.OptionFullWidth(),
+			progressbar.OptionSetPredictTime(false), progressbar.OptionShowElapsedTimeOnFinish())
+		return func(s progress) {
+				bar.Describe(s.Command + ": " + s.counts())
 				_ = bar.Set(int(s.Fraction * steps))
 			}, func() {
 				_ = bar.Exit()
 				fmt.Fprintln(p.stderr)
 			}
 	default:
-		var last time.Duration
-		return func(s migrate.Progress) {
-			if s.Final || s.Elapsed-last < o.every() {
-				return // the report follows, or there was a line already
+		return func(s progress) {
+			if !s.final { // the report follows
+				fmt.Fprintln(p.stderr, s)
 			}
-			last = s.Elapsed
-			fmt.Fprintf(p.stderr, "%s: %.1f%%, %d seen, %d written, %.0f/s%s\n", what, 100*s.Fraction, s.Seen, s.Written, s.Rate, remaining(s))
 		}, func() {}
 	}
-}
-
-func remaining(s migrate.Progress) string {
-	if s.Remaining <= 0 {
-		return ""
-	}
-	return ", " + s.Remaining.Round(time.Second).String() + " left"
 }

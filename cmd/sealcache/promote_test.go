@@ -24,7 +24,7 @@ func TestPromoteDuringReseal(t *testing.T) {
 	dir := t.TempDir()
 	secret, file := filepath.Join(dir, "passphrase"), filepath.Join(dir, "keyset.json")
 	require.NoError(t, os.WriteFile(secret, []byte("correct-horse-battery"), 0o600))
-	keys := []string{"-kek", "passphrase:file:" + secret, "-keyset", file}
+	keys := []string{"--kek", "passphrase:file:" + secret, "--keyset", file}
 	do := func(want int, name string, args ...string) {
 		t.Helper()
 		status, out, log := sealcache(t, append([]string{name}, args...)...)
@@ -32,14 +32,14 @@ func TestPromoteDuringReseal(t *testing.T) {
 	}
 	with := func(args ...string) []string { return append(args, keys...) }
 	at := func(args ...string) []string {
-		return append(with("-redis", server.URL(), "-namespace", "shop", "-progress", "none"), args...)
+		return append(with("--redis", server.URL(), "--namespace", "shop", "--progress", "none"), args...)
 	}
 	change := func(command string, id ...string) {
 		t.Helper()
 		status, out, log := sealcache(t, append(with("keys", command), id...)...)
 		require.Equal(t, exitDone, status, "%s%s", out, log)
 	}
-	status, out, log := sealcache(t, "keys", "create", "-kek", keys[1], "-out", file)
+	status, out, log := sealcache(t, "keys", "create", "--kek", keys[1], "--out", file)
 	require.Equal(t, exitDone, status, "%s%s", out, log)
 	const entries = 3000
 	for i := range entries {
@@ -58,7 +58,7 @@ func TestPromoteDuringReseal(t *testing.T) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		status, out, log := sealcache(t, append([]string{"reseal"}, at("-rate", "600")...)...)
+		status, out, log := sealcache(t, append([]string{"reseal"}, at("--rate", "600")...)...)
 		done <- result{status, out, log}
 	}()
 	require.Eventually(t, func() bool { return sets(t, rdb) > begun+100 }, 20*time.Second, 5*time.Millisecond)

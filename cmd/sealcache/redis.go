@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/url"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -13,26 +15,49 @@ type silent struct{}
 
 func (silent) Printf(context.Context, string, ...any) {}
 
-// silenceRedis keeps go-redis from writing to the terminal what errors say anyway.
+// silenceRedis keeps go-redis from writing to the terminal what errors say already.
 func silenceRedis() { redis.SetLogger(silent{}) }
 
-func (f *flags) redis() *string {
-	return f.env("redis", "SEALCACHE_STORE", "`URL` of Redis, as the application's: redis://, rediss://, redis+sentinel://, redis+cluster://; "+
-		"its password is better named by the option password_env or password_file than in a command line")
+// redisFlag is the flag --redis.
+type redisFlag struct{ url string }
+
+func (r *redisFlag) declare(f *flags) {
+	f.env(&r.url, "redis", "SEALCACHE_STORE", "`URL` of Redis: redis://, rediss://, redis+unix://, redis+sentinel://, redis+cluster://, with the password best in a file (?password_file=FILE)")
+	f.need("redis")
 }
 
-// openRedis makes the client for a URL, as a store would, and asks whether Redis answers.
-func openRedis(ctx context.Context, url string) (redis.UniversalClient, error) {
-	if url == "" {
-		return nil, wrong("-redis is missing: give the URL of Redis by it, or in SEALCACHE_STORE")
-	}
-	client, err := redisstore.OpenClient(ctx, url)
+// open connects to Redis. An unusable URL, user, password or database is a fault of the configuration.
+func (r *redisFlag) open(ctx context.Context) (redis.UniversalClient, error) {
+	client, err := redisstore.OpenClient(ctx, r.url)
 	if err != nil {
-		return nil, wrong("%v", err)
+		return nil, wrong("%w", err)
 	}
-	if err := client.Ping(ctx).Err(); err != nil {
-		_ = client.Close()
+	err = client.Ping(ctx).Err()
+	if err == nil {
+		return client, nil
+	}
+	_ = client.Close()
+	switch text := strings.ToLower(err.Error()); {
+	case redis.IsAuthError(err), strings.Contains(text, "wrongpass"), strings.Contains(text, "noauth"), strings.Contains(text, "auth failed"),
+		strings.Contains(text, "without any password configured"):
+		return nil, wrong("--redis: Redis refuses the user or the password")
+	case strings.Contains(text, "db index"), strings.Contains(text, "select is not allowed"):
+		return nil, wrong("--redis: the server does not have this database")
+	default:
 		return nil, fmt.Errorf("redis does not answer: %w", err)
 	}
-	return client, nil
+}
+
+// server names the server and the database for a report, without the user, the password and the options of the URL.
+func (r *redisFlag) server(client redis.UniversalClient) (server string, database int) {
+	if u, err := url.Parse(r.url); err == nil {
+		server = u.Scheme + "://" + u.Host
+		if u.Host == "" {
+			server += u.Path // of a socket
+		}
+	}
+	if one, ok := client.(*redis.Client); ok {
+		database = one.Options().DB
+	}
+	return server, database
 }

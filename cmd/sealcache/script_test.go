@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -26,12 +28,13 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"sealcache": main})
 }
 
-// TestScripts runs testdata/script: a Redis of its own for each, whose URL is $REDIS, and a keyset in clear, $WORK/kek.json,
-// as a platform would mount it. Three commands beside testscript's:
+// TestScripts runs testdata/script: a Redis of its own for each, whose URL is $REDIS, and a plaintext keyset, $WORK/kek.json,
+// as a platform would mount it. Four commands besides testscript's:
 //
+//	status N ARGS...   runs sealcache, which must end with the exit status N
 //	redis ARGS...      sends a command to Redis, with -n N first to its database N; the reply is the output
 //	keyids FILE        sets $OLD to the id of the first key of a keyset and $NEW to that of the last
-//	rotate FILE        gives a keyset in clear a new primary key, and sets $OLD and $NEW to the ids
+//	rotate FILE        gives a plaintext keyset a new primary key, and sets $OLD and $NEW to the ids
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
@@ -59,8 +62,26 @@ func TestScripts(t *testing.T) {
 			"redis":  redisCommand,
 			"keyids": keyidsCommand,
 			"rotate": rotateCommand,
+			"status": statusCommand,
 		},
 	})
+}
+
+func statusCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: status N ARGS...")
+	}
+	err := ts.Exec("sealcache", args[1:]...)
+	var exit *exec.ExitError
+	status := 0
+	if errors.As(err, &exit) {
+		status = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(status) != args[0] {
+		ts.Fatalf("sealcache ended with status %d, want %s", status, args[0])
+	}
 }
 
 func redisCommand(ts *testscript.TestScript, neg bool, args []string) {

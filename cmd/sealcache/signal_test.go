@@ -30,7 +30,7 @@ func TestSecondSignal(t *testing.T) {
 			accepted <- c
 		}
 	}()
-	cmd := exec.CommandContext(t.Context(), "sealcache", "audit", "-redis", "redis://"+l.Addr().String()+"?read_timeout=60s")
+	cmd := exec.CommandContext(t.Context(), "sealcache", "audit", "--all", "--redis", "redis://"+l.Addr().String()+"?read_timeout=60s")
 	stderr, err := cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
@@ -47,7 +47,7 @@ func TestSecondSignal(t *testing.T) {
 	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
 	lines := bufio.NewScanner(stderr)
 	require.True(t, lines.Scan())
-	require.Contains(t, lines.Text(), "once more to stop at once")
+	require.Contains(t, lines.Text(), "send the signal again")
 	began := time.Now()
 	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
 	for lines.Scan() {

@@ -6,7 +6,12 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+
+	"github.com/gofrs/flock"
 )
+
+// lockOf returns the lock of a file: the file itself. The system releases it when the process ends, however it ends.
+func lockOf(path string) *flock.Flock { return flock.New(path, flock.SetFlag(os.O_RDONLY)) }
 
 // sameOwner gives a file the owner of another, so that the application that could read the old one can read the new one.
 func sameOwner(f *os.File, old fs.FileInfo) error {

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+)
+
+// dataKeyFlags name the keys that values are sealed under.
+type dataKeyFlags struct {
+	prefix, of            string // "old-" and "old " for those that a run opens with only
+	kek, keyset, name, as string
+}
+
+func (k *dataKeyFlags) declare(f *flags) {
+	f.env(&k.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key: file:///path, passphrase:env:NAME or passphrase:file:/path")
+	f.env(&k.keyset, "keyset", "SEALCACHE_KEYSET", "`FILE` of the keyset that --kek seals, or env:NAME; none if --kek wraps the data keys itself")
+	f.env(&k.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` that the keyset is bound to")
+	f.choice(&k.as, "keys-as", "how the application seals: with an envelope over these keys, as fxmodule does, or with a keyring", "envelope", "keyring")
+	f.file("keyset")
+}
+
+func (k *dataKeyFlags) declareOld(f *flags) {
+	k.prefix, k.of = "old-", "old "
+	f.StringVar(&k.kek, "old-kek", "", "`URI` of the key-encryption key of the present values, if it is another one")
+	f.StringVar(&k.keyset, "old-keyset", "", "`FILE` of the keyset that --old-kek seals, or env:NAME")
+	f.StringVar(&k.name, "old-keyset-name", "", "`NAME` that --old-keyset is bound to")
+	f.choice(&k.as, "old-keys-as", "how the present values are sealed", "envelope", "keyring")
+	f.file("old-keyset")
+}
+
+// opened are keys in use.
+type opened struct {
+	aead    tink.AEADWithContext // an envelope or a keyring
+	ring    *aead.Keyring        // nil with a key service or a passphrase without a keyset
+	digest  string               // of the bytes of the sealed keyset
+	closers []io.Closer
+}
+
+func (o *opened) close() {
+	for i := len(o.closers) - 1; i >= 0; i-- {
+		_ = o.closers[i].Close()
+	}
+}
+
+// both returns the envelope and the keyring over the same keyset, which may both have sealed.
+func (o *opened) both() []tink.AEADWithContext {
+	keys := []tink.AEADWithContext{o.aead}
+	if _, envelope := o.aead.(*aead.Envelope); envelope && o.ring != nil {
+		keys = append(keys, o.ring)
+	}
+	return keys
+}
+
+// purpose is what keys are opened for.
+type purpose int
+
+const (
+	toSeal purpose = iota // and to open
+	toOpen                // the permission to decrypt at the key service is enough
+	toList                // the keys of the keyset; no data key is made
+)
+
+// keysetReload is how often a keyset is read again, besides when its file changes. A run of hours must notice a new primary
+// key.
+const keysetReload = time.Minute
+
+// dataKeysHeld is how many unwrapped data keys a command may hold, at a kilobyte each. It meets all of them in no order, and
+// one that it does not hold costs a call to the key service.
+const dataKeysHeld = 1 << 17
+
+// open opens the keys.
+func (k *dataKeyFlags) open(ctx context.Context, p *program, to purpose) (*opened, error) {
+	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
+	defer cancel()
+	o := new(opened)
+	kek, done, err := openKEK(ctx, k.kek)
+	if err != nil {
+		return nil, k.failed(err)
+	}
+	o.closers = append(o.closers, closer(done))
+	o.ring, _ = kek.(*aead.Keyring)
+	if k.keyset != "" {
+		if err := o.openKeyset(ctx, p, k, kek); err != nil {
+			o.close()
+			return nil, k.failed(err)
+		}
+		kek = o.ring
+	}
+	if to != toList {
+		if err := o.openSealer(ctx, p, k, kek, to); err != nil {
+			o.close()
+			return nil, k.failed(err)
+		}
+	}
+	return o, nil
+}
+
+func (k *dataKeyFlags) failed(err error) error {
+	if k.of == "" {
+		return keyError(err)
+	}
+	return keyError(fmt.Errorf("%skeys: %w", k.of, err))
+}
+
+type closer func()
+
+func (c closer) Close() error { c(); return nil }
+
+// openKeyset opens the keyset under its key-encryption key.
+func (o *opened) openKeyset(ctx context.Context, p *program, k *dataKeyFlags, kek tink.AEADWithContext) error {
+	source, err := keysetSource(k.prefix+"keyset", k.keyset)
+	if err != nil {
+		return err
+	}
+	if data, err := source.Load(ctx); err == nil { // else the next says why
+		o.digest = digestOf(data)
+	}
+	for i, opts := range nameOptions(k.name) {
+		opts = append(opts, aead.WithLogger(p.log), aead.WithReload(keysetReload))
+		if o.ring, err = aead.OpenKeyring(ctx, source, kek, opts...); err == nil {
+			if i > 0 {
+				p.log.WarnContext(ctx, "the keyset is not bound to its name (bind it with \"sealcache keys rewrap\")")
+			}
+			o.closers = append(o.closers, o.ring)
+			return nil
+		}
+		if !errors.Is(err, aead.ErrUnauthentic) {
+			return err
+		}
+	}
+	return err
+}
+
+// openSealer opens what seals values: the keyring itself, or an envelope.
+func (o *opened) openSealer(ctx context.Context, p *program, k *dataKeyFlags, kek tink.AEADWithContext, to purpose) error {
+	if k.as == "keyring" {
+		if o.ring == nil {
+			return wrong("--%[1]skeys-as keyring needs a keyset: --%[1]skeyset, or a --%[1]skek of file://", k.prefix)
+		}
+		o.aead = o.ring
+		return nil
+	}
+	if _, ring := kek.(*aead.Keyring); to == toOpen && !ring {
+		kek = &openOnly{AEADWithContext: kek}
+	}
+	e, err := aead.NewEnvelope(ctx, kek, aead.WithLogger(p.log), aead.WithDataKeyCache(dataKeysHeld))
+	if err != nil {
+		return err
+	}
+	o.closers = append(o.closers, e)
+	o.aead = e
+	return nil
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+// The exit statuses. The help of the root command documents them.
+const (
+	exitDone    = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitLeft    = 3
+	exitUnknown = 4
+)
+
+// exitError is an exit status whose reason is already printed.
+type exitError int
+
+func (exitError) Error() string { return "" }
+
+// configError is a fault of the command line or of the configuration. Nothing was done.
+type configError struct{ err error }
+
+func (e *configError) Error() string { return e.err.Error() }
+func (e *configError) Unwrap() error { return e.err }
+
+func wrong(format string, a ...any) error { return &configError{fmt.Errorf(format, a...)} }
+
+// statusError gives an error a status of its own.
+type statusError struct {
+	status int
+	err    error
+}
+
+func (e *statusError) Error() string { return e.err.Error() }
+func (e *statusError) Unwrap() error { return e.err }
+
+func statusOf(err error) int {
+	var status exitError
+	var own *statusError
+	var config *configError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &status):
+		return int(status)
+	case errors.As(err, &own):
+		return own.status
+	case errors.As(err, &config), errors.Is(err, migrate.ErrConfig):
+		return exitUsage
+	default:
+		return exitFailed
+	}
+}
+
+// keyError marks a failure to open keys as a fault of the configuration, unless a key service or a file did not answer.
+func keyError(err error) error {
+	if err == nil || errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &configError{err}
+}
+
+// message returns the text of an error without package names, repeated lines and names of temporary files.
+func message(err error) string {
+	temporary := regexp.MustCompile(`\.([0-9]+\.tmp|new)\b`)
+	packages := regexp.MustCompile(`(^|: )((migrate|audit|aead): )+`)
+	var lines []string
+	for line := range strings.Lines(err.Error()) {
+		line = packages.ReplaceAllString(strings.TrimRight(line, "\n"), "$1")
+		line = temporary.ReplaceAllString(line, "")
+		if !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// flagError explains an error of the flag parser in one line. It does not repeat values, which may be secrets.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	var value *pflag.InvalidValueError
+	var missing *pflag.ValueRequiredError
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		return err
+	case errors.As(err, &value):
+		cause := value.Unwrap()
+		var number interface{ Unwrap() error } // strconv's errors quote the value
+		if errors.As(cause, &number) {
+			cause = number.Unwrap()
+		}
+		return wrong("--%s: %v", value.GetFlag().Name, cause)
+	case errors.As(err, &missing):
+		return wrong("--%s: the value is missing", missing.GetFlag().Name)
+	case errors.As(err, &unknown):
+		return wrong("unknown flag%s", nearFlags(cmd, unknown))
+	default:
+		return wrong("a flag is malformed (%q lists them)", "sealcache help"+strings.TrimPrefix(cmd.CommandPath(), "sealcache"))
+	}
+}
+
+// nearFlags suggests flags for an unknown one.
+func nearFlags(cmd *cobra.Command, unknown *pflag.NotExistError) string {
+	name, _, _ := strings.Cut(unknown.GetSpecifiedName(), "=")
+	if letters, _, _ := strings.Cut(unknown.GetSpecifiedShortnames(), "="); letters != "" {
+		if cmd.Flags().Lookup(letters) != nil {
+			return fmt.Sprintf(" (flags take two dashes: --%s)", letters)
+		}
+		name = letters
+	}
+	names := &cobra.Command{SuggestionsMinimumDistance: 2} // cobra's measure for commands serves for flags
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
+		}
+	})
+	if near := names.SuggestionsFor(name); len(near) > 0 && name != "" {
+		return fmt.Sprintf(" (did you mean --%s?)", strings.Join(near, " or --"))
+	}
+	return fmt.Sprintf(" (%q lists them)", "sealcache help"+strings.TrimPrefix(cmd.CommandPath(), "sealcache"))
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// fileError marks a missing file or permission as a fault of the configuration.
+func fileError(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return &configError{err}
+	}
+	return err
+}
+
+// createBeside makes the file that takes the place of another once it is complete.
+func createBeside(path string) (*os.File, error) {
+	return os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+}
+
+// writeBeside writes data to a file beside path, to the disk, and hands its name to finish, which gives it its place.
+func writeBeside(path string, data []byte, finish func(name string) error) error {
+	f, err := createBeside(path)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = finish(f.Name())
+	}
+	if err == nil {
+		err = syncDirectory(filepath.Dir(path))
+	}
+	return err
+}
+
+// replaceFile replaces a file as a whole, or leaves it.
+func replaceFile(path string, data []byte) error {
+	return writeBeside(path, data, func(name string) error { return os.Rename(name, path) })
+}
+
+// createFile makes a file as a whole, or not at all. It replaces none.
+func createFile(path string, data []byte) error {
+	err := writeBeside(path, data, func(name string) error {
+		err := os.Link(name, path)
+		if err == nil || errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		// The file system has no links.
+		if _, e := os.Lstat(path); e == nil {
+			return fs.ErrExist
+		}
+		return os.Rename(name, path)
+	})
+	if errors.Is(err, fs.ErrExist) {
+		return wrong("%s exists already", path)
+	}
+	return fileError(err)
+}
+
+// replaceLocked replaces a file under its lock. The new one gets the mode and the owner of the old one. Nothing is left
+// beside it but, if the process is killed, FILE.new, which the next change removes.
+func replaceLocked(path string, old fs.FileInfo, before, after []byte) error {
+	name := path + ".new"
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fileError(err)
+	}
+	renamed := false
+	defer func() {
+		_ = f.Close()
+		if !renamed {
+			_ = os.Remove(name)
+		}
+	}()
+	if err := f.Chmod(old.Mode().Perm()); err != nil {
+		return err
+	}
+	if err := sameOwner(f, old); err != nil {
+		return fmt.Errorf("the new file cannot get the owner of the old one, so the old one stays: %w", err)
+	}
+	if _, err := f.Write(after); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, before) {
+		return errors.New("another program changed the keyset (examine it, and try again)")
+	}
+	if err := os.Rename(name, path); err != nil {
+		return err
+	}
+	renamed = true
+	return syncDirectory(filepath.Dir(path))
+}
+
+// syncDirectory makes a rename last.
+func syncDirectory(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	return nil
+}
+
+// writable finds out whether a file could be replaced.
+func writable(flag, path string) error {
+	if path == "" {
+		return nil
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return wrong("--%s: %s is not a file", flag, path)
+	}
+	f, err := createBeside(path)
+	if err != nil {
+		return wrong("--%s: %w", flag, err)
+	}
+	_ = f.Close()
+	if err := os.Remove(f.Name()); err != nil {
+		return wrong("--%s: %w", flag, err)
+	}
+	return nil
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// program is the environment of a command.
+type program struct {
+	stdout io.Writer
+	stderr io.Writer
+	log    *slog.Logger
+}
+
+// command is one command. A new one is made for each run.
+type command interface {
+	// declare adds the flags. It names the required ones.
+	declare(f *flags)
+	// run returns an exit status, or an error whose status statusOf returns.
+	run(ctx context.Context, p *program, f *flags) (int, error)
+}
+
+// entry is a line of the table of commands.
+type entry struct {
+	use     string // the name and the arguments
+	short   string
+	long    string
+	example string
+	make    func() command
+}
+
+// run is the program without the process around it.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	silenceRedis()
+	p := &program{stdout: stdout, stderr: stderr, log: slog.New(slog.NewTextHandler(stderr, nil))}
+	root := newRoot(p)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil {
+		if text := message(err); text != "" {
+			fmt.Fprintf(stderr, "%s: %s\n", cmd.CommandPath(), text)
+		}
+		return statusOf(err)
+	}
+	return exitDone
+}
+
+const rootLong = `Sealcache moves and examines the data that applications keep with sealcache in Redis, and manages their keysets.
+
+Exit statuses:
+  0  done, and nothing is left.
+     audit: no value is plaintext (with --expect plaintext: none is sealed), or the key may be destroyed.
+  1  failed or stopped. Work that is done stays done. The same command continues, unless the message says otherwise.
+  2  the command line or the configuration is wrong. Nothing was done.
+  3  complete, but entries were left unchanged, or no entry was found.
+     audit: a value is plaintext (with --expect plaintext: sealed), or the key must not be destroyed.
+  4  audit: the answer is not known. The report gives the reasons.
+
+Environment variables:
+  The variables of the application give the defaults of flags: SEALCACHE_STORE of --redis, SEALCACHE_NAMESPACE of
+  --namespace, SEALCACHE_KEK of --kek, SEALCACHE_KEYSET of --keyset, SEALCACHE_KEYSET_NAME of --keyset-name. A flag that
+  is given wins. An unknown SEALCACHE_ variable is an error.`
+
+const rootExample = `  sealcache keys create --kek file:///run/secrets/kek.json --out keyset.json
+  sealcache audit --redis redis://localhost:6379/0 --prefix shop:
+  sealcache migrate --namespace shop --dry-run
+  sealcache completion bash > /etc/bash_completion.d/sealcache`
+
+func newRoot(p *program) *cobra.Command {
+	root := &cobra.Command{
+		Use: "sealcache", Short: "Move and examine sealed data in Redis, and manage keysets",
+		Long: rootLong, Example: rootExample,
+		Version: versionText(),
+	}
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetUsageTemplate(usageTemplate(root.UsageTemplate()))
+	root.AddGroup(&cobra.Group{ID: "data", Title: "Commands for data:"}, &cobra.Group{ID: "keys", Title: "Commands for keys:"})
+	group(root)
+	keys := &cobra.Command{
+		Use: "keys", Short: "Make, list and rotate keysets", GroupID: "keys", SuggestFor: []string{"rotate", "keyset", "key"},
+		Long: "The commands of this group make, list and rotate keysets.",
+	}
+	group(keys)
+	for _, e := range dataCommands() {
+		cmd := p.cobra(e)
+		cmd.GroupID = "data"
+		root.AddCommand(cmd)
+	}
+	for _, e := range keysCommands() {
+		keys.AddCommand(p.cobra(e))
+	}
+	root.AddCommand(keys, p.cobra(versionCommand()), manCommand())
+	root.SetHelpCommand(helpCommand(root))
+	root.SetFlagErrorFunc(flagError)
+	return root
+}
+
+// usageTemplate wraps the descriptions of flags.
+func usageTemplate(standard string) string {
+	return strings.ReplaceAll(standard, ".FlagUsages ", ".FlagUsagesWrapped 110 ")
+}
+
+// group makes a command whose commands do the work. Without one of them it is a usage error.
+func group(cmd *cobra.Command) {
+	cmd.SilenceErrors, cmd.SilenceUsage, cmd.DisableFlagsInUseLine = true, true, true
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			cmd.SetOut(cmd.ErrOrStderr())
+			_ = cmd.Help()
+			return exitError(exitUsage)
+		}
+		return unknownCommand(cmd, args[0])
+	}
+}
+
+// unknownCommand does not repeat the word: it may be a value that slipped.
+func unknownCommand(cmd *cobra.Command, word string) error {
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(word); len(near) > 0 {
+		return wrong("unknown command (did you mean %s?)", strings.Join(near, " or "))
+	}
+	return wrong("unknown command (%q lists them)", strings.Replace(cmd.CommandPath(), "sealcache", "sealcache help", 1))
+}
+
+func helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "Show the help of a command",
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			var names []string
+			if cmd, rest, err := root.Find(args); err == nil && len(rest) == 0 {
+				for _, c := range cmd.Commands() {
+					if c.IsAvailableCommand() {
+						names = append(names, c.Name()+"\t"+c.Short)
+					}
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				if cmd == nil {
+					cmd, rest = root, args
+				}
+				return unknownCommand(cmd, rest[0])
+			}
+			cmd.InitDefaultHelpFlag()
+			return cmd.Help()
+		},
+	}
+}
+
+// cobra makes the cobra command of an entry.
+func (p *program) cobra(e entry) *cobra.Command {
+	c := e.make()
+	long := e.long
+	if long == "" {
+		long = e.short + "."
+	}
+	cmd := &cobra.Command{
+		Use: e.use, Short: e.short, Long: long, Example: e.example,
+		Args: cobra.ArbitraryArgs, SilenceErrors: true, SilenceUsage: true,
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	f := &flags{FlagSet: cmd.Flags(), cmd: cmd, fromEnv: map[string]string{}}
+	f.SortFlags = false
+	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "name" { // the keyset's, for short
+			name = "keyset-name"
+		}
+		return pflag.NormalizedName(name)
+	})
+	f.names = strings.Fields(e.use)[1:]
+	c.declare(f)
+	f.describe()
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := f.resolve(args, os.Environ()); err != nil {
+			return err
+		}
+		status, err := c.run(cmd.Context(), p, f)
+		if err == nil && status != exitDone {
+			err = exitError(status)
+		}
+		return err
+	}
+	return cmd
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+// scopeFlags select entries. --prefix and --exclude are keys as the application gives them, without the namespace, or with
+// --stored names as Redis has them.
+type scopeFlags struct {
+	f                 *flags
+	namespace, prefix string
+	exclude           list
+	all, stored       bool
+}
+
+func (s *scopeFlags) declare(f *flags) {
+	s.f = f
+	f.env(&s.namespace, "namespace", "SEALCACHE_NAMESPACE", "`NAMESPACE` of the application's cache; '' for none")
+	f.StringVar(&s.prefix, "prefix", "", "only keys that start with this `TEXT`, as the application gives them")
+	f.BoolVar(&s.all, "all", false, "the whole database")
+	f.Var(&s.exclude, "exclude", "skip keys that start with this `TEXT`, as the application gives them; may be repeated")
+	f.BoolVar(&s.stored, "stored", false, "--prefix and --exclude are names as Redis has them, with the namespace")
+	f.need("namespace", "prefix", "all")
+}
+
+// start is what the stored names of a namespace begin with.
+func start(namespace string) string {
+	if namespace == "" {
+		return ""
+	}
+	return namespace + ":"
+}
+
+// space returns the scope.
+func (s *scopeFlags) space() (migrate.Space, error) {
+	if s.all && (s.namespace != "" || s.prefix != "") {
+		return migrate.Space{}, wrong("--all contradicts --namespace%s and --prefix", s.f.source("namespace"))
+	}
+	prefix, err := s.key("prefix", s.prefix)
+	return migrate.Space{Namespace: s.namespace, Prefix: prefix}, err
+}
+
+// key returns the application's key, or the beginning of it, that a flag gives.
+func (s *scopeFlags) key(flag, text string) (string, error) {
+	within := start(s.namespace)
+	rest, has := strings.CutPrefix(text, within)
+	switch {
+	case text == "" || within == "":
+		return text, nil
+	case s.stored && !has:
+		return "", wrong("--%s: with --stored, give names that start with %q", flag, within)
+	case s.stored:
+		return rest, nil
+	case has:
+		return "", wrong("--%s: leave out %q: keys do not have the namespace%s (or give --stored)", flag, within, s.f.source("namespace"))
+	default:
+		return text, nil
+	}
+}
+
+// excluded returns the stored names that are skipped.
+func (s *scopeFlags) excluded() ([]string, error) {
+	scope, err := s.key("prefix", s.prefix)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range s.exclude {
+		key, err := s.key("exclude", e)
+		if err != nil {
+			return nil, err
+		}
+		if strings.HasPrefix(scope, key) {
+			return nil, wrong("--exclude: %q would skip everything", e)
+		}
+		if !strings.HasPrefix(key, scope) {
+			return nil, wrong("--exclude: %q cannot match, because every key starts with %q", e, scope)
+		}
+		names = append(names, start(s.namespace)+key)
+	}
+	return names, nil
+}
