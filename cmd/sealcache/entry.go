@@ -101,6 +101,9 @@ func entryText(h header, name string, entry *audit.Entry) []byte {
 		line("kind", i.Kind)
 		line("value", i.Type)
 		line("sealed under", entry.Key)
+		if i.Key.Envelope {
+			line("data key", i.Key.DataKey)
+		}
 		line("header", i.HeaderBytes)
 	}
 	return w.Bytes()

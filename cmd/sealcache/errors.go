@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -57,7 +58,7 @@ func statusOf(err error) int {
 		return int(status)
 	case errors.As(err, &own):
 		return own.status
-	case errors.As(err, &config), errors.Is(err, migrate.ErrConfig):
+	case errors.As(err, &config), errors.Is(err, migrate.ErrConfig), errors.Is(err, audit.ErrConfig):
 		return exitUsage
 	default:
 		return exitFailed

@@ -21,11 +21,11 @@ import (
 // openers are the key services that this program links, besides the schemes of package aead.
 func openers() []aead.KEKOpener { return nil }
 
-// kekHint replaces the advice of package aead, which is for programs, by advice for an operator.
-func kekHint(err error) error {
-	if text := err.Error(); strings.Contains(text, "unknown KEK scheme") {
-		text, _, _ = strings.Cut(text, ";")
-		return wrong("%s; this command links no key service (call middleware/migrate from a program of your own)", text)
+// kekError explains a key-encryption key that does not open. The advice of package aead is for programs.
+func kekError(uri string, err error) error {
+	scheme, _, ok := strings.Cut(strings.ToLower(uri), ":")
+	if ok && scheme != "file" && scheme != "passphrase" && !strings.ContainsAny(scheme, "/.") {
+		return wrong("unknown KEK scheme %q: this command links no key service (call middleware/migrate from a program of your own)", scheme)
 	}
 	return keyError(err)
 }
@@ -37,7 +37,7 @@ const keyTimeout = 15 * time.Second
 func openKEK(ctx context.Context, uri string) (kek tink.AEADWithContext, done func(), err error) {
 	kek, err = aead.OpenKEK(ctx, uri, openers()...)
 	if err != nil {
-		return nil, nil, kekHint(err)
+		return nil, nil, kekError(uri, err)
 	}
 	done = func() {}
 	if c, ok := kek.(io.Closer); ok {

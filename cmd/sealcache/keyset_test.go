@@ -111,13 +111,13 @@ func TestChangeKeysetFails(t *testing.T) {
 			_, err := k.change(t.Context(), func(m *keyset.Manager, now *keysetView) error { return m.Delete(now.primary().ID) })
 			return nil, err
 		},
-		"a keyset in clear": func(t *testing.T, k *keysetFile, service *aeadtest.KeyService) ([]byte, error) {
+		"a plaintext keyset": func(t *testing.T, k *keysetFile, service *aeadtest.KeyService) ([]byte, error) {
 			t.Helper()
 			var b bytes.Buffer
 			require.NoError(t, insecurecleartextkeyset.CreateKeyset(&b, tinkaead.AES256GCMKeyTemplate()))
 			require.NoError(t, os.WriteFile(k.path, b.Bytes(), 0o600))
 			_, err := k.change(t.Context(), oneMore)
-			require.ErrorContains(t, err, "in clear")
+			require.ErrorContains(t, err, "plaintext")
 			return b.Bytes(), err
 		},
 	} {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -179,6 +180,17 @@ const (
 
 // show returns a function that shows progress, and one that ends it.
 func (o *outputFlags) show(p *program) (show func(progress), done func()) {
+	shown, done := o.shower(p)
+	last := -math.MaxFloat64
+	return func(s progress) {
+		if s.final || s.Elapsed-last >= o.every().Seconds() {
+			last = s.Elapsed
+			shown(s)
+		}
+	}, done
+}
+
+func (o *outputFlags) shower(p *program) (show func(progress), done func()) {
 	switch {
 	case o.progress == "none":
 		return func(progress) {}, func() {}
