@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -122,20 +121,12 @@ func (o *opened) openKeyset(ctx context.Context, p *program, k *dataKeyFlags, ke
 	if data, err := source.Load(ctx); err == nil { // else the next says why
 		o.digest = digestOf(data)
 	}
-	for i, opts := range nameOptions(k.name) {
-		opts = append(opts, aead.WithLogger(p.log), aead.WithReload(keysetReload))
-		if o.ring, err = aead.OpenKeyring(ctx, source, kek, opts...); err == nil {
-			if i > 0 {
-				p.log.WarnContext(ctx, "the keyset is not bound to its name (bind it with \"sealcache keys rewrap\")")
-			}
-			o.closers = append(o.closers, o.ring)
-			return nil
-		}
-		if !errors.Is(err, aead.ErrUnauthentic) {
-			return err
-		}
+	opts := append(nameOptions(k.name), aead.WithLogger(p.log), aead.WithReload(keysetReload))
+	if o.ring, err = aead.OpenKeyring(ctx, source, kek, opts...); err != nil {
+		return err
 	}
-	return err
+	o.closers = append(o.closers, o.ring)
+	return nil
 }
 
 // openSealer opens what seals values: the keyring itself, or an envelope.

@@ -207,12 +207,8 @@ func (k *keysCreate) run(ctx context.Context, p *program, f *flags) (int, error)
 		return 0, err
 	}
 	defer done()
-	var opts []aead.KeyringOption
-	if k.name != "" {
-		opts = append(opts, aead.WithAssociatedData([]byte(k.name)))
-	}
 	var data bytes.Buffer
-	if err := aead.CreateKeyset(ctx, &data, kek, keyTemplates()[k.kind], opts...); err != nil {
+	if err := aead.CreateKeyset(ctx, &data, kek, keyTemplates()[k.kind], nameOptions(k.name)...); err != nil {
 		return 0, keyError(err)
 	}
 	_, view, err := readKeyset(ctx, data.Bytes(), kek, k.name)

@@ -24,7 +24,7 @@ type keysetFile struct {
 	path string
 	kek  tink.AEADWithContext // opens it
 	to   tink.AEADWithContext // seals it again
-	name string               // its associated data
+	name string
 }
 
 // change reads the keyset, edits it and replaces the file. The file always holds the whole old keyset or the whole new
@@ -91,7 +91,7 @@ func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyse
 	if err != nil {
 		return nil, nil, errors.New("the keyset does not allow this change")
 	}
-	after, err := k.write(ctx, changed, isJSON(before))
+	after, err := k.write(ctx, changed, view.associatedData, isJSON(before))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -125,7 +125,16 @@ func readKeyset(ctx context.Context, data []byte, kek tink.AEADWithContext, name
 		}
 		return h, viewOf(h, true), nil
 	}
-	isPRF, named, err := probeKeyset(ctx, source, kek, name)
+	// Package aead refuses a plaintext keyset before its bytes reach a key service, and keeps the error of the KEK.
+	recorder := &kekRecorder{AEADWithContext: kek}
+	opts := nameOptions(name)
+	ring, err := aead.OpenKeyring(ctx, source, recorder, opts...)
+	isPRF := false
+	if err == nil {
+		err = ring.Close()
+	} else if _, e := aead.OpenPRF(ctx, source, recorder, opts...); e == nil {
+		isPRF, err = true, nil
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -133,48 +142,50 @@ func readKeyset(ctx context.Context, data []byte, kek tink.AEADWithContext, name
 	if isJSON(data) {
 		reader = keyset.NewJSONReader(bytes.NewReader(data))
 	}
-	var associatedData []byte
-	if named {
-		associatedData = []byte(name)
-	}
-	h, err := keyset.ReadWithContext(ctx, reader, kek, associatedData)
+	h, err := keyset.ReadWithContext(ctx, reader, kek, recorder.opened)
 	if err != nil {
 		return nil, nil, errors.New("the keyset does not open")
 	}
 	v := viewOf(h, isPRF)
-	v.digest, v.named = digest, named
+	v.digest, v.associatedData = digest, recorder.first
 	return h, v, nil
 }
 
-// probeKeyset opens a sealed keyset with package aead, which refuses a plaintext one before its bytes reach a key service,
-// and keeps the error of the key-encryption key. It reports whether the keys are for tokens, and whether the name is bound.
-func probeKeyset(ctx context.Context, source aead.Source, kek tink.AEADWithContext, name string) (isPRF, named bool, err error) {
-	err = errors.New("the keyset does not open")
-	for _, opts := range nameOptions(name) {
-		ring, e := aead.OpenKeyring(ctx, source, kek, opts...)
-		if e == nil {
-			return false, len(opts) > 0, ring.Close()
-		}
-		if _, prfErr := aead.OpenPRF(ctx, source, kek, opts...); prfErr == nil {
-			return true, len(opts) > 0, nil
-		}
-		err = e
-		if !errors.Is(e, aead.ErrUnauthentic) {
-			break
-		}
-	}
-	return false, false, err
-}
-
-// nameOptions are the options to try for a keyset: bound to the name first, then without one.
-func nameOptions(name string) [][]aead.KeyringOption {
+// nameOptions bind a keyset to its name, if it has one.
+func nameOptions(name string) []aead.KeyringOption {
 	if name == "" {
-		return [][]aead.KeyringOption{nil}
+		return nil
 	}
-	return [][]aead.KeyringOption{{aead.WithAssociatedData([]byte(name))}, nil}
+	return []aead.KeyringOption{aead.WithKeysetName(name)}
 }
 
-func (k *keysetFile) write(ctx context.Context, h *keyset.Handle, asJSON bool) ([]byte, error) {
+// kekRecorder keeps what Tink does not tell: the associated data of a keyset, and the error of its key-encryption key. A
+// keyset that is sealed without its name opens at the second attempt.
+type kekRecorder struct {
+	tink.AEADWithContext
+	first, opened []byte // of the first attempt, and of the one that succeeded
+	called        bool
+	err           error
+}
+
+func (r *kekRecorder) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
+	if !r.called {
+		r.called, r.first = true, bytes.Clone(associatedData)
+	}
+	out, err := r.AEADWithContext.DecryptWithContext(ctx, ciphertext, associatedData)
+	if err == nil {
+		r.opened = bytes.Clone(associatedData)
+	}
+	return out, err
+}
+
+func (r *kekRecorder) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
+	out, err := r.AEADWithContext.EncryptWithContext(ctx, plaintext, associatedData)
+	r.err = err
+	return out, err
+}
+
+func (k *keysetFile) write(ctx context.Context, h *keyset.Handle, associatedData []byte, asJSON bool) ([]byte, error) {
 	var b bytes.Buffer
 	if k.to == nil {
 		if err := insecurecleartextkeyset.Write(&b, h); err != nil {
@@ -186,26 +197,14 @@ func (k *keysetFile) write(ctx context.Context, h *keyset.Handle, asJSON bool) (
 	if asJSON {
 		w = keyset.NewJSONWriter(&b)
 	}
-	recorder := &kekErrors{AEADWithContext: k.to}
-	if err := h.WriteWithContext(ctx, w, recorder, []byte(k.name)); err != nil {
+	recorder := &kekRecorder{AEADWithContext: k.to}
+	if err := h.WriteWithContext(ctx, w, recorder, associatedData); err != nil {
 		if recorder.err != nil {
 			return nil, fmt.Errorf("seal the keyset: %w", recorder.err)
 		}
 		return nil, errors.New("the keyset cannot be written")
 	}
 	return b.Bytes(), nil
-}
-
-// kekErrors keeps the error of a key-encryption key, which Tink reduces to a text.
-type kekErrors struct {
-	tink.AEADWithContext
-	err error
-}
-
-func (s *kekErrors) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
-	out, err := s.AEADWithContext.EncryptWithContext(ctx, plaintext, associatedData)
-	s.err = err
-	return out, err
 }
 
 func withoutMark(data []byte) []byte { return bytes.TrimPrefix(data, []byte("\ufeff")) }
@@ -216,10 +215,10 @@ func isJSON(data []byte) bool {
 
 // keysetView describes a keyset without its material.
 type keysetView struct {
-	keys   []keyInfo
-	prf    bool
-	named  bool   // bound to the name that was given
-	digest string // of the bytes, if they are sealed
+	keys           []keyInfo
+	prf            bool
+	digest         string // of the bytes, if they are sealed
+	associatedData []byte // that binds the keyset to its name
 }
 
 // digestOf distinguishes a sealed keyset from every other, and from itself after any change: each has a new nonce.
