@@ -23,7 +23,7 @@ const (
 	firstRetry = time.Second
 )
 
-var errNoSource = errors.New("aead: the Keyring was made from a handle: there is nothing to reload from")
+var errNoSource = fmt.Errorf("aead: reload: the Keyring was made from a handle and has no source: %w", errors.ErrUnsupported)
 
 // Reload reads the source again and puts the new keyset into service as a whole: an operation sees the old one or the new
 // one. If anything fails, the old keyset stays in service, and the error says why. Concurrent reloads wait for each other.

@@ -93,3 +93,13 @@ type PrefixInvalidator interface {
 type Pinger interface {
 	Ping(ctx context.Context) error
 }
+
+// BoundedReader is a backing store that can refuse a large value before it reads
+// it. An attacker who plants huge values then costs neither memory nor network.
+type BoundedReader interface {
+	// GetBytesMax is BytesStore's GetBytes for values of at most limit bytes. A
+	// larger value is an error with a method TooLarge() bool that returns true.
+	GetBytesMax(ctx context.Context, key string, limit int) ([]byte, error)
+	// GetBytesWithTTLMax is GetBytesMax with the time left, as GetBytesWithTTL.
+	GetBytesWithTTLMax(ctx context.Context, key string, limit int) ([]byte, time.Duration, error)
+}

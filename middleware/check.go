@@ -2,22 +2,36 @@ package middleware
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
+
+	"github.com/eko/gocache/lib/v4/store"
+
+	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 )
 
-// Check proves that the store does its work, for a start-up or readiness
-// probe: a random value, sealed, must differ from what it was and open again,
-// and the backing store must answer. It writes nothing. It asks the key service
-// only as far as sealing any value does.
+// Check is for start-up and readiness probes. It verifies that a sealed value
+// opens again and under no other name, and that the backing store answers. It
+// asks the key service as sealing any value does.
+//
+// Check also compares keys with the other processes of the namespace. They share
+// one small sealed entry, the key check, under the reserved name
+// "sealcache.key-check", which Keys does not list. Check creates it with
+// SetIfNotExists and without expiry, and renews it by a swap when the primary key
+// has changed. It never replaces an entry that it cannot open, because an
+// attacker may have planted it, or this process may have the wrong keys. What it
+// found is logged, counted, and returned by KeysDiffer. It is not an error of
+// Check, so that a planted entry cannot stop a deployment.
 func (s *Store) Check(ctx context.Context) error {
-	if _, err := s.box.Probe(ctx); err != nil {
-		return fmt.Errorf("middleware: check: keys: %w", err)
+	if err := s.sealer.Check(ctx); err != nil {
+		return err
 	}
 	if err := s.checkBacking(ctx); err != nil {
 		return fmt.Errorf("middleware: check: the %s store does not answer: %w", s.backing.GetType(), err)
 	}
+	s.compareKeys(ctx)
 	return nil
 }
 
@@ -32,11 +46,122 @@ func (s *Store) checkBacking(ctx context.Context) error {
 	return err
 }
 
-// Keys streams the names of the namespace's entries, without the namespace, or
-// of all entries if the store has none. An entry that is there throughout is
-// named at least once; one that comes or goes meanwhile may be. The sequence
-// ends after the first error, which is ErrUnsupported where the backing store
-// cannot enumerate.
+// KeysDiffer returns nil if this process uses the keys of the other processes of
+// its namespace, as far as the last Check or Clear could tell. Otherwise it
+// returns what was found: an entry that does not open (ErrUnauthentic,
+// ErrUnknownKey, ErrNotSealed, ErrUnsupportedFormat), or the error of a backing
+// store that refused to read or write the entry.
+func (s *Store) KeysDiffer() error {
+	if err := s.keysDiffer.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// compareKeys compares keys, and reports the result.
+func (s *Store) compareKeys(ctx context.Context) {
+	outcome, err := s.keyCheck(ctx)
+	s.tel.keyChecks.Add(ctx, 1, outcome)
+	switch outcome {
+	case "unavailable":
+		return // the last finding stays
+	case "differ":
+		if s.tel.keysLimit.Allow() {
+			s.tel.log.ErrorContext(ctx, "sealcache: this process uses other keys than those before it", "error", err)
+		}
+	case "failed":
+		if s.tel.keysLimit.Allow() {
+			s.tel.log.ErrorContext(ctx, "sealcache: the store refused the key check", "error", err)
+		}
+	}
+	if err == nil {
+		s.keysDiffer.Store(nil)
+		return
+	}
+	err = fmt.Errorf("middleware: key check: %w", err)
+	s.keysDiffer.Store(&err)
+}
+
+// keyCheck reads, creates or renews the entry. It returns one of the outcomes of
+// the metric sealcache.key_checks.
+func (s *Store) keyCheck(ctx context.Context) (outcome string, err error) {
+	v, err := s.fetch(ctx, s.prefix+keycheck.Name, false)
+	if isMiss(err) {
+		if written, err := s.createKeyCheck(ctx); written || err != nil {
+			return keyOutcome("created", err), err
+		}
+		if s.setNX == nil {
+			return "unsupported", nil
+		}
+		v, err = s.fetch(ctx, s.prefix+keycheck.Name, false) // another process was first
+	}
+	if err != nil && !errors.Is(err, ErrTooLarge) {
+		return keyOutcome("", err), err
+	}
+	s.keysMade.Store(true)
+	if err == nil && v.notBytes {
+		err = errPlaintextRefused
+	}
+	if err == nil {
+		err = s.keys.Open(ctx, v.raw)
+	}
+	if err != nil {
+		return keyOutcome("", err), err
+	}
+	renewed, err := s.renewKeyCheck(ctx, v.raw)
+	if renewed || err != nil {
+		return keyOutcome("renewed", err), err
+	}
+	return "same", nil
+}
+
+// keyOutcome returns done, or how err failed.
+func keyOutcome(done string, err error) string {
+	switch {
+	case err == nil:
+		return done
+	case errors.Is(err, ErrKeyServiceUnavailable), errors.Is(err, ErrTooManyDataKeys), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return "unavailable"
+	case unreadable(err):
+		return "differ"
+	default:
+		return "failed"
+	}
+}
+
+func (s *Store) createKeyCheck(ctx context.Context) (bool, error) {
+	if s.setNX == nil {
+		return false, nil
+	}
+	sealed, err := s.keys.Seal(ctx)
+	if err != nil {
+		return false, err
+	}
+	written, err := s.setNX.SetIfNotExists(ctx, s.prefix+keycheck.Name, s.traits.form(sealed), store.WithExpiration(0), store.WithTags(nil))
+	if written {
+		s.keysMade.Store(true)
+	}
+	return written, s.backingError(err)
+}
+
+// renewKeyCheck seals an entry that opens under the primary key of this process.
+func (s *Store) renewKeyCheck(ctx context.Context, old []byte) (bool, error) {
+	if s.swapper == nil {
+		return false, nil
+	}
+	sealed, err := s.keys.Seal(ctx)
+	if err != nil || !keycheck.Outdated(old, sealed) {
+		return false, err
+	}
+	swapped, err := s.swapper.CompareAndSwap(ctx, s.prefix+keycheck.Name, old, 0, sealed, keepTTL)
+	return swapped, s.backingError(err)
+}
+
+// Keys streams the names of the namespace's entries, without the namespace, or of
+// all entries if the store has none. An entry that exists during the whole scan
+// is named at least once. An entry that appears or disappears during the scan may
+// be named. The sequence ends after the first error, which is ErrUnsupported if
+// the backing store cannot enumerate.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if s.lister == nil {
@@ -48,9 +173,22 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[string, error] {
 				yield("", s.backingError(err))
 				return
 			}
+			if s.isKeyCheck(name) {
+				continue
+			}
 			if !yield(strings.TrimPrefix(name, s.prefix), nil) {
 				return
 			}
 		}
 	}
+}
+
+// isKeyCheck reports whether a stored name is that of a key check. A store without
+// a namespace sees those of all namespaces.
+func (s *Store) isKeyCheck(name string) bool {
+	if s.prefix != "" {
+		return name == s.prefix+keycheck.Name
+	}
+	_, ok := keycheck.Namespace(name)
+	return ok
 }

@@ -25,20 +25,31 @@ const (
 
 func (f Format) String() string { return wire.Type(f).String() }
 
-// Codec turns values of a type other than Go's predeclared ones into bytes and
-// back. It must be safe for concurrent use. The bytes are sealed after Encode
-// and authenticated before Decode: a codec sees nothing that it did not write,
-// except while clear values are tolerated, and then they do not reach it.
+// Codec turns values of one Go type into bytes and back. It must be safe for
+// concurrent use. The bytes are sealed after Encode and authenticated before
+// Decode, so that a codec reads only what it wrote. The exception is a store that
+// accepts plaintext (WithPlaintext): there Decode may see bytes that an attacker
+// planted. A panic is an error of the value. The texts of a codec's errors are not
+// shown, because they may quote the value.
 type Codec interface {
 	// Format is always the same number.
 	Format() Format
 	// Encode returns the bytes of v, or an error that wraps ErrUnsupportedType
-	// if v is not of the codec's type. The codec must not use the memory again,
-	// for the bytes are read after Encode has returned. What else its errors say
-	// is not shown: it may quote the value.
+	// if v is not of the codec's type. The codec must not change the bytes after
+	// it has returned.
 	Encode(v any) ([]byte, error)
 	// Decode returns a value of the codec's type. It may keep data.
 	Decode(data []byte) (any, error)
+}
+
+// codecOf returns the codec of a format, or nil.
+func codecOf(codecs []Codec, f wire.Type) Codec {
+	for _, c := range codecs {
+		if wire.Type(c.Format()) == f {
+			return c
+		}
+	}
+	return nil
 }
 
 // JSON is a codec for values of type T over encoding/json. For pointers give
@@ -60,14 +71,14 @@ func MsgPack[T any]() Codec {
 }
 
 // Proto is a codec for one type of protocol buffer message: Proto[*pb.User]().
-// T is a pointer to a generated type: for an interface, New returns an error.
+// T is a pointer to a generated type. For an interface New returns an error.
 func Proto[T proto.Message]() Codec {
 	if reflect.TypeFor[T]().Kind() == reflect.Interface {
 		return nil
 	}
 	return codec[T]{FormatProto, func(v T) ([]byte, error) {
 		if !v.ProtoReflect().IsValid() {
-			return nil, fmt.Errorf("%w: nil %T: a nil message cannot be told from an empty one", ErrUnsupportedType, v)
+			return nil, errNilMessage
 		}
 		return proto.Marshal(v)
 	}, func(b []byte) (T, error) {
@@ -79,6 +90,10 @@ func Proto[T proto.Message]() Codec {
 		return m, proto.Unmarshal(b, m)
 	}}
 }
+
+// errNilMessage is the error of a nil pointer to a message. Sealed, it would read
+// as an empty message.
+var errNilMessage = fmt.Errorf("%w: a nil message reads as an empty one (store an empty message)", ErrUnsupportedType)
 
 type codec[T any] struct {
 	format Format

@@ -1,99 +1,140 @@
 package middleware
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 
 	"github.com/eko/gocache/lib/v4/store"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// The errors of a Store, for errors.Is. A missing or expired entry is none of
-// them but gocache's store.NotFound, as from any gocache store:
+// The errors of a Store and a Sealer, for errors.Is. A missing or expired entry
+// is gocache's store.NotFound, as from any gocache store:
 //
 //	if errors.Is(err, store.NotFound{}) { ... }
 //
-// Errors of ctx and of the backing store come through errors.Is and errors.As
-// as they are. No error's text holds a value, a key name or key material.
+// Errors of ctx and of the backing store pass through errors.Is and errors.As.
+// The text of an error never shows a value, a key name or key material.
 var (
-	// ErrNotSealed: what the store holds is in clear, where a sealed value was
-	// expected. Someone else writes to this key, or the data has not been
+	// ErrNotSealed says that the store holds plaintext in place of a sealed
+	// value. Another application writes to this key, or the data has not been
 	// migrated: see WithPlaintext.
 	ErrNotSealed = wire.ErrNotSealed
 
-	// ErrUnauthentic: the value was altered, or was sealed for another key,
-	// namespace or purpose, or under another key with the same id. These are
-	// not told apart on purpose.
+	// ErrUnauthentic says that the value was altered, or was sealed for another
+	// key name, namespace or purpose, or under another key with the same id. The
+	// cases are not told apart on purpose.
 	ErrUnauthentic = aead.ErrUnauthentic
 
-	// ErrUnknownKey: well formed, but sealed under a key that the keyset in use
-	// does not hold (or no longer). The text names key ids, which are no
-	// secret.
+	// ErrUnknownKey says that the value was sealed under a key that the keyset
+	// in use does not hold. The text names key ids, which are not secret.
 	ErrUnknownKey = aead.ErrUnknownKey
 
-	// ErrKeyServiceUnavailable: the key service that holds the key-encryption
-	// key did not answer. The value may be sound: try again later.
+	// ErrKeyServiceUnavailable says that the key could not be asked: the key
+	// service did not answer, or the AEAD failed without a reason. The value may
+	// be sound. Try again later. An AEAD marks a refusal with ErrUnauthentic or
+	// ErrUnknownKey; aead.WithContext does so for a local AEAD of Tink.
 	ErrKeyServiceUnavailable = aead.ErrKeyServiceUnavailable
 
-	// ErrTooManyDataKeys: too many unknown data keys were read at one time, as
-	// planted values cause. Neither an outage nor a refusal: try again later.
+	// ErrTooManyDataKeys says that an Envelope read too many unknown data keys at
+	// one time, as planted values cause, and has not asked for this one. The
+	// value may be sound. Try again later.
 	ErrTooManyDataKeys = aead.ErrTooManyDataKeys
 
-	// ErrUnsupportedFormat: sealed in a version or with features that this
-	// release does not know, or cut off within its header.
+	// ErrUnsupportedFormat says that the value has a version or features that
+	// this release does not know, or that it ends within its header.
 	ErrUnsupportedFormat = wire.ErrUnsupportedFormat
 
-	// ErrUnsupportedType: a value (or a cache key) of a Go type that the store
-	// cannot take, or a stored value whose codec the store does not have. The
-	// text names the type.
+	// ErrUnsupportedType says that a value or a key has a Go type that the store
+	// does not take, or that a stored value needs a codec that the store does not
+	// have. The text names the type. WithCodec adds a codec.
 	ErrUnsupportedType = errors.New("sealcache: unsupported type")
 
-	// ErrUnsupported: the backing store cannot do what was asked. It wraps
-	// gocache's store.ErrNotSupported.
+	// ErrUnsupported says that the backing store lacks the capability that the
+	// operation needs. It wraps gocache's store.ErrNotSupported. Over Redis,
+	// give redisstore.New the client and New that store itself.
 	ErrUnsupported error = unsupported{}
 
-	// ErrTooLarge: the value is larger than WithMaxValueBytes allows.
+	// ErrTooLarge says that a value is larger than WithMaxValueBytes allows.
 	ErrTooLarge = wire.ErrTooLarge
 )
 
-// errClearWithoutNamespace is the answer of Clear under WithoutClear.
-var errClearWithoutNamespace = fmt.Errorf("%w: Clear needs a namespace, or it would empty the whole store", ErrUnsupported)
+var (
+	// errDecode marks a value that opened, and that its codec cannot read.
+	errDecode = errors.New("sealcache: codec: cannot decode the opened value")
+	// errEncode marks a value that its codec cannot write.
+	errEncode = errors.New("sealcache: codec: cannot encode the value")
+	// errExpiration marks an expiration that no entry can have.
+	errExpiration = errors.New("middleware: expiration is in the past (delete the entry, or give 0 for no expiry)")
+	// errPlaintextRefused is allocated once, so that an attacker who plants
+	// plaintext values causes no extra work.
+	errPlaintextRefused = fmt.Errorf("%w (during a migration WithPlaintext reads it)", ErrNotSealed)
+	// errClearWithoutNamespace is the answer of Clear under WithoutClear.
+	errClearWithoutNamespace = fmt.Errorf("%w: Clear needs a namespace, or it would empty the whole store", ErrUnsupported)
+)
 
 type unsupported struct{}
 
 func (unsupported) Error() string { return "sealcache: " + store.ErrNotSupported.Error() }
 func (unsupported) Unwrap() error { return store.ErrNotSupported }
 
-// unreadable tells whether err is about the stored value itself rather than
-// about a key service, a connection or the caller's context.
+// unreadable reports whether err is about the stored value, and not about a key
+// service, a connection, the caller's context or the caller's own mistake.
 func unreadable(err error) bool {
-	var caller *keyError
-	if errors.As(err, &caller) {
+	var mistake *nameError
+	if errors.As(err, &mistake) {
 		return false
 	}
-	for _, target := range [...]error{ErrNotSealed, ErrUnauthentic, ErrUnknownKey, ErrUnsupportedFormat, ErrUnsupportedType, errDecode} {
+	if errors.Is(err, ErrTooManyDataKeys) {
+		return true
+	}
+	if errors.Is(err, ErrUnauthentic) || errors.Is(err, ErrUnknownKey) {
+		return box.Refused(err)
+	}
+	for _, target := range [...]error{ErrNotSealed, ErrUnsupportedFormat, ErrUnsupportedType, ErrTooLarge, errDecode} {
 		if errors.Is(err, target) {
-			return !errors.Is(err, ErrKeyServiceUnavailable)
+			return true
 		}
 	}
 	return false
 }
 
-// keyError says that a cache key is of a type that no store takes.
-type keyError struct{ key any }
-
-func (e *keyError) Error() string {
-	return fmt.Sprintf("%v: a key of type %T: keys are strings (cache.New makes them so)", ErrUnsupportedType, e.key)
+// nameError is the error of a key that no entry can have.
+type nameError struct {
+	text  string
+	cause error
 }
-func (e *keyError) Unwrap() error { return ErrUnsupportedType }
 
-// errDecode marks a value that opened, but that its codec could not read.
-var errDecode = errors.New("sealcache: codec cannot read the opened value")
+func (e *nameError) Error() string { return e.text }
+func (e *nameError) Unwrap() error { return e.cause }
 
-// isMiss tells whether err is gocache's way to say that there is no entry.
+// typeError is the error of a value whose Go type the store does not take.
+type typeError struct{ name, hint string }
+
+func (e *typeError) Error() string {
+	return fmt.Sprintf("%v: %s: %s", ErrUnsupportedType, e.name, e.hint)
+}
+func (e *typeError) Unwrap() error { return ErrUnsupportedType }
+
+// codecError hides the text of a codec's error, which may quote the value.
+type codecError struct {
+	kind   error // errDecode or errEncode
+	format wire.Type
+	cause  error
+}
+
+func (e *codecError) Error() string {
+	return fmt.Sprintf("%v: %s (its text is withheld)", e.kind, e.format)
+}
+func (e *codecError) Unwrap() []error { return []error{e.kind, e.cause} }
+
+// isMiss reports whether err is gocache's answer for an absent entry.
 func isMiss(err error) bool { return errors.Is(err, store.NotFound{}) }
 
 // miss returns the error for an absent entry.
@@ -104,62 +145,75 @@ func miss(cause error) error {
 	return store.NotFoundWithCause(cause)
 }
 
-// redacted hides the text of a backing store's error that would name a key or
-// show a value; errors.Is and errors.As still see it.
-type redacted struct {
-	store string
-	cause error
-}
-
-func (e *redacted) Error() string {
-	return fmt.Sprintf("middleware: the %s store refused the operation (its own text is withheld: it may name keys and values)", e.store)
-}
-func (e *redacted) Unwrap() error { return e.cause }
-
-// shortened shows the part of a backing store's error that repeats nothing of
-// what the store was given.
-type shortened struct {
+// withheld replaces the text of a backing store's error, which may show a key
+// name or a value. errors.Is and errors.As still see the error.
+type withheld struct {
 	text  string
 	cause error
 }
 
-func (e *shortened) Error() string { return e.text }
-func (e *shortened) Unwrap() error { return e.cause }
+func (e *withheld) Error() string { return e.text }
+func (e *withheld) Unwrap() error { return e.cause }
 
-// outcome names the result of an operation for metrics and logs.
-func outcome(err error) string {
+// backingError returns an error of the backing store in the form that callers
+// may see.
+func (s *Store) backingError(err error) error {
+	var large interface{ TooLarge() bool }
 	switch {
 	case err == nil:
-		return "ok"
-	case errors.Is(err, ErrTooManyDataKeys):
-		return "too_many_data_keys"
-	case errors.Is(err, ErrKeyServiceUnavailable): // also where the caller's patience ended first
-		return "key_service_unavailable"
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return "canceled"
-	case errors.Is(err, aead.ErrKeyExhausted):
-		return "key_exhausted"
-	case errors.Is(err, aead.ErrClosed):
-		return "closed"
-	case errors.Is(err, ErrNotSealed):
-		return "not_sealed"
-	case errors.Is(err, ErrUnknownKey):
-		return "unknown_key"
-	case errors.Is(err, ErrUnauthentic):
-		return "unauthentic"
-	case errors.Is(err, ErrUnsupportedFormat):
-		return "unsupported_format"
-	case errors.Is(err, ErrUnsupportedType):
-		return "unsupported_type"
-	case errors.Is(err, errDecode):
-		return "codec"
-	case errors.Is(err, ErrTooLarge):
-		return "too_large"
-	case errors.Is(err, store.ErrNotSupported):
-		return "unsupported"
+		return nil
 	case isMiss(err):
-		return "miss"
+		return miss(err)
+	case s.traits.missText != "" && err.Error() == s.traits.missText:
+		return store.NotFoundWithCause(err)
+	case errors.As(err, &large) && large.TooLarge():
+		return fmt.Errorf("%w: the stored value is over the bound (WithMaxValueBytes)", ErrTooLarge)
+	case s.traits.needsExpiry && strings.Contains(err.Error(), "invalid expire"):
+		return &withheld{fmt.Sprintf("middleware: the %s store needs an expiration (WithDefaults sets one)", s.backing.GetType()), err}
+	case s.traits.quotes:
+		return &withheld{fmt.Sprintf("middleware: the %s store failed: %s", s.backing.GetType(), causeOf(err)), err}
 	default:
-		return "store_error"
+		return rediserr.Wrap(err) // any other store passes as it is
 	}
+}
+
+// causeOf names the cause of an error whose text may quote a key or a value.
+func causeOf(err error) string {
+	var network net.Error
+	text := err.Error()
+	for _, c := range [...]struct{ end, cause string }{
+		{"malformed: key is too long or contains invalid characters", "the key is too long or contains invalid characters"},
+		{"The key is larger than 65535", "the key is too long"},
+		{"object too large for cache", "the value is too large"},
+		{`object too large for cache\r\n"`, "the value is too large"},
+		{"The entry size is larger than 1/1024 of cache size", "the value is too large"},
+		{"memcache: no servers configured or available", "no server is available"},
+		{"memcache: server error", "the server reported an error"},
+	} {
+		if strings.HasSuffix(text, c.end) {
+			return c.cause
+		}
+	}
+	if errors.As(err, &network) {
+		if network.Timeout() {
+			return "the server did not answer in time"
+		}
+		return "the server is unreachable"
+	}
+	return "its text is withheld, because it may show keys and values"
+}
+
+// deleteError is backingError for Delete, to which an absent entry is no error.
+func (s *Store) deleteError(err error) error {
+	if err != nil && s.traits.deleteFails {
+		return nil
+	}
+	if err = s.backingError(err); isMiss(err) {
+		return nil
+	}
+	return err
+}
+
+func (s *Store) unsupported(what string) error {
+	return fmt.Errorf("%w: the %s store (%T) cannot %s (redisstore.New can)", ErrUnsupported, s.backing.GetType(), s.backing, what)
 }

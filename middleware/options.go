@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,15 +11,17 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/sealcache/sealcache/middleware/internal/reload"
+	report "github.com/sealcache/sealcache/middleware/internal/telemetry"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// DefaultMaxValueBytes is the default of WithMaxValueBytes: Redis' own bound
-// on a value (proto-max-bulk-len), less 64 KiB for what sealing adds.
+// DefaultMaxValueBytes is the default of WithMaxValueBytes: Redis' own bound on a
+// value (proto-max-bulk-len), less 64 KiB for what sealing adds.
 const DefaultMaxValueBytes = 512<<20 - 64<<10
 
-// An Option changes what New makes. Options are checked in New, all of them at
-// once, conflicts included.
+// An Option changes what New and NewSealer return. They check all options at once,
+// conflicts included.
 type Option func(*config) error
 
 type config struct {
@@ -28,20 +31,23 @@ type config struct {
 	until         time.Time
 	missOnFailure bool
 	withoutClear  bool
+	reload        func(context.Context) error
 	defaults      []store.Option
 	maxValueBytes int
-	logger        *slog.Logger
-	meters        metric.MeterProvider
-	tracers       trace.TracerProvider
+	boundReads    bool // WithMaxValueBytes was given
+	telemetry     report.Config
 	now           func() time.Time
+	storeOptions  []string // the options given that need a store
 }
 
-// WithNamespace keeps the store's entries apart from everything else in the
-// backing store: keys and tags are prefixed with ns and a colon, the namespace
-// is bound into every value, and Clear deletes the namespace only (if the
-// backing store can enumerate, else it is ErrUnsupported). A namespace is 1 to
-// 64 letters, digits, and "_", ".", "-". Without one, names stay as they are,
-// and Clear is the backing store's.
+// forStore marks an option that NewSealer refuses.
+func (c *config) forStore(name string) { c.storeOptions = append(c.storeOptions, name) }
+
+// WithNamespace separates the store's entries from everything else in the backing
+// store. Keys and tags get the prefix ns and a colon, each value is bound to the
+// namespace, and Clear deletes the namespace only. A namespace is 1 to 64
+// letters, digits, and "_", ".", "-". Without one, names stay as they are, and
+// Clear is the backing store's own.
 func WithNamespace(ns string) Option {
 	return func(c *config) error {
 		if err := wire.CheckNamespace(ns); err != nil {
@@ -52,44 +58,33 @@ func WithNamespace(ns string) Option {
 	}
 }
 
-// WithCodec lets the store take values of one more type: those of the codec.
-// Several codecs of different formats may be given; of one format a store has
-// only one, because a stored value tells its format, not its Go type. For
-// several types make several Stores over the same backing store: they share
-// everything but the codec. A type that several codecs take is written by the
-// first of them.
+// WithCodec lets the store take the type of one codec. Several codecs of
+// different formats may be given. A stored value names its format and not its Go
+// type, so that a store has one codec of each format. For several types make
+// several Stores over one backing store. If several codecs take a type, the first
+// one writes it.
 func WithCodec(codec Codec) Option {
 	return func(c *config) error {
 		if codec == nil {
-			return errors.New("WithCodec: nil codec (Proto takes the pointer to one generated message type, no interface)")
+			return errors.New("WithCodec: nil codec (Proto takes the pointer to one generated message type)")
 		}
 		f := wire.Type(codec.Format())
 		if !f.Codec() {
-			return fmt.Errorf("WithCodec: format %#02x is none of a codec: take FormatCustom to FormatCustomLast for your own", byte(f))
+			return fmt.Errorf("WithCodec: format %#02x is reserved (use FormatCustom to FormatCustomLast)", byte(f))
 		}
-		if c.codec(f) != nil {
-			return fmt.Errorf("WithCodec: two codecs of format %s: make a second Store over the same backing store", f)
+		if codecOf(c.codecs, f) != nil {
+			return fmt.Errorf("WithCodec: two codecs of format %s (make a second Store over the same backing store)", f)
 		}
 		c.codecs = append(c.codecs, codec)
 		return nil
 	}
 }
 
-// codec is the codec of a format, or nil.
-func (c *config) codec(f wire.Type) Codec {
-	for _, codec := range c.codecs {
-		if wire.Type(codec.Format()) == f {
-			return codec
-		}
-	}
-	return nil
-}
-
-// WithPlaintext sets what happens to values in clear. The default is
-// RejectPlaintext. A policy that tolerates them should have an end: see
-// WithPlaintextUntil.
+// WithPlaintext sets what happens to plaintext values. The default is
+// RejectPlaintext. Another policy should have an end: see WithPlaintextUntil.
 func WithPlaintext(p PlaintextPolicy) Option {
 	return func(c *config) error {
+		c.forStore("WithPlaintext")
 		if !p.Valid() {
 			return fmt.Errorf("WithPlaintext: unknown policy %d", int(p))
 		}
@@ -98,11 +93,13 @@ func WithPlaintext(p PlaintextPolicy) Option {
 	}
 }
 
-// WithPlaintextUntil ends the tolerance of WithPlaintext at t: from then on the
-// store behaves as with RejectPlaintext, without a restart. A time in the past
-// is allowed: a service that is restarted after the end must not fail.
+// WithPlaintextUntil ends the policy of WithPlaintext at t. From then on the store
+// behaves as with RejectPlaintext, without a restart. The end is final, even if
+// the clock is set back. t may be in the past, because a service that restarts
+// after the end must not fail.
 func WithPlaintextUntil(t time.Time) Option {
 	return func(c *config) error {
+		c.forStore("WithPlaintextUntil")
 		if t.IsZero() {
 			return errors.New("WithPlaintextUntil: zero time")
 		}
@@ -111,14 +108,30 @@ func WithPlaintextUntil(t time.Time) Option {
 	}
 }
 
-// WithMissOnOpenFailure makes an unreadable value (in clear, altered, under an
-// unknown key, in an unknown format) count as a miss instead of an error, so
-// that the application loads and writes it anew. Such misses are still counted
-// and logged, and errors.Is still finds the reason behind store.NotFound. A key
-// service that is down remains an error: the values behind it are sound.
+// WithMissOnOpenFailure makes an unreadable value count as a miss, so that the
+// application loads and writes it again. Unreadable is a value that is plaintext,
+// altered, too large, under an unknown key, or in an unknown format. Such misses
+// are counted and logged, and errors.Is finds the reason behind store.NotFound.
+// ErrKeyServiceUnavailable stays an error, because the values may be sound.
 func WithMissOnOpenFailure() Option {
 	return func(c *config) error {
+		c.forStore("WithMissOnOpenFailure")
 		c.missOnFailure = true
+		return nil
+	}
+}
+
+// WithReload sets the function that reloads the keyset. SetIfNotExists calls it,
+// at most once in ten seconds, before it replaces a refused entry: another
+// process may have loaded the key first. The default is the AEAD's own method
+// Reload. An Envelope has none: give it the Reload of its Keyring.
+func WithReload(f func(context.Context) error) Option {
+	return func(c *config) error {
+		c.forStore("WithReload")
+		if f == nil {
+			return reload.ErrNil
+		}
+		c.reload = f
 		return nil
 	}
 }
@@ -127,15 +140,17 @@ func WithMissOnOpenFailure() Option {
 // also removes the entries of its other users. A store with a namespace clears that namespace as before.
 func WithoutClear() Option {
 	return func(c *config) error {
+		c.forStore("WithoutClear")
 		c.withoutClear = true
 		return nil
 	}
 }
 
-// WithDefaults sets options that Set and SetIfNotExists apply before those
-// that they are given. The backing store's own defaults come before both.
+// WithDefaults sets options that Set and SetIfNotExists apply before their own.
+// The backing store's own defaults come before both.
 func WithDefaults(opts ...store.Option) Option {
 	return func(c *config) error {
+		c.forStore("WithDefaults")
 		for _, o := range opts {
 			if o == nil {
 				return errors.New("WithDefaults: nil option")
@@ -146,61 +161,48 @@ func WithDefaults(opts ...store.Option) Option {
 	}
 }
 
-// WithMaxValueBytes bounds the size of a value before sealing, in bytes; a
-// larger one is ErrTooLarge. The default is DefaultMaxValueBytes. n is at least
-// 1.
+// WithMaxValueBytes bounds the size of a value before sealing, in bytes. A larger
+// value is ErrTooLarge, both for Set and for Get. Over a BoundedReader, Get does
+// not read more than the bound and what sealing adds; over other stores it checks
+// after reading. The default is DefaultMaxValueBytes. n is at least 1.
 func WithMaxValueBytes(n int) Option {
 	return func(c *config) error {
 		if n < 1 {
 			return fmt.Errorf("WithMaxValueBytes: %d: it takes at least 1", n)
 		}
-		c.maxValueBytes = n
+		c.maxValueBytes, c.boundReads = n, true
 		return nil
 	}
 }
 
-// WithLogger sets where the store reports unreadable values and tolerated
-// clear ones: at most a few lines a second, none of which holds a value or a
-// key name. The default is slog.Default().
+// WithLogger sets the logger for unreadable values, failed writes, accepted
+// plaintext and differing keys. It gets a few lines a second at most, without
+// values and key names. The default is slog.Default().
 func WithLogger(l *slog.Logger) Option {
-	return func(c *config) error {
-		if l == nil {
-			return errors.New("WithLogger: nil logger")
-		}
-		c.logger = l
-		return nil
-	}
+	return func(c *config) error { return c.telemetry.SetLogger(l) }
 }
 
-// WithMeterProvider makes the store report OpenTelemetry metrics:
+// WithMeterProvider makes the store report OpenTelemetry metrics, with the
+// namespace and the backing store's type:
 //
 //   - sealcache.operations, by operation and outcome
 //   - sealcache.operation.duration, in seconds, by operation, the backing
 //     store's time included
-//   - sealcache.plaintext, clear values by what was done with them: read,
-//     written, resealed, reseal_failed
+//   - sealcache.plaintext, plaintext values by what was done with them: read,
+//     written, resealed, reseal_failed, changed
+//   - sealcache.refused_writes, writes that failed, by outcome
+//   - sealcache.key_checks, comparisons of keys by Check, by outcome: same,
+//     created, renewed, differ, unavailable, failed, unsupported
 //
-// All carry the namespace and the backing store's type. The default is none.
+// The default is none.
 func WithMeterProvider(p metric.MeterProvider) Option {
-	return func(c *config) error {
-		if p == nil {
-			return errors.New("WithMeterProvider: nil provider")
-		}
-		c.meters = p
-		return nil
-	}
+	return func(c *config) error { return c.telemetry.SetMeterProvider(p) }
 }
 
 // WithTracerProvider makes the store open an OpenTelemetry span for each
-// operation, named as "sealcache.Get". The default is none.
+// operation, with a name such as "sealcache.Get". The default is none.
 func WithTracerProvider(p trace.TracerProvider) Option {
-	return func(c *config) error {
-		if p == nil {
-			return errors.New("WithTracerProvider: nil provider")
-		}
-		c.tracers = p
-		return nil
-	}
+	return func(c *config) error { return c.telemetry.SetTracerProvider(p) }
 }
 
 func newConfig(opts []Option) (*config, error) {
@@ -216,15 +218,12 @@ func newConfig(opts []Option) (*config, error) {
 		}
 	}
 	if !c.until.IsZero() && c.plaintext == RejectPlaintext {
-		errs = append(errs, errors.New("WithPlaintextUntil has no meaning with RejectPlaintext: give WithPlaintext a policy that tolerates clear values, or drop it"))
+		errs = append(errs, errors.New("WithPlaintextUntil: there is no policy to end (WithPlaintext sets one)"))
 	}
 	if len(c.defaults) > 0 {
 		if _, err := normalExpiration(store.ApplyOptions(c.defaults...).Expiration); err != nil {
 			errs = append(errs, fmt.Errorf("WithDefaults: %w", err))
 		}
-	}
-	if c.logger == nil {
-		c.logger = slog.Default()
 	}
 	return c, errors.Join(errs...)
 }

@@ -38,9 +38,9 @@ func TestNewRefuses(t *testing.T) {
 		`byte ':' at 1`:    func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("a:b")) },
 		`byte '*' at 0`:    func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("*")) },
 		"nil codec":        func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithCodec(nil)) },
-		"none of a codec":  func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithCodec(badFormat{})) },
+		"is reserved":      func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithCodec(badFormat{})) },
 		"unknown policy 9": func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithPlaintext(9)) },
-		"no meaning": func() (*middleware.Store, error) {
+		"no policy to end": func() (*middleware.Store, error) {
 			return middleware.New(m, k, middleware.WithPlaintextUntil(time.Now()))
 		},
 		"zero time": func() (*middleware.Store, error) {
@@ -59,7 +59,7 @@ func TestNewRefuses(t *testing.T) {
 		require.ErrorContains(t, err, want)
 		require.Nil(t, s)
 	}
-	// All that is wrong is said at once.
+	// New reports all mistakes at once.
 	_, err := middleware.New(m, k, middleware.WithNamespace(""), middleware.WithMaxValueBytes(-1))
 	require.ErrorContains(t, err, "namespace")
 	require.ErrorContains(t, err, "WithMaxValueBytes")
@@ -146,14 +146,14 @@ func TestExpirations(t *testing.T) {
 	require.Error(t, err)
 }
 
-// What rueidis answers to an entry without expiration says nothing to a user.
+// The error of rueidis for an entry without expiration does not help a user.
 func TestRueidisNeedsAnExpiration(t *testing.T) {
 	t.Parallel()
 	backing := newPlain("rueidis")
 	backing.err = errors.New("ERR invalid expire time in 'set' command")
 	err := sealed(t, backing, keyring(t)).Set(t.Context(), "k", "v")
 	require.ErrorIs(t, err, backing.err)
-	require.ErrorContains(t, err, "WithDefaults(store.WithExpiration")
+	require.ErrorContains(t, err, "WithDefaults")
 }
 
 func TestReportedTTLs(t *testing.T) {

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/sealcache/sealcache/middleware/internal/plaintext"
@@ -38,18 +39,16 @@ const (
 // policy is the plaintext policy of this moment.
 func (s *Store) policy() PlaintextPolicy { return s.plaintext.Policy() }
 
-// announcePlaintext says once, at start, what tolerance is in force.
+// announcePlaintext logs once, at start, what policy applies.
 func (s *Store) announcePlaintext() {
+	policy, until := slog.String("policy", s.cfg.plaintext.String()), slog.String("until", s.cfg.until.Format(time.RFC3339))
 	switch {
 	case s.cfg.plaintext == RejectPlaintext:
 	case s.cfg.until.IsZero():
-		s.tel.log.Warn("sealcache: clear values are tolerated without an end; set WithPlaintextUntil",
-			"policy", s.cfg.plaintext.String())
+		s.tel.log.Warn("sealcache: plaintext values are accepted without an end (WithPlaintextUntil sets one)", policy)
 	case s.policy() == RejectPlaintext:
-		s.tel.log.Warn("sealcache: the tolerance of clear values has ended; they are refused",
-			"policy", s.cfg.plaintext.String(), "until", s.cfg.until.Format(time.RFC3339))
+		s.tel.log.Warn("sealcache: the time for plaintext values has ended; they are refused", policy, until)
 	default:
-		s.tel.log.Info("sealcache: clear values are tolerated for a time",
-			"policy", s.cfg.plaintext.String(), "until", s.cfg.until.Format(time.RFC3339))
+		s.tel.log.Info("sealcache: plaintext values are accepted for a time", policy, until)
 	}
 }

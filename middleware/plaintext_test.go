@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/eko/gocache/lib/v4/cache"
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/stretchr/testify/require"
 
@@ -191,7 +192,7 @@ func TestToleranceIsAnnounced(t *testing.T) {
 		want string
 	}{
 		"strict":     {nil, ""},
-		"no end":     {[]middleware.Option{middleware.WithPlaintext(middleware.ReadPlaintext)}, "level=WARN msg=\"sealcache: clear values are tolerated without an end"},
+		"no end":     {[]middleware.Option{middleware.WithPlaintext(middleware.ReadPlaintext)}, "level=WARN msg=\"sealcache: plaintext values are accepted without an end"},
 		"with end":   {[]middleware.Option{middleware.WithPlaintext(middleware.ReadPlaintext), middleware.WithPlaintextUntil(time.Now().Add(time.Hour))}, "level=INFO"},
 		"past end":   {[]middleware.Option{middleware.WithPlaintext(middleware.ReadPlaintext), middleware.WithPlaintextUntil(time.Now().Add(-time.Hour))}, "has ended"},
 		"write, end": {[]middleware.Option{middleware.WithPlaintext(middleware.WritePlaintext)}, "policy=write"},
@@ -205,4 +206,44 @@ func TestToleranceIsAnnounced(t *testing.T) {
 			require.Equal(t, 1, strings.Count(log.String(), "\n"), name)
 		}
 	}
+}
+
+// While clear values are tolerated they keep the Go type that the store gives
+// them, and a store with one codec reads what it wrote.
+func TestTolerantPoliciesKeepTypes(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []middleware.PlaintextPolicy{middleware.ReadPlaintext, middleware.SealOnRead, middleware.WritePlaintext} {
+		m := memory(t)
+		s := sealed(t, m, envelope(t), middleware.WithPlaintext(policy), middleware.WithCodec(middleware.JSON[user]()))
+		require.NoError(t, m.Set(t.Context(), "string", "clear"))
+		require.NoError(t, m.Set(t.Context(), "bytes", []byte("clear")))
+		require.NoError(t, m.Set(t.Context(), "json", `{"Name":"Ada"}`))
+		for range 2 { // SealOnRead: the second is of what it sealed
+			for key, want := range map[string]any{"string": "clear", "bytes": []byte("clear"), "json": user{Name: "Ada"}} {
+				got, err := s.Get(t.Context(), key)
+				require.NoError(t, err)
+				require.Exactly(t, want, got, "%s %s", policy, key)
+			}
+		}
+		users := cache.New[user](s)
+		require.NoError(t, users.Set(t.Context(), "u", user{Name: "Grace"}))
+		got, err := users.Get(t.Context(), "u")
+		require.NoError(t, err, policy)
+		require.Equal(t, "Grace", got.Name)
+	}
+}
+
+// With WritePlaintext the replacement of an unreadable value is plaintext, too.
+func TestReplacingFollowsThePolicy(t *testing.T) {
+	t.Parallel()
+	m, a := memory(t), keyring(t)
+	require.NoError(t, sealed(t, m, a).Set(t.Context(), "other", "moved"))
+	require.NoError(t, m.SetBytes(t.Context(), "k", raw(t, m, "other")))
+	s := sealed(t, m, a, middleware.WithMissOnOpenFailure(), middleware.WithPlaintext(middleware.WritePlaintext))
+	_, err := s.SetIfNotExists(t.Context(), "k", 42)
+	require.ErrorIs(t, err, middleware.ErrUnsupported, "a swap takes bytes")
+	written, err := s.SetIfNotExists(t.Context(), "k", "clear")
+	require.NoError(t, err)
+	require.True(t, written)
+	require.Equal(t, "clear", string(raw(t, m, "k")))
 }

@@ -273,11 +273,21 @@ func TestNothingIsEmbedded(t *testing.T) {
 	for m := range ptr.NumMethod() {
 		names = append(names, ptr.Method(m).Name)
 	}
-	require.Equal(t, []string{"Check", "Clear", "Close", "Delete", "Format", "Get", "GetType", "GetWithTTL", "Invalidate", "Keys", "LogValue", "Set", "SetIfNotExists", "String"}, names,
+	require.Equal(t, []string{"Check", "Clear", "Close", "Delete", "Format", "Get", "GetType", "GetWithTTL", "Invalidate", "Keys", "KeysDiffer", "LogValue", "Set", "SetIfNotExists", "String"}, names,
 		"a new method: does it seal?")
 }
 
 func TestGetTypeIsTheBackingStores(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "bigcache", sealed(t, newPlain("bigcache"), keyring(t)).GetType())
+}
+
+// A caller's mistake is not a property of the stored value.
+func TestMissOnOpenFailureHidesNoMistake(t *testing.T) {
+	t.Parallel()
+	s := sealed(t, memory(t), keyring(t), middleware.WithMissOnOpenFailure())
+	_, err := s.Get(t.Context(), 42)
+	require.ErrorIs(t, err, middleware.ErrUnsupportedType)
+	require.NotErrorIs(t, err, store.NotFound{})
+	require.ErrorContains(t, s.Set(t.Context(), "k", "v", nil), "nil store.Option")
 }

@@ -2,64 +2,59 @@ package middleware
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
-	"golang.org/x/time/rate"
+
+	"github.com/eko/gocache/lib/v4/store"
+
+	"github.com/sealcache/sealcache/aead"
+	report "github.com/sealcache/sealcache/middleware/internal/telemetry"
 )
 
 const scope = "github.com/sealcache/sealcache/middleware"
 
-// telemetry reports what a store does. Nothing that it writes holds a value, a
-// key name or key material.
+// telemetry reports what a Store or Sealer does. It never shows a value, a key
+// name or key material.
 type telemetry struct {
-	log    *slog.Logger
-	limit  *rate.Limiter // of log lines about single values
-	tracer trace.Tracer  // nil: no spans
+	log       *slog.Logger
+	limit     report.Limiter // of log lines about single values
+	writes    sync.Map       // outcome to report.Limiter: of log lines about refused writes
+	keysLimit report.Limiter // of log lines about differing keys
+	tracer    trace.Tracer   // nil: no spans
+	attrs     []attribute.KeyValue
 
-	operations metric.Int64Counter // nil: no metrics
-	duration   metric.Float64Histogram
-	plaintext  metric.Int64Counter
-	attrs      []attribute.KeyValue
-	sets       sync.Map // of the attribute options made so far: a bounded number
+	operations *report.Counter
+	duration   *report.Duration
+	plaintext  *report.Counter
+	refused    *report.Counter
+	keyChecks  *report.Counter
 }
 
 func newTelemetry(c *config, storeType string) (*telemetry, error) {
+	attrs := []attribute.KeyValue{attribute.String("sealcache.namespace", c.namespace), attribute.String("sealcache.store", storeType)}
+	m := c.telemetry.Meter(scope, attrs...)
 	t := &telemetry{
-		log:   c.logger.With("namespace", c.namespace, "store", storeType),
-		limit: rate.NewLimiter(rate.Every(time.Second), 10),
-		attrs: []attribute.KeyValue{attribute.String("sealcache.namespace", c.namespace), attribute.String("sealcache.store", storeType)},
+		log:        c.telemetry.Logger().With("namespace", c.namespace, "store", storeType),
+		limit:      report.NewLimiter(),
+		keysLimit:  report.NewLimiterEvery(time.Minute),
+		tracer:     c.telemetry.Tracer(scope),
+		attrs:      attrs,
+		operations: m.Counter("sealcache.operations", "Operations on sealed values, by operation and outcome.", "sealcache.operation", "sealcache.outcome"),
+		duration:   m.Duration("sealcache.operation.duration", "Duration of operations, the backing store's time included.", "sealcache.operation"),
+		plaintext:  m.Counter("sealcache.plaintext", "Plaintext values, by what was done with them.", "sealcache.plaintext"),
+		refused:    m.Counter("sealcache.refused_writes", "Writes that failed, by reason.", "sealcache.outcome"),
+		keyChecks:  m.Counter("sealcache.key_checks", "Comparisons of keys with other processes, by outcome.", "sealcache.outcome"),
 	}
-	if c.tracers != nil {
-		t.tracer = c.tracers.Tracer(scope)
-	}
-	if c.meters == nil {
-		return t, nil
-	}
-	m := c.meters.Meter(scope)
-	var err error
-	if t.operations, err = m.Int64Counter("sealcache.operations", metric.WithDescription("Operations on sealed stores, by operation and outcome.")); err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
-	}
-	if t.duration, err = m.Float64Histogram("sealcache.operation.duration", metric.WithUnit("s"),
-		metric.WithDescription("Duration of operations on sealed stores, the backing store's time included."),
-		metric.WithExplicitBucketBoundaries(0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)); err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
-	}
-	if t.plaintext, err = m.Int64Counter("sealcache.plaintext", metric.WithDescription("Values in clear, by what was done with them.")); err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
-	}
-	return t, nil
+	return t, m.Err()
 }
 
-// An operation is one call of a Store's method, from begin to end. Its zero
-// value reports nothing.
+// An operation is one call of an exported method, from begin to end.
 type operation struct {
 	t     *telemetry
 	ctx   context.Context //nolint:containedctx // lives as long as the call that it reports
@@ -68,12 +63,11 @@ type operation struct {
 	span  trace.Span
 }
 
-// quiet tells whether only failures are reported, which is the default. The two
-// hot operations then skip begin and end: at 64 bytes these cost a tenth of the
-// whole.
+// quiet reports whether only failures are reported, which is the default. Get
+// and Set then skip begin and end, which cost a tenth of an operation on 64
+// bytes.
 func (t *telemetry) quiet() bool { return t.tracer == nil && t.operations == nil }
 
-// begin starts to report an operation.
 func (t *telemetry) begin(ctx context.Context, name string) (context.Context, operation) {
 	o := operation{t: t, name: name}
 	if t.tracer != nil {
@@ -86,18 +80,13 @@ func (t *telemetry) begin(ctx context.Context, name string) (context.Context, op
 	return ctx, o
 }
 
-// end reports the operation's result.
 func (o *operation) end(err error) {
-	t := o.t
-	if t.quiet() {
-		t.refused(o.ctx, o.name, err)
+	if o.t.quiet() {
 		return
 	}
 	result := outcome(err)
-	if t.operations != nil {
-		t.operations.Add(o.ctx, 1, t.set("sealcache.operation", o.name, "sealcache.outcome", result))
-		t.duration.Record(o.ctx, time.Since(o.start).Seconds(), t.set("sealcache.operation", o.name, "", ""))
-	}
+	o.t.operations.Add(o.ctx, 1, o.name, result)
+	o.t.duration.Since(o.ctx, o.start, o.name)
 	if o.span != nil {
 		o.span.SetAttributes(attribute.String("sealcache.outcome", result))
 		if err != nil && result != "miss" {
@@ -105,38 +94,78 @@ func (o *operation) end(err error) {
 		}
 		o.span.End()
 	}
-	t.refused(o.ctx, o.name, err)
 }
 
-// refused logs that a stored value could not be read.
-func (t *telemetry) refused(ctx context.Context, name string, err error) {
-	if err != nil && unreadable(err) && t.mayLog() {
+// unreadableValue logs that a stored value could not be read.
+func (t *telemetry) unreadableValue(ctx context.Context, name string, err error) {
+	if err != nil && unreadable(err) && t.limit.Allow() {
 		t.log.WarnContext(ctx, "sealcache: value refused", "operation", name, "reason", outcome(err))
 	}
 }
 
-// clear counts clear values: read, written, resealed, reseal_failed.
-func (t *telemetry) clear(ctx context.Context, what string) {
-	if t.plaintext != nil {
-		t.plaintext.Add(ctx, 1, t.set("sealcache.plaintext", what, "", ""))
+// refusedWrite logs and counts a write that failed. gocache's Loadable drops the
+// errors of Set, so that nothing else shows why a value is never cached.
+func (t *telemetry) refusedWrite(ctx context.Context, name string, err error) {
+	if err == nil {
+		return
 	}
+	reason := outcome(err)
+	t.refused.Add(ctx, 1, reason)
+	limit, ok := t.writes.Load(reason)
+	if !ok {
+		limit, _ = t.writes.LoadOrStore(reason, report.NewLimiter())
+	}
+	if reason == "canceled" || !limit.(report.Limiter).Allow() { //nolint:forcetypeassert // only this method stores
+		return
+	}
+	attrs := []any{"operation", name, "reason", reason}
+	var typed *typeError
+	if errors.As(err, &typed) {
+		attrs = append(attrs, "type", typed.name)
+	}
+	t.log.WarnContext(ctx, "sealcache: write failed", attrs...)
 }
 
-// mayLog tells whether a line about one value may be written: at most ten at
-// once and one a second, so that planted values do not fill a disk.
-func (t *telemetry) mayLog() bool { return t.limit.Allow() }
+// plaintextValue counts plaintext values by what was done with them: read,
+// written, resealed, reseal_failed, changed.
+func (t *telemetry) plaintextValue(ctx context.Context, what string) { t.plaintext.Add(ctx, 1, what) }
 
-// set returns the attributes of a measurement, made once for each combination.
-func (t *telemetry) set(k1, v1, k2, v2 string) metric.MeasurementOption {
-	id := [2]string{v1, v2}
-	if o, ok := t.sets.Load(id); ok {
-		return o.(metric.MeasurementOption) //nolint:forcetypeassert // only this method stores
+// outcome names the result of an operation for metrics and logs.
+func outcome(err error) string {
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, ErrTooManyDataKeys):
+		return "too_many_data_keys"
+	case errors.Is(err, ErrKeyServiceUnavailable): // even if the context ended first
+		return "key_service_unavailable"
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return "canceled"
+	case errors.Is(err, aead.ErrKeyExhausted):
+		return "key_exhausted"
+	case errors.Is(err, aead.ErrClosed):
+		return "closed"
+	case errors.Is(err, ErrNotSealed):
+		return "not_sealed"
+	case errors.Is(err, ErrUnknownKey):
+		return "unknown_key"
+	case errors.Is(err, ErrUnauthentic):
+		return "unauthentic"
+	case errors.Is(err, ErrUnsupportedFormat):
+		return "unsupported_format"
+	case errors.Is(err, ErrUnsupportedType):
+		return "unsupported_type"
+	case errors.Is(err, errDecode), errors.Is(err, errEncode):
+		return "codec"
+	case errors.Is(err, ErrTooLarge):
+		return "too_large"
+	case errors.Is(err, errExpiration):
+		return "expiration"
+	case errors.Is(err, store.ErrNotSupported):
+		return "unsupported"
+	case isMiss(err):
+		return "miss"
+	default:
+		return "store_error"
 	}
-	kv := append([]attribute.KeyValue{attribute.String(k1, v1)}, t.attrs...)
-	if k2 != "" {
-		kv = append(kv, attribute.String(k2, v2))
-	}
-	o := metric.WithAttributeSet(attribute.NewSet(kv...))
-	t.sets.Store(id, o)
-	return o
 }

@@ -116,3 +116,11 @@ func TestLogIsBounded(t *testing.T) {
 	require.GreaterOrEqual(t, lines, 1)
 	require.LessOrEqual(t, lines, 30)
 }
+
+func TestPrintedStoreShowsNothing(t *testing.T) {
+	t.Parallel()
+	s := sealed(t, memory(t), keyring(t), middleware.WithNamespace(canary))
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
+		require.Equal(t, "middleware.Store(memory)", fmt.Sprintf(verb, s), verb)
+	}
+}

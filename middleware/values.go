@@ -10,13 +10,13 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// encode returns the type and the plaintext of value. The plaintext is value's
-// own memory where it has some (it must only be read), a part of buf for fixed
-// widths, and a new slice from a codec.
+// encode returns the type and the plaintext of value. The plaintext of a []byte or
+// string is the value's own memory and must only be read. That of a number is a
+// part of buf. A codec returns a new slice.
 //
-// Numbers have the width of their type: a shorter form would tell an observer
-// their magnitude by the length of the ciphertext.
-func (s *Store) encode(buf *[8]byte, value any) (wire.Type, []byte, error) {
+// Numbers have the width of their type. A shorter form would show their magnitude
+// in the length of the ciphertext.
+func (s *Sealer) encode(buf *[8]byte, value any) (wire.Type, []byte, error) {
 	switch v := value.(type) {
 	case []byte:
 		return wire.Bytes, v, nil
@@ -60,34 +60,35 @@ func (s *Store) encode(buf *[8]byte, value any) (wire.Type, []byte, error) {
 	return s.encodeWithCodec(value)
 }
 
-func (s *Store) encodeWithCodec(value any) (wire.Type, []byte, error) {
+func (s *Sealer) encodeWithCodec(value any) (wire.Type, []byte, error) {
 	if value == nil {
-		return 0, nil, fmt.Errorf("%w: nil: there is nothing to seal; delete the key, or store an empty value", ErrUnsupportedType)
+		return 0, nil, &typeError{"nil", "there is nothing to seal (delete the key)"}
 	}
-	var refused error
-	for _, c := range s.cfg.codecs {
+	name := fmt.Sprintf("%T", value)
+	refused := &typeError{name, fmt.Sprintf("needs a codec (WithCodec(middleware.JSON[%s]()))", name)}
+	for _, c := range s.codecs {
 		f := wire.Type(c.Format())
-		b, err := c.Encode(value)
-		if err == nil {
+		b, err := encode(c, value)
+		switch {
+		case err == nil:
 			return f, b, nil
-		}
-		if !errors.Is(err, ErrUnsupportedType) {
-			return 0, nil, &codecError{format: f, cause: err}
-		}
-		refused = fmt.Errorf("%w: %T: the %s codec does not take it", ErrUnsupportedType, value, f)
-		if own, ok := c.(interface{ takes() string }); ok {
-			refused = fmt.Errorf("%w: %T: the %s codec takes %s", ErrUnsupportedType, value, f, own.takes())
+		case errors.Is(err, errNilMessage):
+			refused = &typeError{name, errNilMessage.Error()}
+		case !errors.Is(err, ErrUnsupportedType):
+			return 0, nil, &codecError{errEncode, f, err}
+		default:
+			refused = &typeError{name, fmt.Sprintf("the %s codec does not take it", f)}
+			if own, ok := c.(interface{ takes() string }); ok {
+				refused.hint = fmt.Sprintf("the %s codec takes %s", f, own.takes())
+			}
 		}
 	}
-	if refused != nil {
-		return 0, nil, refused
-	}
-	return 0, nil, fmt.Errorf("%w: %T: give New a codec for it, as WithCodec(middleware.JSON[%T]())", ErrUnsupportedType, value, value)
+	return 0, nil, refused
 }
 
-// decode returns the value that a plaintext of type t stands for. It takes over
-// b's memory.
-func (s *Store) decode(t wire.Type, b []byte) (any, error) {
+// decode returns the value of a plaintext of type t. The value may share the
+// memory of b.
+func (s *Sealer) decode(t wire.Type, b []byte) (any, error) {
 	if want := width(t); want != 0 && len(b) != want {
 		return nil, fmt.Errorf("%w: %s of %d bytes", ErrUnsupportedFormat, t, len(b))
 	}
@@ -107,7 +108,7 @@ func (s *Store) decode(t wire.Type, b []byte) (any, error) {
 	case wire.Int:
 		v := int64(binary.BigEndian.Uint64(b))
 		if int64(int(v)) != v {
-			return nil, fmt.Errorf("%w: an int of 64 bits on a platform of 32: store int64", ErrUnsupportedType)
+			return nil, &typeError{"int", "it has 64 bits, and this platform 32 (store int64)"}
 		}
 		return int(v), nil
 	case wire.Int8:
@@ -121,7 +122,7 @@ func (s *Store) decode(t wire.Type, b []byte) (any, error) {
 	case wire.Uint:
 		v := binary.BigEndian.Uint64(b)
 		if uint64(uint(v)) != v {
-			return nil, fmt.Errorf("%w: a uint of 64 bits on a platform of 32: store uint64", ErrUnsupportedType)
+			return nil, &typeError{"uint", "it has 64 bits, and this platform 32 (store uint64)"}
 		}
 		return uint(v), nil
 	case wire.Uint8:
@@ -135,7 +136,7 @@ func (s *Store) decode(t wire.Type, b []byte) (any, error) {
 	case wire.Uintptr:
 		v := binary.BigEndian.Uint64(b)
 		if uint64(uintptr(v)) != v {
-			return nil, fmt.Errorf("%w: a uintptr of 64 bits on a platform of 32", ErrUnsupportedType)
+			return nil, &typeError{"uintptr", "it has 64 bits, and this platform 32"}
 		}
 		return uintptr(v), nil
 	case wire.Float32:
@@ -143,18 +144,18 @@ func (s *Store) decode(t wire.Type, b []byte) (any, error) {
 	case wire.Float64:
 		return math.Float64frombits(binary.BigEndian.Uint64(b)), nil
 	}
-	c := s.cfg.codec(t)
+	c := codecOf(s.codecs, t)
 	if c == nil {
-		return nil, fmt.Errorf("%w: the value was written with the %s codec, which this store does not have: give it to New with WithCodec", ErrUnsupportedType, t)
+		return nil, &typeError{t.String(), "the store lacks the codec that wrote the value (WithCodec)"}
 	}
-	v, err := c.Decode(b)
+	v, err := decode(c, b)
 	if err != nil {
-		return nil, &codecError{format: t, cause: err, decode: true}
+		return nil, &codecError{errDecode, t, err}
 	}
 	return v, nil
 }
 
-// width is the length of a plaintext of a type that has only one, else 0.
+// width is the length of a plaintext of type t if that is fixed, else 0.
 func width(t wire.Type) int {
 	switch t {
 	case wire.Bool, wire.Int8, wire.Uint8:
@@ -174,31 +175,9 @@ func put16(buf *[8]byte, v uint16) []byte { return binary.BigEndian.AppendUint16
 func put32(buf *[8]byte, v uint32) []byte { return binary.BigEndian.AppendUint32(buf[:0], v) }
 func put64(buf *[8]byte, v uint64) []byte { return binary.BigEndian.AppendUint64(buf[:0], v) }
 
-// bytesOf is s as bytes that must not be written to, without a copy: copying
-// costs more than AES does.
+// bytesOf returns s as bytes that must not be written to. It does not copy, because
+// copying costs more than AES does.
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
-// stringOf is b as a string, without a copy. Nobody may write to b any more.
+// stringOf returns b as a string without a copy. b must not be written to any more.
 func stringOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
-
-// codecError says that a codec failed. It does not show what the codec said:
-// that may quote the value. errors.Is and errors.As still see it.
-type codecError struct {
-	format wire.Type
-	cause  error
-	decode bool
-}
-
-func (e *codecError) Error() string {
-	if e.decode {
-		return fmt.Sprintf("%v: %s: was it written by another type? (the codec's own text is withheld: it may quote the value)", errDecode, e.format)
-	}
-	return fmt.Sprintf("middleware: the %s codec cannot encode the value (its own text is withheld: it may quote the value)", e.format)
-}
-
-func (e *codecError) Unwrap() []error {
-	if e.decode {
-		return []error{errDecode, e.cause}
-	}
-	return []error{e.cause}
-}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/compress"
+	"github.com/sealcache/sealcache/middleware/internal/reload"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -19,8 +20,8 @@ type Encryptor struct {
 	boxes  map[wire.Kind]*box.Box
 	cfg    *config
 	codec  *compress.Codec
-	tokens *Tokens   // nil: no PRF
-	reload *reloader // nil: nothing to reload
+	tokens *Tokens          // nil: no PRF
+	reload *reload.Reloader // nil: nothing to reload
 	tel    *telemetry
 }
 
@@ -51,7 +52,7 @@ func NewEncryptor(a tink.AEADWithContext, opts ...Option) (*Encryptor, error) {
 	if e.tel, err = newTelemetry(cfg); err != nil {
 		return nil, fmt.Errorf("jobs: NewEncryptor: %w", err)
 	}
-	e.reload = newReloader(a, cfg, e.tel)
+	e.reload = reload.New(a, cfg.reload, e.tel.reloadFailed)
 	return e, nil
 }
 
@@ -104,10 +105,12 @@ func (e *Encryptor) seal(ctx context.Context, dst []byte, m Meta, payload []byte
 // WithReload), ErrKeyServiceUnavailable, ErrUnsupportedFormat, ErrTooLarge, those
 // of ctx. Permanent tells which of them are definite.
 func (e *Encryptor) Open(ctx context.Context, m Meta, sealed []byte) ([]byte, error) {
-	began := e.reload.clock()
+	began := e.reload.Now()
 	payload, err := e.open(ctx, m, sealed)
-	if err != nil && errors.Is(err, ErrUnknownKey) && !Permanent(err) && e.reload.run(ctx, began) {
-		payload, err = e.open(ctx, m, sealed)
+	if err != nil && errors.Is(err, ErrUnknownKey) && !Permanent(err) {
+		if again, _ := e.reload.Run(ctx, began); again {
+			payload, err = e.open(ctx, m, sealed)
+		}
 	}
 	e.tel.count(ctx, "open", m.Kind, err)
 	return payload, err

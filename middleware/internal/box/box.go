@@ -61,6 +61,13 @@ func (b *Box) Size(n int) int {
 	return wire.MaxHeaderSize + overhead + n
 }
 
+// maxWrapped is the room for a wrapped data key of 4 KiB, Tink's bound, and what surrounds it.
+const maxWrapped = 4<<10 + 128
+
+// MaxSize bounds the length of a sealed value of n bytes under any key, also one whose overhead is larger than that of the
+// key which seals now.
+func (b *Box) MaxSize(n int) int { return max(b.Size(n), wire.MaxHeaderSize+maxWrapped+n) }
+
 // Seal appends the sealed form of plaintext to dst, whose spare capacity plaintext must not overlap. It binds the value to
 // names, of which each kind has a fixed number. Only the type, flags and bound names of h are used.
 func (b *Box) Seal(ctx context.Context, dst []byte, h wire.Header, plaintext []byte, names ...string) ([]byte, error) {

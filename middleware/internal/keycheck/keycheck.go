@@ -87,5 +87,5 @@ func Outdated(stored, fresh []byte) bool {
 		return false
 	}
 	was, is := wire.KeyOf(stored[wire.HeaderSize:]), wire.KeyOf(fresh[wire.HeaderSize:])
-	return was.Envelope() != is.Envelope() || was.HasID != is.HasID || was.ID != is.ID || was.Version != is.Version
+	return was.Envelope() != is.Envelope() || was.HasID != is.HasID || was.ID != is.ID || was.Version != is.Version || was.Passphrase() != is.Passphrase()
 }

@@ -177,5 +177,10 @@ type Limiter struct{ limit *rate.Limiter }
 // NewLimiter returns a Limiter.
 func NewLimiter() Limiter { return Limiter{rate.NewLimiter(rate.Every(time.Second), 10)} }
 
+// NewLimiterEvery returns a Limiter for a state that is found again at each check: one line in each interval.
+func NewLimiterEvery(interval time.Duration) Limiter {
+	return Limiter{rate.NewLimiter(rate.Every(interval), 1)}
+}
+
 // Allow reports whether a line may be written now.
 func (l Limiter) Allow() bool { return l.limit.Allow() }

@@ -20,40 +20,40 @@ type otherClient struct{ *redis.Client }
 
 type otherStore struct{ *gocacheredis.RedisStore }
 
-func TestLoansAreTakenOverGocache(t *testing.T) {
+func TestLeasesOverGocache(t *testing.T) {
 	t.Parallel()
 	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	t.Cleanup(func() { require.NoError(t, client.Close()) })
 	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}})
 	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
 	for _, s := range []store.StoreInterface{gocacheredis.NewRedis(client), gocacheredis.NewRedis(cluster)} {
-		require.True(t, overGoRedis(s))
+		require.True(t, takesLeases(s))
 	}
 	for _, s := range []store.StoreInterface{
 		gocacheredis.NewRedis(otherClient{client}), gocacheredis.NewRedis(nil), otherStore{gocacheredis.NewRedis(client)},
 		&otherStore{gocacheredis.NewRedis(client)},
 	} {
-		require.False(t, overGoRedis(s), "what is not known may want bytes")
+		require.False(t, takesLeases(s), "what is not known may want bytes")
 	}
 }
 
-func TestLoan(t *testing.T) {
+func TestLease(t *testing.T) {
 	t.Parallel()
-	once := &loan{sealed: []byte("sealed")}
-	require.False(t, once.back(), "nobody has asked: somebody may yet")
+	once := &lease{sealed: []byte("sealed")}
+	require.False(t, once.end(), "nobody has asked: somebody may yet")
 	b, err := once.MarshalBinary()
 	require.NoError(t, err)
 	require.Equal(t, "sealed", string(b))
-	require.True(t, once.back())
+	require.True(t, once.end())
 	_, err = once.MarshalBinary()
-	require.ErrorIs(t, err, errReturned)
+	require.ErrorIs(t, err, errLeaseEnded)
 
-	twice := &loan{sealed: []byte("sealed")}
+	twice := &lease{sealed: []byte("sealed")}
 	for range 2 {
 		_, err = twice.MarshalBinary()
 		require.NoError(t, err)
 	}
-	require.False(t, twice.back(), "one of the two may still read")
+	require.False(t, twice.end(), "one of the two may still read")
 	_, err = twice.MarshalBinary()
 	require.NoError(t, err)
 }
@@ -83,7 +83,7 @@ func (m mirror) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 // Whatever a hook keeps, it never sees the bytes of another value.
-func TestLoansNeverShowAnotherValue(t *testing.T) {
+func TestLeasesNeverShowAnotherValue(t *testing.T) {
 	t.Parallel()
 	first, second := redistest.Start(t).Client(t), redistest.Start(t).Client(t)
 	m := mirror{to: second, jobs: make(chan []any, 8)}
@@ -105,7 +105,7 @@ func TestLoansNeverShowAnotherValue(t *testing.T) {
 	require.NoError(t, err)
 	s, err := New(gocacheredis.NewRedis(first), k)
 	require.NoError(t, err)
-	require.True(t, s.lends)
+	require.True(t, s.leases)
 	copied, err := New(gocacheredis.NewRedis(second), k)
 	require.NoError(t, err)
 	const n = 500

@@ -6,25 +6,26 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 )
 
-// prepareOptions makes what every call hands to the backing store. gocache's
-// options are functions that a store applies in order after its own defaults,
-// so one that comes last sees the merged result and can rewrite it.
+// gocache's options are functions that a store applies in order after its own
+// defaults. The last one sees the merged result and can rewrite it.
+
+// prepareOptions makes the options that a call without options passes on.
 func (s *Store) prepareOptions() {
-	if s.prefix != "" || s.quirks != (quirks{}) {
-		s.last = func(o *store.Options) {
+	if s.prefix != "" || s.traits != (traits{}) {
+		s.rewrite = func(o *store.Options) {
 			o.Tags = s.prefixed(o.Tags)
-			o.Expiration = s.quirks.expiration(o.Expiration, s.cfg.now)
+			o.Expiration = s.traits.expiration(o.Expiration, s.cfg.now)
 		}
 	}
 	s.options = s.cfg.defaults
-	if s.last != nil {
-		s.options = append(s.options[:len(s.options):len(s.options)], s.last)
+	if s.rewrite != nil {
+		s.options = append(s.options[:len(s.options):len(s.options)], s.rewrite)
 	}
 }
 
-// passOn returns the options for the backing store: the defaults, those of the
-// call, then the one that rewrites.
-func (s *Store) passOn(options []store.Option) ([]store.Option, error) {
+// backingOptions returns the options for the backing store: the defaults, those
+// of the call, then the one that rewrites.
+func (s *Store) backingOptions(options []store.Option) ([]store.Option, error) {
 	if len(options) == 0 {
 		return s.options, nil
 	}
@@ -44,13 +45,13 @@ func (s *Store) passOn(options []store.Option) ([]store.Option, error) {
 	if normal != d {
 		opts = append(opts, store.WithExpiration(normal))
 	}
-	if s.last != nil {
-		opts = append(opts, s.last)
+	if s.rewrite != nil {
+		opts = append(opts, s.rewrite)
 	}
 	return opts, nil
 }
 
-// prefixed returns the tags under the namespace, in a slice of their own.
+// prefixed returns the tags under the namespace, in a new slice.
 func (s *Store) prefixed(tags []string) []string {
 	if s.prefix == "" || len(tags) == 0 {
 		return tags

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
 // The predecessor left integers in clear, and took any digits that somebody planted for its own.
@@ -115,4 +116,25 @@ func TestPlantedHeadersOverRedis(t *testing.T) {
 			}
 		}
 	}
+}
+
+// An attacker who can write only to the set of a tag cannot make the application
+// delete entries outside its namespace.
+func TestPlantedTagMembersAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	backing, err := redisstore.New(client)
+	require.NoError(t, err)
+	a := keyring(t)
+	s := sealed(t, backing, a, middleware.WithNamespace("shop"))
+	require.NoError(t, s.Set(t.Context(), "k", "v", store.WithTags([]string{"t"})))
+	require.NoError(t, client.RPush(t.Context(), "asynq:{default}:pending", "a job").Err())
+	require.NoError(t, client.Set(t.Context(), "bank:balance", "1", 0).Err())
+	require.NoError(t, client.SAdd(t.Context(), "gocache_tag_shop:t", "asynq:{default}:pending", "bank:balance").Err())
+	require.NoError(t, s.Invalidate(t.Context(), store.WithInvalidateTags([]string{"t"})))
+	_, err = s.Get(t.Context(), "k")
+	require.ErrorIs(t, err, store.NotFound{})
+	n, err := client.Exists(t.Context(), "asynq:{default}:pending", "bank:balance").Result()
+	require.NoError(t, err)
+	require.EqualValues(t, 2, n)
 }

@@ -1,0 +1,241 @@
+package middleware_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/stretchr/testify/require"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+
+	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/internal/keycheck"
+	"github.com/sealcache/sealcache/stores/redisstore"
+)
+
+const keyCheckName = "shop:" + keycheck.Name
+
+// checked is a store of the namespace shop with what it logs and counts.
+type checked struct {
+	*middleware.Store
+	log    bytes.Buffer
+	reader *sdkmetric.ManualReader
+}
+
+func (c *checked) outcomes(t *testing.T) map[string]int64 {
+	t.Helper()
+	return counts(t, c.reader, "sealcache.key_checks", "sealcache.outcome")
+}
+
+func checkedStore(t *testing.T, backing store.StoreInterface, a aeadLike, opts ...middleware.Option) *checked {
+	t.Helper()
+	c := &checked{reader: sdkmetric.NewManualReader()}
+	c.Store = sealed(t, backing, a, append([]middleware.Option{
+		middleware.WithNamespace("shop"), middleware.WithLogger(slog.New(slog.NewTextHandler(&c.log, nil))),
+		middleware.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(c.reader))),
+	}, opts...)...)
+	return c
+}
+
+type aeadLike interface {
+	EncryptWithContext(ctx context.Context, plaintext, ad []byte) ([]byte, error)
+	DecryptWithContext(ctx context.Context, ciphertext, ad []byte) ([]byte, error)
+}
+
+// Processes with the same keys agree, and a process with other keys says so and goes on.
+func TestCheckComparesKeys(t *testing.T) {
+	t.Parallel()
+	h := sealtest.Handle(t)
+	m := memory(t)
+	one := checkedStore(t, m, sealtest.KeyringOf(t, h), middleware.WithDefaults(store.WithExpiration(time.Minute)))
+	require.NoError(t, one.Check(t.Context()))
+	require.NoError(t, one.Check(t.Context()))
+	require.NoError(t, one.KeysDiffer())
+	require.Equal(t, map[string]int64{"created": 1, "same": 1}, one.outcomes(t))
+	entry := raw(t, m, keyCheckName)
+	require.Len(t, entry, 40)
+	info, err := middleware.Inspect(entry)
+	require.NoError(t, err)
+	require.Equal(t, "key check", info.Kind)
+	_, ttl, err := m.GetWithTTL(t.Context(), keyCheckName)
+	require.NoError(t, err)
+	require.Zero(t, ttl, "it does not expire")
+
+	same := checkedStore(t, m, sealtest.KeyringOf(t, h))
+	require.NoError(t, same.Check(t.Context()))
+	require.NoError(t, same.KeysDiffer())
+
+	other := checkedStore(t, m, sealtest.Keyring(t))
+	for range 3 {
+		require.NoError(t, other.Check(t.Context()), "a planted entry must not stop a deployment")
+	}
+	require.ErrorIs(t, other.KeysDiffer(), middleware.ErrUnknownKey)
+	require.Equal(t, map[string]int64{"differ": 3}, other.outcomes(t))
+	require.Equal(t, 1, strings.Count(other.log.String(), "level=ERROR"), other.log.String())
+	require.Contains(t, other.log.String(), "uses other keys")
+	require.Equal(t, entry, raw(t, m, keyCheckName), "it is never replaced by a process that cannot open it")
+
+	// The right keys come back.
+	require.NoError(t, m.Delete(t.Context(), keyCheckName))
+	require.NoError(t, other.Check(t.Context()))
+	require.NoError(t, other.KeysDiffer())
+}
+
+func TestCheckFindsPlantedEntries(t *testing.T) {
+	t.Parallel()
+	m, a := memory(t), keyring(t)
+	s := checkedStore(t, m, a, middleware.WithMaxValueBytes(100))
+	require.NoError(t, s.Set(t.Context(), "k", "v"))
+	for name, planted := range map[string]any{
+		"plaintext": "x", "a cache value": raw(t, m, "shop:k"), "of another namespace": func() []byte {
+			c, err := keycheck.New(a, "other")
+			require.NoError(t, err)
+			b, err := c.Seal(t.Context())
+			require.NoError(t, err)
+			return b
+		}(),
+		"huge":          make([]byte, 1<<20),
+		"later version": []byte{0xC1, 0x5C, 2, 7, 1, 0, 0},
+	} {
+		require.NoError(t, m.Set(t.Context(), keyCheckName, planted))
+		require.NoError(t, s.Check(t.Context()), name)
+		require.Error(t, s.KeysDiffer(), name)
+		got, err := m.Get(t.Context(), keyCheckName)
+		require.NoError(t, err)
+		require.Equal(t, planted, got, name)
+	}
+	require.Equal(t, map[string]int64{"differ": 5}, s.outcomes(t))
+	require.NoError(t, m.Delete(t.Context(), keyCheckName))
+	require.NoError(t, s.Check(t.Context()))
+	require.NoError(t, s.KeysDiffer())
+}
+
+// A process whose primary key is newer renews the entry, so that the old key can be destroyed.
+func TestCheckRenewsUnderTheNewPrimaryKey(t *testing.T) {
+	t.Parallel()
+	h := sealtest.Handle(t)
+	both, before, now := sealtest.Rotated(t, h)
+	m := memory(t)
+	id := func() uint32 {
+		info, err := middleware.Inspect(raw(t, m, keyCheckName))
+		require.NoError(t, err)
+		return info.Key.ID
+	}
+	old := checkedStore(t, m, sealtest.KeyringOf(t, h))
+	require.NoError(t, old.Check(t.Context()))
+	require.Equal(t, before, id())
+	fresh := checkedStore(t, m, sealtest.KeyringOf(t, both))
+	require.NoError(t, fresh.Check(t.Context()))
+	require.NoError(t, fresh.KeysDiffer())
+	require.Equal(t, now, id())
+	require.NoError(t, fresh.Check(t.Context()))
+	require.Equal(t, map[string]int64{"renewed": 1, "same": 1}, fresh.outcomes(t))
+	require.NoError(t, old.Check(t.Context()))
+	require.ErrorIs(t, old.KeysDiffer(), middleware.ErrUnknownKey)
+}
+
+// The entry belongs to the namespace, and not to the application.
+func TestKeyCheckIsReserved(t *testing.T) {
+	t.Parallel()
+	m, a := memory(t), keyring(t)
+	s := checkedStore(t, m, a)
+	bare := sealed(t, m, a)
+	require.NoError(t, s.Set(t.Context(), "k", "v"))
+	require.NoError(t, s.Check(t.Context()))
+	require.NoError(t, bare.Check(t.Context()))
+	for _, list := range []struct {
+		s    *middleware.Store
+		want []string
+	}{{s.Store, []string{"k"}}, {bare, []string{"shop:k"}}} {
+		var names []string
+		for name, err := range list.s.Keys(t.Context()) {
+			require.NoError(t, err)
+			names = append(names, name)
+		}
+		require.Equal(t, list.want, names)
+	}
+	require.ErrorIs(t, s.Set(t.Context(), keycheck.Name, "v"), middleware.ErrUnsupported)
+	_, err := s.Get(t.Context(), keycheck.Name)
+	require.ErrorIs(t, err, middleware.ErrUnsupported)
+	_, err = s.SetIfNotExists(t.Context(), keycheck.Name, "v")
+	require.ErrorIs(t, err, middleware.ErrUnsupported)
+	require.ErrorIs(t, s.Delete(t.Context(), keycheck.Name), middleware.ErrUnsupported)
+
+	// Clear renews it where it was in use.
+	require.NoError(t, s.Clear(t.Context()))
+	require.NotEmpty(t, raw(t, m, keyCheckName))
+	unused := sealed(t, m, a, middleware.WithNamespace("unused"))
+	require.NoError(t, unused.Clear(t.Context()))
+	_, err = m.GetBytes(t.Context(), "unused:"+keycheck.Name)
+	require.ErrorIs(t, err, store.NotFound{})
+}
+
+// A store that refuses the entry, and a key service that is down, do not fail Check.
+func TestCheckWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t, "--min-replicas-to-write", "1") // every write is refused
+	backing, err := redisstore.New(srv.Client(t))
+	require.NoError(t, err)
+	s := checkedStore(t, backing, keyring(t))
+	for range 2 {
+		require.NoError(t, s.Check(t.Context()))
+	}
+	require.ErrorContains(t, s.KeysDiffer(), "NOREPLICAS")
+	require.Equal(t, map[string]int64{"failed": 2}, s.outcomes(t))
+	require.Equal(t, 1, strings.Count(s.log.String(), "level=ERROR"), s.log.String())
+
+	m, k := memory(t), keyring(t)
+	require.NoError(t, checkedStore(t, m, k).Check(t.Context()))
+	probe := true // the first opening is that of the probe
+	flaky := aeadFuncs{k.Encrypt, func(b, ad []byte) ([]byte, error) {
+		if strings.Contains(string(ad), keycheck.Name) && probe {
+			return nil, errors.New("no route to host")
+		}
+		return k.Decrypt(b, ad)
+	}}
+	s = checkedStore(t, m, flaky)
+	require.NoError(t, s.Check(t.Context()))
+	require.NoError(t, s.KeysDiffer(), "an outage is not a difference")
+	require.Equal(t, map[string]int64{"unavailable": 1}, s.outcomes(t))
+
+	s = checkedStore(t, newPlain("memcache"), k)
+	require.NoError(t, s.Check(t.Context()))
+	require.NoError(t, s.KeysDiffer())
+	require.Equal(t, map[string]int64{"unsupported": 1}, s.outcomes(t))
+}
+
+// Of processes that start together with different keys, one makes the entry and the others say that they differ.
+func TestCheckRace(t *testing.T) {
+	t.Parallel()
+	m := memory(t)
+	var stores []*checked
+	for range 8 {
+		stores = append(stores, checkedStore(t, m, keyring(t)))
+	}
+	var wg sync.WaitGroup
+	for _, s := range stores {
+		wg.Go(func() {
+			for range 10 {
+				if err := s.Check(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	agree := 0
+	for _, s := range stores {
+		if s.KeysDiffer() == nil {
+			agree++
+		}
+	}
+	require.Equal(t, 1, agree)
+}

@@ -1,0 +1,76 @@
+package middleware
+
+import (
+	"errors"
+	"reflect"
+	"sync/atomic"
+
+	"github.com/eko/gocache/lib/v4/store"
+)
+
+// A lease is a sealed value in a buffer that is to be used again, as the argument
+// of a Set of gocache's Redis store over go-redis. At 16 KiB a new buffer for
+// each value costs more than AES does: a third of the throughput.
+//
+// go-redis asks an encoding.BinaryMarshaler for its bytes when it writes a
+// command. If the bytes were asked for exactly once when a successful Set
+// returns, go-redis has written them, and nothing else has them. If they were
+// asked for again (by a second attempt, or by a hook that sends the command
+// elsewhere too), the buffer is not used again. A later request gets an error,
+// and never the bytes of another value.
+type lease struct {
+	sealed   []byte
+	requests atomic.Int32 // or ended
+}
+
+const ended = -1
+
+var errLeaseEnded = errors.New("middleware: Set has returned (a hook must copy the value before)")
+
+// MarshalBinary implements encoding.BinaryMarshaler.
+func (l *lease) MarshalBinary() ([]byte, error) {
+	for {
+		n := l.requests.Load()
+		if n == ended {
+			return nil, errLeaseEnded
+		}
+		if l.requests.CompareAndSwap(n, n+1) {
+			return l.sealed, nil
+		}
+	}
+}
+
+// end ends the lease. It reports whether the buffer may be used again.
+func (l *lease) end() bool { return l.requests.CompareAndSwap(1, ended) }
+
+// String is for hooks that print commands.
+func (l *lease) String() string { return "[sealed]" }
+
+const (
+	gocacheRedis = "github.com/eko/gocache/store/redis/v4"
+	goRedis      = "github.com/redis/go-redis/v9"
+)
+
+// takesLeases reports whether the backing store is gocache's own for Redis over a
+// *redis.Client or *redis.ClusterClient. Another client may not ask a
+// BinaryMarshaler, and is given plain bytes. The client is found by the type of
+// the store's field, RedisClientInterface. Without that field it is false.
+func takesLeases(backing store.StoreInterface) bool {
+	v := reflect.ValueOf(backing)
+	if !isPointerTo(v.Type(), gocacheRedis, "RedisStore") || v.IsNil() || v.Elem().Kind() != reflect.Struct {
+		return false
+	}
+	for i := range v.Elem().NumField() {
+		f := v.Elem().Field(i)
+		if f.Type().PkgPath() != gocacheRedis || f.Type().Name() != "RedisClientInterface" || f.Kind() != reflect.Interface || f.IsNil() {
+			continue
+		}
+		t := f.Elem().Type()
+		return isPointerTo(t, goRedis, "Client") || isPointerTo(t, goRedis, "ClusterClient")
+	}
+	return false
+}
+
+func isPointerTo(t reflect.Type, pkg, name string) bool {
+	return t.Kind() == reflect.Pointer && t.Elem().PkgPath() == pkg && t.Elem().Name() == name
+}

@@ -1,0 +1,51 @@
+package middleware_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/stretchr/testify/require"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+
+	"github.com/sealcache/sealcache/middleware"
+)
+
+// An AEAD that is not of package aead may be a key service. An outage is not a
+// refusal, and overwrites nothing.
+func TestForeignOutageIsNoRefusal(t *testing.T) {
+	t.Parallel()
+	k := keyring(t)
+	for name, outage := range map[string]error{
+		"network": &net.OpError{Op: "dial", Err: errors.New("connection refused")}, "cut": io.ErrUnexpectedEOF, "deadline": context.DeadlineExceeded,
+		"says nothing": errors.New("permission denied"),
+	} {
+		m := memory(t)
+		down := false
+		kek := aeadFuncs{k.Encrypt, func(b, ad []byte) ([]byte, error) {
+			if down {
+				return nil, outage
+			}
+			return k.Decrypt(b, ad)
+		}}
+		a, err := tinkaead.NewKMSEnvelopeAEADWithContext(tinkaead.AES256GCMKeyTemplate(), kek)
+		require.NoError(t, err)
+		s := sealed(t, m, a, middleware.WithMissOnOpenFailure())
+		require.NoError(t, s.Set(t.Context(), "k", "sound"))
+		down = true
+		_, err = s.Get(t.Context(), "k")
+		require.ErrorIs(t, err, middleware.ErrKeyServiceUnavailable, name)
+		require.NotErrorIs(t, err, middleware.ErrUnauthentic, name)
+		require.NotErrorIs(t, err, store.NotFound{}, name)
+		written, err := s.SetIfNotExists(t.Context(), "k", "overwritten")
+		require.Error(t, err, name)
+		require.False(t, written, name)
+		down = false
+		got, err := s.Get(t.Context(), "k")
+		require.NoError(t, err)
+		require.Equal(t, "sound", got, name)
+	}
+}

@@ -1,0 +1,97 @@
+package middleware_test
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/internal/keycheck"
+)
+
+// What a Sealer writes a Store reads, and the other way round.
+func TestSealerAndStoreShareValues(t *testing.T) {
+	t.Parallel()
+	everyAEAD(t, func(t *testing.T, a tink.AEADWithContext) {
+		for _, ns := range []string{"", "shop"} {
+			opts := []middleware.Option{middleware.WithCodec(middleware.JSON[user]()), middleware.WithMaxValueBytes(100)}
+			prefix := ""
+			if ns != "" {
+				opts, prefix = append(opts, middleware.WithNamespace(ns)), ns+":"
+			}
+			m := memory(t)
+			s := sealed(t, m, a, opts...)
+			sealer, err := middleware.NewSealer(a, opts...)
+			require.NoError(t, err)
+			require.NoError(t, sealer.Check(t.Context()))
+			for _, v := range []any{"text", []byte("bytes"), 42, int64(-1), true, 1.5, user{Name: "Ada"}, "", []byte{}} {
+				b, err := sealer.Seal(t.Context(), "k", v)
+				require.NoError(t, err)
+				require.NoError(t, m.SetBytes(t.Context(), prefix+"k", b))
+				got, err := s.Get(t.Context(), "k")
+				require.NoError(t, err)
+				require.Equal(t, v, got)
+
+				require.NoError(t, s.Set(t.Context(), "l", v))
+				b = raw(t, m, prefix+"l")
+				before := bytes.Clone(b)
+				got, err = sealer.Open(t.Context(), "l", b)
+				require.NoError(t, err)
+				require.Equal(t, v, got)
+				require.Equal(t, before, b, "it leaves the sealed bytes as they are")
+				_, err = sealer.Open(t.Context(), "k", b)
+				require.Error(t, err, "another name")
+			}
+			_, err = sealer.Seal(t.Context(), "k", struct{}{})
+			require.ErrorIs(t, err, middleware.ErrUnsupportedType)
+			_, err = sealer.Seal(t.Context(), "k", make([]byte, 101))
+			require.ErrorIs(t, err, middleware.ErrTooLarge)
+			_, err = sealer.Open(t.Context(), "k", []byte("plaintext"))
+			require.ErrorIs(t, err, middleware.ErrNotSealed)
+			wide, err := middleware.NewSealer(a)
+			require.NoError(t, err)
+			for _, n := range []int{101, 1 << 20} {
+				b, err := wide.Seal(t.Context(), "k", make([]byte, n))
+				require.NoError(t, err)
+				if ns == "" {
+					_, err = sealer.Open(t.Context(), "k", b)
+					require.ErrorIs(t, err, middleware.ErrTooLarge)
+				}
+			}
+			_, err = sealer.Seal(t.Context(), keycheck.Name, "v")
+			require.ErrorIs(t, err, middleware.ErrUnsupported, "reserved")
+		}
+	})
+}
+
+func TestNewSealerRefuses(t *testing.T) {
+	t.Parallel()
+	k := keyring(t)
+	for want, o := range map[string]middleware.Option{
+		"WithPlaintext:":             middleware.WithPlaintext(middleware.ReadPlaintext),
+		"WithMissOnOpenFailure: nee": middleware.WithMissOnOpenFailure(),
+		"WithDefaults: nee":          middleware.WithDefaults(store.WithExpiration(time.Second)),
+		"WithoutClear: nee":          middleware.WithoutClear(),
+		"WithReload: nee":            middleware.WithReload(k.Reload),
+		"nil option":                 nil,
+		"namespace":                  middleware.WithNamespace("a b"),
+	} {
+		s, err := middleware.NewSealer(k, o)
+		require.ErrorContains(t, err, want)
+		require.Nil(t, s)
+	}
+	_, err := middleware.NewSealer(k, middleware.WithPlaintext(middleware.ReadPlaintext), middleware.WithPlaintextUntil(time.Now().Add(time.Hour)))
+	require.ErrorContains(t, err, "WithPlaintext, WithPlaintextUntil: needs a store")
+	_, err = middleware.NewSealer(nil)
+	require.ErrorContains(t, err, "nil AEAD")
+	s, err := middleware.NewSealer(k, middleware.WithNamespace(canary))
+	require.NoError(t, err)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
+		require.Equal(t, "middleware.Sealer", fmt.Sprintf(verb, s), verb)
+	}
+}

@@ -1,0 +1,114 @@
+package middleware
+
+import (
+	"time"
+)
+
+// traits are the ways in which the stores that gocache publishes differ. They go
+// by GetType, so that this package does not link the stores. They were found by
+// running each store in the version that stores/matrix pins.
+type traits struct {
+	// strings: the store panics on anything but strings.
+	strings bool
+	// bytes: the store takes []byte only, and panics or fails on the rest.
+	bytes bool
+	// needsExpiry: the store sends an expiry with every entry, and Redis refuses
+	// an expiry of 0.
+	needsExpiry bool
+	// zeroIsShort: a TTL of 0 means under half a second, because Redis rounds
+	// the seconds. No expiry is negative.
+	zeroIsShort bool
+	// wholeSeconds: the store cuts a TTL down to whole seconds, and a TTL under
+	// one second to no expiry.
+	wholeSeconds bool
+	// unixSeconds: an expiry of more than 30 days is a Unix time (memcached's
+	// protocol.txt, "Expiration times").
+	unixSeconds bool
+	// missText is the text of the error for an absent entry where it is not
+	// store.NotFound.
+	missText string
+	// deleteFails: deleting an absent entry is an error, and Delete has no other
+	// errors.
+	deleteFails bool
+	// quotes: texts of errors contain key names or values.
+	quotes bool
+}
+
+func traitsOf(storeType string) traits {
+	switch storeType {
+	case "redis", "rediscluster":
+		return traits{zeroIsShort: true}
+	case "rueidis":
+		return traits{strings: true, needsExpiry: true, zeroIsShort: true, wholeSeconds: true}
+	case "ristretto":
+		return traits{bytes: true, quotes: true}
+	case "memcache":
+		return traits{bytes: true, wholeSeconds: true, unixSeconds: true, quotes: true}
+	case "freecache":
+		return traits{bytes: true, wholeSeconds: true, deleteFails: true, quotes: true}
+	case "bigcache":
+		return traits{missText: "Entry not found"}
+	default:
+		return traits{}
+	}
+}
+
+const (
+	// noExpiry is the TTL that go-redis reports for an entry without expiry.
+	// gocache's Chain passes it on as an expiration.
+	noExpiry time.Duration = -1
+	// gone is the TTL that go-redis reports for an absent entry. gocache asks for
+	// the TTL after it has read the value: an entry that expires between the two
+	// must not count as one without expiry.
+	gone time.Duration = -2
+	// memcachedRelative is the longest expiry that memcached takes for relative.
+	memcachedRelative = 30 * 24 * time.Hour
+)
+
+// normalExpiration returns 0 for noExpiry, and an error for another negative
+// expiration.
+func normalExpiration(d time.Duration) (time.Duration, error) {
+	switch {
+	case d == noExpiry:
+		return 0, nil
+	case d < 0:
+		return 0, errExpiration
+	default:
+		return d, nil
+	}
+}
+
+// expiration adapts an expiration to the backing store.
+func (t traits) expiration(d time.Duration, now func() time.Time) time.Duration {
+	if d == noExpiry {
+		return 0
+	}
+	if t.wholeSeconds && d > 0 {
+		d = (d + time.Second - 1).Truncate(time.Second)
+	}
+	if t.unixSeconds && d > memcachedRelative {
+		return time.Duration(now().Add(d).Unix()) * time.Second
+	}
+	return d
+}
+
+// ttl adapts a TTL that the backing store reports: 0 is no expiry.
+func (t traits) ttl(d time.Duration) time.Duration {
+	switch {
+	case t.zeroIsShort && (d == 0 || d == gone):
+		return time.Millisecond
+	case d < 0:
+		return 0
+	default:
+		return d
+	}
+}
+
+// form returns b in the Go type that the backing store takes. Where that is a
+// string, b must not be written to any more.
+func (t traits) form(b []byte) any {
+	if t.strings {
+		return stringOf(b)
+	}
+	return b
+}
