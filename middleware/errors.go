@@ -173,7 +173,7 @@ func (s *Store) backingError(err error) error {
 	case s.traits.quotes:
 		return &withheld{fmt.Sprintf("middleware: the %s store failed: %s", s.backing.GetType(), causeOf(err)), err}
 	default:
-		return rediserr.Wrap(err) // any other store passes as it is
+		return rediserr.Wrap(err)
 	}
 }
 
