@@ -4,29 +4,40 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+
+	"github.com/sealcache/sealcache/middleware"
 )
 
 const envPrefix = "SEALCACHE_"
 
-// ConfigFromEnv reads the Config from the environment's SEALCACHE_ variables; the package comment has the table. An
-// empty variable counts as unset. An unknown one is an error, as is a setting given twice, so that a typing mistake
-// cannot leave a default in force; only a variable that a setting refers to (as env:NAME or password_env=NAME) may have
-// any name. The result is checked as Validate does.
+// ConfigFromEnv reads the Config from the environment. SEALCACHE_<SETTING> is a setting of the cache "default", of the
+// Config or, with JOBS_ before it, of Jobs. SEALCACHE_CACHES_<NAME>_<SETTING> is a setting of another cache, whose name
+// becomes lower case. Where such a name can be split in two ways, the longer setting is meant. docs/fx.md has a table.
+//
+// An empty variable counts as unset. An unknown variable is an error, and so is a setting that is given twice. A variable
+// to which a setting refers, as env:NAME or password_env=NAME, may have any name. The result is validated.
 func ConfigFromEnv() (Config, error) { return configFromEnviron(os.Environ()) }
 
 func configFromEnviron(environ []string) (Config, error) {
-	environ = slices.Sorted(slices.Values(environ))
-	r := envReader{caches: make(map[string]*Cache), by: make(map[string]string), environ: environ}
-	var errs []error
-	for _, variable := range environ {
-		name, value, _ := strings.Cut(variable, "=")
-		rest, ok := strings.CutPrefix(name, envPrefix)
-		if !ok {
-			continue
+	variables := make(map[string]string)
+	for _, v := range environ {
+		if name, value, _ := strings.Cut(v, "="); strings.HasPrefix(name, envPrefix) {
+			variables[name] = value
 		}
-		if err := r.read(name, rest, value); err != nil {
+	}
+	r, err := newEnvReader()
+	if err != nil {
+		return Config{}, fmt.Errorf("fxmodule: environment: %w", err)
+	}
+	var errs []error
+	for _, name := range sortedNames(variables) {
+		if err := r.read(name, variables); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 		}
 	}
@@ -44,88 +55,142 @@ func configFromEnviron(environ []string) (Config, error) {
 	return c, nil
 }
 
+// envReader sets one variable at a time, so that an error belongs to a variable.
 type envReader struct {
-	config  Config
-	caches  map[string]*Cache
-	by      map[string]string // the variable that gave a setting, to see one given twice
-	environ []string
+	config   Config
+	caches   map[string]*Cache
+	settings []string          // the variables of Config
+	cache    []string          // the variables of Cache without prefix, the longest first
+	given    map[string]string // by cache and setting: the variable that gave it
 }
 
-// read takes one variable: name without SEALCACHE_ is rest.
-func (r *envReader) read(name, rest, value string) error {
-	if s, ok := byEnvName(configSettings(), rest); ok {
-		return assign(s, &r.config, value)
+func newEnvReader() (*envReader, error) {
+	r := &envReader{caches: make(map[string]*Cache), given: make(map[string]string)}
+	var err error
+	if r.settings, err = variablesOf(&Config{}, envPrefix); err != nil {
+		return nil, err
 	}
-	if job, ok := strings.CutPrefix(rest, "JOBS_"); ok {
-		if s, ok := byEnvName(jobsSettings(), job); ok {
-			return assign(s, &r.config.Jobs, value)
+	if r.cache, err = variablesOf(&Cache{}, ""); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(r.cache, func(a, b string) int { return len(b) - len(a) })
+	return r, nil
+}
+
+// variablesOf returns the names of the variables that package env reads into target.
+func variablesOf(target any, prefix string) ([]string, error) {
+	params, err := env.GetFieldParamsWithOptions(target, env.Options{Prefix: prefix})
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, p := range params {
+		if p.OwnKey != "" && !p.Ignored {
+			names = append(names, p.Key)
 		}
-		return r.unknown(name, "of jobs there are "+namesOf(jobsSettings(), func(s setting[Jobs]) string { return envPrefix + "JOBS_" + s.envName() }))
 	}
-	cache, s, ok := cacheSetting(rest)
+	return names, nil
+}
+
+func (r *envReader) read(name string, variables map[string]string) error {
+	if slices.Contains(r.settings, name) {
+		err := setVariable(&r.config, envPrefix, name, variables[name])
+		if err == nil && name == envPrefix+"JOBS_QUEUES" && variables[name] != "" && len(r.config.Jobs.Queues) <= strings.Count(variables[name], ",") {
+			return errors.New("a queue is given twice")
+		}
+		return err
+	}
+	cache, setting, ok := r.splitCache(name)
 	if !ok {
-		return r.unknown(name, fmt.Sprintf("known are %[1]s<SETTING> for the default cache and %[1]sCACHES_<NAME>_<SETTING> for others, with the settings %s; %s; and %[1]sJOBS_...",
-			envPrefix,
-			namesOf(cacheSettings(), setting[Cache].envName),
-			namesOf(configSettings(), func(s setting[Config]) string { return envPrefix + s.envName() })))
+		return unknownVariable(name, variables)
 	}
-	if value == "" {
+	if variables[name] == "" {
 		return nil
 	}
-	id := cache + " " + s.name
-	if other, twice := r.by[id]; twice {
-		return fmt.Errorf("%s gives the same setting", other)
+	id := cache + " " + setting
+	if other, twice := r.given[id]; twice {
+		return fmt.Errorf("same setting as %s", other)
 	}
-	r.by[id] = name
+	r.given[id] = name
 	if r.caches[cache] == nil {
 		r.caches[cache] = new(Cache)
 	}
-	return s.set(r.caches[cache], value)
+	return setVariable(r.caches[cache], strings.TrimSuffix(name, setting), name, variables[name])
 }
 
-// cacheSetting splits <SETTING>, or CACHES_<NAME>_<SETTING> at the longest setting that fits.
-func cacheSetting(rest string) (cache string, s setting[Cache], ok bool) {
-	named, isNamed := strings.CutPrefix(rest, "CACHES_")
-	if !isNamed {
-		s, ok = byEnvName(cacheSettings(), rest)
-		return Default, s, ok
+// splitCache returns the cache and the setting of a variable.
+func (r *envReader) splitCache(name string) (cache, setting string, ok bool) {
+	rest := strings.TrimPrefix(name, envPrefix)
+	if slices.Contains(r.cache, rest) {
+		return Default, rest, true
 	}
-	for _, candidate := range cacheSettings() {
-		name, fits := strings.CutSuffix(named, "_"+candidate.envName())
-		if fits && name != "" && (!ok || len(candidate.name) > len(s.name)) {
-			cache, s, ok = strings.ToLower(name), candidate, true
+	named, ok := strings.CutPrefix(rest, "CACHES_")
+	if !ok {
+		return "", "", false
+	}
+	for _, setting := range r.cache {
+		if cache, ok := strings.CutSuffix(named, "_"+setting); ok && cache != "" {
+			return strings.ToLower(cache), setting, true
 		}
 	}
-	return cache, s, ok
+	return "", "", false
 }
 
-func byEnvName[T any](settings []setting[T], name string) (setting[T], bool) {
-	i := slices.IndexFunc(settings, func(s setting[T]) bool { return s.envName() == name })
-	if i < 0 {
-		return setting[T]{}, false
-	}
-	return settings[i], true
-}
-
-func assign[T any](s setting[T], target *T, value string) error {
+// setVariable has package env parse one variable into target. Its errors quote values, and are replaced.
+func setVariable(target any, prefix, name, value string) error {
 	if value == "" {
 		return nil
 	}
-	return s.set(target, value)
+	err := env.ParseWithOptions(target, env.Options{Prefix: prefix, Environment: map[string]string{name: value}})
+	if err == nil {
+		return nil
+	}
+	var failed env.ParseError
+	if errors.As(err, &failed) {
+		return wrongValue(failed.Type)
+	}
+	return errors.New("invalid value")
 }
 
-// unknown refuses a variable, unless a setting refers to it.
-func (r *envReader) unknown(name, known string) error {
-	for _, variable := range r.environ {
-		if !strings.HasPrefix(variable, envPrefix) {
-			continue
-		}
-		_, value, _ := strings.Cut(variable, "=")
+// wrongValue says what a setting of a type expects, and does not quote the value.
+func wrongValue(t reflect.Type) error {
+	switch t {
+	case reflect.TypeFor[time.Duration]():
+		return errors.New("not a duration such as 90s or 24h")
+	case reflect.TypeFor[time.Time]():
+		return errors.New("not a time such as 2030-01-31T00:00:00Z")
+	case reflect.TypeFor[middleware.PlaintextPolicy]():
+		return errors.New("not reject, read, seal-on-read or write")
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return errors.New("not true or false")
+	case reflect.Int, reflect.Uint64:
+		return errors.New("not a whole number")
+	case reflect.Map:
+		return errors.New("not queues with weights such as critical=6,default=3")
+	default:
+		return errors.New("invalid value")
+	}
+}
+
+// unknownVariable refuses a variable unless a setting refers to it.
+func unknownVariable(name string, variables map[string]string) error {
+	for _, value := range variables {
 		for _, reference := range []string{"env:" + name, "password_env=" + name} {
 			if _, after, ok := strings.Cut(value, reference); ok && (after == "" || strings.ContainsAny(after[:1], "&?;#")) {
 				return nil
 			}
 		}
 	}
-	return errors.New("unknown variable: " + known)
+	return errors.New("unknown variable (docs/fx.md lists them)")
+}
+
+func sortedNames(m map[string]string) []string {
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
 }

@@ -112,40 +112,40 @@ func TestConfigFromYAML(t *testing.T) {
 		}
 		require.NoError(t, yaml.Unmarshal([]byte("port: 80\ncache: {caches: {default: {unsealed: true}}}"), &settings))
 		require.True(t, settings.Cache.Caches["default"].Unsealed)
-		require.ErrorContains(t, yaml.Unmarshal([]byte("cache: {caches: {default: {unseeled: true}}}"), &settings), "unknown setting")
+		require.ErrorContains(t, yaml.Unmarshal([]byte("cache: {caches: {default: {unseeled: true}}}"), &settings), `section at line 1: line 1: unknown setting "unseeled"`)
 	})
 }
 
 func TestConfigFromYAMLRefuses(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ yaml, want string }{
-		"nothing":            {"", "it is empty"},
-		"comment":            {"# nothing", "it is empty"},
-		"scalar":             {"42", "line 1: settings (name: value) are expected here"},
-		"list":               {"caches: [a]", "line 1: caches: settings"},
-		"unknown at the top": {"cache: {}", "line 1: cache: unknown setting: known are caches, jobs, key_timeout"},
-		"unknown of a cache": {"caches:\n  default:\n    kekk: x", "line 3: caches.default.kekk: unknown setting: known are store, namespace"},
-		"unknown of keys":    {"caches: {default: {data_keys: {age: 1h}}}", "caches.default.data_keys.age: unknown setting"},
-		"dotted":             {"caches: {default: {data_keys: 5}}", "caches.default.data_keys: settings"},
-		"unknown of jobs":    {"jobs: {queue: x}", "line 1: jobs.queue: unknown setting"},
-		"codecs":             {"caches: {default: {codecs: [x]}}", "codecs: unknown setting"},
-		"twice":              {"caches: {default: {ttl: 1m, ttl: 2m}}", "line 1: caches.default.ttl: given twice"},
-		"cache twice":        {"caches:\n  a: {unsealed: true}\n  a: {unsealed: true}", "line 3: caches.a: given twice"},
-		"merge":              {"caches: {a: &a {unsealed: true}, b: {<<: *a}}", "merge keys"},
-		"document":           {"caches: {a: {unsealed: true}}\n---\ncaches: {}", "something follows the first document"},
-		"garbage":            {"caches: {a: {unsealed: true}}\n---\n}", "something follows the first document"},
-		"malformed":          {"caches: {", "it is not well formed"},
-		"duration":           {"caches: {default: {ttl: 30}}", "caches.default.ttl: not a duration with a unit"},
-		"bool":               {"caches: {default: {unsealed: yes please}}", "caches.default.unsealed: neither true nor false"},
-		"number":             {"caches: {default: {max_value_bytes: 1MiB}}", "max_value_bytes: not a whole number"},
-		"negative":           {"caches: {default: {data_keys: {max_bytes: -1}}}", "max_bytes: not a whole number"},
-		"policy":             {"caches: {default: {plaintext: accept}}", "none of reject, read, seal-on-read, write"},
-		"time":               {"caches: {default: {plaintext_until: tomorrow}}", "RFC 3339"},
-		"weight":             {"caches: {default: {unsealed: true}}\njobs:\n  queues: {critical: much}", "line 3: jobs.queues: the weight of a queue: not a whole number"},
-		"weights":            {"jobs: {queues: {critical: [1]}}", "jobs.queues: a single value is expected"},
-		"queue twice":        {"jobs: {queues: {critical: 1, critical: 2}}", "jobs.queues.critical: given twice"},
-		"list for a value":   {"caches: {default: {store: [a, b]}}", "caches.default.store: a single value"},
-		"key":                {"caches: {[a]: {}}", "a name is expected here"},
+		"nothing":            {"", "YAML: empty"},
+		"comment":            {"# nothing", "YAML: empty"},
+		"scalar":             {"42", "line 1: not settings (name: value)"},
+		"list":               {"caches: [a]", "line 1: not settings"},
+		"unknown at the top": {"cache: {}", `line 1: unknown setting "cache"`},
+		"unknown of a cache": {"caches:\n  default:\n    kekk: x", `line 3: unknown setting "kekk"`},
+		"unknown of keys":    {"caches: {default: {data_keys: {age: 1h}}}", `unknown setting "age"`},
+		"dotted":             {"caches: {default: {data_keys.ttl: 1h}}", `unknown setting "data_keys.ttl"`},
+		"not a level":        {"caches: {default: {data_keys: 5}}", "line 1: not settings"},
+		"unknown of jobs":    {"jobs: {queue: x}", `line 1: unknown setting "queue"`},
+		"codecs":             {"caches: {default: {codecs: [x]}}", `unknown setting "codecs"`},
+		"twice":              {"caches: {default: {ttl: 1m, ttl: 2m}}", "line 1: a name is given twice"},
+		"cache twice":        {"caches:\n  a: {unsealed: true}\n  a: {unsealed: true}", "line 3: a name is given twice"},
+		"document":           {"caches: {a: {unsealed: true}}\n---\ncaches: {}", "more than one document"},
+		"garbage":            {"caches: {a: {unsealed: true}}\n---\n}", "more than one document"},
+		"malformed":          {"caches: {", "not well formed"},
+		"duration":           {"caches: {default: {ttl: 30}}", "line 1: not a duration such as 90s or 24h"},
+		"bool":               {"caches: {default: {unsealed: yes please}}", "line 1: not true or false"},
+		"number":             {"caches: {default: {max_value_bytes: 1MiB}}", "not a whole number"},
+		"negative":           {"caches: {default: {data_keys: {max_bytes: -1}}}", "not a whole number"},
+		"policy":             {"caches: {default: {plaintext: accept}}", "plaintext: not reject, read, seal-on-read or write"},
+		"time":               {"caches: {default: {plaintext_until: tomorrow}}", "plaintext_until: not a time"},
+		"weight":             {"caches: {default: {unsealed: true}}\njobs:\n  queues: {critical: much}", "line 3: not a whole number"},
+		"weights":            {"jobs: {queues: {critical: [1]}}", "not a whole number"},
+		"queue twice":        {"jobs: {queues: {critical: 1, critical: 2}}", "a name is given twice"},
+		"list for a value":   {"caches: {default: {store: [a, b]}}", "line 1: not a text"},
+		"key":                {"caches: {[a]: {}}", "line 1: not a text"},
 		"not valid":          {"caches: {default: {store: 'memory://'}}", "no keys"},
 		"too long":           {strings.Repeat("#", 2<<20), "more than 1048576 bytes"},
 	} {
@@ -157,7 +157,7 @@ func TestConfigFromYAMLRefuses(t *testing.T) {
 	}
 }
 
-// Whatever is wrong with a file, its error does not quote what may be a password.
+// No error about a file quotes a text that may be a password.
 func TestYAMLErrorsQuoteNothing(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{
@@ -200,16 +200,4 @@ func FuzzConfigFromYAML(f *testing.F) {
 			t.Fatal("a Config was returned that is not valid")
 		}
 	})
-}
-
-// A setting of a level below is written there, and not both there and with a dot.
-func TestYAMLDots(t *testing.T) {
-	t.Parallel()
-	for _, twice := range []string{
-		"caches: {default: {store: 'memory://', kek: 'file:///x', namespace: n}}\njobs: {prf_keyset: /x, schedules: {poll: 1s}, schedules.poll: 2s}",
-		"caches: {default: {store: 'memory://', kek: 'file:///x', data_keys.ttl: 1h, data_keys: {ttl: 2h}}}",
-	} {
-		_, err := fxmodule.ConfigFromYAML(strings.NewReader(twice))
-		require.ErrorContains(t, err, "written one level down")
-	}
 }

@@ -2,6 +2,7 @@
 package plaintext
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,20 @@ func (p Policy) String() string {
 	default:
 		return fmt.Sprintf("policy %d", int(p))
 	}
+}
+
+// ErrUnknown reports a text that names no policy.
+var ErrUnknown = errors.New("not reject, read, seal-on-read or write")
+
+// UnmarshalText reads what String returns.
+func (p *Policy) UnmarshalText(text []byte) error {
+	for known := Reject; known.Valid(); known++ {
+		if known.String() == string(text) {
+			*p = known
+			return nil
+		}
+	}
+	return ErrUnknown
 }
 
 // A Window is a policy with an end. The end is final: a wall clock that is set back later does not open it again.

@@ -1,6 +1,7 @@
 package plaintext_test
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,4 +45,20 @@ func TestPolicies(t *testing.T) {
 	require.False(t, plaintext.Policy(-1).Valid())
 	require.False(t, (plaintext.Write + 1).Valid())
 	require.Equal(t, "policy 9", plaintext.Policy(9).String())
+}
+
+// A text is read as the policy that prints it, and any other text is an error.
+func TestPolicyText(t *testing.T) {
+	t.Parallel()
+	for p := plaintext.Reject; p.Valid(); p++ {
+		var got plaintext.Policy
+		if err := got.UnmarshalText([]byte(p.String())); err != nil || got != p {
+			t.Errorf("%v is read as %v, %v", p, got, err)
+		}
+	}
+	for _, text := range []string{"", "Reject", "accept", "policy 4"} {
+		if err := new(plaintext.Policy).UnmarshalText([]byte(text)); !errors.Is(err, plaintext.ErrUnknown) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
 }
