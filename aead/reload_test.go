@@ -248,7 +248,7 @@ func TestReloadWithDeafKeyService(t *testing.T) {
 func TestWithReloadPolls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := newReloadable(t, aead.WithReload(time.Minute))
+		r := newReloadable(t, aead.WithReload(time.Minute), aead.WithKEKCheck(1000*time.Hour))
 		time.Sleep(time.Hour)
 		if n := r.kek.Decrypts(); n != 1 {
 			t.Errorf("%d calls to the KEK for a keyset that did not change", n-1)
