@@ -1,17 +1,22 @@
 package middleware_test
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/eko/gocache/lib/v4/store"
+	gocacheredis "github.com/eko/gocache/store/redis/v4"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
-// A type that embeds a store and overrides Set is not passed by.
+// renaming overrides Set and Get of the store that it embeds.
 type renaming struct {
 	*memorystore.Store
 	sets int
@@ -26,13 +31,32 @@ func (r *renaming) Get(ctx context.Context, key any) (any, error) {
 	return r.Store.Get(ctx, "app:"+key.(string))
 }
 
-type embedding struct{ *memorystore.Store }
+// declaring is a type that embeds a store and names capabilities as its own.
+type declaring struct {
+	*memorystore.Store
+	names []string
+}
 
-func TestOverridesAreNotPassedBy(t *testing.T) {
+func (d *declaring) Capabilities() (owner any, names []string) { return d, d.names }
+
+// byValue embeds a store and is given by value, so that it has no pointer of
+// its own.
+type byValue struct{ *memorystore.Store }
+
+// logged returns New's store and what New logged.
+func logged(t *testing.T, backing store.StoreInterface, opts ...middleware.Option) (*middleware.Store, string) {
+	t.Helper()
+	var log bytes.Buffer
+	opts = append(opts, middleware.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	return sealed(t, backing, keyring(t), opts...), log.String()
+}
+
+// Capabilities that a type inherits would bypass what it overrides.
+func TestInheritedCapabilitiesAreIgnored(t *testing.T) {
 	t.Parallel()
 	m := memory(t)
 	r := &renaming{Store: m}
-	s := sealed(t, r, keyring(t))
+	s, log := logged(t, r)
 	require.NoError(t, s.Set(t.Context(), "k", "v"))
 	require.Equal(t, 1, r.sets)
 	require.True(t, isSealed(t, raw(t, m, "app:k")))
@@ -40,13 +64,56 @@ func TestOverridesAreNotPassedBy(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "v", got)
 	_, err = s.SetIfNotExists(t.Context(), "k", "v")
-	require.ErrorIs(t, err, middleware.ErrUnsupported, "it is inherited and would not rename")
+	require.ErrorIs(t, err, middleware.ErrUnsupported)
 	_, err = middleware.New(r, keyring(t), middleware.WithPlaintext(middleware.SealOnRead))
 	require.ErrorIs(t, err, middleware.ErrUnsupported)
 	require.ErrorContains(t, err, "*middleware_test.renaming")
+	require.Equal(t, 1, strings.Count(log, "level=WARN"), log)
+	require.Contains(t, log, "BytesStore")
+	require.Contains(t, log, "SetIfNotExistsStore")
 
-	// What overrides nothing keeps all that it embeds.
-	plainly := sealed(t, embedding{m}, keyring(t), middleware.WithNamespace("n"), middleware.WithPlaintext(middleware.SealOnRead))
-	require.NoError(t, plainly.Set(t.Context(), "k", "v"))
-	require.NoError(t, plainly.Clear(t.Context()))
+	s, log = logged(t, byValue{m}, middleware.WithNamespace("n"))
+	require.ErrorIs(t, s.Clear(t.Context()), middleware.ErrUnsupported)
+	require.Equal(t, 1, strings.Count(log, "level=WARN"), log)
+}
+
+// Only what a store lists is used.
+func TestOnlyListedCapabilitiesAreUsed(t *testing.T) {
+	t.Parallel()
+	d := &declaring{Store: memory(t), names: []string{"SetIfNotExistsStore", "Enumerator", "Teleporter"}}
+	s, log := logged(t, d, middleware.WithNamespace("n"))
+	written, err := s.SetIfNotExists(t.Context(), "k", "v")
+	require.NoError(t, err)
+	require.True(t, written)
+	require.NoError(t, s.Clear(t.Context()))
+	_, err = middleware.New(d, keyring(t), middleware.WithPlaintext(middleware.SealOnRead))
+	require.ErrorIs(t, err, middleware.ErrUnsupported, "Swapper is not listed")
+	require.Contains(t, log, "capabilities=[Teleporter]")
+	require.Contains(t, log, "Swapper")
+	require.NotContains(t, log, "Enumerator")
+
+	_, log = logged(t, memory(t))
+	require.Empty(t, log, "everything is declared")
+	_, log = logged(t, newPlain("x"))
+	require.Empty(t, log, "there is nothing to ignore")
+}
+
+// overriding embeds gocache's own store, which declares nothing.
+type overriding struct{ *gocacheredis.RedisStore }
+
+// SetIfNotExists of gocache's own stores works without a declaration, but not
+// where another type inherits it.
+func TestSetIfNotExistsOfGocache(t *testing.T) {
+	t.Parallel()
+	own := gocacheredis.NewRedis(redistest.Start(t).Client(t))
+	s, log := logged(t, own)
+	written, err := s.SetIfNotExists(t.Context(), "k", "v")
+	require.NoError(t, err)
+	require.True(t, written)
+	require.Empty(t, log)
+
+	s, log = logged(t, &overriding{own})
+	_, err = s.SetIfNotExists(t.Context(), "k", "v")
+	require.ErrorIs(t, err, middleware.ErrUnsupported)
+	require.Contains(t, log, "SetIfNotExistsStore")
 }

@@ -36,7 +36,7 @@ func (s *Store) Check(ctx context.Context) error {
 }
 
 func (s *Store) checkBacking(ctx context.Context) error {
-	if p, ok := s.backing.(Pinger); ok {
+	if p := s.can.pinger; p != nil {
 		return s.backingError(p.Ping(ctx))
 	}
 	_, err := s.backing.Get(ctx, s.prefix+"sealcache-probe")

@@ -103,7 +103,11 @@ type swapLosing struct {
 	swap   func(ctx context.Context, key string, old []byte, tail int, new []byte, ttl time.Duration) (bool, error)
 }
 
-func (s swapLosing) CompareAndSwap(ctx context.Context, key string, old []byte, tail int, new []byte, ttl time.Duration) (bool, error) {
+func (s *swapLosing) Capabilities() (owner any, names []string) {
+	return s, []string{"BytesStore", "Swapper"}
+}
+
+func (s *swapLosing) CompareAndSwap(ctx context.Context, key string, old []byte, tail int, new []byte, ttl time.Duration) (bool, error) {
 	s.before()
 	return s.swap(ctx, key, old, tail, new, ttl)
 }
@@ -114,7 +118,7 @@ func TestSealOnReadLosesNoUpdate(t *testing.T) {
 	m := memory(t)
 	a := keyring(t)
 	writer := sealed(t, m, a)
-	b := swapLosing{BytesStore: m, StoreInterface: m, swap: m.CompareAndSwap, before: func() {
+	b := &swapLosing{BytesStore: m, StoreInterface: m, swap: m.CompareAndSwap, before: func() {
 		require.NoError(t, writer.Set(t.Context(), "k", "newer"))
 	}}
 	s := sealed(t, b, a, middleware.WithPlaintext(middleware.SealOnRead))
@@ -131,7 +135,7 @@ func TestSealOnReadLosesNoUpdate(t *testing.T) {
 func TestSealOnReadToleratesItsOwnFailure(t *testing.T) {
 	t.Parallel()
 	m := memory(t)
-	b := swapLosing{BytesStore: m, StoreInterface: m, before: func() {}, swap: func(context.Context, string, []byte, int, []byte, time.Duration) (bool, error) {
+	b := &swapLosing{BytesStore: m, StoreInterface: m, before: func() {}, swap: func(context.Context, string, []byte, int, []byte, time.Duration) (bool, error) {
 		return false, errors.New("read only")
 	}}
 	s := sealed(t, b, keyring(t), middleware.WithPlaintext(middleware.SealOnRead))

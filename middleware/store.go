@@ -25,12 +25,13 @@ import (
 // method which gocache adds later cannot pass values unsealed.
 type Store struct {
 	backing store.StoreInterface
-	bytes   BytesStore          // backing, or nil
-	bounded BoundedReader       // backing, or nil: reads stop at the bound
-	swapper Swapper             // backing, or nil
-	setNX   setIfNotExistsStore // backing, or nil
-	lister  Enumerator          // backing, or nil
-	scoped  PrefixInvalidator   // backing, or nil
+	bytes   BytesStore                // backing, or nil
+	bounded BoundedReader             // backing, or nil: reads stop at the bound
+	swapper Swapper                   // backing, or nil
+	setNX   store.SetIfNotExistsStore // backing, or nil
+	lister  Enumerator                // backing, or nil
+	scoped  PrefixInvalidator         // backing, or nil
+	can     capabilities              // of backing, all of them
 	sealer  *Sealer
 
 	cfg       *config
@@ -46,10 +47,6 @@ type Store struct {
 
 	keysDiffer atomic.Pointer[error] // what the last Check found
 	keysMade   atomic.Bool           // Check has seen the key check, so that Clear renews it
-}
-
-type setIfNotExistsStore interface {
-	SetIfNotExists(ctx context.Context, key any, value any, options ...store.Option) (bool, error)
 }
 
 var (
@@ -70,6 +67,7 @@ func New(backing store.StoreInterface, a tink.AEADWithContext, opts ...Option) (
 		return nil, fmt.Errorf("middleware: New: %w", err)
 	}
 	s.announcePlaintext()
+	s.can.logIgnored(s.tel.log)
 	return s, nil
 }
 
@@ -96,23 +94,10 @@ func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Optio
 	if s.keys, err = keycheck.New(a, cfg.namespace); err != nil {
 		return nil, err
 	}
-	if offers(backing, "SetBytes") {
-		s.bytes, _ = backing.(BytesStore)
-	}
-	if offers(backing, "GetBytesMax") && cfg.boundReads {
-		s.bounded, _ = backing.(BoundedReader)
-	}
-	if offers(backing, "CompareAndSwap") {
-		s.swapper, _ = backing.(Swapper)
-	}
-	if offers(backing, "SetIfNotExists") {
-		s.setNX, _ = backing.(setIfNotExistsStore)
-	}
-	if offers(backing, "ClearPrefix") {
-		s.lister, _ = backing.(Enumerator)
-	}
-	if offers(backing, "InvalidatePrefix") {
-		s.scoped, _ = backing.(PrefixInvalidator)
+	s.can = capabilitiesOf(backing)
+	s.bytes, s.swapper, s.setNX, s.lister, s.scoped = s.can.bytes, s.can.swapper, s.can.setNX, s.can.lister, s.can.scoped
+	if cfg.boundReads {
+		s.bounded = s.can.bounded
 	}
 	if s.bytes != nil {
 		s.traits = traits{} // a store of this module, whatever name it reports

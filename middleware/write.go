@@ -149,7 +149,7 @@ func (s *Store) swap(ctx context.Context, name string, old []byte, value any, op
 		return false, err
 	}
 	var defaults store.Options
-	if d, ok := s.backing.(Defaulter); ok {
+	if d := s.can.defaulter; d != nil {
 		defaults = d.Defaults()
 	}
 	merged := store.ApplyOptionsWithDefault(&defaults, opts...)

@@ -128,7 +128,7 @@ func sealed(raw storetest.Capabilities) storetest.Capabilities {
 		c.MaxKeyBytes = 60_000
 	}
 
-	c.Swap, c.Enumerate, c.OwnedBytes, c.Ping, c.InvalidatePrefix = false, false, false, false, false
+	c.Swap, c.Enumerate, c.OwnedBytes, c.BoundedRead, c.Ping, c.InvalidatePrefix = false, false, false, false, false, false
 	return c
 }
 
@@ -182,6 +182,7 @@ func own(form storetest.Form, resolution time.Duration) storetest.Capabilities {
 		Swap:             true,
 		Enumerate:        true,
 		OwnedBytes:       true,
+		BoundedRead:      true,
 		Ping:             true,
 		InvalidatePrefix: true,
 	}

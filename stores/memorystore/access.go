@@ -47,6 +47,31 @@ func (s *Store) GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.D
 	return []byte(e.data), ttl, nil
 }
 
+// GetBytesMax is [Store.GetBytes] for a value of at most limit bytes. A larger one is an error whose method TooLarge returns
+// true.
+func (s *Store) GetBytesMax(ctx context.Context, key string, limit int) ([]byte, error) {
+	b, _, err := s.GetBytesWithTTLMax(ctx, key, limit)
+	return b, err
+}
+
+// GetBytesWithTTLMax is [Store.GetBytesMax] with the time that the entry has left, 0 for no expiration.
+func (s *Store) GetBytesWithTTLMax(ctx context.Context, key string, limit int) ([]byte, time.Duration, error) {
+	e, ttl, err := s.lookUp(ctx, key)
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(e.data) > limit {
+		return nil, 0, overLimit{}
+	}
+	return []byte(e.data), ttl, nil
+}
+
+// overLimit is the error of a bounded read.
+type overLimit struct{}
+
+func (overLimit) Error() string  { return "memorystore: get: the value is larger than the limit" }
+func (overLimit) TooLarge() bool { return true }
+
 func (s *Store) lookUp(ctx context.Context, key string) (*entry, time.Duration, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, 0, err

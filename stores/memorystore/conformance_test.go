@@ -45,6 +45,7 @@ func TestConformance(t *testing.T) {
 				Swap:             true,
 				Enumerate:        true,
 				OwnedBytes:       true,
+				BoundedRead:      true,
 				Ping:             true,
 				InvalidatePrefix: true,
 			},

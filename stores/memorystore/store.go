@@ -138,6 +138,13 @@ func (s *Store) Defaults() store.Options {
 	return o
 }
 
+// Capabilities names what the store can do beyond gocache's interface, for package middleware.
+func (s *Store) Capabilities() (owner any, names []string) {
+	return s, []string{
+		"BoundedReader", "BytesStore", "Defaulter", "Enumerator", "Pinger", "PrefixInvalidator", "SetIfNotExistsStore", "Swapper",
+	}
+}
+
 // GetType returns [Type].
 func (s *Store) GetType() string { return Type }
 

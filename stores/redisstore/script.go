@@ -2,11 +2,9 @@ package redisstore
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
-	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sealcache/sealcache/internal/rediscmd"
@@ -153,41 +151,5 @@ func (s *Store) sendOnce(ctx context.Context, command func() *redis.Cmd) *redis.
 			return cmd
 		case <-timer.C:
 		}
-	}
-}
-
-// getWithTTLSource reads a value and its TTL at one moment. KEYS: entry.
-const getWithTTLSource = `return {redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])}`
-
-// withTTLByScript is GetBytesWithTTL where a transaction is not possible. Lua copies the value, which doubles the time for
-// large ones.
-func (s *Store) withTTLByScript(ctx context.Context, key string) ([]byte, time.Duration, error) {
-	reply, err := s.run(ctx, s.scripts.getWithTTL, []string{key}).Slice()
-	if err != nil {
-		return nil, 0, failed(ctx, "get with TTL", err)
-	}
-	return valueAndTTL(ctx, reply)
-}
-
-// valueAndTTL takes apart the reply of getWithTTLSource.
-func valueAndTTL(ctx context.Context, reply []any) ([]byte, time.Duration, error) {
-	const op = "get with TTL"
-	if len(reply) != 2 {
-		return nil, 0, failed(ctx, op, fmt.Errorf("the script returned %d values", len(reply)))
-	}
-	left, ok := reply[1].(int64)
-	if !ok {
-		return nil, 0, failed(ctx, op, fmt.Errorf("the script returned a %T for the TTL", reply[1]))
-	}
-	switch v := reply[0].(type) {
-	case nil:
-		return nil, 0, store.NotFoundWithCause(redis.Nil)
-	case string:
-		if left < 0 {
-			return []byte(v), 0, nil
-		}
-		return []byte(v), remaining(time.Duration(left) * time.Millisecond), nil
-	default:
-		return nil, 0, failed(ctx, op, fmt.Errorf("the script returned a %T for the value", v))
 	}
 }

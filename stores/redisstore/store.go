@@ -11,12 +11,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
-
-	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
 // Store is a gocache store over Redis. See the package comment for what it promises.
@@ -27,7 +24,7 @@ type Store struct {
 	scripts  scripts
 	copies   bool // what the client returns is not ours alone
 
-	noTransactions atomic.Bool // the server has refused MULTI
+	transactions atomic.Int32 // whether the server runs MULTI: one of the constants unknown, offered, refused
 
 	closeOnce sync.Once
 	closes    io.Closer // nil if the client is not ours
@@ -148,100 +145,6 @@ func (s *Store) eachMaster(ctx context.Context, fn func(ctx context.Context, nod
 	})
 }
 
-// Get returns the value as []byte, which the caller owns, or store.NotFound.
-func (s *Store) Get(ctx context.Context, key any) (any, error) {
-	name, err := keyName(key)
-	if err != nil {
-		return nil, failed(ctx, "get", err)
-	}
-	b, err := s.GetBytes(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return b, nil
-}
-
-// GetWithTTL returns the value as []byte, which the caller owns, and the time that it has left, exact to the millisecond
-// and 0 if it does not expire; or store.NotFound. Both are of one moment and come in one round trip.
-func (s *Store) GetWithTTL(ctx context.Context, key any) (any, time.Duration, error) {
-	name, err := keyName(key)
-	if err != nil {
-		return nil, 0, failed(ctx, "get with TTL", err)
-	}
-	b, ttl, err := s.GetBytesWithTTL(ctx, name)
-	if err != nil {
-		return nil, 0, err
-	}
-	return b, ttl, nil
-}
-
-// GetBytes is Get without interfaces.
-func (s *Store) GetBytes(ctx context.Context, key string) ([]byte, error) {
-	return s.ownBytes(ctx, "get", s.client.Get(ctx, key))
-}
-
-// GetBytesWithTTL is GetWithTTL without interfaces.
-func (s *Store) GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error) {
-	const op = "get with TTL"
-	if key == "" && s.masters != nil || s.noTransactions.Load() {
-		return s.withTTLByScript(ctx, key) // go-redis finds no slot for a transaction on the empty key
-	}
-	// MULTI makes value and TTL those of one moment: without it another writer's TTL might come with our value.
-	pipe := s.client.TxPipeline()
-	get, left := pipe.Get(ctx, key), pipe.PTTL(ctx, key)
-	execute(ctx, pipe)
-	if rediserr.Code(get.Err()) == "OOM" {
-		return s.withTTLByScript(ctx, key) // a full server queues no commands, not even those that read
-	}
-	if rediserr.NotOffered(get.Err()) {
-		if b, ttl, err := s.withTTLByScript(ctx, key); err == nil || errors.Is(err, store.NotFound{}) {
-			s.noTransactions.Store(true) // it is MULTI that is missing
-			return b, ttl, err
-		}
-	}
-	if err := left.Err(); err != nil && rediserr.Code(get.Err()) == "EXECABORT" {
-		return nil, 0, failed(ctx, op, err) // what ended the transaction
-	}
-	b, err := s.ownBytes(ctx, op, get)
-	if err != nil {
-		return nil, 0, err
-	}
-	if err := left.Err(); err != nil {
-		return nil, 0, failed(ctx, op, err)
-	}
-	return b, remaining(left.Val()), nil
-}
-
-// remaining turns what PTTL says into a time that is 0 only for "no expiry".
-func remaining(pttl time.Duration) time.Duration {
-	switch {
-	case pttl < 0: // -1ns, no expiry
-		return 0
-	case pttl == 0: // less than a millisecond
-		return time.Millisecond
-	default:
-		return pttl
-	}
-}
-
-// ownBytes takes the bytes of a reply. go-redis reads each into memory of its own (proto.Reader), and Bytes does not copy
-// it; nobody else holds it, hooks and client-side caching apart.
-func (s *Store) ownBytes(ctx context.Context, op string, cmd *redis.StringCmd) ([]byte, error) {
-	b, err := cmd.Bytes()
-	switch {
-	case errors.Is(err, redis.Nil):
-		return nil, store.NotFoundWithCause(err)
-	case err != nil:
-		return nil, failed(ctx, op, err)
-	case b == nil:
-		return []byte{}, nil
-	case s.copies:
-		return append([]byte{}, b...), nil
-	default:
-		return b, nil
-	}
-}
-
 // Set writes a value: a string, []byte, bool, integer, float, time.Time, time.Duration, nil (as the empty value), a
 // pointer to such, or an encoding.BinaryMarshaler; Redis keeps text, so that 42 comes back as the bytes "42". It has done
 // with the value when it returns. An expiration of 0 is none; less than a millisecond is a millisecond.
@@ -356,4 +259,11 @@ func (s *Store) Delete(ctx context.Context, key any) error {
 		return failed(ctx, "delete", err)
 	}
 	return failed(ctx, "delete", s.client.Unlink(ctx, name).Err())
+}
+
+// Capabilities names what the store can do beyond gocache's interface, for package middleware.
+func (s *Store) Capabilities() (owner any, names []string) {
+	return s, []string{
+		"BoundedReader", "BytesStore", "Defaulter", "Enumerator", "Pinger", "PrefixInvalidator", "SetIfNotExistsStore", "Swapper",
+	}
 }

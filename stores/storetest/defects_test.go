@@ -24,8 +24,8 @@ func sound() storetest.Capabilities {
 		Bytes: storetest.AsGiven, Strings: storetest.AsGiven, Scalars: storetest.AsString,
 		CopiesBytes: true, AnyKey: true, KeyErrors: true, MissIsNotFound: true, DeleteMissing: true, Clear: true, HeedsContext: true,
 		TTL:  storetest.TTL{PerEntry: true, Resolution: time.Millisecond, Reported: true, NegativeIsError: true},
-		Tags: true, ConcurrentTags: true, SetIfNotExists: true, Swap: true, Enumerate: true, OwnedBytes: true, Ping: true,
-		InvalidatePrefix: true,
+		Tags: true, ConcurrentTags: true, SetIfNotExists: true, Swap: true, Enumerate: true, OwnedBytes: true, BoundedRead: true,
+		Ping: true, InvalidatePrefix: true,
 	}
 }
 
@@ -115,6 +115,12 @@ var defects = map[string]defect{
 		c.ScopedClear = true
 		return storetest.Subject{Store: s, Beside: s, Can: c}
 	}},
+	"inherits capabilities": defective("declarations", func(s *memorystore.Store) store.StoreInterface { return &uncleared{s} }),
+	"lists what it lacks": defective("declarations", func(s *memorystore.Store) store.StoreInterface {
+		return &lists{s, []string{"Adviser"}}
+	}),
+	"lists nothing":                defective("declarations", func(s *memorystore.Store) store.StoreInterface { return &lists{Store: s} }),
+	"reads past the limit":         defective("bounded_reads", func(s *memorystore.Store) store.StoreInterface { return unbounded{s} }),
 	"sealed, it says":              pretendsToSeal("nothing_in_clear"),
 	"numbers by length":            pretendsToSeal("magnitude"),
 	"opens moved values":           pretendsToSeal("a_moved_value_does_not_open"),
@@ -164,7 +170,7 @@ func TestASubjectWithoutDeclarationIsToldOne(t *testing.T) {
 	for _, line := range []string{
 		"Bytes: storetest.AsGiven,", "Scalars: storetest.AsString,", "CopiesBytes: true,", "AnyKey: true,", "KeyErrors: true,",
 		"Clear: true,", "MissIsNotFound: true,", "DeleteMissing: true,", "HeedsContext: true,", "Tags: true,",
-		"SetIfNotExists: true,", "Swap: true,", "InvalidatePrefix: true,",
+		"SetIfNotExists: true,", "Swap: true,", "BoundedRead: true,", "InvalidatePrefix: true,",
 		"TTL: storetest.TTL{PerEntry: true, Reported: true, Resolution: time.Millisecond},",
 	} {
 		if !bytes.Contains(out, []byte(line)) {
@@ -217,6 +223,26 @@ func (f forgetful) Set(ctx context.Context, key, value any, options ...store.Opt
 type uncleared struct{ *memorystore.Store }
 
 func (uncleared) Clear(context.Context) error { return nil }
+
+// lists adds names to the capabilities, or lists none.
+type lists struct {
+	*memorystore.Store
+	more []string
+}
+
+func (l *lists) Capabilities() (owner any, names []string) {
+	if l.more == nil {
+		return l, nil
+	}
+	_, names = l.Store.Capabilities()
+	return l, append(names, l.more...)
+}
+
+type unbounded struct{ *memorystore.Store }
+
+func (u unbounded) GetBytesMax(ctx context.Context, key string, _ int) ([]byte, error) {
+	return u.GetBytes(ctx, key)
+}
 
 type twoSteps struct{ *memorystore.Store }
 

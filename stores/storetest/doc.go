@@ -29,6 +29,7 @@
 //					Swap:             true,
 //					Enumerate:        true,
 //					OwnedBytes:       true,
+//					BoundedRead: true,
 //					Ping:             true,
 //					InvalidatePrefix: true,
 //				},

@@ -74,6 +74,12 @@ func optionalCases() []testCase {
 			run:  ownedBytes,
 		},
 		{
+			name: "bounded reads",
+			rule: "GetBytesMax is GetBytes up to the limit; above it, an error has TooLarge() bool",
+			why:  func(c Capabilities) string { return unless(c.BoundedRead, "the store has no GetBytesMax") },
+			run:  boundedReads,
+		},
+		{
 			name: "ping",
 			rule: "Ping returns nil while the store answers, and its context's error",
 			why:  func(c Capabilities) string { return unless(c.Ping, "the store has no Ping") },
@@ -90,27 +96,6 @@ func optionalCases() []testCase {
 			},
 		},
 	}
-}
-
-func declarations(t *testing.T, s *subject) {
-	_, swap := s.Store.(Swapper)
-	_, enumerate := s.Store.(Enumerator)
-	_, bytes := s.Store.(BytesStore)
-	_, ping := s.Store.(Pinger)
-	declared(t, "Swap", swap, s.Can.Swap)
-	declared(t, "Enumerate", enumerate, s.Can.Enumerate)
-	declared(t, "OwnedBytes", bytes, s.Can.OwnedBytes)
-	declared(t, "Ping", ping, s.Can.Ping)
-	_, invalidate := s.Store.(PrefixInvalidator)
-	declared(t, "InvalidatePrefix", invalidate, s.Can.InvalidatePrefix)
-
-	// A decorator has the method always, and answers that its backing store has not.
-	able := false
-	if nx, ok := s.Store.(store.SetIfNotExistsStore); ok {
-		_, err := nx.SetIfNotExists(t.Context(), "k", s.value("v"))
-		able = !errors.Is(err, store.ErrNotSupported)
-	}
-	declared(t, "SetIfNotExists", able, s.Can.SetIfNotExists)
 }
 
 func invalidatePrefix(t *testing.T, s *subject) {
@@ -492,5 +477,45 @@ func ownedBytes(t *testing.T, s *subject) {
 	}
 	if got, err := b.GetBytes(t.Context(), "k"); err != nil || len(got) != 0 {
 		t.Errorf("GetBytes of an empty value: %q, %v", got, err)
+	}
+}
+
+func boundedReads(t *testing.T, s *subject) {
+	b := s.Store.(BoundedReader)
+	const limit = 100
+	for _, size := range []int{0, 1, limit - 1, limit, limit + 1, 10 * limit} {
+		s.set(t, "k", strings.Repeat("x", size), store.WithExpiration(time.Hour))
+		read := map[string]func(limit int) ([]byte, time.Duration, error){
+			"GetBytesMax": func(limit int) ([]byte, time.Duration, error) {
+				value, err := b.GetBytesMax(t.Context(), "k", limit)
+				return value, time.Hour, err
+			},
+			"GetBytesWithTTLMax": func(limit int) ([]byte, time.Duration, error) {
+				return b.GetBytesWithTTLMax(t.Context(), "k", limit)
+			},
+		}
+		for name, get := range read {
+			value, ttl, err := get(limit)
+			var large interface{ TooLarge() bool }
+			switch {
+			case size > limit && (!errors.As(err, &large) || !large.TooLarge()):
+				t.Errorf("%s of %d bytes with a limit of %d: %v, want an error with TooLarge", name, size, limit, err)
+			case size > limit && errors.Is(err, store.NotFound{}):
+				t.Errorf("%s: a value that is too large is not a miss", name)
+			case size <= limit && (err != nil || len(value) != size):
+				t.Errorf("%s of %d bytes with a limit of %d: %d bytes, %v", name, size, limit, len(value), err)
+			case err == nil && s.Can.TTL.Reported && (ttl <= 59*time.Minute || ttl > time.Hour):
+				t.Errorf("%s: the TTL is %v, want an hour", name, ttl)
+			}
+			if value, _, err := get(0); size == 0 && (err != nil || value == nil || len(value) != 0) {
+				t.Errorf("%s of an empty value with a limit of 0: %v, %v", name, value, err)
+			}
+		}
+	}
+	if _, err := b.GetBytesMax(t.Context(), "absent", limit); !errors.Is(err, store.NotFound{}) {
+		t.Errorf("GetBytesMax of an absent key: %v, want store.NotFound", err)
+	}
+	if _, _, err := b.GetBytesWithTTLMax(t.Context(), "absent", limit); !errors.Is(err, store.NotFound{}) {
+		t.Errorf("GetBytesWithTTLMax of an absent key: %v, want store.NotFound", err)
 	}
 }

@@ -45,6 +45,7 @@ func TestRedisstore(t *testing.T) {
 				Swap:             true,
 				Enumerate:        true,
 				OwnedBytes:       true,
+				BoundedRead:      true,
 				Ping:             true,
 				InvalidatePrefix: true,
 			},

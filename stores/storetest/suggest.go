@@ -48,6 +48,7 @@ func suggestion(ctx context.Context, s store.StoreInterface) string {
 		{"Swap", offered[Swapper](s)},
 		{"Enumerate", offered[Enumerator](s)},
 		{"OwnedBytes", offered[BytesStore](s)},
+		{"BoundedRead", offered[BoundedReader](s)},
 		{"Ping", offered[Pinger](s)},
 		{"InvalidatePrefix", offered[PrefixInvalidator](s)},
 	} {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"testing"
 	"time"
 
@@ -114,9 +113,9 @@ type Capabilities struct {
 	// ScopedClear: Clear removes the store's own entries and leaves those of Subject.Beside.
 	ScopedClear bool
 
-	// Swap, Enumerate, OwnedBytes, Ping and InvalidatePrefix: the store has the methods of [Swapper], [Enumerator],
-	// [BytesStore], [Pinger] and [PrefixInvalidator].
-	Swap, Enumerate, OwnedBytes, Ping, InvalidatePrefix bool
+	// Swap, Enumerate, OwnedBytes, BoundedRead, Ping and InvalidatePrefix: the store has the methods of [Swapper],
+	// [Enumerator], [BytesStore], [BoundedReader], [Pinger] and [PrefixInvalidator].
+	Swap, Enumerate, OwnedBytes, BoundedRead, Ping, InvalidatePrefix bool
 }
 
 // TTL declares what a store makes of expirations.
@@ -144,37 +143,6 @@ type TTL struct {
 	// NegativeIsError: a negative expiration is an error, but for -1 ns, which is none.
 	NegativeIsError bool
 }
-
-// The optional methods of a store, for [Capabilities]. They are the capabilities that package middleware looks for.
-type (
-	// Swapper replaces a value if it is the one that was read.
-	Swapper interface {
-		CompareAndSwap(ctx context.Context, key string, old []byte, tail int, next []byte, ttl time.Duration) (bool, error)
-	}
-
-	// Enumerator names entries by the start of their name, and removes them.
-	Enumerator interface {
-		Keys(ctx context.Context, prefix string) iter.Seq2[string, error]
-		ClearPrefix(ctx context.Context, prefix string) error
-	}
-
-	// BytesStore hands out bytes that the caller may write into.
-	BytesStore interface {
-		GetBytes(ctx context.Context, key string) ([]byte, error)
-		GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error)
-		SetBytes(ctx context.Context, key string, value []byte, options ...store.Option) error
-	}
-
-	// PrefixInvalidator invalidates tags and refuses members whose names do not start with a prefix.
-	PrefixInvalidator interface {
-		InvalidatePrefix(ctx context.Context, prefix string, options ...store.InvalidateOption) error
-	}
-
-	// Pinger says whether the store answers.
-	Pinger interface {
-		Ping(ctx context.Context) error
-	}
-)
 
 // a testCase is one rule. It applies unless why returns a reason against it.
 type testCase struct {

@@ -1,0 +1,258 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/rediserr"
+)
+
+// unbounded is the limit of a read that takes any value.
+const unbounded = math.MaxInt
+
+const (
+	opGet        = "get"
+	opGetWithTTL = "get with TTL"
+)
+
+// Get returns the value as []byte, which the caller owns, or store.NotFound.
+func (s *Store) Get(ctx context.Context, key any) (any, error) {
+	name, err := keyName(key)
+	if err != nil {
+		return nil, failed(ctx, opGet, err)
+	}
+	b, err := s.GetBytes(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// GetWithTTL returns the value as []byte, which the caller owns, and the time that it has left: exact to the millisecond, 0
+// if the entry does not expire. An absent entry is store.NotFound. Value and time are of one moment and come in one round
+// trip.
+func (s *Store) GetWithTTL(ctx context.Context, key any) (any, time.Duration, error) {
+	name, err := keyName(key)
+	if err != nil {
+		return nil, 0, failed(ctx, opGetWithTTL, err)
+	}
+	b, ttl, err := s.GetBytesWithTTL(ctx, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	return b, ttl, nil
+}
+
+// GetBytes is Get without interfaces.
+func (s *Store) GetBytes(ctx context.Context, key string) ([]byte, error) {
+	return s.ownBytes(ctx, opGet, s.client.Get(ctx, key))
+}
+
+// GetBytesWithTTL is GetWithTTL without interfaces.
+func (s *Store) GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error) {
+	return s.getWithTTL(ctx, key, unbounded)
+}
+
+// GetBytesMax is GetBytes for a value of at most limit bytes. It reads at most one byte more from Redis. A larger value is an
+// error whose method TooLarge returns true. It takes one round trip, as GetBytes does, with two commands.
+//
+// If the server does not offer GETRANGE, the whole value is read and then compared.
+func (s *Store) GetBytesMax(ctx context.Context, key string, limit int) ([]byte, error) {
+	if limit < 0 || limit == unbounded {
+		return nil, failed(ctx, opGet, errBadLimit)
+	}
+	pipe := s.client.Pipeline()
+	part, exists := pipe.GetRange(ctx, key, 0, int64(limit)), pipe.Exists(ctx, key)
+	execute(ctx, pipe)
+	b, err := s.ownBytes(ctx, opGet, part)
+	switch {
+	case rediserr.NotOffered(err):
+		b, err = s.GetBytes(ctx, key)
+	case err != nil || len(b) > 0:
+	case exists.Err() == nil && exists.Val() == 0:
+		return nil, store.NotFoundWithCause(redis.Nil)
+	default: // an empty value, or an entry that was written between the two commands
+		b, _, err = s.getWithTTL(ctx, key, limit)
+	}
+	return within(ctx, opGet, b, limit, err)
+}
+
+// GetBytesWithTTLMax is GetBytesMax with the time that the entry has left, as GetBytesWithTTL returns it.
+func (s *Store) GetBytesWithTTLMax(ctx context.Context, key string, limit int) ([]byte, time.Duration, error) {
+	if limit < 0 || limit == unbounded {
+		return nil, 0, failed(ctx, opGetWithTTL, errBadLimit)
+	}
+	b, ttl, err := s.getWithTTL(ctx, key, limit)
+	if rediserr.NotOffered(err) {
+		b, ttl, err = s.getWithTTL(ctx, key, unbounded)
+	}
+	b, err = within(ctx, opGetWithTTL, b, limit, err)
+	if err != nil {
+		return nil, 0, err
+	}
+	return b, ttl, nil
+}
+
+var errBadLimit = errors.New("the limit is negative or too large")
+
+// within refuses a value that is longer than limit.
+func within(ctx context.Context, op string, b []byte, limit int, err error) ([]byte, error) {
+	if err == nil && len(b) > limit {
+		return nil, failed(ctx, op, tooLarge{})
+	}
+	return b, err
+}
+
+// tooLarge is the error of a bounded read.
+type tooLarge struct{}
+
+func (tooLarge) Error() string  { return "the value is larger than the limit" }
+func (tooLarge) TooLarge() bool { return true }
+
+// Values of Store.transactions.
+const (
+	unknown int32 = iota
+	offered
+	refused
+)
+
+// getWithTTL reads at most limit+1 bytes of a value, and its TTL, at one moment. It uses a transaction, or a script where the
+// server runs none, so that a value never comes with another writer's TTL.
+func (s *Store) getWithTTL(ctx context.Context, key string, limit int) ([]byte, time.Duration, error) {
+	if key == "" && s.masters != nil { // go-redis finds no slot for a transaction on the empty key
+		return s.getByScript(ctx, key, limit)
+	}
+	if ok, refusal := s.hasTransactions(ctx); !ok {
+		if refusal != nil && !rediserr.IsReply(refusal) {
+			return nil, 0, failed(ctx, opGetWithTTL, refusal)
+		}
+		return s.getInsteadOf(ctx, refusal, key, limit)
+	}
+	pipe := s.client.TxPipeline()
+	var value *redis.StringCmd
+	if limit == unbounded {
+		value = pipe.Get(ctx, key)
+	} else {
+		value = pipe.GetRange(ctx, key, 0, int64(limit))
+	}
+	left := pipe.PTTL(ctx, key)
+	execute(ctx, pipe)
+	err := value.Err()
+	if rediserr.IsReply(err) && rediserr.IsReply(left.Err()) && !rediserr.Refused(err) {
+		// The server refused the transaction. For lack of memory it refuses even one that only reads.
+		if b, ttl, err := s.getInsteadOf(ctx, err, key, limit); err == nil || errors.Is(err, store.NotFound{}) {
+			return b, ttl, err
+		}
+	}
+	if left.Err() != nil && rediserr.Code(err) == "EXECABORT" {
+		return nil, 0, failed(ctx, opGetWithTTL, left.Err()) // what ended the transaction
+	}
+	b, err := s.ownBytes(ctx, opGetWithTTL, value)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := left.Err(); err != nil {
+		return nil, 0, failed(ctx, opGetWithTTL, err)
+	}
+	if left.Val() == absentTTL {
+		return nil, 0, store.NotFoundWithCause(redis.Nil)
+	}
+	return b, remaining(left.Val()), nil
+}
+
+// hasTransactions reports whether the server runs MULTI, and if not, how it refused. The first call on a single node asks it,
+// with an empty transaction in an ordinary pipeline. If a server refuses the MULTI of a TxPipeline, go-redis leaves the
+// replies that follow in the connection, where they could become the replies of other commands. A Cluster's client closes
+// such connections.
+func (s *Store) hasTransactions(ctx context.Context) (ok bool, refusal error) {
+	if state := s.transactions.Load(); state != unknown || s.masters != nil {
+		return state != refused, nil
+	}
+	pipe := s.client.Pipeline()
+	multi, exec := redis.NewStatusCmd(ctx, "multi"), redis.NewCmd(ctx, "exec")
+	_, _ = pipe.Process(ctx, multi), pipe.Process(ctx, exec) // queued
+	execute(ctx, pipe)
+	if err := errors.Join(multi.Err(), exec.Err()); err != nil {
+		return false, err
+	}
+	s.transactions.Store(offered)
+	return true, nil
+}
+
+// getInsteadOf is getByScript after a transaction was refused. If the script runs, it was the transaction that the server
+// refused, and not the connection: then later calls use the script at once.
+func (s *Store) getInsteadOf(ctx context.Context, refusal error, key string, limit int) ([]byte, time.Duration, error) {
+	b, ttl, err := s.getByScript(ctx, key, limit)
+	if rediserr.IsReply(refusal) && !rediserr.Temporary(refusal) && (err == nil || errors.Is(err, store.NotFound{})) {
+		s.transactions.Store(refused)
+	}
+	return b, ttl, err
+}
+
+// absentTTL is how go-redis returns PTTL's answer for an absent entry.
+const absentTTL time.Duration = -2
+
+// remaining turns the answer of PTTL into a time that is 0 only for "no expiry".
+func remaining(pttl time.Duration) time.Duration {
+	switch {
+	case pttl < 0: // -1ns, no expiry
+		return 0
+	case pttl == 0: // less than a millisecond
+		return time.Millisecond
+	default:
+		return pttl
+	}
+}
+
+// ownBytes takes the bytes of a reply. go-redis reads each reply into new memory (proto.Reader), and Bytes does not copy it.
+// Only hooks and client-side caching can hold it as well.
+func (s *Store) ownBytes(ctx context.Context, op string, cmd *redis.StringCmd) ([]byte, error) {
+	b, err := cmd.Bytes()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return nil, store.NotFoundWithCause(err)
+	case err != nil:
+		return nil, failed(ctx, op, err)
+	case b == nil:
+		return []byte{}, nil
+	case s.copies:
+		return append([]byte{}, b...), nil
+	default:
+		return b, nil
+	}
+}
+
+// getWithTTLSource reads the start of a value, and its TTL, at one moment. KEYS: entry. ARGV: last byte, -1 for all.
+const getWithTTLSource = `return {redis.call('GETRANGE', KEYS[1], 0, ARGV[1]), redis.call('PTTL', KEYS[1])}`
+
+// getByScript is getWithTTL without a transaction. Lua copies the value, which doubles the time for large ones.
+func (s *Store) getByScript(ctx context.Context, key string, limit int) ([]byte, time.Duration, error) {
+	last := -1
+	if limit != unbounded {
+		last = limit
+	}
+	reply, err := s.run(ctx, s.scripts.getWithTTL, []string{key}, last).Slice()
+	if err != nil {
+		return nil, 0, failed(ctx, opGetWithTTL, err)
+	}
+	if len(reply) == 2 {
+		value, isText := reply[0].(string)
+		left, isNumber := reply[1].(int64)
+		switch {
+		case !isText || !isNumber:
+		case left == int64(absentTTL):
+			return nil, 0, store.NotFoundWithCause(redis.Nil)
+		case left < 0:
+			return []byte(value), 0, nil
+		default:
+			return []byte(value), remaining(time.Duration(left) * time.Millisecond), nil
+		}
+	}
+	return nil, 0, failed(ctx, opGetWithTTL, fmt.Errorf("the script returned %d values of unexpected types", len(reply)))
+}

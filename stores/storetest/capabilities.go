@@ -1,0 +1,146 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+)
+
+// The optional methods of a store, for [Capabilities]. Package middleware uses those that a store declares for itself.
+type (
+	// Declarer names the interfaces below that the store implements, such as "Swapper", and store.SetIfNotExistsStore.
+	// The owner is the store itself.
+	Declarer interface {
+		Capabilities() (owner any, names []string)
+	}
+
+	// Swapper replaces a value if it is the one that was read.
+	Swapper interface {
+		CompareAndSwap(ctx context.Context, key string, old []byte, tail int, next []byte, ttl time.Duration) (bool, error)
+	}
+
+	// Enumerator names entries by the start of their name, and removes them.
+	Enumerator interface {
+		Keys(ctx context.Context, prefix string) iter.Seq2[string, error]
+		ClearPrefix(ctx context.Context, prefix string) error
+	}
+
+	// BytesStore returns bytes that the caller may write into.
+	BytesStore interface {
+		GetBytes(ctx context.Context, key string) ([]byte, error)
+		GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error)
+		SetBytes(ctx context.Context, key string, value []byte, options ...store.Option) error
+	}
+
+	// BoundedReader refuses a value that is larger than limit before it reads it. The error has TooLarge() bool.
+	BoundedReader interface {
+		GetBytesMax(ctx context.Context, key string, limit int) ([]byte, error)
+		GetBytesWithTTLMax(ctx context.Context, key string, limit int) ([]byte, time.Duration, error)
+	}
+
+	// PrefixInvalidator invalidates tags and refuses members whose names do not start with a prefix.
+	PrefixInvalidator interface {
+		InvalidatePrefix(ctx context.Context, prefix string, options ...store.InvalidateOption) error
+	}
+
+	// Defaulter returns the options that Set starts from.
+	Defaulter interface {
+		Defaults() store.Options
+	}
+
+	// Pinger reports whether the store answers.
+	Pinger interface {
+		Ping(ctx context.Context) error
+	}
+
+	// Adviser returns texts on settings of the server that endanger what the store promises.
+	Adviser interface {
+		Advice(ctx context.Context) ([]string, error)
+	}
+)
+
+// implemented returns the names of the optional interfaces that a store implements.
+func implemented(s store.StoreInterface) []string {
+	var names []string
+	add := func(name string, ok bool) {
+		if ok {
+			names = append(names, name)
+		}
+	}
+	_, ok := s.(Swapper)
+	add("Swapper", ok)
+	_, ok = s.(Enumerator)
+	add("Enumerator", ok)
+	_, ok = s.(BytesStore)
+	add("BytesStore", ok)
+	_, ok = s.(BoundedReader)
+	add("BoundedReader", ok)
+	_, ok = s.(PrefixInvalidator)
+	add("PrefixInvalidator", ok)
+	_, ok = s.(Defaulter)
+	add("Defaulter", ok)
+	_, ok = s.(Pinger)
+	add("Pinger", ok)
+	_, ok = s.(Adviser)
+	add("Adviser", ok)
+	return names
+}
+
+// declarations compares what a store implements with Subject.Can and with what the store declares itself.
+func declarations(t *testing.T, s *subject) {
+	names := implemented(s.Store)
+	for _, c := range []struct {
+		name, implements string
+		want             bool
+	}{
+		{"Swap", "Swapper", s.Can.Swap},
+		{"Enumerate", "Enumerator", s.Can.Enumerate},
+		{"OwnedBytes", "BytesStore", s.Can.OwnedBytes},
+		{"BoundedRead", "BoundedReader", s.Can.BoundedRead},
+		{"InvalidatePrefix", "PrefixInvalidator", s.Can.InvalidatePrefix},
+		{"Ping", "Pinger", s.Can.Ping},
+	} {
+		declared(t, c.name, slices.Contains(names, c.implements), c.want)
+	}
+
+	// A decorator always has the method, and returns this error if its backing store does not.
+	setsNew := false
+	nx, hasMethod := s.Store.(store.SetIfNotExistsStore)
+	if hasMethod {
+		_, err := nx.SetIfNotExists(t.Context(), "k", s.value("v"))
+		setsNew = !errors.Is(err, store.ErrNotSupported)
+	}
+	declared(t, "SetIfNotExists", setsNew, s.Can.SetIfNotExists)
+
+	d, ok := s.Store.(Declarer)
+	if !ok {
+		if len(names) > 0 {
+			t.Errorf("the store has no method Capabilities: package middleware ignores %q", names)
+		}
+		return
+	}
+	if hasMethod {
+		names = append(names, "SetIfNotExistsStore")
+	}
+	owner, listed := d.Capabilities()
+	if o, v := reflect.ValueOf(owner), reflect.ValueOf(s.Store); v.Kind() != reflect.Pointer || !o.IsValid() ||
+		o.Type() != v.Type() || o.Pointer() != v.Pointer() {
+		t.Errorf("the owner of the capabilities is a %T, not the store itself, a %T", owner, s.Store)
+	}
+	for _, name := range names {
+		if !slices.Contains(listed, name) {
+			t.Errorf("Capabilities does not list %q, which the store implements", name)
+		}
+	}
+	for _, name := range listed {
+		if !slices.Contains(names, name) {
+			t.Errorf("Capabilities lists %q, which the store does not implement", name)
+		}
+	}
+}
