@@ -159,15 +159,26 @@ func ParseFailure(text string) Failure {
 	if isNotice(text) || isWithheld(text) {
 		return Failure{Kind: NoticeFailure}
 	}
-	before, encoded, ok := strings.Cut(text, sealedFailure)
-	if !ok || before != "" && CutPanic(before) != panicCause && CutPanic(before) != "" {
+	before, sealed, ok := CutSealedFailure(text)
+	switch {
+	case !ok || before != "" && CutPanic(before) != panicCause && CutPanic(before) != "":
 		return Failure{Kind: PlaintextFailure}
-	}
-	sealed, err := base64.RawStdEncoding.Strict().DecodeString(encoded)
-	if err != nil || !wire.IsSealed(sealed) || wire.IsTag(sealed) {
+	case sealed == nil:
 		return Failure{Kind: MalformedFailure}
+	default:
+		return Failure{Kind: SealedFailure, Before: before, Sealed: sealed}
 	}
-	return Failure{Kind: SealedFailure, Before: before, Sealed: sealed}
+}
+
+// CutSealedFailure returns the sealed part of an error text and any text before it. If the part is not a sealed value,
+// sealed is nil.
+func CutSealedFailure(text string) (before string, sealed []byte, ok bool) {
+	before, encoded, ok := strings.Cut(text, sealedFailure)
+	sealed, err := base64.RawStdEncoding.Strict().DecodeString(encoded)
+	if !ok || err != nil || !wire.IsSealed(sealed) || wire.IsTag(sealed) {
+		sealed = nil
+	}
+	return before, sealed, ok
 }
 
 // isNotice reports whether text is one of the constant texts that asynq 0.26 stores by itself (processor.go, recoverer.go).

@@ -11,198 +11,175 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// aggregator opens the members of a group, has the application make one task of
-// them, and seals that.
+// aggregator opens the members of a group, has the application make one task of them, and seals that task.
 //
-// asynq tells it neither the members' queue nor their ids. The members claim both
-// in what they carry, and open only if they were enqueued there; two that claim one
-// id are copies of one. The task that comes out is bound to the queue that the
-// members name, so that a handler on another queue, to which somebody moved them,
-// refuses it.
+// asynq tells it neither the members' queue nor their ids. The members claim both, and open only if they were enqueued there.
+// Two members that claim one id are copies. The resulting task is bound to the queue that the members claim, so that a handler
+// on another queue, to which an attacker moved the group, refuses it.
 type aggregator struct {
-	e        *jobs.Encryptor
-	next     asynq.GroupAggregator
-	cfg      *config
-	tel      *telemetry
-	sealer   *sealer
-	patience *patience
-	queue    string   // of a server that has only one, else empty
-	queues   []string // all of the server's
+	e      *jobs.Encryptor
+	next   asynq.GroupAggregator
+	cfg    *config
+	tel    *instruments
+	sealer *sealer
+	queues []string // of the server
 }
 
 const (
-	// groupOpening bounds the opening of a whole group, and groupSealing what comes
-	// after it; asynq takes a set back two minutes after it began.
+	// groupOpening bounds the opening of a group, and groupSealing the work after it. asynq takes a group back two minutes
+	// after it began.
 	groupOpening = 30 * time.Second
 	groupSealing = 60 * time.Second
-	// carrierType is the type of a task that holds nothing but refused members.
-	carrierType = "sealcache:refused"
 )
 
-// Aggregate returns nil if the group cannot be opened now: asynq then logs that it
-// could not enqueue the task, and puts the members back. An outage does that, for it
-// ends, and for a time a member that may open later. Whatever somebody can bring
-// about who writes to Redis, an unknown key or more members than can be opened, must
-// not stop the group: in the end such members are refused, and the rest runs.
+// Aggregate returns nil if the group cannot be opened now. asynq then logs that it could not enqueue the task, and puts the
+// members back. This happens in an outage, which ends. An attacker who can write to Redis can plant members under unknown keys,
+// or more members than can be opened. Such members are set aside, and the others run.
 func (a *aggregator) Aggregate(group string, tasks []*asynq.Task) *asynq.Task {
 	members := a.openAll(group, tasks)
 	ctx, cancel := context.WithTimeout(context.Background(), groupSealing)
 	defer cancel()
-	if m, wait := a.wait(group, members); wait {
-		a.tel.retried(ctx, m.place, refusal(m.err).Reason)
+	if m, r := unanswered(members); r != nil {
+		a.tel.retried(ctx, m.claim, r.Reason)
 		return nil
 	}
 	queue := a.agree(members)
-	var clear []*asynq.Task
+	var readable []*asynq.Task
 	var refused []groupMember
+	sealed := false
 	for _, m := range members {
 		switch {
 		case m.err != nil:
-			a.tel.refused(ctx, m.place, refusal(m.err).Reason)
+			a.tel.refused(ctx, m.claim, refusal(m.err).Reason)
 			refused = append(refused, m)
-		case m.opened.clear:
-			a.tel.clear(ctx, m.place)
-			clear = append(clear, m.opened.task)
+			continue
+		case m.opened.plaintext:
+			a.tel.plaintext(ctx, m.claim)
 		default:
 			a.tel.sealed(ctx)
-			clear = append(clear, m.opened.task)
+			sealed = true
 		}
+		readable = append(readable, m.opened.task)
 	}
 	var t *asynq.Task
-	switch {
-	case len(clear) > 0:
-		if t = a.next.Aggregate(group, clear); t == nil {
+	if len(readable) > 0 {
+		if t = a.next.Aggregate(group, readable); t == nil {
 			return nil
 		}
-	case len(refused) > 0:
-		t = asynq.NewTask(carrierType, nil)
-	default:
-		return nil
 	}
-	return a.seal(ctx, queue, t, frame{nothing: len(clear) == 0}, refused)
+	first, err := a.enqueueAlone(ctx, queue, refused, t == nil)
+	if err != nil {
+		a.tel.log.ErrorContext(ctx, "sealcache: members of a group that do not open could not be enqueued", "queue", queue, "error", err)
+		return nil // the group is put back; members that were enqueued already keep their ids
+	}
+	if t == nil {
+		return first
+	}
+	if !sealed && a.cfg.writesPlaintext() {
+		return a.plaintext(ctx, queue, t)
+	}
+	return a.seal(ctx, queue, t)
 }
 
-// wait tells whether to put the group back, and because of which member. If nothing
-// was answered that is an outage, and it ends. If it was, what might open later may
-// also be what somebody planted who writes to Redis: then there is an end to waiting.
-// With a client for them such members wait by themselves.
-func (a *aggregator) wait(group string, members []groupMember) (groupMember, bool) {
-	var open *groupMember
-	answered, out := false, false
-	for i := range members {
-		switch m := &members[i]; {
-		case m.err == nil:
-			answered = answered || !m.opened.clear
-		case !refusal(m.err).definite():
-			open = m
-			out = out || !errors.Is(m.err, jobs.ErrUnknownKey)
-		default:
-			answered = answered || errors.Is(m.err, jobs.ErrUnauthentic) && !errors.Is(m.err, errClaim)
+// unanswered returns a member that could not be opened because its key could not be asked, if no member was answered: that is
+// an outage. If some were answered, an attacker may have planted the others, and the group must not wait for them.
+func unanswered(members []groupMember) (groupMember, *Refusal) {
+	var waiting groupMember
+	var why *Refusal
+	for _, m := range members {
+		if m.err == nil {
+			if !m.opened.plaintext {
+				return groupMember{}, nil
+			}
+			continue
+		}
+		r := refusal(m.err)
+		switch {
+		case r.unanswered() || r.Reason == ReasonOther: // the time for opening ended
+			waiting, why = m, r
+		case r.Reason == ReasonUnauthentic && !errors.Is(m.err, errClaim):
+			return groupMember{}, nil
 		}
 	}
-	switch {
-	case open == nil:
-		a.patience.restore(group)
-		return groupMember{}, false
-	case out && !answered:
-		return *open, true
-	case a.cfg.group != nil:
-		return groupMember{}, false
-	default:
-		return *open, a.patience.has(group)
-	}
+	return waiting, why
 }
 
-// seal seals what the application made of the members in clear, and sees to those
-// that were refused.
-func (a *aggregator) seal(ctx context.Context, queue string, t *asynq.Task, extra frame, refused []groupMember) *asynq.Task {
+// seal seals what the application made of the readable members. It returns nil, and the members are put back, if that fails.
+func (a *aggregator) seal(ctx context.Context, queue string, t *asynq.Task) *asynq.Task {
 	var forced []asynq.Option
 	if queue != "" {
 		forced = append(forced, asynq.Queue(queue)) // asynq ignores the task's own
 	}
-	switch {
-	case len(refused) == 0:
-	case a.cfg.group == nil:
-		var rest []groupMember
-		if extra.refused, rest = carried(refused, a.room(t)); len(rest) > 0 {
-			extra.lost = uint32(len(rest))
-			a.tel.lost(ctx, queue, len(rest))
-		}
-	default:
-		// Each alone, and nothing of them in the good task. Where there is none, asynq is
-		// given the first of them, for it wants a task.
-		first, err := a.enqueueAlone(ctx, queue, refused, extra.nothing)
-		if err != nil {
-			a.tel.log.ErrorContext(ctx, "sealcache: refused members of a group could not be enqueued", "queue", queue, "error", err)
-			return nil // put back; what was enqueued already has an id
-		}
-		if extra.nothing {
-			return first
-		}
-	}
-	sealed, opts, err := a.sealer.seal(ctx, t, forced, extra, queue == "")
+	sealed, opts, err := a.sealer.seal(ctx, t, forced, frame{}, queue == "")
 	if err != nil {
-		if errors.Is(err, jobs.ErrTooLarge) {
-			a.tel.log.ErrorContext(ctx, "sealcache: aggregated task is too large to be sealed, and so again when its members come back: set asynq.Config.GroupMaxSize", "queue", queue, "error", err)
-		} else {
-			a.tel.log.ErrorContext(ctx, "sealcache: aggregated task could not be sealed", "queue", queue, "error", err)
-		}
+		a.tel.log.ErrorContext(ctx, sealingFailed(err), "queue", queue, "error", err)
 		return nil
 	}
 	return asynq.NewTaskWithHeaders(sealed.Type(), sealed.Payload(), sealed.Headers(), opts...)
 }
 
-type groupMember struct {
-	found  *asynq.Task
-	place  place // as claimed
-	opened *opened
-	err    error
+// plaintext returns what the application made of plaintext members while plaintext is written.
+func (a *aggregator) plaintext(ctx context.Context, queue string, t *asynq.Task) *asynq.Task {
+	if _, _, err := checkTask(t, nil); err != nil {
+		a.tel.log.ErrorContext(ctx, sealingFailed(err), "queue", queue, "error", err)
+		return nil
+	}
+	return t
+}
+
+// sealingFailed returns the log message for an aggregated task that cannot be enqueued.
+func sealingFailed(err error) string {
+	if errors.Is(err, jobs.ErrTooLarge) {
+		return "sealcache: aggregated task is too large, and its members are put back each time (set asynq.Config.GroupMaxSize)"
+	}
+	return "sealcache: aggregated task could not be sealed, and its members are put back"
 }
 
 // open opens one member, which must have been enqueued into this group.
-func (a *aggregator) open(ctx context.Context, group string, t *asynq.Task) (place, *opened, error) {
-	claim, err := claimed(t.Payload(), t.Headers())
+func (a *aggregator) open(ctx context.Context, group string, t *asynq.Task) (identity, *opened, error) {
+	claim, err := claimOf(t.Payload(), t.Headers())
 	if errors.Is(err, jobs.ErrNotSealed) && a.cfg.tolerant() {
-		return place{}, &opened{task: asynq.NewTaskWithHeaders(t.Type(), t.Payload(), t.Headers()), clear: true}, nil
+		return identity{}, &opened{task: plaintextTask(t.Type(), t.Payload(), t.Headers()), plaintext: true}, nil
 	}
 	if err != nil {
-		return place{}, nil, err
+		return identity{}, nil, err
 	}
 	if err = ctx.Err(); err != nil {
-		return claim, nil, err // not every AEAD looks
+		return claim, nil, err // not every AEAD looks at ctx
 	}
-	o, err := openTask(ctx, a.e, t.Type(), t.Payload(), t.Headers(), place{}, true)
-	if err == nil && claim.group != group {
+	o, err := openTask(ctx, a.e, t.Type(), t.Payload(), t.Headers(), identity{}, true)
+	if err == nil && (claim.group != group || o.held != nil) {
 		err = fmt.Errorf("%w: enqueued into another group", jobs.ErrUnauthentic)
 	}
 	return claim, o, err
 }
 
-// agree finds the queue of the group and refuses members that were not enqueued
-// there, or twice. It returns the server's queue if it has only one, else that
-// which most members name, else nothing: they are all in clear.
+// agree finds the queue of the group, and refuses members that were not enqueued there and copies. It returns the server's only
+// queue, or else the queue that most members claim, or "" if all members are plaintext.
 func (a *aggregator) agree(members []groupMember) string {
-	queue := a.queue
-	if queue == "" {
+	queue := ""
+	if len(a.queues) == 1 {
+		queue = a.queues[0]
+	} else {
 		votes := map[string]int{}
 		for _, m := range members {
-			if m.err == nil && !m.opened.clear {
-				if votes[m.place.queue]++; queue == "" || votes[m.place.queue] > votes[queue] {
-					queue = m.place.queue
+			if m.err == nil && !m.opened.plaintext {
+				if votes[m.claim.queue]++; queue == "" || votes[m.claim.queue] > votes[queue] {
+					queue = m.claim.queue
 				}
 			}
 		}
 	}
 	seen := map[string]bool{}
 	for i, m := range members {
-		if m.err != nil || m.opened.clear {
+		if m.err != nil || m.opened.plaintext {
 			continue
 		}
-		if m.place.queue != queue || seen[m.place.id] {
+		if m.claim.queue != queue || seen[m.claim.id] {
 			members[i].err = fmt.Errorf("%w: moved from another queue, or copied", jobs.ErrUnauthentic)
 			continue
 		}
-		seen[m.place.id] = true
+		seen[m.claim.id] = true
 	}
 	return queue
 }

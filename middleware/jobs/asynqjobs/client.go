@@ -8,20 +8,21 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// Client enqueues tasks sealed. It has the methods of asynq.Client.
+// Client enqueues sealed tasks. It has the methods of asynq.Client.
 type Client struct {
 	c      *asynq.Client
 	e      *jobs.Encryptor
 	cfg    *config
 	sealer *sealer
-	tel    *telemetry
+	tel    *instruments
+	queues *queueCheck // nil: not checked
 }
 
-// NewClient returns a Client that enqueues with c what it seals with e. It
-// does not call Redis or the key service.
+// NewClient returns a Client that seals with e and enqueues with c. It calls neither Redis nor the key service.
 func NewClient(c *asynq.Client, e *jobs.Encryptor, opts ...Option) (*Client, error) {
 	if c == nil {
 		return nil, errors.New("asynqjobs: NewClient: nil asynq client")
@@ -33,11 +34,13 @@ func NewClient(c *asynq.Client, e *jobs.Encryptor, opts ...Option) (*Client, err
 	if err := proveBakedOptions(); err != nil {
 		return nil, err
 	}
-	tel, err := newTelemetry(e, cfg)
+	tel, err := newInstruments(e, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("asynqjobs: NewClient: %w", err)
 	}
-	return &Client{c: c, e: e, cfg: cfg, sealer: &sealer{e: e, hidden: cfg.hidden}, tel: tel}, nil
+	return &Client{
+		c: c, e: e, cfg: cfg, sealer: &sealer{e: e, hidden: cfg.hidden}, tel: tel, queues: newQueueCheck(cfg, tel),
+	}, nil
 }
 
 // Enqueue is EnqueueContext with context.Background.
@@ -45,35 +48,79 @@ func (c *Client) Enqueue(t *asynq.Task, opts ...asynq.Option) (*asynq.TaskInfo, 
 	return c.EnqueueContext(context.Background(), t, opts...)
 }
 
-// EnqueueContext enqueues t sealed. It takes the options of asynq, those that t
-// was made with included, and means by them what asynq does; t is not changed. The
-// TaskInfo that it returns describes the task in clear.
+// EnqueueContext seals t and enqueues it. It takes the options of asynq, including those that t was made with, and gives them
+// the meaning that asynq does. It refuses options of a type that this release does not know. It does not change t. The
+// returned TaskInfo describes the plaintext task. With jobs.WritePlaintext the task is enqueued as plaintext; see
+// WithPlaintext.
 //
-// Unique needs jobs.WithPRF: what asynq compares is then a keyed token of type,
-// queue and payload, which tells whether two tasks are the same and nothing else.
+// Unique needs jobs.WithPRF. asynq then compares a keyed token of type, queue and payload. A reader of two tokens learns
+// whether the tasks are equal, and nothing else. The promise holds among sealed tasks, and among plaintext tasks, but not
+// between the two: while a rollout goes from jobs.WritePlaintext to jobs.ReadPlaintext, a job that waits as plaintext and its
+// sealed twin both run.
 //
-// Errors: asynq.ErrDuplicateTask, asynq.ErrTaskIDConflict, jobs.ErrTooLarge,
-// jobs.ErrKeyServiceUnavailable, jobs.ErrNoPRF, those of ctx and of Redis. After an
-// error nothing was enqueued, unless the connection broke before Redis answered.
+// Errors: asynq.ErrDuplicateTask, asynq.ErrTaskIDConflict, ErrAlreadySealed, jobs.ErrTooLarge, jobs.ErrKeyServiceUnavailable,
+// jobs.ErrNoPRF, those of ctx and of Redis. After an error nothing was enqueued, unless the connection broke before Redis
+// answered.
 func (c *Client) EnqueueContext(ctx context.Context, t *asynq.Task, opts ...asynq.Option) (*asynq.TaskInfo, error) {
-	sealed, all, err := c.sealer.seal(ctx, t, opts, frame{}, false)
+	ctx, span := c.tel.startEnqueue(ctx)
+	info, err := c.enqueue(ctx, t, opts)
+	if err != nil {
+		endSpan(span, enqueueOutcome(err))
+		return nil, err
+	}
+	if span != nil {
+		describeTask(span, identity{queue: info.Queue, id: info.ID})
+	}
+	endSpan(span, "ok")
+	c.queues.enqueued(ctx, info.Queue)
+	return info, nil
+}
+
+func (c *Client) enqueue(ctx context.Context, t *asynq.Task, opts []asynq.Option) (*asynq.TaskInfo, error) {
+	if c.cfg.writesPlaintext() {
+		if _, _, err := checkTask(t, opts); err != nil {
+			return nil, err
+		}
+		info, err := c.c.EnqueueContext(ctx, t, opts...)
+		return info, redisError(err)
+	}
+	sealed, all, err := c.sealer.seal(ctx, t, opts, frame{trace: c.tel.traceContext(ctx)}, false)
 	if err != nil {
 		return nil, err
 	}
 	info, err := c.c.EnqueueContext(ctx, sealed, all...)
 	if err != nil {
-		return nil, err
+		return nil, redisError(err)
 	}
 	info.Type, info.Payload, info.Headers = t.Type(), t.Payload(), t.Headers()
-	// asynq has copied it into its own message. After an error it might still be in use.
+	// asynq has copied the task into its own message. After an error the task might still be in use.
 	c.sealer.release(sealed)
 	return info, nil
 }
 
-// OpenResult returns the result that the handler gave to WriteResult, or nil if
-// there is none (yet). info is the Inspector's. Errors are those of
-// jobs.Encryptor.Open; with WithClearUntil, until then, a result in clear is
-// returned as it is.
+// redisError returns an error of asynq without the parts that may quote a stored value or a key name.
+func redisError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("asynqjobs: %w", rediserr.Wrap(err))
+}
+
+// enqueueOutcome names an error for spans.
+func enqueueOutcome(err error) string {
+	switch {
+	case errors.Is(err, asynq.ErrDuplicateTask):
+		return "duplicate"
+	case errors.Is(err, asynq.ErrTaskIDConflict):
+		return "conflict"
+	default:
+		return string(refusal(err).Reason)
+	}
+}
+
+// OpenResult returns the result that the handler gave to WriteResult, or nil if there is none yet. info comes from an
+// asynq.Inspector. Errors are those of jobs.Encryptor.Open. While plaintext is tolerated, a plaintext result is returned as it
+// is.
 func (c *Client) OpenResult(ctx context.Context, info *asynq.TaskInfo) ([]byte, error) {
 	b, err := OpenResult(ctx, c.e, info)
 	if errors.Is(err, jobs.ErrNotSealed) && c.cfg.tolerant() {
@@ -82,14 +129,26 @@ func (c *Client) OpenResult(ctx context.Context, info *asynq.TaskInfo) ([]byte, 
 	return b, err
 }
 
+// openTask is OpenTask. While plaintext is tolerated, a plaintext task is returned as it is.
+func (c *Client) openTask(ctx context.Context, info *asynq.TaskInfo) (*asynq.Task, error) {
+	t, err := OpenTask(ctx, c.e, info)
+	if errors.Is(err, jobs.ErrNotSealed) && c.cfg.tolerant() {
+		return plaintextTask(info.Type, info.Payload, info.Headers), nil
+	}
+	return t, err
+}
+
 // Ping asks whether Redis answers.
-func (c *Client) Ping() error { return c.c.Ping() }
+func (c *Client) Ping() error { return redisError(c.c.Ping()) }
 
-// Close closes the asynq client, which refuses if it was made from a Redis client
-// that belongs to the application.
-func (c *Client) Close() error { return c.c.Close() }
+// Close ends the checks of WithQueueCheck and closes the asynq client. asynq returns an error if the client was made from a
+// Redis client that belongs to the application.
+func (c *Client) Close() error {
+	c.queues.close()
+	return c.c.Close()
+}
 
-// String says what the Client is, and nothing of its keys.
+// String describes the Client without its keys.
 func (c *Client) String() string { return "asynqjobs.Client(" + c.e.String() + ")" }
 
 // GoString is String.

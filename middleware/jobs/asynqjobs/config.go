@@ -12,61 +12,48 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// Config returns cfg with its functions wrapped, so that ErrorHandler,
-// RetryDelayFunc and GroupAggregator see tasks, and they and IsFailure errors, in
-// clear, and what the aggregator makes is sealed. Everything else is as in cfg. Only
-// the text of a panic stays sealed to IsFailure, to which asynq does not tell whose
-// it is; asynq.IsPanicError knows it.
+// Config returns cfg with its functions wrapped. ErrorHandler, RetryDelayFunc and GroupAggregator see opened tasks. They and
+// IsFailure see errors with their own texts. The result of the aggregator is sealed. Everything else is as in cfg. IsFailure
+// sees the text of a panic sealed, because asynq does not tell it the task; asynq.IsPanicError recognizes it.
 //
-// Queues must be what the server is started with: groups are held against it.
+// Queues must be the queues of the server: members of groups are checked against them.
 //
-// Where a task could not be opened, ErrorHandler and RetryDelayFunc see it as it
-// is in Redis, with a *Refusal. That the key service is down is never a failure:
-// it does not use up a try.
+// ErrorHandler and RetryDelayFunc see a task that could not be opened as Redis holds it, with a *Refusal. A key service that is
+// down is never a failure, and does not use up a try. A task with ReasonRewritten does not use up tries either, and is
+// retried once an hour.
 //
-// A group is opened as a whole, its members many at a time, in at most 30 seconds. If
-// the key service is down it is put back. Members that do not open although others do
-// must not stop those: somebody may have planted them. So if some of them might open
-// later, because their key is not known yet for one, the group is put back for a
-// quarter of an hour, which asynq does every two minutes, and then goes on without
-// them. They are kept in the sealed payload of the aggregated task, which goes to the
-// archive with ReasonGroup once the rest of it has run: up to 32 MiB, and no more than
-// fits into jobs.WithMaxPayloadBytes beside the payload. What does not fit is lost,
-// and logged, counted and named in the archived task's error. Client.EnqueueRefused
-// enqueues again what opens by then. With WithGroupClient nothing waits and nothing is
-// lost. An aggregator that gives its tasks an id of its own, or makes them unique, needs
-// it: a task in the archive has its id, and the next one cannot be enqueued. Where an aggregated task may become larger than jobs.WithMaxPayloadBytes, set
-// GroupMaxSize: the members of one that does are put back, and logged, each time.
+// A GroupAggregator needs WithGroupClient. A group is opened as a whole, many members at a time, in at most 30 seconds. If the
+// key service is down, the group is put back. Members that do not open, which an attacker may have planted, do not stop the
+// others: each becomes a task of its own; see WithGroupClient. Set GroupMaxSize if an aggregated task may become larger than
+// jobs.WithMaxPayloadBytes: the members of a task that does are put back and logged each time.
 func Config(e *jobs.Encryptor, cfg asynq.Config, opts ...Option) (asynq.Config, error) {
 	c, err := newConfig(e, opts)
 	if err != nil {
 		return asynq.Config{}, fmt.Errorf("asynqjobs: Config: %w", err)
 	}
+	if cfg.GroupAggregator != nil && c.group == nil {
+		return asynq.Config{}, errors.New("asynqjobs: Config: a GroupAggregator needs WithGroupClient")
+	}
 	if err := proveBakedOptions(); err != nil {
 		return asynq.Config{}, err
 	}
-	tel, err := newTelemetry(e, c)
+	tel, err := newInstruments(e, c)
 	if err != nil {
 		return asynq.Config{}, fmt.Errorf("asynqjobs: Config: %w", err)
 	}
 	if h := cfg.ErrorHandler; h != nil {
 		cfg.ErrorHandler = asynq.ErrorHandlerFunc(func(ctx context.Context, t *asynq.Task, err error) {
-			p, known := placeOf(ctx)
-			task, cleared := reveal(ctx, e, t, p, known, err)
-			h.HandleError(ctx, task, cleared)
+			at, known := identityOf(ctx)
+			task, opened := reveal(ctx, e, t, at, known, err)
+			h.HandleError(ctx, task, opened)
 		})
 	}
-	if delay := cfg.RetryDelayFunc; delay != nil {
-		cfg.RetryDelayFunc = func(n int, err error, t *asynq.Task) time.Duration {
-			// asynq tells neither queue nor id.
-			task, cleared := reveal(context.Background(), e, t, place{}, false, err)
-			return delay(n, cleared, task)
-		}
-	}
+	cfg.RetryDelayFunc = retryDelay(e, cfg.RetryDelayFunc)
 	isFailure := cfg.IsFailure
 	cfg.IsFailure = func(err error) bool {
+		r := refusalIn(err)
 		switch {
-		case outage(err):
+		case r != nil && (r.unanswered() || r.Reason == ReasonRewritten):
 			return false
 		case isFailure == nil:
 			return err != nil
@@ -76,14 +63,31 @@ func Config(e *jobs.Encryptor, cfg asynq.Config, opts ...Option) (asynq.Config, 
 	}
 	if a := cfg.GroupAggregator; a != nil {
 		cfg.GroupAggregator = &aggregator{
-			e: e, next: a, cfg: c, tel: tel, sealer: &sealer{e: e, hidden: c.hidden}, patience: newPatience(c.now),
-			queue: onlyQueue(cfg.Queues), queues: servedQueues(cfg.Queues),
+			e: e, next: a, cfg: c, tel: tel, sealer: &sealer{e: e, hidden: c.hidden}, queues: servedQueues(cfg.Queues),
 		}
 	}
 	return cfg, nil
 }
 
-// cause is the error that the application's handler returned.
+// rewrittenDelay is the time between two tries of a task whose sealed payload is gone.
+const rewrittenDelay = time.Hour
+
+// retryDelay wraps the application's RetryDelayFunc, or asynq's own.
+func retryDelay(e *jobs.Encryptor, delay asynq.RetryDelayFunc) asynq.RetryDelayFunc {
+	return func(n int, err error, t *asynq.Task) time.Duration {
+		if r := refusalIn(err); r != nil && r.Reason == ReasonRewritten {
+			return rewrittenDelay
+		}
+		if delay == nil {
+			return asynq.DefaultRetryDelayFunc(n, err, t)
+		}
+		// asynq tells neither queue nor id.
+		task, opened := reveal(context.Background(), e, t, identity{}, false, err)
+		return delay(n, opened, task)
+	}
+}
+
+// cause returns the error that the application's handler returned.
 func cause(err error) error {
 	var f *failure
 	if errors.As(err, &f) {
@@ -95,39 +99,35 @@ func cause(err error) error {
 // revealTimeout bounds what is opened for an ErrorHandler or a RetryDelayFunc.
 const revealTimeout = 5 * time.Second
 
-// reveal returns a task and its error as the application knows them, as far as
-// they open.
-func reveal(ctx context.Context, e *jobs.Encryptor, t *asynq.Task, p place, known bool, err error) (*asynq.Task, error) {
+// reveal returns a task and its error as the application knows them, as far as they open.
+func reveal(ctx context.Context, e *jobs.Encryptor, t *asynq.Task, at identity, known bool, err error) (*asynq.Task, error) {
 	var f *failure
 	if errors.As(err, &f) {
 		return f.task, f.cause
 	}
-	var r *Refusal
-	if t == nil || errors.As(err, &r) && r.Reason != ReasonGroup {
+	if t == nil || refusalIn(err) != nil {
 		return t, err
 	}
-	// A panic, a timeout, a lost lease: asynq's own error. Its context may have
-	// ended.
+	// The error is asynq's own: a panic, a timeout, a lost lease. Its context may have ended.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revealTimeout)
 	defer cancel()
 	if !known {
-		claim, claimErr := claimed(t.Payload(), t.Headers())
+		claim, claimErr := claimOf(t.Payload(), t.Headers())
 		if claimErr != nil {
 			return t, err
 		}
-		p = claim
+		at = claim
 	}
-	if text, openErr := openFailure(ctx, e, t.Type(), p, err.Error()); openErr == nil && text != err.Error() {
+	if text, openErr := openFailure(ctx, e, t.Type(), at, err.Error()); openErr == nil && text != err.Error() {
 		err = &revealed{text: text, error: err}
 	}
-	if o, openErr := openTask(ctx, e, t.Type(), t.Payload(), t.Headers(), p, !known); openErr == nil {
+	if o, openErr := openTask(ctx, e, t.Type(), t.Payload(), t.Headers(), at, !known); openErr == nil {
 		t = o.task
 	}
 	return t, err
 }
 
-// revealed is an error of asynq with the text that it would have without this
-// package. To errors.Is and asynq.IsPanicError it is what it was.
+// revealed is an error of asynq with its opened text. errors.Is and asynq.IsPanicError see the original error.
 type revealed struct {
 	text string
 	error
@@ -136,8 +136,8 @@ type revealed struct {
 func (r *revealed) Error() string { return r.text }
 func (r *revealed) Unwrap() error { return r.error }
 
-// servedQueues are the queues of a server, in order. asynq ignores those without a
-// positive priority, and takes its default if none is left.
+// servedQueues returns the queues of a server, sorted. asynq ignores queues without a positive priority, and uses its default
+// queue if none is left.
 func servedQueues(queues map[string]int) []string {
 	var names []string
 	for name, priority := range queues {
@@ -150,12 +150,4 @@ func servedQueues(queues map[string]int) []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// onlyQueue is the queue of a server that has one, else empty.
-func onlyQueue(queues map[string]int) string {
-	if names := servedQueues(queues); len(names) == 1 {
-		return names[0]
-	}
-	return ""
 }

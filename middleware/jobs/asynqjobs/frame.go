@@ -10,26 +10,23 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// A frame is what is sealed of a task: its payload and whatever else of it must
-// not be read. FORMAT.md has its bytes:
+// A frame is the plaintext of a task that has more to seal than a payload. FORMAT.md specifies its bytes:
 //
-//	flags(1) [name] [headers] [tag] [members] [lost] payload
+//	flags(1) [name] [headers] [tag] [member] [trace] payload
 //
-// What a flag announces has its length before it, 4 bytes big endian, unless that
-// is fixed; the payload is the rest. Where there is nothing but a payload there is no
-// frame: see bare.
+// A field has its length before it, 4 bytes big endian. The payload is the rest. A task that has only a payload is sealed
+// without a frame: see bare.
 type frame struct {
-	name    string            // the real type name, if the task's is a pseudonym
-	headers map[string]string // of the application
-	unique  bool              // a tag stands in the task's payload:
+	name    string            // the real type name, if the stored one is a pseudonym
+	headers map[string]string // the application's
+	unique  bool              // the stored payload is a tag, and this is its token:
 	tag     [wire.TagSize]byte
-	refused []member // members of the group that did not open
-	lost    uint32   // how many more there were that are kept nowhere
-	nothing bool     // there is nothing to run
+	held    *member           // the member of a group that the task holds: there is nothing to run
+	trace   map[string]string // W3C trace context: traceparent, tracestate
 	payload []byte
 }
 
-// A member is a task of a group as it was found.
+// A member is a task of a group, as it was found.
 type member struct {
 	typename string
 	payload  []byte
@@ -40,13 +37,13 @@ const (
 	hasName    = 1 << 0
 	hasHeaders = 1 << 1
 	isUnique   = 1 << 2
-	hasRefused = 1 << 3
-	hasNothing = 1 << 4
-	hasLost    = 1 << 5
-	knownFlags = hasName | hasHeaders | isUnique | hasRefused | hasNothing | hasLost
+	hasMember  = 1 << 3
+	hasTrace   = 1 << 4
+	knownFlags = hasName | hasHeaders | isUnique | hasMember | hasTrace
 )
 
-func (f *frame) append(dst []byte) []byte {
+// flags returns the flags of what the frame holds besides the payload.
+func (f *frame) flags() byte {
 	var flags byte
 	if f.name != "" {
 		flags |= hasName
@@ -57,100 +54,79 @@ func (f *frame) append(dst []byte) []byte {
 	if f.unique {
 		flags |= isUnique
 	}
-	if len(f.refused) > 0 {
-		flags |= hasRefused
+	if f.held != nil {
+		flags |= hasMember
 	}
-	if f.nothing {
-		flags |= hasNothing
+	if len(f.trace) > 0 {
+		flags |= hasTrace
 	}
-	if f.lost > 0 {
-		flags |= hasLost
-	}
-	dst = append(dst, flags)
-	if flags&hasName != 0 {
+	return flags
+}
+
+// bare reports whether there is nothing but the payload.
+func (f *frame) bare() bool { return f.flags() == 0 }
+
+func (f *frame) append(dst []byte) []byte {
+	dst = append(dst, f.flags())
+	if f.name != "" {
 		dst = appendField(dst, f.name)
 	}
-	if flags&hasHeaders != 0 {
+	if len(f.headers) > 0 {
 		dst = appendHeaders(dst, f.headers)
 	}
 	if f.unique {
 		dst = append(dst, f.tag[:]...)
 	}
-	if flags&hasRefused != 0 {
-		dst = binary.BigEndian.AppendUint32(dst, uint32(len(f.refused)))
-		for _, m := range f.refused {
-			dst = appendField(dst, m.typename)
-			dst = appendHeaders(dst, m.headers)
-			dst = appendField(dst, string(m.payload))
-		}
+	if m := f.held; m != nil {
+		dst = appendField(dst, m.typename)
+		dst = appendHeaders(dst, m.headers)
+		dst = appendField(dst, string(m.payload))
 	}
-	if flags&hasLost != 0 {
-		dst = binary.BigEndian.AppendUint32(dst, f.lost)
+	if len(f.trace) > 0 {
+		dst = appendHeaders(dst, f.trace)
 	}
 	return append(dst, f.payload...)
 }
 
-// bare tells whether there is nothing but the payload.
-func (f *frame) bare() bool {
-	return f.name == "" && len(f.headers) == 0 && !f.unique && len(f.refused) == 0 && f.lost == 0 && !f.nothing
-}
-
-// size bounds what append needs.
+// size is an upper bound of what append adds.
 func (f *frame) size() int {
-	n := 1 + lengthSize + len(f.name) + headersSize(f.headers) + wire.TagSize + 2*lengthSize + len(f.payload)
-	for i := range f.refused {
-		n += f.refused[i].size()
+	n := 1 + lengthSize + len(f.name) + headersSize(f.headers) + wire.TagSize + headersSize(f.trace) + len(f.payload)
+	if m := f.held; m != nil {
+		n += 2*lengthSize + len(m.typename) + headersSize(m.headers) + len(m.payload)
 	}
 	return n
 }
 
-func (m *member) size() int {
-	return 2*lengthSize + len(m.typename) + headersSize(m.headers) + len(m.payload)
-}
-
-// parseFrame reads a frame. It shares memory with b.
+// parseFrame reads a frame. It shares memory with b, and accepts only what append writes.
 func parseFrame(b []byte) (*frame, error) {
 	r := &reader{b: b}
 	flags := r.byte()
 	if flags&^knownFlags != 0 {
-		return nil, fmt.Errorf("%w: unknown flags %#02x in a sealed task: read it with a newer release", jobs.ErrUnsupportedFormat, flags&^knownFlags)
+		return nil, fmt.Errorf("%w: unknown flags %#02x in a sealed task (use a newer release)", jobs.ErrUnsupportedFormat, flags&^knownFlags)
 	}
-	f := &frame{unique: flags&isUnique != 0, nothing: flags&hasNothing != 0}
+	f := &frame{unique: flags&isUnique != 0}
 	if flags&hasName != 0 {
 		if f.name = string(r.field()); f.name == "" {
 			r.bad = true
 		}
 	}
 	if flags&hasHeaders != 0 {
-		if f.headers = r.headers(); len(f.headers) == 0 {
-			r.bad = true
-		}
+		f.headers = r.someHeaders()
 	}
 	if f.unique {
 		copy(f.tag[:], r.take(wire.TagSize))
 	}
-	if flags&hasRefused != 0 {
-		n := r.count(3 * lengthSize)
-		for range n {
-			f.refused = append(f.refused, member{typename: string(r.field()), headers: r.headers(), payload: r.field()})
-		}
-		if n == 0 {
-			r.bad = true
-		}
+	if flags&hasMember != 0 {
+		f.held = &member{typename: string(r.field()), headers: r.headers(), payload: r.field()}
 	}
-	if flags&hasLost != 0 {
-		if b := r.take(lengthSize); b != nil {
-			f.lost = binary.BigEndian.Uint32(b)
-		}
-		if f.lost == 0 {
-			r.bad = true
-		}
+	if flags&hasTrace != 0 {
+		f.trace = r.someHeaders()
 	}
 	if r.bad {
 		return nil, fmt.Errorf("%w: a sealed task that is cut off", jobs.ErrUnsupportedFormat)
 	}
 	if f.payload = r.b; len(f.payload) == 0 {
-		f.payload = nil // as asynq hands over an empty one
+		f.payload = nil // as asynq hands over an empty payload
 	}
 	return f, nil
 }
@@ -161,8 +137,7 @@ func appendField(dst []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint32(dst, uint32(len(s))), s...)
 }
 
-// appendHeaders writes headers in the order of their names, so that equal ones
-// are equal bytes.
+// appendHeaders writes headers in the order of their names, so that equal headers are equal bytes.
 func appendHeaders(dst []byte, h map[string]string) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(h)))
 	for _, name := range slices.Sorted(maps.Keys(h)) {
@@ -180,7 +155,7 @@ func headersSize(h map[string]string) int {
 	return n
 }
 
-// reader takes a frame apart. Once bad, it gives nothing any more.
+// A reader parses a frame. After an error it returns zero values.
 type reader struct {
 	b   []byte
 	bad bool
@@ -203,22 +178,9 @@ func (r *reader) byte() byte {
 	return 0
 }
 
-func (r *reader) field() []byte { return r.take(r.length()) }
+func (r *reader) field() []byte { return r.take(r.count(1)) }
 
-func (r *reader) length() int {
-	b := r.take(lengthSize)
-	if b == nil {
-		return 0
-	}
-	n := binary.BigEndian.Uint32(b)
-	if uint64(n) > uint64(len(r.b)) {
-		r.bad = true
-		return 0
-	}
-	return int(n)
-}
-
-// count reads how many items follow, each of which has at least size bytes.
+// count reads a number of items, each of which has at least size bytes. It fails if so many cannot follow.
 func (r *reader) count(size int) int {
 	b := r.take(lengthSize)
 	if b == nil {
@@ -232,7 +194,7 @@ func (r *reader) count(size int) int {
 	return int(n)
 }
 
-// headers reads headers in the order of their names, none twice.
+// headers reads headers in the order of their names, each once.
 func (r *reader) headers() map[string]string {
 	n := r.count(2 * lengthSize)
 	if n == 0 {
@@ -247,6 +209,15 @@ func (r *reader) headers() map[string]string {
 		}
 		last = name
 		h[name] = value
+	}
+	return h
+}
+
+// someHeaders reads at least one header.
+func (r *reader) someHeaders() map[string]string {
+	h := r.headers()
+	if len(h) == 0 {
+		r.bad = true
 	}
 	return h
 }

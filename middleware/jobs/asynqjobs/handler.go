@@ -11,11 +11,10 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// Handler returns a handler for asynq.Server that opens each task and hands it to
-// next, the application's whole mux. Errors and panics of next come to asynq with
-// their texts sealed. The context that next is given is needed by WriteResult.
+// Handler returns a handler for asynq.Server that opens each task and passes it to next, the application's whole mux. The texts
+// of next's errors and panics are sealed before asynq gets them. WriteResult needs the context that next is given.
 //
-// Give the asynq.Server a Config of this package, too.
+// Also give the asynq.Server a Config of this package.
 func Handler(e *jobs.Encryptor, next asynq.Handler, opts ...Option) (asynq.Handler, error) {
 	if next == nil {
 		return nil, errors.New("asynqjobs: Handler: nil handler")
@@ -24,7 +23,7 @@ func Handler(e *jobs.Encryptor, next asynq.Handler, opts ...Option) (asynq.Handl
 	if err != nil {
 		return nil, fmt.Errorf("asynqjobs: Handler: %w", err)
 	}
-	tel, err := newTelemetry(e, cfg)
+	tel, err := newInstruments(e, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("asynqjobs: Handler: %w", err)
 	}
@@ -36,176 +35,131 @@ type handler struct {
 	e    *jobs.Encryptor
 	next asynq.Handler
 	cfg  *config
-	tel  *telemetry
+	tel  *instruments
 }
 
-// ProcessTask opens t, and runs it.
+var errNoGroupClient = errors.New("asynqjobs: a held member of a group needs WithGroupClient")
+
+// ProcessTask opens t and runs it.
 func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {
-	p, ok := placeOf(ctx)
+	start := h.cfg.now()
+	at, ok := identityOf(ctx)
 	if !ok {
-		return errors.New("asynqjobs: the context of the task is not that of an asynq.Server: queue and id are not known")
+		return &Refusal{Reason: ReasonNoTaskContext}
 	}
-	o, err := h.open(ctx, t, p)
-	if err != nil {
-		return err
-	}
-	if h.cfg.group != nil && o.nothing && o.lost == 0 && len(o.refused) == 1 {
-		return h.release(ctx, p, o.refused[0])
-	}
-	// The members that a task holds were counted when the group was opened. It goes
-	// to the archive with them, where someone can look, whatever becomes of the rest.
-	var held *Refusal
-	if len(o.refused) > 0 || o.lost > 0 {
-		held = &Refusal{Reason: ReasonGroup, group: keptAndLost(len(o.refused), o.lost)}
-	}
-	if !o.nothing {
-		d := &delivery{e: h.e, place: p, typename: t.Type(), writer: t.ResultWriter()}
-		err := h.run(context.WithValue(ctx, deliveryKey{}, d), t, o.task, p, held)
-		if err != nil && (held == nil || !errors.Is(err, asynq.RevokeTask)) {
-			return err
+	o, err := h.open(ctx, t, at)
+	ctx, span := h.tel.startProcess(ctx, start, at, o)
+	outcome := "panic"
+	defer func() { endSpan(span, outcome) }()
+	switch {
+	case err != nil:
+		outcome = string(refusalIn(err).Reason)
+	case o.held != nil:
+		outcome = "ok"
+		if err = h.release(ctx, at, *o.held); err != nil {
+			outcome = string(refusalIn(err).Reason)
+		}
+	default:
+		if err = h.run(ctx, t, o, at); err == nil {
+			outcome = "ok"
+		} else {
+			outcome = "failed"
 		}
 	}
-	if held != nil {
-		return held
-	}
-	return nil
+	return err
 }
 
-// release puts a member back into its group that did not open before, or says what
-// asynq shall do with the task that holds it. If its id is taken the task is tried
-// again: asynq may be about to delete the very member, of whose group this task was
-// made a moment ago.
-func (h *handler) release(ctx context.Context, p place, m member) error {
+// release puts a held member back into its group, or returns what asynq must do with the task that holds it. If the member's
+// id is taken, the task is retried: asynq may be about to delete that very member, whose group this task came from.
+func (h *handler) release(ctx context.Context, at identity, m member) error {
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		err := release(ctx, h.e, h.cfg.group, p.queue, m)
+		err := errNoGroupClient
+		if h.cfg.group != nil {
+			err = release(ctx, h.e, h.cfg.group, at.queue, m)
+		}
 		if err == nil {
 			return nil
 		}
-		if r, again := h.judge(ctx, p, err, pause); !again {
+		if r, again := h.judge(ctx, at, err, pause); !again {
 			return r
 		}
 	}
 }
 
-// keptAndLost says what became of the members that did not open.
-func keptAndLost(kept int, lost uint32) string {
-	text := fmt.Sprintf("%d members of the group did not open; they are in this task's payload", kept)
-	if lost > 0 {
-		text += fmt.Sprintf("; %d more were too large to be kept", lost)
-	}
-	return text
-}
-
-// open opens the task, or says what asynq shall do with it.
-func (h *handler) open(ctx context.Context, t *asynq.Task, p place) (*opened, error) {
+// open opens the task, or returns what asynq must do with it.
+func (h *handler) open(ctx context.Context, t *asynq.Task, at identity) (*opened, error) {
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		o, err := admit(ctx, h.e, h.cfg, t, p)
-		if err == nil {
-			if o.clear {
-				h.tel.clear(ctx, p)
-			} else {
-				h.tel.sealed(ctx)
-			}
+		o, err := openTask(ctx, h.e, t.Type(), t.Payload(), t.Headers(), at, false)
+		switch {
+		case err == nil:
+			h.tel.sealed(ctx)
 			return o, nil
+		case errors.Is(err, jobs.ErrNotSealed) && h.cfg.tolerant():
+			h.tel.plaintext(ctx, at)
+			return &opened{task: plaintextTask(t.Type(), t.Payload(), t.Headers()), plaintext: true}, nil
 		}
-		if r, again := h.judge(ctx, p, err, pause); !again {
+		if r, again := h.judge(ctx, at, err, pause); !again {
 			return nil, r
 		}
 	}
 }
 
-// How long a task without a try left waits for the key service at first, and at most.
+// The first and the longest pause of a task without a try left while the key service is down.
 const (
 	firstPause   = time.Second
 	longestPause = 30 * time.Second
 )
 
-// judge reports that a task did not open, and tells whether to try again here, after
-// the pause; otherwise it says what asynq shall do with it.
-func (h *handler) judge(ctx context.Context, p place, err error, pause time.Duration) (*Refusal, bool) {
+// judge reports a task that did not open. It returns what asynq must do with it, or true if the caller must try again: then it
+// has waited for the pause.
+func (h *handler) judge(ctx context.Context, at identity, err error, pause time.Duration) (*Refusal, bool) {
 	r := refusal(err)
 	if r.definite() {
-		h.tel.refused(ctx, p, r.Reason)
+		h.tel.refused(ctx, at, r.Reason)
 		return r, false
 	}
-	h.tel.retried(ctx, p, r.Reason)
-	if r.Reason != ReasonKeyServiceUnavailable || !lastTry(ctx) {
+	h.tel.retried(ctx, at, r.Reason)
+	if !r.unanswered() || !lastTry(ctx) {
 		return r, false
 	}
-	// asynq would archive a task without a try left, whatever the error. A
-	// sound job must not end there because a key service was restarted: it
-	// waits here. When the server shuts down, asynq puts it back.
+	// asynq archives a task without a try left, whatever the error. A sound job must not end there because of a key
+	// service's restart, so it waits here. When the server shuts down, asynq puts it back.
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return r, false
-	case <-time.After(pause):
+	case <-timer.C:
 		return r, true
 	}
 }
 
-// admit opens t, or passes it if it is in clear and that is tolerated.
-func admit(ctx context.Context, e *jobs.Encryptor, cfg *config, t *asynq.Task, p place) (*opened, error) {
-	o, err := openTask(ctx, e, t.Type(), t.Payload(), t.Headers(), p, false)
-	if errors.Is(err, jobs.ErrNotSealed) && cfg.tolerant() {
-		// Without the ResultWriter, through which a result would go in clear.
-		return &opened{task: asynq.NewTaskWithHeaders(t.Type(), t.Payload(), t.Headers()), clear: true}, nil
-	}
-	return o, err
-}
-
-// lastTry tells whether asynq will not try the task again.
+// lastTry reports whether asynq will not try the task again.
 func lastTry(ctx context.Context) bool {
 	n, ok1 := asynq.GetRetryCount(ctx)
 	most, ok2 := asynq.GetMaxRetry(ctx)
 	return ok1 && ok2 && n >= most
 }
 
-// run calls the application's handler, and seals what it fails with. What the task
-// holds beside stands before that.
-func (h *handler) run(ctx context.Context, sealed, task *asynq.Task, p place, held *Refusal) error {
-	prefix := ""
-	if held != nil {
-		prefix = held.Error() + ": "
+// run calls the application's handler and seals the text of its error. What belongs to a plaintext task stays plaintext while
+// plaintext is written.
+func (h *handler) run(ctx context.Context, stored *asynq.Task, o *opened, at identity) error {
+	plaintext := o.plaintext && h.cfg.writesPlaintext()
+	ctx = context.WithValue(ctx, deliveryKey{}, &delivery{
+		e: h.e, at: at, typename: stored.Type(), writer: stored.ResultWriter(), plaintext: plaintext,
+	})
+	if plaintext {
+		return h.next.ProcessTask(ctx, o.task)
 	}
 	defer func() {
-		// panic(nil) is no longer nil here, and runtime.Goexit stays one.
+		// panic(nil) has not been nil since Go 1.21, and runtime.Goexit recovers nothing.
 		if x := recover(); x != nil {
-			panic(panicked{prefix + sealFailure(ctx, h.e, sealed.Type(), p, describePanic(x))})
+			panic(panicked{sealFailure(ctx, h.e, stored.Type(), at, describePanic(x))})
 		}
 	}()
-	err := h.next.ProcessTask(ctx, task)
+	err := h.next.ProcessTask(ctx, o.task)
 	if err == nil {
 		return nil
 	}
-	return &failure{text: prefix + sealFailure(ctx, h.e, sealed.Type(), p, err.Error()), cause: err, task: task}
-}
-
-// delivery is what WriteResult must know of the task that is being processed.
-type delivery struct {
-	e        *jobs.Encryptor
-	place    place
-	typename string // as Redis has it
-	writer   *asynq.ResultWriter
-}
-
-type deliveryKey struct{}
-
-// WriteResult seals result and stores it as the result of the task that is being
-// processed, where the Inspector finds it for as long as asynq.Retention says; read
-// it with Client.OpenResult. ctx is the handler's. Written again, the last one
-// counts.
-func WriteResult(ctx context.Context, result []byte) error {
-	d, ok := ctx.Value(deliveryKey{}).(*delivery)
-	if !ok || d.writer == nil {
-		return errors.New("asynqjobs: WriteResult: ctx is not that of a handler under asynqjobs.Handler")
-	}
-	m := jobs.Meta{Kind: jobs.Result, Type: d.typename, Queue: d.place.queue, ID: d.place.id}
-	sealed, err := d.e.Seal(ctx, m, result)
-	if err != nil {
-		return fmt.Errorf("asynqjobs: WriteResult: %w", err)
-	}
-	if _, err := d.writer.Write(sealed); err != nil {
-		return fmt.Errorf("asynqjobs: WriteResult: %w", err)
-	}
-	return nil
+	return &failure{text: sealFailure(ctx, h.e, stored.Type(), at, err.Error()), cause: err, task: o.task}
 }

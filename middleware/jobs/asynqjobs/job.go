@@ -2,7 +2,6 @@ package asynqjobs
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,24 +10,32 @@ import (
 	"github.com/hibiken/asynq"
 )
 
-// Job is a kind of job with arguments of type T: one definition that those who
-// enqueue it and those who process it share. Arguments travel as JSON, sealed.
+// Job is a kind of job with arguments of type T: one definition for the code that enqueues it and the code that processes it.
+// Arguments are encoded by the job's codec and travel sealed.
 type Job[T any] struct {
 	typename string
+	codec    Codec[T]
 	opts     []asynq.Option
 }
 
-// Define defines a job. typename is the asynq type; opts apply to every task of
-// it, before those of a single call. A name that is empty is an error when the job
-// is first used.
+// Define defines a job whose arguments travel as JSON. typename is the asynq type. opts apply to every task of the job, before
+// those of a single call. An empty name, and an option that this release does not know, are errors when the job is used.
 func Define[T any](typename string, opts ...asynq.Option) *Job[T] {
-	return &Job[T]{typename: typename, opts: slices.Clone(opts)}
+	return DefineWith(typename, JSON[T](), opts...)
 }
 
-// Type is the asynq type.
+// DefineWith is Define with a codec. A nil codec is JSON.
+func DefineWith[T any](typename string, codec Codec[T], opts ...asynq.Option) *Job[T] {
+	if codec == nil {
+		codec = JSON[T]()
+	}
+	return &Job[T]{typename: typename, codec: codec, opts: slices.Clone(opts)}
+}
+
+// Type returns the asynq type.
 func (j *Job[T]) Type() string { return j.typename }
 
-// Delay enqueues the job to be run now.
+// Delay enqueues the job to run now.
 func (j *Job[T]) Delay(ctx context.Context, c *Client, args T, opts ...asynq.Option) (*asynq.TaskInfo, error) {
 	if c == nil {
 		return nil, errors.New("asynqjobs: nil client")
@@ -40,19 +47,18 @@ func (j *Job[T]) Delay(ctx context.Context, c *Client, args T, opts ...asynq.Opt
 	return c.EnqueueContext(ctx, t, slices.Concat(j.opts, opts)...)
 }
 
-// EnqueueAt enqueues the job to be run at a time, to the second. A time in the
-// past is now.
+// EnqueueAt enqueues the job to run at a time, to the second. A time in the past is now.
 func (j *Job[T]) EnqueueAt(ctx context.Context, c *Client, at time.Time, args T, opts ...asynq.Option) (*asynq.TaskInfo, error) {
 	return j.Delay(ctx, c, args, append(slices.Clone(opts), asynq.ProcessAt(at))...)
 }
 
-// EnqueueIn enqueues the job to be run after d. Zero or less is now.
+// EnqueueIn enqueues the job to run after d. Zero or less is now.
 func (j *Job[T]) EnqueueIn(ctx context.Context, c *Client, d time.Duration, args T, opts ...asynq.Option) (*asynq.TaskInfo, error) {
 	return j.Delay(ctx, c, args, append(slices.Clone(opts), asynq.ProcessIn(d))...)
 }
 
-// ScheduleOnce registers the job to be run periodically, once under name however
-// many processes call it and however often; see Scheduler.ScheduleOnce.
+// ScheduleOnce registers the job to run periodically. It is registered once under name, however many processes call it; see
+// Scheduler.ScheduleOnce.
 func (j *Job[T]) ScheduleOnce(ctx context.Context, s *Scheduler, name string, when Schedule, args T, opts ...asynq.Option) (changed bool, err error) {
 	if s == nil {
 		return false, errors.New("asynqjobs: nil scheduler")
@@ -64,28 +70,42 @@ func (j *Job[T]) ScheduleOnce(ctx context.Context, s *Scheduler, name string, wh
 	return s.ScheduleOnce(ctx, name, when, t, slices.Concat(j.opts, opts)...)
 }
 
-// Handle registers h for the job. Arguments that are not JSON of a T archive the
-// task at once. As asynq's mux routes by prefix, a task of a longer type name for
-// which there is no handler may come here; it is refused as asynq refuses what has
-// no handler.
+// Handle registers h for the job. Arguments that the codec does not decode archive the task at once. asynq's mux routes by
+// prefix: a task with a longer type name and no handler of its own may come here. It is refused as asynq refuses a task that
+// has no handler.
 func (j *Job[T]) Handle(mux *asynq.ServeMux, h func(ctx context.Context, args T) error) {
 	mux.HandleFunc(j.typename, func(ctx context.Context, t *asynq.Task) error {
 		if t.Type() != j.typename {
 			return asynq.NotFound(ctx, t)
 		}
-		var args T
-		if err := json.Unmarshal(t.Payload(), &args); err != nil {
-			return fmt.Errorf("asynqjobs: arguments of job %q: %w: %w", j.typename, err, asynq.SkipRetry)
+		args, err := decode(j.codec, t.Payload())
+		if err != nil {
+			return fmt.Errorf("%w: %w", err, asynq.SkipRetry)
 		}
 		return h(ctx, args)
 	})
 }
 
-func (j *Job[T]) task(args T) (*asynq.Task, error) {
-	b, err := json.Marshal(args)
+// Args returns the arguments of the job's task that info describes, for example of an archived one. info comes from an
+// asynq.Inspector. A task of another type is an error. Other errors are those of OpenTask and ErrCodec.
+func (j *Job[T]) Args(ctx context.Context, c *Client, info *asynq.TaskInfo) (args T, err error) {
+	if c == nil {
+		return args, errors.New("asynqjobs: nil client")
+	}
+	t, err := c.openTask(ctx, info)
 	if err != nil {
-		// The text of a json error may quote the value.
-		return nil, fmt.Errorf("asynqjobs: arguments of a job of type %T are not JSON", args)
+		return args, err
+	}
+	if t.Type() != j.typename {
+		return args, fmt.Errorf("asynqjobs: arguments of job %q: the task has another type", j.typename)
+	}
+	return decode(j.codec, t.Payload())
+}
+
+func (j *Job[T]) task(args T) (*asynq.Task, error) {
+	b, err := encode(j.codec, args)
+	if err != nil {
+		return nil, err
 	}
 	return asynq.NewTask(j.typename, b), nil
 }

@@ -3,33 +3,40 @@ package asynqjobs
 import (
 	"context"
 	"crypto/subtle"
-	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/hibiken/asynq"
 
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
 // opened is a task as its sender made it.
 type opened struct {
-	task    *asynq.Task // without options and ResultWriter
-	clear   bool        // it was never sealed
-	refused []member
-	lost    uint32
-	nothing bool
+	task      *asynq.Task // without options and ResultWriter
+	plaintext bool        // it was never sealed
+	held      *member     // there is nothing to run but this member to release
+	trace     map[string]string
 }
 
-// openTask opens what stands in Redis as typename, payload and headers of the
-// task at p, where believe says to take queue, id and group from its claim. A
-// clear task is jobs.ErrNotSealed.
-func openTask(ctx context.Context, e *jobs.Encryptor, typename string, payload []byte, headers map[string]string, p place, believe bool) (*opened, error) {
-	// In three steps, of which only the middle one is on the stack while AES works: each
-	// job has a goroutine of its own, whose stack is copied whenever it must grow.
-	l, err := locate(payload, headers, p, believe)
+// plaintextTask returns a plaintext task without a ResultWriter, which would write results as plaintext, and without headers
+// that only sealed tasks have.
+func plaintextTask(typename string, payload []byte, headers map[string]string) *asynq.Task {
+	headers = maps.Clone(headers)
+	maps.DeleteFunc(headers, func(name, _ string) bool { return strings.HasPrefix(name, asynqwire.ReservedHeaders) })
+	return asynq.NewTaskWithHeaders(typename, payload, headers)
+}
+
+// openTask opens the task that Redis holds with this type, payload and headers at at. If trustClaim, queue, id and group come
+// from the task's claim instead. A plaintext task is jobs.ErrNotSealed.
+func openTask(ctx context.Context, e *jobs.Encryptor, typename string, payload []byte, headers map[string]string, at identity, trustClaim bool) (*opened, error) {
+	// Only the second of these steps is on the stack while AES works. Each job has a goroutine of its own, whose stack is
+	// copied whenever it grows.
+	l, err := locate(payload, headers, at, trustClaim)
 	if err != nil {
 		return nil, err
 	}
@@ -40,53 +47,52 @@ func openTask(ctx context.Context, e *jobs.Encryptor, typename string, payload [
 	return unpack(typename, payload, &l, b)
 }
 
-// located is what is sealed of a task, and what it is bound to.
+// located is the sealed value of a task, and what it is bound to.
 type located struct {
-	sealed  []byte
-	at      place
-	tagged  bool // a tag stands in its place
-	foreign bool // it claims another queue or id
+	sealed []byte
+	at     identity
+	tagged bool // the stored payload is a tag
+	moved  bool // the task claims another queue or id
 }
 
-// locate finds what is sealed of the task at p.
+// locate finds the sealed value of the task at at.
 //
 //go:noinline
-func locate(payload []byte, headers map[string]string, p place, believe bool) (located, error) {
-	whole, tagged, err := wholePayload(payload, headers)
+func locate(payload []byte, headers map[string]string, at identity, trustClaim bool) (located, error) {
+	whole, tagged, err := asynqwire.SealedPayload(payload, headers)
 	if err != nil {
 		return located{}, err
 	}
-	if !believe {
-		if strings.HasPrefix(p.id, reservedID) {
-			return located{}, fmt.Errorf("%w: no task has such an id", jobs.ErrUnauthentic)
+	if !trustClaim {
+		if strings.HasPrefix(at.id, reservedID) {
+			return located{}, fmt.Errorf("%w: task id is reserved", jobs.ErrUnauthentic)
 		}
-		if sealed, at := p.cutOwnClaim(whole); sealed != nil {
-			return located{sealed: sealed, at: at, tagged: tagged}, nil
+		if sealed, own := at.cutOwnClaim(whole); sealed != nil {
+			return located{sealed: sealed, at: own, tagged: tagged}, nil
 		}
 	}
 	sealed, claim, err := cutClaim(whole)
 	if err != nil {
 		return located{}, err
 	}
-	at := claim
-	if !believe {
-		// Of the claim remains what asynq does not tell a handler: the group of a
-		// task that was taken out of one to be run alone, the framing, and that it
-		// was sealed for no queue (see aggregator). What is sealed opens only with
-		// its own.
-		if at.id = p.id; claim.queue != "" {
-			at.queue = p.queue
+	bound := claim
+	if !trustClaim {
+		// Three things come from the claim, because asynq does not tell them to a handler: the group of a task that runs
+		// alone, whether there is a frame, and that the task was sealed for no queue (see aggregator). The value opens
+		// only with its own.
+		if bound.id = at.id; claim.queue != "" {
+			bound.queue = at.queue
 		}
 	}
-	return located{sealed: sealed, at: at, tagged: tagged, foreign: claim != at}, nil
+	return located{sealed: sealed, at: bound, tagged: tagged, moved: claim != bound}, nil
 }
 
 // unpack makes a task of what was opened.
 //
 //go:noinline
 func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, err error) {
-	if l.foreign {
-		return nil, fmt.Errorf("%w: the task claims to be another, or of another queue", jobs.ErrUnauthentic)
+	if l.moved {
+		return nil, fmt.Errorf("%w: the task claims another queue or id", jobs.ErrUnauthentic)
 	}
 	f := &frame{payload: b}
 	if l.at.framed {
@@ -94,7 +100,7 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 			return nil, err
 		}
 	} else if len(b) == 0 {
-		f.payload = nil // as asynq hands over an empty one
+		f.payload = nil // as asynq hands over an empty payload
 	}
 	if f.name != "" {
 		typename = f.name
@@ -102,44 +108,15 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 	if f.unique != l.tagged {
 		return nil, fmt.Errorf("%w: the task was not enqueued in this form", jobs.ErrUnauthentic)
 	}
-	// The tag is compared with the one that was sealed, not made again: a worker
-	// needs no PRF keys, and a job does not depend on theirs being rotated in step.
+	// The tag is compared with the sealed one and not computed again, so that workers need no PRF keys.
 	if l.tagged && subtle.ConstantTimeCompare(payload[len(payload)-wire.TagSize:], f.tag[:]) != 1 {
-		return nil, fmt.Errorf("%w: the uniqueness tag is not that of the task", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the uniqueness tag is another task's", jobs.ErrUnauthentic)
 	}
-	return &opened{
-		task:    asynq.NewTaskWithHeaders(typename, f.payload, f.headers),
-		refused: f.refused,
-		lost:    f.lost,
-		nothing: f.nothing,
-	}, nil
+	return &opened{task: asynq.NewTaskWithHeaders(typename, f.payload, f.headers), held: f.held, trace: f.trace}, nil
 }
 
-// wholePayload finds the sealed value of a task with the claim that follows it, and
-// tells whether a tag stands in their place. A clear task is jobs.ErrNotSealed.
-func wholePayload(payload []byte, headers map[string]string) (whole []byte, tagged bool, err error) {
-	if !jobs.IsSealed(payload) {
-		return nil, false, jobs.ErrNotSealed
-	}
-	text, aside := headers[payloadHeader]
-	if tagged = wire.IsTag(payload); tagged != aside {
-		return nil, tagged, fmt.Errorf("%w: payload and headers of the task do not belong together", jobs.ErrUnauthentic)
-	}
-	if aside {
-		if payload, err = base64.RawStdEncoding.Strict().DecodeString(text); err != nil || !jobs.IsSealed(payload) {
-			return nil, true, fmt.Errorf("%w: header %q does not hold the base64 of something sealed", jobs.ErrUnauthentic, payloadHeader)
-		}
-	}
-	// Another version may have another claim, or none.
-	if _, _, err = wire.Parse(payload); err != nil {
-		return nil, tagged, err
-	}
-	return payload, tagged, nil
-}
-
-// OpenTask returns the task that info describes as its sender made it: with its
-// real type name, payload and headers. Errors are those of jobs.Encryptor.Open. It
-// is for tools; handlers get their tasks opened.
+// OpenTask returns the task that info describes as its sender made it: with its real type name, payload and headers. Errors
+// are those of jobs.Encryptor.Open. It is for tools; handlers get their tasks opened. Job.Args also decodes the arguments.
 func OpenTask(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*asynq.Task, error) {
 	if e == nil || info == nil {
 		return nil, errors.New("asynqjobs: OpenTask: nil argument")
@@ -151,40 +128,21 @@ func OpenTask(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*as
 	return o.task, nil
 }
 
-// OpenRefused returns the members of a group that were refused and are kept in the
-// task that info describes (ReasonGroup), as they were found: clear, sealed or
-// neither. They come from whoever can write to Redis.
-func OpenRefused(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) ([]*asynq.Task, error) {
-	if e == nil || info == nil {
-		return nil, errors.New("asynqjobs: OpenRefused: nil argument")
-	}
-	o, err := openInfo(ctx, e, info)
-	if err != nil {
-		return nil, err
-	}
-	var tasks []*asynq.Task
-	for _, m := range o.refused {
-		tasks = append(tasks, asynq.NewTaskWithHeaders(m.typename, m.payload, m.headers))
-	}
-	return tasks, nil
-}
-
 func openInfo(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*opened, error) {
-	o, err := openTask(ctx, e, info.Type, info.Payload, info.Headers, place{queue: info.Queue, id: info.ID}, false)
+	o, err := openTask(ctx, e, info.Type, info.Payload, info.Headers, identity{queue: info.Queue, id: info.ID}, false)
 	if err != nil {
 		return nil, fmt.Errorf("asynqjobs: task: %w", err)
 	}
 	if info.Group != "" {
-		if claim, _ := claimed(info.Payload, info.Headers); claim.group != info.Group {
+		if claim, _ := claimOf(info.Payload, info.Headers); claim.group != info.Group {
 			return nil, fmt.Errorf("asynqjobs: task: %w: sealed for another group", jobs.ErrUnauthentic)
 		}
 	}
 	return o, nil
 }
 
-// OpenResult returns the result that the handler of the task gave to WriteResult,
-// or nil if there is none (yet). info is the Inspector's. Errors are those of
-// jobs.Encryptor.Open.
+// OpenResult returns the result that the handler of the task gave to WriteResult, or nil if there is none yet. info comes from
+// an asynq.Inspector. Errors are those of jobs.Encryptor.Open.
 func OpenResult(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) ([]byte, error) {
 	if e == nil || info == nil {
 		return nil, errors.New("asynqjobs: OpenResult: nil argument")
@@ -199,12 +157,12 @@ func OpenResult(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) ([
 	return b, nil
 }
 
-// OpenFailure returns the text of the last error or panic of the task that info
-// describes. What asynq or this package wrote in clear (a lost lease, a timeout, a
-// Refusal) is returned as it is.
+// OpenFailure returns the text of the last error or panic of the task that info describes. Plaintext is returned as it is:
+// what asynq or this package wrote (a lost lease, a timeout, a Refusal), and what an attacker who can write to Redis may have
+// written.
 func OpenFailure(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (string, error) {
 	if e == nil || info == nil {
 		return "", errors.New("asynqjobs: OpenFailure: nil argument")
 	}
-	return openFailure(ctx, e, info.Type, place{queue: info.Queue, id: info.ID}, info.LastErr)
+	return openFailure(ctx, e, info.Type, identity{queue: info.Queue, id: info.ID}, info.LastErr)
 }

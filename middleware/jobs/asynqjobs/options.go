@@ -2,37 +2,41 @@ package asynqjobs
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/hibiken/asynq"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
+	"github.com/sealcache/sealcache/middleware/internal/plaintext"
+	"github.com/sealcache/sealcache/middleware/internal/telemetry"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// An Option changes what NewClient, Handler and Config make. The same options may
-// be given to all three; each takes what concerns it.
+// An Option configures NewClient, Handler and Config. The same options may be given to all three. Each uses those that concern
+// it.
 type Option func(*config) error
 
 type config struct {
-	hidden bool
-	until  time.Time
-	logger *slog.Logger
-	meters metric.MeterProvider
-	group  *asynq.Client
+	hidden    bool
+	policy    jobs.PlaintextPolicy
+	hasPolicy bool
+	until     time.Time
+	plaintext *plaintext.Window
+	telemetry telemetry.Config
+	group     *asynq.Client
+	inspector *asynq.Inspector
 
 	now     func() time.Time
 	opening time.Duration // of a group
 }
 
-// WithHiddenTypes hides type names, too: what Redis holds as a task's type is a
-// keyed pseudonym, and the name travels in the sealed payload. Tasks of one type
-// can still be told to be of one type. It needs jobs.WithPRF.
+// WithHiddenTypes also hides type names: the type that Redis holds is a keyed pseudonym, and the name travels in the sealed
+// payload. Tasks of one type can still be recognized as such. The option needs jobs.WithPRF.
 //
-// It concerns who enqueues: the client, and the aggregator of Config. Handlers
-// take hidden and open names alike.
+// It concerns the client, and the aggregator of Config. Handlers take hidden and open names alike.
 func WithHiddenTypes() Option {
 	return func(c *config) error {
 		c.hidden = true
@@ -40,42 +44,50 @@ func WithHiddenTypes() Option {
 	}
 }
 
-// IsHiddenType tells whether typename, as Redis holds it, stands for a hidden one: it
-// begins as the pseudonyms of WithHiddenTypes do. Whether it is one only [OpenTask]
-// can tell, which returns the real name.
-func IsHiddenType(typename string) bool { return strings.HasPrefix(typename, hiddenPrefix) }
+// WithPlaintext sets what happens to plaintext tasks. The default is jobs.RejectPlaintext. Roll the policies out one after the
+// other, each to every process before the next:
+//
+//   - jobs.WritePlaintext: the client enqueues plaintext, and so can still be read by workers without this package. Handlers
+//     read both. A plaintext task's result and error text, and the aggregate of plaintext members, stay plaintext. What
+//     belongs to a sealed task stays sealed.
+//   - jobs.ReadPlaintext: handlers read both. Everything that is written is sealed.
+//   - jobs.RejectPlaintext: plaintext tasks are archived with ReasonNotSealed.
+//
+// A unique job is unique among the plaintext and among the sealed jobs, but not between the two: see Client.EnqueueContext.
+// While plaintext is accepted, an attacker who can write to Redis can plant tasks. Give the tolerance an end with
+// WithPlaintextUntil.
+func WithPlaintext(p jobs.PlaintextPolicy) Option {
+	return func(c *config) error {
+		switch p {
+		case jobs.RejectPlaintext, jobs.ReadPlaintext, jobs.WritePlaintext:
+		default:
+			return fmt.Errorf("WithPlaintext: unknown policy %d", int(p))
+		}
+		c.policy, c.hasPolicy = p, true
+		return nil
+	}
+}
 
-// WithClearUntil lets handlers take tasks in clear until t, for the time in which
-// those enqueued before the application sealed its jobs are worked off. Until
-// then, whoever can write to Redis can plant tasks; from then on, without a
-// restart, they are refused. Each one taken is counted. A time in the past is
-// allowed: a service that is restarted after the end must not fail.
-func WithClearUntil(t time.Time) Option {
+// WithPlaintextUntil ends the tolerance of WithPlaintext at t: from then on, without a restart, everything behaves as with
+// jobs.RejectPlaintext. The end is final: a wall clock that is set back later does not undo it. Without WithPlaintext, the
+// policy until t is jobs.ReadPlaintext. A time in the past is allowed, so that a service can restart after the end.
+func WithPlaintextUntil(t time.Time) Option {
 	return func(c *config) error {
 		if t.IsZero() {
-			return errors.New("WithClearUntil: zero time")
+			return errors.New("WithPlaintextUntil: zero time")
 		}
 		c.until = t
 		return nil
 	}
 }
 
-// WithGroupClient has Config enqueue, with c, those members of a group that do not
-// open, each alone, at once: the aggregated task of the others has nothing to do with
-// them. Give it to Handler as well.
+// WithGroupClient sets the client that enqueues the members of a group that do not open. Config needs it where it has a
+// GroupAggregator, and the handler of the same server needs it too. c must lead to the server's Redis. It is not closed.
 //
-// A member that might open later, because its key is not known yet or was disabled,
-// becomes the sealed payload of a task of type "sealcache:refused" with asynq's usual
-// number of tries. The handler puts the member back into its group, with its own id, as
-// soon as it opens, also when that task is run again from the archive; while the id is
-// taken it tries again. Any other member is
-// enqueued as it was found, for the handler to archive it with its reason; members
-// that are equal to the byte in several rounds of a group are one such task. If all
-// that cannot be enqueued the group is put back. c must lead to the server's Redis; it
-// is not closed.
-//
-// Without it they travel, sealed, in the aggregated task as far as they fit into it,
-// which goes to the archive for that once it has run; see Config.
+// A member that might open later, because its key is not known yet or is disabled, is held: it becomes the sealed content of
+// a task of its own, with asynq's usual number of tries. When the member opens, the handler puts it back into its group under
+// its own id. Any other member is enqueued as it was found, for the handler to archive it with its reason. Members with equal
+// bytes become one such task. If one of them cannot be enqueued, the whole group is put back.
 func WithGroupClient(c *asynq.Client) Option {
 	return func(cfg *config) error {
 		if c == nil {
@@ -86,44 +98,49 @@ func WithGroupClient(c *asynq.Client) Option {
 	}
 }
 
-// WithLogger sets where tasks that were refused, tolerated or put off are
-// reported: at most a few lines a second, with queue and id but without type name,
-// payload, result or error text. The default is slog.Default().
-func WithLogger(l *slog.Logger) Option {
+// WithQueueCheck makes a Client log an ERROR if it enqueues into a queue that no running server processes. It looks with i,
+// in the background, at the first task of a queue and then at most once in five minutes. The inspector is not closed.
+func WithQueueCheck(i *asynq.Inspector) Option {
 	return func(c *config) error {
-		if l == nil {
-			return errors.New("WithLogger: nil logger")
+		if i == nil {
+			return errors.New("WithQueueCheck: nil inspector")
 		}
-		c.logger = l
+		c.inspector = i
 		return nil
 	}
 }
 
-// WithMeterProvider makes the package report OpenTelemetry metrics:
+// WithLogger sets where refused, tolerated and postponed tasks are logged: at most a few lines each second, with queue and
+// id, and without type name, payload, result or error text. The default is slog.Default().
+func WithLogger(l *slog.Logger) Option {
+	return func(c *config) error { return c.telemetry.SetLogger(l) }
+}
+
+// WithMeterProvider reports OpenTelemetry metrics. Both carry the namespace. The default is none.
 //
-//   - sealcache.jobs.admission, tasks that reached a handler or an aggregator, by
-//     sealcache.outcome (sealed, clear, refused, retried, and lost: a refused
-//     member of a group that is kept nowhere) and, for refused and retried,
-//     sealcache.reason
-//   - sealcache.jobs.ticks, ticks of schedules by sealcache.outcome (enqueued,
-//     conflict: another process was first, failed)
-//
-// Both carry the namespace. The default is none.
+//   - sealcache.jobs.admission counts tasks that reached a handler or an aggregator, by sealcache.outcome (sealed, plaintext,
+//     refused, retried) and, for refused and retried, sealcache.reason
+//   - sealcache.jobs.ticks counts ticks of schedules, by sealcache.outcome (enqueued, conflict: another process was first,
+//     failed)
 func WithMeterProvider(p metric.MeterProvider) Option {
-	return func(c *config) error {
-		if p == nil {
-			return errors.New("WithMeterProvider: nil provider")
-		}
-		c.meters = p
-		return nil
-	}
+	return func(c *config) error { return c.telemetry.SetMeterProvider(p) }
+}
+
+// WithTracerProvider reports OpenTelemetry spans: "sealcache.jobs.enqueue" for each task that a Client enqueues, and
+// "sealcache.jobs.process" for each task that a handler runs. They carry the queue and the id, and no type name or error text.
+//
+// The client seals the W3C trace context of its span with the task. The handler's span continues that trace. Without this
+// option a Handler still puts the trace context into the handler's ctx. Plaintext tasks carry no trace context, except as
+// application headers.
+func WithTracerProvider(p trace.TracerProvider) Option {
+	return func(c *config) error { return c.telemetry.SetTracerProvider(p) }
 }
 
 func newConfig(e *jobs.Encryptor, opts []Option) (*config, error) {
 	c := &config{now: time.Now, opening: groupOpening}
 	var errs []error
 	if e == nil {
-		errs = append(errs, errors.New("nil encryptor: make one with jobs.NewEncryptor"))
+		errs = append(errs, errors.New("nil encryptor (make one with jobs.NewEncryptor)"))
 	}
 	for _, o := range opts {
 		if o == nil {
@@ -135,13 +152,21 @@ func newConfig(e *jobs.Encryptor, opts []Option) (*config, error) {
 		}
 	}
 	if c.hidden && e != nil && e.Tokens() == nil {
-		errs = append(errs, errors.Join(errors.New("WithHiddenTypes"), jobs.ErrNoPRF))
+		errs = append(errs, fmt.Errorf("WithHiddenTypes: %w", jobs.ErrNoPRF))
 	}
-	if c.logger == nil {
-		c.logger = slog.Default()
+	switch {
+	case c.until.IsZero():
+	case !c.hasPolicy:
+		c.policy = jobs.ReadPlaintext
+	case c.policy == jobs.RejectPlaintext:
+		errs = append(errs, errors.New("WithPlaintextUntil: has no meaning with RejectPlaintext"))
 	}
+	c.plaintext = plaintext.NewWindow(c.policy, c.until, c.now)
 	return c, errors.Join(errs...)
 }
 
-// tolerant tells whether clear tasks pass at this moment.
-func (c *config) tolerant() bool { return !c.until.IsZero() && c.now().Before(c.until) }
+// tolerant reports whether plaintext tasks are accepted at this moment.
+func (c *config) tolerant() bool { return c.plaintext.Policy() != jobs.RejectPlaintext }
+
+// writesPlaintext reports whether new tasks are plaintext at this moment.
+func (c *config) writesPlaintext() bool { return c.plaintext.Policy() == jobs.WritePlaintext }

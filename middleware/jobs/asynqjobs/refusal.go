@@ -2,86 +2,68 @@ package asynqjobs
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/hibiken/asynq"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// Reason says why a task was not run.
+// Reason is the stable code of why a task was not run.
 type Reason string
 
-// The reasons. Those of the first group are definite and archive a task at once;
-// those of the second have it retried, and stand in the archive only if its
-// tries ran out.
+// These reasons are definite: they archive a task at once.
 const (
-	ReasonNotSealed         Reason = "not_sealed"         // in clear on a sealed queue
-	ReasonUnauthentic       Reason = "unauthentic"        // altered, moved, or under another key
-	ReasonUnsupportedFormat Reason = "unsupported_format" // of a newer release, or cut off
-	ReasonKeyRemoved        Reason = "key_removed"        // its key is disabled or destroyed
-	ReasonTooLarge          Reason = "too_large"          // over jobs.WithMaxPayloadBytes
-	ReasonGroup             Reason = "group_members"      // members of its group were refused; the others were run
-
-	ReasonUnknownKey            Reason = "unknown_key"             // not in the keyset, also after a reload
-	ReasonKeyServiceUnavailable Reason = "key_service_unavailable" // nobody said no
-	ReasonOther                 Reason = "other"                   // such as a context that ended
+	ReasonNotSealed         = Reason(asynqwire.NotSealed)         // plaintext on a sealed queue
+	ReasonUnauthentic       = Reason(asynqwire.Unauthentic)       // altered, moved, or under another key
+	ReasonUnsupportedFormat = Reason(asynqwire.UnsupportedFormat) // of a newer release, or cut off
+	ReasonKeyRemoved        = Reason(asynqwire.KeyRemoved)        // its key is disabled or destroyed
+	ReasonTooLarge          = Reason(asynqwire.TooLarge)          // over jobs.WithMaxPayloadBytes
 )
 
-// Refusal is the error of a task that could not be opened: to the ErrorHandler of
-// Config, and, as text, in the archive. If it is definite it is asynq.SkipRetry
-// to errors.Is. The cause (jobs.ErrUnauthentic and others) is seen by errors.Is
-// and errors.As, too, and only by them: its text may be a key service's, with
-// addresses and names of keys, and that of a Refusal stands in Redis in clear.
+// These reasons have a task retried. With Config, the first three do not use up a try.
+const (
+	// ReasonKeyServiceUnavailable means that the key service could not be asked.
+	ReasonKeyServiceUnavailable = Reason(asynqwire.KeyServiceUnavailable)
+	// ReasonTooManyDataKeys means that too many unknown data keys were asked for at that time.
+	ReasonTooManyDataKeys = Reason(asynqwire.TooManyDataKeys)
+	// ReasonRewritten means that a worker older than asynq 0.26 has written a unique task again, without its headers. Its
+	// sealed payload was in a header and is gone. The task is retried once an hour and keeps its id and its uniqueness, so
+	// that an operator sees which job has to be enqueued again.
+	ReasonRewritten = Reason(asynqwire.Rewritten)
+	// ReasonUnknownKey means that the keyset does not hold the key, also after a reload.
+	ReasonUnknownKey = Reason(asynqwire.UnknownKey)
+	// ReasonNoGroupClient means that a held member of a group reached a handler without WithGroupClient.
+	ReasonNoGroupClient = Reason(asynqwire.NoGroupClient)
+	// ReasonNoTaskContext means that a handler was called outside an asynq.Server.
+	ReasonNoTaskContext = Reason(asynqwire.NoTaskContext)
+	// ReasonOther is any other reason, such as a context that ended.
+	ReasonOther = Reason(asynqwire.Other)
+)
+
+// A Refusal is the error of a task that could not be opened. The ErrorHandler of Config gets it, and its text is stored in the
+// task. A definite refusal is asynq.SkipRetry to errors.Is. errors.Is and errors.As also find the cause, such as
+// jobs.ErrUnauthentic. The text of the cause is not part of the text of the Refusal, which is stored as plaintext: a key
+// service's text may hold addresses and names of keys.
 type Refusal struct {
 	Reason Reason
 	cause  error
-	group  string // what became of members, for ReasonGroup
 }
 
-// refusalText starts the text of every Refusal.
-const refusalText = "sealcache: refused: "
-
-// Error is what asynq stores in clear: the reason, and the id of a key that is
-// not there. It holds nothing of the task and nothing of the cause's own words.
+// Error returns the stored text: the reason, its explanation, and the id of a key that is missing. It holds nothing of the
+// task.
 func (r *Refusal) Error() string {
-	text := r.Reason.describe()
+	stored := asynqwire.Refusal{Code: asynqwire.Code(r.Reason)}
 	var k *aead.KeyError
-	switch {
-	case r.Reason == ReasonGroup:
-		text = r.group
-	case (r.Reason == ReasonUnknownKey || r.Reason == ReasonKeyRemoved) && errors.As(r.cause, &k):
-		text = fmt.Sprintf("%s: key %d", text, k.KeyID)
+	if (r.Reason == ReasonUnknownKey || r.Reason == ReasonKeyRemoved) && errors.As(r.cause, &k) {
+		stored.Key, stored.HasKey = k.KeyID, true
 	}
-	return fmt.Sprintf("%s%s: %s", refusalText, r.Reason, text)
+	return stored.String()
 }
 
-// describe says in words of ours what a reason means.
-func (r Reason) describe() string {
-	switch r {
-	case ReasonNotSealed:
-		return "in clear where sealed tasks are expected"
-	case ReasonUnauthentic:
-		return "altered, moved or sealed under another key"
-	case ReasonUnsupportedFormat:
-		return "sealed by a newer release, or cut off"
-	case ReasonKeyRemoved:
-		return "sealed under a key that is disabled or destroyed"
-	case ReasonTooLarge:
-		return "larger than jobs.WithMaxPayloadBytes allows"
-	case ReasonUnknownKey:
-		return "sealed under a key that the keyset does not hold"
-	case ReasonKeyServiceUnavailable:
-		return "the key service could not be asked"
-	default:
-		return "could not be opened"
-	}
-}
-
-// Unwrap gives errors.Is the cause and, if the refusal is definite,
-// asynq.SkipRetry.
+// Unwrap returns the cause and, if the refusal is definite, asynq.SkipRetry.
 func (r *Refusal) Unwrap() []error {
 	var errs []error
 	if r.cause != nil {
@@ -93,19 +75,29 @@ func (r *Refusal) Unwrap() []error {
 	return errs
 }
 
+// definite reports whether another try gives the same answer.
 func (r *Refusal) definite() bool {
 	switch r.Reason {
-	case ReasonUnknownKey, ReasonKeyServiceUnavailable, ReasonOther:
-		return false
-	default:
+	case ReasonNotSealed, ReasonUnauthentic, ReasonUnsupportedFormat, ReasonKeyRemoved, ReasonTooLarge:
 		return true
+	default:
+		return false
 	}
 }
 
-// refusal makes a Refusal of an error of jobs.Encryptor.Open.
+// unanswered reports whether the key could not be asked. The task may be sound, so it does not lose a try.
+func (r *Refusal) unanswered() bool {
+	return r.Reason == ReasonKeyServiceUnavailable || r.Reason == ReasonTooManyDataKeys
+}
+
+// refusal makes a Refusal of an error of opening a task.
 func refusal(err error) *Refusal {
 	r := &Refusal{Reason: ReasonOther, cause: err}
 	switch permanent := jobs.Permanent(err); {
+	case errors.Is(err, asynqwire.ErrRewritten):
+		r.Reason = ReasonRewritten
+	case errors.Is(err, jobs.ErrTooManyDataKeys):
+		r.Reason = ReasonTooManyDataKeys
 	case permanent && errors.Is(err, jobs.ErrUnknownKey):
 		r.Reason = ReasonKeyRemoved
 	case permanent && errors.Is(err, jobs.ErrNotSealed):
@@ -120,28 +112,29 @@ func refusal(err error) *Refusal {
 		r.Reason = ReasonKeyServiceUnavailable
 	case errors.Is(err, jobs.ErrUnknownKey):
 		r.Reason = ReasonUnknownKey
+	case errors.Is(err, errNoGroupClient):
+		r.Reason = ReasonNoGroupClient
 	}
 	return r
 }
 
-// outage tells whether err says that nobody could say whether a task opens.
-func outage(err error) bool {
+// refusalIn returns the Refusal in err, or nil.
+func refusalIn(err error) *Refusal {
 	var r *Refusal
-	return errors.As(err, &r) && r.Reason == ReasonKeyServiceUnavailable
+	errors.As(err, &r)
+	return r
 }
 
-// ReasonOf tells why a task was not run, from its last error, and whether that
-// was a Refusal at all. A task whose last error is a failure of its own, and that holds
-// refused members, has ReasonGroup, too; see OpenFailure. The text stands in clear: it tells what a worker wrote, or
-// someone who can write to Redis.
+// ReasonOf returns why a task was not run, from its last error, and reports whether that error was a Refusal. The text is
+// stored as plaintext: a worker wrote it, or an attacker who can write to Redis.
 func ReasonOf(info *asynq.TaskInfo) (Reason, bool) {
 	if info == nil {
 		return "", false
 	}
-	rest, ok := strings.CutPrefix(strings.TrimPrefix(cutPanic(info.LastErr), "panic error cause by: "), refusalText)
-	if !ok {
-		return "", false
-	}
-	name, _, ok := strings.Cut(rest, ":")
-	return Reason(name), ok
+	r, ok := asynqwire.ParseRefusal(info.LastErr)
+	return Reason(r.Code), ok
 }
+
+// IsHiddenType reports whether typename, as Redis holds it, starts as the pseudonyms of WithHiddenTypes do. Only [OpenTask]
+// returns the real name, and proves that there is one.
+func IsHiddenType(typename string) bool { return strings.HasPrefix(typename, asynqwire.HiddenTypePrefix) }

@@ -10,37 +10,31 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// The domains of this package's tokens.
-const (
-	uniqueDomain   = "asynqjobs.unique"
-	typeDomain     = "asynqjobs.type"
-	scheduleDomain = "asynqjobs.schedule"
-)
+// ErrAlreadySealed is the error of enqueueing a payload that is sealed already, as in asynq's recipe for moving a task,
+// Enqueue(asynq.NewTask(info.Type, info.Payload)). Sealed again, the handler would get ciphertext. Open the task with
+// [OpenTask] and enqueue what it returns. To run a task again as it is, use asynq.Inspector.RunTask.
+var ErrAlreadySealed = errors.New("asynqjobs: payload is sealed already (open it with OpenTask)")
 
-// hiddenPrefix starts the pseudonym of a type name.
-const hiddenPrefix = "sealed:"
-
-// sealer makes sealed tasks of clear ones.
+// sealer makes sealed tasks of plaintext ones.
 type sealer struct {
 	e      *jobs.Encryptor
 	hidden bool
-	frames sync.Pool // of *[]byte: what frames are written into
-	values sync.Pool // of *[]byte: what they are sealed into
+	frames sync.Pool // of *[]byte: frames
+	values sync.Pool // of *[]byte: sealed values
 }
 
-// maxPooledBytes bounds the buffers that are kept: one job of 100 MiB must not pin
-// them.
+// maxPooledBytes bounds the buffers that are kept, so that one job of 100 MiB does not stay in memory.
 const maxPooledBytes = 1 << 20
 
-// sealAt seals f for typename at p, and appends the claim of p. A frame that holds
-// nothing but the payload is not written: the payload is sealed as it is, without
-// being copied.
-func (s *sealer) sealAt(ctx context.Context, typename string, p place, f *frame) ([]byte, error) {
-	if p.claimSize() > maxClaimBytes {
+// sealAt seals f for typename at at, and appends the claim. A frame that holds nothing but the payload is not written: the
+// payload is sealed without being copied.
+func (s *sealer) sealAt(ctx context.Context, typename string, at identity, f *frame) ([]byte, error) {
+	if at.claimSize() > maxClaimBytes {
 		return nil, fmt.Errorf("asynqjobs: %w: queue, id and group of more than %d bytes together", jobs.ErrTooLarge, maxClaimBytes)
 	}
 	var dst []byte
@@ -48,19 +42,19 @@ func (s *sealer) sealAt(ctx context.Context, typename string, p place, f *frame)
 		dst = (*reused)[:0]
 	}
 	plain := f.payload
-	if p.framed {
+	if at.framed {
 		buf := s.write(f)
 		defer s.forget(buf)
 		plain = *buf
 	}
-	sealed, err := s.e.SealTo(ctx, dst, jobs.Meta{Type: typename, Queue: p.queue, ID: p.boundID()}, plain)
+	sealed, err := s.e.SealTo(ctx, dst, jobs.Meta{Type: typename, Queue: at.queue, ID: at.boundID()}, plain)
 	if err != nil {
 		return nil, fmt.Errorf("asynqjobs: %w", err)
 	}
-	return p.appendClaim(sealed), nil
+	return at.appendClaim(sealed), nil
 }
 
-// write writes f into a buffer that is to be given to forget.
+// write writes f into a buffer. Give the buffer to forget afterwards.
 func (s *sealer) write(f *frame) *[]byte {
 	buf, ok := s.frames.Get().(*[]byte)
 	if !ok {
@@ -74,13 +68,13 @@ func (s *sealer) write(f *frame) *[]byte {
 }
 
 func (s *sealer) forget(buf *[]byte) {
-	clear(*buf) // it is in clear
+	clear(*buf) // it is plaintext
 	if cap(*buf) <= maxPooledBytes {
 		s.frames.Put(buf)
 	}
 }
 
-// release gives back what seal made, of which nothing may be in use any more.
+// release takes back the buffers of a task that seal made. Nothing may use the task afterwards.
 func (s *sealer) release(sealed *asynq.Task) {
 	if b := sealed.Payload(); jobs.IsSealed(b) && !wire.IsTag(b) {
 		s.keep(b)
@@ -93,31 +87,50 @@ func (s *sealer) keep(b []byte) {
 	}
 }
 
-// seal returns t as it may be stored, with all its options, the last of which is
-// its id. It neither changes t nor keeps its payload. extra is added to the frame.
-func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, extra frame, unboundQueue bool) (*asynq.Task, []asynq.Option, error) {
+// checkTask refuses tasks that must not be enqueued, sealed or as plaintext. It returns all options of the task.
+func checkTask(t *asynq.Task, opts []asynq.Option) ([]asynq.Option, taskOptions, error) {
 	if t == nil {
-		return nil, nil, errors.New("asynqjobs: task cannot be nil")
+		return nil, taskOptions{}, errors.New("asynqjobs: task cannot be nil")
 	}
 	if strings.TrimSpace(t.Type()) == "" {
-		return nil, nil, errors.New("asynqjobs: task typename cannot be empty")
+		return nil, taskOptions{}, errors.New("asynqjobs: task typename cannot be empty")
+	}
+	if jobs.IsSealed(t.Payload()) {
+		return nil, taskOptions{}, ErrAlreadySealed
+	}
+	for name := range t.Headers() {
+		if strings.HasPrefix(name, asynqwire.ReservedHeaders) {
+			return nil, taskOptions{}, fmt.Errorf("asynqjobs: headers that start with %q are reserved", asynqwire.ReservedHeaders)
+		}
 	}
 	baked, err := bakedOptions(t)
 	if err != nil {
-		return nil, nil, err
+		return nil, taskOptions{}, err
 	}
 	all := append(baked, opts...)
-	c, err := choose(all)
+	c, err := parseOptions(all)
 	if err != nil {
-		return nil, nil, err
+		return nil, taskOptions{}, err
 	}
 	switch {
 	case !c.hasID:
-		c.id = newID()
 	case strings.TrimSpace(c.id) == "":
-		return nil, nil, errors.New("asynqjobs: task ID cannot be empty")
+		return nil, taskOptions{}, errors.New("asynqjobs: task ID cannot be empty")
 	case strings.HasPrefix(c.id, reservedID):
-		return nil, nil, errors.New("asynqjobs: task ID begins with reserved bytes")
+		return nil, taskOptions{}, errors.New("asynqjobs: task ID begins with reserved bytes")
+	}
+	return all, c, nil
+}
+
+// seal returns t as it may be stored, with all its options. The last option is its id. seal neither changes t nor keeps its
+// payload. extra is added to the frame.
+func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, extra frame, unboundQueue bool) (*asynq.Task, []asynq.Option, error) {
+	all, c, err := checkTask(t, opts)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !c.hasID {
+		c.id = newID()
 	}
 	all = append(all, asynq.TaskID(c.id))
 	if unboundQueue {
@@ -134,41 +147,37 @@ func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, e
 		}
 	}
 	if c.unique {
-		if f.tag, err = s.e.Tokens().Token(uniqueDomain, uniqueParts(t.Type(), c.queue, t.Payload())...); err != nil {
+		if f.tag, err = s.e.Tokens().Token(asynqwire.UniqueDomain, uniqueParts(t.Type(), c.queue, t.Payload())...); err != nil {
 			return nil, nil, fmt.Errorf("asynqjobs: unique task: %w", err)
 		}
 	}
 	c.framed = !f.bare()
-	sealed, err := s.sealAt(ctx, typename, c.place, &f)
+	sealed, err := s.sealAt(ctx, typename, c.identity, &f)
 	if err != nil {
 		return nil, nil, err
 	}
 	var headers map[string]string
-	if len(f.refused) > 0 {
-		headers = map[string]string{carriesHeader: "1"}
+	if f.held != nil {
+		headers = map[string]string{asynqwire.HeldMemberHeader: asynqwire.HeldMember}
 	}
 	if !c.unique {
 		return asynq.NewTaskWithHeaders(typename, sealed, headers), all, nil
 	}
-	if headers == nil {
-		headers = make(map[string]string, 1)
-	}
-	headers[payloadHeader] = base64.RawStdEncoding.EncodeToString(sealed)
+	headers = map[string]string{asynqwire.PayloadHeader: base64.RawStdEncoding.EncodeToString(sealed)}
 	s.keep(sealed)
 	tag := wire.AppendTag(make([]byte, 0, wire.TagSize+3), f.tag)
 	return asynq.NewTaskWithHeaders(typename, tag, headers), all, nil
 }
 
 func (s *sealer) pseudonym(typename string) (string, error) {
-	token, err := s.e.Tokens().Token(typeDomain, []byte(typename))
+	token, err := s.e.Tokens().Token(asynqwire.TypeDomain, []byte(typename))
 	if err != nil {
 		return "", fmt.Errorf("asynqjobs: hidden type name: %w", err)
 	}
-	return hiddenPrefix + token.String(), nil
+	return asynqwire.HiddenTypePrefix + token.String(), nil
 }
 
-// uniqueParts is what makes a task unique to asynq: type, queue and payload, of
-// which it tells nil from empty.
+// uniqueParts returns what makes a task unique to asynq: type, queue and payload. asynq tells a nil payload from an empty one.
 func uniqueParts(typename, queue string, payload []byte) [][]byte {
 	parts := [][]byte{[]byte(typename), []byte(queue)}
 	if payload != nil {

@@ -5,51 +5,55 @@ import (
 	"errors"
 
 	"github.com/hibiken/asynq"
+
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
+	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// UpdateTaskPayload gives a scheduled task another payload, sealed: what the
-// Inspector's method of the same name does in clear, and so destroys a sealed task.
-// Type, headers, queue, id and group stay as they are.
+// UpdateTaskPayload gives a scheduled task another payload, sealed. asynq's Inspector has a method of the same name that writes
+// plaintext, and so destroys a sealed task. Type, headers, queue, id and group stay as they are.
 //
-// The task must open first, with the errors of jobs.Encryptor.Open if it does not:
-// jobs.ErrNotSealed of one in clear. A unique task is refused, because its payload is
-// what keeps it unique; delete it and enqueue another. Errors of i are as asynq has
-// them; a task that is not scheduled is one. As with asynq, another who changes the
-// same task at the same time may be the last.
+// The task must open first. Errors are those of jobs.Encryptor.Open, such as jobs.ErrNotSealed for a plaintext task,
+// ErrAlreadySealed for a payload that is sealed already, and those of the Inspector, which refuses tasks that are not
+// scheduled. A unique task is refused, because its payload keeps it unique: delete it and enqueue another. If two callers
+// update one task at the same time, the last one counts, as with asynq.
 func (c *Client) UpdateTaskPayload(ctx context.Context, i *asynq.Inspector, queue, id string, payload []byte) error {
 	if i == nil {
 		return errors.New("asynqjobs: UpdateTaskPayload: nil inspector")
 	}
+	if jobs.IsSealed(payload) {
+		return ErrAlreadySealed
+	}
 	info, err := i.GetTaskInfo(queue, id)
 	if err != nil {
-		return err
+		return redisError(err)
 	}
 	o, err := openInfo(ctx, c.e, info)
 	if err != nil {
 		return err
 	}
-	whole, unique, err := wholePayload(info.Payload, info.Headers)
+	if o.held != nil {
+		return errors.New("asynqjobs: UpdateTaskPayload: the task holds a member of a group")
+	}
+	whole, unique, err := asynqwire.SealedPayload(info.Payload, info.Headers)
 	if err != nil {
 		return err
 	}
 	if unique {
 		return errors.New("asynqjobs: UpdateTaskPayload: a unique task cannot have another payload")
 	}
-	if o.nothing || o.lost > 0 || len(o.refused) > 0 {
-		return errors.New("asynqjobs: UpdateTaskPayload: the task holds members of a group that were refused")
-	}
-	_, p, err := cutClaim(whole)
+	_, at, err := cutClaim(whole)
 	if err != nil {
 		return err
 	}
-	f := frame{headers: o.task.Headers(), payload: payload}
+	f := frame{headers: o.task.Headers(), trace: o.trace, payload: payload}
 	if o.task.Type() != info.Type {
 		f.name = o.task.Type()
 	}
-	p.framed = !f.bare()
-	sealed, err := c.sealer.sealAt(ctx, info.Type, p, &f)
+	at.framed = !f.bare()
+	sealed, err := c.sealer.sealAt(ctx, info.Type, at, &f)
 	if err != nil {
 		return err
 	}
-	return i.UpdateTaskPayload(queue, id, sealed)
+	return redisError(i.UpdateTaskPayload(queue, id, sealed))
 }

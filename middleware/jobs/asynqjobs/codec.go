@@ -1,0 +1,68 @@
+package asynqjobs
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// A Codec turns arguments or results into bytes and back. It must be safe for concurrent use. Encode is called before a value
+// is sealed, and Decode after it has been opened. Decode gets bytes that this package has authenticated, except while plaintext
+// is tolerated. The texts of its errors are not passed on, because they may quote a value.
+type Codec[T any] interface {
+	Encode(value T) ([]byte, error)
+	Decode(b []byte) (T, error)
+}
+
+// ErrCodec is the error of a Codec that failed. For a job's arguments it archives the task.
+var ErrCodec = errors.New("asynqjobs: codec failed")
+
+// JSON returns the codec that encoding/json implements. It is the default of Define.
+func JSON[T any]() Codec[T] { return jsonCodec[T]{} }
+
+type jsonCodec[T any] struct{}
+
+func (jsonCodec[T]) Encode(value T) ([]byte, error) { return json.Marshal(value) }
+
+func (jsonCodec[T]) Decode(b []byte) (value T, err error) {
+	err = json.Unmarshal(b, &value)
+	return value, err
+}
+
+// encode and decode give every failure of a codec, panics included, the form of ErrCodec.
+
+func encode[T any](c Codec[T], value T) (b []byte, err error) {
+	defer recoverCodec[T](&err)
+	if b, err = c.Encode(value); err != nil {
+		return nil, codecError[T](err)
+	}
+	return b, nil
+}
+
+func decode[T any](c Codec[T], b []byte) (value T, err error) {
+	defer recoverCodec[T](&err)
+	if value, err = c.Decode(b); err != nil {
+		var zero T
+		return zero, codecError[T](err)
+	}
+	return value, nil
+}
+
+func recoverCodec[T any](err *error) {
+	if x := recover(); x != nil {
+		*err = fmt.Errorf("%w: type %T: panic", ErrCodec, *new(T))
+	}
+}
+
+// codecError hides the text of a codec's error. errors.Is and errors.As still find the error.
+func codecError[T any](cause error) error {
+	return &hiddenCause{text: fmt.Sprintf("%v: type %T", ErrCodec, *new(T)), causes: []error{ErrCodec, cause}}
+}
+
+type hiddenCause struct {
+	text   string
+	causes []error
+}
+
+func (h *hiddenCause) Error() string   { return h.text }
+func (h *hiddenCause) Unwrap() []error { return h.causes }

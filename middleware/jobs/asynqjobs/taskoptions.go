@@ -1,0 +1,117 @@
+package asynqjobs
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+	"unsafe"
+
+	"github.com/hibiken/asynq"
+)
+
+// bakedOptions returns the options that a task was made with.
+//
+// asynq keeps them in a field that it does not export, Task.opts, and merges them when the task is enqueued. A sealed task is
+// another Task: without these options it would silently lose its queue, its deadline or a MaxRetry(0). No exported call
+// returns them, so the field is found by its name, and its type is checked. NewClient and Config prove that this works with
+// the release of asynq that is linked.
+func bakedOptions(t *asynq.Task) ([]asynq.Option, error) {
+	f := reflect.ValueOf(t).Elem().FieldByName("opts")
+	if !f.IsValid() || f.Type() != reflect.TypeFor[[]asynq.Option]() {
+		return nil, errUnknownAsynq
+	}
+	// The field is addressable and of exactly this type.
+	opts := *(*[]asynq.Option)(unsafe.Pointer(f.UnsafeAddr()))
+	return slices.Clone(opts), nil
+}
+
+var errUnknownAsynq = errors.New("asynqjobs: this release of asynq is not supported (use a newer sealcache)")
+
+// proveBakedOptions fails if bakedOptions does not find what NewTask was given.
+func proveBakedOptions() error {
+	want := []asynq.Option{asynq.Queue("probe"), asynq.MaxRetry(7)}
+	got, err := bakedOptions(asynq.NewTask("probe", nil, want...))
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(got, want) {
+		return errUnknownAsynq
+	}
+	return nil
+}
+
+// known refuses options whose type this release does not know. asynq goes by the concrete type of an option and ignores
+// others without an error. An option of a later asynq may carry data that has to be sealed.
+func known(o asynq.Option) error {
+	var same asynq.Option
+	switch o.Type() {
+	case asynq.MaxRetryOpt:
+		same = asynq.MaxRetry(0)
+	case asynq.QueueOpt:
+		same = asynq.Queue("")
+	case asynq.TimeoutOpt:
+		same = asynq.Timeout(0)
+	case asynq.DeadlineOpt:
+		same = asynq.Deadline(time.Time{})
+	case asynq.UniqueOpt:
+		same = asynq.Unique(0)
+	case asynq.ProcessAtOpt:
+		same = asynq.ProcessAt(time.Time{})
+	case asynq.ProcessInOpt:
+		same = asynq.ProcessIn(0)
+	case asynq.TaskIDOpt:
+		same = asynq.TaskID("")
+	case asynq.RetentionOpt:
+		same = asynq.Retention(0)
+	case asynq.GroupOpt:
+		same = asynq.Group("")
+	default:
+	}
+	if same == nil || reflect.TypeOf(o) != reflect.TypeOf(same) {
+		return fmt.Errorf("asynqjobs: option of type %T is not known to this release (its data would not be sealed)", o)
+	}
+	return nil
+}
+
+// taskOptions are the options that sealing depends on.
+type taskOptions struct {
+	identity
+	unique bool
+	hasID  bool
+}
+
+// parseOptions reads options as asynq does: the last of conflicting options counts, and nil is ignored.
+func parseOptions(opts []asynq.Option) (taskOptions, error) {
+	c := taskOptions{identity: identity{queue: defaultQueue}}
+	for _, o := range opts {
+		if o == nil {
+			continue
+		}
+		if err := known(o); err != nil {
+			return taskOptions{}, err
+		}
+		var ok bool
+		switch o.Type() {
+		case asynq.QueueOpt:
+			c.queue, ok = o.Value().(string)
+		case asynq.TaskIDOpt:
+			c.id, ok = o.Value().(string)
+			c.hasID = true
+		case asynq.GroupOpt:
+			c.group, ok = o.Value().(string)
+		case asynq.UniqueOpt:
+			c.unique, ok = true, true
+		default:
+			ok = true
+		}
+		if !ok {
+			return taskOptions{}, fmt.Errorf("asynqjobs: option %T has a value of type %T", o, o.Value())
+		}
+	}
+	return c, nil
+}
+
+// defaultQueue is asynq's.
+const defaultQueue = "default"
