@@ -381,7 +381,7 @@ func TestAuditOfAllThatAsynqKeeps(t *testing.T) {
 		Concurrency: 5, LogLevel: asynq.FatalLevel, Queues: map[string]int{"default": 1, "{odd}:q": 1},
 		GroupGracePeriod: time.Minute,
 		GroupAggregator:  asynq.GroupAggregatorFunc(func(_ string, tasks []*asynq.Task) *asynq.Task { return tasks[0] }),
-	})
+	}, asynqjobs.WithGroupClient(asynq.NewClientFromRedisClient(rdb)))
 	require.NoError(t, err)
 	srv := asynq.NewServer(conn, config)
 	require.NoError(t, srv.Start(handler))
@@ -475,7 +475,7 @@ func TestAuditSeesWhatLooksLikeJobs(t *testing.T) {
 		"an error after a text of Go's": {failing("context canceled: user alice@example.com"), audit.Yes},
 		"an error after our name":       {failing("sealcache: told alice@example.com"), audit.Yes},
 		"an error after asynq's name":   {failing("asynq: password=hunter2"), audit.Yes},
-		"an error after a refusal":      {failing("sealcache: refused: other: could not be opened by alice"), audit.Yes},
+		"an error after a refusal":      {failing("sealcache: refused [other]: could not be opened by alice"), audit.Yes},
 		"an error of two lines":         {failing("context canceled\nalice"), audit.Yes},
 		"clear before what is sealed":   {failing("password=hunter2 " + sealed), audit.Yes},
 		"a sealed error":                {failing(sealed), audit.No},
@@ -484,7 +484,7 @@ func TestAuditSeesWhatLooksLikeJobs(t *testing.T) {
 		"a panic that is not asynq's":   {failing("panic [alice]: " + sealed), audit.Yes},
 		"Go's own text":                 {failing("context deadline exceeded"), audit.No},
 		"asynq's own text":              {failing("asynq: task lease expired"), audit.No},
-		"a refusal":                     {failing("sealcache: refused: unknown_key: sealed under a key that the keyset does not hold: key 17"), audit.No},
+		"a refusal":                     {failing("sealcache: refused [unknown_key key=17]: sealed under a key that the keyset does not hold"), audit.No},
 		"a header": {func(p redis.Pipeliner) {
 			p.HSet(ctx, "asynq:{q}:t:1", "msg", message("", map[string]string{"authorization": "secret"}))
 		}, audit.Yes},

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
@@ -34,13 +34,6 @@ const (
 	taskPayload, taskError, taskHeaders = 2, 7, 15
 	workerPayload                       = 6
 	schedulerPayload                    = 4
-)
-
-// How middleware/jobs/asynqjobs seals what does not fit into a payload.
-const (
-	payloadHeader = "sealcache-payload" // base64, of a unique task
-	carriesHeader = "sealcache-carries" // "1": the task holds members of a group, under any keys
-	sealedText    = "sealcache:sealed:" // then base64, of an error
 )
 
 // isTask tells whether a name is that of a task's hash: asynq:{queue}:t:id.
@@ -305,8 +298,8 @@ func (a *auditor) tasks(ctx context.Context, names []string, f *findings) (stran
 			f.sample("not understood", names[i], a.Samples)
 		} else {
 			f.job(&f.jobs.Payloads, m.payload, m.headers)
-			if m.headers[carriesHeader] != "" {
-				f.key(cachevalue.KeyName{Label: carriedLabel}, 1, int64(len(m.payload)))
+			if m.headers[asynqwire.HeldMemberHeader] != "" {
+				f.key(cachevalue.KeyName{Label: heldLabel}, 1, int64(len(m.payload)))
 			}
 			f.headers(m.headers)
 			f.failure(m.failure)
@@ -318,8 +311,8 @@ func (a *auditor) tasks(ctx context.Context, names []string, f *findings) (stran
 	return strangers, nil
 }
 
-// carriedLabel stands for the keys of what tasks hold of groups, inside what is sealed of them.
-const carriedLabel = "refused members in tasks of groups"
+// heldLabel stands for the keys of group members that are held, sealed, inside tasks of their own.
+const heldLabel = "held members of groups"
 
 func (j *JobTally) plaintextValues() int64 {
 	return j.Payloads.Plaintext.Values + j.Results.Plaintext.Values + j.Errors.Plaintext.Values + j.Headers.Plaintext.Values
@@ -336,7 +329,7 @@ func (f *findings) job(t *Tally, b []byte, headers map[string]string) {
 			t.Sealed.add(1, n) // a copy of the tag alone
 			return
 		}
-		sealed, err := base64.RawStdEncoding.Strict().DecodeString(headers[payloadHeader])
+		sealed, err := base64.RawStdEncoding.Strict().DecodeString(headers[asynqwire.PayloadHeader])
 		if err != nil || !wire.IsSealed(sealed) {
 			t.UnknownFormat.add(1, n)
 			return
@@ -360,50 +353,24 @@ func (f *findings) job(t *Tally, b []byte, headers map[string]string) {
 // headers counts those that are not ours: asynqjobs seals what an application puts there.
 func (f *findings) headers(h map[string]string) {
 	for key, value := range h {
-		if key != payloadHeader && (key != carriesHeader || value != "1") {
+		if key != asynqwire.PayloadHeader && (key != asynqwire.HeldMemberHeader || value != asynqwire.HeldMember) {
 			f.jobs.Headers.Plaintext.add(1, int64(len(key)+len(value)))
 		}
 	}
 }
 
-// failure counts an error's text. What asynq and asynqjobs write themselves says nothing of the task.
+// failure counts an error text. The constant texts of asynq and asynqjobs hold nothing of the task.
 func (f *findings) failure(text string) {
-	if text == "" || ownFailure.MatchString(text) {
-		return
-	}
-	before, sealed, ok := strings.Cut(text, sealedText)
-	if !ok || before != "" && !ownPanic.MatchString(before) {
-		f.jobs.Errors.Plaintext.add(1, int64(len(text)))
-		return
-	}
-	b, err := base64.RawStdEncoding.Strict().DecodeString(sealed)
-	if err != nil || !wire.IsSealed(b) || wire.IsTag(b) {
+	switch parsed := asynqwire.ParseFailure(text); parsed.Kind {
+	case asynqwire.NoFailure, asynqwire.RefusedFailure, asynqwire.NoticeFailure:
+	case asynqwire.SealedFailure:
+		f.job(&f.jobs.Errors, parsed.Sealed, nil)
+	case asynqwire.MalformedFailure:
 		f.jobs.Errors.UnknownFormat.add(1, int64(len(text)))
-		return
+	default:
+		f.jobs.Errors.Plaintext.add(1, int64(len(text)))
 	}
-	f.job(&f.jobs.Errors, b, nil)
 }
-
-// ownFailure matches, as a whole, the constant texts that asynq has for errors of its own (processor.go, recoverer.go), and
-// those of asynqjobs: reasons of refusals, with the id of a key or how many members of a group there were.
-var ownFailure = regexp.MustCompile(`^(` + strings.Join([]string{
-	`context canceled`, `context deadline exceeded`, `asynq: task lease expired`, `handler not set`,
-	`asynqjobs: the context of the task is not that of an asynq\.Server: queue and id are not known`,
-	`sealcache: error text withheld: it could not be sealed: [a-z_]{1,32}`,
-	`sealcache: refused: not_sealed: in clear where sealed tasks are expected`,
-	`sealcache: refused: unauthentic: altered, moved or sealed under another key`,
-	`sealcache: refused: unsupported_format: sealed by a newer release, or cut off`,
-	`sealcache: refused: key_removed: sealed under a key that is disabled or destroyed(: key [0-9]{1,10})?`,
-	`sealcache: refused: too_large: larger than jobs\.WithMaxPayloadBytes allows`,
-	`sealcache: refused: unknown_key: sealed under a key that the keyset does not hold(: key [0-9]{1,10})?`,
-	`sealcache: refused: key_service_unavailable: the key service could not be asked`,
-	`sealcache: refused: other: could not be opened`,
-	`sealcache: refused: group_members: [0-9]{1,10} members of the group did not open; they are in this task's payload` +
-		`(; [0-9]{1,10} more were too large to be kept)?`,
-}, `|`) + `)$`)
-
-// ownPanic matches what asynq writes before the text of a panic: the place in the source (processor.go, internal/errors).
-var ownPanic = regexp.MustCompile(`^panic error cause by: panic( \[[^][\n]{1,1000}\.(go|s):[0-9]{1,9}\])?: $`)
 
 // message is what is of interest in one of asynq's.
 type message struct {

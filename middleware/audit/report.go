@@ -339,7 +339,7 @@ func (r *Report) keyDoubts(keys []aead.KeyInfo) []string {
 	var carried, unnamed, strangers Amount
 	for _, k := range r.Keys {
 		switch {
-		case !k.Named && k.Key == carriedLabel:
+		case !k.Named && k.Key == heldLabel:
 			carried.add(k.Values, k.Bytes)
 		case !k.Named:
 			unnamed.add(k.Values, k.Bytes)
@@ -349,7 +349,7 @@ func (r *Report) keyDoubts(keys []aead.KeyInfo) []string {
 		}
 	}
 	if carried.Values > 0 {
-		doubts = append(doubts, fmt.Sprintf("%d tasks hold members of groups that did not open, which may be sealed under this key: enqueue those again (asynqjobs.Client.EnqueueRefused) or delete the tasks", carried.Values))
+		doubts = append(doubts, fmt.Sprintf("%d tasks of type sealcache:held-member may hold values under this key: run them with a handler that has the key, or delete them", carried.Values))
 	}
 	if unnamed.Values > 0 {
 		doubts = append(doubts, fmt.Sprintf("%d values do not name their key, which may be this one", unnamed.Values))

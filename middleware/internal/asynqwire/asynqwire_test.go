@@ -61,6 +61,7 @@ func TestFailures(t *testing.T) {
 		"panic error cause by: " + text:           {Kind: SealedFailure, Before: "panic error cause by: ", Sealed: sealed},
 		"panic error cause by: panic [/a b/x.go:7]: " + text: {Kind: SealedFailure, Before: "panic error cause by: panic [/a b/x.go:7]: ", Sealed: sealed},
 		"panic [/x.s:7]: " + text:                            {Kind: SealedFailure, Before: "panic [/x.s:7]: ", Sealed: sealed},
+		"panic error cause by: panic: " + text:               {Kind: SealedFailure, Before: "panic error cause by: panic: ", Sealed: sealed},
 		"panic [secret]: " + text:                            {Kind: PlaintextFailure},
 		"secret " + text:                                     {Kind: PlaintextFailure},
 		"panic error cause by: secret " + text:               {Kind: PlaintextFailure},

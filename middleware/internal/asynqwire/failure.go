@@ -161,7 +161,7 @@ func ParseFailure(text string) Failure {
 	}
 	before, sealed, ok := CutSealedFailure(text)
 	switch {
-	case !ok || before != "" && CutPanic(before) != panicCause && CutPanic(before) != "":
+	case !ok || !isPanicPrefix(before):
 		return Failure{Kind: PlaintextFailure}
 	case sealed == nil:
 		return Failure{Kind: MalformedFailure}
@@ -211,6 +211,16 @@ func CutPanic(text string) string {
 		return panicCause + after
 	}
 	return after
+}
+
+// isPanicPrefix reports whether text is empty or what asynq writes before the text of a panic.
+func isPanicPrefix(text string) bool {
+	switch strings.TrimPrefix(CutPanic(text), panicCause) {
+	case "", "panic: ":
+		return true
+	default:
+		return false
+	}
 }
 
 // isPlace reports whether s is a file and a line.

@@ -68,7 +68,7 @@ func TestClearTasksPassUntilADate(t *testing.T) {
 			t.Error("a result in clear could be written")
 		}
 		return asynqjobs.WriteResult(ctx, []byte("result"))
-	}), asynqjobs.WithClearUntil(until), asynqjobs.WithMeterProvider(m.provider))
+	}), asynqjobs.WithPlaintextUntil(until), asynqjobs.WithMeterProvider(m.provider))
 
 	_, err := b.plain.Enqueue(asynq.NewTask("t", []byte("clear")), asynq.TaskID("clear"), asynq.Retention(time.Hour))
 	require.NoError(t, err)
@@ -88,7 +88,7 @@ func TestClearTasksPassUntilADate(t *testing.T) {
 	require.ElementsMatch(t, []string{"clear", "sealed"}, rec.all())
 	require.Equal(t, map[string]int64{"clear": 1, "sealed": 1, "refused not_sealed": 1}, m.counts(t))
 
-	tolerant := newClient(t, b.conn, b.e, asynqjobs.WithClearUntil(time.Now().Add(time.Hour)))
+	tolerant := newClient(t, b.conn, b.e, asynqjobs.WithPlaintextUntil(time.Now().Add(time.Hour)))
 	result, err = tolerant.OpenResult(t.Context(), &asynq.TaskInfo{ID: "1", Result: []byte("old result")})
 	require.NoError(t, err)
 	require.Equal(t, "old result", string(result))

@@ -154,7 +154,7 @@ func TestConstructorsCheckTheirArguments(t *testing.T) {
 	defer c.Close()
 	for name, opt := range map[string]asynqjobs.Option{
 		"nil":    nil,
-		"until":  asynqjobs.WithClearUntil(time.Time{}),
+		"until":  asynqjobs.WithPlaintextUntil(time.Time{}),
 		"logger": asynqjobs.WithLogger(nil),
 		"meters": asynqjobs.WithMeterProvider(nil),
 	} {

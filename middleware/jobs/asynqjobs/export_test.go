@@ -2,10 +2,17 @@ package asynqjobs
 
 import (
 	"context"
+	"testing"
 	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
+	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// WithNow is the clock of dates and of patience with groups.
+// WithNow sets the clock of dates.
 func WithNow(now func() time.Time) Option {
 	return func(c *config) error {
 		c.now = now
@@ -20,12 +27,6 @@ func WithGroupOpening(d time.Duration) Option {
 		return nil
 	}
 }
-
-const (
-	GroupPatience = groupPatience
-	PatienceAgain = patienceAgain
-	MaxImpatient  = maxImpatient
-)
 
 // WithHeldUp bounds the age of the last ticks that a scheduler goes by.
 func WithHeldUp(d time.Duration) SchedulerOption {
@@ -43,4 +44,26 @@ func (s *Scheduler) Settle(ctx context.Context) {
 		r.pass(ctx)
 		r.opener.workers.Wait()
 	}
+}
+
+// ErrRewritten is the cause of ReasonRewritten.
+var ErrRewritten = asynqwire.ErrRewritten
+
+// HeldMember returns the member of a group that a task holds, or nil.
+func HeldMember(t testing.TB, e *jobs.Encryptor, info *asynq.TaskInfo) *asynq.Task {
+	t.Helper()
+	o, err := openInfo(t.Context(), e, info)
+	require.NoError(t, err)
+	if o.held == nil {
+		return nil
+	}
+	return asynq.NewTaskWithHeaders(o.held.typename, o.held.payload, o.held.headers)
+}
+
+// TraceOf returns the W3C trace context that was sealed with a task.
+func TraceOf(t testing.TB, e *jobs.Encryptor, info *asynq.TaskInfo) map[string]string {
+	t.Helper()
+	o, err := openInfo(t.Context(), e, info)
+	require.NoError(t, err)
+	return o.trace
 }

@@ -65,8 +65,8 @@ func TestGroupsAreOpenedAggregatedAndSealed(t *testing.T) {
 	}
 }
 
-// Members that do not open neither stop the others nor vanish.
-func TestRefusedMembersAreKept(t *testing.T) {
+// Members that do not open neither stop the others nor disappear: each is archived as a task of its own.
+func TestRefusedMembersRunAlone(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
 	m := newMeters()
@@ -102,27 +102,34 @@ func TestRefusedMembersAreKept(t *testing.T) {
 	plant(singleInfo.Type, singleInfo.Payload, singleInfo.Headers)
 
 	serve(t, b.conn, b.e, grouping(map[string]int{"default": 2, "low": 1}), rec.handler(), asynqjobs.WithMeterProvider(m.provider))
-	info := b.awaitState(t, "default", "batch-g", asynq.TaskStateArchived)
+	b.awaitState(t, "default", "batch-g", asynq.TaskStateCompleted)
 	require.Equal(t, []string{"batch:g: part=fine part=good"}, rec.all())
-	reason, ok := asynqjobs.ReasonOf(info)
-	require.True(t, ok)
-	require.Equal(t, asynqjobs.ReasonGroup, reason)
-	require.Contains(t, info.LastErr, "5 members")
-	refused, err := asynqjobs.OpenRefused(t.Context(), b.e, info)
-	require.NoError(t, err)
-	require.Len(t, refused, 5)
-	var payloads []string
-	for _, r := range refused {
-		payloads = append(payloads, string(r.Payload()))
-	}
-	require.Contains(t, payloads, "planted")
-	require.Contains(t, payloads, string(low.Payload))
+	reasons := b.archivedReasons(t, "default", 5)
+	require.Equal(t, map[asynqjobs.Reason]int{asynqjobs.ReasonNotSealed: 1, asynqjobs.ReasonUnauthentic: 4}, reasons)
 	counts := m.counts(t)
-	require.EqualValues(t, 1, counts["refused not_sealed"])
-	require.EqualValues(t, 4, counts["refused unauthentic"])
+	require.EqualValues(t, 2, counts["refused not_sealed"], "by the aggregator, and by the handler")
+	require.EqualValues(t, 8, counts["refused unauthentic"])
 }
 
-// A group of nothing but such members is archived as well.
+// archivedReasons waits for n archived tasks and returns why they are archived.
+func (b *bench) archivedReasons(t *testing.T, queue string, n int) map[asynqjobs.Reason]int {
+	t.Helper()
+	reasons := map[asynqjobs.Reason]int{}
+	eventually(t, "archived", patience, func() bool {
+		infos, err := b.inspector.ListArchivedTasks(queue)
+		if err != nil || len(infos) != n {
+			return false
+		}
+		for _, info := range infos {
+			r, _ := asynqjobs.ReasonOf(info)
+			reasons[r]++
+		}
+		return true
+	})
+	return reasons
+}
+
+// Members of a group in which no member opens are archived as well.
 func TestGroupsOfRefusedMembersAreArchived(t *testing.T) {
 	t.Parallel()
 	for _, queues := range []map[string]int{{"default": 1}, {"default": 1, "low": 1}} {
@@ -134,21 +141,7 @@ func TestGroupsOfRefusedMembersAreArchived(t *testing.T) {
 				require.NoError(t, err)
 			}
 			serve(t, b.conn, b.e, grouping(queues), never(t))
-			var info *asynq.TaskInfo
-			eventually(t, "carrier archived", patience, func() bool {
-				tasks, err := b.inspector.ListArchivedTasks("default")
-				if err != nil || len(tasks) == 0 {
-					return false
-				}
-				info = tasks[0]
-				return true
-			})
-			reason, _ := asynqjobs.ReasonOf(info)
-			require.Equal(t, asynqjobs.ReasonGroup, reason)
-			require.NotContains(t, string(info.Payload), "planted")
-			refused, err := asynqjobs.OpenRefused(t.Context(), b.e, info)
-			require.NoError(t, err)
-			require.Len(t, refused, 3)
+			require.Equal(t, map[asynqjobs.Reason]int{asynqjobs.ReasonNotSealed: 3}, b.archivedReasons(t, "default", 3))
 		})
 	}
 }
@@ -184,7 +177,7 @@ func TestClearMembersDuringAMigration(t *testing.T) {
 	require.NoError(t, err)
 	_, err = b.plain.Enqueue(asynq.NewTask("part", []byte("clear")), asynq.Group("clear"))
 	require.NoError(t, err)
-	serve(t, b.conn, b.e, grouping(map[string]int{"default": 1, "low": 1}), rec.handler(), asynqjobs.WithClearUntil(time.Now().Add(time.Hour)))
+	serve(t, b.conn, b.e, grouping(map[string]int{"default": 1, "low": 1}), rec.handler(), asynqjobs.WithPlaintextUntil(time.Now().Add(time.Hour)))
 	for _, g := range []string{"mixed", "clear"} {
 		info := b.awaitState(t, "default", "batch-"+g, asynq.TaskStateCompleted)
 		require.True(t, jobs.IsSealed(info.Payload), "what comes out is sealed")
@@ -225,7 +218,7 @@ func TestGroupsSurviveAnOutage(t *testing.T) {
 	cfg, err := asynqjobs.Config(e, asynq.Config{GroupAggregator: asynq.GroupAggregatorFunc(func(group string, tasks []*asynq.Task) *asynq.Task {
 		once.Do(func() { a.set(aead.ErrKeyServiceUnavailable) }) // it fails again when the batch is to be sealed
 		return join(group, tasks)
-	})}, c)
+	})}, c, asynqjobs.WithGroupClient(client))
 	require.NoError(t, err)
 	b := newBench(t, e)
 	info, err := b.client.Enqueue(asynq.NewTask("part", []byte("p")), asynq.Group("g"))

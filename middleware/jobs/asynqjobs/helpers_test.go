@@ -148,7 +148,9 @@ func fast(cfg asynq.Config) asynq.Config {
 // serve runs h, sealed, until the test ends or the returned function is called.
 func serve(t testing.TB, conn asynq.RedisConnOpt, e *jobs.Encryptor, cfg asynq.Config, h asynq.Handler, opts ...asynqjobs.Option) (stop func()) {
 	t.Helper()
-	opts = append(opts, asynqjobs.WithLogger(quiet))
+	group := asynq.NewClient(conn)
+	t.Cleanup(func() { _ = group.Close() })
+	opts = append([]asynqjobs.Option{asynqjobs.WithGroupClient(group), asynqjobs.WithLogger(quiet)}, opts...)
 	cfg, err := asynqjobs.Config(e, fast(cfg), opts...)
 	require.NoError(t, err)
 	sealed, err := asynqjobs.Handler(e, h, opts...)

@@ -188,7 +188,7 @@ func TestExistingApplicationMoves(t *testing.T) {
 	after := &shop{client: client, writeResult: func(ctx context.Context, _ *asynq.Task, b []byte) error {
 		return asynqjobs.WriteResult(ctx, b)
 	}}
-	opts := []asynqjobs.Option{asynqjobs.WithClearUntil(time.Now().Add(time.Hour)), asynqjobs.WithLogger(quiet)}
+	opts := []asynqjobs.Option{asynqjobs.WithPlaintextUntil(time.Now().Add(time.Hour)), asynqjobs.WithGroupClient(plain), asynqjobs.WithLogger(quiet)}
 	cfg, err := asynqjobs.Config(e, after.config(), opts...)
 	require.NoError(t, err)
 	handler, err := asynqjobs.Handler(e, after.mux(), opts...)

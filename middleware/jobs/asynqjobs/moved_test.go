@@ -46,7 +46,6 @@ func TestForgedTasksAreArchivedAtOnce(t *testing.T) {
 			other := stolen("pay", "to bob")
 			del := stolen("delete", "user bob")
 			low := stolen("pay", "low", asynq.Queue("low"))
-			unique := stolen("pay", "unique", asynq.Unique(time.Minute))
 			member, _ := parted(stolen("pay", "in a group", asynq.Group("g"), asynq.TaskID("order")).Payload)
 			bound := "\x00" + map[string]string{"open": "group", "hidden": "frame"}[name] + "1:gorder" // what the member is bound to
 			altered := append([]byte(nil), pay.Payload...)
@@ -83,7 +82,6 @@ func TestForgedTasksAreArchivedAtOnce(t *testing.T) {
 				"a claim that is none":             {pay.Type, claiming(value, "x"), pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
 				"without its claim":                {pay.Type, value, pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
 				"under the id that it is bound to": {pay.Type, claiming(member, "\x007:default"+strconv.Itoa(len(bound))+":"+bound), nil, "default", bound, asynqjobs.ReasonUnauthentic},
-				"a unique task's tag alone":        {unique.Type, unique.Payload, nil, "default", unique.ID, asynqjobs.ReasonUnauthentic},
 			} {
 				_, err := b.plain.Enqueue(asynq.NewTaskWithHeaders(f.typename, f.payload, f.headers), asynq.Queue(f.queue), asynq.TaskID(f.id))
 				require.NoError(t, err, what)

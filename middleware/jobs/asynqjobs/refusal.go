@@ -96,8 +96,6 @@ func refusal(err error) *Refusal {
 	switch permanent := jobs.Permanent(err); {
 	case errors.Is(err, asynqwire.ErrRewritten):
 		r.Reason = ReasonRewritten
-	case errors.Is(err, jobs.ErrTooManyDataKeys):
-		r.Reason = ReasonTooManyDataKeys
 	case permanent && errors.Is(err, jobs.ErrUnknownKey):
 		r.Reason = ReasonKeyRemoved
 	case permanent && errors.Is(err, jobs.ErrNotSealed):
@@ -137,4 +135,6 @@ func ReasonOf(info *asynq.TaskInfo) (Reason, bool) {
 
 // IsHiddenType reports whether typename, as Redis holds it, starts as the pseudonyms of WithHiddenTypes do. Only [OpenTask]
 // returns the real name, and proves that there is one.
-func IsHiddenType(typename string) bool { return strings.HasPrefix(typename, asynqwire.HiddenTypePrefix) }
+func IsHiddenType(typename string) bool {
+	return strings.HasPrefix(typename, asynqwire.HiddenTypePrefix)
+}

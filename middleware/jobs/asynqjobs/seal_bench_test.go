@@ -38,7 +38,7 @@ func BenchmarkOpen(b *testing.B) {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			e := benchEncryptor(b)
 			s := &sealer{e: e}
-			at := place{queue: "default", id: newID()}
+			at := identity{queue: "default", id: newID()}
 			t, _, err := s.seal(context.Background(), asynq.NewTask("mail:send", make([]byte, size)), []asynq.Option{asynq.TaskID(at.id)}, frame{}, false)
 			require.NoError(b, err)
 			b.SetBytes(int64(size))

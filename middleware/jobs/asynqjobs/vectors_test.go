@@ -28,6 +28,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
 	"github.com/tink-crypto/tink-go/v2/tink"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware/jobs"
@@ -71,7 +72,7 @@ type (
 		Result  hexBytes          `json:"result_hex,omitempty"`
 		LastErr string            `json:"error_msg,omitempty"`
 	}
-	// openedTask is the same in clear.
+	// openedTask is the same task opened.
 	openedTask struct {
 		Type    string            `json:"type"`
 		Payload hexBytes          `json:"payload_hex"`
@@ -79,9 +80,8 @@ type (
 		Result  hexBytes          `json:"result_hex,omitempty"`
 		LastErr string            `json:"error_msg,omitempty"`
 		Unique  bool              `json:"unique,omitempty"`
-		Members []storedMember    `json:"members,omitempty"`
-		Lost    uint32            `json:"lost,omitempty"`
-		Nothing bool              `json:"nothing,omitempty"`
+		Held    *storedMember     `json:"held,omitempty"`
+		Trace   map[string]string `json:"trace,omitempty"`
 	}
 	storedMember struct {
 		Type    string            `json:"type"`
@@ -252,19 +252,13 @@ func (v taskVector) frame(t *testing.T, f prf.PRF) []byte {
 		flags |= 4
 		body += string(v.token(t, f, "asynqjobs.unique", o.Type, v.Stored.Queue, string(o.Payload)))
 	}
-	if len(o.Members) > 0 {
+	if m := o.Held; m != nil {
 		flags |= 8
-		body += string(binary.BigEndian.AppendUint32(nil, uint32(len(o.Members))))
-		for _, m := range o.Members {
-			body += field(m.Type) + headersField(m.Headers) + field(string(m.Payload))
-		}
+		body += field(m.Type) + headersField(m.Headers) + field(string(m.Payload))
 	}
-	if o.Nothing {
+	if len(o.Trace) > 0 {
 		flags |= 16
-	}
-	if o.Lost > 0 {
-		flags |= 32
-		body += string(binary.BigEndian.AppendUint32(nil, o.Lost))
+		body += headersField(o.Trace)
 	}
 	if flags == 0 {
 		return o.Payload
@@ -349,16 +343,17 @@ func TestJobVectors(t *testing.T) {
 			require.Equal(t, append([]byte{0xc1, 0x5c, 0xff}, tag...), []byte(v.Stored.Payload), v.Name)
 		}
 		opened := openStored(t, e, v.Stored)
-		opened.Unique, opened.Lost, opened.Nothing = v.Opened.Unique, v.Opened.Lost, v.Opened.Nothing // shown by no call
+		opened.Unique = v.Opened.Unique // no call shows it
 		wantJSON, err := json.Marshal(v.Opened)
 		require.NoError(t, err)
 		gotJSON, err := json.Marshal(opened)
 		require.NoError(t, err)
 		require.JSONEq(t, string(wantJSON), string(gotJSON), v.Name)
 	}
-	require.EqualValues(t, 0x3f, flags, "every flag of frames is in some vector")
+	require.EqualValues(t, 0x1f, flags, "every flag of frames is in some vector")
 
-	errs := map[string]error{"ErrNotSealed": jobs.ErrNotSealed, "ErrUnauthentic": jobs.ErrUnauthentic, "ErrUnsupportedFormat": jobs.ErrUnsupportedFormat, "ErrUnknownKey": jobs.ErrUnknownKey}
+	errs := map[string]error{"ErrNotSealed": jobs.ErrNotSealed, "ErrUnauthentic": jobs.ErrUnauthentic, "ErrUnsupportedFormat": jobs.ErrUnsupportedFormat, "ErrUnknownKey": jobs.ErrUnknownKey,
+		"rewritten": asynqjobs.ErrRewritten}
 	for _, v := range vs.Jobs.Refused {
 		e, _, _ := v.keysOf(t, vs)
 		require.NotNil(t, errs[v.Refused], v.Refused)
@@ -425,11 +420,10 @@ func openStored(t *testing.T, e *jobs.Encryptor, s storedTask) *openedTask {
 		o.LastErr, err = asynqjobs.OpenFailure(t.Context(), e, s.info())
 		require.NoError(t, err)
 	}
-	members, err := asynqjobs.OpenRefused(t.Context(), e, s.info())
-	require.NoError(t, err)
-	for _, m := range members {
-		o.Members = append(o.Members, storedMember{m.Type(), m.Payload(), m.Headers()})
+	if m := asynqjobs.HeldMember(t, e, s.info()); m != nil {
+		o.Held = &storedMember{m.Type(), m.Payload(), m.Headers()}
 	}
+	o.Trace = asynqjobs.TraceOf(t, e, s.info())
 	return o
 }
 
@@ -438,20 +432,16 @@ func writeJobVectors(t *testing.T, b []byte) []byte {
 	t.Helper()
 	vs := new(vectorFile)
 	require.NoError(t, json.Unmarshal(b, vs))
-	require.Nil(t, vs.Jobs, "vectors are added to, never edited")
-	vs.Jobs = new(jobVectors)
-	h, err := keyset.NewHandle(prf.HMACSHA256PRFKeyTemplate())
-	require.NoError(t, err)
-	var prfKeys bytes.Buffer
-	require.NoError(t, insecurecleartextkeyset.Write(h, keyset.NewJSONWriter(&prfKeys)))
-	vs.Jobs.PRF = prfKeys.Bytes()
+	require.NotNil(t, vs.Jobs, "the PRF keyset stays")
+	require.Empty(t, vs.Jobs.Tasks, "vectors of a released format are never edited")
+	require.Empty(t, vs.Jobs.Refused)
 
 	ns := sealing{Keyset: "aes256gcm", Namespace: "ns"}
 	add := func(name string, s sealing, stored storedTask, more openedTask) taskVector {
 		v := taskVector{Name: name, sealing: s, Stored: stored}
 		e, bare, _ := s.keysOf(t, vs)
 		v.Opened = openStored(t, e, stored)
-		v.Opened.Unique, v.Opened.Lost, v.Opened.Nothing = more.Unique, more.Lost, more.Nothing
+		v.Opened.Unique = more.Unique
 		v.Values = v.values(t)
 		for i, value := range v.Values {
 			p, err := bare.Decrypt(value.Sealed[len(headerOf(value.Sealed)):], value.AssociatedData)
@@ -518,35 +508,33 @@ func writeJobVectors(t *testing.T, b []byte) []byte {
 	add("result", ns, storedAs(run.awaitState(t, "default", "result", asynq.TaskStateCompleted)), openedTask{})
 	add("error", ns, storedAs(run.awaitState(t, "default", "error", asynq.TaskStateArchived)), openedTask{})
 
-	// What an aggregator leaves.
+	// With trace context.
+	tracers := sdktrace.NewTracerProvider()
+	ctx, span := tracers.Tracer("t").Start(t.Context(), "request")
+	span.End()
+	traces := newBench(t, e, asynqjobs.WithTracerProvider(tracers))
+	info, err := traces.client.EnqueueContext(ctx, mail, id, asynq.ProcessIn(time.Hour))
+	require.NoError(t, err)
+	info, err = traces.inspector.GetTaskInfo(info.Queue, info.ID)
+	require.NoError(t, err)
+	add("trace context", ns, storedAs(info), openedTask{})
+
+	// A member of a group under a key that is not known yet.
 	g := newGathering(t)
-	small, _, _ := ns.keysOf(t, vs, jobs.WithMaxPayloadBytes(1000))
-	planted := asynq.NewTaskWithHeaders("part", []byte("planted"), map[string]string{"h": "v"})
-	huge := asynq.NewTask("part", make([]byte, 2000))
-	for _, c := range []struct {
-		name  string
-		tasks []*asynq.Task
-		more  openedTask
-	}{
-		{"refused members", append(g.members(small, 1, 10), planted), openedTask{}},
-		{"refused and lost members", append(g.members(small, 1, 10), planted, huge), openedTask{Lost: 1}},
-		{"nothing but refused", []*asynq.Task{planted, huge, huge}, openedTask{Lost: 2, Nothing: true}},
-	} {
-		_, out := g.aggregate(small, c.tasks, nil)
-		require.NotNil(t, out)
-		info, err := g.plain.Enqueue(out, asynq.ProcessIn(time.Hour))
-		require.NoError(t, err)
-		info, err = g.insp.GetTaskInfo(info.Queue, info.ID)
-		require.NoError(t, err)
-		add(c.name, ns, storedAs(info), c.more)
-	}
+	_, out := g.aggregate(e, g.members(newEncryptor(t, nil), 1, 10), nil)
+	require.NotNil(t, out)
+	info, err = g.plain.Enqueue(out, asynq.ProcessIn(time.Hour))
+	require.NoError(t, err)
+	info, err = g.insp.GetTaskInfo(info.Queue, info.ID)
+	require.NoError(t, err)
+	add("held member of a group", ns, storedAs(info), openedTask{})
 
 	refuse := func(name, err string, v taskVector, change func(s *storedTask)) {
 		v.Stored.Payload, v.Stored.Headers = slices.Clone(v.Stored.Payload), maps.Clone(v.Stored.Headers)
 		change(&v.Stored)
 		vs.Jobs.Refused = append(vs.Jobs.Refused, taskVector{Name: name, sealing: v.sealing, Stored: v.Stored, Refused: err})
 	}
-	refuse("in clear", "ErrNotSealed", good, func(s *storedTask) { s.Payload = payload })
+	refuse("plaintext", "ErrNotSealed", good, func(s *storedTask) { s.Payload = payload })
 	refuse("another id", "ErrUnauthentic", good, func(s *storedTask) { s.ID = "another" })
 	refuse("another queue", "ErrUnauthentic", good, func(s *storedTask) { s.Queue = "low" })
 	refuse("another type", "ErrUnauthentic", good, func(s *storedTask) { s.Type = "mail:other" })
@@ -564,19 +552,28 @@ func writeJobVectors(t *testing.T, b []byte) []byte {
 	refuse("another keyset", "ErrUnknownKey", good, func(*storedTask) {})
 	vs.Jobs.Refused[len(vs.Jobs.Refused)-1].Keyset = "xchacha20"
 	refuse("tag altered", "ErrUnauthentic", unique, func(s *storedTask) { s.Payload[len(s.Payload)-1] ^= 1 })
-	refuse("tag without its task", "ErrUnauthentic", unique, func(s *storedTask) { s.Headers = nil })
+	refuse("tag without its task", "rewritten", unique, func(s *storedTask) { s.Headers = nil })
 	refuse("under the id that a member of a group is bound to", "ErrUnauthentic", member, func(s *storedTask) {
 		value, _ := parted(s.Payload)
 		s.ID, s.Group = "\x00group5:batch"+s.ID, ""
 		s.Payload = claiming(value, fmt.Sprintf("\x007:default%d:%s", len(s.ID), s.ID))
 	})
 
+	if len(vs.Jobs.Schedules) == 0 {
+		writeScheduleVectors(t, vs, ns, traced)
+	}
+	return replaceJobVectors(t, b, vs.Jobs)
+}
+
+// writeScheduleVectors adds the vectors of schedules.
+func writeScheduleVectors(t *testing.T, vs *vectorFile, ns sealing, task *asynq.Task) {
+	t.Helper()
 	for _, when := range []asynqjobs.Schedule{asynqjobs.Every(90 * time.Second), asynqjobs.Cron("CRON_TZ=Europe/Berlin 30 4 * * *")} {
 		e, bare, _ := ns.keysOf(t, vs)
 		w := newClockwork(t)
 		w.e = e
 		w.c, w.s = w.with(e)
-		_, err := w.s.ScheduleOnce(t.Context(), "nightly", when, traced, asynq.Queue("low"), asynq.MaxRetry(3))
+		_, err := w.s.ScheduleOnce(t.Context(), "nightly", when, task, asynq.Queue("low"), asynq.MaxRetry(3))
 		require.NoError(t, err)
 		infos, err := w.s.List(t.Context())
 		require.NoError(t, err)
@@ -596,10 +593,14 @@ func writeJobVectors(t *testing.T, b []byte) []byte {
 		v.TickID = tasks[0].ID
 		vs.Jobs.Schedules = append(vs.Jobs.Schedules, v)
 	}
+}
 
-	added, err := json.MarshalIndent(vs.Jobs, "\t", "\t")
+// replaceJobVectors writes the file b with other vectors of jobs. They are the last member of the file.
+func replaceJobVectors(t *testing.T, b []byte, v *jobVectors) []byte {
+	t.Helper()
+	added, err := json.MarshalIndent(v, "\t", "\t")
 	require.NoError(t, err)
-	before, ok := bytes.CutSuffix(bytes.TrimSpace(b), []byte("\n}"))
+	before, _, ok := bytes.Cut(b, []byte(",\n\t\"jobs\": "))
 	require.True(t, ok)
 	b = slices.Concat(before, []byte(",\n\t\"jobs\": "), added, []byte("\n}\n"))
 	require.NoError(t, os.WriteFile(vectorsPath, b, 0o644))

@@ -69,8 +69,8 @@ func TestForgedTexts(t *testing.T) {
 	s := newShop(t, nil)
 	// A worker without keys, on a queue of its own, stores error texts in clear.
 	texts := []string{
-		"sealcache: refused: " + failed,
-		"sealcache: refused: unauthentic: " + failed,
+		"sealcache: refused [unauthentic]: " + failed,
+		"sealcache: refused [unauthentic]: altered, moved or sealed under another key",
 		"asynq: task lease expired" + failed,
 		"asynq: task lease expired",
 		"sealcache:sealed:" + failed,
@@ -93,7 +93,7 @@ func TestForgedTexts(t *testing.T) {
 	for _, o := range []monitor.Option{as(monitor.Viewer{Access: monitor.AccessCounts}), as(monitor.Viewer{Access: monitor.AccessTypes})} {
 		text, doc := get(t, s.monitor(t, o), "/api/queues/default/archived_tasks")
 		assert.NotContains(t, text, failed)
-		for i, want := range []string{"[withheld]", "sealcache: refused: unauthentic", "[withheld]", "asynq: task lease expired", "[withheld]", "[withheld]"} {
+		for i, want := range []string{"[withheld]", texts[1], "[withheld]", "asynq: task lease expired", "[withheld]", "[withheld]"} {
 			assert.Equal(t, want, find(t, doc["tasks"], "id", fmt.Sprint(i))["error_message"])
 		}
 	}
@@ -158,12 +158,7 @@ func TestTextBeforeASealedFailure(t *testing.T) {
 		_, doc := get(t, h, "/api/queues/default/tasks/"+id)
 		return doc["error_message"].(string)
 	}
-	const held = "sealcache: refused: group_members: 3 members of the group did not open; they are in this task's payload"
 	for before, marked := range map[string]bool{
-		held + ": ": false, held + "; 20 more were too large to be kept: ": false, "panic [/src/main.go:7]: " + held + ": ": false,
-		held: true, held + "; pay DE00: ": true, held + "; pay more were too large to be kept: ": true, held + "; 1 more were too large to be kept; pay: ": true,
-		"pay: " + held + ": ": true, held + ": pay: ": true, strings.Replace(held, "3", "many", 1) + ": ": true, strings.Replace(held, "3", "", 1) + ": ": true,
-		strings.Replace(held, "3", "12345678901", 1) + ": ": true,
 		"": false, "panic: ": false, "panic [/src/main.go:7]: ": false, "panic error cause by: panic [/src/main.go:7]: ": false,
 		"pay to DE00: ": true, "panic [pay to DE00.go:1]: ": true, "panic [/a.go:1 or pay]: ": true, "panic pay: ": true, "panic [x]: ": true, "panic": true,
 	} {
@@ -177,7 +172,7 @@ func TestTextBeforeASealedFailure(t *testing.T) {
 	_, sealed, ok := strings.Cut(info.LastErr, "sealcache:sealed:")
 	require.True(t, ok)
 	assert.True(t, strings.HasPrefix(forge(ids["archived"], "panic [/src/main.go:7]: pay to DE00: sealcache:sealed:"+sealed), "[not sealed] "))
-	assert.False(t, strings.HasPrefix(forge(ids["archived"], "panic [/src/main.go:7]: "+held+": sealcache:sealed:"+sealed), "[not sealed] "))
+	assert.False(t, strings.HasPrefix(forge(ids["archived"], "panic [/src/main.go:7]: sealcache:sealed:"+sealed), "[not sealed] "))
 }
 
 // without leaves fields out of a message of protocol buffers.

@@ -3,7 +3,6 @@ package monitor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/hibiken/asynq"
@@ -160,13 +159,7 @@ func (l *look) payload(o *opened) (string, bool) {
 	case o.err != nil:
 		return why(o.err), false
 	}
-	text := l.text(o, o.task.Payload())
-	if r, ok := asynqjobs.ReasonOf(o.info); ok && r == asynqjobs.ReasonGroup {
-		if refused, err := asynqjobs.OpenRefused(l.ctx, l.h.e, o.info); err == nil && len(refused) > 0 {
-			text = cut(text, l.limit) + fmt.Sprintf("\n[with %d members of the group that were refused: see asynqjobs.OpenRefused]", len(refused))
-		}
-	}
-	return text, true
+	return l.text(o, o.task.Payload()), true
 }
 
 func (l *look) result(o *opened) (string, bool) {
@@ -198,7 +191,7 @@ func (l *look) failure(o *opened) (string, bool) {
 	}
 	if text != stored {
 		// What asynq, or asynqjobs, put before the sealed text may be somebody else's.
-		if before, _, _ := strings.Cut(stored, sealedText); !isOwnPrefix(before) {
+		if before, _, _ := strings.Cut(stored, sealedText); !isPanicPrefix(before) {
 			return notSealed + text, true
 		}
 		return text, true

@@ -81,43 +81,6 @@ func cut(text string, limit int) string {
 // sealedText starts the sealed text of an error, as asynqjobs stores it.
 const sealedText = "sealcache:sealed:"
 
-// isOwnPrefix tells whether text is what asynq and asynqjobs put before a sealed one.
-// Somebody else can write the same, of which nothing but numbers and a place in Go
-// source are his.
-func isOwnPrefix(text string) bool { return isPanicPrefix(cutHeld(text)) }
-
-// cutHeld cuts off what asynqjobs puts before the failure of a task that holds refused
-// members of its group.
-func cutHeld(text string) string {
-	const (
-		start = "sealcache: refused: group_members: "
-		kept  = " members of the group did not open; they are in this task's payload"
-		lost  = " more were too large to be kept"
-	)
-	i := strings.Index(text, start)
-	if i < 0 {
-		return text
-	}
-	rest, ok1 := strings.CutSuffix(text[i+len(start):], ": ")
-	n, rest, ok2 := strings.Cut(rest, kept)
-	if !ok1 || !ok2 || !isNumber(n) {
-		return text
-	}
-	if rest != "" {
-		rest, ok1 = strings.CutPrefix(rest, "; ")
-		if n, ok2 = strings.CutSuffix(rest, lost); !ok1 || !ok2 || !isNumber(n) {
-			return text
-		}
-	}
-	return text[:i]
-}
-
-// isNumber tells whether text is a number that is not too large to be one of members.
-func isNumber(text string) bool {
-	const digits = 10
-	return text != "" && len(text) <= digits && !strings.ContainsFunc(text, func(r rune) bool { return r < '0' || r > '9' })
-}
-
 // isPanicPrefix tells whether text is nothing, or what asynq puts before the text of
 // a panic: that it was one, and a place in Go source, which has no blanks in it.
 func isPanicPrefix(text string) bool {
@@ -149,13 +112,8 @@ func publicFailure(text string) string {
 	case "", asynq.ErrLeaseExpired.Error(), context.DeadlineExceeded.Error(), context.Canceled.Error():
 		return text
 	}
-	if r, ok := asynqjobs.ReasonOf(&asynq.TaskInfo{LastErr: text}); ok {
-		switch r {
-		case asynqjobs.ReasonNotSealed, asynqjobs.ReasonUnauthentic, asynqjobs.ReasonUnsupportedFormat,
-			asynqjobs.ReasonKeyRemoved, asynqjobs.ReasonTooLarge, asynqjobs.ReasonGroup,
-			asynqjobs.ReasonUnknownKey, asynqjobs.ReasonKeyServiceUnavailable, asynqjobs.ReasonOther:
-			return "sealcache: refused: " + string(r)
-		}
+	if _, ok := asynqjobs.ReasonOf(&asynq.TaskInfo{LastErr: text}); ok {
+		return text // ReasonOf accepts exact texts only
 	}
 	return withheld
 }

@@ -34,7 +34,7 @@ func (b *bench) kept(t *testing.T, before, after *jobs.Encryptor, n int, opts ..
 	require.NotNil(t, out)
 	holder, err = b.plain.Enqueue(out, opts...)
 	require.NoError(t, err)
-	require.Equal(t, "sealcache:refused", holder.Type)
+	require.Equal(t, "sealcache:held-member", holder.Type)
 	return members, holder, cfg.GroupAggregator, tasks
 }
 
