@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
 // Default is the name of the cache that is provided without a name.
@@ -119,7 +120,10 @@ type Jobs struct {
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" env:"SHUTDOWN_TIMEOUT"`
 	// HiddenTypes hides type names: asynqjobs.WithHiddenTypes. It requires PRFKeyset.
 	HiddenTypes bool `yaml:"hidden_types" env:"HIDDEN_TYPES"`
-	// PlaintextUntil accepts plaintext tasks until then: asynqjobs.WithPlaintextUntil.
+	// Plaintext is the policy for plaintext tasks: asynqjobs.WithPlaintext. The default rejects them, unless PlaintextUntil is
+	// set: then it reads them.
+	Plaintext jobs.PlaintextPolicy `yaml:"plaintext" env:"PLAINTEXT"`
+	// PlaintextUntil is the end of the tolerance of Plaintext: asynqjobs.WithPlaintextUntil. WritePlaintext requires it.
 	PlaintextUntil time.Time `yaml:"plaintext_until" env:"PLAINTEXT_UNTIL"`
 	// Schedules are the settings of the scheduler.
 	Schedules Schedules `yaml:"schedules" envPrefix:"SCHEDULES_"`

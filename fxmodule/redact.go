@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
 // String says which caches there are and what is set of them. Of stores and KEKs it shows the scheme alone, of keysets
@@ -82,6 +83,7 @@ func (j Jobs) settings() string {
 	set("concurrency", strconv.Itoa(j.Concurrency), j.Concurrency != 0)
 	set("shutdown_timeout", j.ShutdownTimeout.String(), j.ShutdownTimeout != 0)
 	set("hidden_types", "true", j.HiddenTypes)
+	set("plaintext", j.Plaintext.String(), j.Plaintext != jobs.RejectPlaintext)
 	set("plaintext_until", j.PlaintextUntil.Format(time.RFC3339), !j.PlaintextUntil.IsZero())
 	set("schedules.poll", j.Schedules.Poll.String(), j.Schedules.Poll != 0)
 	set("schedules.catch_up", j.Schedules.CatchUp.String(), j.Schedules.CatchUp != 0)

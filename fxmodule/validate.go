@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
 const (
@@ -204,6 +205,12 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 		if w := j.Queues[name]; w < 1 || w > maxWeight {
 			errs = append(errs, fmt.Errorf("queues: weight %d of %s (1 to %d are allowed)", w, showName(name), maxWeight))
 		}
+	}
+	switch {
+	case j.Plaintext != jobs.RejectPlaintext && j.Plaintext != jobs.ReadPlaintext && j.Plaintext != jobs.WritePlaintext:
+		errs = append(errs, errors.New("plaintext: jobs take reject, read or write"))
+	case j.Plaintext == jobs.WritePlaintext && j.PlaintextUntil.IsZero():
+		errs = append(errs, errors.New("plaintext: write needs an end (set plaintext_until)"))
 	}
 	if j.Redis != "" && !strings.Contains(j.Redis, "://") {
 		errs = append(errs, errors.New("redis: not a URL such as redis://localhost:6379/0"))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hibiken/asynq"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/fxmodule"
@@ -42,6 +43,7 @@ type settings struct {
 	Encryptor *jobs.Encryptor
 	Logger    *slog.Logger         `optional:"true"`
 	Meters    metric.MeterProvider `optional:"true"`
+	Tracers   trace.TracerProvider `optional:"true"`
 }
 
 func (s settings) logger() *slog.Logger {
@@ -57,8 +59,14 @@ func (s settings) options() []asynqjobs.Option {
 	if s.Config.Jobs.HiddenTypes {
 		opts = append(opts, asynqjobs.WithHiddenTypes())
 	}
+	if p := s.Config.Jobs.Plaintext; p != jobs.RejectPlaintext {
+		opts = append(opts, asynqjobs.WithPlaintext(p))
+	}
 	if until := s.Config.Jobs.PlaintextUntil; !until.IsZero() {
-		opts = append(opts, asynqjobs.WithClearUntil(until))
+		opts = append(opts, asynqjobs.WithPlaintextUntil(until))
+	}
+	if s.Tracers != nil {
+		opts = append(opts, asynqjobs.WithTracerProvider(s.Tracers))
 	}
 	if s.Meters != nil {
 		opts = append(opts, asynqjobs.WithMeterProvider(s.Meters))
@@ -66,9 +74,14 @@ func (s settings) options() []asynqjobs.Option {
 	return opts
 }
 
-func newClient(s settings, c *connection) (*asynqjobs.Client, error) {
-	client, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(c.client), s.Encryptor, s.options()...)
-	return client, failed(err)
+func newClient(s settings, c *connection, lc fx.Lifecycle) (*asynqjobs.Client, error) {
+	opts := append(s.options(), asynqjobs.WithQueueCheck(newInspector(c)))
+	client, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(c.client), s.Encryptor, opts...)
+	if err != nil {
+		return nil, failed(err)
+	}
+	lc.Append(fx.StopHook(func() { _ = client.Close() })) // asynq refuses to close a shared connection
+	return client, nil
 }
 
 func newInspector(c *connection) *asynq.Inspector { return asynq.NewInspectorFromRedisClient(c.client) }

@@ -28,6 +28,14 @@ func WithGroupOpening(d time.Duration) Option {
 	}
 }
 
+// WithQueueCheckGrace sets the time that a queue without a server has.
+func WithQueueCheckGrace(d time.Duration) Option {
+	return func(c *config) error {
+		c.grace = d
+		return nil
+	}
+}
+
 // WithHeldUp bounds the age of the last ticks that a scheduler goes by.
 func WithHeldUp(d time.Duration) SchedulerOption {
 	return func(s *Scheduler) error {

@@ -31,6 +31,7 @@ type config struct {
 
 	now     func() time.Time
 	opening time.Duration // of a group
+	grace   time.Duration // of WithQueueCheck
 }
 
 // WithHiddenTypes also hides type names: the type that Redis holds is a keyed pseudonym, and the name travels in the sealed
@@ -98,8 +99,9 @@ func WithGroupClient(c *asynq.Client) Option {
 	}
 }
 
-// WithQueueCheck makes a Client log an ERROR if it enqueues into a queue that no running server processes. It looks with i,
-// in the background, at the first task of a queue and then at most once in five minutes. The inspector is not closed.
+// WithQueueCheck makes a Client log an ERROR if it enqueues into a queue that no running server processes, also not a minute
+// later. It asks i in the background, at the first task of a queue and then at most once in five minutes. Close ends it. The
+// inspector is not closed.
 func WithQueueCheck(i *asynq.Inspector) Option {
 	return func(c *config) error {
 		if i == nil {
@@ -137,7 +139,7 @@ func WithTracerProvider(p trace.TracerProvider) Option {
 }
 
 func newConfig(e *jobs.Encryptor, opts []Option) (*config, error) {
-	c := &config{now: time.Now, opening: groupOpening}
+	c := &config{now: time.Now, opening: groupOpening, grace: queueCheckGrace}
 	var errs []error
 	if e == nil {
 		errs = append(errs, errors.New("nil encryptor (make one with jobs.NewEncryptor)"))

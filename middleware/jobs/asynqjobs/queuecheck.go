@@ -11,6 +11,9 @@ import (
 const (
 	// queueCheckEvery is the least time between two checks of one queue.
 	queueCheckEvery = 5 * time.Minute
+	// queueCheckGrace is the time that a queue without a server has until it is logged: the servers of a deployment may start
+	// after its clients.
+	queueCheckGrace = time.Minute
 	// maxCheckedQueues bounds the queues that are remembered. More queues are checked more often.
 	maxCheckedQueues = 1024
 )
@@ -20,9 +23,11 @@ type queueCheck struct {
 	inspector *asynq.Inspector
 	tel       *instruments
 	now       func() time.Time
+	grace     time.Duration
 
 	mu     sync.Mutex
 	closed bool
+	end    chan struct{}
 	last   map[string]time.Time
 	checks sync.WaitGroup
 }
@@ -31,7 +36,9 @@ func newQueueCheck(c *config, tel *instruments) *queueCheck {
 	if c.inspector == nil {
 		return nil
 	}
-	return &queueCheck{inspector: c.inspector, tel: tel, now: c.now, last: make(map[string]time.Time)}
+	return &queueCheck{
+		inspector: c.inspector, tel: tel, now: c.now, grace: c.grace, end: make(chan struct{}), last: make(map[string]time.Time),
+	}
 }
 
 // enqueued checks, in the background, the queue of a task that was enqueued.
@@ -54,25 +61,41 @@ func (q *queueCheck) enqueued(ctx context.Context, queue string) {
 }
 
 func (q *queueCheck) check(ctx context.Context, queue string) {
-	servers, err := q.inspector.Servers() // bounded by the timeouts of its Redis client
-	if err != nil {
-		return // the next check may succeed, and Redis has its own alarms
+	if q.served(queue) {
+		return
 	}
-	for _, s := range servers {
-		if _, ok := s.Queues[queue]; ok && s.Status == "active" {
-			return
+	timer := time.NewTimer(q.grace)
+	defer timer.Stop()
+	select {
+	case <-q.end:
+	case <-timer.C:
+		if !q.served(queue) {
+			q.tel.log.ErrorContext(ctx, "sealcache: no running server processes this queue, and its tasks wait", "queue", queue)
 		}
 	}
-	q.tel.log.ErrorContext(ctx, "sealcache: no running server processes this queue, and its tasks wait", "queue", queue)
 }
 
-// close waits for the checks that run and starts no others.
+// served reports whether a running server processes the queue. If Redis does not answer, it reports true.
+func (q *queueCheck) served(queue string) bool {
+	servers, err := q.inspector.Servers() // bounded by the timeouts of its Redis client
+	for _, s := range servers {
+		if _, ok := s.Queues[queue]; ok && s.Status == "active" {
+			return true
+		}
+	}
+	return err != nil
+}
+
+// close ends the checks and starts no others.
 func (q *queueCheck) close() {
 	if q == nil {
 		return
 	}
 	q.mu.Lock()
-	q.closed = true
+	if !q.closed {
+		q.closed = true
+		close(q.end)
+	}
 	q.mu.Unlock()
 	q.checks.Wait()
 }

@@ -96,6 +96,8 @@ func refusal(err error) *Refusal {
 	switch permanent := jobs.Permanent(err); {
 	case errors.Is(err, asynqwire.ErrRewritten):
 		r.Reason = ReasonRewritten
+	case errors.Is(err, aead.ErrTooManyDataKeys):
+		r.Reason = ReasonTooManyDataKeys
 	case permanent && errors.Is(err, jobs.ErrUnknownKey):
 		r.Reason = ReasonKeyRemoved
 	case permanent && errors.Is(err, jobs.ErrNotSealed):
