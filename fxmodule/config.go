@@ -52,6 +52,8 @@ type Cache struct {
 	// Keyset is a Tink keyset that is sealed under KEK: the path of a file, or env:NAME. Its keys then wrap the data keys,
 	// and KEK opens only the keyset. A path begins with "/" or ".".
 	Keyset string `yaml:"keyset" env:"KEYSET"`
+	// KeysetName is the name to which Keyset is bound: aead.WithKeysetName. A keyset of another name is refused.
+	KeysetName string `yaml:"keyset_name" env:"KEYSET_NAME"`
 	// KeysetReload is the interval at which Keyset is read again. A changed file is also noticed at once. 0 is
 	// DefaultKeysetReload. Negative is an error.
 	KeysetReload time.Duration `yaml:"keyset_reload" env:"KEYSET_RELOAD"`
@@ -97,6 +99,8 @@ type Jobs struct {
 	// jobs, hidden type names and schedules require it. It is read once. To rotate it, add a key and restart every process.
 	// Then make that key the primary one, and restart every process again.
 	PRFKeyset string `yaml:"prf_keyset" env:"PRF_KEYSET"`
+	// PRFKeysetName is the name to which PRFKeyset is bound: aead.WithKeysetName.
+	PRFKeysetName string `yaml:"prf_keyset_name" env:"PRF_KEYSET_NAME"`
 	// CompressMinBytes compresses payloads from this size on: jobs.WithCompression. 0 is never. Negative is an error.
 	CompressMinBytes int `yaml:"compress_min_bytes" env:"COMPRESS_MIN_BYTES"`
 	// MaxPayloadBytes bounds a payload: jobs.WithMaxPayloadBytes. 0 is its default. Negative is an error.

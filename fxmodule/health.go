@@ -39,8 +39,9 @@ type healthInputs struct {
 
 func newHealth(in healthInputs) *Health { return &Health{in.Caches.system, in.Jobs} }
 
-// Check returns nil if the keys of each cache seal and open a random value, every store answers, and the Redis of the
-// jobs answers. Otherwise it joins a *CacheError for each failed cache and a *JobsError.
+// Check returns nil if the keys of each cache seal and open a random value, no keyset was replaced by an unrelated one,
+// every store answers, and the Redis of the jobs answers. Otherwise it joins a *CacheError for each failed cache and a
+// *JobsError.
 func (h *Health) Check(ctx context.Context) error {
 	failed, err := h.check(ctx)
 	errs := []error{err}
@@ -133,6 +134,9 @@ func (s *system) failure(ctx context.Context, name string) *CacheError {
 	}
 	if c.Unsealed {
 		return nil
+	}
+	if err := s.keys.check(name); err != nil {
+		return &CacheError{name, PartKeys, err}
 	}
 	if err := s.caches.sealed[name].Check(ctx); err != nil {
 		return &CacheError{name, partOf(err), err}

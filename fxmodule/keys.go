@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
@@ -15,9 +16,10 @@ import (
 // Keys are the keys of the sealed caches. It is safe for concurrent use, and closed when the application stops.
 type Keys struct {
 	byCache map[string]*aead.Envelope
-	rings   map[string]*aead.Keyring // by cache, where the KEK is a local keyset
-	all     []*aead.Keyring          // each once, a keyset after the KEK that it is sealed under
-	keks    map[string]tink.AEADWithContext
+	rings   map[string]*aead.Keyring   // by cache: the local keyset that wraps its data keys
+	chains  map[string][]*aead.Keyring // by cache: the same, and the KEK above it if that is a local keyset too
+	all     []*aead.Keyring            // each once, a keyset after the KEK that it is sealed under
+	keks    map[string]aead.KEK
 	closers []io.Closer // in the order of opening
 }
 
@@ -62,6 +64,15 @@ func (k *Keys) GoString() string { return k.String() }
 // LogValue returns String.
 func (k *Keys) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
+// check reports a keyset of the named cache that its KEK refuses, or that replaced all keys at once.
+func (k *Keys) check(cache string) error {
+	var errs []error
+	for _, ring := range k.chains[cache] {
+		errs = append(errs, ring.Check())
+	}
+	return errors.Join(errs...)
+}
+
 // close closes everything in reverse order: an envelope before the keyset that wraps its data keys.
 func (k *Keys) close() error {
 	var errs []error
@@ -78,7 +89,8 @@ func openKeys(ctx context.Context, c Config, log *slog.Logger, openers []aead.KE
 		keys: &Keys{
 			byCache: make(map[string]*aead.Envelope),
 			rings:   make(map[string]*aead.Keyring),
-			keks:    make(map[string]tink.AEADWithContext),
+			chains:  make(map[string][]*aead.Keyring),
+			keks:    make(map[string]aead.KEK),
 		},
 		openers: openers, log: log,
 		keyrings:  make(map[keyringID]*aead.Keyring),
@@ -106,8 +118,8 @@ type keyOpener struct {
 
 // keyringID and envelopeID are the settings by which keyrings and envelopes are shared.
 type keyringID struct {
-	kek, keyset string
-	reload      string
+	kek, keyset, name string
+	reload            time.Duration
 }
 
 type envelopeID struct {
@@ -116,21 +128,26 @@ type envelopeID struct {
 }
 
 func (o *keyOpener) open(ctx context.Context, name string, c Cache) error {
-	id := keyringID{kek: c.KEK, keyset: c.Keyset, reload: c.KeysetReload.String()}
+	id := keyringID{kek: c.KEK, keyset: c.Keyset, name: c.KeysetName, reload: c.KeysetReload}
 	kek, err := o.openKEK(ctx, c.KEK)
 	if err != nil {
 		return err
 	}
+	wrapping := tink.AEADWithContext(kek)
 	ring, _ := kek.(*aead.Keyring)
+	if ring != nil {
+		o.keys.chains[name] = append(o.keys.chains[name], ring)
+	}
 	if c.Keyset != "" {
 		if ring, err = o.openKeyring(ctx, id, c, kek); err != nil {
 			return err
 		}
-		kek = ring
+		o.keys.chains[name] = append(o.keys.chains[name], ring)
+		wrapping = ring
 	}
 	envelope, ok := o.envelopes[envelopeID{id, c.DataKeys}]
 	if !ok {
-		if envelope, err = aead.NewEnvelope(ctx, kek, o.limits(c.DataKeys)...); err != nil {
+		if envelope, err = aead.NewEnvelope(ctx, wrapping, o.limits(c.DataKeys)...); err != nil {
 			return err
 		}
 		o.envelopes[envelopeID{id, c.DataKeys}] = envelope
@@ -143,7 +160,7 @@ func (o *keyOpener) open(ctx context.Context, name string, c Cache) error {
 	return nil
 }
 
-func (o *keyOpener) openKEK(ctx context.Context, uri string) (tink.AEADWithContext, error) {
+func (o *keyOpener) openKEK(ctx context.Context, uri string) (aead.KEK, error) {
 	if kek, ok := o.keys.keks[uri]; ok {
 		return kek, nil
 	}
@@ -152,9 +169,7 @@ func (o *keyOpener) openKEK(ctx context.Context, uri string) (tink.AEADWithConte
 		return nil, err
 	}
 	o.keys.keks[uri] = kek
-	if c, ok := kek.(io.Closer); ok {
-		o.keys.closers = append(o.keys.closers, c)
-	}
+	o.keys.closers = append(o.keys.closers, kek)
 	if ring, ok := kek.(*aead.Keyring); ok {
 		o.keys.all = append(o.keys.all, ring)
 	}
@@ -173,7 +188,8 @@ func (o *keyOpener) openKeyring(ctx context.Context, id keyringID, c Cache, kek 
 	if reload == 0 {
 		reload = DefaultKeysetReload
 	}
-	ring, err := aead.OpenKeyring(ctx, source, kek, aead.WithReload(reload), aead.WithLogger(o.log))
+	opts := append(keysetName(c.KeysetName), aead.WithReload(reload), aead.WithLogger(o.log))
+	ring, err := aead.OpenKeyring(ctx, source, kek, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -181,6 +197,13 @@ func (o *keyOpener) openKeyring(ctx context.Context, id keyringID, c Cache, kek 
 	o.keys.closers = append(o.keys.closers, ring)
 	o.keys.all = append(o.keys.all, ring)
 	return ring, nil
+}
+
+func keysetName(name string) []aead.KeyringOption {
+	if name == "" {
+		return nil
+	}
+	return []aead.KeyringOption{aead.WithKeysetName(name)}
 }
 
 func (o *keyOpener) limits(d DataKeys) []aead.EnvelopeOption {

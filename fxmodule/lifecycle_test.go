@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
+	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 	"github.com/tink-crypto/tink-go/v2/tink"
 	"go.uber.org/fx"
 	"go.uber.org/goleak"
@@ -475,4 +477,72 @@ func withNewPrimary(t testing.TB, path string) []byte {
 	var b bytes.Buffer
 	require.NoError(t, insecurecleartextkeyset.Write(&b, handle))
 	return b.Bytes()
+}
+
+// A keyset of unrelated keys that goes into service makes the cache not ready, until a keyset with former keys is back.
+func TestHealthOfUnrelatedKeyset(t *testing.T) {
+	t.Parallel()
+	kek := kekFile(t)
+	keyset := keysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())
+	former, err := os.ReadFile(keyset)
+	require.NoError(t, err)
+	other, err := os.ReadFile(keysetFile(t, kek, tinkaead.AES256GCMKeyTemplate()))
+	require.NoError(t, err)
+	var keys *fxmodule.Keys
+	var health *fxmodule.Health
+	run(t, one(fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: keyset}), fx.Populate(&keys, &health))
+	require.NoError(t, health.Check(t.Context()))
+	require.NoError(t, os.WriteFile(keyset, other, 0o600))
+	require.NoError(t, keys.Reload(t.Context()))
+	requireFailure(t, health.Check(t.Context()), "default", fxmodule.PartKeys)
+	require.NoError(t, os.WriteFile(keyset, former, 0o600))
+	require.NoError(t, keys.Reload(t.Context()))
+	require.NoError(t, health.Check(t.Context()))
+}
+
+// A keyset that is bound to another name under the same KEK is refused, for caches and for jobs.
+func TestKeysetName(t *testing.T) {
+	t.Parallel()
+	kek := kekFile(t)
+	opened, err := aead.OpenKEK(t.Context(), kek+"?reload=off")
+	require.NoError(t, err)
+	bound := func(name string, template *tinkpb.KeyTemplate) string {
+		return writeKeyset(t, func(b *bytes.Buffer) error {
+			return aead.CreateKeyset(t.Context(), b, opened, template, aead.WithKeysetName(name))
+		})
+	}
+	config := func(keyset, prfs string) fxmodule.Config {
+		c := one(fxmodule.Cache{Store: "memory://", KEK: kek + "?reload=off", Keyset: keyset, KeysetName: "shop", Namespace: "shop"})
+		c.Jobs = fxmodule.Jobs{PRFKeyset: prfs, PRFKeysetName: "shop-prf"}
+		return c
+	}
+	mine, prfs := bound("shop", tinkaead.AES256GCMKeyTemplate()), bound("shop-prf", prf.HMACSHA256PRFKeyTemplate())
+	run(t, config(mine, prfs))
+	err = newApp(config(bound("other", tinkaead.AES256GCMKeyTemplate()), prfs)).Err()
+	requireFailure(t, err, "default", fxmodule.PartKeys)
+	require.ErrorContains(t, newApp(config(mine, bound("other", prf.HMACSHA256PRFKeyTemplate()))).Err(), "prf_keyset")
+}
+
+// A keyset file whose reading blocks does not use up the application's time to stop.
+func TestStopWithABlockedKeysetFile(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	kek := kekFile(t)
+	keyset := keysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())
+	var keys *fxmodule.Keys
+	app := newApp(one(fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: keyset}), fx.Populate(&keys))
+	require.NoError(t, app.Start(t.Context()))
+	require.NoError(t, os.Remove(keyset))
+	require.NoError(t, syscall.Mkfifo(keyset, 0o600))
+	defer func() { // ends the abandoned reading
+		f, err := os.OpenFile(keyset, os.O_RDWR, 0)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+	}()
+	blocked, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.Error(t, keys.Reload(blocked), "the file blocks")
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	require.NoError(t, app.Stop(ctx))
+	require.NoError(t, ctx.Err())
 }

@@ -50,6 +50,7 @@ func (c Cache) settings() string {
 	set("ttl", c.TTL.String(), c.TTL != 0)
 	set("kek", showScheme(c.KEK), c.KEK != "")
 	set("keyset", showSource(c.Keyset), c.Keyset != "")
+	set("keyset_name", showName(c.KeysetName), c.KeysetName != "")
 	set("keyset_reload", c.KeysetReload.String(), c.KeysetReload != 0)
 	d := c.DataKeys
 	set("data_keys.max_messages", strconv.FormatUint(d.MaxMessages, 10), d.MaxMessages != 0)
@@ -75,6 +76,7 @@ func (j Jobs) settings() string {
 	set("keys_of", showName(j.KeysOf), j.KeysOf != "")
 	set("namespace", showName(j.Namespace), j.Namespace != "")
 	set("prf_keyset", showSource(j.PRFKeyset), j.PRFKeyset != "")
+	set("prf_keyset_name", showName(j.PRFKeysetName), j.PRFKeysetName != "")
 	set("compress_min_bytes", strconv.Itoa(j.CompressMinBytes), j.CompressMinBytes != 0)
 	set("max_payload_bytes", strconv.Itoa(j.MaxPayloadBytes), j.MaxPayloadBytes != 0)
 	set("redis", showScheme(j.Redis), j.Redis != "")

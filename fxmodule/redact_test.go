@@ -63,10 +63,10 @@ func TestConfigShowsNoSecret(t *testing.T) {
 func TestConfigString(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, `fxmodule.Config{"default": {store: rediss:..., namespace: "shop", ttl: 10m0s, kek: file:..., keyset: file, `+
-		`keyset_reload: 30s, data_keys.max_messages: 1000000, data_keys.max_bytes: 1073741824, data_keys.max_age: 12h0m0s, `+
+		`keyset_name: "shop-keys", keyset_reload: 30s, data_keys.max_messages: 1000000, data_keys.max_bytes: 1073741824, data_keys.max_age: 12h0m0s, `+
 		`data_keys.cache_size: 64, data_keys.ttl: 5m0s, plaintext: seal-on-read, plaintext_until: 2030-01-31T00:00:00Z, `+
 		`miss_on_open_failure: true, max_value_bytes: 1048576}, "insecure": {store: memory:..., namespace: "insecure", unsealed: true}, `+
-		`jobs: {keys_of: "default", namespace: "billing", prf_keyset: env:..., compress_min_bytes: 256, max_payload_bytes: 65536, `+
+		`jobs: {keys_of: "default", namespace: "billing", prf_keyset: env:..., prf_keyset_name: "shop-prf", compress_min_bytes: 256, max_payload_bytes: 65536, `+
 		`redis: rediss:..., queues: {"critical": 6, "default": 3}, strict_priority: true, concurrency: 8, shutdown_timeout: 6s, `+
 		`hidden_types: true, plaintext_until: 2030-01-31T00:00:00Z, schedules.poll: 2s, schedules.catch_up: 30s}, `+
 		`key_timeout: 20s}`, full().String())

@@ -128,6 +128,7 @@ func (c Cache) unsealedProblems() []error {
 	for name, is := range map[string]bool{
 		"kek":                  c.KEK != "",
 		"keyset":               c.Keyset != "",
+		"keyset_name":          c.KeysetName != "",
 		"keyset_reload":        c.KeysetReload != 0,
 		"data_keys":            c.DataKeys != DataKeys{},
 		"plaintext":            c.Plaintext != middleware.RejectPlaintext,
@@ -159,8 +160,13 @@ func (c Cache) sealedProblems() []error {
 		if _, err := keysetSource(c.Keyset); err != nil {
 			errs = append(errs, fmt.Errorf("keyset: %w", err))
 		}
-	} else if c.KeysetReload != 0 {
-		errs = append(errs, errors.New("keyset_reload: needs a keyset"))
+	} else if c.KeysetReload != 0 || c.KeysetName != "" {
+		errs = append(errs, errors.New("keyset_reload, keyset_name: need a keyset"))
+	}
+	if c.KeysetName != "" {
+		if err := checkName(c.KeysetName); err != nil {
+			errs = append(errs, fmt.Errorf("keyset_name: %w", err))
+		}
 	}
 	switch {
 	case c.Plaintext < middleware.RejectPlaintext || c.Plaintext > middleware.WritePlaintext:
@@ -190,7 +196,15 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 		if _, err := keysetSource(j.PRFKeyset); err != nil {
 			errs = append(errs, fmt.Errorf("prf_keyset: %w", err))
 		}
+		if j.PRFKeysetName != "" {
+			if err := checkName(j.PRFKeysetName); err != nil {
+				errs = append(errs, fmt.Errorf("prf_keyset_name: %w", err))
+			}
+		}
 	} else {
+		if j.PRFKeysetName != "" {
+			errs = append(errs, errors.New("prf_keyset_name: needs prf_keyset"))
+		}
 		if j.HiddenTypes {
 			errs = append(errs, errors.New("hidden_types: needs prf_keyset (sealcache keys create)"))
 		}

@@ -19,6 +19,7 @@ caches:
     namespace: shop
     kek: file:///run/secrets/kek.json
     keyset: /run/secrets/keyset.json
+    keyset_name: shop-keys
     keyset_reload: 30s
     ttl: 10m
     data_keys:
@@ -39,6 +40,7 @@ jobs:
   keys_of: default
   namespace: billing
   prf_keyset: env:PRF
+  prf_keyset_name: shop-prf
   compress_min_bytes: 256
   max_payload_bytes: 65536
   redis: rediss://app@redis.example:6379/1?password_file=/run/secrets/redis
@@ -63,6 +65,7 @@ func full() fxmodule.Config {
 				Namespace:         "shop",
 				KEK:               "file:///run/secrets/kek.json",
 				Keyset:            "/run/secrets/keyset.json",
+				KeysetName:        "shop-keys",
 				KeysetReload:      30 * time.Second,
 				TTL:               10 * time.Minute,
 				DataKeys:          fxmodule.DataKeys{MaxMessages: 1e6, MaxBytes: 1 << 30, MaxAge: 12 * time.Hour, CacheSize: 64, TTL: 5 * time.Minute},
@@ -74,7 +77,7 @@ func full() fxmodule.Config {
 			"insecure": {Store: "memory://?max_bytes=16MiB", Unsealed: true, Namespace: "insecure"},
 		},
 		Jobs: fxmodule.Jobs{
-			KeysOf: "default", Namespace: "billing", PRFKeyset: "env:PRF", CompressMinBytes: 256, MaxPayloadBytes: 64 << 10,
+			KeysOf: "default", Namespace: "billing", PRFKeyset: "env:PRF", PRFKeysetName: "shop-prf", CompressMinBytes: 256, MaxPayloadBytes: 64 << 10,
 			Redis:  "rediss://app@redis.example:6379/1?password_file=/run/secrets/redis",
 			Queues: map[string]int{"critical": 6, "default": 3}, StrictPriority: true, Concurrency: 8, ShutdownTimeout: 6 * time.Second,
 			HiddenTypes: true, PlaintextUntil: time.Date(2030, 1, 31, 0, 0, 0, 0, time.UTC),

@@ -63,7 +63,7 @@ func knownSetting(rest string) bool {
 
 func cacheSettings() []string {
 	return []string{
-		"STORE", "NAMESPACE", "UNSEALED", "TTL", "KEK", "KEYSET", "KEYSET_RELOAD",
+		"STORE", "NAMESPACE", "UNSEALED", "TTL", "KEK", "KEYSET", "KEYSET_NAME", "KEYSET_RELOAD",
 		"DATA_KEYS_MAX_MESSAGES", "DATA_KEYS_MAX_BYTES", "DATA_KEYS_MAX_AGE", "DATA_KEYS_CACHE_SIZE", "DATA_KEYS_TTL",
 		"PLAINTEXT", "PLAINTEXT_UNTIL", "MISS_ON_OPEN_FAILURE", "MAX_VALUE_BYTES",
 	}
@@ -71,13 +71,13 @@ func cacheSettings() []string {
 
 func otherSettings() []string {
 	return []string{
-		"JOBS_KEYS_OF", "JOBS_NAMESPACE", "JOBS_PRF_KEYSET", "JOBS_COMPRESS_MIN_BYTES", "JOBS_MAX_PAYLOAD_BYTES", "JOBS_REDIS",
+		"JOBS_KEYS_OF", "JOBS_NAMESPACE", "JOBS_PRF_KEYSET", "JOBS_PRF_KEYSET_NAME", "JOBS_COMPRESS_MIN_BYTES", "JOBS_MAX_PAYLOAD_BYTES", "JOBS_REDIS",
 		"JOBS_QUEUES", "JOBS_STRICT_PRIORITY", "JOBS_CONCURRENCY", "JOBS_SHUTDOWN_TIMEOUT", "JOBS_HIDDEN_TYPES",
 		"JOBS_PLAINTEXT_UNTIL", "JOBS_SCHEDULES_POLL", "JOBS_SCHEDULES_CATCH_UP", "KEY_TIMEOUT",
 	}
 }
 
 // own are the variables of this command alone.
-func own() []string { return []string{"RECORD", "KEYSET_NAME"} }
+func own() []string { return []string{"RECORD"} }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
