@@ -1,0 +1,94 @@
+// Package fipstest runs in Go's FIPS 140-only mode what docs/keys.md promises for it. In the usual mode its test makes sure
+// that the same operations work there, too.
+package fipstest
+
+import (
+	"bytes"
+	"context"
+	"crypto/fips140"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/prf"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/audit"
+	"github.com/sealcache/sealcache/middleware/jobs"
+	"github.com/sealcache/sealcache/middleware/migrate"
+	"github.com/sealcache/sealcache/stores/redisstore"
+)
+
+// The name of the test tells .ci/fips which mode it ran in.
+func TestInFIPSOnlyMode(t *testing.T) {
+	if strings.Contains(os.Getenv("GODEBUG"), "fips140=only") {
+		require.True(t, fips140.Enforced(), "GODEBUG asks for FIPS 140-only mode")
+	}
+	ctx := t.Context()
+	var kekFile, keysetFile, prfFile bytes.Buffer
+	require.NoError(t, insecurecleartextkeyset.CreateKeyset(&kekFile, tinkaead.AES256GCMKeyTemplate()))
+	kek, err := insecurecleartextkeyset.OpenKeyring(ctx, aead.BytesSource(kekFile.Bytes()))
+	require.NoError(t, err)
+	defer kek.Close()
+	require.NoError(t, aead.CreateKeyset(ctx, &keysetFile, kek, tinkaead.AES256GCMKeyTemplate(), aead.WithKeysetName("shop")))
+	require.NoError(t, aead.CreateKeyset(ctx, &prfFile, kek, prf.HMACSHA256PRFKeyTemplate()))
+	keyring, err := aead.OpenKeyring(ctx, aead.BytesSource(keysetFile.Bytes()), kek, aead.WithKeysetName("shop"))
+	require.NoError(t, err)
+	defer keyring.Close()
+	envelope, err := aead.NewEnvelope(ctx, keyring)
+	require.NoError(t, err)
+	defer envelope.Close()
+
+	server := redistest.Start(t)
+	client := server.Client(t)
+	backing, err := redisstore.New(client)
+	require.NoError(t, err)
+	sealed, err := middleware.New(backing, envelope, middleware.WithNamespace("shop"))
+	require.NoError(t, err)
+	require.NoError(t, sealed.Check(ctx))
+	require.NoError(t, sealed.Set(ctx, "a", "value"))
+	value, err := sealed.Get(ctx, "a")
+	require.NoError(t, err)
+	require.Equal(t, "value", value)
+	require.NoError(t, client.Set(ctx, "shop:plain", "text", 0).Err())
+
+	report, err := migrate.Run(ctx, client, migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: envelope,
+	})
+	require.NoError(t, err)
+	require.True(t, report.Complete)
+	require.EqualValues(t, 1, report.Written)
+	found, err := audit.Run(ctx, client, audit.Config{Prefix: "shop:"})
+	require.NoError(t, err)
+	require.Zero(t, found.Total.Plaintext.Values)
+
+	set, err := aead.OpenPRF(ctx, aead.BytesSource(prfFile.Bytes()), kek)
+	require.NoError(t, err)
+	encryptor, err := jobs.NewEncryptor(envelope, jobs.WithPRF(set))
+	require.NoError(t, err)
+	payload, err := encryptor.Seal(ctx, jobs.Meta{Type: "mail", ID: "1"}, []byte("payload"))
+	require.NoError(t, err)
+	opened, err := encryptor.Open(ctx, jobs.Meta{Type: "mail", ID: "1"}, payload)
+	require.NoError(t, err)
+	require.Equal(t, "payload", string(opened))
+
+	requireNoXAES(t, ctx, kek)
+}
+
+// requireNoXAES makes sure that a template which the mode does not allow is refused with the reason, not with a wrong one.
+func requireNoXAES(t *testing.T, ctx context.Context, kek *aead.Keyring) {
+	t.Helper()
+	if !fips140.Enforced() {
+		return
+	}
+	_, err := keyset.NewHandle(tinkaead.XAES256GCM192BitNonceKeyTemplate())
+	require.NoError(t, err)
+	err = aead.CreateKeyset(ctx, &bytes.Buffer{}, kek, tinkaead.XAES256GCM192BitNonceKeyTemplate())
+	require.ErrorContains(t, err, "neither a usable AEAD")
+}
