@@ -1,6 +1,7 @@
-// Package readme holds the README to its word: every program in it is built, vetted and run, as a reader would who pastes
-// it into a module of their own, and must print what the README says, and say why where it fails.
-package readme
+// Package docs holds the documents to their word. Every program in README.md and in this directory is built and vetted in
+// a module of its own, as a reader would who pastes it. A program with an output below it is run. Every other Go block must
+// stand in a compiled file of this repository.
+package docs
 
 import (
 	"bytes"
@@ -16,67 +17,69 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/redistest"
 )
 
-// A program of the README, and the output that follows it, if the next block is one.
-type program struct {
-	source string
-	output string
+// A block is a fenced block of a document.
+type block struct {
+	document string
+	language string
+	text     string
+	output   string // the text block directly after a program
 }
 
-var fence = regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$")
+var fence = regexp.MustCompile("(?ms)^ *```([a-z]+)\n(.*?)^ *```$")
 
-func programs(t *testing.T, readme string) []program {
+func (b block) isProgram() bool {
+	return b.language == "go" && strings.HasPrefix(b.text, "package main\n")
+}
+
+// blocks returns the fenced blocks of README.md and of all documents of this directory.
+func blocks(t *testing.T) []block {
 	t.Helper()
-	var found []program
-	afterProgram := false
-	for _, block := range fence.FindAllStringSubmatch(readme, -1) {
-		language, text := block[1], block[2]
-		switch {
-		case language == "go" && strings.HasPrefix(text, "package main\n"):
-			found = append(found, program{source: text})
-			afterProgram = true
-			continue
-		case language == "text" && afterProgram:
-			found[len(found)-1].output = text
+	documents, err := filepath.Glob("*.md")
+	require.NoError(t, err)
+	require.NotEmpty(t, documents)
+	var found []block
+	for _, document := range append(documents, "../README.md") {
+		text, err := os.ReadFile(document)
+		require.NoError(t, err)
+		for _, match := range fence.FindAllStringSubmatch(string(text), -1) {
+			b := block{document: filepath.Base(document), language: match[1], text: match[2]}
+			if last := len(found) - 1; b.language == "text" && last >= 0 && found[last].isProgram() && found[last].document == b.document {
+				found[last].output = b.text
+				continue
+			}
+			found = append(found, b)
 		}
-		afterProgram = false
 	}
 	return found
 }
 
-func TestProgramsOfTheReadme(t *testing.T) {
+func TestPrograms(t *testing.T) {
 	t.Parallel()
-	root, err := filepath.Abs("../..")
-	require.NoError(t, err)
-	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
-	require.NoError(t, err)
-
-	found := programs(t, string(readme))
-	names := make([]string, 0, len(found))
-	for _, p := range found {
-		names = append(names, name(p))
-	}
-	require.Equal(t, []string{"decoration", "fx", "kek"}, names, "the programs of the README")
-	for _, p := range found {
-		t.Run(name(p), func(t *testing.T) {
+	root := repository(t)
+	programs := map[string]int{}
+	for _, b := range blocks(t) {
+		if !b.isProgram() {
+			continue
+		}
+		programs[b.document]++
+		t.Run(b.document, func(t *testing.T) {
 			t.Parallel()
-			if name(p) == "kek" {
-				requireKEK(t, build(t, root, p.source))
+			const usual = "localhost:6379"
+			if b.output == "" {
+				build(t, root, b.text)
 				return
 			}
-			require.NotEmpty(t, p.output, "no ```text block with the output follows the program")
-			const usual = "localhost:6379"
-			require.Contains(t, p.source, usual)
+			require.Contains(t, b.text, usual)
 			server := redistest.Start(t)
-			binary := build(t, root, strings.ReplaceAll(p.source, usual, server.Addr()))
+			binary := build(t, root, strings.ReplaceAll(b.text, usual, server.Addr()))
 			const passphrase = "CACHE_PASSPHRASE=correct horse battery staple"
 
 			stdout, stderr, err := run(t, binary, passphrase)
 			require.NoError(t, err, stderr)
-			require.Equal(t, p.output, stdout)
+			require.Equal(t, b.output, stdout)
 
 			stdout, stderr, err = run(t, binary, "CACHE_PASSPHRASE=")
 			requireSays(t, err, stdout, stderr, "passphrase")
@@ -85,6 +88,53 @@ func TestProgramsOfTheReadme(t *testing.T) {
 			requireSays(t, err, stdout, stderr, "connection refused")
 		})
 	}
+	require.Equal(t, 1, programs["README.md"], "the README has one complete program")
+	require.NotZero(t, programs["fx.md"], "the fx guide has a complete program")
+}
+
+// TestFragments requires that each Go block that is not a program stands, line by line, in a Go file that is compiled.
+func TestFragments(t *testing.T) {
+	t.Parallel()
+	root := repository(t)
+	out, err := exec.CommandContext(t.Context(), "git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.go").Output()
+	require.NoError(t, err)
+	var compiled []string
+	for _, name := range strings.Split(strings.TrimRight(string(out), "\x00"), "\x00") {
+		source, err := os.ReadFile(filepath.Join(root, name))
+		if err == nil { // a deleted file is still in the index
+			compiled = append(compiled, withoutIndentation(string(source)))
+		}
+	}
+	require.NotEmpty(t, compiled)
+	for _, b := range blocks(t) {
+		if b.language != "go" || b.isProgram() {
+			continue
+		}
+		fragment := withoutIndentation(b.text)
+		found := false
+		for _, source := range compiled {
+			found = found || strings.Contains(source, fragment)
+		}
+		require.True(t, found, "%s: no compiled file of the repository has these lines:\n%s", b.document, b.text)
+	}
+}
+
+// withoutIndentation returns the lines of a text without the space around each, and without empty lines.
+func withoutIndentation(text string) string {
+	var lines strings.Builder
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines.WriteString(line + "\n")
+		}
+	}
+	return lines.String()
+}
+
+func repository(t *testing.T) string {
+	t.Helper()
+	root, err := filepath.Abs("..")
+	require.NoError(t, err)
+	return root
 }
 
 func run(t *testing.T, binary, setting string) (stdout, stderr string, err error) {
@@ -100,7 +150,7 @@ func run(t *testing.T, binary, setting string) (stdout, stderr string, err error
 	return out.String(), errs.String(), err
 }
 
-// requireSays: a program that failed ends with a status and the reason.
+// requireSays checks that a failed program ended with status 1 and the reason.
 func requireSays(t *testing.T, err error, stdout, stderr, reason string) {
 	t.Helper()
 	var exit *exec.ExitError
@@ -110,47 +160,13 @@ func requireSays(t *testing.T, err error, stdout, stderr, reason string) {
 	require.Contains(t, stderr, reason)
 }
 
-// requireKEK runs the program that makes kek.json.
-func requireKEK(t *testing.T, binary string) {
-	t.Helper()
-	file := filepath.Join(filepath.Dir(binary), "kek.json") // run starts a program in its own directory
-	stdout, stderr, err := run(t, binary, "UNUSED=")
-	require.NoError(t, err, stderr)
-	require.Empty(t, stdout)
-	info, err := os.Stat(file)
-	require.NoError(t, err)
-	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
-	kek, err := aead.OpenKEK(t.Context(), "file://"+file+"?reload=off")
-	require.NoError(t, err)
-	sealed, err := kek.EncryptWithContext(t.Context(), []byte("a data key"), nil)
-	require.NoError(t, err)
-	opened, err := kek.DecryptWithContext(t.Context(), sealed, nil)
-	require.NoError(t, err)
-	require.Equal(t, "a data key", string(opened))
-
-	_, stderr, err = run(t, binary, "UNUSED=")
-	require.Error(t, err, "it must not overwrite keys")
-	require.Contains(t, stderr, "kek.json")
-}
-
-func name(p program) string {
-	switch {
-	case strings.Contains(p.source, "fxmodule"):
-		return "fx"
-	case strings.Contains(p.source, "kek.json"):
-		return "kek"
-	default:
-		return "decoration"
-	}
-}
-
-// build makes a module of the program's own, which requires this one as a user's would, and returns the binary.
+// build compiles a program in a module of its own, which requires this one as a user's would, and returns the binary.
 func build(t *testing.T, root, source string) string {
 	t.Helper()
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte(source), 0o600))
 
-	// The versions and sums of the root module, so that nothing is resolved anew and nothing fetched.
+	// The versions and sums of the root module, so that nothing is resolved again or fetched.
 	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	require.NoError(t, err)
 	module := []byte("module github.com/sealcache/sealcache\n")
