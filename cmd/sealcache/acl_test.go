@@ -18,7 +18,7 @@ import (
 	"github.com/sealcache/sealcache/internal/redistest"
 )
 
-const runbookFile = "../../middleware/migrate/RUNBOOK.md"
+const runbookFile = "../../docs/rollout.md"
 
 // usersOfRunbook are the rules of its users, by name, and what a Cluster asks for besides.
 func usersOfRunbook(t *testing.T) (users map[string][]string, cluster []string) {

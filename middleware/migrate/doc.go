@@ -7,7 +7,7 @@
 //		Keys:      envelope, // the application's
 //	})
 //
-// [Run] changes, [Audit] counts, [Inspect] and [Open] look at one entry. RUNBOOK.md, beside this file, tells how to turn
+// [Run] changes, [Audit] counts, [Inspect] and [Open] look at one entry. docs/rollout.md describes how to turn
 // encryption on in a running service with them; cmd/sealcache is the same as a command.
 //
 // # What a run does
