@@ -95,17 +95,10 @@ func TestPrograms(t *testing.T) {
 // TestFragments requires that each Go block that is not a program stands, line by line, in a Go file that is compiled.
 func TestFragments(t *testing.T) {
 	t.Parallel()
-	root := repository(t)
-	out, err := exec.CommandContext(t.Context(), "git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.go").Output()
-	require.NoError(t, err)
 	var compiled []string
-	for _, name := range strings.Split(strings.TrimRight(string(out), "\x00"), "\x00") {
-		source, err := os.ReadFile(filepath.Join(root, name))
-		if err == nil { // a deleted file is still in the index
-			compiled = append(compiled, withoutIndentation(string(source)))
-		}
+	for _, source := range sources(t) {
+		compiled = append(compiled, withoutIndentation(source))
 	}
-	require.NotEmpty(t, compiled)
 	for _, b := range blocks(t) {
 		if b.language != "go" || b.isProgram() {
 			continue
@@ -117,6 +110,22 @@ func TestFragments(t *testing.T) {
 		}
 		require.True(t, found, "%s: no compiled file of the repository has these lines:\n%s", b.document, b.text)
 	}
+}
+
+// sources returns the Go files of the repository by name.
+func sources(t *testing.T) map[string]string {
+	t.Helper()
+	root := repository(t)
+	out, err := exec.CommandContext(t.Context(), "git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.go").Output()
+	require.NoError(t, err)
+	files := map[string]string{}
+	for _, name := range strings.Split(strings.TrimRight(string(out), "\x00"), "\x00") {
+		if source, err := os.ReadFile(filepath.Join(root, name)); err == nil { // a deleted file is still in the index
+			files[name] = string(source)
+		}
+	}
+	require.NotEmpty(t, files)
+	return files
 }
 
 // withoutIndentation returns the lines of a text without the space around each, and without empty lines.
@@ -195,4 +204,24 @@ func goCommand(t *testing.T, dir string, args ...string) {
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "go %s: %s", strings.Join(args, " "), out)
+}
+
+// TestTroubleshooting requires that each text that the guide explains stands in the source of this module.
+func TestTroubleshooting(t *testing.T) {
+	t.Parallel()
+	guide, err := os.ReadFile("troubleshooting.md")
+	require.NoError(t, err)
+	var code strings.Builder
+	for name, source := range sources(t) {
+		if !strings.HasSuffix(name, "_test.go") {
+			code.WriteString(source)
+		}
+	}
+	quoted := regexp.MustCompile("\\*\\*`([^`]+)`\\*\\*").FindAllStringSubmatch(string(guide), -1)
+	require.Greater(t, len(quoted), 20)
+	elsewhere := map[string]bool{"missing type: store.StoreInterface": true, "is not set": true, "keyset file: open": true}
+	for _, q := range quoted {
+		text := strings.ReplaceAll(q[1], `"`, `\"`)
+		require.True(t, elsewhere[q[1]] || strings.Contains(code.String(), text), "the code does not say %q", q[1])
+	}
 }
