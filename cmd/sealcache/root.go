@@ -71,7 +71,8 @@ Environment variables:
   --namespace, SEALCACHE_KEK of --kek, SEALCACHE_KEYSET of --keyset, SEALCACHE_KEYSET_NAME of --keyset-name. A flag that
   is given wins. An unknown SEALCACHE_ variable is an error.`
 
-const rootExample = `  sealcache keys create --kek file:///run/secrets/kek.json --out keyset.json
+const rootExample = `  sealcache kek create file:///run/secrets/kek.json
+  sealcache keys create --kek file:///run/secrets/kek.json --out keyset.json
   sealcache audit --redis redis://localhost:6379/0 --prefix shop:
   sealcache migrate --namespace shop --dry-run
   sealcache completion bash > /etc/bash_completion.d/sealcache`
@@ -99,7 +100,15 @@ func newRoot(p *program) *cobra.Command {
 	for _, e := range keysCommands() {
 		keys.AddCommand(p.cobra(e))
 	}
-	root.AddCommand(keys, p.cobra(versionCommand()), manCommand())
+	kek := &cobra.Command{
+		Use: "kek", Short: "Make key-encryption keys", GroupID: "keys",
+		Long: "The command of this group makes a key-encryption key (KEK), which seals keysets or wraps data keys.",
+	}
+	group(kek)
+	for _, e := range kekCommands() {
+		kek.AddCommand(p.cobra(e))
+	}
+	root.AddCommand(keys, kek, p.cobra(versionCommand()), manCommand())
 	root.SetHelpCommand(helpCommand(root))
 	root.SetFlagErrorFunc(flagError)
 	return root

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+
+	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset" //nolint:depguard // to make the keyset of a file:// KEK, which is plaintext
+)
+
+func kekCommands() []entry {
+	return []entry{{
+		use: "create URI", short: "Make a key-encryption key", make: func() command { return new(kekCreate) },
+		long: "Create makes a key-encryption key (KEK), and prints its URI, for --kek or SEALCACHE_KEK.\n\n" +
+			"file:///path makes a file with a plaintext keyset. Mount it from the secret store of the platform.\n" +
+			"passphrase:env:NAME and passphrase:file:/path get a salt of their own. The passphrase itself must exist already.",
+		example: "  sealcache kek create file:///run/secrets/kek.json\n  sealcache kek create passphrase:file:/run/secrets/passphrase",
+	}}
+}
+
+// kekCreate is "kek create".
+type kekCreate struct{ json bool }
+
+func (k *kekCreate) declare(f *flags) { f.BoolVar(&k.json, "json", false, jsonUse) }
+
+func (k *kekCreate) run(ctx context.Context, p *program, f *flags) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
+	defer cancel()
+	uri, err := f.args[0], error(nil)
+	switch scheme, _, _ := strings.Cut(strings.ToLower(uri), ":"); scheme {
+	case "file":
+		err = k.file(uri)
+	case "passphrase":
+		uri, err = k.passphrase(ctx, uri)
+	default:
+		return 0, wrong("the URI has an unknown scheme (want file:///path, passphrase:env:NAME or passphrase:file:/path)")
+	}
+	if err != nil {
+		return 0, err
+	}
+	if k.json {
+		return exitDone, writeJSON(p.stdout, struct {
+			header
+			URI string `json:"uri"`
+		}{newHeader(f), uri})
+	}
+	_, err = fmt.Fprintln(p.stdout, uri)
+	return exitDone, err
+}
+
+// file makes the keyset of a file:// KEK.
+func (k *kekCreate) file(uri string) error {
+	u, err := url.Parse(uri)
+	if err != nil || !filepath.IsAbs(u.Path) || u.Host != "" && u.Host != "localhost" || u.RawQuery != "" {
+		return wrong("the URI is malformed (want file:///absolute/path)")
+	}
+	var data bytes.Buffer
+	if err := insecurecleartextkeyset.CreateKeyset(&data, tinkaead.AES256GCMKeyTemplate()); err != nil {
+		return err
+	}
+	return createFile(u.Path, data.Bytes())
+}
+
+// passphrase gives the URI of a passphrase a salt, and opens it once.
+func (k *kekCreate) passphrase(ctx context.Context, uri string) (string, error) {
+	if strings.Contains(uri, "?") {
+		return "", wrong("the URI has a salt or another option already")
+	}
+	salt := make([]byte, 16)
+	_, _ = rand.Read(salt) // never fails
+	uri += "?salt=" + hex.EncodeToString(salt)
+	_, done, err := openKEK(ctx, uri)
+	if err != nil {
+		return "", err
+	}
+	done()
+	return uri, nil
+}
