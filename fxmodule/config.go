@@ -135,8 +135,6 @@ type Jobs struct {
 
 // Schedules are the settings of periodic jobs. Zero values are the defaults of package asynqjobs.
 type Schedules struct {
-	// Poll is the interval at which changed schedules are read: asynqjobs.WithPollInterval.
-	Poll time.Duration `yaml:"poll" env:"POLL"`
 	// CatchUp is the age up to which missed ticks are enqueued later: asynqjobs.WithCatchUp. With 1ns only the latest missed
 	// tick is enqueued.
 	CatchUp time.Duration `yaml:"catch_up" env:"CATCH_UP"`

@@ -87,7 +87,6 @@ func (j Jobs) settings() string {
 	set("hidden_types", "true", j.HiddenTypes)
 	set("plaintext", j.Plaintext.String(), j.Plaintext != jobs.RejectPlaintext)
 	set("plaintext_until", j.PlaintextUntil.Format(time.RFC3339), !j.PlaintextUntil.IsZero())
-	set("schedules.poll", j.Schedules.Poll.String(), j.Schedules.Poll != 0)
 	set("schedules.catch_up", j.Schedules.CatchUp.String(), j.Schedules.CatchUp != 0)
 	return "{" + strings.Join(s, ", ") + "}"
 }

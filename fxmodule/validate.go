@@ -234,7 +234,6 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 		"max_payload_bytes":  j.MaxPayloadBytes < 0,
 		"concurrency":        j.Concurrency < 0,
 		"shutdown_timeout":   j.ShutdownTimeout < 0,
-		"schedules.poll":     j.Schedules.Poll < 0,
 		"schedules.catch_up": j.Schedules.CatchUp < 0,
 	})...)
 }

@@ -94,10 +94,9 @@ func TestValidate(t *testing.T) {
 		"jobs' brace":       {withJobs(fxmodule.Jobs{Queues: map[string]int{"{low": 1}}), "jobs: queues: a name is empty"},
 		"jobs' concurrency": {withJobs(fxmodule.Jobs{Concurrency: -1}), "jobs: concurrency: negative"},
 		"jobs' shutdown":    {withJobs(fxmodule.Jobs{ShutdownTimeout: -1}), "jobs: shutdown_timeout: negative"},
-		"jobs' poll":        {withJobs(fxmodule.Jobs{PRFKeyset: "/k", Schedules: fxmodule.Schedules{Poll: -1}}), "jobs: schedules.poll: negative"},
 		"jobs' catch-up":    {withJobs(fxmodule.Jobs{PRFKeyset: "/k", Schedules: fxmodule.Schedules{CatchUp: -1}}), "jobs: schedules.catch_up: negative"},
 		"jobs' types":       {withJobs(fxmodule.Jobs{HiddenTypes: true}), "jobs: hidden_types: needs prf_keyset"},
-		"jobs' schedules":   {withJobs(fxmodule.Jobs{Schedules: fxmodule.Schedules{Poll: time.Second}}), "jobs: schedules: needs prf_keyset"},
+		"jobs' schedules":   {withJobs(fxmodule.Jobs{Schedules: fxmodule.Schedules{CatchUp: time.Second}}), "jobs: schedules: needs prf_keyset"},
 		"asynq's namespace": {fxmodule.Config{Caches: with(func(c *fxmodule.Cache) { c.Namespace = "asynq" }).Caches, Jobs: fxmodule.Jobs{Redis: "rediss://u:p@H:6379/0"}}, `begins the names of asynq's own keys`},
 	} {
 		t.Run(name, func(t *testing.T) {

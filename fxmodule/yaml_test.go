@@ -51,7 +51,6 @@ jobs:
   hidden_types: true
   plaintext_until: 2030-01-31T00:00:00Z
   schedules:
-    poll: 2s
     catch_up: 30s
 key_timeout: 20s
 `
@@ -81,7 +80,7 @@ func full() fxmodule.Config {
 			Redis:  "rediss://app@redis.example:6379/1?password_file=/run/secrets/redis",
 			Queues: map[string]int{"critical": 6, "default": 3}, StrictPriority: true, Concurrency: 8, ShutdownTimeout: 6 * time.Second,
 			HiddenTypes: true, PlaintextUntil: time.Date(2030, 1, 31, 0, 0, 0, 0, time.UTC),
-			Schedules: fxmodule.Schedules{Poll: 2 * time.Second, CatchUp: 30 * time.Second},
+			Schedules: fxmodule.Schedules{CatchUp: 30 * time.Second},
 		},
 		KeyTimeout: 20 * time.Second,
 	}

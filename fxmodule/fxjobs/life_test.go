@@ -105,7 +105,7 @@ func TestSchedulerOverTwoApplications(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	config := jobsConfig(t, server.URL())
-	config.Jobs.Schedules = fxmodule.Schedules{Poll: 200 * time.Millisecond, CatchUp: time.Second}
+	config.Jobs.Schedules = fxmodule.Schedules{CatchUp: time.Second}
 	var box inbox
 	handle := func(_ context.Context, args mailArgs) error {
 		box.take(args.To)

@@ -89,9 +89,6 @@ func newInspector(c *connection) *asynq.Inspector { return asynq.NewInspectorFro
 // newScheduler makes a Scheduler that runs while the application does.
 func newScheduler(s settings, c *connection, client *asynqjobs.Client, lc fx.Lifecycle) (*asynqjobs.Scheduler, error) {
 	var opts []asynqjobs.SchedulerOption
-	if poll := s.Config.Jobs.Schedules.Poll; poll != 0 {
-		opts = append(opts, asynqjobs.WithPollInterval(poll))
-	}
 	if catchUp := s.Config.Jobs.Schedules.CatchUp; catchUp != 0 {
 		opts = append(opts, asynqjobs.WithCatchUp(catchUp))
 	}

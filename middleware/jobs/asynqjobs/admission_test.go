@@ -41,8 +41,11 @@ func (m *meters) counts(t *testing.T) map[string]int64 {
 		for _, m := range s.Metrics {
 			for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
 				key := ""
-				if m.Name == "sealcache.jobs.ticks" {
+				switch m.Name {
+				case "sealcache.jobs.ticks":
 					key = "tick "
+				case "sealcache.jobs.schedules":
+					key = "schedules "
 				}
 				out, _ := p.Attributes.Value("sealcache.outcome")
 				key += out.AsString()

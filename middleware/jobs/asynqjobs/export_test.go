@@ -44,13 +44,43 @@ func WithHeldUp(d time.Duration) SchedulerOption {
 	}
 }
 
+// WithPoll sets how often a running scheduler asks Redis for changes.
+func WithPoll(d time.Duration) SchedulerOption {
+	return func(s *Scheduler) error {
+		s.poll = d
+		return nil
+	}
+}
+
 // Settle does what Run does, until everything that is stored has been opened and what
 // is due has been enqueued, and looks once more.
 func (s *Scheduler) Settle(ctx context.Context) {
 	r := s.newRun()
 	for range 3 {
 		r.pass(ctx)
-		r.opener.workers.Wait()
+		r.background.Wait()
+		select {
+		case <-r.opened:
+			r.endOpening()
+		default:
+		}
+	}
+}
+
+// Steps returns a function that does one pass of one run of the Scheduler, and waits
+// for what it opens in the background.
+func (s *Scheduler) Steps(ctx context.Context) (step func()) {
+	r := s.newRun()
+	return func() {
+		for range 2 {
+			r.pass(ctx)
+			r.background.Wait()
+			select {
+			case <-r.opened:
+				r.endOpening()
+			default:
+			}
+		}
 	}
 }
 

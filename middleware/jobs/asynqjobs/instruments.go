@@ -23,6 +23,7 @@ type instruments struct {
 	limit     telemetry.Limiter
 	admission *telemetry.Counter
 	ticks     *telemetry.Counter
+	scheduled *telemetry.Counter
 	tracer    trace.Tracer // nil: no spans
 	namespace attribute.KeyValue
 }
@@ -38,6 +39,8 @@ func newInstruments(e *jobs.Encryptor, c *config) (*instruments, error) {
 		admission: m.Counter("sealcache.jobs.admission", "Tasks that reached a handler or an aggregator, by outcome and reason.",
 			"sealcache.outcome", "sealcache.reason"),
 		ticks: m.Counter("sealcache.jobs.ticks", "Ticks of schedules, by outcome.", "sealcache.outcome"),
+		scheduled: m.Counter("sealcache.jobs.schedules", "Schedules that a running scheduler put back or ended again, by outcome.",
+			"sealcache.outcome"),
 	}
 	return t, m.Err()
 }
@@ -66,6 +69,12 @@ func (t *instruments) retried(ctx context.Context, at identity, r Reason) {
 }
 
 func (t *instruments) tick(ctx context.Context, outcome string) { t.ticks.Add(ctx, 1, outcome) }
+
+func (t *instruments) schedules(ctx context.Context, outcome string, n int) {
+	if n > 0 {
+		t.scheduled.Add(ctx, int64(n), outcome)
+	}
+}
 
 // announce logs, once at start, which plaintext tasks are tolerated.
 func (t *instruments) announce(c *config) {

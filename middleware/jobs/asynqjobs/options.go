@@ -118,12 +118,14 @@ func WithLogger(l *slog.Logger) Option {
 	return func(c *config) error { return c.telemetry.SetLogger(l) }
 }
 
-// WithMeterProvider reports OpenTelemetry metrics. Both carry the namespace. The default is none.
+// WithMeterProvider reports OpenTelemetry metrics. All carry the namespace. The default is none.
 //
 //   - sealcache.jobs.admission counts tasks that reached a handler or an aggregator, by sealcache.outcome (sealed, plaintext,
 //     refused, retried) and, for refused and retried, sealcache.reason
 //   - sealcache.jobs.ticks counts ticks of schedules, by sealcache.outcome (enqueued, conflict: another process was first,
 //     failed)
+//   - sealcache.jobs.schedules counts schedules that a running Scheduler changed because Redis lost data, by sealcache.outcome
+//     (restored, ended_again: a cancelled schedule had come back)
 func WithMeterProvider(p metric.MeterProvider) Option {
 	return func(c *config) error { return c.telemetry.SetMeterProvider(p) }
 }

@@ -9,31 +9,36 @@ import (
 	"github.com/robfig/cron/v3"
 )
 
-// Schedule says when a periodic job runs: Every or Cron. Mistakes are reported
-// when it is used.
+// Schedule is the rule by which a periodic job runs. Every and Cron make one. A
+// mistake in it is reported when the job is registered.
 type Schedule struct{ spec string }
 
-// Every is at equal distances of at least one second and whole milliseconds, the
-// first one distance after the job was registered. The distances are counted from then on, so that
-// restarts do not shift them.
+// Every returns a schedule with equal intervals. d is at least one second and a whole
+// number of milliseconds. The first tick comes one interval after the registration.
+// Restarts do not shift the ticks.
 func Every(d time.Duration) Schedule { return Schedule{everyPrefix + d.String()} }
 
-// Cron is a cron expression: five fields (minute, hour, day of month, month, day
-// of week) or @hourly, @daily, @weekly, @monthly, @yearly, or "@every 90s", which is
-// Every. Times are UTC unless the expression begins with a zone, as in
-// "CRON_TZ=Europe/Berlin 30 4 * * *"; a zone before @every is an error. Where clocks
-// are put forward, a time that does not exist on a day is left out; where they are
-// put back, one that comes twice runs once, the first time, unless the hour is "*".
+// Cron returns a schedule from a cron expression. It has five fields (minute, hour,
+// day of month, month, day of week) or is @hourly, @daily, @weekly, @monthly, @yearly,
+// or "@every 90s", which means Every.
+//
+// Times are in UTC. Another time zone stands before the expression, as in
+// "CRON_TZ=Europe/Berlin 30 4 * * *". It must be a name of the IANA database: "Local"
+// is refused, because processes may differ in it. A zone before @every is refused.
+//
+// When clocks are put forward, a time that does not exist on that day is left out.
+// When they are put back, a time that exists twice counts once, the first time, unless
+// the hour is "*".
 func Cron(spec string) Schedule { return Schedule{strings.TrimSpace(spec)} }
 
-// String is the schedule as an expression for Cron.
+// String returns the schedule as an expression for Cron.
 func (s Schedule) String() string { return s.spec }
 
 const everyPrefix = "@every "
 
-// ticker gives the ticks of a schedule.
+// ticker computes the ticks of a schedule.
 type ticker interface {
-	// next is the first tick after t.
+	// next returns the first tick after t.
 	next(t time.Time) time.Time
 }
 
@@ -41,65 +46,97 @@ type ticker interface {
 func (s Schedule) parse(anchor time.Time) (ticker, error) {
 	if text, ok := strings.CutPrefix(s.spec, everyPrefix); ok {
 		d, err := time.ParseDuration(strings.TrimSpace(text))
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, fmt.Errorf("asynqjobs: schedule %q: not a duration", s.spec)
-		}
-		if d < time.Second {
-			return nil, fmt.Errorf("asynqjobs: schedule %q: at least one second", s.spec)
-		}
-		if d%time.Millisecond != 0 { // ticks are stored to the millisecond
-			return nil, fmt.Errorf("asynqjobs: schedule %q: whole milliseconds", s.spec)
+		case d < time.Second:
+			return nil, fmt.Errorf("asynqjobs: schedule %q: less than one second", s.spec)
+		case d%time.Millisecond != 0: // ticks are stored to the millisecond
+			return nil, fmt.Errorf("asynqjobs: schedule %q: not whole milliseconds", s.spec)
 		}
 		return interval{anchor: anchor, every: d}, nil
 	}
 	if s.spec == "" {
-		return nil, errors.New("asynqjobs: empty schedule: use Every or Cron")
+		return nil, errors.New("asynqjobs: empty schedule (use Every or Cron)")
 	}
-	c, err := cron.ParseStandard(s.spec)
+	c, err := parseCron(s.spec)
+	if err != nil {
+		return nil, err
+	}
+	if c.Next(anchor).IsZero() {
+		return nil, fmt.Errorf("asynqjobs: schedule %q: never comes", s.spec)
+	}
+	return calendar{c}, nil
+}
+
+// parseCron calls package cron, which panics if it finds no blank after a time zone.
+// It recovers from any other panic too, because expressions may come from a
+// configuration.
+func parseCron(spec string) (c *cron.SpecSchedule, err error) {
+	defer func() {
+		if recover() != nil {
+			c, err = nil, fmt.Errorf("asynqjobs: schedule %q: not a cron expression", spec)
+		}
+	}()
+	zone, hasZone := strings.CutPrefix(spec, "CRON_TZ=")
+	if !hasZone {
+		zone, hasZone = strings.CutPrefix(spec, "TZ=")
+	}
+	if hasZone {
+		name, _, ok := strings.Cut(zone, " ")
+		switch {
+		case !ok:
+			return nil, fmt.Errorf("asynqjobs: schedule %q: no expression after the time zone", spec)
+		case name == "":
+			return nil, fmt.Errorf("asynqjobs: schedule %q: empty time zone", spec)
+		}
+	}
+	parsed, err := cron.ParseStandard(spec)
 	if err != nil {
 		return nil, fmt.Errorf("asynqjobs: schedule: %w", err)
 	}
-	spec, ok := c.(*cron.SpecSchedule)
-	if !ok {
-		return nil, fmt.Errorf("asynqjobs: schedule %q: @every has no zone: use Every", s.spec)
+	c, ok := parsed.(*cron.SpecSchedule)
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("asynqjobs: schedule %q: @every has no time zone (use Every)", spec)
+	case hasZone && c.Location == time.Local:
+		return nil, fmt.Errorf("asynqjobs: schedule %q: local time (name a time zone)", spec)
 	}
-	if c.Next(anchor).IsZero() {
-		return nil, fmt.Errorf("asynqjobs: schedule %q never comes", s.spec)
-	}
-	return calendar{spec}, nil
+	return c, nil
 }
 
-// interval ticks at anchor plus n times every, n from 1.
+// interval ticks at anchor plus n times every. n may be negative: a server's clock
+// that was set back may stand before the registration.
 type interval struct {
 	anchor time.Time
 	every  time.Duration
 }
 
 func (i interval) next(t time.Time) time.Time {
-	if t.Before(i.anchor) {
-		return i.anchor.Add(i.every)
+	since := t.Sub(i.anchor) % i.every
+	if since < 0 {
+		since += i.every
 	}
-	since := t.Sub(i.anchor)
-	return t.Add(i.every - since%i.every)
+	return t.Add(i.every - since)
 }
 
-// calendar ticks when a cron expression says.
+// calendar ticks at the times of a cron expression.
 type calendar struct{ c *cron.SpecSchedule }
 
-// next keeps an expression without a zone independent of the machine's, and leaves
-// out what has the wall time of an earlier tick.
+// next computes in UTC, so that an expression without a zone does not depend on the
+// machine's zone. It leaves out ticks with the wall time of an earlier tick.
 func (c calendar) next(t time.Time) time.Time {
-	for t = c.c.Next(t.UTC()); !t.IsZero() && c.again(t); t = c.c.Next(t) {
+	for t = c.c.Next(t.UTC()); !t.IsZero() && c.repeats(t); t = c.c.Next(t) {
 	}
 	return t
 }
 
-// anyHour is how package cron marks a field that is "*".
+// anyHour is the bit by which package cron marks a field that is "*".
 const anyHour = 1 << 63
 
-// again tells whether t is the second time of its day's wall time, in an expression
-// that names hours.
-func (c calendar) again(t time.Time) bool {
+// repeats reports whether the wall time of t exists twice on its day and t is the
+// second one, in an expression that names hours.
+func (c calendar) repeats(t time.Time) bool {
 	if c.c.Hour&anyHour != 0 || c.c.Location == time.Local {
 		return false
 	}
@@ -113,16 +150,16 @@ func (c calendar) again(t time.Time) bool {
 	return t.Sub(start) < time.Duration(before-now)*time.Second
 }
 
-// due returns the ticks after last that have come at now: all of the last
-// catchUp, and if there are none, the latest that was missed before. Fewer than
-// catchUp in seconds are ever returned, and one at least if any was missed.
+// due returns the ticks after last and up to now. It returns all ticks of the last
+// catchUp. If there are none, it returns the latest tick before them. The number of
+// ticks is bounded by catchUp in seconds, and is at least one if any was missed.
 func due(tk ticker, last, now time.Time, catchUp time.Duration) []time.Time {
 	if first := tk.next(last); first.IsZero() || first.After(now) {
 		return nil
 	}
 	for window := catchUp; ; window *= 2 {
 		from := now.Add(-window)
-		if window <= 0 || from.Before(last) { // overflow, or all there is
+		if window <= 0 || from.Before(last) { // window overflowed, or covers all ticks
 			from = last
 		}
 		var ticks []time.Time

@@ -78,7 +78,8 @@ func TestSchedulesWhenClocksAreChanged(t *testing.T) {
 
 func TestUnderSameKey(t *testing.T) {
 	t.Parallel()
-	header := "\xc1\x5c\x01\x05\x01\x00"
+	const header, tag = "\xc1\x5c\x01\x05\x01\x00", "0123456789abcdef"
+	wrapped := func(key string) string { return "\x00\x00\x00" + string(rune(len(key))) + key }
 	_, n, err := wire.Parse([]byte(header + "body"))
 	require.NoError(t, err)
 	require.Equal(t, len(header), n)
@@ -88,13 +89,13 @@ func TestUnderSameKey(t *testing.T) {
 	}{
 		{"\x01abcd1", "\x01abcd2", true},
 		{"\x01abcd1", "\x01abce1", false},
-		{"\x00\x00\x00\x09\x01abcd1", "\x00\x00\x00\x09\x01abcd2", true},
-		{"\x00\x00\x00\x09\x01abcd1", "\x00\x00\x00\x09\x01abce1", false},
-		{"\x00\x00\x00\x09\x01abcd1", "\x01abcd1", true},
-		{"\x00\x00\x00\x09vault1", "\x00\x00\x00\x09vault2", true},
-		{"\x00", "\x01", true},
+		{wrapped("\x01abcd1" + tag), wrapped("\x01abcd2" + tag), true},
+		{wrapped("\x01abcd1" + tag), wrapped("\x01abce1" + tag), false},
+		{wrapped("vault:v1:x"), wrapped("vault:v1:y"), true},
+		{wrapped("vault:v1:x"), wrapped("vault:v2:x"), false},
+		{wrapped("other1"), wrapped("other2"), true},
 	} {
-		require.Equal(t, c.same, underSameKey(header+c.a, header+c.b), "%q %q", c.a, c.b)
+		require.Equal(t, c.same, underSameKey(header+c.a+tag, header+c.b+tag), "%q %q", c.a, c.b)
 	}
 }
 

@@ -15,75 +15,65 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// Scheduler runs periodic jobs. Their definitions are in Redis, sealed; every
-// process may have a Scheduler and Run it, and still each tick is enqueued once.
+// Scheduler runs periodic jobs. Redis holds their definitions, sealed. Every process
+// may have a Scheduler and run it: each tick is still enqueued once.
 type Scheduler struct {
-	c       *Client
-	store   *scheduleStore
-	book    *book
-	turn    chan struct{} // holds one: who has it may bring the book and Redis together
+	c          *Client
+	store      *scheduleStore
+	cache      *scheduleCache
+	registered *registrations
+	// mutex is held by the goroutine that reads or changes what is stored and records it
+	// in cache and registered. Otherwise a slow reader could record what was replaced in
+	// the meantime. It is a channel, so that waiting ends with a context.
+	mutex   chan struct{}
 	poll    time.Duration
 	catchUp time.Duration
 	heldUp  time.Duration
 }
 
 const (
-	// DefaultPollInterval is the default of WithPollInterval.
-	DefaultPollInterval = time.Second
 	// DefaultCatchUp is the default of WithCatchUp.
 	DefaultCatchUp = time.Minute
 
-	// tickRetention keeps a tick's task in Redis after it has run. It is longer than
-	// a scheduler may be held up between reading the last tick and enqueueing
-	// (mostHeldUp and enqueueTimeout), and than DefaultCatchUp, with room for clocks
-	// that differ.
+	// pollInterval is how often a running scheduler asks Redis for changes. A new
+	// schedule may go unnoticed for so long. Ticks of known schedules are on time.
+	pollInterval = time.Second
+	// tickRetention keeps a tick's task in Redis after it has run. It is longer than a
+	// scheduler may take from reading the last tick to enqueueing (mostHeldUp and
+	// enqueueTimeout), and than DefaultCatchUp, with room for clocks that differ.
 	tickRetention  = 2 * time.Minute
 	mostHeldUp     = 20 * time.Second
 	enqueueTimeout = 10 * time.Second
-	// scanTimeout bounds the search for a name under PRF keys that are gone, and
-	// listTimeout a list, so that neither takes the longer the more there is that
-	// does not open.
+	// scanTimeout bounds the search for a name under removed PRF keys. listTimeout
+	// bounds a list. Schedules that do not open must not prolong either.
 	scanTimeout = 2 * time.Second
 	listTimeout = 8 * time.Second
-	// changeAttempts bounds how often a change is tried again because another
-	// process changed the same schedule.
+	// changeAttempts bounds the attempts to change a schedule that other processes
+	// change at the same time.
 	changeAttempts = 50
 )
 
-// A SchedulerOption changes what NewScheduler makes.
+// A SchedulerOption configures a Scheduler.
 type SchedulerOption func(*Scheduler) error
 
-// WithPollInterval sets how often Redis is asked for changes, at least 100 ms. It
-// is how long a new schedule may go unnoticed; ticks of known ones come on time
-// regardless. The default is DefaultPollInterval.
-func WithPollInterval(d time.Duration) SchedulerOption {
-	return func(s *Scheduler) error {
-		if d < 100*time.Millisecond {
-			return fmt.Errorf("WithPollInterval: %v: it takes at least 100ms", d)
-		}
-		s.poll = d
-		return nil
-	}
-}
-
-// WithCatchUp sets how many missed ticks are made up for when no scheduler could
-// enqueue them: all that were missed within the last d, and if there is none, the
-// latest one before. Zero is the latest one only. It is at most 1 minute, which is
-// the default (DefaultCatchUp).
+// WithCatchUp sets which missed ticks are made up for, if no scheduler could enqueue
+// them in time: all ticks of the last d, and if there are none, the latest tick before.
+// Zero means only the latest tick. d is at most 1 minute, the default
+// (DefaultCatchUp).
 func WithCatchUp(d time.Duration) SchedulerOption {
 	return func(s *Scheduler) error {
 		if d < 0 || d > DefaultCatchUp {
-			return fmt.Errorf("WithCatchUp: %v: it takes 0 to %v", d, DefaultCatchUp)
+			return fmt.Errorf("WithCatchUp: %v: not between 0 and %v", d, DefaultCatchUp)
 		}
 		s.catchUp = max(d, time.Nanosecond)
 		return nil
 	}
 }
 
-// NewScheduler returns a Scheduler that keeps schedules in rdb and enqueues with
-// c, whose encryptor must have been made with jobs.WithPRF. rdb may be a single
-// server, behind Sentinel, or a Cluster; it is not closed. Two applications that
-// share one Redis need different namespaces (jobs.WithNamespace).
+// NewScheduler returns a Scheduler that keeps schedules in rdb and enqueues with c. The
+// encryptor of c needs jobs.WithPRF. rdb may be a single server, a Cluster, or behind
+// Sentinel. It is not closed. Two applications that share one Redis need different
+// namespaces (jobs.WithNamespace).
 func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption) (*Scheduler, error) {
 	if rdb == nil {
 		return nil, errors.New("asynqjobs: NewScheduler: nil Redis client")
@@ -94,7 +84,10 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 	if c.e.Tokens() == nil {
 		return nil, fmt.Errorf("asynqjobs: NewScheduler: %w", jobs.ErrNoPRF)
 	}
-	s := &Scheduler{c: c, store: newScheduleStore(rdb, c.e), book: newBook(), turn: make(chan struct{}, 1), poll: DefaultPollInterval, catchUp: DefaultCatchUp, heldUp: mostHeldUp}
+	s := &Scheduler{
+		c: c, store: newScheduleStore(rdb, c.e), cache: newScheduleCache(), registered: newRegistrations(),
+		mutex: make(chan struct{}, 1), poll: pollInterval, catchUp: DefaultCatchUp, heldUp: mostHeldUp,
+	}
 	var errs []error
 	for _, o := range opts {
 		if o == nil {
@@ -111,24 +104,27 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 	return s, nil
 }
 
-// ScheduleOnce registers t to be enqueued periodically. However many processes
-// call it, and however often, there is one schedule of a name, and one of them is
-// told that it changed. Called with another schedule, type, payload, header or
-// option it replaces what is there, and Every counts anew from then; called with
-// the same it does nothing, but that it seals it again if it is under another than
-// the primary key, or has not been for a day. One that does not open, or not with
-// the keys that there are after a reload, is replaced. The schedule stays when all
-// processes end: Cancel ends it.
+// ScheduleOnce registers t to be enqueued periodically. There is one schedule of a
+// name, however many processes call it and however often. It reports whether the call
+// changed the schedule, which is true in one process only.
 //
-// The last caller counts, not the newest release: while a changed definition is
-// rolled out, a process of the old release that is restarted puts the old one back,
-// until a new one calls ScheduleOnce again. If that must not be, give the job another
-// name with the release that changes it and cancel the old name once none of the old
-// processes is left.
+// Called with another schedule, type, payload, header or option, it replaces the
+// schedule, and Every counts from then on. Called with the same, it does nothing,
+// except that it seals the schedule again under a new primary key, or once a day. It
+// replaces a schedule that does not open, unless the key service could not be asked.
 //
-// opts may be MaxRetry, Queue, Timeout and Retention. A tick is one task
-// with an id of its own, kept for two minutes after it has run or as long as
-// Retention says.
+// The schedule outlives the processes: Cancel ends it. If Redis loses its data, or goes
+// back to an older state, a running Scheduler puts back what was registered through
+// it; see Run.
+//
+// The last caller counts, not the newest release. During a rollout, a restarted process
+// of the old release puts the old definition back, until a new one calls ScheduleOnce
+// again. To avoid that, give the changed job another name, and cancel the old name
+// after the rollout.
+//
+// opts may be MaxRetry, Queue, Timeout and Retention. Each tick is one task with an id
+// of its own. Redis keeps it for two minutes after it has run, or for as long as
+// Retention says. The handler finds name and time of the tick with TickOf.
 func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule, t *asynq.Task, opts ...asynq.Option) (changed bool, err error) {
 	for range changeAttempts {
 		now, version, ticks, err := s.store.poll(ctx)
@@ -139,23 +135,9 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 		if err != nil {
 			return false, err
 		}
-		found, err := s.store.of(ctx, name)
+		found, err := s.find(ctx, name, version, now)
 		if err != nil {
 			return false, err
-		}
-		for i, en := range found {
-			if en.raw != "" {
-				found[i] = s.store.open(ctx, en.field, en.raw)
-			}
-		}
-		if stored(found) == 0 {
-			// It may be under a PRF key that is gone; it would run beside this one.
-			if !s.book.isComplete(version) {
-				if err := s.scan(ctx, version, now); err != nil {
-					return false, err
-				}
-			}
-			found = s.astray(found, name)
 		}
 		same, err := sameAs(def, found)
 		if err != nil {
@@ -163,8 +145,8 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 		}
 		var last time.Time
 		if same != nil {
-			// Kept, with its ids and its last tick. It moves if it is under an older PRF
-			// key, or twice because two processes had different keys.
+			// It keeps its ids and its last tick. It moves if it is under an older PRF key,
+			// or under two because processes had different keys.
 			def, last = same.def, ticks[same.field]
 		}
 		en, err := s.store.seal(ctx, def, now)
@@ -172,9 +154,9 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 			return false, err
 		}
 		if same != nil && stored(found) == 1 && same.field == en.field && underSameKey(same.raw, en.raw) && now.Sub(def.sealed()) < resealAfter {
-			return false, nil
+			return false, s.remember(def, version)
 		}
-		ok, err := s.swap(ctx, found, en, last, now)
+		ok, err := s.swap(ctx, change{old: found, new: en, last: last, now: now, register: true})
 		if err != nil {
 			return false, err
 		}
@@ -182,12 +164,34 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 			return same == nil, nil
 		}
 	}
-	return false, fmt.Errorf("asynqjobs: ScheduleOnce: others changed the schedule %d times meanwhile", changeAttempts)
+	return false, fmt.Errorf("asynqjobs: ScheduleOnce: other processes changed the schedule %d times", changeAttempts)
 }
 
-// scan opens what the book does not know, which it was at version, as far as that is
-// possible in a short time. What is left does no harm: of two of one name a Scheduler
-// runs the one registered last.
+// find returns what is stored under a name, opened, and with the fields that are empty.
+// It looks under removed PRF keys only if nothing is stored under the present ones.
+func (s *Scheduler) find(ctx context.Context, name, version string, now time.Time) ([]entry, error) {
+	found, err := s.store.of(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	for i, en := range found {
+		if en.raw != "" {
+			found[i] = s.store.open(ctx, en.field, en.raw)
+		}
+	}
+	if stored(found) > 0 {
+		return found, nil
+	}
+	if !s.cache.knows(version) {
+		if err := s.scan(ctx, version, now); err != nil {
+			return nil, err
+		}
+	}
+	return s.withCached(found, name), nil
+}
+
+// scan opens what the cache does not know, within a short time. Schedules that are left
+// do no harm: of two schedules of one name, a Scheduler runs the one registered last.
 func (s *Scheduler) scan(ctx context.Context, version string, now time.Time) error {
 	timeout := scanTimeout
 	if deadline, ok := ctx.Deadline(); ok {
@@ -196,59 +200,54 @@ func (s *Scheduler) scan(ctx context.Context, version string, now time.Time) err
 	if err := s.read(ctx, now, timeout); err != nil {
 		return err
 	}
-	s.book.completed(version)
+	s.cache.setKnown(version)
 	return nil
 }
 
-// take brings the book up to what is stored, and returns what is to be opened.
-func (s *Scheduler) take(ctx context.Context, now time.Time, atOnce bool) ([]entry, error) {
-	if err := s.await(ctx); err != nil {
-		return nil, err
-	}
-	defer s.done()
-	stored, err := s.store.all(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return s.book.take(stored, now, atOnce), nil
-}
-
-// await waits for the turn to read or change what is stored and to note that in the
-// book. Who came late with what he read before another's change would put back what was
-// replaced or cancelled, and it would tick until all is read again.
-func (s *Scheduler) await(ctx context.Context) error {
+// lock waits until no other goroutine reads or changes what is stored.
+func (s *Scheduler) lock(ctx context.Context) error {
 	select {
-	case s.turn <- struct{}{}:
+	case s.mutex <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("asynqjobs: schedules: %w", ctx.Err())
 	}
 }
 
-func (s *Scheduler) done() { <-s.turn }
+func (s *Scheduler) unlock() { <-s.mutex }
 
-// read brings the book up to what is stored, and opens what it does not know for at
-// most timeout.
+// read makes the cache hold what is stored, and opens what it does not know for at most
+// timeout.
 func (s *Scheduler) read(ctx context.Context, now time.Time, timeout time.Duration) error {
-	todo, err := s.take(ctx, now, true)
+	pending, err := s.update(ctx, now)
 	if err != nil {
 		return err
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	o := newOpener(s.store, s.book, func(context.Context, error) {})
-	o.open(limited, todo, now)
-	o.workers.Wait()
+	s.openAll(limited, pending, now, func(context.Context, error) {})
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("asynqjobs: schedules: %w", err)
 	}
 	return nil
 }
 
-// astray adds to found what the book knows of the same name under other fields, those
-// of PRF keys that are gone.
-func (s *Scheduler) astray(found []entry, name string) []entry {
-	for _, en := range s.book.named(name) {
+func (s *Scheduler) update(ctx context.Context, now time.Time) ([]entry, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.unlock()
+	all, _, err := s.store.all(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.cache.update(all, now, true), nil
+}
+
+// withCached adds to found the schedules of the same name that the cache knows under
+// other fields, which belong to removed PRF keys.
+func (s *Scheduler) withCached(found []entry, name string) []entry {
+	for _, en := range s.cache.named(name) {
 		if !slices.ContainsFunc(found, func(have entry) bool { return have.field == en.field }) {
 			found = append(found, en)
 		}
@@ -256,26 +255,65 @@ func (s *Scheduler) astray(found []entry, name string) []entry {
 	return found
 }
 
-// swap replaces entries by en in Redis and in the book.
-func (s *Scheduler) swap(ctx context.Context, entries []entry, en entry, last, now time.Time) (bool, error) {
-	if err := s.await(ctx); err != nil {
+// change is the replacement of stored schedules of one name.
+type change struct {
+	old      []entry
+	new      entry     // without a field if the schedule ends
+	last     time.Time // the last tick of new, or zero
+	now      time.Time
+	register bool   // the application registered new
+	cancel   string // the name, if the application cancelled it
+}
+
+// swap makes a change in Redis, and records it. It reports whether the old schedules
+// were still stored.
+func (s *Scheduler) swap(ctx context.Context, c change) (bool, error) {
+	if err := s.lock(ctx); err != nil {
 		return false, err
 	}
-	defer s.done()
-	ok, before, after, err := s.store.swap(ctx, entries, en, last)
+	defer s.unlock()
+	return s.swapLocked(ctx, c)
+}
+
+// swapLocked is swap for a caller that holds the mutex.
+func (s *Scheduler) swapLocked(ctx context.Context, c change) (bool, error) {
+	ok, before, after, err := s.store.swap(ctx, c.old, c.new, c.last)
 	if err != nil {
 		return false, err
 	}
 	if !ok {
-		s.book.completed("") // it is not what is stored
+		s.cache.setKnown("") // the cache does not hold what is stored
 		return false, nil
 	}
-	s.book.replace(entries, en, before, after, now)
+	s.cache.replace(c.old, c.new, before, after, c.now)
+	s.registered.changed(before, after)
+	switch {
+	case c.register:
+		s.registered.end(c.old, c.new.def)
+		return true, s.record(c.new.def)
+	case c.cancel != "":
+		s.registered.end(c.old, nil)
+		s.registered.forget(c.cancel)
+	}
 	return true, nil
 }
 
-// sameAs returns the entry that says what def does, or nil. One that does not open is
-// replaced, unless it is only that the key service is down.
+// remember records that the application registered def, which is stored already.
+func (s *Scheduler) remember(def *definition, version string) error {
+	s.registered.changed("", version)
+	return s.record(def)
+}
+
+func (s *Scheduler) record(def *definition) error {
+	fields, err := s.store.fields(def.Name)
+	if err == nil {
+		s.registered.add(def, fields)
+	}
+	return err
+}
+
+// sameAs returns the entry with the content of def, or nil. A schedule that does not
+// open counts as replaceable, unless the key service could not be asked.
 func sameAs(def *definition, found []entry) (*entry, error) {
 	want, err := def.content()
 	if err != nil {
@@ -285,7 +323,7 @@ func sameAs(def *definition, found []entry) (*entry, error) {
 		switch en := &found[i]; {
 		case en.raw == "":
 		case errors.Is(en.err, jobs.ErrUnknownKey):
-			// Forged, or its key was deleted: what the application says now counts.
+			// It is forged, or its key was deleted: the application's word counts.
 		case en.err != nil && !jobs.Permanent(en.err):
 			return nil, fmt.Errorf("asynqjobs: the schedule of this name cannot be read: %w", en.err)
 		case en.err != nil:
@@ -313,9 +351,9 @@ func stored(entries []entry) int {
 	return n
 }
 
-// Cancel ends the schedule of that name, and tells whether there was one. Tasks
-// that were enqueued are not touched. Where none is found and there are schedules
-// that could not be read, one of which may be it, that is an error.
+// Cancel ends the schedule of that name, and reports whether there was one. It does not
+// touch tasks that were enqueued. If none is found, and schedules cannot be read at this
+// time, it returns an error, because one of them may have this name.
 func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
 	for range changeAttempts {
 		now, version, _, err := s.store.poll(ctx)
@@ -326,23 +364,29 @@ func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		// One under a PRF key that is gone would come back to life.
+		// A schedule under a removed PRF key would come back to life.
 		if err := s.scan(ctx, version, now); err != nil {
 			return false, err
 		}
-		found = s.astray(found, name)
+		found = s.withCached(found, name)
 		if stored(found) == 0 {
-			if err := s.book.unread(true); err != nil {
-				return false, fmt.Errorf("asynqjobs: a schedule cannot be read: %w", err)
+			if err := s.cache.unopened(true); err != nil {
+				return false, fmt.Errorf("asynqjobs: Cancel: some schedules cannot be read: %w", err)
 			}
+			s.registered.forget(name)
 			return false, nil
 		}
-		ok, err := s.swap(ctx, found, entry{}, time.Time{}, now)
+		for i, en := range found {
+			if en.raw != "" && en.def == nil { // its seed names what must not come back
+				found[i] = s.store.open(ctx, en.field, en.raw)
+			}
+		}
+		ok, err := s.swap(ctx, change{old: found, now: now, cancel: name})
 		if err != nil || ok {
 			return ok, err
 		}
 	}
-	return false, fmt.Errorf("asynqjobs: Cancel: others changed the schedule %d times meanwhile", changeAttempts)
+	return false, fmt.Errorf("asynqjobs: Cancel: other processes changed the schedule %d times", changeAttempts)
 }
 
 // ScheduleInfo describes a schedule.
@@ -353,13 +397,13 @@ type ScheduleInfo struct {
 	Queue   string
 	Payload []byte
 	Since   time.Time // when it was registered
-	Last    time.Time // its last tick that was enqueued, zero if none was
-	Next    time.Time // the tick after now
+	Last    time.Time // its last tick that was enqueued, or zero
+	Next    time.Time // its next tick
 }
 
-// List returns the schedules by name. Those that cannot be opened, or not in a few
-// seconds, are missing, and the error says why; the others are returned with it. What
-// has been opened or refused a short time ago is not opened again.
+// List returns the schedules by name. Schedules that do not open within a few seconds
+// are missing. The error then says why, and the others are returned with it. A schedule
+// that was opened or refused a short time ago is not opened again.
 func (s *Scheduler) List(ctx context.Context) ([]ScheduleInfo, error) {
 	now, _, ticks, err := s.store.poll(ctx)
 	if err != nil {
@@ -372,7 +416,7 @@ func (s *Scheduler) List(ctx context.Context) ([]ScheduleInfo, error) {
 	if err := s.read(ctx, now, timeout); err != nil {
 		return nil, err
 	}
-	entries, _, _ := s.book.entries(-1)
+	entries, _, _ := s.cache.opened(-1)
 	var infos []ScheduleInfo
 	for _, en := range newest(entries) {
 		d := en.def
@@ -382,22 +426,18 @@ func (s *Scheduler) List(ctx context.Context) ([]ScheduleInfo, error) {
 		})
 	}
 	slices.SortFunc(infos, func(a, b ScheduleInfo) int { return strings.Compare(a.Name, b.Name) })
-	if err := s.book.unread(false); err != nil {
-		return infos, fmt.Errorf("asynqjobs: a schedule does not open: %w", err)
+	if err := s.cache.unopened(false); err != nil {
+		return infos, fmt.Errorf("asynqjobs: List: some schedules do not open: %w", err)
 	}
 	return infos, nil
 }
 
-// newest returns the entries that open, one of each name. There are two of a name
-// only while processes with different PRF keys run; the one registered last
-// counts.
+// newest returns one entry of each name: the one registered last. There are two of a
+// name only while processes with different PRF keys run. All entries must open.
 func newest(entries []entry) []entry {
 	at := map[string]int{}
 	var out []entry
 	for _, en := range entries {
-		if en.def == nil {
-			continue
-		}
 		i, ok := at[en.def.Name]
 		switch {
 		case !ok:
@@ -410,7 +450,7 @@ func newest(entries []entry) []entry {
 	return out
 }
 
-// String says what the Scheduler is, and nothing of its keys.
+// String describes the Scheduler without its keys.
 func (s *Scheduler) String() string { return "asynqjobs.Scheduler(" + s.c.e.String() + ")" }
 
 // GoString is String.

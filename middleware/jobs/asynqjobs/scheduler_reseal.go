@@ -8,21 +8,20 @@ import (
 )
 
 const (
-	// resealAfter is the age at which a schedule is sealed again whatever its key
-	// is: of a key service's keys one does not see which is the primary.
+	// resealAfter is the age at which a schedule is sealed again whatever its key is. The
+	// keys of a key service do not tell which of them is primary.
 	resealAfter = 24 * time.Hour
-	// resealSpacing is the least age at which a running scheduler seals one again
-	// because of its key. While keysets are rolled out processes differ in the
-	// primary, and must not undo each other's work all the time.
+	// resealSpacing is the least age at which a running scheduler seals a schedule again
+	// because of its key. During the rollout of a keyset, processes differ in the primary
+	// key, and must not undo each other's work all the time.
 	resealSpacing = time.Hour
+	// resealTime bounds what a pass spends on it: ticks must not wait for it.
+	resealTime = 200 * time.Millisecond
 )
 
-// resealTime bounds what a pass spends on sealing again: ticks must not wait for it.
-const resealTime = 200 * time.Millisecond
-
-// reseal seals schedules again that are not under the primary key or are old, so that
-// none is lost with a key that is retired. They keep their ids, their anchors and their
-// last ticks. Each is looked at once for each time that all are read.
+// reseal seals schedules again that are old or not under the primary key, so that none
+// is lost with a key that is retired. They keep their ids, their anchors and their last
+// ticks. It looks at each schedule once after each reading.
 func (r *run) reseal(ctx context.Context, now time.Time, ticks map[string]time.Time) {
 	s, began := r.s, time.Now()
 	for _, en := range r.current {
@@ -30,11 +29,11 @@ func (r *run) reseal(ctx context.Context, now time.Time, ticks map[string]time.T
 			continue
 		}
 		if time.Since(began) > resealTime {
-			return // the next pass goes on
+			return // the next pass continues
 		}
 		if err := s.resealOne(ctx, now, en, ticks[en.field]); err != nil {
 			s.failed(ctx, err)
-			return // as above
+			return // the next pass continues
 		}
 		r.checked[en.field] = true
 	}
@@ -42,7 +41,7 @@ func (r *run) reseal(ctx context.Context, now time.Time, ticks map[string]time.T
 
 func (s *Scheduler) resealOne(ctx context.Context, now time.Time, en entry, last time.Time) error {
 	age := now.Sub(en.def.sealed())
-	if age < resealSpacing {
+	if age >= 0 && age < resealSpacing { // it is negative if the server's clock was set back
 		return nil
 	}
 	fresh, err := s.store.sealAs(ctx, en.field, en.def, now)
@@ -52,28 +51,21 @@ func (s *Scheduler) resealOne(ctx context.Context, now time.Time, en entry, last
 	if age < resealAfter && underSameKey(en.raw, fresh.raw) {
 		return nil
 	}
-	_, err = s.swap(ctx, []entry{en}, fresh, last, now)
+	_, err = s.swap(ctx, change{old: []entry{en}, new: fresh, last: last, now: now})
 	return err
 }
 
-// underSameKey tells whether two sealed values name the same key, as far as one can
-// see: Tink's ciphertexts begin with 01 and the id of their key, those of an envelope
-// have the wrapped data key first, after its length, which may begin so. Of others it
-// is true.
-func underSameKey(a, b string) bool { return keyPrefix(a) == keyPrefix(b) }
+// underSameKey reports whether two sealed values name the same key. Values that name no
+// key count as equal.
+func underSameKey(a, b string) bool {
+	x, y := keyOf(a), keyOf(b)
+	return x.HasID == y.HasID && x.ID == y.ID && x.Version == y.Version && x.Passphrase() == y.Passphrase()
+}
 
-func keyPrefix(raw string) string {
-	const prefix, length = 5, 4
+func keyOf(raw string) wire.Key {
 	_, n, err := wire.Parse([]byte(raw))
 	if err != nil {
-		return ""
+		return wire.Key{}
 	}
-	body := raw[n:]
-	if len(body) > length && body[0] == 0 {
-		body = body[length:]
-	}
-	if len(body) < prefix || body[0] != 1 {
-		return ""
-	}
-	return body[:prefix]
+	return wire.KeyOf([]byte(raw)[n:])
 }

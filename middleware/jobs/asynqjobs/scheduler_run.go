@@ -5,60 +5,88 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
 )
 
-// reloadSchedules is how often the schedules are read although their version has
-// not changed: one that could not be opened may open now, and one that did may not.
-const reloadSchedules = time.Minute
+const (
+	// rereadInterval is how often the schedules are read although their version is the
+	// same: one that did not open may open now, and the other way round.
+	rereadInterval = time.Minute
+	// clockTolerance is how far ahead of the server's clock a time may be without being
+	// taken for a mistake.
+	clockTolerance = time.Second
+)
 
-// Run enqueues the ticks of all schedules until ctx ends, and returns nil then. It
-// goes by the clock of the Redis server. What goes wrong is logged and tried again:
-// Run does not end because Redis or the key service is down.
+// Run enqueues the ticks of all schedules until ctx ends, and then returns nil. It
+// uses the clock of the Redis server. Failures are logged and tried again: Run does not
+// end because Redis or the key service is down.
 //
-// Any number of processes may Run; when one dies, the others go on without a gap.
-// Ticks that no process could enqueue are made up for as WithCatchUp says. Schedules
-// are opened beside that: however long it takes, those that are known tick.
+// Any number of processes may run. When one dies, the others continue without a gap.
+// Ticks that no process could enqueue are made up for as WithCatchUp says. Schedules are
+// opened in the background, so that slow ones do not delay the ticks of others.
+//
+// If Redis loses its data, as after a FLUSHALL, a restart without persistence, or a
+// failover to a replica that is behind, Run puts back what was registered through this
+// Scheduler and not cancelled since. It logs that at WARN, and counts it in
+// sealcache.jobs.schedules. The last tick before the loss may run twice. A schedule that another process cancelled stays cancelled,
+// unless Redis loses the data within about a second of that. A schedule that was
+// cancelled or replaced through this Scheduler, and that an older replica brings back,
+// is ended again.
+//
+// If the server's clock is set back, Every continues its intervals and Cron continues at
+// the times of the new clock. A tick at a time that comes a second time may run twice.
 func (s *Scheduler) Run(ctx context.Context) error {
 	r := s.newRun()
-	defer r.opener.workers.Wait()
+	defer r.background.Wait()
 	for {
 		wait := r.pass(ctx)
-		// A few milliseconds of chance, so that not all processes come at once and
-		// all but one for nothing.
+		// The jitter keeps processes from coming at once, all but one in vain.
 		timer := time.NewTimer(wait + jitter())
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
-		case <-r.opener.news:
+		case <-r.opened:
 			timer.Stop()
+			r.endOpening()
 		case <-timer.C:
 		}
 	}
 }
 
 func (s *Scheduler) newRun() *run {
-	return &run{s: s, changes: -1, checked: map[string]bool{}, opener: newOpener(s.store, s.book, s.failed)}
+	return &run{s: s, opened: make(chan struct{}, 1), changes: -1, checked: map[string]bool{}}
 }
 
-// run is a running scheduler.
+// run is a running Scheduler.
 type run struct {
-	s       *Scheduler
-	polled  time.Time // by this process, when it last asked what had ticked
-	opener  *opener
-	read    bool
-	version string    // when the schedules were read
-	at      time.Time // of the server, then
-	current []entry   // what ticks
-	changes int       // of the book, that current is of
-	first   int       // of current, with which the next pass begins
+	s      *Scheduler
+	polled time.Time // by this process's clock, when it last asked for ticks
+
+	clock time.Time // of the server, at the last pass
+	floor time.Time // to which the server's clock was set back; ticks up to it are over
+
+	background sync.WaitGroup // of openings
+	opened     chan struct{}  // receives when a round of openings has ended
+	opening    bool           // a round runs
+	again      bool           // there is more to open after it
+
+	upToDate bool
+	version  string    // when the schedules were read
+	readAt   time.Time // of the server, then
+
+	entries []entry // that open
+	current []entry // one of each name: what ticks
+	changes int     // of the cache, when entries was taken
+	first   int     // of current, with which the next pass begins
 	checked map[string]bool
 }
 
-// pass enqueues what is due, and returns how long to wait for what comes next.
+// pass enqueues what is due, and returns the time until something else is.
 func (r *run) pass(ctx context.Context) time.Duration {
 	s := r.s
 	r.polled = time.Now()
@@ -67,20 +95,20 @@ func (r *run) pass(ctx context.Context) time.Duration {
 		s.failed(ctx, err)
 		return s.poll
 	}
+	if now.Before(r.clock.Add(-clockTolerance)) || now.Before(r.floor) {
+		r.floor = now
+	}
+	r.clock = now
 	unsure := false
-	if !r.read || version != r.version || now.Sub(r.at) >= reloadSchedules || now.Before(r.at) {
-		todo, err := s.take(ctx, now, false)
-		if err != nil {
+	if !r.upToDate || version != r.version || now.Sub(r.readAt) >= rereadInterval || now.Before(r.readAt) {
+		if err := r.reread(ctx, now, version); err != nil {
 			s.failed(ctx, err)
 			unsure = true
-		} else {
-			r.read, r.version, r.at, r.checked = true, version, now, map[string]bool{}
-			r.opener.open(ctx, todo, now)
 		}
 	}
-	if entries, changes, changed := s.book.entries(r.changes); changed {
-		r.current, r.changes = newest(entries), changes
-	}
+	r.takeOpened()
+	r.restore(ctx, now, r.entries, ticks)
+	r.takeOpened()
 	wait := s.poll
 	for i := range r.current {
 		at := (r.first + i) % len(r.current)
@@ -95,21 +123,85 @@ func (r *run) pass(ctx context.Context) time.Duration {
 	return max(wait, time.Millisecond)
 }
 
-// late tells whether it is too long ago that the last ticks were read: what others
-// have enqueued since may have run, and its id be forgotten.
+// reread reads the schedules, compares them with what is registered, and opens in the
+// background what the cache does not know.
+func (r *run) reread(ctx context.Context, now time.Time, version string) error {
+	s := r.s
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.unlock()
+	stored, after, err := s.store.all(ctx)
+	if err != nil {
+		return err
+	}
+	pending := s.cache.update(stored, now, false)
+	r.upToDate, r.version, r.readAt, r.checked = after == version, version, now, map[string]bool{}
+	if v := parseVersion(version); r.upToDate { // otherwise version may not be that of stored
+		if s.registered.rolledBack(v) {
+			// Other schedulers may miss that Redis went back, once there are more changes.
+			ok, started, err := s.store.startGeneration(ctx, version)
+			if err != nil || !ok {
+				r.upToDate = false
+				return err
+			}
+			v, r.version = parseVersion(started), started
+		}
+		s.registered.compare(v, stored, func(name string) bool { return len(s.cache.named(name)) > 0 }, len(pending) == 0)
+	}
+	switch {
+	case r.opening:
+		r.again = true
+	case len(pending) > 0:
+		r.opening = true
+		r.background.Go(func() {
+			s.openAll(ctx, pending, now, s.failed)
+			r.opened <- struct{}{} // there is room: one round runs at a time
+		})
+	}
+	return nil
+}
+
+// endOpening makes the next pass read again if there was more to open.
+func (r *run) endOpening() {
+	r.opening = false
+	if r.again {
+		r.again, r.upToDate = false, false
+	}
+}
+
+// takeOpened takes over what opens, without what the application has ended.
+func (r *run) takeOpened() {
+	entries, changes, changed := r.s.cache.opened(r.changes)
+	if !changed {
+		return
+	}
+	r.entries, r.changes = entries, changes
+	r.current = newest(slices.DeleteFunc(slices.Clone(entries), func(en entry) bool { return r.s.registered.hasEnded(en.def) }))
+}
+
+// late reports whether the last ticks were read too long ago: what other processes have
+// enqueued since may have run, and its id may be forgotten.
 func (r *run) late() bool { return time.Since(r.polled) > r.s.heldUp }
 
-// tick enqueues the ticks of en that are due, and returns when the next one is.
-// Unsure says that it may have been replaced.
+// tick enqueues the ticks of en that are due, and returns the time until the next one.
+// With unsure, the schedule may have been replaced.
 func (r *run) tick(ctx context.Context, en entry, now, last time.Time, unsure bool) time.Duration {
 	s, catchUp := r.s, r.s.catchUp
-	if last.After(now.Add(time.Second)) {
-		// No scheduler wrote that, or the server's clock was set back: it must not
-		// silence the job. What has run lately is known by its id.
-		last, catchUp = now.Add(-DefaultCatchUp), DefaultCatchUp
+	future := now.Add(clockTolerance)
+	anchor := en.def.anchor()
+	if last.After(future) || anchor.After(future) {
+		// The server's clock was set back, or an attacker wrote this. It must not silence
+		// the job. Ticks that have run lately are known by their ids.
+		if last.IsZero() || last.After(future) {
+			last, catchUp = now.Add(-DefaultCatchUp), DefaultCatchUp
+		}
+		anchor = last
 	}
-	if anchor := en.def.anchor(); last.Before(anchor) {
-		last = anchor
+	for _, earliest := range []time.Time{anchor, r.floor} {
+		if last.Before(earliest) {
+			last = earliest
+		}
 	}
 	ticks := due(en.def.ticker, last, now, catchUp)
 	if len(ticks) > 0 && unsure && !s.store.is(ctx, en) {
@@ -129,7 +221,7 @@ func (r *run) tick(ctx context.Context, en entry, now, last time.Time, unsure bo
 	return s.poll
 }
 
-// enqueue enqueues one tick, and tells whether it is in Redis.
+// enqueue enqueues one tick, and reports whether it is in Redis.
 func (s *Scheduler) enqueue(ctx context.Context, en entry, tick time.Time) bool {
 	ctx, cancel := context.WithTimeout(ctx, enqueueTimeout)
 	defer cancel()
@@ -148,6 +240,7 @@ func (s *Scheduler) enqueue(ctx context.Context, en entry, tick time.Time) bool 
 		s.failed(ctx, err)
 		return false
 	}
+	s.registered.ticked(d, tick)
 	if err := s.store.advance(ctx, en, tick); err != nil {
 		s.failed(ctx, err) // the id keeps the tick from being enqueued twice
 	}
@@ -156,11 +249,11 @@ func (s *Scheduler) enqueue(ctx context.Context, en entry, tick time.Time) bool 
 
 func (s *Scheduler) failed(ctx context.Context, err error) {
 	if ctx.Err() == nil && s.c.tel.limit.Allow() {
-		s.c.tel.log.ErrorContext(ctx, "sealcache: periodic jobs: trying again", "error", err)
+		s.c.tel.log.ErrorContext(ctx, "sealcache: periodic jobs: will try again", "error", err)
 	}
 }
 
-// jitter is up to 50 ms.
+// jitter returns a random time of up to 50 ms.
 func jitter() time.Duration {
 	var b [2]byte
 	rand.Read(b[:])

@@ -32,7 +32,7 @@ func TestSchedulersOutliveAFailover(t *testing.T) {
 	ended := make(chan error)
 	var s *asynqjobs.Scheduler
 	for range 2 {
-		one, err := asynqjobs.NewScheduler(sentinel.Client(t), newClient(t, conn, e), asynqjobs.WithPollInterval(200*time.Millisecond))
+		one, err := asynqjobs.NewScheduler(sentinel.Client(t), newClient(t, conn, e), asynqjobs.WithPoll(200*time.Millisecond))
 		require.NoError(t, err)
 		go func() { ended <- one.Run(ctx) }()
 		s = one

@@ -52,7 +52,7 @@ func (w *clockwork) with(e *jobs.Encryptor, opts ...asynqjobs.Option) (*asynqjob
 	w.t.Helper()
 	c, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(w.rdb), e, append(opts, asynqjobs.WithLogger(quiet))...)
 	require.NoError(w.t, err)
-	s, err := asynqjobs.NewScheduler(w.rdb, c, asynqjobs.WithPollInterval(100*time.Millisecond))
+	s, err := asynqjobs.NewScheduler(w.rdb, c, asynqjobs.WithPoll(100*time.Millisecond))
 	require.NoError(w.t, err)
 	return c, s
 }
@@ -189,7 +189,7 @@ func TestSchedulerThatIsHeldUp(t *testing.T) {
 			c, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(rdb), w.e, asynqjobs.WithLogger(quiet))
 			require.NoError(t, err)
 			const heldUp = time.Second
-			s, err := asynqjobs.NewScheduler(rdb, c, asynqjobs.WithHeldUp(heldUp), asynqjobs.WithPollInterval(100*time.Millisecond))
+			s, err := asynqjobs.NewScheduler(rdb, c, asynqjobs.WithHeldUp(heldUp), asynqjobs.WithPoll(100*time.Millisecond))
 			require.NoError(t, err)
 			w.advance(time.Minute)
 			w.background(s)
@@ -258,7 +258,7 @@ func TestChangesThatAreNoticedLate(t *testing.T) {
 	rdb, hold := w.held(func(args string) bool { return strings.Contains(args, schedulesKey+" "+ticksKey) })
 	c, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(rdb), w.e, asynqjobs.WithLogger(quiet))
 	require.NoError(t, err)
-	s, err := asynqjobs.NewScheduler(rdb, c, asynqjobs.WithPollInterval(100*time.Millisecond))
+	s, err := asynqjobs.NewScheduler(rdb, c, asynqjobs.WithPoll(100*time.Millisecond))
 	require.NoError(t, err)
 	w.once("b", asynqjobs.Every(20*time.Second), "b")
 	w.background(s)
@@ -565,7 +565,7 @@ func TestSchedulerRefuses(t *testing.T) {
 	require.Error(t, err)
 	_, err = asynqjobs.NewScheduler(w.rdb, nil)
 	require.Error(t, err)
-	for _, o := range []asynqjobs.SchedulerOption{nil, asynqjobs.WithPollInterval(0), asynqjobs.WithCatchUp(-1), asynqjobs.WithCatchUp(time.Hour)} {
+	for _, o := range []asynqjobs.SchedulerOption{nil, asynqjobs.WithCatchUp(-1), asynqjobs.WithCatchUp(time.Hour)} {
 		_, err = asynqjobs.NewScheduler(w.rdb, w.c, o)
 		require.Error(t, err)
 	}

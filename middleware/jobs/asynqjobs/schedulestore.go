@@ -11,18 +11,20 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// scheduleStore keeps periodic jobs in two hashes that lie in one slot of a
-// cluster. In both, a field is the keyed pseudonym of a job's name.
+// scheduleStore keeps periodic jobs in two hashes that share one slot of a Cluster. In
+// both, a field is the keyed pseudonym of a job's name.
 //
-//   - schedules: the sealed definition, which is bound to its field
-//   - ticks: when the job's last tick was, in Unix milliseconds; and under
-//     "version" a text that is another one after every change of schedules
+//   - schedules: the sealed definition, bound to its field
+//   - ticks: the time of the job's last tick in Unix milliseconds, and the version of
+//     the schedules under "version"
 //
-// Whoever can write to Redis can delete a job or move its last tick. A tick of the
-// last two minutes does not run again for that, because its task is still there.
+// An attacker who can write to Redis can delete a job or move its last tick. A tick of
+// the last two minutes does not run again for that, because its task is still there.
 type scheduleStore struct {
 	rdb                    redis.UniversalClient
 	e                      *jobs.Encryptor
@@ -33,19 +35,21 @@ type scheduleStore struct {
 const versionField = "version"
 
 func newScheduleStore(rdb redis.UniversalClient, e *jobs.Encryptor) *scheduleStore {
-	slot := "{sealcache:jobs:" + e.Namespace() + "}"
 	return &scheduleStore{
-		rdb: rdb, e: e, schedules: slot + ":schedules", ticks: slot + ":ticks",
+		rdb: rdb, e: e, schedules: asynqwire.SchedulesKey(e.Namespace()), ticks: asynqwire.TicksKey(e.Namespace()),
 		polls: redis.NewScript(pollScript), swaps: redis.NewScript(swapScript), advances: redis.NewScript(advanceScript),
 	}
 }
 
-// An entry is one stored schedule.
+// redisFailed wraps an error of Redis without the parts that may quote a stored value.
+func redisFailed(err error) error { return fmt.Errorf("asynqjobs: schedules: %w", rediserr.Wrap(err)) }
+
+// entry is one stored schedule.
 type entry struct {
 	field string
-	raw   string // as stored
-	def   *definition
-	err   error // why it does not open
+	raw   string      // as stored; empty if nothing is
+	def   *definition // nil if it does not open
+	err   error       // why it does not open
 }
 
 // open opens what is stored under field.
@@ -62,7 +66,7 @@ func (s *scheduleStore) open(ctx context.Context, field, raw string) entry {
 func unmarshal(b []byte) (*definition, error) {
 	d := new(definition)
 	if err := json.Unmarshal(b, d); err != nil {
-		return nil, fmt.Errorf("%w: a schedule that is not JSON", jobs.ErrUnsupportedFormat)
+		return nil, fmt.Errorf("%w: a schedule is not JSON", jobs.ErrUnsupportedFormat)
 	}
 	if err := d.parse(); err != nil {
 		return nil, err
@@ -70,18 +74,17 @@ func unmarshal(b []byte) (*definition, error) {
 	return d, nil
 }
 
-// seal is the inverse, at the time now, for the field that the name has under the
-// primary PRF key.
+// seal seals d, at the time now, for the field of its name under the primary PRF key.
 func (s *scheduleStore) seal(ctx context.Context, d *definition, now time.Time) (entry, error) {
-	field, err := s.e.Tokens().Token(scheduleDomain, []byte(d.Name))
+	field, err := s.e.Tokens().Token(asynqwire.ScheduleDomain, []byte(d.Name))
 	if err != nil {
 		return entry{}, err
 	}
 	return s.sealAs(ctx, field.String(), d, now)
 }
 
-// sealAs is seal for a given field. It does not change d, and what it returns shares
-// nothing with it.
+// sealAs seals d for a given field. It does not change d. The entry shares no memory
+// with d.
 func (s *scheduleStore) sealAs(ctx context.Context, field string, d *definition, now time.Time) (entry, error) {
 	c := *d
 	c.Sealed = now.UnixMilli()
@@ -100,8 +103,8 @@ func (s *scheduleStore) sealAs(ctx context.Context, field string, d *definition,
 	return entry{field: field, raw: string(sealed), def: copied}, nil
 }
 
-// pollScript returns the time of the server, so that all schedulers go by one
-// clock, and the ticks.
+// pollScript returns the server's time, so that all schedulers use one clock, and the
+// ticks.
 //
 // KEYS[1] ticks
 const pollScript = `
@@ -110,12 +113,12 @@ return {t[1], t[2], redis.call('HGETALL', KEYS[1])}`
 
 var errMalformed = errors.New("asynqjobs: schedules: unexpected answer of the server")
 
-// poll returns the server's time, the version of the schedules and their last
-// ticks by field.
+// poll returns the server's time, the version of the schedules, and the last ticks by
+// field.
 func (s *scheduleStore) poll(ctx context.Context) (now time.Time, version string, ticks map[string]time.Time, err error) {
 	v, err := s.polls.Run(ctx, s.rdb, []string{s.ticks}).Slice()
 	if err != nil {
-		return time.Time{}, "", nil, fmt.Errorf("asynqjobs: schedules: %w", err)
+		return time.Time{}, "", nil, redisFailed(err)
 	}
 	if len(v) != 3 {
 		return time.Time{}, "", nil, errMalformed
@@ -144,19 +147,21 @@ func (s *scheduleStore) poll(ctx context.Context) (now time.Time, version string
 	return time.Unix(n, m*1000), version, ticks, nil
 }
 
-// all returns what is stored, by field.
-func (s *scheduleStore) all(ctx context.Context) (map[string]string, error) {
-	stored, err := s.rdb.HGetAll(ctx, s.schedules).Result()
-	if err != nil {
-		return nil, fmt.Errorf("asynqjobs: schedules: %w", err)
+// all returns what is stored, by field, and the version after it was read.
+func (s *scheduleStore) all(ctx context.Context) (stored map[string]string, version string, err error) {
+	if stored, err = s.rdb.HGetAll(ctx, s.schedules).Result(); err != nil {
+		return nil, "", redisFailed(err)
 	}
-	return stored, nil
+	version, err = s.rdb.HGet(ctx, s.ticks, versionField).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, "", redisFailed(err)
+	}
+	return stored, version, nil
 }
 
-// of returns what is stored under a name, under every key of the PRF set, unopened;
-// raw is empty where nothing is.
-func (s *scheduleStore) of(ctx context.Context, name string) ([]entry, error) {
-	tokens, err := s.e.Tokens().All(scheduleDomain, []byte(name))
+// fields returns the fields that a name has, one for each key of the PRF set.
+func (s *scheduleStore) fields(name string) ([]string, error) {
+	tokens, err := s.e.Tokens().All(asynqwire.ScheduleDomain, []byte(name))
 	if err != nil {
 		return nil, err
 	}
@@ -164,9 +169,18 @@ func (s *scheduleStore) of(ctx context.Context, name string) ([]entry, error) {
 	for i, t := range tokens {
 		fields[i] = t.String()
 	}
+	return fields, nil
+}
+
+// of returns what is stored under the fields of a name, unopened.
+func (s *scheduleStore) of(ctx context.Context, name string) ([]entry, error) {
+	fields, err := s.fields(name)
+	if err != nil {
+		return nil, err
+	}
 	values, err := s.rdb.HMGet(ctx, s.schedules, fields...).Result()
 	if err != nil {
-		return nil, fmt.Errorf("asynqjobs: schedules: %w", err)
+		return nil, redisFailed(err)
 	}
 	entries := make([]entry, len(fields))
 	for i, v := range values {
@@ -176,35 +190,48 @@ func (s *scheduleStore) of(ctx context.Context, name string) ([]entry, error) {
 	return entries, nil
 }
 
-// is tells whether en is what is stored.
+// is reports whether en is what is stored.
 func (s *scheduleStore) is(ctx context.Context, en entry) bool {
 	raw, err := s.rdb.HGet(ctx, s.schedules, en.field).Result()
 	return err == nil && raw == en.raw
 }
 
-// swapScript replaces what is stored under some fields if that is what was read.
-// The version comes first, and is a new one whatever was there: Redis does not take
-// back what a script did before it failed. A last tick that was noted meanwhile under
-// the new field is kept. It returns the version before and after, or nothing.
+// swapScript replaces what is stored under some fields, if that is still what was
+// read. Without fields it only starts a new generation. It writes the version first:
+// Redis does not take back what a script did before it failed. It keeps a last tick
+// that was noted under the new field in the meantime. It returns the version before and
+// after, or an empty list.
 //
 // KEYS[1] schedules, KEYS[2] ticks
-// ARGV: how many fields, each with what it must hold ("" for nothing); the new
-// field and value ("" for none); its last tick ("" for none); a random text
+// ARGV: number of fields, and each with what it must hold ("" for nothing); the new
+// field and value ("" for none); its last tick ("" for none); a random id; the version
+// that must be stored ("*" for any)
 const swapScript = `
 local n = tonumber(ARGV[1])
+local at = 2*n + 2
+local before = redis.call('HGET', KEYS[2], 'version') or ''
+if ARGV[at+4] ~= '*' and ARGV[at+4] ~= before then return {} end
 for i = 1, n do
   if (redis.call('HGET', KEYS[1], ARGV[2*i]) or '') ~= ARGV[2*i+1] then return {} end
 end
-local at = 2*n + 2
-local t = redis.call('TIME')
-local before = redis.call('HGET', KEYS[2], 'version') or ''
-local after = t[1] .. '.' .. t[2] .. '-' .. ARGV[at+3]
+local id, change = ARGV[at+3], ARGV[at+3]
+if ARGV[at] == '' and n > 0 then change = change .. ':' .. ARGV[2] end
+local generation, count, changes = string.match(before, '^(%w+) (%d+) ([%w%-_: ]+)$')
+if not generation or #before > 4096 or #count > 15 or n == 0 then
+  generation, count, changes = id, '0', ''
+end
+local after, kept = generation .. ' ' .. string.format('%.0f', tonumber(count) + 1) .. ' ' .. change, 1
+for c in string.gmatch(changes, '%S+') do
+  kept = kept + 1
+  if kept > 16 then break end
+  after = after .. ' ' .. c
+end
 redis.call('HSET', KEYS[2], 'version', after)
 local tick = ARGV[at+2]
 if tick ~= '' and ARGV[at] ~= '' then
   local noted = redis.call('HGET', KEYS[2], ARGV[at]) or ''
   local cur = tonumber(noted)
-  if cur and cur > tonumber(tick) and cur < (t[1] + 1) * 1000 then tick = noted end
+  if cur and cur > tonumber(tick) and cur < (redis.call('TIME')[1] + 1) * 1000 then tick = noted end
 end
 for i = 1, n do
   redis.call('HDEL', KEYS[1], ARGV[2*i])
@@ -214,22 +241,35 @@ if ARGV[at] ~= '' then redis.call('HSET', KEYS[1], ARGV[at], ARGV[at+1]) end
 if tick ~= '' then redis.call('HSET', KEYS[2], ARGV[at], tick) end
 return {before, after}`
 
-// swap replaces entries by en, or deletes them if that has no field, and tells whether
-// they were still what was read, and of which version the schedules were before and
-// are now. A last tick is kept if it is given.
-func (s *scheduleStore) swap(ctx context.Context, entries []entry, en entry, last time.Time) (ok bool, before, after string, err error) {
-	args := []any{len(entries)}
-	for _, old := range entries {
-		args = append(args, old.field, old.raw)
+// swap replaces old by en, or deletes old if en has no field. It reports whether old was
+// still what is stored, and returns the versions before and after. last is the last
+// tick of en, or zero.
+func (s *scheduleStore) swap(ctx context.Context, old []entry, en entry, last time.Time) (ok bool, before, after string, err error) {
+	args := []any{len(old)}
+	for _, o := range old {
+		args = append(args, o.field, o.raw)
 	}
 	tick := ""
 	if !last.IsZero() {
 		tick = strconv.FormatInt(last.UnixMilli(), 10)
 	}
-	versions, err := s.swaps.Run(ctx, s.rdb, []string{s.schedules, s.ticks}, append(args, en.field, en.raw, tick, rand.Text())...).StringSlice()
+	return s.runSwap(ctx, append(args, en.field, en.raw, tick, changeID(), "*"))
+}
+
+// startGeneration starts a new generation if v is still the stored version.
+func (s *scheduleStore) startGeneration(ctx context.Context, v string) (ok bool, after string, err error) {
+	ok, _, after, err = s.runSwap(ctx, []any{0, "", "", "", changeID(), v})
+	return ok, after, err
+}
+
+// changeID returns a random id of 60 bits.
+func changeID() string { return rand.Text()[:12] }
+
+func (s *scheduleStore) runSwap(ctx context.Context, args []any) (ok bool, before, after string, err error) {
+	versions, err := s.swaps.Run(ctx, s.rdb, []string{s.schedules, s.ticks}, args...).StringSlice()
 	switch {
 	case err != nil:
-		return false, "", "", fmt.Errorf("asynqjobs: schedules: %w", err)
+		return false, "", "", redisFailed(err)
 	case len(versions) == 0:
 		return false, "", "", nil
 	case len(versions) != 2:
@@ -239,8 +279,8 @@ func (s *scheduleStore) swap(ctx context.Context, entries []entry, en entry, las
 	}
 }
 
-// advanceScript notes a tick, unless the schedule was replaced or a later tick has
-// been noted. What lies in the server's future is no tick, but a mistake.
+// advanceScript notes a tick, unless the schedule was replaced or a later tick is
+// noted. A time in the server's future is not a tick, and is overwritten.
 //
 // KEYS[1] schedules, KEYS[2] ticks; ARGV[1] field, ARGV[2] the last 16 bytes of
 // the schedule (an authentication tag), ARGV[3] the tick
@@ -258,7 +298,7 @@ const tagBytes = 16
 func (s *scheduleStore) advance(ctx context.Context, en entry, tick time.Time) error {
 	tag := en.raw[max(0, len(en.raw)-tagBytes):]
 	if err := s.advances.Run(ctx, s.rdb, []string{s.schedules, s.ticks}, en.field, tag, tick.UnixMilli()).Err(); err != nil {
-		return fmt.Errorf("asynqjobs: schedules: %w", err)
+		return redisFailed(err)
 	}
 	return nil
 }

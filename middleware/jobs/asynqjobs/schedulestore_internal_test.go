@@ -115,56 +115,57 @@ func TestTicksOfReplacedSchedulesAreNotNoted(t *testing.T) {
 	require.Empty(t, s.noted(t, en.field))
 }
 
-// What is noted of an opening counts only for what is stored by then.
-func TestBookNotesWhatIsStored(t *testing.T) {
+// A result of an opening counts only for the bytes that are stored by then.
+func TestCacheNotesWhatIsStored(t *testing.T) {
 	t.Parallel()
-	b, def := newBook(), &definition{Name: "a"}
-	todo := b.take(map[string]string{"f": "old"}, noon, false)
-	require.Equal(t, []entry{{field: "f", raw: "old"}}, todo)
-	require.Len(t, b.take(map[string]string{"f": "new"}, noon, false), 1)
-	require.False(t, b.note(entry{field: "f", raw: "old", def: def}, noon), "it was replaced while it was opened")
-	require.Empty(t, b.named("a"))
-	require.ErrorIs(t, b.unread(true), errNotYet)
-	require.True(t, b.note(entry{field: "f", raw: "new", def: def}, noon))
-	require.Len(t, b.named("a"), 1)
-	require.NoError(t, b.unread(false))
-	require.False(t, b.note(entry{field: "f", raw: "new", err: jobs.ErrKeyServiceUnavailable}, noon))
-	require.Len(t, b.named("a"), 1, "nobody said no")
-	require.True(t, b.note(entry{field: "f", raw: "new", err: jobs.ErrUnauthentic}, noon))
-	require.Empty(t, b.named("a"))
-	require.ErrorIs(t, b.unread(false), jobs.ErrUnauthentic)
-	require.NoError(t, b.unread(true), "it was refused for good")
-	_, changes, _ := b.entries(-1)
-	b.take(nil, noon, false)
-	_, after, changed := b.entries(changes)
-	require.False(t, changed || after != changes, "it did not open before")
+	c, def := newScheduleCache(), &definition{Name: "a"}
+	require.Equal(t, []entry{{field: "f", raw: "old"}}, c.update(map[string]string{"f": "old"}, noon, false))
+	require.Len(t, c.update(map[string]string{"f": "new"}, noon, false), 1)
+	require.False(t, c.holds(entry{field: "f", raw: "old"}))
+	c.note(entry{field: "f", raw: "old", def: def}, noon)
+	require.Empty(t, c.named("a"), "it was replaced while it was opened")
+	require.ErrorIs(t, c.unopened(true), errNotOpened)
+	c.note(entry{field: "f", raw: "new", def: def}, noon)
+	require.Len(t, c.named("a"), 1)
+	require.NoError(t, c.unopened(false))
+	c.note(entry{field: "f", raw: "new", err: jobs.ErrKeyServiceUnavailable}, noon)
+	require.Len(t, c.named("a"), 1, "the key did not refuse")
+	c.note(entry{field: "f", raw: "new", err: jobs.ErrUnauthentic}, noon)
+	require.Empty(t, c.named("a"))
+	require.ErrorIs(t, c.unopened(false), jobs.ErrUnauthentic)
+	require.NoError(t, c.unopened(true), "it was refused for good")
+	_, changes, _ := c.opened(-1)
+	c.update(nil, noon, false)
+	_, _, changed := c.opened(changes)
+	require.False(t, changed, "it did not open before")
 }
 
-// What opened is proved first, then comes what is new, then what failed; each when it is time.
-func TestBookOrder(t *testing.T) {
+// What opens is proved again each minute, and failures are forgotten: definite refusals after ten minutes, others after
+// one, or when an application asks.
+func TestCacheForgets(t *testing.T) {
 	t.Parallel()
-	b := newBook()
+	c := newScheduleCache()
 	stored := map[string]string{"opened": "1", "failed": "2", "refused": "3"}
-	b.take(stored, noon, false)
-	b.note(entry{field: "opened", raw: "1", def: &definition{Name: "a"}}, noon)
-	b.note(entry{field: "failed", raw: "2", err: jobs.ErrKeyServiceUnavailable}, noon)
-	b.note(entry{field: "refused", raw: "3", err: jobs.ErrUnauthentic}, noon)
+	c.update(stored, noon, false)
+	c.note(entry{field: "opened", raw: "1", def: &definition{Name: "a"}}, noon)
+	c.note(entry{field: "failed", raw: "2", err: jobs.ErrKeyServiceUnavailable}, noon)
+	c.note(entry{field: "refused", raw: "3", err: jobs.ErrUnauthentic}, noon)
 	stored["new"] = "4"
-	for _, c := range []struct {
-		at     time.Duration
-		atOnce bool
-		want   []string
+	for _, step := range []struct {
+		at    time.Duration
+		retry bool
+		want  []string
 	}{
 		{time.Second, false, []string{"new"}},
 		{time.Second, true, []string{"new", "failed", "refused"}},
-		{reloadSchedules, false, []string{"opened", "new", "failed"}},
-		{refusedAgain, false, []string{"opened", "new", "failed", "refused"}},
+		{rereadInterval, false, []string{"opened", "new", "failed"}},
+		{forgetRefused, false, []string{"opened", "new", "failed", "refused"}},
 		{-time.Hour, false, []string{"opened", "new", "failed", "refused"}},
 	} {
 		var got []string
-		for _, en := range b.take(stored, noon.Add(c.at), c.atOnce) {
+		for _, en := range c.update(stored, noon.Add(step.at), step.retry) {
 			got = append(got, en.field)
 		}
-		require.Equal(t, c.want, got, c)
+		require.ElementsMatch(t, step.want, got, step)
 	}
 }

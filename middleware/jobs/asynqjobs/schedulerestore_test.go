@@ -1,0 +1,352 @@
+package asynqjobs_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+)
+
+// names returns the names of the schedules that s lists.
+func (w *clockwork) names(s *asynqjobs.Scheduler) []string {
+	w.t.Helper()
+	infos, err := s.List(w.t.Context())
+	require.NoError(w.t, err)
+	names := []string{}
+	for _, info := range infos {
+		names = append(names, info.Name)
+	}
+	return names
+}
+
+func (w *clockwork) register(s *asynqjobs.Scheduler, name, note string) bool {
+	w.t.Helper()
+	changed, err := tick.ScheduleOnce(w.t.Context(), s, name, asynqjobs.Every(time.Minute), tickArgs{note})
+	require.NoError(w.t, err)
+	return changed
+}
+
+func (w *clockwork) cancel(s *asynqjobs.Scheduler, name string) bool {
+	w.t.Helper()
+	cancelled, err := s.Cancel(w.t.Context(), name)
+	require.NoError(w.t, err)
+	return cancelled
+}
+
+// state is a copy of what Redis holds of the schedules, for a replica that is behind.
+type state struct{ schedules, ticks map[string]string }
+
+func (w *clockwork) save() state {
+	return state{
+		maps.Clone(w.rdb.HGetAll(w.t.Context(), schedulesKey).Val()),
+		maps.Clone(w.rdb.HGetAll(w.t.Context(), ticksKey).Val()),
+	}
+}
+
+// flush loses everything. asynq's own list of queues stays, because its clients write it only once.
+func (w *clockwork) flush() {
+	queues := w.rdb.SMembers(w.t.Context(), "asynq:queues").Val()
+	w.m.FlushAll()
+	for _, q := range queues {
+		w.rdb.SAdd(w.t.Context(), "asynq:queues", q)
+	}
+}
+
+func (w *clockwork) goBack(s state) {
+	w.t.Helper()
+	w.flush()
+	if len(s.schedules) > 0 {
+		require.NoError(w.t, w.rdb.HSet(w.t.Context(), schedulesKey, s.schedules).Err())
+	}
+	if len(s.ticks) > 0 {
+		require.NoError(w.t, w.rdb.HSet(w.t.Context(), ticksKey, s.ticks).Err())
+	}
+}
+
+// A running scheduler puts back what Redis lost, with anchors and last ticks, and says so.
+func TestLostSchedulesArePutBack(t *testing.T) {
+	t.Parallel()
+	m, log := newMeters(), new(lockedBuffer)
+	w := newClockwork(t)
+	c, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(w.rdb), w.e, asynqjobs.WithMeterProvider(m.provider),
+		asynqjobs.WithLogger(slog.New(slog.NewTextHandler(log, nil))))
+	require.NoError(t, err)
+	w.s, err = asynqjobs.NewScheduler(w.rdb, c)
+	require.NoError(t, err)
+	_, other := w.with(w.e)
+	w.register(w.s, "a", "a")
+	w.register(other, "b", "b")
+	require.False(t, w.register(w.s, "b", "b"), "found as it is, and so registered through both")
+	w.advance(time.Minute)
+	w.run()
+	require.Len(t, w.pending("default"), 2)
+	before, err := w.s.List(t.Context())
+	require.NoError(t, err)
+
+	w.advance(30 * time.Second)
+	w.flush()
+	w.run()
+	after, err := w.s.List(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, before, after, "payloads, anchors and last ticks")
+	require.Empty(t, w.pending("default"), "no tick runs twice")
+	require.EqualValues(t, 2, m.counts(t)["schedules restored"])
+	require.Contains(t, log.String(), "restored=2")
+	require.NotContains(t, log.String(), "Note")
+	w.advance(30 * time.Second)
+	w.run(w.s, other)
+	require.Len(t, w.pending("default"), 2, "they go on, each once")
+	w.run(w.s, other)
+	require.EqualValues(t, 2, m.counts(t)["schedules restored"], "once")
+
+	_, fresh := w.with(w.e)
+	w.m.FlushAll()
+	w.run(fresh)
+	require.Empty(t, w.names(fresh), "nothing was registered through it")
+}
+
+// A schedule that another process cancelled does not come back.
+func TestCancelledSchedulesStayCancelled(t *testing.T) {
+	t.Parallel()
+	const rounds = 40 // more changes than a version lists
+	for name, lose := range map[string]func(w *clockwork, other *asynqjobs.Scheduler){
+		"cancelled, noticed, lost": func(w *clockwork, other *asynqjobs.Scheduler) {
+			require.True(w.t, w.cancel(other, "a"))
+			w.run()
+			w.flush()
+		},
+		"cancelled, never lost": func(w *clockwork, other *asynqjobs.Scheduler) { require.True(w.t, w.cancel(other, "a")) },
+		"cancelled among many changes": func(w *clockwork, other *asynqjobs.Scheduler) {
+			require.True(w.t, w.cancel(other, "a"))
+			for i := range rounds {
+				w.register(other, fmt.Sprint("x", i), "")
+			}
+			for i := range rounds {
+				w.cancel(other, fmt.Sprint("x", i))
+			}
+		},
+		"lost, put back by another, cancelled": func(w *clockwork, other *asynqjobs.Scheduler) {
+			require.False(w.t, w.register(other, "a", "a"))
+			w.flush()
+			w.run(other)
+			require.True(w.t, w.cancel(other, "a"))
+		},
+		"lost, registered by another, cancelled": func(w *clockwork, other *asynqjobs.Scheduler) {
+			w.flush()
+			require.True(w.t, w.register(other, "a", "other"))
+			require.True(w.t, w.cancel(other, "a"))
+		},
+		"cancelled and lost before anybody looked, while the other runs": func(w *clockwork, other *asynqjobs.Scheduler) {
+			require.True(w.t, w.cancel(other, "a"))
+			w.flush()
+			w.run()
+			w.run(other) // it knows better, and ends it again
+		},
+		"cancelled by itself": func(w *clockwork, other *asynqjobs.Scheduler) {
+			require.True(w.t, w.cancel(w.s, "a"))
+			w.flush()
+		},
+		"lost, then cancelled by itself": func(w *clockwork, other *asynqjobs.Scheduler) {
+			w.flush()
+			require.False(w.t, w.cancel(w.s, "a"))
+		},
+		"brought back by an older replica, cancelled by itself": func(w *clockwork, other *asynqjobs.Scheduler) {
+			s := w.save()
+			require.True(w.t, w.cancel(w.s, "a"))
+			w.goBack(s)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newClockwork(t)
+			_, other := w.with(w.e)
+			require.True(t, w.register(w.s, "a", "a"))
+			require.True(t, w.register(w.s, "b", "b"))
+			w.run()
+			lose(w, other)
+			w.run()
+			w.run(w.s, other)
+			require.Equal(t, []string{"b"}, w.names(w.s))
+			w.advance(time.Minute)
+			w.run(w.s, other)
+			require.Equal(t, []string{`tick {"Note":"b"}`}, w.pending("default"))
+		})
+	}
+}
+
+// After a failover to a replica that is behind, the latest registration counts.
+func TestRedisGoesBack(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		since func(w *clockwork, other *asynqjobs.Scheduler) // what the replica did not get
+		after func(w *clockwork, other *asynqjobs.Scheduler) // what happens before anybody looks
+		want  map[string]string
+	}{
+		"a schedule was lost": {
+			since: func(w *clockwork, _ *asynqjobs.Scheduler) { w.register(w.s, "b", "b") },
+			want:  map[string]string{"a": "a", "b": "b"},
+		},
+		"a change was lost": {
+			since: func(w *clockwork, _ *asynqjobs.Scheduler) { w.register(w.s, "a", "a2") },
+			want:  map[string]string{"a": "a2"},
+		},
+		"a schedule was lost, and others changed some since": {
+			since: func(w *clockwork, _ *asynqjobs.Scheduler) { w.register(w.s, "b", "b") },
+			after: func(w *clockwork, other *asynqjobs.Scheduler) {
+				w.register(other, "c", "c")
+				w.register(other, "d", "d")
+			},
+			want: map[string]string{"a": "a", "b": "b", "c": "c", "d": "d"},
+		},
+		"cancelled and registered again": {
+			since: func(w *clockwork, other *asynqjobs.Scheduler) {
+				w.cancel(other, "a")
+				w.run()
+				w.register(w.s, "a", "again")
+			},
+			want: map[string]string{"a": "again"},
+		},
+		"another process registered the name since": {
+			since: func(w *clockwork, _ *asynqjobs.Scheduler) { w.register(w.s, "b", "b") },
+			after: func(w *clockwork, other *asynqjobs.Scheduler) { w.register(other, "b", "other") },
+			want:  map[string]string{"a": "a", "b": "other"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newClockwork(t)
+			_, other := w.with(w.e)
+			require.True(t, w.register(w.s, "a", "a"))
+			w.run(w.s, other)
+			s := w.save()
+			w.advance(time.Second)
+			c.since(w, other)
+			w.run()
+			w.advance(time.Second)
+			w.goBack(s)
+			if c.after != nil {
+				c.after(w, other)
+			}
+			w.run()
+			w.run(other, w.s)
+			infos, err := other.List(t.Context())
+			require.NoError(t, err)
+			got := map[string]string{}
+			for _, info := range infos {
+				got[info.Name] = string(info.Payload)
+			}
+			for name, note := range c.want {
+				require.Equal(t, `{"Note":"`+note+`"}`, got[name], name)
+			}
+			require.Len(t, got, len(c.want))
+		})
+	}
+}
+
+// The same on a real Redis, while schedulers run: FLUSHALL, and a restart without persistence.
+func TestSchedulesOutliveTheirRedis(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	count := &tickCount{t: t, runs: map[string]map[string]int{}}
+	serve(t, b.conn, b.e, asynq.Config{Queues: map[string]int{"ticks": 1}}, count)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	for range 3 {
+		s, err := asynqjobs.NewScheduler(b.rdb, newClient(t, b.conn, b.e), asynqjobs.WithPoll(100*time.Millisecond))
+		require.NoError(t, err)
+		_, err = tick.ScheduleOnce(t.Context(), s, "interval", asynqjobs.Every(time.Second), tickArgs{Note: "interval"}, asynq.Queue("ticks"))
+		require.NoError(t, err)
+		wg.Go(func() { _ = s.Run(ctx) })
+	}
+	more := func(what string) {
+		t.Helper()
+		before, _ := count.of("interval")
+		eventually(t, what, patience, func() bool { n, _ := count.of("interval"); return n >= before+2 })
+	}
+	more("ticks before")
+	require.NoError(t, b.rdb.FlushAll(t.Context()).Err())
+	more("ticks after FLUSHALL")
+	require.NoError(t, b.srv.Kill())
+	require.NoError(t, b.srv.Restart())
+	more("ticks after a restart without persistence")
+	ticks, runs := count.of("interval")
+	const losses = 2
+	require.LessOrEqual(t, runs, ticks+losses, "of ticks at most the last before a loss runs twice")
+	require.EqualValues(t, 1, b.rdb.HLen(t.Context(), schedulesKey).Val())
+}
+
+// The server's clock is set back, by a failover to a master that is behind: jobs go on at once, and nothing runs in a burst.
+func TestClockOfRedisIsSetBack(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		when asynqjobs.Schedule
+		back time.Duration
+		want int
+	}{
+		"an interval, an hour":      {asynqjobs.Every(20 * time.Second), time.Hour, 9},
+		"an interval, some seconds": {asynqjobs.Every(20 * time.Second), 5 * time.Second, 8}, // the tick that has run is not repeated
+		"cron, an hour":             {asynqjobs.Cron("* * * * *"), time.Hour, 3},
+		"cron, fifty years":         {asynqjobs.Cron("* * * * *"), 50 * 365 * 24 * time.Hour, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, ticked := range []bool{true, false} {
+				w := newClockwork(t)
+				_, other := w.with(w.e)
+				w.once("a", c.when, "a")
+				s := w.s.Steps(t.Context())
+				if ticked {
+					w.advance(2 * time.Minute)
+					s()
+					require.NotEmpty(t, w.pending("default"))
+				}
+				s()
+				w.advance(-c.back)
+				s()
+				require.Empty(t, w.pending("default"), "no ticks of before")
+				got := 0
+				for range 18 { // three minutes
+					w.advance(10 * time.Second)
+					s()
+					got += len(w.pending("default"))
+				}
+				require.Equal(t, c.want, got, "ticked %v", ticked)
+				// A process that starts later goes on where they are.
+				w.run(other)
+				require.LessOrEqual(t, len(w.pending("default")), 3)
+				w.advance(time.Minute)
+				w.run(other)
+				require.NotEmpty(t, w.pending("default"))
+			}
+		})
+	}
+}
+
+// lockedBuffer is a log that may be read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
