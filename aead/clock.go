@@ -20,20 +20,22 @@ func newClock() *clock { return &clock{base: time.Now()} }
 // now returns the nanoseconds since the clock was made. It reads the monotonic clock only, for speed.
 func (c *clock) now() int64 { return int64(time.Since(c.base)) + c.lead.Load() }
 
-// catchUp takes account of a wall clock that has moved ahead. It is called at least once a minute.
-func (c *clock) catchUp() {
+// catchUp takes account of a wall clock that has moved ahead, and reports whether it has. It is called at least once a minute.
+func (c *clock) catchUp() (resumed bool) {
 	now := time.Now()
-	c.observe(now.Round(0).Sub(c.base.Round(0)), now.Sub(c.base))
+	return c.observe(now.Round(0).Sub(c.base.Round(0)), now.Sub(c.base))
 }
 
-// observe is told how far each of the two clocks says it is from base.
-func (c *clock) observe(wall, monotonic time.Duration) {
+// observe takes how far each of the two clocks says it is from base.
+func (c *clock) observe(wall, monotonic time.Duration) (resumed bool) {
 	lead := int64(wall - monotonic)
 	for {
 		old := c.lead.Load()
-		// The two drift apart by some parts in a million; less than a second is not a suspension.
-		if lead < old+int64(time.Second) || c.lead.CompareAndSwap(old, lead) {
-			return
+		if lead < old+int64(time.Second) { // the two drift apart by some parts in a million
+			return false
+		}
+		if c.lead.CompareAndSwap(old, lead) {
+			return true
 		}
 	}
 }

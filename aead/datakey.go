@@ -2,6 +2,7 @@ package aead
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ const (
 	aesGCMTypeURL = typePrefix + "AesGcmKey"
 )
 
-// envelopeKeyType tells whether Tink's KMS envelope allows data keys of a type. XAES-256-GCM is not among them.
+// envelopeKeyType reports whether Tink's KMS envelope allows data keys of a type. XAES-256-GCM is not among them.
 func envelopeKeyType(typeURL string) bool {
 	switch typeURL {
 	case aesGCMTypeURL, typePrefix + "AesCtrHmacAeadKey", typePrefix + "AesGcmSivKey",
@@ -47,22 +48,58 @@ func splitEnvelope(ciphertext []byte) (header, payload []byte, ok bool) {
 	return ciphertext[:end:end], ciphertext[end:], true
 }
 
-// dataKey is an unwrapped data key. The one that seals is also among those that open.
+// dataKey is a data key under one wrapped form.
+//
+// A data key that this process makes is wrapped, proved, in service, superseded or retired. It is proved when the KEK has
+// unwrapped it and the result is the same. In service it seals and opens. Its successor takes its place when the successor is
+// proved; from then on it opens only. It is retired if it must not seal any more, whether or not there is a successor: at
+// a limit, or when the KEK refused it. A step that fails leaves the data key in service as it is.
+//
+// A data key that is read from the store is unwrapped, then proved. It is proved when a value has authenticated under it. If
+// the first value does not, the KEK is asked once more, and its answer is compared.
 type dataKey struct {
-	header []byte // the wrapped DEK as it stands in front of every message: length, bytes
-	prim   *primitive
+	header   []byte // the wrapped DEK as it stands in front of every message: length, bytes
+	prim     *primitive
+	digest   [sha256.Size]byte // of the serialized data key
+	identity *identity         // guarded by the cache
+	seals    bool
 
 	confirmed   atomic.Int64 // when the KEK last wrapped or unwrapped it
 	nextConfirm atomic.Int64 // when it may be asked again in the background
 	confirming  atomic.Bool
+	proved      atomic.Bool // a value has authenticated under this form, or this process made it
+	askedTwice  atomic.Bool // the KEK gave the same answer twice, so that a value that does not open is not authentic
 	used        atomic.Bool // since the cache last looked for something to evict
+	epoch       uint64      // Envelope.epoch when the KEK was asked
 
 	born    int64       // when it was wrapped, for the one that seals
+	renew   atomic.Bool // a successor is due, whatever the limits
 	retired atomic.Bool // must not seal any more
 
 	_        [64]byte // the counters change with every message; what is above is only read
 	messages atomic.Uint64
 	bytes    atomic.Uint64
+}
+
+// newDataKey returns the data key of a serialized Tink key.
+func newDataKey(typeURL string, serialized, header []byte, sealing bool) (*dataKey, error) {
+	prim, err := dataKeyPrimitive(typeURL, serialized, sealing)
+	if err != nil {
+		return nil, err
+	}
+	return &dataKey{header: header, prim: prim, digest: sha256.Sum256(serialized), identity: &identity{prim: prim}, seals: sealing}, nil
+}
+
+func (k *dataKey) same(other *dataKey) bool { return k.digest == other.digest }
+
+// confirm extends a data key, and never shortens it.
+func (k *dataKey) confirm(at int64) {
+	for {
+		old := k.confirmed.Load()
+		if old >= at || k.confirmed.CompareAndSwap(old, at) {
+			return
+		}
+	}
 }
 
 // never is a time of confirmation that no TTL reaches.
@@ -97,15 +134,15 @@ func (k *dataKey) reserve(now int64, n uint64, hard, soft *limits) (ok, due bool
 		k.messages.Add(^uint64(0))
 		return false, true
 	}
-	return true, messages >= soft.messages || total >= soft.bytes || age >= soft.age
+	return true, messages >= soft.messages || total >= soft.bytes || age >= soft.age || k.renew.Load()
 }
 
-// fresh tells whether the KEK has confirmed the key within its TTL.
+// fresh reports whether the KEK has confirmed the key within its TTL.
 func (k *dataKey) fresh(now, ttl int64) bool { return now-k.confirmed.Load() < ttl }
 
 func (k *dataKey) is(header []byte) bool { return bytes.Equal(k.header, header) }
 
-var errDataKeyType = errors.New("aead: the unwrapped data key is not of the type that this Envelope uses")
+var errNotDataKey = errors.New("the answer is not a data key of this type (WithDataKeyTemplate must agree)")
 
 // dataKeyPrimitive makes the primitive of a serialized Tink key, as NewKeyData of Tink's registry makes it. For key types
 // other than AES-GCM it does not know the overhead.
@@ -113,22 +150,22 @@ func dataKeyPrimitive(typeURL string, serialized []byte, sealing bool) (*primiti
 	if typeURL == aesGCMTypeURL {
 		k := new(gcmpb.AesGcmKey)
 		if err := proto.Unmarshal(serialized, k); err != nil || k.GetVersion() != 0 {
-			return nil, errDataKeyType
+			return nil, errNotDataKey
 		}
 		defer clear(k.KeyValue)
 		p, err := newGCMPrimitive(k.GetKeyValue(), sealing)
 		if err != nil {
-			return nil, errDataKeyType
+			return nil, errNotDataKey
 		}
 		return p, nil
 	}
 	p, err := registry.Primitive(typeURL, serialized)
 	if err != nil {
-		return nil, errDataKeyType
+		return nil, errNotDataKey
 	}
 	a, ok := p.(tink.AEAD)
 	if !ok {
-		return nil, errDataKeyType
+		return nil, errNotDataKey
 	}
 	return &primitive{tink: a}, nil
 }
@@ -136,7 +173,7 @@ func dataKeyPrimitive(typeURL string, serialized []byte, sealing bool) (*primiti
 // dataKeyHeader puts the length in front of a wrapped DEK, if Tink could read it back.
 func dataKeyHeader(wrapped []byte) ([]byte, error) {
 	if len(wrapped) == 0 || len(wrapped) > maxWrappedSize {
-		return nil, fmt.Errorf("aead: the key-encryption key returned a wrapped data key of %d bytes; from 1 to %d are allowed", len(wrapped), maxWrappedSize)
+		return nil, fmt.Errorf("the wrapped data key has %d bytes; from 1 to %d are allowed", len(wrapped), maxWrappedSize)
 	}
 	header := make([]byte, wrappedLenSize, wrappedLenSize+len(wrapped))
 	binary.BigEndian.PutUint32(header, uint32(len(wrapped)))

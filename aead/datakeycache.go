@@ -1,26 +1,50 @@
 package aead
 
-import "sync"
+import (
+	"crypto/sha256"
+	"slices"
+	"sync"
+)
 
-// dataKeyCache holds unwrapped data keys by their header, a bounded number of them. What is evicted is found by second
-// chance, an approximation of least recently used that lets a lookup do with a read lock. Only data keys that the KEK
-// unwrapped get in, so garbage in the store evicts nothing.
+// maxUnproven bounds how many wrapped data keys are held that no value has proved, and other wrapped forms of proved ones.
+const maxUnproven = 1024
+
+// dataKeyCache holds unwrapped data keys by their header.
+//
+// It has two parts. One holds one wrapped form of each proved data key. The other holds data keys that no value has proved, and
+// further wrapped forms of proved ones: a key service may accept one wrapped data key in many spellings. The parts do not
+// displace each other, so planted values evict only what is planted.
+//
+// Eviction is by second chance, an approximation of least recently used that lets a lookup do with a read lock.
 type dataKeyCache struct {
-	max  int
-	mu   sync.RWMutex
-	m    map[string]*dataKey
-	ring []*dataKey // the same keys, in the order of the hand
-	hand int
+	mu         sync.RWMutex
+	byHeader   map[string]*dataKey
+	identities map[[sha256.Size]byte]*identity
+	proved     clockList
+	others     clockList
+}
+
+// identity is what all wrapped forms of one data key share. The cache's lock guards it.
+type identity struct {
+	prim   *primitive
+	proved bool     // a value authenticated under it, or this process made it
+	main   *dataKey // its form in the first part of the cache, or nil
+	forms  int      // in both parts
 }
 
 func newDataKeyCache(maximum int) *dataKeyCache {
-	return &dataKeyCache{max: maximum, m: make(map[string]*dataKey)}
+	return &dataKeyCache{
+		byHeader:   make(map[string]*dataKey),
+		identities: make(map[[sha256.Size]byte]*identity),
+		proved:     clockList{max: maximum},
+		others:     clockList{max: min(maximum, maxUnproven)},
+	}
 }
 
 // lookup does not allocate.
 func (c *dataKeyCache) lookup(header []byte) *dataKey {
 	c.mu.RLock()
-	k := c.m[string(header)]
+	k := c.byHeader[string(header)]
 	c.mu.RUnlock()
 	if k != nil && !k.used.Load() {
 		k.used.Store(true)
@@ -28,68 +52,152 @@ func (c *dataKeyCache) lookup(header []byte) *dataKey {
 	return k
 }
 
-func (c *dataKeyCache) insert(k *dataKey) {
+// insert holds a data key that the KEK unwrapped. If the same one is held under the same header, it extends that one and
+// returns it; if another is, it replaces it.
+func (c *dataKeyCache) insert(k *dataKey) *dataKey {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	name := string(k.header)
-	if old, ok := c.m[name]; ok {
-		if old == k {
-			return
+	if old := c.byHeader[string(k.header)]; old != nil {
+		if old == k || old.same(k) {
+			old.confirm(k.confirmed.Load())
+			return old
 		}
-		for i := range c.ring {
-			if c.ring[i] == old {
-				c.ring[i] = k
-			}
+		c.drop(old)
+	}
+	if known := c.identities[k.digest]; known != nil {
+		k.identity = known
+		if !k.seals {
+			k.prim = known.prim // one in memory
 		}
-		c.m[name] = k
-		return
+	} else {
+		c.identities[k.digest] = k.identity
 	}
-	c.m[name] = k
-	if len(c.ring) < c.max {
-		c.ring = append(c.ring, k)
-		return
+	c.byHeader[string(k.header)] = k
+	k.identity.forms++
+	if k.proved.Load() && k.identity.main == nil {
+		c.promote(k)
+	} else {
+		c.push(&c.others, k)
 	}
-	for c.ring[c.hand].used.CompareAndSwap(true, false) {
-		c.hand = (c.hand + 1) % len(c.ring)
-	}
-	delete(c.m, string(c.ring[c.hand].header))
-	c.ring[c.hand] = k
-	c.hand = (c.hand + 1) % len(c.ring)
+	return k
 }
 
-// remove drops a key. For one that is not there, as garbage never is, it holds nobody up.
+// prove notes that a value has authenticated under a data key. It reports whether it is the first one, under any form.
+func (c *dataKeyCache) prove(k *dataKey) (first bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id := k.identity
+	first = !id.proved
+	id.proved = true
+	k.proved.Store(true)
+	if c.byHeader[string(k.header)] == k && id.main == nil {
+		c.others.remove(k)
+		c.promote(k)
+	}
+	return first
+}
+
+// promote puts a proved data key into the first part. c.mu is held.
+func (c *dataKeyCache) promote(k *dataKey) {
+	k.identity.main, k.identity.proved = k, true
+	c.push(&c.proved, k)
+}
+
+func (c *dataKeyCache) push(part *clockList, k *dataKey) {
+	if evicted := part.push(k); evicted != nil {
+		c.forget(evicted)
+	}
+}
+
+// drop takes a data key out of its part. c.mu is held.
+func (c *dataKeyCache) drop(k *dataKey) {
+	if k.identity.main == k {
+		c.proved.remove(k)
+	} else {
+		c.others.remove(k)
+	}
+	c.forget(k)
+}
+
+// forget is for a data key that is in neither part any more. c.mu is held.
+func (c *dataKeyCache) forget(k *dataKey) {
+	delete(c.byHeader, string(k.header))
+	if k.identity.main == k {
+		k.identity.main = nil
+	}
+	if k.identity.forms--; k.identity.forms == 0 {
+		delete(c.identities, k.digest)
+	}
+}
+
+// remove drops a data key. For one that is not there, as garbage never is, it takes a read lock only.
 func (c *dataKeyCache) remove(header []byte) {
 	c.mu.RLock()
-	key, ok := c.m[string(header)]
+	_, ok := c.byHeader[string(header)]
 	c.mu.RUnlock()
-	if ok {
-		c.removeIf(func(k *dataKey) bool { return k == key })
+	if !ok {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k := c.byHeader[string(header)]; k != nil {
+		c.drop(k)
 	}
 }
 
-// removeIf drops the keys that a condition is true of.
-func (c *dataKeyCache) removeIf(drop func(*dataKey) bool) {
+// removeIf drops the data keys for which a condition is true.
+func (c *dataKeyCache) removeIf(condition func(*dataKey) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	kept := c.ring[:0]
-	for _, k := range c.ring {
-		if drop(k) {
-			delete(c.m, string(k.header))
-		} else {
-			kept = append(kept, k)
-		}
-	}
-	clear(c.ring[len(kept):])
-	c.ring = kept
-	if c.hand >= len(c.ring) {
-		c.hand = 0
+	for _, part := range []*clockList{&c.proved, &c.others} {
+		part.removeIf(func(k *dataKey) bool {
+			if !condition(k) {
+				return false
+			}
+			c.forget(k)
+			return true
+		})
 	}
 }
 
 func (c *dataKeyCache) clear() { c.removeIf(func(*dataKey) bool { return true }) }
 
+// len returns the number of data keys, not of wrapped forms.
 func (c *dataKeyCache) len() int {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return len(c.m)
+	return len(c.identities)
+}
+
+// clockList is a bounded list of data keys with second-chance eviction.
+type clockList struct {
+	max  int
+	keys []*dataKey
+	hand int
+}
+
+// push adds a data key, and returns the one that it evicts, or nil.
+func (l *clockList) push(k *dataKey) (evicted *dataKey) {
+	if len(l.keys) < l.max {
+		l.keys = append(l.keys, k)
+		return nil
+	}
+	for l.keys[l.hand].used.CompareAndSwap(true, false) {
+		l.hand = (l.hand + 1) % len(l.keys)
+	}
+	evicted = l.keys[l.hand]
+	l.keys[l.hand] = k
+	l.hand = (l.hand + 1) % len(l.keys)
+	return evicted
+}
+
+func (l *clockList) remove(k *dataKey) {
+	l.removeIf(func(x *dataKey) bool { return x == k })
+}
+
+func (l *clockList) removeIf(condition func(*dataKey) bool) {
+	l.keys = slices.DeleteFunc(l.keys, condition)
+	if l.hand >= len(l.keys) {
+		l.hand = 0
+	}
 }

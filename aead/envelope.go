@@ -79,10 +79,9 @@ type Envelope struct {
 	unsubscribe func()
 
 	// The calls to the KEK: none waits behind one of another kind.
-	wrapSlots   chan struct{}
+	wrapSlots   chan struct{} // to make and prove data keys
 	reviewSlots chan struct{} // to confirm known data keys
-	remote      *gate         // unknown data keys pass one of two gates
-	local       *gate
+	gate        *gate         // to unwrap unknown data keys
 
 	mu        sync.Mutex
 	closed    bool
@@ -107,9 +106,10 @@ type flight struct {
 	key   *dataKey // set before done is closed, like err
 	err   error
 
-	// Of a call to unwrap; Envelope.mu guards them.
-	waiting int  // callers
-	called  bool // the KEK, and no longer in the queue
+	// Of a call to unwrap.
+	turn    *turn
+	doubted *dataKey // the answer is compared with it; may be nil
+	waiting int      // callers; guarded by Envelope.mu
 	cancel  context.CancelFunc
 }
 
@@ -149,10 +149,9 @@ func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...Envelope
 		unsubscribe: func() {},
 		wrapSlots:   make(chan struct{}, wrapParallel),
 		reviewSlots: make(chan struct{}, reviewParallel),
-		local:       localGate(),
 		unwraps:     make(map[string]*flight),
 	}
-	e.remote = remoteGate(e.clock.now())
+	e.gate = newGate(e.clock, !answersItself(kek))
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	if k, ok := kek.(reloading); ok {
 		e.unsubscribe = k.onReload(e.kekChanged)
@@ -169,13 +168,11 @@ func (e *Envelope) start(ctx context.Context) error {
 	if err := e.prove(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, kekTimeout, errNoAnswer)
-	defer cancel()
 	for {
 		e.mu.Lock()
 		epoch := e.epoch
 		e.mu.Unlock()
-		key, err := e.newDataKey(ctx, true)
+		key, err := e.newDataKey(ctx)
 		if err != nil {
 			return err
 		}
@@ -281,9 +278,19 @@ func (e *Envelope) OpenTo(ctx context.Context, dst, ciphertext, associatedData [
 		}
 	} else {
 		var err error
-		if key, err = e.awaitDataKey(ctx, header); err != nil {
+		if key, err = e.awaitDataKey(ctx, header, payload, nil); err != nil {
 			return nil, err
 		}
+	}
+	if !key.proved.Load() {
+		opened, err := e.openUnproved(ctx, key, payload, associatedData)
+		if err != nil {
+			return nil, err
+		}
+		if inPlace(dst, ciphertext) {
+			dst = payload[:0]
+		}
+		return append(dst, opened...), nil
 	}
 	if !inPlace(dst, ciphertext) {
 		return key.prim.openTo(dst, payload, associatedData, false)
@@ -321,6 +328,7 @@ func (e *Envelope) Close() error {
 	e.mu.Unlock()
 	e.unsubscribe()
 	e.cancel()
+	e.gate.close()
 	e.background.Wait()
 	e.known.clear()
 	return nil
@@ -336,10 +344,21 @@ func (e *Envelope) maintain() {
 		case <-e.ctx.Done():
 			return
 		case <-ticker.C:
-			e.clock.catchUp()
+			if e.clock.catchUp() {
+				e.renewDataKey()
+			}
 			now := e.clock.now()
 			e.known.removeIf(func(k *dataKey) bool { return !k.fresh(now, e.ttl) })
 		}
+	}
+}
+
+// renewDataKey has the next message make a new data key, because the machine was suspended. It may have been cloned: each
+// clone would seal under the same data key, and count only its own messages.
+func (e *Envelope) renewDataKey() {
+	if key := e.current.Load(); key != nil {
+		key.renew.Store(true)
+		e.log.Info("sealcache: the clock jumped ahead, as after a suspension; the data key is replaced")
 	}
 }
 

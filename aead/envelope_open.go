@@ -9,110 +9,141 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
-// awaitDataKey has an unknown data key unwrapped, or joins those who wait for it.
-func (e *Envelope) awaitDataKey(ctx context.Context, header []byte) (*dataKey, error) {
-	f, key, err := e.joinUnwrap(ctx, header)
-	if key != nil || err != nil {
+// openUnproved opens a payload under a data key that no value has proved. If the payload does not open, the KEK may have
+// answered with a wrong data key, and is asked once more.
+func (e *Envelope) openUnproved(ctx context.Context, key *dataKey, payload, associatedData []byte) ([]byte, error) {
+	opened, err := key.prim.openTo(nil, payload, associatedData, false)
+	if err != nil && e.gate.limited && !key.proved.Load() && !key.askedTwice.Load() {
+		again, askErr := e.awaitDataKey(ctx, key.header, payload, key)
+		if askErr != nil {
+			return nil, askErr
+		}
+		if !again.same(key) {
+			key = again
+			opened, err = key.prim.openTo(nil, payload, associatedData, false)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	e.proved(key)
+	return opened, nil
+}
+
+// proved notes that a value has authenticated under a data key.
+func (e *Envelope) proved(key *dataKey) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed || key.epoch != e.epoch || key.proved.Load() {
+		return
+	}
+	if e.known.prove(key) {
+		e.gate.learn(key.header, true)
+	}
+}
+
+// awaitDataKey has a data key unwrapped, or joins the callers that wait for it. A data key that is held, fresh and other than
+// doubted is returned at once. payload is that of the value which needs it.
+func (e *Envelope) awaitDataKey(ctx context.Context, header, payload []byte, doubted *dataKey) (*dataKey, error) {
+	f, key, err := e.joinUnwrap(ctx, header, payload, doubted)
+	if f == nil {
 		return key, err
 	}
 	select {
 	case <-f.done:
+		if errors.Is(f.err, ErrTooManyDataKeys) {
+			e.stats.turnedAway.Add(1)
+		}
 		return f.key, f.err
 	case <-ctx.Done():
-		e.leaveUnwrap(f, header)
-		return nil, fmt.Errorf("%w: waiting for a data key to be unwrapped: %w", ErrKeyServiceUnavailable, ended(ctx))
 	}
+	err = e.leaveUnwrap(f, header)
+	if errors.Is(err, ErrTooManyDataKeys) {
+		e.stats.turnedAway.Add(1)
+	}
+	return nil, fmt.Errorf("%w: waiting for a data key: %w", err, ended(ctx))
 }
 
-func (e *Envelope) joinUnwrap(ctx context.Context, header []byte) (*flight, *dataKey, error) {
+func (e *Envelope) joinUnwrap(ctx context.Context, header, payload []byte, doubted *dataKey) (*flight, *dataKey, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
 		return nil, nil, ErrClosed
 	}
 	now := e.clock.now()
-	if key := e.known.lookup(header); key != nil && key.fresh(now, e.ttl) {
-		e.stats.hits.inc() // unwrapped while we came here
+	switch key := e.known.lookup(header); {
+	case key == nil || !key.fresh(now, e.ttl):
+	case doubted == nil:
+		e.stats.hits.inc() // unwrapped since the caller looked
+		return nil, key, nil
+	case key != doubted || doubted.askedTwice.Load():
 		return nil, key, nil
 	}
 	if f, ok := e.unwraps[string(header)]; ok {
 		f.waiting++
+		e.gate.saw(f.turn, payload)
 		return f, nil, nil
 	}
 	if err := e.refused.recall(header, now); err != nil {
 		e.stats.remembered.Add(1)
 		return nil, nil, err
 	}
-	e.stats.misses.Add(1)
-	g := e.gateOf(header)
-	if err := g.enter(); err != nil {
-		e.stats.turnedAway.Add(1)
+	if doubted == nil {
+		e.stats.misses.Add(1)
+	}
+	turn, err := e.gate.join(header, payload)
+	if err != nil {
+		if errors.Is(err, ErrTooManyDataKeys) {
+			e.stats.turnedAway.Add(1)
+		}
 		return nil, nil, err
 	}
 	callCtx, cancel := e.callContext(ctx)
-	f := &flight{done: make(chan struct{}), epoch: e.epoch, waiting: 1, cancel: cancel}
+	f := &flight{done: make(chan struct{}), epoch: e.epoch, waiting: 1, cancel: cancel, turn: turn, doubted: doubted}
 	name := string(header)
 	e.unwraps[name] = f
 	e.background.Go(func() {
 		defer cancel()
-		key, err := e.unwrapInTurn(callCtx, g, f, []byte(name))
+		key, err := e.unwrapInTurn(callCtx, turn, []byte(name))
 		e.endUnwrap(name, f, key, err)
 	})
 	return f, nil, nil
 }
 
-// leaveUnwrap is called by who no longer waits. A data key that nobody waits for leaves the queue, so that there are no
-// more in it than there are readers; but a call to the KEK that has begun goes on, or readers with less patience than
-// the key service needs would never get to their data key.
-func (e *Envelope) leaveUnwrap(f *flight, header []byte) {
+// leaveUnwrap is for a caller that no longer waits, and returns why it had to. A data key for which no caller waits leaves
+// the queue, so that the queue is not longer than there are readers. A call to the KEK that has begun goes on: otherwise
+// readers with short deadlines would never get their data key from a slow key service.
+func (e *Envelope) leaveUnwrap(f *flight, header []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	f.waiting--
-	if f.waiting > 0 || f.called {
-		return
+	had, reason := e.gate.leave(f.turn, f.waiting == 0)
+	if !had && f.waiting == 0 {
+		f.cancel()
+		if e.unwraps[string(header)] == f {
+			delete(e.unwraps, string(header))
+		}
 	}
-	f.cancel()
-	if e.unwraps[string(header)] == f {
-		delete(e.unwraps, string(header))
-	}
+	return reason
 }
 
-// gateOf returns the gate that a data key passes.
-func (e *Envelope) gateOf(header []byte) *gate {
-	if answersItself(e.kek, header[wrappedLenSize:]) {
-		return e.local
-	}
-	return e.remote
-}
-
-// answersItself tells whether a KEK answers a ciphertext by computing for a few microseconds, without calling anybody.
-// Only types of this package are known to: what wraps one of them may do anything on the way.
-func answersItself(kek tink.AEADWithContext, ciphertext []byte) bool {
-	switch kek := kek.(type) {
-	case *Keyring, localAEAD:
+// answersItself reports whether a KEK answers by computing for a few microseconds, without calling a service. Only types of
+// this package are known to: a type that wraps one of them may do anything.
+func answersItself(kek tink.AEADWithContext) bool {
+	switch kek.(type) {
+	case *Keyring, localAEAD, *passphraseKEK:
 		return true
-	case *passphraseKEK:
-		return kek.answersItself(ciphertext)
 	}
 	return false
 }
 
-// unwrapInTurn waits until the gate lets it through, and calls the KEK.
-func (e *Envelope) unwrapInTurn(ctx context.Context, g *gate, f *flight, header []byte) (*dataKey, error) {
-	if err := g.pass(ctx, e.clock); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, err)
+// unwrapInTurn waits for the data key's turn at the gate, and calls the KEK.
+func (e *Envelope) unwrapInTurn(ctx context.Context, t *turn, header []byte) (*dataKey, error) {
+	if err := e.gate.wait(ctx, t); err != nil {
+		return nil, err
 	}
-	e.mu.Lock()
-	f.called = f.waiting > 0
-	e.mu.Unlock()
-	if !f.called {
-		g.turnBack()
-		return nil, errNoTurn
-	}
-	key, err := e.unwrapDataKey(ctx, g.slots, header)
-	if err == nil {
-		g.succeeded()
-	}
+	key, err := e.unwrap(ctx, e.gate.release, header)
+	e.gate.ended(t, err == nil || isRefusal(err))
 	return key, err
 }
 
@@ -125,115 +156,135 @@ func (e *Envelope) endUnwrap(name string, f *flight, key *dataKey, err error) {
 	switch {
 	case e.closed:
 		key, err = nil, ErrClosed
-	case f.epoch != e.epoch: // the KEK was reloaded: true when asked, not to be kept
 	case err == nil:
-		e.known.insert(key)
-		if current := e.current.Load(); current.is(key.header) {
-			confirm(current, key.confirmed.Load())
+		key.epoch = f.epoch
+		if f.epoch == e.epoch { // otherwise the KEK was reloaded: the answer was true when asked, and is not kept
+			key, err = e.hold(key, true)
 		}
-	case isRefusal(err):
+		if err == nil && f.doubted != nil && key.same(f.doubted) {
+			key.askedTwice.Store(true)
+			f.doubted.askedTwice.Store(true)
+		}
+	case f.epoch == e.epoch && isRefusal(err):
 		e.refuse([]byte(name), err)
-	case errors.Is(err, errNoTurn) && f.waiting > 0:
-		e.stats.turnedAway.Add(1)
 	}
 	f.key, f.err = key, err
 	close(f.done)
 }
 
-// refuse drops a data key that the KEK refused to unwrap. If it is the one that seals, nobody could ever open what it
-// seals from now on. e.mu is held.
+var errOtherDataKey = errors.New("the answer is another data key than the one that values were opened under")
+
+// hold keeps an unwrapped data key, or extends the same one that is held. It fails if a proved one with this header is
+// another: then the KEK errs. token says that the call took a token of the gate. e.mu is held.
+func (e *Envelope) hold(key *dataKey, token bool) (*dataKey, error) {
+	held := e.known.lookup(key.header)
+	if current := e.current.Load(); current != nil && current.is(key.header) {
+		held = current
+	}
+	if held == nil || !held.proved.Load() {
+		return e.known.insert(key), nil
+	}
+	if !held.same(key) {
+		e.stats.unwrapFailures.Add(1)
+		return nil, kekError("unwrapping a data key", errOtherDataKey)
+	}
+	held.confirm(key.confirmed.Load())
+	e.gate.learn(key.header, token)
+	return e.known.insert(held), nil
+}
+
+// refuse drops a data key that the KEK refused to unwrap. If it is the one that seals, no process could open what it seals
+// from now on. e.mu is held.
 func (e *Envelope) refuse(header []byte, err error) {
 	e.refused.remember(header, err, e.clock.now())
 	e.known.remove(header)
 	if current := e.current.Load(); current != nil && current.is(header) && !current.retired.Swap(true) {
 		current.confirmed.Store(never)
-		e.log.Error("sealcache: the key-encryption key no longer unwraps the data key in use; a new one is made", "error", err)
+		e.log.Error("sealcache: the key-encryption key refuses the data key in use; a new one is made", "error", err)
 	}
 }
 
-// unwrapDataKey calls the KEK, for which one of slots has been taken, and makes a key of its answer.
-func (e *Envelope) unwrapDataKey(ctx context.Context, slots <-chan struct{}, header []byte) (*dataKey, error) {
+// unwrap calls the KEK and makes a data key of its answer. release is called when the call has returned.
+func (e *Envelope) unwrap(ctx context.Context, release func(), header []byte) (*dataKey, error) {
 	asked := e.clock.now() // before the call: the KEK may change its mind while the answer travels
-	serialized, err := e.unwrap(ctx, slots, header)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(serialized)
-	prim, err := dataKeyPrimitive(e.template.GetTypeUrl(), serialized, false)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnauthentic, err)
-	}
-	key := &dataKey{header: header, prim: prim}
-	key.confirmed.Store(asked)
-	return key, nil
-}
-
-// unwrap calls the KEK, for which one of slots has been taken.
-func (e *Envelope) unwrap(ctx context.Context, slots <-chan struct{}, header []byte) ([]byte, error) {
-	serialized, err := callKEK(ctx, slots, func() ([]byte, error) {
+	serialized, err := callKEK(ctx, release, func() ([]byte, error) {
 		return e.kek.DecryptWithContext(ctx, header[wrappedLenSize:], []byte{})
 	})
-	if err == nil {
-		e.stats.unwraps.Add(1)
-		return serialized, nil
+	defer clear(serialized)
+	var key *dataKey
+	if err != nil {
+		err = kekError("unwrapping a data key", err)
+	} else if key, err = newDataKey(e.template.GetTypeUrl(), serialized, header, false); err != nil {
+		// The KEK did not refuse. A proxy may have answered in its place.
+		err = fmt.Errorf("%w: unwrapping a data key: %w", ErrKeyServiceUnavailable, err)
 	}
-	err = kekError("unwrapping a data key", err)
-	if isRefusal(err) {
+	switch {
+	case err == nil:
+		e.stats.unwraps.Add(1)
+		key.confirmed.Store(asked)
+		return key, nil
+	case isRefusal(err):
 		e.stats.refusals.Add(1)
-	} else {
+	default:
 		e.stats.unwrapFailures.Add(1)
 	}
 	return nil, err
 }
 
-// confirm extends a data key, and never shortens it.
-func confirm(key *dataKey, at int64) {
-	for {
-		old := key.confirmed.Load()
-		if old >= at || key.confirmed.CompareAndSwap(old, at) {
-			return
-		}
-	}
-}
-
-// startReview asks the KEK in the background whether a data key in use may still be used. Nobody waits for the answer:
-// yes extends it, no drops it, and silence changes nothing.
+// startReview asks the KEK in the background whether a data key in use may still be used. No caller waits for the answer. The
+// same data key extends it, a refusal drops it, and a failure changes nothing. Another data key replaces one that no value
+// has proved.
 func (e *Envelope) startReview(ctx context.Context, key *dataKey) {
 	if !key.confirming.CompareAndSwap(false, true) {
 		return
 	}
-	select {
-	case e.reviewSlots <- struct{}{}:
-	default:
-		key.confirming.Store(false) // the next message tries again
-		return
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed {
-		<-e.reviewSlots
-		key.confirming.Store(false)
+	release, ok := e.reviewSlot(key)
+	if !ok {
+		key.confirming.Store(false) // the next message tries again
 		return
 	}
 	epoch := e.epoch
 	e.background.Go(func() {
 		ctx, cancel := e.callContext(ctx)
 		defer cancel()
-		again, err := e.unwrapDataKey(ctx, e.reviewSlots, key.header)
+		again, err := e.unwrap(ctx, release, key.header)
 
 		e.mu.Lock()
 		defer e.mu.Unlock()
+		defer key.confirming.Store(false)
+		if e.closed || e.epoch != epoch {
+			return
+		}
+		if err == nil {
+			again.epoch = epoch
+			_, err = e.hold(again, false)
+		}
 		switch {
-		case e.closed || e.epoch != epoch:
-		case err == nil:
-			confirm(key, again.confirmed.Load())
-			e.known.insert(key)
 		case isRefusal(err):
 			e.refuse(key.header, err)
-		default:
+		case err != nil:
 			pause := max(min(e.ttl/32, int64(time.Minute)), int64(100*time.Millisecond))
 			key.nextConfirm.Store(e.clock.now() + pause)
+			if errors.Is(err, errOtherDataKey) {
+				key.renew.Store(true)
+				e.log.Error("sealcache: the key-encryption key answers with another data key than before; the old one stays", "error", err)
+			}
 		}
-		key.confirming.Store(false)
 	})
+}
+
+// reviewSlot takes what a review needs, without waiting. A review of a data key that no value has proved needs a token too.
+// e.mu is held.
+func (e *Envelope) reviewSlot(key *dataKey) (release func(), ok bool) {
+	if e.closed || !key.proved.Load() && !e.gate.take() {
+		return nil, false
+	}
+	select {
+	case e.reviewSlots <- struct{}{}:
+		return releaser(e.reviewSlots), true
+	default:
+		return nil, false
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"math"
@@ -63,7 +62,7 @@ func (e *Envelope) startWrap(ctx context.Context) *flight {
 	e.wrapping = f
 	e.nextWrap.Store(math.MaxInt64) // until this one has ended, sealing need not even look
 	e.background.Go(func() {
-		ctx, cancel := e.callContext(ctx)
+		ctx, cancel := e.detach(ctx)
 		defer cancel()
 		for !e.wrap(ctx, f) {
 		}
@@ -78,7 +77,7 @@ func (e *Envelope) wrap(ctx context.Context, f *flight) (done bool) {
 	e.mu.Lock()
 	epoch := e.epoch
 	e.mu.Unlock()
-	key, err := e.newDataKey(ctx, false)
+	key, err := e.newDataKey(ctx)
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -119,77 +118,87 @@ func (e *Envelope) install(key *dataKey) {
 		e.known.insert(old)
 	}
 	e.known.insert(key)
+	e.gate.learn(key.header, false)
 	e.current.Store(key)
 	e.wrapFails, e.wrapErr = 0, nil
 	e.nextWrap.Store(0)
 }
 
-// newDataKey makes a data key and has it wrapped. With proof, it has it unwrapped again and compares.
-func (e *Envelope) newDataKey(ctx context.Context, proof bool) (*dataKey, error) {
+// newDataKey makes a data key, has it wrapped, and proves it: the KEK unwraps it again, and the result must be the same. A KEK
+// may answer a wrap with anything, such as the error page of a proxy; values sealed under it would be lost.
+func (e *Envelope) newDataKey(ctx context.Context) (*dataKey, error) {
 	data, err := registry.NewKeyData(e.template)
 	if err != nil {
 		return nil, fmt.Errorf("aead: WithDataKeyTemplate: %w", err)
 	}
 	serialized := data.GetValue()
 	defer clear(serialized)
-	prim, err := dataKeyPrimitive(e.template.GetTypeUrl(), serialized, true)
+	key, err := newDataKey(e.template.GetTypeUrl(), serialized, nil, true)
 	if err != nil {
 		return nil, fmt.Errorf("aead: WithDataKeyTemplate: %w", err)
 	}
-	if prim.overhead == 0 {
-		prim.overhead = e.overhead
+	if key.prim.overhead == 0 {
+		key.prim.overhead = e.overhead
 	}
-	born := e.clock.now() // before the call, so that its duration counts
+	key.born = e.clock.now() // before the call, so that its duration counts
 	wrapped, err := e.wrapByKEK(ctx, bytes.Clone(serialized))
+	if err == nil && bytes.Contains(wrapped, serialized) {
+		err = errors.New("the key-encryption key does not encrypt: its answer contains the data key")
+	}
+	if err == nil {
+		key.header, err = dataKeyHeader(wrapped)
+	}
 	if err != nil {
 		e.stats.wrapFailures.Add(1)
-		return nil, wrapError(err)
+		return nil, wrapError("wrapping a data key", err)
 	}
 	e.stats.wraps.Add(1)
-	if bytes.Contains(wrapped, serialized) {
-		return nil, wrapError(errors.New("the key-encryption key does not encrypt: the data key is readable in what it returned"))
+	if err := e.proveByKEK(ctx, key); err != nil {
+		return nil, wrapError("proving a new data key", err)
 	}
-	header, err := dataKeyHeader(wrapped)
-	if err != nil {
-		return nil, wrapError(err)
-	}
-	if proof {
-		if err := take(ctx, e.reviewSlots); err != nil {
-			return nil, kekError("unwrapping a data key", err)
-		}
-		unwrapped, err := e.unwrap(ctx, e.reviewSlots, header)
-		if err != nil {
-			return nil, fmt.Errorf("aead: self test: the key-encryption key does not unwrap what it wrapped: %w", err)
-		}
-		defer clear(unwrapped)
-		if subtle.ConstantTimeCompare(unwrapped, serialized) != 1 {
-			return nil, errors.New("aead: self test: the key-encryption key unwraps another data key than it wrapped")
-		}
-	}
-	key := &dataKey{header: header, prim: prim, born: born}
-	key.confirmed.Store(born)
+	key.proved.Store(true)
+	key.confirmed.Store(key.born)
 	return key, nil
 }
 
-// wrapByKEK calls the KEK. It clears plaintext when the call has returned, which may be long after we stopped waiting.
+// wrapByKEK calls the KEK. It clears plaintext when the call has returned, which may be long after it was abandoned.
 func (e *Envelope) wrapByKEK(ctx context.Context, plaintext []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, kekTimeout, errNoAnswer)
+	defer cancel()
 	if err := take(ctx, e.wrapSlots); err != nil {
 		clear(plaintext)
 		return nil, err
 	}
-	return callKEK(ctx, e.wrapSlots, func() ([]byte, error) {
+	return callKEK(ctx, releaser(e.wrapSlots), func() ([]byte, error) {
 		defer clear(plaintext)
 		// Tink's envelope binds the wrapped DEK to no associated data; an empty slice, not nil, is what it passes.
 		return e.kek.EncryptWithContext(ctx, plaintext, []byte{})
 	})
 }
 
-// wrapError: a failed wrap is always an outage. Even a refusal says nothing about any value.
-func wrapError(err error) error {
-	if errors.Is(err, ErrKeyServiceUnavailable) {
-		return fmt.Errorf("wrapping a data key: %w", err)
+// proveByKEK has the KEK unwrap a data key that it has wrapped, and compares.
+func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, kekTimeout, errNoAnswer)
+	defer cancel()
+	if err := take(ctx, e.wrapSlots); err != nil {
+		return err
 	}
-	return fmt.Errorf("%w: wrapping a data key: %w", ErrKeyServiceUnavailable, err)
+	unwrapped, err := e.unwrap(ctx, releaser(e.wrapSlots), key.header)
+	switch {
+	case isRefusal(err):
+		return fmt.Errorf("the key-encryption key refuses what it wrapped: %w", err)
+	case err == nil && !unwrapped.same(key):
+		return errors.New("the key-encryption key unwraps another data key than it wrapped")
+	}
+	return err
+}
+
+// wrapError makes an outage of every failure to make a data key. Even a refusal says nothing about any value.
+func wrapError(doing string, err error) error {
+	if errors.Is(err, ErrKeyServiceUnavailable) {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return fmt.Errorf("%w: %s: %w", ErrKeyServiceUnavailable, doing, err)
 }
 
 // kekChanged is called when the keyset that wraps our data keys was replaced. From here on nothing opens that the new
@@ -225,7 +234,7 @@ func (e *Envelope) kekChanged() {
 	if take(ctx, e.reviewSlots) != nil {
 		return
 	}
-	if _, err := e.unwrapDataKey(ctx, e.reviewSlots, old.header); isRefusal(err) {
+	if _, err := e.unwrap(ctx, releaser(e.reviewSlots), old.header); isRefusal(err) {
 		old.retired.Store(true)
 	}
 }

@@ -26,6 +26,9 @@ const (
 // KEKChanged does to an Envelope over any KEK what a Keyring does on reload.
 func (e *Envelope) KEKChanged() { e.kekChanged() }
 
+// Resume does to an Envelope what a noticed suspension of the machine does.
+func (e *Envelope) Resume() { e.renewDataKey() }
+
 // SetMessages sets how many messages the primary key of a Keyring has sealed.
 func (k *Keyring) SetMessages(n uint64) { k.ring.Load().primary.counter.n.Store(n) }
 

@@ -2,120 +2,430 @@ package aead
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"hash/maphash"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
 const (
 	// unwrapParallel is how many unknown data keys the KEK is asked for at one time.
 	unwrapParallel = 16
-	// unwrapQueue is how many may wait for that, at some kilobytes each. In the ten seconds for which one may wait, a
-	// key service that answers in 40 ms gets through as many.
+	// unwrapQueue is how many unknown data keys may wait, at some kilobytes each. A key service that answers in 40 ms unwraps
+	// as many in the ten seconds for which one may wait.
 	unwrapQueue = 4096
-	// unwrapRate is how many calls a second may fail, past a burst of unwrapBurst: garbage in the store costs no more.
+	// unwrapRate is how many calls per second may prove no data key, after a burst of unwrapBurst.
 	unwrapRate  = 100
 	unwrapBurst = 1024
+
+	// turnAwayEvery is the pace at which waiting data keys are turned away while calls are limited: nine for each that is
+	// unwrapped. Reads of planted values then fail soon, instead of taking their turn at the pace of the calls.
+	turnAwayEvery = time.Second / (10 * unwrapRate)
+	// A data key is not turned away before it has waited for so long: one that several values name, one that looks like
+	// proved data keys, any other.
+	waitOfSeveral  = 250 * time.Millisecond
+	waitOfFamiliar = 2 * time.Second / unwrapRate
+	waitOfOthers   = turnAwayEvery
+
+	// slowCall is the age of a call from which on the key service counts as not answering.
+	slowCall = time.Second
+	// countedValues is up to how many values are told apart that name one unknown data key.
+	countedValues = 4
 )
 
-var (
-	errQueueFull = fmt.Errorf("%w: %d wait to be unwrapped", ErrTooManyDataKeys, unwrapQueue)
-	errNoTurn    = errors.New("no turn to unwrap a data key")
-)
-
-// gate is what unknown data keys pass on their way to the KEK. Known ones do not.
+// gate decides when the KEK is asked for which unknown data key. Known data keys do not pass it.
 //
-// It cannot tell a data key of ours from garbage before the KEK has. So all are bounded in concurrency and in the
-// length of the queue, and only what the KEK did not unwrap is bounded in rate: a process that starts beside a full
-// store gets all its data keys as fast as the KEK gives them, and garbage soon finds the bucket empty.
+// A planted data key cannot be told from an honest one before a value has authenticated under it. So every call takes a
+// token of a bucket. The token is given back when a value proves the data key. A process that starts next to a full store
+// therefore gets its data keys as fast as the KEK answers, and planted values soon find the bucket empty.
+//
+// While the bucket is empty, the turns are not in order of arrival: see better. An attacker would have to plant several values
+// under each made-up data key to compete with the data keys of other processes.
 type gate struct {
-	slots   chan struct{} // one for each call under way
-	most    int64         // in the queue; 0 is any number
-	waiting atomic.Int64
-	failing *bucket // nil if failures cost nothing
+	limited bool // calls cost something
+	clock   *clock
+
+	mu       sync.Mutex
+	closed   bool
+	free     int // calls that may begin
+	bucket   bucket
+	waiting  []*turn
+	calls    map[*turn]int64 // under way, with their begin
+	answered bool            // whether the last call that ended got an answer
+	admitted uint64
+	nextAway int64 // when the next data key may be turned away
+	timer    *time.Timer
+	seen     sightings
+	forms    forms
 }
 
-// remoteGate is the gate to a KEK whose calls cost something.
-func remoteGate(now int64) *gate {
+// turn is an unknown data key's place at the gate.
+type turn struct {
+	name     uint64   // hash of the wrapped data key
+	values   []uint64 // hashes of values that name it, at most countedValues
+	again    bool     // it was turned away before
+	familiar bool     // it looks like data keys that were proved
+	since    int64    // when it came
+	first    int64    // when it was first seen
+	admitted chan struct{}
+	err      error // set before admitted is closed: it was turned away
+}
+
+// newGate returns the gate to a KEK. An unlimited gate is for a KEK that computes for a few microseconds: there, a limit would
+// fail reads and protect nothing.
+func newGate(c *clock, limited bool) *gate {
 	return &gate{
-		slots: make(chan struct{}, unwrapParallel), most: unwrapQueue,
-		failing: &bucket{rate: unwrapRate, size: unwrapBurst, tokens: unwrapBurst, at: now},
+		limited: limited, clock: c, free: unwrapParallel, answered: true, calls: make(map[*turn]int64),
+		bucket: bucket{rate: unwrapRate, size: unwrapBurst, tokens: unwrapBurst, at: c.now()},
+		seen:   newSightings(),
 	}
 }
 
-// localGate is the gate to a KEK that computes a few microseconds: there, a limit would fail reads and protect nobody.
-func localGate() *gate { return &gate{slots: make(chan struct{}, unwrapParallel)} }
-
-// enter takes a place in the queue, which pass gives back.
-func (g *gate) enter() error {
-	if g.waiting.Add(1) > g.most && g.most > 0 {
-		g.waiting.Add(-1)
-		return errQueueFull
+// better reports whether turn a comes before turn b. A data key that several values name comes first. Then come data keys
+// that look like proved ones, those that were turned away before, those that more values name, and those seen first.
+func better(a, b *turn) bool {
+	switch several := len(a.values) > 1; {
+	case several != (len(b.values) > 1):
+		return several
+	case a.familiar != b.familiar:
+		return a.familiar
+	case a.again != b.again:
+		return a.again
+	case len(a.values) != len(b.values):
+		return len(a.values) > len(b.values)
 	}
-	return nil
+	return a.first < b.first
 }
 
-// pass waits for a slot, and then for the bucket to hold a token, of which it takes one. The slot is the caller's to
-// give back, and the token if the call succeeds.
-func (g *gate) pass(ctx context.Context, c *clock) error {
-	defer g.waiting.Add(-1)
-	if err := take(ctx, g.slots); err != nil {
-		return fmt.Errorf("%w: %w", errNoTurn, err)
+// join gives an unknown data key a turn, or fails if too many wait.
+func (g *gate) join(header, value []byte) (*turn, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.clock.now()
+	t := &turn{name: g.seen.hash(header), since: now, first: now, admitted: make(chan struct{}), familiar: g.limited && g.forms.match(header, now)}
+	if g.limited {
+		g.seen.recall(t)
+		t.saw(g.seen.hash(value[max(len(value)-32, 0):]))
 	}
-	if g.failing == nil {
-		return nil
+	if g.limited && len(g.waiting) >= unwrapQueue {
+		worst := g.pick(func(a, b *turn) bool { return better(b, a) }, nil)
+		if !better(t, g.waiting[worst]) {
+			g.seen.remember(t)
+			return nil, g.tooMany(now)
+		}
+		g.turnAway(worst, now)
 	}
-	wait := g.failing.take(c.now())
-	if wait <= 0 {
-		return nil
+	g.waiting = append(g.waiting, t)
+	g.dispatch(now)
+	return t, nil
+}
+
+// saw notes that another value names the data key.
+func (g *gate) saw(t *turn, value []byte) {
+	if !g.limited {
+		return
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	t.saw(g.seen.hash(value[max(len(value)-32, 0):]))
+}
+
+func (t *turn) saw(value uint64) {
+	if len(t.values) < countedValues && !slices.Contains(t.values, value) {
+		t.values = append(t.values, value)
+	}
+}
+
+// wait returns when it is the data key's turn; the caller then makes one call, and calls release and ended. It fails if the
+// data key is turned away, or if ctx ends first.
+func (g *gate) wait(ctx context.Context, t *turn) error {
 	select {
-	case <-timer.C:
-		return nil
+	case <-t.admitted:
 	case <-ctx.Done():
-		g.turnBack()
-		return fmt.Errorf("%w: too many failed of late: %w", errNoTurn, ended(ctx))
+		_, _ = g.leave(t, true) // t.err says it too
+		<-t.admitted
+	}
+	return t.err
+}
+
+// leave takes a data key out of the queue if no caller waits for it any more. had says that it had its turn: the KEK is being
+// asked, or has been. reason says what the caller waited for.
+func (g *gate) leave(t *turn, last bool) (had bool, reason error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	i := slices.Index(g.waiting, t)
+	switch {
+	case i < 0 && t.err != nil:
+		return false, t.err
+	case i < 0:
+		now := g.clock.now()
+		if began, ok := g.calls[t]; ok && began-t.since > now-began { // it waited for its turn for longer
+			return true, g.tooMany(now)
+		}
+		return true, ErrKeyServiceUnavailable
+	case last:
+		g.turnAway(i, g.clock.now())
+		return false, t.err
+	default:
+		return false, g.tooMany(g.clock.now())
 	}
 }
 
-// succeeded gives the token back.
-func (g *gate) succeeded() {
-	if g.failing != nil {
-		g.failing.giveBack()
+// tooMany says why a data key did not get its turn: too many came, or the key service does not answer. g.mu is held.
+func (g *gate) tooMany(now int64) error {
+	healthy := g.answered
+	for _, began := range g.calls {
+		healthy = healthy && now-began < int64(slowCall)
+	}
+	if healthy {
+		return ErrTooManyDataKeys
+	}
+	return fmt.Errorf("%w: data keys wait for it", ErrKeyServiceUnavailable)
+}
+
+// take takes a token for a call that does not wait for its turn.
+func (g *gate) take() bool {
+	if !g.limited {
+		return true
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.waiting) == 0 && g.bucket.take(g.clock.now())
+}
+
+// dispatch admits as many data keys as calls and tokens are free, turns away as many as are due, and sets the timer for what
+// comes next. g.mu is held.
+func (g *gate) dispatch(now int64) {
+	for g.free > 0 && len(g.waiting) > 0 && (!g.limited || g.bucket.take(now)) {
+		g.free--
+		best := 0
+		if g.limited {
+			best = g.pick(better, nil)
+			if g.admitted++; g.admitted%4 == 0 { // so that old ones are not passed for ever
+				best = g.pick(func(a, b *turn) bool { return a.first < b.first }, nil)
+			}
+		}
+		t := g.waiting[best]
+		g.waiting = slices.Delete(g.waiting, best, best+1)
+		g.calls[t] = now
+		close(t.admitted)
+	}
+	if g.free == 0 || len(g.waiting) == 0 || g.closed {
+		return
+	}
+	wait := g.bucket.next()
+	if g.answered { // in an outage they wait for its end
+		wait = min(wait, g.turnAwayDue(now))
+	}
+	if g.timer == nil {
+		g.timer = time.AfterFunc(wait, g.tick)
+	} else {
+		g.timer.Reset(wait)
 	}
 }
 
-// turnBack gives token and slot back, for a call that is not made.
-func (g *gate) turnBack() {
-	g.succeeded()
-	<-g.slots
+// turnAwayDue turns away one data key if it is time, and returns when to look again. g.mu is held.
+func (g *gate) turnAwayDue(now int64) time.Duration {
+	if wait := g.nextAway - now; wait > 0 {
+		return time.Duration(wait)
+	}
+	waited := func(t *turn) bool {
+		wait := waitOfOthers
+		switch {
+		case len(t.values) > 1:
+			wait = waitOfSeveral
+		case t.familiar:
+			wait = waitOfFamiliar
+		}
+		return now-t.since >= int64(wait)
+	}
+	if worst := g.pick(func(a, b *turn) bool { return better(b, a) }, waited); worst >= 0 {
+		g.turnAway(worst, now)
+		g.nextAway = now + int64(turnAwayEvery)
+	}
+	return turnAwayEvery
+}
+
+func (g *gate) turnAway(i int, now int64) {
+	t := g.waiting[i]
+	g.waiting = slices.Delete(g.waiting, i, i+1)
+	g.seen.remember(t)
+	t.err = g.tooMany(now)
+	close(t.admitted)
+}
+
+// pick returns the index of the first waiting data key in an order, among those that fit, or -1. Of equal ones it is the one
+// that has waited longest.
+func (g *gate) pick(before func(a, b *turn) bool, fits func(*turn) bool) int {
+	picked := -1
+	for i, t := range g.waiting {
+		if (fits == nil || fits(t)) && (picked < 0 || before(t, g.waiting[picked])) {
+			picked = i
+		}
+	}
+	return picked
+}
+
+func (g *gate) tick() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.dispatch(g.clock.now())
+}
+
+// ended is called when a call has ended or was abandoned, and says whether the KEK answered: with a data key or a refusal.
+func (g *gate) ended(t *turn, answered bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.calls, t)
+	g.answered = answered
+}
+
+// release is called when a call has returned, which may be long after it was abandoned.
+func (g *gate) release() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.free++
+	g.dispatch(g.clock.now())
+}
+
+// learn notes what proved data keys look like. giveBack gives back the token of the call that unwrapped this one.
+func (g *gate) learn(header []byte, giveBack bool) {
+	if !g.limited {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.forms.add(header, g.clock.now())
+	if giveBack {
+		g.bucket.giveBack()
+		g.dispatch(g.clock.now())
+	}
+}
+
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	if g.timer != nil {
+		g.timer.Stop()
+	}
 }
 
 // bucket is a token bucket whose tokens can be given back. That of golang.org/x/time/rate gives none back that could
 // have been used at once.
 type bucket struct {
-	rate, size float64 // tokens a second, and at most
-
-	mu     sync.Mutex
-	tokens float64 // below zero are those that are waited for
-	at     int64
+	rate, size float64 // tokens per second, and at most
+	tokens     float64
+	at         int64
 }
 
-// take takes a token, and returns how long to wait until it is there.
-func (b *bucket) take(now int64) time.Duration {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.tokens = min(b.tokens+b.rate*time.Duration(now-b.at).Seconds(), b.size) - 1
+func (b *bucket) take(now int64) bool {
+	b.tokens = min(b.tokens+b.rate*time.Duration(now-b.at).Seconds(), b.size)
 	b.at = now
-	return time.Duration(max(-b.tokens, 0) / b.rate * float64(time.Second))
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
 }
 
-func (b *bucket) giveBack() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.tokens = min(b.tokens+1, b.size)
+// next returns how long it takes from the last take until there is a token.
+func (b *bucket) next() time.Duration {
+	return time.Duration(max(1-b.tokens, 0)/b.rate*float64(time.Second)) + 1
+}
+
+func (b *bucket) giveBack() { b.tokens = min(b.tokens+1, b.size) }
+
+// maxSightings bounds how many data keys are remembered that were turned away; the oldest go first.
+const maxSightings = 8192
+
+// sightings remembers which values named a data key that was turned away, so that the next value gives it a better turn.
+type sightings struct {
+	seed  maphash.Seed
+	m     map[uint64]*sighting
+	order []uint64 // a ring of the names in m
+	next  int
+}
+
+type sighting struct {
+	values []uint64
+	first  int64
+}
+
+func newSightings() sightings {
+	return sightings{seed: maphash.MakeSeed(), m: make(map[uint64]*sighting)}
+}
+
+// hash tells wrapped data keys and values apart. An attacker does not know the seed. The end of a value is enough, since it
+// is the authentication tag.
+func (s *sightings) hash(b []byte) uint64 { return maphash.Bytes(s.seed, b) }
+
+func (s *sightings) recall(t *turn) {
+	if x, ok := s.m[t.name]; ok {
+		t.values, t.first, t.again = slices.Clone(x.values), x.first, true
+	}
+}
+
+func (s *sightings) remember(t *turn) {
+	if x, ok := s.m[t.name]; ok {
+		x.values = t.values
+		return
+	}
+	if len(s.order) < maxSightings {
+		s.order = append(s.order, t.name)
+	} else {
+		delete(s.m, s.order[s.next])
+		s.order[s.next] = t.name
+		s.next = (s.next + 1) % maxSightings
+	}
+	s.m[t.name] = &sighting{t.values, t.first}
+}
+
+// forms holds the lengths and first bytes of wrapped data keys that were proved. Those of one KEK look alike in both.
+type forms struct{ m map[form]*familiarity }
+
+type form struct {
+	length int
+	start  [prefixSize]byte
+}
+
+// familiarity is how many more data keys of a form count as familiar in this second, unless another one is proved. An attacker
+// can imitate a form.
+type familiarity struct {
+	left  int
+	since int64
+}
+
+const (
+	maxForms          = 256
+	familiarPerSecond = 32
+)
+
+func formOf(header []byte) form {
+	f := form{length: len(header)}
+	copy(f.start[:], header[wrappedLenSize:])
+	return f
+}
+
+func (f *forms) match(header []byte, now int64) bool {
+	x, ok := f.m[formOf(header)]
+	if !ok {
+		return false
+	}
+	if now-x.since >= int64(time.Second) {
+		*x = familiarity{familiarPerSecond, now}
+	}
+	x.left--
+	return x.left >= 0
+}
+
+func (f *forms) add(header []byte, now int64) {
+	if f.m == nil {
+		f.m = make(map[form]*familiarity)
+	}
+	name := formOf(header)
+	if _, ok := f.m[name]; ok || len(f.m) < maxForms {
+		f.m[name] = &familiarity{familiarPerSecond, now}
+	}
 }

@@ -19,12 +19,22 @@ const (
 // found as a context.DeadlineExceeded by those who look whether their own has passed.
 var errNoAnswer = fmt.Errorf("the key service did not answer within %v", kekTimeout)
 
-// callContext keeps the values of a caller's context, and ends with Close or after kekTimeout instead of with it.
-func (e *Envelope) callContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), kekTimeout, errNoAnswer)
+// detach returns a context with the values of a caller's. It ends with Close, and not with the caller's.
+func (e *Envelope) detach(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(e.ctx, cancel)
 	return ctx, func() {
 		stop()
+		cancel()
+	}
+}
+
+// callContext is detach, for one call to the KEK.
+func (e *Envelope) callContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	detached, cancel := e.detach(ctx)
+	ctx, cancelCall := context.WithTimeoutCause(detached, kekTimeout, errNoAnswer)
+	return ctx, func() {
+		cancelCall()
 		cancel()
 	}
 }
@@ -42,6 +52,9 @@ func take(ctx context.Context, slots chan struct{}) error {
 	return fmt.Errorf("too many calls are under way: %w", ended(ctx))
 }
 
+// releaser returns what gives back one of the slots.
+func releaser(slots <-chan struct{}) func() { return func() { <-slots } }
+
 // callKEK calls the KEK and waits for its answer as long as ctx allows. The caller has taken one of slots; it is given
 // back when the call returns.
 //
@@ -51,7 +64,7 @@ func take(ctx context.Context, slots chan struct{}) error {
 //
 // A panic of the client would end the process. Such clients exist; to the caller it is one more way of not answering.
 // The panic's value is not passed on, it may hold anything.
-func callKEK(ctx context.Context, slots <-chan struct{}, call func() ([]byte, error)) ([]byte, error) {
+func callKEK(ctx context.Context, release func(), call func() ([]byte, error)) ([]byte, error) {
 	type answer struct {
 		out []byte
 		err error
@@ -63,7 +76,7 @@ func callKEK(ctx context.Context, slots <-chan struct{}, call func() ([]byte, er
 			if p := recover(); p != nil {
 				a = answer{err: fmt.Errorf("aead: the key-encryption key panicked (%T)", p)}
 			}
-			<-slots
+			release()
 			select {
 			case answers <- a:
 			case <-abandoned:

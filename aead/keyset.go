@@ -192,5 +192,5 @@ func (s *kekSpy) call(ctx context.Context, call func() ([]byte, error)) (out []b
 	if err := take(ctx, s.slots); err != nil {
 		return nil, err
 	}
-	return callKEK(ctx, s.slots, call)
+	return callKEK(ctx, releaser(s.slots), call)
 }

@@ -79,7 +79,7 @@ func abandonable(ctx context.Context, slots chan struct{}, read func(context.Con
 	if err := take(ctx, slots); err != nil {
 		return nil, fmt.Errorf("aead: keyset: earlier readings have not ended: %w", err)
 	}
-	return callKEK(ctx, slots, func() (out []byte, err error) {
+	return callKEK(ctx, releaser(slots), func() (out []byte, err error) {
 		defer func() {
 			if p := recover(); p != nil {
 				err = fmt.Errorf("aead: keyset: the source panicked (%T)", p)
