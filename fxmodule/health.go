@@ -68,6 +68,9 @@ type Report struct {
 	Status string          `json:"status"`         // "ok" or "failing"
 	Caches map[string]Part `json:"caches"`         // by name: PartNone, or the part that fails
 	Jobs   Part            `json:"jobs,omitempty"` // with fxjobs.Module
+	// KeysDiffer names the caches whose key check this process cannot open, or whose store refuses it. Such a cache works,
+	// and other processes may use other keys: see middleware.Store.KeysDiffer. It does not change the status.
+	KeysDiffer []string `json:"keys_differ,omitempty"`
 }
 
 // ServeHTTP answers 200 if Check succeeds within HealthTimeout, and 503 otherwise. The body is a Report:
@@ -100,6 +103,11 @@ func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		status, body.Status, body.Jobs = http.StatusServiceUnavailable, "failing", PartStore
 		h.system.log.WarnContext(ctx, "sealcache: jobs not ready", "part", string(PartStore), "error", err)
+	}
+	for _, name := range h.system.caches.names {
+		if s := h.system.caches.sealed[name]; s != nil && s.KeysDiffer() != nil {
+			body.KeysDiffer = append(body.KeysDiffer, name)
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")

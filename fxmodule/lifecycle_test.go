@@ -377,6 +377,15 @@ func TestHealth(t *testing.T) {
 	code, _ = ask(http.MethodPost)
 	require.Equal(t, http.StatusMethodNotAllowed, code)
 
+	// Another process with other keys was first: the cache works, and the answer says so.
+	require.NoError(t, memory.Set(t.Context(), "d:sealcache.key-check", "planted"))
+	code, body = ask(http.MethodGet)
+	require.Equal(t, http.StatusOK, code)
+	require.JSONEq(t, `{"status":"ok","caches":{"default":"ok","sessions":"ok","insecure":"ok"},"keys_differ":["default"]}`, body)
+	require.NoError(t, memory.Delete(t.Context(), "d:sealcache.key-check"))
+	_, body = ask(http.MethodGet)
+	require.NotContains(t, body, "keys_differ")
+
 	require.NoError(t, memory.Close())
 	err = health.Check(t.Context())
 	requireFailure(t, err, "default", fxmodule.PartStore)

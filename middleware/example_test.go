@@ -252,3 +252,27 @@ func ExampleWithMissOnOpenFailure() {
 	fmt.Println(errors.Is(err, store.NotFound{}), errors.Is(err, middleware.ErrNotSealed))
 	// Output: true true
 }
+
+// A Sealer seals values for a store that gocache does not know, here a map.
+func ExampleSealer() {
+	ctx := context.Background()
+	backing, keys := exampleParts(ctx)
+	defer backing.Close()
+	defer keys.Close()
+
+	sealer, err := middleware.NewSealer(keys, middleware.WithNamespace("shop"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	column := map[string][]byte{}
+	if column["user:1"], err = sealer.Seal(ctx, "user:1", "Ada"); err != nil {
+		log.Fatal(err)
+	}
+	name, err := sealer.Open(ctx, "user:1", column["user:1"])
+	fmt.Println(name, err)
+	_, err = sealer.Open(ctx, "user:2", column["user:1"])
+	fmt.Println(errors.Is(err, middleware.ErrUnauthentic))
+	// Output:
+	// Ada <nil>
+	// true
+}

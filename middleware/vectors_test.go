@@ -14,8 +14,9 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
-	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -25,6 +26,8 @@ type vectors struct {
 	Keysets map[string]json.RawMessage `json:"keysets"`
 	Values  []vector                   `json:"values"`
 	Refused []vector                   `json:"refused"`
+	// KeyChecks are the entries of package keycheck.
+	KeyChecks []vector `json:"key_checks"`
 }
 
 type vector struct {
@@ -51,20 +54,36 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-func (v vector) store(t *testing.T, keysets map[string]json.RawMessage) (*middleware.Store, *plain) {
+func (v vector) handle(t *testing.T, keysets map[string]json.RawMessage) *keyset.Handle {
 	t.Helper()
 	h, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(keysets[v.Keyset])))
 	require.NoError(t, err)
-	k, err := aead.NewKeyring(h)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, k.Close()) })
-	var a tink.AEADWithContext = k
+	return h
+}
+
+func (v vector) aead(t *testing.T, keysets map[string]json.RawMessage) tink.AEADWithContext {
+	t.Helper()
+	k := sealtest.KeyringOf(t, v.handle(t, keysets))
 	if v.Envelope {
-		e, err := aead.NewEnvelope(t.Context(), k)
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, e.Close()) })
-		a = e
+		return sealtest.EnvelopeOf(t, k)
 	}
+	return k
+}
+
+// bare returns the AEAD of Tink alone.
+func (v vector) bare(t *testing.T, keysets map[string]json.RawMessage) tink.AEAD {
+	t.Helper()
+	a, err := tinkaead.New(v.handle(t, keysets))
+	require.NoError(t, err)
+	if v.Envelope {
+		return tinkaead.NewKMSEnvelopeAEAD2(tinkaead.AES256GCMKeyTemplate(), a)
+	}
+	return a
+}
+
+func (v vector) store(t *testing.T, keysets map[string]json.RawMessage) (*middleware.Store, *plain) {
+	t.Helper()
+	a := v.aead(t, keysets)
 	var opts []middleware.Option
 	if v.Namespace != "" {
 		opts = append(opts, middleware.WithNamespace(v.Namespace))
@@ -113,16 +132,21 @@ func TestVectors(t *testing.T) {
 		require.Equal(t, v.Envelope, info.Key.Envelope)
 
 		// The plaintext and associated data, with Tink alone.
-		h, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(vs.Keysets[v.Keyset])))
-		require.NoError(t, err)
-		bare, err := tinkaead.New(h)
-		require.NoError(t, err)
-		if v.Envelope {
-			bare = tinkaead.NewKMSEnvelopeAEAD2(tinkaead.AES256GCMKeyTemplate(), bare)
-		}
-		plaintext, err := bare.Decrypt(sealedValue[wire.HeaderSize:], unhex(t, v.AssociatedData))
+		plaintext, err := v.bare(t, vs.Keysets).Decrypt(sealedValue[wire.HeaderSize:], unhex(t, v.AssociatedData))
 		require.NoError(t, err, v.Name)
 		require.Equal(t, unhex(t, v.Plaintext), append([]byte{}, plaintext...), v.Name)
+	}
+	require.Len(t, vs.KeyChecks, 2)
+	for _, v := range vs.KeyChecks {
+		a := v.aead(t, vs.Keysets)
+		entry := unhex(t, v.Sealed)
+		c, err := keycheck.New(a, v.Namespace)
+		require.NoError(t, err)
+		require.NoError(t, c.Open(t.Context(), entry), v.Name)
+		require.Equal(t, keycheck.Name, string(unhex(t, v.Key)))
+		plaintext, err := v.bare(t, vs.Keysets).Decrypt(entry[wire.HeaderSize:], unhex(t, v.AssociatedData))
+		require.NoError(t, err, v.Name)
+		require.Equal(t, unhex(t, v.Plaintext), plaintext, v.Name)
 	}
 	errs := map[string]error{
 		"ErrNotSealed": middleware.ErrNotSealed, "ErrUnauthentic": middleware.ErrUnauthentic,
@@ -167,14 +191,7 @@ func generateVectors(t *testing.T) {
 		info, err := middleware.Inspect(stored)
 		require.NoError(t, err)
 		v.Type = info.Type
-		h, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(vs.Keysets[v.Keyset])))
-		require.NoError(t, err)
-		bare, err := tinkaead.New(h)
-		require.NoError(t, err)
-		if v.Envelope {
-			bare = tinkaead.NewKMSEnvelopeAEAD2(tinkaead.AES256GCMKeyTemplate(), bare)
-		}
-		plaintext, err := bare.Decrypt(stored[wire.HeaderSize:], ad)
+		plaintext, err := v.bare(t, vs.Keysets).Decrypt(stored[wire.HeaderSize:], ad)
 		require.NoError(t, err)
 		v.Plaintext = hex.EncodeToString(plaintext)
 		vs.Values = append(vs.Values, v)
@@ -221,6 +238,20 @@ func generateVectors(t *testing.T) {
 	refuse(keyed, "cut in the ciphertext", "ErrUnauthentic", func(b []byte) []byte { return b[:len(b)-1] })
 	refuse(keyed, "first byte altered", "ErrNotSealed", set(0, 0xc0))
 	refuse(keyed, "clear text", "ErrNotSealed", func([]byte) []byte { return []byte("42") })
+
+	for _, v := range []vector{
+		{Name: "keyring", Keyset: "aes256gcm", Namespace: "ns"},
+		{Name: "envelope, no namespace", Keyset: "aes128gcm", Envelope: true},
+	} {
+		c, err := keycheck.New(v.aead(t, vs.Keysets), v.Namespace)
+		require.NoError(t, err)
+		entry, err := c.Seal(t.Context())
+		require.NoError(t, err)
+		ad := append(wire.AppendName(wire.AppendContext(nil, wire.KeyCheck, v.Namespace), keycheck.Name), entry[:wire.HeaderSize]...)
+		v.Key, v.Plaintext, v.Type = hex.EncodeToString([]byte(keycheck.Name)), "01", "[]byte"
+		v.AssociatedData, v.Sealed = hex.EncodeToString(ad), hex.EncodeToString(entry)
+		vs.KeyChecks = append(vs.KeyChecks, v)
+	}
 
 	b, err := json.MarshalIndent(vs, "", "\t")
 	require.NoError(t, err)
