@@ -86,7 +86,7 @@ func (a *auditCommand) check(f *flags) error {
 // config returns what the audit examines.
 func (a *auditCommand) config(p *program, f *flags) (audit.Config, error) {
 	c := audit.Config{
-		Namespaces: a.namespaces, OtherApplications: a.others, Samples: a.samples, IgnoreOtherTypes: a.ignoreTypes,
+		Namespaces: a.namespaces, OtherApplications: a.others, Samples: a.samples, IgnoreTypes: map[bool][]string{true: {"hash", "list", "set", "zset", "stream"}}[a.ignoreTypes],
 		OneDatabase: a.oneDatabase, Replica: a.replica, Rate: a.rate, Logger: p.log,
 	}
 	s := scopeFlags{f: f, prefix: a.prefix, exclude: a.exclude, stored: a.stored}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"slices"
 	"strings"
 	"testing"
@@ -69,7 +70,7 @@ func TestAuditCounts(t *testing.T) {
 		})
 		require.EqualValues(t, 1, r.Total.Unreadable.Values)
 		require.Equal(t, []string{ns + ":stranger"}, r.Samples["unreadable"])
-		require.Len(t, r.Samples["in clear"], 2)
+		require.Len(t, r.Samples["plaintext"], 2)
 		require.Len(t, r.Groups, 2)
 		require.EqualValues(t, 1, r.Groups[1].Sealed.Values)
 
@@ -129,7 +130,7 @@ func TestAnythingPlaintext(t *testing.T) {
 	require.Equal(t, audit.No, answer(audit.Config{}), "tag sets hold names")
 	require.NoError(t, rdb.HSet(ctx, "hash", "f", "v").Err())
 	require.Equal(t, audit.Unknown, answer(audit.Config{}))
-	require.Equal(t, audit.No, answer(audit.Config{IgnoreOtherTypes: true}))
+	require.Equal(t, audit.No, answer(audit.Config{IgnoreTypes: allTypes}))
 	require.NoError(t, rdb.Del(ctx, "hash").Err())
 	require.NoError(t, rdb.Set(ctx, "f", "\xC1\x5C\x07aaaaaaa", 0).Err())
 	require.Equal(t, audit.Unknown, answer(audit.Config{}))
@@ -188,11 +189,11 @@ func TestMayDestroy(t *testing.T) {
 		require.Equal(t, audit.Unknown, a)
 		require.Contains(t, strings.Join(why, "\n"), want)
 	}
-	doubt(audit.Config{Prefix: "shop:"}, "without a prefix")
-	doubt(audit.Config{Prefix: "shpo:"}, "without a prefix")
+	doubt(audit.Config{Prefix: "shop:"}, "without namespace and prefix")
+	doubt(audit.Config{Prefix: "shpo:"}, "without namespace and prefix")
 	require.NoError(t, rdb.HSet(ctx, "hash", "f", stored(t, rdb, "shop:a")).Err())
 	doubt(audit.Config{}, "of type hash")
-	a, _ := audited(t, rdb, audit.Config{IgnoreOtherTypes: true}).MayDestroy(old, good)
+	a, _ := audited(t, rdb, audit.Config{IgnoreTypes: allTypes}).MayDestroy(old, good)
 	require.Equal(t, audit.Yes, a)
 	require.NoError(t, rdb.Del(ctx, "hash").Err())
 
@@ -215,7 +216,7 @@ func TestMayDestroy(t *testing.T) {
 	require.EqualValues(t, 1, use(r, "KEK vault:v7"))
 
 	require.NoError(t, rdb.FlushDB(ctx).Err())
-	doubt(audit.Config{}, "right server")
+	doubt(audit.Config{}, "check the server")
 	require.NoError(t, sealedStore(t, rdb, keyringOf(t, first), "shop").Set(ctx, "one", "v"))
 	require.Equal(t, audit.No, may(old, good))
 }
@@ -269,7 +270,7 @@ func TestMayDestroyRawKey(t *testing.T) {
 	require.True(t, r.Keys[0].Named, "it looks so")
 	a, why := r.MayDestroy(ring.Keys()[0].ID, c)
 	require.Equal(t, audit.Unknown, a, why)
-	require.Contains(t, strings.Join(why, "\n"), "name keys that the given keyset does not hold")
+	require.Contains(t, strings.Join(why, "\n"), "seem to name keys outside the given keyset")
 }
 
 // Jobs: payloads, results, error texts, unique tasks and schedules, sealed and clear, and the keys that they are under.
@@ -335,7 +336,7 @@ func TestAuditJobs(t *testing.T) {
 	require.NoError(t, err)
 	r = audited(t, rdb, audit.Config{Samples: 1})
 	require.EqualValues(t, 1, r.Jobs.Payloads.Plaintext.Values)
-	require.Len(t, r.Samples["jobs in clear"], 1)
+	require.Len(t, r.Samples["jobs in plaintext"], 1)
 	answer, _ = r.AnythingPlaintext()
 	require.Equal(t, audit.Yes, answer)
 
@@ -475,7 +476,7 @@ func TestAuditSeesWhatLooksLikeJobs(t *testing.T) {
 		"an error after a text of Go's": {failing("context canceled: user alice@example.com"), audit.Yes},
 		"an error after our name":       {failing("sealcache: told alice@example.com"), audit.Yes},
 		"an error after asynq's name":   {failing("asynq: password=hunter2"), audit.Yes},
-		"an error after a refusal":      {failing("sealcache: refused [other]: could not be opened by alice"), audit.Yes},
+		"an error after a refusal":      {failing(asynqwire.Refusal{Code: asynqwire.Other}.String() + " by alice"), audit.Yes},
 		"an error of two lines":         {failing("context canceled\nalice"), audit.Yes},
 		"clear before what is sealed":   {failing("password=hunter2 " + sealed), audit.Yes},
 		"a sealed error":                {failing(sealed), audit.No},
@@ -484,7 +485,7 @@ func TestAuditSeesWhatLooksLikeJobs(t *testing.T) {
 		"a panic that is not asynq's":   {failing("panic [alice]: " + sealed), audit.Yes},
 		"Go's own text":                 {failing("context deadline exceeded"), audit.No},
 		"asynq's own text":              {failing("asynq: task lease expired"), audit.No},
-		"a refusal":                     {failing("sealcache: refused [unknown_key key=17]: sealed under a key that the keyset does not hold"), audit.No},
+		"a refusal":                     {failing(asynqwire.Refusal{Code: asynqwire.UnknownKey, Key: 17, HasKey: true}.String()), audit.No},
 		"a header": {func(p redis.Pipeliner) {
 			p.HSet(ctx, "asynq:{q}:t:1", "msg", message("", map[string]string{"authorization": "secret"}))
 		}, audit.Yes},
@@ -499,8 +500,14 @@ func TestAuditSeesWhatLooksLikeJobs(t *testing.T) {
 		"a string in place of a lock":    {set("asynq:{q}:unique:alice", "id"), audit.Yes},
 		"a string in place of a server":  {set("asynq:servers:{h:1:x}", "\xff\xff"), audit.Yes},
 		"a string in place of a queue":   {set("asynq:{q}:pending", "alice"), audit.Yes},
-		"a queue":                        {func(p redis.Pipeliner) { p.LPush(ctx, "asynq:{q}:pending", "id") }, audit.No},
-		"a queue with braces":            {func(p redis.Pipeliner) { p.LPush(ctx, "asynq:{a}:b}:pending", "id") }, audit.No},
+		"a queue": {func(p redis.Pipeliner) {
+			p.LPush(ctx, "asynq:{q}:pending", "id")
+			p.HSet(ctx, "asynq:{q}:t:id", "msg", message("", nil))
+		}, audit.No},
+		"a queue with braces": {func(p redis.Pipeliner) {
+			p.LPush(ctx, "asynq:{a}:b}:pending", "id")
+			p.HSet(ctx, "asynq:{a}:b}:t:id", "msg", message("", nil))
+		}, audit.No},
 		"a list of another name":         {func(p redis.Pipeliner) { p.LPush(ctx, "asynq:{q}:mine", "alice") }, audit.Unknown},
 		"a string in place of schedules": {set("{sealcache:jobs:shop}:schedules", "alice"), audit.Yes},
 		"a string among schedules":       {set("{sealcache:jobs:shop}:mine", "alice"), audit.Yes},

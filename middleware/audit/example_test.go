@@ -45,11 +45,11 @@ func ExampleRun() {
 		fmt.Println(answer, reasons)
 	}
 	ask()
-	_, err := migrate.Run(ctx, client, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: keys})
+	_, err := migrate.Run(ctx, client, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: keys, AllowUnproven: true})
 	must(err)
 	ask()
 	// Output:
-	// yes [1 values in clear]
+	// yes [1 plaintext values]
 	// no []
 }
 
@@ -59,7 +59,7 @@ func ExampleInspect() {
 	client, keys := exampleClient(ctx, 155)
 	defer client.Close()
 	must(client.Set(ctx, "shop:user:1", "alice", 0).Err())
-	_, err := migrate.Run(ctx, client, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: keys})
+	_, err := migrate.Run(ctx, client, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: keys, AllowUnproven: true})
 	must(err)
 	entry, err := audit.Inspect(ctx, client, "shop:user:1")
 	must(err)

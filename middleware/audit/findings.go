@@ -1,35 +1,62 @@
 package audit
 
 import (
-	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// findings are what was found in a batch, or in all.
+// findings are what was found in a batch, or by one master.
 type findings struct {
-	seen     int64
-	excluded int64
-	foreign  int64
-	total    Tally
-	groups   map[string]*Tally
-	keys     map[cachevalue.KeyName]*Amount
-	jobs     JobTally
-	tagSets  int64
-	others   map[string]int64
-	samples  map[string][]string
+	seen       int64
+	excluded   int64
+	otherNames int64
+	total      Tally
+	groups     map[string]*Tally
+	keys       map[keyName]*KeyUse
+	jobs       JobTally
+	tagSets    int64
+	keyChecks  KeyChecks
+	runRecords int64
+	others     map[string]int64
+	samples    map[string][]string
+}
+
+// keyName is what sealed values say about their key.
+type keyName struct {
+	named bool
+	id    uint32
+	label string
+}
+
+func nameOf(ct []byte) keyName {
+	k := wire.KeyOf(ct)
+	return keyName{named: k.HasID, id: k.ID, label: k.String()}
+}
+
+func (k keyName) use(u KeyUse) KeyUse {
+	u.Key, u.ID, u.Named = k.label, k.id, k.named
+	return u
 }
 
 func (f *findings) add(o *findings, samples int) {
 	f.seen += o.seen
 	f.excluded += o.excluded
-	f.foreign += o.foreign
+	f.otherNames += o.otherNames
 	f.total.add(&o.total)
 	f.jobs.add(&o.jobs)
 	f.tagSets += o.tagSets
+	f.keyChecks.Values += o.keyChecks.Values
+	f.keyChecks.Unreadable += o.keyChecks.Unreadable
+	f.runRecords += o.runRecords
 	for g, t := range o.groups {
 		f.group(g).add(t)
 	}
-	for k, n := range o.keys {
-		f.key(k, n.Values, n.Bytes)
+	for k, u := range o.keys {
+		f.useOf(k).add(u)
 	}
 	for t, n := range o.others {
 		f.other(t, n)
@@ -56,17 +83,27 @@ func (f *findings) group(name string) *Tally {
 	return t
 }
 
-func (f *findings) key(k cachevalue.KeyName, n, bytes int64) {
+// useOf returns the counts of a key. Data keys beyond a bound share one.
+func (f *findings) useOf(k keyName) *KeyUse {
 	if f.keys == nil {
-		f.keys = make(map[cachevalue.KeyName]*Amount)
+		f.keys = make(map[keyName]*KeyUse)
 	}
-	if _, ok := f.keys[k]; !ok && !k.Named && len(f.keys) >= maxUnnamed {
-		k = cachevalue.KeyName{Envelope: true, Label: "more data keys"}
+	if _, ok := f.keys[k]; !ok && !k.named && len(f.keys) >= maxUnnamed {
+		k = keyName{label: "more data keys"}
 	}
 	if f.keys[k] == nil {
-		f.keys[k] = new(Amount)
+		f.keys[k] = new(KeyUse)
 	}
-	f.keys[k].add(n, bytes)
+	return f.keys[k]
+}
+
+// key counts a value under a key.
+func (f *findings) key(k keyName, bytes int64, unreadable bool) {
+	u := f.useOf(k)
+	u.Amount.add(1, bytes)
+	if unreadable {
+		u.Unreadable.add(1, bytes)
+	}
 }
 
 func (f *findings) other(kind string, n int64) {
@@ -86,6 +123,10 @@ func (f *findings) sample(what, name string, most int) {
 	f.samples[what] = append(f.samples[what], name)
 }
 
-func keyUse(k cachevalue.KeyName, a Amount) KeyUse {
-	return KeyUse{ID: k.ID, Named: k.Named, Key: k.String(), Amount: a}
+func sortKeys(keys []KeyUse) {
+	slices.SortFunc(keys, func(a, b KeyUse) int {
+		return cmp.Or(cmp.Compare(b.Values, a.Values), strings.Compare(a.Key, b.Key))
+	})
 }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -12,36 +12,37 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// ErrNoEntry says that Redis holds nothing under a name.
-var ErrNoEntry = errors.New("audit: there is no such entry")
+// ErrNoEntry reports that Redis holds nothing under a name.
+var ErrNoEntry = errors.New("audit: no such entry")
 
-// Entry is what one entry shows to who has no key. It holds neither name nor value.
+// Entry describes one entry without any key. It holds neither name nor value.
 type Entry struct {
-	// Type is that of Redis: "string" for all that a cache writes.
+	// Type is that of Redis. A cache writes "string" only.
 	Type string `json:"type"`
-	// TTL is what it has left, 0 for no expiry.
+	// TTL is how long the entry still lives, 0 for no expiry.
 	TTL time.Duration `json:"ttl_ns"`
 	// Bytes is the size of a string.
 	Bytes int64 `json:"bytes"`
-	// Form is "sealed", "clear", "fernet", "foreign", or "other" for what is no string.
+	// Form is "sealed", "plaintext", "fernet", "unknown format", or "other" for entries that are not strings.
 	Form string `json:"form"`
-	// Key names the key of a sealed value, as KeyUse.Key.
+	// Key names the key of a sealed value, as KeyUse.Key does.
 	Key string `json:"key,omitempty"`
-	// Info is what the header of a sealed value shows.
+	// Info is the header of a sealed value.
 	Info *middleware.Info `json:"info,omitempty"`
 }
 
-// Inspect looks at the entry of a stored name, with its namespace. It needs no key. No entry is ErrNoEntry.
+// Inspect describes the entry of a stored name, with its namespace. It needs no key. A missing entry is ErrNoEntry.
 func Inspect(ctx context.Context, client redis.UniversalClient, name string) (*Entry, error) {
 	s, err := rediswalk.New(client)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	kinds, err := s.Kinds(ctx, []string{name})
 	if err != nil {
@@ -62,20 +63,20 @@ func Inspect(ctx context.Context, client redis.UniversalClient, name string) (*E
 		return nil, ErrNoEntry
 	}
 	if err != nil {
-		return nil, fmt.Errorf("audit: inspect: %w", rediswalk.WithoutNames(err))
+		return nil, fmt.Errorf("audit: inspect: %w", rediserr.Wrap(err))
 	}
 	e.Bytes = int64(len(b))
 	info, err := middleware.Inspect(b)
 	switch {
 	case err == nil:
 		e.Form, e.Info = "sealed", &info
-		e.Key = cachevalue.KeyOf(b[info.HeaderBytes:]).String()
-	case errors.Is(err, middleware.ErrUnsupportedFormat):
-		e.Form = "foreign"
+		e.Key = wire.KeyOf(b[info.HeaderBytes:]).String()
+	case errors.Is(err, wire.ErrUnsupportedFormat):
+		e.Form = "unknown format"
 	case cachevalue.IsFernet(b):
 		e.Form = "fernet"
 	default:
-		e.Form = "clear"
+		e.Form = "plaintext"
 	}
 	return e, nil
 }
@@ -84,7 +85,7 @@ func ttl(ctx context.Context, s *rediswalk.Servers, name string) (time.Duration,
 	d, err := s.Client.PTTL(ctx, name).Result()
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("audit: inspect: %w", rediswalk.WithoutNames(err))
+		return 0, fmt.Errorf("audit: inspect: %w", rediserr.Wrap(err))
 	case d == -2:
 		return 0, ErrNoEntry
 	case d < 0:
@@ -94,19 +95,18 @@ func ttl(ctx context.Context, s *rediswalk.Servers, name string) (time.Duration,
 	}
 }
 
-// Value is what an entry holds. Printed in any way it shows the type only.
+// Value is what an entry holds. Printed in any way it shows its type only.
 type Value struct {
-	// Type is that of the sealed value, "string", "int64" or "json" for instance; "clear" if it was not sealed.
+	// Type is that of the sealed value, such as "string", "int64" or "json", or "plaintext".
 	Type string
-	// Text is the value as it would stand in Redis if it were not sealed: the bytes of texts and of what codecs wrote,
-	// decimal digits of numbers.
+	// Text is the value as plaintext in Redis would be: the bytes of texts and codecs, and the digits of numbers.
 	Text []byte
-	// Sealed tells whether it was sealed, and so is authentic.
+	// Sealed says that the value was sealed, and so is authentic.
 	Sealed bool
 }
 
 // String shows the type.
-func (v Value) String() string { return "migrate.Value(" + v.Type + ")" }
+func (v Value) String() string { return "audit.Value(" + v.Type + ")" }
 
 // GoString is String.
 func (v Value) GoString() string { return v.String() }
@@ -114,35 +114,35 @@ func (v Value) GoString() string { return v.String() }
 // LogValue is String.
 func (v Value) LogValue() slog.Value { return slog.StringValue(v.String()) }
 
-// Open reads the entry of a key in a namespace ("" for none) and opens it under the first of the keys that does. A value in
-// clear is returned as such, with Sealed false. Errors are ErrNoEntry and those of middleware.Store.
+// Open reads the entry of a key in a namespace, "" for none, and opens it under the first of the keys that does. It returns
+// a plaintext value with Sealed false. Errors are ErrNoEntry and those of middleware.Store.
 func Open(ctx context.Context, client redis.UniversalClient, namespace, key string, keys ...tink.AEADWithContext) (Value, error) {
 	s, err := rediswalk.New(client)
 	if err != nil {
-		return Value{}, err
+		return Value{}, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	name := key
 	if namespace != "" {
-		if err := middleware.CheckNamespace(namespace); err != nil {
-			return Value{}, fmt.Errorf("audit: open: %w", err)
+		if err := wire.CheckNamespace(namespace); err != nil {
+			return Value{}, fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 		name = namespace + ":" + key
 	}
-	var by []*cachevalue.Sealer
-	for _, k := range keys {
-		if cachevalue.IsNil(k) {
-			return Value{}, errors.New("audit: open: a nil key")
-		}
-		by = append(by, cachevalue.NewSealer(k, namespace))
+	by, err := cachevalue.NewKeys(namespace, keys...)
+	switch {
+	case err != nil:
+		return Value{}, fmt.Errorf("%w: %w", ErrConfig, err)
+	case len(by) < len(keys):
+		return Value{}, fmt.Errorf("%w: a nil key", ErrConfig)
 	}
 	b, err := s.Client.Get(ctx, name).Bytes()
 	switch {
 	case errors.Is(err, redis.Nil):
 		return Value{}, ErrNoEntry
 	case err != nil:
-		return Value{}, fmt.Errorf("audit: open: %w", rediswalk.WithoutNames(err))
+		return Value{}, fmt.Errorf("audit: open: %w", rediserr.Wrap(err))
 	case !wire.IsSealed(b):
-		return Value{Type: "clear", Text: b}, nil
+		return Value{Type: "plaintext", Text: b}, nil
 	case len(by) == 0:
 		return Value{}, fmt.Errorf("audit: open: %w: no keys were given", aead.ErrUnknownKey)
 	}
@@ -151,9 +151,9 @@ func Open(ctx context.Context, client redis.UniversalClient, namespace, key stri
 		return Value{}, fmt.Errorf("audit: open: %w", err)
 	}
 	if h.Kind != wire.CacheValue {
-		return Value{}, fmt.Errorf("audit: open: %w: a %s stands where a cache value should", aead.ErrUnauthentic, h.Kind)
+		return Value{}, fmt.Errorf("audit: open: %w: a %s in place of a cache value", aead.ErrUnauthentic, h.Kind)
 	}
-	plaintext, _, err := cachevalue.OpenAny(ctx, new([]byte), by, false, key, b, n)
+	plaintext, _, err := by.Open(ctx, false, key, b, n)
 	if err != nil {
 		return Value{}, fmt.Errorf("audit: open: %w", err)
 	}

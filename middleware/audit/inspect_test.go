@@ -31,7 +31,7 @@ func TestInspectAndOpen(t *testing.T) {
 		require.InDelta(t, time.Hour, e.TTL, float64(time.Minute))
 		e, err = audit.Inspect(ctx, rdb, ns+":clear")
 		require.NoError(t, err)
-		require.Equal(t, &audit.Entry{Type: "string", Bytes: 6, Form: "clear"}, e)
+		require.Equal(t, &audit.Entry{Type: "string", Bytes: 6, Form: "plaintext"}, e)
 		e, err = audit.Inspect(ctx, rdb, ns+":list")
 		require.NoError(t, err)
 		require.Equal(t, &audit.Entry{Type: "list", Form: "other"}, e)

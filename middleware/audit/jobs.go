@@ -3,7 +3,6 @@ package audit
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"fmt"
 	"strings"
 	"time"
@@ -11,44 +10,28 @@ import (
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
-	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// What asynq 0.26 keeps, and where (asynq/internal/base, asynq/internal/proto). Its messages are read by their field
-// numbers; it has no public package for them.
+// What asynq 0.26 keeps, and where (asynq/internal/base, asynq/internal/proto). asynq has no public package for its
+// messages, so they are read by their field numbers.
 const (
+	asynqPrefix      = "asynq:"
 	workersPrefix    = "asynq:workers:"
 	schedulersPrefix = "asynq:schedulers:"
-
-	// Those of middleware/jobs/asynqjobs: two hashes for each namespace of jobs, "{sealcache:jobs:ns}:schedules" with
-	// sealed definitions, and ":ticks" with times.
-	schedulePrefix = "{sealcache:jobs:"
-
-	// asynqPrefix begins the names of asynq's keys.
-	asynqPrefix = "asynq:"
+	historyPrefix    = "asynq:scheduler_history:"
 
 	taskPayload, taskError, taskHeaders = 2, 7, 15
 	workerPayload                       = 6
 	schedulerPayload                    = 4
 )
 
-// isTask tells whether a name is that of a task's hash: asynq:{queue}:t:id.
-func isTask(name string) bool {
-	rest, ok := strings.CutPrefix(name, "asynq:{")
-	if !ok {
-		return false
-	}
-	i := strings.LastIndex(rest, "}:t:") // an id may hold anything, a queue no brace that would be found first
-	return i >= 0
-}
-
-// ofJobs tells whether a name may be one of asynq or of package asynqjobs. Whether it is, its type decides too.
+// ofJobs reports whether a name may be one of asynq or of package asynqjobs. Its type decides too.
 func ofJobs(name string) bool {
-	return strings.HasPrefix(name, asynqPrefix) || strings.HasPrefix(name, schedulePrefix)
+	return strings.HasPrefix(name, asynqPrefix) || asynqwire.IsScheduleKey(name)
 }
 
 // role is what an entry is to jobs.
@@ -56,31 +39,28 @@ type role int
 
 const (
 	roleNone       role = iota // nothing: it is judged as any other entry
-	roleIDs                    // ids, names of queues and groups, times
+	roleMembers                // a collection whose members are names, ids or keys; see members.go
 	roleCount                  // a number, as text
 	roleLock                   // an id, as text
 	roleServer                 // what a server says of itself, as a message
 	roleWorkers                // copies of payloads
 	roleSchedulers             // copies of payloads
 	roleSchedules              // sealed definitions
+	roleTicks                  // times
 )
 
-// roleOf knows an entry by its name and its type, as asynq 0.26 has them (internal/base, internal/rdb).
+// roleOf knows an entry by its name and its type, as asynq 0.26 and asynqjobs write them.
 func roleOf(name, kind string) role {
-	if rest, ok := strings.CutPrefix(name, schedulePrefix); ok {
-		ns, what, _ := strings.Cut(rest, "}:")
+	if asynqwire.IsScheduleKey(name) {
+		_, schedules := asynqwire.ParseSchedulesKey(name)
+		_, ticks := asynqwire.ParseTicksKey(name)
 		switch {
-		case kind != "hash" || ns != "" && middleware.CheckNamespace(ns) != nil:
-		case what == "schedules":
+		case schedules && kind == "hash":
 			return roleSchedules
-		case what == "ticks":
-			return roleIDs
+		case ticks && kind == "hash":
+			return roleTicks
 		}
 		return roleNone
-	}
-	switch name + " " + kind {
-	case "asynq:servers zset", "asynq:workers zset", "asynq:schedulers zset", "asynq:queues set":
-		return roleIDs
 	}
 	braced := func(prefix string) bool { return strings.HasPrefix(name, prefix+"{") && strings.HasSuffix(name, "}") }
 	switch {
@@ -90,41 +70,51 @@ func roleOf(name, kind string) role {
 		return roleWorkers
 	case kind == "list" && braced(schedulersPrefix):
 		return roleSchedulers
-	case kind == "zset" && strings.HasPrefix(name, "asynq:scheduler_history:"):
-		return roleIDs
 	}
-	rest, ok := strings.CutPrefix(name, "asynq:{")
-	for ok { // the name of a queue may hold braces, too
-		if _, rest, ok = strings.Cut(rest, "}:"); ok {
-			if r := roleInQueue(rest, kind); r != roleNone {
-				return r
-			}
+	if memberRule(name, kind) != nil {
+		return roleMembers
+	}
+	for rest, ok := afterBrace(name); ok; rest, ok = nextBrace(rest) {
+		if r := roleInQueue(rest, kind); r != roleNone {
+			return r
 		}
 	}
 	return roleNone
 }
 
-// roleInQueue is for what follows asynq:{queue}: in a name.
+// afterBrace returns what follows "asynq:{queue}:". The name of a queue may hold braces too, so nextBrace goes on.
+func afterBrace(name string) (rest string, ok bool) {
+	inner, ok := strings.CutPrefix(name, "asynq:{")
+	if !ok {
+		return "", false
+	}
+	return nextBrace(inner)
+}
+
+func nextBrace(s string) (rest string, ok bool) {
+	_, rest, ok = strings.Cut(s, "}:")
+	return rest, ok
+}
+
+// roleInQueue is for strings under asynq:{queue}: with this end of their name.
 func roleInQueue(rest, kind string) role {
-	switch rest + " " + kind {
-	case "pending list", "active list", "scheduled zset", "retry zset", "archived zset", "completed zset", "lease zset",
-		"groups set", "aggregation_sets zset":
-		return roleIDs
-	case "paused string", "processed string", "failed string":
+	if kind != "string" {
+		return roleNone
+	}
+	switch rest {
+	case "paused", "processed", "failed":
 		return roleCount
 	}
 	day, counter := strings.CutPrefix(rest, "processed:")
 	if !counter {
 		day, counter = strings.CutPrefix(rest, "failed:")
 	}
-	switch {
-	case counter && kind == "string":
+	if counter {
 		if _, err := time.Parse(time.DateOnly, day); err == nil {
 			return roleCount
 		}
-	case kind == "zset" && strings.HasPrefix(rest, "g:"):
-		return roleIDs
-	case kind == "string" && strings.HasPrefix(rest, "unique:"):
+	}
+	if strings.HasPrefix(rest, "unique:") {
 		sum := rest[strings.LastIndexByte(rest, ':')+1:]
 		if sum == "" || len(sum) == 32 && strings.Trim(sum, "0123456789abcdef") == "" {
 			return roleLock
@@ -136,13 +126,13 @@ func roleInQueue(rest, kind string) role {
 // maxText bounds what is read of an id or of what a server says of itself.
 const maxText = 64 << 10
 
-// holds tells whether what was read of an entry is what its role has in it.
+// holds reports whether a text is what the role has.
 func (r role) holds(text []byte) bool {
 	switch r {
 	case roleCount:
 		return len(text) <= 20 && len(bytes.Trim(text, "0123456789")) == 0
 	case roleLock:
-		return len(text) < maxText && !wire.IsSealed(text)
+		return isID(string(text))
 	case roleServer:
 		_, err := parseMessage(text, 0, 0, 0)
 		return len(text) < maxText && err == nil
@@ -151,17 +141,17 @@ func (r role) holds(text []byte) bool {
 	}
 }
 
-// tasksAtATime bounds how many tasks are read with one pipeline, payloads and all.
+// tasksAtATime bounds how many tasks one pipeline reads, with their payloads.
 const tasksAtATime = 25
 
-// queues looks at what may belong to jobs, and returns the names of what does not.
-func (a *auditor) queues(ctx context.Context, names []string, f *findings) (strangers []string, err error) {
-	var tasks, others []string
+// jobs looks at entries that may belong to jobs, and returns the names of those that do not.
+func (a *auditor) jobs(ctx context.Context, names []string, f *findings) (others []string, err error) {
+	var tasks, rest []string
 	for _, name := range names {
-		if isTask(name) {
+		if asynqwire.IsTaskKey(name) {
 			tasks = append(tasks, name)
 		} else {
-			others = append(others, name)
+			rest = append(rest, name)
 		}
 	}
 	for len(tasks) > 0 {
@@ -170,16 +160,16 @@ func (a *auditor) queues(ctx context.Context, names []string, f *findings) (stra
 		if err != nil {
 			return nil, err
 		}
-		strangers = append(strangers, not...)
+		others = append(others, not...)
 		tasks = tasks[n:]
 	}
-	kinds, err := a.servers.Kinds(ctx, others)
+	kinds, err := a.servers.Kinds(ctx, rest)
 	if err != nil {
 		return nil, err
 	}
-	texts := make([]*redis.StringCmd, len(others)) // of those that have some
+	texts := make([]*redis.StringCmd, len(rest))
 	err = a.servers.Pipelined(ctx, func(p redis.Pipeliner) {
-		for i, name := range others {
+		for i, name := range rest {
 			if r := roleOf(name, kinds[i]); r == roleCount || r == roleLock || r == roleServer {
 				texts[i] = p.GetRange(ctx, name, 0, maxText-1)
 			}
@@ -188,65 +178,63 @@ func (a *auditor) queues(ctx context.Context, names []string, f *findings) (stra
 	if err != nil {
 		return nil, err
 	}
-	for i, name := range others {
-		is, err := a.inRole(ctx, name, roleOf(name, kinds[i]), texts[i], f)
+	for i, name := range rest {
+		is, err := a.inRole(ctx, name, kinds[i], texts[i], f)
 		if err != nil {
-			return nil, rediswalk.WithoutNames(err)
+			return nil, rediserr.Wrap(err)
 		}
 		if !is {
-			strangers = append(strangers, name)
+			others = append(others, name)
 		}
 	}
-	return strangers, nil
+	return others, nil
 }
 
-// inRole looks at an entry that has a role by its name and type. It is not in it if it holds something else.
-func (a *auditor) inRole(ctx context.Context, name string, r role, text *redis.StringCmd, f *findings) (bool, error) {
+// inRole looks at an entry that has a role by its name and type. It reports false if the entry holds something else.
+func (a *auditor) inRole(ctx context.Context, name, kind string, text *redis.StringCmd, f *findings) (bool, error) {
 	client := a.servers.Client
-	switch r {
-	case roleNone:
-		return false, nil
+	switch r := roleOf(name, kind); r {
 	case roleCount, roleLock, roleServer:
 		b, err := text.Bytes()
 		if err != nil || !r.holds(b) {
-			return false, changed(err)
+			return false, unlessChanged(err)
 		}
 		f.jobs.Bookkeeping++
 	case roleWorkers:
 		infos, err := client.HVals(ctx, name).Result()
 		if err != nil {
-			return false, changed(err)
+			return false, unlessChanged(err)
 		}
 		a.copies(infos, workerPayload, &f.jobs.Running, f)
 	case roleSchedulers:
-		const part = 1000
-		for from := int64(0); ; from += part {
-			infos, err := client.LRange(ctx, name, from, from+part-1).Result()
-			if err != nil {
-				return false, changed(err)
-			}
+		err := pages(func(from, to int64) ([]string, error) { return client.LRange(ctx, name, from, to).Result() }, func(infos []string) error {
 			a.copies(infos, schedulerPayload, &f.jobs.Scheduled, f)
-			if len(infos) < part {
-				break
-			}
+			return nil
+		})
+		if err != nil {
+			return false, unlessChanged(err)
 		}
 	case roleSchedules:
 		sealed, err := client.HVals(ctx, name).Result()
 		if err != nil {
-			return false, changed(err)
+			return false, unlessChanged(err)
 		}
 		for _, s := range sealed {
 			f.job(&f.jobs.Scheduled, rediswalk.BytesOf(s), nil)
 		}
+	case roleTicks:
+		return true, unlessChanged(a.ticks(ctx, name, f))
+	case roleMembers:
+		return true, unlessChanged(a.members(ctx, name, memberRule(name, kind), f))
 	default:
-		f.jobs.Bookkeeping++
+		return false, nil
 	}
 	return true, nil
 }
 
-// changed is the error of reading what has become of another type meanwhile: none.
-func changed(err error) error {
-	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+// unlessChanged returns nil for the error of reading an entry that has another type now.
+func unlessChanged(err error) error {
+	if rediserr.Code(err) == "WRONGTYPE" {
 		return nil
 	}
 	return err
@@ -263,8 +251,8 @@ func (a *auditor) copies(messages []string, field protowire.Number, t *Tally, f 
 	}
 }
 
-// tasks looks at what has the names of tasks, and returns those that are none.
-func (a *auditor) tasks(ctx context.Context, names []string, f *findings) (strangers []string, err error) {
+// tasks looks at entries with names of tasks, and returns those that are none.
+func (a *auditor) tasks(ctx context.Context, names []string, f *findings) (others []string, err error) {
 	cmds := make([]*redis.SliceCmd, len(names))
 	err = a.servers.Pipelined(ctx, func(p redis.Pipeliner) {
 		for i, name := range names {
@@ -276,17 +264,17 @@ func (a *auditor) tasks(ctx context.Context, names []string, f *findings) (stran
 	}
 	for i, cmd := range cmds {
 		fields, err := cmd.Result()
-		if redis.HasErrorPrefix(err, "WRONGTYPE") {
-			strangers = append(strangers, names[i])
+		if rediserr.Code(err) == "WRONGTYPE" {
+			others = append(others, names[i])
 			continue
 		}
 		if err != nil {
-			return nil, rediswalk.WithoutNames(err)
+			return nil, rediserr.Wrap(err)
 		}
 		msg, isMessage := fields[0].(string)
 		result, hasResult := fields[1].(string)
 		if !isMessage && !hasResult {
-			strangers = append(strangers, names[i]) // or gone meanwhile
+			others = append(others, names[i]) // or it is gone
 			continue
 		}
 		f.jobs.Tasks.add(1, int64(len(msg)+len(result)))
@@ -294,34 +282,48 @@ func (a *auditor) tasks(ctx context.Context, names []string, f *findings) (stran
 		f.job(&f.jobs.Results, rediswalk.BytesOf(result), nil)
 		m, err := parseMessage(rediswalk.BytesOf(msg), taskPayload, taskError, taskHeaders)
 		if err != nil || !isMessage {
-			f.jobs.Unparsed++
-			f.sample("not understood", names[i], a.Samples)
+			f.notUnderstood(names[i], a.Samples)
 		} else {
 			f.job(&f.jobs.Payloads, m.payload, m.headers)
-			if m.headers[asynqwire.HeldMemberHeader] != "" {
-				f.key(cachevalue.KeyName{Label: heldLabel}, 1, int64(len(m.payload)))
+			if isHeldMember(m.headers) {
+				f.key(keyName{label: heldLabel}, int64(len(m.payload)), false)
 			}
 			f.headers(m.headers)
 			f.failure(m.failure)
 		}
 		if f.jobs.plaintextValues() > before {
-			f.sample("jobs in clear", names[i], a.Samples)
+			f.sample("jobs in plaintext", names[i], a.Samples)
 		}
 	}
-	return strangers, nil
+	return others, nil
 }
 
-// heldLabel stands for the keys of group members that are held, sealed, inside tasks of their own.
+func (f *findings) notUnderstood(name string, samples int) {
+	f.jobs.Unparsed++
+	f.sample("not understood", name, samples)
+}
+
+// heldLabel stands for the keys of group members inside tasks, which the tasks do not name.
 const heldLabel = "held members of groups"
+
+// isHeldMember reports whether the headers mark a task that holds a member of a group.
+func isHeldMember(headers map[string]string) bool {
+	for name := range headers {
+		if strings.HasPrefix(name, asynqwire.ReservedHeaders) && name != asynqwire.PayloadHeader {
+			return true
+		}
+	}
+	return false
+}
 
 func (j *JobTally) plaintextValues() int64 {
 	return j.Payloads.Plaintext.Values + j.Results.Plaintext.Values + j.Errors.Plaintext.Values + j.Headers.Plaintext.Values
 }
 
-// job counts a payload or a result. Where a tag stands for the payload, the payload is in a header.
+// job counts a payload or a result. If a tag stands for the payload, the payload is in a header.
 func (f *findings) job(t *Tally, b []byte, headers map[string]string) {
 	if len(b) == 0 {
-		return // there is nothing that could be in clear
+		return // nothing that could be plaintext
 	}
 	n := int64(len(b))
 	if wire.IsTag(b) {
@@ -329,8 +331,8 @@ func (f *findings) job(t *Tally, b []byte, headers map[string]string) {
 			t.Sealed.add(1, n) // a copy of the tag alone
 			return
 		}
-		sealed, err := base64.RawStdEncoding.Strict().DecodeString(headers[asynqwire.PayloadHeader])
-		if err != nil || !wire.IsSealed(sealed) {
+		sealed, _, err := asynqwire.SealedPayload(b, headers)
+		if err != nil {
 			t.UnknownFormat.add(1, n)
 			return
 		}
@@ -342,29 +344,30 @@ func (f *findings) job(t *Tally, b []byte, headers map[string]string) {
 		return
 	}
 	h, start, err := wire.Parse(b)
-	if err != nil || h.Kind == wire.CacheValue {
+	if err != nil || h.Kind == wire.CacheValue || h.Kind == wire.KeyCheck {
 		t.UnknownFormat.add(1, n)
 		return
 	}
 	t.Sealed.add(1, n)
-	f.key(cachevalue.KeyOf(b[start:]), 1, n)
+	f.key(nameOf(b[start:]), n, false)
 }
 
-// headers counts those that are not ours: asynqjobs seals what an application puts there.
+// headers counts headers that asynqjobs does not write: it seals those of an application.
 func (f *findings) headers(h map[string]string) {
 	for key, value := range h {
-		if key != asynqwire.PayloadHeader && (key != asynqwire.HeldMemberHeader || value != asynqwire.HeldMember) {
+		held := strings.HasPrefix(key, asynqwire.ReservedHeaders) && value == asynqwire.HeldMember
+		if key != asynqwire.PayloadHeader && !held {
 			f.jobs.Headers.Plaintext.add(1, int64(len(key)+len(value)))
 		}
 	}
 }
 
-// failure counts an error text. The constant texts of asynq and asynqjobs hold nothing of the task.
+// failure counts the error text of a task. Texts that asynq and asynqjobs write themselves say nothing about the task.
 func (f *findings) failure(text string) {
-	switch parsed := asynqwire.ParseFailure(text); parsed.Kind {
+	switch failure := asynqwire.ParseFailure(text); failure.Kind {
 	case asynqwire.NoFailure, asynqwire.RefusedFailure, asynqwire.NoticeFailure:
 	case asynqwire.SealedFailure:
-		f.job(&f.jobs.Errors, parsed.Sealed, nil)
+		f.job(&f.jobs.Errors, failure.Sealed, nil)
 	case asynqwire.MalformedFailure:
 		f.jobs.Errors.UnknownFormat.add(1, int64(len(text)))
 	default:
@@ -372,76 +375,60 @@ func (f *findings) failure(text string) {
 	}
 }
 
-// message is what is of interest in one of asynq's.
+// message is the part of an asynq message that is of interest.
 type message struct {
 	payload []byte
 	failure string
 	headers map[string]string
 }
 
-// parseMessage reads a message by its field numbers; 0 is none.
-func parseMessage(b []byte, payload, failure, headers protowire.Number) (message, error) {
-	m := message{headers: map[string]string{}}
+// eachField calls f with the length-delimited fields of a message, and skips the others.
+func eachField(b []byte, f func(num protowire.Number, v []byte) error) error {
 	for len(b) > 0 {
 		num, kind, n := protowire.ConsumeTag(b)
 		if n < 0 {
-			return m, fmt.Errorf("audit: %w", protowire.ParseError(n))
+			return fmt.Errorf("audit: %w", protowire.ParseError(n))
 		}
 		b = b[n:]
-		if kind != protowire.BytesType || num != payload && num != failure && num != headers {
-			if n = protowire.ConsumeFieldValue(num, kind, b); n < 0 {
-				return m, fmt.Errorf("audit: %w", protowire.ParseError(n))
+		if n = protowire.ConsumeFieldValue(num, kind, b); n < 0 {
+			return fmt.Errorf("audit: %w", protowire.ParseError(n))
+		}
+		if kind == protowire.BytesType {
+			v, _ := protowire.ConsumeBytes(b)
+			if err := f(num, v); err != nil {
+				return err
 			}
-			b = b[n:]
-			continue
-		}
-		v, n := protowire.ConsumeBytes(b)
-		if n < 0 {
-			return m, fmt.Errorf("audit: %w", protowire.ParseError(n))
 		}
 		b = b[n:]
+	}
+	return nil
+}
+
+// parseMessage reads a message by its field numbers; 0 is none.
+func parseMessage(b []byte, payload, failure, headers protowire.Number) (message, error) {
+	m := message{headers: map[string]string{}}
+	err := eachField(b, func(num protowire.Number, v []byte) error {
 		switch num {
 		case payload:
 			m.payload = v
 		case failure:
 			m.failure = string(v)
-		case headers:
-			key, value, err := parsePair(v)
-			if err != nil {
-				return m, err
+		case headers: // an entry of a map<string, string>
+			var key, value string
+			if err := eachField(v, func(num protowire.Number, v []byte) error {
+				switch num {
+				case 1:
+					key = string(v)
+				case 2:
+					value = string(v)
+				}
+				return nil
+			}); err != nil {
+				return err
 			}
 			m.headers[key] = value
 		}
-	}
-	return m, nil
-}
-
-// parsePair reads an entry of a map<string, string>.
-func parsePair(b []byte) (key, value string, err error) {
-	for len(b) > 0 {
-		num, kind, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return "", "", fmt.Errorf("audit: %w", protowire.ParseError(n))
-		}
-		b = b[n:]
-		if kind != protowire.BytesType {
-			if n = protowire.ConsumeFieldValue(num, kind, b); n < 0 {
-				return "", "", fmt.Errorf("audit: %w", protowire.ParseError(n))
-			}
-			b = b[n:]
-			continue
-		}
-		v, n := protowire.ConsumeBytes(b)
-		if n < 0 {
-			return "", "", fmt.Errorf("audit: %w", protowire.ParseError(n))
-		}
-		b = b[n:]
-		switch num {
-		case 1:
-			key = string(v)
-		case 2:
-			value = string(v)
-		}
-	}
-	return key, value, nil
+		return nil
+	})
+	return m, err
 }

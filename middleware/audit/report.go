@@ -1,21 +1,14 @@
 package audit
 
 import (
-	"cmp"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/tink-crypto/tink-go/v2/keyset"
-
-	"github.com/sealcache/sealcache/aead"
 )
 
-// Amount is how many values there are, and how many bytes they have together.
+// Amount is a number of values and their size.
 type Amount struct {
 	Values int64 `json:"values"`
 	Bytes  int64 `json:"bytes"`
@@ -27,13 +20,14 @@ func (a *Amount) add(n, bytes int64) { a.Values += n; a.Bytes += bytes }
 type Tally struct {
 	// Plaintext is not sealed.
 	Plaintext Amount `json:"plaintext"`
-	// Sealed have the form of sealed values. That they open is known only if keys were given.
+	// Sealed has the form of sealed values. Only keys show whether they open.
 	Sealed Amount `json:"sealed"`
-	// Unreadable, a part of Sealed, did not open under the keys that were given.
+	// Unreadable is the part of Sealed that does not open under the given keys.
 	Unreadable Amount `json:"unreadable"`
-	// UnknownFormat begin as sealed values and are none that this release knows, or none that belong there.
+	// UnknownFormat starts like a sealed value, but has a format or kind that this release does not know or expect there,
+	// or text in place of a ciphertext.
 	UnknownFormat Amount `json:"unknown_format"`
-	// Fernet are tokens of Fernet, as django-secure-redis wrote them.
+	// Fernet is tokens of Fernet, as django-secure-redis wrote them.
 	Fernet Amount `json:"fernet"`
 }
 
@@ -49,34 +43,41 @@ func (t *Tally) values() int64 {
 	return t.Plaintext.Values + t.Sealed.Values + t.UnknownFormat.Values + t.Fernet.Values
 }
 
-// KeyUse says how much is sealed under one key, as far as sealed values name it.
+// KeyUse is how much is sealed under one key, as far as sealed values name it.
 type KeyUse struct {
 	// Key is the name: "key 17" for a key of a keyset that sealed values, "KEK key 17" for one that wrapped their data
-	// keys, "KEK vault:v3" for a version of a key in Vault, "KEK passphrase 0123456789abcdef" for a
-	// passphrase and its salt; "data key 0123456789abcdef" for one data key whose wrapping
-	// names no key, "unnamed" for a key without a prefix.
+	// keys, "KEK vault:v3" for a version of a key in Vault, "KEK passphrase ..." for a passphrase, "data key ..." for a
+	// data key whose wrapping names no key, "unnamed" for a key without a prefix.
 	Key string `json:"key"`
 	// ID is the id of a key of a Tink keyset, if Named.
 	ID    uint32 `json:"id,omitempty"`
 	Named bool   `json:"named"`
 	Amount
+	// Unreadable is the part that does not open under the given keys. It may be planted.
+	Unreadable Amount `json:"unreadable"`
 }
 
-// JobTally is what asynq keeps. Amounts are of payloads, results, error texts and headers; what asynq and asynqjobs
-// themselves write as error text is none of them.
+func (u *KeyUse) add(o *KeyUse) {
+	u.Amount.add(o.Values, o.Bytes)
+	u.Unreadable.add(o.Unreadable.Values, o.Unreadable.Bytes)
+}
+
+// JobTally is what asynq keeps. Amounts are of payloads, results, error texts and headers. Error texts that asynq and
+// asynqjobs write themselves do not count.
 type JobTally struct {
-	Tasks Amount `json:"tasks"` // hashes of tasks, and the bytes in them
-	// Running and Scheduled are copies of payloads, in asynq:workers and asynq:schedulers, which asynq soon removes.
+	Tasks Amount `json:"tasks"` // hashes of tasks
+	// Running and Scheduled are copies of payloads in asynq:workers and asynq:schedulers, which asynq soon removes, and the
+	// schedules of asynqjobs.
 	Running   Tally `json:"running"`
 	Scheduled Tally `json:"scheduled"`
 	Payloads  Tally `json:"payloads"`
 	Results   Tally `json:"results"`
 	Errors    Tally `json:"errors"`
-	// Headers are those that asynqjobs has not made, each with its name. They are in clear.
+	// Headers are those that asynqjobs has not written, with their names. They are plaintext.
 	Headers Tally `json:"headers"`
-	// Unparsed were not what asynq writes.
+	// Unparsed counts entries that are not as asynq 0.26 and asynqjobs write them.
 	Unparsed int64 `json:"unparsed"`
-	// Bookkeeping are other entries with names and types that asynq and asynqjobs use, of ids, counts and times.
+	// Bookkeeping counts entries of ids, names, counts and times.
 	Bookkeeping int64 `json:"bookkeeping"`
 }
 
@@ -93,277 +94,86 @@ func (j *JobTally) tallies() []*Tally {
 	return []*Tally{&j.Payloads, &j.Results, &j.Errors, &j.Running, &j.Scheduled, &j.Headers}
 }
 
-// Group is what lies under names that begin alike.
+// KeyChecks are the entries by which processes compare their keys, one in each namespace. They hold no data.
+type KeyChecks struct {
+	Values int64 `json:"values"`
+	// Unreadable is how many of them the given keys do not open.
+	Unreadable int64 `json:"unreadable"`
+}
+
+// Group is what lies under names with one prefix.
 type Group struct {
 	Prefix string `json:"prefix"`
 	Tally
 }
 
-// Report is what Audit found. It names no key, but for Samples and what Groups begin with.
+// Report is what Run found. It holds no key names except Samples, what Groups start with, and what the caller gave.
 type Report struct {
-	// Complete says that every master was scanned to its end, with no slots of a Cluster on the move meanwhile, and each of
-	// them one master's.
+	// Schema is the number of the JSON form. It grows when a member goes or changes its meaning.
+	Schema int `json:"schema"`
+	// Complete says that every master was scanned to its end, while no slots of a Cluster moved.
 	Complete bool `json:"complete"`
-	// Unwatched says that the user of Redis may not call INFO: whether a server restarted or failed over during the scan, and
-	// with it lost the place, is not known. No answer is certain then.
-	Unwatched bool          `json:"unwatched,omitempty"`
+	// Unwatched says that the user may not call INFO, so that a restart or failover during the scan went unnoticed. No
+	// answer reassures then.
+	Unwatched bool          `json:"unwatched"`
 	Started   time.Time     `json:"started"`
 	Elapsed   time.Duration `json:"elapsed_ns"`
-	// Prefix is what the names that were looked at begin with.
-	Prefix string `json:"prefix"`
-	// Exclude is Config.Exclude.
-	Exclude []string `json:"exclude,omitempty"`
-	// Foreign is Config.UnknownFormat. That these names are others' is the caller's word.
+	// Servers are the addresses of the client.
+	Servers []string `json:"servers"`
+	// Namespace, Exclude, OtherApplications, Namespaces, OneDatabase, Replica and IgnoredTypes are as in the Config. Prefix
+	// is what the stored names start with.
+	Namespace         string   `json:"namespace"`
+	Prefix            string   `json:"prefix"`
+	Exclude           []string `json:"exclude,omitempty"`
 	OtherApplications []string `json:"other_applications,omitempty"`
-	// Namespaces is Config.Namespaces.
-	Namespaces []string `json:"namespaces,omitempty"`
-	Masters    int      `json:"masters"`
-	// Restarts is how often a scan began again; what was counted before then does not count.
+	Namespaces        []string `json:"namespaces,omitempty"`
+	OneDatabase       bool     `json:"one_database"`
+	Replica           bool     `json:"replica"`
+	IgnoredTypes      []string `json:"ignored_types,omitempty"`
+	// UnmatchedExcludes and UnmatchedApplications are the given prefixes that matched no name.
+	UnmatchedExcludes     []string `json:"unmatched_excludes,omitempty"`
+	UnmatchedApplications []string `json:"unmatched_applications,omitempty"`
+	// Masters is how many were scanned. Restarts is how often a scan began again.
+	Masters  int `json:"masters"`
 	Restarts int `json:"restarts"`
-	// Replica says that the server may be a replica: Config.Replica.
-	Replica bool `json:"replica,omitempty"`
-	// Databases were looked at. OtherDatabases of the same server hold something and were not; with OneDatabase or a Prefix
-	// that is meant.
+	// Databases were looked at. OtherDatabases of the same server hold something and were not.
 	Databases      []int `json:"databases"`
 	OtherDatabases []int `json:"other_databases,omitempty"`
-	OneDatabase    bool  `json:"one_database,omitempty"`
-	// Opened tells whether sealed values of caches were opened, for which keys must be given.
+	// Opened says that keys were given, so that sealed values of caches were opened.
 	Opened bool `json:"opened"`
+	// CountsAsUse says that reading has counted as use of the entries, because the server does not offer CLIENT NO-TOUCH
+	// (Redis 7.2): their eviction by LRU or LFU is delayed.
+	CountsAsUse bool `json:"counts_as_use"`
 
-	Seen     int64 `json:"seen"`     // names, with those that were left out
-	Excluded int64 `json:"excluded"` // of them, by Exclude
-	// OtherNames are those of them that Foreign left out.
-	OtherNames int64 `json:"other_names"`
+	Seen       int64 `json:"seen"` // names
+	Excluded   int64 `json:"excluded"`
+	OtherNames int64 `json:"other_names"` // that OtherApplications matched
 
-	Total  Tally    `json:"total"` // of values of caches
-	Groups []Group  `json:"groups"`
-	Keys   []KeyUse `json:"keys"`
-	Jobs   JobTally `json:"jobs"`
-	// TagSets are gocache's sets of names; their members are in clear.
+	Total     Tally     `json:"total"` // of values of caches
+	Groups    []Group   `json:"groups"`
+	Keys      []KeyUse  `json:"keys"`
+	Jobs      JobTally  `json:"jobs"`
+	KeyChecks KeyChecks `json:"key_checks"`
+	// RunRecords counts the hashes in which package migrate records its runs.
+	RunRecords int64 `json:"run_records"`
+	// TagSets counts gocache's sets of names. Their members are plaintext.
 	TagSets int64 `json:"tag_sets"`
-	// OtherTypes, by type, are entries that are neither values of a cache nor known; they were not looked into. Strings that
-	// PFADD made are "HyperLogLog", as in Counts.
+	// OtherTypes counts other entries by their type. They were not looked into. Strings that PFADD made are "HyperLogLog".
 	OtherTypes map[string]int64 `json:"other_types,omitempty"`
-	// IgnoredOtherTypes is Config.IgnoreOtherTypes.
-	IgnoredOtherTypes bool `json:"ignored_other_types"`
-	// Samples are names, by what is wrong with them, if they were asked for.
+	// Samples are names, by finding.
 	Samples map[string][]string `json:"samples,omitempty"`
-	// Doubts are why AnythingPlaintext may not be answered with no.
+	// Doubts are reasons why AnythingPlaintext may not be No.
 	Doubts []string `json:"doubts,omitempty"`
 }
 
-// Answer is yes, no, or that the audit cannot tell.
-type Answer string
+const reportSchema = 1
 
-const (
-	Yes     Answer = "yes"
-	No      Answer = "no"
-	Unknown Answer = "unknown"
-)
-
-// AnythingPlaintext answers whether anything in the scope is in clear, and gives the reasons.
-func (r *Report) AnythingPlaintext() (Answer, []string) {
-	var found []string
-	note := func(n int64, text string) {
-		if n > 0 {
-			found = append(found, fmt.Sprintf("%d %s", n, text))
-		}
-	}
-	note(r.Total.Plaintext.Values, "values in clear")
-	note(r.Jobs.Payloads.Plaintext.Values, "payloads of jobs in clear")
-	note(r.Jobs.Results.Plaintext.Values, "results of jobs in clear")
-	note(r.Jobs.Errors.Plaintext.Values, "error texts of jobs in clear")
-	note(r.Jobs.Running.Plaintext.Values, "payloads of running jobs in clear")
-	note(r.Jobs.Scheduled.Plaintext.Values, "payloads of schedules in clear")
-	note(r.Jobs.Headers.Plaintext.Values, "headers of jobs in clear")
-	if len(found) > 0 {
-		return Yes, found
-	}
-	if doubts := r.plaintextDoubts(); len(doubts) > 0 {
-		return Unknown, doubts
-	}
-	return No, nil
+// Unmatched reports whether a prefix of Exclude or OtherApplications matched no name.
+func (r *Report) Unmatched() bool {
+	return len(r.UnmatchedExcludes)+len(r.UnmatchedApplications) > 0
 }
 
-// plaintextDoubts are why something may be in clear although none was found.
-func (r *Report) plaintextDoubts() []string {
-	doubts := append(r.scanDoubts(), r.emptyDoubts()...)
-	note := func(n int64, text string) {
-		if n > 0 {
-			doubts = append(doubts, fmt.Sprintf("%d %s", n, text))
-		}
-	}
-	if len(r.OtherDatabases) > 0 && r.Prefix == "" && !r.OneDatabase {
-		doubts = append(doubts, fmt.Sprintf("databases %v of the same server could not be looked at: allow the user of Redis to select them (ACL SETUSER name +select), or audit them by themselves", r.OtherDatabases))
-	}
-	note(r.Total.Unreadable.Values, "values did not open: a namespace that was not named, or foreign keys; they may be anything that begins as a sealed value does")
-	note(r.unknownFormat(), "values of foreign format: a newer release may read them")
-	note(r.Total.Fernet.Values, "Fernet tokens, which this tool cannot vouch for")
-	note(r.Jobs.Unparsed, "entries of a job queue that are not as asynq writes them: have their names shown, and look at them")
-	if !r.IgnoredOtherTypes {
-		doubts = append(doubts, r.typeDoubts()...)
-	}
-	return doubts
-}
-
-// scanDoubts are why the scan may have missed something.
-func (r *Report) scanDoubts() []string {
-	var doubts []string
-	if !r.Complete {
-		doubts = append(doubts, "the scan was not complete: run it again")
-	}
-	if r.Unwatched {
-		doubts = append(doubts, "the user of Redis may not call INFO: a restart or failover during the scan would not have been noticed; allow it (ACL SETUSER name +info) and run it again")
-	}
-	return doubts
-}
-
-// looked is how many names were not left out.
-func (r *Report) looked() int64 { return r.Seen - r.Excluded - r.OtherNames }
-
-// emptyDoubts are of a scan that met nothing: the right server, or the right names, may be others.
-func (r *Report) emptyDoubts() []string {
-	switch {
-	case !r.Complete || r.looked() > 0:
-		return nil
-	case r.Seen > 0:
-		return []string{"all names were left out: see whether the prefixes to leave out are right"}
-	case r.Prefix != "" || len(r.Namespaces) > 0:
-		return []string{"no name begins with the prefix, or there is nothing at all where namespaces were given: see whether they are spelt as in Redis, and whether this is the right server"}
-	default:
-		return []string{"there is nothing at all: see whether this is the right server and database"}
-	}
-}
-
-// Conditions are what an audit cannot see in Redis and must be told before it says that a key may be destroyed.
-type Conditions struct {
-	// Keyset is the application's present one, as aead.Keyring.Keys lists it. Nil is unknown.
-	Keyset []aead.KeyInfo
-	// NotPrimarySince is when the key stopped being primary: when the keyset with another primary key was in place
-	// everywhere.
-	NotPrimarySince time.Time
-	// Reload is how long processes may take to notice: their longest reload interval, or with a key-encryption key in a
-	// key service, the longest age of a data key. 0 is aead's default age of data keys, 24 hours, the longer of the two.
-	Reload time.Duration
-}
-
-// MayDestroy answers whether the key of a keyset with this id may be destroyed without making anything unreadable that
-// lies in Redis. Yes asks for all of this: the key is one of the keyset that was given and writes its id into what it
-// seals; the scan was complete, saw something and left nothing out, neither names, but for Config.UnknownFormat, nor databases nor types; every sealed
-// value named a key of that keyset, and none named this one; and the key has not been primary for longer than processes
-// take to notice, when the scan began. The reasons come with any other answer. What lies elsewhere is elsewhere: other
-// servers, backups, and keysets that are themselves sealed under the key.
-func (r *Report) MayDestroy(id uint32, c Conditions) (Answer, []string) {
-	var no []string
-	for _, k := range r.Keys {
-		if k.Named && k.ID == id {
-			no = append(no, fmt.Sprintf("%d values are sealed under %s: reseal them", k.Values, k.Key))
-		}
-	}
-	if i := slices.IndexFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.ID == id }); i >= 0 && c.Keyset[i].Primary {
-		no = append(no, "it is the primary key: make another one primary first")
-	}
-	if len(no) > 0 {
-		return No, no
-	}
-	doubts := slices.Concat(r.scanDoubts(), r.scopeDoubts(), c.doubts(id, r.Started), r.keyDoubts(c.Keyset))
-	if len(doubts) > 0 {
-		return Unknown, doubts
-	}
-	return Yes, nil
-}
-
-// scopeDoubts are what was left out, and might be sealed under any key.
-func (r *Report) scopeDoubts() []string {
-	var doubts []string
-	if r.Prefix != "" {
-		doubts = append(doubts, "only names that begin with the prefix were looked at, and jobs were left out: run it without a prefix")
-	} else if r.looked() == 0 {
-		doubts = append(doubts, "there was nothing to look at: see whether this is the right server")
-	}
-	if len(r.Exclude) > 0 {
-		doubts = append(doubts, "names were excluded, which may be sealed under any key: run it without")
-	}
-	if len(r.OtherDatabases) > 0 {
-		doubts = append(doubts, fmt.Sprintf("databases %v of the same server were not looked at", r.OtherDatabases))
-	}
-	if r.Replica {
-		doubts = append(doubts, "a replica may lack what its master has: audit the master")
-	}
-	if !r.IgnoredOtherTypes {
-		doubts = append(doubts, r.typeDoubts()...)
-	}
-	return doubts
-}
-
-// typeDoubts name the entries that were not looked into.
-func (r *Report) typeDoubts() []string {
-	var doubts []string
-	for _, t := range slices.Sorted(maps.Keys(r.OtherTypes)) {
-		doubts = append(doubts, fmt.Sprintf("%d entries of type %s were not looked into: if you know that they hold nothing of the kind, ignore other types", r.OtherTypes[t], t))
-	}
-	return doubts
-}
-
-// doubts are what the conditions do not say of a key.
-func (c *Conditions) doubts(id uint32, started time.Time) []string {
-	var doubts []string
-	i := slices.IndexFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.ID == id })
-	switch {
-	case c.Keyset == nil:
-		doubts = append(doubts, "the application's keyset was not given, so whether the key is primary is not known")
-	case i < 0:
-		doubts = append(doubts, "the keyset that was given holds no key with this id: give the one that the key is in (what a key-encryption key wraps is not in Redis alone: its own keyset may still be sealed under it)")
-	case c.Keyset[i].Prefix != "TINK":
-		doubts = append(doubts, fmt.Sprintf("the key has the output prefix %s: what it has sealed does not name it", c.Keyset[i].Prefix))
-	}
-	if c.Keyset != nil && !slices.ContainsFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.Primary && k.Status == keyset.Enabled }) {
-		doubts = append(doubts, "the keyset that was given has no primary key")
-	}
-	reload := c.Reload
-	if reload <= 0 {
-		reload = 24 * time.Hour
-	}
-	switch {
-	case c.NotPrimarySince.IsZero():
-		doubts = append(doubts, "when the key stopped being primary was not given")
-	case started.Before(c.NotPrimarySince.Add(reload)):
-		doubts = append(doubts, fmt.Sprintf("the scan began less than %v after the key stopped being primary: a process may have gone on using it; run it again later", reload))
-	}
-	return doubts
-}
-
-// keyDoubts are of values that may be sealed under any key.
-func (r *Report) keyDoubts(keys []aead.KeyInfo) []string {
-	var doubts []string
-	var carried, unnamed, strangers Amount
-	for _, k := range r.Keys {
-		switch {
-		case !k.Named && k.Key == heldLabel:
-			carried.add(k.Values, k.Bytes)
-		case !k.Named:
-			unnamed.add(k.Values, k.Bytes)
-		case keys != nil && !slices.ContainsFunc(keys, func(i aead.KeyInfo) bool { return i.ID == k.ID && i.Prefix == "TINK" }):
-			// It may be none at all: the first bytes of what a key without a prefix or a key service has wrapped may be any.
-			strangers.add(k.Values, k.Bytes)
-		}
-	}
-	if carried.Values > 0 {
-		doubts = append(doubts, fmt.Sprintf("%d tasks of type sealcache:held-member may hold values under this key: run them with a handler that has the key, or delete them", carried.Values))
-	}
-	if unnamed.Values > 0 {
-		doubts = append(doubts, fmt.Sprintf("%d values do not name their key, which may be this one", unnamed.Values))
-	}
-	if strangers.Values > 0 {
-		doubts = append(doubts, fmt.Sprintf("%d values name keys that the given keyset does not hold, or seem to: another application's (if you know its names, leave them out as foreign), or those of a key that writes no id, which may be this one", strangers.Values))
-	}
-	if n := r.unknownFormat() + r.Jobs.Unparsed; n > 0 {
-		doubts = append(doubts, fmt.Sprintf("%d values are of foreign format: a newer release may read them", n))
-	}
-	return doubts
-}
-
-// unknownFormat counts values that begin as sealed ones and are none that this release knows.
+// unknownFormat counts values that start like sealed ones and are not known.
 func (r *Report) unknownFormat() int64 {
 	n := r.Total.UnknownFormat.Values
 	for _, t := range r.Jobs.tallies() {
@@ -372,29 +182,32 @@ func (r *Report) unknownFormat() int64 {
 	return n
 }
 
-// Scope is what an answer holds for, in a line for people.
+// looked counts the names that were looked at.
+func (r *Report) looked() int64 { return r.Seen - r.Excluded - r.OtherNames }
+
+// Scope says in one line what the answers hold for.
 func (r *Report) Scope() string {
 	var b strings.Builder
 	server := "master(s)"
 	if r.Replica {
-		server = "server(s), of which any may be a replica"
+		server = "server(s), which may be replicas"
 	}
 	fmt.Fprintf(&b, "database(s) %v on %d %s", r.Databases, r.Masters, server)
 	if r.Prefix == "" {
 		b.WriteString(", all names")
 	} else {
-		fmt.Fprintf(&b, ", names that begin with %q", r.Prefix)
+		fmt.Fprintf(&b, ", names that start with %q", r.Prefix)
 	}
 	if len(r.Exclude) > 0 {
-		fmt.Fprintf(&b, "; NOT %d names that begin with %s, which were excluded", r.Excluded, quoted(r.Exclude))
+		fmt.Fprintf(&b, "; NOT %d names that start with %s, which were excluded", r.Excluded, quoted(r.Exclude))
 	}
 	if len(r.OtherApplications) > 0 {
-		fmt.Fprintf(&b, "; NOT %d names that begin with %s, which are others' by the operator's word", r.OtherNames, quoted(r.OtherApplications))
+		fmt.Fprintf(&b, "; NOT %d names that start with %s, which belong to other applications", r.OtherNames, quoted(r.OtherApplications))
 	}
 	if len(r.OtherDatabases) > 0 {
 		fmt.Fprintf(&b, "; NOT databases %v of the same server", r.OtherDatabases)
 	}
-	b.WriteString("; NOT backups, dumps, replicas that are cut off, other servers, names and tags")
+	b.WriteString("; NOT backups, dumps, disconnected replicas, other servers, names and tags")
 	return b.String()
 }
 
@@ -419,43 +232,35 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	fmt.Fprintf(&b, "\nscope: %s\n", r.Scope())
 	if r.Restarts > 0 {
-		fmt.Fprintf(&b, "servers restarted, failed over or moved slots meanwhile; what they hold was scanned again: %d times\n", r.Restarts)
+		fmt.Fprintf(&b, "a scan began again %d times, because a server restarted or failed over, or slots moved\n", r.Restarts)
+	}
+	for _, p := range append(append([]string{}, r.UnmatchedExcludes...), r.UnmatchedApplications...) {
+		fmt.Fprintf(&b, "NOTHING MATCHED the prefix %q: check it\n", p)
 	}
 	if !r.Opened {
-		b.WriteString("values were not opened: what has the form of a sealed one is counted as one\n")
+		b.WriteString("values were not opened: each value with the form of a sealed one counts as sealed\n")
 	}
-	row := func(name string, t *Tally) {
-		fmt.Fprintf(&b, "%-24s %12d clear (%d B) %12d sealed (%d B)", name, t.Plaintext.Values, t.Plaintext.Bytes, t.Sealed.Values, t.Sealed.Bytes)
-		for _, x := range []struct {
-			a    Amount
-			text string
-		}{{t.Unreadable, "unreadable"}, {t.UnknownFormat, "foreign"}, {t.Fernet, "Fernet"}} {
-			if x.a.Values > 0 {
-				fmt.Fprintf(&b, ", %d %s", x.a.Values, x.text)
-			}
+	r.writeTallies(&b)
+	for _, k := range r.Keys {
+		fmt.Fprintf(&b, "under %-30s %12d values (%d B)", k.Key, k.Values, k.Bytes)
+		if k.Unreadable.Values > 0 {
+			fmt.Fprintf(&b, ", %d unreadable", k.Unreadable.Values)
 		}
 		b.WriteByte('\n')
 	}
-	row("values", &r.Total)
-	for i := range r.Groups {
-		row("  "+r.Groups[i].Prefix, &r.Groups[i].Tally)
-	}
-	if r.Jobs.Tasks.Values+r.Jobs.Bookkeeping > 0 {
-		fmt.Fprintf(&b, "jobs: %d tasks, %d entries of bookkeeping, %d not understood\n", r.Jobs.Tasks.Values, r.Jobs.Bookkeeping, r.Jobs.Unparsed)
-		for i, name := range []string{"  payloads", "  results", "  error texts", "  of running jobs", "  of schedules", "  headers"} {
-			row(name, r.Jobs.tallies()[i])
-		}
-	}
-	for _, k := range r.Keys {
-		fmt.Fprintf(&b, "under %-30s %12d values (%d B)\n", k.Key, k.Values, k.Bytes)
+	if r.KeyChecks.Values > 0 {
+		fmt.Fprintf(&b, "%d key checks, %d unreadable\n", r.KeyChecks.Values, r.KeyChecks.Unreadable)
 	}
 	if r.TagSets > 0 {
-		fmt.Fprintf(&b, "%d tag sets; their members, names, are in clear\n", r.TagSets)
+		fmt.Fprintf(&b, "%d tag sets; their members are names in plaintext\n", r.TagSets)
 	}
-	for _, t := range slices.Sorted(maps.Keys(r.OtherTypes)) {
+	for _, t := range sortedKeys(r.OtherTypes) {
 		fmt.Fprintf(&b, "%d of type %s, not looked into\n", r.OtherTypes[t], t)
 	}
-	for _, what := range slices.Sorted(maps.Keys(r.Samples)) {
+	if r.CountsAsUse {
+		b.WriteString("reading counted as use of the entries (no CLIENT NO-TOUCH on this server)\n")
+	}
+	for _, what := range sortedKeys(r.Samples) {
 		fmt.Fprintf(&b, "some that are %s:\n", what)
 		for _, name := range r.Samples[what] {
 			fmt.Fprintf(&b, "  %q\n", name)
@@ -465,11 +270,27 @@ func (r *Report) WriteText(w io.Writer) error {
 	return err
 }
 
-func sortKeys(keys []KeyUse) {
-	slices.SortFunc(keys, func(a, b KeyUse) int {
-		if c := cmp.Compare(b.Values, a.Values); c != 0 {
-			return c
+func (r *Report) writeTallies(b *strings.Builder) {
+	row := func(name string, t *Tally) {
+		fmt.Fprintf(b, "%-24s %12d plaintext (%d B) %12d sealed (%d B)", name, t.Plaintext.Values, t.Plaintext.Bytes, t.Sealed.Values, t.Sealed.Bytes)
+		for _, x := range []struct {
+			a    Amount
+			text string
+		}{{t.Unreadable, "unreadable"}, {t.UnknownFormat, "of unknown format"}, {t.Fernet, "Fernet"}} {
+			if x.a.Values > 0 {
+				fmt.Fprintf(b, ", %d %s", x.a.Values, x.text)
+			}
 		}
-		return strings.Compare(a.Key, b.Key)
-	})
+		b.WriteByte('\n')
+	}
+	row("values", &r.Total)
+	for i := range r.Groups {
+		row("  "+r.Groups[i].Prefix, &r.Groups[i].Tally)
+	}
+	if r.Jobs.Tasks.Values+r.Jobs.Bookkeeping+r.Jobs.Unparsed > 0 {
+		fmt.Fprintf(b, "jobs: %d tasks, %d entries of bookkeeping, %d not understood\n", r.Jobs.Tasks.Values, r.Jobs.Bookkeeping, r.Jobs.Unparsed)
+		for i, name := range []string{"  payloads", "  results", "  error texts", "  of running jobs", "  of schedules", "  headers"} {
+			row(name, r.Jobs.tallies()[i])
+		}
+	}
 }

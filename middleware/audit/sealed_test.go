@@ -29,7 +29,7 @@ func TestAnythingSealed(t *testing.T) {
 		"other databases": {audit.Report{Complete: true, Seen: 1, OtherDatabases: []int{1}}, audit.Unknown},
 		"one database":    {audit.Report{Complete: true, Seen: 1, OtherDatabases: []int{1}, OneDatabase: true}, audit.No},
 		"other types":     {audit.Report{Complete: true, Seen: 1, OtherTypes: map[string]int64{"hash": 1}}, audit.Unknown},
-		"ignored types":   {audit.Report{Complete: true, Seen: 1, OtherTypes: map[string]int64{"hash": 1}, IgnoredOtherTypes: true}, audit.No},
+		"ignored types":   {audit.Report{Complete: true, Seen: 1, OtherTypes: map[string]int64{"hash": 1}, IgnoredTypes: allTypes}, audit.No},
 		"strange jobs":    {audit.Report{Complete: true, Jobs: audit.JobTally{Unparsed: 1}}, audit.Unknown},
 	} {
 		answer, reasons := c.report.AnythingSealed()

@@ -3,50 +3,60 @@ package audit
 import (
 	"context"
 	"encoding/binary"
-	"slices"
+	"fmt"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// peeked is what is known of a value from its first bytes.
+const (
+	// window is how much of a value is read to see what it is: header, length, a wrapped data key of up to some 290
+	// bytes and the start of the payload. Most key services wrap to less. Longer ones are read again.
+	window = 320
+	// maxWrapped bounds a wrapped data key (wire.KeyOf).
+	maxWrapped = 4096
+
+	// tagPrefix starts the names of tag sets of gocache's Redis store, and of redisstore.
+	tagPrefix   = "gocache_tag_"
+	hyperLogLog = "HyperLogLog"
+)
+
+// peeked is what is known of a value from its start.
 type peeked struct {
 	name  string
 	size  int64
 	start []byte
 }
 
-func beginsWithAny(name string, prefixes []string) bool {
-	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
-}
-
 func (a *auditor) batch(ctx context.Context, names []string) (*findings, error) {
 	f := &findings{seen: int64(len(names))}
-	var values, queues []string
+	var values, jobs []string
 	for _, name := range names {
 		switch {
-		case beginsWithAny(name, a.Exclude):
+		case a.exclude.Match(name):
 			f.excluded++
-		case beginsWithAny(name, a.OtherApplications):
-			f.foreign++
+		case a.others.Match(name):
+			f.otherNames++
 		case ofJobs(name):
-			queues = append(queues, name)
+			jobs = append(jobs, name)
 		default:
 			values = append(values, name)
 		}
 	}
-	strangers, err := a.queues(ctx, queues, f)
+	others, err := a.jobs(ctx, jobs, f)
 	if err != nil {
 		return nil, err
 	}
-	return f, a.caches(ctx, append(values, strangers...), f)
+	return f, a.caches(ctx, append(values, others...), f)
 }
 
-// caches looks at what may be values of caches.
+// caches looks at entries that may be values of caches.
 func (a *auditor) caches(ctx context.Context, names []string, f *findings) error {
 	sizes, starts := make([]*redis.IntCmd, len(names)), make([]*redis.StringCmd, len(names))
 	err := a.servers.Pipelined(ctx, func(p redis.Pipeliner) {
@@ -64,85 +74,133 @@ func (a *auditor) caches(ctx context.Context, names []string, f *findings) error
 		n, err := sizes[i].Result()
 		start, err2 := starts[i].Bytes()
 		switch {
-		case redis.HasErrorPrefix(err, "WRONGTYPE"), redis.HasErrorPrefix(err2, "WRONGTYPE"), err == nil && n == 0:
-			others = append(others, name) // or empty, or gone
+		case rediserr.Code(err) == "WRONGTYPE", rediserr.Code(err2) == "WRONGTYPE", err == nil && n == 0:
+			others = append(others, name) // of another type, empty or missing
 		case err != nil:
-			return rediswalk.WithoutNames(err)
+			return rediserr.Wrap(err)
 		case err2 != nil:
-			return rediswalk.WithoutNames(err2)
+			return rediserr.Wrap(err2)
 		case wire.IsSealed(start):
 			sealed = append(sealed, peeked{name, n, start})
 		default:
-			a.unsealed(name, n, start, f)
+			if err := a.unsealed(ctx, peeked{name, n, start}, f); err != nil {
+				return err
+			}
 		}
 	}
-	kinds, err := a.servers.Kinds(ctx, others)
-	if err != nil {
+	if err := a.otherTypes(ctx, others, f); err != nil {
 		return err
-	}
-	for i, kind := range kinds {
-		switch {
-		case kind == "none":
-		case kind == "string": // an empty one
-			a.unsealed(others[i], 0, nil, f)
-		case kind == "set" && strings.HasPrefix(others[i], tagPrefix):
-			f.tagSets++
-		default:
-			f.other(kind, 1)
-			f.sample("of type "+kind, others[i], a.Samples)
-		}
 	}
 	return a.sealed(ctx, sealed, f)
 }
 
-func (a *auditor) unsealed(name string, n int64, start []byte, f *findings) {
-	if cachevalue.IsHyperLogLog(start, n) {
-		f.other("HyperLogLog", 1)
-		f.sample("of type HyperLogLog", name, a.Samples)
-		return
+// otherTypes counts entries that are empty, missing or not strings.
+func (a *auditor) otherTypes(ctx context.Context, names []string, f *findings) error {
+	kinds, err := a.servers.Kinds(ctx, names)
+	if err != nil {
+		return err
 	}
-	g := f.group(a.groupOf(name))
-	if cachevalue.IsFernet(start) {
-		f.total.Fernet.add(1, n)
-		g.Fernet.add(1, n)
-		f.sample("Fernet tokens", name, a.Samples)
-		return
+	for i, kind := range kinds {
+		name := names[i]
+		switch {
+		case kind == "none":
+		case kind == "string": // an empty one
+			a.plaintext(peeked{name: name}, f)
+		case kind == "set" && strings.HasPrefix(name, tagPrefix):
+			f.tagSets++
+		case kind == "hash" && name == rediswalk.RunsName:
+			fields, err := a.servers.Client.HGetAll(ctx, name).Result()
+			if err != nil {
+				return rediserr.Wrap(err)
+			}
+			if rediswalk.IsRuns(fields) {
+				f.runRecords++
+				continue
+			}
+			fallthrough
+		default:
+			f.other(kind, 1)
+			f.sample("of type "+kind, name, a.Samples)
+		}
 	}
-	f.total.Plaintext.add(1, n)
-	g.Plaintext.add(1, n)
-	f.sample("in clear", name, a.Samples)
+	return nil
 }
 
-// sealed looks at values that begin as sealed ones.
+// unsealed counts a value that does not start like a sealed one.
+func (a *auditor) unsealed(ctx context.Context, v peeked, f *findings) error {
+	if cachevalue.LooksHyperLogLog(v.start) && v.size <= cachevalue.MaxHyperLogLog {
+		whole, err := a.servers.Read(ctx, []string{v.name})
+		if err != nil {
+			return err
+		}
+		if cachevalue.IsHyperLogLog(whole[0]) {
+			f.other(hyperLogLog, 1)
+			f.sample("of type "+hyperLogLog, v.name, a.Samples)
+			return nil
+		}
+	}
+	if cachevalue.IsFernet(v.start) {
+		f.total.Fernet.add(1, v.size)
+		f.group(a.groupOf(v.name)).Fernet.add(1, v.size)
+		f.sample("Fernet tokens", v.name, a.Samples)
+		return nil
+	}
+	a.plaintext(v, f)
+	return nil
+}
+
+func (a *auditor) plaintext(v peeked, f *findings) {
+	f.total.Plaintext.add(1, v.size)
+	f.group(a.groupOf(v.name)).Plaintext.add(1, v.size)
+	f.sample("plaintext", v.name, a.Samples)
+}
+
+// sealed looks at values that start like sealed ones.
 func (a *auditor) sealed(ctx context.Context, values []peeked, f *findings) error {
 	if err := a.extend(ctx, values); err != nil {
 		return err
 	}
 	var open []peeked
 	for _, v := range values {
-		g := f.group(a.groupOf(v.name))
-		h, n, err := wire.Parse(v.start)
-		if err != nil || h.Kind != wire.CacheValue {
-			f.total.UnknownFormat.add(1, v.size)
-			g.UnknownFormat.add(1, v.size)
-			f.sample("of foreign format", v.name, a.Samples)
+		if is, err := a.keyCheck(ctx, v, f); err != nil {
+			return err
+		} else if is {
 			continue
 		}
-		f.total.Sealed.add(1, v.size)
-		g.Sealed.add(1, v.size)
-		f.key(cachevalue.KeyOf(v.start[n:]), 1, v.size)
-		if a.sealers != nil {
-			open = append(open, peeked{name: v.name, size: v.size})
+		_, n, ok := cachevalue.Header(v.start)
+		if !ok || !cachevalue.Plausible(v.start[n:], v.size-int64(n)) {
+			f.total.UnknownFormat.add(1, v.size)
+			f.group(a.groupOf(v.name)).UnknownFormat.add(1, v.size)
+			f.sample("of unknown format", v.name, a.Samples)
+			continue
 		}
+		if a.keys != nil {
+			open = append(open, v)
+			continue
+		}
+		a.countSealed(v, n, false, f)
 	}
 	return rediswalk.Groups(len(open), func(i int) int64 { return open[i].size }, func(from, to int) error {
 		return a.open(ctx, open[from:to], f)
 	})
 }
 
-// extend reads more of those values whose wrapped data key does not fit into the window.
+// countSealed counts a value with a header of n bytes.
+func (a *auditor) countSealed(v peeked, n int, unreadable bool, f *findings) {
+	g := f.group(a.groupOf(v.name))
+	f.total.Sealed.add(1, v.size)
+	g.Sealed.add(1, v.size)
+	f.key(nameOf(v.start[n:]), v.size, unreadable)
+	if unreadable {
+		f.total.Unreadable.add(1, v.size)
+		g.Unreadable.add(1, v.size)
+		f.sample("unreadable", v.name, a.Samples)
+	}
+}
+
+// extend reads more of the values whose wrapped data key does not fit into the window.
 func (a *auditor) extend(ctx context.Context, values []peeked) error {
-	const most = wire.MaxHeaderSize + 4 + 4096 + 16
+	const most = wire.MaxHeaderSize + 4 + maxWrapped + 16
 	var long []*peeked
 	for i := range values {
 		v := &values[i]
@@ -150,7 +208,7 @@ func (a *auditor) extend(ctx context.Context, values []peeked) error {
 		if err != nil || v.size <= window || len(v.start) < n+4 {
 			continue
 		}
-		if wrapped := binary.BigEndian.Uint32(v.start[n:]); wrapped <= 4096 && n+4+int(wrapped)+16 > len(v.start) {
+		if wrapped := binary.BigEndian.Uint32(v.start[n:]); wrapped <= maxWrapped && n+4+int(wrapped)+16 > len(v.start) {
 			long = append(long, v)
 		}
 	}
@@ -167,7 +225,7 @@ func (a *auditor) extend(ctx context.Context, values []peeked) error {
 		return err
 	}
 	for i, v := range long {
-		// If it has changed meanwhile it is still one moment's value.
+		// If it has changed, it is still a value of one moment.
 		if b, err := cmds[i].Bytes(); err == nil && wire.IsSealed(b) {
 			v.start = b
 		}
@@ -178,40 +236,39 @@ func (a *auditor) extend(ctx context.Context, values []peeked) error {
 // open opens sealed values of caches.
 func (a *auditor) open(ctx context.Context, group []peeked, f *findings) error {
 	names := make([]string, len(group))
+	bytes := 0
 	for i := range group {
 		names[i] = group[i].name
+		bytes += int(group[i].size)
+	}
+	if err := a.throttle.Bytes(ctx, bytes); err != nil {
+		return err
 	}
 	values, err := a.servers.Read(ctx, names)
 	if err != nil {
 		return err
 	}
-	open := func(ctx context.Context, ad *[]byte, i int) error {
-		ns, key := "", group[i].name
-		for candidate := range a.sealers {
-			if rest, ok := strings.CutPrefix(group[i].name, candidate+":"); ok && candidate != "" {
-				ns, key = candidate, rest
-			}
-		}
-		_, n, _ := cachevalue.Header(values[i])
-		_, _, err := cachevalue.OpenAny(ctx, ad, a.sealers[ns], false, key, values[i], n)
+	open := func(ctx context.Context, i, n int) error {
+		ns, key := a.namespaceOf(group[i].name)
+		_, _, err := a.keys[ns].Open(ctx, false, key, values[i], n)
 		return err
 	}
 	dataKey := func(i int) string { return cachevalue.DataKey(values[i]) }
-	var ad []byte
-	return cachevalue.ByDataKey(ctx, len(values), dataKey, func(ctx context.Context, i int) { _ = open(ctx, new([]byte), i) }, func(i int) error {
-		if _, _, ok := cachevalue.Header(values[i]); !ok {
-			return nil // gone, or something else by now
+	ahead := func(ctx context.Context, i int) {
+		if _, n, ok := cachevalue.Header(values[i]); ok {
+			_ = open(ctx, i, n)
 		}
-		err := open(ctx, &ad, i)
-		switch size := int64(len(values[i])); {
-		case err == nil:
-		case cachevalue.Refused(err):
-			f.total.Unreadable.add(1, size)
-			f.group(a.groupOf(group[i].name)).Unreadable.add(1, size)
-			f.sample("unreadable", group[i].name, a.Samples)
-		default:
-			return err
+	}
+	return cachevalue.ByDataKey(ctx, len(values), dataKey, ahead, func(i int) error {
+		_, n, ok := cachevalue.Header(values[i])
+		if !ok {
+			return nil // it is gone, or something else now
 		}
+		err := open(ctx, i, n)
+		if err != nil && !box.Refused(err) {
+			return fmt.Errorf("audit: %w", err)
+		}
+		a.countSealed(peeked{group[i].name, int64(len(values[i])), values[i]}, n, err != nil, f)
 		return nil
 	})
 }

@@ -12,97 +12,61 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// checkpoint is what a run leaves for the next one.
+// ErrCheckpoint reports that a checkpoint file is damaged, is of another job, or is out of date: it is older than a week,
+// the data was flushed, or a run with other settings has changed the same names since. Give another file, or remove it to
+// begin again. To begin again is safe, and takes the time of a whole run.
+var ErrCheckpoint = errors.New("migrate: the checkpoint is not valid for this run")
+
+// checkpoint is what a run leaves for the next one. The file holds it sealed under Config.Keys, so that it cannot be
+// edited, and opens only under the keys of the job.
 type checkpoint struct {
-	Format int `json:"format"`
-	// Job is a digest of what decides which entries are written and how. Another job must not go on from here.
+	// Job is a digest of what decides which entries are written and how.
 	Job string `json:"job"`
+	// Run is the id of the run's record in Redis. See rediswalk.CheckRun.
+	Run string `json:"run"`
 	// Topology is the digest of a Cluster's layout when the scan began. If slots have moved since, all is scanned again.
 	Topology string `json:"topology"`
-	// Proof shows that the keys are those of the job.
-	Proof proof `json:"proof"`
-	// Positions by the run id of each master.
-	Positions map[string]rediswalk.Position `json:"positions"`
+	// OldKeys is a value under Config.OldKeys, if they seal. Only the same keys open it.
+	OldKeys []byte `json:"old_keys,omitempty"`
+	// Positions are by the run id of each master. The counts of a master that is not there any more are not added.
+	Positions map[string]rediswalk.Position[*Counts] `json:"positions"`
+	// Work are counts that stay true when a master is scanned again. Rewritten is Counts.Written of discarded scans.
+	Work      Counts `json:"work"`
+	Rewritten int64  `json:"rewritten"`
 	// DataKeys are fingerprints of the data keys that this job has sealed under, where keys have no ids.
-	DataKeys []string      `json:"data_keys,omitempty"`
+	DataKeys []string `json:"data_keys,omitempty"`
+	// Excluded says which prefixes of Config.Exclude have matched.
+	Excluded []bool        `json:"excluded,omitempty"`
 	Runs     int           `json:"runs"`
 	Restarts int           `json:"restarts"`
 	Started  time.Time     `json:"started"`
+	Updated  time.Time     `json:"updated"`
 	Elapsed  time.Duration `json:"elapsed_ns"`
-	Counts   Counts        `json:"counts"`
 }
 
-const checkpointFormat = 2
-
-// proof are values that were sealed under Config.Keys, and under OldKeys if they seal: only the same keys open them.
-// What the keys show of themselves need not tell them from others.
-type proof struct {
-	Keys []byte `json:"keys"`
-	Old  []byte `json:"old_keys,omitempty"`
+// checkpointFile is the file.
+type checkpointFile struct {
+	Format int    `json:"format"`
+	Sealed []byte `json:"sealed"`
 }
 
-const proofName = "sealcache checkpoint"
-
-func (m *migration) prove(ctx context.Context) (proof, error) {
-	var ad []byte
-	var p proof
-	var err error
-	if p.Keys, err = m.seals.Seal(ctx, nil, &ad, proofName, wire.Bytes, []byte(proofName)); err != nil {
-		return proof{}, err
-	}
-	if m.OldKeys != nil {
-		// It may be that they are for opening only. Then what is found under others is counted all the same.
-		p.Old, err = cachevalue.NewSealer(m.OldKeys, m.target().Namespace).Seal(ctx, nil, &ad, proofName, wire.Bytes, []byte(proofName))
-		if err != nil {
-			p.Old = nil
-		}
-	}
-	return p, nil
-}
-
-// proven sees that a proof is of the keys of this run. An error that is not ErrCheckpoint is no answer.
-func (m *migration) proven(ctx context.Context, p proof) error {
-	by := []*cachevalue.Sealer{m.seals}
-	all := [][]byte{p.Keys}
-	if len(p.Old) > 0 && m.OldKeys != nil {
-		by, all = append(by, cachevalue.NewSealer(m.OldKeys, m.target().Namespace)), append(all, p.Old)
-	}
-	var ad []byte
-	for i, sealed := range all {
-		_, n, ok := cachevalue.Header(sealed)
-		if !ok {
-			return fmt.Errorf("%w: it holds no proof of its keys", ErrCheckpoint)
-		}
-		switch _, err := by[i].Open(ctx, &ad, proofName, sealed, n); {
-		case err != nil && cachevalue.Refused(err):
-			return fmt.Errorf("%w: the keys, or the old keys, differ", ErrCheckpoint)
-		case err != nil:
-			return err
-		}
-	}
-	// Vault shows the version of its key. What was done under another one has to be done again.
-	now, err := m.prove(ctx)
-	if err != nil {
-		return err
-	}
-	if was, is := cachevalue.KeyOf(p.Keys[wire.HeaderSize:]), cachevalue.KeyOf(now.Keys[wire.HeaderSize:]); was != is && is.IsVault() {
-		return fmt.Errorf("%w: the key service has rotated its key", ErrCheckpoint)
-	}
-	return nil
-}
-
-// maxCheckpoint bounds what is read.
-const maxCheckpoint = 16 << 20
-
-// ErrCheckpoint says that a checkpoint file is of another job, or is none. Give another file, or remove it to begin anew.
-var ErrCheckpoint = errors.New("migrate: the checkpoint is not one of this job")
+const (
+	checkpointFormat = 3
+	// checkpointName is what the checkpoint is bound to. A key of an application cannot begin so by accident.
+	checkpointName = "\x00sealcache checkpoint"
+	maxCheckpoint  = 16 << 20
+	// maxCheckpointAge bounds how long the data may have been changed by other means, such as a rollback of the application.
+	maxCheckpointAge = 7 * 24 * time.Hour
+)
 
 // job is the digest of a Config and a database.
 func (c *Config) job(database int, p *present) string {
@@ -111,14 +75,14 @@ func (c *Config) job(database int, p *present) string {
 	if c.To != nil {
 		to = fmt.Sprintf("%q %q", c.To.Namespace, c.To.Prefix)
 	}
-	_, _ = fmt.Fprintf(h, "%v\n%q %q\n%s\n%q\n%q\n%v\n%d\n%v %v %d %v\n", c.Operation, c.From.Namespace, c.From.Prefix, to, c.As, c.Exclude,
-		c.DeleteOld, database, p.Envelope, p.HasKeyID, p.KeyID, c.LeaveNumbers)
+	_, _ = fmt.Fprintf(h, "%v\n%q %q\n%s\n%q\n%q %v\n%v\n%d\n%v %v %d %v %d\n", c.Operation, c.From.Namespace, c.From.Prefix, to, c.As, c.Exclude,
+		c.Stored, c.DeleteOld, database, p.Envelope(), p.HasID, p.ID, c.LeaveNumbers, c.MaxValueBytes)
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
 // readCheckpoint returns nil if there is none.
-func readCheckpoint(path, job string) (*checkpoint, error) {
-	f, err := os.Open(path)
+func (m *migration) readCheckpoint(ctx context.Context, job string) (*checkpoint, error) {
+	f, err := os.Open(m.Checkpoint)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -130,48 +94,158 @@ func readCheckpoint(path, job string) (*checkpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("migrate: checkpoint: %w", err)
 	}
-	return parseCheckpoint(data, job)
+	sealed, err := parseFile(data)
+	if err != nil {
+		return nil, err
+	}
+	c, err := m.openCheckpoint(ctx, sealed)
+	if err != nil {
+		return nil, err
+	}
+	return c, m.checkCheckpoint(ctx, c, job)
 }
 
-func parseCheckpoint(data []byte, job string) (*checkpoint, error) {
-	if len(data) > maxCheckpoint {
+func parseFile(data []byte) (sealed []byte, err error) {
+	var file checkpointFile
+	switch err := decodeOne(data, &file); {
+	case len(data) > maxCheckpoint:
 		return nil, fmt.Errorf("%w: too large", ErrCheckpoint)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	case file.Format != checkpointFormat:
+		return nil, fmt.Errorf("%w: format %d instead of %d", ErrCheckpoint, file.Format, checkpointFormat)
 	}
-	c := new(checkpoint)
+	return file.Sealed, nil
+}
+
+// decodeOne decodes one JSON value without unknown fields and with nothing behind it.
+func decodeOne(data []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
-	if err := d.Decode(c); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	if err := d.Decode(v); err != nil {
+		return err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%w: something follows it", ErrCheckpoint)
+		return errors.New("something follows it")
 	}
-	if c.Format != checkpointFormat {
-		return nil, fmt.Errorf("%w: of format %d, not %d", ErrCheckpoint, c.Format, checkpointFormat)
+	return nil
+}
+
+// openCheckpoint opens the sealed part of a file.
+func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpoint, error) {
+	_, n, ok := cachevalue.Header(sealed)
+	if !ok {
+		return nil, fmt.Errorf("%w: it is not sealed", ErrCheckpoint)
 	}
-	if c.Job != job {
-		return nil, fmt.Errorf("%w: operation, names, options, database or primary key differ", ErrCheckpoint)
+	plaintext, err := m.openOwn(ctx, m.seals, sealed, n)
+	switch {
+	case box.Refused(err):
+		return nil, fmt.Errorf("%w: it was altered, or the keys differ", ErrCheckpoint)
+	case err != nil:
+		return nil, fmt.Errorf("migrate: checkpoint: %w", err)
+	}
+	c := new(checkpoint)
+	if err := decodeOne(plaintext, c); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
+	// Vault shows the version of its key. What was done under another version has to be done again.
+	if was := wire.KeyOf(sealed[n:]); was.Version != m.present.Version {
+		return nil, fmt.Errorf("%w: the key service has rotated its key", ErrCheckpoint)
 	}
 	return c, nil
 }
 
-// write replaces the file as a whole, so that a kill at any moment leaves the old one or the new one.
-func (c *checkpoint) write(path string) (err error) {
-	data, err := json.MarshalIndent(c, "", "\t")
+func (m *migration) openOwn(ctx context.Context, b *box.Box, sealed []byte, n int) (plaintext []byte, err error) {
+	err = m.ask(ctx, func(ctx context.Context) (err error) {
+		plaintext, err = b.Open(ctx, sealed, n, false, checkpointName)
+		return err
+	})
+	return plaintext, err
+}
+
+// checkCheckpoint refuses a checkpoint of another job, and one that is out of date.
+func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job string) error {
+	if c.Job != job {
+		return fmt.Errorf("%w: operation, names, options, database or primary key differ", ErrCheckpoint)
+	}
+	if age := time.Since(c.Updated); age > maxCheckpointAge || age < -time.Hour {
+		return fmt.Errorf("%w: it is older than %v, or the clock has changed", ErrCheckpoint, maxCheckpointAge)
+	}
+	if len(c.OldKeys) > 0 && m.OldKeys != nil {
+		b, err := box.New(m.OldKeys, wire.CacheValue, m.target().Namespace)
+		if err != nil {
+			return fmt.Errorf("migrate: checkpoint: %w", err)
+		}
+		_, n, ok := cachevalue.Header(c.OldKeys)
+		if !ok {
+			return fmt.Errorf("%w: no value under the old keys", ErrCheckpoint)
+		}
+		switch _, err := m.openOwn(ctx, b, c.OldKeys, n); {
+		case box.Refused(err):
+			return fmt.Errorf("%w: the old keys differ", ErrCheckpoint)
+		case err != nil:
+			return fmt.Errorf("migrate: checkpoint: %w", err)
+		}
+	}
+	err := m.walk.Retry(ctx, "the records of runs", func(ctx context.Context) error { return m.servers.CheckRun(ctx, c.Run) })
+	switch {
+	case errors.Is(err, rediswalk.ErrRunUndone):
+		return fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	case err != nil:
+		return fmt.Errorf("migrate: checkpoint: %w", err)
+	}
+	return nil
+}
+
+// oldKeysProof is a value under OldKeys, nil if they do not seal.
+func (m *migration) oldKeysProof(ctx context.Context) []byte {
+	if m.OldKeys == nil {
+		return nil
+	}
+	b, err := box.New(m.OldKeys, wire.CacheValue, m.target().Namespace)
+	if err != nil {
+		return nil
+	}
+	sealed, err := b.Seal(ctx, nil, wire.Header{Type: wire.Bytes}, []byte(checkpointName), checkpointName)
+	if err != nil {
+		return nil
+	}
+	return sealed
+}
+
+// writeCheckpoint seals and writes the file.
+func (m *migration) writeCheckpoint(ctx context.Context) error {
+	c := m.snapshot()
+	plaintext, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("migrate: checkpoint: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	sealed, err := m.seals.Seal(ctx, nil, wire.Header{Type: wire.JSON}, plaintext, checkpointName)
 	if err != nil {
 		return fmt.Errorf("migrate: checkpoint: %w", err)
+	}
+	data, err := json.Marshal(checkpointFile{checkpointFormat, sealed})
+	if err != nil {
+		return fmt.Errorf("migrate: checkpoint: %w", err)
+	}
+	if err := replaceFile(m.Checkpoint, append(data, '\n')); err != nil {
+		return fmt.Errorf("migrate: checkpoint: %w", err)
+	}
+	return nil
+}
+
+// replaceFile replaces a file as a whole, so that a kill at any moment leaves the old one or the new one.
+func replaceFile(path string, data []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return err
 	}
 	defer func() {
 		if err != nil {
 			_ = os.Remove(f.Name())
-			err = fmt.Errorf("migrate: checkpoint: %w", err)
 		}
 	}()
-	_, err = f.Write(append(data, '\n'))
+	_, err = f.Write(data)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -186,21 +260,16 @@ func (c *checkpoint) write(path string) (err error) {
 
 // removeCheckpoint removes the file, and what killed runs left of it.
 func removeCheckpoint(path string) error {
-	if old, err := filepath.Glob(globLiteral(path) + ".*.tmp"); err == nil {
-		for _, f := range old {
-			_ = os.Remove(f)
+	if entries, err := os.ReadDir(filepath.Dir(path)); err == nil {
+		for _, e := range entries {
+			middle, ok := strings.CutPrefix(e.Name(), filepath.Base(path)+".")
+			if middle, tmp := strings.CutSuffix(middle, ".tmp"); ok && tmp && strings.Trim(middle, "0123456789") == "" {
+				_ = os.Remove(filepath.Join(filepath.Dir(path), e.Name()))
+			}
 		}
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("migrate: checkpoint: %w", err)
 	}
 	return nil
-}
-
-// globLiteral escapes what means something in a pattern of filepath.Glob.
-func globLiteral(path string) string {
-	if filepath.Separator == '\\' {
-		return path // there is no escaping on Windows
-	}
-	return rediswalk.Literal(path)
 }

@@ -32,7 +32,7 @@ func interrupted(t *testing.T, rdb redis.UniversalClient, c migrate.Config, n in
 			cancel()
 		}
 	}
-	r, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, c)
+	r, err := unproven(tuned(ctx, rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, c)
 	require.ErrorIs(t, err, context.Canceled)
 	require.False(t, r.Complete)
 	require.Greater(t, r.Seen, n/3)
@@ -77,7 +77,10 @@ func TestResumeAfterRestartOfRedis(t *testing.T) {
 	require.NoError(t, server.Restart())
 	r := run(t, rdb, c)
 	require.True(t, r.Done())
-	require.GreaterOrEqual(t, r.Seen-first.Seen, int64(n), "all was looked at again")
+	require.Positive(t, first.Written)
+	require.EqualValues(t, n, r.Seen, "all was looked at again, and each entry counts once")
+	require.EqualValues(t, n, r.Written)
+	require.Zero(t, r.AlreadyDone)
 	for i := range n {
 		require.True(t, isSealed(stored(t, rdb, name("ns", i))))
 	}
@@ -92,7 +95,7 @@ func TestRestartDuringTheScan(t *testing.T) {
 	fill(t, rdb, "ns", n)
 	var once atomic.Bool
 	failed := make(chan error, 1)
-	r, err := migrate.Run(tuned(t.Context(), rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, migrate.Config{
+	r, err := unproven(tuned(t.Context(), rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, migrate.Config{
 		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), Rate: n,
 		Progress: func(p migrate.Progress) {
 			if p.Seen > n/2 && once.CompareAndSwap(false, true) {
@@ -124,7 +127,7 @@ func TestFailoverDuringTheScan(t *testing.T) {
 		sentinel.Failover(t)
 	}()
 	a := keyring(t)
-	r, err := migrate.Run(tuned(t.Context(), rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, migrate.Config{
+	r, err := unproven(tuned(t.Context(), rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, migrate.Config{
 		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: a, Rate: n / 2,
 		Progress: func(p migrate.Progress) {
 			if p.Seen > n/4 || p.Final {
@@ -163,20 +166,20 @@ func TestCheckpointOfAnotherJob(t *testing.T) {
 		"another operation": {Operation: migrate.Reseal, From: c.From, Keys: a, Checkpoint: c.Checkpoint},
 		"another key":       {Operation: migrate.Seal, From: c.From, Keys: keyring(t), Checkpoint: c.Checkpoint},
 	} {
-		r, err := migrate.Run(t.Context(), rdb, c)
+		r, err := unproven(t.Context(), rdb, c)
 		require.ErrorIs(t, err, migrate.ErrCheckpoint, what)
 		require.Zero(t, r.Written)
 	}
-	for _, bad := range []string{"", "{", "null x", `{"format":1}`, `{"format":3}`, strings.Replace(string(good), `"keys": "`, `"keys": "AAAA`, 1), `{"unknown":1}`, string(good[:len(good)/2])} {
+	for _, bad := range []string{"", "{", "null x", `{"format":1}`, `{"format":3}`, strings.Replace(string(good), `"sealed":"`, `"sealed":"AAAA`, 1), string(good[:60]) + "A" + string(good[61:]), `{"unknown":1}`, string(good[:len(good)/2])} {
 		require.NoError(t, os.WriteFile(c.Checkpoint, []byte(bad), 0o600))
-		_, err := migrate.Run(t.Context(), rdb, c)
+		_, err := unproven(t.Context(), rdb, c)
 		require.ErrorIs(t, err, migrate.ErrCheckpoint, bad)
 		after, err := os.ReadFile(c.Checkpoint)
 		require.NoError(t, err)
-		require.Equal(t, bad, string(after), "the file is left for who may need it")
+		require.Equal(t, bad, string(after), "the file is kept")
 	}
 	c.Checkpoint = filepath.Join(t.TempDir(), "no such directory", "checkpoint")
-	_, err = migrate.Run(t.Context(), rdb, c)
+	_, err = unproven(t.Context(), rdb, c)
 	require.ErrorIs(t, err, os.ErrNotExist)
 	require.True(t, json.Valid(good))
 }
@@ -203,7 +206,7 @@ func TestCheckpointOfOtherKeys(t *testing.T) {
 		"old keys": {Keys: c.Keys, OldKeys: envelopeOf(t, another)},
 	} {
 		other.Operation, other.From, other.Checkpoint = c.Operation, c.From, c.Checkpoint
-		_, err := migrate.Run(t.Context(), rdb, other)
+		_, err := unproven(t.Context(), rdb, other)
 		require.ErrorIs(t, err, migrate.ErrCheckpoint, what)
 	}
 	c.Keys, c.OldKeys = envelopeOf(t, ours), envelopeOf(t, former) // another process
@@ -218,7 +221,7 @@ func TestCheckpointOfOtherKeys(t *testing.T) {
 	c.Keys, c.OldKeys = envelopeOf(t, nameless{vault, "vault:v1:"}), envelopeOf(t, ours)
 	interrupted(t, rdb, c, n)
 	c.Keys = envelopeOf(t, either{nameless{vault, "vault:v2:"}, nameless{vault, "vault:v1:"}})
-	_, err := migrate.Run(t.Context(), rdb, c)
+	_, err := unproven(t.Context(), rdb, c)
 	require.ErrorIs(t, err, migrate.ErrCheckpoint)
 	require.ErrorContains(t, err, "rotated")
 }

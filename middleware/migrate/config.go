@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
-	"github.com/sealcache/sealcache/middleware"
-	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
+	"github.com/sealcache/sealcache/middleware/internal/box"
+	"github.com/sealcache/sealcache/middleware/internal/keycheck"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -17,13 +19,13 @@ import (
 type Operation int
 
 const (
-	// Seal seals values in clear. In place it leaves sealed ones alone, under whatever key; with Config.To they are
-	// opened and sealed for their new names.
+	// Seal seals plaintext values. In place it leaves sealed values alone. With Config.To it opens them and seals them for
+	// their new names.
 	Seal Operation = iota + 1
-	// Reseal seals anew what is sealed, but not under the key that Config.Keys seals under now. Values in clear are left
-	// alone and counted.
+	// Reseal seals again what is sealed under another key than the present one of Config.Keys. It counts plaintext values
+	// and leaves them alone.
 	Reseal
-	// Unseal opens what is sealed and writes it in clear, in the form in which middleware.WritePlaintext would.
+	// Unseal opens sealed values and writes them as plaintext, in the form of middleware.WritePlaintext.
 	Unseal
 )
 
@@ -40,13 +42,14 @@ func (o Operation) String() string {
 	}
 }
 
-// ValueType is the type that Seal gives to values in clear.
+// ValueType is the type that Seal gives to plaintext values.
 type ValueType string
 
+// The types of values.
 const (
-	AsBytes    ValueType = "bytes"    // []byte; the default
+	AsBytes    ValueType = "bytes"    // []byte, the default
 	AsString   ValueType = "string"   // for cache.New[string]
-	AsJSON     ValueType = "json"     // for a store with middleware.JSON; what is not JSON is refused
+	AsJSON     ValueType = "json"     // for a store with middleware.JSON; a value that is not JSON is left alone
 	AsMsgPack  ValueType = "msgpack"  // for a store with middleware.MsgPack
 	AsProtobuf ValueType = "protobuf" // for a store with middleware.Proto
 )
@@ -64,21 +67,21 @@ func (t ValueType) wire() (wire.Type, error) {
 	case AsProtobuf:
 		return wire.Protobuf, nil
 	default:
-		return 0, fmt.Errorf("unknown type of values %q: there are bytes, string, json, msgpack and protobuf", string(t))
+		return 0, fmt.Errorf("unknown type %q (bytes, string, json, msgpack, protobuf)", string(t))
 	}
 }
 
-// Space is a part of the names in Redis.
+// Space is a set of names in Redis.
 type Space struct {
-	// Namespace is that of the application's store (middleware.WithNamespace). Its entries are stored under names that
-	// begin with it and a colon, and their values are bound to it. Empty is none.
+	// Namespace is that of the application's store (middleware.WithNamespace). Stored names start with it and a colon, and
+	// values are bound to it. Empty means none.
 	Namespace string
-	// Prefix, taken literally, narrows it to keys that begin with it: keys as the application gives them, without the
-	// namespace. Empty is all.
+	// Prefix limits the space to keys that start with it, literally. Keys are as the application gives them, without the
+	// namespace. Empty means all.
 	Prefix string
 }
 
-// stored is what the stored names of the space begin with.
+// stored is what the stored names of the space start with.
 func (s Space) stored() string { return s.namespace() + s.Prefix }
 
 func (s Space) namespace() string {
@@ -92,74 +95,95 @@ func (s Space) check() error {
 	if s.Namespace == "" {
 		return nil
 	}
-	return middleware.CheckNamespace(s.Namespace)
+	return wire.CheckNamespace(s.Namespace)
 }
 
-// Config says what Run does. The zero value of a field is its default, where one is named.
+// Config describes a run. The zero value of a field is its default.
 type Config struct {
 	// Operation is what to do. There is no default.
 	Operation Operation
 	// From is where. The zero Space is the whole database, without a namespace.
 	From Space
-	// To gives entries new names; nil leaves them. See the package comment for what that asks of writers. If the names
-	// stay the same, because only the border between namespace and key moves (from no namespace and the prefix "shop:" to
-	// the namespace "shop"), values are bound anew in place.
+	// To gives entries new names. Nil leaves the names as they are. See the package comment on writers. If the stored names
+	// stay the same (no namespace and the prefix "shop:" become the namespace "shop"), values are bound again in place.
 	To *Space
-	// Keys seal, and open: those of the application. Unseal needs them to open only.
+
+	// Keys seal and open. They are the application's.
 	Keys tink.AEADWithContext
-	// OldKeys open what Keys cannot: another keyset, or a keyring for values that move to an envelope. Nil is none.
+	// OldKeys open what Keys cannot: another keyset, or a keyring when values move to an envelope. Nil means none.
 	OldKeys tink.AEADWithContext
-	// As is the type that Seal gives to values in clear. The default is AsBytes.
-	As ValueType
-	// Exclude are prefixes of stored names that are left alone, besides "asynq:": of locks, of counters that something
-	// increments, and of whatever else is changed by a command of Redis other than SET, for instance.
-	Exclude []string
-	// LeaveNumbers leaves clear values that are whole numbers as INCR leaves them. By default Seal seals them as it does
-	// all others, since a cached number is a value, and INCR fails from then on; see Counts.Numbers.
-	LeaveNumbers bool
-	// DeleteOld deletes an entry whose name was changed, after the new one was read back and opened. It needs To, and a
-	// sealed entry that opens under Keys, so that what is deleted is not left under other keys than the application's.
-	DeleteOld bool
-	// DryRun reads, opens and counts, and writes nothing.
-	DryRun bool
-	// IgnoreUnreadable goes on although sealed entries are there and none of them opens, or fewer than half: they are counted
-	// as unreadable, or sealed under a key that was not given. Without it Run returns ErrWrongKeys, since with the wrong
-	// keys or namespace it would make clear entries unreadable to the application, too: before anything is written, if up
-	// to 200,000 names of each master show it, and otherwise when it meets the first sealed entry, which does not open.
-	// Without it DeleteOld asks for one that opens under Keys.
+	// Proof is the key of an entry that the application has sealed, in the namespace of To, or of From. It proves Keys in a
+	// namespace without a key check. See ErrUnproven.
+	Proof string
+	// AllowUnproven runs although nothing proves the keys. A run with other keys than the application's makes every value
+	// that it writes unreadable to the application.
+	AllowUnproven bool
+	// IgnoreUnreadable runs although no sealed value among the first batches opens. Unreadable values are counted and left
+	// alone. See ErrWrongKeys.
 	IgnoreUnreadable bool
 
-	// Rate bounds the entries per second; ten names that are outside the scope, and only looked at by SCAN, count as one,
-	// and so do four of those that are looked at before in search of sealed ones, to try the keys with.
-	// 0 is no bound.
-	Rate float64
-	// MaxValueBytes bounds the size of a stored value; larger ones are left alone and counted. The default is 64 MiB.
+	// As is the type that Seal gives to plaintext values. The default is AsBytes.
+	As ValueType
+	// Exclude lists prefixes of keys that are left alone, for example of locks and counters. They are keys of From, without
+	// its namespace. A prefix that cannot match a key of From is an error. One that matched nothing is reported, and the
+	// Report is not Done. Names that start with "asynq:" and key checks are always left alone.
+	Exclude []string
+	// Stored says that Exclude and Proof are stored names, with the namespace.
+	Stored bool
+	// LeaveNumbers leaves plaintext values alone that are whole numbers as INCR writes them. By default Seal seals them,
+	// and INCR on them fails from then on.
+	LeaveNumbers bool
+	// MaxValueBytes bounds the stored values that are changed. Larger ones are left alone and counted. The default is
+	// 8 MiB, because Redis serves nobody else while it swaps a value: about 7 ms per MiB.
 	MaxValueBytes int
-	// Checkpoint is the file in which progress is kept, so that a run that was killed can be resumed with the same
-	// Config. It holds no names and no keys, and is removed when the run is complete. Empty is none. Where a key service
-	// shows no id of its key in what it wraps, Reseal leaves alone what it has sealed before it was killed, also if the key
-	// service was rotated since: remove the checkpoint to begin anew.
+	// DeleteOld deletes an old entry after the new one was read back and opened. It needs To.
+	DeleteOld bool
+	// DryRun reads, opens and counts, and changes no entry. It also proves that the user may call the commands of the run.
+	DryRun bool
+
+	// Rate bounds the entries per second. Ten names outside From that SCAN visits count as one. 0 is no bound.
+	Rate float64
+	// BytesPerSecond bounds the bytes that are read and written. 0 is no bound.
+	BytesPerSecond float64
+	// MaxLatency pauses the run while the 99th percentile of PING is longer. 0 is no bound.
+	MaxLatency time.Duration
+	// MaxLagBytes pauses the run while a replica is further behind its master. 0 is no bound.
+	MaxLagBytes int64
+	// AllowEviction runs although a master is close to maxmemory or evicts entries, as a full cache always does. Without
+	// it Seal and Reseal end with ErrMemory then, because sealed values are larger.
+	AllowEviction bool
+	// Control changes the rate and pauses the run while it runs. Nil means none.
+	Control *Control
+
+	// Checkpoint is a file that keeps the progress, so that the same Config resumes a run that was killed. It is sealed
+	// under Keys, and removed when the run is complete. ErrCheckpoint says when it is refused. Empty means none.
+	//
+	// If a key service shows no id of its key, Reseal leaves alone what it sealed before it was killed, even after a
+	// rotation of that key. Remove the checkpoint to begin again.
 	Checkpoint string
-	// Progress is called several times a second and at the end, by one goroutine at a time. Nil is none.
+	// Progress is called at the start, several times a second and at the end, by one goroutine at a time. Nil means none.
 	Progress func(Progress)
-	// Logger is told of what is tried again. The default is slog.Default().
+	// Logger is told what is tried again. The default is slog.Default().
 	Logger *slog.Logger
 }
 
-const defaultMaxValueBytes = 64 << 20
+const defaultMaxValueBytes = 8 << 20
 
-// reserved begins the names of asynq's keys, which must stay what they are.
-const reserved = "asynq:"
+// asynqPrefix starts the names of asynq's keys. Sealing jobs is package jobs' matter.
+const asynqPrefix = "asynq:"
 
-// ErrConfig says that a Config or AuditConfig cannot be meant. Nothing was done.
+// ErrConfig reports a Config that cannot be meant, or a client that cannot be used. Nothing was changed.
 var ErrConfig = errors.New("migrate: wrong configuration")
 
-// withDefaults checks a Config and fills in what was left out.
+// ErrClusterNode reports a client for a single node that is connected to one node of a Cluster. It is an ErrConfig.
+var ErrClusterNode = rediswalk.ErrClusterNode
+
+// withDefaults checks a Config and fills in defaults.
 func (c Config) withDefaults() (Config, error) {
 	var errs []error
 	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
 	if c.Operation < Seal || c.Operation > Unseal {
-		bad("no operation: Seal, Reseal or Unseal")
+		bad("no Operation (Seal, Reseal or Unseal)")
 	}
 	if err := c.From.check(); err != nil {
 		bad("From: %w", err)
@@ -171,18 +195,13 @@ func (c Config) withDefaults() (Config, error) {
 			bad("To: %w", err)
 		}
 		if to == c.From {
-			bad("To is From: leave it out to change values in place")
+			bad("To equals From (leave To out to change values in place)")
 		}
 	}
-	if strings.HasPrefix(c.From.stored(), reserved) || c.To != nil && strings.HasPrefix(c.To.stored(), reserved) {
-		bad("names that begin with %q are asynq's, which are left alone", reserved)
+	if strings.HasPrefix(c.From.stored(), asynqPrefix) || c.To != nil && strings.HasPrefix(c.To.stored(), asynqPrefix) {
+		bad("names that start with %q belong to asynq", asynqPrefix)
 	}
-	if cachevalue.IsNil(c.Keys) {
-		bad("no Keys: an aead.Envelope or aead.Keyring")
-	}
-	if c.OldKeys != nil && cachevalue.IsNil(c.OldKeys) {
-		bad("OldKeys is a nil pointer")
-	}
+	errs = append(errs, c.checkKeys()...)
 	if _, err := c.As.wire(); err != nil {
 		bad("As: %w", err)
 	} else if c.As != "" && c.Operation != Seal {
@@ -191,13 +210,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.LeaveNumbers && c.Operation != Seal {
 		bad("LeaveNumbers applies to Seal only")
 	}
-	for _, p := range c.Exclude {
-		if p == "" {
-			bad("Exclude: an empty prefix would exclude everything")
-		}
+	if _, err := c.excluded(); err != nil {
+		errs = append(errs, err)
 	}
 	if c.DeleteOld && c.inPlace() {
-		bad("DeleteOld needs To, with other names than From")
+		bad("DeleteOld needs To with other stored names than From")
 	}
 	switch {
 	case c.MaxValueBytes == 0:
@@ -205,8 +222,11 @@ func (c Config) withDefaults() (Config, error) {
 	case c.MaxValueBytes < 0:
 		bad("MaxValueBytes: %d is negative", c.MaxValueBytes)
 	}
-	if !(c.Rate >= 0) { // NaN too
-		bad("Rate: %v is not a number of entries per second", c.Rate)
+	if !(c.Rate >= 0) || !(c.BytesPerSecond >= 0) { // NaN too
+		bad("Rate and BytesPerSecond must not be negative")
+	}
+	if c.MaxLatency < 0 || c.MaxLagBytes < 0 {
+		bad("MaxLatency and MaxLagBytes must not be negative")
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -217,13 +237,31 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// inPlace tells whether entries keep their names.
+func (c *Config) checkKeys() (errs []error) {
+	if box.IsNil(c.Keys) {
+		errs = append(errs, errors.New("no Keys (an aead.Envelope or aead.Keyring)"))
+	}
+	if c.OldKeys != nil && box.IsNil(c.OldKeys) {
+		errs = append(errs, errors.New("OldKeys is a nil pointer"))
+	}
+	if c.Proof != "" && c.AllowUnproven {
+		errs = append(errs, errors.New("Proof and AllowUnproven exclude each other"))
+	}
+	return errs
+}
+
+// excluded is the filter of Exclude.
+func (c *Config) excluded() (*rediswalk.Filter, error) {
+	return rediswalk.NewFilter("Exclude", c.Exclude, c.From.Namespace, c.Stored, c.From.stored())
+}
+
+// inPlace reports whether entries keep their stored names.
 func (c *Config) inPlace() bool { return c.To == nil || c.To.stored() == c.From.stored() }
 
-// rebinds tells whether values are bound to another namespace or key than before.
+// rebinds reports whether values are bound to another namespace or key than before.
 func (c *Config) rebinds() bool { return c.To != nil }
 
-// target is where entries are bound to in the end.
+// target is the space that entries are bound to in the end.
 func (c *Config) target() Space {
 	if c.To == nil {
 		return c.From
@@ -231,9 +269,9 @@ func (c *Config) target() Space {
 	return *c.To
 }
 
-// place tells what the key of a stored name of From is, and where it goes. It is not ok for a name that is left alone.
+// place is the key of a stored name in From, and where it goes.
 type place struct {
-	key   string // as the application gives it, From's
+	key   string // in From, as the application gives it
 	toKey string
 	to    string // the stored name to write
 }
@@ -242,23 +280,23 @@ type nameVerdict int
 
 const (
 	nameTaken    nameVerdict = iota
-	nameForeign              // not in the space after all
-	nameExcluded             // reserved or excluded
-	nameArrived              // it has the form of a name that a move has made
-	nameTwisted              // where it would go, it would be found and moved again
+	nameOutside              // of the space
+	nameReserved             // of asynq or of this module
+	nameExcluded
+	nameArrived    // it has the form of a name that a move makes
+	nameMovesAgain // its new name would be found and moved again
 )
 
-func (c *Config) locate(stored string) (place, nameVerdict) {
+// locate decides on a stored name by its form.
+func (c *Config) locate(exclude *rediswalk.Filter, stored string) (place, nameVerdict) {
 	if !strings.HasPrefix(stored, c.From.stored()) {
-		return place{}, nameForeign
+		return place{}, nameOutside
 	}
-	if strings.HasPrefix(stored, reserved) {
+	if _, ok := keycheck.Namespace(stored); ok || stored == rediswalk.RunsName || strings.HasPrefix(stored, asynqPrefix) {
+		return place{}, nameReserved
+	}
+	if exclude.Match(stored) {
 		return place{}, nameExcluded
-	}
-	for _, p := range c.Exclude {
-		if strings.HasPrefix(stored, p) {
-			return place{}, nameExcluded
-		}
 	}
 	key := stored[len(c.From.namespace()):]
 	if c.To == nil {
@@ -271,7 +309,7 @@ func (c *Config) locate(stored string) (place, nameVerdict) {
 	p := place{key: key, toKey: c.To.Prefix + stored[len(from):]}
 	p.to = c.To.namespace() + p.toKey
 	if !strings.HasPrefix(to, from) && strings.HasPrefix(p.to, from) {
-		return place{}, nameTwisted
+		return place{}, nameMovesAgain
 	}
 	return p, nameTaken
 }

@@ -7,20 +7,21 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
 const (
-	// wholeBytes is how much of a value is read at first, unasked how long it is: most are shorter, and so had at once. Of
-	// wholeNames at a time, that is two megabytes at most, beyond rediswalk.GroupBytes.
+	// wholeBytes is how much of a value is read before its size is known. Most values are shorter. wholeNames are read at a
+	// time, two megabytes at most, beyond rediswalk.GroupBytes.
 	wholeBytes = 8 << 10
 	wholeNames = 256
-	// scriptEntries and scriptBytes bound what one call of a script does.
+	// scriptEntries and scriptBytes bound one call of a script.
 	scriptEntries = 64
 	scriptBytes   = 256 << 10
-	// tailBytes is how much of a sealed value identifies it, with its length: an authentication tag. Its first bytes say
-	// little, since all values under one data key share them.
+	// tailBytes is how much of the end of a sealed value identifies it, together with its length: an authentication tag.
+	// Its start says little, because all values under one data key share it.
 	tailBytes = 16
 )
 
@@ -34,19 +35,21 @@ type entry struct {
 	size int64
 }
 
-// located are the entries of a batch of names, sorted out by name.
+// located sorts the names of a batch by their form, and returns those to look at.
 func (m *migration) located(names []string, c *Counts) []entry {
 	entries := make([]entry, 0, len(names))
 	for _, name := range names {
-		p, v := m.locate(name)
+		p, v := m.locate(m.exclude, name)
 		switch v {
-		case nameForeign:
+		case nameOutside:
 			continue
+		case nameReserved:
+			c.Reserved++
 		case nameExcluded:
 			c.Excluded++
 		case nameArrived:
 			c.AlreadyDone++
-		case nameTwisted:
+		case nameMovesAgain:
 			c.WouldBeMovedAgain++
 		case nameTaken:
 			entries = append(entries, entry{place: p, name: name})
@@ -56,7 +59,7 @@ func (m *migration) located(names []string, c *Counts) []entry {
 	return entries
 }
 
-// measure asks for the sizes of entries and leaves those that are strings and not too large.
+// measure asks for the sizes of entries, and returns those that are strings and not too large.
 func (m *migration) measure(ctx context.Context, entries []entry, c *Counts) ([]entry, error) {
 	cmds := make([]*redis.IntCmd, len(entries))
 	err := m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
@@ -73,10 +76,10 @@ func (m *migration) measure(ctx context.Context, entries []entry, c *Counts) ([]
 		e := entries[i]
 		n, err := cmd.Result()
 		switch {
-		case redis.HasErrorPrefix(err, "WRONGTYPE"):
+		case rediserr.Code(err) == "WRONGTYPE":
 			others = append(others, e.name)
 		case err != nil:
-			return nil, rediswalk.WithoutNames(err)
+			return nil, rediserr.Wrap(err)
 		case n > int64(m.MaxValueBytes):
 			c.TooLarge++
 		default:
@@ -84,13 +87,13 @@ func (m *migration) measure(ctx context.Context, entries []entry, c *Counts) ([]
 			kept = append(kept, e)
 		}
 	}
-	now, err := m.sortOut(ctx, others, c)
-	c.KeptChanging += int64(len(now)) // they were none a moment ago
+	strings, err := m.countTypes(ctx, others, c)
+	c.KeptChanging += int64(len(strings)) // they were of another type a moment ago
 	return kept, err
 }
 
-// sortOut counts entries that are no strings, or gone, by their types. It returns the positions of those that are strings.
-func (m *migration) sortOut(ctx context.Context, names []string, c *Counts) (are []int, err error) {
+// countTypes counts entries by their types, and returns the positions of those that are strings after all.
+func (m *migration) countTypes(ctx context.Context, names []string, c *Counts) (isString []int, err error) {
 	kinds, err := m.servers.Kinds(ctx, names)
 	if err != nil {
 		return nil, err
@@ -100,17 +103,17 @@ func (m *migration) sortOut(ctx context.Context, names []string, c *Counts) (are
 		case kind == "none":
 			c.Disappeared++
 		case kind == "string":
-			are = append(are, i)
+			isString = append(isString, i)
 		case kind == "set" && strings.HasPrefix(names[i], tagPrefix):
 			c.other("tag set", 1)
 		default:
 			c.other(kind, 1)
 		}
 	}
-	return are, nil
+	return isString, nil
 }
 
-// readShort reads the values of entries that are shorter than wholeBytes, and returns the entries that are not.
+// readShort reads the values of entries that are shorter than wholeBytes, and returns the other entries too.
 func (m *migration) readShort(ctx context.Context, entries []entry, c *Counts) (short []entry, values [][]byte, long []entry, err error) {
 	cmds := make([]*redis.StringCmd, len(entries))
 	err = m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
@@ -122,16 +125,16 @@ func (m *migration) readShort(ctx context.Context, entries []entry, c *Counts) (
 		return nil, nil, nil, err
 	}
 	short, values = make([]entry, 0, len(entries)), make([][]byte, 0, len(entries))
-	var others []entry // or empty, or gone
+	var others []entry // of another type, empty, or missing
 	var names []string
 	for i, cmd := range cmds {
 		e := entries[i]
 		text, err := cmd.Result()
 		switch {
-		case redis.HasErrorPrefix(err, "WRONGTYPE"), err == nil && text == "":
+		case rediserr.Code(err) == "WRONGTYPE", err == nil && text == "":
 			others, names = append(others, e), append(names, e.name)
 		case err != nil:
-			return nil, nil, nil, rediswalk.WithoutNames(err)
+			return nil, nil, nil, rediserr.Wrap(err)
 		case len(text) >= wholeBytes:
 			long = append(long, e)
 		case len(text) > m.MaxValueBytes:
@@ -140,15 +143,15 @@ func (m *migration) readShort(ctx context.Context, entries []entry, c *Counts) (
 			short, values = append(short, e), append(values, rediswalk.BytesOf(text))
 		}
 	}
-	empty, err := m.sortOut(ctx, names, c)
+	empty, err := m.countTypes(ctx, names, c)
 	for _, i := range empty {
-		// If it was written since, it is not what is believed here, and so is not written but read again.
+		// If it was written in the meantime, it is not swapped but read again.
 		short, values = append(short, others[i]), append(values, []byte{})
 	}
 	return short, values, long, err
 }
 
-// inPlaceBatch changes the values of a batch and leaves their names.
+// inPlaceBatch changes the values of a batch under their names.
 func (m *migration) inPlaceBatch(ctx context.Context, names []string) (*Counts, error) {
 	c := new(Counts)
 	entries := m.located(names, c)
@@ -184,8 +187,7 @@ func (m *migration) inPlaceBatch(ctx context.Context, names []string) (*Counts, 
 	return c, nil
 }
 
-// inPlaceEntries tries entries until they are as they should be, or change too often. Values are what they hold; nil if
-// that is to be read.
+// inPlaceEntries tries entries until they are done or have changed too often. values are what they hold, nil to read them.
 func (m *migration) inPlaceEntries(ctx context.Context, sc *scratch, group []entry, values [][]byte, c *Counts) (err error) {
 	for attempt := 1; len(group) > 0; attempt++ {
 		if values == nil {
@@ -209,7 +211,9 @@ func (m *migration) inPlaceEntries(ctx context.Context, sc *scratch, group []ent
 
 // inPlaceGroup returns the entries that had changed when they were to be written.
 func (m *migration) inPlaceGroup(ctx context.Context, sc *scratch, group []entry, values [][]byte, c *Counts) ([]entry, error) {
-	m.prepare(sc, values)
+	if err := m.prepare(ctx, sc, values); err != nil {
+		return nil, err
+	}
 	var writes []swap
 	err := m.visit(ctx, len(values), func(i int) (place, []byte) { return group[i].place, values[i] }, func(i int) error {
 		if values[i] == nil {
@@ -232,7 +236,7 @@ func (m *migration) inPlaceGroup(ctx context.Context, sc *scratch, group []entry
 		return nil
 	})
 	if err == nil {
-		err = m.met(ctx, c)
+		err = m.checkOpened(ctx, c)
 	}
 	if err != nil {
 		return nil, err
@@ -240,16 +244,34 @@ func (m *migration) inPlaceGroup(ctx context.Context, sc *scratch, group []entry
 	return m.write(ctx, writes, c)
 }
 
-// prepare makes room for what is sealed of values.
-func (m *migration) prepare(sc *scratch, values [][]byte) {
-	need := 0
+// checkOpened is called before a batch is written. If nothing has proved the keys and nothing has opened yet, the first
+// batch whose sealed values are all refused ends the run.
+func (m *migration) checkOpened(ctx context.Context, c *Counts) error {
+	switch {
+	case m.IgnoreUnreadable || m.provenBy != "" || m.DryRun, c.Opened == 0 && c.unopened() == 0:
+		return nil
+	case c.Opened > 0:
+		m.opened.Store(true)
+		return nil
+	case m.opened.Load():
+		return nil
+	}
+	m.cancel(fmt.Errorf("%w: %s", ErrWrongKeys, refusedText(c)))
+	return context.Cause(ctx)
+}
+
+// prepare waits until the values may be read and written, and makes room for their sealed forms.
+func (m *migration) prepare(ctx context.Context, sc *scratch, values [][]byte) error {
+	need, bytes := 0, 0
 	for _, v := range values {
 		need += m.seals.Size(len(v))
+		bytes += len(v)
 	}
 	if cap(sc.arena) < need || cap(sc.arena) > 4*max(need, rediswalk.GroupBytes) {
 		sc.arena = make([]byte, 0, need)
 	}
 	sc.arena = sc.arena[:0]
+	return m.throttle.Bytes(ctx, 2*bytes)
 }
 
 // swap is one entry to be written.
@@ -258,7 +280,7 @@ type swap struct {
 	value
 }
 
-// expected is what a script compares an entry with: all of a clear value, length and end of a sealed one.
+// expected returns what a script compares an entry with: a whole plaintext value, or length and end of a sealed one.
 func (v *value) expected() (old []byte, size int) {
 	if !wire.IsSealed(v.old) || len(v.old) <= tailBytes {
 		return v.old, -1
@@ -266,14 +288,14 @@ func (v *value) expected() (old []byte, size int) {
 	return v.old[len(v.old)-tailBytes:], len(v.old)
 }
 
-// write swaps values, and returns those entries that have changed since.
+// write swaps values, and returns the entries that have changed in the meantime.
 func (m *migration) write(ctx context.Context, writes []swap, c *Counts) ([]entry, error) {
 	most := scriptEntries
 	if m.servers.Clustered() {
 		most = 1 // keys of one call must share a slot
 	}
 	var calls []*rediswalk.Call
-	bytes := 0
+	bytes, growth := 0, int64(0)
 	for i := range writes {
 		w := &writes[i]
 		old, size := w.expected()
@@ -285,6 +307,12 @@ func (m *migration) write(ctx context.Context, writes []swap, c *Counts) ([]entr
 		last.Keys = append(last.Keys, w.name)
 		last.Args = append(last.Args, old, size, w.next)
 		bytes += len(old) + len(w.next)
+		growth += int64(len(w.next) - len(w.old))
+	}
+	if len(writes) > 0 {
+		if err := m.admit(ctx, growth); err != nil {
+			return nil, err
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -298,7 +326,7 @@ func (m *migration) write(ctx context.Context, writes []swap, c *Counts) ([]entr
 	for _, call := range calls {
 		results, err := call.Cmd.Int64Slice()
 		if err != nil {
-			return nil, fmt.Errorf("migrate: write: %w", rediswalk.WithoutNames(err))
+			return nil, fmt.Errorf("migrate: write: %w", rediserr.Wrap(err))
 		}
 		if len(results) != len(call.Keys) {
 			return nil, fmt.Errorf("migrate: write: %d results for %d entries", len(results), len(call.Keys))

@@ -34,6 +34,15 @@ func must(err error) {
 	}
 }
 
+// exampleStore is the application's own store, which seals already: what it sealed proves the keys.
+func exampleStore(client *redis.Client, keys *aead.Keyring) *middleware.Store {
+	backing, err := redisstore.New(client)
+	must(err)
+	s, err := middleware.New(backing, keys, middleware.WithNamespace("shop"))
+	must(err)
+	return s
+}
+
 // An application in the state that reads both and writes sealed goes on while what it wrote before is sealed.
 func ExampleRun() {
 	ctx := context.Background()
@@ -41,11 +50,13 @@ func ExampleRun() {
 	defer client.Close()
 	must(client.Set(ctx, "shop:user:1", "alice@example.com", 0).Err())
 	must(client.Set(ctx, "shop:user:2", "bob@example.com", 0).Err())
+	must(exampleStore(client, keys).Set(ctx, "greeting", "sealed by the application"))
 
 	report, err := migrate.Run(ctx, client, migrate.Config{
 		Operation: migrate.Seal,
 		From:      migrate.Space{Namespace: "shop"},
 		Keys:      keys,
+		Proof:     "greeting",
 	})
 	must(err)
 	fmt.Println(report.Written, "sealed,", report.Left(), "left, done:", report.Done())
@@ -65,12 +76,7 @@ func ExampleConfig_to() {
 	defer client.Close()
 	must(client.Set(ctx, "user:1", "alice", 0).Err())
 	must(client.SAdd(ctx, "gocache_tag_people", "user:1").Err())
-	// The application seals already. That shows that its keys are these, without which nothing would be deleted.
-	backing, err := redisstore.New(client)
-	must(err)
-	application, err := middleware.New(backing, keys, middleware.WithNamespace("shop"))
-	must(err)
-	must(application.Set(ctx, "user:2", "bob"))
+	must(exampleStore(client, keys).Set(ctx, "user:2", "bob"))
 
 	report, err := migrate.Run(ctx, client, migrate.Config{
 		Operation: migrate.Seal,
@@ -78,6 +84,7 @@ func ExampleConfig_to() {
 		To:        &migrate.Space{Namespace: "shop", Prefix: "user:"},
 		Keys:      keys,
 		DeleteOld: true,
+		Proof:     "user:2",
 	})
 	must(err)
 	fmt.Println(report.Written, "written,", report.Deleted, "deleted")

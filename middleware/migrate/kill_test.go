@@ -64,7 +64,7 @@ func obey() error {
 	if _, err := os.Stdout.WriteString("ready\n"); err != nil {
 		return err
 	}
-	r, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 40, CheckpointEvery: 3 * time.Millisecond}), rdb, migrate.Config{
+	r, err := unproven(tuned(ctx, rediswalk.Tuning{BatchSize: 40, CheckpointEvery: 3 * time.Millisecond}), rdb, migrate.Config{
 		Operation: migrate.Seal, From: o.From, To: o.To, Keys: keys, DeleteOld: o.To != nil, IgnoreUnreadable: o.To != nil,
 		Rate: o.Rate, Checkpoint: o.Checkpoint,
 	})

@@ -9,6 +9,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
@@ -44,7 +46,9 @@ func (m *migration) moveGroup(ctx context.Context, sc *scratch, group []entry, c
 	for i := range moves {
 		values[i] = moves[i].old
 	}
-	m.prepare(sc, values)
+	if err := m.prepare(ctx, sc, values); err != nil {
+		return err
+	}
 	ready := make([]moved, 0, len(moves))
 	err = m.visit(ctx, len(moves), func(i int) (place, []byte) { return moves[i].place, moves[i].old }, func(i int) error {
 		v := &moves[i]
@@ -60,18 +64,18 @@ func (m *migration) moveGroup(ctx context.Context, sc *scratch, group []entry, c
 		return nil
 	})
 	if err == nil {
-		err = m.met(ctx, c)
+		err = m.checkOpened(ctx, c)
 	}
 	if err != nil {
 		return err
 	}
 	if m.DryRun {
-		return m.predict(ctx, sc, ready, c)
+		return m.predict(ctx, ready, c)
 	}
 	if err := m.writeNew(ctx, ready); err != nil {
 		return err
 	}
-	arrived, err := m.verify(ctx, sc, ready, c)
+	arrived, err := m.verify(ctx, ready, c)
 	if err != nil || !m.DeleteOld {
 		return err
 	}
@@ -89,12 +93,12 @@ func (m *migration) readWithExpiry(ctx context.Context, group []entry, c *Counts
 	moves := make([]moved, 0, len(group))
 	for i, call := range calls {
 		reply, err := call.Cmd.Slice()
-		if redis.HasErrorPrefix(err, "WRONGTYPE") {
+		if rediserr.Code(err) == "WRONGTYPE" {
 			c.Disappeared++
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("migrate: read: %w", rediswalk.WithoutNames(err))
+			return nil, fmt.Errorf("migrate: read: %w", rediserr.Wrap(err))
 		}
 		if len(reply) != 2 {
 			return nil, fmt.Errorf("migrate: read: %d values instead of 2", len(reply))
@@ -115,8 +119,8 @@ func (m *migration) readWithExpiry(ctx context.Context, group []entry, c *Counts
 	return moves, nil
 }
 
-// predict counts what would become of entries, by what there is under their new names.
-func (m *migration) predict(ctx context.Context, sc *scratch, moves []moved, c *Counts) error {
+// predict counts what would happen to entries, by what their new names hold.
+func (m *migration) predict(ctx context.Context, moves []moved, c *Counts) error {
 	names := make([]string, len(moves))
 	for i := range moves {
 		names[i] = moves[i].to
@@ -137,7 +141,7 @@ func (m *migration) predict(ctx context.Context, sc *scratch, moves []moved, c *
 			c.Conflicts++
 		}
 	}
-	taken, err = m.verify(ctx, sc, taken, c)
+	taken, err = m.verify(ctx, taken, c)
 	if err != nil || !m.DeleteOld {
 		return err
 	}
@@ -155,6 +159,13 @@ func (c *Counts) deleted(v *moved) {
 
 // writeNew writes entries whose names are free.
 func (m *migration) writeNew(ctx context.Context, moves []moved) error {
+	growth := int64(0)
+	for i := range moves {
+		growth += int64(len(moves[i].next) + len(moves[i].to))
+	}
+	if err := m.admit(ctx, growth); err != nil {
+		return err
+	}
 	cmds := make([]*redis.Cmd, len(moves))
 	err := m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
 		for i := range moves {
@@ -177,16 +188,16 @@ func (m *migration) writeNew(ctx context.Context, moves []moved) error {
 			moves[i].written = true
 			m.wrote.Add(1)
 		case !errors.Is(err, redis.Nil):
-			return fmt.Errorf("migrate: write: %w", rediswalk.WithoutNames(err))
+			return fmt.Errorf("migrate: write: %w", rediserr.Wrap(err))
 		}
 	}
 	return nil
 }
 
-// verify reads back what is there now under the new names, and returns the entries that have arrived: those that open
-// there as what they were, and expire when they did. One that an earlier run wrote may have another expiry than the old
-// one by now; which of the two is meant, nobody can tell.
-func (m *migration) verify(ctx context.Context, sc *scratch, moves []moved, c *Counts) ([]moved, error) {
+// verify reads back what the new names hold, and returns the entries that have arrived: they open as what they were, and
+// have the old expiry. If an earlier run wrote an entry and its expiry differs now, either expiry may be the right one, so
+// it is a conflict.
+func (m *migration) verify(ctx context.Context, moves []moved, c *Counts) ([]moved, error) {
 	group := make([]entry, len(moves))
 	for i := range moves {
 		group[i] = entry{name: moves[i].to, size: int64(len(moves[i].next))}
@@ -209,14 +220,14 @@ func (m *migration) verify(ctx context.Context, sc *scratch, moves []moved, c *C
 			c.Disappeared++
 			continue
 		case stored == nil && v.written:
-			// Somebody uses the new names already, and has deleted it. The old entry must stay.
+			// An application uses the new names already and has deleted it. The old entry must stay.
 			c.Conflicts++
 			continue
 		case stored == nil, !v.written && expiries[i] != v.expires:
 		case v.kind == 0:
 			same = bytes.Equal(stored, v.plaintext)
 		default:
-			if same, err = m.holds(ctx, sc, &v, stored); err != nil {
+			if same, err = m.holds(ctx, &v, stored); err != nil {
 				return nil, err
 			}
 		}
@@ -234,7 +245,7 @@ func (m *migration) verify(ctx context.Context, sc *scratch, moves []moved, c *C
 	return arrived, nil
 }
 
-// expiries are those of the new names that this run has not written, in Unix milliseconds, -1 for never, -2 for no entry.
+// expiries returns when the entries expire that this run has not written, in Unix milliseconds, -1 for never, -2 for none.
 func (m *migration) expiries(ctx context.Context, moves []moved) ([]int64, error) {
 	cmds := make([]*redis.Cmd, len(moves))
 	err := m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
@@ -253,30 +264,30 @@ func (m *migration) expiries(ctx context.Context, moves []moved) ([]int64, error
 			continue
 		}
 		if at[i], err = cmd.Int64(); err != nil {
-			return nil, fmt.Errorf("migrate: read: %w", rediswalk.WithoutNames(err))
+			return nil, fmt.Errorf("migrate: read: %w", rediserr.Wrap(err))
 		}
 	}
 	return at, nil
 }
 
-// holds tells whether what is stored under the new name opens as what was moved.
-func (m *migration) holds(ctx context.Context, sc *scratch, v *moved, stored []byte) (bool, error) {
+// holds reports whether the value under the new name opens as the value that was moved.
+func (m *migration) holds(ctx context.Context, v *moved, stored []byte) (bool, error) {
 	h, n, ok := cachevalue.Header(stored)
 	if !ok || h.Type != v.kind {
 		return false, nil
 	}
-	plaintext, _, err := openBy(ctx, sc, m.arrived, m.keys.sealed(stored[n:]), v.toKey, stored, n)
+	plaintext, _, err := m.arrived.Open(ctx, !m.present.names(stored[n:]), v.toKey, stored, n)
 	switch {
 	case err == nil:
 		return bytes.Equal(plaintext, v.plaintext), nil
-	case cachevalue.Refused(err):
+	case box.Refused(err):
 		return false, nil
 	default:
 		return false, err
 	}
 }
 
-// dropOld deletes old entries that are still what was read.
+// dropOld deletes old entries that still hold what was read.
 func (m *migration) dropOld(ctx context.Context, moves []moved, c *Counts) error {
 	calls := make([]*rediswalk.Call, len(moves))
 	for i := range moves {
@@ -289,13 +300,13 @@ func (m *migration) dropOld(ctx context.Context, moves []moved, c *Counts) error
 	for i, call := range calls {
 		n, err := call.Cmd.Int64()
 		if err != nil {
-			return fmt.Errorf("migrate: delete: %w", rediswalk.WithoutNames(err))
+			return fmt.Errorf("migrate: delete: %w", rediserr.Wrap(err))
 		}
 		switch n {
 		case 1:
 			c.deleted(&moves[i])
 		case 0:
-			c.KeptChanging++ // a writer that should have been stopped: the new entry is not what it wrote
+			c.KeptChanging++ // by a writer that should have been stopped: the new entry lacks its value
 		}
 	}
 	return nil

@@ -5,29 +5,29 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/redis/go-redis/v9"
-
+	"github.com/sealcache/sealcache/internal/rediscmd"
+	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
 
 // tagMembers is how many members of a tag set are read and written at a time.
 const tagMembers = 500
 
-// tagged tells whether tag sets are looked at: names change, or the namespace that tags begin with does. A store with a
-// namespace keeps its tags under names that begin with it, and one without does not: when an application has begun to use
-// a namespace for names that had the same form before, its entries are still in the old sets, and what it invalidates are
-// the new ones. That may be so whenever Seal is given a namespace, too.
+// tagged reports whether tag sets are rewritten: names change, or the namespace that tags start with does. A store with a
+// namespace keeps its tags under names that start with it, and a store without one does not. If an application has begun
+// to use a namespace for names that had this form before, its entries are in the old sets, and it invalidates the new ones.
+// That may be so whenever Seal is given a namespace.
 func (m *migration) tagged() bool {
 	return m.rebinds() && (!m.inPlace() || m.From.Namespace != m.To.Namespace) || m.adoptsTags()
 }
 
-// adoptsTags tells whether entries may have been tagged by an application that had no namespace yet.
+// adoptsTags reports whether an application without a namespace may have tagged the entries.
 func (m *migration) adoptsTags() bool {
 	return m.Operation == Seal && m.To == nil && m.From.Namespace != ""
 }
 
-// movesTag tells whether a tag set may hold names of From, and what it is called for To's. Tags of a namespace begin with
-// it, as its keys do. Without one they are all looked at: their members tell.
+// movesTag reports whether a tag set may hold names of From, and returns its name for To. Without a namespace all sets are
+// looked at, because only their members tell.
 func (m *migration) movesTag(set string) (string, bool) {
 	tag, ok := strings.CutPrefix(set, tagPrefix)
 	if !ok {
@@ -50,7 +50,7 @@ func (m *migration) moveTags(ctx context.Context) error {
 		err := m.eachMembers(ctx, set, func(names []string) error {
 			var members []any
 			for _, name := range names {
-				if p, v := m.locate(name); v == nameTaken {
+				if p, v := m.locate(m.exclude, name); v == nameTaken {
 					members = append(members, p.to)
 				}
 			}
@@ -88,7 +88,7 @@ func (m *migration) dropTags(ctx context.Context) error {
 		return m.eachMembers(ctx, set, func(names []string) error {
 			var old []string
 			for _, name := range names {
-				if _, v := m.locate(name); v == nameTaken {
+				if _, v := m.locate(m.exclude, name); v == nameTaken {
 					old = append(old, name)
 				}
 			}
@@ -113,49 +113,59 @@ func (m *migration) dropTags(ctx context.Context) error {
 	}, false)
 }
 
-// eachTagSet calls f for every tag set that concerns the space.
+// eachTagSet calls f for every tag set that may hold names of the space. A resumed run does all sets again, and counts
+// them once.
 func (m *migration) eachTagSet(ctx context.Context, f func(ctx context.Context, set, to string, c *Counts) error, count bool) error {
 	w := &rediswalk.Walk[*Counts]{
-		Servers: m.servers,
-		Pattern: m.tagPattern(),
-		Tuning:  m.tuning,
-		Log:     m.Logger,
-		Limiter: m.walk.Limiter,
-	}
-	w.Work = func(ctx context.Context, names []string) (*Counts, error) {
-		c := new(Counts)
-		for _, set := range names {
-			to, ok := m.movesTag(set)
-			if !ok {
-				continue
+		Servers:  m.servers,
+		Pattern:  m.tagPattern(),
+		Tuning:   m.tuning,
+		Throttle: m.throttle,
+		Log:      m.Logger,
+		Merge: func(tally, c *Counts) *Counts {
+			if tally == nil {
+				tally = new(Counts)
 			}
-			if err := f(ctx, set, to, c); err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
-				return nil, fmt.Errorf("migrate: tags: %w", rediswalk.WithoutNames(err))
-			}
-		}
-		return c, nil
-	}
-	if count {
-		// A resumed run does the tags again: it counts them once.
-		m.walk.Mu.Lock()
-		m.counts.TagSets, m.counts.TagMembers = 0, 0
-		m.walk.Mu.Unlock()
-		w.Commit = func(_ *rediswalk.Track[*Counts], c *Counts) {
 			if c != nil {
-				m.walk.Mu.Lock()
-				m.counts.add(c)
-				m.walk.Mu.Unlock()
+				tally.add(c)
 			}
+			return tally
+		},
+		Work: func(ctx context.Context, names []string) (*Counts, error) {
+			c := new(Counts)
+			for _, set := range names {
+				to, ok := m.movesTag(set)
+				if !ok {
+					continue
+				}
+				if err := f(ctx, set, to, c); err != nil && rediserr.Code(err) != "WRONGTYPE" {
+					return nil, fmt.Errorf("migrate: tags: %w", rediserr.Wrap(err))
+				}
+			}
+			return c, nil
+		},
+	}
+	err := w.Run(ctx, nil, "")
+	if !count {
+		return err
+	}
+	m.walk.Mu.Lock()
+	defer m.walk.Mu.Unlock()
+	m.work.TagSets, m.work.TagMembers = 0, 0
+	for _, t := range w.Tracks {
+		if t.Tally != nil {
+			m.work.TagSets += t.Tally.TagSets
+			m.work.TagMembers += t.Tally.TagMembers
 		}
 	}
-	return w.Run(ctx, nil, "")
+	return err
 }
 
 func (m *migration) tagPattern() string {
 	if m.adoptsTags() {
-		return rediswalk.Literal(tagPrefix) + "*"
+		return rediscmd.Pattern(tagPrefix)
 	}
-	return rediswalk.Literal(tagPrefix+m.From.namespace()) + "*"
+	return rediscmd.Pattern(tagPrefix + m.From.namespace())
 }
 
 // eachMembers reads the members of a set, some at a time.
@@ -182,7 +192,7 @@ func (m *migration) eachMembers(ctx context.Context, set string, f func(names []
 func (m *migration) expireTime(ctx context.Context, name string) (int64, error) {
 	n, err := m.servers.Client.Do(ctx, "pexpiretime", name).Int64()
 	if err != nil {
-		return 0, rediswalk.WithoutNames(err)
+		return 0, rediserr.Wrap(err)
 	}
 	return n, nil
 }

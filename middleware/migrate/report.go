@@ -10,60 +10,61 @@ import (
 	"time"
 )
 
-// Counts are what a run met and did, in entries unless named otherwise. SCAN may name an entry twice; the second time it
-// is one that was already as it should be.
+// Counts are what a run met and did, in entries unless named otherwise. SCAN may name an entry twice. The second time it is
+// AlreadyDone.
 type Counts struct {
-	// Seen are the names that the scan gave and that are in the space.
+	// Seen counts the names in the space.
 	Seen int64 `json:"seen"`
-	// Written were changed; in a dry run they would be. After ErrWrongKeys they are as many at most.
+	// Written counts entries that were changed, or would be in a dry run. After ErrWrongKeys it is an upper bound.
 	Written int64 `json:"written"`
-	// AlreadyDone were as they should be.
+	// AlreadyDone counts entries that needed no change.
 	AlreadyDone int64 `json:"already_done"`
-	// Opened were sealed, and opened, under Config.Keys or Config.OldKeys.
+	// Opened counts sealed values that opened under Config.Keys or Config.OldKeys.
 	Opened int64 `json:"opened"`
-	// OpenedUnderKeys did so under Config.Keys. If there were none, nothing has shown that those and the namespace are the
-	// application's; see Report.Unproven.
+	// OpenedUnderKeys counts those under Config.Keys.
 	OpenedUnderKeys int64 `json:"opened_under_keys"`
-	// Disappeared were deleted, or expired, between being named and being read or written.
+	// Disappeared counts entries that were deleted or expired before they were read or written.
 	Disappeared int64 `json:"disappeared"`
-	// Retried counts the times that an entry had changed between being read and being written, and was read again.
+	// Retried counts how often an entry had changed before it was written, and was read again.
 	Retried int64 `json:"retried"`
-	// Numbers are clear values that are whole numbers in the form that INCR leaves. With Config.LeaveNumbers they were left
-	// in clear; otherwise they are among those written, and if something increments them it fails from then on: exclude
-	// them by name, or leave numbers.
+	// Numbers counts plaintext values that are whole numbers as INCR writes them. With Config.LeaveNumbers they were left
+	// alone. Otherwise they are among Written, and INCR on them fails.
 	Numbers int64 `json:"numbers"`
-	// Fernet are those written that look like tokens of Fernet. They were sealed as they are: who opens them gets the token.
+	// Fernet counts values among Written that look like Fernet tokens. They were sealed as tokens.
 	Fernet int64 `json:"fernet"`
-	// Deleted are old entries that were deleted after their move; in a dry run they would be.
+	// Deleted counts old entries that were deleted after their move, or would be.
 	Deleted int64 `json:"deleted"`
 
-	// What follows was left as it is, and should not have been; see Report.Left.
+	// The following entries should have been changed and were left alone. See Report.Left.
 
-	// Plaintext were in plaintext, where Reseal was asked for.
+	// Plaintext counts plaintext values that Reseal met.
 	Plaintext int64 `json:"plaintext"`
-	// Unreadable were sealed, and did not open: altered, bound to another name, or under another key of the same id.
+	// Unreadable counts sealed values that do not open: altered, bound to another name, or under another key of the same id.
 	Unreadable int64 `json:"unreadable"`
-	// UnknownKey were sealed under a key that was not given.
+	// UnknownKey counts values that are sealed under a key that was not given.
 	UnknownKey int64 `json:"unknown_key"`
-	// UnknownFormat begin as a sealed value does and are none that this release knows, or none of a cache.
+	// UnknownFormat counts values that start like sealed values but have a format or kind that this release does not know
+	// or expect there.
 	UnknownFormat int64 `json:"unknown_format"`
-	// WrongType were values that cannot have the form that was asked for.
+	// WrongType counts values that cannot have the type that was asked for.
 	WrongType int64 `json:"wrong_type"`
-	// TooLarge were larger than Config.MaxValueBytes.
+	// TooLarge counts values larger than Config.MaxValueBytes.
 	TooLarge int64 `json:"too_large"`
-	// KeptChanging changed again and again.
+	// KeptChanging counts entries that changed again and again.
 	KeptChanging int64 `json:"kept_changing"`
-	// Conflicts: the new name was taken by something else, or by the same value with another expiry.
+	// Conflicts counts entries whose new name is taken by another value, or by the same with another expiry.
 	Conflicts int64 `json:"conflicts"`
-	// WouldBeMovedAgain: the new name would have been found by the scan as an old one.
+	// WouldBeMovedAgain counts entries whose new name the scan would find as an old one.
 	WouldBeMovedAgain int64 `json:"would_be_moved_again"`
 
-	// What follows was left as it is because it is none of the run's business.
+	// The following entries are none of the run's business.
 
-	// Excluded by name.
+	// Excluded counts names that Config.Exclude matched.
 	Excluded int64 `json:"excluded"`
-	// OtherTypes are entries that are not strings, by their type in Redis; tag sets are "tag set". Strings that PFADD made
-	// are "HyperLogLog".
+	// Reserved counts names of asynq, key checks and the records of runs.
+	Reserved int64 `json:"reserved"`
+	// OtherTypes counts entries that are not strings, by their type in Redis. Tag sets are "tag set", and strings of PFADD
+	// "HyperLogLog". A run that changes names leaves them behind: see Report.Left.
 	OtherTypes map[string]int64 `json:"other_types,omitempty"`
 
 	// TagSets and TagMembers were rewritten for new names.
@@ -72,9 +73,9 @@ type Counts struct {
 	// BytesRead and BytesWritten are of values.
 	BytesRead    int64 `json:"bytes_read"`
 	BytesWritten int64 `json:"bytes_written"`
-	// Growth is by how many bytes names and values have grown, or would.
+	// Growth is how many bytes names and values have grown, or would.
 	Growth int64 `json:"growth"`
-	// Evicted are entries that Redis evicted for want of memory during the run, whoever wanted it.
+	// Evicted counts entries that Redis evicted for lack of memory during the run.
 	Evicted int64 `json:"evicted"`
 }
 
@@ -99,6 +100,7 @@ func (c *Counts) add(o *Counts) {
 	c.Conflicts += o.Conflicts
 	c.WouldBeMovedAgain += o.WouldBeMovedAgain
 	c.Excluded += o.Excluded
+	c.Reserved += o.Reserved
 	c.TagSets += o.TagSets
 	c.TagMembers += o.TagMembers
 	c.BytesRead += o.BytesRead
@@ -110,7 +112,23 @@ func (c *Counts) add(o *Counts) {
 	}
 }
 
-// unopened were sealed and did not open.
+// work returns the counts that stay true when a master is scanned again.
+func (c *Counts) work() *Counts {
+	return &Counts{
+		Retried: c.Retried, Fernet: c.Fernet, Deleted: c.Deleted, TagSets: c.TagSets, TagMembers: c.TagMembers,
+		BytesRead: c.BytesRead, BytesWritten: c.BytesWritten, Growth: c.Growth, Evicted: c.Evicted,
+	}
+}
+
+// state returns the other counts. They say what a scan found, and a scan that begins again forgets them.
+func (c *Counts) state() *Counts {
+	s := c.clone()
+	s.Retried, s.Fernet, s.Deleted, s.TagSets, s.TagMembers = 0, 0, 0, 0, 0
+	s.BytesRead, s.BytesWritten, s.Growth, s.Evicted = 0, 0, 0, 0
+	return &s
+}
+
+// unopened counts sealed values that did not open.
 func (c *Counts) unopened() int64 { return c.Unreadable + c.UnknownKey }
 
 func (c *Counts) other(kind string, n int64) {
@@ -126,62 +144,88 @@ func (c *Counts) clone() Counts {
 	return d
 }
 
-// Left is how many entries the run should have changed and did not, for reasons that waiting or another run may cure or
-// not: each is counted by its reason.
-func (c *Counts) Left() int64 {
-	return c.Plaintext + c.Unreadable + c.UnknownKey + c.UnknownFormat + c.WrongType + c.TooLarge + c.KeptChanging + c.Conflicts + c.WouldBeMovedAgain
-}
-
-// Report is what a run did. It names no key.
+// Report is what a run did. It holds no key names except what the caller gave in the Config.
 type Report struct {
 	Operation string `json:"operation"`
-	From      string `json:"from"`         // what the names began with
-	To        string `json:"to,omitempty"` // and begin with now
-	DryRun    bool   `json:"dry_run"`
+	// Servers are the addresses of the client, and Databases has the selected one.
+	Servers   []string `json:"servers"`
+	Databases []int    `json:"databases"`
+	// Key names the key under which Keys sealed at the start, such as "key 17" or "KEK key 17". KeyID is its id, if it has
+	// one.
+	Key   string `json:"key"`
+	KeyID uint32 `json:"key_id,omitempty"`
+	From  string `json:"from"`         // what the stored names started with
+	To    string `json:"to,omitempty"` // and what the new ones start with
+	// MovedNames says that stored names changed.
+	MovedNames bool `json:"moved_names"`
+	DryRun     bool `json:"dry_run"`
 	// LeaveNumbers is as in Config.
 	LeaveNumbers bool `json:"leave_numbers"`
-	// Complete says that every master was scanned to its end, with no slots of a Cluster on the move meanwhile, and each of
-	// them one master's.
+	// KeysProvenBy is "key check", "proof", or empty after Config.AllowUnproven.
+	KeysProvenBy string `json:"keys_proven_by"`
+	// UnmatchedExcludes are the prefixes of Config.Exclude that matched no key.
+	UnmatchedExcludes []string `json:"unmatched_excludes,omitempty"`
+	// Complete says that every master was scanned to its end, while no slots of a Cluster moved.
 	Complete bool `json:"complete"`
-	// Runs is how many times it was started, resumptions included. Counts and Elapsed are of all of them; what a killed
-	// run did after its last checkpoint is counted by the next one, as AlreadyDone.
+	// Runs is how often the run was started, resumptions included. Counts and Elapsed are of all of them. The next run
+	// counts as AlreadyDone what a killed run did after its last checkpoint.
 	Runs    int           `json:"runs"`
 	Started time.Time     `json:"started"`
 	Elapsed time.Duration `json:"elapsed_ns"`
-	// Masters is how many were scanned, Restarts how often the scan of one began again because the server had restarted or
-	// failed over, or that of all because slots had moved.
+	// Masters is how many were scanned. Restarts is how often a scan began again, because a server restarted or failed over,
+	// or slots moved. Counts are then of the last scan, as far as they say what was found.
 	Masters  int `json:"masters"`
 	Restarts int `json:"restarts"`
-	// PrimaryChanged says that the key under which Keys seal is another one now than when the run began. Reseal has left
-	// alone what is sealed under that of the beginning: run it again.
+	// PrimaryChanged says that Keys seal under another key now than at the start. Reseal has left alone what is sealed under
+	// the earlier key: run it again.
 	PrimaryChanged bool `json:"primary_changed"`
-	// Warnings are sentences for who reads the report. They name no keys.
+	// Warnings are sentences for the reader of the report. They name no keys.
 	Warnings []string `json:"warnings,omitempty"`
 	// Error is the text of the error that Run has returned.
 	Error string `json:"error,omitempty"`
 	Counts
 }
 
-// Done tells whether nothing remains to be done: the scan was complete and found anything, nothing was left, and Reseal
-// has resealed under what is the primary key now.
-func (r *Report) Done() bool {
-	return r.Complete && r.Left() == 0 && !r.FoundNothing() && !r.PrimaryChanged
+// Left returns how many entries the run should have changed and did not. Each is counted by its reason. If names changed,
+// entries of other types stayed behind under the old names, and count too.
+func (r *Report) Left() int64 {
+	c := &r.Counts
+	n := c.Plaintext + c.unopened() + c.UnknownFormat + c.WrongType + c.TooLarge + c.KeptChanging + c.Conflicts + c.WouldBeMovedAgain
+	return n + r.leftBehind()
 }
 
-// FoundNothing tells whether no name was in the space that was asked for, which is as likely a mistake in the namespace or
-// prefix. Of a whole database it is an answer.
+// leftBehind counts entries of other types under the old names.
+func (r *Report) leftBehind() int64 {
+	var n int64
+	if r.MovedNames {
+		for kind, of := range r.OtherTypes {
+			if kind != "tag set" {
+				n += of
+			}
+		}
+	}
+	return n
+}
+
+// Done reports whether nothing is left to do: the scan was complete, found something and left nothing, every filter
+// matched, and Reseal has used what is the primary key now.
+func (r *Report) Done() bool {
+	return r.Complete && r.Left() == 0 && !r.FoundNothing() && !r.PrimaryChanged && len(r.UnmatchedExcludes) == 0
+}
+
+// FoundNothing reports whether no name was in the space. In a whole database that is an answer. Elsewhere it is likely a
+// mistake in the namespace or prefix.
 func (r *Report) FoundNothing() bool { return r.Seen == 0 && r.From != "" }
 
-// Unproven tells whether something was sealed, or would be, and no sealed entry has opened under Config.Keys: nothing has
-// shown that those are the application's. What OldKeys open says nothing of them.
+// Unproven reports whether values were sealed, or would be, and nothing has proved that Keys are the application's.
 func (r *Report) Unproven() bool {
-	return r.Operation != Unseal.String() && r.Written > 0 && r.OpenedUnderKeys == 0
+	return r.Operation != Unseal.String() && r.Written > 0 && r.KeysProvenBy == ""
 }
 
-// reportSchema is the number of the JSON form of a Report: it grows when a member changes its meaning or goes.
+// reportSchema is the number of the JSON form of a Report. It grows when a member goes or changes its meaning.
 const reportSchema = 1
 
-// MarshalJSON adds the number of the schema, 1, and what Left, Done and Unproven say.
+// MarshalJSON adds the number of the schema and the results of Left, Done and Unproven.
 func (r Report) MarshalJSON() ([]byte, error) {
 	type members Report
 	return json.Marshal(struct {
@@ -212,82 +256,93 @@ func (r *Report) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, ", %.0f entries/s", float64(r.Seen)/s)
 	}
 	b.WriteByte('\n')
+	r.writeCounts(&b)
+	r.writeNotes(&b)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (r *Report) writeCounts(b *strings.Builder) {
 	line := func(n int64, text string) {
 		if n != 0 {
-			fmt.Fprintf(&b, "%12d  %s\n", n, text)
+			fmt.Fprintf(b, "%12d  %s\n", n, text)
 		}
 	}
+	dry := func(would, did string) string {
+		if r.DryRun {
+			return would
+		}
+		return did
+	}
 	line(r.Seen, "entries seen")
-	if r.DryRun {
-		line(r.Written, "would be written")
-	} else {
-		line(r.Written, "written")
-	}
+	line(r.Written, dry("would be written", "written"))
 	if r.LeaveNumbers {
-		line(r.Numbers, "whole numbers, left in clear")
+		line(r.Numbers, "whole numbers, left as plaintext")
 	} else {
-		line(r.Numbers, "of them whole numbers: if something increments them, exclude them or leave numbers (-leave-numbers)")
+		line(r.Numbers, "of them whole numbers: INCR fails on them (exclude them or leave numbers)")
 	}
-	line(r.Fernet, "of them look like Fernet tokens, and stay tokens inside")
-	line(r.AlreadyDone, "already as they should be")
-	line(r.Disappeared, "vanished meanwhile")
-	line(r.Retried, "read again because they changed meanwhile")
-	if r.DryRun {
-		line(r.Deleted, "old entries would be deleted")
-	} else {
-		line(r.Deleted, "old entries deleted")
-	}
+	line(r.Fernet, "of them look like Fernet tokens, and were sealed as tokens")
+	line(r.AlreadyDone, "already done")
+	line(r.Disappeared, "disappeared during the run")
+	line(r.Retried, "read again because they had changed")
+	line(r.Deleted, dry("old entries would be deleted", "old entries deleted"))
 	line(r.TagSets, "tag sets rewritten")
 	line(r.TagMembers, "memberships rewritten")
 	line(r.Excluded, "excluded by name")
+	line(r.Reserved, "of asynq, key checks and records of runs")
 	for _, t := range slices.Sorted(maps.Keys(r.OtherTypes)) {
 		line(r.OtherTypes[t], "of type "+t+", left alone")
 	}
 	line(r.BytesRead, "bytes read")
 	line(r.BytesWritten, "bytes written")
-	if r.Left() > 0 {
-		fmt.Fprintf(&b, "LEFT UNDONE: %d\n", r.Left())
-		line(r.Plaintext, "in clear")
-		line(r.Unreadable, "do not open: altered, moved, or under another key")
-		line(r.UnknownKey, "sealed under a key that was not given")
-		line(r.UnknownFormat, "of foreign format")
-		line(r.WrongType, "cannot have the form that was asked for")
-		line(r.TooLarge, "too large")
-		line(r.KeptChanging, "changed again and again: run it again")
-		line(r.Conflicts, "whose new name is taken by something else, or by the same with another expiry")
-		line(r.WouldBeMovedAgain, "whose new name looks like an old one")
+	if r.Left() == 0 {
+		return
 	}
+	fmt.Fprintf(b, "LEFT: %d\n", r.Left())
+	line(r.Plaintext, "plaintext")
+	line(r.Unreadable, "do not open: altered, moved, or under another key")
+	line(r.UnknownKey, "sealed under a key that was not given")
+	line(r.UnknownFormat, "of unknown format")
+	line(r.WrongType, "cannot have the type that was asked for")
+	line(r.TooLarge, "larger than the bound on values")
+	line(r.KeptChanging, "kept changing: run it again")
+	line(r.Conflicts, "whose new name is taken, by another value or with another expiry")
+	line(r.WouldBeMovedAgain, "whose new name looks like an old one")
+	line(r.leftBehind(), "of other types, still under the old names")
+}
+
+func (r *Report) writeNotes(b *strings.Builder) {
 	if r.Complete && r.FoundNothing() {
-		b.WriteString("NO NAME WAS FOUND that begins so: are namespace and prefix the application's?\n")
+		b.WriteString("NO NAME WAS FOUND in this namespace or prefix: check both\n")
+	}
+	for _, p := range r.UnmatchedExcludes {
+		fmt.Fprintf(b, "NOTHING MATCHED the excluded prefix %q: check it\n", p)
 	}
 	if r.PrimaryChanged {
 		b.WriteString("THE PRIMARY KEY CHANGED during the run: run it again\n")
 	}
 	if r.Evicted > 0 {
-		fmt.Fprintf(&b, "WARNING: Redis evicted %d entries meanwhile: it has too little memory\n", r.Evicted)
+		fmt.Fprintf(b, "WARNING: Redis evicted %d entries during the run: it has too little memory\n", r.Evicted)
 	}
 	for _, w := range r.Warnings {
-		fmt.Fprintf(&b, "WARNING: %s\n", w)
+		fmt.Fprintf(b, "WARNING: %s\n", w)
 	}
 	if r.Unproven() {
-		if r.Opened > 0 {
-			b.WriteString("NO SEALED ENTRY OPENED UNDER KEYS (-kek), all did under the old ones: see that those are the application's before it reads what was sealed, and before the old keys go.\n")
-		} else {
-			b.WriteString("No sealed entry was met that would show whether keys (-kek) and namespace are the application's: see that it reads what was sealed.\n")
-		}
+		b.WriteString("NOTHING PROVED THE KEYS: check that the application reads what was sealed\n")
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }
 
-// Progress is where a run stands.
+// Progress is the state of a run.
 type Progress struct {
 	Counts
-	// Fraction is the part of the scan that is done, from 0 to 1, by the position of the cursors; it is exact as far as
-	// entries are spread evenly over Redis' hash table, as they are.
+	// Phase says what the run does now, in words.
+	Phase string
+	// Paused lists the reasons for which the run is paused.
+	Paused []string
+	// Fraction is the part of the scan that is done, from 0 to 1, by the positions of the cursors.
 	Fraction float64
 	Elapsed  time.Duration // of this run
-	// Rate is entries per second, over the last few calls. Remaining is 0 while it is not known.
+	// Rate is entries per second, over the last few calls. Remaining is 0 while it is unknown.
 	Rate      float64
 	Remaining time.Duration
 	// Final marks the last call.

@@ -12,8 +12,11 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"golang.org/x/time/rate"
+	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/rediscmd"
+	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
@@ -22,49 +25,63 @@ import (
 // migration is one run.
 type migration struct {
 	Config
-	servers *rediswalk.Servers
-	scripts scripts
-	tuning  rediswalk.Tuning
-	sealed  wire.Type // of clear values
-	walk    *rediswalk.Walk[*Counts]
-	keys    *present
+	servers  *rediswalk.Servers
+	scripts  scripts
+	tuning   rediswalk.Tuning
+	throttle *rediswalk.Throttle
+	exclude  *rediswalk.Filter
+	sealed   wire.Type // of plaintext values
+	walk     *rediswalk.Walk[*Counts]
+	present  *present
 
-	seals   *cachevalue.Sealer   // with Keys, for the target
-	opens   []*cachevalue.Sealer // with all keys, for From
-	arrived []*cachevalue.Sealer // with all keys, for the target, if that is another
+	seals   *box.Box        // with Keys, for the target
+	opens   cachevalue.Keys // all keys, for From
+	arrived cachevalue.Keys // all keys, for the target
 
 	started time.Time
 	before  checkpoint // what earlier runs did
-	counts  Counts     // of all runs; guarded by walk.mu
 	cancel  context.CancelCauseFunc
 
-	warnings       []string // guarded by walk.mu
+	// Guarded by walk.Mu.
+	work           Counts // see checkpoint.Work
+	rewritten      int64  // see checkpoint.Rewritten
+	phase          string
+	warnings       []string
+	provenBy       string
 	primaryChanged bool
 
-	opened atomic.Bool  // whether a sealed entry has opened
+	opened atomic.Bool // a sealed entry has opened
+	gate   memoryGate
 	wrote  atomic.Int64 // entries that this run has written, committed or not; those of a call that failed, too
 }
 
-// Run does what the Config says, until it is done or cannot go on. The client is one of a single node, Sentinel or
-// Cluster, and stays open.
+// The phases of a run, in Progress.
+const (
+	phaseKeys    = "proving the keys"
+	phaseTags    = "copying tags"
+	phaseEntries = "entries"
+	phaseCleanup = "removing old tags"
+)
+
+// Run does what the Config says, until it is done or cannot go on. It accepts a client of a single node, of Sentinel or of
+// a Cluster, and does not close it. Two runs of the same Config at the same time do no harm, but twice the work.
 //
-// The Report is never nil once the Config was accepted: an error, or the end of ctx, leaves one that is not Complete, and
-// a checkpoint from which the same Config goes on. A Report that is Complete may still say that entries were left: see
-// Report.Left. Errors are ErrConfig, ErrWrongKeys, those of Redis, of the key service (after it was tried for half a minute), of ctx
-// and of the checkpoint's file. Two runs at the same time do no harm, but twice the work.
+// The Report is never nil if the Config was accepted. After an error, or the end of ctx, it is not Complete, and the
+// checkpoint resumes the same Config. A Complete Report may still name entries that were left: see Report.Done. Errors are
+// ErrConfig, ErrWrongKeys, ErrUnproven, ErrCheckpoint, ErrMemory, and those of Redis, the key service, ctx and files.
 func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, error) {
 	m, err := newMigration(ctx, client, c)
 	if err != nil {
 		return nil, err
 	}
 	err = m.run(ctx)
-	if err == nil && m.Checkpoint != "" && !m.DryRun {
+	if err == nil && m.keepsCheckpoint() {
 		err = removeCheckpoint(m.Checkpoint)
 	}
 	r := m.report(err == nil)
 	if errors.Is(err, ErrWrongKeys) && !m.DryRun {
-		if r.Written = max(r.Written, m.before.Counts.Written+m.wrote.Load()); r.Written > 0 {
-			err = fmt.Errorf("%w; %d entries were written by then", err, r.Written)
+		if r.Written = max(r.Written, m.wrote.Load()); r.Written > 0 {
+			err = fmt.Errorf("%w (%d entries were written before)", err, r.Written)
 		}
 	}
 	if err != nil {
@@ -73,135 +90,226 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 	return r, err
 }
 
+// ErrMemory reports that a master is about to reach maxmemory, or evicts entries. The checkpoint resumes the run. See
+// Config.AllowEviction.
+var ErrMemory = errors.New("migrate: a master is close to maxmemory or evicts entries (raise maxmemory)")
+
 func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (*migration, error) {
 	c, err := c.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	m := &migration{Config: c, scripts: newScripts(), tuning: rediswalk.TuningOf(ctx, c.Rate), started: time.Now()}
+	m := &migration{Config: c, scripts: newScripts(), tuning: rediswalk.TuningOf(ctx, c.Rate), started: time.Now(), phase: phaseKeys}
 	if m.servers, err = rediswalk.New(client); err != nil {
-		return nil, err
-	}
-	if m.sealed, err = c.As.wire(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	to := c.target()
-	m.seals = cachevalue.NewSealer(c.Keys, to.Namespace)
-	m.opens = []*cachevalue.Sealer{cachevalue.NewSealer(c.Keys, c.From.Namespace)}
-	if c.OldKeys != nil {
-		m.opens = append(m.opens, cachevalue.NewSealer(c.OldKeys, c.From.Namespace))
+	if err := m.makeKeys(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	m.arrived = m.opens
-	if c.rebinds() {
-		m.arrived = []*cachevalue.Sealer{m.seals}
-		if c.OldKeys != nil {
-			m.arrived = append(m.arrived, cachevalue.NewSealer(c.OldKeys, to.Namespace))
-		}
-	}
-	if m.keys, err = presentOf(ctx, m.seals); err != nil {
+	if m.present, err = presentOf(ctx, m.seals); err != nil {
 		return nil, err
+	}
+	m.throttle = rediswalk.NewThrottle(c.Rate, c.BytesPerSecond, m.tuning.BatchSize)
+	if c.Control != nil {
+		c.Control.attach(m.throttle)
 	}
 	work := m.inPlaceBatch
 	if !c.inPlace() {
 		work = m.moveBatch
 	}
 	m.walk = &rediswalk.Walk[*Counts]{
-		Servers: m.servers,
-		Pattern: rediswalk.Literal(c.From.stored()) + "*",
-		Tuning:  m.tuning,
-		Log:     c.Logger,
-		Work:    work,
-		Commit: func(_ *rediswalk.Track[*Counts], c *Counts) {
-			if c == nil {
-				return
+		Servers:  m.servers,
+		Pattern:  rediscmd.Pattern(c.From.stored()),
+		Tuning:   m.tuning,
+		Throttle: m.throttle,
+		Log:      c.Logger,
+		Work:     work,
+		Merge: func(tally, c *Counts) *Counts {
+			if tally == nil {
+				tally = new(Counts)
 			}
-			m.counts.add(c)
-			if n := m.counts.unopened(); !m.IgnoreUnreadable && n >= canaryMost && m.counts.Opened < n {
-				m.cancel(&explained{"migrate: of the sealed entries that were met fewer than half open: what opens may be what an earlier run wrote under wrong keys", ErrWrongKeys})
+			if c != nil {
+				tally.add(c.state())
+				m.work.add(c.work())
+			}
+			return tally
+		},
+		Discard: func(tally *Counts) {
+			if tally != nil {
+				m.rewritten += tally.Written
 			}
 		},
-	}
-	if c.Rate > 0 {
-		m.walk.Limiter = rate.NewLimiter(rate.Limit(c.Rate), m.tuning.BatchSize)
 	}
 	return m, nil
 }
 
-func (m *migration) run(ctx context.Context) error {
-	job := m.job(m.servers.Database(), m.keys)
-	m.before = checkpoint{Format: checkpointFormat, Job: job, Started: m.started.UTC()}
-	if m.Checkpoint != "" && !m.DryRun {
-		if err := m.resume(ctx, job); err != nil {
-			return err
-		}
+// makeKeys makes the boxes of all keys.
+func (m *migration) makeKeys() (err error) {
+	if m.exclude, err = m.excluded(); err != nil {
+		return err
 	}
-	m.before.Runs++
+	if m.sealed, err = m.As.wire(); err != nil {
+		return err
+	}
+	if m.seals, err = box.New(m.Keys, wire.CacheValue, m.target().Namespace); err != nil {
+		return err
+	}
+	if m.opens, err = cachevalue.NewKeys(m.From.Namespace, m.allKeys()...); err != nil {
+		return err
+	}
+	m.arrived, err = cachevalue.NewKeys(m.target().Namespace, m.allKeys()...)
+	return err
+}
 
-	stop := make(chan struct{})
-	var background sync.WaitGroup
+// allKeys are Keys, and OldKeys if there are any.
+func (m *migration) allKeys() []tink.AEADWithContext {
+	if m.OldKeys == nil {
+		return []tink.AEADWithContext{m.Keys}
+	}
+	return []tink.AEADWithContext{m.Keys, m.OldKeys}
+}
+
+func (m *migration) keepsCheckpoint() bool { return m.Checkpoint != "" && !m.DryRun }
+
+func (m *migration) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	m.cancel = cancel
-	if m.Checkpoint != "" && !m.DryRun {
-		background.Go(func() {
-			// A checkpoint that cannot be written would be missed when it is needed: better to say so now.
-			if err := m.keepCheckpoint(stop); err != nil {
-				cancel(err)
-			}
-		})
-	}
+	stop := make(chan struct{})
+	var background sync.WaitGroup
+	end := sync.OnceFunc(func() { close(stop); background.Wait() })
+	defer end()
 	if m.Progress != nil {
 		background.Go(func() { m.keepProgress(stop) })
 	}
-	err := m.watched(ctx, m.phases)
+	err := m.prepareRun(ctx)
+	if err == nil {
+		err = m.supervised(ctx, stop, &background)
+	}
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		if err = cause; !strings.HasPrefix(cause.Error(), "migrate:") {
 			err = fmt.Errorf("migrate: %w", cause)
 		}
 	}
-	close(stop)
-	background.Wait()
-	if err != nil && m.Checkpoint != "" && !m.DryRun {
-		err = errors.Join(err, m.snapshot().write(m.Checkpoint))
+	end()
+	if err != nil && m.keepsCheckpoint() && m.before.Run != "" {
+		const patience = 10 * time.Second // ctx may have ended
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		err = errors.Join(err, m.writeCheckpoint(last))
+	}
+	return suitable(err)
+}
+
+// suitable makes an unsuitable client an ErrConfig.
+func suitable(err error) error {
+	if errors.Is(err, rediswalk.ErrUnsuitable) {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	return err
 }
 
-func (m *migration) resume(ctx context.Context, job string) error {
-	old, err := readCheckpoint(m.Checkpoint, job)
-	if err != nil {
+// prepareRun does everything that comes before the first write.
+func (m *migration) prepareRun(ctx context.Context) error {
+	if err := m.servers.Check(ctx); err != nil {
 		return err
 	}
-	if old == nil {
-		m.before.Proof, err = m.prove(ctx)
+	if err := m.proveKeys(ctx); err != nil {
 		return err
 	}
-	if err := m.proven(ctx, old.Proof); err != nil {
-		return err
+	job := m.job(m.servers.Database(), m.present)
+	m.before = checkpoint{Job: job, Started: m.started.UTC()}
+	if m.keepsCheckpoint() {
+		old, err := m.readCheckpoint(ctx, job)
+		if err != nil {
+			return err
+		}
+		if old != nil {
+			m.resume(old)
+		}
 	}
-	for _, k := range old.DataKeys {
-		m.keys.dataKeys[k] = true
+	if m.before.Runs == 0 {
+		if err := m.tryFirst(ctx); err != nil {
+			return err
+		}
+		if err := m.register(ctx, job); err != nil {
+			return err
+		}
+		m.before.OldKeys = m.oldKeysProof(ctx)
 	}
-	m.before = *old
-	m.counts = old.Counts.clone()
+	m.before.Runs++
+	if m.DryRun {
+		return m.proveCommands(ctx)
+	}
 	return nil
 }
 
-// phases are the entries; around them, where names or the namespace change, the tags: an entry must not be there without its tags, and
-// memberships of entries that are not there do no harm.
-func (m *migration) phases(ctx context.Context) error {
-	if err := m.sing(ctx); err != nil {
-		return err
+// register records the run in Redis, so that the checkpoint of an opposite run is not believed any more.
+func (m *migration) register(ctx context.Context, job string) error {
+	if m.DryRun {
+		return nil
 	}
+	r := rediswalk.Run{Operation: m.Operation.String(), Job: job, From: m.From.stored(), To: m.target().stored()}
+	err := m.walk.Retry(ctx, "the records of runs", func(ctx context.Context) (err error) {
+		m.before.Run, err = m.servers.RegisterRun(ctx, r)
+		return err
+	})
+	switch {
+	case errors.Is(err, rediswalk.ErrRunsRefused) && m.Checkpoint == "":
+		m.warn("the run was not recorded (allow the key " + rediswalk.RunsName + "): checkpoints of other runs do not notice it")
+		return nil
+	case err != nil:
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
+
+func (m *migration) resume(old *checkpoint) {
+	for _, k := range old.DataKeys {
+		m.present.dataKeys[k] = true
+	}
+	m.before = *old
+	m.work, m.rewritten = old.Work.clone(), old.Rewritten
+	m.exclude.Restore(old.Excluded)
+	for _, p := range old.Positions {
+		if p.Tally != nil && p.Tally.Opened > 0 {
+			m.opened.Store(true)
+		}
+	}
+}
+
+// supervised does the work, keeps the checkpoint and watches the servers.
+func (m *migration) supervised(ctx context.Context, stop <-chan struct{}, background *sync.WaitGroup) error {
+	if m.keepsCheckpoint() {
+		background.Go(func() {
+			// A checkpoint that cannot be written would be missed when it is needed.
+			if err := m.keepCheckpoint(ctx, stop); err != nil {
+				m.cancel(err)
+			}
+		})
+	}
+	guard := rediswalk.Guard{MaxLatency: m.MaxLatency, MaxLagBytes: m.MaxLagBytes}
+	watching, done := context.WithCancel(ctx)
+	background.Go(func() { guard.Watch(watching, m.servers, m.throttle) })
+	defer done()
+	return m.watched(ctx, m.phases)
+}
+
+// phases are the entries, and the tags around them where names or the namespace change: an entry must not be without its
+// tags, and a tag may name entries that do not exist.
+func (m *migration) phases(ctx context.Context) error {
 	if m.tagged() {
+		m.enter(phaseTags)
 		if err := m.moveTags(ctx); err != nil {
 			return err
 		}
 	}
+	m.enter(phaseEntries)
 	if err := m.walk.Run(ctx, m.before.Positions, m.before.Topology); err != nil {
 		return err
 	}
 	if m.DeleteOld {
+		m.enter(phaseCleanup)
 		if err := m.dropTags(ctx); err != nil {
 			return err
 		}
@@ -209,13 +317,51 @@ func (m *migration) phases(ctx context.Context) error {
 	if m.Operation != Reseal {
 		return nil
 	}
+	if err := m.renewKeyCheck(ctx); err != nil {
+		return err
+	}
 	return m.walk.Retry(ctx, "the primary key", func(ctx context.Context) error {
 		now, err := presentOf(ctx, m.seals)
 		if err == nil {
-			m.primaryChanged = now.Envelope != m.keys.Envelope || now.HasKeyID != m.keys.HasKeyID || now.KeyID != m.keys.KeyID
+			m.walk.Mu.Lock()
+			m.primaryChanged = m.present.differs(now)
+			m.walk.Mu.Unlock()
 		}
 		return err
 	})
+}
+
+func (m *migration) enter(phase string) {
+	m.walk.Mu.Lock()
+	defer m.walk.Mu.Unlock()
+	m.phase = phase
+}
+
+func (m *migration) warn(text string) {
+	m.walk.Mu.Lock()
+	defer m.walk.Mu.Unlock()
+	m.warnings = append(m.warnings, text)
+}
+
+// counts returns what all runs have counted. walk.Mu must be held.
+func (m *migration) counts() Counts {
+	c := m.work.clone()
+	for _, t := range m.walk.Tracks {
+		if t.Tally != nil {
+			c.add(t.Tally)
+		}
+	}
+	if len(m.walk.Tracks) == 0 {
+		for _, p := range m.before.Positions { // the scan has not begun
+			if p.Tally != nil {
+				c.add(p.Tally)
+			}
+		}
+	}
+	// A later scan finds what an earlier scan has written already done.
+	n := min(m.rewritten, c.AlreadyDone)
+	c.Written, c.AlreadyDone = c.Written+n, c.AlreadyDone-n
+	return c
 }
 
 // snapshot is the checkpoint of this moment.
@@ -223,10 +369,15 @@ func (m *migration) snapshot() *checkpoint {
 	m.walk.Mu.Lock()
 	defer m.walk.Mu.Unlock()
 	c := m.before
-	c.Positions = make(map[string]rediswalk.Position)
+	c.Positions = make(map[string]rediswalk.Position[*Counts])
 	for _, t := range m.walk.Tracks {
 		if t.RunID != "" {
-			c.Positions[t.RunID] = rediswalk.Position{Cursor: t.Cursor, Done: t.Done}
+			p := t.Position
+			if p.Tally != nil {
+				tally := p.Tally.clone()
+				p.Tally = &tally
+			}
+			c.Positions[t.RunID] = p
 		}
 	}
 	if len(m.walk.Tracks) == 0 { // the scan has not begun
@@ -234,21 +385,23 @@ func (m *migration) snapshot() *checkpoint {
 	} else {
 		c.Topology = m.walk.Since
 	}
-	c.Counts = m.counts.clone()
+	c.Work, c.Rewritten = m.work.clone(), m.rewritten
 	c.Restarts += m.walk.Restarts
 	c.Elapsed += time.Since(m.started)
-	m.keys.mu.Lock()
-	c.DataKeys = slices.Sorted(maps.Keys(m.keys.dataKeys))
-	m.keys.mu.Unlock()
+	c.Updated = time.Now().UTC()
+	c.Excluded = m.exclude.Matched()
+	m.present.mu.Lock()
+	c.DataKeys = slices.Sorted(maps.Keys(m.present.dataKeys))
+	m.present.mu.Unlock()
 	return &c
 }
 
-func (m *migration) keepCheckpoint(stop <-chan struct{}) error {
+func (m *migration) keepCheckpoint(ctx context.Context, stop <-chan struct{}) error {
 	tick := time.NewTicker(m.tuning.CheckpointEvery)
 	defer tick.Stop()
 	for {
 		// At once, too: a path that cannot be written to is found before anything is done.
-		if err := m.snapshot().write(m.Checkpoint); err != nil {
+		if err := m.writeCheckpoint(ctx); err != nil && !errors.Is(err, aead.ErrKeyServiceUnavailable) && ctx.Err() == nil {
 			return err
 		}
 		select {
@@ -264,6 +417,7 @@ func (m *migration) keepProgress(stop <-chan struct{}) {
 	defer tick.Stop()
 	var pace rediswalk.Pace
 	for {
+		m.Progress(m.progress(&pace))
 		select {
 		case <-stop:
 			p := m.progress(&pace)
@@ -271,15 +425,15 @@ func (m *migration) keepProgress(stop <-chan struct{}) {
 			m.Progress(p)
 			return
 		case <-tick.C:
-			m.Progress(m.progress(&pace))
 		}
 	}
 }
 
 func (m *migration) progress(pace *rediswalk.Pace) Progress {
 	m.walk.Mu.Lock()
-	p := Progress{Counts: m.counts.clone(), Fraction: m.walk.Fraction(), Elapsed: time.Since(m.started)}
+	p := Progress{Counts: m.counts(), Phase: m.phase, Fraction: m.walk.Fraction(), Elapsed: time.Since(m.started)}
 	m.walk.Mu.Unlock()
+	p.Paused = m.throttle.Paused()
 	p.Rate, p.Remaining = pace.Update(p.Elapsed, p.Seen, p.Fraction)
 	return p
 }
@@ -288,22 +442,34 @@ func (m *migration) report(complete bool) *Report {
 	m.walk.Mu.Lock()
 	defer m.walk.Mu.Unlock()
 	r := &Report{
-		Operation:      m.Operation.String(),
-		From:           m.From.stored(),
-		DryRun:         m.DryRun,
-		LeaveNumbers:   m.LeaveNumbers,
-		Complete:       complete,
-		Runs:           m.before.Runs,
-		Started:        m.before.Started,
-		Elapsed:        m.before.Elapsed + time.Since(m.started),
-		Masters:        len(m.walk.Tracks),
-		Restarts:       m.before.Restarts + m.walk.Restarts,
-		PrimaryChanged: m.primaryChanged,
-		Warnings:       slices.Clone(m.warnings),
-		Counts:         m.counts.clone(),
+		Operation:         m.Operation.String(),
+		Servers:           m.servers.Addresses(),
+		Databases:         []int{m.servers.Database()},
+		Key:               m.present.String(),
+		From:              m.From.stored(),
+		DryRun:            m.DryRun,
+		LeaveNumbers:      m.LeaveNumbers,
+		MovedNames:        !m.inPlace(),
+		KeysProvenBy:      m.provenBy,
+		UnmatchedExcludes: m.exclude.Unmatched(m.Exclude),
+		Complete:          complete,
+		Runs:              m.before.Runs,
+		Started:           m.before.Started,
+		Elapsed:           m.before.Elapsed + time.Since(m.started),
+		Masters:           len(m.walk.Tracks),
+		Restarts:          m.before.Restarts + m.walk.Restarts,
+		PrimaryChanged:    m.primaryChanged,
+		Warnings:          slices.Clone(m.warnings),
+		Counts:            m.counts(),
+	}
+	if m.present.HasID {
+		r.KeyID = m.present.ID
 	}
 	if m.To != nil {
 		r.To = m.To.stored()
+	}
+	if r.Runs == 0 { // it ended before the scan
+		r.Started, r.UnmatchedExcludes = m.started.UTC(), nil
 	}
 	return r
 }

@@ -210,14 +210,14 @@ func TestSlotsMoveBehindTheScan(t *testing.T) {
 					Operation: migrate.Seal, IgnoreUnreadable: true, From: migrate.Space{Namespace: ns}, Keys: keys,
 					Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
 				}
-				r, err := migrate.Run(small(ctx, batch), rdb, config)
+				r, err := unproven(small(ctx, batch), rdb, config)
 				require.Positive(t, r.Restarts)
 				if c.passes == always {
 					require.ErrorContains(t, err, "during the scan")
 					require.False(t, r.Complete)
 					require.FileExists(t, config.Checkpoint)
 					require.False(t, isSealed(stored(t, admin, hidden)), "it was out of sight: the test shows something")
-					r, err = migrate.Run(ctx, admin, config)
+					r, err = unproven(ctx, admin, config)
 				}
 				require.NoError(t, err)
 				require.True(t, r.Done(), "%+v", r)
@@ -313,7 +313,7 @@ func TestSlotsMoveLive(t *testing.T) {
 		})
 		for range 3 {
 			short, cancel := context.WithTimeout(ctx, 4*time.Second)
-			r, err := migrate.Run(short, rdb, config)
+			r, err := unproven(short, rdb, config)
 			cancel()
 			if err == nil {
 				require.True(t, r.Complete)
@@ -337,7 +337,7 @@ func TestSlotsMoveLive(t *testing.T) {
 		replica := cluster.StartReplica(t, 0)
 		errs := make(chan error, 1)
 		time.AfterFunc(200*time.Millisecond, func() { errs <- cluster.Promote(ctx, replica) })
-		r, err := migrate.Run(ctx, rdb, config)
+		r, err := unproven(ctx, rdb, config)
 		require.NoError(t, <-errs)
 		require.NoError(t, err)
 		require.True(t, r.Done(), "%+v", r)
@@ -346,7 +346,7 @@ func TestSlotsMoveLive(t *testing.T) {
 	require.Positive(t, ops)
 	require.Positive(t, added.Client(t).DBSize(ctx).Val())
 	matches(t, rdb, sealedStore(t, rdb, a, ns), ns, model)
-	report := audited(t, rdb, audit.Config{Prefix: ns + ":", IgnoreOtherTypes: true, Keys: []tink.AEADWithContext{a}, Namespaces: []string{ns}})
+	report := audited(t, rdb, audit.Config{Prefix: ns + ":", IgnoreTypes: allTypes, Keys: []tink.AEADWithContext{a}, Namespaces: []string{ns}})
 	answer, why := report.AnythingPlaintext()
 	require.Equal(t, audit.No, answer, why)
 	require.Zero(t, report.Total.Unreadable.Values)
@@ -396,8 +396,12 @@ func TestMasterOfAClusterDies(t *testing.T) {
 	cluster.StartReplica(t, 1)
 	keys := keyring(t)
 	errs := make(chan error, 1)
-	time.AfterFunc(500*time.Millisecond, func() { errs <- cluster.Nodes()[1].Kill() })
-	r, err := migrate.Run(small(ctx, 20), rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keys, IgnoreUnreadable: true, Rate: n / 2})
+	kill := sync.OnceFunc(func() { errs <- cluster.Nodes()[1].Kill() })
+	r, err := unproven(small(ctx, 20), rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keys, IgnoreUnreadable: true, Rate: n / 2, Progress: func(p migrate.Progress) {
+		if p.Seen > n/4 {
+			kill()
+		}
+	}})
 	require.NoError(t, errors.Join(<-errs, err))
 	require.True(t, r.Complete, "%+v", r)
 	require.Positive(t, r.Restarts)

@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/sealcache/sealcache/aead"
-	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
@@ -18,12 +18,11 @@ const (
 	toWrite verdict = iota
 	alreadyDone
 	isPlaintext
-	unreadable
-	unknownKey
+	unreadable // or under an unknown key; counted already
 	unknownFormat
 	wrongType
 	leftNumber
-	otherType
+	hyperLogLog
 )
 
 func (c *Counts) leave(v verdict) {
@@ -32,19 +31,26 @@ func (c *Counts) leave(v verdict) {
 		c.AlreadyDone++
 	case isPlaintext:
 		c.Plaintext++
-	case unreadable:
-		c.Unreadable++
-	case unknownKey:
-		c.UnknownKey++
 	case unknownFormat:
 		c.UnknownFormat++
 	case wrongType:
 		c.WrongType++
 	case leftNumber:
 		c.Numbers++
-	case otherType:
+	case hyperLogLog:
 		c.other("HyperLogLog", 1)
-	case toWrite:
+	case toWrite, unreadable:
+	}
+}
+
+// refused counts a value that did not open.
+func (c *Counts) refused(err error) {
+	switch {
+	case err == nil:
+	case errors.Is(err, aead.ErrUnknownKey):
+		c.UnknownKey++
+	default:
+		c.Unreadable++
 	}
 }
 
@@ -72,10 +78,38 @@ func (c *Counts) written(v *value, before int) {
 	}
 }
 
-// scratch is the memory of a batch.
-type scratch struct {
-	ad    []byte
-	arena []byte // sealed values, one after the other
+// scratch is the memory of a batch: sealed values, one after the other.
+type scratch struct{ arena []byte }
+
+// opened is a value that opened.
+type opened struct {
+	plaintext []byte
+	bound     bool // to its target
+	underKeys bool // Config.Keys opened it
+}
+
+// open opens a sealed value and counts it if it opens. A refusal is about the value; another error is not.
+func (m *migration) open(ctx context.Context, p place, old []byte, n int, c *Counts) (opened, error) {
+	lastFirst := !m.present.names(old[n:])
+	o := opened{bound: !m.rebinds()}
+	var index int
+	var err error
+	if m.rebinds() && m.inPlace() {
+		// An earlier run or the application may have bound it already.
+		o.plaintext, index, err = m.arrived.Open(ctx, lastFirst, p.toKey, old, n)
+		o.bound = err == nil || !box.Refused(err)
+	}
+	if !o.bound || !m.rebinds() {
+		o.plaintext, index, err = m.opens.Open(ctx, lastFirst, p.key, old, n)
+	}
+	if err != nil {
+		return o, err
+	}
+	c.Opened++
+	if o.underKeys = index == 0; o.underKeys {
+		c.OpenedUnderKeys++
+	}
+	return o, nil
 }
 
 // transform sets v.next. An error is not about the value.
@@ -87,41 +121,21 @@ func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *valu
 	if !ok {
 		return unknownFormat, nil
 	}
-	current := m.keys.sealed(v.old[n:])
-	var plaintext []byte
-	var present bool
-	var err error
-	bound := !m.rebinds() // to its target
-	if m.rebinds() && m.inPlace() {
-		// An earlier run or the application may have bound it already.
-		plaintext, present, err = openBy(ctx, sc, m.arrived, current, p.toKey, v.old, n)
-		bound = err == nil || !cachevalue.Refused(err)
-	}
-	if !bound || !m.rebinds() {
-		plaintext, present, err = openBy(ctx, sc, m.opens, current, p.key, v.old, n)
-	}
+	o, err := m.open(ctx, p, v.old, n, c)
 	switch {
-	case err == nil:
-		c.Opened++
-		if present {
-			c.OpenedUnderKeys++
-		}
-	case errors.Is(err, aead.ErrUnknownKey) && cachevalue.Refused(err):
-		return unknownKey, nil
-	case cachevalue.Refused(err):
+	case box.Refused(err):
+		c.refused(err)
 		return unreadable, nil
-	default:
-		return 0, fmt.Errorf("migrate: open: %w", err)
-	}
-	if bound && (m.Operation == Seal || m.Operation == Reseal && current && present) {
+	case err != nil:
+		return 0, fmt.Errorf("migrate: %w", err)
+	case o.bound && (m.Operation == Seal || m.Operation == Reseal && o.underKeys && m.present.names(v.old[n:])):
 		return alreadyDone, nil
+	case m.Operation != Unseal:
+		return m.sealAs(ctx, sc, p, v, h.Type, o.plaintext)
 	}
-	if m.Operation != Unseal {
-		return m.sealAs(ctx, sc, p, v, h.Type, plaintext)
-	}
-	v.next, err = cachevalue.Text(h.Type, plaintext)
+	v.next, err = cachevalue.Text(h.Type, o.plaintext)
 	switch {
-	case errors.Is(err, middleware.ErrUnsupportedFormat):
+	case errors.Is(err, wire.ErrUnsupportedFormat):
 		return unknownFormat, nil
 	case errors.Is(err, cachevalue.ErrNoForm):
 		return wrongType, nil
@@ -137,7 +151,7 @@ func (m *migration) transformPlaintext(ctx context.Context, sc *scratch, p place
 	}
 	switch {
 	case v.form == cachevalue.HyperLogLog:
-		return otherType, nil
+		return hyperLogLog, nil
 	case v.form == cachevalue.Number && m.LeaveNumbers:
 		return leftNumber, nil
 	case m.Operation == Reseal:
@@ -156,21 +170,14 @@ func (m *migration) transformPlaintext(ctx context.Context, sc *scratch, p place
 
 func (m *migration) sealAs(ctx context.Context, sc *scratch, p place, v *value, t wire.Type, plaintext []byte) (verdict, error) {
 	start := len(sc.arena)
-	out, err := m.seals.Seal(ctx, sc.arena, &sc.ad, p.toKey, t, plaintext)
+	out, err := m.seals.Seal(ctx, sc.arena, wire.Header{Type: t}, plaintext, p.toKey)
 	if err != nil {
 		return 0, fmt.Errorf("migrate: %w", err)
 	}
 	sc.arena = out
 	v.next, v.plaintext, v.kind = out[start:len(out):len(out)], plaintext, t
-	m.keys.note(v.next[wire.HeaderSize:])
+	m.present.note(v.next[wire.HeaderSize:])
 	return toWrite, nil
-}
-
-// openBy opens a value under any of the keys, and reports whether Config.Keys did. current says that the value names the
-// present key.
-func openBy(ctx context.Context, sc *scratch, by []*cachevalue.Sealer, current bool, key string, stored []byte, n int) (opened []byte, underKeys bool, err error) {
-	opened, i, err := cachevalue.OpenAny(ctx, &sc.ad, by, !current, key, stored, n)
-	return opened, i == 0, err
 }
 
 // visit visits values by their data keys.
@@ -182,7 +189,7 @@ func (m *migration) visit(ctx context.Context, n int, value func(i int) (place, 
 	open := func(ctx context.Context, i int) {
 		p, old := value(i)
 		_, n, _ := cachevalue.Header(old)
-		_, _, _ = openBy(ctx, new(scratch), m.opens, m.keys.sealed(old[n:]), p.key, old, n)
+		_, _, _ = m.opens.Open(ctx, !m.present.names(old[n:]), p.key, old, n)
 	}
 	return cachevalue.ByDataKey(ctx, n, dataKey, open, visit)
 }

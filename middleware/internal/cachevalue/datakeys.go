@@ -75,10 +75,5 @@ func DataKey(stored []byte) string {
 	if !ok {
 		return ""
 	}
-	ct := stored[n:]
-	c := wire.Peek(ct)
-	if !c.Envelope {
-		return ""
-	}
-	return string(ct[4 : 4+c.WrappedBytes])
+	return string(wire.KeyOf(stored[n:]).Wrapped)
 }

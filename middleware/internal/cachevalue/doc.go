@@ -1,3 +1,3 @@
-// Package cachevalue knows cache values as they are stored: it seals and opens them outside of a middleware.Store, names
-// the key of a sealed value, and recognizes forms of plaintext. Packages migrate and audit share it.
+// Package cachevalue opens stored cache values under several keys, and recognizes forms of plaintext. Packages migrate and
+// audit share it. Sealing itself is package box.
 package cachevalue

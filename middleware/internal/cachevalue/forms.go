@@ -29,7 +29,7 @@ func FormOf(b []byte) Form {
 	switch {
 	case IsNumber(b):
 		return Number
-	case IsHyperLogLog(b, int64(len(b))):
+	case IsHyperLogLog(b):
 		return HyperLogLog
 	case IsFernet(b):
 		return Fernet
@@ -49,11 +49,42 @@ func IsNumber(b []byte) bool {
 	return err == nil && strconv.FormatInt(n, 10) == string(b)
 }
 
-// IsHyperLogLog reports whether PFADD accepts a value of n bytes that starts with b: "HYLL", an encoding of 0 or 1, a
-// header of 16 bytes, and if dense, 16,384 registers of 6 bits and one more byte (hyperloglog.c, isHLLObjectOrReply).
-func IsHyperLogLog(b []byte, n int64) bool {
-	const header, dense = 16, 16 + (16384*6+7)/8
-	return len(b) >= header && string(b[:4]) == "HYLL" && (b[4] == 0 && n == dense || b[4] == 1)
+// MaxHyperLogLog is the length of the longest value that PFADD accepts.
+const MaxHyperLogLog = 16 + (16384*6+7)/8 + 1
+
+// LooksHyperLogLog reports whether a value starts like a HyperLogLog. Only IsHyperLogLog on the whole value decides.
+func LooksHyperLogLog(start []byte) bool { return len(start) >= 4 && string(start[:4]) == "HYLL" }
+
+// IsHyperLogLog reports whether b has the form that PFADD writes: "HYLL", encoding, header of 16 bytes, and then 16,384
+// registers, dense with 6 bits each or sparse in run lengths (hyperloglog.c, isHLLObjectOrReply and hllSparseToDense).
+// Redis itself accepts any text after a sparse header.
+func IsHyperLogLog(b []byte) bool {
+	const header, registers, dense = 16, 16384, 16 + (16384*6+7)/8
+	if len(b) < header || !LooksHyperLogLog(b) || b[5]|b[6]|b[7] != 0 {
+		return false
+	}
+	switch b[4] {
+	case 0:
+		return len(b) == dense || len(b) == dense+1 // hllDenseRegister reads one byte more
+	case 1:
+		n, ops := 0, b[header:]
+		for i := 0; i < len(ops); i++ {
+			switch c := ops[i]; {
+			case c&0xC0 == 0: // ZERO
+				n += int(c&0x3F) + 1
+			case c&0xC0 == 0x40: // XZERO
+				if i++; i == len(ops) {
+					return false
+				}
+				n += int(c&0x3F)<<8 + int(ops[i]) + 1
+			default: // VAL
+				n += int(c&0x03) + 1
+			}
+		}
+		return n == registers
+	default:
+		return false
+	}
 }
 
 // IsFernet reports whether a value starts like a Fernet token: version 0x80 and a time before the year 2106, in base64url.

@@ -12,6 +12,9 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/rediscmd"
+	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
 // layout is where the entries of a Cluster lie. SCAN visits one master after the other. It never names an entry that moves
@@ -48,23 +51,23 @@ type view struct {
 
 func viewOf(ctx context.Context, node *redis.Client) (view, error) {
 	nodes, err := node.ClusterNodes(ctx).Result()
-	if NotOffered(err) {
+	if rediserr.NotOffered(err) {
 		return view{}, errors.New("CLUSTER NODES is not allowed, so moving slots go unnoticed (ACL SETUSER name +cluster|nodes)")
 	}
 	if err != nil {
-		return view{}, fmt.Errorf("CLUSTER NODES: %w", WithoutNames(err))
+		return view{}, fmt.Errorf("CLUSTER NODES: %w", rediserr.Wrap(err))
 	}
 	v := parseView(nodes)
 	stats, err := node.Info(ctx, "commandstats").Result()
 	switch {
-	case NotOffered(err):
+	case rediserr.NotOffered(err):
 		return v, nil
 	case err != nil:
-		return view{}, fmt.Errorf("INFO: %w", WithoutNames(err))
+		return view{}, fmt.Errorf("INFO: %w", rediserr.Wrap(err))
 	}
 	v.counted = strings.Contains(stats, "cmdstat_")
 	for _, name := range []string{"migrate", "restore-asking"} {
-		calls, _, _ := strings.Cut(Field(stats, "cmdstat_"+name+":"), ",")
+		calls, _, _ := strings.Cut(rediscmd.InfoField(stats, "cmdstat_"+name), ",")
 		v.text += " " + calls
 	}
 	return v, nil

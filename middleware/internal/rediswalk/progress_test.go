@@ -24,10 +24,10 @@ func TestPace(t *testing.T) {
 // The position of a cursor, by the reversed bits that Redis counts in.
 func TestFraction(t *testing.T) {
 	t.Parallel()
-	w := &Walk[int]{Tracks: []*Track[int]{{Cursor: 0}, {Done: true}}}
+	w := &Walk[int]{Tracks: []*Track[int]{{}, {Position: Position[int]{Done: true}}}}
 	require.InDelta(t, 0.5, w.Fraction(), 1e-9)
 	for i, cursor := range []uint64{0, 4, 2, 6, 1, 5, 3, 7} { // a table of eight buckets, in the order of a scan
-		w := &Walk[int]{Tracks: []*Track[int]{{Cursor: cursor}}}
+		w := &Walk[int]{Tracks: []*Track[int]{{Position: Position[int]{Cursor: cursor}}}}
 		require.InDelta(t, float64(i)/8, w.Fraction(), 1e-9)
 	}
 	require.Zero(t, (&Walk[int]{}).Fraction())

@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
 const (
@@ -28,7 +30,7 @@ func (s *Servers) Pipelined(ctx context.Context, fill func(p redis.Pipeliner)) e
 	for _, c := range cmds {
 		var reply redis.Error
 		if err := c.Err(); err != nil && !errors.As(err, &reply) {
-			return WithoutNames(err)
+			return rediserr.Wrap(err)
 		}
 	}
 	return nil
@@ -51,7 +53,7 @@ func (s *Servers) Kinds(ctx context.Context, names []string) ([]string, error) {
 	kinds := make([]string, len(names))
 	for i, cmd := range cmds {
 		if kinds[i], err = cmd.Result(); err != nil {
-			return nil, WithoutNames(err)
+			return nil, rediserr.Wrap(err)
 		}
 	}
 	return kinds, nil
@@ -78,8 +80,8 @@ func (s *Servers) Read(ctx context.Context, names []string) ([][]byte, error) {
 				if b == nil {
 					values[i] = []byte{}
 				}
-			case !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "WRONGTYPE"):
-				return nil, WithoutNames(err)
+			case !errors.Is(err, redis.Nil) && rediserr.Code(err) != "WRONGTYPE":
+				return nil, rediserr.Wrap(err)
 			}
 		}
 		return values, nil
@@ -97,7 +99,7 @@ func (s *Servers) Read(ctx context.Context, names []string) ([][]byte, error) {
 	for _, cmd := range cmds {
 		part, err := cmd.Result()
 		if err != nil {
-			return nil, WithoutNames(err)
+			return nil, rediserr.Wrap(err)
 		}
 		for _, v := range part {
 			if text, ok := v.(string); ok {

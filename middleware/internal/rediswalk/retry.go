@@ -3,15 +3,13 @@ package rediswalk
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"golang.org/x/time/rate"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
 // retryFor is how long a batch or a command is tried again while Redis or the key service fails.
@@ -26,7 +24,7 @@ func Retry(ctx context.Context, log *slog.Logger, what string, do func(ctx conte
 		if err == nil || ctx.Err() != nil || !transient(err) || time.Now().After(until) {
 			return err
 		}
-		log.WarnContext(ctx, "sealcache: trying again", "what", what, "error", WithoutNames(err).Error())
+		log.WarnContext(ctx, "sealcache: trying again", "what", what, "error", rediserr.Text(err))
 		if wait(ctx, pause); ctx.Err() != nil {
 			return err
 		}
@@ -48,51 +46,9 @@ func transient(err error) bool {
 	if errors.Is(err, aead.ErrKeyServiceUnavailable) {
 		return true
 	}
-	if errors.Is(err, errMoved) || errors.Is(err, context.Canceled) || errors.Is(err, aead.ErrClosed) || errors.Is(err, aead.ErrKeyExhausted) {
+	if errors.Is(err, redis.Nil) || errors.Is(err, errMoved) || errors.Is(err, ErrUnsuitable) || errors.Is(err, errNoInfo) ||
+		errors.Is(err, ErrRunUndone) || errors.Is(err, ErrRunsRefused) || errors.Is(err, ErrNoState) || errors.Is(err, context.Canceled) || errors.Is(err, aead.ErrClosed) || errors.Is(err, aead.ErrKeyExhausted) {
 		return false
 	}
-	var reply redis.Error
-	if !errors.As(err, &reply) {
-		return true // the network
-	}
-	for _, code := range []string{"LOADING", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "NOREPLICAS", "BUSY", "MOVED", "ASK", "OOM", "UNBLOCKED", "MISCONF"} {
-		if redis.HasErrorPrefix(err, code) {
-			return true
-		}
-	}
-	return false
+	return !rediserr.IsReply(err) || rediserr.Temporary(err) // no reply: the network
 }
-
-// Wait waits until a limiter allows n. A nil limiter allows everything.
-func Wait(ctx context.Context, l *rate.Limiter, n int) error {
-	for l != nil && n > 0 {
-		part := min(n, l.Burst())
-		if err := l.WaitN(ctx, part); err != nil {
-			return fmt.Errorf("rediswalk: %w", err)
-		}
-		n -= part
-	}
-	return nil
-}
-
-// WithoutNames cuts the text of an error where it may quote names or values.
-func WithoutNames(err error) error {
-	if err == nil {
-		return nil
-	}
-	text := err.Error()
-	for _, mark := range []string{", with args beginning with", " reply=", ": parsing ", "permissions to access the '"} {
-		if i := strings.Index(text, mark); i >= 0 {
-			return &cutError{text: text[:i] + " (the rest is withheld: it may name keys and values)", cause: err}
-		}
-	}
-	return err
-}
-
-type cutError struct {
-	text  string
-	cause error
-}
-
-func (e *cutError) Error() string { return e.text }
-func (e *cutError) Unwrap() error { return e.cause }

@@ -2,23 +2,18 @@ package rediswalk
 
 import (
 	"context"
-	"crypto/fips140"
-	"crypto/sha1" //nolint:gosec // Redis names a script by its SHA-1
-	"encoding/hex"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/rediscmd"
 )
 
 // Script is Lua that a node knows by its digest after the first call. It must declare every key that it touches, as
 // Cluster and ACLs demand.
 type Script struct{ source, digest string }
 
-// NewScript returns a script. The digest is a name, not cryptography, so FIPS-only mode does not apply to it.
-func NewScript(source string) Script {
-	var sum [sha1.Size]byte
-	fips140.WithoutEnforcement(func() { sum = sha1.Sum([]byte(source)) }) //nolint:gosec // Redis names a script by its SHA-1
-	return Script{source, hex.EncodeToString(sum[:])}
-}
+// NewScript returns a script.
+func NewScript(source string) Script { return Script{source, rediscmd.ScriptDigest(source)} }
 
 // Call is one call of a script. Cmd holds the reply afterwards.
 type Call struct {

@@ -6,10 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/rediscmd"
+	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
 // ErrUnsuitable marks a client that a scan cannot use. Nothing was read.
@@ -109,6 +113,15 @@ func (s *Servers) masters(ctx context.Context) ([]master, layout, error) {
 	return all, layoutOf(views), nil
 }
 
+// Check returns an error if the server of a client for a single node cannot be scanned.
+func (s *Servers) Check(ctx context.Context) error {
+	if s.cluster != nil {
+		return nil
+	}
+	_, err := s.RunID(ctx, s.Client)
+	return err
+}
+
 // EachMaster calls f for each master, one after the other.
 func (s *Servers) EachMaster(ctx context.Context, f func(ctx context.Context, node redis.Cmdable) error) error {
 	if s.cluster == nil {
@@ -139,11 +152,11 @@ func (s *Servers) OtherDatabases(ctx context.Context) ([]int, error) {
 		return nil, nil
 	}
 	info, err := s.Client.Info(ctx, "keyspace").Result()
-	if NotOffered(err) {
+	if rediserr.NotOffered(err) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("rediswalk: INFO: %w", WithoutNames(err))
+		return nil, fmt.Errorf("rediswalk: INFO: %w", rediserr.Wrap(err))
 	}
 	var others []int
 	for line := range strings.Lines(info) {
@@ -164,25 +177,17 @@ func (s *Servers) At(ctx context.Context, database int) (*Servers, error) {
 	}
 	o := *c.Options()
 	o.DB = database
-	o.PushNotificationProcessor = nil // belongs to the other client
-	// The other client has replaced 0 by its defaults, and -1 by 0.
-	o.MaxRetries = cmp.Or(o.MaxRetries, -1)
-	o.ReadTimeout, o.WriteTimeout = cmp.Or(o.ReadTimeout, -1), cmp.Or(o.WriteTimeout, -1)
+	restoreDefaults(&o)
 	other := *s
 	other.Client = redis.NewClient(&o)
 	if err := other.Client.Info(ctx, "keyspace").Err(); err != nil {
 		_ = other.Client.Close()
-		if NotOffered(err) { // SELECT: the other client was allowed INFO
+		if rediserr.NotOffered(err) { // SELECT: the other client was allowed INFO
 			return nil, nil
 		}
-		return nil, fmt.Errorf("rediswalk: INFO: %w", WithoutNames(err))
+		return nil, fmt.Errorf("rediswalk: INFO: %w", rediserr.Wrap(err))
 	}
 	return &other, nil
-}
-
-// NotOffered reports whether the server does not offer a command, or not to this user.
-func NotOffered(err error) bool {
-	return redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "unknown command")
 }
 
 // RunID names the run of a server and its history since it last changed its role. A replica that was promoted has begun
@@ -190,24 +195,24 @@ func NotOffered(err error) bool {
 func (s *Servers) RunID(ctx context.Context, node redis.Cmdable) (string, error) {
 	info, err := node.Info(ctx).Result()
 	switch {
-	case NotOffered(err) && s.AllowUnwatched:
+	case rediserr.NotOffered(err) && s.AllowUnwatched:
 		return "", s.notClusterNode(ctx, node)
-	case NotOffered(err):
+	case rediserr.NotOffered(err):
 		return "", errNoInfo
 	case err != nil:
-		return "", fmt.Errorf("rediswalk: INFO: %w", WithoutNames(err))
-	case s.cluster == nil && Field(info, "redis_mode:") == "cluster":
+		return "", fmt.Errorf("rediswalk: INFO: %w", rediserr.Wrap(err))
+	case s.cluster == nil && rediscmd.InfoField(info, "redis_mode") == "cluster":
 		return "", ErrClusterNode
 	}
-	if Field(info, "role:") == "slave" {
+	if rediscmd.InfoField(info, "role") == "slave" {
 		switch {
 		case !s.AllowReplica:
 			return "", errReplica
-		case Field(info, "master_link_status:") != "up":
+		case rediscmd.InfoField(info, "master_link_status") != "up":
 			return "", errors.New("rediswalk: the replica does not reach its master: its data may be old")
 		}
 	}
-	run, history := Field(info, "run_id:"), Field(info, "master_replid:")
+	run, history := rediscmd.InfoField(info, "run_id"), rediscmd.InfoField(info, "master_replid")
 	if run == "" || history == "" {
 		return run, nil
 	}
@@ -225,24 +230,25 @@ func (s *Servers) notClusterNode(ctx context.Context, node redis.Cmdable) error 
 	return nil // a server that answers in any other way has no cluster support, or hides it; its scan is unwatched anyway
 }
 
-// Field returns a line of INFO.
-func Field(info, name string) string {
-	_, value, _ := strings.Cut(info, "\n"+name)
-	value, _, _ = strings.Cut(value, "\r\n")
-	return value
+// restoreDefaults makes options of a client usable for another client, which fills in defaults again.
+func restoreDefaults(o *redis.Options) {
+	o.PushNotificationProcessor = nil // belongs to the first client
+	// The first client has replaced 0 by its defaults, and -1 by 0.
+	o.MaxRetries = cmp.Or(o.MaxRetries, -1)
+	o.ReadTimeout, o.WriteTimeout = cmp.Or(o.ReadTimeout, -1), cmp.Or(o.WriteTimeout, -1)
 }
 
-// Literal escapes the special characters of Redis' patterns (util.c, stringmatchlen).
-func Literal(s string) string {
-	if !strings.ContainsAny(s, `*?[]\`) {
-		return s
-	}
-	var b strings.Builder
-	for i := range len(s) { // bytes: a key need not be UTF-8
-		if strings.IndexByte(`*?[]\`, s[i]) >= 0 {
-			b.WriteByte('\\')
+// Addresses names the servers for reports, without users and passwords.
+func (s *Servers) Addresses() []string {
+	switch c := s.Client.(type) {
+	case interface{ Options() *redis.ClusterOptions }:
+		if o := c.Options(); o != nil {
+			return slices.Clone(o.Addrs)
 		}
-		b.WriteByte(s[i])
+	case interface{ Options() *redis.Options }:
+		if o := c.Options(); o != nil {
+			return []string{o.Addr}
+		}
 	}
-	return b.String()
+	return nil
 }

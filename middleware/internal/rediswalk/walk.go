@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/bits"
 	"slices"
 	"sync"
@@ -13,24 +14,25 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
+
+	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
 // Walk scans the names of a database on every master and gives them in batches to workers. The result of a batch, a C,
 // is committed in the order of the scan. All names before the cursor of a track are committed, and none after it.
 type Walk[C any] struct {
-	Servers *Servers
-	Pattern string
-	Limiter *rate.Limiter // nil is no limit
-	Log     *slog.Logger
+	Servers  *Servers
+	Pattern  string
+	Throttle *Throttle // nil is no bound
+	Log      *slog.Logger
 	// Work handles a batch. It may be called again for the same names.
 	Work func(ctx context.Context, names []string) (C, error)
-	// Commit receives each result once per scan of a master, with Mu held. When a master is scanned again, its track is
-	// given to Restart, which must forget what it counted of it. A scan of all masters has new tracks.
-	Commit  func(t *Track[C], result C)
-	Restart func(t *Track[C]) // may be nil
-
-	Tuning Tuning
+	// Merge adds the result of a batch to the tally of a master, which is the zero C at first. It is called in the order of
+	// the scan with Mu held.
+	Merge func(tally, result C) C
+	// Discard receives the tally of a master that is scanned again, with Mu held. It may be nil.
+	Discard func(tally C)
+	Tuning  Tuning
 
 	Mu       sync.Mutex
 	Tracks   []*Track[C]
@@ -43,19 +45,19 @@ type Walk[C any] struct {
 
 // Track is the scan of one master. Mu of its Walk guards it.
 type Track[C any] struct {
-	RunID  string
-	Cursor uint64 // all before it is committed
-	Done   bool
+	RunID string
+	Position[C]
 
 	node    redis.Cmdable
 	pending []*batch[C]   // in the order of the scan; a failed batch stays here
 	drained chan struct{} // closed when nothing is pending, if the scan waits for that
 }
 
-// Position is how far the scan of one master has come.
-type Position struct {
-	Cursor uint64 `json:"cursor,string"`
+// Position is how far the scan of one master has come, and what it found.
+type Position[C any] struct {
+	Cursor uint64 `json:"cursor,string"` // all before it is committed
 	Done   bool   `json:"done"`
+	Tally  C      `json:"tally"`
 }
 
 type batch[C any] struct {
@@ -88,7 +90,7 @@ var errUnowned = errors.New("rediswalk: some slots have no master, or two (redis
 //
 // If slots of a Cluster have moved during the scan, an entry may have moved behind it. Run then waits until they settle
 // and scans everything again. It does the same if a master restarted after its own scan had ended.
-func (w *Walk[C]) Run(ctx context.Context, resume map[string]Position, since string) error {
+func (w *Walk[C]) Run(ctx context.Context, resume map[string]Position[C], since string) error {
 	for again := 0; ; {
 		masters, before, err := w.Servers.masters(ctx)
 		if err != nil && (again > 0 || w.Servers.cluster != nil && errors.Is(err, errReplica)) {
@@ -135,16 +137,30 @@ func (w *Walk[C]) forgetLayout(reason string) {
 }
 
 // begin makes the tracks of a pass.
-func (w *Walk[C]) begin(masters []master, digest string, resume map[string]Position, since string) {
+func (w *Walk[C]) begin(masters []master, digest string, resume map[string]Position[C], since string) {
 	w.Mu.Lock()
 	defer w.Mu.Unlock()
+	for _, t := range w.Tracks {
+		w.discard(t.Tally)
+	}
 	w.Tracks, w.Since = nil, digest
+	unused := maps.Clone(resume)
 	for _, m := range masters {
 		t := &Track[C]{node: m.node, RunID: m.runID}
 		if p, ok := resume[m.runID]; ok && m.runID != "" && since == digest {
-			t.Cursor, t.Done = p.Cursor, p.Done
+			t.Position = p
+			delete(unused, m.runID)
 		}
 		w.Tracks = append(w.Tracks, t)
+	}
+	for _, p := range unused {
+		w.discard(p.Tally)
+	}
+}
+
+func (w *Walk[C]) discard(tally C) {
+	if w.Discard != nil {
+		w.Discard(tally)
 	}
 }
 
@@ -265,11 +281,9 @@ func (w *Walk[C]) end(t *Track[C], now string) bool {
 		t.Done = true
 		return true
 	}
-	t.RunID, t.Cursor = now, 0
+	w.discard(t.Tally)
+	t.RunID, t.Position = now, Position[C]{}
 	w.Restarts++
-	if w.Restart != nil {
-		w.Restart(t)
-	}
 	return false
 }
 
@@ -288,9 +302,9 @@ func (w *Walk[C]) scanOnce(ctx context.Context, t *Track[C], at layout, batches 
 			return w.orMoved(ctx, at, err)
 		})
 		if err != nil {
-			return fmt.Errorf("rediswalk: scan: %w", WithoutNames(err))
+			return fmt.Errorf("rediswalk: scan: %w", rediserr.Wrap(err))
 		}
-		if err := Wait(ctx, w.Limiter, max(len(more), (w.Tuning.BatchSize+OthersPerName-1)/OthersPerName)); err != nil {
+		if err := w.Throttle.Entries(ctx, max(len(more), (w.Tuning.BatchSize+OthersPerName-1)/OthersPerName)); err != nil {
 			return err
 		}
 		if gathering.IsZero() {
@@ -361,8 +375,8 @@ func (w *Walk[C]) finish(b *batch[C]) {
 		first := t.pending[0]
 		t.pending[0] = nil
 		t.pending = t.pending[1:]
-		if w.Commit != nil {
-			w.Commit(t, first.result)
+		if w.Merge != nil {
+			t.Tally = w.Merge(t.Tally, first.result)
 		}
 		if first.next != 0 {
 			t.Cursor = first.next

@@ -64,7 +64,7 @@ func TestForgedTasksAreArchivedAtOnce(t *testing.T) {
 				id       string
 				want     asynqjobs.Reason
 			}{
-				"in clear":                         {"pay", []byte("to eve"), nil, "default", "1", asynqjobs.ReasonNotSealed},
+				"plaintext":                        {"pay", []byte("to eve"), nil, "default", "1", asynqjobs.ReasonNotSealed},
 				"in clear, empty":                  {"pay", nil, nil, "default", "2", asynqjobs.ReasonNotSealed},
 				"under another id":                 {pay.Type, pay.Payload, pay.Headers, "default", "3", asynqjobs.ReasonUnauthentic},
 				"another task's arguments":         {pay.Type, other.Payload, other.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},

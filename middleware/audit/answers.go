@@ -1,0 +1,257 @@
+package audit
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tink-crypto/tink-go/v2/keyset"
+
+	"github.com/sealcache/sealcache/aead"
+)
+
+// Answer is yes, no, or that the audit cannot tell.
+type Answer string
+
+// The answers.
+const (
+	Yes     Answer = "yes"
+	No      Answer = "no"
+	Unknown Answer = "unknown"
+)
+
+// notes collects reasons.
+type notes []string
+
+func (n *notes) count(of int64, text string) {
+	if of > 0 {
+		*n = append(*n, fmt.Sprintf("%d %s", of, text))
+	}
+}
+
+// answer returns Yes for any reasons found, else Unknown for any doubts, else No.
+func answer(found, doubts []string) (Answer, []string) {
+	switch {
+	case len(found) > 0:
+		return Yes, found
+	case len(doubts) > 0:
+		return Unknown, doubts
+	default:
+		return No, nil
+	}
+}
+
+// AnythingPlaintext answers whether anything in the scope is plaintext, and gives the reasons.
+func (r *Report) AnythingPlaintext() (Answer, []string) {
+	var found notes
+	found.count(r.Total.Plaintext.Values, "plaintext values")
+	found.count(r.Jobs.Payloads.Plaintext.Values, "plaintext payloads of jobs")
+	found.count(r.Jobs.Results.Plaintext.Values, "plaintext results of jobs")
+	found.count(r.Jobs.Errors.Plaintext.Values, "plaintext error texts of jobs")
+	found.count(r.Jobs.Running.Plaintext.Values, "plaintext payloads of running jobs")
+	found.count(r.Jobs.Scheduled.Plaintext.Values, "plaintext payloads of schedules")
+	found.count(r.Jobs.Headers.Plaintext.Values, "plaintext headers of jobs")
+	return answer(found, r.plaintextDoubts())
+}
+
+// AnythingSealed answers whether anything in the scope is sealed, and gives the reasons. No ends the way back to plaintext,
+// before the keys are removed. Fernet tokens and key checks are not sealed in this sense.
+func (r *Report) AnythingSealed() (Answer, []string) {
+	var found notes
+	found.count(r.Total.Sealed.Values, "sealed values")
+	jobs := int64(0)
+	for _, t := range r.Jobs.tallies() {
+		jobs += t.Sealed.Values
+	}
+	found.count(jobs, "sealed payloads, results or error texts of jobs")
+	found.count(r.unknownFormat(), "values of unknown format, which a newer release may have sealed")
+	doubts := slices.Concat(r.scanDoubts(), r.emptyDoubts(), r.databaseDoubts(), r.unparsedDoubts(), r.typeDoubts())
+	return answer(found, doubts)
+}
+
+// plaintextDoubts are reasons why something may be plaintext although none was found.
+func (r *Report) plaintextDoubts() []string {
+	doubts := notes(slices.Concat(r.scanDoubts(), r.emptyDoubts(), r.databaseDoubts()))
+	doubts.count(r.Total.Unreadable.Values, "values do not open: a namespace is missing, or the keys, or they are altered")
+	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
+	doubts.count(r.Total.Fernet.Values, "Fernet tokens, which this audit cannot open")
+	doubts.count(r.KeyChecks.Unreadable, "key checks do not open under the given keys")
+	return slices.Concat(doubts, r.unparsedDoubts(), r.typeDoubts())
+}
+
+// scanDoubts are reasons why the scan may have missed something.
+func (r *Report) scanDoubts() []string {
+	var doubts []string
+	if !r.Complete {
+		doubts = append(doubts, "the scan was not complete (run it again)")
+	}
+	if r.Unwatched {
+		doubts = append(doubts, "INFO is not allowed, so restarts during the scan go unnoticed (ACL SETUSER name +info)")
+	}
+	return doubts
+}
+
+// emptyDoubts are about a scan that found nothing: server or names may be wrong.
+func (r *Report) emptyDoubts() []string {
+	switch {
+	case !r.Complete || r.looked() > 0:
+		return nil
+	case r.Seen > 0:
+		return []string{"all names were left out (check the prefixes that leave names out)"}
+	case r.Prefix != "" || len(r.Namespaces) > 0:
+		return []string{"no name was found (check namespace, prefix and server)"}
+	default:
+		return []string{"no name was found (check server and database)"}
+	}
+}
+
+// databaseDoubts are about databases that should have been looked at and were not.
+func (r *Report) databaseDoubts() []string {
+	if len(r.OtherDatabases) == 0 || r.Prefix != "" || r.OneDatabase {
+		return nil
+	}
+	return []string{fmt.Sprintf("databases %v of the server were not looked at (ACL SETUSER name +select)", r.OtherDatabases)}
+}
+
+func (r *Report) unparsedDoubts() []string {
+	var doubts notes
+	doubts.count(r.Jobs.Unparsed, "entries of job queues are not understood (show names with Samples)")
+	return doubts
+}
+
+// typeDoubts name entries of types that were not looked into and are not ignored.
+func (r *Report) typeDoubts() []string {
+	var doubts notes
+	for _, t := range sortedKeys(r.OtherTypes) {
+		switch {
+		case t == hyperLogLog:
+			doubts.count(r.OtherTypes[t], "strings look like HyperLogLogs (exclude them by name)")
+		case !slices.Contains(r.IgnoredTypes, t):
+			doubts.count(r.OtherTypes[t], fmt.Sprintf("entries of type %s were not looked into (ignore type %s if they hold no cached data)", t, t))
+		}
+	}
+	return doubts
+}
+
+// Conditions are what MayDestroy must know and an audit cannot see in Redis.
+type Conditions struct {
+	// Keyset is the application's present keyset, from aead.Keyring.Keys. Nil is unknown.
+	Keyset []aead.KeyInfo
+	// NotPrimarySince is when the keyset with another primary key was in place everywhere.
+	NotPrimarySince time.Time
+	// Reload is how long processes may take to notice: their longest reload interval, or with a key-encryption key in a key
+	// service, the longest age of a data key. 0 is 24 hours, aead's default age of data keys.
+	Reload time.Duration
+}
+
+// Holds reports whether the keyset has a key with this id.
+func (c *Conditions) Holds(id uint32) bool {
+	return slices.ContainsFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.ID == id })
+}
+
+// MayDestroy answers whether the key with this id may be destroyed without making anything in Redis unreadable, and gives
+// the reasons unless the answer is Yes.
+//
+// Yes requires all of this. The key is in the given keyset and writes its id into what it seals. The scan was complete, saw
+// something, and left out neither names, except of OtherApplications, nor databases nor types. Every sealed value names a
+// key of that keyset, and none names this key. The key had not been primary for longer than processes take to notice when
+// the scan began. The answer says nothing about other servers, backups, and keysets that are sealed under the key.
+func (r *Report) MayDestroy(id uint32, c Conditions) (Answer, []string) {
+	var no, unreadable notes
+	for _, k := range r.Keys {
+		if k.Named && k.ID == id {
+			no.count(k.Values-k.Unreadable.Values, fmt.Sprintf("values are sealed under %s (reseal them; delete any that do not open)", k.Key))
+			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values claim %s and do not open (they may be planted; delete them)", k.Key))
+		}
+	}
+	if i := slices.IndexFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.ID == id }); i >= 0 && c.Keyset[i].Primary {
+		no = append(no, "it is the primary key (make another key primary first)")
+	}
+	if len(no) > 0 {
+		return No, no
+	}
+	doubts := slices.Concat(c.doubts(id, r.Started), r.scanDoubts(), r.scopeDoubts(), unreadable, r.keyDoubts(c.Keyset))
+	if len(doubts) > 0 {
+		return Unknown, doubts
+	}
+	return Yes, nil
+}
+
+// scopeDoubts are about what was left out and may be sealed under any key.
+func (r *Report) scopeDoubts() []string {
+	var doubts []string
+	if r.Prefix != "" {
+		doubts = append(doubts, "only some names were looked at, and no jobs (run it without namespace and prefix)")
+	} else if r.looked() == 0 {
+		doubts = append(doubts, "nothing was looked at (check the server)")
+	}
+	if len(r.Exclude) > 0 {
+		doubts = append(doubts, "names were excluded, whose values may be sealed under any key (run it without)")
+	}
+	if len(r.OtherDatabases) > 0 {
+		doubts = append(doubts, fmt.Sprintf("databases %v of the server were not looked at", r.OtherDatabases))
+	}
+	if r.Replica {
+		doubts = append(doubts, "a replica may lack what its master has (audit the master)")
+	}
+	return slices.Concat(doubts, r.typeDoubts())
+}
+
+// doubts are about what the conditions do not say.
+func (c *Conditions) doubts(id uint32, started time.Time) []string {
+	var doubts []string
+	i := slices.IndexFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.ID == id })
+	switch {
+	case c.Keyset == nil:
+		doubts = append(doubts, "the keyset was not given, so whether the key is primary is unknown")
+	case i < 0:
+		doubts = append(doubts, fmt.Sprintf("no such key: the given keyset has no key %d (its keys are %s)", id, idsOf(c.Keyset)))
+	case c.Keyset[i].Prefix != "TINK":
+		doubts = append(doubts, fmt.Sprintf("the key has the output prefix %s: its values do not name it", c.Keyset[i].Prefix))
+	}
+	if c.Keyset != nil && !slices.ContainsFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.Primary && k.Status == keyset.Enabled }) {
+		doubts = append(doubts, "the given keyset has no primary key")
+	}
+	reload := c.Reload
+	if reload <= 0 {
+		reload = 24 * time.Hour
+	}
+	switch {
+	case c.NotPrimarySince.IsZero():
+		doubts = append(doubts, "when the key stopped being primary was not given")
+	case started.Before(c.NotPrimarySince.Add(reload)):
+		doubts = append(doubts, fmt.Sprintf("the scan began less than %v after the key stopped being primary (run it again later)", reload))
+	}
+	return doubts
+}
+
+func idsOf(keys []aead.KeyInfo) string {
+	ids := make([]string, len(keys))
+	for i, k := range keys {
+		ids[i] = fmt.Sprint(k.ID)
+	}
+	return strings.Join(ids, ", ")
+}
+
+// keyDoubts are about values that may be sealed under any key.
+func (r *Report) keyDoubts(keys []aead.KeyInfo) []string {
+	var held, unnamed, outside int64
+	for _, k := range r.Keys {
+		switch {
+		case !k.Named && k.Key == heldLabel:
+			held += k.Values
+		case !k.Named:
+			unnamed += k.Values
+		case keys != nil && !slices.ContainsFunc(keys, func(i aead.KeyInfo) bool { return i.ID == k.ID && i.Prefix == "TINK" }):
+			// It may be no id: the first bytes of what a key without a prefix or a key service has wrapped may be any.
+			outside += k.Values
+		}
+	}
+	var doubts notes
+	doubts.count(held, "tasks hold members of groups that did not open, which may be sealed under this key (wait for them or delete them)")
+	doubts.count(unnamed, "values do not name their key, which may be this one")
+	doubts.count(outside, "values seem to name keys outside the given keyset (leave out the names of other applications)")
+	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
+	return slices.Concat(doubts, r.unparsedDoubts())
+}

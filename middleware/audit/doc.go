@@ -1,0 +1,14 @@
+// Package audit counts what lies in Redis: plaintext, sealed values by key, and, with keys, values that do not open. It
+// includes what asynq and package asynqjobs keep there. It only reads.
+//
+//	report, err := audit.Run(ctx, client, audit.Config{Namespace: "shop"})
+//	answer, reasons := report.AnythingPlaintext()
+//
+// Begin with [Run]. [Report.AnythingPlaintext] answers whether everything is sealed, [Report.AnythingSealed] whether nothing
+// is, and [Report.MayDestroy] whether a key may be destroyed. An answer is Yes, No or Unknown: what the audit has not seen,
+// or does not understand, never leads to a reassuring answer. [Inspect] and [Open] look at one entry.
+//
+// An audit sees each entry that exists from its start to its end. It may miss entries that come and go, and may count an
+// entry twice that moves. Its scope never includes backups, other servers, or names and tags. No error or log line holds a
+// key name or a value. The report holds names only if [Config.Samples] asks for them.
+package audit

@@ -1,0 +1,222 @@
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/redis/go-redis/v9"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// The members of asynq's lists and sets are ids of tasks, names of groups and queues, and keys. Releases of asynq before
+// 0.18 kept whole messages there, and an attacker or a mistake may put anything there. A member counts as bookkeeping only
+// if it is what asynq 0.26 writes: the entry that it names must exist, or it must at least look like a name.
+
+// rule says what the members of a collection are.
+type rule struct {
+	kind string // of the collection
+	// entry returns the name of the entry that a member stands for, or "" if there need be none.
+	entry func(member string) string
+	// valid reports whether a member has the right form.
+	valid func(member string) bool
+}
+
+// memberRule returns the rule of a collection of asynq, or nil.
+func memberRule(name, kind string) *rule {
+	keys := func(prefix string) *rule {
+		return &rule{kind, nil, func(m string) bool { return strings.HasPrefix(m, prefix+"{") && strings.HasSuffix(m, "}") && isID(m) }}
+	}
+	switch name + " " + kind {
+	case "asynq:queues set":
+		return &rule{kind, nil, isID}
+	case "asynq:servers zset":
+		return keys("asynq:servers:")
+	case "asynq:workers zset":
+		return keys(workersPrefix)
+	case "asynq:schedulers zset":
+		return keys(schedulersPrefix)
+	}
+	if kind == "zset" && strings.HasPrefix(name, historyPrefix) {
+		return &rule{kind, nil, isEnqueueEvent}
+	}
+	for rest, ok := afterBrace(name); ok; rest, ok = nextBrace(rest) {
+		queue := name[:len(name)-len(rest)] // with the colon
+		if r := memberRuleInQueue(queue, rest, kind); r != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+func memberRuleInQueue(queue, rest, kind string) *rule {
+	switch rest + " " + kind {
+	case "pending list", "active list", "scheduled zset", "retry zset", "archived zset", "completed zset", "lease zset":
+		return &rule{kind, func(m string) string { return queue + "t:" + m }, isID}
+	case "groups set":
+		return &rule{kind, func(m string) string { return queue + "g:" + m }, isID}
+	case "aggregation_sets zset":
+		return &rule{kind, func(m string) string { return m }, func(m string) bool { return strings.HasPrefix(m, queue+"g:") && isID(m) }}
+	}
+	if kind == "zset" && strings.HasPrefix(rest, "g:") {
+		return &rule{kind, func(m string) string { return queue + "t:" + m }, isID}
+	}
+	return nil
+}
+
+// maxID bounds an id, or the name of a queue or group.
+const maxID = 1 << 10
+
+// isID reports whether a text can be an id or a name: short, printable, and not a JSON value or a sealed one.
+func isID(s string) bool {
+	if s == "" || len(s) > maxID || !utf8.ValidString(s) || strings.ContainsAny(s[:1], `{["`) && json.Valid([]byte(s)) {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// isEnqueueEvent reports whether a text is a SchedulerEnqueueEvent: an id and a time.
+func isEnqueueEvent(s string) bool {
+	const eventID, eventTime = 1, 2
+	id, at := "", false
+	err := eachField([]byte(s), func(num protowire.Number, v []byte) error {
+		switch num {
+		case eventID:
+			id = string(v)
+		case eventTime:
+			at = true
+		}
+		return nil
+	})
+	return err == nil && isID(id) && at && len(s) < 2*len(id)+64
+}
+
+// membersAtATime is how many members are read at a time.
+const membersAtATime = 1000
+
+// members counts a collection as bookkeeping if all its members are what they should be.
+func (a *auditor) members(ctx context.Context, name string, r *rule, f *findings) error {
+	doubtful := false
+	err := a.eachMembers(ctx, name, r.kind, func(members []string) error {
+		odd, err := a.oddMembers(ctx, name, r, members)
+		doubtful = doubtful || odd
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if doubtful {
+		f.notUnderstood(name, a.Samples)
+	} else {
+		f.jobs.Bookkeeping++
+	}
+	return nil
+}
+
+// oddMembers reports whether a member is not what it should be.
+func (a *auditor) oddMembers(ctx context.Context, name string, r *rule, members []string) (bool, error) {
+	var named, of []string
+	for _, m := range members {
+		if !r.valid(m) {
+			return true, nil
+		}
+		if r.entry != nil {
+			named, of = append(named, r.entry(m)), append(of, m)
+		}
+	}
+	kinds, err := a.servers.Kinds(ctx, named)
+	if err != nil {
+		return false, err
+	}
+	for i, kind := range kinds {
+		if kind != "none" {
+			continue
+		}
+		// The task may have ended since its id was read. Then the id is gone too.
+		still, err := a.isMember(ctx, name, r.kind, of[i])
+		if err != nil || still {
+			return still, err
+		}
+	}
+	return false, nil
+}
+
+func (a *auditor) isMember(ctx context.Context, name, kind, member string) (bool, error) {
+	client := a.servers.Client
+	var err error
+	switch kind {
+	case "list":
+		err = client.LPos(ctx, name, member, redis.LPosArgs{}).Err()
+	case "zset":
+		err = client.ZScore(ctx, name, member).Err()
+	default:
+		return client.SIsMember(ctx, name, member).Result()
+	}
+	if err == redis.Nil { //nolint:errorlint // go-redis returns it bare
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (a *auditor) eachMembers(ctx context.Context, name, kind string, f func(members []string) error) error {
+	client := a.servers.Client
+	if kind == "list" {
+		return pages(func(from, to int64) ([]string, error) { return client.LRange(ctx, name, from, to).Result() }, f)
+	}
+	for cursor := uint64(0); ; {
+		var members []string
+		var err error
+		if kind == "set" {
+			members, cursor, err = client.SScan(ctx, name, cursor, "", membersAtATime).Result()
+		} else {
+			var pairs []string
+			pairs, cursor, err = client.ZScan(ctx, name, cursor, "", membersAtATime).Result()
+			for i := 0; i < len(pairs); i += 2 {
+				members = append(members, pairs[i])
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if err := f(members); err != nil || cursor == 0 {
+			return err
+		}
+	}
+}
+
+// pages reads a list from its start to its end.
+func pages(read func(from, to int64) ([]string, error), f func(page []string) error) error {
+	for from := int64(0); ; from += membersAtATime {
+		page, err := read(from, from+membersAtATime-1)
+		if err != nil {
+			return err
+		}
+		if err := f(page); err != nil || len(page) < membersAtATime {
+			return err
+		}
+	}
+}
+
+// ticks counts a hash of times as bookkeeping: fields with decimal times, and a version.
+func (a *auditor) ticks(ctx context.Context, name string, f *findings) error {
+	fields, err := a.servers.Client.HGetAll(ctx, name).Result()
+	if err != nil {
+		return err
+	}
+	for field, value := range fields {
+		valid := len(value) <= 20 && strings.Trim(value, "-0123456789") == ""
+		if field == "version" {
+			valid = len(value) <= 64 && !strings.ContainsFunc(value, func(r rune) bool {
+				return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '.' && r != '-'
+			})
+		}
+		if !valid || !isID(field) {
+			f.notUnderstood(name, a.Samples)
+			return nil
+		}
+	}
+	f.jobs.Bookkeeping++
+	return nil
+}

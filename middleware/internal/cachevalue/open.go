@@ -1,0 +1,101 @@
+package cachevalue
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/internal/box"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// Keys opens the values of one namespace under the first of several keys that does.
+type Keys []*box.Box
+
+// NewKeys returns Keys for a namespace, "" for none. It skips nil keys.
+func NewKeys(namespace string, keys ...tink.AEADWithContext) (Keys, error) {
+	var all Keys
+	for _, a := range keys {
+		if box.IsNil(a) {
+			continue
+		}
+		b, err := box.New(a, wire.CacheValue, namespace)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, b)
+	}
+	return all, nil
+}
+
+const (
+	// attempts is how often a key is asked that gives no answer. A batch with many values would never pass a key service
+	// that fails now and then if each failure repeated the batch.
+	attempts = 4
+	pause    = 20 * time.Millisecond
+)
+
+// Open opens a value whose header has n bytes, and returns the index of the key that opened it. If lastFirst, it asks the
+// last key first: to ask a key service about a value that it will refuse costs a call. An outage of any key is an outage,
+// unless another key opens the value.
+func (k Keys) Open(ctx context.Context, lastFirst bool, key string, stored []byte, n int) (plaintext []byte, index int, err error) {
+	var worst error
+	for i := range k {
+		if lastFirst {
+			i = len(k) - 1 - i
+		}
+		plaintext, err := k.ask(ctx, i, key, stored, n)
+		if err == nil {
+			return plaintext, i, nil
+		}
+		switch {
+		case worst == nil, !box.Refused(err):
+			worst = err
+		case box.Refused(worst) && errors.Is(worst, aead.ErrUnknownKey) && !errors.Is(err, aead.ErrUnknownKey):
+			worst = err
+		}
+	}
+	return nil, -1, worst
+}
+
+func (k Keys) ask(ctx context.Context, i int, key string, stored []byte, n int) ([]byte, error) {
+	for attempt := 1; ; attempt++ {
+		plaintext, err := k[i].Open(ctx, stored, n, false, key)
+		if err == nil || attempt == attempts || ctx.Err() != nil || !errors.Is(err, aead.ErrKeyServiceUnavailable) {
+			return plaintext, err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// Header reads the header of a sealed cache value. It is not ok for anything else, or if this release does not know it.
+func Header(b []byte) (h wire.Header, n int, ok bool) {
+	h, n, err := wire.Parse(b)
+	return h, n, err == nil && h.Kind == wire.CacheValue
+}
+
+// Plausible reports whether the bytes after a header may be a ciphertext. A ciphertext that names no key is random, so
+// text there is plaintext behind a planted header. A ciphertext is never shorter than nonce and tag.
+func Plausible(ct []byte, size int64) bool {
+	const least = 12 + 16
+	if size < least {
+		return false
+	}
+	if k := wire.KeyOf(ct); k.HasID || k.Envelope() {
+		return true
+	}
+	for _, c := range ct {
+		if c < ' ' && c != '\t' && c != '\n' && c != '\r' || c > '~' {
+			return true
+		}
+	}
+	return false
+}

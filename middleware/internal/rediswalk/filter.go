@@ -1,0 +1,85 @@
+package rediswalk
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+)
+
+// Filter matches stored names by prefixes, and remembers which prefixes have matched.
+type Filter struct {
+	prefixes []string // of stored names
+	matched  []atomic.Bool
+}
+
+// NewFilter returns a filter for a scan of the stored names that start with scope. The prefixes are of keys in a
+// namespace, "" for none, or of stored names if stored is set. A prefix that cannot match, or that leaves nothing of the
+// scope, is an error. Errors name a prefix by its position, because prefixes are key names.
+func NewFilter(what string, prefixes []string, namespace string, stored bool, scope string) (*Filter, error) {
+	f := &Filter{matched: make([]atomic.Bool, len(prefixes))}
+	for i, p := range prefixes {
+		if p == "" {
+			return nil, fmt.Errorf("%s[%d] is empty", what, i)
+		}
+		if !stored && namespace != "" {
+			p = namespace + ":" + p
+		}
+		switch {
+		case strings.HasPrefix(scope, p):
+			return nil, fmt.Errorf("%s[%d] covers everything", what, i)
+		case !strings.HasPrefix(p, scope):
+			return nil, fmt.Errorf("%s[%d] cannot match any name here (it is for %s)", what, i, system(namespace, stored))
+		}
+		f.prefixes = append(f.prefixes, p)
+	}
+	return f, nil
+}
+
+func system(namespace string, stored bool) string {
+	switch {
+	case stored:
+		return "stored names, as Stored says"
+	case namespace != "":
+		return "keys without the namespace"
+	default:
+		return "stored names, without a namespace"
+	}
+}
+
+// Match reports whether a stored name starts with one of the prefixes.
+func (f *Filter) Match(name string) bool {
+	for i, p := range f.prefixes {
+		if strings.HasPrefix(name, p) {
+			f.matched[i].Store(true)
+			return true
+		}
+	}
+	return false
+}
+
+// Matched reports for each prefix whether it has matched.
+func (f *Filter) Matched() []bool {
+	m := make([]bool, len(f.matched))
+	for i := range f.matched {
+		m[i] = f.matched[i].Load()
+	}
+	return m
+}
+
+// Restore sets what an earlier run has matched.
+func (f *Filter) Restore(matched []bool) {
+	for i := range min(len(matched), len(f.matched)) {
+		f.matched[i].Store(matched[i])
+	}
+}
+
+// Unmatched returns the given prefixes that have not matched.
+func (f *Filter) Unmatched(given []string) []string {
+	var none []string
+	for i := range f.matched {
+		if !f.matched[i].Load() {
+			none = append(none, given[i])
+		}
+	}
+	return none
+}

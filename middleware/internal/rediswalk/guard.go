@@ -1,0 +1,146 @@
+package rediswalk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/rediscmd"
+	"github.com/sealcache/sealcache/internal/rediserr"
+)
+
+// Guard watches the servers during a run.
+type Guard struct {
+	// MaxLatency pauses the run while the 99th percentile of PING is longer. 0 is no bound.
+	MaxLatency time.Duration
+	// MaxLagBytes pauses the run while a replica is further behind its master. 0 is no bound.
+	MaxLagBytes int64
+}
+
+// Reasons of a Throttle to pause.
+const (
+	reasonLatency = "latency"
+	reasonLag     = "replica lag"
+)
+
+const (
+	pingEvery   = 20 * time.Millisecond
+	pings       = 50 // the sample that the 99th percentile is of
+	inspectEach = time.Second
+)
+
+// Watch runs until ctx ends. A server that does not answer is left to the run's own calls.
+func (g Guard) Watch(ctx context.Context, s *Servers, t *Throttle) {
+	every := pingEvery
+	switch {
+	case g.MaxLatency > 0:
+	case g.MaxLagBytes > 0:
+		every = inspectEach
+	default:
+		return
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	var times []time.Duration
+	var inspected time.Time
+	for {
+		if g.MaxLatency > 0 {
+			begun := time.Now()
+			_ = s.EachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error { return node.Ping(ctx).Err() })
+			if times = append(times, time.Since(begun)); len(times) > pings {
+				times = times[1:]
+			}
+			pauseIf(t, reasonLatency, percentile99(times) > g.MaxLatency)
+		}
+		if g.MaxLagBytes > 0 && time.Since(inspected) >= inspectEach/2 {
+			states, err := s.States(ctx)
+			if err == nil {
+				inspected = time.Now()
+				pauseIf(t, reasonLag, slices.ContainsFunc(states, func(m State) bool { return m.LagBytes > g.MaxLagBytes }))
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func pauseIf(t *Throttle, reason string, pause bool) {
+	if pause {
+		t.Pause(reason)
+	} else {
+		t.Resume(reason)
+	}
+}
+
+// percentile99 returns the 99th percentile of times. With fewer than a hundred it is the second longest, so that one
+// outlier does not pause a run.
+func percentile99(times []time.Duration) time.Duration {
+	if len(times) < 2 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(times))
+	return sorted[min(len(sorted)-2, len(sorted)*99/100)]
+}
+
+// State is what INFO says of a master.
+type State struct {
+	RunID      string
+	UsedMemory int64
+	MaxMemory  int64  // 0 is no bound
+	Policy     string // maxmemory_policy
+	Evicted    int64  // entries since it started
+	LagBytes   int64  // of the replica that is furthest behind
+}
+
+// ErrNoState reports that the server does not offer INFO.
+var ErrNoState = errors.New("rediswalk: INFO is not offered")
+
+// States returns the state of each master.
+func (s *Servers) States(ctx context.Context) ([]State, error) {
+	var all []State
+	err := s.EachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
+		info, err := node.Info(ctx).Result()
+		switch {
+		case rediserr.NotOffered(err):
+			return ErrNoState
+		case err != nil:
+			return fmt.Errorf("rediswalk: INFO: %w", rediserr.Wrap(err))
+		}
+		all = append(all, parseState(info))
+		return nil
+	})
+	return all, err
+}
+
+func parseState(info string) State {
+	n := func(name string) int64 {
+		n, _ := strconv.ParseInt(rediscmd.InfoField(info, name), 10, 64)
+		return n
+	}
+	m := State{
+		RunID: rediscmd.InfoField(info, "run_id"), UsedMemory: n("used_memory"), MaxMemory: n("maxmemory"),
+		Policy: rediscmd.InfoField(info, "maxmemory_policy"), Evicted: n("evicted_keys"),
+	}
+	offset := n("master_repl_offset")
+	for line := range strings.Lines(info) { // slave0:ip=127.0.0.1,port=6380,state=online,offset=42,lag=0
+		name, fields, ok := strings.Cut(line, ":")
+		if !ok || !strings.HasPrefix(name, "slave") || !strings.Contains(fields, "state=online") {
+			continue
+		}
+		_, rest, ok := strings.Cut(fields, "offset=")
+		text, _, _ := strings.Cut(rest, ",")
+		if at, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64); ok && err == nil {
+			m.LagBytes = max(m.LagBytes, offset-at)
+		}
+	}
+	return m
+}

@@ -1,0 +1,160 @@
+package rediswalk
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sealcache/sealcache/internal/rediserr"
+)
+
+// RunsName is the name of a hash in each database that records the writing runs. A run that goes on from a checkpoint
+// finds there whether another run has undone its work since.
+const RunsName = "sealcache.runs"
+
+const (
+	sequenceField = "sequence"
+	runsKeptFor   = 30 * 24 * time.Hour
+	maxRuns       = 200
+)
+
+// Run is the record of a writing run.
+type Run struct {
+	Sequence  int64  `json:"sequence"`
+	Operation string `json:"operation"`
+	Job       string `json:"job"`  // digest of everything that decides what is written
+	From      string `json:"from"` // what the stored names start with
+	To        string `json:"to"`
+}
+
+// ErrRunUndone reports that a checkpoint is out of date: the record of its run is gone, as after a flush, or another run
+// with other settings has changed the same names since.
+var ErrRunUndone = errors.New("the data was flushed, or another run has changed it since")
+
+// ErrRunsRefused reports that the user may not write the records.
+var ErrRunsRefused = errors.New("rediswalk: the key " + RunsName + " is refused (allow it by ACL)")
+
+// RegisterRun records a run and returns its id.
+func (s *Servers) RegisterRun(ctx context.Context, r Run) (id string, err error) {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	id = hex.EncodeToString(b[:])
+	if r.Sequence, err = s.Client.HIncrBy(ctx, RunsName, sequenceField, 1).Result(); err != nil {
+		return "", runsError(err)
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		return "", fmt.Errorf("rediswalk: runs: %w", err)
+	}
+	if err := s.Client.HSet(ctx, RunsName, id, text).Err(); err != nil {
+		return "", runsError(err)
+	}
+	if err := s.Client.Expire(ctx, RunsName, runsKeptFor).Err(); err != nil {
+		return "", runsError(err)
+	}
+	return id, s.pruneRuns(ctx)
+}
+
+func runsError(err error) error {
+	if code := rediserr.Code(err); code == "NOPERM" || rediserr.NotOffered(err) {
+		return ErrRunsRefused
+	}
+	return fmt.Errorf("rediswalk: runs: %w", rediserr.Wrap(err))
+}
+
+func (s *Servers) runs(ctx context.Context) (map[string]Run, error) {
+	fields, err := s.Client.HGetAll(ctx, RunsName).Result()
+	if err != nil {
+		return nil, runsError(err)
+	}
+	all := make(map[string]Run, len(fields))
+	for id, text := range fields {
+		if id == sequenceField {
+			continue
+		}
+		if r, ok := parseRun(text); ok {
+			all[id] = r
+		}
+	}
+	return all, nil
+}
+
+func parseRun(text string) (Run, bool) {
+	const most = 4 << 10
+	var r Run
+	if len(text) > most {
+		return r, false
+	}
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	err := d.Decode(&r)
+	return r, err == nil && !d.More()
+}
+
+// pruneRuns keeps the records few. A run whose record is gone begins anew.
+func (s *Servers) pruneRuns(ctx context.Context) error {
+	all, err := s.runs(ctx)
+	if err != nil || len(all) <= maxRuns {
+		return err
+	}
+	ids := make([]string, 0, len(all))
+	for id := range all {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b string) int { return int(all[a].Sequence - all[b].Sequence) })
+	if err := s.Client.HDel(ctx, RunsName, ids[:len(ids)-maxRuns/2]...).Err(); err != nil {
+		return runsError(err)
+	}
+	return nil
+}
+
+// CheckRun returns ErrRunUndone if a run cannot go on.
+func (s *Servers) CheckRun(ctx context.Context, id string) error {
+	all, err := s.runs(ctx)
+	if err != nil {
+		return err
+	}
+	own, ok := all[id]
+	if !ok {
+		return ErrRunUndone
+	}
+	for _, r := range all {
+		if r.Sequence > own.Sequence && r.Job != own.Job && own.overlaps(r) {
+			return ErrRunUndone
+		}
+	}
+	return nil
+}
+
+func (r Run) overlaps(other Run) bool {
+	for _, a := range []string{r.From, r.To} {
+		for _, b := range []string{other.From, other.To} {
+			if strings.HasPrefix(a, b) || strings.HasPrefix(b, a) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// IsRuns reports whether the fields of a hash are records of runs and nothing else.
+func IsRuns(fields map[string]string) bool {
+	for id, text := range fields {
+		if id == sequenceField {
+			if len(text) > 19 || strings.Trim(text, "0123456789") != "" {
+				return false
+			}
+			continue
+		}
+		if _, ok := parseRun(text); !ok || len(id) != 16 || strings.Trim(id, "0123456789abcdef") != "" {
+			return false
+		}
+	}
+	return true
+}

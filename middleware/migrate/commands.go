@@ -1,0 +1,90 @@
+package migrate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/middleware/internal/box"
+	"github.com/sealcache/sealcache/middleware/internal/keycheck"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
+)
+
+// probeSource runs the commands of a real run without an effect: SET XX writes nothing where there is no entry. KEYS: a name
+// that no entry has.
+const probeSource = `
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('SET', KEYS[1], '', 'XX', 'KEEPTTL')
+return 1`
+
+// proveCommands makes a dry run fail where the real run would: if the user may not call EVAL or SET, or the server is
+// read-only or full.
+func (m *migration) proveCommands(ctx context.Context) error {
+	name := m.target().stored() + "sealcache.dry-run"
+	err := m.walk.Retry(ctx, "the commands of the run", func(ctx context.Context) error {
+		call := &rediswalk.Call{Keys: []string{name}}
+		if err := m.servers.Run(ctx, rediswalk.NewScript(probeSource), []*rediswalk.Call{call}); err != nil {
+			return err
+		}
+		return call.Cmd.Err()
+	})
+	if err != nil {
+		return fmt.Errorf("migrate: the real run could not write (EVAL, EVALSHA, SET): %w", rediserr.Wrap(err))
+	}
+	return nil
+}
+
+// renewKeyCheck seals the key check of the target under the present key if it names another one. It never makes one.
+func (m *migration) renewKeyCheck(ctx context.Context) error {
+	namespace := m.target().Namespace
+	name := keycheck.StoredName(namespace)
+	stored, err := m.get(ctx, name)
+	if err != nil || len(stored) == 0 || m.DryRun {
+		return err
+	}
+	for i, a := range m.allKeys() {
+		old, err := keycheck.New(a, namespace)
+		if err != nil {
+			return fmt.Errorf("migrate: key check: %w", err)
+		}
+		switch err := m.ask(ctx, func(ctx context.Context) error { return old.Open(ctx, stored) }); {
+		case err == nil:
+			return m.swapKeyCheck(ctx, name, stored, i > 0)
+		case !box.Refused(err):
+			return fmt.Errorf("migrate: key check: %w", err)
+		}
+	}
+	return nil // it has changed since the run began
+}
+
+func (m *migration) swapKeyCheck(ctx context.Context, name string, stored []byte, always bool) error {
+	now, err := keycheck.New(m.Keys, m.target().Namespace)
+	if err != nil {
+		return fmt.Errorf("migrate: key check: %w", err)
+	}
+	var fresh []byte
+	if err := m.ask(ctx, func(ctx context.Context) (err error) {
+		fresh, err = now.Seal(ctx)
+		return err
+	}); err != nil {
+		return fmt.Errorf("migrate: key check: %w", err)
+	}
+	if !always && !keycheck.Outdated(stored, fresh) || bytes.Equal(stored, fresh) {
+		return nil
+	}
+	call := &rediswalk.Call{Keys: []string{name}, Args: []any{stored, -1, fresh}}
+	err = m.walk.Retry(ctx, "the key check", func(ctx context.Context) error {
+		if err := m.servers.Run(ctx, m.scripts.swap, []*rediswalk.Call{call}); err != nil {
+			return err
+		}
+		return call.Cmd.Err()
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return fmt.Errorf("migrate: key check: %w", rediserr.Wrap(err))
+	}
+	return nil
+}

@@ -1,0 +1,264 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/middleware/internal/box"
+	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
+	"github.com/sealcache/sealcache/middleware/internal/keycheck"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// ErrWrongKeys reports that the keys are not the application's, or the namespace or prefix is not, or that Keys is a
+// keyring where the application has an envelope. Either the key check of a namespace, or the entry of Config.Proof, does
+// not open. Or no sealed value among the first batches opens; Config.IgnoreUnreadable then goes on.
+//
+// The key check is the entry "sealcache.key-check" of each namespace, which Store.Check of the application makes. If an
+// attacker has replaced it, or it is older than the keys, delete it: the next Store.Check makes a new one.
+//
+// Report.Written says how many entries were written before. They are sealed under the wrong keys: unseal them with the
+// same keys, or delete them.
+var ErrWrongKeys = errors.New("migrate: wrong keys")
+
+// ErrUnproven reports that nothing proves Config.Keys. The namespace has no key check, because no process of the
+// application has called Store.Check yet. Call it, give Config.Proof, or set Config.AllowUnproven.
+var ErrUnproven = errors.New("migrate: nothing proves the keys (no key check; give Proof or AllowUnproven)")
+
+// What has proved Config.Keys, in a Report.
+const (
+	provenByKeyCheck = "key check"
+	provenByProof    = "proof"
+)
+
+// proveKeys opens the key checks of the namespaces and the entry of Proof, before anything else is read.
+func (m *migration) proveKeys(ctx context.Context) error {
+	namespaces := []string{m.target().Namespace}
+	if m.From.Namespace != m.target().Namespace {
+		namespaces = append(namespaces, m.From.Namespace)
+	}
+	for _, ns := range namespaces {
+		underKeys, err := m.openKeyCheck(ctx, ns)
+		if err != nil {
+			return err
+		}
+		if underKeys {
+			m.provenBy = provenByKeyCheck
+		}
+	}
+	if m.Proof != "" {
+		if err := m.openProof(ctx); err != nil {
+			return err
+		}
+		if m.provenBy == "" {
+			m.provenBy = provenByProof
+		}
+	}
+	if m.provenBy == "" && !m.AllowUnproven {
+		return ErrUnproven
+	}
+	return nil
+}
+
+// openKeyCheck reports whether Keys open the key check of a namespace. One that neither Keys nor OldKeys open is an error.
+func (m *migration) openKeyCheck(ctx context.Context, namespace string) (underKeys bool, err error) {
+	stored, err := m.get(ctx, keycheck.StoredName(namespace))
+	if err != nil || stored == nil {
+		return false, err
+	}
+	for i, a := range m.allKeys() {
+		c, err := keycheck.New(a, namespace)
+		if err != nil {
+			return false, fmt.Errorf("migrate: key check: %w", err)
+		}
+		switch err := m.ask(ctx, func(ctx context.Context) error { return c.Open(ctx, stored) }); {
+		case err == nil:
+			return i == 0, nil
+		case !box.Refused(err) && !errors.Is(err, wire.ErrNotSealed) && !errors.Is(err, wire.ErrUnsupportedFormat):
+			return false, fmt.Errorf("migrate: key check: %w", err)
+		}
+	}
+	return false, fmt.Errorf("%w: the key check does not open", ErrWrongKeys)
+}
+
+// openProof opens the entry of Config.Proof under Keys.
+func (m *migration) openProof(ctx context.Context) error {
+	space := m.target()
+	if m.Operation == Unseal {
+		space = m.From
+	}
+	key := m.Proof
+	if m.Stored {
+		var ok bool
+		if key, ok = strings.CutPrefix(m.Proof, space.namespace()); !ok {
+			return fmt.Errorf("%w: Proof is not a stored name of the namespace", ErrConfig)
+		}
+	}
+	stored, err := m.get(ctx, space.namespace()+key)
+	if err != nil {
+		return err
+	}
+	_, n, ok := cachevalue.Header(stored)
+	if !ok {
+		return fmt.Errorf("%w: the entry of Proof is missing or not sealed", ErrConfig)
+	}
+	keys, err := cachevalue.NewKeys(space.Namespace, m.Keys)
+	if err != nil {
+		return fmt.Errorf("migrate: proof: %w", err)
+	}
+	err = m.ask(ctx, func(ctx context.Context) error {
+		_, _, err := keys.Open(ctx, false, key, stored, n)
+		return err
+	})
+	switch {
+	case box.Refused(err):
+		return fmt.Errorf("%w: the entry of Proof does not open", ErrWrongKeys)
+	case err != nil:
+		return fmt.Errorf("migrate: proof: %w", err)
+	}
+	return nil
+}
+
+// ask repeats a question while the key service fails.
+func (m *migration) ask(ctx context.Context, do func(ctx context.Context) error) error {
+	var answer error
+	err := m.walk.Retry(ctx, "a question to the key service", func(ctx context.Context) error {
+		if answer = do(ctx); errors.Is(answer, aead.ErrKeyServiceUnavailable) {
+			return answer
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return answer
+}
+
+// get reads an entry. It is nil if there is none, and empty if it is not a string.
+func (m *migration) get(ctx context.Context, name string) ([]byte, error) {
+	var value []byte
+	err := m.walk.Retry(ctx, "GET", func(ctx context.Context) (err error) {
+		value, err = m.servers.Client.Get(ctx, name).Bytes()
+		return err
+	})
+	switch {
+	case errors.Is(err, redis.Nil):
+		return nil, nil
+	case rediserr.Code(err) == "WRONGTYPE":
+		return []byte{}, nil
+	case err != nil:
+		return nil, fmt.Errorf("migrate: read: %w", rediserr.Wrap(err))
+	default:
+		return value, nil
+	}
+}
+
+const (
+	// firstScans, firstValues and firstBytes bound what is tried of each master before the first write.
+	firstScans  = 10
+	firstValues = 64
+	firstBytes  = 1 << 20
+)
+
+// tryFirst opens sealed values among the first batches before anything is written. A key check proves keys only together
+// with the data: a process with wrong keys may have made it in an empty namespace.
+func (m *migration) tryFirst(ctx context.Context) error {
+	if m.IgnoreUnreadable || m.Operation == Unseal {
+		return nil
+	}
+	var c Counts
+	err := m.walk.Retry(ctx, "the first sealed values", func(ctx context.Context) error {
+		c = Counts{}
+		return m.servers.EachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error { return m.tryMaster(ctx, node, &c) })
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("migrate: first values: %w", rediserr.Wrap(err))
+	case c.Opened > 0 || c.unopened() == 0:
+		m.opened.Store(c.Opened > 0)
+		return nil
+	case m.DryRun: // it changes nothing, and counts them
+		m.warn(fmt.Sprintf("the real run would refuse to start: %s", refusedText(&c)))
+		m.opened.Store(true)
+		return nil
+	default:
+		return fmt.Errorf("%w: %s", ErrWrongKeys, refusedText(&c))
+	}
+}
+
+func refusedText(c *Counts) string {
+	return fmt.Sprintf("none of the first %d sealed values opens (%d unreadable, %d under unknown keys)", c.unopened(), c.Unreadable, c.UnknownKey)
+}
+
+// tryMaster counts in c the sealed values that open and those that do not.
+func (m *migration) tryMaster(ctx context.Context, node redis.Cmdable, c *Counts) error {
+	cursor, tried := uint64(0), 0
+	for range firstScans {
+		names, next, err := node.Scan(ctx, cursor, m.walk.Pattern, int64(m.tuning.BatchSize)).Result()
+		if err != nil {
+			return err
+		}
+		if err := m.throttle.Entries(ctx, max(len(names)/4, 1)); err != nil { // a few bytes of each are read
+			return err
+		}
+		entries, err := m.sealedOnes(ctx, m.located(names, new(Counts)))
+		if err != nil {
+			return err
+		}
+		entries = entries[:min(len(entries), firstValues-tried)]
+		tried += len(entries)
+		if err := eachGroup(entries, func(group []entry) error { return m.tryEntries(ctx, group, c) }); err != nil {
+			return err
+		}
+		if cursor = next; cursor == 0 || tried == firstValues {
+			return nil
+		}
+	}
+	return nil
+}
+
+// sealedOnes returns the entries that hold sealed values of moderate size.
+func (m *migration) sealedOnes(ctx context.Context, entries []entry) ([]entry, error) {
+	sizes, starts := make([]*redis.IntCmd, len(entries)), make([]*redis.StringCmd, len(entries))
+	err := m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
+		for i := range entries {
+			sizes[i] = p.StrLen(ctx, entries[i].name)
+			starts[i] = p.GetRange(ctx, entries[i].name, 0, wire.MaxHeaderSize)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	var sealed []entry
+	for i, e := range entries {
+		start, err := starts[i].Bytes()
+		e.size = sizes[i].Val()
+		if _, _, ok := cachevalue.Header(start); err == nil && ok && e.size <= firstBytes {
+			sealed = append(sealed, e)
+		}
+	}
+	return sealed, nil
+}
+
+func (m *migration) tryEntries(ctx context.Context, entries []entry, c *Counts) error {
+	values, err := m.servers.Read(ctx, namesOf(entries))
+	if err != nil {
+		return err
+	}
+	for i, old := range values {
+		if _, n, ok := cachevalue.Header(old); ok { // else it has changed
+			_, err := m.open(ctx, entries[i].place, old, n, c)
+			if err != nil && !box.Refused(err) {
+				return err
+			}
+			c.refused(err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
+)
+
+// watched does the work, and counts what Redis evicted during it.
+func (m *migration) watched(ctx context.Context, work func(ctx context.Context) error) error {
+	before, err := m.states(ctx)
+	if err != nil {
+		return err
+	}
+	err = work(ctx)
+	if ctx.Err() != nil {
+		return err
+	}
+	after, e := m.states(ctx)
+	if e != nil {
+		if err == nil {
+			err = e
+		}
+		return err
+	}
+	if after == nil {
+		m.warn("evictions are unknown, because the user may not call INFO")
+	}
+	m.walk.Mu.Lock()
+	m.work.Evicted += evictedSince(before, after)
+	growth := m.counts().Growth
+	m.walk.Mu.Unlock()
+	// A Cluster spreads entries about evenly over its masters.
+	each := growth / int64(max(len(after), 1))
+	if room := roomOf(before); m.DryRun && each > room {
+		m.warn(fmt.Sprintf("the data would grow by %d bytes on a master, and maxmemory leaves %d: Redis would evict or refuse", each, room))
+	}
+	return err
+}
+
+// states are those of the masters, nil if the user may not call INFO.
+func (m *migration) states(ctx context.Context) (states []rediswalk.State, err error) {
+	err = m.walk.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
+		states, err = m.servers.States(ctx)
+		if errors.Is(err, rediswalk.ErrNoState) {
+			states, err = nil, nil
+		}
+		return err
+	})
+	return states, err
+}
+
+// memoryGate ends a run that makes the servers evict, without asking them for each batch.
+type memoryGate struct {
+	mu     sync.Mutex
+	before []rediswalk.State // at the start
+	room   int64             // at the last look
+	grown  int64             // since then
+}
+
+// memoryShare is the part of maxmemory at which a run stops. Clients need room for their buffers.
+const memoryShare = 0.97
+
+// admit is called before values are written that are larger by growth.
+func (m *migration) admit(ctx context.Context, growth int64) error {
+	const part = 8 // of the room that may be used without another look
+	g := &m.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.grown += growth; m.AllowEviction || m.Operation == Unseal || g.before != nil && g.grown < g.room/part {
+		return nil
+	}
+	states, err := m.servers.States(ctx)
+	switch {
+	case errors.Is(err, rediswalk.ErrNoState):
+		g.before, g.room, g.grown = []rediswalk.State{}, math.MaxInt64, 0
+		return nil
+	case err != nil:
+		return err
+	}
+	if g.before == nil {
+		g.before = states
+	}
+	g.room, g.grown = math.MaxInt64, 0
+	for _, s := range states {
+		if s.MaxMemory > 0 {
+			g.room = min(g.room, int64(memoryShare*float64(s.MaxMemory))-s.UsedMemory)
+		}
+	}
+	if g.room <= 0 || evictedSince(g.before, states) > 0 {
+		m.cancel(ErrMemory)
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// evictedSince counts evictions. A server that has restarted begins at zero, and is not counted.
+func evictedSince(before, after []rediswalk.State) int64 {
+	was := make(map[string]int64)
+	for _, s := range before {
+		was[s.RunID] = s.Evicted
+	}
+	var n int64
+	for _, s := range after {
+		if b, ok := was[s.RunID]; ok {
+			n += max(s.Evicted-b, 0)
+		}
+	}
+	return n
+}
+
+// roomOf returns the least memory that any master has left.
+func roomOf(states []rediswalk.State) int64 {
+	room := int64(math.MaxInt64)
+	for _, s := range states {
+		if s.MaxMemory > 0 {
+			room = min(room, max(s.MaxMemory-s.UsedMemory, 0))
+		}
+	}
+	return room
+}
