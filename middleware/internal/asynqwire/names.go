@@ -24,8 +24,9 @@ const (
 	// HiddenTypePrefix starts the pseudonym of a hidden type name.
 	HiddenTypePrefix = "sealed:"
 
-	// TickIDPrefix starts the id of a tick's task.
-	TickIDPrefix = "tick-"
+	// TickIDInfix stands in the id of a tick's task, after eight hexadecimal digits. asynqmon shows an id up to its first
+	// "-", so that these digits tell ticks apart.
+	TickIDInfix = "-tick-"
 
 	schedulePrefix   = "{sealcache:jobs:"
 	schedulesSuffix  = "}:schedules"

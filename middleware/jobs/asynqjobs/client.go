@@ -62,8 +62,13 @@ func (c *Client) Enqueue(t *asynq.Task, opts ...asynq.Option) (*asynq.TaskInfo, 
 // jobs.ErrNoPRF, those of ctx and of Redis. After an error nothing was enqueued, unless the connection broke before Redis
 // answered.
 func (c *Client) EnqueueContext(ctx context.Context, t *asynq.Task, opts ...asynq.Option) (*asynq.TaskInfo, error) {
+	return c.enqueueTask(ctx, t, opts, nil)
+}
+
+// enqueueTask is EnqueueContext for a task that may be a tick.
+func (c *Client) enqueueTask(ctx context.Context, t *asynq.Task, opts []asynq.Option, tick *Tick) (*asynq.TaskInfo, error) {
 	ctx, span := c.tel.startEnqueue(ctx)
-	info, err := c.enqueue(ctx, t, opts)
+	info, err := c.enqueue(ctx, t, opts, tick)
 	if err != nil {
 		endSpan(span, enqueueOutcome(err))
 		return nil, err
@@ -76,7 +81,7 @@ func (c *Client) EnqueueContext(ctx context.Context, t *asynq.Task, opts ...asyn
 	return info, nil
 }
 
-func (c *Client) enqueue(ctx context.Context, t *asynq.Task, opts []asynq.Option) (*asynq.TaskInfo, error) {
+func (c *Client) enqueue(ctx context.Context, t *asynq.Task, opts []asynq.Option, tick *Tick) (*asynq.TaskInfo, error) {
 	if c.cfg.writesPlaintext() {
 		if _, _, err := checkTask(t, opts); err != nil {
 			return nil, err
@@ -84,7 +89,7 @@ func (c *Client) enqueue(ctx context.Context, t *asynq.Task, opts []asynq.Option
 		info, err := c.c.EnqueueContext(ctx, t, opts...)
 		return info, redisError(err)
 	}
-	sealed, all, err := c.sealer.seal(ctx, t, opts, frame{trace: c.tel.traceContext(ctx)}, false)
+	sealed, all, err := c.sealer.seal(ctx, t, opts, frame{trace: c.tel.traceContext(ctx), tick: tick}, false)
 	if err != nil {
 		return nil, err
 	}

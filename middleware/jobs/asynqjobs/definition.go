@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,9 +14,11 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 )
 
-// definition is a periodic job, as it is sealed.
+// definition is a periodic job, in the form that is sealed.
 type definition struct {
 	Name    string            `json:"name"`
 	Spec    string            `json:"spec"`
@@ -23,29 +26,28 @@ type definition struct {
 	Payload []byte            `json:"payload,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
 	Options []storedOption    `json:"options,omitempty"`
-	// Anchor is when the job was registered, in Unix milliseconds: ticks come after
-	// it.
+	// Anchor is the time of the registration in Unix milliseconds. Ticks come after it.
 	Anchor int64 `json:"anchor"`
-	// Seed keys the ids of the ticks. It changes with the definition, so that
-	// another definition of the same name has other ids.
+	// Seed keys the ids of the ticks. Each registration has its own, so that another
+	// definition of the same name has other ids.
 	Seed []byte `json:"seed"`
-	// Sealed is when it was sealed, in Unix milliseconds.
+	// Sealed is the time of the sealing in Unix milliseconds.
 	Sealed int64 `json:"sealed"`
 
 	ticker ticker
 }
 
-// storedOption is an option of asynq that a periodic job may have. Unique and
-// Group are none: asynq leaves a unique lock behind when an id is refused, and the
-// task of a group is gone when the group is aggregated, so that neither can be
-// relied upon to run a tick once.
+// storedOption is an option of asynq that a periodic job may have. Unique and Group
+// are refused, because a tick with them may not run exactly once: asynq leaves a unique
+// lock behind when an id is refused, and the task of a group is gone when the group is
+// aggregated.
 type storedOption struct {
 	Type  asynq.OptionType `json:"type"`
 	Int   int64            `json:"int,omitempty"`
 	Value string           `json:"value,omitempty"`
 }
 
-// newDefinition defines a job whose first tick comes after anchor.
+// newDefinition returns the definition of a job whose first tick comes after anchor.
 func newDefinition(name string, when Schedule, t *asynq.Task, opts []asynq.Option, anchor time.Time) (*definition, error) {
 	if name == "" {
 		return nil, errors.New("asynqjobs: a periodic job needs a name")
@@ -75,14 +77,14 @@ func newDefinition(name string, when Schedule, t *asynq.Task, opts []asynq.Optio
 	return d, d.parse()
 }
 
-// parse makes the definition ready to tick.
+// parse sets the ticker.
 func (d *definition) parse() error {
 	var err error
 	d.ticker, err = Schedule{d.Spec}.parse(d.anchor())
 	return err
 }
 
-// sealed is when the definition was sealed.
+// sealed returns the time of the sealing.
 func (d *definition) sealed() time.Time { return time.UnixMilli(d.Sealed) }
 
 func (d *definition) anchor() time.Time { return time.UnixMilli(d.Anchor) }
@@ -105,14 +107,14 @@ func storeOption(o asynq.Option) (storedOption, error) {
 		s.Int = int64(v)
 	}
 	if !ok {
-		return storedOption{}, fmt.Errorf("asynqjobs: a periodic job cannot have option %s: it takes MaxRetry, Queue, Timeout and Retention", o)
+		return storedOption{}, fmt.Errorf("asynqjobs: a periodic job cannot have option %s (only MaxRetry, Queue, Timeout, Retention)", o)
 	}
 	return s, nil
 }
 
-// options returns the options of a tick's task. Its id is that of the tick, and it
-// is kept for a while after it has run, so that a scheduler that was held up does
-// not enqueue the tick again.
+// options returns the options of a tick's task. Its id is that of the tick. The task is
+// kept for a while after it has run, so that a delayed scheduler does not enqueue the
+// tick again.
 func (d *definition) options(tick time.Time) ([]asynq.Option, error) {
 	retention := tickRetention
 	var opts []asynq.Option
@@ -127,21 +129,22 @@ func (d *definition) options(tick time.Time) ([]asynq.Option, error) {
 		case asynq.RetentionOpt:
 			retention = max(retention, time.Duration(s.Int))
 		default:
-			return nil, fmt.Errorf("asynqjobs: a periodic job has an option of type %d, which this release does not know", s.Type)
+			return nil, fmt.Errorf("asynqjobs: a periodic job has an unknown option of type %d (use a newer release)", s.Type)
 		}
 	}
 	return append(opts, asynq.Retention(retention), asynq.TaskID(d.tickID(tick))), nil
 }
 
-// tickID is the id of a tick's task. Schedulers find the same id and enqueue it
-// once; who does not know the seed cannot tell which job it is.
+// tickID returns the id of a tick's task. All schedulers compute the same id, so that
+// it is enqueued once. An attacker without the seed cannot tell which job it belongs to.
 func (d *definition) tickID(tick time.Time) string {
 	m := hmac.New(sha256.New, d.Seed)
 	m.Write(binary.BigEndian.AppendUint64([]byte("sealcache.tick.v1"), uint64(tick.UnixMilli())))
-	return "tick-" + base64.RawURLEncoding.EncodeToString(m.Sum(nil)[:16])
+	sum := m.Sum(nil)
+	return hex.EncodeToString(sum[:4]) + asynqwire.TickIDInfix + base64.RawURLEncoding.EncodeToString(sum[4:16])
 }
 
-// queue is that of the job's tasks.
+// queue returns the queue of the job's tasks.
 func (d *definition) queue() string {
 	queue := defaultQueue
 	for _, s := range d.Options {
@@ -152,8 +155,8 @@ func (d *definition) queue() string {
 	return queue
 }
 
-// content is what makes two definitions of one name the same: everything that an
-// application says of it.
+// content returns what makes two definitions of one name the same: everything that the
+// application gave.
 func (d *definition) content() ([]byte, error) {
 	b, err := json.Marshal(definition{
 		Name: d.Name, Spec: d.Spec, Type: d.Type, Payload: d.Payload, Headers: d.Headers, Options: d.Options,

@@ -46,9 +46,8 @@
 //	SchedulerOpts.PreEnqueueFunc         nothing; what it did, the handler can
 //	SchedulerOpts.PostEnqueueFunc,       nothing; the metric sealcache.jobs.ticks and the
 //	  EnqueueErrorHandler                  log (WithMeterProvider, WithLogger)
-//	PeriodicTaskManager,                 ScheduleOnce for each config, Cancel for those that
-//	  PeriodicTaskConfigProvider           List has and the provider has not, at start and
-//	                                       whenever the configs change
+//	PeriodicTaskManager,                 Scheduler.Sync(ctx, tasks), at start and whenever the
+//	  PeriodicTaskConfigProvider           configs change
 //	Unique, Group, Deadline, ProcessAt   refused; a tick runs once by itself, and its
 //	  of a periodic task                   handler may enqueue a task that has them
 //	Task.ResultWriter().Write(b)         WriteResult(ctx, b)

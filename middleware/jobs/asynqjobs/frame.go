@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 	"github.com/sealcache/sealcache/middleware/jobs"
@@ -12,7 +13,7 @@ import (
 
 // A frame is the plaintext of a task that has more to seal than a payload. FORMAT.md specifies its bytes:
 //
-//	flags(1) [name] [headers] [tag] [member] [trace] payload
+//	flags(1) [name] [headers] [tag] [member] [trace] [tick] payload
 //
 // A field has its length before it, 4 bytes big endian. The payload is the rest. A task that has only a payload is sealed
 // without a frame: see bare.
@@ -23,6 +24,7 @@ type frame struct {
 	tag     [wire.TagSize]byte
 	held    *member           // the member of a group that the task holds: there is nothing to run
 	trace   map[string]string // W3C trace context: traceparent, tracestate
+	tick    *Tick             // the task is a tick of this schedule
 	payload []byte
 }
 
@@ -39,7 +41,8 @@ const (
 	isUnique   = 1 << 2
 	hasMember  = 1 << 3
 	hasTrace   = 1 << 4
-	knownFlags = hasName | hasHeaders | isUnique | hasMember | hasTrace
+	hasTick    = 1 << 5
+	knownFlags = hasName | hasHeaders | isUnique | hasMember | hasTrace | hasTick
 )
 
 // flags returns the flags of what the frame holds besides the payload.
@@ -59,6 +62,9 @@ func (f *frame) flags() byte {
 	}
 	if len(f.trace) > 0 {
 		flags |= hasTrace
+	}
+	if f.tick != nil {
+		flags |= hasTick
 	}
 	return flags
 }
@@ -85,12 +91,19 @@ func (f *frame) append(dst []byte) []byte {
 	if len(f.trace) > 0 {
 		dst = appendHeaders(dst, f.trace)
 	}
+	if f.tick != nil {
+		dst = binary.BigEndian.AppendUint64(dst, uint64(f.tick.Time.UnixMilli()))
+		dst = appendField(dst, f.tick.Name)
+	}
 	return append(dst, f.payload...)
 }
 
 // size is an upper bound of what append adds.
 func (f *frame) size() int {
 	n := 1 + lengthSize + len(f.name) + headersSize(f.headers) + wire.TagSize + headersSize(f.trace) + len(f.payload)
+	if f.tick != nil {
+		n += tickSize + lengthSize + len(f.tick.Name)
+	}
 	if m := f.held; m != nil {
 		n += 2*lengthSize + len(m.typename) + headersSize(m.headers) + len(m.payload)
 	}
@@ -122,6 +135,9 @@ func parseFrame(b []byte) (*frame, error) {
 	if flags&hasTrace != 0 {
 		f.trace = r.someHeaders()
 	}
+	if flags&hasTick != 0 {
+		f.tick = r.tick()
+	}
 	if r.bad {
 		return nil, fmt.Errorf("%w: a sealed task that is cut off", jobs.ErrUnsupportedFormat)
 	}
@@ -131,7 +147,10 @@ func parseFrame(b []byte) (*frame, error) {
 	return f, nil
 }
 
-const lengthSize = 4
+const (
+	lengthSize = 4
+	tickSize   = 8 // Unix milliseconds
+)
 
 func appendField(dst []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint32(dst, uint32(len(s))), s...)
@@ -220,4 +239,15 @@ func (r *reader) someHeaders() map[string]string {
 		r.bad = true
 	}
 	return h
+}
+
+func (r *reader) tick() *Tick {
+	var t Tick
+	if b := r.take(tickSize); b != nil {
+		t.Time = time.UnixMilli(int64(binary.BigEndian.Uint64(b)))
+	}
+	if t.Name = string(r.field()); t.Name == "" {
+		r.bad = true
+	}
+	return &t
 }

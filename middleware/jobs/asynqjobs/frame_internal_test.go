@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -60,7 +61,7 @@ func TestMalformedFramesAreRefused(t *testing.T) {
 }
 
 func FuzzFrame(f *testing.F) {
-	for _, fr := range []frame{{payload: []byte("p")}, {unique: true}, {name: "n", headers: map[string]string{"a": "b"}}, {held: &member{typename: "t"}}, {trace: map[string]string{"a": "b"}}} {
+	for _, fr := range []frame{{payload: []byte("p")}, {unique: true}, {name: "n", headers: map[string]string{"a": "b"}}, {held: &member{typename: "t"}}, {trace: map[string]string{"a": "b"}}, {tick: &Tick{Name: "n", Time: time.UnixMilli(1772366400123)}}} {
 		f.Add(fr.append(nil))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

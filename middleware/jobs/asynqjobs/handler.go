@@ -145,6 +145,9 @@ func lastTry(ctx context.Context) bool {
 // plaintext is written.
 func (h *handler) run(ctx context.Context, stored *asynq.Task, o *opened, at identity) error {
 	plaintext := o.plaintext && h.cfg.writesPlaintext()
+	if o.tick != nil {
+		ctx = context.WithValue(ctx, tickKey{}, *o.tick)
+	}
 	ctx = context.WithValue(ctx, deliveryKey{}, &delivery{
 		e: h.e, at: at, typename: stored.Type(), writer: stored.ResultWriter(), plaintext: plaintext,
 	})

@@ -21,6 +21,7 @@ type opened struct {
 	plaintext bool        // it was never sealed
 	held      *member     // there is nothing to run but this member to release
 	trace     map[string]string
+	tick      *Tick // the task is a tick
 }
 
 // plaintextTask returns a plaintext task without a ResultWriter, which would write results as plaintext, and without headers
@@ -112,7 +113,7 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 	if l.tagged && subtle.ConstantTimeCompare(payload[len(payload)-wire.TagSize:], f.tag[:]) != 1 {
 		return nil, fmt.Errorf("%w: the uniqueness tag is another task's", jobs.ErrUnauthentic)
 	}
-	return &opened{task: asynq.NewTaskWithHeaders(typename, f.payload, f.headers), held: f.held, trace: f.trace}, nil
+	return &opened{task: asynq.NewTaskWithHeaders(typename, f.payload, f.headers), held: f.held, trace: f.trace, tick: f.tick}, nil
 }
 
 // OpenTask returns the task that info describes as its sender made it: with its real type name, payload and headers. Errors

@@ -228,7 +228,7 @@ func (s *Scheduler) enqueue(ctx context.Context, en entry, tick time.Time) bool 
 	d := en.def
 	opts, err := d.options(tick)
 	if err == nil {
-		_, err = s.c.EnqueueContext(ctx, asynq.NewTaskWithHeaders(d.Type, d.Payload, d.Headers), opts...)
+		_, err = s.c.enqueueTask(ctx, asynq.NewTaskWithHeaders(d.Type, d.Payload, d.Headers), opts, &Tick{Name: d.Name, Time: tick})
 	}
 	switch {
 	case err == nil:

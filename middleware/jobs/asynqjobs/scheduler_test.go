@@ -185,7 +185,7 @@ func TestSchedulerThatIsHeldUp(t *testing.T) {
 				w.once(fmt.Sprint(i), asynqjobs.Every(d), "x")
 				ticks += int(time.Minute / d)
 			}
-			rdb, hold := w.held(func(args string) bool { return strings.Contains(args, ":t:tick-") })
+			rdb, hold := w.held(func(args string) bool { return strings.Contains(args, "-tick-") })
 			c, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(rdb), w.e, asynqjobs.WithLogger(quiet))
 			require.NoError(t, err)
 			const heldUp = time.Second

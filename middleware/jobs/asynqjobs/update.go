@@ -46,7 +46,7 @@ func (c *Client) UpdateTaskPayload(ctx context.Context, i *asynq.Inspector, queu
 	if err != nil {
 		return err
 	}
-	f := frame{headers: o.task.Headers(), trace: o.trace, payload: payload}
+	f := frame{headers: o.task.Headers(), trace: o.trace, tick: o.tick, payload: payload}
 	if o.task.Type() != info.Type {
 		f.name = o.task.Type()
 	}

@@ -1,0 +1,22 @@
+package asynqjobs
+
+import (
+	"context"
+	"time"
+)
+
+// Tick identifies one run of a schedule.
+type Tick struct {
+	Name string    // of the schedule
+	Time time.Time // at which it was due, by the clock of Redis
+}
+
+type tickKey struct{}
+
+// TickOf returns the tick whose task a handler processes. ctx is the handler's. It
+// reports false for a task that is not a tick. Name and time travel sealed. They are
+// missing while the Scheduler's client writes plaintext.
+func TickOf(ctx context.Context) (Tick, bool) {
+	t, ok := ctx.Value(tickKey{}).(Tick)
+	return t, ok
+}
