@@ -68,7 +68,7 @@ func TestConfigString(t *testing.T) {
 		`miss_on_open_failure: true, max_value_bytes: 1048576}, "insecure": {store: memory:..., namespace: "insecure", unsealed: true}, `+
 		`jobs: {keys_of: "default", namespace: "billing", prf_keyset: env:..., prf_keyset_name: "shop-prf", compress_min_bytes: 256, max_payload_bytes: 65536, `+
 		`redis: rediss:..., queues: {"critical": 6, "default": 3}, strict_priority: true, concurrency: 8, shutdown_timeout: 6s, `+
-		`hidden_types: true, plaintext_until: 2030-01-31T00:00:00Z, schedules.catch_up: 30s}, `+
+		`hidden_types: true, plaintext: read, plaintext_until: 2030-01-31T00:00:00Z, schedules.catch_up: 30s}, `+
 		`key_timeout: 20s}`, full().String())
 }
 

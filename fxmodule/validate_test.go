@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
 func TestValidate(t *testing.T) {
@@ -95,6 +96,9 @@ func TestValidate(t *testing.T) {
 		"jobs' concurrency": {withJobs(fxmodule.Jobs{Concurrency: -1}), "jobs: concurrency: negative"},
 		"jobs' shutdown":    {withJobs(fxmodule.Jobs{ShutdownTimeout: -1}), "jobs: shutdown_timeout: negative"},
 		"jobs' catch-up":    {withJobs(fxmodule.Jobs{PRFKeyset: "/k", Schedules: fxmodule.Schedules{CatchUp: -1}}), "jobs: schedules.catch_up: negative"},
+		"jobs' policy":      {withJobs(fxmodule.Jobs{Plaintext: middleware.SealOnRead}), "jobs: plaintext: jobs take reject, read or write"},
+		"jobs' odd policy":  {withJobs(fxmodule.Jobs{Plaintext: -1}), "jobs: plaintext: jobs take"},
+		"jobs' write":       {withJobs(fxmodule.Jobs{Plaintext: jobs.WritePlaintext}), "jobs: plaintext: write needs an end"},
 		"jobs' types":       {withJobs(fxmodule.Jobs{HiddenTypes: true}), "jobs: hidden_types: needs prf_keyset"},
 		"jobs' schedules":   {withJobs(fxmodule.Jobs{Schedules: fxmodule.Schedules{CatchUp: time.Second}}), "jobs: schedules: needs prf_keyset"},
 		"asynq's namespace": {fxmodule.Config{Caches: with(func(c *fxmodule.Cache) { c.Namespace = "asynq" }).Caches, Jobs: fxmodule.Jobs{Redis: "rediss://u:p@H:6379/0"}}, `begins the names of asynq's own keys`},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
 const fullYAML = `
@@ -49,6 +50,7 @@ jobs:
   concurrency: 8
   shutdown_timeout: 6s
   hidden_types: true
+  plaintext: read
   plaintext_until: 2030-01-31T00:00:00Z
   schedules:
     catch_up: 30s
@@ -79,7 +81,7 @@ func full() fxmodule.Config {
 			KeysOf: "default", Namespace: "billing", PRFKeyset: "env:PRF", PRFKeysetName: "shop-prf", CompressMinBytes: 256, MaxPayloadBytes: 64 << 10,
 			Redis:  "rediss://app@redis.example:6379/1?password_file=/run/secrets/redis",
 			Queues: map[string]int{"critical": 6, "default": 3}, StrictPriority: true, Concurrency: 8, ShutdownTimeout: 6 * time.Second,
-			HiddenTypes: true, PlaintextUntil: time.Date(2030, 1, 31, 0, 0, 0, 0, time.UTC),
+			HiddenTypes: true, Plaintext: jobs.ReadPlaintext, PlaintextUntil: time.Date(2030, 1, 31, 0, 0, 0, 0, time.UTC),
 			Schedules: fxmodule.Schedules{CatchUp: 30 * time.Second},
 		},
 		KeyTimeout: 20 * time.Second,

@@ -44,7 +44,7 @@ func tell(t *testing.T, s settings) string {
 	for _, line := range []string{
 		want,
 		"payload sealed true, result sealed true\n  result, opened: delivered to ada@example.org\n",
-		"  first: <nil>\n  again: task already exists\n",
+		"  first: <nil>\n  again: asynqjobs: task already exists\n",
 		"declined, will be tried again\n",
 		"1200 cents, at the second try\n",
 		"card:refund: Redis has the card in its error: false; opened: ...card 4111 1111 1111 1111 has expired",

@@ -17,6 +17,7 @@ import (
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/fxmodule/fxjobs"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
@@ -167,32 +168,61 @@ func TestJobsAreLazy(t *testing.T) {
 	require.JSONEq(t, `{"status":"failing","caches":{"default":"ok"},"jobs":"store"}`, w.Body.String())
 }
 
-// During a rollout, plaintext tasks run until the end of the tolerance, and never without one.
-func TestPlaintextUntil(t *testing.T) {
+// Each state of a rollout: what the client writes, and whether the worker runs plaintext tasks. Sealed tasks always run.
+func TestPlaintextPolicies(t *testing.T) {
 	t.Parallel()
-	for name, until := range map[string]time.Time{"tolerated": time.Now().Add(time.Hour), "refused": {}} {
+	until := time.Now().Add(time.Hour)
+	for name, c := range map[string]struct {
+		policy                jobs.PlaintextPolicy
+		until                 time.Time
+		writesPlaintext, runs bool
+	}{
+		"prepare":        {jobs.WritePlaintext, until, true, true},
+		"tolerate":       {jobs.ReadPlaintext, until, false, true},
+		"tolerate until": {jobs.RejectPlaintext, until, false, true},
+		"require":        {jobs.RejectPlaintext, time.Time{}, false, false},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t)
 			config := jobsConfig(t, server.URL())
-			config.Jobs.PlaintextUntil = until
+			config.Jobs.HiddenTypes = false
+			sealing := config
+			config.Jobs.Plaintext, config.Jobs.PlaintextUntil = c.policy, c.until
 			var box inbox
+			var own, other *asynqjobs.Client
 			var inspector *asynq.Inspector
-			run(t, config, fx.Populate(&inspector), worker(func(_ context.Context, args mailArgs) error {
+			run(t, sealing, fx.Populate(&other))
+			run(t, config, fx.Populate(&own, &inspector), worker(func(_ context.Context, args mailArgs) error {
 				box.take(args.To)
 				return nil
 			}))
-			info, err := asynq.NewClientFromRedisClient(server.Client(t)).Enqueue(asynq.NewTask("mail:canary-type", []byte(`{"To":"x"}`), asynq.Retention(time.Hour)))
-			require.NoError(t, err)
-			want := asynq.TaskStateCompleted
-			if until.IsZero() {
-				want = asynq.TaskStateArchived
+			state := func(info *asynq.TaskInfo, want asynq.TaskState) (now *asynq.TaskInfo) {
+				t.Helper()
+				eventually(t, func() bool {
+					var err error
+					now, err = inspector.GetTaskInfo("default", info.ID)
+					return err == nil && now.State == want
+				})
+				return now
 			}
-			eventually(t, func() bool {
-				now, err := inspector.GetTaskInfo("default", info.ID)
-				return err == nil && now.State == want
-			})
-			require.Equal(t, !until.IsZero(), box.len() == 1)
+			info, err := mail().Delay(t.Context(), own, mailArgs{"own"})
+			require.NoError(t, err)
+			require.Equal(t, c.writesPlaintext, !jobs.IsSealed(state(info, asynq.TaskStateCompleted).Payload))
+			info, err = mail().Delay(t.Context(), other, mailArgs{"sealed"})
+			require.NoError(t, err)
+			state(info, asynq.TaskStateCompleted)
+			bare := asynq.NewClientFromRedisClient(server.Client(t))
+			info, err = bare.Enqueue(asynq.NewTask("mail:canary-type", []byte(`{"To":"plaintext"}`), asynq.Retention(time.Hour)))
+			require.NoError(t, err)
+			want := []string{"own", "sealed"}
+			if c.runs {
+				state(info, asynq.TaskStateCompleted)
+				want = append(want, "plaintext")
+			} else {
+				state(info, asynq.TaskStateArchived)
+			}
+			require.Equal(t, want, box.mail)
 		})
 	}
 }
