@@ -152,7 +152,7 @@ func setVariable(target any, prefix, name, value string) error {
 	return errors.New("invalid value")
 }
 
-// wrongValue says what a setting of a type expects, and does not quote the value.
+// wrongValue returns an error that names the form of a setting, and does not quote the value.
 func wrongValue(t reflect.Type) error {
 	switch t {
 	case reflect.TypeFor[time.Duration]():

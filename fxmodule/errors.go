@@ -24,7 +24,7 @@ const (
 	PartNone Part = "ok"
 	// PartKeys means that the keys could not be opened, or do not seal or open.
 	PartKeys Part = "keys"
-	// PartProbe means that a probe did not open to what was sealed.
+	// PartProbe means that a sealed probe did not open to its plaintext.
 	PartProbe Part = "probe"
 	// PartStore means that the store could not be opened, or does not answer.
 	PartStore Part = "store"

@@ -33,7 +33,7 @@ import (
 	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
-// opener opens test: URIs as a key-service module would. What it opens notes when it is closed.
+// opener opens test: URIs as a key-service module would. It notes when a KEK is opened and closed.
 type opener struct {
 	service *aeadtest.KeyService
 	mu      sync.Mutex
@@ -99,7 +99,7 @@ func TestKeyServiceThroughTheGroup(t *testing.T) {
 	require.Equal(t, 1, o.service.Encrypts(), "one data key")
 	_, err := keys.Keyring("default")
 	require.ErrorIs(t, err, fxmodule.ErrNoCache, "there is no local keyset")
-	require.ErrorIs(t, app.Stop(context.Background()), errClose, "what does not close is reported")
+	require.ErrorIs(t, app.Stop(context.Background()), errClose, "a failed Close is reported")
 	require.Equal(t, []string{"open", "close"}, o.seen())
 	_, err = got.Get(t.Context(), "patient")
 	require.ErrorIs(t, err, aead.ErrClosed)
@@ -174,7 +174,7 @@ func TestEverySettingReachesTheStore(t *testing.T) {
 	t.Parallel()
 	type point struct{ X, Y int }
 	backing := newMemory(t)
-	require.NoError(t, backing.Set(t.Context(), "ns:old", "in clear"))
+	require.NoError(t, backing.Set(t.Context(), "ns:old", "plaintext"))
 	var got *middleware.Store
 	start(t, decorated(one(fxmodule.Cache{
 		KEK: kekFile(t), Namespace: "ns", TTL: time.Hour, MaxValueBytes: 100,
@@ -185,8 +185,8 @@ func TestEverySettingReachesTheStore(t *testing.T) {
 	ctx := t.Context()
 	v, err := got.Get(ctx, "old")
 	require.NoError(t, err)
-	require.EqualValues(t, "in clear", v)
-	require.NotContains(t, stored(t, backing, "ns:old"), "in clear", "sealed on reading")
+	require.EqualValues(t, "plaintext", v)
+	require.NotContains(t, stored(t, backing, "ns:old"), "plaintext", "sealed on reading")
 	require.NoError(t, got.Set(ctx, "p", point{1, 2}))
 	v, ttl, err := got.GetWithTTL(ctx, "p")
 	require.NoError(t, err)
@@ -322,7 +322,7 @@ func TestStopClosesEverythingInOrder(t *testing.T) {
 	}}, o.provide(), fx.Invoke(func(lc fx.Lifecycle, s store.StoreInterface) {
 		lc.Append(fx.StopHook(func(ctx context.Context) error {
 			o.note("application")
-			return s.Set(ctx, "last", "words") // those who took a cache stop before it does
+			return s.Set(ctx, "last", "words") // users of a cache stop before it does
 		}))
 	}))
 	require.NoError(t, app.Start(t.Context()))

@@ -102,7 +102,7 @@ func TestPrivateStoreStaysWithModule(t *testing.T) {
 	}
 }
 
-// What Decorator's documentation says of private stores holds: they are replaced by the sealed public store.
+// As its documentation says, Decorator replaces private stores by the sealed public store.
 func TestPrivateStoreIsReplacedByDecorator(t *testing.T) {
 	t.Parallel()
 	private, public := newMemory(t), newMemory(t)

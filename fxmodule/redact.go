@@ -14,8 +14,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// String says which caches there are and what is set of them. Of stores and KEKs it shows the scheme alone, of keysets
-// whether they are files or variables: the rest may hold passwords, tokens and keys.
+// String returns the names and settings of the caches. It shows only the scheme of stores and KEKs, and whether a keyset is
+// a file or a variable: the rest may hold passwords, tokens and keys.
 func (c Config) String() string {
 	var b strings.Builder
 	b.WriteString("fxmodule.Config{")
@@ -30,10 +30,10 @@ func (c Config) String() string {
 	return b.String()
 }
 
-// String says what is set of the cache, as Config.String does.
+// String returns the settings as Config.String does.
 func (c Cache) String() string { return "fxmodule.Cache" + c.settings() }
 
-// String says what is set, as Config.String does.
+// String returns the settings as Config.String does.
 func (j Jobs) String() string { return "fxmodule.Jobs" + j.settings() }
 
 func (c Cache) settings() string {
@@ -99,8 +99,8 @@ func (j Jobs) showQueues() string {
 	return "{" + strings.Join(s, ", ") + "}"
 }
 
-// scheme is the scheme of a URL or URI, or nothing. What stands there by mistake (a password, a key) has none: a
-// scheme is short and of few characters.
+// scheme returns the scheme of a URL or URI, or nothing. A password or key that was put there by mistake has no scheme,
+// which is short and of few characters.
 func scheme(uri string) string {
 	s, _, ok := strings.Cut(uri, ":")
 	if !ok || s == "" || len(s) > 20 {
@@ -117,8 +117,8 @@ func scheme(uri string) string {
 	return s
 }
 
-// showScheme shows the scheme of what is a URL, or the one URI that is none: in localhost:6379 or user:password the part
-// before the colon is no scheme.
+// showScheme shows the scheme of a URL or of a passphrase URI. In localhost:6379 or user:password the part before the colon
+// is not a scheme.
 func showScheme(uri string) string {
 	if s := scheme(uri); s != "" && (s == "passphrase" || strings.HasPrefix(uri[len(s):], "://")) {
 		return s + ":..."
@@ -126,7 +126,7 @@ func showScheme(uri string) string {
 	return "..."
 }
 
-// showName quotes a name that is one, and nothing that was put into its place.
+// showName quotes a valid name, and nothing else that may stand in its place.
 func showName(s string) string {
 	if checkName(s) != nil {
 		return "(not a name)"
@@ -141,7 +141,7 @@ func showSource(s string) string {
 	return "file"
 }
 
-// Format prints String for every verb, %+v, %#v and %d included.
+// Format prints String for every verb, including %+v, %#v and %d.
 func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
 
 // Format prints String for every verb.
@@ -150,30 +150,30 @@ func (c Cache) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()
 // Format prints String for every verb.
 func (j Jobs) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, j.String()) }
 
-// GoString is String.
+// GoString returns String.
 func (c Config) GoString() string { return c.String() }
 
-// GoString is String.
+// GoString returns String.
 func (c Cache) GoString() string { return c.String() }
 
-// GoString is String.
+// GoString returns String.
 func (j Jobs) GoString() string { return j.String() }
 
-// LogValue is String.
+// LogValue returns String.
 func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
-// LogValue is String.
+// LogValue returns String.
 func (c Cache) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
-// LogValue is String.
+// LogValue returns String.
 func (j Jobs) LogValue() slog.Value { return slog.StringValue(j.String()) }
 
-// MarshalText is String: JSON and YAML encoders, and a logger that meets a Config inside another value, show no secret
-// either. What it returns cannot be read back.
+// MarshalText returns String, so that JSON and YAML encoders, and a logger given a value that contains a Config, show no
+// secret. The text cannot be read back.
 func (c Config) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
-// MarshalText is String.
+// MarshalText returns String.
 func (c Cache) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
-// MarshalText is String.
+// MarshalText returns String.
 func (j Jobs) MarshalText() ([]byte, error) { return []byte(j.String()), nil }

@@ -59,7 +59,7 @@ func TestConfigShowsNoSecret(t *testing.T) {
 	require.Equal(t, config.Caches["default"].String(), config.Caches["default"].GoString())
 }
 
-// What is shown is enough to see what is in force.
+// A printed Config shows which settings are in force.
 func TestConfigString(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, `fxmodule.Config{"default": {store: rediss:..., namespace: "shop", ttl: 10m0s, kek: file:..., keyset: file, `+
@@ -134,7 +134,7 @@ func TestErrorsNameMissingFilesAndVariables(t *testing.T) {
 	}
 }
 
-// What Config's documentation advises where fmt calls no methods.
+// As Config's documentation advises, a *Config in an unexported field is printed as an address.
 func TestPointerInAnUnexportedField(t *testing.T) {
 	t.Parallel()
 	config := secretConfig()

@@ -20,7 +20,7 @@ import (
 func requireNoPlaintext(t *testing.T, server *redistest.Server, monitor *redistest.Monitor) {
 	t.Helper()
 	said := string(monitor.Bytes(t))
-	require.Contains(t, said, "patient", "the search sees what passed")
+	require.Contains(t, said, "patient", "the search finds commands")
 	require.NotContains(t, said, canary)
 	files := server.DumpFiles(t)
 	require.NotEmpty(t, files)
@@ -29,7 +29,7 @@ func requireNoPlaintext(t *testing.T, server *redistest.Server, monitor *rediste
 	}
 }
 
-// Sealed and clear side by side on one Redis, by URL.
+// Sealed and unsealed caches on one Redis, by URL.
 func TestRedisByURL(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartWith(t, redistest.Options{Password: secret})

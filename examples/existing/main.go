@@ -1,10 +1,9 @@
-// Command existing takes a gocache setup as many services have it, a chain of
-// memory and Redis behind a marshaler, and seals what goes to Redis with one
-// line:
+// Command existing has a gocache setup as many services have it, a chain of memory and Redis behind a marshaler. One line
+// seals the values that go to Redis:
 //
 //	go run ./examples/existing -redis localhost:6379
 //
-// It then prints what the application reads and what Redis holds.
+// It prints the value that the application reads and the bytes that Redis holds.
 package main
 
 import (
@@ -31,7 +30,7 @@ import (
 	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
-// Profile is what the service caches.
+// Profile is a cached value.
 type Profile struct {
 	Name  string
 	Email string
@@ -66,6 +65,7 @@ func run(ctx context.Context, out io.Writer, addr, kekURI string) (err error) {
 	if err != nil {
 		return err
 	}
+	defer kek.Close() // after the envelope
 	keys, err := aead.NewEnvelope(ctx, kek)
 	if err != nil {
 		return err
@@ -78,8 +78,8 @@ func run(ctx context.Context, out io.Writer, addr, kekURI string) (err error) {
 	if remote, err = middleware.New(remote, keys); err != nil {
 		return err
 	}
-	// ... and the rest as before: memory before Redis, structs by a marshaler, loaded when absent. Memory holds values
-	// in clear, inside the process; only what leaves it is sealed.
+	// ... and the rest as before: memory before Redis, structs by a marshaler, loaded when absent. Memory holds plaintext,
+	// inside the process.
 	local, err := memorystore.New(memorystore.WithDefaults(store.WithExpiration(time.Minute)))
 	if err != nil {
 		return err

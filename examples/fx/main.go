@@ -5,7 +5,7 @@
 //	curl localhost:8080/profiles/42
 //	curl localhost:8080/readyz
 //
-// and over Redis by two settings, since what outlives the process needs a passphrase that does:
+// and over Redis by two settings, because entries that outlive the process need a passphrase that does:
 //
 //	PROFILES_PASSPHRASE='...' SEALCACHE_STORE=redis://localhost:6379 go run ./examples/fx
 //
@@ -43,7 +43,7 @@ func config() (fxmodule.Config, error) {
 	case store == "" || strings.HasPrefix(store, "memory://"):
 		passphrase = rand.Text() // for this process only, as the store
 	case os.Getenv("SEALCACHE_KEK") == "" && os.Getenv("PROFILES_PASSPHRASE") == "":
-		return fxmodule.Config{}, errors.New("what is stored outlives this process, and so must its key: set PROFILES_PASSPHRASE or SEALCACHE_KEK")
+		return fxmodule.Config{}, errors.New("no key that outlives this process (set PROFILES_PASSPHRASE or SEALCACHE_KEK)")
 	}
 	for name, value := range map[string]string{
 		"SEALCACHE_STORE":     "memory://",

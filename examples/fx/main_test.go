@@ -25,7 +25,7 @@ import (
 
 const canary = "canary-alice@example.com"
 
-// binary is the built program: it is what runs, signals and all.
+// binary is the built program, which the tests run and signal.
 var binary string // set once, by TestMain
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
@@ -174,7 +174,7 @@ func TestRedis(t *testing.T) {
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, body, canary)
 
-	// What is altered is not returned.
+	// An altered value is not returned.
 	rdb := server.Client(t)
 	require.NoError(t, rdb.Copy(t.Context(), "profiles:42", "profiles:43", 0, true).Err())
 	require.NoError(t, rdb.Set(t.Context(), "profiles:44", `{"name":"Mallory"}`, 0).Err())
@@ -231,7 +231,7 @@ func TestNoRedis(t *testing.T) {
 	require.NotContains(t, string(out), "password-canary")
 }
 
-// A key that is made for one process would leave what it seals in Redis unreadable for the next.
+// With a key of one process only, the next process could not read the entries.
 func TestRedisWithoutAPassphrase(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)

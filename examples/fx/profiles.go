@@ -13,7 +13,7 @@ import (
 	"github.com/sealcache/sealcache/middleware"
 )
 
-// Profile is what the service keeps about a person.
+// Profile is a person's entry.
 type Profile struct {
 	Name  string `json:"name"`
 	Email string `json:"email"`
@@ -45,7 +45,7 @@ func (p *profiles) get(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(profile) // the client has gone: nobody to tell
+	_ = json.NewEncoder(w).Encode(profile) // the client is gone
 }
 
 func (p *profiles) put(w http.ResponseWriter, r *http.Request) {
@@ -63,7 +63,7 @@ func (p *profiles) put(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// fail answers with what the client may know; the log, which shows no key name or value either, gets the reason.
+// fail logs the reason, which shows no key name or value, and answers with less.
 func (p *profiles) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, store.NotFound{}) {
 		http.Error(w, "no such profile", http.StatusNotFound)

@@ -40,7 +40,7 @@ func jobsOfThisApplication() catalogue {
 	}
 }
 
-// newAsynqConfig adds to fxmodule.Jobs what asynq needs to be quick and quiet.
+// newAsynqConfig makes asynq quick and quiet.
 func newAsynqConfig() asynq.Config {
 	return asynq.Config{
 		TaskCheckInterval:        50 * time.Millisecond,
@@ -86,7 +86,7 @@ func registerDigest(lc fx.Lifecycle, s *asynqjobs.Scheduler, p *printer) {
 			if err != nil {
 				return errors.Join(errors.New("the digest could not be scheduled"), err)
 			}
-			p.printf("schedule registered anew: %v", changed)
+			p.printf("schedule changed: %v", changed)
 		}
 		return nil
 	}))

@@ -59,9 +59,7 @@ func makeKeys(ctx context.Context, dir string) (keys, error) {
 		if err != nil {
 			return err
 		}
-		if c, ok := a.(io.Closer); ok {
-			defer c.Close()
-		}
+		defer a.Close()
 		return aead.CreateKeyset(ctx, w, a, prf.HMACSHA256PRFKeyTemplate())
 	})
 }

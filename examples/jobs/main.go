@@ -7,13 +7,13 @@
 //
 //	JOBS_REDIS=redis://localhost:6379 JOBS_KEYS=$HOME/jobs-keys go run ./examples/jobs
 //
-// It enqueues jobs that succeed, fail, panic and are tried again, registers one that runs every second, and prints what
-// its handlers see beside what Redis holds. It serves the admin page on two ports of this machine, one as an auditor sees
-// it and one as an operator does, and prints their addresses and who looked at what. Then it goes on until it is
-// interrupted. With -once it ends there.
+// It enqueues jobs that succeed, fail, panic and are retried, registers a job that runs every second, and prints the view of
+// its handlers next to the contents of Redis. It serves the admin page on two ports of this machine, for an auditor and for
+// an operator, and prints their addresses and every recorded view. Then it runs until it is interrupted. With -once it ends
+// there.
 //
-// Its keys are made for the run, or kept in the directory that JOBS_KEYS names, and made there by the first run: what a real
-// Redis keeps (a schedule, jobs that are done) must open again for the next run, and for another process beside it.
+// Without JOBS_KEYS, its keys are for one run. The first run with JOBS_KEYS makes keys in that directory. A real Redis needs
+// them: schedules and finished jobs must open for the next run, and for other processes.
 package main
 
 import (
@@ -59,7 +59,7 @@ type settings struct {
 // run is the program. It prints to out.
 func run(ctx context.Context, out io.Writer, s settings) (err error) {
 	if s.redis != "" && s.keys == "" {
-		return errors.New("with JOBS_REDIS, JOBS_KEYS is needed too: a directory for the keys, without which the next run could not open what this one leaves in that Redis")
+		return errors.New("JOBS_KEYS is needed with JOBS_REDIS: a directory for keys, so that the next run opens what this one stores")
 	}
 	keys, remove, err := keysIn(ctx, s.keys)
 	if err != nil {

@@ -23,13 +23,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const first = `schedule registered anew: true
-schedule registered anew: false
-schedule registered anew: false
+const first = `schedule changed: true
+schedule changed: false
+schedule changed: false
 the admin page, as the auditor sees it: http://127.0.0.1:`
 
 const want = `
-a job, its result, and what Redis holds of them:
+a job and its result, in Redis:
   handler of mail:welcome: Ada <ada@example.org>
   Redis: type sealed:`
 
@@ -147,7 +147,7 @@ func TestPageIsNotServedToOthers(t *testing.T) {
 	require.ErrorContains(t, err, "is not an address of this machine alone")
 }
 
-// A web site whose name leads to this machine gets nothing through a browser of somebody here.
+// A web site whose name leads to this machine gets nothing through a browser on this machine.
 func TestPageByAnotherName(t *testing.T) {
 	t.Parallel()
 	page := byItsAddress(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7392}, http.NotFoundHandler())
@@ -164,13 +164,13 @@ func TestPageByAnotherName(t *testing.T) {
 	}
 }
 
-// What a run leaves in a real Redis opens for the next one, so its keys must be there.
+// A run over a real Redis needs keys that the next run has too.
 func TestRedisWithoutKeys(t *testing.T) {
 	t.Parallel()
 	require.ErrorContains(t, run(t.Context(), io.Discard, settings{redis: "redis://localhost", once: true}), "JOBS_KEYS is needed")
 }
 
-// Keys are made where they are missing, and found again; who died between two files goes on.
+// Keys are made where they are missing, and found again, also after a run that ended between two files.
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "new", "keys")
@@ -204,7 +204,7 @@ func TestInProcess(t *testing.T) {
 	tell(t, settings{})
 }
 
-// Over a real Redis nothing readable is left; a second run with the same keys finds what the first one registered.
+// A real Redis holds no plaintext, and a second run with the same keys finds the schedule of the first one.
 func TestOverRedis(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
@@ -218,11 +218,11 @@ func TestOverRedis(t *testing.T) {
 	for _, canary := range []string{"ada@example.org", "4111 1111", "mail:welcome", "mail:digest", "card:charge", "card:crash", "board@example", "for the board", "declined", "delivered", "no plan for"} {
 		require.NotContains(t, string(dump), canary)
 	}
-	require.Contains(t, string(dump), "100000", "what the intruder wrote is found: the search works")
+	require.Contains(t, string(dump), "100000", "the search finds the attacker's plaintext")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	var out bytes.Buffer
 	require.NoError(t, run(ctx, &out, s), "interrupted, it ends in good order")
-	require.Contains(t, out.String(), "registered anew: false")
-	require.NotContains(t, out.String(), "registered anew: true")
+	require.Contains(t, out.String(), "schedule changed: false")
+	require.NotContains(t, out.String(), "schedule changed: true")
 }

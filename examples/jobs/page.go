@@ -42,9 +42,9 @@ type addresses map[string]string
 
 func newAddresses() addresses { return make(addresses) }
 
-// servePage serves the page while the application runs. This program has no login, and does not pretend to have one: it
-// serves the page to this machine only, on a port for each of two users, as if whoever reaches it had logged in. A web
-// site in a browser on this machine could reach it too, by a name of its own that it has lead here: see byItsAddress.
+// servePage serves the page while the application runs. This program has no login. It serves the page to this machine only,
+// on a port for each of two users, as if a request to that port had logged in. A web site in a browser on this machine could
+// reach it too, under a name of its own that leads here: see byItsAddress.
 func servePage(lc fx.Lifecycle, s settings, page *monitor.Handler, at addresses, p *printer, log *slog.Logger, app fx.Shutdowner) {
 	mux := http.NewServeMux()
 	mux.Handle(page.RootPath()+"/", page)
@@ -81,8 +81,8 @@ func servePage(lc fx.Lifecycle, s settings, page *monitor.Handler, at addresses,
 	serve("operator", s.operator)
 }
 
-// byItsAddress hands on the requests that name the address itself, or localhost: a browser names what its user, or a web
-// site, asked for. A page with a login needs this less, since a browser sends its cookies to their own site only.
+// byItsAddress serves requests that name the address itself, or localhost. A browser names the host that its user, or a web
+// site, asked for. A page with a login needs this less, because a browser sends cookies to their own site only.
 func byItsAddress(at *net.TCPAddr, page http.Handler) http.Handler {
 	local := net.JoinHostPort("localhost", strconv.Itoa(at.Port))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -47,14 +47,14 @@ func (p *printer) ticked() int {
 	return p.ticks
 }
 
-// story is what the program shows.
+// story is the demonstration.
 type story struct {
 	client    *asynqjobs.Client
 	e         *jobs.Encryptor
 	scheduler *asynqjobs.Scheduler
 	inspector *asynq.Inspector
 	pages     addresses
-	intruder  *asynq.Client // someone who can write to Redis, and has no keys
+	intruder  *asynq.Client // can write to Redis, and has no keys
 	p         *printer
 }
 
@@ -75,7 +75,7 @@ func (s *story) tell(ctx context.Context) error {
 	ada := welcomeArgs{Name: "Ada", Email: "ada@example.org"}
 	card := chargeArgs{Card: "4111 1111 1111 1111", Cents: 1200}
 
-	s.p.printf("\na job, its result, and what Redis holds of them:")
+	s.p.printf("\na job and its result, in Redis:")
 	info, err := c.welcome.Delay(ctx, s.client, ada)
 	if err != nil {
 		return err
@@ -128,7 +128,7 @@ func (s *story) tell(ctx context.Context) error {
 		s.p.printf("  the %s sees %s, payload %s", user, shown.Type, shown.Payload)
 	}
 
-	s.p.printf("\na job that somebody else put into Redis:")
+	s.p.printf("\na plaintext job that an attacker enqueued:")
 	if info, err = s.intruder.EnqueueContext(ctx, asynq.NewTask("card:refund", []byte(`{"Card":"mine","Cents":100000}`))); err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (s *story) tell(ctx context.Context) error {
 	return err
 }
 
-// shown is what the page has of a task, as far as it matters here.
+// shown is a part of the page's answer about a task.
 type shown struct{ Type, Payload string }
 
 // look asks for a task as the page's own script does.

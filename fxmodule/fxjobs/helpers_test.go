@@ -211,7 +211,7 @@ func provideConn(c asynq.RedisConnOpt) fx.Option {
 	return fx.Provide(func() asynq.RedisConnOpt { return c })
 }
 
-// operators grants everybody the names of types.
+// operators grants every request the names of types.
 func operators(*http.Request) monitor.Viewer {
 	return monitor.Viewer{Name: "operator", Access: monitor.AccessTypes}
 }

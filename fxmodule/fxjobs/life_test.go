@@ -62,7 +62,7 @@ func TestJobsLife(t *testing.T) {
 	require.Equal(t, "sent to "+canary, string(result))
 
 	said := string(trace.Bytes(t))
-	require.Contains(t, said, "asynq:{slow}", "the search sees what passed")
+	require.Contains(t, said, "asynq:{slow}", "the search finds commands")
 	for name, content := range server.DumpFiles(t) {
 		said += name + string(content)
 	}

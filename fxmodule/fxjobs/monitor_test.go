@@ -38,10 +38,10 @@ func TestMonitorOverHTTP(t *testing.T) {
 		seen.take(r.Viewer)
 		return nil
 	}
-	everybody := func(*http.Request) monitor.Viewer { return monitor.Viewer{Name: "x", Access: monitor.AccessPayloads} }
+	anyone := func(*http.Request) monitor.Viewer { return monitor.Viewer{Name: "x", Access: monitor.AccessPayloads} }
 	run(t, jobsConfig(t, server.URL()), fx.Populate(&page, &client),
 		fxjobs.Monitor(authorize, monitor.WithRootPath("/admin/jobs"), monitor.WithAudit(audit),
-			monitor.WithAuthorizer(everybody))) // Monitor's own authorizer counts
+			monitor.WithAuthorizer(anyone))) // Monitor's own authorizer counts
 	_, err := mail().Delay(t.Context(), client, mailArgs{canary}, asynq.TaskID("1"))
 	require.NoError(t, err)
 	mux := http.NewServeMux()
