@@ -15,49 +15,51 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
-// Envelope is envelope encryption with data keys that are used for many messages. It makes a data key (DEK), has the
-// key-encryption key (KEK) wrap it, seals messages under it, and puts the wrapped DEK in front of each. The bytes are
-// those of Tink's KMS envelope: what one seals the other opens, given the KEK and the same type of data key.
+// Envelope seals messages under data keys (DEKs) that a key-encryption key (KEK) wraps. It uses each data key for many
+// messages and puts the wrapped data key in front of each. The bytes are those of Tink's KMS envelope: either opens what the
+// other sealed, given the KEK and the same type of data key.
 //
 // # Sealing
 //
-// The first data key is made by NewEnvelope. It is retired before any of its limits: WithMaxMessages, WithMaxBytes,
-// WithMaxAge. From three quarters of any of them on, the next message makes its successor in the background, and the
-// present key goes on until the successor is there. So no request waits for the key service, but the first one after
-// idling past the maximum age. If the key service is down, sealing goes on under the present key until a limit, which
-// is never passed; then it fails with ErrKeyServiceUnavailable until the service is back. Attempts are spaced out, up
-// to five seconds, however many writers there are. Each process, and each Envelope, makes its own data keys.
+// NewEnvelope makes the first data key. A data key is proved before it seals: the KEK unwraps it again, and the result must be
+// the same. From three quarters of a limit on (WithMaxMessages, WithMaxBytes, WithMaxAge), the next message has a successor
+// made in the background. The present data key seals until the successor is proved. So a request waits for the key service only
+// after the Envelope was idle for longer than the maximum age.
+//
+// If the key service is down, or answers wrongly, sealing goes on under the present data key up to its limits. Then it fails
+// with ErrKeyServiceUnavailable until the service is back. Attempts are at most five seconds apart. Each Envelope makes its own
+// data keys.
 //
 // # Opening
 //
-// Unwrapped data keys are kept (WithDataKeyCache) for a time (WithDataKeyTTL). A data key that is not known is
-// unwrapped once, however many callers wait for it; each waits no longer than its context allows, and one that gives
-// up does not fail the others. Messages under known data keys never wait behind it.
+// Unwrapped data keys are held for a time (WithDataKeyCache, WithDataKeyTTL). An unknown data key is unwrapped once for all
+// callers that wait for it. Each caller waits as long as its context allows. Messages under known data keys do not wait.
 //
-// Garbage in the store cannot become a storm of calls. The KEK is asked for 16 unknown data keys at a time, and 4096
-// wait; what comes beyond that fails at once with ErrKeyServiceUnavailable. Calls that the KEK does not answer with a
-// data key are limited, past a burst of 1024, to 100 a second; those that it does answer so are not. A definite refusal
-// is remembered for 15 seconds; an outage is not, and is over when it is over. Under a *Keyring or what WithContext
-// returns, which call nobody, only the number at a time is limited; a type that wraps one of them is treated like a key
-// service.
+// A data key that is read counts as proved once a message has authenticated under it. If the first message does not, the KEK
+// is asked once more. Data keys that are not proved are held apart and displace no others.
+//
+// An attacker who plants values cannot cause a storm of calls. At most 16 unknown data keys are asked for at a time, and 4096
+// wait. Calls that prove no data key are limited to 100 per second, with a burst of 1024. While that limit is reached, data keys
+// that several messages name come first, and others may be turned away with ErrTooManyDataKeys. A refusal is remembered for 15
+// seconds; an outage is not remembered. Under a KEK of this package that calls no service, only the number at a time is limited.
 //
 // # Errors
 //
-// ErrUnauthentic, or ErrUnknownKey, if the message, or the KEK, definitely says no; ErrKeyServiceUnavailable if the KEK
-// fails in any other way. What the KEK itself said, and context errors, are found by errors.Is and errors.As.
+// ErrUnauthentic and ErrUnknownKey mean that the message or the KEK definitely refuses. ErrTooManyDataKeys means that the data
+// key was turned away. ErrKeyServiceUnavailable means that the KEK failed in any other way, or answered with something that is
+// not a data key. Context errors and the KEK's own error are found by errors.Is and errors.As.
 //
 // # Reload and shredding
 //
-// If the KEK is a *Keyring, or a struct that embeds one, its Reload empties the Envelope's data keys at once and makes a
-// new one under the new primary key. With any other KEK, also one that holds a *Keyring without embedding it,
-// WithDataKeyTTL is the delay after which a destroyed KEK takes effect.
+// If the KEK is a *Keyring, or a struct that embeds one, its Reload empties the Envelope's data keys at once and makes a new
+// one under the new primary key. With any other KEK, WithDataKeyTTL is the delay after which a destroyed KEK takes effect.
 //
 // # Calls to the KEK
 //
-// Each carries a deadline of ten seconds at most. A KEK that ignores its context is abandoned after them: neither
-// callers nor Close wait for it. Such a call ends in its own time and counts as under way until then; at most 8 calls to
-// wrap, 16 to unwrap and 8 to confirm are. The KEK must be safe for concurrent use. A call that one caller started
-// serves all, so it gets the values of that caller's context, and not its cancellation.
+// Each call has a deadline of ten seconds at most. A KEK that ignores its context is abandoned then: neither callers nor Close
+// wait for it. Such a call counts as under way until it returns. At most 8 calls to make data keys, 16 to unwrap and 8 to
+// confirm are under way. The KEK must be safe for concurrent use. A call that one caller started serves all callers. It gets
+// the values of that caller's context, and not its cancellation.
 type Envelope struct {
 	kek        tink.AEADWithContext
 	template   *tinkpb.KeyTemplate
@@ -70,7 +72,7 @@ type Envelope struct {
 	stats      envelopeCounters
 
 	current  atomic.Pointer[dataKey] // seals; nil before the first and once closed
-	known    *dataKeyCache           // open
+	known    *dataKeyCache           // opens
 	nextWrap atomic.Int64            // no successor is tried before
 
 	ctx         context.Context // ends with Close
@@ -94,7 +96,7 @@ type Envelope struct {
 	refused refusals
 }
 
-// reloading is a KEK that says when its keys have changed: a *Keyring, and what embeds one.
+// reloading is a KEK that reports when its keys have changed: a *Keyring, or a struct that embeds one.
 type reloading interface {
 	onReload(f func()) (cancel func())
 }
@@ -114,8 +116,7 @@ type flight struct {
 }
 
 const (
-	// wrapParallel is one call at a time, and those that were abandoned.
-	wrapParallel   = 8
+	wrapParallel   = 8 // one call at a time, and those that were abandoned
 	reviewParallel = 8
 )
 
@@ -124,17 +125,17 @@ var (
 	_ AppendAEAD           = (*Envelope)(nil)
 )
 
-// NewEnvelope makes the first data key, and proves that what is sealed can be opened again through kek. Both call kek
-// once, within ctx, so that a key service that is down, or a missing permission, shows at start. ctx is not kept.
+// NewEnvelope returns an Envelope whose first data key is made and proved. It calls kek twice, within ctx, so that a key
+// service that is down, or a missing permission, shows at start. ctx is not kept.
 //
-// The Envelope runs one goroutine; Close ends it. It does not close kek.
+// The Envelope runs one goroutine, which Close ends. Close does not close kek.
 func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...EnvelopeOption) (*Envelope, error) {
 	c, err := envelopeConfigOf(opts)
 	if err != nil {
 		return nil, err
 	}
 	if isNilKEK(kek) {
-		return nil, errors.New("aead: an Envelope needs a key-encryption key")
+		return nil, errors.New("aead: NewEnvelope: nil key-encryption key")
 	}
 	hard := limits{messages: c.maxMessages, bytes: c.maxBytes, age: int64(c.maxAge)}
 	e := &Envelope{
@@ -188,8 +189,8 @@ func (e *Envelope) start(ctx context.Context) error {
 	}
 }
 
-// prove seals a probe under a data key of the given type that is used for nothing else, and opens it again, as it does
-// with the data keys that it uses. It finds out how many bytes sealing adds.
+// prove seals a probe under a data key that is used for nothing else, and opens it again. It finds out how many bytes sealing
+// adds.
 func (e *Envelope) prove() error {
 	data, err := registry.NewKeyData(e.template)
 	if err != nil {
@@ -231,7 +232,7 @@ func (e *Envelope) SealTo(ctx context.Context, dst, plaintext, associatedData []
 	}
 	n := uint64(len(plaintext))
 	if n > e.hard.bytes {
-		return nil, fmt.Errorf("aead: seal: message of %d bytes is longer than one data key may seal (WithMaxBytes %d)", n, e.hard.bytes)
+		return nil, fmt.Errorf("aead: seal: message of %d bytes: one data key may seal %d (WithMaxBytes)", n, e.hard.bytes)
 	}
 	for {
 		key := e.current.Load()
@@ -308,8 +309,8 @@ func (e *Envelope) DecryptWithContext(ctx context.Context, ciphertext, associate
 	return present(e.OpenTo(ctx, nil, ciphertext, associatedData))
 }
 
-// Overhead returns how many bytes sealing currently adds: 99 with AES-GCM data keys under a Keyring of AES-GCM keys.
-// A new data key may be wrapped in a byte more or less if the key service names its versions in what it returns.
+// Overhead returns how many bytes sealing currently adds: 99 with AES-GCM data keys under a Keyring of AES-GCM keys. It may
+// change by some bytes with a new data key if the key service puts its version into what it wraps.
 func (e *Envelope) Overhead() int {
 	key := e.current.Load()
 	if key == nil {
@@ -318,8 +319,8 @@ func (e *Envelope) Overhead() int {
 	return len(key.header) + key.prim.overhead
 }
 
-// Close ends all background work, cancels calls to the KEK and waits for them, unless they ignore that they are
-// cancelled, and lets go of the data keys. Later calls fail with ErrClosed. Closing twice does nothing.
+// Close ends all background work, cancels calls to the KEK, and drops the data keys. It waits for the calls, unless they ignore
+// their context. Later calls fail with ErrClosed. Closing twice does nothing.
 func (e *Envelope) Close() error {
 	e.mu.Lock()
 	e.closed = true
@@ -334,7 +335,7 @@ func (e *Envelope) Close() error {
 	return nil
 }
 
-// maintain lets go of data keys whose time is over, even if nobody asks for them.
+// maintain drops data keys that are past their TTL, and notices a suspension of the machine.
 func (e *Envelope) maintain() {
 	every := max(min(time.Duration(e.ttl/4), time.Minute), 100*time.Millisecond)
 	ticker := time.NewTicker(every)
@@ -362,7 +363,7 @@ func (e *Envelope) renewDataKey() {
 	}
 }
 
-// String says nothing of keys.
+// String shows the type of data key, and no key.
 func (e *Envelope) String() string {
 	if e.current.Load() == nil {
 		return "aead.Envelope(closed)"

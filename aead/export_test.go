@@ -30,7 +30,7 @@ func (e *Envelope) KEKChanged() { e.kekChanged() }
 func (e *Envelope) Resume() { e.renewDataKey() }
 
 // SetMessages sets how many messages the primary key of a Keyring has sealed.
-func (k *Keyring) SetMessages(n uint64) { k.ring.Load().primary.counter.n.Store(n) }
+func (k *Keyring) SetMessages(n uint64) { k.keyset.Load().primary.counter.n.Store(n) }
 
 // NewCheapPassphraseKEK costs a few milliseconds instead of a third of a second.
 func NewCheapPassphraseKEK(ctx context.Context, passphrase, salt string) (tink.AEADWithContext, error) {

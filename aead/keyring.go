@@ -21,7 +21,7 @@ import (
 //
 // Sealing and opening take no lock. Each sees one keyset, the one before a reload or the one after.
 type Keyring struct {
-	ring     atomic.Pointer[ring] // nil once closed
+	keyset   atomic.Pointer[loadedKeyset] // nil once closed
 	counters messageCounters
 	log      *slog.Logger
 	stats    keyringCounters
@@ -110,18 +110,18 @@ func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts
 
 func newKeyring(h *keyset.Handle, c *keyringConfig) (*Keyring, error) {
 	k := &Keyring{log: c.log, reloading: make(chan struct{}, 1), subscribers: make(map[int]func())}
-	r, err := newRing(h, &k.counters)
+	r, err := newLoadedKeyset(h, &k.counters)
 	if err != nil {
 		return nil, err
 	}
-	k.ring.Store(r)
+	k.keyset.Store(r)
 	k.closing, k.stop = context.WithCancel(context.Background())
 	return k, nil
 }
 
 // current returns the keyset in service.
-func (k *Keyring) current() (*ring, error) {
-	r := k.ring.Load()
+func (k *Keyring) current() (*loadedKeyset, error) {
+	r := k.keyset.Load()
 	if r == nil {
 		return nil, ErrClosed
 	}
@@ -130,7 +130,7 @@ func (k *Keyring) current() (*ring, error) {
 
 // Keys lists the keys of the keyset in its order. After Close it is empty.
 func (k *Keyring) Keys() []KeyInfo {
-	r := k.ring.Load()
+	r := k.keyset.Load()
 	if r == nil {
 		return nil
 	}
@@ -216,7 +216,7 @@ func (k *Keyring) Close() error {
 	if k.kekTimer != nil {
 		k.kekTimer.Stop()
 	}
-	k.ring.Store(nil)
+	k.keyset.Store(nil)
 	clear(k.loaded) // in plaintext, if the keyset is
 	k.loaded = nil
 	return nil

@@ -88,7 +88,7 @@ func (d keyDigests) intersects(other keyDigests) bool {
 }
 
 // compareKeys reports a keyset that has no key of the one before: values of before it no longer open.
-func (k *Keyring) compareKeys(ctx context.Context, old, r *ring) {
+func (k *Keyring) compareKeys(ctx context.Context, old, r *loadedKeyset) {
 	digests := digestsOf(r.handle)
 	if k.lost != nil && digests.intersects(k.lost) {
 		k.lost = nil
@@ -133,7 +133,7 @@ func (k *Keyring) checkKEK() {
 	defer done()
 	next := min(k.kekCheck, kekCheckRetry)
 	defer func() { k.scheduleKEKCheck(next) }()
-	current := k.ring.Load()
+	current := k.keyset.Load()
 	if current == nil {
 		return
 	}
@@ -142,7 +142,7 @@ func (k *Keyring) checkKEK() {
 	case isRefusal(err):
 		if current.refused == nil {
 			k.stats.refusals.Add(1)
-			k.ring.Store(&ring{refused: errKeysetRefused})
+			k.keyset.Store(&loadedKeyset{refused: errKeysetRefused})
 			k.log.ErrorContext(ctx, "sealcache: the key-encryption key refuses the keyset; it is out of service", "error", err)
 			k.notify()
 		}
@@ -151,12 +151,12 @@ func (k *Keyring) checkKEK() {
 			k.log.WarnContext(ctx, "sealcache: the key-encryption key could not be asked about the keyset", "error", err)
 		}
 	case current.refused != nil:
-		r, err := newRing(handle, &k.counters)
+		r, err := newLoadedKeyset(handle, &k.counters)
 		if err != nil {
 			k.log.ErrorContext(ctx, "sealcache: keyset not put back into service", "error", err)
 			return
 		}
-		k.ring.Store(r)
+		k.keyset.Store(r)
 		k.log.InfoContext(ctx, "sealcache: the key-encryption key opens the keyset again")
 		k.notify()
 		next = k.kekCheck

@@ -43,7 +43,7 @@ func (k *Keyring) reload(ctx context.Context, onlyChanged bool) error {
 		return fmt.Errorf("aead: reload: %w", err)
 	}
 	defer done()
-	old := k.ring.Load()
+	old := k.keyset.Load()
 	if old == nil {
 		return ErrClosed
 	}
@@ -57,7 +57,7 @@ func (k *Keyring) reload(ctx context.Context, onlyChanged bool) error {
 	}
 	if changed {
 		k.stats.reloads.Add(1)
-		k.log.InfoContext(ctx, "sealcache: keyset reloaded", "keys", len(k.ring.Load().keys), "primary", k.ring.Load().primary.id)
+		k.log.InfoContext(ctx, "sealcache: keyset reloaded", "keys", len(k.keyset.Load().keys), "primary", k.keyset.Load().primary.id)
 		k.notify()
 	}
 	return nil
@@ -83,7 +83,7 @@ func (k *Keyring) exclusively(ctx context.Context) (context.Context, func(), err
 	}
 }
 
-func (k *Keyring) replace(ctx context.Context, old *ring, onlyChanged bool) (changed bool, err error) {
+func (k *Keyring) replace(ctx context.Context, old *loadedKeyset, onlyChanged bool) (changed bool, err error) {
 	data, err := k.src.load(ctx)
 	if err != nil {
 		return false, err
@@ -95,7 +95,7 @@ func (k *Keyring) replace(ctx context.Context, old *ring, onlyChanged bool) (cha
 	if err != nil {
 		return false, err
 	}
-	r, err := newRing(handle, &k.counters)
+	r, err := newLoadedKeyset(handle, &k.counters)
 	if err != nil {
 		return false, err
 	}
@@ -105,7 +105,7 @@ func (k *Keyring) replace(ctx context.Context, old *ring, onlyChanged bool) (cha
 	}
 	k.compareKeys(ctx, old, r)
 	k.loaded = data
-	k.ring.Store(r)
+	k.keyset.Store(r)
 	return true, nil
 }
 

@@ -88,7 +88,7 @@ func newKeysetHandle(t *tinkpb.KeyTemplate) (*keyset.Handle, error) {
 		return nil, fmt.Errorf("aead: new key: %w", err)
 	}
 	// Tink's own constructor of AES-GCM fails in FIPS 140-only mode; the primitive of a Keyring does not.
-	_, aeadErr := newRing(handle, &messageCounters{})
+	_, aeadErr := newLoadedKeyset(handle, &messageCounters{})
 	if aeadErr == nil {
 		return handle, nil
 	}

@@ -320,7 +320,7 @@ func TestGarbageDataKeys(t *testing.T) {
 		all.Go(func() {
 			_, err := s.Get(ctx, fmt.Sprint("garbage", i))
 			switch {
-			case errors.Is(err, middleware.ErrKeyServiceUnavailable):
+			case errors.Is(err, middleware.ErrTooManyDataKeys) && !errors.Is(err, middleware.ErrKeyServiceUnavailable):
 				turnedAway.Add(1)
 			case !errors.Is(err, middleware.ErrUnauthentic):
 				t.Errorf("an undocumented error: %v", err)

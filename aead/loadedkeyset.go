@@ -20,18 +20,18 @@ import (
 const prefixSize = 5
 
 // ring is a keyset made ready for use. It never changes; a Keyring replaces it as a whole.
-type ring struct {
+type loadedKeyset struct {
 	handle  *keyset.Handle
-	primary *ringKey
-	byID    map[[prefixSize]byte]*ringKey
-	raw     []*ringKey // keys without a prefix: tried in turn
-	infos   []KeyInfo  // in the order of the keyset, without counts
-	keys    []*ringKey // the same order
-	refused error      // set if the KEK refuses the keyset; the other fields are then empty
+	primary *loadedKey
+	byID    map[[prefixSize]byte]*loadedKey
+	raw     []*loadedKey // keys without a prefix: tried in turn
+	infos   []KeyInfo    // in the order of the keyset, without counts
+	keys    []*loadedKey // the same order
+	refused error        // set if the KEK refuses the keyset; the other fields are then empty
 }
 
-// ringKey is one key of a ring. Only an enabled one has a primitive.
-type ringKey struct {
+// loadedKey is one key of a ring. Only an enabled one has a primitive.
+type loadedKey struct {
 	id      uint32
 	status  keyset.KeyStatus
 	prefix  []byte
@@ -40,41 +40,41 @@ type ringKey struct {
 }
 
 // sealedPrefix is the prefix that this package writes itself. Tink's full primitives write their own.
-func (k *ringKey) sealedPrefix() []byte {
+func (k *loadedKey) sealedPrefix() []byte {
 	if k.prim.tink != nil {
 		return nil
 	}
 	return k.prefix
 }
 
-func (k *ringKey) overhead() int { return len(k.sealedPrefix()) + k.prim.overhead }
+func (k *loadedKey) overhead() int { return len(k.sealedPrefix()) + k.prim.overhead }
 
-func (k *ringKey) open(dst, ciphertext, associatedData []byte, inPlace bool) ([]byte, error) {
+func (k *loadedKey) open(dst, ciphertext, associatedData []byte, inPlace bool) ([]byte, error) {
 	if len(ciphertext) < len(k.prefix) {
 		return nil, ErrUnauthentic
 	}
 	return k.prim.openTo(dst, ciphertext[len(k.sealedPrefix()):], associatedData, inPlace)
 }
 
-// newRing makes every enabled key of a keyset ready, and fails if one cannot be used: a keyset that opens only some of
+// newLoadedKeyset makes every enabled key of a keyset ready, and fails if one cannot be used: a keyset that opens only some of
 // its values should not get into service unnoticed.
-func newRing(h *keyset.Handle, counters *messageCounters) (*ring, error) {
+func newLoadedKeyset(h *keyset.Handle, counters *messageCounters) (*loadedKeyset, error) {
 	if h == nil || h.Len() == 0 {
 		return nil, errors.New("aead: the keyset handle is nil or empty")
 	}
-	r := &ring{handle: h, byID: make(map[[prefixSize]byte]*ringKey, h.Len())}
+	r := &loadedKeyset{handle: h, byID: make(map[[prefixSize]byte]*loadedKey, h.Len())}
 	info := h.KeysetInfo().GetKeyInfo()
 	for i := range h.Len() {
 		entry, err := h.Entry(i)
 		if err != nil {
 			return nil, fmt.Errorf("aead: keyset: %w", err)
 		}
-		k := &ringKey{id: entry.KeyID(), status: entry.KeyStatus()}
+		k := &loadedKey{id: entry.KeyID(), status: entry.KeyStatus()}
 		if k.prefix, err = outputPrefix(info[i].GetOutputPrefixType(), k.id); err != nil {
 			return nil, err
 		}
 		if k.status == keyset.Enabled {
-			if k.prim, err = ringPrimitive(entry.Key()); err != nil {
+			if k.prim, err = keyPrimitive(entry.Key()); err != nil {
 				return nil, fmt.Errorf("aead: key %d (%s): %w", k.id, shortType(info[i].GetTypeUrl()), err)
 			}
 			k.counter = counters.of(k.id, entry.Key())
@@ -100,7 +100,7 @@ func newRing(h *keyset.Handle, counters *messageCounters) (*ring, error) {
 }
 
 // prove seals a probe under the primary key and opens it again.
-func (r *ring) prove() error {
+func (r *loadedKeyset) prove() error {
 	probe := []byte("sealcache self test: this text must not be found in what is sealed")
 	ad := []byte("sealcache self test")
 	if r.primary.counter != nil {
@@ -121,8 +121,8 @@ func (r *ring) prove() error {
 }
 
 // open finds the key by its prefix, and tries the keys without one after it.
-func (r *ring) open(dst, ciphertext, associatedData []byte) ([]byte, error) {
-	var named *ringKey
+func (r *loadedKeyset) open(dst, ciphertext, associatedData []byte) ([]byte, error) {
+	var named *loadedKey
 	if len(ciphertext) >= prefixSize {
 		named = r.byID[[prefixSize]byte(ciphertext)]
 	}
@@ -149,8 +149,8 @@ func (r *ring) open(dst, ciphertext, associatedData []byte) ([]byte, error) {
 
 // tryAll opens ciphertext under the key that it names, then under each key without a prefix. A failed attempt would
 // destroy a ciphertext that is opened in place, so each attempt gets memory of its own.
-func (r *ring) tryAll(named *ringKey, dst, ciphertext, associatedData []byte) ([]byte, bool) {
-	try := func(k *ringKey) ([]byte, bool) {
+func (r *loadedKeyset) tryAll(named *loadedKey, dst, ciphertext, associatedData []byte) ([]byte, bool) {
+	try := func(k *loadedKey) ([]byte, bool) {
 		if !inPlace(dst, ciphertext) {
 			opened, err := k.open(dst, ciphertext, associatedData, false)
 			return opened, err == nil
@@ -175,7 +175,7 @@ func (r *ring) tryAll(named *ringKey, dst, ciphertext, associatedData []byte) ([
 }
 
 // usable lists the ids of the enabled keys, primary first.
-func (r *ring) usable() []uint32 {
+func (r *loadedKeyset) usable() []uint32 {
 	ids := []uint32{r.primary.id}
 	for _, k := range r.keys {
 		if k.prim != nil && k != r.primary {
@@ -186,7 +186,7 @@ func (r *ring) usable() []uint32 {
 }
 
 // same tells whether two rings were made from the same keyset: keys, ids, status, order and primary.
-func (r *ring) same(other *ring) bool {
+func (r *loadedKeyset) same(other *loadedKeyset) bool {
 	if len(r.infos) != len(other.infos) {
 		return false
 	}
@@ -203,8 +203,8 @@ func (r *ring) same(other *ring) bool {
 	return true
 }
 
-// ringPrimitive makes the primitive of one key: our own for AES-GCM, Tink's for all else.
-func ringPrimitive(k key.Key) (*primitive, error) {
+// keyPrimitive makes the primitive of one key: our own for AES-GCM, Tink's for all else.
+func keyPrimitive(k key.Key) (*primitive, error) {
 	if gcm, ok := k.(*aesgcm.Key); ok {
 		if p, ok := gcm.Parameters().(*aesgcm.Parameters); ok && p.IVSizeInBytes() == gcmNonceSize && p.TagSizeInBytes() == gcmTagSize {
 			material := gcm.KeyBytes().Data(insecuresecretdataaccess.Token{})
