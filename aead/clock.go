@@ -7,9 +7,9 @@ import (
 
 // clock measures ages. Its readings never decrease.
 //
-// Go's monotonic clock stands still while a machine is suspended, and the wall clock can be set back; a limit on a
-// key's age should be fooled by neither. A reading is therefore the monotonic time plus the largest lead that the wall
-// clock has been seen to have over it. If the wall clock jumps ahead, keys age at once, which is the safe side.
+// Go's monotonic clock stands still while a machine is suspended, and the wall clock can be set back. Neither may extend the age
+// of a key. A reading is therefore the monotonic time plus the largest lead of the wall clock over it. If the wall clock jumps
+// ahead, keys age at once.
 type clock struct {
 	base time.Time
 	lead atomic.Int64

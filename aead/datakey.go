@@ -34,7 +34,7 @@ func envelopeKeyType(typeURL string) bool {
 	return false
 }
 
-// splitEnvelope takes a ciphertext apart: the wrapped DEK with its length field in front, and the payload. Its limits
+// splitEnvelope returns the parts of a ciphertext: the wrapped DEK with its length field in front, and the payload. Its limits
 // are those of Tink's parser.
 func splitEnvelope(ciphertext []byte) (header, payload []byte, ok bool) {
 	if len(ciphertext) <= wrappedLenSize {
@@ -102,7 +102,7 @@ func (k *dataKey) confirm(at int64) {
 	}
 }
 
-// never is a time of confirmation that no TTL reaches.
+// never is a time of confirmation so long ago that no TTL reaches it.
 const never = -1 << 62
 
 // limits are those of a data key for sealing.
@@ -111,13 +111,13 @@ type limits struct {
 	age             int64
 }
 
-// soft is where the successor is made: three quarters.
+// soft returns the limits from which on the successor is made: three quarters.
 func (l limits) soft() limits {
 	return limits{l.messages - l.messages/4, l.bytes - l.bytes/4, l.age - l.age/4}
 }
 
-// reserve counts a message of n bytes before it is sealed. It fails if the message would pass a limit: counting first
-// is what keeps the limits under any concurrency. due asks for a successor.
+// reserve counts a message of n bytes before it is sealed, so that the limits hold under any concurrency. ok reports whether the
+// message may be sealed, due whether a successor is to be made.
 func (k *dataKey) reserve(now int64, n uint64, hard, soft *limits) (ok, due bool) {
 	age := now - k.born
 	if age >= hard.age || k.retired.Load() {
@@ -144,8 +144,8 @@ func (k *dataKey) is(header []byte) bool { return bytes.Equal(k.header, header) 
 
 var errNotDataKey = errors.New("the answer is not a data key of this type (WithDataKeyTemplate must agree)")
 
-// dataKeyPrimitive makes the primitive of a serialized Tink key, as NewKeyData of Tink's registry makes it. For key types
-// other than AES-GCM it does not know the overhead.
+// dataKeyPrimitive returns the primitive of a serialized Tink key, as NewKeyData of Tink's registry makes it. The overhead is
+// known for AES-GCM only.
 func dataKeyPrimitive(typeURL string, serialized []byte, sealing bool) (*primitive, error) {
 	if typeURL == aesGCMTypeURL {
 		k := new(gcmpb.AesGcmKey)
@@ -170,7 +170,7 @@ func dataKeyPrimitive(typeURL string, serialized []byte, sealing bool) (*primiti
 	return &primitive{tink: a}, nil
 }
 
-// dataKeyHeader puts the length in front of a wrapped DEK, if Tink could read it back.
+// dataKeyHeader returns a wrapped DEK with its length in front. It refuses a length that Tink does not read.
 func dataKeyHeader(wrapped []byte) ([]byte, error) {
 	if len(wrapped) == 0 || len(wrapped) > maxWrappedSize {
 		return nil, fmt.Errorf("the wrapped data key has %d bytes; from 1 to %d are allowed", len(wrapped), maxWrappedSize)

@@ -1,46 +1,64 @@
-// Package aead holds the keys: it seals and opens bytes under a keyset, or under data keys that a key service wraps.
+// Package aead seals and opens bytes under keys that it loads, wraps, reloads and replaces.
 //
-// It knows bytes, keys and contexts, and nothing of caches, stores or jobs. Everything here speaks Tink's formats to
-// the byte, so that what it seals is opened by Tink in any language, given the same keys.
+// It knows bytes, keys and contexts, and nothing of caches, stores or jobs. Its formats are Tink's to the byte: Tink in any
+// language opens what it seals, given the same keys.
 //
-// # What to use
+// # What to call first
 //
-// [Envelope] is what most applications want. It makes data keys, has them wrapped by a key-encryption key (KEK), and
-// uses each for many messages, so that the key service is called a few times a day instead of twice per message:
+// Open a key-encryption key (KEK), make an [Envelope] under it, and close both at the end:
 //
 //	kek, err := aead.OpenKEK(ctx, "file:///run/secrets/kek.json")
 //	...
-//	sealer, err := aead.NewEnvelope(ctx, kek)
+//	envelope, err := aead.NewEnvelope(ctx, kek)
 //	...
-//	defer sealer.Close()
+//	defer envelope.Close()
 //
-// [Keyring] is a live Tink keyset, read from a [Source] under a KEK, that can be reloaded while it is in use. It adds
-// the fewest bytes (33) and is the natural KEK of an Envelope when no key service is at hand. Used directly it is for
-// few writes, as the next section says.
+// [Envelope] is for most applications. It makes data keys, has the KEK wrap them, and uses each for many messages. A key service
+// is then called a few times a day, and not twice per message.
 //
-// [WithContext] adapts any local Tink AEAD. [OpenKEK] opens a KEK by URI. [CreateKeyset] writes a new keyset, sealed.
-// A keyset in clear is read and written only by the package aead/insecurecleartextkeyset.
+// [Keyring] is a Tink keyset that is read from a [Source] under a KEK, and that can be reloaded while it is in use. It adds the
+// fewest bytes (33). It is the KEK of an Envelope where there is no key service. Used directly, it is for few writes.
+//
+// [OpenKEK] opens a KEK by URI. [CreateKeyset] writes a new keyset, sealed under a KEK. [WithContext] adapts a local Tink AEAD.
+// Only the package aead/insecurecleartextkeyset reads and writes keysets in plaintext.
+//
+// # How keys are handled
+//
+// Keys are proved before they seal. A Keyring seals and opens a probe. An Envelope has the KEK unwrap each new data key, and
+// compares. A data key that is read from the store counts as proved once a value has authenticated under it.
+//
+// A data key is replaced before a limit is reached: messages, bytes, age. The old one seals until the new one is proved. It
+// never passes a limit, whatever the outage. Unwrapped data keys are dropped after a time (WithDataKeyTTL), unless the KEK
+// confirms them. This time is the delay after which destroying a KEK takes effect.
+//
+// A keyset is replaced as a whole. If the new one cannot be read, the old one stays in service.
+//
+// Keys are in the memory of the process while they are in use. No error, log line or formatted value holds key material.
 //
 // # How many messages one key may seal
 //
-// AES-GCM and ChaCha20-Poly1305 draw a random 96-bit nonce for each message. Two messages under one key and one nonce
-// betray both messages and the authentication key, so NIST SP 800-38D (section 8.3) allows at most 2^32 random nonces
-// per key, over all processes together: the chance of a repetition is then about 2^-33. A cache that writes 100,000
-// values a second is there in twelve hours.
+// AES-GCM and ChaCha20-Poly1305 draw a random 96-bit nonce for each message. Two messages under one key and one nonce betray
+// both messages and the authentication key. NIST SP 800-38D (section 8.3) therefore allows at most 2^32 random nonces per key,
+// over all processes together. The chance of a repetition is then about 2^-33. A cache that writes 100,000 values per second
+// reaches the bound in twelve hours.
 //
-// An Envelope keeps the bound by construction: each process makes its own data keys and retires them long before. A
-// Keyring shares its keys with every process that loads the keyset, and can only count its own messages: it warns at
-// 2^28 (sixteen processes that do the same are then at the bound) and refuses at 2^32. For more, use an Envelope, or
-// XAES-256-GCM keys (Tink's XAES256GCM192BitNonceKeyTemplate), whose nonces are long enough not to be counted.
+// An Envelope keeps the bound, because each process makes its own data keys and replaces them long before. A Keyring shares its
+// keys with every process that loads the keyset, and counts only its own messages. It warns at 2^28: sixteen processes that do
+// the same are then at the bound. It refuses at 2^32. For more messages use an Envelope, or XAES-256-GCM keys (Tink's
+// XAES256GCM192BitNonceKeyTemplate), whose longer nonces need no counting.
 //
 // # Errors
 //
-// Three errors tell callers what happened, through errors.Is: [ErrUnauthentic] (altered, moved, or another key: a
-// definite no), [ErrUnknownKey] (well formed, but under a key that is not in the keyset) and
-// [ErrKeyServiceUnavailable] (nobody said no: try later). Context errors, and the key service's own error, remain
-// visible to errors.Is and errors.As.
+// [ErrUnauthentic] and [ErrUnknownKey] are definite: the bytes do not open under these keys. [ErrKeyServiceUnavailable] and
+// [ErrTooManyDataKeys] say nothing about the bytes: try again later. Context errors and the key service's own error are found by
+// errors.Is and errors.As.
 //
 // # Concurrency
 //
-// All types are safe for concurrent use. Buffers given to a call must not be written to until it returns.
+// All types are safe for concurrent use. The caller must not change buffers given to a call until it returns.
+//
+// # Compatibility
+//
+// From version 1 on, later releases open what earlier ones sealed. The wrapped data keys of a passphrase KEK have a format of this package, which
+// FORMAT.md describes. All other bytes are Tink's.
 package aead

@@ -135,7 +135,7 @@ func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...Envelope
 		return nil, err
 	}
 	if isNilKEK(kek) {
-		return nil, errors.New("aead: NewEnvelope: nil key-encryption key")
+		return nil, errors.New("aead: an Envelope needs a key-encryption key")
 	}
 	hard := limits{messages: c.maxMessages, bytes: c.maxBytes, age: int64(c.maxAge)}
 	e := &Envelope{

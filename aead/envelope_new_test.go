@@ -198,7 +198,7 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 		"aead: passphrase KEK":      passphrase,
 		"aead.BytesSource(6 bytes)": aead.BytesSource([]byte("secret")),
 		"aead.EnvSource(KEYSET)":    aead.EnvSource("KEYSET"),
-		"aead.EnvSource((EnvSource": aead.EnvSource(`{"key": "secret"}`),
+		"aead.EnvSource((not the n": aead.EnvSource(`{"key": "secret"}`),
 		"aead.FileSource(/run/ks)":  aead.FileSource("/run/ks"),
 		"aead.FileSource(not a pat": aead.FileSource(`{"key": "secret"}`),
 		"aead.WithContext(...)":     aead.WithContext(plainAEAD{"secret"}),

@@ -142,7 +142,7 @@ func (e *Envelope) unwrapInTurn(ctx context.Context, t *turn, header []byte) (*d
 	if err := e.gate.wait(ctx, t); err != nil {
 		return nil, err
 	}
-	key, err := e.unwrap(ctx, e.gate.release, header)
+	key, err := e.unwrap(ctx, func() { e.gate.release(t) }, header)
 	e.gate.ended(t, err == nil || isRefusal(err))
 	return key, err
 }

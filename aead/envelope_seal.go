@@ -17,7 +17,7 @@ const (
 	maxWrapBackoff   = 5 * time.Second
 )
 
-// startSuccessor has the next data key made in the background, if nobody has begun.
+// startSuccessor has the next data key made in the background, unless that has begun.
 func (e *Envelope) startSuccessor(ctx context.Context, key *dataKey) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -27,7 +27,7 @@ func (e *Envelope) startSuccessor(ctx context.Context, key *dataKey) {
 	e.startWrap(ctx)
 }
 
-// awaitSuccessor waits until there is another data key than the given one, which may not seal any more.
+// awaitSuccessor waits until another data key is in service than the given one, which must not seal any more.
 func (e *Envelope) awaitSuccessor(ctx context.Context, key *dataKey) error {
 	e.mu.Lock()
 	switch {
@@ -38,7 +38,7 @@ func (e *Envelope) awaitSuccessor(ctx context.Context, key *dataKey) error {
 		e.mu.Unlock()
 		return nil
 	case e.wrapping == nil && e.wrapErr != nil && e.clock.now() < e.nextWrap.Load():
-		// Ten thousand writers must not ask a dead key service ten thousand times.
+		// Many writers must not call a key service that is down as many times.
 		err := e.wrapErr
 		e.mu.Unlock()
 		return err
@@ -56,11 +56,11 @@ func (e *Envelope) awaitSuccessor(ctx context.Context, key *dataKey) error {
 	}
 }
 
-// startWrap begins to make a data key. e.mu is held, the Envelope is open and nobody else is at it.
+// startWrap begins to make a data key. e.mu is held, the Envelope is open, and no data key is being made.
 func (e *Envelope) startWrap(ctx context.Context) *flight {
 	f := &flight{done: make(chan struct{})}
 	e.wrapping = f
-	e.nextWrap.Store(math.MaxInt64) // until this one has ended, sealing need not even look
+	e.nextWrap.Store(math.MaxInt64) // sealing does not ask before this one has ended
 	e.background.Go(func() {
 		ctx, cancel := e.detach(ctx)
 		defer cancel()
@@ -71,8 +71,8 @@ func (e *Envelope) startWrap(ctx context.Context) *flight {
 	return f
 }
 
-// wrap makes a data key and puts it into use. It returns false if the KEK was reloaded meanwhile: then the data key may
-// be wrapped under a key that is gone, and is dropped.
+// wrap makes a data key and puts it into service. It returns false if the KEK was reloaded during that: the data key may be
+// wrapped under a key that is gone, and is dropped.
 func (e *Envelope) wrap(ctx context.Context, f *flight) (done bool) {
 	e.mu.Lock()
 	epoch := e.epoch
@@ -89,12 +89,12 @@ func (e *Envelope) wrap(ctx context.Context, f *flight) (done bool) {
 	case err != nil:
 		f.err = err
 		e.wrapErr = err
-		// A call that was abandoned still holds its slot: a KEK that never returns is tried ever more rarely, and no
-		// more once all slots are held.
+		// An abandoned call still holds its slot. A KEK that never returns is called more and more rarely, and not at all
+		// once all slots are held.
 		wait := backoff(e.wrapFails) + time.Duration(len(e.wrapSlots))*maxWrapBackoff
 		e.wrapFails++
 		e.nextWrap.Store(e.clock.now() + int64(wait))
-		e.log.WarnContext(ctx, "sealcache: no new data key could be wrapped; the present one goes on within its limits", "failures", e.wrapFails, "retry_after", wait, "error", err)
+		e.log.WarnContext(ctx, "sealcache: no new data key could be made; the present one seals up to its limits", "failures", e.wrapFails, "retry_after", wait, "error", err)
 	default:
 		e.install(key)
 		e.log.DebugContext(ctx, "sealcache: new data key", "type", shortType(e.template.GetTypeUrl()))
@@ -103,8 +103,8 @@ func (e *Envelope) wrap(ctx context.Context, f *flight) (done bool) {
 	return true
 }
 
-// backoff is how long to wait after so many failures: from 0.1 s doubling to 5 s, less up to a fifth, so that the
-// processes that lost a key service at one moment do not come back at one moment.
+// backoff returns how long to wait after so many failures: from 0.1 s doubling to 5 s, less up to a fifth. Processes that lost a
+// key service at one moment then do not come back at one moment.
 func backoff(failures int) time.Duration {
 	wait := min(firstWrapBackoff<<min(failures, 10), maxWrapBackoff)
 	var b [1]byte
@@ -112,7 +112,7 @@ func backoff(failures int) time.Duration {
 	return wait - wait/5*time.Duration(b[0])/256
 }
 
-// install puts a data key into use, for sealing and for opening. The one before stays for opening. e.mu is held.
+// install puts a data key into service, for sealing and for opening. The one before stays for opening. e.mu is held.
 func (e *Envelope) install(key *dataKey) {
 	if old := e.current.Load(); old != nil && old.fresh(e.clock.now(), e.ttl) {
 		e.known.insert(old)
@@ -201,8 +201,8 @@ func wrapError(doing string, err error) error {
 	return fmt.Errorf("%w: %s: %w", ErrKeyServiceUnavailable, doing, err)
 }
 
-// kekChanged is called when the keyset that wraps our data keys was replaced. From here on nothing opens that the new
-// keyset does not unwrap, and nothing is sealed under a data key of the old one.
+// kekChanged is called when the keyset that wraps the data keys was replaced. From then on, messages open only if the new keyset
+// unwraps their data keys, and messages are not sealed under a data key of the old one.
 func (e *Envelope) kekChanged() {
 	e.mu.Lock()
 	if e.closed {
@@ -210,7 +210,7 @@ func (e *Envelope) kekChanged() {
 		return
 	}
 	e.epoch++
-	e.unwraps = make(map[string]*flight) // those under way serve whoever waits for them, and are not kept
+	e.unwraps = make(map[string]*flight) // those under way serve their callers, and are not kept
 	e.refused.forget()
 	e.known.clear()
 	old := e.current.Load()
@@ -224,7 +224,7 @@ func (e *Envelope) kekChanged() {
 		f = e.startWrap(context.Background())
 	}
 	e.mu.Unlock()
-	<-f.done // the keyset is local: this takes microseconds, and a wrapper around it has kekTimeout
+	<-f.done // the keyset is local: this takes microseconds; a type around it has kekTimeout
 	if f.err == nil || e.current.Load() != old {
 		return
 	}

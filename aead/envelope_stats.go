@@ -5,23 +5,23 @@ import (
 	"time"
 )
 
-// EnvelopeStats counts what an Envelope has done since it was made. Fields may be added.
+// EnvelopeStats counts the events of an Envelope since it was made. Fields may be added.
 type EnvelopeStats struct {
-	Wraps        uint64 // data keys made and wrapped
+	Wraps        uint64 // data keys that the KEK wrapped
 	WrapFailures uint64 // calls to wrap that failed
 
-	Unwraps        uint64 // data keys unwrapped or confirmed by the KEK
-	UnwrapFailures uint64 // calls to unwrap that failed without an answer: outages
-	Refusals       uint64 // calls to unwrap that the KEK answered with no
+	Unwraps        uint64 // data keys that the KEK unwrapped: to open messages, to confirm, and to prove new ones
+	UnwrapFailures uint64 // calls to unwrap that failed, or answered with something that is not a data key: outages
+	Refusals       uint64 // calls to unwrap that the KEK refused
 
 	CacheHits          uint64 // messages whose data key was known
-	CacheMisses        uint64 // data keys that were not, and had to be asked for
+	CacheMisses        uint64 // messages that needed an unknown data key, those that joined another's call excepted
 	RefusalsRemembered uint64 // refusals given again from memory
-	GateRejections     uint64 // unknown data keys turned away because too many came at once, or failed
+	GateRejections     uint64 // messages that failed with ErrTooManyDataKeys: throttling, not an outage
 
-	DataKeys int // unwrapped data keys held now
+	DataKeys int // unwrapped data keys that are held, each counted once however it is wrapped
 
-	// Of the data key that seals now.
+	// Of the data key that seals.
 	KeyAge      time.Duration
 	KeyMessages uint64
 	KeyBytes    uint64
@@ -32,11 +32,11 @@ type envelopeCounters struct {
 	unwraps, unwrapFailures, refusals atomic.Uint64
 	misses, remembered                atomic.Uint64
 	turnedAway                        atomic.Uint64
-	_                                 [64]byte       // what follows changes with every message
-	hits                              stripedCounter // of the messages that are opened
+	_                                 [64]byte // hits changes with every message that is opened
+	hits                              stripedCounter
 }
 
-// Stats returns the counters. They are read one after the other, while others may be counting.
+// Stats returns the counters. They are read one after the other, and may change in between.
 func (e *Envelope) Stats() EnvelopeStats {
 	s := EnvelopeStats{
 		Wraps:              e.stats.wraps.Load(),

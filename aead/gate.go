@@ -160,10 +160,10 @@ func (g *gate) leave(t *turn, last bool) (had bool, reason error) {
 		return false, t.err
 	case i < 0:
 		now := g.clock.now()
-		if began, ok := g.calls[t]; ok && began-t.since > now-began { // it waited for its turn for longer
-			return true, g.tooMany(now)
+		if began, ok := g.calls[t]; ok && began-t.since <= now-began {
+			return true, ErrKeyServiceUnavailable
 		}
-		return true, ErrKeyServiceUnavailable
+		return true, g.tooMany(now) // it waited longer for its turn
 	case last:
 		g.turnAway(i, g.clock.now())
 		return false, t.err
@@ -282,9 +282,10 @@ func (g *gate) ended(t *turn, answered bool) {
 }
 
 // release is called when a call has returned, which may be long after it was abandoned.
-func (g *gate) release() {
+func (g *gate) release(t *turn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	delete(g.calls, t)
 	g.free++
 	g.dispatch(g.clock.now())
 }

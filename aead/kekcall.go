@@ -10,13 +10,13 @@ import (
 const (
 	// kekTimeout bounds every call to the KEK.
 	kekTimeout = backgroundTimeout
-	// kekGrace is how long a call whose context has ended may take to return, so that a KEK which heeds its context
-	// can say why it had not answered. After it the call is abandoned.
+	// kekGrace is how long a call may go on after its context has ended, so that a KEK that heeds its context can say why it
+	// had not answered. After it, the call is abandoned.
 	kekGrace = 100 * time.Millisecond
 )
 
-// errNoAnswer is what callers are told when kekTimeout ends a call: it is our deadline, not theirs, so it must not be
-// found as a context.DeadlineExceeded by those who look whether their own has passed.
+// errNoAnswer is the error of a call that kekTimeout ended. It is not a context.DeadlineExceeded: a caller that checks for that
+// error wants to know about its own deadline.
 var errNoAnswer = fmt.Errorf("the key service did not answer within %v", kekTimeout)
 
 // detach returns a context with the values of a caller's. It ends with Close, and not with the caller's.
@@ -55,15 +55,13 @@ func take(ctx context.Context, slots chan struct{}) error {
 // releaser returns what gives back one of the slots.
 func releaser(slots <-chan struct{}) func() { return func() { <-slots } }
 
-// callKEK calls the KEK and waits for its answer as long as ctx allows. The caller has taken one of slots; it is given
-// back when the call returns.
+// callKEK calls the KEK and waits for its answer as long as ctx allows. It calls release when the call has returned.
 //
-// The call runs in a goroutine of its own, for not every client of a key service heeds its context. One that does not
-// is abandoned: nobody waits for it any more, Close included, and what it returns in the end is cleared. It keeps its
-// slot meanwhile, so that the number of such calls is bounded too.
+// The call runs in a goroutine of its own, because some clients of key services ignore their context. Such a call is abandoned:
+// neither callers nor Close wait for it, and its answer is cleared. It keeps its slot until it returns, so that the number of
+// abandoned calls is bounded.
 //
-// A panic of the client would end the process. Such clients exist; to the caller it is one more way of not answering.
-// The panic's value is not passed on, it may hold anything.
+// A panic of the client would end the process, so it becomes an error. Its value is not shown, because it may hold a secret.
 func callKEK(ctx context.Context, release func(), call func() ([]byte, error)) ([]byte, error) {
 	type answer struct {
 		out []byte
@@ -101,7 +99,7 @@ func callKEK(ctx context.Context, release func(), call func() ([]byte, error)) (
 	}
 }
 
-// answered hides our own deadline in what the KEK made of it, and adds the cause to what it made of a caller's context.
+// answered returns the KEK's error without our own deadline in it, and with the cause of a caller's context.
 func answered(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
 		return err
@@ -116,8 +114,8 @@ func answered(ctx context.Context, err error) error {
 	}
 }
 
-// lateError is the error of a call that our own deadline ended. The KEK's error is found in it, as far as it is not
-// about that deadline; and it is no refusal, whatever else the KEK says.
+// lateError is the error of a call that our own deadline ended. errors.Is finds the KEK's error in it, but neither that deadline
+// nor a refusal.
 type lateError struct{ err error }
 
 func (e *lateError) Error() string { return errNoAnswer.Error() + ": " + e.err.Error() }
@@ -134,7 +132,7 @@ func (e *lateError) Is(target error) bool {
 
 func (e *lateError) As(target any) bool { return errors.As(e.err, target) }
 
-// ended says why ctx has ended: its error, and beside it the cause that whoever ended it gave.
+// ended returns why ctx has ended: its error, and its cause if that says more.
 func ended(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	switch {

@@ -15,11 +15,11 @@ import (
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 )
 
-// prefixSize is the length of the prefix by which a ciphertext names its key: a byte 0x01 (TINK) or 0x00 (CRUNCHY,
-// LEGACY) and the key id, big endian. RAW keys have none.
+// prefixSize is the length of the prefix that names a ciphertext's key: a byte 0x01 (TINK) or 0x00 (CRUNCHY, LEGACY) and the key
+// id, big endian. Ciphertexts of RAW keys have no prefix.
 const prefixSize = 5
 
-// ring is a keyset made ready for use. It never changes; a Keyring replaces it as a whole.
+// loadedKeyset is a keyset with its primitives. It never changes; a Keyring replaces it as a whole.
 type loadedKeyset struct {
 	handle  *keyset.Handle
 	primary *loadedKey
@@ -30,7 +30,7 @@ type loadedKeyset struct {
 	refused error        // set if the KEK refuses the keyset; the other fields are then empty
 }
 
-// loadedKey is one key of a ring. Only an enabled one has a primitive.
+// loadedKey is one key of a keyset. Only an enabled key has a primitive.
 type loadedKey struct {
 	id      uint32
 	status  keyset.KeyStatus
@@ -39,7 +39,7 @@ type loadedKey struct {
 	counter *messageCounter // nil if the key's messages need no counting
 }
 
-// sealedPrefix is the prefix that this package writes itself. Tink's full primitives write their own.
+// sealedPrefix is the prefix that this package writes. Tink's full primitives write their own.
 func (k *loadedKey) sealedPrefix() []byte {
 	if k.prim.tink != nil {
 		return nil
@@ -56,8 +56,8 @@ func (k *loadedKey) open(dst, ciphertext, associatedData []byte, inPlace bool) (
 	return k.prim.openTo(dst, ciphertext[len(k.sealedPrefix()):], associatedData, inPlace)
 }
 
-// newLoadedKeyset makes every enabled key of a keyset ready, and fails if one cannot be used: a keyset that opens only some of
-// its values should not get into service unnoticed.
+// newLoadedKeyset returns a keyset with the primitives of all enabled keys. It fails if one cannot be used: a keyset that opens
+// only some of its values must not go into service unnoticed.
 func newLoadedKeyset(h *keyset.Handle, counters *messageCounters) (*loadedKeyset, error) {
 	if h == nil || h.Len() == 0 {
 		return nil, errors.New("aead: the keyset handle is nil or empty")
@@ -147,8 +147,8 @@ func (r *loadedKeyset) open(dst, ciphertext, associatedData []byte) ([]byte, err
 	return nil, e
 }
 
-// tryAll opens ciphertext under the key that it names, then under each key without a prefix. A failed attempt would
-// destroy a ciphertext that is opened in place, so each attempt gets memory of its own.
+// tryAll opens ciphertext under the key that it names, then under each key without a prefix. Opening in place destroys the
+// ciphertext if it fails, so each attempt gets memory of its own.
 func (r *loadedKeyset) tryAll(named *loadedKey, dst, ciphertext, associatedData []byte) ([]byte, bool) {
 	try := func(k *loadedKey) ([]byte, bool) {
 		if !inPlace(dst, ciphertext) {
@@ -185,7 +185,7 @@ func (r *loadedKeyset) usable() []uint32 {
 	return ids
 }
 
-// same tells whether two rings were made from the same keyset: keys, ids, status, order and primary.
+// same reports whether two keysets have the same keys, ids, status, order and primary key.
 func (r *loadedKeyset) same(other *loadedKeyset) bool {
 	if len(r.infos) != len(other.infos) {
 		return false
@@ -203,7 +203,7 @@ func (r *loadedKeyset) same(other *loadedKeyset) bool {
 	return true
 }
 
-// keyPrimitive makes the primitive of one key: our own for AES-GCM, Tink's for all else.
+// keyPrimitive returns the primitive of one key: our own for AES-GCM, Tink's for other types.
 func keyPrimitive(k key.Key) (*primitive, error) {
 	if gcm, ok := k.(*aesgcm.Key); ok {
 		if p, ok := gcm.Parameters().(*aesgcm.Parameters); ok && p.IVSizeInBytes() == gcmNonceSize && p.TagSizeInBytes() == gcmTagSize {

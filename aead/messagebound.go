@@ -18,7 +18,7 @@ const (
 	// maxRandomNonces is how many messages one key may seal with random 96-bit nonces, over all processes (NIST SP
 	// 800-38D, section 8.3).
 	maxRandomNonces = 1 << 32
-	// warnRandomNonces is where a Keyring warns: if sixteen processes share the key and seal alike, they are at the
+	// warnRandomNonces is where a Keyring warns. Sixteen processes that share the key and seal alike have then reached the
 	// bound together.
 	warnRandomNonces = maxRandomNonces / 16
 )
@@ -40,14 +40,14 @@ func (c *messageCounter) reserve(keyID uint32, log *slog.Logger) error {
 		return fmt.Errorf("%w (key %d, %d messages in this process)", ErrKeyExhausted, keyID, uint64(maxRandomNonces))
 	}
 	if c.warned.CompareAndSwap(false, true) {
-		log.Warn("sealcache: a key nears the number of messages that random nonces allow; rotate it, use an Envelope, or XAES-256-GCM keys",
+		log.Warn("sealcache: a key nears its bound of messages (rotate it, or use an Envelope)",
 			"key_id", keyID, "messages_of_this_process", n, "allowed_over_all_processes", uint64(maxRandomNonces))
 	}
 	return nil
 }
 
-// messageCounters holds the counters of a Keyring. They outlive a reload, or reloading would start them anew. A key is
-// known by its id and a digest of its bytes, so that the bytes themselves can go once the key is gone.
+// messageCounters holds the counters of a Keyring. They survive a reload. A key is known by its id and a digest of its bytes, so
+// that the bytes are not kept.
 type messageCounters struct {
 	mu sync.Mutex
 	m  map[[sha256.Size]byte]*messageCounter
@@ -78,9 +78,9 @@ func (c *messageCounters) of(id uint32, k key.Key) *messageCounter {
 	return counter
 }
 
-// boundKeyBytes returns a copy of the material of a key that is bound to 2^32 messages. XAES-256-GCM and
-// XChaCha20-Poly1305 have longer nonces; AES-GCM-SIV survives a repeated nonce (RFC 8452, section 9); AES-CTR-HMAC is
-// bound only if its initial value has fewer than 16 bytes.
+// boundKeyBytes returns a copy of the material of a key that is bound to 2^32 messages. XAES-256-GCM and XChaCha20-Poly1305 have
+// longer nonces. AES-GCM-SIV survives a repeated nonce (RFC 8452, section 9). AES-CTR-HMAC is bound only if its initial value
+// has fewer than 16 bytes.
 func boundKeyBytes(k key.Key) ([]byte, bool) {
 	switch k := k.(type) {
 	case *aesgcm.Key:

@@ -14,24 +14,24 @@ const (
 	gcmTagSize   = 16
 	gcmOverhead  = gcmNonceSize + gcmTagSize
 
-	// maxGCMPlaintext is the longest message of AES-GCM, 2^36 - 32 bytes (NIST SP 800-38D, section 5.2.1.1). Beyond it
-	// crypto/cipher panics.
+	// maxGCMPlaintext is the longest message of AES-GCM, 2^36 - 32 bytes (NIST SP 800-38D, section 5.2.1.1). crypto/cipher
+	// panics on a longer one.
 	maxGCMPlaintext = (1<<32 - 2) * 16
 )
 
 // primitive seals and opens under one key.
 //
-// An AES-GCM key stands on crypto/cipher, whose Seal and Open append to a given buffer; the bytes (nonce, ciphertext,
-// tag) are those of Tink's primitive. Any other key is Tink's primitive, whose result is copied.
+// AES-GCM uses crypto/cipher, whose Seal and Open append to a given buffer. The bytes (nonce, ciphertext, tag) are those of Tink's
+// primitive. Other keys use Tink's primitive, whose result is copied.
 type primitive struct {
 	seal     cipher.AEAD // AES-GCM that draws its own nonce; nil for other keys
 	open     cipher.AEAD // AES-GCM that takes the nonce, so that it opens in place without moving bytes; may be nil
 	tink     tink.AEAD   // other keys
-	overhead int         // bytes that sealing adds; 0 if the key is for opening only
+	overhead int         // bytes that sealing adds; 0 if not known
 }
 
-// newGCMPrimitive makes the primitive of an AES-GCM key of 16 or 32 bytes, the sizes that Tink allows. It does not
-// keep key. One that is for opening only takes half the memory.
+// newGCMPrimitive returns the primitive of an AES-GCM key of 16 or 32 bytes, the sizes that Tink allows. It does not keep key. A
+// primitive that only opens takes half the memory.
 func newGCMPrimitive(key []byte, sealing bool) (*primitive, error) {
 	if len(key) != 16 && len(key) != 32 {
 		return nil, fmt.Errorf("aead: AES-GCM key of %d bytes; 16 or 32 are allowed", len(key))
@@ -55,7 +55,7 @@ func newGCMPrimitive(key []byte, sealing bool) (*primitive, error) {
 	return p, nil
 }
 
-// newTinkPrimitive wraps Tink's primitive, and learns by sealing once how many bytes it adds.
+// newTinkPrimitive returns a primitive that uses Tink's. It seals once to find out how many bytes that adds.
 func newTinkPrimitive(a tink.AEAD) (*primitive, error) {
 	sealed, err := a.Encrypt(nil, nil)
 	if err != nil {

@@ -6,16 +6,15 @@ import (
 )
 
 const (
-	// refusalMemory is for how long a definite refusal of a data key is given again without asking the KEK: long
-	// enough that a poisoned value which is read in a loop costs nothing, short enough that a keyset which has since
-	// been distributed is noticed.
+	// refusalMemory is how long a definite refusal of a data key is given again without asking the KEK. It is long enough that
+	// a planted value that is read in a loop costs nothing, and short enough that a new keyset is noticed.
 	refusalMemory = 15 * time.Second
 	// maxRefusals bounds how many are remembered; the oldest go first.
 	maxRefusals = 4096
 )
 
-// refusals remembers the data keys that the KEK definitely refused. Its owner locks it. Any other failure may be over
-// the next moment and is never remembered: what bounds those calls is the gate.
+// refusals remembers the data keys that the KEK definitely refused. Its owner locks it. Any other failure may be over the next
+// moment and is not remembered; the gate bounds those calls.
 type refusals struct {
 	m     map[[sha256.Size]byte]refusal
 	order [][sha256.Size]byte // as they came; the oldest first
@@ -23,7 +22,7 @@ type refusals struct {
 
 type refusal struct {
 	err   error
-	until int64 // it is given again before
+	until int64
 }
 
 func (r *refusals) remember(header []byte, err error, now int64) {
@@ -42,7 +41,7 @@ func (r *refusals) remember(header []byte, err error, now int64) {
 	r.order = append(r.order, name)
 }
 
-// recall returns what to say of a data key without asking the KEK, or nil.
+// recall returns the remembered refusal of a data key, or nil.
 func (r *refusals) recall(header []byte, now int64) error {
 	if len(r.m) == 0 {
 		return nil

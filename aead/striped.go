@@ -5,8 +5,8 @@ import (
 	"unsafe"
 )
 
-// stripedCounter counts what happens on all processors at once. A single counter would be one cache line that every
-// opened message takes from another processor, which costs more than opening a small message does.
+// stripedCounter counts events of all processors. A single counter would be one cache line that each opened message takes from
+// another processor. That costs more than opening a small message.
 type stripedCounter struct {
 	stripes [1 << stripeBits]struct {
 		n atomic.Uint64
