@@ -1,0 +1,171 @@
+package asynqjobs_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/jobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+)
+
+type upperCodec struct{}
+
+func (upperCodec) Encode(s string) ([]byte, error) {
+	if s == "bad" {
+		return nil, errors.New("secret: " + s)
+	}
+	return []byte(strings.ToUpper(s)), nil
+}
+
+func (upperCodec) Decode(b []byte) (string, error) {
+	switch string(b) {
+	case "PANIC":
+		panic("secret")
+	case "UNREADABLE":
+		return "", errors.New("secret")
+	}
+	return strings.ToLower(string(b)), nil
+}
+
+type receipt struct{ Number int }
+
+// A definition has a codec of its own, dead letters are read with it, and results have a type.
+func TestTypedJobsWithCodecAndResult(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	job := asynqjobs.DefineWith[string]("mail", upperCodec{}, asynq.Retention(time.Hour), asynq.MaxRetry(0))
+	result := asynqjobs.DefineResult[receipt](nil)
+	mux := asynq.NewServeMux()
+	job.Handle(mux, func(ctx context.Context, args string) error {
+		if args == "dead" {
+			return errors.New("no such address")
+		}
+		return result.Write(ctx, receipt{len(args)})
+	})
+	serve(t, b.conn, b.e, asynq.Config{}, mux)
+	ids := map[string]string{}
+	for _, args := range []string{"hello", "dead", "panic", "unreadable"} {
+		info, err := job.Delay(t.Context(), b.client, args)
+		require.NoError(t, err)
+		require.Equal(t, strings.ToUpper(args), string(info.Payload))
+		ids[args] = info.ID
+	}
+	_, err := job.Delay(t.Context(), b.client, "bad")
+	require.ErrorIs(t, err, asynqjobs.ErrCodec)
+	require.NotContains(t, err.Error(), "secret")
+
+	done := b.awaitState(t, "default", ids["hello"], asynq.TaskStateCompleted)
+	value, found, err := result.Read(t.Context(), b.client, done)
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Equal(t, receipt{5}, value)
+	other := asynqjobs.DefineResult[[]int](nil)
+	_, _, err = other.Read(t.Context(), b.client, done)
+	require.ErrorIs(t, err, asynqjobs.ErrCodec)
+
+	dead := b.awaitState(t, "default", ids["dead"], asynq.TaskStateArchived)
+	args, err := job.Args(t.Context(), b.client, dead)
+	require.NoError(t, err)
+	require.Equal(t, "dead", args)
+	_, found, err = result.Read(t.Context(), b.client, dead)
+	require.NoError(t, err)
+	require.False(t, found)
+	_, err = asynqjobs.Define[string]("other").Args(t.Context(), b.client, dead)
+	require.ErrorContains(t, err, "another type")
+	dead.ID = "moved"
+	_, err = job.Args(t.Context(), b.client, dead)
+	require.ErrorIs(t, err, jobs.ErrUnauthentic)
+	_, err = job.Args(t.Context(), nil, dead)
+	require.Error(t, err)
+	_, err = job.Args(t.Context(), b.client, nil)
+	require.Error(t, err)
+
+	for _, args := range []string{"panic", "unreadable"} {
+		info := b.awaitState(t, "default", ids[args], asynq.TaskStateArchived)
+		_, err = job.Args(t.Context(), b.client, info)
+		require.ErrorIs(t, err, asynqjobs.ErrCodec)
+		text, err := asynqjobs.OpenFailure(t.Context(), b.e, info)
+		require.NoError(t, err)
+		require.NotContains(t, text, "secret")
+	}
+
+	// A dead letter from before the rollout.
+	plain, err := b.plain.Enqueue(asynq.NewTask("mail", []byte("OLD")), asynq.ProcessIn(time.Hour))
+	require.NoError(t, err)
+	_, err = job.Args(t.Context(), b.client, plain)
+	require.ErrorIs(t, err, jobs.ErrNotSealed)
+	args, err = job.Args(t.Context(), newClient(t, b.conn, b.e, asynqjobs.WithPlaintext(jobs.ReadPlaintext)), plain)
+	require.NoError(t, err)
+	require.Equal(t, "old", args)
+}
+
+// A client logs an ERROR about a queue that no server processes, and only about such a queue.
+func TestQueuesWithoutServerAreLogged(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	var mu sync.Mutex
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&locked{mu: &mu, w: &log}, nil))
+	text := func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return log.String()
+	}
+	serve(t, b.conn, b.e, asynq.Config{Queues: map[string]int{"served": 1}}, asynq.HandlerFunc(func(context.Context, *asynq.Task) error { return nil }))
+	eventually(t, "server registered", patience, func() bool {
+		servers, err := b.inspector.Servers()
+		return err == nil && len(servers) == 1
+	})
+	c, err := asynqjobs.NewClient(b.plain, b.e, asynqjobs.WithLogger(logger), asynqjobs.WithQueueCheck(b.inspector), asynqjobs.WithQueueCheckGrace(10*time.Millisecond))
+	require.NoError(t, err)
+	job := asynqjobs.Define[int]("t", asynq.Queue("unserved"))
+	for range 3 {
+		_, err := job.Delay(t.Context(), c, 1)
+		require.NoError(t, err)
+		_, err = job.Delay(t.Context(), c, 1, asynq.Queue("served"))
+		require.NoError(t, err)
+	}
+	eventually(t, "logged", patience, func() bool { return text() != "" })
+	require.NoError(t, c.Close())
+	require.Equal(t, 1, strings.Count(text(), "level=ERROR"), text())
+	require.Contains(t, text(), "queue=unserved")
+
+	// Close does not wait for the grace.
+	c = newClient(t, b.conn, b.e, asynqjobs.WithQueueCheck(b.inspector), asynqjobs.WithQueueCheckGrace(time.Hour))
+	_, err = job.Delay(t.Context(), c, 1)
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+}
+
+// A job is never archived because its key could not be asked about, also if it has no try left.
+func TestTooManyDataKeysArchiveNothing(t *testing.T) {
+	t.Parallel()
+	a := &alarming{Keyring: newKeyring(t)}
+	b := newBench(t, newEncryptor(t, a))
+	for _, id := range []string{"0", "5"} {
+		_, err := b.client.Enqueue(asynq.NewTask("t", []byte(id)), asynq.TaskID(id), asynq.MaxRetry(int(id[0]-'0')), asynq.Retention(time.Hour))
+		require.NoError(t, err)
+	}
+	a.set(aead.ErrTooManyDataKeys)
+	m := newMeters()
+	serve(t, b.conn, b.e, asynq.Config{RetryDelayFunc: func(int, error, *asynq.Task) time.Duration { return time.Second }},
+		asynq.HandlerFunc(func(context.Context, *asynq.Task) error { return nil }), asynqjobs.WithMeterProvider(m.provider))
+	eventually(t, "several tries", patience, func() bool { return m.counts(t)["retried too_many_data_keys"] >= 4 })
+	info, err := b.inspector.GetTaskInfo("default", "5")
+	require.NoError(t, err)
+	require.Zero(t, info.Retried)
+	a.set(nil)
+	for _, id := range []string{"0", "5"} {
+		require.Zero(t, b.awaitState(t, "default", id, asynq.TaskStateCompleted).Retried)
+	}
+}
