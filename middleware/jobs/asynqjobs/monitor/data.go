@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 )
 
@@ -60,6 +61,10 @@ func (h *Handler) compose(w http.ResponseWriter, r *http.Request, rt *route, vie
 
 	c := newCapture(maxAnswerBytes)
 	h.reading.next.ServeHTTP(c, bounded(ctx, r))
+	if c.code() >= http.StatusInternalServerError && h.isUnknownQueue(rt.queue) {
+		fail(w, http.StatusNotFound)
+		return nil, nil, false
+	}
 	doc, ok := h.answer(w, r, c)
 	if !ok {
 		return nil, nil, false
@@ -88,8 +93,40 @@ func (h *Handler) compose(w http.ResponseWriter, r *http.Request, rt *route, vie
 		}
 	case rt.view == viewSchedules:
 		l.schedules(doc)
+	case rt.view == viewRedis:
+		completeInfo(doc)
 	}
 	return doc, &l.rec, true
+}
+
+// isUnknownQueue reports whether a request failed because its queue does not exist.
+// asynqmon answers such requests with status 500.
+func (h *Handler) isUnknownQueue(queue string) bool {
+	if queue == "" {
+		return false
+	}
+	queues, err := h.inspector.Queues()
+	return err == nil && !slices.Contains(queues, queue)
+}
+
+// completeInfo adds the fields of INFO that the page shows and the server does not
+// report. The page would show "undefined" and "NaN" in their place.
+func completeInfo(doc map[string]any) {
+	info, ok := doc["info"].(map[string]any)
+	if !ok || doc["cluster"] == true {
+		return
+	}
+	for _, field := range []string{
+		"redis_version", "uptime_in_days", "used_memory_human", "used_memory_peak_human", "mem_fragmentation_ratio",
+		"connected_clients", "connected_slaves", "rdb_changes_since_last_save",
+	} {
+		if _, ok := info[field]; !ok {
+			info[field] = "unknown"
+		}
+	}
+	if _, ok := info["rdb_last_save_time"]; !ok {
+		info["rdb_last_save_time"] = "0" // shown as nothing
+	}
 }
 
 // begin waits until few enough requests are under way.
@@ -193,6 +230,10 @@ func (h *Handler) act(w http.ResponseWriter, r *http.Request, rt *route, viewer 
 	forwarded.Body, forwarded.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	c := newCapture(maxAnswerBytes)
 	h.acting.next.ServeHTTP(c, forwarded)
+	if c.code() >= http.StatusInternalServerError && h.isUnknownQueue(rt.queue) {
+		fail(w, http.StatusNotFound)
+		return
+	}
 	if doc, ok := h.answer(w, r, c); ok {
 		writeJSON(w, doc)
 	}

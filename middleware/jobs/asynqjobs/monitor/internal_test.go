@@ -61,10 +61,10 @@ func TestPageOfAnotherRelease(t *testing.T) {
 	serve := func(html string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(html)) })
 	}
-	const good = `<head></head><script>1</script>`
+	const good = `<head></head><div id="root"></div><script>1</script>`
 	_, err := newPage("", serve(good))
 	require.NoError(t, err)
-	_, err = newPage("", serve(`<head><link rel="stylesheet" href="https://fonts.googleapis.com/css?x"/></head><script>1</script>`))
+	_, err = newPage("", serve(`<head><link rel="stylesheet" href="https://fonts.googleapis.com/css?x"/></head><div id="root"></div><script>1</script>`))
 	require.NoError(t, err, "the links that are known are removed")
 	for _, html := range []string{
 		`<head><script src="https://cdn.example/x.js"></script></head><script>1</script>`,
@@ -72,6 +72,7 @@ func TestPageOfAnotherRelease(t *testing.T) {
 		`<head><link href=HTTPS://cdn.example/x.css></head><script>1</script>`,
 		`<head></head>`,
 		`<script>1</script>`,
+		`<head></head><script>1</script>`,
 		strings.Repeat(" ", maxIndexBytes) + good,
 	} {
 		_, err := newPage("", serve(html))

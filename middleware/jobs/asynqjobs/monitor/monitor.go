@@ -77,6 +77,7 @@ func New(conn asynq.RedisConnOpt, e *jobs.Encryptor, opts ...Option) (*Handler, 
 	if !ok {
 		return nil, fmt.Errorf("monitor: New: a Redis connection of type %T makes no Redis client", conn)
 	}
+	client.AddHook(withoutMemory{})
 	h := &Handler{
 		e: e, cfg: cfg, client: client, inspector: asynq.NewInspectorFromRedisClient(client),
 		opening: make(chan struct{}, maxOpening), complain: rate.NewLimiter(rate.Every(time.Second), 10),
@@ -174,9 +175,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", "GET, HEAD")
 		fail(w, http.StatusMethodNotAllowed)
 	case h.acting != nil && viewer.CanAct:
-		h.acting.serve(w, r, rel)
+		h.acting.serve(w, r, rel, &viewer)
 	default:
-		h.reading.serve(w, r, rel)
+		h.reading.serve(w, r, rel, &viewer)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"html"
 	"net/http"
 	"net/url"
 	"path"
@@ -14,26 +15,27 @@ import (
 	"strings"
 )
 
-// page is asynqmon's single page and what it loads, with or without actions.
+// page is asynqmon's single page with the files that it loads, with or without actions.
 type page struct {
 	next http.Handler // asynqmon
 
 	index      []byte // as asynqmon renders it
-	head, tail []byte // what is served, around the nonce
+	head, body []byte // what is served, before and after the head's own additions
+	root       []byte // what is served after the banner
 	scripts    string // sources of inline scripts for the content security policy
 }
 
 const maxIndexBytes = 1 << 20
 
-// newPage renders asynqmon's index once and makes it ready to be served without any
-// request to another host, and without inline code that is not named by its hash. It
-// is an error if a release of asynqmon has an index for which that is not so.
+// newPage renders asynqmon's index once. The served page asks no other host, and its
+// content security policy names each inline script by its hash. If an index of another
+// release of asynqmon does not allow that, newPage returns an error.
 func newPage(root string, next http.Handler) (*page, error) {
 	p := &page{next: next}
 	c := newCapture(maxIndexBytes)
 	next.ServeHTTP(c, &http.Request{Method: http.MethodGet, URL: &url.URL{Path: root + "/"}, Header: http.Header{}})
 	if c.code() != http.StatusOK || c.over {
-		return nil, fmt.Errorf("asynqmon's page cannot be rendered: status %d", c.code())
+		return nil, fmt.Errorf("asynqmon's page: status %d", c.code())
 	}
 	p.index = bytes.Clone(c.body.Bytes())
 
@@ -47,20 +49,18 @@ func newPage(root string, next http.Handler) (*page, error) {
 		sources = append(sources, "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'")
 	}
 	p.scripts = strings.Join(sources, " ")
-	// The library of the page's styles takes the nonce for them from here.
-	const before, after = `<meta property="csp-nonce" content="`, `"/></head>`
-	head, tail, ok := bytes.Cut(served, []byte("</head>"))
-	if !ok || len(sources) == 0 {
-		return nil, errors.New("asynqmon's page is not of the expected form")
+	head, rest, ok1 := bytes.Cut(served, []byte("</head>"))
+	body, _, ok2 := bytes.Cut(rest, []byte(rootElement))
+	if !ok1 || !ok2 || len(sources) == 0 {
+		return nil, errors.New("asynqmon's page does not have the expected form")
 	}
-	p.head = append(bytes.Clone(head), before...)
-	p.tail = append([]byte(after), tail...)
+	p.head, p.body, p.root = head, body, rest[len(body):]
 	return p, nil
 }
 
-// serve serves a file of the page, or the page itself for every other path: it has
-// its own router.
-func (p *page) serve(w http.ResponseWriter, r *http.Request, rel string) {
+// serve serves a file of the page, or the page itself for every other path, because the
+// page has its own router.
+func (p *page) serve(w http.ResponseWriter, r *http.Request, rel string, v *Viewer) {
 	kind, isFile := fileType(rel)
 	if isFile {
 		c := newCapture(maxAnswerBytes)
@@ -69,7 +69,7 @@ func (p *page) serve(w http.ResponseWriter, r *http.Request, rel string) {
 		if isFile {
 			w.Header().Set("Content-Type", kind)
 			if r.Method != http.MethodHead {
-				_, _ = w.Write(c.body.Bytes()) // there is nobody left to tell
+				_, _ = w.Write(wholeIDs(c.body.Bytes())) // a failed write has no reader
 			}
 			return
 		}
@@ -82,10 +82,57 @@ func (p *page) serve(w http.ResponseWriter, r *http.Request, rel string) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	_, _ = w.Write(bytes.Join([][]byte{p.head, p.tail}, []byte(nonce)))
+	var b bytes.Buffer
+	b.Write(p.head)
+	fmt.Fprintf(&b, `<meta property="csp-nonce" content="%[1]s"/><style nonce="%[1]s">%[2]s</style></head>`, nonce, style)
+	b.Write(p.body)
+	b.WriteString(banner(v))
+	b.Write(p.root)
+	_, _ = w.Write(b.Bytes()) // a failed write has no reader
 }
 
-// fileType tells what asynqmon's files are; it says so of scripts only.
+// rootElement is where asynqmon's scripts build the page.
+const rootElement = `<div id="root">`
+
+// banner tells viewers without payloads why they see none.
+func banner(v *Viewer) string {
+	if v.access() >= AccessPayloads {
+		return ""
+	}
+	who := "not identified"
+	if v.Name != "" {
+		who = v.Name
+	}
+	return fmt.Sprintf(`<div class="sealcache-banner" role="note">Payloads are withheld: you are %s, with access to %s.</div>`,
+		html.EscapeString(cut(who, maxRefusedName)), v.access())
+}
+
+// style places the banner, and fits the page into narrow windows: asynqmon's navigation
+// becomes narrow, tables scroll, and the items of a row stand below each other.
+const style = `.sealcache-banner{position:fixed;bottom:0;left:0;right:0;z-index:1400;padding:6px 12px;` +
+	`background:#fff3cd;color:#4d3b00;font:14px/1.4 sans-serif;text-align:center}` +
+	`body{padding-bottom:34px}` +
+	`@media(max-width:600px){` +
+	`.MuiDrawer-root,.MuiDrawer-paper{width:0!important;min-width:0!important;border:0!important}` +
+	`.MuiDrawer-root:focus-within,.MuiDrawer-root:focus-within .MuiDrawer-paper{width:220px!important}` +
+	`main{min-width:0}` +
+	`.MuiContainer-root{padding-left:8px!important;padding-right:8px!important}` +
+	`.MuiGrid-item{flex-basis:100%!important;max-width:100%!important}` +
+	`.MuiTableContainer-root,.MuiPaper-root{max-width:100%}` +
+	`.MuiTableContainer-root{overflow-x:auto}` +
+	`}`
+
+// wholeIDs changes a script of asynqmon so that lists cut only ids that start like a
+// UUID. asynqmon cuts every id at its first "-", so that "order-1" and "order-2" look
+// the same.
+func wholeIDs(script []byte) []byte {
+	const cuts = `{var t=e.indexOf("-");return-1===t?e:e.substr(0,t)}`
+	const cutsUUIDs = `{return/^[0-9a-f]{8}-/.test(e)?e.substr(0,8):e}`
+	return bytes.Replace(script, []byte(cuts), []byte(cutsUUIDs), 1)
+}
+
+// fileType returns the content type of a file of asynqmon, which sets it for scripts
+// only.
 func fileType(rel string) (string, bool) {
 	switch path.Ext(rel) {
 	case ".js":

@@ -24,6 +24,7 @@ const (
 	viewServers   = "servers"
 	viewSchedules = "scheduler_entries"
 	viewEvents    = "enqueue_events"
+	viewRedis     = "redis_info"
 )
 
 // taskLists are asynqmon's lists of tasks; aggregating_tasks has a group before it.
@@ -58,7 +59,7 @@ func parseRead(segs []string) (route, bool) {
 	switch n := len(segs); {
 	case n == 1:
 		switch segs[0] {
-		case "queues", "queue_stats", viewServers, viewSchedules, "redis_info":
+		case "queues", "queue_stats", viewServers, viewSchedules, viewRedis:
 			return route{view: segs[0]}, true
 		}
 	case n == 3 && segs[0] == viewSchedules && segs[2] == viewEvents:

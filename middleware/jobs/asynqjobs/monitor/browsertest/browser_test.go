@@ -44,10 +44,12 @@ type (
 		Name   string `json:"name"`
 		Path   string `json:"path"`
 		Expect string `json:"expect,omitempty"`
+		Width  int    `json:"width,omitempty"`
 		Steps  []step `json:"steps,omitempty"`
 	}
 	seen struct {
 		Texts      map[string]string `json:"texts"`
+		Overflow   map[string]int    `json:"overflow"`
 		Actions    map[string]int    `json:"actions"`
 		Requests   []string          `json:"requests"`
 		Violations []string          `json:"violations"`
@@ -178,7 +180,16 @@ func TestPageInBrowser(t *testing.T) {
 		visit{User: "admin", Name: "evil", Path: evil.URL, Expect: "sent"},
 		visit{User: "admin", Name: "hover", Path: root + "/", Expect: "default", Steps: []step{{At: `tbody tr:has-text("idle") td:last-child`, Hover: true}}},
 	)
+	narrow := map[string]string{"queues": "/", "scheduled": "/queues/default?status=scheduled", "details": "/queues/default/tasks/" + ids["retry"], "schedulers": "/schedulers", "servers": "/servers", "redis": "/redis"}
+	for name, path := range narrow {
+		visits = append(visits, visit{User: "operator", Name: "narrow " + name, Path: root + path, Width: 420})
+	}
 	s := browse(t, app.URL, visits)
+	for name := range narrow {
+		assert.LessOrEqual(t, s.Overflow["operator/narrow "+name], 0, "%s is wider than the window", name)
+	}
+	assert.Contains(t, s.Texts["operator/queues"], "Payloads are withheld: you are operator")
+	assert.NotContains(t, s.Texts["auditor/queues"], "Payloads are withheld")
 
 	for _, list := range []string{"active", "pending", "aggregating", "scheduled", "retry", "archived", "completed", "details", "result", "schedulers", "servers"} {
 		guest, operator, auditor := s.Texts["guest/"+list], s.Texts["operator/"+list], s.Texts["auditor/"+list]

@@ -1,8 +1,8 @@
 // Looks at pages as several users. It reads what to do as JSON from its standard
 // input, and writes what it saw as JSON to its standard output.
 //
-// in:  {chromium, base, screenshots, visits: [{user, name, path, expect, steps: [{at, hover}]}]}
-// out: {texts: {"user/name": text}, actions: {"user/name": n}, requests: [url], violations: [text], errors: [text]}
+// in:  {chromium, base, screenshots, visits: [{user, name, path, expect, width, steps: [{at, hover}]}]}
+// out: {texts: {"user/name": text}, overflow: {"user/name": px}, actions: {"user/name": n}, requests: [url], violations: [text], errors: [text]}
 
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -17,10 +17,10 @@ const browser = await chromium.launch({
     "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
   ],
 });
-const seen = { texts: {}, actions: {}, requests: [], violations: [], errors: [] };
+const seen = { texts: {}, overflow: {}, actions: {}, requests: [], violations: [], errors: [] };
 async function look(visit) {
   const key = `${visit.user}/${visit.name}`;
-  const context = await browser.newContext({ viewport: { width: 1400, height: 1000 } });
+  const context = await browser.newContext({ viewport: { width: visit.width ?? 1400, height: 1000 } });
   await context.addCookies([{ name: "user", value: visit.user, url: job.base }]);
   context.on("request", (r) => seen.requests.push(r.url()));
   const page = await context.newPage();
@@ -44,6 +44,7 @@ async function look(visit) {
   }
   await page.waitForTimeout(300); // transitions
   seen.texts[key] = await page.locator("body").innerText();
+  seen.overflow[key] = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   seen.actions[key] = await page.locator('button[title="Delete"], button[title="Archive"], button[title="Pause"], button[title="Run"]').count();
   if (job.screenshots) {
     await page.screenshot({ path: join(job.screenshots, `${visit.user}-${visit.name}.png`) });

@@ -1,0 +1,87 @@
+package monitor_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/hibiken/asynq"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
+)
+
+// A queue that does not exist is not found, and its absence is no failure.
+func TestUnknownQueues(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	s.enqueue(t, s.client, openType, "x")
+	h := s.monitor(t, admin(), monitor.WithActions())
+	for _, target := range []string{"", "/pending_tasks", "/retry_tasks", "/groups", "/tasks/x", "/groups/g/aggregating_tasks"} {
+		assert.Equal(t, http.StatusNotFound, ask(h, http.MethodGet, "/api/queues/nowhere"+target, "").Code, target)
+	}
+	for _, req := range [][2]string{{http.MethodPost, "/pending_tasks:archive_all"}, {http.MethodDelete, "/pending_tasks/x"}} {
+		assert.Equal(t, http.StatusNotFound, ask(h, req[0], "/api/queues/nowhere"+req[1], "").Code, req)
+	}
+	get(t, h, "/api/queues/default")
+}
+
+// Managed services bar MEMORY from scripts. The page works, without the estimate of memory.
+func TestServerWithoutMemoryCommand(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	id := s.enqueue(t, s.client, openType, "x").ID
+	rdb := s.srv.Client(t)
+	require.NoError(t, rdb.Do(t.Context(), "ACL", "SETUSER", "default", "-memory").Err())
+	h := s.monitor(t, admin())
+	for range 2 { // the server knows the script from the first time on
+		_, doc := get(t, h, "/api/queues")
+		assert.EqualValues(t, 0, find(t, doc["queues"], "queue", "default")["memory_usage_bytes"])
+		get(t, h, "/api/queues/default")
+		_, doc = get(t, h, "/api/queues/default/pending_tasks")
+		find(t, doc["tasks"], "id", id)
+	}
+	require.NoError(t, rdb.Do(t.Context(), "ACL", "SETUSER", "default", "+memory").Err())
+	_, doc := get(t, h, "/api/queues")
+	assert.NotEqualValues(t, 0, find(t, doc["queues"], "queue", "default")["memory_usage_bytes"])
+}
+
+// What a server does not report is said to be unknown.
+func TestServerThatReportsLittle(t *testing.T) {
+	t.Parallel()
+	s := shopOn(t, asynq.RedisClientOpt{Addr: miniredis.RunT(t).Addr()}, nil)
+	s.enqueue(t, s.client, openType, "x")
+	_, doc := get(t, s.monitor(t, admin()), "/api/redis_info")
+	info, _ := doc["info"].(map[string]any)
+	for _, field := range []string{"redis_version", "used_memory_human", "used_memory_peak_human", "mem_fragmentation_ratio", "uptime_in_days", "rdb_changes_since_last_save"} {
+		assert.NotEmpty(t, info[field], field)
+	}
+	assert.Equal(t, "0", info["rdb_last_save_time"])
+}
+
+func TestBannerWherePayloadsAreWithheld(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	page := func(opts ...monitor.Option) string {
+		return ask(s.monitor(t, opts...), http.MethodGet, "/", "").Body.String()
+	}
+	assert.Contains(t, page(), "Payloads are withheld: you are not identified, with access to counts.")
+	assert.Contains(t, page(as(monitor.Viewer{Name: "<op>", Access: monitor.AccessTypes})), "Payloads are withheld: you are &lt;op&gt;, with access to types.")
+	assert.NotContains(t, page(as(monitor.Viewer{Name: "ann", Access: monitor.AccessPayloads})), "withheld")
+}
+
+// The release of asynqmon in use has the function that cuts ids, and it is replaced.
+func TestListsShowWholeIDs(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	h := s.monitor(t)
+	html := ask(h, http.MethodGet, "/", "").Body.String()
+	_, rest, ok := strings.Cut(html, `src="/static/js/main.`)
+	require.True(t, ok)
+	name, _, _ := strings.Cut(rest, `"`)
+	script := ask(h, http.MethodGet, "/static/js/main."+name, "").Body.String()
+	assert.Contains(t, script, `{return/^[0-9a-f]{8}-/.test(e)?e.substr(0,8):e}`)
+	assert.NotContains(t, script, `{var t=e.indexOf("-");return-1===t?e:e.substr(0,t)}`)
+}
