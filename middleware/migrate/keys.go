@@ -160,8 +160,9 @@ func (m *migration) get(ctx context.Context, name string) ([]byte, error) {
 }
 
 const (
-	// firstScans, firstValues and firstBytes bound what is tried of each master before the first write.
-	firstScans  = 10
+	// firstScans, firstNames, firstValues and firstBytes bound what is tried of each master before the first write.
+	firstScans  = 1000 // calls of SCAN, which name few where most of a database is outside the space
+	firstNames  = 5000
 	firstValues = 64
 	firstBytes  = 1 << 20
 )
@@ -198,7 +199,7 @@ func refusedText(c *Counts) string {
 
 // tryMaster counts in c the sealed values that open and those that do not.
 func (m *migration) tryMaster(ctx context.Context, node redis.Cmdable, c *Counts) error {
-	cursor, tried := uint64(0), 0
+	cursor, tried, seen := uint64(0), 0, 0
 	for range firstScans {
 		names, next, err := node.Scan(ctx, cursor, m.walk.Pattern, int64(m.tuning.BatchSize)).Result()
 		if err != nil {
@@ -207,7 +208,9 @@ func (m *migration) tryMaster(ctx context.Context, node redis.Cmdable, c *Counts
 		if err := m.throttle.Entries(ctx, max(len(names)/4, 1)); err != nil { // a few bytes of each are read
 			return err
 		}
-		entries, err := m.sealedOnes(ctx, m.located(names, new(Counts)))
+		located := m.located(names, new(Counts))
+		seen += len(located)
+		entries, err := m.sealedOnes(ctx, located)
 		if err != nil {
 			return err
 		}
@@ -216,7 +219,7 @@ func (m *migration) tryMaster(ctx context.Context, node redis.Cmdable, c *Counts
 		if err := eachGroup(entries, func(group []entry) error { return m.tryEntries(ctx, group, c) }); err != nil {
 			return err
 		}
-		if cursor = next; cursor == 0 || tried == firstValues {
+		if cursor = next; cursor == 0 || tried == firstValues || seen >= firstNames {
 			return nil
 		}
 	}

@@ -1,0 +1,186 @@
+package audit_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/middleware/audit"
+	"github.com/sealcache/sealcache/middleware/internal/keycheck"
+)
+
+// What stands in asynq's lists and sets and is not what asynq 0.26 writes there is never a clean answer.
+func TestMembersThatArePayloads(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	ctx := t.Context()
+	task := func(p redis.Pipeliner, id string) {
+		p.HSet(ctx, "asynq:{q}:t:"+id, "msg", "\x0a\x01t") // a message without a payload
+	}
+	zadd := func(name, member string) func(p redis.Pipeliner) {
+		return func(p redis.Pipeliner) { p.ZAdd(ctx, name, redis.Z{Member: member}) }
+	}
+	for name, c := range map[string]struct {
+		put  func(p redis.Pipeliner)
+		want audit.Answer
+	}{
+		"an id":                  {func(p redis.Pipeliner) { p.LPush(ctx, "asynq:{q}:pending", "1"); task(p, "1") }, audit.No},
+		"an id of no task":       {func(p redis.Pipeliner) { p.LPush(ctx, "asynq:{q}:pending", "alice") }, audit.Unknown},
+		"one of many":            {func(p redis.Pipeliner) { p.LPush(ctx, "asynq:{q}:pending", "1", "alice"); task(p, "1") }, audit.Unknown},
+		"a payload in a list":    {func(p redis.Pipeliner) { p.LPush(ctx, "asynq:{q}:pending", `{"user":"alice"}`) }, audit.Unknown},
+		"a message in a zset":    {zadd("asynq:{q}:scheduled", "\x0a\x05alice\x12\x03abc"), audit.Unknown},
+		"a payload in retry":     {zadd("asynq:{q}:retry", `{"user":"alice"}`), audit.Unknown},
+		"a payload in a group":   {zadd("asynq:{q}:g:group", "alice"), audit.Unknown},
+		"a payload among groups": {func(p redis.Pipeliner) { p.SAdd(ctx, "asynq:{q}:groups", "alice") }, audit.Unknown},
+		"a group": {func(p redis.Pipeliner) {
+			p.SAdd(ctx, "asynq:{q}:groups", "g")
+			p.ZAdd(ctx, "asynq:{q}:g:g", redis.Z{Member: "1"})
+			task(p, "1")
+		}, audit.No},
+		"a payload among queues":  {func(p redis.Pipeliner) { p.SAdd(ctx, "asynq:queues", `{"user":"alice"}`) }, audit.Unknown},
+		"bytes among queues":      {func(p redis.Pipeliner) { p.SAdd(ctx, "asynq:queues", "alice\x00") }, audit.Unknown},
+		"queues":                  {func(p redis.Pipeliner) { p.SAdd(ctx, "asynq:queues", "default", "{odd}:q") }, audit.No},
+		"a payload among servers": {zadd("asynq:servers", "alice"), audit.Unknown},
+		"a server":                {zadd("asynq:servers", "asynq:servers:{h:1:x}"), audit.No},
+		"a payload in a history":  {zadd("asynq:scheduler_history:x", "alice"), audit.Unknown},
+		"a payload among ticks":   {func(p redis.Pipeliner) { p.HSet(ctx, "{sealcache:jobs:}:ticks", "f", "alice") }, audit.Unknown},
+		"a payload as version":    {func(p redis.Pipeliner) { p.HSet(ctx, "{sealcache:jobs:}:ticks", "version", "alice @ home") }, audit.Unknown},
+		"ticks": {func(p redis.Pipeliner) {
+			p.HSet(ctx, "{sealcache:jobs:}:ticks", "f", "1700000000000", "version", "17.5-ABC")
+		}, audit.No},
+		"more than are read at a time": {func(p redis.Pipeliner) {
+			for i := range 2500 {
+				id := strings.Repeat("x", i%7) + string(rune('a'+i%26)) + time.Duration(i).String()
+				p.RPush(ctx, "asynq:{q}:pending", id)
+				task(p, id)
+			}
+			p.RPush(ctx, "asynq:{q}:pending", "alice")
+		}, audit.Unknown},
+	} {
+		require.NoError(t, rdb.FlushDB(ctx).Err())
+		_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error { c.put(p); return nil })
+		require.NoError(t, err, name)
+		r := audited(t, rdb, audit.Config{})
+		answer, why := r.AnythingPlaintext()
+		require.Equal(t, c.want, answer, "%s: %s", name, why)
+		if c.want == audit.Unknown {
+			require.EqualValues(t, 1, r.Jobs.Unparsed, name)
+			answer, _ = r.AnythingSealed()
+			require.Equal(t, audit.Unknown, answer, name)
+		}
+	}
+}
+
+// Plaintext behind a planted header does not count as sealed, although nothing is opened.
+func TestPlaintextBehindAHeader(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	ctx := t.Context()
+	require.NoError(t, sealedStore(t, rdb, keyring(t), "shop").Set(ctx, "a", "v"))
+	require.NoError(t, sealedStore(t, rdb, envelope(t), "shop").Set(ctx, "b", "v"))
+	answer, why := audited(t, rdb, audit.Config{}).AnythingPlaintext()
+	require.Equal(t, audit.No, answer, why)
+	for _, text := range []string{"alice@example.com and some more of her data", `{"user":"alice","card":"4111"}`, "short", ""} {
+		require.NoError(t, rdb.Set(ctx, "shop:planted", "\xC1\x5C\x01\x01\x01\x00"+text, 0).Err())
+		r := audited(t, rdb, audit.Config{})
+		require.EqualValues(t, 1, r.Total.UnknownFormat.Values, text)
+		answer, _ = r.AnythingPlaintext()
+		require.Equal(t, audit.Unknown, answer, text)
+	}
+}
+
+// A header that names a key and does not open is no value under that key, and the reason says what to do.
+func TestPlantedKeyName(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	ctx := t.Context()
+	both, old, _ := rotated(t, handle(t))
+	ring := keyringOf(t, both)
+	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
+	c := audit.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
+	planted := append([]byte("\xC1\x5C\x01\x01\x01\x00\x01"), byte(old>>24), byte(old>>16), byte(old>>8), byte(old))
+	planted = append(planted, strings.Repeat("\xfe", 40)...)
+	require.NoError(t, rdb.Set(ctx, "shop:planted", planted, 0).Err())
+	answer, why := audited(t, rdb, audit.Config{}).MayDestroy(old, c)
+	require.Equal(t, audit.No, answer)
+	require.Contains(t, why[0], "delete any that do not open")
+	opened := audit.Config{Keys: []tink.AEADWithContext{ring}, Namespaces: []string{"shop"}}
+	r := audited(t, rdb, opened)
+	answer, why = r.MayDestroy(old, c)
+	require.Equal(t, audit.Unknown, answer)
+	require.Contains(t, strings.Join(why, "\n"), "may be planted; delete them")
+	require.NoError(t, rdb.Del(ctx, "shop:planted").Err())
+	answer, why = audited(t, rdb, opened).MayDestroy(old, c)
+	require.Equal(t, audit.Yes, answer, why)
+}
+
+// Key checks count apart, under their keys, and are opened with the values.
+func TestKeyChecksCountApart(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	ctx := t.Context()
+	ring := keyring(t)
+	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
+	check, err := keycheck.New(ring, "shop")
+	require.NoError(t, err)
+	entry, err := check.Seal(ctx)
+	require.NoError(t, err)
+	require.NoError(t, rdb.Set(ctx, keycheck.StoredName("shop"), entry, 0).Err())
+	for _, keys := range [][]tink.AEADWithContext{nil, {ring}} {
+		r := audited(t, rdb, audit.Config{Keys: keys, Namespaces: []string{"shop"}})
+		require.Equal(t, audit.KeyChecks{Values: 1}, r.KeyChecks)
+		require.EqualValues(t, 1, r.Total.Sealed.Values)
+		require.EqualValues(t, 2, r.Keys[0].Values)
+		answer, why := r.AnythingPlaintext()
+		require.Equal(t, audit.No, answer, why)
+	}
+	r := audited(t, rdb, audit.Config{Keys: []tink.AEADWithContext{keyring(t)}, Namespaces: []string{"shop"}})
+	require.Equal(t, audit.KeyChecks{Values: 1, Unreadable: 1}, r.KeyChecks)
+	answer, _ := r.AnythingPlaintext()
+	require.Equal(t, audit.Unknown, answer)
+	// Plaintext under the reserved name is plaintext.
+	require.NoError(t, rdb.Set(ctx, keycheck.StoredName("shop"), "alice", 0).Err())
+	answer, _ = audited(t, rdb, audit.Config{}).AnythingPlaintext()
+	require.Equal(t, audit.Yes, answer)
+}
+
+// Types are ignored by name, and plaintext that begins like a HyperLogLog is plaintext.
+func TestIgnoredTypes(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	ctx := t.Context()
+	require.NoError(t, sealedStore(t, rdb, keyring(t), "shop").Set(ctx, "a", "v"))
+	require.NoError(t, rdb.HSet(ctx, "hash", "f", "v").Err())
+	require.NoError(t, rdb.RPush(ctx, "list", "v").Err())
+	answer, why := audited(t, rdb, audit.Config{IgnoreTypes: []string{"hash"}}).AnythingPlaintext()
+	require.Equal(t, audit.Unknown, answer)
+	require.Contains(t, strings.Join(why, "\n"), "ignore type list")
+	require.NotContains(t, strings.Join(why, "\n"), "hash")
+	answer, why = audited(t, rdb, audit.Config{IgnoreTypes: []string{"hash", "list"}}).AnythingPlaintext()
+	require.Equal(t, audit.No, answer, why)
+	for _, bad := range []string{"", "string", "HyperLogLog"} {
+		_, err := audit.Run(ctx, rdb, audit.Config{IgnoreTypes: []string{bad}})
+		require.ErrorIs(t, err, audit.ErrConfig)
+	}
+	require.NoError(t, rdb.Set(ctx, "hidden", "HYLL\x01\x00\x00\x00 alice@example.com and more", 0).Err())
+	answer, _ = audited(t, rdb, audit.Config{IgnoreTypes: []string{"hash", "list"}}).AnythingPlaintext()
+	require.Equal(t, audit.Yes, answer)
+}
+
+// A server without CLIENT NO-TOUCH counts reading as use, and the report says so.
+func TestReadingCountsAsUse(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	require.NoError(t, rdb.Set(t.Context(), "a", "v", 0).Err())
+	offered := rdb.Do(t.Context(), "client", "no-touch", "off").Err() == nil
+	r := audited(t, rdb, audit.Config{})
+	require.Equal(t, !offered, r.CountsAsUse)
+	var text strings.Builder
+	require.NoError(t, r.WriteText(&text))
+	require.Equal(t, !offered, strings.Contains(text.String(), "counted as use"))
+}
