@@ -1,5 +1,5 @@
-// Package migrate moves what lies in Redis: clear to sealed, sealed under an old key to the present one, sealed to
-// clear, and from one namespace or prefix to another, beside the application that uses it; and it counts what is there.
+// Package migrate moves data in Redis while the application uses it: plaintext to sealed, sealed under an old key to the
+// present one, sealed to plaintext, and from one namespace or prefix to another. Package audit counts and answers.
 //
 //	report, err := migrate.Run(ctx, client, migrate.Config{
 //		Operation: migrate.Seal,
@@ -7,40 +7,43 @@
 //		Keys:      envelope, // the application's
 //	})
 //
-// [Run] changes, [Audit] counts, [Inspect] and [Open] look at one entry. docs/rollout.md describes how to turn
-// encryption on in a running service with them; cmd/sealcache is the same as a command.
+// Begin with [Plan], which reads and counts before anything is decided, then call [Run] with DryRun, then without.
+// docs/rollout.md turns encryption on in a running service with them. cmd/sealcache is the same as a command.
+//
+// # Keys
+//
+// A run with other keys than the application's would make values unreadable to it. So Run opens the key check of each
+// namespace before it reads anything else, and refuses if it does not open (ErrWrongKeys). Store.Check of the application
+// makes the key check. Without one, Run asks for Config.Proof or Config.AllowUnproven (ErrUnproven). Seal and Reseal also
+// stop before the first write if none of the first sealed values opens. A failing key service is tried again for half a
+// minute, and is never a reason to call a value unreadable.
 //
 // # What a run does
 //
-// It reads names with SCAN on every master, in batches, and what they hold in pipelines. Each entry is written only if it
-// still holds what was read, by a script in Redis: clear values are compared as a whole, sealed ones by length and last 16
-// bytes, which are random. So no write of the application is lost: an entry that changed meanwhile is read again. In
-// place, the entry keeps its expiry, as Redis has it, and its tags. Memory is bounded by Config.Workers times a few
-// megabytes, or the largest value, whatever the number of entries.
+// It scans every master in batches. A script in Redis writes an entry only if it still holds what was read: plaintext is
+// compared as a whole, a sealed value by its length and its last 16 bytes, which are random. So no write of the application
+// is lost. In place, an entry keeps its expiry and its tags. Memory is bounded by a few megabytes, or a few values of
+// Config.MaxValueBytes.
 //
-// What a run does not change: entries of other types than strings, which are counted; names that begin with "asynq:" (what
-// a job queue keeps, whose sealing is jobs' matter); values that do not open, and those that are sealed in a form that
-// this release does not know. [Report.Left] is the number of entries that should have been changed and were not.
+// A run leaves alone: entries that are not strings, names of asynq, key checks, values that do not open, and formats that
+// this release does not know. Report.Left counts the entries that should have been changed and were not.
 //
-// Everything can be done again: an entry that is already as it should be is left alone. A run that was killed is resumed
-// from its checkpoint, which holds for each master the SCAN cursor up to which all is done, and the run id of that server:
-// a cursor means something only to the process that gave it, so after a restart or a failover, or if slots have moved, the
-// scan of that server starts again.
+// Every run can be repeated. A run that was killed is resumed from its checkpoint, which holds the cursor of each master. A
+// cursor is valid only in the process that gave it, so after a restart, a failover or a move of slots the scan begins
+// again. Each database has a hash "sealcache.runs", by which a checkpoint notices a run that has undone its work.
 //
 // # Moving names
 //
-// With Config.To entries get other names, and gocache's tag sets are rewritten with their members. Tags of a store with a
-// namespace begin with it; where only that changes, or Seal is given a namespace whose names were tagged without one, the
-// members are copied to the tags that the application uses now. Other names are not safe beside writers: those to the old
-// names stop first. A name that is taken is not overwritten, unless what it holds is the same, value and expiry.
-// With Config.DeleteOld the old entry is deleted, after the new one was read back and opened, if it is still what was read.
+// With Config.To entries get other names, and gocache's tag sets are rewritten with their members. If only the namespace of
+// tags changes, the members are copied to the tags that the application uses now. Stop the writers to the old names first.
+// A name that is taken is not overwritten, unless it holds the same value with the same expiry. With Config.DeleteOld the
+// old entry is deleted after the new one was read back and opened.
 //
 // # Values
 //
-// A clear value in Redis is text, without a Go type. It is sealed as []byte unless Config.As says otherwise, just as
-// middleware.SealOnRead does over redisstore, so that the two can run side by side. What gocache's marshaler wrote is
-// []byte to it. A cache.New[string] wants AsString.
+// A plaintext value in Redis is text without a Go type. It is sealed as []byte unless Config.As says otherwise, as
+// middleware.SealOnRead does over redisstore, so that the two can run side by side. What gocache's marshaler wrote is []byte
+// to it. A cache.New[string] needs AsString.
 //
-// No error, log line or report holds a value or the name of a key, except samples of names that AuditConfig.Samples asks
-// for. Redis 7.0 or newer is needed to move names, 6.2 for the rest.
+// No error or log line holds a value or the name of a key. Redis 7.0 or newer is needed to move names, 6.2 for the rest.
 package migrate

@@ -1,0 +1,76 @@
+package migrate_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+// Plan counts entries by prefix and form, and says what would stop a run.
+func TestPlan(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	ctx := t.Context()
+	for i := range 20 {
+		require.NoError(t, rdb.Set(ctx, fmt.Sprint("shop:json:", i), `{"a":1}`, time.Hour).Err())
+		require.NoError(t, rdb.Set(ctx, fmt.Sprint("shop:count:", i), i, 0).Err())
+		require.NoError(t, rdb.Set(ctx, fmt.Sprint("shop:float:", i), "1.5", 0).Err())
+		require.NoError(t, rdb.Set(ctx, fmt.Sprint("shop:lock:", i), "0123456789abcdef", time.Minute).Err())
+		require.NoError(t, rdb.Set(ctx, fmt.Sprint("shop:text:", i), "some words of text", 0).Err())
+		require.NoError(t, rdb.Set(ctx, fmt.Sprint("shop:pack:", i), "\x81\xa1a\x01", 0).Err())
+		require.NoError(t, rdb.SetBit(ctx, fmt.Sprint("shop:bits:", i), 3, 1).Err())
+		require.NoError(t, rdb.Set(ctx, fmt.Sprint("shop:skip:", i), "x", 0).Err())
+		require.NoError(t, rdb.HSet(ctx, fmt.Sprint("shop:hash:", i), "f", "v").Err())
+		require.NoError(t, sealedStore(t, rdb, keyring(t), "shop").Set(ctx, fmt.Sprint("sealed:", i), "v"))
+	}
+	require.NoError(t, rdb.Set(ctx, "shop:text:large", strings.Repeat("text ", 1000), 0).Err())
+	config := migrate.PlanConfig{From: migrate.Space{Namespace: "shop"}, Exclude: []string{"skip:", "none:"}, Largest: 1, LeaveNumbers: true}
+	r, err := migrate.Plan(ctx, rdb, config)
+	require.NoError(t, err)
+	require.True(t, r.Complete)
+	require.EqualValues(t, 201, r.Seen)
+	require.EqualValues(t, 20, r.Excluded)
+	require.Equal(t, []string{"none:"}, r.UnmatchedExcludes)
+	require.EqualValues(t, 121, r.WouldSeal.Values)
+	require.EqualValues(t, 121*107, r.Growth)
+	require.Equal(t, []migrate.LargeValue{{Name: "shop:text:large", Bytes: 5000}}, r.Largest)
+	require.Empty(t, r.Obstacles)
+	forms := map[string]migrate.Form{
+		"json:": migrate.FormJSON, "count:": migrate.FormInteger, "float:": migrate.FormFloat, "lock:": migrate.FormToken,
+		"text:": migrate.FormText, "pack:": migrate.FormMsgPack, "bits:": migrate.FormModified, "sealed:": migrate.FormSealed,
+	}
+	require.Len(t, r.Groups, len(forms)+1)
+	for _, g := range r.Groups {
+		if g.Prefix == "hash:" {
+			require.EqualValues(t, 20, g.Types["hash"])
+			continue
+		}
+		require.Len(t, g.Forms, 1, g.Prefix)
+		require.GreaterOrEqual(t, g.Forms[forms[g.Prefix]].Values, int64(20), g.Prefix)
+	}
+
+	// Obstacles: memory, and commands that are not allowed.
+	var used int64
+	_, rest, _ := strings.Cut(rdb.Info(ctx, "memory").Val(), "used_memory:")
+	_, err = fmt.Sscan(rest, &used)
+	require.NoError(t, err)
+	require.NoError(t, rdb.ConfigSet(ctx, "maxmemory", fmt.Sprint(used+used/100)).Err())
+	r, err = migrate.Plan(ctx, rdb, config)
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(r.Obstacles, "\n"), "maxmemory")
+	server := redistest.StartWith(t, redistest.Options{User: "u", Password: "secret", Rules: "~* +@all -evalsha -eval"})
+	r, err = migrate.Plan(ctx, server.Client(t), config)
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(r.Obstacles, "\n"), "could not write")
+
+	_, err = migrate.Plan(ctx, rdb, migrate.PlanConfig{Exclude: []string{""}})
+	require.ErrorIs(t, err, migrate.ErrConfig)
+	_, err = migrate.Plan(ctx, shared.cluster.Nodes()[0].Client(t), migrate.PlanConfig{})
+	require.ErrorIs(t, err, migrate.ErrClusterNode)
+}
