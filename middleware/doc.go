@@ -1,46 +1,51 @@
-// Package middleware seals what a gocache store holds.
+// Package middleware seals the values of a gocache store.
 //
-// [New] wraps any gocache store, so that every value is sealed with a Tink AEAD
-// before it leaves the process, and opened, after its origin was proven, when it
-// comes back:
+// [New] wraps any gocache store. Values are sealed with a Tink AEAD before they
+// leave the process, and opened after their origin is proven:
 //
 //	kek, err := aead.OpenKEK(ctx, "file:///run/secrets/kek.json")
 //	...
 //	keys, err := aead.NewEnvelope(ctx, kek)
 //	...
-//	sealed, err := middleware.New(redisstore, keys)
+//	sealed, err := middleware.New(backing, keys)
 //	...
 //	cache := cache.New[string](sealed) // and the rest as before
 //
-// # What is promised
+// An application without gocache uses [NewSealer], whose values a Store reads.
 //
-// Nothing is stored in clear unless [WithPlaintext] says so, and nothing that
-// was not sealed by a holder of the key, for this very key name, namespace and
-// purpose, is returned. That includes values that were altered, cut, or moved
-// from another entry. What the store's operator can still do is delete an entry,
-// put back an older value of the same entry, and see key names, sizes and times:
-// SECURITY.md says what to do about each.
+// # Promises
+//
+// No plaintext is stored unless [WithPlaintext] says so. Get returns only values
+// that a holder of the key sealed for this key name, namespace and purpose.
+// Altered, cut and moved values are errors. An operator of the store can still
+// delete an entry, restore an older value of the same entry, and see key names,
+// sizes and times. SECURITY.md gives the remedies.
 //
 // # Types
 //
-// []byte, string, bool, all integers and all floats come back as they went in,
-// whatever the backing store makes of them. A nil []byte comes back empty.
-// Everything else, pointers and named types included, needs a codec: [JSON],
-// [MsgPack], [Proto] or one of your own ([Codec]). The predeclared types never
-// go through it.
+// []byte, string, bool, integers and floats come back with the type that they
+// were set with, over any store. A nil []byte comes back empty. Other types,
+// pointers and named types included, need a codec: [JSON], [MsgPack], [Proto] or
+// your own [Codec].
 //
 // # Backing stores
 //
-// Every store that gocache publishes works; TTLs and misses are made uniform
-// (no expiry is 0, a miss is store.NotFound). What a store can do beyond gocache's
-// interface is found by its methods: [BytesStore], [Swapper], [Enumerator],
-// [Pinger]. Package stores/redisstore has all of them; gocache's own Redis store
-// has none, because it does not show its client. Over that one a hook of the
-// go-redis client that keeps a SET's arguments finds an error in place of the
-// value once the SET has returned, and never another value: copy in the hook.
+// Every store that gocache publishes works. TTLs and misses are uniform: no
+// expiry is 0, and a miss is store.NotFound. A store declares what it can do
+// beyond gocache's interface: see [CapableStore]. Package stores/redisstore has
+// all capabilities. gocache's Redis store hides its client and has
+// SetIfNotExists only. A hook of go-redis that keeps the arguments of a SET must
+// copy the value before the SET returns; after that it gets an error.
+//
+// # Operation
+//
+// Call [Store.Check] at start and in the readiness probe. It tests keys and store,
+// and compares keys with the other processes: see [Store.KeysDiffer]. A write that
+// fails and a value that does not open are logged and counted: see [WithLogger]
+// and [WithMeterProvider].
 //
 // # Stability
 //
-// The format of stored values is versioned and specified in FORMAT.md. Later
+// The format of stored values is versioned, and FORMAT.md specifies it. Later
 // releases read what earlier ones wrote.
 package middleware

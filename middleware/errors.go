@@ -158,7 +158,6 @@ func (e *withheld) Unwrap() error { return e.cause }
 // backingError returns an error of the backing store in the form that callers
 // may see.
 func (s *Store) backingError(err error) error {
-	var large interface{ TooLarge() bool }
 	switch {
 	case err == nil:
 		return nil
@@ -166,7 +165,7 @@ func (s *Store) backingError(err error) error {
 		return miss(err)
 	case s.traits.missText != "" && err.Error() == s.traits.missText:
 		return store.NotFoundWithCause(err)
-	case errors.As(err, &large) && large.TooLarge():
+	case isTooLarge(err):
 		return fmt.Errorf("%w: the stored value is over the bound (WithMaxValueBytes)", ErrTooLarge)
 	case s.traits.needsExpiry && strings.Contains(err.Error(), "invalid expire"):
 		return &withheld{fmt.Sprintf("middleware: the %s store needs an expiration (WithDefaults sets one)", s.backing.GetType()), err}
@@ -175,6 +174,12 @@ func (s *Store) backingError(err error) error {
 	default:
 		return rediserr.Wrap(err)
 	}
+}
+
+// isTooLarge reports whether a BoundedReader refused a value.
+func isTooLarge(err error) bool {
+	var large interface{ TooLarge() bool }
+	return errors.As(err, &large) && large.TooLarge()
 }
 
 // causeOf names the cause of an error whose text may quote a key or a value.

@@ -14,7 +14,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// Encryptor seals and opens what jobs leave in a queue. It is safe for
+// Encryptor seals and opens the values that jobs leave in a queue. It is safe for
 // concurrent use.
 type Encryptor struct {
 	boxes  map[wire.Kind]*box.Box
@@ -25,9 +25,9 @@ type Encryptor struct {
 	tel    *telemetry
 }
 
-// NewEncryptor makes an Encryptor that seals with a: an aead.Envelope or
-// aead.Keyring, or any other AEAD of Tink's interface. It checks its arguments
-// and does not call the key service; see Check. It does not close a.
+// NewEncryptor returns an Encryptor that seals with a: an aead.Envelope, an
+// aead.Keyring or another AEAD of Tink's interface. It checks its arguments and does
+// not call the key service: see Check. It does not close a.
 //
 // An error of a is a refusal only if it carries ErrUnauthentic or ErrUnknownKey.
 // Anything else counts as ErrKeyServiceUnavailable, because the connection may be
@@ -56,16 +56,16 @@ func NewEncryptor(a tink.AEADWithContext, opts ...Option) (*Encryptor, error) {
 	return e, nil
 }
 
-// Seal seals payload and binds it to the names of m that are not empty. It
-// neither changes nor keeps payload, of which nil and empty are the same.
+// Seal returns the sealed form of payload, bound to the names of m that are not
+// empty. It neither changes nor keeps payload. A nil payload is an empty one.
 //
 // Errors: ErrTooLarge, ErrKeyServiceUnavailable, those of ctx.
 func (e *Encryptor) Seal(ctx context.Context, m Meta, payload []byte) ([]byte, error) {
 	return e.SealTo(ctx, nil, m, payload)
 }
 
-// SealTo is Seal into the spare capacity of dst, which payload must not overlap: it
-// appends the sealed bytes to dst and returns the result, or nil and an error.
+// SealTo is Seal into the spare capacity of dst, which payload must not overlap. It
+// returns dst with the sealed bytes appended, or nil and an error.
 func (e *Encryptor) SealTo(ctx context.Context, dst []byte, m Meta, payload []byte) ([]byte, error) {
 	sealed, err := e.seal(ctx, dst, m, payload)
 	e.tel.count(ctx, "seal", m.Kind, err)
@@ -78,7 +78,7 @@ func (e *Encryptor) seal(ctx context.Context, dst []byte, m Meta, payload []byte
 		return nil, err
 	}
 	if len(payload) > e.cfg.maxBytes {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed: see jobs.WithMaxPayloadBytes", ErrTooLarge, len(payload), e.cfg.maxBytes)
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed (jobs.WithMaxPayloadBytes)", ErrTooLarge, len(payload), e.cfg.maxBytes)
 	}
 	names := m.names()
 	h := header(k, names)
@@ -96,14 +96,14 @@ func (e *Encryptor) seal(ctx context.Context, dst []byte, m Meta, payload []byte
 	return out, nil
 }
 
-// Open opens what Seal made for m. It changes nothing and returns bytes that are
-// the caller's. A value must be bound to all the names that m gives
-// (WithOptionalBinding excepted) and to none that m leaves empty; otherwise it is
+// Open returns the payload that Seal sealed for m. The caller owns it, and sealed
+// stays as it is. A value must be bound to all the names that m gives
+// (WithOptionalBinding excepted) and to none that m leaves empty. Otherwise it is
 // ErrUnauthentic.
 //
 // Errors: ErrNotSealed, ErrUnauthentic, ErrUnknownKey (after a reload, see
-// WithReload), ErrKeyServiceUnavailable, ErrUnsupportedFormat, ErrTooLarge, those
-// of ctx. Permanent tells which of them are definite.
+// WithReload), ErrKeyServiceUnavailable, ErrTooManyDataKeys, ErrUnsupportedFormat,
+// ErrTooLarge, those of ctx. Permanent reports which of them are definite.
 func (e *Encryptor) Open(ctx context.Context, m Meta, sealed []byte) ([]byte, error) {
 	began := e.reload.Now()
 	payload, err := e.open(ctx, m, sealed)
@@ -130,10 +130,10 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 	}
 	bound, given := Binding(h.Names), m.names()
 	if missing := bound &^ given; missing != 0 {
-		return nil, fmt.Errorf("%w: bound to a name that is not known here (%s)", ErrUnauthentic, missing)
+		return nil, fmt.Errorf("%w: bound to an unknown name (%s)", ErrUnauthentic, missing)
 	}
 	if unbound := given &^ bound &^ e.cfg.optional; unbound != 0 {
-		return nil, fmt.Errorf("%w: not bound to its %s: sealed for another place", ErrUnauthentic, unbound)
+		return nil, fmt.Errorf("%w: not bound to its %s", ErrUnauthentic, unbound)
 	}
 	inData := m.bound(bound)
 	payload, err := e.boxes[k].Open(ctx, sealed, n, false, inData[:]...)
@@ -146,20 +146,20 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 		}
 	}
 	if len(payload) > e.cfg.maxBytes {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed: see jobs.WithMaxPayloadBytes", ErrTooLarge, len(payload), e.cfg.maxBytes)
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed (jobs.WithMaxPayloadBytes)", ErrTooLarge, len(payload), e.cfg.maxBytes)
 	}
 	return payload, nil
 }
 
-// IsSealed tells whether b claims to be sealed, by its first two bytes. No JSON,
-// msgpack or UTF-8 text does, and no protobuf message unless its first field has
-// the number 1480.
+// IsSealed reports whether b claims to be sealed, by its first two bytes. No JSON,
+// msgpack or UTF-8 text does, and no protobuf message unless its first field has the
+// number 1480.
 func IsSealed(b []byte) bool { return wire.IsSealed(b) }
 
-// Namespace is that of WithNamespace, or empty.
+// Namespace returns the namespace of WithNamespace, or "".
 func (e *Encryptor) Namespace() string { return e.cfg.namespace }
 
-// MaxPayloadBytes is the bound of WithMaxPayloadBytes, or its default.
+// MaxPayloadBytes returns the bound of WithMaxPayloadBytes, or its default.
 func (e *Encryptor) MaxPayloadBytes() int { return e.cfg.maxBytes }
 
 // Check seals a random payload, opens it, and verifies that it does not open as
@@ -172,7 +172,7 @@ func (e *Encryptor) Check(ctx context.Context) error {
 	return nil
 }
 
-// String says what the Encryptor is, and nothing of its keys.
+// String names the Encryptor and shows nothing of its keys.
 func (e *Encryptor) String() string {
 	return fmt.Sprintf("jobs.Encryptor(namespace %q)", e.cfg.namespace)
 }

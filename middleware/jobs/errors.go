@@ -9,51 +9,50 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// The errors of an Encryptor, for errors.Is; they are the same values as those of
-// packages middleware and aead. Errors of ctx come through as they are. No
-// error's text holds a payload, a name or key material.
+// The errors of an Encryptor, for errors.Is. They are the same values as in packages
+// middleware and aead. Errors of ctx pass through. The text of an error never shows a
+// payload, a name or key material.
 var (
-	// ErrNotSealed: clear bytes where sealed ones were expected. Someone who has
-	// no key writes to this queue, or it has not been migrated yet.
+	// ErrNotSealed says that bytes are plaintext in place of a sealed value. A
+	// process without the key writes to this queue, or it has not been migrated.
 	ErrNotSealed = wire.ErrNotSealed
 
-	// ErrUnauthentic: altered, moved from another job, queue, type or kind, bound
-	// to less than was asked for, or sealed under another key. These are not told
-	// apart on purpose.
+	// ErrUnauthentic says that a value was altered, moved from another job, queue,
+	// type or kind, is bound to less than was asked for, or was sealed under another
+	// key. The cases are not told apart on purpose.
 	ErrUnauthentic = aead.ErrUnauthentic
 
-	// ErrUnknownKey: well formed, but sealed under a key that the keyset in use
+	// ErrUnknownKey says that a value was sealed under a key that the keyset in use
 	// does not hold, or holds as disabled or destroyed (see Permanent).
 	ErrUnknownKey = aead.ErrUnknownKey
 
-	// ErrKeyServiceUnavailable: the key service did not answer. The value may be
-	// sound: try again later.
+	// ErrKeyServiceUnavailable says that the key could not be asked, or that the AEAD
+	// failed without a reason. The value may be sound. Try again later.
 	ErrKeyServiceUnavailable = aead.ErrKeyServiceUnavailable
 
-	// ErrTooManyDataKeys: too many unknown data keys were read at one time, as
-	// planted jobs cause. Neither an outage nor a refusal: try again later.
+	// ErrTooManyDataKeys says that too many unknown data keys were read at one time,
+	// as planted jobs cause. The value may be sound. Try again later.
 	ErrTooManyDataKeys = aead.ErrTooManyDataKeys
 
-	// ErrUnsupportedFormat: sealed in a version or with features that this
-	// release does not know, or cut off.
+	// ErrUnsupportedFormat says that a value has a version or features that this
+	// release does not know, or that it ends too early.
 	ErrUnsupportedFormat = wire.ErrUnsupportedFormat
 
-	// ErrTooLarge: larger than WithMaxPayloadBytes allows, before sealing or
-	// after decompressing.
+	// ErrTooLarge says that a value is larger than WithMaxPayloadBytes allows, before
+	// sealing or after decompression.
 	ErrTooLarge = wire.ErrTooLarge
 
-	// ErrNoPRF: what was asked for needs a keyed pseudorandom function, and the
-	// Encryptor was made without WithPRF.
-	ErrNoPRF = errors.New("jobs: needs a PRF keyset: make the encryptor with jobs.WithPRF")
+	// ErrNoPRF says that tokens need a keyed pseudorandom function, and that the
+	// Encryptor has none. Make it with WithPRF.
+	ErrNoPRF = errors.New("jobs: no PRF keyset (jobs.WithPRF sets one)")
 )
 
-// Permanent tells whether an error of Open is a definite answer about these
-// bytes: opening them again, here or on another worker, will give it again. Such
-// a job should be parked where someone looks at it, and not be retried.
+// Permanent reports whether an error of Open is a definite answer about these bytes:
+// opening them again, here or on another worker, gives it again. Archive such a job
+// where an operator sees it, and do not retry it.
 //
-// A key that the keyset lists as disabled or destroyed is a decision, and so
-// permanent. A key that the keyset does not list is not: another process may have
-// had the new keyset first.
+// A key that the keyset lists as disabled or destroyed is permanent. A key that the
+// keyset does not list is not, because another process may have loaded it first.
 func Permanent(err error) bool {
 	return box.Final(err) || !errors.Is(err, ErrKeyServiceUnavailable) && !errors.Is(err, ErrUnauthentic) &&
 		(errors.Is(err, ErrNotSealed) || errors.Is(err, ErrUnsupportedFormat) || errors.Is(err, ErrTooLarge))

@@ -7,13 +7,13 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// Kind says what of a job is sealed. A value of one kind never opens as another.
+// Kind is the part of a job that is sealed. A value of one kind never opens as another.
 type Kind int
 
 // The kinds. The zero value is a payload.
 const (
-	Payload  Kind = iota // what the handler is given
-	Result               // what the handler returns
+	Payload  Kind = iota // the handler's input
+	Result               // the handler's output
 	Failure              // the text of an error or panic
 	Schedule             // the definition of a periodic job
 )
@@ -50,7 +50,7 @@ type Meta struct {
 	Kind  Kind
 }
 
-// names says which names m binds.
+// names returns the names that m binds.
 func (m Meta) names() Binding {
 	var b Binding
 	if m.Type != "" {

@@ -9,6 +9,8 @@ import (
 	"github.com/tink-crypto/tink-go/v2/prf"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/sealcache/sealcache/middleware/internal/reload"
+	report "github.com/sealcache/sealcache/middleware/internal/telemetry"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -21,8 +23,8 @@ const (
 	MaxNamespaceBytes = wire.MaxNamespaceBytes
 )
 
-// An Option changes what NewEncryptor makes. Options are checked there, all of
-// them at once.
+// An Option changes what NewEncryptor returns. NewEncryptor checks all options at
+// once.
 type Option func(*config) error
 
 type config struct {
@@ -33,13 +35,12 @@ type config struct {
 	maxBytes  int
 	optional  Binding
 	reload    func(context.Context) error
-	logger    *slog.Logger
-	meters    metric.MeterProvider
+	telemetry report.Config
 }
 
-// WithNamespace keeps the jobs of several applications or environments apart that
-// share keys: the namespace is bound into every value and token. It is 1 to 64
-// letters, digits, and "_", ".", "-". The default is none.
+// WithNamespace separates the jobs of applications or environments that share keys.
+// Every value and token is bound to the namespace. It is 1 to 64 letters, digits, and
+// "_", ".", "-". The default is none.
 func WithNamespace(ns string) Option {
 	return func(c *config) error {
 		if err := wire.CheckNamespace(ns); err != nil {
@@ -50,20 +51,18 @@ func WithNamespace(ns string) Option {
 	}
 }
 
-// WithPRF gives the keyed pseudorandom functions (aead.OpenPRF reads them) of
-// which tokens are made: for unique jobs, hidden type names and schedules. Each
-// must be able to give 32 bytes, which HMAC-SHA256 and HKDF can and AES-CMAC
-// cannot. The set is copied.
+// WithPRF sets the keyed pseudorandom functions that make tokens, for unique jobs,
+// hidden type names and schedules. aead.OpenPRF reads them. Each must return 32
+// bytes, as HMAC-SHA256 and HKDF do and AES-CMAC does not. The set is copied.
 //
-// Tokens are made with the primary key. When it changes, a unique job that was
-// enqueued before is not recognised as a duplicate of one enqueued after; add the
-// new key everywhere before it becomes primary anywhere, or the schedules of one
-// process are unknown to another. Unique jobs run wherever they
-// are opened. There is no reason to rotate it as often as an encryption key.
+// The primary key makes tokens. After it changes, a unique job that was enqueued
+// before is not recognized as a duplicate. Add a new key everywhere before it becomes
+// primary anywhere, or the schedules of one process are unknown to another. The key
+// needs no frequent rotation.
 func WithPRF(set *prf.Set) Option {
 	return func(c *config) error {
 		if set == nil {
-			return errors.New("WithPRF: nil set: open one with aead.OpenPRF")
+			return errors.New("WithPRF: nil set (aead.OpenPRF opens one)")
 		}
 		if set.PRFs[set.PrimaryID] == nil {
 			return fmt.Errorf("WithPRF: the set has no primary key (%d)", set.PrimaryID)
@@ -74,7 +73,7 @@ func WithPRF(set *prf.Set) Option {
 				return fmt.Errorf("WithPRF: key %d is nil", id)
 			}
 			if out, err := f.ComputePRF([]byte("sealcache probe"), wire.TagSize); err != nil || len(out) != wire.TagSize {
-				return fmt.Errorf("WithPRF: key %d does not give %d bytes: take HMAC-SHA256 or HKDF, not AES-CMAC", id, wire.TagSize)
+				return fmt.Errorf("WithPRF: key %d does not return %d bytes (use HMAC-SHA256 or HKDF)", id, wire.TagSize)
 			}
 			copied.PRFs[id] = f
 		}
@@ -93,31 +92,30 @@ func WithPRF(set *prf.Set) Option {
 func WithCompression(minBytes int) Option {
 	return func(c *config) error {
 		if minBytes < 0 {
-			return fmt.Errorf("WithCompression: %d: it takes at least 0", minBytes)
+			return fmt.Errorf("WithCompression: %d (at least 0)", minBytes)
 		}
 		c.compress, c.minBytes = true, minBytes
 		return nil
 	}
 }
 
-// WithMaxPayloadBytes bounds the size of a value, in bytes, before it is sealed
-// and after it is opened and decompressed; a larger one is ErrTooLarge. The
-// default is DefaultMaxPayloadBytes. n is at least 1.
+// WithMaxPayloadBytes bounds the size of a value in bytes, before it is sealed and
+// after it is opened and decompressed. A larger value is ErrTooLarge. The default is
+// DefaultMaxPayloadBytes. n is at least 1.
 func WithMaxPayloadBytes(n int) Option {
 	return func(c *config) error {
 		if n < 1 {
-			return fmt.Errorf("WithMaxPayloadBytes: %d: it takes at least 1", n)
+			return fmt.Errorf("WithMaxPayloadBytes: %d (at least 1)", n)
 		}
 		c.maxBytes = n
 		return nil
 	}
 }
 
-// WithOptionalBinding lets Open accept values that are not bound to the names in
-// b although its Meta gives them. It is for a time of transition, when values
-// that were sealed without them must still open: such a value opens under any
-// name of that sort. The default is none: Open accepts no value that is bound to
-// less than its Meta.
+// WithOptionalBinding lets Open accept values that are not bound to the names in b
+// although its Meta gives them. It is for a transition from values that were sealed
+// without these names: such a value opens under any name of that sort. The default is
+// none.
 func WithOptionalBinding(b Binding) Option {
 	return func(c *config) error {
 		if b&^(BindType|BindQueue|BindID) != 0 {
@@ -128,48 +126,32 @@ func WithOptionalBinding(b Binding) Option {
 	}
 }
 
-// WithReload gives what Open does when a value was sealed under a key that the
-// keyset does not list: it calls reload, at most once in ten seconds and never
-// twice at a time, and tries once more. Another process may have had the new
-// keyset first. The usual reload is (*aead.Keyring).Reload.
-//
-// Without this option the AEAD's own Reload is used if it has one. A Keyring has; an
-// Envelope has none, so that over an Envelope nothing is reloaded without this option:
-// give the Reload of the Keyring that is its KEK.
-func WithReload(reload func(context.Context) error) Option {
+// WithReload sets the function that Open calls when a value was sealed under a key
+// that the keyset does not list, because another process may have loaded it first.
+// Open calls it at most once in ten seconds and never twice at a time, and then tries
+// once more. The default is the AEAD's own method Reload. An Envelope has none: give
+// it the Reload of the Keyring that is its KEK.
+func WithReload(f func(context.Context) error) Option {
 	return func(c *config) error {
-		if reload == nil {
-			return errors.New("WithReload: nil function")
+		if f == nil {
+			return reload.ErrNil
 		}
-		c.reload = reload
+		c.reload = f
 		return nil
 	}
 }
 
-// WithLogger sets where refused values and failed reloads are reported: at most a
-// few lines a second, none of which holds a payload or a job's names. The default
-// is slog.Default().
+// WithLogger sets the logger for refused values and failed reloads. It gets a few
+// lines a second at most, without payloads and names. The default is slog.Default().
 func WithLogger(l *slog.Logger) Option {
-	return func(c *config) error {
-		if l == nil {
-			return errors.New("WithLogger: nil logger")
-		}
-		c.logger = l
-		return nil
-	}
+	return func(c *config) error { return c.telemetry.SetLogger(l) }
 }
 
 // WithMeterProvider makes the Encryptor report the OpenTelemetry metric
 // sealcache.jobs: values by operation (seal, open), kind and outcome, with the
 // namespace. The default is none.
 func WithMeterProvider(p metric.MeterProvider) Option {
-	return func(c *config) error {
-		if p == nil {
-			return errors.New("WithMeterProvider: nil provider")
-		}
-		c.meters = p
-		return nil
-	}
+	return func(c *config) error { return c.telemetry.SetMeterProvider(p) }
 }
 
 func newConfig(opts []Option) (*config, error) {
@@ -183,9 +165,6 @@ func newConfig(opts []Option) (*config, error) {
 		if err := o(c); err != nil {
 			errs = append(errs, err)
 		}
-	}
-	if c.logger == nil {
-		c.logger = slog.Default()
 	}
 	return c, errors.Join(errs...)
 }

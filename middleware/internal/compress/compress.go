@@ -1,16 +1,14 @@
-// Package compress makes values smaller before they are sealed, and makes them
-// whole again within a bound.
+// Package compress compresses values before they are sealed, and expands them within
+// a bound.
 //
-// The form is one zstd frame (RFC 8878) that states its content size. What is
-// opened was written by a holder of the key, but that holder may have been
-// another release with other limits, or a compromised one: a frame of a few
-// kilobytes may claim to hold gigabytes. [Codec.Expand] looks at the claim before
-// it allocates anything, and accepts nothing but one frame to the last byte.
+// The form is one zstd frame (RFC 8878) that states its content size. A holder of
+// the key wrote it, perhaps a release with other limits or a compromised process: a
+// frame of a few kilobytes may claim gigabytes. [Codec.Expand] checks the claim
+// before it allocates, and accepts only one frame that ends with the input.
 //
-// Compression makes the length of a sealed value depend on its content. Where
-// an attacker chooses part of a value and sees the length of the whole, he
-// learns about the rest (CRIME, BREACH). Callers leave compression off unless
-// asked, and their documentation says so.
+// Compression makes the length of a sealed value depend on its content. An attacker
+// who chooses part of a value and sees the length learns about the rest (CRIME,
+// BREACH). Callers leave compression off unless asked, and document that.
 package compress
 
 import (
@@ -23,15 +21,14 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// errFrame covers everything that is not one well-formed frame.
+// errFrame is the error of everything that is not one well-formed frame.
 var errFrame = fmt.Errorf("%w: not one zstd frame with its content size", wire.ErrUnsupportedFormat)
 
-// minDecoderMemory is the least that the decoder is given for its window, which
-// other encoders make larger than the content.
+// minDecoderMemory is the least memory for the decoder's window, which other encoders
+// make larger than the content.
 const minDecoderMemory = 8 << 20
 
-// Codec compresses and expands. It is safe for concurrent use, keeps no
-// goroutine and needs no closing.
+// Codec compresses and expands. It is safe for concurrent use and needs no closing.
 type Codec struct {
 	enc *zstd.Encoder
 	dec *zstd.Decoder
@@ -41,10 +38,10 @@ type Codec struct {
 // New returns a Codec that expands to at most maxBytes bytes.
 func New(maxBytes int) (*Codec, error) {
 	if maxBytes < 1 {
-		return nil, fmt.Errorf("compress: a bound of %d bytes: it takes at least 1", maxBytes)
+		return nil, fmt.Errorf("compress: a bound of %d bytes (at least 1)", maxBytes)
 	}
-	// The content size is always in the header of a single segment. The
-	// checksum would cost 4 bytes for what the AEAD guarantees already.
+	// The header of a single segment always has the content size. A checksum would
+	// cost 4 bytes for what the AEAD guarantees.
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithSingleSegment(true),
 		zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
 	if err != nil {
@@ -58,8 +55,7 @@ func New(maxBytes int) (*Codec, error) {
 	return &Codec{enc: enc, dec: dec, max: maxBytes}, nil
 }
 
-// Shrink returns src as a frame and true if that is shorter than src, else
-// false.
+// Shrink returns src as a frame. It reports false if the frame is not shorter.
 func (c *Codec) Shrink(src []byte) ([]byte, bool) {
 	if len(src) == 0 {
 		return nil, false
@@ -71,9 +67,9 @@ func (c *Codec) Shrink(src []byte) ([]byte, bool) {
 	return out, true
 }
 
-// Expand returns the content of the frame src. It fails with
-// wire.ErrTooLarge if the content is over the bound, before it allocates, and
-// with wire.ErrUnsupportedFormat if src is anything but one frame.
+// Expand returns the content of the frame src. Content over the bound is
+// wire.ErrTooLarge, before anything is allocated. Bytes that are not one frame are
+// wire.ErrUnsupportedFormat.
 func (c *Codec) Expand(src []byte) ([]byte, error) {
 	size, err := contentSize(src)
 	if err != nil {
@@ -95,8 +91,8 @@ func (c *Codec) Expand(src []byte) ([]byte, error) {
 	return out, nil
 }
 
-// contentSize returns what the frame says that it holds, and checks that src
-// ends where the frame does.
+// contentSize returns the content size that the frame states. It checks that src ends
+// where the frame ends.
 func contentSize(src []byte) (uint64, error) {
 	var h zstd.Header
 	if err := h.Decode(src); err != nil || h.Skippable || !h.HasFCS || h.DictionaryID != 0 {

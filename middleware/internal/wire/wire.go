@@ -1,11 +1,11 @@
 // Package wire is the format of everything that sealcache stores: the header in
-// front of an AEAD's ciphertext, and the associated data that binds the two to
-// the place they were written for. FORMAT.md at the root of the repository
-// specifies both to the byte; testdata/vectors.json holds test vectors.
+// front of an AEAD's ciphertext, and the associated data that binds both to the
+// place they were written for. FORMAT.md specifies every byte, and
+// testdata/vectors.json holds test vectors.
 //
-// The store (package middleware) and the job encryptor (package
-// middleware/jobs) share it, so that a value of one can never be taken for a
-// value of the other.
+// [Header.Append] and [Parse] write and read headers, [AppendContext] and
+// [AppendName] make associated data, and [KeyOf] reads how a ciphertext names its
+// key. Package box joins them with an AEAD.
 package wire
 
 import (
@@ -16,8 +16,8 @@ import (
 // The fixed bytes of a header, version 1.
 const (
 	// First starts no UTF-8 text (RFC 3629 never uses it), no JSON text (RFC
-	// 8259) and no msgpack value (its specification says "never used"), so a
-	// sealed value is told from a clear one by its first bytes.
+	// 8259) and no msgpack value (its specification says "never used"), so that
+	// the first bytes tell a sealed value from plaintext.
 	First byte = 0xC1
 	// Magic follows First.
 	Magic byte = 0x5C
@@ -30,8 +30,8 @@ const (
 	MaxHeaderSize = HeaderSize + 1
 )
 
-// Kind says what a sealed value is. It is part of the header and of the
-// associated data: a value of one kind never opens as another.
+// Kind is what a sealed value is. It is part of the header and of the associated
+// data, so that a value of one kind never opens as another.
 type Kind byte
 
 // The kinds of version 1. Their numbers are part of the format.
@@ -72,8 +72,8 @@ func (k Kind) String() string {
 // job reports whether values of the kind belong to jobs.
 func (k Kind) job() bool { return k >= JobPayload && k <= Schedule }
 
-// Type says how the plaintext represents a value. The predeclared types of Go
-// have one each, so that they come back as they went in.
+// Type is how the plaintext represents a value. Each predeclared type of Go has one,
+// so that values come back with the type that they were set with.
 type Type byte
 
 // The types of version 1. Their numbers are part of the format.
@@ -108,7 +108,7 @@ func (t Type) valid() bool {
 	return t >= Bytes && t <= Float64 || t.Codec()
 }
 
-// Codec tells whether values of this type are written and read by a codec.
+// Codec reports whether a codec writes and reads values of this type.
 func (t Type) Codec() bool {
 	return t >= JSON && t <= Protobuf || t >= Custom && t <= CustomLast
 }
@@ -131,22 +131,22 @@ func (t Type) String() string {
 // Flags announce optional fields and transformations.
 type Flags byte
 
-// The flags of version 1. Expires and Padded, and Compressed on cache values,
-// are reserved: what they mean is laid down in FORMAT.md, but no release writes
-// them yet, and this package refuses them.
+// The flags of version 1. Expires and Padded, and Compressed on cache values, are
+// reserved: FORMAT.md defines them, no release writes them yet, and this package
+// refuses them.
 const (
-	// Compressed says that what was sealed is one zstd frame.
+	// Compressed says that the plaintext is one zstd frame.
 	Compressed Flags = 1 << 0
 	Expires    Flags = 1 << 1
 	Padded     Flags = 1 << 2
-	// Bound announces one byte that says which of a job's names the
-	// associated data holds.
+	// Bound announces one byte: the names of a job that the associated data
+	// holds.
 	Bound Flags = 1 << 3
 
 	known = Compressed | Bound
 )
 
-// Header is what stands in clear, but authenticated, before the ciphertext.
+// Header is the part before the ciphertext. It is authenticated and not encrypted.
 type Header struct {
 	Kind  Kind
 	Type  Type
@@ -154,7 +154,7 @@ type Header struct {
 	Names Names // only with Bound
 }
 
-// Names says which names of a job are bound.
+// Names is the set of a job's names that are bound.
 type Names byte
 
 // The names that a job's associated data may hold.
@@ -166,27 +166,26 @@ const (
 	knownNames = BoundType | BoundQueue | BoundID
 )
 
-// ErrNotSealed and ErrUnsupportedFormat are the two ways in which bytes are
-// not a sealed value that this package can read; ErrTooLarge is for values over
-// a configured bound. Packages middleware and middleware/jobs export the same
-// values.
+// ErrNotSealed and ErrUnsupportedFormat are the errors of bytes that are not a
+// sealed value which this package can read. ErrTooLarge is the error of values over
+// a configured bound. Packages middleware and middleware/jobs export them.
 var (
 	ErrNotSealed         = errors.New("sealcache: value is not sealed")
 	ErrUnsupportedFormat = errors.New("sealcache: unsupported format")
 	ErrTooLarge          = errors.New("sealcache: value too large")
 )
 
-// Tag stands where a version would in a keyed tag: First, Magic, Tag, then
-// TagSize bytes of a pseudorandom function. A tag stands for a sealed value that
-// is stored elsewhere, in a place where equal values must be equal bytes (the
-// payload that a queue compares to keep tasks unique). It starts as a sealed
-// value does, so that nobody takes it for a clear one, and it never opens.
+// Tag is in place of the version in a keyed tag: First, Magic, Tag, then TagSize
+// bytes of a pseudorandom function. A tag replaces a sealed value where equal
+// values must be equal bytes, as in the payload that a queue compares to keep tasks
+// unique. It starts like a sealed value, so that it is never taken for plaintext,
+// and it never opens.
 const Tag byte = 0xFF
 
-// TagSize is the length of a tag without the three bytes before it.
+// TagSize is the length of a tag after its first three bytes.
 const TagSize = 32
 
-// IsTag tells whether b has the form of a keyed tag.
+// IsTag reports whether b has the form of a keyed tag.
 func IsTag(b []byte) bool {
 	return IsSealed(b) && len(b) == 3+TagSize && b[2] == Tag
 }
@@ -196,8 +195,8 @@ func AppendTag(dst []byte, prf [TagSize]byte) []byte {
 	return append(append(dst, First, Magic, Tag), prf[:]...)
 }
 
-// IsSealed tells whether b claims to be sealed. It looks at the first two
-// bytes only: nothing that clear text, JSON or msgpack starts with.
+// IsSealed reports whether b claims to be sealed. It looks at the first two bytes,
+// with which no text, JSON or msgpack starts.
 func IsSealed(b []byte) bool {
 	return len(b) >= 2 && b[0] == First && b[1] == Magic
 }
@@ -219,25 +218,25 @@ func (h Header) Append(dst []byte) []byte {
 	return dst
 }
 
-// Parse reads the header that b starts with and returns it with its length.
-// The rest of b is the AEAD's ciphertext, at least one byte of it. Whatever
-// Append would not have written is refused: errors are ErrNotSealed, when b
-// does not claim to be sealed at all, and ErrUnsupportedFormat.
+// Parse returns the header that b starts with, and its length. The rest of b is the
+// AEAD's ciphertext, of at least one byte. Parse refuses what Append would not have
+// written. The errors are ErrNotSealed, if b does not claim to be sealed, and
+// ErrUnsupportedFormat.
 func Parse(b []byte) (Header, int, error) {
 	if !IsSealed(b) {
 		return Header{}, 0, ErrNotSealed
 	}
 	if len(b) < 3 {
-		return Header{}, 0, fmt.Errorf("%w: cut off after %d bytes", ErrUnsupportedFormat, len(b))
+		return Header{}, 0, fmt.Errorf("%w: ends after %d bytes", ErrUnsupportedFormat, len(b))
 	}
 	if b[2] == Tag {
-		return Header{}, 0, fmt.Errorf("%w: a keyed tag, which stands for a value and is none", ErrUnsupportedFormat)
+		return Header{}, 0, fmt.Errorf("%w: a keyed tag", ErrUnsupportedFormat)
 	}
 	if b[2] != Version {
-		return Header{}, 0, fmt.Errorf("%w: version %d; this release reads version %d: read it with a newer release", ErrUnsupportedFormat, b[2], Version)
+		return Header{}, 0, fmt.Errorf("%w: version %d (this release reads version %d)", ErrUnsupportedFormat, b[2], Version)
 	}
 	if len(b) < HeaderSize {
-		return Header{}, 0, fmt.Errorf("%w: cut off after %d bytes", ErrUnsupportedFormat, len(b))
+		return Header{}, 0, fmt.Errorf("%w: ends after %d bytes", ErrUnsupportedFormat, len(b))
 	}
 	h := Header{Kind: Kind(b[3]), Type: Type(b[4]), Flags: Flags(b[5])}
 	if h.Kind < CacheValue || h.Kind > KeyCheck || h.Kind == KeyName {
@@ -247,22 +246,22 @@ func Parse(b []byte) (Header, int, error) {
 		return Header{}, 0, fmt.Errorf("%w: unknown value type %#02x", ErrUnsupportedFormat, b[4])
 	}
 	if unknown := h.Flags &^ known; unknown != 0 {
-		return Header{}, 0, fmt.Errorf("%w: unknown flags %#02x: read it with a newer release", ErrUnsupportedFormat, byte(unknown))
+		return Header{}, 0, fmt.Errorf("%w: unknown flags %#02x (a newer release may read it)", ErrUnsupportedFormat, byte(unknown))
 	}
 	if h.Flags&Compressed != 0 && !h.Kind.job() {
-		return Header{}, 0, fmt.Errorf("%w: a compressed %s: read it with a newer release", ErrUnsupportedFormat, h.Kind)
+		return Header{}, 0, fmt.Errorf("%w: a compressed %s (a newer release may read it)", ErrUnsupportedFormat, h.Kind)
 	}
 	n := HeaderSize
 	if h.Flags&Bound != 0 {
 		if len(b) <= n {
-			return Header{}, 0, fmt.Errorf("%w: cut off after %d bytes", ErrUnsupportedFormat, len(b))
+			return Header{}, 0, fmt.Errorf("%w: ends after %d bytes", ErrUnsupportedFormat, len(b))
 		}
 		h.Names = Names(b[n])
 		if unknown := h.Names &^ knownNames; unknown != 0 {
 			return Header{}, 0, fmt.Errorf("%w: unknown bound names %#02x", ErrUnsupportedFormat, byte(unknown))
 		}
 		if h.Names == 0 || !h.Kind.job() {
-			return Header{}, 0, fmt.Errorf("%w: bound names where none can be", ErrUnsupportedFormat)
+			return Header{}, 0, fmt.Errorf("%w: bound names without a name", ErrUnsupportedFormat)
 		}
 		n++
 	}

@@ -1,0 +1,60 @@
+package middleware_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/middleware"
+)
+
+// slot is a BytesStore of one value that allocates nothing.
+type slot struct {
+	*plain
+	sealed, lent []byte
+}
+
+func (s *slot) Capabilities() (owner any, names []string) { return s, []string{"BytesStore"} }
+
+func (s *slot) GetBytes(context.Context, string) ([]byte, error) {
+	s.lent = append(s.lent[:0], s.sealed...)
+	return s.lent, nil
+}
+
+func (s *slot) GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error) {
+	b, err := s.GetBytes(ctx, key)
+	return b, 0, err
+}
+
+func (s *slot) SetBytes(_ context.Context, _ string, value []byte, _ ...store.Option) error {
+	s.sealed = append(s.sealed[:0], value...)
+	return nil
+}
+
+// A set and a get allocate no more than what their callers keep.
+func TestAllocations(t *testing.T) { //nolint:paralleltest // AllocsPerRun counts those of the whole process
+	value := make([]byte, 1024)
+	var boxed any = value // cache.Cache boxes it too
+	for name, a := range map[string]tink.AEADWithContext{"keyring": keyring(t), "envelope": envelope(t)} {
+		s := sealed(t, &slot{plain: newPlain("slot")}, a, middleware.WithNamespace("ns"))
+		ctx := t.Context()
+		var key any = "user:1"
+		set := testing.AllocsPerRun(1000, func() {
+			if s.Set(ctx, key, boxed) != nil {
+				panic("set")
+			}
+		})
+		get := testing.AllocsPerRun(1000, func() {
+			if _, err := s.Get(ctx, key); err != nil {
+				panic(err)
+			}
+		})
+		t.Logf("%s: set %v, get %v allocations", name, set, get)
+		require.LessOrEqual(t, set, 1.0, name) // the stored name
+		require.LessOrEqual(t, get, 2.0, name) // the stored name, the []byte in an interface
+	}
+}
