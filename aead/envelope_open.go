@@ -79,9 +79,8 @@ func (e *Envelope) joinUnwrap(ctx context.Context, header, payload []byte, doubt
 	case key != doubted || doubted.askedTwice.Load():
 		return nil, key, nil
 	}
-	if f, ok := e.unwraps[string(header)]; ok {
+	if f, ok := e.unwraps[string(header)]; ok && e.gate.saw(f.turn, payload) {
 		f.waiting++
-		e.gate.saw(f.turn, payload)
 		return f, nil, nil
 	}
 	if err := e.refused.recall(header, now); err != nil {

@@ -121,14 +121,18 @@ func (g *gate) join(header, value []byte) (*turn, error) {
 	return t, nil
 }
 
-// saw notes that another value names the data key.
-func (g *gate) saw(t *turn, value []byte) {
+// saw notes that another value names the data key. It returns false if the data key was turned away before.
+func (g *gate) saw(t *turn, value []byte) bool {
 	if !g.limited {
-		return
+		return true
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if t.err != nil {
+		return false
+	}
 	t.saw(g.seen.hash(value[max(len(value)-32, 0):]))
+	return true
 }
 
 func (t *turn) saw(value uint64) {
