@@ -1,26 +1,18 @@
 package fxmodule_test
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/stretchr/testify/require"
-	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/keyset"
-	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 	"go.uber.org/fx"
 	"go.uber.org/goleak"
 
-	"github.com/sealcache/sealcache/aead"
-	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/stores/memorystore"
 )
@@ -32,33 +24,6 @@ const (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// kekFile writes a KEK as a platform would mount it, and returns its URI.
-func kekFile(t testing.TB) string {
-	t.Helper()
-	return "file://" + writeKeyset(t, func(b *bytes.Buffer) error {
-		return insecurecleartextkeyset.CreateKeyset(b, tinkaead.AES256GCMKeyTemplate())
-	})
-}
-
-// keysetFile writes a keyset sealed under the KEK of a URI, and returns its path.
-func keysetFile(t testing.TB, kekURI string, template *tinkpb.KeyTemplate) string {
-	t.Helper()
-	kek, err := aead.OpenKEK(t.Context(), kekURI+"?reload=off")
-	require.NoError(t, err)
-	return writeKeyset(t, func(b *bytes.Buffer) error {
-		return aead.CreateKeyset(t.Context(), b, kek, template)
-	})
-}
-
-func writeKeyset(t testing.TB, write func(*bytes.Buffer) error) string {
-	t.Helper()
-	var b bytes.Buffer
-	require.NoError(t, write(&b))
-	path := filepath.Join(t.TempDir(), "keyset.json")
-	require.NoError(t, os.WriteFile(path, b.Bytes(), 0o600))
-	return path
-}
 
 // one is a Config of a single cache named default.
 func one(c fxmodule.Cache) fxmodule.Config {
@@ -139,15 +104,6 @@ func stored(t *testing.T, s store.StoreInterface, key string) string {
 	}
 }
 
-func keyring(t testing.TB) *aead.Keyring {
-	t.Helper()
-	handle, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
-	require.NoError(t, err)
-	k, err := aead.NewKeyring(handle)
-	require.NoError(t, err)
-	return k
-}
-
 // captureStderr returns what f and fx write to os.Stderr.
 func captureStderr(t *testing.T, f func()) string {
 	t.Helper()
@@ -162,26 +118,4 @@ func captureStderr(t *testing.T, f func()) string {
 	require.NoError(t, err)
 	require.NoError(t, read.Close())
 	return string(said)
-}
-
-// logs collects what is logged.
-type logs struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *logs) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 	"github.com/tink-crypto/tink-go/v2/tink"
@@ -26,8 +25,8 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/aeadtest"
-	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/stores/memorystore"
@@ -108,8 +107,8 @@ func TestKeyServiceThroughTheGroup(t *testing.T) {
 
 func TestCachesShareKeys(t *testing.T) {
 	t.Parallel()
-	kek := kekFile(t)
-	keyset := keysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())
+	kek := sealtest.KEKFile(t)
+	keyset := sealtest.KeysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())
 	ks := fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: keyset}
 	limited := ks
 	limited.DataKeys.MaxMessages = 1000
@@ -147,8 +146,8 @@ func TestCachesShareKeys(t *testing.T) {
 // A new keyset in the file is in use at the next reload, and old values still open.
 func TestRotation(t *testing.T) {
 	t.Parallel()
-	kek := kekFile(t)
-	keyset := keysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())
+	kek := sealtest.KEKFile(t)
+	keyset := sealtest.KeysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())
 	var got store.StoreInterface
 	var keys *fxmodule.Keys
 	run(t, one(fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: "file://" + keyset, KeysetReload: time.Hour}), fx.Populate(&got, &keys))
@@ -157,7 +156,7 @@ func TestRotation(t *testing.T) {
 	require.NoError(t, err)
 	before := ring.Keys()
 
-	other, err := os.ReadFile(keysetFile(t, kek, tinkaead.AES256GCMKeyTemplate()))
+	other, err := os.ReadFile(sealtest.KeysetFile(t, kek, tinkaead.AES256GCMKeyTemplate()))
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(keyset, other, 0o600))
 	require.NoError(t, keys.Reload(t.Context()))
@@ -177,7 +176,7 @@ func TestEverySettingReachesTheStore(t *testing.T) {
 	require.NoError(t, backing.Set(t.Context(), "ns:old", "plaintext"))
 	var got *middleware.Store
 	start(t, decorated(one(fxmodule.Cache{
-		KEK: kekFile(t), Namespace: "ns", TTL: time.Hour, MaxValueBytes: 100,
+		KEK: sealtest.KEKFile(t), Namespace: "ns", TTL: time.Hour, MaxValueBytes: 100,
 		Plaintext: middleware.SealOnRead, PlaintextUntil: time.Now().Add(time.Hour), MissOnOpenFailure: true,
 		Codecs:   []middleware.Codec{middleware.JSON[point]()},
 		DataKeys: fxmodule.DataKeys{MaxMessages: 3, MaxBytes: 1000, MaxAge: time.Hour, CacheSize: 2, TTL: time.Hour},
@@ -204,7 +203,7 @@ func TestEverySettingReachesTheStore(t *testing.T) {
 
 func TestLimitsOfDataKeysAreChecked(t *testing.T) {
 	t.Parallel()
-	err := newApp(one(fxmodule.Cache{Store: "memory://", KEK: kekFile(t), DataKeys: fxmodule.DataKeys{MaxMessages: 1 << 40}})).Err()
+	err := newApp(one(fxmodule.Cache{Store: "memory://", KEK: sealtest.KEKFile(t), DataKeys: fxmodule.DataKeys{MaxMessages: 1 << 40}})).Err()
 	requireFailure(t, err, "default", fxmodule.PartKeys)
 	require.ErrorContains(t, err, "2^32")
 }
@@ -231,8 +230,8 @@ func (deaf) GetType() string                         { return "deaf" }
 
 func TestFailedConstructionClosesEverything(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	kek := kekFile(t)
-	keyset := keysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())
+	kek := sealtest.KEKFile(t)
+	keyset := sealtest.KeysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())
 	first := fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: keyset, Namespace: "a"}
 	for name, c := range map[string]struct {
 		broken fxmodule.Cache
@@ -243,7 +242,7 @@ func TestFailedConstructionClosesEverything(t *testing.T) {
 		"KEK file":       {fxmodule.Cache{Store: "memory://", KEK: "file:///nowhere"}, fxmodule.PartKeys, os.ErrNotExist},
 		"KEK scheme":     {fxmodule.Cache{Store: "memory://", KEK: "gcp-kms://x"}, fxmodule.PartKeys, nil},
 		"keyset":         {fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: "/nowhere"}, fxmodule.PartKeys, os.ErrNotExist},
-		"another KEK":    {fxmodule.Cache{Store: "memory://", KEK: kekFile(t), Keyset: keyset}, fxmodule.PartKeys, aead.ErrUnknownKey},
+		"another KEK":    {fxmodule.Cache{Store: "memory://", KEK: sealtest.KEKFile(t), Keyset: keyset}, fxmodule.PartKeys, aead.ErrUnknownKey},
 		"store's scheme": {fxmodule.Cache{Store: "mongodb://x", KEK: kek}, fxmodule.PartStore, nil},
 		"store's option": {fxmodule.Cache{Store: "memory://?x=y", KEK: kek}, fxmodule.PartStore, nil},
 	} {
@@ -284,7 +283,7 @@ func TestKeyTimeout(t *testing.T) {
 
 func TestFailedStartClosesEverything(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	kek := kekFile(t)
+	kek := sealtest.KEKFile(t)
 	broken := errors.New("connection refused on purpose")
 	for _, def := range []fxmodule.Cache{{KEK: kek, Namespace: "ns"}, {Unsealed: true, Namespace: "ns"}} {
 		var got *fxmodule.Caches
@@ -303,7 +302,7 @@ func TestFailedStartClosesEverything(t *testing.T) {
 // A start that fails after the module's own has it stopped by fx.
 func TestLaterFailureClosesEverything(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	app := newApp(one(fxmodule.Cache{Store: "memory://", KEK: kekFile(t)}), fx.Invoke(func(lc fx.Lifecycle, _ store.StoreInterface) {
+	app := newApp(one(fxmodule.Cache{Store: "memory://", KEK: sealtest.KEKFile(t)}), fx.Invoke(func(lc fx.Lifecycle, _ store.StoreInterface) {
 		lc.Append(fx.StartHook(func() error { return errBroken }))
 	}))
 	require.NoError(t, app.Err())
@@ -312,8 +311,8 @@ func TestLaterFailureClosesEverything(t *testing.T) {
 
 func TestStopClosesEverythingInOrder(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	kek := kekFile(t)
-	keyset := keysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())
+	kek := sealtest.KEKFile(t)
+	keyset := sealtest.KeysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())
 	o := newOpener(t)
 	app := newApp(fxmodule.Config{Caches: map[string]fxmodule.Cache{
 		"default":  {Store: "memory://", KEK: kek, Keyset: keyset, Namespace: "d"},
@@ -353,12 +352,12 @@ func (clearAEAD) Decrypt(c, _ []byte) ([]byte, error) { return bytes.Clone(c), n
 
 func TestHealth(t *testing.T) {
 	t.Parallel()
-	kek := kekFile(t)
+	kek := sealtest.KEKFile(t)
 	memory, err := memorystore.New()
 	require.NoError(t, err)
 	var health *fxmodule.Health
-	var l logs
-	app := fx.New(fx.NopLogger, fx.Supply(l.logger()), fxmodule.Decorator, fx.Supply(fxmodule.Config{Caches: map[string]fxmodule.Cache{
+	var l sealtest.Logs
+	app := fx.New(fx.NopLogger, fx.Supply(l.Logger()), fxmodule.Decorator, fx.Supply(fxmodule.Config{Caches: map[string]fxmodule.Cache{
 		"default":  {KEK: kek, Namespace: "d"},
 		"sessions": {Store: "memory://", KEK: kek, Namespace: "s"},
 		"insecure": {Unsealed: true, Namespace: "i"},
@@ -422,8 +421,8 @@ func TestHealthOfKeys(t *testing.T) {
 
 func TestJobs(t *testing.T) {
 	t.Parallel()
-	kek := kekFile(t)
-	prfKeyset := keysetFile(t, kek, prf.HMACSHA256PRFKeyTemplate())
+	kek := sealtest.KEKFile(t)
+	prfKeyset := sealtest.KeysetFile(t, kek, prf.HMACSHA256PRFKeyTemplate())
 	var got *jobs.Encryptor
 	run(t, fxmodule.Config{
 		Caches: map[string]fxmodule.Cache{"sessions": {Store: "memory://", KEK: kek, Namespace: "sessions"}},
@@ -456,12 +455,12 @@ func TestJobs(t *testing.T) {
 // A worker that meets a key it does not know reads its keyset again: another process had the new one first.
 func TestJobsReload(t *testing.T) {
 	t.Parallel()
-	kek := kekFile(t)
+	kek := sealtest.KEKFile(t)
 	var producer, worker *jobs.Encryptor
 	config := one(fxmodule.Cache{Store: "memory://", KEK: kek + "?reload=off"})
 	run(t, config, fx.Populate(&worker))
 	path := strings.TrimPrefix(kek, "file://")
-	require.NoError(t, os.WriteFile(path, withNewPrimary(t, path), 0o600))
+	require.NoError(t, os.WriteFile(path, sealtest.WithNewPrimary(t, path), 0o600))
 
 	run(t, config, fx.Populate(&producer))
 	m := jobs.Meta{Type: "invoice:send", Queue: "default", ID: "1"}
@@ -472,30 +471,14 @@ func TestJobsReload(t *testing.T) {
 	require.Equal(t, canary, string(opened))
 }
 
-// withNewPrimary is the keyset of a file with one more key, the primary.
-func withNewPrimary(t testing.TB, path string) []byte {
-	t.Helper()
-	handle, err := insecurecleartextkeyset.Handle(t.Context(), aead.FileSource(path))
-	require.NoError(t, err)
-	manager := keyset.NewManagerFromHandle(handle)
-	id, err := manager.Add(tinkaead.AES256GCMKeyTemplate())
-	require.NoError(t, err)
-	require.NoError(t, manager.SetPrimary(id))
-	handle, err = manager.Handle()
-	require.NoError(t, err)
-	var b bytes.Buffer
-	require.NoError(t, insecurecleartextkeyset.Write(&b, handle))
-	return b.Bytes()
-}
-
 // A keyset of unrelated keys that goes into service makes the cache not ready, until a keyset with former keys is back.
 func TestHealthOfUnrelatedKeyset(t *testing.T) {
 	t.Parallel()
-	kek := kekFile(t)
-	keyset := keysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())
+	kek := sealtest.KEKFile(t)
+	keyset := sealtest.KeysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())
 	former, err := os.ReadFile(keyset)
 	require.NoError(t, err)
-	other, err := os.ReadFile(keysetFile(t, kek, tinkaead.AES256GCMKeyTemplate()))
+	other, err := os.ReadFile(sealtest.KeysetFile(t, kek, tinkaead.AES256GCMKeyTemplate()))
 	require.NoError(t, err)
 	var keys *fxmodule.Keys
 	var health *fxmodule.Health
@@ -512,13 +495,9 @@ func TestHealthOfUnrelatedKeyset(t *testing.T) {
 // A keyset that is bound to another name under the same KEK is refused, for caches and for jobs.
 func TestKeysetName(t *testing.T) {
 	t.Parallel()
-	kek := kekFile(t)
-	opened, err := aead.OpenKEK(t.Context(), kek+"?reload=off")
-	require.NoError(t, err)
+	kek := sealtest.KEKFile(t)
 	bound := func(name string, template *tinkpb.KeyTemplate) string {
-		return writeKeyset(t, func(b *bytes.Buffer) error {
-			return aead.CreateKeyset(t.Context(), b, opened, template, aead.WithKeysetName(name))
-		})
+		return sealtest.KeysetFile(t, kek, template, aead.WithKeysetName(name))
 	}
 	config := func(keyset, prfs string) fxmodule.Config {
 		c := one(fxmodule.Cache{Store: "memory://", KEK: kek + "?reload=off", Keyset: keyset, KeysetName: "shop", Namespace: "shop"})
@@ -527,7 +506,7 @@ func TestKeysetName(t *testing.T) {
 	}
 	mine, prfs := bound("shop", tinkaead.AES256GCMKeyTemplate()), bound("shop-prf", prf.HMACSHA256PRFKeyTemplate())
 	run(t, config(mine, prfs))
-	err = newApp(config(bound("other", tinkaead.AES256GCMKeyTemplate()), prfs)).Err()
+	err := newApp(config(bound("other", tinkaead.AES256GCMKeyTemplate()), prfs)).Err()
 	requireFailure(t, err, "default", fxmodule.PartKeys)
 	require.ErrorContains(t, newApp(config(mine, bound("other", prf.HMACSHA256PRFKeyTemplate()))).Err(), "prf_keyset")
 }
@@ -535,8 +514,8 @@ func TestKeysetName(t *testing.T) {
 // A keyset file whose reading blocks does not use up the application's time to stop.
 func TestStopWithABlockedKeysetFile(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	kek := kekFile(t)
-	keyset := keysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())
+	kek := sealtest.KEKFile(t)
+	keyset := sealtest.KeysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())
 	var keys *fxmodule.Keys
 	app := newApp(one(fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: keyset}), fx.Populate(&keys))
 	require.NoError(t, app.Start(t.Context()))

@@ -30,7 +30,7 @@ import (
 // values in the group "kek" if the application provides them.
 //
 // Keys and stores are opened when the graph is built, checked at start, and closed at stop. If a constructor of the
-// application fails in fx.New, fx runs no hooks. The keys and stores then stay open until the process ends.
+// application fails in fx.New, fx runs no hooks. The keys and stores then stay open until Close of *Caches.
 //
 // Module decorates nothing. A store that the application provides under a name, in a group, as fx.Private or as another
 // type is neither sealed nor replaced.

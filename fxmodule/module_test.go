@@ -18,6 +18,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/stores/memorystore"
@@ -50,7 +51,7 @@ func eachWay(got *store.StoreInterface, test func(way string, take fx.Option)) {
 // Whatever the order of the options, and however the application takes the store, it gets the sealed one.
 func TestDefaultCacheIsSealedInEveryOrder(t *testing.T) {
 	t.Parallel()
-	kek := kekFile(t)
+	kek := sealtest.KEKFile(t)
 	var got store.StoreInterface
 	eachWay(&got, func(way string, take fx.Option) {
 		for order, arrange := range map[string]func(module, application fx.Option) fx.Option{
@@ -85,7 +86,7 @@ func TestDefaultCacheIsSealedInEveryOrder(t *testing.T) {
 // Module contains no fx.Decorate: a module's private store stays its own.
 func TestPrivateStoreStaysWithModule(t *testing.T) {
 	t.Parallel()
-	kek := kekFile(t)
+	kek := sealtest.KEKFile(t)
 	for order, arrange := range map[string]func(a, b fx.Option) fx.Option{
 		"module first": func(a, b fx.Option) fx.Option { return fx.Options(a, b) },
 		"module last":  func(a, b fx.Option) fx.Option { return fx.Options(b, a) },
@@ -107,7 +108,7 @@ func TestPrivateStoreIsReplacedByDecorator(t *testing.T) {
 	t.Parallel()
 	private, public := newMemory(t), newMemory(t)
 	var inside, outside store.StoreInterface
-	start(t, decorated(one(fxmodule.Cache{KEK: kekFile(t)}), public,
+	start(t, decorated(one(fxmodule.Cache{KEK: sealtest.KEKFile(t)}), public,
 		fx.Module("private",
 			fx.Provide(func() store.StoreInterface { return private }, fx.Private),
 			fx.Invoke(func(s store.StoreInterface) { inside = s })),
@@ -121,7 +122,7 @@ func TestDecoratedStoreProvidedInAModule(t *testing.T) {
 	t.Parallel()
 	backing := newMemory(t)
 	var inside, outside store.StoreInterface
-	start(t, fx.New(fx.NopLogger, quiet(), fx.Supply(one(fxmodule.Cache{KEK: kekFile(t)})), fxmodule.Decorator,
+	start(t, fx.New(fx.NopLogger, quiet(), fx.Supply(one(fxmodule.Cache{KEK: sealtest.KEKFile(t)})), fxmodule.Decorator,
 		fx.Module("infrastructure", provideStore(backing), fx.Invoke(func(s store.StoreInterface) { inside = s })),
 		fx.Populate(&outside)))
 	require.Same(t, inside, outside)
@@ -133,7 +134,7 @@ func TestDecorateAfterDecorator(t *testing.T) {
 	t.Parallel()
 	backing := newMemory(t)
 	var given, taken store.StoreInterface
-	start(t, decorated(one(fxmodule.Cache{KEK: kekFile(t)}), backing, fx.Module("inner",
+	start(t, decorated(one(fxmodule.Cache{KEK: sealtest.KEKFile(t)}), backing, fx.Module("inner",
 		fx.Decorate(func(s store.StoreInterface) store.StoreInterface { given = s; return opaque{s} }),
 		fx.Invoke(func(s store.StoreInterface) { taken = s }))))
 	require.IsType(t, (*middleware.Store)(nil), given)
@@ -144,7 +145,7 @@ func TestDecorateAfterDecorator(t *testing.T) {
 func TestDecoratorInsideAModuleIsRefused(t *testing.T) {
 	t.Parallel()
 	var got store.StoreInterface
-	err := fx.New(fx.NopLogger, quiet(), fx.Supply(one(fxmodule.Cache{KEK: kekFile(t)})), provideStore(newMemory(t)),
+	err := fx.New(fx.NopLogger, quiet(), fx.Supply(one(fxmodule.Cache{KEK: sealtest.KEKFile(t)})), provideStore(newMemory(t)),
 		fx.Module("infrastructure", fxmodule.Decorator), fx.Populate(&got)).Err()
 	require.ErrorContains(t, err, "should be passed to top-level App")
 	require.Nil(t, got)
@@ -177,7 +178,7 @@ type needy struct{}
 // A wiring that cannot seal what the application expects does not start, and the error says what to change.
 func TestWiringErrors(t *testing.T) {
 	t.Parallel()
-	kek := kekFile(t) + "?reload=off" // fx leaves keys open if it fails
+	kek := sealtest.KEKFile(t) + "?reload=off" // fx leaves keys open if it fails
 	var typedNil *memorystore.Store
 	over, byURL := one(fxmodule.Cache{KEK: kek}), one(fxmodule.Cache{KEK: kek, Store: "memory://"})
 	named := fxmodule.Config{Caches: map[string]fxmodule.Cache{"sessions": {KEK: kek, Store: "memory://"}}}
@@ -199,7 +200,7 @@ func TestWiringErrors(t *testing.T) {
 		"Decorator, URL":          {byURL, fxmodule.Decorator, provideStore(backing), `needs a cache "default" without store`},
 		"Decorator, no default":   {named, fxmodule.Decorator, provideStore(backing), `needs a cache "default" without store`},
 		"Decorator, sealed store": {over, fxmodule.Decorator, fx.Provide(func() (store.StoreInterface, error) {
-			return middleware.New(backing, keyring(t))
+			return middleware.New(backing, sealtest.Keyring(t))
 		}), "sealed already"},
 		"not sealed":    {one(fxmodule.Cache{Store: "memory://"}), fxmodule.Module, fx.Options(), "no keys (set kek, or unsealed"},
 		"no such name":  {byURL, fxmodule.Module, fx.Options(fxmodule.Named("x"), fx.Invoke(fx.Annotate(func(store.StoreInterface) {}, fx.ParamTags(`name:"x"`)))), "no such cache"},
@@ -224,7 +225,7 @@ func TestNoDefaultCache(t *testing.T) {
 
 func TestNamed(t *testing.T) {
 	t.Parallel()
-	kek := kekFile(t)
+	kek := sealtest.KEKFile(t)
 	config := fxmodule.Config{Caches: map[string]fxmodule.Cache{
 		"default":  {Store: "memory://", KEK: kek, Namespace: "default"},
 		"sessions": {Store: "memory://", KEK: kek, Namespace: "sessions"},
@@ -255,7 +256,7 @@ func TestNamed(t *testing.T) {
 // Several caches share the application's store, each in its namespace.
 func TestNamedCachesOverTheApplicationsStore(t *testing.T) {
 	t.Parallel()
-	kek, backing := kekFile(t), newMemory(t)
+	kek, backing := sealtest.KEKFile(t), newMemory(t)
 	var caches *fxmodule.Caches
 	start(t, decorated(fxmodule.Config{Caches: map[string]fxmodule.Cache{
 		"default":  {KEK: kek, Namespace: "app"},
@@ -282,9 +283,9 @@ func errOf(_ any, err error) error { return err }
 // Two caches of one namespace can take each other's entries; the log names them.
 func TestSharedNamespaceIsLogged(t *testing.T) {
 	t.Parallel()
-	var l logs
-	kek := kekFile(t)
-	start(t, fx.New(fx.NopLogger, fx.Supply(l.logger()), fxmodule.Module, fx.Supply(fxmodule.Config{Caches: map[string]fxmodule.Cache{
+	var l sealtest.Logs
+	kek := sealtest.KEKFile(t)
+	start(t, fx.New(fx.NopLogger, fx.Supply(l.Logger()), fxmodule.Module, fx.Supply(fxmodule.Config{Caches: map[string]fxmodule.Cache{
 		"default": {Store: "memory://", KEK: kek, Namespace: "a"},
 		"other":   {Store: "memory://?max_bytes=1MiB", KEK: kek, Namespace: "a"},
 		"third":   {Store: "memory://", KEK: kek, Namespace: "third"},
@@ -300,7 +301,7 @@ func TestTelemetry(t *testing.T) {
 	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
 	var got store.StoreInterface
 	var e *jobs.Encryptor
-	run(t, one(fxmodule.Cache{Store: "memory://", KEK: kekFile(t)}), fx.Populate(&got, &e),
+	run(t, one(fxmodule.Cache{Store: "memory://", KEK: sealtest.KEKFile(t)}), fx.Populate(&got, &e),
 		fx.Supply(fx.Annotate(meters, fx.As(new(metric.MeterProvider)))), fx.Supply(fx.Annotate(tracers, fx.As(new(trace.TracerProvider)))))
 	require.NoError(t, got.Set(t.Context(), "k", "v"))
 	_, err := e.Seal(t.Context(), jobs.Meta{Type: "t"}, nil)
@@ -323,13 +324,13 @@ func TestProvidedTypesPrintNames(t *testing.T) {
 	var caches *fxmodule.Caches
 	var keys *fxmodule.Keys
 	run(t, fxmodule.Config{Caches: map[string]fxmodule.Cache{
-		"a": {Store: "memory://", KEK: kekFile(t), Namespace: "a"}, "b": {Store: "memory://", Unsealed: true, Namespace: "b"},
+		"a": {Store: "memory://", KEK: sealtest.KEKFile(t), Namespace: "a"}, "b": {Store: "memory://", Unsealed: true, Namespace: "b"},
 	}}, fx.Populate(&caches, &keys))
 	require.Equal(t, "fxmodule.Caches(a, b)", fmt.Sprintf("%v", caches))
 	require.Equal(t, "fxmodule.Caches(a, b)", fmt.Sprintf("%#v", caches))
 	require.Equal(t, "fxmodule.Keys(1 caches, 1 keysets)", fmt.Sprintf("%#v", keys))
-	var l logs
-	l.logger().Info("m", "caches", caches, "keys", keys)
+	var l sealtest.Logs
+	l.Logger().Info("m", "caches", caches, "keys", keys)
 	require.Contains(t, l.String(), `caches="fxmodule.Caches(a, b)" keys="fxmodule.Keys(1 caches, 1 keysets)"`)
 	b, err := caches.Cache("b")
 	require.NoError(t, err)
@@ -340,7 +341,7 @@ func TestProvidedTypesPrintNames(t *testing.T) {
 
 func TestStartTwiceInOneProcess(t *testing.T) {
 	t.Parallel()
-	kek, backing := kekFile(t), newMemory(t)
+	kek, backing := sealtest.KEKFile(t), newMemory(t)
 	for range 2 {
 		var got store.StoreInterface
 		app := decorated(one(fxmodule.Cache{KEK: kek}), backing, fx.Populate(&got))

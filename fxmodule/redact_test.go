@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/internal/sealtest"
 )
 
 func secretConfig() fxmodule.Config {
@@ -48,7 +49,7 @@ func TestConfigShowsNoSecret(t *testing.T) {
 		b, err = yaml.Marshal(v)
 		require.NoError(t, err)
 		require.NotContains(t, string(b), secret, name)
-		var text, js logs
+		var text, js sealtest.Logs
 		slog.New(slog.NewTextHandler(&text, nil)).Info("m", "v", v)
 		slog.New(slog.NewJSONHandler(&js, nil)).Info("m", "v", v)
 		require.NotContains(t, text.String()+js.String(), secret, name)
@@ -75,7 +76,7 @@ func TestConfigString(t *testing.T) {
 // Passwords in URLs stay out of everything that a failing application says: errors, its own log and fx's.
 func TestFailuresShowNoSecret(t *testing.T) {
 	t.Parallel()
-	kek := kekFile(t) + "?reload=off"
+	kek := sealtest.KEKFile(t) + "?reload=off"
 	for name, config := range map[string]fxmodule.Config{
 		"Config itself":        secretConfig(),
 		"Redis down":           one(fxmodule.Cache{Store: "redis://app:" + secret + "@127.0.0.1:1/0", KEK: kek}),
@@ -92,9 +93,9 @@ func TestFailuresShowNoSecret(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var own, fxs logs
-			app := fx.New(fx.WithLogger(func() fxevent.Logger { return &fxevent.SlogLogger{Logger: fxs.logger()} }),
-				fx.Supply(config, own.logger()), fxmodule.Module)
+			var own, fxs sealtest.Logs
+			app := fx.New(fx.WithLogger(func() fxevent.Logger { return &fxevent.SlogLogger{Logger: fxs.Logger()} }),
+				fx.Supply(config, own.Logger()), fxmodule.Module)
 			err := app.Err()
 			if err == nil {
 				err = app.Start(t.Context())
@@ -110,7 +111,7 @@ func TestFailuresShowNoSecret(t *testing.T) {
 // A missing file or variable is named, so that an operator knows which one to provide.
 func TestErrorsNameMissingFilesAndVariables(t *testing.T) {
 	t.Parallel()
-	kek := kekFile(t) + "?reload=off"
+	kek := sealtest.KEKFile(t) + "?reload=off"
 	cache := func(store, kek, keyset string) fxmodule.Config {
 		return one(fxmodule.Cache{Store: store, KEK: kek, Keyset: keyset, Namespace: "ns"})
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
@@ -34,7 +35,7 @@ func TestRedisByURL(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartWith(t, redistest.Options{Password: secret})
 	monitor := server.Monitor(t)
-	kek := kekFile(t)
+	kek := sealtest.KEKFile(t)
 	var caches *fxmodule.Caches
 	var health *fxmodule.Health
 	run(t, fxmodule.Config{Caches: map[string]fxmodule.Cache{
@@ -92,7 +93,7 @@ func TestRedisGoesAndComesBack(t *testing.T) {
 	server := redistest.Start(t)
 	var s store.StoreInterface
 	var health *fxmodule.Health
-	run(t, one(fxmodule.Cache{Store: server.URL() + "?max_retries=0&dial_timeout=1s", KEK: kekFile(t)}), fx.Populate(&s, &health))
+	run(t, one(fxmodule.Cache{Store: server.URL() + "?max_retries=0&dial_timeout=1s", KEK: sealtest.KEKFile(t)}), fx.Populate(&s, &health))
 	require.NoError(t, server.Kill())
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -105,7 +106,7 @@ func TestRedisGoesAndComesBack(t *testing.T) {
 // An application that has its stores already, both gocache's own and redisstore, with its client's life in its hands.
 func TestExistingApplicationOverRedis(t *testing.T) {
 	t.Parallel()
-	kek := kekFile(t)
+	kek := sealtest.KEKFile(t)
 	for name, newStore := range map[string]func(t *testing.T, server *redistest.Server) store.StoreInterface{
 		"gocache": func(t *testing.T, server *redistest.Server) store.StoreInterface {
 			t.Helper()

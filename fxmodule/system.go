@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"reflect"
+	"sync"
 
 	"github.com/eko/gocache/lib/v4/store"
 	"go.uber.org/fx"
@@ -25,7 +26,8 @@ type system struct {
 	encryptor *jobs.Encryptor // nil without a sealed cache that has keys for it
 	caches    *Caches
 	backing   map[string]store.StoreInterface // by cache, below the sealing
-	opened    []io.Closer                     // the stores that were opened here, in order
+	closing   sync.Mutex
+	opened    []io.Closer // the stores that were opened here, in order
 }
 
 // newSystem validates the Config and opens the keys.
@@ -192,6 +194,8 @@ func (s *system) failed(err error) error {
 
 // close closes the stores that were opened here, then the keys. A second call does nothing.
 func (s *system) close() error {
+	s.closing.Lock()
+	defer s.closing.Unlock()
 	var errs []error
 	for i := len(s.opened) - 1; i >= 0; i-- {
 		errs = append(errs, s.opened[i].Close())

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 )
 
@@ -67,7 +68,7 @@ func TestUnsealedCacheWithNamespaceAndTTL(t *testing.T) {
 func TestClearNeedsANamespace(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	kek := kekFile(t)
+	kek := sealtest.KEKFile(t)
 	for name, c := range map[string]fxmodule.Cache{
 		"sealed in Redis":    {Store: server.URL(), KEK: kek},
 		"unsealed in Redis":  {Store: server.URL(), Unsealed: true},

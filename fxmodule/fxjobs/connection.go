@@ -41,11 +41,11 @@ var (
 // newConnection makes the client without connecting.
 func newConnection(in connectionInputs) (*connection, error) {
 	if err := in.Settings.Config.ValidateJobs(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, in.Settings.Caches.Close())
 	}
 	client, err := open(in)
 	if err != nil {
-		return nil, &fxmodule.JobsError{Part: fxmodule.PartStore, Err: err}
+		return nil, errors.Join(&fxmodule.JobsError{Part: fxmodule.PartStore, Err: err}, in.Settings.Caches.Close())
 	}
 	c := &connection{client: client}
 	if in.Settings.Config.Jobs.PRFKeyset == "" {

@@ -16,6 +16,7 @@ import (
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/fxmodule/fxjobs"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
@@ -52,7 +53,7 @@ func TestApplicationsOwnRedis(t *testing.T) {
 	require.Len(t, own.made, 1, "one client for everything")
 	_, err := mail().Delay(t.Context(), client, mailArgs{canary}, asynq.Queue("own"), asynq.MaxRetry(0))
 	require.NoError(t, err)
-	eventually(t, func() bool { return handled.Load() == 1 })
+	sealtest.Eventually(t, func() bool { return handled.Load() == 1 })
 	require.NoError(t, app.Stop(context.Background()), "closed once")
 	require.ErrorIs(t, own.made[0].Ping(t.Context()).Err(), redis.ErrClosed)
 }
@@ -142,20 +143,20 @@ func TestWiringErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			config := jobsConfig(t, "redis://app:"+secret+"@127.0.0.1:1?max_retries=0&dial_timeout=1s")
-			// If a constructor fails, fx runs no hooks, and keys stay open.
-			cache := config.Caches["default"]
-			cache.KEK += "?reload=off"
-			config.Caches["default"] = cache
 			if c.change != nil {
 				c.change(&config)
 			}
-			app := newApp(config, c.options)
+			var caches *fxmodule.Caches
+			app := newApp(config, fx.Populate(&caches), c.options)
 			err := app.Err()
 			if err == nil {
 				err = app.Start(t.Context())
 			}
 			require.ErrorContains(t, err, c.want)
 			require.NotContains(t, err.Error(), secret)
+			if caches != nil { // fx.New fails without hooks where a type is missing
+				require.NoError(t, caches.Close())
+			}
 		})
 	}
 }

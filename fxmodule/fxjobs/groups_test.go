@@ -15,6 +15,7 @@ import (
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/fxmodule/fxjobs"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
@@ -48,7 +49,7 @@ func TestGroups(t *testing.T) {
 		_, err := client.EnqueueContext(t.Context(), asynq.NewTask("mail:one", []byte(canary)), asynq.Group("g"))
 		require.NoError(t, err)
 	}
-	eventually(t, func() bool { return box.len() == 1 })
+	sealtest.Eventually(t, func() bool { return box.len() == 1 })
 	require.Equal(t, canary+" "+canary+" ", box.mail[0])
 	require.NotContains(t, string(trace.Bytes(t)), canary)
 }
@@ -61,7 +62,7 @@ func TestGroupsOfAKeyToCome(t *testing.T) {
 	ahead, path := config, filepath.Join(t.TempDir(), "ahead.json")
 	ahead.Caches = map[string]fxmodule.Cache{"default": {Store: "memory://", KEK: "file://" + path + "?reload=off", Namespace: "shop"}}
 	own := strings.TrimPrefix(config.Caches["default"].KEK, "file://")
-	rotated := withNewPrimary(t, own)
+	rotated := sealtest.WithNewPrimary(t, own)
 	require.NoError(t, os.WriteFile(path, rotated, 0o600))
 	config.Caches["default"] = fxmodule.Cache{Store: "memory://", KEK: "file://" + own + "?reload=off", Namespace: "shop"}
 
@@ -85,7 +86,7 @@ func TestGroupsOfAKeyToCome(t *testing.T) {
 	run(t, ahead, fx.Populate(&client))
 	_, err := client.EnqueueContext(t.Context(), asynq.NewTask("mail:one", []byte(canary)), asynq.Group("g"))
 	require.NoError(t, err)
-	eventually(t, func() bool {
+	sealtest.Eventually(t, func() bool {
 		waiting, err := inspector.ListRetryTasks("default")
 		return err == nil && len(waiting) == 1
 	})

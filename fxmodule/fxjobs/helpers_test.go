@@ -1,13 +1,9 @@
 package fxjobs_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -15,16 +11,13 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
 	"go.uber.org/fx"
 	"go.uber.org/goleak"
 
-	"github.com/sealcache/sealcache/aead"
-	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/fxmodule/fxjobs"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
@@ -39,56 +32,13 @@ var errBroken = errors.New("broken on purpose")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// kekFile writes a KEK as a platform would mount it, and returns its URI.
-func kekFile(t testing.TB) string {
-	t.Helper()
-	return "file://" + writeKeyset(t, func(b *bytes.Buffer) error {
-		return insecurecleartextkeyset.CreateKeyset(b, tinkaead.AES256GCMKeyTemplate())
-	})
-}
-
-// prfKeyset writes a PRF keyset sealed under the KEK of a URI, and returns its path.
-func prfKeyset(t testing.TB, kekURI string) string {
-	t.Helper()
-	kek, err := aead.OpenKEK(t.Context(), kekURI+"?reload=off")
-	require.NoError(t, err)
-	return writeKeyset(t, func(b *bytes.Buffer) error {
-		return aead.CreateKeyset(t.Context(), b, kek, prf.HMACSHA256PRFKeyTemplate())
-	})
-}
-
-func writeKeyset(t testing.TB, write func(*bytes.Buffer) error) string {
-	t.Helper()
-	var b bytes.Buffer
-	require.NoError(t, write(&b))
-	path := filepath.Join(t.TempDir(), "keyset.json")
-	require.NoError(t, os.WriteFile(path, b.Bytes(), 0o600))
-	return path
-}
-
-// withNewPrimary returns the keyset of a file with one more key, the primary one.
-func withNewPrimary(t testing.TB, path string) []byte {
-	t.Helper()
-	handle, err := insecurecleartextkeyset.Handle(t.Context(), aead.FileSource(path))
-	require.NoError(t, err)
-	manager := keyset.NewManagerFromHandle(handle)
-	id, err := manager.Add(tinkaead.AES256GCMKeyTemplate())
-	require.NoError(t, err)
-	require.NoError(t, manager.SetPrimary(id))
-	handle, err = manager.Handle()
-	require.NoError(t, err)
-	var b bytes.Buffer
-	require.NoError(t, insecurecleartextkeyset.Write(&b, handle))
-	return b.Bytes()
-}
-
 // jobsConfig is a Config of sealed jobs on the Redis of a URL.
 func jobsConfig(t testing.TB, url string) fxmodule.Config {
 	t.Helper()
-	kek := kekFile(t)
+	kek := sealtest.KEKFile(t)
 	return fxmodule.Config{
 		Caches: map[string]fxmodule.Cache{"default": {Store: "memory://", KEK: kek, Namespace: "shop"}},
-		Jobs:   fxmodule.Jobs{Namespace: "shop", Redis: url, HiddenTypes: true, Concurrency: 4, PRFKeyset: prfKeyset(t, kek)},
+		Jobs:   fxmodule.Jobs{Namespace: "shop", Redis: url, HiddenTypes: true, Concurrency: 4, PRFKeyset: sealtest.KeysetFile(t, kek, prf.HMACSHA256PRFKeyTemplate())},
 	}
 }
 
@@ -99,7 +49,7 @@ func newApp(config fxmodule.Config, options ...fx.Option) *fx.App {
 	return fx.New(fx.NopLogger, fx.Supply(config), quiet(), modules(), fx.Options(options...))
 }
 
-func quiet() fx.Option { return fx.Supply(slog.New(slog.DiscardHandler)) }
+func quiet() fx.Option { return fx.Supply(sealtest.Quiet()) }
 
 // run starts the application and stops it when the test ends.
 func run(t *testing.T, config fxmodule.Config, options ...fx.Option) {
@@ -121,28 +71,6 @@ func stop(t *testing.T, app *fx.App) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	require.NoError(t, app.Stop(ctx))
-}
-
-// logs collects what is logged.
-type logs struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *logs) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 type mailArgs struct{ To string }
@@ -167,11 +95,6 @@ func (b *inbox) len() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.mail)
-}
-
-func eventually(t testing.TB, f func() bool) {
-	t.Helper()
-	require.Eventually(t, f, 20*time.Second, 10*time.Millisecond)
 }
 
 // quick is an application's asynq.Config that looks at the queues often.

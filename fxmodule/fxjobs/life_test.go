@@ -17,6 +17,7 @@ import (
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/fxmodule/fxjobs"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
@@ -52,8 +53,8 @@ func TestJobsLife(t *testing.T) {
 	require.NoError(t, err)
 	_, err = mail().Delay(ctx, client, mailArgs{"later " + canary}, asynq.Unique(time.Hour), asynq.ProcessIn(time.Hour))
 	require.ErrorIs(t, err, asynq.ErrDuplicateTask)
-	eventually(t, func() bool { return box.len() == 2 })
-	eventually(t, func() bool {
+	sealtest.Eventually(t, func() bool { return box.len() == 2 })
+	sealtest.Eventually(t, func() bool {
 		info, err = inspector.GetTaskInfo("default", info.ID)
 		return err == nil && info.State == asynq.TaskStateCompleted
 	})
@@ -92,7 +93,7 @@ func TestJobsOnSentinelAndCluster(t *testing.T) {
 			require.NoError(t, err)
 			_, err = mail().ScheduleOnce(t.Context(), scheduler, "every second", asynqjobs.Every(time.Second), mailArgs{"tick"})
 			require.NoError(t, err)
-			eventually(t, func() bool { return box.len() >= 3 })
+			sealtest.Eventually(t, func() bool { return box.len() >= 3 })
 			w := httptest.NewRecorder()
 			page.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/queues", nil))
 			require.Equal(t, http.StatusOK, w.Code, w.Body)
@@ -127,9 +128,9 @@ func TestSchedulerOverTwoApplications(t *testing.T) {
 	for _, app := range []*fx.App{first, second} {
 		require.NoError(t, app.Start(t.Context()))
 	}
-	eventually(t, func() bool { return box.len() >= 3 })
+	sealtest.Eventually(t, func() bool { return box.len() >= 3 })
 	stop(t, first) // the other goes on
-	eventually(t, func() bool { return box.len() >= 5 })
+	sealtest.Eventually(t, func() bool { return box.len() >= 5 })
 	stop(t, second)
 	require.LessOrEqual(t, box.len(), int(time.Since(began).Seconds()), "once per second")
 	require.EqualValues(t, 1, changes.Load())
@@ -199,7 +200,7 @@ func TestPlaintextPolicies(t *testing.T) {
 			}))
 			state := func(info *asynq.TaskInfo, want asynq.TaskState) (now *asynq.TaskInfo) {
 				t.Helper()
-				eventually(t, func() bool {
+				sealtest.Eventually(t, func() bool {
 					var err error
 					now, err = inspector.GetTaskInfo("default", info.ID)
 					return err == nil && now.State == want

@@ -41,6 +41,7 @@ type settings struct {
 
 	Config    fxmodule.Config
 	Encryptor *jobs.Encryptor
+	Caches    *fxmodule.Caches
 	Logger    *slog.Logger         `optional:"true"`
 	Meters    metric.MeterProvider `optional:"true"`
 	Tracers   trace.TracerProvider `optional:"true"`
@@ -78,7 +79,7 @@ func newClient(s settings, c *connection, lc fx.Lifecycle) (*asynqjobs.Client, e
 	opts := append(s.options(), asynqjobs.WithQueueCheck(newInspector(c)))
 	client, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(c.client), s.Encryptor, opts...)
 	if err != nil {
-		return nil, failed(err)
+		return nil, s.failed(err)
 	}
 	lc.Append(fx.StopHook(func() { _ = client.Close() })) // asynq refuses to close a shared connection
 	return client, nil
@@ -97,7 +98,7 @@ func newScheduler(s settings, c *connection, client *asynqjobs.Client, lc fx.Lif
 		err = fmt.Errorf("scheduler: %w (set jobs.prf_keyset)", err)
 	}
 	if err != nil {
-		return nil, failed(err)
+		return nil, s.failed(err)
 	}
 	running, end := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -131,14 +132,16 @@ func newHandler(in handlerInputs) (asynq.Handler, error) {
 		}
 	}
 	handler, err := asynqjobs.Handler(in.Settings.Encryptor, in.Mux, append(in.Settings.options(), in.Connection.groupClient())...)
-	return handler, failed(err)
+	return handler, in.Settings.failed(err)
 }
 
 func newCheck(c *connection) fxmodule.JobsCheck { return c.check }
 
-func failed(err error) error {
+// failed closes caches and keys before a constructor returns err, since fx.New then fails and runs no hooks. It returns nil
+// for nil.
+func (s settings) failed(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("fxjobs: %w", err)
+	return errors.Join(fmt.Errorf("fxjobs: %w", err), s.Caches.Close())
 }

@@ -24,6 +24,6 @@ func Monitor(authorize monitor.Authorizer, opts ...monitor.Option) fx.Option {
 		own = append(own, opts...)
 		own = append(own, monitor.WithAuthorizer(authorize), monitor.WithSharedConnection())
 		h, err := monitor.New(c, s.Encryptor, own...)
-		return h, failed(err)
+		return h, s.failed(err)
 	})
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sealcache/sealcache/fxmodule/fxjobs"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
@@ -108,8 +109,8 @@ func TestStopInTooLittleTime(t *testing.T) {
 	var client *asynqjobs.Client
 	begun, release := make(chan struct{}), make(chan struct{})
 	var events inbox
-	var l logs
-	app := fx.New(fx.NopLogger, modules(), fx.Supply(jobsConfig(t, ""), l.logger()), fx.Populate(&client),
+	var l sealtest.Logs
+	app := fx.New(fx.NopLogger, modules(), fx.Supply(jobsConfig(t, ""), l.Logger()), fx.Populate(&client),
 		fx.Provide(func() asynq.RedisConnOpt { return own }),
 		fx.Invoke(func(lc fx.Lifecycle) { lc.Append(fx.StopHook(func() { events.take("database closed") })) }),
 		worker(func(ctx context.Context, _ mailArgs) error {
@@ -133,11 +134,11 @@ func TestStopInTooLittleTime(t *testing.T) {
 
 	close(release)
 	inspector := asynq.NewInspectorFromRedisClient(server.Client(t))
-	eventually(t, func() bool {
+	sealtest.Eventually(t, func() bool {
 		info, err := inspector.GetTaskInfo("default", "1")
 		return err == nil && info.State == asynq.TaskStateCompleted
 	})
-	eventually(t, func() bool { return errors.Is(own.made[0].Ping(context.Background()).Err(), redis.ErrClosed) })
+	sealtest.Eventually(t, func() bool { return errors.Is(own.made[0].Ping(context.Background()).Err(), redis.ErrClosed) })
 }
 
 // A Redis that hangs at stop leaves time for the application's other hooks.
@@ -165,8 +166,8 @@ func TestLongShutdownTimeout(t *testing.T) {
 	for timeout, warned := range map[time.Duration]bool{0: false, 10 * time.Second: false, 15 * time.Second: true, time.Minute: true} {
 		config := jobsConfig(t, server.URL())
 		config.Jobs.ShutdownTimeout = timeout
-		var l logs
-		start(t, fx.New(fx.NopLogger, modules(), fx.Supply(config, l.logger()), worker(func(context.Context, mailArgs) error { return nil })))
+		var l sealtest.Logs
+		start(t, fx.New(fx.NopLogger, modules(), fx.Supply(config, l.Logger()), worker(func(context.Context, mailArgs) error { return nil })))
 		require.Equal(t, warned, strings.Contains(l.String(), "raise fx.StopTimeout"), timeout)
 	}
 }
@@ -222,7 +223,7 @@ func TestInvokedHooksAroundJobs(t *testing.T) {
 	stopped := make(chan error, 1)
 	go func() { stopped <- app.Stop(context.Background()) }()
 	inspector := asynq.NewInspectorFromRedisClient(server.Client(t))
-	eventually(t, func() bool { // the server has been told to stop
+	sealtest.Eventually(t, func() bool { // the server has been told to stop
 		servers, err := inspector.Servers()
 		return err == nil && len(servers) == 1 && servers[0].Status != "active"
 	})

@@ -57,11 +57,11 @@ func newServer(in serverInputs) (*asynq.Server, error) {
 		base.Logger = asynqLogger{in.Settings.logger()}
 	}
 	if base.GroupGracePeriod != 0 && base.GroupGracePeriod < time.Second { // asynq panics
-		return nil, failed(errors.New("asynq.Config: GroupGracePeriod is less than a second"))
+		return nil, in.Settings.failed(errors.New("asynq.Config: GroupGracePeriod is less than a second"))
 	}
 	config, err := asynqjobs.Config(in.Settings.Encryptor, base, append(in.Settings.options(), in.Connection.groupClient())...)
 	if err != nil {
-		return nil, failed(err)
+		return nil, in.Settings.failed(err)
 	}
 	return asynq.NewServerFromRedisClient(in.Connection.client, config), nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sealcache/sealcache/fxmodule/fxjobs"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
@@ -69,5 +70,5 @@ func TestHandlersInTheGroup(t *testing.T) {
 	require.NoError(t, err)
 	_, err = other.Delay(t.Context(), client, mailArgs{"two"})
 	require.NoError(t, err)
-	eventually(t, func() bool { return box.len() == 2 })
+	sealtest.Eventually(t, func() bool { return box.len() == 2 })
 }
