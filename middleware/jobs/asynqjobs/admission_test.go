@@ -59,7 +59,7 @@ func (m *meters) counts(t *testing.T) map[string]int64 {
 	return got
 }
 
-func TestClearTasksPassUntilADate(t *testing.T) {
+func TestPlaintextTasksPassUntilADate(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
 	m := newMeters()
@@ -68,7 +68,7 @@ func TestClearTasksPassUntilADate(t *testing.T) {
 	serve(t, b.conn, b.e, asynq.Config{}, asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
 		rec.add(string(task.Payload()))
 		if task.ResultWriter() != nil {
-			t.Error("a result in clear could be written")
+			t.Error("a plaintext result could be written")
 		}
 		return asynqjobs.WriteResult(ctx, []byte("result"))
 	}), asynqjobs.WithPlaintextUntil(until), asynqjobs.WithMeterProvider(m.provider))
@@ -141,7 +141,7 @@ func TestOutagesCostNoJobs(t *testing.T) {
 	require.NoError(t, err)
 	a.set(fmt.Errorf("%w: vault: sealed", aead.ErrKeyServiceUnavailable))
 	_, err = b.client.Enqueue(asynq.NewTask("t", []byte("x")))
-	require.ErrorIs(t, err, jobs.ErrKeyServiceUnavailable, "nothing is enqueued in clear instead")
+	require.ErrorIs(t, err, jobs.ErrKeyServiceUnavailable, "no plaintext is enqueued instead")
 
 	var refusals recorder
 	serve(t, b.conn, e, asynq.Config{

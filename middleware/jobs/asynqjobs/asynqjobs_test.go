@@ -27,7 +27,7 @@ func TestTasksComeOutAsTheyWentIn(t *testing.T) {
 	serve(t, b.conn, e, asynq.Config{}, asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
 		id, _ := asynq.GetTaskID(ctx)
 		if task.ResultWriter() != nil {
-			t.Error("a task must not offer a way to write results in clear")
+			t.Error("a task must not offer a way to write plaintext results")
 		}
 		rec.add(fmt.Sprintf("%s %s %q %v nil:%v", id, task.Type(), task.Payload(), task.Headers(), task.Payload() == nil))
 		return nil
@@ -201,7 +201,7 @@ func TestResults(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "result of a", string(result))
 
-	// Another task's result, its own payload, or a result in clear are none.
+	// Another task's result, its own payload and a plaintext result are refused.
 	infoA.Result = infoC.Result
 	_, err = b.client.OpenResult(t.Context(), infoA)
 	require.ErrorIs(t, err, jobs.ErrUnauthentic)

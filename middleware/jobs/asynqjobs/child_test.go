@@ -37,7 +37,7 @@ type process struct {
 	out output
 }
 
-// output is what a process prints, which may be read meanwhile.
+// output is what a process prints. It may be read while the process runs.
 type output struct {
 	mu sync.Mutex
 	b  strings.Builder

@@ -77,12 +77,12 @@ func TestKilledWorkerLosesNothing(t *testing.T) {
 		require.Equal(t, info.Headers, after.Headers)
 		require.Equal(t, asynq.ErrLeaseExpired.Error(), after.LastErr)
 	}
-	require.EqualValues(t, n, lost.Load(), "RetryDelayFunc saw the tasks in clear")
+	require.EqualValues(t, n, lost.Load(), "RetryDelayFunc saw the tasks opened")
 	require.ElementsMatch(t, []string{"t: payload 0", "t: payload 1", "t: payload 2", "t: payload 3"}, rec.all())
 }
 
 // Redis, with an append-only file, is killed and started again under load. Every job that was acknowledged runs at
-// least once, and none is found in clear.
+// least once, and none is found as plaintext.
 func TestRedisRestartsUnderLoad(t *testing.T) {
 	t.Parallel()
 	b := benchOn(t, redistest.StartWith(t, redistest.Options{AppendOnly: true}), nil)
@@ -264,7 +264,7 @@ func TestWorkersAndRedisAreKilledUnderLoad(t *testing.T) {
 	}
 	t.Logf("%d jobs acknowledged of %d, %d ran; %d were left by the last kill, %d ran again that had no need to", len(acknowledged), len(sent), len(ran), abandoned, again)
 	require.Greater(t, len(acknowledged), 300)
-	require.Positive(t, abandoned, "nobody was killed in the middle")
+	require.Positive(t, abandoned, "no process was killed in the middle")
 
 	queue, err := b.inspector.GetQueueInfo("default")
 	require.NoError(t, err)

@@ -165,9 +165,9 @@ func TestMovedGroupsDoNotRun(t *testing.T) {
 	require.Equal(t, asynqjobs.ReasonUnauthentic, reason)
 }
 
-// During a migration members in clear are aggregated with sealed ones; all of them clear on a server of several queues
-// too.
-func TestClearMembersDuringAMigration(t *testing.T) {
+// While plaintext is tolerated, plaintext members are aggregated with sealed ones. A group of plaintext members alone is
+// aggregated too, also on a server of several queues.
+func TestPlaintextMembersWhileTolerated(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
 	var rec recorder

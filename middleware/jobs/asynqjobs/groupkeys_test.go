@@ -159,8 +159,8 @@ func TestGarbageDoesNotStopAGroup(t *testing.T) {
 	require.Equal(t, 3, *seen, "the good ones came first")
 }
 
-// If nobody answered at all the group is put back, however often: that is an outage.
-func TestAnOutageIsNoGarbage(t *testing.T) {
+// If no member was answered, the group is put back each time: that is an outage.
+func TestOutagesPutGroupsBack(t *testing.T) {
 	t.Parallel()
 	a := &alarming{Keyring: newKeyring(t)}
 	e := newEncryptor(t, unsure{a})

@@ -15,7 +15,7 @@ func TestIsHiddenType(t *testing.T) {
 	b := newBench(t, nil, asynqjobs.WithHiddenTypes())
 	info, err := b.client.Enqueue(asynq.NewTask("mail:welcome", nil), asynq.ProcessIn(time.Hour))
 	require.NoError(t, err)
-	require.False(t, asynqjobs.IsHiddenType(info.Type), "the client's own answer is in clear")
+	require.False(t, asynqjobs.IsHiddenType(info.Type), "the client's own answer has the real name")
 	info, err = b.inspector.GetTaskInfo("default", info.ID)
 	require.NoError(t, err)
 	require.True(t, asynqjobs.IsHiddenType(info.Type))

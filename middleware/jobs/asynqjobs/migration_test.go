@@ -136,7 +136,7 @@ func (s *shop) work() error {
 	return errors.Join(errs...)
 }
 
-// The application does the same in clear and sealed. What is left of the time in clear is worked off after the change.
+// The application does the same with plaintext and with sealed jobs. Plaintext jobs that are left are processed after the change.
 func TestExistingApplicationMoves(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
@@ -200,7 +200,7 @@ func TestExistingApplicationMoves(t *testing.T) {
 	done(after, 0)
 
 	const left = "by prefix: order:left"
-	eventually(t, "the job in clear", patience, func() bool { return strings.Contains(strings.Join(after.notes(), "\n"), left) })
+	eventually(t, "the plaintext job", patience, func() bool { return strings.Contains(strings.Join(after.notes(), "\n"), left) })
 	var now []string
 	for _, line := range after.notes() {
 		if !strings.Contains(line, "order:left") {

@@ -65,7 +65,7 @@ func TestForgedTasksAreArchivedAtOnce(t *testing.T) {
 				want     asynqjobs.Reason
 			}{
 				"plaintext":                        {"pay", []byte("to eve"), nil, "default", "1", asynqjobs.ReasonNotSealed},
-				"in clear, empty":                  {"pay", nil, nil, "default", "2", asynqjobs.ReasonNotSealed},
+				"plaintext, empty":                 {"pay", nil, nil, "default", "2", asynqjobs.ReasonNotSealed},
 				"under another id":                 {pay.Type, pay.Payload, pay.Headers, "default", "3", asynqjobs.ReasonUnauthentic},
 				"another task's arguments":         {pay.Type, other.Payload, other.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},
 				"and its claim":                    {pay.Type, claiming(otherValue, claim), pay.Headers, "default", pay.ID, asynqjobs.ReasonUnauthentic},

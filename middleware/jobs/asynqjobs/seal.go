@@ -20,9 +20,6 @@ import (
 // [OpenTask] and enqueue what it returns. To run a task again as it is, use asynq.Inspector.RunTask.
 var ErrAlreadySealed = errors.New("asynqjobs: payload is sealed already (open it with OpenTask)")
 
-// scheduleDomain is the domain of the tokens of schedules.
-const scheduleDomain = asynqwire.ScheduleDomain
-
 // sealer makes sealed tasks of plaintext ones.
 type sealer struct {
 	e      *jobs.Encryptor

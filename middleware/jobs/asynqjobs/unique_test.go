@@ -34,7 +34,7 @@ func outcome(err error) string {
 	}
 }
 
-// Whatever asynq answers for tasks in clear, the sealed client answers: the same story is told to both.
+// The sealed client answers what asynq answers for plaintext tasks: both get the same calls.
 func TestUniqueIsExactlyAsynqs(t *testing.T) {
 	t.Parallel()
 	story := func(t *testing.T, srv *redistest.Server, c enqueuer, start func(asynq.Handler)) []string {
@@ -193,16 +193,16 @@ func TestUniqueTasksCannotBeTakenApart(t *testing.T) {
 		headers map[string]string
 		of      *asynq.TaskInfo
 	}{
-		"another's tag":         {two.Payload, one.Headers, one},
-		"another's ciphertext":  {one.Payload, aside(encoded(claiming(another, claim))), one},
-		"tag alone":             {one.Payload, nil, one},
-		"tag without payload":   {one.Payload, map[string]string{"another": "header"}, one},
-		"payload beside":        {plain.Payload, one.Headers, one},
-		"a tag of zeros":        {append([]byte("\xc1\x5c\xff"), make([]byte, 32)...), one.Headers, one},
-		"in clear aside":        {one.Payload, aside(encoded([]byte("one"))), one},
-		"not base64":            {one.Payload, aside("?"), one},
-		"made unique afterward": {one.Payload, aside(encoded(plain.Payload)), plain},
-		"no longer unique":      {sealed, nil, one},
+		"another's tag":           {two.Payload, one.Headers, one},
+		"another's ciphertext":    {one.Payload, aside(encoded(claiming(another, claim))), one},
+		"tag alone":               {one.Payload, nil, one},
+		"tag without payload":     {one.Payload, map[string]string{"another": "header"}, one},
+		"payload beside":          {plain.Payload, one.Headers, one},
+		"a tag of zeros":          {append([]byte("\xc1\x5c\xff"), make([]byte, 32)...), one.Headers, one},
+		"plaintext in the header": {one.Payload, aside(encoded([]byte("one"))), one},
+		"not base64":              {one.Payload, aside("?"), one},
+		"made unique afterward":   {one.Payload, aside(encoded(plain.Payload)), plain},
+		"no longer unique":        {sealed, nil, one},
 	} {
 		forged := *c.of
 		forged.Payload, forged.Headers = c.payload, c.headers
