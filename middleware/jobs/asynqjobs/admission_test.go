@@ -89,7 +89,7 @@ func TestPlaintextTasksPassUntilADate(t *testing.T) {
 	got, _ := asynqjobs.ReasonOf(b.awaitState(t, "default", "late", asynq.TaskStateArchived))
 	require.Equal(t, asynqjobs.ReasonNotSealed, got)
 	require.ElementsMatch(t, []string{"clear", "sealed"}, rec.all())
-	require.Equal(t, map[string]int64{"clear": 1, "sealed": 1, "refused not_sealed": 1}, m.counts(t))
+	require.Equal(t, map[string]int64{"plaintext": 1, "sealed": 1, "refused not_sealed": 1}, m.counts(t))
 
 	tolerant := newClient(t, b.conn, b.e, asynqjobs.WithPlaintextUntil(time.Now().Add(time.Hour)))
 	result, err = tolerant.OpenResult(t.Context(), &asynq.TaskInfo{ID: "1", Result: []byte("old result")})
@@ -185,7 +185,7 @@ func TestErrorTextsAreWithheldRatherThanClear(t *testing.T) {
 	info, err := b.client.Enqueue(asynq.NewTask("t", nil))
 	require.NoError(t, err)
 	info = b.awaitState(t, "default", info.ID, asynq.TaskStateRetry)
-	require.Equal(t, "sealcache: error text withheld: it could not be sealed: key_service_unavailable", info.LastErr)
+	require.Equal(t, "sealcache: error text withheld [key_service_unavailable]", info.LastErr)
 	require.Equal(t, 1, info.Retried)
 }
 

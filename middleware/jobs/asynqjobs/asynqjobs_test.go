@@ -35,7 +35,7 @@ func TestTasksComeOutAsTheyWentIn(t *testing.T) {
 	var want []string
 	for name, client := range map[string]*asynqjobs.Client{"open": b.client, "hidden": hidden} {
 		for i, opts := range [][]asynq.Option{nil, {asynq.Unique(time.Hour)}} {
-			for j, payload := range []string{"", "x", strings.Repeat("long ", 1000), "\xc1\x5c\x01", "\x00\xff"} {
+			for j, payload := range []string{"", "x", strings.Repeat("long ", 1000), "\xc1\x5d\x01", "\x00\xff"} {
 				for k, headers := range []map[string]string{nil, {"trace": "abc", "sealcache": "user's own"}} {
 					id := fmt.Sprintf("%s-%d-%d-%d", name, i, j, k)
 					task := asynq.NewTaskWithHeaders("mail:"+id, []byte(payload), headers, asynq.TaskID(id))
