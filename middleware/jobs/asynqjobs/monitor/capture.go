@@ -5,7 +5,7 @@ import (
 	"net/http"
 )
 
-// capture keeps what asynqmon answers, up to a limit.
+// capture records an answer of asynqmon, up to a limit.
 type capture struct {
 	header http.Header
 	status int
@@ -26,7 +26,7 @@ func (c *capture) WriteHeader(status int) {
 	}
 }
 
-// Write drops what is over the limit, of which the answer is then not used.
+// Write drops bytes over the limit. Such an answer is not used.
 func (c *capture) Write(b []byte) (int, error) {
 	c.WriteHeader(http.StatusOK)
 	if c.body.Len()+len(b) > c.limit {

@@ -11,7 +11,7 @@ import (
 	"strconv"
 )
 
-// serveData answers what the page's scripts ask for.
+// serveData answers requests of the page's scripts.
 func (h *Handler) serveData(w http.ResponseWriter, r *http.Request, rel string, viewer *Viewer) {
 	if r.Method != http.MethodGet && !h.cfg.actions {
 		w.Header().Set("Allow", "GET")
@@ -31,9 +31,8 @@ func (h *Handler) serveData(w http.ResponseWriter, r *http.Request, rel string, 
 	}
 }
 
-// read has asynqmon answer, opens what the viewer may see, and has it audited and
-// writes it once nobody else waits for that: the audit may be slow, and so may the
-// viewer be to take it.
+// read lets asynqmon answer, opens what the viewer may see, and records and writes the
+// answer. Recording and writing may be slow, so it first makes room for other requests.
 func (h *Handler) read(w http.ResponseWriter, r *http.Request, rt *route, viewer *Viewer) {
 	doc, rec, ok := h.compose(w, r, rt, viewer)
 	if !ok {
@@ -48,7 +47,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, rt *route, viewer
 	writeJSON(w, doc)
 }
 
-// compose has the answer composed, with its record, or answers why not.
+// compose returns the answer and its record, or writes an error.
 func (h *Handler) compose(w http.ResponseWriter, r *http.Request, rt *route, viewer *Viewer) (map[string]any, *Record, bool) {
 	release, ok := h.begin(r.Context())
 	if !ok {
@@ -76,7 +75,7 @@ func (h *Handler) compose(w http.ResponseWriter, r *http.Request, rt *route, vie
 	switch {
 	case rt.view == viewTask:
 		if doc["id"] != rt.id || doc["queue"] != rt.queue {
-			// What is stored under this name says that it is another task.
+			// The stored bytes belong to another task.
 			fail(w, http.StatusNotFound)
 			return nil, nil, false
 		}
@@ -129,7 +128,7 @@ func completeInfo(doc map[string]any) {
 	}
 }
 
-// begin waits until few enough requests are under way.
+// begin waits until there is room for another request that opens tasks.
 func (h *Handler) begin(ctx context.Context) (release func(), ok bool) {
 	select {
 	case h.opening <- struct{}{}:
@@ -139,7 +138,7 @@ func (h *Handler) begin(ctx context.Context) (release func(), ok bool) {
 	}
 }
 
-// bounded is r with a page of bounded size.
+// bounded returns r with a bounded page size and number.
 func bounded(ctx context.Context, r *http.Request) *http.Request {
 	asked := r.URL.Query()
 	q := url.Values{}
@@ -153,7 +152,7 @@ func bounded(ctx context.Context, r *http.Request) *http.Request {
 	return r
 }
 
-// answer reads asynqmon's answer, or passes its failure on without its text.
+// answer parses asynqmon's answer, or answers with its status and without its text.
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, c *capture) (map[string]any, bool) {
 	status := c.code()
 	switch {
@@ -162,7 +161,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, c *capture) (ma
 		fail(w, http.StatusInternalServerError)
 		return nil, false
 	case status >= http.StatusInternalServerError:
-		// The text is asynq's or Redis': queue, id, address, but nothing of a job.
+		// The text comes from asynq or Redis. It names queue, id or address, and no content.
 		if h.complain.Allow() {
 			h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: request failed", "status", status, "error", cut(c.body.String(), 300))
 		}
@@ -180,15 +179,15 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, c *capture) (ma
 	}
 	var doc map[string]any
 	dec := json.NewDecoder(&c.body)
-	dec.UseNumber() // as it came: no number is rounded
+	dec.UseNumber() // rounds no number
 	if err := dec.Decode(&doc); err != nil || doc == nil {
-		fail(w, http.StatusNotFound) // asynqmon answers with its page what it does not know
+		fail(w, http.StatusNotFound) // asynqmon answers unknown requests with its page
 		return nil, false
 	}
 	return doc, true
 }
 
-// act does what changes something, if the viewer may.
+// act does an action, if the viewer may act.
 func (h *Handler) act(w http.ResponseWriter, r *http.Request, rt *route, viewer *Viewer) {
 	rec := Record{
 		Time: h.cfg.now(), Viewer: viewer.Name, Action: rt.action, Page: rt.view,
@@ -214,7 +213,8 @@ func (h *Handler) act(w http.ResponseWriter, r *http.Request, rt *route, viewer 
 		for _, id := range batch.IDs {
 			rec.Tasks = append(rec.Tasks, Seen{Queue: rt.queue, ID: id})
 		}
-		// asynqmon's reader of JSON is another: what it does is what is recorded.
+		// asynqmon may read the same JSON differently. Written again, what it does is what is
+		// recorded.
 		if body, err = json.Marshal(map[string][]string{"task_ids": batch.IDs}); err != nil {
 			fail(w, http.StatusBadRequest)
 			return
@@ -242,8 +242,8 @@ func (h *Handler) act(w http.ResponseWriter, r *http.Request, rt *route, viewer 
 // maxRefusedName bounds each name in the record of a refused action.
 const maxRefusedName = 128
 
-// refuse records an action that the viewer may not do. They choose its names, and must
-// not fill the log with them: it holds none that are in the body, which is not read.
+// refuse records an action that the viewer may not do. The viewer chose its names and
+// must not fill the log with them: they are cut, and the body is not read.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, rt *route, rec *Record) {
 	rec.Queue, rec.Group = cut(rt.queue, maxRefusedName), cut(rt.group, maxRefusedName)
 	if rt.id != "" {
@@ -257,7 +257,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, rt *route, rec 
 }
 
 func (h *Handler) auditFailed(w http.ResponseWriter, r *http.Request, err error) {
-	h.cfg.logger.ErrorContext(r.Context(), "sealcache: job monitor: the audit failed; nothing was shown or done", "error", err)
+	h.cfg.logger.ErrorContext(r.Context(), "sealcache: job monitor: audit failed, nothing was shown or done", "error", err)
 	fail(w, http.StatusInternalServerError)
 }
 
@@ -268,5 +268,5 @@ func writeJSON(w http.ResponseWriter, doc map[string]any) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(b) // there is nobody left to tell
+	_, _ = w.Write(b) // a failed write has no reader
 }

@@ -379,7 +379,7 @@ func TestFailuresTellNothing(t *testing.T) {
 	for _, target := range []string{"/api/queues", "/api/queues/default/tasks/x", "/api/scheduler_entries", "/api/redis_info"} {
 		w := ask(h, http.MethodGet, target, "")
 		assert.Equal(t, http.StatusInternalServerError, w.Code, target)
-		assert.Equal(t, "failed: the application's log says why", w.Body.String())
+		assert.Equal(t, "failed (see the application's log)", w.Body.String())
 	}
 	assert.Equal(t, http.StatusOK, ask(h, http.MethodGet, "/", "").Code, "the page itself")
 	assert.Contains(t, log.String(), "connection refused", "the log says why")

@@ -11,7 +11,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-// A look is one answer on its way to a viewer.
+// A look builds one answer for a viewer.
 type look struct {
 	h      *Handler
 	ctx    context.Context
@@ -21,12 +21,12 @@ type look struct {
 	rec    Record
 }
 
-// fields are the names under which asynqmon has the parts of a task; empty where it
-// has none.
+// fields are asynqmon's names of the parts of a task. A name is empty if asynqmon does
+// not have the part.
 type fields struct{ id, typename, payload, result, failure string }
 
 var (
-	//nolint:gochecknoglobals // constants, were there constants of structs
+	//nolint:gochecknoglobals // Go has no constants of structs
 	taskFields = fields{"id", "type", "payload", "result", "error_message"}
 	//nolint:gochecknoglobals // as above
 	workerFields = fields{"task_id", "task_type", "task_payload", "", ""}
@@ -41,8 +41,8 @@ func (l *look) revealAll(list any, f fields) {
 	}
 }
 
-// reveal puts into one task what the viewer may see of it. Payload and result are
-// withheld before.
+// reveal adds to one task what the viewer may see of it. Payload and result are withheld
+// already.
 func (l *look) reveal(t map[string]any, f fields) {
 	typename, _ := t[f.typename].(string)
 	if f.failure != "" {
@@ -83,7 +83,7 @@ func (l *look) reveal(t map[string]any, f fields) {
 	}
 }
 
-// opened is a task as far as it opens.
+// opened is a task, as far as it opens.
 type opened struct {
 	note     string // why there is nothing to show
 	info     *asynq.TaskInfo
@@ -107,7 +107,7 @@ func (l *look) open(queue, id string) *opened {
 	case err != nil:
 		return &opened{note: notRead}
 	case info.Queue != queue || info.ID != id:
-		// It opens as what it says it is. Under another name somebody put it there.
+		// It would open under the name that it claims, but an attacker put it here.
 		return &opened{note: why(jobs.ErrUnauthentic)}
 	}
 	o := &opened{info: info}
@@ -120,14 +120,14 @@ func (l *look) open(queue, id string) *opened {
 	case o.task != nil:
 		o.typename = o.task.Type()
 	case !asynqjobs.IsHiddenType(info.Type):
-		// Result and error are bound to it. Behind a pseudonym there may be any type, also
-		// where the payload is in clear: who can write to Redis can have replaced it.
+		// Result and error are bound to it. Behind a pseudonym, the type stays unknown, also
+		// with a plaintext payload: an attacker may have replaced the payload.
 		o.typename = info.Type
 	}
 	return o
 }
 
-// size is that of what would be opened: the payload of a unique task is in a
+// size returns the size of what would be opened. The payload of a unique task is in a
 // header.
 func size(info *asynq.TaskInfo) int {
 	n := len(info.Payload)
@@ -137,8 +137,8 @@ func size(info *asynq.TaskInfo) int {
 	return n
 }
 
-// readable tells whether the viewer may see contents of the task. Where its type is
-// not known, only who may see all of them.
+// readable reports whether the viewer may see the payload of the task. If its type is
+// unknown, only a viewer without CanView may.
 func (o *opened) readable(v *Viewer) bool {
 	switch {
 	case v.CanView == nil:
@@ -150,8 +150,8 @@ func (o *opened) readable(v *Viewer) bool {
 	}
 }
 
-// payload returns the text of the payload, and whether it is more than a reason why
-// there is none.
+// payload returns the text of the payload, or the reason why there is none. It reports
+// whether the text is the payload.
 func (l *look) payload(o *opened) (string, bool) {
 	switch {
 	case errors.Is(o.err, jobs.ErrNotSealed):
@@ -190,7 +190,7 @@ func (l *look) failure(o *opened) (string, bool) {
 		return why(err), false
 	}
 	if text != stored {
-		// What asynq, or asynqjobs, put before the sealed text may be somebody else's.
+		// An attacker may have written the text before the sealed one.
 		if before, _, _ := strings.Cut(stored, sealedText); !isPanicPrefix(before) {
 			return notSealed + text, true
 		}

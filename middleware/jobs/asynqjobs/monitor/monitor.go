@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// maxOpenBytes bounds what is opened for the page, as it stands in Redis.
+	// maxOpenBytes bounds the stored size of what is opened for the page.
 	maxOpenBytes = 4 << 20
 	// listBytes bounds each field of a task in a list.
 	listBytes = 4 << 10
@@ -28,17 +28,16 @@ const (
 	maxPageSize = 100
 	// maxPage bounds its number.
 	maxPage = 1 << 20
-	// maxOpenTasks bounds the tasks that are opened for one answer; a list of servers
-	// may hold more than a page does.
+	// maxOpenTasks bounds the tasks that are opened for one answer. A list of servers may
+	// hold more tasks than a page.
 	maxOpenTasks = 500
 	// maxAnswerBytes bounds what asynqmon may answer.
 	maxAnswerBytes = 16 << 20
 	// maxBodyBytes bounds a request's body, as asynqmon does.
 	maxBodyBytes = 1 << 20
-	// maxOpening bounds how many requests open tasks at a time, and with that the
-	// memory that they take.
+	// maxOpening bounds the requests that open tasks at a time, and thus their memory.
 	maxOpening = 4
-	// openTimeout bounds how long one of them may take.
+	// openTimeout bounds the time of one of these requests.
 	openTimeout = 10 * time.Second
 )
 
@@ -58,16 +57,16 @@ type Handler struct {
 	closeErr error
 }
 
-// New returns the admin page for the Redis of conn, whose jobs were sealed with e,
-// or with encryptors of the same keys and namespace. It does not call Redis or the
-// key service. conn is asked for one client, which Close closes unless it is shared
-// (WithSharedConnection); e is not closed.
+// New returns the admin page for the Redis of conn. Its jobs were sealed with e, or with
+// encryptors of the same keys and namespace. New calls neither Redis nor the key service.
+// It takes one client from conn. Close closes the client, except with
+// WithSharedConnection. e is not closed.
 func New(conn asynq.RedisConnOpt, e *jobs.Encryptor, opts ...Option) (*Handler, error) {
 	if conn == nil {
 		return nil, errors.New("monitor: New: nil Redis connection")
 	}
 	if e == nil {
-		return nil, errors.New("monitor: New: nil encryptor: make one with jobs.NewEncryptor")
+		return nil, errors.New("monitor: New: nil encryptor (make one with jobs.NewEncryptor)")
 	}
 	cfg, err := newConfig(opts)
 	if err != nil {
@@ -75,7 +74,7 @@ func New(conn asynq.RedisConnOpt, e *jobs.Encryptor, opts ...Option) (*Handler, 
 	}
 	client, ok := conn.MakeRedisClient().(redis.UniversalClient)
 	if !ok {
-		return nil, fmt.Errorf("monitor: New: a Redis connection of type %T makes no Redis client", conn)
+		return nil, fmt.Errorf("monitor: New: a connection of type %T makes no Redis client", conn)
 	}
 	client.AddHook(withoutMemory{})
 	h := &Handler{
@@ -108,9 +107,9 @@ func (h *Handler) build() error {
 	return err
 }
 
-// asynqmon returns asynqmon's handler over the one client. What it shows of
-// payloads and results is only whether there are any: no mistake in what follows
-// can show them to somebody for whom they were not opened.
+// asynqmon returns asynqmon's handler over the one client. It shows only whether there
+// are payloads and results, so that no mistake in later steps can show them to a user
+// for whom they were not opened.
 func (h *Handler) asynqmon(readOnly bool) http.Handler {
 	hide := func(_ string, b []byte) string {
 		if len(b) == 0 {
@@ -127,16 +126,16 @@ func (h *Handler) asynqmon(readOnly bool) http.Handler {
 	})
 }
 
-// shared gives asynqmon the client that is there.
+// shared gives asynqmon the client that exists already.
 type shared struct{ client redis.UniversalClient }
 
 func (s shared) MakeRedisClient() any { return s.client }
 
-// RootPath is the path under which the page expects to be mounted, without a slash
-// at its end: empty for "/".
+// RootPath returns the path where the page expects to be mounted, without a slash at its
+// end. It is empty for "/".
 func (h *Handler) RootPath() string { return h.cfg.root }
 
-// Close closes the connections to Redis, and requests that are under way fail. With
+// Close closes the connections to Redis. Requests that are being served fail. With
 // WithSharedConnection it does nothing.
 func (h *Handler) Close() error {
 	if h.cfg.shared {
@@ -146,7 +145,7 @@ func (h *Handler) Close() error {
 	return h.closeErr
 }
 
-// ServeHTTP serves the page, its data and, if allowed, its actions.
+// ServeHTTP serves the page, its data and its actions.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	protect(w.Header())
 	rel, ok := h.relative(r.URL.Path)
@@ -181,8 +180,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// relative returns the path below the root. Paths that a router would clean are not
-// found: what is checked here must be what asynqmon sees.
+// relative returns the path below the root. It does not accept paths that a router would
+// clean: the path that is checked here must be the path that asynqmon sees.
 func (h *Handler) relative(p string) (string, bool) {
 	rel, ok := strings.CutPrefix(p, h.cfg.root)
 	if !ok {
@@ -197,9 +196,9 @@ func (h *Handler) relative(p string) (string, bool) {
 	return rel, true
 }
 
-// sameOrigin tells whether r may come from where it comes from: a request that
-// changes something never from another origin, one for data not if the browser says
-// so (https://www.w3.org/TR/fetch-metadata/). A page may be linked to.
+// sameOrigin reports whether r may have its origin. A request that changes something must
+// not come from another origin. A request for data must not if the browser says that it
+// does (https://www.w3.org/TR/fetch-metadata/). Links to the page may come from anywhere.
 func (h *Handler) sameOrigin(r *http.Request, data bool) bool {
 	if h.cfg.origins.Check(r) != nil {
 		return false
@@ -215,7 +214,7 @@ func (h *Handler) sameOrigin(r *http.Request, data bool) bool {
 	}
 }
 
-// protect sets what every answer has.
+// protect sets the headers of every answer.
 func protect(header http.Header) {
 	header.Set("Cache-Control", "no-store")
 	header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
@@ -226,18 +225,18 @@ func protect(header http.Header) {
 	header.Set("X-Frame-Options", "DENY")
 }
 
-// fail answers with a status and nothing else that somebody could learn from.
+// fail answers with a status, and with nothing that an attacker could learn from.
 func fail(w http.ResponseWriter, status int) {
 	text := strings.ToLower(http.StatusText(status))
 	if status == http.StatusInternalServerError {
-		text = "failed: the application's log says why"
+		text = "failed (see the application's log)"
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write([]byte(text)) // there is nobody left to tell
+	_, _ = w.Write([]byte(text)) // a failed write has no reader
 }
 
-// String says what the Handler is, and nothing of its keys.
+// String describes the Handler without its keys.
 func (h *Handler) String() string { return "monitor.Handler(" + h.e.String() + ")" }
 
 // GoString is String.

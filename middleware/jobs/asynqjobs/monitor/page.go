@@ -108,13 +108,12 @@ func banner(v *Viewer) string {
 }
 
 // style places the banner, and fits the page into narrow windows: asynqmon's navigation
-// becomes narrow, tables scroll, and the items of a row stand below each other.
+// shows icons only, tables scroll, and the items of a row stand below each other.
 const style = `.sealcache-banner{position:fixed;bottom:0;left:0;right:0;z-index:1400;padding:6px 12px;` +
 	`background:#fff3cd;color:#4d3b00;font:14px/1.4 sans-serif;text-align:center}` +
-	`body{padding-bottom:34px}` +
+	`body{padding-bottom:34px}.sealcache-banner~#root .MuiDrawer-paper{height:calc(100% - 34px)}` +
 	`@media(max-width:600px){` +
-	`.MuiDrawer-root,.MuiDrawer-paper{width:0!important;min-width:0!important;border:0!important}` +
-	`.MuiDrawer-root:focus-within,.MuiDrawer-root:focus-within .MuiDrawer-paper{width:220px!important}` +
+	`.MuiDrawer-root,.MuiDrawer-paper{width:56px!important;min-width:0!important;overflow-x:hidden}` +
 	`main{min-width:0}` +
 	`.MuiContainer-root{padding-left:8px!important;padding-right:8px!important}` +
 	`.MuiGrid-item{flex-basis:100%!important;max-width:100%!important}` +

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// A route is what a request for data asks for. Only what is listed here reaches
-// asynqmon, so that a route that it might get one day is not shown unopened.
+// A route is a parsed request for data. Only known routes reach asynqmon, so that a route
+// of a later release cannot show what this package has not checked.
 type route struct {
 	view  string
 	queue string
@@ -27,7 +27,8 @@ const (
 	viewRedis     = "redis_info"
 )
 
-// taskLists are asynqmon's lists of tasks; aggregating_tasks has a group before it.
+// isTaskList reports whether s is one of asynqmon's lists of tasks. aggregating_tasks
+// has a group before it.
 func isTaskList(s string) bool {
 	switch s {
 	case "active_tasks", "pending_tasks", "scheduled_tasks", "retry_tasks", "archived_tasks", "completed_tasks", "aggregating_tasks":

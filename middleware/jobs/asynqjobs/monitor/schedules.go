@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	// maxSchedules bounds how many schedules are listed.
+	// maxSchedules bounds the list of schedules.
 	maxSchedules = 1000
-	// schedulePrefix starts the id of a schedule. The rest is a keyed token of its
-	// name: ids appear in addresses and logs.
+	// schedulePrefix starts the id of a schedule. The rest is a keyed token of its name,
+	// because ids appear in addresses and logs.
 	schedulePrefix = "schedule:"
 	scheduleDomain = "asynqjobs.monitor.schedule"
 )
 
 func isScheduleID(id string) bool { return strings.HasPrefix(id, schedulePrefix) }
 
-// schedules opens asynqmon's list of scheduler entries, which are those of
-// asynq.Scheduler and in clear, and adds the schedules of asynqjobs.
+// schedules completes asynqmon's list of scheduler entries. These are the plaintext
+// entries of asynq.Scheduler. It adds the schedules of asynqjobs.
 func (l *look) schedules(doc map[string]any) {
 	entries, _ := doc["entries"].([]any)
 	if l.viewer.access() >= AccessPayloads && len(entries) > 0 {
@@ -61,7 +61,7 @@ func (l *look) foreign(entries []any) {
 		}
 		switch {
 		case jobs.IsSealed(b):
-			en["task_payload"] = "[not opened: sealed by something else than asynqjobs.Scheduler]"
+			en["task_payload"] = "[not opened: not sealed by asynqjobs.Scheduler]"
 		case len(b) > maxOpenBytes:
 			en["task_payload"] = tooLarge
 		default:
@@ -71,7 +71,7 @@ func (l *look) foreign(entries []any) {
 	}
 }
 
-// own lists the schedules of asynqjobs as asynqmon would.
+// own lists the schedules of asynqjobs in asynqmon's form.
 func (l *look) own() []any {
 	infos, err := l.h.scheduler.List(l.ctx)
 	var rows []any
@@ -128,8 +128,8 @@ func (h *Handler) scheduleID(name string) (string, error) {
 	return schedulePrefix + token.String()[:16], nil
 }
 
-// serveEvents answers when a schedule of asynqjobs was enqueued: the last time,
-// which is all that is kept.
+// serveEvents answers with the last tick of a schedule of asynqjobs. Earlier ticks are not
+// kept.
 func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request, id string, viewer *Viewer) {
 	events := []any{}
 	if h.scheduler != nil && viewer.access() >= AccessTypes {
@@ -141,7 +141,7 @@ func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request, id string,
 		defer release()
 		ctx, cancel := context.WithTimeout(r.Context(), openTimeout)
 		defer cancel()
-		infos, _ := h.scheduler.List(ctx) // the list of schedules says why one is missing
+		infos, _ := h.scheduler.List(ctx) // the list of schedules shows why one is missing
 		for _, info := range infos {
 			if got, err := h.scheduleID(info.Name); err == nil && got == id && !info.Last.IsZero() {
 				events = append(events, map[string]any{"task_id": "last tick", "enqueued_at": info.Last.Format(time.RFC3339)})

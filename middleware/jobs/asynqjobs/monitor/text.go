@@ -15,7 +15,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-// What stands where contents are not shown.
+// These texts stand in place of what is not shown.
 const (
 	withheld    = "[withheld]"
 	gone        = "[the task is gone]"
@@ -26,7 +26,7 @@ const (
 	unformatted = "[cannot be formatted]"
 )
 
-// why says why something does not open, without what an error may quote.
+// why returns the reason why something does not open, in words that quote nothing.
 func why(err error) string {
 	switch {
 	case errors.Is(err, jobs.ErrKeyServiceUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
@@ -66,7 +66,7 @@ func (h *Handler) formatted(typename string, b []byte) (text string) {
 	return strings.ToValidUTF8(h.cfg.format(typename, b), "\uFFFD")
 }
 
-// cut shortens text at a character.
+// cut shortens text between two characters.
 func cut(text string, limit int) string {
 	if len(text) <= limit {
 		return text
@@ -81,8 +81,8 @@ func cut(text string, limit int) string {
 // sealedText starts the sealed text of an error, as asynqjobs stores it.
 const sealedText = "sealcache:sealed:"
 
-// isPanicPrefix tells whether text is nothing, or what asynq puts before the text of
-// a panic: that it was one, and a place in Go source, which has no blanks in it.
+// isPanicPrefix reports whether text is empty, or is what asynq puts before the text of a
+// panic: the word, and a place in Go source, which holds no blanks.
 func isPanicPrefix(text string) bool {
 	const cause, start, end = "panic error cause by: ", "panic", ": "
 	if text == "" {
@@ -104,9 +104,9 @@ func isPanicPrefix(text string) bool {
 		})
 }
 
-// publicFailure returns an error text as those may see it who may not see
-// contents: that there is one, and what asynq and asynqjobs themselves say, which
-// holds nothing of the job. Redis is not believed that it is theirs.
+// publicFailure returns what viewers without payloads may see of an error text: the exact
+// texts of asynq and asynqjobs, which hold nothing of the job. Other texts are withheld,
+// because an attacker may have written them.
 func publicFailure(text string) string {
 	switch text {
 	case "", asynq.ErrLeaseExpired.Error(), context.DeadlineExceeded.Error(), context.Canceled.Error():
