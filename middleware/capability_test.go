@@ -117,3 +117,15 @@ func TestSetIfNotExistsOfGocache(t *testing.T) {
 	require.ErrorIs(t, err, middleware.ErrUnsupported)
 	require.Contains(t, log, "SetIfNotExistsStore")
 }
+
+// Check logs once that the server can evict the sets of tags.
+func TestCheckLogsAdvice(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+	var log bytes.Buffer
+	s := sealed(t, overRedis(t, server), keyring(t), middleware.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	for range 3 {
+		require.NoError(t, s.Check(t.Context()))
+	}
+	require.Equal(t, 1, strings.Count(log.String(), "maxmemory-policy allkeys-lru"), log.String())
+}

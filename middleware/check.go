@@ -32,7 +32,22 @@ func (s *Store) Check(ctx context.Context) error {
 		return fmt.Errorf("middleware: check: the %s store does not answer: %w", s.backing.GetType(), err)
 	}
 	s.compareKeys(ctx)
+	s.logAdvice(ctx)
 	return nil
+}
+
+// logAdvice logs once what the backing store has to say about its server.
+func (s *Store) logAdvice(ctx context.Context) {
+	if s.can.adviser == nil || s.advised.Load() {
+		return
+	}
+	advice, err := s.can.adviser.Advice(ctx)
+	if err != nil || !s.advised.CompareAndSwap(false, true) {
+		return
+	}
+	for _, text := range advice {
+		s.tel.log.WarnContext(ctx, "sealcache: setting of the store's server", "advice", text)
+	}
 }
 
 func (s *Store) checkBacking(ctx context.Context) error {

@@ -46,6 +46,7 @@ type Store struct {
 	tel       *telemetry
 
 	keysDiffer atomic.Pointer[error] // what the last Check found
+	advised    atomic.Bool           // Check has logged the advice of the backing store
 	keysMade   atomic.Bool           // Check has seen the key check, so that Clear renews it
 }
 

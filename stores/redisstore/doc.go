@@ -51,7 +51,7 @@
 //
 //	ACL SETUSER app on >password ~shop:* ~gocache_tag_shop:* -@all
 //	    +ping +get +set +unlink +pttl +type +multi +exec +eval +evalsha +exists +strlen +getrange
-//	    +sadd +srem +sscan +pexpire +persist +scan +info
+//	    +sadd +srem +sismember +sscan +pexpire +persist +scan +info
 //
 // and +select for a database other than 0, +client|setname for a client_name, +flushdb for Clear, and in a Cluster
 // +cluster|slots, +command, +asking, and +readonly for a client that reads from replicas. Names of tags lie in Redis as

@@ -31,7 +31,10 @@ func (s *Store) PruneTags(ctx context.Context, prefix string) error {
 		prune = s.pruneApart
 	}
 	return failed(ctx, "prune tags", s.eachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
-		return scan(ctx, node, tagPrefix+prefix, tagSets, func(sets []string) error {
+		if err := s.checkWritable(ctx, node, prefix); err != nil {
+			return err
+		}
+		return s.scan(ctx, node, tagPrefix+prefix, tagSets, func(sets []string) error {
 			for _, set := range sets {
 				tag := strings.TrimPrefix(set, tagPrefix)
 				err := s.eachChunk(ctx, tag, func(members []string) error { return prune(ctx, tag, members) })

@@ -115,24 +115,11 @@ type tooLarge struct{}
 func (tooLarge) Error() string  { return "the value is larger than the limit" }
 func (tooLarge) TooLarge() bool { return true }
 
-// Values of Store.transactions.
-const (
-	unknown int32 = iota
-	offered
-	refused
-)
-
 // getWithTTL reads at most limit+1 bytes of a value, and its TTL, at one moment. It uses a transaction, or a script where the
 // server runs none, so that a value never comes with another writer's TTL.
 func (s *Store) getWithTTL(ctx context.Context, key string, limit int) ([]byte, time.Duration, error) {
-	if key == "" && s.masters != nil { // go-redis finds no slot for a transaction on the empty key
+	if key == "" && s.masters != nil || s.noTransactions.Load() { // go-redis finds no slot for a transaction on the empty key
 		return s.getByScript(ctx, key, limit)
-	}
-	if ok, refusal := s.hasTransactions(ctx); !ok {
-		if refusal != nil && !rediserr.IsReply(refusal) {
-			return nil, 0, failed(ctx, opGetWithTTL, refusal)
-		}
-		return s.getInsteadOf(ctx, refusal, key, limit)
 	}
 	pipe := s.client.TxPipeline()
 	var value *redis.StringCmd
@@ -146,8 +133,12 @@ func (s *Store) getWithTTL(ctx context.Context, key string, limit int) ([]byte, 
 	err := value.Err()
 	if rediserr.IsReply(err) && rediserr.IsReply(left.Err()) && !rediserr.Refused(err) {
 		// The server refused the transaction. For lack of memory it refuses even one that only reads.
-		if b, ttl, err := s.getInsteadOf(ctx, err, key, limit); err == nil || errors.Is(err, store.NotFound{}) {
-			return b, ttl, err
+		b, ttl, scriptErr := s.getByScript(ctx, key, limit)
+		if scriptErr == nil || errors.Is(scriptErr, store.NotFound{}) {
+			if !rediserr.Temporary(err) {
+				s.noTransactions.Store(true)
+			}
+			return b, ttl, scriptErr
 		}
 	}
 	if left.Err() != nil && rediserr.Code(err) == "EXECABORT" {
@@ -164,35 +155,6 @@ func (s *Store) getWithTTL(ctx context.Context, key string, limit int) ([]byte, 
 		return nil, 0, store.NotFoundWithCause(redis.Nil)
 	}
 	return b, remaining(left.Val()), nil
-}
-
-// hasTransactions reports whether the server runs MULTI, and if not, how it refused. The first call on a single node asks it,
-// with an empty transaction in an ordinary pipeline. If a server refuses the MULTI of a TxPipeline, go-redis leaves the
-// replies that follow in the connection, where they could become the replies of other commands. A Cluster's client closes
-// such connections.
-func (s *Store) hasTransactions(ctx context.Context) (ok bool, refusal error) {
-	if state := s.transactions.Load(); state != unknown || s.masters != nil {
-		return state != refused, nil
-	}
-	pipe := s.client.Pipeline()
-	multi, exec := redis.NewStatusCmd(ctx, "multi"), redis.NewCmd(ctx, "exec")
-	_, _ = pipe.Process(ctx, multi), pipe.Process(ctx, exec) // queued
-	execute(ctx, pipe)
-	if err := errors.Join(multi.Err(), exec.Err()); err != nil {
-		return false, err
-	}
-	s.transactions.Store(offered)
-	return true, nil
-}
-
-// getInsteadOf is getByScript after a transaction was refused. If the script runs, it was the transaction that the server
-// refused, and not the connection: then later calls use the script at once.
-func (s *Store) getInsteadOf(ctx context.Context, refusal error, key string, limit int) ([]byte, time.Duration, error) {
-	b, ttl, err := s.getByScript(ctx, key, limit)
-	if rediserr.IsReply(refusal) && !rediserr.Temporary(refusal) && (err == nil || errors.Is(err, store.NotFound{})) {
-		s.transactions.Store(refused)
-	}
-	return b, ttl, err
 }
 
 // absentTTL is how go-redis returns PTTL's answer for an absent entry.

@@ -18,13 +18,13 @@ const (
 	tagSets = "set"
 )
 
-// Keys yields the names of the entries that start with a prefix, taken literally, and of all entries for the empty one.
-// Tag sets and what else lies in Redis that is not a string are left out. It reads a thousand names at a time from one
-// master after the other, and stops after the first error that it yields.
+// Keys yields the names of the entries that start with a prefix, taken literally, and of all entries for the empty one. Tag
+// sets and keys that do not hold strings are left out. It reads a thousand names at a time from one master after the other,
+// and stops after the first error that it yields.
 //
-// An entry that is there from beginning to end is yielded at least once, sometimes more often (SCAN promises no more);
-// one that is written, deleted or expires meanwhile may be missing. A server that restarts or fails over during the scan
-// ends it with an error, since its cursors then mean nothing. While a Cluster moves slots, entries may be missed.
+// An entry that exists during the whole scan is yielded at least once, sometimes more often (SCAN promises no more). An entry
+// that is written, deleted or expires during the scan may be missing. If a server restarts or fails over, its cursors mean
+// nothing any more, and the scan ends with an error. While a Cluster moves slots, entries may be missed.
 func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		const op = "keys"
@@ -34,17 +34,17 @@ func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 			return
 		}
 		for _, node := range nodes {
-			enough := false
-			err := scan(ctx, node, prefix, entries, func(keys []string) error {
+			stopped := false
+			err := s.scan(ctx, node, prefix, entries, func(keys []string) error {
 				for _, key := range keys {
 					if !yield(key, nil) {
-						enough = true
-						return errEnough
+						stopped = true
+						return errStopped
 					}
 				}
 				return nil
 			})
-			if enough {
+			if stopped {
 				return
 			}
 			if err != nil {
@@ -56,8 +56,10 @@ func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 }
 
 var (
-	errEnough  = errors.New("redisstore: the caller has enough")
-	errChanged = errors.New("the server restarted or failed over during the scan, which has to start again")
+	errStopped     = errors.New("redisstore: the caller stopped the enumeration")
+	errChanged     = errors.New("the server restarted or failed over during the scan (repeat the call)")
+	errReplica     = errors.New("a master has become a replica (repeat the call)")
+	errClusterNode = errors.New("server is a Cluster node (use redis+cluster:// or redis.ClusterClient)")
 )
 
 // nodes are the masters, or the client of a single node.
@@ -77,8 +79,8 @@ func (s *Store) nodes(ctx context.Context) ([]redis.Cmdable, error) {
 }
 
 // scan calls each with batches of the names of a type that start with a prefix, on one node.
-func scan(ctx context.Context, node redis.Cmdable, prefix, kind string, each func(keys []string) error) error {
-	before, err := runID(ctx, node)
+func (s *Store) scan(ctx context.Context, node redis.Cmdable, prefix, kind string, each func(keys []string) error) error {
+	before, err := s.inspect(ctx, node)
 	if err != nil {
 		return err
 	}
@@ -94,32 +96,66 @@ func scan(ctx context.Context, node redis.Cmdable, prefix, kind string, each fun
 			break
 		}
 	}
-	after, err := runID(ctx, node)
+	after, err := s.inspect(ctx, node)
 	if err != nil {
 		return err
 	}
-	if after != before {
+	if after.run != before.run {
 		return errChanged
 	}
 	return nil
 }
 
-// runID names the run of a server, and is empty where the user may not ask for it.
-func runID(ctx context.Context, node redis.Cmdable) (string, error) {
-	info, err := node.Info(ctx, "server").Result()
-	if rediserr.IsReply(err) && !rediserr.Refused(err) {
-		return "", nil // INFO, or its section, is not offered
-	}
-	if err != nil {
-		return "", err
-	}
-	return rediscmd.InfoField(info, "run_id"), nil
+// server is what INFO says of a node. Fields are empty where the server does not offer INFO, or not these fields.
+type server struct {
+	run               string // a name of the process
+	replica           bool
+	maxmemory, evicts string
 }
 
-// ClearPrefix deletes the entries whose names start with a prefix, taken literally, and the sets of the tags that start
-// with it, on every master, by SCAN and UNLINK. Entries written meanwhile may stay; those that stay keep their tags. What
-// is neither an entry nor a tag set is left alone. With the empty prefix it deletes every string in the database, those
-// of other users of it included.
+// inspect asks a node for INFO, and refuses a node of a Cluster whose other nodes the client does not know: an answer from it
+// would be about a part of the entries.
+func (s *Store) inspect(ctx context.Context, node redis.Cmdable) (server, error) {
+	info, err := node.Info(ctx).Result()
+	if rediserr.IsReply(err) && !rediserr.Refused(err) {
+		return server{}, nil // not offered; a login that fails is reported by the next command
+	}
+	if err != nil {
+		return server{}, err
+	}
+	if s.masters == nil && rediscmd.InfoField(info, "redis_mode") == "cluster" {
+		return server{}, errClusterNode
+	}
+	return server{
+		run:       rediscmd.InfoField(info, "run_id"),
+		replica:   rediscmd.InfoField(info, "role") == "slave",
+		maxmemory: rediscmd.InfoField(info, "maxmemory"),
+		evicts:    rediscmd.InfoField(info, "maxmemory_policy"),
+	}, nil
+}
+
+// checkWritable returns the READONLY error of a replica, on which a scan that finds nothing would write nothing. prefix is
+// that of the scan.
+func (s *Store) checkWritable(ctx context.Context, node redis.Cmdable, prefix string) error {
+	is, err := s.inspect(ctx, node)
+	if err == nil && s.masters != nil && is.replica {
+		err = errReplica
+	}
+	if err != nil || s.masters != nil {
+		return err
+	}
+	set := tagPrefix + prefix
+	err = node.SRem(ctx, set, set).Err() // does nothing, as in membersSource
+	if rediserr.NotOffered(err) || rediserr.Code(err) == "WRONGTYPE" {
+		return nil
+	}
+	return err
+}
+
+// ClearPrefix deletes the entries whose names start with a prefix, taken literally, and the sets of the tags that start with
+// it, on every master, by SCAN and UNLINK. Entries that are written during the call may stay; they keep their tags. Keys that
+// are neither an entry nor a tag set are left alone. With the empty prefix it deletes every string in the database, those of
+// other applications included.
 func (s *Store) ClearPrefix(ctx context.Context, prefix string) error {
 	// The tag sets go first, on all masters, then the entries: an entry that is in Redis when the second scan begins is
 	// deleted, and one that is written later has its tags written later. The other way round an entry could outlive
@@ -129,7 +165,10 @@ func (s *Store) ClearPrefix(ctx context.Context, prefix string) error {
 		{prefix, entries},
 	} {
 		err := s.eachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
-			return scan(ctx, node, part.prefix, part.kind, func(keys []string) error {
+			if err := s.checkWritable(ctx, node, prefix); err != nil {
+				return err
+			}
+			return s.scan(ctx, node, part.prefix, part.kind, func(keys []string) error {
 				return s.unlinkAll(ctx, keys)
 			})
 		})
@@ -147,7 +186,7 @@ func (s *Store) unlinkAll(ctx context.Context, keys []string) error {
 	if s.masters == nil {
 		return s.client.Unlink(ctx, keys...).Err()
 	}
-	pipe := s.client.Pipeline() // the nodes that the keys were read from may have handed some on
+	pipe := s.client.Pipeline() // the nodes that the keys were read from may have given slots away
 	for _, key := range keys {
 		pipe.Unlink(ctx, key)
 	}
@@ -155,11 +194,14 @@ func (s *Store) unlinkAll(ctx context.Context, keys []string) error {
 	return err
 }
 
-// Clear empties the selected database on every master (FLUSHDB ASYNC): everything in it, whoever wrote it. gocache's
-// Redis store empties every database, of one master. On a Redis that is shared, with job queues for instance, use a
-// namespace and ClearPrefix, or a database of its own.
+// Clear empties the selected database on every master (FLUSHDB ASYNC), including entries of other applications. gocache's
+// Redis store empties every database, of one master. On a Redis that is shared, with job queues for instance, use a namespace
+// and ClearPrefix, or a database of its own.
 func (s *Store) Clear(ctx context.Context) error {
 	return failed(ctx, "clear", s.eachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
+		if _, err := s.inspect(ctx, node); err != nil {
+			return err
+		}
 		return node.FlushDBAsync(ctx).Err()
 	}))
 }

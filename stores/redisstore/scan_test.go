@@ -180,7 +180,7 @@ func TestScanNoticesARestart(t *testing.T) {
 			require.NoError(t, srv.Restart())
 		}
 	}
-	require.ErrorContains(t, last, "start again")
+	require.ErrorContains(t, last, "restarted or failed over")
 }
 
 func TestKeysWithoutPermissionForInfo(t *testing.T) {

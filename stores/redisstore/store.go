@@ -24,7 +24,7 @@ type Store struct {
 	scripts  scripts
 	copies   bool // what the client returns is not ours alone
 
-	transactions atomic.Int32 // whether the server runs MULTI: one of the constants unknown, offered, refused
+	noTransactions atomic.Bool // the server has refused MULTI, and ran a script instead
 
 	closeOnce sync.Once
 	closes    io.Closer // nil if the client is not ours
@@ -264,6 +264,6 @@ func (s *Store) Delete(ctx context.Context, key any) error {
 // Capabilities names what the store can do beyond gocache's interface, for package middleware.
 func (s *Store) Capabilities() (owner any, names []string) {
 	return s, []string{
-		"BoundedReader", "BytesStore", "Defaulter", "Enumerator", "Pinger", "PrefixInvalidator", "SetIfNotExistsStore", "Swapper",
+		"Adviser", "BoundedReader", "BytesStore", "Defaulter", "Enumerator", "Pinger", "PrefixInvalidator", "SetIfNotExistsStore", "Swapper",
 	}
 }

@@ -50,16 +50,21 @@ elseif left ~= -1 and left < tonumber(ARGV[2]) then
 end
 return 1`
 
-// membersSource reads some members of a tag. KEYS: tag set. ARGV: cursor, how many. It is for Clusters: SSCAN by itself is
-// a command that go-redis sends to a replica if the client reads from replicas, and a replica may not yet know a member.
-const membersSource = `return redis.call('SSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])`
+// membersSource reads some members of a tag. KEYS: tag set. ARGV: cursor, how many. Its SREM does nothing, because a tag set
+// cannot be an entry of its own tag. It makes a read-only node refuse the script: such a node may lack members that its
+// master has. A script also reaches the master where SSCAN alone would be sent to a replica.
+const membersSource = `
+redis.call('SREM', KEYS[1], KEYS[1])
+return redis.call('SSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])`
 
-// untagSource removes entries that are still in a tag. KEYS: tag set, entries. Entries are strings: what else bears the
-// name of a member, a job queue's list for instance, was never set by a store.
+// untagSource removes entries that are still in a tag, and then their memberships, so that an entry whose UNLINK is denied
+// stays in the tag. KEYS: tag set, entries. Other types than strings, such as a list of a job queue, are not entries.
 const untagSource = `
 for i = 2, #KEYS do
-	local kind = redis.call('TYPE', KEYS[i]).ok
-	if redis.call('SREM', KEYS[1], KEYS[i]) == 1 and kind == 'string' then redis.call('UNLINK', KEYS[i]) end
+	if redis.call('SISMEMBER', KEYS[1], KEYS[i]) == 1 then
+		if redis.call('TYPE', KEYS[i]).ok == 'string' then redis.call('UNLINK', KEYS[i]) end
+		redis.call('SREM', KEYS[1], KEYS[i])
+	end
 end
 return 1`
 
@@ -194,9 +199,6 @@ func (s *Store) eachChunk(ctx context.Context, tag string, do func(members []str
 
 // members reads about a thousand members of a tag, from the master.
 func (s *Store) members(ctx context.Context, tag string, cursor uint64) ([]string, uint64, error) {
-	if s.masters == nil {
-		return s.client.SScan(ctx, tagPrefix+tag, cursor, "", chunk).Result()
-	}
 	reply, err := s.run(ctx, s.scripts.members, []string{tagPrefix + tag}, strconv.FormatUint(cursor, 10), chunk).Slice()
 	if err != nil {
 		return nil, 0, err

@@ -1,0 +1,53 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Advice returns texts on settings of the servers that endanger what the store promises: a policy that evicts the sets of
+// tags, and a node of a Cluster whose other nodes the client does not know. middleware.Store's Check logs them once. If the
+// user may not call INFO, there are none.
+//
+// Redis evicts the set of a tag like any other key. Invalidate then misses entries of that tag that are still there. Two
+// values of maxmemory-policy are safe: noeviction, and volatile-ttl, which evicts first what expires first. A tag's set
+// expires no sooner than its entries.
+func (s *Store) Advice(ctx context.Context) ([]string, error) {
+	var mu sync.Mutex
+	var advice []string
+	add := func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !slices.Contains(advice, text) {
+			advice = append(advice, text)
+		}
+	}
+	err := s.eachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
+		is, err := s.inspect(ctx, node)
+		switch {
+		case errors.Is(err, errClusterNode):
+			add(errClusterNode.Error())
+			return nil
+		case err != nil:
+			return err
+		}
+		if evictsTagSets(is) {
+			add(fmt.Sprintf("maxmemory-policy %s can evict tag sets: Invalidate misses entries (set noeviction or volatile-ttl)", is.evicts))
+		}
+		return nil
+	})
+	return advice, failed(ctx, "advice", err)
+}
+
+// evictsTagSets reports whether a server may evict the set of a tag before its entries. A policy that is not known may.
+func evictsTagSets(is server) bool {
+	if is.maxmemory == "" || is.maxmemory == "0" {
+		return false
+	}
+	return is.evicts != "noeviction" && is.evicts != "volatile-ttl"
+}

@@ -1,0 +1,258 @@
+package redisstore_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/internal/redistest"
+)
+
+// refusing starts a proxy that answers some commands itself, with an error, and passes the others on one by one. It returns
+// its address.
+func refusing(t *testing.T, target string, refusals map[string]string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", target)
+			if err != nil {
+				_ = client.Close()
+				return
+			}
+			go func() {
+				_ = relay(client, server, refusals)
+				_, _ = client.Close(), server.Close()
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+func relay(client, server net.Conn, refusals map[string]string) error {
+	commands, replies := bufio.NewReader(client), bufio.NewReader(server)
+	for {
+		command, words, err := message(commands)
+		if err != nil {
+			return err
+		}
+		reply := ""
+		refusal, refuses := refusals[strings.ToLower(words[0])]
+		if refuses {
+			reply = "-" + refusal + "\r\n"
+		} else {
+			if _, err := io.WriteString(server, command); err != nil {
+				return err
+			}
+			if reply, _, err = message(replies); err != nil {
+				return err
+			}
+		}
+		if _, err := io.WriteString(client, reply); err != nil {
+			return err
+		}
+		if refuses {
+			time.Sleep(5 * time.Millisecond) // the replies that follow come after the client's next command
+		}
+	}
+}
+
+// message reads one RESP message, and returns it as it is and the strings in it.
+func message(r *bufio.Reader) (raw string, words []string, err error) {
+	line, err := r.ReadString('\n')
+	if err != nil {
+		return "", nil, err
+	}
+	n, _ := strconv.Atoi(strings.TrimSpace(line[1:]))
+	switch line[0] {
+	case '$', '=':
+		if n < 0 {
+			return line, nil, nil
+		}
+		body := make([]byte, n+2)
+		_, err = io.ReadFull(r, body)
+		return line + string(body), []string{string(body[:n])}, err
+	case '%':
+		n *= 2
+		fallthrough
+	case '*', '>', '~':
+		for range n {
+			part, w, err := message(r)
+			if err != nil {
+				return "", nil, err
+			}
+			line, words = line+part, append(words, w...)
+		}
+		return line, words, nil
+	default:
+		return line, nil, nil
+	}
+}
+
+// Proxies and managed services refuse optional commands in words of their own.
+func TestRefusedOptionalCommands(t *testing.T) {
+	t.Parallel()
+	for name, refusals := range map[string]map[string]string{
+		"Envoy":     {"multi": "unsupported command 'multi'", "exec": "unsupported command 'exec'", "info": "unsupported command 'info'"},
+		"predixy":   {"multi": "ERR forbid", "exec": "ERR forbid", "info": "ERR forbid"},
+		"miniredis": {"info": "section (server) is not supported"},
+		"no words":  {"multi": "ERR 42", "exec": "ERR 43", "info": "ERR 44", "getrange": "ERR unknown command 'getrange'"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := redistest.Start(t)
+			ctx := t.Context()
+			s := open(t, "redis://"+refusing(t, srv.Addr(), refusals)+"?pool_size=1")
+			tag := store.WithTags([]string{"ns:t"})
+			for i := range 3 {
+				key := fmt.Sprintf("ns:%d", i)
+				require.NoError(t, s.Set(ctx, key, key, tag, store.WithExpiration(time.Hour)))
+				for range 3 { // replies of refused commands must not become those of others
+					b, ttl, err := s.GetBytesWithTTL(ctx, key)
+					require.NoError(t, err)
+					require.Equal(t, key, string(b))
+					require.Greater(t, ttl, 59*time.Minute)
+					b, err = s.GetBytes(ctx, key)
+					require.NoError(t, err)
+					require.Equal(t, key, string(b))
+					b, err = s.GetBytesMax(ctx, key, 100)
+					require.NoError(t, err)
+					require.Equal(t, key, string(b))
+				}
+				var large interface{ TooLarge() bool }
+				_, err := s.GetBytesMax(ctx, key, 3)
+				require.ErrorAs(t, err, &large)
+				_, _, err = s.GetBytesWithTTLMax(ctx, key, 3)
+				require.ErrorAs(t, err, &large)
+			}
+			_, _, err := s.GetWithTTL(ctx, "none")
+			require.ErrorIs(t, err, store.NotFound{})
+			n := 0
+			for _, err := range s.Keys(ctx, "ns:") {
+				require.NoError(t, err)
+				n++
+			}
+			require.Equal(t, 3, n)
+			require.NoError(t, s.PruneTags(ctx, "ns:"))
+			require.NoError(t, s.ClearPrefix(ctx, "ns:"))
+			_, err = s.Get(ctx, "ns:1")
+			require.ErrorIs(t, err, store.NotFound{})
+			require.NoError(t, s.Clear(ctx))
+			advice, err := s.Advice(ctx)
+			require.NoError(t, err)
+			require.Empty(t, advice)
+		})
+	}
+}
+
+// An entry whose UNLINK is denied must stay in its tag: a later Invalidate can then still remove it.
+func TestInvalidateUnlinksBeforeItForgets(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	admin, ctx := srv.Client(t), t.Context()
+	allow(t, admin, append(documented(t), "-unlink")...)
+	s := open(t, "redis://app:password@"+srv.Addr())
+	require.NoError(t, s.Set(ctx, "shop:k", "v", store.WithTags([]string{"shop:t"})))
+	tag := store.WithInvalidateTags([]string{"shop:t"})
+	require.Error(t, s.Invalidate(ctx, tag))
+	require.True(t, admin.SIsMember(ctx, "gocache_tag_shop:t", "shop:k").Val())
+	allow(t, admin, documented(t)...)
+	require.NoError(t, s.Invalidate(ctx, tag))
+	require.Zero(t, admin.Exists(ctx, "shop:k", "gocache_tag_shop:t").Val())
+}
+
+// A master that became a read-only replica may lack entries and tags that the new master has. What finds nothing to remove
+// must fail there as writes do.
+func TestRemovalsOnADemotedNode(t *testing.T) {
+	t.Parallel()
+	master, demoted := redistest.Start(t), redistest.Start(t)
+	ctx := t.Context()
+	s := open(t, demoted.URL()+"?max_retries=0")
+	require.NoError(t, s.Ping(ctx))
+	require.NoError(t, newStore(t, master.Client(t)).Set(ctx, "ns:k", "v", store.WithTags([]string{"ns:t"})))
+	host, port, err := net.SplitHostPort(master.Addr())
+	require.NoError(t, err)
+	admin := demoted.Client(t)
+	// The link cannot come up: the replica stays without the entry.
+	require.NoError(t, admin.ConfigSet(ctx, "masterauth", "wrong").Err())
+	require.NoError(t, master.Client(t).ConfigSet(ctx, "requirepass", "password").Err())
+	require.NoError(t, admin.Do(ctx, "replicaof", host, port).Err())
+	for name, err := range map[string]error{
+		"Set":              s.Set(ctx, "k", "v"),
+		"Delete":           s.Delete(ctx, "k"),
+		"Invalidate":       s.Invalidate(ctx, store.WithInvalidateTags([]string{"ns:t"})),
+		"InvalidatePrefix": s.InvalidatePrefix(ctx, "ns:", store.WithInvalidateTags([]string{"ns:t"})),
+		"ClearPrefix":      s.ClearPrefix(ctx, "ns:"),
+		"PruneTags":        s.PruneTags(ctx, "ns:"),
+		"Clear":            s.Clear(ctx),
+	} {
+		require.ErrorContains(t, err, "READONLY", name)
+		var reply redis.Error
+		require.True(t, errors.As(err, &reply), name)
+	}
+	require.NoError(t, s.Invalidate(ctx), "no tag, so nothing to remove")
+}
+
+// A client of one node of a Cluster would see a part of the entries and report success for all.
+func TestOneNodeOfAClusterIsRefused(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := open(t, shared.cluster.Nodes()[0].URL())
+	var listed error
+	for _, listed = range s.Keys(ctx, t.Name()+":") {
+	}
+	for name, err := range map[string]error{
+		"Keys":        listed,
+		"ClearPrefix": s.ClearPrefix(ctx, t.Name()+":"),
+		"PruneTags":   s.PruneTags(ctx, t.Name()+":"),
+		"Clear":       s.Clear(ctx),
+	} {
+		require.ErrorContains(t, err, "redis+cluster://", name)
+	}
+	advice, err := s.Advice(ctx)
+	require.NoError(t, err)
+	require.Len(t, advice, 1)
+	require.Contains(t, advice[0], "redis+cluster://")
+}
+
+// Policies that evict tag sets are named; those that are safe are not.
+func TestAdviceOnEviction(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	s, admin, ctx := open(t, srv.URL()), srv.Client(t), t.Context()
+	require.NoError(t, admin.ConfigSet(ctx, "maxmemory-policy", "allkeys-lru").Err())
+	advice, err := s.Advice(ctx)
+	require.NoError(t, err)
+	require.Empty(t, advice, "without maxmemory nothing is evicted")
+	require.NoError(t, admin.ConfigSet(ctx, "maxmemory", "100mb").Err())
+	for policy, safe := range map[string]bool{
+		"noeviction": true, "volatile-ttl": true, "allkeys-lru": false, "allkeys-lfu": false, "allkeys-random": false,
+		"volatile-lru": false, "volatile-lfu": false, "volatile-random": false,
+	} {
+		require.NoError(t, admin.ConfigSet(ctx, "maxmemory-policy", policy).Err())
+		advice, err := s.Advice(ctx)
+		require.NoError(t, err)
+		if safe {
+			require.Empty(t, advice, policy)
+			continue
+		}
+		require.Len(t, advice, 1, policy)
+		require.Contains(t, advice[0], policy)
+	}
+}
