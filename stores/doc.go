@@ -1,5 +1,4 @@
-// Package stores opens the gocache store that a URL names, so that where an application caches is a matter of its
-// configuration.
+// Package stores opens the gocache store that a URL names, so that configuration decides where an application caches.
 //
 //	s, err := stores.Open(ctx, os.Getenv("CACHE_URL"))
 //	...
@@ -14,12 +13,11 @@
 //	redis+cluster://host1:6379,host2:6379            a Redis Cluster
 //	rediss://, rediss+sentinel://, rediss+cluster:// the same over TLS
 //
-// Who needs Redis itself under the same URL, for a migration or a queue, takes [redisstore.OpenClient].
+// For a Redis client of the same URL, such as for a migration or a queue, use [redisstore.OpenClient].
 //
 // The options of each are listed at [memorystore.Open] and [redisstore.Open]. An unknown scheme or option is an error that
-// lists the known ones. No error repeats a password or any other part of the URL but the names of schemes and options.
+// names it. No error repeats a password or any other part of the URL except names of schemes and options.
 //
-// A driver offers more than gocache's interface: enumeration, atomic swaps, bytes that the caller owns, exact TTLs. Who
-// needs that looks for it with a type assertion on the interface that it needs, as the decorator in package middleware
-// does. Every store of gocache works there too, with the abilities that it has.
+// The drivers offer more than gocache's interface: enumeration, atomic swaps, bytes that the caller owns, exact TTLs. Their
+// method Capabilities lists it for package middleware. Stores that gocache publishes work there too, with fewer features.
 package stores

@@ -13,7 +13,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// Store is a gocache store that closes: it owns what it was opened with.
+// Store is a gocache store that owns its connections: Close closes them.
 type Store interface {
 	store.StoreInterface
 	io.Closer
@@ -26,16 +26,15 @@ var (
 
 const schemes = "memory, redis, rediss, redis+unix, unix, redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster"
 
-// Open opens the store that a URL names; see the package comment for the schemes. It checks the URL and reads the files
-// that it names, and does not connect: a service can start before its Redis. The store's Ping, where it has one, tells
-// whether it answers.
+// Open returns the store that a URL names. The package comment lists the schemes. Open checks the URL, reads the files that it
+// names, and does not connect, so that a service can start before its Redis. The store's Ping reports whether it answers.
 func Open(ctx context.Context, url string) (Store, error) {
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("stores: open: %w", context.Cause(ctx))
 	}
 	scheme, _, ok := strings.Cut(url, "://")
 	if !ok {
-		return nil, errors.New("stores: open: not a URL: it must begin with a scheme and \"://\"; known schemes are " + schemes)
+		return nil, errors.New("stores: open: not a URL (schemes: " + schemes + ")")
 	}
 	// A failed Open must not become a Store that holds a nil pointer.
 	switch strings.ToLower(scheme) {
@@ -52,11 +51,11 @@ func Open(ctx context.Context, url string) (Store, error) {
 		}
 		return s, nil
 	default:
-		return nil, fmt.Errorf("stores: open: unknown scheme%s; known are %s", quoted(scheme), schemes)
+		return nil, fmt.Errorf("stores: open: unknown scheme%s (known: %s)", quoted(scheme), schemes)
 	}
 }
 
-// quoted repeats a scheme only if it looks like one: what stands before "://" may be a password that was not encoded.
+// quoted returns a scheme if it looks like one. Otherwise it may be a part of a password that was not encoded.
 func quoted(scheme string) string {
 	other := func(r rune) bool { return (r < 'a' || r > 'z') && r != '+' && r != '-' }
 	if scheme == "" || len(scheme) > 20 || strings.ContainsFunc(scheme, other) {

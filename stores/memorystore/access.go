@@ -12,8 +12,8 @@ import (
 	"github.com/maypok86/otter/v2"
 )
 
-// Get returns the value of key, as a []byte of the caller's own or as a string (see the package comment). If there is
-// none, the error is store.NotFound.
+// Get returns the value of key, as a string or as a []byte that the caller owns (see the package comment). If there is no
+// entry, the error is store.NotFound.
 func (s *Store) Get(ctx context.Context, key any) (any, error) {
 	value, _, err := s.GetWithTTL(ctx, key)
 	return value, err
@@ -32,7 +32,7 @@ func (s *Store) GetWithTTL(ctx context.Context, key any) (any, time.Duration, er
 	return e.value(), ttl, nil
 }
 
-// GetBytes returns the bytes of key's value in a slice of the caller's own.
+// GetBytes returns the bytes of key's value in a slice that the caller owns.
 func (s *Store) GetBytes(ctx context.Context, key string) ([]byte, error) {
 	b, _, err := s.GetBytesWithTTL(ctx, key)
 	return b, err
@@ -80,12 +80,12 @@ func (s *Store) lookUp(ctx context.Context, key string) (*entry, time.Duration, 
 	if !ok {
 		return nil, 0, store.NotFoundWithCause(nil)
 	}
-	// The TTL is the value's own: otter may show a value that is just being replaced beside the other one's deadline.
+	// The TTL is that of the value itself: otter may return a value that is being replaced, with the new deadline.
 	return found.Value, found.Value.remaining(found.SnapshotAtNano), nil
 }
 
-// Set stores a copy of value under key, in place of what was there. Of gocache's options it knows expiration and tags;
-// cost is what the value weighs, and writes are always synchronous.
+// Set stores a copy of value under key and replaces an earlier one. Of gocache's options it uses expiration and tags. Cost
+// is ignored: the size of the entry counts. Writes are always synchronous.
 func (s *Store) Set(ctx context.Context, key, value any, options ...store.Option) error {
 	name, next, err := s.prepare(ctx, key, value, options)
 	if err != nil {
@@ -98,12 +98,12 @@ func (s *Store) Set(ctx context.Context, key, value any, options ...store.Option
 	return nil
 }
 
-// SetBytes is [Store.Set] for bytes; it has copied value when it returns.
+// SetBytes is [Store.Set] for bytes. When it returns, it has copied value.
 func (s *Store) SetBytes(ctx context.Context, key string, value []byte, options ...store.Option) error {
 	return s.Set(ctx, key, value, options...)
 }
 
-// SetIfNotExists stores a copy of value under key if there is none, and reports whether it did.
+// SetIfNotExists stores a copy of value under key if there is no entry, and reports whether it did.
 func (s *Store) SetIfNotExists(ctx context.Context, key, value any, options ...store.Option) (bool, error) {
 	name, next, err := s.prepare(ctx, key, value, options)
 	if err != nil {
@@ -121,11 +121,11 @@ func (s *Store) SetIfNotExists(ctx context.Context, key, value any, options ...s
 	return written, nil
 }
 
-// CompareAndSwap replaces the value of key by a copy of next, in one step, if it is the one that the caller read: if it
-// has old's length and ends with old's last tail bytes. tail <= 0, or more than old has, compares all of it. It reports
-// whether it did; an absent entry is false.
+// CompareAndSwap replaces the value of key by a copy of next, in one step, if the stored value has the length of old and
+// ends with the last tail bytes of old. A tail of 0 or less, or one longer than old, compares all of it. CompareAndSwap
+// reports whether it replaced the value. If there is no entry, it returns false.
 //
-// The entry keeps its tags. A negative ttl keeps its TTL too, 0 takes it away, a positive one sets it.
+// The entry keeps its tags. A negative ttl keeps its TTL too, 0 removes the TTL, a positive ttl sets it.
 func (s *Store) CompareAndSwap(ctx context.Context, key string, old []byte, tail int, next []byte, ttl time.Duration) (bool, error) {
 	if err := s.usable(ctx); err != nil {
 		return false, err
@@ -154,7 +154,7 @@ func (s *Store) CompareAndSwap(ctx context.Context, key string, old []byte, tail
 	return swapped, nil
 }
 
-// Delete removes key. That there is none is no error.
+// Delete removes the entry of key. Deleting an absent entry is not an error.
 func (s *Store) Delete(ctx context.Context, key any) error {
 	name, err := keyName(key)
 	if err != nil {
@@ -167,8 +167,8 @@ func (s *Store) Delete(ctx context.Context, key any) error {
 	return nil
 }
 
-// prepare checks a write and copies what is kept of it: key, value and tags. A string may be a small part of a large one, a
-// key cut out of a request for instance, which would be kept alive with it, and the budget would not know.
+// prepare checks a write and copies key, value and tags. A string may be a small part of a large one, such as a key cut out
+// of a request. Without the copy, the large one would stay in memory, and the budget would not count it.
 func (s *Store) prepare(ctx context.Context, key, value any, options []store.Option) (string, *entry, error) {
 	name, err := keyName(key)
 	if err != nil {
@@ -201,7 +201,7 @@ func (s *Store) prepare(ctx context.Context, key, value any, options []store.Opt
 	return strings.Clone(name), e, nil
 }
 
-// apply is gocache's store.ApplyOptions, which panics on an option that is nil.
+// apply is gocache's store.ApplyOptions with an error for a nil option, on which that panics.
 func apply(o *store.Options, options []store.Option) error {
 	for _, opt := range options {
 		if opt == nil {
@@ -212,7 +212,7 @@ func apply(o *store.Options, options []store.Option) error {
 	return nil
 }
 
-// room is how many bytes the tags of former writes may add to e without making it too large.
+// room returns how many bytes the tags of former writes may add to e without making it too large.
 func (s *Store) room(key string, e *entry) int64 {
 	return s.budget.bytes(s.budget.maximum) - e.weight(key)
 }
@@ -220,7 +220,7 @@ func (s *Store) room(key string, e *entry) int64 {
 func keyName(key any) (string, error) {
 	name, ok := key.(string)
 	if !ok {
-		return "", fmt.Errorf("memorystore: a key must be a string, not %T", key)
+		return "", fmt.Errorf("memorystore: key is a %T, not a string", key)
 	}
 	return name, nil
 }

@@ -31,12 +31,12 @@ func TestMemoryStaysNearTheBudget(t *testing.T) {
 			var writers sync.WaitGroup
 			for w := range 8 {
 				writers.Go(func() {
-					for i := range budget / 2 / (size + EntryOverhead) { // four times the budget in all
+					for i := range budget / 2 / (size + entryOverhead) { // four times the budget in all
 						key := strconv.Itoa(w) + "-" + strconv.Itoa(i)
 						require.NoError(t, s.SetBytes(t.Context(), key, make([]byte, size)))
 						if i%50 == 0 {
 							// No drain has been asked for: this is what the writers leave.
-							require.Less(t, s.Bytes(), int64(budget+16*(size+EntryOverhead)))
+							require.Less(t, s.Bytes(), int64(budget+16*(size+entryOverhead)))
 						}
 					}
 				})
@@ -118,7 +118,7 @@ func TestAnEntryOverTheBudgetIsAnError(t *testing.T) {
 	t.Parallel()
 	s := open(t, WithMaxBytes(10_000))
 	ctx := t.Context()
-	largest := make([]byte, 10_000-EntryOverhead-len("k"))
+	largest := make([]byte, 10_000-entryOverhead-len("k"))
 	require.NoError(t, s.Set(ctx, "k", largest))
 	assertHolds(t, s, "k", largest)
 	require.Equal(t, int64(10_000), s.Bytes())

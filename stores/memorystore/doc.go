@@ -12,36 +12,34 @@
 // # Values
 //
 // What is stored is copied in and copied out: no caller can change a stored value through a slice it kept or was
-// given. []byte comes back as []byte and string as string. So that an application may swap redis:// for memory:// by
-// one setting, every other value that go-redis accepts is accepted and comes back as the string that Redis would
-// return: numbers in decimal, true and false as 1 and 0, nil as the empty string, [time.Time] as RFC 3339,
-// [time.Duration] as nanoseconds, an [encoding.BinaryMarshaler] as its bytes. Any other type is an error that names
-// the type: the store would not know its size. (middleware.Store, over this store as over any other, returns values
-// in the type that they were given in.)
+// given. A []byte comes back as []byte and a string as string. Every other value that go-redis accepts comes back as
+// the string that Redis would return, so that an application can switch from redis:// to memory:// by one setting:
+// numbers in decimal, true and false as 1 and 0, nil as the empty string, [time.Time] as RFC 3339, [time.Duration] as
+// nanoseconds, an [encoding.BinaryMarshaler] as its bytes. Any other type is an error that names the type, because the
+// store would not know its size. middleware.Store returns values in the type that they were set with, over this store
+// as over any other.
 //
 // # The budget
 //
-// An entry weighs the bytes of its key and value, [EntryOverhead], and for each tag the tag's bytes and
-// [TagOverhead]. Once the entries outweigh the budget, those least likely to be used again are evicted, before the
-// writing call returns. As a cache may, the store can evict a new entry in favour of one that is asked for more
-// often; an entry heavier than a hundredth of the budget competes at once, a lighter one after a while in a
-// window. A single entry over the whole budget is [ErrTooLarge]. The Go runtime needs up to as much memory again,
-// until it has collected what was evicted (GOGC).
+// An entry counts the bytes of its key and value and 256 bytes, and for each tag the tag's bytes and 128 bytes. If the
+// entries exceed the budget, the store evicts those least likely to be used again, before the writing call returns.
+// The store can evict a new entry in favour of one that is read more often. An entry larger than a hundredth of the
+// budget competes at once, a smaller one after a while in a window. An entry larger than the whole budget is
+// [ErrTooLarge]. The Go runtime needs up to as much memory again until it has collected evicted entries (GOGC).
 //
 // # Expiration
 //
 // Lifetimes are exact to the nanosecond and measured on the monotonic clock: an expired entry is a miss at once,
-// and its memory is free within about two seconds. Expiration 0 is none, -1 ns (what go-redis reports for no
-// expiration, and gocache's chain hands on) is none, any other negative one is an error.
+// and its memory is free within about two seconds. An expiration of 0 or -1 ns means none: go-redis reports -1 ns for
+// no expiration, and gocache's Chain passes it on. Any other negative expiration is an error.
 //
 // # Tags
 //
-// Invalidate removes what bears one of the tags, whatever is written meanwhile: no concurrent Set leaves an entry
-// without its tag, or a tag without its entry. As in Redis, an entry that is overwritten keeps the tags of former
-// writes, so that an overwrite that names no tags does not escape an invalidation; of these it keeps at most
-// [MaxFormerTags]. Unlike in Redis, tags die with the entry, so that they cannot leak: TagsTTL has no meaning here
-// and is ignored, and an entry that was evicted and then refilled without tags (gocache's chain refills its upper
-// levels so) is out of their reach.
+// Invalidate removes the entries that have one of the tags. No concurrent Set leaves an entry without its tag, or a tag
+// without its entry. As in Redis, an entry that is overwritten keeps the tags of former writes, so that an overwrite
+// without tags does not escape an invalidation. The store keeps the latest 256 former tags of an entry. Unlike in
+// Redis, tags end with the entry, so that they cannot leak, and TagsTTL is ignored. If an entry was evicted and then
+// written again without tags, as gocache's Chain does in its upper levels, an invalidation does not find it.
 //
 // # Concurrency
 //

@@ -10,14 +10,14 @@ import (
 	"github.com/maypok86/otter/v2"
 )
 
-// Invalidate removes the entries that bear one of the tags. Of a write that runs at the same time, either the entry is
-// removed or it bears its tags afterwards.
+// Invalidate removes the entries that have one of the tags. If an entry is written at the same time, it is removed, or it
+// has its tags afterwards.
 func (s *Store) Invalidate(ctx context.Context, options ...store.InvalidateOption) error {
 	return s.InvalidatePrefix(ctx, "", options...)
 }
 
-// InvalidatePrefix is Invalidate for an application that keeps its entries under a prefix: it removes those that bear one
-// of the tags and whose names start with it. Others lose the tag and are left alone otherwise.
+// InvalidatePrefix is Invalidate for an application that keeps its entries under a prefix. It removes the entries that have
+// one of the tags and whose names start with prefix. Other entries only lose the tag.
 func (s *Store) InvalidatePrefix(ctx context.Context, prefix string, options ...store.InvalidateOption) error {
 	if err := s.usable(ctx); err != nil {
 		return err
@@ -39,7 +39,7 @@ func (s *Store) InvalidatePrefix(ctx context.Context, prefix string, options ...
 				continue
 			}
 			s.cache.ComputeIfPresent(key, func(e *entry) (*entry, otter.ComputeOp) {
-				if s.tags.bears(tag, key, e) {
+				if s.tags.has(tag, key, e) {
 					return nil, otter.InvalidateOp
 				}
 				return nil, otter.CancelOp
@@ -49,9 +49,9 @@ func (s *Store) InvalidatePrefix(ctx context.Context, prefix string, options ...
 	return nil
 }
 
-// Keys yields the names of the entries that start with prefix, in no order, each once. An entry that is there all the
-// while is yielded; one that comes or goes meanwhile may be. It holds no lock while it yields: the loop may call the
-// store. An error (ctx's, or ErrClosed) is yielded once and ends it.
+// Keys yields the names of the entries that start with prefix, in no order, each once. An entry that exists during the
+// whole loop is yielded; an entry that is written or removed during the loop may be. Keys holds no lock while it yields,
+// so that the loop may call the store. An error, ctx's or ErrClosed, is yielded once and ends the loop.
 func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if err := s.usable(ctx); err != nil {
@@ -73,7 +73,7 @@ func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 	}
 }
 
-// ClearPrefix removes the entries whose name starts with prefix, and the tags that start with it from all others.
+// ClearPrefix removes the entries whose names start with prefix, and removes tags that start with prefix from all others.
 func (s *Store) ClearPrefix(ctx context.Context, prefix string) error {
 	for key, err := range s.Keys(ctx, prefix) {
 		if err != nil {

@@ -15,13 +15,10 @@ import (
 )
 
 const (
-	// Type is what [Store.GetType] returns.
-	Type = "memory"
-
 	// DefaultMaxBytes is the budget without [WithMaxBytes]: 64 MiB.
 	DefaultMaxBytes = 64 << 20
 
-	// noExpiration is go-redis' TTL of an entry without one: minus one nanosecond.
+	// noExpiration is the TTL that go-redis reports for an entry without expiration.
 	noExpiration = time.Duration(-1)
 )
 
@@ -29,12 +26,12 @@ var (
 	// ErrClosed is returned by every call after Close.
 	ErrClosed = errors.New("memorystore: the store is closed")
 
-	// ErrTooLarge is returned for an entry that weighs more than the whole budget. Raise it with WithMaxBytes, or
-	// max_bytes in the URL.
+	// ErrTooLarge is returned for an entry that is larger than the whole budget. To raise the budget, use WithMaxBytes,
+	// or max_bytes in the URL.
 	ErrTooLarge = errors.New("memorystore: the entry is larger than the store's budget")
 )
 
-// Store is a gocache store in memory. Make one with [New] or [Open]; it must not be copied.
+// Store is a gocache store in memory. [New] and [Open] return one. It must not be copied.
 type Store struct {
 	cache    *otter.Cache[string, *entry]
 	tags     tagIndex
@@ -57,8 +54,8 @@ type config struct {
 	defaults []store.Option
 }
 
-// WithMaxBytes sets the budget in bytes, [DefaultMaxBytes] unless given; it must be positive. The package comment says
-// what is counted.
+// WithMaxBytes sets the budget in bytes. The default is [DefaultMaxBytes]. It must be positive. The package comment says
+// what counts.
 func WithMaxBytes(n int64) Option {
 	return func(c *config) error {
 		if n <= 0 {
@@ -78,7 +75,7 @@ func WithDefaults(opts ...store.Option) Option {
 	}
 }
 
-// New makes an empty store.
+// New returns an empty store.
 func New(opts ...Option) (*Store, error) {
 	c := config{maxBytes: DefaultMaxBytes}
 	for _, opt := range opts {
@@ -106,8 +103,8 @@ func New(opts ...Option) (*Store, error) {
 				s.tags.unlink(d.Key, d.Value)
 			}
 		},
-		// Evicting in the call that writes keeps the memory near the budget, however fast the writers are, and
-		// leaves no goroutine behind Close. Nothing that runs under otter's locks here calls the cache.
+		// The call that writes also evicts. This keeps the memory near the budget, however fast the writers are, and
+		// no goroutine outlives Close. No function that otter calls under its locks calls the cache.
 		Executor: func(run func()) { run() },
 	})
 	if err != nil {
@@ -117,7 +114,7 @@ func New(opts ...Option) (*Store, error) {
 	return s, nil
 }
 
-// Close stops the store's goroutine and lets go of its entries. Every later call returns [ErrClosed], a second Close
+// Close stops the store's goroutine and releases its entries. Every later call returns [ErrClosed]. A second Close returns
 // nil.
 func (s *Store) Close() error {
 	if !s.closed.CompareAndSwap(false, true) {
@@ -128,7 +125,7 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Ping reports whether the store can be used: it returns [ErrClosed] or ctx's error, otherwise nil.
+// Ping returns nil if the store can be used, and otherwise [ErrClosed] or ctx's error.
 func (s *Store) Ping(ctx context.Context) error { return s.usable(ctx) }
 
 // Defaults returns the options that Set starts from.
@@ -145,13 +142,13 @@ func (s *Store) Capabilities() (owner any, names []string) {
 	}
 }
 
-// GetType returns [Type].
-func (s *Store) GetType() string { return Type }
+// GetType returns "memory".
+func (s *Store) GetType() string { return "memory" }
 
-// Len returns the number of entries, those included that have expired and are not yet freed.
+// Len returns the number of entries, including expired ones that are not yet freed.
 func (s *Store) Len() int { return s.cache.EstimatedSize() }
 
-// Bytes returns what the entries weigh against the budget, to the unit: one byte for a budget under 4 GiB, more above.
+// Bytes returns how much of the budget the entries use. It is exact for budgets under 4 GiB and rounded up above.
 func (s *Store) Bytes() int64 { return s.budget.bytes(s.cache.WeightedSize()) }
 
 // MaxBytes returns the budget.
@@ -179,12 +176,12 @@ func lifetime(d time.Duration) (time.Duration, error) {
 	case d == noExpiration:
 		return 0, nil
 	case d < 0:
-		return 0, fmt.Errorf("memorystore: the expiration %v is negative; 0 is none", d)
+		return 0, fmt.Errorf("memorystore: expiration %v is negative (0 means none)", d)
 	}
 	return d, nil
 }
 
-// budget counts in units, since otter's weights are 32 bits wide: a unit is one byte as long as that will do.
+// budget counts in units, because otter's weights have 32 bits. A unit is one byte if the budget is under 4 GiB.
 type budget struct {
 	shift   uint
 	maximum uint64
@@ -199,7 +196,7 @@ func newBudget(maxBytes int64) budget {
 	return b
 }
 
-// units rounds up, so that no entry is free and the sum never understates.
+// units rounds up, so that no entry is free and the sum is never too low.
 func (b budget) units(bytes int64) uint64 {
 	return (uint64(bytes) + 1<<b.shift - 1) >> b.shift
 }

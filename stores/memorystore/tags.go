@@ -6,21 +6,20 @@ import (
 	"sync"
 )
 
-// MaxFormerTags bounds the tags that an entry keeps from former writes of its key, the latest first, so that a key
-// that is overwritten for ever under ever new tags does not grow. The tags of the present write are not bounded,
-// except by the budget.
-const MaxFormerTags = 256
+// maxFormerTags bounds the tags that an entry keeps from former writes of its key, so that a key which is overwritten
+// under ever new tags does not grow. The latest are kept. Only the budget bounds the tags of the present write.
+const maxFormerTags = 256
 
-// tagIndex knows which entries bear a tag. It is the authority: an entry bears a tag if the index links the two.
+// tagIndex records which entries have a tag. An entry has a tag if and only if the index links the two.
 //
 // Locks are taken in one order, the bucket of otter's table and then mu: entries are linked and unlinked under the lock
-// of their bucket, in the same step as they enter or leave the table. Whoever holds mu calls nothing.
+// of their bucket, in the same step as they enter or leave the table. Code that holds mu calls no other code.
 type tagIndex struct {
 	mu   sync.Mutex
 	sets map[string]*tagSet
 }
 
-// tagSet holds the entries that bear one tag, by key. The first lies in the set itself: most tags that name one object
+// tagSet holds the entries that have one tag, by key. The first lies in the set itself: most tags that name one object
 // have one entry, and a map of its own would take three times as much.
 type tagSet struct {
 	key   string
@@ -56,7 +55,7 @@ func (s *tagSet) drop(key string) {
 	}
 	delete(s.more, key)
 	if n := len(s.more); s.peak >= 64 && n < s.peak/4 {
-		// A Go map never shrinks: without this, each of many tags would keep the room of its best days.
+		// A Go map never shrinks: without this, each of many tags would keep the memory of its largest size.
 		more := make(map[string]*entry, n)
 		for k, e := range s.more {
 			more[k] = e
@@ -85,7 +84,7 @@ func (s *tagSet) keys() []string {
 }
 
 // link gives next, which is about to replace old (nil if there is none) under key, the tags it was written with and
-// those that old still bears, as many of these as MaxFormerTags and room, in bytes, allow.
+// those that old still has, as many of these as maxFormerTags and room, in bytes, allow.
 func (x *tagIndex) link(key string, old, next *entry, room int64) {
 	if len(next.tags) == 0 && (old == nil || len(old.tags) == 0) {
 		return
@@ -98,7 +97,7 @@ func (x *tagIndex) link(key string, old, next *entry, room int64) {
 			if !x.linked(tag, key, old) || slices.Contains(next.tags, tag) {
 				continue
 			}
-			if former == MaxFormerTags || tagWeight(tag) > room {
+			if former == maxFormerTags || tagWeight(tag) > room {
 				x.remove(tag, key)
 				continue
 			}
@@ -126,8 +125,8 @@ func (x *tagIndex) unlink(key string, e *entry) {
 	}
 }
 
-// bears reports whether e, the present entry of key, bears tag.
-func (x *tagIndex) bears(tag, key string, e *entry) bool {
+// has reports whether e, the present entry of key, has tag.
+func (x *tagIndex) has(tag, key string, e *entry) bool {
 	if len(e.tags) == 0 {
 		return false
 	}
@@ -136,7 +135,7 @@ func (x *tagIndex) bears(tag, key string, e *entry) bool {
 	return x.linked(tag, key, e)
 }
 
-// keys returns the keys of the entries that bear tag.
+// keys returns the keys of the entries that have tag.
 func (x *tagIndex) keys(tag string) []string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -147,7 +146,7 @@ func (x *tagIndex) keys(tag string) []string {
 	return set.keys()
 }
 
-// drop takes a tag from the entry of a key.
+// drop removes a tag from the entry of a key.
 func (x *tagIndex) drop(tag, key string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -156,7 +155,7 @@ func (x *tagIndex) drop(tag, key string) {
 	}
 }
 
-// dropForeign takes the tags that start with prefix from the entries whose keys do not.
+// dropForeign removes the tags that start with prefix from the entries whose keys do not.
 func (x *tagIndex) dropForeign(prefix string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -126,13 +126,13 @@ func TestEvictionFreesTags(t *testing.T) {
 func TestFormerTagsAreBounded(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	for i := range 3 * MaxFormerTags {
+	for i := range 3 * maxFormerTags {
 		require.NoError(t, s.Set(t.Context(), "k", "v", tagged(fmt.Sprint("version", i))))
 	}
-	require.Len(t, s.tags.sets, MaxFormerTags+1)
+	require.Len(t, s.tags.sets, maxFormerTags+1)
 	invalidate(t, s, "version0")
 	assertHolds(t, s, "k", "v")
-	invalidate(t, s, fmt.Sprint("version", 2*MaxFormerTags))
+	invalidate(t, s, fmt.Sprint("version", 2*maxFormerTags))
 	assertMissing(t, s, "k")
 	require.Empty(t, s.tags.sets)
 }

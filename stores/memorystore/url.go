@@ -13,10 +13,7 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 )
 
-// Scheme is the scheme of the URLs that [Open] opens.
-const Scheme = "memory"
-
-// Open makes a store from a URL, such as
+// Open returns a store for a URL such as
 //
 //	memory://
 //	memory://?max_bytes=256MiB&expiration=10m
@@ -24,10 +21,10 @@ const Scheme = "memory"
 // with the options
 //
 //	max_bytes    the budget: bytes, or a number with kB, MB, GB (powers of 1000), KiB, MiB, GiB (of 1024)
-//	expiration   the lifetime of entries that are set without one, such as 90s or 24h; none unless given
+//	expiration   the lifetime of entries that are set without one, such as 90s or 24h; default none
 //
-// Each call makes a store of its own. An unknown option, one given twice and a host or path are errors, which repeat no part
-// of the URL but the name of an option.
+// Each call returns a new store. Unknown and repeated options are errors, and so are a host and a path. An error repeats no
+// part of the URL except the name of an option.
 func Open(rawURL string) (*Store, error) {
 	opts, err := parseURL(rawURL)
 	if err != nil {
@@ -38,22 +35,21 @@ func Open(rawURL string) (*Store, error) {
 
 const knownOptions = "known are expiration and max_bytes"
 
-// parseURL does not repeat the URL in its errors: in a settings file, one with a password may stand where this one was
-// expected.
+// parseURL does not repeat the URL in its errors, because by mistake it may be that of another server, with a password.
 func parseURL(rawURL string) ([]Option, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return nil, errors.New("memorystore: Open: not a URL; expected memory:// with options after a question mark")
+		return nil, errors.New("memorystore: open: not a URL (write memory://?max_bytes=64MiB)")
 	}
-	if u.Scheme != Scheme {
-		return nil, errors.New("memorystore: Open: the URL does not start with memory://")
+	if u.Scheme != "memory" {
+		return nil, errors.New("memorystore: open: URL does not start with memory://")
 	}
 	if u.Opaque != "" || u.Host != "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.Fragment != "" {
-		return nil, errors.New("memorystore: Open: memory:// takes no host, path or fragment, only options after a question mark")
+		return nil, errors.New("memorystore: open: memory:// takes only options, no host, path or fragment")
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return nil, errors.New("memorystore: Open: the URL's options are malformed")
+		return nil, errors.New("memorystore: open: options are malformed")
 	}
 	var opts []Option
 	names := make([]string, 0, len(query))
@@ -63,7 +59,7 @@ func parseURL(rawURL string) ([]Option, error) {
 	slices.Sort(names)
 	for _, name := range names {
 		if len(query[name]) != 1 {
-			return nil, fmt.Errorf("memorystore: Open: the option%s is given %d times", quoted(name), len(query[name]))
+			return nil, fmt.Errorf("memorystore: open: option%s is given %d times", quoted(name), len(query[name]))
 		}
 		value := query[name][0]
 		switch name {
@@ -76,17 +72,17 @@ func parseURL(rawURL string) ([]Option, error) {
 		case "expiration":
 			d, err := time.ParseDuration(value)
 			if err != nil || d <= 0 {
-				return nil, errors.New("memorystore: Open: expiration is not a positive duration such as 90s or 24h")
+				return nil, errors.New("memorystore: open: expiration is not a positive duration such as 90s")
 			}
 			opts = append(opts, WithDefaults(store.WithExpiration(d)))
 		default:
-			return nil, fmt.Errorf("memorystore: Open: unknown option%s; %s", quoted(name), knownOptions)
+			return nil, fmt.Errorf("memorystore: open: unknown option%s (%s)", quoted(name), knownOptions)
 		}
 	}
 	return opts, nil
 }
 
-// quoted repeats the name of an option only if it looks like one: it may be a piece of a password.
+// quoted returns the name of an option if it looks like one. Otherwise it may be a part of a password.
 func quoted(name string) string {
 	other := func(r rune) bool { return (r < 'a' || r > 'z') && r != '_' }
 	if name == "" || len(name) > 32 || strings.ContainsFunc(name, other) {
@@ -117,7 +113,7 @@ func parseBytes(s string) (int64, error) {
 	}
 	n, err := strconv.ParseUint(digits, 10, 63)
 	if err != nil || n == 0 || int64(n) > math.MaxInt64/unit {
-		return 0, errors.New("memorystore: Open: max_bytes is not a positive number of bytes such as 1048576 or 64MiB")
+		return 0, errors.New("memorystore: open: max_bytes is not a positive size such as 1048576 or 64MiB")
 	}
 	return int64(n) * unit, nil
 }

@@ -20,17 +20,16 @@ func newEntry(value any) (*entry, error) {
 	}
 	text, ok, err := redisText(value)
 	if err != nil {
-		return nil, fmt.Errorf("memorystore: a value of type %T: MarshalBinary: %w", value, err)
+		return nil, fmt.Errorf("memorystore: set: MarshalBinary of %T: %w", value, err)
 	}
 	if !ok {
-		return nil, fmt.Errorf("memorystore: a value of type %T cannot be stored: give []byte, string, a number, a bool, "+
-			"or a type that implements encoding.BinaryMarshaler", value)
+		return nil, fmt.Errorf("memorystore: set: %T is not supported (pass []byte or string, or implement BinaryMarshaler)", value)
 	}
 	return &entry{data: text, text: true}, nil
 }
 
-// redisText formats a value as go-redis does (internal/proto/writer.go, WriteArg), for the types that it takes, in the
-// same order of precedence.
+// redisText formats a value as go-redis does (internal/proto/writer.go, WriteArg), for the same types and in the same order
+// of precedence.
 func redisText(value any) (text string, ok bool, err error) {
 	if value == nil {
 		return "", true, nil

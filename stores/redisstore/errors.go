@@ -9,15 +9,15 @@ import (
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
-// opError says which operation failed. Its text is that of the cause without what might quote a key or a value; the cause
-// itself is for errors.Is and errors.As.
+// opError names the operation that failed. Its text is that of the cause without quotations of keys and values. errors.Is
+// and errors.As find the cause.
 type opError struct {
 	op    string
 	cause error
-	ctx   error // that of the context, if it has ended and the cause does not say so
+	ctx   error // the context's error, if it has ended and is not the cause
 }
 
-// failed wraps an error with the operation that it ended; nil stays nil.
+// failed wraps an error with the operation that it ended. It returns nil for nil.
 func failed(ctx context.Context, op string, err error) error {
 	if err == nil {
 		return nil
@@ -25,8 +25,8 @@ func failed(ctx context.Context, op string, err error) error {
 	return &opError{op: op, cause: err, ctx: ended(ctx, err)}
 }
 
-// ended is the error of a context that has ended. go-redis turns a context's deadline into one of the connection, and
-// reports "i/o timeout", which may come a moment before the context itself notices.
+// ended returns the error of a context that has ended, unless err has it. go-redis turns the deadline of a context into one
+// of the connection. Its "i/o timeout" may come shortly before the context ends.
 func ended(ctx context.Context, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return nil
@@ -55,7 +55,7 @@ func (e *opError) Unwrap() []error {
 	return []error{e.cause}
 }
 
-// marshalError is a BinaryMarshaler's refusal; its own text may quote the value.
+// marshalError is the error of a BinaryMarshaler. Its text is withheld, because it may quote the value.
 type marshalError struct {
 	kind  string
 	cause error

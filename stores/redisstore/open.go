@@ -17,21 +17,21 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Open returns a store over a client that it makes for a URL; Close closes both. It does not connect, so that a service
-// can start before its Redis: Ping tells whether the server answers. (With min_idle_conns, go-redis connects in the
-// background; that it fails is no error of Open.)
+// Open returns a store for a URL. Close closes the store and its client. Open does not connect, so that a service can start
+// before its Redis. Ping reports whether the server answers. With min_idle_conns, go-redis connects in the background; a
+// failure there is not an error of Open.
 //
 //	redis://user:password@host:6379/0             one node; rediss:// with TLS
 //	redis+unix://user:password@/run/redis.sock    one node on a unix socket, also unix://
 //	redis+sentinel://user:password@host1:26379,host2:26379/0?master=name     the addresses of sentinels; rediss+sentinel://
 //	redis+cluster://user:password@host1:6379,host2:6379                      some nodes of a Cluster; rediss+cluster://
 //
-// What is not a letter, digit or one of "-._~" in a user name or password is percent-encoded. The path is the database,
-// by default 0. Addresses can also be given as options named addr. Options, each once:
+// In user names and passwords, percent-encode all characters except letters, digits and "-._~". The path is the database,
+// by default 0. Options named addr give more addresses. Each other option may be given once:
 //
-//	db                                  database, where the path cannot say it
-//	password_env, password_file         where the password is, instead of in the URL; the file is read again for each
-//	                                    new connection, so that a mounted secret can change
+//	db                                  database, for URLs whose path is a socket
+//	password_env, password_file         variable or file that holds the password; the file is read again for each new
+//	                                    connection, so that a mounted secret can change
 //	master                              the name of the master that the sentinels watch
 //	sentinel_user, sentinel_password, sentinel_password_env, sentinel_password_file     credentials of the sentinels
 //	                                    themselves, if they ask for any
@@ -52,12 +52,12 @@ import (
 //	expiration                          of entries that are set without, default none
 //	tags_ttl                            of tags that are set without, default 720h
 //
-// A user without a password is one whom the server asks for none (ACL rule nopass).
+// A user without a password is a user with the ACL rule nopass.
 //
-// Durations have a unit. An unknown option is an error. Certificates are always verified; who must not verify them makes
-// a client and passes it to New. Deadlines of contexts bound every call. No error of Open repeats any part of the URL but
-// the name of an option: no path of a file, no name of an environment variable, since either may be a password that was
-// put there by mistake. Errors of calls name the server's address.
+// Durations have a unit. An unknown option is an error. Certificates are always verified. To connect without verification,
+// pass a client to New. Deadlines of contexts bound every call. Errors of Open repeat no part of the URL except the name of
+// an option: even a path or the name of a variable may be a password in the wrong place. Errors of calls name the server's
+// address.
 func Open(ctx context.Context, url string) (*Store, error) {
 	t, client, err := connect(ctx, url)
 	if err != nil {
@@ -78,16 +78,16 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	return s, nil
 }
 
-// OpenClient makes the client that Open would make, for what works on the same Redis without being a store: a migration,
-// an audit, a queue. The caller closes it. Like Open it does not connect, reads the files that the URL names, and fails
-// for the same URLs with the same errors. The options expiration and tags_ttl, which are a store's, are checked and have no
-// effect. The client's dynamic type is *redis.Client for a single node and for Sentinel, *redis.ClusterClient for a Cluster.
+// OpenClient returns the client that Open would use, for code that works on the same Redis without a store: a migration, an
+// audit, a queue. The caller closes it. Like Open it does not connect, reads the files that the URL names, and fails for the
+// same URLs with the same errors. The options expiration and tags_ttl are checked and have no effect. The dynamic type is
+// *redis.ClusterClient for a Cluster, and otherwise *redis.Client.
 func OpenClient(ctx context.Context, url string) (redis.UniversalClient, error) {
 	_, client, err := connect(ctx, url)
 	return client, err
 }
 
-// connect is what Open and OpenClient have in common. The client is nil if there is an error.
+// connect returns the client for a URL, and what the URL says. Both are nil if there is an error.
 func connect(ctx context.Context, url string) (*target, redis.UniversalClient, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, failed(ctx, "open", context.Cause(ctx))
@@ -103,14 +103,14 @@ func connect(ctx context.Context, url string) (*target, redis.UniversalClient, e
 	return t, client, nil
 }
 
-// credentials is go-redis's way to ask for user and password at each new connection.
+// credentials returns user and password for a new connection of go-redis.
 type credentials func(ctx context.Context) (user, password string, err error)
 
-// noPassword is sent for a user without one: such a user logs in with whatever password, and go-redis does not log in
-// without any.
+// noPassword is sent for a user with the rule nopass. The server accepts any password for such a user, and go-redis does not
+// log in without one.
 const noPassword = "nopass"
 
-// resolve finds the password; for one in a file it returns a function that reads the file again.
+// resolve finds the password. For a password in a file it returns a function that reads the file again.
 func (l login) resolve() (login, credentials, error) {
 	switch {
 	case l.env != "":
@@ -146,7 +146,7 @@ func passwordIn(path string) (string, error) {
 	}
 	b = bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r"))
 	if len(b) == 0 || len(b) > most {
-		return "", fmt.Errorf("the password file is empty or longer than %d bytes", most)
+		return "", fmt.Errorf("password file is empty or longer than %d bytes", most)
 	}
 	return string(b), nil
 }
@@ -193,7 +193,7 @@ func (t *target) tlsConfig() (*tls.Config, error) {
 	return cfg, nil
 }
 
-// maxRetries in go-redis's words: 0 is its default, -1 none.
+// maxRetries returns the option of go-redis: 0 is its default, -1 means none.
 func (t *target) maxRetries() int {
 	switch {
 	case t.retries == nil:
@@ -205,7 +205,7 @@ func (t *target) maxRetries() int {
 	}
 }
 
-// quiet spares a server that knows no maintenance notifications, as open-source Redis does, the question.
+// quiet turns off a question about maintenance notifications, which open-source Redis does not know.
 func quiet() *maintnotifications.Config {
 	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 }

@@ -20,23 +20,23 @@ type settings struct {
 	tagsTTL time.Duration // at least ttl, whole milliseconds, 0 for no expiry
 }
 
-// apply is gocache's store.ApplyOptions, which panics on an option that is nil.
+// apply is gocache's store.ApplyOptions with an error for a nil option, on which that panics.
 func apply(o *store.Options, opts []store.Option) error {
 	for _, opt := range opts {
 		if opt == nil {
-			return errors.New("a store option is nil")
+			return errors.New("store option is nil")
 		}
 		opt(o)
 	}
 	return nil
 }
 
-// tagsOf are the tags of an invalidation.
+// tagsOf returns the tags of an invalidation.
 func tagsOf(opts []store.InvalidateOption) ([]string, error) {
 	var o store.InvalidateOptions
 	for _, opt := range opts {
 		if opt == nil {
-			return nil, errors.New("an invalidation option is nil")
+			return nil, errors.New("invalidation option is nil")
 		}
 		opt(&o)
 	}
@@ -66,8 +66,7 @@ func (s *Store) settings(opts []store.Option) (settings, error) {
 	return settings{ttl: ttl, tags: o.Tags, tagsTTL: tagsTTL}, nil
 }
 
-// noExpiry is what Redis, and through it gocache's GetWithTTL, says of an entry that does not expire; gocache's Chain
-// passes it on as an expiration.
+// noExpiry is the TTL that go-redis reports for an entry without expiry. gocache's Chain passes it on as an expiration.
 const noExpiry time.Duration = -1
 
 // wholeMilliseconds rounds up, so that no positive duration becomes 0, which would mean no expiry.
@@ -90,13 +89,13 @@ func wholeMilliseconds(d time.Duration) (time.Duration, error) {
 func keyName(key any) (string, error) {
 	name, ok := key.(string)
 	if !ok {
-		return "", fmt.Errorf("the key is a %T, not a string", key)
+		return "", fmt.Errorf("key is a %T, not a string", key)
 	}
 	return name, nil
 }
 
-// argument checks that go-redis can send a value, before it has half a command in its buffer. The cases are those of its
-// proto.Writer.WriteArg, in that order.
+// argument checks that go-redis can send a value before it writes a part of the command. The cases are those of its
+// proto.Writer.WriteArg, in the same order.
 func argument(value any) (any, error) {
 	switch v := value.(type) {
 	case nil, []byte, string, *string, bool, *bool,
@@ -114,7 +113,6 @@ func argument(value any) (any, error) {
 	case net.IP:
 		return value, nil
 	default:
-		return nil, fmt.Errorf("a value of type %T cannot be stored: pass []byte or string, or implement "+
-			"encoding.BinaryMarshaler", value)
+		return nil, fmt.Errorf("%T is not supported (pass []byte or string, or implement BinaryMarshaler)", value)
 	}
 }

@@ -19,12 +19,12 @@ return 1`
 // existsSource is EXISTS, asked of the master (see membersSource). KEYS: entry.
 const existsSource = `return redis.call('EXISTS', KEYS[1])`
 
-// PruneTags removes from the sets of the tags that start with a prefix the names of entries that have expired or were
-// deleted; what is left empty is gone. It loses no membership of an entry that is written meanwhile.
+// PruneTags removes the names of expired and deleted entries from the sets of the tags that start with a prefix. Redis
+// removes empty sets. An entry that is written during the call keeps its tags.
 //
-// It is for applications that tag entries without expiration and then delete them one by one, whose tag sets would grow
-// until their tags are invalidated (see Set); once a day is plenty. It reads all tags of the prefix, a thousand members at
-// a time, and stops at the first error; doing it again is harmless.
+// It is for applications that tag entries without expiration and delete them one by one. Their tag sets would grow until the
+// tags are invalidated. Once a day is enough. PruneTags reads all tags of the prefix, a thousand members at a time, and stops
+// at the first error. It may be repeated.
 func (s *Store) PruneTags(ctx context.Context, prefix string) error {
 	prune := s.prune
 	if s.masters != nil {
@@ -52,8 +52,8 @@ func (s *Store) prune(ctx context.Context, tag string, members []string) error {
 	return s.run(ctx, s.scripts.prune, keys).Err()
 }
 
-// pruneApart is prune in a Cluster. A writer may write an entry after it was looked for and before its membership is
-// removed: therefore it is looked for again. A writer that comes later adds its membership anew (see set).
+// pruneApart is prune in a Cluster. Another process may write an entry between the check and the removal of its membership.
+// Therefore the check is repeated. A later writer adds the membership again (see set).
 func (s *Store) pruneApart(ctx context.Context, tag string, members []string) error {
 	gone, err := s.absent(ctx, members)
 	if err != nil || len(gone) == 0 {
@@ -67,7 +67,7 @@ func (s *Store) pruneApart(ctx context.Context, tag string, members []string) er
 	if err == nil && len(still) == len(gone) {
 		return nil
 	}
-	back := gone // all of them, where it is not known who is there: it costs nothing but a name in a set
+	back := gone // all of them if it is unknown which exist: a superfluous name in a set does no harm
 	if err == nil {
 		back = slices.DeleteFunc(gone, func(m string) bool { return slices.Contains(still, m) })
 	}
@@ -76,7 +76,7 @@ func (s *Store) pruneApart(ctx context.Context, tag string, members []string) er
 	return errors.Join(err, s.tagMembers(ctx, []string{tag}, back, 0))
 }
 
-// absent are those keys that no master has.
+// absent returns the keys that no master has.
 func (s *Store) absent(ctx context.Context, keys []string) ([]string, error) {
 	calls := make([]call, len(keys))
 	for i, key := range keys {

@@ -11,8 +11,8 @@ import (
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
-// script is Lua that a node knows by its digest after the first call. Every key that a script touches is declared, as
-// Cluster, ACLs and Redis's imitators demand.
+// script is Lua that a node knows by its digest after the first call. Every key that a script uses is declared, as
+// Cluster, ACLs and compatible servers require.
 type script struct {
 	source, digest string
 }
@@ -60,7 +60,7 @@ func (sc script) bySource(ctx context.Context, keys []string, args ...any) *redi
 	return sc.command(ctx, "eval", sc.source, keys, args)
 }
 
-// run calls a script that may be repeated: doing it twice is doing it once.
+// run calls an idempotent script, which may be repeated.
 func (s *Store) run(ctx context.Context, sc script, keys []string, args ...any) *redis.Cmd {
 	cmd := sc.byDigest(ctx, keys, args...)
 	_ = s.client.Process(ctx, cmd)
@@ -77,7 +77,7 @@ type call struct {
 	args []any
 }
 
-// runAll calls a script that may be repeated, in one pipeline over all nodes of a Cluster, and returns an error, or nil,
+// runAll calls an idempotent script, in one pipeline over all nodes of a Cluster, and returns an error, or nil,
 // for each call. An answer is what the script returned for it, if that is a number.
 func (s *Store) runAll(ctx context.Context, sc script, calls []call) (answers []int64, errs []error) {
 	cmds := make([]*redis.Cmd, len(calls))
@@ -128,14 +128,14 @@ func execute(ctx context.Context, pipe redis.Pipeliner) {
 	}
 }
 
-// once is a command that go-redis does not send again when it cannot know whether the server has run it.
+// once is a command that go-redis does not send again if the server may have run it.
 type once struct{ *redis.Cmd }
 
-// NoRetry tells go-redis so.
+// NoRetry is true, for go-redis.
 func (once) NoRetry() bool { return true }
 
-// sendOnce sends a command until the server has either run it or not said clearly that it did not: replies such as
-// READONLY during a failover are refusals, which may be repeated.
+// sendOnce sends a command once, and again only if the server replied that it did not run it, such as READONLY during a
+// failover.
 func (s *Store) sendOnce(ctx context.Context, command func() *redis.Cmd) *redis.Cmd {
 	const attempts = 4
 	for wait := 10 * time.Millisecond; ; wait *= 2 {

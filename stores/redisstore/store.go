@@ -22,7 +22,7 @@ type Store struct {
 	masters  masters // nil for a single node
 	defaults store.Options
 	scripts  scripts
-	copies   bool // what the client returns is not ours alone
+	copies   bool // replies are copied, because the client may keep them
 
 	noTransactions atomic.Bool // the server has refused MULTI, and ran a script instead
 
@@ -44,14 +44,14 @@ var (
 	_ io.Closer                 = (*Store)(nil)
 )
 
-// redisType is the type that gocache's Redis store reports too, so that metrics keep their labels.
+// redisType is also the type of gocache's Redis store, so that metrics keep their labels.
 const redisType = "redis"
 
-// New returns a store over a client that the caller keeps: Close leaves it open. The client is a *redis.Client, also one
+// New returns a store over a client that the caller owns: Close leaves it open. The client is a *redis.Client, also one
 // from redis.NewFailoverClient, a *redis.ClusterClient, or a type that embeds either. A type that embeds the interface
 // redis.UniversalClient is refused, since it hides whether there is one node or a Cluster, and a Cluster that is taken for
 // one node is cleared in part. *redis.Ring is refused, since it loses or doubles entries when a shard comes or goes, which
-// swaps and tags do not survive; so is *redis.AutoPipeliner, which may still read a value after Set has returned.
+// swaps and tags do not survive. *redis.AutoPipeliner is refused because it may read a value after Set has returned.
 //
 // Hooks of the client must not keep a reply beyond the call: its bytes belong to the caller of Get.
 //
@@ -59,41 +59,38 @@ const redisType = "redis"
 // of a call are applied after them. Cost and the options meant for other stores are ignored.
 func New(client redis.UniversalClient, opts ...store.Option) (*Store, error) {
 	if client == nil {
-		return nil, errors.New("redisstore: the client is nil")
+		return nil, errors.New("redisstore: new: client is nil")
 	}
 	if v := reflect.ValueOf(client); v.Kind() == reflect.Pointer && v.IsNil() {
-		return nil, fmt.Errorf("redisstore: the client is a nil %T", client)
+		return nil, fmt.Errorf("redisstore: new: client is a nil %T", client)
 	}
 	switch c := client.(type) {
 	case interface {
 		ForEachShard(ctx context.Context, fn func(ctx context.Context, client *redis.Client) error) error
 	}:
 		if _, cluster := client.(masters); !cluster {
-			return nil, fmt.Errorf("redisstore: %T is not supported: entries and tags would be lost whenever a shard comes or "+
-				"goes; use Redis Cluster and redis.NewClusterClient", c)
+			return nil, fmt.Errorf("redisstore: new: %T is not supported (use redis.NewClusterClient)", c)
 		}
 	case *redis.AutoPipeliner:
-		return nil, errors.New("redisstore: an AutoPipeliner is not supported: it may read a value after Set has returned; " +
-			"pass the client that it was made from")
+		return nil, errors.New("redisstore: new: AutoPipeliner is not supported (pass the client that it was made from)")
 	}
 	s := &Store{client: client, scripts: newScripts()}
 	s.masters, _ = client.(masters)
 	if one, ok := client.(oneNode); ok {
 		s.copies = cachesReplies(one.Options())
 	} else if s.masters == nil {
-		return nil, fmt.Errorf("redisstore: a %T does not tell whether it is for one node or for a Cluster: pass the "+
-			"*redis.Client or *redis.ClusterClient itself, or embed that instead of redis.UniversalClient", client)
+		return nil, fmt.Errorf("redisstore: new: %T hides its kind of client (pass a *redis.Client or *redis.ClusterClient)", client)
 	}
 	if err := apply(&s.defaults, opts); err != nil {
-		return nil, fmt.Errorf("redisstore: default options: %w", err)
+		return nil, fmt.Errorf("redisstore: new: default options: %w", err)
 	}
 	if _, err := s.settings(nil); err != nil {
-		return nil, fmt.Errorf("redisstore: default options: %w", err)
+		return nil, fmt.Errorf("redisstore: new: default options: %w", err)
 	}
 	return s, nil
 }
 
-// cachesReplies tells whether go-redis may keep a reply for others, as its experimental client-side caching does.
+// cachesReplies reports whether go-redis may keep a reply for others, as its experimental client-side caching does.
 func cachesReplies(o *redis.Options) bool {
 	return o != nil && (o.ClientSideCache != nil || o.ClientSideCacheConfig != nil)
 }
@@ -206,7 +203,7 @@ func (s *Store) noTagSet(ctx context.Context, key string) error {
 	}
 	kind, err := s.run(ctx, s.scripts.kind, []string{key}).Text()
 	if err == nil && kind == tagSets {
-		err = errors.New("the key is the name of the set of a tag: keys should not begin with " + tagPrefix)
+		err = errors.New("key is the name of the set of a tag (use keys that do not start with " + tagPrefix + ")")
 	}
 	return err
 }
@@ -235,7 +232,7 @@ func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, opts ...
 	if o.ttl > 0 {
 		args = append(args, "px", o.ttl.Milliseconds())
 	}
-	// Tagged afterwards only: memberships of an entry that somebody else wrote would have it deleted by tags that it lacks.
+	// The tags follow only after the write: an entry of another writer must not get tags that it was not set with.
 	err = s.sendOnce(ctx, func() *redis.Cmd { return redis.NewCmd(ctx, args...) }).Err()
 	if errors.Is(err, redis.Nil) {
 		return false, nil
@@ -249,7 +246,7 @@ func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, opts ...
 	return true, nil
 }
 
-// Delete removes an entry. One that is not there is no error. Its memberships in tags stay, as in gocache's stores.
+// Delete removes an entry. Deleting an absent entry is not an error. Its memberships in tags stay, as in gocache's stores.
 func (s *Store) Delete(ctx context.Context, key any) error {
 	name, err := keyName(key)
 	if err != nil {

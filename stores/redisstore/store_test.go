@@ -41,7 +41,7 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		require.Nil(t, s, name)
 	}
 	_, err = redisstore.New(hidden{shared.cluster.Client(t)})
-	require.ErrorContains(t, err, "*redis.ClusterClient itself, or embed that")
+	require.ErrorContains(t, err, "pass a *redis.Client or *redis.ClusterClient")
 	_, err = redisstore.New(shared.single.Client(t), nil)
 	require.ErrorContains(t, err, "option is nil")
 	_, err = redisstore.New(shared.single.Client(t), store.WithExpiration(-time.Second))

@@ -26,16 +26,15 @@ return 1`
 // network the rest, and is enough where values end in random bytes, as sealed ones do. An entry that is absent is not
 // equal to anything.
 //
-// With ttl < 0 the entry keeps its TTL to the millisecond, with 0 it does not expire, else it has that TTL. Its tags stay;
-// it is not known here which they are, so that a TTL of 0 or more does not lengthen the lives of their sets: an entry that
-// is to live longer than Set said, and to be found by its tags to the end, is set with a TagsTTL as long as that.
+// With ttl < 0 the entry keeps its TTL to the millisecond. With 0 it does not expire. Otherwise it has that TTL. Its tags
+// stay, and the TTLs of their sets do not change. If an entry shall live longer than Set said, set it with a TagsTTL of that
+// length. Otherwise an invalidation may miss it.
 //
-// It is one script in Redis, sent once: an error that is not the server's own (network, deadline) means that it is unknown
-// whether the value was written.
+// It is one script in Redis, sent once. After an error that is not a reply of the server, the value may have been written.
 //
 // Goroutines that read, change and swap one entry in a loop lose most of their swaps to each other. A mutex around the
-// whole loop, in the process, makes eight of them some three times as fast (256 B: 15,500 swaps a second against 5,800).
-// There is none in here: around the swap alone it would halve the speed, since the losers would lose one after another.
+// whole loop, in the process, makes eight of them three times as fast (256 B: 15,500 swaps a second against 5,800). A mutex
+// around the swap alone would halve the speed.
 func (s *Store) CompareAndSwap(
 	ctx context.Context, key string, old []byte, tail int, next []byte, ttl time.Duration,
 ) (bool, error) {

@@ -14,8 +14,8 @@ import (
 // tagPrefix is that of gocache's Redis store, so that the two share tags.
 const tagPrefix = "gocache_tag_"
 
-// chunk is how many entries are read and removed at a time: it bounds memory here and the time for which a script or a
-// command holds Redis up.
+// chunk is the number of entries that are read or removed at a time. It bounds memory here, and the time for which a command
+// blocks Redis.
 const chunk = 1000
 
 // setTaggedSource writes an entry and its tags. KEYS: entry, tag sets. ARGV: value, TTL and TTL of tags in milliseconds (0
@@ -91,7 +91,7 @@ func (s *Store) setTagged(ctx context.Context, key string, value any, o settings
 	return n == 1, err
 }
 
-// moment is for what must not be left half done when a context has ended.
+// moment is the time for steps that must be completed although the context has ended.
 const moment = 2 * time.Second
 
 // tagApart adds an entry to its tags in a Cluster.
@@ -99,9 +99,9 @@ func (s *Store) tagApart(ctx context.Context, key string, o settings) error {
 	return s.tagMembers(ctx, o.tags, []string{key}, o.tagsTTL)
 }
 
-// tagAgain is tagApart after the entry was written, or may have been, if unknown says why that is not certain. An
-// Invalidate may have removed the first membership, and an entry must not stay without its tags because a context ended:
-// what fails is tried once more, for a moment.
+// tagAgain is tagApart after the entry was written. If that is not certain, unknown is the reason. An Invalidate may have
+// removed the first membership, and an entry must not lose its tags because a context ended. Therefore a failed step is
+// repeated once, with a short timeout of its own.
 func (s *Store) tagAgain(ctx context.Context, key string, o settings, unknown error) error {
 	if unknown == nil && s.tagApart(ctx, key, o) == nil {
 		return nil
@@ -122,19 +122,18 @@ func (s *Store) tagMembers(ctx context.Context, tags, members []string, ttl time
 	return errors.Join(errs...)
 }
 
-// Invalidate removes the entries of the given tags: those that are in a tag when it begins, and perhaps some that are
-// added meanwhile. It reads and removes a thousand at a time. When a tag fails the others are still invalidated; the
-// error joins those of all tags, and doing it again goes on where it failed.
+// Invalidate removes the entries that have one of the given tags when the call begins, and perhaps some that are added
+// during the call. It reads and removes a thousand at a time. If a tag fails, the others are still invalidated. The error
+// joins those of all tags, and a repeated call continues.
 //
-// What is no string is left alone, since no entry is. Otherwise it removes what the tag's set names, and who may write to
-// Redis may write a set: see InvalidatePrefix.
+// Keys that do not hold strings are left alone, because the store never writes them. Otherwise Invalidate removes what a
+// tag's set names. An attacker who can write to the set can name any key: see InvalidatePrefix.
 func (s *Store) Invalidate(ctx context.Context, opts ...store.InvalidateOption) error {
 	return s.InvalidatePrefix(ctx, "", opts...)
 }
 
-// InvalidatePrefix is Invalidate for an application that keeps its entries under a prefix: it removes those members of the
-// tags whose names start with it. Others were put there by somebody else; they lose the tag and are left alone otherwise,
-// and no permission for them is needed.
+// InvalidatePrefix is Invalidate for an application that keeps its entries under a prefix. It removes only members whose
+// names start with prefix. Other members only lose the tag, and no permission for them is needed.
 func (s *Store) InvalidatePrefix(ctx context.Context, prefix string, opts ...store.InvalidateOption) error {
 	tags, err := tagsOf(opts)
 	if err != nil {
@@ -222,7 +221,7 @@ func (s *Store) members(ctx context.Context, tag string, cursor uint64) ([]strin
 	return members, next, nil
 }
 
-// forget removes members from a tag and leaves what they name alone.
+// forget removes members from a tag and does not touch the entries that they name.
 func (s *Store) forget(ctx context.Context, tag string, members []string) error {
 	args := make([]any, len(members))
 	for i, m := range members {
@@ -237,9 +236,9 @@ func (s *Store) untag(ctx context.Context, tag string, members []string) error {
 	return s.run(ctx, s.scripts.untag, keys).Err()
 }
 
-// untagApart removes members and their entries in a Cluster. The entries go first, so that whoever dies here leaves them
-// in the tag; and again at the end, since a writer may have written one between the two, whose membership is gone. A
-// writer that comes later adds it anew (see set).
+// untagApart removes members and their entries in a Cluster. The entries go first, so that they stay in the tag if the
+// process dies. They are removed again at the end: another process may have written one in between, whose membership is gone.
+// A later writer adds the membership again (see set).
 func (s *Store) untagApart(ctx context.Context, tag string, members []string) error {
 	if _, err := s.remove(ctx, members); err != nil {
 		return err
@@ -252,8 +251,8 @@ func (s *Store) untagApart(ctx context.Context, tag string, members []string) er
 	if err == nil {
 		return nil
 	}
-	// Entries must not stay without their tag. The context may be what ended; this is worth a moment more. How long the
-	// entries live is not known here: the tag's set, which may be made anew, does not expire.
+	// Entries must not stay without their tag, also if the context has ended. The TTL of the entries is unknown here, so that
+	// a set which this creates does not expire.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moment)
 	defer cancel()
 	return errors.Join(err, s.tagMembers(ctx, []string{tag}, left, 0))

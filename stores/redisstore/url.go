@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// topology is what a URL's scheme says the servers are.
+// topology is the kind of servers that a URL's scheme names.
 type topology int
 
 const (
@@ -42,9 +42,9 @@ func schemeOf(name string) (t topology, tls, ok bool) {
 	return 0, false, false
 }
 
-const knownSchemes = "redis, rediss, redis+unix, unix, redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster"
+const knownSchemes = "redis, redis+unix, redis+sentinel, redis+cluster, with rediss for TLS"
 
-// target is what a URL says. The zero value of a setting leaves it to go-redis.
+// target is a parsed URL. For a setting with the zero value, go-redis' default applies.
 type target struct {
 	topology topology
 	tls      bool
@@ -64,7 +64,7 @@ type target struct {
 	expiration, tagsTTL                                       time.Duration
 }
 
-// login is a user and where its password is. At most one of the last three is set.
+// login is a user and the source of its password. At most one of the last three fields is set.
 type login struct{ user, password, env, file string }
 
 // String hides the password.
@@ -79,24 +79,24 @@ func (t *target) String() string { return "redisstore.target" }
 // GoString is String.
 func (t *target) GoString() string { return t.String() }
 
-// parseURL takes a URL apart. It is not net/url's parser, which refuses lists of addresses and repeats the URL, with its
-// password, in its errors. The errors here repeat nothing but the names of schemes and options.
+// parseURL parses a URL. net/url refuses lists of addresses, and its errors repeat the URL with its password. The errors of
+// parseURL repeat only names of schemes and options.
 func parseURL(raw string) (*target, error) {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
-		return nil, errors.New("not a URL: it must begin with one of the schemes " + knownSchemes)
+		return nil, errors.New("not a URL (schemes: " + knownSchemes + ")")
 	}
 	t := &target{}
 	if t.topology, t.tls, ok = schemeOf(strings.ToLower(scheme)); !ok {
-		return nil, errors.New("unknown scheme; known are " + knownSchemes)
+		return nil, errors.New("unknown scheme (known: " + knownSchemes + ")")
 	}
 	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return nil, errors.New("a blank or control character must be percent-encoded")
+		return nil, errors.New("blanks and control characters must be percent-encoded")
 	}
 	rest, query, _ := strings.Cut(rest, "?")
 	authority, path, _ := strings.Cut(rest, "/")
 	if strings.ContainsAny(path+query, "@#") || strings.Contains(authority, "#") {
-		return nil, errors.New("an '@', '/', '?' or '#' in a user name, password, path or option must be percent-encoded")
+		return nil, errors.New("'@', '/', '?' and '#' in names, passwords, paths and options must be percent-encoded")
 	}
 	hosts := authority
 	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
@@ -138,7 +138,7 @@ func (l *login) parse(info string) error {
 func (t *target) parseHosts(list string, more []string) error {
 	if t.topology == socket {
 		if list != "" || len(more) > 0 {
-			return errors.New("a unix socket has no host: write redis+unix:///path/to/socket")
+			return errors.New("unix socket with a host (write redis+unix:///path/to/socket)")
 		}
 		return nil
 	}
@@ -152,7 +152,7 @@ func (t *target) parseHosts(list string, more []string) error {
 	case len(hosts) == 0:
 		return errors.New("no address")
 	case len(hosts) > 1 && t.topology == single:
-		return errors.New("several addresses: use redis+sentinel:// or redis+cluster://")
+		return errors.New("several addresses (use redis+sentinel:// or redis+cluster://)")
 	}
 	port := "6379"
 	if t.topology == sentinel {
@@ -192,8 +192,7 @@ func address(s, port string) (string, error) {
 			return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._", r)
 		}
 		if strings.ContainsFunc(host, func(r rune) bool { return !plain(r) }) {
-			return "", errors.New("a host name has other characters than letters, digits, '.', '-' and '_' " +
-				"(an IPv6 address goes in brackets; a '@' or '/' in a password must be percent-encoded)")
+			return "", errors.New("host name with invalid characters (put IPv6 in brackets, percent-encode passwords)")
 		}
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
@@ -234,15 +233,15 @@ func (t *target) check() error {
 	case t.topology == cluster && t.db != 0:
 		return errors.New("a cluster has only database 0")
 	case t.topology == sentinel && t.master == "":
-		return errors.New("the option master is missing: the name under which the sentinels know the master")
+		return errors.New("option master is missing (the name that the sentinels have for it)")
 	case t.topology != sentinel && (t.master != "" || t.watch != login{}):
-		return errors.New("the options master and sentinel_... are for redis+sentinel")
+		return errors.New("options master and sentinel_... are for redis+sentinel")
 	case t.topology != cluster && t.redirect != 0:
-		return errors.New("the option max_redirects is for redis+cluster")
+		return errors.New("option max_redirects is for redis+cluster")
 	case !t.tls && (t.caFile != "" || t.certFile != "" || t.keyFile != "" || t.serverName != ""):
-		return errors.New("ca_file, cert_file, key_file and server_name are for rediss, rediss+sentinel and rediss+cluster")
+		return errors.New("ca_file, cert_file, key_file and server_name are for rediss:// URLs")
 	case (t.certFile == "") != (t.keyFile == ""):
-		return errors.New("cert_file and key_file come together")
+		return errors.New("cert_file and key_file need each other")
 	}
 	if err := t.login.check(""); err != nil {
 		return err
@@ -258,7 +257,7 @@ func (l *login) check(prefix string) error {
 		}
 	}
 	if n > 1 {
-		return fmt.Errorf("more than one password: give it as such, as %spassword_env or as %[1]spassword_file", prefix)
+		return fmt.Errorf("more than one password (use one of %spassword_env and %[1]spassword_file)", prefix)
 	}
 	return nil
 }

@@ -75,7 +75,7 @@ func (t *target) parseOptions(values url.Values) error {
 		i := slices.IndexFunc(known, func(o option) bool { return o.name == name })
 		switch {
 		case i < 0:
-			return unknownOption(name, known)
+			return unknownOption(name)
 		case name == "addr":
 		case len(given) != 1:
 			return fmt.Errorf("the option %s is given more than once", name)
@@ -90,17 +90,13 @@ func (t *target) parseOptions(values url.Values) error {
 	return nil
 }
 
-// unknownOption repeats a name only if it looks like one: it may be a piece of a password that was not encoded.
-func unknownOption(name string, known []option) error {
-	names := make([]string, len(known))
-	for i, o := range known {
-		names[i] = o.name
-	}
+// unknownOption repeats a name only if it looks like one. Otherwise it may be a part of a password that was not encoded.
+func unknownOption(name string) error {
 	like := func(r rune) bool { return r >= 'a' && r <= 'z' || r == '_' }
 	if name == "" || len(name) > 32 || strings.ContainsFunc(name, func(r rune) bool { return !like(r) }) {
 		name = "in the URL"
 	}
-	return fmt.Errorf("unknown option %s; known are %s", name, strings.Join(names, ", "))
+	return fmt.Errorf("unknown option %s (see redisstore.Open)", name)
 }
 
 func text(field func(*target) *string) func(*target, string) error {
