@@ -131,7 +131,8 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 		background.Go(func() { a.keepProgress(started, stop) })
 	}
 	watching, done := context.WithCancel(ctx)
-	background.Go(func() { rediswalk.Guard{MaxLatency: a.MaxLatency}.Watch(watching, a.servers, a.throttle) })
+	servers := a.servers // run may replace it
+	background.Go(func() { rediswalk.Guard{MaxLatency: a.MaxLatency}.Watch(watching, servers, a.throttle) })
 	err = a.run(ctx)
 	done()
 	close(stop)

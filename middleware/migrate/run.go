@@ -218,7 +218,9 @@ func (m *migration) prepareRun(ctx context.Context) error {
 		return err
 	}
 	job := m.job(m.servers.Database(), m.present)
+	m.walk.Mu.Lock() // Progress reads it
 	m.before = checkpoint{Job: job, Started: m.started.UTC()}
+	m.walk.Mu.Unlock()
 	if m.keepsCheckpoint() {
 		old, err := m.readCheckpoint(ctx, job)
 		if err != nil {
@@ -268,6 +270,8 @@ func (m *migration) resume(old *checkpoint) {
 	for _, k := range old.DataKeys {
 		m.present.dataKeys[k] = true
 	}
+	m.walk.Mu.Lock()
+	defer m.walk.Mu.Unlock()
 	m.before = *old
 	m.work, m.rewritten = old.Work.clone(), old.Rewritten
 	m.exclude.Restore(old.Excluded)
