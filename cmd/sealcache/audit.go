@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -25,9 +26,11 @@ type auditCommand struct {
 	mayDestroy uint32
 	since      string
 	reload     time.Duration
-	rate       float64
+	throttle   throttleFlags
 
-	all, stored, open, ignoreTypes, oneDatabase, replica bool
+	ignoreTypes []string
+
+	all, stored, open, oneDatabase, replica bool
 }
 
 func (a *auditCommand) declare(f *flags) {
@@ -47,10 +50,10 @@ func (a *auditCommand) declare(f *flags) {
 	f.Uint32Var(&a.mayDestroy, "may-destroy", 0, "ask whether the key with this `ID` may be destroyed; examines the whole server")
 	f.StringVar(&a.since, "not-primary-since", "", "with --may-destroy: `TIME` when the key stopped being primary, as 2030-01-31T12:00:00Z")
 	f.DurationVar(&a.reload, "reload", 0, "with --may-destroy: longest `DURATION` until processes notice a new keyset; with a key service, the longest age of data keys (default 24h)")
-	f.BoolVar(&a.ignoreTypes, "ignore-other-types", false, "answer although hashes, lists and so on are not examined")
+	f.StringSliceVar(&a.ignoreTypes, "ignore-type", nil, "answer although entries of this `TYPE` of Redis are not examined, as hash,list")
 	f.Var(&a.groups, "group-by", "count keys separately that start with this `TEXT`; may be repeated (default: by namespace)")
 	f.IntVar(&a.samples, "samples", 0, "show up to this `NUMBER` of names for each finding")
-	f.Float64Var(&a.rate, "rate", 0, "most `NAMES` per second; 0 is no bound")
+	a.throttle.declare(f)
 	a.output.declare(f)
 	f.need("namespace", "prefix", "all", "may-destroy")
 }
@@ -77,41 +80,32 @@ func (a *auditCommand) check(f *flags) error {
 		return wrong("--replica: a replica cannot answer --may-destroy")
 	case a.open && a.keys.kek == "":
 		return wrong("missing: %s, for --open", f.spell("kek"))
-	case a.rate < 0 || a.samples < 0 || a.reload < 0:
-		return wrong("--rate, --samples and --reload must not be negative")
+	case a.samples < 0 || a.reload < 0:
+		return wrong("--samples and --reload must not be negative")
 	}
-	return a.output.check()
+	return errors.Join(a.throttle.check(), a.output.check())
 }
 
 // config returns what the audit examines.
 func (a *auditCommand) config(p *program, f *flags) (audit.Config, error) {
 	c := audit.Config{
-		Namespaces: a.namespaces, OtherApplications: a.others, Samples: a.samples, IgnoreTypes: map[bool][]string{true: {"hash", "list", "set", "zset", "stream"}}[a.ignoreTypes],
-		OneDatabase: a.oneDatabase, Replica: a.replica, Rate: a.rate, Logger: p.log,
+		Namespaces: a.namespaces, Samples: a.samples, IgnoreTypes: a.ignoreTypes, OneDatabase: a.oneDatabase, Replica: a.replica,
+		Rate: a.throttle.rate, BytesPerSecond: a.throttle.bytes, MaxLatency: a.throttle.latency, Logger: p.log,
 	}
-	s := scopeFlags{f: f, prefix: a.prefix, exclude: a.exclude, stored: a.stored}
+	s := scopeFlags{f: f, stored: a.stored}
 	if !a.whole(f) && len(a.namespaces) > 0 {
 		s.namespace = a.namespaces[0]
+		c.Namespace = s.namespace
 	}
 	if a.whole(f) && len(a.namespaces) > 0 && len(a.exclude)+len(a.groups) > 0 && !a.stored {
 		return c, wrong("--exclude and --group-by need --stored where the whole server is examined")
 	}
-	prefix, err := s.key("prefix", a.prefix)
-	if err != nil {
-		return c, err
-	}
-	c.Prefix = start(s.namespace) + prefix
-	if c.Exclude, err = s.excluded(); err != nil {
-		return c, err
-	}
-	for _, g := range a.groups {
-		key, err := s.key("group-by", g)
-		if err != nil {
-			return c, err
-		}
-		c.GroupBy = append(c.GroupBy, start(s.namespace)+key)
-	}
-	return c, nil
+	var errs [4]error
+	c.Prefix, errs[0] = s.key("prefix", a.prefix)
+	c.Exclude, errs[1] = s.list("exclude", a.exclude)
+	c.GroupBy, errs[2] = s.list("group-by", a.groups)
+	c.OtherApplications, errs[3] = s.list("other-applications", a.others)
+	return c, errors.Join(errs[:]...)
 }
 
 // openKeys opens the keys, as far as the question needs them, and completes the conditions.
@@ -169,8 +163,15 @@ func (a *auditCommand) run(ctx context.Context, p *program, f *flags) (int, erro
 	defer client.Close()
 	h := newHeader(f).at(&a.redis, client, before)
 	show, done := a.output.show(p)
-	config.Progress = func(s audit.Progress) { show(auditProgress(h.Command, s)) }
+	steer := newSteering(p, "", nil)
+	defer steer.stop()
+	config.Progress = func(s audit.Progress) {
+		state := auditProgress(h.Command, s)
+		steer.progress(state)
+		show(state)
+	}
 	report, err := audit.Run(ctx, client, config)
+	steer.stop()
 	done()
 	if report == nil || err != nil {
 		return 0, err
@@ -185,14 +186,14 @@ func (a *auditCommand) run(ctx context.Context, p *program, f *flags) (int, erro
 
 func auditProgress(command string, s audit.Progress) progress {
 	return progress{
-		Command: command, State: stateRunning, Fraction: s.Fraction, Seen: s.Seen, Plaintext: &s.Plaintext,
+		Command: command, Paused: s.Paused, Fraction: s.Fraction, Seen: s.Seen, Plaintext: &s.Plaintext,
 		PerSecond: s.Rate, Elapsed: s.Elapsed.Seconds(), Remaining: s.Remaining.Seconds(), final: s.Final,
 	}
 }
 
-// auditAnswer is the report of an audit with the answer to its question.
+// auditAnswer is the answer of an audit to its question. Its JSON has the fields of the report, too.
 type auditAnswer struct {
-	*audit.Report
+	report     *audit.Report
 	Question   string       `json:"question"`
 	MayDestroy *uint32      `json:"may_destroy,omitempty"` // the key that the question is about
 	Answer     audit.Answer `json:"answer"`
@@ -204,9 +205,15 @@ type auditAnswer struct {
 	good audit.Answer
 }
 
+// MarshalJSON adds the fields of the report.
+func (a *auditAnswer) MarshalJSON() ([]byte, error) {
+	type fields auditAnswer // without this method
+	return merge((*fields)(a), a.report)
+}
+
 // answer answers the question of the flags.
 func (a *auditCommand) answer(f *flags, report *audit.Report, conditions audit.Conditions) *auditAnswer {
-	full := &auditAnswer{Report: report, Scope: report.Scope(), good: audit.No}
+	full := &auditAnswer{report: report, Scope: report.Scope(), good: audit.No}
 	switch {
 	case f.Changed("may-destroy"):
 		full.Question, full.good, full.MayDestroy = fmt.Sprintf("May key %d be destroyed?", a.mayDestroy), audit.Yes, &a.mayDestroy
@@ -222,7 +229,7 @@ func (a *auditCommand) answer(f *flags, report *audit.Report, conditions audit.C
 }
 
 func (a *auditAnswer) text(w io.Writer, keyset []keyInfo) error {
-	if err := a.WriteText(w); err != nil {
+	if err := a.report.WriteText(w); err != nil {
 		return err
 	}
 	var b strings.Builder
@@ -242,6 +249,9 @@ func (a *auditAnswer) text(w io.Writer, keyset []keyInfo) error {
 func (a *auditAnswer) status() int {
 	switch a.Answer {
 	case a.good:
+		if a.report.Unmatched() {
+			return exitLeft
+		}
 		return exitDone
 	case audit.Unknown:
 		return exitUnknown

@@ -85,7 +85,7 @@ func message(err error) string {
 			lines = append(lines, line)
 		}
 	}
-	return strings.Join(lines, "\n")
+	return withFlags(strings.Join(lines, "\n"))
 }
 
 // flagError explains an error of the flag parser in one line. It does not repeat values, which may be secrets.

@@ -23,11 +23,14 @@ type moveCommand struct {
 	toNamespace string
 	toPrefix    string
 	as          string
+	proof       string
 	checkpoint  string
-	rate        float64
+	control     string
+	throttle    throttleFlags
+	maxLag      int64
 	maxBytes    int
 
-	leaveNumbers, deleteOld, dryRun, ignoreUnreadable bool
+	leaveNumbers, deleteOld, dryRun, ignoreUnreadable, allowUnproven, allowEviction bool
 }
 
 func (m *moveCommand) declare(f *flags) {
@@ -35,21 +38,26 @@ func (m *moveCommand) declare(f *flags) {
 	m.keys.declare(f)
 	f.need("kek")
 	m.scope.declare(f)
-	f.BoolVar(&m.dryRun, "dry-run", false, "read, open and count; write nothing")
+	f.BoolVar(&m.dryRun, "dry-run", false, "read, open and count; change no entry; test the permissions")
+	f.StringVar(&m.proof, "proof", "", "`KEY` of an entry that the application has sealed: it proves the keys in a namespace without a key check")
+	f.BoolVar(&m.allowUnproven, "allow-unproven", false, "run although nothing proves that the keys are the application's")
+	f.BoolVar(&m.ignoreUnreadable, "ignore-unreadable", false, "continue although the present values do not open under these keys")
 	f.StringVar(&m.checkpoint, "checkpoint", "", "`FILE` that keeps the progress, so that the same command continues a stopped run")
-	f.Float64Var(&m.rate, "rate", 0, "most `ENTRIES` per second; 0 is no bound")
-	f.IntVar(&m.maxBytes, "max-value-bytes", 0, "skip values larger than this number of `BYTES` (default 64 MiB)")
+	m.throttle.declare(f)
+	f.Int64Var(&m.maxLag, "max-lag", 0, "pause while a replica is more than this number of `BYTES` behind; 0 is no bound")
+	f.BoolVar(&m.allowEviction, "allow-eviction", false, "continue although Redis is close to maxmemory or evicts entries")
+	f.StringVar(&m.control, "control", "", "`FILE` that is read every second: \"pause\", \"resume\" or \"rate ENTRIES\" on a line of their own")
+	f.IntVar(&m.maxBytes, "max-value-bytes", 0, "skip values larger than this number of `BYTES` (default 8 MiB)")
 	if m.operation == migrate.Seal {
 		f.choice(&m.as, "as", "type of the plaintext values, for the application", "bytes", "string", "json", "msgpack", "protobuf")
 		f.BoolVar(&m.leaveNumbers, "leave-numbers", false, "leave whole numbers, which may be counters, as plaintext")
 	}
-	f.BoolVar(&m.ignoreUnreadable, "ignore-unreadable", false, "continue although the present values do not open under these keys")
 	m.old.declareOld(f)
 	f.StringVar(&m.toNamespace, "to-namespace", "", "new `NAMESPACE`: stop the writers first")
 	f.StringVar(&m.toPrefix, "to-prefix", "", "new `TEXT` in place of --prefix: stop the writers first")
 	f.BoolVar(&m.deleteOld, "delete-old", false, "with --to-namespace or --to-prefix: delete an old entry once the new one was read back and opened")
 	m.output.declare(f)
-	f.file("checkpoint")
+	f.file("checkpoint", "control")
 }
 
 // to returns the new names, nil if they stay.
@@ -85,27 +93,31 @@ func (m *moveCommand) config(p *program, f *flags) (migrate.Config, error) {
 	config := migrate.Config{
 		Operation: m.operation, As: migrate.ValueType(m.as), LeaveNumbers: m.leaveNumbers, DeleteOld: m.deleteOld,
 		DryRun: m.dryRun, Checkpoint: m.checkpoint, IgnoreUnreadable: m.ignoreUnreadable,
-		Rate: m.rate, MaxValueBytes: m.maxBytes, Logger: p.log,
+		Proof: m.proof, AllowUnproven: m.allowUnproven, AllowEviction: m.allowEviction, MaxValueBytes: m.maxBytes, Logger: p.log,
+		Rate: m.throttle.rate, BytesPerSecond: m.throttle.bytes, MaxLatency: m.throttle.latency, MaxLagBytes: m.maxLag,
 	}
 	var err error
 	if config.From, err = m.scope.space(); err != nil {
 		return config, err
 	}
-	if config.Exclude, err = m.scope.excluded(); err != nil {
+	if config.Exclude, err = m.scope.list("exclude", m.scope.exclude); err != nil {
 		return config, err
 	}
 	if config.To, err = m.to(f, config.From); err != nil {
 		return config, err
 	}
 	switch {
-	case m.rate < 0:
-		return config, wrong("--rate: want a positive number, or 0 for no bound")
-	case m.maxBytes < 0:
-		return config, wrong("--max-value-bytes: want a positive number")
+	case m.maxBytes < 0 || m.maxLag < 0:
+		return config, wrong("--max-value-bytes and --max-lag must not be negative")
+	case m.proof != "" && m.allowUnproven:
+		return config, wrong("--proof and --allow-unproven contradict each other")
 	case m.old.kek == "" && (m.old.keyset != "" || m.old.name != ""):
 		return config, wrong("--old-keyset and --old-keyset-name need --old-kek")
 	}
-	if err := m.output.check(); err != nil {
+	if config.Proof, err = m.scope.key("proof", m.proof); err != nil {
+		return config, err
+	}
+	if err := errors.Join(m.throttle.check(), m.output.check()); err != nil {
 		return config, err
 	}
 	if !m.dryRun {
@@ -144,14 +156,23 @@ func (m *moveCommand) run(ctx context.Context, p *program, f *flags) (int, error
 	}
 	defer client.Close()
 	h := newHeader(f).at(&m.redis, client, infoOf(keys.ring))
+	config.Control = new(migrate.Control)
 	show, done := m.output.show(p)
-	config.Progress = func(s migrate.Progress) { show(moveProgress(h.Command, s)) }
+	defer done()
+	steer := newSteering(p, m.control, config.Control)
+	defer steer.stop()
+	config.Progress = func(s migrate.Progress) {
+		state := moveProgress(h.Command, s)
+		steer.progress(state)
+		show(state)
+	}
 	report, err := migrate.Run(ctx, client, config)
+	steer.stop()
 	done()
 	if report == nil {
 		return 0, err
 	}
-	if !errors.Is(err, migrate.ErrCheckpoint) { // else nothing was done
+	if !m.refused(report, err) {
 		if e := m.output.write(p, h, report, report.WriteText); e != nil && err == nil {
 			err = e
 		}
@@ -161,9 +182,14 @@ func (m *moveCommand) run(ctx context.Context, p *program, f *flags) (int, error
 
 func moveProgress(command string, s migrate.Progress) progress {
 	return progress{
-		Command: command, State: stateRunning, Fraction: s.Fraction, Seen: s.Seen, Written: &s.Written,
+		Command: command, Phase: s.Phase, Paused: s.Paused, Fraction: s.Fraction, Seen: s.Seen, Written: &s.Written,
 		PerSecond: s.Rate, Elapsed: s.Elapsed.Seconds(), Remaining: s.Remaining.Seconds(), final: s.Final,
 	}
+}
+
+// refused reports whether the run ended before it did anything.
+func (m *moveCommand) refused(report *migrate.Report, err error) bool {
+	return errors.Is(err, migrate.ErrCheckpoint) || errors.Is(err, migrate.ErrUnproven) || errors.Is(err, migrate.ErrWrongKeys) && report.Seen == 0
 }
 
 // status is the exit status of a run that has a report.
@@ -174,7 +200,11 @@ func (m *moveCommand) status(p *program, f *flags, report *migrate.Report, err e
 		if report.Written == 0 || report.DryRun {
 			status = exitUsage
 		}
-		return 0, &statusError{status, fmt.Errorf("%w\n%s (\"sealcache get\" shows whether an entry opens; --ignore-unreadable continues nevertheless)", err, whatWasWritten(m.operation, report))}
+		return 0, &statusError{status, fmt.Errorf("%w\n%s (\"sealcache get\" shows whether an entry opens)", err, whatWasWritten(m.operation, report))}
+	case errors.Is(err, migrate.ErrUnproven):
+		return 0, &configError{err}
+	case errors.Is(err, migrate.ErrMemory):
+		return 0, fmt.Errorf("%w\n--allow-eviction continues nevertheless", err)
 	case errors.Is(err, migrate.ErrCheckpoint):
 		return 0, wrong("--checkpoint: %w\nGive the flags of the run that wrote it, or another file, or remove it to begin again", err)
 	case err != nil && continues(m.checkpoint, err):

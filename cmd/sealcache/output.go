@@ -95,7 +95,7 @@ func (o *outputFlags) write(p *program, h header, report any, text func(io.Write
 		errs = append(errs, err)
 	} else {
 		_, err = fmt.Fprintln(p.stdout, h)
-		errs = append(errs, err, text(p.stdout))
+		errs = append(errs, err, text(hinting{p.stdout}))
 	}
 	if o.report != "" {
 		if err := replaceFile(o.report, data); err != nil {
@@ -105,9 +105,9 @@ func (o *outputFlags) write(p *program, h header, report any, text func(io.Write
 	return errors.Join(errs...)
 }
 
-// merge returns the JSON object that has the fields of two.
-func merge(h header, report any) ([]byte, error) {
-	first, err := json.Marshal(h)
+// merge returns the JSON object that has the fields of both. The first wins.
+func merge(begin, report any) ([]byte, error) {
+	first, err := json.Marshal(begin)
 	if err != nil {
 		return nil, err
 	}
@@ -115,12 +115,27 @@ func merge(h header, report any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	second = bytes.Replace(second, []byte(`{"schema":1,`), []byte(`{`), 1) // reports of the library begin with theirs
-	all := append(append(first[:len(first)-1], ','), second[1:]...)
-	if len(second) == len("{}") {
-		all = append(first[:len(first)-1], '}')
+	have := map[string]json.RawMessage{}
+	if err := json.Unmarshal(first, &have); err != nil {
+		return nil, err
 	}
-	return indent(json.RawMessage(all))
+	all := first[:len(first)-1]
+	d := json.NewDecoder(bytes.NewReader(second))
+	_, err = d.Token()
+	for err == nil && d.More() {
+		var name json.Token
+		var value json.RawMessage
+		if name, err = d.Token(); err == nil {
+			err = d.Decode(&value)
+		}
+		if _, twice := have[fmt.Sprint(name)]; !twice {
+			all = fmt.Appendf(all, ",%q:%s", name, value)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return indent(json.RawMessage(append(all, '}')))
 }
 
 func indent(v any) ([]byte, error) {
@@ -138,15 +153,16 @@ func writeJSON(w io.Writer, v any) error {
 
 // progress is the state of a long command.
 type progress struct {
-	Command   string  `json:"command"`
-	State     string  `json:"state"` // running, paused
-	Fraction  float64 `json:"fraction"`
-	Seen      int64   `json:"seen"`
-	Written   *int64  `json:"written,omitempty"`
-	Plaintext *int64  `json:"plaintext,omitempty"`
-	PerSecond float64 `json:"per_second"`
-	Elapsed   float64 `json:"elapsed_seconds"`
-	Remaining float64 `json:"remaining_seconds,omitempty"`
+	Command   string   `json:"command"`
+	Phase     string   `json:"phase,omitempty"`
+	Paused    []string `json:"paused,omitempty"` // the reasons
+	Fraction  float64  `json:"fraction"`
+	Seen      int64    `json:"seen"`
+	Written   *int64   `json:"written,omitempty"`
+	Plaintext *int64   `json:"plaintext,omitempty"`
+	PerSecond float64  `json:"per_second"`
+	Elapsed   float64  `json:"elapsed_seconds"`
+	Remaining float64  `json:"remaining_seconds,omitempty"`
 	final     bool
 }
 
@@ -167,16 +183,14 @@ func (s progress) counts() string {
 	if s.Remaining > 0 {
 		text += ", " + (time.Duration(s.Remaining) * time.Second).String() + " left"
 	}
-	if s.State == statePaused {
-		text += ", paused"
+	if len(s.Paused) > 0 {
+		text += ", paused: " + strings.Join(s.Paused, ", ")
+	}
+	if s.Phase != "" {
+		text += " (" + s.Phase + ")"
 	}
 	return text
 }
-
-const (
-	stateRunning = "running"
-	statePaused  = "paused"
-)
 
 // show returns a function that shows progress, and one that ends it.
 func (o *outputFlags) show(p *program) (show func(progress), done func()) {

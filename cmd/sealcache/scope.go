@@ -60,25 +60,15 @@ func (s *scopeFlags) key(flag, text string) (string, error) {
 	}
 }
 
-// excluded returns the stored names that are skipped.
-func (s *scopeFlags) excluded() ([]string, error) {
-	scope, err := s.key("prefix", s.prefix)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, e := range s.exclude {
-		key, err := s.key("exclude", e)
+// list returns the beginnings of keys that a flag gives. The library refuses those that cannot match.
+func (s *scopeFlags) list(flag string, given []string) ([]string, error) {
+	var keys []string
+	for _, e := range given {
+		key, err := s.key(flag, e)
 		if err != nil {
 			return nil, err
 		}
-		if strings.HasPrefix(scope, key) {
-			return nil, wrong("--exclude: %q would skip everything", e)
-		}
-		if !strings.HasPrefix(key, scope) {
-			return nil, wrong("--exclude: %q cannot match, because every key starts with %q", e, scope)
-		}
-		names = append(names, start(s.namespace)+key)
+		keys = append(keys, key)
 	}
-	return names, nil
+	return keys, nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +23,8 @@ import (
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
 func TestMain(m *testing.M) {
@@ -29,9 +32,10 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs testdata/script: a Redis of its own for each, whose URL is $REDIS, and a plaintext keyset, $WORK/kek.json,
-// as a platform would mount it. Four commands besides testscript's:
+// as a platform would mount it. Five commands besides testscript's:
 //
 //	status N ARGS...   runs sealcache, which must end with the exit status N
+//	check [NAMESPACE]  is an application that starts with the keys of $KEK: it makes or opens the key check
 //	redis ARGS...      sends a command to Redis, with -n N first to its database N; the reply is the output
 //	keyids FILE        sets $OLD to the id of the first key of a keyset and $NEW to that of the last
 //	rotate FILE        gives a plaintext keyset a new primary key, and sets $OLD and $NEW to the ids
@@ -63,6 +67,7 @@ func TestScripts(t *testing.T) {
 			"keyids": keyidsCommand,
 			"rotate": rotateCommand,
 			"status": statusCommand,
+			"check":  checkCommand,
 		},
 	})
 }
@@ -82,6 +87,29 @@ func statusCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if strconv.Itoa(status) != args[0] {
 		ts.Fatalf("sealcache ended with status %d, want %s", status, args[0])
 	}
+}
+
+func checkCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 1 {
+		ts.Fatalf("usage: check [NAMESPACE]")
+	}
+	ctx := context.Background()
+	kek, err := aead.OpenKEK(ctx, ts.Getenv("KEK"))
+	ts.Check(err)
+	defer kek.(*aead.Keyring).Close() //nolint:forcetypeassert // a file is one
+	e, err := aead.NewEnvelope(ctx, kek)
+	ts.Check(err)
+	defer e.Close()
+	backing, err := redisstore.Open(ctx, ts.Getenv("REDIS"))
+	ts.Check(err)
+	defer backing.Close()
+	opts := []middleware.Option{middleware.WithLogger(slog.New(slog.DiscardHandler))}
+	if len(args) > 0 {
+		opts = append(opts, middleware.WithNamespace(args[0]))
+	}
+	s, err := middleware.New(backing, e, opts...)
+	ts.Check(err)
+	ts.Check(s.Check(ctx))
 }
 
 func redisCommand(ts *testscript.TestScript, neg bool, args []string) {

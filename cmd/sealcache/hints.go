@@ -1,0 +1,54 @@
+package main
+
+import (
+	"io"
+	"regexp"
+	"strings"
+)
+
+// The library names its settings. An operator has flags for them.
+var settingNames = strings.NewReplacer( //nolint:gochecknoglobals // never changes
+	"exclude them or leave numbers", "--exclude them or give --leave-numbers",
+	"exclude them by name", "--exclude them",
+	"leave out the names of other applications", "give --other-applications for the names of other applications",
+	"show names with Samples", "--samples 10 shows names",
+	"run it without namespace and prefix", "give --all",
+	"give Proof or AllowUnproven", "give --proof KEY or --allow-unproven",
+	"as Stored says", "as --stored says",
+	"the entry of Proof", "the entry of --proof",
+	"Proof is not", "--proof is not",
+	"make another key primary first", "\"sealcache keys promote\" makes another key primary",
+	"redis+cluster://, redis.NewClusterClient", "--redis redis+cluster://...",
+	"From: ", "--namespace: ",
+	"To: ", "--to-namespace: ",
+)
+
+// hintPatterns are the hints that carry a value.
+func hintPatterns() map[*regexp.Regexp]string {
+	return map[*regexp.Regexp]string{
+		regexp.MustCompile(`\bignore type (\S+) if`):                    "--ignore-type $1 if",
+		regexp.MustCompile(`\bExclude\[\d+\]`):                          "--exclude",
+		regexp.MustCompile(`\bOtherApplications\[\d+\]`):                "--other-applications",
+		regexp.MustCompile(`\bOtherApplications covers Namespaces\b.*`): "--other-applications covers --namespace",
+		regexp.MustCompile(`\bIgnoreTypes: `):                           "--ignore-type: ",
+	}
+}
+
+// withFlags names the flags in a text of the library.
+func withFlags(text string) string {
+	text = settingNames.Replace(text)
+	for pattern, flag := range hintPatterns() {
+		text = pattern.ReplaceAllString(text, flag)
+	}
+	return text
+}
+
+// hinting names the flags in what is written to it, which is whole lines.
+type hinting struct{ w io.Writer }
+
+func (h hinting) Write(b []byte) (int, error) {
+	if _, err := io.WriteString(h.w, withFlags(string(b))); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}

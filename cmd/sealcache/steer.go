@@ -1,0 +1,109 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+// steering shows and changes a run while it runs: by signals, and by a control file.
+type steering struct {
+	p       *program
+	file    string
+	control *migrate.Control // nil if the command cannot be changed
+	last    atomic.Pointer[progress]
+	paused  bool // by the signal
+	done    chan struct{}
+	wait    sync.WaitGroup
+	once    sync.Once
+}
+
+const controlEvery = time.Second
+
+func newSteering(p *program, file string, control *migrate.Control) *steering {
+	s := &steering{p: p, file: file, control: control, done: make(chan struct{})}
+	signals, release := steeringSignals()
+	tick := time.NewTicker(controlEvery)
+	said := s.read("")
+	s.wait.Go(func() {
+		defer release()
+		defer tick.Stop()
+		for {
+			select {
+			case <-s.done:
+				return
+			case <-tick.C:
+				said = s.read(said)
+			case signal := <-signals:
+				s.signal(signal)
+			}
+		}
+	})
+	return s
+}
+
+func (s *steering) stop() {
+	s.once.Do(func() { close(s.done) })
+	s.wait.Wait()
+}
+
+func (s *steering) progress(state progress) { s.last.Store(&state) }
+
+// signal shows the state, or pauses and resumes the run.
+func (s *steering) signal(signal os.Signal) {
+	switch {
+	case signal == statusSignal:
+		if state := s.last.Load(); state != nil {
+			fmt.Fprintln(s.p.stderr, *state)
+		} else {
+			fmt.Fprintln(s.p.stderr, "starting")
+		}
+	case s.control == nil:
+		fmt.Fprintln(s.p.stderr, "this command cannot be paused (give --max-latency or --rate)")
+	case s.paused:
+		s.paused = false
+		s.control.Resume()
+		fmt.Fprintln(s.p.stderr, "resumed")
+	default:
+		s.paused = true
+		s.control.Pause()
+		fmt.Fprintln(s.p.stderr, "paused (send the signal again to resume)")
+	}
+}
+
+// read applies the control file, unless it says the same as before.
+func (s *steering) read(before string) (now string) {
+	if s.file == "" {
+		return ""
+	}
+	data, err := os.ReadFile(s.file)
+	if err != nil || string(data) == before {
+		return before // a file that is not there yet says nothing
+	}
+	for line := range strings.Lines(string(data)) {
+		switch words := strings.Fields(line); {
+		case len(words) == 0:
+		case len(words) == 1 && words[0] == "pause":
+			s.control.Pause()
+		case len(words) == 1 && words[0] == "resume":
+			s.control.Resume()
+		case len(words) == 2 && words[0] == "rate":
+			if n, err := strconv.ParseFloat(words[1], 64); err == nil && n >= 0 {
+				s.control.SetRate(n)
+				break
+			}
+			fallthrough
+		default:
+			fmt.Fprintln(s.p.stderr, "--control: a line is not understood (want pause, resume or rate ENTRIES)")
+			continue
+		}
+	}
+	fmt.Fprintln(s.p.stderr, "--control: applied")
+	return string(data)
+}

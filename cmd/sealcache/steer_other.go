@@ -1,0 +1,13 @@
+//go:build !unix
+
+package main
+
+import (
+	"os"
+	"syscall"
+)
+
+// statusSignal is of systems with signals for users.
+const statusSignal = syscall.Signal(0)
+
+func steeringSignals() (signals <-chan os.Signal, release func()) { return nil, func() {} }

@@ -1,0 +1,22 @@
+package main
+
+import "time"
+
+// throttleFlags bound the load on Redis.
+type throttleFlags struct {
+	rate, bytes float64
+	latency     time.Duration
+}
+
+func (t *throttleFlags) declare(f *flags) {
+	f.Float64Var(&t.rate, "rate", 0, "most `ENTRIES` per second; 0 is no bound")
+	f.Float64Var(&t.bytes, "bytes-rate", 0, "most `BYTES` per second; 0 is no bound")
+	f.DurationVar(&t.latency, "max-latency", 0, "pause while the 99th percentile of PING is longer than this `DURATION`, as 5ms; 0 is no bound")
+}
+
+func (t *throttleFlags) check() error {
+	if !(t.rate >= 0) || !(t.bytes >= 0) || t.latency < 0 { // NaN, too
+		return wrong("--rate, --bytes-rate and --max-latency must not be negative")
+	}
+	return nil
+}
