@@ -120,21 +120,21 @@ func rights(t *testing.T, admin redis.Cmdable, url string) {
 
 	const look, change, move = "sealcache-look", "sealcache-change", "sealcache-move"
 	as(look, exitLeft, "audit", "--all")
-	as(look, exitFailed, "migrate", "--namespace", "shop", "--kek", kek) // the others may not
-	as(change, exitDone, "migrate", "--namespace", "shop", "--kek", kek, "--dry-run")
-	as(change, exitDone, "migrate", "--namespace", "shop", "--kek", kek, "--checkpoint", filepath.Join(dir, "checkpoint"))
+	as(look, exitFailed, "migrate", "--namespace", "shop", "--kek", kek, "--allow-unproven") // the others may not
+	as(change, exitDone, "migrate", "--namespace", "shop", "--kek", kek, "--allow-unproven", "--dry-run")
+	as(change, exitDone, "migrate", "--namespace", "shop", "--kek", kek, "--allow-unproven", "--checkpoint", filepath.Join(dir, "checkpoint"))
 	as(look, exitDone, "inspect", "--namespace", "shop", "1")
 	as(look, exitDone, "get", "--namespace", "shop", "--kek", kek, "--reason", "test", "1")
 	as(look, exitLeft, "audit", "--all", "--kek", kek, "--open", "--namespace", "shop")
-	as(change, exitDone, "reseal", "--namespace", "shop", "--kek", kek)
-	as(move, exitDone, "migrate", "--prefix", "user:", "--to-namespace", "shop", "--kek", kek)
-	as(move, exitDone, "migrate", "--prefix", "user:", "--to-namespace", "shop", "--kek", kek, "--delete-old")
+	as(change, exitDone, "reseal", "--namespace", "shop", "--kek", kek, "--proof", "1")
+	as(move, exitDone, "migrate", "--prefix", "user:", "--to-namespace", "shop", "--kek", kek, "--proof", "1")
+	as(move, exitDone, "migrate", "--prefix", "user:", "--to-namespace", "shop", "--kek", kek, "--proof", "1", "--delete-old")
 	require.Equal(t, "shop:user:1", strings.Join(admin.SMembers(ctx, "gocache_tag_shop:people").Val(), " "))
 	require.Positive(t, admin.TTL(ctx, "gocache_tag_shop:brief").Val())
 	for _, name := range append(jobs, "{shop:3}") {
 		require.NoError(t, admin.Del(ctx, name).Err())
 	}
 	as(look, exitDone, "audit", "--all", "--kek", kek, "--open", "--namespace", "shop")
-	as(change, exitDone, "unseal", "--namespace", "shop", "--kek", kek)
+	as(change, exitDone, "unseal", "--namespace", "shop", "--kek", kek, "--proof", "1")
 	require.Len(t, admin.Get(ctx, "shop:large").Val(), 1<<20)
 }

@@ -6,22 +6,24 @@ import (
 	"strings"
 )
 
-// The library names its settings. An operator has flags for them.
-var settingNames = strings.NewReplacer( //nolint:gochecknoglobals // never changes
-	"exclude them or leave numbers", "--exclude them or give --leave-numbers",
-	"exclude them by name", "--exclude them",
-	"leave out the names of other applications", "give --other-applications for the names of other applications",
-	"show names with Samples", "--samples 10 shows names",
-	"run it without namespace and prefix", "give --all",
-	"give Proof or AllowUnproven", "give --proof KEY or --allow-unproven",
-	"as Stored says", "as --stored says",
-	"the entry of Proof", "the entry of --proof",
-	"Proof is not", "--proof is not",
-	"make another key primary first", "\"sealcache keys promote\" makes another key primary",
-	"redis+cluster://, redis.NewClusterClient", "--redis redis+cluster://...",
-	"From: ", "--namespace: ",
-	"To: ", "--to-namespace: ",
-)
+// settingNames are pairs: a hint of the library, which names its settings, and the hint with flags.
+func settingNames() []string {
+	return []string{
+		"exclude them or leave numbers", "--exclude them or give --leave-numbers",
+		"exclude them by name", "--exclude them",
+		"leave out the names of other applications", "give --other-applications for the names of other applications",
+		"show names with Samples", "--samples 10 shows names",
+		"run it without namespace and prefix", "give --all",
+		"give Proof or AllowUnproven", "give --proof KEY or --allow-unproven",
+		"as Stored says", "as --stored says",
+		"the entry of Proof", "the entry of --proof",
+		"Proof is not", "--proof is not",
+		"make another key primary first", "\"sealcache keys promote\" makes another key primary",
+		"redis+cluster://, redis.NewClusterClient", "--redis redis+cluster://...",
+		"From: ", "--namespace: ",
+		"To: ", "--to-namespace: ",
+	}
+}
 
 // hintPatterns are the hints that carry a value.
 func hintPatterns() map[*regexp.Regexp]string {
@@ -36,7 +38,7 @@ func hintPatterns() map[*regexp.Regexp]string {
 
 // withFlags names the flags in a text of the library.
 func withFlags(text string) string {
-	text = settingNames.Replace(text)
+	text = strings.NewReplacer(settingNames()...).Replace(text)
 	for pattern, flag := range hintPatterns() {
 		text = pattern.ReplaceAllString(text, flag)
 	}

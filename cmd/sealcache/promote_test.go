@@ -45,7 +45,7 @@ func TestPromoteDuringReseal(t *testing.T) {
 	for i := range entries {
 		require.NoError(t, rdb.Set(ctx, fmt.Sprint("shop:", i), "value", 0).Err())
 	}
-	do(exitDone, "migrate", at()...)
+	do(exitDone, "migrate", at("--allow-unproven")...)
 	change("add")
 	change("add")
 	all := ids(t, file)
@@ -58,7 +58,7 @@ func TestPromoteDuringReseal(t *testing.T) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		status, out, log := sealcache(t, append([]string{"reseal"}, at("--rate", "600")...)...)
+		status, out, log := sealcache(t, append([]string{"reseal"}, at("--rate", "600", "--proof", "1")...)...)
 		done <- result{status, out, log}
 	}()
 	require.Eventually(t, func() bool { return sets(t, rdb) > begun+100 }, 20*time.Second, 5*time.Millisecond)
@@ -66,7 +66,7 @@ func TestPromoteDuringReseal(t *testing.T) {
 	r := <-done
 	require.Equal(t, exitLeft, r.status, "%s%s", r.out, r.log)
 	require.Contains(t, r.out, "PRIMARY KEY CHANGED")
-	do(exitDone, "reseal", at()...)
+	do(exitDone, "reseal", at("--proof", "1")...)
 }
 
 // sets counts calls of SET, those of scripts included.

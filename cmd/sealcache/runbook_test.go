@@ -174,6 +174,7 @@ func TestRunbook(t *testing.T) {
 				}
 				s, err := middleware.New(backing, e, opts...)
 				require.NoError(t, err)
+				require.NoError(t, s.Check(ctx)) // as at the start of an application
 				i.deploy(s)
 			}
 			before := app.ops.Load()

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The library still gives the hints that the command translates. Each becomes a flag or a command.
+func TestHintsAreThoseOfTheLibrary(t *testing.T) {
+	t.Parallel()
+	var library strings.Builder
+	for _, dir := range []string{"migrate", "audit", "internal/rediswalk"} {
+		files, err := filepath.Glob(filepath.Join("../../middleware", dir, "*.go"))
+		require.NoError(t, err)
+		for _, f := range files {
+			if !strings.HasSuffix(f, "_test.go") {
+				data, err := os.ReadFile(f)
+				require.NoError(t, err)
+				library.Write(data)
+			}
+		}
+	}
+	for i, hint := range settingNames() {
+		if i%2 == 0 {
+			require.Contains(t, library.String(), hint)
+			require.NotEqual(t, hint, withFlags(hint))
+		}
+	}
+	for text, want := range map[string]string{
+		"1 entries of type hash were not looked into (ignore type hash if they hold no cached data)": "1 entries of type hash were not looked into (--ignore-type hash if they hold no cached data)",
+		"Exclude[3] covers everything":           "--exclude covers everything",
+		"OtherApplications[0] is empty":          "--other-applications is empty",
+		"OtherApplications covers Namespaces[1]": "--other-applications covers --namespace",
+		`IgnoreTypes: "x" cannot be ignored`:     `--ignore-type: "x" cannot be ignored`,
+	} {
+		require.Equal(t, want, withFlags(text))
+	}
+}

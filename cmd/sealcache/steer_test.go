@@ -1,0 +1,82 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/internal/redistest"
+)
+
+// A run is watched, paused and resumed by signals, and steered by a control file. Progress is JSON, an object on a line.
+func TestSteerRun(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := redis.NewClient(server.ClientOptions())
+	t.Cleanup(func() { _ = rdb.Close() })
+	_, kek := kekFile(t)
+	for i := range 3000 {
+		require.NoError(t, rdb.Set(t.Context(), fmt.Sprint("shop:", i), "value", 0).Err())
+	}
+	control := filepath.Join(t.TempDir(), "control")
+	cmd := exec.CommandContext(t.Context(), "sealcache", "migrate", "--redis", server.URL(), "--kek", kek, "--namespace", "shop",
+		"--allow-unproven", "--rate", "50", "--control", control, "--progress", "json")
+	stderr, err := cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	kill := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
+	defer kill.Stop()
+	lines := bufio.NewScanner(stderr)
+	// until returns the first line that is as wanted.
+	until := func(wanted func(line string) bool) string {
+		t.Helper()
+		for lines.Scan() {
+			if wanted(lines.Text()) {
+				return lines.Text()
+			}
+		}
+		require.Fail(t, "the run ended")
+		return ""
+	}
+	state := func(line string) (s progress) {
+		_ = json.Unmarshal([]byte(line), &s)
+		return s
+	}
+	first := state(until(func(string) bool { return true }))
+	require.Equal(t, "migrate", first.Command)
+	require.NotEmpty(t, first.Phase)
+	until(func(line string) bool { s := state(line); return s.Written != nil && *s.Written > 0 })
+
+	require.NoError(t, cmd.Process.Signal(syscall.SIGUSR1))
+	until(func(line string) bool {
+		return strings.HasPrefix(line, "migrate: ") && strings.Contains(line, " written")
+	})
+	require.NoError(t, cmd.Process.Signal(syscall.SIGUSR2))
+	until(func(line string) bool { return strings.HasPrefix(line, "paused") })
+	until(func(line string) bool { return len(state(line).Paused) > 0 })
+	require.NoError(t, cmd.Process.Signal(syscall.SIGUSR2))
+	until(func(line string) bool { return line == "resumed" })
+
+	require.NoError(t, os.WriteFile(control, []byte("nonsense\npause\n"), 0o600))
+	until(func(line string) bool { return strings.Contains(line, "not understood") })
+	until(func(line string) bool { return len(state(line).Paused) > 0 })
+	require.NoError(t, os.WriteFile(control, []byte("resume\nrate 1000000\n"), 0o600))
+	for lines.Scan() {
+		require.NotContains(t, lines.Text(), "shop:")
+	}
+	require.NoError(t, cmd.Wait())
+	require.NotEqual(t, "value", rdb.Get(t.Context(), "shop:2999").Val())
+}
