@@ -1,68 +1,79 @@
-// Package redisstore is a gocache store over Redis that can do what gocache's own Redis store cannot: hand over bytes
-// that the caller owns, swap a value atomically, keep tags under concurrent writers, tell a TTL to the millisecond in
-// one round trip, enumerate entries, and clear a prefix instead of the whole server.
+// Package redisstore is a gocache store over Redis: a single node, Sentinel or Cluster.
 //
-// [New] takes a go-redis client that the application already has, for a single node, Sentinel or Cluster; it is the
-// one-word change from gocache's redis.NewRedis. [Open] takes a URL, makes the client and owns it; the options of the
-// URL are listed there. [OpenClient] makes the same client for whoever needs Redis itself.
+// [New] returns a store over a go-redis client of the application. It replaces gocache's redis.NewRedis. [Open] returns a
+// store for a URL and owns its client. [OpenClient] returns the client of a URL, for code that needs Redis itself.
+//
+//	s, err := redisstore.Open(ctx, "rediss://app@redis:6379/0?password_file=/run/secrets/redis&expiration=10m")
+//
+// In addition to gocache's interface, a Store returns bytes that the caller owns, stops reading at a limit, swaps values
+// atomically, keeps tags under concurrent writers, returns TTLs to the millisecond in one round trip, enumerates entries and
+// clears a prefix. A Store is safe for concurrent use. Its errors carry no key and no value, and unwrap to those of go-redis
+// and of the context.
 //
 // # Differences from gocache's Redis store
 //
-// The keys, values and tag sets in Redis are the same ("gocache_tag_" and the tag), so that both can work on one Redis
-// side by side. The behaviour differs:
+// The keys, values and tag sets in Redis are the same ("gocache_tag_" and the tag), so that both stores can work on one
+// Redis. The behaviour differs:
 //
-//   - Get and GetWithTTL return []byte instead of string, which the caller owns and may write into.
-//   - A key that is not a string is an error instead of a panic.
-//   - TTLs have milliseconds; what is finer is rounded up. No expiry is 0, where gocache says -1ns. In options, 0 and -1ns
-//     both mean no expiry; any other negative duration is an error.
-//   - Errors of tagging and of invalidation are returned. The set of a tag lives at least as long as the entries that were
-//     set with it, unless TagsTTL says otherwise. (gocache's own store, beside this one, cuts it to 720 h.)
-//   - Invalidate removes strings only, whatever else a tag's set may name.
-//   - A tag's set is no entry: Set and Delete refuse a key that is the name of one.
-//   - Clear empties the selected database on every master, where gocache empties all databases of one.
+//   - Get and GetWithTTL return a []byte that the caller owns, not a string.
+//   - A key that is not a string is an error, not a panic.
+//   - TTLs have milliseconds, rounded up. GetWithTTL returns 0 for no expiry, where gocache returns -1ns. In options, 0 and
+//     -1ns mean no expiry. Any other negative duration is an error.
+//   - Errors of tagging and of invalidation are returned. The set of a tag expires no sooner than the entries that were set
+//     with it, unless TagsTTL says otherwise. (gocache's own store on the same Redis cuts it to 720 h.)
+//   - Invalidate removes strings only, whatever a tag's set names.
+//   - Set and Delete refuse a key that is the name of a tag's set.
+//   - Clear empties the selected database on every master. gocache empties all databases of one master.
 //
 // # Tags
 //
-// On a single node an entry and its tags are written in one script, and Invalidate removes a member and its entry in one
-// script, so that no entry is ever without its tags. In a Cluster entry and tags lie on different nodes. There Set writes
-// the tags, the entry, and the tags again; Invalidate removes entries, then their memberships, then once more the
-// entries. Whatever the interleaving, an entry that was set has its tags when Set returns, also with an error of its
-// context: the last step then gets two seconds more. What may be left behind: a writer that dies, or loses the nodes,
-// between its steps while the same tag is invalidated can leave an entry that lacks the tag, and one that does so in
-// SetIfNotExists, which tags only what it has written, an entry without tags; an Invalidate that dies between its steps can
-// leave an entry untagged that was written during it.
+// On a single node one script writes an entry and its tags, and one script removes a member and its entry, so that no entry
+// is ever without its tags. In a Cluster entry and tags lie on different nodes. There Set writes the tags, the entry, and the
+// tags again. Invalidate removes entries, then their memberships, then the entries again. When Set returns, the entry has its
+// tags, also if the context has ended: the last step then gets two seconds more. Two cases remain in a Cluster. If a process
+// dies between its steps while another invalidates the same tag, the entry can lack the tag. If it dies in SetIfNotExists,
+// which tags only what it has written, the entry can lack all tags.
 //
-// Memberships of entries that have expired or were deleted stay until the tag is invalidated or its set expires: no harm
-// is done by them but memory. PruneTags removes them. CompareAndSwap leaves tags alone: with a TTL of its own an entry may
-// outlive the sets of its tags.
+// Redis evicts tag sets like other keys. If maxmemory is set, use the maxmemory-policy noeviction, or volatile-ttl, which
+// evicts first what expires first. Under every other policy an invalidation can miss entries whose tag set was evicted.
+// [Store.Advice] reports such a policy, and middleware.Store's Check logs it.
 //
-// A Cluster's client that reads from replicas (ReadOnly, RouteByLatency, RouteRandomly) does so in Get only, which may then
-// return what is no longer there. Everything else asks the masters.
+// Memberships of expired and deleted entries stay until the tag is invalidated or its set expires. They only use memory.
+// [Store.PruneTags] removes them. CompareAndSwap does not change tags: with a TTL of its own an entry may outlive the sets of
+// its tags.
 //
-// # Retries
+// # Replicas and Clusters
 //
-// go-redis repeats a command whose connection broke. That is harmless for what can be done twice. CompareAndSwap and
-// SetIfNotExists cannot: repeated after a reply was lost they would report false for what they did themselves. They are
-// sent once; an error from them that is not the server's own means that the outcome is unknown.
+// If a Cluster's client reads from replicas (ReadOnly, RouteByLatency, RouteRandomly), reads of single values do so, and may
+// return removed entries. Everything else asks the masters. Clear, ClearPrefix, Keys and PruneTags refuse a single-node client
+// of a Cluster node, because it would see a part of the entries. They ask INFO for that.
+//
+// # Retries and deadlines
+//
+// go-redis repeats a command whose connection broke. Most commands may run twice. CompareAndSwap and SetIfNotExists may not:
+// repeated after a lost reply they would report false for their own write. They are sent once. If their error is not a reply
+// of the server, the outcome is unknown.
+//
+// The deadline of a context ends a call in time if the client was made with ContextTimeoutEnabled, as by Open. If a context is
+// cancelled without a deadline, the call ends before the next attempt, at the latest after the client's ReadTimeout, because
+// go-redis does not interrupt a read.
 //
 // # Permissions
 //
-// The least that an ACL user needs whose entries and tags begin with "shop:", for all methods but Clear:
+// An ACL user whose entries and tags start with "shop:" needs at least these rights, for all methods but Clear:
 //
 //	ACL SETUSER app on >password ~shop:* ~gocache_tag_shop:* -@all
 //	    +ping +get +set +unlink +pttl +type +multi +exec +eval +evalsha +exists +strlen +getrange
 //	    +sadd +srem +sismember +sscan +pexpire +persist +scan +info
 //
-// and +select for a database other than 0, +client|setname for a client_name, +flushdb for Clear, and in a Cluster
-// +cluster|slots, +command, +asking, and +readonly for a client that reads from replicas. Names of tags lie in Redis as
-// "gocache_tag_" and the tag, hence the second pattern. Without info a scan does not notice that its server was restarted.
-// Without multi and exec (both, or neither) values and TTLs are read by a script, which is slower for large values. Without
-// tags, swaps and enumeration, ping, get, set, unlink, pttl, multi and exec are enough.
+// Add +select for a database other than 0, +client|setname for a client_name, and +flushdb for Clear. In a Cluster add
+// +cluster|slots, +command and +asking, and +readonly for a client that reads from replicas. Names of tags start with
+// "gocache_tag_" in Redis, hence the second pattern.
 //
-// A deadline of a context ends a call in time, if the client was made with ContextTimeoutEnabled, as Open does. A context
-// that is cancelled without a deadline ends it before the next attempt, at the latest after the client's ReadTimeout:
-// go-redis does not interrupt a read.
+// Some rights are optional. Without info a scan does not notice that its server was restarted, or that it is a Cluster node.
+// Without multi and exec (both, or neither) a script reads values with TTLs, which is slower for large values. The same holds
+// for servers and proxies that refuse these commands. Without tags, swaps and enumeration, ping, get, set, unlink, pttl, multi
+// and exec are enough.
 //
-// A Store is safe for concurrent use. Its errors carry no key and no value, and unwrap to those of go-redis and of the
-// context. Scripts are sent once per node and called by their digest.
+// Scripts are sent once per node and called by their digest.
 package redisstore

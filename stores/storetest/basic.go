@@ -27,7 +27,7 @@ func basicCases() []testCase {
 		},
 		{
 			name: "delete an absent key",
-			rule: "deleting what is not there is no error",
+			rule: "deleting an absent key is not an error",
 			run: func(t *testing.T, s *subject) {
 				declared(t, "DeleteMissing", s.Store.Delete(t.Context(), "absent") == nil, s.Can.DeleteMissing)
 			},
@@ -206,7 +206,7 @@ func comesBack(t *testing.T, s *subject, form Form, value any, text string) {
 	}
 }
 
-// same tells whether two values are of one type and equal, the sign of zero included.
+// same reports whether two values are of one type and equal, the sign of zero included.
 func same(a, b any) bool {
 	switch a := a.(type) {
 	case []byte:
@@ -335,7 +335,7 @@ func concurrency(t *testing.T, s *subject) {
 					}
 					name, rest, _ := strings.Cut(textOf(got), "=")
 					if name != key || rest == "" || strings.Trim(rest, rest[:1]) != "" {
-						t.Errorf("Get returned what nobody wrote")
+						t.Errorf("Get returned a value that was never written")
 						return
 					}
 					if key == own && textOf(got) != text {

@@ -121,11 +121,11 @@ var defects = map[string]defect{
 	}),
 	"lists nothing":                defective("declarations", func(s *memorystore.Store) store.StoreInterface { return &lists{Store: s} }),
 	"reads past the limit":         defective("bounded_reads", func(s *memorystore.Store) store.StoreInterface { return unbounded{s} }),
-	"sealed, it says":              pretendsToSeal("nothing_in_clear"),
+	"sealed, it says":              pretendsToSeal("no_plaintext_in_the_store"),
 	"numbers by length":            pretendsToSeal("magnitude"),
 	"opens moved values":           pretendsToSeal("a_moved_value_does_not_open"),
 	"opens altered values":         pretendsToSeal("an_altered_value_does_not_open"),
-	"opens planted values":         pretendsToSeal("planted_clear_values"),
+	"opens planted values":         pretendsToSeal("planted_plaintext"),
 	"invalidates what is foreign":  defective("invalidate_within_a_prefix", func(s *memorystore.Store) store.StoreInterface { return unprefixed{s} }),
 	"declares what leaves nothing": misdeclared("set,_get,_delete", func(c *storetest.Capabilities) { *c = storetest.Capabilities{} }),
 }

@@ -1,4 +1,4 @@
-// Package storetest is a conformance suite for gocache stores, clear or sealed.
+// Package storetest is a conformance suite for gocache stores, plaintext or sealed.
 //
 // A test of a store calls [Run] with a function that makes one, fresh and empty, for each case:
 //
@@ -29,7 +29,7 @@
 //					Swap:             true,
 //					Enumerate:        true,
 //					OwnedBytes:       true,
-//					BoundedRead: true,
+//					BoundedRead:      true,
 //					Ping:             true,
 //					InvalidatePrefix: true,
 //				},
@@ -39,12 +39,10 @@
 //
 // With no declaration at all, Run prints one to start from.
 //
-// What a store can do is declared, as data, in [Capabilities]. A case that does not apply to a store is skipped and
-// says why. What is declared and does not hold fails, and so does what holds and is not declared, where a test can
-// tell: a known defect of a store is written down in its declaration, and the suite notices when it is mended.
+// [Capabilities] declares, as data, what a store can do. A case that does not apply to a store is skipped with a reason.
+// A declaration that does not hold fails. A feature that is not declared fails too, where a test can find it: so a known
+// defect is written down in the declaration, and the suite notices its repair.
 //
 // Each case carries the rule that it checks, and fails with it. Through a sealed store the cases are the same and there
-// are more: values come back in the type they were given in, and what lies in the backing store shows nothing.
-//
-// Package redistest, below this one, starts real Redis servers.
+// are more: values come back in the type they were set with, and the stored bytes show nothing.
 package storetest

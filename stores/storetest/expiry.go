@@ -42,7 +42,7 @@ func expiryCases() []testCase {
 		},
 		{
 			name: "unreported TTL",
-			rule: "a store that does not report TTLs says 0 or less, so that nobody takes it for one",
+			rule: "a store that does not report TTLs returns 0 or less, so that no caller takes it for a TTL",
 			why: func(c Capabilities) string {
 				return firstReason(perEntry(c), unless(!c.TTL.Reported, "the store reports TTLs"))
 			},
@@ -62,7 +62,7 @@ func expiryCases() []testCase {
 		},
 		{
 			name: "negative expirations",
-			rule: "-1 ns, which go-redis reports for none, is none; every other negative expiration is an error",
+			rule: "-1 ns means no expiration, as go-redis reports it; every other negative expiration is an error",
 			why: func(c Capabilities) string {
 				return unless(c.TTL.NegativeIsError, "the store does not check expirations")
 			},

@@ -16,8 +16,8 @@ func sealedCases() []testCase {
 	sealed := func(c Capabilities) string { return unless(c.Sealed, "the store is not sealed") }
 	return []testCase{
 		{
-			name: "nothing in clear",
-			rule: "what lies in the backing store shows nothing of the value, and not whether two are the same",
+			name: "no plaintext in the store",
+			rule: "the stored bytes show nothing of the value, and not whether two values are equal",
 			why:  sealed,
 			run:  nothingInClear,
 		},
@@ -61,8 +61,8 @@ func sealedCases() []testCase {
 			run:  alteredValues,
 		},
 		{
-			name: "planted clear values",
-			rule: "a clear value planted in the backing store is refused, digits included",
+			name: "planted plaintext",
+			rule: "a plaintext value planted in the backing store is refused, also one of digits",
 			why:  sealed,
 			run: func(t *testing.T, s *subject) {
 				for _, text := range []string{"42", "0", "true", "plain", "{\"json\":1}", "\x00", ""} {
@@ -133,7 +133,7 @@ func nothingInClear(t *testing.T, s *subject) {
 				hex.EncodeToString([]byte(canary))[:16],
 			} {
 				if bytes.Contains(b, []byte(form)) {
-					t.Errorf("a %T lies in clear in the backing store", value)
+					t.Errorf("a %T lies in the backing store as plaintext", value)
 				}
 			}
 		}
@@ -144,7 +144,7 @@ func nothingInClear(t *testing.T, s *subject) {
 	for _, c := range scalars() {
 		b := s.sealed(t, c.value)
 		if string(b) == c.text || (len(c.text) > 6 && bytes.Contains(b, []byte(c.text))) {
-			t.Errorf("a %T lies in clear in the backing store", c.value)
+			t.Errorf("a %T lies in the backing store as plaintext", c.value)
 		}
 	}
 }

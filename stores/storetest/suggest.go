@@ -10,15 +10,15 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 )
 
-// suggestion is a declaration for a store that has none, from what a few calls show.
+// suggestion returns a declaration for a store that has none, from the results of a few calls.
 func suggestion(ctx context.Context, s store.StoreInterface) string {
 	if s == nil {
 		return ""
 	}
 	p := prober{ctx: ctx, store: s}
 	var b strings.Builder
-	b.WriteString("\nA few calls to the store suggest this one; its documentation has to say the rest, and the suite then tells " +
-		"what does not hold:\n\n\tCan: storetest.Capabilities{\n")
+	b.WriteString("\nA few calls to the store suggest this declaration. Complete it from the store's documentation; the suite then " +
+		"reports what does not hold:\n\n\tCan: storetest.Capabilities{\n")
 	for _, form := range []struct {
 		name  string
 		value any
@@ -66,7 +66,7 @@ func offered[T any](s store.StoreInterface) func() bool {
 	return func() bool { _, ok := s.(T); return ok }
 }
 
-// prober asks a store of which nothing is known. It panics where the store does.
+// prober calls a store with unknown features. It panics if the store does.
 type prober struct {
 	ctx   context.Context // of the one call of suggestion
 	store store.StoreInterface

@@ -293,7 +293,7 @@ func (s *subject) lacks(t *testing.T, key string) {
 	}
 }
 
-// present tells whether key has an entry. Where a miss is not store.NotFound, every error counts as one.
+// present reports whether key has an entry. Where a miss is not store.NotFound, every error counts as one.
 func (s *subject) present(ctx context.Context, key string) (bool, error) {
 	_, err := s.Store.Get(ctx, key)
 	switch {

@@ -13,7 +13,7 @@ func tagCases() []testCase {
 	return []testCase{
 		{
 			name: "invalidate",
-			rule: "Invalidate removes the entries that bear one of the tags, and no other",
+			rule: "Invalidate removes the entries that have one of the tags, and no other",
 			why:  tags,
 			run: func(t *testing.T, s *subject) {
 				s.set(t, "x", "v", store.WithTags([]string{"X"}))
@@ -42,7 +42,7 @@ func tagCases() []testCase {
 		},
 		{
 			name: "an overwrite keeps former tags",
-			rule: "an entry that is overwritten still bears the tags of former writes",
+			rule: "an entry that is overwritten keeps the tags of former writes",
 			why:  tags,
 			run: func(t *testing.T, s *subject) {
 				for i, options := range [][]store.Option{nil, {store.WithTags([]string{"new"})}} {
@@ -72,7 +72,7 @@ func tagCases() []testCase {
 		},
 		{
 			name: "tags under concurrency",
-			rule: "no entry loses its tag, whatever runs at the same time: after the last write an invalidation finds all",
+			rule: "no entry loses its tag under concurrency: after the last write an invalidation finds all",
 			why: func(c Capabilities) string {
 				return firstReason(tags(c), unless(c.ConcurrentTags, "tags are lost under concurrency"))
 			},

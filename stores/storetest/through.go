@@ -134,7 +134,7 @@ func throughCache[T any](t *testing.T, s *subject, value T) {
 	} else if _, err := c.SetIfNotExists(ctx, key, value); !errors.Is(err, store.ErrNotSupported) {
 		t.Errorf("%s: SetIfNotExists: %v, want store.ErrNotSupported", key, err)
 	}
-	// gocache hashes keys that are no strings before the store sees them.
+	// gocache hashes keys that are not strings before the store sees them.
 	type structKey struct{ ID int }
 	if err := c.Set(ctx, structKey{1}, value); err != nil {
 		t.Errorf("%s: Set under a struct: %v", key, err)

@@ -1,0 +1,152 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/eko/gocache/lib/v4/store"
+)
+
+func trickyPrefixes() []tricky {
+	return []tricky{
+		{"plain:", []string{"plain", "plain;", "Plain:a", "xplain:a"}},
+		{"a*:", []string{"ab:1", "a:1", "a\\*:1"}},
+		{"a?:", []string{"ab:1", "a\\?:1"}},
+		{"a[bc]:", []string{"ab:1", "ac:1"}},
+		{"a\\:", []string{"a:1", "a\\\\:1"}},
+		{"a^-]:", []string{"a^:1"}},
+		{"\x00\n", []string{"\x00", "\n"}},
+	}
+}
+
+func enumerate(t *testing.T, s *subject) {
+	e := s.Store.(Enumerator)
+	for _, c := range trickyPrefixes() {
+		prefix, neighbours := c.prefix, c.neighbours
+		if err := s.Store.Clear(t.Context()); err != nil {
+			t.Fatalf("Clear: %v", err)
+		}
+		want := map[string]bool{}
+		for i := range 300 {
+			want[prefix+strconv.Itoa(i)] = true
+		}
+		want[prefix] = true
+		for key := range want {
+			s.set(t, key, "v", store.WithTags([]string{prefix + "tag"}))
+		}
+		for _, key := range neighbours {
+			s.set(t, key, "v")
+		}
+		got := map[string]bool{}
+		for key, err := range e.Keys(t.Context(), prefix) {
+			if err != nil {
+				t.Fatalf("Keys: %v", err)
+			}
+			got[key] = true
+		}
+		for key := range got {
+			if !want[key] {
+				t.Errorf("Keys(%q) named %q", prefix, key)
+			}
+		}
+		if len(got) < len(want) {
+			t.Errorf("Keys(%q) named %d of %d entries", prefix, len(got), len(want))
+		}
+		n := 0
+		for range e.Keys(t.Context(), "") {
+			n++
+		}
+		if all := len(want) + len(neighbours); n < all || n > all+all/10 {
+			t.Errorf("Keys(\"\") named %d entries, want %d: tag sets are none, and names are rarely given twice", n, all)
+		}
+	}
+	n := 0
+	for range e.Keys(t.Context(), "") {
+		if n++; n == 2 {
+			break
+		}
+	}
+	for range e.Keys(t.Context(), "absent") {
+		t.Error("Keys named an entry that is not there")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	errs := 0
+	for _, err := range e.Keys(ctx, "") {
+		if errs++; !errors.Is(err, context.Canceled) {
+			t.Errorf("Keys with a cancelled context: %v", err)
+		}
+	}
+	if errs != 1 {
+		t.Errorf("Keys with a cancelled context yielded %d times, want its error once", errs)
+	}
+}
+
+func clearPrefix(t *testing.T, s *subject) {
+	e := s.Store.(Enumerator)
+	for _, c := range trickyPrefixes() {
+		prefix, neighbours := c.prefix, c.neighbours
+		if err := s.Store.Clear(t.Context()); err != nil {
+			t.Fatalf("Clear: %v", err)
+		}
+		for i := range 300 {
+			s.set(t, fmt.Sprint(prefix, i), "v", store.WithTags([]string{prefix + "tag"}))
+		}
+		s.set(t, prefix, "v")
+		s.set(t, "elsewhere", "v", store.WithTags([]string{prefix + "tag", "tag"}))
+		for _, key := range neighbours {
+			s.set(t, key, "v", store.WithTags([]string{"tag"}))
+		}
+		if err := e.ClearPrefix(t.Context(), prefix); err != nil {
+			t.Fatalf("ClearPrefix: %v", err)
+		}
+		for key, err := range e.Keys(t.Context(), prefix) {
+			if err != nil {
+				t.Fatalf("Keys: %v", err)
+			}
+			if strings.HasPrefix(key, prefix) {
+				t.Fatalf("ClearPrefix(%q) left an entry", prefix)
+			}
+		}
+		s.invalidate(t, prefix+"tag") // the tag is gone: this finds nothing
+		for _, key := range append(neighbours, "elsewhere") {
+			s.holds(t, key, "v")
+		}
+		s.invalidate(t, "tag") // this one is not
+		for _, key := range append(neighbours, "elsewhere") {
+			s.lacks(t, key)
+		}
+	}
+}
+
+func invalidatePrefix(t *testing.T, s *subject) {
+	for _, key := range []string{"p*:1", "p*:2", "p*", "px:1", "other", "p*:untagged"} {
+		if key == "p*:untagged" {
+			s.set(t, key, "v")
+			continue
+		}
+		s.set(t, key, "v", store.WithTags([]string{"t", "u"}))
+	}
+	p := s.Store.(PrefixInvalidator)
+	if err := p.InvalidatePrefix(t.Context(), "p*:", store.WithInvalidateTags([]string{"t", "unknown"})); err != nil {
+		t.Fatalf("InvalidatePrefix: %v", err)
+	}
+	s.lacks(t, "p*:1")
+	s.lacks(t, "p*:2")
+	s.invalidate(t, "t")
+	for _, key := range []string{"p*", "px:1", "other", "p*:untagged"} {
+		s.holds(t, key, "v")
+	}
+	s.invalidate(t, "u")
+	s.lacks(t, "other")
+	s.set(t, "other", "v", store.WithTags([]string{"t"}))
+	if err := p.InvalidatePrefix(t.Context(), "", store.WithInvalidateTags([]string{"t"})); err != nil {
+		t.Fatalf("InvalidatePrefix: %v", err)
+	}
+	s.lacks(t, "other")
+	s.holds(t, "p*:untagged", "v")
+}

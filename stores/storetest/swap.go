@@ -1,0 +1,191 @@
+package storetest
+
+import (
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+)
+
+func setIfNotExists(t *testing.T, s *subject) {
+	nx := s.Store.(store.SetIfNotExistsStore)
+	try := func(key, text string, options ...store.Option) bool {
+		t.Helper()
+		written, err := nx.SetIfNotExists(t.Context(), key, s.value(text), options...)
+		if err != nil {
+			t.Fatalf("SetIfNotExists: %v", err)
+		}
+		return written
+	}
+	if !try("k", "1") || try("k", "2") {
+		t.Error("SetIfNotExists did not say what it did")
+	}
+	s.holds(t, "k", "1")
+	if err := s.Store.Delete(t.Context(), "k"); err != nil {
+		t.Fatalf("Delete: %v", err)
+	}
+	if !try("k", "3") {
+		t.Error("SetIfNotExists did not write after Delete")
+	}
+	s.holds(t, "k", "3")
+
+	if s.Can.TTL.PerEntry {
+		d := s.lifetime()
+		if !try("short", "1", store.WithExpiration(d)) {
+			t.Error("SetIfNotExists did not write")
+		}
+		eventually(t, d+s.Can.TTL.Resolution+5*time.Second, "SetIfNotExists writes over an expired entry", func() bool {
+			return try("short", "2")
+		})
+		s.holds(t, "short", "2")
+	}
+	if s.Can.Tags {
+		try("tagged", "1", store.WithTags([]string{"tag"}))
+		try("k", "4", store.WithTags([]string{"tag"})) // not written: not tagged
+		s.invalidate(t, "tag")
+		s.lacks(t, "tagged")
+		s.holds(t, "k", "3")
+	}
+
+	var won atomic.Int32
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			written, err := nx.SetIfNotExists(t.Context(), "contended", s.value("v"))
+			if err != nil {
+				t.Errorf("SetIfNotExists: %v", err)
+			}
+			if written {
+				won.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if n := won.Load(); n != 1 {
+		t.Errorf("of 16 concurrent calls %d wrote", n)
+	}
+}
+
+func swap(t *testing.T, s *subject) {
+	sw := s.Store.(Swapper)
+	try := func(old string, tail int, next string) bool {
+		t.Helper()
+		ok, err := sw.CompareAndSwap(t.Context(), "k", []byte(old), tail, []byte(next), -1)
+		if err != nil {
+			t.Fatalf("CompareAndSwap: %v", err)
+		}
+		return ok
+	}
+	if try("", 0, "new") || try("old", 0, "new") {
+		t.Error("an absent entry was swapped")
+	}
+	s.lacks(t, "k")
+	for _, c := range []struct {
+		old  string
+		tail int
+		want bool
+	}{
+		{"head\x00tail", 0, true},
+		{"head\x00tail", -1, true},
+		{"head\x00tail", 4, true},
+		{"head\x00tail", 9, true},
+		{"head\x00tail", 100, true},
+		{"HEAD\x00tail", 4, true},
+		{"HEAD\x00tail", 0, false},
+		{"HEAD\x00tail", 9, false},
+		{"HEAD\x00tail", 100, false},
+		{"head\x00taiL", 1, false},
+		{"ead\x00tail", 4, false},
+		{"xhead\x00tail", 4, false},
+		{"", 0, false},
+	} {
+		s.set(t, "k", "head\x00tail")
+		if got := try(c.old, c.tail, "new"); got != c.want {
+			t.Errorf("CompareAndSwap of %q with tail %d over \"head\\x00tail\": %v, want %v", c.old, c.tail, got, c.want)
+		}
+		if c.want {
+			s.holds(t, "k", "new")
+		} else {
+			s.holds(t, "k", "head\x00tail")
+		}
+	}
+	s.set(t, "k", "")
+	if !try("", 16, "not empty") {
+		t.Error("an empty value was not swapped")
+	}
+	s.holds(t, "k", "not empty")
+	if !try("not empty", 16, "") {
+		t.Error("a value was not swapped for an empty one")
+	}
+	s.holds(t, "k", "")
+}
+
+func swapKeeps(t *testing.T, s *subject) {
+	sw := s.Store.(Swapper)
+	ttlAfter := func(set, asked time.Duration) time.Duration {
+		t.Helper()
+		s.set(t, "k", "old", store.WithTags([]string{"tag"}), store.WithExpiration(set))
+		if ok, err := sw.CompareAndSwap(t.Context(), "k", []byte("old"), 0, []byte("new"), asked); err != nil || !ok {
+			t.Fatalf("CompareAndSwap: %v, %v", ok, err)
+		}
+		_, ttl, err := s.Store.GetWithTTL(t.Context(), "k")
+		if err != nil {
+			t.Fatalf("GetWithTTL: %v", err)
+		}
+		s.invalidate(t, "tag")
+		s.lacks(t, "k")
+		return ttl
+	}
+	near := func(got, want time.Duration) bool { return got <= want && got > want-time.Minute }
+	if got := ttlAfter(time.Hour, -1); !near(got, time.Hour) {
+		t.Errorf("a TTL that was to be kept is %v, was an hour", got)
+	}
+	if got := ttlAfter(0, -1); got > 0 {
+		t.Errorf("no TTL was to be kept, and it is %v", got)
+	}
+	if got := ttlAfter(time.Hour, 0); got > 0 {
+		t.Errorf("the TTL was to go, and is %v", got)
+	}
+	if got := ttlAfter(time.Hour, 2*time.Hour); !near(got, 2*time.Hour) {
+		t.Errorf("the TTL was to be two hours, and is %v", got)
+	}
+	if got := ttlAfter(0, 2*time.Hour); !near(got, 2*time.Hour) {
+		t.Errorf("the TTL was to be two hours, and is %v", got)
+	}
+}
+
+func swapConcurrently(t *testing.T, s *subject) {
+	sw := s.Store.(Swapper)
+	const workers, each = 8, 25
+	s.set(t, "n", "0")
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for done := 0; done < each; {
+				value, err := s.Store.Get(t.Context(), "n")
+				if err != nil {
+					t.Errorf("Get: %v", err)
+					return
+				}
+				n, err := strconv.Atoi(textOf(value))
+				if err != nil {
+					t.Errorf("the counter is not a number")
+					return
+				}
+				ok, err := sw.CompareAndSwap(t.Context(), "n", []byte(textOf(value)), 16, []byte(strconv.Itoa(n+1)), -1)
+				if err != nil {
+					t.Errorf("CompareAndSwap: %v", err)
+					return
+				}
+				if ok {
+					done++
+				}
+			}
+		})
+	}
+	wg.Wait()
+	s.holds(t, "n", strconv.Itoa(workers*each))
+}
