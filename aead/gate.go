@@ -387,7 +387,7 @@ func (s *sightings) remember(t *turn) {
 	s.m[t.name] = &sighting{t.values, t.first}
 }
 
-// forms holds the lengths and first bytes of wrapped data keys that were proved. Those of one KEK look alike in both.
+// forms holds the lengths and first bytes of wrapped data keys that were proved. Wrapped keys of one KEK look alike in both.
 type forms struct{ m map[form]*familiarity }
 
 type form struct {

@@ -77,7 +77,7 @@ func TestColdStart(t *testing.T) {
 	})
 }
 
-// Readers that have gone hold no place in the queue, and are not held against whoever reads next.
+// Readers that have gone hold no place in the queue, and do not delay the next readers.
 func TestQueueHoldsOnlyWhoWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -202,7 +202,7 @@ func TestServiceIsBackWhileOldCallsHang(t *testing.T) {
 	})
 }
 
-// What an abandoned call returns in the end is a data key in clear, and so is what it was given to wrap.
+// An abandoned call returns a data key in plaintext, and its argument is one as well.
 func TestLateAnswersAreCleared(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -29,7 +29,7 @@ func TestCreateKeysetSealsTheKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := insecurecleartextkeyset.Handle(t.Context(), aead.BytesSource(buf.Bytes())); err == nil {
-		t.Error("the keyset is in clear")
+		t.Error("the keyset is in plaintext")
 	}
 	if !strings.HasPrefix(buf.String(), "{") || strings.Contains(buf.String(), `"keyData"`) {
 		t.Errorf("not Tink's JSON of an encrypted keyset: %s", buf.String())
@@ -193,7 +193,7 @@ func TestSources(t *testing.T) {
 	}
 }
 
-// A keyset in clear, given in the place of its path or of the variable's name, is in no error.
+// A plaintext keyset that is given instead of its path or variable name does not appear in an error.
 func TestMisusedSourcesDoNotQuoteTheKeyset(t *testing.T) {
 	t.Parallel()
 	var inClear bytes.Buffer
@@ -224,7 +224,7 @@ func TestMisusedSourcesDoNotQuoteTheKeyset(t *testing.T) {
 			}
 		}
 	}
-	// What is a name is named.
+	// A name appears in the error.
 	for want, src := range map[string]aead.Source{"MY_KEYSET_2": aead.EnvSource("MY_KEYSET_2"), "/does/not/exist": aead.FileSource("/does/not/exist")} {
 		if _, err := src.Load(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)

@@ -533,7 +533,7 @@ func TestWrapUnderWayDoesNotOutliveTheChange(t *testing.T) {
 	})
 }
 
-// If no new data key can be made, the old one goes on only while somebody can open what it seals.
+// If no new data key can be made, the old one goes on only while a process can open what it seals.
 func TestChangeWithoutNewDataKey(t *testing.T) {
 	t.Parallel()
 	for _, removed := range []bool{false, true} {

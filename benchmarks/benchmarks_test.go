@@ -23,7 +23,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestEveryRow runs every row in its smallest form: each gives figures that can be read, and budgets that are no matter
-// of time are met. What is fast is not asked here.
+// of time are met. Speed is not tested here.
 func TestEveryRow(t *testing.T) {
 	for _, r := range rows() {
 		t.Run(r.name, func(t *testing.T) {
@@ -345,7 +345,7 @@ func TestChecks(t *testing.T) {
 
 	sealed, err := k.tink.Encrypt(value, nil)
 	require.NoError(t, err)
-	require.Error(t, checkSealed(sealed, value), "sealed by somebody else")
+	require.Error(t, checkSealed(sealed, value), "sealed under other keys")
 	s, err := middleware.New(new(thinStore), k.keyring)
 	require.NoError(t, err)
 	require.NoError(t, roundTrip(t.Context(), s, "key", value))

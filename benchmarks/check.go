@@ -47,7 +47,7 @@ func lengthOf(got any) int {
 	}
 }
 
-// checkSealed makes sure that what is stored is sealed: a benchmark of nothing is fast.
+// checkSealed makes sure that the stored value is sealed.
 func checkSealed(stored, value []byte) error {
 	if _, err := middleware.Inspect(stored); err != nil {
 		return fmt.Errorf("the value that should be sealed is not: %w", err)

@@ -13,7 +13,7 @@ import (
 	"github.com/sealcache/sealcache/aead"
 )
 
-// keyServiceDelay is what a call to a key service takes: the network and somebody else's computer.
+// keyServiceDelay is what a call to a key service takes: the network and the service.
 const keyServiceDelay = 5 * time.Millisecond
 
 // keyServiceRow holds an Envelope against Tink's own KMS envelope, which asks the key service for every message, and

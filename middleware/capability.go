@@ -65,7 +65,7 @@ type Swapper interface {
 
 // Defaulter is a backing store that applies options of its own before those of
 // a call. A swap passes no options, so the decorator must know them: an entry
-// that a swap writes anew expires as one that Set writes.
+// that a swap writes again expires as one that Set writes.
 type Defaulter interface {
 	// Defaults returns the options that Set starts from, as the caller's own.
 	Defaults() store.Options

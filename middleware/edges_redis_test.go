@@ -53,7 +53,7 @@ func TestEmptyValuesOverRedis(t *testing.T) {
 	}
 }
 
-// An empty string in clear is a value in clear, not an empty sealed one.
+// An empty plaintext string is a plaintext value, not an empty sealed one.
 func TestEmptyClearValueIsRefused(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -276,7 +276,7 @@ func TestTTLsOverRedis(t *testing.T) {
 		})
 	}
 
-	// Replacing what is in clear keeps the expiry to the millisecond, or its absence.
+	// Replacing what is in plaintext keeps the expiry to the millisecond, or its absence.
 	s := sealed(t, overRedis(t, server), envelope(t), middleware.WithPlaintext(middleware.SealOnRead))
 	for key, ttl := range map[string]time.Duration{"some": 1234567 * time.Millisecond, "none": 0} {
 		require.NoError(t, admin.Set(t.Context(), key, "clear", ttl).Err())

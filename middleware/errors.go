@@ -208,7 +208,7 @@ func causeOf(err error) string {
 	return "its text is withheld, because it may show keys and values"
 }
 
-// deleteError is backingError for Delete, to which an absent entry is no error.
+// deleteError is backingError for Delete, which treats an absent entry as success.
 func (s *Store) deleteError(err error) error {
 	if err != nil && s.traits.deleteFails {
 		return nil

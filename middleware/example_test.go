@@ -236,7 +236,7 @@ func ExampleStore_Check() {
 	// true
 }
 
-// An unreadable value counts as a miss, so that the application loads it anew.
+// An unreadable value counts as a miss, so that the application loads it again.
 func ExampleWithMissOnOpenFailure() {
 	ctx := context.Background()
 	backing, keys := exampleParts(ctx)

@@ -100,7 +100,7 @@ func TestChainOverSealedLevels(t *testing.T) {
 		both("k", false)
 
 		// What lies in either is sealed.
-		require.NoError(t, chain.Set(t.Context(), "k", "value in clear?"))
+		require.NoError(t, chain.Set(t.Context(), "k", "value in plaintext?"))
 		stored, err := l.server.Client(t).Get(t.Context(), "app:k").Result()
 		require.NoError(t, err)
 		require.NotContains(t, stored, "value")
@@ -165,7 +165,7 @@ func TestLoadableOverSealedLevels(t *testing.T) {
 			require.InDelta(t, time.Hour, ttl, float64(time.Minute))
 		}
 
-		// What cannot be opened is loaded anew, and replaced.
+		// What cannot be opened is loaded again, and replaced.
 		require.NoError(t, l.near.Delete(t.Context(), "k"))
 		require.NoError(t, l.server.Client(t).Set(t.Context(), "app:k", "42", 0).Err())
 		c = cache.NewLoadable[string](load, cache.New[string](l.far))

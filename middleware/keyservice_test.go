@@ -29,7 +29,7 @@ func process(t testing.TB, service *aeadtest.KeyService, opts ...aead.EnvelopeOp
 	return e
 }
 
-// requireAllSealed fails if the store holds anything in clear.
+// requireAllSealed fails if the store holds anything in plaintext.
 func requireAllSealed(t testing.TB, m *memorystore.Store) {
 	t.Helper()
 	for key, err := range m.Keys(t.Context(), "") {
@@ -37,7 +37,7 @@ func requireAllSealed(t testing.TB, m *memorystore.Store) {
 		stored, err := m.GetBytes(t.Context(), key)
 		require.NoError(t, err)
 		_, err = middleware.Inspect(stored)
-		require.NoError(t, err, "in clear")
+		require.NoError(t, err, "in plaintext")
 	}
 }
 
@@ -141,7 +141,7 @@ func TestKeyServiceDownForAReader(t *testing.T) {
 		_, err := s.Get(t.Context(), "k")
 		require.ErrorIs(t, err, middleware.ErrKeyServiceUnavailable)
 		require.ErrorIs(t, err, aeadtest.ErrOutage)
-		require.NotErrorIs(t, err, store.NotFound{}, "a sound value must not be loaded and written anew")
+		require.NotErrorIs(t, err, store.NotFound{}, "a sound value must not be loaded and written again")
 		if !errors.Is(c.fail, aead.ErrUnauthentic) {
 			require.NotErrorIs(t, err, middleware.ErrUnauthentic)
 		}
@@ -294,7 +294,7 @@ func TestKeyServiceCallOutlivesItsCaller(t *testing.T) {
 	require.Equal(t, decrypts+1, service.Decrypts())
 }
 
-// Whoever can write to the store plants values whose data keys nobody ever wrapped.
+// An attacker plants values whose data keys no KEK ever wrapped.
 func TestGarbageDataKeys(t *testing.T) {
 	t.Parallel()
 	service, m := aeadtest.NewKeyService(t), memory(t)

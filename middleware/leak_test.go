@@ -30,7 +30,7 @@ type planter struct {
 	values *canaries.Set // what Redis must not see
 	all    *canaries.Set // what nobody must be told: values, and the names of keys and tags
 	*testimony
-	stored []string // the values that the backing store gets: those that a search must find if they are in clear
+	stored []string // the values that the backing store gets: those that a search must find if they are in plaintext
 }
 
 func newPlanter() *planter {
@@ -109,7 +109,7 @@ func (p *planter) stages(t *testing.T, server *redistest.Server, common ...middl
 	}
 }
 
-// useEverything does with a store whatever one can do with one, well and badly. With clear, the store writes in clear,
+// useEverything calls every method of a store, with good and bad arguments. With plaintext, the store writes plaintext,
 // and what comes back may differ in type, as over any gocache store.
 func (p *planter) useEverything(t *testing.T, on stage, clear bool) {
 	t.Helper()
@@ -236,7 +236,7 @@ func (p *planter) useLayers(t *testing.T, s *middleware.Store) {
 	key := p.key("far")
 	require.NoError(t, p.err(s.Set(ctx, key, p.text("far"))))
 	_, err = chain.Get(ctx, key)
-	_ = p.err(err) // in clear Redis returns bytes, and a Cache of strings says so
+	_ = p.err(err) // in plaintext Redis returns bytes, and a Cache of strings says so
 	require.NoError(t, p.err(c.Close()))
 	require.NoError(t, p.err(chain.Close()))
 
@@ -328,13 +328,13 @@ func TestRedisSeesNoValue(t *testing.T) {
 	require.NotEmpty(t, aof(found))
 	for name, b := range found {
 		require.NotEmpty(t, b, name)
-		require.Empty(t, p.values.Find(b), "in clear in %s", name)
+		require.Empty(t, p.values.Find(b), "in plaintext in %s", name)
 	}
 	p.requireSilence(t)
 	require.NotEmpty(t, p.log.bytes(), "it was asked to log")
 }
 
-// The same run in clear: if the search did not find each value here, it would prove nothing above.
+// The same run in plaintext: if the search did not find each value here, it would prove nothing above.
 func TestRedisWouldSeeClearValues(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"redisstore", "gocache redis"} {
@@ -354,7 +354,7 @@ func TestRedisWouldSeeClearValues(t *testing.T) {
 	}
 }
 
-// What was in clear before is gone from the next dump once it has been read.
+// What was in plaintext before is gone from the next dump once it has been read.
 func TestSealOnReadLeavesNothingInTheDump(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

@@ -40,7 +40,7 @@ func TestLeasesOverGocache(t *testing.T) {
 func TestLease(t *testing.T) {
 	t.Parallel()
 	once := &lease{sealed: []byte("sealed")}
-	require.False(t, once.end(), "nobody has asked: somebody may yet")
+	require.False(t, once.end(), "nobody has asked: a reader may yet")
 	b, err := once.MarshalBinary()
 	require.NoError(t, err)
 	require.Equal(t, "sealed", string(b))

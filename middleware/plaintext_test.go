@@ -131,7 +131,7 @@ func TestSealOnReadLosesNoUpdate(t *testing.T) {
 	require.Equal(t, "newer", got)
 }
 
-// A reseal that fails is no failure of the read.
+// A reseal that fails does not fail the read.
 func TestSealOnReadToleratesItsOwnFailure(t *testing.T) {
 	t.Parallel()
 	m := memory(t)

@@ -16,7 +16,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// The predecessor left integers in clear, and took any digits that somebody planted for its own.
+// The predecessor left integers in plaintext, and took any digits that an attacker planted for its own.
 func TestPlantedClearValuesOverRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

@@ -98,7 +98,7 @@ func (f *faulty) requireFailures(t *testing.T, is func(err error) bool, except .
 	}
 }
 
-// replied tells whether the server itself gave the error, with a code.
+// replied reports whether the server itself gave the error, with a code.
 func replied(code string) func(err error) bool {
 	return func(err error) bool {
 		var r redis.Error
@@ -106,7 +106,7 @@ func replied(code string) func(err error) bool {
 	}
 }
 
-// unreached tells whether an error is about the connection.
+// unreached reports whether an error is about the connection.
 func unreached(err error) bool {
 	var n net.Error
 	return errors.As(err, &n) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, redis.ErrPoolTimeout)
@@ -292,7 +292,7 @@ func TestConnectionsCut(t *testing.T) { //nolint:paralleltest // see above
 				}
 				v, err := f.Get(within(t, patience), "big")
 				if f.said.err(err) == nil {
-					require.Equal(t, big, v, "a reply that was cut is no value")
+					require.Equal(t, big, v, "a reply that was cut is not a value")
 				} else {
 					require.True(t, unreached(err), "%v", err)
 				}

@@ -150,7 +150,7 @@ func TestSetIfNotExistsReplacesUnreadable(t *testing.T) {
 		require.False(t, written)
 	}
 
-	// What is written anew expires as the backing store would have it.
+	// What is written again expires as the backing store would have it.
 	brief, err := memorystore.New(memorystore.WithDefaults(store.WithExpiration(time.Hour)))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, brief.Close()) })

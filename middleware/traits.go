@@ -92,7 +92,7 @@ func (t traits) expiration(d time.Duration, now func() time.Time) time.Duration 
 	return d
 }
 
-// ttl adapts a TTL that the backing store reports: 0 is no expiry.
+// ttl adapts a TTL that the backing store reports: 0 means no expiry.
 func (t traits) ttl(d time.Duration) time.Duration {
 	switch {
 	case t.zeroIsShort && (d == 0 || d == gone):

@@ -45,7 +45,7 @@ type vector struct {
 
 const vectorsFile = "testdata/vectors.json"
 
-var writeVectors = flag.Bool("write-vectors", false, "write "+vectorsFile+" anew: only ever to add a file for a new version of the format")
+var writeVectors = flag.Bool("write-vectors", false, "write "+vectorsFile+" again: only ever to add a file for a new version of the format")
 
 func unhex(t testing.TB, s string) []byte {
 	t.Helper()
@@ -121,7 +121,7 @@ func TestVectors(t *testing.T) {
 		got, err := s.Get(t.Context(), key)
 		require.NoError(t, err, v.Name)
 
-		// What is read is written the same, but for the nonce.
+		// A value is written as it was read, except for the nonce.
 		require.NoError(t, s.Set(t.Context(), key, got))
 		again := backing.raw(t, name)
 		require.Len(t, again, len(sealedValue), v.Name)

@@ -138,7 +138,7 @@ func checkRoom(s *subject) {
 	}
 }
 
-// within tells whether the memory of inner lies in that of outer.
+// within reports whether the memory of inner lies in that of outer.
 func within(inner, outer []byte) bool {
 	if len(inner) == 0 || len(outer) == 0 {
 		return false

@@ -65,7 +65,7 @@ func (s *KeyService) Rotate(tb testing.TB) {
 	s.use(tb)
 }
 
-// DestroyOldKeys destroys every key but the primary one. What is wrapped under them is lost.
+// DestroyOldKeys destroys every key but the primary one. Data keys that are wrapped under them are lost.
 func (s *KeyService) DestroyOldKeys(tb testing.TB) {
 	tb.Helper()
 	s.mu.Lock()

@@ -109,7 +109,7 @@ func rights(t *testing.T, admin redis.Cmdable, url string) {
 	require.NoError(t, admin.SAdd(ctx, "gocache_tag_people", "user:1").Err())
 	require.NoError(t, admin.SAdd(ctx, "gocache_tag_brief", "user:1").Err())
 	require.NoError(t, admin.Expire(ctx, "gocache_tag_brief", time.Hour).Err())
-	// What asynq and asynqjobs keep, in clear, in each of its forms.
+	// Everything that asynq and asynqjobs keep as plaintext, in each form.
 	require.NoError(t, admin.HSet(ctx, "asynq:{q}:t:1", "msg", "\x12\x01x", "result", "r").Err())
 	require.NoError(t, admin.HSet(ctx, "asynq:workers:{h:1:x}", "1", "\x32\x01x").Err())
 	require.NoError(t, admin.RPush(ctx, "asynq:schedulers:{h:1:x}", "\x22\x01x").Err())

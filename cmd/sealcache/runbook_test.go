@@ -242,12 +242,12 @@ func TestRunbook(t *testing.T) {
 
 	book.follow(t, "Before") // audit, dry run
 	goesOn("written")        // by none: there is nobody to count
-	// prepare: every instance shows that it runs it by counting what it writes in clear.
+	// prepare: every instance shows that it runs it by counting its plaintext writes.
 	deployTo(state(middleware.WritePlaintext), app.instances[0])
 	goesOn("written", 0)
 	deployTo(state(middleware.WritePlaintext), app.instances[1:]...)
 	goesOn("written", 0, 1, 2)
-	// tolerate: one that was forgotten goes on counting. What is read in clear is what the migration seals.
+	// tolerate: a forgotten instance goes on counting. The migration seals the plaintext that is still read.
 	deployTo(state(middleware.SealOnRead), app.instances[:2]...)
 	goesOn("written", 2)
 	proof(exitLeft)
@@ -270,7 +270,7 @@ func TestRunbook(t *testing.T) {
 	require.Contains(t, book.follow(t, "Forward"), "Is any value plaintext? NO")
 	stops("read")
 	goesOn("read")
-	// require: what a forgotten writer leaves in clear shows.
+	// require: the plaintext of a forgotten writer shows.
 	deploy(state(middleware.RejectPlaintext))
 	proof(exitDone)
 	require.Equal(t, none, during("sealcache.operations", "sealcache.outcome", "not_sealed"))

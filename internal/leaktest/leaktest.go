@@ -4,7 +4,7 @@
 // A search finds a canary as it is and as others may have written it: in hexadecimal, in base64 at any alignment (also
 // in its URL alphabet), escaped as redis-server's MONITOR does, with its letters in the other case. A text is found by
 // any eight of its characters in a row, or sixteen of its encoded forms, so that a piece that was cut off, or split by a
-// length in between, counts. What is compressed is not found: switch compression off in what is searched.
+// length in between, counts. Compressed data is not searched: switch compression off.
 package leaktest
 
 import (

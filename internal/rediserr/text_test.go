@@ -243,7 +243,7 @@ func answer(listener net.Listener, reply string) {
 	}
 }
 
-// FuzzTextOnlyShortens checks that what is kept is a start of the text, also when an error is wrapped twice.
+// FuzzTextOnlyShortens checks that the result is a prefix of the text, also when an error is wrapped twice.
 func FuzzTextOnlyShortens(f *testing.F) {
 	for text := range quoting {
 		f.Add(text)

@@ -26,7 +26,7 @@ import (
 // startTimeout bounds how long a server may take until it answers; a busy machine needs a second or two.
 const startTimeout = 20 * time.Second
 
-// portAttempts is how often a start is repeated with another port when somebody else was faster to take it.
+// portAttempts is how often a start is repeated with another port when another process took it first.
 const portAttempts = 8
 
 // Options says what a server is like. The zero value is a server without persistence, TLS or password.
@@ -162,7 +162,7 @@ func (s *Server) writeACL() error {
 	if rules == "" {
 		rules = "~* &* +@all"
 	}
-	// By its hash: in clear it must not hold a blank.
+	// By its hash, because a plaintext password must not contain a space.
 	acl := fmt.Sprintf("user default off\nuser %s on #%x %s\n", s.opts.User, sha256.Sum256([]byte(s.opts.Password)), rules)
 	if err := os.WriteFile(filepath.Join(s.dir, "users.acl"), []byte(acl), 0o600); err != nil {
 		return fmt.Errorf("redistest: ACL file: %w", err)

@@ -118,7 +118,7 @@ func TestRateOfForeignNames(t *testing.T) {
 	require.Greater(t, r.Elapsed, time.Second*n/10/rate*8/10, "ten of them count as one")
 }
 
-// The answer to "is anything clear?" is no only if all was looked at.
+// The answer to "is anything clear?" is not an only if all was looked at.
 func TestAnythingPlaintext(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -346,7 +346,7 @@ func TestAuditJobs(t *testing.T) {
 }
 
 // All that asynq keeps while it runs is known for what it is: queues in every state, groups, locks, schedulers, counters,
-// beside a cache. Nothing of it is in clear.
+// beside a cache. None of it is plaintext.
 func TestAuditOfAllThatAsynqKeeps(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -453,7 +453,7 @@ func message(failure string, headers map[string]string) []byte {
 	return m
 }
 
-// What is in clear in jobs is seen wherever it may stand: beside what asynq and asynqjobs write themselves, and under names
+// Plaintext in jobs is seen wherever it stands: next to what asynq and asynqjobs write themselves, and under names
 // that look like theirs.
 func TestAuditSeesWhatLooksLikeJobs(t *testing.T) {
 	t.Parallel()
@@ -481,7 +481,7 @@ func TestAuditSeesWhatLooksLikeJobs(t *testing.T) {
 		"clear before what is sealed":   {failing("password=hunter2 " + sealed), audit.Yes},
 		"a sealed error":                {failing(sealed), audit.No},
 		"a sealed panic":                {failing("panic error cause by: panic [/src/a.go:17]: " + sealed), audit.No},
-		"a panic in clear":              {failing("panic error cause by: panic [/src/a.go:17]: alice"), audit.Yes},
+		"a panic in plaintext":          {failing("panic error cause by: panic [/src/a.go:17]: alice"), audit.Yes},
 		"a panic that is not asynq's":   {failing("panic [alice]: " + sealed), audit.Yes},
 		"Go's own text":                 {failing("context deadline exceeded"), audit.No},
 		"asynq's own text":              {failing("asynq: task lease expired"), audit.No},
@@ -490,7 +490,7 @@ func TestAuditSeesWhatLooksLikeJobs(t *testing.T) {
 			p.HSet(ctx, "asynq:{q}:t:1", "msg", message("", map[string]string{"authorization": "secret"}))
 		}, audit.Yes},
 		"a result without a message":     {func(p redis.Pipeliner) { p.HSet(ctx, "asynq:{q}:t:1", "result", "alice") }, audit.Yes},
-		"a hash that is no task":         {func(p redis.Pipeliner) { p.HSet(ctx, "asynq:{q}:t:1", "name", "alice") }, audit.Unknown},
+		"a hash that is not a task":      {func(p redis.Pipeliner) { p.HSet(ctx, "asynq:{q}:t:1", "name", "alice") }, audit.Unknown},
 		"a string in place of a task":    {set("asynq:{q}:t:1", "alice"), audit.Yes},
 		"a string under asynq's name":    {set("asynq:mine", "alice"), audit.Yes},
 		"a string in place of a counter": {set("asynq:{q}:processed", "alice"), audit.Yes},

@@ -94,7 +94,7 @@ func TestPlaintextBehindAHeader(t *testing.T) {
 	}
 }
 
-// A header that names a key and does not open is no value under that key, and the reason says what to do.
+// A header that names a key and does not open is not a value under that key, and the reason says what to do.
 func TestPlantedKeyName(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)

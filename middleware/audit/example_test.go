@@ -32,7 +32,7 @@ func must(err error) {
 	}
 }
 
-// Is anything in clear?
+// Is anything in plaintext?
 func ExampleRun() {
 	ctx := context.Background()
 	client, keys := exampleClient(ctx, 153)

@@ -110,7 +110,7 @@ func TestAuditOfDatabasesOutOfReach(t *testing.T) {
 	require.Contains(t, why, "+select")
 }
 
-// Nothing found where something was meant to be is not the same as nothing in clear.
+// Nothing found where something was meant to be is not the same as nothing in plaintext.
 func TestAuditOfNothing(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
@@ -155,7 +155,7 @@ func TestAuditExclude(t *testing.T) {
 	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
 	require.NoError(t, rdb.MSet(ctx, "shop:count:1", "1", "shop:count:2", "2", "shop:lock:1", "x").Err())
 	answer, _, _ := clearAnswer(t, rdb, audit.Config{Exclude: []string{"shop:count:"}})
-	require.Equal(t, audit.Yes, answer, "one more is in clear")
+	require.Equal(t, audit.Yes, answer, "one more is in plaintext")
 	config := audit.Config{Exclude: []string{"shop:count:", "shop:lock:"}, Samples: 9}
 	answer, why, r := clearAnswer(t, rdb, config)
 	require.Equal(t, audit.No, answer, why)

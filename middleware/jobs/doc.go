@@ -34,14 +34,14 @@
 //     knows which job it hands over, and not from the message. In a queue that is no
 //     more than a list of messages, type and id are what the message claims: it opens
 //     only if they are those that it was sealed with, so that they may be believed
-//     once it has, and not before. What is then not known is whether the message was
+//     once it has, and not before. It is then unknown whether the message was
 //     put there again: a worker that must not run a job twice remembers ids. The
 //     queue's name is always the worker's own. A job is retried with the bytes that
 //     it has; it is never sealed twice.
 //   - Results and error texts: the same with Kind Result and Failure. Errors go
 //     into stores and logs too: seal their text, and return a wrapping error whose
 //     text is the sealed one.
-//   - What to do with an error of Open: [Permanent] tells whether trying again can
+//   - What to do with an error of Open: [Permanent] reports whether trying again can
 //     help. If not, park the job; if so, retry it later without counting the try.
 //   - Uniqueness: a random ciphertext never repeats. Compare [Tokens.Token] of
 //     type, queue and payload instead: a keyed pseudorandom function, so that a

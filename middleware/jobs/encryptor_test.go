@@ -196,7 +196,7 @@ func TestClearIsNotSealed(t *testing.T) {
 	}
 }
 
-// A cache value under the same key and names is no payload.
+// A cache value under the same key and names is not a payload.
 func TestCacheValueIsNoPayload(t *testing.T) {
 	t.Parallel()
 	k := sealtest.Keyring(t)
@@ -264,7 +264,7 @@ func TestPlainTinkAEAD(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		_, err = e.Open(ctx, meta, sealed)
-		require.False(t, jobs.Permanent(err), "%s: a call that was given up is no refusal", name)
+		require.False(t, jobs.Permanent(err), "%s: a call that was given up is not a refusal", name)
 	}
 }
 

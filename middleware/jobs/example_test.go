@@ -106,7 +106,7 @@ func Example() {
 		return nil
 	})
 
-	// Somebody who can write to the queue makes one job from two.
+	// An attacker who can write to the queue makes one job from two.
 	_ = q.enqueue(ctx, "mail:send", "3", []byte("to bob@example.org"))
 	_ = q.enqueue(ctx, "user:delete", "4", []byte("eve"))
 	q.stored[1].Body = q.stored[0].Body

@@ -144,7 +144,7 @@ func TestFailoverDuringTheScan(t *testing.T) {
 	}
 }
 
-// What is not a checkpoint of this job is refused, and nothing is done.
+// A file that is not a checkpoint of this job is refused, and nothing is done.
 func TestCheckpointOfAnotherJob(t *testing.T) {
 	t.Parallel()
 	rdb := shared.single.Client(t)

@@ -119,7 +119,7 @@ func awaitChange(t *testing.T, file string, before []byte) {
 }
 
 // A process that migrates is killed at random moments, again and again, and resumed each time. In the end all is as if it
-// had never been: every value, every expiry, every tag, nothing in clear, nothing twice.
+// had never been: every value, every expiry, every tag, nothing in plaintext, nothing twice.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	kills := 50

@@ -149,7 +149,7 @@ func application(ctx context.Context, app store.StoreInterface, rdb redis.Univer
 	return nil
 }
 
-// A whole migration under a live application: no update is lost, no expiry changes, and nothing is left in clear.
+// A whole migration under a live application: no update is lost, no expiry changes, and nothing is left in plaintext.
 func TestLive(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		n := entriesHere(40_000, 1_000_000)
@@ -204,7 +204,7 @@ func TestLive(t *testing.T) {
 	})
 }
 
-// An instance that still writes in clear, as fast as it can and to few keys, loses no write to a run that seals them.
+// An instance that still writes in plaintext, as fast as it can and to few keys, loses no write to a run that seals them.
 func TestContended(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		const keys = 8

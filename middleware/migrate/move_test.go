@@ -102,7 +102,7 @@ func TestMoveBetweenNamespaces(t *testing.T) {
 		})
 		require.EqualValues(t, 40, r.Written)
 		require.EqualValues(t, 40, r.Deleted)
-		require.EqualValues(t, 1, r.Plaintext, "in clear, left where it is")
+		require.EqualValues(t, 1, r.Plaintext, "in plaintext, left where it is")
 		for i := range 40 {
 			require.Equal(t, int64(i), value(t, two, fmt.Sprint(i)))
 		}
@@ -118,7 +118,7 @@ func TestMoveBetweenNamespaces(t *testing.T) {
 	})
 }
 
-// Only the border between namespace and key moves: the names stay, and values are bound anew where they are.
+// Only the border between namespace and key moves: the names stay, and values are bound again where they are.
 func TestRebindInPlace(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
@@ -210,7 +210,7 @@ func TestDryRunOfMove(t *testing.T) {
 }
 
 // When a namespace is given to names that had its form already, tags come along: entries are invalidated by the tags that
-// the application uses now, whether they were in clear or are bound anew.
+// the application uses now, whether they were in plaintext or are bound again.
 func TestTagsFollowTheNamespace(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
@@ -315,7 +315,7 @@ func (b before) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	}
 }
 
-// What expires while it is moved is gone, is no conflict, and is not kept for ever: after it was read and before it is
+// An entry that expires while it is moved is gone, is not a conflict, and is not kept for ever: after it was read and before it is
 // written, or after what an earlier run has written was read and before its expiry is.
 func TestMoveOfWhatExpires(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {

@@ -113,7 +113,7 @@ func TestSealAs(t *testing.T) {
 	})
 }
 
-// What unsealing writes is what the store itself writes in clear, for every type.
+// What unsealing writes is what the store itself writes in plaintext, for every type.
 func TestUnsealIsWhatTheStoreWouldWrite(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
@@ -133,7 +133,7 @@ func TestUnsealIsWhatTheStoreWouldWrite(t *testing.T) {
 		require.NoError(t, app.Set(ctx, "looks sealed", []byte("\xC1\x5C\x01")))
 		r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a})
 		require.EqualValues(t, len(values), r.Written)
-		require.EqualValues(t, 1, r.WrongType, "in clear it could not be told from a sealed one")
+		require.EqualValues(t, 1, r.WrongType, "in plaintext it could not be told from a sealed one")
 		for k := range values {
 			require.Equal(t, string(stored(t, rdb, ns+"-clear:"+k)), string(stored(t, rdb, ns+":"+k)), k)
 			require.Positive(t, expiry(t, rdb, ns+":"+k))
@@ -405,7 +405,7 @@ func (o outage) EncryptWithContext(ctx context.Context, plaintext, ad []byte) ([
 	return o.AEADWithContext.EncryptWithContext(ctx, plaintext, ad)
 }
 
-// A key service that is away for a moment is waited for. Nothing is written in clear, nothing is left.
+// A key service that is away for a moment is waited for. Nothing is written in plaintext, nothing is left.
 func TestKeyServiceOutage(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		fill(t, rdb, ns, 200)

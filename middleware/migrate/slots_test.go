@@ -155,7 +155,7 @@ func TestSlotsMoveBehindTheScan(t *testing.T) {
 						require.NoError(t, app.Set(ctx, fmt.Sprint("k", i), "sealed"))
 					}
 				}
-				// The one in clear is not in the first batch.
+				// The one in plaintext is not in the first batch.
 				first, _, err := from.Client(t).Scan(ctx, 0, ns+":*", batch).Result()
 				require.NoError(t, err)
 				last := 2999
@@ -264,7 +264,7 @@ func TestMasterRestartsBehindTheScan(t *testing.T) {
 }
 
 // A migration, and audits, while slots move back and forth, a master is added and a replica takes over: under a live
-// application nothing is lost, and in the end nothing is in clear.
+// application nothing is lost, and in the end nothing is in plaintext.
 func TestSlotsMoveLive(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t)
@@ -278,7 +278,7 @@ func TestSlotsMoveLive(t *testing.T) {
 			model[i].expires = 0
 		}
 	}
-	// Where the audits look, one of many values is in clear, and nobody seals it.
+	// Where the audits look, one of many values is in plaintext, and nobody seals it.
 	other := sealedStore(t, rdb, a, "witness")
 	for i := range 300 {
 		require.NoError(t, other.Set(ctx, fmt.Sprint("k", i), "v"))
@@ -324,7 +324,7 @@ func TestSlotsMoveLive(t *testing.T) {
 			report, _ := audit.Run(small(short, 10), rdb, audit.Config{Prefix: "witness:"})
 			cancel()
 			answer, _ := report.AnythingPlaintext()
-			require.NotEqual(t, audit.No, answer, "what is in clear moved out of sight")
+			require.NotEqual(t, audit.No, answer, "what is in plaintext moved out of sight")
 		}
 		stop()
 		group.Wait()
@@ -371,7 +371,7 @@ func (r replicas) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// A replica that has just taken over is no reason to give up, also if it happens when a run begins.
+// A replica that has just taken over does not end a run, also if it happens when a run begins.
 func TestBeginsDuringAFailover(t *testing.T) {
 	t.Parallel()
 	rdb := redis.NewClusterClient(shared.cluster.ClientOptions())

@@ -51,7 +51,7 @@ func TestMemoryStaysNearTheBudget(t *testing.T) {
 	}
 }
 
-// What is kept is no part of what it was cut out of: a key or a tag from a request's body would keep the body alive.
+// A kept key or tag does not share the memory of the text that it was cut from, which may be a whole request body.
 func TestStringsCutOutOfLargeOnesAreCopied(t *testing.T) {
 	const n, size = 64, 1 << 20
 	cut := func(i int) string { return (strings.Repeat("x", size) + "-" + strconv.Itoa(i))[size:] }

@@ -11,7 +11,7 @@
 //
 // # Values
 //
-// What is stored is copied in and copied out: no caller can change a stored value through a slice it kept or was
+// Values are copied in and copied out: no caller can change a stored value through a slice it kept or was
 // given. A []byte comes back as []byte and a string as string. Every other value that go-redis accepts comes back as
 // the string that Redis would return, so that an application can switch from redis:// to memory:// by one setting:
 // numbers in decimal, true and false as 1 and 0, nil as the empty string, [time.Time] as RFC 3339, [time.Duration] as

@@ -50,7 +50,7 @@ func ExampleOpen() {
 	// Output: true
 }
 
-// Who works on the store's Redis without the store, a migration for example, takes the client of the same URL.
+// A migration works on the Redis of a store without the store, and takes the client of the same URL.
 func ExampleOpenClient() {
 	ctx := context.Background()
 	client, err := redisstore.OpenClient(ctx, "redis://"+shared.single.Addr()+"/0?read_timeout=1s")

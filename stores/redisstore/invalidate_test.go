@@ -11,7 +11,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// Who may write to Redis may write the names of others' keys into a tag.
+// An attacker who writes to Redis can write the names of others' keys into a tag.
 func TestInvalidatePrefixLeavesForeignKeysAlone(t *testing.T) {
 	on(t, func(t *testing.T, s *redisstore.Store, rdb redis.UniversalClient, p string) {
 		ctx, tag, set := t.Context(), p+"shop:t", "gocache_tag_"+p+"shop:t"

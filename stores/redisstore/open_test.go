@@ -87,7 +87,7 @@ func TestOpenTLS(t *testing.T) {
 		u, err = url.Parse(srv.URL())
 		require.NoError(t, err)
 		u.Scheme, u.RawQuery = "redis", "max_retries=0"
-		require.Error(t, open(t, u.String()).Ping(t.Context()), "in clear")
+		require.Error(t, open(t, u.String()).Ping(t.Context()), "in plaintext")
 		if mutual {
 			u.Scheme, u.RawQuery = "rediss", "max_retries=0&ca_file="+url.QueryEscape(srv.Certificates().CAFile)
 			require.Error(t, open(t, u.String()).Ping(t.Context()), "without a certificate of the client")
@@ -260,7 +260,7 @@ func TestOpenTLSBehindSentinelAndInACluster(t *testing.T) {
 		require.Error(t, open(t, base+"?"+q.Encode()).Ping(ctx), "the CA is not the system's")
 		q.Del("cert_file")
 		q.Del("key_file")
-		require.Error(t, open(t, strings.Replace(base, "rediss", "redis", 1)+"?"+q.Encode()).Ping(ctx), "in clear")
+		require.Error(t, open(t, strings.Replace(base, "rediss", "redis", 1)+"?"+q.Encode()).Ping(ctx), "in plaintext")
 		cancel()
 	}
 }

@@ -24,7 +24,7 @@ func TestEntryWithoutExpirationDoesNotOutliveItsTag(t *testing.T) {
 		require.NoError(t, s.Invalidate(ctx, store.WithInvalidateTags([]string{p + "t"})))
 		require.Zero(t, rdb.Exists(ctx, p+"k").Val())
 
-		// Whoever names a TTL for tags gets it.
+		// An explicit TTL for tags is used.
 		require.NoError(t, s.Set(ctx, p+"k", "v", tag, store.WithTagsTTL(time.Hour)))
 		require.InDelta(t, time.Hour, rdb.PTTL(ctx, "gocache_tag_"+p+"t").Val(), float64(10*time.Second))
 	})

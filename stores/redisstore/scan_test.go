@@ -48,7 +48,7 @@ func TestKeysOfAPrefix(t *testing.T) {
 		require.Empty(t, names(t, s, "gocache_tag_"+p), "tag sets are not entries")
 
 		n := 0
-		for range s.Keys(ctx, p+"in:") { // whoever has enough stops
+		for range s.Keys(ctx, p+"in:") { // a caller that has enough stops
 			if n++; n == 10 {
 				break
 			}

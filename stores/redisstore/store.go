@@ -148,7 +148,7 @@ func (s *Store) eachMaster(ctx context.Context, fn func(ctx context.Context, nod
 //
 // With tags the entry is added to their sets. How long a set lives is extended by that, never shortened: for 720 h, or as
 // long as the entry if that is longer, and for ever for an entry without expiration, which would otherwise outlive its
-// tags. Whoever sets TagsTTL decides otherwise: then the set lives that long, or as long as the entry if that is longer,
+// tags. TagsTTL changes that: then the set lives that long, or as long as the entry if that is longer,
 // and an entry without expiration is beyond the reach of its tags TagsTTL after the last entry was tagged. Sets that live
 // for ever keep the names of entries that were deleted until their tag is invalidated: see PruneTags.
 func (s *Store) Set(ctx context.Context, key any, value any, opts ...store.Option) error {

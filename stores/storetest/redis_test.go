@@ -10,7 +10,7 @@ import (
 	"github.com/sealcache/sealcache/stores/storetest"
 )
 
-// gocache's own Redis store, in clear: what an application has before it adds anything of this module.
+// gocache's own Redis store in plaintext, as an application has it without this module.
 func TestGocacheRedis(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)

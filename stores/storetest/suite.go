@@ -92,7 +92,7 @@ type Capabilities struct {
 	// MissIsNotFound: the error for an absent key is store.NotFound.
 	MissIsNotFound bool
 
-	// DeleteMissing: deleting an absent key is no error.
+	// DeleteMissing: deleting an absent key is not an error.
 	DeleteMissing bool
 
 	// HeedsContext: a call with a cancelled context returns its error.

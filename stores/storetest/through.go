@@ -64,7 +64,7 @@ func throughCases() []testCase {
 		},
 		{
 			name: "through cache.Loadable",
-			rule: "a Loadable loads what is absent, once, and what it loaded is in the store",
+			rule: "a Loadable loads an absent value once, and the store then has it",
 			run: func(t *testing.T, s *subject) {
 				if s.Can.Bytes.taken() {
 					throughLoadable(t, s, func(text string) []byte { return []byte(text) })

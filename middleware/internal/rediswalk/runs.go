@@ -97,7 +97,7 @@ func parseRun(text string) (Run, bool) {
 	return r, err == nil && !d.More()
 }
 
-// pruneRuns keeps the records few. A run whose record is gone begins anew.
+// pruneRuns keeps the records few. A run whose record is gone starts from the beginning.
 func (s *Servers) pruneRuns(ctx context.Context) error {
 	all, err := s.runs(ctx)
 	if err != nil || len(all) <= maxRuns {

@@ -86,7 +86,7 @@ var errMoved = errors.New("rediswalk: slots moved or masters restarted during th
 var errUnowned = errors.New("rediswalk: some slots have no master, or two (redis-cli --cluster check names them)")
 
 // Run scans to the end. resume holds positions by the run id of a master, in the layout with the digest since; another
-// layout makes them useless. Nil begins anew.
+// layout makes them useless. Nil starts from the beginning.
 //
 // If slots of a Cluster have moved during the scan, an entry may have moved behind it. Run then waits until they settle
 // and scans everything again. It does the same if a master restarted after its own scan had ended.

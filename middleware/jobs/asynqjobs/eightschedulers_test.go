@@ -31,7 +31,7 @@ type tickCount struct {
 func (c *tickCount) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	var args tickArgs
 	if err := json.Unmarshal(task.Payload(), &args); err != nil || task.Type() != "tick" {
-		c.t.Errorf("a task that is no tick: %s %q", task.Type(), task.Payload())
+		c.t.Errorf("a task that is not a tick: %s %q", task.Type(), task.Payload())
 	}
 	id, _ := asynq.GetTaskID(ctx)
 	c.mu.Lock()
@@ -131,7 +131,7 @@ func countTicks(t *testing.T, srv *redistest.Server, ticks int, disturb func(pas
 		}
 		time.Sleep(time.Duration(500+rand.IntN(1000)) * time.Millisecond)
 	}
-	// Whoever is left has come up to the present.
+	// The remaining processes have caught up.
 	eventually(t, "ticks are on time", patience, func() bool {
 		infos, err := s.List(t.Context())
 		return err == nil && len(infos) == 2 && b.rdb.Time(t.Context()).Val().Sub(infos[1].Last) < 1500*time.Millisecond
@@ -139,7 +139,7 @@ func countTicks(t *testing.T, srv *redistest.Server, ticks int, disturb func(pas
 	for _, p := range ps {
 		p.kill()
 	}
-	require.Equal(t, "2", b.rdb.Get(t.Context(), "changed").Val(), "whoever started later found them as they are")
+	require.Equal(t, "2", b.rdb.Get(t.Context(), "changed").Val(), "a process that started later found them as they are")
 	if disturb != nil {
 		// A tick that the worker was being handed when Redis died comes again when its lease has run out.
 		stop()

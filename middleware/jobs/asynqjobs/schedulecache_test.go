@@ -138,7 +138,7 @@ func TestGarbageBesideSchedules(t *testing.T) {
 	require.Less(t, g.opens.Load()-before, int64(garbage/2), "what was refused for good is not opened for each change")
 }
 
-// A new name does not have the others opened, whoever registered them: once each, at most.
+// A new name does not have the others opened, whichever process registered them: once each, at most.
 func TestRegisteringManySchedules(t *testing.T) {
 	t.Parallel()
 	const n = 100
@@ -163,7 +163,7 @@ func TestRegisteringManySchedules(t *testing.T) {
 	require.True(t, w.once("and another", asynqjobs.Every(time.Hour), ""), "nor are the others read")
 }
 
-// What is known goes on while only opening fails, and ends when it is refused for good, without a restart; and what is
+// A known schedule goes on while only opening fails. It ends when it is refused for good, without a restart; and what is
 // restored comes back.
 func TestKnownSchedulesAreProvedAgain(t *testing.T) {
 	t.Parallel()
@@ -289,7 +289,7 @@ func TestSchedulesShareNothingWithTheirTask(t *testing.T) {
 	require.Equal(t, []string{"t as registered"}, w.pending("default"))
 }
 
-// Whoever asks is told how it is now, also of what was refused for good a moment ago, as long as that is little.
+// Each caller is told the present state, also of what was refused for good a moment ago, as long as that is little.
 func TestListOpensAgain(t *testing.T) {
 	t.Parallel()
 	w, g := gated(t)

@@ -91,7 +91,7 @@ func TestSchedulesAreSealedAgainWhenRegistered(t *testing.T) {
 	require.NotEqual(t, raw, r.raw(), "once a day, whatever the key")
 }
 
-// Nobody registers it again, but somebody runs.
+// No process registers it again, but one runs.
 func TestSchedulesAreSealedAgainWhileTheyRun(t *testing.T) {
 	t.Parallel()
 	r := newRotation(t)
@@ -123,7 +123,7 @@ func TestSchedulesAreSealedAgainWhileTheyRun(t *testing.T) {
 	require.NotEqual(t, raw, r.raw(), "once a day")
 }
 
-// What is under a key that there is not, forged or deleted, does not stand in the way of a start.
+// A schedule under an unknown key, forged or deleted, does not prevent a start.
 func TestSchedulesOfUnknownKeysAreReplaced(t *testing.T) {
 	t.Parallel()
 	r := newRotation(t)

@@ -136,7 +136,7 @@ func TestScheduleOnceIsOnce(t *testing.T) {
 	require.False(t, w.once("a", asynqjobs.Every(2*time.Minute), "y", asynq.MaxRetry(1)))
 	w.advance(time.Minute)
 	w.run()
-	require.Empty(t, w.pending("default"), "counted anew")
+	require.Empty(t, w.pending("default"), "counted again")
 	w.advance(time.Minute)
 	w.run()
 	require.Equal(t, []string{`tick {"Note":"y"}`}, w.pending("default"))

@@ -61,7 +61,7 @@ func TestTickOf(t *testing.T) {
 	}
 	_, err = b.client.Enqueue(asynq.NewTask("other", nil))
 	require.NoError(t, err)
-	require.Zero(t, receive(), "another task is no tick")
+	require.Zero(t, receive(), "another task is not a tick")
 	require.NotContains(t, string(said.Bytes(t)), "nightly report")
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // A new release changes interval and arguments of a job while processes of the old one still run, and some of those are
-// restarted meanwhile. Whoever registered last counts: at no time do both run, and when all are new, so is the job.
+// restarted meanwhile. The last registration counts: at no time do both run, and when all are new, so is the job.
 func TestRollingDeployment(t *testing.T) {
 	t.Parallel()
 	w := newClockwork(t)
@@ -57,7 +57,7 @@ func TestRollingDeployment(t *testing.T) {
 	require.EqualValues(t, 1, w.rdb.HLen(t.Context(), schedulesKey).Val())
 }
 
-// Old and new processes start at the same moment, many of each. One definition is left, and whoever set it was told so.
+// Old and new processes start at the same moment, many of each. One definition is left, and the process that set it was told so.
 func TestOldAndNewProcessesStartAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newClockwork(t)

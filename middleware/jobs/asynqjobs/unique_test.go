@@ -154,7 +154,7 @@ func TestUniqueBetweenProcesses(t *testing.T) {
 	require.Equal(t, "enqueued", other.out.String())
 }
 
-// Who can guess a payload must not be able to check his guess: the tag is nothing that he can compute.
+// An attacker who guesses a payload cannot check the guess: the tag needs a key.
 func TestUniqueTagsGiveNothingAway(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)

@@ -13,7 +13,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
 
-// A queue that does not exist is not found, and its absence is no failure.
+// A queue that does not exist is not found, and its absence does not fail.
 func TestUnknownQueues(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)

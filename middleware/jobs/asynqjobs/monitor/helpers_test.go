@@ -254,7 +254,7 @@ func get(t testing.TB, h http.Handler, target string) (string, map[string]any) {
 func find(t testing.TB, list any, key, id string) map[string]any {
 	t.Helper()
 	items, ok := list.([]any)
-	require.True(t, ok, "%T is no list", list)
+	require.True(t, ok, "%T is not a list", list)
 	for _, it := range items {
 		if m, ok := it.(map[string]any); ok && m[key] == id {
 			return m

@@ -26,7 +26,7 @@ func seesAll() monitor.Option {
 	return as(monitor.Viewer{Name: "ann", Access: monitor.AccessPayloads})
 }
 
-// Who can write to Redis can put a task's bytes elsewhere; the page shows them under
+// An attacker who writes to Redis can put a task's bytes elsewhere; the page shows them under
 // no other name.
 func TestMovedTasks(t *testing.T) {
 	t.Parallel()
@@ -67,7 +67,7 @@ func TestMovedTasks(t *testing.T) {
 func TestForgedTexts(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
-	// A worker without keys, on a queue of its own, stores error texts in clear.
+	// A worker without keys, on a queue of its own, stores error texts in plaintext.
 	texts := []string{
 		"sealcache: refused [unauthentic]: " + failed,
 		"sealcache: refused [unauthentic]: altered, moved or sealed under another key",
@@ -109,8 +109,8 @@ func TestForgedTexts(t *testing.T) {
 	}
 }
 
-// Who can write to Redis replaces the sealed payload of a hidden type by one in clear: its type cannot be known any more,
-// and whoever may not see all types does not get to see result and error, which still open.
+// An attacker replaces the sealed payload of a hidden type by one in plaintext: its type cannot be known any more,
+// and a viewer of some types does not see result and error, which still open.
 func TestClearPayloadsOfHiddenTypes(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
@@ -131,12 +131,12 @@ func TestClearPayloadsOfHiddenTypes(t *testing.T) {
 		assert.Equal(t, "[withheld]", doc["payload"])
 		text, doc = get(t, all, "/api/queues/default/tasks/"+id)
 		assert.Equal(t, "[not sealed] x", doc["payload"])
-		assert.True(t, strings.Contains(text, result) || strings.Contains(text, failed), "whoever may see all is shown what opens")
+		assert.True(t, strings.Contains(text, result) || strings.Contains(text, failed), "a viewer of all types sees what opens")
 	}
 	assert.Empty(t, rec.take())
 }
 
-// What somebody put before a sealed error text is marked, and what asynq puts there is not.
+// Text that an attacker put before a sealed error text is marked, and what asynq puts there is not.
 func TestTextBeforeASealedFailure(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
@@ -166,7 +166,7 @@ func TestTextBeforeASealedFailure(t *testing.T) {
 		assert.Contains(t, text, failed)
 		assert.Equal(t, marked, strings.HasPrefix(text, "[not sealed] "), before)
 	}
-	// Of a sealed panic the place before it is not shown; nor is what somebody puts after that believed.
+	// Of a sealed panic the place before it is not shown; nor is text believed that an attacker puts after it.
 	info, err = s.inspector.GetTaskInfo("default", ids["archived"])
 	require.NoError(t, err)
 	_, sealed, ok := strings.Cut(info.LastErr, "sealcache:sealed:")
@@ -328,7 +328,7 @@ func TestSchedules(t *testing.T) {
 		cancel()
 		assert.NoError(t, <-ran)
 	}()
-	// asynq's own scheduler, in clear.
+	// asynq's own scheduler, in plaintext.
 	foreign := asynq.NewScheduler(s.conn, &asynq.SchedulerOpts{LogLevel: asynq.FatalLevel, HeartbeatInterval: time.Second})
 	_, err = foreign.Register("@every 1h", asynq.NewTask("foreign", []byte(clearText)))
 	require.NoError(t, err)

@@ -287,14 +287,14 @@ func TestActions(t *testing.T) {
 		ask(h, http.MethodPost, "/api/queues/default/pending_tasks:batch_run", strings.Repeat(" ", 2<<20)).Code)
 	assert.Equal(t, http.StatusBadRequest, ask(h, http.MethodDelete, "/api/queues/default", "").Code, "it is not empty")
 
-	// What is not recorded is not done.
+	// An action that cannot be recorded is not done.
 	rec.err = errors.New("no room")
 	w := ask(h, http.MethodDelete, "/api/queues/default/pending_tasks/"+two, "")
 	assert.Equal(t, http.StatusInternalServerError, w.Code)
 	state(two, asynq.TaskStatePending)
 }
 
-// Who may not act cannot fill the log, neither with what is in a body nor with long names.
+// A viewer without the right to act cannot fill the log, neither with what is in a body nor with long names.
 func TestRefusedActionsAreRecordedInShort(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
@@ -318,7 +318,7 @@ func TestRefusedActionsAreRecordedInShort(t *testing.T) {
 	assert.Contains(t, log.String(), "refused=true")
 }
 
-// What is done is what is recorded, whatever else stands in a body.
+// The recorded action is the one that is done, whatever else a body holds.
 func TestActionsAreThoseRecorded(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)

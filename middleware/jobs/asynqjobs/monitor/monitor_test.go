@@ -49,7 +49,7 @@ func TestWhatEachViewerSees(t *testing.T) {
 		}
 		_, doc := get(t, h, "/api/queues/default/scheduled_tasks")
 		task := find(t, doc["tasks"], "id", ids["scheduled"])
-		assert.Equal(t, openType, task["type"], "it stands in clear in Redis")
+		assert.Equal(t, openType, task["type"], "it stands in plaintext in Redis")
 		assert.Equal(t, "[withheld]", task["payload"])
 		assert.Empty(t, rec.take())
 	})
