@@ -9,6 +9,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 )
 
 // The members of asynq's lists and sets are ids of tasks, names of groups and queues, and keys. Releases of asynq before
@@ -207,10 +209,8 @@ func (a *auditor) ticks(ctx context.Context, name string, f *findings) error {
 	}
 	for field, value := range fields {
 		valid := len(value) <= 20 && strings.Trim(value, "-0123456789") == ""
-		if field == "version" {
-			valid = len(value) <= 64 && !strings.ContainsFunc(value, func(r rune) bool {
-				return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '.' && r != '-'
-			})
+		if field == asynqwire.VersionField {
+			valid = asynqwire.IsScheduleVersion(value)
 		}
 		if !valid || !isID(field) {
 			f.notUnderstood(name, a.Samples)

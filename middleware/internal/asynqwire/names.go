@@ -69,3 +69,39 @@ func IsTaskKey(name string) bool {
 	rest, ok := strings.CutPrefix(name, asynqTaskPrefix)
 	return ok && strings.Contains(rest, asynqTaskDivider)
 }
+
+// VersionField is the field of TicksKey that holds the version of the schedules. The other fields hold times.
+const VersionField = "version"
+
+// IsScheduleVersion reports whether text has the form of a version of the schedules: "generation count change ...". The form is
+// strict, so that no payload passes as a version.
+func IsScheduleVersion(text string) bool {
+	const (
+		idSize     = 12 // of rand.Text
+		fieldSize  = 43 // a token
+		maxDigits  = 16
+		maxChanges = 16
+	)
+	words := strings.Split(text, " ")
+	if len(words) < 3 || len(words) > 2+maxChanges || !isWord(words[0], idSize, idSize, base32) || !isWord(words[1], 1, maxDigits, decimal) {
+		return false
+	}
+	for _, change := range words[2:] {
+		id, field, ends := strings.Cut(change, ":")
+		if !isWord(id, idSize, idSize, base32) || ends && !isWord(field, fieldSize, fieldSize, base64url) {
+			return false
+		}
+	}
+	return true
+}
+
+const (
+	decimal   = "0123456789"
+	base32    = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	base64url = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+)
+
+// isWord reports whether s has least to most characters of an alphabet.
+func isWord(s string, least, most int, alphabet string) bool {
+	return len(s) >= least && len(s) <= most && strings.Trim(s, alphabet) == ""
+}
