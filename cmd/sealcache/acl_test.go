@@ -121,6 +121,7 @@ func rights(t *testing.T, admin redis.Cmdable, url string) {
 	const look, change, move = "sealcache-look", "sealcache-change", "sealcache-move"
 	as(look, exitLeft, "audit", "--all")
 	as(look, exitFailed, "migrate", "--namespace", "shop", "--kek", kek, "--allow-unproven") // the others may not
+	as(change, exitDone, "plan", "--namespace", "shop")
 	as(change, exitDone, "migrate", "--namespace", "shop", "--kek", kek, "--allow-unproven", "--dry-run")
 	as(change, exitDone, "migrate", "--namespace", "shop", "--kek", kek, "--allow-unproven", "--checkpoint", filepath.Join(dir, "checkpoint"))
 	as(look, exitDone, "inspect", "--namespace", "shop", "1")

@@ -7,6 +7,13 @@ const shopEnv = "  export SEALCACHE_STORE=redis://localhost:6379/0 SEALCACHE_NAM
 func dataCommands() []entry {
 	return []entry{
 		{
+			use: "plan", short: "Count what a migration would meet; needs no keys", make: func() command { return new(planCommand) },
+			long: "Plan reads the start of every entry. It counts entries by prefix and form: JSON, MessagePack, text, numbers, values that\n" +
+				"INCR, APPEND or SETBIT changed, short tokens that may be locks, other types. It shows the growth, and what would stop a\n" +
+				"migration. Exit status 3: an obstacle, no entry, or an --exclude that matched nothing.",
+			example: shopEnv + "  sealcache plan --exclude lock: --largest 10",
+		},
+		{
 			use: "migrate", short: "Seal plaintext entries, in place or under new names", make: func() command { return &moveCommand{operation: migrate.Seal} },
 			long: "Migrate seals plaintext entries while the application runs. Every entry keeps its expiry and its tags. An entry that\n" +
 				"changes during the run is read again. --to-namespace and --to-prefix give entries new names; stop the writers first.",

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+// planCommand is "plan".
+type planCommand struct {
+	redis        redisFlag
+	scope        scopeFlags
+	keysAs       string
+	report       string
+	rate         float64
+	maxBytes     int
+	largest      int
+	leaveNumbers bool
+	json         bool
+}
+
+func (l *planCommand) declare(f *flags) {
+	l.redis.declare(f)
+	l.scope.declare(f)
+	f.choice(&l.keysAs, "keys-as", "how the application will seal, for the growth", "envelope", "keyring")
+	f.BoolVar(&l.leaveNumbers, "leave-numbers", false, "as in migrate: whole numbers would stay plaintext")
+	f.IntVar(&l.maxBytes, "max-value-bytes", 0, "as in migrate: values larger than this number of `BYTES` would be skipped (default 8 MiB)")
+	f.IntVar(&l.largest, "largest", 0, "show the names of this `NUMBER` of the largest values")
+	f.Float64Var(&l.rate, "rate", 0, "most `ENTRIES` per second; 0 is no bound")
+	f.BoolVar(&l.json, "json", false, jsonUse+" instead of text")
+	f.StringVar(&l.report, "report", "", "write the report as JSON to this `FILE`, too")
+	f.file("report")
+}
+
+// overheads are the bytes that sealing adds to a value.
+func overheads() map[string]int { return map[string]int{"envelope": 0, "keyring": 39} } // 0 is the library's default
+
+func (l *planCommand) run(ctx context.Context, p *program, f *flags) (int, error) {
+	config := migrate.PlanConfig{
+		LeaveNumbers: l.leaveNumbers, MaxValueBytes: l.maxBytes, Overhead: overheads()[l.keysAs], Largest: l.largest, Rate: l.rate, Logger: p.log,
+	}
+	var err error
+	if config.From, err = l.scope.space(); err != nil {
+		return 0, err
+	}
+	if config.Exclude, err = l.scope.list("exclude", l.scope.exclude); err != nil {
+		return 0, err
+	}
+	output := outputFlags{json: l.json, report: l.report}
+	if err := output.check(); err != nil {
+		return 0, err
+	}
+	client, err := l.redis.open(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer client.Close()
+	h := newHeader(f).at(&l.redis, client, nil)
+	inventory, err := migrate.Plan(ctx, client, config)
+	if err != nil {
+		return 0, err
+	}
+	if err := output.write(p, h, inventory, func(w io.Writer) error { return planText(w, inventory) }); err != nil {
+		return 0, err
+	}
+	if !inventory.Complete || inventory.Seen == 0 && !l.scope.all || len(inventory.UnmatchedExcludes)+len(inventory.Obstacles) > 0 {
+		return exitLeft, nil
+	}
+	return exitDone, nil
+}
+
+// planText writes an inventory for people.
+func planText(w io.Writer, i *migrate.Inventory) error {
+	var b strings.Builder
+	state := "complete"
+	if !i.Complete {
+		state = "NOT COMPLETE"
+	}
+	fmt.Fprintf(&b, "plan: %s, %d names that start with %q, %d excluded, %d of asynq and sealcache\n", state, i.Seen, i.From, i.Excluded, i.Reserved)
+	for _, g := range i.Groups {
+		fmt.Fprintf(&b, "%s\n", g.Prefix)
+		for _, form := range slices.Sorted(maps.Keys(g.Forms)) {
+			c := g.Forms[form]
+			fmt.Fprintf(&b, "%12d  %-18s %12d bytes, %d without expiry\n", c.Values, form, c.Bytes, c.NoExpiry)
+		}
+		for _, kind := range slices.Sorted(maps.Keys(g.Types)) {
+			fmt.Fprintf(&b, "%12d  of type %s\n", g.Types[kind], kind)
+		}
+	}
+	fmt.Fprintf(&b, "would be sealed: %d values, %d bytes; growth %d bytes\n", i.WouldSeal.Values, i.WouldSeal.Bytes, i.Growth)
+	if i.TooLarge > 0 {
+		fmt.Fprintf(&b, "too large: %d values (--max-value-bytes)\n", i.TooLarge)
+	}
+	for _, l := range i.Largest {
+		fmt.Fprintf(&b, "%12d  bytes: %q\n", l.Bytes, l.Name)
+	}
+	for _, e := range i.UnmatchedExcludes {
+		fmt.Fprintf(&b, "NOTHING MATCHED the excluded prefix %q: check it\n", e)
+	}
+	for _, o := range i.Obstacles {
+		fmt.Fprintf(&b, "OBSTACLE: %s\n", o)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
