@@ -39,7 +39,7 @@ func (e *entryFlags) failed(f *flags, err error) error {
 	case errors.Is(err, audit.ErrNoEntry):
 		hint := ""
 		if e.namespace != "" {
-			hint = fmt.Sprintf(" (namespace %q%s)", e.namespace, f.source("namespace"))
+			hint = fmt.Sprintf(" (namespace %q%s)", e.namespace, f.namespaceSource())
 		}
 		return &statusError{exitLeft, fmt.Errorf("no entry with the name %q in Redis%s", e.stored(f), hint)}
 	case errors.Is(err, aead.ErrUnauthentic), errors.Is(err, aead.ErrUnknownKey):

@@ -129,8 +129,9 @@ func (f *flags) spell(name string) string {
 	return text
 }
 
-// source says that the value of a flag is from the environment.
-func (f *flags) source(name string) string {
+// namespaceSource names the variable if the namespace is from the environment.
+func (f *flags) namespaceSource() string {
+	const name = "namespace"
 	if v := f.fromEnv[name]; v != "" && !f.Changed(name) {
 		return " (from " + v + ")"
 	}

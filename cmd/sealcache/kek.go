@@ -33,7 +33,8 @@ func (k *kekCreate) declare(f *flags) { f.BoolVar(&k.json, "json", false, jsonUs
 func (k *kekCreate) run(ctx context.Context, p *program, f *flags) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
-	uri, err := f.args[0], error(nil)
+	uri := f.args[0]
+	var err error
 	switch scheme, _, _ := strings.Cut(strings.ToLower(uri), ":"); scheme {
 	case "file":
 		err = k.file(uri)

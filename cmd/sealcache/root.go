@@ -40,7 +40,7 @@ type entry struct {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	silenceRedis()
 	p := &program{stdout: stdout, stderr: stderr, log: slog.New(slog.NewTextHandler(stderr, nil))}
-	root := newRoot(p)
+	root := newRoot(p) //nolint:contextcheck // cobra hands ctx to the command that it runs
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

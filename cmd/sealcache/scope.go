@@ -36,7 +36,7 @@ func start(namespace string) string {
 // space returns the scope.
 func (s *scopeFlags) space() (migrate.Space, error) {
 	if s.all && (s.namespace != "" || s.prefix != "") {
-		return migrate.Space{}, wrong("--all contradicts --namespace%s and --prefix", s.f.source("namespace"))
+		return migrate.Space{}, wrong("--all contradicts --namespace%s and --prefix", s.f.namespaceSource())
 	}
 	prefix, err := s.key("prefix", s.prefix)
 	return migrate.Space{Namespace: s.namespace, Prefix: prefix}, err
@@ -54,7 +54,7 @@ func (s *scopeFlags) key(flag, text string) (string, error) {
 	case s.stored:
 		return rest, nil
 	case has:
-		return "", wrong("--%s: leave out %q: keys do not have the namespace%s (or give --stored)", flag, within, s.f.source("namespace"))
+		return "", wrong("--%s: leave out %q: keys do not have the namespace%s (or give --stored)", flag, within, s.f.namespaceSource())
 	default:
 		return text, nil
 	}
