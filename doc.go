@@ -1,4 +1,4 @@
-// Package sealcache holds documentation only. The module seals what Go services keep in caches, sessions and job queues.
+// Package sealcache holds documentation only. The module seals what Go services keep in caches and job queues.
 //
 // A value is sealed with Tink's authenticated encryption before it leaves the process. The operator of the Redis, or the
 // holder of a dump, cannot read it. Nobody without the keys can make the application accept a value that it did not write

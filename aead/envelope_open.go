@@ -268,7 +268,7 @@ func (e *Envelope) startReview(ctx context.Context, key *dataKey) {
 			key.nextConfirm.Store(e.clock.now() + pause)
 			if errors.Is(err, errOtherDataKey) {
 				key.renew.Store(true)
-				e.log.Error("sealcache: the key-encryption key answers with another data key than before; the old one stays", "error", err)
+				e.log.ErrorContext(ctx, "sealcache: the key-encryption key answers with another data key than before; the old one stays", "error", err)
 			}
 		}
 	})

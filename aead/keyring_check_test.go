@@ -303,7 +303,7 @@ func TestPlaintextKeysetForms(t *testing.T) {
 		if k, err := insecurecleartextkeyset.OpenKeyring(t.Context(), src); err != nil {
 			t.Errorf("%s: %v", name, err)
 		} else {
-			k.Close()
+			_ = k.Close()
 		}
 		if _, err := insecurecleartextkeyset.Handle(t.Context(), src); err != nil {
 			t.Errorf("%s: Handle: %v", name, err)

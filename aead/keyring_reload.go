@@ -141,7 +141,7 @@ func (k *Keyring) notify() {
 // watch reloads in the background until Close. It keeps the values of ctx, and not its end.
 func (k *Keyring) watch(ctx context.Context, every time.Duration) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(k.closing, cancel)
+	stop := context.AfterFunc(k.closing, cancel) //nolint:contextcheck // ends with Close, not with a call
 	var watcher *fsnotify.Watcher
 	if w, ok := k.src.src.(watchable); ok {
 		var err error

@@ -143,9 +143,6 @@ func newPassphraseKEK(ctx context.Context, passphrase, salt []byte, params argon
 	return k, nil
 }
 
-// answersItself reports whether a ciphertext can be answered without a call to a service, which is always true.
-func (k *passphraseKEK) answersItself([]byte) bool { return true }
-
 func (k *passphraseKEK) associatedData(ad []byte) []byte {
 	out := make([]byte, 0, len(passphraseDomain)+passphraseHeader+len(ad))
 	out = append(out, passphraseDomain...)

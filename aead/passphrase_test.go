@@ -70,7 +70,7 @@ func TestMadeUpCiphertextsCostNoDerivation(t *testing.T) {
 	// At a third of a second each, the derivations for these would outlast the time limit of the tests.
 	for i := range 50_000 {
 		c := bytes.Clone(sealed)
-		binary.BigEndian.PutUint32(c[aead.PassphraseHeader-4:], uint32(i)) //nolint:gosec // small
+		binary.BigEndian.PutUint32(c[aead.PassphraseHeader-4:], uint32(i))
 		if _, err := kek.DecryptWithContext(t.Context(), c, nil); !errors.Is(err, aead.ErrUnknownKey) {
 			t.Fatalf("another commitment: %v", err)
 		}

@@ -162,7 +162,7 @@ func (m *mover) memory(ctx context.Context, name string) error {
 		if err := m.fill(ctx, n, 256); err != nil {
 			return 0, err
 		}
-		return residentWhile(exec.CommandContext(ctx, command, "migrate", "-redis", m.server.URL(), "-kek", "file://"+kek,
+		return residentWhile(exec.CommandContext(ctx, command, "migrate", "--allow-unproven", "--redis", m.server.URL(), "--kek", "file://"+kek,
 			"-prefix", "m:", "-checkpoint", filepath.Join(dir, "checkpoint"), "-progress", "none"))
 	}
 	many := m.b.count(1_000_000)

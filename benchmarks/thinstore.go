@@ -35,6 +35,9 @@ func (t *thinStore) SetBytes(_ context.Context, _ string, value []byte, _ ...sto
 	return nil
 }
 
+// Capabilities declares the methods that the middleware uses.
+func (t *thinStore) Capabilities() (owner any, names []string) { return t, []string{"BytesStore"} }
+
 var errNotUsed = errors.New("thinStore: not used here")
 
 func (t *thinStore) Get(context.Context, any) (any, error) { return nil, errNotUsed }

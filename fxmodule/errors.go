@@ -12,7 +12,7 @@ var ErrNoCache = errors.New("fxmodule: no such cache")
 
 var (
 	errNoStore            = errors.New("store is not set (Module needs a URL; Decorator seals the application's store)")
-	errStoreWithDecorator = errors.New("Decorator needs a cache \"default\" without store (with a URL, use Module)")
+	errStoreWithDecorator = errors.New("decorator needs a cache \"default\" without store (with a URL, use Module)")
 	errNoEncryptor        = errors.New("fxmodule: jobs: no keys: cache \"default\" is missing or unsealed (set jobs.keys_of)")
 )
 

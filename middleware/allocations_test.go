@@ -37,6 +37,9 @@ func (s *slot) SetBytes(_ context.Context, _ string, value []byte, _ ...store.Op
 
 // A set and a get allocate no more than what their callers keep.
 func TestAllocations(t *testing.T) { //nolint:paralleltest // AllocsPerRun counts those of the whole process
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
 	value := make([]byte, 1024)
 	var boxed any = value // cache.Cache boxes it too
 	for name, a := range map[string]tink.AEADWithContext{"keyring": keyring(t), "envelope": envelope(t)} {

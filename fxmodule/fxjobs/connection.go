@@ -119,7 +119,7 @@ func (c *connection) check(ctx context.Context) error {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return &fxmodule.JobsError{Part: fxmodule.PartStore, Err: fmt.Errorf("Redis does not answer: %w", err)}
+		return &fxmodule.JobsError{Part: fxmodule.PartStore, Err: fmt.Errorf("redis does not answer: %w", err)}
 	}
 	return nil
 }

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
@@ -151,28 +150,11 @@ func runBy(ctx context.Context, t testing.TB, rdb redis.UniversalClient, c migra
 	return r
 }
 
-// expiry is when an entry expires, as Redis has it.
-func expiry(t testing.TB, rdb redis.UniversalClient, name string) int64 {
-	t.Helper()
-	n, err := rdb.Do(t.Context(), "pexpiretime", name).Int64()
-	require.NoError(t, err)
-	return n
-}
-
 func stored(t testing.TB, rdb redis.UniversalClient, name string) []byte {
 	t.Helper()
 	b, err := rdb.Get(t.Context(), name).Bytes()
 	require.NoError(t, err)
 	return b
-}
-
-func isSealed(b []byte) bool { return len(b) > 2 && b[0] == 0xC1 && b[1] == 0x5C }
-
-func value(t testing.TB, s store.StoreInterface, key string) any {
-	t.Helper()
-	v, err := s.Get(t.Context(), key)
-	require.NoError(t, err)
-	return v
 }
 
 // deadline is a context for what is stopped in the middle.
@@ -216,11 +198,6 @@ func fill(t testing.TB, rdb redis.UniversalClient, ns string, n int) {
 // tuned is a context with other numbers than those of users.
 func tuned(ctx context.Context, n rediswalk.Tuning) context.Context {
 	return rediswalk.WithTuning(ctx, n)
-}
-
-// small has batches of this many names.
-func small(ctx context.Context, batch int) context.Context {
-	return tuned(ctx, rediswalk.Tuning{BatchSize: batch})
 }
 
 func audited(t testing.TB, rdb redis.UniversalClient, c audit.Config) *audit.Report {

@@ -245,7 +245,7 @@ func (c *Config) checkKeys() (errs []error) {
 		errs = append(errs, errors.New("OldKeys is a nil pointer"))
 	}
 	if c.Proof != "" && c.AllowUnproven {
-		errs = append(errs, errors.New("Proof and AllowUnproven exclude each other"))
+		errs = append(errs, errors.New("settings Proof and AllowUnproven exclude each other"))
 	}
 	return errs
 }

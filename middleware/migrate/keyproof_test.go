@@ -301,7 +301,7 @@ func TestProofDuringAnOutage(t *testing.T) {
 	down := &downAEAD{AEADWithContext: a, cancel: cancel}
 	_, err := migrate.Run(ctx, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: down})
 	require.Error(t, err)
-	require.False(t, errors.Is(err, migrate.ErrWrongKeys), err)
+	require.NotErrorIs(t, err, migrate.ErrWrongKeys)
 }
 
 // downAEAD opens its probe and nothing after it.

@@ -275,7 +275,7 @@ func (p *planner) value(t *planTally, name string, start []byte, size int64, enc
 		t.Growth += int64(p.Overhead)
 	}
 	if p.Largest > 0 {
-		t.Inventory.Largest = append(t.Inventory.Largest, LargeValue{name, size})
+		t.Largest = append(t.Largest, LargeValue{name, size})
 		t.trim(p.Largest)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
@@ -176,14 +175,6 @@ func value(t testing.TB, s store.StoreInterface, key string) any {
 	v, err := s.Get(t.Context(), key)
 	require.NoError(t, err)
 	return v
-}
-
-// deadline is a context for what is stopped in the middle.
-func deadline(t testing.TB, d time.Duration) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
 }
 
 func name(ns string, i int) string { return fmt.Sprintf("%s:k%d", ns, i) }

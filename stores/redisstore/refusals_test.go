@@ -2,7 +2,6 @@ package redisstore_test
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -52,7 +51,7 @@ func relay(client, server net.Conn, refusals map[string]string) error {
 		if err != nil {
 			return err
 		}
-		reply := ""
+		var reply string
 		refusal, refuses := refusals[strings.ToLower(words[0])]
 		if refuses {
 			reply = "-" + refusal + "\r\n"
@@ -204,7 +203,7 @@ func TestRemovalsOnADemotedNode(t *testing.T) {
 	} {
 		require.ErrorContains(t, err, "READONLY", name)
 		var reply redis.Error
-		require.True(t, errors.As(err, &reply), name)
+		require.ErrorAs(t, err, &reply, name)
 	}
 	require.NoError(t, s.Invalidate(ctx), "no tag, so nothing to remove")
 }

@@ -74,8 +74,8 @@ func (e *outageError) Error() string {
 
 // Is makes the causes visible, refusals excepted.
 func (e *outageError) Is(target error) bool {
-	return target == aead.ErrKeyServiceUnavailable || //nolint:errorlint // errors.Is walks the chain
-		target != aead.ErrUnauthentic && target != aead.ErrUnknownKey && errors.Is(e.cause, target) //nolint:errorlint // the same
+	return target == aead.ErrKeyServiceUnavailable ||
+		target != aead.ErrUnauthentic && target != aead.ErrUnknownKey && errors.Is(e.cause, target)
 }
 
 // As makes the causes visible.

@@ -69,10 +69,10 @@ func IsHyperLogLog(b []byte) bool {
 	case 1:
 		n, ops := 0, b[header:]
 		for i := 0; i < len(ops); i++ {
-			switch c := ops[i]; {
-			case c&0xC0 == 0: // ZERO
+			switch c := ops[i]; c & 0xC0 {
+			case 0: // ZERO
 				n += int(c&0x3F) + 1
-			case c&0xC0 == 0x40: // XZERO
+			case 0x40: // XZERO
 				if i++; i == len(ops) {
 					return false
 				}

@@ -112,7 +112,7 @@ func (a *aggregator) seal(ctx context.Context, queue string, t *asynq.Task) *asy
 	}
 	sealed, opts, err := a.sealer.seal(ctx, t, forced, frame{}, queue == "")
 	if err != nil {
-		a.tel.log.ErrorContext(ctx, sealingFailed(err), "queue", queue, "error", err)
+		a.logSealingFailed(ctx, queue, err)
 		return nil
 	}
 	return asynq.NewTaskWithHeaders(sealed.Type(), sealed.Payload(), sealed.Headers(), opts...)
@@ -121,18 +121,20 @@ func (a *aggregator) seal(ctx context.Context, queue string, t *asynq.Task) *asy
 // plaintext returns what the application made of plaintext members while plaintext is written.
 func (a *aggregator) plaintext(ctx context.Context, queue string, t *asynq.Task) *asynq.Task {
 	if _, _, err := checkTask(t, nil); err != nil {
-		a.tel.log.ErrorContext(ctx, sealingFailed(err), "queue", queue, "error", err)
+		a.logSealingFailed(ctx, queue, err)
 		return nil
 	}
 	return t
 }
 
-// sealingFailed returns the log message for an aggregated task that cannot be enqueued.
-func sealingFailed(err error) string {
+// logSealingFailed logs that an aggregated task cannot be enqueued.
+func (a *aggregator) logSealingFailed(ctx context.Context, queue string, err error) {
 	if errors.Is(err, jobs.ErrTooLarge) {
-		return "sealcache: aggregated task is too large, and its members are put back each time (set asynq.Config.GroupMaxSize)"
+		a.tel.log.ErrorContext(ctx, "sealcache: aggregated task is too large; its members are put back (set asynq.Config.GroupMaxSize)",
+			"queue", queue, "error", err)
+		return
 	}
-	return "sealcache: aggregated task could not be sealed, and its members are put back"
+	a.tel.log.ErrorContext(ctx, "sealcache: aggregated task could not be sealed, and its members are put back", "queue", queue, "error", err)
 }
 
 // open opens one member, which must have been enqueued into this group.

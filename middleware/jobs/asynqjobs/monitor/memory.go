@@ -52,7 +52,7 @@ func (withoutMemory) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // noScript is a server's answer to a script that it does not know.
 type noScript struct{}
 
-var errNoScript error = noScript{} //nolint:gochecknoglobals // a constant
+var errNoScript error = noScript{}
 
 func (noScript) Error() string { return "NOSCRIPT No matching script. Please use EVAL." }
 func (noScript) RedisError()   {}
