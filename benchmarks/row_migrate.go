@@ -163,7 +163,7 @@ func (m *mover) memory(ctx context.Context, name string) error {
 			return 0, err
 		}
 		return residentWhile(exec.CommandContext(ctx, command, "migrate", "--allow-unproven", "--redis", m.server.URL(), "--kek", "file://"+kek,
-			"-prefix", "m:", "-checkpoint", filepath.Join(dir, "checkpoint"), "-progress", "none"))
+			"--prefix", "m:", "--checkpoint", filepath.Join(dir, "checkpoint"), "--progress", "none"))
 	}
 	many := m.b.count(1_000_000)
 	few := many / 100

@@ -77,11 +77,11 @@ func TestRedisThatHangs(t *testing.T) {
 	began := time.Now()
 	err := health.Check(ctx)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.ErrorContains(t, err, "Redis does not answer")
+	require.ErrorContains(t, err, "redis does not answer")
 	require.Less(t, time.Since(began), 2*time.Second)
 	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	require.ErrorContains(t, newApp(config, own, needsClient).Start(ctx), "Redis does not answer")
+	require.ErrorContains(t, newApp(config, own, needsClient).Start(ctx), "redis does not answer")
 }
 
 // A failed start closes the connection; goleak sees the rest.
@@ -115,8 +115,8 @@ func TestWiringErrors(t *testing.T) {
 		"two Redis":          {nil, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "jobs.redis is set, and the application provides an asynq.RedisConnOpt"},
 		"not a client":       {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, fx.Options(client, provideConn(noClient{})), "makes no redis.UniversalClient"},
 		"not a Redis":        {func(c *fxmodule.Config) { c.Jobs.Redis = "memory://" + secret }, client, "jobs: store: redisstore: open: unknown scheme"},
-		"Redis away":         {nil, client, "jobs: store: Redis does not answer"},
-		"worker, Redis away": {nil, worker(func(context.Context, mailArgs) error { return nil }), "jobs: store: Redis does not answer"},
+		"Redis away":         {nil, client, "jobs: store: redis does not answer"},
+		"worker, Redis away": {nil, worker(func(context.Context, mailArgs) error { return nil }), "jobs: store: redis does not answer"},
 		"schedules, no PRF":  {func(c *fxmodule.Config) { c.Jobs.PRFKeyset, c.Jobs.HiddenTypes = "", false }, take(func(*asynqjobs.Scheduler) {}), "set jobs.prf_keyset"},
 		"no mux":             {nil, fxjobs.Worker, "missing type: *asynq.ServeMux"},
 		"no mux, handler":    {nil, take(func(asynq.Handler) {}), "missing type: *asynq.ServeMux"},
