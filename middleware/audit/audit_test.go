@@ -118,7 +118,7 @@ func TestRateOfForeignNames(t *testing.T) {
 	require.Greater(t, r.Elapsed, time.Second*n/10/rate*8/10, "ten of them count as one")
 }
 
-// The answer to "is anything plaintext?" is no only if the whole scope was read.
+// The audit says that nothing is plaintext only after it has read the whole scope.
 func TestAnythingPlaintext(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
