@@ -234,7 +234,7 @@ func (e *Envelope) kekChanged() {
 	if take(ctx, e.reviewSlots) != nil {
 		return
 	}
-	if _, err := e.unwrap(ctx, releaser(e.reviewSlots), old.header); isRefusal(err) {
+	if _, err := e.unwrap(ctx, releaser(e.reviewSlots), old.header); isRefusal(err) || errors.Is(err, errKeysetRefused) {
 		old.retired.Store(true)
 	}
 }

@@ -58,6 +58,7 @@ func TestRefusedKeysetStops(t *testing.T) {
 			"seal":            second(k.Encrypt(nil, nil)),
 			"open a value":    second(e.DecryptWithContext(t.Context(), value, nil)),
 			"the check":       k.Check(),
+			"seal a value":    second(e.EncryptWithContext(t.Context(), []byte("x"), nil)),
 			"open in service": second(k.OpenTo(t.Context(), nil, direct, nil)),
 		} {
 			if !errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrUnauthentic) {
@@ -74,6 +75,9 @@ func TestRefusedKeysetStops(t *testing.T) {
 		service.Refuse(false)
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
+		if _, err := e.DecryptWithContext(t.Context(), seal(t, e, "again"), nil); err != nil {
+			t.Errorf("the envelope does not seal again: %v", err)
+		}
 		if _, err := k.Decrypt(direct, nil); err != nil || k.Check() != nil {
 			t.Errorf("after the KEK opens the keyset again: %v, %v", err, k.Check())
 		}
