@@ -96,11 +96,15 @@ func (k *Keyring) compareKeys(ctx context.Context, old, r *loadedKeyset) {
 		k.log.InfoContext(ctx, "sealcache: the reloaded keyset has former keys again")
 		return
 	}
-	if old.refused != nil || digests.intersects(digestsOf(old.handle)) {
+	former := old.digests // of a refused keyset
+	if old.refused == nil {
+		former = digestsOf(old.handle)
+	}
+	if digests.intersects(former) {
 		return
 	}
 	if k.lost == nil {
-		k.lost = digestsOf(old.handle)
+		k.lost = former
 		k.stats.isUnrelated.Store(true)
 	}
 	k.stats.unrelated.Add(1)
@@ -142,7 +146,7 @@ func (k *Keyring) checkKEK() {
 	case isRefusal(err):
 		if current.refused == nil {
 			k.stats.refusals.Add(1)
-			k.keyset.Store(&loadedKeyset{refused: errKeysetRefused})
+			k.keyset.Store(&loadedKeyset{refused: errKeysetRefused, digests: digestsOf(current.handle)})
 			k.log.ErrorContext(ctx, "sealcache: the key-encryption key refuses the keyset; it is out of service", "error", err)
 			k.notify()
 		}

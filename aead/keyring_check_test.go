@@ -323,3 +323,22 @@ func TestPlaintextKeysetForms(t *testing.T) {
 		}
 	}
 }
+
+// A keyset that is mounted while the former one is refused is compared with it, too.
+func TestUnrelatedKeysetAfterARefusalIsReported(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newReloadable(t, aead.WithKEKCheck(time.Minute))
+		r.kek.Refuse(true)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		r.kek.Refuse(false)
+		m := keyset.NewManager()
+		addPrimary(t, m)
+		r.src.set(sealedKeyset(t, m, r.kek), nil)
+		r.reload(t)
+		if err := r.Check(); err == nil || r.Stats().UnrelatedKeysets != 1 {
+			t.Errorf("an unrelated keyset after a refusal: %v, %d counted", err, r.Stats().UnrelatedKeysets)
+		}
+	})
+}

@@ -27,7 +27,8 @@ type loadedKeyset struct {
 	raw     []*loadedKey // keys without a prefix: tried in turn
 	infos   []KeyInfo    // in the order of the keyset, without counts
 	keys    []*loadedKey // the same order
-	refused error        // set if the KEK refuses the keyset; the other fields are then empty
+	refused error        // set if the KEK refuses the keyset; then only digests is set as well
+	digests keyDigests   // the keys of a refused keyset, without their material
 }
 
 // loadedKey is one key of a keyset. Only an enabled key has a primitive.
