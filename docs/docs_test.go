@@ -225,3 +225,25 @@ func TestTroubleshooting(t *testing.T) {
 		require.True(t, elsewhere[q[1]] || strings.Contains(code.String(), text), "the code does not say %q", q[1])
 	}
 }
+
+// TestMetrics requires that the guide lists exactly the instruments that the code makes.
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	guide, err := os.ReadFile("metrics.md")
+	require.NoError(t, err)
+	made, listed := map[string]bool{}, map[string]bool{}
+	instrument := regexp.MustCompile(`\.(?:Counter|Duration)\("(sealcache\.[a-z_.]+)"`)
+	for name, source := range sources(t) {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		for _, match := range instrument.FindAllStringSubmatch(source, -1) {
+			made[match[1]] = true
+		}
+	}
+	for _, match := range regexp.MustCompile("(?m)^\\| `(sealcache\\.[a-z_.]+)` \\|").FindAllStringSubmatch(string(guide), -1) {
+		listed[match[1]] = true
+	}
+	require.NotEmpty(t, made)
+	require.Equal(t, made, listed)
+}

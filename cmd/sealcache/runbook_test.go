@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -17,13 +16,11 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	otelattribute "go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/sealcache/sealcache/aead"
-	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/stores/redisstore"
@@ -129,16 +126,13 @@ func TestRunbook(t *testing.T) {
 	t.Cleanup(func() { _ = rdb.Close() })
 	dir := t.TempDir()
 	kekFile := filepath.Join(dir, "kek.json")
-	var b bytes.Buffer
-	require.NoError(t, insecurecleartextkeyset.CreateKeyset(&b, tinkaead.AES256GCMKeyTemplate()))
-	require.NoError(t, os.WriteFile(kekFile, b.Bytes(), 0o600))
 	book := openBook(t)
 	book.words["go build -C cmd/sealcache -o \"$PWD/sealcache\" . "] = "command -v sealcache " // the test brings it
 	book.words["redis://localhost:6379/0"] = server.URL()
 	book.words["/run/secrets/kek.json"] = filepath.ToSlash(kekFile)
 	book.follow(t, "")
 	book.follow(t, "")
-	book.follow(t, "Before") // makes the keyset
+	book.follow(t, "Before") // makes the KEK and the keyset
 	kek, err := aead.OpenKEK(ctx, "file://"+filepath.ToSlash(kekFile)+"?reload=off")
 	require.NoError(t, err)
 	keysetFile := filepath.Join(book.dir, "keyset.json")
