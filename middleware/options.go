@@ -123,7 +123,8 @@ func WithMissOnOpenFailure() Option {
 
 // WithReload sets the function that reloads the keyset. SetIfNotExists calls it,
 // at most once in ten seconds, before it replaces a refused entry: another
-// process may have loaded the key first. The default is the AEAD's own method
+// process may have loaded the key first. Within those ten seconds other refused
+// entries stay. The default is the AEAD's own method
 // Reload. An Envelope has none: give it the Reload of its Keyring.
 func WithReload(f func(context.Context) error) Option {
 	return func(c *config) error {

@@ -3,7 +3,10 @@ package middleware_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/stretchr/testify/require"
@@ -21,14 +24,93 @@ type switching struct {
 	next    *aead.Keyring
 	err     error
 	reloads int
+	during  func() // runs between the reading of the keyset and its use
 }
 
 func (s *switching) Reload(context.Context) error {
 	s.reloads++
+	next := s.next
+	if s.during != nil {
+		s.during()
+	}
 	if s.err == nil {
-		s.Keyring = s.next
+		s.Keyring = next
 	}
 	return s.err
+}
+
+// rawHandle returns a keyset without key ids: its keyrings call a value under an
+// unknown key ErrUnauthentic.
+func rawHandle(t testing.TB) *keyset.Handle {
+	t.Helper()
+	h, err := keyset.NewHandle(tinkaead.AES256GCMNoPrefixKeyTemplate())
+	require.NoError(t, err)
+	return h
+}
+
+// A refusal decides only if the keyset was reloaded after the lock was read.
+// Another process may have loaded the key of the lock since the last reload.
+func TestLocksStayUntilAReloadAfterTheirRead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := memory(t)
+		newer := rawHandle(t)
+		lock := func(h *keyset.Handle) {
+			require.NoError(t, sealed(t, m, sealtest.KeyringOf(t, h)).Set(t.Context(), "lock", "first"))
+		}
+		ring := &switching{Keyring: sealtest.KeyringOf(t, rawHandle(t)), next: sealtest.KeyringOf(t, rawHandle(t))}
+		s := sealed(t, m, ring, middleware.WithMissOnOpenFailure())
+
+		lock(rawHandle(t))
+		written, err := s.SetIfNotExists(t.Context(), "lock", "second")
+		require.NoError(t, err)
+		require.True(t, written, "no key of the reloaded keyset opens it")
+		require.Equal(t, 1, ring.reloads)
+
+		// Within ten seconds there is no second reload, so the question stays open.
+		ring.next = sealtest.KeyringOf(t, newer)
+		lock(newer)
+		held := raw(t, m, "lock")
+		time.Sleep(9 * time.Second)
+		written, err = s.SetIfNotExists(t.Context(), "lock", "third")
+		require.ErrorIs(t, err, middleware.ErrUnauthentic)
+		require.ErrorContains(t, err, "not reloaded after the read")
+		require.False(t, written)
+		require.Equal(t, held, raw(t, m, "lock"))
+		require.Equal(t, 1, ring.reloads)
+		time.Sleep(time.Second)
+		written, err = s.SetIfNotExists(t.Context(), "lock", "third")
+		require.NoError(t, err)
+		require.False(t, written, "the second reload finds the key")
+		require.Equal(t, 2, ring.reloads)
+	})
+}
+
+// A reload that began before the lock was read may have read an older keyset.
+func TestReloadsThatBeganBeforeTheReadDecideNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := memory(t)
+		ring := &switching{Keyring: sealtest.KeyringOf(t, rawHandle(t)), next: sealtest.KeyringOf(t, rawHandle(t))}
+		ring.during = func() { time.Sleep(5 * time.Second) }
+		s := sealed(t, m, ring, middleware.WithMissOnOpenFailure())
+		require.NoError(t, sealed(t, m, sealtest.KeyringOf(t, rawHandle(t))).Set(t.Context(), "other", "v"))
+		require.NoError(t, sealed(t, m, sealtest.KeyringOf(t, rawHandle(t))).Set(t.Context(), "lock", "first"))
+		held := raw(t, m, "lock")
+
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if written, err := s.SetIfNotExists(t.Context(), "other", "v"); err != nil || !written {
+				t.Errorf("written %v, %v", written, err)
+			}
+		})
+		time.Sleep(time.Second)
+		written, err := s.SetIfNotExists(t.Context(), "lock", "second") // joins that reload
+		require.ErrorIs(t, err, middleware.ErrUnauthentic)
+		require.False(t, written)
+		require.Equal(t, held, raw(t, m, "lock"))
+		wg.Wait()
+	})
 }
 
 // A lock under a key that this process has not loaded yet is a lock: two processes must not hold it.
@@ -58,14 +140,9 @@ func TestLocksUnderUnknownKeysStay(t *testing.T) {
 	require.Equal(t, 1, ring.reloads)
 
 	// A reload that fails leaves the question open, even for a value that does not authenticate.
-	raws := func() *keyset.Handle { // no key ids: what is unknown does not authenticate
-		h, err := keyset.NewHandle(tinkaead.AES256GCMNoPrefixKeyTemplate())
-		require.NoError(t, err)
-		return h
-	}
-	rawHandle := raws()
-	require.NoError(t, sealed(t, m, sealtest.KeyringOf(t, rawHandle)).Set(t.Context(), "lock", "first"))
-	ring = &switching{Keyring: sealtest.KeyringOf(t, raws()), next: sealtest.KeyringOf(t, rawHandle), err: errors.New("no file")}
+	handle := rawHandle(t)
+	require.NoError(t, sealed(t, m, sealtest.KeyringOf(t, handle)).Set(t.Context(), "lock", "first"))
+	ring = &switching{Keyring: sealtest.KeyringOf(t, rawHandle(t)), next: sealtest.KeyringOf(t, handle), err: errors.New("no file")}
 	s = sealed(t, m, ring, middleware.WithMissOnOpenFailure())
 	written, err = s.SetIfNotExists(t.Context(), "lock", "second")
 	require.ErrorIs(t, err, middleware.ErrUnauthentic)

@@ -184,7 +184,8 @@ func (s *Store) Set(ctx context.Context, key any, value any, options ...store.Op
 //
 // With WithMissOnOpenFailure it atomically replaces an entry that is definitely
 // refused: plaintext, altered, moved, or under a disabled or destroyed key. It
-// first reloads the keyset once, as WithReload says. An entry under a key that
+// first reloads the keyset, as WithReload says. If no reload began after the entry
+// was read, the entry stays, and its error is returned. An entry under a key that
 // the keyset does not list, or that cannot be opened now, may be another
 // process's lock: it is an error and stays.
 func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, options ...store.Option) (bool, error) {

@@ -95,29 +95,30 @@ func (s *Store) setIfNotExists(ctx context.Context, key, value any, options []st
 	return written, err
 }
 
-// replaceRefused is SetIfNotExists for a key whose entry counts as a miss.
+// replaceRefused is SetIfNotExists for a key whose entry counts as a miss. It
+// decides about the bytes that it read, and replaces no others.
 func (s *Store) replaceRefused(ctx context.Context, key, value any, options []store.Option) (bool, error) {
 	name, err := keyName(key)
 	if err != nil {
 		return false, err
 	}
-	began := s.reload.Now()
-	old, err := s.refusedEntry(ctx, name)
+	v, err := s.fetch(ctx, s.prefix+name, false)
+	if isMiss(err) {
+		return s.set(ctx, key, value, options, true) // it has disappeared
+	}
+	if err != nil {
+		return false, err
+	}
+	old := slices.Clone(v.raw) // reading may open it in place
+	_, err = s.read(ctx, name, v)
+	final := errors.Is(err, ErrNotSealed)
 	if box.Refused(err) {
-		again, reloadErr := s.reload.Run(ctx, began)
-		if reloadErr != nil {
-			return false, err // the keys that are missing may be in the keyset that could not be read
-		}
-		if again {
-			old, err = s.refusedEntry(ctx, name)
-		}
+		final, err = s.refusedAgain(ctx, name, old, err)
 	}
 	switch {
-	case isMiss(err):
-		return s.set(ctx, key, value, options, true) // it has disappeared
 	case err == nil:
 		return false, nil
-	case !box.Final(err) && !errors.Is(err, ErrNotSealed), old == nil:
+	case !final || v.notBytes:
 		return false, err // perhaps a sound value
 	case s.swapper == nil:
 		return false, s.unsupported("replace an unreadable value atomically")
@@ -126,16 +127,18 @@ func (s *Store) replaceRefused(ctx context.Context, key, value any, options []st
 	}
 }
 
-// refusedEntry returns the bytes of an entry and the error of reading it. The
-// bytes are nil if the store does not hold bytes.
-func (s *Store) refusedEntry(ctx context.Context, name string) ([]byte, error) {
-	v, err := s.fetch(ctx, s.prefix+name, false)
-	if err != nil {
-		return nil, err
+// refusedAgain reloads the keyset and opens a refused value again. It reports
+// whether the refusal is final. It is not if no reload began after the value was
+// read: another process may have sealed it under a key that it loaded first.
+func (s *Store) refusedAgain(ctx context.Context, name string, sealed []byte, refusal error) (final bool, err error) {
+	answer, reloadErr := s.reload.Run(ctx, s.reload.Now())
+	if reloadErr == nil && answer.Again {
+		_, refusal = s.sealer.open(ctx, name, slices.Clone(sealed), true)
 	}
-	old := slices.Clone(v.raw) // reading may open it in place
-	_, err = s.read(ctx, name, v)
-	return old, err
+	if (reloadErr != nil || !answer.Decided) && box.Refused(refusal) {
+		return false, fmt.Errorf("middleware: entry kept, its keyset was not reloaded after the read: %w", refusal)
+	}
+	return box.Final(refusal), refusal
 }
 
 // tailBytes is how much of a sealed value identifies it, with its length: an

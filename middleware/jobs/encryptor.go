@@ -108,7 +108,7 @@ func (e *Encryptor) Open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 	began := e.reload.Now()
 	payload, err := e.open(ctx, m, sealed)
 	if err != nil && errors.Is(err, ErrUnknownKey) && !Permanent(err) {
-		if again, _ := e.reload.Run(ctx, began); again {
+		if answer, _ := e.reload.Run(ctx, began); answer.Again {
 			payload, err = e.open(ctx, m, sealed)
 		}
 	}

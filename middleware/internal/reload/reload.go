@@ -28,9 +28,19 @@ type Reloader struct {
 	failed func(context.Context, error)
 
 	mu      sync.Mutex
-	last    time.Time // the end of the last reload
-	err     error     // and its result
+	begin   time.Time // of the last reload that ended
+	end     time.Time
+	err     error // its result
 	ongoing chan struct{}
+}
+
+// An Answer says what a call of Run is worth to a caller whose value was refused.
+type Answer struct {
+	// Again reports that a reload has succeeded and ended after since, so that another attempt may open the value.
+	Again bool
+	// Decided reports that a reload has also begun after since, or that there is nothing to reload. If it is false, another
+	// process may have sealed the value under a key that this process has not loaded.
+	Decided bool
 }
 
 // New returns a Reloader over reload, or over the AEAD's own Reload method if reload is nil. Without either it returns nil.
@@ -54,12 +64,12 @@ func (r *Reloader) Now() time.Time {
 	return time.Now()
 }
 
-// Run reloads, or waits for the reload that is under way, unless the last one ended less than ten seconds ago. It reports
-// whether a reload has succeeded since began, so that what began then is worth another try. The error is that of the last
-// reload, or of ctx.
-func (r *Reloader) Run(ctx context.Context, began time.Time) (again bool, err error) {
+// Run reloads, or waits for the reload that is under way, unless the last one ended less than ten seconds ago. For
+// Again, since may be any time before the value was refused. For Decided, it must be a time after the value was read. The
+// error is that of the last reload, or of ctx.
+func (r *Reloader) Run(ctx context.Context, since time.Time) (answer Answer, err error) {
 	if r == nil {
-		return false, nil
+		return Answer{Decided: true}, nil
 	}
 	r.mu.Lock()
 	if wait := r.ongoing; wait != nil {
@@ -68,14 +78,14 @@ func (r *Reloader) Run(ctx context.Context, began time.Time) (again bool, err er
 		case <-wait:
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			return r.result(began)
+			return r.result(since)
 		case <-ctx.Done():
-			return false, ctx.Err()
+			return Answer{}, ctx.Err()
 		}
 	}
-	if !r.last.IsZero() && time.Since(r.last) < interval {
+	if !r.end.IsZero() && time.Since(r.end) < interval {
 		defer r.mu.Unlock()
-		return r.result(began)
+		return r.result(since)
 	}
 	done := make(chan struct{})
 	r.ongoing = done
@@ -84,26 +94,30 @@ func (r *Reloader) Run(ctx context.Context, began time.Time) (again bool, err er
 	// Other callers wait for this reload: the end of its own caller must not fail them.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
+	begin := time.Now()
 	err = errPanicked
 	defer func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.err, r.last, r.ongoing = err, time.Now(), nil
+		r.begin, r.end, r.err, r.ongoing = begin, time.Now(), err, nil
 		close(done)
-		again, err = r.result(began)
+		answer, err = r.result(begin.Add(-1)) // this caller's own reload began after since
 	}()
 	if err = r.reload(ctx); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		r.failed(ctx, err)
 	}
-	return again, err
+	return answer, err
 }
 
 // result returns the answer of Run. A Keyring without a source has nothing to reload.
-func (r *Reloader) result(began time.Time) (again bool, err error) {
-	if errors.Is(r.err, errors.ErrUnsupported) {
-		return false, nil
+func (r *Reloader) result(since time.Time) (Answer, error) {
+	switch {
+	case errors.Is(r.err, errors.ErrUnsupported):
+		return Answer{Decided: true}, nil
+	case r.err != nil:
+		return Answer{}, r.err
 	}
-	return r.err == nil && r.last.After(began), r.err
+	return Answer{Again: r.end.After(since), Decided: r.begin.After(since)}, nil
 }
 
 var errPanicked = errors.New("reload: the reload function panicked")
