@@ -2,8 +2,10 @@ package middleware_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -58,12 +60,69 @@ func TestPlantedPlaintextReachesTheCodec(t *testing.T) {
 		} {
 			require.NoError(t, m.SetBytes(t.Context(), "k", planted))
 			v, err := s.Get(t.Context(), "k")
+			if formless := name == "protobuf" || name == "custom"; formless && len(planted) > 1<<20 {
+				require.ErrorIs(t, err, middleware.ErrTooLarge, name)
+				continue
+			}
 			require.NoError(t, err, name)
 			if b, ok := v.([]byte); ok {
 				require.True(t, bytes.Equal(planted, b), name)
 			}
 		}
 	}
+}
+
+// wide is a type of which one planted byte makes 4 KiB.
+type wide struct{ Words [512]int64 }
+
+// Plaintext that a codec would decode is bounded, because each of its bytes may declare an element of any size.
+func TestPlantedPlaintextIsBoundedBeforeDecoding(t *testing.T) {
+	t.Parallel()
+	msgpack := func(n int) []byte { // an array of empty maps
+		return append(binary.BigEndian.AppendUint32([]byte{0xdd}, uint32(n-5)), bytes.Repeat([]byte{0x80}, n-5)...)
+	}
+	jsonText := func(n int) []byte { // an array of zeros
+		return append(bytes.Repeat([]byte{' '}, n%2), "["+strings.Repeat("0,", n/2-2)+"0] "...)
+	}
+	for name, c := range map[string]struct {
+		codec middleware.Codec
+		bytes func(n int) []byte
+	}{
+		"msgpack": {middleware.MsgPack[[]wide](), msgpack},
+		"json":    {middleware.JSON[[]wide](), jsonText},
+	} {
+		m := memory(t)
+		get := func(n int, opts ...middleware.Option) (any, error) {
+			require.Len(t, c.bytes(n), n, name)
+			require.NoError(t, m.SetBytes(t.Context(), "k", c.bytes(n)))
+			opts = append(opts, middleware.WithCodec(c.codec), middleware.WithPlaintext(middleware.SealOnRead))
+			return sealed(t, m, keyring(t), opts...).Get(t.Context(), "k")
+		}
+		_, err := get(1<<20 + 1)
+		require.ErrorIs(t, err, middleware.ErrTooLarge, name)
+		require.Equal(t, c.bytes(1<<20+1), raw(t, m, "k"), "it is neither sealed nor changed")
+		_, err = get(2000, middleware.WithMaxValueBytes(1000))
+		require.ErrorIs(t, err, middleware.ErrTooLarge, name)
+		_, err = get(1<<10, middleware.WithMaxValueBytes(2<<20))
+		require.NoError(t, err, name)
+	}
+
+	// An application may decode more, and what is not in the codec's form is returned as it is.
+	m := memory(t)
+	long := strings.Repeat("x", 2<<20)
+	asJSON, err := json.Marshal(user{Name: long})
+	require.NoError(t, err)
+	require.NoError(t, m.SetBytes(t.Context(), "k", asJSON))
+	opts := []middleware.Option{middleware.WithCodec(middleware.JSON[user]()), middleware.WithPlaintext(middleware.ReadPlaintext)}
+	got, err := sealed(t, m, keyring(t), append(opts, middleware.WithMaxValueBytes(3<<20))...).Get(t.Context(), "k")
+	require.NoError(t, err)
+	require.Equal(t, user{Name: long}, got)
+	writer := sealed(t, m, keyring(t), middleware.WithCodec(middleware.JSON[user]()), middleware.WithPlaintext(middleware.WritePlaintext))
+	require.ErrorIs(t, writer.Set(t.Context(), "k", user{Name: long}), middleware.ErrTooLarge, "no Get would read it")
+	require.NoError(t, m.SetBytes(t.Context(), "k", []byte(long)))
+	got, err = sealed(t, m, keyring(t), opts...).Get(t.Context(), "k")
+	require.NoError(t, err)
+	require.Equal(t, long, text(t, got))
 }
 
 // A codec's panic is the error of the value, and its text is not shown.

@@ -23,11 +23,13 @@ const (
 	// ReadPlaintext returns plaintext values as the backing store returns them,
 	// or decoded if the store has exactly one codec and that codec can read
 	// them. It writes sealed values. A plaintext value has no type: Redis returns
-	// an int as text, as it does without this package.
+	// an int as text, as it does without this package. A plaintext value of more
+	// than 1 MiB that the codec would decode is ErrTooLarge, because a planted one
+	// can fill the memory. WithMaxValueBytes sets another bound, also for writing.
 	ReadPlaintext = plaintext.Read
 	// SealOnRead is ReadPlaintext, and a plaintext value that was read is
-	// replaced by its sealed form if it has not changed. Its expiry stays. It
-	// needs a backing store that can swap atomically (redisstore, memorystore),
+	// replaced by its sealed form if it has not changed. Its bytes are sealed as
+	// they are, and its expiry stays. It needs a backing store that can swap atomically (redisstore, memorystore),
 	// else New fails.
 	SealOnRead = plaintext.SealOnRead
 	// WritePlaintext reads both kinds and writes plaintext, as the backing store

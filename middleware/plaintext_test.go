@@ -13,6 +13,9 @@ import (
 	"github.com/eko/gocache/lib/v4/cache"
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/stretchr/testify/require"
+	"github.com/vmihailenco/msgpack/v5"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sealcache/sealcache/middleware"
 )
@@ -82,6 +85,46 @@ func TestSealOnRead(t *testing.T) {
 	_, err := strict.Get(t.Context(), "k")
 	require.Error(t, err)
 }
+
+// Sealing on read keeps every byte, also fields that this version of the
+// application's type does not have.
+func TestSealOnReadKeepsTheBytes(t *testing.T) {
+	t.Parallel()
+	packed, err := msgpack.Marshal(map[string]any{"Name": "Ada", "AddedLater": 7})
+	require.NoError(t, err)
+	message := protowire.AppendTag(nil, 5, protowire.VarintType) // a field that Timestamp does not have
+	message = protowire.AppendVarint(message, 7)
+	for name, c := range map[string]struct {
+		codec  middleware.Codec
+		stored []byte
+	}{
+		"json":     {middleware.JSON[user](), []byte(`{ "Name":"Ada", "AddedLater":7 }`)},
+		"msgpack":  {middleware.MsgPack[user](), packed},
+		"protobuf": {middleware.Proto[*timestamppb.Timestamp](), message},
+	} {
+		m, a := memory(t), keyring(t)
+		s := sealed(t, m, a, middleware.WithPlaintext(middleware.SealOnRead), middleware.WithCodec(c.codec))
+		require.NoError(t, m.SetBytes(t.Context(), "k", c.stored))
+		before, err := s.Get(t.Context(), "k")
+		require.NoError(t, err, name)
+		require.True(t, isSealed(t, raw(t, m, "k")), name)
+		after, err := s.Get(t.Context(), "k")
+		require.NoError(t, err, name)
+		require.EqualExportedValues(t, before, after, name)
+
+		later := sealed(t, m, a, middleware.WithCodec(verbatim(c.codec.Format())))
+		kept, err := later.Get(t.Context(), "k")
+		require.NoError(t, err, name)
+		require.Equal(t, c.stored, kept, name)
+	}
+}
+
+// verbatim is a codec of a format that returns the encoded bytes.
+type verbatim middleware.Format
+
+func (v verbatim) Format() middleware.Format     { return middleware.Format(v) }
+func (verbatim) Encode(any) ([]byte, error)      { return nil, middleware.ErrUnsupportedType }
+func (verbatim) Decode(data []byte) (any, error) { return data, nil }
 
 func text(t testing.TB, v any) string {
 	t.Helper()

@@ -2,6 +2,8 @@ package middleware
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -97,48 +99,63 @@ func (s *Store) read(ctx context.Context, name string, v stored) (any, error) {
 		return nil, err
 	}
 	s.tel.plaintextValue(ctx, "read")
-	value := s.plaintextOf(v)
+	value, t, err := s.plaintextOf(v)
+	if err != nil {
+		return nil, err
+	}
 	if policy == SealOnRead {
-		s.sealInPlace(ctx, name, v, value)
+		s.sealInPlace(ctx, name, v, t)
 	}
 	return value, nil
 }
 
-// plaintextOf returns a plaintext value as the application should see it: decoded
-// if the store has one codec and that can read it, else as the backing store
-// returned it. Plaintext does not show its type, so that with several codecs any
-// choice would be a guess.
-func (s *Store) plaintextOf(v stored) any {
+// plaintextOf returns a plaintext value as the application should see it, and the
+// type of its bytes in the format. It is decoded if the store has one codec and
+// that can read it, else as the backing store returned it. Plaintext does not show
+// its type, so that with several codecs any choice would be a guess.
+func (s *Store) plaintextOf(v stored) (any, wire.Type, error) {
 	if !v.notBytes && len(v.raw) > 0 && len(s.cfg.codecs) == 1 {
-		if value, err := decodeUntrusted(s.cfg.codecs[0], slices.Clone(v.raw)); err == nil {
-			return value
+		c := s.cfg.codecs[0]
+		value, err := decodeUntrusted(c, v.raw, s.maxDecoded())
+		if err == nil || errors.Is(err, ErrTooLarge) {
+			return value, wire.Type(c.Format()), err
 		}
 	}
 	switch other := v.other.(type) {
 	case []byte:
-		return slices.Clone(other) // for the caller
+		return slices.Clone(other), wire.Bytes, nil // for the caller
 	case nil:
 		if v.owned {
-			return v.raw
+			return v.raw, wire.Bytes, nil
 		}
-		return nil
+		return nil, 0, nil
+	case string:
+		return other, wire.String, nil
 	default:
-		return other
+		return other, 0, nil
 	}
 }
 
+// maxDecoded bounds the plaintext that a codec decodes. A few bytes can declare
+// elements of any size: one byte of MessagePack, two of JSON.
+func (s *Store) maxDecoded() int {
+	if s.cfg.boundReads {
+		return s.cfg.maxValueBytes
+	}
+	return defaultMaxDecoded
+}
+
 // sealInPlace replaces the plaintext value that was read by its sealed form if it
-// is still stored. If it fails, the read succeeds nevertheless, and the next
-// read tries again.
-func (s *Store) sealInPlace(ctx context.Context, name string, v stored, value any) {
+// is still stored. It seals the bytes as they are: encoding the decoded value
+// would lose what its Go type does not know. If it fails, the read succeeds
+// nevertheless, and the next read tries again.
+func (s *Store) sealInPlace(ctx context.Context, name string, v stored, t wire.Type) {
 	what := "reseal_failed"
 	defer func() { s.tel.plaintextValue(ctx, what) }()
 	if v.notBytes {
 		return
 	}
-	sc := newScratch()
-	defer sc.free()
-	sealed, err := s.sealer.seal(ctx, nil, sc, name, value)
+	sealed, err := s.sealer.sealBytes(ctx, nil, name, t, v.raw)
 	if err == nil {
 		var swapped bool
 		swapped, err = s.swapper.CompareAndSwap(ctx, s.prefix+name, v.raw, 0, sealed, keepTTL)
@@ -158,15 +175,39 @@ func (s *Store) sealInPlace(ctx context.Context, name string, v stored, value an
 // keepTTL tells CompareAndSwap to leave the entry's expiry as it is.
 const keepTTL time.Duration = -1
 
-// decodeUntrusted decodes bytes that nothing has authenticated. A codec may trust
-// what it wrote itself, so the form is checked before, and a panic is an error.
-func decodeUntrusted(c Codec, b []byte) (any, error) {
-	if c.Format() == FormatMsgPack {
+// defaultMaxDecoded is maxDecoded without WithMaxValueBytes.
+const defaultMaxDecoded = 1 << 20
+
+// errNotJSON is the error of a large plaintext value that is not a JSON text.
+var errNotJSON = errors.New("not JSON")
+
+// decodeUntrusted decodes a copy of bytes that nothing has authenticated. A codec
+// may trust what it wrote itself, so the form and the size are checked before, and
+// a panic is an error. Large bytes that are not in the codec's form are not
+// ErrTooLarge, so that the caller gets them as they are.
+func decodeUntrusted(c Codec, b []byte, maxBytes int) (any, error) {
+	switch {
+	case c.Format() == FormatMsgPack:
 		if err := checkMsgPack(b); err != nil {
 			return nil, err
 		}
+	case c.Format() == FormatJSON && len(b) > maxBytes:
+		if !json.Valid(b) {
+			return nil, errNotJSON
+		}
 	}
-	return decode(c, b)
+	if err := boundDecoded(len(b), maxBytes); err != nil {
+		return nil, err
+	}
+	return decode(c, slices.Clone(b))
+}
+
+// boundDecoded returns an error for n bytes over the bound.
+func boundDecoded(n, maxBytes int) error {
+	if n <= maxBytes {
+		return nil
+	}
+	return fmt.Errorf("%w: %d bytes of plaintext, at most %d are decoded (WithMaxValueBytes)", ErrTooLarge, n, maxBytes)
 }
 
 // decode decodes b. The panic of a codec is an error.

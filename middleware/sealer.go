@@ -116,6 +116,11 @@ func (s *Sealer) seal(ctx context.Context, dst []byte, sc *scratch, name string,
 	if err != nil {
 		return nil, err
 	}
+	return s.sealBytes(ctx, dst, name, t, plaintext)
+}
+
+// sealBytes appends the sealed form of a plaintext of type t to dst.
+func (s *Sealer) sealBytes(ctx context.Context, dst []byte, name string, t wire.Type, plaintext []byte) ([]byte, error) {
 	if err := s.bounded(len(plaintext)); err != nil {
 		return nil, err
 	}

@@ -203,6 +203,11 @@ func (s *Store) plaintextForm(value any) (any, error) {
 	if err := s.sealer.bounded(len(plaintext)); err != nil {
 		return nil, err
 	}
+	if t.Codec() {
+		if err := boundDecoded(len(plaintext), s.maxDecoded()); err != nil { // no Get would read it
+			return nil, err
+		}
+	}
 	if wire.IsSealed(plaintext) && (t == wire.Bytes || t == wire.String) {
 		return nil, fmt.Errorf("%w: plaintext must not start like a sealed value", ErrUnsupportedFormat)
 	}
