@@ -1,0 +1,126 @@
+package aead
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"sync"
+)
+
+const (
+	// maxKEKSetOpened bounds for how many wrapped keys it is remembered which member opens them.
+	maxKEKSetOpened = 16384
+	// maxKEKSetRefused bounds how many refusals are remembered.
+	maxKEKSetRefused = maxRefusals * 2
+)
+
+// kekSetMemory remembers which member of a KEKSet opens which wrapped key, and which members have just refused it.
+type kekSetMemory struct {
+	mu      sync.Mutex
+	opened  map[kekSetKey]int
+	order   []kekSetKey // a ring of the keys in opened
+	next    int
+	forms   map[form]int // the member that last opened a wrapped key of this form
+	refused map[kekSetRefusal]refusal
+	turned  []kekSetRefusal // a ring of the keys in refused
+	turn    int
+}
+
+// kekSetKey names a wrapped key and its associated data.
+type kekSetKey [sha256.Size]byte
+
+type kekSetRefusal struct {
+	name   kekSetKey
+	member int
+}
+
+func kekSetName(wrapped, associatedData []byte) kekSetKey {
+	h := sha256.New()
+	_, _ = h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(wrapped)))) // never fails
+	_, _ = h.Write(wrapped)
+	_, _ = h.Write(associatedData)
+	return kekSetKey(h.Sum(nil))
+}
+
+// kekSetForm is the form of a wrapped key: wrapped keys of one KEK are alike in length and start.
+func kekSetForm(wrapped []byte) form {
+	f := form{length: len(wrapped)}
+	copy(f.start[:], wrapped)
+	return f
+}
+
+// remember notes the member that opens a wrapped key.
+func (m *kekSetMemory) remember(name kekSetKey, wrapped []byte, member int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.opened == nil {
+		m.opened = make(map[kekSetKey]int)
+		m.forms = make(map[form]int)
+	}
+	f := kekSetForm(wrapped)
+	if _, ok := m.forms[f]; ok || len(m.forms) < maxForms {
+		m.forms[f] = member
+	}
+	if _, ok := m.opened[name]; !ok {
+		if len(m.order) < maxKEKSetOpened {
+			m.order = append(m.order, name)
+		} else {
+			delete(m.opened, m.order[m.next])
+			m.order[m.next] = name
+			m.next = (m.next + 1) % maxKEKSetOpened
+		}
+	}
+	m.opened[name] = member
+}
+
+// recall returns the member that opened a wrapped key and the one that opened others like it, or -1, and what members
+// refused it with.
+func (m *kekSetMemory) recall(name kekSetKey, wrapped []byte, now int64) (first, hinted int, refused [maxKEKSet]error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	first, hinted = -1, -1
+	if i, ok := m.opened[name]; ok {
+		first = i
+	}
+	if i, ok := m.forms[kekSetForm(wrapped)]; ok {
+		hinted = i
+	}
+	if len(m.refused) > 0 {
+		for i := range refused {
+			if x, ok := m.refused[kekSetRefusal{name, i}]; ok && now < x.until {
+				refused[i] = x.err
+			}
+		}
+	}
+	return first, hinted, refused
+}
+
+// refuse notes a member's refusal for as long as an Envelope remembers one.
+func (m *kekSetMemory) refuse(name kekSetKey, member int, err error, now int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.opened[name] == member {
+		delete(m.opened, name) // its place in the ring stays, and deletes nothing later
+	}
+	if m.refused == nil {
+		m.refused = make(map[kekSetRefusal]refusal)
+	}
+	key := kekSetRefusal{name, member}
+	if _, ok := m.refused[key]; !ok {
+		if len(m.turned) < maxKEKSetRefused {
+			m.turned = append(m.turned, key)
+		} else {
+			delete(m.refused, m.turned[m.turn])
+			m.turned[m.turn] = key
+			m.turn = (m.turn + 1) % maxKEKSetRefused
+		}
+	}
+	m.refused[key] = refusal{err, now + int64(refusalMemory)}
+}
+
+// forget is for a reload of a member.
+func (m *kekSetMemory) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.opened, m.order, m.next = nil, nil, 0
+	m.refused, m.turned, m.turn = nil, nil, 0
+}

@@ -1,0 +1,278 @@
+package aead_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/aeadtest"
+	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+)
+
+func newKEKSet(t testing.TB, primary tink.AEADWithContext, others ...tink.AEADWithContext) *aead.KEKSet {
+	t.Helper()
+	s, err := aead.NewKEKSet(primary, others...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestKEKSetConformance(t *testing.T) {
+	t.Parallel()
+	for name, others := range map[string]int{"alone": 0, "of three": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			aeadtest.Run(t, func(t *testing.T) tink.AEADWithContext {
+				var more []tink.AEADWithContext
+				for range others {
+					more = append(more, aeadtest.NewKeyService(t))
+				}
+				return newKEKSet(t, aeadtest.NewKeyService(t), more...)
+			})
+		})
+	}
+	t.Run("local", func(t *testing.T) {
+		t.Parallel()
+		aeadtest.Run(t, func(t *testing.T) tink.AEADWithContext {
+			return newEnvelope(t, newKEKSet(t, newKeyring(t), newKeyring(t)))
+		})
+	})
+}
+
+func TestNewKEKSetRefuses(t *testing.T) {
+	t.Parallel()
+	k := newKeyring(t)
+	many := make([]tink.AEADWithContext, 16)
+	for i := range many {
+		many[i] = aeadtest.NewKeyService(t)
+	}
+	var none *aead.Keyring
+	for name, keys := range map[string][]tink.AEADWithContext{
+		"nil": {nil}, "nil pointer": {none}, "nil other": {k, nil}, "twice": {k, aeadtest.NewKeyService(t), k}, "too many": append(many, k),
+	} {
+		if _, err := aead.NewKEKSet(keys[0], keys[1:]...); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func wrap(t testing.TB, kek tink.AEADWithContext, text string) []byte {
+	t.Helper()
+	wrapped, err := kek.EncryptWithContext(t.Context(), []byte(text), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wrapped
+}
+
+func unwraps(t testing.TB, kek tink.AEADWithContext, wrapped []byte, want string) {
+	t.Helper()
+	got, err := kek.DecryptWithContext(t.Context(), wrapped, nil)
+	if err != nil || string(got) != want {
+		t.Errorf("got %q, %v; want %q", got, err, want)
+	}
+}
+
+// The member that opens a wrapped key is asked alone, also the first time if a key that looks alike was opened before.
+func TestKEKSetAsksNoServiceInVain(t *testing.T) {
+	t.Parallel()
+	services := []*aeadtest.KeyService{aeadtest.NewKeyService(t), aeadtest.NewKeyService(t), aeadtest.NewKeyService(t)}
+	s := newKEKSet(t, services[0], services[1], services[2])
+	var wrapped [][]byte
+	for i := range 20 {
+		wrapped = append(wrapped, wrap(t, services[2], fmt.Sprintf("%02d", i)))
+	}
+	for range 3 {
+		for i, w := range wrapped {
+			unwraps(t, s, w, fmt.Sprintf("%02d", i))
+		}
+	}
+	if a, b, c := services[0].Decrypts(), services[1].Decrypts(), services[2].Decrypts(); a != 1 || b != 1 || c != 60 {
+		t.Errorf("the members were asked %d, %d, %d times; want 1, 1, 60", a, b, c)
+	}
+	unwraps(t, s, wrap(t, s, "new"), "new")
+	if a, c := services[0].Decrypts(), services[2].Decrypts(); a != 2 || c != 60 {
+		t.Errorf("for a key that the primary wrapped, the members were asked %d and %d times", a, c)
+	}
+	stats := s.Stats()
+	if stats[0] != (aead.KEKSetStats{Wraps: 1, Unwraps: 1, Refusals: 1}) || stats[2] != (aead.KEKSetStats{Unwraps: 60}) {
+		t.Errorf("stats: %+v", stats)
+	}
+}
+
+// A member of this package is asked before a service: it costs nothing.
+func TestKEKSetAsksLocalMembersFirst(t *testing.T) {
+	t.Parallel()
+	service, local := aeadtest.NewKeyService(t), newKeyring(t)
+	s := newKEKSet(t, service, local)
+	unwraps(t, s, wrap(t, local, "old"), "old")
+	if n := service.Decrypts(); n != 0 {
+		t.Errorf("the service was asked %d times about a local key", n)
+	}
+}
+
+func TestKEKSetRefusal(t *testing.T) {
+	t.Parallel()
+	a, b := aeadtest.NewKeyService(t), aeadtest.NewKeyService(t)
+	s := newKEKSet(t, a, b)
+	garbage := bytes.Repeat([]byte{7}, 100)
+	for range 5 {
+		_, err := s.DecryptWithContext(t.Context(), garbage, nil)
+		if !errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrKeyServiceUnavailable) {
+			t.Fatalf("all refuse: %v", err)
+		}
+	}
+	if a.Decrypts() != 1 || b.Decrypts() != 1 {
+		t.Errorf("garbage that was read five times cost %d and %d calls", a.Decrypts(), b.Decrypts())
+	}
+	garbage[0]++
+	b.Fail(aeadtest.ErrOutage)
+	for range 2 {
+		_, err := s.DecryptWithContext(t.Context(), garbage, nil)
+		if !errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrUnauthentic) || !errors.Is(err, aeadtest.ErrOutage) {
+			t.Fatalf("one refuses and one is down: %v", err)
+		}
+	}
+	if a.Decrypts() != 2 {
+		t.Errorf("the member that had refused was asked %d times", a.Decrypts()-1)
+	}
+}
+
+// Any member that can open is enough, and the member that is down comes last for a while.
+func TestKEKSetOutageOfOneMember(t *testing.T) {
+	t.Parallel()
+	a, b := aeadtest.NewKeyService(t), aeadtest.NewKeyService(t)
+	s := newKEKSet(t, a, b)
+	a.Fail(aeadtest.ErrOutage)
+	unwraps(t, s, wrap(t, b, "value"), "value")
+	if _, err := s.EncryptWithContext(t.Context(), []byte("x"), nil); !errors.Is(err, aeadtest.ErrOutage) {
+		t.Errorf("another member wraps in the place of the primary: %v", err)
+	}
+	before := a.Decrypts()
+	unwraps(t, s, wrap(t, b, "value 2"), "value 2")
+	if a.Decrypts() != before {
+		t.Error("a member that was down a moment ago was asked first")
+	}
+}
+
+func TestKEKSetMemberHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		deaf, b := newDeafService(t), aeadtest.NewKeyService(t)
+		s := newKEKSet(t, deaf, b)
+		wrapped := wrap(t, b, "value")
+		deaf.deaf.Store(true)
+		start := time.Now()
+		unwraps(t, s, wrapped, "value")
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("a member that hangs delays the others by %v", took)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		_, err := s.DecryptWithContext(ctx, []byte("garbage that b refuses"), nil)
+		if !errors.Is(err, aead.ErrKeyServiceUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("one refuses and one hangs: %v", err)
+		}
+		close(deaf.letGo)
+		synctest.Wait()
+	})
+}
+
+// Moving an envelope to another KEK: values of either KEK open all the time, and the old one is not needed in the end.
+func TestKEKSetOfEnvelopes(t *testing.T) {
+	t.Parallel()
+	old, next := aeadtest.NewKeyService(t), aeadtest.NewKeyService(t)
+	before := newEnvelope(t, newKEKSet(t, old, next))
+	after := newEnvelope(t, newKEKSet(t, next, old))
+	for _, from := range []*aead.Envelope{before, after} {
+		sealed, err := from.EncryptWithContext(t.Context(), []byte("value"), []byte("ad"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, to := range []*aead.Envelope{before, after} {
+			if got, err := to.DecryptWithContext(t.Context(), sealed, []byte("ad")); err != nil || string(got) != "value" {
+				t.Errorf("%q, %v", got, err)
+			}
+		}
+	}
+}
+
+// A reload of a member empties the data keys of the envelope, as a reload of the KEK itself does.
+func TestKEKSetReload(t *testing.T) {
+	t.Parallel()
+	var kept, other bytes.Buffer
+	for _, b := range []*bytes.Buffer{&kept, &other} {
+		if err := insecurecleartextkeyset.CreateKeyset(b, tinkaead.AES256GCMKeyTemplate()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	source := &changingSource{data: kept.Bytes()}
+	member, err := insecurecleartextkeyset.OpenKeyring(t.Context(), source, aead.WithLogger(silent()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newKEKSet(t, newKeyring(t), member)
+	defer s.Close()
+	e := newEnvelope(t, s)
+	sealed, err := newEnvelope(t, member).EncryptWithContext(t.Context(), []byte("value"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.DecryptWithContext(t.Context(), sealed, nil); err != nil {
+		t.Fatal(err)
+	}
+	source.data = other.Bytes()
+	if err := member.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.DecryptWithContext(t.Context(), sealed, nil); !errors.Is(err, aead.ErrUnknownKey) {
+		t.Errorf("a value opens under a key that the reload removed: %v", err)
+	}
+}
+
+type changingSource struct{ data []byte }
+
+func (s *changingSource) Load(context.Context) ([]byte, error) { return bytes.Clone(s.data), nil }
+
+func TestKEKSetSealsKeysets(t *testing.T) {
+	t.Parallel()
+	old, next := newKeyring(t), aeadtest.NewKeyService(t)
+	var keyset bytes.Buffer
+	if err := aead.CreateKeyset(t.Context(), &keyset, newKEKSet(t, old, next), tinkaead.AES256GCMKeyTemplate(), aead.WithKeysetName("shop")); err != nil {
+		t.Fatal(err)
+	}
+	for name, kek := range map[string]tink.AEADWithContext{"before": old, "prepared": newKEKSet(t, old, next), "switched": newKEKSet(t, next, old)} {
+		k, err := aead.OpenKeyring(t.Context(), aead.BytesSource(keyset.Bytes()), kek, aead.WithKeysetName("shop"), aead.WithLogger(silent()))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		k.Close()
+	}
+	_, err := aead.OpenKeyring(t.Context(), aead.BytesSource(keyset.Bytes()), newKEKSet(t, next, newKeyring(t)), aead.WithLogger(silent()))
+	if !errors.Is(err, aead.ErrUnauthentic) && !errors.Is(err, aead.ErrUnknownKey) {
+		t.Errorf("no member opens the keyset: %v", err)
+	}
+}
+
+func TestKEKSetShowsNothing(t *testing.T) {
+	t.Parallel()
+	s := newKEKSet(t, newKeyring(t), aeadtest.NewKeyService(t))
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
+		if got := fmt.Sprintf(verb, s); got != "aead.KEKSet(2 keys)" || strings.Contains(got, "0x") {
+			t.Errorf("%s: %s", verb, got)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
