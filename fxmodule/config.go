@@ -49,7 +49,11 @@ type Cache struct {
 	// KEK is the URI of the key-encryption key for aead.OpenKEK: file:///path, passphrase:env:NAME, or a scheme of a
 	// key-service module in the fx group "kek".
 	KEK string `yaml:"kek" env:"KEK"`
-	// Keyset is a Tink keyset that is sealed under KEK: the path of a file, or env:NAME. Its keys then wrap the data keys,
+	// OtherKEKs are the URIs of key-encryption keys that open what they wrapped, besides KEK, and wrap nothing: aead.KEKSet.
+	// They are for a move to another KEK, and for the same key in other regions. In a variable, commas separate them. All of
+	// them are opened at start. At most 15 are allowed.
+	OtherKEKs []string `yaml:"other_keks" env:"OTHER_KEKS"`
+	// Keyset is a Tink keyset that is sealed under KEK (or one of OtherKEKs): the path of a file, or env:NAME. Its keys then wrap the data keys,
 	// and KEK opens only the keyset. A path begins with "/" or ".".
 	Keyset string `yaml:"keyset" env:"KEYSET"`
 	// KeysetName is the name to which Keyset is bound: aead.WithKeysetName. A keyset of another name is refused.

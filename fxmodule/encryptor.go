@@ -38,7 +38,7 @@ func newEncryptor(ctx context.Context, in inputs, log *slog.Logger, keys *Keys) 
 		if err != nil {
 			return nil, fmt.Errorf("fxmodule: jobs: prf_keyset: %w", err)
 		}
-		set, err := aead.OpenPRF(ctx, source, keys.keks[in.Config.Caches[name].KEK], append(keysetName(j.PRFKeysetName), aead.WithLogger(log))...)
+		set, err := aead.OpenPRF(ctx, source, keys.kekOf[name], append(keysetName(j.PRFKeysetName), aead.WithLogger(log))...)
 		if err != nil {
 			return nil, fmt.Errorf("fxmodule: jobs: prf_keyset: %w", err)
 		}

@@ -178,7 +178,7 @@ func wrongValue(t reflect.Type) error {
 func unknownVariable(name string, variables map[string]string) error {
 	for _, value := range variables {
 		for _, reference := range []string{"env:" + name, "password_env=" + name} {
-			if _, after, ok := strings.Cut(value, reference); ok && (after == "" || strings.ContainsAny(after[:1], "&?;#")) {
+			if _, after, ok := strings.Cut(value, reference); ok && (after == "" || strings.ContainsAny(after[:1], "&?;#,")) {
 				return nil
 			}
 		}

@@ -32,6 +32,7 @@ var everyVariable = []string{
 	"SEALCACHE_NAMESPACE=shop",
 	"SEALCACHE_UNSEALED=false",
 	"SEALCACHE_KEK=file:///run/secrets/kek.json",
+	"SEALCACHE_OTHER_KEKS=file:///run/secrets/old-kek.json,passphrase:env:OLD",
 	"SEALCACHE_KEYSET=/run/secrets/keyset.json",
 	"SEALCACHE_KEYSET_NAME=shop-keys",
 	"SEALCACHE_KEYSET_RELOAD=30s",

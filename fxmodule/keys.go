@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
@@ -16,11 +17,12 @@ import (
 // Keys are the keys of the sealed caches. It is safe for concurrent use, and closed when the application stops.
 type Keys struct {
 	byCache map[string]*aead.Envelope
-	rings   map[string]*aead.Keyring   // by cache: the local keyset that wraps its data keys
-	chains  map[string][]*aead.Keyring // by cache: the same, and the KEK above it if that is a local keyset too
-	all     []*aead.Keyring            // each once, a keyset after the KEK that it is sealed under
-	keks    map[string]aead.KEK
-	closers []io.Closer // in the order of opening
+	rings   map[string]*aead.Keyring        // by cache: the local keyset that wraps its data keys
+	chains  map[string][]*aead.Keyring      // by cache: the same, and the KEK above it if that is a local keyset too
+	all     []*aead.Keyring                 // each once, a keyset after the KEK that it is sealed under
+	keks    map[string]aead.KEK             // by URI
+	kekOf   map[string]tink.AEADWithContext // by cache: its KEK, or the set of its KEKs
+	closers []io.Closer                     // in the order of opening
 }
 
 // Envelope returns the AEAD of the named cache, for anything else that its keys should seal. The error is ErrNoCache for an
@@ -91,10 +93,12 @@ func openKeys(ctx context.Context, c Config, log *slog.Logger, openers []aead.KE
 			rings:   make(map[string]*aead.Keyring),
 			chains:  make(map[string][]*aead.Keyring),
 			keks:    make(map[string]aead.KEK),
+			kekOf:   make(map[string]tink.AEADWithContext),
 		},
 		openers: openers, log: log,
 		keyrings:  make(map[keyringID]*aead.Keyring),
 		envelopes: make(map[envelopeID]*aead.Envelope),
+		sets:      make(map[string]*aead.KEKSet),
 	}
 	for _, name := range c.names() {
 		cache := c.Caches[name]
@@ -114,12 +118,13 @@ type keyOpener struct {
 	log       *slog.Logger
 	keyrings  map[keyringID]*aead.Keyring
 	envelopes map[envelopeID]*aead.Envelope
+	sets      map[string]*aead.KEKSet // by the URIs of the members
 }
 
 // keyringID and envelopeID are the settings by which keyrings and envelopes are shared.
 type keyringID struct {
-	kek, keyset, name string
-	reload            time.Duration
+	keks, keyset, name string
+	reload             time.Duration
 }
 
 type envelopeID struct {
@@ -128,18 +133,20 @@ type envelopeID struct {
 }
 
 func (o *keyOpener) open(ctx context.Context, name string, c Cache) error {
-	id := keyringID{kek: c.KEK, keyset: c.Keyset, name: c.KeysetName, reload: c.KeysetReload}
-	kek, err := o.openKEK(ctx, c.KEK)
+	wrapping, keks, err := o.openKEKs(ctx, c)
 	if err != nil {
 		return err
 	}
-	wrapping := tink.AEADWithContext(kek)
-	ring, _ := kek.(*aead.Keyring)
-	if ring != nil {
-		o.keys.chains[name] = append(o.keys.chains[name], ring)
+	id := keyringID{keks: kekID(c), keyset: c.Keyset, name: c.KeysetName, reload: c.KeysetReload}
+	o.keys.kekOf[name] = wrapping
+	ring, _ := keks[0].(*aead.Keyring)
+	for _, kek := range keks {
+		if r, ok := kek.(*aead.Keyring); ok {
+			o.keys.chains[name] = append(o.keys.chains[name], r)
+		}
 	}
 	if c.Keyset != "" {
-		if ring, err = o.openKeyring(ctx, id, c, kek); err != nil {
+		if ring, err = o.openKeyring(ctx, id, c, wrapping); err != nil {
 			return err
 		}
 		o.keys.chains[name] = append(o.keys.chains[name], ring)
@@ -158,6 +165,38 @@ func (o *keyOpener) open(ctx context.Context, name string, c Cache) error {
 		o.keys.rings[name] = ring
 	}
 	return nil
+}
+
+// kekID names the KEKs of a cache. A URI has no line ends.
+func kekID(c Cache) string { return strings.Join(append([]string{c.KEK}, c.OtherKEKs...), "\n") }
+
+// openKEKs opens the KEK of a cache and its other KEKs. kek is the first, or the set of all.
+func (o *keyOpener) openKEKs(ctx context.Context, c Cache) (kek tink.AEADWithContext, all []aead.KEK, err error) {
+	var others []tink.AEADWithContext
+	for i, uri := range append([]string{c.KEK}, c.OtherKEKs...) {
+		k, err := o.openKEK(ctx, uri)
+		if err != nil && i > 0 {
+			return nil, nil, fmt.Errorf("other_keks: %w", err)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		all = append(all, k)
+		if i > 0 {
+			others = append(others, k)
+		}
+	}
+	if len(others) == 0 {
+		return all[0], all, nil
+	}
+	set, ok := o.sets[kekID(c)]
+	if !ok {
+		if set, err = aead.NewKEKSet(all[0], others...); err != nil {
+			return nil, nil, err
+		}
+		o.sets[kekID(c)] = set // holds nothing of its own, so that nothing closes it
+	}
+	return set, all, nil
 }
 
 func (o *keyOpener) openKEK(ctx context.Context, uri string) (aead.KEK, error) {

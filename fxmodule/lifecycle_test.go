@@ -143,6 +143,42 @@ func TestCachesShareKeys(t *testing.T) {
 	require.Equal(t, "fxmodule.Keys(4 caches, 2 keysets)", keys.String())
 }
 
+// A cache that moves to another KEK opens what caches before and after the move sealed.
+func TestOtherKEKs(t *testing.T) {
+	t.Parallel()
+	old, next := sealtest.KEKFile(t), sealtest.KEKFile(t)
+	keyset := sealtest.KeysetFile(t, old, tinkaead.AES256GCMKeyTemplate())
+	config := fxmodule.Config{Caches: map[string]fxmodule.Cache{
+		"before": {KEK: old}, "prepared": {KEK: old, OtherKEKs: []string{next}}, "switched": {KEK: next, OtherKEKs: []string{old}},
+		"also-switched": {KEK: next, OtherKEKs: []string{old}}, "after": {KEK: next},
+		"keyset": {KEK: next, OtherKEKs: []string{old}, Keyset: keyset},
+	}}
+	for name, c := range config.Caches {
+		c.Store, c.Namespace = "memory://", name
+		config.Caches[name] = c
+	}
+	var keys *fxmodule.Keys
+	run(t, config, fx.Populate(&keys))
+	envelope := func(name string) *aead.Envelope {
+		e, err := keys.Envelope(name)
+		require.NoError(t, err)
+		return e
+	}
+	for from, readers := range map[string][]string{"before": {"prepared", "switched"}, "prepared": {"before", "switched"}, "switched": {"prepared", "after"}} {
+		sealed, err := envelope(from).EncryptWithContext(t.Context(), []byte("value"), nil)
+		require.NoError(t, err)
+		for _, to := range readers {
+			opened, err := envelope(to).DecryptWithContext(t.Context(), sealed, nil)
+			require.NoError(t, err, "%s to %s", from, to)
+			require.Equal(t, "value", string(opened))
+		}
+	}
+	require.Same(t, envelope("switched"), envelope("also-switched"))
+	ring, err := keys.Keyring("keyset")
+	require.NoError(t, err)
+	require.NoError(t, ring.Reload(t.Context()))
+}
+
 // A new keyset in the file is in use at the next reload, and old values still open.
 func TestRotation(t *testing.T) {
 	t.Parallel()

@@ -49,6 +49,7 @@ func (c Cache) settings() string {
 	set("unsealed", "true", c.Unsealed)
 	set("ttl", c.TTL.String(), c.TTL != 0)
 	set("kek", showScheme(c.KEK), c.KEK != "")
+	set("other_keks", showSchemes(c.OtherKEKs), len(c.OtherKEKs) > 0)
 	set("keyset", showSource(c.Keyset), c.Keyset != "")
 	set("keyset_name", showName(c.KeysetName), c.KeysetName != "")
 	set("keyset_reload", c.KeysetReload.String(), c.KeysetReload != 0)
@@ -177,3 +178,12 @@ func (c Cache) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 // MarshalText returns String.
 func (j Jobs) MarshalText() ([]byte, error) { return []byte(j.String()), nil }
+
+// showSchemes returns the schemes of several URIs.
+func showSchemes(uris []string) string {
+	var s []string
+	for _, uri := range uris {
+		s = append(s, showScheme(uri))
+	}
+	return "[" + strings.Join(s, ", ") + "]"
+}

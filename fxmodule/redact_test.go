@@ -19,7 +19,7 @@ import (
 func secretConfig() fxmodule.Config {
 	return fxmodule.Config{
 		Caches: map[string]fxmodule.Cache{
-			"default":                 {Store: "redis://:" + secret + "@h", KEK: "hcvault://" + secret, Keyset: "/run/" + secret},
+			"default":                 {Store: "redis://:" + secret + "@h", KEK: "hcvault://" + secret, OtherKEKs: []string{secret, "hcvault://" + secret}, Keyset: "/run/" + secret},
 			"sessions":                {Store: secret, KEK: secret + ":x", Keyset: "env:" + secret, Namespace: secret + "\n"},
 			"redis://" + secret + "@": {Unsealed: true},
 		},

@@ -127,6 +127,7 @@ func (c Cache) unsealedProblems() []error {
 	var set []string
 	for name, is := range map[string]bool{
 		"kek":                  c.KEK != "",
+		"other_keks":           len(c.OtherKEKs) > 0,
 		"keyset":               c.Keyset != "",
 		"keyset_name":          c.KeysetName != "",
 		"keyset_reload":        c.KeysetReload != 0,
@@ -156,6 +157,7 @@ func (c Cache) sealedProblems() []error {
 	case c.KEK == "":
 		errs = append(errs, errors.New("no keys (set kek, or unsealed if its values may be stored as plaintext)"))
 	}
+	errs = append(errs, c.otherKEKProblems()...)
 	if c.Keyset != "" {
 		if _, err := keysetSource(c.Keyset); err != nil {
 			errs = append(errs, fmt.Errorf("keyset: %w", err))
@@ -175,6 +177,22 @@ func (c Cache) sealedProblems() []error {
 		errs = append(errs, errors.New("plaintext_until: needs a policy in plaintext"))
 	case c.Plaintext == middleware.WritePlaintext && c.PlaintextUntil.IsZero():
 		errs = append(errs, errors.New("plaintext: write needs an end (set plaintext_until, or unsealed)"))
+	}
+	return errs
+}
+
+func (c Cache) otherKEKProblems() []error {
+	var errs []error
+	if len(c.OtherKEKs) > 0 && c.KEK == "" {
+		errs = append(errs, errors.New("other_keks: need a kek, which wraps"))
+	}
+	for i, uri := range c.OtherKEKs {
+		switch {
+		case uri == "":
+			errs = append(errs, errors.New("other_keks: one is empty"))
+		case uri == c.KEK || slices.Contains(c.OtherKEKs[:i], uri):
+			errs = append(errs, errors.New("other_keks: a key is given twice"))
+		}
 	}
 	return errs
 }

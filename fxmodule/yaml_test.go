@@ -19,6 +19,7 @@ caches:
     store: rediss://app@redis.example:6379/0?password_file=/run/secrets/redis
     namespace: shop
     kek: file:///run/secrets/kek.json
+    other_keks: [file:///run/secrets/old-kek.json, "passphrase:env:OLD"]
     keyset: /run/secrets/keyset.json
     keyset_name: shop-keys
     keyset_reload: 30s
@@ -65,6 +66,7 @@ func full() fxmodule.Config {
 				Store:             "rediss://app@redis.example:6379/0?password_file=/run/secrets/redis",
 				Namespace:         "shop",
 				KEK:               "file:///run/secrets/kek.json",
+				OtherKEKs:         []string{"file:///run/secrets/old-kek.json", "passphrase:env:OLD"},
 				Keyset:            "/run/secrets/keyset.json",
 				KeysetName:        "shop-keys",
 				KeysetReload:      30 * time.Second,

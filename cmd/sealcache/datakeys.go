@@ -15,10 +15,12 @@ import (
 type dataKeyFlags struct {
 	prefix, of            string // "old-" and "old " for those that a run opens with only
 	kek, keyset, name, as string
+	others                []string
 }
 
 func (k *dataKeyFlags) declare(f *flags) {
 	f.env(&k.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key: file:///path, passphrase:env:NAME or passphrase:file:/path")
+	f.envList(&k.others, "other-kek", "SEALCACHE_OTHER_KEKS", otherKEKsUse)
 	f.env(&k.keyset, "keyset", "SEALCACHE_KEYSET", "`FILE` of the keyset that --kek seals, or env:NAME; none if --kek wraps the data keys itself")
 	f.env(&k.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` that the keyset is bound to")
 	f.choice(&k.as, "keys-as", "how the application seals: with an envelope over these keys, as fxmodule does, or with a keyring", "envelope", "keyring")
@@ -79,7 +81,7 @@ func (k *dataKeyFlags) open(ctx context.Context, p *program, to purpose) (*opene
 	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
 	o := new(opened)
-	kek, done, err := openKEK(ctx, k.kek)
+	kek, done, err := openKEKs(ctx, k.kek, k.others)
 	if err != nil {
 		return nil, k.failed(err)
 	}

@@ -42,7 +42,7 @@ func checkEnvironment(environ []string, f *flags) error {
 func refersTo(values []string, name string) bool {
 	for _, value := range values {
 		for _, reference := range []string{"env:" + name, "password_env=" + name} {
-			if _, after, ok := strings.Cut(value, reference); ok && (after == "" || strings.ContainsAny(after[:1], "&?;#")) {
+			if _, after, ok := strings.Cut(value, reference); ok && (after == "" || strings.ContainsAny(after[:1], "&?;#,")) {
 				return true
 			}
 		}
@@ -63,7 +63,7 @@ func knownSetting(rest string) bool {
 
 func cacheSettings() []string {
 	return []string{
-		"STORE", "NAMESPACE", "UNSEALED", "TTL", "KEK", "KEYSET", "KEYSET_NAME", "KEYSET_RELOAD",
+		"STORE", "NAMESPACE", "UNSEALED", "TTL", "KEK", "OTHER_KEKS", "KEYSET", "KEYSET_NAME", "KEYSET_RELOAD",
 		"DATA_KEYS_MAX_MESSAGES", "DATA_KEYS_MAX_BYTES", "DATA_KEYS_MAX_AGE", "DATA_KEYS_CACHE_SIZE", "DATA_KEYS_TTL",
 		"PLAINTEXT", "PLAINTEXT_UNTIL", "MISS_ON_OPEN_FAILURE", "MAX_VALUE_BYTES",
 	}

@@ -28,6 +28,12 @@ func (f *flags) env(to *string, name, variable, usage string) {
 	f.StringVar(to, name, "", usage)
 }
 
+// envList declares a flag that may be repeated, and whose default is a variable with commas.
+func (f *flags) envList(to *[]string, name, variable, usage string) {
+	f.fromEnv[name] = variable
+	f.StringSliceVar(to, name, nil, usage)
+}
+
 // choice declares a flag that takes one of a few words. The first is the default.
 func (f *flags) choice(to *string, name, usage string, words ...string) {
 	*to = words[0]

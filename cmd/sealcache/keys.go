@@ -46,6 +46,37 @@ func openKEK(ctx context.Context, uri string) (kek tink.AEADWithContext, done fu
 	return kek, done, nil
 }
 
+// otherKEKsUse is the description of --other-kek.
+const otherKEKsUse = "`URI` of another key-encryption key, which opens what it sealed or wrapped, and seals nothing; may be repeated"
+
+// openKEKs opens a key-encryption key and others that open only.
+func openKEKs(ctx context.Context, uri string, others []string) (kek tink.AEADWithContext, done func(), err error) {
+	kek, done, err = openKEK(ctx, uri)
+	if err != nil || len(others) == 0 {
+		return kek, done, err
+	}
+	all, dones := []tink.AEADWithContext{kek}, []func(){done}
+	done = func() {
+		for _, d := range dones {
+			d()
+		}
+	}
+	for _, other := range others {
+		kek, d, err := openKEK(ctx, other)
+		if err != nil {
+			done()
+			return nil, nil, fmt.Errorf("--other-kek: %w", err)
+		}
+		all, dones = append(all, kek), append(dones, d)
+	}
+	set, err := aead.NewKEKSet(all[0], all[1:]...)
+	if err != nil {
+		done()
+		return nil, nil, wrong("--other-kek: %w", err)
+	}
+	return set, done, nil
+}
+
 // keysetPath returns the path of a keyset that --keyset gives as a path or as file:///path.
 func keysetPath(flag, s string) (string, error) {
 	if !strings.HasPrefix(s, "file:") {
@@ -86,10 +117,14 @@ func fileOfKEK(uri string) (string, error) {
 }
 
 // keysetFlags name the keyset that a keys command works on.
-type keysetFlags struct{ kek, keyset, name string }
+type keysetFlags struct {
+	kek, keyset, name string
+	others            []string
+}
 
 func (k *keysetFlags) declare(f *flags) {
 	f.env(&k.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key that seals the keyset; without --keyset, file:///path of a plaintext keyset")
+	f.envList(&k.others, "other-kek", "SEALCACHE_OTHER_KEKS", otherKEKsUse)
 	f.env(&k.keyset, "keyset", "SEALCACHE_KEYSET", "`FILE` of the keyset; '' for none")
 	f.env(&k.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` that the keyset is bound to, so that it cannot replace another one under the same --kek")
 	f.need("kek")
@@ -112,7 +147,7 @@ func (k *keysetFlags) open(ctx context.Context) (file *keysetFile, done func(), 
 	if err != nil {
 		return nil, nil, err
 	}
-	kek, done, err := openKEK(ctx, k.kek)
+	kek, done, err := openKEKs(ctx, k.kek, k.others)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -135,7 +170,7 @@ func (k *keysetFlags) read(ctx context.Context) (*keysetView, error) {
 			return nil, err
 		}
 		var done func()
-		if kek, done, err = openKEK(ctx, k.kek); err != nil {
+		if kek, done, err = openKEKs(ctx, k.kek, k.others); err != nil {
 			return nil, err
 		}
 		defer done()
