@@ -19,7 +19,7 @@
 // [Keyring] is a Tink keyset that is read from a [Source] under a KEK, and that can be reloaded while it is in use. It adds the
 // fewest bytes (33). It is the KEK of an Envelope where there is no key service. Used directly, it is for few writes.
 //
-// [OpenKEK] opens a KEK by URI. [CreateKeyset] writes a new keyset, sealed under a KEK. [WithContext] adapts a local Tink AEAD.
+// [KEKSet] is several KEKs in the place of one, to move from one to another. [OpenKEK] opens a KEK by URI. [CreateKeyset] writes a new keyset, sealed under a KEK. [WithContext] adapts a local Tink AEAD.
 // Only the package aead/insecurecleartextkeyset reads and writes keysets in plaintext.
 //
 // # How keys are handled

@@ -237,3 +237,36 @@ func ExampleOpenPRF() {
 	fmt.Println(len(pseudonym), err)
 	// Output: 32 <nil>
 }
+
+// Moving to another KEK: the new one wraps, and the old one still opens.
+func ExampleNewKEKSet() {
+	ctx := context.Background()
+	before, after := localKEK(), localKEK() // or OpenKEK
+	defer before.Close()
+	defer after.Close()
+	old, err := aead.NewEnvelope(ctx, before)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer old.Close()
+	sealed, err := old.EncryptWithContext(ctx, []byte("message"), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	set, err := aead.NewKEKSet(after, before)
+	if err != nil {
+		log.Fatal(err)
+	}
+	envelope, err := aead.NewEnvelope(ctx, set)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer envelope.Close()
+	opened, err := envelope.DecryptWithContext(ctx, sealed, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s; the old KEK opened %d data key\n", opened, set.Stats()[1].Unwraps)
+	// Output: message; the old KEK opened 1 data key
+}

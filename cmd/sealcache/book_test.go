@@ -28,7 +28,13 @@ type block struct {
 // openBook reads the text.
 func openBook(t *testing.T) *book {
 	t.Helper()
-	data, err := os.ReadFile(runbookFile)
+	return openBookOf(t, runbookFile)
+}
+
+// openBookOf reads the commands of a document.
+func openBookOf(t *testing.T, file string) *book {
+	t.Helper()
+	data, err := os.ReadFile(file)
 	require.NoError(t, err)
 	b := &book{dir: t.TempDir(), words: map[string]string{}}
 	require.NoError(t, os.WriteFile(filepath.Join(b.dir, "environment"), nil, 0o600))
@@ -86,6 +92,22 @@ func (b *book) follow(t *testing.T, section string) string {
 		all.Write(out)
 	}
 	return all.String()
+}
+
+// begin goes to the first commands of a section.
+func (b *book) begin(t *testing.T, section string) {
+	t.Helper()
+	for b.at = range b.blocks {
+		if b.blocks[b.at].section == section {
+			return
+		}
+	}
+	t.Fatalf("the document has no commands under %q", section)
+}
+
+// left reports whether the section has more commands.
+func (b *book) left(section string) bool {
+	return b.at < len(b.blocks) && b.blocks[b.at].section == section
 }
 
 // end sees that nothing was left out.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,7 +62,11 @@ func openKEKs(ctx context.Context, uri string, others []string) (kek tink.AEADWi
 			d()
 		}
 	}
-	for _, other := range others {
+	for i, other := range others {
+		if other == uri || slices.Contains(others[:i], other) {
+			done()
+			return nil, nil, wrong("--other-kek: a key is given twice")
+		}
 		kek, d, err := openKEK(ctx, other)
 		if err != nil {
 			done()
