@@ -63,6 +63,45 @@ type Swapper interface {
 	CompareAndSwap(ctx context.Context, key string, old []byte, tail int, new []byte, ttl time.Duration) (bool, error)
 }
 
+// AtomicStore is a Swapper that can also delete an entry, or change its expiry, if
+// it has not changed. With SetIfNotExists it serves Increment, Update, Touch and
+// GetAndDelete.
+type AtomicStore interface {
+	// GetBytesToSwap is GetBytesWithTTLMax for a value that CompareAndSwap shall
+	// replace. It reads where CompareAndSwap writes, never from a replica or a
+	// cache. A limit of math.MaxInt is none.
+	GetBytesToSwap(ctx context.Context, key string, limit int) ([]byte, time.Duration, error)
+	// CompareAndExpire sets the time that the entry has left, 0 for no expiry, if
+	// CompareAndSwap would replace the value. It reports whether it did. The value
+	// and the tags stay.
+	CompareAndExpire(ctx context.Context, key string, old []byte, tail int, ttl time.Duration) (bool, error)
+	// CompareAndDelete deletes the entry if CompareAndSwap would replace the value.
+	// It reports whether it did.
+	CompareAndDelete(ctx context.Context, key string, old []byte, tail int) (bool, error)
+}
+
+// TagExtender is a backing store whose tags expire by themselves.
+type TagExtender interface {
+	// ExtendTags makes the tags of an entry live as long as Set would for an entry
+	// that has ttl left, 0 for no expiry. It is called before such a swap.
+	ExtendTags(ctx context.Context, key string, tags []string, ttl time.Duration) error
+}
+
+// BatchStore is a backing store that takes many keys in one round trip. Each
+// method returns an error for each key, in the order of keys, or nil if no key
+// failed. It bounds what it sends and keeps in memory at one time.
+type BatchStore interface {
+	// GetBytesMany returns the stored bytes as the caller's own, nil for an absent
+	// entry. A value of more than limit bytes is an error with a method TooLarge()
+	// bool that returns true. A limit of math.MaxInt is none.
+	GetBytesMany(ctx context.Context, keys []string, limit int) (values [][]byte, errs []error)
+	// SetBytesMany is Set for each key, with the same options. It does not use
+	// values after it has returned.
+	SetBytesMany(ctx context.Context, keys []string, values [][]byte, opts ...store.Option) (errs []error)
+	// DeleteMany is Delete for each key. An absent entry is not an error.
+	DeleteMany(ctx context.Context, keys []string) (errs []error)
+}
+
 // Defaulter is a backing store that applies options of its own before those of
 // a call. A swap passes no options, so the decorator must know them: an entry
 // that a swap writes again expires as one that Set writes.
@@ -110,6 +149,9 @@ type capabilities struct {
 	bytes     BytesStore
 	bounded   BoundedReader
 	swapper   Swapper
+	atomic    AtomicStore
+	extender  TagExtender
+	batch     BatchStore
 	defaulter Defaulter
 	lister    Enumerator
 	scoped    PrefixInvalidator
@@ -127,6 +169,9 @@ func capabilitiesOf(backing store.StoreInterface) capabilities {
 	use(&c, backing, listed, "BytesStore", &c.bytes)
 	use(&c, backing, listed, "BoundedReader", &c.bounded)
 	use(&c, backing, listed, "Swapper", &c.swapper)
+	use(&c, backing, listed, "AtomicStore", &c.atomic)
+	use(&c, backing, listed, "TagExtender", &c.extender)
+	use(&c, backing, listed, "BatchStore", &c.batch)
 	use(&c, backing, listed, "Defaulter", &c.defaulter)
 	use(&c, backing, listed, "Enumerator", &c.lister)
 	use(&c, backing, listed, "PrefixInvalidator", &c.scoped)

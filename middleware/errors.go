@@ -63,6 +63,20 @@ var (
 
 	// ErrTooLarge says that a value is larger than WithMaxValueBytes allows.
 	ErrTooLarge = wire.ErrTooLarge
+
+	// ErrNotANumber says that Increment found a value that is not an integer. The
+	// value is unchanged.
+	ErrNotANumber = errors.New("sealcache: the value is not an integer")
+
+	// ErrOverflow says that the result of Increment would not fit the type of the
+	// stored integer, or an int64. The value is unchanged.
+	ErrOverflow = errors.New("sealcache: the counter would overflow")
+
+	// ErrConflict says that an atomic operation gave up, because other clients
+	// changed the entry during each of its 100 attempts. The operation changed
+	// nothing. Fewer clients should write to one entry, or they should do so with
+	// Increment, which combines the calls of a process.
+	ErrConflict = errors.New("sealcache: the entry kept changing")
 )
 
 var (

@@ -192,6 +192,8 @@ func WithLogger(l *slog.Logger) Option {
 //   - sealcache.operations, by operation and outcome
 //   - sealcache.operation.duration, in seconds, by operation, the backing
 //     store's time included
+//   - sealcache.batch_keys, the keys of GetMany, SetMany and DeleteMany, by
+//     operation and outcome
 //   - sealcache.plaintext, plaintext values by what was done with them: read,
 //     written, resealed, reseal_failed, changed
 //   - sealcache.refused_writes, writes that failed, by outcome

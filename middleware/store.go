@@ -14,6 +14,7 @@ import (
 
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
+	"github.com/sealcache/sealcache/middleware/internal/keylock"
 	"github.com/sealcache/sealcache/middleware/internal/plaintext"
 	"github.com/sealcache/sealcache/middleware/internal/reload"
 )
@@ -46,6 +47,8 @@ type Store struct {
 	tel       *telemetry
 
 	keysDiffer atomic.Pointer[error] // what the last Check found
+	locks      keylock.Set           // of entries that are read, changed and swapped
+	counters   counters              // increments of this process that wait for one swap
 	advised    atomic.Bool           // Check has logged the advice of the backing store
 	keysMade   atomic.Bool           // Check has seen the key check, so that Clear renews it
 }

@@ -34,6 +34,7 @@ type telemetry struct {
 	plaintext  *report.Counter
 	refused    *report.Counter
 	keyChecks  *report.Counter
+	batchKeys  *report.Counter
 }
 
 func newTelemetry(c *config, storeType string) (*telemetry, error) {
@@ -50,6 +51,7 @@ func newTelemetry(c *config, storeType string) (*telemetry, error) {
 		plaintext:  m.Counter("sealcache.plaintext", "Plaintext values, by what was done with them.", "sealcache.plaintext"),
 		refused:    m.Counter("sealcache.refused_writes", "Writes that failed, by reason.", "sealcache.outcome"),
 		keyChecks:  m.Counter("sealcache.key_checks", "Comparisons of keys with other processes, by outcome.", "sealcache.outcome"),
+		batchKeys:  m.Counter("sealcache.batch_keys", "Keys of batches, by operation and outcome.", "sealcache.operation", "sealcache.outcome"),
 	}
 	return t, m.Err()
 }
@@ -132,9 +134,14 @@ func (t *telemetry) plaintextValue(ctx context.Context, what string) { t.plainte
 
 // outcome names the result of an operation for metrics and logs.
 func outcome(err error) string {
+	var batch *BatchError
 	switch {
 	case err == nil:
 		return "ok"
+	case errors.As(err, &batch):
+		return batch.outcome()
+	case isCallersError(err):
+		return "caller"
 	case errors.Is(err, ErrTooManyDataKeys):
 		return "too_many_data_keys"
 	case errors.Is(err, ErrKeyServiceUnavailable): // even if the context ended first
@@ -159,6 +166,12 @@ func outcome(err error) string {
 		return "codec"
 	case errors.Is(err, ErrTooLarge):
 		return "too_large"
+	case errors.Is(err, ErrNotANumber):
+		return "not_a_number"
+	case errors.Is(err, ErrOverflow):
+		return "overflow"
+	case errors.Is(err, ErrConflict):
+		return "conflict"
 	case errors.Is(err, errExpiration):
 		return "expiration"
 	case errors.Is(err, store.ErrNotSupported):

@@ -121,39 +121,6 @@ func (s *Store) SetIfNotExists(ctx context.Context, key, value any, options ...s
 	return written, nil
 }
 
-// CompareAndSwap replaces the value of key by a copy of next, in one step, if the stored value has the length of old and
-// ends with the last tail bytes of old. A tail of 0 or less, or one longer than old, compares all of it. CompareAndSwap
-// reports whether it replaced the value. If there is no entry, it returns false.
-//
-// The entry keeps its tags. A negative ttl keeps its TTL too, 0 removes the TTL, a positive ttl sets it.
-func (s *Store) CompareAndSwap(ctx context.Context, key string, old []byte, tail int, next []byte, ttl time.Duration) (bool, error) {
-	if err := s.usable(ctx); err != nil {
-		return false, err
-	}
-	key = strings.Clone(key) // see prepare
-	replacement := &entry{data: string(next), keep: ttl < 0, ttl: max(ttl, 0)}
-	if !s.budget.holds(replacement.weight(key)) {
-		return false, ErrTooLarge
-	}
-	if tail <= 0 || tail > len(old) {
-		tail = len(old)
-	}
-	end := string(old[len(old)-tail:])
-	swapped := false
-	s.cache.Compute(key, func(present *entry, found bool) (*entry, otter.ComputeOp) {
-		if !found || len(present.data) != len(old) || present.data[len(old)-tail:] != end {
-			return nil, otter.CancelOp
-		}
-		if replacement.keep {
-			replacement.ttl, replacement.deadline = present.ttl, present.deadline
-		}
-		s.tags.link(key, present, replacement, s.room(key, replacement))
-		swapped = true
-		return replacement, otter.WriteOp
-	})
-	return swapped, nil
-}
-
 // Delete removes the entry of key. Deleting an absent entry is not an error.
 func (s *Store) Delete(ctx context.Context, key any) error {
 	name, err := keyName(key)

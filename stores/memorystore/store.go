@@ -138,7 +138,8 @@ func (s *Store) Defaults() store.Options {
 // Capabilities names what the store can do beyond gocache's interface, for package middleware.
 func (s *Store) Capabilities() (owner any, names []string) {
 	return s, []string{
-		"BoundedReader", "BytesStore", "Defaulter", "Enumerator", "Pinger", "PrefixInvalidator", "SetIfNotExistsStore", "Swapper",
+		"AtomicStore", "BatchStore", "BoundedReader", "BytesStore", "Defaulter", "Enumerator", "Pinger", "PrefixInvalidator",
+		"SetIfNotExistsStore", "Swapper",
 	}
 }
 

@@ -70,6 +70,11 @@ func (s *Store) GetBytesMax(ctx context.Context, key string, limit int) ([]byte,
 	pipe := s.client.Pipeline()
 	part, exists := pipe.GetRange(ctx, key, 0, int64(limit)), pipe.Exists(ctx, key)
 	execute(ctx, pipe)
+	return s.bounded(ctx, key, limit, part, exists)
+}
+
+// bounded returns the value of a bounded read. part is at most one byte more than limit.
+func (s *Store) bounded(ctx context.Context, key string, limit int, part *redis.StringCmd, exists *redis.IntCmd) ([]byte, error) {
 	b, err := s.ownBytes(ctx, opGet, part)
 	switch {
 	case rediserr.NotOffered(err):

@@ -22,7 +22,7 @@ func newScript(source string) script {
 }
 
 type scripts struct {
-	setTagged, tag, members, untag, remove, exists, prune, kind, swap, getWithTTL script
+	setTagged, tag, members, untag, remove, exists, prune, kind, swap, expire, delete, getWithTTL script
 }
 
 func newScripts() scripts {
@@ -36,6 +36,8 @@ func newScripts() scripts {
 		prune:      newScript(pruneSource),
 		kind:       newScript(kindSource),
 		swap:       newScript(swapSource),
+		expire:     newScript(expireSource),
+		delete:     newScript(deleteSource),
 		getWithTTL: newScript(getWithTTLSource),
 	}
 }
@@ -71,11 +73,14 @@ func (s *Store) run(ctx context.Context, sc script, keys []string, args ...any) 
 	return cmd
 }
 
-// call is one of many calls of a script that touches one key.
+// call is one of many calls of a script.
 type call struct {
 	key  string
+	more []string // further keys, which on a Cluster would have to lie in the same slot
 	args []any
 }
+
+func (c call) keys() []string { return append([]string{c.key}, c.more...) }
 
 // runAll calls an idempotent script, in one pipeline over all nodes of a Cluster, and returns an error, or nil,
 // for each call. An answer is what the script returned for it, if that is a number.
@@ -94,9 +99,9 @@ func (s *Store) runAll(ctx context.Context, sc script, calls []call) (answers []
 		}
 	}
 	send(func(int) bool { return true },
-		func(c call) *redis.Cmd { return sc.byDigest(ctx, []string{c.key}, c.args...) })
+		func(c call) *redis.Cmd { return sc.byDigest(ctx, c.keys(), c.args...) })
 	send(func(i int) bool { return unknownScript(cmds[i].Err()) },
-		func(c call) *redis.Cmd { return sc.bySource(ctx, []string{c.key}, c.args...) })
+		func(c call) *redis.Cmd { return sc.bySource(ctx, c.keys(), c.args...) })
 	answers, errs = make([]int64, len(calls)), make([]error, len(calls))
 	for i, cmd := range cmds {
 		answers[i], errs[i] = cmd.Int64()

@@ -261,6 +261,7 @@ func (s *Store) Delete(ctx context.Context, key any) error {
 // Capabilities names what the store can do beyond gocache's interface, for package middleware.
 func (s *Store) Capabilities() (owner any, names []string) {
 	return s, []string{
-		"Adviser", "BoundedReader", "BytesStore", "Defaulter", "Enumerator", "Pinger", "PrefixInvalidator", "SetIfNotExistsStore", "Swapper",
+		"Adviser", "AtomicStore", "BatchStore", "BoundedReader", "BytesStore", "Defaulter", "Enumerator", "Pinger", "PrefixInvalidator",
+		"SetIfNotExistsStore", "Swapper", "TagExtender",
 	}
 }

@@ -13,6 +13,7 @@ import (
 )
 
 // The optional methods of a store, for [Capabilities]. Package middleware uses those that a store declares for itself.
+// AtomicStore, TagExtender and BatchStore need no declaration in Capabilities: the suite checks them where it finds them.
 type (
 	// Declarer names the interfaces below that the store implements, such as "Swapper", and store.SetIfNotExistsStore.
 	// The owner is the store itself.
@@ -23,6 +24,25 @@ type (
 	// Swapper replaces a value if it is the one that was read.
 	Swapper interface {
 		CompareAndSwap(ctx context.Context, key string, old []byte, tail int, next []byte, ttl time.Duration) (bool, error)
+	}
+
+	// AtomicStore deletes an entry, or changes its TTL, if it is the one that was read.
+	AtomicStore interface {
+		GetBytesToSwap(ctx context.Context, key string, limit int) ([]byte, time.Duration, error)
+		CompareAndExpire(ctx context.Context, key string, old []byte, tail int, ttl time.Duration) (bool, error)
+		CompareAndDelete(ctx context.Context, key string, old []byte, tail int) (bool, error)
+	}
+
+	// TagExtender makes the tags of an entry last as long as the entry.
+	TagExtender interface {
+		ExtendTags(ctx context.Context, key string, tags []string, ttl time.Duration) error
+	}
+
+	// BatchStore takes many keys in one call. Errors are in the order of keys, or nil if there are none.
+	BatchStore interface {
+		GetBytesMany(ctx context.Context, keys []string, limit int) (values [][]byte, errs []error)
+		SetBytesMany(ctx context.Context, keys []string, values [][]byte, options ...store.Option) []error
+		DeleteMany(ctx context.Context, keys []string) []error
 	}
 
 	// Enumerator names entries by the start of their name, and removes them.
@@ -75,6 +95,12 @@ func implemented(s store.StoreInterface) []string {
 	}
 	_, ok := s.(Swapper)
 	add("Swapper", ok)
+	_, ok = s.(AtomicStore)
+	add("AtomicStore", ok)
+	_, ok = s.(TagExtender)
+	add("TagExtender", ok)
+	_, ok = s.(BatchStore)
+	add("BatchStore", ok)
 	_, ok = s.(Enumerator)
 	add("Enumerator", ok)
 	_, ok = s.(BytesStore)

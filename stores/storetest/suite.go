@@ -144,12 +144,26 @@ type TTL struct {
 	NegativeIsError bool
 }
 
-// a testCase is one rule. It applies unless why returns a reason against it.
+// a testCase is one rule. It applies unless why or lacks returns a reason against it.
 type testCase struct {
-	name string
-	rule string
-	why  func(c Capabilities) string
-	run  func(t *testing.T, s *subject)
+	name  string
+	rule  string
+	why   func(c Capabilities) string
+	lacks func(s store.StoreInterface) string
+	run   func(t *testing.T, s *subject)
+}
+
+// against returns the reason against the case, or nothing.
+func (c testCase) against(s *subject) string {
+	if c.why != nil {
+		if why := c.why(s.Can); why != "" {
+			return why
+		}
+	}
+	if c.lacks != nil {
+		return c.lacks(s.Store)
+	}
+	return ""
 }
 
 // minCases is the least number of cases that apply to any store: a declaration that switches off more is a mistake.
@@ -179,11 +193,9 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 			if err := s.valid(); err != nil {
 				t.Fatalf("storetest: the subject's declaration is not usable: %v", err)
 			}
-			if c.why != nil {
-				if why := c.why(s.Can); why != "" {
-					skipped++
-					t.Skipf("does not apply: %s", why)
-				}
+			if why := c.against(s); why != "" {
+				skipped++
+				t.Skipf("does not apply: %s", why)
 			}
 			ran++
 			defer func() {
@@ -206,7 +218,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 func cases() []testCase {
 	var all []testCase
 	for _, group := range [][]testCase{
-		basicCases(), keyCases(), expiryCases(), tagCases(), optionalCases(), throughCases(), sealedCases(),
+		basicCases(), keyCases(), expiryCases(), tagCases(), optionalCases(), atomicCases(), throughCases(), sealedCases(),
 	} {
 		all = append(all, group...)
 	}

@@ -1,0 +1,367 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+
+	"github.com/sealcache/sealcache/middleware/internal/box"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// Update replaces the value under key by what change returns for it, in one step
+// to all other clients: no update of another process is lost or overwritten. If
+// another client changes the entry first, Update reads it again and calls change
+// again. So change may be called several times and must have no other effect. Its
+// last call is the one that counts.
+//
+// old has the type that it was set with, or is nil if found is false. change may
+// modify it and return it. An error of change ends Update, is returned as it is,
+// and changes nothing. A panic in change leaves the entry as it was, and holds up
+// no other call.
+//
+// An entry that exists keeps its expiry, to the millisecond, and its tags. opts
+// apply to an entry that Update creates. To change the expiry, use Touch.
+//
+// An entry counts as absent if it is missing or expired. With
+// WithMissOnOpenFailure a value that SetIfNotExists would replace also does.
+// Every other unreadable value, and a key service that does not answer, is an
+// error that changes nothing. After an error of ctx or of the connection it is not
+// known whether the value was written. ErrConflict says that Update gave up.
+//
+// change may call the same Store for other keys. A call of Update, Increment,
+// Touch or GetAndDelete for the same key would make each attempt of the outer
+// Update fail, until it ends with ErrConflict.
+//
+// It needs a backing store with the capabilities AtomicStore, Swapper and
+// SetIfNotExistsStore, such as redisstore and memorystore. Over another store it
+// is ErrUnsupported.
+func (s *Store) Update(ctx context.Context, key any, change func(old any, found bool) (any, error), opts ...store.Option) error {
+	ctx, op := s.tel.begin(ctx, "Update")
+	err := s.update(ctx, key, change, opts)
+	op.end(err)
+	s.tel.refusedWrite(ctx, "Update", err)
+	var own *callersError
+	if errors.As(err, &own) {
+		return own.cause
+	}
+	return err
+}
+
+func (s *Store) update(ctx context.Context, key any, change func(old any, found bool) (any, error), options []store.Option) error {
+	if change == nil {
+		return errors.New("middleware: Update: nil function")
+	}
+	return s.modify(ctx, key, options, func(e entry) (any, error) {
+		value, err := change(e.value, e.found)
+		if err != nil {
+			return nil, &callersError{err}
+		}
+		return value, nil
+	})
+}
+
+// callersError is an error of the caller's function, which metrics must not take
+// for one of this package.
+type callersError struct{ cause error }
+
+func (e *callersError) Error() string { return "middleware: Update: the caller's function failed" }
+
+func isCallersError(err error) bool {
+	var own *callersError
+	return errors.As(err, &own)
+}
+
+// Touch sets the time that the entry under key has left, 0 for no expiry. The
+// value stays. An absent entry is store.NotFound. A negative ttl is an error,
+// except -1 ns, which go-redis reports for "no expiry".
+//
+// Touch reads the value, because the expiry of an entry that this Store refuses
+// must not change. The errors are those of Update, and the entry counts as absent
+// in the same cases. A plaintext value that WithPlaintext tolerates is sealed.
+//
+// Without hidden names a Store does not know the tags of an entry. redisstore
+// keeps the set of a tag for 30 days after the last Set with that tag, or as long
+// as the longest entry that was Set with it. An entry that Touch keeps alive for
+// longer than that escapes the invalidation of its tags: Set it again before, or
+// Set it with a store.WithTagsTTL of its longest life. memorystore has no such
+// limit.
+func (s *Store) Touch(ctx context.Context, key any, ttl time.Duration) error {
+	ctx, op := s.tel.begin(ctx, "Touch")
+	err := s.touch(ctx, key, ttl)
+	op.end(err)
+	s.tel.unreadableValue(ctx, "Touch", err)
+	return err
+}
+
+func (s *Store) touch(ctx context.Context, key any, ttl time.Duration) error {
+	ttl, err := normalExpiration(ttl)
+	if err != nil {
+		return err
+	}
+	return s.swapLoop(ctx, key, func(name string) (bool, error) {
+		e, err := s.entry(ctx, name)
+		switch {
+		case err != nil:
+			return false, err
+		case !e.found:
+			return false, miss(e.refused)
+		case e.sealed || s.policy() == WritePlaintext:
+			done, err := s.can.atomic.CompareAndExpire(ctx, s.prefix+name, e.stored, e.tail(), ttl)
+			return done, s.backingError(err)
+		default: // the bytes as they are, as SealOnRead seals them
+			sealed, err := s.sealer.sealBytes(ctx, nil, name, e.plaintext, e.stored)
+			if err != nil {
+				return false, err
+			}
+			done, err := s.swapper.CompareAndSwap(ctx, s.prefix+name, e.stored, e.tail(), sealed, ttl)
+			return done, s.backingError(err)
+		}
+	})
+}
+
+// GetAndDelete returns the value under key and deletes the entry. Of any number of
+// concurrent calls one gets the value, and all others store.NotFound: a one-time
+// token is accepted once.
+//
+// It deletes only what it has opened. An unreadable value, and a key service that
+// does not answer, is an error that leaves the entry. With WithMissOnOpenFailure a
+// value that is definitely refused is store.NotFound, and stays too. After an
+// error of ctx or of the connection the entry may be gone.
+//
+// It needs the capabilities that Update needs.
+func (s *Store) GetAndDelete(ctx context.Context, key any) (any, error) {
+	ctx, op := s.tel.begin(ctx, "GetAndDelete")
+	value, err := s.getAndDelete(ctx, key)
+	op.end(err)
+	s.tel.unreadableValue(ctx, "GetAndDelete", err)
+	return value, err
+}
+
+func (s *Store) getAndDelete(ctx context.Context, key any) (value any, err error) {
+	err = s.swapLoop(ctx, key, func(name string) (bool, error) {
+		e, err := s.entry(ctx, name)
+		switch {
+		case err != nil:
+			return false, err
+		case !e.found:
+			return false, miss(e.refused)
+		}
+		value = e.value
+		done, err := s.can.atomic.CompareAndDelete(ctx, s.prefix+name, e.stored, e.tail())
+		return done, s.backingError(err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return value, nil
+}
+
+// modify replaces the value under key by what change makes of it. change is called
+// once for each attempt.
+func (s *Store) modify(ctx context.Context, key any, options []store.Option, change func(e entry) (any, error)) error {
+	if _, err := s.backingOptions(options); err != nil {
+		return err
+	}
+	return s.swapLoop(ctx, key, func(name string) (bool, error) {
+		e, err := s.entry(ctx, name)
+		if err != nil {
+			return false, err
+		}
+		value, err := change(e)
+		switch {
+		case err != nil:
+			return false, err
+		case e.found:
+			return s.swapEntry(ctx, name, e, value)
+		case e.refused != nil:
+			return s.replaceEntry(ctx, name, e, value, options)
+		default:
+			return s.set(ctx, name, value, options, true)
+		}
+	})
+}
+
+const (
+	// maxAttempts bounds the attempts of one call.
+	maxAttempts = 100
+	// promptAttempts are made without a pause.
+	promptAttempts = 3
+	// maxPause bounds the pause between two attempts.
+	maxPause = 256 * time.Millisecond
+)
+
+// swapLoop calls attempt until it reports success or fails, under the lock that
+// the goroutines of this process share. Pauses of random length keep processes
+// apart that write to one entry.
+func (s *Store) swapLoop(ctx context.Context, key any, attempt func(name string) (bool, error)) error {
+	if s.can.atomic == nil || s.swapper == nil || s.setNX == nil {
+		return s.unsupported("change an entry atomically")
+	}
+	name, err := keyName(key)
+	if err != nil {
+		return err
+	}
+	unlock, err := s.locks.Lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	pause := time.Millisecond
+	for n := 1; ; n++ {
+		done, err := attempt(name)
+		if done || err != nil {
+			return err
+		}
+		if n == maxAttempts {
+			return fmt.Errorf("%w (%d attempts)", ErrConflict, n)
+		}
+		if n < promptAttempts {
+			continue
+		}
+		timer := time.NewTimer(rand.N(pause))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+// entry is what an atomic operation found under a name.
+type entry struct {
+	found     bool
+	value     any
+	stored    []byte // as the backing store holds it, to compare with
+	sealed    bool
+	plaintext wire.Type // of stored, if that is tolerated plaintext
+	refused   error     // why an entry that is there counts as absent
+}
+
+// tail is how much of a stored value is compared.
+func (e entry) tail() int {
+	if e.sealed {
+		return tailBytes
+	}
+	return 0
+}
+
+// entry reads an entry that is to be replaced or deleted. An absent entry is not an
+// error.
+func (s *Store) entry(ctx context.Context, name string) (entry, error) {
+	e, err := s.openEntry(ctx, name)
+	if err == nil || !s.cfg.missOnFailure {
+		return e, err
+	}
+	final := errors.Is(err, ErrNotSealed)
+	if box.Refused(err) {
+		final, err = s.refusedAgain(ctx, name, e.stored, err)
+	}
+	switch {
+	case err == nil:
+		return s.openEntry(ctx, name) // under a key that was reloaded
+	case final:
+		e.refused = err
+		return e, nil
+	default:
+		return entry{}, err // perhaps a sound value
+	}
+}
+
+// openEntry reads an entry and opens it. With an error about the value, it returns
+// what is stored.
+func (s *Store) openEntry(ctx context.Context, name string) (entry, error) {
+	raw, _, err := s.can.atomic.GetBytesToSwap(ctx, s.prefix+name, s.sealer.maxStored())
+	if err != nil {
+		if err = s.backingError(err); isMiss(err) {
+			return entry{}, nil
+		}
+		return entry{}, err
+	}
+	e := entry{stored: raw, sealed: wire.IsSealed(raw)}
+	switch {
+	case e.sealed:
+		e.value, err = s.sealer.open(ctx, name, raw, false)
+	case s.policy() == RejectPlaintext:
+		err = errPlaintextRefused
+	default:
+		if err = s.sealer.bounded(len(raw)); err == nil {
+			s.tel.plaintextValue(ctx, "read")
+			e.value, e.plaintext, err = s.plaintextOf(stored{raw: slices.Clone(raw), owned: true})
+		}
+	}
+	e.found = err == nil
+	return e, err
+}
+
+// swapEntry replaces an entry by value if it is still stored.
+func (s *Store) swapEntry(ctx context.Context, name string, e entry, value any) (bool, error) {
+	replacement, err := s.replacement(ctx, name, value)
+	if err != nil {
+		return false, err
+	}
+	done, err := s.swapper.CompareAndSwap(ctx, s.prefix+name, e.stored, e.tail(), replacement, keepTTL)
+	return done, s.backingError(err)
+}
+
+// replaceEntry creates an entry in place of one that counts as absent.
+func (s *Store) replaceEntry(ctx context.Context, name string, e entry, value any, options []store.Option) (bool, error) {
+	done, err := s.swap(ctx, name, e.stored, value, options)
+	if !errors.Is(err, ErrUnsupported) {
+		return done, err
+	}
+	// A swap sets no tags, so that the entry is deleted and created. Another client
+	// may create it first.
+	done, err = s.can.atomic.CompareAndDelete(ctx, s.prefix+name, e.stored, e.tail())
+	if err != nil || !done {
+		return false, s.backingError(err)
+	}
+	return s.set(ctx, name, value, options, true)
+}
+
+// replacement returns the bytes of a value that is swapped in.
+func (s *Store) replacement(ctx context.Context, name string, value any) ([]byte, error) {
+	if s.policy() == WritePlaintext {
+		text, err := s.plaintextText(value)
+		if err == nil {
+			s.tel.plaintextValue(ctx, "written")
+		}
+		return text, err
+	}
+	sc := newScratch()
+	defer sc.free()
+	return s.sealer.seal(ctx, nil, sc, name, value)
+}
+
+// plaintextText is plaintextForm as go-redis would send it.
+func (s *Store) plaintextText(value any) ([]byte, error) {
+	form, err := s.plaintextForm(value)
+	if err != nil {
+		return nil, err
+	}
+	switch v := form.(type) {
+	case []byte:
+		return v, nil
+	case string:
+		return []byte(v), nil
+	case bool:
+		if v {
+			return []byte("1"), nil
+		}
+		return []byte("0"), nil
+	case float32:
+		return strconv.AppendFloat(nil, float64(v), 'f', -1, 64), nil
+	case float64:
+		return strconv.AppendFloat(nil, v, 'f', -1, 64), nil
+	default:
+		return fmt.Append(nil, v), nil // an integer: plaintextForm returns nothing else
+	}
+}

@@ -1,0 +1,364 @@
+package middleware
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/eko/gocache/lib/v4/store"
+)
+
+// GetMany returns the values under keys, each of the type that it was set with. An
+// absent key is left out of the map and is not an error. Keys that could not be read
+// are in a *BatchError, and the map has all others: missing and unreadable are told
+// apart. With WithMissOnOpenFailure an unreadable value is left out, counted and
+// logged; a key service that does not answer stays an error. The caller may change
+// the map and the values.
+//
+// Repeated keys are read once. No keys make no round trip. Over a BatchStore, such
+// as redisstore, a thousand keys at a time make one round trip, in a Cluster one to
+// each node. Over any other store GetMany calls Get for each key, one after the
+// other: it is never ErrUnsupported. Tolerated plaintext comes as []byte over a
+// BatchStore.
+//
+// GetMany works on this Store alone and not through gocache's Chain or Loadable,
+// which know single keys. The map shows what was found: a caller of two levels asks
+// the lower one for the keys that are missing, and sets these in the upper one. A
+// bulk load is the same, with the database as the lower level: see the example of
+// SetMany.
+func (s *Store) GetMany(ctx context.Context, keys []string) (map[string]any, error) {
+	ctx, op := s.tel.begin(ctx, "GetMany")
+	b := s.newBatch("GetMany")
+	values := make(map[string]any, len(keys))
+	accept := func(key string, value any, err error) {
+		b.count(ctx, err)
+		if err == nil {
+			values[key] = value
+			return
+		}
+		s.tel.unreadableValue(ctx, "GetMany", err)
+		if err = s.missOnFailure(err); !isMiss(err) {
+			b.fail(key, err)
+		}
+	}
+	for _, part := range parts(b.names(ctx, keys)) {
+		s.getPart(ctx, part, accept)
+	}
+	err := b.err()
+	op.end(err)
+	return values, err
+}
+
+// batchEntries is how many entries a part of a batch has at most.
+const batchEntries = 1000
+
+// batchBytes is how many bytes are sealed before they are sent.
+const batchBytes = 4 << 20
+
+// getPart reads the keys of one round trip.
+func (s *Store) getPart(ctx context.Context, keys []string, accept func(key string, value any, err error)) {
+	if s.can.batch == nil {
+		for _, key := range keys {
+			value, _, err := s.get(ctx, key, false)
+			accept(key, value, err)
+		}
+		return
+	}
+	limit := math.MaxInt
+	if s.bounded != nil {
+		limit = s.sealer.maxStored()
+	}
+	values, errs := s.can.batch.GetBytesMany(ctx, s.backingNames(keys), limit)
+	for i, key := range keys {
+		switch {
+		case errs != nil && errs[i] != nil:
+			accept(key, nil, s.backingError(errs[i]))
+		case values[i] == nil:
+			accept(key, nil, store.NotFoundWithCause(nil))
+		default:
+			value, err := s.read(ctx, key, stored{raw: values[i], owned: true})
+			accept(key, value, err)
+		}
+	}
+}
+
+// SetMany seals items and stores each under its key, with the same options. It is
+// not a transaction, because stores have none over several nodes: a *BatchError has
+// the keys that were not written, or of which it is not known, and all others are
+// written. To try again, set the keys of the error again.
+//
+// Expiration, tags and defaults are as with Set. Over a BatchStore items are sealed
+// into one buffer and sent in parts of at most a thousand items and about 4 MiB, in
+// a Cluster to all nodes at the same time. Over any other store SetMany calls Set
+// for each key. No items make no round trip.
+func (s *Store) SetMany(ctx context.Context, items map[string]any, opts ...store.Option) error {
+	ctx, op := s.tel.begin(ctx, "SetMany")
+	err := s.setMany(ctx, items, opts)
+	op.end(err)
+	return err
+}
+
+func (s *Store) setMany(ctx context.Context, items map[string]any, options []store.Option) error {
+	opts, err := s.backingOptions(options)
+	if err != nil {
+		return err
+	}
+	b := s.newBatch("SetMany")
+	accept := func(key string, err error) {
+		b.count(ctx, err)
+		s.tel.refusedWrite(ctx, "SetMany", err)
+		if err != nil {
+			b.fail(key, err)
+		}
+	}
+	keys := b.names(ctx, slices.Collect(maps.Keys(items)))
+	if s.can.batch == nil {
+		for _, key := range keys {
+			_, err := s.set(ctx, key, items[key], options, false)
+			accept(key, err)
+		}
+		return b.err()
+	}
+	a := arena{scratch: newScratch()}
+	defer a.scratch.free()
+	send := func() {
+		errs := s.can.batch.SetBytesMany(ctx, s.backingNames(a.keys), a.values(), opts...)
+		for i, key := range a.keys {
+			var err error
+			if errs != nil {
+				err = s.backingError(errs[i])
+			}
+			accept(key, err)
+		}
+		a.reset(errs == nil)
+	}
+	for _, key := range keys {
+		if err := s.addTo(ctx, &a, key, items[key]); err != nil {
+			accept(key, err)
+		}
+		if len(a.keys) == batchEntries || len(a.scratch.out) >= batchBytes {
+			send()
+		}
+	}
+	if len(a.keys) > 0 {
+		send()
+	}
+	return b.err()
+}
+
+// arena is one buffer for the sealed values of a batch.
+type arena struct {
+	scratch *scratch // its out is the buffer
+	keys    []string
+	ends    []int // of each value in the buffer
+}
+
+// addTo seals a value into the arena.
+func (s *Store) addTo(ctx context.Context, a *arena, key string, value any) error {
+	out := a.scratch.out[:a.used()]
+	if s.policy() == WritePlaintext {
+		text, err := s.plaintextText(value)
+		if err != nil {
+			return err
+		}
+		s.tel.plaintextValue(ctx, "written")
+		out = append(out, text...)
+	} else {
+		sealed, err := s.sealer.seal(ctx, out, a.scratch, key, value)
+		if err != nil {
+			return err
+		}
+		out = sealed
+	}
+	a.scratch.out = out
+	a.keys, a.ends = append(a.keys, key), append(a.ends, len(out))
+	return nil
+}
+
+// used is how much of the buffer holds values.
+func (a *arena) used() int {
+	if len(a.ends) == 0 {
+		return 0
+	}
+	return a.ends[len(a.ends)-1]
+}
+
+func (a *arena) values() [][]byte {
+	values := make([][]byte, len(a.ends))
+	start := 0
+	for i, end := range a.ends {
+		values[i] = a.scratch.out[start:end:end]
+		start = end
+	}
+	return values
+}
+
+// reset empties the arena. The buffer is used again only if the store is done with
+// it.
+func (a *arena) reset(done bool) {
+	a.keys, a.ends = a.keys[:0], a.ends[:0]
+	if !done {
+		a.scratch.out = nil // another goroutine may still read it
+	}
+}
+
+// DeleteMany removes the entries under keys. Absent entries are not errors. A
+// *BatchError has the keys that were not deleted, or of which it is not known; all
+// others are. Round trips are as with GetMany.
+func (s *Store) DeleteMany(ctx context.Context, keys []string) error {
+	ctx, op := s.tel.begin(ctx, "DeleteMany")
+	b := s.newBatch("DeleteMany")
+	accept := func(key string, err error) {
+		b.count(ctx, err)
+		if err != nil {
+			b.fail(key, err)
+		}
+	}
+	for _, part := range parts(b.names(ctx, keys)) {
+		if s.can.batch == nil {
+			for _, key := range part {
+				accept(key, s.deleteError(s.backing.Delete(ctx, s.prefix+key)))
+			}
+			continue
+		}
+		errs := s.can.batch.DeleteMany(ctx, s.backingNames(part))
+		for i, key := range part {
+			var err error
+			if errs != nil {
+				err = s.backingError(errs[i])
+			}
+			accept(key, err)
+		}
+	}
+	err := b.err()
+	op.end(err)
+	return err
+}
+
+// parts splits the keys of a batch.
+func parts(keys []string) [][]string { return slices.Collect(slices.Chunk(keys, batchEntries)) }
+
+// backingNames returns the names under which the backing store has keys.
+func (s *Store) backingNames(keys []string) []string {
+	names := make([]string, len(keys))
+	for i, key := range keys {
+		names[i] = s.prefix + key
+	}
+	return names
+}
+
+// A BatchError says which keys of a batch failed. errors.Is and errors.As find the
+// error of any key. All other keys of the batch succeeded. If the store or the key
+// service is down, it has all keys. An error of GetMany, SetMany or DeleteMany that
+// is not a *BatchError is about the options, and then nothing was sent.
+//
+// The text counts the failures by their reason. It names no key, and neither does
+// any verb of package fmt.
+type BatchError struct {
+	// Errors are the errors by key, as the caller named it. The map is the
+	// caller's own. It is not encoded as JSON, because key names may be secret.
+	Errors map[string]error `json:"-"`
+
+	operation string
+	keys      int // of the batch
+}
+
+func (e *BatchError) Error() string {
+	reasons := e.reasons()
+	var text strings.Builder
+	fmt.Fprintf(&text, "middleware: %s: %d of %d keys failed", e.operation, len(e.Errors), e.keys)
+	separator := ": "
+	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
+		fmt.Fprintf(&text, "%s%s %d", separator, reason, reasons[reason])
+		separator = ", "
+	}
+	return text.String()
+}
+
+// reasons counts the failures by their outcome.
+func (e *BatchError) reasons() map[string]int {
+	reasons := map[string]int{}
+	for _, err := range e.Errors {
+		reasons[outcome(err)]++
+	}
+	return reasons
+}
+
+// outcome names the result of the batch for metrics.
+func (e *BatchError) outcome() string {
+	for reason, n := range e.reasons() {
+		if n == e.keys {
+			return reason
+		}
+	}
+	return "partial"
+}
+
+// Unwrap returns the errors of the keys, in the order of the keys' names.
+func (e *BatchError) Unwrap() []error {
+	errs := make([]error, 0, len(e.Errors))
+	for _, key := range slices.Sorted(maps.Keys(e.Errors)) {
+		errs = append(errs, e.Errors[key])
+	}
+	return errs
+}
+
+// Format is Error for every verb of package fmt.
+func (e *BatchError) Format(f fmt.State, _ rune) { writeString(f, e.Error()) }
+
+// LogValue is Error.
+func (e *BatchError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
+
+// batch collects the failures of a batch.
+type batch struct {
+	s         *Store
+	operation string
+	keys      int
+	errs      map[string]error
+}
+
+func (s *Store) newBatch(operation string) *batch { return &batch{s: s, operation: operation} }
+
+// names returns the keys that an entry can have, each once. The others fail.
+func (b *batch) names(ctx context.Context, keys []string) []string {
+	names := make([]string, 0, len(keys))
+	seen := make(map[string]struct{}, len(keys))
+	for _, key := range keys {
+		if _, again := seen[key]; again {
+			continue
+		}
+		seen[key] = struct{}{}
+		if err := checkName(key); err != nil {
+			b.count(ctx, err)
+			b.fail(key, err)
+			continue
+		}
+		names = append(names, key)
+	}
+	b.keys = len(seen)
+	return names
+}
+
+// count counts a key by its outcome.
+func (b *batch) count(ctx context.Context, err error) {
+	b.s.tel.batchKeys.Add(ctx, 1, b.operation, outcome(err))
+}
+
+func (b *batch) fail(key string, err error) {
+	if b.errs == nil {
+		b.errs = make(map[string]error)
+	}
+	b.errs[key] = err
+}
+
+// err returns the error of the batch, or nil.
+func (b *batch) err() error {
+	if len(b.errs) == 0 {
+		return nil
+	}
+	return &BatchError{Errors: b.errs, operation: b.operation, keys: b.keys}
+}

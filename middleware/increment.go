@@ -1,0 +1,266 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/eko/gocache/lib/v4/store"
+)
+
+// Increment adds delta, which may be negative, to the integer under key, and
+// returns the sum. No increment is lost, whatever other goroutines and processes
+// do. Increments of one entry that overlap in a process are combined into one
+// swap: they are as fast together as one alone.
+//
+// An absent entry is created as an int64 of the value delta, with the expiry and
+// the tags of opts. An entry that exists keeps its expiry, to the millisecond, and
+// its tags; opts then change nothing. If overlapping increments create an entry,
+// the opts of one of them apply.
+//
+// The value may have any of Go's integer types and keeps it: int8 to int64, uint8
+// to uint64, int, uint, uintptr. A sum that does not fit the type, or an int64, is
+// ErrOverflow. Text (also of digits), floats, bools and values of codecs are
+// ErrNotANumber. Both errors change nothing. Plaintext that WithPlaintext tolerates
+// is a counter if Redis' INCR would take it: decimal digits of an int64. It is
+// written sealed, or as text under WritePlaintext.
+//
+// Absent, unreadable and unsupported are as with Update, and so are errors. If the
+// call has to wait for another one and ctx ends first, nothing was added. If ctx
+// ends later, or the connection fails, it is not known whether delta was added.
+func (s *Store) Increment(ctx context.Context, key any, delta int64, opts ...store.Option) (int64, error) {
+	ctx, op := s.tel.begin(ctx, "Increment")
+	n, err := s.increment(ctx, key, delta, opts)
+	op.end(err)
+	s.tel.refusedWrite(ctx, "Increment", err)
+	return n, err
+}
+
+func (s *Store) increment(ctx context.Context, key any, delta int64, options []store.Option) (int64, error) {
+	name, err := keyName(key)
+	if err != nil {
+		return 0, err
+	}
+	// Other callers' increments must not fail for these options.
+	if _, err := s.backingOptions(options); err != nil {
+		return 0, err
+	}
+	return s.counters.add(s, name, &increment{ctx: ctx, delta: delta, options: options, done: make(chan struct{})})
+}
+
+// increment is one call of Increment.
+type increment struct {
+	ctx     context.Context //nolint:containedctx // lives as long as the call
+	delta   int64
+	options []store.Option
+
+	done chan struct{} // closed when sum and err are set
+	sum  int64
+	err  error
+
+	swap *sharedSwap // that serves the call; nil: it waits
+}
+
+// sharedSwap serves increments of several callers. Its context ends when all of
+// them have left.
+type sharedSwap struct {
+	ctx        context.Context //nolint:containedctx // lives as long as the swap
+	cancel     context.CancelFunc
+	increments []*increment
+	callers    int
+}
+
+// counters combines the increments of a process. The first call for a name does its
+// work itself. Calls that come meanwhile wait, and then share one swap.
+type counters struct {
+	mu      sync.Mutex
+	waiting map[string][]*increment // a name is in the map while a call works for it
+}
+
+// add returns when i is done, or when its context has ended.
+func (c *counters) add(s *Store, name string, i *increment) (int64, error) {
+	c.mu.Lock()
+	if others, working := c.waiting[name]; working {
+		c.waiting[name] = append(others, i)
+		c.mu.Unlock()
+		return c.wait(name, i)
+	}
+	if c.waiting == nil {
+		c.waiting = make(map[string][]*increment)
+	}
+	c.waiting[name] = nil
+	c.mu.Unlock()
+	defer func() {
+		if next := c.next(name); next != nil {
+			go c.work(s, name, next)
+		}
+	}()
+	s.addTogether(i.ctx, name, []*increment{i})
+	return i.sum, i.err
+}
+
+// wait waits for an increment that another call serves.
+func (c *counters) wait(name string, i *increment) (int64, error) {
+	select {
+	case <-i.done:
+		return i.sum, i.err
+	case <-i.ctx.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i.swap == nil {
+		c.waiting[name] = slices.DeleteFunc(c.waiting[name], func(other *increment) bool { return other == i })
+		return 0, i.ctx.Err()
+	}
+	select {
+	case <-i.done: // at the same time: the sum is known
+		return i.sum, i.err
+	default:
+	}
+	if i.swap.callers--; i.swap.callers == 0 {
+		i.swap.cancel()
+	}
+	return 0, i.ctx.Err()
+}
+
+// next returns a swap for the increments that wait for name. If none wait, it
+// returns nil, and the name is free.
+func (c *counters) next(name string) *sharedSwap {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	waiting := c.waiting[name]
+	if len(waiting) == 0 {
+		delete(c.waiting, name)
+		return nil
+	}
+	c.waiting[name] = nil
+	next := &sharedSwap{increments: waiting, callers: len(waiting)}
+	next.ctx, next.cancel = context.WithCancel(context.WithoutCancel(waiting[0].ctx))
+	for _, i := range waiting {
+		i.swap = next
+	}
+	return next
+}
+
+// work serves increments until none wait.
+func (c *counters) work(s *Store, name string, next *sharedSwap) {
+	for ; next != nil; next = c.next(name) {
+		s.addTogether(next.ctx, name, next.increments)
+		next.cancel()
+	}
+}
+
+// errNothingAdded ends a swap in which no delta could be added.
+var errNothingAdded = errors.New("middleware: increment: nothing to write")
+
+// addTogether adds the deltas of increments in one swap, in their order, as if each
+// had a swap of its own.
+func (s *Store) addTogether(ctx context.Context, name string, increments []*increment) {
+	err := s.modify(ctx, name, increments[0].options, func(e entry) (any, error) {
+		c, err := s.counterOf(e)
+		if err != nil {
+			return nil, err
+		}
+		added := false
+		for _, i := range increments {
+			next, err := c.plus(i.delta)
+			i.sum, i.err = next.n, err
+			if err == nil {
+				c, added = next, true
+			}
+		}
+		if !added {
+			return nil, errNothingAdded
+		}
+		return c.value(), nil
+	})
+	for _, i := range increments {
+		if err != nil && !errors.Is(err, errNothingAdded) {
+			i.sum, i.err = 0, err
+		}
+		close(i.done)
+	}
+}
+
+// counter is an integer with the Go type that it was stored with.
+type counter struct {
+	n  int64
+	as func(n int64) (value any, ok bool) // ok: the type holds n
+}
+
+// counterOf returns the counter that an entry holds. An absent one is 0.
+func (s *Store) counterOf(e entry) (counter, error) {
+	if e.found && !e.sealed {
+		return counterOfText(e.stored)
+	}
+	switch v := e.value.(type) {
+	case nil:
+		return integer(int64(0))
+	case int:
+		return integer(v)
+	case int8:
+		return integer(v)
+	case int16:
+		return integer(v)
+	case int32:
+		return integer(v)
+	case int64:
+		return integer(v)
+	case uint:
+		return integer(v)
+	case uint8:
+		return integer(v)
+	case uint16:
+		return integer(v)
+	case uint32:
+		return integer(v)
+	case uint64:
+		return integer(v)
+	case uintptr:
+		return integer(v)
+	default:
+		return counter{}, fmt.Errorf("%w: it is a %T", ErrNotANumber, v)
+	}
+}
+
+func integer[T int | int8 | int16 | int32 | int64 | uint | uint8 | uint16 | uint32 | uint64 | uintptr](v T) (counter, error) {
+	n := int64(v)
+	if (n < 0) != (v < 0) {
+		return counter{}, fmt.Errorf("%w: it does not fit an int64", ErrOverflow)
+	}
+	return counter{n, func(n int64) (any, bool) {
+		t := T(n)
+		return t, int64(t) == n && (t < 0) == (n < 0)
+	}}, nil
+}
+
+// counterOfText returns the counter of plaintext that Redis' INCR takes.
+func counterOfText(text []byte) (counter, error) {
+	n, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil || strconv.FormatInt(n, 10) != string(text) {
+		return counter{}, fmt.Errorf("%w: plaintext that is not an int64 in digits", ErrNotANumber)
+	}
+	return integer(n)
+}
+
+// plus returns the sum, or ErrOverflow.
+func (c counter) plus(delta int64) (counter, error) {
+	sum := c.n + delta
+	if (sum > c.n) != (delta > 0) && delta != 0 {
+		return counter{}, fmt.Errorf("%w: the sum does not fit an int64", ErrOverflow)
+	}
+	value, ok := c.as(sum)
+	if !ok {
+		return counter{}, fmt.Errorf("%w: the sum does not fit the stored %T", ErrOverflow, value)
+	}
+	c.n = sum
+	return c, nil
+}
+
+func (c counter) value() any {
+	value, _ := c.as(c.n)
+	return value
+}

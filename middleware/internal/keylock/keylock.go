@@ -1,0 +1,91 @@
+// Package keylock lets the goroutines of one process take turns at an entry, so that they do not lose their swaps to each
+// other. The turns save work. The swaps in the store keep the entry exact, with or without them.
+//
+// A goroutine therefore does not wait for a lock that stands still: it goes on without. A function that holds the lock of
+// one entry may lock others, in any order, and cannot deadlock.
+package keylock
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// patience is how long a lock may stay with one holder before the others go on without it.
+const patience = 100 * time.Millisecond
+
+// A Set holds a lock for each key in use. The zero value is ready.
+type Set struct {
+	mu    sync.Mutex
+	locks map[string]*lock
+}
+
+type lock struct {
+	free  chan struct{} // holds a token while the lock is free
+	turns atomic.Uint64 // how often the lock was taken
+	users int           // goroutines that hold the lock, wait for it or went on without it
+}
+
+// Lock waits for the lock of key, or until one holder has kept it for 100 ms. The caller calls unlock once. The error is
+// that of ctx.
+func (s *Set) Lock(ctx context.Context, key string) (unlock func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	l := s.join(key)
+	take := func() func() {
+		l.turns.Add(1)
+		return func() {
+			l.free <- struct{}{}
+			s.leave(key, l)
+		}
+	}
+	select {
+	case <-l.free:
+		return take(), nil
+	default:
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for seen := l.turns.Load(); ; {
+		select {
+		case <-l.free:
+			return take(), nil
+		case <-ctx.Done():
+			s.leave(key, l)
+			return nil, ctx.Err()
+		case <-timer.C:
+			turns := l.turns.Load()
+			if turns == seen {
+				return func() { s.leave(key, l) }, nil
+			}
+			seen = turns
+			timer.Reset(patience)
+		}
+	}
+}
+
+func (s *Set) join(key string) *lock {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.locks[key]
+	if l == nil {
+		l = &lock{free: make(chan struct{}, 1)}
+		l.free <- struct{}{}
+		if s.locks == nil {
+			s.locks = make(map[string]*lock)
+		}
+		s.locks[key] = l
+	}
+	l.users++
+	return l
+}
+
+func (s *Set) leave(key string, l *lock) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.users--; l.users == 0 {
+		delete(s.locks, key)
+	}
+}

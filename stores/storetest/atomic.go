@@ -1,0 +1,334 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+)
+
+func atomicCases() []testCase {
+	atomicStore := func(s store.StoreInterface) string {
+		_, ok := s.(AtomicStore)
+		return unless(ok, "the store is no AtomicStore")
+	}
+	batchStore := func(s store.StoreInterface) string {
+		_, ok := s.(BatchStore)
+		return unless(ok, "the store is no BatchStore")
+	}
+	return []testCase{
+		{
+			name:  "compare and delete",
+			rule:  "CompareAndDelete deletes if and only if CompareAndSwap would replace the value, and reports whether it did",
+			lacks: atomicStore,
+			run:   compareAndDelete,
+		},
+		{
+			name: "compare and expire",
+			rule: "CompareAndExpire sets the TTL if and only if CompareAndSwap would replace the value; value and tags stay",
+			why: func(c Capabilities) string {
+				return unless(c.TTL.PerEntry && c.TTL.Reported, "the store reports no TTLs")
+			},
+			lacks: atomicStore,
+			run:   compareAndExpire,
+		},
+		{
+			name:  "delete once",
+			rule:  "of concurrent calls of CompareAndDelete for one value one deletes it",
+			lacks: atomicStore,
+			run:   deleteOnce,
+		},
+		{
+			name:  "read to swap",
+			rule:  "GetBytesToSwap returns the value up to a limit, and its TTL; above it, an error has TooLarge() bool",
+			lacks: atomicStore,
+			run:   readToSwap,
+		},
+		{
+			name: "extend tags",
+			rule: "ExtendTags adds an entry to tags and leaves the entry",
+			why:  func(c Capabilities) string { return unless(c.Tags, "the store has no tags") },
+			lacks: func(s store.StoreInterface) string {
+				_, ok := s.(TagExtender)
+				return unless(ok, "the store is no TagExtender")
+			},
+			run: func(t *testing.T, s *subject) {
+				s.set(t, "k", "v")
+				if err := s.Store.(TagExtender).ExtendTags(t.Context(), "k", []string{"a", "b"}, time.Hour); err != nil {
+					t.Fatalf("ExtendTags: %v", err)
+				}
+				s.holds(t, "k", "v")
+				s.invalidate(t, "b")
+				s.lacks(t, "k")
+			},
+		},
+		{
+			name:  "batches",
+			rule:  "a batch does for each key what the single call does, and tells absent entries from empty ones",
+			lacks: batchStore,
+			run:   batches,
+		},
+		{
+			name:  "large batches",
+			rule:  "a batch of thousands of entries, or of large values, is served whole",
+			lacks: batchStore,
+			run:   largeBatches,
+		},
+		{
+			name:  "failing batches",
+			rule:  "a batch reports an error for each key that failed, in the order of keys",
+			lacks: batchStore,
+			run:   failingBatches,
+		},
+	}
+}
+
+func compareAndDelete(t *testing.T, s *subject) {
+	a := s.Store.(AtomicStore)
+	for _, c := range []struct {
+		old  string
+		tail int
+		want bool
+	}{
+		{"head\x00tail", 0, true}, {"HEAD\x00tail", 4, true}, {"head\x00tail", 100, true},
+		{"HEAD\x00tail", 0, false}, {"head\x00taiL", 1, false}, {"xhead\x00tail", 4, false}, {"", 0, false},
+	} {
+		s.set(t, "k", "head\x00tail")
+		deleted, err := a.CompareAndDelete(t.Context(), "k", []byte(c.old), c.tail)
+		if err != nil || deleted != c.want {
+			t.Errorf("CompareAndDelete of %q with tail %d over \"head\\x00tail\": %v, %v, want %v", c.old, c.tail, deleted, err, c.want)
+		}
+		if c.want {
+			s.lacks(t, "k")
+		} else {
+			s.holds(t, "k", "head\x00tail")
+		}
+	}
+	if deleted, err := a.CompareAndDelete(t.Context(), "absent", nil, 0); deleted || err != nil {
+		t.Errorf("CompareAndDelete of an absent entry: %v, %v", deleted, err)
+	}
+	s.set(t, "k", "")
+	if deleted, err := a.CompareAndDelete(t.Context(), "k", nil, 16); !deleted || err != nil {
+		t.Errorf("CompareAndDelete of an empty value: %v, %v", deleted, err)
+	}
+}
+
+func compareAndExpire(t *testing.T, s *subject) {
+	a := s.Store.(AtomicStore)
+	left := func() time.Duration {
+		t.Helper()
+		_, ttl, err := s.Store.GetWithTTL(t.Context(), "k")
+		if err != nil {
+			t.Fatalf("GetWithTTL: %v", err)
+		}
+		return ttl
+	}
+	expire := func(old string, tail int, ttl time.Duration, want bool) {
+		t.Helper()
+		if done, err := a.CompareAndExpire(t.Context(), "k", []byte(old), tail, ttl); err != nil || done != want {
+			t.Fatalf("CompareAndExpire of %q with tail %d: %v, %v, want %v", old, tail, done, err, want)
+		}
+	}
+	near := func(want time.Duration) {
+		t.Helper()
+		if got := left(); got > want || got <= want-time.Minute {
+			t.Fatalf("the TTL is %v, want %v", got, want)
+		}
+	}
+	expire("value", 0, time.Hour, false)
+	s.lacks(t, "k")
+	s.set(t, "k", "value", store.WithExpiration(time.Hour), store.WithTags([]string{"tag"}))
+	expire("Value", 0, 2*time.Hour, false)
+	near(time.Hour)
+	expire("Value", 4, 2*time.Hour, true)
+	near(2 * time.Hour)
+	expire("value", 0, 0, true)
+	if got := left(); got > 0 {
+		t.Fatalf("the TTL was to go, and is %v", got)
+	}
+	expire("value", 0, 3*time.Hour, true)
+	near(3 * time.Hour)
+	s.holds(t, "k", "value")
+	if s.Can.Tags {
+		s.invalidate(t, "tag")
+		s.lacks(t, "k")
+	}
+}
+
+func deleteOnce(t *testing.T, s *subject) {
+	a := s.Store.(AtomicStore)
+	s.set(t, "k", "token")
+	var deleted atomic.Int32
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			done, err := a.CompareAndDelete(t.Context(), "k", []byte("token"), 0)
+			if err != nil {
+				t.Errorf("CompareAndDelete: %v", err)
+			}
+			if done {
+				deleted.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if n := deleted.Load(); n != 1 {
+		t.Errorf("of 16 concurrent calls %d deleted the entry", n)
+	}
+}
+
+func readToSwap(t *testing.T, s *subject) {
+	a := s.Store.(AtomicStore)
+	if _, _, err := a.GetBytesToSwap(t.Context(), "absent", 10); !errors.Is(err, store.NotFound{}) {
+		t.Errorf("an absent entry: %v, want store.NotFound", err)
+	}
+	for _, text := range []string{"", "head\x00tail", "0123456789"} {
+		s.set(t, "k", text, store.WithExpiration(time.Hour))
+		value, ttl, err := a.GetBytesToSwap(t.Context(), "k", 10)
+		if err != nil || value == nil || string(value) != text {
+			t.Errorf("GetBytesToSwap: %q, %v, want %q", value, err, text)
+		}
+		if s.Can.TTL.Reported && (ttl > time.Hour || ttl < 59*time.Minute) {
+			t.Errorf("the TTL is %v, want an hour", ttl)
+		}
+	}
+	s.set(t, "k", "0123456789x")
+	_, _, err := a.GetBytesToSwap(t.Context(), "k", 10)
+	var large interface{ TooLarge() bool }
+	if !errors.As(err, &large) || !large.TooLarge() || errors.Is(err, store.NotFound{}) {
+		t.Errorf("a value over the limit: %v, want an error with TooLarge", err)
+	}
+	if _, ttl, err := a.GetBytesToSwap(t.Context(), "k", 1<<62); err != nil || ttl != 0 {
+		t.Errorf("without a limit and a TTL: %v, %v", ttl, err)
+	}
+}
+
+const noLimit = int(^uint(0) >> 1)
+
+func batches(t *testing.T, s *subject) {
+	b := s.Store.(BatchStore)
+	keys := []string{"a", "b", "empty", "c"}
+	values := [][]byte{[]byte("1"), []byte("2\x00"), {}, []byte("3")}
+	options := []store.Option{store.WithExpiration(time.Hour)}
+	if s.Can.Tags {
+		options = append(options, store.WithTags([]string{"tag", "other"}))
+	}
+	if errs := b.SetBytesMany(t.Context(), keys, values, options...); errs != nil {
+		t.Fatalf("SetBytesMany: %v", errs)
+	}
+	for _, v := range values {
+		for i := range v {
+			v[i] = 'x' // the store is done with it
+		}
+	}
+	s.holds(t, "a", "1")
+	for _, limit := range []int{noLimit, 2} {
+		got, errs := b.GetBytesMany(t.Context(), []string{"c", "absent", "empty", "a", "a", "b"}, limit)
+		if errs != nil {
+			t.Fatalf("GetBytesMany with limit %d: %v", limit, errs)
+		}
+		for i, want := range []any{"3", nil, "", "1", "1", "2\x00"} {
+			switch {
+			case want == nil && got[i] != nil:
+				t.Errorf("an absent entry is %q, want nil", got[i])
+			case want != nil && (got[i] == nil || string(got[i]) != want):
+				t.Errorf("value %d is %q, want %q", i, got[i], want)
+			}
+		}
+		got[3][0] = 'y' // the caller owns it
+		s.holds(t, "a", "1")
+	}
+	got, errs := b.GetBytesMany(t.Context(), []string{"a", "b", "empty", "absent"}, 1)
+	var large interface{ TooLarge() bool }
+	if len(errs) != 4 || errs[0] != nil || errs[2] != nil || errs[3] != nil || !errors.As(errs[1], &large) || !large.TooLarge() {
+		t.Errorf("with a limit of 1: %v, want TooLarge for the second key alone", errs)
+	} else if string(got[0]) != "1" || got[2] == nil || got[3] != nil {
+		t.Errorf("with a limit of 1: %q", got)
+	}
+	if s.Can.TTL.Reported {
+		if _, ttl, err := s.Store.GetWithTTL(t.Context(), "b"); err != nil || ttl > time.Hour || ttl < 59*time.Minute {
+			t.Errorf("the TTL is %v, %v, want an hour", ttl, err)
+		}
+	}
+	if errs := b.DeleteMany(t.Context(), []string{"a", "absent", "a", "empty"}); errs != nil {
+		t.Errorf("DeleteMany: %v", errs)
+	}
+	s.lacks(t, "a")
+	s.lacks(t, "empty")
+	s.holds(t, "c", "3")
+	if s.Can.Tags {
+		s.invalidate(t, "other")
+		s.lacks(t, "b")
+		s.lacks(t, "c")
+	}
+	if got, errs := b.GetBytesMany(t.Context(), nil, noLimit); len(got) != 0 || errs != nil {
+		t.Errorf("GetBytesMany without keys: %v, %v", got, errs)
+	}
+	if errs := b.SetBytesMany(t.Context(), nil, nil); errs != nil {
+		t.Errorf("SetBytesMany without keys: %v", errs)
+	}
+	if errs := b.DeleteMany(t.Context(), nil); errs != nil {
+		t.Errorf("DeleteMany without keys: %v", errs)
+	}
+}
+
+func largeBatches(t *testing.T, s *subject) {
+	b := s.Store.(BatchStore)
+	for _, c := range []struct{ entries, size int }{{2500, 10}, {12, 512 << 10}} {
+		keys, values := make([]string, c.entries), make([][]byte, c.entries)
+		for i := range keys {
+			keys[i] = fmt.Sprintf("k%d", i)
+			values[i] = []byte(strings.Repeat(fmt.Sprint(i%10), min(c.size, s.maxValue())))
+		}
+		if errs := b.SetBytesMany(t.Context(), keys, values); errs != nil {
+			t.Fatalf("SetBytesMany of %d entries: %v", c.entries, errors.Join(errs...))
+		}
+		got, errs := b.GetBytesMany(t.Context(), keys, noLimit)
+		if errs != nil {
+			t.Fatalf("GetBytesMany of %d keys: %v", c.entries, errors.Join(errs...))
+		}
+		for i := range got {
+			if !bytes.Equal(got[i], values[i]) {
+				t.Fatalf("value %d of %d is %s, want %s", i, c.entries, shown(string(got[i])), shown(string(values[i])))
+			}
+		}
+		if errs := b.DeleteMany(t.Context(), keys); errs != nil {
+			t.Fatalf("DeleteMany of %d keys: %v", c.entries, errors.Join(errs...))
+		}
+		s.lacks(t, keys[c.entries-1])
+	}
+}
+
+func failingBatches(t *testing.T, s *subject) {
+	b := s.Store.(BatchStore)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	keys, values := []string{"a", "b"}, [][]byte{[]byte("1"), []byte("2")}
+	_, got := b.GetBytesMany(ctx, keys, noLimit)
+	for name, errs := range map[string][]error{
+		"GetBytesMany": got,
+		"SetBytesMany": b.SetBytesMany(ctx, keys, values),
+		"DeleteMany":   b.DeleteMany(ctx, keys),
+	} {
+		if s.Can.HeedsContext && (len(errs) != 2 || !errors.Is(errs[0], context.Canceled) || !errors.Is(errs[1], context.Canceled)) {
+			t.Errorf("%s with a cancelled context: %v, want its error for each key", name, errs)
+		}
+	}
+	if errs := b.SetBytesMany(t.Context(), keys, values, nil); len(errs) != 2 || errs[0] == nil || errs[1] == nil {
+		t.Errorf("SetBytesMany with a nil option: %v, want an error for each key", errs)
+	}
+	if s.Can.TTL.NegativeIsError {
+		if errs := b.SetBytesMany(t.Context(), keys, values, store.WithExpiration(-time.Second)); len(errs) != 2 || errs[0] == nil || errs[1] == nil {
+			t.Errorf("SetBytesMany with a negative expiration: %v, want an error for each key", errs)
+		}
+	}
+	s.lacks(t, "a")
+	s.lacks(t, "b")
+}
