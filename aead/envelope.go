@@ -45,7 +45,8 @@ import (
 //
 // # Errors
 //
-// ErrUnauthentic and ErrUnknownKey mean that the message or the KEK definitely refuses. ErrTooManyDataKeys means that the data
+// ErrUnauthentic and ErrUnknownKey mean that the message or the KEK definitely refuses. A message that is not in the form of an
+// Envelope is ErrUnknownKey, because another AEAD may have sealed it. ErrTooManyDataKeys means that the data
 // key was turned away. ErrKeyServiceUnavailable means that the KEK failed in any other way, or answered with something that is
 // not a data key. Context errors and the KEK's own error are found by errors.Is and errors.As.
 //
@@ -266,7 +267,7 @@ func (e *Envelope) OpenTo(ctx context.Context, dst, ciphertext, associatedData [
 	}
 	header, payload, ok := splitEnvelope(ciphertext)
 	if !ok || len(payload) < e.minPayload {
-		return nil, ErrUnauthentic
+		return nil, e.formError(key, header, len(ciphertext))
 	}
 	if !key.is(header) {
 		key = e.known.lookup(header)
@@ -297,6 +298,15 @@ func (e *Envelope) OpenTo(ctx context.Context, dst, ciphertext, associatedData [
 		return key.prim.openTo(dst, payload, associatedData, false)
 	}
 	return key.prim.openTo(nil, payload, associatedData, true)
+}
+
+// formError returns the error of n bytes that are not an Envelope's. They were cut if they begin with a data key that is known.
+// Otherwise another AEAD may have written them, or an Envelope with another type of data key.
+func (e *Envelope) formError(current *dataKey, header []byte, n int) error {
+	if n < leastCiphertext || header != nil && (current.is(header) || e.known.lookup(header) != nil) {
+		return ErrUnauthentic
+	}
+	return errOtherForm
 }
 
 // EncryptWithContext implements tink.AEADWithContext.

@@ -16,8 +16,9 @@ var (
 	// gives it again.
 	ErrUnauthentic = errors.New("aead: does not authenticate: altered, moved, or sealed under another key")
 
-	// ErrUnknownKey means that a ciphertext names a key that the keyset does not hold, or does not allow to be used. The error
-	// is a *KeyError. If the keyset was changed, reload it: another process may have loaded the new one first.
+	// ErrUnknownKey means that a ciphertext was sealed under another key than those at hand: it names a key that the keyset does
+	// not hold or does not allow to be used, or it has the form of another AEAD. A Keyring returns a *KeyError for the former. If
+	// the keyset was changed, reload it: another process may have loaded the new one first.
 	ErrUnknownKey = errors.New("aead: sealed under a key that is not available in the keyset")
 
 	// ErrKeyServiceUnavailable means that a data key could not be wrapped or unwrapped, and that the key-encryption key did not
@@ -37,6 +38,13 @@ var (
 	// ErrClosed means that the Keyring or Envelope was used after Close.
 	ErrClosed = errors.New("aead: used after Close")
 )
+
+// errOtherForm is the refusal of a ciphertext that another AEAD may have written, such as an Envelope before a Keyring took
+// its place. It is allocated once, so that planted values cause no extra work.
+var errOtherForm = fmt.Errorf("%w: it is not in the form that this key writes", ErrUnknownKey)
+
+// leastCiphertext is the length of an authentication tag. No AEAD writes fewer bytes, so shorter ones were cut.
+const leastCiphertext = 16
 
 // KeyError names the key that a ciphertext needs, and why it is not available. It is ErrUnknownKey to errors.Is.
 type KeyError struct {

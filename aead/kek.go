@@ -31,7 +31,8 @@ type KEKOpener interface {
 	Schemes() []string
 	// OpenKEK is called by the function OpenKEK for a URI of one of the schemes. The AEAD must be safe for concurrent
 	// use and pass its context to the service. It must mark a definite refusal of a ciphertext, and nothing else, as
-	// ErrUnauthentic or ErrUnknownKey. If it is an io.Closer, closing the KEK closes it. Errors must not quote the URI,
+	// ErrUnauthentic or ErrUnknownKey. The latter is for a ciphertext of another key, or in a form that the service does
+	// not write: ErrUnauthentic says that no other key opens it. If it is an io.Closer, closing the KEK closes it. Errors must not quote the URI,
 	// which may hold a secret.
 	OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, error)
 }

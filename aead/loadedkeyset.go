@@ -135,11 +135,14 @@ func (r *loadedKeyset) open(dst, ciphertext, associatedData []byte) ([]byte, err
 			return opened, nil
 		}
 	}
-	if named != nil && named.prim != nil {
+	switch {
+	case named != nil && named.prim != nil, len(ciphertext) < leastCiphertext:
 		return nil, ErrUnauthentic
-	}
-	if len(ciphertext) < prefixSize+gcmOverhead || ciphertext[0] > 1 {
-		return nil, ErrUnauthentic // no keyset wrote this
+	case len(ciphertext) >= prefixSize+gcmOverhead && ciphertext[0] <= 1: // it names a key
+	case len(r.raw) > 0:
+		return nil, ErrUnauthentic // keys without a prefix write any form
+	default:
+		return nil, errOtherForm
 	}
 	e := &KeyError{KeyID: binary.BigEndian.Uint32(ciphertext[1:prefixSize]), Present: r.usable()}
 	if named != nil {

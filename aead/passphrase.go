@@ -160,15 +160,18 @@ func (k *passphraseKEK) EncryptWithContext(ctx context.Context, plaintext, assoc
 	return k.key.sealTo(out, plaintext, k.associatedData(associatedData))
 }
 
-// DecryptWithContext implements tink.AEADWithContext. A ciphertext under another passphrase or salt is ErrUnknownKey.
+// DecryptWithContext implements tink.AEADWithContext. A ciphertext under another passphrase or salt, or of another AEAD, is
+// ErrUnknownKey.
 func (k *passphraseKEK) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("aead: open: %w", ended(ctx))
 	}
-	if len(ciphertext) < passphraseOverhead || string(ciphertext[:len(passphraseMagic)]) != passphraseMagic {
+	switch {
+	case len(ciphertext) < leastCiphertext:
 		return nil, ErrUnauthentic
-	}
-	if subtle.ConstantTimeCompare(ciphertext[:passphraseHeader], k.header[:]) != 1 {
+	case len(ciphertext) < passphraseHeader || string(ciphertext[:len(passphraseMagic)]) != passphraseMagic:
+		return nil, errOtherForm
+	case subtle.ConstantTimeCompare(ciphertext[:passphraseHeader], k.header[:]) != 1:
 		return nil, errOtherPassphrase
 	}
 	return present(k.key.openTo(nil, ciphertext[passphraseHeader:], k.associatedData(associatedData), false))

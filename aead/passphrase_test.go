@@ -75,13 +75,16 @@ func TestMadeUpCiphertextsCostNoDerivation(t *testing.T) {
 			t.Fatalf("another commitment: %v", err)
 		}
 	}
-	for name, c := range map[string][]byte{
-		"another magic": append([]byte{3}, sealed[1:]...),
-		"old version":   append([]byte{1, 3, 4, 0, 1, 0, 0}, sealed[7:]...),
-		"cut":           sealed[:aead.PassphraseHeader+27],
-		"empty":         nil,
+	for name, c := range map[string]struct {
+		sealed []byte
+		want   error
+	}{
+		"another magic": {append([]byte{3}, sealed[1:]...), aead.ErrUnknownKey},
+		"a keyset's":    {append([]byte{1, 3, 4, 0, 1, 0, 0}, sealed[7:]...), aead.ErrUnknownKey},
+		"cut":           {sealed[:aead.PassphraseHeader+27], aead.ErrUnauthentic},
+		"empty":         {nil, aead.ErrUnauthentic},
 	} {
-		if _, err := kek.DecryptWithContext(t.Context(), c, nil); !errors.Is(err, aead.ErrUnauthentic) {
+		if _, err := kek.DecryptWithContext(t.Context(), c.sealed, nil); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

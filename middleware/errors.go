@@ -33,7 +33,8 @@ var (
 	ErrUnauthentic = aead.ErrUnauthentic
 
 	// ErrUnknownKey says that the value was sealed under a key that the keyset
-	// in use does not hold. The text names key ids, which are not secret.
+	// in use does not hold, or by an AEAD of another kind. The text names key ids,
+	// which are not secret.
 	ErrUnknownKey = aead.ErrUnknownKey
 
 	// ErrKeyServiceUnavailable says that the key could not be asked: the key

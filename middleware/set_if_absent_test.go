@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/sealtest"
@@ -186,4 +187,29 @@ func TestLocksUnderUnknownKeysStay(t *testing.T) {
 	written, err = sealed(t, m, a, middleware.WithMissOnOpenFailure()).SetIfNotExists(t.Context(), "lock", "second")
 	require.ErrorIs(t, err, middleware.ErrUnsupportedFormat, "a later release may hold it")
 	require.False(t, written)
+}
+
+// During a move from one AEAD to another, processes of the new kind meet locks of the old kind, and the other way round.
+func TestLocksOfAnotherAEADStay(t *testing.T) {
+	t.Parallel()
+	ring, env := keyring(t), envelope(t)
+	for name, c := range map[string]struct{ holder, other tink.AEADWithContext }{
+		"to an envelope":         {ring, env},
+		"back to a keyring":      {env, ring},
+		"to another KEK":         {envelope(t), env},
+		"to an adapted envelope": {ring, struct{ tink.AEADWithContext }{env}},
+	} {
+		m := memory(t)
+		require.NoError(t, sealed(t, m, c.holder).Set(t.Context(), "lock", "first"))
+		held := raw(t, m, "lock")
+		reloads := 0
+		s := sealed(t, m, c.other, middleware.WithMissOnOpenFailure(), middleware.WithReload(func(context.Context) error { reloads++; return nil }))
+		_, err := s.Get(t.Context(), "lock")
+		require.ErrorIs(t, err, store.NotFound{}, name)
+		written, err := s.SetIfNotExists(t.Context(), "lock", "second")
+		require.ErrorIs(t, err, middleware.ErrUnknownKey, name)
+		require.False(t, written, name)
+		require.Equal(t, held, raw(t, m, "lock"), name)
+		require.Equal(t, 1, reloads, name)
+	}
 }

@@ -23,7 +23,8 @@ var (
 	ErrUnauthentic = aead.ErrUnauthentic
 
 	// ErrUnknownKey says that a value was sealed under a key that the keyset in use
-	// does not hold, or holds as disabled or destroyed (see Permanent).
+	// does not hold, or holds as disabled or destroyed (see Permanent), or by an AEAD
+	// of another kind.
 	ErrUnknownKey = aead.ErrUnknownKey
 
 	// ErrKeyServiceUnavailable says that the key could not be asked, or that the AEAD

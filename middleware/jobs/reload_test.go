@@ -3,6 +3,7 @@ package jobs_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,8 +12,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
@@ -133,6 +136,38 @@ func TestKeysThatWereTakenAwayAreNotReloaded(t *testing.T) {
 		require.ErrorIs(t, err, jobs.ErrUnknownKey)
 		require.True(t, jobs.Permanent(err))
 		require.Zero(t, l.reloads.Load())
+	}
+}
+
+// During a move from one AEAD to another, a worker of one kind meets jobs of the other. It reloads and tries again later, and
+// archives none.
+func TestJobsOfAnotherAEADAreRetried(t *testing.T) {
+	t.Parallel()
+	ring, env := sealtest.Keyring(t), sealtest.Envelope(t)
+	for name, c := range map[string]struct{ producer, worker tink.AEADWithContext }{
+		"to an envelope":    {ring, env},
+		"back to a keyring": {env, ring},
+	} {
+		sealed, err := sealtest.Encryptor(t, c.producer).Seal(t.Context(), meta, []byte("payload"))
+		require.NoError(t, err)
+		reloads := 0
+		worker := sealtest.Encryptor(t, c.worker, jobs.WithReload(func(context.Context) error { reloads++; return nil }))
+		_, err = worker.Open(t.Context(), meta, sealed)
+		require.ErrorIs(t, err, jobs.ErrUnknownKey, name)
+		require.False(t, jobs.Permanent(err), name)
+		require.Equal(t, 1, reloads, name)
+	}
+}
+
+// An unknown data key that was turned away may be sound: its job is never archived for it.
+func TestTooManyDataKeysIsNotPermanent(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{
+		jobs.ErrTooManyDataKeys,
+		fmt.Errorf("open: %w", jobs.ErrTooManyDataKeys),
+		fmt.Errorf("%w: waiting for a data key: %w", jobs.ErrTooManyDataKeys, context.DeadlineExceeded),
+	} {
+		require.False(t, jobs.Permanent(err), "%v", err)
 	}
 }
 
