@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// scale says how much time a run may take.
+// scale is the time that a run may take.
 type scale int
 
 const (
@@ -20,7 +20,7 @@ func (s scale) String() string {
 	return [...]string{"full", "quick", "smallest"}[s]
 }
 
-// bench is what a row works with. It is not safe for concurrent use.
+// bench measures a row and collects its results. It is not safe for concurrent use.
 type bench struct {
 	scale   scale
 	rounds  int // as the user asked, or 0
@@ -30,7 +30,7 @@ type bench struct {
 	results []Result
 }
 
-// wants reports whether a case of the present row is to be measured, and says on the log that it begins.
+// wants reports whether the user asked for a case of the present row, and logs that it begins.
 func (b *bench) wants(name string) bool {
 	if !b.match.MatchString(b.row + "/" + name) {
 		return false
@@ -39,7 +39,7 @@ func (b *bench) wants(name string) bool {
 	return true
 }
 
-// plan is how long a comparison is measured: the given number of rounds and length of a slice, or less of both.
+// plan returns the number of rounds and the length of a slice at the present scale. The given ones are for a full run.
 func (b *bench) plan(rounds int, slice time.Duration) plan {
 	switch b.scale {
 	case quickScale:
@@ -53,7 +53,7 @@ func (b *bench) plan(rounds int, slice time.Duration) plan {
 	return plan{rounds: rounds, slice: slice, workers: 1}
 }
 
-// count is n, or less at smaller scales.
+// count returns n, or less at smaller scales.
 func (b *bench) count(n int) int {
 	switch b.scale {
 	case quickScale:
@@ -64,7 +64,7 @@ func (b *bench) count(n int) int {
 	return n
 }
 
-// report adds a figure to the table and holds it against its budget.
+// report adds a figure to the table and compares it with its budget.
 func (b *bench) report(r Result) {
 	r.Row = b.row
 	if r.Budget != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"math"
 	"os"
 	"runtime"
@@ -22,8 +23,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestEveryRow runs every row in its smallest form: each gives figures that can be read, and budgets that are no matter
-// of time are met. Speed is not tested here.
+// TestEveryRow runs every row in its smallest form: each gives figures that can be read, and meets the budgets that do
+// not depend on time. Speed is not tested here.
 func TestEveryRow(t *testing.T) {
 	for _, r := range rows() {
 		t.Run(r.name, func(t *testing.T) {
@@ -61,7 +62,7 @@ func TestEveryRow(t *testing.T) {
 	}
 }
 
-// figureRow is a row that needs no time.
+// figureRow returns a row with fixed results.
 func figureRow(name string, results ...Result) row {
 	return row{name, "for tests", func(_ context.Context, b *bench) error {
 		for _, r := range results {
@@ -154,7 +155,7 @@ func TestChoosing(t *testing.T) {
 	require.Equal(t, 2, strings.Count(stdout, "\n"))
 }
 
-// A row that fails costs its own figures only, and the exit status tells.
+// A row that fails loses only its own figures, and the exit status is 1.
 func TestFailingRow(t *testing.T) {
 	t.Parallel()
 	fails := row{"bad", "fails", func(context.Context, *bench) error { return errors.New("no server") }}
@@ -166,25 +167,30 @@ func TestFailingRow(t *testing.T) {
 	require.Len(t, got.Results, 2)
 }
 
-func TestMarkdown(t *testing.T) {
+func TestText(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
-	require.NoError(t, writeMarkdown(&b, report{
+	require.NoError(t, writeText(&b, report{
 		Machine: Machine{Go: "go1.26.8", System: "linux/amd64", CPUs: 2, Redis: "7.0.15"},
 		Scale:   "quick",
 		Results: []Result{
-			{Row: "r", Case: "a|b", What: "x / y", Unit: "x", Value: Spread{1500, 1400.4, 1600}, Budget: atLeast(1000), Verdict: okVerdict, Figures: "3k/s / 2/s"},
-			{Row: "r", Case: "c", What: "bytes", Unit: "bytes", Value: exactly(42), Budget: atMost(41), Verdict: missedVerdict, CPU: &Spread{Median: 0.5}, P50: &Spread{Median: 1.25}},
+			{Row: "r", Case: "a", What: "x / y", Unit: "x", Value: Spread{1500, 1400.4, 1600}, Budget: atLeast(1000), Verdict: okVerdict, Figures: "3k/s / 2/s"},
+			{Row: "r", Case: "a", What: "bytes", Unit: "bytes", Value: exactly(42), Budget: atMost(41), Verdict: missedVerdict, CPU: &Spread{Median: 0.5}, P50: &Spread{Median: 1.25}},
 		},
 	}))
-	require.Equal(t, `go1.26.8, linux/amd64, 2 CPUs, Redis 7.0.15, quick run.
+	require.Equal(t, `go1.26.8, linux/amd64, 2 CPUs, Redis 7.0.15, quick run
 
-| row | case | what | median | min..max | budget |  | cpu | p50 | p99 | figures |
-|---|---|---|--:|--:|--:|---|--:|--:|--:|---|
-| r | a\|b | x / y | 1500x | 1400..1600 | >= 1000 | ok |  |  |  | 3k/s / 2/s |
-| r | c | bytes | 42 bytes |  | <= 41 | **MISSED** | 0.500x | 1.250x |  |  |
+row  case  what   median    min..max    budget           cpu     p50     p99  figures
+r    a     x / y  1500x     1400..1600  >= 1000  ok                           3k/s / 2/s
+           bytes  42 bytes              <= 41    MISSED  0.500x  1.250x       
 `, b.String())
+	require.Error(t, writeText(brokenWriter{}, report{}))
 }
+
+// brokenWriter is a full disk or a closed pipe.
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 
 func TestInterleave(t *testing.T) {
 	t.Parallel()
@@ -207,8 +213,7 @@ func TestInterleave(t *testing.T) {
 			require.Positive(t, got.elapsed)
 		}
 	}
-	// The warm-up goes through all sides once; then every other round runs backwards, so that its first side follows
-	// itself.
+	// The warm-up visits each side once. Then every other round runs backwards, so that its first side follows itself.
 	require.Equal(t, "a b c a b c b a b c", strings.Join(turns, " "))
 }
 
@@ -273,7 +278,7 @@ func TestSpread(t *testing.T) {
 		}
 		return s
 	}
-	// By the round, not by the totals: the third round was slow for both.
+	// Ratios are taken per round, not of the totals: the third round was slow for both.
 	require.Equal(t, Spread{0.5, 0.5, 0.9}, ratios(samples(50, 90, 5), samples(100, 100, 10), sample.perSecond))
 }
 
@@ -311,7 +316,7 @@ func TestAllocations(t *testing.T) {
 	require.Len(t, sink, 100)
 }
 
-// The rows refuse to measure what is not what they say.
+// The rows refuse to measure stores and queues that are not what their names say.
 func TestChecks(t *testing.T) {
 	t.Parallel()
 	value := payload(64)
@@ -352,7 +357,7 @@ func TestChecks(t *testing.T) {
 	require.ErrorIs(t, roundTrip(t.Context(), otherValues{s}, "key", value), errAnotherValue)
 }
 
-// otherValues is a store that mixes its values up.
+// otherValues is a store that returns another value than the one that was set.
 type otherValues struct{ store.StoreInterface }
 
 func (otherValues) Get(context.Context, any) (any, error) { return "another", nil }

@@ -13,7 +13,7 @@ import (
 
 var errAnotherValue = errors.New("another value came back than was set")
 
-// roundTrip makes sure that a store gives back what it was given. The value must be there before anything is timed.
+// roundTrip checks that a store returns the value that it was given. It runs before anything is timed.
 func roundTrip(ctx context.Context, s store.StoreInterface, key any, value []byte) error {
 	if err := s.Set(ctx, key, value); err != nil {
 		return err
@@ -35,7 +35,7 @@ func roundTrip(ctx context.Context, s store.StoreInterface, key any, value []byt
 	return errAnotherValue
 }
 
-// lengthOf is the length of what a store gave back, -1 of what it cannot be.
+// lengthOf returns the length of a value from a store, and -1 for a value of an unexpected type.
 func lengthOf(got any) int {
 	switch got := got.(type) {
 	case []byte:
@@ -47,7 +47,7 @@ func lengthOf(got any) int {
 	}
 }
 
-// checkSealed makes sure that the stored value is sealed.
+// checkSealed checks that the stored value is sealed.
 func checkSealed(stored, value []byte) error {
 	if _, err := middleware.Inspect(stored); err != nil {
 		return fmt.Errorf("the value that should be sealed is not: %w", err)
@@ -58,7 +58,7 @@ func checkSealed(stored, value []byte) error {
 	return nil
 }
 
-// checkPlaintext makes sure that the other side is not sealed.
+// checkPlaintext checks that the stored value is plaintext.
 func checkPlaintext(stored, value []byte) error {
 	if !bytes.Equal(stored, value) {
 		return errors.New("the value that should be in plaintext is not")

@@ -4,8 +4,8 @@ package main
 
 import "time"
 
-// cpuTime is not known here.
+// cpuTime reports false: this system is not supported.
 func cpuTime() (used time.Duration, known bool) { return 0, false }
 
-// cpuTimeOf is not known here.
+// cpuTimeOf reports false: this system is not supported.
 func cpuTimeOf(int) (used time.Duration, known bool) { return 0, false }

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// cpuTime is the processor time that this process has used, all threads and the garbage collector included.
+// cpuTime returns the processor time of this process, all threads and the garbage collector included.
 func cpuTime() (used time.Duration, known bool) {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -19,8 +19,9 @@ func cpuTime() (used time.Duration, known bool) {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), true
 }
 
-// cpuTimeOf is the processor time of the main thread of another process, which is the one that serves Redis' clients.
-// Only Linux tells it to the nanosecond: the first figure of /proc/<pid>/schedstat (Documentation/scheduler/sched-stats.rst).
+// cpuTimeOf returns the processor time of the main thread of another process. Redis serves its clients on that thread.
+// Only Linux reports it in nanoseconds: the first figure of /proc/<pid>/schedstat
+// (Documentation/scheduler/sched-stats.rst).
 func cpuTimeOf(pid int) (used time.Duration, known bool) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/schedstat")
 	if err != nil {

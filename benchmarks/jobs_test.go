@@ -9,11 +9,9 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// BenchmarkJobs enqueues and processes jobs over a real Redis, with eight producers and workers;
+// BenchmarkJobs enqueues and processes jobs over a real Redis, with eight producers and workers. A profile:
 //
 //	go test ./benchmarks -run '^$' -bench Jobs/sealed/16KiB -benchtime 20000x -cpuprofile cpu.out
-//
-// shows where the time goes.
 func BenchmarkJobs(b *testing.B) {
 	server := redistest.Start(b)
 	k := testKeys(b)

@@ -44,12 +44,12 @@ func (k *keys) close() {
 	_ = k.keyring.Close()
 }
 
-// payload is n bytes that look like nothing and cannot be compressed.
+// payload returns n random bytes, which cannot be compressed.
 func payload(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails, since Go 1.24
 	return b
 }
 
-// sizes of values, in bytes.
+// sizes returns the sizes of values, in bytes.
 func sizes() []int { return []int{64, 1 << 10, 16 << 10, 256 << 10} }

@@ -9,14 +9,14 @@ import (
 	"strings"
 )
 
-// Machine is where a run took place: ratios of different machines may differ.
+// Machine describes the machine of a run. Ratios of two machines may differ.
 type Machine struct {
 	Go     string `json:"go"`
 	System string `json:"system"`
 	CPU    string `json:"cpu,omitempty"`
 	CPUs   int    `json:"cpus"`
 	Redis  string `json:"redis,omitempty"`
-	// Load is the load average of the last minute before the end of the run, where the system tells.
+	// Load is the load average of the last minute of the run, where the system reports it.
 	Load string `json:"load,omitempty"`
 }
 
@@ -33,7 +33,7 @@ func describeMachine(ctx context.Context) Machine {
 	return m
 }
 
-// cpuModel is empty where there is no /proc/cpuinfo, or it names no model.
+// cpuModel returns the model of the processor, or "" if /proc/cpuinfo does not name it.
 func cpuModel() string {
 	f, err := os.Open("/proc/cpuinfo")
 	if err != nil {

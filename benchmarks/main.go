@@ -15,7 +15,7 @@ import (
 	"syscall"
 )
 
-// The exit statuses.
+// Exit statuses.
 const (
 	exitOK     = 0
 	exitFailed = 1 // a row could not be measured, or, with -strict, a budget was missed
@@ -36,7 +36,7 @@ type row struct {
 	run         func(ctx context.Context, b *bench) error
 }
 
-// rows lists them in the order in which they are measured and printed.
+// rows returns the rows in the order in which they are measured and printed.
 func rows() []row {
 	return []row{
 		{"path", "the whole store path against the bare Tink primitive", pathRow},
@@ -48,7 +48,7 @@ func rows() []row {
 	}
 }
 
-// settings are what the flags say.
+// settings are the values of the flags.
 type settings struct {
 	list    bool
 	strict  bool
@@ -67,7 +67,7 @@ func run(ctx context.Context, all []row, args []string, stdout, stderr io.Writer
 	case errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case errors.Is(err, errUsage):
-		return exitUsage // the flag package has printed why
+		return exitUsage // the flag package has printed the error
 	case err != nil:
 		fmt.Fprintf(stderr, "benchmarks: %v\n", err)
 		return exitUsage
@@ -118,7 +118,7 @@ func parse(all []row, args []string, stderr io.Writer) (*settings, error) {
 		match    = flags.String("run", "", "measure the cases that match this regular `expression`, as row/case: 'redis/1 KiB.*8 clients'")
 		quick    = flags.Bool("quick", false, "measure fewer and shorter rounds, with a wider spread")
 		smallest = flags.Bool("smallest", false, "measure one tiny round of each case, as a test that it runs")
-		output   = flags.String("o", "text", "output `format`: text, markdown or json")
+		output   = flags.String("o", "text", "output `format`: text or json")
 	)
 	flags.Usage = func() {
 		fmt.Fprintf(stderr, "usage: go run ./benchmarks [flags]\n\nMeasures the budgets of this module and prints them as ratios. Flags:\n")
@@ -142,7 +142,7 @@ func parse(all []row, args []string, stderr io.Writer) (*settings, error) {
 	}
 	var known bool
 	if s.write, known = writers()[*output]; !known {
-		return nil, fmt.Errorf("-o: unknown format %q (text, markdown or json)", *output)
+		return nil, fmt.Errorf("-o: unknown format %q (text or json)", *output)
 	}
 	if s.bench.rounds < 0 {
 		return nil, fmt.Errorf("-rounds: %d is negative", s.bench.rounds)
@@ -159,7 +159,7 @@ func parse(all []row, args []string, stderr io.Writer) (*settings, error) {
 	return s, nil
 }
 
-// measure runs the rows one after the other. A row that fails does not keep the results of the others from being printed.
+// measure runs the rows one after the other. If a row fails, the results of the others are still printed.
 func measure(ctx context.Context, s *settings, stderr io.Writer) int {
 	status := exitOK
 	for _, r := range s.rows {

@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// side is one of the ways of doing a thing that are compared.
+// side is one of the ways that are compared.
 type side struct {
 	name string
-	// do does the thing once. Workers are numbered from 0; calls with the same number never overlap. i counts the calls
-	// of a worker within a slice.
+	// do runs the operation once. Workers are numbered from 0, and calls with the same number never overlap. i counts
+	// the calls of a worker within a slice.
 	do func(ctx context.Context, worker, i int) error
-	// server, if not nil, is the processor time that a server has used which the thing is done with.
+	// server returns the processor time of the server that the operation uses. It may be nil.
 	server func() (used time.Duration, known bool)
 }
 
-// cpu is the processor time that this process and the side's server have used.
+// cpu returns the processor time of this process and of the side's server.
 func (s side) cpu() (used time.Duration, known bool) {
 	used, known = cpuTime()
 	if s.server == nil || !known {
@@ -29,31 +29,31 @@ func (s side) cpu() (used time.Duration, known bool) {
 	return used + more, known
 }
 
-// plan is how sides are compared.
+// plan is the extent of a comparison.
 type plan struct {
 	rounds  int
 	slice   time.Duration // of one side in one round
 	workers int
-	// latencies has each operation timed. It costs a clock reading (50 ns or so) per operation, which for operations of
-	// less than some microseconds would pull the ratio towards 1.
+	// latencies makes each operation timed. A reading of the clock costs about 50 ns. For operations of less than some
+	// microseconds that would pull the ratio towards 1.
 	latencies bool
 }
 
-// sample is what one slice of one side gave.
+// sample is the result of one slice of one side.
 type sample struct {
 	ops      int
 	elapsed  time.Duration
-	cpu      time.Duration // of this process and the server; 0 where it is not known
+	cpu      time.Duration // of this process and the server; 0 if unknown
 	p50, p99 time.Duration // with latencies
 }
 
 func (s sample) perSecond() float64 { return float64(s.ops) / s.elapsed.Seconds() }
 
-// nanoseconds is the time of one operation, by the clock, of one worker.
+// nanoseconds returns the time of one operation of one worker, by the clock.
 func (s sample) nanoseconds() float64 { return float64(s.elapsed.Nanoseconds()) / float64(s.ops) }
 
-// cpuNanoseconds is the processor time of one operation. Others that use the machine do not lengthen it, or only by what
-// they throw out of its caches. Where the system does not tell, it is 0.
+// cpuNanoseconds returns the processor time of one operation, or 0 if it is unknown. Other processes change it little:
+// they only evict parts of the caches.
 func (s sample) cpuNanoseconds() float64 { return float64(s.cpu.Nanoseconds()) / float64(s.ops) }
 
 // cpuKnown reports whether all samples know their processor time.
@@ -68,11 +68,11 @@ func cpuKnown(sides ...[]sample) bool {
 	return true
 }
 
-// batchTime is about how long operations go on between two looks at the clock, when they are not timed one by one.
+// batchTime is the time between two readings of the clock when operations are not timed one by one.
 const batchTime = 200 * time.Microsecond
 
-// interleave measures the sides in turn, as often as there are rounds, and returns the samples of each side in the order
-// of the rounds. Every other round goes backwards, so that no side always follows the same other one.
+// interleave measures the sides in turn, once per round, and returns the samples of each side in the order of the
+// rounds. Every other round runs backwards, so that no side always follows the same other one.
 func interleave(ctx context.Context, p plan, sides ...side) ([][]sample, error) {
 	batches := make([]int, len(sides))
 	for i, s := range sides {
@@ -111,7 +111,7 @@ func warmUp(ctx context.Context, p plan, s side) (batch int, err error) {
 	return int(max(1, batchTime/max(perWorker, 1))), nil
 }
 
-// slice lets all workers do the thing for a while.
+// slice runs the operation on all workers for the length of a slice.
 func slice(ctx context.Context, p plan, s side, batch int) (sample, error) {
 	runtime.GC() // each side pays for its own garbage
 	results := make([]sample, p.workers)
@@ -179,7 +179,8 @@ func timed(ctx context.Context, s side, worker int, until time.Time) (ops int, l
 	}
 }
 
-// percentile of sorted values, by the nearest rank: the smallest value that p per cent of all do not exceed.
+// percentile returns a percentile of sorted values by the nearest rank: the smallest value that p percent of all do not
+// exceed.
 func percentile(sorted []time.Duration, p int) time.Duration {
 	if len(sorted) == 0 {
 		return 0
@@ -188,7 +189,7 @@ func percentile(sorted []time.Duration, p int) time.Duration {
 	return sorted[max(rank, 1)-1]
 }
 
-// ratios divides a figure of one side by that of another, round by round.
+// ratios divides a figure of one side by the same figure of another, round by round.
 func ratios(numerator, denominator []sample, figure func(sample) float64) Spread {
 	values := make([]float64, len(numerator))
 	for i := range numerator {
@@ -197,7 +198,7 @@ func ratios(numerator, denominator []sample, figure func(sample) float64) Spread
 	return spreadOf(values)
 }
 
-// medianOf is the median of a figure over the rounds.
+// medianOf returns the median of a figure over the rounds.
 func medianOf(samples []sample, figure func(sample) float64) float64 {
 	values := make([]float64, len(samples))
 	for i, s := range samples {
@@ -206,8 +207,8 @@ func medianOf(samples []sample, figure func(sample) float64) float64 {
 	return spreadOf(values).Median
 }
 
-// allocations counts what one call allocates, on average over n calls, by one worker. Other goroutines of the process
-// are counted too: it is for when there are none.
+// allocations returns the average number of allocations of one call by one worker. Call it while no other goroutine
+// runs, because it counts theirs too.
 func allocations(ctx context.Context, s side, n int) (float64, error) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // as testing.AllocsPerRun does
 	for i := range 3 {                              // fill the pools

@@ -6,10 +6,10 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"unicode/utf8"
+	"text/tabwriter"
 )
 
-// report is all that a run says.
+// report is the result of a run.
 type report struct {
 	Machine Machine  `json:"machine"`
 	Scale   string   `json:"scale"`
@@ -17,9 +17,9 @@ type report struct {
 	Results []Result `json:"results"`
 }
 
-// writers are the formats of -o.
+// writers returns the formats of -o.
 func writers() map[string]func(io.Writer, report) error {
-	return map[string]func(io.Writer, report) error{"text": writeText, "markdown": writeMarkdown, "json": writeJSON}
+	return map[string]func(io.Writer, report) error{"text": writeText, "json": writeJSON}
 }
 
 func writeJSON(w io.Writer, r report) error {
@@ -56,7 +56,7 @@ func unit(name string) string {
 	return " " + name
 }
 
-// heading says where and how.
+// heading describes the machine and the run.
 func heading(r report) string {
 	m := r.Machine
 	parts := []string{m.Go, m.System, strconv.Itoa(m.CPUs) + " CPUs"}
@@ -78,60 +78,18 @@ func heading(r report) string {
 	return strings.Join(parts, ", ")
 }
 
-// writeText prints columns that line up. A row or case that is the line's before is left out.
+// writeText prints columns. It leaves out a row or case that the line before names already.
 func writeText(w io.Writer, r report) error {
-	lines := [][]string{columns()}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(table, "%s\n\n%s\n", heading(r), strings.Join(columns(), "\t"))
+	var before Result
 	for _, result := range r.Results {
-		lines = append(lines, cells(result))
-	}
-	widths := make([]int, len(lines[0]))
-	for _, line := range lines {
-		for i, cell := range line {
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
-		}
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n", heading(r))
-	var row, name string
-	for i, line := range lines {
-		if line[0] != row && i > 1 {
-			b.WriteByte('\n')
-		}
-		same := line[0] == row && line[1] == name
-		if row, name = line[0], line[1]; same {
+		line := cells(result)
+		if result.Row == before.Row && result.Case == before.Case {
 			line[0], line[1] = "", ""
 		}
-		var out strings.Builder
-		for i, cell := range line {
-			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
-			if i >= 3 && i <= 9 && i != 6 { // figures stand under each other by their ends
-				out.WriteString(pad + cell + "  ")
-			} else {
-				out.WriteString(cell + pad + "  ")
-			}
-		}
-		b.WriteString(strings.TrimRight(out.String(), " ") + "\n")
+		fmt.Fprintln(table, strings.Join(line, "\t"))
+		before = result
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-func writeMarkdown(w io.Writer, r report) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s.\n\n", heading(r))
-	line := func(cells []string) { b.WriteString("| " + strings.Join(cells, " | ") + " |\n") }
-	line(columns())
-	b.WriteString("|---|---|---|--:|--:|--:|---|--:|--:|--:|---|\n")
-	for _, result := range r.Results {
-		c := cells(result)
-		for i := range c {
-			c[i] = strings.ReplaceAll(c[i], "|", `\|`)
-		}
-		if result.Verdict == missedVerdict {
-			c[6] = "**" + missedVerdict + "**"
-		}
-		line(c)
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return table.Flush() // returns the first error of a write
 }

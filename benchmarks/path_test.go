@@ -10,7 +10,7 @@ import (
 	"github.com/sealcache/sealcache/middleware"
 )
 
-// The rows of the table as ordinary benchmarks, for profiles:
+// These benchmarks repeat the rows of the table, for profiles:
 //
 //	go test ./benchmarks -run '^$' -bench Path/Set/envelope/1KiB -cpuprofile cpu.out
 
@@ -26,7 +26,7 @@ func each(b *testing.B, bench func(b *testing.B, value []byte)) {
 	}
 }
 
-// benchName is a size without a blank.
+// benchName returns the name of a size without a space.
 func benchName(size int) string {
 	if size >= 1<<10 {
 		return sizeName(size)[:len(sizeName(size))-4] + "KiB"

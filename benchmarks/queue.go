@@ -26,13 +26,13 @@ const (
 	drainTimeout = time.Minute
 )
 
-// queue is a queue of asynq, plaintext or sealed, that has a database of Redis to itself.
+// queue is an asynq queue, plaintext or sealed, with a Redis database of its own.
 type queue struct {
 	name   string
 	conn   asynq.RedisClientOpt
 	rdb    *redis.Client
 	client enqueuer
-	e      *jobs.Encryptor // nil: in plaintext
+	e      *jobs.Encryptor // nil for plaintext
 	server *redistest.Server
 }
 
@@ -63,7 +63,7 @@ func (q *queue) close() {
 	_ = q.rdb.Close()
 }
 
-// run enqueues n jobs and has them processed.
+// run enqueues n jobs and processes them.
 func (q *queue) run(ctx context.Context, n int, payload []byte) (enqueued, processed sample, err error) {
 	if err := q.rdb.FlushDB(ctx).Err(); err != nil {
 		return sample{}, sample{}, err
@@ -75,7 +75,7 @@ func (q *queue) run(ctx context.Context, n int, payload []byte) (enqueued, proce
 	return enqueued, processed, err
 }
 
-// enqueue has all producers together enqueue n jobs.
+// enqueue enqueues n jobs with all producers together.
 func (q *queue) enqueue(ctx context.Context, n int, payload []byte) (sample, error) {
 	runtime.GC() // each side pays for its own garbage
 	errs := make([]error, jobWorkers)
@@ -93,8 +93,8 @@ func (q *queue) enqueue(ctx context.Context, n int, payload []byte) (sample, err
 	return m.stop(n), errors.Join(errs...)
 }
 
-// process has a server work off the n jobs of the queue. The time begins when the first one reaches the handler, so that
-// the server's start is not in it, and ends when the last one does.
+// process runs a server until it has processed the n jobs of the queue. The time starts when the first job reaches the
+// handler, because the start of the server does not count. It ends when the last job reaches the handler.
 func (q *queue) process(ctx context.Context, n int, payload []byte) (sample, error) {
 	runtime.GC()
 	var (
@@ -150,7 +150,7 @@ func (q *queue) process(ctx context.Context, n int, payload []byte) (sample, err
 func (q *queue) newServer(handler asynq.Handler, failed func(error)) (*asynq.Server, asynq.Handler, error) {
 	cfg := asynq.Config{
 		Concurrency:       jobWorkers,
-		TaskCheckInterval: 5 * time.Millisecond, // it looks again only when the queue is empty: the measurement is over
+		TaskCheckInterval: 5 * time.Millisecond, // asynq waits so long only if the queue is empty, which is after the measurement
 		Logger:            silent{},
 		ErrorHandler:      asynq.ErrorHandlerFunc(func(_ context.Context, _ *asynq.Task, err error) { failed(err) }),
 	}
@@ -168,7 +168,7 @@ func (q *queue) newServer(handler asynq.Handler, failed func(error)) (*asynq.Ser
 	return asynq.NewServer(q.conn, cfg), handler, nil
 }
 
-// check enqueues one job and makes sure that Redis holds it as it should.
+// check enqueues one job and checks that Redis holds it sealed or as plaintext, as the queue says.
 func (q *queue) check(ctx context.Context, payload []byte, opts ...asynq.Option) error {
 	stored, _, err := q.stored(ctx, payload, opts...)
 	if err != nil {
@@ -180,13 +180,13 @@ func (q *queue) check(ctx context.Context, payload []byte, opts ...asynq.Option)
 	return nil
 }
 
-// sizes are the bytes of what a job's hash holds, and what it takes of Redis' memory.
+// sizes returns the number of bytes in the hash of a job, and its memory in Redis.
 func (q *queue) sizes(ctx context.Context, payload []byte, opts ...asynq.Option) (contents, memory int64, err error) {
 	stored, memory, err := q.stored(ctx, payload, opts...)
 	return int64(len(stored)), memory, err
 }
 
-// stored enqueues one job and returns the contents of its hash, and what it takes of Redis' memory.
+// stored enqueues one job. It returns the contents of its hash, and its memory in Redis.
 func (q *queue) stored(ctx context.Context, payload []byte, opts ...asynq.Option) (contents []byte, memory int64, err error) {
 	if err := q.rdb.FlushDB(ctx).Err(); err != nil {
 		return nil, 0, err

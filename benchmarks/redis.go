@@ -32,7 +32,8 @@ func startRedis(ctx context.Context, tls bool) (*redistest.Server, error) {
 	return redistest.Run(ctx, redistest.Options{TLS: tls})
 }
 
-// newContender makes a store over a server: redisstore, or gocache's own, sealed if there is an AEAD.
+// newContender returns a store over a server: redisstore if own is set, otherwise gocache's store. It is sealed if a is
+// not nil.
 func newContender(name string, server *redistest.Server, own bool, a tink.AEADWithContext) (*contender, error) {
 	c := &contender{name: name, client: redis.NewClient(server.ClientOptions()), server: server}
 	var err error
@@ -53,7 +54,7 @@ func newContender(name string, server *redistest.Server, own bool, a tink.AEADWi
 
 func (c *contender) close() { _ = c.client.Close() }
 
-// fill sets n keys to value and makes sure that Redis holds what it should.
+// fill sets n keys to value, and checks that Redis holds them sealed or as plaintext.
 func (c *contender) fill(ctx context.Context, n int, value []byte) error {
 	c.names = c.names[:0]
 	for i := range n {
@@ -77,7 +78,7 @@ func (c *contender) fill(ctx context.Context, n int, value []byte) error {
 	return nil
 }
 
-// set is the side that sets. Each worker has names of its own.
+// set returns the side that sets. Each worker has keys of its own.
 func (c *contender) set(workers int, value []byte) side {
 	boxed := any(value)
 	return c.side(func(ctx context.Context, worker, i int) error {
@@ -85,7 +86,7 @@ func (c *contender) set(workers int, value []byte) side {
 	})
 }
 
-// get is the side that gets.
+// get returns the side that gets.
 func (c *contender) get(workers int, value []byte) side {
 	return c.side(func(ctx context.Context, worker, i int) error {
 		got, err := c.store.Get(ctx, c.names[(i*workers+worker)%len(c.names)])

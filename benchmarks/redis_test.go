@@ -12,11 +12,9 @@ import (
 	"github.com/sealcache/sealcache/internal/redistest"
 )
 
-// BenchmarkRedis sets and gets over a real Redis, with eight clients;
+// BenchmarkRedis sets and gets over a real Redis, with eight clients. A profile:
 //
 //	go test ./benchmarks -run '^$' -bench Redis/Set/redisstore/sealed/1KiB -cpuprofile cpu.out
-//
-// shows where the time goes.
 func BenchmarkRedis(b *testing.B) {
 	server := redistest.Start(b)
 	k := testKeys(b)

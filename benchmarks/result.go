@@ -11,21 +11,21 @@ import (
 type Result struct {
 	Row  string `json:"row"`
 	Case string `json:"case"`
-	// What is compared with what, or counted.
+	// What names the two things that are compared, or the thing that is counted.
 	What string `json:"what"`
-	// Unit of Value and of the budget: "x" for ratios.
+	// Unit is the unit of Value and of the budget: "x" for ratios.
 	Unit   string  `json:"unit"`
 	Value  Spread  `json:"value"`
 	Budget *Budget `json:"budget,omitempty"`
 	// Verdict is "ok", "MISSED", or empty without a budget.
 	Verdict string `json:"verdict,omitempty"`
-	// CPU is the ratio of the processor time per operation, this process and the server together, where it is known:
-	// below 1 is less. On processors that are fully used the throughput's ratio is its inverse.
+	// CPU is the ratio of the processor time per operation, of this process and the server together. It is nil if
+	// unknown. Below 1 is less. On processors that are fully used it is the inverse of the ratio of throughputs.
 	CPU *Spread `json:"cpu,omitempty"`
-	// P50 and P99 are ratios of percentiles of the latency, where one was taken: below 1 is faster.
+	// P50 and P99 are ratios of percentiles of the latency: below 1 is faster. They are nil if no latency was taken.
 	P50 *Spread `json:"p50,omitempty"`
 	P99 *Spread `json:"p99,omitempty"`
-	// Figures are the medians of what the ratio was made of, to give an idea. They hold for the machine of the run only.
+	// Figures are the medians that make the ratio. They hold only for the machine of the run.
 	Figures string `json:"figures,omitempty"`
 }
 
@@ -34,25 +34,25 @@ const (
 	missedVerdict = "MISSED"
 )
 
-// Spread is a median of several rounds, with the extremes. Of an even number of rounds it is the mean of the two in the
-// middle.
+// Spread is a median of several rounds, with the extremes. The median of an even number of rounds is the mean of the
+// two in the middle.
 type Spread struct {
 	Median float64 `json:"median"`
 	Min    float64 `json:"min"`
 	Max    float64 `json:"max"`
 }
 
-// exactly is the spread of what does not vary.
+// exactly returns the Spread of a constant.
 func exactly(v float64) Spread { return Spread{v, v, v} }
 
-// spreadOf panics without values.
+// spreadOf returns the Spread of the values. It panics if there are none.
 func spreadOf(values []float64) Spread {
 	sorted := slices.Sorted(slices.Values(values))
 	n := len(sorted)
 	return Spread{Median: (sorted[(n-1)/2] + sorted[n/2]) / 2, Min: sorted[0], Max: sorted[n-1]}
 }
 
-// Budget is a bound that a figure's median is held against.
+// Budget is a bound for the median of a figure.
 type Budget struct {
 	// Op is "<=" or ">=".
 	Op    string  `json:"op"`
@@ -74,7 +74,7 @@ func (b Budget) met(v float64) bool {
 
 func (b Budget) String() string { return b.Op + " " + number(b.Bound) }
 
-// number prints three or four significant digits, and whole numbers as such.
+// number returns three or four significant digits, and whole numbers without a fraction.
 func number(v float64) string {
 	switch a := math.Abs(v); {
 	case a >= 1000:
@@ -90,7 +90,7 @@ func number(v float64) string {
 	}
 }
 
-// sizeName is a size as people write it.
+// sizeName returns a size with its unit.
 func sizeName(n int) string {
 	switch {
 	case n >= 1<<20 && n%(1<<20) == 0:
@@ -102,7 +102,7 @@ func sizeName(n int) string {
 	}
 }
 
-// rate prints operations per second.
+// rate returns operations per second with their unit.
 func rate(perSecond float64) string {
 	switch {
 	case perSecond >= 1e6:
@@ -114,7 +114,7 @@ func rate(perSecond float64) string {
 	}
 }
 
-// took prints the time of one operation.
+// took returns the time of one operation with its unit.
 func took(d time.Duration) string {
 	switch {
 	case d >= 10*time.Millisecond:

@@ -7,7 +7,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
-// bytesRow asks Redis how long the values are that it holds. It measures no time.
+// bytesRow asks Redis for the lengths of its values. It measures no time.
 func bytesRow(ctx context.Context, b *bench) error {
 	k, err := newKeys(ctx)
 	if err != nil {
@@ -43,8 +43,8 @@ func bytesRow(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// bytesAdded is STRLEN of a sealed value less the bytes of the value, for bytes of several sizes, texts and numbers, over
-// both Redis stores.
+// bytesAdded returns STRLEN of sealed values less the bytes of the values. It uses bytes of several sizes, texts and
+// numbers, over both Redis stores.
 func bytesAdded(ctx context.Context, open func(own bool) (*contender, error)) ([]float64, error) {
 	type given struct {
 		value any

@@ -20,8 +20,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-// jobsRow holds sealed jobs on asynq against plaintext ones, over a redis-server that has the same processors: what a batch
-// of them takes to be enqueued by eight producers and then to be processed, and what one takes of Redis' memory.
+// jobsRow compares sealed jobs on asynq with plaintext ones, over a redis-server on the same processors. It measures
+// the time in which eight producers enqueue a batch and a server processes it, and the memory of one job in Redis.
 func jobsRow(ctx context.Context, b *bench) error {
 	cases := append(jobTimes(), jobMemories()...)
 	var wanted []jobCase
@@ -73,7 +73,7 @@ type jobCase struct {
 	sealing []jobs.Option
 	client  []asynqjobs.Option
 	enqueue []asynq.Option
-	batch   int // jobs enqueued and processed in a round; 0: it is memory that is compared
+	batch   int // jobs enqueued and processed in a round; 0 compares memory instead
 	budget  *Budget
 }
 
@@ -112,17 +112,17 @@ func jobMemories() []jobCase {
 	return cases
 }
 
-// jobSizes are those of payloads, in bytes.
+// jobSizes returns the sizes of payloads, in bytes.
 func jobSizes() []int { return []int{64, 1 << 10, 16 << 10, 64 << 10} }
 
-// jobBatch is how many jobs of a size take a few tenths of a second together.
+// jobBatch returns the number of jobs of a size that take some tenths of a second together.
 func jobBatch(size int) int { return min(1500, 20<<20/size) }
 
-// compressFrom is the size from which jobs are compressed, where that is asked for.
+// compressFrom is the size from which compressed cases compress.
 const compressFrom = 256
 
-// jsonPayload is about n bytes of JSON as applications send it: many records of a few fields, half of it names and
-// words that come again.
+// jsonPayload returns about n bytes of JSON as applications send it: many records of a few fields. Half of it are names
+// and words that repeat.
 func jsonPayload(n int) []byte {
 	type record struct {
 		Order   string  `json:"order_id"`
@@ -141,7 +141,7 @@ func jsonPayload(n int) []byte {
 			Country: []string{"DE", "FR", "NO", "JP"}[r[1]%4], Paid: r[2]%8 != 0,
 		})
 		if err != nil {
-			panic(err) // of a struct of texts and numbers
+			panic(err) // cannot happen: strings, numbers and a bool
 		}
 		out.Write(append(line, '\n'))
 	}
@@ -175,7 +175,7 @@ func (c jobCase) times(ctx context.Context, b *bench, plain, sealed *queue) erro
 	rounds := b.plan(21, 0).rounds
 	batch := max(b.count(c.batch), 2)
 	var enqueued, processed, both [2][]sample
-	for round := -1; round < rounds; round++ { // the first one is for pools and connections
+	for round := -1; round < rounds; round++ { // round -1 fills pools and connections
 		for i := range 2 {
 			side := (i + round + 2) % 2
 			q := [2]*queue{sealed, plain}[side]
@@ -212,13 +212,13 @@ func (c jobCase) times(ctx context.Context, b *bench, plain, sealed *queue) erro
 		b.report(r)
 	}
 	if len(c.sealing) > 0 {
-		return nil // AES sees fewer bytes there
+		return nil // AES processes fewer bytes there
 	}
 	return c.aesAlone(ctx, b, both[1])
 }
 
-// aesAlone reports what would be left of the plaintext throughput if sealing a job cost nothing but AES-GCM itself: sealing
-// into memory that is there and opening into memory that the handler may keep.
+// aesAlone reports the share of the plaintext throughput that would remain if sealing a job cost nothing but AES-GCM:
+// sealing into existing memory, and opening into new memory, which a handler may keep.
 func (c jobCase) aesAlone(ctx context.Context, b *bench, plain []sample) error {
 	block, err := aes.NewCipher(payload(32))
 	if err != nil {
@@ -249,7 +249,7 @@ func (c jobCase) aesAlone(ctx context.Context, b *bench, plain []sample) error {
 	return nil
 }
 
-// memory asks Redis what a job takes of its memory.
+// memory asks Redis for the memory of a job.
 func (c jobCase) memory(ctx context.Context, b *bench, plain, sealed *queue) error {
 	var bytes, memory [2]int64
 	for i, q := range []*queue{sealed, plain} {
@@ -271,7 +271,7 @@ func (c jobCase) memory(ctx context.Context, b *bench, plain, sealed *queue) err
 
 var errOtherJob = errors.New("the handler was given another job than was enqueued")
 
-// silent is a log of asynq that says nothing: what matters comes as errors.
+// silent is a logger for asynq that discards everything. Faults that matter come as errors.
 type silent struct{}
 
 func (silent) Debug(...any) {}

@@ -13,11 +13,11 @@ import (
 	"github.com/sealcache/sealcache/aead"
 )
 
-// keyServiceDelay is what a call to a key service takes: the network and the service.
+// keyServiceDelay is the time of one call to a key service, with the network.
 const keyServiceDelay = 5 * time.Millisecond
 
-// keyServiceRow holds an Envelope against Tink's own KMS envelope, which asks the key service for every message, and
-// counts what a change of data keys costs those who seal.
+// keyServiceRow compares an Envelope with Tink's own KMS envelope, which calls the key service for every message. It
+// also counts the requests that wait while data keys change.
 func keyServiceRow(ctx context.Context, b *bench) error {
 	if err := keyServiceThroughput(ctx, b); err != nil {
 		return err
@@ -45,7 +45,7 @@ func keyServiceThroughput(ctx context.Context, b *bench) error {
 		}
 		defer ours.Close()
 		value, ad := payload(size), []byte("associated")
-		sealed, err := theirs.EncryptWithContext(ctx, value, ad) // the formats are the same: both open this one
+		sealed, err := theirs.EncryptWithContext(ctx, value, ad) // both open this one, because the formats are the same
 		if err != nil {
 			return err
 		}
@@ -85,14 +85,14 @@ func keyServiceThroughput(ctx context.Context, b *bench) error {
 
 // keyServiceWaits seals through many changes of the data key and counts the requests that waited for the key service.
 //
-// A data key is left as soon as its successor is there. One that has sealed as many messages as it may was not left in
-// time, and the request after its last message waited: that is what is counted, so that a request which the machine
-// merely interrupts is not taken for one that waits.
+// A data key is left as soon as its successor is ready. If a data key has sealed as many messages as its limit allows,
+// it was not left in time, and the next request waited. Counting those keys ignores requests that the machine merely
+// interrupted.
 func keyServiceWaits(ctx context.Context, b *bench) error {
 	const (
 		size = 64
-		// messagesPerKey is small, so that data keys change often: after all it is 2^30 by default. The last quarter of
-		// them takes some 100 ms, which the successor has to get ready.
+		// messagesPerKey is small, so that data keys change often; the default is 2^30. The last quarter of the
+		// messages takes about 100 ms, in which the successor gets ready.
 		messagesPerKey = 1 << 20
 	)
 	changes := b.count(12)
@@ -111,11 +111,11 @@ func keyServiceWaits(ctx context.Context, b *bench) error {
 	}
 	defer envelope.Close()
 	value, ad := payload(size), []byte("associated")
-	first := service.calls.Load() // NewEnvelope's, before any request
+	first := service.calls.Load() // the call of NewEnvelope, before any request
 
 	var (
 		sealed   = make([]byte, 0, size+envelope.Overhead())
-		key      []byte // the wrapped data key that the last message starts with
+		key      []byte // the wrapped data key at the start of the last message
 		used     int    // messages sealed under it
 		messages int
 		waited   int
@@ -130,11 +130,11 @@ func keyServiceWaits(ctx context.Context, b *bench) error {
 		end := time.Now()
 		longest = max(longest, end.Sub(begin))
 		if begin = end; !bytes.Equal(sealed[:wrapped], key) {
-			if used >= limit-1 { // NewEnvelope's own probe may have been one
+			if used >= limit-1 { // the probe of NewEnvelope may have been one
 				waited++
 			}
 			key, used = append(key[:0], sealed[:wrapped]...), 0
-			changes-- // the first key is none
+			changes-- // the first key is not a change
 		}
 		used++
 		if err := ctx.Err(); err != nil {
@@ -154,11 +154,10 @@ func keyServiceWaits(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// gcmOverhead is the nonce and the tag of AES-GCM, which follow the wrapped data key.
+// gcmOverhead is the size of nonce and tag of AES-GCM, which follow the wrapped data key.
 const gcmOverhead = 12 + 16
 
-// slowService is a key-encryption key that takes its time, as one behind a network does. (aeadtest.KeyService can do
-// more, and wants a testing.TB.)
+// slowService is a KEK with the delay of a key service behind a network. aeadtest.KeyService needs a testing.TB.
 type slowService struct {
 	kek   tink.AEAD
 	calls atomic.Int64

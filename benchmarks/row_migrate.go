@@ -24,8 +24,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
-// migrateRow seals plaintext entries in place beside the redis-server that holds them: entries per second, what memory that
-// takes for few and for many, and what a client that goes on working notices of it.
+// migrateRow seals plaintext entries in place, on the processors of the redis-server that holds them. It measures
+// entries per second, the memory for few and for many entries, and the latency of a client that works at the same time.
 func migrateRow(ctx context.Context, b *bench) error {
 	k, err := newKeys(ctx)
 	if err != nil {
@@ -71,7 +71,7 @@ func (m *mover) fill(ctx context.Context, n, size int) error {
 		return err
 	}
 	value := payload(size)
-	value[0] = 'x' // not by chance what a sealed value begins with
+	value[0] = 'x' // a random value must not start like a sealed one
 	const part = 1000
 	for start := 0; start < n; start += part {
 		pipe := m.client.Pipeline()
@@ -85,7 +85,7 @@ func (m *mover) fill(ctx context.Context, n, size int) error {
 	return nil
 }
 
-// seal runs a migration over n entries and makes sure that it did what it should.
+// seal runs a migration over n entries and checks its report.
 func (m *mover) seal(ctx context.Context, n int, rate float64, progress func(migrate.Progress)) (time.Duration, error) {
 	begin := time.Now()
 	r, err := migrate.Run(ctx, m.client, migrate.Config{
@@ -102,7 +102,7 @@ func (m *mover) seal(ctx context.Context, n int, rate float64, progress func(mig
 	return elapsed, nil
 }
 
-// speed is entries per second, sealed and audited.
+// speed measures entries per second, sealed and audited.
 func (m *mover) speed(size, entries int, budget *Budget) func(ctx context.Context, name string) error {
 	return func(ctx context.Context, name string) error {
 		n := m.b.count(entries)
@@ -135,8 +135,8 @@ func (m *mover) speed(size, entries int, budget *Budget) func(ctx context.Contex
 
 func (m *mover) rounds() int { return m.b.plan(3, time.Second).rounds }
 
-// memory is the most memory that the command had resident while it sealed a hundred times as many entries, over that while
-// it sealed few. A process of its own has nobody else's memory.
+// memory measures the peak of the command's resident memory while it seals many entries, over that while it seals a
+// hundredth of them. The command runs in a process of its own, so that no other memory counts.
 func (m *mover) memory(ctx context.Context, name string) error {
 	if runtime.GOOS != "linux" {
 		fmt.Fprintln(m.b.log, "resident memory is measured on Linux only")
@@ -186,7 +186,7 @@ func (m *mover) memory(ctx context.Context, name string) error {
 	return nil
 }
 
-// buildCommand builds cmd/sealcache, a module of its own, from the tree that this program is run in.
+// buildCommand builds cmd/sealcache, a module of its own, from the tree of the working directory.
 func buildCommand(ctx context.Context, path string) error {
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
@@ -199,8 +199,8 @@ func buildCommand(ctx context.Context, path string) error {
 	return nil
 }
 
-// residentWhile runs a command, and returns the most bytes that it had resident. What wait reports of a child includes
-// its parent's, up to the moment of exec; what /proc says of it while it runs does not.
+// residentWhile runs a command and returns the peak of its resident memory in bytes. It reads /proc, because the figure
+// of wait includes the parent's memory up to exec.
 func residentWhile(cmd *exec.Cmd) (float64, error) {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -225,7 +225,7 @@ func residentWhile(cmd *exec.Cmd) (float64, error) {
 		case <-tick.C:
 			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
 			if err != nil {
-				continue // it has ended
+				continue // the process has ended
 			}
 			_, peak, _ := strings.Cut(string(status), "VmHWM:")
 			var now float64
@@ -236,7 +236,7 @@ func residentWhile(cmd *exec.Cmd) (float64, error) {
 	}
 }
 
-// live is what a client that gets 1 KiB values notices: its 99th percentile beside a migration over that without one.
+// live measures the 99th percentile of a client that gets 1 KiB values, during a migration over without one.
 func (m *mover) live(ctx context.Context, name string) error {
 	app := redis.NewClient(m.server.ClientOptions())
 	defer app.Close()
@@ -282,7 +282,7 @@ func (m *mover) live(ctx context.Context, name string) error {
 	return nil
 }
 
-// p99While gets a value every millisecond or so, as one client among many would, while something is done.
+// p99While gets a value about once a millisecond while do runs, and returns the 99th percentile of the latency.
 func p99While(ctx context.Context, client *redis.Client, do func() error) (time.Duration, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

@@ -12,7 +12,7 @@ import (
 
 const pathKey = "user:4711:profile"
 
-// pathRow holds the whole path of a value, Store.Set and Store.Get, against Tink's primitive on the same bytes: Encrypt
+// pathRow compares the whole path of a value, Store.Set and Store.Get, with Tink's primitive on the same bytes: Encrypt
 // and Decrypt, with the key's name as associated data.
 func pathRow(ctx context.Context, b *bench) error {
 	k, err := newKeys(ctx)
@@ -70,14 +70,14 @@ func pathRow(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// storeSide is a Store over nearly nothing.
+// storeSide returns a Store over a backing store that costs almost nothing.
 func storeSide(ctx context.Context, name string, a tink.AEADWithContext, value []byte) (side, error) {
 	backing := new(thinStore)
 	s, err := middleware.New(backing, a)
 	if err != nil {
 		return side{}, err
 	}
-	// gocache's interface takes any: what converting costs, the caller pays with and without sealing.
+	// The caller pays for the conversion to any, with and without sealing.
 	key, boxed := any(pathKey), any(value)
 	do := func(ctx context.Context, _, _ int) error {
 		if err := s.Set(ctx, key, boxed); err != nil {
@@ -98,7 +98,7 @@ func storeSide(ctx context.Context, name string, a tink.AEADWithContext, value [
 	return side{name: name, do: do}, checkSealed(backing.stored, value)
 }
 
-// bareSide is what a program does that uses Tink itself.
+// bareSide returns the work of a program that uses Tink directly.
 func bareSide(a tink.AEAD, value []byte) side {
 	ad := []byte(pathKey)
 	do := func(context.Context, int, int) error {

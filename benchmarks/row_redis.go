@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// redisRow holds sealed stores against plaintext ones, over a redis-server that has the same processors as the clients, and
-// against plaintext ones over TLS.
+// redisRow compares sealed stores with plaintext ones, and with plaintext ones over TLS. The redis-server runs on the
+// processors of the clients.
 func redisRow(ctx context.Context, b *bench) error {
 	var wanted []redisCase
 	for _, c := range redisCases() {
@@ -34,7 +34,8 @@ func redisRow(ctx context.Context, b *bench) error {
 	}
 	defer encrypted.Close()
 
-	// Neighbours in this list are measured one after the other. The names are equally long: they are keys in Redis.
+	// Neighbours in this list are measured one after the other. Their names are equally long, because they become keys
+	// in Redis.
 	var contenders []*contender
 	defer func() {
 		for _, c := range contenders {
@@ -90,7 +91,8 @@ func (c redisCase) name() string {
 	return fmt.Sprintf("%s, %s, %s", op, sizeName(c.size), clients)
 }
 
-// budget is the bound for sealed over plaintext throughput, where there is one: with eight clients.
+// budget returns the bound for sealed over plaintext throughput, or nil if there is none. Only cases with eight clients
+// have one.
 func (c redisCase) budget(own bool) *Budget {
 	if c.clients != 8 {
 		return nil
@@ -108,7 +110,7 @@ func (c redisCase) budget(own bool) *Budget {
 	return nil
 }
 
-// keys is how many names a case uses: enough that clients do not meet, few enough that filling them takes no time.
+// keys returns the number of keys of a case: so many that clients rarely share one, and few enough to fill quickly.
 func (c redisCase) keys() int { return min(max(8<<20/c.size, 32), 512) }
 
 func (c redisCase) measure(ctx context.Context, b *bench, contenders []*contender) error {

@@ -10,9 +10,9 @@ import (
 	"github.com/sealcache/sealcache/middleware"
 )
 
-// thinStore is the least that a backing store can be: it holds one value, which it copies when it is set and when it is
-// read, as a client of a server does. It does not allocate: what a client allocates for a reply it allocates for a plaintext
-// value too. So a value that was read is good until the next is read, and one goroutine at a time uses it.
+// thinStore is the smallest possible backing store. It holds one value and copies it on every set and get, as a client
+// of a server does. It does not allocate, because a client allocates its replies for plaintext values as well. A value
+// that was read is valid until the next read. One goroutine at a time uses it.
 type thinStore struct{ stored, handed []byte }
 
 var (
