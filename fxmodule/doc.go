@@ -38,11 +38,12 @@
 //
 //	fx.Provide(fx.Annotate(newOpener, fx.As(new(aead.KEKOpener)), fx.ResultTags(`group:"kek"`)))
 //
-// # Life
+// # Start and stop
 //
-// Keys and stores are opened when the graph is built, within Config.KeyTimeout. At start each cache proves itself: a sealed
-// probe differs from its plaintext and opens again, and the store answers. Otherwise the application does not start, and a
-// [CacheError] names the cache and the part that failed. [Health] repeats the check. At stop, after everything that took a
-// cache, the stores opened here are closed, and then the keys. The application closes its own store. Closing ends before
-// fx.StopTimeout does.
+// fx opens keys and stores when it builds the graph, within Config.KeyTimeout. At start each cache checks itself: a sealed
+// probe differs from its plaintext and opens again, and the store answers. If a check fails, the application does not start,
+// and a [CacheError] names the cache and the part that failed. [Health] repeats the check.
+//
+// At stop, fx first stops the parts of the application that use a cache. Then the stores that this package opened are closed,
+// and last the keys. An application that provides a store closes that store itself. Closing ends before fx.StopTimeout does.
 package fxmodule

@@ -34,8 +34,9 @@
 // expiry is 0, and a miss is store.NotFound. A store declares what it can do
 // beyond gocache's interface: see [CapableStore]. Package stores/redisstore has
 // all capabilities. gocache's Redis store hides its client and has
-// SetIfNotExists only. A hook of go-redis that keeps the arguments of a SET must
-// copy the value before the SET returns; after that it gets an error.
+// SetIfNotExists only. A Store lends its buffer to a go-redis client during a SET.
+// A go-redis hook that keeps the value must therefore copy it before the SET
+// returns. Reading the value later returns an error.
 //
 // # Operation
 //

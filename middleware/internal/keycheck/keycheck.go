@@ -1,7 +1,7 @@
-// Package keycheck is the entry by which the processes of one namespace find out whether they use the same keys.
+// Package keycheck seals and opens the key check: an entry with which the processes of a namespace compare their keys.
 //
-// Each namespace has one entry under the reserved name [Name]. It is a sealed value of a kind of its own, without a secret
-// in it. Store.Check creates it, renews it under a new primary key, and never replaces an entry that it cannot open.
+// Each namespace has one entry under the reserved name [Name]. It is a sealed value of a kind of its own, and holds no
+// secret. Store.Check creates it, renews it under a new primary key, and never replaces an entry that it cannot open.
 // Migrations and audits only read it, before anything else.
 //
 // The entry is 40 bytes under a keyring and 106 bytes under an envelope with a local key-encryption key. It proves keys
