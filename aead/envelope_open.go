@@ -173,7 +173,7 @@ func (e *Envelope) endUnwrap(name string, f *flight, key *dataKey, err error) {
 	close(f.done)
 }
 
-var errOtherDataKey = errors.New("the answer is another data key than the one that values were opened under")
+var errOtherDataKey = errors.New("the key service returned a different data key than before")
 
 // hold keeps an unwrapped data key, or extends the same one that is held. It fails if a proved one with this header is
 // another: then the KEK errs. token says that the call took a token of the gate. e.mu is held.
@@ -270,7 +270,7 @@ func (e *Envelope) startReview(ctx context.Context, key *dataKey) {
 			key.nextConfirm.Store(e.clock.now() + pause)
 			if errors.Is(err, errOtherDataKey) {
 				key.renew.Store(true)
-				e.log.ErrorContext(ctx, "sealcache: the key-encryption key answers with another data key than before; the old one stays", "error", err)
+				e.log.ErrorContext(ctx, "sealcache: the key service returned a different data key than before; the old one stays in use", "error", err)
 			}
 		}
 	})

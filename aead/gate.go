@@ -185,7 +185,7 @@ func (g *gate) tooMany(now int64) error {
 	if healthy {
 		return ErrTooManyDataKeys
 	}
-	return fmt.Errorf("%w: data keys wait for it", ErrKeyServiceUnavailable)
+	return fmt.Errorf("%w: it has not answered, and data keys wait", ErrKeyServiceUnavailable)
 }
 
 // take takes a token for a call that does not wait for its turn.

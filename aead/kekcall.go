@@ -49,7 +49,7 @@ func take(ctx context.Context, slots chan struct{}) error {
 		<-slots
 	case <-ctx.Done():
 	}
-	return fmt.Errorf("too many calls are under way: %w", ended(ctx))
+	return fmt.Errorf("waiting for earlier calls to end: %w", ended(ctx))
 }
 
 // releaser returns what gives back one of the slots.
@@ -69,7 +69,7 @@ func callKEK(ctx context.Context, release func(), call func() ([]byte, error)) (
 	}
 	answers, abandoned := make(chan answer), make(chan struct{})
 	go func() {
-		a := answer{err: errors.New("aead: the key-encryption key ended its goroutine")}
+		a := answer{err: errors.New("aead: the key-encryption key called runtime.Goexit")}
 		defer func() {
 			if p := recover(); p != nil {
 				a = answer{err: fmt.Errorf("aead: the key-encryption key panicked (%T)", p)}

@@ -17,7 +17,7 @@ var (
 	// errKeysetRefused is an outage to callers: values under the keyset may be sound, and none is given up for it.
 	errKeysetRefused = fmt.Errorf("%w: the key-encryption key refuses the keyset", ErrKeyServiceUnavailable)
 
-	errUnrelatedKeyset = errors.New("aead: the keyset in service has no key of the one before (wrong file?)")
+	errUnrelatedKeyset = errors.New("aead: the reloaded keyset has none of the former keys (is it the right file?)")
 )
 
 // KeyringStats counts what happened to a Keyring since it was made.
@@ -108,7 +108,7 @@ func (k *Keyring) compareKeys(ctx context.Context, old, r *loadedKeyset) {
 		k.stats.isUnrelated.Store(true)
 	}
 	k.stats.unrelated.Add(1)
-	k.log.ErrorContext(ctx, "sealcache: the reloaded keyset has none of the keys before it; values under them do not open")
+	k.log.ErrorContext(ctx, "sealcache: the reloaded keyset has none of the former keys; values under those do not open")
 }
 
 // kekCheckRetry bounds the time to the next question after an outage or a refusal.
@@ -152,12 +152,12 @@ func (k *Keyring) checkKEK() {
 		}
 	case err != nil:
 		if !errors.Is(err, context.Canceled) {
-			k.log.WarnContext(ctx, "sealcache: the key-encryption key could not be asked about the keyset", "error", err)
+			k.log.WarnContext(ctx, "sealcache: the key-encryption key did not answer the check of the keyset", "error", err)
 		}
 	case current.refused != nil:
 		r, err := newLoadedKeyset(handle, &k.counters)
 		if err != nil {
-			k.log.ErrorContext(ctx, "sealcache: keyset not put back into service", "error", err)
+			k.log.ErrorContext(ctx, "sealcache: the keyset stays out of service", "error", err)
 			return
 		}
 		k.keyset.Store(r)

@@ -172,7 +172,7 @@ func (k *Keyring) watchLoop(ctx context.Context, every time.Duration, events <-c
 			return
 		case <-events:
 		case err := <-errs: // an overflow: events were lost
-			k.log.WarnContext(ctx, "sealcache: watching the keyset file", "error", err)
+			k.log.WarnContext(ctx, "sealcache: changes of the keyset file were missed; it is read again", "error", err)
 		case <-timer.C:
 			soon = false
 			loadCtx, cancel := context.WithTimeout(ctx, backgroundTimeout)

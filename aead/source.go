@@ -27,7 +27,7 @@ const (
 	sourceParallel = 4
 )
 
-var errSourceNoAnswer = fmt.Errorf("the reading did not end within %v", sourceTimeout)
+var errSourceNoAnswer = fmt.Errorf("the source did not answer within %v", sourceTimeout)
 
 // Source is where a keyset is read from: FileSource, EnvSource, BytesSource, or the application's own.
 type Source interface {
@@ -77,7 +77,7 @@ func abandonable(ctx context.Context, slots chan struct{}, read func(context.Con
 	ctx, cancel := context.WithTimeoutCause(ctx, sourceTimeout, errSourceNoAnswer)
 	defer cancel()
 	if err := take(ctx, slots); err != nil {
-		return nil, fmt.Errorf("aead: keyset: earlier readings have not ended: %w", err)
+		return nil, fmt.Errorf("aead: keyset: the source hangs: %w", err)
 	}
 	return callKEK(ctx, releaser(slots), func() (out []byte, err error) {
 		defer func() {

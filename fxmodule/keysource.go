@@ -8,7 +8,7 @@ import (
 	"github.com/sealcache/sealcache/aead"
 )
 
-var errNotASource = errors.New("not a path (which begins with / or .) or env:NAME")
+var errNotASource = errors.New("want a path that starts with / or ., or env:NAME")
 
 // keysetSource reads the form of Cache.Keyset: a path, file:///path or env:NAME. A path must begin with "/" or ".", so that
 // a keyset or password in its place is never taken for a path, which errors name.

@@ -167,7 +167,7 @@ func (s *system) warnOfSharedNamespaces() {
 	for i, a := range s.caches.names {
 		for _, b := range s.caches.names[i+1:] {
 			if config.Caches[a].Namespace == config.Caches[b].Namespace {
-				s.log.Warn("sealcache: two caches have the same namespace, so entries of one can take the place of entries of the other", "cache", a, "other", b)
+				s.log.Warn("sealcache: two caches share a namespace, so their values can be exchanged for one another", "cache", a, "other", b)
 			}
 		}
 	}

@@ -224,10 +224,10 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 			errs = append(errs, errors.New("prf_keyset_name: needs prf_keyset"))
 		}
 		if j.HiddenTypes {
-			errs = append(errs, errors.New("hidden_types: needs prf_keyset (sealcache keys create)"))
+			errs = append(errs, errors.New("hidden_types: needs prf_keyset (sealcache keys create --type prf)"))
 		}
 		if j.Schedules != (Schedules{}) {
-			errs = append(errs, errors.New("schedules: needs prf_keyset (sealcache keys create)"))
+			errs = append(errs, errors.New("schedules: needs prf_keyset (sealcache keys create --type prf)"))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(j.Queues)) {

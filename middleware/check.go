@@ -46,7 +46,7 @@ func (s *Store) logAdvice(ctx context.Context) {
 		return
 	}
 	for _, text := range advice {
-		s.tel.log.WarnContext(ctx, "sealcache: setting of the store's server", "advice", text)
+		s.tel.log.WarnContext(ctx, "sealcache: a setting of the store's server endangers entries", "advice", text)
 	}
 }
 
@@ -82,7 +82,7 @@ func (s *Store) compareKeys(ctx context.Context) {
 		return // the last finding stays
 	case "differ":
 		if s.tel.keysLimit.Allow() {
-			s.tel.log.ErrorContext(ctx, "sealcache: this process uses other keys than those before it", "error", err)
+			s.tel.log.ErrorContext(ctx, "sealcache: this process uses other keys than the processes before it", "error", err)
 		}
 	case "failed":
 		if s.tel.keysLimit.Allow() {

@@ -209,7 +209,7 @@ func (s *Store) plaintextForm(value any) (any, error) {
 		}
 	}
 	if wire.IsSealed(plaintext) && (t == wire.Bytes || t == wire.String) {
-		return nil, fmt.Errorf("%w: plaintext must not start like a sealed value", ErrUnsupportedFormat)
+		return nil, fmt.Errorf("%w: plaintext that starts like a sealed value cannot be stored unsealed", ErrUnsupportedFormat)
 	}
 	switch {
 	case t.Codec(), t == wire.Bytes, t == wire.String:

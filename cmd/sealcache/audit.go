@@ -79,7 +79,7 @@ func (a *auditCommand) check(f *flags) error {
 	case asks && a.replica:
 		return wrong("--replica: a replica cannot answer --may-destroy")
 	case a.open && a.keys.kek == "":
-		return wrong("missing: %s, for --open", f.spell("kek"))
+		return wrong("missing for --open: %s", f.spell("kek"))
 	case a.samples < 0 || a.reload < 0:
 		return wrong("--samples and --reload must not be negative")
 	}

@@ -135,7 +135,7 @@ func (o *opened) openKeyset(ctx context.Context, p *program, k *dataKeyFlags, ke
 func (o *opened) openSealer(ctx context.Context, p *program, k *dataKeyFlags, kek tink.AEADWithContext, to purpose) error {
 	if k.as == "keyring" {
 		if o.ring == nil {
-			return wrong("--%[1]skeys-as keyring needs a keyset: --%[1]skeyset, or a --%[1]skek of file://", k.prefix)
+			return wrong("--%[1]skeys-as keyring needs --%[1]skeyset, or a --%[1]skek of file://", k.prefix)
 		}
 		o.aead = o.ring
 		return nil

@@ -26,7 +26,7 @@ func openers() []aead.KEKOpener { return nil }
 func kekError(uri string, err error) error {
 	scheme, _, ok := strings.Cut(strings.ToLower(uri), ":")
 	if ok && scheme != "file" && scheme != "passphrase" && !strings.ContainsAny(scheme, "/.") {
-		return wrong("unknown KEK scheme %q: this command links no key service (call middleware/migrate from a program of your own)", scheme)
+		return wrong("unknown KEK scheme %q (known are file and passphrase; this command links no key service)", scheme)
 	}
 	return keyError(err)
 }

@@ -160,7 +160,7 @@ func addKey(m *keyset.Manager, now *keysetView, kind string) (uint32, error) {
 	case kind == "":
 		return 0, wrong("--type is missing: the primary key is of type %s", now.primary().Type)
 	case (kind == "prf") != now.prf:
-		return 0, wrong("--type: keys that seal and keys for tokens need keysets of their own")
+		return 0, wrong("--type: keys for values and keys for tokens cannot share a keyset")
 	}
 	id, err := m.Add(keyTemplates()[kind])
 	if err != nil {
@@ -232,7 +232,7 @@ func (k *keysDestroy) run(ctx context.Context, p *program, f *flags) (int, error
 				return err
 			}
 		case !k.yes:
-			return wrong("values under key %[1]d could never be opened again (run \"sealcache audit --may-destroy %[1]d --report FILE\", then give --audited FILE, or --yes)", id)
+			return wrong("key %[1]d: its values could never be opened again (audit --may-destroy %[1]d, then give --audited)", id)
 		}
 		return m.Delete(id)
 	})
@@ -271,11 +271,11 @@ func auditAllows(path string, key *keyInfo, now *keysetView) error {
 	case time.Since(report.Started) > recent || time.Until(report.Started) > time.Minute:
 		return wrong("--audited: that audit is older than a day (audit again)")
 	case key.Status != statusDisabled:
-		return wrong("--audited: key %d is not disabled, so a value may be sealed under it since that audit (disable it, and audit again)", key.ID)
+		return wrong("--audited: key %d is not disabled (disable it, and audit again)", key.ID)
 	case i < 0 || report.Keyset[i].Status != statusDisabled:
 		return wrong("--audited: key %d was not disabled when that audit began (audit again)", key.ID)
 	case primaryOf(report.Keyset).ID != now.primary().ID || report.Digest != now.digest:
-		return wrong("--audited: the keyset has changed since that audit, or the audit was about another keyset (audit again)")
+		return wrong("--audited: the keyset is not the one of that audit (audit again)")
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func config() (fxmodule.Config, error) {
 	case store == "" || strings.HasPrefix(store, "memory://"):
 		passphrase = rand.Text() // for this process only, as the store
 	case os.Getenv("SEALCACHE_KEK") == "" && os.Getenv("PROFILES_PASSPHRASE") == "":
-		return fxmodule.Config{}, errors.New("no key that outlives this process (set PROFILES_PASSPHRASE or SEALCACHE_KEK)")
+		return fxmodule.Config{}, errors.New("no keys (set PROFILES_PASSPHRASE or SEALCACHE_KEK)")
 	}
 	for name, value := range map[string]string{
 		"SEALCACHE_STORE":     "memory://",

@@ -26,7 +26,7 @@ func serve(lc fx.Lifecycle, handler *http.ServeMux, log *slog.Logger, app fx.Shu
 			log.InfoContext(ctx, "listening", "address", l.Addr().String())
 			go func() {
 				if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-					log.Error("serving ended", "error", err) //nolint:sloglint // start's ctx is over
+					log.Error("the HTTP server stopped", "error", err) //nolint:sloglint // start's ctx is over
 					_ = app.Shutdown(fx.ExitCode(1))
 				}
 			}()

@@ -144,7 +144,7 @@ func TestPage(t *testing.T) {
 func TestPageIsNotServedToOthers(t *testing.T) {
 	t.Parallel()
 	err := run(t.Context(), io.Discard, settings{auditor: "0.0.0.0:0", operator: "localhost:0", once: true})
-	require.ErrorContains(t, err, "is not an address of this machine alone")
+	require.ErrorContains(t, err, "other machines can reach this address")
 }
 
 // A web site whose name leads to this machine gets nothing through a browser on this machine.

@@ -61,14 +61,14 @@ func servePage(lc fx.Lifecycle, s settings, page *monitor.Handler, at addresses,
 				}
 				tcp, ok := l.Addr().(*net.TCPAddr)
 				if !ok || !tcp.IP.IsLoopback() {
-					return errors.Join(fmt.Errorf("%s is not an address of this machine alone, and the page has no login here", address), l.Close())
+					return errors.Join(fmt.Errorf("%s: other machines can reach this address, and the page has no login (use 127.0.0.1)", address), l.Close())
 				}
 				server.Handler = byItsAddress(tcp, mux)
 				at[user] = "http://" + l.Addr().String() + page.RootPath() + "/"
 				p.printf("the admin page, as the %s sees it: %s", user, at[user])
 				go func() {
 					if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-						log.Error("serving ended", "error", err) //nolint:sloglint // start's ctx is over
+						log.Error("the HTTP server stopped", "error", err) //nolint:sloglint // start's ctx is over
 						_ = app.Shutdown(fx.ExitCode(1))
 					}
 				}()

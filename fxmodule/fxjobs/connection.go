@@ -35,7 +35,7 @@ type connectionInputs struct {
 
 var (
 	errNoRedis  = errors.New("no Redis (set jobs.redis, or provide an asynq.RedisConnOpt)")
-	errTwoRedis = errors.New("two Redis: jobs.redis is set, and the application provides an asynq.RedisConnOpt")
+	errTwoRedis = errors.New("jobs.redis is set, and the application provides an asynq.RedisConnOpt (remove one)")
 )
 
 // newConnection makes the client without connecting.

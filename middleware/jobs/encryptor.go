@@ -126,14 +126,14 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 		return nil, err
 	}
 	if h.Type != wire.Bytes {
-		return nil, fmt.Errorf("%w: a %s of type %s", ErrUnsupportedFormat, k, h.Type)
+		return nil, fmt.Errorf("%w: a %s with the value type %s", ErrUnsupportedFormat, k, h.Type)
 	}
 	bound, given := Binding(h.Names), m.names()
 	if missing := bound &^ given; missing != 0 {
-		return nil, fmt.Errorf("%w: bound to an unknown name (%s)", ErrUnauthentic, missing)
+		return nil, fmt.Errorf("%w: Open needs the %s that the value is bound to", ErrUnauthentic, missing)
 	}
 	if unbound := given &^ bound &^ e.cfg.optional; unbound != 0 {
-		return nil, fmt.Errorf("%w: not bound to its %s", ErrUnauthentic, unbound)
+		return nil, fmt.Errorf("%w: the value is not bound to its %s", ErrUnauthentic, unbound)
 	}
 	inData := m.bound(bound)
 	payload, err := e.boxes[k].Open(ctx, sealed, n, false, inData[:]...)

@@ -126,7 +126,7 @@ func decodeOne(data []byte, v any) error {
 		return err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows it")
+		return errors.New("there are bytes after its end")
 	}
 	return nil
 }
@@ -178,7 +178,7 @@ func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job stri
 		}
 		_, n, ok := cachevalue.Header(c.OldKeys)
 		if !ok {
-			return fmt.Errorf("%w: no value under the old keys", ErrCheckpoint)
+			return fmt.Errorf("%w: it proves no old keys", ErrCheckpoint)
 		}
 		switch _, err := m.openOwn(ctx, b, c.OldKeys, n); {
 		case box.Refused(err):

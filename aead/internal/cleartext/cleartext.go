@@ -19,7 +19,7 @@ import (
 // passes for a key by accident.
 type KEK struct{}
 
-var errNoKEK = errors.New("aead: the keyset is in plaintext, so there is no key-encryption key")
+var errNoKEK = errors.New("aead: a plaintext keyset has no key-encryption key")
 
 const byteOrderMark = "\ufeff"
 

@@ -140,7 +140,7 @@ func Text(t wire.Type, b []byte) ([]byte, error) {
 		return strconv.AppendFloat(nil, math.Float64frombits(u), 'f', -1, 64), nil
 	}
 	if wire.IsSealed(b) {
-		return nil, fmt.Errorf("%w: as plaintext it would look sealed", ErrNoForm)
+		return nil, fmt.Errorf("%w: the plaintext starts like a sealed value", ErrNoForm)
 	}
 	return b, nil
 }

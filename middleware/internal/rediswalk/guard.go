@@ -102,7 +102,7 @@ type State struct {
 }
 
 // ErrNoState reports that the server does not offer INFO.
-var ErrNoState = errors.New("rediswalk: INFO is not offered")
+var ErrNoState = errors.New("rediswalk: the server does not offer INFO")
 
 // States returns the state of each master.
 func (s *Servers) States(ctx context.Context) ([]State, error) {

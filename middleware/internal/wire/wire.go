@@ -230,7 +230,7 @@ func Parse(b []byte) (Header, int, error) {
 		return Header{}, 0, fmt.Errorf("%w: ends after %d bytes", ErrUnsupportedFormat, len(b))
 	}
 	if b[2] == Tag {
-		return Header{}, 0, fmt.Errorf("%w: a keyed tag", ErrUnsupportedFormat)
+		return Header{}, 0, fmt.Errorf("%w: a keyed tag in the place of a value", ErrUnsupportedFormat)
 	}
 	if b[2] != Version {
 		return Header{}, 0, fmt.Errorf("%w: version %d (this release reads version %d)", ErrUnsupportedFormat, b[2], Version)

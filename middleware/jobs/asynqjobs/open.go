@@ -66,7 +66,7 @@ func locate(payload []byte, headers map[string]string, at identity, trustClaim b
 	}
 	if !trustClaim {
 		if strings.HasPrefix(at.id, reservedID) {
-			return located{}, fmt.Errorf("%w: task id is reserved", jobs.ErrUnauthentic)
+			return located{}, fmt.Errorf("%w: the task id starts with reserved bytes", jobs.ErrUnauthentic)
 		}
 		if sealed, own := at.cutOwnClaim(whole); sealed != nil {
 			return located{sealed: sealed, at: own, tagged: tagged}, nil
@@ -107,7 +107,7 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 		typename = f.name
 	}
 	if f.unique != l.tagged {
-		return nil, fmt.Errorf("%w: the task was not enqueued in this form", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: a unique task in the place of an ordinary one, or the reverse", jobs.ErrUnauthentic)
 	}
 	// The tag is compared with the sealed one and not computed again, so that workers need no PRF keys.
 	if l.tagged && subtle.ConstantTimeCompare(payload[len(payload)-wire.TagSize:], f.tag[:]) != 1 {

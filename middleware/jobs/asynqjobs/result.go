@@ -26,7 +26,7 @@ type deliveryKey struct{}
 func WriteResult(ctx context.Context, result []byte) error {
 	d, ok := ctx.Value(deliveryKey{}).(*delivery)
 	if !ok || d.writer == nil {
-		return errors.New("asynqjobs: WriteResult: ctx is not that of a handler under asynqjobs.Handler")
+		return errors.New("asynqjobs: WriteResult: ctx does not come from a handler under asynqjobs.Handler")
 	}
 	if !d.plaintext {
 		m := jobs.Meta{Kind: jobs.Result, Type: d.typename, Queue: d.at.queue, ID: d.at.id}

@@ -64,7 +64,7 @@ func (s Schedule) parse(anchor time.Time) (ticker, error) {
 		return nil, err
 	}
 	if c.Next(anchor).IsZero() {
-		return nil, fmt.Errorf("asynqjobs: schedule %q: never comes", s.spec)
+		return nil, fmt.Errorf("asynqjobs: schedule %q: no date matches", s.spec)
 	}
 	return calendar{c}, nil
 }
