@@ -40,7 +40,9 @@ type BytesStore interface {
 	// GetBytesWithTTL also returns the time left to the millisecond, 0 for no
 	// expiry, read in the same round trip.
 	GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error)
-	// SetBytes is Set for bytes. It does not use value after it has returned.
+	// SetBytes is Set for bytes. The store has done with value when SetBytes
+	// returns nil. After an error the store may still read value, for instance
+	// in a batch that it cannot recall: the caller gives the buffer up.
 	SetBytes(ctx context.Context, key string, value []byte, opts ...store.Option) error
 }
 

@@ -53,7 +53,7 @@ func (s *Store) set(ctx context.Context, key, value any, options []store.Option,
 	sc := newScratch()
 	defer sc.free()
 	// The buffer is used again where the backing store has finished with it when
-	// Set returns. SetIfNotExists does not promise that.
+	// Set returns nil. SetIfNotExists does not promise that.
 	var dst []byte
 	reuse := !onlyNew && (s.bytes != nil || s.leases)
 	if reuse {
@@ -72,6 +72,9 @@ func (s *Store) set(ctx context.Context, key, value any, options []store.Option,
 		return written, s.backingError(err)
 	case s.bytes != nil:
 		err = s.bytes.SetBytes(ctx, s.prefix+name, sealed, opts...)
+		if err != nil {
+			sc.out = nil // the store may still read it
+		}
 	case s.leases:
 		l := &lease{sealed: sealed}
 		err = s.backing.Set(ctx, s.prefix+name, l, opts...)

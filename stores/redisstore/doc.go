@@ -48,9 +48,23 @@
 // return removed entries. Everything else asks the masters. Clear, ClearPrefix, Keys and PruneTags refuse a single-node client
 // of a Cluster node, because it would see a part of the entries. They ask INFO for that.
 //
+// # Combined calls
+//
+// Get, Delete and Set without tags are combined when many goroutines call them. Up to a limit, calls go alone over the pool.
+// Further calls wait, and a call that finishes sends all that wait in one pipeline. There is no timer: a caller without
+// company never waits for company. The limit is 4 for each master while the fastest operation of the last second took under
+// 150 us, as on the same host. Otherwise it is PoolSize, at most 64. A pipeline has at most 300 commands and about 1 MiB of
+// values. Values over 64 KiB, scripts, transactions and tagged writes use connections of their own. [Store.Stats] counts
+// pipelines.
+//
+// A caller that leaves the queue takes its command with it. A caller that leaves after its command was sent gets an error
+// that says so: the write may take place until the pipeline ends. A pipeline ends at the latest deadline of its callers, and
+// for callers without a deadline after the client's ReadTimeout. [Config] and the URL option combine=off switch this off.
+//
 // # Retries and deadlines
 //
-// go-redis repeats a command whose connection broke. Most commands may run twice. CompareAndSwap and SetIfNotExists may not:
+// go-redis repeats a command whose connection broke. A pipeline of combined calls is sent once, and its callers repeat their
+// commands. Most commands may run twice. CompareAndSwap and SetIfNotExists may not:
 // repeated after a lost reply they would report false for their own write. They are sent once. If their error is not a reply
 // of the server, the outcome is unknown.
 //

@@ -51,6 +51,7 @@ import (
 //	protocol                            RESP version 2 or 3, default 3
 //	expiration                          of entries that are set without, default none
 //	tags_ttl                            of tags that are set without, default 720h
+//	combine                             on or off: concurrent calls share pipelines, default on
 //
 // A user without a password is a user with the ACL rule nopass.
 //
@@ -70,7 +71,7 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	if t.tagsTTL > 0 {
 		defaults = append(defaults, store.WithTagsTTL(t.tagsTTL))
 	}
-	s, err := New(client, defaults...)
+	s, err := NewWithConfig(client, Config{DisableCombining: t.noCombining}, defaults...)
 	if err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
@@ -80,7 +81,7 @@ func Open(ctx context.Context, url string) (*Store, error) {
 
 // OpenClient returns the client that Open would use, for code that works on the same Redis without a store: a migration, an
 // audit, a queue. The caller closes it. Like Open it does not connect, reads the files that the URL names, and fails for the
-// same URLs with the same errors. The options expiration and tags_ttl are checked and have no effect. The dynamic type is
+// same URLs with the same errors. The options expiration, tags_ttl and combine are checked and have no effect. The dynamic type is
 // *redis.ClusterClient for a Cluster, and otherwise *redis.Client.
 func OpenClient(ctx context.Context, url string) (redis.UniversalClient, error) {
 	_, client, err := connect(ctx, url)

@@ -51,7 +51,11 @@ func (s *Store) GetWithTTL(ctx context.Context, key any) (any, time.Duration, er
 
 // GetBytes is Get without interfaces.
 func (s *Store) GetBytes(ctx context.Context, key string) ([]byte, error) {
-	return s.ownBytes(ctx, opGet, s.client.Get(ctx, key))
+	cmd, err := s.get(ctx, key)
+	if err != nil {
+		return nil, readError(ctx, opGet, err)
+	}
+	return s.ownBytes(ctx, opGet, cmd)
 }
 
 // GetBytesWithTTL is GetWithTTL without interfaces.
@@ -177,15 +181,21 @@ func remaining(pttl time.Duration) time.Duration {
 	}
 }
 
+// readError returns the error of a read.
+func readError(ctx context.Context, op string, err error) error {
+	if errors.Is(err, redis.Nil) {
+		return store.NotFoundWithCause(err)
+	}
+	return failed(ctx, op, err)
+}
+
 // ownBytes takes the bytes of a reply. go-redis reads each reply into new memory (proto.Reader), and Bytes does not copy it.
 // Only hooks and client-side caching can hold it as well.
 func (s *Store) ownBytes(ctx context.Context, op string, cmd *redis.StringCmd) ([]byte, error) {
 	b, err := cmd.Bytes()
 	switch {
-	case errors.Is(err, redis.Nil):
-		return nil, store.NotFoundWithCause(err)
 	case err != nil:
-		return nil, failed(ctx, op, err)
+		return nil, readError(ctx, op, err)
 	case b == nil:
 		return []byte{}, nil
 	case s.copies:

@@ -134,7 +134,7 @@ func execute(ctx context.Context, pipe redis.Pipeliner) {
 }
 
 // once is a command that go-redis does not send again if the server may have run it.
-type once struct{ *redis.Cmd }
+type once struct{ redis.Cmder }
 
 // NoRetry is true, for go-redis.
 func (once) NoRetry() bool { return true }

@@ -22,7 +22,8 @@ type Store struct {
 	masters  masters // nil for a single node
 	defaults store.Options
 	scripts  scripts
-	copies   bool // replies are copied, because the client may keep them
+	copies   bool      // replies are copied, because the client may keep them
+	combiner *combiner // nil if calls are not combined
 
 	noTransactions atomic.Bool // the server has refused MULTI, and ran a script instead
 
@@ -51,13 +52,24 @@ const redisType = "redis"
 // from redis.NewFailoverClient, a *redis.ClusterClient, or a type that embeds either. A type that embeds the interface
 // redis.UniversalClient is refused, since it hides whether there is one node or a Cluster, and a Cluster that is taken for
 // one node is cleared in part. *redis.Ring is refused, since it loses or doubles entries when a shard comes or goes, which
-// swaps and tags do not survive. *redis.AutoPipeliner is refused because it may read a value after Set has returned.
+// swaps and tags do not survive. *redis.AutoPipeliner is refused because it ignores the context of a call.
+//
+// Calls of concurrent goroutines are combined, as the package comment says, if the client is exactly a *redis.Client or
+// *redis.ClusterClient. A type that embeds one may override Get, which a pipeline would bypass.
+//
+// The client should be made with ContextTimeoutEnabled. Otherwise go-redis ignores the deadline of a context while it waits
+// for the server, and New logs a warning.
 //
 // Hooks of the client must not keep a reply beyond the call: its bytes belong to the caller of Get.
 //
 // opts are the defaults for Set and SetIfNotExists: store.WithExpiration, store.WithTags, store.WithTagsTTL. The options
 // of a call are applied after them. Cost and the options meant for other stores are ignored.
 func New(client redis.UniversalClient, opts ...store.Option) (*Store, error) {
+	return NewWithConfig(client, Config{}, opts...)
+}
+
+// NewWithConfig is New with settings that gocache's options do not cover.
+func NewWithConfig(client redis.UniversalClient, cfg Config, opts ...store.Option) (*Store, error) {
 	if client == nil {
 		return nil, errors.New("redisstore: new: client is nil")
 	}
@@ -72,7 +84,7 @@ func New(client redis.UniversalClient, opts ...store.Option) (*Store, error) {
 			return nil, fmt.Errorf("redisstore: new: %T is not supported (use redis.NewClusterClient)", c)
 		}
 	case *redis.AutoPipeliner:
-		return nil, errors.New("redisstore: new: AutoPipeliner is not supported (pass the client that it was made from)")
+		return nil, errors.New("redisstore: new: AutoPipeliner ignores contexts (pass the client that it was made from)")
 	}
 	s := &Store{client: client, scripts: newScripts()}
 	s.masters, _ = client.(masters)
@@ -86,6 +98,12 @@ func New(client redis.UniversalClient, opts ...store.Option) (*Store, error) {
 	}
 	if _, err := s.settings(nil); err != nil {
 		return nil, fmt.Errorf("redisstore: new: default options: %w", err)
+	}
+	if !heedsDeadlines(client) {
+		cfg.logger().Warn("redisstore: client ignores deadlines of contexts (set ContextTimeoutEnabled)")
+	}
+	if !cfg.DisableCombining {
+		s.combiner = newCombiner(client, cfg.logger())
 	}
 	return s, nil
 }
@@ -144,7 +162,7 @@ func (s *Store) eachMaster(ctx context.Context, fn func(ctx context.Context, nod
 
 // Set writes a value: a string, []byte, bool, integer, float, time.Time, time.Duration, nil (as the empty value), a
 // pointer to such, or an encoding.BinaryMarshaler; Redis keeps text, so that 42 comes back as the bytes "42". It has done
-// with the value when it returns. An expiration of 0 is none; less than a millisecond is a millisecond.
+// with the value when it returns, also after an error. An expiration of 0 is none; less than a millisecond is a millisecond.
 //
 // With tags the entry is added to their sets. How long a set lives is extended by that, never shortened: for 720 h, or as
 // long as the entry if that is longer, and for ever for an entry without expiration, which would otherwise outlive its
@@ -161,15 +179,17 @@ func (s *Store) Set(ctx context.Context, key any, value any, opts ...store.Optio
 	if err != nil {
 		return failed(ctx, op, err)
 	}
-	return s.set(ctx, op, name, arg, opts)
+	return s.set(ctx, op, name, arg, true, opts)
 }
 
-// SetBytes is Set without interfaces.
+// SetBytes is Set without interfaces and without a copy. It has done with value when it returns nil. After an error, value
+// may still be read: the caller must not change it any more.
 func (s *Store) SetBytes(ctx context.Context, key string, value []byte, opts ...store.Option) error {
-	return s.set(ctx, "set", key, value, opts)
+	return s.set(ctx, "set", key, value, false, opts)
 }
 
-func (s *Store) set(ctx context.Context, op, key string, value any, opts []store.Option) error {
+// set writes a value. If it is lent, the caller may change it after an error.
+func (s *Store) set(ctx context.Context, op, key string, value any, lent bool, opts []store.Option) error {
 	o, err := s.settings(opts)
 	if err != nil {
 		return failed(ctx, op, err)
@@ -179,7 +199,7 @@ func (s *Store) set(ctx context.Context, op, key string, value any, opts []store
 	}
 	switch {
 	case len(o.tags) == 0:
-		return failed(ctx, op, s.client.Set(ctx, key, value, o.ttl).Err())
+		return failed(ctx, op, s.setPlain(ctx, key, value, lent, o.ttl))
 	case s.masters == nil:
 		_, err := s.setTagged(ctx, key, value, o, false)
 		return failed(ctx, op, err)
@@ -255,7 +275,7 @@ func (s *Store) Delete(ctx context.Context, key any) error {
 	if err := s.noTagSet(ctx, name); err != nil {
 		return failed(ctx, "delete", err)
 	}
-	return failed(ctx, "delete", s.client.Unlink(ctx, name).Err())
+	return failed(ctx, "delete", s.unlink(ctx, name))
 }
 
 // Capabilities names what the store can do beyond gocache's interface, for package middleware.

@@ -62,6 +62,7 @@ type target struct {
 	minBackoff, maxBackoff                                    time.Duration
 	caFile, certFile, keyFile, serverName                     string
 	expiration, tagsTTL                                       time.Duration
+	noCombining                                               bool
 }
 
 // login is a user and the source of its password. At most one of the last three fields is set.

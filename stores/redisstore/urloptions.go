@@ -24,6 +24,13 @@ func options() []option {
 		{"ca_file", text(func(t *target) *string { return &t.caFile })},
 		{"cert_file", text(func(t *target) *string { return &t.certFile })},
 		{"client_name", text(func(t *target) *string { return &t.clientName })},
+		{"combine", func(t *target, v string) error {
+			if v != "on" && v != "off" {
+				return errors.New("is neither on nor off")
+			}
+			t.noCombining = v == "off"
+			return nil
+		}},
 		{"conn_max_idle_time", duration(func(t *target) *time.Duration { return &t.idleTime })},
 		{"conn_max_lifetime", duration(func(t *target) *time.Duration { return &t.lifetime })},
 		{"db", func(t *target, v string) error {

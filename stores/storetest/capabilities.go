@@ -51,7 +51,8 @@ type (
 		ClearPrefix(ctx context.Context, prefix string) error
 	}
 
-	// BytesStore returns bytes that the caller may write into.
+	// BytesStore returns bytes that the caller may write into. When SetBytes returns nil, it has done with value. After an
+	// error it may still read value.
 	BytesStore interface {
 		GetBytes(ctx context.Context, key string) ([]byte, error)
 		GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error)

@@ -61,7 +61,7 @@ func optionalCases() []testCase {
 		},
 		{
 			name: "owned bytes",
-			rule: "GetBytes returns bytes that the caller owns; SetBytes does not use its bytes after it has returned",
+			rule: "GetBytes returns bytes that the caller owns; SetBytes does not use its bytes after it has returned nil",
 			why:  func(c Capabilities) string { return unless(c.OwnedBytes, "the store has no GetBytes") },
 			run:  ownedBytes,
 		},

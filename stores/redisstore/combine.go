@@ -1,0 +1,332 @@
+package redisstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/rediserr"
+)
+
+// Limits of the combiner.
+const (
+	combinedCommands = 300
+	combinedBytes    = 1 << 20
+	largestValue     = 64 << 10 // larger values gain nothing
+
+	nearOperation = 150 * time.Microsecond // a shorter operation shows that the server is on the same host
+	nearLimit     = 4
+	farLimit      = 64
+	manyQueues    = 64 // queues of masters above which idle ones are dropped
+)
+
+// A combiner sends commands of concurrent callers together (group commit). Up to a limit, calls go alone over the client's
+// pool. Further calls queue. A call that finishes hands its turn to all that wait, which go in one pipeline. A caller
+// without company therefore takes the same path as without a combiner, and no call waits for a timer.
+//
+// Each batch runs in a goroutine that ends with it, under a context that no caller can cancel: a caller that leaves must
+// not fail the commands of others. go-redis sends a batch once. A command whose batch failed before the server ran it is
+// repeated over the pool by its caller, under the caller's own context.
+type combiner struct {
+	client  redis.UniversalClient
+	pool    int           // connections per node
+	timeout time.Duration // of a batch in which a caller has no deadline, 0 for none
+	retries bool          // the client repeats commands
+	log     *slog.Logger
+
+	one      queue     // of a single node
+	cluster  masterFor // nil for a single node
+	replicas bool      // reads go to replicas: the pipeline of a batch would send them to masters
+	mu       sync.RWMutex
+	queues   map[string]*queue // of masters, by address
+
+	replyBytes atomic.Int64 // mean size of replies to GET
+	batches    atomic.Int64
+	combined   atomic.Int64
+	waiting    atomic.Int64
+}
+
+// masterFor finds the master of a key, as *redis.ClusterClient does.
+type masterFor interface {
+	MasterForKey(ctx context.Context, key string) (*redis.Client, error)
+}
+
+// newCombiner returns nil for a type that embeds a client of go-redis: it may override Get, and a pipeline would bypass the
+// override.
+func newCombiner(client redis.UniversalClient, log *slog.Logger) *combiner {
+	switch c := client.(type) {
+	case *redis.Client:
+		o := c.Options()
+		return &combiner{client: client, pool: o.PoolSize, timeout: o.ReadTimeout, retries: o.MaxRetries > 0, log: log}
+	case *redis.ClusterClient:
+		o := c.Options()
+		return &combiner{
+			client: client, pool: o.PoolSize, timeout: o.ReadTimeout, retries: o.MaxRedirects > 0, log: log,
+			cluster: c, replicas: o.ReadOnly, queues: make(map[string]*queue),
+		}
+	default:
+		return nil
+	}
+}
+
+// A queue holds the calls to one master that wait. Its mutex guards its fields and those of its calls.
+type queue struct {
+	mu          sync.Mutex
+	running     int // calls and batches under way
+	first, last *waitingCall
+	fastest     fastest
+}
+
+// waitingCall is a command in a queue or in a batch.
+type waitingCall struct {
+	ctx        context.Context //nolint:containedctx // lives as long as the call that waits
+	cmd        redis.Cmder
+	size       int
+	prev, next *waitingCall
+	queued     bool
+	done       chan struct{} // closed after the batch; then err and cmd may be read
+	err        error
+}
+
+// request is one command of a caller.
+type request struct {
+	key   string
+	cmd   redis.Cmder
+	size  int  // of the value
+	write bool // an unknown outcome matters
+	lent  int  // index of an argument that the caller may change after an error, 0 for none
+}
+
+// process sends a command and returns its error. If the error is not that of the command, the command belongs to a batch
+// that still runs, and must not be read.
+func (c *combiner) process(ctx context.Context, r request) error {
+	if !r.write {
+		r.size = int(c.replyBytes.Load())
+	}
+	q := c.queueFor(ctx, r)
+	if q == nil {
+		return c.observe(r, c.client.Process(ctx, r.cmd))
+	}
+	start := time.Now()
+	q.mu.Lock()
+	if q.running < q.limit(start, c.pool) {
+		q.running++
+		q.mu.Unlock()
+		return c.observe(r, c.alone(ctx, q, r.cmd, start))
+	}
+	if err := ctx.Err(); err != nil {
+		q.mu.Unlock()
+		return err
+	}
+	if r.lent > 0 {
+		if b, ok := r.cmd.Args()[r.lent].([]byte); ok {
+			r.cmd.Args()[r.lent] = bytes.Clone(b)
+		}
+	}
+	w := &waitingCall{ctx: ctx, cmd: r.cmd, size: r.size, done: make(chan struct{})}
+	q.push(w)
+	q.mu.Unlock()
+	c.waiting.Add(1)
+	return c.observe(r, c.wait(q, w, r.write))
+}
+
+// queueFor returns the queue of a request, or nil if it goes over the pool without one.
+func (c *combiner) queueFor(ctx context.Context, r request) *queue {
+	switch {
+	case r.size > largestValue, !r.write && c.replicas:
+		return nil
+	case c.cluster == nil:
+		return &c.one
+	case r.key == "": // go-redis sends it to any node
+		return nil
+	}
+	node, err := c.cluster.MasterForKey(ctx, r.key)
+	if err != nil {
+		return nil // go-redis finds the same error
+	}
+	addr := node.Options().Addr
+	c.mu.RLock()
+	q := c.queues[addr]
+	c.mu.RUnlock()
+	if q != nil {
+		return q
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if q = c.queues[addr]; q == nil {
+		if len(c.queues) >= manyQueues {
+			c.dropIdle()
+		}
+		q = &queue{}
+		c.queues[addr] = q
+	}
+	return q
+}
+
+// dropIdle forgets masters without calls: a Cluster whose nodes change their addresses must not leave queues behind. A
+// call that has just found such a queue may use it.
+func (c *combiner) dropIdle() {
+	for addr, q := range c.queues {
+		q.mu.Lock()
+		idle := q.running == 0 && q.first == nil
+		q.mu.Unlock()
+		if idle {
+			delete(c.queues, addr)
+		}
+	}
+}
+
+// alone sends a command over the pool. If a hook of the client panics, the turn is handed on nevertheless.
+func (c *combiner) alone(ctx context.Context, q *queue, cmd redis.Cmder, start time.Time) (err error) {
+	succeeded := false
+	defer func() { c.finish(q, start, succeeded) }()
+	err = c.client.Process(ctx, cmd)
+	succeeded = err == nil || errors.Is(err, redis.Nil)
+	return err
+}
+
+// observe learns the size of replies from those to GET.
+func (c *combiner) observe(r request, err error) error {
+	if reply, ok := r.cmd.(*redis.StringCmd); ok && err == nil {
+		mean := c.replyBytes.Load()
+		c.replyBytes.Store(mean + (int64(len(reply.Val()))-mean)/8) // approximate: another update may be lost
+	}
+	return err
+}
+
+// wait waits for the batch of a call, or for the end of its context.
+func (c *combiner) wait(q *queue, w *waitingCall, write bool) error {
+	select {
+	case <-w.done:
+	case <-w.ctx.Done():
+		if q.withdraw(w) {
+			c.waiting.Add(-1)
+			return w.ctx.Err()
+		}
+		select {
+		case <-w.done: // at the same time
+		default:
+			if write {
+				return &unknownOutcome{w.ctx.Err()}
+			}
+			return w.ctx.Err()
+		}
+	}
+	if c.retries && w.ctx.Err() == nil && repeatable(w.err) {
+		return c.client.Process(w.ctx, w.cmd)
+	}
+	return w.err
+}
+
+// repeatable reports whether go-redis would repeat a command after an error for which it does not repeat a batch that it
+// sends once. After a timeout it would, too: the caller has waited for that long already.
+func repeatable(err error) bool {
+	switch rediserr.Code(err) {
+	case "MOVED", "ASK":
+		return true
+	}
+	var op *net.OpError
+	return rediserr.Refused(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.As(err, &op) && !op.Timeout()
+}
+
+// finish ends a turn: it goes to the calls that wait, if there are any.
+func (c *combiner) finish(q *queue, start time.Time, succeeded bool) {
+	now := time.Now()
+	q.mu.Lock()
+	if succeeded {
+		q.fastest.add(now, now.Sub(start))
+	}
+	var batch []*waitingCall
+	if q.running <= q.limit(now, c.pool) {
+		batch = q.take()
+	}
+	if batch == nil {
+		q.running--
+	}
+	q.mu.Unlock()
+	if batch != nil {
+		c.waiting.Add(-int64(len(batch)))
+		c.batches.Add(1)
+		c.combined.Add(int64(len(batch)))
+		go c.send(q, batch)
+	}
+}
+
+// send sends a batch in one pipeline, and then wakes its callers.
+func (c *combiner) send(q *queue, batch []*waitingCall) {
+	start, completed, succeeded := time.Now(), false, false
+	defer func() {
+		if !completed {
+			c.logPanic(recover())
+		}
+		for _, w := range batch {
+			if w.err = w.cmd.Err(); !completed {
+				w.err = errPanicked
+			} else if errors.Is(w.err, context.DeadlineExceeded) && w.ctx.Err() == nil {
+				w.err = errBatchTimeout // the context is not the caller's
+			}
+			close(w.done)
+		}
+		c.finish(q, start, succeeded)
+	}()
+	ctx, cancel := c.bound(batch, start)
+	defer cancel()
+	pipe := c.client.Pipeline()
+	for _, w := range batch {
+		_ = pipe.Process(ctx, once{w.cmd}) // queues it
+	}
+	execute(ctx, pipe)
+	completed = true
+	err := batch[0].cmd.Err()
+	succeeded = err == nil || errors.Is(err, redis.Nil)
+}
+
+// bound returns the context of a batch: that of its first caller without its end, until the latest deadline. A caller
+// without a deadline is given the client's read timeout.
+func (c *combiner) bound(batch []*waitingCall, now time.Time) (context.Context, context.CancelFunc) {
+	ctx := context.WithoutCancel(batch[0].ctx)
+	var latest time.Time
+	for _, w := range batch {
+		deadline, ok := w.ctx.Deadline()
+		switch {
+		case !ok && c.timeout <= 0:
+			return context.WithCancel(ctx)
+		case !ok:
+			deadline = now.Add(c.timeout)
+		}
+		if deadline.After(latest) {
+			latest = deadline
+		}
+	}
+	return context.WithDeadline(ctx, latest)
+}
+
+var (
+	errPanicked     = errors.New("a hook of the client panicked (outcome unknown)")
+	errBatchTimeout = fmt.Errorf("no connection within the read timeout: %w", os.ErrDeadlineExceeded)
+)
+
+// logPanic reports the panic of a hook, which ends a batch and not the process. The value may quote a command.
+func (c *combiner) logPanic(value any) {
+	if value != nil {
+		c.log.Error("redisstore: a hook of the client panicked", "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
+	}
+}
+
+// unknownOutcome is the error of a write whose caller left after it was sent.
+type unknownOutcome struct{ cause error }
+
+func (e *unknownOutcome) Error() string { return e.cause.Error() + " (sent, outcome unknown)" }
+func (e *unknownOutcome) Unwrap() error { return e.cause }

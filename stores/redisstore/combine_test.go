@@ -1,0 +1,424 @@
+package redisstore_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/stores/redisstore"
+)
+
+// gate is a hook that holds commands back until they are let through.
+type gate struct {
+	single, batch func(ctx context.Context, cmds []redis.Cmder) error // called before the commands are sent
+}
+
+func (g gate) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (g gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if g.single != nil {
+			if err := g.single(ctx, []redis.Cmder{cmd}); err != nil {
+				return err
+			}
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (g gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if g.batch != nil {
+			if err := g.batch(ctx, cmds); err != nil {
+				return err
+			}
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// occupied is a store over one connection that is in use until free is called: further calls queue.
+func occupied(t *testing.T, g gate, change func(o *redis.Options)) (s *redisstore.Store, free func()) {
+	t.Helper()
+	o := shared.single.ClientOptions()
+	o.PoolSize, o.ContextTimeoutEnabled = 1, true
+	if change != nil {
+		change(o)
+	}
+	client := redis.NewClient(o)
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	s = newStore(t, client)
+	reached, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	g.single = func(context.Context, []redis.Cmder) error {
+		once.Do(func() { close(reached); <-release })
+		return nil
+	}
+	client.AddHook(g)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, err := s.GetBytes(context.Background(), "absent")
+		if !errors.Is(err, &store.NotFound{}) {
+			t.Errorf("the call that occupies the connection: %v", err)
+		}
+	})
+	<-reached
+	free = sync.OnceFunc(func() { close(release); wg.Wait() })
+	t.Cleanup(free)
+	return s, free
+}
+
+// queued starts calls one after the other, each once the one before waits.
+func queued(t *testing.T, s *redisstore.Store, calls ...func() error) []chan error {
+	t.Helper()
+	results := make([]chan error, len(calls))
+	for i, call := range calls {
+		results[i] = make(chan error, 1)
+		go func() { results[i] <- call() }()
+		require.Eventually(t, func() bool { return s.Stats().Waiting == int64(i+1) }, 10*time.Second, time.Millisecond)
+	}
+	return results
+}
+
+func TestCallsAreCombined(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	var sizes []int
+	s, free := occupied(t, gate{batch: func(_ context.Context, cmds []redis.Cmder) error {
+		sizes = append(sizes, len(cmds))
+		return nil
+	}}, nil)
+	p := t.Name()
+	require.NoError(t, newStore(t, shared.single.Client(t)).Set(ctx, p+"old", "v"))
+	results := queued(t, s,
+		func() error { return s.Set(ctx, p+"k", "value", store.WithExpiration(time.Hour)) },
+		func() error { return s.SetBytes(ctx, p+"l", []byte("bytes")) },
+		func() error { return s.Delete(ctx, p+"old") },
+		func() error { _, err := s.GetBytes(ctx, p+"k"); return err },
+		func() error { _, err := s.GetBytes(ctx, p+"absent"); return err },
+	)
+	free()
+	for i, r := range results[:4] {
+		require.NoError(t, <-r, i)
+	}
+	require.ErrorIs(t, <-results[4], &store.NotFound{})
+	require.Equal(t, []int{5}, sizes)
+	require.Equal(t, redisstore.Stats{Batches: 1, Combined: 5}, s.Stats())
+	value, ttl, err := s.GetBytesWithTTL(ctx, p+"k")
+	require.NoError(t, err)
+	require.Equal(t, "value", string(value))
+	require.Greater(t, ttl, 59*time.Minute)
+	value, ttl, err = s.GetBytesWithTTL(ctx, p+"l")
+	require.NoError(t, err)
+	require.Equal(t, "bytes", string(value))
+	require.Zero(t, ttl)
+	_, err = s.GetBytes(ctx, p+"old")
+	require.ErrorIs(t, err, &store.NotFound{})
+}
+
+// A batch has at most 300 commands and 1 MiB of values. Larger values are not combined.
+func TestBatchesAreBounded(t *testing.T) {
+	t.Parallel()
+	ctx, p := t.Context(), t.Name()
+	var mu sync.Mutex
+	var sizes []int
+	s, free := occupied(t, gate{batch: func(_ context.Context, cmds []redis.Cmder) error {
+		mu.Lock()
+		defer mu.Unlock()
+		sizes = append(sizes, len(cmds))
+		return nil
+	}}, nil)
+	var calls []func() error
+	for range 400 {
+		calls = append(calls, func() error { return s.Delete(ctx, p) })
+	}
+	for range 20 {
+		calls = append(calls, func() error { return s.SetBytes(ctx, p, make([]byte, 64<<10)) })
+	}
+	results := queued(t, s, calls...)
+	large := make(chan error, 1)
+	go func() { large <- s.SetBytes(ctx, p+"large", make([]byte, 64<<10+1)) }() // waits for the connection, not in the queue
+	free()
+	for _, r := range results {
+		require.NoError(t, <-r)
+	}
+	require.NoError(t, <-large)
+	require.Equal(t, []int{300, 116, 4}, sizes)
+}
+
+func TestCallerLeavesTheQueue(t *testing.T) {
+	t.Parallel()
+	p := t.Name()
+	s, free := occupied(t, gate{}, nil)
+	first, cancel := context.WithCancel(t.Context())
+	results := queued(t, s,
+		func() error { return s.SetBytes(first, p+"first", []byte("v")) },
+		func() error { return s.SetBytes(t.Context(), p+"second", []byte("v")) },
+	)
+	cancel()
+	err := <-results[0] // at once, while the connection is in use
+	require.ErrorIs(t, err, context.Canceled)
+	require.NotContains(t, err.Error(), "unknown")
+	free()
+	require.NoError(t, <-results[1])
+	_, err = s.GetBytes(t.Context(), p+"first")
+	require.ErrorIs(t, err, &store.NotFound{}, "the command was taken out of the queue")
+	require.EqualValues(t, 1, s.Stats().Combined)
+	require.Zero(t, s.Stats().Waiting)
+}
+
+// The first caller of a batch leaves after the batch was sent. Set has copied its value, and the others are not disturbed.
+func TestCallerLeavesTheBatch(t *testing.T) {
+	t.Parallel()
+	p := t.Name()
+	sent, release := make(chan struct{}), make(chan struct{})
+	s, free := occupied(t, gate{batch: func(context.Context, []redis.Cmder) error {
+		close(sent)
+		<-release
+		return nil
+	}}, nil)
+	first, cancel := context.WithCancel(t.Context())
+	value := []byte("value")
+	results := queued(t, s,
+		func() error { return s.Set(first, p+"first", value) },
+		func() error { _, err := s.GetBytes(first, p+"absent"); return err },
+		func() error { return s.SetBytes(t.Context(), p+"other", []byte("v")) },
+	)
+	free()
+	<-sent
+	cancel()
+	err := <-results[0]
+	require.ErrorIs(t, err, context.Canceled)
+	require.EqualError(t, err, "redisstore: set: context canceled (sent, outcome unknown)")
+	require.EqualError(t, <-results[1], "redisstore: get: context canceled")
+	copy(value, "XXXXX")
+	close(release)
+	require.NoError(t, <-results[2])
+	got, err := s.GetBytes(t.Context(), p+"first")
+	require.NoError(t, err)
+	require.Equal(t, "value", string(got))
+}
+
+func TestPanicInAHook(t *testing.T) {
+	t.Parallel()
+	var batches atomic.Int64
+	var logged bytes.Buffer
+	client := redis.NewClient(func() *redis.Options {
+		o := shared.single.ClientOptions()
+		o.PoolSize, o.ContextTimeoutEnabled = 1, true
+		return o
+	}())
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	s, err := redisstore.NewWithConfig(client, redisstore.Config{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+	require.NoError(t, err)
+	reached, release := make(chan struct{}), make(chan struct{})
+	var singles atomic.Int64
+	client.AddHook(gate{
+		single: func(context.Context, []redis.Cmder) error {
+			if singles.Add(1) == 1 {
+				close(reached)
+				<-release
+				panic("secret-value")
+			}
+			return nil
+		},
+		batch: func(context.Context, []redis.Cmder) error {
+			if batches.Add(1) == 1 {
+				panic("secret-value")
+			}
+			return nil
+		},
+	})
+	panicked := make(chan any, 1)
+	go func() {
+		defer func() { panicked <- recover() }()
+		_, _ = s.GetBytes(context.Background(), "secret-key")
+	}()
+	<-reached
+	var calls []func() error
+	for range 3 {
+		calls = append(calls, func() error { return s.Delete(t.Context(), "secret-key") })
+	}
+	results := queued(t, s, calls...)
+	close(release)
+	require.Equal(t, "secret-value", <-panicked, "a call on its own panics as over the pool")
+	for _, r := range results {
+		require.EqualError(t, <-r, "redisstore: delete: a hook of the client panicked (outcome unknown)")
+	}
+	require.NotContains(t, logged.String(), "secret")
+	require.Contains(t, logged.String(), "ProcessPipelineHook", "the log shows the stack")
+	works(t, s)
+}
+
+// A batch whose connection broke is not sent again. Its callers repeat their commands, as go-redis does for single ones.
+func TestBrokenBatchIsRepeatedByItsCallers(t *testing.T) {
+	t.Parallel()
+	for _, retries := range []int{-1, 3} {
+		broken := &net.OpError{Op: "read", Err: io.ErrClosedPipe}
+		s, free := occupied(t, gate{batch: func(context.Context, []redis.Cmder) error { return broken }},
+			func(o *redis.Options) { o.MaxRetries = retries })
+		key := t.Name() + fmt.Sprint(retries)
+		results := queued(t, s,
+			func() error { return s.SetBytes(t.Context(), key, []byte("v")) },
+			func() error { return s.Delete(t.Context(), "absent") },
+		)
+		free()
+		for _, r := range results {
+			if err := <-r; retries < 0 {
+				require.ErrorIs(t, err, io.ErrClosedPipe)
+			} else {
+				require.NoError(t, err)
+			}
+		}
+	}
+}
+
+// A batch without a deadline ends with the read timeout, also where it waits for a connection.
+func TestBatchWithoutDeadline(t *testing.T) {
+	t.Parallel()
+	deadlines := make(chan time.Duration, 1)
+	s, free := occupied(t, gate{batch: func(ctx context.Context, _ []redis.Cmder) error {
+		deadline, _ := ctx.Deadline()
+		deadlines <- time.Until(deadline)
+		<-ctx.Done()
+		return ctx.Err()
+	}}, func(o *redis.Options) { o.ReadTimeout = 200 * time.Millisecond })
+	short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	results := queued(t, s, func() error { return s.SetBytes(t.Context(), "k", nil) })
+	late := make(chan error, 1)
+	go func() { late <- s.SetBytes(short, "k", nil) }()
+	require.ErrorIs(t, <-late, context.DeadlineExceeded)
+	free()
+	require.LessOrEqual(t, <-deadlines, 200*time.Millisecond)
+	err := <-results[0]
+	require.Error(t, err)
+	require.NotErrorIs(t, err, context.DeadlineExceeded, "the caller's context has no deadline")
+	require.ErrorContains(t, err, "no connection within the read timeout")
+}
+
+func TestCombiningIsOff(t *testing.T) {
+	t.Parallel()
+	type embedded struct{ *redis.Client }
+	client := shared.single.Client(t)
+	off, err := redisstore.NewWithConfig(client, redisstore.Config{DisableCombining: true})
+	require.NoError(t, err)
+	for name, s := range map[string]*redisstore.Store{
+		"config":        off,
+		"URL":           open(t, shared.single.URL()+"?combine=off&pool_size=1"),
+		"embedded type": newStore(t, embedded{client}),
+	} {
+		var wg sync.WaitGroup
+		for i := range 32 {
+			wg.Go(func() {
+				key := t.Name() + fmt.Sprint(name, i)
+				if err := errors.Join(s.Set(t.Context(), key, "v"), s.Delete(t.Context(), key)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		require.Zero(t, s.Stats(), name)
+	}
+	_, err = redisstore.Open(t.Context(), "redis://localhost?combine=no")
+	require.EqualError(t, err, "redisstore: open: the option combine: is neither on nor off")
+}
+
+func TestNewWarnsOfIgnoredDeadlines(t *testing.T) {
+	t.Parallel()
+	for _, heeds := range []bool{false, true} {
+		one := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", ContextTimeoutEnabled: heeds})
+		cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}, ContextTimeoutEnabled: heeds})
+		for _, client := range []redis.UniversalClient{one, cluster} {
+			var logged strings.Builder
+			_, err := redisstore.NewWithConfig(client, redisstore.Config{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+			require.NoError(t, err)
+			require.Equal(t, !heeds, strings.Contains(logged.String(), "ContextTimeoutEnabled"), logged.String())
+			require.NoError(t, client.Close())
+		}
+	}
+}
+
+// The caller of a Set sees its value in the next Get, whatever else is combined with the two.
+func TestOwnWritesAreSeen(t *testing.T) {
+	on(t, func(t *testing.T, s *redisstore.Store, _ redis.UniversalClient, p string) {
+		var wg sync.WaitGroup
+		for w := range 64 {
+			wg.Go(func() {
+				key := fmt.Sprint(p, w)
+				for i := range 50 {
+					value := fmt.Sprint(w, "-", i)
+					if err := s.Set(t.Context(), key, value); err != nil {
+						t.Error(err)
+						return
+					}
+					got, err := s.GetBytes(t.Context(), key)
+					if err != nil || string(got) != value {
+						t.Errorf("%q after %q: %v", got, value, err)
+						return
+					}
+					clear(got)
+				}
+				if err := s.Delete(t.Context(), key); err != nil {
+					t.Error(err)
+				}
+				if _, err := s.GetBytes(t.Context(), key); !errors.Is(err, &store.NotFound{}) {
+					t.Errorf("after Delete: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		require.Positive(t, s.Stats().Combined)
+	})
+}
+
+func TestFrozenServer(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	s := open(t, srv.URL())
+	works(t, s)
+	require.NoError(t, srv.Pause())
+	const callers = 1000
+	ended := make(chan error, callers)
+	for i := range callers {
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+			defer cancel()
+			if i%2 == 0 {
+				_, err := s.GetBytes(ctx, "k")
+				ended <- err
+				return
+			}
+			ended <- s.SetBytes(ctx, "k", []byte("v"))
+		}()
+	}
+	late := time.NewTimer(20 * time.Second) // generous; the read timeout alone is 5 s
+	defer late.Stop()
+	began := time.Now()
+	for i := range callers {
+		select {
+		case err := <-ended:
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		case <-late.C:
+			require.FailNow(t, "callers have not returned", "%d of %d", callers-i, callers)
+		}
+	}
+	t.Logf("all callers had returned after %v", time.Since(began))
+	require.NoError(t, srv.Resume())
+	require.Eventually(t, func() bool { return s.Ping(t.Context()) == nil && s.Stats().Waiting == 0 }, 20*time.Second, 10*time.Millisecond)
+	works(t, s)
+}

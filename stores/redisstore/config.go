@@ -1,0 +1,60 @@
+package redisstore
+
+import (
+	"log/slog"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Config holds settings of a Store that gocache's options do not cover. The zero value holds the defaults.
+type Config struct {
+	// DisableCombining makes every call use a connection of its own. By default, calls of concurrent goroutines are
+	// combined into pipelines once there are more of them than connections pay for.
+	DisableCombining bool
+
+	// Logger receives warnings about the client, and reports of hooks that panicked. Default is slog.Default().
+	Logger *slog.Logger
+}
+
+func (c *Config) logger() *slog.Logger {
+	if c.Logger == nil {
+		return slog.Default()
+	}
+	return c.Logger
+}
+
+// heedsDeadlines reports whether the client ends a call at the deadline of its context.
+func heedsDeadlines(client redis.UniversalClient) bool {
+	switch c := client.(type) {
+	case interface{ Options() *redis.Options }:
+		return c.Options().ContextTimeoutEnabled
+	case interface{ Options() *redis.ClusterOptions }:
+		return c.Options().ContextTimeoutEnabled
+	default:
+		return true // not known
+	}
+}
+
+// Stats counts what a Store did since it was made. Fields may be added.
+type Stats struct {
+	// Batches is the number of pipelines in which calls were combined.
+	Batches int64
+
+	// Combined is the number of calls that went in such a pipeline. Divided by Batches it is the mean size of a batch.
+	Combined int64
+
+	// Waiting is the number of calls that wait for their batch now.
+	Waiting int64
+}
+
+// Stats returns the present counts. They are read one after the other, and may change in between.
+func (s *Store) Stats() Stats {
+	if s.combiner == nil {
+		return Stats{}
+	}
+	return Stats{
+		Batches:  s.combiner.batches.Load(),
+		Combined: s.combiner.combined.Load(),
+		Waiting:  s.combiner.waiting.Load(),
+	}
+}

@@ -1,0 +1,98 @@
+package redisstore
+
+import "time"
+
+// limit is the number of calls and batches that may run at the same time. More connections cost more than they gain where
+// the server is on the same host. Over a network they hide the time of travel.
+func (q *queue) limit(now time.Time, pool int) int {
+	if d, ok := q.fastest.get(now); ok && d < nearOperation {
+		return max(1, min(pool, nearLimit))
+	}
+	return max(1, min(pool, farLimit))
+}
+
+func (q *queue) push(w *waitingCall) {
+	w.queued = true
+	w.prev = q.last
+	if q.last == nil {
+		q.first = w
+	} else {
+		q.last.next = w
+	}
+	q.last = w
+}
+
+func (q *queue) remove(w *waitingCall) {
+	if w.prev == nil {
+		q.first = w.next
+	} else {
+		w.prev.next = w.next
+	}
+	if w.next == nil {
+		q.last = w.prev
+	} else {
+		w.next.prev = w.prev
+	}
+	w.prev, w.next, w.queued = nil, nil, false
+}
+
+// withdraw takes a call out of the queue, and reports whether it was still there.
+func (q *queue) withdraw(w *waitingCall) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !w.queued {
+		return false
+	}
+	q.remove(w)
+	return true
+}
+
+// take removes the calls of the next batch, nil if none waits.
+func (q *queue) take() []*waitingCall {
+	var batch []*waitingCall
+	for size := 0; q.first != nil && len(batch) < combinedCommands; {
+		w := q.first
+		if size += w.size; size > combinedBytes && len(batch) > 0 {
+			break
+		}
+		q.remove(w)
+		batch = append(batch, w)
+	}
+	return batch
+}
+
+// fastest is the shortest operation of the last second: of this second, and of the one before.
+type fastest struct {
+	second       time.Time // when this second began
+	this, before time.Duration
+}
+
+func (f *fastest) roll(now time.Time) {
+	switch passed := now.Sub(f.second); {
+	case passed < time.Second:
+	case passed < 2*time.Second:
+		f.second, f.before, f.this = f.second.Add(time.Second), f.this, 0
+	default:
+		f.second, f.before, f.this = now, 0, 0
+	}
+}
+
+func (f *fastest) add(now time.Time, d time.Duration) {
+	f.roll(now)
+	if f.this == 0 || d < f.this {
+		f.this = max(d, 1)
+	}
+}
+
+// get returns false if nothing has been measured.
+func (f *fastest) get(now time.Time) (time.Duration, bool) {
+	f.roll(now)
+	switch {
+	case f.this == 0:
+		return f.before, f.before > 0
+	case f.before == 0:
+		return f.this, true
+	default:
+		return min(f.this, f.before), true
+	}
+}

@@ -1,0 +1,59 @@
+package redisstore
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The commands on one entry that the combiner may send together with those of other callers.
+
+// get reads an entry. After an error the command must not be read.
+func (s *Store) get(ctx context.Context, key string) (*redis.StringCmd, error) {
+	if s.combiner == nil {
+		cmd := s.client.Get(ctx, key)
+		return cmd, cmd.Err()
+	}
+	cmd := redis.NewStringCmd(ctx, "get", key)
+	return cmd, s.combiner.process(ctx, request{key: key, cmd: cmd})
+}
+
+// setPlain writes an entry without tags.
+func (s *Store) setPlain(ctx context.Context, key string, value any, lent bool, ttl time.Duration) error {
+	size, ok := valueBytes(value)
+	if s.combiner == nil || !ok {
+		return s.client.Set(ctx, key, value, ttl).Err()
+	}
+	args := make([]any, 3, 5)
+	args[0], args[1], args[2] = "set", key, value
+	if ttl > 0 {
+		args = append(args, "px", ttl.Milliseconds())
+	}
+	r := request{key: key, cmd: redis.NewStatusCmd(ctx, args...), size: size, write: true}
+	if lent {
+		r.lent = 2
+	}
+	return s.combiner.process(ctx, r)
+}
+
+// unlink removes an entry.
+func (s *Store) unlink(ctx context.Context, key string) error {
+	if s.combiner == nil {
+		return s.client.Unlink(ctx, key).Err()
+	}
+	return s.combiner.process(ctx, request{key: key, cmd: redis.NewIntCmd(ctx, "unlink", key), write: true})
+}
+
+// valueBytes returns the size of a value that may be sent after its caller has left, once bytes are copied. What a pointer
+// points to may change by then.
+func valueBytes(value any) (int, bool) {
+	switch v := value.(type) {
+	case []byte:
+		return len(v), true
+	case string:
+		return len(v), true
+	default:
+		return 0, false
+	}
+}

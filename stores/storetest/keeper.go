@@ -1,0 +1,83 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+)
+
+// Keeper is a backing store for tests of decorators. It uses a caller's buffer as far as the contract of [BytesStore] lets
+// a store do so: a SetBytes that fails keeps the buffer, as a store does whose batch is still under way. Kept returns an
+// error if a buffer was changed after it was kept. All methods are safe for concurrent use.
+type Keeper struct {
+	store.StoreInterface
+	inner BytesStore
+
+	mu   sync.Mutex
+	fail bool
+	kept []keptBuffer
+}
+
+type keptBuffer struct{ buffer, was []byte }
+
+// ErrKept is the error of a SetBytes that keeps its buffer.
+var ErrKept = errors.New("storetest: set failed, and its buffer is kept")
+
+// NewKeeper returns a Keeper over a store that is also a BytesStore.
+func NewKeeper(inner store.StoreInterface) (*Keeper, error) {
+	b, ok := inner.(BytesStore)
+	if !ok {
+		return nil, errors.New("storetest: keeper: store is not a BytesStore")
+	}
+	return &Keeper{StoreInterface: inner, inner: b}, nil
+}
+
+// Capabilities names BytesStore.
+func (k *Keeper) Capabilities() (owner any, names []string) { return k, []string{"BytesStore"} }
+
+// Fail makes the next calls of SetBytes fail, or succeed again.
+func (k *Keeper) Fail(fail bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.fail = fail
+}
+
+// GetBytes is that of the inner store.
+func (k *Keeper) GetBytes(ctx context.Context, key string) ([]byte, error) {
+	return k.inner.GetBytes(ctx, key)
+}
+
+// GetBytesWithTTL is that of the inner store.
+func (k *Keeper) GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error) {
+	return k.inner.GetBytesWithTTL(ctx, key)
+}
+
+// SetBytes writes a value, or keeps it and returns ErrKept.
+func (k *Keeper) SetBytes(ctx context.Context, key string, value []byte, options ...store.Option) error {
+	k.mu.Lock()
+	fail := k.fail
+	if fail {
+		k.kept = append(k.kept, keptBuffer{value, bytes.Clone(value)})
+	}
+	k.mu.Unlock()
+	if fail {
+		return ErrKept
+	}
+	return k.inner.SetBytes(ctx, key, value, options...)
+}
+
+// Kept returns the number of buffers that are kept, and an error if one has changed.
+func (k *Keeper) Kept() (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, b := range k.kept {
+		if !bytes.Equal(b.buffer, b.was) {
+			return len(k.kept), errors.New("storetest: keeper: a buffer was used again after the error of SetBytes")
+		}
+	}
+	return len(k.kept), nil
+}
