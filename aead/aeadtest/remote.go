@@ -1,0 +1,167 @@
+package aeadtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+)
+
+// Remote is the key-encryption key of a key service that a test can break. Each function breaks the service in one way until
+// Heal is called; a nil one skips its rule.
+type Remote struct {
+	// KEK is under test. RunRemote does not close it.
+	KEK tink.AEADWithContext
+	// Stop makes the service unreachable.
+	Stop func()
+	// Hang makes the service accept calls and never answer.
+	Hang func()
+	// Throttle makes the service turn calls away because there are too many.
+	Throttle func()
+	// Deny takes the permissions of the KEK away.
+	Deny func()
+	// Fail makes the service answer with an internal error.
+	Fail func()
+	// Heal makes the service work again, with the same keys.
+	Heal func()
+	// Secrets are credentials that no error and no formatted KEK may show.
+	Secrets []string
+}
+
+// hangLimit is the deadline of calls to a service that hangs, and patience how long any call may take.
+const (
+	hangLimit = 100 * time.Millisecond
+	patience  = 8 * time.Second
+)
+
+// RunRemote checks the KEK of a key service while the service is broken, one subtest for each fault. A fault must be an
+// outage: neither aead.ErrUnauthentic nor aead.ErrUnknownKey. The deadline of a call must reach the service. After the fault,
+// the KEK works again, without being opened again. No error shows a credential.
+//
+// It calls newRemote for each subtest. newRemote returns a fresh service and KEK, and closes both with t.Cleanup.
+func RunRemote(t *testing.T, newRemote func(t *testing.T) Remote) {
+	t.Helper()
+	for _, f := range []struct {
+		name string
+		of   func(Remote) func()
+	}{
+		{"Stopped", func(r Remote) func() { return r.Stop }},
+		{"Hanging", func(r Remote) func() { return r.Hang }},
+		{"Throttled", func(r Remote) func() { return r.Throttle }},
+		{"Denied", func(r Remote) func() { return r.Deny }},
+		{"Failing", func(r Remote) func() { return r.Fail }},
+	} {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRemote(t)
+			if f.of(r) == nil {
+				t.Skip("the service cannot be broken in this way")
+			}
+			r.check(t, f.of(r), f.name == "Hanging")
+		})
+	}
+}
+
+func (r Remote) check(t *testing.T, breakIt func(), hangs bool) {
+	t.Helper()
+	sealed, err := r.KEK.EncryptWithContext(t.Context(), []byte("a data key"), []byte("ad"))
+	if err != nil {
+		t.Fatalf("wrap before the fault: %v", err)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
+		r.showsNothing(t, "the KEK", fmt.Sprintf(verb, r.KEK))
+	}
+	breakIt()
+	limit := patience
+	if hangs {
+		limit = hangLimit
+	}
+	for name, call := range map[string]func(context.Context) ([]byte, error){
+		"wrap": func(ctx context.Context) ([]byte, error) {
+			return r.KEK.EncryptWithContext(ctx, []byte("a data key"), []byte("ad"))
+		},
+		"unwrap": func(ctx context.Context) ([]byte, error) {
+			return r.KEK.DecryptWithContext(ctx, sealed, []byte("ad"))
+		},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		out, err := answerOf(ctx, call)
+		cancel()
+		switch {
+		case errors.Is(err, errStillRunning):
+			t.Fatalf("%s: the deadline does not reach the service: the call was still running %v after it", name, patience)
+		case err == nil || out != nil:
+			t.Errorf("%s during the fault: %d bytes, %v", name, len(out), err)
+			continue
+		case errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey):
+			t.Errorf("%s: an outage counts as a refusal: %v", name, err)
+		case hangs && !errors.Is(err, context.DeadlineExceeded):
+			t.Errorf("%s: %v, want context.DeadlineExceeded", name, err)
+		}
+		for _, verb := range []string{"%v", "%+v", "%#v"} {
+			r.showsNothing(t, name, fmt.Sprintf(verb, err))
+		}
+	}
+	r.Heal()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		opened, err := r.KEK.DecryptWithContext(ctx, sealed, []byte("ad"))
+		if err == nil {
+			if !bytes.Equal(opened, []byte("a data key")) {
+				t.Errorf("after the fault the data key is another")
+			}
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("unwrap after the fault: %v", err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (r Remote) showsNothing(t *testing.T, what, text string) {
+	t.Helper()
+	for _, secret := range r.Secrets {
+		if secret == "" {
+			t.Fatal("an empty credential")
+		}
+		if strings.Contains(text, secret) {
+			t.Errorf("%s shows a credential: %s", what, text)
+		}
+	}
+}
+
+var errStillRunning = errors.New("aeadtest: the call is still running")
+
+// answerOf waits for a call for as long as its context allows, and some more.
+func answerOf(ctx context.Context, call func(context.Context) ([]byte, error)) ([]byte, error) {
+	type answer struct {
+		out []byte
+		err error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		out, err := call(ctx)
+		answers <- answer{out, err}
+	}()
+	select {
+	case a := <-answers:
+		return a.out, a.err
+	case <-ctx.Done():
+	}
+	select {
+	case a := <-answers:
+		return a.out, a.err
+	case <-time.After(patience):
+		return nil, errStillRunning
+	}
+}

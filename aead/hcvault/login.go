@@ -1,0 +1,159 @@
+package hcvault
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/hashicorp/vault/api"
+	"github.com/hashicorp/vault/api/auth/approle"
+	"github.com/hashicorp/vault/api/auth/kubernetes"
+
+	"github.com/sealcache/sealcache/aead/internal/keyservice"
+)
+
+// login gets a token and gives it to the client.
+type login struct {
+	// get returns the token and its lifetime.
+	get func(context.Context) (*api.Secret, error)
+	// repeatable says that get may return another token later.
+	repeatable bool
+}
+
+// login returns the login that the opener or the URI asks for.
+func (o Opener) login(t target, client *api.Client) (login, error) {
+	a := t.auth
+	if o.Auth != nil && a.given {
+		return login{}, errors.New("both the opener and the URI set a login")
+	}
+	switch {
+	case o.Auth != nil:
+		return byMethod(client, func() (api.AuthMethod, error) { return o.Auth, nil }), nil
+	case a.method == "approle":
+		return byMethod(client, func() (api.AuthMethod, error) {
+			if a.secretIDEnv != "" && os.Getenv(a.secretIDEnv) == "" {
+				return nil, &keyservice.Failure{Reason: "the environment variable " + a.secretIDEnv + " is not set"}
+			}
+			var opts []approle.LoginOption
+			if a.mount != "" {
+				opts = append(opts, approle.WithMountPath(a.mount))
+			}
+			return approle.NewAppRoleAuth(a.roleID, &approle.SecretID{FromFile: a.secretIDFile, FromEnv: a.secretIDEnv}, opts...)
+		}), nil
+	case a.method == "kubernetes":
+		// The method reads the service account's token once. Kubernetes replaces that token about once an hour, so each login
+		// makes the method again.
+		return byMethod(client, func() (api.AuthMethod, error) {
+			var opts []kubernetes.LoginOption
+			if a.mount != "" {
+				opts = append(opts, kubernetes.WithMountPath(a.mount))
+			}
+			if a.jwtFile != "" {
+				opts = append(opts, kubernetes.WithServiceAccountTokenPath(a.jwtFile))
+			}
+			return kubernetes.NewKubernetesAuth(a.role, opts...)
+		}), nil
+	case a.tokenFile != "":
+		return login{repeatable: true, get: func(ctx context.Context) (*api.Secret, error) {
+			token, err := readToken(a.tokenFile)
+			if err != nil {
+				return nil, err
+			}
+			client.SetToken(token)
+			return lookUp(ctx, client)
+		}}, nil
+	default:
+		return login{get: func(ctx context.Context) (*api.Secret, error) { return lookUp(ctx, client) }}, nil
+	}
+}
+
+// byMethod logs in by a method of Vault's client.
+func byMethod(client *api.Client, method func() (api.AuthMethod, error)) login {
+	return login{repeatable: true, get: func(ctx context.Context) (*api.Secret, error) {
+		m, err := method()
+		if err != nil {
+			return nil, loginFailed(err)
+		}
+		secret, err := client.Auth().Login(ctx, m)
+		if err != nil {
+			return nil, loginFailed(err)
+		}
+		return secret, nil
+	}}
+}
+
+// loginFailed names the reason of a failed login. Texts of the methods may quote what they sent.
+func loginFailed(err error) error {
+	var (
+		known  *keyservice.Failure
+		path   *fs.PathError
+		answer *api.ResponseError
+	)
+	switch {
+	case errors.As(err, &known):
+		return &keyservice.Failure{Reason: "login: " + known.Reason, Cause: known.Cause}
+	case errors.As(err, &path):
+		return &keyservice.Failure{Reason: "login: " + path.Error(), Cause: err}
+	case errors.As(err, &answer):
+		f := classify(err, "")
+		switch answer.StatusCode {
+		case 400, 403:
+			f.Reason = "login: Vault refuses the role or its secret"
+		case 404:
+			f.Reason = "login: the login method is not mounted there"
+		}
+		return &keyservice.Failure{Reason: f.Reason, Cause: err}
+	}
+	f := keyservice.Unreached(err)
+	f.Reason = "login: " + f.Reason
+	return f
+}
+
+// maxToken bounds a token file. Batch tokens of Vault have several hundred bytes.
+const maxToken = 16 << 10
+
+func readToken(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", &keyservice.Failure{Reason: "token: " + err.Error(), Cause: err}
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxToken+1))
+	if err != nil {
+		return "", &keyservice.Failure{Reason: "token: " + err.Error(), Cause: err}
+	}
+	b = bytes.TrimSpace(b)
+	if len(b) == 0 || len(b) > maxToken {
+		return "", &keyservice.Failure{Reason: "token: the file is empty or too large"}
+	}
+	return string(b), nil
+}
+
+// lookUp returns the client's token with its lifetime, or nil if it does not end. A token may lack the permission to look
+// itself up; it is used and not renewed. A Vault agent adds its own token to calls without one.
+func lookUp(ctx context.Context, client *api.Client) (*api.Secret, error) {
+	token := client.Token()
+	if token == "" {
+		return nil, nil //nolint:nilnil // no lifetime to watch
+	}
+	found, err := client.Auth().Token().LookupSelfWithContext(ctx)
+	switch {
+	case hasStatus(err, 403):
+		return nil, nil //nolint:nilnil // no lifetime to watch
+	case err != nil:
+		f := classify(err, "")
+		return nil, &keyservice.Failure{Reason: "token: " + f.Reason, Cause: err}
+	}
+	ttl, err := found.TokenTTL()
+	if err != nil || ttl <= 0 {
+		return nil, nil //nolint:nilnil // a root token
+	}
+	renewable, err := found.TokenIsRenewable()
+	if err != nil {
+		return nil, &keyservice.Failure{Reason: "token: the answer holds no lifetime"}
+	}
+	return &api.Secret{Auth: &api.SecretAuth{ClientToken: token, Renewable: renewable, LeaseDuration: int(ttl.Seconds())}}, nil
+}

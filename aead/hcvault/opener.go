@@ -1,0 +1,123 @@
+package hcvault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+
+	"github.com/hashicorp/vault/api"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/internal/keyservice"
+)
+
+// Opener opens keys of the transit engine. It implements aead.KEKOpener. The zero value takes everything from the URI and
+// from the environment.
+type Opener struct {
+	// Client makes the calls instead of a client from the environment. The application logs it in and renews its token. The
+	// KEK does not close it. A host in the URI must be the client's.
+	Client *api.Client
+	// Auth logs in, instead of the auth parameter of the URI. It cannot be set together with Client. It must be safe to be
+	// called again: the login is repeated when its token ends.
+	Auth api.AuthMethod
+	// Logger gets failed renewals and logins. Nil is slog.Default().
+	Logger *slog.Logger
+}
+
+var _ aead.KEKOpener = Opener{}
+
+// Schemes returns "hcvault".
+func (Opener) Schemes() []string { return []string{"hcvault"} }
+
+// OpenKEK logs in, proves that the key wraps and unwraps, and returns it. The result is an aead.KEK; close it. The context
+// bounds the login and the proof.
+func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, error) {
+	target, err := parseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	client, err := o.client(target)
+	if err != nil {
+		return nil, err
+	}
+	log := o.Logger
+	if log == nil {
+		log = slog.Default()
+	}
+	key := keyservice.Key{Module: "hcvault", Name: target.name(client), DecryptOnly: target.decryptOnly}
+	t := &transit{logical: client.Logical(), mount: target.mount, key: target.key}
+	if o.Client == nil {
+		login, err := o.login(target, client)
+		if err != nil {
+			return nil, err
+		}
+		if t.session, err = startSession(ctx, client, login, log.With("kek", key.Name)); err != nil {
+			return nil, keyservice.OpenError(key, err)
+		}
+	}
+	kek, err := keyservice.Open(ctx, key, t)
+	if err != nil {
+		return nil, err // not a typed nil
+	}
+	return kek, nil
+}
+
+// client returns the client of the application, or one from the environment.
+func (o Opener) client(t target) (*api.Client, error) {
+	if client := o.Client; client != nil {
+		if o.Auth != nil {
+			return nil, errors.New("the opener has both a Client and an Auth")
+		}
+		if t.auth.given || t.namespace != "" {
+			return nil, errors.New("the URI sets a login or a namespace, and the opener has a Client of its own")
+		}
+		if u, err := url.Parse(client.Address()); t.host != "" && (err != nil || u.Host != t.host) {
+			return nil, errors.New("the URI names another host than the opener's Client")
+		}
+		return client, nil
+	}
+	client, err := t.newClient()
+	if err != nil {
+		return nil, err
+	}
+	if t.namespace != "" {
+		client.SetNamespace(t.namespace)
+	}
+	return client, nil
+}
+
+// newClient returns a client from the environment. Errors of the client may quote variables, so only known ones are shown.
+func (t target) newClient() (*api.Client, error) {
+	cfg := api.DefaultConfig()
+	if cfg.Error != nil {
+		return nil, errors.New("a VAULT_* variable is not valid, or a file that it names cannot be read")
+	}
+	env, err := url.Parse(cfg.Address)
+	if err != nil || env.User != nil {
+		return nil, errors.New("VAULT_ADDR is not a URL without user and password")
+	}
+	if t.host != "" && t.host != env.Host {
+		cfg.Address = "https://" + t.host
+	}
+	client, err := api.NewClient(cfg)
+	if err != nil {
+		return nil, errors.New("VAULT_ADDR, VAULT_AGENT_ADDR or VAULT_HEADERS is not valid")
+	}
+	return client, nil
+}
+
+// String shows no credential.
+func (o Opener) String() string { return "hcvault.Opener" }
+
+// GoString returns String.
+func (o Opener) GoString() string { return o.String() }
+
+// LogValue returns String.
+func (o Opener) LogValue() slog.Value { return slog.StringValue(o.String()) }
+
+// Format writes String, whatever the verb, because the client holds a token.
+func (o Opener) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, o.String()) } // fmt.State reports no errors

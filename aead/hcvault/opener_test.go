@@ -1,0 +1,264 @@
+package hcvault_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/hcvault"
+	"github.com/sealcache/sealcache/aead/hcvault/internal/servertest"
+)
+
+const (
+	token  = "hvs.CAESIJ-the-token-of-the-tests"
+	keyURI = "hcvault:///transit/keys/cache"
+)
+
+// setenv sets the variables of Vault's client, and no others.
+func setenv(t *testing.T, variables ...string) {
+	t.Helper()
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "VAULT_") {
+			t.Setenv(name, "")
+			_ = os.Unsetenv(name) // t.Setenv restores it
+		}
+	}
+	t.Setenv("VAULT_MAX_RETRIES", "0")
+	for _, v := range variables {
+		name, value, _ := strings.Cut(v, "=")
+		t.Setenv(name, value)
+	}
+}
+
+func writeFile(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// roundTrip checks that a KEK works, and closes it.
+func roundTrip(t *testing.T, kek aead.KEK, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := kek.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := kek.EncryptWithContext(t.Context(), []byte("x"), nil); !errors.Is(err, aead.ErrClosed) {
+			t.Errorf("used after Close: %v", err)
+		}
+	}()
+	sealed, err := kek.EncryptWithContext(t.Context(), []byte("data key"), []byte("ad"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened, err := kek.DecryptWithContext(t.Context(), sealed, []byte("ad"))
+	if err != nil || string(opened) != "data key" {
+		t.Errorf("%q, %v", opened, err)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	s := servertest.New(t, newEngine(t), false, token)
+	setenv(t, "VAULT_ADDR="+s.URL(), "VAULT_TOKEN="+token)
+	for _, uri := range []string{
+		keyURI,
+		"hcvault://" + s.Addr() + "/transit/keys/cache", // http, because VAULT_ADDR says so
+		"HCVAULT:///transit/keys/cache",
+		keyURI + "?token-file=" + writeFile(t, "token", token+"\n"),
+	} {
+		kek, err := aead.OpenKEK(t.Context(), uri, hcvault.Opener{})
+		roundTrip(t, kek, err)
+	}
+	s.RequireNamespace("team/a")
+	kek, err := aead.OpenKEK(t.Context(), keyURI+"?namespace=team/a", hcvault.Opener{})
+	roundTrip(t, kek, err)
+	t.Setenv("VAULT_NAMESPACE", "team/a")
+	kek, err = aead.OpenKEK(t.Context(), keyURI, &hcvault.Opener{})
+	roundTrip(t, kek, err)
+}
+
+func TestTLS(t *testing.T) {
+	s := servertest.New(t, newEngine(t), true, token)
+	uri := "hcvault://" + s.Addr() + "/transit/keys/cache"
+	setenv(t, "VAULT_TOKEN="+token, "VAULT_CACERT="+writeFile(t, "ca.pem", string(s.CA)))
+	kek, err := aead.OpenKEK(t.Context(), uri, hcvault.Opener{})
+	roundTrip(t, kek, err)
+
+	setenv(t, "VAULT_TOKEN="+token)
+	_, err = aead.OpenKEK(t.Context(), uri, hcvault.Opener{})
+	if err == nil || !strings.Contains(err.Error(), "certificate is not trusted") || !errors.Is(err, aead.ErrKeyServiceUnavailable) {
+		t.Errorf("a certificate of an unknown authority: %v", err)
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	const secret = "hunter2-secret"
+	s := servertest.New(t, newEngine(t), false, token)
+	setenv(t, "VAULT_ADDR="+s.URL(), "VAULT_TOKEN="+token)
+	s.Set("weak", &servertest.Token{Paths: []string{"transit/encrypt/cache"}})
+	s.Set("deaf", &servertest.Token{Paths: []string{"transit/decrypt/cache"}})
+	form, parameter := "want hcvault://host/mount/keys/name", "unknown, empty or repeated parameter"
+	for uri, want := range map[string]string{
+		"hcvault:transit/keys/cache":                                                        form,
+		"hcvault://host":                                                                    form,
+		"hcvault:///keys/cache":                                                             form,
+		"hcvault:///transit/key/cache":                                                      form,
+		"hcvault:///transit/keys/" + secret + "/":                                           form,
+		"hcvault:///transit/keys/%2e%2e":                                                    form,
+		"hcvault:///tr..ansit/../keys/x":                                                    form,
+		"hcvault:///transit/keys/a b":                                                       form,
+		"hcvault:///transit/keys/a%zz" + secret:                                             form,
+		"hcvault://x:" + secret + "@h/t/keys/k":                                             form,
+		keyURI + "#" + secret:                                                               form,
+		keyURI + "?token=" + secret:                                                         parameter,
+		keyURI + "?secret-id=" + secret:                                                     parameter,
+		keyURI + "?namespace=":                                                              parameter,
+		keyURI + "?namespace=a&namespace=b":                                                 parameter,
+		keyURI + "?auth=ldap":                                                               parameter,
+		keyURI + "?token-file=relative":                                                     parameter,
+		keyURI + "?decrypt-only=yes":                                                        parameter,
+		keyURI + "?%zz" + secret:                                                            "query",
+		keyURI + "?role=x":                                                                  "no auth=approle or auth=kubernetes",
+		keyURI + "?auth=approle&role-id=x":                                                  "secret-id-file or secret-id-env",
+		keyURI + "?auth=kubernetes":                                                         "auth=kubernetes takes role",
+		keyURI + "?token-file=/does/not/exist":                                              "/does/not/exist",
+		keyURI + "?token-file=" + writeFile(t, "empty", "\n"):                               "empty",
+		"hcvault:///transit/keys/" + secret[:7]:                                             "transit/keys/hunter2 at " + s.Addr() + ": the key does not exist",
+		"hcvault:///elsewhere/keys/cache":                                                   "no transit engine is mounted there",
+		keyURI + "?token-file=" + writeFile(t, "weak", "weak"):                              "(needs update on transit/decrypt/cache)",
+		keyURI + "?token-file=" + writeFile(t, "deaf", "deaf"):                              "(needs update on transit/encrypt/cache)",
+		keyURI + "?token-file=" + writeFile(t, "bad", secret):                               "(needs update on transit/decrypt/cache)",
+		keyURI + "?auth=approle&role-id=r&secret-id-env=VAULT_NOT":                          "login: the environment variable VAULT_NOT is not set",
+		keyURI + "?auth=approle&role-id=r&secret-id-file=/does/not/exist":                   "/does/not/exist",
+		keyURI + "?auth=kubernetes&role=r&jwt-file=/does/not/exist":                         "/does/not/exist",
+		keyURI + "?auth=kubernetes&role=r&jwt-file=" + writeFile(t, "jwt", secret):          "login: the login method is not mounted there",
+		"hcvault://127.0.0.1:1/transit/keys/cache?token-file=" + writeFile(t, "t", secret):  "connection refused",
+		"hcvault://host.invalid/transit/keys/cache?token-file=" + writeFile(t, "t", secret): "host not found",
+		"hcvault://" + s.Addr() + "/transit/keys/cache?namespace=%00&token-file=/" + secret: parameter,
+	} {
+		_, err := aead.OpenKEK(t.Context(), uri, hcvault.Opener{})
+		switch {
+		case err == nil || !strings.Contains(err.Error(), want):
+			t.Errorf("%s: %v, want %q", uri, err, want)
+		case strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), token):
+			t.Errorf("the error shows a secret: %v", err)
+		}
+	}
+
+	for variable, value := range map[string]string{
+		"VAULT_SKIP_VERIFY":    secret,
+		"VAULT_CLIENT_TIMEOUT": secret,
+		"VAULT_ADDR":           "http://user:" + secret + "@127.0.0.1:1",
+		"VAULT_HEADERS":        secret,
+		"VAULT_CACERT":         "/does/not/exist",
+	} {
+		t.Run(variable, func(t *testing.T) {
+			t.Setenv(variable, value)
+			_, err := aead.OpenKEK(t.Context(), keyURI, hcvault.Opener{})
+			if err == nil || strings.Contains(err.Error(), secret) || !strings.Contains(err.Error(), "VAULT_") {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+func TestOpenerConflicts(t *testing.T) {
+	s := servertest.New(t, newEngine(t), false, token)
+	setenv(t, "VAULT_ADDR="+s.URL(), "VAULT_TOKEN="+token)
+	client, err := api.NewClient(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	auth := methodFunc(nil)
+	for name, c := range map[string]struct {
+		opener hcvault.Opener
+		uri    string
+		want   string
+	}{
+		"client and auth":         {hcvault.Opener{Client: client, Auth: auth}, keyURI, "both a Client and an Auth"},
+		"client and login":        {hcvault.Opener{Client: client}, keyURI + "?auth=token", "Client of its own"},
+		"client and namespace":    {hcvault.Opener{Client: client}, keyURI + "?namespace=a", "Client of its own"},
+		"client of another host":  {hcvault.Opener{Client: client}, "hcvault://other/transit/keys/cache", "another host"},
+		"auth and login":          {hcvault.Opener{Auth: auth}, keyURI + "?auth=approle&role-id=a&secret-id-env=B", "both the opener and the URI"},
+		"auth and login by token": {hcvault.Opener{Auth: auth}, keyURI + "?token-file=/x", "both the opener and the URI"},
+	} {
+		if _, err := aead.OpenKEK(t.Context(), c.uri, c.opener); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	kek, err := aead.OpenKEK(t.Context(), "hcvault://"+s.Addr()+"/transit/keys/cache", hcvault.Opener{Client: client})
+	roundTrip(t, kek, err)
+}
+
+// An old key keeps only its permission to decrypt.
+func TestDecryptOnly(t *testing.T) {
+	s := servertest.New(t, newEngine(t), false, token)
+	s.Set("deaf", &servertest.Token{Paths: []string{"transit/decrypt/cache"}})
+	setenv(t, "VAULT_ADDR="+s.URL(), "VAULT_TOKEN="+token)
+	kek, err := aead.OpenKEK(t.Context(), keyURI, hcvault.Opener{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kek.Close()
+	sealed, err := kek.EncryptWithContext(t.Context(), []byte("data key"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("VAULT_TOKEN", "deaf")
+	old, err := aead.OpenKEK(t.Context(), keyURI+"?decrypt-only=true", hcvault.Opener{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	if opened, err := old.DecryptWithContext(t.Context(), sealed, nil); err != nil || string(opened) != "data key" {
+		t.Errorf("%q, %v", opened, err)
+	}
+	if _, err := old.EncryptWithContext(t.Context(), []byte("x"), nil); !errors.Is(err, aead.ErrKeyServiceUnavailable) {
+		t.Errorf("wrap: %v", err)
+	}
+	if _, err := aead.OpenKEK(t.Context(), "hcvault:///transit/keys/missing?decrypt-only=true", hcvault.Opener{}); err == nil {
+		t.Error("a missing key was opened")
+	}
+}
+
+// Errors find Vault's own, and no formatted opener shows a token.
+func TestErrorOfVault(t *testing.T) {
+	s := servertest.New(t, newEngine(t), false, token)
+	setenv(t, "VAULT_ADDR="+s.URL(), "VAULT_TOKEN="+token)
+	kek, err := aead.OpenKEK(t.Context(), keyURI, hcvault.Opener{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kek.Close()
+	s.Status(http.StatusTooManyRequests)
+	_, err = kek.EncryptWithContext(t.Context(), []byte("x"), nil)
+	var answer *api.ResponseError
+	if !errors.As(err, &answer) || answer.StatusCode != http.StatusTooManyRequests {
+		t.Errorf("%v", err)
+	}
+	if want := "hcvault: wrap: transit/keys/cache at " + s.Addr() + ": throttled"; err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	client, err := api.NewClient(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x"} {
+		if text := fmt.Sprintf(verb, hcvault.Opener{Client: client}); text != "hcvault.Opener" {
+			t.Errorf("%s: %s", verb, text)
+		}
+	}
+}

@@ -1,0 +1,151 @@
+package hcvault
+
+import (
+	"errors"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// target is a parsed URI.
+type target struct {
+	host        string // empty: VAULT_ADDR
+	mount, key  string
+	namespace   string
+	auth        authParameters
+	decryptOnly bool
+}
+
+// authParameters are the parameters of a URI that choose a login.
+type authParameters struct {
+	given        bool
+	method       string
+	mount        string
+	role         string
+	roleID       string
+	secretIDFile string
+	secretIDEnv  string
+	jwtFile      string
+	tokenFile    string
+}
+
+// validSegment is a path segment that Vault accepts as the name of a transit key or of a mount, and that means the same with
+// and without escaping.
+func validSegment(s string) bool {
+	return regexp.MustCompile(`^\w([\w.-]*\w)?$`).MatchString(s)
+}
+
+func validPath(s string) bool {
+	for part := range strings.SplitSeq(s, "/") {
+		if !validSegment(part) {
+			return false
+		}
+	}
+	return true
+}
+
+// parseURI reads hcvault://host/mount/keys/name. Its errors do not quote the URI, in which a user may have put a secret.
+func parseURI(uri string) (target, error) {
+	u, err := url.Parse(uri)
+	if err != nil || u.Opaque != "" || u.User != nil || u.Fragment != "" {
+		return target{}, errForm
+	}
+	t := target{host: u.Host}
+	path, found := strings.CutPrefix(u.EscapedPath(), "/")
+	i := strings.LastIndex(path, "/keys/")
+	if !found || i < 0 {
+		return target{}, errForm
+	}
+	t.mount, t.key = path[:i], path[i+len("/keys/"):]
+	if !validPath(t.mount) || !validSegment(t.key) {
+		return target{}, errForm
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return target{}, errors.New("the query of the URI is not well formed")
+	}
+	for name, values := range query {
+		if len(values) != 1 || values[0] == "" || !t.set(name, values[0]) {
+			return target{}, errors.New("the URI has an unknown, empty or repeated parameter (see the package documentation)")
+		}
+	}
+	return t, t.auth.check()
+}
+
+var errForm = errors.New("want hcvault://host/mount/keys/name or hcvault:///mount/keys/name")
+
+// set stores one parameter and reports whether it is known and well formed.
+func (t *target) set(name, value string) bool {
+	a := &t.auth
+	switch name {
+	case "namespace":
+		t.namespace = strings.Trim(value, "/")
+		return validPath(t.namespace)
+	case "decrypt-only":
+		t.decryptOnly = value == "true"
+		return t.decryptOnly || value == "false"
+	}
+	a.given = true
+	switch name {
+	case "auth":
+		a.method = value
+		return value == "token" || value == "approle" || value == "kubernetes"
+	case "auth-mount":
+		a.mount = strings.Trim(value, "/")
+		return validPath(a.mount)
+	case "role":
+		a.role = value
+	case "role-id":
+		a.roleID = value
+	case "secret-id-env":
+		a.secretIDEnv = value
+	case "secret-id-file":
+		a.secretIDFile = value
+		return filepath.IsAbs(value)
+	case "jwt-file":
+		a.jwtFile = value
+		return filepath.IsAbs(value)
+	case "token-file":
+		a.tokenFile = value
+		return filepath.IsAbs(value)
+	default:
+		return false
+	}
+	return true
+}
+
+// check refuses parameters that are missing or that the chosen login would ignore.
+func (a authParameters) check() error {
+	approle := a.roleID != "" || a.secretIDFile != "" || a.secretIDEnv != ""
+	kubernetes := a.role != "" || a.jwtFile != ""
+	switch a.method {
+	case "approle":
+		if kubernetes || a.tokenFile != "" || a.roleID == "" || (a.secretIDFile == "") == (a.secretIDEnv == "") {
+			return errors.New("auth=approle takes role-id, and secret-id-file or secret-id-env")
+		}
+	case "kubernetes":
+		if approle || a.tokenFile != "" || a.role == "" {
+			return errors.New("auth=kubernetes takes role, and optionally jwt-file")
+		}
+	default:
+		if approle || kubernetes || a.mount != "" {
+			return errors.New("the URI has parameters of a login, and no auth=approle or auth=kubernetes")
+		}
+	}
+	return nil
+}
+
+// name describes the key without credentials.
+func (t target) name(client *api.Client) string {
+	name := t.mount + "/keys/" + t.key
+	if u, err := url.Parse(client.Address()); err == nil {
+		name += " at " + u.Host
+	}
+	if t.namespace != "" {
+		name += " in namespace " + t.namespace
+	}
+	return name
+}

@@ -1,0 +1,189 @@
+// Package keyservice is what the modules of key services share: a KEK made of a service's two calls, its proof when it is
+// opened, and errors that name the key and the missing permission but no credential.
+package keyservice
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+
+	"github.com/sealcache/sealcache/aead"
+)
+
+// Client makes the calls of one key of a service. Its methods are safe for concurrent use. An error that is not a *Failure
+// counts as an outage.
+type Client interface {
+	// Wrap has the service encrypt.
+	Wrap(ctx context.Context, plaintext, associatedData []byte) ([]byte, error)
+	// Unwrap has the service decrypt.
+	Unwrap(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error)
+	// Probe asks the service to decrypt bytes that it never encrypted, and returns nil if it refused only because of them. It
+	// tells a key that is missing from one that exists.
+	Probe(ctx context.Context) error
+	// Close ends goroutines and connections that the client started.
+	Close() error
+}
+
+// Key describes a key to operators.
+type Key struct {
+	// Module is the package that opens it, such as hcvault.
+	Module string
+	// Name is the key, without credentials.
+	Name string
+	// DecryptOnly says that the key must not be asked to wrap.
+	DecryptOnly bool
+}
+
+// KEK is a key of a service as an aead.KEK.
+type KEK struct {
+	key    Key
+	client Client
+	done   context.Context
+	cancel context.CancelCauseFunc
+	close  func() error
+}
+
+var _ aead.KEK = (*KEK)(nil)
+
+// Open returns the KEK of a client that has proved itself. It closes the client if the proof fails.
+func Open(ctx context.Context, key Key, client Client) (*KEK, error) {
+	k := &KEK{key: key, client: client}
+	k.done, k.cancel = context.WithCancelCause(context.Background())
+	k.close = sync.OnceValue(func() error {
+		k.cancel(aead.ErrClosed)
+		return client.Close()
+	})
+	if err := k.prove(ctx); err != nil {
+		_ = k.Close() // the first error is the one to tell
+		return nil, err
+	}
+	return k, nil
+}
+
+// errDecryptOnly is the answer to a caller that wraps under a key that was opened for decryption.
+var errDecryptOnly = errors.New("opened with decrypt-only=true")
+
+// EncryptWithContext implements tink.AEADWithContext. A failure is aead.ErrKeyServiceUnavailable.
+func (k *KEK) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
+	if k.key.DecryptOnly {
+		return nil, k.failed("wrap", &Failure{Reason: errDecryptOnly.Error(), Cause: errDecryptOnly})
+	}
+	ctx, stop, err := k.during(ctx, "wrap")
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	out, err := k.client.Wrap(ctx, plaintext, associatedData)
+	switch {
+	case err != nil:
+		return nil, k.ended(ctx, "wrap", withoutRefusal(err))
+	case len(out) == 0:
+		return nil, k.failed("wrap", &Failure{Reason: "the answer holds no ciphertext"})
+	}
+	return out, nil
+}
+
+// DecryptWithContext implements tink.AEADWithContext. A definite refusal is aead.ErrUnauthentic or aead.ErrUnknownKey, any
+// other failure aead.ErrKeyServiceUnavailable.
+func (k *KEK) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
+	ctx, stop, err := k.during(ctx, "unwrap")
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	out, err := k.client.Unwrap(ctx, ciphertext, associatedData)
+	if err != nil {
+		return nil, k.ended(ctx, "unwrap", err)
+	}
+	if out == nil {
+		out = []byte{}
+	}
+	return out, nil
+}
+
+// during returns a context that also ends with Close.
+func (k *KEK) during(ctx context.Context, action string) (context.Context, func(), error) {
+	if ctx.Err() != nil {
+		return nil, nil, k.failed(action, &Failure{Reason: ctx.Err().Error(), Cause: cause(ctx)})
+	}
+	if k.done.Err() != nil {
+		return nil, nil, k.failed(action, &Failure{Reason: "used after Close", Cause: aead.ErrClosed})
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(k.done, func() { cancel(aead.ErrClosed) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}, nil
+}
+
+// ended returns the error of a call. After a context has ended, some clients report only a closed connection.
+func (k *KEK) ended(ctx context.Context, action string, err error) error {
+	if ctx.Err() != nil {
+		return k.failed(action, &Failure{Reason: ctx.Err().Error(), Cause: errors.Join(cause(ctx), err)})
+	}
+	return k.failed(action, err)
+}
+
+// cause returns why a context has ended: its error, and its cause if that says more.
+func cause(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if errors.Is(cause, err) {
+		return cause
+	}
+	return errors.Join(err, cause)
+}
+
+// Close ends calls that are under way and closes the client.
+func (k *KEK) Close() error { return k.close() }
+
+// prove wraps and unwraps a probe, so that a wrong name, a missing permission and a server that ignores associated data are
+// found at start and not with the first value. It unwraps first: some services create a missing key when they are asked to
+// encrypt.
+func (k *KEK) prove(ctx context.Context) error {
+	probe, ad := make([]byte, 32), []byte("sealcache: prove the key-encryption key")
+	rand.Read(probe)
+	if err := k.client.Probe(ctx); err != nil {
+		return k.ended(ctx, "", err)
+	}
+	if k.key.DecryptOnly {
+		return nil
+	}
+	sealed, err := k.client.Wrap(ctx, probe, ad)
+	if err != nil {
+		return k.ended(ctx, "", err)
+	}
+	opened, err := k.client.Unwrap(ctx, sealed, ad)
+	if err != nil {
+		return k.ended(ctx, "", err)
+	}
+	if !bytes.Equal(opened, probe) {
+		return k.failed("", &Failure{Reason: "the service decrypts to other bytes than it encrypted"})
+	}
+	_, err = k.client.Unwrap(ctx, sealed, append([]byte("not "), ad...))
+	var f *Failure
+	switch {
+	case err == nil:
+		return k.failed("", &Failure{Reason: "the service does not authenticate associated data"})
+	case !errors.As(err, &f) || f.Refusal == nil:
+		return k.ended(ctx, "", err)
+	}
+	return nil
+}
+
+// String names the module and the key.
+func (k *KEK) String() string { return k.key.Module + ": KEK " + k.key.Name }
+
+// GoString returns String.
+func (k *KEK) GoString() string { return k.String() }
+
+// LogValue returns String.
+func (k *KEK) LogValue() slog.Value { return slog.StringValue(k.String()) }
+
+// Format writes String, whatever the verb, because a client holds credentials.
+func (k *KEK) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, k.String()) } // fmt.State reports no errors
