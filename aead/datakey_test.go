@@ -319,6 +319,39 @@ func TestUnprovedDataKeysDisplaceNone(t *testing.T) {
 	})
 }
 
+// All forms of a data key leave with the one that is held among the proved ones. A form that values still use is then asked
+// for again and held among the proved ones itself, out of reach of planted data keys.
+func TestFormsOfAnEvictedDataKey(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		kek := &vault{AEADWithContext: aeadtest.NewKeyService(t)}
+		e := newEnvelope(t, kek, aead.WithDataKeyCache(4))
+		first := seal(t, newEnvelope(t, kek), "message")
+		other := spelled(t, first, 1)
+		open(t, e, first)
+		open(t, e, other)
+		for range 8 { // they displace the first form
+			open(t, e, seal(t, newEnvelope(t, kek), "message"))
+		}
+		open(t, e, other)
+		for range 8 { // planted, and proved by no value
+			planted := seal(t, newEnvelope(t, kek), "message")
+			planted[len(planted)-1] ^= 1
+			if _, err := e.DecryptWithContext(t.Context(), planted, nil); !errors.Is(err, aead.ErrUnauthentic) {
+				t.Fatal(err)
+			}
+		}
+		calls := kek.calls.Load()
+		open(t, e, other)
+		if n := kek.calls.Load() - calls; n != 0 {
+			t.Errorf("planted data keys displaced one in use: %d calls", n)
+		}
+		if n := e.Stats().DataKeys; n > 8 {
+			t.Errorf("%d data keys are held, the bounds are 4 and 4", n)
+		}
+	})
+}
+
 func TestResumeReplacesDataKey(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -119,13 +119,24 @@ func (c *dataKeyCache) drop(k *dataKey) {
 	c.forget(k)
 }
 
-// forget is for a data key that is in neither part any more. c.mu is held.
+// forget is for a data key that is in neither part any more. With the form in the first part go all forms: left in the second
+// part, a data key in use would compete with planted ones. c.mu is held.
 func (c *dataKeyCache) forget(k *dataKey) {
 	delete(c.byHeader, string(k.header))
+	k.identity.forms--
 	if k.identity.main == k {
 		k.identity.main = nil
+		if k.identity.forms > 0 {
+			c.others.removeIf(func(form *dataKey) bool {
+				if form.identity != k.identity {
+					return false
+				}
+				c.forget(form)
+				return true
+			})
+		}
 	}
-	if k.identity.forms--; k.identity.forms == 0 {
+	if k.identity.forms == 0 {
 		delete(c.identities, k.digest)
 	}
 }

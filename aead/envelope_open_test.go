@@ -11,6 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/aeadtest"
 )
@@ -118,6 +121,42 @@ func TestRefusalIsRemembered(t *testing.T) {
 		time.Sleep(aead.RefusalMemory)
 		if _, err := e.DecryptWithContext(t.Context(), garbage(1), nil); !errors.Is(err, aead.ErrUnauthentic) || service.Decrypts()-calls != 2 {
 			t.Errorf("later: %v, %d calls", err, service.Decrypts()-calls)
+		}
+	})
+}
+
+// Planted values cannot make an Envelope remember refusals without bound: the oldest go.
+func TestRememberedRefusalsAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
+		if err != nil {
+			t.Fatal(err)
+		}
+		kek, err := aead.NewKeyring(h) // calls to it have no rate limit
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := newEnvelope(t, kek)
+		const planted = aead.MaxRefusals + 100
+		for i := range planted {
+			if _, err := e.DecryptWithContext(t.Context(), garbage(i), nil); !errors.Is(err, aead.ErrUnknownKey) && !errors.Is(err, aead.ErrUnauthentic) {
+				t.Fatal(err)
+			}
+		}
+		if n := e.Refusals(); n != aead.MaxRefusals {
+			t.Errorf("%d refusals are remembered, the bound is %d", n, aead.MaxRefusals)
+		}
+		for i, asked := range map[int]uint64{0: 1, planted - 1: 0} {
+			before := e.Stats().Refusals
+			_, err := e.DecryptWithContext(t.Context(), garbage(i), nil)
+			if n := e.Stats().Refusals - before; err == nil || n != asked {
+				t.Errorf("value %d: %v, %d calls", i, err, n)
+			}
+		}
+		time.Sleep(aead.RefusalMemory)
+		if _, err := e.DecryptWithContext(t.Context(), garbage(planted), nil); err == nil || e.Refusals() != 1 {
+			t.Errorf("%v, %d refusals are remembered past their time", err, e.Refusals())
 		}
 	})
 }

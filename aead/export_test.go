@@ -21,6 +21,7 @@ const (
 	UnwrapQueue      = unwrapQueue
 	WrapParallel     = wrapParallel
 	PassphraseHeader = passphraseHeader
+	MaxRefusals      = maxRefusals
 )
 
 // KEKChanged does to an Envelope over any KEK what a Keyring does on reload.
@@ -35,6 +36,19 @@ func (k *Keyring) SetMessages(n uint64) { k.keyset.Load().primary.counter.n.Stor
 // NewCheapPassphraseKEK costs a few milliseconds instead of a third of a second.
 func NewCheapPassphraseKEK(ctx context.Context, passphrase, salt string) (tink.AEADWithContext, error) {
 	return newPassphraseKEK(ctx, []byte(passphrase), []byte(salt), argonParams{time: 1, threads: 1, memory: 19 << 10})
+}
+
+// DerivePassphraseKEK is NewCheapPassphraseKEK with the caller's memory.
+func DerivePassphraseKEK(ctx context.Context, passphrase []byte) error {
+	_, err := newPassphraseKEK(ctx, passphrase, []byte(defaultPassphraseSalt), argonParams{time: 1, threads: 1, memory: 64})
+	return err
+}
+
+// Refusals returns how many refusals an Envelope remembers.
+func (e *Envelope) Refusals() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return max(len(e.refused.m), len(e.refused.order))
 }
 
 // PassphraseCommitment returns the key commitment of a ciphertext in hexadecimal.

@@ -32,7 +32,9 @@ func TestRefusedKeysetStops(t *testing.T) {
 		if err := aead.CreateKeyset(t.Context(), &data, service, tinkaead.AES256GCMKeyTemplate()); err != nil {
 			t.Fatal(err)
 		}
-		k, err := aead.OpenKeyring(t.Context(), aead.BytesSource(data.Bytes()), service, aead.WithKEKCheck(10*time.Minute))
+		var log lockedBuffer
+		k, err := aead.OpenKeyring(t.Context(), aead.BytesSource(data.Bytes()), service, aead.WithKEKCheck(10*time.Minute),
+			aead.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,6 +72,13 @@ func TestRefusedKeysetStops(t *testing.T) {
 		}
 		if len(k.Keys()) != 0 || k.Overhead() != 0 || k.String() == "" {
 			t.Error("a refused keyset lists keys")
+		}
+
+		if err := k.Reload(t.Context()); err == nil {
+			t.Error("a refused keyset was reloaded")
+		}
+		if !strings.Contains(log.String(), "keyset not reloaded; none is in service") || strings.Contains(log.String(), "the old one stays in service") {
+			t.Errorf("the log names a keyset in service:\n%s", log.String())
 		}
 
 		service.Refuse(false)

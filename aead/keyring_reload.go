@@ -26,7 +26,8 @@ const (
 var errNoSource = fmt.Errorf("aead: reload: the Keyring was made from a handle and has no source: %w", errors.ErrUnsupported)
 
 // Reload reads the source again and puts the new keyset into service as a whole: an operation sees the old one or the new
-// one. If anything fails, the old keyset stays in service, and the error says why. Concurrent reloads wait for each other.
+// one. If anything fails, the old keyset stays in service, unless its key-encryption key refused it, and the error says why.
+// Concurrent reloads wait for each other.
 //
 // Envelopes whose KEK is this Keyring drop their unwrapped data keys before Reload returns.
 func (k *Keyring) Reload(ctx context.Context) error {
@@ -51,7 +52,7 @@ func (k *Keyring) reload(ctx context.Context, onlyChanged bool) error {
 	if err != nil {
 		if !errors.Is(err, context.Canceled) {
 			k.stats.reloadFailures.Add(1)
-			k.log.ErrorContext(ctx, "sealcache: keyset not reloaded; the old one stays in service", "error", err)
+			k.logNotReloaded(ctx, old, err)
 		}
 		return err
 	}
@@ -61,6 +62,15 @@ func (k *Keyring) reload(ctx context.Context, onlyChanged bool) error {
 		k.notify()
 	}
 	return nil
+}
+
+// logNotReloaded says what is in service after a reload that failed.
+func (k *Keyring) logNotReloaded(ctx context.Context, old *loadedKeyset, err error) {
+	if old.refused != nil {
+		k.log.ErrorContext(ctx, "sealcache: keyset not reloaded; none is in service, because its KEK refused the old one", "error", err)
+		return
+	}
+	k.log.ErrorContext(ctx, "sealcache: keyset not reloaded; the old one stays in service", "error", err)
 }
 
 // exclusively waits for its turn among reloads and KEK checks. The context that it returns also ends with Close.
@@ -89,8 +99,16 @@ func (k *Keyring) replace(ctx context.Context, old *loadedKeyset, onlyChanged bo
 		return false, err
 	}
 	if onlyChanged && bytes.Equal(data, k.loaded) {
+		clear(data) // a keyset in plaintext may be in it, here and below
 		return false, nil
 	}
+	kept := false
+	defer func() {
+		if kept {
+			k.loaded, data = data, k.loaded
+		}
+		clear(data)
+	}()
 	handle, err := parseKeyset(ctx, data, k.kek, k.associatedData)
 	if err != nil {
 		return false, err
@@ -99,12 +117,11 @@ func (k *Keyring) replace(ctx context.Context, old *loadedKeyset, onlyChanged bo
 	if err != nil {
 		return false, err
 	}
+	kept = true
 	if old.refused == nil && r.same(old) {
-		k.loaded = data
 		return false, nil
 	}
 	k.compareKeys(ctx, old, r)
-	k.loaded = data
 	k.keyset.Store(r)
 	return true, nil
 }

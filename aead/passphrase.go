@@ -1,6 +1,7 @@
 package aead
 
 import (
+	"bytes"
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
@@ -111,13 +112,15 @@ func readPassphrase(ctx context.Context, path string) ([]byte, error) {
 	return readSecretFile(ctx, path, maxPassphrase+3, slog.Default())
 }
 
-// withoutLineEnd removes one line end, which editors and `echo` add.
+// withoutLineEnd returns b without one line end, which editors and `echo` add.
 func withoutLineEnd(b []byte) []byte {
-	return []byte(strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"))
+	return bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r"))
 }
 
-// newPassphraseKEK derives the key. The derivation takes a third of a second and 64 MiB, and cannot be interrupted.
+// newPassphraseKEK derives the key, and clears passphrase. The derivation takes a third of a second and 64 MiB, and cannot
+// be interrupted.
 func newPassphraseKEK(ctx context.Context, passphrase, salt []byte, params argonParams) (*passphraseKEK, error) {
+	defer clear(passphrase)
 	if len(passphrase) < minPassphrase || len(passphrase) > maxPassphrase {
 		return nil, fmt.Errorf("the passphrase has %d bytes; from %d to %d are allowed", len(passphrase), minPassphrase, maxPassphrase)
 	}

@@ -72,7 +72,7 @@ func (r *sourceReader) load(ctx context.Context) ([]byte, error) {
 }
 
 // abandonable calls read and returns when it does, or when ctx or sourceTimeout ends. A file on a hung mount, or another
-// Source that ignores its context, then keeps a goroutine and one of the slots, and nobody waits for it.
+// Source that ignores its context, then keeps a goroutine and one of the slots, and no caller waits for it.
 func abandonable(ctx context.Context, slots chan struct{}, read func(context.Context) ([]byte, error)) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, sourceTimeout, errSourceNoAnswer)
 	defer cancel()
@@ -89,7 +89,7 @@ func abandonable(ctx context.Context, slots chan struct{}, read func(context.Con
 	})
 }
 
-// FileSource reads the keyset from a file. With WithReload, a file that is replaced (by rename, or through the symbolic
+// FileSource reads the keyset from a file. A named pipe must have been opened by its writer. With WithReload, a file that is replaced (by rename, or through the symbolic
 // links of a Kubernetes volume) or rewritten is noticed at once.
 func FileSource(path string) Source { return fileSource(path) }
 
@@ -108,8 +108,8 @@ func (f fileSource) Load(ctx context.Context) ([]byte, error) {
 
 func (f fileSource) watchPath() string { return string(f) }
 
-// readFile reads at most limit bytes. A named pipe is opened without waiting for its writer, and read until the deadline
-// of ctx; a read of a regular file cannot be interrupted.
+// readFile reads at most limit bytes. It does not wait for the writer of a named pipe to come. If one has the pipe open, it
+// reads until that one closes the pipe or the deadline of ctx passes. A read of a regular file cannot be interrupted.
 func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
 	if ctx.Err() != nil {
 		return nil, ended(ctx)
@@ -125,6 +125,9 @@ func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(file, limit))
 	if err != nil {
 		return nil, pathError(err)
+	}
+	if info, err := file.Stat(); len(data) == 0 && err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+		return nil, errors.New("the named pipe is empty (its writer must open it first)")
 	}
 	return data, nil
 }

@@ -1,0 +1,54 @@
+//go:build unix
+
+package aead_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sealcache/sealcache/aead"
+)
+
+// A named pipe is a way to give a process a secret once. Its reader waits for a writer that has it open, but never for one
+// that may not come.
+func TestNamedPipes(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	src := aead.FileSource(path)
+	if _, err := src.Load(t.Context()); err == nil || !strings.Contains(err.Error(), "named pipe is empty") {
+		t.Errorf("without a writer: %v", err)
+	}
+
+	// Opened for both, the pipe has a writer before its reader.
+	pipe, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := src.Load(ctx); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("with a silent writer: %v", err)
+	}
+	// A second reader keeps what is in the pipe when its writer closes it.
+	keeps, err := os.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keeps.Close()
+	_, err = pipe.WriteString("keyset")
+	if err := errors.Join(err, pipe.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := src.Load(t.Context()); err != nil || string(data) != "keyset" {
+		t.Errorf("with a writer: %q, %v", data, err)
+	}
+}
