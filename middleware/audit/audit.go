@@ -4,92 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/internal/rediscmd"
-	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
-	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
-	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
-
-// Config describes an audit. The zero value counts everything that the server holds, without any key.
-type Config struct {
-	// Namespace limits the audit to one namespace. Prefix, Exclude, OtherApplications and GroupBy are then prefixes of its
-	// keys, as the application gives them. Without Namespace they are prefixes of stored names.
-	Namespace string
-	// Prefix limits the audit to names that start with it, literally.
-	Prefix string
-	// Exclude lists prefixes of names that are not looked at, such as counters. The answers are about the rest, and
-	// MayDestroy is never Yes. A prefix that cannot match is an error. One that matched nothing is reported.
-	Exclude []string
-	// OtherApplications lists prefixes of names that belong to other applications, which have other keys. These names are
-	// not looked at. They are no reason against destroying a key.
-	OtherApplications []string
-	// GroupBy lists prefixes of names whose values are counted apart. By default it is what stands before the first colon,
-	// if that looks like a namespace and has at least ten entries, so that no whole name is shown.
-	GroupBy []string
-	// Stored says that Prefix and the lists are of stored names, although Namespace is given.
-	Stored bool
-
-	// Keys must open the sealed values of caches. The audit counts values that none of them opens, and reads every value
-	// as a whole instead of its start.
-	Keys []tink.AEADWithContext
-	// Namespaces are those that values are bound to, for Keys. A name belongs to the namespace that it starts with, and
-	// else to none. The default is Namespace.
-	Namespaces []string
-
-	// Samples is how many names the report shows of each kind of finding. 0 is none.
-	Samples int
-	// OneDatabase leaves out the other databases of the server. Without a Namespace or Prefix they are looked at too.
-	OneDatabase bool
-	// Replica accepts a server that is a replica, which may lack what its master has. MayDestroy is then never Yes.
-	Replica bool
-	// IgnoreTypes lists types of Redis, such as "hash" and "list", whose entries are no reason for Unknown. Give those that
-	// the applications use for other purposes. Strings are always looked at.
-	IgnoreTypes []string
-
-	// Rate bounds the names per second. 0 is no bound.
-	Rate float64
-	// BytesPerSecond bounds the bytes that are read if Keys are given. 0 is no bound.
-	BytesPerSecond float64
-	// MaxLatency pauses the audit while the 99th percentile of PING is longer. 0 is no bound.
-	MaxLatency time.Duration
-	// Progress is called at the start, several times a second and at the end, by one goroutine at a time. Nil means none.
-	Progress func(Progress)
-	// Logger is told what is tried again. The default is slog.Default().
-	Logger *slog.Logger
-}
-
-// ErrConfig reports a Config that cannot be meant, or a client that cannot be used. Nothing was read.
-var ErrConfig = errors.New("audit: wrong configuration")
-
-// ErrClusterNode reports a client for a single node that is connected to one node of a Cluster. It is an ErrConfig.
-var ErrClusterNode = rediswalk.ErrClusterNode
-
-// Progress is the state of an audit.
-type Progress struct {
-	Seen      int64 // names
-	Plaintext int64 // values
-	// Paused lists the reasons for which the audit is paused.
-	Paused []string
-	// Fraction is the part of the scan that is done, from 0 to 1, by the positions of the cursors.
-	Fraction float64
-	Elapsed  time.Duration
-	// Rate is names per second, over the last few calls. Remaining is 0 while it is unknown.
-	Rate      float64
-	Remaining time.Duration
-	// Final marks the last call.
-	Final bool
-}
 
 // auditor is one audit.
 type auditor struct {
@@ -220,104 +144,6 @@ func (a *auditor) scan(ctx context.Context) error {
 	return s.walk.Run(ctx, nil, "")
 }
 
-func newAuditor(ctx context.Context, client redis.UniversalClient, c Config) (*auditor, error) {
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
-	if len(c.Namespaces) == 0 && c.Namespace != "" {
-		c.Namespaces = []string{c.Namespace}
-	}
-	a := &auditor{Config: c, tuning: rediswalk.TuningOf(ctx, c.Rate)}
-	errs := a.check()
-	s, err := rediswalk.New(client)
-	if err = errors.Join(append(errs, err)...); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	s.AllowReplica, s.AllowUnwatched = c.Replica, true
-	a.servers = s
-	a.throttle = rediswalk.NewThrottle(c.Rate, c.BytesPerSecond, a.tuning.BatchSize)
-	if len(c.Keys) == 0 {
-		return a, nil
-	}
-	a.keys = make(map[string]cachevalue.Keys)
-	for _, ns := range append([]string{""}, c.Namespaces...) {
-		if a.keys[ns], err = cachevalue.NewKeys(ns, c.Keys...); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
-		}
-	}
-	return a, nil
-}
-
-// check checks the Config, and makes the scope and the filters.
-func (a *auditor) check() (errs []error) {
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	for _, ns := range append(slices.Clone(a.Namespaces), a.Namespace) {
-		if err := wire.CheckNamespace(ns); ns != "" && err != nil {
-			errs = append(errs, err)
-		}
-	}
-	if !(a.Rate >= 0) || !(a.BytesPerSecond >= 0) || a.MaxLatency < 0 || a.Samples < 0 {
-		bad("Rate, BytesPerSecond, MaxLatency and Samples must not be negative")
-	}
-	for _, t := range a.IgnoreTypes {
-		if t == "" || t == "string" || t == hyperLogLog || t == "none" {
-			bad("IgnoreTypes: %q cannot be ignored", t)
-		}
-	}
-	if slices.ContainsFunc(a.Keys, func(k tink.AEADWithContext) bool { return box.IsNil(k) }) {
-		bad("Keys has a nil")
-	}
-	prefix := ""
-	if a.Namespace != "" {
-		prefix = a.Namespace + ":"
-	}
-	a.scope = prefix + a.Prefix
-	if a.Stored && a.Prefix != "" {
-		if a.scope = a.Prefix; !strings.HasPrefix(a.Prefix, prefix) {
-			bad("Prefix is not a stored name of the namespace")
-		}
-	}
-	var err error
-	if a.exclude, err = rediswalk.NewFilter("Exclude", a.Exclude, a.Namespace, a.Stored, a.scope); err != nil {
-		errs = append(errs, err)
-	}
-	if a.others, err = rediswalk.NewFilter("OtherApplications", a.OtherApplications, a.Namespace, a.Stored, a.scope); err != nil {
-		errs = append(errs, err)
-	} else {
-		for i, ns := range a.Namespaces {
-			if a.others.Match(ns + ":") {
-				bad("OtherApplications covers Namespaces[%d]", i)
-			}
-		}
-		a.others.Restore(make([]bool, len(a.OtherApplications)))
-	}
-	for _, g := range a.GroupBy {
-		if !a.Stored {
-			g = prefix + g
-		}
-		a.groups = append(a.groups, g)
-	}
-	return errs
-}
-
-// groupOf returns the prefix under which a name is counted. What does not look like a prefix may be a whole name.
-func (a *auditor) groupOf(name string) string {
-	if len(a.groups) > 0 {
-		best := otherGroup
-		for _, g := range a.groups {
-			if strings.HasPrefix(name, g) && (best == otherGroup || len(g) > len(best)) {
-				best = g
-			}
-		}
-		return best
-	}
-	first, _, ok := strings.Cut(name, ":")
-	if !ok || wire.CheckNamespace(first) != nil {
-		return otherGroup
-	}
-	return first + ":"
-}
-
 // namespaceOf returns the namespace of a stored name and the key in it.
 func (a *auditor) namespaceOf(name string) (namespace, key string) {
 	for _, ns := range a.Namespaces {
@@ -326,40 +152,6 @@ func (a *auditor) namespaceOf(name string) (namespace, key string) {
 		}
 	}
 	return "", name
-}
-
-func (a *auditor) keepProgress(started time.Time, stop <-chan struct{}) {
-	tick := time.NewTicker(a.tuning.ProgressEvery)
-	defer tick.Stop()
-	var pace rediswalk.Pace
-	report := func(final bool) {
-		p := Progress{Final: final, Paused: a.throttle.Paused()}
-		a.mu.Lock()
-		for _, s := range a.scans {
-			s.walk.Mu.Lock()
-			for _, t := range s.walk.Tracks {
-				if f := t.Tally; f != nil {
-					p.Seen += f.seen
-					p.Plaintext += f.total.Plaintext.Values
-				}
-			}
-			p.Fraction += s.walk.Fraction() / float64(a.databases)
-			s.walk.Mu.Unlock()
-		}
-		a.mu.Unlock()
-		p.Elapsed = time.Since(started)
-		p.Rate, p.Remaining = pace.Update(p.Elapsed, p.Seen, p.Fraction)
-		a.Progress(p)
-	}
-	for {
-		report(false)
-		select {
-		case <-stop:
-			report(true)
-			return
-		case <-tick.C:
-		}
-	}
 }
 
 func (a *auditor) report(started time.Time, complete bool) *Report {
@@ -394,77 +186,4 @@ func (a *auditor) report(started time.Time, complete bool) *Report {
 	r.Groups = a.shownGroups(&all)
 	r.Doubts = r.plaintextDoubts()
 	return r
-}
-
-const (
-	// maxGroups and maxUnnamed bound what is counted apart.
-	maxGroups  = 4096
-	showGroups = 64
-	minGroup   = 10
-	maxUnnamed = 4096
-
-	otherGroup = "(other)"
-)
-
-// shownGroups returns the largest groups, and one of the rest.
-func (a *auditor) shownGroups(all *findings) []Group {
-	var shown []Group
-	rest := Group{Prefix: otherGroup}
-	for name, t := range all.groups {
-		if name == otherGroup || len(a.groups) == 0 && t.values() < minGroup {
-			rest.add(t)
-			continue
-		}
-		shown = append(shown, Group{name, *t})
-	}
-	slices.SortFunc(shown, func(x, y Group) int {
-		if d := y.values() - x.values(); d != 0 {
-			return int(max(min(d, 1), -1))
-		}
-		return strings.Compare(x.Prefix, y.Prefix)
-	})
-	if len(a.groups) == 0 && len(shown) > showGroups {
-		for i := range shown[showGroups:] {
-			rest.add(&shown[showGroups+i].Tally)
-		}
-		shown = shown[:showGroups]
-	}
-	if rest.values() > 0 {
-		shown = append(shown, rest)
-	}
-	return shown
-}
-
-// keyCheck looks at an entry under the reserved name of key checks. It reports false if the entry is something else.
-func (a *auditor) keyCheck(ctx context.Context, v peeked, f *findings) (bool, error) {
-	namespace, ok := keycheck.Namespace(v.name)
-	if !ok {
-		return false, nil
-	}
-	h, n, err := wire.Parse(v.start)
-	if err != nil || h.Kind != wire.KeyCheck || v.size > int64(len(v.start)) {
-		return false, nil //nolint:nilerr // other bytes under the name are counted like any value
-	}
-	f.keyChecks.Values++
-	refused := len(a.Keys) > 0
-	for _, k := range a.Keys {
-		c, err := keycheck.New(k, namespace)
-		if err != nil {
-			return false, fmt.Errorf("audit: key check: %w", err)
-		}
-		if err = c.Open(ctx, v.start); err == nil {
-			refused = false
-			break
-		}
-		if !box.Refused(err) && !errors.Is(err, wire.ErrUnsupportedFormat) {
-			return false, fmt.Errorf("audit: key check: %w", err)
-		}
-	}
-	if refused {
-		f.keyChecks.Unreadable++
-		f.key(nameOf(v.start[n:]), v.size, true)
-		return true, nil
-	}
-	f.key(nameOf(v.start[n:]), v.size, false)
-	return true, nil
 }

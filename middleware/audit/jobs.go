@@ -3,7 +3,6 @@ package audit
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -13,7 +12,6 @@ import (
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
-	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
 // What asynq 0.26 keeps, and where (asynq/internal/base, asynq/internal/proto). asynq has no public package for its
@@ -141,9 +139,6 @@ func (r role) holds(text []byte) bool {
 	}
 }
 
-// tasksAtATime bounds how many tasks one pipeline reads, with their payloads.
-const tasksAtATime = 25
-
 // jobs looks at entries that may belong to jobs, and returns the names of those that do not.
 func (a *auditor) jobs(ctx context.Context, names []string, f *findings) (others []string, err error) {
 	var tasks, rest []string
@@ -249,186 +244,4 @@ func (a *auditor) copies(messages []string, field protowire.Number, t *Tally, f 
 		}
 		f.job(t, m.payload, nil)
 	}
-}
-
-// tasks looks at entries with names of tasks, and returns those that are none.
-func (a *auditor) tasks(ctx context.Context, names []string, f *findings) (others []string, err error) {
-	cmds := make([]*redis.SliceCmd, len(names))
-	err = a.servers.Pipelined(ctx, func(p redis.Pipeliner) {
-		for i, name := range names {
-			cmds[i] = p.HMGet(ctx, name, "msg", "result")
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	for i, cmd := range cmds {
-		fields, err := cmd.Result()
-		if rediserr.Code(err) == "WRONGTYPE" {
-			others = append(others, names[i])
-			continue
-		}
-		if err != nil {
-			return nil, rediserr.Wrap(err)
-		}
-		msg, isMessage := fields[0].(string)
-		result, hasResult := fields[1].(string)
-		if !isMessage && !hasResult {
-			others = append(others, names[i]) // or it is gone
-			continue
-		}
-		f.jobs.Tasks.add(1, int64(len(msg)+len(result)))
-		before := f.jobs.plaintextValues()
-		f.job(&f.jobs.Results, rediswalk.BytesOf(result), nil)
-		m, err := parseMessage(rediswalk.BytesOf(msg), taskPayload, taskError, taskHeaders)
-		if err != nil || !isMessage {
-			f.notUnderstood(names[i], a.Samples)
-		} else {
-			f.job(&f.jobs.Payloads, m.payload, m.headers)
-			if isHeldMember(m.headers) {
-				f.key(keyName{label: heldLabel}, int64(len(m.payload)), false)
-			}
-			f.headers(m.headers)
-			f.failure(m.failure)
-		}
-		if f.jobs.plaintextValues() > before {
-			f.sample("jobs in plaintext", names[i], a.Samples)
-		}
-	}
-	return others, nil
-}
-
-func (f *findings) notUnderstood(name string, samples int) {
-	f.jobs.Unparsed++
-	f.sample("not understood", name, samples)
-}
-
-// heldLabel stands for the keys of group members inside tasks, which the tasks do not name.
-const heldLabel = "held members of groups"
-
-// isHeldMember reports whether the headers mark a task that holds a member of a group.
-func isHeldMember(headers map[string]string) bool {
-	for name := range headers {
-		if strings.HasPrefix(name, asynqwire.ReservedHeaders) && name != asynqwire.PayloadHeader {
-			return true
-		}
-	}
-	return false
-}
-
-func (j *JobTally) plaintextValues() int64 {
-	return j.Payloads.Plaintext.Values + j.Results.Plaintext.Values + j.Errors.Plaintext.Values + j.Headers.Plaintext.Values
-}
-
-// job counts a payload or a result. If a tag stands for the payload, the payload is in a header.
-func (f *findings) job(t *Tally, b []byte, headers map[string]string) {
-	if len(b) == 0 {
-		return // nothing that could be plaintext
-	}
-	n := int64(len(b))
-	if wire.IsTag(b) {
-		if headers == nil {
-			t.Sealed.add(1, n) // a copy of the tag alone
-			return
-		}
-		sealed, _, err := asynqwire.SealedPayload(b, headers)
-		if err != nil {
-			t.UnknownFormat.add(1, n)
-			return
-		}
-		b = sealed
-		n = int64(len(b))
-	}
-	if !wire.IsSealed(b) {
-		t.Plaintext.add(1, n)
-		return
-	}
-	h, start, err := wire.Parse(b)
-	if err != nil || h.Kind == wire.CacheValue || h.Kind == wire.KeyCheck {
-		t.UnknownFormat.add(1, n)
-		return
-	}
-	t.Sealed.add(1, n)
-	f.key(nameOf(b[start:]), n, false)
-}
-
-// headers counts headers that asynqjobs does not write: it seals those of an application.
-func (f *findings) headers(h map[string]string) {
-	for key, value := range h {
-		held := strings.HasPrefix(key, asynqwire.ReservedHeaders) && value == asynqwire.HeldMember
-		if key != asynqwire.PayloadHeader && !held {
-			f.jobs.Headers.Plaintext.add(1, int64(len(key)+len(value)))
-		}
-	}
-}
-
-// failure counts the error text of a task. Texts that asynq and asynqjobs write themselves say nothing about the task.
-func (f *findings) failure(text string) {
-	switch failure := asynqwire.ParseFailure(text); failure.Kind {
-	case asynqwire.NoFailure, asynqwire.RefusedFailure, asynqwire.NoticeFailure:
-	case asynqwire.SealedFailure:
-		f.job(&f.jobs.Errors, failure.Sealed, nil)
-	case asynqwire.MalformedFailure:
-		f.jobs.Errors.UnknownFormat.add(1, int64(len(text)))
-	default:
-		f.jobs.Errors.Plaintext.add(1, int64(len(text)))
-	}
-}
-
-// message is the part of an asynq message that is of interest.
-type message struct {
-	payload []byte
-	failure string
-	headers map[string]string
-}
-
-// eachField calls f with the length-delimited fields of a message, and skips the others.
-func eachField(b []byte, f func(num protowire.Number, v []byte) error) error {
-	for len(b) > 0 {
-		num, kind, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return fmt.Errorf("audit: %w", protowire.ParseError(n))
-		}
-		b = b[n:]
-		if n = protowire.ConsumeFieldValue(num, kind, b); n < 0 {
-			return fmt.Errorf("audit: %w", protowire.ParseError(n))
-		}
-		if kind == protowire.BytesType {
-			v, _ := protowire.ConsumeBytes(b)
-			if err := f(num, v); err != nil {
-				return err
-			}
-		}
-		b = b[n:]
-	}
-	return nil
-}
-
-// parseMessage reads a message by its field numbers; 0 is none.
-func parseMessage(b []byte, payload, failure, headers protowire.Number) (message, error) {
-	m := message{headers: map[string]string{}}
-	err := eachField(b, func(num protowire.Number, v []byte) error {
-		switch num {
-		case payload:
-			m.payload = v
-		case failure:
-			m.failure = string(v)
-		case headers: // an entry of a map<string, string>
-			var key, value string
-			if err := eachField(v, func(num protowire.Number, v []byte) error {
-				switch num {
-				case 1:
-					key = string(v)
-				case 2:
-					value = string(v)
-				}
-				return nil
-			}); err != nil {
-				return err
-			}
-			m.headers[key] = value
-		}
-		return nil
-	})
-	return m, err
 }

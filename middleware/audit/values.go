@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
+	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
@@ -155,6 +157,12 @@ func (a *auditor) plaintext(v peeked, f *findings) {
 	f.sample("plaintext", v.name, a.Samples)
 }
 
+func (a *auditor) unknownFormat(v peeked, f *findings) {
+	f.total.UnknownFormat.add(1, v.size)
+	f.group(a.groupOf(v.name)).UnknownFormat.add(1, v.size)
+	f.sample("of unknown format", v.name, a.Samples)
+}
+
 // sealed looks at values that start like sealed ones.
 func (a *auditor) sealed(ctx context.Context, values []peeked, f *findings) error {
 	if err := a.extend(ctx, values); err != nil {
@@ -169,9 +177,7 @@ func (a *auditor) sealed(ctx context.Context, values []peeked, f *findings) erro
 		}
 		_, n, ok := cachevalue.Header(v.start)
 		if !ok || !cachevalue.Plausible(v.start[n:], v.size-int64(n)) {
-			f.total.UnknownFormat.add(1, v.size)
-			f.group(a.groupOf(v.name)).UnknownFormat.add(1, v.size)
-			f.sample("of unknown format", v.name, a.Samples)
+			a.unknownFormat(v, f)
 			continue
 		}
 		if a.keys != nil {
@@ -260,15 +266,56 @@ func (a *auditor) open(ctx context.Context, group []peeked, f *findings) error {
 		}
 	}
 	return cachevalue.ByDataKey(ctx, len(values), dataKey, ahead, func(i int) error {
+		now := peeked{group[i].name, int64(len(values[i])), values[i]}
 		_, n, ok := cachevalue.Header(values[i])
-		if !ok {
-			return nil // it is gone, or something else now
+		switch {
+		case values[i] == nil: // it is gone
+			return nil
+		case !wire.IsSealed(values[i]): // the application has written plaintext since its start was read
+			return a.unsealed(ctx, now, f)
+		case !ok || !cachevalue.Plausible(values[i][n:], now.size-int64(n)):
+			a.unknownFormat(now, f)
+			return nil
 		}
 		err := open(ctx, i, n)
 		if err != nil && !box.Refused(err) {
 			return fmt.Errorf("audit: %w", err)
 		}
-		a.countSealed(peeked{group[i].name, int64(len(values[i])), values[i]}, n, err != nil, f)
+		a.countSealed(now, n, err != nil, f)
 		return nil
 	})
+}
+
+// keyCheck looks at an entry under the reserved name of key checks. It reports false if the entry is something else.
+func (a *auditor) keyCheck(ctx context.Context, v peeked, f *findings) (bool, error) {
+	namespace, ok := keycheck.Namespace(v.name)
+	if !ok {
+		return false, nil
+	}
+	h, n, err := wire.Parse(v.start)
+	if err != nil || h.Kind != wire.KeyCheck || v.size > int64(len(v.start)) {
+		return false, nil //nolint:nilerr // other bytes under the name are counted like any value
+	}
+	f.keyChecks.Values++
+	refused := len(a.Keys) > 0
+	for _, k := range a.Keys {
+		c, err := keycheck.New(k, namespace)
+		if err != nil {
+			return false, fmt.Errorf("audit: key check: %w", err)
+		}
+		if err = cachevalue.Ask(ctx, func(ctx context.Context) error { return c.Open(ctx, v.start) }); err == nil {
+			refused = false
+			break
+		}
+		if !box.Refused(err) && !errors.Is(err, wire.ErrUnsupportedFormat) {
+			return false, fmt.Errorf("audit: key check: %w", err)
+		}
+	}
+	if refused {
+		f.keyChecks.Unreadable++
+		f.key(nameOf(v.start[n:]), v.size, true)
+		return true, nil
+	}
+	f.key(nameOf(v.start[n:]), v.size, false)
+	return true, nil
 }

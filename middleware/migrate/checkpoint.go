@@ -15,14 +15,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tink-crypto/tink-go/v2/tink"
+
 	"github.com/sealcache/sealcache/middleware/internal/box"
-	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
 // ErrCheckpoint reports that a checkpoint file is damaged, is of another job, or is out of date: it is older than a week,
-// the data was flushed, or a run with other settings has changed the same names since. Give another file, or remove it to
+// the data was flushed, its run is complete, or a run with other settings has changed the same names since. Give another file, or remove it to
 // begin again. To begin again is safe, and takes the time of a whole run.
 var ErrCheckpoint = errors.New("migrate: the checkpoint is not valid for this run")
 
@@ -33,6 +34,8 @@ type checkpoint struct {
 	Job string `json:"job"`
 	// Run is the id of the run's record in Redis. See rediswalk.CheckRun.
 	Run string `json:"run"`
+	// Refused says that the run has ended with ErrWrongKeys. Its own writes must not prove its keys when it is repeated.
+	Refused bool `json:"refused,omitempty"`
 	// Topology is the digest of a Cluster's layout when the scan began. If slots have moved since, all is scanned again.
 	Topology string `json:"topology"`
 	// OldKeys is a value under Config.OldKeys, if they seal. Only the same keys open it.
@@ -61,8 +64,8 @@ type checkpointFile struct {
 
 const (
 	checkpointFormat = 3
-	// checkpointName is what the checkpoint is bound to. A key of an application cannot begin so by accident.
-	checkpointName = "\x00sealcache checkpoint"
+	// checkpointName is what the checkpoint is bound to, with the kind wire.KeyCheck: no application can seal one.
+	checkpointName = "sealcache.checkpoint"
 	maxCheckpoint  = 16 << 20
 	// maxCheckpointAge bounds how long the data may have been changed by other means, such as a rollback of the application.
 	maxCheckpointAge = 7 * 24 * time.Hour
@@ -133,12 +136,10 @@ func decodeOne(data []byte, v any) error {
 
 // openCheckpoint opens the sealed part of a file.
 func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpoint, error) {
-	_, n, ok := cachevalue.Header(sealed)
-	if !ok {
-		return nil, fmt.Errorf("%w: it is not sealed", ErrCheckpoint)
-	}
-	plaintext, err := m.openOwn(ctx, m.seals, sealed, n)
+	plaintext, n, err := m.openOwn(ctx, m.own, sealed)
 	switch {
+	case errors.Is(err, wire.ErrNotSealed), errors.Is(err, wire.ErrUnsupportedFormat):
+		return nil, fmt.Errorf("%w: it is not sealed", ErrCheckpoint)
 	case box.Refused(err):
 		return nil, fmt.Errorf("%w: it was altered, or the keys differ", ErrCheckpoint)
 	case err != nil:
@@ -155,12 +156,21 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	return c, nil
 }
 
-func (m *migration) openOwn(ctx context.Context, b *box.Box, sealed []byte, n int) (plaintext []byte, err error) {
+// openOwn opens what a run has sealed for itself, and returns the length of its header.
+func (m *migration) openOwn(ctx context.Context, b *box.Box, sealed []byte) (plaintext []byte, n int, err error) {
+	if _, n, err = b.Parse(sealed); err != nil {
+		return nil, 0, err
+	}
 	err = m.ask(ctx, func(ctx context.Context) (err error) {
 		plaintext, err = b.Open(ctx, sealed, n, false, checkpointName)
 		return err
 	})
-	return plaintext, err
+	return plaintext, n, err
+}
+
+// ownBox seals and opens what a run keeps for itself. It is bound to the namespace of the target.
+func (m *migration) ownBox(a tink.AEADWithContext) (*box.Box, error) {
+	return box.New(a, wire.KeyCheck, m.target().Namespace)
 }
 
 // checkCheckpoint refuses a checkpoint of another job, and one that is out of date.
@@ -172,15 +182,11 @@ func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job stri
 		return fmt.Errorf("%w: it is older than %v, or the clock has changed", ErrCheckpoint, maxCheckpointAge)
 	}
 	if len(c.OldKeys) > 0 && m.OldKeys != nil {
-		b, err := box.New(m.OldKeys, wire.CacheValue, m.target().Namespace)
+		b, err := m.ownBox(m.OldKeys)
 		if err != nil {
 			return fmt.Errorf("migrate: checkpoint: %w", err)
 		}
-		_, n, ok := cachevalue.Header(c.OldKeys)
-		if !ok {
-			return fmt.Errorf("%w: it proves no old keys", ErrCheckpoint)
-		}
-		switch _, err := m.openOwn(ctx, b, c.OldKeys, n); {
+		switch _, _, err := m.openOwn(ctx, b, c.OldKeys); {
 		case box.Refused(err):
 			return fmt.Errorf("%w: the old keys differ", ErrCheckpoint)
 		case err != nil:
@@ -202,7 +208,7 @@ func (m *migration) oldKeysProof(ctx context.Context) []byte {
 	if m.OldKeys == nil {
 		return nil
 	}
-	b, err := box.New(m.OldKeys, wire.CacheValue, m.target().Namespace)
+	b, err := m.ownBox(m.OldKeys)
 	if err != nil {
 		return nil
 	}
@@ -220,7 +226,7 @@ func (m *migration) writeCheckpoint(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("migrate: checkpoint: %w", err)
 	}
-	sealed, err := m.seals.Seal(ctx, nil, wire.Header{Type: wire.JSON}, plaintext, checkpointName)
+	sealed, err := m.own.Seal(ctx, nil, wire.Header{Type: wire.JSON}, plaintext, checkpointName)
 	if err != nil {
 		return fmt.Errorf("migrate: checkpoint: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -247,6 +248,42 @@ func TestUnprovenRunEndsAtTheFirstRefusal(t *testing.T) {
 			require.Greater(t, r.Written, int64(0), what)
 			require.Less(t, r.Written, int64(entries/2+2*batch), what)
 		}
+	})
+}
+
+// A refused run stays refused when its checkpoint is resumed, although its own writes open by now.
+func TestRefusalIsRemembered(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		const entries, batch = 1000, 20
+		fill(t, rdb, ns, entries)
+		app := sealedStore(t, rdb, keyring(t), ns)
+		wrong := keyring(t)
+		keys := &meanwhile{AEADWithContext: wrong}
+		keys.n.Store(entries / 2)
+		keys.do = func() {
+			for i := range entries {
+				require.NoError(t, app.Set(t.Context(), fmt.Sprint("k", i), "v"))
+			}
+		}
+		config := migrate.Config{
+			Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keys, Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
+		}
+		ctx := tuned(t.Context(), rediswalk.Tuning{Workers: 1, BatchSize: batch})
+		_, err := unproven(ctx, rdb, config)
+		require.ErrorIs(t, err, migrate.ErrWrongKeys)
+		for i := range entries / 2 { // as if more writes had been under way
+			require.NoError(t, sealedStore(t, rdb, wrong, ns).Set(ctx, fmt.Sprint("own", i), "v"))
+		}
+		config.Keys = wrong
+		for range 2 {
+			r, err := unproven(ctx, rdb, config)
+			require.ErrorIs(t, err, migrate.ErrWrongKeys)
+			require.False(t, r.Complete)
+		}
+		config.IgnoreUnreadable = true
+		r, err := unproven(ctx, rdb, config)
+		require.NoError(t, err)
+		require.False(t, r.Done())
 	})
 }
 

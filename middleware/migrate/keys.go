@@ -125,11 +125,12 @@ func (m *migration) openProof(ctx context.Context) error {
 	return nil
 }
 
-// ask repeats a question while the key service fails.
+// ask repeats a question while the key service fails, or turns its data key away.
 func (m *migration) ask(ctx context.Context, do func(ctx context.Context) error) error {
 	var answer error
 	err := m.walk.Retry(ctx, "a question to the key service", func(ctx context.Context) error {
-		if answer = do(ctx); errors.Is(answer, aead.ErrKeyServiceUnavailable) {
+		answer = cachevalue.Ask(ctx, do)
+		if errors.Is(answer, aead.ErrKeyServiceUnavailable) || errors.Is(answer, aead.ErrTooManyDataKeys) {
 			return answer
 		}
 		return nil

@@ -331,20 +331,3 @@ func (r *Report) writeNotes(b *strings.Builder) {
 		b.WriteString("NOTHING PROVED THE KEYS: check that the application reads what was sealed\n")
 	}
 }
-
-// Progress is the state of a run.
-type Progress struct {
-	Counts
-	// Phase says what the run does now, in words.
-	Phase string
-	// Paused lists the reasons for which the run is paused.
-	Paused []string
-	// Fraction is the part of the scan that is done, from 0 to 1, by the positions of the cursors.
-	Fraction float64
-	Elapsed  time.Duration // of this run
-	// Rate is entries per second, over the last few calls. Remaining is 0 while it is unknown.
-	Rate      float64
-	Remaining time.Duration
-	// Final marks the last call.
-	Final bool
-}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,7 +12,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
-	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
@@ -35,6 +32,7 @@ type migration struct {
 	present  *present
 
 	seals   *box.Box        // with Keys, for the target
+	own     *box.Box        // with Keys, for what the run keeps
 	opens   cachevalue.Keys // all keys, for From
 	arrived cachevalue.Keys // all keys, for the target
 
@@ -78,6 +76,9 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 	if err == nil && m.keepsCheckpoint() {
 		err = removeCheckpoint(m.Checkpoint)
 	}
+	if err == nil {
+		m.endRun(ctx)
+	}
 	r := m.report(err == nil)
 	if errors.Is(err, ErrWrongKeys) && !m.DryRun {
 		if r.Written = max(r.Written, m.wrote.Load()); r.Written > 0 {
@@ -111,7 +112,7 @@ func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (
 	}
 	m.throttle = rediswalk.NewThrottle(c.Rate, c.BytesPerSecond, m.tuning.BatchSize)
 	if c.Control != nil {
-		c.Control.attach(m.throttle)
+		c.Control.c.Attach(m.throttle)
 	}
 	work := m.inPlaceBatch
 	if !c.inPlace() {
@@ -154,6 +155,9 @@ func (m *migration) makeKeys() (err error) {
 	if m.seals, err = box.New(m.Keys, wire.CacheValue, m.target().Namespace); err != nil {
 		return err
 	}
+	if m.own, err = m.ownBox(m.Keys); err != nil {
+		return err
+	}
 	if m.opens, err = cachevalue.NewKeys(m.From.Namespace, m.allKeys()...); err != nil {
 		return err
 	}
@@ -192,6 +196,9 @@ func (m *migration) run(ctx context.Context) error {
 		}
 	}
 	end()
+	if errors.Is(err, ErrWrongKeys) {
+		m.before.Refused = true
+	}
 	if err != nil && m.keepsCheckpoint() && m.before.Run != "" {
 		const patience = 10 * time.Second // ctx may have ended
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
@@ -229,6 +236,10 @@ func (m *migration) prepareRun(ctx context.Context) error {
 		if old != nil {
 			m.resume(old)
 		}
+		if m.before.Refused && !m.IgnoreUnreadable {
+			return fmt.Errorf("%w: the run of this checkpoint was refused", ErrWrongKeys)
+		}
+		m.before.Refused = false
 	}
 	if m.before.Runs == 0 {
 		if err := m.tryFirst(ctx); err != nil {
@@ -266,19 +277,14 @@ func (m *migration) register(ctx context.Context, job string) error {
 	return nil
 }
 
-func (m *migration) resume(old *checkpoint) {
-	for _, k := range old.DataKeys {
-		m.present.dataKeys[k] = true
+// endRun records that the run is complete, so that an older copy of its checkpoint is refused.
+func (m *migration) endRun(ctx context.Context) {
+	if m.before.Run == "" {
+		return
 	}
-	m.walk.Mu.Lock()
-	defer m.walk.Mu.Unlock()
-	m.before = *old
-	m.work, m.rewritten = old.Work.clone(), old.Rewritten
-	m.exclude.Restore(old.Excluded)
-	for _, p := range old.Positions {
-		if p.Tally != nil && p.Tally.Opened > 0 {
-			m.opened.Store(true)
-		}
+	err := m.walk.Retry(ctx, "the records of runs", func(ctx context.Context) error { return m.servers.EndRun(ctx, m.before.Run) })
+	if err != nil {
+		m.warn("the end of the run was not recorded: remove all copies of its checkpoint")
 	}
 }
 
@@ -345,135 +351,4 @@ func (m *migration) warn(text string) {
 	m.walk.Mu.Lock()
 	defer m.walk.Mu.Unlock()
 	m.warnings = append(m.warnings, text)
-}
-
-// counts returns what all runs have counted. walk.Mu must be held.
-func (m *migration) counts() Counts {
-	c := m.work.clone()
-	for _, t := range m.walk.Tracks {
-		if t.Tally != nil {
-			c.add(t.Tally)
-		}
-	}
-	if len(m.walk.Tracks) == 0 {
-		for _, p := range m.before.Positions { // the scan has not begun
-			if p.Tally != nil {
-				c.add(p.Tally)
-			}
-		}
-	}
-	// A later scan finds what an earlier scan has written already done.
-	n := min(m.rewritten, c.AlreadyDone)
-	c.Written, c.AlreadyDone = c.Written+n, c.AlreadyDone-n
-	return c
-}
-
-// snapshot is the checkpoint of this moment.
-func (m *migration) snapshot() *checkpoint {
-	m.walk.Mu.Lock()
-	defer m.walk.Mu.Unlock()
-	c := m.before
-	c.Positions = make(map[string]rediswalk.Position[*Counts])
-	for _, t := range m.walk.Tracks {
-		if t.RunID != "" {
-			p := t.Position
-			if p.Tally != nil {
-				tally := p.Tally.clone()
-				p.Tally = &tally
-			}
-			c.Positions[t.RunID] = p
-		}
-	}
-	if len(m.walk.Tracks) == 0 { // the scan has not begun
-		maps.Copy(c.Positions, m.before.Positions)
-	} else {
-		c.Topology = m.walk.Since
-	}
-	c.Work, c.Rewritten = m.work.clone(), m.rewritten
-	c.Restarts += m.walk.Restarts
-	c.Elapsed += time.Since(m.started)
-	c.Updated = time.Now().UTC()
-	c.Excluded = m.exclude.Matched()
-	m.present.mu.Lock()
-	c.DataKeys = slices.Sorted(maps.Keys(m.present.dataKeys))
-	m.present.mu.Unlock()
-	return &c
-}
-
-func (m *migration) keepCheckpoint(ctx context.Context, stop <-chan struct{}) error {
-	tick := time.NewTicker(m.tuning.CheckpointEvery)
-	defer tick.Stop()
-	for {
-		// At once, too: a path that cannot be written to is found before anything is done.
-		if err := m.writeCheckpoint(ctx); err != nil && !errors.Is(err, aead.ErrKeyServiceUnavailable) && ctx.Err() == nil {
-			return err
-		}
-		select {
-		case <-stop:
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
-func (m *migration) keepProgress(stop <-chan struct{}) {
-	tick := time.NewTicker(m.tuning.ProgressEvery)
-	defer tick.Stop()
-	var pace rediswalk.Pace
-	for {
-		m.Progress(m.progress(&pace))
-		select {
-		case <-stop:
-			p := m.progress(&pace)
-			p.Final = true
-			m.Progress(p)
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-func (m *migration) progress(pace *rediswalk.Pace) Progress {
-	m.walk.Mu.Lock()
-	p := Progress{Counts: m.counts(), Phase: m.phase, Fraction: m.walk.Fraction(), Elapsed: time.Since(m.started)}
-	m.walk.Mu.Unlock()
-	p.Paused = m.throttle.Paused()
-	p.Rate, p.Remaining = pace.Update(p.Elapsed, p.Seen, p.Fraction)
-	return p
-}
-
-func (m *migration) report(complete bool) *Report {
-	m.walk.Mu.Lock()
-	defer m.walk.Mu.Unlock()
-	r := &Report{
-		Operation:         m.Operation.String(),
-		Servers:           m.servers.Addresses(),
-		Databases:         []int{m.servers.Database()},
-		Key:               m.present.String(),
-		From:              m.From.stored(),
-		DryRun:            m.DryRun,
-		LeaveNumbers:      m.LeaveNumbers,
-		MovedNames:        !m.inPlace(),
-		KeysProvenBy:      m.provenBy,
-		UnmatchedExcludes: m.exclude.Unmatched(m.Exclude),
-		Complete:          complete,
-		Runs:              m.before.Runs,
-		Started:           m.before.Started,
-		Elapsed:           m.before.Elapsed + time.Since(m.started),
-		Masters:           len(m.walk.Tracks),
-		Restarts:          m.before.Restarts + m.walk.Restarts,
-		PrimaryChanged:    m.primaryChanged,
-		Warnings:          slices.Clone(m.warnings),
-		Counts:            m.counts(),
-	}
-	if m.present.HasID {
-		r.KeyID = m.present.ID
-	}
-	if m.To != nil {
-		r.To = m.To.stored()
-	}
-	if r.Runs == 0 { // it ended before the scan
-		r.Started, r.UnmatchedExcludes = m.started.UTC(), nil
-	}
-	return r
 }

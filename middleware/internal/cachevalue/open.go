@@ -36,18 +36,30 @@ const (
 	// that fails now and then if each failure repeated the batch.
 	attempts = 4
 	pause    = 20 * time.Millisecond
+	// turns is how often a value comes again whose data key was turned away (aead.ErrTooManyDataKeys), about a minute. An
+	// Envelope turns away nine data keys for each that it has unwrapped while planted values use up its calls.
+	turns     = 128
+	mostPause = 500 * time.Millisecond
 )
 
 // Open opens a value whose header has n bytes, and returns the index of the key that opened it. If lastFirst, it asks the
 // last key first: to ask a key service about a value that it will refuse costs a call. An outage of any key is an outage,
-// unless another key opens the value.
+// unless another key opens the value. All keys are asked again as Ask says.
 func (k Keys) Open(ctx context.Context, lastFirst bool, key string, stored []byte, n int) (plaintext []byte, index int, err error) {
+	err = Ask(ctx, func(ctx context.Context) (err error) {
+		plaintext, index, err = k.openOnce(ctx, lastFirst, key, stored, n)
+		return err
+	})
+	return plaintext, index, err
+}
+
+func (k Keys) openOnce(ctx context.Context, lastFirst bool, key string, stored []byte, n int) (plaintext []byte, index int, err error) {
 	var worst error
 	for i := range k {
 		if lastFirst {
 			i = len(k) - 1 - i
 		}
-		plaintext, err := k.ask(ctx, i, key, stored, n)
+		plaintext, err := k[i].Open(ctx, stored, n, false, key)
 		if err == nil {
 			return plaintext, i, nil
 		}
@@ -61,13 +73,29 @@ func (k Keys) Open(ctx context.Context, lastFirst bool, key string, stored []byt
 	return nil, -1, worst
 }
 
-func (k Keys) ask(ctx context.Context, i int, key string, stored []byte, n int) ([]byte, error) {
-	for attempt := 1; ; attempt++ {
-		plaintext, err := k[i].Open(ctx, stored, n, false, key)
-		if err == nil || attempt == attempts || ctx.Err() != nil || !errors.Is(err, aead.ErrKeyServiceUnavailable) {
-			return plaintext, err
+// Ask repeats a question to a key a few times while the key service fails, and for about a minute while the data key is
+// turned away. It returns the last answer.
+func Ask(ctx context.Context, do func(ctx context.Context) error) error {
+	failures, turnedAway := 0, 0
+	for wait := pause; ; {
+		err := do(ctx)
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case errors.Is(err, aead.ErrTooManyDataKeys):
+			if turnedAway++; turnedAway == turns {
+				return err
+			}
+			wait = min(2*wait, mostPause)
+		case errors.Is(err, aead.ErrKeyServiceUnavailable):
+			if failures++; failures == attempts {
+				return err
+			}
+			wait = pause
+		default:
+			return err
 		}
-		timer := time.NewTimer(pause)
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 		case <-timer.C:

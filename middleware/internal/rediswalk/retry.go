@@ -15,13 +15,18 @@ import (
 // retryFor is how long a batch or a command is tried again while Redis or the key service fails.
 const retryFor = 30 * time.Second
 
-// Retry repeats what fails for a reason that may pass, for half a minute. do must be safe to repeat.
+// Retry repeats what fails for a reason that may pass, for half a minute after the first failure. The time before it does not
+// count, because a run may be paused or throttled in do. do must be safe to repeat.
 func Retry(ctx context.Context, log *slog.Logger, what string, do func(ctx context.Context) error) error {
 	const most = 2 * time.Second
-	until := time.Now().Add(retryFor)
+	var until time.Time
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, most) {
 		err := do(ctx)
-		if err == nil || ctx.Err() != nil || !transient(err) || time.Now().After(until) {
+		now := time.Now()
+		if until.IsZero() {
+			until = now.Add(retryFor)
+		}
+		if err == nil || ctx.Err() != nil || !transient(err) || now.After(until) {
 			return err
 		}
 		log.WarnContext(ctx, "sealcache: an operation failed and is tried again", "operation", what, "error", rediserr.Text(err))
@@ -43,7 +48,7 @@ func wait(ctx context.Context, d time.Duration) {
 
 // transient reports whether an error may pass. What a server refuses for good does not.
 func transient(err error) bool {
-	if errors.Is(err, aead.ErrKeyServiceUnavailable) {
+	if errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrTooManyDataKeys) {
 		return true
 	}
 	if errors.Is(err, redis.Nil) || errors.Is(err, errMoved) || errors.Is(err, ErrUnsuitable) || errors.Is(err, errNoInfo) ||

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
@@ -31,11 +33,12 @@ type Run struct {
 	Job       string `json:"job"`  // digest of everything that decides what is written
 	From      string `json:"from"` // what the stored names start with
 	To        string `json:"to"`
+	Done      bool   `json:"done"` // the run is complete: no checkpoint continues it
 }
 
-// ErrRunUndone reports that a checkpoint is out of date: the record of its run is gone, as after a flush, or another run
-// with other settings has changed the same names since.
-var ErrRunUndone = errors.New("the data was flushed, or another run has changed it since")
+// ErrRunUndone reports that a checkpoint is out of date: the record of its run is gone, as after a flush, the run is
+// complete, or another run with other settings has changed the same names since.
+var ErrRunUndone = errors.New("the data was flushed, its run is complete, or another run has changed the data since")
 
 // ErrRunsRefused reports that the user may not write the records.
 var ErrRunsRefused = errors.New("rediswalk: the key " + RunsName + " is refused (allow it by ACL)")
@@ -48,17 +51,41 @@ func (s *Servers) RegisterRun(ctx context.Context, r Run) (id string, err error)
 	if r.Sequence, err = s.Client.HIncrBy(ctx, RunsName, sequenceField, 1).Result(); err != nil {
 		return "", runsError(err)
 	}
-	text, err := json.Marshal(r)
-	if err != nil {
-		return "", fmt.Errorf("rediswalk: runs: %w", err)
-	}
-	if err := s.Client.HSet(ctx, RunsName, id, text).Err(); err != nil {
-		return "", runsError(err)
-	}
-	if err := s.Client.Expire(ctx, RunsName, runsKeptFor).Err(); err != nil {
-		return "", runsError(err)
+	if err := s.writeRun(ctx, id, r); err != nil {
+		return "", err
 	}
 	return id, s.pruneRuns(ctx)
+}
+
+// EndRun records that a run is complete. An older copy of its checkpoint is then refused.
+func (s *Servers) EndRun(ctx context.Context, id string) error {
+	text, err := s.Client.HGet(ctx, RunsName, id).Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return nil
+	case err != nil:
+		return runsError(err)
+	}
+	r, ok := parseRun(text)
+	if !ok {
+		return nil
+	}
+	r.Done = true
+	return s.writeRun(ctx, id, r)
+}
+
+func (s *Servers) writeRun(ctx context.Context, id string, r Run) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("rediswalk: runs: %w", err)
+	}
+	if err := s.Client.HSet(ctx, RunsName, id, text).Err(); err != nil {
+		return runsError(err)
+	}
+	if err := s.Client.Expire(ctx, RunsName, runsKeptFor).Err(); err != nil {
+		return runsError(err)
+	}
+	return nil
 }
 
 func runsError(err error) error {
@@ -85,17 +112,18 @@ func (s *Servers) runs(ctx context.Context) (map[string]Run, error) {
 	return all, nil
 }
 
+// parseRun accepts only what writeRun writes, so that nothing can hide in a record.
 func parseRun(text string) (Run, bool) {
 	const most = 4 << 10
 	var r Run
-	if len(text) > most {
+	if len(text) > most || json.Unmarshal([]byte(text), &r) != nil {
 		return r, false
 	}
-	d := json.NewDecoder(strings.NewReader(text))
-	d.DisallowUnknownFields()
-	err := d.Decode(&r)
-	return r, err == nil && !d.More()
+	again, err := json.Marshal(r)
+	return r, err == nil && string(again) == text && isHex(r.Job, 32) && len(r.Operation) <= len("reseal")
 }
+
+func isHex(s string, n int) bool { return len(s) == n && strings.Trim(s, "0123456789abcdef") == "" }
 
 // pruneRuns keeps the records few. A run whose record is gone starts from the beginning.
 func (s *Servers) pruneRuns(ctx context.Context) error {
@@ -121,7 +149,7 @@ func (s *Servers) CheckRun(ctx context.Context, id string) error {
 		return err
 	}
 	own, ok := all[id]
-	if !ok {
+	if !ok || own.Done {
 		return ErrRunUndone
 	}
 	for _, r := range all {
@@ -152,7 +180,7 @@ func IsRuns(fields map[string]string) bool {
 			}
 			continue
 		}
-		if _, ok := parseRun(text); !ok || len(id) != 16 || strings.Trim(id, "0123456789abcdef") != "" {
+		if _, ok := parseRun(text); !ok || !isHex(id, 16) {
 			return false
 		}
 	}

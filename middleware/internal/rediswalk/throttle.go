@@ -32,7 +32,7 @@ func NewThrottle(entriesPerSecond, bytesPerSecond float64, batch int) *Throttle 
 }
 
 func limit(perSecond float64) rate.Limit {
-	if perSecond <= 0 {
+	if !(perSecond > 0) { // NaN too
 		return rate.Inf
 	}
 	return rate.Limit(perSecond)

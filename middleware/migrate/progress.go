@@ -1,0 +1,108 @@
+package migrate
+
+import (
+	"slices"
+	"time"
+
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
+)
+
+// Progress is the state of a run.
+type Progress struct {
+	Counts
+	// Phase says what the run does now, in words.
+	Phase string
+	// Paused lists the reasons for which the run is paused.
+	Paused []string
+	// Fraction is the part of the scan that is done, from 0 to 1, by the positions of the cursors.
+	Fraction float64
+	Elapsed  time.Duration // of this run
+	// Rate is entries per second, over the last few calls. Remaining is 0 while it is unknown.
+	Rate      float64
+	Remaining time.Duration
+	// Final marks the last call.
+	Final bool
+}
+
+// counts returns what all runs have counted. walk.Mu must be held.
+func (m *migration) counts() Counts {
+	c := m.work.clone()
+	for _, t := range m.walk.Tracks {
+		if t.Tally != nil {
+			c.add(t.Tally)
+		}
+	}
+	if len(m.walk.Tracks) == 0 {
+		for _, p := range m.before.Positions { // the scan has not begun
+			if p.Tally != nil {
+				c.add(p.Tally)
+			}
+		}
+	}
+	// A later scan finds what an earlier scan has written already done.
+	n := min(m.rewritten, c.AlreadyDone)
+	c.Written, c.AlreadyDone = c.Written+n, c.AlreadyDone-n
+	return c
+}
+
+func (m *migration) keepProgress(stop <-chan struct{}) {
+	tick := time.NewTicker(m.tuning.ProgressEvery)
+	defer tick.Stop()
+	var pace rediswalk.Pace
+	for {
+		m.Progress(m.progress(&pace))
+		select {
+		case <-stop:
+			p := m.progress(&pace)
+			p.Final = true
+			m.Progress(p)
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (m *migration) progress(pace *rediswalk.Pace) Progress {
+	m.walk.Mu.Lock()
+	p := Progress{Counts: m.counts(), Phase: m.phase, Fraction: m.walk.Fraction(), Elapsed: time.Since(m.started)}
+	m.walk.Mu.Unlock()
+	p.Paused = m.throttle.Paused()
+	p.Rate, p.Remaining = pace.Update(p.Elapsed, p.Seen, p.Fraction)
+	return p
+}
+
+func (m *migration) report(complete bool) *Report {
+	m.walk.Mu.Lock()
+	defer m.walk.Mu.Unlock()
+	r := &Report{
+		Operation:         m.Operation.String(),
+		Servers:           m.servers.Addresses(),
+		Databases:         []int{m.servers.Database()},
+		Key:               m.present.String(),
+		From:              m.From.stored(),
+		DryRun:            m.DryRun,
+		LeaveNumbers:      m.LeaveNumbers,
+		MovedNames:        !m.inPlace(),
+		KeysProvenBy:      m.provenBy,
+		UnmatchedExcludes: m.exclude.Unmatched(m.Exclude),
+		Complete:          complete,
+		Runs:              m.before.Runs,
+		Started:           m.before.Started,
+		Elapsed:           m.before.Elapsed + time.Since(m.started),
+		Masters:           len(m.walk.Tracks),
+		Restarts:          m.before.Restarts + m.walk.Restarts,
+		PrimaryChanged:    m.primaryChanged,
+		Warnings:          slices.Clone(m.warnings),
+		Counts:            m.counts(),
+	}
+	if m.present.HasID {
+		r.KeyID = m.present.ID
+	}
+	if m.To != nil {
+		r.To = m.To.stored()
+	}
+	if r.Runs == 0 { // it ended before the scan
+		r.Started, r.UnmatchedExcludes = m.started.UTC(), nil
+	}
+	return r
+}
