@@ -27,6 +27,7 @@ type auditCommand struct {
 	since      string
 	reload     time.Duration
 	throttle   throttleFlags
+	control    string
 
 	ignoreTypes []string
 
@@ -54,6 +55,7 @@ func (a *auditCommand) declare(f *flags) {
 	f.Var(&a.groups, "group-by", "count keys separately that start with this `TEXT`; may be repeated (default: by namespace)")
 	f.IntVar(&a.samples, "samples", 0, "show up to this `NUMBER` of names for each finding")
 	a.throttle.declare(f)
+	declareControl(f, &a.control)
 	a.output.declare(f)
 	f.need("namespace", "prefix", "all", "may-destroy")
 }
@@ -163,7 +165,8 @@ func (a *auditCommand) run(ctx context.Context, p *program, f *flags) (int, erro
 	defer client.Close()
 	h := newHeader(f).at(&a.redis, client, before)
 	show, done := a.output.show(p)
-	steer := newSteering(p, "", nil)
+	config.Control = new(audit.Control)
+	steer := newSteering(p, a.control, config.Control)
 	defer steer.stop()
 	config.Progress = func(s audit.Progress) {
 		state := auditProgress(h.Command, s)

@@ -46,7 +46,7 @@ func (m *moveCommand) declare(f *flags) {
 	m.throttle.declare(f)
 	f.Int64Var(&m.maxLag, "max-lag", 0, "pause while a replica is more than this number of `BYTES` behind; 0 is no bound")
 	f.BoolVar(&m.allowEviction, "allow-eviction", false, "continue although Redis is close to maxmemory or evicts entries")
-	f.StringVar(&m.control, "control", "", "`FILE` that is read every second: \"pause\", \"resume\" or \"rate ENTRIES\" on a line of their own")
+	declareControl(f, &m.control)
 	f.IntVar(&m.maxBytes, "max-value-bytes", 0, "skip values larger than this number of `BYTES` (default 8 MiB)")
 	if m.operation == migrate.Seal {
 		f.choice(&m.as, "as", "type of the plaintext values, for the application", "bytes", "string", "json", "msgpack", "protobuf")
@@ -57,7 +57,7 @@ func (m *moveCommand) declare(f *flags) {
 	f.StringVar(&m.toPrefix, "to-prefix", "", "new `TEXT` in place of --prefix: stop the writers first")
 	f.BoolVar(&m.deleteOld, "delete-old", false, "with --to-namespace or --to-prefix: delete an old entry once the new one was read back and opened")
 	m.output.declare(f)
-	f.file("checkpoint", "control")
+	f.file("checkpoint")
 }
 
 // to returns the new names, nil if they stay.

@@ -8,15 +8,20 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/sealcache/sealcache/middleware/migrate"
 )
+
+// control changes a run: migrate.Control or audit.Control.
+type control interface {
+	Pause()
+	Resume()
+	SetRate(perSecond float64)
+}
 
 // steering shows and changes a run while it runs: by signals, and by a control file.
 type steering struct {
 	p       *program
 	file    string
-	control *migrate.Control // nil if the command cannot be changed
+	control control
 	last    atomic.Pointer[progress]
 	paused  bool // by the signal
 	done    chan struct{}
@@ -26,7 +31,7 @@ type steering struct {
 
 const controlEvery = time.Second
 
-func newSteering(p *program, file string, control *migrate.Control) *steering {
+func newSteering(p *program, file string, control control) *steering {
 	s := &steering{p: p, file: file, control: control, done: make(chan struct{})}
 	signals, release := steeringSignals()
 	tick := time.NewTicker(controlEvery)
@@ -64,8 +69,6 @@ func (s *steering) signal(signal os.Signal) {
 		} else {
 			fmt.Fprintln(s.p.stderr, "starting")
 		}
-	case s.control == nil:
-		fmt.Fprintln(s.p.stderr, "this command cannot be paused (give --max-latency or --rate)")
 	case s.paused:
 		s.paused = false
 		s.control.Resume()
@@ -75,6 +78,12 @@ func (s *steering) signal(signal os.Signal) {
 		s.control.Pause()
 		fmt.Fprintln(s.p.stderr, "paused (send the signal again to resume)")
 	}
+}
+
+// declareControl declares --control.
+func declareControl(f *flags, to *string) {
+	f.StringVar(to, "control", "", "`FILE` that is read every second: \"pause\", \"resume\" or \"rate ENTRIES\" on a line of their own")
+	f.file("control")
 }
 
 // read applies the control file, unless it says the same as before.

@@ -20,8 +20,9 @@ import (
 	"github.com/sealcache/sealcache/internal/redistest"
 )
 
-// A run is watched, paused and resumed by signals, and steered by a control file. Progress is JSON, an object on a line.
-func TestSteerRun(t *testing.T) {
+// A run and an audit are watched, paused and resumed by signals, and steered by a control file. Progress is JSON, one object on
+// each line.
+func TestSteer(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := redis.NewClient(server.ClientOptions())
@@ -30,9 +31,20 @@ func TestSteerRun(t *testing.T) {
 	for i := range 3000 {
 		require.NoError(t, rdb.Set(t.Context(), fmt.Sprint("shop:", i), "value", 0).Err())
 	}
+	t.Run("audit", func(t *testing.T) { // before the migration: it counts the plaintext
+		steered(t, exitLeft, "audit", "--redis", server.URL(), "--namespace", "shop")
+	})
+	t.Run("migrate", func(t *testing.T) {
+		steered(t, exitDone, "migrate", "--redis", server.URL(), "--kek", kek, "--namespace", "shop", "--allow-unproven")
+		require.NotEqual(t, "value", rdb.Get(t.Context(), "shop:2999").Val())
+	})
+}
+
+// steered runs a command that finds 3,000 plaintext values, and steers it. It must end with a status.
+func steered(t *testing.T, status int, args ...string) {
+	t.Helper()
 	control := filepath.Join(t.TempDir(), "control")
-	cmd := exec.CommandContext(t.Context(), "sealcache", "migrate", "--redis", server.URL(), "--kek", kek, "--namespace", "shop",
-		"--allow-unproven", "--rate", "50", "--control", control, "--progress", "json")
+	cmd := exec.CommandContext(t.Context(), "sealcache", append(args, "--rate", "50", "--control", control, "--progress", "json")...)
 	stderr, err := cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
@@ -56,13 +68,13 @@ func TestSteerRun(t *testing.T) {
 		return s
 	}
 	first := state(until(func(string) bool { return true }))
-	require.Equal(t, "migrate", first.Command)
-	require.NotEmpty(t, first.Phase)
-	until(func(line string) bool { s := state(line); return s.Written != nil && *s.Written > 0 })
+	require.Equal(t, args[0], first.Command)
+	require.Equal(t, args[0] == "migrate", first.Phase != "")
+	until(func(line string) bool { return state(line).Seen > 0 })
 
 	require.NoError(t, cmd.Process.Signal(syscall.SIGUSR1))
 	until(func(line string) bool {
-		return strings.HasPrefix(line, "migrate: ") && strings.Contains(line, " written")
+		return strings.HasPrefix(line, args[0]+": ") && strings.Contains(line, " seen")
 	})
 	require.NoError(t, cmd.Process.Signal(syscall.SIGUSR2))
 	until(func(line string) bool { return strings.HasPrefix(line, "paused") })
@@ -77,6 +89,6 @@ func TestSteerRun(t *testing.T) {
 	for lines.Scan() {
 		require.NotContains(t, lines.Text(), "shop:")
 	}
-	require.NoError(t, cmd.Wait())
-	require.NotEqual(t, "value", rdb.Get(t.Context(), "shop:2999").Val())
+	_ = cmd.Wait()
+	require.Equal(t, status, cmd.ProcessState.ExitCode())
 }
