@@ -86,12 +86,8 @@ func isCallersError(err error) bool {
 // must not change. The errors are those of Update, and the entry counts as absent
 // in the same cases. A plaintext value that WithPlaintext tolerates is sealed.
 //
-// Without hidden names a Store does not know the tags of an entry. redisstore
-// keeps the set of a tag for 30 days after the last Set with that tag, or as long
-// as the longest entry that was Set with it. An entry that Touch keeps alive for
-// longer than that escapes the invalidation of its tags: Set it again before, or
-// Set it with a store.WithTagsTTL of its longest life. memorystore has no such
-// limit.
+// The tags of an entry are sealed in its value, and Touch extends them. A value
+// with a sealed expiry is sealed again with the new one.
 func (s *Store) Touch(ctx context.Context, key any, ttl time.Duration) error {
 	ctx, op := s.tel.begin(ctx, "Touch")
 	err := s.touch(ctx, key, ttl)
@@ -105,25 +101,52 @@ func (s *Store) touch(ctx context.Context, key any, ttl time.Duration) error {
 	if err != nil {
 		return err
 	}
-	return s.swapLoop(ctx, key, func(name string) (bool, error) {
-		e, err := s.entry(ctx, name)
+	return s.swapLoop(ctx, key, func(a address) (bool, error) {
+		e, err := s.entry(ctx, a)
 		switch {
 		case err != nil:
 			return false, err
 		case !e.found:
 			return false, miss(e.refused)
-		case e.sealed || s.policy() == WritePlaintext:
-			done, err := s.can.atomic.CompareAndExpire(ctx, s.prefix+name, e.stored, e.tail(), ttl)
-			return done, s.backingError(err)
-		default: // the bytes as they are, as SealOnRead seals them
-			sealed, err := s.sealer.sealBytes(ctx, nil, name, e.plaintext, e.stored)
+		}
+		if err := s.extendTags(ctx, e, ttl); err != nil {
+			return false, err
+		}
+		end := s.touchedEnd(e, ttl)
+		if !end.Equal(e.end) || !e.sealed && s.policy() != WritePlaintext {
+			// The bytes as they are: encoding the value would lose what its Go type does not know.
+			sc := newScratch()
+			defer sc.free()
+			sealed, err := s.sealer.sealBytes(ctx, nil, sc, s.binding(e.at, end, e.tags), e.form, e.encoded)
 			if err != nil {
 				return false, err
 			}
-			done, err := s.swapper.CompareAndSwap(ctx, s.prefix+name, e.stored, e.tail(), sealed, ttl)
+			done, err := s.swapper.CompareAndSwap(ctx, e.at.stored, e.stored, e.tail(), sealed, ttl)
 			return done, s.backingError(err)
 		}
+		done, err := s.can.atomic.CompareAndExpire(ctx, e.at.stored, e.stored, e.tail(), ttl)
+		return done, s.backingError(err)
 	})
+}
+
+// touchedEnd returns the sealed end of an entry that shall live for ttl.
+func (s *Store) touchedEnd(e entry, ttl time.Duration) time.Time {
+	if ttl > 0 && (s.cfg.sealExpiry || !e.end.IsZero()) {
+		return s.cfg.now().Add(ttl)
+	}
+	return time.Time{}
+}
+
+// extendTags makes the tags that are sealed in an entry live as long as the entry.
+func (s *Store) extendTags(ctx context.Context, e entry, ttl time.Duration) error {
+	if len(e.tags) == 0 || s.can.extender == nil {
+		return nil
+	}
+	tags, err := s.storedTags(0, e.tags)
+	if err != nil {
+		return err
+	}
+	return s.backingError(s.can.extender.ExtendTags(ctx, e.at.stored, tags, ttl))
 }
 
 // GetAndDelete returns the value under key and deletes the entry. Of any number of
@@ -145,8 +168,8 @@ func (s *Store) GetAndDelete(ctx context.Context, key any) (any, error) {
 }
 
 func (s *Store) getAndDelete(ctx context.Context, key any) (value any, err error) {
-	err = s.swapLoop(ctx, key, func(name string) (bool, error) {
-		e, err := s.entry(ctx, name)
+	err = s.swapLoop(ctx, key, func(a address) (bool, error) {
+		e, err := s.entry(ctx, a)
 		switch {
 		case err != nil:
 			return false, err
@@ -154,7 +177,10 @@ func (s *Store) getAndDelete(ctx context.Context, key any) (value any, err error
 			return false, miss(e.refused)
 		}
 		value = e.value
-		done, err := s.can.atomic.CompareAndDelete(ctx, s.prefix+name, e.stored, e.tail())
+		if err := s.removeOthers(ctx, e.at); err != nil { // first: a one-time token must not come again
+			return false, err
+		}
+		done, err := s.can.atomic.CompareAndDelete(ctx, e.at.stored, e.stored, e.tail())
 		return done, s.backingError(err)
 	})
 	if err != nil {
@@ -166,11 +192,12 @@ func (s *Store) getAndDelete(ctx context.Context, key any) (value any, err error
 // modify replaces the value under key by what change makes of it. change is called
 // once for each attempt.
 func (s *Store) modify(ctx context.Context, key any, options []store.Option, change func(e entry) (any, error)) error {
-	if _, err := s.backingOptions(options); err != nil {
+	plan, err := s.planWrite(options)
+	if err != nil {
 		return err
 	}
-	return s.swapLoop(ctx, key, func(name string) (bool, error) {
-		e, err := s.entry(ctx, name)
+	return s.swapLoop(ctx, key, func(a address) (bool, error) {
+		e, err := s.entry(ctx, a)
 		if err != nil {
 			return false, err
 		}
@@ -179,11 +206,11 @@ func (s *Store) modify(ctx context.Context, key any, options []store.Option, cha
 		case err != nil:
 			return false, err
 		case e.found:
-			return s.swapEntry(ctx, name, e, value)
+			return s.swapEntry(ctx, e, value)
 		case e.refused != nil:
-			return s.replaceEntry(ctx, name, e, value, options)
+			return s.replaceEntry(ctx, e, value, plan)
 		default:
-			return s.set(ctx, name, value, options, true)
+			return s.setAt(ctx, e.at, value, plan, true)
 		}
 	})
 }
@@ -200,22 +227,22 @@ const (
 // swapLoop calls attempt until it reports success or fails, under the lock that
 // the goroutines of this process share. Pauses of random length keep processes
 // apart that write to one entry.
-func (s *Store) swapLoop(ctx context.Context, key any, attempt func(name string) (bool, error)) error {
+func (s *Store) swapLoop(ctx context.Context, key any, attempt func(a address) (bool, error)) error {
 	if s.can.atomic == nil || s.swapper == nil || s.setNX == nil {
 		return s.unsupported("change an entry atomically")
 	}
-	name, err := keyName(key)
+	a, err := s.address(key)
 	if err != nil {
 		return err
 	}
-	unlock, err := s.locks.Lock(ctx, name)
+	unlock, err := s.locks.Lock(ctx, a.key)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	pause := time.Millisecond
 	for n := 1; ; n++ {
-		done, err := attempt(name)
+		done, err := attempt(a)
 		if done || err != nil {
 			return err
 		}
@@ -236,14 +263,19 @@ func (s *Store) swapLoop(ctx context.Context, key any, attempt func(name string)
 	}
 }
 
-// entry is what an atomic operation found under a name.
+// entry is what an atomic operation found under a key.
 type entry struct {
-	found     bool
-	value     any
-	stored    []byte // as the backing store holds it, to compare with
-	sealed    bool
-	plaintext wire.Type // of stored, if that is tolerated plaintext
-	refused   error     // why an entry that is there counts as absent
+	at      address // where it is stored, or shall be created
+	found   bool
+	value   any
+	stored  []byte // as the backing store holds it, to compare with
+	sealed  bool
+	ttl     time.Duration // in the backing store
+	end     time.Time     // the sealed end, or zero
+	tags    []string      // that are sealed with the value
+	form    wire.Type     // of encoded
+	encoded []byte
+	refused error // why an entry that is there counts as absent
 }
 
 // tail is how much of a stored value is compared.
@@ -254,20 +286,46 @@ func (e entry) tail() int {
 	return 0
 }
 
-// entry reads an entry that is to be replaced or deleted. An absent entry is not an
-// error.
-func (s *Store) entry(ctx context.Context, name string) (entry, error) {
-	e, err := s.openEntry(ctx, name)
+// entry reads an entry that is to be replaced or deleted, under the PRF key that all
+// processes agree on first. An absent entry is not an error.
+func (s *Store) entry(ctx context.Context, a address) (entry, error) {
+	at, err := s.creation(a)
+	if err != nil {
+		return entry{}, err
+	}
+	e, err := s.entryAt(ctx, at)
+	if err != nil || e.found || e.refused != nil {
+		return e, err
+	}
+	others, err := s.others(at)
+	if err != nil {
+		return entry{}, err
+	}
+	for _, o := range others {
+		if other, err := s.entryAt(ctx, o); err != nil || other.found || other.refused != nil {
+			return other, err
+		}
+	}
+	return e, nil
+}
+
+// entryAt reads the entry at one address.
+func (s *Store) entryAt(ctx context.Context, a address) (entry, error) {
+	e, err := s.openEntry(ctx, a)
+	if errors.Is(err, errExpired) {
+		e.refused = err
+		return e, nil
+	}
 	if err == nil || !s.cfg.missOnFailure {
 		return e, err
 	}
 	final := errors.Is(err, ErrNotSealed)
 	if box.Refused(err) {
-		final, err = s.refusedAgain(ctx, name, e.stored, err)
+		final, err = s.refusedAgain(ctx, a, e.stored, err)
 	}
 	switch {
 	case err == nil:
-		return s.openEntry(ctx, name) // under a key that was reloaded
+		return s.openEntry(ctx, a) // under a key that was reloaded
 	case final:
 		e.refused = err
 		return e, nil
@@ -278,57 +336,63 @@ func (s *Store) entry(ctx context.Context, name string) (entry, error) {
 
 // openEntry reads an entry and opens it. With an error about the value, it returns
 // what is stored.
-func (s *Store) openEntry(ctx context.Context, name string) (entry, error) {
-	raw, _, err := s.can.atomic.GetBytesToSwap(ctx, s.prefix+name, s.sealer.maxStored())
+func (s *Store) openEntry(ctx context.Context, a address) (entry, error) {
+	raw, ttl, err := s.can.atomic.GetBytesToSwap(ctx, a.stored, s.sealer.maxStored())
 	if err != nil {
 		if err = s.backingError(err); isMiss(err) {
-			return entry{}, nil
+			return entry{at: a}, nil
 		}
 		return entry{}, err
 	}
-	e := entry{stored: raw, sealed: wire.IsSealed(raw)}
+	e := entry{at: a, stored: raw, ttl: ttl, sealed: wire.IsSealed(raw)}
 	switch {
 	case e.sealed:
-		e.value, err = s.sealer.open(ctx, name, raw, false)
+		var o opened
+		o, err = s.open(ctx, a, raw, false)
+		e.value, e.encoded, e.form, e.tags, e.end = o.value, o.encoded, o.header.Type, o.labels.Tags, endIn(o.header)
 	case s.policy() == RejectPlaintext:
 		err = errPlaintextRefused
 	default:
 		if err = s.sealer.bounded(len(raw)); err == nil {
 			s.tel.plaintextValue(ctx, "read")
-			e.value, e.plaintext, err = s.plaintextOf(stored{raw: slices.Clone(raw), owned: true})
+			e.encoded = raw
+			e.value, e.form, err = s.plaintextOf(stored{raw: slices.Clone(raw), owned: true})
 		}
 	}
 	e.found = err == nil
 	return e, err
 }
 
-// swapEntry replaces an entry by value if it is still stored.
-func (s *Store) swapEntry(ctx context.Context, name string, e entry, value any) (bool, error) {
-	replacement, err := s.replacement(ctx, name, value)
+// swapEntry replaces an entry by value if it is still stored. Its expiry and its tags stay.
+func (s *Store) swapEntry(ctx context.Context, e entry, value any) (bool, error) {
+	end := e.end
+	if end.IsZero() {
+		end = s.endOf(e.ttl)
+	}
+	replacement, err := s.replacement(ctx, e.at, value, end, e.tags)
 	if err != nil {
 		return false, err
 	}
-	done, err := s.swapper.CompareAndSwap(ctx, s.prefix+name, e.stored, e.tail(), replacement, keepTTL)
+	done, err := s.swapper.CompareAndSwap(ctx, e.at.stored, e.stored, e.tail(), replacement, keepTTL)
 	return done, s.backingError(err)
 }
 
 // replaceEntry creates an entry in place of one that counts as absent.
-func (s *Store) replaceEntry(ctx context.Context, name string, e entry, value any, options []store.Option) (bool, error) {
-	done, err := s.swap(ctx, name, e.stored, value, options)
-	if !errors.Is(err, ErrUnsupported) {
-		return done, err
+func (s *Store) replaceEntry(ctx context.Context, e entry, value any, plan writePlan) (bool, error) {
+	if len(plan.tags) == 0 {
+		return s.swap(ctx, e.at, e.stored, value, plan)
 	}
 	// A swap sets no tags, so that the entry is deleted and created. Another client
 	// may create it first.
-	done, err = s.can.atomic.CompareAndDelete(ctx, s.prefix+name, e.stored, e.tail())
+	done, err := s.can.atomic.CompareAndDelete(ctx, e.at.stored, e.stored, e.tail())
 	if err != nil || !done {
 		return false, s.backingError(err)
 	}
-	return s.set(ctx, name, value, options, true)
+	return s.setAt(ctx, e.at, value, plan, true)
 }
 
 // replacement returns the bytes of a value that is swapped in.
-func (s *Store) replacement(ctx context.Context, name string, value any) ([]byte, error) {
+func (s *Store) replacement(ctx context.Context, a address, value any, end time.Time, tags []string) ([]byte, error) {
 	if s.policy() == WritePlaintext {
 		text, err := s.plaintextText(value)
 		if err == nil {
@@ -338,7 +402,7 @@ func (s *Store) replacement(ctx context.Context, name string, value any) ([]byte
 	}
 	sc := newScratch()
 	defer sc.free()
-	return s.sealer.seal(ctx, nil, sc, name, value)
+	return s.seal(ctx, nil, sc, a, value, end, tags)
 }
 
 // plaintextText is plaintextForm as go-redis would send it.

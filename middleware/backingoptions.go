@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"errors"
+	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
 )
@@ -9,56 +10,65 @@ import (
 // gocache's options are functions that a store applies in order after its own
 // defaults. The last one sees the merged result and can rewrite it.
 
-// prepareOptions makes the options that a call without options passes on.
-func (s *Store) prepareOptions() {
-	if s.prefix != "" || s.traits != (traits{}) {
-		s.rewrite = func(o *store.Options) {
-			o.Tags = s.prefixed(o.Tags)
-			o.Expiration = s.traits.expiration(o.Expiration, s.cfg.now)
-		}
-	}
-	s.options = s.cfg.defaults
-	if s.rewrite != nil {
-		s.options = append(s.options[:len(s.options):len(s.options)], s.rewrite)
-	}
+// A writePlan is what the options of a write come to.
+type writePlan struct {
+	options []store.Option // for the backing store
+	ttl     time.Duration  // from the defaults and the options; 0 no expiry
+	tags    []string       // as the application names them
 }
 
-// backingOptions returns the options for the backing store: the defaults, those
-// of the call, then the one that rewrites.
-func (s *Store) backingOptions(options []store.Option) ([]store.Option, error) {
+// prepareOptions makes the plan of a call without options.
+func (s *Store) prepareOptions() error {
+	if d := s.can.defaulter; d != nil {
+		s.defaults = d.Defaults()
+	}
+	s.defaults = *store.ApplyOptionsWithDefault(&s.defaults, s.cfg.defaults...)
+	var err error
+	s.plan, err = s.makePlan(s.defaults, s.cfg.defaults)
+	return err
+}
+
+// planWrite returns the plan of a call with options: the defaults, the options of
+// the call, then the one that rewrites.
+func (s *Store) planWrite(options []store.Option) (writePlan, error) {
 	if len(options) == 0 {
-		return s.options, nil
+		return s.plan, nil
 	}
 	for _, o := range options {
 		if o == nil {
-			return nil, errors.New("middleware: nil store.Option")
+			return writePlan{}, errors.New("middleware: nil store.Option")
 		}
 	}
-	d := store.ApplyOptionsWithDefault(store.ApplyOptions(s.cfg.defaults...), options...).Expiration
-	normal, err := normalExpiration(d)
-	if err != nil {
-		return nil, err
-	}
-	opts := make([]store.Option, 0, len(s.cfg.defaults)+len(options)+2)
-	opts = append(opts, s.cfg.defaults...)
-	opts = append(opts, options...)
-	if normal != d {
-		opts = append(opts, store.WithExpiration(normal))
-	}
-	if s.rewrite != nil {
-		opts = append(opts, s.rewrite)
-	}
-	return opts, nil
+	merged := *store.ApplyOptionsWithDefault(&s.defaults, options...)
+	pass := make([]store.Option, 0, len(s.cfg.defaults)+len(options)+2)
+	pass = append(pass, s.cfg.defaults...)
+	pass = append(pass, options...)
+	return s.makePlan(merged, pass)
 }
 
-// prefixed returns the tags under the namespace, in a new slice.
-func (s *Store) prefixed(tags []string) []string {
-	if s.prefix == "" || len(tags) == 0 {
-		return tags
+func (s *Store) makePlan(merged store.Options, pass []store.Option) (writePlan, error) {
+	ttl, err := normalExpiration(merged.Expiration)
+	if err != nil {
+		return writePlan{}, err
 	}
-	out := make([]string, len(tags))
-	for i, t := range tags {
-		out[i] = s.prefix + t
+	pass = pass[:len(pass):len(pass)]
+	if ttl != merged.Expiration {
+		pass = append(pass, store.WithExpiration(ttl))
 	}
-	return out
+	if s.prefix != "" || s.names != nil || s.traits != (traits{}) {
+		tags, err := s.storedTags(0, merged.Tags)
+		if err != nil {
+			return writePlan{}, err
+		}
+		known := merged.Tags
+		pass = append(pass, func(o *store.Options) {
+			if len(known) == 0 && len(o.Tags) > 0 { // defaults that the backing store does not declare
+				o.Tags, _ = s.storedTags(0, o.Tags) // nil if that fails: no plain tag gets out
+			} else {
+				o.Tags = tags
+			}
+			o.Expiration = s.traits.expiration(o.Expiration, s.cfg.now)
+		})
+	}
+	return writePlan{options: pass, ttl: ttl, tags: merged.Tags}, nil
 }

@@ -59,7 +59,8 @@ const batchEntries = 1000
 // batchBytes is how many bytes are sealed before they are sent.
 const batchBytes = 4 << 20
 
-// getPart reads the keys of one round trip.
+// getPart reads some keys, in one round trip for each PRF key under which entries
+// may be.
 func (s *Store) getPart(ctx context.Context, keys []string, accept func(key string, value any, err error)) {
 	if s.can.batch == nil {
 		for _, key := range keys {
@@ -68,20 +69,37 @@ func (s *Store) getPart(ctx context.Context, keys []string, accept func(key stri
 		}
 		return
 	}
+	last := s.prfKeys() - 1
+	for i := 0; i <= last && len(keys) > 0; i++ {
+		var missing []string
+		s.getUnder(ctx, i, keys, func(key string, value any, err error) {
+			if i < last && isMiss(err) {
+				missing = append(missing, key)
+				return
+			}
+			accept(key, value, err)
+		})
+		keys = missing
+	}
+}
+
+// getUnder reads the entries that some keys have under PRF key i.
+func (s *Store) getUnder(ctx context.Context, i int, keys []string, accept func(key string, value any, err error)) {
 	limit := math.MaxInt
 	if s.bounded != nil {
 		limit = s.sealer.maxStored()
 	}
-	values, errs := s.can.batch.GetBytesMany(ctx, s.backingNames(keys), limit)
-	for i, key := range keys {
+	addresses := s.addresses(i, keys, func(key string, err error) { accept(key, nil, err) })
+	values, errs := s.can.batch.GetBytesMany(ctx, storedNames(addresses), limit)
+	for j, a := range addresses {
 		switch {
-		case errs != nil && errs[i] != nil:
-			accept(key, nil, s.backingError(errs[i]))
-		case values[i] == nil:
-			accept(key, nil, store.NotFoundWithCause(nil))
+		case errs != nil && errs[j] != nil:
+			accept(a.key, nil, s.backingError(errs[j]))
+		case values[j] == nil:
+			accept(a.key, nil, store.NotFoundWithCause(nil))
 		default:
-			value, err := s.read(ctx, key, stored{raw: values[i], owned: true})
-			accept(key, value, err)
+			value, _, err := s.read(ctx, a, stored{raw: values[j], owned: true})
+			accept(a.key, value, err)
 		}
 	}
 }
@@ -103,7 +121,7 @@ func (s *Store) SetMany(ctx context.Context, items map[string]any, opts ...store
 }
 
 func (s *Store) setMany(ctx context.Context, items map[string]any, options []store.Option) error {
-	opts, err := s.backingOptions(options)
+	plan, err := s.planWrite(options)
 	if err != nil {
 		return err
 	}
@@ -118,33 +136,39 @@ func (s *Store) setMany(ctx context.Context, items map[string]any, options []sto
 	keys := b.names(ctx, slices.Collect(maps.Keys(items)))
 	if s.can.batch == nil {
 		for _, key := range keys {
-			_, err := s.set(ctx, key, items[key], options, false)
-			accept(key, err)
+			accept(key, s.set(ctx, key, items[key], options))
 		}
 		return b.err()
 	}
 	a := arena{scratch: newScratch()}
 	defer a.scratch.free()
 	send := func() {
-		errs := s.can.batch.SetBytesMany(ctx, s.backingNames(a.keys), a.values(), opts...)
-		for i, key := range a.keys {
-			var err error
-			if errs != nil {
-				err = s.backingError(errs[i])
+		errs := s.can.batch.SetBytesMany(ctx, storedNames(a.addresses), a.values(), plan.options...)
+		var written []string
+		for i, address := range a.addresses {
+			if errs != nil && errs[i] != nil {
+				accept(address.key, s.backingError(errs[i]))
+			} else {
+				written = append(written, address.key)
 			}
-			accept(key, err)
+		}
+		for i := s.prfKeys() - 1; i > 0; i-- {
+			written = s.deleteUnder(ctx, i, written, accept)
+		}
+		for _, key := range written {
+			accept(key, nil)
 		}
 		a.reset(errs == nil)
 	}
 	for _, key := range keys {
-		if err := s.addTo(ctx, &a, key, items[key]); err != nil {
+		if err := s.addTo(ctx, &a, key, items[key], plan); err != nil {
 			accept(key, err)
 		}
-		if len(a.keys) == batchEntries || len(a.scratch.out) >= batchBytes {
+		if len(a.addresses) == batchEntries || len(a.scratch.out) >= batchBytes {
 			send()
 		}
 	}
-	if len(a.keys) > 0 {
+	if len(a.addresses) > 0 {
 		send()
 	}
 	return b.err()
@@ -152,13 +176,17 @@ func (s *Store) setMany(ctx context.Context, items map[string]any, options []sto
 
 // arena is one buffer for the sealed values of a batch.
 type arena struct {
-	scratch *scratch // its out is the buffer
-	keys    []string
-	ends    []int // of each value in the buffer
+	scratch   *scratch // its out is the buffer
+	addresses []address
+	ends      []int // of each value in the buffer
 }
 
 // addTo seals a value into the arena.
-func (s *Store) addTo(ctx context.Context, a *arena, key string, value any) error {
+func (s *Store) addTo(ctx context.Context, a *arena, key string, value any, plan writePlan) error {
+	at, err := s.addressUnder(0, key)
+	if err != nil {
+		return err
+	}
 	out := a.scratch.out[:a.used()]
 	if s.policy() == WritePlaintext {
 		text, err := s.plaintextText(value)
@@ -168,14 +196,14 @@ func (s *Store) addTo(ctx context.Context, a *arena, key string, value any) erro
 		s.tel.plaintextValue(ctx, "written")
 		out = append(out, text...)
 	} else {
-		sealed, err := s.sealer.seal(ctx, out, a.scratch, key, value)
+		sealed, err := s.seal(ctx, out, a.scratch, at, value, s.endOf(plan.ttl), plan.tags)
 		if err != nil {
 			return err
 		}
 		out = sealed
 	}
 	a.scratch.out = out
-	a.keys, a.ends = append(a.keys, key), append(a.ends, len(out))
+	a.addresses, a.ends = append(a.addresses, at), append(a.ends, len(out))
 	return nil
 }
 
@@ -200,7 +228,7 @@ func (a *arena) values() [][]byte {
 // reset empties the arena. The buffer is used again only if the store is done with
 // it.
 func (a *arena) reset(done bool) {
-	a.keys, a.ends = a.keys[:0], a.ends[:0]
+	a.addresses, a.ends = a.addresses[:0], a.ends[:0]
 	if !done {
 		a.scratch.out = nil // another goroutine may still read it
 	}
@@ -221,17 +249,15 @@ func (s *Store) DeleteMany(ctx context.Context, keys []string) error {
 	for _, part := range parts(b.names(ctx, keys)) {
 		if s.can.batch == nil {
 			for _, key := range part {
-				accept(key, s.deleteError(s.backing.Delete(ctx, s.prefix+key)))
+				accept(key, s.delete(ctx, key))
 			}
 			continue
 		}
-		errs := s.can.batch.DeleteMany(ctx, s.backingNames(part))
-		for i, key := range part {
-			var err error
-			if errs != nil {
-				err = s.backingError(errs[i])
-			}
-			accept(key, err)
+		for i := s.prfKeys() - 1; i >= 0; i-- { // the primary key last, as Delete
+			part = s.deleteUnder(ctx, i, part, accept)
+		}
+		for _, key := range part {
+			accept(key, nil)
 		}
 	}
 	err := b.err()
@@ -242,13 +268,22 @@ func (s *Store) DeleteMany(ctx context.Context, keys []string) error {
 // parts splits the keys of a batch.
 func parts(keys []string) [][]string { return slices.Collect(slices.Chunk(keys, batchEntries)) }
 
-// backingNames returns the names under which the backing store has keys.
-func (s *Store) backingNames(keys []string) []string {
-	names := make([]string, len(keys))
-	for i, key := range keys {
-		names[i] = s.prefix + key
+// deleteUnder deletes the entries that some keys have under PRF key i. It returns the
+// keys for which it did not fail.
+func (s *Store) deleteUnder(ctx context.Context, i int, keys []string, fail func(key string, err error)) (done []string) {
+	if len(keys) == 0 {
+		return nil
 	}
-	return names
+	addresses := s.addresses(i, keys, fail)
+	errs := s.can.batch.DeleteMany(ctx, storedNames(addresses))
+	for j, a := range addresses {
+		if errs != nil && errs[j] != nil {
+			fail(a.key, s.backingError(errs[j]))
+		} else {
+			done = append(done, a.key)
+		}
+	}
+	return done
 }
 
 // A BatchError says which keys of a batch failed. errors.Is and errors.As find the
@@ -307,12 +342,11 @@ func (e *BatchError) Unwrap() []error {
 	return errs
 }
 
-// Format is Error for every verb of package fmt, also for a BatchError that is no
-// pointer.
-func (e BatchError) Format(f fmt.State, _ rune) { writeString(f, e.Error()) }
+// Format is Error for every verb of package fmt.
+func (e *BatchError) Format(f fmt.State, _ rune) { writeString(f, e.Error()) }
 
 // LogValue is Error.
-func (e BatchError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
+func (e *BatchError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
 
 // batch collects the failures of a batch.
 type batch struct {

@@ -87,6 +87,9 @@ var (
 	errEncode = errors.New("sealcache: codec: cannot encode the value")
 	// errExpiration marks an expiration that no entry can have.
 	errExpiration = errors.New("middleware: expiration is in the past (delete the entry, or give 0 for no expiry)")
+	// errOtherName marks a value that was sealed for another key: it has a hidden name where names are not hidden, a plain
+	// one where they are, or another key sealed in it.
+	errOtherName = fmt.Errorf("%w: it was sealed for another name", ErrUnauthentic)
 	// errPlaintextRefused is allocated once, so that an attacker who plants
 	// plaintext values causes no extra work.
 	errPlaintextRefused = fmt.Errorf("%w (during a migration WithPlaintext reads it)", ErrNotSealed)

@@ -45,7 +45,7 @@ func (s *Store) increment(ctx context.Context, key any, delta int64, options []s
 		return 0, err
 	}
 	// Other callers' increments must not fail for these options.
-	if _, err := s.backingOptions(options); err != nil {
+	if _, err := s.planWrite(options); err != nil {
 		return 0, err
 	}
 	return s.counters.add(s, name, &increment{ctx: ctx, delta: delta, options: options, done: make(chan struct{})})

@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
+	"github.com/tink-crypto/tink-go/v2/prf"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/sealcache/sealcache/middleware/internal/content"
 	"github.com/sealcache/sealcache/middleware/internal/reload"
 	report "github.com/sealcache/sealcache/middleware/internal/telemetry"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
@@ -35,6 +37,12 @@ type config struct {
 	defaults      []store.Option
 	maxValueBytes int
 	boundReads    bool // WithMaxValueBytes was given
+	sealExpiry    bool
+	hidden        *prf.Set // nil: names are not hidden
+	oneWay        bool     // the key is not sealed with the value
+	compression   content.Codec
+	minCompressed int
+	padding       bool
 	telemetry     report.Config
 	now           func() time.Time
 	storeOptions  []string // the options given that need a store
@@ -225,6 +233,9 @@ func newConfig(opts []Option) (*config, error) {
 	}
 	if !c.until.IsZero() && c.plaintext == RejectPlaintext {
 		errs = append(errs, errors.New("WithPlaintextUntil: there is no policy to end (WithPlaintext sets one)"))
+	}
+	if c.hidden != nil && c.plaintext != RejectPlaintext {
+		errs = append(errs, errHiddenPlaintext)
 	}
 	if len(c.defaults) > 0 {
 		if _, err := normalExpiration(store.ApplyOptions(c.defaults...).Expiration); err != nil {

@@ -23,28 +23,49 @@ type stored struct {
 }
 
 func (s *Store) get(ctx context.Context, key any, withTTL bool) (any, time.Duration, error) {
-	name, err := keyName(key)
+	a, err := s.address(key)
 	if err != nil {
 		return nil, 0, err
 	}
+	value, ttl, err := s.getAt(ctx, a, withTTL)
+	if err == nil || s.names == nil || !isMiss(err) {
+		return value, ttl, err
+	}
+	others, otherErr := s.others(a)
+	if otherErr != nil {
+		return nil, 0, otherErr
+	}
+	for _, o := range others {
+		if value, ttl, err = s.getAt(ctx, o, withTTL); err == nil || !isMiss(err) {
+			break
+		}
+	}
+	return value, ttl, err
+}
+
+// getAt returns the value at one address.
+func (s *Store) getAt(ctx context.Context, a address, withTTL bool) (any, time.Duration, error) {
 	if s.bytes != nil && s.bounded == nil && !withTTL && s.policy() == RejectPlaintext { // the usual case, by the shortest way
-		raw, err := s.bytes.GetBytes(ctx, s.prefix+name)
+		raw, err := s.bytes.GetBytes(ctx, a.stored)
 		if err != nil {
 			return nil, 0, s.backingError(err)
 		}
 		if wire.IsSealed(raw) {
-			value, err := s.sealer.open(ctx, name, raw, true)
-			return value, 0, err
+			o, err := s.open(ctx, a, raw, true)
+			return o.value, 0, err
 		}
 		return nil, 0, errPlaintextRefused
 	}
-	v, err := s.fetch(ctx, s.prefix+name, withTTL)
+	v, err := s.fetch(ctx, a.stored, withTTL || s.cfg.sealExpiry && s.policy() == SealOnRead)
 	if err != nil {
 		return nil, 0, err
 	}
-	value, err := s.read(ctx, name, v)
+	value, end, err := s.read(ctx, a, v)
 	if err != nil {
 		return nil, 0, err
+	}
+	if withTTL {
+		v.ttl = timeLeft(v.ttl, end, s.cfg.now)
 	}
 	return value, v.ttl, nil
 }
@@ -86,27 +107,29 @@ func (s *Store) fetch(ctx context.Context, name string, withTTL bool) (v stored,
 	return v, nil
 }
 
-// read returns the value of what was fetched, by the plaintext policy.
-func (s *Store) read(ctx context.Context, name string, v stored) (any, error) {
+// read returns the value of what was fetched, by the plaintext policy, and its
+// sealed end.
+func (s *Store) read(ctx context.Context, a address, v stored) (any, time.Time, error) {
 	if !v.notBytes && wire.IsSealed(v.raw) {
-		return s.sealer.open(ctx, name, v.raw, v.owned)
+		o, err := s.open(ctx, a, v.raw, v.owned)
+		return o.value, endIn(o.header), err
 	}
 	policy := s.policy()
 	if policy == RejectPlaintext {
-		return nil, errPlaintextRefused
+		return nil, time.Time{}, errPlaintextRefused
 	}
 	if err := s.sealer.bounded(len(v.raw)); err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	s.tel.plaintextValue(ctx, "read")
 	value, t, err := s.plaintextOf(v)
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	if policy == SealOnRead {
-		s.sealInPlace(ctx, name, v, t)
+		s.sealInPlace(ctx, a, v, t)
 	}
-	return value, nil
+	return value, time.Time{}, nil
 }
 
 // plaintextOf returns a plaintext value as the application should see it, and the
@@ -149,16 +172,18 @@ func (s *Store) maxDecoded() int {
 // is still stored. It seals the bytes as they are: encoding the decoded value
 // would lose what its Go type does not know. If it fails, the read succeeds
 // nevertheless, and the next read tries again.
-func (s *Store) sealInPlace(ctx context.Context, name string, v stored, t wire.Type) {
+func (s *Store) sealInPlace(ctx context.Context, a address, v stored, t wire.Type) {
 	what := "reseal_failed"
 	defer func() { s.tel.plaintextValue(ctx, what) }()
 	if v.notBytes {
 		return
 	}
-	sealed, err := s.sealer.sealBytes(ctx, nil, name, t, v.raw)
+	sc := newScratch()
+	defer sc.free()
+	sealed, err := s.sealer.sealBytes(ctx, nil, sc, s.binding(a, s.endOf(v.ttl), nil), t, v.raw)
 	if err == nil {
 		var swapped bool
-		swapped, err = s.swapper.CompareAndSwap(ctx, s.prefix+name, v.raw, 0, sealed, keepTTL)
+		swapped, err = s.swapper.CompareAndSwap(ctx, a.stored, v.raw, 0, sealed, keepTTL)
 		if err == nil {
 			what = "changed"
 			if swapped {
@@ -172,7 +197,7 @@ func (s *Store) sealInPlace(ctx context.Context, name string, v stored, t wire.T
 	}
 }
 
-// keepTTL tells CompareAndSwap to leave the entry's expiry as it is.
+// keepTTL tells CompareAndSwap to leave thb binding's expiry as it is.
 const keepTTL time.Duration = -1
 
 // defaultMaxDecoded is maxDecoded without WithMaxValueBytes.

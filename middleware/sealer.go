@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/middleware/internal/box"
+	"github.com/sealcache/sealcache/middleware/internal/content"
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
@@ -19,15 +21,18 @@ import (
 // and the other way round. It is safe for concurrent use.
 type Sealer struct {
 	box      *box.Box
+	packer   *content.Packer
 	codecs   []Codec
-	maxBytes int // of a plaintext
+	maxBytes int // of a value before packing
+	now      func() time.Time
 	tel      *telemetry
 }
 
 // NewSealer returns a Sealer over a, which it does not close. It takes the
 // options WithNamespace, WithCodec, WithMaxValueBytes, WithLogger,
-// WithMeterProvider and WithTracerProvider. Options that need a store are
-// errors. It does not call the key service.
+// WithCompression, WithFastCompression, WithPadding, WithMeterProvider and
+// WithTracerProvider. Options that need a store are errors, hidden names and sealed
+// expiry among them. It does not call the key service.
 func NewSealer(a tink.AEADWithContext, opts ...Option) (*Sealer, error) {
 	cfg, err := newConfig(opts)
 	if err == nil && len(cfg.storeOptions) > 0 {
@@ -51,7 +56,10 @@ func newSealer(a tink.AEADWithContext, cfg *config) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sealer{box: b, codecs: cfg.codecs, maxBytes: cfg.maxValueBytes}, nil
+	return &Sealer{
+		box: b, codecs: cfg.codecs, maxBytes: cfg.maxValueBytes, now: cfg.now,
+		packer: content.New(cfg.compression, cfg.minCompressed, cfg.padding, cfg.maxValueBytes),
+	}, nil
 }
 
 // Seal returns the sealed form of value, bound to name and the namespace. Store
@@ -67,7 +75,7 @@ func (s *Sealer) Seal(ctx context.Context, name string, value any) ([]byte, erro
 	err := checkName(name)
 	var sealed []byte
 	if err == nil {
-		sealed, err = s.seal(ctx, nil, sc, name, value)
+		sealed, err = s.seal(ctx, nil, sc, binding{name: name}, value)
 	}
 	op.end(err)
 	s.tel.refusedWrite(ctx, "Seal", err)
@@ -79,17 +87,18 @@ func (s *Sealer) Seal(ctx context.Context, name string, value any) ([]byte, erro
 //
 // Errors: ErrNotSealed, ErrUnauthentic, ErrUnknownKey, ErrUnsupportedFormat,
 // ErrUnsupportedType, ErrTooLarge, ErrTooManyDataKeys, ErrKeyServiceUnavailable,
-// those of ctx.
+// those of ctx, and store.NotFound for a value past the end that a Store sealed with
+// it.
 func (s *Sealer) Open(ctx context.Context, name string, sealed []byte) (any, error) {
 	ctx, op := s.tel.begin(ctx, "Open")
 	err := checkName(name)
-	var value any
+	var o opened
 	if err == nil {
-		value, err = s.open(ctx, name, sealed, false)
+		o, err = s.open(ctx, binding{name: name}, sealed, false)
 	}
 	op.end(err)
 	s.tel.unreadableValue(ctx, "Open", err)
-	return value, err
+	return o.value, err
 }
 
 // Check seals a random value, opens it, and verifies that it does not open under
@@ -110,45 +119,93 @@ func (s *Sealer) Format(f fmt.State, _ rune) { writeString(f, s.String()) }
 // LogValue is String.
 func (s *Sealer) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
+// A binding is what a value is sealed with.
+type binding struct {
+	name   string // the value is bound to it: the name in the backing store without the namespace
+	flags  wire.Flags
+	labels wire.Labels // sealed with the value
+	end    int64       // of the value's life, in Unix milliseconds; 0 none
+}
+
+// opened is a value and what was sealed with it.
+type opened struct {
+	value   any
+	encoded []byte // of value, whose memory it may share
+	header  wire.Header
+	labels  wire.Labels
+}
+
 // seal appends the sealed form of value to dst.
-func (s *Sealer) seal(ctx context.Context, dst []byte, sc *scratch, name string, value any) ([]byte, error) {
-	t, plaintext, err := s.encode(&sc.word, value)
+func (s *Sealer) seal(ctx context.Context, dst []byte, sc *scratch, b binding, value any) ([]byte, error) {
+	t, encoded, err := s.encode(&sc.word, value)
 	if err != nil {
 		return nil, err
 	}
-	return s.sealBytes(ctx, dst, name, t, plaintext)
+	return s.sealBytes(ctx, dst, sc, b, t, encoded)
 }
 
-// sealBytes appends the sealed form of a plaintext of type t to dst.
-func (s *Sealer) sealBytes(ctx context.Context, dst []byte, name string, t wire.Type, plaintext []byte) ([]byte, error) {
-	if err := s.bounded(len(plaintext)); err != nil {
+// sealBytes appends the sealed form of an encoded value of type t to dst.
+func (s *Sealer) sealBytes(ctx context.Context, dst []byte, sc *scratch, b binding, t wire.Type, encoded []byte) ([]byte, error) {
+	if err := s.bounded(len(encoded)); err != nil {
 		return nil, err
 	}
-	out, err := s.box.Seal(ctx, dst, wire.Header{Type: t}, plaintext, name)
+	h := wire.Header{Type: t, Flags: b.flags, End: b.end}
+	if b.end != 0 {
+		h.Flags |= wire.Expires
+	}
+	plaintext, err := s.packer.Pack(&sc.packed, &h, b.labels, encoded)
+	if err != nil {
+		return nil, fmt.Errorf("middleware: seal: %w", err)
+	}
+	out, err := s.box.Seal(ctx, dst, h, plaintext, b.name)
 	if err != nil {
 		return nil, fmt.Errorf("middleware: %w", err)
 	}
 	return out, nil
 }
 
-// open returns the value of stored, which was read under name. If owned, stored
-// is overwritten and the value may share its memory.
-func (s *Sealer) open(ctx context.Context, name string, stored []byte, owned bool) (any, error) {
-	header, n, err := s.box.Parse(stored)
+// open returns the value of stored, which was read for b. If owned, stored is
+// overwritten and the value may share its memory. A value past its sealed end is a
+// miss, with what was sealed with it.
+func (s *Sealer) open(ctx context.Context, b binding, stored []byte, owned bool) (opened, error) {
+	h, n, err := s.box.Parse(stored)
 	if err != nil {
-		return nil, err
+		return opened{}, err
 	}
+	if (h.Flags^b.flags)&wire.Hidden != 0 {
+		return opened{}, errOtherName
+	}
+	o, err := s.unseal(ctx, b.name, h, n, stored, owned)
+	if err != nil {
+		return opened{}, err
+	}
+	if h.Flags&wire.Named != 0 && o.labels.Key != b.labels.Key {
+		return opened{}, errOtherName
+	}
+	if err := expired(h, s.now); err != nil {
+		return o, err
+	}
+	o.value, err = s.decode(h.Type, o.encoded)
+	return o, err
+}
+
+// unseal opens stored, whose header h has n bytes, and returns everything but the decoded value.
+func (s *Sealer) unseal(ctx context.Context, name string, h wire.Header, n int, stored []byte, owned bool) (opened, error) {
 	if len(stored) > s.maxStored() {
-		return nil, s.bounded(len(stored))
+		return opened{}, s.bounded(len(stored))
 	}
 	plaintext, err := s.box.Open(ctx, stored, n, owned, name)
 	if err != nil {
-		return nil, fmt.Errorf("middleware: %w", err)
+		return opened{}, fmt.Errorf("middleware: %w", err)
 	}
-	if err := s.bounded(len(plaintext)); err != nil {
-		return nil, err
+	labels, encoded, err := s.packer.Unpack(h, plaintext)
+	if err == nil {
+		err = s.bounded(len(encoded))
 	}
-	return s.decode(header.Type, plaintext)
+	if err != nil {
+		return opened{}, err
+	}
+	return opened{encoded: encoded, header: h, labels: labels}, nil
 }
 
 // bounded returns an error for n bytes of plaintext over the bound.
@@ -160,8 +217,8 @@ func (s *Sealer) bounded(n int) error {
 }
 
 // maxStored bounds the length of a sealed value. A value under an older key may
-// have another overhead than values have now.
-func (s *Sealer) maxStored() int { return s.box.MaxSize(s.maxBytes) }
+// have another overhead than values have now, and any value may be padded.
+func (s *Sealer) maxStored() int { return s.box.MaxSize(content.MaxPlaintext(s.maxBytes)) }
 
 // checkName returns an error for a name that no entry of an application has.
 func checkName(name string) error {

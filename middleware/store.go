@@ -16,6 +16,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 	"github.com/sealcache/sealcache/middleware/internal/keylock"
 	"github.com/sealcache/sealcache/middleware/internal/plaintext"
+	"github.com/sealcache/sealcache/middleware/internal/pseudonym"
 	"github.com/sealcache/sealcache/middleware/internal/reload"
 )
 
@@ -41,12 +42,12 @@ type Store struct {
 	reload    *reload.Reloader // nil: nothing to reload
 	leases    bool             // Set is given a lease in place of bytes
 	prefix    string           // of keys and tags: the namespace and a colon, or empty
+	names     *pseudonym.Set   // nil: names are not hidden
 	traits    traits
-	rewrite   store.Option   // applied after all other options, or nil
-	options   []store.Option // what a call without options passes on
+	defaults  store.Options // of the backing store and WithDefaults
+	plan      writePlan     // of a call without options
 	tel       *telemetry
 
-	unwatch    func() error          // ends the reports of the backing store's counts, or nil
 	keysDiffer atomic.Pointer[error] // what the last Check found
 	locks      keylock.Set           // of entries that are read, changed and swapped
 	counters   counters              // increments of this process that wait for one swap
@@ -73,6 +74,7 @@ func New(backing store.StoreInterface, a tink.AEADWithContext, opts ...Option) (
 	}
 	s.announcePlaintext()
 	s.can.logIgnored(s.tel.log)
+	s.announceNames()
 	return s, nil
 }
 
@@ -114,16 +116,18 @@ func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Optio
 	if cfg.namespace != "" {
 		s.prefix = cfg.namespace + ":"
 	}
-	s.prepareOptions()
+	if cfg.hidden != nil {
+		if s.names, err = pseudonym.New(cfg.namespace, cfg.hidden); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.prepareOptions(); err != nil {
+		return nil, err
+	}
 	if s.tel, err = newTelemetry(cfg, backing.GetType()); err != nil {
 		return nil, err
 	}
 	s.sealer.tel = s.tel
-	if s.can.counter != nil {
-		if s.unwatch, err = s.tel.meter.Watch(s.can.counter.Counts); err != nil {
-			return nil, err
-		}
-	}
 	s.reload = reload.New(a, cfg.reload, func(ctx context.Context, err error) {
 		s.tel.log.WarnContext(ctx, "sealcache: keyset could not be reloaded", "error", err)
 	})
@@ -177,12 +181,12 @@ func (s *Store) missOnFailure(err error) error {
 // Where the backing store counts whole seconds, a part of a second counts as one.
 func (s *Store) Set(ctx context.Context, key any, value any, options ...store.Option) error {
 	if s.tel.quiet() {
-		_, err := s.set(ctx, key, value, options, false)
+		err := s.set(ctx, key, value, options)
 		s.tel.refusedWrite(ctx, "Set", err)
 		return err
 	}
 	ctx, op := s.tel.begin(ctx, "Set")
-	_, err := s.set(ctx, key, value, options, false)
+	err := s.set(ctx, key, value, options)
 	op.end(err)
 	s.tel.refusedWrite(ctx, "Set", err)
 	return err
@@ -208,11 +212,19 @@ func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, options 
 // Delete removes the entry under key. An absent entry is not an error.
 func (s *Store) Delete(ctx context.Context, key any) error {
 	ctx, op := s.tel.begin(ctx, "Delete")
-	name, err := keyName(key)
-	if err == nil {
-		err = s.deleteError(s.backing.Delete(ctx, s.prefix+name))
-	}
+	err := s.delete(ctx, key)
 	op.end(err)
+	return err
+}
+
+func (s *Store) delete(ctx context.Context, key any) error {
+	a, err := s.address(key)
+	if err == nil {
+		err = s.removeOthers(ctx, a)
+	}
+	if err == nil { // last, so that no reader finds an older entry in between
+		err = s.deleteError(s.backing.Delete(ctx, a.stored))
+	}
 	return err
 }
 
@@ -221,18 +233,23 @@ func (s *Store) Delete(ctx context.Context, key any) error {
 // an attacker has planted names in the set of a tag.
 func (s *Store) Invalidate(ctx context.Context, options ...store.InvalidateOption) error {
 	ctx, op := s.tel.begin(ctx, "Invalidate")
-	if s.prefix != "" {
-		options = append(options[:len(options):len(options)], func(o *store.InvalidateOptions) { o.Tags = s.prefixed(o.Tags) })
-	}
-	var err error
-	if s.prefix != "" && s.scoped != nil {
-		err = s.scoped.InvalidatePrefix(ctx, s.prefix, options...)
-	} else {
-		err = s.backing.Invalidate(ctx, options...)
-	}
-	err = s.backingError(err)
+	err := s.invalidate(ctx, options)
 	op.end(err)
 	return err
+}
+
+func (s *Store) invalidate(ctx context.Context, options []store.InvalidateOption) error {
+	if s.prefix != "" || s.names != nil {
+		tags, err := s.storedTagsUnderAll(store.ApplyInvalidateOptions(options...).Tags)
+		if err != nil {
+			return err
+		}
+		options = append(options[:len(options):len(options)], func(o *store.InvalidateOptions) { o.Tags = tags })
+	}
+	if s.prefix != "" && s.scoped != nil {
+		return s.backingError(s.scoped.InvalidatePrefix(ctx, s.prefix, options...))
+	}
+	return s.backingError(s.backing.Invalidate(ctx, options...))
 }
 
 // Clear removes all entries and tags of the namespace, and nothing else. If the
@@ -280,12 +297,8 @@ func writeString(f fmt.State, text string) { _, _ = io.WriteString(f, text) }
 
 // Close closes the backing store if it can be closed. The AEAD stays open.
 func (s *Store) Close() error {
-	var err error
-	if s.unwatch != nil {
-		err = s.unwatch()
-	}
 	if c, ok := s.backing.(io.Closer); ok {
-		err = errors.Join(err, c.Close())
+		return c.Close()
 	}
-	return err
+	return nil
 }

@@ -231,7 +231,7 @@ func generateVectors(t *testing.T) {
 	refuse(keyed, "type altered", "ErrUnauthentic", set(4, 1))
 	refuse(keyed, "kind altered", "ErrUnauthentic", set(3, 2))
 	refuse(keyed, "version 2", "ErrUnsupportedFormat", set(2, 2))
-	refuse(keyed, "reserved flag", "ErrUnsupportedFormat", set(5, 1))
+	refuse(keyed, "flag altered", "ErrUnauthentic", set(5, 1))
 	refuse(keyed, "unknown type", "ErrUnsupportedFormat", set(4, 0x30))
 	refuse(keyed, "cut in the header", "ErrUnsupportedFormat", func(b []byte) []byte { return b[:5] })
 	refuse(keyed, "header alone", "ErrUnsupportedFormat", func(b []byte) []byte { return b[:6] })

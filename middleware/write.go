@@ -13,11 +13,13 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// scratch is the memory of one write: the fixed width of a number, and a sealed
-// value until the backing store has finished with it.
+// scratch is the memory of one write: the fixed width of a number, a plaintext with
+// what is sealed with the value, and a sealed value until the backing store has
+// finished with it.
 type scratch struct {
-	out  []byte
-	word [8]byte
+	out    []byte
+	packed []byte
+	word   [8]byte
 }
 
 // maxPooled bounds the buffers that are kept. A value of 100 MiB must not hold
@@ -32,23 +34,36 @@ func newScratch() *scratch { return scratches.Get().(*scratch) } //nolint:forcet
 
 func (sc *scratch) free() {
 	clear(sc.word[:]) // a plaintext number
+	clear(sc.packed)
+	sc.packed = sc.packed[:0]
+	if cap(sc.packed) > maxPooled {
+		sc.packed = nil
+	}
 	if cap(sc.out) > maxPooled {
 		sc.out = nil
 	}
 	scratches.Put(sc)
 }
 
-func (s *Store) set(ctx context.Context, key, value any, options []store.Option, onlyNew bool) (bool, error) {
-	name, err := keyName(key)
+func (s *Store) set(ctx context.Context, key, value any, options []store.Option) error {
+	a, err := s.address(key)
 	if err != nil {
-		return false, err
+		return err
 	}
-	opts, err := s.backingOptions(options)
+	plan, err := s.planWrite(options)
 	if err != nil {
-		return false, err
+		return err
 	}
+	if _, err = s.setAt(ctx, a, value, plan, false); err != nil {
+		return err
+	}
+	return s.removeOthers(ctx, a)
+}
+
+// setAt writes the entry at an address, and if onlyNew only if there is none.
+func (s *Store) setAt(ctx context.Context, a address, value any, plan writePlan, onlyNew bool) (bool, error) {
 	if s.policy() == WritePlaintext {
-		return s.setPlaintext(ctx, name, value, opts, onlyNew)
+		return s.setPlaintext(ctx, a, value, plan, onlyNew)
 	}
 	sc := newScratch()
 	defer sc.free()
@@ -59,7 +74,7 @@ func (s *Store) set(ctx context.Context, key, value any, options []store.Option,
 	if reuse {
 		dst = sc.out[:0]
 	}
-	sealed, err := s.sealer.seal(ctx, dst, sc, name, value)
+	sealed, err := s.seal(ctx, dst, sc, a, value, s.endOf(plan.ttl), plan.tags)
 	if err != nil {
 		return false, err
 	}
@@ -68,55 +83,103 @@ func (s *Store) set(ctx context.Context, key, value any, options []store.Option,
 	}
 	switch {
 	case onlyNew:
-		written, err := s.setNX.SetIfNotExists(ctx, s.prefix+name, s.traits.form(sealed), opts...)
+		written, err := s.setNX.SetIfNotExists(ctx, a.stored, s.traits.form(sealed), plan.options...)
 		return written, s.backingError(err)
 	case s.bytes != nil:
-		err = s.bytes.SetBytes(ctx, s.prefix+name, sealed, opts...)
+		err = s.bytes.SetBytes(ctx, a.stored, sealed, plan.options...)
 		if err != nil {
 			sc.out = nil // the store may still read it
 		}
 	case s.leases:
 		l := &lease{sealed: sealed}
-		err = s.backing.Set(ctx, s.prefix+name, l, opts...)
+		err = s.backing.Set(ctx, a.stored, l, plan.options...)
 		if err != nil || !l.end() {
 			sc.out = nil // another goroutine may still read it
 		}
 	default:
-		err = s.backing.Set(ctx, s.prefix+name, s.traits.form(sealed), opts...)
+		err = s.backing.Set(ctx, a.stored, s.traits.form(sealed), plan.options...)
 	}
 	return true, s.backingError(err)
+}
+
+// removeOthers deletes the entry of a's key under the other PRF keys.
+func (s *Store) removeOthers(ctx context.Context, a address) error {
+	others, err := s.others(a)
+	for _, o := range others {
+		if err = s.deleteError(s.backing.Delete(ctx, o.stored)); err != nil {
+			break
+		}
+	}
+	return err
 }
 
 func (s *Store) setIfNotExists(ctx context.Context, key, value any, options []store.Option) (bool, error) {
 	if s.setNX == nil {
 		return false, s.unsupported("set a key only if it is absent")
 	}
-	written, err := s.set(ctx, key, value, options, true)
-	if err == nil && !written && s.cfg.missOnFailure {
-		return s.replaceRefused(ctx, key, value, options)
+	a, err := s.address(key)
+	if err != nil {
+		return false, err
+	}
+	if a, err = s.creation(a); err != nil {
+		return false, err
+	}
+	if taken, err := s.takenElsewhere(ctx, a); taken || err != nil {
+		return false, err
+	}
+	plan, err := s.planWrite(options)
+	if err != nil {
+		return false, err
+	}
+	written, err := s.setAt(ctx, a, value, plan, true)
+	if err == nil && !written && (s.cfg.missOnFailure || s.cfg.sealExpiry) {
+		return s.replaceRefused(ctx, a, value, plan)
 	}
 	return written, err
 }
 
-// replaceRefused is SetIfNotExists for a key whose entry counts as a miss. It
-// decides about the bytes that it read, and replaces no others.
-func (s *Store) replaceRefused(ctx context.Context, key, value any, options []store.Option) (bool, error) {
-	name, err := keyName(key)
+// takenElsewhere reports whether a's key has an entry under another PRF key. An
+// expired one does not count.
+func (s *Store) takenElsewhere(ctx context.Context, a address) (bool, error) {
+	others, err := s.others(a)
 	if err != nil {
 		return false, err
 	}
-	v, err := s.fetch(ctx, s.prefix+name, false)
+	for _, o := range others {
+		v, err := s.fetch(ctx, o.stored, false)
+		if err == nil {
+			_, _, err = s.read(ctx, o, v)
+		}
+		switch {
+		case isMiss(err):
+		case err == nil, unreadable(err):
+			return true, nil
+		default:
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// replaceRefused is SetIfNotExists for a key whose entry may count as a miss. It
+// decides about the bytes that it read, and replaces no others.
+func (s *Store) replaceRefused(ctx context.Context, a address, value any, plan writePlan) (bool, error) {
+	v, err := s.fetch(ctx, a.stored, false)
 	if isMiss(err) {
-		return s.set(ctx, key, value, options, true) // it has disappeared
+		return s.setAt(ctx, a, value, plan, true) // it has disappeared
 	}
 	if err != nil {
 		return false, err
 	}
 	old := slices.Clone(v.raw) // reading may open it in place
-	_, err = s.read(ctx, name, v)
-	final := errors.Is(err, ErrNotSealed)
+	_, _, err = s.read(ctx, a, v)
+	ended := errors.Is(err, errExpired)
+	if !ended && !s.cfg.missOnFailure && (err == nil || unreadable(err)) {
+		return false, nil
+	}
+	final := ended || errors.Is(err, ErrNotSealed)
 	if box.Refused(err) {
-		final, err = s.refusedAgain(ctx, name, old, err)
+		final, err = s.refusedAgain(ctx, a, old, err)
 	}
 	switch {
 	case err == nil:
@@ -124,24 +187,26 @@ func (s *Store) replaceRefused(ctx context.Context, key, value any, options []st
 	case !final || v.notBytes:
 		return false, err // perhaps a sound value
 	case s.swapper == nil:
-		return false, s.unsupported("replace an unreadable value atomically")
+		return false, s.unsupported("replace an unreadable or expired value atomically")
+	case ended && s.can.atomic != nil:
+		return s.replaceEntry(ctx, entry{at: a, stored: old, sealed: wire.IsSealed(old)}, value, plan)
 	default:
-		return s.swap(ctx, name, old, value, options)
+		return s.swap(ctx, a, old, value, plan)
 	}
 }
 
 // refusedAgain reloads the keyset and opens a refused value again. It reports
 // whether the refusal is final. It is not if no reload began after the value was
 // read: another process may have sealed it under a key that it loaded first.
-func (s *Store) refusedAgain(ctx context.Context, name string, sealed []byte, refusal error) (final bool, err error) {
+func (s *Store) refusedAgain(ctx context.Context, a address, sealed []byte, refusal error) (final bool, err error) {
 	answer, reloadErr := s.reload.Run(ctx, s.reload.Now())
 	if reloadErr == nil && answer.Again {
-		_, refusal = s.sealer.open(ctx, name, slices.Clone(sealed), true)
+		_, refusal = s.open(ctx, a, slices.Clone(sealed), true)
 	}
 	if (reloadErr != nil || !answer.Decided) && box.Refused(refusal) {
 		return false, fmt.Errorf("middleware: entry kept, its keyset was not reloaded after the read: %w", refusal)
 	}
-	return box.Final(refusal), refusal
+	return box.Final(refusal) || errors.Is(refusal, errExpired), refusal
 }
 
 // tailBytes is how much of a sealed value identifies it, with its length: an
@@ -149,27 +214,19 @@ func (s *Store) refusedAgain(ctx context.Context, name string, sealed []byte, re
 // key.
 const tailBytes = 16
 
-func (s *Store) swap(ctx context.Context, name string, old []byte, value any, options []store.Option) (bool, error) {
-	opts, err := s.backingOptions(options)
-	if err != nil {
-		return false, err
-	}
-	var defaults store.Options
-	if d := s.can.defaulter; d != nil {
-		defaults = d.Defaults()
-	}
-	merged := store.ApplyOptionsWithDefault(&defaults, opts...)
-	if len(merged.Tags) > 0 {
+func (s *Store) swap(ctx context.Context, a address, old []byte, value any, plan writePlan) (bool, error) {
+	if len(plan.tags) > 0 {
 		// Without the tags an Invalidate would miss the entry for ever.
 		return false, s.unsupported("replace a value and set its tags in one step")
 	}
 	var replacement []byte
+	var err error
 	if s.policy() == WritePlaintext {
 		replacement, err = s.plaintextBytes(value)
 	} else {
 		sc := newScratch()
 		defer sc.free()
-		replacement, err = s.sealer.seal(ctx, nil, sc, name, value)
+		replacement, err = s.seal(ctx, nil, sc, a, value, s.endOf(plan.ttl), nil)
 	}
 	if err != nil {
 		return false, err
@@ -178,22 +235,22 @@ func (s *Store) swap(ctx context.Context, name string, old []byte, value any, op
 	if wire.IsSealed(old) {
 		tail = tailBytes
 	}
-	swapped, err := s.swapper.CompareAndSwap(ctx, s.prefix+name, old, tail, replacement, max(merged.Expiration, 0))
+	swapped, err := s.swapper.CompareAndSwap(ctx, a.stored, old, tail, replacement, plan.ttl)
 	return swapped, s.backingError(err)
 }
 
 // setPlaintext writes a value as the backing store would without this package.
-func (s *Store) setPlaintext(ctx context.Context, name string, value any, opts []store.Option, onlyNew bool) (bool, error) {
+func (s *Store) setPlaintext(ctx context.Context, a address, value any, plan writePlan, onlyNew bool) (bool, error) {
 	value, err := s.plaintextForm(value)
 	if err != nil {
 		return false, err
 	}
 	s.tel.plaintextValue(ctx, "written")
 	if onlyNew {
-		written, err := s.setNX.SetIfNotExists(ctx, s.prefix+name, value, opts...)
+		written, err := s.setNX.SetIfNotExists(ctx, a.stored, value, plan.options...)
 		return written, s.backingError(err)
 	}
-	return true, s.backingError(s.backing.Set(ctx, s.prefix+name, value, opts...))
+	return true, s.backingError(s.backing.Set(ctx, a.stored, value, plan.options...))
 }
 
 // plaintextForm returns what an application would give the backing store itself.

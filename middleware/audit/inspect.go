@@ -15,6 +15,7 @@ import (
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
+	"github.com/sealcache/sealcache/middleware/internal/content"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
@@ -154,6 +155,10 @@ func Open(ctx context.Context, client redis.UniversalClient, namespace, key stri
 		return Value{}, fmt.Errorf("audit: open: %w: a %s in place of a cache value", aead.ErrUnauthentic, h.Kind)
 	}
 	plaintext, _, err := by.Open(ctx, false, key, b, n)
+	if err != nil {
+		return Value{}, fmt.Errorf("audit: open: %w", err)
+	}
+	_, plaintext, err = content.New(content.None, 0, false, cachevalue.MaxBytes).Unpack(h, plaintext)
 	if err != nil {
 		return Value{}, fmt.Errorf("audit: open: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
 // moved is one entry on its way to another name.
@@ -224,7 +225,7 @@ func (m *migration) verify(ctx context.Context, moves []moved, c *Counts) ([]mov
 			c.Conflicts++
 			continue
 		case stored == nil, !v.written && expiries[i] != v.expires:
-		case v.kind == 0:
+		case v.header == wire.Header{}:
 			same = bytes.Equal(stored, v.plaintext)
 		default:
 			if same, err = m.holds(ctx, &v, stored); err != nil {
@@ -273,7 +274,7 @@ func (m *migration) expiries(ctx context.Context, moves []moved) ([]int64, error
 // holds reports whether the value under the new name opens as the value that was moved.
 func (m *migration) holds(ctx context.Context, v *moved, stored []byte) (bool, error) {
 	h, n, ok := cachevalue.Header(stored)
-	if !ok || h.Type != v.kind {
+	if !ok || h != v.header {
 		return false, nil
 	}
 	plaintext, _, err := m.arrived.Open(ctx, !m.present.names(stored[n:]), v.toKey, stored, n)

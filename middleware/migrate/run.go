@@ -15,6 +15,7 @@ import (
 	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
+	"github.com/sealcache/sealcache/middleware/internal/content"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
@@ -35,6 +36,7 @@ type migration struct {
 	own     *box.Box        // with Keys, for what the run keeps
 	opens   cachevalue.Keys // all keys, for From
 	arrived cachevalue.Keys // all keys, for the target
+	packer  *content.Packer
 
 	started time.Time
 	before  checkpoint // what earlier runs did
@@ -152,6 +154,7 @@ func (m *migration) makeKeys() (err error) {
 	if m.sealed, err = m.As.wire(); err != nil {
 		return err
 	}
+	m.packer = content.New(content.None, 0, false, cachevalue.MaxBytes)
 	if m.seals, err = box.New(m.Keys, wire.CacheValue, m.target().Namespace); err != nil {
 		return err
 	}

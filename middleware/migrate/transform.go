@@ -58,9 +58,9 @@ func (c *Counts) refused(err error) {
 type value struct {
 	old  []byte
 	next []byte
-	// plaintext and kind are what next stands for. A moved entry is compared with them when it is read back.
+	// plaintext and header are what next stands for. A moved entry is compared with them when it is read back.
 	plaintext []byte
-	kind      wire.Type       // 0 if next is not sealed
+	header    wire.Header     // of next, zero if it is not sealed
 	form      cachevalue.Form // of a plaintext value that is to be sealed
 }
 
@@ -118,7 +118,7 @@ func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *valu
 		return m.transformPlaintext(ctx, sc, p, v)
 	}
 	h, n, ok := cachevalue.Header(v.old)
-	if !ok {
+	if !ok || h.Flags&wire.Hidden != 0 && (m.rebinds() || m.Operation == Unseal) { // the new name needs the PRF key
 		return unknownFormat, nil
 	}
 	o, err := m.open(ctx, p, v.old, n, c)
@@ -131,11 +131,13 @@ func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *valu
 	case o.bound && (m.Operation == Seal || m.Operation == Reseal && o.underKeys && m.present.names(v.old[n:])):
 		return alreadyDone, nil
 	case m.Operation != Unseal:
-		return m.sealAs(ctx, sc, p, v, h.Type, o.plaintext)
+		return m.sealAs(ctx, sc, p, v, h, o.plaintext)
 	}
-	v.next, err = cachevalue.Text(h.Type, o.plaintext)
+	if _, o.plaintext, err = m.packer.Unpack(h, o.plaintext); err == nil {
+		v.next, err = cachevalue.Text(h.Type, o.plaintext)
+	}
 	switch {
-	case errors.Is(err, wire.ErrUnsupportedFormat):
+	case errors.Is(err, wire.ErrUnsupportedFormat), errors.Is(err, wire.ErrTooLarge):
 		return unknownFormat, nil
 	case errors.Is(err, cachevalue.ErrNoForm):
 		return wrongType, nil
@@ -164,19 +166,21 @@ func (m *migration) transformPlaintext(ctx context.Context, sc *scratch, p place
 	case !cachevalue.Fits(m.sealed, v.old):
 		return wrongType, nil
 	default:
-		return m.sealAs(ctx, sc, p, v, m.sealed, v.old)
+		return m.sealAs(ctx, sc, p, v, wire.Header{Type: m.sealed}, v.old)
 	}
 }
 
-func (m *migration) sealAs(ctx context.Context, sc *scratch, p place, v *value, t wire.Type, plaintext []byte) (verdict, error) {
+// sealAs seals a plaintext, as the flags of h say it is packed.
+func (m *migration) sealAs(ctx context.Context, sc *scratch, p place, v *value, h wire.Header, plaintext []byte) (verdict, error) {
+	h.Kind = wire.CacheValue
 	start := len(sc.arena)
-	out, err := m.seals.Seal(ctx, sc.arena, wire.Header{Type: t}, plaintext, p.toKey)
+	out, err := m.seals.Seal(ctx, sc.arena, h, plaintext, p.toKey)
 	if err != nil {
 		return 0, fmt.Errorf("migrate: %w", err)
 	}
 	sc.arena = out
-	v.next, v.plaintext, v.kind = out[start:len(out):len(out)], plaintext, t
-	m.present.note(v.next[wire.HeaderSize:])
+	v.next, v.plaintext, v.header = out[start:len(out):len(out)], plaintext, h
+	m.present.note(v.next[h.Size():])
 	return toWrite, nil
 }
 

@@ -1,10 +1,11 @@
 // Package compress compresses values before they are sealed, and expands them within
 // a bound.
 //
-// The form is one zstd frame (RFC 8878) that states its content size. A holder of
-// the key wrote it, perhaps a release with other limits or a compromised process: a
-// frame of a few kilobytes may claim gigabytes. [Codec.Expand] checks the claim
-// before it allocates, and accepts only one frame that ends with the input.
+// The form is one zstd frame (RFC 8878) that states its content size, or the byte 02
+// and one s2 block, which starts with its size. The first byte tells them apart. A
+// holder of the key wrote it, perhaps a release with other limits or a compromised
+// process: a few kilobytes may claim gigabytes. [Codec.Expand] checks the claim
+// before it allocates, and accepts only one frame or block that ends with the input.
 //
 // Compression makes the length of a sealed value depend on its content. An attacker
 // who chooses part of a value and sees the length learns about the rest (CRIME,
@@ -16,13 +17,17 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// errFrame is the error of everything that is not one well-formed frame.
-var errFrame = fmt.Errorf("%w: not one zstd frame with its content size", wire.ErrUnsupportedFormat)
+// errFrame is the error of everything that is not one well-formed frame or block.
+var errFrame = fmt.Errorf("%w: not one zstd frame or s2 block with its content size", wire.ErrUnsupportedFormat)
+
+// startS2 stands before an s2 block. A zstd frame starts with 28.
+const startS2 = 0x02
 
 // minDecoderMemory is the least memory for the decoder's window, which other encoders
 // make larger than the content.
@@ -67,10 +72,28 @@ func (c *Codec) Shrink(src []byte) ([]byte, bool) {
 	return out, true
 }
 
-// Expand returns the content of the frame src. Content over the bound is
-// wire.ErrTooLarge, before anything is allocated. Bytes that are not one frame are
-// wire.ErrUnsupportedFormat.
+// ShrinkFast is Shrink with s2, which takes a tenth of the time and saves less.
+func (c *Codec) ShrinkFast(src []byte) ([]byte, bool) {
+	most := s2.MaxEncodedLen(len(src))
+	if len(src) == 0 || most < 0 {
+		return nil, false
+	}
+	out := make([]byte, 1+most)
+	out[0] = startS2
+	out = out[:1+len(s2.Encode(out[1:], src))]
+	if len(out) >= len(src) {
+		return nil, false
+	}
+	return out, true
+}
+
+// Expand returns the content of src, which Shrink or ShrinkFast made. Content over
+// the bound is wire.ErrTooLarge, before anything is allocated. Bytes that are
+// neither one frame nor one block are wire.ErrUnsupportedFormat.
 func (c *Codec) Expand(src []byte) ([]byte, error) {
+	if len(src) > 0 && src[0] == startS2 {
+		return c.expandS2(src[1:])
+	}
 	size, err := contentSize(src)
 	if err != nil {
 		return nil, err
@@ -86,6 +109,21 @@ func (c *Codec) Expand(src []byte) ([]byte, error) {
 		return nil, errFrame // the decoder's own text may quote sizes of the content
 	}
 	if uint64(len(out)) != size {
+		return nil, errFrame
+	}
+	return out, nil
+}
+
+func (c *Codec) expandS2(block []byte) ([]byte, error) {
+	size, err := s2.DecodedLen(block)
+	if err != nil {
+		return nil, errFrame
+	}
+	if size > c.max {
+		return nil, fmt.Errorf("%w: decompresses to more than %d bytes", wire.ErrTooLarge, c.max)
+	}
+	out, err := s2.Decode(make([]byte, size), block)
+	if err != nil || len(out) != size {
 		return nil, errFrame
 	}
 	return out, nil

@@ -9,6 +9,7 @@
 package wire
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 )
@@ -27,7 +28,9 @@ const (
 	// HeaderSize is the length of a header without optional fields.
 	HeaderSize = 6
 	// MaxHeaderSize bounds the length of any header that Parse accepts.
-	MaxHeaderSize = HeaderSize + 1
+	MaxHeaderSize = HeaderSize + endSize
+
+	endSize = 8
 )
 
 // Kind is what a sealed value is. It is part of the header and of the associated
@@ -41,8 +44,8 @@ const (
 	JobResult  Kind = 3 // the result of a background job
 	JobFailure Kind = 4 // the error text of a background job
 	Schedule   Kind = 5 // a periodic job's definition
-	// KeyName is a domain of the pseudonyms of hidden key names. It never
-	// stands in a header.
+	// KeyName is the domain of the pseudonyms of hidden names. It is never in a
+	// header.
 	KeyName Kind = 6
 	// KeyCheck is the entry by which the processes of a namespace compare keys.
 	KeyCheck Kind = 7
@@ -121,6 +124,10 @@ var typeNames = [...]string{ //nolint:gochecknoglobals // a table
 	JSON: "json", MsgPack: "msgpack", Protobuf: "protobuf",
 }
 
+// Compressible reports whether values of this type may be compressed. Numbers have a
+// fixed length.
+func (t Type) Compressible() bool { return t == Bytes || t == String || t.Codec() }
+
 func (t Type) String() string {
 	if int(t) < len(typeNames) && typeNames[t] != "" {
 		return typeNames[t]
@@ -131,19 +138,28 @@ func (t Type) String() string {
 // Flags announce optional fields and transformations.
 type Flags byte
 
-// The flags of version 1. Expires and Padded, and Compressed on cache values, are
-// reserved: FORMAT.md defines them, no release writes them yet, and this package
-// refuses them.
+// The flags of version 1.
 const (
-	// Compressed says that the plaintext is one zstd frame.
+	// Compressed says that the value is compressed.
 	Compressed Flags = 1 << 0
-	Expires    Flags = 1 << 1
-	Padded     Flags = 1 << 2
+	// Expires announces eight bytes: the end of the value's life.
+	Expires Flags = 1 << 1
+	// Padded says that the plaintext ends with padding.
+	Padded Flags = 1 << 2
 	// Bound announces one byte: the names of a job that the associated data
 	// holds.
 	Bound Flags = 1 << 3
+	// Hidden says that the entry's name is a pseudonym.
+	Hidden Flags = 1 << 4
+	// Named says that the plaintext starts with the key for which the pseudonym
+	// stands.
+	Named Flags = 1 << 5
+	// Tagged says that the plaintext names the entry's tags.
+	Tagged Flags = 1 << 6
 
-	known = Compressed | Bound
+	ofCacheValues = Compressed | Expires | Padded | Hidden | Named | Tagged
+	ofJobs        = Compressed | Bound
+	known         = ofCacheValues | ofJobs
 )
 
 // Header is the part before the ciphertext. It is authenticated and not encrypted.
@@ -151,6 +167,7 @@ type Header struct {
 	Kind  Kind
 	Type  Type
 	Flags Flags
+	End   int64 // only with Expires: Unix milliseconds, over 0
 	Names Names // only with Bound
 }
 
@@ -203,15 +220,22 @@ func IsSealed(b []byte) bool {
 
 // Size is the number of bytes that Append writes.
 func (h Header) Size() int {
-	if h.Flags&Bound != 0 {
-		return HeaderSize + 1
+	n := HeaderSize
+	if h.Flags&Expires != 0 {
+		n += endSize
 	}
-	return HeaderSize
+	if h.Flags&Bound != 0 {
+		n++
+	}
+	return n
 }
 
 // Append appends the header to dst.
 func (h Header) Append(dst []byte) []byte {
 	dst = append(dst, First, Magic, Version, byte(h.Kind), byte(h.Type), byte(h.Flags))
+	if h.Flags&Expires != 0 {
+		dst = binary.BigEndian.AppendUint64(dst, uint64(h.End))
+	}
 	if h.Flags&Bound != 0 {
 		dst = append(dst, byte(h.Names))
 	}
@@ -245,28 +269,62 @@ func Parse(b []byte) (Header, int, error) {
 	if !h.Type.valid() {
 		return Header{}, 0, fmt.Errorf("%w: unknown value type %#02x", ErrUnsupportedFormat, b[4])
 	}
-	if unknown := h.Flags &^ known; unknown != 0 {
-		return Header{}, 0, fmt.Errorf("%w: unknown flags %#02x (a newer release may read it)", ErrUnsupportedFormat, byte(unknown))
+	if err := h.checkFlags(); err != nil {
+		return Header{}, 0, err
 	}
-	if h.Flags&Compressed != 0 && !h.Kind.job() {
-		return Header{}, 0, fmt.Errorf("%w: a compressed %s (a newer release may read it)", ErrUnsupportedFormat, h.Kind)
+	n := h.Size()
+	if len(b) < n {
+		return Header{}, 0, fmt.Errorf("%w: ends after %d bytes", ErrUnsupportedFormat, len(b))
 	}
-	n := HeaderSize
-	if h.Flags&Bound != 0 {
-		if len(b) <= n {
-			return Header{}, 0, fmt.Errorf("%w: ends after %d bytes", ErrUnsupportedFormat, len(b))
-		}
-		h.Names = Names(b[n])
-		if unknown := h.Names &^ knownNames; unknown != 0 {
-			return Header{}, 0, fmt.Errorf("%w: unknown bound names %#02x", ErrUnsupportedFormat, byte(unknown))
-		}
-		if h.Names == 0 || !h.Kind.job() {
-			return Header{}, 0, fmt.Errorf("%w: bound names without a name", ErrUnsupportedFormat)
-		}
-		n++
+	if err := h.readFields(b[HeaderSize:n]); err != nil {
+		return Header{}, 0, err
 	}
 	if len(b) == n {
 		return Header{}, 0, fmt.Errorf("%w: no ciphertext after the header", ErrUnsupportedFormat)
 	}
 	return h, n, nil
+}
+
+// checkFlags returns an error for flags that this release does not know, or that the kind and type do not have.
+func (h Header) checkFlags() error {
+	if unknown := h.Flags &^ known; unknown != 0 {
+		return fmt.Errorf("%w: unknown flags %#02x (a newer release may read it)", ErrUnsupportedFormat, byte(unknown))
+	}
+	var has Flags
+	switch {
+	case h.Kind == CacheValue:
+		has = ofCacheValues
+	case h.Kind.job():
+		has = ofJobs
+	}
+	if extra := h.Flags &^ has; extra != 0 {
+		return fmt.Errorf("%w: a %s with flags %#02x (a newer release may read it)", ErrUnsupportedFormat, h.Kind, byte(extra))
+	}
+	if h.Flags&Compressed != 0 && !h.Type.Compressible() {
+		return fmt.Errorf("%w: a compressed %s", ErrUnsupportedFormat, h.Type)
+	}
+	if h.Flags&Named != 0 && h.Flags&Hidden == 0 {
+		return fmt.Errorf("%w: a sealed key name without a hidden one", ErrUnsupportedFormat)
+	}
+	return nil
+}
+
+// readFields reads the fields that the flags announce.
+func (h *Header) readFields(b []byte) error {
+	if h.Flags&Expires != 0 {
+		if h.End = int64(binary.BigEndian.Uint64(b)); h.End <= 0 {
+			return fmt.Errorf("%w: an end before 1970", ErrUnsupportedFormat)
+		}
+		b = b[endSize:]
+	}
+	if h.Flags&Bound != 0 {
+		h.Names = Names(b[0])
+		if unknown := h.Names &^ knownNames; unknown != 0 {
+			return fmt.Errorf("%w: unknown bound names %#02x", ErrUnsupportedFormat, byte(unknown))
+		}
+		if h.Names == 0 {
+			return fmt.Errorf("%w: bound names without a name", ErrUnsupportedFormat)
+		}
+	}
+	return nil
 }

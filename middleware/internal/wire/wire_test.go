@@ -24,12 +24,16 @@ func TestHeaderIsWhatFormatSays(t *testing.T) {
 		{wire.Header{Kind: wire.CacheValue, Type: wire.Custom}, "c15c01014000"},
 		{wire.Header{Kind: wire.JobPayload, Type: wire.Bytes, Flags: wire.Bound, Names: wire.BoundType | wire.BoundQueue | wire.BoundID}, "c15c0102010807"},
 		{wire.Header{Kind: wire.Schedule, Type: wire.Bytes}, "c15c01050100"},
+		{wire.Header{Kind: wire.CacheValue, Type: wire.String, Flags: wire.Expires | wire.Padded, End: 1700000000000}, "c15c010102060000018bcfe56800"},
+		{wire.Header{Kind: wire.CacheValue, Type: wire.JSON, Flags: wire.Compressed | wire.Hidden | wire.Named | wire.Tagged}, "c15c01012071"},
 		{wire.Header{Kind: wire.JobResult, Type: wire.Bytes, Flags: wire.Compressed | wire.Bound, Names: wire.BoundQueue}, "c15c0103010902"},
 	} {
 		b := c.h.Append(nil)
 		require.Equal(t, c.hex, hex.EncodeToString(b))
 		require.Equal(t, len(b), c.h.Size())
-		require.LessOrEqual(t, len(b), 8, "the design allows 8 bytes before the ciphertext")
+		if c.h.Flags&wire.Expires == 0 {
+			require.LessOrEqual(t, len(b), 8, "the design allows 8 bytes before the ciphertext")
+		}
 		got, n, err := wire.Parse(append(b, 0))
 		require.NoError(t, err)
 		require.Equal(t, c.h, got)
@@ -86,11 +90,19 @@ func TestParseRefuses(t *testing.T) {
 		"type between Go's and codecs":    "c15c01011100ff",
 		"type above protobuf":             "c15c01012300ff",
 		"type above custom":               "c15c01018000ff",
-		"compressed, of a cache value":    "c15c01010101ff",
+		"compressed, of a number":         "c15c01010401ff",
+		"compressed, of a key check":      "c15c01070101ff",
 		"a keyed tag":                     "c15cff" + strings.Repeat("00", 32),
-		"flag expires, reserved":          "c15c010101020000000000000000ff",
-		"flag padded, reserved":           "c15c01010104ff",
-		"flag 4":                          "c15c01010110ff",
+		"end 0":                           "c15c010101020000000000000000ff",
+		"end below 0":                     "c15c01010102ffffffffffffffffff",
+		"cut before the end":              "c15c0101010200000000000001",
+		"no ciphertext after the end":     "c15c010101020000000000000001",
+		"expires, of a job":               "c15c010201020000000000000001ff",
+		"padded, of a job":                "c15c01020104ff",
+		"hidden, of a job":                "c15c01020110ff",
+		"tagged, of a job":                "c15c01020140ff",
+		"padded, of a key check":          "c15c01070104ff",
+		"named and not hidden":            "c15c01010120ff",
 		"flag 7":                          "c15c01010180ff",
 		"bound names of a cache value":    "c15c0101010801ff",
 		"bound names 0":                   "c15c0102010800ff",

@@ -1,0 +1,81 @@
+package middleware
+
+import (
+	"errors"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// clockTolerance is how long after its sealed end a value is still returned, because the clocks of two processes differ.
+const clockTolerance = 5 * time.Second
+
+// errExpired is the cause of a miss for a value past its sealed end.
+var errExpired = errors.New("sealcache: the sealed expiry of the value has passed")
+
+// WithAuthenticatedExpiry seals the end of each value's life with it. Past its end a
+// value is a miss, even if an attacker removed the TTL in the backing store or
+// restored a dump. SetIfNotExists treats it as absent. The end is the expiration
+// that the options of Set, WithDefaults and the backing store's own defaults give; a
+// backing store that is not a Defaulter does not tell its own. Readers obey a sealed
+// end with or without this option, with a tolerance of 5 seconds for clocks that
+// differ.
+//
+// A value that is set without expiration has no sealed end. Neither has one that was
+// sealed before the option was on, and an attacker who kept such a value can restore
+// it. A new namespace excludes them.
+func WithAuthenticatedExpiry() Option {
+	return func(c *config) error {
+		c.forStore("WithAuthenticatedExpiry")
+		c.sealExpiry = true
+		return nil
+	}
+}
+
+// endOf returns the end that a value is sealed with if it lives for ttl from now on, or the zero time for none. A ttl of
+// 0 means no expiry.
+func (s *Store) endOf(ttl time.Duration) time.Time {
+	if !s.cfg.sealExpiry || ttl <= 0 {
+		return time.Time{}
+	}
+	return s.cfg.now().Add(ttl)
+}
+
+// unixMilli returns the end as the header has it, rounded up, and 0 for the zero time.
+func unixMilli(end time.Time) int64 {
+	if end.IsZero() {
+		return 0
+	}
+	return max(end.Add(time.Millisecond-1).UnixMilli(), 1)
+}
+
+// endIn returns the sealed end in a header, or the zero time.
+func endIn(h wire.Header) time.Time {
+	if h.Flags&wire.Expires == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(h.End)
+}
+
+// expired returns a miss if the end in an authenticated header has passed.
+func expired(h wire.Header, now func() time.Time) error {
+	if h.Flags&wire.Expires != 0 && now().After(endIn(h).Add(clockTolerance)) {
+		return store.NotFoundWithCause(errExpired)
+	}
+	return nil
+}
+
+// timeLeft returns the shorter of the TTL that the backing store reports and the time to the sealed end. 0 means no
+// expiry.
+func timeLeft(ttl time.Duration, end time.Time, now func() time.Time) time.Duration {
+	if end.IsZero() {
+		return ttl
+	}
+	left := max(end.Sub(now()), time.Millisecond) // within the tolerance
+	if ttl == 0 || left < ttl {
+		return left
+	}
+	return ttl
+}

@@ -1,0 +1,103 @@
+// Package content makes the plaintext of a cache value from the encoded value and what is sealed with it, and takes it
+// apart again. FORMAT.md, section "Plaintext of a cache value", specifies the bytes.
+package content
+
+import (
+	"sync"
+
+	"github.com/sealcache/sealcache/middleware/internal/compress"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// MinCompressedBytes is the least length of a value that Pack compresses. A shorter one saves too little.
+const MinCompressedBytes = 512
+
+// Codec says which codec compresses.
+type Codec byte
+
+// The codecs that Pack writes. Unpack reads all of them.
+const (
+	None Codec = iota
+	Zstd
+	S2
+)
+
+// A Packer packs and unpacks the values of one store. It is safe for concurrent use.
+type Packer struct {
+	codec    Codec
+	minBytes int
+	padding  bool
+	maxBytes int
+	// compressor is made at the first use, because a store that meets no compressed value should not hold its memory.
+	compressor func() (*compress.Codec, error)
+}
+
+// New returns a Packer. It compresses values of at least minBytes bytes with codec, pads if padding, and unpacks values of
+// at most maxBytes bytes.
+func New(codec Codec, minBytes int, padding bool, maxBytes int) *Packer {
+	return &Packer{
+		codec: codec, minBytes: minBytes, padding: padding, maxBytes: maxBytes,
+		compressor: sync.OnceValues(func() (*compress.Codec, error) { return compress.New(maxBytes) }),
+	}
+}
+
+// Pack returns the plaintext of an encoded value of type h.Type with its labels, and sets the flags in h that say how it is
+// made. h.Flags says whether the key is named. If nothing is to be added, the plaintext is value itself. Otherwise it is
+// written to buf, which grows as needed.
+func (p *Packer) Pack(buf *[]byte, h *wire.Header, l wire.Labels, value []byte) ([]byte, error) {
+	h.Flags |= l.Flags()
+	if p.codec != None && len(value) >= p.minBytes && h.Type.Compressible() {
+		c, err := p.compressor()
+		if err != nil {
+			return nil, err
+		}
+		shrink := c.Shrink
+		if p.codec == S2 {
+			shrink = c.ShrinkFast
+		}
+		if small, ok := shrink(value); ok {
+			value = small
+			h.Flags |= wire.Compressed
+		}
+	}
+	if p.padding {
+		h.Flags |= wire.Padded
+	}
+	if h.Flags&(wire.Named|wire.Tagged|wire.Padded) == 0 {
+		return value, nil
+	}
+	out := append(wire.AppendLabels((*buf)[:0], h.Flags, l), value...)
+	if p.padding {
+		out = wire.Pad(out, 0)
+	}
+	*buf = out
+	return out, nil
+}
+
+// Unpack returns the encoded value in a plaintext, and its labels. Without compression the value shares the memory of the
+// plaintext. Errors are wire.ErrUnsupportedFormat and, for a value over the bound, wire.ErrTooLarge.
+func (p *Packer) Unpack(h wire.Header, plaintext []byte) (wire.Labels, []byte, error) {
+	value, err := plaintext, error(nil)
+	if h.Flags&wire.Padded != 0 {
+		if value, err = wire.Unpad(value); err != nil {
+			return wire.Labels{}, nil, err
+		}
+	}
+	labels, value, err := wire.CutLabels(value, h.Flags)
+	if err != nil {
+		return wire.Labels{}, nil, err
+	}
+	if h.Flags&wire.Compressed != 0 {
+		c, err := p.compressor()
+		if err != nil {
+			return wire.Labels{}, nil, err
+		}
+		if value, err = c.Expand(value); err != nil {
+			return wire.Labels{}, nil, err
+		}
+	}
+	return labels, value, nil
+}
+
+// MaxPlaintext bounds the length of the plaintext of a value of at most n bytes.
+func MaxPlaintext(n int) int { return wire.PaddedSize(n + wire.MaxLabelsBytes) }

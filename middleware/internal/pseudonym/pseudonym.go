@@ -1,0 +1,134 @@
+// Package pseudonym hides names. A pseudonym is the output of a Tink PRF under a keyset: equal names have equal
+// pseudonyms, and without the key a pseudonym can neither be computed nor guessed.
+//
+// FORMAT.md, section "Hidden names", specifies the bytes.
+package pseudonym
+
+import (
+	"cmp"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/tink-crypto/tink-go/v2/prf"
+
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+const (
+	// Size is the length of a pseudonym in the backing store: 32 bytes in base64url without padding.
+	Size = 43
+
+	bytes = 32
+)
+
+// What a pseudonym stands for. The number is a part of the PRF's input, so that a key and a tag of one name differ.
+type what byte
+
+const (
+	key what = 1
+	tag what = 2
+)
+
+// A Set makes the pseudonyms of one namespace under each key of a PRF set. It is safe for concurrent use.
+type Set struct {
+	context []byte // the input before what and name
+	keys    []prfKey
+	oldest  int
+	ordered bool
+}
+
+type prfKey struct {
+	id  uint32
+	prf prf.PRF
+}
+
+// New returns a Set. An empty namespace means none. It checks that each key returns 32 bytes, and copies the set.
+func New(namespace string, set *prf.Set) (*Set, error) {
+	if set == nil || len(set.PRFs) == 0 {
+		return nil, errors.New("no PRF set (aead.OpenPRF returns one)")
+	}
+	if _, ok := set.PRFs[set.PrimaryID]; !ok {
+		return nil, errors.New("the PRF set has no primary key")
+	}
+	s := &Set{context: wire.AppendContext(nil, wire.KeyName, namespace)}
+	for _, id := range slices.Sorted(maps.Keys(set.PRFs)) {
+		f := set.PRFs[id]
+		if f == nil {
+			return nil, fmt.Errorf("PRF key %d is nil", id)
+		}
+		if out, err := f.ComputePRF([]byte("sealcache probe"), bytes); err != nil || len(out) != bytes {
+			return nil, fmt.Errorf("PRF key %d does not return %d bytes (use HMAC-SHA256 or HKDF)", id, bytes)
+		}
+		s.keys = append(s.keys, prfKey{id, f})
+	}
+	s.order()
+	primary := slices.IndexFunc(s.keys, func(k prfKey) bool { return k.id == set.PrimaryID })
+	first := s.keys[primary]
+	s.keys = slices.Insert(slices.Delete(s.keys, primary, primary+1), 0, first)
+	if primary > 0 {
+		s.oldest = 1 // the primary key stood after the oldest, which is now second
+	}
+	return s, nil
+}
+
+// order sorts the keys by their age: by the position in the keyset if the set knows it, else by id.
+func (s *Set) order() {
+	s.ordered = true
+	positions := make(map[uint32]int, len(s.keys))
+	for _, k := range s.keys {
+		p, ok := k.prf.(interface{ KeysetPosition() int })
+		if !ok {
+			s.ordered = len(s.keys) == 1
+			return
+		}
+		positions[k.id] = p.KeysetPosition()
+	}
+	slices.SortStableFunc(s.keys, func(a, b prfKey) int { return cmp.Compare(positions[a.id], positions[b.id]) })
+}
+
+// Len returns the number of keys. They are numbered from 0, the primary key.
+func (s *Set) Len() int { return len(s.keys) }
+
+// Oldest returns the number of the key that all processes take for the oldest one.
+func (s *Set) Oldest() int { return s.oldest }
+
+// Ordered reports whether the age of the keys is known. Without it the lowest id counts as the oldest.
+func (s *Set) Ordered() bool { return s.ordered }
+
+// ID returns the id of key i.
+func (s *Set) ID(i int) uint32 { return s.keys[i].id }
+
+// AppendKey appends the pseudonym of a cache key under key i.
+func (s *Set) AppendKey(dst []byte, i int, name string) ([]byte, error) {
+	return s.append(dst, i, key, name)
+}
+
+// AppendTag appends the pseudonym of a tag under key i.
+func (s *Set) AppendTag(dst []byte, i int, name string) ([]byte, error) {
+	return s.append(dst, i, tag, name)
+}
+
+func (s *Set) append(dst []byte, i int, w what, name string) ([]byte, error) {
+	var buf [256]byte
+	in := append(buf[:0], s.context...)
+	in = append(in, byte(w))
+	in = append(in, name...)
+	out, err := s.keys[i].prf.ComputePRF(in, bytes)
+	if err != nil || len(out) != bytes {
+		return nil, fmt.Errorf("PRF key %d failed", s.keys[i].id) // its own text may show the name
+	}
+	return base64.RawURLEncoding.AppendEncode(dst, out), nil
+}
+
+// Is reports whether a name, without its namespace, has the form of a pseudonym.
+func Is(name string) bool {
+	if len(name) != Size {
+		return false
+	}
+	var buf [bytes]byte
+	n, err := base64.RawURLEncoding.Strict().Decode(buf[:], []byte(name))
+	return err == nil && n == bytes
+}

@@ -1,0 +1,236 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tink-crypto/tink-go/v2/prf"
+
+	"github.com/sealcache/sealcache/middleware/internal/pseudonym"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// WithHiddenKeys hides the names of keys and tags from the backing store. They are
+// stored as keyed pseudonyms of 43 characters, after the namespace, which stays
+// readable. The key and the tags are sealed inside the value, so that Keys, Clear,
+// Invalidate and migrations work. The store still shows how many entries there are,
+// their sizes and times, and which operations touch the samb binding.
+//
+// aead.OpenPRF returns a set. Entries under plain names are not read, because asking
+// for them would show the names: package migrate moves them. WithPlaintext is
+// refused, since plaintext values are stored under plain names.
+//
+// # Changing the key
+//
+// If the set has several keys, every operation looks under each of them, the primary
+// key first. Set writes under the primary key; Set and Delete remove thb binding under
+// the others. SetIfNotExists, Increment and Update create an entry under the oldest
+// key of the set until that is disabled, so that processes with different primary
+// keys agree on one name. The oldest key is the first in the keyset. A set that
+// aead.OpenPRF did not open does not know this order: the lowest id counts, and New
+// logs a warning.
+//
+// To change the key: add it in every process, make it primary in every process, let
+// migrate move the entries, then disable the old key in every process and let migrate
+// move what was created since. If two processes with different primary keys Set one
+// key at the same moment, both entries may be removed: a miss. While the processes
+// disable the old key, a lock that one of them creates is not seen by the others.
+//
+// An entry under a key that the set does not hold is a miss, never a wrong value. The
+// audit counts such entries.
+func WithHiddenKeys(set *prf.Set) Option { return hiddenNames("WithHiddenKeys", set, false) }
+
+// WithOneWayKeys is WithHiddenKeys for names that are secrets, such as session
+// tokens. The key is not stored at all, not even sealed: Keys is ErrUnsupported.
+// The tags are sealed inside the value.
+func WithOneWayKeys(set *prf.Set) Option { return hiddenNames("WithOneWayKeys", set, true) }
+
+func hiddenNames(option string, set *prf.Set, oneWay bool) Option {
+	return func(c *config) error {
+		c.forStore(option)
+		if c.hidden != nil {
+			return fmt.Errorf("%s: the names are hidden already", option)
+		}
+		if _, err := pseudonym.New("", set); err != nil {
+			return fmt.Errorf("%s: %w", option, err)
+		}
+		c.hidden, c.oneWay = set, oneWay
+		return nil
+	}
+}
+
+// An address is thb binding of a key under one name of the backing store.
+type address struct {
+	key    string // of the application
+	stored string // the name in the backing store: the namespace, then the key or its pseudonym
+}
+
+// address returns the address of key where Set writes. Every operation on one key starts with it:
+//
+//   - Reads try it first, and on a miss those of others, in their order.
+//   - Set writes here, and then removes thb binding at others. Delete removes all.
+//   - Creating an entry only if there is none uses creation, after a look at all addresses.
+//   - Changing an entry (a swap, a new expiry) happens at the address where it was found.
+//
+// Values are sealed and opened with the address: see Store.seal and Store.open.
+func (s *Store) address(key any) (address, error) {
+	name, err := keyName(key)
+	if err != nil {
+		return address{}, err
+	}
+	return s.addressUnder(0, name)
+}
+
+// addressUnder returns the address of a key under PRF key i. Without hidden names there is one, 0.
+func (s *Store) addressUnder(i int, key string) (address, error) {
+	if s.names == nil {
+		return address{key, s.prefix + key}, nil
+	}
+	if len(key) > maxHiddenBytes {
+		return address{}, &nameError{fmt.Sprintf("%v: a hidden key of %d bytes", ErrTooLarge, len(key)), ErrTooLarge}
+	}
+	var buf [wire.MaxNamespaceBytes + 1 + pseudonym.Size]byte
+	stored, err := s.names.AppendKey(append(buf[:0], s.prefix...), i, key)
+	if err != nil {
+		return address{}, fmt.Errorf("middleware: hide key: %w", err)
+	}
+	return address{key, string(stored)}, nil
+}
+
+// maxHiddenBytes bounds a key that is hidden, because it is sealed with the value.
+const maxHiddenBytes = wire.MaxLabelsBytes / 2
+
+// prfKeys returns the number of PRF keys under which an entry may be.
+func (s *Store) prfKeys() int {
+	if s.names == nil {
+		return 1
+	}
+	return s.names.Len()
+}
+
+// addresses returns the addresses of keys under PRF key i. It leaves out keys that
+// fail.
+func (s *Store) addresses(i int, keys []string, fail func(key string, err error)) []address {
+	addresses := make([]address, 0, len(keys))
+	for _, key := range keys {
+		a, err := s.addressUnder(i, key)
+		if err != nil {
+			fail(key, err)
+			continue
+		}
+		addresses = append(addresses, a)
+	}
+	return addresses
+}
+
+func storedNames(addresses []address) []string {
+	names := make([]string, len(addresses))
+	for i, a := range addresses {
+		names[i] = a.stored
+	}
+	return names
+}
+
+// others returns the other addresses of a, at which an entry of older or newer PRF keys may be. Without hidden names,
+// and with one PRF key, there are none.
+func (s *Store) others(a address) ([]address, error) {
+	if s.prfKeys() == 1 {
+		return nil, nil
+	}
+	var others []address
+	for i := range s.names.Len() {
+		o, err := s.addressUnder(i, a.key)
+		if err != nil {
+			return nil, err
+		}
+		if o != a {
+			others = append(others, o)
+		}
+	}
+	return others, nil
+}
+
+// creation returns the address at which an entry of a's key is created if there is none. All processes agree on it, also
+// while their primary PRF keys differ.
+func (s *Store) creation(a address) (address, error) {
+	if s.names == nil {
+		return a, nil
+	}
+	return s.addressUnder(s.names.Oldest(), a.key)
+}
+
+// seal appends the sealed form of value at an address to dst. end is the end of its
+// life, or the zero time for none: endOf gives it. The tags are sealed with the
+// value, so that a later write knows them.
+func (s *Store) seal(ctx context.Context, dst []byte, sc *scratch, a address, value any, end time.Time, tags []string) ([]byte, error) {
+	return s.sealer.seal(ctx, dst, sc, s.binding(a, end, tags), value)
+}
+
+// open returns the value that is stored at an address, with what was sealed with it:
+// endIn(o.header) is its end, o.labels.Tags are its tags. If owned, stored is
+// overwritten and the value may share its memory. A value past its end is a miss
+// whose cause is errExpired.
+func (s *Store) open(ctx context.Context, a address, stored []byte, owned bool) (opened, error) {
+	return s.sealer.open(ctx, s.binding(a, time.Time{}, nil), stored, owned)
+}
+
+// binding returns what a value at an address is sealed with.
+func (s *Store) binding(a address, end time.Time, tags []string) binding {
+	b := binding{name: s.name(a), labels: wire.Labels{Tags: tags}, end: unixMilli(end)}
+	if s.names != nil {
+		b.flags = wire.Hidden
+		b.labels.Key = a.key
+		if !s.cfg.oneWay {
+			b.flags |= wire.Named
+		}
+	}
+	return b
+}
+
+// announceNames logs once that the age of PRF keys is not known.
+func (s *Store) announceNames() {
+	if s.names != nil && !s.names.Ordered() {
+		s.tel.log.Warn("sealcache: the PRF set does not tell which key is the oldest (aead.OpenPRF does)", "oldest", s.names.ID(s.names.Oldest()))
+	}
+}
+
+// name is the name that a value at the address is bound to.
+func (s *Store) name(a address) string { return a.stored[len(s.prefix):] }
+
+// storedTags returns the names of tags in the backing store under PRF key i.
+func (s *Store) storedTags(i int, tags []string) ([]string, error) {
+	if len(tags) == 0 || s.prefix == "" && s.names == nil {
+		return tags, nil
+	}
+	out := make([]string, len(tags))
+	for j, t := range tags {
+		if s.names == nil {
+			out[j] = s.prefix + t
+			continue
+		}
+		var buf [wire.MaxNamespaceBytes + 1 + pseudonym.Size]byte
+		stored, err := s.names.AppendTag(append(buf[:0], s.prefix...), i, t)
+		if err != nil {
+			return nil, fmt.Errorf("middleware: hide tag: %w", err)
+		}
+		out[j] = string(stored)
+	}
+	return out, nil
+}
+
+// storedTagsUnderAll returns the names of tags in the backing store under every PRF key.
+func (s *Store) storedTagsUnderAll(tags []string) ([]string, error) {
+	var all []string
+	for i := range s.prfKeys() {
+		under, err := s.storedTags(i, tags)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, under...)
+	}
+	return all, nil
+}
+
+var errHiddenPlaintext = errors.New("WithPlaintext: plaintext values are under plain names, which hidden names exclude")
