@@ -12,6 +12,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -25,16 +26,25 @@ import (
 // too. Subtests run in parallel.
 //
 // A ciphertext that does not open must fail with aead.ErrUnauthentic or aead.ErrUnknownKey.
-func Run(t *testing.T, newAEAD func(t *testing.T) tink.AEADWithContext) {
+//
+// Limits are for key services that do not encrypt any length. Without them, Run tries up to 64 KiB and one byte.
+func Run(t *testing.T, newAEAD func(t *testing.T) tink.AEADWithContext, limits ...Limits) {
 	t.Helper()
+	var within Limits
+	for _, l := range limits {
+		within = l
+	}
 	for _, c := range append(cases(), appendCases()...) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			a := newAEAD(t)
-			s := &subject{T: t, AEADWithContext: a}
+			s := &subject{T: t, AEADWithContext: a, limits: within}
 			s.appending, _ = a.(aead.AppendAEAD)
 			if c.appending && s.appending == nil {
 				t.Skip("the subject does not implement aead.AppendAEAD")
+			}
+			if c.name == "Empty" && within.MinPlaintext > 0 {
+				t.Skip("the subject does not encrypt an empty plaintext")
 			}
 			c.check(s)
 			if t.Failed() {
@@ -42,6 +52,11 @@ func Run(t *testing.T, newAEAD func(t *testing.T) tink.AEADWithContext) {
 			}
 		})
 	}
+}
+
+// Limits are the lengths in bytes that an AEAD takes. A maximum of zero is none.
+type Limits struct {
+	MinPlaintext, MaxPlaintext, MaxAssociatedData int
 }
 
 type testCase struct {
@@ -54,7 +69,16 @@ type subject struct {
 	*testing.T
 	tink.AEADWithContext
 	appending aead.AppendAEAD
+	limits    Limits
 }
+
+// takes returns those of some lengths that the subject takes.
+func takes(lengths []int, least, most int) []int {
+	return slices.DeleteFunc(lengths, func(n int) bool { return n < least || most > 0 && n > most })
+}
+
+// sizes returns the lengths of plaintexts to try.
+func (s *subject) sizes() []int { return takes(sizes(), s.limits.MinPlaintext, s.limits.MaxPlaintext) }
 
 func (s *subject) seal(plaintext, ad []byte) []byte {
 	s.Helper()
@@ -118,8 +142,8 @@ func cases() []testCase {
 }
 
 func checkRoundTrip(s *subject) {
-	for _, n := range sizes() {
-		for _, m := range []int{0, 1, 13, 16, 100, 5000} {
+	for _, n := range s.sizes() {
+		for _, m := range takes([]int{0, 1, 13, 16, 100, 4000, 5000}, 0, s.limits.MaxAssociatedData) {
 			plaintext, ad := random(n), random(m)
 			opened, err := s.DecryptWithContext(s.Context(), s.seal(plaintext, ad), ad)
 			if err != nil || !bytes.Equal(opened, plaintext) {
@@ -144,7 +168,7 @@ func checkEmpty(s *subject) {
 }
 
 func checkInputKept(s *subject) {
-	for _, n := range sizes() {
+	for _, n := range s.sizes() {
 		// Room behind the slices, to catch who writes past their end.
 		plaintext, ad := random(n + 64)[:n], random(100)[:32]
 		wasPlain, wasAD := bytes.Clone(plaintext[:n+64]), bytes.Clone(ad[:100])
@@ -180,7 +204,7 @@ func checkRandomized(s *subject) {
 }
 
 func checkAltered(s *subject) {
-	for _, n := range []int{0, 1, 33} {
+	for _, n := range takes([]int{0, 1, 33}, s.limits.MinPlaintext, 0) {
 		ad := random(8)
 		sealed := s.seal(random(n), ad)
 		for i := range sealed {
@@ -195,7 +219,7 @@ func checkAltered(s *subject) {
 }
 
 func checkTruncated(s *subject) {
-	for _, n := range []int{0, 33} {
+	for _, n := range takes([]int{0, 33}, s.limits.MinPlaintext, 0) {
 		sealed := s.seal(random(n), nil)
 		for i := range sealed {
 			s.refuses(fmt.Sprintf("first %d bytes of %d", i, len(sealed)), sealed[:i], nil)
@@ -263,7 +287,7 @@ func checkConcurrent(s *subject) {
 	for range 32 {
 		wg.Go(func() {
 			for i := range 50 {
-				plaintext, ad := random(i*7), random(i)
+				plaintext, ad := random(s.limits.MinPlaintext+i), random(i)
 				sealed, err := s.EncryptWithContext(s.Context(), plaintext, ad)
 				if err != nil {
 					s.Errorf("seal: %v", err)

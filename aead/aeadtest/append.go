@@ -20,7 +20,7 @@ func appendCases() []testCase {
 
 func checkSealTo(s *subject) {
 	ad := []byte("associated data")
-	for _, n := range sizes() {
+	for _, n := range s.sizes() {
 		plaintext := random(n)
 		was := bytes.Clone(plaintext)
 		for _, room := range []int{0, 1, n, n + 200} {
@@ -52,7 +52,7 @@ func checkSealTo(s *subject) {
 
 func checkOpenTo(s *subject) {
 	ad := []byte("associated data")
-	for _, n := range sizes() {
+	for _, n := range s.sizes() {
 		plaintext := random(n)
 		sealed := s.seal(plaintext, ad)
 		was := bytes.Clone(sealed)
@@ -80,7 +80,7 @@ func checkOpenTo(s *subject) {
 
 func checkInPlace(s *subject) {
 	ad := []byte("associated data")
-	for _, n := range sizes() {
+	for _, n := range s.sizes() {
 		plaintext := random(n)
 		sealed := s.seal(plaintext, ad)
 		// The ciphertext in the midst of a larger buffer, as behind a header.

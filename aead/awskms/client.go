@@ -1,0 +1,147 @@
+package awskms
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/internal/keyservice"
+)
+
+// Limits of KMS, in bytes.
+const (
+	maxPlaintext  = 4096
+	maxCiphertext = 6144
+)
+
+// client makes the calls of one key. It sends what Tink's integration sends.
+type client struct {
+	kms         *kms.Client
+	credentials aws.CredentialsProvider
+	arn         string
+	closeIdle   func() // nil if the application owns the connections
+}
+
+// encryptionContext returns the context that Tink's integration sends.
+func encryptionContext(associatedData []byte) map[string]string {
+	if len(associatedData) == 0 {
+		return nil
+	}
+	return map[string]string{"associatedData": hex.EncodeToString(associatedData)}
+}
+
+// Wrap implements keyservice.Client.
+func (c *client) Wrap(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
+	if len(plaintext) == 0 || len(plaintext) > maxPlaintext {
+		return nil, &keyservice.Failure{Reason: "AWS KMS encrypts 1 to 4096 bytes"}
+	}
+	out, err := c.kms.Encrypt(ctx, &kms.EncryptInput{
+		KeyId:             aws.String(c.arn),
+		Plaintext:         plaintext,
+		EncryptionContext: encryptionContext(associatedData),
+	})
+	if err != nil {
+		return nil, classify(err, "kms:Encrypt")
+	}
+	return out.CiphertextBlob, nil
+}
+
+// Unwrap implements keyservice.Client. It names the key: KMS would otherwise decrypt under any key that the principal may use.
+func (c *client) Unwrap(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
+	if len(ciphertext) == 0 || len(ciphertext) > maxCiphertext {
+		return nil, keyservice.Refuse(aead.ErrUnauthentic, "not a ciphertext of AWS KMS", nil)
+	}
+	out, err := c.kms.Decrypt(ctx, &kms.DecryptInput{
+		KeyId:             aws.String(c.arn),
+		CiphertextBlob:    ciphertext,
+		EncryptionContext: encryptionContext(associatedData),
+	})
+	if err != nil {
+		return nil, classify(err, "kms:Decrypt")
+	}
+	return out.Plaintext, nil
+}
+
+// Probe implements keyservice.Client.
+func (c *client) Probe(ctx context.Context) error {
+	if c.credentials == nil {
+		return &keyservice.Failure{Reason: reasonCredentials}
+	}
+	if _, err := c.credentials.Retrieve(ctx); err != nil {
+		return &keyservice.Failure{Reason: reasonCredentials, Cause: err}
+	}
+	garbage := make([]byte, 100)
+	rand.Read(garbage)
+	_, err := c.Unwrap(ctx, garbage, nil)
+	var f *keyservice.Failure
+	switch {
+	case err == nil:
+		return &keyservice.Failure{Reason: "the service decrypts bytes that it never encrypted"}
+	case errors.As(err, &f) && errors.Is(f.Refusal, aead.ErrUnauthentic):
+		return nil
+	}
+	return err
+}
+
+// Close implements keyservice.Client.
+func (c *client) Close() error {
+	if c.closeIdle != nil {
+		c.closeIdle()
+	}
+	return nil
+}
+
+const reasonCredentials = "no AWS credentials (set AWS_PROFILE, AWS_ACCESS_KEY_ID or a role)"
+
+// classify tells a refusal from an outage. An answer that it does not know is an outage.
+func classify(err error, needs string) *keyservice.Failure {
+	var (
+		api    smithy.APIError
+		answer *smithyhttp.ResponseError
+	)
+	if !errors.As(err, &api) {
+		if strings.Contains(err.Error(), "get identity: ") {
+			return &keyservice.Failure{Reason: reasonCredentials, Cause: err}
+		}
+		return keyservice.Unreached(err)
+	}
+	switch api.ErrorCode() {
+	case "InvalidCiphertextException":
+		return keyservice.Refuse(aead.ErrUnauthentic, "the ciphertext does not authenticate", err)
+	case "IncorrectKeyException":
+		return keyservice.Refuse(aead.ErrUnknownKey, "wrapped under another key", err)
+	case "NotFoundException":
+		return keyservice.Refuse(aead.ErrUnknownKey, "the key does not exist", err)
+	case "DisabledException":
+		return keyservice.Refuse(aead.ErrUnknownKey, "the key is disabled", err)
+	case "KMSInvalidStateException":
+		// A key store that is not connected and a replica that is being made have the same code, and pass.
+		if text := api.ErrorMessage(); strings.Contains(text, "pending deletion") || strings.Contains(text, "pending replica deletion") {
+			return keyservice.Refuse(aead.ErrUnknownKey, "the key waits for its deletion", err)
+		}
+		return &keyservice.Failure{Reason: "the key cannot be used in its present state", Cause: err}
+	case "InvalidKeyUsageException", "UnsupportedOperationException":
+		return &keyservice.Failure{Reason: "the key is not a symmetric key for encryption", Cause: err}
+	case "AccessDeniedException":
+		return &keyservice.Failure{Reason: "permission denied", Needs: needs, Cause: err}
+	case "ThrottlingException", "Throttling", "LimitExceededException", "RequestLimitExceeded", "TooManyRequestsException":
+		return &keyservice.Failure{Reason: "throttled", Cause: err}
+	case "UnrecognizedClientException", "InvalidSignatureException", "InvalidClientTokenId", "IncompleteSignature",
+		"MissingAuthenticationToken", "MissingAuthenticationTokenException", "ExpiredToken", "ExpiredTokenException":
+		return &keyservice.Failure{Reason: "the AWS credentials are wrong or have expired", Cause: err}
+	}
+	f := &keyservice.Failure{Reason: "an answer of an unknown kind", Cause: err}
+	if errors.As(err, &answer) {
+		f.Reason = "status " + strconv.Itoa(answer.HTTPStatusCode())
+	}
+	return f
+}

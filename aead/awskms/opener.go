@@ -1,0 +1,120 @@
+package awskms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/internal/keyservice"
+)
+
+// Opener opens keys of AWS KMS. It implements aead.KEKOpener. The zero value takes credentials from the SDK's chain.
+type Opener struct {
+	// Config has credentials, HTTP client and endpoint, instead of the SDK's chain. Its region is ignored: the ARN has one.
+	// The KEK does not close its HTTP client.
+	Config *aws.Config
+	// Endpoint is the URL of KMS, such as that of a VPC endpoint. The default is that of the region, or AWS_ENDPOINT_URL_KMS.
+	Endpoint string
+}
+
+var _ aead.KEKOpener = Opener{}
+
+// Schemes returns "aws-kms".
+func (Opener) Schemes() []string { return []string{"aws-kms"} }
+
+// OpenKEK proves that the key wraps and unwraps, and returns it. The result is an aead.KEK; close it. The context bounds the
+// search for credentials and the proof.
+func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, error) {
+	t, err := parseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{arn: t.arn}
+	var cfg aws.Config
+	if o.Config != nil {
+		cfg = o.Config.Copy()
+	} else {
+		if cfg, err = config.LoadDefaultConfig(ctx, config.WithRegion(t.region), config.WithHTTPClient(awshttp.NewBuildableClient())); err != nil {
+			return nil, errors.New("an AWS_* variable or a file of the AWS configuration is not valid")
+		}
+		c.ownConnections(&cfg)
+	}
+	c.credentials = cfg.Credentials
+	cfg.Region = t.region
+	c.kms = kms.NewFromConfig(cfg, func(opts *kms.Options) {
+		if o.Endpoint != "" {
+			opts.BaseEndpoint = aws.String(o.Endpoint)
+		}
+	})
+	kek, err := keyservice.Open(ctx, keyservice.Key{Module: "awskms", Name: t.arn, DecryptOnly: t.decryptOnly}, c)
+	if err != nil {
+		return nil, err // not a typed nil
+	}
+	return kek, nil
+}
+
+// ownConnections takes the HTTP client out of the SDK's builder, whose connections cannot be closed. LoadDefaultConfig has
+// applied AWS_CA_BUNDLE to it before.
+func (c *client) ownConnections(cfg *aws.Config) {
+	b, ok := cfg.HTTPClient.(*awshttp.BuildableClient)
+	if !ok {
+		return
+	}
+	cfg.HTTPClient = b.Freeze()
+	if closer, ok := cfg.HTTPClient.(interface{ CloseIdleConnections() }); ok {
+		c.closeIdle = closer.CloseIdleConnections
+	}
+}
+
+// target is a parsed URI.
+type target struct {
+	arn, region string
+	decryptOnly bool
+}
+
+// parseURI reads aws-kms://ARN. Its errors do not quote the URI, in which a user may have put a secret.
+func parseURI(uri string) (target, error) {
+	_, rest, _ := strings.Cut(uri, "://")
+	arn, query, _ := strings.Cut(rest, "?")
+	form := regexp.MustCompile(`^arn:aws[a-z-]*:kms:([a-z0-9-]+):[0-9]{12}:(key/[A-Za-z0-9-]+|alias/[A-Za-z0-9/_-]+)$`)
+	m := form.FindStringSubmatch(arn)
+	if m == nil {
+		return target{}, errors.New("want aws-kms://arn:aws:kms:REGION:ACCOUNT:key/ID or :alias/NAME")
+	}
+	t := target{arn: arn, region: m[1]}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return target{}, errors.New("the query of the URI is not well formed")
+	}
+	for name, v := range values {
+		if name != "decrypt-only" || len(v) != 1 || v[0] != "true" && v[0] != "false" {
+			return target{}, errors.New("the URI has an unknown or repeated parameter (known is decrypt-only=true)")
+		}
+		t.decryptOnly = v[0] == "true"
+	}
+	return t, nil
+}
+
+// String shows no credential.
+func (o Opener) String() string { return "awskms.Opener" }
+
+// GoString returns String.
+func (o Opener) GoString() string { return o.String() }
+
+// LogValue returns String.
+func (o Opener) LogValue() slog.Value { return slog.StringValue(o.String()) }
+
+// Format writes String, whatever the verb, because the configuration holds credentials.
+func (o Opener) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, o.String()) } // fmt.State reports no errors
