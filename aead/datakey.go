@@ -58,6 +58,7 @@ func splitEnvelope(ciphertext []byte) (header, payload []byte, ok bool) {
 // A data key that is read from the store is unwrapped, then proved. It is proved when a value has authenticated under it. If
 // the first value does not, the KEK is asked once more, and its answer is compared.
 type dataKey struct {
+	tenant   string // whose KEK unwraps it; "" for the Envelope's own
 	header   []byte // the wrapped DEK as it stands in front of every message: length, bytes
 	prim     *primitive
 	digest   [sha256.Size]byte // of the serialized data key
@@ -89,6 +90,9 @@ func newDataKey(typeURL string, serialized, header []byte, sealing bool) (*dataK
 	}
 	return &dataKey{header: header, prim: prim, digest: sha256.Sum256(serialized), identity: &identity{prim: prim}, seals: sealing}, nil
 }
+
+func (k *dataKey) name() dataKeyName          { return dataKeyName{k.tenant, string(k.header)} }
+func (k *dataKey) identityName() identityName { return identityName{k.tenant, k.digest} }
 
 func (k *dataKey) same(other *dataKey) bool { return k.digest == other.digest }
 
@@ -140,7 +144,7 @@ func (k *dataKey) reserve(now int64, n uint64, hard, soft *limits) (ok, due bool
 // fresh reports whether the KEK has confirmed the key within its TTL.
 func (k *dataKey) fresh(now, ttl int64) bool { return now-k.confirmed.Load() < ttl }
 
-func (k *dataKey) is(header []byte) bool { return bytes.Equal(k.header, header) }
+func (k *dataKey) is(header []byte) bool { return k != nil && bytes.Equal(k.header, header) }
 
 var errNotDataKey = errors.New("the data key is of another type (WithDataKeyTemplate must be that of the writer)")
 

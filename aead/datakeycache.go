@@ -18,11 +18,31 @@ const maxUnproven = 1024
 // Eviction is by second chance, an approximation of least recently used that lets a lookup do with a read lock.
 type dataKeyCache struct {
 	mu         sync.RWMutex
-	byHeader   map[string]*dataKey
-	identities map[[sha256.Size]byte]*identity
+	byHeader   map[dataKeyName]*dataKey
+	identities map[identityName]*identity
 	proved     clockList
 	others     clockList
 }
+
+// dataKeyName is a wrapped data key, and the tenant whose KEK unwraps it: "" for the Envelope's own.
+type dataKeyName struct{ tenant, header string }
+
+// identityName is a data key of a tenant, however it is wrapped.
+type identityName struct {
+	tenant string
+	digest [sha256.Size]byte
+}
+
+// dataKeyView is what one tenant sees of a dataKeyCache. prove, removeIf and len are those of the whole.
+type dataKeyView struct {
+	*dataKeyCache
+
+	tenant string
+}
+
+func (v dataKeyView) lookup(header []byte) *dataKey { return v.dataKeyCache.lookup(v.tenant, header) }
+func (v dataKeyView) remove(header []byte)          { v.dataKeyCache.remove(v.tenant, header) }
+func (v dataKeyView) clear()                        { v.removeIf(func(k *dataKey) bool { return k.tenant == v.tenant }) }
 
 // identity is what all wrapped forms of one data key share. The cache's lock guards it.
 type identity struct {
@@ -34,17 +54,17 @@ type identity struct {
 
 func newDataKeyCache(maximum int) *dataKeyCache {
 	return &dataKeyCache{
-		byHeader:   make(map[string]*dataKey),
-		identities: make(map[[sha256.Size]byte]*identity),
+		byHeader:   make(map[dataKeyName]*dataKey),
+		identities: make(map[identityName]*identity),
 		proved:     clockList{max: maximum},
 		others:     clockList{max: min(maximum, maxUnproven)},
 	}
 }
 
 // lookup does not allocate.
-func (c *dataKeyCache) lookup(header []byte) *dataKey {
+func (c *dataKeyCache) lookup(tenant string, header []byte) *dataKey {
 	c.mu.RLock()
-	k := c.byHeader[string(header)]
+	k := c.byHeader[dataKeyName{tenant, string(header)}]
 	c.mu.RUnlock()
 	if k != nil && !k.used.Load() {
 		k.used.Store(true)
@@ -57,22 +77,22 @@ func (c *dataKeyCache) lookup(header []byte) *dataKey {
 func (c *dataKeyCache) insert(k *dataKey) *dataKey {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if old := c.byHeader[string(k.header)]; old != nil {
+	if old := c.byHeader[k.name()]; old != nil {
 		if old == k || old.same(k) {
 			old.confirm(k.confirmed.Load())
 			return old
 		}
 		c.drop(old)
 	}
-	if known := c.identities[k.digest]; known != nil {
+	if known := c.identities[k.identityName()]; known != nil {
 		k.identity = known
 		if !k.seals {
 			k.prim = known.prim // one in memory
 		}
 	} else {
-		c.identities[k.digest] = k.identity
+		c.identities[k.identityName()] = k.identity
 	}
-	c.byHeader[string(k.header)] = k
+	c.byHeader[k.name()] = k
 	k.identity.forms++
 	if k.proved.Load() && k.identity.main == nil {
 		c.promote(k)
@@ -90,7 +110,7 @@ func (c *dataKeyCache) prove(k *dataKey) (first bool) {
 	first = !id.proved
 	id.proved = true
 	k.proved.Store(true)
-	if c.byHeader[string(k.header)] == k && id.main == nil {
+	if c.byHeader[k.name()] == k && id.main == nil {
 		c.others.remove(k)
 		c.promote(k)
 	}
@@ -122,7 +142,7 @@ func (c *dataKeyCache) drop(k *dataKey) {
 // forget is for a data key that is in neither part any more. With the form in the first part go all forms: left in the second
 // part, a data key in use would compete with planted ones. c.mu is held.
 func (c *dataKeyCache) forget(k *dataKey) {
-	delete(c.byHeader, string(k.header))
+	delete(c.byHeader, k.name())
 	k.identity.forms--
 	if k.identity.main == k {
 		k.identity.main = nil
@@ -137,21 +157,21 @@ func (c *dataKeyCache) forget(k *dataKey) {
 		}
 	}
 	if k.identity.forms == 0 {
-		delete(c.identities, k.digest)
+		delete(c.identities, k.identityName())
 	}
 }
 
 // remove drops a data key. For one that is not there, as garbage never is, it takes a read lock only.
-func (c *dataKeyCache) remove(header []byte) {
+func (c *dataKeyCache) remove(tenant string, header []byte) {
 	c.mu.RLock()
-	_, ok := c.byHeader[string(header)]
+	_, ok := c.byHeader[dataKeyName{tenant, string(header)}]
 	c.mu.RUnlock()
 	if !ok {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if k := c.byHeader[string(header)]; k != nil {
+	if k := c.byHeader[dataKeyName{tenant, string(header)}]; k != nil {
 		c.drop(k)
 	}
 }
@@ -171,8 +191,6 @@ func (c *dataKeyCache) removeIf(condition func(*dataKey) bool) {
 	}
 }
 
-func (c *dataKeyCache) clear() { c.removeIf(func(*dataKey) bool { return true }) }
-
 // len returns the number of data keys, not of wrapped forms.
 func (c *dataKeyCache) len() int {
 	c.mu.RLock()
@@ -180,15 +198,69 @@ func (c *dataKeyCache) len() int {
 	return len(c.identities)
 }
 
-// clockList is a bounded list of data keys with second-chance eviction.
+// clockList is a bounded list of data keys with second-chance eviction. One tenant has an eighth of it at most, so that it
+// cannot displace the data keys of all others.
 type clockList struct {
-	max  int
-	keys []*dataKey
-	hand int
+	max      int
+	keys     []*dataKey
+	hand     int
+	ofTenant map[string]int // how many there are of each tenant
 }
+
+const (
+	tenantShare    = 8 // of a list, for one tenant: an eighth
+	minTenantShare = 4
+)
 
 // push adds a data key, and returns the one that it evicts, or nil.
 func (l *clockList) push(k *dataKey) (evicted *dataKey) {
+	if k.tenant != "" {
+		if l.ofTenant[k.tenant] >= max(l.max/tenantShare, minTenantShare) {
+			i := l.oldestOf(k.tenant)
+			evicted = l.keys[i]
+			l.keys[i] = k
+			return evicted
+		}
+		if l.ofTenant == nil {
+			l.ofTenant = make(map[string]int)
+		}
+		l.ofTenant[k.tenant]++
+	}
+	evicted = l.pushAny(k)
+	if evicted != nil {
+		l.forget(evicted)
+	}
+	return evicted
+}
+
+// oldestOf returns a data key of a tenant that was not used lately, if there is one.
+func (l *clockList) oldestOf(tenant string) int {
+	found := -1
+	for n := range l.keys {
+		i := (l.hand + n) % len(l.keys)
+		if k := l.keys[i]; k.tenant == tenant {
+			if !k.used.CompareAndSwap(true, false) {
+				return i
+			}
+			if found < 0 {
+				found = i
+			}
+		}
+	}
+	return found
+}
+
+// forget is for a data key that is not in the list any more.
+func (l *clockList) forget(k *dataKey) {
+	if k.tenant == "" {
+		return
+	}
+	if l.ofTenant[k.tenant]--; l.ofTenant[k.tenant] <= 0 {
+		delete(l.ofTenant, k.tenant)
+	}
+}
+
+func (l *clockList) pushAny(k *dataKey) (evicted *dataKey) {
 	if len(l.keys) < l.max {
 		l.keys = append(l.keys, k)
 		return nil
@@ -207,7 +279,13 @@ func (l *clockList) remove(k *dataKey) {
 }
 
 func (l *clockList) removeIf(condition func(*dataKey) bool) {
-	l.keys = slices.DeleteFunc(l.keys, condition)
+	l.keys = slices.DeleteFunc(l.keys, func(k *dataKey) bool {
+		if !condition(k) {
+			return false
+		}
+		l.forget(k)
+		return true
+	})
 	if l.hand >= len(l.keys) {
 		l.hand = 0
 	}

@@ -70,10 +70,12 @@ type Envelope struct {
 	minPayload int // no message has fewer after its wrapped data key
 	log        *slog.Logger
 	clock      *clock
-	stats      envelopeCounters
+	stats      *envelopeCounters
+	tenants    *tenants // nil without WithTenants
+	lazy       bool     // the first data key is made by the first message, as a tenant's is
 
 	current  atomic.Pointer[dataKey] // seals; nil before the first and once closed
-	known    *dataKeyCache           // opens
+	known    dataKeyView             // opens
 	nextWrap atomic.Int64            // no successor is tried before
 
 	ctx         context.Context // ends with Close
@@ -147,7 +149,9 @@ func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...Envelope
 		ttl:         min(int64(c.ttl), 1<<61),
 		log:         c.log,
 		clock:       newClock(),
-		known:       newDataKeyCache(c.cache),
+		stats:       new(envelopeCounters),
+		tenants:     newTenants(c),
+		known:       dataKeyView{dataKeyCache: newDataKeyCache(c.cache)},
 		unsubscribe: func() {},
 		wrapSlots:   make(chan struct{}, wrapParallel),
 		reviewSlots: make(chan struct{}, reviewParallel),
@@ -237,8 +241,11 @@ func (e *Envelope) SealTo(ctx context.Context, dst, plaintext, associatedData []
 	}
 	for {
 		key := e.current.Load()
-		if key == nil {
-			return nil, ErrClosed
+		if key == nil { // closed, or the first data key of a tenant
+			if err := e.awaitSuccessor(ctx, nil); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		now := e.clock.now()
 		ok, due := key.reserve(now, n, &e.hard, &e.soft)
@@ -262,7 +269,7 @@ func (e *Envelope) OpenTo(ctx context.Context, dst, ciphertext, associatedData [
 		return nil, fmt.Errorf("aead: open: %w", ended(ctx))
 	}
 	key := e.current.Load()
-	if key == nil {
+	if key == nil && !e.lazy {
 		return nil, ErrClosed
 	}
 	header, payload, ok := splitEnvelope(ciphertext)
@@ -342,7 +349,7 @@ func (e *Envelope) Close() error {
 	e.gate.close()
 	e.background.Wait()
 	e.known.clear()
-	return nil
+	return e.tenants.close()
 }
 
 // maintain drops data keys that are past their TTL, and notices a suspension of the machine.
@@ -357,6 +364,7 @@ func (e *Envelope) maintain() {
 		case <-ticker.C:
 			if e.clock.catchUp() {
 				e.renewDataKey()
+				e.tenants.renewDataKeys()
 			}
 			now := e.clock.now()
 			e.known.removeIf(func(k *dataKey) bool { return !k.fresh(now, e.ttl) })

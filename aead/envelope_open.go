@@ -215,13 +215,16 @@ func (e *Envelope) unwrap(ctx context.Context, release func(), header []byte) (*
 	var key *dataKey
 	if err != nil {
 		err = kekError("unwrapping a data key", err)
-	} else if key, err = newDataKey(e.template.GetTypeUrl(), serialized, header, false); err != nil {
+	} else if key, err = newDataKey(e.template.GetTypeUrl(), serialized, header, false); err != nil && isTenantDataKey(e.template.GetTypeUrl(), serialized) {
+		err = errOtherTenant
+	} else if err != nil {
 		// The KEK did not refuse. A proxy may have answered in its place.
 		err = fmt.Errorf("%w: unwrapping a data key: %w", ErrKeyServiceUnavailable, err)
 	}
 	switch {
 	case err == nil:
 		e.stats.unwraps.Add(1)
+		key.tenant = e.known.tenant
 		key.confirmed.Store(asked)
 		return key, nil
 	case isRefusal(err):

@@ -1,6 +1,7 @@
 package aead
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
+	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
 const (
@@ -46,6 +48,8 @@ type envelopeConfig struct {
 	cache       int
 	ttl         time.Duration
 	log         *slog.Logger
+	tenants     func(ctx context.Context, id string) (tink.AEADWithContext, error)
+	ownTenants  bool // the KEKs of tenants are the Envelope's to close
 }
 
 type envelopeOption func(c *envelopeConfig) error

@@ -140,6 +140,7 @@ func (e *Envelope) newDataKey(ctx context.Context) (*dataKey, error) {
 	if key.prim.overhead == 0 {
 		key.prim.overhead = e.overhead
 	}
+	key.tenant = e.known.tenant
 	key.born = e.clock.now() // before the call, so that its duration counts
 	wrapped, err := e.wrapByKEK(ctx, bytes.Clone(serialized))
 	if err == nil && bytes.Contains(wrapped, serialized) {
@@ -197,6 +198,9 @@ func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 func wrapError(doing string, err error) error {
 	if errors.Is(err, ErrKeyServiceUnavailable) {
 		return fmt.Errorf("%s: %w", doing, err)
+	}
+	if errors.Is(err, ErrUnknownTenant) {
+		return fmt.Errorf("aead: %s: %w", doing, err)
 	}
 	return fmt.Errorf("%w: %s: %w", ErrKeyServiceUnavailable, doing, err)
 }

@@ -35,6 +35,9 @@ var (
 	// 800-38D). Make a new primary key, or use an Envelope, which makes its own.
 	ErrKeyExhausted = errors.New("aead: key has sealed as many messages as is safe (rotate it, or use an Envelope)")
 
+	// ErrUnknownTenant means that the function of WithTenants knows no tenant of this id. Nothing is sealed or opened for it.
+	ErrUnknownTenant = errors.New("aead: unknown tenant")
+
 	// ErrClosed means that the Keyring or Envelope was used after Close.
 	ErrClosed = errors.New("aead: used after Close")
 )
@@ -99,7 +102,7 @@ func isRefusal(err error) bool {
 // kekError turns an error of a key-encryption key into what callers see. A refusal stays one; any other error is an outage.
 func kekError(doing string, err error) error {
 	switch {
-	case isRefusal(err):
+	case isRefusal(err), errors.Is(err, ErrUnknownTenant):
 		return fmt.Errorf("aead: %s: %w", doing, err)
 	case errors.Is(err, ErrKeyServiceUnavailable):
 		return fmt.Errorf("%s: %w", doing, err)

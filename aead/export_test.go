@@ -70,3 +70,12 @@ func (t AgeClock) Observe(wall, monotonic time.Duration) { t.c.observe(wall, mon
 
 // SetMessagesOf sets how many messages a key has sealed that the Keyring may not even have yet.
 func (k *Keyring) SetMessagesOf(id uint32, key key.Key, n uint64) { k.counters.of(id, key).n.Store(n) }
+
+// TenantCommitment returns the commitment to a serialized data key and its tenant.
+func TenantCommitment(tenant string, serialized []byte) []byte {
+	commitment, err := commitToDataKey(tenant, serialized)
+	if err != nil {
+		panic(err)
+	}
+	return commitment
+}

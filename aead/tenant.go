@@ -1,0 +1,271 @@
+package aead
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+)
+
+const (
+	// maxTenants bounds the tenants of an Envelope, at about eight kilobytes each with a data key in use.
+	maxTenants = 1 << 16
+	// maxTenantID is the length of a tenant's id in bytes.
+	maxTenantID = 64
+	// tenantCalls bounds the calls to the KEKs of all tenants that began less than slowCall ago. A call that takes longer does
+	// not count: a key service that hangs must not hold up the tenants of others.
+	tenantCalls = 64
+	// tenantParallel bounds the calls of each kind to the KEK of one tenant.
+	tenantParallel = 4
+	// tenantPlaceholder stands for the tenant in a URI template.
+	tenantPlaceholder = "{tenant}"
+)
+
+// WithTenants gives the Envelope tenants: see Envelope.Tenant. open returns the key-encryption key of a tenant, or
+// ErrUnknownTenant. It is called when a tenant first seals or opens, for one tenant once at a time, from any goroutine. Its ctx
+// ends after ten seconds at most. An unknown tenant is asked for again after 15 seconds; any other error counts as an outage, and
+// attempts are at most five seconds apart. The Envelope keeps the key and does not close it. Several tenants may have the same
+// key: their values are bound to the tenant all the same.
+func WithTenants(open func(ctx context.Context, id string) (tink.AEADWithContext, error)) EnvelopeOption {
+	return envelopeOption(func(c *envelopeConfig) error {
+		if open == nil {
+			return errors.New("aead: WithTenants: nil function")
+		}
+		return c.setTenants(open, false)
+	})
+}
+
+// WithTenantKEKs is WithTenants with the key-encryption keys that a URI template names. Each "{tenant}" in it becomes the id. The
+// schemes are those of OpenKEK. The Envelope closes the keys in Close.
+//
+// A key that does not exist is an outage, because a key service may not tell it from a missing permission. A file:// key runs a
+// goroutine and watches its file; give the template "?reload=off" where there are thousands of tenants.
+func WithTenantKEKs(template string, openers ...KEKOpener) EnvelopeOption {
+	return envelopeOption(func(c *envelopeConfig) error {
+		if !strings.Contains(template, tenantPlaceholder) {
+			return errors.New("aead: WithTenantKEKs: the template does not contain {tenant}")
+		}
+		return c.setTenants(func(ctx context.Context, id string) (tink.AEADWithContext, error) {
+			return OpenKEK(ctx, strings.ReplaceAll(template, tenantPlaceholder, id), openers...)
+		}, true)
+	})
+}
+
+func (c *envelopeConfig) setTenants(open func(context.Context, string) (tink.AEADWithContext, error), own bool) error {
+	if c.tenants != nil {
+		return errors.New("aead: WithTenants and WithTenantKEKs are given twice, or both")
+	}
+	c.tenants, c.ownTenants = open, own
+	return nil
+}
+
+// tenants are the tenants of an Envelope, each with an Envelope of its own. The data-key cache and the counters are shared.
+type tenants struct {
+	open  func(ctx context.Context, id string) (tink.AEADWithContext, error)
+	own   bool
+	calls chan struct{}
+
+	mu     sync.Mutex
+	closed bool
+	m      map[string]*tenant
+	closes []io.Closer
+}
+
+func newTenants(c *envelopeConfig) *tenants {
+	if c.tenants == nil {
+		return nil
+	}
+	return &tenants{open: c.tenants, own: c.ownTenants, calls: make(chan struct{}, tenantCalls), m: make(map[string]*tenant)}
+}
+
+// Tenant returns the AEAD of a tenant: with a key-encryption key of its own, and data keys of its own. It implements AppendAEAD,
+// and is the same for each call with this id. The Envelope needs WithTenants or WithTenantKEKs. id has 1 to 64 letters, digits,
+// '_', '.' or '-', and begins with a letter or digit. It appears in logs. An Envelope has at most 65536 tenants.
+//
+// Give each tenant a store of its own:
+//
+//	tenant, err := envelope.Tenant("acme")
+//	store, err := middleware.New(backing, tenant, middleware.WithNamespace("acme"))
+//
+// A tenant is fixed by the AEAD. It is never read from a context.
+//
+// # Isolation
+//
+// A data key belongs to one tenant: the wrapped form holds a commitment to the data key and the tenant (FORMAT.md). It is checked
+// when the KEK unwraps the data key. A value that is moved to another tenant is ErrUnauthentic, also if both have the same KEK.
+// Destroying the KEK of a tenant makes its values unreadable within WithDataKeyTTL, and no other tenant notices.
+//
+// Each tenant has its own limits for unknown data keys, refusals and failures. The options of the Envelope apply to each tenant,
+// but WithDataKeyCache bounds all of them together; one tenant holds an eighth of it at most. At most 64 calls to the KEKs of all
+// tenants begin at a time.
+//
+// # Format
+//
+// A tenant's values are 33 bytes longer than others. Tink's envelope does not open them.
+//
+// Tenant calls no key service. A tenant's first message opens its KEK and makes its first data key, so it waits for three calls.
+// The tenant is usable until the Envelope is closed.
+func (e *Envelope) Tenant(id string) (tink.AEADWithContext, error) {
+	if e.tenants == nil {
+		return nil, errors.New("aead: tenant: the Envelope has none (WithTenants)")
+	}
+	if err := checkTenantID(id); err != nil {
+		return nil, err
+	}
+	ts := e.tenants
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if ts.closed {
+		return nil, ErrClosed
+	}
+	if t, ok := ts.m[id]; ok {
+		return t, nil
+	}
+	if len(ts.m) >= maxTenants {
+		return nil, fmt.Errorf("aead: tenant: the Envelope has %d tenants already", maxTenants)
+	}
+	t := &tenant{e.newTenant(id)}
+	ts.m[id] = t
+	return t, nil
+}
+
+func checkTenantID(id string) error {
+	const first = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	if id == "" || len(id) > maxTenantID || strings.Trim(id[:1], first) != "" || strings.Trim(id, first+"_.-") != "" {
+		return errors.New("aead: tenant: want 1 to 64 letters, digits, '_', '.' or '-', beginning with a letter or digit")
+	}
+	return nil
+}
+
+// newTenant returns the Envelope of a tenant. It runs no goroutine of its own.
+func (e *Envelope) newTenant(id string) *Envelope {
+	kek := &tenantKEK{id: id, tenants: e.tenants, typeURL: e.template.GetTypeUrl(), clock: e.clock}
+	t := &Envelope{
+		kek:      kek,
+		template: e.template,
+		hard:     e.hard, soft: e.soft, ttl: e.ttl,
+		overhead: e.overhead, minPayload: e.minPayload,
+		log:         e.log.With("tenant", id),
+		clock:       e.clock,
+		stats:       e.stats,
+		lazy:        true,
+		known:       dataKeyView{e.known.dataKeyCache, id},
+		unsubscribe: kek.unsubscribe,
+		wrapSlots:   make(chan struct{}, tenantParallel),
+		reviewSlots: make(chan struct{}, tenantParallel),
+		unwraps:     make(map[string]*flight),
+	}
+	t.gate = newGate(e.clock, true)
+	t.gate.free = tenantParallel
+	t.ctx, t.cancel = context.WithCancel(e.ctx)
+	kek.changed = t.kekChanged
+	return t
+}
+
+// close closes the tenants. The context of the Envelope has ended, so that their calls end together.
+func (ts *tenants) close() error {
+	if ts == nil {
+		return nil
+	}
+	ts.mu.Lock()
+	ts.closed = true
+	m, closes := ts.m, ts.closes
+	ts.m, ts.closes = nil, nil
+	ts.mu.Unlock()
+	var errs []error
+	for _, t := range m {
+		errs = append(errs, t.envelope.Close())
+	}
+	for _, c := range closes {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// renewDataKeys is renewDataKey of each tenant.
+func (ts *tenants) renewDataKeys() {
+	if ts == nil {
+		return
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	for _, t := range ts.m {
+		t.envelope.renewDataKey()
+	}
+}
+
+// keep notes a KEK that Close closes. It closes it at once if that was before.
+func (ts *tenants) keep(kek tink.AEADWithContext) error {
+	c, ok := kek.(io.Closer)
+	if !ok || !ts.own {
+		return nil
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if ts.closed {
+		return errors.Join(ErrClosed, c.Close())
+	}
+	ts.closes = append(ts.closes, c)
+	return nil
+}
+
+// begin waits until a call to the KEK of a tenant may begin. end is called when it has returned.
+func (ts *tenants) begin(ctx context.Context) (end func(), err error) {
+	if err := take(ctx, ts.calls); err != nil {
+		return nil, err
+	}
+	release := sync.OnceFunc(releaser(ts.calls))
+	timer := time.AfterFunc(slowCall, release)
+	return func() {
+		timer.Stop()
+		release()
+	}, nil
+}
+
+// tenant is what Tenant returns. It has no Close: the Envelope closes all of them.
+type tenant struct{ envelope *Envelope }
+
+var _ AppendAEAD = (*tenant)(nil)
+
+// SealTo implements AppendAEAD.
+func (t *tenant) SealTo(ctx context.Context, dst, plaintext, associatedData []byte) ([]byte, error) {
+	return t.envelope.SealTo(ctx, dst, plaintext, associatedData)
+}
+
+// OpenTo implements AppendAEAD.
+func (t *tenant) OpenTo(ctx context.Context, dst, ciphertext, associatedData []byte) ([]byte, error) {
+	return t.envelope.OpenTo(ctx, dst, ciphertext, associatedData)
+}
+
+// EncryptWithContext implements tink.AEADWithContext.
+func (t *tenant) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
+	return t.envelope.EncryptWithContext(ctx, plaintext, associatedData)
+}
+
+// DecryptWithContext implements tink.AEADWithContext.
+func (t *tenant) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
+	return t.envelope.DecryptWithContext(ctx, ciphertext, associatedData)
+}
+
+// Overhead returns how many bytes sealing currently adds, or 0 before the first message.
+func (t *tenant) Overhead() int { return t.envelope.Overhead() }
+
+// String shows the type of data key, and no key.
+func (t *tenant) String() string {
+	return "aead.Envelope tenant(" + shortType(t.envelope.template.GetTypeUrl()) + ")"
+}
+
+// GoString returns String.
+func (t *tenant) GoString() string { return t.String() }
+
+// LogValue returns String.
+func (t *tenant) LogValue() slog.Value { return slog.StringValue(t.String()) }
+
+// Format writes String, whatever the verb.
+func (t *tenant) Format(s fmt.State, _ rune) { writeString(s, t) }
