@@ -12,6 +12,7 @@ import (
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
+	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
@@ -269,4 +270,41 @@ func ExampleNewKEKSet() {
 	}
 	fmt.Printf("%s; the old KEK opened %d data key\n", opened, set.Stats()[1].Unwraps)
 	// Output: message; the old KEK opened 1 data key
+}
+
+// Two tenants with a KEK each. Neither opens what the other sealed.
+func ExampleEnvelope_Tenant() {
+	ctx := context.Background()
+	keks := map[string]*aead.Keyring{"acme": localKEK(), "globex": localKEK()} // stands for a directory of tenants
+	own := localKEK()
+	defer own.Close()
+	envelope, err := aead.NewEnvelope(ctx, own, aead.WithTenants(func(_ context.Context, id string) (tink.AEADWithContext, error) {
+		if kek, ok := keks[id]; ok {
+			return kek, nil
+		}
+		return nil, aead.ErrUnknownTenant
+	}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer envelope.Close()
+	acme, err := envelope.Tenant("acme")
+	if err != nil {
+		log.Fatal(err)
+	}
+	globex, err := envelope.Tenant("globex")
+	if err != nil {
+		log.Fatal(err)
+	}
+	sealed, err := acme.EncryptWithContext(ctx, []byte("message"), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	opened, err := acme.DecryptWithContext(ctx, sealed, nil)
+	fmt.Printf("%s %v\n", opened, err)
+	_, err = globex.DecryptWithContext(ctx, sealed, nil)
+	fmt.Println("another tenant:", err != nil)
+	// Output:
+	// message <nil>
+	// another tenant: true
 }

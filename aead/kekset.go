@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"reflect"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -269,7 +270,12 @@ func (q *kekSetQuestion) failure(ctx context.Context) error {
 	if len(q.failed) > 0 {
 		return fmt.Errorf("%w: KEK set: %w", ErrKeyServiceUnavailable, errors.Join(q.failed...))
 	}
-	return fmt.Errorf("aead: KEK set: all %d keys refuse: %w", len(q.refused), errors.Join(q.refused...))
+	// ErrUnauthentic says that no other key opens it, so it is worth more than the others' ErrUnknownKey.
+	definite := slices.DeleteFunc(slices.Clone(q.refused), func(err error) bool { return !errors.Is(err, ErrUnauthentic) })
+	if len(definite) == 0 {
+		definite = q.refused
+	}
+	return fmt.Errorf("aead: KEK set: all %d keys refuse: %w", len(q.refused), errors.Join(definite...))
 }
 
 // Stats returns the counts of each member, the primary first.

@@ -470,6 +470,9 @@ func TestTenantRefuses(t *testing.T) {
 
 // 10,000 tenants, each with a data key in use, take at most 200 MiB.
 func TestTenantMemory(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector takes memory of its own")
+	}
 	kek := newKeyring(t)
 	e := newEnvelope(t, kek, aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) { return kek, nil }))
 	heap := func() uint64 {
