@@ -34,10 +34,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// The tests of survive*_test.go break what the store depends on: Redis, the network, the key service, the keyset file;
-// and look at what comes back, and at what it leaves behind.
-
-// patience is how long anything that was mended may take to work again on a busy machine.
+// patience bounds the time that a store may take on a busy machine to work again after an outage.
 const patience = 20 * time.Second
 
 // overURL is a redisstore of its own over a server's address, with options as in a URL.

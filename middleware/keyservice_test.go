@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -166,61 +167,63 @@ func TestKeyServiceDownForAReader(t *testing.T) {
 	require.ErrorIs(t, err, middleware.ErrKeyServiceUnavailable, "a process that starts now says so")
 }
 
+// While the key service fails every other moment, writes go on between the outages. All that were acknowledged open for other
+// processes.
 func TestKeyServiceFlaps(t *testing.T) {
 	t.Parallel()
-	const limit = 64
-	service := aeadtest.NewKeyService(t)
-	m := memory(t)
-	encrypts := service.Encrypts()
-	s := sealed(t, m, process(t, service, aead.WithMaxMessages(limit)))
-	stop, flapping := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(flapping)
-		for up := false; ; up = !up {
-			if up {
-				service.Fail(nil)
-			} else {
-				service.Fail(aeadtest.ErrOutage)
-			}
-			select {
-			case <-stop:
-				return
-			case <-time.After(5 * time.Millisecond):
-			}
-		}
-	}()
-	var acknowledged sync.Map
-	var all sync.WaitGroup
-	var written atomic.Int64
-	start, enough := time.Now(), int64(4*limit)
-	for g := range 16 {
-		all.Go(func() {
-			for i := 0; written.Load() < enough && time.Since(start) < patience; i++ {
-				key := fmt.Sprintf("%d/%d", g, i)
-				switch err := s.Set(t.Context(), key, key); {
-				case err == nil:
-					acknowledged.Store(key, true)
-					written.Add(1)
-				case !errors.Is(err, middleware.ErrKeyServiceUnavailable):
-					t.Errorf("an undocumented error: %v", err)
+	synctest.Test(t, func(t *testing.T) {
+		const limit, writers, writes = 64, 16, 16
+		service := aeadtest.NewKeyService(t)
+		m := memory(t)
+		s := sealed(t, m, process(t, service, aead.WithMaxMessages(limit)))
+		encrypts, began := service.Encrypts(), time.Now()
+		stop := make(chan struct{})
+		var flapping, writing sync.WaitGroup
+		flapping.Go(func() {
+			defer service.Fail(nil)
+			for up := false; ; up = !up {
+				state := aeadtest.ErrOutage
+				if up {
+					state = nil
 				}
-				time.Sleep(time.Millisecond)
+				service.Fail(state)
+				select {
+				case <-stop:
+					return
+				case <-time.After(5 * time.Millisecond):
+				}
 			}
 		})
-	}
-	all.Wait()
-	close(stop)
-	<-flapping
-	service.Fail(nil)
-	require.GreaterOrEqual(t, written.Load(), enough, "it goes on between the outages")
-	require.LessOrEqual(t, service.Encrypts()-encrypts, int(written.Load())*4/(3*limit)+2+int(time.Since(start)/(80*time.Millisecond)), "calls")
-	requireAllSealed(t, m)
-	reader := sealed(t, m, process(t, service))
-	acknowledged.Range(func(key, _ any) bool {
-		v, err := reader.Get(t.Context(), key)
-		require.NoError(t, err, "what was acknowledged opens for everybody")
-		require.Equal(t, key, v)
-		return true
+		for g := range writers {
+			writing.Go(func() {
+				for i := 0; i < writes && time.Since(began) < time.Minute; { // of the bubble's clock
+					key := fmt.Sprintf("%d/%d", g, i)
+					switch err := s.Set(t.Context(), key, key); {
+					case err == nil:
+						i++
+					case !errors.Is(err, middleware.ErrKeyServiceUnavailable):
+						t.Errorf("an undocumented error: %v", err)
+						return
+					}
+					time.Sleep(time.Millisecond)
+				}
+			})
+		}
+		writing.Wait()
+		close(stop)
+		flapping.Wait()
+		took := time.Since(began)
+		require.LessOrEqual(t, service.Encrypts()-encrypts, writers*writes*4/(3*limit)+2+int(took/(80*time.Millisecond)), "calls in %v", took)
+		requireAllSealed(t, m)
+		reader := sealed(t, m, process(t, service))
+		for g := range writers {
+			for i := range writes {
+				key := fmt.Sprintf("%d/%d", g, i)
+				v, err := reader.Get(t.Context(), key)
+				require.NoError(t, err, "acknowledged by another process")
+				require.Equal(t, key, v)
+			}
+		}
 	})
 }
 

@@ -21,23 +21,34 @@ func TestCounts(t *testing.T) {
 	_, err = e.Open(t.Context(), meta, []byte("clear"))
 	require.Error(t, err)
 
+	require.Equal(t, map[string]int64{
+		"seal job payload ok":         1,
+		"open job payload ok":         1,
+		"open job payload not_sealed": 1,
+	}, jobCounts(t, reader))
 	var data metricdata.ResourceMetrics
 	require.NoError(t, reader.Collect(t.Context(), &data))
+	for _, p := range data.ScopeMetrics[0].Metrics[0].Data.(metricdata.Sum[int64]).DataPoints {
+		ns, _ := p.Attributes.Value("sealcache.namespace")
+		require.Equal(t, "ns", ns.AsString())
+		require.Equal(t, 4, p.Attributes.Len(), "and nothing else")
+	}
+}
+
+// jobCounts returns the metric sealcache.jobs by operation, kind and outcome.
+func jobCounts(t *testing.T, r metric.Reader) map[string]int64 {
+	t.Helper()
+	var data metricdata.ResourceMetrics
+	require.NoError(t, r.Collect(t.Context(), &data))
 	got := map[string]int64{}
 	for _, m := range data.ScopeMetrics[0].Metrics {
+		require.Equal(t, "sealcache.jobs", m.Name)
 		for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
 			op, _ := p.Attributes.Value("sealcache.operation")
 			kind, _ := p.Attributes.Value("sealcache.kind")
 			out, _ := p.Attributes.Value("sealcache.outcome")
-			ns, _ := p.Attributes.Value("sealcache.namespace")
-			require.Equal(t, "ns", ns.AsString())
-			require.Equal(t, 4, p.Attributes.Len(), "and nothing else")
-			got[m.Name+" "+op.AsString()+" "+kind.AsString()+" "+out.AsString()] = p.Value
+			got[op.AsString()+" "+kind.AsString()+" "+out.AsString()] = p.Value
 		}
 	}
-	require.Equal(t, map[string]int64{
-		"sealcache.jobs seal job payload ok":         1,
-		"sealcache.jobs open job payload ok":         1,
-		"sealcache.jobs open job payload not_sealed": 1,
-	}, got)
+	return got
 }
