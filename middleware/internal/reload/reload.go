@@ -5,6 +5,7 @@ package reload
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -66,47 +67,58 @@ func (r *Reloader) Now() time.Time {
 
 // Run reloads, or waits for the reload that is under way, unless the last one ended less than ten seconds ago. For
 // Again, since may be any time before the value was refused. For Decided, it must be a time after the value was read. The
-// error is that of the last reload, or of ctx.
-func (r *Reloader) Run(ctx context.Context, since time.Time) (answer Answer, err error) {
+// error is that of the last reload, or of ctx. A reload goes on when ctx ends, because other callers may wait for it.
+func (r *Reloader) Run(ctx context.Context, since time.Time) (Answer, error) {
 	if r == nil {
 		return Answer{Decided: true}, nil
 	}
 	r.mu.Lock()
-	if wait := r.ongoing; wait != nil {
-		r.mu.Unlock()
-		select {
-		case <-wait:
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			return r.result(since)
-		case <-ctx.Done():
-			return Answer{}, ctx.Err()
-		}
-	}
-	if !r.end.IsZero() && time.Since(r.end) < interval {
+	done := r.ongoing
+	switch {
+	case done != nil:
+	case !r.end.IsZero() && time.Since(r.end) < interval:
 		defer r.mu.Unlock()
 		return r.result(since)
+	default:
+		done = make(chan struct{})
+		r.ongoing = done
+		since = time.Time{} // the reload begins after it, whatever the resolution of the clock
+		go r.run(ctx, done)
 	}
-	done := make(chan struct{})
-	r.ongoing = done
 	r.mu.Unlock()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return Answer{}, ctx.Err()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.result(since)
+}
 
-	// Other callers wait for this reload: the end of its own caller must not fail them.
+// run reloads once. The context of its caller gives values only.
+func (r *Reloader) run(ctx context.Context, done chan<- struct{}) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
 	begin := time.Now()
-	err = errPanicked
-	defer func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.begin, r.end, r.err, r.ongoing = begin, time.Now(), err, nil
-		close(done)
-		answer, err = r.result(begin.Add(-1)) // this caller's own reload began after since
-	}()
-	if err = r.reload(ctx); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	err := r.call(ctx)
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		r.failed(ctx, err)
 	}
-	return answer, err
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.begin, r.end, r.err, r.ongoing = begin, time.Now(), err, nil
+	close(done)
+}
+
+// call makes a panic an error, because no caller could recover from it.
+func (r *Reloader) call(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("reload: the reload function panicked (%T)", p)
+		}
+	}()
+	return r.reload(ctx)
 }
 
 // result returns the answer of Run. A Keyring without a source has nothing to reload.
@@ -119,5 +131,3 @@ func (r *Reloader) result(since time.Time) (Answer, error) {
 	}
 	return Answer{Again: r.end.After(since), Decided: r.begin.After(since)}, nil
 }
-
-var errPanicked = errors.New("reload: the reload function panicked")
