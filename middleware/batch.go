@@ -342,11 +342,12 @@ func (e *BatchError) Unwrap() []error {
 	return errs
 }
 
-// Format is Error for every verb of package fmt.
-func (e *BatchError) Format(f fmt.State, _ rune) { writeString(f, e.Error()) }
+// Format is Error for every verb of package fmt, also for a BatchError that is no
+// pointer.
+func (e BatchError) Format(f fmt.State, _ rune) { writeString(f, e.Error()) }
 
 // LogValue is Error.
-func (e *BatchError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
+func (e BatchError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
 
 // batch collects the failures of a batch.
 type batch struct {

@@ -145,6 +145,20 @@ type Adviser interface {
 	Advice(ctx context.Context) ([]string, error)
 }
 
+// Counter is a backing store that counts what it does.
+type Counter interface {
+	// Counts returns present numbers by name. A Store with a meter provider
+	// reports those that it knows:
+	//
+	//	batches       pipelines in which calls of concurrent callers were combined
+	//	combined      calls in such pipelines
+	//	waiting       calls that wait for their pipeline now
+	//	near_hits     reads that were served from memory
+	//	near_misses   reads that were not
+	//	near_bytes    memory that is in use for these reads now
+	Counts() map[string]int64
+}
+
 // capabilities are what a Store uses of its backing store beyond gocache's
 // interface. A field is nil if the store does not offer it.
 type capabilities struct {
@@ -159,6 +173,7 @@ type capabilities struct {
 	scoped    PrefixInvalidator
 	pinger    Pinger
 	adviser   Adviser
+	counter   Counter
 	setNX     store.SetIfNotExistsStore
 
 	unlisted    []string // implemented, but not declared for this store
@@ -179,6 +194,7 @@ func capabilitiesOf(backing store.StoreInterface) capabilities {
 	use(&c, backing, listed, "PrefixInvalidator", &c.scoped)
 	use(&c, backing, listed, "Pinger", &c.pinger)
 	use(&c, backing, listed, "Adviser", &c.adviser)
+	use(&c, backing, listed, "Counter", &c.counter)
 	use(&c, backing, listed, "SetIfNotExistsStore", &c.setNX)
 	return c
 }

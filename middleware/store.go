@@ -48,6 +48,7 @@ type Store struct {
 	plan      writePlan     // of a call without options
 	tel       *telemetry
 
+	unwatch    func() error          // ends the reports of the backing store's counts, or nil
 	keysDiffer atomic.Pointer[error] // what the last Check found
 	locks      keylock.Set           // of entries that are read, changed and swapped
 	counters   counters              // increments of this process that wait for one swap
@@ -128,6 +129,11 @@ func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Optio
 		return nil, err
 	}
 	s.sealer.tel = s.tel
+	if s.can.counter != nil {
+		if s.unwatch, err = s.tel.meter.Watch(s.can.counter.Counts); err != nil {
+			return nil, err
+		}
+	}
 	s.reload = reload.New(a, cfg.reload, func(ctx context.Context, err error) {
 		s.tel.log.WarnContext(ctx, "sealcache: keyset could not be reloaded", "error", err)
 	})
@@ -297,8 +303,12 @@ func writeString(f fmt.State, text string) { _, _ = io.WriteString(f, text) }
 
 // Close closes the backing store if it can be closed. The AEAD stays open.
 func (s *Store) Close() error {
-	if c, ok := s.backing.(io.Closer); ok {
-		return c.Close()
+	var err error
+	if s.unwatch != nil {
+		err = s.unwatch()
 	}
-	return nil
+	if c, ok := s.backing.(io.Closer); ok {
+		err = errors.Join(err, c.Close())
+	}
+	return err
 }

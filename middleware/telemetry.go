@@ -34,6 +34,7 @@ type telemetry struct {
 	plaintext  *report.Counter
 	refused    *report.Counter
 	keyChecks  *report.Counter
+	meter      *report.Meter
 	batchKeys  *report.Counter
 }
 
@@ -50,9 +51,16 @@ func newTelemetry(c *config, storeType string) (*telemetry, error) {
 		duration:   m.Duration("sealcache.operation.duration", "Duration of operations, the backing store's time included.", "sealcache.operation"),
 		plaintext:  m.Counter("sealcache.plaintext", "Plaintext values, by what was done with them.", "sealcache.plaintext"),
 		refused:    m.Counter("sealcache.refused_writes", "Writes that failed, by reason.", "sealcache.outcome"),
+		meter:      m,
 		keyChecks:  m.Counter("sealcache.key_checks", "Comparisons of keys with other processes, by outcome.", "sealcache.outcome"),
 		batchKeys:  m.Counter("sealcache.batch_keys", "Keys of batches, by operation and outcome.", "sealcache.operation", "sealcache.outcome"),
 	}
+	m.Total("sealcache.store.batches", "batches", "Pipelines in which the backing store combined calls of concurrent callers.")
+	m.Total("sealcache.store.combined", "combined", "Calls in such pipelines.")
+	m.Level("sealcache.store.waiting", "waiting", "Calls that wait for their pipeline.")
+	m.Total("sealcache.store.near_hits", "near_hits", "Reads that the backing store served from memory.")
+	m.Total("sealcache.store.near_misses", "near_misses", "Reads that it did not serve from memory.")
+	m.Level("sealcache.store.near_bytes", "near_bytes", "Memory in use for these reads.")
 	return t, m.Err()
 }
 

@@ -58,3 +58,9 @@ func (s *Store) Stats() Stats {
 		Waiting:  s.combiner.waiting.Load(),
 	}
 }
+
+// Counts returns Stats by name, for package middleware.
+func (s *Store) Counts() map[string]int64 {
+	now := s.Stats()
+	return map[string]int64{"batches": now.Batches, "combined": now.Combined, "waiting": now.Waiting}
+}

@@ -281,7 +281,7 @@ func (s *Store) Delete(ctx context.Context, key any) error {
 // Capabilities names what the store can do beyond gocache's interface, for package middleware.
 func (s *Store) Capabilities() (owner any, names []string) {
 	return s, []string{
-		"Adviser", "AtomicStore", "BatchStore", "BoundedReader", "BytesStore", "Defaulter", "Enumerator", "Pinger", "PrefixInvalidator",
+		"Adviser", "AtomicStore", "BatchStore", "BoundedReader", "BytesStore", "Counter", "Defaulter", "Enumerator", "Pinger", "PrefixInvalidator",
 		"SetIfNotExistsStore", "Swapper", "TagExtender",
 	}
 }

@@ -80,6 +80,11 @@ type (
 		Ping(ctx context.Context) error
 	}
 
+	// Counter returns what the store counts, by name.
+	Counter interface {
+		Counts() map[string]int64
+	}
+
 	// Adviser returns texts on settings of the server that endanger what the store promises.
 	Adviser interface {
 		Advice(ctx context.Context) ([]string, error)
@@ -116,6 +121,8 @@ func implemented(s store.StoreInterface) []string {
 	add("Pinger", ok)
 	_, ok = s.(Adviser)
 	add("Adviser", ok)
+	_, ok = s.(Counter)
+	add("Counter", ok)
 	return names
 }
 

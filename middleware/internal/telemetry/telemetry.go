@@ -88,6 +88,8 @@ type Meter struct {
 	meter metric.Meter // nil: nothing is measured
 	attrs []attribute.KeyValue
 	errs  []error
+
+	watched []watched
 }
 
 // Err returns the errors of all instruments that were made.
