@@ -35,9 +35,11 @@ type Remote struct {
 	Secrets []string
 }
 
-// hangLimit is the deadline of calls to a service that hangs, and patience how long any call may take.
+// hangLimit is the deadline of calls to a service that hangs, and callLimit of others: some clients repeat a call until its
+// deadline. patience is how long any call may take.
 const (
 	hangLimit = 100 * time.Millisecond
+	callLimit = 3 * time.Second
 	patience  = 8 * time.Second
 )
 
@@ -79,7 +81,7 @@ func (r Remote) check(t *testing.T, breakIt func(), hangs bool) {
 		r.showsNothing(t, "the KEK", fmt.Sprintf(verb, r.KEK))
 	}
 	breakIt()
-	limit := patience
+	limit := callLimit
 	if hangs {
 		limit = hangLimit
 	}

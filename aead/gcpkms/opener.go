@@ -1,0 +1,104 @@
+package gcpkms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	kms "cloud.google.com/go/kms/apiv1"
+	"github.com/googleapis/gax-go/v2"
+	"github.com/tink-crypto/tink-go/v2/tink"
+	"google.golang.org/api/option"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/internal/keyservice"
+)
+
+// Opener opens keys of Google Cloud KMS. It implements aead.KEKOpener. The zero value uses the application default
+// credentials.
+type Opener struct {
+	// Options are options of Google's client, such as option.WithCredentials or option.WithEndpoint. A connection that is
+	// given with option.WithGRPCConn is closed with the KEK.
+	Options []option.ClientOption
+}
+
+var _ aead.KEKOpener = Opener{}
+
+// Schemes returns "gcp-kms".
+func (Opener) Schemes() []string { return []string{"gcp-kms"} }
+
+// OpenKEK proves that the key wraps and unwraps, and returns it. The result is an aead.KEK; close it. The context bounds the
+// search for credentials and the proof.
+func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, error) {
+	t, err := parseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	// The client keeps the context for the credentials that it fetches later.
+	client, err := kms.NewKeyManagementClient(context.WithoutCancel(ctx), slices.Clone(o.Options)...)
+	if err != nil {
+		return nil, keyservice.OpenError(t.describe(), &keyservice.Failure{Reason: reasonCredentials, Cause: err})
+	}
+	limit := gax.WithTimeout(callTimeout)
+	client.CallOptions.Encrypt = append(client.CallOptions.Encrypt, limit)
+	client.CallOptions.Decrypt = append(client.CallOptions.Decrypt, limit)
+	kek, err := keyservice.Open(ctx, t.describe(), &key{client: client, name: t.name})
+	if err != nil {
+		return nil, err // not a typed nil
+	}
+	return kek, nil
+}
+
+// callTimeout bounds a call without a deadline, with its repetitions. Google's default is a minute.
+const callTimeout = 10 * time.Second
+
+// target is a parsed URI.
+type target struct {
+	name        string
+	decryptOnly bool
+}
+
+func (t target) describe() keyservice.Key {
+	return keyservice.Key{Module: "gcpkms", Name: t.name, DecryptOnly: t.decryptOnly}
+}
+
+// parseURI reads gcp-kms://projects/... Its errors do not quote the URI, in which a user may have put a secret.
+func parseURI(uri string) (target, error) {
+	_, rest, _ := strings.Cut(uri, "://")
+	name, query, _ := strings.Cut(rest, "?")
+	form := regexp.MustCompile(`^projects/[a-z0-9.:-]+/locations/[a-z0-9-]+/keyRings/[A-Za-z0-9_-]+/cryptoKeys/[A-Za-z0-9_-]+$`)
+	if !form.MatchString(name) {
+		return target{}, errors.New("want gcp-kms://projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY")
+	}
+	t := target{name: name}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return target{}, errors.New("the query of the URI is not well formed")
+	}
+	for name, v := range values {
+		if name != "decrypt-only" || len(v) != 1 || v[0] != "true" && v[0] != "false" {
+			return target{}, errors.New("the URI has an unknown or repeated parameter (known is decrypt-only=true)")
+		}
+		t.decryptOnly = v[0] == "true"
+	}
+	return t, nil
+}
+
+// String shows no credential.
+func (o Opener) String() string { return "gcpkms.Opener" }
+
+// GoString returns String.
+func (o Opener) GoString() string { return o.String() }
+
+// LogValue returns String.
+func (o Opener) LogValue() slog.Value { return slog.StringValue(o.String()) }
+
+// Format writes String, whatever the verb, because the options hold credentials.
+func (o Opener) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, o.String()) } // fmt.State reports no errors
