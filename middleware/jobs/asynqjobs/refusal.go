@@ -31,7 +31,7 @@ const (
 	ReasonTooManyDataKeys = Reason(asynqwire.TooManyDataKeys)
 	// ReasonRewritten means that a worker older than asynq 0.26 has written a unique task again, without its headers. Its
 	// sealed payload was in a header and is gone. The task is retried once an hour and keeps its id and its uniqueness, so
-	// that an operator sees which job has to be enqueued again.
+	// that an operator sees which job has to be enqueued again. asynq archives it if it has no try left.
 	ReasonRewritten = Reason(asynqwire.Rewritten)
 	// ReasonUnknownKey means that the keyset does not hold the key, also after a reload.
 	ReasonUnknownKey = Reason(asynqwire.UnknownKey)

@@ -43,6 +43,10 @@ func TestTasksThatOldWorkersRewrite(t *testing.T) {
 	require.NoError(t, err)
 	b.dropHeaders(t, "default", other.ID)
 
+	last, err := b.client.Enqueue(asynq.NewTask("mail", []byte("last"), asynq.Unique(time.Hour), asynq.MaxRetry(0)))
+	require.NoError(t, err)
+	b.dropHeaders(t, "default", last.ID)
+
 	var rec recorder
 	serve(t, b.conn, b.e, asynq.Config{}, rec.handler())
 	for range 4 { // more often than it may be retried
@@ -63,4 +67,9 @@ func TestTasksThatOldWorkersRewrite(t *testing.T) {
 	_, err = b.client.Enqueue(unique)
 	require.ErrorIs(t, err, asynq.ErrDuplicateTask)
 	require.Equal(t, []string{"mail: other"}, rec.all())
+
+	// asynq archives a task without a try left, whatever the error.
+	reason, ok := asynqjobs.ReasonOf(b.awaitState(t, "default", last.ID, asynq.TaskStateArchived))
+	require.True(t, ok)
+	require.Equal(t, asynqjobs.ReasonRewritten, reason)
 }

@@ -190,6 +190,10 @@ func (r *run) tick(ctx context.Context, en entry, now, last time.Time, unsure bo
 	s, catchUp := r.s, r.s.catchUp
 	future := now.Add(clockTolerance)
 	anchor := en.def.anchor()
+	noted := last
+	if noted.After(future) {
+		noted = time.Time{} // it is overwritten
+	}
 	if last.After(future) || anchor.After(future) {
 		// The server's clock was set back, or an attacker wrote this. It must not silence
 		// the job. Ticks that have run lately are known by their ids.
@@ -211,9 +215,10 @@ func (r *run) tick(ctx context.Context, en entry, now, last time.Time, unsure bo
 		if r.late() {
 			return 0
 		}
-		if !s.enqueue(ctx, en, tick) {
+		if !s.enqueue(ctx, en, noted, tick) {
 			break // in order: the next pass tries again
 		}
+		noted = tick
 	}
 	if next := en.def.ticker.next(now); !next.IsZero() {
 		return next.Sub(now)
@@ -221,8 +226,9 @@ func (r *run) tick(ctx context.Context, en entry, now, last time.Time, unsure bo
 	return s.poll
 }
 
-// enqueue enqueues one tick, and reports whether it is in Redis.
-func (s *Scheduler) enqueue(ctx context.Context, en entry, tick time.Time) bool {
+// enqueue enqueues one tick, and reports whether it is in Redis. before is the last tick
+// that was noted, or zero.
+func (s *Scheduler) enqueue(ctx context.Context, en entry, before, tick time.Time) bool {
 	ctx, cancel := context.WithTimeout(ctx, enqueueTimeout)
 	defer cancel()
 	d := en.def
@@ -241,7 +247,7 @@ func (s *Scheduler) enqueue(ctx context.Context, en entry, tick time.Time) bool 
 		return false
 	}
 	s.registered.ticked(d, tick)
-	if err := s.store.advance(ctx, en, tick); err != nil {
+	if err := s.store.advance(ctx, en, before, tick); err != nil {
 		s.failed(ctx, err) // the id keeps the tick from being enqueued twice
 	}
 	return true

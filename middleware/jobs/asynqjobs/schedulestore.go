@@ -280,24 +280,32 @@ func (s *scheduleStore) runSwap(ctx context.Context, args []any) (ok bool, befor
 }
 
 // advanceScript notes a tick, unless the schedule was replaced or a later tick is
-// noted. A time in the server's future is not a tick, and is overwritten.
+// noted. A time in the server's future is not a tick, and is overwritten. The tick is not
+// noted either if the one that was read before it is not there: a replica that is behind has
+// become the master, and may lack that tick's task. The next pass reads what it has.
 //
 // KEYS[1] schedules, KEYS[2] ticks; ARGV[1] field, ARGV[2] the last 16 bytes of
-// the schedule (an authentication tag), ARGV[3] the tick
+// the schedule (an authentication tag), ARGV[3] the tick, ARGV[4] the tick before it, or ""
 const advanceScript = `
 local def = redis.call('HGET', KEYS[1], ARGV[1])
 if not def or string.sub(def, -16) ~= ARGV[2] then return -1 end
 local cur = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '')
+if ARGV[4] ~= '' and (not cur or cur < tonumber(ARGV[4])) then return -2 end
 if cur and cur >= tonumber(ARGV[3]) and cur < (redis.call('TIME')[1] + 1) * 1000 then return 0 end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 return 1`
 
 const tagBytes = 16
 
-// advance notes that the tick of an entry was enqueued.
-func (s *scheduleStore) advance(ctx context.Context, en entry, tick time.Time) error {
+// advance notes that the tick of an entry was enqueued. before is the last tick that was
+// noted, or zero.
+func (s *scheduleStore) advance(ctx context.Context, en entry, before, tick time.Time) error {
 	tag := en.raw[max(0, len(en.raw)-tagBytes):]
-	if err := s.advances.Run(ctx, s.rdb, []string{s.schedules, s.ticks}, en.field, tag, tick.UnixMilli()).Err(); err != nil {
+	earlier := ""
+	if !before.IsZero() {
+		earlier = strconv.FormatInt(before.UnixMilli(), 10)
+	}
+	if err := s.advances.Run(ctx, s.rdb, []string{s.schedules, s.ticks}, en.field, tag, tick.UnixMilli(), earlier).Err(); err != nil {
 		return redisFailed(err)
 	}
 	return nil

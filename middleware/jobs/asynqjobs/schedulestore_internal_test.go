@@ -102,17 +102,34 @@ func TestTicksOfReplacedSchedulesAreNotNoted(t *testing.T) {
 	ok, _, _, err := s.swap(t.Context(), []entry{en}, fresh, time.Time{})
 	require.NoError(t, err)
 	require.True(t, ok)
-	require.NoError(t, s.advance(t.Context(), en, noon))
+	require.NoError(t, s.advance(t.Context(), en, time.Time{}, noon))
 	require.Empty(t, s.noted(t, en.field))
-	require.NoError(t, s.advance(t.Context(), fresh, noon))
+	require.NoError(t, s.advance(t.Context(), fresh, time.Time{}, noon))
 	require.Equal(t, strconv.FormatInt(noon.UnixMilli(), 10), s.noted(t, en.field))
-	require.NoError(t, s.advance(t.Context(), fresh, noon.Add(-time.Minute)))
+	require.NoError(t, s.advance(t.Context(), fresh, time.Time{}, noon.Add(-time.Minute)))
 	require.Equal(t, strconv.FormatInt(noon.UnixMilli(), 10), s.noted(t, en.field), "ticks do not go back")
 	ok, _, _, err = s.swap(t.Context(), []entry{fresh}, entry{}, time.Time{})
 	require.NoError(t, err)
 	require.True(t, ok)
-	require.NoError(t, s.advance(t.Context(), fresh, noon))
+	require.NoError(t, s.advance(t.Context(), fresh, time.Time{}, noon))
 	require.Empty(t, s.noted(t, en.field))
+}
+
+// A tick is not noted on a server that lacks the tick before it. It would hide that this one must be enqueued again.
+func TestTickAfterALostOneIsNotNoted(t *testing.T) {
+	t.Parallel()
+	s, en := newTestStore(t)
+	at := func(minutes int) time.Time { return noon.Add(time.Duration(minutes) * time.Minute) }
+	text := func(minutes int) string { return strconv.FormatInt(at(minutes).UnixMilli(), 10) }
+	require.NoError(t, s.advance(t.Context(), en, at(0), at(1)))
+	require.Empty(t, s.noted(t, en.field), "nothing is noted there")
+	require.NoError(t, s.advance(t.Context(), en, time.Time{}, at(0)))
+	require.Equal(t, text(0), s.noted(t, en.field))
+	require.NoError(t, s.advance(t.Context(), en, at(1), at(2)))
+	require.Equal(t, text(0), s.noted(t, en.field), "the tick between was lost")
+	require.NoError(t, s.advance(t.Context(), en, at(0), at(1)))
+	require.NoError(t, s.advance(t.Context(), en, at(1), at(2)))
+	require.Equal(t, text(2), s.noted(t, en.field))
 }
 
 // A result of an opening counts only for the bytes that are stored by then.
