@@ -46,7 +46,7 @@ func TestOpenByScheme(t *testing.T) {
 	}
 }
 
-// Every scheme of the documentation reaches a driver.
+// Every documented scheme reaches a driver.
 func TestOpenKnowsTheSchemesThatItNames(t *testing.T) {
 	t.Parallel()
 	_, err := stores.Open(t.Context(), "nosuch://")
@@ -96,7 +96,7 @@ func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, before, after string) {
 		const secret = "Hunter2-pass"
 		if strings.Contains(before+after, "_file") || strings.Contains(before+after, "min_idle") {
-			return // reads files, makes connections
+			return // these options read files or connect
 		}
 		s, err := stores.Open(t.Context(), before+secret+after)
 		if err != nil {

@@ -35,7 +35,7 @@ func TestGocacheRedis(t *testing.T) {
 			Scalars:        storetest.AsString,
 			CopiesBytes:    true,
 			AnyKey:         true,
-			Clear:          true, // every database of the server
+			Clear:          true, // of every database of the server
 			MissIsNotFound: true,
 			DeleteMissing:  true,
 			HeedsContext:   true,
@@ -60,7 +60,7 @@ func TestGocacheRediscluster(t *testing.T) {
 			Scalars:        storetest.AsString,
 			CopiesBytes:    true,
 			AnyKey:         true,
-			Clear:          false, // FLUSHALL on one master of three, and no error
+			Clear:          false, // calls FLUSHALL on one master of three, and returns no error
 			MissIsNotFound: true,
 			DeleteMissing:  true,
 			HeedsContext:   true,
@@ -79,7 +79,7 @@ func TestGocacheRueidis(t *testing.T) {
 	server := redistest.Start(t)
 	client, err := rueidis.NewClient(rueidis.ClientOption{
 		InitAddress: []string{server.Addr()},
-		// With its client-side cache it reads its own writes stale, now and then.
+		// Its client-side cache sometimes returns an old value after the client's own write.
 		DisableCache: true,
 	})
 	if err != nil {
@@ -97,7 +97,7 @@ func TestGocacheRueidis(t *testing.T) {
 			MissIsNotFound: true,
 			DeleteMissing:  true,
 			HeedsContext:   true,
-			// It sends EX 0 for none, which Redis refuses: it needs a default.
+			// It sends EX 0 if there is no expiration, and Redis refuses that. A default avoids it.
 			TTL:  storetest.TTL{PerEntry: true, Resolution: time.Second, None: -1, NeverNone: true},
 			Tags: true,
 		},
@@ -147,7 +147,7 @@ func TestGocacheBigcache(t *testing.T) {
 			AnyKey:      true,
 			MaxKeyBytes: 60_000,
 			Clear:       true,
-			TTL:         storetest.TTL{None: 5 * time.Minute}, // whatever the real one is
+			TTL:         storetest.TTL{None: 5 * time.Minute}, // the TTL that is reported for any entry
 			Tags:        true,
 		},
 		open: func(t *testing.T) store.StoreInterface {
@@ -175,14 +175,14 @@ func TestGocacheFreecache(t *testing.T) {
 			Strings:        storetest.Refused,
 			Scalars:        storetest.Refused,
 			CopiesBytes:    true,
-			MaxValueBytes:  30_000, // a 1024th of the cache
+			MaxValueBytes:  30_000, // the limit is a 1024th of the cache
 			AnyKey:         true,
 			MaxKeyBytes:    30_000,
 			KeyErrors:      true,
 			Clear:          true,
 			MissIsNotFound: true,
 			TTL:            storetest.TTL{PerEntry: true, Resolution: time.Second, Reported: true},
-			Tags:           false, // Invalidate stops, with an error, at the first entry that is gone already
+			Tags:           false, // Invalidate stops with an error at the first entry that is missing
 		},
 		open: func(*testing.T) store.StoreInterface {
 			return freecachestore.NewFreecache(freecache.NewCache(64 << 20))
@@ -202,7 +202,7 @@ func TestGocacheGoCache(t *testing.T) {
 			Clear:          true,
 			MissIsNotFound: true,
 			DeleteMissing:  true,
-			// Of an entry without expiration it says some two thousand years ago.
+			// It reports minus two thousand years for an entry without expiration.
 			TTL:  storetest.TTL{PerEntry: true, Resolution: time.Millisecond, Reported: true, None: -1},
 			Tags: true,
 		},

@@ -27,15 +27,15 @@ func TestMain(m *testing.M) {
 type backend struct {
 	can storetest.Capabilities
 
-	// open returns an empty store; what it leaves behind, a later open removes.
+	// open returns an empty store. A later call removes the entries of an earlier one.
 	open func(t *testing.T) store.StoreInterface
 
-	// namespaced: Clear of a namespace is possible over this store.
+	// namespaced reports whether the store can clear a namespace.
 	namespaced bool
 }
 
-// run puts a backend through the suite as it is, then sealed: with an envelope, as most applications will, and in a
-// namespace where the store can clear one.
+// run runs the suite over a backend in plaintext, then sealed with an envelope, and in a namespace if the store can
+// clear one.
 func (b backend) run(t *testing.T) {
 	t.Helper()
 	t.Run("clear", func(t *testing.T) {
@@ -107,8 +107,8 @@ func seal(t *testing.T, backing store.StoreInterface, key tink.AEADWithContext, 
 	return s
 }
 
-// sealed is what a store can do once it is sealed: what the decorator mends is declared here, what it cannot is taken
-// over.
+// sealed returns the capabilities of a store after it is sealed. The decorator repairs some defects of a store and
+// inherits the others.
 func sealed(raw storetest.Capabilities) storetest.Capabilities {
 	c := raw
 	c.Sealed = true
@@ -157,7 +157,7 @@ func envelope(t *testing.T) *aead.Envelope {
 	return e
 }
 
-// own is what the stores of this module can do.
+// own returns the capabilities of this module's stores.
 func own(form storetest.Form, resolution time.Duration) storetest.Capabilities {
 	return storetest.Capabilities{
 		Bytes:          storetest.AsBytes,

@@ -30,7 +30,7 @@ func startMemcached(t *testing.T) string {
 	socket := filepath.Join(dir, "socket")
 	args := []string{"-s", socket, "-m", "64", "-t", "2"}
 	if os.Geteuid() == 0 {
-		// As root it insists on another user, who must be able to make the socket.
+		// As root, memcached changes to another user, who must be able to create the socket.
 		if err := os.Chmod(dir, 0o777); err != nil {
 			t.Fatal(err)
 		}

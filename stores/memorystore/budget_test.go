@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// heap returns what is reachable, after a collection.
+// heap returns the number of bytes in use after a collection.
 func heap() int64 {
 	var m runtime.MemStats
 	runtime.GC()
@@ -21,7 +21,7 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// Not parallel, like the others that measure the heap.
+// Tests that measure the heap are not parallel.
 func TestMemoryStaysNearTheBudget(t *testing.T) {
 	const budget = 16 << 20
 	for name, size := range map[string]int{"100 bytes": 100, "4 KiB": 4 << 10, "300 KiB": 300 << 10} {
@@ -35,7 +35,7 @@ func TestMemoryStaysNearTheBudget(t *testing.T) {
 						key := strconv.Itoa(w) + "-" + strconv.Itoa(i)
 						require.NoError(t, s.SetBytes(t.Context(), key, make([]byte, size)))
 						if i%50 == 0 {
-							// No drain has been asked for: this is what the writers leave.
+							// No drain has been requested: the writers alone keep the bound.
 							require.Less(t, s.Bytes(), int64(budget+16*(size+entryOverhead)))
 						}
 					}
@@ -51,7 +51,7 @@ func TestMemoryStaysNearTheBudget(t *testing.T) {
 	}
 }
 
-// A kept key or tag does not share the memory of the text that it was cut from, which may be a whole request body.
+// A stored key or tag does not share the memory of the text that it was cut from, such as a whole request body.
 func TestStringsCutOutOfLargeOnesAreCopied(t *testing.T) {
 	const n, size = 64, 1 << 20
 	cut := func(i int) string { return (strings.Repeat("x", size) + "-" + strconv.Itoa(i))[size:] }
@@ -90,8 +90,8 @@ func TestStringsCutOutOfLargeOnesAreCopied(t *testing.T) {
 	}
 }
 
-// The two overheads are what the runtime says they are, or more.
-func TestOverheadsCoverWhatAnEntryTakes(t *testing.T) {
+// The two overheads are at least the memory that the runtime reports.
+func TestOverheadsCoverTheMemoryOfAnEntry(t *testing.T) {
 	const n = 50_000
 	for name, options := range map[string]func(i int) []store.Option{
 		"no tags":          func(int) []store.Option { return nil },

@@ -18,7 +18,7 @@ func invalidate(t testing.TB, s *Store, tags ...string) {
 	require.NoError(t, s.Invalidate(t.Context(), store.WithInvalidateTags(tags)))
 }
 
-func TestInvalidateRemovesWhatBearsTheTag(t *testing.T) {
+func TestInvalidateRemovesTaggedEntries(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	ctx := t.Context()
@@ -51,9 +51,9 @@ func TestInvalidatePrefixLeavesForeignEntriesAlone(t *testing.T) {
 	for _, key := range []string{"sho", "other:a", "", "shop:c"} {
 		assertHolds(t, s, key, "v")
 	}
-	invalidate(t, s, "shop:t") // they have lost it
+	invalidate(t, s, "shop:t") // they have lost the tag
 	assertHolds(t, s, "other:a", "v")
-	invalidate(t, s, "u") // and that only
+	invalidate(t, s, "u") // and nothing else
 	assertMissing(t, s, "other:a")
 	require.Empty(t, s.tags.sets)
 	require.Equal(t, 1, s.Len())
@@ -164,11 +164,11 @@ func TestATagsMapShrinks(t *testing.T) {
 	require.Less(t, x.sets["t"].peak, 64)
 }
 
-// Every entry written during the invalidations is either gone or bears its tag afterwards: a last invalidation leaves
-// nothing. (gocache's own Redis store left 2,800 of 4,000.)
+// After invalidations under load, every entry is either gone or has its tag: a last invalidation leaves no entry.
+// gocache's own Redis store left 2,800 of 4,000.
 func TestNoMembershipIsLostUnderConcurrency(t *testing.T) {
 	t.Parallel()
-	s := open(t, WithMaxBytes(1<<20)) // small: evictions run meanwhile
+	s := open(t, WithMaxBytes(1<<20)) // small, so that evictions run at the same time
 	var writers, others sync.WaitGroup
 	stop := make(chan struct{})
 	for w := range 8 {

@@ -17,7 +17,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// documented are the rules of the ACL user in the package comment.
+// documented returns the rules of the ACL user in the package comment.
 func documented(t *testing.T) []string {
 	t.Helper()
 	b, err := os.ReadFile("doc.go")
@@ -29,7 +29,7 @@ func documented(t *testing.T) []string {
 	return strings.Fields(strings.ReplaceAll(text, "//", ""))
 }
 
-// allow makes a user with rules.
+// allow creates a user with rules.
 func allow(t *testing.T, admin redis.Cmdable, rules ...string) {
 	t.Helper()
 	args := []any{"acl", "setuser", "app", "reset", "on", ">password"}
@@ -39,7 +39,7 @@ func allow(t *testing.T, admin redis.Cmdable, rules ...string) {
 	require.NoError(t, admin.(redis.UniversalClient).Do(t.Context(), args...).Err())
 }
 
-// shop calls each method but Clear on what begins with "shop:" and returns those that failed.
+// shop calls each method except Clear on names that start with "shop:", and returns those that failed.
 func shop(ctx context.Context, s *redisstore.Store) map[string]error {
 	errs := make(map[string]error)
 	tagged := store.WithTags([]string{"shop:tag"})
@@ -89,7 +89,7 @@ func TestDocumentedPermissionsSuffice(t *testing.T) {
 	allow(t, admin, rules...)
 	require.Empty(t, shop(ctx, open(t, "redis://app:password@"+srv.Addr())))
 
-	// What they do not suffice for.
+	// These methods need more rights.
 	s := open(t, "redis://app:password@"+srv.Addr())
 	require.ErrorContains(t, s.Clear(ctx), "NOPERM")
 	require.ErrorContains(t, s.Set(ctx, "other:k", "v"), "NOPERM")
@@ -127,7 +127,7 @@ func TestDocumentedPermissionsSufficeInACluster(t *testing.T) {
 	require.Empty(t, shop(t.Context(), open(t, url)), "without transactions")
 }
 
-// Each of the documented commands is needed, or its absence is made up for as the documentation says.
+// Each documented command is needed, or its absence has the effect that the documentation states.
 func TestDocumentedPermissionsAreTheLeast(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
@@ -155,7 +155,7 @@ func TestDocumentedPermissionsAreTheLeast(t *testing.T) {
 		require.NoError(t, admin.FlushDB(t.Context()).Err())
 	}
 
-	// What needs neither tags nor swaps nor enumeration.
+	// These methods need neither tags nor swaps nor enumeration.
 	allow(t, admin, append(rules[:2:2], strings.Fields("-@all +ping +get +set +unlink +pttl +multi +exec")...)...)
 	s, ctx := open(t, "redis://app:password@"+srv.Addr()), t.Context()
 	require.NoError(t, s.Set(ctx, "shop:k", "v"))
@@ -167,7 +167,7 @@ func TestDocumentedPermissionsAreTheLeast(t *testing.T) {
 	require.NoError(t, s.Delete(ctx, "shop:k"))
 }
 
-// A server without MULTI is asked for it once, not for each value.
+// A server without MULTI is asked once, not for each value.
 func TestMissingTransactionsAreRemembered(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t, "--rename-command", "multi", "")

@@ -22,7 +22,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// gate is a hook that holds commands back until they are let through.
+// gate is a hook that holds commands back until the test releases them.
 type gate struct {
 	single, batch func(ctx context.Context, cmds []redis.Cmder) error // called before the commands are sent
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// A client that the application has already becomes a store; the client stays the application's.
+// New makes a store of a client that the application has already. The application closes the client.
 func ExampleNew() {
 	ctx := context.Background()
 	client := redis.NewClient(&redis.Options{Addr: shared.single.Addr()})
@@ -34,7 +34,7 @@ func ExampleNew() {
 	// Output: 42, for another 1h0m0s
 }
 
-// A URL gives a store that owns its client.
+// Open returns a store that owns its client.
 func ExampleOpen() {
 	ctx := context.Background()
 	s, err := redisstore.Open(ctx, "redis://"+shared.single.Addr()+"/0?pool_size=20&read_timeout=1s&expiration=10m")
@@ -50,7 +50,7 @@ func ExampleOpen() {
 	// Output: true
 }
 
-// A migration works on the Redis of a store without the store, and takes the client of the same URL.
+// A migration works on the Redis of a store without the store. It uses the client of the same URL.
 func ExampleOpenClient() {
 	ctx := context.Background()
 	client, err := redisstore.OpenClient(ctx, "redis://"+shared.single.Addr()+"/0?read_timeout=1s")
@@ -69,7 +69,7 @@ func ExampleOpenClient() {
 	// Output: 1h0m0s
 }
 
-// Entries that belong together are forgotten together.
+// Entries with one tag are removed together.
 func ExampleStore_Invalidate() {
 	ctx := context.Background()
 	s, err := redisstore.Open(ctx, "redis://"+shared.single.Addr())
@@ -90,7 +90,7 @@ func ExampleStore_Invalidate() {
 	// Output: value not found in store
 }
 
-// A value is replaced only if it is still the one that was read, and keeps its TTL.
+// CompareAndSwap replaces a value only if it is still the one that was read. The entry keeps its TTL.
 func ExampleStore_CompareAndSwap() {
 	ctx := context.Background()
 	s, err := redisstore.Open(ctx, "redis://"+shared.single.Addr())
@@ -126,7 +126,7 @@ func ExampleStore_CompareAndSwap() {
 	// Output: 42
 }
 
-// What an application keeps under a prefix can be listed and cleared without touching anything else.
+// ClearPrefix removes the entries under a prefix and no others.
 func ExampleStore_ClearPrefix() {
 	ctx := context.Background()
 	s, err := redisstore.Open(ctx, "redis://"+shared.single.Addr())
@@ -139,7 +139,7 @@ func ExampleStore_ClearPrefix() {
 			panic(err)
 		}
 	}
-	if err := s.ClearPrefix(ctx, "example*:"); err != nil { // the star is a star
+	if err := s.ClearPrefix(ctx, "example*:"); err != nil { // the star has no special meaning
 		panic(err)
 	}
 	for key, err := range s.Keys(ctx, "example-") {
@@ -148,8 +148,8 @@ func ExampleStore_ClearPrefix() {
 	// Output: example-kept <nil>
 }
 
-// Of what a tag names, only what lies under the application's own prefix is removed: who can write to Redis can write
-// others' names into a tag.
+// InvalidatePrefix removes only entries under the application's own prefix. An attacker who can write to Redis can
+// write other names into a tag.
 func ExampleStore_InvalidatePrefix() {
 	ctx := context.Background()
 	client := redis.NewClient(&redis.Options{Addr: shared.single.Addr()})
@@ -162,7 +162,7 @@ func ExampleStore_InvalidatePrefix() {
 		panic(err)
 	}
 	client.Set(ctx, "example-billing:invoice", "...", time.Minute)
-	client.SAdd(ctx, "gocache_tag_example-shop:user:7", "example-billing:invoice") // planted
+	client.SAdd(ctx, "gocache_tag_example-shop:user:7", "example-billing:invoice") // planted by an attacker
 	if err := s.InvalidatePrefix(ctx, "example-shop:", store.WithInvalidateTags([]string{"example-shop:user:7"})); err != nil {
 		panic(err)
 	}
@@ -170,7 +170,7 @@ func ExampleStore_InvalidatePrefix() {
 	// Output: 0 1
 }
 
-// The set of a tag forgets what was deleted.
+// PruneTags removes the names of deleted entries from the set of a tag.
 func ExampleStore_PruneTags() {
 	ctx := context.Background()
 	client := redis.NewClient(&redis.Options{Addr: shared.single.Addr()})

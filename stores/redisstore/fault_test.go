@@ -20,7 +20,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// every calls each operation once and returns the errors by name.
+// every calls each operation once and returns the errors by operation.
 func every(ctx context.Context, s *redisstore.Store, key string) map[string]error {
 	errs := make(map[string]error)
 	_, errs["get"] = s.Get(ctx, key)
@@ -40,7 +40,7 @@ func every(ctx context.Context, s *redisstore.Store, key string) map[string]erro
 	return errs
 }
 
-// quiet fails if an error tells what it should not.
+// quiet fails if an error shows a value or a key name.
 func quiet(t *testing.T, name string, err error) {
 	t.Helper()
 	if err == nil || errors.Is(err, &store.NotFound{}) {
@@ -67,13 +67,13 @@ func TestServerKilledAndRestarted(t *testing.T) {
 	}
 	require.NoError(t, srv.Restart())
 	require.Eventually(t, func() bool { return s.Ping(ctx) == nil }, 10*time.Second, 10*time.Millisecond)
-	b, err := s.GetBytes(ctx, "kept") // the same store, without a restart of ours
+	b, err := s.GetBytes(ctx, "kept") // the same store recovers without a restart of the process
 	require.NoError(t, err)
 	require.Equal(t, "v", string(b))
 	works(t, s)
 }
 
-// Under load: the server dies and comes back, and all that was acknowledged is there.
+// A server is killed under load and starts again. Every acknowledged write is there.
 func TestServerKilledUnderLoad(t *testing.T) {
 	t.Parallel()
 	srv := redistest.StartWith(t, redistest.Options{AppendOnly: true})
@@ -123,7 +123,7 @@ func TestServerKilledUnderLoad(t *testing.T) {
 	require.Empty(t, names(t, s, ""))
 }
 
-// A reply that is cut is an error or is asked for again; it is never half a value.
+// A reply that is cut off is an error, or the command is repeated. It is never half a value.
 func TestConnectionsCutInTheMiddleOfReplies(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
@@ -158,11 +158,11 @@ func TestConnectionsCutInTheMiddleOfReplies(t *testing.T) {
 		_, _ = s.GetBytes(ctx, "k")
 	}
 	works(t, s)
-	// What was cut is not kept: connections neither pile up here nor at the server.
+	// Connections that were cut are closed, here and at the server.
 	require.Eventually(t, func() bool { return proxy.Connections() <= 4 }, 5*time.Second, 10*time.Millisecond)
 }
 
-func TestNoGoroutineIsLeftBehind(t *testing.T) { // not parallel: it counts
+func TestNoGoroutineIsLeftBehind(t *testing.T) { // not parallel, because it counts goroutines
 	srv := redistest.Start(t)
 	proxy := redistest.StartProxy(t, srv.Addr())
 	before := runtime.NumGoroutine()
@@ -214,7 +214,7 @@ func TestReadOnlyReplica(t *testing.T) {
 		case "get", "get with TTL", "keys", "ping":
 			require.NoError(t, err, name)
 		case "set if not exists", "set if not exists, tagged", "compare and swap":
-			// What a script finds before it writes is an answer; otherwise READONLY.
+			// An answer that a script finds before it writes is valid. Otherwise the error is READONLY.
 			if err != nil {
 				require.ErrorContains(t, err, "READONLY", name)
 			}
@@ -249,7 +249,7 @@ func TestWrongType(t *testing.T) {
 	})
 }
 
-// A server without the scripts that it knew (restarted, failed over, SCRIPT FLUSH) is sent them again.
+// A server that has lost its scripts (restart, failover, SCRIPT FLUSH) gets them again.
 func TestScriptsAreSentAgain(t *testing.T) {
 	t.Parallel()
 	for _, rdb := range []redis.UniversalClient{redistest.Start(t).Client(t), redistest.StartCluster(t).Client(t)} {
@@ -261,7 +261,7 @@ func TestScriptsAreSentAgain(t *testing.T) {
 	}
 }
 
-// A slot that moves in the middle of everything is followed.
+// The store follows a slot that moves during operations.
 func TestClusterSlotMoves(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t)

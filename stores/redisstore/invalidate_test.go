@@ -11,7 +11,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// An attacker who writes to Redis can write the names of others' keys into a tag.
+// An attacker with write access to Redis can write foreign key names into a tag.
 func TestInvalidatePrefixLeavesForeignKeysAlone(t *testing.T) {
 	on(t, func(t *testing.T, s *redisstore.Store, rdb redis.UniversalClient, p string) {
 		ctx, tag, set := t.Context(), p+"shop:t", "gocache_tag_"+p+"shop:t"
@@ -34,8 +34,8 @@ func TestInvalidatePrefixLeavesForeignKeysAlone(t *testing.T) {
 	})
 }
 
-// Without a prefix a string is taken for an entry; what entries never are, such as the lists of a job queue, is not.
-func TestInvalidateLeavesAloneWhatIsNoString(t *testing.T) {
+// Without a prefix every string counts as an entry. Values of other types, such as the lists of a job queue, do not.
+func TestInvalidateLeavesOtherTypesAlone(t *testing.T) {
 	on(t, func(t *testing.T, s *redisstore.Store, rdb redis.UniversalClient, p string) {
 		ctx := t.Context()
 		require.NoError(t, s.Set(ctx, p+"k", "v", store.WithTags([]string{p + "t"})))
@@ -48,7 +48,7 @@ func TestInvalidateLeavesAloneWhatIsNoString(t *testing.T) {
 	})
 }
 
-// A user who may touch the prefix only is not stopped by a name that he may not touch.
+// A user who may use only the prefix is not stopped by a foreign name in a tag.
 func TestInvalidatePrefixNeedsNoPermissionForForeignKeys(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
@@ -63,8 +63,8 @@ func TestInvalidatePrefixNeedsNoPermissionForForeignKeys(t *testing.T) {
 	require.Zero(t, admin.Exists(ctx, "shop:k", "gocache_tag_shop:t").Val())
 }
 
-// An entry under the name of a tag's set would make the entries of that tag escape.
-func TestSetsOfTagsAreNoEntries(t *testing.T) {
+// An entry with the name of a tag's set would hide the entries of that tag from Invalidate.
+func TestTagSetsAreNotEntries(t *testing.T) {
 	on(t, func(t *testing.T, s *redisstore.Store, rdb redis.UniversalClient, p string) {
 		ctx, set := t.Context(), "gocache_tag_"+p+"t"
 		tag := store.WithTags([]string{p + "t"})
@@ -85,7 +85,7 @@ func TestSetsOfTagsAreNoEntries(t *testing.T) {
 		require.ErrorContains(t, err, "WRONGTYPE")
 		require.True(t, rdb.SIsMember(ctx, set, p+"k").Val())
 
-		// Where there is no such tag, it is a name like any other.
+		// Without such a tag, the name is allowed.
 		free := "gocache_tag_" + p + "free"
 		require.NoError(t, s.Set(ctx, free, "v"))
 		b, err := s.GetBytes(ctx, free)

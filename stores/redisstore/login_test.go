@@ -12,10 +12,10 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// refusesAll fails unless every operation returns the server's refusal: no value, no miss, no success.
+// refusesAll requires that every operation returns the server's refusal, never a value, a miss or success.
 func refusesAll(t *testing.T, name string, s *redisstore.Store, want string) {
 	t.Helper()
-	for range 2 { // the refusal is not used up by the first call
+	for range 2 { // the second call gets the refusal, too
 		errs := every(t.Context(), s, "k")
 		errs["clear"] = s.Clear(t.Context())
 		for op, err := range errs {
@@ -30,8 +30,8 @@ func refusesAll(t *testing.T, name string, s *redisstore.Store, want string) {
 	}
 }
 
-// A server that refuses the connection refuses everything: go-redis leaves the commands of a transaction without error
-// then, and an empty value that expires in a moment would be a hit.
+// If the server refuses the connection, every operation fails. go-redis then leaves the commands of a transaction
+// without an error, so an empty value with a short TTL would look like a hit.
 func TestRefusedConnectionIsAnErrorOfEveryMethod(t *testing.T) {
 	t.Parallel()
 	srv := redistest.StartWith(t, redistest.Options{Password: "right", Args: []string{"--databases", "1"}})
@@ -63,7 +63,7 @@ func TestRefusedConnectionToAClusterIsAnErrorOfEveryMethod(t *testing.T) {
 	}
 	url := strings.Replace(c.URL(), "://", "://app:right@", 1)
 	s := open(t, url)
-	works(t, s) // it knows the nodes
+	works(t, s) // the client knows the nodes now
 	for _, n := range c.Nodes() {
 		require.NoError(t, n.Client(t).Do(ctx, "acl", "setuser", "app", "resetpass", ">other").Err())
 		require.NoError(t, n.Client(t).Do(ctx, "client", "kill", "user", "app").Err())
@@ -77,7 +77,7 @@ func TestRefusedConnectionToAClusterIsAnErrorOfEveryMethod(t *testing.T) {
 	works(t, s)
 }
 
-// One master of three that refuses the connection fails what concerns it, and loses no tag of what succeeds.
+// If one master of three refuses the connection, its own entries fail, and the others keep their tags.
 func TestOneMasterThatRefusesLosesNoTag(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t)

@@ -19,7 +19,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// works puts an opened store through one of everything.
+// works calls every kind of operation on an opened store.
 func works(t *testing.T, s *redisstore.Store) {
 	t.Helper()
 	ctx := t.Context()
@@ -108,7 +108,7 @@ func TestOpenWithPasswords(t *testing.T) {
 	fromFile := open(t, "redis://app@"+srv.Addr()+"?password_file="+url.QueryEscape(file))
 	works(t, fromFile)
 
-	// A mounted secret that changes is read again for the next connection.
+	// A mounted secret that changed is read again for the next connection.
 	admin := srv.Client(t)
 	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "app", "resetpass", ">rotated").Err())
 	require.NoError(t, os.WriteFile(file, []byte("rotated\n"), 0o600))
@@ -147,7 +147,7 @@ func TestOpenWithPasswords(t *testing.T) {
 	}
 }
 
-// A user of whom the server asks no password.
+// Redis asks this user for no password.
 func TestOpenUserWithoutPassword(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
@@ -161,7 +161,7 @@ func TestOpenUserWithoutPassword(t *testing.T) {
 	require.ErrorContains(t, open(t, "redis://locked@"+srv.Addr()+"?max_retries=0").Ping(ctx), "WRONGPASS")
 }
 
-// What stands in a URL in the wrong place may be a password.
+// A wrong part of a URL may be a password in the wrong place.
 func TestOpenErrorsRepeatNoPartOfTheURL(t *testing.T) {
 	t.Parallel()
 	const secret = "Hunter2_pass"
@@ -189,7 +189,7 @@ func TestOpenErrorsRepeatNoPartOfTheURL(t *testing.T) {
 		require.EqualError(t, same, err.Error())
 	}
 
-	// A name that is certainly a path or a variable is shown.
+	// A path or variable name that cannot be a password is shown.
 	_, err := redisstore.Open(t.Context(), "redis://h?password_file="+filepath.Join(dir, "missing"))
 	require.ErrorContains(t, err, filepath.Join(dir, "missing"))
 	_, err = redisstore.Open(t.Context(), "redis://h?password_env=MISSING_PASSWORD")
@@ -236,7 +236,8 @@ func TestOpenCluster(t *testing.T) {
 	works(t, open(t, "redis+cluster://?addr="+addrs[1]+"&addr="+addrs[2]+"&max_redirects=5&pool_size=3"))
 }
 
-// The name under which a node is reached is that in the certificates, whether a URL, a sentinel or a node named it.
+// The certificate is checked against the name under which the client reaches a node, from a URL, a sentinel or another
+// node.
 func TestOpenTLSBehindSentinelAndInACluster(t *testing.T) {
 	t.Parallel()
 	sentinel := redistest.StartSentinelWith(t, redistest.SentinelOptions{Password: "data", SentinelPassword: "watch", TLS: true})
@@ -265,7 +266,7 @@ func TestOpenTLSBehindSentinelAndInACluster(t *testing.T) {
 	}
 }
 
-// A service may start before its Redis.
+// A service can start before its Redis.
 func TestOpenDoesNotConnect(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
@@ -342,7 +343,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// The client is the one that the store of the same URL has.
+// OpenClient returns the client that the store of the same URL uses.
 func TestOpenClient(t *testing.T) {
 	t.Parallel()
 	srv := redistest.StartWith(t, redistest.Options{TLS: true, TLSClientAuth: true, User: "app", Password: "p@ss:/?#[]% word"})

@@ -13,7 +13,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// An entry without expiration is found by its tag however long ago it was tagged: the set has no TTL to run out.
+// A tag finds an entry without expiration after any time, because the set of the tag has no TTL either.
 func TestEntryWithoutExpirationDoesNotOutliveItsTag(t *testing.T) {
 	on(t, func(t *testing.T, s *redisstore.Store, rdb redis.UniversalClient, p string) {
 		ctx, tag := t.Context(), store.WithTags([]string{p + "t"})
@@ -56,7 +56,7 @@ func TestPruneTags(t *testing.T) {
 	})
 }
 
-// Entries are written and deleted while their tag is pruned; at the end each that is there has its tag.
+// Entries are written and deleted while their tag is pruned. At the end each existing entry has its tag.
 func TestPruneTagsLosesNoMembership(t *testing.T) {
 	on(t, func(t *testing.T, s *redisstore.Store, rdb redis.UniversalClient, p string) {
 		const writers, keys = 4, 300

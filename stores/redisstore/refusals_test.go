@@ -17,8 +17,8 @@ import (
 	"github.com/sealcache/sealcache/internal/redistest"
 )
 
-// refusing starts a proxy that answers some commands itself, with an error, and passes the others on one by one. It returns
-// its address.
+// refusing starts a proxy that answers some commands with an error and forwards the others one by one. It returns its
+// address.
 func refusing(t *testing.T, target string, refusals map[string]string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -72,7 +72,7 @@ func relay(client, server net.Conn, refusals map[string]string) error {
 	}
 }
 
-// message reads one RESP message, and returns it as it is and the strings in it.
+// message reads one RESP message. It returns the raw bytes and the strings in it.
 func message(r *bufio.Reader) (raw string, words []string, err error) {
 	line, err := r.ReadString('\n')
 	if err != nil {
@@ -104,7 +104,7 @@ func message(r *bufio.Reader) (raw string, words []string, err error) {
 	}
 }
 
-// Proxies and managed services refuse optional commands in words of their own.
+// Proxies and managed services refuse optional commands with texts of their own.
 func TestRefusedOptionalCommands(t *testing.T) {
 	t.Parallel()
 	for name, refusals := range map[string]map[string]string{
@@ -122,7 +122,7 @@ func TestRefusedOptionalCommands(t *testing.T) {
 			for i := range 3 {
 				key := fmt.Sprintf("ns:%d", i)
 				require.NoError(t, s.Set(ctx, key, key, tag, store.WithExpiration(time.Hour)))
-				for range 3 { // replies of refused commands must not become those of others
+				for range 3 { // the reply of a refused command must not become the reply of another
 					b, ttl, err := s.GetBytesWithTTL(ctx, key)
 					require.NoError(t, err)
 					require.Equal(t, key, string(b))
@@ -160,7 +160,7 @@ func TestRefusedOptionalCommands(t *testing.T) {
 	}
 }
 
-// An entry whose UNLINK is denied must stay in its tag: a later Invalidate can then still remove it.
+// If UNLINK of an entry is denied, the entry stays in its tag, so that a later Invalidate can still remove it.
 func TestInvalidateUnlinksBeforeItForgets(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
@@ -176,8 +176,8 @@ func TestInvalidateUnlinksBeforeItForgets(t *testing.T) {
 	require.Zero(t, admin.Exists(ctx, "shop:k", "gocache_tag_shop:t").Val())
 }
 
-// A master that became a read-only replica may lack entries and tags that the new master has. What finds nothing to remove
-// must fail there as writes do.
+// A master that became a read-only replica may lack entries and tags of the new master. A removal that finds nothing
+// must fail there, as a write does.
 func TestRemovalsOnADemotedNode(t *testing.T) {
 	t.Parallel()
 	master, demoted := redistest.Start(t), redistest.Start(t)
@@ -188,7 +188,7 @@ func TestRemovalsOnADemotedNode(t *testing.T) {
 	host, port, err := net.SplitHostPort(master.Addr())
 	require.NoError(t, err)
 	admin := demoted.Client(t)
-	// The link cannot come up: the replica stays without the entry.
+	// With a wrong password the replica never syncs, so it stays without the entry.
 	require.NoError(t, admin.ConfigSet(ctx, "masterauth", "wrong").Err())
 	require.NoError(t, master.Client(t).ConfigSet(ctx, "requirepass", "password").Err())
 	require.NoError(t, admin.Do(ctx, "replicaof", host, port).Err())
@@ -208,7 +208,7 @@ func TestRemovalsOnADemotedNode(t *testing.T) {
 	require.NoError(t, s.Invalidate(ctx), "no tag, so nothing to remove")
 }
 
-// A client of one node of a Cluster would see a part of the entries and report success for all.
+// A client of one node of a Cluster would work on a part of the entries and report success.
 func TestOneNodeOfAClusterIsRefused(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -230,7 +230,7 @@ func TestOneNodeOfAClusterIsRefused(t *testing.T) {
 	require.Contains(t, advice[0], "redis+cluster://")
 }
 
-// Policies that evict tag sets are named; those that are safe are not.
+// Policies that evict tag sets are reported. Safe policies are not.
 func TestAdviceOnEviction(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)

@@ -12,9 +12,9 @@ import (
 	"github.com/sealcache/sealcache/internal/redistest"
 )
 
-// A client that reads from replicas, and a replica that is cut off from its master: what is read there may be old, but
-// Invalidate, swaps, enumeration and pruning are not fooled by it.
-func TestReplicasAreAskedForNothingThatMustBeCertain(t *testing.T) {
+// A client reads from replicas, and a replica is cut off from its master. Reads may be old, but Invalidate, swaps,
+// enumeration and pruning use the masters.
+func TestReplicasServeOnlyReads(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t)
 	ctx, master := t.Context(), c.Nodes()[0].Client(t)
@@ -25,7 +25,7 @@ func TestReplicasAreAskedForNothingThatMustBeCertain(t *testing.T) {
 	defer func() { require.NoError(t, rdb.Close()) }()
 	s := newStore(t, rdb)
 	p := ""
-	for i := 0; p == ""; i++ { // of the first master
+	for i := 0; p == ""; i++ { // on the first master
 		if slot := rdb.ClusterKeySlot(ctx, fmt.Sprintf("{%d}", i)).Val(); slot < 16384/3 {
 			p = fmt.Sprintf("{%d}", i)
 		}
@@ -33,7 +33,7 @@ func TestReplicasAreAskedForNothingThatMustBeCertain(t *testing.T) {
 	require.NoError(t, s.Set(ctx, p+"gone", "v", store.WithTags([]string{p + "old"})))
 	require.Eventually(t, func() bool {
 		b, err := s.GetBytes(ctx, p+"gone")
-		return err == nil && string(b) == "v" // by way of the replica
+		return err == nil && string(b) == "v" // read from the replica
 	}, 20*time.Second, 10*time.Millisecond)
 	require.NoError(t, replica.ConfigSet(ctx, "masteruser", "nobody").Err())
 	require.NoError(t, replica.ConfigSet(ctx, "masterauth", "wrong").Err())

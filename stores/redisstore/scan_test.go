@@ -48,7 +48,7 @@ func TestKeysOfAPrefix(t *testing.T) {
 		require.Empty(t, names(t, s, "gocache_tag_"+p), "tag sets are not entries")
 
 		n := 0
-		for range s.Keys(ctx, p+"in:") { // a caller that has enough stops
+		for range s.Keys(ctx, p+"in:") { // the caller stops early
 			if n++; n == 10 {
 				break
 			}
@@ -57,7 +57,7 @@ func TestKeysOfAPrefix(t *testing.T) {
 	})
 }
 
-// Characters that mean something in a pattern, and any others, are taken literally.
+// Special characters of patterns are taken literally.
 func TestKeysAndClearPrefixTakeThePrefixLiterally(t *testing.T) {
 	on(t, func(t *testing.T, s *redisstore.Store, _ redis.UniversalClient, p string) {
 		ctx := t.Context()
@@ -144,7 +144,7 @@ func TestClearEmptiesEveryMaster(t *testing.T) {
 	}
 }
 
-// Nothing here may stop a server that others use.
+// No operation uses a command that blocks the server for others.
 func TestNoCommandStopsTheServer(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
@@ -160,7 +160,7 @@ func TestNoCommandStopsTheServer(t *testing.T) {
 	}
 }
 
-// A cursor of one run means nothing to the next: the scan must not end as if it had seen everything.
+// A cursor is meaningless after a restart of the server. The scan must not end as if it were complete.
 func TestScanNoticesARestart(t *testing.T) {
 	t.Parallel()
 	srv := redistest.StartWith(t, redistest.Options{AppendOnly: true})

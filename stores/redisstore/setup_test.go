@@ -15,14 +15,14 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// shared are servers that every test may use; each takes a database or a prefix of its own.
+// shared holds servers that every test may use. Each test uses a database or a prefix of its own.
 var shared struct {
 	single  *redistest.Server
 	cluster *redistest.Cluster
 }
 
 func TestMain(m *testing.M) {
-	redis.SetLogger(silent{}) // faults are what these tests make
+	redis.SetLogger(silent{}) // go-redis logs the faults that these tests cause
 	code := func() int {
 		ctx := context.Background()
 		var err error
@@ -51,7 +51,7 @@ type silent struct{}
 
 func (silent) Printf(context.Context, string, ...any) {}
 
-// on runs a test over a single node and over a Cluster, each with a prefix of its own.
+// on runs a test over a single node and a Cluster, each with a prefix of its own.
 func on(t *testing.T, test func(t *testing.T, s *redisstore.Store, rdb redis.UniversalClient, p string)) {
 	t.Helper()
 	t.Parallel()

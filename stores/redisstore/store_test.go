@@ -20,7 +20,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-func TestNewRefusesWhatCannotWork(t *testing.T) {
+func TestNewRefusesUnusableClients(t *testing.T) {
 	t.Parallel()
 	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": shared.single.Addr()}})
 	t.Cleanup(func() { _ = ring.Close() })
@@ -66,7 +66,7 @@ func TestCloseLeavesTheCallersClientOpen(t *testing.T) {
 	require.ErrorIs(t, own.Ping(t.Context()), redis.ErrClosed)
 }
 
-// hidden is what an application may put around a client to count or to log. It does not show that there is a Cluster.
+// hidden wraps a client, as an application does to count or log. It hides that the client is one of a Cluster.
 type hidden struct{ redis.UniversalClient }
 
 type embedded struct{ *redis.ClusterClient }
@@ -77,7 +77,7 @@ func TestNewTakesATypeThatEmbedsAClient(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, embedded{shared.cluster.Client(t)})
 	p := t.Name() + ":"
-	for i := range 20 { // over all masters: it is known for a cluster
+	for i := range 20 { // over all masters, because a key is needed in each
 		require.NoError(t, s.Set(t.Context(), fmt.Sprint(p, i), "v", store.WithTags([]string{p + "tag"})))
 	}
 	n := 0
@@ -89,7 +89,7 @@ func TestNewTakesATypeThatEmbedsAClient(t *testing.T) {
 	works(t, newStore(t, embeddedSingle{redistest.Start(t).Client(t)}))
 }
 
-// An option that is nil is a mistake of the caller's, which gocache's stores panic about.
+// A nil option is an error. gocache's stores panic.
 func TestNilOptionsAreErrors(t *testing.T) {
 	on(t, func(t *testing.T, s *redisstore.Store, _ redis.UniversalClient, p string) {
 		ctx := t.Context()
@@ -112,8 +112,8 @@ func (v text) MarshalBinary() ([]byte, error) {
 	return []byte("text:" + v.s), nil
 }
 
-// What gocache's Redis store accepts is accepted, and comes back as the bytes that Redis holds.
-func TestSetTakesWhatGocacheTakes(t *testing.T) {
+// Set accepts the values that gocache's Redis store accepts. Get returns the bytes that Redis holds.
+func TestSetAcceptsTheValuesOfGocache(t *testing.T) {
 	on(t, func(t *testing.T, s *redisstore.Store, rdb redis.UniversalClient, p string) {
 		at := time.Date(2026, 11, 23, 1, 2, 3, 4, time.UTC)
 		n := 7
@@ -189,7 +189,7 @@ func TestMissIsNotFound(t *testing.T) {
 	})
 }
 
-// The bytes are the caller's: writing into them reaches nobody else.
+// The caller owns the returned bytes: changing them changes nothing else.
 func TestReturnedBytesAreTheCallersOwn(t *testing.T) {
 	on(t, func(t *testing.T, s *redisstore.Store, _ redis.UniversalClient, p string) {
 		ctx := t.Context()
@@ -198,7 +198,7 @@ func TestReturnedBytesAreTheCallersOwn(t *testing.T) {
 			given := bytes.Clone(value)
 			require.NoError(t, s.SetBytes(ctx, p+"k", given))
 			for i := range given {
-				given[i] = 'y' // Set has done with it
+				given[i] = 'y' // Set does not keep the slice
 			}
 			a, err := s.GetBytes(ctx, p+"k")
 			require.NoError(t, err)
@@ -241,7 +241,7 @@ func TestTTLs(t *testing.T) {
 		for _, tags := range []store.Option{store.WithTags(nil), store.WithTags([]string{p + "tag"})} {
 			for _, c := range []struct{ given, low, high time.Duration }{
 				{0, 0, 0},
-				{-1, 0, 0}, // Redis's own word for no expiry, which gocache's Chain passes on
+				{-1, 0, 0}, // -1 means no expiry in Redis, and gocache's Chain passes it on
 				{1500 * time.Millisecond, 1200 * time.Millisecond, 1500 * time.Millisecond},
 				{time.Hour, time.Hour - 10*time.Second, time.Hour},
 				{time.Hour + time.Nanosecond, time.Hour - 10*time.Second, time.Hour + time.Millisecond},
@@ -258,7 +258,7 @@ func TestTTLs(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, c.high == 0, pttl == -1)
 			}
-			// A nanosecond is a millisecond, not "for ever".
+			// A nanosecond becomes a millisecond, not "no expiry".
 			require.NoError(t, s.Set(ctx, p+"short", "v", store.WithExpiration(time.Nanosecond), tags))
 			require.Eventually(t, func() bool {
 				_, err := s.Get(ctx, p+"short")
@@ -277,8 +277,8 @@ func TestTTLs(t *testing.T) {
 	})
 }
 
-// A TTL under a millisecond is not reported as 0, which means none.
-func TestTTLIsNeverZeroForWhatExpires(t *testing.T) {
+// A TTL under a millisecond is not reported as 0, which means "no expiry".
+func TestTTLOfAnExpiringEntryIsNeverZero(t *testing.T) {
 	t.Parallel()
 	s, ctx, key := newStore(t, shared.single.Client(t)), t.Context(), t.Name()
 	require.NoError(t, s.Set(ctx, key, "v", store.WithExpiration(30*time.Millisecond)))
@@ -339,7 +339,7 @@ func TestSetIfNotExists(t *testing.T) {
 		_, err := s.Get(ctx, p+"k")
 		require.ErrorIs(t, err, &store.NotFound{})
 
-		// Refused by an entry that is there, it tags nothing.
+		// SetIfNotExists adds no tags if the entry exists.
 		require.NoError(t, s.Set(ctx, p+"other", "v"))
 		_, err = s.SetIfNotExists(ctx, p+"other", "w", store.WithTags([]string{p + "tag"}))
 		require.NoError(t, err)
@@ -376,7 +376,7 @@ func TestNamesOfAnyBytes(t *testing.T) {
 }
 
 func TestEmptyKey(t *testing.T) {
-	t.Parallel() // alone with the empty key of its database
+	t.Parallel() // no other test uses the empty key of this database
 	opts := shared.single.ClientOptions()
 	opts.DB = 199
 	single := redis.NewClient(opts)
@@ -388,7 +388,7 @@ func TestEmptyKey(t *testing.T) {
 			_, _, err := s.GetBytesWithTTL(ctx, "")
 			require.ErrorIs(t, err, &store.NotFound{})
 			require.NoError(t, s.Set(ctx, "", "v"))
-			for range 20 { // go-redis picks a random node for the empty key
+			for range 20 { // go-redis selects a random node for the empty key
 				b, ttl, err := s.GetBytesWithTTL(ctx, "")
 				require.NoError(t, err)
 				require.Equal(t, "v", string(b))

@@ -75,7 +75,7 @@ func TestCompareAndSwapTTL(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, swapped)
 		}
-		// Kept to the millisecond: the instant of expiry does not move.
+		// Keeping the TTL does not move the instant of expiry by a millisecond.
 		require.NoError(t, s.Set(ctx, p+"kept", "v", store.WithExpiration(1234567*time.Millisecond)))
 		before, err := rdb.Do(ctx, "pexpiretime", p+"kept").Int64()
 		require.NoError(t, err)
@@ -113,13 +113,13 @@ func TestCompareAndSwapKeepsTags(t *testing.T) {
 	})
 }
 
-// Sixteen writers in two processes' worth of stores count together: none of their updates is lost.
+// Sixteen writers over two stores increment one counter, and no update is lost.
 func TestCompareAndSwapLosesNoUpdate(t *testing.T) {
 	on(t, func(t *testing.T, s *redisstore.Store, rdb redis.UniversalClient, p string) {
 		const writers, each = 16, 25
 		ctx, key := t.Context(), p+"counter"
 		other := newStore(t, rdb)
-		// A value ends in 16 random bytes, as sealed ones do, and only those are compared.
+		// A value ends in 16 random bytes, as sealed values do. Only these are compared.
 		value := func(n int) []byte {
 			b := make([]byte, 16)
 			_, _ = rand.Read(b)
@@ -164,7 +164,7 @@ func TestCompareAndSwapLosesNoUpdate(t *testing.T) {
 	})
 }
 
-// A deadline that passes while the server is silent is reported as one, not only as the connection's timeout.
+// A deadline that ends while the server is silent is reported as a deadline, not as a timeout of the connection.
 func TestDeadlineIsReportedAsOne(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
@@ -190,8 +190,8 @@ func TestDeadlineIsReportedAsOne(t *testing.T) {
 	require.NoError(t, s.Ping(t.Context()))
 }
 
-// A swap whose reply is lost is not sent again: it would say false of what it did itself.
-func TestWhatMustNotRunTwiceIsSentOnce(t *testing.T) {
+// A swap whose reply is lost is not repeated. The repetition would report false for its own success.
+func TestSwapsAreSentOnce(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
 	proxy := redistest.StartProxy(t, srv.Addr())
@@ -202,7 +202,7 @@ func TestWhatMustNotRunTwiceIsSentOnce(t *testing.T) {
 	s, ctx := newStore(t, rdb), t.Context()
 
 	require.NoError(t, s.Set(ctx, "k", "v"))
-	_, err := s.CompareAndSwap(ctx, "k", []byte("v"), 0, []byte("v"), -1) // the script is known from now on
+	_, err := s.CompareAndSwap(ctx, "k", []byte("v"), 0, []byte("v"), -1) // the server knows the script from here on
 	require.NoError(t, err)
 	proxy.CutReplyAfter(0)
 	swapped, err := s.CompareAndSwap(ctx, "k", []byte("v"), 0, []byte("w"), -1)
@@ -223,7 +223,7 @@ func TestWhatMustNotRunTwiceIsSentOnce(t *testing.T) {
 		require.False(t, written)
 	}
 
-	// What can be done twice is: the caller sees nothing.
+	// Commands that may run twice are repeated, and the caller gets no error.
 	proxy.CutReplyAfter(0)
 	require.NoError(t, s.Set(ctx, "k", "x"))
 	proxy.CutReplyAfter(3)

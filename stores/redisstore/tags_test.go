@@ -39,7 +39,7 @@ func TestInvalidateRemovesTheTaggedOnly(t *testing.T) {
 func TestInvalidateManyMembers(t *testing.T) {
 	on(t, func(t *testing.T, s *redisstore.Store, rdb redis.UniversalClient, p string) {
 		ctx := t.Context()
-		const n = 5000 // several chunks
+		const n = 5000 // several parts
 		pipe := rdb.Pipeline()
 		for i := range n {
 			key := fmt.Sprint(p, "k", i)
@@ -81,9 +81,9 @@ func TestTagSetsLiveAsLongAsTheirEntries(t *testing.T) {
 		require.NoError(t, s.Set(ctx, p+"k", "v", tag, store.WithTagsTTL(time.Minute)))
 		about(time.Minute)
 		require.NoError(t, s.Set(ctx, p+"k", "v", tag, store.WithTagsTTL(time.Minute), store.WithExpiration(time.Hour)))
-		about(time.Hour) // as long as the entry
+		about(time.Hour) // equal to the entry's
 		require.NoError(t, s.Set(ctx, p+"k", "v", tag, store.WithTagsTTL(time.Minute)))
-		about(time.Hour) // never shortened
+		about(time.Hour) // a tag's TTL is never shortened
 		require.NoError(t, s.Set(ctx, p+"k", "v", tag, store.WithExpiration(time.Minute)))
 		about(720 * time.Hour)
 		require.NoError(t, s.Set(ctx, p+"k", "v", tag, store.WithExpiration(721*time.Hour)))
@@ -100,8 +100,8 @@ func TestTagSetsLiveAsLongAsTheirEntries(t *testing.T) {
 	})
 }
 
-// Entries are set and their tag is invalidated at the same time. At every moment after a Set has returned, an entry that is
-// there has its tag. gocache's store leaves two thirds of the entries of this test without.
+// Entries are set while their tag is invalidated. Whenever a Set has returned, an existing entry has its tag. gocache's
+// store leaves two thirds of the entries of this test without their tag.
 func TestNoEntryLosesItsTag(t *testing.T) {
 	on(t, func(t *testing.T, s *redisstore.Store, rdb redis.UniversalClient, p string) {
 		const writers, keys = 8, 500
@@ -155,7 +155,7 @@ func TestNoEntryLosesItsTag(t *testing.T) {
 	})
 }
 
-// On a single node the entry is not there without its tags even for a moment: a tag that cannot be written fails the Set.
+// On a single node an entry never exists without its tags: a tag that cannot be written fails the Set.
 func TestTagsThatCannotBeWrittenAreErrors(t *testing.T) {
 	on(t, func(t *testing.T, s *redisstore.Store, rdb redis.UniversalClient, p string) {
 		ctx := t.Context()
@@ -173,7 +173,7 @@ func TestTagsThatCannotBeWrittenAreErrors(t *testing.T) {
 	})
 }
 
-// dropRemoval fails the second time that entries are removed, as a node does that goes away in the middle of Invalidate.
+// dropRemoval fails the second removal of entries, like a node that stops in the middle of Invalidate.
 type dropRemoval struct{ after int }
 
 func (d *dropRemoval) DialHook(next redis.DialHook) redis.DialHook          { return next }
@@ -181,7 +181,7 @@ func (d *dropRemoval) ProcessHook(next redis.ProcessHook) redis.ProcessHook { re
 
 func (d *dropRemoval) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if args := cmds[0].Args(); args[0] == "evalsha" && len(args) == 4 { // of one key without arguments: removing it
+		if args := cmds[0].Args(); args[0] == "evalsha" && len(args) == 4 { // the script with one key and no argument removes it
 			if d.after--; d.after < 0 {
 				for _, c := range cmds {
 					c.SetErr(context.DeadlineExceeded)
@@ -211,13 +211,13 @@ func TestFailedInvalidateCanBeRepeated(t *testing.T) {
 	}
 }
 
-// A set of tags is one round trip on a single node: no other command can come between entry and tag.
+// Setting tags takes one round trip on a single node: no other command can come between entry and tag.
 func TestSetAndTagAreOneScript(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
 	s, ctx := newStore(t, srv.Client(t)), t.Context()
 	set := func() { require.NoError(t, s.Set(ctx, "k", "v", store.WithTags([]string{"a", "b"}))) }
-	set() // the script is known from now on
+	set() // the server knows the script from here on
 	m := srv.Monitor(t)
 	set()
 	var calls []string
@@ -231,7 +231,7 @@ func TestSetAndTagAreOneScript(t *testing.T) {
 	require.True(t, strings.HasPrefix(calls[0], `"evalsha"`), calls[0])
 }
 
-// afterSet runs a function when an entry was written, and may lose the reply.
+// afterSet runs a function after an entry was written, and may drop the reply.
 type afterSet struct {
 	do   func()
 	loss error
@@ -255,15 +255,15 @@ func (a afterSet) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// In a Cluster a context may end when the entry is written and its tag was invalidated meanwhile: the entry gets its tag
-// all the same.
+// In a Cluster, a context may end after the entry was written while its tag is being invalidated. The entry still gets
+// its tag.
 func TestContextThatEndsAfterTheEntryWasWrittenLosesNoTag(t *testing.T) {
 	t.Parallel()
 	direct := shared.cluster.Client(t)
 	for name, loss := range map[string]error{"reply received": nil, "reply lost": context.Canceled} {
 		for _, absent := range []bool{false, true} {
 			if absent && loss != nil {
-				continue // then it is not known whose entry it is
+				continue // the owner of the entry is unknown then
 			}
 			p := fmt.Sprint(t.Name(), name, absent, ":")
 			ctx, cancel := context.WithCancel(t.Context())

@@ -17,7 +17,7 @@ func TestErrorsQuoteNoData(t *testing.T) {
 	require.NoError(t, failed(t.Context(), "set", nil))
 }
 
-// FuzzURLErrorsKeepSecrets looks for the password in the error of any URL that has one.
+// FuzzURLErrorsKeepSecrets searches the error of any URL with a password for that password.
 func FuzzURLErrorsKeepSecrets(f *testing.F) {
 	for _, s := range [][2]string{
 		{"redis://u:", "@host"}, {"redis://u:", "/x@host/1"}, {"redis://u:", "?x@host"}, {"redis://u:", "#x@host"},

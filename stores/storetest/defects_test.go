@@ -18,7 +18,7 @@ import (
 	"github.com/sealcache/sealcache/stores/storetest"
 )
 
-// sound is what memorystore declares.
+// sound returns the capabilities of memorystore.
 func sound() storetest.Capabilities {
 	return storetest.Capabilities{
 		Bytes: storetest.AsGiven, Strings: storetest.AsGiven, Scalars: storetest.AsString,
@@ -29,7 +29,7 @@ func sound() storetest.Capabilities {
 	}
 }
 
-// A defect is a way in which a store may be wrong, with the case that must fail for it.
+// A defect is one fault of a store, and the case that must find it.
 type defect struct {
 	fails   string
 	subject func(s *memorystore.Store) storetest.Subject
@@ -130,7 +130,7 @@ var defects = map[string]defect{
 	"declares what leaves nothing": misdeclared("set,_get,_delete", func(c *storetest.Capabilities) { *c = storetest.Capabilities{} }),
 }
 
-// Each defect is run in a process of its own, in which the suite must fail.
+// Each defect runs in a process of its own, in which the suite must fail.
 func TestDefectsAreFound(t *testing.T) {
 	t.Parallel()
 	const variable = "STORETEST_DEFECT"
@@ -158,13 +158,13 @@ func TestDefectsAreFound(t *testing.T) {
 	}
 }
 
-// A subject without a declaration fails once, and is told what to declare.
+// A subject without a declaration fails once, and Run prints a declaration.
 func TestASubjectWithoutDeclarationIsToldOne(t *testing.T) {
 	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDefectsAreFound$", "-test.v")
 	cmd.Env = append(os.Environ(), "STORETEST_DEFECT=declares what leaves nothing")
 	out, err := cmd.CombinedOutput()
-	if err == nil || bytes.Count(out, []byte("--- FAIL")) != 2 { // the test and its one subtest
+	if err == nil || bytes.Count(out, []byte("--- FAIL")) != 2 { // one failure each for the test and its subtest
 		t.Errorf("%v\n%s", err, out)
 	}
 	for _, line := range []string{
@@ -179,7 +179,7 @@ func TestASubjectWithoutDeclarationIsToldOne(t *testing.T) {
 	}
 }
 
-// A filter that matches no case must not look like a pass.
+// A filter that matches no case must not pass.
 func TestASuiteThatRunsNothingFails(t *testing.T) {
 	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDefectsAreFound$/^no_such_case$")
@@ -224,7 +224,7 @@ type uncleared struct{ *memorystore.Store }
 
 func (uncleared) Clear(context.Context) error { return nil }
 
-// lists adds names to the capabilities, or lists none.
+// lists adds names to the declared capabilities, or declares none.
 type lists struct {
 	*memorystore.Store
 	more []string
@@ -260,7 +260,7 @@ func (s twoSteps) CompareAndSwap(ctx context.Context, key string, old []byte, ta
 	if len(got) != len(old) || !bytes.Equal(got[:tail], old[:tail]) {
 		return false, nil
 	}
-	time.Sleep(time.Millisecond) // widens the gap that the case looks for
+	time.Sleep(time.Millisecond) // widens the window that the case tests
 	return true, s.SetBytes(ctx, key, next)
 }
 
@@ -289,7 +289,7 @@ func (p pattern) ClearPrefix(ctx context.Context, prefix string) error {
 	return nil
 }
 
-// pretendsToSeal declares a clear store to be sealed.
+// pretendsToSeal declares a plaintext store as sealed.
 func pretendsToSeal(fails string) defect {
 	return defect{fails, func(s *memorystore.Store) storetest.Subject {
 		c := sound()

@@ -10,7 +10,7 @@ import (
 	"github.com/sealcache/sealcache/stores/storetest"
 )
 
-// gocache's own Redis store in plaintext, as an application has it without this module.
+// This is gocache's own Redis store in plaintext, as an application without this module uses it.
 func TestGocacheRedis(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
