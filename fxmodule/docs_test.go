@@ -53,7 +53,7 @@ func TestDocsSnippets(t *testing.T) {
 	}
 }
 
-// The tables of docs/fx.md have every setting, and no other.
+// The tables of docs/fx.md have exactly the settings that exist.
 func TestDocsTables(t *testing.T) {
 	t.Parallel()
 	text, _ := blocks(t)

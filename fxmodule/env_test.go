@@ -12,7 +12,7 @@ import (
 	"github.com/sealcache/sealcache/fxmodule"
 )
 
-// setenv replaces all SEALCACHE_ variables by these.
+// setenv replaces all SEALCACHE_ variables.
 func setenv(t *testing.T, variables ...string) {
 	t.Helper()
 	for _, v := range os.Environ() {
@@ -145,7 +145,7 @@ func TestEnvErrorsQuoteNothing(t *testing.T) {
 		name, _, _ := strings.Cut(v, "=")
 		setenv(t, name+"=redis://:"+secret+"@h")
 		_, err := fxmodule.ConfigFromEnv()
-		if name != "SEALCACHE_KEK" { // alone, it could be one
+		if name != "SEALCACHE_KEK" { // alone, it could be meant
 			require.Error(t, err, name)
 		}
 		require.NotContains(t, fmt.Sprint(err), secret, name)

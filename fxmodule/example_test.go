@@ -19,7 +19,7 @@ import (
 	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
-// mountedKEK stands for a secret that the platform mounts: it returns its URI and a function that removes it.
+// mountedKEK makes a secret file as the platform would mount it. It returns its URI and a function that removes it.
 func mountedKEK() (uri string, remove func()) {
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
@@ -36,7 +36,7 @@ func mountedKEK() (uri string, remove func()) {
 	return "file://" + path, func() { _ = os.RemoveAll(dir) }
 }
 
-// runApp starts and stops an application, where a program would call Run.
+// runApp starts and stops an application. A program calls Run.
 func runApp(options ...fx.Option) {
 	app := fx.New(append(options, fx.NopLogger)...)
 	ctx := context.Background()
@@ -52,7 +52,7 @@ func atStart(f func(context.Context) error) func(fx.Lifecycle) {
 	return func(lc fx.Lifecycle) { lc.Append(fx.StartHook(f)) }
 }
 
-// A store by URL, sealed.
+// An application without a store gets a sealed one by URL.
 func Example() {
 	kek, remove := mountedKEK()
 	defer remove()
@@ -75,7 +75,7 @@ func Example() {
 	// Output: alice@example.com
 }
 
-// An application that provides a store already: every function that takes it gets it sealed.
+// Decorator seals the store that an application provides, for every function that takes it.
 func ExampleDecorator() {
 	kek, remove := mountedKEK()
 	defer remove()

@@ -17,7 +17,7 @@ import (
 	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
-// canary stands for a value, and secret for a password, that must not be seen where it does not belong.
+// canary is a plaintext value, and secret a password. Neither may appear in Redis, logs or errors.
 const (
 	canary = "canary-7f3a-patient-record"
 	secret = "hunter2-canary-password"
@@ -25,7 +25,7 @@ const (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// one is a Config of a single cache named default.
+// one returns a Config of a single cache named default.
 func one(c fxmodule.Cache) fxmodule.Config {
 	return fxmodule.Config{Caches: map[string]fxmodule.Cache{"default": c}}
 }
@@ -79,7 +79,7 @@ func provideStore(s store.StoreInterface) fx.Option {
 	return fx.Provide(func() store.StoreInterface { return s })
 }
 
-// requireSealed sets a value through s, and looks what backing holds.
+// requireSealed sets a value through s, and checks that backing holds it sealed.
 func requireSealed(t *testing.T, s, backing store.StoreInterface, storedKey string) {
 	t.Helper()
 	require.NoError(t, s.Set(t.Context(), "patient", canary))

@@ -32,7 +32,7 @@ import (
 	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
-// opener opens test: URIs as a key-service module would. It notes when a KEK is opened and closed.
+// opener opens test: URIs as a key-service module does. It records when a KEK is opened and closed.
 type opener struct {
 	service *aeadtest.KeyService
 	mu      sync.Mutex
@@ -232,7 +232,7 @@ func TestEverySettingReachesTheStore(t *testing.T) {
 	_, err = got.Get(ctx, "moved")
 	require.ErrorIs(t, err, store.NotFound{})
 	require.ErrorIs(t, err, middleware.ErrUnauthentic)
-	for range 10 { // data keys of 3 messages
+	for range 10 { // with data keys for 3 messages
 		require.NoError(t, got.Set(ctx, "k", "v"))
 	}
 }
@@ -253,7 +253,7 @@ func requireFailure(t *testing.T, err error, cache string, part fxmodule.Part) {
 	require.ErrorContains(t, err, `cache "`+cache+`": `+string(part)+": ")
 }
 
-// deaf is a store that answers nothing.
+// deaf is a store that never answers.
 type deaf struct {
 	store.StoreInterface
 	err error
@@ -262,7 +262,7 @@ type deaf struct {
 func (d deaf) Get(context.Context, any) (any, error) { return nil, d.err }
 func (deaf) GetType() string                         { return "deaf" }
 
-// These do not run in parallel: they look for goroutines that are left over.
+// These tests do not run in parallel, because they count goroutines.
 
 func TestFailedConstructionClosesEverything(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
@@ -335,7 +335,7 @@ func TestFailedStartClosesEverything(t *testing.T) {
 	}
 }
 
-// A start that fails after the module's own has it stopped by fx.
+// If a later part of the application fails to start, fx stops the module.
 func TestLaterFailureClosesEverything(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	app := newApp(one(fxmodule.Cache{Store: "memory://", KEK: sealtest.KEKFile(t)}), fx.Invoke(func(lc fx.Lifecycle, _ store.StoreInterface) {
@@ -357,7 +357,7 @@ func TestStopClosesEverythingInOrder(t *testing.T) {
 	}}, o.provide(), fx.Invoke(func(lc fx.Lifecycle, s store.StoreInterface) {
 		lc.Append(fx.StopHook(func(ctx context.Context) error {
 			o.note("application")
-			return s.Set(ctx, "last", "words") // users of a cache stop before it does
+			return s.Set(ctx, "last", "words") // users of a cache stop before the cache
 		}))
 	}))
 	require.NoError(t, app.Start(t.Context()))
@@ -365,7 +365,7 @@ func TestStopClosesEverythingInOrder(t *testing.T) {
 	require.Equal(t, []string{"open", "application", "close"}, o.seen())
 }
 
-// A KEK that does not encrypt is found out before anything is sealed.
+// A KEK that does not encrypt is detected before a value is sealed.
 func TestKEKThatDoesNotEncrypt(t *testing.T) {
 	t.Parallel()
 	err := newApp(one(fxmodule.Cache{Store: "memory://", KEK: "clear:x"}),
@@ -412,7 +412,7 @@ func TestHealth(t *testing.T) {
 	code, _ = ask(http.MethodPost)
 	require.Equal(t, http.StatusMethodNotAllowed, code)
 
-	// Another process with other keys was first: the cache works, and the answer says so.
+	// A process with other keys was first. The cache works, and the health report names the difference.
 	require.NoError(t, memory.Set(t.Context(), "d:sealcache.key-check", "planted"))
 	code, body = ask(http.MethodGet)
 	require.Equal(t, http.StatusOK, code)
@@ -436,7 +436,7 @@ func TestHealth(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, code)
 }
 
-// Health tells a key service that is down from a store that is.
+// Health distinguishes a key service that is down from a store that is down.
 func TestHealthOfKeys(t *testing.T) {
 	t.Parallel()
 	o := newOpener(t)
@@ -488,7 +488,7 @@ func TestJobs(t *testing.T) {
 	})
 }
 
-// A worker that meets a key it does not know reads its keyset again: another process had the new one first.
+// A worker that finds an unknown key reads its keyset again, because another process may have had the new keyset first.
 func TestJobsReload(t *testing.T) {
 	t.Parallel()
 	kek := sealtest.KEKFile(t)

@@ -48,7 +48,7 @@ func eachWay(got *store.StoreInterface, test func(way string, take fx.Option)) {
 	}
 }
 
-// Whatever the order of the options, and however the application takes the store, it gets the sealed one.
+// In any order of the options, and in every way of taking the store, the application gets the sealed store.
 func TestDefaultCacheIsSealedInEveryOrder(t *testing.T) {
 	t.Parallel()
 	kek := sealtest.KEKFile(t)
@@ -83,7 +83,7 @@ func TestDefaultCacheIsSealedInEveryOrder(t *testing.T) {
 	})
 }
 
-// Module contains no fx.Decorate: a module's private store stays its own.
+// Module contains no fx.Decorate, so a module's private store stays its own.
 func TestPrivateStoreStaysWithModule(t *testing.T) {
 	t.Parallel()
 	kek := sealtest.KEKFile(t)
@@ -103,7 +103,7 @@ func TestPrivateStoreStaysWithModule(t *testing.T) {
 	}
 }
 
-// As its documentation says, Decorator replaces private stores by the sealed public store.
+// Decorator replaces private stores by the sealed public store, as its documentation says.
 func TestPrivateStoreIsReplacedByDecorator(t *testing.T) {
 	t.Parallel()
 	private, public := newMemory(t), newMemory(t)
@@ -141,7 +141,7 @@ func TestDecorateAfterDecorator(t *testing.T) {
 	requireSealed(t, taken, backing, "patient")
 }
 
-// Inside an fx.Module, Decorator would not reach the rest of the application, which would go on with plaintext.
+// Inside an fx.Module, Decorator would not reach the rest of the application, which would store plaintext.
 func TestDecoratorInsideAModuleIsRefused(t *testing.T) {
 	t.Parallel()
 	var got store.StoreInterface
@@ -178,7 +178,7 @@ type needy struct{}
 // A wiring that cannot seal what the application expects does not start, and the error says what to change.
 func TestWiringErrors(t *testing.T) {
 	t.Parallel()
-	kek := sealtest.KEKFile(t) + "?reload=off" // fx leaves keys open if it fails
+	kek := sealtest.KEKFile(t) + "?reload=off" // fx closes no keys if it fails
 	var typedNil *memorystore.Store
 	over, byURL := one(fxmodule.Cache{KEK: kek}), one(fxmodule.Cache{KEK: kek, Store: "memory://"})
 	named := fxmodule.Config{Caches: map[string]fxmodule.Cache{"sessions": {KEK: kek, Store: "memory://"}}}
@@ -215,7 +215,7 @@ func TestWiringErrors(t *testing.T) {
 	}
 }
 
-// Without a default cache nothing is provided without a name, and the rest works.
+// Without a default cache no store is provided without a name. The other caches work.
 func TestNoDefaultCache(t *testing.T) {
 	t.Parallel()
 	var caches *fxmodule.Caches
@@ -280,7 +280,7 @@ func TestNamedCachesOverTheApplicationsStore(t *testing.T) {
 
 func errOf(_ any, err error) error { return err }
 
-// Two caches of one namespace can take each other's entries; the log names them.
+// Two caches of one namespace can exchange their entries. The log names both.
 func TestSharedNamespaceIsLogged(t *testing.T) {
 	t.Parallel()
 	var l sealtest.Logs

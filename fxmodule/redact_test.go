@@ -73,7 +73,7 @@ func TestConfigString(t *testing.T) {
 		`key_timeout: 20s}`, full().String())
 }
 
-// Passwords in URLs stay out of everything that a failing application says: errors, its own log and fx's.
+// A failing application shows no password of a URL: in errors, its own log and fx's.
 func TestFailuresShowNoSecret(t *testing.T) {
 	t.Parallel()
 	kek := sealtest.KEKFile(t) + "?reload=off"
@@ -108,7 +108,7 @@ func TestFailuresShowNoSecret(t *testing.T) {
 	}
 }
 
-// A missing file or variable is named, so that an operator knows which one to provide.
+// An error names the missing file or variable.
 func TestErrorsNameMissingFilesAndVariables(t *testing.T) {
 	t.Parallel()
 	kek := sealtest.KEKFile(t) + "?reload=off"
@@ -135,7 +135,7 @@ func TestErrorsNameMissingFilesAndVariables(t *testing.T) {
 	}
 }
 
-// As Config's documentation advises, a *Config in an unexported field is printed as an address.
+// A *Config in an unexported field is printed as an address, as Config's documentation advises.
 func TestPointerInAnUnexportedField(t *testing.T) {
 	t.Parallel()
 	config := secretConfig()

@@ -17,7 +17,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// requireNoPlaintext searches everything that the server was told and has kept.
+// requireNoPlaintext searches everything that the server received and keeps.
 func requireNoPlaintext(t *testing.T, server *redistest.Server, monitor *redistest.Monitor) {
 	t.Helper()
 	said := string(monitor.Bytes(t))
@@ -65,7 +65,7 @@ func TestRedisByURL(t *testing.T) {
 	require.Equal(t, "hello", rdb.Get(ctx, "insecure:motd").Val())
 	require.Positive(t, rdb.PTTL(ctx, "insecure:motd").Val())
 
-	// A neighbour's name that an attacker added to a tag set is left alone.
+	// Invalidate ignores a foreign name that an attacker added to a tag set.
 	require.NoError(t, rdb.Set(ctx, "neighbour", "here", 0).Err())
 	require.NoError(t, rdb.SAdd(ctx, "gocache_tag_insecure:t", "neighbour").Err())
 	require.NoError(t, insecure.Set(ctx, "other", "x", store.WithTags([]string{"t"})))
@@ -74,7 +74,7 @@ func TestRedisByURL(t *testing.T) {
 	require.EqualValues(t, 1, rdb.Exists(ctx, "neighbour").Val())
 	require.NoError(t, insecure.Set(ctx, "motd", "hello"))
 
-	// Moved between the caches, which share their keys, a value does not open.
+	// A value that was moved to another cache with the same keys does not open.
 	require.NoError(t, rdb.Copy(ctx, "shop:patient", "sessions:patient", 0, true).Err())
 	sessions, err := caches.Sealed("sessions")
 	require.NoError(t, err)
@@ -87,7 +87,7 @@ func TestRedisByURL(t *testing.T) {
 	require.EqualValues(t, 2, rdb.Exists(ctx, "shop:patient", "sessions:patient").Val())
 }
 
-// Redis goes and comes back: the application notices, says so, and goes on.
+// Redis stops and starts again. The application reports it and recovers.
 func TestRedisGoesAndComesBack(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -103,7 +103,7 @@ func TestRedisGoesAndComesBack(t *testing.T) {
 	require.NoError(t, s.Set(t.Context(), "patient", canary))
 }
 
-// An application that has its stores already, both gocache's own and redisstore, with its client's life in its hands.
+// The application has stores already: gocache's own and redisstore. It closes their clients itself.
 func TestExistingApplicationOverRedis(t *testing.T) {
 	t.Parallel()
 	kek := sealtest.KEKFile(t)

@@ -17,7 +17,7 @@ import (
 // opaque is a store with the methods of gocache's interface only.
 type opaque struct{ store.StoreInterface }
 
-// An unsealed default cache stores what the application's store stored before, because the Config says so.
+// An unsealed default cache stores the same bytes as the application's store, because the Config says so.
 func TestUnsealedDefaultOverTheApplicationsStore(t *testing.T) {
 	t.Parallel()
 	backing := newMemory(t)
@@ -64,7 +64,7 @@ func TestUnsealedCacheWithNamespaceAndTTL(t *testing.T) {
 	require.ErrorIs(t, err, middleware.ErrUnsupported)
 }
 
-// Clear of a cache without a namespace would empty everything that shares its store.
+// Clear of a cache without a namespace would empty its whole store.
 func TestClearNeedsANamespace(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

@@ -58,7 +58,7 @@ jobs:
 key_timeout: 20s
 `
 
-// full is every setting that there is as text.
+// full returns a Config with every setting that has a text form.
 func full() fxmodule.Config {
 	return fxmodule.Config{
 		Caches: map[string]fxmodule.Cache{
@@ -163,7 +163,7 @@ func TestConfigFromYAMLRefuses(t *testing.T) {
 	}
 }
 
-// No error about a file quotes a text that may be a password.
+// An error about a file quotes no text, because it may be a password.
 func TestYAMLErrorsQuoteNothing(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{

@@ -53,7 +53,7 @@ func run(ctx context.Context, out io.Writer, addr, kekURI string) (err error) {
 		return fmt.Errorf("no Redis at %s (start one, or name another with -redis): %w", addr, err)
 	}
 
-	// New: keys. One envelope serves all stores of a process.
+	// New: the keys. One envelope serves all stores of a process.
 	if kekURI == "" {
 		var remove func() error
 		if kekURI, remove, err = developmentKEK(); err != nil {
@@ -72,14 +72,14 @@ func run(ctx context.Context, out io.Writer, addr, kekURI string) (err error) {
 	}
 	defer keys.Close()
 
-	// As before: the Redis store ...
+	// As before: the Redis store.
 	var remote store.StoreInterface = redisstore.NewRedis(client, store.WithExpiration(time.Hour))
-	// ... new: the one line ...
+	// New: one line seals it.
 	if remote, err = middleware.New(remote, keys); err != nil {
 		return err
 	}
-	// ... and the rest as before: memory before Redis, structs by a marshaler, loaded when absent. Memory holds plaintext,
-	// inside the process.
+	// As before: memory before Redis, structs by a marshaler, values loaded on a miss. Memory holds plaintext, inside
+	// the process.
 	local, err := memorystore.New(memorystore.WithDefaults(store.WithExpiration(time.Minute)))
 	if err != nil {
 		return err
@@ -95,7 +95,7 @@ func run(ctx context.Context, out io.Writer, addr, kekURI string) (err error) {
 		return err
 	}
 	fmt.Fprintf(out, "The application reads  %+v\n", p)
-	if err := profiles.Close(); err != nil { // waits until what was loaded is stored
+	if err := profiles.Close(); err != nil { // waits until the loaded values are stored
 		return err
 	}
 

@@ -41,7 +41,7 @@ func config() (fxmodule.Config, error) {
 	passphrase := ""
 	switch store := os.Getenv("SEALCACHE_STORE"); {
 	case store == "" || strings.HasPrefix(store, "memory://"):
-		passphrase = rand.Text() // for this process only, as the store
+		passphrase = rand.Text() // for this process only, like the store
 	case os.Getenv("SEALCACHE_KEK") == "" && os.Getenv("PROFILES_PASSPHRASE") == "":
 		return fxmodule.Config{}, errors.New("no keys (set PROFILES_PASSPHRASE or SEALCACHE_KEK)")
 	}
@@ -62,12 +62,12 @@ func config() (fxmodule.Config, error) {
 		return c, err
 	}
 	profiles := c.Caches[fxmodule.Default]
-	profiles.Codecs = []middleware.Codec{middleware.JSON[Profile]()} // a struct needs one
+	profiles.Codecs = []middleware.Codec{middleware.JSON[Profile]()} // a struct needs a codec
 	c.Caches[fxmodule.Default] = profiles
 	return c, nil
 }
 
-// quiet leaves of fx's own log the errors.
+// quiet logs only the errors of fx.
 func quiet(log *slog.Logger) fxevent.Logger {
 	l := &fxevent.SlogLogger{Logger: log}
 	l.UseLogLevel(slog.LevelDebug)

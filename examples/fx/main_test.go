@@ -45,7 +45,7 @@ func testMain(m *testing.M) int {
 	return m.Run()
 }
 
-// cleanEnv is the environment without settings of the service.
+// cleanEnv returns the environment without settings of the service.
 func cleanEnv() []string {
 	return slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "SEALCACHE_") || strings.HasPrefix(v, "PROFILES_")
@@ -64,7 +64,7 @@ type service struct {
 // run starts the program with settings and waits until it listens.
 func run(t *testing.T, settings ...string) *service {
 	t.Helper()
-	s := &service{cmd: exec.Command(binary), done: make(chan error, 1)} // it is stopped by a signal
+	s := &service{cmd: exec.Command(binary), done: make(chan error, 1)} // a signal stops it
 	s.cmd.Env = append(append(cleanEnv(), "LISTEN=127.0.0.1:0"), settings...)
 	pipe, err := s.cmd.StderrPipe()
 	require.NoError(t, err)
@@ -101,7 +101,7 @@ func (s *service) log() string {
 	return s.stderr.String()
 }
 
-// stop ends it as a platform does; it must end in good order.
+// stop ends the program as a platform does. The program must end without an error.
 func (s *service) stop(t *testing.T) {
 	t.Helper()
 	require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
@@ -127,7 +127,7 @@ func (s *service) ask(t *testing.T, method, path, body string) (int, string) {
 	return resp.StatusCode, string(b)
 }
 
-// requireWorks goes through what the service does.
+// requireWorks calls every endpoint of the service.
 func (s *service) requireWorks(t *testing.T) {
 	t.Helper()
 	profile := `{"name":"Alice","email":"` + canary + `"}`
@@ -168,7 +168,7 @@ func TestRedis(t *testing.T) {
 	s.requireWorks(t)
 	s.stop(t)
 
-	// The next process reads what this one wrote.
+	// The next process reads the entries of this one.
 	s = run(t, settings...)
 	status, body := s.ask(t, "GET", "/profiles/42", "")
 	require.Equal(t, http.StatusOK, status)
@@ -184,7 +184,7 @@ func TestRedis(t *testing.T) {
 		require.Equal(t, "the profile cannot be read", strings.TrimSpace(body))
 	}
 
-	// Redis was told and has kept nothing that could be read.
+	// Redis received and keeps no plaintext.
 	said := string(monitor.Bytes(t))
 	require.Contains(t, said, "profiles:42")
 	for name, content := range server.DumpFiles(t) {
@@ -194,7 +194,7 @@ func TestRedis(t *testing.T) {
 	require.NotContains(t, said, canary)
 	require.NotContains(t, said, passphrase)
 
-	// Not ready without Redis, and alive.
+	// Without Redis the service is alive and not ready.
 	require.NoError(t, server.Kill())
 	status, body = s.ask(t, "GET", "/readyz", "")
 	require.Equal(t, http.StatusServiceUnavailable, status)
@@ -216,7 +216,7 @@ func TestRedis(t *testing.T) {
 	}
 }
 
-// A start that fails says which cache and which part, and no password.
+// A failed start names the cache and the part, and shows no password.
 func TestNoRedis(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
@@ -231,7 +231,7 @@ func TestNoRedis(t *testing.T) {
 	require.NotContains(t, string(out), "password-canary")
 }
 
-// With a key of one process only, the next process could not read the entries.
+// Under a key of one process, the next process could not read the entries.
 func TestRedisWithoutAPassphrase(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)

@@ -24,7 +24,7 @@ type profiles struct {
 	log   *slog.Logger
 }
 
-// newProfiles would be the same without sealing.
+// newProfiles is the same with and without sealing.
 func newProfiles(s store.StoreInterface, log *slog.Logger) *profiles {
 	return &profiles{cache.New[Profile](s), log}
 }
@@ -33,7 +33,7 @@ func mux(p *profiles, health *fxmodule.Health) *http.ServeMux {
 	m := http.NewServeMux()
 	m.HandleFunc("GET /profiles/{id}", p.get)
 	m.HandleFunc("PUT /profiles/{id}", p.put)
-	m.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {}) // alive: nothing else is asked
+	m.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {}) // alive, without a check of anything else
 	m.Handle("GET /readyz", health)
 	return m
 }
@@ -45,7 +45,7 @@ func (p *profiles) get(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(profile) // the client is gone
+	_ = json.NewEncoder(w).Encode(profile) // an error means that the client is gone
 }
 
 func (p *profiles) put(w http.ResponseWriter, r *http.Request) {
@@ -63,7 +63,7 @@ func (p *profiles) put(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// fail logs the reason, which shows no key name or value, and answers with less.
+// fail logs the reason, which shows no key name or value. The client gets a shorter text.
 func (p *profiles) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, store.NotFound{}) {
 		http.Error(w, "no such profile", http.StatusNotFound)

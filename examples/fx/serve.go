@@ -13,8 +13,8 @@ import (
 	"go.uber.org/fx"
 )
 
-// serve listens on LISTEN, by default localhost:8080, from start, when the cache has proved itself, to stop, before it
-// is closed.
+// serve listens on LISTEN, by default localhost:8080. It starts after the cache has checked itself, and stops before
+// the cache is closed.
 func serve(lc fx.Lifecycle, handler *http.ServeMux, log *slog.Logger, app fx.Shutdowner) {
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second}
 	lc.Append(fx.Hook{

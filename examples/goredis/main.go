@@ -1,8 +1,8 @@
-// Command goredis seals what a program stores with go-redis, without gocache:
+// Command goredis seals the values that a program stores with go-redis, without gocache:
 //
 //	go run ./examples/goredis
 //
-// It starts a Redis in the process. With REDIS_URL it uses a server instead, such as redis://localhost:6379.
+// It starts a Redis in the process. With REDIS_URL, such as redis://localhost:6379, it uses a server.
 package main
 
 import (
@@ -45,7 +45,7 @@ func run(ctx context.Context, url string, out io.Writer) error {
 	client := redis.NewClient(options)
 	defer client.Close()
 
-	// A real service opens its key-encryption key with aead.OpenKEK. This one makes a key that ends with the program.
+	// A real service opens its key-encryption key with aead.OpenKEK. This program makes a key that ends with it.
 	handle, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
 	if err != nil {
 		return err
@@ -108,7 +108,7 @@ func story(ctx context.Context, client *redis.Client, sealer *middleware.Sealer,
 	}
 	fmt.Fprintf(out, "Redis holds %d bytes, which start with %x\n", len(stored), stored[:6])
 
-	// An attacker who can write to Redis gives another user's name the value.
+	// An attacker who can write to Redis copies the value to the name of another user.
 	if err := client.Set(ctx, "shop:user:43", stored, time.Hour).Err(); err != nil {
 		return err
 	}

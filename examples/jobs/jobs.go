@@ -40,7 +40,7 @@ func jobsOfThisApplication() catalogue {
 	}
 }
 
-// newAsynqConfig makes asynq quick and quiet.
+// newAsynqConfig makes asynq look at its queues often and log little.
 func newAsynqConfig() asynq.Config {
 	return asynq.Config{
 		TaskCheckInterval:        50 * time.Millisecond,
@@ -50,7 +50,7 @@ func newAsynqConfig() asynq.Config {
 	}
 }
 
-// newMux holds the handlers that fxjobs.Worker runs.
+// newMux returns the handlers that fxjobs.Worker runs.
 func newMux(p *printer) *asynq.ServeMux {
 	c, mux := jobsOfThisApplication(), asynq.NewServeMux()
 	c.welcome.Handle(mux, func(ctx context.Context, args welcomeArgs) error {
@@ -78,7 +78,7 @@ func newMux(p *printer) *asynq.ServeMux {
 	return mux
 }
 
-// registerDigest is called by each process that starts; there is one schedule all the same.
+// registerDigest runs in each process that starts. Redis keeps one schedule.
 func registerDigest(lc fx.Lifecycle, s *asynqjobs.Scheduler, p *printer) {
 	lc.Append(fx.StartHook(func(ctx context.Context) error {
 		for range 3 {

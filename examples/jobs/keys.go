@@ -15,14 +15,14 @@ import (
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 )
 
-// keys says where the keys are, as fxmodule.Config wants it. In production the key-encryption key is in a key service
-// or a mounted secret, and nothing makes keys at start.
+// keys are the settings of keys for fxmodule.Config. In production the key-encryption key is in a key service or a
+// mounted secret, and no program makes keys at start.
 type keys struct {
 	kek string // URI
 	prf string // path of a keyset that the KEK protects: for unique jobs, hidden type names, schedules
 }
 
-// keysIn returns the keys in dir, made if they are not there; without dir they are for this run only.
+// keysIn returns the keys in dir, and makes them if they are missing. Without dir they are for this run only.
 func keysIn(ctx context.Context, dir string) (k keys, remove func(), err error) {
 	remove = func() {}
 	if dir == "" {
@@ -64,12 +64,12 @@ func makeKeys(ctx context.Context, dir string) (keys, error) {
 	})
 }
 
-// create writes a file that is not there yet, as a whole: if two processes do, the first one's stays.
+// create writes a new file at once. If two processes do so, the file of the first one stays.
 func create(path string, write func(io.Writer) error) error {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "keyset") // of mode 0600
+	f, err := os.CreateTemp(filepath.Dir(path), "keyset") // CreateTemp gives the mode 0600
 	if err != nil {
 		return err
 	}

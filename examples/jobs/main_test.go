@@ -72,7 +72,7 @@ func (p *page) Write(b []byte) (int, error) {
 	return p.out.Write(b)
 }
 
-// address waits until the program has said where a user finds the page.
+// address waits until the program has printed the address of a user's page.
 func (p *page) address(t *testing.T, user string) string {
 	t.Helper()
 	said := regexp.MustCompile("as the " + user + " sees it: (http://127.0.0.1:[0-9]+/admin/jobs)/\n")
@@ -91,7 +91,7 @@ func get(t *testing.T, url string) (status int, header http.Header, body string)
 	return getAs(t, url, "")
 }
 
-// getAs asks with a Host header of its own.
+// getAs sends a request with a Host header of its own.
 func getAs(t *testing.T, url, host string) (status int, header http.Header, body string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -107,7 +107,7 @@ func getAs(t *testing.T, url, host string) (status int, header http.Header, body
 	return answer.StatusCode, answer.Header, b.String()
 }
 
-// Without -once the page is there until the program is interrupted.
+// Without -once the page is served until the program is interrupted.
 func TestPage(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -140,14 +140,14 @@ func TestPage(t *testing.T) {
 	require.NoError(t, <-ended)
 }
 
-// The page has no login here, so it is served to this machine only.
+// The page has no login, so only this machine can reach it.
 func TestPageIsNotServedToOthers(t *testing.T) {
 	t.Parallel()
 	err := run(t.Context(), io.Discard, settings{auditor: "0.0.0.0:0", operator: "localhost:0", once: true})
 	require.ErrorContains(t, err, "other machines can reach this address")
 }
 
-// A web site whose name leads to this machine gets nothing through a browser on this machine.
+// A web site whose name resolves to this machine gets nothing through a browser on this machine.
 func TestPageByAnotherName(t *testing.T) {
 	t.Parallel()
 	page := byItsAddress(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7392}, http.NotFoundHandler())
@@ -170,7 +170,7 @@ func TestRedisWithoutKeys(t *testing.T) {
 	require.ErrorContains(t, run(t.Context(), io.Discard, settings{redis: "redis://localhost", once: true}), "JOBS_KEYS is needed")
 }
 
-// Keys are made where they are missing, and found again, also after a run that ended between two files.
+// Missing keys are made, and found again, also after a run that ended between two files.
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "new", "keys")

@@ -15,10 +15,10 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
 
-// userKey is where the application's login leaves the user's name in a request's context.
+// userKey is the context key of the user's name, which the application's login sets.
 type userKey struct{}
 
-// authorize grants each user of the application what they may see.
+// authorize returns what each user of the application may see.
 func authorize(r *http.Request) monitor.Viewer {
 	switch user, _ := r.Context().Value(userKey{}).(string); user {
 	case "auditor": // payloads, results and errors; each view is recorded
@@ -26,7 +26,7 @@ func authorize(r *http.Request) monitor.Viewer {
 	case "operator": // type names and counts
 		return monitor.Viewer{Name: user, Access: monitor.AccessTypes}
 	default:
-		return monitor.Viewer{} // 403
+		return monitor.Viewer{} // answers 403
 	}
 }
 
@@ -37,14 +37,14 @@ func (p *printer) audit(_ context.Context, r monitor.Record) error {
 	return nil
 }
 
-// addresses are where the page is served, by user, once the application has started.
+// addresses are the addresses of the page by user, once the application has started.
 type addresses map[string]string
 
 func newAddresses() addresses { return make(addresses) }
 
-// servePage serves the page while the application runs. This program has no login. It serves the page to this machine only,
-// on a port for each of two users, as if a request to that port had logged in. A web site in a browser on this machine could
-// reach it too, under a name of its own that leads here: see byItsAddress.
+// servePage serves the page while the application runs. This program has no login. It serves the page to this machine
+// only, on one port for each of two users, as if a request to that port had logged in. A web site in a browser on this
+// machine could reach it under a name that resolves to this machine: see byItsAddress.
 func servePage(lc fx.Lifecycle, s settings, page *monitor.Handler, at addresses, p *printer, log *slog.Logger, app fx.Shutdowner) {
 	mux := http.NewServeMux()
 	mux.Handle(page.RootPath()+"/", page)
@@ -81,8 +81,8 @@ func servePage(lc fx.Lifecycle, s settings, page *monitor.Handler, at addresses,
 	serve("operator", s.operator)
 }
 
-// byItsAddress serves requests that name the address itself, or localhost. A browser names the host that its user, or a web
-// site, asked for. A page with a login needs this less, because a browser sends cookies to their own site only.
+// byItsAddress serves requests that name the address itself, or localhost. A browser sends the host name of the site
+// that made the request. A page with a login needs this less, because browsers send cookies only to their own site.
 func byItsAddress(at *net.TCPAddr, page http.Handler) http.Handler {
 	local := net.JoinHostPort("localhost", strconv.Itoa(at.Port))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -54,7 +54,7 @@ type story struct {
 	scheduler *asynqjobs.Scheduler
 	inspector *asynq.Inspector
 	pages     addresses
-	intruder  *asynq.Client // can write to Redis, and has no keys
+	intruder  *asynq.Client // has write access to Redis and no keys
 	p         *printer
 }
 
@@ -154,7 +154,7 @@ func (s *story) tell(ctx context.Context) error {
 // shown is a part of the page's answer about a task.
 type shown struct{ Type, Payload string }
 
-// look asks for a task as the page's own script does.
+// look requests a task as the page's own script does.
 func (s *story) look(ctx context.Context, user string, info *asynq.TaskInfo) (shown, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.pages[user]+"api/queues/"+info.Queue+"/tasks/"+info.ID, nil)
 	if err != nil {

@@ -2,9 +2,8 @@
 //
 //	go run ./examples/quickstart
 //
-// It makes keys on the spot, caches in memory, and prints what the application
-// sees beside what the store holds, what becomes of values that were tampered
-// with, and a key rotation.
+// It makes keys and caches values in memory. It prints what the application reads next to what the store holds, then
+// the answers to values that an attacker altered, and a key rotation.
 package main
 
 import (
@@ -30,7 +29,7 @@ import (
 )
 
 func main() {
-	slog.SetDefault(slog.New(slog.DiscardHandler)) // sealcache would log what it refuses; here it is printed
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // the program prints refused values itself
 	if err := run(context.Background(), os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "quickstart:", err)
 		os.Exit(1)
@@ -44,8 +43,8 @@ func run(ctx context.Context, out io.Writer) error {
 	}
 	defer os.RemoveAll(dir)
 
-	// 1. Keys. A keyset in a file, sealed under a key-encryption key (KEK) that in production a key service or a mounted
-	// secret holds; over it an envelope, which makes the data keys that seal the values.
+	// 1. Keys. A keyset in a file, sealed under a key-encryption key (KEK). In production a key service or a mounted
+	// secret holds the KEK. The envelope over the keyset makes the data keys that seal the values.
 	demo, err := makeKeys(filepath.Join(dir, "keyset.json"))
 	if err != nil {
 		return err
@@ -61,7 +60,7 @@ func run(ctx context.Context, out io.Writer) error {
 	}
 	defer envelope.Close()
 
-	// 2. The store that is there already (Redis in most services), and the one line that seals it.
+	// 2. The store of the application (Redis in most services), and the line that seals it.
 	backing, err := memorystore.New()
 	if err != nil {
 		return err
@@ -72,7 +71,7 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 
-	// 3. From here on nothing changes for the application.
+	// 3. The rest of the application stays the same.
 	diagnoses := cache.New[string](sealed)
 	if err := diagnoses.Set(ctx, "patient:17", "type 2 diabetes", store.WithExpiration(time.Hour)); err != nil {
 		return err
@@ -118,7 +117,7 @@ func run(ctx context.Context, out io.Writer) error {
 	return s.err
 }
 
-// session prints what the application and the store's operator see.
+// session prints the views of the application and of the store's operator.
 type session struct {
 	ctx       context.Context
 	out       io.Writer
@@ -165,7 +164,7 @@ func (s *session) tamper(key string, change func([]byte)) {
 	s.err = errors.Join(s.err, s.backing.SetBytes(s.ctx, key, b))
 }
 
-// demoKeys stands for what a key service and a deployment do.
+// demoKeys does the work of a key service and a deployment.
 type demoKeys struct {
 	kek    *aead.Keyring
 	keyset *keyset.Handle
@@ -205,7 +204,7 @@ func (d *demoKeys) rotate() error {
 	return d.write()
 }
 
-// write seals the keyset under the KEK and replaces the file at once.
+// write seals the keyset under the KEK and replaces the file in one step.
 func (d *demoKeys) write() error {
 	var b bytes.Buffer
 	if err := d.keyset.Write(keyset.NewJSONWriter(&b), d.kek); err != nil {

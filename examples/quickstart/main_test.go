@@ -17,7 +17,7 @@ func TestRun(t *testing.T) {
 	requireStory(t, out.String())
 }
 
-// The command that the README gives.
+// The README gives this command.
 func TestGoRun(t *testing.T) {
 	t.Parallel()
 	out, err := exec.CommandContext(t.Context(), "go", "run", ".").CombinedOutput()

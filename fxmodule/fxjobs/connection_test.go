@@ -98,7 +98,8 @@ func TestFailedStartClosesTheQueue(t *testing.T) {
 	require.ErrorIs(t, own.made[0].Ping(t.Context()).Err(), redis.ErrClosed)
 }
 
-// A wiring or setting that cannot work is an error when the application is built or started, and says what to change.
+// A wiring or setting that cannot work is an error when the application is built or started. The error says what to
+// change.
 func TestWiringErrors(t *testing.T) {
 	t.Parallel()
 	take := func(f any) fx.Option { return fx.Invoke(f) }

@@ -23,7 +23,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
 
-// exampleConfig is a Config over a Redis of the example's own, with a function that removes both.
+// exampleConfig returns a Config over a Redis of the example's own, and a function that removes both.
 func exampleConfig() (config fxmodule.Config, remove func()) {
 	server, err := redistest.Run(context.Background(), redistest.Options{})
 	if err != nil {
@@ -50,7 +50,7 @@ func exampleConfig() (config fxmodule.Config, remove func()) {
 		}
 }
 
-// A part of an application with its jobs: what it depends on, how its jobs are run, and how they are enqueued.
+// A part of an application defines its jobs: their dependencies, their handlers, and the calls that enqueue them.
 func ExampleHandlers() {
 	config, remove := exampleConfig()
 	defer remove()
@@ -96,7 +96,7 @@ func ExampleHandlers() {
 	// Output: welcomed 42
 }
 
-// The admin page of the jobs, for users whom the application's login admits.
+// Monitor serves the admin page of the jobs to users whom the application's login admits.
 func ExampleMonitor() {
 	config, remove := exampleConfig()
 	defer remove()

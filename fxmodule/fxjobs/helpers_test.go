@@ -22,7 +22,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
 
-// canary stands for a value, and secret for a password, that must not be seen where it does not belong.
+// canary is a plaintext value, and secret a password. Neither may appear in Redis, logs or errors.
 const (
 	canary = "canary-7f3a-patient-record"
 	secret = "hunter2-canary-password"
@@ -32,7 +32,7 @@ var errBroken = errors.New("broken on purpose")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// jobsConfig is a Config of sealed jobs on the Redis of a URL.
+// jobsConfig returns a Config of sealed jobs on the Redis of a URL.
 func jobsConfig(t testing.TB, url string) fxmodule.Config {
 	t.Helper()
 	kek := sealtest.KEKFile(t)
@@ -42,7 +42,7 @@ func jobsConfig(t testing.TB, url string) fxmodule.Config {
 	}
 }
 
-// modules are the modules of every application here. A worker also lists fxjobs.Worker.
+// modules returns the modules of every application here. A worker also lists fxjobs.Worker.
 func modules() fx.Option { return fx.Options(fxmodule.Module, fxjobs.Module) }
 
 func newApp(config fxmodule.Config, options ...fx.Option) *fx.App {
@@ -97,7 +97,7 @@ func (b *inbox) len() int {
 	return len(b.mail)
 }
 
-// quick is an application's asynq.Config that looks at the queues often.
+// quick returns an asynq.Config that looks at the queues often.
 func quick() fx.Option {
 	return fx.Supply(asynq.Config{
 		TaskCheckInterval: 20 * time.Millisecond, DelayedTaskCheckInterval: 50 * time.Millisecond,
@@ -105,7 +105,7 @@ func quick() fx.Option {
 	})
 }
 
-// muxOf is an application's mux with one handler.
+// muxOf returns a mux with one handler.
 func muxOf(handle func(ctx context.Context, args mailArgs) error) fx.Option {
 	return fx.Provide(func() *asynq.ServeMux {
 		mux := asynq.NewServeMux()
@@ -114,7 +114,7 @@ func muxOf(handle func(ctx context.Context, args mailArgs) error) fx.Option {
 	})
 }
 
-// worker is an application's part with a handler, and the Worker that runs it.
+// worker returns a handler, and the Worker that runs it.
 func worker(handle func(ctx context.Context, args mailArgs) error) fx.Option {
 	return fx.Options(quick(), muxOf(handle), fxjobs.Worker)
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
 
-// Jobs run, fail and run again, results open, and Redis is told and keeps no plaintext.
+// Jobs run, fail and run again, and results open. Redis receives and keeps no plaintext.
 func TestJobsLife(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartWith(t, redistest.Options{Password: secret})
@@ -136,8 +136,8 @@ func TestSchedulerOverTwoApplications(t *testing.T) {
 	require.EqualValues(t, 1, changes.Load())
 }
 
-// If nothing takes a part of the jobs, no connection is opened and Redis may be absent. A process that takes the client only
-// runs no server.
+// If no part of the application takes the jobs, no connection is opened and Redis may be absent. A process that takes
+// only the client runs no server.
 func TestJobsAreLazy(t *testing.T) {
 	t.Parallel()
 	run(t, jobsConfig(t, "redis://127.0.0.1:1"))
@@ -169,7 +169,7 @@ func TestJobsAreLazy(t *testing.T) {
 	require.JSONEq(t, `{"status":"failing","caches":{"default":"ok"},"jobs":"store"}`, w.Body.String())
 }
 
-// Each state of a rollout: what the client writes, and whether the worker runs plaintext tasks. Sealed tasks always run.
+// Each state of a rollout has its form of writing, and its rule for plaintext tasks. Sealed tasks always run.
 func TestPlaintextPolicies(t *testing.T) {
 	t.Parallel()
 	until := time.Now().Add(time.Hour)

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A program that does not call Monitor links no web interface, although fxjobs imports it: nothing that is always linked
-// leads to Monitor.
+// A program that does not call Monitor links no web interface, although fxjobs imports it, because no code that is
+// always linked calls Monitor.
 func TestNoWebInterfaceWithoutMonitor(t *testing.T) {
 	t.Parallel()
 	for program, want := range map[string]bool{"../../examples/jobs": true, "./testdata/worker": false} {

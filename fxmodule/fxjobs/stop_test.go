@@ -19,7 +19,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-// A running task ends before anything that it uses is closed. No task begins after that.
+// A running task ends before its dependencies are closed. No task starts after that.
 func TestStopWaitsForTasks(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -31,7 +31,7 @@ func TestStopWaitsForTasks(t *testing.T) {
 	config.Jobs.Concurrency = 1
 	app := newApp(config, quick(), fxjobs.Worker, fx.Populate(&client),
 		fx.Provide(asynq.NewServeMux),
-		// A part of the application, with what it depends on.
+		// a part of the application, with its dependency
 		fx.Module("mail",
 			fx.Provide(func(lc fx.Lifecycle) *mailer {
 				lc.Append(fx.StartStopHook(func() { events.take("mailer opened") }, func() { events.take("mailer closed") }))
@@ -172,9 +172,9 @@ func TestLongShutdownTimeout(t *testing.T) {
 	}
 }
 
-// Hooks of invoked functions open and close what handlers use, and one of these functions adds the handler. With Worker
-// listed last, jobs begin after these hooks and end before them. A job is in Redis before the application starts, so that a
-// server that starts too early is seen, and one runs while the application stops.
+// Hooks of invoked functions open and close the dependencies of handlers, and one of these functions adds the handler.
+// With Worker listed last, jobs start after these hooks and end before them. One job is in Redis before the application
+// starts, so that a server that starts too early fails the test. Another job runs while the application stops.
 func TestInvokedHooksAroundJobs(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -190,7 +190,7 @@ func TestInvokedHooksAroundJobs(t *testing.T) {
 	note := func(name string) func(fx.Lifecycle) {
 		return func(lc fx.Lifecycle) {
 			lc.Append(fx.StartStopHook(func() {
-				select { // a server that ran already would take the job now
+				select { // a server that runs too early would take the job now
 				case early := <-begun:
 					begun <- early
 				case <-time.After(300 * time.Millisecond):
@@ -223,7 +223,7 @@ func TestInvokedHooksAroundJobs(t *testing.T) {
 	stopped := make(chan error, 1)
 	go func() { stopped <- app.Stop(context.Background()) }()
 	inspector := asynq.NewInspectorFromRedisClient(server.Client(t))
-	sealtest.Eventually(t, func() bool { // the server has been told to stop
+	sealtest.Eventually(t, func() bool { // the server has begun to stop
 		servers, err := inspector.Servers()
 		return err == nil && len(servers) == 1 && servers[0].Status != "active"
 	})

@@ -35,7 +35,7 @@ func TestHandlersWithoutWorkerNeedNoRedis(t *testing.T) {
 	run(t, jobsConfig(t, "redis://127.0.0.1:1?max_retries=0&dial_timeout=1s"), muxOf(func(context.Context, mailArgs) error { return nil }))
 }
 
-// An application that also starts Worker's server is told so.
+// An application that also starts Worker's server gets an error.
 func TestServerStartedTwice(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

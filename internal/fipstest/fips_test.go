@@ -1,5 +1,5 @@
-// Package fipstest runs in Go's FIPS 140-only mode what docs/keys.md promises for it. In the usual mode its test makes sure
-// that the same operations work there, too.
+// Package fipstest tests the promises of docs/keys.md in Go's FIPS 140-only mode. The same test checks the operations
+// in the usual mode.
 package fipstest
 
 import (
@@ -25,7 +25,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// The name of the test tells .ci/fips which mode it ran in.
+// .ci/fips reads from the name of the test in which mode it ran.
 func TestInFIPSOnlyMode(t *testing.T) {
 	if strings.Contains(os.Getenv("GODEBUG"), "fips140=only") {
 		require.True(t, fips140.Enforced(), "GODEBUG asks for FIPS 140-only mode")
@@ -81,7 +81,7 @@ func TestInFIPSOnlyMode(t *testing.T) {
 	requireNoXAES(t, ctx, kek)
 }
 
-// requireNoXAES makes sure that a template which the mode does not allow is refused with the reason, not with a wrong one.
+// requireNoXAES checks that a template which the mode forbids is refused, and that the error gives this reason.
 func requireNoXAES(t *testing.T, ctx context.Context, kek *aead.Keyring) {
 	t.Helper()
 	if !fips140.Enforced() {
