@@ -1,10 +1,10 @@
-// Package leaktest plants values that are easy to find again and searches for them in everything that came out of a
-// process: dumps, logs, error texts. It is for tests.
+// Package leaktest plants values that are easy to find, and searches for them in the output of a process: dumps, logs,
+// error texts. It is for tests.
 //
-// A search finds a canary as it is and as others may have written it: in hexadecimal, in base64 at any alignment (also
-// in its URL alphabet), escaped as redis-server's MONITOR does, with its letters in the other case. A text is found by
-// any eight of its characters in a row, or sixteen of its encoded forms, so that a piece that was cut off, or split by a
-// length in between, counts. Compressed data is not searched: switch compression off.
+// A search finds a canary itself and its usual encodings: hexadecimal, base64 at any alignment (also in its URL
+// alphabet), the escapes of redis-server's MONITOR, and letters in the other case. It finds a text by any eight
+// characters in a row, or sixteen of its encoded forms, so that a cut text counts. It does not search compressed data:
+// switch compression off.
 package leaktest
 
 import (
@@ -21,19 +21,19 @@ import (
 	"sync"
 )
 
-// How many bytes in a row are enough to find a text, and an encoded one, whose characters hold less. Eight given
-// characters turn up in a gigabyte of random bytes with a probability of 2^-34, in a gigabyte of base64 with 2^-18.
+// The lengths of a piece that find a text and an encoded text, whose characters hold less. Eight given characters occur
+// in a gigabyte of random bytes with a probability of 2^-34, in a gigabyte of base64 with 2^-18.
 const (
 	window        = 8
 	encodedWindow = 16
 )
 
-// Set is a number of canaries with names. Its zero value is an empty one. It is safe for concurrent use.
+// Set is a set of canaries with names. Its zero value is empty. It is safe for concurrent use.
 type Set struct {
 	mu      sync.Mutex
 	windows map[[window]byte]string        // names by any piece of a text
-	encoded map[[encodedWindow]byte]string // names by any piece of an encoded one
-	short   map[string]string              // names by whole forms that are looked for as they are
+	encoded map[[encodedWindow]byte]string // names by any piece of an encoded text
+	short   map[string]string              // names by whole forms
 }
 
 // Text plants a random text: 26 letters and digits.
@@ -43,7 +43,7 @@ func (s *Set) Text(name string) string {
 	return text
 }
 
-// AddText adds a text that exists already. It panics if the text is too short to be found without mistakes.
+// AddText adds an existing text. It panics if the text is so short that a search could find it by chance.
 func (s *Set) AddText(name, text string) {
 	if len(text) < 2*window {
 		panic("leaktest: a text of under 16 bytes is found by chance")
@@ -61,8 +61,8 @@ func (s *Set) Int(name string) int64 {
 	return n
 }
 
-// AddInt adds a number that exists already, of at least ten digits, to be found as decimal text and, from 2^32 on, in
-// binary of either byte order.
+// AddInt adds an existing number of at least ten digits. A search finds it as decimal text and, from 2^32 on, in binary
+// of either byte order.
 func (s *Set) AddInt(name string, n int64) {
 	if n < 1e9 {
 		panic("leaktest: a number of under ten digits is found by chance")
@@ -74,7 +74,7 @@ func (s *Set) AddInt(name string, n int64) {
 	}
 }
 
-// Float plants a random number of some twenty digits.
+// Float plants a random number of about twenty digits.
 func (s *Set) Float(name string) float64 {
 	var b [8]byte
 	rand.Read(b[:]) // never fails
@@ -83,8 +83,8 @@ func (s *Set) Float(name string) float64 {
 	return f
 }
 
-// AddFloat adds a number that exists already, with enough digits, to be found as decimal text and in binary of either
-// byte order.
+// AddFloat adds an existing number with enough digits. A search finds it as decimal text and in binary of either byte
+// order.
 func (s *Set) AddFloat(name string, f float64) {
 	for _, format := range []byte{'f', 'g'} {
 		text := strconv.FormatFloat(f, format, -1, 64)
@@ -97,14 +97,14 @@ func (s *Set) AddFloat(name string, f float64) {
 	s.add(name, binary.LittleEndian.AppendUint64(nil, math.Float64bits(f)), false)
 }
 
-// add adds b and its encoded forms: with pieces by any piece of them, else as a whole.
+// add adds b and its encoded forms: by any piece of them if pieces is set, otherwise as a whole.
 func (s *Set) add(name string, b []byte, pieces bool) {
 	var forms [][]byte
 	h := hex.EncodeToString(b)
 	forms = append(forms, []byte(h), []byte(strings.ToUpper(h)), []byte(escaped(b)))
 	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 		for shift := range 3 {
-			// The characters that hold nothing but bits of b, if shift bytes stand before it.
+			// These characters hold only bits of b, if shift bytes stand before it.
 			text := enc.EncodeToString(append(make([]byte, shift), b...))
 			forms = append(forms, []byte(text[(shift*8+5)/6:(shift+len(b))*8/6]))
 		}
@@ -139,7 +139,7 @@ func (s *Set) exactly(name string, form []byte) {
 	s.short[string(form)] = name
 }
 
-// escaped is b as redis-server's MONITOR writes it (sds.c, sdscatrepr), without the quotes around it.
+// escaped returns b as redis-server's MONITOR writes it (sds.c, sdscatrepr), without the quotation marks.
 func escaped(b []byte) string {
 	var out strings.Builder
 	for _, c := range b {

@@ -17,7 +17,7 @@ import (
 	"github.com/sealcache/sealcache/internal/leaktest"
 )
 
-// A search that finds nothing proves something only if it would have found each of these.
+// A search that finds no canary proves something only if it finds each of these forms.
 func TestFindsEveryForm(t *testing.T) {
 	t.Parallel()
 	var s leaktest.Set
@@ -82,7 +82,7 @@ func noise(n int) []byte {
 	return b
 }
 
-// monitored is what redis-server 7.0 wrote for these bytes: all but printable ASCII as \xNN or a letter.
+// monitored is the output of redis-server 7.0 for these bytes: all but printable ASCII as \xNN or a letter.
 func monitored(b []byte) string {
 	var out strings.Builder
 	for _, c := range b {

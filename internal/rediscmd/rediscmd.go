@@ -13,7 +13,7 @@ import (
 func Pattern(prefix string) string {
 	var b strings.Builder
 	b.Grow(len(prefix) + 1)
-	for i := range len(prefix) { // bytes: a key need not be UTF-8
+	for i := range len(prefix) { // by bytes, because a key need not be UTF-8
 		if strings.IndexByte(`*?[]\`, prefix[i]) >= 0 { // util.c, stringmatchlen
 			b.WriteByte('\\')
 		}

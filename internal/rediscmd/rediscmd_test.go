@@ -10,7 +10,7 @@ import (
 	"github.com/sealcache/sealcache/internal/rediscmd"
 )
 
-// FuzzPattern holds the escaping against path.Match, whose patterns are those of Redis except for '/' and broken UTF-8.
+// FuzzPattern compares the escaping with path.Match, whose patterns are those of Redis except for '/' and broken UTF-8.
 func FuzzPattern(f *testing.F) {
 	for _, s := range []string{"", "plain", "*", "?", "[a]", `\`, `a\*b`, "[", "]", "[^a]", "[!a]"} {
 		f.Add(s, "x")

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// reply returns the text of a server's error reply. go-redis marks also a missing key, "redis: nil", and a transaction that
-// lost its WATCH as replies; they are no refusals.
+// reply returns the text of a server's error reply. go-redis also marks a missing key, "redis: nil", and a transaction
+// that lost its WATCH as replies. They are not refusals.
 func reply(err error) (text string, ok bool) {
 	var r interface {
 		error
@@ -54,8 +54,8 @@ func code(text string) string {
 	return word
 }
 
-// notOffered are parts of replies by which servers, managed services and proxies refuse a command for good. They are in
-// lower case.
+// notOffered returns parts of replies with which servers, managed services and proxies refuse a command for good. They
+// are in lower case.
 func notOffered() []string {
 	return []string{
 		"unknown command", "unknown subcommand", "unknown redis command", // Redis and its imitators, renamed commands
@@ -88,8 +88,8 @@ func NotOffered(err error) bool {
 	}
 }
 
-// Refused reports whether the server said that it did not run a command and may run it soon, as during a failover. It is
-// safe to send the command again, also one that must not run twice.
+// Refused reports whether the server did not run a command and may run it soon, as during a failover. The command can
+// be sent again, even if it must not run twice.
 func Refused(err error) bool {
 	switch Code(err) {
 	case "READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "NOREPLICAS":
@@ -99,8 +99,8 @@ func Refused(err error) bool {
 	}
 }
 
-// Temporary reports whether the server's refusal may pass by itself. A part of a script may have run: only what may be done
-// twice should be sent again.
+// Temporary reports whether the server's refusal may end by itself. A part of a script may have run, so send only
+// commands again that may run twice.
 func Temporary(err error) bool {
 	switch Code(err) {
 	case "BUSY", "MOVED", "ASK", "OOM", "UNBLOCKED", "MISCONF":

@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// cut ends a text of which a part was left out.
+// cut is the end of a text of which a part was left out.
 const cut = " (rest withheld)"
 
-// marks precede data that stands without quotation marks, in texts of Redis, its proxies and go-redis. What follows a mark
-// is withheld. Marks are in lower case.
+// marks returns the texts of Redis, its proxies and go-redis that precede data without quotation marks. The rest after
+// a mark is withheld. Marks are in lower case.
 func marks() []string {
 	return []string{
 		// Redis, and proxies that imitate it
@@ -42,8 +42,8 @@ func marks() []string {
 	}
 }
 
-// Text returns the text of an error without what may quote a value, a key name, a tag or a password. Names of commands,
-// users, hosts and settings stay. Text(Wrap(err)) equals Text(err). It is empty for nil.
+// Text returns the text of an error without parts that may quote a value, a key name, a tag or a password. Names of
+// commands, users, hosts and settings stay. Text(Wrap(err)) equals Text(err). It is empty for nil.
 func Text(err error) string {
 	if err == nil {
 		return ""
@@ -78,7 +78,7 @@ func ascii(text string) string {
 	return text
 }
 
-// quotation returns where the first quotation of data begins. An apostrophe within a word is not one, and the name of a
+// quotation returns the position of the first quotation of data. An apostrophe within a word is not one. The name of a
 // command or setting is not data.
 func quotation(text string) int {
 	letter := func(i int) bool {
@@ -118,8 +118,8 @@ func harmless(before, quoted, after string) bool {
 	})
 }
 
-// scriptTexts are how the errors of a script begin, after the position in it, if Redis or Lua made them. Other texts are
-// the script's own. They are in lower case.
+// scriptTexts returns the beginnings of script errors that Redis or Lua made, after the position in the script. Other
+// texts are the script's own. They are in lower case.
 func scriptTexts() []string {
 	return []string{
 		"attempt to ", "bad argument ", "lua redis", "no keys were declared", "script attempted ", "script tried ",

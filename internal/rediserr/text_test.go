@@ -20,10 +20,10 @@ import (
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
-// canary stands where a text quotes a value or a key name.
+// canary is the value or key name that a text quotes.
 const canary = "secret:canary 42"
 
-// quoting are texts with a canary, and what is left of them.
+// quoting are texts with a canary, and their remains.
 var quoting = map[string]string{
 	// Redis 7 and its imitators
 	"ERR unknown command 'UNLINK', with args beginning with: '" + canary + "' ":                                   "ERR unknown command 'UNLINK'",
@@ -101,7 +101,7 @@ func TestTextQuotesNoData(t *testing.T) {
 	require.Empty(t, rediserr.Text(nil))
 }
 
-// Texts that quote no data stay whole: an operator needs them.
+// Texts that quote no data stay whole, because an operator needs them.
 func TestTextStaysWhole(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
@@ -141,8 +141,8 @@ func TestWrapKeepsTheCause(t *testing.T) {
 	require.NotContains(t, fmt.Sprintf("%v %+v %s %q", err, err, err, err), "canary")
 }
 
-// Every format in the source of go-redis that quotes an argument is one whose quotation is cut, or has a known harmless
-// argument. A new release of go-redis with a new format fails here.
+// In every format of go-redis that quotes an argument, the quotation is cut, or the argument is known to be harmless. A
+// new release of go-redis with a new format fails here.
 func TestEveryFormatOfGoRedis(t *testing.T) {
 	t.Parallel()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/redis/go-redis/v9").Output()
@@ -197,7 +197,7 @@ func fill(format string) string {
 	})
 }
 
-// What a real client says of replies that do not parse quotes nothing of them.
+// The errors of a real client about replies that do not parse quote no part of them.
 func TestRepliesThatDoNotParse(t *testing.T) {
 	t.Parallel()
 	for _, reply := range []string{

@@ -17,20 +17,21 @@ import (
 
 const clusterSize, clusterSlots = 3, 16384
 
-// Cluster is a Redis Cluster of three masters without replicas. Its methods are safe for concurrent use, but for AddMaster.
+// Cluster is a Redis Cluster of three masters without replicas. Its methods are safe for concurrent use, except
+// AddMaster.
 type Cluster struct {
 	nodes []*Server
 }
 
 // StartCluster starts three masters that share the slots and stops them when the test ends. Arguments are for each
-// redis-server. It takes some three seconds, so that tests do well to share one.
+// redis-server. The start takes about three seconds, so tests should share a cluster.
 func StartCluster(t testing.TB, args ...string) *Cluster {
 	t.Helper()
 	return StartClusterWith(t, Options{Args: args})
 }
 
-// StartClusterWith is StartCluster with Options, which are those of each node. With TLS the nodes speak it to each other,
-// too, and have one CA.
+// StartClusterWith starts a cluster as StartCluster does, with Options for each node. With TLS the nodes also use it
+// among each other, and have one CA.
 func StartClusterWith(t testing.TB, opts Options) *Cluster {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*startTimeout)
@@ -47,7 +48,7 @@ func StartClusterWith(t testing.TB, opts Options) *Cluster {
 	return c
 }
 
-// RunCluster is StartClusterWith for callers without a testing.TB; the caller closes the cluster.
+// RunCluster starts a cluster for callers without a testing.TB. The caller closes it.
 func RunCluster(ctx context.Context, opts Options) (*Cluster, error) {
 	c := &Cluster{}
 	for range clusterSize {
@@ -64,7 +65,7 @@ func RunCluster(ctx context.Context, opts Options) (*Cluster, error) {
 	return c, nil
 }
 
-// join assigns the slots, introduces the nodes to each other and waits until all agree.
+// join assigns the slots, makes the nodes meet, and waits until all agree.
 func (c *Cluster) join(ctx context.Context) error {
 	clients := make([]*redis.Client, len(c.nodes))
 	for i, s := range c.nodes {
@@ -97,7 +98,7 @@ func (c *Cluster) join(ctx context.Context) error {
 	return nil
 }
 
-// until polls a condition until it holds or ctx is over; the condition's last error comes with ctx's.
+// until polls a condition until it holds or ctx ends. The error has the condition's last error and that of ctx.
 func until(ctx context.Context, holds func() (bool, error)) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -114,8 +115,8 @@ func until(ctx context.Context, holds func() (bool, error)) error {
 	}
 }
 
-// StartReplica starts a replica of the n-th master, waits until all masters know it and it has what its master has, and
-// stops it when the test ends.
+// StartReplica starts a replica of the n-th master and stops it when the test ends. It returns when all masters know
+// the replica and it has the master's data.
 func (c *Cluster) StartReplica(t testing.TB, n int) *Server {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*startTimeout)
@@ -156,7 +157,7 @@ func (c *Cluster) runReplica(ctx context.Context, master *Server) (*Server, erro
 	if err != nil {
 		return s, fmt.Errorf("redistest: cluster myid: %w", err)
 	}
-	if err := until(ctx, func() (bool, error) { // it has to hear of its master first
+	if err := until(ctx, func() (bool, error) { // it has to meet its master first
 		err := to.ClusterReplicate(ctx, id).Err()
 		return err == nil, err
 	}); err != nil {
@@ -166,7 +167,7 @@ func (c *Cluster) runReplica(ctx context.Context, master *Server) (*Server, erro
 		rdb := redis.NewClient(node.ClientOptions())
 		defer func() { _ = rdb.Close() }()
 		if err := until(ctx, func() (bool, error) {
-			slots, err := rdb.Do(ctx, "cluster", "slots").Slice() // what clients go by
+			slots, err := rdb.Do(ctx, "cluster", "slots").Slice() // clients read these
 			return slices.ContainsFunc(slots, func(s any) bool {
 				row, ok := s.([]any) // from, to, master, replicas
 				return ok && len(row) == 4
@@ -178,10 +179,10 @@ func (c *Cluster) runReplica(ctx context.Context, master *Server) (*Server, erro
 	return s, caughtUp(ctx, master, s)
 }
 
-// Nodes are the masters, in the order of the slots that they began with, and those of AddMaster.
+// Nodes returns the masters in the order of their first slots, and then those of AddMaster.
 func (c *Cluster) Nodes() []*Server { return append([]*Server(nil), c.nodes...) }
 
-// Addrs are the masters' addresses.
+// Addrs returns the masters' addresses.
 func (c *Cluster) Addrs() []string {
 	addrs := make([]string, len(c.nodes))
 	for i, s := range c.nodes {
@@ -190,7 +191,7 @@ func (c *Cluster) Addrs() []string {
 	return addrs
 }
 
-// URL names the cluster with every address, as redis+cluster:// or rediss+cluster://.
+// URL returns redis+cluster:// or rediss+cluster:// with every address.
 func (c *Cluster) URL() string {
 	user := ""
 	if o := c.nodes[0].opts; o.Password != "" {
@@ -203,7 +204,7 @@ func (c *Cluster) URL() string {
 	return "redis+cluster://" + addrs
 }
 
-// ClientOptions are what a go-redis cluster client needs; the caller may change them.
+// ClientOptions returns new options for a go-redis cluster client.
 func (c *Cluster) ClientOptions() *redis.ClusterOptions {
 	return &redis.ClusterOptions{
 		Addrs:                    c.Addrs(),
@@ -216,7 +217,7 @@ func (c *Cluster) ClientOptions() *redis.ClusterOptions {
 	}
 }
 
-// Client is a client of the cluster that is closed when the test ends.
+// Client returns a client of the cluster. It is closed when the test ends.
 func (c *Cluster) Client(t testing.TB) *redis.ClusterClient {
 	t.Helper()
 	rdb := redis.NewClusterClient(c.ClientOptions())

@@ -16,7 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Monitor collects what MONITOR shows: every command that the server runs, with its arguments, those of scripts too.
+// Monitor collects the output of MONITOR: every command that the server runs, with its arguments, those of scripts too.
 type Monitor struct {
 	conn net.Conn
 	rdb  *redis.Client
@@ -26,7 +26,7 @@ type Monitor struct {
 	buf bytes.Buffer
 }
 
-// Monitor starts to collect; commands sent after it has returned are seen. It stops when the test ends.
+// Monitor starts to collect. It covers commands that are sent after it has returned. It stops when the test ends.
 func (s *Server) Monitor(t testing.TB) *Monitor {
 	t.Helper()
 	var conn net.Conn
@@ -79,8 +79,9 @@ func (s *Server) Monitor(t testing.TB) *Monitor {
 	return m
 }
 
-// Bytes returns all that was collected so far, at least up to the commands that were answered before the call. Bytes
-// that are not printable ASCII appear as MONITOR writes them: \xNN, \r, \n, \", \\.
+// Bytes returns the output so far. It covers all commands that were answered before the call. Bytes that are not
+// printable ASCII appear as MONITOR writes them: \xNN, \r,
+// , \", \\.
 func (m *Monitor) Bytes(t testing.TB) []byte {
 	t.Helper()
 	mark := "redistest-" + rand.Text()

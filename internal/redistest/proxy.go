@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Proxy passes TCP connections on to a server, and fails on demand.
+// Proxy forwards TCP connections to a server, and fails on demand.
 type Proxy struct {
 	target string
 	l      net.Listener
@@ -18,7 +18,7 @@ type Proxy struct {
 	closed bool
 	refuse bool
 	delay  time.Duration
-	cutAt  int // bytes of replies until the cut, negative: no cut
+	cutAt  int // bytes of replies until the cut; negative for no cut
 }
 
 // StartProxy starts a proxy in front of a server's address and closes it when the test ends.
@@ -34,10 +34,10 @@ func StartProxy(t testing.TB, target string) *Proxy {
 	return p
 }
 
-// Addr is where the proxy listens.
+// Addr returns the address of the proxy.
 func (p *Proxy) Addr() string { return p.l.Addr().String() }
 
-// Cut closes every connection there is. New ones are accepted.
+// Cut closes every open connection. New ones are accepted.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -46,36 +46,36 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// CutReplyAfter lets n more bytes of replies pass, counted over all connections from now on, and then cuts the
-// connection that the next byte belongs to, once.
+// CutReplyAfter lets n more bytes of replies pass, counted over all connections. It then cuts, once, the connection
+// that the next byte belongs to.
 func (p *Proxy) CutReplyAfter(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cutAt = n
 }
 
-// Delay holds every chunk of every reply back for d; 0 ends that.
+// Delay holds back every part of every reply for d. Zero ends the delay.
 func (p *Proxy) Delay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = d
 }
 
-// Refuse makes the proxy close every new connection at once, as a server that is down; false ends that.
+// Refuse makes the proxy close every new connection at once, like a server that is down. False ends that.
 func (p *Proxy) Refuse(refuse bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refuse = refuse
 }
 
-// Connections is the number of clients connected now.
+// Connections returns the number of connected clients.
 func (p *Proxy) Connections() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.conns) / 2
 }
 
-// Close stops listening, cuts every connection and waits until all is quiet.
+// Close stops listening, cuts every connection and waits until all goroutines have ended.
 func (p *Proxy) Close() {
 	p.mu.Lock()
 	p.closed = true
@@ -109,7 +109,7 @@ func (p *Proxy) accept() {
 	}
 }
 
-// register starts the two directions of a connection, unless the proxy has been closed meanwhile.
+// register starts the two directions of a connection, unless the proxy is closed.
 func (p *Proxy) register(client, server net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -147,7 +147,7 @@ func (p *Proxy) pass(to, from net.Conn, admit func(n int) (int, time.Duration)) 
 	}
 }
 
-// admit says how many of n bytes of a reply may pass, and after which delay.
+// admit returns how many of n bytes of a reply may pass, and after which delay.
 func (p *Proxy) admit(n int) (int, time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -241,7 +241,7 @@ func ExampleRun() {
 	// Output: PONG
 }
 
-// A cluster grows, slots move with what is in them, and a replica takes over.
+// A cluster gets a master, slots move with their keys, and a replica takes over.
 func TestClusterMovesSlots(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartClusterWith(t, redistest.Options{User: "app", Password: "pw"})
@@ -264,7 +264,7 @@ func TestClusterMovesSlots(t *testing.T) {
 		require.Positive(t, rdb.TTL(ctx, "k9{1}").Val())
 	}
 
-	// Half moved: some are here and some are there, and the client finds all.
+	// Half of the keys have moved, and the client finds all of them.
 	from, err := c.OpenSlot(ctx, added, all[0])
 	require.NoError(t, err)
 	require.Same(t, c.Nodes()[1], from)

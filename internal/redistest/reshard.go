@@ -13,13 +13,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A slot moves from one master to another as redis-cli moves it: it is opened, its keys are moved with MIGRATE, and it is
-// closed at its new master. In between, who asks the old master for a key that is not there is told to ask the new one.
+// A slot moves from one master to another as redis-cli moves it: it is opened, its keys are moved with MIGRATE, and it
+// is closed at its new master. Between the two, the old master answers ASK for a key that it does not have.
 
-// MoveSlots moves slots with all that is in them to the master to, from whichever has them, each once the masters agree
-// about the last. To a master that has not heard of the one from which it takes a slot over it gives no greater epoch, and
-// a message of that one, still under way, that it has the slot, is then believed: the slot is nobody's, and its new master
-// deletes what is in it.
+// MoveSlots moves slots with their keys to the master to, from their present masters. It waits before each slot until
+// the masters agree about the last one. Otherwise a new master without knowledge of the old one takes no greater epoch,
+// and believes a late message of the old one that it has the slot. Then no master has the slot, and the new one deletes
+// its keys.
 func (c *Cluster) MoveSlots(ctx context.Context, to *Server, slots ...int) error {
 	for _, slot := range slots {
 		if err := c.agree(ctx); err != nil {
@@ -48,7 +48,7 @@ func (c *Cluster) MoveSlots(ctx context.Context, to *Server, slots ...int) error
 	return nil
 }
 
-// agree waits until what each master says of another is what that one says of itself.
+// agree waits until each master has the same view of the others as they have of themselves.
 func (c *Cluster) agree(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -97,8 +97,8 @@ func (c *Cluster) agree(ctx context.Context) error {
 	}
 }
 
-// OpenSlot begins to move a slot to the master to, and returns the master that has it. If that is the same nothing is
-// done.
+// OpenSlot begins to move a slot to the master to, and returns the master that has it. It does nothing if the two are
+// the same.
 func (c *Cluster) OpenSlot(ctx context.Context, to *Server, slot int) (from *Server, err error) {
 	err = c.control(func(node map[*Server]*control) error {
 		if from, err = ownerOf(ctx, node, slot); err != nil || from == to {
@@ -112,19 +112,20 @@ func (c *Cluster) OpenSlot(ctx context.Context, to *Server, slot int) (from *Ser
 	return from, err
 }
 
-// CloseSlot gives a slot to a master, where its keys have to be.
+// CloseSlot gives a slot to a master, which must have its keys.
 func (c *Cluster) CloseSlot(ctx context.Context, to *Server, slot int) error {
 	return c.control(func(node map[*Server]*control) error {
 		for s, n := range node {
 			if s == to {
 				continue
 			}
-			// Redis refuses this only as long as gossip has not told it of the new master; then it deletes the keys.
+			// Redis refuses this only until gossip has announced the new master; after that it deletes the keys.
 			if left, err := n.ClusterCountKeysInSlot(ctx, slot).Result(); err != nil || left > 0 {
 				return errors.Join(err, fmt.Errorf("redistest: another master has %d keys of the slot", left))
 			}
 		}
-		// First who takes it over: between two masters that both have it, the newer epoch wins; none would lose the keys.
+		// The new master comes first: between two masters that claim the slot, the newer epoch wins. Without any master
+		// the keys would be lost.
 		if err := node[to].do(ctx, "cluster", "setslot", slot, "node", node[to].id); err != nil {
 			return err
 		}
@@ -140,7 +141,7 @@ func (c *Cluster) CloseSlot(ctx context.Context, to *Server, slot int) error {
 	})
 }
 
-// MoveKeys moves at most so many keys of an open slot, and returns how many it moved.
+// MoveKeys moves at most this many keys of an open slot, and returns how many it moved.
 func MoveKeys(ctx context.Context, from, to *Server, slot, most int) (int, error) {
 	rdb := redis.NewClient(from.ClientOptions())
 	defer func() { _ = rdb.Close() }()
@@ -165,7 +166,7 @@ func MoveKeys(ctx context.Context, from, to *Server, slot, most int) (int, error
 	return len(keys), nil
 }
 
-// AddMaster adds a master that has no slots yet, waits until all know it, and stops it when the test ends.
+// AddMaster adds a master without slots, waits until all know it, and stops it when the test ends.
 func (c *Cluster) AddMaster(t testing.TB) *Server {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*startTimeout)
@@ -176,7 +177,7 @@ func (c *Cluster) AddMaster(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.nodes = append(c.nodes, s) // which closes it, too
+	c.nodes = append(c.nodes, s) // Close closes it, too
 	known := fmt.Sprintf("cluster_known_nodes:%d\r\n", len(c.nodes))
 	err = c.control(func(node map[*Server]*control) error {
 		if err := node[c.nodes[0]].do(ctx, "cluster", "meet", "127.0.0.1", strconv.Itoa(s.port), strconv.Itoa(s.busPort)); err != nil {
@@ -198,8 +199,8 @@ func (c *Cluster) AddMaster(t testing.TB) *Server {
 	return s
 }
 
-// Promote makes a replica of StartReplica the master of what its master has, which becomes its replica, and waits until
-// all agree. The servers of Nodes stay the same.
+// Promote makes a replica of StartReplica the master in the place of its master, which becomes its replica. It waits
+// until all agree. The servers of Nodes stay the same.
 func (c *Cluster) Promote(ctx context.Context, replica *Server) error {
 	rdb := redis.NewClient(replica.ClientOptions())
 	defer func() { _ = rdb.Close() }()
@@ -207,7 +208,7 @@ func (c *Cluster) Promote(ctx context.Context, replica *Server) error {
 	if err != nil {
 		return fmt.Errorf("redistest: cluster myid: %w", err)
 	}
-	if err := until(ctx, func() (bool, error) { // refused while the link to the master is young
+	if err := until(ctx, func() (bool, error) { // refused while the link to the master is new
 		err := rdb.ClusterFailover(ctx).Err()
 		return err == nil, err
 	}); err != nil {
@@ -239,13 +240,13 @@ func (n *control) do(ctx context.Context, args ...any) error {
 	return nil
 }
 
-// slotRange says who has some slots.
+// slotRange is a range of slots with their master.
 type slotRange struct {
 	first, last int
-	master      string // its id
+	master      string // the id of the master
 }
 
-// slots are what clients go by.
+// slots returns the ranges that clients read.
 func (n *control) slots(ctx context.Context) ([]slotRange, error) {
 	rows, err := n.Do(ctx, "cluster", "slots").Slice()
 	if err != nil {
@@ -269,7 +270,7 @@ func (n *control) slots(ctx context.Context) ([]slotRange, error) {
 	return ranges, nil
 }
 
-// control connects to every node that runs.
+// control calls f with a connection to every running node.
 func (c *Cluster) control(f func(node map[*Server]*control) error) (err error) {
 	nodes := make(map[*Server]*control)
 	defer func() {
@@ -287,7 +288,7 @@ func (c *Cluster) control(f func(node map[*Server]*control) error) (err error) {
 	return f(nodes)
 }
 
-// ownerOf asks each master whether it has a slot: what one says of another may be old.
+// ownerOf asks each master whether it has a slot, because the view of another master may be old.
 func ownerOf(ctx context.Context, nodes map[*Server]*control, slot int) (*Server, error) {
 	for s, n := range nodes {
 		ranges, err := n.slots(ctx)

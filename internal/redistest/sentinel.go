@@ -15,20 +15,20 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// SentinelOptions says what a Sentinel is like. The zero value needs no password.
+// SentinelOptions describes a Sentinel. The zero value needs no password.
 type SentinelOptions struct {
-	// Password is that of master and replica.
+	// Password is the password of master and replica.
 	Password string
-	// SentinelPassword is that of the sentinel itself.
+	// SentinelPassword is the password of the sentinel itself.
 	SentinelPassword string
-	// TLS makes master, replica and sentinel speak TLS only, to each other too, with certificates of one CA.
+	// TLS makes master, replica and sentinel use only TLS, also among each other, with certificates of one CA.
 	TLS bool
 }
 
 // Sentinel is a master with one replica and one sentinel that watches them under the name [MasterName].
 type Sentinel struct {
 	opts     SentinelOptions
-	data     [2]*Server // at first master, replica
+	data     [2]*Server // master and replica at the start
 	sentinel *Server
 }
 
@@ -42,7 +42,7 @@ func StartSentinel(t testing.TB) *Sentinel {
 	return StartSentinelWith(t, SentinelOptions{})
 }
 
-// StartSentinelWith is StartSentinel with SentinelOptions.
+// StartSentinelWith starts a sentinel as StartSentinel does, with SentinelOptions.
 func StartSentinelWith(t testing.TB, opts SentinelOptions) *Sentinel {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*startTimeout)
@@ -59,7 +59,7 @@ func StartSentinelWith(t testing.TB, opts SentinelOptions) *Sentinel {
 	return s
 }
 
-// RunSentinel is StartSentinelWith for callers without a testing.TB; the caller closes it.
+// RunSentinel starts a sentinel for callers without a testing.TB. The caller closes it.
 func RunSentinel(ctx context.Context, opts SentinelOptions) (*Sentinel, error) {
 	s := &Sentinel{opts: opts}
 	if err := s.start(ctx); err != nil {
@@ -82,7 +82,7 @@ func (s *Sentinel) start(ctx context.Context) error {
 	if s.data[1], err = Run(ctx, Options{Password: s.opts.Password, Args: replicaof, TLS: s.opts.TLS, certs: certs}); err != nil {
 		return err
 	}
-	// A sentinel rewrites its configuration, so that it needs a file of its own.
+	// A sentinel rewrites its configuration, so it needs a file of its own.
 	conf := func(dir string) error {
 		var b strings.Builder
 		fmt.Fprintf(&b, "sentinel monitor %s 127.0.0.1 %d 1\n", MasterName, s.data[0].port)
@@ -110,13 +110,13 @@ func (s *Sentinel) hurry(ctx context.Context) error {
 	rdb := redis.NewClient(s.sentinel.ClientOptions())
 	defer func() { _ = rdb.Close() }()
 	err := rdb.Do(ctx, "sentinel", "debug", "info-period", 200, "ping-period", 200, "publish-period", 200).Err()
-	if err != nil && !redis.HasErrorPrefix(err, "ERR") { // before Redis 7.0 it cannot be told: then it is slow
+	if err != nil && !redis.HasErrorPrefix(err, "ERR") { // Redis before 7.0 does not know the setting, so failovers are slow
 		return fmt.Errorf("redistest: sentinel debug: %w", err)
 	}
 	return nil
 }
 
-// awaitReplica waits until a server is a connected replica and the sentinel counts on it.
+// awaitReplica waits until a server is a connected replica and the sentinel knows it.
 func (s *Sentinel) awaitReplica(ctx context.Context, replica *Server) error {
 	rdb := redis.NewClient(replica.ClientOptions())
 	defer func() { _ = rdb.Close() }()
@@ -140,10 +140,10 @@ func (s *Sentinel) awaitReplica(ctx context.Context, replica *Server) error {
 	return nil
 }
 
-// Addr is the address of the sentinel.
+// Addr returns the address of the sentinel.
 func (s *Sentinel) Addr() string { return s.sentinel.Addr() }
 
-// URL names the master by way of the sentinel, as redis+sentinel:// or rediss+sentinel://.
+// URL returns redis+sentinel:// or rediss+sentinel:// for the master.
 func (s *Sentinel) URL() string {
 	q := s.sentinel.tlsOptions()
 	q.Set("master", MasterName)
@@ -160,7 +160,7 @@ func (s *Sentinel) URL() string {
 	return u.String()
 }
 
-// ClientOptions are what a go-redis failover client needs; the caller may change them.
+// ClientOptions returns new options for a go-redis failover client.
 func (s *Sentinel) ClientOptions() *redis.FailoverOptions {
 	return &redis.FailoverOptions{
 		MasterName:            MasterName,
@@ -173,7 +173,7 @@ func (s *Sentinel) ClientOptions() *redis.FailoverOptions {
 	}
 }
 
-// Client is a client of the master, whichever it is, that is closed when the test ends.
+// Client returns a client of the current master. It is closed when the test ends.
 func (s *Sentinel) Client(t testing.TB) *redis.Client {
 	t.Helper()
 	rdb := redis.NewFailoverClient(s.ClientOptions())
@@ -181,7 +181,7 @@ func (s *Sentinel) Client(t testing.TB) *redis.Client {
 	return rdb
 }
 
-// Master asks the sentinel which server is the master.
+// Master asks the sentinel for the master.
 func (s *Sentinel) Master(t testing.TB) *Server {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
@@ -208,7 +208,7 @@ func (s *Sentinel) master(ctx context.Context) (*Server, error) {
 	return nil, fmt.Errorf("redistest: the sentinel names an unknown master %q", addr)
 }
 
-// Replica is the server that is not the master.
+// Replica returns the server that is not the master.
 func (s *Sentinel) Replica(t testing.TB) *Server {
 	t.Helper()
 	if m := s.Master(t); m != s.data[0] {
@@ -217,8 +217,8 @@ func (s *Sentinel) Replica(t testing.TB) *Server {
 	return s.data[1]
 }
 
-// Failover makes the replica the master and returns when both servers and the sentinel agree on it. What was written
-// before the call is there afterwards: it waits for the replica first, since replication is asynchronous.
+// Failover makes the replica the master and returns when both servers and the sentinel agree. It first waits for the
+// replica, because replication is asynchronous. So writes before the call are not lost.
 func (s *Sentinel) Failover(t testing.TB) {
 	t.Helper()
 	old, promoted := s.Master(t), s.Replica(t)
@@ -244,7 +244,7 @@ func (s *Sentinel) Failover(t testing.TB) {
 	}
 }
 
-// caughtUp waits until a replica has what its master has now.
+// caughtUp waits until a replica has the present data of its master.
 func caughtUp(ctx context.Context, master, replica *Server) error {
 	from, to := redis.NewClient(master.ClientOptions()), redis.NewClient(replica.ClientOptions())
 	defer func() { _ = errors.Join(from.Close(), to.Close()) }()
@@ -270,7 +270,7 @@ func caughtUp(ctx context.Context, master, replica *Server) error {
 	return nil
 }
 
-// AwaitMaster waits until the sentinel takes a server for the master and the server agrees, for instance after the
+// AwaitMaster waits until the sentinel and the server agree that the server is the master, for instance after the
 // former master was killed.
 func (s *Sentinel) AwaitMaster(t testing.TB, want *Server) {
 	t.Helper()

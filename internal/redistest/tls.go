@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Certificates are the PEM files of a server that speaks TLS: a CA, the server's certificate and a client's.
+// Certificates are the PEM files of a server with TLS: a CA, the server's certificate and a client's.
 type Certificates struct {
 	CAFile                        string
 	CertFile, KeyFile             string
@@ -25,7 +25,7 @@ type Certificates struct {
 	config *tls.Config // of a client
 }
 
-// makeCertificates writes a new CA and what it signs into dir. Its key is dropped at once.
+// makeCertificates writes a new CA and two certificates into dir. It drops the key of the CA at once.
 func makeCertificates(dir string) (*Certificates, error) {
 	c := &Certificates{
 		CAFile:         filepath.Join(dir, "ca.pem"),

@@ -18,7 +18,7 @@ import (
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 )
 
-// KEKFile writes a KEK as a platform would mount it, and returns its URI.
+// KEKFile writes a KEK as a platform mounts it, and returns its URI.
 func KEKFile(t testing.TB) string {
 	t.Helper()
 	var b bytes.Buffer

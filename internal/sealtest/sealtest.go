@@ -1,5 +1,5 @@
-// Package sealtest makes keys, AEADs and encryptors for the tests of this module. Everything that it makes is new, belongs
-// to one test, and is closed at its end.
+// Package sealtest makes keys, AEADs and encryptors for the tests of this module. Each is new, belongs to one test, and
+// is closed at its end.
 package sealtest
 
 import (

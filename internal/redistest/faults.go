@@ -1,0 +1,131 @@
+package redistest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Pid returns the process id, or 0 while the server is down.
+func (s *Server) Pid() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proc == nil {
+		return 0
+	}
+	return s.proc.pid
+}
+
+// end sends the process a signal and waits until it has ended.
+func (s *Server) end(signal func(pid int) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proc == nil {
+		return nil
+	}
+	select {
+	case <-s.proc.done:
+	default:
+		if err := signal(s.proc.pid); err != nil {
+			select {
+			case <-s.proc.done: // it ended by itself a moment ago
+			default:
+				return fmt.Errorf("redistest: signal redis-server: %w", err)
+			}
+		}
+		select {
+		case <-s.proc.done:
+		case <-time.After(startTimeout): // a paused process does not react to TERM
+			_ = kill(s.proc.pid)
+			<-s.proc.done
+		}
+	}
+	s.proc = nil
+	return nil
+}
+
+// Kill ends the server as a crash does (SIGKILL). Data that are not on disk are lost.
+func (s *Server) Kill() error { return s.end(kill) }
+
+// Stop ends the server by SIGTERM.
+func (s *Server) Stop() error { return s.end(terminate) }
+
+// Restart stops the server if it runs, and starts it on the same port and directory. The server has the data of its
+// dump or append-only file: none, unless AppendOnly is set or DumpFiles was called.
+func (s *Server) Restart() error {
+	if err := s.Stop(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	var err error
+	for range portAttempts { // a connection of the old process may hold the port for a moment
+		if err = s.start(ctx); err == nil || !s.portTaken() {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return err
+}
+
+// Pause freezes the process (SIGSTOP). Connections stay open and get no answer, as behind a broken network.
+func (s *Server) Pause() error { return s.signal(pause) }
+
+// Resume ends Pause.
+func (s *Server) Resume() error { return s.signal(resume) }
+
+func (s *Server) signal(f func(pid int) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proc == nil {
+		return errors.New("redistest: the server does not run")
+	}
+	return f(s.proc.pid)
+}
+
+// Close kills the server and removes its directory. A second Close does nothing.
+func (s *Server) Close() error {
+	err := s.Kill()
+	return errors.Join(err, os.RemoveAll(s.dir))
+}
+
+// DumpFiles makes the server write its dump. It returns the RDB dump and the append-only files, by file name below Dir.
+// Dumps are not compressed, so that a search finds values of more than a few bytes. Strings that look like small
+// integers are stored as integers.
+func (s *Server) DumpFiles(t testing.TB) map[string][]byte {
+	t.Helper()
+	rdb := redis.NewClient(s.ClientOptions())
+	defer func() { _ = rdb.Close() }()
+	if err := rdb.Save(context.Background()).Err(); err != nil {
+		t.Fatalf("SAVE: %v", err)
+	}
+	files := make(map[string][]byte)
+	for _, pattern := range []string{"dump.rdb", "appendonlydir/*", "*.aof"} {
+		paths, err := filepath.Glob(filepath.Join(s.dir, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rel, err := filepath.Rel(s.dir, path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files[rel] = b
+		}
+	}
+	return files
+}
