@@ -1,0 +1,109 @@
+package fxmodule_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"go.uber.org/fx"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/internal/sealtest"
+	"github.com/sealcache/sealcache/stores/memorystore"
+)
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	kek := sealtest.KEKFile(t)
+	memory, err := memorystore.New()
+	require.NoError(t, err)
+	var health *fxmodule.Health
+	var l sealtest.Logs
+	app := fx.New(fx.NopLogger, fx.Supply(l.Logger()), fxmodule.Decorator, fx.Supply(fxmodule.Config{Caches: map[string]fxmodule.Cache{
+		"default":  {KEK: kek, Namespace: "d"},
+		"sessions": {Store: "memory://", KEK: kek, Namespace: "s"},
+		"insecure": {Unsealed: true, Namespace: "i"},
+	}}), provideStore(memory), fx.Populate(&health))
+	require.NoError(t, app.Start(t.Context()))
+
+	ask := func(method string) (int, string) {
+		w := httptest.NewRecorder()
+		health.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "/readyz", nil))
+		return w.Code, strings.TrimSpace(w.Body.String())
+	}
+	require.NoError(t, health.Check(t.Context()))
+	code, body := ask(http.MethodGet)
+	require.Equal(t, http.StatusOK, code)
+	require.JSONEq(t, `{"status":"ok","caches":{"default":"ok","sessions":"ok","insecure":"ok"}}`, body)
+	code, _ = ask(http.MethodPost)
+	require.Equal(t, http.StatusMethodNotAllowed, code)
+
+	// A process with other keys was first. The cache works, and the health report names the difference.
+	require.NoError(t, memory.Set(t.Context(), "d:sealcache.key-check", "planted"))
+	code, body = ask(http.MethodGet)
+	require.Equal(t, http.StatusOK, code)
+	require.JSONEq(t, `{"status":"ok","caches":{"default":"ok","sessions":"ok","insecure":"ok"},"keys_differ":["default"]}`, body)
+	require.NoError(t, memory.Delete(t.Context(), "d:sealcache.key-check"))
+	_, body = ask(http.MethodGet)
+	require.NotContains(t, body, "keys_differ")
+
+	require.NoError(t, memory.Close())
+	err = health.Check(t.Context())
+	requireFailure(t, err, "default", fxmodule.PartStore)
+	require.ErrorIs(t, err, memorystore.ErrClosed)
+	code, body = ask(http.MethodGet)
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.JSONEq(t, `{"status":"failing","caches":{"default":"store","sessions":"ok","insecure":"store"}}`, body)
+	require.Contains(t, l.String(), "not ready")
+
+	require.NoError(t, app.Stop(context.Background()))
+	require.Error(t, health.Check(t.Context()))
+	code, _ = ask(http.MethodHead)
+	require.Equal(t, http.StatusServiceUnavailable, code)
+}
+
+// Health distinguishes a key service that is down from a store that is down.
+func TestHealthOfKeys(t *testing.T) {
+	t.Parallel()
+	o := newOpener(t)
+	var health *fxmodule.Health
+	app := newApp(one(fxmodule.Cache{Store: "memory://", KEK: "test:key", DataKeys: fxmodule.DataKeys{MaxMessages: 5}}), o.provide(), fx.Populate(&health))
+	require.NoError(t, app.Start(t.Context()))
+	o.service.Fail(errBroken)
+	var err error
+	for range 10 { // until the data key is used up
+		if err = health.Check(t.Context()); err != nil {
+			break
+		}
+	}
+	requireFailure(t, err, "default", fxmodule.PartKeys)
+	require.ErrorIs(t, err, aead.ErrKeyServiceUnavailable)
+	require.ErrorIs(t, app.Stop(context.Background()), errClose)
+}
+
+// A keyset of unrelated keys that goes into service makes the cache not ready, until a keyset with former keys is back.
+func TestHealthOfUnrelatedKeyset(t *testing.T) {
+	t.Parallel()
+	kek := sealtest.KEKFile(t)
+	keyset := sealtest.KeysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())
+	former, err := os.ReadFile(keyset)
+	require.NoError(t, err)
+	other, err := os.ReadFile(sealtest.KeysetFile(t, kek, tinkaead.AES256GCMKeyTemplate()))
+	require.NoError(t, err)
+	var keys *fxmodule.Keys
+	var health *fxmodule.Health
+	run(t, one(fxmodule.Cache{Store: "memory://", KEK: kek, Keyset: keyset}), fx.Populate(&keys, &health))
+	require.NoError(t, health.Check(t.Context()))
+	require.NoError(t, os.WriteFile(keyset, other, 0o600))
+	require.NoError(t, keys.Reload(t.Context()))
+	requireFailure(t, health.Check(t.Context()), "default", fxmodule.PartKeys)
+	require.NoError(t, os.WriteFile(keyset, former, 0o600))
+	require.NoError(t, keys.Reload(t.Context()))
+	require.NoError(t, health.Check(t.Context()))
+}
