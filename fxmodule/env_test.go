@@ -96,7 +96,7 @@ func TestConfigFromEnvSplitsNames(t *testing.T) {
 }
 
 // A secret may live in a variable of any name, if a setting says so.
-func TestConfigFromEnvKnowsWhatSettingsReferTo(t *testing.T) {
+func TestConfigFromEnvAcceptsReferencedVariables(t *testing.T) {
 	referred := []string{
 		"SEALCACHE_STORE=redis://app@h/0?password_env=SEALCACHE_REDIS_PASSWORD&db=1", "SEALCACHE_REDIS_PASSWORD=x",
 		"SEALCACHE_KEK=passphrase:env:SEALCACHE_PASSPHRASE", "SEALCACHE_PASSPHRASE=x",

@@ -37,7 +37,7 @@ import (
 // patience bounds the time that a store may take on a busy machine to work again after an outage.
 const patience = 20 * time.Second
 
-// overURL is a redisstore of its own over a server's address, with options as in a URL.
+// overURL returns a redisstore of its own over a server's address, with options as in a URL.
 func overURL(t testing.TB, rawURL string, options ...string) *redisstore.Store {
 	t.Helper()
 	u, err := url.Parse(rawURL)
@@ -60,7 +60,7 @@ func overRedis(t testing.TB, s *redistest.Server, options ...string) *redisstore
 	return overURL(t, s.URL(), options...)
 }
 
-// within is a context that bounds a test's call, so that a hang is a failure.
+// within returns a context that bounds a call of a test, so that a hang is a failure.
 func within(t testing.TB, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
@@ -86,8 +86,8 @@ func eventually(t testing.TB, what string, f func(ctx context.Context) error) {
 	}
 }
 
-// testimony is all that an application gets to see of a store apart from its values: error texts, logs, metrics, spans.
-// None of it may hold a value or the name of a key.
+// testimony collects everything that an application can see of a store except its values: error texts, logs, metrics,
+// spans. None of it may hold a value or the name of a key.
 type testimony struct {
 	secrets *canaries.Set
 	log     syncBuffer
@@ -107,7 +107,7 @@ func newTestimony(secrets *canaries.Set) *testimony {
 	return y
 }
 
-// options make a store report to y.
+// options returns options that make a store report to y.
 func (y *testimony) options() []middleware.Option {
 	return []middleware.Option{
 		middleware.WithLogger(y.logger),
@@ -116,22 +116,22 @@ func (y *testimony) options() []middleware.Option {
 	}
 }
 
-// err notes an error as an application would print or log it, and returns it.
+// err records an error as an application would print or log it, and returns it.
 func (y *testimony) err(err error) error {
 	if err != nil {
-		_, _ = fmt.Fprintf(&y.errs, "%v\n%+v\n%q\n", err, err, err) // a buffer
+		_, _ = fmt.Fprintf(&y.errs, "%v\n%+v\n%q\n", err, err, err) // a write to a buffer never fails
 		y.logger.Error("the application logs an error", "error", err)
 	}
 	return err
 }
 
-// requireSilence fails if anything of it holds a canary.
+// requireSilence fails if y holds a canary.
 func (y *testimony) requireSilence(t testing.TB) {
 	t.Helper()
 	require.Empty(t, y.leaks(t))
 }
 
-// leaks are the places that hold a canary, and what they say.
+// leaks returns the reports that hold a canary, by their place.
 func (y *testimony) leaks(t testing.TB) map[string]string {
 	t.Helper()
 	leaks := map[string]string{}
@@ -153,8 +153,8 @@ func (y *testimony) leaks(t testing.TB) map[string]string {
 	return leaks
 }
 
-// The search must be able to find.
-func TestTestimonyTells(t *testing.T) {
+// The search must find a canary if there is one.
+func TestTestimonyFindsLeaks(t *testing.T) {
 	t.Parallel()
 	for place, tell := range map[string]func(y *testimony, secret string){
 		"errors": func(y *testimony, secret string) { _, _ = fmt.Fprintln(&y.errs, "no entry", secret) },
@@ -198,8 +198,8 @@ func (b *syncBuffer) bytes() []byte {
 	return bytes.Clone(b.buf.Bytes())
 }
 
-// keysetFile is a keyset in a file, sealed under a key-encryption key of its own, that is replaced as operators do it:
-// written beside the old one and renamed over it.
+// keysetFile is a keyset in a file, sealed under a key-encryption key of its own. It is replaced as operators do it: a
+// new file is renamed over the old one.
 type keysetFile struct {
 	path    string
 	kek     *aead.Keyring
@@ -237,7 +237,7 @@ func (f *keysetFile) open(t testing.TB) *aead.Keyring {
 	return k
 }
 
-// sealedUnder is the id of the key that sealed what is stored, or that wrapped its data key.
+// sealedUnder returns the id of the key that sealed a stored value, or that wrapped its data key.
 func sealedUnder(t testing.TB, backing store.StoreInterface, key string) uint32 {
 	t.Helper()
 	stored, err := backing.Get(t.Context(), key)
@@ -251,7 +251,7 @@ func sealedUnder(t testing.TB, backing store.StoreInterface, key string) uint32 
 	return info.Key.ID
 }
 
-// oneOf fails unless err is one of those given, for errors.Is.
+// oneOf fails unless errors.Is reports true for one of the targets.
 func oneOf(t testing.TB, err error, targets ...error) {
 	t.Helper()
 	for _, target := range targets {

@@ -12,7 +12,7 @@ import (
 	"github.com/sealcache/sealcache/middleware"
 )
 
-// slot is a BytesStore of one value that allocates nothing.
+// slot is a BytesStore of one value that never allocates.
 type slot struct {
 	*plain
 	sealed, lent []byte
@@ -35,13 +35,13 @@ func (s *slot) SetBytes(_ context.Context, _ string, value []byte, _ ...store.Op
 	return nil
 }
 
-// A set and a get allocate no more than what their callers keep.
+// A set and a get allocate only what their callers keep.
 func TestAllocations(t *testing.T) { //nolint:paralleltest // AllocsPerRun counts those of the whole process
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
 	value := make([]byte, 1024)
-	var boxed any = value // cache.Cache boxes it too
+	var boxed any = value // cache.Cache boxes it, too
 	for name, a := range map[string]tink.AEADWithContext{"keyring": keyring(t), "envelope": envelope(t)} {
 		s := sealed(t, &slot{plain: newPlain("slot")}, a, middleware.WithNamespace("ns"))
 		ctx := t.Context()
@@ -58,6 +58,6 @@ func TestAllocations(t *testing.T) { //nolint:paralleltest // AllocsPerRun count
 		})
 		t.Logf("%s: set %v, get %v allocations", name, set, get)
 		require.LessOrEqual(t, set, 1.0, name) // the stored name
-		require.LessOrEqual(t, get, 2.0, name) // the stored name, the []byte in an interface
+		require.LessOrEqual(t, get, 2.0, name) // the stored name, and the []byte in an interface
 	}
 }

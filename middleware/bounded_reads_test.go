@@ -12,7 +12,7 @@ import (
 	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
-// A planted value over the bound is ErrTooLarge for every reader, and a miss where unreadable values are.
+// A planted value over the bound is ErrTooLarge for every reader. With WithMissOnOpenFailure it is a miss.
 func TestReadsStopAtTheBound(t *testing.T) {
 	t.Parallel()
 	huge := make([]byte, 1<<20)
@@ -95,7 +95,7 @@ func (m *metered) GetBytesWithTTLMax(ctx context.Context, key string, limit int)
 	return b, ttl, err
 }
 
-// Over a BoundedReader the store gives the bound to the backing store.
+// The store passes the bound to a backing store that is a BoundedReader.
 func TestBoundedReader(t *testing.T) {
 	t.Parallel()
 	m := &metered{Store: memory(t)}
@@ -114,7 +114,7 @@ func TestBoundedReader(t *testing.T) {
 	require.ErrorIs(t, err, middleware.ErrTooLarge)
 	require.NotContains(t, err.Error(), "secret")
 
-	// Without the option there is nothing to bound.
+	// Without the option, reads have no bound.
 	require.NoError(t, sealed(t, m, envelope(t)).Set(t.Context(), "k", "v"))
 	limits := len(m.limits)
 	_, _ = sealed(t, m, envelope(t)).Get(t.Context(), "k")

@@ -39,11 +39,10 @@ type declaring struct {
 
 func (d *declaring) Capabilities() (owner any, names []string) { return d, d.names }
 
-// byValue embeds a store and is given by value, so that it has no pointer of
-// its own.
+// byValue embeds a store and is passed by value, so that it has no pointer of its own.
 type byValue struct{ *memorystore.Store }
 
-// logged returns New's store and what New logged.
+// logged returns New's store and its log.
 func logged(t *testing.T, backing store.StoreInterface, opts ...middleware.Option) (*middleware.Store, string) {
 	t.Helper()
 	var log bytes.Buffer
@@ -51,7 +50,7 @@ func logged(t *testing.T, backing store.StoreInterface, opts ...middleware.Optio
 	return sealed(t, backing, keyring(t), opts...), log.String()
 }
 
-// Capabilities that a type inherits would bypass what it overrides.
+// Inherited capabilities would bypass the overridden methods.
 func TestInheritedCapabilitiesAreIgnored(t *testing.T) {
 	t.Parallel()
 	m := memory(t)
@@ -77,7 +76,7 @@ func TestInheritedCapabilitiesAreIgnored(t *testing.T) {
 	require.Equal(t, 1, strings.Count(log, "level=WARN"), log)
 }
 
-// Only what a store lists is used.
+// New uses only the capabilities that a store lists.
 func TestOnlyListedCapabilitiesAreUsed(t *testing.T) {
 	t.Parallel()
 	d := &declaring{Store: memory(t), names: []string{"SetIfNotExistsStore", "Enumerator", "Teleporter"}}
@@ -101,8 +100,7 @@ func TestOnlyListedCapabilitiesAreUsed(t *testing.T) {
 // overriding embeds gocache's own store, which declares nothing.
 type overriding struct{ *gocacheredis.RedisStore }
 
-// SetIfNotExists of gocache's own stores works without a declaration, but not
-// where another type inherits it.
+// SetIfNotExists of gocache's own stores works without a declaration, but not if another type inherits it.
 func TestSetIfNotExistsOfGocache(t *testing.T) {
 	t.Parallel()
 	own := gocacheredis.NewRedis(redistest.Start(t).Client(t))

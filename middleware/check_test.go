@@ -26,8 +26,8 @@ func (a aeadFuncs) DecryptWithContext(_ context.Context, b, ad []byte) ([]byte, 
 
 func same(b, _ []byte) ([]byte, error) { return b, nil }
 
-// Encryption that is a silent no-op is found at start.
-func TestCheckFindsWhatDoesNotSeal(t *testing.T) {
+// Check detects an AEAD that does not encrypt.
+func TestCheckFindsAEADsThatDoNotSeal(t *testing.T) {
 	t.Parallel()
 	k := keyring(t)
 	broken := errors.New("broken")

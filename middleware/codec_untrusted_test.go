@@ -33,7 +33,7 @@ func (trusting) Encode(v any) ([]byte, error) {
 
 func (trusting) Decode(b []byte) (any, error) { return b[len(b)], nil }
 
-// While plaintext is accepted, planted bytes reach the codec. They neither end the process nor the request.
+// While plaintext is accepted, planted bytes reach the codec. They end neither the process nor the request.
 func TestPlantedPlaintextReachesTheCodec(t *testing.T) {
 	t.Parallel()
 	deep, err := json.Marshal("x")
@@ -72,7 +72,7 @@ func TestPlantedPlaintextReachesTheCodec(t *testing.T) {
 	}
 }
 
-// wide is a type of which one planted byte makes 4 KiB.
+// wide is a type whose size is 4 KiB for one planted byte.
 type wide struct{ Words [512]int64 }
 
 // Plaintext that a codec would decode is bounded, because each of its bytes may declare an element of any size.
@@ -107,7 +107,7 @@ func TestPlantedPlaintextIsBoundedBeforeDecoding(t *testing.T) {
 		require.NoError(t, err, name)
 	}
 
-	// An application may decode more, and what is not in the codec's form is returned as it is.
+	// An application may decode more. Plaintext that is not in the codec's form is returned unchanged.
 	m := memory(t)
 	long := strings.Repeat("x", 2<<20)
 	asJSON, err := json.Marshal(user{Name: long})
@@ -125,7 +125,7 @@ func TestPlantedPlaintextIsBoundedBeforeDecoding(t *testing.T) {
 	require.Equal(t, long, text(t, got))
 }
 
-// A codec's panic is the error of the value, and its text is not shown.
+// A codec's panic becomes an error of the value. The error does not show its text.
 func TestCodecPanics(t *testing.T) {
 	t.Parallel()
 	m := memory(t)

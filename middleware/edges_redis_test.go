@@ -54,7 +54,7 @@ func TestEmptyValuesOverRedis(t *testing.T) {
 }
 
 // An empty plaintext string is a plaintext value, not an empty sealed one.
-func TestEmptyClearValueIsRefused(t *testing.T) {
+func TestEmptyPlaintextIsRefused(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	require.NoError(t, server.Client(t).Set(t.Context(), "k", "", 0).Err())
@@ -67,7 +67,7 @@ func TestEmptyClearValueIsRefused(t *testing.T) {
 	}
 }
 
-// oddKeys are names that some layer might take for something else.
+// oddKeys returns names that a layer might misread.
 func oddKeys() map[string]string {
 	keys := map[string]string{
 		"empty":                 "",
@@ -93,8 +93,8 @@ func oddKeys() map[string]string {
 	for i := range 256 {
 		keys[fmt.Sprintf("byte %#02x", i)] = string([]byte{byte(i)})
 	}
-	delete(keys, "byte 0x00") // is "zero byte"
-	delete(keys, "byte 0x20") // is "blank"
+	delete(keys, "byte 0x00") // the same as "zero byte"
+	delete(keys, "byte 0x20") // the same as "blank"
 	return keys
 }
 
@@ -184,7 +184,7 @@ func TestTagsOfAnyBytesOverRedis(t *testing.T) {
 	}
 }
 
-// Not parallel: it holds several hundred MiB for a moment.
+// Not parallel, because it holds several hundred MiB for a moment.
 func TestHundredMebibytesOverRedis(t *testing.T) { //nolint:paralleltest // see above
 	const size = 100 << 20
 	server := redistest.Start(t)
@@ -202,7 +202,7 @@ func TestHundredMebibytesOverRedis(t *testing.T) { //nolint:paralleltest // see 
 	require.NoError(t, err)
 	require.LessOrEqual(t, n, int64(size+107))
 
-	// A value that was altered in Redis, and gocache's own store, which returns a string.
+	// A value is altered in Redis. gocache's own store, which returns strings, refuses it, too.
 	at, err := server.Client(t).GetRange(t.Context(), "big", size/2, size/2).Bytes()
 	require.NoError(t, err)
 	require.NoError(t, server.Client(t).SetRange(t.Context(), "big", size/2, string([]byte{at[0] ^ 1})).Err())
@@ -231,7 +231,7 @@ func TestTTLsOverRedis(t *testing.T) {
 			require.NoError(t, admin.Del(t.Context(), "ttl:k").Err())
 			return s.Set(t.Context(), "k", "value", store.WithExpiration(ttl))
 		}
-		for _, ttl := range []time.Duration{0, -1} { // -1 ns is what go-redis says for "none", and Chain hands on
+		for _, ttl := range []time.Duration{0, -1} { // go-redis reports -1 ns for "no expiry", and Chain passes it on
 			require.NoError(t, set(ttl))
 			require.Equal(t, time.Duration(-1), admin.PTTL(t.Context(), "ttl:k").Val(), "%s: no expiry", name)
 			_, left, err := s.GetWithTTL(t.Context(), "k")
@@ -253,7 +253,7 @@ func TestTTLsOverRedis(t *testing.T) {
 			}
 			_, left, err := s.GetWithTTL(t.Context(), "k")
 			if errors.Is(err, store.NotFound{}) {
-				continue // it was that fast
+				continue // the entry ended before it was read
 			}
 			require.NoError(t, err)
 			require.Positive(t, left, "%s: %v: an expiry is not reported as none", name, ttl)
@@ -268,7 +268,7 @@ func TestTTLsOverRedis(t *testing.T) {
 		require.NoError(t, err)
 		require.InDelta(t, 90*time.Second, left, float64(10*time.Second))
 
-		// A sub-second TTL ends the entry.
+		// A TTL under a second ends the entry.
 		require.NoError(t, set(30*time.Millisecond))
 		eventually(t, name+": expiry", func(ctx context.Context) error {
 			if _, err := s.Get(ctx, "k"); !errors.Is(err, store.NotFound{}) {
@@ -278,7 +278,7 @@ func TestTTLsOverRedis(t *testing.T) {
 		})
 	}
 
-	// Replacing what is in plaintext keeps the expiry to the millisecond, or its absence.
+	// Sealing a plaintext entry keeps its expiry to the millisecond, or its absence.
 	s := sealed(t, overRedis(t, server), envelope(t), middleware.WithPlaintext(middleware.SealOnRead))
 	for key, ttl := range map[string]time.Duration{"some": 1234567 * time.Millisecond, "none": 0} {
 		require.NoError(t, admin.Set(t.Context(), key, "clear", ttl).Err())

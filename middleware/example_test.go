@@ -18,8 +18,7 @@ import (
 	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
-// exampleParts are a backing store and keys made on the spot. In a service the
-// key-encryption key comes from aead.OpenKEK.
+// exampleParts returns a backing store and new keys. In a service the key-encryption key comes from aead.OpenKEK.
 func exampleParts(ctx context.Context) (*memorystore.Store, *aead.Envelope) {
 	backing, err := memorystore.New()
 	if err != nil {
@@ -40,7 +39,7 @@ func exampleParts(ctx context.Context) (*memorystore.Store, *aead.Envelope) {
 	return backing, keys
 }
 
-// One line between the store and the cache, and everything is sealed.
+// New seals a gocache cache with one line between the store and the cache.
 func Example() {
 	ctx := context.Background()
 	backing, keys := exampleParts(ctx)
@@ -66,7 +65,7 @@ func Example() {
 	// cache value string true <nil>
 }
 
-// A value that was moved, altered or planted does not come back.
+// A value that was moved, altered or planted is an error.
 func Example_tampering() {
 	ctx := context.Background()
 	backing, keys := exampleParts(ctx)
@@ -113,7 +112,7 @@ func ExampleWithCodec() {
 	// Output: Ada <nil>
 }
 
-// Two namespaces over one store do not see, open or clear each other's values.
+// Two namespaces over one store cannot see, open or clear each other's values.
 func ExampleWithNamespace() {
 	ctx := context.Background()
 	backing, keys := exampleParts(ctx)
@@ -138,8 +137,7 @@ func ExampleWithNamespace() {
 	// a profile <nil>
 }
 
-// During a migration clear values are read until a date, and sealed as they
-// are met.
+// During a migration plaintext values are read until a date, and sealed when they are read.
 func ExampleWithPlaintext() {
 	ctx := context.Background()
 	backing, keys := exampleParts(ctx)
@@ -162,7 +160,7 @@ func ExampleWithPlaintext() {
 	// sealed now: true
 }
 
-// Inspect shows what a stored value is, without any key.
+// Inspect describes a stored value without any key.
 func ExampleInspect() {
 	ctx := context.Background()
 	backing, keys := exampleParts(ctx)
@@ -183,7 +181,7 @@ func ExampleInspect() {
 	// true
 }
 
-// Only the first writer of a key wins.
+// SetIfNotExists writes only for the first caller.
 func ExampleStore_SetIfNotExists() {
 	ctx := context.Background()
 	backing, keys := exampleParts(ctx)
@@ -200,7 +198,7 @@ func ExampleStore_SetIfNotExists() {
 	// false <nil>
 }
 
-// The names of a namespace, streamed.
+// Keys streams the names of a namespace.
 func ExampleStore_Keys() {
 	ctx := context.Background()
 	backing, keys := exampleParts(ctx)
@@ -218,8 +216,7 @@ func ExampleStore_Keys() {
 	// Output: user:1 <nil>
 }
 
-// Check is for a readiness endpoint: keys that seal and open, and a store that
-// answers.
+// Check is for a readiness endpoint. It reports whether keys seal and open, and whether the store answers.
 func ExampleStore_Check() {
 	ctx := context.Background()
 	backing, keys := exampleParts(ctx)

@@ -21,7 +21,7 @@ import (
 	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
-// levels are a sealed memory in front of a sealed Redis, as an application has them.
+// levels are a sealed memory in front of a sealed Redis, as in an application.
 type levels struct {
 	near, far *middleware.Store
 	memory    *memorystore.Store
@@ -43,7 +43,7 @@ func overLevels(t *testing.T, f func(t *testing.T, l levels)) {
 	}
 }
 
-// A Chain hands what the far level says of a TTL to the near one: no expiry stays none, a short one stays short.
+// A Chain passes the TTL of the far level to the near one. No expiry stays no expiry, and a short TTL stays short.
 func TestChainOverSealedLevels(t *testing.T) {
 	t.Parallel()
 	overLevels(t, func(t *testing.T, l levels) {
@@ -59,7 +59,7 @@ func TestChainOverSealedLevels(t *testing.T) {
 			v, err := chain.Get(t.Context(), key)
 			require.NoError(t, err)
 			require.Equal(t, "value", v)
-			require.NoError(t, chain.Close()) // waits for what it writes to the near level
+			require.NoError(t, chain.Close()) // waits for the writes to the near level
 			v2, ttl, err := l.near.GetWithTTL(t.Context(), key)
 			require.NoError(t, err, "%s: the near level has it", name)
 			require.Equal(t, "value", v2)
@@ -67,7 +67,7 @@ func TestChainOverSealedLevels(t *testing.T) {
 			require.LessOrEqual(t, ttl, c.most, name)
 		}
 
-		// Under half a second: gocache's Redis store says 0 seconds, which must not become "for ever".
+		// gocache's Redis store reports a TTL under half a second as 0. It must not become "no expiry".
 		require.NoError(t, l.far.Set(t.Context(), "short", "value", store.WithExpiration(300*time.Millisecond)))
 		chain := cache.NewChain[string](cache.New[string](l.near), cache.New[string](l.far))
 		if _, err := chain.Get(t.Context(), "short"); err != nil {
@@ -81,7 +81,7 @@ func TestChainOverSealedLevels(t *testing.T) {
 			return nil
 		})
 
-		// Set, Delete, Invalidate and Clear reach both.
+		// Set, Delete, Invalidate and Clear change both levels.
 		chain = cache.NewChain[string](cache.New[string](l.near), cache.New[string](l.far))
 		defer chain.Close()
 		both := func(key string, there bool) {
@@ -99,7 +99,7 @@ func TestChainOverSealedLevels(t *testing.T) {
 		require.NoError(t, chain.Delete(t.Context(), "k"))
 		both("k", false)
 
-		// What lies in either is sealed.
+		// Both levels hold sealed values.
 		require.NoError(t, chain.Set(t.Context(), "k", "value in plaintext?"))
 		stored, err := l.server.Client(t).Get(t.Context(), "app:k").Result()
 		require.NoError(t, err)
@@ -108,8 +108,8 @@ func TestChainOverSealedLevels(t *testing.T) {
 	})
 }
 
-// A value that was altered in the near level is not returned: the Chain goes on to the far one and mends the near.
-func TestChainPassesOverWhatIsUnreadable(t *testing.T) {
+// A value that was altered in the near level is not returned. The Chain reads the far level and repairs the near one.
+func TestChainSkipsUnreadableValues(t *testing.T) {
 	t.Parallel()
 	overLevels(t, func(t *testing.T, l levels) {
 		t.Helper()
@@ -124,7 +124,7 @@ func TestChainPassesOverWhatIsUnreadable(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "value", v2)
 
-		// Unreadable in both is an error, not a value.
+		// A value that is unreadable in both levels is an error.
 		chain = cache.NewChain[string](cache.New[string](l.near), cache.New[string](l.far))
 		defer chain.Close()
 		require.NoError(t, l.memory.Set(t.Context(), "app:k", "planted"))
@@ -165,7 +165,7 @@ func TestLoadableOverSealedLevels(t *testing.T) {
 			require.InDelta(t, time.Hour, ttl, float64(time.Minute))
 		}
 
-		// What cannot be opened is loaded again, and replaced.
+		// A value that does not open is loaded again and replaced.
 		require.NoError(t, l.near.Delete(t.Context(), "k"))
 		require.NoError(t, l.server.Client(t).Set(t.Context(), "app:k", "42", 0).Err())
 		c = cache.NewLoadable[string](load, cache.New[string](l.far))
@@ -202,7 +202,7 @@ func TestTypedCachesOverSealedRedis(t *testing.T) {
 		coded := sealed(t, overRedis(t, l.server), envelope(t), middleware.WithNamespace("codec"), middleware.WithCodec(middleware.JSON[account]()))
 		typed(t, coded, want)
 
-		// gocache's own marshaler, alone, in a chain and loading.
+		// gocache's own marshaler works alone, in a chain and with a loader.
 		m := marshaler.NewCache[account](cache.New[[]byte](l.far))
 		require.NoError(t, m.Set(t.Context(), "m", want, store.WithExpiration(time.Hour)))
 		got, err := m.Get(t.Context(), "m")
@@ -246,7 +246,7 @@ func typed[T any](t *testing.T, s *middleware.Store, value T) {
 	_, err = c.Get(t.Context(), key)
 	require.ErrorIs(t, err, store.NotFound{})
 
-	// Keys that are no strings are named by gocache.
+	// gocache makes a name of a key that is not a string.
 	type composed struct{ A, B int }
 	require.NoError(t, c.Set(t.Context(), composed{1, 2}, value))
 	got, err = c.Get(t.Context(), composed{1, 2})

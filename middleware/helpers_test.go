@@ -90,10 +90,8 @@ func sealed(t testing.TB, backing store.StoreInterface, a tink.AEADWithContext, 
 	return s
 }
 
-// plain is a store as small as gocache's interface allows, which keeps what it
-// is given, in the Go type that it is given, and reports TTLs as told. It
-// stands for the stores whose quirks the decorator mends and that are proven in
-// stores/matrix.
+// plain is a store with the methods of gocache's interface only. It keeps the Go value that it gets, and reports TTLs
+// as told. It has the defects of real stores that the decorator repairs; stores/matrix tests the real ones.
 type plain struct {
 	mu      sync.Mutex
 	kind    string
@@ -174,7 +172,7 @@ func (p *plain) raw(t testing.TB, key string) []byte {
 	}
 }
 
-// raw is what a memorystore holds.
+// raw returns the bytes that a memorystore holds.
 func raw(t testing.TB, m *memorystore.Store, key string) []byte {
 	t.Helper()
 	b, err := m.GetBytes(t.Context(), key)

@@ -23,7 +23,7 @@ import (
 
 const keyCheckName = "shop:" + keycheck.Name
 
-// checked is a store of the namespace shop with what it logs and counts.
+// checked is a store of the namespace shop, with its log and metrics.
 type checked struct {
 	*middleware.Store
 	log    bytes.Buffer
@@ -50,7 +50,7 @@ type aeadLike interface {
 	DecryptWithContext(ctx context.Context, ciphertext, ad []byte) ([]byte, error)
 }
 
-// Processes with the same keys agree, and a process with other keys says so and goes on.
+// Processes with the same keys agree. A process with other keys reports it and continues.
 func TestCheckComparesKeys(t *testing.T) {
 	t.Parallel()
 	h := sealtest.Handle(t)
@@ -83,7 +83,7 @@ func TestCheckComparesKeys(t *testing.T) {
 	require.Contains(t, other.log.String(), "uses other keys")
 	require.Equal(t, entry, raw(t, m, keyCheckName), "it is never replaced by a process that cannot open it")
 
-	// The right keys come back.
+	// The right keys return.
 	require.NoError(t, m.Delete(t.Context(), keyCheckName))
 	require.NoError(t, other.Check(t.Context()))
 	require.NoError(t, other.KeysDiffer())
@@ -142,7 +142,7 @@ func TestCheckRenewsUnderTheNewPrimaryKey(t *testing.T) {
 	require.ErrorIs(t, old.KeysDiffer(), middleware.ErrUnknownKey)
 }
 
-// The entry belongs to the namespace, and not to the application.
+// The entry belongs to the namespace, so the application cannot use its name.
 func TestKeyCheckIsReserved(t *testing.T) {
 	t.Parallel()
 	m, a := memory(t), keyring(t)
@@ -169,7 +169,7 @@ func TestKeyCheckIsReserved(t *testing.T) {
 	require.ErrorIs(t, err, middleware.ErrUnsupported)
 	require.ErrorIs(t, s.Delete(t.Context(), keycheck.Name), middleware.ErrUnsupported)
 
-	// Clear renews it where it was in use.
+	// Clear renews the entry if it was in use.
 	require.NoError(t, s.Clear(t.Context()))
 	require.NotEmpty(t, raw(t, m, keyCheckName))
 	unused := sealed(t, m, a, middleware.WithNamespace("unused"))
@@ -194,7 +194,7 @@ func TestCheckWithoutAnAnswer(t *testing.T) {
 
 	m, k := memory(t), keyring(t)
 	require.NoError(t, checkedStore(t, m, k).Check(t.Context()))
-	probe := true // the first opening is that of the probe
+	probe := true // the probe opens first
 	flaky := aeadFuncs{k.Encrypt, func(b, ad []byte) ([]byte, error) {
 		if strings.Contains(string(ad), keycheck.Name) && probe {
 			return nil, errors.New("no route to host")
@@ -212,7 +212,7 @@ func TestCheckWithoutAnAnswer(t *testing.T) {
 	require.Equal(t, map[string]int64{"unsupported": 1}, s.outcomes(t))
 }
 
-// Of processes that start together with different keys, one makes the entry and the others say that they differ.
+// If processes with different keys start together, one makes the entry and the others report that they differ.
 func TestCheckRace(t *testing.T) {
 	t.Parallel()
 	m := memory(t)

@@ -21,7 +21,7 @@ import (
 	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
-// process is what one process of an application has: an Envelope of its own over the key service that all share.
+// process returns the Envelope of one process over the key service that all processes share.
 func process(t testing.TB, service *aeadtest.KeyService, opts ...aead.EnvelopeOption) *aead.Envelope {
 	t.Helper()
 	e, err := aead.NewEnvelope(t.Context(), service, opts...)
@@ -30,7 +30,7 @@ func process(t testing.TB, service *aeadtest.KeyService, opts ...aead.EnvelopeOp
 	return e
 }
 
-// requireAllSealed fails if the store holds anything in plaintext.
+// requireAllSealed fails if the store holds a plaintext value.
 func requireAllSealed(t testing.TB, m *memorystore.Store) {
 	t.Helper()
 	for key, err := range m.Keys(t.Context(), "") {
@@ -101,7 +101,7 @@ func TestKeyServiceFails(t *testing.T) {
 	}
 	all.Wait()
 	require.Equal(t, int64(limit-1), written.Load(), "writes go on to the data key's limit, and not past it")
-	// Attempts come 80 ms apart at least, and further and further.
+	// Attempts are at least 80 ms apart, with growing pauses.
 	require.LessOrEqual(t, service.Encrypts()-encrypts, 2+int(time.Since(start)/(80*time.Millisecond)), "calls to a service that is down")
 	requireAllSealed(t, m)
 
@@ -118,7 +118,7 @@ func TestKeyServiceFails(t *testing.T) {
 	requireAllSealed(t, m)
 }
 
-// Another process has the values' data key; this one cannot get it.
+// Another process has the data key of the values. This process cannot get it.
 func TestKeyServiceDownForAReader(t *testing.T) {
 	t.Parallel()
 	service := aeadtest.NewKeyService(t)
@@ -227,7 +227,7 @@ func TestKeyServiceFlaps(t *testing.T) {
 	})
 }
 
-// The service takes calls and never answers.
+// The service accepts calls and never answers.
 func TestKeyServiceGone(t *testing.T) {
 	t.Parallel()
 	service := aeadtest.NewKeyService(t)
@@ -238,7 +238,7 @@ func TestKeyServiceGone(t *testing.T) {
 	s := sealed(t, m, e)
 	decrypts := service.Decrypts()
 	service.Gone(true)
-	require.NoError(t, s.Set(t.Context(), "mine", "value")) // the first data key is used up, and its successor asked for
+	require.NoError(t, s.Set(t.Context(), "mine", "value")) // the first data key is used up, and the envelope asks for its successor
 
 	for name, operation := range map[string]func(ctx context.Context) error{
 		"Get": func(ctx context.Context) error { _, err := s.Get(ctx, "k"); return err },
@@ -274,7 +274,7 @@ func TestKeyServiceGone(t *testing.T) {
 	require.ErrorIs(t, s.Set(t.Context(), "k", "value"), aead.ErrClosed)
 }
 
-// A caller that gives up does not fail those who wait for the same data key.
+// A caller that gives up does not fail the others that wait for the same data key.
 func TestKeyServiceCallOutlivesItsCaller(t *testing.T) {
 	t.Parallel()
 	service := aeadtest.NewKeyService(t)
@@ -297,7 +297,7 @@ func TestKeyServiceCallOutlivesItsCaller(t *testing.T) {
 	require.Equal(t, decrypts+1, service.Decrypts())
 }
 
-// An attacker plants values whose data keys no KEK ever wrapped.
+// An attacker plants values with data keys that the KEK never wrapped.
 func TestGarbageDataKeys(t *testing.T) {
 	t.Parallel()
 	service, m := aeadtest.NewKeyService(t), memory(t)
@@ -338,12 +338,12 @@ func TestGarbageDataKeys(t *testing.T) {
 	all.Wait()
 	require.Less(t, time.Since(start), patience, "nobody is kept waiting beyond his deadline")
 	require.Positive(t, turnedAway.Load(), "more came than the gate lets through")
-	const burst, rate, ahead = 1024, 100, 100 // of the gate, and what it lets wait for a second
+	const burst, rate, ahead = 1024, 100, 100 // of the gate: its burst, its rate, and the calls that wait for the next second
 	require.LessOrEqual(t, service.Decrypts()-decrypts, burst+ahead+rate*(1+int(time.Since(start).Seconds())), "calls")
 	require.Greater(t, service.Decrypts(), decrypts)
 	require.LessOrEqual(t, service.MostAtOnce(), 16+1)
 
-	// A refusal may count as a miss, a call that was not made may not.
+	// A refusal may count as a miss. A call that was not made must not.
 	_, err = forgiving.Get(t.Context(), "garbage1")
 	require.ErrorIs(t, err, store.NotFound{})
 	require.ErrorIs(t, err, middleware.ErrUnauthentic)
@@ -361,7 +361,8 @@ func garbage(sound []byte, header, n int) []byte {
 	return append(out, rest...)
 }
 
-// A rotated key service, old keys destroyed: old values are refused, not lost in retries, and new ones work.
+// Old keys of a key service are destroyed after a rotation. Old values are refused at once, without retries, and new
+// ones work.
 func TestKeyServiceShreds(t *testing.T) {
 	t.Parallel()
 	service := aeadtest.NewKeyService(t)

@@ -25,12 +25,12 @@ import (
 	"github.com/sealcache/sealcache/middleware"
 )
 
-// planter makes the values and names of a run that uses every feature, and remembers them.
+// planter makes the values and names of a run that uses every feature, and records them.
 type planter struct {
-	values *canaries.Set // what Redis must not see
-	all    *canaries.Set // what nobody must be told: values, and the names of keys and tags
+	values *canaries.Set // Redis must never hold these in plaintext
+	all    *canaries.Set // no log, error or metric may hold these: values, and the names of keys and tags
 	*testimony
-	stored []string // the values that the backing store gets: those that a search must find if they are in plaintext
+	stored []string // the values in the backing store, which a search must find if they are plaintext
 }
 
 func newPlanter() *planter {
@@ -45,7 +45,7 @@ func (p *planter) text(name string) string {
 	return text
 }
 
-// refused is a value that the store does not take, so that Redis never sees it, sealed or not.
+// refused returns a value that the store refuses, so that Redis never gets it.
 func (p *planter) refused(name string) string {
 	text := p.values.Text(name)
 	p.all.AddText(name, text)
@@ -59,7 +59,7 @@ func (p *planter) number(name string) int64 {
 	return n
 }
 
-// key names a key or a tag. Redis sees those, the application's logs do not.
+// key returns the name of a key or a tag. Redis may see it, the application's logs may not.
 func (p *planter) key(name string) string { return name + "/" + p.all.Text("key "+name) }
 
 // record is a value for codecs.
@@ -70,7 +70,7 @@ type record struct {
 	More   map[string]string
 }
 
-// everyCodec is one of each, and one that tells what it was given.
+// everyCodec returns one codec of each kind, and one that quotes its input.
 func everyCodec() []middleware.Option {
 	return []middleware.Option{
 		middleware.WithCodec(quotingCodec{}),
@@ -80,15 +80,15 @@ func everyCodec() []middleware.Option {
 	}
 }
 
-// stage is where a run takes place.
+// stage is the setting of a run.
 type stage struct {
 	server *redistest.Server
-	proxy  *redistest.Proxy // or nil
+	proxy  *redistest.Proxy // may be nil
 	open   func(namespace string, opts ...middleware.Option) *middleware.Store
 }
 
-// stages are our store over Redis, with a network that can be cut, an Envelope, metrics and spans, and gocache's with a
-// Keyring and a log alone.
+// stages returns two settings: redisstore with a network that can be cut, an Envelope, metrics and spans; and gocache's
+// store with a Keyring and only a log.
 func (p *planter) stages(t *testing.T, server *redistest.Server, common ...middleware.Option) map[string]stage {
 	t.Helper()
 	proxy := redistest.StartProxy(t, server.Addr())
@@ -109,8 +109,8 @@ func (p *planter) stages(t *testing.T, server *redistest.Server, common ...middl
 	}
 }
 
-// useEverything calls every method of a store, with good and bad arguments. With plaintext, the store writes plaintext,
-// and what comes back may differ in type, as over any gocache store.
+// useEverything calls every method of a store, with good and bad arguments. If plaintext is set, the store writes
+// plaintext, and values may return with another type, as over any gocache store.
 func (p *planter) useEverything(t *testing.T, on stage, clear bool) {
 	t.Helper()
 	ctx, admin, s := within(t, patience), on.server.Client(t), on.open("app", everyCodec()...)
@@ -144,7 +144,7 @@ func (p *planter) useEverything(t *testing.T, on stage, clear bool) {
 		if !clear && i != len(entries)-1 { // the last is a message, with state of its own
 			require.Equal(t, e.value, got)
 		}
-		// Again, from another place, gone, and back.
+		// Set again, set from another place, delete, and set once more.
 		written, err := s.SetIfNotExists(ctx, e.key, e.value)
 		require.NoError(t, p.err(err))
 		require.False(t, written)
@@ -161,11 +161,11 @@ func (p *planter) useEverything(t *testing.T, on stage, clear bool) {
 	}
 	other := on.open("other")
 	require.NoError(t, p.err(other.Set(ctx, p.key("other"), p.refused("other namespace"))))
-	_ = p.err(other.Clear(ctx)) // not every store can
+	_ = p.err(other.Clear(ctx)) // not every store can clear
 
 	p.useLayers(t, s)
 
-	// What fails, and would like to say why.
+	// Operations fail whose error could quote a value.
 	refusedKey := p.key("refused")
 	require.Error(t, p.err(s.Set(ctx, refusedKey, struct{ Secret string }{p.refused("no codec")})))
 	require.Error(t, p.err(s.Set(ctx, struct{ Name string }{p.all.Text("no string")}, "value")))
@@ -185,14 +185,14 @@ func (p *planter) useEverything(t *testing.T, on stage, clear bool) {
 	if !clear {
 		p.meetAttacks(t, on, entries[0].key, entries[1].key)
 	}
-	// A codec that cannot read what it opened says so by quoting it.
+	// A codec that cannot read an opened value quotes it in its error.
 	misfit := on.open("app", middleware.WithCodec(middleware.JSON[struct{ Number int8 }]()))
 	_, err = misfit.Get(ctx, entries[7].key)
 	if !clear {
 		require.Error(t, p.err(err))
 	}
 
-	// A connection that is cut while values travel.
+	// A connection is cut while values travel.
 	if proxy := on.proxy; proxy != nil {
 		for i := range 10 {
 			proxy.CutReplyAfter(3 * i)
@@ -205,7 +205,7 @@ func (p *planter) useEverything(t *testing.T, on stage, clear bool) {
 	}
 }
 
-// quoting is what a codec of quotingCodec refuses.
+// quoting is a value that the codec of quotingCodec refuses.
 type quoting string
 
 type quotingCodec struct{}
@@ -221,7 +221,7 @@ func (quotingCodec) Encode(v any) ([]byte, error) {
 
 func (quotingCodec) Decode([]byte) (any, error) { return nil, errors.New("not asked") }
 
-// useLayers goes through everything of gocache that stands on a store.
+// useLayers uses every layer of gocache over a store.
 func (p *planter) useLayers(t *testing.T, s *middleware.Store) {
 	t.Helper()
 	ctx := within(t, patience)
@@ -236,7 +236,7 @@ func (p *planter) useLayers(t *testing.T, s *middleware.Store) {
 	key := p.key("far")
 	require.NoError(t, p.err(s.Set(ctx, key, p.text("far"))))
 	_, err = chain.Get(ctx, key)
-	_ = p.err(err) // in plaintext Redis returns bytes, and a Cache of strings says so
+	_ = p.err(err) // in plaintext Redis returns bytes, and a Cache of strings fails
 	require.NoError(t, p.err(c.Close()))
 	require.NoError(t, p.err(chain.Close()))
 
@@ -253,7 +253,7 @@ func (p *planter) useLayers(t *testing.T, s *middleware.Store) {
 	require.NoError(t, p.err(err))
 }
 
-// meetAttacks reads what was altered, moved, cut and planted, and replaces it.
+// meetAttacks reads values that were altered, moved, cut and planted, and replaces them.
 func (p *planter) meetAttacks(t *testing.T, on stage, one, two string) {
 	t.Helper()
 	ctx, admin := within(t, patience), on.server.Client(t)
@@ -275,7 +275,7 @@ func (p *planter) meetAttacks(t *testing.T, on stage, one, two string) {
 	require.NoError(t, admin.Set(ctx, "app:"+one, sound, 0).Err())
 }
 
-// talkative is a Redis that keeps all that it sees.
+// talkative returns a Redis that logs and keeps everything.
 func talkative(t *testing.T) *redistest.Server {
 	t.Helper()
 	return redistest.StartWith(t, redistest.Options{AppendOnly: true, Args: []string{
@@ -283,7 +283,7 @@ func talkative(t *testing.T) *redistest.Server {
 	}})
 }
 
-// media are all that a server wrote and showed.
+// media returns everything that a server wrote and showed.
 func media(t *testing.T, server *redistest.Server, monitor *redistest.Monitor) map[string][]byte {
 	t.Helper()
 	found := map[string][]byte{"MONITOR": monitor.Bytes(t)}
@@ -291,7 +291,7 @@ func media(t *testing.T, server *redistest.Server, monitor *redistest.Monitor) m
 	require.NoError(t, err)
 	found["SLOWLOG"], err = json.Marshal(logs)
 	require.NoError(t, err)
-	server.DumpFiles(t) // has the dump written
+	server.DumpFiles(t) // makes the server write its dump
 	require.NoError(t, filepath.WalkDir(server.Dir(), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
@@ -334,8 +334,8 @@ func TestRedisSeesNoValue(t *testing.T) {
 	require.NotEmpty(t, p.log.bytes(), "it was asked to log")
 }
 
-// The same run in plaintext: if the search did not find each value here, it would prove nothing above.
-func TestRedisWouldSeeClearValues(t *testing.T) {
+// The same run in plaintext shows that the search works: it must find each value.
+func TestRedisWouldSeePlaintext(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"redisstore", "gocache redis"} {
 		t.Run(name, func(t *testing.T) {
@@ -349,12 +349,12 @@ func TestRedisWouldSeeClearValues(t *testing.T) {
 				require.Subset(t, p.values.Find(b), p.stored, where)
 			}
 			require.Contains(t, p.values.Find(found["SLOWLOG"]), "string")
-			p.requireSilence(t) // neither then
+			p.requireSilence(t) // logs and errors show no value in plaintext mode either
 		})
 	}
 }
 
-// What was in plaintext before is gone from the next dump once it has been read.
+// A value that was plaintext is sealed by its next read, and gone from the next dump.
 func TestSealOnReadLeavesNothingInTheDump(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

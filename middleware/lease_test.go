@@ -58,8 +58,8 @@ func TestLease(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// mirror sends every write to a second server, while and after the first one
-// gets it: a hook that keeps what a command holds.
+// mirror is a hook that keeps the value of a command. It sends every write to a second server, during and after the
+// write to the first one.
 type mirror struct {
 	to   *redis.Client
 	jobs chan []any
@@ -82,7 +82,7 @@ func (m mirror) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// Whatever a hook keeps, it never sees the bytes of another value.
+// A hook that keeps a value never sees the bytes of another value.
 func TestLeasesNeverShowAnotherValue(t *testing.T) {
 	t.Parallel()
 	first, second := redistest.Start(t).Client(t), redistest.Start(t).Client(t)
@@ -122,7 +122,7 @@ func TestLeasesNeverShowAnotherValue(t *testing.T) {
 		require.Equal(t, value(i), got)
 		got, err = copied.Get(t.Context(), key(i))
 		if isMiss(err) {
-			continue // asked for too late, and told so
+			continue // asked too late, which is an error
 		}
 		require.NoError(t, err, "what was mirrored is whole")
 		require.Equal(t, value(i), got)

@@ -133,20 +133,20 @@ func TestExpirations(t *testing.T) {
 		require.Equal(t, c.want, backing.options["k"].Expiration, name)
 	}
 
-	// Over 30 days memcached takes an expiry for a Unix time.
+	// memcached reads an expiry over 30 days as a Unix time.
 	backing := newPlain("memcache")
 	s := sealed(t, backing, keyring(t))
 	require.NoError(t, s.Set(t.Context(), "k", "v", store.WithExpiration(60*24*time.Hour)))
 	require.InDelta(t, time.Now().Add(60*24*time.Hour).Unix(), backing.options["k"].Expiration.Seconds(), 2)
 
-	// What has expired already is not stored for ever.
+	// A value that has already expired is not stored without expiry.
 	err := s.Set(t.Context(), "k", "v", store.WithExpiration(-time.Second))
 	require.ErrorContains(t, err, "is in the past")
 	_, err = s.SetIfNotExists(t.Context(), "k", "v", store.WithExpiration(-time.Second))
 	require.Error(t, err)
 }
 
-// The error of rueidis for an entry without expiration does not help a user.
+// The error of rueidis for an entry without expiration does not name the remedy.
 func TestRueidisNeedsAnExpiration(t *testing.T) {
 	t.Parallel()
 	backing := newPlain("rueidis")

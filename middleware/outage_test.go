@@ -14,9 +14,8 @@ import (
 	"github.com/sealcache/sealcache/middleware"
 )
 
-// An AEAD that is not of package aead may be a key service. An outage is not a
-// refusal, and overwrites nothing.
-func TestForeignOutageIsNoRefusal(t *testing.T) {
+// An AEAD of another package may be a key service. Its outage is not a refusal, and overwrites no entry.
+func TestForeignOutageIsNotARefusal(t *testing.T) {
 	t.Parallel()
 	k := keyring(t)
 	for name, outage := range map[string]error{

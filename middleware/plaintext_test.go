@@ -47,7 +47,7 @@ func TestReadPlaintext(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "new", got)
 
-	// What claims to be sealed is not taken for clear.
+	// A value with a sealed header is never read as plaintext.
 	bad := backing.raw(t, "text")
 	bad[len(bad)-1] ^= 1
 	backing.values["text"] = bad
@@ -92,7 +92,7 @@ func TestSealOnReadKeepsTheBytes(t *testing.T) {
 	t.Parallel()
 	packed, err := msgpack.Marshal(map[string]any{"Name": "Ada", "AddedLater": 7})
 	require.NoError(t, err)
-	message := protowire.AppendTag(nil, 5, protowire.VarintType) // a field that Timestamp does not have
+	message := protowire.AppendTag(nil, 5, protowire.VarintType) // Timestamp does not have this field
 	message = protowire.AppendVarint(message, 7)
 	for name, c := range map[string]struct {
 		codec  middleware.Codec
@@ -119,7 +119,7 @@ func TestSealOnReadKeepsTheBytes(t *testing.T) {
 	}
 }
 
-// verbatim is a codec of a format that returns the encoded bytes.
+// verbatim is a codec that returns the encoded bytes.
 type verbatim middleware.Format
 
 func (v verbatim) Format() middleware.Format     { return middleware.Format(v) }
@@ -155,7 +155,7 @@ func (s *swapLosing) CompareAndSwap(ctx context.Context, key string, old []byte,
 	return s.swap(ctx, key, old, tail, new, ttl)
 }
 
-// A write that comes between the read and the reseal is not lost.
+// A write between the read and the reseal is not lost.
 func TestSealOnReadLosesNoUpdate(t *testing.T) {
 	t.Parallel()
 	m := memory(t)
@@ -255,8 +255,8 @@ func TestToleranceIsAnnounced(t *testing.T) {
 	}
 }
 
-// While clear values are tolerated they keep the Go type that the store gives
-// them, and a store with one codec reads what it wrote.
+// While plaintext values are tolerated they keep the Go type of the store. A store with one codec reads its own
+// plaintext.
 func TestTolerantPoliciesKeepTypes(t *testing.T) {
 	t.Parallel()
 	for _, policy := range []middleware.PlaintextPolicy{middleware.ReadPlaintext, middleware.SealOnRead, middleware.WritePlaintext} {
@@ -265,7 +265,7 @@ func TestTolerantPoliciesKeepTypes(t *testing.T) {
 		require.NoError(t, m.Set(t.Context(), "string", "clear"))
 		require.NoError(t, m.Set(t.Context(), "bytes", []byte("clear")))
 		require.NoError(t, m.Set(t.Context(), "json", `{"Name":"Ada"}`))
-		for range 2 { // SealOnRead: the second is of what it sealed
+		for range 2 { // with SealOnRead the second read is of a sealed value
 			for key, want := range map[string]any{"string": "clear", "bytes": []byte("clear"), "json": user{Name: "Ada"}} {
 				got, err := s.Get(t.Context(), key)
 				require.NoError(t, err)
@@ -280,7 +280,7 @@ func TestTolerantPoliciesKeepTypes(t *testing.T) {
 	}
 }
 
-// With WritePlaintext the replacement of an unreadable value is plaintext, too.
+// With WritePlaintext the replacement of an unreadable value is plaintext.
 func TestReplacingFollowsThePolicy(t *testing.T) {
 	t.Parallel()
 	m, a := memory(t), keyring(t)

@@ -16,8 +16,8 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// The predecessor left integers in plaintext, and took any digits that an attacker planted for its own.
-func TestPlantedClearValuesOverRedis(t *testing.T) {
+// The predecessor stored integers as plaintext, and accepted any digits that an attacker planted.
+func TestPlantedPlaintextOverRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	attacker := server.Client(t)
@@ -55,7 +55,7 @@ func TestPlantedClearValuesOverRedis(t *testing.T) {
 		require.NoError(t, attacker.SetBit(t.Context(), key, 7, 1).Err())
 		refused("SETBIT")
 
-		// On a sealed number: what counts and appends fails or destroys, and never yields a number.
+		// Commands that count or append on a sealed number fail or destroy it. They never make another number.
 		require.NoError(t, numbers.Set(t.Context(), key, 1000))
 		require.Error(t, attacker.Incr(t.Context(), key).Err(), "Redis finds no integer to count")
 		n, err := numbers.Get(t.Context(), key)
@@ -85,7 +85,7 @@ func TestPlantedClearValuesOverRedis(t *testing.T) {
 			require.ErrorIs(t, err, middleware.ErrUnauthentic, "%s: %s", name, what)
 		}
 
-		// Where a list is expected no number may appear either.
+		// A planted list is refused in the place of a list value, too.
 		require.NoError(t, attacker.Del(t.Context(), key).Err())
 		require.NoError(t, attacker.RPush(t.Context(), key, "42").Err())
 		n, err = numbers.Get(t.Context(), key)
@@ -95,7 +95,7 @@ func TestPlantedClearValuesOverRedis(t *testing.T) {
 	}
 }
 
-// The beginning of a sealed value and something else behind it.
+// Planted values have the header of a sealed value and other bytes after it.
 func TestPlantedHeadersOverRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -112,7 +112,7 @@ func TestPlantedHeadersOverRedis(t *testing.T) {
 				require.Nil(t, v, "%s: %d bytes and %q", name, n, tail)
 				require.False(t, err == nil || errors.Is(err, store.NotFound{}))
 				oneOf(t, err, middleware.ErrNotSealed, middleware.ErrUnauthentic, middleware.ErrUnsupportedFormat, middleware.ErrUnknownKey,
-					middleware.ErrKeyServiceUnavailable) // the last where the gate has had enough of unknown data keys
+					middleware.ErrKeyServiceUnavailable) // the last error comes when the gate has refused too many unknown data keys
 			}
 		}
 	}

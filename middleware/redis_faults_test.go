@@ -23,15 +23,15 @@ import (
 	"github.com/sealcache/sealcache/middleware"
 )
 
-// failFast keeps a store from trying for long: the tests break it on purpose.
+// failFast makes a store give up early, because these tests break it on purpose.
 var failFast = []string{"dial_timeout=1s", "read_timeout=1s", "write_timeout=1s", "max_retries=1", "pool_size=8", "min_retry_backoff=1ms", "max_retry_backoff=5ms"}
 
-// faulty is a sealed store over a Redis that will be broken, with what it said.
+// faulty is a sealed store over a Redis that will be broken, with its testimony.
 type faulty struct {
 	*middleware.Store
 	secrets *canaries.Set
 	said    *testimony
-	key     string // a name that must not be told
+	key     string // a name that no report may hold
 	value   string
 }
 
@@ -44,7 +44,7 @@ func newFaulty(t *testing.T, backing store.StoreInterface, opts ...middleware.Op
 	return f
 }
 
-// operations are all that a store does on one key, for when nothing can work.
+// operations returns every operation of a store on one key, for times when none can work.
 func (f *faulty) operations() map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
 		"Get":            func(ctx context.Context) error { _, err := f.Get(ctx, f.key); return err },
@@ -69,8 +69,8 @@ func (f *faulty) operations() map[string]func(ctx context.Context) error {
 	}
 }
 
-// requireFailures does every operation but those excepted, and has each fail in good order: an error, in time, that is
-// not a miss, and of which the cause is still to be seen.
+// requireFailures calls every operation except the given ones. Each must fail in time, with an error that is not a miss
+// and that still has its cause.
 func (f *faulty) requireFailures(t *testing.T, is func(err error) bool, except ...string) {
 	t.Helper()
 	operations := f.operations()
@@ -126,7 +126,8 @@ func (f *faulty) requireWorks(t *testing.T) {
 	})
 }
 
-// requireNoMoreGoroutines waits until there are as few goroutines as before. Only for tests that run alone.
+// requireNoMoreGoroutines waits until the number of goroutines is at most that of before. It is for tests that are not
+// parallel.
 func requireNoMoreGoroutines(t *testing.T, before int) {
 	t.Helper()
 	eventually(t, "goroutines are left behind", func(context.Context) error {
@@ -137,7 +138,7 @@ func requireNoMoreGoroutines(t *testing.T, before int) {
 	})
 }
 
-// overBothFailing are overBoth for a server at addr that will be broken.
+// overBothFailing returns the stores of overBoth for a server at addr that will be broken.
 func overBothFailing(t testing.TB, addr string) map[string]store.StoreInterface {
 	t.Helper()
 	rdb := redis.NewClient(&redis.Options{
@@ -151,10 +152,10 @@ func overBothFailing(t testing.TB, addr string) map[string]store.StoreInterface 
 	}
 }
 
-// gocacheHides are the operations of gocache's Redis store that hide errors or that it does not have.
+// gocacheHides are the operations of gocache's Redis store that drop errors or do not exist.
 var gocacheHides = map[string][]string{"gocache redis": {"Invalidate", "Keys"}}
 
-// load is a number of writers, each with a key of its own, that look at what they wrote while everything breaks.
+// load is a number of writers, each with a key of its own, that check their last write while everything breaks.
 type load struct {
 	acknowledged, failed atomic.Int64
 	stop                 func()
@@ -169,11 +170,11 @@ func (f *faulty) startLoad(t *testing.T) *load {
 	var all sync.WaitGroup
 	for w := range writers {
 		all.Go(func() {
-			last, before := 0, 0         // what was acknowledged last
-			unsure := make(map[int]bool) // what was not, and may come in at any time
+			last, before := 0, 0         // the last acknowledged writes
+			unsure := make(map[int]bool) // writes without an answer, which may arrive at any time
 			for i := 1; ctx.Err() == nil; i++ {
 				one, done := ctx, func() {}
-				if i%5 == 0 { // now and then a caller that has no time
+				if i%5 == 0 { // some callers have a short deadline
 					one, done = context.WithTimeout(ctx, time.Duration(i%7)*100*time.Microsecond)
 				}
 				key := fmt.Sprint("load/", w)
@@ -192,7 +193,7 @@ func (f *faulty) startLoad(t *testing.T) *load {
 				case f.said.err(err) == nil:
 					if _, err := fmt.Sscan(v.(string), &writer, &number); err != nil || v != workload(w, number) {
 						t.Errorf("writer %d: another value than any that was written", w)
-					} else if number != last && !unsure[number] && number != before { // go-redis may have sent that one twice
+					} else if number != last && !unsure[number] && number != before { // go-redis may have sent that write twice
 						t.Errorf("an acknowledged value was lost: %d, %d", last, number)
 					}
 				case errors.Is(err, store.NotFound{}):
@@ -213,12 +214,12 @@ func (f *faulty) startLoad(t *testing.T) *load {
 	return l
 }
 
-// workload is a value of a writer, of some length up to 20 KiB, that could be no other's.
+// workload returns a value of up to 20 KiB that belongs to one write of one writer.
 func workload(w, i int) string {
 	return fmt.Sprintf("%d %d %s", w, i, strings.Repeat(fmt.Sprintf("[%d %d]", w, i), i*i%2000))
 }
 
-// requireTransient notes an error that has no other cause than what was broken.
+// requireTransient records an error, which must be the effect of the fault.
 func (f *faulty) requireTransient(t *testing.T, err error) {
 	t.Helper()
 	if !unreached(err) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && !replied("LOADING")(err) {
@@ -226,7 +227,7 @@ func (f *faulty) requireTransient(t *testing.T, err error) {
 	}
 }
 
-// goesOn waits until every writer may have been acknowledged once more.
+// goesOn waits until each writer has one more acknowledged write.
 func (l *load) goesOn(t *testing.T) {
 	t.Helper()
 	n := l.acknowledged.Load()
@@ -238,8 +239,8 @@ func (l *load) goesOn(t *testing.T) {
 	})
 }
 
-// Redis dies under load and comes back, twice, with what it had acknowledged (its append-only file is synced). Not
-// parallel: it counts goroutines.
+// Redis is killed under load twice, and starts with its acknowledged writes (its append-only file is synced). Not
+// parallel, because it counts goroutines.
 func TestRedisKilledAndRestarted(t *testing.T) { //nolint:paralleltest // see above
 	for _, name := range []string{"redisstore", "gocache redis"} {
 		t.Run(name, func(t *testing.T) { //nolint:paralleltest // see above
@@ -267,7 +268,7 @@ func TestRedisKilledAndRestarted(t *testing.T) { //nolint:paralleltest // see ab
 	}
 }
 
-// The network cuts connections, at rest and in the middle of replies. Not parallel: it counts goroutines.
+// The network cuts connections, at rest and in the middle of replies. Not parallel, because it counts goroutines.
 func TestConnectionsCut(t *testing.T) { //nolint:paralleltest // see above
 	server := redistest.Start(t)
 	proxy := redistest.StartProxy(t, server.Addr())
@@ -282,7 +283,7 @@ func TestConnectionsCut(t *testing.T) { //nolint:paralleltest // see above
 				if i%3 == 0 {
 					proxy.Cut()
 				} else {
-					proxy.CutReplyAfter(i * i * 7) // 7 to 24,000 bytes: in the header of a reply, in it, between two
+					proxy.CutReplyAfter(i * i * 7) // 7 to 24,000 bytes: in the header of a reply, within it, and between two
 				}
 				for name, operation := range f.operations() {
 					err := f.said.err(operation(within(t, patience)))
@@ -301,7 +302,7 @@ func TestConnectionsCut(t *testing.T) { //nolint:paralleltest // see above
 			f.requireWorks(t)
 			require.LessOrEqual(t, proxy.Connections(), 8+pipelinePool, "connections are left behind")
 
-			// The same under load, where buffers and connections pass from one caller to the next.
+			// The same happens under load, when callers share buffers and connections.
 			l := f.startLoad(t)
 			for i := range 40 {
 				if i%2 == 0 {
@@ -316,7 +317,7 @@ func TestConnectionsCut(t *testing.T) { //nolint:paralleltest // see above
 			l.stop()
 			require.Positive(t, l.failed.Load(), "the load met the cuts")
 
-			// A server that refuses every connection, and one that accepts and says nothing.
+			// A server refuses every connection. Another one accepts and never answers.
 			proxy.Refuse(true)
 			proxy.Cut()
 			f.requireFailures(t, unreached, gocacheHides[name]...)
@@ -329,7 +330,7 @@ func TestConnectionsCut(t *testing.T) { //nolint:paralleltest // see above
 			require.ErrorIs(t, f.said.err(err), context.DeadlineExceeded, "a caller's deadline ends a call to a server that hangs")
 			require.NoError(t, server.Resume())
 			f.requireWorks(t)
-			requireNoMoreGoroutines(t, before+2*(8+pipelinePool)) // the proxy has two for each connection
+			requireNoMoreGoroutines(t, before+2*(8+pipelinePool)) // the proxy has two goroutines for each connection
 			f.said.requireSilence(t)
 		})
 	}
@@ -363,7 +364,7 @@ func TestRedisOutOfMemory(t *testing.T) {
 	f.said.requireSilence(t)
 }
 
-// A process that talks to what was the master.
+// A process is connected to the former master.
 func TestRedisReadOnly(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -424,7 +425,8 @@ func TestWrongTypeUnderAKey(t *testing.T) {
 		}
 	}
 
-	// A string where a tag's set should be: redisstore says so and does not write an entry that no tag would find.
+	// If a string has the name of a tag's set, redisstore returns an error and does not write an entry that the tag
+	// would not find.
 	f := newFaulty(t, overRedis(t, server))
 	require.NoError(t, server.Client(t).Set(t.Context(), "gocache_tag_"+f.key, f.value, 0).Err())
 	tagged := store.WithTags([]string{f.key})
@@ -437,7 +439,7 @@ func TestWrongTypeUnderAKey(t *testing.T) {
 	f.said.requireSilence(t)
 }
 
-// overBoth are the two stores over a single Redis: ours, and gocache's own.
+// overBoth returns the two stores over a single Redis: redisstore and gocache's own.
 func overBoth(t testing.TB, server *redistest.Server) map[string]store.StoreInterface {
 	t.Helper()
 	return map[string]store.StoreInterface{
@@ -461,7 +463,7 @@ func TestWrongPassword(t *testing.T) {
 	none := newFaulty(t, overURL(t, "redis://"+server.Addr()+"/0", failFast...), middleware.WithNamespace("locked"))
 	none.requireFailures(t, replied("NOAUTH"))
 
-	// The operator corrects the server; the process goes on.
+	// The operator repairs the server, and the process continues.
 	require.NoError(t, server.Client(t).ConfigSet(t.Context(), "requirepass", wrong).Err())
 	f.requireWorks(t)
 	f.said.requireSilence(t)
@@ -478,7 +480,7 @@ func redisClientList(t *testing.T, addr, password string) (string, error) {
 	return rdb.ClientList(t.Context()).Result()
 }
 
-// A server that has all the clients that it takes.
+// A server has reached its limit of clients.
 func TestRedisFullOfClients(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -489,7 +491,7 @@ func TestRedisFullOfClients(t *testing.T) {
 		except  []string
 	}{
 		{overRedis(t, server, failFast...), nil},
-		{gocacheredis.NewRedis(server.Client(t)), []string{"Invalidate", "Keys"}}, // it swallows errors, and cannot enumerate
+		{gocacheredis.NewRedis(server.Client(t)), []string{"Invalidate", "Keys"}}, // it drops errors, and cannot enumerate
 	} {
 		f := newFaulty(t, c.backing)
 		f.requireFailures(t, func(err error) bool { return replied("max number of clients")(err) || unreached(err) }, c.except...)
@@ -500,8 +502,8 @@ func TestRedisFullOfClients(t *testing.T) {
 	}
 }
 
-// An ACL user that may do less than the store needs, and a server whose operator has renamed commands: Redis quotes
-// names and values in some of these replies.
+// An ACL user has fewer rights than the store needs, or an operator has renamed commands. Redis quotes names and values
+// in some of these replies.
 func TestRedisRefusesCommands(t *testing.T) {
 	t.Parallel()
 	t.Run("ACL", func(t *testing.T) {
@@ -534,7 +536,7 @@ func TestRedisRefusesCommands(t *testing.T) {
 			}, "Keys", "Invalidate", "Check", "SetIfNotExists")
 			_, err := f.SetIfNotExists(t.Context(), f.key, f.value)
 			require.Error(t, f.said.err(err), name)
-			_ = f.said.err(f.Invalidate(t.Context(), store.WithInvalidateTags([]string{f.key}))) // gocache's swallows it
+			_ = f.said.err(f.Invalidate(t.Context(), store.WithInvalidateTags([]string{f.key}))) // gocache's store drops the error
 			f.said.requireSilence(t)
 		}
 	})

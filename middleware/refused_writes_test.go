@@ -17,7 +17,7 @@ import (
 	"github.com/sealcache/sealcache/middleware"
 )
 
-// gocache's Loadable drops the errors of Set. The log and a counter say why nothing is ever cached.
+// gocache's Loadable drops the errors of Set. The log and a counter give the reason why a value is never cached.
 func TestRefusedWritesAreReported(t *testing.T) {
 	t.Parallel()
 	var log syncBuffer
@@ -39,7 +39,7 @@ func TestRefusedWritesAreReported(t *testing.T) {
 	require.Contains(t, string(log.bytes()), "write failed")
 	require.Contains(t, string(log.bytes()), "type=middleware_test.user")
 
-	// Each cause has lines of its own: one that is frequent does not hide another.
+	// Each cause has log lines of its own, so that a frequent one does not hide another.
 	for range 1000 {
 		require.Error(t, s.Set(t.Context(), "k", make([]byte, 11)))
 	}
@@ -52,7 +52,7 @@ func TestRefusedWritesAreReported(t *testing.T) {
 	require.EqualValues(t, 1, got["expiration"])
 	require.Positive(t, got["unsupported_type"])
 
-	// Without metrics the log says the same.
+	// Without metrics the log has the same lines.
 	var quiet bytes.Buffer
 	s = sealed(t, memory(t), keyring(t), middleware.WithLogger(slog.New(slog.NewTextHandler(&quiet, nil))))
 	require.Error(t, s.Set(t.Context(), "k", struct{}{}))

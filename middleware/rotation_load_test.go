@@ -23,13 +23,13 @@ import (
 )
 
 const (
-	crowd  = 10_000 // goroutines on one store, all at once
+	crowd  = 10_000 // goroutines on one store at the same time
 	places = 64     // keys that they share
 
-	pipelinePool = 10 // connections that go-redis keeps for pipelines, beside its pool
+	pipelinePool = 10 // connections that go-redis keeps for pipelines, in addition to its pool
 )
 
-// Not parallel: ten thousand goroutines would disturb the clocks of others.
+// Not parallel: ten thousand goroutines would disturb the clocks of other tests.
 func TestCrowdWhileKeysRotate(t *testing.T) { //nolint:paralleltest // see above
 	bounded := []string{"pool_size=32", "pool_timeout=5m", "read_timeout=1m", "write_timeout=1m"}
 	t.Run("envelope over redisstore", func(t *testing.T) { //nolint:paralleltest // see above
@@ -62,7 +62,8 @@ func TestCrowdWhileKeysRotate(t *testing.T) { //nolint:paralleltest // see above
 	})
 }
 
-// crowdWhileKeysRotate has each of the crowd do so many operations before the rotation, and as many during or after it.
+// crowdWhileKeysRotate makes each goroutine run a number of operations before the rotation, and as many during or after
+// it.
 func crowdWhileKeysRotate(t *testing.T, backing store.StoreInterface, a tink.AEADWithContext, file *keysetFile, keys *aead.Keyring, rounds int) {
 	t.Helper()
 	ctx := within(t, 5*patience)
@@ -93,7 +94,7 @@ func crowdWhileKeysRotate(t *testing.T, backing store.StoreInterface, a tink.AEA
 				}
 			}
 			half.Done()
-			// Some go on while the keyset changes under them, some wait until it has, so that both sides are seen.
+			// Some goroutines continue while the keyset changes, and some wait until it has changed.
 			if g%2 == 0 {
 				<-rotated
 			}
@@ -132,8 +133,8 @@ func word(kind string, i int) string {
 	return fmt.Sprintf("the value of %s %d%s", kind, i%places, strings.Repeat(" again", i%8*100))
 }
 
-// anyOperation does one of the operations of a store, and checks what it can know of the result while thousands do the
-// same.
+// anyOperation calls one operation of a store, and checks the part of its result that does not depend on the other
+// goroutines.
 func anyOperation(ctx context.Context, s *middleware.Store, g, round int) error {
 	shared, own := place("shared", g), fmt.Sprintf("own/%d/%d", g, round)
 	expect := func(key, want string, missing bool) error {

@@ -14,7 +14,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 )
 
-// What a Sealer writes a Store reads, and the other way round.
+// A Store reads values of a Sealer, and a Sealer those of a Store.
 func TestSealerAndStoreShareValues(t *testing.T) {
 	t.Parallel()
 	everyAEAD(t, func(t *testing.T, a tink.AEADWithContext) {

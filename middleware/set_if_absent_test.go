@@ -25,7 +25,7 @@ type switching struct {
 	next    *aead.Keyring
 	err     error
 	reloads int
-	during  func() // runs between the reading of the keyset and its use
+	during  func() // runs between the read of the keyset and its use
 }
 
 func (s *switching) Reload(context.Context) error {
@@ -165,7 +165,7 @@ func TestLocksUnderUnknownKeysStay(t *testing.T) {
 	require.True(t, written, "it was moved here, which no reload changes")
 	require.Equal(t, 1, calls)
 
-	// A key that was taken away is a decision.
+	// A removed key is a definite answer.
 	mgr := keyset.NewManagerFromHandle(both)
 	require.NoError(t, mgr.Disable(before))
 	disabled, err := mgr.Handle()
@@ -175,7 +175,7 @@ func TestLocksUnderUnknownKeysStay(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, written)
 
-	// A value that opens and that this process cannot decode is there.
+	// A value that opens and cannot be decoded here exists.
 	a := keyring(t)
 	require.NoError(t, sealed(t, m, a, middleware.WithCodec(middleware.JSON[user]())).Set(t.Context(), "lock", user{}))
 	written, err = sealed(t, m, a, middleware.WithMissOnOpenFailure()).SetIfNotExists(t.Context(), "lock", "second")
@@ -189,7 +189,7 @@ func TestLocksUnderUnknownKeysStay(t *testing.T) {
 	require.False(t, written)
 }
 
-// During a move from one AEAD to another, processes of the new kind meet locks of the old kind, and the other way round.
+// During a move between two AEADs, processes of the new kind find locks of the old kind, and the reverse.
 func TestLocksOfAnotherAEADStay(t *testing.T) {
 	t.Parallel()
 	ring, env := keyring(t), envelope(t)

@@ -36,8 +36,7 @@ func TestMissesAreOfOneKind(t *testing.T) {
 	require.NoError(t, freecache.Delete(t.Context(), "absent"))
 }
 
-// Errors of a backing store come through; texts that name keys and values do
-// not.
+// The store passes on errors of the backing store. Error texts name no keys or values.
 func TestBackingErrors(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("connection refused")
@@ -114,7 +113,7 @@ func TestSetIfNotExists(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrNotSupported, "what cache.Cache looks for")
 }
 
-// What Get takes for a miss, SetIfNotExists takes for absent.
+// SetIfNotExists treats the same entries as absent that Get reports as a miss.
 func TestSetIfNotExistsReplacesUnreadable(t *testing.T) {
 	t.Parallel()
 	m, a := memory(t), keyring(t)
@@ -142,7 +141,7 @@ func TestSetIfNotExistsReplacesUnreadable(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, written)
 
-		// Without the option the entry is there, and Get says what is wrong.
+		// Without the option the entry exists, and Get returns its fault.
 		p()
 		strict := sealed(t, m, a)
 		written, err = strict.SetIfNotExists(t.Context(), "k", "v")
@@ -150,7 +149,7 @@ func TestSetIfNotExistsReplacesUnreadable(t *testing.T) {
 		require.False(t, written)
 	}
 
-	// What is written again expires as the backing store would have it.
+	// The new entry gets the expiry of the backing store's defaults.
 	brief, err := memorystore.New(memorystore.WithDefaults(store.WithExpiration(time.Hour)))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, brief.Close()) })
@@ -180,7 +179,7 @@ func TestMissOnOpenFailure(t *testing.T) {
 	require.ErrorIs(t, err, store.NotFound{})
 	require.ErrorIs(t, err, middleware.ErrUnknownKey)
 
-	// A store that is down is not a miss.
+	// An outage of the store is not a miss.
 	broken := newPlain("redis")
 	broken.err = errors.New("down")
 	_, err = sealed(t, broken, keyring(t), middleware.WithMissOnOpenFailure()).Get(t.Context(), "k")
@@ -208,7 +207,7 @@ func TestClearIsScoped(t *testing.T) {
 	_, err = m.Get(t.Context(), "one")
 	require.NoError(t, err)
 
-	// A store that cannot enumerate is not emptied instead.
+	// Clear does not empty a store that cannot enumerate.
 	backing := newPlain("redis")
 	s := sealed(t, backing, a, middleware.WithNamespace("n"))
 	require.NoError(t, s.Set(t.Context(), "k", "v"))
@@ -241,7 +240,7 @@ func TestKeysOfANamespace(t *testing.T) {
 	}
 	for _, err := range s.Keys(t.Context()) {
 		require.NoError(t, err)
-		break // stopping early is allowed
+		break // a caller may stop early
 	}
 }
 
@@ -260,8 +259,7 @@ func TestCloseClosesTheBackingStore(t *testing.T) {
 	require.NoError(t, sealed(t, newPlain("x"), keyring(t)).Close())
 }
 
-// A method that gocache adds one day must not pass values unsealed: nothing is
-// embedded, and the methods are the ones that are known.
+// A future method of gocache must not pass values unsealed. So Store embeds no type, and has only the known methods.
 func TestNothingIsEmbedded(t *testing.T) {
 	t.Parallel()
 	typ := reflect.TypeFor[middleware.Store]()
@@ -282,7 +280,7 @@ func TestGetTypeIsTheBackingStores(t *testing.T) {
 	require.Equal(t, "bigcache", sealed(t, newPlain("bigcache"), keyring(t)).GetType())
 }
 
-// A caller's mistake is not a property of the stored value.
+// A caller's mistake is not a miss.
 func TestMissOnOpenFailureHidesNoMistake(t *testing.T) {
 	t.Parallel()
 	s := sealed(t, memory(t), keyring(t), middleware.WithMissOnOpenFailure())

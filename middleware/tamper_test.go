@@ -16,7 +16,7 @@ import (
 	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
-// refused are the documented errors of a value that is not what was written.
+// refused are the documented errors of a value that is not as it was written.
 var refused = []error{
 	middleware.ErrNotSealed, middleware.ErrUnauthentic, middleware.ErrUnknownKey, middleware.ErrUnsupportedFormat,
 }
@@ -33,8 +33,7 @@ func requireRefused(t *testing.T, s *middleware.Store, a tink.AEADWithContext, k
 	t.Fatalf("%s: %v: none of the documented errors", what, err)
 }
 
-// refusals are targets, and the error of an AEAD that gives no reason: it does not open the value, and the reason may be an
-// outage.
+// refusals returns targets, and for an AEAD without marks the error of an outage: such an AEAD gives no reason.
 func refusals(a tink.AEADWithContext, targets ...error) []error {
 	if _, ok := a.(unmarked); ok {
 		return append(slices.Clone(targets), middleware.ErrKeyServiceUnavailable)
@@ -42,8 +41,8 @@ func refusals(a tink.AEADWithContext, targets ...error) []error {
 	return targets
 }
 
-// Every byte position altered, every truncation, bytes appended: never opened,
-// never a panic, always a documented error.
+// Every byte is altered, every truncation tried, bytes are appended. No value opens, and each error is a documented
+// one.
 func TestAlteredValuesAreRefused(t *testing.T) {
 	t.Parallel()
 	everyAEAD(t, func(t *testing.T, a tink.AEADWithContext) {
@@ -100,7 +99,7 @@ func TestUnsealedValuesAreRefused(t *testing.T) {
 	}
 }
 
-// A value sealed for one place does not open in another.
+// A value that was sealed for one place does not open in another.
 func TestSwappedValuesAreRefused(t *testing.T) {
 	t.Parallel()
 	everyAEAD(t, func(t *testing.T, a tink.AEADWithContext) {
@@ -125,7 +124,7 @@ func TestSwappedValuesAreRefused(t *testing.T) {
 		requireRefused(t, one, a, "l", "another key of the namespace")
 		move("one:k", "l")
 		requireRefused(t, bare, a, "l", "to no namespace")
-		// One store's key is "one:k" without a namespace, the other's "k" in one.
+		// One store has the key "one:k" without a namespace, the other the key "k" in the namespace "one".
 		requireRefused(t, bare, a, "one:k", "the same stored name, read without the namespace")
 
 		require.NoError(t, other.SetBytes(t.Context(), "one:k", raw(t, m, "one:k")))
@@ -133,8 +132,7 @@ func TestSwappedValuesAreRefused(t *testing.T) {
 	})
 }
 
-// A job's payload planted as a cache value does not open, even with a name
-// that would encode alike.
+// A job's payload that is planted as a cache value does not open, even under a name that is encoded alike.
 func TestOtherKindsAreRefused(t *testing.T) {
 	t.Parallel()
 	everyAEAD(t, func(t *testing.T, a tink.AEADWithContext) {
@@ -149,7 +147,7 @@ func TestOtherKindsAreRefused(t *testing.T) {
 			_, err = s.Get(t.Context(), "k")
 			require.ErrorIs(t, err, middleware.ErrUnauthentic)
 
-			// The same with the kind in the header rewritten.
+			// The kind in the header is rewritten, too.
 			asValue := wire.Header{Kind: wire.CacheValue, Type: wire.Bytes}.Append(nil)
 			require.NoError(t, m.SetBytes(t.Context(), "k", append(asValue, ct...)))
 			requireRefused(t, s, a, "k", "the kind in the header rewritten")
@@ -157,8 +155,7 @@ func TestOtherKindsAreRefused(t *testing.T) {
 	})
 }
 
-// A plaintext of a width that its type does not have is refused, even when it
-// was sealed by a holder of the key.
+// A number of the wrong width is refused, even if a holder of the key sealed it.
 func TestWrongWidthsAreRefused(t *testing.T) {
 	t.Parallel()
 	m, a := memory(t), keyring(t)

@@ -75,7 +75,7 @@ func TestTelemetry(t *testing.T) {
 	require.Equal(t, []string{"sealcache.Set", "sealcache.Get", "sealcache.Get", "sealcache.Get", "sealcache.Set", "sealcache.Delete"}, names)
 	require.Contains(t, log.String(), "reason=not_sealed", "an unreadable value that counts as a miss is still logged")
 
-	// Nothing that is reported holds a key name or a value.
+	// No report holds a key name or a value.
 	var data metricdata.ResourceMetrics
 	require.NoError(t, reader.Collect(t.Context(), &data))
 	for what, said := range map[string]string{"log": log.String(), "spans": fmt.Sprintf("%+v", spans.Ended()), "metrics": fmt.Sprintf("%+v", data)} {
@@ -100,8 +100,7 @@ func TestPlaintextIsCounted(t *testing.T) {
 	require.Equal(t, map[string]int64{"read": 1, "resealed": 1}, counts(t, reader, "sealcache.plaintext", "sealcache.plaintext"))
 }
 
-// Log lines about single values are bounded: an attacker that plants values
-// cannot fill the disk.
+// Log lines about single values are limited, so that an attacker who plants values cannot fill the disk.
 func TestLogIsBounded(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer

@@ -27,8 +27,8 @@ var predeclared = map[string]any{
 	"float32": float32(1.5), "float64": math.Pi, "infinity": math.Inf(-1), "negative zero": math.Copysign(0, -1),
 }
 
-// Types come back as they went in, over stores that hand over their own bytes,
-// that keep the caller's slice, and that speak strings only.
+// Types come back as they were set, over stores that return their own bytes, that keep the caller's slice, and that
+// return only strings.
 func TestPredeclaredTypesComeBack(t *testing.T) {
 	t.Parallel()
 	everyAEAD(t, func(t *testing.T, a tink.AEADWithContext) {
@@ -116,13 +116,13 @@ func TestCodecs(t *testing.T) {
 		require.Exactly(t, c.value, got, name)
 		require.False(t, bytes.Contains(raw(t, m, "k"), []byte("Ada")))
 
-		// The predeclared types do not go through the codec.
+		// The predeclared types do not use the codec.
 		require.NoError(t, s.Set(t.Context(), "n", int64(7)))
 		got, err = s.Get(t.Context(), "n")
 		require.NoError(t, err)
 		require.Exactly(t, int64(7), got)
 
-		// Other types are refused, and the text names both.
+		// Other types are refused, and the error names the type.
 		err = s.Set(t.Context(), "k", named("x"))
 		require.ErrorIs(t, err, middleware.ErrUnsupportedType)
 		require.ErrorContains(t, err, "middleware_test.named")
@@ -140,8 +140,8 @@ func TestProtoCodec(t *testing.T) {
 	require.ErrorIs(t, s.Set(t.Context(), "k", (*durationpb.Duration)(nil)), middleware.ErrUnsupportedType)
 }
 
-// Formats stand side by side; a value in a format that the store does not have
-// is refused by name.
+// Several formats work together. A value in a format that the store does not have is refused, and the error names the
+// format.
 func TestSeveralFormats(t *testing.T) {
 	t.Parallel()
 	m, k := memory(t), keyring(t)
@@ -168,7 +168,7 @@ const canary = "canary-7e2f"
 func (failing) MarshalJSON() ([]byte, error) { return nil, errors.New("cannot write " + canary) }
 func (*failing) UnmarshalJSON([]byte) error  { return errors.New("cannot read " + canary) }
 
-// What a codec says may quote the value: it is not passed on in texts.
+// A codec's error may quote the value, so its text is withheld.
 func TestCodecErrorsShowNoValue(t *testing.T) {
 	t.Parallel()
 	m, k := memory(t), keyring(t)
@@ -188,8 +188,8 @@ func TestCodecErrorsShowNoValue(t *testing.T) {
 
 type int16Alias int16
 
-// Numbers of one type have one length, whatever their magnitude.
-func TestNumbersDoNotTellTheirMagnitude(t *testing.T) {
+// Numbers of one type have one length, because a length would reveal their magnitude.
+func TestNumbersHideTheirMagnitude(t *testing.T) {
 	t.Parallel()
 	m := memory(t)
 	s := sealed(t, m, keyring(t))
@@ -200,7 +200,7 @@ func TestNumbersDoNotTellTheirMagnitude(t *testing.T) {
 	}
 }
 
-// A returned slice is the caller's own, and a slice that was set is not kept.
+// The caller owns a returned slice, and the store does not keep a slice from Set.
 func TestBytesAreNotShared(t *testing.T) {
 	t.Parallel()
 	for name, b := range map[string]store.StoreInterface{"memory": memory(t), "keeps slices": newPlain("go-cache"), "strings": newPlain("rueidis")} {

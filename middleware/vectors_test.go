@@ -70,7 +70,7 @@ func (v vector) aead(t *testing.T, keysets map[string]json.RawMessage) tink.AEAD
 	return k
 }
 
-// bare returns the AEAD of Tink alone.
+// bare returns Tink's own AEAD.
 func (v vector) bare(t *testing.T, keysets map[string]json.RawMessage) tink.AEAD {
 	t.Helper()
 	a, err := tinkaead.New(v.handle(t, keysets))
@@ -131,7 +131,7 @@ func TestVectors(t *testing.T) {
 		require.Equal(t, v.Type, info.Type)
 		require.Equal(t, v.Envelope, info.Key.Envelope)
 
-		// The plaintext and associated data, with Tink alone.
+		// Tink alone opens it with this associated data.
 		plaintext, err := v.bare(t, vs.Keysets).Decrypt(sealedValue[wire.HeaderSize:], unhex(t, v.AssociatedData))
 		require.NoError(t, err, v.Name)
 		require.Equal(t, unhex(t, v.Plaintext), append([]byte{}, plaintext...), v.Name)

@@ -9,7 +9,7 @@ import (
 	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
-// A store without a namespace shares the backing store's Clear with every other user of it.
+// A store without a namespace shares the backing store's Clear with every other user.
 func TestWithoutClear(t *testing.T) {
 	t.Parallel()
 	backing, err := memorystore.New()

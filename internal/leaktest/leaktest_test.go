@@ -68,7 +68,7 @@ func TestFindsNothingInNoise(t *testing.T) {
 	require.Empty(t, new(leaktest.Set).Find(noise(1<<10)))
 }
 
-func TestRefusesWhatWouldBeFoundByChance(t *testing.T) {
+func TestShortTextsAreRefused(t *testing.T) {
 	t.Parallel()
 	var s leaktest.Set
 	require.Panics(t, func() { s.AddText("short", "secret") })

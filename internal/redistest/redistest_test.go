@@ -56,7 +56,7 @@ func TestRunReportsABadArgument(t *testing.T) {
 	require.ErrorContains(t, err, "no-such-option", "what the server said")
 }
 
-func TestMissingBinaryIsAnErrorThatSaysWhatToInstall(t *testing.T) {
+func TestMissingBinaryErrorNamesThePackage(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	_, err := redistest.Run(t.Context(), redistest.Options{})
 	require.ErrorContains(t, err, "apt-get install redis-server")

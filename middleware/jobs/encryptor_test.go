@@ -86,7 +86,7 @@ func TestSealedTwiceIsNeverTheSame(t *testing.T) {
 }
 
 // The associated data is what FORMAT.md says: an AEAD without this package opens what it sealed.
-func TestAssociatedDataIsWhatFormatSays(t *testing.T) {
+func TestAssociatedDataFollowsFORMAT(t *testing.T) {
 	t.Parallel()
 	k := sealtest.Keyring(t)
 	e, err := jobs.NewEncryptor(k, jobs.WithNamespace("ns"))
@@ -185,7 +185,7 @@ func TestEveryByteCounts(t *testing.T) {
 	}
 }
 
-func TestClearIsNotSealed(t *testing.T) {
+func TestPlaintextIsNotSealed(t *testing.T) {
 	t.Parallel()
 	e := newEncryptor(t)
 	for _, clear := range []string{"", "1", "{}", `{"user":1}`, "\x0a\x03abc", "\x93\x01"} {
@@ -197,7 +197,7 @@ func TestClearIsNotSealed(t *testing.T) {
 }
 
 // A cache value under the same key and names is not a payload.
-func TestCacheValueIsNoPayload(t *testing.T) {
+func TestCacheValueIsNotAPayload(t *testing.T) {
 	t.Parallel()
 	k := sealtest.Keyring(t)
 	e, err := jobs.NewEncryptor(k)
@@ -269,7 +269,7 @@ func TestPlainTinkAEAD(t *testing.T) {
 }
 
 // An AEAD without a word about its errors whose network is down refuses nothing.
-func TestForeignOutageIsNoRefusal(t *testing.T) {
+func TestForeignOutageIsNotARefusal(t *testing.T) {
 	t.Parallel()
 	for _, cause := range []error{
 		&net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")},
@@ -313,7 +313,7 @@ func (f foreign) DecryptWithContext(_ context.Context, c, ad []byte) ([]byte, er
 	return f.Decrypt(c, ad)
 }
 
-func TestCheckFindsWhatDoesNotEncrypt(t *testing.T) {
+func TestCheckFindsAEADsThatDoNotEncrypt(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, newEncryptor(t).Check(t.Context()))
 	for name, a := range map[string]tink.AEADWithContext{"clear": clearAEAD{}, "unbound": unbound{sealtest.Keyring(t)}, "dead": dead{}} {
@@ -382,7 +382,7 @@ func TestNewEncryptorChecksItsArguments(t *testing.T) {
 }
 
 // Errors, logs and formatted values hold nothing of what is secret.
-func TestNothingSecretIsSaid(t *testing.T) {
+func TestTextsHoldNoSecret(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	e := newEncryptor(t, jobs.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))

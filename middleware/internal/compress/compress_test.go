@@ -26,7 +26,7 @@ func newCodec(t testing.TB, maxBytes int) *compress.Codec {
 	return c
 }
 
-func TestShrinksOnlyWhatSaves(t *testing.T) {
+func TestCompressesOnlyIfItSaves(t *testing.T) {
 	t.Parallel()
 	c := newCodec(t, 1<<20)
 	text := []byte(strings.Repeat(`{"name":"a","value":1},`, 50))

@@ -66,7 +66,7 @@ func TestLayout(t *testing.T) {
 }
 
 // What lies in a slot that no master has is out of sight: no scan is complete.
-func TestSlotOfNobody(t *testing.T) {
+func TestSlotWithoutMaster(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t)
 	rdb, ctx := cluster.Client(t), t.Context()

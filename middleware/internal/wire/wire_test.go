@@ -13,7 +13,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-func TestHeaderIsWhatFormatSays(t *testing.T) {
+func TestHeaderFollowsFORMAT(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		h   wire.Header
@@ -41,7 +41,7 @@ func TestHeaderIsWhatFormatSays(t *testing.T) {
 	}
 }
 
-func TestAssociatedDataIsWhatFormatSays(t *testing.T) {
+func TestAssociatedDataFollowsFORMAT(t *testing.T) {
 	t.Parallel()
 	ad := wire.AppendContext(nil, wire.CacheValue, "ns")
 	ad = wire.AppendName(ad, "key")
@@ -66,7 +66,7 @@ func TestContextsNeverCollide(t *testing.T) {
 }
 
 // Nothing that a clear store holds looks sealed.
-func TestClearIsNotSealed(t *testing.T) {
+func TestPlaintextIsNotSealed(t *testing.T) {
 	t.Parallel()
 	for _, clear := range []string{"", "a", "42", "-1", "{}", "\"\\u00c1\"", "Á", "\xc3\x81", "\xc0\x5c", "\xc1", "\xc1\xc1", "\xc0", "\x00"} {
 		require.False(t, wire.IsSealed([]byte(clear)), "%q", clear)
@@ -117,7 +117,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-func TestTagIsNoValueAndNotClear(t *testing.T) {
+func TestTagIsNeitherValueNorPlaintext(t *testing.T) {
 	t.Parallel()
 	tag := wire.AppendTag(nil, [wire.TagSize]byte{1})
 	require.True(t, wire.IsSealed(tag))
