@@ -18,7 +18,7 @@ import (
 	"github.com/sealcache/sealcache/aead/aeadtest"
 )
 
-// garbage is well formed, with a wrapped data key that nobody wrapped.
+// garbage is well formed. No key wrapped its data key.
 func garbage(i int) []byte {
 	wrapped := fmt.Sprintf("%067d", i)
 	out := binary.BigEndian.AppendUint32(nil, uint32(len(wrapped)))
@@ -280,7 +280,7 @@ func TestIdleDataKeyIsAskedForAfterItsTTL(t *testing.T) {
 	})
 }
 
-// A data key that the KEK no longer unwraps must not seal: nobody could open what it seals.
+// A data key that the KEK no longer unwraps must not seal: no process could open its values.
 func TestRefusedDataKeyNoLongerSeals(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

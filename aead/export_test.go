@@ -9,7 +9,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
-// What the tests of package aead_test reach into.
+// The constants that tests of package aead_test compare with.
 
 const (
 	WarnRandomNonces = warnRandomNonces

@@ -36,7 +36,7 @@ func manyDataKeys(t testing.TB, kek tink.AEADWithContext, n int) [][]byte {
 	return sealed
 }
 
-// A process that starts beside a full store meets all its data keys at once. None is garbage, so no read may fail, and
+// A process that starts next to a full store meets all its data keys at once. None is garbage, so no read may fail, and
 // nothing but the key service's own speed may slow them.
 func TestColdStart(t *testing.T) {
 	t.Parallel()
@@ -122,7 +122,7 @@ func TestQueueHoldsOnlyWhoWaits(t *testing.T) {
 // decorated is a Keyring with something around it, which may call anybody.
 type decorated struct{ *aead.Keyring }
 
-// Where the KEK is local, a limit would fail reads and protect nobody.
+// Where the KEK is local, a limit would fail reads and protect no service.
 func TestLocalKEKHasNoRateLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -300,7 +300,7 @@ func TestModeOfPlaintextKeyFiles(t *testing.T) {
 	}
 }
 
-// What stands before JSON in a file of some editors, and a disabled primary key, are told from a broken file.
+// A byte order mark before JSON is skipped, and a disabled primary key is named. Neither is a broken file.
 func TestPlaintextKeysetForms(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer

@@ -38,7 +38,7 @@ func TestNamedPipes(t *testing.T) {
 	if _, err := src.Load(ctx); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("with a silent writer: %v", err)
 	}
-	// A second reader keeps what is in the pipe when its writer closes it.
+	// A second reader keeps the content of the pipe when its writer closes it.
 	keeps, err := os.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -50,5 +50,16 @@ func TestNamedPipes(t *testing.T) {
 	}
 	if data, err := src.Load(t.Context()); err != nil || string(data) != "keyset" {
 		t.Errorf("with a writer: %q, %v", data, err)
+	}
+
+	// A passphrase file is abandoned when the caller's context ends, even if it has no deadline.
+	if pipe, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Close() // ends the abandoned reading
+	cancelled, cancelNow := context.WithCancel(t.Context())
+	time.AfterFunc(10*time.Millisecond, cancelNow)
+	if _, err := aead.OpenKEK(cancelled, "passphrase:file:"+path); !errors.Is(err, context.Canceled) {
+		t.Errorf("a passphrase file that is a silent pipe: %v", err)
 	}
 }
