@@ -46,7 +46,11 @@ type KEK struct {
 	done   context.Context
 	cancel context.CancelCauseFunc
 	close  func() error
+	start  []byte // how ciphertexts of this key begin; empty if it was opened for decryption only
 }
+
+// startSize is how many bytes ciphertexts of one service have in common: "vau" of Vault, a version of the format at others.
+const startSize = 3
 
 var _ aead.KEK = (*KEK)(nil)
 
@@ -89,7 +93,8 @@ func (k *KEK) EncryptWithContext(ctx context.Context, plaintext, associatedData 
 }
 
 // DecryptWithContext implements tink.AEADWithContext. A definite refusal is aead.ErrUnauthentic or aead.ErrUnknownKey, any
-// other failure aead.ErrKeyServiceUnavailable.
+// other failure aead.ErrKeyServiceUnavailable. Services give one answer for altered bytes and for those of another kind of
+// key. The latter are aead.ErrUnknownKey: they begin otherwise than what this key wraps.
 func (k *KEK) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
 	ctx, stop, err := k.during(ctx, "unwrap")
 	if err != nil {
@@ -97,6 +102,10 @@ func (k *KEK) DecryptWithContext(ctx context.Context, ciphertext, associatedData
 	}
 	defer stop()
 	out, err := k.client.Unwrap(ctx, ciphertext, associatedData)
+	var f *Failure
+	if errors.As(err, &f) && errors.Is(f.Refusal, aead.ErrUnauthentic) && !bytes.HasPrefix(ciphertext, k.start) {
+		err = Refuse(aead.ErrUnknownKey, "not in the form that this key writes", f.Cause)
+	}
 	if err != nil {
 		return nil, k.ended(ctx, "unwrap", err)
 	}
@@ -158,6 +167,7 @@ func (k *KEK) prove(ctx context.Context) error {
 	if err != nil {
 		return k.ended(ctx, "", err)
 	}
+	k.start = bytes.Clone(sealed[:min(len(sealed), startSize)])
 	opened, err := k.client.Unwrap(ctx, sealed, ad)
 	if err != nil {
 		return k.ended(ctx, "", err)

@@ -1,6 +1,7 @@
 package keyservice_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -137,6 +138,43 @@ func TestVerdicts(t *testing.T) {
 	}
 	if _, err = k.DecryptWithContext(ctx, nil, nil); !errors.Is(err, context.Canceled) || errors.Is(err, aead.ErrUnknownKey) {
 		t.Errorf("a refusal after the context: %v", err)
+	}
+}
+
+// A service says the same of altered bytes and of those that another kind of key wrapped. Only the former are definite.
+func TestOtherForms(t *testing.T) {
+	t.Parallel()
+	c := newClient(t)
+	c.wrap = func(_ context.Context, in, ad []byte) ([]byte, error) {
+		out, err := c.sealer.Encrypt(in, ad)
+		return append([]byte("form"), out...), err
+	}
+	c.unwrap = func(_ context.Context, in, ad []byte) ([]byte, error) {
+		out, err := c.sealer.Decrypt(bytes.TrimPrefix(in, []byte("form")), ad)
+		if err != nil {
+			return nil, keyservice.Refuse(aead.ErrUnauthentic, "does not authenticate", err)
+		}
+		return out, nil
+	}
+	k, err := keyservice.Open(t.Context(), key(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapped, err := k.EncryptWithContext(t.Context(), []byte("data key"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := k.DecryptWithContext(t.Context(), wrapped, nil); err != nil || string(out) != "data key" {
+		t.Errorf("%q, %v", out, err)
+	}
+	wrapped[len(wrapped)-1] ^= 1
+	if _, err := k.DecryptWithContext(t.Context(), wrapped, nil); !errors.Is(err, aead.ErrUnauthentic) {
+		t.Errorf("altered: %v", err)
+	}
+	for _, other := range []string{"\x01\x02\x03\x04\x05 a Tink keyset's", "\x02pass of a passphrase", "x"} {
+		if _, err := k.DecryptWithContext(t.Context(), []byte(other), nil); !errors.Is(err, aead.ErrUnknownKey) || errors.Is(err, aead.ErrUnauthentic) {
+			t.Errorf("%q: %v", other, err)
+		}
 	}
 }
 
