@@ -55,7 +55,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// SealTo appends, in place if there is room, and leaves what was there.
+// SealTo appends, in place if there is room, and leaves the bytes before.
 func TestSealTo(t *testing.T) {
 	t.Parallel()
 	k := sealtest.Keyring(t)
@@ -85,7 +85,7 @@ func TestSealedTwiceIsNeverTheSame(t *testing.T) {
 	require.NotEqual(t, one, two)
 }
 
-// The associated data is what FORMAT.md says: an AEAD without this package opens what it sealed.
+// The associated data is that of FORMAT.md: a bare AEAD opens what the Encryptor sealed.
 func TestAssociatedDataFollowsFORMAT(t *testing.T) {
 	t.Parallel()
 	k := sealtest.Keyring(t)
@@ -132,7 +132,7 @@ func TestMovedValuesAreRefused(t *testing.T) {
 	}
 }
 
-// A value that was sealed for a place without an id must not open at one with an id, unless that is wanted.
+// A value that was sealed without an id must not open at a place with an id, unless an option allows it.
 func TestLessBindingIsADowngrade(t *testing.T) {
 	t.Parallel()
 	k := sealtest.Keyring(t)
@@ -159,7 +159,7 @@ func TestLessBindingIsADowngrade(t *testing.T) {
 	}
 }
 
-// No byte of a sealed value can be changed, cut or added, the header's included.
+// No byte of a sealed value can be changed, cut or added, its header included.
 func TestEveryByteCounts(t *testing.T) {
 	t.Parallel()
 	e := newEncryptor(t, jobs.WithCompression(0))
@@ -239,7 +239,7 @@ func TestCompressionSavesAndIsBounded(t *testing.T) {
 	require.Greater(t, len(short), 99, "under minBytes nothing is compressed")
 }
 
-// A plain AEAD of Tink, without the appending calls, does as well.
+// Tink's own AEAD works without the appending calls.
 func TestPlainTinkAEAD(t *testing.T) {
 	t.Parallel()
 	h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
@@ -255,7 +255,7 @@ func TestPlainTinkAEAD(t *testing.T) {
 		sealed[len(sealed)-1] ^= 1
 		_, err = e.Open(t.Context(), meta, sealed)
 		if name == "foreign" {
-			// It does not say that it refuses; it could be a network that is down.
+			// Its errors are not marked as refusals, so they may be an outage.
 			require.ErrorIs(t, err, jobs.ErrKeyServiceUnavailable)
 			require.False(t, jobs.Permanent(err))
 		} else {
@@ -268,7 +268,7 @@ func TestPlainTinkAEAD(t *testing.T) {
 	}
 }
 
-// An AEAD without a word about its errors whose network is down refuses nothing.
+// The error of an AEAD that marks no refusals may be an outage, and is never final.
 func TestForeignOutageIsNotARefusal(t *testing.T) {
 	t.Parallel()
 	for _, cause := range []error{
@@ -302,7 +302,7 @@ func (s *severed) DecryptWithContext(ctx context.Context, c, ad []byte) ([]byte,
 	return s.AEADWithContext.DecryptWithContext(ctx, c, ad)
 }
 
-// foreign is an AEAD that does not speak the errors of package aead.
+// foreign is an AEAD without the errors of package aead.
 type foreign struct{ tink.AEAD }
 
 func (f foreign) EncryptWithContext(_ context.Context, p, ad []byte) ([]byte, error) {
@@ -381,7 +381,7 @@ func TestNewEncryptorChecksItsArguments(t *testing.T) {
 	require.Error(t, err)
 }
 
-// Errors, logs and formatted values hold nothing of what is secret.
+// Errors, logs and formatted values hold no secret.
 func TestTextsHoldNoSecret(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer

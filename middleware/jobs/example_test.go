@@ -14,24 +14,24 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// A message is what some queue stores.
+// A message is the record of some queue.
 type message struct{ ID, Type, Queue, Unique, Body, Error string }
 
-// sealedQueue is such a queue, sealed: what it takes to adapt one.
+// sealedQueue adapts such a queue.
 type sealedQueue struct {
 	e       *jobs.Encryptor
-	stored  []message // what Redis, SQS or a table would hold
+	stored  []message // stands for Redis, SQS or a table
 	unique  map[string]bool
 	archive []message
 }
 
-// enqueue seals what would be stored. The id is chosen before, so that it can be bound.
+// enqueue seals the stored fields. The id is chosen before, so that it can be bound.
 func (q *sealedQueue) enqueue(ctx context.Context, typename, id string, payload []byte) error {
 	body, err := q.e.Seal(ctx, jobs.Meta{Type: typename, Queue: "default", ID: id}, payload)
 	if err != nil {
 		return err
 	}
-	// A ciphertext never repeats; a keyed token of what makes the job unique does.
+	// Two ciphertexts are never equal, so a keyed token makes the job unique.
 	unique, err := q.e.Tokens().Token("example.unique", []byte(typename), payload)
 	if err != nil {
 		return err
@@ -53,11 +53,11 @@ func (q *sealedQueue) work(ctx context.Context, handle func(payload []byte) erro
 	switch {
 	case err == nil:
 	case jobs.Permanent(err):
-		m.Error = err.Error() // says nothing of the payload
+		m.Error = err.Error() // holds no part of the payload
 		q.stored, q.archive = q.stored[1:], append(q.archive, m)
 		return
 	default:
-		return // the key service is down, or a new key is not here yet: the message stays
+		return // the key service is down, or a new key has not arrived: the message stays
 	}
 	q.stored = q.stored[1:]
 	delete(q.unique, m.Unique)
@@ -68,7 +68,7 @@ func (q *sealedQueue) work(ctx context.Context, handle func(payload []byte) erro
 			text = []byte("error text withheld: it could not be sealed")
 		}
 		m.Error = string(text)
-		q.stored = append(q.stored, m) // once more, with the bytes that it has
+		q.stored = append(q.stored, m) // retried with the bytes that it has
 	}
 }
 
@@ -106,7 +106,7 @@ func Example() {
 		return nil
 	})
 
-	// An attacker who can write to the queue makes one job from two.
+	// An attacker with write access to the queue combines two jobs.
 	_ = q.enqueue(ctx, "mail:send", "3", []byte("to bob@example.org"))
 	_ = q.enqueue(ctx, "user:delete", "4", []byte("eve"))
 	q.stored[1].Body = q.stored[0].Body
@@ -124,7 +124,7 @@ func Example() {
 	// archived: jobs: open: aead: does not authenticate: altered, moved, or sealed under another key
 }
 
-// A token can stand for a name that must not be read in the queue.
+// A token replaces a name that must not be read in the queue.
 func ExampleTokens() {
 	handle, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
 	if err != nil {

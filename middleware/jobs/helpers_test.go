@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// newEncryptor returns an Encryptor with these options alone.
+// newEncryptor returns an Encryptor with these options only.
 func newEncryptor(t testing.TB, opts ...jobs.Option) *jobs.Encryptor {
 	t.Helper()
 	e, err := jobs.NewEncryptor(sealtest.Keyring(t), opts...)

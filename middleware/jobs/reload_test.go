@@ -20,7 +20,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// late is a keyring that learns its key at a reload.
+// late is a keyring that gets its key at a reload.
 type late struct {
 	known   atomic.Bool
 	reloads atomic.Int32
@@ -39,7 +39,7 @@ func (l *late) DecryptWithContext(_ context.Context, c, _ []byte) ([]byte, error
 
 func (l *late) Reload(context.Context) error {
 	l.reloads.Add(1)
-	time.Sleep(time.Second) // of the bubble's clock
+	time.Sleep(time.Second) // by the clock of the bubble
 	if l.useless {
 		return errors.New("no source")
 	}
@@ -90,7 +90,7 @@ func TestReloadsAreRateLimited(t *testing.T) {
 	})
 }
 
-// slowly makes an opening take a while: it looks the key up first.
+// slowly makes an opening take time: it looks up the key first.
 type slowly struct{ *late }
 
 func (s slowly) DecryptWithContext(ctx context.Context, c, ad []byte) ([]byte, error) {
@@ -99,7 +99,7 @@ func (s slowly) DecryptWithContext(ctx context.Context, c, ad []byte) ([]byte, e
 	return p, err
 }
 
-// An opening that looked into the old keyset while another reloaded it tries again, without a reload of its own.
+// An opening that read the old keyset while another one reloaded it tries again, without a reload of its own.
 func TestReloadOfOthersCounts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -140,8 +140,8 @@ func TestKeysThatWereTakenAwayAreNotReloaded(t *testing.T) {
 	}
 }
 
-// During a move from one AEAD to another, a worker of one kind meets jobs of the other. It reloads and tries again later, and
-// archives none.
+// During a move from one AEAD to another, a worker of one kind gets jobs of the other. It reloads, tries again later,
+// and archives none.
 func TestJobsOfAnotherAEADAreRetried(t *testing.T) {
 	t.Parallel()
 	ring, env := sealtest.Keyring(t), sealtest.Envelope(t)
@@ -160,15 +160,15 @@ func TestJobsOfAnotherAEADAreRetried(t *testing.T) {
 	}
 }
 
-// throttled is an AEAD that turns every value away, as an Envelope does with unknown data keys while planted values are read.
+// throttled is an AEAD that turns every value away, as an Envelope does with unknown data keys under attack.
 type throttled struct{ tink.AEADWithContext }
 
 func (throttled) DecryptWithContext(context.Context, []byte, []byte) ([]byte, error) {
 	return nil, fmt.Errorf("%w: waiting for a data key: %w", aead.ErrTooManyDataKeys, context.DeadlineExceeded)
 }
 
-// A job whose data key was turned away may be sound. It is never archived for it, no keyset is reloaded, and metrics do not
-// show an outage.
+// A job whose data key was turned away may be sound. It is not archived, no keyset is reloaded, and metrics show no
+// outage.
 func TestTooManyDataKeysIsNotPermanent(t *testing.T) {
 	t.Parallel()
 	reader := metric.NewManualReader()

@@ -39,7 +39,7 @@ func TestTokens(t *testing.T) {
 	require.NotEqual(t, tok, other, "another key, another token")
 }
 
-// No two of these lists of parts, domains or namespaces give the same token.
+// Different lists of parts, domains or namespaces never give the same token.
 func TestTokensNeverCollide(t *testing.T) {
 	t.Parallel()
 	set := sealtest.PRF(t, 1)

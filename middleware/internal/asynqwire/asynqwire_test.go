@@ -31,7 +31,7 @@ func TestRefusalsComeBack(t *testing.T) {
 	}
 }
 
-// An application's text must not pass as a refusal: the audit would not count it as plaintext.
+// An application's error text must not parse as a refusal, because the audit would not count it as plaintext.
 func TestTextsThatAreNotRefusals(t *testing.T) {
 	t.Parallel()
 	good := Refusal{Code: UnknownKey, Key: 17, HasKey: true}.String()

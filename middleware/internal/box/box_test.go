@@ -58,7 +58,7 @@ type httpError struct{ error }
 
 func (httpError) HTTPStatusCode() int { return 503 }
 
-// Only a marked answer is a refusal.
+// Only a marked error is a refusal.
 func TestRefusedOrNotAsked(t *testing.T) {
 	t.Parallel()
 	disconnected := &net.OpError{Op: "dial", Err: errors.New("connection refused")}

@@ -94,10 +94,10 @@ func TestBoundHoldsToTheByte(t *testing.T) {
 	}
 }
 
-// A frame that claims gigabytes is refused before anything of that size is allocated; one that claims little and
-// holds much does not get further than its claim.
+// A frame that claims gigabytes is refused before memory of that size is allocated. A frame with more data than its
+// claim is read only up to the claim.
 func TestBombsAreRefused(t *testing.T) {
-	// Not parallel: it measures allocation.
+	// Not parallel, because it measures allocation.
 	c := newCodec(t, 1<<20)
 	small, ok := newCodec(t, 1<<30).Shrink(make([]byte, 200<<20))
 	require.True(t, ok)
@@ -108,7 +108,7 @@ func TestBombsAreRefused(t *testing.T) {
 	require.ErrorIs(t, err, wire.ErrTooLarge)
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20))
 
-	// Its size field says 1000 instead: a 4-byte field after magic and descriptor.
+	// The size field says 1000 instead: 4 bytes after magic and descriptor.
 	require.Equal(t, byte(2), small[4]>>6, "the field has 4 bytes")
 	binary.LittleEndian.PutUint32(small[5:], 1000)
 	runtime.ReadMemStats(&before)

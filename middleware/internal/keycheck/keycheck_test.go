@@ -52,7 +52,7 @@ func TestEntryOpensUnderItsKeysAlone(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, box.Final(c.Open(t.Context(), value)))
 
-		// Neither is what a later release may write.
+		// A value of a later release is not an entry of this one.
 		b, err = box.New(a, wire.KeyCheck, "shop")
 		require.NoError(t, err)
 		for _, later := range []struct {
@@ -87,7 +87,7 @@ func TestOutdated(t *testing.T) {
 	kek := sealtest.Keyring(t)
 	one, two := newCheck(t, sealtest.EnvelopeOf(t, kek), ""), newCheck(t, sealtest.EnvelopeOf(t, kek), "")
 	require.False(t, keycheck.Outdated(seal(one), seal(two)))
-	// A key service that shows no key ids leaves nothing to compare.
+	// If a key service shows no key ids, there are no ids to compare.
 	one, two = newCheck(t, sealtest.EnvelopeOf(t, nameless{kek}), ""), newCheck(t, sealtest.EnvelopeOf(t, nameless{kek}), "")
 	require.False(t, keycheck.Outdated(seal(one), seal(two)))
 }

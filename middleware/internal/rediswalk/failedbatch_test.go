@@ -15,7 +15,8 @@ import (
 	"github.com/sealcache/sealcache/internal/redistest"
 )
 
-// asked notices when the scan asks whether the server is still the same, which it does when nothing is pending any more.
+// asked counts the calls of INFO with which the scan checks that the server is the same. The scan makes them when no
+// batch is pending.
 type asked struct {
 	infos atomic.Int64
 	ch    chan struct{}
@@ -36,7 +37,7 @@ func (a *asked) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// A batch that failed stays pending: its master is not done, however long the worker takes to end the run.
+// A batch that failed stays pending. Its master is not done, however long the worker takes to end the run.
 func TestFailedBatchIsNotDone(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
@@ -77,7 +78,7 @@ func TestFailedBatchIsNotDone(t *testing.T) {
 	}
 }
 
-// A client for a single node is refused at one node of a Cluster: SCAN would see a part of the entries.
+// A client for a single node is refused at one node of a Cluster, because SCAN would return a part of the entries.
 func TestOneNodeOfAClusterIsRefused(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t)
@@ -95,7 +96,7 @@ func TestOneNodeOfAClusterIsRefused(t *testing.T) {
 	require.ErrorIs(t, err, ErrUnsuitable)
 	require.ErrorContains(t, err, "redis+cluster://")
 
-	// A server that does not offer INFO gives itself away by CLUSTER INFO.
+	// A server that does not offer INFO is recognized by CLUSTER INFO.
 	require.NoError(t, node.Do(t.Context(), "acl", "setuser", "default", "-info").Err())
 	s.AllowUnwatched = true
 	require.ErrorIs(t, w(s), ErrClusterNode)

@@ -13,10 +13,10 @@ import (
 	"github.com/sealcache/sealcache/internal/redistest"
 )
 
-// A layout is safe only if every slot is one master's, by what it says itself.
+// A layout is safe only if each slot has exactly one master, by the views of the masters themselves.
 func TestLayout(t *testing.T) {
 	t.Parallel()
-	// What the node n says, of its own slots and of the others'.
+	// says returns the view of node n: of its own slots and of the others'.
 	says := func(n int, slots ...string) view {
 		var b strings.Builder
 		for i := range slots {
@@ -65,7 +65,7 @@ func TestLayout(t *testing.T) {
 	require.Equal(t, 1, one.unowned)
 }
 
-// What lies in a slot that no master has is out of sight: no scan is complete.
+// A scan cannot read a slot without a master, so it is never complete.
 func TestSlotWithoutMaster(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t)

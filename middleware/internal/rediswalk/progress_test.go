@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Rate and remaining time follow the run, and say nothing before there is something to say.
+// Rate and remaining time follow the run. They are empty while there is too little data.
 func TestPace(t *testing.T) {
 	t.Parallel()
 	var p Pace
@@ -21,7 +21,7 @@ func TestPace(t *testing.T) {
 	require.InDelta(t, 90*time.Second, left, float64(time.Second))
 }
 
-// The position of a cursor, by the reversed bits that Redis counts in.
+// Redis counts cursors in reversed bits, which give the position of a scan.
 func TestFraction(t *testing.T) {
 	t.Parallel()
 	w := &Walk[int]{Tracks: []*Track[int]{{}, {Position: Position[int]{Done: true}}}}

@@ -22,7 +22,7 @@ type counter struct {
 
 func (c *counter) reload(context.Context) error {
 	c.calls.Add(1)
-	time.Sleep(c.takes) // of the bubble's clock; it ignores its context
+	time.Sleep(c.takes) // by the clock of the bubble; it ignores its context
 	if c.panics {
 		panic("secret")
 	}
@@ -54,7 +54,7 @@ func TestNothingToReload(t *testing.T) {
 	}
 }
 
-// An answer depends on when the reload began and ended, and on when the caller read its value.
+// An answer depends on the times at which the reload began and ended, and at which the caller read its value.
 func TestAnswers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestAnswers(t *testing.T) {
 		go check(t, r, r.Now(), reload.Answer{Again: true, Decided: true}, nil)
 		time.Sleep(time.Second)
 		during := r.Now()
-		check(t, r, during, reload.Answer{Again: true}, nil) // joined: it may have read an older keyset
+		check(t, r, during, reload.Answer{Again: true}, nil) // the joined reload may have read an older keyset
 		time.Sleep(time.Second)
 		check(t, r, before, reload.Answer{Again: true, Decided: true}, nil)
 		check(t, r, during, reload.Answer{Again: true}, nil)
@@ -95,7 +95,7 @@ func TestFailedReloadDecidesNothing(t *testing.T) {
 	})
 }
 
-// A caller waits for a reload no longer than its context allows, and its end fails no other caller.
+// A caller waits for a reload only as long as its context allows. The end of one caller fails no other.
 func TestReloadOutlivesItsCaller(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

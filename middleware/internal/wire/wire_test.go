@@ -48,7 +48,7 @@ func TestAssociatedDataFollowsFORMAT(t *testing.T) {
 	require.Equal(t, "sealcache.v1\x01\x00\x00\x00\x02ns\x00\x00\x00\x03key", string(ad))
 }
 
-// Two different contexts never encode alike, however names are cut.
+// Two different contexts are never encoded alike, however names are cut.
 func TestContextsNeverCollide(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{}
@@ -65,7 +65,7 @@ func TestContextsNeverCollide(t *testing.T) {
 	}
 }
 
-// Nothing that a clear store holds looks sealed.
+// Plaintext values never look sealed.
 func TestPlaintextIsNotSealed(t *testing.T) {
 	t.Parallel()
 	for _, clear := range []string{"", "a", "42", "-1", "{}", "\"\\u00c1\"", "Á", "\xc3\x81", "\xc0\x5c", "\xc1", "\xc1\xc1", "\xc0", "\x00"} {

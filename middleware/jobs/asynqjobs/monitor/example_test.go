@@ -19,8 +19,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
 
-// The page is mounted in the application's own mux, behind its own authentication,
-// and the application says who sees what.
+// The application mounts the page in its own mux, behind its own authentication, and decides what each viewer sees.
 func Example() {
 	server, err := miniredis.Run()
 	if err != nil {
@@ -81,7 +80,7 @@ func Example() {
 	// visitor 403 sees the address: false
 }
 
-// Viewers may be limited to some tasks.
+// A Viewer may be limited to some tasks.
 func ExampleViewer() {
 	v := monitor.Viewer{
 		Name:    "support",
@@ -92,8 +91,7 @@ func ExampleViewer() {
 	// Output: payloads false
 }
 
-// The page is read-only unless asked for actions, and then they are for those whom
-// the authorizer lets act.
+// The page is read-only without WithActions. With it, only viewers whom the authorizer allows to act can act.
 func ExampleWithActions() {
 	e, err := exampleEncryptor()
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
 
-// A queue that does not exist is not found, and its absence does not fail.
+// An unknown queue is answered with 404 and is not an error of the page.
 func TestUnknownQueues(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
@@ -28,7 +28,7 @@ func TestUnknownQueues(t *testing.T) {
 	get(t, h, "/api/queues/default")
 }
 
-// Managed services bar MEMORY from scripts. The page works, without the estimate of memory.
+// Managed services do not offer MEMORY in scripts. The page works without the estimate of memory.
 func TestServerWithoutMemoryCommand(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
@@ -36,7 +36,7 @@ func TestServerWithoutMemoryCommand(t *testing.T) {
 	rdb := s.srv.Client(t)
 	require.NoError(t, rdb.Do(t.Context(), "ACL", "SETUSER", "default", "-memory").Err())
 	h := s.monitor(t, admin())
-	for range 2 { // the server knows the script from the first time on
+	for range 2 { // the server knows the script from the second time on
 		_, doc := get(t, h, "/api/queues")
 		assert.EqualValues(t, 0, find(t, doc["queues"], "queue", "default")["memory_usage_bytes"])
 		get(t, h, "/api/queues/default")
@@ -48,7 +48,7 @@ func TestServerWithoutMemoryCommand(t *testing.T) {
 	assert.NotEqualValues(t, 0, find(t, doc["queues"], "queue", "default")["memory_usage_bytes"])
 }
 
-// What a server does not report is said to be unknown.
+// Data that a server does not report are shown as unknown.
 func TestServerThatReportsLittle(t *testing.T) {
 	t.Parallel()
 	s := shopOn(t, asynq.RedisClientOpt{Addr: miniredis.RunT(t).Addr()}, nil)
@@ -72,7 +72,7 @@ func TestBannerWherePayloadsAreWithheld(t *testing.T) {
 	assert.NotContains(t, page(as(monitor.Viewer{Name: "ann", Access: monitor.AccessPayloads})), "withheld")
 }
 
-// The release of asynqmon in use has the function that cuts ids, and it is replaced.
+// The release of asynqmon in use has the function that cuts ids, and the page replaces it.
 func TestListsShowWholeIDs(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)

@@ -67,7 +67,7 @@ func plainEncryptor(t testing.TB) *jobs.Encryptor {
 	return e
 }
 
-// What is planted. Each stands in one kind of place.
+// These canaries are planted, each in one kind of place.
 const (
 	argument   = "canary-argument"
 	result     = "canary-result"
@@ -81,14 +81,14 @@ const (
 
 var contents = []string{argument, result, failed, panicked, clearText}
 
-// shop is a Redis with jobs in every state, and what an application has around it.
+// shop is a Redis with jobs in every state, and the parts of an application around it.
 type shop struct {
 	srv       *redistest.Server
 	conn      asynq.RedisConnOpt
 	e         *jobs.Encryptor
-	client    *asynqjobs.Client // open type names
-	hidden    *asynqjobs.Client // hidden ones
-	plain     *asynq.Client     // someone without keys
+	client    *asynqjobs.Client // with open type names
+	hidden    *asynqjobs.Client // with hidden type names
+	plain     *asynq.Client     // without keys
 	inspector *asynq.Inspector
 	scheduler *asynqjobs.Scheduler
 }
@@ -147,8 +147,8 @@ func (s *shop) serve(t testing.TB, h asynq.HandlerFunc) {
 	t.Cleanup(srv.Shutdown)
 }
 
-// fill brings tasks into every state. Its worker runs until the test ends, with one
-// task in its hands. It returns the ids of the tasks.
+// fill brings tasks into every state. Its worker runs until the test ends, with one active task. It returns the ids of
+// the tasks.
 func (s *shop) fill(t testing.TB) map[string]string {
 	t.Helper()
 	release := make(chan struct{})
@@ -166,7 +166,7 @@ func (s *shop) fill(t testing.TB) map[string]string {
 	require.NoError(t, err)
 	add("clear", info)
 	s.serveUntil(t, release)
-	t.Cleanup(func() { close(release) }) // before the server is shut down
+	t.Cleanup(func() { close(release) }) // runs before the server is shut down
 	for name, state := range map[string]asynq.TaskState{
 		"completed": asynq.TaskStateCompleted, "retry": asynq.TaskStateRetry,
 		"archived": asynq.TaskStateArchived, "active": asynq.TaskStateActive,
@@ -214,7 +214,7 @@ func eventually(t testing.TB, what string, holds func() bool) {
 	t.Fatalf("%s: not in time", what)
 }
 
-// as lets everybody be v.
+// as makes every viewer v.
 func as(v monitor.Viewer) monitor.Option {
 	return monitor.WithAuthorizer(func(*http.Request) monitor.Viewer { return v })
 }
@@ -264,7 +264,7 @@ func find(t testing.TB, list any, key, id string) map[string]any {
 	return nil
 }
 
-// records keeps what the audit is told.
+// records keeps the records that the audit gets.
 type records struct {
 	mu  sync.Mutex
 	all []monitor.Record

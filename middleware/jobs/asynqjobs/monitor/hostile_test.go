@@ -26,8 +26,7 @@ func seesAll() monitor.Option {
 	return as(monitor.Viewer{Name: "ann", Access: monitor.AccessPayloads})
 }
 
-// An attacker who writes to Redis can put a task's bytes elsewhere; the page shows them under
-// no other name.
+// An attacker with write access to Redis can move a task's bytes. The page shows them under no other name.
 func TestMovedTasks(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
@@ -37,11 +36,11 @@ func TestMovedTasks(t *testing.T) {
 	rdb := s.srv.Client(t)
 	key := func(id string) string { return "asynq:{default}:t:" + id }
 
-	// a's hash under another id: there is no such task.
+	// The hash of a under another id: no such task exists.
 	require.NoError(t, rdb.Copy(t.Context(), key(a.ID), key("planted"), 0, false).Err())
 	assert.Equal(t, http.StatusNotFound, ask(h, http.MethodGet, "/api/queues/default/tasks/planted", "").Code)
 
-	// a's payload in b: the same message with another id in it.
+	// The payload of a in b: the same message with another id in it.
 	raw, err := rdb.HGet(t.Context(), key(a.ID), "msg").Result()
 	require.NoError(t, err)
 	forged := strings.ReplaceAll(raw, a.ID, b.ID)
@@ -53,11 +52,11 @@ func TestMovedTasks(t *testing.T) {
 	assert.Contains(t, find(t, doc["tasks"], "id", a.ID)["payload"], argument+" a", "the others are shown")
 	assert.Contains(t, find(t, doc["tasks"], "id", b.ID)["payload"], "[not opened")
 
-	// In b's place a task that says it is a.
+	// A task in b's place claims to be a.
 	require.NoError(t, rdb.HSet(t.Context(), key(b.ID), "msg", raw).Err())
 	assert.Equal(t, http.StatusNotFound, ask(h, http.MethodGet, "/api/queues/default/tasks/"+b.ID, "").Code)
 
-	// And another that says it is b: a's payload is not shown as b's.
+	// A task claims to be b: the payload of a is not shown as b's.
 	c := s.enqueue(t, s.client, openType, "c")
 	require.NoError(t, rdb.HSet(t.Context(), key(c.ID), "msg", forged).Err())
 	_, doc = get(t, h, "/api/queues/default/pending_tasks")
@@ -109,9 +108,9 @@ func TestForgedTexts(t *testing.T) {
 	}
 }
 
-// An attacker replaces the sealed payload of a hidden type by one in plaintext: its type cannot be known any more,
-// and a viewer of some types does not see result and error, which still open.
-func TestClearPayloadsOfHiddenTypes(t *testing.T) {
+// An attacker replaces the sealed payload of a hidden type by plaintext. Its type is unknown then, so a viewer of some
+// types does not see result and error, which still open.
+func TestPlaintextPayloadsOfHiddenTypes(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
 	ids := s.fill(t)
@@ -123,7 +122,7 @@ func TestClearPayloadsOfHiddenTypes(t *testing.T) {
 		key := "asynq:{default}:t:" + id
 		msg, err := rdb.HGet(t.Context(), key, "msg").Bytes()
 		require.NoError(t, err)
-		// Fields 2 and 15 of asynq's TaskMessage: the payload, and the headers.
+		// Fields 2 and 15 of asynq's TaskMessage are the payload and the headers.
 		require.NoError(t, rdb.HSet(t.Context(), key, "msg", protowire.AppendString(protowire.AppendTag(without(t, msg, 2, 15), 2, protowire.BytesType), "x")).Err())
 		text, doc := get(t, h, "/api/queues/default/tasks/"+id)
 		assert.NotContains(t, text, result)
@@ -136,7 +135,7 @@ func TestClearPayloadsOfHiddenTypes(t *testing.T) {
 	assert.Empty(t, rec.take())
 }
 
-// Text that an attacker put before a sealed error text is marked, and what asynq puts there is not.
+// Text that an attacker put before a sealed error text is marked. asynq's own text there is not.
 func TestTextBeforeASealedFailure(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
@@ -166,7 +165,7 @@ func TestTextBeforeASealedFailure(t *testing.T) {
 		assert.Contains(t, text, failed)
 		assert.Equal(t, marked, strings.HasPrefix(text, "[not sealed] "), before)
 	}
-	// Of a sealed panic the place before it is not shown; nor is text believed that an attacker puts after it.
+	// The page does not show the place before a sealed panic, and does not trust text that an attacker adds after it.
 	info, err = s.inspector.GetTaskInfo("default", ids["archived"])
 	require.NoError(t, err)
 	_, sealed, ok := strings.Cut(info.LastErr, "sealcache:sealed:")
@@ -175,7 +174,7 @@ func TestTextBeforeASealedFailure(t *testing.T) {
 	assert.False(t, strings.HasPrefix(forge(ids["archived"], "panic [/src/main.go:7]: sealcache:sealed:"+sealed), "[not sealed] "))
 }
 
-// without leaves fields out of a message of protocol buffers.
+// without removes fields from a protobuf message.
 func without(t *testing.T, msg []byte, fields ...protowire.Number) []byte {
 	t.Helper()
 	var out []byte
@@ -190,7 +189,7 @@ func without(t *testing.T, msg []byte, fields ...protowire.Number) []byte {
 	return out
 }
 
-// down is an AEAD whose opening can be made to fail.
+// down is an AEAD that fails to open on demand.
 type down struct {
 	tink.AEADWithContext
 	err atomic.Pointer[error]
@@ -292,8 +291,8 @@ func TestFormatter(t *testing.T) {
 	assert.Equal(t, 2, called, "only for those who may see contents")
 }
 
-// Names stay out of what the page itself says to Redis.
-func TestPageTellsRedisNothing(t *testing.T) {
+// The page sends no names to Redis.
+func TestPageSendsRedisNoNames(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
 	_, err := s.scheduler.ScheduleOnce(t.Context(), schedule, asynqjobs.Every(time.Hour), asynq.NewTask(hiddenType, []byte(argument)))
@@ -328,7 +327,7 @@ func TestSchedules(t *testing.T) {
 		cancel()
 		assert.NoError(t, <-ran)
 	}()
-	// asynq's own scheduler, in plaintext.
+	// This is asynq's own scheduler, in plaintext.
 	foreign := asynq.NewScheduler(s.conn, &asynq.SchedulerOpts{LogLevel: asynq.FatalLevel, HeartbeatInterval: time.Second})
 	_, err = foreign.Register("@every 1h", asynq.NewTask("foreign", []byte(clearText)))
 	require.NoError(t, err)
@@ -370,7 +369,7 @@ func TestSchedules(t *testing.T) {
 	assert.Empty(t, doc["events"])
 }
 
-// An encryptor without a PRF cannot have schedules, and needs none for the page.
+// An encryptor without a PRF has no schedules, and the page works without it.
 func TestWithoutPRF(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)

@@ -287,14 +287,14 @@ func TestActions(t *testing.T) {
 		ask(h, http.MethodPost, "/api/queues/default/pending_tasks:batch_run", strings.Repeat(" ", 2<<20)).Code)
 	assert.Equal(t, http.StatusBadRequest, ask(h, http.MethodDelete, "/api/queues/default", "").Code, "it is not empty")
 
-	// An action that cannot be recorded is not done.
+	// An action that cannot be recorded is not run.
 	rec.err = errors.New("no room")
 	w := ask(h, http.MethodDelete, "/api/queues/default/pending_tasks/"+two, "")
 	assert.Equal(t, http.StatusInternalServerError, w.Code)
 	state(two, asynq.TaskStatePending)
 }
 
-// A viewer without the right to act cannot fill the log, neither with what is in a body nor with long names.
+// A viewer without the right to act cannot fill the log, neither with a body nor with long names.
 func TestRefusedActionsAreRecordedInShort(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
@@ -318,8 +318,8 @@ func TestRefusedActionsAreRecordedInShort(t *testing.T) {
 	assert.Contains(t, log.String(), "refused=true")
 }
 
-// The recorded action is the one that is done, whatever else a body holds.
-func TestActionsAreThoseRecorded(t *testing.T) {
+// The page runs the action that it recorded, whatever else a body holds.
+func TestActionsMatchTheirRecords(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
 	var rec records
@@ -347,7 +347,7 @@ func TestActionsAreThoseRecorded(t *testing.T) {
 	assert.Empty(t, rec.take())
 }
 
-// An action leaves a job as it was sealed.
+// An action leaves a job sealed.
 func TestRunAgainFromThePage(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
@@ -394,7 +394,7 @@ func TestClosed(t *testing.T) {
 	assert.Equal(t, http.StatusInternalServerError, ask(h, http.MethodGet, "/api/queues", "").Code)
 }
 
-// handsOut is a connection whose client is the application's.
+// handsOut is a connection whose client belongs to the application.
 type handsOut struct{ client redis.UniversalClient }
 
 func (h handsOut) MakeRedisClient() any { return h.client }
@@ -454,8 +454,8 @@ func TestCanceledRequestWaitsForNothing(t *testing.T) {
 	}
 }
 
-// An audit that hangs keeps nobody else out, and is told when to give up.
-func TestSlowAuditKeepsNobodyOut(t *testing.T) {
+// An audit that hangs does not block other viewers, and its context ends.
+func TestSlowAuditBlocksNoOtherViewer(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
 	started, release := make(chan time.Duration, 8), make(chan struct{})
@@ -473,7 +473,7 @@ func TestSlowAuditKeepsNobodyOut(t *testing.T) {
 	for range 8 {
 		go func() { codes <- ask(h, http.MethodGet, target, "").Code }()
 	}
-	for range 8 { // more than are opened at a time
+	for range 8 { // more than the page opens at a time
 		select {
 		case left := <-started:
 			assert.LessOrEqual(t, left, 10*time.Second)

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever the path, a read does nothing, what does something is an action that is
-// recorded under its name, and ids are where they are recorded.
+// Whatever the path, a read changes nothing, every change is an action that is recorded under its name, and the
+// recorded ids are the ids of the action.
 func FuzzRoute(f *testing.F) {
 	for _, s := range []string{
 		"queues", "queues/default/tasks/1", "queues/q:pause", "queues/q/groups/g/aggregating_tasks/1:run",
@@ -55,7 +55,7 @@ func FuzzRoute(f *testing.F) {
 	})
 }
 
-// A page that refers to another host, or has no scripts to name, is refused.
+// A page that refers to another host, or has no scripts, is refused.
 func TestPageOfAnotherRelease(t *testing.T) {
 	t.Parallel()
 	serve := func(html string) http.Handler {

@@ -16,8 +16,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
 
-// Every list of the page and every task's own page, for everyone: how many there are for all, real names from Names on,
-// contents for Contents, and a record of each look at them. Over each way to connect to Redis.
+// Every list and every task's page, for each kind of viewer and over each kind of connection. All see counts. From
+// AccessTypes on they see real names, and with AccessPayloads contents. Each view is recorded.
 func TestEveryListForEveryViewer(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(t *testing.T) asynq.RedisConnOpt{
@@ -148,7 +148,7 @@ func (s *shop) lists(t *testing.T, ids map[string]string, access monitor.Access)
 		get(t, h, "/api/scheduler_entries/"+id+"/enqueue_events")
 	}
 
-	// Numbers are for everybody, and there is nothing to record.
+	// All viewers see numbers, which are not recorded.
 	_, doc = get(t, h, "/api/queues")
 	queue := find(t, doc["queues"], "queue", "default")
 	for _, state := range []string{"active", "retry", "archived", "completed"} {
@@ -166,7 +166,7 @@ func (s *shop) lists(t *testing.T, ids map[string]string, access monitor.Access)
 	assert.Empty(t, rec.take())
 }
 
-// A list of servers may hold any number of tasks. No more than 500 are opened for one answer.
+// A list of servers may hold any number of tasks. The page opens at most 500 for one answer.
 func TestFewTasksAreOpenedAtATime(t *testing.T) {
 	t.Parallel()
 	const most, n = 500, 503

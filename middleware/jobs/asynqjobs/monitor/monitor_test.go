@@ -15,7 +15,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
 
-// everything is what the page asks for.
+// everything returns all paths that the page requests.
 func everything(ids map[string]string) []string {
 	return []string{
 		"/api/queues", "/api/queues/default", "/api/queues/idle", "/api/queue_stats", "/api/queues/idle/groups",

@@ -33,7 +33,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
 )
 
-// What a visit does, and what it saw; see look.mjs.
+// visit is a sequence of steps, and seen its result; look.mjs runs them.
 type (
 	step struct {
 		At    string `json:"at"`
@@ -98,7 +98,7 @@ func TestPageInBrowser(t *testing.T) {
 	defer inspector.Close()
 	ids := fill(t, srv, conn, client, e, inspector)
 
-	// The application: its users have a cookie that a real one would not believe.
+	// The application gives its users a cookie. A real application would sign it.
 	h, err := monitor.New(conn, e, monitor.WithRootPath(root), monitor.WithActions(),
 		monitor.WithLogger(slog.New(slog.DiscardHandler)),
 		monitor.WithAuthorizer(func(r *http.Request) monitor.Viewer {
@@ -126,8 +126,8 @@ func TestPageInBrowser(t *testing.T) {
 	app := httptest.NewServer(mux)
 	defer app.Close()
 
-	// Another application on the same host, whose cookies are therefore the same: a
-	// port makes another origin, but not another site.
+	// Another application on the same host gets the same cookies, because another port is another origin but not
+	// another site.
 	evil := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintf(w, `<!doctype html><body><script>
 			const o = {method: "POST", mode: "no-cors", credentials: "include"};
@@ -194,7 +194,7 @@ func TestPageInBrowser(t *testing.T) {
 	for _, list := range []string{"active", "pending", "aggregating", "scheduled", "retry", "archived", "completed", "details", "result", "schedulers", "servers"} {
 		guest, operator, auditor := s.Texts["guest/"+list], s.Texts["operator/"+list], s.Texts["auditor/"+list]
 		assert.NotContains(t, guest, typename, list)
-		if list != "servers" { // where asynqmon has no column for it
+		if list != "servers" { // asynqmon has no column for it in the others
 			assert.Contains(t, operator, typename, list)
 			assert.Contains(t, auditor, typename, list)
 		}
@@ -262,7 +262,7 @@ func newEncryptor(t *testing.T) *jobs.Encryptor {
 	return e
 }
 
-// fill brings jobs into every state, with a worker that runs until the test ends.
+// fill brings jobs into every state. Its worker runs until the test ends.
 func fill(t *testing.T, srv *redistest.Server, conn asynq.RedisConnOpt, client *asynqjobs.Client, e *jobs.Encryptor, inspector *asynq.Inspector) map[string]string {
 	t.Helper()
 	ids := map[string]string{}
