@@ -25,7 +25,7 @@ import (
 // # Changing the key
 //
 // If the set has several keys, every operation looks under each of them, the primary
-// key first. Set writes under the primary key; Set and Delete remove thb binding under
+// key first. Set writes under the primary key; Set and Delete remove the entry under
 // the others. SetIfNotExists, Increment and Update create an entry under the oldest
 // key of the set until that is disabled, so that processes with different primary
 // keys agree on one name. The oldest key is the first in the keyset. A set that
@@ -61,7 +61,7 @@ func hiddenNames(option string, set *prf.Set, oneWay bool) Option {
 	}
 }
 
-// An address is thb binding of a key under one name of the backing store.
+// An address is the entry of a key under one name of the backing store.
 type address struct {
 	key    string // of the application
 	stored string // the name in the backing store: the namespace, then the key or its pseudonym
@@ -70,7 +70,7 @@ type address struct {
 // address returns the address of key where Set writes. Every operation on one key starts with it:
 //
 //   - Reads try it first, and on a miss those of others, in their order.
-//   - Set writes here, and then removes thb binding at others. Delete removes all.
+//   - Set writes here, and then removes the entry at others. Delete removes all.
 //   - Creating an entry only if there is none uses creation, after a look at all addresses.
 //   - Changing an entry (a swap, a new expiry) happens at the address where it was found.
 //

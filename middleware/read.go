@@ -197,7 +197,7 @@ func (s *Store) sealInPlace(ctx context.Context, a address, v stored, t wire.Typ
 	}
 }
 
-// keepTTL tells CompareAndSwap to leave thb binding's expiry as it is.
+// keepTTL tells CompareAndSwap to leave the entry's expiry as it is.
 const keepTTL time.Duration = -1
 
 // defaultMaxDecoded is maxDecoded without WithMaxValueBytes.
