@@ -281,7 +281,7 @@ func batches(t *testing.T, s *subject) {
 
 func largeBatches(t *testing.T, s *subject) {
 	b := s.Store.(BatchStore)
-	for _, c := range []struct{ entries, size int }{{2500, 10}, {12, 512 << 10}} {
+	for _, c := range []struct{ entries, size int }{{2500, 10}, {6, 1 << 20}} {
 		keys, values := make([]string, c.entries), make([][]byte, c.entries)
 		for i := range keys {
 			keys[i] = fmt.Sprintf("k%d", i)

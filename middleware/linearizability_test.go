@@ -1,0 +1,285 @@
+package middleware_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/stretchr/testify/require"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/stores"
+)
+
+const (
+	clientVariable = "SEALCACHE_TEST_ATOMIC_CLIENT" // the settings of a client process, as JSON
+
+	clientProcesses, clientGoroutines, clientCalls = 3, 3, 80
+)
+
+// clientSettings are what a client process needs.
+type clientSettings struct {
+	URL, KEK, Keyset string
+	Process          int
+}
+
+// call is what a client did: the history of porcupine.
+type call struct {
+	Client       int
+	Key, Op      string
+	Arg          int64
+	Found        bool
+	N            int64
+	Text         bool // the entry found, or seen by the last call of an Update's function, is no number
+	NotANumber   bool
+	Begin, Ended int64
+}
+
+// Concurrent calls of several processes have the results that they would have one after the other.
+func TestAtomicOperationsAreLinearizable(t *testing.T) {
+	t.Parallel()
+	for name, url := range map[string]func(t *testing.T) string{
+		"redis":   func(t *testing.T) string { t.Helper(); return redistest.Start(t).URL() },
+		"cluster": func(t *testing.T) string { t.Helper(); return redistest.StartCluster(t).URL() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			kek := sealtest.KEKFile(t)
+			history := runClients(t, clientSettings{URL: url(t), KEK: kek, Keyset: sealtest.KeysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())})
+			require.Len(t, history, clientProcesses*clientGoroutines*clientCalls)
+			operations := make([]porcupine.Operation, len(history))
+			for i, c := range history {
+				operations[i] = porcupine.Operation{ClientId: c.Client, Input: c, Output: c, Call: c.Begin, Return: c.Ended}
+			}
+			require.Equal(t, porcupine.Ok, porcupine.CheckOperationsTimeout(entryModel(), operations, time.Minute))
+
+			// The check can fail: one increment that is said to have returned another sum.
+			for i, c := range history {
+				if c.Op == "increment" && !c.NotANumber {
+					c.N += 1_000_003
+					operations[i].Output = c
+					break
+				}
+			}
+			require.Equal(t, porcupine.Illegal, porcupine.CheckOperationsTimeout(entryModel(), operations, time.Minute))
+		})
+	}
+}
+
+func runClients(t *testing.T, settings clientSettings) []call {
+	t.Helper()
+	var wg sync.WaitGroup
+	histories := make([][]call, clientProcesses)
+	ready, start := make(chan bool, clientProcesses), make(chan bool)
+	for i := range clientProcesses {
+		settings.Process = i
+		encoded, err := json.Marshal(settings)
+		require.NoError(t, err)
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAtomicClient$")
+		cmd.Env = append(os.Environ(), clientVariable+"="+string(encoded))
+		cmd.Stderr = os.Stderr
+		in, err := cmd.StdinPipe()
+		require.NoError(t, err)
+		out, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		wg.Go(func() {
+			defer func() { ready <- true }()
+			lines := bufio.NewScanner(out)
+			for lines.Scan() {
+				text := lines.Text()
+				if text == "ready" {
+					ready <- true
+					<-start
+					_ = in.Close()
+				}
+				var c call
+				if encoded, ok := strings.CutPrefix(text, "call "); ok && json.Unmarshal([]byte(encoded), &c) == nil {
+					histories[i] = append(histories[i], c)
+				}
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("client %d: %v", i, err)
+			}
+		})
+	}
+	for range clientProcesses {
+		<-ready // or ended, and then the history is short
+	}
+	close(start)
+	wg.Wait()
+	return slices.Concat(histories...)
+}
+
+// TestAtomicClient is a client process of the test above. Otherwise it does nothing.
+func TestAtomicClient(t *testing.T) {
+	encoded := os.Getenv(clientVariable)
+	if encoded == "" {
+		return
+	}
+	var settings clientSettings
+	require.NoError(t, json.Unmarshal([]byte(encoded), &settings))
+	kek, err := aead.OpenKEK(t.Context(), settings.KEK+"?reload=off")
+	require.NoError(t, err)
+	defer kek.Close()
+	k, err := aead.OpenKeyring(t.Context(), aead.FileSource(settings.Keyset), kek)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, k.Close()) }()
+	backing, err := stores.Open(t.Context(), settings.URL)
+	require.NoError(t, err)
+	s := sealed(t, backing, k)
+	defer func() { require.NoError(t, s.Close()) }()
+
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin) // until all are
+	var wg sync.WaitGroup
+	calls := make([][]call, clientGoroutines)
+	for g := range clientGoroutines {
+		wg.Go(func() {
+			client := settings.Process*clientGoroutines + g
+			random := rand.New(rand.NewPCG(uint64(client), uint64(time.Now().UnixNano())))
+			for range clientCalls {
+				c := call{
+					Client: client, Key: fmt.Sprint("key", random.IntN(3)), Arg: random.Int64N(100) - 20,
+					Op: []string{
+						"increment", "increment", "increment", "update", "update", "set if not exists", "get", "get and delete", "set", "text", "delete", "touch",
+					}[random.IntN(12)],
+				}
+				c.Begin = time.Now().UnixNano()
+				err := c.run(t.Context(), s)
+				c.Ended = time.Now().UnixNano()
+				if err != nil {
+					t.Errorf("%s: %v", c.Op, err)
+				}
+				calls[g] = append(calls[g], c)
+			}
+		})
+	}
+	wg.Wait()
+	for _, c := range slices.Concat(calls...) {
+		encoded, err := json.Marshal(c)
+		require.NoError(t, err)
+		fmt.Printf("call %s\n", encoded)
+	}
+}
+
+// run makes the call and records what came back.
+func (c *call) run(ctx context.Context, s *middleware.Store) (err error) {
+	see := func(value any, found bool) {
+		c.Found = found
+		c.N, _ = value.(int64)
+		_, c.Text = value.(string)
+	}
+	switch c.Op {
+	case "increment":
+		c.N, err = s.Increment(ctx, c.Key, c.Arg, store.WithExpiration(time.Hour))
+		if c.NotANumber = errors.Is(err, middleware.ErrNotANumber); c.NotANumber {
+			err = nil
+		}
+	case "update":
+		err = s.Update(ctx, c.Key, func(old any, found bool) (any, error) {
+			see(old, found)
+			return c.N/2 + c.Arg, nil
+		}, store.WithExpiration(time.Hour))
+	case "set if not exists":
+		c.Found, err = s.SetIfNotExists(ctx, c.Key, c.Arg)
+		c.Found = !c.Found
+	case "get", "get and delete":
+		get := s.Get
+		if c.Op == "get and delete" {
+			get = func(ctx context.Context, key any) (any, error) { return s.GetAndDelete(ctx, key) }
+		}
+		var value any
+		value, err = get(ctx, c.Key)
+		see(value, err == nil)
+		if errors.Is(err, store.NotFound{}) {
+			err = nil
+		}
+	case "set":
+		err = s.Set(ctx, c.Key, c.Arg)
+	case "text":
+		err = s.Set(ctx, c.Key, "text")
+	case "delete":
+		err = s.Delete(ctx, c.Key)
+	case "touch":
+		err = s.Touch(ctx, c.Key, time.Hour)
+		c.Found = err == nil
+		if errors.Is(err, store.NotFound{}) {
+			err = nil
+		}
+	}
+	return err
+}
+
+// modelEntry is an entry of the sequential model.
+type modelEntry struct {
+	found, text bool
+	n           int64
+}
+
+// entryModel says what each call does to one entry.
+func entryModel() porcupine.Model {
+	return porcupine.Model{
+		Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
+			byKey := map[string][]porcupine.Operation{}
+			for _, o := range history {
+				key := o.Input.(call).Key
+				byKey[key] = append(byKey[key], o)
+			}
+			var parts [][]porcupine.Operation
+			for _, part := range byKey {
+				parts = append(parts, part)
+			}
+			return parts
+		},
+		Init: func() any { return modelEntry{} },
+		Step: func(state, _, output any) (bool, any) {
+			e, c := state.(modelEntry), output.(call)
+			same := c.Found == e.found && c.N == e.n && c.Text == e.text
+			number := func(n int64) modelEntry { return modelEntry{found: true, n: n} }
+			switch c.Op {
+			case "increment":
+				if e.text || c.NotANumber {
+					return e.text && c.NotANumber, e
+				}
+				return c.N == e.n+c.Arg, number(c.N)
+			case "update":
+				return same, number(e.n/2 + c.Arg)
+			case "set if not exists":
+				if e.found {
+					return c.Found, e
+				}
+				return !c.Found, number(c.Arg)
+			case "get":
+				return same, e
+			case "get and delete":
+				return same, modelEntry{}
+			case "set":
+				return true, number(c.Arg)
+			case "text":
+				return true, modelEntry{found: true, text: true}
+			case "delete":
+				return true, modelEntry{}
+			default: // touch
+				return c.Found == e.found, e
+			}
+		},
+	}
+}
