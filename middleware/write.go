@@ -146,7 +146,7 @@ func (s *Store) takenElsewhere(ctx context.Context, a address) (bool, error) {
 		return false, err
 	}
 	for _, o := range others {
-		v, err := s.fetch(ctx, o.stored, false)
+		v, err := s.fetch(ctx, o.stored, true) // as in replaceRefused
 		if err == nil {
 			_, _, err = s.read(ctx, o, v)
 		}
@@ -164,7 +164,7 @@ func (s *Store) takenElsewhere(ctx context.Context, a address) (bool, error) {
 // replaceRefused is SetIfNotExists for a key whose entry may count as a miss. It
 // decides about the bytes that it read, and replaces no others.
 func (s *Store) replaceRefused(ctx context.Context, a address, value any, plan writePlan) (bool, error) {
-	v, err := s.fetch(ctx, a.stored, false)
+	v, err := s.fetch(ctx, a.stored, true) // with the TTL, because a near cache does not serve that
 	if isMiss(err) {
 		return s.setAt(ctx, a, value, plan, true) // it has disappeared
 	}

@@ -45,11 +45,11 @@ type combiner struct {
 	retries bool          // the client repeats commands
 	log     *slog.Logger
 
-	one      queue     // of a single node
-	cluster  masterFor // nil for a single node
-	replicas bool      // reads go to replicas: the pipeline of a batch would send them to masters
-	mu       sync.RWMutex
-	queues   map[string]*queue // of masters, by address
+	one       queue     // of a single node
+	cluster   masterFor // nil for a single node
+	readAlone bool      // a pipeline would read past the client's cache, or from masters in place of replicas
+	mu        sync.RWMutex
+	queues    map[string]*queue // of masters, by address
 
 	replyBytes atomic.Int64 // mean size of replies to GET
 	batches    atomic.Int64
@@ -68,12 +68,15 @@ func newCombiner(client redis.UniversalClient, log *slog.Logger) *combiner {
 	switch c := client.(type) {
 	case *redis.Client:
 		o := c.Options()
-		return &combiner{client: client, pool: o.PoolSize, timeout: o.ReadTimeout, retries: o.MaxRetries > 0, log: log}
+		return &combiner{
+			client: client, pool: o.PoolSize, timeout: o.ReadTimeout, retries: o.MaxRetries > 0, log: log,
+			readAlone: o.ClientSideCache != nil || o.ClientSideCacheConfig != nil,
+		}
 	case *redis.ClusterClient:
 		o := c.Options()
 		return &combiner{
 			client: client, pool: o.PoolSize, timeout: o.ReadTimeout, retries: o.MaxRedirects > 0, log: log,
-			cluster: c, replicas: o.ReadOnly, queues: make(map[string]*queue),
+			cluster: c, readAlone: o.ReadOnly, queues: make(map[string]*queue),
 		}
 	default:
 		return nil
@@ -144,7 +147,7 @@ func (c *combiner) process(ctx context.Context, r request) error {
 // queueFor returns the queue of a request, or nil if it goes over the pool without one.
 func (c *combiner) queueFor(ctx context.Context, r request) *queue {
 	switch {
-	case r.size > largestValue, !r.write && c.replicas:
+	case r.size > largestValue, !r.write && c.readAlone:
 		return nil
 	case c.cluster == nil:
 		return &c.one

@@ -357,7 +357,7 @@ func TestNewWarnsOfIgnoredDeadlines(t *testing.T) {
 func TestOwnWritesAreSeen(t *testing.T) {
 	on(t, func(t *testing.T, s *redisstore.Store, _ redis.UniversalClient, p string) {
 		var wg sync.WaitGroup
-		for w := range 64 {
+		for w := range 48 {
 			wg.Go(func() {
 				key := fmt.Sprint(p, w)
 				for i := range 50 {

@@ -48,8 +48,7 @@ func writers(s *redisstore.Store, keys []string, failed func(key string, err err
 }
 
 // Slots move while 64 callers use them: MOVED and ASK are followed for each command of a batch.
-func TestCombinedDuringReshard(t *testing.T) {
-	t.Parallel()
+func TestCombinedDuringReshard(t *testing.T) { // not parallel: it keeps the processors busy
 	c := redistest.StartCluster(t)
 	o := c.ClientOptions()
 	o.PoolSize, o.ContextTimeoutEnabled = 2, true
@@ -59,7 +58,7 @@ func TestCombinedDuringReshard(t *testing.T) {
 	var keys []string
 	slots := make(map[int]bool)
 	for i := range 64 {
-		key := fmt.Sprintf("{%d}", i%16)
+		key := fmt.Sprintf("{%d}", i%5)
 		slot, err := client.ClusterKeySlot(ctx, key).Result()
 		require.NoError(t, err)
 		slots[int(slot)] = true
@@ -86,8 +85,7 @@ func TestCombinedDuringReshard(t *testing.T) {
 }
 
 // The callers of two masters go on while the third is frozen and its callers wait.
-func TestFrozenMaster(t *testing.T) {
-	t.Parallel()
+func TestFrozenMaster(t *testing.T) { // not parallel: it keeps the processors busy
 	c := redistest.StartCluster(t)
 	o := c.ClientOptions()
 	o.PoolSize, o.ContextTimeoutEnabled = 2, true

@@ -45,22 +45,33 @@ type Stats struct {
 
 	// Waiting is the number of calls that wait for their batch now.
 	Waiting int64
+
+	// NearHits and NearMisses are the numbers of lookups in the near cache.
+	NearHits, NearMisses int64
+
+	// NearBytes is the memory that the near cache uses now, by go-redis's estimate.
+	NearBytes int64
 }
 
 // Stats returns the present counts. They are read one after the other, and may change in between.
 func (s *Store) Stats() Stats {
-	if s.combiner == nil {
-		return Stats{}
+	var now Stats
+	if c := s.combiner; c != nil {
+		now.Batches, now.Combined, now.Waiting = c.batches.Load(), c.combined.Load(), c.waiting.Load()
 	}
-	return Stats{
-		Batches:  s.combiner.batches.Load(),
-		Combined: s.combiner.combined.Load(),
-		Waiting:  s.combiner.waiting.Load(),
+	if s.near != nil {
+		near := s.near.Stats()
+		now.NearHits, now.NearMisses, now.NearBytes = int64(near.Hits), int64(near.Misses), near.MemoryUsageBytes //nolint:gosec // counts
 	}
+	return now
 }
 
 // Counts returns Stats by name, for package middleware.
 func (s *Store) Counts() map[string]int64 {
 	now := s.Stats()
-	return map[string]int64{"batches": now.Batches, "combined": now.Combined, "waiting": now.Waiting}
+	counts := map[string]int64{"batches": now.Batches, "combined": now.Combined, "waiting": now.Waiting}
+	if s.near != nil {
+		counts["near_hits"], counts["near_misses"], counts["near_bytes"] = now.NearHits, now.NearMisses, now.NearBytes
+	}
+	return counts
 }

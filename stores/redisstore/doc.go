@@ -61,6 +61,11 @@
 // that says so: the write may take place until the pipeline ends. A pipeline ends at the latest deadline of its callers, and
 // for callers without a deadline after the client's ReadTimeout. [Config] and the URL option combine=off switch this off.
 //
+// # Near cache
+//
+// With the URL options near_cache and near_cache_max_staleness, or with [NewNearCache], hot reads are served from memory of
+// the process, which holds what Redis holds. See [NearCache] for what it promises.
+//
 // # Retries and deadlines
 //
 // go-redis repeats a command whose connection broke. A pipeline of combined calls is sent once, and its callers repeat their
@@ -80,7 +85,7 @@
 //	    +ping +get +set +unlink +pttl +type +multi +exec +eval +evalsha +exists +strlen +getrange
 //	    +sadd +srem +sismember +sscan +pexpire +persist +scan +info
 //
-// Add +select for a database other than 0, +client|setname for a client_name, and +flushdb for Clear. In a Cluster add
+// Add +client|tracking for a near cache. Add +select for a database other than 0, +client|setname for a client_name, and +flushdb for Clear. In a Cluster add
 // +cluster|slots, +command and +asking, and +readonly for a client that reads from replicas. Names of tags start with
 // "gocache_tag_" in Redis, hence the second pattern.
 //

@@ -192,3 +192,31 @@ func ExampleStore_PruneTags() {
 	fmt.Println(before, client.Exists(ctx, "gocache_tag_example-order:tag").Val())
 	// Output: 1 0
 }
+
+// Hot reads are served from memory of the process, which holds the bytes that Redis holds.
+func ExampleNewNearCache() {
+	near, err := redisstore.NewNearCache(64<<20, 5*time.Second)
+	if err != nil {
+		panic(err)
+	}
+	client := redis.NewClient(&redis.Options{Addr: shared.single.Addr(), ContextTimeoutEnabled: true, ClientSideCache: near})
+	defer func() { _ = client.Close() }()
+	s, err := redisstore.New(client)
+	if err != nil {
+		panic(err)
+	}
+	ctx := context.Background()
+	if err := s.Set(ctx, "example:near", "hello"); err != nil {
+		panic(err)
+	}
+	for range 3 {
+		b, err := s.GetBytes(ctx, "example:near")
+		fmt.Printf("%s %v\n", b, err)
+	}
+	fmt.Println("served from memory:", s.Stats().NearHits > 0)
+	// Output:
+	// hello <nil>
+	// hello <nil>
+	// hello <nil>
+	// served from memory: true
+}

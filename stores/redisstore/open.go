@@ -52,6 +52,8 @@ import (
 //	expiration                          of entries that are set without, default none
 //	tags_ttl                            of tags that are set without, default 720h
 //	combine                             on or off: concurrent calls share pipelines, default on
+//	near_cache                          size of a near cache, such as 64MiB, default none: see NearCache
+//	near_cache_max_staleness            longest time for which it serves a reply; both or neither
 //
 // A user without a password is a user with the ACL rule nopass.
 //
@@ -60,7 +62,7 @@ import (
 // an option: even a path or the name of a variable may be a password in the wrong place. Errors of calls name the server's
 // address.
 func Open(ctx context.Context, url string) (*Store, error) {
-	t, client, err := connect(ctx, url)
+	t, client, err := connect(ctx, url, true)
 	if err != nil {
 		return nil, err
 	}
@@ -81,21 +83,27 @@ func Open(ctx context.Context, url string) (*Store, error) {
 
 // OpenClient returns the client that Open would use, for code that works on the same Redis without a store: a migration, an
 // audit, a queue. The caller closes it. Like Open it does not connect, reads the files that the URL names, and fails for the
-// same URLs with the same errors. The options expiration, tags_ttl and combine are checked and have no effect. The dynamic type is
+// same URLs with the same errors. The options expiration, tags_ttl, combine and near_cache are checked and have no effect. The dynamic type is
 // *redis.ClusterClient for a Cluster, and otherwise *redis.Client.
 func OpenClient(ctx context.Context, url string) (redis.UniversalClient, error) {
-	_, client, err := connect(ctx, url)
+	_, client, err := connect(ctx, url, false)
 	return client, err
 }
 
-// connect returns the client for a URL, and what the URL says. Both are nil if there is an error.
-func connect(ctx context.Context, url string) (*target, redis.UniversalClient, error) {
+// connect returns the client for a URL, with its near cache if wanted, and what the URL says. Both are nil if there is an
+// error.
+func connect(ctx context.Context, url string, near bool) (*target, redis.UniversalClient, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, failed(ctx, "open", context.Cause(ctx))
 	}
 	t, err := parseURL(url)
 	if err != nil {
 		return nil, nil, fmt.Errorf("redisstore: open: %w", err)
+	}
+	if near && t.nearBytes > 0 {
+		if t.near, err = NewNearCache(t.nearBytes, t.nearStaleness); err != nil {
+			return nil, nil, err
+		}
 	}
 	client, err := t.client()
 	if err != nil {
@@ -260,7 +268,7 @@ func (t *target) client() (redis.UniversalClient, error) {
 		if t.topology == socket {
 			network = "unix"
 		}
-		return redis.NewClient(&redis.Options{
+		o := &redis.Options{
 			Network: network, Addr: t.addrs[0],
 			Username: l.user, Password: l.password, CredentialsProviderContext: ask,
 			DB: t.db, TLSConfig: cfg, ClientName: t.clientName, Protocol: t.protocol,
@@ -270,7 +278,11 @@ func (t *target) client() (redis.UniversalClient, error) {
 			ConnMaxIdleTime: t.idleTime, ConnMaxLifetime: t.lifetime,
 			DialTimeout: t.dial, ReadTimeout: t.read, WriteTimeout: t.write,
 			MaxRetries: t.maxRetries(), MinRetryBackoff: t.minBackoff, MaxRetryBackoff: t.maxBackoff,
-		}), nil
+		}
+		if t.near != nil {
+			o.ClientSideCache = t.near
+		}
+		return redis.NewClient(o), nil
 	}
 	return nil, errors.New("unknown topology")
 }

@@ -64,12 +64,19 @@ func (s *Store) GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.D
 }
 
 // GetBytesMax is GetBytes for a value of at most limit bytes. It reads at most one byte more from Redis. A larger value is an
-// error whose method TooLarge returns true. It takes one round trip, as GetBytes does, with two commands.
+// error whose method TooLarge returns true. It takes one round trip, as GetBytes does, with two commands. With a near cache an
+// absent entry takes two.
 //
 // If the server does not offer GETRANGE, the whole value is read and then compared.
 func (s *Store) GetBytesMax(ctx context.Context, key string, limit int) ([]byte, error) {
 	if limit < 0 || limit == unbounded {
 		return nil, failed(ctx, opGet, errBadLimit)
+	}
+	if s.near != nil { // a pipeline would read past it
+		part := s.client.GetRange(ctx, key, 0, int64(limit))
+		unknown := &redis.IntCmd{}
+		unknown.SetVal(1)
+		return s.bounded(ctx, key, limit, part, unknown)
 	}
 	pipe := s.client.Pipeline()
 	part, exists := pipe.GetRange(ctx, key, 0, int64(limit)), pipe.Exists(ctx, key)
@@ -198,7 +205,7 @@ func (s *Store) ownBytes(ctx context.Context, op string, cmd *redis.StringCmd) (
 		return nil, readError(ctx, op, err)
 	case b == nil:
 		return []byte{}, nil
-	case s.copies:
+	case s.copies || len(b) == 1: // go-redis makes cached replies with string(b), which for one byte is read-only memory of Go
 		return append([]byte{}, b...), nil
 	default:
 		return b, nil

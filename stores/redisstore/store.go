@@ -22,8 +22,9 @@ type Store struct {
 	masters  masters // nil for a single node
 	defaults store.Options
 	scripts  scripts
-	copies   bool      // replies are copied, because the client may keep them
-	combiner *combiner // nil if calls are not combined
+	copies   bool       // replies are copied, because the client may keep them
+	combiner *combiner  // nil if calls are not combined
+	near     *NearCache // nil without one
 
 	noTransactions atomic.Bool // the server has refused MULTI, and ran a script instead
 
@@ -89,7 +90,7 @@ func NewWithConfig(client redis.UniversalClient, cfg Config, opts ...store.Optio
 	s := &Store{client: client, scripts: newScripts()}
 	s.masters, _ = client.(masters)
 	if one, ok := client.(oneNode); ok {
-		s.copies = cachesReplies(one.Options())
+		s.copies, s.near = sharesReplies(one.Options()), nearCacheOf(one.Options())
 	} else if s.masters == nil {
 		return nil, fmt.Errorf("redisstore: new: %T hides its kind of client (pass a *redis.Client or *redis.ClusterClient)", client)
 	}
@@ -98,6 +99,11 @@ func NewWithConfig(client redis.UniversalClient, cfg Config, opts ...store.Optio
 	}
 	if _, err := s.settings(nil); err != nil {
 		return nil, fmt.Errorf("redisstore: new: default options: %w", err)
+	}
+	if s.near != nil {
+		if err := s.near.use(client, client.(oneNode).Options(), cfg.logger()); err != nil { //nolint:forcetypeassert // s.near is of these options
+			return nil, fmt.Errorf("redisstore: new: %w", err)
+		}
 	}
 	if !heedsDeadlines(client) {
 		cfg.logger().Warn("redisstore: client ignores deadlines of contexts (set ContextTimeoutEnabled)")
@@ -108,9 +114,18 @@ func NewWithConfig(client redis.UniversalClient, cfg Config, opts ...store.Optio
 	return s, nil
 }
 
-// cachesReplies reports whether go-redis may keep a reply for others, as its experimental client-side caching does.
-func cachesReplies(o *redis.Options) bool {
-	return o != nil && (o.ClientSideCache != nil || o.ClientSideCacheConfig != nil)
+// sharesReplies reports whether others may hold the bytes of a reply. The caches of go-redis return fresh bytes for each
+// read. Another redis.Cache may not.
+func sharesReplies(o *redis.Options) bool {
+	if o == nil {
+		return false
+	}
+	switch o.ClientSideCache.(type) {
+	case nil, *redis.LocalCache, *NearCache:
+		return false
+	default:
+		return true
+	}
 }
 
 // String names the store's type; it shows no address and no credential.

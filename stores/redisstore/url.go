@@ -63,6 +63,9 @@ type target struct {
 	caFile, certFile, keyFile, serverName                     string
 	expiration, tagsTTL                                       time.Duration
 	noCombining                                               bool
+	nearBytes                                                 int64
+	nearStaleness                                             time.Duration
+	near                                                      *NearCache // that Open has made of the two
 }
 
 // login is a user and the source of its password. At most one of the last three fields is set.
@@ -244,10 +247,32 @@ func (t *target) check() error {
 	case (t.certFile == "") != (t.keyFile == ""):
 		return errors.New("cert_file and key_file need each other")
 	}
+	if err := t.checkNear(); err != nil {
+		return err
+	}
 	if err := t.login.check(""); err != nil {
 		return err
 	}
 	return t.watch.check("sentinel_")
+}
+
+// checkNear refuses a near cache with which go-redis would not cache. It would only log a line.
+func (t *target) checkNear() error {
+	switch {
+	case t.nearBytes == 0 && t.nearStaleness == 0:
+		return nil
+	case t.nearBytes == 0 || t.nearStaleness == 0:
+		return errors.New("near_cache and near_cache_max_staleness need each other")
+	case t.topology == sentinel || t.topology == cluster:
+		return errors.New("near_cache needs a single server, not Sentinel or Cluster")
+	case t.db != 0:
+		return errors.New("near_cache needs database 0")
+	case t.protocol == 2:
+		return errors.New("near_cache needs protocol 3")
+	case t.login.file != "":
+		return errors.New("near_cache needs a fixed password (use password_env)")
+	}
+	return nil
 }
 
 func (l *login) check(prefix string) error {

@@ -53,6 +53,11 @@ func options() []option {
 		{"max_retry_backoff", duration(func(t *target) *time.Duration { return &t.maxBackoff })},
 		{"min_idle_conns", number(0, func(t *target) *int { return &t.minIdle })},
 		{"min_retry_backoff", duration(func(t *target) *time.Duration { return &t.minBackoff })},
+		{"near_cache", func(t *target, v string) (err error) {
+			t.nearBytes, err = byteSize(v)
+			return err
+		}},
+		{"near_cache_max_staleness", duration(func(t *target) *time.Duration { return &t.nearStaleness })},
 		{"password_env", text(func(t *target) *string { return &t.login.env })},
 		{"password_file", text(func(t *target) *string { return &t.login.file })},
 		{"pool_size", number(1, func(t *target) *int { return &t.poolSize })},
@@ -133,4 +138,18 @@ func number(least int, field func(*target) *int) func(*target, string) error {
 		*field(t) = int(n)
 		return nil
 	}
+}
+
+// byteSize parses the size of a near cache, such as 64MiB.
+func byteSize(v string) (int64, error) {
+	for unit, bits := range map[string]int{"MiB": 20, "GiB": 30} {
+		digits, ok := strings.CutSuffix(v, unit)
+		if !ok {
+			continue
+		}
+		if n, err := strconv.ParseUint(digits, 10, 20); err == nil && n > 0 {
+			return int64(n) << bits, nil //nolint:gosec // at most 20 bits
+		}
+	}
+	return 0, errors.New("is not a size such as 64MiB or 1GiB")
 }
