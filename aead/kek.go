@@ -37,15 +37,10 @@ type KEKOpener interface {
 	OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, error)
 }
 
-// openedKEK is the KEK of an opener. It adds Close where the opener's AEAD has none.
+// openedKEK is the KEK of an opener that has nothing to close.
 type openedKEK struct{ tink.AEADWithContext }
 
-func (k openedKEK) Close() error {
-	if c, ok := k.AEADWithContext.(io.Closer); ok {
-		return c.Close()
-	}
-	return nil
-}
+func (openedKEK) Close() error { return nil }
 
 // onReload forwards to a KEK that embeds a *Keyring.
 func (k openedKEK) onReload(f func()) (cancel func()) {

@@ -32,6 +32,17 @@ func (o *opener) OpenKEK(_ context.Context, uri string) (tink.AEADWithContext, e
 	return o.kek, o.err
 }
 
+// closableKEK is a KEK with a connection.
+type closableKEK struct {
+	tink.AEADWithContext
+	closed int
+}
+
+func (k *closableKEK) Close() error {
+	k.closed++
+	return aeadtest.ErrOutage
+}
+
 func TestOpenKEKByOpener(t *testing.T) {
 	t.Parallel()
 	o := &opener{schemes: []string{"fake-kms", "fake2"}, kek: aeadtest.NewKeyService(t)}
@@ -44,6 +55,15 @@ func TestOpenKEKByOpener(t *testing.T) {
 		if err := kek.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
+	}
+	closable := &closableKEK{AEADWithContext: o.kek}
+	o.kek = closable
+	kek, err := aead.OpenKEK(t.Context(), "fake2:", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kek.Close(); !errors.Is(err, aeadtest.ErrOutage) || closable.closed != 1 {
+		t.Errorf("close: %v, %d times", err, closable.closed)
 	}
 	o.err = aeadtest.ErrOutage
 	if _, err := aead.OpenKEK(t.Context(), "fake2:", o); !errors.Is(err, aeadtest.ErrOutage) {
