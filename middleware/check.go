@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
-	"strings"
 
 	"github.com/eko/gocache/lib/v4/store"
 
@@ -170,32 +168,6 @@ func (s *Store) renewKeyCheck(ctx context.Context, old []byte) (bool, error) {
 	}
 	swapped, err := s.swapper.CompareAndSwap(ctx, s.prefix+keycheck.Name, old, 0, sealed, keepTTL)
 	return swapped, s.backingError(err)
-}
-
-// Keys streams the names of the namespace's entries, without the namespace, or of
-// all entries if the store has none. An entry that exists during the whole scan
-// is named at least once. An entry that appears or disappears during the scan may
-// be named. The sequence ends after the first error, which is ErrUnsupported if
-// the backing store cannot enumerate.
-func (s *Store) Keys(ctx context.Context) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		if s.lister == nil {
-			yield("", s.unsupported("list its entries"))
-			return
-		}
-		for name, err := range s.lister.Keys(ctx, s.prefix) {
-			if err != nil {
-				yield("", s.backingError(err))
-				return
-			}
-			if s.isKeyCheck(name) {
-				continue
-			}
-			if !yield(strings.TrimPrefix(name, s.prefix), nil) {
-				return
-			}
-		}
-	}
 }
 
 // isKeyCheck reports whether a stored name is that of a key check. A store without

@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
@@ -18,10 +19,16 @@ type Info struct {
 	// Type is the Go type or the encoding of the value: "string", "int64",
 	// "json".
 	Type string
-	// Compressed reports whether the value was compressed before sealing.
-	// Expires reports whether an expiry is sealed with it. No release writes
-	// either yet.
-	Compressed, Expires bool
+	// Compressed reports whether the value was compressed before sealing,
+	// Padded whether it was padded.
+	Compressed, Padded bool
+	// Hidden reports whether the entry's name is a pseudonym, Named whether the
+	// key is sealed with the value, Tagged whether tags are.
+	Hidden, Named, Tagged bool
+	// Expires reports whether an expiry is sealed with the value, and End is
+	// that, else zero.
+	Expires bool
+	End     time.Time
 	// Key is the key that the value names.
 	Key KeyReference
 	// StoredBytes is the size of the stored value, HeaderBytes the size of its
@@ -63,7 +70,12 @@ func Inspect(stored []byte) (Info, error) {
 		Kind:       h.Kind.String(),
 		Type:       h.Type.String(),
 		Compressed: h.Flags&wire.Compressed != 0,
+		Padded:     h.Flags&wire.Padded != 0,
+		Hidden:     h.Flags&wire.Hidden != 0,
+		Named:      h.Flags&wire.Named != 0,
+		Tagged:     h.Flags&wire.Tagged != 0,
 		Expires:    h.Flags&wire.Expires != 0,
+		End:        endIn(h),
 		Key: KeyReference{
 			ID: k.ID, HasID: k.HasID, Version: k.Version,
 			Envelope: k.Envelope(), DataKey: k.DataKey(), Passphrase: k.Passphrase(),

@@ -159,13 +159,44 @@ func TestNewChecksItsBound(t *testing.T) {
 	}
 }
 
+// An s2 block has the same rules: it saves, it is bounded before it is expanded, and nothing follows it.
+func TestS2(t *testing.T) {
+	t.Parallel()
+	c := newCodec(t, 1<<20)
+	for _, n := range []int{1 << 20, 64 << 10, 1024, 512} {
+		src := bytes.Repeat([]byte("abcdefghijklmnop"), n/16)
+		small, ok := c.ShrinkFast(src)
+		require.True(t, ok)
+		require.Less(t, len(small), n/2)
+		got, err := c.Expand(small)
+		require.NoError(t, err)
+		require.Equal(t, src, got)
+		_, err = newCodec(t, n-1).Expand(small)
+		require.ErrorIs(t, err, wire.ErrTooLarge)
+		for _, bad := range [][]byte{append(bytes.Clone(small), 0), small[:len(small)-1], small[:1]} {
+			_, err = c.Expand(bad)
+			require.ErrorIs(t, err, wire.ErrUnsupportedFormat)
+		}
+	}
+	random := make([]byte, 4096)
+	rand.Read(random)
+	for _, b := range [][]byte{nil, {1}, random} {
+		_, ok := c.ShrinkFast(b)
+		require.False(t, ok)
+	}
+}
+
 func FuzzExpand(f *testing.F) {
 	c := newCodec(f, 1<<16)
 	for _, src := range [][]byte{make([]byte, 100), bytes.Repeat([]byte("ab"), 1000), make([]byte, 1<<16)} {
 		if frame, ok := c.Shrink(src); ok {
 			f.Add(frame)
 		}
+		if block, ok := c.ShrinkFast(src); ok {
+			f.Add(block)
+		}
 	}
+	f.Add([]byte{2, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x20, 0x05, 0x29, 0x00, 0x00, 'h', 'e', 'l', 'l', 'o'})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before := bytes.Clone(b)

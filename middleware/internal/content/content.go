@@ -3,6 +3,7 @@
 package content
 
 import (
+	"fmt"
 	"sync"
 
 	"github.com/sealcache/sealcache/middleware/internal/compress"
@@ -43,9 +44,13 @@ func New(codec Codec, minBytes int, padding bool, maxBytes int) *Packer {
 
 // Pack returns the plaintext of an encoded value of type h.Type with its labels, and sets the flags in h that say how it is
 // made. h.Flags says whether the key is named. If nothing is to be added, the plaintext is value itself. Otherwise it is
-// written to buf, which grows as needed.
+// written to buf, which grows as needed. Key and
+// tags that are too long are wire.ErrTooLarge.
 func (p *Packer) Pack(buf *[]byte, h *wire.Header, l wire.Labels, value []byte) ([]byte, error) {
 	h.Flags |= l.Flags()
+	if n := l.Size(h.Flags); n > wire.MaxLabelsBytes {
+		return nil, fmt.Errorf("%w: key and tags of %d bytes, at most %d", wire.ErrTooLarge, n, wire.MaxLabelsBytes)
+	}
 	if p.codec != None && len(value) >= p.minBytes && h.Type.Compressible() {
 		c, err := p.compressor()
 		if err != nil {

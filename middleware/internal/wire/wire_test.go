@@ -185,6 +185,7 @@ func TestKeyOf(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte{0xC1, 0x5C, 1, 1, 1, 0, 0})
 	f.Add([]byte{0xC1, 0x5C, 1, 2, 1, 8, 7, 0, 0, 0, 20})
+	f.Add([]byte{0xC1, 0x5C, 1, 1, 2, 0x77, 0, 0, 1, 0x8b, 0xcf, 0xe5, 0x68, 0, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before := bytes.Clone(b)
 		h, n, err := wire.Parse(b)
