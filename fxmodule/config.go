@@ -72,6 +72,21 @@ type Cache struct {
 	MissOnOpenFailure bool `yaml:"miss_on_open_failure" env:"MISS_ON_OPEN_FAILURE"`
 	// MaxValueBytes bounds a value before it is sealed. 0 is middleware.DefaultMaxValueBytes. Negative is an error.
 	MaxValueBytes int `yaml:"max_value_bytes" env:"MAX_VALUE_BYTES"`
+	// HiddenKeys hides the names of keys and tags: middleware.WithHiddenKeys. It is a keyset of PRF keys, sealed under KEK: a
+	// path or env:NAME, as Keyset. It is read once.
+	HiddenKeys string `yaml:"hidden_keys" env:"HIDDEN_KEYS"`
+	// OneWayKeys is HiddenKeys for names that are secrets, which are not stored at all: middleware.WithOneWayKeys.
+	OneWayKeys string `yaml:"one_way_keys" env:"ONE_WAY_KEYS"`
+	// PRFKeysetName is the name to which the keyset of HiddenKeys or OneWayKeys is bound: aead.WithKeysetName.
+	PRFKeysetName string `yaml:"prf_keyset_name" env:"PRF_KEYSET_NAME"`
+	// SealedExpiry seals the expiry with each value: middleware.WithAuthenticatedExpiry.
+	SealedExpiry bool `yaml:"sealed_expiry" env:"SEALED_EXPIRY"`
+	// CompressMinBytes compresses values from this size on: middleware.WithCompression, which takes 512 and more. 0 is never.
+	CompressMinBytes int `yaml:"compress_min_bytes" env:"COMPRESS_MIN_BYTES"`
+	// CompressFast compresses with S2: middleware.WithFastCompression. It requires CompressMinBytes.
+	CompressFast bool `yaml:"compress_fast" env:"COMPRESS_FAST"`
+	// Padding hides the exact length of values: middleware.WithPadding.
+	Padding bool `yaml:"padding" env:"PADDING"`
 	// Codecs encode values of types that are not predeclared: middleware.WithCodec. They are set in code only.
 	Codecs []middleware.Codec `yaml:"-" env:"-"`
 }

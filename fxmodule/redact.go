@@ -63,6 +63,13 @@ func (c Cache) settings() string {
 	set("plaintext_until", c.PlaintextUntil.Format(time.RFC3339), !c.PlaintextUntil.IsZero())
 	set("miss_on_open_failure", "true", c.MissOnOpenFailure)
 	set("max_value_bytes", strconv.Itoa(c.MaxValueBytes), c.MaxValueBytes != 0)
+	set("hidden_keys", showSource(c.HiddenKeys), c.HiddenKeys != "")
+	set("one_way_keys", showSource(c.OneWayKeys), c.OneWayKeys != "")
+	set("prf_keyset_name", showName(c.PRFKeysetName), c.PRFKeysetName != "")
+	set("sealed_expiry", "true", c.SealedExpiry)
+	set("compress_min_bytes", strconv.Itoa(c.CompressMinBytes), c.CompressMinBytes != 0)
+	set("compress_fast", "true", c.CompressFast)
+	set("padding", "true", c.Padding)
 	set("codecs", strconv.Itoa(len(c.Codecs)), len(c.Codecs) > 0)
 	return "{" + strings.Join(s, ", ") + "}"
 }

@@ -67,6 +67,9 @@ func TestConfigString(t *testing.T) {
 		`keyset_name: "shop-keys", keyset_reload: 30s, data_keys.max_messages: 1000000, data_keys.max_bytes: 1073741824, data_keys.max_age: 12h0m0s, `+
 		`data_keys.cache_size: 64, data_keys.ttl: 5m0s, plaintext: seal-on-read, plaintext_until: 2030-01-31T00:00:00Z, `+
 		`miss_on_open_failure: true, max_value_bytes: 1048576}, "insecure": {store: memory:..., namespace: "insecure", unsealed: true}, `+
+		`"names": {store: memory:..., namespace: "names", kek: file:..., hidden_keys: file, prf_keyset_name: "shop-names", sealed_expiry: true, `+
+		`compress_min_bytes: 512, compress_fast: true, padding: true}, `+
+		`"tokens": {store: memory:..., namespace: "tokens", kek: file:..., one_way_keys: env:...}, `+
 		`jobs: {keys_of: "default", namespace: "billing", prf_keyset: env:..., prf_keyset_name: "shop-prf", compress_min_bytes: 256, max_payload_bytes: 65536, `+
 		`redis: rediss:..., queues: {"critical": 6, "default": 3}, strict_priority: true, concurrency: 8, shutdown_timeout: 6s, `+
 		`hidden_types: true, plaintext: read, plaintext_until: 2030-01-31T00:00:00Z, schedules.catch_up: 30s}, `+

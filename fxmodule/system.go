@@ -12,6 +12,7 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 	"go.uber.org/fx"
 
+	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/fxmodule/internal/early"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/jobs"
@@ -111,7 +112,7 @@ func (s *system) makeCaches(application store.StoreInterface) error {
 			s.caches.stores[name] = newUnsealedStore(backing, c)
 			continue
 		}
-		sealed, err := s.seal(name, c, backing)
+		sealed, err := s.seal(ctx, name, c, backing)
 		if err != nil {
 			return fmt.Errorf("fxmodule: cache %q: %w", name, err)
 		}
@@ -125,7 +126,7 @@ func hasDefault(c Config) bool {
 	return ok
 }
 
-func (s *system) seal(name string, c Cache, backing store.StoreInterface) (*middleware.Store, error) {
+func (s *system) seal(ctx context.Context, name string, c Cache, backing store.StoreInterface) (*middleware.Store, error) {
 	envelope, err := s.keys.Envelope(name)
 	if err != nil {
 		return nil, err
@@ -145,6 +146,11 @@ func (s *system) seal(name string, c Cache, backing store.StoreInterface) (*midd
 	if c.MaxValueBytes != 0 {
 		opts = append(opts, middleware.WithMaxValueBytes(c.MaxValueBytes))
 	}
+	packing, err := s.packing(ctx, name, c)
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, packing...)
 	if c.TTL != 0 {
 		opts = append(opts, middleware.WithDefaults(store.WithExpiration(c.TTL)))
 	}
@@ -158,6 +164,40 @@ func (s *system) seal(name string, c Cache, backing store.StoreInterface) (*midd
 		opts = append(opts, middleware.WithTracerProvider(s.in.Tracers))
 	}
 	return middleware.New(backing, envelope, opts...)
+}
+
+// packing returns the options for what the backing store sees of names, sizes and expiries.
+func (s *system) packing(ctx context.Context, name string, c Cache) ([]middleware.Option, error) {
+	var opts []middleware.Option
+	hide, setting, prfKeyset := middleware.WithHiddenKeys, "hidden_keys", c.HiddenKeys
+	if c.OneWayKeys != "" {
+		hide, setting, prfKeyset = middleware.WithOneWayKeys, "one_way_keys", c.OneWayKeys
+	}
+	if prfKeyset != "" {
+		source, err := keysetSource(prfKeyset)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", setting, err)
+		}
+		set, err := aead.OpenPRF(ctx, source, s.keys.kekOf[name], append(keysetName(c.PRFKeysetName), aead.WithLogger(s.log))...)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", setting, err)
+		}
+		opts = append(opts, hide(set))
+	}
+	if c.SealedExpiry {
+		opts = append(opts, middleware.WithAuthenticatedExpiry())
+	}
+	switch {
+	case c.CompressMinBytes == 0:
+	case c.CompressFast:
+		opts = append(opts, middleware.WithFastCompression(c.CompressMinBytes))
+	default:
+		opts = append(opts, middleware.WithCompression(c.CompressMinBytes))
+	}
+	if c.Padding {
+		opts = append(opts, middleware.WithPadding())
+	}
+	return opts, nil
 }
 
 // warnOfSharedNamespaces reports pairs of caches with one namespace. The binding of a value holds its namespace and key,

@@ -106,6 +106,7 @@ func (c Cache) problems() []error {
 		"ttl":                  c.TTL < 0,
 		"keyset_reload":        c.KeysetReload < 0,
 		"max_value_bytes":      c.MaxValueBytes < 0,
+		"compress_min_bytes":   c.CompressMinBytes < 0,
 		"data_keys.max_age":    c.DataKeys.MaxAge < 0,
 		"data_keys.cache_size": c.DataKeys.CacheSize < 0,
 		"data_keys.ttl":        c.DataKeys.TTL < 0,
@@ -136,6 +137,13 @@ func (c Cache) unsealedProblems() []error {
 		"plaintext_until":      !c.PlaintextUntil.IsZero(),
 		"miss_on_open_failure": c.MissOnOpenFailure,
 		"max_value_bytes":      c.MaxValueBytes != 0,
+		"hidden_keys":          c.HiddenKeys != "",
+		"one_way_keys":         c.OneWayKeys != "",
+		"prf_keyset_name":      c.PRFKeysetName != "",
+		"sealed_expiry":        c.SealedExpiry,
+		"compress_min_bytes":   c.CompressMinBytes != 0,
+		"compress_fast":        c.CompressFast,
+		"padding":              c.Padding,
 		"codecs":               len(c.Codecs) > 0,
 	} {
 		if is {
@@ -170,6 +178,7 @@ func (c Cache) sealedProblems() []error {
 			errs = append(errs, fmt.Errorf("keyset_name: %w", err))
 		}
 	}
+	errs = append(errs, c.packingProblems()...)
 	switch {
 	case c.Plaintext < middleware.RejectPlaintext || c.Plaintext > middleware.WritePlaintext:
 		errs = append(errs, errors.New("plaintext: unknown policy"))
@@ -177,6 +186,36 @@ func (c Cache) sealedProblems() []error {
 		errs = append(errs, errors.New("plaintext_until: needs a policy in plaintext"))
 	case c.Plaintext == middleware.WritePlaintext && c.PlaintextUntil.IsZero():
 		errs = append(errs, errors.New("plaintext: write needs an end (set plaintext_until, or unsealed)"))
+	}
+	return errs
+}
+
+// packingProblems checks hidden names and compression.
+func (c Cache) packingProblems() []error {
+	var errs []error
+	for name, source := range map[string]string{"hidden_keys": c.HiddenKeys, "one_way_keys": c.OneWayKeys} {
+		if source == "" {
+			continue
+		}
+		if _, err := keysetSource(source); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		}
+		if c.Plaintext != middleware.RejectPlaintext {
+			errs = append(errs, fmt.Errorf("%s: conflicts with plaintext", name))
+		}
+	}
+	switch {
+	case c.HiddenKeys != "" && c.OneWayKeys != "":
+		errs = append(errs, errors.New("hidden_keys, one_way_keys: conflict"))
+	case c.PRFKeysetName != "" && c.HiddenKeys == "" && c.OneWayKeys == "":
+		errs = append(errs, errors.New("prf_keyset_name: needs hidden_keys or one_way_keys"))
+	case c.PRFKeysetName != "":
+		if err := checkName(c.PRFKeysetName); err != nil {
+			errs = append(errs, fmt.Errorf("prf_keyset_name: %w", err))
+		}
+	}
+	if c.CompressFast && c.CompressMinBytes == 0 {
+		errs = append(errs, errors.New("compress_fast: needs compress_min_bytes"))
 	}
 	return errs
 }

@@ -38,6 +38,21 @@ caches:
     store: memory://?max_bytes=16MiB
     namespace: insecure
     unsealed: true
+  names:
+    store: memory://
+    namespace: names
+    kek: file:///run/secrets/kek.json
+    hidden_keys: /run/secrets/prf.json
+    prf_keyset_name: shop-names
+    sealed_expiry: true
+    compress_min_bytes: 512
+    compress_fast: true
+    padding: true
+  tokens:
+    store: memory://
+    namespace: tokens
+    kek: file:///run/secrets/kek.json
+    one_way_keys: env:PRF
 jobs:
   keys_of: default
   namespace: billing
@@ -78,6 +93,11 @@ func full() fxmodule.Config {
 				MaxValueBytes:     1 << 20,
 			},
 			"insecure": {Store: "memory://?max_bytes=16MiB", Unsealed: true, Namespace: "insecure"},
+			"names": {
+				Store: "memory://", Namespace: "names", KEK: "file:///run/secrets/kek.json", HiddenKeys: "/run/secrets/prf.json", PRFKeysetName: "shop-names",
+				SealedExpiry: true, CompressMinBytes: 512, CompressFast: true, Padding: true,
+			},
+			"tokens": {Store: "memory://", Namespace: "tokens", KEK: "file:///run/secrets/kek.json", OneWayKeys: "env:PRF"},
 		},
 		Jobs: fxmodule.Jobs{
 			KeysOf: "default", Namespace: "billing", PRFKeyset: "env:PRF", PRFKeysetName: "shop-prf", CompressMinBytes: 256, MaxPayloadBytes: 64 << 10,

@@ -15,12 +15,12 @@ import (
 // WithHiddenKeys hides the names of keys and tags from the backing store. They are
 // stored as keyed pseudonyms of 43 characters, after the namespace, which stays
 // readable. The key and the tags are sealed inside the value, so that Keys, Clear,
-// Invalidate and migrations work. The store still shows how many entries there are,
-// their sizes and times, and which operations touch the samb binding.
+// Invalidate and batches work. The store still shows how many entries there are,
+// their sizes and times, and which operations touch the same entry.
 //
 // aead.OpenPRF returns a set. Entries under plain names are not read, because asking
-// for them would show the names: package migrate moves them. WithPlaintext is
-// refused, since plaintext values are stored under plain names.
+// for them would show the names. WithPlaintext is refused, since plaintext values are
+// under plain names. A key has at most 8 KiB, key and tags together 16 KiB.
 //
 // # Changing the key
 //
@@ -32,14 +32,13 @@ import (
 // aead.OpenPRF did not open does not know this order: the lowest id counts, and New
 // logs a warning.
 //
-// To change the key: add it in every process, make it primary in every process, let
-// migrate move the entries, then disable the old key in every process and let migrate
-// move what was created since. If two processes with different primary keys Set one
-// key at the same moment, both entries may be removed: a miss. While the processes
+// To change the key: add it in every process, make it primary in every process, wait
+// until the entries under the old one have expired or were set again, and disable the
+// old key in every process. If two processes with different primary keys Set one key
+// at the same moment, both entries may be removed: a miss. While the processes
 // disable the old key, a lock that one of them creates is not seen by the others.
 //
-// An entry under a key that the set does not hold is a miss, never a wrong value. The
-// audit counts such entries.
+// An entry under a key that the set does not hold is a miss, never a wrong value.
 func WithHiddenKeys(set *prf.Set) Option { return hiddenNames("WithHiddenKeys", set, false) }
 
 // WithOneWayKeys is WithHiddenKeys for names that are secrets, such as session
