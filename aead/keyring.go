@@ -26,6 +26,11 @@ type Keyring struct {
 	log      *slog.Logger
 	stats    keyringCounters
 
+	times        atomic.Pointer[map[uint32]KeyTimes] // by key; nil if the source has none
+	timesFailed  atomic.Bool                         // said already
+	cryptoperiod time.Duration
+	aged         sync.Map // the ids of keys whose age was warned of
+
 	// Reloading; src is nil if there is nothing to reload from.
 	src            *sourceReader
 	kek            *kekSpy
@@ -57,6 +62,7 @@ type KeyInfo struct {
 	Prefix   string           // "TINK", "CRUNCHY", "LEGACY", or "RAW": ciphertexts of such a key do not name it
 	Status   keyset.KeyStatus // Enabled, Disabled, Destroyed
 	Primary  bool             // the key that seals
+	Times    KeyTimes         // zero times are unknown; only a FileSource has them
 	Messages uint64           // sealed by this Keyring under this key; counted only for random 96-bit nonces
 }
 
@@ -102,6 +108,7 @@ func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts
 	} else {
 		k.startKEKCheck(c.kekCheck)
 	}
+	k.readTimes(ctx, src)
 	if c.hasReload {
 		k.watch(ctx, c.reload)
 	}
@@ -109,7 +116,7 @@ func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts
 }
 
 func newKeyring(h *keyset.Handle, c *keyringConfig) (*Keyring, error) {
-	k := &Keyring{log: c.log, reloading: make(chan struct{}, 1), subscribers: make(map[int]func())}
+	k := &Keyring{log: c.log, cryptoperiod: c.cryptoperiod, reloading: make(chan struct{}, 1), subscribers: make(map[int]func())}
 	r, err := newLoadedKeyset(h, &k.counters)
 	if err != nil {
 		return nil, err
@@ -136,6 +143,7 @@ func (k *Keyring) Keys() []KeyInfo {
 	}
 	infos := make([]KeyInfo, len(r.infos))
 	copy(infos, r.infos)
+	k.timesOf(infos)
 	for i, key := range r.keys {
 		if key.counter != nil {
 			infos[i].Messages = key.counter.n.Load()

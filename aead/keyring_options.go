@@ -27,6 +27,7 @@ type keyringConfig struct {
 	name              string
 	kekCheck          time.Duration
 	hasKEKCheck       bool
+	cryptoperiod      time.Duration
 	log               *slog.Logger
 }
 
@@ -129,6 +130,7 @@ func (f keyringFunction) config(kek tink.AEADWithContext, opts []KeyringOption) 
 		{"WithAssociatedData", c.hasAssociatedData, f.binds},
 		{"WithKeysetName", c.name != "", f.binds},
 		{"WithReload", c.hasReload, f.reloads},
+		{"WithCryptoperiod", c.cryptoperiod != 0, f.reloads},
 		{"WithKEKCheck", c.hasKEKCheck, f.reloads && object == f.name},
 	} {
 		if o.given && !o.fits {

@@ -56,6 +56,7 @@ func (k *Keyring) reload(ctx context.Context, onlyChanged bool) error {
 		}
 		return err
 	}
+	k.readTimes(ctx, k.src.src)
 	if changed {
 		k.stats.reloads.Add(1)
 		k.log.InfoContext(ctx, "sealcache: keyset reloaded", "keys", len(k.keyset.Load().keys), "primary", k.keyset.Load().primary.id)

@@ -12,6 +12,7 @@ import (
 
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 
+	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset" //nolint:depguard // to make the keyset of a file:// KEK, which is plaintext
 )
 
@@ -66,7 +67,14 @@ func (k *kekCreate) file(uri string) error {
 	if err := insecurecleartextkeyset.CreateKeyset(&data, tinkaead.AES256GCMKeyTemplate()); err != nil {
 		return err
 	}
-	return createFile(u.Path, data.Bytes())
+	if err := createFile(u.Path, data.Bytes()); err != nil {
+		return err
+	}
+	h, err := insecurecleartextkeyset.Handle(context.Background(), aead.BytesSource(data.Bytes()))
+	if err != nil {
+		return err
+	}
+	return newKeysetTimes(u.Path, h)
 }
 
 // passphrase gives the URI of a passphrase a salt, and opens it once.

@@ -163,9 +163,10 @@ func (k *keysetFlags) open(ctx context.Context) (file *keysetFile, done func(), 
 func (k *keysetFlags) read(ctx context.Context) (*keysetView, error) {
 	var source aead.Source
 	var kek tink.AEADWithContext
+	path := ""
 	if k.keyset == "" {
-		path, err := fileOfKEK(k.kek)
-		if err != nil {
+		var err error
+		if path, err = fileOfKEK(k.kek); err != nil {
 			return nil, err
 		}
 		source = aead.FileSource(path)
@@ -173,6 +174,11 @@ func (k *keysetFlags) read(ctx context.Context) (*keysetView, error) {
 		var err error
 		if source, err = keysetSource("keyset", k.keyset); err != nil {
 			return nil, err
+		}
+		if !strings.HasPrefix(k.keyset, "env:") {
+			if path, err = keysetPath("keyset", k.keyset); err != nil {
+				return nil, err
+			}
 		}
 		var done func()
 		if kek, done, err = openKEKs(ctx, k.kek, k.others); err != nil {
@@ -184,8 +190,16 @@ func (k *keysetFlags) read(ctx context.Context) (*keysetView, error) {
 	if err != nil {
 		return nil, keyError(err)
 	}
-	_, view, err := readKeyset(ctx, data, kek, k.name)
-	return view, keyError(err)
+	handle, view, err := readKeyset(ctx, data, kek, k.name)
+	if err != nil {
+		return nil, keyError(err)
+	}
+	if path != "" {
+		if times, err := readKeyTimes(path, handle); err == nil {
+			withTimes(view.keys, times)
+		}
+	}
+	return view, nil
 }
 
 func keyTemplates() map[string]*tinkpb.KeyTemplate {
@@ -251,12 +265,18 @@ func (k *keysCreate) run(ctx context.Context, p *program, f *flags) (int, error)
 	if err := aead.CreateKeyset(ctx, &data, kek, keyTemplates()[k.kind], nameOptions(k.name)...); err != nil {
 		return 0, keyError(err)
 	}
-	_, view, err := readKeyset(ctx, data.Bytes(), kek, k.name)
+	handle, view, err := readKeyset(ctx, data.Bytes(), kek, k.name)
 	if err != nil {
 		return 0, keyError(err)
 	}
 	if err := createFile(filepath.Clean(k.out), data.Bytes()); err != nil {
 		return 0, err
+	}
+	if err := newKeysetTimes(filepath.Clean(k.out), handle); err != nil {
+		return 0, err
+	}
+	if times, err := readKeyTimes(filepath.Clean(k.out), handle); err == nil {
+		withTimes(view.keys, times)
 	}
 	if !k.json {
 		fmt.Fprintf(p.stderr, "made %s\n", k.out)

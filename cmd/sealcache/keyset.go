@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/tink-crypto/tink-go/v2/keyset"
@@ -25,11 +27,32 @@ type keysetFile struct {
 	kek  tink.AEADWithContext // opens it
 	to   tink.AEADWithContext // seals it again
 	name string
+	wait bool // for another command that changes it, instead of an error
 }
+
+// errNoChange is returned by an edit that has nothing to change. The times of the keys are brought up to date all the same.
+var errNoChange = errors.New("nothing to change")
+
+// errBusy is that another command is changing the keyset, or has just done so.
+var errBusy = errors.New("another command is changing the keyset (try again)")
 
 // change reads the keyset, edits it and replaces the file. The file always holds the whole old keyset or the whole new
 // one. The new one is opened again before it takes its place. Of two changes at the same time, one is refused.
 func (k *keysetFile) change(ctx context.Context, edit func(m *keyset.Manager, now *keysetView) error) (*keysetView, error) {
+	for {
+		view, err := k.changeOnce(ctx, edit)
+		if !k.wait || !errors.Is(err, errBusy) {
+			return view, err
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+func (k *keysetFile) changeOnce(ctx context.Context, edit func(m *keyset.Manager, now *keysetView) error) (*keysetView, error) {
 	path, err := filepath.EvalSymlinks(k.path)
 	if err != nil {
 		return nil, fileError(err)
@@ -46,7 +69,7 @@ func (k *keysetFile) change(ctx context.Context, edit func(m *keyset.Manager, no
 	case err != nil:
 		return nil, fileError(fmt.Errorf("lock the keyset: %w", err))
 	case !locked:
-		return nil, errors.New("another command is changing the keyset (try again)")
+		return nil, errBusy
 	}
 	defer lock.Unlock() //nolint:errcheck // closing releases it
 	if info, err = lockedFile(lock, path); err != nil {
@@ -56,11 +79,42 @@ func (k *keysetFile) change(ctx context.Context, edit func(m *keyset.Manager, no
 	if err != nil {
 		return nil, fileError(err)
 	}
-	after, written, err := k.edit(ctx, before, edit)
-	if err != nil {
+	c, err := k.edit(ctx, before, edit)
+	if err != nil && !errors.Is(err, errNoChange) {
 		return nil, err
 	}
-	return written, replaceLocked(path, info, before, after)
+	return c.after, k.replace(path, info, before, c)
+}
+
+// replace puts the new keyset into its place, with the times of its keys.
+func (k *keysetFile) replace(path string, info os.FileInfo, before []byte, c *keysetChange) error {
+	// Times that do not open are unknown: they count from now on.
+	times, _ := readKeyTimes(path, c.oldHandle)
+	_, err := os.Stat(timesFile(path))
+	had := err == nil
+	now := time.Now()
+	if c.data != nil {
+		if times.created(c.before, c.after, now) {
+			if err := times.write(path, c.oldHandle); err != nil {
+				return fmt.Errorf("the file of the key times: %w", err)
+			}
+		}
+		if err := replaceLocked(path, info, before, c.data); err != nil {
+			if !had {
+				_ = os.Remove(timesFile(path))
+			}
+			return err
+		}
+	}
+	next := times.observe(c.before, c.after, now)
+	withTimes(c.after.keys, next)
+	if had && next.equal(times) && c.data == nil {
+		return nil
+	}
+	if err := next.write(path, c.newHandle); err != nil {
+		return fmt.Errorf("the keyset is changed, but not the file of its key times: %w", err)
+	}
+	return nil
 }
 
 // lockedFile returns the file behind a lock. Another command may have replaced it before the lock was taken.
@@ -71,38 +125,50 @@ func lockedFile(lock *flock.Flock, path string) (os.FileInfo, error) {
 	}
 	if lock.Path() == path {
 		if held, err := lock.Stat(); err != nil || !os.SameFile(held, info) {
-			return nil, errors.New("another command has just changed the keyset (try again)")
+			return nil, errBusy
 		}
 	}
 	return info, nil
 }
 
-// edit returns the bytes of the edited keyset. They open, and hold what was meant.
-func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyset.Manager, now *keysetView) error) ([]byte, *keysetView, error) {
+// keysetChange is a keyset before and after a change. Without data nothing is to be changed.
+type keysetChange struct {
+	oldHandle, newHandle *keyset.Handle
+	before, after        *keysetView
+	data                 []byte
+}
+
+// edit returns the edited keyset. Its bytes open, and hold what was meant. With errNoChange it returns the present one.
+func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyset.Manager, now *keysetView) error) (*keysetChange, error) {
 	handle, view, err := readKeyset(ctx, before, k.kek, k.name)
 	if err != nil {
-		return nil, nil, keyError(err)
+		return nil, keyError(err)
 	}
+	if times, err := readKeyTimes(k.path, handle); err == nil {
+		withTimes(view.keys, times.observe(view, view, time.Now()))
+	}
+	sum := sha256.Sum256(before)
+	view.fileDigest = hex.EncodeToString(sum[:])
 	m := keyset.NewManagerFromHandle(handle)
 	if err := edit(m, view); err != nil {
-		return nil, nil, err
+		return &keysetChange{oldHandle: handle, newHandle: handle, before: view, after: view}, err
 	}
 	changed, err := m.Handle()
 	if err != nil {
-		return nil, nil, errors.New("the keyset does not allow this change")
+		return nil, errors.New("the keyset does not allow this change")
 	}
 	after, err := k.write(ctx, changed, view.associatedData, isJSON(before))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	_, written, err := readKeyset(ctx, after, k.to, k.name)
 	if err != nil {
-		return nil, nil, fmt.Errorf("the new keyset does not open, so the old one stays: %w", err)
+		return nil, fmt.Errorf("the new keyset does not open, so the old one stays: %w", err)
 	}
-	if viewOf(changed, view.prf).String() != written.String() {
-		return nil, nil, errors.New("the new keyset does not read as it was written, so the old one stays")
+	if viewOf(changed, view.prf).states() != written.states() {
+		return nil, errors.New("the new keyset does not read as it was written, so the old one stays")
 	}
-	return after, written, nil
+	return &keysetChange{oldHandle: handle, newHandle: changed, before: view, after: written, data: after}, nil
 }
 
 // readKeyset opens a keyset. A byte order mark before it is skipped, as package aead does. Tink's errors are not passed
@@ -218,6 +284,7 @@ type keysetView struct {
 	keys           []keyInfo
 	prf            bool
 	digest         string // of the bytes, if they are sealed
+	fileDigest     string // of the bytes
 	associatedData []byte // that binds the keyset to its name
 }
 
@@ -234,6 +301,8 @@ type keyInfo struct {
 	Prefix  string `json:"prefix"`
 	Status  string `json:"status"`
 	Primary bool   `json:"primary"`
+
+	Times aead.KeyTimes `json:"times,omitzero"`
 }
 
 // The words for keyInfo.Status.
@@ -263,7 +332,7 @@ func infoOf(ring *aead.Keyring) []keyInfo {
 	}
 	var keys []keyInfo
 	for _, k := range ring.Keys() {
-		keys = append(keys, keyInfo{ID: k.ID, Type: k.Type, Prefix: k.Prefix, Status: strings.ToLower(k.Status.String()), Primary: k.Primary})
+		keys = append(keys, keyInfo{ID: k.ID, Type: k.Type, Prefix: k.Prefix, Status: strings.ToLower(k.Status.String()), Primary: k.Primary, Times: k.Times})
 	}
 	return keys
 }
@@ -297,7 +366,14 @@ func (v *keysetView) String() string {
 		if k.Primary {
 			mark = "*"
 		}
-		fmt.Fprintf(&b, "%s %10d  %-24s %-8s %s\n", mark, k.ID, k.Type, k.Prefix, k.Status)
+		fmt.Fprintf(&b, "%s %10d  %-24s %-8s %-9s %s\n", mark, k.ID, k.Type, k.Prefix, k.Status, timesText(k.Times, k.Status, k.Primary))
 	}
 	return b.String()
+}
+
+// states lists the keys without their times.
+func (v *keysetView) states() string {
+	without := keysetView{keys: slices.Clone(v.keys)}
+	withTimes(without.keys, nil)
+	return without.String()
 }

@@ -52,9 +52,18 @@ func keysCommands() []entry {
 		{
 			use: "destroy ID", short: "Remove a key forever", make: func() command { return new(keysDestroy) },
 			long: "Destroy removes a key. Values that are sealed under it, also in backups, can never be opened again. It asks for the report\n" +
-				"of an audit, or for --yes.",
+				"of an audit, or for --yes. It prints a certificate of the destruction in JSON: which key, which audit, and when.",
 			example: keysEnv + "  sealcache audit --may-destroy 1111111111 --not-primary-since 2030-01-31T12:00:00Z --report destroy.json\n" +
 				"  sealcache keys destroy --audited destroy.json 1111111111",
+		},
+		{
+			use: "rotate", short: "Do the next step of a rotation, from cron", make: func() command { return new(keysRotate) },
+			long: "Rotate does the step of a rotation that is due, or nothing. It adds a key when the primary key is older than --every, or of\n" +
+				"unknown age. It promotes that key when it is older than --settle, the time in which every process has the keyset. With\n" +
+				"--disable-unused it audits every Redis of --store, and disables a key that each audit says may be destroyed. It destroys\n" +
+				"nothing. It may run on several machines that share the file, at any time.",
+			example: keysEnv + "  sealcache keys rotate --every 90d --settle 48h\n" +
+				"  sealcache keys rotate --every 90d --settle 48h --disable-unused --store redis://localhost:6379/0",
 		},
 		{
 			use: "rewrap", short: "Seal a keyset again, under the primary key of its KEK or under another KEK", make: func() command { return new(keysRewrap) },
@@ -211,7 +220,7 @@ func (k *keysDestroy) declare(f *flags) {
 	k.keys.declare(f)
 	f.StringVar(&k.audited, "audited", "", "`FILE` that \"sealcache audit --may-destroy ID --report FILE\" wrote within the last day, with the answer yes, after the key was disabled")
 	f.BoolVar(&k.yes, "yes", false, "destroy the key without an audit")
-	f.BoolVar(&k.json, "json", false, jsonUse)
+	f.BoolVar(&k.json, "json", false, "print nothing but the certificate")
 	f.file("audited")
 }
 
@@ -220,6 +229,7 @@ func (k *keysDestroy) run(ctx context.Context, p *program, f *flags) (int, error
 	if err != nil {
 		return 0, err
 	}
+	c := certificate{header: newHeader(f), NotBound: notCovered}
 	view, path, err := changeKeyset(ctx, &k.keys, "", func(m *keyset.Manager, now *keysetView) error {
 		key := now.key(id)
 		switch {
@@ -228,26 +238,31 @@ func (k *keysDestroy) run(ctx context.Context, p *program, f *flags) (int, error
 		case key.Primary:
 			return errPrimary(id)
 		case k.audited != "":
-			if err := auditAllows(k.audited, key, now); err != nil {
+			if c.Audit, err = auditAllows(k.audited, key, now); err != nil {
 				return err
 			}
 		case !k.yes:
 			return wrong("key %[1]d: its values could never be opened again (audit --may-destroy %[1]d, then give --audited)", id)
 		}
+		c.Destroyed, c.Before = *key, now.fileDigest
 		return m.Delete(id)
 	})
 	if err != nil {
 		return 0, err
 	}
-	return exitDone, p.writeKeyset(f, k.json, view, path, nil)
+	c.File, c.At, c.After, c.Keyset = path, time.Now().UTC().Truncate(time.Second), sha256Of(path), view.keys
+	if !k.json {
+		fmt.Fprintf(p.stderr, "destroyed key %d (keep the certificate)\n", id)
+	}
+	return exitDone, writeJSON(p.stdout, c)
 }
 
 // auditAllows reads the report of an audit. It allows to destroy a key that was disabled since before the audit.
-func auditAllows(path string, key *keyInfo, now *keysetView) error {
+func auditAllows(path string, key *keyInfo, now *keysetView) (*usedAudit, error) {
 	const recent = 24 * time.Hour
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return fileError(fmt.Errorf("--audited: %w", err))
+		return nil, fileError(fmt.Errorf("--audited: %w", err))
 	}
 	var report struct {
 		Schema     int       `json:"schema"`
@@ -258,26 +273,28 @@ func auditAllows(path string, key *keyInfo, now *keysetView) error {
 		Keyset     []keyInfo `json:"keyset"`
 		Digest     string    `json:"sealed_keyset_sha256"`
 		Answer     string    `json:"answer"`
+		Scope      string    `json:"scope"`
+		Server     string    `json:"server"`
 	}
 	if err := json.Unmarshal(data, &report); err != nil || report.Schema != schema || report.Command != "audit" {
-		return wrong("--audited: the file is not the report of an audit by this release")
+		return nil, wrong("--audited: the file is not the report of an audit by this release")
 	}
 	i := slices.IndexFunc(report.Keyset, func(k keyInfo) bool { return k.ID == key.ID })
 	switch {
 	case report.MayDestroy == nil || *report.MayDestroy != key.ID:
-		return wrong("--audited: that audit is not about key %d", key.ID)
+		return nil, wrong("--audited: that audit is not about key %d", key.ID)
 	case report.Answer != "yes" || !report.Complete:
-		return wrong("--audited: that audit does not say that key %d may be destroyed", key.ID)
+		return nil, wrong("--audited: that audit does not say that key %d may be destroyed", key.ID)
 	case time.Since(report.Started) > recent || time.Until(report.Started) > time.Minute:
-		return wrong("--audited: that audit is older than a day (audit again)")
+		return nil, wrong("--audited: that audit is older than a day (audit again)")
 	case key.Status != statusDisabled:
-		return wrong("--audited: key %d is not disabled (disable it, and audit again)", key.ID)
+		return nil, wrong("--audited: key %d is not disabled (disable it, and audit again)", key.ID)
 	case i < 0 || report.Keyset[i].Status != statusDisabled:
-		return wrong("--audited: key %d was not disabled when that audit began (audit again)", key.ID)
+		return nil, wrong("--audited: key %d was not disabled when that audit began (audit again)", key.ID)
 	case primaryOf(report.Keyset).ID != now.primary().ID || report.Digest != now.digest:
-		return wrong("--audited: the keyset is not the one of that audit (audit again)")
+		return nil, wrong("--audited: the keyset is not the one of that audit (audit again)")
 	}
-	return nil
+	return &usedAudit{path, sha256Of(path), report.Started, report.Answer, report.Scope, report.Server}, nil
 }
 
 // keysRewrap is "keys rewrap".

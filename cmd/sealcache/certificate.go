@@ -1,0 +1,44 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"time"
+)
+
+// certificate says which key was destroyed, when, and on the strength of which audit. It is what an auditor keeps.
+type certificate struct {
+	header
+
+	File      string     `json:"file"`
+	Destroyed keyInfo    `json:"destroyed"` // with its times
+	At        time.Time  `json:"destroyed_at"`
+	Audit     *usedAudit `json:"audit"` // null if the key was destroyed with --yes
+	Before    string     `json:"keyset_sha256_before"`
+	After     string     `json:"keyset_sha256_after"`
+	NotBound  string     `json:"not_covered"`
+}
+
+// usedAudit is the audit that allowed it.
+type usedAudit struct {
+	File    string    `json:"file"`
+	SHA256  string    `json:"sha256"`
+	Started time.Time `json:"started"`
+	Answer  string    `json:"answer"`
+	Scope   string    `json:"scope"`
+	Server  string    `json:"server,omitempty"`
+}
+
+// notCovered is what no audit sees.
+const notCovered = "backups and snapshots of Redis and of the keyset's file, other servers, and keysets that are sealed under the key"
+
+// sha256Of returns the digest of a file, or nothing.
+func sha256Of(path string) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,295 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tink-crypto/tink-go/v2/keyset"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/audit"
+)
+
+// duration is a flag of a duration that may be given in days.
+type duration struct{ time.Duration }
+
+func (d *duration) Type() string { return "DURATION" }
+
+func (d *duration) Set(s string) error {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		if err != nil {
+			return errors.New("not a duration such as 90d or 48h")
+		}
+		d.Duration = time.Duration(n) * 24 * time.Hour //nolint:gosec // 16 bits
+		return nil
+	}
+	v, err := time.ParseDuration(s)
+	if err != nil {
+		return errors.New("not a duration such as 90d or 48h")
+	}
+	d.Duration = v
+	return nil
+}
+
+func (d *duration) String() string {
+	if d.Duration == 0 {
+		return ""
+	}
+	return d.Duration.String()
+}
+
+// keysRotate is "keys rotate".
+type keysRotate struct {
+	keys          keysetFlags
+	every, settle duration
+	disableUnused bool
+	stores        []string
+	ignoreTypes   []string
+	json          bool
+}
+
+func (k *keysRotate) declare(f *flags) {
+	k.keys.declare(f)
+	f.Var(&k.every, "every", "age of the primary key from which on a new key is added, as 90d")
+	k.settle.Duration = 48 * time.Hour
+	f.Var(&k.settle, "settle", "time until every process has a changed keyset; a new key waits for it")
+	f.BoolVar(&k.disableUnused, "disable-unused", false, "disable former keys that no value in the Redis of each --store names; \"sealcache keys enable\" reverses it")
+	f.StringArrayVar(&k.stores, "store", nil, "`URL` of a Redis that may hold values under the keys; repeat it for each one")
+	f.StringSliceVar(&k.ignoreTypes, "ignore-type", nil, "audit although entries of this `TYPE` of Redis are not examined, as hash,list")
+	f.BoolVar(&k.json, "json", false, jsonUse)
+	f.need("every")
+}
+
+// rotationReport is the report of "keys rotate".
+type rotationReport struct {
+	header
+
+	File    string           `json:"file"`
+	Actions []rotationAction `json:"actions"`
+	Waiting []string         `json:"waiting,omitempty"` // reasons for which nothing more was done
+	Scope   []string         `json:"scope,omitempty"`   // of the audits
+}
+
+type rotationAction struct {
+	Action string `json:"action"` // added, promoted, disabled
+	Key    uint32 `json:"key"`
+}
+
+func (k *keysRotate) check() error {
+	switch {
+	case k.every.Duration <= 0 || k.settle.Duration < 0:
+		return wrong("--every must be positive, and --settle not negative")
+	case k.settle.Duration >= k.every.Duration:
+		return wrong("--settle must be shorter than --every")
+	case k.disableUnused && len(k.stores) == 0:
+		return wrong("--disable-unused needs --store, once for each Redis that may hold values under the keys")
+	case !k.disableUnused && len(k.stores)+len(k.ignoreTypes) > 0:
+		return wrong("--store and --ignore-type need --disable-unused")
+	}
+	return nil
+}
+
+func (k *keysRotate) run(ctx context.Context, p *program, f *flags) (int, error) {
+	if err := k.check(); err != nil {
+		return 0, err
+	}
+	r := &rotationReport{header: newHeader(f), Actions: []rotationAction{}}
+	view, err := k.step(ctx, r)
+	if err != nil {
+		return 0, err
+	}
+	if k.disableUnused {
+		if view, err = k.disable(ctx, p, r, view); err != nil {
+			return 0, errors.Join(err, k.write(p, r, view))
+		}
+	}
+	return exitDone, k.write(p, r, view)
+}
+
+func (k *keysRotate) write(p *program, r *rotationReport, view *keysetView) error {
+	if view != nil {
+		r.Keyset = view.keys
+	}
+	if k.json {
+		return writeJSON(p.stdout, r)
+	}
+	var b strings.Builder
+	for _, a := range r.Actions {
+		fmt.Fprintf(&b, "%s key %d\n", a.Action, a.Key)
+	}
+	if len(r.Actions) == 0 {
+		b.WriteString("nothing to do\n")
+	}
+	for _, w := range r.Waiting {
+		b.WriteString(w + "\n")
+	}
+	for _, s := range r.Scope {
+		b.WriteString("Audited: " + s + "\n")
+	}
+	if view != nil {
+		b.WriteString(view.String())
+	}
+	_, err := fmt.Fprint(p.stdout, b.String())
+	return err
+}
+
+// change edits the keyset. It waits while another command does.
+func (k *keysRotate) change(ctx context.Context, r *rotationReport, edit func(m *keyset.Manager, now *keysetView) error) (*keysetView, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*keyTimeout)
+	defer cancel()
+	file, done, err := k.keys.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	r.File, file.wait = file.path, true
+	return file.change(ctx, edit)
+}
+
+// step promotes the key that has settled, or adds one if it is time. Both are decided under the lock of the keyset.
+func (k *keysRotate) step(ctx context.Context, r *rotationReport) (*keysetView, error) {
+	return k.change(ctx, r, func(m *keyset.Manager, now *keysetView) error {
+		r.Actions, r.Waiting = []rotationAction{}, nil // of an attempt that found the keyset busy
+		at := time.Now()
+		if next := pendingKey(now); next != nil {
+			if due := next.Times.Created.Add(k.settle.Duration); at.Before(due) {
+				r.Waiting = append(r.Waiting, fmt.Sprintf("key %d settles until %s", next.ID, due.UTC().Format(time.RFC3339)))
+				return errNoChange
+			}
+			r.Actions = append(r.Actions, rotationAction{"promoted", next.ID})
+			return m.SetPrimary(next.ID)
+		}
+		primary := now.primary()
+		since := primary.Times.Promoted
+		if since.IsZero() {
+			since = primary.Times.Created
+		}
+		if !since.IsZero() && at.Before(since.Add(k.every.Duration)) {
+			r.Waiting = append(r.Waiting, fmt.Sprintf("the next key is due at %s", since.Add(k.every.Duration).UTC().Format(time.RFC3339)))
+			return errNoChange
+		}
+		if since.IsZero() {
+			r.Waiting = append(r.Waiting, fmt.Sprintf("the age of the primary key %d is unknown, so it counts as due", primary.ID))
+		}
+		id, err := addKey(m, now, "")
+		if err == nil {
+			r.Actions = append(r.Actions, rotationAction{"added", id})
+		}
+		return err
+	})
+}
+
+// pendingKey returns the newest key that waits to become the primary key, or nil. A key of unknown age does not: it may be a
+// former one.
+func pendingKey(v *keysetView) *keyInfo {
+	var found *keyInfo
+	for i := range v.keys {
+		key := &v.keys[i]
+		t := key.Times
+		if key.Primary || key.Status != statusEnabled || t.Created.IsZero() || !t.Promoted.IsZero() || !t.Demoted.IsZero() {
+			continue
+		}
+		if found == nil || t.Created.After(found.Times.Created) {
+			found = key
+		}
+	}
+	return found
+}
+
+// disable disables the former keys that have settled and that no Redis names any more.
+func (k *keysRotate) disable(ctx context.Context, p *program, r *rotationReport, view *keysetView) (*keysetView, error) {
+	var former []keyInfo
+	for _, key := range view.keys {
+		t := key.Times
+		if key.Primary || key.Status != statusEnabled || t.Demoted.IsZero() {
+			continue
+		}
+		switch {
+		case !t.Enabled.IsZero():
+			r.Waiting = append(r.Waiting, fmt.Sprintf("key %d was enabled again, so it stays (sealcache keys disable)", key.ID))
+		case time.Since(t.Demoted) < k.settle.Duration:
+			r.Waiting = append(r.Waiting, fmt.Sprintf("key %d was the primary key until %s, less than --settle ago", key.ID, t.Demoted.Format(time.RFC3339)))
+		default:
+			former = append(former, key)
+		}
+	}
+	if len(former) == 0 {
+		return view, nil
+	}
+	unused, err := k.audit(ctx, p, r, view, former)
+	if err != nil || len(unused) == 0 {
+		return view, err
+	}
+	before := view.states()
+	changed, err := k.change(ctx, r, func(m *keyset.Manager, now *keysetView) error {
+		if now.states() != before {
+			return errors.New("the keyset has changed since the audit began (try again)")
+		}
+		for _, id := range unused {
+			if err := m.Disable(id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return view, err
+	}
+	for _, id := range unused {
+		r.Actions = append(r.Actions, rotationAction{"disabled", id})
+	}
+	return changed, nil
+}
+
+// audit returns the keys that may be destroyed as far as every Redis goes.
+func (k *keysRotate) audit(ctx context.Context, p *program, r *rotationReport, view *keysetView, former []keyInfo) ([]uint32, error) {
+	unused := map[uint32]bool{}
+	for _, key := range former {
+		unused[key.ID] = true
+	}
+	for _, url := range k.stores {
+		store := redisFlag{url: url}
+		client, err := store.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		server, _ := store.server(client)
+		report, err := audit.Run(ctx, client, audit.Config{Logger: p.log, IgnoreTypes: k.ignoreTypes})
+		_ = client.Close()
+		if err != nil {
+			return nil, fmt.Errorf("audit of %s: %w", server, err)
+		}
+		r.Scope = append(r.Scope, server+": "+report.Scope())
+		for _, key := range former {
+			since := key.Times.Demoted
+			answer, reasons := report.MayDestroy(key.ID, audit.Conditions{Keyset: auditKeys(view), NotPrimarySince: since, Reload: max(k.settle.Duration, time.Second)})
+			if answer == audit.Yes && report.Complete {
+				continue
+			}
+			unused[key.ID] = false
+			r.Waiting = append(r.Waiting, fmt.Sprintf("%s: may key %d be disabled? %s: %s", server, key.ID, strings.ToUpper(string(answer)), strings.Join(reasons, "; ")))
+		}
+	}
+	var ids []uint32
+	for _, key := range former {
+		if unused[key.ID] {
+			ids = append(ids, key.ID)
+		}
+	}
+	return ids, nil
+}
+
+// auditKeys are the keys as the audit takes them.
+func auditKeys(v *keysetView) []aead.KeyInfo {
+	status := map[string]keyset.KeyStatus{statusEnabled: keyset.Enabled, statusDisabled: keyset.Disabled, statusDestroyed: keyset.Destroyed}
+	var keys []aead.KeyInfo
+	for _, k := range v.keys {
+		keys = append(keys, aead.KeyInfo{ID: k.ID, Type: k.Type, Prefix: k.Prefix, Status: status[k.Status], Primary: k.Primary})
+	}
+	return keys
+}
