@@ -72,7 +72,9 @@ func createFile(path string, data []byte) error {
 
 // replaceLocked replaces a file under its lock. The new one gets the mode and the owner of the old one. Nothing is left
 // beside it but, if the process is killed, FILE.new, which the next change removes.
-func replaceLocked(path string, old fs.FileInfo, before, after []byte) error {
+//
+// The new file is locked before it takes the place of the old one. finish is called under that lock.
+func replaceLocked(path string, old fs.FileInfo, before, after []byte, finish func() error) error {
 	name := path + ".new"
 	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -106,11 +108,19 @@ func replaceLocked(path string, old fs.FileInfo, before, after []byte) error {
 	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, before) {
 		return errors.New("another program changed the keyset (examine it, and try again)")
 	}
+	unlock, err := lockSuccessor(name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := os.Rename(name, path); err != nil {
 		return err
 	}
 	renamed = true
-	return syncDirectory(filepath.Dir(path))
+	if err := syncDirectory(filepath.Dir(path)); err != nil {
+		return err
+	}
+	return finish()
 }
 
 // syncDirectory makes a rename last.

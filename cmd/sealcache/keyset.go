@@ -93,28 +93,33 @@ func (k *keysetFile) replace(path string, info os.FileInfo, before []byte, c *ke
 	_, err := os.Stat(timesFile(path))
 	had := err == nil
 	now := time.Now()
-	if c.data != nil {
-		if times.created(c.before, c.after, now) {
-			if err := times.write(path, c.oldHandle); err != nil {
-				return fmt.Errorf("the file of the key times: %w", err)
-			}
-		}
-		if err := replaceLocked(path, info, before, c.data); err != nil {
-			if !had {
-				_ = os.Remove(timesFile(path))
-			}
-			return err
-		}
-	}
 	next := times.observe(c.before, c.after, now)
+	if c.data == nil {
+		withTimes(c.after.keys, next)
+		if had && next.equal(times) {
+			return nil
+		}
+		return next.write(path, c.newHandle)
+	}
+	if times.created(c.before, c.after, now) {
+		if err := times.write(path, c.oldHandle); err != nil {
+			return fmt.Errorf("the file of the key times: %w", err)
+		}
+		next = times.observe(c.before, c.after, now)
+	}
 	withTimes(c.after.keys, next)
-	if had && next.equal(times) && c.data == nil {
+	replaced := false
+	err = replaceLocked(path, info, before, c.data, func() error {
+		replaced = true
+		if err := next.write(path, c.newHandle); err != nil {
+			return fmt.Errorf("the keyset is changed, but not the file of its key times: %w", err)
+		}
 		return nil
+	})
+	if !replaced && !had {
+		_ = os.Remove(timesFile(path))
 	}
-	if err := next.write(path, c.newHandle); err != nil {
-		return fmt.Errorf("the keyset is changed, but not the file of its key times: %w", err)
-	}
-	return nil
+	return err
 }
 
 // lockedFile returns the file behind a lock. Another command may have replaced it before the lock was taken.
