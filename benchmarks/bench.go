@@ -11,7 +11,7 @@ import (
 type scale int
 
 const (
-	fullScale     scale = iota // about five minutes for all rows
+	fullScale     scale = iota // about ten minutes for all rows
 	quickScale                 // about a minute
 	smallestScale              // a few seconds, for tests
 )

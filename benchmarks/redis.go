@@ -35,10 +35,19 @@ func startRedis(ctx context.Context, tls bool) (*redistest.Server, error) {
 // newContender returns a store over a server: redisstore if own is set, otherwise gocache's store. It is sealed if a is
 // not nil.
 func newContender(name string, server *redistest.Server, own bool, a tink.AEADWithContext) (*contender, error) {
-	c := &contender{name: name, client: redis.NewClient(server.ClientOptions()), server: server}
+	o := server.ClientOptions()
+	o.ContextTimeoutEnabled = own
+	return newContenderOver(name, server, redis.NewClient(o), own, redisstore.Config{}, a)
+}
+
+// newContenderOver is newContender over a client, which it closes if it fails.
+func newContenderOver(
+	name string, server *redistest.Server, client *redis.Client, own bool, cfg redisstore.Config, a tink.AEADWithContext,
+) (*contender, error) {
+	c := &contender{name: name, client: client, server: server}
 	var err error
 	if own {
-		c.store, err = redisstore.New(c.client)
+		c.store, err = redisstore.NewWithConfig(c.client, cfg)
 	} else {
 		c.store = gocacheredis.NewRedis(c.client)
 	}

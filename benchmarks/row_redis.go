@@ -149,6 +149,11 @@ func (c redisCase) measure(ctx context.Context, b *bench, contenders []*contende
 }
 
 func (c redisCase) compare(b *bench, what string, numerator, denominator []sample, budget *Budget) {
+	compare(b, c.name(), what, numerator, denominator, budget)
+}
+
+// compare reports the ratio of two throughputs, with those of processor time and latency.
+func compare(b *bench, name, what string, numerator, denominator []sample, budget *Budget) {
 	p50 := ratios(numerator, denominator, func(s sample) float64 { return float64(s.p50) })
 	p99 := ratios(numerator, denominator, func(s sample) float64 { return float64(s.p99) })
 	var cpu *Spread
@@ -157,7 +162,7 @@ func (c redisCase) compare(b *bench, what string, numerator, denominator []sampl
 		cpu = &used
 	}
 	b.report(Result{
-		Case: c.name(), What: what, Unit: "x",
+		Case: name, What: what, Unit: "x",
 		Value:   ratios(numerator, denominator, sample.perSecond),
 		Budget:  budget,
 		CPU:     cpu,
