@@ -1,0 +1,78 @@
+package migrate_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/prf"
+
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+func prfSet(t testing.TB) *prf.Set {
+	t.Helper()
+	h, err := keyset.NewHandle(prf.HMACSHA256PRFKeyTemplate())
+	require.NoError(t, err)
+	set, err := prf.NewPRFSet(h)
+	require.NoError(t, err)
+	return set
+}
+
+// A new key leaves hidden names, sealed expiries, tags, compression and padding as they are.
+func TestResealKeepsHowValuesArePacked(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		before, after, set := envelope(t), envelope(t), prfSet(t)
+		text := strings.Repeat("text ", 1000)
+		for name, hide := range map[string]middleware.Option{"hidden": middleware.WithHiddenKeys(set), "one-way": middleware.WithOneWayKeys(set)} {
+			ns := ns + "-" + name
+			opts := []middleware.Option{hide, middleware.WithAuthenticatedExpiry(), middleware.WithPadding(), middleware.WithCompression(0)}
+			require.NoError(t, sealedStore(t, rdb, before, ns, opts...).Set(t.Context(), "k", text,
+				store.WithExpiration(time.Hour), store.WithTags([]string{"t"})))
+			config := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: after, OldKeys: before}
+			r := run(t, rdb, config)
+			require.EqualValues(t, 1, r.Written)
+			require.True(t, r.Done(), "%+v", r)
+			app := sealedStore(t, rdb, after, ns, opts...)
+			got, ttl, err := app.GetWithTTL(t.Context(), "k")
+			require.NoError(t, err)
+			require.Equal(t, text, got)
+			require.Greater(t, ttl, 59*time.Minute)
+			require.NoError(t, app.Invalidate(t.Context(), store.WithInvalidateTags([]string{"t"})))
+			_, err = app.Get(t.Context(), "k")
+			require.ErrorIs(t, err, store.NotFound{})
+		}
+	})
+}
+
+// Unseal unpacks values. A hidden name stays with its value, since the new name would need the PRF key.
+func TestUnsealUnpacks(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		a := envelope(t)
+		text := strings.Repeat("text ", 1000)
+		s := sealedStore(t, rdb, a, ns, middleware.WithAuthenticatedExpiry(), middleware.WithPadding(), middleware.WithFastCompression(0))
+		require.NoError(t, s.Set(t.Context(), "k", text, store.WithExpiration(time.Hour), store.WithTags([]string{"t"})))
+		r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a})
+		require.EqualValues(t, 1, r.Written)
+		require.Equal(t, text, rdb.Get(t.Context(), ns+":k").Val())
+
+		hidden := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(prfSet(t)))
+		require.NoError(t, hidden.Set(t.Context(), "secret", text))
+		for _, c := range []migrate.Config{
+			{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a},
+			{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, To: &migrate.Space{Namespace: ns + "-new"}, Keys: a},
+		} {
+			r := run(t, rdb, c)
+			require.EqualValues(t, 1, r.UnknownFormat)
+			require.False(t, r.Done())
+			got, err := hidden.Get(t.Context(), "secret")
+			require.NoError(t, err)
+			require.Equal(t, text, got)
+		}
+	})
+}
