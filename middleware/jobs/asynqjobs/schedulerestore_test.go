@@ -254,6 +254,28 @@ func TestRedisGoesBack(t *testing.T) {
 	}
 }
 
+// A scheduler that notices late that Redis went back still sees it, after more changes than a version lists: the scheduler that
+// noticed it first has started a new generation.
+func TestRedisGoesBackAndManyChangesFollow(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	_, first := w.with(w.e)
+	require.True(t, w.register(w.s, "a", "a"))
+	w.run(w.s, first)
+	behind := w.save()
+	w.advance(time.Second)
+	w.register(w.s, "b", "b")
+	w.run(w.s, first)
+	w.goBack(behind)
+	w.run(first)
+	for i := range 20 {
+		w.register(first, fmt.Sprint("c", i), "c")
+	}
+	require.NotContains(t, w.names(first), "b")
+	w.run(w.s)
+	require.Contains(t, w.names(first), "b")
+}
+
 // beforeEnqueue calls do before the next task is enqueued.
 type beforeEnqueue struct{ do func() }
 
