@@ -76,7 +76,7 @@ func keyError(err error) error {
 // message returns the text of an error without package names, repeated lines and names of temporary files.
 func message(err error) string {
 	temporary := regexp.MustCompile(`\.([0-9]+\.tmp|new)\b`)
-	packages := regexp.MustCompile(`(^|: )((migrate|audit|aead): )+`)
+	packages := regexp.MustCompile(`(^|: )((migrate|audit|aead|rediswalk|redisstore): )+`)
 	var lines []string
 	for line := range strings.Lines(err.Error()) {
 		line = packages.ReplaceAllString(strings.TrimRight(line, "\n"), "$1")

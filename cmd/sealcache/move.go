@@ -189,7 +189,7 @@ func moveProgress(command string, s migrate.Progress) progress {
 
 // refused reports whether the run ended before it did anything.
 func (m *moveCommand) refused(report *migrate.Report, err error) bool {
-	return errors.Is(err, migrate.ErrConfig) || errors.Is(err, migrate.ErrCheckpoint) || errors.Is(err, migrate.ErrUnproven) || errors.Is(err, migrate.ErrWrongKeys) && report.Seen == 0
+	return err != nil && report.Runs == 0 || errors.Is(err, migrate.ErrConfig) || errors.Is(err, migrate.ErrCheckpoint) || errors.Is(err, migrate.ErrUnproven) || errors.Is(err, migrate.ErrWrongKeys) && report.Seen == 0
 }
 
 // status is the exit status of a run that has a report.

@@ -141,7 +141,7 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	case errors.Is(err, wire.ErrNotSealed), errors.Is(err, wire.ErrUnsupportedFormat):
 		return nil, fmt.Errorf("%w: it is not sealed", ErrCheckpoint)
 	case box.Refused(err):
-		return nil, fmt.Errorf("%w: it was altered, or the keys differ", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: it was altered, or the keys or the namespace differ", ErrCheckpoint)
 	case err != nil:
 		return nil, fmt.Errorf("migrate: checkpoint: %w", err)
 	}

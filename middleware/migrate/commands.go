@@ -21,8 +21,8 @@ if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('SET', KEYS[1], '', 'XX', 'KEEPTTL')
 return 1`
 
-// proveCommands makes a dry run fail where the real run would: if the user may not call EVAL or SET, or the server is
-// read-only or full.
+// proveCommands makes a run fail before it reads the entries, and a dry run where the real run would: if the user may not call
+// EVAL or SET, or the server is read-only or full.
 func (m *migration) proveCommands(ctx context.Context) error {
 	name := m.target().stored() + "sealcache.dry-run"
 	err := m.walk.Retry(ctx, "the commands of the run", func(ctx context.Context) error {
@@ -30,10 +30,16 @@ func (m *migration) proveCommands(ctx context.Context) error {
 		if err := m.servers.Run(ctx, rediswalk.NewScript(probeSource), []*rediswalk.Call{call}); err != nil {
 			return err
 		}
+		if rediserr.Code(call.Cmd.Err()) == "OOM" && !m.DryRun {
+			return nil // see admit, which names the remedy
+		}
 		return call.Cmd.Err()
 	})
-	if err != nil {
+	switch {
+	case err != nil && m.DryRun:
 		return fmt.Errorf("migrate: the real run could not write (EVAL, EVALSHA, SET): %w", rediserr.Wrap(err))
+	case err != nil:
+		return fmt.Errorf("migrate: the run cannot write (EVAL, EVALSHA, SET): %w", rediserr.Wrap(err))
 	}
 	return nil
 }

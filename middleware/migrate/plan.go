@@ -187,6 +187,7 @@ func (p *planner) run(ctx context.Context) (*Inventory, error) {
 
 // obstacles are what would stop a run.
 func (p *planner) obstacles(ctx context.Context, growth int64) (all []string, err error) {
+	p.config.DryRun = true
 	m := &migration{Config: p.config, servers: p.servers, walk: &rediswalk.Walk[*Counts]{Log: p.Logger}}
 	if err := m.proveCommands(ctx); err != nil {
 		if !rediserr.IsReply(err) {

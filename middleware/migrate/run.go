@@ -244,6 +244,9 @@ func (m *migration) prepareRun(ctx context.Context) error {
 		}
 		m.before.Refused = false
 	}
+	if err := m.proveCommands(ctx); err != nil {
+		return err
+	}
 	if m.before.Runs == 0 {
 		if err := m.tryFirst(ctx); err != nil {
 			return err
@@ -254,9 +257,6 @@ func (m *migration) prepareRun(ctx context.Context) error {
 		m.before.OldKeys = m.oldKeysProof(ctx)
 	}
 	m.before.Runs++
-	if m.DryRun {
-		return m.proveCommands(ctx)
-	}
 	return nil
 }
 
