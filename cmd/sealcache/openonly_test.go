@@ -40,7 +40,7 @@ func TestOpenOnly(t *testing.T) {
 	_, err = auditor.DecryptWithContext(ctx, sealed, []byte("another"))
 	require.ErrorIs(t, err, aead.ErrUnauthentic)
 
-	// What it would seal is of no use to anybody else.
+	// No other process could open what it would seal.
 	useless, err := auditor.EncryptWithContext(ctx, []byte("bob"), nil)
 	require.NoError(t, err)
 	_, err = application.DecryptWithContext(ctx, useless, nil)

@@ -14,7 +14,7 @@ import (
 	"github.com/sealcache/sealcache/internal/redistest"
 )
 
-// A key that is promoted while a reseal runs is noticed: what was resealed before is not under it.
+// A reseal notices that a key is promoted during the run: the values that it resealed before are under the earlier key.
 func TestPromoteDuringReseal(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

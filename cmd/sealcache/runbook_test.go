@@ -321,7 +321,7 @@ func TestRunbook(t *testing.T) {
 	group.Wait()
 	require.NoError(t, errors.Join(errs...))
 
-	// Other names, with nobody writing.
+	// Other names, without writers.
 	book.at = afterKey
 	for i := range 50 {
 		require.NoError(t, backing.Set(ctx, fmt.Sprint("user:", i), "x", store.WithTags([]string{"people"})))

@@ -31,7 +31,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
-// Everything is counted as what it is, without keys and with them.
+// Every value is counted by its form, without keys and with keys.
 func TestAuditCounts(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
@@ -90,7 +90,7 @@ func TestAuditCounts(t *testing.T) {
 	})
 }
 
-// Names are not shown where prefixes are asked for: what has no namespace, few entries, or other letters, is one group.
+// Groups show no whole names. Names without a namespace, with few entries or with other letters form one group.
 func TestAuditGroups(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
@@ -182,7 +182,7 @@ func TestMayDestroy(t *testing.T) {
 	require.NoError(t, rdb.Del(ctx, "shop:unnamed").Err())
 	require.Equal(t, audit.Yes, may(old, good))
 
-	// What was left out might be under any key.
+	// Excluded values may be sealed under any key.
 	doubt := func(c audit.Config, want string) {
 		t.Helper()
 		a, why := audited(t, rdb, c).MayDestroy(old, good)
@@ -221,7 +221,7 @@ func TestMayDestroy(t *testing.T) {
 	require.Equal(t, audit.No, may(old, good))
 }
 
-// What was sealed under a passphrase does not seem to name a key of a keyset: no audit, no Inspect, and no Reseal, which
+// A value that was sealed under a passphrase does not seem to name a key of a keyset: no audit, no Inspect, and no Reseal, which
 // would think it had nothing to do.
 func TestPassphraseNamesNoKey(t *testing.T) {
 	t.Setenv("MIGRATE_TEST_PASSPHRASE", "a long passphrase, for a test")
@@ -330,7 +330,7 @@ func TestAuditJobs(t *testing.T) {
 	may, _ := r.MayDestroy(id, audit.Conditions{})
 	require.Equal(t, audit.No, may, "jobs are under it")
 
-	_, err = plain.Enqueue(asynq.NewTask("clear", []byte("payload")))
+	_, err = plain.Enqueue(asynq.NewTask("plaintext", []byte("payload")))
 	require.NoError(t, err)
 	_, err = plain.Enqueue(asynq.NewTask("nothing", nil))
 	require.NoError(t, err)
@@ -530,7 +530,7 @@ func TestAuditSeesWhatLooksLikeJobs(t *testing.T) {
 		require.Equal(t, c.want, answer, "%s: %v %+v", name, why, r)
 	}
 
-	// Sealed values there are under their key, too.
+	// Sealed values in jobs count under their key, too.
 	require.NoError(t, rdb.FlushDB(ctx).Err())
 	h := handle(t)
 	require.NoError(t, sealedStore(t, rdb, keyringOf(t, h), "asynq").Set(ctx, "k", "v"))

@@ -65,7 +65,7 @@ func TestEachFindingForbidsYes(t *testing.T) {
 		require.NotEqual(t, Yes, answer, name)
 		require.NotEmpty(t, why, name)
 	}
-	// These say how the report came about, or repeat what the others say.
+	// These fields describe the run, or repeat other fields.
 	harmless := map[string]bool{}
 	for _, name := range []string{
 		"Schema", "Elapsed", "Servers", "Namespace", "OtherApplications", "Namespaces", "OneDatabase", "IgnoredTypes", "UnmatchedExcludes",

@@ -14,7 +14,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 )
 
-// What stands in asynq's lists and sets and is not what asynq 0.26 writes there is never a clean answer.
+// Members of asynq's lists and sets that asynq 0.26 does not write never give a clean answer.
 func TestMembersThatArePayloads(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
@@ -94,7 +94,7 @@ func TestPlaintextBehindAHeader(t *testing.T) {
 	}
 }
 
-// A header that names a key and does not open is not a value under that key, and the reason says what to do.
+// A header that names a key and does not open does not count as a value under that key. The reason names a remedy.
 func TestPlantedKeyName(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)

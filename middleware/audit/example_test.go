@@ -53,7 +53,7 @@ func ExampleRun() {
 	// no []
 }
 
-// What one entry is, for who has no key.
+// Inspect describes one entry without any key.
 func ExampleInspect() {
 	ctx := context.Background()
 	client, keys := exampleClient(ctx, 155)

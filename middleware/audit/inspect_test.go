@@ -43,7 +43,7 @@ func TestInspectAndOpen(t *testing.T) {
 		require.Equal(t, "42", string(v.Text))
 		require.True(t, v.Sealed)
 		require.NotContains(t, fmt.Sprintf("%v %+v %#v %s", v, v, v, v), "42")
-		v, err = audit.Open(ctx, rdb, ns, "clear")
+		v, err = audit.Open(ctx, rdb, ns, "plaintext")
 		require.NoError(t, err)
 		require.False(t, v.Sealed)
 		_, err = audit.Open(ctx, rdb, ns, "k")

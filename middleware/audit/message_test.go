@@ -7,7 +7,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// What lies in a queue's hashes may be anything.
+// The hashes of a queue may hold any bytes.
 func FuzzParseMessage(f *testing.F) {
 	good := protowire.AppendTag(nil, 1, protowire.BytesType)
 	good = protowire.AppendString(good, "type")

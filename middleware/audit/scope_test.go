@@ -19,8 +19,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
-// clearAnswer is what an audit says, and why.
-func clearAnswer(t testing.TB, rdb redis.UniversalClient, c audit.Config) (audit.Answer, string, *audit.Report) {
+// plaintextAnswer is what an audit says, and why.
+func plaintextAnswer(t testing.TB, rdb redis.UniversalClient, c audit.Config) (audit.Answer, string, *audit.Report) {
 	t.Helper()
 	r := audited(t, rdb, c)
 	answer, why := r.AnythingPlaintext()
@@ -44,19 +44,19 @@ func TestAuditLooksAtAllDatabases(t *testing.T) {
 		both, old, _ := rotated(t, handle(t))
 		ring := keyringOf(t, both)
 		require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
-		answer, why, r := clearAnswer(t, rdb, audit.Config{})
+		answer, why, r := plaintextAnswer(t, rdb, audit.Config{})
 		require.Equal(t, audit.No, answer, why)
 		require.Equal(t, []int{0}, r.Databases)
 
 		_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			p.Do(ctx, "select", 7)
-			p.Set(ctx, "b", "clear", 0)
+			p.Set(ctx, "b", "plaintext", 0)
 			p.Do(ctx, "select", 0)
 			return nil
 		})
 		require.NoError(t, err)
 		var last audit.Progress
-		answer, why, r = clearAnswer(t, rdb, audit.Config{Progress: func(p audit.Progress) { last = p }})
+		answer, why, r = plaintextAnswer(t, rdb, audit.Config{Progress: func(p audit.Progress) { last = p }})
 		require.Equal(t, audit.Yes, answer, "%s: %s", name, why)
 		require.Equal(t, []int{0, 7}, r.Databases)
 		require.EqualValues(t, 2, r.Seen)
@@ -67,7 +67,7 @@ func TestAuditLooksAtAllDatabases(t *testing.T) {
 		// Left out on purpose: it says so, and does not answer for keys.
 		conditions := audit.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
 		for _, c := range []audit.Config{{OneDatabase: true}, {Prefix: "shop:"}} {
-			answer, why, r = clearAnswer(t, rdb, c)
+			answer, why, r = plaintextAnswer(t, rdb, c)
 			require.Equal(t, audit.No, answer, why)
 			require.Equal(t, []int{7}, r.OtherDatabases)
 			require.Contains(t, r.Scope(), "NOT databases [7]")
@@ -93,30 +93,30 @@ func TestAuditOfDatabasesOutOfReach(t *testing.T) {
 	o.DB = 3
 	other := redis.NewClient(&o)
 	defer other.Close()
-	require.NoError(t, other.Set(t.Context(), "b", "clear", 0).Err())
-	answer, why, _ := clearAnswer(t, plain{rdb}, audit.Config{})
+	require.NoError(t, other.Set(t.Context(), "b", "plaintext", 0).Err())
+	answer, why, _ := plaintextAnswer(t, plain{rdb}, audit.Config{})
 	require.Equal(t, audit.Unknown, answer)
 	require.Contains(t, why, "databases [3]")
-	answer, _, _ = clearAnswer(t, rdb, audit.Config{})
+	answer, _, _ = plaintextAnswer(t, rdb, audit.Config{})
 	require.Equal(t, audit.Yes, answer)
 
 	server = redistest.StartWith(t, redistest.Options{User: "auditor", Password: "secret",
 		Rules: "~* +scan +info +strlen +getrange +type +ping +hello +client +swapdb +set"})
 	rdb = server.Client(t)
-	require.NoError(t, rdb.Set(t.Context(), "b", "clear", 0).Err())
+	require.NoError(t, rdb.Set(t.Context(), "b", "plaintext", 0).Err())
 	require.NoError(t, rdb.Do(t.Context(), "swapdb", 0, 3).Err())
-	answer, why, _ = clearAnswer(t, rdb, audit.Config{})
+	answer, why, _ = plaintextAnswer(t, rdb, audit.Config{})
 	require.Equal(t, audit.Unknown, answer)
 	require.Contains(t, why, "+select")
 }
 
-// Nothing found where something was meant to be is not the same as nothing in plaintext.
+// An audit that finds nothing does not answer that nothing is plaintext.
 func TestAuditOfNothing(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
 	a := keyring(t)
 	for _, c := range []audit.Config{{}, {Namespaces: []string{"shop"}}, {OneDatabase: true}} {
-		answer, why, r := clearAnswer(t, rdb, c)
+		answer, why, r := plaintextAnswer(t, rdb, c)
 		require.Equal(t, audit.Unknown, answer)
 		require.Contains(t, why, "no name was found")
 		answer, reasons := r.AnythingSealed()
@@ -124,28 +124,28 @@ func TestAuditOfNothing(t *testing.T) {
 		require.Contains(t, strings.Join(reasons, "\n"), "no name was found")
 	}
 	require.NoError(t, sealedStore(t, rdb, a, "shop").Set(t.Context(), "a", "v"))
-	answer, why, _ := clearAnswer(t, rdb, audit.Config{})
+	answer, why, _ := plaintextAnswer(t, rdb, audit.Config{})
 	require.Equal(t, audit.No, answer, why)
 	for _, c := range []audit.Config{{Prefix: "shpo:"}, {Prefix: "shop:a:"}} {
-		answer, why, _ = clearAnswer(t, rdb, c)
+		answer, why, _ = plaintextAnswer(t, rdb, c)
 		require.Equal(t, audit.Unknown, answer)
 		require.Contains(t, why, "check namespace, prefix and server")
 	}
 
-	// A forgotten namespace, or foreign keys: what does not open may be anything.
+	// A namespace is missing, or the keys are those of another application: values that do not open may be anything.
 	keys := []tink.AEADWithContext{a}
-	answer, why, _ = clearAnswer(t, rdb, audit.Config{Keys: keys, Namespaces: []string{"shop"}})
+	answer, why, _ = plaintextAnswer(t, rdb, audit.Config{Keys: keys, Namespaces: []string{"shop"}})
 	require.Equal(t, audit.No, answer, why)
 	for _, c := range []audit.Config{
 		{Keys: keys}, {Keys: keys, Namespaces: []string{"store"}}, {Keys: []tink.AEADWithContext{keyring(t)}, Namespaces: []string{"shop"}},
 	} {
-		answer, why, _ = clearAnswer(t, rdb, c)
+		answer, why, _ = plaintextAnswer(t, rdb, c)
 		require.Equal(t, audit.Unknown, answer)
 		require.Contains(t, why, "do not open")
 	}
 }
 
-// What a migration leaves out by name an audit can leave out too, and says so.
+// An audit can leave out the names that a migration leaves out, and says so.
 func TestAuditExclude(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
@@ -154,10 +154,10 @@ func TestAuditExclude(t *testing.T) {
 	ring := keyringOf(t, both)
 	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
 	require.NoError(t, rdb.MSet(ctx, "shop:count:1", "1", "shop:count:2", "2", "shop:lock:1", "x").Err())
-	answer, _, _ := clearAnswer(t, rdb, audit.Config{Exclude: []string{"shop:count:"}})
+	answer, _, _ := plaintextAnswer(t, rdb, audit.Config{Exclude: []string{"shop:count:"}})
 	require.Equal(t, audit.Yes, answer, "one more is in plaintext")
 	config := audit.Config{Exclude: []string{"shop:count:", "shop:lock:"}, Samples: 9}
-	answer, why, r := clearAnswer(t, rdb, config)
+	answer, why, r := plaintextAnswer(t, rdb, config)
 	require.Equal(t, audit.No, answer, why)
 	require.EqualValues(t, 4, r.Seen)
 	require.EqualValues(t, 3, r.Excluded)
@@ -170,7 +170,7 @@ func TestAuditExclude(t *testing.T) {
 	may, reasons = audited(t, rdb, audit.Config{}).MayDestroy(old, conditions)
 	require.Equal(t, audit.Yes, may, reasons)
 
-	answer, why, r = clearAnswer(t, rdb, audit.Config{Exclude: []string{"shop:"}})
+	answer, why, r = plaintextAnswer(t, rdb, audit.Config{Exclude: []string{"shop:"}})
 	require.Equal(t, audit.Unknown, answer)
 	require.Contains(t, why, "all names were left out")
 	answer, _ = r.AnythingSealed()
@@ -180,7 +180,7 @@ func TestAuditExclude(t *testing.T) {
 }
 
 // Names that belong to others, by the caller's word, do not keep a key from being destroyed.
-func TestAuditForeign(t *testing.T) {
+func TestAuditLeavesOutOtherApplications(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
 	ctx := t.Context()
@@ -201,7 +201,7 @@ func TestAuditForeign(t *testing.T) {
 	require.EqualValues(t, 2, r.OtherNames)
 	require.Contains(t, r.Scope(), `NOT 2 names that start with "crm:" or "web:", which belong to other applications`)
 
-	// It is a matter of names: what is sealed under the key elsewhere is found.
+	// Only the names count: a value under the same key with another name is found.
 	older := keyringOf(t, handle(t))
 	require.NoError(t, sealedStore(t, rdb, older, "shop").Set(ctx, "b", "v"))
 	may, _ = audited(t, rdb, audit.Config{OtherApplications: []string{"crm:", "web:"}}).MayDestroy(older.Keys()[0].ID, conditions)
@@ -232,7 +232,7 @@ func TestAuditOfAReplica(t *testing.T) {
 	require.ErrorContains(t, err, "is a replica")
 	require.Less(t, time.Since(began), 10*time.Second, "it does not go away by waiting")
 
-	answer, why, r := clearAnswer(t, rdb, audit.Config{Replica: true})
+	answer, why, r := plaintextAnswer(t, rdb, audit.Config{Replica: true})
 	require.Equal(t, audit.No, answer, why)
 	require.Contains(t, r.Scope(), "replica")
 	may, _ := r.MayDestroy(1, audit.Conditions{Keyset: keyring(t).Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})
@@ -245,7 +245,7 @@ func TestAuditOfAReplica(t *testing.T) {
 	require.Equal(t, audit.Unknown, answer)
 }
 
-// A client that reads from replicas may be told that an entry is not there which is.
+// A client that reads from replicas may miss an entry that its master has.
 func TestNoReadingFromReplicas(t *testing.T) {
 	t.Parallel()
 	for _, change := range []func(o *redis.ClusterOptions){
@@ -264,7 +264,7 @@ func TestNoReadingFromReplicas(t *testing.T) {
 	}
 }
 
-// What was counted before a restart is not counted twice.
+// Values that were counted before a restart are not counted twice.
 func TestRestartDuringAnAudit(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartWith(t, redistest.Options{AppendOnly: true})
@@ -330,6 +330,6 @@ func TestRestartBetweenDatabases(t *testing.T) {
 	answer, why := r.AnythingPlaintext()
 	require.Equal(t, audit.Unknown, answer)
 	require.Contains(t, strings.Join(why, "; "), "run it again")
-	answer, reasons, _ := clearAnswer(t, rdb, audit.Config{})
+	answer, reasons, _ := plaintextAnswer(t, rdb, audit.Config{})
 	require.Equal(t, audit.No, answer, reasons)
 }

@@ -18,7 +18,7 @@ func TestAnythingSealed(t *testing.T) {
 		"no server":       {audit.Report{Complete: true}, audit.Unknown},
 		"no namespace":    {audit.Report{Complete: true, Namespaces: []string{"shop"}}, audit.Unknown},
 		"nothing":         {audit.Report{Complete: true, Seen: 1}, audit.No},
-		"clear":           {audit.Report{Complete: true, Seen: 1, Prefix: "shop:", Total: audit.Tally{Plaintext: amount}}, audit.No},
+		"plaintext":       {audit.Report{Complete: true, Seen: 1, Prefix: "shop:", Total: audit.Tally{Plaintext: amount}}, audit.No},
 		"sealed":          {audit.Report{Complete: true, Total: audit.Tally{Sealed: amount}}, audit.Yes},
 		"sealed, so far":  {audit.Report{Total: audit.Tally{Sealed: amount}}, audit.Yes},
 		"foreign":         {audit.Report{Complete: true, Total: audit.Tally{UnknownFormat: amount}}, audit.Yes},

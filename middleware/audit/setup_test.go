@@ -157,7 +157,7 @@ func stored(t testing.TB, rdb redis.UniversalClient, name string) []byte {
 	return b
 }
 
-// deadline is a context for what is stopped in the middle.
+// deadline returns a context that ends during an audit.
 func deadline(t testing.TB, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
@@ -195,7 +195,7 @@ func fill(t testing.TB, rdb redis.UniversalClient, ns string, n int) {
 	require.NoError(t, err)
 }
 
-// tuned is a context with other numbers than those of users.
+// tuned returns a context with numbers for tests.
 func tuned(ctx context.Context, n rediswalk.Tuning) context.Context {
 	return rediswalk.WithTuning(ctx, n)
 }

@@ -184,7 +184,7 @@ func TestCheckpointOfAnotherJob(t *testing.T) {
 	require.True(t, json.Valid(good))
 }
 
-// A key service's keys do not show which they are: a checkpoint is one of the keys that open what it holds.
+// The keys of a key service have no ids. A checkpoint belongs to the keys that open its content.
 func TestCheckpointOfOtherKeys(t *testing.T) {
 	t.Parallel()
 	rdb := shared.single.Client(t)

@@ -97,7 +97,7 @@ func TestManyDataKeys(t *testing.T) {
 			})
 			require.LessOrEqual(t, kms.MostAtOnce(), 16, "no storm")
 			require.Greater(t, kms.MostAtOnce(), 4, "not one after the other")
-			// Once more: what is sealed under the present key is not opened.
+			// A second run opens no value that is sealed under the present key.
 			before := kms.Decrypts()
 			r := run(t, rdb, migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: e})
 			require.EqualValues(t, c.entries, r.AlreadyDone)

@@ -34,7 +34,7 @@ func must(err error) {
 	}
 }
 
-// exampleStore is the application's own store, which seals already: what it sealed proves the keys.
+// exampleStore is the application's own store, which seals already. Its values prove the keys.
 func exampleStore(client *redis.Client, keys *aead.Keyring) *middleware.Store {
 	backing, err := redisstore.New(client)
 	must(err)
@@ -43,7 +43,7 @@ func exampleStore(client *redis.Client, keys *aead.Keyring) *middleware.Store {
 	return s
 }
 
-// An application in the state that reads both and writes sealed goes on while what it wrote before is sealed.
+// An application that reads both forms and writes sealed values goes on while its old values are sealed.
 func ExampleRun() {
 	ctx := context.Background()
 	client, keys := exampleClient(ctx, 152)

@@ -13,9 +13,9 @@ import (
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
-// What commands of Redis other than SET work on: counters are sealed like other values and counted, or left; HyperLogLogs
+// Commands of Redis other than SET work on some values: counters are sealed like other values and counted, or left; HyperLogLogs
 // are left. Fernet's tokens are sealed as they are, and counted.
-func TestOtherThanValues(t *testing.T) {
+func TestEntriesThatAreNotValues(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
 		a := keyring(t)

@@ -56,7 +56,7 @@ func TestResealDoesNotBelieveIDs(t *testing.T) {
 	}
 }
 
-// What does not open is not as it should be, whatever it is said to be sealed under.
+// A value that does not open is not done, whatever key it names.
 func TestAlreadySealedMustOpen(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		a, same, stranger := keyringOf(t, handleOf(t, 7)), keyringOf(t, handleOf(t, 7)), keyring(t)

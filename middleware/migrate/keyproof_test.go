@@ -79,7 +79,7 @@ func TestKeyCheckRefuses(t *testing.T) {
 	for i := range 50 {
 		require.False(t, isSealed(stored(t, rdb, name(ns, i))))
 	}
-	// What an attacker plants there refuses too.
+	// Bytes that an attacker plants there refuse the run too.
 	for _, planted := range []string{"plaintext", string(stored(t, rdb, name(ns, 1))), "\xC1\x5C\x09xxxxxxxxxxxx"} {
 		require.NoError(t, rdb.Set(ctx, keycheck.StoredName(ns), planted, 0).Err())
 		_, err := migrate.Run(ctx, rdb, migrate.Config{Operation: migrate.Seal, From: from, Keys: app})

@@ -105,7 +105,7 @@ func obeyed(t *testing.T, o order, after time.Duration) *migrate.Report {
 	return r
 }
 
-// awaitChange waits until a file is no longer what it was, for a while: a run with nothing left to do may write nothing.
+// awaitChange waits a while until a file changes. A run with nothing left to do may write nothing.
 func awaitChange(t *testing.T, file string, before []byte) {
 	t.Helper()
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
@@ -118,8 +118,8 @@ func awaitChange(t *testing.T, file string, before []byte) {
 	}
 }
 
-// A process that migrates is killed at random moments, again and again, and resumed each time. In the end all is as if it
-// had never been: every value, every expiry, every tag, nothing in plaintext, nothing twice.
+// A process that migrates is killed at random moments, again and again, and resumed each time. In the end every value, expiry
+// and tag is as after one run, and no value is plaintext.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	kills := 50

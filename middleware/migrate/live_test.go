@@ -94,7 +94,7 @@ func live(t *testing.T, rdb redis.UniversalClient, ns string, a tink.AEADWithCon
 	return model
 }
 
-// application is one goroutine of an application that goes on meanwhile, on the keys of its own of the model. It checks
+// application is one goroutine of an application that goes on during the run, on its own keys of the model. It checks
 // everything that it reads.
 func application(ctx context.Context, app store.StoreInterface, rdb redis.UniversalClient, ns string, model []held, which int, ops *atomic.Int64) error {
 	random := rand.New(rand.NewPCG(uint64(which), 7))
@@ -166,7 +166,7 @@ func TestLive(t *testing.T) {
 		}
 		app := sealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.SealOnRead))
 		ops := under(t, app, rdb, ns, model, func() {
-			// Slowly enough for the application to get something done meanwhile.
+			// Slowly enough for the application to work during the run.
 			r := run(t, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a, Rate: float64(min(n, 40_000))})
 			require.True(t, r.Done(), "%+v", r)
 			require.EqualValues(t, 100, r.OtherTypes["hash"])
@@ -205,7 +205,7 @@ func TestLive(t *testing.T) {
 }
 
 // An instance that still writes in plaintext, as fast as it can and to few keys, loses no write to a run that seals them.
-func TestContended(t *testing.T) {
+func TestEntriesThatKeepChanging(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		const keys = 8
 		a := keyring(t)

@@ -16,7 +16,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// Clear entries with tags move into a namespace, sealed: values, expiries and invalidation come along; old entries go
+// Plaintext entries with tags move into a namespace, sealed: values, expiries and invalidation come along; old entries go
 // when asked, and not before.
 func TestMoveIntoNamespace(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
@@ -59,7 +59,7 @@ func TestMoveIntoNamespace(t *testing.T) {
 			require.Equal(t, fmt.Sprint("v", i), string(stored(t, rdb, fmt.Sprintf("%s-user:%d", ns, i))), "the old one stays")
 		}
 
-		// Again, now deleting. One old entry changes first: it and what it says must stay.
+		// The second run deletes. One old entry changes before it: the entry and its value must stay.
 		require.NoError(t, clear.Set(ctx, ns+"-user:0", "changed"))
 		config.DeleteOld = true
 		r = run(t, rdb, config)

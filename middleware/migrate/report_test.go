@@ -43,7 +43,7 @@ func TestNothingFound(t *testing.T) {
 	})
 }
 
-// What a program reads of a report.
+// The JSON form of a report has the members that programs read.
 func TestReportAsJSON(t *testing.T) {
 	t.Parallel()
 	rdb := shared.single.Client(t)
@@ -176,7 +176,7 @@ func (twice) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPi
 }
 
 // A sealed value that was empty is there when it was written and the answer was lost.
-func TestEmptyValueIsNotVanished(t *testing.T) {
+func TestEmptyValueHasNotDisappeared(t *testing.T) {
 	t.Parallel()
 	rdb := redis.NewClient(shared.single.ClientOptions())
 	t.Cleanup(func() { _ = rdb.Close() })

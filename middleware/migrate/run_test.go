@@ -25,8 +25,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
-// Clear entries are sealed where they are: the application reads what it had, every expiry is as it was, and what is not
-// a clear value stays as it is and is counted.
+// Plaintext entries are sealed in place. The application reads the same values, and every expiry stays. Entries that are not
+// plaintext values stay as they are and are counted.
 func TestSealInPlace(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
@@ -83,7 +83,7 @@ func TestSealInPlace(t *testing.T) {
 	})
 }
 
-// The types that clear values may be given.
+// Plaintext values can be given these types.
 func TestSealAs(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		a := keyring(t)
@@ -113,7 +113,7 @@ func TestSealAs(t *testing.T) {
 	})
 }
 
-// What unsealing writes is what the store itself writes in plaintext, for every type.
+// Unsealing writes for every type what the store writes as plaintext.
 func TestUnsealIsWhatTheStoreWouldWrite(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
@@ -186,7 +186,7 @@ func TestReseal(t *testing.T) {
 	})
 }
 
-// What does not open is left alone, and said.
+// Values that do not open are left alone and counted.
 func TestLeft(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
@@ -223,7 +223,7 @@ func TestAsynqIsLeftAlone(t *testing.T) {
 	require.Equal(t, "3", string(stored(t, rdb, "asynq:{default}:processed")))
 }
 
-// Side by side with an application that seals what it reads: both seal alike.
+// A run and an application that seals on read seal alike.
 func TestSealOnReadAgrees(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
@@ -275,7 +275,7 @@ func TestConfigIsChecked(t *testing.T) {
 	require.ErrorContains(t, err, "no Keys")
 }
 
-// What gocache's users have in Redis: values that its marshaler wrote, and texts under cache.New[string] over its own
+// Applications of gocache have these in Redis: values that its marshaler wrote, and texts under cache.New[string] over its own
 // store. Each reads its values before, while and after they are sealed.
 func TestValuesOfGocacheApplications(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {

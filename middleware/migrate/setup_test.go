@@ -207,7 +207,7 @@ func fill(t testing.TB, rdb redis.UniversalClient, ns string, n int) {
 	require.NoError(t, err)
 }
 
-// tuned is a context with other numbers than those of users.
+// tuned returns a context with numbers for tests.
 func tuned(ctx context.Context, n rediswalk.Tuning) context.Context {
 	return rediswalk.WithTuning(ctx, n)
 }

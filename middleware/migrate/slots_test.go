@@ -228,7 +228,7 @@ func TestSlotsMoveBehindTheScan(t *testing.T) {
 	}
 }
 
-// A master that restarts when its own scan is over may hold what it held before, or nothing: it is scanned again.
+// A master that restarts after its own scan may hold older data, or none. It is scanned again.
 func TestMasterRestartsBehindTheScan(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t)
@@ -278,7 +278,7 @@ func TestSlotsMoveLive(t *testing.T) {
 			model[i].expires = 0
 		}
 	}
-	// Where the audits look, one of many values is in plaintext, and nobody seals it.
+	// The audits meet one plaintext value among many, which no process seals.
 	other := sealedStore(t, rdb, a, "witness")
 	for i := range 300 {
 		require.NoError(t, other.Set(ctx, fmt.Sprint("k", i), "v"))

@@ -62,13 +62,13 @@ func TestStaleCheckpoint(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, r.Done(), "%+v", r)
 			for i := range n {
-				require.True(t, isSealed(stored(t, rdb, name2(i))))
+				require.True(t, isSealed(stored(t, rdb, nameInNS(i))))
 			}
 		})
 	}
 }
 
-func name2(i int) string { return name("ns", i) }
+func nameInNS(i int) string { return name("ns", i) }
 
 // A run that Redis does not let record itself says so, and refuses to keep a checkpoint.
 func TestRunsThatCannotBeRecorded(t *testing.T) {

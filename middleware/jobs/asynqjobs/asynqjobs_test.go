@@ -17,7 +17,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-// What goes in comes out: type, payload, headers, id, queue; open and hidden, unique and not.
+// A task comes out as it went in: type, payload, headers, id and queue, with plain and hidden type names, unique and not.
 func TestTasksComeOutAsTheyWentIn(t *testing.T) {
 	t.Parallel()
 	e := newEncryptor(t, nil, jobs.WithCompression(0))

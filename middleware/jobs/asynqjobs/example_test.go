@@ -178,7 +178,7 @@ func ExampleScheduler() {
 	// true <nil>
 }
 
-// What was not sealed is refused, and the archive says why.
+// A plaintext task is refused, and the archive says why.
 func ExampleReasonOf() {
 	rdb, stop := exampleRedis()
 	defer stop()

@@ -239,7 +239,7 @@ func TestWorkersAndRedisAreKilledUnderLoad(t *testing.T) {
 		p.kill()
 	}
 	abandoned := b.rdb.LLen(t.Context(), "asynq:{default}:active").Val()
-	// What they were working on is recovered when its leases have run out.
+	// Their tasks are recovered when the leases have run out.
 	expireLeases(t, b.rdb, "default")
 	ps = append(ps, spawn(t, "worker", keys, srv.Addr()))
 	mu.Lock()

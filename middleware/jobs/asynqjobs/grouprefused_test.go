@@ -212,7 +212,7 @@ func TestGroupIsPutBackIfRefusedMembersCannotBeEnqueued(t *testing.T) {
 	require.Error(t, err)
 }
 
-// What the application makes of a group and is too large to be sealed is put back, and the log says what to do.
+// A group whose aggregate is too large to be sealed is put back, and the log names a remedy.
 func TestTooLargeAggregatesAreTold(t *testing.T) {
 	t.Parallel()
 	g := newGathering(t)

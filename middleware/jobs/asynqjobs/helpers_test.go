@@ -90,7 +90,7 @@ type bench struct {
 	rdb       *redis.Client
 	e         *jobs.Encryptor
 	client    *asynqjobs.Client
-	plain     *asynq.Client // someone without keys
+	plain     *asynq.Client // of a process without keys
 	inspector *asynq.Inspector
 }
 

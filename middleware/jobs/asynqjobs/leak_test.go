@@ -183,7 +183,7 @@ func useEverything(t *testing.T, d deployment, opts ...asynqjobs.Option) {
 			sent = append(sent, bytes...)
 		}
 	}
-	// What was looked through is what it should be: every kind of command, and every kind of key.
+	// The search covered every kind of command and every kind of key.
 	for _, key := range []string{
 		"asynq:workers:", "asynq:servers:", ":unique:", ":scheduled", ":retry", ":archived", ":completed", ":g:g", ":groups", "-tick-",
 		"{sealcache:jobs:}:schedules", "{sealcache:jobs:}:ticks",

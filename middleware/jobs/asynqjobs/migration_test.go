@@ -20,7 +20,7 @@ import (
 )
 
 // shop is an asynq application as asynq's users write them: a mux with middleware, several queues, unique tasks, groups,
-// results, retries, an error handler. What differs between clear and sealed is handed in.
+// results, retries, an error handler. The differences between plaintext and sealed are parameters.
 type shop struct {
 	client      enqueuer
 	writeResult func(ctx context.Context, t *asynq.Task, b []byte) error

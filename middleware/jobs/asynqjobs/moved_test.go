@@ -26,7 +26,7 @@ func decoded(t *testing.T, s string) []byte {
 	return b
 }
 
-// Someone who can write to Redis, and has no key, makes new jobs from the parts of others. None runs; each is archived
+// An attacker who can write to Redis makes new jobs from parts of others. None of these runs; each is archived
 // at once, with the reason.
 func TestForgedTasksAreArchivedAtOnce(t *testing.T) {
 	t.Parallel()
@@ -95,7 +95,7 @@ func TestForgedTasksAreArchivedAtOnce(t *testing.T) {
 				require.NoError(t, b.inspector.DeleteTask(f.queue, f.id))
 			}
 
-			// What can be done, and SECURITY.md says so: the old job again, unchanged.
+			// SECURITY.md says that an old job can be enqueued again unchanged.
 			var rec recorder
 			_, err := b.plain.Enqueue(asynq.NewTaskWithHeaders(pay.Type, pay.Payload, pay.Headers), asynq.TaskID(pay.ID))
 			require.NoError(t, err)
@@ -109,7 +109,7 @@ func TestForgedTasksAreArchivedAtOnce(t *testing.T) {
 	}
 }
 
-// A job of one namespace, of the cache or of another kind is none here.
+// Jobs of another namespace, cache values and values of other kinds are refused.
 func TestOtherNamespacesAreForeign(t *testing.T) {
 	t.Parallel()
 	k, set := newKeyring(t), newPRF(t)

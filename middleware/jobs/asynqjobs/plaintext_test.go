@@ -14,7 +14,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-// While plaintext is written, what belongs to plaintext tasks stays plaintext: old workers and old tools can read it. What
+// While plaintext is written, everything of a plaintext task stays plaintext: old workers and old tools can read it. What
 // belongs to a sealed task stays sealed.
 func TestWritePlaintext(t *testing.T) {
 	t.Parallel()

@@ -11,7 +11,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-// What a server's error quotes is not passed on.
+// Text that an error of the server quotes is not passed on.
 func TestRedisErrorsQuoteNothing(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)

@@ -79,7 +79,7 @@ func (w *clockwork) background(s *asynqjobs.Scheduler) {
 	})
 }
 
-// Thousands of values are planted beside the schedules, each of which takes a call of a slow key service to be refused:
+// An attacker plants thousands of values next to the schedules, each of which takes a call of a slow key service to be refused:
 // all of them 40 seconds, one after another. Schedules that are known tick on time, those that are not are
 // found, changes are quick, and what was refused is not asked for again.
 func TestGarbageBesideSchedules(t *testing.T) {
@@ -213,7 +213,7 @@ func TestKnownSchedulesAreProvedAgain(t *testing.T) {
 	step(10*time.Minute, nil, true)
 }
 
-// What could not be opened when it was first seen is opened a minute later, though nothing changed.
+// A schedule that could not be opened at first is opened a minute later, although nothing changed.
 func TestSchedulesAreReadAgain(t *testing.T) {
 	t.Parallel()
 	m := newMeters()
@@ -248,7 +248,7 @@ func (r refusing) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// While the schedules cannot be read, those that are known go on, but for what is not stored any more.
+// While schedules cannot be read, known ones go on unless they are no longer stored.
 func TestSchedulesThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	m := newMeters()
@@ -272,7 +272,7 @@ func TestSchedulesThatCannotBeRead(t *testing.T) {
 	require.EqualValues(t, 3, m.counts(t)["tick enqueued"])
 }
 
-// What the application does with a task afterwards does not change the schedule.
+// The application can change a task after its registration without changing the schedule.
 func TestSchedulesShareNothingWithTheirTask(t *testing.T) {
 	t.Parallel()
 	w := newClockwork(t)

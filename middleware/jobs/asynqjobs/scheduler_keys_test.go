@@ -139,7 +139,7 @@ func TestSchedulesOfUnknownKeysAreReplaced(t *testing.T) {
 	require.Len(t, r.pending("default"), 1)
 }
 
-// Whatever stands where the version should, changes are whole and are noticed.
+// Changes are whole and are noticed, whatever bytes replace the version.
 func TestPoisonedVersions(t *testing.T) {
 	t.Parallel()
 	for _, poison := range []string{"zzz", "9223372036854775807", ""} {
@@ -163,7 +163,7 @@ func TestPoisonedVersions(t *testing.T) {
 	}
 }
 
-// A schedule whose PRF key is gone is still found by its name: it is ended, and does not run beside its successor.
+// A schedule whose PRF key is gone is still found by its name: it is ended, and does not run next to its successor.
 func TestSchedulesWithoutTheirPRFKey(t *testing.T) {
 	t.Parallel()
 	r := newRotation(t)

@@ -389,7 +389,7 @@ func TestSchedulesAreListedByName(t *testing.T) {
 	}
 }
 
-// What someone without keys can do to schedules: nothing but delete them. Altered, exchanged or planted ones do not run
+// An attacker without keys can only delete schedules. Altered, exchanged or planted ones do not run
 // and do not stop the others; a last tick in the future does not silence a job, and one in the past repeats none.
 func TestForgedSchedules(t *testing.T) {
 	t.Parallel()

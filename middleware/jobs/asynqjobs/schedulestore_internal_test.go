@@ -93,7 +93,7 @@ func TestSwapChangesNothingElse(t *testing.T) {
 	require.False(t, s.is(t.Context(), other))
 }
 
-// A scheduler that was held up does not note a tick of what was replaced or ended meanwhile.
+// A scheduler that was held up does not note a tick of a schedule that has been replaced or ended.
 func TestTicksOfReplacedSchedulesAreNotNoted(t *testing.T) {
 	t.Parallel()
 	s, en := newTestStore(t)
@@ -157,7 +157,7 @@ func TestCacheNotesWhatIsStored(t *testing.T) {
 	require.False(t, changed, "it did not open before")
 }
 
-// What opens is proved again each minute, and failures are forgotten: definite refusals after ten minutes, others after
+// Schedules that open are proved again each minute, and failures are forgotten: definite refusals after ten minutes, others after
 // one, or when an application asks.
 func TestCacheForgets(t *testing.T) {
 	t.Parallel()

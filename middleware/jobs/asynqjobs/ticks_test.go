@@ -14,7 +14,7 @@ import (
 )
 
 // A new release changes interval and arguments of a job while processes of the old one still run, and some of those are
-// restarted meanwhile. The last registration counts: at no time do both run, and when all are new, so is the job.
+// restarted at that time. The last registration counts: at no time do both run, and when all are new, so is the job.
 func TestRollingDeployment(t *testing.T) {
 	t.Parallel()
 	w := newClockwork(t)

@@ -36,7 +36,7 @@ import (
 )
 
 // The test vectors of jobs, the member "jobs" of middleware/testdata/vectors.json; FORMAT.md describes them. What is
-// checked here goes by FORMAT.md and Tink alone, beside what this package makes of them.
+// checked here uses FORMAT.md and Tink alone, next to this package.
 type (
 	vectorFile struct {
 		Keysets map[string]json.RawMessage `json:"keysets"`
@@ -155,7 +155,7 @@ func (s storedTask) info() *asynq.TaskInfo {
 	}
 }
 
-// What FORMAT.md says, written down once more.
+// These functions follow FORMAT.md without this package.
 
 func field(s string) string {
 	return string(binary.BigEndian.AppendUint32(nil, uint32(len(s)))) + s
