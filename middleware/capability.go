@@ -159,6 +159,14 @@ type Counter interface {
 	Counts() map[string]int64
 }
 
+// TagKeeper is a backing store that knows whether its server keeps tags.
+type TagKeeper interface {
+	// KeepsTags reports whether no tag is lost before the entries that carry it, as
+	// far as the server's settings decide. An error means that the server does not
+	// tell.
+	KeepsTags(ctx context.Context) (bool, error)
+}
+
 // capabilities are what a Store uses of its backing store beyond gocache's
 // interface. A field is nil if the store does not offer it.
 type capabilities struct {
@@ -174,6 +182,7 @@ type capabilities struct {
 	pinger    Pinger
 	adviser   Adviser
 	counter   Counter
+	tags      TagKeeper
 	setNX     store.SetIfNotExistsStore
 
 	unlisted    []string // implemented, but not declared for this store
@@ -195,6 +204,7 @@ func capabilitiesOf(backing store.StoreInterface) capabilities {
 	use(&c, backing, listed, "Pinger", &c.pinger)
 	use(&c, backing, listed, "Adviser", &c.adviser)
 	use(&c, backing, listed, "Counter", &c.counter)
+	use(&c, backing, listed, "TagKeeper", &c.tags)
 	use(&c, backing, listed, "SetIfNotExistsStore", &c.setNX)
 	return c
 }

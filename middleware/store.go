@@ -26,6 +26,7 @@ import (
 // It defines every method of gocache's interface and embeds nothing, so that a
 // method which gocache adds later cannot pass values unsealed.
 type Store struct {
+	origin  origin
 	backing store.StoreInterface
 	bytes   BytesStore                // backing, or nil
 	bounded BoundedReader             // backing, or nil: reads stop at the bound
@@ -91,6 +92,7 @@ func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Optio
 		return nil, err
 	}
 	s := &Store{
+		origin:    origin{a, opts},
 		backing:   backing,
 		cfg:       cfg,
 		plaintext: plaintext.NewWindow(cfg.plaintext, cfg.until, cfg.now),

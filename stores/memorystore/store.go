@@ -139,7 +139,7 @@ func (s *Store) Defaults() store.Options {
 func (s *Store) Capabilities() (owner any, names []string) {
 	return s, []string{
 		"AtomicStore", "BatchStore", "BoundedReader", "BytesStore", "Defaulter", "Enumerator", "Pinger", "PrefixInvalidator",
-		"SetIfNotExistsStore", "Swapper",
+		"SetIfNotExistsStore", "Swapper", "TagKeeper",
 	}
 }
 

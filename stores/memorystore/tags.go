@@ -1,6 +1,7 @@
 package memorystore
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"sync"
@@ -195,3 +196,6 @@ func (x *tagIndex) remove(tag, key string) {
 		delete(x.sets, tag)
 	}
 }
+
+// KeepsTags returns true: an entry has its tags as long as it lives, also when the byte budget evicts others.
+func (s *Store) KeepsTags(context.Context) (bool, error) { return true, nil }

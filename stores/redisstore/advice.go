@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -50,4 +51,33 @@ func evictsTagSets(is server) bool {
 		return false
 	}
 	return is.evicts != "noeviction" && is.evicts != "volatile-ttl"
+}
+
+// KeepsTags reports whether no master evicts the set of a tag before its entries, as far as maxmemory-policy decides. An
+// error means that a server does not tell, for instance because the user may not call INFO.
+func (s *Store) KeepsTags(ctx context.Context) (bool, error) {
+	var evicts, silent atomic.Bool
+	err := s.eachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
+		is, err := s.inspect(ctx, node)
+		if err != nil {
+			return err
+		}
+		if evictsTagSets(is) {
+			evicts.Store(true)
+		}
+		if is.maxmemory == "" {
+			silent.Store(true)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return false, failed(ctx, "keeps tags", err)
+	case evicts.Load():
+		return false, nil
+	case silent.Load():
+		return false, errors.New("redisstore: keeps tags: the server does not tell its maxmemory (it refuses INFO)")
+	default:
+		return true, nil
+	}
 }

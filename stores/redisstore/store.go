@@ -297,6 +297,6 @@ func (s *Store) Delete(ctx context.Context, key any) error {
 func (s *Store) Capabilities() (owner any, names []string) {
 	return s, []string{
 		"Adviser", "AtomicStore", "BatchStore", "BoundedReader", "BytesStore", "Counter", "Defaulter", "Enumerator", "Pinger", "PrefixInvalidator",
-		"SetIfNotExistsStore", "Swapper", "TagExtender",
+		"SetIfNotExistsStore", "Swapper", "TagExtender", "TagKeeper",
 	}
 }

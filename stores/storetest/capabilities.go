@@ -89,6 +89,11 @@ type (
 	Adviser interface {
 		Advice(ctx context.Context) ([]string, error)
 	}
+
+	// TagKeeper reports whether no tag is lost before its entries.
+	TagKeeper interface {
+		KeepsTags(ctx context.Context) (bool, error)
+	}
 )
 
 // implemented returns the names of the optional interfaces that a store implements.
@@ -123,6 +128,8 @@ func implemented(s store.StoreInterface) []string {
 	add("Adviser", ok)
 	_, ok = s.(Counter)
 	add("Counter", ok)
+	_, ok = s.(TagKeeper)
+	add("TagKeeper", ok)
 	return names
 }
 

@@ -1,0 +1,41 @@
+package middleware
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+)
+
+// origin is what a Store was made of, so that With can make another.
+type origin struct {
+	aead tink.AEADWithContext
+	opts []Option
+}
+
+// With returns another Store over the same backing store and AEAD, with the options
+// of s and then opts. Both may be used at the same time. Close of either closes the
+// backing store.
+func (s *Store) With(opts ...Option) (*Store, error) {
+	all := append(s.origin.opts[:len(s.origin.opts):len(s.origin.opts)], opts...)
+	other, err := newStore(s.backing, s.origin.aead, all)
+	if err != nil {
+		return nil, fmt.Errorf("middleware: With: %w", err)
+	}
+	return other, nil
+}
+
+// HidesNames reports whether the backing store sees pseudonyms in place of the names
+// of entries and tags: WithHiddenKeys or WithOneWayKeys.
+func (s *Store) HidesNames() bool { return s.names != nil }
+
+// TagsKept reports whether the backing store keeps the set of a tag as long as the
+// entries that carry it, so that Invalidate finds them all. It asks the server. If
+// the backing store cannot tell, TagsKept is ErrUnsupported.
+func (s *Store) TagsKept(ctx context.Context) (bool, error) {
+	if s.can.tags == nil {
+		return false, s.unsupported("tell whether it keeps tags")
+	}
+	keeps, err := s.can.tags.KeepsTags(ctx)
+	return keeps, s.backingError(err)
+}

@@ -1,0 +1,55 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// An Option is a setting of New.
+type Option func(*Store) error
+
+// WithIdleTimeout ends a session that was not used for d. Find moves the idle end
+// when more than a sixteenth of d has passed since it was set: a session may end up
+// to d/16 early, and most requests write nothing. d is at least 2 seconds. The
+// default is no idle end.
+//
+// It takes the place of scs's own IdleTimeout, which must then be 0.
+func WithIdleTimeout(d time.Duration) Option {
+	return func(s *Store) error {
+		if d < 2*time.Second {
+			return fmt.Errorf("WithIdleTimeout: %v is under 2 seconds", d)
+		}
+		s.idle = d
+		return nil
+	}
+}
+
+// WithUser makes EndAll possible. Commit calls user with each session in its encoded
+// form, and stores the session under the user that it returns. An empty name is no
+// user. An error of user is returned by Commit, which then writes nothing.
+//
+// user must decode the session itself. It must not call scs's SessionManager, which
+// holds a lock during Commit.
+//
+// The backing store must keep tags: New asks the server, and refuses a Redis whose
+// maxmemory-policy may evict them. See WithLossyTags.
+func WithUser(user func(ctx context.Context, encoded []byte) (string, error)) Option {
+	return func(s *Store) error {
+		if user == nil {
+			return errors.New("WithUser: nil function")
+		}
+		s.user = user
+		return nil
+	}
+}
+
+// WithLossyTags accepts a backing store that may lose the tag of a user, or cannot
+// tell. EndAll may then miss sessions.
+func WithLossyTags() Option {
+	return func(s *Store) error {
+		s.lossy = true
+		return nil
+	}
+}

@@ -1,0 +1,278 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+
+	"github.com/sealcache/sealcache/middleware"
+)
+
+// Store keeps sessions. It implements CtxStore and IterableCtxStore of scs. It is
+// safe for concurrent use. Close the middleware.Store below it when it is not used
+// any more.
+type Store struct {
+	sealed *middleware.Store
+	user   func(context.Context, []byte) (string, error) // nil: EndAll is not possible
+	idle   time.Duration                                 // 0: no idle end
+	lossy  bool
+}
+
+const (
+	// maxTokenBytes bounds a token. Those of scs have 43 bytes.
+	maxTokenBytes = 256
+	// maxUserBytes bounds the name of a user.
+	maxUserBytes = 1024
+	// askTimeout bounds the question of New to the server.
+	askTimeout = 10 * time.Second
+	// touchFraction is the part of the idle timeout after which Find moves the idle end.
+	touchFraction = 16
+	// allBatch is how many sessions AllCtx reads at a time.
+	allBatch = 200
+)
+
+// New returns a Store over sealed, which must hide names: middleware.WithOneWayKeys,
+// or WithHiddenKeys if AllCtx is needed. New turns middleware.WithAuthenticatedExpiry
+// on. Give sessions a Store of their own with a namespace of their own.
+//
+// With WithUser, New asks the server whether it keeps tags, for at most 10 seconds.
+func New(sealed *middleware.Store, opts ...Option) (*Store, error) {
+	s, err := newStore(sealed, opts)
+	if err != nil {
+		return nil, fmt.Errorf("sessions: New: %w", err)
+	}
+	return s, nil
+}
+
+func newStore(sealed *middleware.Store, opts []Option) (*Store, error) {
+	switch {
+	case sealed == nil:
+		return nil, errors.New("nil store")
+	case !sealed.HidesNames():
+		return nil, errors.New("the store would show session tokens (use middleware.WithOneWayKeys)")
+	}
+	s := &Store{}
+	for _, o := range opts {
+		if o == nil {
+			return nil, errors.New("nil option")
+		}
+		if err := o(s); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if s.sealed, err = sealed.With(middleware.WithAuthenticatedExpiry()); err != nil {
+		return nil, err
+	}
+	return s, s.checkTags()
+}
+
+// checkTags returns an error if EndAll may miss sessions.
+func (s *Store) checkTags() error {
+	if s.user == nil || s.lossy {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	defer cancel()
+	kept, err := s.sealed.TagsKept(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("WithUser: does the store keep tags? (WithLossyTags accepts that it may not): %w", err)
+	case !kept:
+		return errors.New("WithUser: maxmemory-policy can evict tags (set noeviction or volatile-ttl, or use WithLossyTags)")
+	default:
+		return nil
+	}
+}
+
+// FindCtx returns the session under a token in its encoded form. It reports false for
+// a token that is unknown, malformed or too long, for a session past one of its ends,
+// and for a value that was altered, moved or planted. The error is that of the backing
+// store or of the key service, or of a key that this process does not have.
+//
+// With WithIdleTimeout, FindCtx moves the idle end. If only that fails, the session is
+// returned all the same.
+func (s *Store) FindCtx(ctx context.Context, token string) (encoded []byte, found bool, err error) {
+	if !plausible(token) {
+		return nil, false, nil
+	}
+	if s.idle == 0 {
+		value, err := s.sealed.Get(ctx, token)
+		r, found, err := sessionIn(value, err)
+		return r.data, found, failed("find", err)
+	}
+	value, left, err := s.sealed.GetWithTTL(ctx, token)
+	r, found, err := sessionIn(value, err)
+	if !found {
+		return nil, false, failed("find", err)
+	}
+	wanted := min(s.idle, time.Until(r.absolute))
+	if wanted-left > s.idle/touchFraction {
+		err := s.sealed.Touch(ctx, token, wanted)
+		if errors.Is(err, store.NotFound{}) {
+			return nil, false, nil // it ended in between
+		}
+	}
+	return r.data, true, nil
+}
+
+// sessionIn returns the session in what Get returned.
+func sessionIn(value any, err error) (r record, found bool, _ error) {
+	if err != nil {
+		if errors.Is(err, store.NotFound{}) || refused(err) {
+			return record{}, false, nil
+		}
+		return record{}, false, err
+	}
+	b, ok := value.([]byte)
+	if !ok {
+		return record{}, false, nil
+	}
+	if r, found = decode(b); !found || !time.Now().Before(r.absolute) {
+		return record{}, false, nil
+	}
+	return r, true, nil
+}
+
+// refused reports whether a value can never be a session. The middleware counts and logs it. A value under a key that is
+// not known here may be a session of another process.
+func refused(err error) bool {
+	if errors.Is(err, middleware.ErrUnknownKey) || errors.Is(err, middleware.ErrTooManyDataKeys) || errors.Is(err, middleware.ErrKeyServiceUnavailable) {
+		return false
+	}
+	return errors.Is(err, middleware.ErrUnauthentic) || errors.Is(err, middleware.ErrNotSealed)
+}
+
+// CommitCtx stores a session under a token until expiry, the absolute end. It
+// overwrites a session that exists. If expiry has passed, it deletes the session.
+func (s *Store) CommitCtx(ctx context.Context, token string, encoded []byte, expiry time.Time) error {
+	if !plausible(token) {
+		return fmt.Errorf("sessions: commit: the token is empty or over %d bytes", maxTokenBytes)
+	}
+	left := time.Until(expiry)
+	if left < time.Millisecond {
+		return s.DeleteCtx(ctx, token)
+	}
+	if s.idle != 0 {
+		left = min(left, s.idle)
+	}
+	options := []store.Option{store.WithExpiration(left), store.WithTags(nil)}
+	if s.user != nil {
+		user, err := s.user(ctx, encoded)
+		switch {
+		case err != nil:
+			return fmt.Errorf("sessions: commit: the function of WithUser: %w", err)
+		case len(user) > maxUserBytes:
+			return fmt.Errorf("sessions: commit: the name of the user is over %d bytes", maxUserBytes)
+		case user != "":
+			options[1] = store.WithTags([]string{user})
+		}
+	}
+	return failed("commit", s.sealed.Set(ctx, token, record{expiry, encoded}.encode(), options...))
+}
+
+// DeleteCtx removes the session under a token. An unknown token is not an error.
+func (s *Store) DeleteCtx(ctx context.Context, token string) error {
+	if !plausible(token) {
+		return nil
+	}
+	return failed("delete", s.sealed.Delete(ctx, token))
+}
+
+// AllCtx returns all sessions in their encoded form by token, in memory at one time.
+// Values that FindCtx would not find are left out. The middleware.Store needs
+// WithHiddenKeys: with WithOneWayKeys the tokens are not stored, and AllCtx is
+// middleware.ErrUnsupported.
+func (s *Store) AllCtx(ctx context.Context) (map[string][]byte, error) {
+	all := map[string][]byte{}
+	var tokens []string
+	read := func() error {
+		values, err := s.sealed.GetMany(ctx, tokens)
+		var batch *middleware.BatchError
+		switch {
+		case errors.As(err, &batch):
+			for _, err := range batch.Errors {
+				if _, _, err := sessionIn(nil, err); err != nil {
+					return err
+				}
+			}
+		case err != nil:
+			return err
+		}
+		for token, value := range values {
+			if r, found, _ := sessionIn(value, nil); found {
+				all[token] = r.data
+			}
+		}
+		tokens = tokens[:0]
+		return nil
+	}
+	for token, err := range s.sealed.Keys(ctx) {
+		if err != nil {
+			return nil, failed("all", err)
+		}
+		if tokens = append(tokens, token); len(tokens) == allBatch {
+			if err := read(); err != nil {
+				return nil, failed("all", err)
+			}
+		}
+	}
+	return all, failed("all", read())
+}
+
+// Touch moves the idle end of a session to the idle timeout from now, but not past
+// its absolute end. It reports whether there is such a session. Without
+// WithIdleTimeout it writes nothing. FindCtx calls it as needed.
+func (s *Store) Touch(ctx context.Context, token string) (bool, error) {
+	if !plausible(token) {
+		return false, nil
+	}
+	value, err := s.sealed.Get(ctx, token)
+	r, found, err := sessionIn(value, err)
+	if err == nil && found && s.idle != 0 {
+		if err = s.sealed.Touch(ctx, token, min(s.idle, time.Until(r.absolute))); errors.Is(err, store.NotFound{}) {
+			found, err = false, nil
+		}
+	}
+	return found && err == nil, failed("touch", err)
+}
+
+// EndAll ends all sessions of a user, as WithUser named it: "log out everywhere".
+// Without WithUser it is an error.
+func (s *Store) EndAll(ctx context.Context, user string) error {
+	switch {
+	case s.user == nil:
+		return errors.New("sessions: end all: the store does not know users (use WithUser)")
+	case user == "" || len(user) > maxUserBytes:
+		return fmt.Errorf("sessions: end all: the name of the user is empty or over %d bytes", maxUserBytes)
+	}
+	return failed("end all", s.sealed.Invalidate(ctx, store.WithInvalidateTags([]string{user})))
+}
+
+// Find is FindCtx without a context.
+func (s *Store) Find(token string) ([]byte, bool, error) {
+	return s.FindCtx(context.Background(), token)
+}
+
+// Commit is CommitCtx without a context.
+func (s *Store) Commit(token string, encoded []byte, expiry time.Time) error {
+	return s.CommitCtx(context.Background(), token, encoded, expiry)
+}
+
+// Delete is DeleteCtx without a context.
+func (s *Store) Delete(token string) error { return s.DeleteCtx(context.Background(), token) }
+
+// All is AllCtx without a context.
+func (s *Store) All() (map[string][]byte, error) { return s.AllCtx(context.Background()) }
+
+func plausible(token string) bool { return token != "" && len(token) <= maxTokenBytes }
+
+func failed(operation string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("sessions: %s: %w", operation, err)
+}

@@ -1,0 +1,300 @@
+package sessions_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/internal/leaktest"
+	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/sessions"
+	"github.com/sealcache/sealcache/stores/memorystore"
+	"github.com/sealcache/sealcache/stores/redisstore"
+)
+
+func memory(t testing.TB) *memorystore.Store {
+	t.Helper()
+	m, err := memorystore.New()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, m.Close()) })
+	return m
+}
+
+func onRedis(t testing.TB, server *redistest.Server) *redisstore.Store {
+	t.Helper()
+	s, err := redisstore.New(server.Client(t))
+	require.NoError(t, err)
+	return s
+}
+
+func TestNewRefusesStoresThatShowTokens(t *testing.T) {
+	t.Parallel()
+	_, err := sessions.New(nil)
+	require.ErrorContains(t, err, "nil store")
+	plain, err := middleware.New(memory(t), sealtest.Keyring(t))
+	require.NoError(t, err)
+	_, err = sessions.New(plain)
+	require.ErrorContains(t, err, "WithOneWayKeys")
+	for _, bad := range []sessions.Option{nil, sessions.WithUser(nil), sessions.WithIdleTimeout(time.Second), sessions.WithIdleTimeout(-1)} {
+		_, err = sessions.New(oneWay(t, memory(t)), bad)
+		require.Error(t, err)
+	}
+}
+
+// EndAll would miss sessions whose tag Redis has evicted.
+func TestNewRefusesServersThatEvictTags(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	sealed := oneWay(t, onRedis(t, server))
+	open(t, sealed, sessions.WithUser(userOf))
+	require.NoError(t, client.ConfigSet(t.Context(), "maxmemory", "100mb").Err())
+	for policy, safe := range map[string]bool{
+		"noeviction": true, "volatile-ttl": true, "allkeys-lru": false, "allkeys-lfu": false, "allkeys-random": false,
+		"volatile-lru": false, "volatile-lfu": false, "volatile-random": false,
+	} {
+		require.NoError(t, client.ConfigSet(t.Context(), "maxmemory-policy", policy).Err())
+		_, err := sessions.New(sealed, sessions.WithUser(userOf))
+		if safe {
+			require.NoError(t, err, policy)
+			continue
+		}
+		require.ErrorContains(t, err, "maxmemory-policy", policy)
+		open(t, sealed)
+		open(t, sealed, sessions.WithUser(userOf), sessions.WithLossyTags())
+	}
+	require.NoError(t, client.ConfigSet(t.Context(), "maxmemory-policy", "noeviction").Err())
+	require.NoError(t, client.Do(t.Context(), "ACL", "SETUSER", "default", "-info").Err())
+	_, err := sessions.New(sealed, sessions.WithUser(userOf))
+	require.ErrorContains(t, err, "WithLossyTags")
+}
+
+// A login renews the token, a logout ends the session for every copy of its cookie, and "log out everywhere" ends all.
+func TestHTTPSessions(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	var logged bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s := newSite(t, open(t, oneWay(t, onRedis(t, server), middleware.WithLogger(log)), sessions.WithUser(userOf)))
+
+	alice := s.browser(t)
+	alice.get(t, "/visit")
+	before := alice.token(t)
+	require.NotEmpty(t, before)
+	alice.get(t, "/login?user=alice")
+	require.Equal(t, "alice", alice.get(t, "/who"))
+	token := alice.token(t)
+	require.NotEqual(t, before, token)
+	require.Empty(t, s.with(t, before), "the token from before the login is worth nothing")
+	require.Equal(t, "alice", s.with(t, token))
+
+	// Bad cookies are no session, no error page and no log line with the token.
+	for _, bad := range []string{
+		"", "x", token[1:], token + "A", strings.ToUpper(token), strings.Repeat("A", 40_000), "\xff\xfe", "%00", "a:b", "../../etc", "sessions:" + token,
+	} {
+		require.Empty(t, s.with(t, bad))
+	}
+
+	alice.get(t, "/logout")
+	require.Empty(t, alice.get(t, "/who"))
+	require.Empty(t, s.with(t, token))
+
+	phone, laptop, bob := s.browser(t), s.browser(t), s.browser(t)
+	phone.get(t, "/login?user=alice")
+	laptop.get(t, "/login?user=alice")
+	bob.get(t, "/login?user=bob")
+	laptop.get(t, "/everywhere")
+	require.Empty(t, phone.get(t, "/who"))
+	require.Empty(t, laptop.get(t, "/who"))
+	require.Equal(t, "bob", bob.get(t, "/who"))
+	require.NotContains(t, logged.String(), token)
+}
+
+// Everything that Redis was sent and wrote is searched for tokens, users and values.
+func TestDumpsHoldNoTokenAndNoUser(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--appendonly", "yes")
+	client := server.Client(t)
+	monitor := server.Monitor(t)
+	s := newSite(t, open(t, oneWay(t, onRedis(t, server)), sessions.WithUser(userOf), sessions.WithIdleTimeout(time.Hour)))
+	secrets := new(leaktest.Set)
+	user := secrets.Text("user")
+	b := s.browser(t)
+	b.get(t, "/login?user="+user)
+	require.Equal(t, user, b.get(t, "/who"))
+	b.get(t, "/visit")
+	token := b.token(t)
+	secrets.AddText("token", token)
+	raw, err := base64.RawURLEncoding.DecodeString(token)
+	require.NoError(t, err)
+	secrets.AddText("token bytes", string(raw))
+	other := s.browser(t)
+	other.get(t, "/login?user="+user)
+	other.get(t, "/everywhere")
+
+	require.NoError(t, client.Save(t.Context()).Err())
+	require.Empty(t, secrets.Find(monitor.Bytes(t)))
+	for name, content := range server.DumpFiles(t) {
+		require.Empty(t, secrets.Find(content), name)
+	}
+}
+
+// An attacker with a dump and write access cannot revive a session that has ended.
+func TestRestoredDumpsReviveNoEndedSession(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	s := open(t, oneWay(t, onRedis(t, server)))
+	require.NoError(t, s.CommitCtx(t.Context(), "token", []byte("alice"), time.Now().Add(2*time.Second)))
+	names, err := client.Keys(t.Context(), "sessions:*").Result()
+	require.NoError(t, err)
+	require.Len(t, names, 1)
+	dump, err := client.Dump(t.Context(), names[0]).Result()
+	require.NoError(t, err)
+	require.NoError(t, client.Persist(t.Context(), names[0]).Err())
+	data, found, err := s.FindCtx(t.Context(), "token")
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Equal(t, []byte("alice"), data)
+	sealtest.Eventually(t, func() bool {
+		_, found, err := s.FindCtx(t.Context(), "token")
+		require.NoError(t, err)
+		return !found
+	})
+	require.NoError(t, client.RestoreReplace(t.Context(), names[0], 0, dump).Err())
+	_, found, err = s.FindCtx(t.Context(), "token")
+	require.NoError(t, err)
+	require.False(t, found)
+}
+
+// The idle end moves with each use. The absolute end does not.
+func TestTwoEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m, err := memorystore.New()
+		require.NoError(t, err)
+		defer m.Close()
+		s := open(t, oneWay(t, m), sessions.WithIdleTimeout(10*time.Minute))
+		found := func() bool {
+			data, found, err := s.FindCtx(t.Context(), "token")
+			require.NoError(t, err)
+			require.Equal(t, found, string(data) == "data")
+			return found
+		}
+		begin := time.Now()
+		require.NoError(t, s.CommitCtx(t.Context(), "token", []byte("data"), begin.Add(time.Hour)))
+		for time.Since(begin) < 54*time.Minute {
+			time.Sleep(9 * time.Minute)
+			require.True(t, found(), "used every nine minutes")
+		}
+		time.Sleep(time.Until(begin.Add(time.Hour)))
+		require.False(t, found(), "the absolute end")
+
+		require.NoError(t, s.CommitCtx(t.Context(), "token", []byte("data"), time.Now().Add(time.Hour)))
+		time.Sleep(9 * time.Minute)
+		touched, err := s.Touch(t.Context(), "token")
+		require.NoError(t, err)
+		require.True(t, touched)
+		time.Sleep(9 * time.Minute)
+		require.True(t, found())
+		time.Sleep(10*time.Minute + 6*time.Second)
+		require.False(t, found(), "the idle end")
+		touched, err = s.Touch(t.Context(), "token")
+		require.NoError(t, err)
+		require.False(t, touched)
+
+		require.NoError(t, s.CommitCtx(t.Context(), "token", []byte("data"), time.Now().Add(time.Hour)))
+		require.NoError(t, s.CommitCtx(t.Context(), "token", []byte("data"), time.Now().Add(-time.Second)))
+		require.False(t, found(), "an expiry in the past deletes")
+	})
+}
+
+func TestAll(t *testing.T) {
+	t.Parallel()
+	_, err := open(t, oneWay(t, memory(t))).AllCtx(t.Context())
+	require.ErrorIs(t, err, middleware.ErrUnsupported)
+
+	server := redistest.Start(t)
+	set, keys := sealtest.PRF(t, 1), sealtest.Keyring(t)
+	backing := onRedis(t, server)
+	sealed, err := middleware.New(backing, keys, middleware.WithNamespace("sessions"), middleware.WithHiddenKeys(set))
+	require.NoError(t, err)
+	s := open(t, sealed, sessions.WithUser(userOfNothing))
+	all, err := s.All()
+	require.NoError(t, err)
+	require.NotNil(t, all)
+	require.Empty(t, all)
+	want := map[string][]byte{}
+	for i := range 450 {
+		token := "token" + string(rune('a'+i%26)) + strings.Repeat("x", i/26)
+		want[token] = []byte(token)
+		require.NoError(t, s.Commit(token, []byte(token), time.Now().Add(time.Hour)))
+	}
+	all, err = s.All()
+	require.NoError(t, err)
+	require.Equal(t, want, all)
+}
+
+func userOfNothing(context.Context, []byte) (string, error) { return "", nil }
+
+func TestErrorsAndRefusals(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	failing := errors.New("no user")
+	var userErr error
+	s := open(t, oneWay(t, onRedis(t, server)), sessions.WithUser(func(context.Context, []byte) (string, error) { return "u", userErr }))
+	for _, token := range []string{"", strings.Repeat("t", 257)} {
+		require.Error(t, s.Commit(token, nil, time.Now().Add(time.Hour)))
+		require.NoError(t, s.Delete(token))
+		_, found, err := s.Find(token)
+		require.NoError(t, err)
+		require.False(t, found)
+	}
+	userErr = failing
+	require.ErrorIs(t, s.Commit("token", nil, time.Now().Add(time.Hour)), failing)
+	require.Zero(t, client.DBSize(t.Context()).Val(), "nothing is written")
+	userErr = nil
+	require.Error(t, s.EndAll(t.Context(), ""))
+	require.Error(t, open(t, oneWay(t, memory(t))).EndAll(t.Context(), "u"))
+
+	// Altered and planted values are no session.
+	require.NoError(t, s.Commit("token", []byte("x"), time.Now().Add(time.Hour)))
+	data, found, err := s.Find("token")
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Equal(t, []byte("x"), data)
+	var name string
+	for _, n := range client.Keys(t.Context(), "sessions:*").Val() {
+		if client.Type(t.Context(), n).Val() == "string" {
+			name = n
+		}
+	}
+	stored, err := client.Get(t.Context(), name).Bytes()
+	require.NoError(t, err)
+	stored[len(stored)-1] ^= 1
+	for _, planted := range []string{string(stored), "", "plaintext"} {
+		require.NoError(t, client.Set(t.Context(), name, planted, 0).Err())
+		_, found, err := s.Find("token")
+		require.NoError(t, err)
+		require.False(t, found)
+	}
+
+	// A store that does not answer is an error, so that no user is logged out by an outage.
+	require.NoError(t, server.Stop())
+	_, _, err = s.Find("token")
+	require.Error(t, err)
+	require.Error(t, s.Commit("token", nil, time.Now().Add(time.Hour)))
+	require.Error(t, s.Delete("token"))
+	require.Error(t, s.EndAll(t.Context(), "u"))
+}
