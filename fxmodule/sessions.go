@@ -1,0 +1,25 @@
+package fxmodule
+
+import (
+	"fmt"
+
+	"go.uber.org/fx"
+
+	"github.com/sealcache/sealcache/middleware/sessions"
+)
+
+// Sessions provides a *sessions.Store over a sealed cache, which needs OneWayKeys or HiddenKeys. Give sessions a cache of
+// their own. Options such as sessions.WithUser are given here, because they are code.
+func Sessions(cache string, opts ...sessions.Option) fx.Option {
+	if err := checkName(cache); err != nil {
+		return fx.Error(fmt.Errorf("fxmodule: Sessions: %w", err))
+	}
+	return fx.Provide(func(c *Caches) (*sessions.Store, error) {
+		sealed, err := c.Sealed(cache)
+		if err != nil {
+			return nil, c.system.failed(err)
+		}
+		s, err := sessions.New(sealed, opts...)
+		return s, c.system.failed(err)
+	})
+}

@@ -1,0 +1,17 @@
+// Package gorillasessions keeps sessions of github.com/gorilla/sessions in a sealed
+// store, on the server. gin-contrib/sessions and echo's session middleware build on
+// gorilla/sessions and take the same Store.
+//
+//	store, err := sessions.New(sealed) // package middleware/sessions
+//	cookies, err := gorillasessions.New(store)
+//	session, err := cookies.Get(request, "session")
+//
+// The cookie holds a random token of 32 bytes and nothing else. Such a token cannot
+// be guessed, so that it needs no signature and no key for cookies.
+//
+// # Fixation
+//
+// A token that the store does not know is never adopted: the session gets a new one.
+// Call Renew when a user logs in, so that a token from before the login is worth
+// nothing.
+package gorillasessions

@@ -1,0 +1,171 @@
+package gorillasessions
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/gorilla/sessions"
+
+	sealed "github.com/sealcache/sealcache/middleware/sessions"
+)
+
+// DefaultMaxAge is how long a session lives if its Options have MaxAge 0, which makes
+// a cookie that ends with the browser.
+const DefaultMaxAge = 24 * time.Hour
+
+// tokenBytes is the length of a token before it is encoded.
+const tokenBytes = 32
+
+// Store implements Store of gorilla/sessions. It is safe for concurrent use.
+type Store struct {
+	sessions *sealed.Store
+	options  sessions.Options
+}
+
+var _ sessions.Store = (*Store)(nil)
+
+// An Option is a setting of New.
+type Option func(*Store) error
+
+// WithOptions sets the attributes of cookies. MaxAge in seconds is also the lifetime
+// of a session on the server: its absolute end. The default is path "/", 30 days,
+// HttpOnly, Secure and SameSite Lax.
+func WithOptions(o sessions.Options) Option {
+	return func(s *Store) error {
+		s.options = o
+		return nil
+	}
+}
+
+// New returns a Store over sessions of package middleware/sessions.
+func New(s *sealed.Store, opts ...Option) (*Store, error) {
+	if s == nil {
+		return nil, errors.New("gorillasessions: New: nil store")
+	}
+	c := &Store{sessions: s, options: sessions.Options{
+		Path: "/", MaxAge: 30 * 24 * 60 * 60, HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode,
+	}}
+	for _, o := range opts {
+		if o == nil {
+			return nil, errors.New("gorillasessions: New: nil option")
+		}
+		if err := o(c); err != nil {
+			return nil, fmt.Errorf("gorillasessions: New: %w", err)
+		}
+	}
+	return c, nil
+}
+
+// Options returns the attributes of cookies of new sessions.
+func (c *Store) Options() sessions.Options { return c.options }
+
+// Get returns the session of a request, which is the same one within a request.
+func (c *Store) Get(r *http.Request, name string) (*sessions.Session, error) {
+	return sessions.GetRegistry(r).Get(c, name)
+}
+
+// New returns the session of the request's cookie, or a new session. A cookie that is
+// altered, too long, unknown or ended gives a new session and no error. The error is
+// that of the store or of the key service; there is a new session then too.
+func (c *Store) New(r *http.Request, name string) (*sessions.Session, error) {
+	session := sessions.NewSession(c, name)
+	options := c.options
+	session.Options = &options
+	session.IsNew = true
+	cookie, err := r.Cookie(name)
+	if err != nil || !wellFormed(cookie.Value) {
+		return session, nil //nolint:nilerr // no cookie
+	}
+	encoded, found, err := c.sessions.FindCtx(r.Context(), cookie.Value)
+	if err != nil || !found {
+		return session, err
+	}
+	if err := decode(encoded, &session.Values); err != nil {
+		session.Values = map[any]any{}
+		return session, fmt.Errorf("gorillasessions: decode session: %w", err)
+	}
+	session.ID, session.IsNew = cookie.Value, false
+	return session, nil
+}
+
+// Save stores a session and sets its cookie. It gives a new session its token. If
+// MaxAge is negative, Save deletes the session and its cookie.
+func (c *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
+	if session.Options.MaxAge < 0 {
+		if err := c.sessions.DeleteCtx(r.Context(), session.ID); err != nil {
+			return err
+		}
+		http.SetCookie(w, sessions.NewCookie(session.Name(), "", session.Options))
+		return nil
+	}
+	encoded, err := encode(session.Values)
+	if err != nil {
+		return fmt.Errorf("gorillasessions: encode session: %w", err)
+	}
+	token := session.ID
+	if token == "" {
+		token = newToken()
+	}
+	life := time.Duration(session.Options.MaxAge) * time.Second
+	if life == 0 {
+		life = DefaultMaxAge
+	}
+	if err := c.sessions.CommitCtx(r.Context(), token, encoded, time.Now().Add(life)); err != nil {
+		return err
+	}
+	session.ID = token
+	http.SetCookie(w, sessions.NewCookie(session.Name(), token, session.Options))
+	return nil
+}
+
+// Renew ends the stored session, so that Save gives its values a new token. Call it
+// before Save when a user logs in or gains rights.
+func (c *Store) Renew(ctx context.Context, session *sessions.Session) error {
+	if err := c.sessions.DeleteCtx(ctx, session.ID); err != nil {
+		return err
+	}
+	session.ID = ""
+	return nil
+}
+
+// UserIn returns a function for WithUser of package middleware/sessions. The user is
+// the string under key in a session's values. A session without it has no user.
+func UserIn(key any) func(context.Context, []byte) (string, error) {
+	return func(_ context.Context, encoded []byte) (string, error) {
+		var values map[any]any
+		if err := decode(encoded, &values); err != nil {
+			return "", fmt.Errorf("gorillasessions: decode session: %w", err)
+		}
+		user, _ := values[key].(string)
+		return user, nil
+	}
+}
+
+func newToken() string {
+	var b [tokenBytes]byte
+	_, _ = rand.Read(b[:]) // never fails: see package crypto/rand
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// wellFormed reports whether a cookie's value may be a token of newToken.
+func wellFormed(token string) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
+	return err == nil && len(b) == tokenBytes
+}
+
+func encode(values map[any]any) ([]byte, error) {
+	var b bytes.Buffer
+	err := gob.NewEncoder(&b).Encode(values)
+	return b.Bytes(), err
+}
+
+func decode(encoded []byte, values *map[any]any) error {
+	return gob.NewDecoder(bytes.NewReader(encoded)).Decode(values)
+}

@@ -1,0 +1,176 @@
+package gorillasessions_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/sessions"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/internal/leaktest"
+	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
+	"github.com/sealcache/sealcache/middleware"
+	sealed "github.com/sealcache/sealcache/middleware/sessions"
+	"github.com/sealcache/sealcache/middleware/sessions/gorillasessions"
+	"github.com/sealcache/sealcache/stores/redisstore"
+)
+
+func open(t *testing.T, server *redistest.Server) (*gorillasessions.Store, *sealed.Store) {
+	t.Helper()
+	backing, err := redisstore.New(server.Client(t))
+	require.NoError(t, err)
+	store, err := middleware.New(backing, sealtest.Keyring(t), middleware.WithNamespace("web"), middleware.WithOneWayKeys(sealtest.PRF(t, 1)))
+	require.NoError(t, err)
+	s, err := sealed.New(store, sealed.WithUser(gorillasessions.UserIn("user")), sealed.WithIdleTimeout(time.Hour))
+	require.NoError(t, err)
+	c, err := gorillasessions.New(s, gorillasessions.WithOptions(sessions.Options{Path: "/", MaxAge: 3600, HttpOnly: true}))
+	require.NoError(t, err)
+	return c, s
+}
+
+func TestNew(t *testing.T) {
+	t.Parallel()
+	_, err := gorillasessions.New(nil)
+	require.Error(t, err)
+	_, s := open(t, redistest.Start(t))
+	_, err = gorillasessions.New(s, nil)
+	require.Error(t, err)
+	c, err := gorillasessions.New(s)
+	require.NoError(t, err)
+	require.True(t, c.Options().Secure)
+	require.True(t, c.Options().HttpOnly)
+	require.Equal(t, http.SameSiteLaxMode, c.Options().SameSite)
+}
+
+func site(t *testing.T, c *gorillasessions.Store, s *sealed.Store) *httptest.Server {
+	t.Helper()
+	handle := func(mux *http.ServeMux, path string, f func(w http.ResponseWriter, r *http.Request, session *sessions.Session) error) {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			session, err := c.Get(r, "session")
+			if err == nil {
+				err = f(w, r, session)
+			}
+			if err != nil {
+				http.Error(w, "no", http.StatusInternalServerError)
+			}
+		})
+	}
+	mux := http.NewServeMux()
+	handle(mux, "/visit", func(w http.ResponseWriter, r *http.Request, session *sessions.Session) error {
+		session.Values["visited"] = true
+		return session.Save(r, w)
+	})
+	handle(mux, "/login", func(w http.ResponseWriter, r *http.Request, session *sessions.Session) error {
+		if err := c.Renew(r.Context(), session); err != nil {
+			return err
+		}
+		session.Values["user"] = r.FormValue("user")
+		return session.Save(r, w)
+	})
+	handle(mux, "/who", func(w http.ResponseWriter, _ *http.Request, session *sessions.Session) error {
+		user, _ := session.Values["user"].(string)
+		_, err := io.WriteString(w, user)
+		return err
+	})
+	handle(mux, "/logout", func(w http.ResponseWriter, r *http.Request, session *sessions.Session) error {
+		session.Options.MaxAge = -1
+		return session.Save(r, w)
+	})
+	handle(mux, "/everywhere", func(_ http.ResponseWriter, r *http.Request, session *sessions.Session) error {
+		user, _ := session.Values["user"].(string)
+		return s.EndAll(r.Context(), user)
+	})
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return server
+}
+
+func get(t *testing.T, client *http.Client, url, cookie string) (body string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	require.NoError(t, err)
+	if cookie != "" {
+		r.Header["Cookie"] = []string{"session=" + cookie}
+	}
+	reply, err := client.Do(r)
+	require.NoError(t, err)
+	defer reply.Body.Close()
+	b, err := io.ReadAll(reply.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, reply.StatusCode)
+	return string(b)
+}
+
+func TestSessionsOfRealRequests(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--appendonly", "yes")
+	monitor := server.Monitor(t)
+	c, s := open(t, server)
+	web := site(t, c, s)
+	secrets := new(leaktest.Set)
+	user := secrets.Text("user")
+	browser := func() *http.Client {
+		jar, err := cookiejar.New(nil)
+		require.NoError(t, err)
+		return &http.Client{Jar: jar, Transport: web.Client().Transport}
+	}
+	token := func(c *http.Client) string {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, web.URL, nil)
+		require.NoError(t, err)
+		for _, cookie := range c.Jar.Cookies(r.URL) {
+			return cookie.Value
+		}
+		return ""
+	}
+
+	alice := browser()
+	get(t, alice, web.URL+"/visit", "")
+	before := token(alice)
+	get(t, alice, web.URL+"/login?user="+user, "")
+	after := token(alice)
+	require.NotEqual(t, before, after, "a login gives a new token")
+	require.Equal(t, user, get(t, alice, web.URL+"/who", ""))
+	bare := web.Client()
+	require.Empty(t, get(t, bare, web.URL+"/who", before))
+	require.Equal(t, user, get(t, bare, web.URL+"/who", after))
+	for _, bad := range []string{"x", after + "A", after[1:], strings.Repeat("A", 40_000), "\xff", strings.Repeat("A", 43)} {
+		require.Empty(t, get(t, bare, web.URL+"/who", bad))
+	}
+	get(t, alice, web.URL+"/logout", "")
+	require.Empty(t, get(t, bare, web.URL+"/who", after))
+
+	phone, laptop := browser(), browser()
+	get(t, phone, web.URL+"/login?user="+user, "")
+	get(t, laptop, web.URL+"/login?user="+user, "")
+	get(t, laptop, web.URL+"/everywhere", "")
+	require.Empty(t, get(t, phone, web.URL+"/who", ""))
+
+	secrets.AddText("token", after)
+	require.NoError(t, server.Client(t).Save(t.Context()).Err())
+	require.Empty(t, secrets.Find(monitor.Bytes(t)))
+	for name, content := range server.DumpFiles(t) {
+		require.Empty(t, secrets.Find(content), name)
+	}
+}
+
+// A token that the store does not know is not adopted.
+func TestUnknownTokensAreNotAdopted(t *testing.T) {
+	t.Parallel()
+	c, _ := open(t, redistest.Start(t))
+	planted := strings.Repeat("A", 43)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+	r.AddCookie(&http.Cookie{Name: "session", Value: planted})
+	session, err := c.New(r, "session")
+	require.NoError(t, err)
+	require.True(t, session.IsNew)
+	w := httptest.NewRecorder()
+	require.NoError(t, c.Save(r, w, session))
+	require.NotEqual(t, planted, session.ID)
+	require.Len(t, session.ID, 43)
+}
