@@ -16,7 +16,10 @@ import (
 	"github.com/sealcache/sealcache/internal/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/alexedwards/scs/v2/memstore.(*MemStore).startCleanup")) // scs.New starts it for good }
+func TestMain(m *testing.M) {
+	// scs.New starts a goroutine that never ends.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/alexedwards/scs/v2/memstore.(*MemStore).startCleanup"))
+}
 
 // start runs the program and returns its address.
 func start(t *testing.T, store string) string {
