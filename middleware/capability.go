@@ -97,8 +97,9 @@ type BatchStore interface {
 	// entry. A value of more than limit bytes is an error with a method TooLarge()
 	// bool that returns true. A limit of math.MaxInt is none.
 	GetBytesMany(ctx context.Context, keys []string, limit int) (values [][]byte, errs []error)
-	// SetBytesMany is Set for each key, with the same options. It does not use
-	// values after it has returned.
+	// SetBytesMany is Set for each key, with the same options. The store has done
+	// with values when no key failed. After an error the caller gives them up, as
+	// with SetBytes.
 	SetBytesMany(ctx context.Context, keys []string, values [][]byte, opts ...store.Option) (errs []error)
 	// DeleteMany is Delete for each key. An absent entry is not an error.
 	DeleteMany(ctx context.Context, keys []string) (errs []error)
