@@ -43,7 +43,7 @@ func TestAuditCounts(t *testing.T) {
 		require.NoError(t, sealedStore(t, rdb, newer, ns).Set(ctx, "new", "v"))
 		require.NoError(t, sealedStore(t, rdb, envelopeOf(t, ring), ns).Set(ctx, "envelope", bytes.Repeat([]byte("v"), 5000)))
 		require.NoError(t, sealedStore(t, rdb, keyring(t), ns).Set(ctx, "stranger", "v"))
-		require.NoError(t, rdb.Set(ctx, ns+":clear", "0123456789", 0).Err())
+		require.NoError(t, rdb.Set(ctx, ns+":plaintext", "0123456789", 0).Err())
 		require.NoError(t, rdb.Set(ctx, ns+":empty", "", 0).Err())
 		require.NoError(t, rdb.Set(ctx, ns+":fernet", "gAAAAAB"+strings.Repeat("a", 93), 0).Err())
 		require.NoError(t, rdb.Set(ctx, ns+":foreign", "\xC1\x5C\x09xxxxxxxxxxxxxxxx", 0).Err())
@@ -273,7 +273,7 @@ func TestMayDestroyRawKey(t *testing.T) {
 	require.Contains(t, strings.Join(why, "\n"), "seem to name keys outside the given keyset")
 }
 
-// Jobs: payloads, results, error texts, unique tasks and schedules, sealed and clear, and the keys that they are under.
+// Jobs: payloads, results, error texts, unique tasks and schedules, sealed and plaintext, and the keys that they are under.
 func TestAuditJobs(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -473,19 +473,19 @@ func TestAuditSeesWhatLooksLikeJobs(t *testing.T) {
 		put  func(p redis.Pipeliner)
 		want audit.Answer
 	}{
-		"an error after a text of Go's": {failing("context canceled: user alice@example.com"), audit.Yes},
-		"an error after our name":       {failing("sealcache: told alice@example.com"), audit.Yes},
-		"an error after asynq's name":   {failing("asynq: password=hunter2"), audit.Yes},
-		"an error after a refusal":      {failing(asynqwire.Refusal{Code: asynqwire.Other}.String() + " by alice"), audit.Yes},
-		"an error of two lines":         {failing("context canceled\nalice"), audit.Yes},
-		"clear before what is sealed":   {failing("password=hunter2 " + sealed), audit.Yes},
-		"a sealed error":                {failing(sealed), audit.No},
-		"a sealed panic":                {failing("panic error cause by: panic [/src/a.go:17]: " + sealed), audit.No},
-		"a panic in plaintext":          {failing("panic error cause by: panic [/src/a.go:17]: alice"), audit.Yes},
-		"a panic that is not asynq's":   {failing("panic [alice]: " + sealed), audit.Yes},
-		"Go's own text":                 {failing("context deadline exceeded"), audit.No},
-		"asynq's own text":              {failing("asynq: task lease expired"), audit.No},
-		"a refusal":                     {failing(asynqwire.Refusal{Code: asynqwire.UnknownKey, Key: 17, HasKey: true}.String()), audit.No},
+		"an error after a text of Go's":  {failing("context canceled: user alice@example.com"), audit.Yes},
+		"an error after our name":        {failing("sealcache: told alice@example.com"), audit.Yes},
+		"an error after asynq's name":    {failing("asynq: password=hunter2"), audit.Yes},
+		"an error after a refusal":       {failing(asynqwire.Refusal{Code: asynqwire.Other}.String() + " by alice"), audit.Yes},
+		"an error of two lines":          {failing("context canceled\nalice"), audit.Yes},
+		"plaintext before a sealed text": {failing("password=hunter2 " + sealed), audit.Yes},
+		"a sealed error":                 {failing(sealed), audit.No},
+		"a sealed panic":                 {failing("panic error cause by: panic [/src/a.go:17]: " + sealed), audit.No},
+		"a panic in plaintext":           {failing("panic error cause by: panic [/src/a.go:17]: alice"), audit.Yes},
+		"a panic that is not asynq's":    {failing("panic [alice]: " + sealed), audit.Yes},
+		"Go's own text":                  {failing("context deadline exceeded"), audit.No},
+		"asynq's own text":               {failing("asynq: task lease expired"), audit.No},
+		"a refusal":                      {failing(asynqwire.Refusal{Code: asynqwire.UnknownKey, Key: 17, HasKey: true}.String()), audit.No},
 		"a header": {func(p redis.Pipeliner) {
 			p.HSet(ctx, "asynq:{q}:t:1", "msg", message("", map[string]string{"authorization": "secret"}))
 		}, audit.Yes},

@@ -20,7 +20,7 @@ func TestInspectAndOpen(t *testing.T) {
 		a := keyringOf(t, h)
 		app := sealedStore(t, rdb, a, ns)
 		require.NoError(t, app.Set(ctx, "k", int64(42), store.WithExpiration(time.Hour)))
-		require.NoError(t, rdb.Set(ctx, ns+":clear", "secret", 0).Err())
+		require.NoError(t, rdb.Set(ctx, ns+":plaintext", "secret", 0).Err())
 		require.NoError(t, rdb.LPush(ctx, ns+":list", "x").Err())
 
 		e, err := audit.Inspect(ctx, rdb, ns+":k")
@@ -29,7 +29,7 @@ func TestInspectAndOpen(t *testing.T) {
 		require.Equal(t, "int64", e.Info.Type)
 		require.Equal(t, fmt.Sprint("key ", h.KeysetInfo().GetPrimaryKeyId()), e.Key)
 		require.InDelta(t, time.Hour, e.TTL, float64(time.Minute))
-		e, err = audit.Inspect(ctx, rdb, ns+":clear")
+		e, err = audit.Inspect(ctx, rdb, ns+":plaintext")
 		require.NoError(t, err)
 		require.Equal(t, &audit.Entry{Type: "string", Bytes: 6, Form: "plaintext"}, e)
 		e, err = audit.Inspect(ctx, rdb, ns+":list")
