@@ -12,49 +12,56 @@ import (
 // base trust in a value on it.
 type Info struct {
 	// Version is the version of the format.
-	Version int
-	// Kind is what was sealed: "cache value", "job payload", "job result",
+	Version int `json:"version"`
+	// Kind is the kind of the sealed value: "cache value", "job payload", "job result",
 	// "job failure", "schedule" or "key check".
-	Kind string
+	Kind string `json:"kind"`
 	// Type is the Go type or the encoding of the value: "string", "int64",
 	// "json".
-	Type string
-	// Compressed reports whether the value was compressed before sealing,
-	// Padded whether it was padded.
-	Compressed, Padded bool
-	// Hidden reports whether the entry's name is a pseudonym, Named whether the
-	// key is sealed with the value, Tagged whether tags are.
-	Hidden, Named, Tagged bool
-	// Expires reports whether an expiry is sealed with the value, and End is
-	// that, else zero.
-	Expires bool
-	End     time.Time
+	Type string `json:"type"`
+	// Compressed reports whether the value was compressed before sealing.
+	Compressed bool `json:"compressed"`
+	// Padded reports whether the value was padded before sealing.
+	Padded bool `json:"padded"`
+	// Hidden reports whether the entry's name is a pseudonym.
+	Hidden bool `json:"hidden"`
+	// Named reports whether the key is sealed with the value.
+	Named bool `json:"named"`
+	// Tagged reports whether the tags are sealed with the value.
+	Tagged bool `json:"tagged"`
+	// Expires reports whether an expiry is sealed with the value.
+	Expires bool `json:"expires"`
+	// End is the sealed expiry. It is zero unless Expires.
+	End time.Time `json:"end,omitzero"`
 	// Key is the key that the value names.
-	Key KeyReference
-	// StoredBytes is the size of the stored value, HeaderBytes the size of its
-	// header, CiphertextBytes the size of the AEAD's ciphertext after it.
-	StoredBytes, HeaderBytes, CiphertextBytes int
+	Key KeyReference `json:"key"`
+	// StoredBytes is the size of the stored value.
+	StoredBytes int `json:"stored_bytes"`
+	// HeaderBytes is the size of its header.
+	HeaderBytes int `json:"header_bytes"`
+	// CiphertextBytes is the size of the AEAD's ciphertext after the header.
+	CiphertextBytes int `json:"ciphertext_bytes"`
 }
 
-// KeyReference is how a sealed value names its key. It is read from the form of
-// the ciphertext, and nothing proves it. The ciphertext of an AEAD that is not
-// Tink's may have that form by chance.
+// KeyReference is the key that a sealed value names. Inspect reads it from the
+// form of the ciphertext, and it is not proved. The ciphertext of an AEAD that is
+// not Tink's may have that form by chance.
 type KeyReference struct {
 	// ID is the id of the key in a Tink keyset if HasID. In an envelope it is
 	// the key that wrapped the data key. Key services do not show ids.
-	ID    uint32
-	HasID bool
+	ID    uint32 `json:"id"`
+	HasID bool   `json:"has_id"`
 	// Version is the version of a Vault transit key, such as "v3", or empty.
-	Version string
+	Version string `json:"version"`
 	// Envelope reports whether the value was sealed under a data key, which is
 	// stored wrapped in the value.
-	Envelope bool
+	Envelope bool `json:"envelope"`
 	// DataKey is the fingerprint of the wrapped data key of an envelope: the
 	// first 8 bytes of its SHA-256, in hexadecimal. Values that share a data key
 	// share it.
-	DataKey string
+	DataKey string `json:"data_key"`
 	// Passphrase is the fingerprint of the derived key if a passphrase wraps the data key.
-	Passphrase string
+	Passphrase string `json:"passphrase"`
 }
 
 // Inspect reads the header of a stored value. It needs no key. Errors are
