@@ -13,7 +13,7 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 
-	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/internal/box"
 	report "github.com/sealcache/sealcache/middleware/internal/telemetry"
 )
 
@@ -150,30 +150,12 @@ func outcome(err error) string {
 		return batch.outcome()
 	case isCallersError(err):
 		return "caller"
-	case errors.Is(err, ErrTooManyDataKeys):
-		return "too_many_data_keys"
-	case errors.Is(err, ErrKeyServiceUnavailable): // even if the context ended first
-		return "key_service_unavailable"
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return "canceled"
-	case errors.Is(err, aead.ErrKeyExhausted):
-		return "key_exhausted"
-	case errors.Is(err, aead.ErrClosed):
-		return "closed"
-	case errors.Is(err, ErrNotSealed):
-		return "not_sealed"
-	case errors.Is(err, ErrUnknownKey):
-		return "unknown_key"
-	case errors.Is(err, ErrUnauthentic):
-		return "unauthentic"
-	case errors.Is(err, ErrUnsupportedFormat):
-		return "unsupported_format"
+	case box.Outcome(err) != "":
+		return box.Outcome(err)
 	case errors.Is(err, ErrUnsupportedType):
 		return "unsupported_type"
 	case errors.Is(err, errDecode), errors.Is(err, errEncode):
 		return "codec"
-	case errors.Is(err, ErrTooLarge):
-		return "too_large"
 	case errors.Is(err, ErrNotANumber):
 		return "not_a_number"
 	case errors.Is(err, ErrOverflow):

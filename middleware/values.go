@@ -89,7 +89,7 @@ func (s *Sealer) encodeWithCodec(value any) (wire.Type, []byte, error) {
 // decode returns the value of a plaintext of type t. The value may share the
 // memory of b.
 func (s *Sealer) decode(t wire.Type, b []byte) (any, error) {
-	if want := width(t); want != 0 && len(b) != want {
+	if want := t.Width(); want != 0 && len(b) != want {
 		return nil, fmt.Errorf("%w: %s of %d bytes", ErrUnsupportedFormat, t, len(b))
 	}
 	switch t {
@@ -153,22 +153,6 @@ func (s *Sealer) decode(t wire.Type, b []byte) (any, error) {
 		return nil, &codecError{errDecode, t, err}
 	}
 	return v, nil
-}
-
-// width is the length of a plaintext of type t if that is fixed, else 0.
-func width(t wire.Type) int {
-	switch t {
-	case wire.Bool, wire.Int8, wire.Uint8:
-		return 1
-	case wire.Int16, wire.Uint16:
-		return 2
-	case wire.Int32, wire.Uint32, wire.Float32:
-		return 4
-	case wire.Int, wire.Int64, wire.Uint, wire.Uint64, wire.Uintptr, wire.Float64:
-		return 8
-	default:
-		return 0
-	}
 }
 
 func put16(buf *[8]byte, v uint16) []byte { return binary.BigEndian.AppendUint16(buf[:0], v) }

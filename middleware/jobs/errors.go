@@ -1,7 +1,7 @@
 package jobs
 
 import (
-	"context"
+	"cmp"
 	"errors"
 
 	"github.com/sealcache/sealcache/aead"
@@ -60,27 +60,4 @@ func Permanent(err error) bool {
 }
 
 // outcome names a result for metrics and logs.
-func outcome(err error) string {
-	switch {
-	case err == nil:
-		return "ok"
-	case errors.Is(err, ErrTooManyDataKeys):
-		return "too_many_data_keys"
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return "canceled"
-	case errors.Is(err, ErrKeyServiceUnavailable):
-		return "key_service_unavailable"
-	case errors.Is(err, ErrNotSealed):
-		return "not_sealed"
-	case errors.Is(err, ErrUnknownKey):
-		return "unknown_key"
-	case errors.Is(err, ErrUnauthentic):
-		return "unauthentic"
-	case errors.Is(err, ErrUnsupportedFormat):
-		return "unsupported_format"
-	case errors.Is(err, ErrTooLarge):
-		return "too_large"
-	default:
-		return "error"
-	}
-}
+func outcome(err error) string { return cmp.Or(box.Outcome(err), "error") }

@@ -9,11 +9,43 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
 // Refused reports whether the key was asked about a value and said no.
 func Refused(err error) bool {
 	return (errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey)) && !undecided(err)
+}
+
+// Outcome names the result of sealing or opening for metrics and logs: "ok", or the reason of a known error. It is empty for
+// other errors. An outage of the key service comes before the end of a context, which may be its effect.
+func Outcome(err error) string {
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, aead.ErrTooManyDataKeys):
+		return "too_many_data_keys"
+	case errors.Is(err, aead.ErrKeyServiceUnavailable):
+		return "key_service_unavailable"
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return "canceled"
+	case errors.Is(err, aead.ErrKeyExhausted):
+		return "key_exhausted"
+	case errors.Is(err, aead.ErrClosed):
+		return "closed"
+	case errors.Is(err, wire.ErrNotSealed):
+		return "not_sealed"
+	case errors.Is(err, aead.ErrUnknownKey):
+		return "unknown_key"
+	case errors.Is(err, aead.ErrUnauthentic):
+		return "unauthentic"
+	case errors.Is(err, wire.ErrUnsupportedFormat):
+		return "unsupported_format"
+	case errors.Is(err, wire.ErrTooLarge):
+		return "too_large"
+	default:
+		return ""
+	}
 }
 
 // Final reports whether a refusal will not change: the value does not authenticate, or its key is disabled or destroyed.

@@ -104,7 +104,7 @@ func Fits(t wire.Type, b []byte) bool { return t != wire.JSON || json.Valid(b) }
 // Text returns the plaintext of a type as a client of Redis would have written it, and as middleware.WritePlaintext does:
 // numbers as decimal text, bools as 1 and 0. The result may share memory with b.
 func Text(t wire.Type, b []byte) ([]byte, error) {
-	if want := width(t); want != 0 && len(b) != want {
+	if want := t.Width(); want != 0 && len(b) != want {
 		return nil, fmt.Errorf("%w: %s of %d bytes", wire.ErrUnsupportedFormat, t, len(b))
 	}
 	var u uint64
@@ -143,20 +143,4 @@ func Text(t wire.Type, b []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: the plaintext starts like a sealed value", ErrNoForm)
 	}
 	return b, nil
-}
-
-// width returns the length of a plaintext if its type has only one, else 0.
-func width(t wire.Type) int {
-	switch t {
-	case wire.Bool, wire.Int8, wire.Uint8:
-		return 1
-	case wire.Int16, wire.Uint16:
-		return 2
-	case wire.Int32, wire.Uint32, wire.Float32:
-		return 4
-	case wire.Int, wire.Int64, wire.Uint, wire.Uint64, wire.Uintptr, wire.Float64:
-		return 8
-	default:
-		return 0
-	}
 }

@@ -116,6 +116,22 @@ func (t Type) Codec() bool {
 	return t >= JSON && t <= Protobuf || t >= Custom && t <= CustomLast
 }
 
+// Width returns the length of a plaintext of this type in bytes, or 0 if the length is not fixed.
+func (t Type) Width() int {
+	switch t {
+	case Bool, Int8, Uint8:
+		return 1
+	case Int16, Uint16:
+		return 2
+	case Int32, Uint32, Float32:
+		return 4
+	case Int, Int64, Uint, Uint64, Uintptr, Float64:
+		return 8
+	default:
+		return 0
+	}
+}
+
 var typeNames = [...]string{ //nolint:gochecknoglobals // a table
 	Bytes: "[]byte", String: "string", Bool: "bool",
 	Int: "int", Int8: "int8", Int16: "int16", Int32: "int32", Int64: "int64",
