@@ -86,8 +86,8 @@ func isCallersError(err error) bool {
 // must not change. The errors are those of Update, and the entry counts as absent
 // in the same cases. A plaintext value that WithPlaintext tolerates is sealed.
 //
-// The tags of an entry are sealed in its value, and Touch extends them. A value
-// with a sealed expiry is sealed again with the new one.
+// The tags of an entry are sealed in its value, up to 16 KiB of them, and Touch
+// extends them. A value with a sealed expiry is sealed again with the new one.
 func (s *Store) Touch(ctx context.Context, key any, ttl time.Duration) error {
 	ctx, op := s.tel.begin(ctx, "Touch")
 	err := s.touch(ctx, key, ttl)

@@ -178,6 +178,9 @@ func (s *Store) open(ctx context.Context, a address, stored []byte, owned bool) 
 // binding returns what a value at an address is sealed with.
 func (s *Store) binding(a address, end time.Time, tags []string) binding {
 	b := binding{name: s.name(a), labels: wire.Labels{Tags: tags}, end: unixMilli(end)}
+	if s.names == nil && b.labels.Size(wire.Tagged) > wire.MaxLabelsBytes {
+		b.labels.Tags = nil // Touch then does not extend them
+	}
 	if s.names != nil {
 		b.flags = wire.Hidden
 		b.labels.Key = a.key

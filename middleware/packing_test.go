@@ -122,3 +122,19 @@ func TestEveryOptionTogether(t *testing.T) {
 		}
 	}
 }
+
+// Without hidden names, tags of any length go to the backing store, and only short ones are sealed with the value.
+func TestLongTagsAreNotSealed(t *testing.T) {
+	t.Parallel()
+	m := memory(t)
+	s := sealed(t, m, keyring(t))
+	for tag, tagged := range map[string]bool{"t": true, strings.Repeat("t", 17<<10): false} {
+		require.NoError(t, s.Set(t.Context(), "k", "v", store.WithTags([]string{tag})))
+		info, err := middleware.Inspect(raw(t, m, "k"))
+		require.NoError(t, err)
+		require.Equal(t, tagged, info.Tagged)
+		require.NoError(t, s.Invalidate(t.Context(), store.WithInvalidateTags([]string{tag})))
+		_, err = s.Get(t.Context(), "k")
+		require.ErrorIs(t, err, store.NotFound{})
+	}
+}
