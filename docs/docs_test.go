@@ -232,7 +232,7 @@ func TestMetrics(t *testing.T) {
 	guide, err := os.ReadFile("metrics.md")
 	require.NoError(t, err)
 	made, listed := map[string]bool{}, map[string]bool{}
-	instrument := regexp.MustCompile(`\.(?:Counter|Duration|Total|Level)\("(sealcache\.[a-z_.]+)"`)
+	instrument := regexp.MustCompile(`\.(?:Counter|Duration|Total|Level|Float64ObservableGauge)\("(sealcache\.[a-z_.]+)"`)
 	for name, source := range sources(t) {
 		if strings.HasSuffix(name, "_test.go") {
 			continue

@@ -46,6 +46,9 @@ func newSystem(in inputs) (*system, error) {
 	if s.keys, err = openKeys(ctx, in.Config, s.log, in.Openers); err != nil {
 		return nil, err
 	}
+	if err := s.keys.measureAges(in.Meters); err != nil {
+		return nil, s.failed(err)
+	}
 	if s.encryptor, err = newEncryptor(ctx, in, s.log, s.keys); err != nil {
 		return nil, s.failed(err)
 	}
