@@ -82,7 +82,7 @@ const fileKEKReload = time.Minute
 // hex digits set the salt; without it a constant is used, and a warning is logged. A passphrase has 12 to 4096 bytes;
 // use a generated one of 128 bits or more. One line end after it is removed.
 //
-// The schemes of key services are opened by the openers of their modules: aead/awskms, aead/gcpkms, aead/hcvault. A scheme that two openers claim is an error.
+// The schemes of key services are opened by the openers of their modules: aead/awskms, aead/gcpkms, aead/gocloud, aead/hcvault. A scheme that two openers claim is an error.
 // Errors do not quote the URI; they name the file or variable that cannot be read.
 //
 // Warnings, reloads of a file and their failures are logged to slog.Default(). For another logger, open the file with
@@ -157,6 +157,8 @@ func moduleOf(scheme string) string {
 		"hcvault": "hcvault",
 		"aws-kms": "awskms",
 		"gcp-kms": "gcpkms",
+
+		"azurekeyvault": "gocloud",
 	}[scheme]
 	if !ok {
 		return ""

@@ -23,6 +23,13 @@ func kekCommands() []entry {
 			"file:///path makes a file with a plaintext keyset. Mount it from the secret store of the platform.\n" +
 			"passphrase:env:NAME and passphrase:file:/path get a salt of their own. The passphrase itself must exist already.",
 		example: "  sealcache kek create file:///run/secrets/kek.json\n  sealcache kek create passphrase:file:/run/secrets/passphrase",
+	}, {
+		use: "check URI", short: "Check whether this machine can wrap and unwrap", make: func() command { return new(kekCheck) },
+		long: "Check opens a key-encryption key (KEK), wraps and unwraps a probe under it, and prints how long that takes.\n\n" +
+			"The status is 0 if all of it works. It is 1 if a key service does not answer or a permission is missing, which the error\n" +
+			"names. It is 2 if the URI is wrong, or the key is missing or disabled. A key that is opened with decrypt-only=true is\n" +
+			"asked to unwrap only.",
+		example: "  sealcache kek check hcvault://vault.example:8200/transit/keys/cache\n  sealcache kek check --json aws-kms://arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
 	}}
 }
 

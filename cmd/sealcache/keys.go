@@ -17,16 +17,31 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/awskms"
+	"github.com/sealcache/sealcache/aead/gcpkms"
+	"github.com/sealcache/sealcache/aead/gocloud"
+	"github.com/sealcache/sealcache/aead/hcvault"
 )
 
 // openers are the key services that this program links, besides the schemes of package aead.
-func openers() []aead.KEKOpener { return nil }
+func openers() []aead.KEKOpener {
+	return []aead.KEKOpener{awskms.Opener{}, gcpkms.Opener{}, gocloud.Opener{}, hcvault.Opener{}}
+}
+
+// schemes are the schemes of key-encryption keys that this program opens.
+func schemes() []string {
+	known := []string{"file", "passphrase"}
+	for _, o := range openers() {
+		known = append(known, o.Schemes()...)
+	}
+	return known
+}
 
 // kekError explains a key-encryption key that does not open. The advice of package aead is for programs.
 func kekError(uri string, err error) error {
 	scheme, _, ok := strings.Cut(strings.ToLower(uri), ":")
-	if ok && scheme != "file" && scheme != "passphrase" && !strings.ContainsAny(scheme, "/.") {
-		return wrong("unknown KEK scheme %q (known are file and passphrase; this command links no key service)", scheme)
+	if ok && !slices.Contains(schemes(), scheme) && !strings.ContainsAny(scheme, "/.") {
+		return wrong("unknown KEK scheme %q (known are %s)", scheme, strings.Join(schemes(), ", "))
 	}
 	return keyError(err)
 }

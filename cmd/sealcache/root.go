@@ -101,7 +101,7 @@ func newRoot(p *program) *cobra.Command {
 		keys.AddCommand(p.cobra(e))
 	}
 	kek := &cobra.Command{
-		Use: "kek", Short: "Make key-encryption keys", GroupID: "keys",
+		Use: "kek", Short: "Make and check key-encryption keys", GroupID: "keys",
 		Long: "The command of this group makes a key-encryption key (KEK), which seals keysets or wraps data keys.",
 	}
 	group(kek)

@@ -1,0 +1,149 @@
+package gocloud
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"gocloud.dev/gcerrors"
+	"gocloud.dev/secrets"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/internal/keyservice"
+)
+
+// keeper makes the calls of one Keeper.
+type keeper struct {
+	keeper *secrets.Keeper
+	close  func() error
+}
+
+// Wrap implements keyservice.Client.
+func (k *keeper) Wrap(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
+	if len(plaintext) <= maxDirect {
+		kept, err := k.encrypt(ctx, inner(kindDirect, associatedData, plaintext))
+		if err != nil {
+			return nil, err
+		}
+		return joinDirect(kept), nil
+	}
+	key := newKey()
+	defer clear(key)
+	kept, err := k.encrypt(ctx, inner(kindEnvelope, associatedData, key))
+	if err != nil {
+		return nil, err
+	}
+	out, err := joinEnvelope(kept)
+	if err != nil {
+		return nil, &keyservice.Failure{Reason: "the answer is too long"}
+	}
+	a, err := gcm(key)
+	if err != nil {
+		return nil, err
+	}
+	return a.Seal(out, nil, plaintext, out), nil
+}
+
+func (k *keeper) encrypt(ctx context.Context, in []byte) ([]byte, error) {
+	defer clear(in)
+	out, err := k.keeper.Encrypt(ctx, in)
+	switch {
+	case err != nil:
+		return nil, k.classify(err, "encrypt")
+	case len(out) == 0:
+		return nil, &keyservice.Failure{Reason: "the answer holds no ciphertext"}
+	}
+	return out, nil
+}
+
+// Unwrap implements keyservice.Client.
+func (k *keeper) Unwrap(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
+	refused := keyservice.Refuse(aead.ErrUnauthentic, "the ciphertext does not authenticate", nil)
+	kind, kept, rest, err := split(ciphertext)
+	if err != nil {
+		return nil, refused
+	}
+	opened, err := k.keeper.Decrypt(ctx, kept)
+	if err != nil {
+		return nil, k.classify(err, "decrypt")
+	}
+	secret, err := secretOf(kind, associatedData, opened)
+	if err != nil {
+		return nil, refused
+	}
+	if kind == kindDirect {
+		return secret, nil
+	}
+	defer clear(secret)
+	a, err := gcm(secret)
+	if err != nil {
+		return nil, refused
+	}
+	plaintext, err := a.Open(nil, nil, rest, ciphertext[:len(ciphertext)-len(rest)])
+	if err != nil {
+		return nil, refused
+	}
+	return plaintext, nil
+}
+
+// Probe implements keyservice.Client. A Keeper without codes does not tell its refusals, so only an answer of a service
+// counts.
+func (k *keeper) Probe(ctx context.Context) error {
+	garbage := make([]byte, 256)
+	rand.Read(garbage)
+	_, err := k.Unwrap(ctx, joinDirect(garbage), nil)
+	var f *keyservice.Failure
+	switch {
+	case err == nil:
+		return &keyservice.Failure{Reason: "the service decrypts bytes that it never encrypted"}
+	case errors.As(err, &f) && errors.Is(f.Refusal, aead.ErrUnauthentic), gcerrors.Code(f.Unwrap()) == gcerrors.Unknown && !k.answers(err):
+		return nil
+	}
+	return err
+}
+
+// answers reports whether an error is Azure's.
+func (k *keeper) answers(err error) bool {
+	var answer *azcore.ResponseError
+	var login *azidentity.AuthenticationFailedError
+	return errors.As(err, &answer) || errors.As(err, &login)
+}
+
+// Close implements keyservice.Client.
+func (k *keeper) Close() error { return k.close() }
+
+// classify tells a refusal from an outage. An answer that it does not know is an outage.
+func (k *keeper) classify(err error, permission string) *keyservice.Failure {
+	var answer *azcore.ResponseError
+	var login *azidentity.AuthenticationFailedError
+	if errors.As(err, &answer) && strings.Contains(answer.Error(), `"KeyDisabled"`) {
+		return keyservice.Refuse(aead.ErrUnknownKey, "the key is disabled", err)
+	}
+	if errors.As(err, &login) {
+		return &keyservice.Failure{Reason: "login: the credentials are wrong or have expired", Cause: err}
+	}
+	f := &keyservice.Failure{Cause: err}
+	switch code := gcerrors.Code(err); code {
+	case gcerrors.InvalidArgument:
+		return keyservice.Refuse(aead.ErrUnauthentic, "the ciphertext does not authenticate", err)
+	case gcerrors.NotFound:
+		return keyservice.Refuse(aead.ErrUnknownKey, "the key does not exist", err)
+	case gcerrors.PermissionDenied:
+		f.Reason, f.Needs = "permission denied", "the key permission "+permission
+	case gcerrors.ResourceExhausted:
+		f.Reason = "throttled"
+	case gcerrors.Unknown, gcerrors.OK:
+		if errors.As(err, &answer) {
+			f.Reason = "status " + strconv.Itoa(answer.StatusCode)
+			break
+		}
+		return keyservice.Unreached(err)
+	default:
+		f.Reason = "the service answers " + code.String()
+	}
+	return f
+}

@@ -1,0 +1,124 @@
+package gocloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+	"github.com/tink-crypto/tink-go/v2/tink"
+	"gocloud.dev/secrets"
+	"gocloud.dev/secrets/azurekeyvault"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/internal/keyservice"
+)
+
+// Opener opens keys of Azure Key Vault, and those of other Keepers. It implements aead.KEKOpener. The zero value takes
+// credentials from the environment.
+type Opener struct {
+	// AzureClient makes the client of a vault. Nil is azurekeyvault.DefaultClientMaker.
+	AzureClient azurekeyvault.ClientMakerT
+	// Keepers opens further schemes with openers of Go Cloud's drivers. Their URIs are passed on as they are.
+	Keepers map[string]secrets.KeeperURLOpener
+}
+
+var _ aead.KEKOpener = Opener{}
+
+// Schemes returns "azurekeyvault" and the schemes of Keepers.
+func (o Opener) Schemes() []string {
+	return append([]string{azurekeyvault.Scheme}, slices.Sorted(maps.Keys(o.Keepers))...)
+}
+
+// OpenKEK proves that the key wraps and unwraps, and returns it. The result is an aead.KEK; close it. The context bounds the
+// proof.
+func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, error) {
+	u, err := url.Parse(uri)
+	if err != nil || u.User != nil || u.Fragment != "" {
+		return nil, errors.New("the URI is not well formed, or has a user or a fragment")
+	}
+	key := keyservice.Key{Module: "gocloud", Name: u.Host + u.Path}
+	var k *secrets.Keeper
+	if other, ok := o.Keepers[u.Scheme]; ok {
+		if k, err = other.OpenKeeperURL(ctx, u); err != nil {
+			return nil, &keyservice.Failure{Reason: "the Keeper cannot be opened", Cause: err}
+		}
+	} else if k, err = o.openAzure(u, &key); err != nil {
+		return nil, err
+	}
+	kek, err := keyservice.Open(ctx, key, &keeper{keeper: k, close: k.Close})
+	if err != nil {
+		return nil, err // not a typed nil
+	}
+	return kek, nil
+}
+
+// openAzure returns the Keeper of azurekeyvault://host/keys/name/version. The error does not quote the URI, in which a user may
+// have put a secret.
+func (o Opener) openAzure(u *url.URL, key *keyservice.Key) (*secrets.Keeper, error) {
+	path := regexp.MustCompile(`^/keys/[A-Za-z0-9-]+/[A-Za-z0-9]+$`)
+	if !strings.Contains(u.Host, ".vault.") || !path.MatchString(u.Path) {
+		return nil, errors.New("want azurekeyvault://VAULT.vault.azure.net/keys/NAME/VERSION")
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return nil, errors.New("the query of the URI is not well formed")
+	}
+	var opts azurekeyvault.KeeperOptions
+	for name, v := range query {
+		switch {
+		case len(v) == 1 && name == "decrypt-only" && (v[0] == "true" || v[0] == "false"):
+			key.DecryptOnly = v[0] == "true"
+		case len(v) == 1 && name == "algorithm" && slices.Contains(authenticated(), azkeys.EncryptionAlgorithm(v[0])):
+			opts.Algorithm = azkeys.EncryptionAlgorithm(v[0])
+		default:
+			return nil, errors.New("the URI has an unknown or repeated parameter (known are algorithm=RSA-OAEP-256, decrypt-only=true)")
+		}
+	}
+	maker := o.AzureClient
+	if maker == nil {
+		maker = azurekeyvault.DefaultClientMaker
+	}
+	k, err := azurekeyvault.OpenKeeper(maker, "https://"+u.Host+u.Path, &opts)
+	if err != nil {
+		return nil, keyservice.OpenError(*key, &keyservice.Failure{Reason: "no Azure credentials (AZURE_CLIENT_ID, a managed identity, az login)", Cause: err})
+	}
+	return k, nil
+}
+
+// authenticated are the algorithms that detect an altered ciphertext. RSA1_5 and AES-CBC do not.
+func authenticated() []azkeys.EncryptionAlgorithm {
+	return []azkeys.EncryptionAlgorithm{azkeys.EncryptionAlgorithmRSAOAEP256, azkeys.EncryptionAlgorithmRSAOAEP}
+}
+
+// NewKEK returns the KEK of a Keeper that the application has opened, after a proof that it wraps and unwraps. name is for
+// errors and logs, and must not be a secret. The KEK does not close the Keeper.
+func NewKEK(ctx context.Context, k *secrets.Keeper, name string) (aead.KEK, error) {
+	if k == nil || name == "" {
+		return nil, errors.New("gocloud: NewKEK: nil Keeper, or no name")
+	}
+	kek, err := keyservice.Open(ctx, keyservice.Key{Module: "gocloud", Name: name}, &keeper{keeper: k, close: func() error { return nil }})
+	if err != nil {
+		return nil, fmt.Errorf("gocloud: %w", err) // not a typed nil
+	}
+	return kek, nil
+}
+
+// String shows no credential.
+func (o Opener) String() string { return "gocloud.Opener" }
+
+// GoString returns String.
+func (o Opener) GoString() string { return o.String() }
+
+// LogValue returns String.
+func (o Opener) LogValue() slog.Value { return slog.StringValue(o.String()) }
+
+// Format writes String, whatever the verb, because the openers hold credentials.
+func (o Opener) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, o.String()) } // fmt.State reports no errors

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sealcache/sealcache/aead"
+)
+
+// checkRounds is how often "kek check" wraps and unwraps. The first call may connect.
+const checkRounds = 5
+
+// kekCheck is "kek check".
+type kekCheck struct{ json bool }
+
+func (k *kekCheck) declare(f *flags) { f.BoolVar(&k.json, "json", false, jsonUse) }
+
+// kekReport is the report of "kek check". Times are in milliseconds.
+type kekReport struct {
+	header
+	Wraps   bool    `json:"wraps"`
+	Unwraps bool    `json:"unwraps"`
+	Open    float64 `json:"open_ms"`
+	Wrap    *timing `json:"wrap_ms,omitempty"`
+	Unwrap  *timing `json:"unwrap_ms,omitempty"`
+	Added   int     `json:"added_bytes,omitempty"`
+	Error   string  `json:"error,omitempty"`
+}
+
+type timing struct {
+	Median float64 `json:"median"`
+	Worst  float64 `json:"worst"`
+}
+
+func (k *kekCheck) run(ctx context.Context, p *program, f *flags) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
+	defer cancel()
+	r := kekReport{header: newHeader(f)}
+	err := r.check(ctx, f.args[0])
+	if k.json {
+		if err != nil {
+			r.Error = message(err)
+		}
+		if err := writeJSON(p.stdout, r); err != nil {
+			return 0, err
+		}
+		return statusOf(err), err
+	}
+	if err != nil {
+		return 0, err
+	}
+	_, err = fmt.Fprint(p.stdout, r)
+	return exitDone, err
+}
+
+// check opens a key and uses it.
+func (r *kekReport) check(ctx context.Context, uri string) error {
+	start := time.Now()
+	kek, done, err := openKEK(ctx, uri)
+	if err != nil {
+		return err
+	}
+	defer done()
+	r.Open = milliseconds(time.Since(start))
+	_, query, _ := strings.Cut(uri, "?")
+	if strings.Contains("&"+query+"&", "&decrypt-only=true&") {
+		r.Unwraps = true // opening it asked the service
+		return nil
+	}
+	probe, ad := make([]byte, 32), []byte("sealcache kek check")
+	_, _ = rand.Read(probe) // never fails
+	var wraps, unwraps []float64
+	for range checkRounds {
+		start := time.Now()
+		wrapped, err := kek.EncryptWithContext(ctx, probe, ad)
+		if err != nil {
+			return keyError(err)
+		}
+		r.Wraps = true
+		wraps = append(wraps, milliseconds(time.Since(start)))
+		r.Added = len(wrapped) - len(probe)
+		start = time.Now()
+		opened, err := kek.DecryptWithContext(ctx, wrapped, ad)
+		if err != nil {
+			return keyError(err)
+		}
+		unwraps = append(unwraps, milliseconds(time.Since(start)))
+		if !bytes.Equal(opened, probe) {
+			return errors.New("the key unwraps to other bytes than it wrapped")
+		}
+		r.Unwraps = true
+		if _, err := kek.DecryptWithContext(ctx, wrapped, []byte("other associated data")); err == nil {
+			return wrong("the key does not authenticate associated data")
+		} else if !errors.Is(err, aead.ErrUnauthentic) && !errors.Is(err, aead.ErrUnknownKey) {
+			return keyError(err)
+		}
+	}
+	r.Wrap, r.Unwrap = newTiming(wraps), newTiming(unwraps)
+	return nil
+}
+
+func milliseconds(d time.Duration) float64 {
+	return float64(d.Round(time.Microsecond)) / float64(time.Millisecond)
+}
+
+func newTiming(ms []float64) *timing {
+	slices.Sort(ms)
+	return &timing{Median: ms[len(ms)/2], Worst: ms[len(ms)-1]}
+}
+
+// String is the report as text.
+func (r kekReport) String() string {
+	if !r.Wraps {
+		return fmt.Sprintf("unwraps; opened for decryption only in %.3g ms\n", r.Open)
+	}
+	return fmt.Sprintf("wraps and unwraps\nopen    %8.3f ms\nwrap    %8.3f ms, worst %.3f ms\nunwrap  %8.3f ms, worst %.3f ms\nadds    %4d bytes\n",
+		r.Open, r.Wrap.Median, r.Wrap.Worst, r.Unwrap.Median, r.Unwrap.Worst, r.Added)
+}
