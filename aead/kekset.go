@@ -153,7 +153,7 @@ type kekSetQuestion struct {
 	refused, failed            []error
 }
 
-// order plans which members are asked. Those that refused the key in the last seconds are not.
+// order plans which members are asked. A member that refused the key in the last seconds is left out.
 func (q *kekSetQuestion) order() {
 	s := q.set
 	now := s.clock.now()

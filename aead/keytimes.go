@@ -185,7 +185,7 @@ func (k *Keyring) warnOfAge(ctx context.Context) {
 }
 
 // WithCryptoperiod sets how long a key may be the primary key before a warning is logged, once per key. It is checked whenever the
-// keyset is read, and needs a FileSource with a file of key times next to it. d must be positive. The default is no warning.
+// keyset is read, and needs a FileSource with a file of key times next to it. d must be positive. Without the option nothing is logged.
 func WithCryptoperiod(d time.Duration) KeyringOption {
 	return keyringOption(func(c *keyringConfig) error {
 		if d <= 0 {

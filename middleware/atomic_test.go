@@ -306,7 +306,7 @@ func testUnreadableEntries(t *testing.T, b backing) {
 	}
 }
 
-// A refused entry that counts as absent is created anew, with its tags and expiry.
+// A refused entry that counts as absent is created again, with its tags and expiry.
 func testRefusedEntries(t *testing.T, b backing) {
 	s := sealed(t, b, keyring(t), middleware.WithMissOnOpenFailure())
 	for _, tags := range [][]string{nil, {"tag"}} {

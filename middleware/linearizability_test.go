@@ -47,7 +47,7 @@ type call struct {
 	Arg          int64
 	Found        bool
 	N            int64
-	Text         bool // the entry found, or seen by the last call of an Update's function, is no number
+	Text         bool // the entry found, or seen by the last call of an Update's function, does not hold a number
 	NotANumber   bool
 	Begin, Ended int64
 }

@@ -13,7 +13,7 @@ type Option func(*Store) error
 // WithIdleTimeout ends a session that was not used for d. Find moves the idle end
 // when more than a sixteenth of d has passed since it was set: a session may end up
 // to d/16 early, and most requests write nothing. d is at least 2 seconds. The
-// default is no idle end.
+// default is none.
 //
 // It takes the place of scs's own IdleTimeout, which must then be 0.
 func WithIdleTimeout(d time.Duration) Option {

@@ -22,7 +22,7 @@ type Store struct {
 }
 
 const (
-	// maxTokenBytes bounds a token. Those of scs have 43 bytes.
+	// maxTokenBytes bounds a token. A token of scs has 43 bytes.
 	maxTokenBytes = 256
 	// maxUserBytes bounds the name of a user.
 	maxUserBytes = 1024
