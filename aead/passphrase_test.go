@@ -122,6 +122,17 @@ func TestPassphraseSources(t *testing.T) {
 		t.Error("two line ends were removed")
 	}
 
+	// The salt of the URI counts: one passphrase makes other keys elsewhere.
+	for _, uri := range []string{"passphrase:file:" + path + "?salt=00112233445566778899aabbccddeefe", "passphrase:file:" + path} {
+		kek, err := aead.OpenKEK(t.Context(), uri)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := newEnvelope(t, kek).DecryptWithContext(t.Context(), sealed, nil); !errors.Is(err, aead.ErrUnknownKey) {
+			t.Errorf("under another salt: %v", err)
+		}
+	}
+
 	for name, content := range map[string]string{"empty": "", "short": "eleven byte", "long": strings.Repeat("x", 4097)} {
 		t.Setenv("SEALCACHE_TEST_PASSPHRASE", content)
 		if _, err := aead.OpenKEK(t.Context(), "passphrase:env:SEALCACHE_TEST_PASSPHRASE"); err == nil || content != "" && strings.Contains(err.Error(), content) {
