@@ -45,6 +45,8 @@ func rows() []row {
 		{"combine", "sealed under 8 to 256 callers against gocache's store in plaintext over go-redis", combineRow},
 		{"network", "the same over a round trip of 0.5 ms", networkRow},
 		{"near", "hot sealed reads from the near cache against the same", nearRow},
+		{"atomic", "increments of one sealed counter against Redis' INCR", atomicRow},
+		{"batch", "batches of sealed entries against the same entries one by one", batchRow},
 		{"bytes", "bytes that sealing adds to a value in Redis", bytesRow},
 		{"jobs", "jobs on asynq, enqueued and processed, sealed against plaintext", jobsRow},
 		{"migrate", "sealing plaintext entries in Redis, next to a live client", migrateRow},
