@@ -385,3 +385,37 @@ func TestAtomicOperationsInAnOutage(t *testing.T) {
 		require.Zero(t, ttlOf(t, m, "k"))
 	}
 }
+
+// vanishing is a memorystore whose refused entry expires just before it is replaced.
+type vanishing struct {
+	*memorystore.Store
+	swaps int
+}
+
+func (v *vanishing) Capabilities() (owner any, names []string) {
+	_, names = v.Store.Capabilities()
+	return v, names
+}
+
+func (v *vanishing) CompareAndSwap(ctx context.Context, key string, old []byte, tail int, next []byte, ttl time.Duration) (bool, error) {
+	v.swaps++
+	if err := v.Delete(ctx, key); err != nil {
+		return false, err
+	}
+	return v.Store.CompareAndSwap(ctx, key, old, tail, next, ttl)
+}
+
+// The answer is about the entry that is there at the end: a lock that no caller holds is not refused.
+func TestSetIfNotExistsAfterARefusedEntryHasGone(t *testing.T) {
+	t.Parallel()
+	v := &vanishing{Store: memory(t)}
+	s := sealed(t, v, keyring(t), middleware.WithMissOnOpenFailure())
+	require.NoError(t, v.SetBytes(t.Context(), "lock", []byte("planted")))
+	written, err := s.SetIfNotExists(t.Context(), "lock", "mine")
+	require.NoError(t, err)
+	require.True(t, written)
+	require.Equal(t, 1, v.swaps)
+	written, err = s.SetIfNotExists(t.Context(), "lock", "theirs")
+	require.NoError(t, err)
+	require.False(t, written)
+}

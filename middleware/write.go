@@ -131,11 +131,21 @@ func (s *Store) setIfNotExists(ctx context.Context, key, value any, options []st
 	if err != nil {
 		return false, err
 	}
-	written, err := s.setAt(ctx, a, value, plan, true)
-	if err == nil && !written && (s.cfg.missOnFailure || s.cfg.sealExpiry) {
-		return s.replaceRefused(ctx, a, value, plan)
+	for n := 1; ; n++ {
+		written, err := s.setAt(ctx, a, value, plan, true)
+		if err != nil || written || !s.cfg.missOnFailure && !s.cfg.sealExpiry {
+			return written, err
+		}
+		written, taken, err := s.replaceRefused(ctx, a, value, plan)
+		if err != nil || written || taken {
+			return written, err
+		}
+		// The entry that was refused has disappeared or changed. The answer must be
+		// about the one that is there now.
+		if n == maxAttempts {
+			return false, fmt.Errorf("%w (%d attempts)", ErrConflict, n)
+		}
 	}
-	return written, err
 }
 
 // takenElsewhere reports whether a's key has an entry under another PRF key. An
@@ -162,20 +172,21 @@ func (s *Store) takenElsewhere(ctx context.Context, a address) (bool, error) {
 }
 
 // replaceRefused is SetIfNotExists for a key whose entry may count as a miss. It
-// decides about the bytes that it read, and replaces no others.
-func (s *Store) replaceRefused(ctx context.Context, a address, value any, plan writePlan) (bool, error) {
+// decides about the bytes that it read, and replaces no others. It reports whether it
+// wrote, and whether the key is taken by an entry that does not count as a miss.
+func (s *Store) replaceRefused(ctx context.Context, a address, value any, plan writePlan) (written, taken bool, err error) {
 	v, err := s.fetch(ctx, a.stored, true) // with the TTL, because a near cache does not serve that
 	if isMiss(err) {
-		return s.setAt(ctx, a, value, plan, true) // it has disappeared
+		return false, false, nil // it has disappeared
 	}
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	old := slices.Clone(v.raw) // reading may open it in place
 	_, _, err = s.read(ctx, a, v)
 	ended := errors.Is(err, errExpired)
 	if !ended && !s.cfg.missOnFailure && (err == nil || unreadable(err)) {
-		return false, nil
+		return false, true, nil
 	}
 	final := ended || errors.Is(err, ErrNotSealed)
 	if box.Refused(err) {
@@ -183,15 +194,17 @@ func (s *Store) replaceRefused(ctx context.Context, a address, value any, plan w
 	}
 	switch {
 	case err == nil:
-		return false, nil
+		return false, true, nil
 	case !final || v.notBytes:
-		return false, err // perhaps a sound value
+		return false, false, err // perhaps a sound value
 	case s.swapper == nil:
-		return false, s.unsupported("replace an unreadable or expired value atomically")
+		return false, false, s.unsupported("replace an unreadable or expired value atomically")
 	case ended && s.can.atomic != nil:
-		return s.replaceEntry(ctx, entry{at: a, stored: old, sealed: wire.IsSealed(old)}, value, plan)
+		written, err = s.replaceEntry(ctx, entry{at: a, stored: old, sealed: wire.IsSealed(old)}, value, plan)
+		return written, false, err
 	default:
-		return s.swap(ctx, a, old, value, plan)
+		written, err = s.swap(ctx, a, old, value, plan)
+		return written, false, err
 	}
 }
 
