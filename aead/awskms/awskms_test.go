@@ -128,7 +128,7 @@ func TestKeyStates(t *testing.T) {
 	} {
 		f.set(func() { f.states[keyARN] = state })
 		_, err := kek.DecryptWithContext(t.Context(), sealed, nil)
-		if !errors.Is(err, want) || errors.Is(err, aead.ErrKeyServiceUnavailable) != (want == aead.ErrKeyServiceUnavailable) {
+		if !errors.Is(err, want) || errors.Is(err, aead.ErrKeyServiceUnavailable) != errors.Is(want, aead.ErrKeyServiceUnavailable) {
 			t.Errorf("%s: unwrap: %v, want %v", state, err, want)
 		}
 		if _, err := kek.EncryptWithContext(t.Context(), []byte("x"), nil); !errors.Is(err, aead.ErrKeyServiceUnavailable) {
