@@ -69,7 +69,9 @@ func TestKeysetsOfManyKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ring.Close()
+	if err := ring.Close(); err != nil {
+		t.Fatal(err)
+	}
 	long := bytes.Repeat([]byte("keyset"), 1000)
 	sealed, err := kek.EncryptWithContext(t.Context(), long, []byte("ad"))
 	if err != nil {

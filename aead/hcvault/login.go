@@ -149,7 +149,7 @@ func lookUp(ctx context.Context, client *api.Client) (*api.Secret, error) {
 	}
 	ttl, err := found.TokenTTL()
 	if err != nil || ttl <= 0 {
-		return nil, nil //nolint:nilnil // a root token
+		return nil, nil //nolint:nilnil,nilerr // a root token
 	}
 	renewable, err := found.TokenIsRenewable()
 	if err != nil {

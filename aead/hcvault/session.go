@@ -91,7 +91,7 @@ func (s *session) watch(secret *api.Secret) (next *api.Secret, ended bool) {
 		return next, false
 	case <-s.done.Done():
 		return nil, false
-	case <-watcher.DoneCh():
+	case <-watcher.DoneCh(): //nolint:errcheck // its end is what counts
 		return nil, true
 	}
 }
