@@ -45,7 +45,7 @@ func (k *kekCreate) run(ctx context.Context, p *program, f *flags) (int, error) 
 	var err error
 	switch scheme, _, _ := strings.Cut(strings.ToLower(uri), ":"); scheme {
 	case "file":
-		err = k.file(uri)
+		err = k.file(ctx, uri)
 	case "passphrase":
 		uri, err = k.passphrase(ctx, uri)
 	default:
@@ -65,7 +65,7 @@ func (k *kekCreate) run(ctx context.Context, p *program, f *flags) (int, error) 
 }
 
 // file makes the keyset of a file:// KEK.
-func (k *kekCreate) file(uri string) error {
+func (k *kekCreate) file(ctx context.Context, uri string) error {
 	u, err := url.Parse(uri)
 	if err != nil || !filepath.IsAbs(u.Path) || u.Host != "" && u.Host != "localhost" || u.RawQuery != "" {
 		return wrong("the URI is malformed (want file:///absolute/path)")
@@ -77,7 +77,7 @@ func (k *kekCreate) file(uri string) error {
 	if err := createFile(u.Path, data.Bytes()); err != nil {
 		return err
 	}
-	h, err := insecurecleartextkeyset.Handle(context.Background(), aead.BytesSource(data.Bytes()))
+	h, err := insecurecleartextkeyset.Handle(ctx, aead.BytesSource(data.Bytes()))
 	if err != nil {
 		return err
 	}

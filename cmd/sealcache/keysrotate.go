@@ -25,7 +25,7 @@ func (d *duration) Set(s string) error {
 		if err != nil {
 			return errors.New("not a duration such as 90d or 48h")
 		}
-		d.Duration = time.Duration(n) * 24 * time.Hour //nolint:gosec // 16 bits
+		d.Duration = time.Duration(n) * 24 * time.Hour
 		return nil
 	}
 	v, err := time.ParseDuration(s)
