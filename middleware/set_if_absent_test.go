@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,11 +22,35 @@ import (
 
 // switching is a keyset that changes when it is reloaded.
 type switching struct {
-	*aead.Keyring
+	present atomic.Pointer[aead.Keyring]
 	next    *aead.Keyring
 	err     error
 	reloads int
 	during  func() // runs between the read of the keyset and its use
+}
+
+func newSwitching(first, next *aead.Keyring) *switching {
+	s := &switching{next: next}
+	s.present.Store(first)
+	return s
+}
+
+func (s *switching) Overhead() int { return s.present.Load().Overhead() }
+
+func (s *switching) SealTo(ctx context.Context, dst, plaintext, ad []byte) ([]byte, error) {
+	return s.present.Load().SealTo(ctx, dst, plaintext, ad)
+}
+
+func (s *switching) OpenTo(ctx context.Context, dst, ciphertext, ad []byte) ([]byte, error) {
+	return s.present.Load().OpenTo(ctx, dst, ciphertext, ad)
+}
+
+func (s *switching) EncryptWithContext(ctx context.Context, plaintext, ad []byte) ([]byte, error) {
+	return s.present.Load().EncryptWithContext(ctx, plaintext, ad)
+}
+
+func (s *switching) DecryptWithContext(ctx context.Context, ciphertext, ad []byte) ([]byte, error) {
+	return s.present.Load().DecryptWithContext(ctx, ciphertext, ad)
 }
 
 func (s *switching) Reload(context.Context) error {
@@ -35,7 +60,7 @@ func (s *switching) Reload(context.Context) error {
 		s.during()
 	}
 	if s.err == nil {
-		s.Keyring = next
+		s.present.Store(next)
 	}
 	return s.err
 }
@@ -59,7 +84,7 @@ func TestLocksStayUntilAReloadAfterTheirRead(t *testing.T) {
 		lock := func(h *keyset.Handle) {
 			require.NoError(t, sealed(t, m, sealtest.KeyringOf(t, h)).Set(t.Context(), "lock", "first"))
 		}
-		ring := &switching{Keyring: sealtest.KeyringOf(t, rawHandle(t)), next: sealtest.KeyringOf(t, rawHandle(t))}
+		ring := newSwitching(sealtest.KeyringOf(t, rawHandle(t)), sealtest.KeyringOf(t, rawHandle(t)))
 		s := sealed(t, m, ring, middleware.WithMissOnOpenFailure())
 
 		lock(rawHandle(t))
@@ -92,7 +117,7 @@ func TestReloadsThatBeganBeforeTheReadDecideNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := memory(t)
-		ring := &switching{Keyring: sealtest.KeyringOf(t, rawHandle(t)), next: sealtest.KeyringOf(t, rawHandle(t))}
+		ring := newSwitching(sealtest.KeyringOf(t, rawHandle(t)), sealtest.KeyringOf(t, rawHandle(t)))
 		ring.during = func() { time.Sleep(5 * time.Second) }
 		s := sealed(t, m, ring, middleware.WithMissOnOpenFailure())
 		require.NoError(t, sealed(t, m, sealtest.KeyringOf(t, rawHandle(t))).Set(t.Context(), "other", "v"))
@@ -131,7 +156,7 @@ func TestLocksUnderUnknownKeysStay(t *testing.T) {
 	require.Equal(t, held, raw(t, m, "lock"))
 
 	// One reload finds the key.
-	ring := &switching{Keyring: sealtest.KeyringOf(t, h), next: sealtest.KeyringOf(t, both)}
+	ring := newSwitching(sealtest.KeyringOf(t, h), sealtest.KeyringOf(t, both))
 	s := sealed(t, m, ring, middleware.WithMissOnOpenFailure())
 	for range 3 {
 		written, err = s.SetIfNotExists(t.Context(), "lock", "second")
@@ -143,7 +168,8 @@ func TestLocksUnderUnknownKeysStay(t *testing.T) {
 	// A reload that fails leaves the question open, even for a value that does not authenticate.
 	handle := rawHandle(t)
 	require.NoError(t, sealed(t, m, sealtest.KeyringOf(t, handle)).Set(t.Context(), "lock", "first"))
-	ring = &switching{Keyring: sealtest.KeyringOf(t, rawHandle(t)), next: sealtest.KeyringOf(t, handle), err: errors.New("no file")}
+	ring = newSwitching(sealtest.KeyringOf(t, rawHandle(t)), sealtest.KeyringOf(t, handle))
+	ring.err = errors.New("no file")
 	s = sealed(t, m, ring, middleware.WithMissOnOpenFailure())
 	written, err = s.SetIfNotExists(t.Context(), "lock", "second")
 	require.ErrorIs(t, err, middleware.ErrUnauthentic)
