@@ -256,7 +256,7 @@ func TestKEKSetSealsKeysets(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		k.Close()
+		_ = k.Close()
 	}
 	_, err := aead.OpenKeyring(t.Context(), aead.BytesSource(keyset.Bytes()), newKEKSet(t, next, newKeyring(t)), aead.WithLogger(silent()))
 	if !errors.Is(err, aead.ErrUnauthentic) && !errors.Is(err, aead.ErrUnknownKey) {

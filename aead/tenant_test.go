@@ -214,7 +214,7 @@ func TestTenantsWithoutStorm(t *testing.T) {
 		if asked.Load() != n || kek.Encrypts() != n || kek.Decrypts() != n {
 			t.Errorf("%d, %d and %d calls for %d tenants", asked.Load(), kek.Encrypts(), kek.Decrypts(), n)
 		}
-		e.Close()
+		_ = e.Close()
 	})
 }
 
@@ -250,7 +250,7 @@ func TestUnknownTenant(t *testing.T) {
 		if _, err := b.EncryptWithContext(t.Context(), []byte("x"), nil); !errors.Is(err, aead.ErrKeyServiceUnavailable) || !strings.Contains(err.Error(), "directory: down") {
 			t.Errorf("an outage of the directory: %v", err)
 		}
-		e.Close()
+		_ = e.Close()
 	})
 }
 
@@ -279,7 +279,7 @@ func TestTenantShredding(t *testing.T) {
 				if got, err := openFor(a, ofA); err == nil {
 					t.Errorf("%q opens after the TTL", got)
 				}
-				e.Close()
+				_ = e.Close()
 			})
 		})
 	}
@@ -322,7 +322,7 @@ func TestTenantFairness(t *testing.T) {
 		}
 		cancel()
 		group.Wait()
-		e.Close()
+		_ = e.Close()
 	})
 }
 
@@ -339,7 +339,7 @@ func TestTenantsShareCache(t *testing.T) {
 		if i < 4 {
 			ofQuiet = append(ofQuiet, sealFor(t, newTenant(t, writer, "quiet"), "value"))
 		}
-		writer.Close()
+		_ = writer.Close()
 	}
 	readAll := func(id string, values [][]byte) {
 		for _, v := range values {
@@ -487,7 +487,7 @@ func TestTenantMemory(t *testing.T) {
 	for i := range n {
 		sealFor(t, newTenant(t, e, fmt.Sprint("tenant-", i)), "value")
 	}
-	if used := int64(heap()) - int64(before); used > 200<<20 { //nolint:gosec // a size in memory
+	if used := int64(heap()) - int64(before); used > 200<<20 {
 		t.Errorf("%d tenants take %d MiB", n, used>>20)
 	} else {
 		t.Logf("%d tenants take %d MiB", n, used>>20)

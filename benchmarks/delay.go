@@ -19,7 +19,7 @@ type delay struct {
 }
 
 func startDelay(target string, roundTrip time.Duration) (*delay, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (d *delay) accept() {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", d.target)
+		server, err := net.Dial("tcp", d.target) //nolint:noctx // on loopback, at once
 		if err != nil {
 			_ = client.Close()
 			continue
@@ -84,7 +84,7 @@ func (d *delay) replies(client, server net.Conn) {
 		}
 	})
 	for c := range line {
-		time.Sleep(time.Until(c.due))
+		time.Sleep(time.Until(c.due)) //nolint:forbidigo // the delay that is emulated
 		if _, err := client.Write(c.data); err != nil {
 			_ = server.Close()
 		}

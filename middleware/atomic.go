@@ -2,9 +2,10 @@ package middleware
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"time"
@@ -252,7 +253,7 @@ func (s *Store) swapLoop(ctx context.Context, key any, attempt func(a address) (
 		if n < promptAttempts {
 			continue
 		}
-		timer := time.NewTimer(rand.N(pause))
+		timer := time.NewTimer(randomPause(pause))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -428,4 +429,11 @@ func (s *Store) plaintextText(value any) ([]byte, error) {
 	default:
 		return fmt.Append(nil, v), nil // an integer: plaintextForm returns nothing else
 	}
+}
+
+// randomPause returns a random time below most.
+func randomPause(most time.Duration) time.Duration {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails: see package crypto/rand
+	return time.Duration(binary.NativeEndian.Uint64(b[:]) % uint64(most))
 }

@@ -147,7 +147,7 @@ func TestAtomicClient(t *testing.T) {
 	s := sealed(t, backing, k)
 	defer func() { require.NoError(t, s.Close()) }()
 
-	fmt.Println("ready")
+	_, _ = fmt.Fprintln(os.Stdout, "ready")
 	_, _ = io.Copy(io.Discard, os.Stdin) // until all are
 	var wg sync.WaitGroup
 	calls := make([][]call, clientGoroutines)
@@ -176,7 +176,7 @@ func TestAtomicClient(t *testing.T) {
 	for _, c := range slices.Concat(calls...) {
 		encoded, err := json.Marshal(c)
 		require.NoError(t, err)
-		fmt.Printf("call %s\n", encoded)
+		_, _ = fmt.Fprintf(os.Stdout, "call %s\n", encoded)
 	}
 }
 

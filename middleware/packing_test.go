@@ -14,7 +14,7 @@ import (
 	"github.com/sealcache/sealcache/middleware"
 )
 
-var rows = strings.Repeat(`{"id":4711,"name":"Ada Lovelace","city":"London"},`, 40) //nolint:gochecknoglobals // a constant
+var rows = strings.Repeat(`{"id":4711,"name":"Ada Lovelace","city":"London"},`, 40)
 
 func TestCompression(t *testing.T) {
 	t.Parallel()

@@ -14,6 +14,7 @@ import (
 type application struct {
 	manager *scs.SessionManager
 	store   *sessions.Store
+	page    *template.Template
 }
 
 func newApplication(store *sessions.Store) http.Handler {
@@ -21,7 +22,7 @@ func newApplication(store *sessions.Store) http.Handler {
 	m.Store = store
 	m.Lifetime = 12 * time.Hour
 	m.Cookie.SameSite = http.SameSiteLaxMode
-	a := &application{m, store}
+	a := &application{m, store, template.Must(template.New("").Parse(page))}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", a.home)
 	mux.HandleFunc("POST /login", a.login)
@@ -30,15 +31,15 @@ func newApplication(store *sessions.Store) http.Handler {
 	return http.NewCrossOriginProtection().Handler(m.LoadAndSave(mux))
 }
 
-var page = template.Must(template.New("").Parse(`<!doctype html><title>Sealed sessions</title>
+const page = `<!doctype html><title>Sealed sessions</title>
 {{if .}}<p>You are {{.}}.</p>
 <form method="post" action="/logout"><button>Log out</button></form>
 <form method="post" action="/logout-everywhere"><button>Log out everywhere</button></form>
 {{else}}<form method="post" action="/login"><input name="user" placeholder="your name" required> <button>Log in</button></form>
-{{end}}`))
+{{end}}`
 
 func (a *application) home(w http.ResponseWriter, r *http.Request) {
-	_ = page.Execute(w, a.manager.GetString(r.Context(), "user"))
+	_ = a.page.Execute(w, a.manager.GetString(r.Context(), "user"))
 }
 
 func (a *application) login(w http.ResponseWriter, r *http.Request) {

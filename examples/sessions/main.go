@@ -93,7 +93,7 @@ func userOf(_ context.Context, encoded []byte) (string, error) {
 }
 
 func serve(ctx context.Context, handler http.Handler, listen string, out io.Writer) error {
-	listener, err := net.Listen("tcp", listen)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ const (
 func (r record) encode() []byte {
 	b := make([]byte, 0, recordHeader+len(r.data))
 	b = append(b, recordVersion)
-	b = binary.BigEndian.AppendUint64(b, uint64(max(r.absolute.UnixMilli(), 0))) //nolint:gosec // not negative
+	b = binary.BigEndian.AppendUint64(b, uint64(max(r.absolute.UnixMilli(), 0)))
 	return append(b, r.data...)
 }
 
@@ -30,5 +30,5 @@ func decode(b []byte) (record, bool) {
 		return record{}, false
 	}
 	ms := binary.BigEndian.Uint64(b[1:])
-	return record{time.UnixMilli(int64(min(ms, 1<<62))), b[recordHeader:]}, true //nolint:gosec // bounded
+	return record{time.UnixMilli(int64(min(ms, 1<<62))), b[recordHeader:]}, true
 }

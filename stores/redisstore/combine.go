@@ -193,7 +193,7 @@ func (c *combiner) dropIdle() {
 // alone sends a command over the pool. If a hook of the client panics, the turn is handed on nevertheless.
 func (c *combiner) alone(ctx context.Context, q *queue, cmd redis.Cmder, start time.Time) (err error) {
 	succeeded := false
-	defer func() { c.finish(q, start, succeeded) }()
+	defer func() { c.finish(q, start, succeeded) }() //nolint:contextcheck // a batch outlives its callers
 	err = c.client.Process(ctx, cmd)
 	succeeded = err == nil || errors.Is(err, redis.Nil)
 	return err

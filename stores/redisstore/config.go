@@ -61,7 +61,7 @@ func (s *Store) Stats() Stats {
 	}
 	if s.near != nil {
 		near := s.near.Stats()
-		now.NearHits, now.NearMisses, now.NearBytes = int64(near.Hits), int64(near.Misses), near.MemoryUsageBytes //nolint:gosec // counts
+		now.NearHits, now.NearMisses, now.NearBytes = int64(near.Hits), int64(near.Misses), near.MemoryUsageBytes
 	}
 	return now
 }

@@ -148,7 +148,7 @@ func byteSize(v string) (int64, error) {
 			continue
 		}
 		if n, err := strconv.ParseUint(digits, 10, 20); err == nil && n > 0 {
-			return int64(n) << bits, nil //nolint:gosec // at most 20 bits
+			return int64(n) << bits, nil
 		}
 	}
 	return 0, errors.New("is not a size such as 64MiB or 1GiB")

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"net/url"
 	"strings"
 	"syscall"
@@ -89,7 +88,7 @@ func TestProof(t *testing.T) {
 		"does not authenticate associated data": func(c *client) { c.wrap, c.unwrap = same, same },
 		"decrypts to other bytes":               func(c *client) { c.unwrap = func(context.Context, []byte, []byte) ([]byte, error) { return nil, nil } },
 		"key 1: " + context.Canceled.Error():    func(c *client) { c.wrap = fails(context.Canceled) },
-		"key 1: " + fmt.Sprint("disabled"):      func(c *client) { c.wrap = fails(keyservice.Refuse(aead.ErrUnknownKey, "disabled", nil)) },
+		"key 1: " + "disabled":                  func(c *client) { c.wrap = fails(keyservice.Refuse(aead.ErrUnknownKey, "disabled", nil)) },
 	} {
 		c := newClient(t)
 		broken(c)

@@ -82,8 +82,9 @@ func (p *Packer) Pack(buf *[]byte, h *wire.Header, l wire.Labels, value []byte) 
 // Unpack returns the encoded value in a plaintext, and its labels. Without compression the value shares the memory of the
 // plaintext. Errors are wire.ErrUnsupportedFormat and, for a value over the bound, wire.ErrTooLarge.
 func (p *Packer) Unpack(h wire.Header, plaintext []byte) (wire.Labels, []byte, error) {
-	value, err := plaintext, error(nil)
+	value := plaintext
 	if h.Flags&wire.Padded != 0 {
+		var err error
 		if value, err = wire.Unpad(value); err != nil {
 			return wire.Labels{}, nil, err
 		}
