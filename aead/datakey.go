@@ -58,7 +58,7 @@ func splitEnvelope(ciphertext []byte) (header, payload []byte, ok bool) {
 // A data key that is read from the store is unwrapped, then proved. It is proved when a value has authenticated under it. If
 // the first value does not, the KEK is asked once more, and its answer is compared.
 type dataKey struct {
-	tenant   string // whose KEK unwraps it; "" for the Envelope's own
+	tenant   string // its KEK unwraps the key; "" for the Envelope itself
 	header   []byte // the wrapped DEK as it stands in front of every message: length, bytes
 	prim     *primitive
 	digest   [sha256.Size]byte // of the serialized data key

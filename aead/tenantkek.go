@@ -12,7 +12,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
-// What the KEK of a tenant wraps is
+// The KEK of a tenant wraps
 //
 //	0x01 || key commitment (32) || serialized data key
 //

@@ -11,7 +11,7 @@ import (
 type Result struct {
 	Row  string `json:"row"`
 	Case string `json:"case"`
-	// What names the two things that are compared, or the thing that is counted.
+	// The field names the two things that are compared, or the thing that is counted.
 	What string `json:"what"`
 	// Unit is the unit of Value and of the budget: "x" for ratios.
 	Unit   string  `json:"unit"`

@@ -324,7 +324,7 @@ func testRefusedEntries(t *testing.T, b backing) {
 	}
 }
 
-// What WithPlaintext tolerates is read, and nothing is left unsealed.
+// Plaintext that WithPlaintext tolerates is read. No plaintext is left.
 func testTolerated(t *testing.T, b backing) {
 	k := keyring(t)
 	plant := func(text string) {

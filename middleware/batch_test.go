@@ -119,7 +119,7 @@ func testSetMany(t *testing.T, b backing) {
 	require.NoError(t, err)
 	require.Empty(t, got)
 
-	// What cannot be stored fails alone.
+	// An item that cannot be stored fails alone.
 	err = s.SetMany(t.Context(), map[string]any{"a": "1", "struct": struct{}{}, "nil": nil, reserved: 1, "b": 2}, store.WithExpiration(time.Minute))
 	var failed *middleware.BatchError
 	require.ErrorAs(t, err, &failed)

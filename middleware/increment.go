@@ -74,7 +74,7 @@ type sharedSwap struct {
 }
 
 // counters combines the increments of a process. The first call for a name does its
-// work itself. Calls that come meanwhile wait, and then share one swap.
+// work itself. Calls that come during that work wait, and then share one swap.
 type counters struct {
 	mu      sync.Mutex
 	waiting map[string][]*increment // a name is in the map while a call works for it

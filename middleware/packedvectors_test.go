@@ -207,7 +207,7 @@ func readPackedVectors(t testing.TB) packedVectors {
 	return vs
 }
 
-// What a decoder by FORMAT.md reads in the vectors is what they say, and a Store reads the same.
+// A decoder written from FORMAT.md reads what the vectors state. A Store reads the same.
 func TestPackedVectors(t *testing.T) {
 	t.Parallel()
 	if *writeVectors {

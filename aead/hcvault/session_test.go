@@ -78,7 +78,7 @@ func TestLogins(t *testing.T) {
 }
 
 // A token is renewed before it ends. When it reaches its maximum, the login is repeated. Kubernetes replaces the service
-// account's token meanwhile.
+// account's token in between.
 func TestRenewal(t *testing.T) {
 	s := servertest.New(t, newEngine(t), false, token)
 	setenv(t, "VAULT_ADDR="+s.URL())

@@ -14,7 +14,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
 
-// What asynq 0.26 keeps, and where (asynq/internal/base, asynq/internal/proto). asynq has no public package for its
+// Names and fields of asynq 0.26 (asynq/internal/base, asynq/internal/proto). asynq has no public package for its
 // messages, so they are read by their field numbers.
 const (
 	asynqPrefix      = "asynq:"

@@ -31,7 +31,7 @@ var ErrWrongKeys = errors.New("migrate: wrong keys")
 // application has called Store.Check yet. Call it, give Config.Proof, or set Config.AllowUnproven.
 var ErrUnproven = errors.New("migrate: nothing proves the keys (no key check; give Proof or AllowUnproven)")
 
-// What has proved Config.Keys, in a Report.
+// The proofs of Config.Keys that a Report names.
 const (
 	provenByKeyCheck = "key check"
 	provenByProof    = "proof"

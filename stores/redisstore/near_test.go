@@ -49,7 +49,7 @@ func TestNearCacheServesHotReads(t *testing.T) {
 	require.ErrorIs(t, err, &store.NotFound{})
 }
 
-// Whatever writes, and whatever other goroutines read meanwhile, the writer reads its own write.
+// A writer reads its own write, whichever call wrote it and whichever goroutines read at the same time.
 func TestNearCacheNeverShowsOwnWritesStale(t *testing.T) { // not parallel: it keeps the processors busy
 	srv := redistest.Start(t)
 	s := openNear(t, srv, time.Minute)

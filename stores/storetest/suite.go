@@ -35,7 +35,7 @@ type Subject struct {
 // Form is what a store makes of a type of value.
 type Form int
 
-// What a store may make of a type of value.
+// The forms that a store may give a type of value.
 const (
 	Refused  Form = iota // Set returns an error
 	Panics               // Set panics, a defect

@@ -191,7 +191,7 @@ func isNotice(text string) bool {
 	}
 }
 
-// What asynq 0.26 writes before the text of a panic (processor.go, internal/errors).
+// Texts that asynq 0.26 writes before the text of a panic (processor.go, internal/errors).
 const (
 	panicCause    = "panic error cause by: "
 	panicStart    = "panic ["

@@ -14,7 +14,7 @@ import (
 
 const maxBytes = 1 << 16
 
-// What Pack writes, Unpack reads, with every combination of flags.
+// Unpack reads the output of Pack, with every combination of flags.
 func TestPackAndUnpack(t *testing.T) {
 	t.Parallel()
 	reader := content.New(content.None, 0, false, maxBytes)

@@ -24,7 +24,7 @@ const (
 	bytes = 32
 )
 
-// What a pseudonym stands for. The number is a part of the PRF's input, so that a key and a tag of one name differ.
+// The type says what a pseudonym stands for. The number is a part of the PRF's input, so that a key and a tag of one name differ.
 type what byte
 
 const (
