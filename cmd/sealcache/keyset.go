@@ -27,7 +27,6 @@ type keysetFile struct {
 	kek  tink.AEADWithContext // opens it
 	to   tink.AEADWithContext // seals it again
 	name string
-	wait bool // for another command that changes it, instead of an error
 }
 
 // errNoChange is returned by an edit that has nothing to change. The times of the keys are brought up to date all the same.
@@ -37,11 +36,12 @@ var errNoChange = errors.New("nothing to change")
 var errBusy = errors.New("another command is changing the keyset (try again)")
 
 // change reads the keyset, edits it and replaces the file. The file always holds the whole old keyset or the whole new
-// one. The new one is opened again before it takes its place. Of two changes at the same time, one is refused.
+// one. The new one is opened again before it takes its place. A change waits for another one until ctx ends, then it fails
+// with errBusy.
 func (k *keysetFile) change(ctx context.Context, edit func(m *keyset.Manager, now *keysetView) error) (*keysetView, error) {
 	for {
 		view, err := k.changeOnce(ctx, edit)
-		if !k.wait || !errors.Is(err, errBusy) {
+		if !errors.Is(err, errBusy) {
 			return view, err
 		}
 		select {

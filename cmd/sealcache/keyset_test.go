@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
@@ -76,10 +78,13 @@ func TestChangeKeysetFails(t *testing.T) {
 		"a second change": func(t *testing.T, k *keysetFile, _ *aeadtest.KeyService) (want []byte, err error) {
 			t.Helper()
 			_, err = k.change(t.Context(), func(m *keyset.Manager, _ *keysetView) error {
-				_, err := k.change(t.Context(), oneMore)
-				return err
+				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+				defer cancel()
+				_, err := k.change(ctx, oneMore)
+				require.ErrorIs(t, err, errBusy)
+				return errors.New("given up")
 			})
-			require.ErrorContains(t, err, "another command is changing")
+			require.ErrorContains(t, err, "given up")
 			return nil, err
 		},
 		"the KEK fails to seal": func(t *testing.T, k *keysetFile, service *aeadtest.KeyService) ([]byte, error) {

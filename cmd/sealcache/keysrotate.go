@@ -147,7 +147,7 @@ func (k *keysRotate) change(ctx context.Context, r *rotationReport, edit func(m 
 		return nil, err
 	}
 	defer done()
-	r.File, file.wait = file.path, true
+	r.File = file.path
 	return file.change(ctx, edit)
 }
 
