@@ -25,6 +25,8 @@ type Info struct {
 	Padded bool `json:"padded"`
 	// Hidden reports whether the entry's name is a pseudonym.
 	Hidden bool `json:"hidden"`
+	// PRFKey is the id of the PRF key that made the pseudonym, if Hidden.
+	PRFKey uint32 `json:"prf_key,omitempty"`
 	// Named reports whether the key is sealed with the value.
 	Named bool `json:"named"`
 	// Tagged reports whether the tags are sealed with the value.
@@ -79,6 +81,7 @@ func Inspect(stored []byte) (Info, error) {
 		Compressed: h.Flags&wire.Compressed != 0,
 		Padded:     h.Flags&wire.Padded != 0,
 		Hidden:     h.Flags&wire.Hidden != 0,
+		PRFKey:     h.PRFKey,
 		Named:      h.Flags&wire.Named != 0,
 		Tagged:     h.Flags&wire.Tagged != 0,
 		Expires:    h.Flags&wire.Expires != 0,

@@ -161,7 +161,7 @@ func (s *Store) readName(ctx context.Context, name string, stored []byte) (strin
 	}
 	for i := range s.prfKeys() {
 		a, err := s.addressUnder(i, o.labels.Key)
-		if err == nil && a.stored == name {
+		if err == nil && a.stored == name && a.prfKey == h.PRFKey {
 			return a.key, nil
 		}
 	}

@@ -64,6 +64,7 @@ func hiddenNames(option string, set *prf.Set, oneWay bool) Option {
 type address struct {
 	key    string // of the application
 	stored string // the name in the backing store: the namespace, then the key or its pseudonym
+	prfKey uint32 // the id of the PRF key of the pseudonym
 }
 
 // address returns the address of key where Set writes. Every operation on one key starts with it:
@@ -85,7 +86,7 @@ func (s *Store) address(key any) (address, error) {
 // addressUnder returns the address of a key under PRF key i. Without hidden names there is one, 0.
 func (s *Store) addressUnder(i int, key string) (address, error) {
 	if s.names == nil {
-		return address{key, s.prefix + key}, nil
+		return address{key: key, stored: s.prefix + key}, nil
 	}
 	if len(key) > maxHiddenBytes {
 		return address{}, &nameError{fmt.Sprintf("%v: a hidden key of %d bytes", ErrTooLarge, len(key)), ErrTooLarge}
@@ -95,7 +96,7 @@ func (s *Store) addressUnder(i int, key string) (address, error) {
 	if err != nil {
 		return address{}, fmt.Errorf("middleware: hide key: %w", err)
 	}
-	return address{key, string(stored)}, nil
+	return address{key, string(stored), s.names.ID(i)}, nil
 }
 
 // maxHiddenBytes bounds a key that is hidden, because it is sealed with the value.
@@ -182,7 +183,7 @@ func (s *Store) binding(a address, end time.Time, tags []string) binding {
 		b.labels.Tags = nil // Touch then does not extend them
 	}
 	if s.names != nil {
-		b.flags = wire.Hidden
+		b.flags, b.prfKey = wire.Hidden, a.prfKey
 		b.labels.Key = a.key
 		if !s.cfg.oneWay {
 			b.flags |= wire.Named

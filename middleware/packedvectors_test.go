@@ -57,6 +57,7 @@ func (v packedVectors) prfSet(t *testing.T) *prf.Set {
 // decoded is what a decoder that knows FORMAT.md alone learns from a stored value.
 type decoded struct {
 	end       int64
+	prfKey    uint32
 	key       *string
 	tags      []string
 	value     []byte
@@ -84,6 +85,12 @@ func decodeByFormat(open func(ct, ad []byte) ([]byte, error), namespace, stored 
 		if d.end < 1 {
 			return d, errFormat
 		}
+	}
+	if flags&0x10 != 0 {
+		if len(b) < n+5 {
+			return d, errFormat
+		}
+		d.prfKey, n = binary.BigEndian.Uint32(b[n:]), n+4
 	}
 	name := func(s string) []byte {
 		return append(binary.BigEndian.AppendUint32(nil, uint32(len(s))), s...)
@@ -228,6 +235,9 @@ func TestPackedVectors(t *testing.T) {
 		require.Equal(t, v.Tags, d.tags, v.Name)
 		hidden := strings.ContainsAny(v.Flags, "ho")
 		require.Equal(t, strings.Contains(v.Flags, "h"), d.key != nil, v.Name)
+		if hidden {
+			require.Equal(t, set.PrimaryID, d.prfKey, v.Name)
+		}
 		if d.key != nil {
 			require.Equal(t, key, *d.key, v.Name)
 		}
@@ -338,6 +348,8 @@ func generatePackedVectors(t *testing.T) {
 	refuse(tagged, "tags denied", "ErrUnauthentic", flag(0x40))
 	refuse(hidden, "named without hidden", "ErrUnsupportedFormat", flag(0x10))
 	refuse(hidden, "name denied", "ErrUnauthentic", flag(0x20))
+	refuse(hidden, "another PRF key", "ErrUnauthentic", func(b []byte) []byte { b[9] ^= 1; return b })
+	refuse(hidden, "cut in the PRF key", "ErrUnsupportedFormat", func(b []byte) []byte { return b[:9] })
 	refuse(oneWay, "unknown flag", "ErrUnsupportedFormat", flag(0x80))
 	moved := hidden
 	moved.Key = hex.EncodeToString([]byte(hidden.Stored[3:]))

@@ -125,6 +125,7 @@ type binding struct {
 	flags  wire.Flags
 	labels wire.Labels // sealed with the value
 	end    int64       // of the value's life, in Unix milliseconds; 0 none
+	prfKey uint32      // only with wire.Hidden
 }
 
 // opened is a value and what was sealed with it.
@@ -149,7 +150,7 @@ func (s *Sealer) sealBytes(ctx context.Context, dst []byte, sc *scratch, b bindi
 	if err := s.bounded(len(encoded)); err != nil {
 		return nil, err
 	}
-	h := wire.Header{Type: t, Flags: b.flags, End: b.end}
+	h := wire.Header{Type: t, Flags: b.flags, End: b.end, PRFKey: b.prfKey}
 	if b.end != 0 {
 		h.Flags |= wire.Expires
 	}
@@ -172,7 +173,7 @@ func (s *Sealer) open(ctx context.Context, b binding, stored []byte, owned bool)
 	if err != nil {
 		return opened{}, err
 	}
-	if (h.Flags^b.flags)&wire.Hidden != 0 {
+	if (h.Flags^b.flags)&wire.Hidden != 0 || h.PRFKey != b.prfKey {
 		return opened{}, errOtherName
 	}
 	o, err := s.unseal(ctx, b.name, h, n, stored, owned)

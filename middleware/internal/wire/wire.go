@@ -28,9 +28,10 @@ const (
 	// HeaderSize is the length of a header without optional fields.
 	HeaderSize = 6
 	// MaxHeaderSize bounds the length of any header that Parse accepts.
-	MaxHeaderSize = HeaderSize + endSize
+	MaxHeaderSize = HeaderSize + endSize + prfKeySize
 
-	endSize = 8
+	endSize    = 8
+	prfKeySize = 4
 )
 
 // Kind is what a sealed value is. It is part of the header and of the associated
@@ -165,7 +166,8 @@ const (
 	// Bound announces one byte: the names of a job that the associated data
 	// holds.
 	Bound Flags = 1 << 3
-	// Hidden says that the entry's name is a pseudonym.
+	// Hidden announces four bytes: the id of the PRF key that made the entry's name,
+	// a pseudonym.
 	Hidden Flags = 1 << 4
 	// Named says that the plaintext starts with the key for which the pseudonym
 	// stands.
@@ -185,6 +187,10 @@ type Header struct {
 	Flags Flags
 	End   int64 // only with Expires: Unix milliseconds, over 0
 	Names Names // only with Bound
+	// PRFKey is the id of the PRF key that hides the name, only with Hidden. An audit
+	// tells by it when that key has no entries any more, also where names are hidden
+	// one way.
+	PRFKey uint32
 }
 
 // Names is the set of a job's names that are bound.
@@ -243,6 +249,9 @@ func (h Header) Size() int {
 	if h.Flags&Bound != 0 {
 		n++
 	}
+	if h.Flags&Hidden != 0 {
+		n += prfKeySize
+	}
 	return n
 }
 
@@ -254,6 +263,9 @@ func (h Header) Append(dst []byte) []byte {
 	}
 	if h.Flags&Bound != 0 {
 		dst = append(dst, byte(h.Names))
+	}
+	if h.Flags&Hidden != 0 {
+		dst = binary.BigEndian.AppendUint32(dst, h.PRFKey)
 	}
 	return dst
 }
@@ -341,6 +353,10 @@ func (h *Header) readFields(b []byte) error {
 		if h.Names == 0 {
 			return fmt.Errorf("%w: bound names without a name", ErrUnsupportedFormat)
 		}
+		b = b[1:]
+	}
+	if h.Flags&Hidden != 0 {
+		h.PRFKey = binary.BigEndian.Uint32(b)
 	}
 	return nil
 }

@@ -25,13 +25,14 @@ func TestHeaderFollowsFORMAT(t *testing.T) {
 		{wire.Header{Kind: wire.JobPayload, Type: wire.Bytes, Flags: wire.Bound, Names: wire.BoundType | wire.BoundQueue | wire.BoundID}, "c15c0102010807"},
 		{wire.Header{Kind: wire.Schedule, Type: wire.Bytes}, "c15c01050100"},
 		{wire.Header{Kind: wire.CacheValue, Type: wire.String, Flags: wire.Expires | wire.Padded, End: 1700000000000}, "c15c010102060000018bcfe56800"},
-		{wire.Header{Kind: wire.CacheValue, Type: wire.JSON, Flags: wire.Compressed | wire.Hidden | wire.Named | wire.Tagged}, "c15c01012071"},
+		{wire.Header{Kind: wire.CacheValue, Type: wire.JSON, Flags: wire.Compressed | wire.Hidden | wire.Named | wire.Tagged, PRFKey: 0x01020304}, "c15c0101207101020304"},
+		{wire.Header{Kind: wire.CacheValue, Type: wire.String, Flags: wire.Expires | wire.Hidden, End: 1700000000000, PRFKey: 7}, "c15c010102120000018bcfe5680000000007"},
 		{wire.Header{Kind: wire.JobResult, Type: wire.Bytes, Flags: wire.Compressed | wire.Bound, Names: wire.BoundQueue}, "c15c0103010902"},
 	} {
 		b := c.h.Append(nil)
 		require.Equal(t, c.hex, hex.EncodeToString(b))
 		require.Equal(t, len(b), c.h.Size())
-		if c.h.Flags&wire.Expires == 0 {
+		if c.h.Flags&(wire.Expires|wire.Hidden) == 0 {
 			require.LessOrEqual(t, len(b), 8, "the design allows 8 bytes before the ciphertext")
 		}
 		got, n, err := wire.Parse(append(b, 0))
@@ -104,6 +105,8 @@ func TestParseRefuses(t *testing.T) {
 		"padded, of a key check":          "c15c01070104ff",
 		"named and not hidden":            "c15c01010120ff",
 		"flag 7":                          "c15c01010180ff",
+		"cut in the PRF key":              "c15c01010110000000",
+		"no ciphertext after the PRF key": "c15c0101011000000001",
 		"bound names of a cache value":    "c15c0101010801ff",
 		"bound names 0":                   "c15c0102010800ff",
 		"bound names unknown":             "c15c0102010808ff",
@@ -185,7 +188,7 @@ func TestKeyOf(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte{0xC1, 0x5C, 1, 1, 1, 0, 0})
 	f.Add([]byte{0xC1, 0x5C, 1, 2, 1, 8, 7, 0, 0, 0, 20})
-	f.Add([]byte{0xC1, 0x5C, 1, 1, 2, 0x77, 0, 0, 1, 0x8b, 0xcf, 0xe5, 0x68, 0, 1})
+	f.Add([]byte{0xC1, 0x5C, 1, 1, 2, 0x77, 0, 0, 1, 0x8b, 0xcf, 0xe5, 0x68, 0, 0, 0, 0, 9, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before := bytes.Clone(b)
 		h, n, err := wire.Parse(b)
