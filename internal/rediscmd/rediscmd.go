@@ -6,6 +6,7 @@ import (
 	"crypto/fips140"
 	"crypto/sha1" //nolint:gosec // Redis names a script by its SHA-1
 	"encoding/hex"
+	"slices"
 	"strings"
 )
 
@@ -32,6 +33,17 @@ func InfoField(info, name string) string {
 	}
 	return ""
 }
+
+// ClusterMode reports whether a reply of INFO is that of a node of a Cluster. known is false if the reply does not say. Redis
+// calls the field redis_mode, and Valkey server_mode.
+func ClusterMode(info string) (cluster, known bool) {
+	modes := []string{InfoField(info, "redis_mode"), InfoField(info, "server_mode"), InfoField(info, "cluster_enabled")}
+	cluster = slices.Contains(modes[:2], "cluster") || modes[2] == "1"
+	return cluster, slices.ContainsFunc(modes, func(mode string) bool { return mode != "" })
+}
+
+// InClusterMode reports whether a reply of CLUSTER INFO is that of a node of a Cluster.
+func InClusterMode(clusterInfo string) bool { return strings.Contains(clusterInfo, "cluster_state:") }
 
 // ScriptDigest returns the name under which EVALSHA calls a script. Redis prescribes SHA-1. It protects nothing here, so
 // that FIPS-only mode, which forbids SHA-1, does not apply.

@@ -48,6 +48,24 @@ func TestInfoField(t *testing.T) {
 	}
 }
 
+func TestClusterMode(t *testing.T) {
+	t.Parallel()
+	for info, want := range map[string][2]bool{
+		"redis_version:7.0.15\r\nredis_mode:cluster\r\n":                                               {true, true},
+		"redis_version:7.0.15\r\nredis_mode:standalone\r\n\r\n# Cluster\r\ncluster_enabled:0\r\n":      {false, true},
+		"redis_version:7.2.4\r\nserver_name:valkey\r\nserver_mode:cluster\r\nrun_id:0a\r\n":            {true, true},
+		"redis_version:7.2.4\r\nserver_name:valkey\r\nserver_mode:standalone\r\ncluster_enabled:0\r\n": {false, true},
+		"# Cluster\r\ncluster_enabled:1\r\n":                                                           {true, true},
+		"redis_version:6.0.5\r\nrole:master\r\n":                                                       {false, false},
+		"":                                                                                             {false, false},
+	} {
+		cluster, known := rediscmd.ClusterMode(info)
+		require.Equal(t, want, [2]bool{cluster, known}, info)
+	}
+	require.True(t, rediscmd.InClusterMode("cluster_state:ok\r\ncluster_slots_assigned:16384\r\n"))
+	require.False(t, rediscmd.InClusterMode("OK"))
+}
+
 func TestScriptDigest(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "e0e1f9fabfc9d4800c877a703b823ac0578ff8db", rediscmd.ScriptDigest("return 1"))

@@ -228,6 +228,12 @@ func TestOneNodeOfAClusterIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, advice, 1)
 	require.Contains(t, advice[0], "redis+cluster://")
+
+	// A server that does not offer INFO is recognized by CLUSTER INFO.
+	cluster := redistest.StartCluster(t)
+	require.NoError(t, cluster.Nodes()[0].Client(t).Do(ctx, "acl", "setuser", "default", "-info").Err())
+	s = open(t, cluster.Nodes()[0].URL())
+	require.ErrorContains(t, s.ClearPrefix(ctx, t.Name()+":"), "redis+cluster://")
 }
 
 // Policies that evict tag sets are reported. Safe policies are not.

@@ -118,13 +118,17 @@ type server struct {
 func (s *Store) inspect(ctx context.Context, node redis.Cmdable) (server, error) {
 	info, err := node.Info(ctx).Result()
 	if rediserr.IsReply(err) && !rediserr.Refused(err) {
-		return server{}, nil // not offered; a login that fails is reported by the next command
+		return server{}, s.notClusterNode(ctx, node) // not offered; a login that fails is reported by the next command
 	}
 	if err != nil {
 		return server{}, err
 	}
-	if s.masters == nil && rediscmd.InfoField(info, "redis_mode") == "cluster" {
+	if cluster, known := rediscmd.ClusterMode(info); s.masters == nil && cluster {
 		return server{}, errClusterNode
+	} else if !known {
+		if err := s.notClusterNode(ctx, node); err != nil {
+			return server{}, err
+		}
 	}
 	return server{
 		run:       rediscmd.InfoField(info, "run_id"),
@@ -132,6 +136,17 @@ func (s *Store) inspect(ctx context.Context, node redis.Cmdable) (server, error)
 		maxmemory: rediscmd.InfoField(info, "maxmemory"),
 		evicts:    rediscmd.InfoField(info, "maxmemory_policy"),
 	}, nil
+}
+
+// notClusterNode returns errClusterNode if a server whose INFO does not tell answers as a node of a Cluster does.
+func (s *Store) notClusterNode(ctx context.Context, node redis.Cmdable) error {
+	if s.masters != nil {
+		return nil
+	}
+	if info, err := node.ClusterInfo(ctx).Result(); err == nil && rediscmd.InClusterMode(info) {
+		return errClusterNode
+	}
+	return nil // no Cluster, or a server that hides it
 }
 
 // checkWritable returns the READONLY error of a replica, on which a scan that finds nothing would write nothing. prefix is

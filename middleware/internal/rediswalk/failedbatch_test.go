@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -78,6 +79,25 @@ func TestFailedBatchIsNotDone(t *testing.T) {
 	}
 }
 
+// renamed makes INFO name the mode of the server in another field.
+type renamed struct{ field string }
+
+func (renamed) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (renamed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (r renamed) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if info, ok := cmd.(*redis.StringCmd); ok && cmd.Name() == "info" {
+			info.SetVal(strings.NewReplacer("redis_mode", r.field, "cluster_enabled", "nothing_enabled").Replace(info.Val()))
+		}
+		return err
+	}
+}
+
 // A client for a single node is refused at one node of a Cluster, because SCAN would return a part of the entries.
 func TestOneNodeOfAClusterIsRefused(t *testing.T) {
 	t.Parallel()
@@ -101,6 +121,15 @@ func TestOneNodeOfAClusterIsRefused(t *testing.T) {
 	s.AllowUnwatched = true
 	require.ErrorIs(t, w(s), ErrClusterNode)
 	require.NoError(t, node.Do(t.Context(), "acl", "setuser", "default", "+info").Err())
+
+	// Valkey names the mode otherwise, and other servers do not name it.
+	for _, field := range []string{"server_mode", "nothing"} {
+		node := cluster.Nodes()[0].Client(t)
+		node.AddHook(renamed{field})
+		s, err = New(node)
+		require.NoError(t, err)
+		require.ErrorIs(t, w(s), ErrClusterNode, field)
+	}
 
 	s, err = New(cluster.Client(t))
 	require.NoError(t, err)

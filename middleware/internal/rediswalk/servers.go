@@ -201,8 +201,13 @@ func (s *Servers) RunID(ctx context.Context, node redis.Cmdable) (string, error)
 		return "", errNoInfo
 	case err != nil:
 		return "", fmt.Errorf("rediswalk: INFO: %w", rediserr.Wrap(err))
-	case s.cluster == nil && rediscmd.InfoField(info, "redis_mode") == "cluster":
+	}
+	if cluster, known := rediscmd.ClusterMode(info); s.cluster == nil && cluster {
 		return "", ErrClusterNode
+	} else if !known {
+		if err := s.notClusterNode(ctx, node); err != nil {
+			return "", err
+		}
 	}
 	if rediscmd.InfoField(info, "role") == "slave" {
 		switch {
@@ -219,12 +224,12 @@ func (s *Servers) RunID(ctx context.Context, node redis.Cmdable) (string, error)
 	return run + " " + history, nil
 }
 
-// notClusterNode returns ErrClusterNode if a server without INFO answers as a node of a Cluster does.
+// notClusterNode returns ErrClusterNode if a server whose INFO does not tell answers as a node of a Cluster does.
 func (s *Servers) notClusterNode(ctx context.Context, node redis.Cmdable) error {
 	if s.cluster != nil {
 		return nil
 	}
-	if info, err := node.ClusterInfo(ctx).Result(); err == nil && strings.Contains(info, "cluster_state:") {
+	if info, err := node.ClusterInfo(ctx).Result(); err == nil && rediscmd.InClusterMode(info) {
 		return ErrClusterNode
 	}
 	return nil // a server that answers in any other way has no cluster support, or hides it; its scan is unwatched anyway
