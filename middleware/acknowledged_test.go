@@ -3,10 +3,7 @@ package middleware_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -19,17 +16,11 @@ import (
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/sealcache/sealcache/aead"
 	canaries "github.com/sealcache/sealcache/internal/leaktest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/reporttest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
@@ -86,98 +77,33 @@ func eventually(t testing.TB, what string, f func(ctx context.Context) error) {
 	}
 }
 
-// testimony collects everything that an application can see of a store except its values: error texts, logs, metrics,
-// spans. None of it may hold a value or the name of a key.
+// testimony is the reports of a store, none of which may hold a value or the name of a key.
 type testimony struct {
+	*reporttest.Reports
 	secrets *canaries.Set
-	log     syncBuffer
-	errs    syncBuffer
-	reader  *sdkmetric.ManualReader
-	meters  *sdkmetric.MeterProvider
-	spans   *tracetest.SpanRecorder
-	tracers *sdktrace.TracerProvider
-	logger  *slog.Logger
 }
 
 func newTestimony(secrets *canaries.Set) *testimony {
-	y := &testimony{secrets: secrets, reader: sdkmetric.NewManualReader(), spans: tracetest.NewSpanRecorder()}
-	y.meters = sdkmetric.NewMeterProvider(sdkmetric.WithReader(y.reader))
-	y.tracers = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(y.spans))
-	y.logger = slog.New(slog.NewJSONHandler(&y.log, &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true}))
-	return y
+	return &testimony{reporttest.New(), secrets}
 }
 
 // options returns options that make a store report to y.
 func (y *testimony) options() []middleware.Option {
 	return []middleware.Option{
-		middleware.WithLogger(y.logger),
-		middleware.WithMeterProvider(y.meters),
-		middleware.WithTracerProvider(y.tracers),
+		middleware.WithLogger(y.Logger),
+		middleware.WithMeterProvider(y.Meters),
+		middleware.WithTracerProvider(y.Tracers),
 	}
 }
 
 // err records an error as an application would print or log it, and returns it.
-func (y *testimony) err(err error) error {
-	if err != nil {
-		_, _ = fmt.Fprintf(&y.errs, "%v\n%+v\n%q\n", err, err, err) // a write to a buffer never fails
-		y.logger.Error("the application logs an error", "error", err)
-	}
-	return err
-}
+func (y *testimony) err(err error) error { return y.Err(err) }
 
 // requireSilence fails if y holds a canary.
 func (y *testimony) requireSilence(t testing.TB) {
 	t.Helper()
-	require.Empty(t, y.leaks(t))
-}
-
-// leaks returns the reports that hold a canary, by their place.
-func (y *testimony) leaks(t testing.TB) map[string]string {
-	t.Helper()
-	leaks := map[string]string{}
-	search := func(place string, said []byte) {
-		if found := y.secrets.Find(said); len(found) > 0 {
-			leaks[place] = fmt.Sprintf("%v in %s", found, said)
-		}
-	}
-	search("errors", y.errs.bytes())
-	search("log", y.log.bytes())
-	var data metricdata.ResourceMetrics
-	require.NoError(t, y.reader.Collect(context.Background(), &data))
-	said, err := json.Marshal(data)
-	require.NoError(t, err)
-	search("metrics", said)
-	for _, sp := range y.spans.Ended() {
-		search("spans", fmt.Appendf(nil, "%s %v %v %v %v %v", sp.Name(), sp.Attributes(), sp.Events(), sp.Links(), sp.Status(), sp.Resource()))
-	}
-	return leaks
-}
-
-// The search must find a canary if there is one.
-func TestTestimonyFindsLeaks(t *testing.T) {
-	t.Parallel()
-	for place, tell := range map[string]func(y *testimony, secret string){
-		"errors": func(y *testimony, secret string) { _, _ = fmt.Fprintln(&y.errs, "no entry", secret) },
-		"log": func(y *testimony, secret string) {
-			y.logger.Debug("x", "attributes", slog.GroupValue(slog.String("key", secret)))
-		},
-		"metrics": func(y *testimony, secret string) {
-			c, err := y.meters.Meter("x").Int64Counter("c")
-			require.NoError(t, err)
-			c.Add(context.Background(), 1, metric.WithAttributes(attribute.String("key", secret)))
-		},
-		"spans": func(y *testimony, secret string) {
-			_, sp := y.tracers.Tracer("x").Start(context.Background(), "s")
-			sp.AddEvent("e", trace.WithAttributes(attribute.String("key", secret)))
-			sp.End()
-		},
-	} {
-		y := newTestimony(new(canaries.Set))
-		secret := y.secrets.Text("secret")
-		require.Empty(t, y.leaks(t))
-		tell(y, secret)
-		require.Len(t, y.leaks(t), 1, place)
-		require.Contains(t, y.leaks(t), place)
+	for place, said := range y.Places(t) {
+		require.Empty(t, y.secrets.Find(said), "in %s: %s", place, said)
 	}
 }
 

@@ -94,7 +94,7 @@ func (p *planter) stages(t *testing.T, server *redistest.Server, common ...middl
 	proxy := redistest.StartProxy(t, server.Addr())
 	ours := overURL(t, "redis://"+proxy.Addr()+"/0", "max_retries=0")
 	theirs := gocacheredis.NewRedis(server.Client(t))
-	e, k := envelope(t, aead.WithLogger(p.logger), aead.WithMaxMessages(50)), keyring(t)
+	e, k := envelope(t, aead.WithLogger(p.Logger), aead.WithMaxMessages(50)), keyring(t)
 	with := func(ns string, opts []middleware.Option, report ...middleware.Option) []middleware.Option {
 		all := append(report, middleware.WithNamespace(ns), middleware.WithMaxValueBytes(20_000))
 		return append(append(all, common...), opts...)
@@ -104,7 +104,7 @@ func (p *planter) stages(t *testing.T, server *redistest.Server, common ...middl
 			return sealed(t, ours, e, with(ns, opts, p.options()...)...)
 		}},
 		"gocache redis": {server, nil, func(ns string, opts ...middleware.Option) *middleware.Store {
-			return sealed(t, theirs, k, with(ns, opts, middleware.WithLogger(p.logger))...)
+			return sealed(t, theirs, k, with(ns, opts, middleware.WithLogger(p.Logger))...)
 		}},
 	}
 }
@@ -331,7 +331,7 @@ func TestRedisSeesNoValue(t *testing.T) {
 		require.Empty(t, p.values.Find(b), "in plaintext in %s", name)
 	}
 	p.requireSilence(t)
-	require.NotEmpty(t, p.log.bytes(), "it was asked to log")
+	require.NotEmpty(t, p.Places(t)["log"], "it was asked to log")
 }
 
 // The same run in plaintext shows that the search works: it must find each value.

@@ -21,7 +21,7 @@ func TestRedisSeesNoName(t *testing.T) {
 	monitor := server.Monitor(t)
 	ctx, set := within(t, patience), newPRFKeys(t, 2)
 	for name, hide := range map[string]middleware.Option{"hidden": middleware.WithHiddenKeys(set.set(t, 1)), "one-way": middleware.WithOneWayKeys(set.set(t, 1))} {
-		s := sealed(t, overRedis(t, server), envelope(t, aead.WithLogger(p.logger)), append(p.options(), hide, middleware.WithNamespace(name),
+		s := sealed(t, overRedis(t, server), envelope(t, aead.WithLogger(p.Logger)), append(p.options(), hide, middleware.WithNamespace(name),
 			middleware.WithAuthenticatedExpiry(), middleware.WithPadding(), middleware.WithCompression(0), middleware.WithMaxValueBytes(20_000),
 			middleware.WithDefaults(store.WithExpiration(time.Hour)))...)
 		require.NoError(t, p.err(s.Check(ctx)))

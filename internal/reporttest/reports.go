@@ -1,0 +1,82 @@
+// Package reporttest collects what a program tells its operator, so that a test can search it for secrets.
+package reporttest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+)
+
+// Reports collects what a program tells its operator: error texts, log lines, metrics and spans. It is safe for
+// concurrent use.
+type Reports struct {
+	Logger  *slog.Logger
+	Meters  *sdkmetric.MeterProvider
+	Tracers *sdktrace.TracerProvider
+
+	log, errs buffer
+	reader    *sdkmetric.ManualReader
+	spans     *tracetest.SpanRecorder
+}
+
+// New returns Reports that hold nothing yet. The logger takes every level.
+func New() *Reports {
+	r := &Reports{reader: sdkmetric.NewManualReader(), spans: tracetest.NewSpanRecorder()}
+	r.Meters = sdkmetric.NewMeterProvider(sdkmetric.WithReader(r.reader))
+	r.Tracers = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(r.spans))
+	r.Logger = slog.New(slog.NewJSONHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true}))
+	return r
+}
+
+// Err records an error as an application would print or log it, and returns it.
+func (r *Reports) Err(err error) error {
+	if err != nil {
+		fmt.Fprintf(&r.errs, "%v\n%+v\n%q\n", err, err, err)
+		r.Logger.Error("the application logs an error", "error", err)
+	}
+	return err
+}
+
+// Places returns the reports by their place: "errors", "log", "metrics" and "spans".
+func (r *Reports) Places(t testing.TB) map[string][]byte {
+	t.Helper()
+	var data metricdata.ResourceMetrics
+	if err := r.reader.Collect(context.Background(), &data); err != nil {
+		t.Fatalf("reporttest: metrics: %v", err)
+	}
+	metrics, err := json.Marshal(data)
+	if err != nil {
+		t.Fatalf("reporttest: metrics: %v", err)
+	}
+	var spans []byte
+	for _, sp := range r.spans.Ended() {
+		spans = fmt.Appendf(spans, "%s %v %v %v %v %v\n", sp.Name(), sp.Attributes(), sp.Events(), sp.Links(), sp.Status(), sp.Resource())
+	}
+	return map[string][]byte{"errors": r.errs.bytes(), "log": r.log.bytes(), "metrics": metrics, "spans": spans}
+}
+
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) bytes() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Clone(b.b.Bytes())
+}
