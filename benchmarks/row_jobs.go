@@ -23,6 +23,9 @@ import (
 // jobsRow compares sealed jobs on asynq with plaintext ones, over a redis-server on the same processors. It measures
 // the time in which eight producers enqueue a batch and a server processes it, and the memory of one job in Redis.
 func jobsRow(ctx context.Context, b *bench) error {
+	if err := enqueueManyCases(ctx, b); err != nil {
+		return err
+	}
 	cases := append(jobTimes(), jobMemories()...)
 	var wanted []jobCase
 	for _, c := range cases {

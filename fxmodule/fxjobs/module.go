@@ -76,7 +76,7 @@ func (s settings) options() []asynqjobs.Option {
 }
 
 func newClient(s settings, c *connection, lc fx.Lifecycle) (*asynqjobs.Client, error) {
-	opts := append(s.options(), asynqjobs.WithQueueCheck(newInspector(c)))
+	opts := append(s.options(), asynqjobs.WithQueueCheck(newInspector(c)), asynqjobs.WithPipeline(c.client))
 	client, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(c.client), s.Encryptor, opts...)
 	if err != nil {
 		return nil, s.failed(err)

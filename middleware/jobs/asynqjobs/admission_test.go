@@ -39,6 +39,9 @@ func (m *meters) counts(t *testing.T) map[string]int64 {
 	got := map[string]int64{}
 	for _, s := range data.ScopeMetrics {
 		for _, m := range s.Metrics {
+			if m.Name == "sealcache.jobs.enqueued" {
+				continue // see TestEnqueuedTasksAreCounted
+			}
 			for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
 				key := ""
 				switch m.Name {

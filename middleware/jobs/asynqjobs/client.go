@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"github.com/hibiken/asynq"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/jobs"
@@ -14,12 +15,13 @@ import (
 
 // Client enqueues sealed tasks. It has the methods of asynq.Client.
 type Client struct {
-	c      *asynq.Client
-	e      *jobs.Encryptor
-	cfg    *config
-	sealer *sealer
-	tel    *instruments
-	queues *queueCheck // nil: not checked
+	c         *asynq.Client
+	pipelined *asynq.Client // its commands are recorded; nil without WithPipeline
+	e         *jobs.Encryptor
+	cfg       *config
+	sealer    *sealer
+	tel       *instruments
+	queues    *queueCheck // nil: not checked
 }
 
 // NewClient returns a Client that seals with e and enqueues with c. It calls neither Redis nor the key service.
@@ -38,9 +40,13 @@ func NewClient(c *asynq.Client, e *jobs.Encryptor, opts ...Option) (*Client, err
 	if err != nil {
 		return nil, fmt.Errorf("asynqjobs: NewClient: %w", err)
 	}
-	return &Client{
+	client := &Client{
 		c: c, e: e, cfg: cfg, sealer: &sealer{e: e, hidden: cfg.hidden}, tel: tel, queues: newQueueCheck(cfg, tel),
-	}, nil
+	}
+	if cfg.pipeline != nil {
+		client.pipelined = asynq.NewClientFromRedisClient(recordingClient{cfg.pipeline})
+	}
+	return client, nil
 }
 
 // Enqueue is EnqueueContext with context.Background.
@@ -68,32 +74,42 @@ func (c *Client) EnqueueContext(ctx context.Context, t *asynq.Task, opts ...asyn
 // enqueueTask is EnqueueContext for a task that may be a tick.
 func (c *Client) enqueueTask(ctx context.Context, t *asynq.Task, opts []asynq.Option, tick *Tick) (*asynq.TaskInfo, error) {
 	ctx, span := c.tel.startEnqueue(ctx)
-	info, err := c.enqueue(ctx, t, opts, tick)
-	if err != nil {
-		endSpan(span, enqueueOutcome(err))
-		return nil, err
-	}
-	if span != nil {
-		describeTask(span, identity{queue: info.Queue, id: info.ID})
-	}
-	endSpan(span, "ok")
-	c.queues.enqueued(ctx, info.Queue)
-	return info, nil
+	info, err := c.enqueueOver(ctx, c.c, t, opts, tick)
+	c.enqueued(ctx, span, info, err)
+	return info, err
 }
 
-func (c *Client) enqueue(ctx context.Context, t *asynq.Task, opts []asynq.Option, tick *Tick) (*asynq.TaskInfo, error) {
+// enqueued reports a task that was enqueued, or why it was not.
+func (c *Client) enqueued(ctx context.Context, span trace.Span, info *asynq.TaskInfo, err error) {
+	outcome := "ok"
+	if err != nil {
+		outcome = enqueueOutcome(err)
+	} else {
+		c.queues.enqueued(ctx, info.Queue)
+		if span != nil {
+			describeTask(span, identity{queue: info.Queue, id: info.ID})
+		}
+	}
+	c.tel.enqueues.Add(ctx, 1, outcome)
+	endSpan(span, outcome)
+}
+
+// enqueueOver seals t and enqueues it with client.
+func (c *Client) enqueueOver(
+	ctx context.Context, client *asynq.Client, t *asynq.Task, opts []asynq.Option, tick *Tick,
+) (*asynq.TaskInfo, error) {
 	if c.cfg.writesPlaintext() {
 		if _, _, err := checkTask(t, opts); err != nil {
 			return nil, err
 		}
-		info, err := c.c.EnqueueContext(ctx, t, opts...)
+		info, err := client.EnqueueContext(ctx, t, opts...)
 		return info, redisError(err)
 	}
 	sealed, all, err := c.sealer.seal(ctx, t, opts, frame{trace: c.tel.traceContext(ctx), tick: tick}, false)
 	if err != nil {
 		return nil, err
 	}
-	info, err := c.c.EnqueueContext(ctx, sealed, all...)
+	info, err := client.EnqueueContext(ctx, sealed, all...)
 	if err != nil {
 		return nil, redisError(err)
 	}
@@ -111,9 +127,11 @@ func redisError(err error) error {
 	return fmt.Errorf("asynqjobs: %w", rediserr.Wrap(err))
 }
 
-// enqueueOutcome names an error for spans.
+// enqueueOutcome names an error for spans and metrics.
 func enqueueOutcome(err error) string {
 	switch {
+	case errors.Is(err, ErrUnknownOutcome):
+		return "unknown"
 	case errors.Is(err, asynq.ErrDuplicateTask):
 		return "duplicate"
 	case errors.Is(err, asynq.ErrTaskIDConflict):

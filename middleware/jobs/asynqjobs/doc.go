@@ -28,6 +28,8 @@
 //	Welcome.Handle(mux, func(ctx context.Context, args WelcomeArgs) error { ... })
 //	args, err := Welcome.Args(ctx, client, info) // of a dead letter
 //
+// [Client.EnqueueMany] and Job.DelayMany enqueue many jobs in one round trip, with [WithPipeline].
+//
 // [DefineWith] gives a definition a codec of its own, and [DefineResult] gives results a type.
 //
 // # What keeps working

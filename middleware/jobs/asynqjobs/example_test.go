@@ -220,3 +220,36 @@ func ExampleReasonOf() {
 	srv.Shutdown()
 	// Output: archived not_sealed
 }
+
+// Many jobs in one round trip. Each has its own options and its own result.
+func ExampleClient_EnqueueMany() {
+	rdb, stop := exampleRedis()
+	defer stop()
+	encryptor := exampleEncryptor()
+	client, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(rdb), encryptor, asynqjobs.WithPipeline(rdb))
+	if err != nil {
+		log.Fatal(err)
+	}
+	tasks := []*asynq.Task{
+		asynq.NewTask("mail:welcome", []byte("Ada"), asynq.Unique(time.Hour)),
+		asynq.NewTask("mail:welcome", []byte("Ada"), asynq.Unique(time.Hour)),
+		asynq.NewTask("mail:welcome", []byte("Grace"), asynq.ProcessIn(time.Hour)),
+	}
+	infos, err := client.EnqueueMany(context.Background(), tasks, asynq.Queue("mail"))
+	var failed *asynqjobs.BatchError
+	if errors.As(err, &failed) {
+		fmt.Println(failed)
+	}
+	for i, info := range infos {
+		if info == nil {
+			fmt.Println(i, "duplicate:", errors.Is(failed.Errors[i], asynq.ErrDuplicateTask))
+			continue
+		}
+		fmt.Println(i, info.State)
+	}
+	// Output:
+	// asynqjobs: EnqueueMany: 1 of 3 tasks failed: duplicate 1
+	// 0 pending
+	// 1 duplicate: true
+	// 2 scheduled
+}

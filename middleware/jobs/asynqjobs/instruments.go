@@ -22,6 +22,7 @@ type instruments struct {
 	log       *slog.Logger
 	limit     telemetry.Limiter
 	admission *telemetry.Counter
+	enqueues  *telemetry.Counter
 	ticks     *telemetry.Counter
 	scheduled *telemetry.Counter
 	tracer    trace.Tracer // nil: no spans
@@ -38,7 +39,8 @@ func newInstruments(e *jobs.Encryptor, c *config) (*instruments, error) {
 		namespace: namespace,
 		admission: m.Counter("sealcache.jobs.admission", "Tasks that reached a handler or an aggregator, by outcome and reason.",
 			"sealcache.outcome", "sealcache.reason"),
-		ticks: m.Counter("sealcache.jobs.ticks", "Ticks of schedules, by outcome.", "sealcache.outcome"),
+		enqueues: m.Counter("sealcache.jobs.enqueued", "Tasks given to a client, by outcome.", "sealcache.outcome"),
+		ticks:    m.Counter("sealcache.jobs.ticks", "Ticks of schedules, by outcome.", "sealcache.outcome"),
 		scheduled: m.Counter("sealcache.jobs.schedules", "Schedules that a running scheduler put back or ended again, by outcome.",
 			"sealcache.outcome"),
 	}

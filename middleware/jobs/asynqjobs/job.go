@@ -47,6 +47,22 @@ func (j *Job[T]) Delay(ctx context.Context, c *Client, args T, opts ...asynq.Opt
 	return c.EnqueueContext(ctx, t, slices.Concat(j.opts, opts)...)
 }
 
+// DelayMany enqueues the job once for each of args, as Client.EnqueueMany does. The infos and the indices of a *BatchError are in
+// the order of args. Arguments that the codec does not encode are an error, and then nothing was sent.
+func (j *Job[T]) DelayMany(ctx context.Context, c *Client, args []T, opts ...asynq.Option) ([]*asynq.TaskInfo, error) {
+	if c == nil {
+		return nil, errors.New("asynqjobs: nil client")
+	}
+	tasks := make([]*asynq.Task, len(args))
+	for i, a := range args {
+		var err error
+		if tasks[i], err = j.task(a); err != nil {
+			return nil, err
+		}
+	}
+	return c.EnqueueMany(ctx, tasks, slices.Concat(j.opts, opts)...)
+}
+
 // EnqueueAt enqueues the job to run at a time, to the second. A time in the past is now.
 func (j *Job[T]) EnqueueAt(ctx context.Context, c *Client, at time.Time, args T, opts ...asynq.Option) (*asynq.TaskInfo, error) {
 	return j.Delay(ctx, c, args, append(slices.Clone(opts), asynq.ProcessAt(at))...)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
@@ -28,6 +29,7 @@ type config struct {
 	telemetry telemetry.Config
 	group     *asynq.Client
 	inspector *asynq.Inspector
+	pipeline  redis.UniversalClient // nil: EnqueueMany enqueues one task after the other
 
 	now     func() time.Time
 	opening time.Duration // of a group
@@ -122,6 +124,8 @@ func WithLogger(l *slog.Logger) Option {
 //
 //   - sealcache.jobs.admission counts tasks that reached a handler or an aggregator, by sealcache.outcome (sealed, plaintext,
 //     refused, retried) and, for refused and retried, sealcache.reason
+//   - sealcache.jobs.enqueued counts tasks given to a Client, by sealcache.outcome (ok, duplicate, conflict, unknown: Redis did not
+//     reply, or a Reason)
 //   - sealcache.jobs.ticks counts ticks of schedules, by sealcache.outcome (enqueued, conflict: another process was first,
 //     failed)
 //   - sealcache.jobs.schedules counts schedules that a running Scheduler changed because Redis lost data, by sealcache.outcome

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/middleware/jobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
+)
+
+// enqueueManyCases compare EnqueueMany with Enqueue of each task, on loopback and over a round trip of 0.5 ms. Both sides are
+// sealed, by one producer.
+func enqueueManyCases(ctx context.Context, b *bench) error {
+	for _, c := range []struct {
+		name      string
+		roundTrip time.Duration
+	}{
+		{"enqueue 100 x 1 KiB", 0},
+		{"enqueue 100 x 1 KiB, round trip of 0.5 ms", roundTripTime},
+	} {
+		if !b.wants(c.name) {
+			continue
+		}
+		if err := enqueueManyCase(ctx, b, c.name, c.roundTrip); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func enqueueManyCase(ctx context.Context, b *bench, name string, roundTrip time.Duration) error {
+	k, err := newKeys(ctx)
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	e, err := jobs.NewEncryptor(k.envelope)
+	if err != nil {
+		return err
+	}
+	server, err := startRedis(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	o := server.ClientOptions()
+	if roundTrip > 0 {
+		d, err := startDelay(o.Addr, roundTrip)
+		if err != nil {
+			return err
+		}
+		defer d.close()
+		o.Addr = d.addr()
+	}
+	rdb := redis.NewClient(o)
+	defer rdb.Close()
+	client, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(rdb), e, asynqjobs.WithPipeline(rdb))
+	if err != nil {
+		return err
+	}
+	tasks := make([]*asynq.Task, batchSize)
+	for i := range tasks {
+		tasks[i] = asynq.NewTask(jobType, payload(1<<10))
+	}
+	flush := func(ctx context.Context) error { return rdb.FlushDB(ctx).Err() } // on both sides
+	samples, err := interleave(
+		ctx, b.plan(21, 75*time.Millisecond),
+		side{name: "EnqueueMany", do: func(ctx context.Context, _, _ int) error {
+			if _, err := client.EnqueueMany(ctx, tasks); err != nil {
+				return err
+			}
+			return flush(ctx)
+		}},
+		side{name: "Enqueue", do: func(ctx context.Context, _, _ int) error {
+			for _, t := range tasks {
+				if _, err := client.EnqueueContext(ctx, t); err != nil {
+					return err
+				}
+			}
+			return flush(ctx)
+		}},
+	)
+	if err != nil {
+		return err
+	}
+	b.report(Result{
+		Case: name, What: "EnqueueMany / Enqueue of each", Unit: "x",
+		Value:   ratios(samples[0], samples[1], sample.perSecond),
+		Figures: rate(batchSize*medianOf(samples[0], sample.perSecond)) + " / " + rate(batchSize*medianOf(samples[1], sample.perSecond)) + " jobs",
+	})
+	return nil
+}
