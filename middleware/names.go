@@ -88,7 +88,7 @@ func (s *Store) addressUnder(i int, key string) (address, error) {
 	if s.names == nil {
 		return address{key: key, stored: s.prefix + key}, nil
 	}
-	if len(key) > maxHiddenBytes {
+	if len(key) > pseudonym.MaxNameBytes {
 		return address{}, &nameError{fmt.Sprintf("%v: a hidden key of %d bytes", ErrTooLarge, len(key)), ErrTooLarge}
 	}
 	var buf [wire.MaxNamespaceBytes + 1 + pseudonym.Size]byte
@@ -98,9 +98,6 @@ func (s *Store) addressUnder(i int, key string) (address, error) {
 	}
 	return address{key, string(stored), s.names.ID(i)}, nil
 }
-
-// maxHiddenBytes bounds a key that is hidden, because it is sealed with the value.
-const maxHiddenBytes = wire.MaxLabelsBytes / 2
 
 // prfKeys returns the number of PRF keys under which an entry may be.
 func (s *Store) prfKeys() int {

@@ -80,6 +80,7 @@ func (c *Config) job(database int, p *present) string {
 	}
 	_, _ = fmt.Fprintf(h, "%v\n%q %q\n%s\n%q\n%q %v\n%v\n%d\n%v %v %d %v %d\n", c.Operation, c.From.Namespace, c.From.Prefix, to, c.As, c.Exclude,
 		c.Stored, c.DeleteOld, database, p.Envelope(), p.HasID, p.ID, c.LeaveNumbers, c.MaxValueBytes)
+	_, _ = fmt.Fprintf(h, "%q\n", c.hiddenDigest())
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 

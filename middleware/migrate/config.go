@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tink-crypto/tink-go/v2/prf"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/middleware/internal/box"
@@ -20,10 +21,10 @@ type Operation int
 
 const (
 	// Seal seals plaintext values. In place it leaves sealed values alone. With Config.To it opens them and seals them for
-	// their new names.
+	// their new names. With Config.HiddenKeys it also hides the names.
 	Seal Operation = iota + 1
 	// Reseal seals again what is sealed under another key than the present one of Config.Keys. It counts plaintext values
-	// and leaves them alone.
+	// and leaves them alone. With Config.HiddenKeys it also moves hidden names to the primary PRF key.
 	Reseal
 	// Unseal opens sealed values and writes them as plaintext, in the form of middleware.WritePlaintext.
 	Unseal
@@ -107,6 +108,16 @@ type Config struct {
 	// To gives entries new names. Nil leaves the names as they are. See the package comment on writers. If the stored names
 	// stay the same (no namespace and the prefix "shop:" become the namespace "shop"), values are bound again in place.
 	To *Space
+
+	// HiddenKeys are the PRF keys by which the application hides names (middleware.WithHiddenKeys). Entries then end up under
+	// the pseudonyms of the primary PRF key: see the package comment. Prefix and Exclude match the keys that are sealed in the
+	// values. To, if given, needs another namespace than From. Unseal restores the names. Nil means that hidden names stay
+	// as they are.
+	HiddenKeys *prf.Set
+	// OneWayKeys are HiddenKeys of an application with middleware.WithOneWayKeys. Entries that are hidden already keep their
+	// names, because nothing shows their keys: they count as OneWay if they are under an older PRF key. Prefix, Exclude and
+	// Unseal are errors.
+	OneWayKeys *prf.Set
 
 	// Keys seal and open. They are the application's.
 	Keys tink.AEADWithContext
@@ -213,7 +224,10 @@ func (c Config) withDefaults() (Config, error) {
 	if _, err := c.excluded(); err != nil {
 		errs = append(errs, err)
 	}
-	if c.DeleteOld && c.inPlace() {
+	errs = append(errs, c.checkHidden()...)
+	if c.hides() {
+		c.DeleteOld = c.Operation != Reseal // the old name would be shown
+	} else if c.DeleteOld && c.inPlace() {
 		bad("DeleteOld needs To with other stored names than From")
 	}
 	switch {
@@ -256,7 +270,9 @@ func (c *Config) excluded() (*rediswalk.Filter, error) {
 }
 
 // inPlace reports whether entries keep their stored names.
-func (c *Config) inPlace() bool { return c.To == nil || c.To.stored() == c.From.stored() }
+func (c *Config) inPlace() bool {
+	return !c.hides() && (c.To == nil || c.To.stored() == c.From.stored())
+}
 
 // rebinds reports whether values are bound to another namespace or key than before.
 func (c *Config) rebinds() bool { return c.To != nil }
@@ -272,7 +288,7 @@ func (c *Config) target() Space {
 // place is the key of a stored name in From, and where it goes.
 type place struct {
 	key   string // in From, as the application gives it
-	toKey string
+	toKey string // what the value is bound to
 	to    string // the stored name to write
 }
 

@@ -39,6 +39,20 @@
 // A name that is taken is not overwritten, unless it holds the same value with the same expiry. With Config.DeleteOld the
 // old entry is deleted after the new one was read back and opened.
 //
+// # Hidden names
+//
+// With Config.HiddenKeys or OneWayKeys, entries end up under the pseudonyms of the primary PRF key. Reseal moves entries from
+// older PRF keys, Seal also those under plain names. The old entry is always deleted.
+//
+// Make the new PRF key primary in every process first. The application may then read and write as usual. On a single node an
+// entry is moved in one step. In a Cluster it is under both names for a moment, and a change of the entry in that moment
+// takes the move back.
+//
+// A process that asks for both names one after the other can miss an entry that is moved in between. Processes with plain
+// names do not find hidden entries: stop them before Seal, or use another namespace.
+//
+// Without HiddenKeys, hidden names stay as they are. Reseal needs no PRF key.
+//
 // # Values
 //
 // A plaintext value in Redis is text without a Go type. It is sealed as []byte unless Config.As says otherwise, as

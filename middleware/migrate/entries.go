@@ -39,7 +39,7 @@ type entry struct {
 func (m *migration) located(names []string, c *Counts) []entry {
 	entries := make([]entry, 0, len(names))
 	for _, name := range names {
-		p, v := m.locate(m.exclude, name)
+		p, v := m.placeOf(name)
 		switch v {
 		case nameOutside:
 			continue

@@ -18,6 +18,9 @@ const tagMembers = 500
 // to use a namespace for names that had this form before, its entries are in the old sets, and it invalidates the new ones.
 // That may be so whenever Seal is given a namespace.
 func (m *migration) tagged() bool {
+	if m.names != nil { // Reseal and Unseal know the tags from the values
+		return m.Operation == Seal
+	}
 	return m.rebinds() && (!m.inPlace() || m.From.Namespace != m.To.Namespace) || m.adoptsTags()
 }
 
@@ -32,6 +35,9 @@ func (m *migration) movesTag(set string) (string, bool) {
 	tag, ok := strings.CutPrefix(set, tagPrefix)
 	if !ok {
 		return "", false
+	}
+	if m.names != nil {
+		return m.movesHiddenTag(tag)
 	}
 	if to := m.target().namespace(); m.inPlace() && m.From.Namespace == "" || m.adoptsTags() {
 		return tagPrefix + to + tag, !strings.HasPrefix(tag, to) // those are the namespace's already
@@ -50,7 +56,7 @@ func (m *migration) moveTags(ctx context.Context) error {
 		err := m.eachMembers(ctx, set, func(names []string) error {
 			var members []any
 			for _, name := range names {
-				if p, v := m.locate(m.exclude, name); v == nameTaken {
+				if p, v := m.placeOf(name); v == nameTaken && p.to != "" {
 					members = append(members, p.to)
 				}
 			}
@@ -88,7 +94,7 @@ func (m *migration) dropTags(ctx context.Context) error {
 		return m.eachMembers(ctx, set, func(names []string) error {
 			var old []string
 			for _, name := range names {
-				if _, v := m.locate(m.exclude, name); v == nameTaken {
+				if p, v := m.placeOf(name); v == nameTaken && p.to != "" {
 					old = append(old, name)
 				}
 			}

@@ -98,6 +98,9 @@ func (m *migration) report(complete bool) *Report {
 	if m.present.HasID {
 		r.KeyID = m.present.ID
 	}
+	if m.names != nil {
+		r.HiddenNames, r.PRFKey = true, m.prfSet().PrimaryID
+	}
 	if m.To != nil {
 		r.To = m.To.stored()
 	}

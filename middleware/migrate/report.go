@@ -32,6 +32,8 @@ type Counts struct {
 	Numbers int64 `json:"numbers"`
 	// Fernet counts values among Written that look like Fernet tokens. They were sealed as tokens.
 	Fernet int64 `json:"fernet"`
+	// Renamed counts entries among Written that have another hidden name now, or that have one only now.
+	Renamed int64 `json:"renamed"`
 	// Deleted counts old entries that were deleted after their move, or would be.
 	Deleted int64 `json:"deleted"`
 
@@ -46,6 +48,13 @@ type Counts struct {
 	// UnknownFormat counts values that start like sealed values but have a format or kind that this release does not know
 	// or expect there.
 	UnknownFormat int64 `json:"unknown_format"`
+	// UnknownPRFKey counts entries whose name is hidden under a PRF key that was not given.
+	UnknownPRFKey int64 `json:"unknown_prf_key"`
+	// OneWay counts entries that should get another name, and whose key is not stored (middleware.WithOneWayKeys). They
+	// expire, or the older PRF key stays enabled.
+	OneWay int64 `json:"one_way"`
+	// PlainNames counts sealed values under plain names that Reseal met with Config.HiddenKeys. Seal hides them.
+	PlainNames int64 `json:"plain_names"`
 	// WrongType counts values that cannot have the type that was asked for.
 	WrongType int64 `json:"wrong_type"`
 	// TooLarge counts values larger than Config.MaxValueBytes.
@@ -94,6 +103,10 @@ func (c *Counts) add(o *Counts) {
 	c.Unreadable += o.Unreadable
 	c.UnknownKey += o.UnknownKey
 	c.UnknownFormat += o.UnknownFormat
+	c.Renamed += o.Renamed
+	c.UnknownPRFKey += o.UnknownPRFKey
+	c.OneWay += o.OneWay
+	c.PlainNames += o.PlainNames
 	c.WrongType += o.WrongType
 	c.TooLarge += o.TooLarge
 	c.KeptChanging += o.KeptChanging
@@ -158,7 +171,10 @@ type Report struct {
 	To    string `json:"to,omitempty"` // and what the new ones start with
 	// MovedNames says that stored names changed.
 	MovedNames bool `json:"moved_names"`
-	DryRun     bool `json:"dry_run"`
+	// HiddenNames says that Config.HiddenKeys or Config.OneWayKeys were given. PRFKey is the id of their primary key.
+	HiddenNames bool   `json:"hidden_names"`
+	PRFKey      uint32 `json:"prf_key,omitempty"`
+	DryRun      bool   `json:"dry_run"`
 	// LeaveNumbers is as in Config.
 	LeaveNumbers bool `json:"leave_numbers"`
 	// KeysProvenBy is "key check", "proof", or empty after Config.AllowUnproven.
@@ -190,14 +206,14 @@ type Report struct {
 // entries of other types stayed behind under the old names, and count too.
 func (r *Report) Left() int64 {
 	c := &r.Counts
-	n := c.Plaintext + c.unopened() + c.UnknownFormat + c.WrongType + c.TooLarge + c.KeptChanging + c.Conflicts + c.WouldBeMovedAgain
+	n := c.Plaintext + c.unopened() + c.UnknownFormat + c.UnknownPRFKey + c.OneWay + c.PlainNames + c.WrongType + c.TooLarge + c.KeptChanging + c.Conflicts + c.WouldBeMovedAgain
 	return n + r.leftBehind()
 }
 
 // leftBehind counts entries of other types under the old names.
 func (r *Report) leftBehind() int64 {
 	var n int64
-	if r.MovedNames {
+	if r.MovedNames && r.Operation == Seal.String() || r.MovedNames && !r.HiddenNames {
 		for kind, of := range r.OtherTypes {
 			if kind != "tag set" {
 				n += of
@@ -285,6 +301,7 @@ func (r *Report) writeCounts(b *strings.Builder) {
 	line(r.AlreadyDone, "already done")
 	line(r.Disappeared, "disappeared during the run")
 	line(r.Retried, "read again because they had changed")
+	line(r.Renamed, dry("of them would get another hidden name", "of them under another hidden name now"))
 	line(r.Deleted, dry("old entries would be deleted", "old entries deleted"))
 	line(r.TagSets, "tag sets rewritten")
 	line(r.TagMembers, "memberships rewritten")
@@ -303,6 +320,9 @@ func (r *Report) writeCounts(b *strings.Builder) {
 	line(r.Unreadable, "do not open: altered, moved, or under another key")
 	line(r.UnknownKey, "sealed under a key that was not given")
 	line(r.UnknownFormat, "of unknown format")
+	line(r.UnknownPRFKey, "hidden under a PRF key that was not given")
+	line(r.OneWay, "hidden one way under an older PRF key: keep it until they expire")
+	line(r.PlainNames, "sealed under plain names: migrate hides them")
 	line(r.WrongType, "cannot have the type that was asked for")
 	line(r.TooLarge, "larger than the bound on values")
 	line(r.KeptChanging, "kept changing: run it again")

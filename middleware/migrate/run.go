@@ -37,6 +37,7 @@ type migration struct {
 	opens   cachevalue.Keys // all keys, for From
 	arrived cachevalue.Keys // all keys, for the target
 	packer  *content.Packer
+	names   *hiddenNames // nil: hidden names stay as they are
 
 	started time.Time
 	before  checkpoint // what earlier runs did
@@ -51,8 +52,10 @@ type migration struct {
 	primaryChanged bool
 
 	opened atomic.Bool // a sealed entry has opened
-	gate   memoryGate
-	wrote  atomic.Int64 // entries that this run has written, committed or not; those of a call that failed, too
+	// namesProven says that an entry is hidden under one of the PRF keys.
+	namesProven atomic.Bool
+	gate        memoryGate
+	wrote       atomic.Int64 // entries that this run has written, committed or not; those of a call that failed, too
 }
 
 // The phases of a run, in Progress.
@@ -117,12 +120,16 @@ func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (
 		c.Control.c.Attach(m.throttle)
 	}
 	work := m.inPlaceBatch
-	if !c.inPlace() {
+	pattern := c.From.stored()
+	switch {
+	case m.names != nil: // a hidden name does not start with the prefix of its key
+		work, pattern = m.hideBatch, c.From.namespace()
+	case !c.inPlace():
 		work = m.moveBatch
 	}
 	m.walk = &rediswalk.Walk[*Counts]{
 		Servers:  m.servers,
-		Pattern:  rediscmd.Pattern(c.From.stored()),
+		Pattern:  rediscmd.Pattern(pattern),
 		Tuning:   m.tuning,
 		Throttle: m.throttle,
 		Log:      c.Logger,
@@ -152,6 +159,9 @@ func (m *migration) makeKeys() (err error) {
 		return err
 	}
 	if m.sealed, err = m.As.wire(); err != nil {
+		return err
+	}
+	if m.names, err = newHiddenNames(&m.Config); err != nil {
 		return err
 	}
 	m.packer = content.New(content.None, 0, false, cachevalue.MaxBytes)

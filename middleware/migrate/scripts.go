@@ -3,10 +3,10 @@ package migrate
 import "github.com/sealcache/sealcache/middleware/internal/rediswalk"
 
 // scripts are those of a run. None fails on an entry of another type.
-type scripts struct{ swap, drop, read, tag rediswalk.Script }
+type scripts struct{ swap, drop, read, tag, rename rediswalk.Script }
 
 func newScripts() scripts {
-	return scripts{rediswalk.NewScript(swapSource), rediswalk.NewScript(dropSource), rediswalk.NewScript(readSource), rediswalk.NewScript(tagSource)}
+	return scripts{rediswalk.NewScript(swapSource), rediswalk.NewScript(dropSource), rediswalk.NewScript(readSource), rediswalk.NewScript(tagSource), rediswalk.NewScript(renameSource)}
 }
 
 // swapSource writes entries that still hold what was read. KEYS: entries. ARGV, three for each: the value that was read,
@@ -33,8 +33,8 @@ for i = 1, #KEYS do
 end
 return result`
 
-// dropSource deletes an entry that still holds what was read. KEYS: entry. ARGV as in swapSource, without the new value.
-// It returns 1 if it was deleted, 0 if it has changed, -1 if it does not exist.
+// dropSource deletes an entry that still holds what was read. KEYS: entry. ARGV as in swapSource, without the new value, and
+// when the entry expires, or nothing if that does not matter. It returns 1 if it was deleted, 0 if it has changed, -1 if it does not exist.
 const dropSource = `
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 local old, size = ARGV[1], tonumber(ARGV[2])
@@ -43,6 +43,24 @@ if size < 0 then
 elseif redis.pcall('STRLEN', KEYS[1]) ~= size or redis.call('GETRANGE', KEYS[1], -#old, -1) ~= old then
 	return 0
 end
+if ARGV[3] and redis.call('PEXPIRETIME', KEYS[1]) ~= tonumber(ARGV[3]) then return 0 end
+return redis.call('UNLINK', KEYS[1])`
+
+// renameSource writes the value of an entry under a new name and deletes the entry, if it still holds what was read. KEYS:
+// entry, new name. ARGV as in swapSource for one entry, and when it expires, as in readSource. It returns 1 if it did, 0 if
+// the entry has changed, -1 if it does not exist, -2 if the new name is taken.
+const renameSource = `
+if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
+local old, size = ARGV[1], tonumber(ARGV[2])
+if size < 0 then
+	if redis.pcall('GET', KEYS[1]) ~= old then return 0 end
+elseif redis.pcall('STRLEN', KEYS[1]) ~= size or redis.call('GETRANGE', KEYS[1], -#old, -1) ~= old then
+	return 0
+end
+if redis.call('PEXPIRETIME', KEYS[1]) ~= tonumber(ARGV[4]) then return 0 end
+if redis.call('EXISTS', KEYS[2]) == 1 then return -2 end
+redis.call('SET', KEYS[2], ARGV[3])
+if ARGV[4] ~= '-1' then redis.call('PEXPIREAT', KEYS[2], ARGV[4]) end
 return redis.call('UNLINK', KEYS[1])`
 
 // readSource reads a value and when it expires, in Unix milliseconds, -1 for never, -2 if it does not exist.

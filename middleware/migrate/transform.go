@@ -23,6 +23,12 @@ const (
 	wrongType
 	leftNumber
 	hyperLogLog
+	tooLarge
+	plainName
+	oneWayName
+	unknownPRFKey
+	outside // of the filters
+	excluded
 )
 
 func (c *Counts) leave(v verdict) {
@@ -39,6 +45,18 @@ func (c *Counts) leave(v verdict) {
 		c.Numbers++
 	case hyperLogLog:
 		c.other("HyperLogLog", 1)
+	case tooLarge:
+		c.TooLarge++
+	case plainName:
+		c.PlainNames++
+	case oneWayName:
+		c.OneWay++
+	case unknownPRFKey:
+		c.UnknownPRFKey++
+	case outside:
+		c.Seen--
+	case excluded:
+		c.Excluded++
 	case toWrite, unreadable:
 	}
 }

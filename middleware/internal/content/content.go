@@ -82,14 +82,7 @@ func (p *Packer) Pack(buf *[]byte, h *wire.Header, l wire.Labels, value []byte) 
 // Unpack returns the encoded value in a plaintext, and its labels. Without compression the value shares the memory of the
 // plaintext. Errors are wire.ErrUnsupportedFormat and, for a value over the bound, wire.ErrTooLarge.
 func (p *Packer) Unpack(h wire.Header, plaintext []byte) (wire.Labels, []byte, error) {
-	value := plaintext
-	if h.Flags&wire.Padded != 0 {
-		var err error
-		if value, err = wire.Unpad(value); err != nil {
-			return wire.Labels{}, nil, err
-		}
-	}
-	labels, value, err := wire.CutLabels(value, h.Flags)
+	labels, value, err := cut(h, plaintext)
 	if err != nil {
 		return wire.Labels{}, nil, err
 	}
@@ -103,6 +96,42 @@ func (p *Packer) Unpack(h wire.Header, plaintext []byte) (wire.Labels, []byte, e
 		}
 	}
 	return labels, value, nil
+}
+
+// Labels returns what is sealed in front of a value.
+func Labels(h wire.Header, plaintext []byte) (wire.Labels, error) {
+	l, _, err := cut(h, plaintext)
+	return l, err
+}
+
+// Relabel returns the plaintext of a value with other labels, and sets the flags in h: hidden are its flags Hidden and Named.
+// The value stays compressed and padded as it is. Labels that are too long are wire.ErrTooLarge.
+func Relabel(h *wire.Header, plaintext []byte, hidden wire.Flags, l wire.Labels) ([]byte, error) {
+	_, value, err := cut(*h, plaintext)
+	if err != nil {
+		return nil, err
+	}
+	h.Flags = h.Flags&^(wire.Hidden|wire.Named|wire.Tagged) | hidden | l.Flags()
+	n := l.Size(h.Flags)
+	if n > wire.MaxLabelsBytes {
+		return nil, fmt.Errorf("%w: key and tags of %d bytes, at most %d", wire.ErrTooLarge, n, wire.MaxLabelsBytes)
+	}
+	out := append(wire.AppendLabels(make([]byte, 0, wire.PaddedSize(n+len(value))), h.Flags, l), value...)
+	if h.Flags&wire.Padded != 0 {
+		out = wire.Pad(out, 0)
+	}
+	return out, nil
+}
+
+// cut returns the labels of a value, and the value as it is packed.
+func cut(h wire.Header, plaintext []byte) (wire.Labels, []byte, error) {
+	if h.Flags&wire.Padded != 0 {
+		var err error
+		if plaintext, err = wire.Unpad(plaintext); err != nil {
+			return wire.Labels{}, nil, err
+		}
+	}
+	return wire.CutLabels(plaintext, h.Flags)
 }
 
 // MaxPlaintext bounds the length of the plaintext of a value of at most n bytes.

@@ -21,6 +21,9 @@ const (
 	// Size is the length of a pseudonym in the backing store: 32 bytes in base64url without padding.
 	Size = 43
 
+	// MaxNameBytes bounds a cache key that is hidden, because it is sealed with the value.
+	MaxNameBytes = wire.MaxLabelsBytes / 2
+
 	bytes = 32
 )
 
@@ -100,6 +103,11 @@ func (s *Set) Ordered() bool { return s.ordered }
 
 // ID returns the id of key i.
 func (s *Set) ID(i int) uint32 { return s.keys[i].id }
+
+// Index returns the number of the key with an id, or -1.
+func (s *Set) Index(id uint32) int {
+	return slices.IndexFunc(s.keys, func(k prfKey) bool { return k.id == id })
+}
 
 // AppendKey appends the pseudonym of a cache key under key i.
 func (s *Set) AppendKey(dst []byte, i int, name string) ([]byte, error) {

@@ -1,0 +1,164 @@
+package migrate
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/tink-crypto/tink-go/v2/prf"
+
+	"github.com/sealcache/sealcache/middleware/internal/keycheck"
+	"github.com/sealcache/sealcache/middleware/internal/pseudonym"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// prfSet is the set of PRF keys, nil if hidden names stay as they are.
+func (c *Config) prfSet() *prf.Set {
+	if c.OneWayKeys != nil {
+		return c.OneWayKeys
+	}
+	return c.HiddenKeys
+}
+
+// hides reports whether names get the pseudonyms of the primary PRF key, or lose them.
+func (c *Config) hides() bool { return c.prfSet() != nil }
+
+func (c *Config) checkHidden() (errs []error) {
+	if !c.hides() {
+		return nil
+	}
+	bad := func(text string) { errs = append(errs, errors.New(text)) }
+	if c.HiddenKeys != nil && c.OneWayKeys != nil {
+		bad("settings HiddenKeys and OneWayKeys exclude each other")
+	}
+	if _, err := pseudonym.New("", c.prfSet()); err != nil {
+		bad(err.Error())
+	}
+	if c.To != nil && c.To.Namespace == c.From.Namespace {
+		bad("HiddenKeys and OneWayKeys: To needs another namespace than From")
+	}
+	if c.OneWayKeys == nil {
+		return errs
+	}
+	if c.Operation == Unseal {
+		bad("OneWayKeys: Unseal cannot restore names that are not stored")
+	}
+	if c.filters() {
+		bad("OneWayKeys: Prefix and Exclude cannot match names that are not stored")
+	}
+	return errs
+}
+
+// filters reports whether keys decide which entries are changed.
+func (c *Config) filters() bool { return c.From.Prefix != "" || len(c.Exclude) > 0 }
+
+// hiddenDigest tells sets of PRF keys apart.
+func (c *Config) hiddenDigest() []string {
+	if !c.hides() {
+		return nil
+	}
+	names, err := pseudonym.New(c.From.Namespace, c.prfSet())
+	if err != nil {
+		return nil // checkHidden has refused the set
+	}
+	digest := []string{fmt.Sprint(c.OneWayKeys != nil)}
+	for i := range names.Len() {
+		p, _ := names.AppendKey(nil, i, keycheck.Name)
+		digest = append(digest, string(p))
+	}
+	return digest
+}
+
+// hiddenNames makes the pseudonyms of a run.
+type hiddenNames struct {
+	from, to *pseudonym.Set
+	oneWay   bool
+}
+
+// newHiddenNames returns nil if hidden names stay as they are.
+func newHiddenNames(c *Config) (*hiddenNames, error) {
+	if !c.hides() {
+		return nil, nil //nolint:nilnil // see above
+	}
+	from, err := pseudonym.New(c.From.Namespace, c.prfSet())
+	if err != nil {
+		return nil, err
+	}
+	to, err := pseudonym.New(c.target().Namespace, c.prfSet())
+	return &hiddenNames{from, to, c.OneWayKeys != nil}, err
+}
+
+// flags are those of a hidden name.
+func (n *hiddenNames) flags() wire.Flags {
+	if n.oneWay {
+		return wire.Hidden
+	}
+	return wire.Hidden | wire.Named
+}
+
+// placeOf decides on a stored name by its form. Whether a name is hidden, and for which key it stands, only the value
+// tells: the place of a name that may be hidden has no target yet.
+func (m *migration) placeOf(stored string) (place, nameVerdict) {
+	if m.names == nil {
+		return m.locate(m.exclude, stored)
+	}
+	key, ok := strings.CutPrefix(stored, m.From.namespace())
+	if !ok {
+		return place{}, nameOutside
+	}
+	if _, ok := keycheck.Namespace(stored); ok || stored == rediswalk.RunsName || strings.HasPrefix(stored, asynqPrefix) {
+		return place{}, nameReserved
+	}
+	if pseudonym.Is(key) {
+		return place{key: key}, nameTaken
+	}
+	p, _, v := m.resolve(key)
+	p.key = key
+	return p, v
+}
+
+// resolve says where the entry of an application's key belongs, if it is in the scope of the filters, and which key of the
+// target it is then.
+func (m *migration) resolve(key string) (p place, to string, verdict nameVerdict) {
+	rest, ok := strings.CutPrefix(key, m.From.Prefix)
+	if !ok {
+		return place{}, "", nameOutside
+	}
+	if m.exclude.Match(m.From.namespace() + key) {
+		return place{}, "", nameExcluded
+	}
+	to = key
+	if m.To != nil {
+		to = m.To.Prefix + rest
+	}
+	p.toKey = to
+	if m.Operation != Unseal {
+		hidden, err := m.names.to.AppendKey(nil, 0, to)
+		if err != nil {
+			return place{}, "", nameOutside // a PRF that answered at the start does not fail
+		}
+		p.toKey = string(hidden)
+	}
+	p.to = m.target().namespace() + p.toKey
+	return p, to, nameTaken
+}
+
+// movesHiddenTag returns the name of a tag set for the hidden names of its members.
+func (m *migration) movesHiddenTag(tag string) (string, bool) {
+	tag, ok := strings.CutPrefix(tag, m.From.namespace())
+	if !ok && !m.adoptsTags() {
+		return "", false
+	}
+	set, err := m.tagSet(m.names.to, m.target().namespace(), 0, tag)
+	return set, err == nil
+}
+
+// tagSet returns the name of the set of a hidden tag.
+func (m *migration) tagSet(names *pseudonym.Set, namespace string, i int, tag string) (string, error) {
+	set, err := names.AppendTag([]byte(tagPrefix+namespace), i, tag)
+	if err != nil {
+		return "", fmt.Errorf("migrate: tags: %w", err)
+	}
+	return string(set), nil
+}

@@ -1,0 +1,252 @@
+package migrate_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/prf"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+// prfKeys is a PRF keyset under change.
+type prfKeys struct {
+	manager *keyset.Manager
+	ids     []uint32
+}
+
+func newPRFKeys(t testing.TB, n int) *prfKeys {
+	t.Helper()
+	k := &prfKeys{manager: keyset.NewManager()}
+	for range n {
+		id, err := k.manager.Add(prf.HMACSHA256PRFKeyTemplate())
+		require.NoError(t, err)
+		k.ids = append(k.ids, id)
+	}
+	return k
+}
+
+// set returns the set with this primary key, opened as an application opens it.
+func (k *prfKeys) set(t testing.TB, primary int) *prf.Set {
+	t.Helper()
+	require.NoError(t, k.manager.SetPrimary(k.ids[primary]))
+	handle, err := k.manager.Handle()
+	require.NoError(t, err)
+	var sealed bytes.Buffer
+	kek := keyring(t)
+	require.NoError(t, handle.Write(keyset.NewBinaryWriter(&sealed), kek))
+	set, err := aead.OpenPRF(t.Context(), aead.BytesSource(sealed.Bytes()), kek)
+	require.NoError(t, err)
+	return set
+}
+
+// only returns the set with one key alone.
+func (k *prfKeys) only(t testing.TB, i int) *prf.Set {
+	t.Helper()
+	both := k.set(t, i)
+	return &prf.Set{PrimaryID: k.ids[i], PRFs: map[uint32]prf.PRF{k.ids[i]: both.PRFs[k.ids[i]]}}
+}
+
+// scanned returns the stored names of a namespace on all masters.
+func scanned(t testing.TB, rdb redis.UniversalClient, pattern string) map[string]bool {
+	t.Helper()
+	names := map[string]bool{}
+	scan := func(ctx context.Context, node *redis.Client) error {
+		all, err := node.Keys(ctx, pattern).Result()
+		for _, n := range all {
+			names[n] = true
+		}
+		return err
+	}
+	if c, ok := rdb.(*redis.ClusterClient); ok {
+		require.NoError(t, c.ForEachMaster(t.Context(), scan))
+		return names
+	}
+	require.NoError(t, scan(t.Context(), rdb.(*redis.Client)))
+	return names
+}
+
+// Reseal moves entries to the primary PRF key, with expiry and tags. The old PRF key can then be disabled.
+func TestRenameToANewPRFKey(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		a, keys, ctx := envelope(t), newPRFKeys(t, 2), t.Context()
+		before := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 0)), middleware.WithPadding())
+		require.NoError(t, before.Check(ctx))
+		const n = 150
+		for i := range n {
+			opts := []store.Option{store.WithTags([]string{"all", fmt.Sprint("tag", i%3)})}
+			if i%2 == 0 {
+				opts = append(opts, store.WithExpiration(time.Hour+time.Duration(i)*time.Second))
+			}
+			require.NoError(t, before.Set(ctx, fmt.Sprint("user:", i), fmt.Sprint("value ", i), opts...))
+		}
+		_, err := before.Increment(ctx, "counter", 41)
+		require.NoError(t, err)
+		old := scanned(t, rdb, ns+":*")
+		require.Len(t, old, n+2)
+		ttl := map[string]time.Duration{}
+		for i := range n {
+			_, left, err := before.GetWithTTL(ctx, fmt.Sprint("user:", i))
+			require.NoError(t, err)
+			ttl[fmt.Sprint("user:", i)] = left
+		}
+
+		both := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 1)), middleware.WithPadding())
+		require.NoError(t, both.Set(ctx, "new", "already"))
+		config := migrate.Config{
+			Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: a, HiddenKeys: keys.set(t, 1),
+			Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
+		}
+		dry := config
+		dry.DryRun = true
+		r := run(t, rdb, dry)
+		require.EqualValues(t, n+1, r.Renamed)
+		require.Equal(t, len(old)+1, len(scanned(t, rdb, ns+":*")))
+
+		r = run(t, rdb, config)
+		require.True(t, r.Done(), "%+v", r)
+		require.EqualValues(t, n+1, r.Renamed)
+		require.EqualValues(t, n+1, r.Written)
+		require.EqualValues(t, 1, r.AlreadyDone)
+		require.Equal(t, keys.ids[1], r.PRFKey)
+		after := scanned(t, rdb, ns+":*")
+		require.Len(t, after, n+3)
+		for name := range old {
+			require.Equal(t, strings.HasSuffix(name, "key-check"), after[name], "an old name is left")
+		}
+		require.Len(t, scanned(t, rdb, "gocache_tag_"+ns+":*"), 4, "the sets of the old pseudonyms are gone")
+
+		app := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.only(t, 1)))
+		for i := range n {
+			key := fmt.Sprint("user:", i)
+			got, left, err := app.GetWithTTL(ctx, key)
+			require.NoError(t, err)
+			require.Equal(t, fmt.Sprint("value ", i), got)
+			if i%2 == 0 {
+				require.InDelta(t, ttl[key], left, float64(time.Minute))
+			} else {
+				require.Zero(t, left)
+			}
+		}
+		counter, err := app.Increment(ctx, "counter", 1)
+		require.NoError(t, err)
+		require.EqualValues(t, 42, counter)
+		require.NoError(t, app.Invalidate(ctx, store.WithInvalidateTags([]string{"tag1"})))
+		require.Len(t, scanned(t, rdb, ns+":*"), n+3-n/3)
+		require.NoError(t, app.Invalidate(ctx, store.WithInvalidateTags([]string{"all"})))
+		require.Len(t, scanned(t, rdb, ns+":*"), 3)
+
+		r = run(t, rdb, config)
+		require.True(t, r.Done())
+		require.Zero(t, r.Written)
+	})
+}
+
+// An entry under both names was written by the application under the primary key, or by a run that was killed.
+func TestRenameKeepsTheNewerEntry(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		a, keys, ctx := envelope(t), newPRFKeys(t, 2), t.Context()
+		older := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.only(t, 0)))
+		newer := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.only(t, 1)))
+		require.NoError(t, older.Set(ctx, "k", "old"))
+		require.NoError(t, newer.Set(ctx, "k", "new"))
+		require.NoError(t, older.Set(ctx, "planted", "old"))
+		require.NoError(t, newer.Set(ctx, "planted", "new"))
+		names := scanned(t, rdb, ns+":*")
+		config := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: a, HiddenKeys: keys.set(t, 1)}
+
+		// An attacker has altered one of the new entries.
+		victim := ""
+		for name := range names {
+			b := stored(t, rdb, name)
+			b[len(b)-1] ^= 1
+			require.NoError(t, rdb.Set(ctx, name, b, 0).Err())
+			if _, err := newer.Get(ctx, "planted"); err != nil {
+				victim = name
+				break
+			}
+			b[len(b)-1] ^= 1
+			require.NoError(t, rdb.Set(ctx, name, b, 0).Err())
+		}
+		require.NotEmpty(t, victim)
+		r := run(t, rdb, config)
+		require.EqualValues(t, 1, r.Conflicts)
+		require.EqualValues(t, 1, r.Deleted)
+		require.EqualValues(t, 1, r.Unreadable)
+		require.Equal(t, "old", value(t, older, "planted"), "an entry that does not open supersedes nothing")
+		require.Equal(t, "new", value(t, newer, "k"))
+		_, err := older.Get(ctx, "k")
+		require.ErrorIs(t, err, store.NotFound{})
+	})
+}
+
+// Without the key in the value, nothing can be renamed. Such entries keep the older PRF key in use.
+func TestOneWayNamesStay(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		a, keys, ctx := envelope(t), newPRFKeys(t, 2), t.Context()
+		before := sealedStore(t, rdb, a, ns, middleware.WithOneWayKeys(keys.set(t, 0)))
+		require.NoError(t, before.Set(ctx, "token", "session"))
+		config := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: a, OneWayKeys: keys.set(t, 1)}
+		r := run(t, rdb, config)
+		require.EqualValues(t, 1, r.OneWay)
+		require.EqualValues(t, 1, r.Left())
+		require.Zero(t, r.Written)
+		require.Equal(t, "session", value(t, sealedStore(t, rdb, a, ns, middleware.WithOneWayKeys(keys.set(t, 1))), "token"))
+
+		// What is under the primary PRF key is sealed again in place.
+		fresh := envelope(t)
+		config.OneWayKeys, config.Keys, config.OldKeys = keys.set(t, 0), fresh, a
+		r = run(t, rdb, config)
+		require.True(t, r.Done(), "%+v", r)
+		require.EqualValues(t, 1, r.Written)
+		require.Equal(t, "session", value(t, sealedStore(t, rdb, fresh, ns, middleware.WithOneWayKeys(keys.only(t, 0))), "token"))
+
+		for _, wrong := range []migrate.Config{
+			{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, OneWayKeys: keys.set(t, 0)},
+			{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns, Prefix: "p"}, OneWayKeys: keys.set(t, 0)},
+			{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Exclude: []string{"p"}, OneWayKeys: keys.set(t, 0)},
+			{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, HiddenKeys: keys.set(t, 0), OneWayKeys: keys.set(t, 0)},
+			{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, HiddenKeys: new(prf.Set)},
+			{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, To: &migrate.Space{Namespace: ns, Prefix: "p"}, HiddenKeys: keys.set(t, 0)},
+		} {
+			wrong.Keys = fresh
+			_, err := unproven(ctx, rdb, wrong)
+			require.ErrorIs(t, err, migrate.ErrConfig)
+		}
+		// Filters that meet such a value cannot decide.
+		_, err := unproven(ctx, rdb, migrate.Config{
+			Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Exclude: []string{"p"}, Keys: fresh, HiddenKeys: keys.set(t, 0),
+		})
+		require.ErrorIs(t, err, migrate.ErrConfig)
+	})
+}
+
+// A name under a PRF key that was not given stays, also where another key has the same id.
+func TestUnknownPRFKeysAreLeft(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		a, keys, other, ctx := envelope(t), newPRFKeys(t, 1), newPRFKeys(t, 2), t.Context()
+		s := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 0)))
+		require.NoError(t, s.Set(ctx, "k", "v"))
+		config := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: a, HiddenKeys: other.set(t, 0)}
+		posing := other.set(t, 0)
+		posing.PRFs[keys.ids[0]] = posing.PRFs[other.ids[1]]
+		for _, set := range []*prf.Set{other.set(t, 0), posing} {
+			config.HiddenKeys = set
+			r := run(t, rdb, config)
+			require.EqualValues(t, 1, r.UnknownPRFKey)
+			require.False(t, r.Done())
+			require.Equal(t, "v", value(t, s, "k"))
+		}
+	})
+}

@@ -1,0 +1,303 @@
+package migrate
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/middleware/internal/box"
+	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
+	"github.com/sealcache/sealcache/middleware/internal/content"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// The results of renameSource, besides those of swapSource.
+const (
+	isRenamed  = 1
+	hasChanged = 0
+	isGone     = -1
+	isTaken    = -2
+)
+
+// rename gives entries their new names, and returns those that have changed in the meantime. The application may write to
+// both names: it looks under each PRF key, and an entry under the primary one is newer than one under another.
+//
+//   - Tags get the new name first, because an entry must not be without its tags.
+//   - On a single node one script moves the entry. In a Cluster the names are on different nodes: the new entry is written
+//     if its name is free, and the old one deleted if it still holds what was read. If it does not, the application has
+//     changed or deleted it, and the new entry is taken back. A run that is killed in between leaves both. The next run
+//     deletes the old one.
+//   - If the new name is taken, see settle.
+func (m *migration) rename(ctx context.Context, moves []renamed, c *Counts) ([]entry, error) {
+	if len(moves) == 0 {
+		return nil, nil
+	}
+	if m.DryRun {
+		for i := range moves {
+			m.countRenamed(&moves[i], c)
+		}
+		return nil, nil
+	}
+	growth := int64(0)
+	for i := range moves {
+		growth += int64(len(moves[i].next) + len(moves[i].to))
+	}
+	if err := m.admit(ctx, growth); err != nil {
+		return nil, err
+	}
+	if err := m.tag(ctx, moves); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	write := m.renameAtOnce
+	if m.servers.Clustered() {
+		write = m.renameAcross
+	}
+	results, err := write(ctx, moves)
+	if err != nil {
+		m.wrote.Add(int64(len(moves)))
+		return nil, err
+	}
+	var changed []entry
+	var taken, done []renamed
+	for i, r := range results {
+		v := moves[i]
+		switch r {
+		case isRenamed:
+			m.wrote.Add(1)
+			m.countRenamed(&v, c)
+			done = append(done, v)
+		case isGone:
+			c.Disappeared++
+		case isTaken:
+			taken = append(taken, v)
+		default:
+			changed = append(changed, m.original(v))
+		}
+	}
+	settled, again, err := m.settle(ctx, taken, c)
+	if err != nil {
+		return nil, err
+	}
+	return append(changed, again...), m.untag(ctx, append(done, settled...))
+}
+
+func (m *migration) countRenamed(v *renamed, c *Counts) {
+	c.written(&v.value, len(v.name)+len(v.old)-len(v.to))
+	c.Renamed++
+}
+
+// original is the entry as the scan found it.
+func (m *migration) original(v renamed) entry {
+	p, _ := m.placeOf(v.name)
+	return entry{place: p, name: v.name, size: v.size}
+}
+
+// renameAtOnce moves entries within one node.
+func (m *migration) renameAtOnce(ctx context.Context, moves []renamed) ([]int64, error) {
+	calls := make([]*rediswalk.Call, len(moves))
+	for i := range moves {
+		v := &moves[i]
+		old, size := v.expected()
+		calls[i] = &rediswalk.Call{Keys: []string{v.name, v.to}, Args: []any{old, size, v.next, v.expires}}
+	}
+	return m.results(ctx, m.scripts.rename, calls)
+}
+
+// renameAcross moves entries between nodes.
+func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64, error) {
+	plain := make([]moved, len(moves))
+	for i := range moves {
+		plain[i] = moves[i].moved
+	}
+	if err := m.writeNew(ctx, plain); err != nil {
+		return nil, err
+	}
+	results := make([]int64, len(moves))
+	var drops []*rediswalk.Call
+	var of []int
+	for i := range plain {
+		if results[i] = isTaken; plain[i].written {
+			old, size := plain[i].expected()
+			drops, of = append(drops, &rediswalk.Call{Keys: []string{plain[i].name}, Args: []any{old, size, plain[i].expires}}), append(of, i)
+		}
+	}
+	dropped, err := m.results(ctx, m.scripts.drop, drops)
+	if err != nil {
+		return nil, err
+	}
+	var back []*rediswalk.Call
+	for j, i := range of {
+		if results[i] = dropped[j]; results[i] != isRenamed {
+			written := value{old: plain[i].next}
+			next, size := written.expected()
+			back = append(back, &rediswalk.Call{Keys: []string{plain[i].to}, Args: []any{next, size}})
+		}
+	}
+	_, err = m.results(ctx, m.scripts.drop, back)
+	return results, err
+}
+
+// results runs a script that returns a number.
+func (m *migration) results(ctx context.Context, script rediswalk.Script, calls []*rediswalk.Call) ([]int64, error) {
+	if err := m.servers.Run(ctx, script, calls); err != nil {
+		return nil, err
+	}
+	results := make([]int64, len(calls))
+	for i, call := range calls {
+		var err error
+		if results[i], err = call.Cmd.Int64(); err != nil {
+			return nil, fmt.Errorf("migrate: rename: %w", rediserr.Wrap(err))
+		}
+	}
+	return results, nil
+}
+
+// settle decides about entries whose new name is taken. If the entry there opens under its name, and the old name is hidden
+// too, the application has written it later, or an earlier run has: the old entry is deleted. A plain name may be newer.
+// So its entry is deleted only if both hold the same value with the same expiry.
+func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (settled []renamed, changed []entry, err error) {
+	if len(taken) == 0 {
+		return nil, nil, nil
+	}
+	names, plain := make([]string, len(taken)), make([]moved, len(taken))
+	for i := range taken {
+		names[i], plain[i] = taken[i].to, taken[i].moved
+	}
+	values, err := m.servers.Read(ctx, names)
+	if err != nil {
+		return nil, nil, err
+	}
+	expiries, err := m.expiries(ctx, plain)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, stored := range values {
+		v := taken[i]
+		if stored == nil && expiries[i] == -2 {
+			changed = append(changed, m.original(v)) // it has just been deleted
+			continue
+		}
+		supersedes, same, err := m.compare(ctx, &v, stored)
+		if err != nil {
+			return nil, nil, err
+		}
+		if supersedes && v.prfKey >= 0 || same && expiries[i] == v.expires {
+			settled = append(settled, v)
+		} else {
+			c.Conflicts++
+		}
+	}
+	drops := make([]*rediswalk.Call, len(settled))
+	for i := range settled {
+		old, size := settled[i].expected()
+		drops[i] = &rediswalk.Call{Keys: []string{settled[i].name}, Args: []any{old, size}}
+	}
+	dropped, err := m.results(ctx, m.scripts.drop, drops)
+	if err != nil {
+		return nil, nil, err
+	}
+	kept := settled[:0]
+	for i, r := range dropped {
+		switch v := settled[i]; r {
+		case isRenamed:
+			c.AlreadyDone++
+			c.deleted(&v.moved)
+			kept = append(kept, v)
+		case isGone:
+			c.Disappeared++
+		default:
+			changed = append(changed, m.original(v))
+		}
+	}
+	return kept, changed, nil
+}
+
+// compare reports whether a stored value is the application's entry under the new name of v, and whether it holds the value
+// of v.
+func (m *migration) compare(ctx context.Context, v *renamed, stored []byte) (supersedes, same bool, err error) {
+	if v.header == (wire.Header{}) { // the new name is plain
+		return false, stored != nil && bytes.Equal(stored, v.plaintext), nil
+	}
+	h, n, ok := cachevalue.Header(stored)
+	if !ok || h.Flags&wire.Hidden == 0 || h.PRFKey != v.header.PRFKey {
+		return false, false, nil
+	}
+	plaintext, _, err := m.arrived.Open(ctx, !m.present.names(stored[n:]), v.toKey, stored, n)
+	switch {
+	case box.Refused(err):
+		return false, false, nil
+	case err != nil:
+		return false, false, fmt.Errorf("migrate: %w", err)
+	}
+	labels, err := content.Labels(h, plaintext)
+	if err != nil || h.Flags&wire.Named != 0 && labels.Key != v.appKey {
+		return false, false, nil //nolint:nilerr // not an entry of the application
+	}
+	return true, h == v.header && bytes.Equal(plaintext, v.plaintext), nil
+}
+
+// tag adds entries under their new names to the sets of their tags.
+func (m *migration) tag(ctx context.Context, moves []renamed) error {
+	var calls []*rediswalk.Call
+	for i := range moves {
+		v := &moves[i]
+		for _, tag := range v.tags {
+			set, err := m.newTagSet(tag)
+			if err != nil {
+				return err
+			}
+			calls = append(calls, &rediswalk.Call{Keys: []string{set}, Args: []any{v.expires, v.to}})
+		}
+	}
+	if err := m.servers.Run(ctx, m.scripts.tag, calls); err != nil {
+		return err
+	}
+	for _, call := range calls {
+		if err := call.Cmd.Err(); err != nil {
+			return fmt.Errorf("migrate: tags: %w", rediserr.Wrap(err))
+		}
+	}
+	return nil
+}
+
+// newTagSet returns the name of the set in which an application finds a tag now.
+func (m *migration) newTagSet(tag string) (string, error) {
+	namespace := m.target().namespace()
+	if m.Operation == Unseal {
+		return tagPrefix + namespace + tag, nil
+	}
+	return m.tagSet(m.names.to, namespace, 0, tag)
+}
+
+// untag removes old names from the sets of their tags. dropTags does so for plain names.
+func (m *migration) untag(ctx context.Context, done []renamed) error {
+	var sets, names []string
+	for i := range done {
+		v := &done[i]
+		for _, tag := range v.tags {
+			if v.prfKey < 0 {
+				continue
+			}
+			set, err := m.tagSet(m.names.from, m.From.namespace(), v.prfKey, tag)
+			if err != nil {
+				return err
+			}
+			sets, names = append(sets, set), append(names, v.name)
+		}
+	}
+	if len(sets) == 0 {
+		return nil
+	}
+	return m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
+		for i, set := range sets {
+			p.SRem(ctx, set, names[i]) // if it fails, the set names an entry that does not exist
+		}
+	})
+}
