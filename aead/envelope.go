@@ -71,6 +71,7 @@ type Envelope struct {
 	log        *slog.Logger
 	clock      *clock
 	stats      *envelopeCounters
+	contexts   wrapContexts
 	tenants    *tenants // nil without WithTenants
 	lazy       bool     // the first data key is made by the first message, as a tenant's is
 
@@ -150,6 +151,7 @@ func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...Envelope
 		log:         c.log,
 		clock:       newClock(),
 		stats:       new(envelopeCounters),
+		contexts:    newWrapContexts(c, ""),
 		tenants:     newTenants(c),
 		known:       dataKeyView{dataKeyCache: newDataKeyCache(c.cache)},
 		unsubscribe: func() {},
@@ -179,6 +181,9 @@ func (e *Envelope) start(ctx context.Context) error {
 		epoch := e.epoch
 		e.mu.Unlock()
 		key, err := e.newDataKey(ctx)
+		if err == nil {
+			err = e.proveContext(ctx, key)
+		}
 		if err != nil {
 			return err
 		}

@@ -209,7 +209,9 @@ func (e *Envelope) refuse(header []byte, err error) {
 func (e *Envelope) unwrap(ctx context.Context, release func(), header []byte) (*dataKey, error) {
 	asked := e.clock.now() // before the call: the KEK may change its mind while the answer travels
 	serialized, err := callKEK(ctx, release, func() ([]byte, error) {
-		return e.kek.DecryptWithContext(ctx, header[wrappedLenSize:], []byte{})
+		return e.contexts.open(func(associatedData []byte) ([]byte, error) {
+			return e.kek.DecryptWithContext(ctx, header[wrappedLenSize:], associatedData)
+		})
 	})
 	defer clear(serialized)
 	var key *dataKey

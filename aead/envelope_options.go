@@ -50,6 +50,9 @@ type envelopeConfig struct {
 	log         *slog.Logger
 	tenants     func(ctx context.Context, id string) (tink.AEADWithContext, error)
 	ownTenants  bool // the KEKs of tenants are the Envelope's to close
+
+	wrapContext       map[string]string   // nil is none
+	otherWrapContexts []map[string]string // nil is none
 }
 
 type envelopeOption func(c *envelopeConfig) error

@@ -172,8 +172,7 @@ func (e *Envelope) wrapByKEK(ctx context.Context, plaintext []byte) ([]byte, err
 	}
 	return callKEK(ctx, releaser(e.wrapSlots), func() ([]byte, error) {
 		defer clear(plaintext)
-		// Tink's envelope binds the wrapped DEK to no associated data; an empty slice, not nil, is what it passes.
-		return e.kek.EncryptWithContext(ctx, plaintext, []byte{})
+		return e.kek.EncryptWithContext(ctx, plaintext, e.contexts.wrap)
 	})
 }
 
@@ -192,6 +191,29 @@ func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 		return errors.New("the key-encryption key unwraps another data key than it wrapped")
 	}
 	return err
+}
+
+// proveContext has the KEK unwrap a new data key with another context than it was wrapped with, which it must refuse.
+func (e *Envelope) proveContext(ctx context.Context, key *dataKey) error {
+	if len(e.contexts.wrap) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, kekTimeout, errNoAnswer)
+	defer cancel()
+	if err := take(ctx, e.wrapSlots); err != nil {
+		return wrapError("proving the wrap context", err)
+	}
+	unwrapped, err := callKEK(ctx, releaser(e.wrapSlots), func() ([]byte, error) {
+		return e.kek.DecryptWithContext(ctx, key.header[wrappedLenSize:], append([]byte("not "), e.contexts.wrap...))
+	})
+	clear(unwrapped)
+	switch {
+	case err == nil:
+		return errors.New("aead: WithWrapContext: the key-encryption key does not authenticate associated data")
+	case !isRefusal(err):
+		return wrapError("proving the wrap context", err)
+	}
+	return nil
 }
 
 // wrapError makes an outage of every failure to make a data key. Even a refusal says nothing about any value.

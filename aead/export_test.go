@@ -86,3 +86,6 @@ func UnwrapForTenant(tenant, typeURL string, kek tink.AEADWithContext) ([]byte, 
 	k := &tenantKEK{id: tenant, typeURL: typeURL, clock: newClock(), tenants: newTenants(&envelopeConfig{tenants: open})}
 	return k.DecryptWithContext(context.Background(), []byte("wrapped"), nil)
 }
+
+// EncodeWrapContext is the associated data of a context.
+func EncodeWrapContext(context map[string]string) []byte { return encodeWrapContext(context, "") }

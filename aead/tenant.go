@@ -151,6 +151,7 @@ func (e *Envelope) newTenant(id string) *Envelope {
 		template: e.template,
 		hard:     e.hard, soft: e.soft, ttl: e.ttl,
 		overhead: e.overhead, minPayload: e.minPayload,
+		contexts:    newWrapContexts(e.contexts.config, id),
 		log:         e.log.With("tenant", id),
 		clock:       e.clock,
 		stats:       e.stats,

@@ -31,10 +31,14 @@ type client struct {
 	closeIdle   func() // nil if the application owns the connections
 }
 
-// encryptionContext returns the context that Tink's integration sends.
+// encryptionContext returns a context of aead.WithWrapContext as it is, so that CloudTrail shows it. It returns any other
+// associated data as Tink's integration sends it. A wrap context has no name "associatedData", so the two never collide.
 func encryptionContext(associatedData []byte) map[string]string {
 	if len(associatedData) == 0 {
 		return nil
+	}
+	if wrapContext, ok := aead.ParseWrapContext(associatedData); ok {
+		return wrapContext
 	}
 	return map[string]string{"associatedData": hex.EncodeToString(associatedData)}
 }

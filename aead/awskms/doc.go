@@ -14,7 +14,8 @@
 //	{"Effect": "Allow", "Action": ["kms:Encrypt", "kms:Decrypt"], "Resource": "arn:aws:kms:eu-west-1:111122223333:key/..."}
 //
 // Ciphertexts are those of Tink's integration (tink-go-awskms v3): associated data is in the encryption context, under the
-// name associatedData, in hexadecimal. CloudTrail records it, so it must not be a secret.
+// name associatedData, in hexadecimal. CloudTrail records it, so it must not be a secret. A context of aead.WithWrapContext is
+// the encryption context itself.
 //
 // # The URI
 //

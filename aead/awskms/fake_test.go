@@ -48,6 +48,7 @@ type fakeKMS struct {
 	status int
 	code   string
 	gone   chan struct{}
+	seen   []map[string]string // the encryption contexts
 }
 
 func newFake(t *testing.T) *fakeKMS {
@@ -183,6 +184,7 @@ func (f *fakeKMS) answer(action string, body []byte) (int, map[string]any) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.seen = append(f.seen, r.EncryptionContext)
 	if f.denied[action] {
 		return refuse("AccessDeniedException", "User: arn:aws:iam::111122223333:user/x is not authorized to perform: kms:"+action)
 	}

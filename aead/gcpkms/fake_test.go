@@ -43,6 +43,7 @@ type fakeKMS struct {
 	token   string
 	corrupt bool // answers have wrong checksums
 	gone    bool
+	seen    []string // the additional authenticated data of Encrypt
 }
 
 func newFake(t *testing.T) *fakeKMS {
@@ -151,7 +152,7 @@ func (f *fakeKMS) answerCRC(b []byte) *wrapperspb.Int64Value {
 	return wrapperspb.Int64(crc(b))
 }
 
-const head = "\x0a\x24" // how ciphertexts of KMS begin
+const head = "\x0a\x24\x00" // how ciphertexts of KMS begin
 
 func (f *fakeKMS) Encrypt(ctx context.Context, r *kmspb.EncryptRequest) (*kmspb.EncryptResponse, error) {
 	if err := f.admit(ctx, "Encrypt", r.GetName()); err != nil {
@@ -166,6 +167,7 @@ func (f *fakeKMS) Encrypt(ctx context.Context, r *kmspb.EncryptRequest) (*kmspb.
 	if len(r.GetPlaintext()) > 64<<10 || len(r.GetAdditionalAuthenticatedData()) > 64<<10 {
 		return nil, status.Error(codes.InvalidArgument, "too long")
 	}
+	f.set(func() { f.seen = append(f.seen, string(r.GetAdditionalAuthenticatedData())) })
 	out, err := f.key.Encrypt(r.GetPlaintext(), r.GetAdditionalAuthenticatedData())
 	if err != nil {
 		return nil, err

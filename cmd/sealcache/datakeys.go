@@ -16,6 +16,8 @@ type dataKeyFlags struct {
 	prefix, of            string // "old-" and "old " for those that a run opens with only
 	kek, keyset, name, as string
 	others                []string
+	context               map[string]string // of aead.WithWrapContext
+	contextState          string
 }
 
 func (k *dataKeyFlags) declare(f *flags) {
@@ -24,7 +26,27 @@ func (k *dataKeyFlags) declare(f *flags) {
 	f.env(&k.keyset, "keyset", "SEALCACHE_KEYSET", "`FILE` of the keyset that --kek seals, or env:NAME; none if --kek wraps the data keys itself")
 	f.env(&k.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` that the keyset is bound to")
 	f.choice(&k.as, "keys-as", "how the application seals: with an envelope over these keys, as fxmodule does, or with a keyring", "envelope", "keyring")
+	f.StringToStringVar(&k.context, "wrap-context", nil, wrapContextUse)
+	f.fromEnv["wrap-context"] = "SEALCACHE_WRAP_CONTEXT"
+	f.choice(&k.contextState, "wrap-context-state", "which data keys have it: all (require), new ones (tolerate), or those of other processes only (prepare)",
+		"require", "tolerate", "prepare")
+	f.fromEnv["wrap-context-state"] = "SEALCACHE_WRAP_CONTEXT_STATE"
 	f.file("keyset")
+}
+
+const wrapContextUse = "`NAME=VALUE,...` of the context with which the KEK wraps data keys"
+
+// wrapContext returns the options for the wrap context and the state of its introduction.
+func (k *dataKeyFlags) wrapContext() []aead.EnvelopeOption {
+	switch {
+	case len(k.context) == 0:
+		return nil
+	case k.contextState == "prepare":
+		return []aead.EnvelopeOption{aead.WithOtherWrapContexts(k.context)}
+	case k.contextState == "tolerate":
+		return []aead.EnvelopeOption{aead.WithWrapContext(k.context), aead.WithOtherWrapContexts(nil)}
+	}
+	return []aead.EnvelopeOption{aead.WithWrapContext(k.context)}
 }
 
 func (k *dataKeyFlags) declareOld(f *flags) {
@@ -33,6 +55,7 @@ func (k *dataKeyFlags) declareOld(f *flags) {
 	f.StringVar(&k.keyset, "old-keyset", "", "`FILE` of the keyset that --old-kek seals, or env:NAME")
 	f.StringVar(&k.name, "old-keyset-name", "", "`NAME` that --old-keyset is bound to")
 	f.choice(&k.as, "old-keys-as", "how the present values are sealed", "envelope", "keyring")
+	f.StringToStringVar(&k.context, "old-wrap-context", nil, wrapContextUse+" of the present values")
 	f.file("old-keyset")
 }
 
@@ -134,6 +157,9 @@ func (o *opened) openKeyset(ctx context.Context, p *program, k *dataKeyFlags, ke
 // openSealer opens what seals values: the keyring itself, or an envelope.
 func (o *opened) openSealer(ctx context.Context, p *program, k *dataKeyFlags, kek tink.AEADWithContext, to purpose) error {
 	if k.as == "keyring" {
+		if len(k.context) > 0 {
+			return wrong("--%[1]swrap-context is for an envelope, not for --%[1]skeys-as keyring", k.prefix)
+		}
 		if o.ring == nil {
 			return wrong("--%[1]skeys-as keyring needs --%[1]skeyset, or a --%[1]skek of file://", k.prefix)
 		}
@@ -143,7 +169,8 @@ func (o *opened) openSealer(ctx context.Context, p *program, k *dataKeyFlags, ke
 	if _, ring := kek.(*aead.Keyring); to == toOpen && !ring {
 		kek = &openOnly{AEADWithContext: kek}
 	}
-	e, err := aead.NewEnvelope(ctx, kek, aead.WithLogger(p.log), aead.WithDataKeyCache(dataKeysHeld))
+	opts := append(k.wrapContext(), aead.WithLogger(p.log), aead.WithDataKeyCache(dataKeysHeld))
+	e, err := aead.NewEnvelope(ctx, kek, opts...)
 	if err != nil {
 		return err
 	}

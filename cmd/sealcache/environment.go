@@ -79,6 +79,6 @@ func otherSettings() []string {
 }
 
 // own are the variables of this command alone.
-func own() []string { return []string{"RECORD"} }
+func own() []string { return []string{"RECORD", "WRAP_CONTEXT", "WRAP_CONTEXT_STATE"} }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
 )
 
 // openOnly is a key-encryption key for an operator who may decrypt and not encrypt. An aead.Envelope makes a data key when
@@ -15,20 +17,26 @@ type openOnly struct {
 	tink.AEADWithContext
 
 	mu   sync.Mutex
-	kept map[string][]byte
+	kept map[string]keptKey
+}
+
+// keptKey is a data key that no key service has wrapped.
+type keptKey struct {
+	plaintext      []byte
+	associatedData string
 }
 
 // Close leaves the KEK to its owner.
 func (k *openOnly) Close() error { return nil }
 
-func (k *openOnly) EncryptWithContext(_ context.Context, plaintext, _ []byte) ([]byte, error) {
+func (k *openOnly) EncryptWithContext(_ context.Context, plaintext, associatedData []byte) ([]byte, error) {
 	name := rand.Text() + rand.Text()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.kept == nil {
-		k.kept = map[string][]byte{}
+		k.kept = map[string]keptKey{}
 	}
-	k.kept[name] = append([]byte(nil), plaintext...)
+	k.kept[name] = keptKey{append([]byte(nil), plaintext...), string(associatedData)}
 	return []byte(name), nil
 }
 
@@ -36,8 +44,11 @@ func (k *openOnly) DecryptWithContext(ctx context.Context, ciphertext, associate
 	k.mu.Lock()
 	kept, ok := k.kept[string(ciphertext)]
 	k.mu.Unlock()
+	if ok && kept.associatedData != string(associatedData) {
+		return nil, aead.ErrUnauthentic
+	}
 	if ok {
-		return append([]byte(nil), kept...), nil
+		return append([]byte(nil), kept.plaintext...), nil
 	}
 	return k.AEADWithContext.DecryptWithContext(ctx, ciphertext, associatedData)
 }

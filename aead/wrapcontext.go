@@ -1,0 +1,177 @@
+package aead
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// The associated data of a wrap call with a context is
+//
+//	"sealcache.wrap.v1 " || JSON object
+//
+// The object has the names in ascending order of their bytes, string values, no blanks and no escapes. One context has one
+// encoding, and no context has the encoding of none.
+const wrapContextPrefix = "sealcache.wrap.v1 "
+
+const (
+	// maxWrapContext is how many names a context has, the tenant included.
+	maxWrapContext = 16
+	// maxWrapContextName and maxWrapContextValue are lengths in bytes. A context of the greatest size stays below the 8192
+	// characters that AWS KMS takes.
+	maxWrapContextName  = 64
+	maxWrapContextValue = 256
+	// tenantContextName is the name that Envelope.Tenant adds.
+	tenantContextName = "tenant"
+
+	letters            = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	wrapContextNames   = letters + "_.-:/"
+	wrapContextValues  = letters + "_.-:/@+= "
+	reservedForAWS     = "aws:"
+	nameOfTinkOnAWSKMS = "associatedData"
+)
+
+// WithWrapContext gives each call that wraps or unwraps a data key a context, such as {"namespace": "shop"}. The context is the
+// associated data of the call. Key services bind the wrapped data key to it: without the same context, it is ErrUnauthentic.
+// Where a service records its calls, an auditor reads the context there (docs/keyservices.md). It is not a secret.
+//
+// Envelope.Tenant adds the name "tenant" with the tenant's id. A context has 1 to 15 names. A name has 1 to 64 letters, digits,
+// '_', '.', '-', ':' or '/'. A value has 1 to 256 of these, '@', '+', '=' or blanks. The names "tenant", "associatedData" and
+// those that begin with "aws:" are reserved.
+//
+// All processes that share values need the same context. Tink's envelope opens none of these values, because it wraps data keys
+// without associated data. WithOtherWrapContexts is for a change of the context.
+//
+// NewEnvelope calls the KEK once more, and fails if the KEK unwraps the first data key without its context.
+func WithWrapContext(context map[string]string) EnvelopeOption {
+	context = maps.Clone(context)
+	return envelopeOption(func(c *envelopeConfig) error {
+		if c.wrapContext != nil {
+			return errors.New("aead: WithWrapContext is given twice")
+		}
+		if err := checkWrapContext(context); err != nil {
+			return fmt.Errorf("aead: WithWrapContext: %w", err)
+		}
+		c.wrapContext = context
+		return nil
+	})
+}
+
+// WithOtherWrapContexts also opens data keys that were wrapped with one of these contexts, of which nil is none. It is for the
+// time in which processes go from one context to another, and for values from before. The KEK is asked once for each context
+// until one opens a data key, so leave the option out when all values are sealed again.
+//
+// To introduce a context without downtime, give it here first, to every process. Then exchange the two: WithWrapContext with the
+// context, and WithOtherWrapContexts(nil).
+func WithOtherWrapContexts(contexts ...map[string]string) EnvelopeOption {
+	others := make([]map[string]string, len(contexts))
+	for i := range contexts {
+		others[i] = maps.Clone(contexts[i])
+	}
+	return envelopeOption(func(c *envelopeConfig) error {
+		if len(c.otherWrapContexts)+len(others) > maxWrapContext {
+			return fmt.Errorf("aead: WithOtherWrapContexts: at most %d contexts are allowed", maxWrapContext)
+		}
+		for _, context := range others {
+			if len(context) == 0 {
+				context = nil
+			} else if err := checkWrapContext(context); err != nil {
+				return fmt.Errorf("aead: WithOtherWrapContexts: %w", err)
+			}
+			c.otherWrapContexts = append(c.otherWrapContexts, context)
+		}
+		return nil
+	})
+}
+
+// checkWrapContext checks the context that a caller gives. It does not quote values.
+func checkWrapContext(context map[string]string) error {
+	if len(context) == 0 || len(context) >= maxWrapContext {
+		return fmt.Errorf("the context has %d names (want 1 to %d)", len(context), maxWrapContext-1)
+	}
+	if _, ok := context[tenantContextName]; ok {
+		return fmt.Errorf("the name %q is reserved for Envelope.Tenant", tenantContextName)
+	}
+	if !validWrapContext(context) {
+		return errors.New("a name or a value has a length or a character that is not allowed, or a name is reserved")
+	}
+	return nil
+}
+
+func validWrapContext(context map[string]string) bool {
+	for name, value := range context {
+		switch {
+		case name == "" || len(name) > maxWrapContextName || strings.Trim(name, wrapContextNames) != "",
+			value == "" || len(value) > maxWrapContextValue || strings.Trim(value, wrapContextValues) != "",
+			name == nameOfTinkOnAWSKMS || strings.HasPrefix(strings.ToLower(name), reservedForAWS):
+			return false
+		}
+	}
+	return len(context) > 0 && len(context) <= maxWrapContext
+}
+
+// encodeWrapContext returns the associated data of a context, or of none. tenant is added unless it is empty.
+func encodeWrapContext(context map[string]string, tenant string) []byte {
+	if len(context) == 0 {
+		return []byte{} // Tink's envelope passes an empty slice, not nil
+	}
+	all := maps.Clone(context)
+	if tenant != "" {
+		all[tenantContextName] = tenant
+	}
+	out := []byte(wrapContextPrefix)
+	for i, name := range slices.Sorted(maps.Keys(all)) {
+		out = append(out, "{,"[min(i, 1)])
+		out = fmt.Appendf(out, `"%s":"%s"`, name, all[name])
+	}
+	return append(out, '}')
+}
+
+// ParseWrapContext returns the context that WithWrapContext encoded as the associated data of a call to a KEK. It returns false
+// for any other associated data, also for another spelling of a context. A KEKOpener uses it where its service takes a context
+// of names and values, as AWS KMS does.
+func ParseWrapContext(associatedData []byte) (context map[string]string, ok bool) {
+	object, ok := bytes.CutPrefix(associatedData, []byte(wrapContextPrefix))
+	const most = maxWrapContext * (maxWrapContextName + maxWrapContextValue + len(`"":"",`))
+	if !ok || len(object) > most+1 || json.Unmarshal(object, &context) != nil || !validWrapContext(context) {
+		return nil, false
+	}
+	if !bytes.Equal(encodeWrapContext(context, ""), associatedData) {
+		return nil, false
+	}
+	return context, true
+}
+
+// wrapContexts are the associated data of the calls to a KEK.
+type wrapContexts struct {
+	config *envelopeConfig
+	wrap   []byte   // of new data keys
+	others [][]byte // of data keys that open as well
+}
+
+func newWrapContexts(c *envelopeConfig, tenant string) wrapContexts {
+	w := wrapContexts{config: c, wrap: encodeWrapContext(c.wrapContext, tenant)}
+	for _, context := range c.otherWrapContexts {
+		w.others = append(w.others, encodeWrapContext(context, tenant))
+	}
+	return w
+}
+
+// open calls unwrap with one context after the other, until the KEK does not refuse. If it refuses all of them, the error is
+// that of the first.
+func (w *wrapContexts) open(unwrap func(associatedData []byte) ([]byte, error)) ([]byte, error) {
+	out, err := unwrap(w.wrap)
+	if !isRefusal(err) {
+		return out, err
+	}
+	for _, other := range w.others {
+		if out, again := unwrap(other); !isRefusal(again) {
+			return out, again
+		}
+	}
+	return nil, err
+}
