@@ -9,9 +9,6 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// clockTolerance is how long after its sealed end a value is still returned, because the clocks of two processes differ.
-const clockTolerance = 5 * time.Second
-
 // errExpired is the cause of a miss for a value past its sealed end.
 var errExpired = errors.New("sealcache: the sealed expiry of the value has passed")
 
@@ -61,7 +58,7 @@ func endIn(h wire.Header) time.Time {
 
 // expired returns a miss if the end in an authenticated header has passed.
 func expired(h wire.Header, now func() time.Time) error {
-	if h.Flags&wire.Expires != 0 && now().After(endIn(h).Add(clockTolerance)) {
+	if h.Expired(now()) {
 		return store.NotFoundWithCause(errExpired)
 	}
 	return nil

@@ -44,6 +44,9 @@ func (l *planCommand) run(ctx context.Context, p *program, f *flags) (int, error
 	config := migrate.PlanConfig{
 		LeaveNumbers: l.leaveNumbers, MaxValueBytes: l.maxBytes, Overhead: overheads()[l.keysAs], Largest: l.largest, Rate: l.rate, Logger: p.log,
 	}
+	if !(l.rate >= 0) || l.maxBytes < 0 || l.largest < 0 { // NaN, too
+		return 0, wrong("--rate, --max-value-bytes and --largest must not be negative")
+	}
 	var err error
 	if config.From, err = l.scope.space(); err != nil {
 		return 0, err
@@ -104,6 +107,9 @@ func planText(w io.Writer, i *migrate.Inventory) error {
 	}
 	for _, o := range i.Obstacles {
 		fmt.Fprintf(&b, "OBSTACLE: %s\n", o)
+	}
+	if i.CountsAsUse {
+		b.WriteString("reading counted as use of the entries (no CLIENT NO-TOUCH on this server)\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -82,7 +82,7 @@ func (m *migration) swapKeyCheck(ctx context.Context, name string, stored []byte
 	if !always && !keycheck.Outdated(stored, fresh) || bytes.Equal(stored, fresh) {
 		return nil
 	}
-	call := &rediswalk.Call{Keys: []string{name}, Args: []any{stored, -1, fresh}}
+	call := &rediswalk.Call{Keys: []string{name}, Args: []any{stored, -1, fresh, 0}}
 	err = m.walk.Retry(ctx, "the key check", func(ctx context.Context) error {
 		if err := m.servers.Run(ctx, m.scripts.swap, []*rediswalk.Call{call}); err != nil {
 			return err

@@ -161,7 +161,7 @@ type Config struct {
 	// MaxLagBytes pauses the run while a replica is further behind its master. 0 is no bound.
 	MaxLagBytes int64
 	// AllowEviction runs although a master is close to maxmemory or evicts entries, as a full cache always does. Without
-	// it Seal and Reseal end with ErrMemory then, because sealed values are larger.
+	// it the run ends with ErrMemory then, because sealed values and new names need memory. Unseal in place goes on: it frees some.
 	AllowEviction bool
 	// Control changes the rate and pauses the run while it runs. Nil means none.
 	Control *Control

@@ -305,7 +305,7 @@ func (m *migration) write(ctx context.Context, writes []swap, c *Counts) ([]entr
 		}
 		last := calls[len(calls)-1]
 		last.Keys = append(last.Keys, w.name)
-		last.Args = append(last.Args, old, size, w.next)
+		last.Args = append(last.Args, old, size, w.next, w.end)
 		bytes += len(old) + len(w.next)
 		growth += int64(len(w.next) - len(w.old))
 	}

@@ -154,7 +154,7 @@ func (c *noTouchConn) Read(b []byte) (int, error) {
 }
 
 // Where the server offers CLIENT NO-TOUCH, audits and plans read on connections that have it, in every database. Elsewhere the
-// report of the audit says that reading counts as use.
+// reports say that reading counts as use.
 func TestReadingDoesNotCountAsUse(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -179,6 +179,7 @@ func TestReadingDoesNotCountAsUse(t *testing.T) {
 		inventory, err := migrate.Plan(t.Context(), rdb, migrate.PlanConfig{})
 		require.NoError(t, err)
 		require.EqualValues(t, 1, inventory.Seen)
+		require.Equal(t, !known, inventory.CountsAsUse)
 		n.mu.Lock()
 		require.Equal(t, !known, strings.Contains(strings.Join(n.touched, "\n"), "getrange"))
 		n.mu.Unlock()

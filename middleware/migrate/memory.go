@@ -71,7 +71,7 @@ func (m *migration) admit(ctx context.Context, growth int64) error {
 	g := &m.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.grown += growth; m.AllowEviction || m.Operation == Unseal || g.before != nil && g.grown < g.room/part {
+	if g.grown += growth; m.AllowEviction || m.Operation == Unseal && m.inPlace() || g.before != nil && g.grown < g.room/part {
 		return nil
 	}
 	states, err := m.servers.States(ctx)

@@ -60,6 +60,9 @@ func (m *migration) moveGroup(ctx context.Context, sc *scratch, group []entry, c
 		case verdict != toWrite:
 			c.leave(verdict)
 		default:
+			if v.end > 0 && (v.expires < 0 || v.expires > v.end) {
+				v.expires = v.end
+			}
 			ready = append(ready, *v)
 		}
 		return nil

@@ -12,6 +12,8 @@ import (
 	"github.com/tink-crypto/tink-go/v2/prf"
 
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/internal/box"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -46,6 +48,49 @@ func TestResealKeepsHowValuesArePacked(t *testing.T) {
 			require.NoError(t, app.Invalidate(t.Context(), store.WithInvalidateTags([]string{"t"})))
 			_, err = app.Get(t.Context(), "k")
 			require.ErrorIs(t, err, store.NotFound{})
+		}
+	})
+}
+
+// The sealed end of a value is that of its plaintext, too: a TTL that was removed or is too long does not prolong its life, and
+// a value past its end does not come back.
+func TestUnsealKeepsTheSealedEnd(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		a := envelope(t)
+		seals, err := box.New(a, wire.CacheValue, ns)
+		require.NoError(t, err)
+		hour := time.Now().Add(time.Hour)
+		put := func(key string, end time.Time, ttl time.Duration) []byte {
+			h := wire.Header{Kind: wire.CacheValue, Type: wire.String, Flags: wire.Expires, End: end.UnixMilli()}
+			sealed, err := seals.Seal(t.Context(), nil, h, []byte("v"), key)
+			require.NoError(t, err)
+			require.NoError(t, rdb.Set(t.Context(), ns+":"+key, sealed, ttl).Err())
+			return sealed
+		}
+		life := func(name string) time.Duration { return rdb.PTTL(t.Context(), name).Val() }
+		from := migrate.Space{Namespace: ns, Prefix: "k:"}
+		for _, to := range []*migrate.Space{nil, {Namespace: ns, Prefix: "new:"}} {
+			put("k:none", hour, 0)
+			put("k:long", hour, 2*time.Hour)
+			put("k:short", hour, time.Minute)
+			past := put("k:past", time.Now().Add(-time.Minute), 0)
+			r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: from, To: to, Keys: a})
+			require.EqualValues(t, 3, r.Written)
+			require.EqualValues(t, 1, r.Expired)
+			require.EqualValues(t, 1, r.Left())
+			require.Contains(t, text(t, r), "past their sealed expiry")
+			prefix := ns + ":k:"
+			if to != nil {
+				prefix = ns + ":new:"
+				require.Zero(t, rdb.Exists(t.Context(), prefix+"past").Val())
+			}
+			require.Equal(t, string(past), rdb.Get(t.Context(), ns+":k:past").Val())
+			for name, most := range map[string]time.Duration{"none": time.Hour, "long": time.Hour, "short": time.Minute} {
+				require.Equal(t, "v", rdb.Get(t.Context(), prefix+name).Val())
+				require.LessOrEqual(t, life(prefix+name), most, name)
+				require.Greater(t, life(prefix+name), most-time.Minute, name)
+			}
+			require.NoError(t, rdb.Del(t.Context(), ns+":k:past").Err())
 		}
 	})
 }

@@ -88,6 +88,8 @@ type Inventory struct {
 	Seen      int64         `json:"seen"`
 	Excluded  int64         `json:"excluded"`
 	Reserved  int64         `json:"reserved"` // of asynq and this module
+	// CountsAsUse is as in audit.Report.
+	CountsAsUse bool `json:"counts_as_use"`
 	// WouldSeal is what Seal would seal, and Growth the bytes that this adds.
 	WouldSeal PlanCount `json:"would_seal"`
 	Growth    int64     `json:"growth"`
@@ -113,12 +115,16 @@ const (
 type planTally struct {
 	Inventory
 	groups map[string]*PlanGroup
+	blind  bool // OBJECT ENCODING is not allowed
 }
 
 // Plan reads every entry's start and counts what a migration would meet. It changes nothing and needs no key.
 func Plan(ctx context.Context, client redis.UniversalClient, c PlanConfig) (*Inventory, error) {
 	config := Config{From: c.From, Exclude: c.Exclude, Stored: c.Stored}
 	exclude, err := config.excluded()
+	if !(c.Rate >= 0) || c.MaxValueBytes < 0 || c.Overhead < 0 || c.Largest < 0 { // NaN too
+		err = errors.Join(err, errors.New("Rate, MaxValueBytes, Overhead and Largest must not be negative"))
+	}
 	if err = errors.Join(err, c.From.check()); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -133,15 +139,15 @@ func Plan(ctx context.Context, client redis.UniversalClient, c PlanConfig) (*Inv
 	if p.Logger == nil {
 		p.Logger = slog.Default()
 	}
-	if p.MaxValueBytes <= 0 {
+	if p.MaxValueBytes == 0 {
 		p.MaxValueBytes = defaultMaxValueBytes
 	}
-	if p.Overhead <= 0 {
+	if p.Overhead == 0 {
 		p.Overhead = planOverhead
 	}
 	if other := s.Untouched(ctx); other != nil {
 		defer other.Client.Close()
-		p.servers = other
+		p.servers, p.untouched = other, true
 	}
 	return p.run(ctx)
 }
@@ -152,6 +158,8 @@ type planner struct {
 	servers *rediswalk.Servers
 	exclude *rediswalk.Filter
 	started time.Time
+	// untouched says that reads do not count as use of an entry.
+	untouched bool
 }
 
 func (p *planner) run(ctx context.Context) (*Inventory, error) {
@@ -178,9 +186,12 @@ func (p *planner) run(ctx context.Context) (*Inventory, error) {
 	r := &all.Inventory
 	r.Schema, r.Servers, r.Databases, r.From = reportSchema, p.servers.Addresses(), []int{p.servers.Database()}, p.From.stored()
 	r.Complete, r.Elapsed, r.Groups = err == nil, time.Since(p.started), all.shown()
-	r.UnmatchedExcludes = p.exclude.Unmatched(p.Exclude)
+	r.UnmatchedExcludes, r.CountsAsUse = p.exclude.Unmatched(p.Exclude), !p.untouched
 	if err == nil {
 		r.Obstacles, err = p.obstacles(ctx, r.Growth)
+		if all.blind {
+			r.Obstacles = append(r.Obstacles, "OBJECT ENCODING is not allowed, so values that were modified in place are not recognized")
+		}
 	}
 	return r, suitable(err)
 }
@@ -245,8 +256,13 @@ func (p *planner) batch(ctx context.Context, names []string) (*planTally, error)
 			others = append(others, name)
 		case err != nil:
 			return nil, rediserr.Wrap(err)
-		case sizes[i].Val() == 0 && ttls[i].Val() == -2: // it is gone
+		case rediserr.IsReply(sizes[i].Err()) && rediserr.Code(sizes[i].Err()) != "WRONGTYPE":
+			return nil, rediserr.Wrap(sizes[i].Err())
+		case ttls[i].Err() != nil:
+			return nil, rediserr.Wrap(ttls[i].Err())
+		case ttls[i].Val() == -2: // it is gone
 		default:
+			t.blind = t.blind || rediserr.NotOffered(encodings[i].Err())
 			p.value(t, name, start, sizes[i].Val(), encodings[i].Val(), ttls[i].Val() < 0)
 		}
 	}
@@ -361,6 +377,7 @@ func (t *planTally) add(o *planTally, largest int) {
 	t.WouldSeal = t.WouldSeal.plus(o.WouldSeal)
 	t.Growth += o.Growth
 	t.TooLarge += o.TooLarge
+	t.blind = t.blind || o.blind
 	for prefix, g := range o.groups {
 		t.group(prefix).merge(g)
 	}

@@ -2,6 +2,7 @@ package migrate_test
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -69,8 +70,22 @@ func TestPlan(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, strings.Join(r.Obstacles, "\n"), "could not write")
 
-	_, err = migrate.Plan(ctx, rdb, migrate.PlanConfig{Exclude: []string{""}})
-	require.ErrorIs(t, err, migrate.ErrConfig)
+	server = redistest.StartWith(t, redistest.Options{User: "u", Password: "secret", Rules: "~* +@all -object"})
+	require.NoError(t, server.Client(t).Set(ctx, "shop:a", "v", 0).Err())
+	r, err = migrate.Plan(ctx, server.Client(t), migrate.PlanConfig{})
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(r.Obstacles, "\n"), "OBJECT ENCODING")
+	for _, command := range []string{"strlen", "pttl", "getrange"} {
+		server = redistest.StartWith(t, redistest.Options{User: "u", Password: "secret", Rules: "~* +@all -" + command})
+		require.NoError(t, server.Client(t).Set(ctx, "shop:a", "v", 0).Err())
+		_, err = migrate.Plan(ctx, server.Client(t), migrate.PlanConfig{})
+		require.ErrorContains(t, err, command, "sizes and expiries are not guessed")
+	}
+
+	for _, wrong := range []migrate.PlanConfig{{Exclude: []string{""}}, {Rate: -1}, {Rate: math.NaN()}, {MaxValueBytes: -1}, {Overhead: -1}, {Largest: -1}} {
+		_, err = migrate.Plan(ctx, rdb, wrong)
+		require.ErrorIs(t, err, migrate.ErrConfig)
+	}
 	_, err = migrate.Plan(ctx, shared.cluster.Nodes()[0].Client(t), migrate.PlanConfig{})
 	require.ErrorIs(t, err, migrate.ErrClusterNode)
 }

@@ -61,6 +61,8 @@ type Counts struct {
 	TooLarge int64 `json:"too_large"`
 	// KeptChanging counts entries that changed again and again.
 	KeptChanging int64 `json:"kept_changing"`
+	// Expired counts values whose sealed expiry has passed, and that are still there. Unseal would bring them back.
+	Expired int64 `json:"expired"`
 	// Conflicts counts entries whose new name is taken by another value, or by the same with another expiry.
 	Conflicts int64 `json:"conflicts"`
 	// WouldBeMovedAgain counts entries whose new name the scan would find as an old one.
@@ -110,6 +112,7 @@ func (c *Counts) add(o *Counts) {
 	c.WrongType += o.WrongType
 	c.TooLarge += o.TooLarge
 	c.KeptChanging += o.KeptChanging
+	c.Expired += o.Expired
 	c.Conflicts += o.Conflicts
 	c.WouldBeMovedAgain += o.WouldBeMovedAgain
 	c.Excluded += o.Excluded
@@ -206,7 +209,7 @@ type Report struct {
 // entries of other types stayed behind under the old names, and count too.
 func (r *Report) Left() int64 {
 	c := &r.Counts
-	n := c.Plaintext + c.unopened() + c.UnknownFormat + c.UnknownPRFKey + c.OneWay + c.PlainNames + c.WrongType + c.TooLarge + c.KeptChanging + c.Conflicts + c.WouldBeMovedAgain
+	n := c.Plaintext + c.unopened() + c.UnknownFormat + c.UnknownPRFKey + c.OneWay + c.PlainNames + c.WrongType + c.TooLarge + c.KeptChanging + c.Expired + c.Conflicts + c.WouldBeMovedAgain
 	return n + r.leftBehind()
 }
 
@@ -326,6 +329,7 @@ func (r *Report) writeCounts(b *strings.Builder) {
 	line(r.WrongType, "cannot have the type that was asked for")
 	line(r.TooLarge, "larger than the bound on values")
 	line(r.KeptChanging, "kept changing: run it again")
+	line(r.Expired, "past their sealed expiry: delete them")
 	line(r.Conflicts, "whose new name is taken, by another value or with another expiry")
 	line(r.WouldBeMovedAgain, "whose new name looks like an old one")
 	line(r.leftBehind(), "of other types, still under the old names")

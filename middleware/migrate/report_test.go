@@ -161,6 +161,28 @@ func TestEvictions(t *testing.T) {
 	require.Contains(t, text(t, r), "evicted")
 }
 
+// Unseal under new names needs memory as every move does. In place it frees some, and goes on.
+func TestUnsealAtTheEndOfMemory(t *testing.T) {
+	t.Parallel()
+	rdb, ctx := redistest.StartWith(t, redistest.Options{Args: []string{"--maxmemory-policy", "allkeys-random"}}).Client(t), t.Context()
+	a := envelope(t)
+	s := sealedStore(t, rdb, a, "ns")
+	for i := range 100 {
+		require.NoError(t, s.Set(ctx, fmt.Sprint("k", i), strings.Repeat("v", 30_000)))
+	}
+	var used int64
+	_, rest, _ := strings.Cut(rdb.Info(ctx, "memory").Val(), "used_memory:")
+	_, err := fmt.Sscan(rest, &used)
+	require.NoError(t, err)
+	require.NoError(t, rdb.ConfigSet(ctx, "maxmemory", fmt.Sprint(used+used/100)).Err())
+	config := migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: "ns"}, To: &migrate.Space{Namespace: "new"}, Keys: a}
+	_, err = unproven(ctx, rdb, config)
+	require.ErrorIs(t, err, migrate.ErrMemory)
+	require.Less(t, len(rdb.Keys(ctx, "new:*").Val()), 100)
+	config.To = nil
+	require.True(t, run(t, rdb, config).Done())
+}
+
 // twice sends every script a second time, as a client does whose connection was cut before the answer.
 type twice struct{}
 

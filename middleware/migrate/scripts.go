@@ -9,13 +9,14 @@ func newScripts() scripts {
 	return scripts{rediswalk.NewScript(swapSource), rediswalk.NewScript(dropSource), rediswalk.NewScript(readSource), rediswalk.NewScript(tagSource), rediswalk.NewScript(renameSource)}
 }
 
-// swapSource writes entries that still hold what was read. KEYS: entries. ARGV, three for each: the value that was read,
-// or its end; its length, or -1 if it is the whole value; the new value. It returns for each 1 if it was written, 0 if it
-// has changed, -1 if it does not exist. An entry keeps its expiry.
+// swapSource writes entries that still hold what was read. KEYS: entries. ARGV, four for each: the value that was read,
+// or its end; its length, or -1 if it is the whole value; the new value; when it has to expire at the latest, in Unix
+// milliseconds, or 0. It returns for each 1 if it was written, 0 if it has changed, -1 if it does not exist. An entry keeps
+// its expiry unless that is too late.
 const swapSource = `
 local result = {}
 for i = 1, #KEYS do
-	local key, old, size = KEYS[i], ARGV[3*i-2], tonumber(ARGV[3*i-1])
+	local key, old, size, last = KEYS[i], ARGV[4*i-3], tonumber(ARGV[4*i-2]), tonumber(ARGV[4*i])
 	local same = false
 	result[i] = 0
 	if size < 0 then
@@ -27,13 +28,17 @@ for i = 1, #KEYS do
 		else same = now == size and redis.call('GETRANGE', key, -#old, -1) == old end
 	end
 	if same then
-		redis.call('SET', key, ARGV[3*i], 'KEEPTTL')
+		redis.call('SET', key, ARGV[4*i-1], 'KEEPTTL')
+		if last > 0 then
+			local left, now = redis.call('PTTL', key), redis.call('TIME')
+			if left < 0 or now[1] * 1000 + left > last then redis.call('PEXPIREAT', key, ARGV[4*i]) end
+		end
 		result[i] = 1
 	end
 end
 return result`
 
-// dropSource deletes an entry that still holds what was read. KEYS: entry. ARGV as in swapSource, without the new value, and
+// dropSource deletes an entry that still holds what was read. KEYS: entry. ARGV: the first two of swapSource, and
 // when the entry expires, or nothing if that does not matter. It returns 1 if it was deleted, 0 if it has changed, -1 if it does not exist.
 const dropSource = `
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
@@ -47,7 +52,7 @@ if ARGV[3] and redis.call('PEXPIRETIME', KEYS[1]) ~= tonumber(ARGV[3]) then retu
 return redis.call('UNLINK', KEYS[1])`
 
 // renameSource writes the value of an entry under a new name and deletes the entry, if it still holds what was read. KEYS:
-// entry, new name. ARGV as in swapSource for one entry, and when it expires, as in readSource. It returns 1 if it did, 0 if
+// entry, new name. ARGV: the first three of swapSource, and when it expires, as in readSource. It returns 1 if it did, 0 if
 // the entry has changed, -1 if it does not exist, -2 if the new name is taken.
 const renameSource = `
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware/internal/box"
@@ -22,6 +23,7 @@ const (
 	unknownFormat
 	wrongType
 	leftNumber
+	expired
 	hyperLogLog
 	tooLarge
 	plainName
@@ -43,6 +45,8 @@ func (c *Counts) leave(v verdict) {
 		c.WrongType++
 	case leftNumber:
 		c.Numbers++
+	case expired:
+		c.Expired++
 	case hyperLogLog:
 		c.other("HyperLogLog", 1)
 	case tooLarge:
@@ -80,6 +84,7 @@ type value struct {
 	plaintext []byte
 	header    wire.Header     // of next, zero if it is not sealed
 	form      cachevalue.Form // of a plaintext value that is to be sealed
+	end       int64           // Unix milliseconds: next must not outlive it; 0 is none
 }
 
 // written counts a value that replaces before bytes.
@@ -150,7 +155,10 @@ func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *valu
 		return alreadyDone, nil
 	case m.Operation != Unseal:
 		return m.sealAs(ctx, sc, p, v, h, o.plaintext)
+	case h.Expired(time.Now()): // readers take it for absent, and its plaintext would be there again
+		return expired, nil
 	}
+	v.end = h.End
 	if _, o.plaintext, err = m.packer.Unpack(h, o.plaintext); err == nil {
 		v.next, err = cachevalue.Text(h.Type, o.plaintext)
 	}

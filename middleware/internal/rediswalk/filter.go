@@ -48,13 +48,14 @@ func system(namespace string, stored bool) string {
 
 // Match reports whether a stored name starts with one of the prefixes.
 func (f *Filter) Match(name string) bool {
-	for i, p := range f.prefixes {
+	matched := false
+	for i, p := range f.prefixes { // all of them: one prefix may start with another
 		if strings.HasPrefix(name, p) {
 			f.matched[i].Store(true)
-			return true
+			matched = true
 		}
 	}
-	return false
+	return matched
 }
 
 // Matched reports for each prefix whether it has matched.

@@ -12,6 +12,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // The fixed bytes of a header, version 1.
@@ -191,6 +192,15 @@ type Header struct {
 	// tells by it when that key has no entries any more, also where names are hidden
 	// one way.
 	PRFKey uint32
+}
+
+// ClockTolerance is how long after its sealed end a value is still good, because the
+// clocks of two processes differ.
+const ClockTolerance = 5 * time.Second
+
+// Expired reports whether the value's sealed end, if it has one, has passed.
+func (h Header) Expired(now time.Time) bool {
+	return h.Flags&Expires != 0 && now.After(time.UnixMilli(h.End).Add(ClockTolerance))
 }
 
 // Names is the set of a job's names that are bound.
