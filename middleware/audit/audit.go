@@ -12,6 +12,7 @@ import (
 
 	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
+	"github.com/sealcache/sealcache/middleware/internal/pseudonym"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
 
@@ -20,7 +21,9 @@ type auditor struct {
 	Config
 	tuning    rediswalk.Tuning
 	throttle  *rediswalk.Throttle
-	scope     string             // what the stored names start with
+	scope     string // what the stored names start with
+	pattern   string // what the names start with that are scanned
+	names     map[string]*pseudonym.Set
 	servers   *rediswalk.Servers // of the database that is being looked at
 	exclude   *rediswalk.Filter
 	others    *rediswalk.Filter
@@ -123,7 +126,7 @@ func (a *auditor) scan(ctx context.Context) error {
 	s := &scan{database: a.servers.Database()}
 	s.walk = &rediswalk.Walk[*findings]{
 		Servers:  a.servers,
-		Pattern:  rediscmd.Pattern(a.scope),
+		Pattern:  rediscmd.Pattern(a.pattern),
 		Tuning:   a.tuning,
 		Throttle: a.throttle,
 		Log:      a.Logger,
@@ -183,6 +186,7 @@ func (a *auditor) report(started time.Time, complete bool) *Report {
 		r.Keys = append(r.Keys, k.use(*n))
 	}
 	sortKeys(r.Keys)
+	r.HiddenNames, r.GivenPRFKeys = a.hidden(&all), a.givenPRFKeys()
 	r.Groups = a.shownGroups(&all)
 	r.Doubts = r.plaintextDoubts()
 	return r

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/tink-crypto/tink-go/v2/prf"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/middleware/internal/box"
@@ -43,6 +44,13 @@ type Config struct {
 	// Namespaces are those that values are bound to, for Keys. A name belongs to the namespace that it starts with, and
 	// else to none. The default is Namespace.
 	Namespaces []string
+
+	// HiddenKeys are the PRF keys by which the applications hide names (middleware.WithHiddenKeys). The report then says which
+	// values are under an older PRF key, or under none of them. Prefixes match the keys that are sealed in the values, so
+	// that they need Keys, and every value with a hidden name is opened.
+	HiddenKeys *prf.Set
+	// OneWayKeys are HiddenKeys for middleware.WithOneWayKeys. Prefixes are errors then.
+	OneWayKeys *prf.Set
 
 	// Samples is how many names the report shows of each kind of finding. 0 is none.
 	Samples int
@@ -124,6 +132,7 @@ func (a *auditor) check() (errs []error) {
 	if slices.ContainsFunc(a.Keys, func(k tink.AEADWithContext) bool { return box.IsNil(k) }) {
 		bad("Keys has a nil")
 	}
+	errs = append(errs, a.checkHidden()...)
 	prefix := ""
 	if a.Namespace != "" {
 		prefix = a.Namespace + ":"
@@ -133,6 +142,9 @@ func (a *auditor) check() (errs []error) {
 		if a.scope = a.Prefix; !strings.HasPrefix(a.Prefix, prefix) {
 			bad("Prefix is not a stored name of the namespace")
 		}
+	}
+	if a.pattern = a.scope; a.opensNames() { // a hidden name does not start with the prefix of its key
+		a.pattern = prefix
 	}
 	var err error
 	if a.exclude, err = rediswalk.NewFilter("Exclude", a.Exclude, a.Namespace, a.Stored, a.scope); err != nil {

@@ -70,7 +70,7 @@ func TestEachFindingForbidsYes(t *testing.T) {
 	for _, name := range []string{
 		"Schema", "Elapsed", "Servers", "Namespace", "OtherApplications", "Namespaces", "OneDatabase", "IgnoredTypes", "UnmatchedExcludes",
 		"UnmatchedApplications", "Masters", "Restarts", "Databases", "Opened", "CountsAsUse", "Groups", "KeyChecks", "RunRecords", "TagSets",
-		"Samples", "Doubts",
+		"Samples", "Doubts", "HiddenNames", "GivenPRFKeys",
 	} {
 		harmless[name] = true
 	}

@@ -17,6 +17,7 @@ type findings struct {
 	total      Tally
 	groups     map[string]*Tally
 	keys       map[keyName]*KeyUse
+	prfKeys    map[prfUse]*PRFKeyUse
 	jobs       JobTally
 	tagSets    int64
 	keyChecks  KeyChecks
@@ -57,6 +58,9 @@ func (f *findings) add(o *findings, samples int) {
 	}
 	for k, u := range o.keys {
 		f.useOf(k).add(u)
+	}
+	for k, u := range o.prfKeys {
+		f.prfKey(k).add(u)
 	}
 	for t, n := range o.others {
 		f.other(t, n)

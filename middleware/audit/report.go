@@ -154,6 +154,10 @@ type Report struct {
 	Keys      []KeyUse  `json:"keys"`
 	Jobs      JobTally  `json:"jobs"`
 	KeyChecks KeyChecks `json:"key_checks"`
+	// HiddenNames are the entries under hidden names. GivenPRFKeys are the ids of the PRF keys in the Config, the primary one
+	// first.
+	HiddenNames  HiddenNames `json:"hidden_names"`
+	GivenPRFKeys []uint32    `json:"given_prf_keys,omitempty"`
 	// RunRecords counts the hashes in which package migrate records its runs.
 	RunRecords int64 `json:"run_records"`
 	// TagSets counts gocache's sets of names. Their members are plaintext.
@@ -251,8 +255,9 @@ func (r *Report) WriteText(w io.Writer) error {
 	if r.KeyChecks.Values > 0 {
 		fmt.Fprintf(&b, "%d key checks, %d unreadable\n", r.KeyChecks.Values, r.KeyChecks.Unreadable)
 	}
+	r.HiddenNames.writeText(&b)
 	if r.TagSets > 0 {
-		fmt.Fprintf(&b, "%d tag sets; their members are names in plaintext\n", r.TagSets)
+		fmt.Fprintf(&b, "%d tag sets; their members are names as stored\n", r.TagSets)
 	}
 	for _, t := range sortedKeys(r.OtherTypes) {
 		fmt.Fprintf(&b, "%d of type %s, not looked into\n", r.OtherTypes[t], t)

@@ -41,10 +41,9 @@ func (a *auditor) batch(ctx context.Context, names []string) (*findings, error) 
 	var values, jobs []string
 	for _, name := range names {
 		switch {
-		case a.exclude.Match(name):
-			f.excluded++
-		case a.others.Match(name):
-			f.otherNames++
+		case a.mayBeHidden(name):
+			values = append(values, name)
+		case !a.matches(name, f):
 		case ofJobs(name):
 			jobs = append(jobs, name)
 		default:
@@ -84,6 +83,7 @@ func (a *auditor) caches(ctx context.Context, names []string, f *findings) error
 			return rediserr.Wrap(err2)
 		case wire.IsSealed(start):
 			sealed = append(sealed, peeked{name, n, start})
+		case a.mayBeHidden(name) && !a.matches(name, f): // it is not hidden
 		default:
 			if err := a.unsealed(ctx, peeked{name, n, start}, f); err != nil {
 				return err
@@ -106,6 +106,7 @@ func (a *auditor) otherTypes(ctx context.Context, names []string, f *findings) e
 		name := names[i]
 		switch {
 		case kind == "none":
+		case a.mayBeHidden(name) && !a.matches(name, f):
 		case kind == "string": // an empty one
 			a.plaintext(peeked{name: name}, f)
 		case kind == "set" && strings.HasPrefix(name, tagPrefix):
@@ -184,20 +185,30 @@ func (a *auditor) sealed(ctx context.Context, values []peeked, f *findings) erro
 			open = append(open, v)
 			continue
 		}
-		a.countSealed(v, n, false, f)
+		a.countSealed(v, n, sealedAs{name: v.name}, f)
 	}
 	return rediswalk.Groups(len(open), func(i int) int64 { return open[i].size }, func(from, to int) error {
 		return a.open(ctx, open[from:to], f)
 	})
 }
 
+// sealedAs is what is known of a sealed value.
+type sealedAs struct {
+	name       string // the stored name, or what it would be if names were not hidden
+	unreadable bool
+	posed      bool // see findings.countHidden
+}
+
 // countSealed counts a value with a header of n bytes.
-func (a *auditor) countSealed(v peeked, n int, unreadable bool, f *findings) {
-	g := f.group(a.groupOf(v.name))
+func (a *auditor) countSealed(v peeked, n int, as sealedAs, f *findings) {
+	g := f.group(a.groupOf(as.name))
 	f.total.Sealed.add(1, v.size)
 	g.Sealed.add(1, v.size)
-	f.key(nameOf(v.start[n:]), v.size, unreadable)
-	if unreadable {
+	f.key(nameOf(v.start[n:]), v.size, as.unreadable)
+	if h, _, ok := cachevalue.Header(v.start); ok {
+		f.countHidden(h, v.size, as.unreadable, as.posed)
+	}
+	if as.unreadable {
 		f.total.Unreadable.add(1, v.size)
 		g.Unreadable.add(1, v.size)
 		f.sample("unreadable", v.name, a.Samples)
@@ -254,22 +265,25 @@ func (a *auditor) open(ctx context.Context, group []peeked, f *findings) error {
 	if err != nil {
 		return err
 	}
-	open := func(ctx context.Context, i, n int) error {
+	open := func(ctx context.Context, i, n int) ([]byte, error) {
 		ns, key := a.namespaceOf(group[i].name)
-		_, _, err := a.keys[ns].Open(ctx, false, key, values[i], n)
-		return err
+		plaintext, _, err := a.keys[ns].Open(ctx, false, key, values[i], n)
+		return plaintext, err
 	}
 	dataKey := func(i int) string { return cachevalue.DataKey(values[i]) }
 	ahead := func(ctx context.Context, i int) {
 		if _, n, ok := cachevalue.Header(values[i]); ok {
-			_ = open(ctx, i, n)
+			_, _ = open(ctx, i, n)
 		}
 	}
 	return cachevalue.ByDataKey(ctx, len(values), dataKey, ahead, func(i int) error {
 		now := peeked{group[i].name, int64(len(values[i])), values[i]}
-		_, n, ok := cachevalue.Header(values[i])
+		h, n, ok := cachevalue.Header(values[i])
+		hidden := ok && h.Flags&wire.Hidden != 0
 		switch {
 		case values[i] == nil: // it is gone
+			return nil
+		case !hidden && a.mayBeHidden(now.name) && !a.matches(now.name, f):
 			return nil
 		case !wire.IsSealed(values[i]): // the application has written plaintext since its start was read
 			return a.unsealed(ctx, now, f)
@@ -277,11 +291,20 @@ func (a *auditor) open(ctx context.Context, group []peeked, f *findings) error {
 			a.unknownFormat(now, f)
 			return nil
 		}
-		err := open(ctx, i, n)
+		plaintext, err := open(ctx, i, n)
 		if err != nil && !box.Refused(err) {
 			return fmt.Errorf("audit: %w", err)
 		}
-		a.countSealed(now, n, err != nil, f)
+		as := sealedAs{name: now.name, unreadable: err != nil}
+		if err == nil {
+			if as.name, as.posed, err = a.plainNameOf(now.name, h, plaintext); err != nil {
+				return err
+			}
+			if hidden && a.opensNames() && !a.matches(as.name, f) {
+				return nil
+			}
+		}
+		a.countSealed(now, n, as, f)
 		return nil
 	})
 }

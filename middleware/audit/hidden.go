@@ -1,0 +1,281 @@
+package audit
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tink-crypto/tink-go/v2/prf"
+
+	"github.com/sealcache/sealcache/middleware/internal/content"
+	"github.com/sealcache/sealcache/middleware/internal/pseudonym"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// HiddenNames are the entries under hidden names (middleware.WithHiddenKeys and WithOneWayKeys). Their values name the PRF
+// key, so that counting them needs no keys.
+type HiddenNames struct {
+	Amount
+	// OneWay counts those that do not hold their key. They cannot be moved to another PRF key.
+	OneWay int64 `json:"one_way"`
+	// Older and Unknown count those under another PRF key than the primary one, and under none that was given. Without PRF
+	// keys, both are 0.
+	Older   int64 `json:"older"`
+	Unknown int64 `json:"unknown"`
+	// PRFKeys are the PRF keys that the values name.
+	PRFKeys []PRFKeyUse `json:"prf_keys,omitempty"`
+}
+
+// PRFKeyUse is how much is hidden under one PRF key.
+type PRFKeyUse struct {
+	ID uint32 `json:"id"`
+	// Status is "primary", "older" or "unknown" if PRF keys were given.
+	Status string `json:"status,omitempty"`
+	Amount
+	OneWay int64 `json:"one_way"`
+	// Unreadable is the part that does not open under the given keys. It may be planted.
+	Unreadable Amount `json:"unreadable"`
+}
+
+// The states of a PRF key in a report.
+const (
+	prfPrimary = "primary"
+	prfOlder   = "older"
+	prfUnknown = "unknown"
+)
+
+// prfUse is how the counts of a PRF key are kept. A value may name a key of the set and be hidden under another one.
+type prfUse struct {
+	id    uint32
+	posed bool
+}
+
+// maxPRFKeys bounds the ids that are counted apart, because an attacker can plant any. The rest share id 0.
+const maxPRFKeys = 1024
+
+func (f *findings) prfKey(k prfUse) *PRFKeyUse {
+	if f.prfKeys == nil {
+		f.prfKeys = make(map[prfUse]*PRFKeyUse)
+	}
+	if f.prfKeys[k] == nil && len(f.prfKeys) >= maxPRFKeys {
+		k = prfUse{}
+	}
+	if f.prfKeys[k] == nil {
+		f.prfKeys[k] = new(PRFKeyUse)
+	}
+	return f.prfKeys[k]
+}
+
+func (u *PRFKeyUse) add(o *PRFKeyUse) {
+	u.Amount.add(o.Values, o.Bytes)
+	u.OneWay += o.OneWay
+	u.Unreadable.add(o.Unreadable.Values, o.Unreadable.Bytes)
+}
+
+// countHidden counts a value if its name is hidden. posed says that another PRF key than the one that it names has hidden it.
+func (f *findings) countHidden(h wire.Header, bytes int64, unreadable, posed bool) {
+	if h.Flags&wire.Hidden == 0 {
+		return
+	}
+	u := PRFKeyUse{Amount: Amount{1, bytes}}
+	if h.Flags&wire.Named == 0 {
+		u.OneWay = 1
+	}
+	if unreadable {
+		u.Unreadable = u.Amount
+	}
+	f.prfKey(prfUse{h.PRFKey, posed}).add(&u)
+}
+
+// hidden returns what was found under hidden names.
+func (a *auditor) hidden(f *findings) HiddenNames {
+	var all HiddenNames
+	set := a.prfSet()
+	for k, u := range f.prfKeys {
+		u := *u
+		u.ID = k.id
+		switch {
+		case set == nil:
+		case set.PRFs[k.id] == nil || k.posed:
+			u.Status = prfUnknown
+			all.Unknown += u.Values
+		case k.id == set.PrimaryID:
+			u.Status = prfPrimary
+		default:
+			u.Status = prfOlder
+			all.Older += u.Values
+		}
+		all.Amount.add(u.Values, u.Bytes)
+		all.OneWay += u.OneWay
+		all.PRFKeys = append(all.PRFKeys, u)
+	}
+	slices.SortFunc(all.PRFKeys, func(x, y PRFKeyUse) int {
+		return cmp.Or(cmp.Compare(y.Values, x.Values), cmp.Compare(x.ID, y.ID), strings.Compare(x.Status, y.Status))
+	})
+	return all
+}
+
+// MayDisable answers whether the PRF key with this id may be disabled without making any entry a miss, and gives the reasons
+// unless the answer is Yes.
+//
+// Yes requires a complete scan that left nothing out, in which no value names the key, and that the key is one of the PRF
+// keys in the Config and not the primary one. It holds for the scope of the report: audit every namespace that uses the key.
+// While the key is enabled, SetIfNotExists, Increment and Update may create entries under it. docs/hiding.md says what to do
+// about those.
+func (r *Report) MayDisable(id uint32) (Answer, []string) {
+	var no, unreadable notes
+	known := false
+	for _, k := range r.HiddenNames.PRFKeys {
+		if k.ID == id {
+			no.count(k.Values-k.Unreadable.Values, fmt.Sprintf("values are hidden under PRF key %d (move them with reseal, or let them expire)", id))
+			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values claim PRF key %d and do not open (they may be planted; delete them)", id))
+		}
+	}
+	for _, k := range r.GivenPRFKeys {
+		known = known || k == id
+	}
+	if known && r.GivenPRFKeys[0] == id {
+		no = append(no, "it is the primary PRF key (make another key primary first)")
+	}
+	if len(no) > 0 {
+		return No, no
+	}
+	doubts := notes(slices.Concat(r.scanDoubts(), r.emptyDoubts(), unreadable))
+	switch {
+	case len(r.GivenPRFKeys) == 0:
+		doubts = append(doubts, "the PRF keys were not given, so whether the key is primary is unknown")
+	case !known:
+		doubts = append(doubts, fmt.Sprintf("no such key: the given PRF keys have no key %d", id))
+	}
+	doubts.count(r.Excluded, "names were excluded")
+	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
+	if r.Prefix != "" && strings.TrimPrefix(r.Prefix, r.Namespace+":") != "" {
+		doubts = append(doubts, "only some names were looked at (run it without prefix)")
+	}
+	if r.Replica {
+		doubts = append(doubts, "a replica may lack what its master has (audit the master)")
+	}
+	if len(doubts) > 0 {
+		return Unknown, doubts
+	}
+	return Yes, nil
+}
+
+// prfSet is the set of PRF keys that was given, or nil.
+func (c *Config) prfSet() *prf.Set {
+	if c.OneWayKeys != nil {
+		return c.OneWayKeys
+	}
+	return c.HiddenKeys
+}
+
+// opensNames reports whether filters match the keys that are sealed in values.
+func (a *auditor) opensNames() bool { return a.HiddenKeys != nil && a.filtersNames() }
+
+// filtersNames reports whether the Config has prefixes of keys.
+func (c *Config) filtersNames() bool {
+	return c.Prefix != "" || len(c.Exclude)+len(c.GroupBy) > 0 || c.Namespace != "" && !c.Stored && len(c.OtherApplications) > 0
+}
+
+// checkHidden checks the PRF keys, and makes the pseudonyms.
+func (a *auditor) checkHidden() (errs []error) {
+	if a.prfSet() == nil {
+		return nil
+	}
+	switch {
+	case a.HiddenKeys != nil && a.OneWayKeys != nil:
+		errs = append(errs, errors.New("settings HiddenKeys and OneWayKeys exclude each other"))
+	case a.OneWayKeys != nil && a.filtersNames():
+		errs = append(errs, errors.New("OneWayKeys: prefixes cannot match names that are not stored"))
+	case a.HiddenKeys != nil && a.filtersNames() && len(a.Keys) == 0:
+		errs = append(errs, errors.New("HiddenKeys: prefixes match names in the values (give Keys)"))
+	}
+	a.names = make(map[string]*pseudonym.Set)
+	for _, ns := range append([]string{""}, a.Namespaces...) {
+		var err error
+		if a.names[ns], err = pseudonym.New(ns, a.prfSet()); err != nil {
+			return append(errs, err)
+		}
+	}
+	return errs
+}
+
+// givenPRFKeys returns the ids of the PRF keys, the primary one first.
+func (a *auditor) givenPRFKeys() []uint32 {
+	names := a.names[""]
+	if names == nil {
+		return nil
+	}
+	ids := make([]uint32, names.Len())
+	for i := range ids {
+		ids[i] = names.ID(i)
+	}
+	return ids
+}
+
+// mayBeHidden reports whether a stored name may be hidden, so that filters cannot decide on it by its form.
+func (a *auditor) mayBeHidden(name string) bool {
+	if !a.opensNames() {
+		return false
+	}
+	_, key := a.namespaceOf(name)
+	return pseudonym.Is(key)
+}
+
+// matches reports whether a stored name is in the scope and matched by no filter. It counts one that is not.
+func (a *auditor) matches(name string, f *findings) bool {
+	switch {
+	case !strings.HasPrefix(name, a.scope):
+		f.seen--
+	case a.exclude.Match(name):
+		f.excluded++
+	case a.others.Match(name):
+		f.otherNames++
+	default:
+		return true
+	}
+	return false
+}
+
+// plainNameOf returns the stored name that an opened value would have if names were not hidden, and whether another PRF key
+// than the one that the value names has hidden it. A value that does not hold its key keeps its name.
+func (a *auditor) plainNameOf(name string, h wire.Header, plaintext []byte) (plain string, posed bool, err error) {
+	if h.Flags&wire.Hidden == 0 {
+		return name, false, nil
+	}
+	if h.Flags&wire.Named == 0 {
+		if a.opensNames() {
+			return "", false, errOneWayFilters
+		}
+		return name, false, nil
+	}
+	labels, err := content.Labels(h, plaintext)
+	if err != nil {
+		return name, false, nil //nolint:nilerr // the value is counted like any other
+	}
+	ns, key := a.namespaceOf(name)
+	if names := a.names[ns]; names != nil {
+		if i := names.Index(h.PRFKey); i >= 0 {
+			p, err := names.AppendKey(nil, i, labels.Key)
+			posed = err != nil || string(p) != key
+		}
+	}
+	return strings.TrimSuffix(name, key) + labels.Key, posed, nil
+}
+
+var errOneWayFilters = fmt.Errorf("%w: prefixes cannot match keys that are hidden one way", ErrConfig)
+
+func (n *HiddenNames) writeText(b *strings.Builder) {
+	if n.Values > 0 {
+		fmt.Fprintf(b, "%d values under hidden names, %d of them one way\n", n.Values, n.OneWay)
+	}
+	for _, k := range n.PRFKeys {
+		fmt.Fprintf(b, "hidden by %-26s %12d values (%d B)", strings.TrimSpace(fmt.Sprintf("PRF key %d %s", k.ID, k.Status)), k.Values, k.Bytes)
+		if k.Unreadable.Values > 0 {
+			fmt.Fprintf(b, ", %d unreadable", k.Unreadable.Values)
+		}
+		b.WriteByte('\n')
+	}
+}
