@@ -154,9 +154,15 @@ func (s *Sealer) sealBytes(ctx context.Context, dst []byte, sc *scratch, b bindi
 	if b.end != 0 {
 		h.Flags |= wire.Expires
 	}
+	if len(encoded) > maxPooled && cap(sc.packed) < len(encoded) {
+		sc.packed = largePacked.take(len(encoded))
+	}
 	plaintext, err := s.packer.Pack(&sc.packed, &h, b.labels, encoded)
 	if err != nil {
 		return nil, fmt.Errorf("middleware: seal: %w", err)
+	}
+	if need := s.box.Size(len(plaintext)); sc.lent && need > max(maxPooled, cap(dst)) {
+		dst = largeSealed.take(need)
 	}
 	out, err := s.box.Seal(ctx, dst, h, plaintext, b.name)
 	if err != nil {

@@ -20,10 +20,11 @@ type scratch struct {
 	out    []byte
 	packed []byte
 	word   [8]byte
+	lent   bool // the sealed value may be in a large buffer, which free takes back with out
 }
 
-// maxPooled bounds the buffers that are kept. A value of 100 MiB must not hold
-// 100 MiB for each processor.
+// maxPooled bounds the buffers that are pooled. A value of 100 MiB must not hold
+// 100 MiB for each processor: there is one larger buffer, of largeBuffer.
 const maxPooled = 1 << 20
 
 // scratches is shared by all stores. A pool has no state, and its content
@@ -37,11 +38,14 @@ func (sc *scratch) free() {
 	clear(sc.packed)
 	sc.packed = sc.packed[:0]
 	if cap(sc.packed) > maxPooled {
+		largePacked.keep(sc.packed)
 		sc.packed = nil
 	}
 	if cap(sc.out) > maxPooled {
+		largeSealed.keep(sc.out)
 		sc.out = nil
 	}
+	sc.lent = false
 	scratches.Put(sc)
 }
 
@@ -72,7 +76,7 @@ func (s *Store) setAt(ctx context.Context, a address, value any, plan writePlan,
 	var dst []byte
 	reuse := !onlyNew && (s.bytes != nil || s.leases)
 	if reuse {
-		dst = sc.out[:0]
+		dst, sc.lent = sc.out[:0], true
 	}
 	sealed, err := s.seal(ctx, dst, sc, a, value, s.endOf(plan.ttl), plan.tags)
 	if err != nil {
