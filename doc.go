@@ -1,8 +1,8 @@
 // Package sealcache holds documentation only. The module seals what Go services keep in caches and job queues.
 //
-// A value is sealed with Tink's authenticated encryption before it leaves the process. The operator of the Redis, or the
-// holder of a dump, cannot read it. Nobody without the keys can make the application accept a value that it did not write
-// for that key. SECURITY.md states the limits; FORMAT.md specifies the stored bytes.
+// A value is sealed with Tink's authenticated encryption before it leaves the process. The operator of the Redis, or
+// the holder of a dump, cannot read it. Without the keys, an attacker cannot make the application accept a value that
+// it did not write for that key. SECURITY.md states the limits; FORMAT.md specifies the stored bytes.
 //
 // # Where to begin
 //
@@ -22,7 +22,7 @@
 //   - middleware/migrate and middleware/audit: move live data in Redis, and count what is sealed.
 //   - stores: redisstore and memorystore, gocache stores with more capabilities; storetest is their conformance suite.
 //   - fxmodule: dependency injection from one Config; fxmodule/fxjobs adds jobs on asynq.
-//   - cmd/sealcache: the command line, a module of its own.
+//   - cmd/sealcache: the command line, a separate module.
 //
 // A program needs two things: keys from package aead, and a store or queue around which package middleware is put. The
 // README has one complete program; the directory examples has one program per use.

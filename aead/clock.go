@@ -26,7 +26,7 @@ func (c *clock) catchUp() (resumed bool) {
 	return c.observe(now.Round(0).Sub(c.base.Round(0)), now.Sub(c.base))
 }
 
-// observe takes how far each of the two clocks says it is from base.
+// observe records the time since base, as each of the two clocks shows it.
 func (c *clock) observe(wall, monotonic time.Duration) (resumed bool) {
 	lead := int64(wall - monotonic)
 	for {

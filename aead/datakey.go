@@ -109,13 +109,13 @@ func (k *dataKey) confirm(at int64) {
 // never is a time of confirmation so long ago that no TTL reaches it.
 const never = -1 << 62
 
-// limits are those of a data key for sealing.
+// limits bounds what one data key may seal.
 type limits struct {
 	messages, bytes uint64
 	age             int64
 }
 
-// soft returns the limits from which on the successor is made: three quarters.
+// soft returns three quarters of the limits. From there on, the successor is made.
 func (l limits) soft() limits {
 	return limits{l.messages - l.messages/4, l.bytes - l.bytes/4, l.age - l.age/4}
 }

@@ -6,14 +6,14 @@ import (
 	"sync"
 )
 
-// maxUnproven bounds how many wrapped data keys are held that no value has proved, and other wrapped forms of proved ones.
+// maxUnproven bounds the second part of the cache: unproven data keys, and further wrapped forms of proved ones.
 const maxUnproven = 1024
 
 // dataKeyCache holds unwrapped data keys by their header.
 //
-// It has two parts. One holds one wrapped form of each proved data key. The other holds data keys that no value has proved, and
-// further wrapped forms of proved ones: a key service may accept one wrapped data key in many spellings. The parts do not
-// displace each other, so planted values evict only what is planted.
+// It has two parts. One holds one wrapped form of each proved data key. The other holds data keys that no value has
+// proved, and further wrapped forms of proved ones: a key service may accept one wrapped data key in many spellings.
+// The parts do not displace each other, so planted data keys evict only other planted ones.
 //
 // Eviction is by second chance, an approximation of least recently used that lets a lookup do with a read lock.
 type dataKeyCache struct {
@@ -33,7 +33,7 @@ type identityName struct {
 	digest [sha256.Size]byte
 }
 
-// dataKeyView is what one tenant sees of a dataKeyCache. prove, removeIf and len are those of the whole.
+// dataKeyView is one tenant's part of a dataKeyCache. Its methods prove, removeIf and len act on the whole cache.
 type dataKeyView struct {
 	*dataKeyCache
 
@@ -44,7 +44,7 @@ func (v dataKeyView) lookup(header []byte) *dataKey { return v.dataKeyCache.look
 func (v dataKeyView) remove(header []byte)          { v.dataKeyCache.remove(v.tenant, header) }
 func (v dataKeyView) clear()                        { v.removeIf(func(k *dataKey) bool { return k.tenant == v.tenant }) }
 
-// identity is what all wrapped forms of one data key share. The cache's lock guards it.
+// identity is the state that all wrapped forms of one data key share. The cache's lock guards it.
 type identity struct {
 	prim   *primitive
 	proved bool     // a value authenticated under it, or this process made it
@@ -129,7 +129,7 @@ func (c *dataKeyCache) push(part *clockList, k *dataKey) {
 	}
 }
 
-// drop takes a data key out of its part. c.mu is held.
+// drop removes a data key from its part. c.mu is held.
 func (c *dataKeyCache) drop(k *dataKey) {
 	if k.identity.main == k {
 		c.proved.remove(k)
@@ -139,8 +139,8 @@ func (c *dataKeyCache) drop(k *dataKey) {
 	c.forget(k)
 }
 
-// forget is for a data key that is in neither part any more. With the form in the first part go all forms: left in the second
-// part, a data key in use would compete with planted ones. c.mu is held.
+// forget updates the identity of a data key that left the cache. If its form in the first part is gone, all other
+// forms go too. Otherwise a data key in use would compete with planted ones in the second part. c.mu is held.
 func (c *dataKeyCache) forget(k *dataKey) {
 	delete(c.byHeader, k.name())
 	k.identity.forms--
@@ -161,7 +161,7 @@ func (c *dataKeyCache) forget(k *dataKey) {
 	}
 }
 
-// remove drops a data key. For one that is not there, as garbage never is, it takes a read lock only.
+// remove drops a data key. If the key is not held, which is the rule for planted ones, it takes a read lock only.
 func (c *dataKeyCache) remove(tenant string, header []byte) {
 	c.mu.RLock()
 	_, ok := c.byHeader[dataKeyName{tenant, string(header)}]
@@ -250,7 +250,7 @@ func (l *clockList) oldestOf(tenant string) int {
 	return found
 }
 
-// forget is for a data key that is not in the list any more.
+// forget updates the count of the tenant whose data key has left the list.
 func (l *clockList) forget(k *dataKey) {
 	if k.tenant == "" {
 		return

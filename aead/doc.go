@@ -1,7 +1,7 @@
 // Package aead seals and opens bytes under keys that it loads, wraps, reloads and replaces.
 //
-// It knows bytes, keys and contexts, and nothing of caches, stores or jobs. Its formats are Tink's to the byte: Tink in any
-// language opens what it seals, given the same keys.
+// It knows bytes, keys and contexts, and nothing of caches, stores or jobs. Its formats are Tink's to the byte: Given
+// the same keys, Tink in any language opens its ciphertexts.
 //
 // # What to call first
 //
@@ -27,9 +27,9 @@
 // Keys are proved before they seal. A Keyring seals and opens a probe. An Envelope has the KEK unwrap each new data key, and
 // compares. A data key that is read from the store counts as proved once a value has authenticated under it.
 //
-// A data key is replaced before a limit is reached: messages, bytes, age. The old one seals until the new one is proved. It
-// never passes a limit, whatever the outage. Unwrapped data keys are dropped after a time (WithDataKeyTTL), unless the KEK
-// confirms them. This time is the delay after which destroying a KEK takes effect.
+// A data key is replaced before a limit is reached: messages, bytes, age. The old one seals until the new one is
+// proved. It never passes a limit, not even in an outage. Unwrapped data keys are dropped after a time
+// (WithDataKeyTTL), unless the KEK confirms them. This time is the delay after which destroying a KEK takes effect.
 //
 // A keyset is replaced as a whole. If the new one cannot be read, the old one stays in service.
 //
@@ -42,10 +42,11 @@
 // over all processes together. The chance of a repetition is then about 2^-33. A cache that writes 100,000 values per second
 // reaches the bound in twelve hours.
 //
-// An Envelope keeps the bound, because each process makes its own data keys and replaces them long before. A Keyring shares its
-// keys with every process that loads the keyset, and counts only its own messages. It warns at 2^28: sixteen processes that do
-// the same are then at the bound. It refuses at 2^32. For more messages use an Envelope, or XAES-256-GCM keys (Tink's
-// XAES256GCM192BitNonceKeyTemplate), whose longer nonces need no counting.
+// An Envelope keeps the bound, because each process makes its own data keys and replaces them long before. A Keyring
+// shares its keys with every process that loads the keyset, and counts only its own messages. It warns at 2^28,
+// because sixteen processes that share the key evenly have then reached the bound. It refuses at 2^32. For more
+// messages use an Envelope, or XAES-256-GCM keys (Tink's XAES256GCM192BitNonceKeyTemplate), whose longer nonces need
+// no counting.
 //
 // # Errors
 //

@@ -15,9 +15,9 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
-// Envelope seals messages under data keys (DEKs) that a key-encryption key (KEK) wraps. It uses each data key for many
-// messages and puts the wrapped data key in front of each. The bytes are those of Tink's KMS envelope: either opens what the
-// other sealed, given the KEK and the same type of data key.
+// Envelope seals messages under data keys (DEKs) that a key-encryption key (KEK) wraps. It uses each data key for
+// many messages and puts the wrapped data key in front of each. The bytes are those of Tink's KMS envelope: given the
+// KEK and the same type of data key, either opens the other's ciphertexts.
 //
 // # Sealing
 //
@@ -38,10 +38,11 @@ import (
 // A data key that is read counts as proved once a message has authenticated under it. If the first message does not, the KEK
 // is asked once more. Data keys that are not proved are held apart and displace no others.
 //
-// An attacker who plants values cannot cause a storm of calls. At most 16 unknown data keys are asked for at a time, and 4096
-// wait. Calls that prove no data key are limited to 100 per second, with a burst of 1024. While that limit is reached, data keys
-// that several messages name come first, and others may be turned away with ErrTooManyDataKeys. A refusal is remembered for 15
-// seconds; an outage is not remembered. Under a KEK of this package that calls no service, only the number at a time is limited.
+// An attacker who plants values cannot cause a storm of calls. At most 16 unwraps of unknown data keys run at a time,
+// and at most 4096 data keys wait. Calls that prove no data key are limited to 100 per second, with a burst of 1024.
+// While that limit is reached, data keys that several messages name come first, and others may be turned away with
+// ErrTooManyDataKeys. A refusal is remembered for 15 seconds; an outage is not remembered. If the KEK is of this
+// package and calls no service, only the number of concurrent unwraps is limited.
 //
 // # Errors
 //
@@ -57,10 +58,10 @@ import (
 //
 // # Calls to the KEK
 //
-// Each call has a deadline of ten seconds at most. A KEK that ignores its context is abandoned then: neither callers nor Close
-// wait for it. Such a call counts as under way until it returns. At most 8 calls to make data keys, 16 to unwrap and 8 to
-// confirm are under way. The KEK must be safe for concurrent use. A call that one caller started serves all callers. It gets
-// the values of that caller's context, and not its cancellation.
+// Each call has a deadline of ten seconds at most. A KEK that ignores its context is abandoned then: neither callers
+// nor Close wait for it. The call counts as under way until it returns. At most 8 calls to make data keys, 16 to
+// unwrap and 8 to confirm are under way. The KEK must be safe for concurrent use. A call that one caller started
+// serves all callers. It gets the values of that caller's context, and not its cancellation.
 type Envelope struct {
 	kek        tink.AEADWithContext
 	template   *tinkpb.KeyTemplate
@@ -331,8 +332,8 @@ func (e *Envelope) DecryptWithContext(ctx context.Context, ciphertext, associate
 	return present(e.OpenTo(ctx, nil, ciphertext, associatedData))
 }
 
-// Overhead returns how many bytes sealing currently adds: 99 with AES-GCM data keys under a Keyring of AES-GCM keys. It may
-// change by some bytes with a new data key if the key service puts its version into what it wraps.
+// Overhead returns how many bytes sealing currently adds: 99 with AES-GCM data keys under a Keyring of AES-GCM keys.
+// It may change by some bytes with a new data key if the key service puts its version into wrapped keys.
 func (e *Envelope) Overhead() int {
 	key := e.current.Load()
 	if key == nil {
@@ -394,11 +395,11 @@ func (e *Envelope) String() string {
 	return "aead.Envelope(" + shortType(e.template.GetTypeUrl()) + ")"
 }
 
-// GoString is String.
+// GoString returns String.
 func (e *Envelope) GoString() string { return e.String() }
 
-// LogValue is String.
+// LogValue returns String.
 func (e *Envelope) LogValue() slog.Value { return slog.StringValue(e.String()) }
 
-// Format is String, whatever the verb.
+// Format writes String for every verb.
 func (e *Envelope) Format(s fmt.State, _ rune) { writeString(s, e) }

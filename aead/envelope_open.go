@@ -42,8 +42,8 @@ func (e *Envelope) proved(key *dataKey) {
 	}
 }
 
-// awaitDataKey has a data key unwrapped, or joins the callers that wait for it. A data key that is held, fresh and other than
-// doubted is returned at once. payload is that of the value which needs it.
+// awaitDataKey has a data key unwrapped, or joins the callers that wait for it. A data key that is held, fresh and
+// other than doubted is returned at once. payload is the payload of the value that needs the data key.
 func (e *Envelope) awaitDataKey(ctx context.Context, header, payload []byte, doubted *dataKey) (*dataKey, error) {
 	f, key, err := e.joinUnwrap(ctx, header, payload, doubted)
 	if f == nil {
@@ -109,9 +109,9 @@ func (e *Envelope) joinUnwrap(ctx context.Context, header, payload []byte, doubt
 	return f, nil, nil
 }
 
-// leaveUnwrap is for a caller that no longer waits, and returns why it had to. A data key for which no caller waits leaves
-// the queue, so that the queue is not longer than there are readers. A call to the KEK that has begun goes on: otherwise
-// readers with short deadlines would never get their data key from a slow key service.
+// leaveUnwrap ends the wait of one caller, and returns the reason for the wait. A data key without a waiting caller
+// leaves the queue, which bounds the queue by the number of readers. A call to the KEK that has begun goes on.
+// Otherwise readers with short deadlines would never get their data key from a slow key service.
 func (e *Envelope) leaveUnwrap(f *flight, header []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -175,8 +175,9 @@ func (e *Envelope) endUnwrap(name string, f *flight, key *dataKey, err error) {
 
 var errOtherDataKey = errors.New("the key service returned a different data key than before")
 
-// hold keeps an unwrapped data key, or extends the same one that is held. It fails if a proved one with this header is
-// another: then the KEK errs. token says that the call took a token of the gate. e.mu is held.
+// hold keeps an unwrapped data key, or extends the same one that is held. It fails if a different data key is proved
+// under this header, because the KEK then answered wrongly. token reports whether the call took a token of the gate.
+// e.mu is held.
 func (e *Envelope) hold(key *dataKey, token bool) (*dataKey, error) {
 	held := e.known.lookup(key.header)
 	if current := e.current.Load(); current != nil && current.is(key.header) {
@@ -194,8 +195,8 @@ func (e *Envelope) hold(key *dataKey, token bool) (*dataKey, error) {
 	return e.known.insert(held), nil
 }
 
-// refuse drops a data key that the KEK refused to unwrap. If it is the one that seals, no process could open what it seals
-// from now on. e.mu is held.
+// refuse drops a data key that the KEK refused to unwrap. If this data key seals, it is retired: no process could
+// open its later messages. e.mu is held.
 func (e *Envelope) refuse(header []byte, err error) {
 	e.refused.remember(header, err, e.clock.now())
 	e.known.remove(header)
@@ -237,9 +238,9 @@ func (e *Envelope) unwrap(ctx context.Context, release func(), header []byte) (*
 	return nil, err
 }
 
-// startReview asks the KEK in the background whether a data key in use may still be used. No caller waits for the answer. The
-// same data key extends it, a refusal drops it, and a failure changes nothing. Another data key replaces one that no value
-// has proved.
+// startReview asks the KEK in the background whether a data key in use may still be used. No caller waits for the
+// answer. The same data key extends it, a refusal drops it, and a failure changes nothing. A different data key
+// replaces one that no value has proved.
 func (e *Envelope) startReview(ctx context.Context, key *dataKey) {
 	if !key.confirming.CompareAndSwap(false, true) {
 		return
@@ -281,8 +282,8 @@ func (e *Envelope) startReview(ctx context.Context, key *dataKey) {
 	})
 }
 
-// reviewSlot takes what a review needs, without waiting. A review of a data key that no value has proved needs a token too.
-// e.mu is held.
+// reviewSlot reserves a slot for a review, without waiting. A review of a data key that no value has proved needs a
+// token too. e.mu is held.
 func (e *Envelope) reviewSlot(key *dataKey) (release func(), ok bool) {
 	if e.closed || !key.proved.Load() && !e.gate.take() {
 		return nil, false

@@ -23,10 +23,10 @@ const (
 	defaultMaxBytes = 1 << 40
 	// maxMaxBytes is 2^48 bytes; beyond it the same advantage passes 2^-41.
 	maxMaxBytes = 1 << 48
-	// defaultMaxAge bounds for how long a process seals under a data key after its KEK was revoked or rotated, at a
-	// price of one call a day and process, and of one more data key a day to be unwrapped by readers.
+	// defaultMaxAge bounds how long a process seals under a data key after its KEK was revoked or rotated. It costs
+	// one wrap per process and day, and one more data key per day for readers to unwrap.
 	defaultMaxAge = 24 * time.Hour
-	// defaultDataKeyCache is generous: a process meets one data key per writing process and day of data, more where
+	// defaultDataKeyCache is generous: a process reads one data key per writing process and day of data, and more if
 	// processes are short-lived. If more are in use than are held, nearly every read calls the KEK.
 	defaultDataKeyCache = 16384
 	maxDataKeyCache     = 1 << 20

@@ -17,7 +17,7 @@ const (
 	maxWrapBackoff   = 5 * time.Second
 )
 
-// startSuccessor has the next data key made in the background, unless that has begun.
+// startSuccessor begins to make the next data key in the background, unless that has begun.
 func (e *Envelope) startSuccessor(ctx context.Context, key *dataKey) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -27,7 +27,7 @@ func (e *Envelope) startSuccessor(ctx context.Context, key *dataKey) {
 	e.startWrap(ctx)
 }
 
-// awaitSuccessor waits until another data key is in service than the given one, which must not seal any more.
+// awaitSuccessor waits until another data key than the given, retired one is in service.
 func (e *Envelope) awaitSuccessor(ctx context.Context, key *dataKey) error {
 	e.mu.Lock()
 	switch {
@@ -103,8 +103,8 @@ func (e *Envelope) wrap(ctx context.Context, f *flight) (done bool) {
 	return true
 }
 
-// backoff returns how long to wait after so many failures: from 0.1 s doubling to 5 s, less up to a fifth. Processes that lost a
-// key service at one moment then do not come back at one moment.
+// backoff returns how long to wait after so many failures: from 0.1 s doubling to 5 s, less up to a fifth. Processes
+// that lost a key service together then do not call it again at the same moment.
 func backoff(failures int) time.Duration {
 	wait := min(firstWrapBackoff<<min(failures, 10), maxWrapBackoff)
 	var b [1]byte
@@ -112,7 +112,8 @@ func backoff(failures int) time.Duration {
 	return wait - wait/5*time.Duration(b[0])/256
 }
 
-// install puts a data key into service, for sealing and for opening. The one before stays for opening. e.mu is held.
+// install puts a data key into service, for sealing and for opening. The previous one stays for opening. e.mu is
+// held.
 func (e *Envelope) install(key *dataKey) {
 	if old := e.current.Load(); old != nil && old.fresh(e.clock.now(), e.ttl) {
 		e.known.insert(old)

@@ -11,9 +11,9 @@ import (
 )
 
 var (
-	// ErrUnauthentic means that a ciphertext did not authenticate. It was altered or cut, belongs to other associated data, or
-	// was sealed under another key. These are not told apart on purpose. The answer is definite: opening the same bytes again
-	// gives it again.
+	// ErrUnauthentic means that a ciphertext did not authenticate. It was altered or cut, belongs to other associated
+	// data, or was sealed under another key. The error hides on purpose which of these happened. The answer is
+	// definite: opening the same bytes again gives it again.
 	ErrUnauthentic = errors.New("aead: does not authenticate: altered, moved, or sealed under another key")
 
 	// ErrUnknownKey means that a ciphertext was sealed under another key than those at hand: it names a key that the keyset does
@@ -60,7 +60,7 @@ type KeyError struct {
 	Present []uint32
 }
 
-// Error names the key and those present. Key ids are no secret: every ciphertext begins with one.
+// Error names the key and those present. Key ids are public: every ciphertext begins with one.
 func (e *KeyError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "aead: sealed under key %d, which ", e.KeyID)

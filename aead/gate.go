@@ -10,17 +10,17 @@ import (
 )
 
 const (
-	// unwrapParallel is how many unknown data keys the KEK is asked for at one time.
+	// unwrapParallel is how many unknown data keys are unwrapped at a time.
 	unwrapParallel = 16
-	// unwrapQueue is how many unknown data keys may wait, at some kilobytes each. A key service that answers in 40 ms unwraps
-	// as many in the ten seconds for which one may wait.
+	// unwrapQueue is how many unknown data keys may wait, at some kilobytes each. With answers in 40 ms, the 16
+	// parallel calls unwrap that many within ten seconds, the longest wait.
 	unwrapQueue = 4096
 	// unwrapRate is how many calls per second may prove no data key, after a burst of unwrapBurst.
 	unwrapRate  = 100
 	unwrapBurst = 1024
 
-	// turnAwayEvery is the pace at which waiting data keys are turned away while calls are limited: nine for each that is
-	// unwrapped. Reads of planted values then fail soon, instead of taking their turn at the pace of the calls.
+	// turnAwayEvery is the pace at which waiting data keys are turned away while calls are limited: nine for each
+	// that is unwrapped. Reads of planted values then fail soon, instead of waiting for a limited call.
 	turnAwayEvery = time.Second / (10 * unwrapRate)
 	// A data key is not turned away before it has waited for so long: one that several values name, one that looks like
 	// proved data keys, any other.
@@ -28,20 +28,20 @@ const (
 	waitOfFamiliar = 2 * time.Second / unwrapRate
 	waitOfOthers   = turnAwayEvery
 
-	// slowCall is the age of a call from which on the key service counts as not answering.
+	// slowCall is the age at which an unanswered call shows that the key service does not answer.
 	slowCall = time.Second
-	// countedValues is up to how many values are told apart that name one unknown data key.
+	// countedValues is up to how many values are distinguished that name one unknown data key.
 	countedValues = 4
 )
 
-// gate decides when the KEK is asked for which unknown data key. Known data keys do not pass it.
+// gate limits and orders the unwraps of unknown data keys. Known data keys do not pass it.
 //
 // A planted data key cannot be told from an honest one before a value has authenticated under it. So every call takes a
 // token of a bucket. The token is given back when a value proves the data key. A process that starts next to a full store
 // therefore gets its data keys as fast as the KEK answers, and planted values soon find the bucket empty.
 //
-// While the bucket is empty, the turns are not in order of arrival: see better. An attacker would have to plant several values
-// under each made-up data key to compete with the data keys of other processes.
+// While the bucket is empty, the function better orders the turns, not the arrival. An attacker would have to plant
+// several values under each made-up data key to compete with the data keys of other processes.
 type gate struct {
 	limited bool // calls cost something
 	clock   *clock
@@ -72,8 +72,8 @@ type turn struct {
 	err      error // set before admitted is closed: it was turned away
 }
 
-// newGate returns the gate to a KEK. An unlimited gate is for a KEK that computes for a few microseconds: there, a limit would
-// fail reads and protect nothing.
+// newGate returns the gate to a KEK. A KEK that computes for a few microseconds gets an unlimited gate, because a
+// limit would fail reads and protect nothing.
 func newGate(c *clock, limited bool) *gate {
 	return &gate{
 		limited: limited, clock: c, free: unwrapParallel, answered: true, calls: make(map[*turn]int64),
@@ -82,8 +82,9 @@ func newGate(c *clock, limited bool) *gate {
 	}
 }
 
-// better reports whether turn a comes before turn b. A data key that several values name comes first. Then come data keys
-// that look like proved ones, those that were turned away before, those that more values name, and those seen first.
+// better reports whether turn a comes before turn b. A data key that several values name comes first. The next
+// criteria are, in order: a form like that of proved data keys, an earlier rejection, more values, and the earlier
+// first sight.
 func better(a, b *turn) bool {
 	switch several := len(a.values) > 1; {
 	case several != (len(b.values) > 1):
@@ -153,8 +154,8 @@ func (g *gate) wait(ctx context.Context, t *turn) error {
 	return t.err
 }
 
-// leave takes a data key out of the queue if no caller waits for it any more. had says that it had its turn: the KEK is being
-// asked, or has been. reason says what the caller waited for.
+// leave removes a data key from the queue if last is set, because no other caller waits for it. had reports whether
+// its call to the KEK has begun. reason is the error that says what the caller waited for.
 func (g *gate) leave(t *turn, last bool) (had bool, reason error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -259,8 +260,8 @@ func (g *gate) turnAway(i int, now int64) {
 	close(t.admitted)
 }
 
-// pick returns the index of the first waiting data key in an order, among those that fit, or -1. Of equal ones it is the one
-// that has waited longest.
+// pick returns the index of the first waiting data key in an order, among those that fit, or -1. Among equals, the
+// first is the one that has waited longest.
 func (g *gate) pick(before func(a, b *turn) bool, fits func(*turn) bool) int {
 	picked := -1
 	for i, t := range g.waiting {
@@ -294,7 +295,7 @@ func (g *gate) release(t *turn) {
 	g.dispatch(g.clock.now())
 }
 
-// learn notes what proved data keys look like. giveBack gives back the token of the call that unwrapped this one.
+// learn records the form of a proved data key. giveBack returns the token of the call that unwrapped it.
 func (g *gate) learn(header []byte, giveBack bool) {
 	if !g.limited {
 		return
@@ -317,8 +318,8 @@ func (g *gate) close() {
 	}
 }
 
-// bucket is a token bucket whose tokens can be given back. That of golang.org/x/time/rate gives none back that could
-// have been used at once.
+// bucket is a token bucket whose tokens can be given back. The limiter of golang.org/x/time/rate does not return a
+// token that could have been used at once.
 type bucket struct {
 	rate, size float64 // tokens per second, and at most
 	tokens     float64
@@ -362,8 +363,8 @@ func newSightings() sightings {
 	return sightings{seed: maphash.MakeSeed(), m: make(map[uint64]*sighting)}
 }
 
-// hash tells wrapped data keys and values apart. An attacker does not know the seed. The end of a value is enough, since it
-// is the authentication tag.
+// hash identifies wrapped data keys and values. An attacker does not know the seed. The end of a value is enough,
+// since it is the authentication tag.
 func (s *sightings) hash(b []byte) uint64 { return maphash.Bytes(s.seed, b) }
 
 func (s *sightings) recall(t *turn) {
@@ -395,8 +396,8 @@ type form struct {
 	start  [prefixSize]byte
 }
 
-// familiarity is how many more data keys of a form count as familiar in this second, unless another one is proved. An attacker
-// can imitate a form.
+// familiarity bounds how many data keys of a form count as familiar in a second. An attacker can imitate a form, so
+// only proved data keys extend the bound.
 type familiarity struct {
 	left  int
 	since int64

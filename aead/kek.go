@@ -31,9 +31,9 @@ type KEKOpener interface {
 	Schemes() []string
 	// OpenKEK is called by the function OpenKEK for a URI of one of the schemes. The AEAD must be safe for concurrent
 	// use and pass its context to the service. It must mark a definite refusal of a ciphertext, and nothing else, as
-	// ErrUnauthentic or ErrUnknownKey. The latter is for a ciphertext of another key, or in a form that the service does
-	// not write: ErrUnauthentic says that no other key opens it. If it is an io.Closer, closing the KEK closes it. Errors must not quote the URI,
-	// which may hold a secret.
+	// ErrUnauthentic or ErrUnknownKey. ErrUnknownKey means another key, or a form that the service does not write.
+	// ErrUnauthentic means that no other key opens the ciphertext either. If it is an io.Closer, closing the KEK
+	// closes it. Errors must not quote the URI, which may hold a secret.
 	OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, error)
 }
 
@@ -59,7 +59,7 @@ func (k openedKEK) GoString() string { return k.String() }
 // LogValue returns String.
 func (k openedKEK) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
-// Format writes String, whatever the verb.
+// Format writes String, for every verb.
 func (k openedKEK) Format(s fmt.State, _ rune) { writeString(s, k) }
 
 // fileKEKReload is the default interval at which the keyset of a file:// KEK is read again.

@@ -10,8 +10,8 @@ import (
 const (
 	// kekTimeout bounds every call to the KEK.
 	kekTimeout = backgroundTimeout
-	// kekGrace is how long a call may go on after its context has ended, so that a KEK that heeds its context can say why it
-	// had not answered. After it, the call is abandoned.
+	// kekGrace is how long a call may go on after its context has ended. A KEK that respects its context can then
+	// report why it had not answered. After it, the call is abandoned.
 	kekGrace = 100 * time.Millisecond
 )
 
@@ -19,7 +19,7 @@ const (
 // error wants to know about its own deadline.
 var errNoAnswer = fmt.Errorf("the key service did not answer within %v", kekTimeout)
 
-// detach returns a context with the values of a caller's. It ends with Close, and not with the caller's.
+// detach returns a context with the values of the caller's context. It ends with Close, and not with the caller.
 func (e *Envelope) detach(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(e.ctx, cancel)
@@ -29,7 +29,7 @@ func (e *Envelope) detach(ctx context.Context) (context.Context, context.CancelF
 	}
 }
 
-// callContext is detach, for one call to the KEK.
+// callContext is detach with the deadline of one call to the KEK.
 func (e *Envelope) callContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	detached, cancel := e.detach(ctx)
 	ctx, cancelCall := context.WithTimeoutCause(detached, kekTimeout, errNoAnswer)
@@ -52,14 +52,14 @@ func take(ctx context.Context, slots chan struct{}) error {
 	return fmt.Errorf("waiting for earlier calls to end: %w", ended(ctx))
 }
 
-// releaser returns what gives back one of the slots.
+// releaser returns a function that frees one of the slots.
 func releaser(slots <-chan struct{}) func() { return func() { <-slots } }
 
 // callKEK calls the KEK and waits for its answer as long as ctx allows. It calls release when the call has returned.
 //
-// The call runs in a goroutine of its own, because some clients of key services ignore their context. Such a call is abandoned:
-// neither callers nor Close wait for it, and its answer is cleared. It keeps its slot until it returns, so that the number of
-// abandoned calls is bounded.
+// The call runs in a separate goroutine, because some clients of key services ignore their context. Such a call is
+// abandoned: neither callers nor Close wait for it, and its answer is cleared. It keeps its slot until it returns, so
+// that the number of abandoned calls is bounded.
 //
 // A panic of the client would end the process, so it becomes an error. Its value is not shown, because it may hold a secret.
 func callKEK(ctx context.Context, release func(), call func() ([]byte, error)) ([]byte, error) {
@@ -99,7 +99,7 @@ func callKEK(ctx context.Context, release func(), call func() ([]byte, error)) (
 	}
 }
 
-// answered returns the KEK's error without our own deadline in it, and with the cause of a caller's context.
+// answered returns the KEK's error without this package's deadline, and with the cause of the caller's context.
 func answered(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
 		return err

@@ -32,10 +32,10 @@ const (
 //
 // # Which member is asked
 //
-// The member that wrapped or unwrapped a key is remembered for the last 16384 keys, and is asked first. For other keys, members
-// of this package that call no service come first, then the member that last opened a key that looks alike, then the primary,
-// then the others in their order. If a member takes longer than a second, the next one is asked as well; the first plaintext
-// wins. A member that could not be asked comes last for five seconds.
+// The member that wrapped or unwrapped a key is remembered for the last 16384 keys, and is asked first. For other
+// keys, the order is: members of this package that call no service, the member that last opened a similar key, the
+// primary, the others. If a member takes longer than a second, the next one is asked as well; the first plaintext
+// wins. A member that did not answer comes last for five seconds.
 //
 // # Errors
 //
@@ -112,7 +112,7 @@ func (s *KEKSet) EncryptWithContext(ctx context.Context, plaintext, associatedDa
 	return wrapped, nil
 }
 
-// kekSetAnswer is what a member answered.
+// kekSetAnswer is the answer of one member.
 type kekSetAnswer struct {
 	member *kekSetMember
 	out    []byte
@@ -270,7 +270,7 @@ func (q *kekSetQuestion) failure(ctx context.Context) error {
 	if len(q.failed) > 0 {
 		return fmt.Errorf("%w: KEK set: %w", ErrKeyServiceUnavailable, errors.Join(q.failed...))
 	}
-	// ErrUnauthentic says that no other key opens it, so it is worth more than the others' ErrUnknownKey.
+	// ErrUnauthentic means that no other key opens it, so it is worth more than the others' ErrUnknownKey.
 	definite := slices.DeleteFunc(slices.Clone(q.refused), func(err error) bool { return !errors.Is(err, ErrUnauthentic) })
 	if len(definite) == 0 {
 		definite = q.refused
@@ -287,7 +287,7 @@ func (s *KEKSet) Stats() []KEKSetStats {
 	return stats
 }
 
-// onReload calls f after a member's keyset has changed, and forgets what the members answered before.
+// onReload calls f after a member's keyset has changed, and forgets the earlier answers of all members.
 func (s *KEKSet) onReload(f func()) (cancel func()) {
 	var cancels []func()
 	for _, m := range s.members {
@@ -326,5 +326,5 @@ func (s *KEKSet) GoString() string { return s.String() }
 // LogValue returns String.
 func (s *KEKSet) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// Format writes String, whatever the verb: %d and %x would print the members.
+// Format writes String, for every verb: %d and %x would print the members.
 func (s *KEKSet) Format(f fmt.State, _ rune) { writeString(f, s) }

@@ -72,8 +72,8 @@ func (m *kekSetMemory) remember(name kekSetKey, wrapped []byte, member int) {
 	m.opened[name] = member
 }
 
-// recall returns the member that opened a wrapped key and the one that opened others like it, or -1, and what members
-// refused it with.
+// recall returns the member that opened a wrapped key and the member that opened similar ones, or -1. refused holds
+// the remembered refusals by member.
 func (m *kekSetMemory) recall(name kekSetKey, wrapped []byte, now int64) (first, hinted int, refused [maxKEKSet]error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -117,7 +117,7 @@ func (m *kekSetMemory) refuse(name kekSetKey, member int, err error, now int64) 
 	m.refused[key] = refusal{err, now + int64(refusalMemory)}
 }
 
-// forget is for a reload of a member.
+// forget clears the memory after a member has reloaded.
 func (m *kekSetMemory) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -19,7 +19,7 @@ import (
 //
 // It is the KEK of an Envelope, or, for few writes, an AEAD in its own right; the package comment has the arithmetic.
 //
-// Sealing and opening take no lock. Each sees one keyset, the one before a reload or the one after.
+// Sealing and opening take no lock. Each call uses one keyset: the old or the new one during a reload.
 type Keyring struct {
 	keyset   atomic.Pointer[loadedKeyset] // nil once closed
 	counters messageCounters
@@ -245,5 +245,5 @@ func (k *Keyring) GoString() string { return k.String() }
 // LogValue returns String.
 func (k *Keyring) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
-// Format writes String, whatever the verb.
+// Format writes String, for every verb.
 func (k *Keyring) Format(s fmt.State, _ rune) { writeString(s, k) }

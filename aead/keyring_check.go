@@ -26,7 +26,7 @@ type KeyringStats struct {
 	Reloads uint64
 	// ReloadFailures is how often a keyset could not be read or opened. The old one stayed in service.
 	ReloadFailures uint64
-	// UnrelatedKeysets is how often a keyset went into service that has no key of the one before.
+	// UnrelatedKeysets counts reloads after which no key of the previous keyset remained.
 	UnrelatedKeysets uint64
 	// KEKRefusals is how often the key-encryption key refused the keyset in service.
 	KEKRefusals uint64
@@ -47,8 +47,9 @@ func (k *Keyring) Stats() KeyringStats {
 	}
 }
 
-// Check returns an error if the Keyring is closed, if its key-encryption key refuses the keyset, or if a reload replaced
-// all keys at once. The last stands until a keyset with one of the former keys is in service. Check calls no service.
+// Check returns an error if the Keyring is closed, if its key-encryption key refuses the keyset, or if a reload
+// replaced all keys at once. The last error remains until a keyset with one of the former keys is in service. Check
+// calls no service.
 func (k *Keyring) Check() error {
 	if _, err := k.current(); err != nil {
 		return err
@@ -87,7 +88,7 @@ func (d keyDigests) intersects(other keyDigests) bool {
 	return false
 }
 
-// compareKeys reports a keyset that has no key of the one before: values of before it no longer open.
+// compareKeys reports a keyset that has no key of the previous one, because earlier values then no longer open.
 func (k *Keyring) compareKeys(ctx context.Context, old, r *loadedKeyset) {
 	digests := digestsOf(r.handle)
 	if k.lost != nil && digests.intersects(k.lost) {

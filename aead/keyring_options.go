@@ -35,7 +35,7 @@ type keyringOption func(c *keyringConfig) error
 
 func (o keyringOption) applyKeyring(c *keyringConfig) error { return o(c) }
 
-// WithAssociatedData gives the associated data under which the keyset itself was sealed. The default is none.
+// WithAssociatedData sets the associated data of the sealed keyset itself. The default is none.
 func WithAssociatedData(ad []byte) KeyringOption {
 	ad = bytes.Clone(ad)
 	return keyringOption(func(c *keyringConfig) error {
@@ -68,10 +68,10 @@ func checkKeysetName(name string) error {
 	return nil
 }
 
-// WithReload reads the source again after each such time, and, for a FileSource, as soon as the file changes. A keyset
-// that reads as before is not opened again, so that a key service is called for changes only. After a failure the old
-// keyset stays in service, the failure is logged, and the next attempt comes after a second, then two, and so on up to
-// the given time, which must be positive. The default is to reload only when Reload is called.
+// WithReload reads the source again after each such time, and, for a FileSource, as soon as the file changes. A
+// keyset that reads as before is not opened again, so that a key service is called for changes only. every must be
+// positive. After a failure the old keyset stays in service, and the failure is logged. The wait before the next
+// attempt starts at one second and doubles up to every. The default is to reload only when Reload is called.
 //
 // It starts one goroutine, which Close ends.
 func WithReload(every time.Duration) KeyringOption {
@@ -97,8 +97,8 @@ func WithKEKCheck(every time.Duration) KeyringOption {
 	})
 }
 
-// keyringFunction is a function that takes KeyringOptions, and the options that mean something to it. All of them take
-// WithLogger. binds stands for WithAssociatedData and WithKeysetName, reloads for WithReload and WithKEKCheck.
+// keyringFunction names a function and the options that apply to it. WithLogger applies to all. binds allows
+// WithAssociatedData and WithKeysetName. reloads allows WithReload and WithKEKCheck.
 type keyringFunction struct {
 	name           string
 	binds, reloads bool

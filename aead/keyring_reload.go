@@ -15,9 +15,9 @@ const (
 	// backgroundTimeout bounds every call to a source or key-encryption key that no caller waits for: some clients of
 	// key services try for a minute when the service is gone.
 	backgroundTimeout = 10 * time.Second
-	// settle is the time from a change in a watched directory to reading the file, so that one which is being written
-	// is mostly read whole, and a busy directory costs ten readings a second at most. A file that is read half written
-	// fails to parse, and is read again on its next change.
+	// settle is the time from a change in a watched directory to reading the file. A writer has mostly finished by
+	// then, and a busy directory costs at most ten reads per second. A half-written file fails to parse, and is read
+	// again on its next change.
 	settle = 100 * time.Millisecond
 	// firstRetry is the wait after the first failure of a background reload.
 	firstRetry = time.Second
@@ -65,7 +65,7 @@ func (k *Keyring) reload(ctx context.Context, onlyChanged bool) error {
 	return nil
 }
 
-// logNotReloaded says what is in service after a reload that failed.
+// logNotReloaded logs a failed reload, and which keyset is in service.
 func (k *Keyring) logNotReloaded(ctx context.Context, old *loadedKeyset, err error) {
 	if old.refused != nil {
 		k.log.ErrorContext(ctx, "sealcache: keyset not reloaded; none is in service, because its KEK refused the old one", "error", err)
@@ -212,8 +212,8 @@ func (k *Keyring) watchLoop(ctx context.Context, every time.Duration, events <-c
 	}
 }
 
-// watchDir watches the directory of a file: a file that is replaced by rename, and Kubernetes' swap of the symbolic
-// link ..data beside it, are changes of the directory and not of the file.
+// watchDir watches the directory of a file: a rename over the file, and Kubernetes' swap of the symbolic link ..data,
+// change the directory and not the file.
 func watchDir(path string) (*fsnotify.Watcher, error) {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {

@@ -186,7 +186,8 @@ type kekSpy struct {
 	err     error
 }
 
-// unnamedWarning returns what is done about a keyset that was sealed without the name of WithKeysetName, or nil.
+// unnamedWarning returns the function that warns of a keyset that was sealed without the name of WithKeysetName, or
+// nil.
 func unnamedWarning(c *keyringConfig) func(context.Context) {
 	if c.name == "" {
 		return nil

@@ -16,7 +16,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/prf"
 )
 
-// KeyTimesSuffix is what the name of the file with the times of a keyset's keys has after the name of the keyset's file.
+// KeyTimesSuffix is appended to the name of a keyset's file to name the file with the times of its keys.
 const KeyTimesSuffix = ".times"
 
 const (
@@ -65,8 +65,8 @@ func SealKeyTimes(h *keyset.Handle, times []KeyTimes) ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
-// OpenKeyTimes returns the times in the content of a file of key times. It fails with ErrUnauthentic or ErrUnknownKey if no key of
-// the keyset made the tag. Keys that the keyset lacks, and keys without times, are no error.
+// OpenKeyTimes returns the times in the content of a file of key times. It fails with ErrUnauthentic or ErrUnknownKey
+// if no key of the keyset made the tag. Keys that the keyset lacks, and keys without times, are ignored.
 func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 	var f keyTimesFile
 	if len(data) > MaxKeysetBytes {

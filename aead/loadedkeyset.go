@@ -151,8 +151,8 @@ func (r *loadedKeyset) open(dst, ciphertext, associatedData []byte) ([]byte, err
 	return nil, e
 }
 
-// tryAll opens ciphertext under the key that it names, then under each key without a prefix. Opening in place destroys the
-// ciphertext if it fails, so each attempt gets memory of its own.
+// tryAll opens ciphertext under the key that it names, then under each key without a prefix. Opening in place
+// destroys the ciphertext if it fails, so each attempt gets separate memory.
 func (r *loadedKeyset) tryAll(named *loadedKey, dst, ciphertext, associatedData []byte) ([]byte, bool) {
 	try := func(k *loadedKey) ([]byte, bool) {
 		if !inPlace(dst, ciphertext) {

@@ -192,5 +192,5 @@ func (k *passphraseKEK) GoString() string { return k.String() }
 // LogValue returns String.
 func (k *passphraseKEK) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
-// Format writes String, whatever the verb: %d and %x would print the key.
+// Format writes String, for every verb: %d and %x would print the key.
 func (k *passphraseKEK) Format(s fmt.State, _ rune) { writeString(s, k) }

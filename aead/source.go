@@ -173,7 +173,7 @@ func (f fileSource) GoString() string { return f.String() }
 // LogValue returns String.
 func (f fileSource) LogValue() slog.Value { return slog.StringValue(f.String()) }
 
-// Format writes String, whatever the verb.
+// Format writes String, for every verb.
 func (f fileSource) Format(s fmt.State, _ rune) { writeString(s, f) }
 
 // pathError removes the path from an error if it may be a keyset or passphrase that was given instead of its path.
@@ -237,7 +237,7 @@ func (e envSource) GoString() string { return e.String() }
 // LogValue returns String.
 func (e envSource) LogValue() slog.Value { return slog.StringValue(e.String()) }
 
-// Format writes String, whatever the verb.
+// Format writes String, for every verb.
 func (e envSource) Format(s fmt.State, _ rune) { writeString(s, e) }
 
 // BytesSource returns a Source in memory. It copies data.
@@ -261,7 +261,7 @@ func (b *bytesSource) GoString() string { return b.String() }
 // LogValue returns String.
 func (b *bytesSource) LogValue() slog.Value { return slog.StringValue(b.String()) }
 
-// Format writes String, whatever the verb: %d and %x would print the bytes.
+// Format writes String, for every verb: %d and %x would print the bytes.
 func (b *bytesSource) Format(s fmt.State, _ rune) { writeString(s, b) }
 
 // writeString implements Format for types that hold secrets.

@@ -16,7 +16,7 @@ type stripedCounter struct {
 
 const stripeBits = 4
 
-// inc picks a stripe by where the goroutine's stack lies, so that one goroutine mostly stays with one stripe.
+// inc picks a stripe by the address of the goroutine's stack. One goroutine therefore mostly uses one stripe.
 func (c *stripedCounter) inc() {
 	var here byte
 	address := uint64(uintptr(unsafe.Pointer(&here)))

@@ -28,10 +28,10 @@ const (
 )
 
 // WithTenants gives the Envelope tenants: see Envelope.Tenant. open returns the key-encryption key of a tenant, or
-// ErrUnknownTenant. It is called when a tenant first seals or opens, for one tenant once at a time, from any goroutine. Its ctx
-// ends after ten seconds at most. An unknown tenant is asked for again after 15 seconds; any other error counts as an outage, and
-// attempts are at most five seconds apart. The Envelope keeps the key and does not close it. Several tenants may have the same
-// key: their values are bound to the tenant all the same.
+// ErrUnknownTenant. It is called when a tenant first seals or opens, from any goroutine, and never twice at a time
+// for one tenant. Its ctx ends after ten seconds at most. An unknown tenant is asked for again after 15 seconds; any
+// other error counts as an outage, and attempts are at most five seconds apart. The Envelope keeps the key and does
+// not close it. Several tenants may have the same key: their values are bound to the tenant all the same.
 func WithTenants(open func(ctx context.Context, id string) (tink.AEADWithContext, error)) EnvelopeOption {
 	return envelopeOption(func(c *envelopeConfig) error {
 		if open == nil {
@@ -65,7 +65,8 @@ func (c *envelopeConfig) setTenants(open func(context.Context, string) (tink.AEA
 	return nil
 }
 
-// tenants are the tenants of an Envelope, each with an Envelope of its own. The data-key cache and the counters are shared.
+// tenants holds the tenants of an Envelope. Each has a separate Envelope. The data-key cache and the counters are
+// shared.
 type tenants struct {
 	open  func(ctx context.Context, id string) (tink.AEADWithContext, error)
 	own   bool
@@ -84,11 +85,12 @@ func newTenants(c *envelopeConfig) *tenants {
 	return &tenants{open: c.tenants, own: c.ownTenants, calls: make(chan struct{}, tenantCalls), m: make(map[string]*tenant)}
 }
 
-// Tenant returns the AEAD of a tenant: with a key-encryption key of its own, and data keys of its own. It implements AppendAEAD,
-// and is the same for each call with this id. The Envelope needs WithTenants or WithTenantKEKs. id has 1 to 64 letters, digits,
-// '_', '.' or '-', and begins with a letter or digit. It appears in logs. An Envelope has at most 65536 tenants.
+// Tenant returns the AEAD of a tenant: with a key-encryption key of its own, and data its own keys. It implements
+// AppendAEAD, and is the same for each call with this id. The Envelope needs WithTenants or WithTenantKEKs. id has 1
+// to 64 letters, digits, '_', '.' or '-', and begins with a letter or digit. It appears in logs. An Envelope has at
+// most 65536 tenants.
 //
-// Give each tenant a store of its own:
+// Give each tenant a separate store:
 //
 //	tenant, err := envelope.Tenant("acme")
 //	store, err := middleware.New(backing, tenant, middleware.WithNamespace("acme"))
@@ -201,7 +203,7 @@ func (ts *tenants) renewDataKeys() {
 	}
 }
 
-// keep notes a KEK that Close closes. It closes it at once if that was before.
+// keep records a KEK for Close. If the Envelope is closed already, it closes the KEK at once.
 func (ts *tenants) keep(kek tink.AEADWithContext) error {
 	c, ok := kek.(io.Closer)
 	if !ok || !ts.own {
@@ -268,5 +270,5 @@ func (t *tenant) GoString() string { return t.String() }
 // LogValue returns String.
 func (t *tenant) LogValue() slog.Value { return slog.StringValue(t.String()) }
 
-// Format writes String, whatever the verb.
+// Format writes String, for every verb.
 func (t *tenant) Format(s fmt.State, _ rune) { writeString(s, t) }

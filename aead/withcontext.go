@@ -68,5 +68,5 @@ func (l localAEAD) GoString() string { return l.String() }
 // LogValue returns String.
 func (l localAEAD) LogValue() slog.Value { return slog.StringValue(l.String()) }
 
-// Format writes String, whatever the verb: %d and %x would print the AEAD.
+// Format writes String, for every verb: %d and %x would print the AEAD.
 func (l localAEAD) Format(s fmt.State, _ rune) { writeString(s, l) }

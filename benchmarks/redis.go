@@ -17,7 +17,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// contender is a store over a real Redis, with a client and names of its own.
+// contender is a store over a real Redis, with a client and its own names.
 type contender struct {
 	name   string
 	store  store.StoreInterface
@@ -87,7 +87,7 @@ func (c *contender) fill(ctx context.Context, n int, value []byte) error {
 	return nil
 }
 
-// set returns the side that sets. Each worker has keys of its own.
+// set returns the side that sets. Each worker has its own keys.
 func (c *contender) set(workers int, value []byte) side {
 	boxed := any(value)
 	return c.side(func(ctx context.Context, worker, i int) error {

@@ -130,7 +130,7 @@ func batchRow(ctx context.Context, b *bench) error {
 	})
 }
 
-// withSealed calls measure with a sealed redisstore over a server of its own.
+// withSealed calls measure with a sealed redisstore over a separate server.
 func withSealed(ctx context.Context, measure func(client *redis.Client, s *middleware.Store) error) error {
 	k, err := newKeys(ctx)
 	if err != nil {

@@ -123,7 +123,7 @@ func (c callersCase) budget() *Budget {
 	return nil
 }
 
-// measureCallers measures the cases over a server of its own, behind a network of that round trip if it is not 0.
+// measureCallers measures the cases over a separate server, behind a network of that round trip if it is not 0.
 func measureCallers(
 	ctx context.Context, b *bench, cases []callersCase, roundTrip time.Duration, change func(o *redis.Options), kinds []contenderKind,
 ) error {

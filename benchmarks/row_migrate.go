@@ -136,7 +136,7 @@ func (m *mover) speed(size, entries int, budget *Budget) func(ctx context.Contex
 func (m *mover) rounds() int { return m.b.plan(3, time.Second).rounds }
 
 // memory measures the peak of the command's resident memory while it seals many entries, over that while it seals a
-// hundredth of them. The command runs in a process of its own, so that no other memory counts.
+// hundredth of them. The command runs in a separate process, so that no other memory counts.
 func (m *mover) memory(ctx context.Context, name string) error {
 	if runtime.GOOS != "linux" {
 		fmt.Fprintln(m.b.log, "resident memory is measured on Linux only")
@@ -186,7 +186,7 @@ func (m *mover) memory(ctx context.Context, name string) error {
 	return nil
 }
 
-// buildCommand builds cmd/sealcache, a module of its own, from the tree of the working directory.
+// buildCommand builds cmd/sealcache, a separate module, from the tree of the working directory.
 func buildCommand(ctx context.Context, path string) error {
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {

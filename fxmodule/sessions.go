@@ -8,8 +8,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/sessions"
 )
 
-// Sessions provides a *sessions.Store over a sealed cache, which needs OneWayKeys or HiddenKeys. Give sessions a cache of
-// their own. Options such as sessions.WithUser are given here, because they are code.
+// Sessions provides a *sessions.Store over a sealed cache, which needs OneWayKeys or HiddenKeys. Give sessions a
+// separate cache. Options such as sessions.WithUser are given here, because they are code.
 func Sessions(cache string, opts ...sessions.Option) fx.Option {
 	if err := checkName(cache); err != nil {
 		return fx.Error(fmt.Errorf("fxmodule: Sessions: %w", err))

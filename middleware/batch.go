@@ -14,10 +14,10 @@ import (
 
 // GetMany returns the values under keys, each of the type that it was set with. An
 // absent key is left out of the map and is not an error. Keys that could not be read
-// are in a *BatchError, and the map has all others: missing and unreadable are told
-// apart. With WithMissOnOpenFailure an unreadable value is left out, counted and
-// logged; a key service that does not answer stays an error. The caller may change
-// the map and the values.
+// are in a *BatchError, and the map has all others: missing and unreadable are
+// distinguished. With WithMissOnOpenFailure an unreadable value is left out, counted
+// and logged; a key service that does not answer stays an error. The caller may
+// change the map and the values.
 //
 // Repeated keys are read once. No keys make no round trip. Over a BatchStore, such
 // as redisstore, a thousand keys at a time make one round trip, in a Cluster one to

@@ -105,9 +105,9 @@ type BatchStore interface {
 	DeleteMany(ctx context.Context, keys []string) (errs []error)
 }
 
-// Defaulter is a backing store that applies options of its own before those of
-// a call. A swap passes no options, so the decorator must know them: an entry
-// that a swap writes again expires as one that Set writes.
+// Defaulter is a backing store that applies its own options before those of a call.
+// A swap passes no options, so the decorator must know them: an entry that a swap
+// writes again expires as one that Set writes.
 type Defaulter interface {
 	// Defaults returns the options that Set starts from, as the caller's own.
 	Defaults() store.Options

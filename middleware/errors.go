@@ -22,60 +22,51 @@ import (
 // Errors of ctx and of the backing store pass through errors.Is and errors.As.
 // The text of an error never shows a value, a key name or key material.
 var (
-	// ErrNotSealed says that the store holds plaintext in place of a sealed
-	// value. Another application writes to this key, or the data has not been
-	// migrated: see WithPlaintext.
+	// ErrNotSealed means that the store holds plaintext in place of a sealed value. Another application writes to
+	// this key, or the data has not been migrated: see WithPlaintext.
 	ErrNotSealed = wire.ErrNotSealed
 
-	// ErrUnauthentic says that the value was altered, or was sealed for another
-	// key name, namespace or purpose, or under another key with the same id. The
-	// cases are not told apart on purpose.
+	// ErrUnauthentic means that the value was altered, or was sealed for another key name, namespace or purpose, or
+	// under another key with the same id. The cases are not told apart on purpose.
 	ErrUnauthentic = aead.ErrUnauthentic
 
-	// ErrUnknownKey says that the value was sealed under a key that the keyset
-	// in use does not hold, or by an AEAD of another kind. The text names key ids,
-	// which are not secret.
+	// ErrUnknownKey means that the value was sealed under a key that the keyset in use does not hold, or by an AEAD
+	// of another kind. The text names key ids, which are not secret.
 	ErrUnknownKey = aead.ErrUnknownKey
 
-	// ErrKeyServiceUnavailable says that the key could not be asked: the key
-	// service did not answer, or the AEAD failed without a reason. The value may
-	// be sound. Try again later. An AEAD marks a refusal with ErrUnauthentic or
-	// ErrUnknownKey; aead.WithContext does so for a local AEAD of Tink.
+	// ErrKeyServiceUnavailable means that the key could not be asked: the key service did not answer, or the AEAD
+	// failed without a reason. The value may be sound. Try again later. An AEAD marks a refusal with ErrUnauthentic
+	// or ErrUnknownKey; aead.WithContext does so for a local AEAD of Tink.
 	ErrKeyServiceUnavailable = aead.ErrKeyServiceUnavailable
 
-	// ErrTooManyDataKeys says that an Envelope read too many unknown data keys at
-	// one time, as planted values cause, and has not asked for this one. The
-	// value may be sound. Try again later.
+	// ErrTooManyDataKeys means that an Envelope read too many unknown data keys at one time, as planted values cause,
+	// and has not asked for this one. The value may be sound. Try again later.
 	ErrTooManyDataKeys = aead.ErrTooManyDataKeys
 
-	// ErrUnsupportedFormat says that the value has a version or features that
-	// this release does not know, or that it ends within its header.
+	// ErrUnsupportedFormat means that the value has a version or features that this release does not know, or that it
+	// ends within its header.
 	ErrUnsupportedFormat = wire.ErrUnsupportedFormat
 
-	// ErrUnsupportedType says that a value or a key has a Go type that the store
-	// does not take, or that a stored value needs a codec that the store does not
-	// have. The text names the type. WithCodec adds a codec.
+	// ErrUnsupportedType means that a value or a key has a Go type that the store does not take, or that a stored
+	// value needs a codec that the store does not have. The text names the type. WithCodec adds a codec.
 	ErrUnsupportedType = errors.New("sealcache: unsupported type")
 
-	// ErrUnsupported says that the backing store lacks the capability that the
-	// operation needs. It wraps gocache's store.ErrNotSupported. Over Redis,
-	// give redisstore.New the client and New that store itself.
+	// ErrUnsupported means that the backing store lacks the capability that the operation needs. It wraps gocache's
+	// store.ErrNotSupported. Over Redis, give redisstore.New the client and New that store itself.
 	ErrUnsupported error = unsupported{}
 
-	// ErrTooLarge says that a value is larger than WithMaxValueBytes allows.
+	// ErrTooLarge means that a value is larger than WithMaxValueBytes allows.
 	ErrTooLarge = wire.ErrTooLarge
 
-	// ErrNotANumber says that Increment found a value that is not an integer. The
-	// value is unchanged.
+	// ErrNotANumber means that Increment found a value that is not an integer. The value is unchanged.
 	ErrNotANumber = errors.New("sealcache: the value is not an integer")
 
-	// ErrOverflow says that the result of Increment would not fit the type of the
-	// stored integer, or an int64. The value is unchanged.
+	// ErrOverflow means that the result of Increment would not fit the type of the stored integer, or an int64. The
+	// value is unchanged.
 	ErrOverflow = errors.New("sealcache: the counter would overflow")
 
-	// ErrConflict says that an atomic operation gave up, because other clients
-	// changed the entry during each of its 100 attempts. The operation changed
-	// nothing. Fewer clients should write to one entry, or they should do so with
+	// ErrConflict means that an atomic operation gave up, because other clients changed the entry during each of its
+	// 100 attempts. The operation changed nothing. Fewer clients should write to one entry, or they should do so with
 	// Increment, which combines the calls of a process.
 	ErrConflict = errors.New("sealcache: the entry kept changing")
 )

@@ -157,7 +157,7 @@ func (c *counters) work(s *Store, name string, next *sharedSwap) {
 var errNothingAdded = errors.New("middleware: increment: nothing to write")
 
 // addTogether adds the deltas of increments in one swap, in their order, as if each
-// had a swap of its own.
+// had a separate swap.
 func (s *Store) addTogether(ctx context.Context, name string, increments []*increment) {
 	err := s.modify(ctx, name, increments[0].options, func(e entry) (any, error) {
 		c, err := s.counterOf(e)

@@ -175,8 +175,8 @@ func WithDefaults(opts ...store.Option) Option {
 // not read more than the bound and what sealing adds; over other stores it checks
 // after reading. The default is DefaultMaxValueBytes. n is at least 1.
 //
-// A plaintext value that a codec decodes has a bound of its own, because nothing
-// has authenticated it: it is n too, and 1 MiB by default.
+// A plaintext value that a codec decodes has a separate bound, because nothing has authenticated it: it is n too, and
+// 1 MiB by default.
 func WithMaxValueBytes(n int) Option {
 	return func(c *config) error {
 		if n < 1 {

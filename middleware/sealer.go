@@ -116,7 +116,7 @@ func (s *Sealer) String() string { return "middleware.Sealer" }
 // Format is String for every verb of package fmt.
 func (s *Sealer) Format(f fmt.State, _ rune) { writeString(f, s.String()) }
 
-// LogValue is String.
+// LogValue returns String.
 func (s *Sealer) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // A binding is what a value is sealed with.

@@ -298,7 +298,7 @@ func (s *Store) String() string { return "middleware.Store(" + s.backing.GetType
 // Format is String for every verb of package fmt.
 func (s *Store) Format(f fmt.State, _ rune) { writeString(f, s.String()) }
 
-// LogValue is String.
+// LogValue returns String.
 func (s *Store) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 func writeString(f fmt.State, text string) { _, _ = io.WriteString(f, text) }

@@ -21,9 +21,9 @@ import (
 	"github.com/sealcache/sealcache/aead"
 )
 
-// Run checks an AEAD, one subtest for each rule. It calls newAEAD for each subtest. newAEAD returns a fresh AEAD under a
-// key of its own, and closes it with t.Cleanup if needed. If the AEAD implements aead.AppendAEAD, Run checks those methods
-// too. Subtests run in parallel.
+// Run checks an AEAD, one subtest for each rule. It calls newAEAD for each subtest. newAEAD returns a fresh AEAD
+// under a separate key, and closes it with t.Cleanup if needed. If the AEAD implements aead.AppendAEAD, Run checks
+// those methods too. Subtests run in parallel.
 //
 // A ciphertext that does not open must fail with aead.ErrUnauthentic or aead.ErrUnknownKey.
 //
@@ -169,7 +169,7 @@ func checkEmpty(s *subject) {
 
 func checkInputKept(s *subject) {
 	for _, n := range s.sizes() {
-		// Room behind the slices, to catch who writes past their end.
+		// The room behind the slices reveals an AEAD that writes past their end.
 		plaintext, ad := random(n + 64)[:n], random(100)[:32]
 		wasPlain, wasAD := bytes.Clone(plaintext[:n+64]), bytes.Clone(ad[:100])
 		sealed := append(s.seal(plaintext, ad), make([]byte, 64)...)

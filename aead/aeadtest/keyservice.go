@@ -122,14 +122,14 @@ func (s *KeyService) Gone(gone bool) {
 	s.gone = gone
 }
 
-// Encrypts returns how often the service was asked to encrypt, whatever came of it.
+// Encrypts returns how often the service was asked to encrypt, including failed calls.
 func (s *KeyService) Encrypts() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.encrypts
 }
 
-// Decrypts returns how often the service was asked to decrypt, whatever came of it.
+// Decrypts returns how often the service was asked to decrypt, including failed calls.
 func (s *KeyService) Decrypts() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,7 +168,7 @@ func (s *KeyService) DecryptWithContext(ctx context.Context, ciphertext, associa
 	return opened, nil
 }
 
-// answer does what the service was told to do to calls.
+// answer delays or fails a call as the test has configured.
 func (s *KeyService) answer(ctx context.Context, count *int) (a tink.AEAD, refusing bool, err error) {
 	s.mu.Lock()
 	*count++
@@ -204,5 +204,5 @@ func (s *KeyService) answer(ctx context.Context, count *int) (a tink.AEAD, refus
 // String keeps keys out of logs.
 func (s *KeyService) String() string { return "aeadtest.KeyService" }
 
-// GoString is String.
+// GoString returns String.
 func (s *KeyService) GoString() string { return s.String() }

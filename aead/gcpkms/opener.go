@@ -100,5 +100,5 @@ func (o Opener) GoString() string { return o.String() }
 // LogValue returns String.
 func (o Opener) LogValue() slog.Value { return slog.StringValue(o.String()) }
 
-// Format writes String, whatever the verb, because the options hold credentials.
+// Format writes String, for every verb, because the options hold credentials.
 func (o Opener) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, o.String()) } // fmt.State reports no errors

@@ -119,5 +119,5 @@ func (o Opener) GoString() string { return o.String() }
 // LogValue returns String.
 func (o Opener) LogValue() slog.Value { return slog.StringValue(o.String()) }
 
-// Format writes String, whatever the verb, because the client holds a token.
+// Format writes String, for every verb, because the client holds a token.
 func (o Opener) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, o.String()) } // fmt.State reports no errors

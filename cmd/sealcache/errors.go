@@ -38,7 +38,7 @@ func (e *configError) Unwrap() error { return e.err }
 
 func wrong(format string, a ...any) error { return &configError{fmt.Errorf(format, a...)} }
 
-// statusError gives an error a status of its own.
+// statusError gives an error its own exit status.
 type statusError struct {
 	status int
 	err    error

@@ -14,5 +14,5 @@ func lockOf(path string) *flock.Flock { return flock.New(path + ".lock") }
 
 func sameOwner(*os.File, fs.FileInfo) error { return nil }
 
-// lockSuccessor does nothing: the lock is a file of its own, and stays.
+// lockSuccessor does nothing: the lock is a separate file, and stays.
 func lockSuccessor(string) (unlock func(), err error) { return func() {}, nil }

@@ -25,8 +25,8 @@ import (
 //	asynq.Handler             the application's *asynq.ServeMux for sealed tasks
 //	fxmodule.JobsCheck        adds the Redis of the jobs to fxmodule.Health
 //
-// It requires an asynq.RedisConnOpt of the application if Jobs.Redis is empty. Only Worker runs a server. An application
-// with a server of its own gives it the asynq.Handler, and a configuration from asynqjobs.Config.
+// It requires an asynq.RedisConnOpt of the application if Jobs.Redis is empty. Only Worker runs a server. An
+// application with its own server gives it the asynq.Handler, and a configuration from asynqjobs.Config.
 var Module fx.Option = fx.Module("sealcache-jobs",
 	fx.Provide(newConnection, newClient, newInspector, newScheduler, newHandler, newCheck),
 )

@@ -1,9 +1,9 @@
 // Package redistest starts real redis-server processes for tests and benchmarks.
 //
-// [Start] gives a test one server on a free loopback port and on a unix socket, in a directory of its own, and stops it
-// when the test ends. [StartCluster] starts three masters that share the slots, [StartSentinel] a master, a replica and
-// a sentinel. [StartProxy] stands between a client and a server, and cuts or delays connections. [Run] is for programs
-// and examples without a testing.TB: it returns an error, and the caller closes the server.
+// [Start] gives a test one server on a free loopback port and on a unix socket, in a separate directory, and stops it
+// when the test ends. [StartCluster] starts three masters that share the slots, [StartSentinel] a master, a replica
+// and a sentinel. [StartProxy] stands between a client and a server, and cuts or delays connections. [Run] is for
+// programs and examples without a testing.TB: it returns an error, and the caller closes the server.
 //
 // The binary is redis-server of the PATH. If it is missing the test fails, because a skipped test proves nothing.
 // Servers save nothing unless asked, and listen on loopback only. This package ends a server by its process id, on

@@ -82,7 +82,7 @@ func (s *Sentinel) start(ctx context.Context) error {
 	if s.data[1], err = Run(ctx, Options{Password: s.opts.Password, Args: replicaof, TLS: s.opts.TLS, certs: certs}); err != nil {
 		return err
 	}
-	// A sentinel rewrites its configuration, so it needs a file of its own.
+	// A sentinel rewrites its configuration, so it needs a separate file.
 	conf := func(dir string) error {
 		var b strings.Builder
 		fmt.Fprintf(&b, "sentinel monitor %s 127.0.0.1 %d 1\n", MasterName, s.data[0].port)

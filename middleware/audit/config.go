@@ -35,7 +35,7 @@ type Config struct {
 	// GroupBy lists prefixes of names whose values are counted apart. By default it is what stands before the first colon,
 	// if that looks like a namespace and has at least ten entries, so that no whole name is shown.
 	GroupBy []string
-	// Stored says that Prefix and the lists are of stored names, although Namespace is given.
+	// Stored reports whether Prefix and the lists are of stored names, although Namespace is given.
 	Stored bool
 
 	// Keys must open the sealed values of caches. The audit counts values that none of them opens, and reads every value
@@ -62,11 +62,11 @@ type Config struct {
 	// the applications use for other purposes. Strings are always looked at.
 	IgnoreTypes []string
 
-	// Rate bounds the names per second. 0 is no bound.
+	// Rate bounds the names per second. 0 means no limit.
 	Rate float64
-	// BytesPerSecond bounds the bytes that are read if Keys are given. 0 is no bound.
+	// BytesPerSecond bounds the bytes that are read if Keys are given. 0 means no limit.
 	BytesPerSecond float64
-	// MaxLatency pauses the audit while the 99th percentile of PING is longer. 0 is no bound.
+	// MaxLatency pauses the audit while the 99th percentile of PING is longer. 0 means no limit.
 	MaxLatency time.Duration
 	// Control pauses the audit and changes its rate while it runs. Nil means none.
 	Control *Control

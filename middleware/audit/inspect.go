@@ -102,17 +102,17 @@ type Value struct {
 	Type string
 	// Text is the value as plaintext in Redis would be: the bytes of texts and codecs, and the digits of numbers.
 	Text []byte
-	// Sealed says that the value was sealed, and so is authentic.
+	// Sealed reports whether the value was sealed, and so is authentic.
 	Sealed bool
 }
 
 // String shows the type.
 func (v Value) String() string { return "audit.Value(" + v.Type + ")" }
 
-// GoString is String.
+// GoString returns String.
 func (v Value) GoString() string { return v.String() }
 
-// LogValue is String.
+// LogValue returns String.
 func (v Value) LogValue() slog.Value { return slog.StringValue(v.String()) }
 
 // Open reads the entry of a key in a namespace, "" for none, and opens it under the first of the keys that does. It returns

@@ -111,10 +111,10 @@ type Group struct {
 type Report struct {
 	// Schema is the number of the JSON form. It grows when a member goes or changes its meaning.
 	Schema int `json:"schema"`
-	// Complete says that every master was scanned to its end, while no slots of a Cluster moved.
+	// Complete reports whether every master was scanned to its end, while no slots of a Cluster moved.
 	Complete bool `json:"complete"`
-	// Unwatched says that the user may not call INFO, so that a restart or failover during the scan went unnoticed. No
-	// answer reassures then.
+	// Unwatched reports whether the user may not call INFO, so that a restart or failover during the scan went
+	// unnoticed. No answer reassures then.
 	Unwatched bool          `json:"unwatched"`
 	Started   time.Time     `json:"started"`
 	Elapsed   time.Duration `json:"elapsed_ns"`
@@ -139,10 +139,10 @@ type Report struct {
 	// Databases were looked at. OtherDatabases of the same server hold something and were not.
 	Databases      []int `json:"databases"`
 	OtherDatabases []int `json:"other_databases,omitempty"`
-	// Opened says that keys were given, so that sealed values of caches were opened.
+	// Opened reports whether keys were given, so that sealed values of caches were opened.
 	Opened bool `json:"opened"`
-	// CountsAsUse says that reading has counted as use of the entries, because the server does not offer CLIENT NO-TOUCH
-	// (Redis 7.2): their eviction by LRU or LFU is delayed.
+	// CountsAsUse reports whether reading has counted as use of the entries, because the server does not offer CLIENT
+	// NO-TOUCH (Redis 7.2): their eviction by LRU or LFU is delayed.
 	CountsAsUse bool `json:"counts_as_use"`
 
 	Seen       int64 `json:"seen"` // names

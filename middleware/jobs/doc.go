@@ -45,7 +45,7 @@
 //   - Hidden type names: enqueue the token of the name, and put the name into the
 //     payload. Or look the token up in a table of [Tokens.All] for the known names.
 //
-// The example of this package adapts a queue of its own.
+// The example of this package adapts its own queue.
 //
 // # Keys
 //

@@ -177,10 +177,10 @@ func (e *Encryptor) String() string {
 	return fmt.Sprintf("jobs.Encryptor(namespace %q)", e.cfg.namespace)
 }
 
-// GoString is String.
+// GoString returns String.
 func (e *Encryptor) GoString() string { return e.String() }
 
-// LogValue is String.
+// LogValue returns String.
 func (e *Encryptor) LogValue() slog.Value { return slog.StringValue(e.String()) }
 
 // check checks the lengths of the names and returns the kind of the format.

@@ -13,37 +13,37 @@ import (
 // middleware and aead. Errors of ctx pass through. The text of an error never shows a
 // payload, a name or key material.
 var (
-	// ErrNotSealed says that bytes are plaintext in place of a sealed value. A
+	// ErrNotSealed means that bytes are plaintext in place of a sealed value. A
 	// process without the key writes to this queue, or it has not been migrated.
 	ErrNotSealed = wire.ErrNotSealed
 
-	// ErrUnauthentic says that a value was altered, moved from another job, queue,
+	// ErrUnauthentic means that a value was altered, moved from another job, queue,
 	// type or kind, is bound to less than was asked for, or was sealed under another
 	// key. The cases are not told apart on purpose.
 	ErrUnauthentic = aead.ErrUnauthentic
 
-	// ErrUnknownKey says that a value was sealed under a key that the keyset in use
+	// ErrUnknownKey means that a value was sealed under a key that the keyset in use
 	// does not hold, or holds as disabled or destroyed (see Permanent), or by an AEAD
 	// of another kind.
 	ErrUnknownKey = aead.ErrUnknownKey
 
-	// ErrKeyServiceUnavailable says that the key could not be asked, or that the AEAD
-	// failed without a reason. The value may be sound. Try again later.
+	// ErrKeyServiceUnavailable means that the key could not be asked, or that the
+	// AEAD failed without a reason. The value may be sound. Try again later.
 	ErrKeyServiceUnavailable = aead.ErrKeyServiceUnavailable
 
-	// ErrTooManyDataKeys says that too many unknown data keys were read at one time,
+	// ErrTooManyDataKeys means that too many unknown data keys were read at one time,
 	// as planted jobs cause. The value may be sound. Try again later.
 	ErrTooManyDataKeys = aead.ErrTooManyDataKeys
 
-	// ErrUnsupportedFormat says that a value has a version or features that this
+	// ErrUnsupportedFormat means that a value has a version or features that this
 	// release does not know, or that it ends too early.
 	ErrUnsupportedFormat = wire.ErrUnsupportedFormat
 
-	// ErrTooLarge says that a value is larger than WithMaxPayloadBytes allows, before
-	// sealing or after decompression.
+	// ErrTooLarge means that a value is larger than WithMaxPayloadBytes allows,
+	// before sealing or after decompression.
 	ErrTooLarge = wire.ErrTooLarge
 
-	// ErrNoPRF says that tokens need a keyed pseudorandom function, and that the
+	// ErrNoPRF means that tokens need a keyed pseudorandom function, and that the
 	// Encryptor has none. Make it with WithPRF.
 	ErrNoPRF = errors.New("jobs: no PRF keyset (jobs.WithPRF sets one)")
 )

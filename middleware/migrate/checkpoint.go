@@ -34,7 +34,8 @@ type checkpoint struct {
 	Job string `json:"job"`
 	// Run is the id of the run's record in Redis. See rediswalk.CheckRun.
 	Run string `json:"run"`
-	// Refused says that the run has ended with ErrWrongKeys. Its own writes must not prove its keys when it is repeated.
+	// Refused reports whether the run has ended with ErrWrongKeys. Its own writes must not prove its keys when it is
+	// repeated.
 	Refused bool `json:"refused,omitempty"`
 	// Topology is the digest of a Cluster's layout when the scan began. If slots have moved since, all is scanned again.
 	Topology string `json:"topology"`

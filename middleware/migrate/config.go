@@ -139,7 +139,7 @@ type Config struct {
 	// its namespace. A prefix that cannot match a key of From is an error. One that matched nothing is reported, and the
 	// Report is not Done. Names that start with "asynq:" and key checks are always left alone.
 	Exclude []string
-	// Stored says that Exclude and Proof are stored names, with the namespace.
+	// Stored reports whether Exclude and Proof are stored names, with the namespace.
 	Stored bool
 	// LeaveNumbers leaves plaintext values alone that are whole numbers as INCR writes them. By default Seal seals them,
 	// and INCR on them fails from then on.
@@ -152,13 +152,13 @@ type Config struct {
 	// DryRun reads, opens and counts, and changes no entry. It also proves that the user may call the commands of the run.
 	DryRun bool
 
-	// Rate bounds the entries per second. Ten names outside From that SCAN visits count as one. 0 is no bound.
+	// Rate bounds the entries per second. Ten names outside From that SCAN visits count as one. 0 means no limit.
 	Rate float64
-	// BytesPerSecond bounds the bytes that are read and written. 0 is no bound.
+	// BytesPerSecond bounds the bytes that are read and written. 0 means no limit.
 	BytesPerSecond float64
-	// MaxLatency pauses the run while the 99th percentile of PING is longer. 0 is no bound.
+	// MaxLatency pauses the run while the 99th percentile of PING is longer. 0 means no limit.
 	MaxLatency time.Duration
-	// MaxLagBytes pauses the run while a replica is further behind its master. 0 is no bound.
+	// MaxLagBytes pauses the run while a replica is further behind its master. 0 means no limit.
 	MaxLagBytes int64
 	// AllowEviction runs although a master is close to maxmemory or evicts entries, as a full cache always does. Without
 	// it the run ends with ErrMemory then, because sealed values and new names need memory. Unseal in place goes on: it frees some.

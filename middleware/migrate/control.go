@@ -12,5 +12,5 @@ func (c *Control) Pause() { c.c.Pause() }
 // Resume ends Pause.
 func (c *Control) Resume() { c.c.Resume() }
 
-// SetRate replaces Config.Rate, in entries per second. 0 or less is no bound.
+// SetRate replaces Config.Rate, in entries per second. 0 or less means no limit.
 func (c *Control) SetRate(perSecond float64) { c.c.SetRate(perSecond) }

@@ -172,7 +172,7 @@ type Report struct {
 	KeyID uint32 `json:"key_id,omitempty"`
 	From  string `json:"from"`         // what the stored names started with
 	To    string `json:"to,omitempty"` // and what the new ones start with
-	// MovedNames says that stored names changed.
+	// MovedNames reports whether stored names changed.
 	MovedNames bool `json:"moved_names"`
 	// HiddenNames says that Config.HiddenKeys or Config.OneWayKeys were given. PRFKey is the id of their primary key.
 	HiddenNames bool   `json:"hidden_names"`
@@ -184,7 +184,7 @@ type Report struct {
 	KeysProvenBy string `json:"keys_proven_by"`
 	// UnmatchedExcludes are the prefixes of Config.Exclude that matched no key.
 	UnmatchedExcludes []string `json:"unmatched_excludes,omitempty"`
-	// Complete says that every master was scanned to its end, while no slots of a Cluster moved.
+	// Complete reports whether every master was scanned to its end, while no slots of a Cluster moved.
 	Complete bool `json:"complete"`
 	// Runs is how often the run was started, resumptions included. Counts and Elapsed are of all of them. The next run
 	// counts as AlreadyDone what a killed run did after its last checkpoint.
@@ -195,8 +195,8 @@ type Report struct {
 	// or slots moved. Counts are then of the last scan, as far as they say what was found.
 	Masters  int `json:"masters"`
 	Restarts int `json:"restarts"`
-	// PrimaryChanged says that Keys seal under another key now than at the start. Reseal has left alone what is sealed under
-	// the earlier key: run it again.
+	// PrimaryChanged reports whether Keys seal under another key now than at the start. Reseal has left alone what is
+	// sealed under the earlier key: run it again.
 	PrimaryChanged bool `json:"primary_changed"`
 	// Warnings are sentences for the reader of the report. They name no keys.
 	Warnings []string `json:"warnings,omitempty"`

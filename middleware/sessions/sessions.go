@@ -34,9 +34,8 @@ const (
 	allBatch = 200
 )
 
-// New returns a Store over sealed, which must hide names: middleware.WithOneWayKeys,
-// or WithHiddenKeys if AllCtx is needed. New turns middleware.WithAuthenticatedExpiry
-// on. Give sessions a Store of their own with a namespace of their own.
+// New returns a Store over sealed, which must hide names: middleware.WithOneWayKeys, or WithHiddenKeys if AllCtx is
+// needed. New turns middleware.WithAuthenticatedExpiry on. Give sessions a separate Store with a separate namespace.
 //
 // With WithUser, New asks the server whether it keeps tags, for at most 10 seconds.
 func New(sealed *middleware.Store, opts ...Option) (*Store, error) {

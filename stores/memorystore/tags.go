@@ -20,8 +20,8 @@ type tagIndex struct {
 	sets map[string]*tagSet
 }
 
-// tagSet holds the entries that have one tag, by key. The first lies in the set itself: most tags that name one object
-// have one entry, and a map of its own would take three times as much.
+// tagSet holds the entries that have one tag, by key. The first lies in the set itself: most tags that name one
+// object have one entry, and a separate map would take three times as much.
 type tagSet struct {
 	key   string
 	entry *entry // nil: none under key

@@ -8,7 +8,7 @@ import (
 
 // Config holds settings of a Store that gocache's options do not cover. The zero value holds the defaults.
 type Config struct {
-	// DisableCombining makes every call use a connection of its own. By default, calls of concurrent goroutines are
+	// DisableCombining makes every call use a separate connection. By default, calls of concurrent goroutines are
 	// combined into pipelines once there are more of them than connections pay for.
 	DisableCombining bool
 

@@ -38,9 +38,9 @@
 // evicts first what expires first. Under every other policy an invalidation can miss entries whose tag set was evicted.
 // [Store.Advice] reports such a policy, and middleware.Store's Check logs it.
 //
-// Memberships of expired and deleted entries stay until the tag is invalidated or its set expires. They only use memory.
-// [Store.PruneTags] removes them. CompareAndSwap does not change tags: with a TTL of its own an entry may outlive the sets of
-// its tags.
+// Memberships of expired and deleted entries stay until the tag is invalidated or its set expires. They only use
+// memory. [Store.PruneTags] removes them. CompareAndSwap does not change tags: with a separate TTL an entry may
+// outlive the sets of its tags.
 //
 // # Replicas and Clusters
 //
@@ -50,12 +50,12 @@
 //
 // # Combined calls
 //
-// Get, Delete and Set without tags are combined when many goroutines call them. Up to a limit, calls go alone over the pool.
-// Further calls wait, and a call that finishes sends all that wait in one pipeline. There is no timer: a caller without
-// company never waits for company. The limit is 4 for each master while the fastest operation of the last second took under
-// 150 us, as on the same host. Otherwise it is PoolSize, at most 64. A pipeline has at most 300 commands and about 1 MiB of
-// values. Values over 64 KiB, scripts, transactions and tagged writes use connections of their own. [Store.Stats] counts
-// pipelines.
+// Get, Delete and Set without tags are combined when many goroutines call them. Up to a limit, calls go alone over
+// the pool. Further calls wait, and a call that finishes sends all that wait in one pipeline. There is no timer: a
+// caller without company never waits for company. The limit is 4 for each master while the fastest operation of the
+// last second took under 150 us, as on the same host. Otherwise it is PoolSize, at most 64. A pipeline has at most
+// 300 commands and about 1 MiB of values. Values over 64 KiB, scripts, transactions and tagged writes use their own
+// connections. [Store.Stats] counts pipelines.
 //
 // A caller that leaves the queue takes its command with it. A caller that leaves after its command was sent gets an error
 // that says so: the write may take place until the pipeline ends. A pipeline ends at the latest deadline of its callers, and

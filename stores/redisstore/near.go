@@ -62,7 +62,7 @@ func NewNearCache(maxBytes int64, maxStaleness time.Duration) (*NearCache, error
 // String names the type, and shows no content.
 func (n *NearCache) String() string { return "redisstore.NearCache" }
 
-// GoString is String.
+// GoString returns String.
 func (n *NearCache) GoString() string { return n.String() }
 
 // nearCacheOf returns the near cache of a client, or nil.

@@ -209,9 +209,9 @@ func (s *Store) unlinkAll(ctx context.Context, keys []string) error {
 	return err
 }
 
-// Clear empties the selected database on every master (FLUSHDB ASYNC), including entries of other applications. gocache's
-// Redis store empties every database, of one master. On a Redis that is shared, with job queues for instance, use a namespace
-// and ClearPrefix, or a database of its own.
+// Clear empties the selected database on every master (FLUSHDB ASYNC), including entries of other applications.
+// gocache's Redis store empties every database, of one master. On a Redis that is shared, with job queues for
+// instance, use a namespace and ClearPrefix, or a separate database.
 func (s *Store) Clear(ctx context.Context) error {
 	return failed(ctx, "clear", s.eachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
 		if _, err := s.inspect(ctx, node); err != nil {

@@ -131,10 +131,10 @@ func sharesReplies(o *redis.Options) bool {
 // String names the store's type; it shows no address and no credential.
 func (s *Store) String() string { return "redisstore.Store" }
 
-// GoString is String.
+// GoString returns String.
 func (s *Store) GoString() string { return s.String() }
 
-// LogValue is String.
+// LogValue returns String.
 func (s *Store) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // Defaults returns the options that Set starts from.

@@ -50,9 +50,9 @@ elseif left ~= -1 and left < tonumber(ARGV[2]) then
 end
 return 1`
 
-// membersSource reads some members of a tag. KEYS: tag set. ARGV: cursor, how many. Its SREM does nothing, because a tag set
-// cannot be an entry of its own tag. It makes a read-only node refuse the script: such a node may lack members that its
-// master has. A script also reaches the master where SSCAN alone would be sent to a replica.
+// membersSource reads some members of a tag. KEYS: tag set. ARGV: cursor, how many. Its SREM does nothing, because a
+// tag set cannot be an entry of its own tag. It makes a read-only node refuse the script: such a node may lack
+// members that its master has. A script also reaches the master where SSCAN alone would be sent to a replica.
 const membersSource = `
 redis.call('SREM', KEYS[1], KEYS[1])
 return redis.call('SSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])`
@@ -99,9 +99,9 @@ func (s *Store) tagApart(ctx context.Context, key string, o settings) error {
 	return s.tagMembers(ctx, o.tags, []string{key}, o.tagsTTL)
 }
 
-// tagAgain is tagApart after the entry was written. If that is not certain, unknown is the reason. An Invalidate may have
-// removed the first membership, and an entry must not lose its tags because a context ended. Therefore a failed step is
-// repeated once, with a short timeout of its own.
+// tagAgain is tagApart after the entry was written. If that is not certain, unknown is the reason. An Invalidate may
+// have removed the first membership, and an entry must not lose its tags because a context ended. Therefore a failed
+// step is repeated once, with a separate short timeout.
 func (s *Store) tagAgain(ctx context.Context, key string, o settings, unknown error) error {
 	if unknown == nil && s.tagApart(ctx, key, o) == nil {
 		return nil

@@ -74,13 +74,13 @@ type login struct{ user, password, env, file string }
 // String hides the password.
 func (l login) String() string { return "redisstore.login" }
 
-// GoString is String.
+// GoString returns String.
 func (l login) GoString() string { return l.String() }
 
 // String hides the passwords.
 func (t *target) String() string { return "redisstore.target" }
 
-// GoString is String.
+// GoString returns String.
 func (t *target) GoString() string { return t.String() }
 
 // parseURL parses a URL. net/url refuses lists of addresses, and its errors repeat the URL with its password. The errors of

@@ -127,7 +127,7 @@ type TTL struct {
 	// reported, that much too soon or too late.
 	Resolution time.Duration
 
-	// Max is the longest expiration that is obeyed; an entry set with a longer one is gone at once. 0 is no limit.
+	// Max is the longest expiration that is obeyed; an entry set with a longer one is gone at once. 0 means no limit.
 	Max time.Duration
 
 	// Reported: GetWithTTL says how long an entry has left. Otherwise it says 0 or less.
@@ -169,8 +169,8 @@ func (c testCase) against(s *subject) string {
 // minCases is the least number of cases that apply to any store: a declaration that switches off more is a mistake.
 const minCases = 12
 
-// Run puts the stores that open makes through the suite, one case after the other, each as a subtest with a store of its
-// own. open must return the same declaration each time.
+// Run puts the stores that open makes through the suite, one case after the other, each as a subtest with a separate
+// store. open must return the same declaration each time.
 //
 // A declaration that cannot be meant, such as none, fails once, with one to start from.
 func Run(t *testing.T, open func(t *testing.T) Subject) {

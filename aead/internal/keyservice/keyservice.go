@@ -35,7 +35,7 @@ type Key struct {
 	Module string
 	// Name is the key, without credentials.
 	Name string
-	// DecryptOnly says that the key must not be asked to wrap.
+	// DecryptOnly reports whether the key must not be asked to wrap.
 	DecryptOnly bool
 }
 
@@ -195,5 +195,5 @@ func (k *KEK) GoString() string { return k.String() }
 // LogValue returns String.
 func (k *KEK) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
-// Format writes String, whatever the verb, because a client holds credentials.
+// Format writes String, for every verb, because a client holds credentials.
 func (k *KEK) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, k.String()) } // fmt.State reports no errors

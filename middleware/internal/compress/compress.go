@@ -2,7 +2,7 @@
 // a bound.
 //
 // The form is one zstd frame (RFC 8878) that states its content size, or the byte 02
-// and one s2 block, which starts with its size. The first byte tells them apart. A
+// and one s2 block, which starts with its size. The first byte distinguishes them. A
 // holder of the key wrote it, perhaps a release with other limits or a compromised
 // process: a few kilobytes may claim gigabytes. [Codec.Expand] checks the claim
 // before it allocates, and accepts only one frame or block that ends with the input.

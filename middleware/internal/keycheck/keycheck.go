@@ -1,6 +1,6 @@
 // Package keycheck seals and opens the key check: an entry with which the processes of a namespace compare their keys.
 //
-// Each namespace has one entry under the reserved name [Name]. It is a sealed value of a kind of its own, and holds no
+// Each namespace has one entry under the reserved name [Name]. It is a sealed value of a separate kind, and holds no
 // secret. Store.Check creates it, renews it under a new primary key, and never replaces an entry that it cannot open.
 // Migrations and audits only read it, before anything else.
 //

@@ -19,7 +19,7 @@ func (c *Control) Pause() { c.change(func() { c.paused = true }) }
 // Resume ends Pause.
 func (c *Control) Resume() { c.change(func() { c.paused = false }) }
 
-// SetRate changes the entries per second. 0 or less is no bound.
+// SetRate changes the entries per second. 0 or less means no limit.
 func (c *Control) SetRate(perSecond float64) { c.change(func() { c.rate = &perSecond }) }
 
 func (c *Control) change(set func()) {

@@ -17,9 +17,9 @@ import (
 
 // Guard watches the servers during a run.
 type Guard struct {
-	// MaxLatency pauses the run while the 99th percentile of PING is longer. 0 is no bound.
+	// MaxLatency pauses the run while the 99th percentile of PING is longer. 0 means no limit.
 	MaxLatency time.Duration
-	// MaxLagBytes pauses the run while a replica is further behind its master. 0 is no bound.
+	// MaxLagBytes pauses the run while a replica is further behind its master. 0 means no limit.
 	MaxLagBytes int64
 }
 
@@ -95,7 +95,7 @@ func percentile99(times []time.Duration) time.Duration {
 type State struct {
 	RunID      string
 	UsedMemory int64
-	MaxMemory  int64  // 0 is no bound
+	MaxMemory  int64  // 0 means no limit
 	Policy     string // maxmemory_policy
 	Evicted    int64  // entries since it started
 	LagBytes   int64  // of the replica that is furthest behind

@@ -20,7 +20,7 @@ type Throttle struct {
 	open    chan struct{} // closed while there are no reasons to pause
 }
 
-// NewThrottle returns a Throttle. 0 is no bound. batch is how many entries may come at once.
+// NewThrottle returns a Throttle. 0 means no limit. batch is how many entries may come at once.
 func NewThrottle(entriesPerSecond, bytesPerSecond float64, batch int) *Throttle {
 	t := &Throttle{
 		entries: rate.NewLimiter(limit(entriesPerSecond), batch),
@@ -38,7 +38,7 @@ func limit(perSecond float64) rate.Limit {
 	return rate.Limit(perSecond)
 }
 
-// SetEntries changes the bound of entries per second. 0 is no bound.
+// SetEntries changes the bound of entries per second. 0 means no limit.
 func (t *Throttle) SetEntries(perSecond float64) { t.entries.SetLimit(limit(perSecond)) }
 
 // Pause stops the run for a reason until Resume is called for the same reason.

@@ -158,11 +158,11 @@ type Flags byte
 
 // The flags of version 1.
 const (
-	// Compressed says that the value is compressed.
+	// Compressed reports whether the value is compressed.
 	Compressed Flags = 1 << 0
 	// Expires announces eight bytes: the end of the value's life.
 	Expires Flags = 1 << 1
-	// Padded says that the plaintext ends with padding.
+	// Padded reports whether the plaintext ends with padding.
 	Padded Flags = 1 << 2
 	// Bound announces one byte: the names of a job that the associated data
 	// holds.
@@ -170,10 +170,9 @@ const (
 	// Hidden announces four bytes: the id of the PRF key that made the entry's name,
 	// a pseudonym.
 	Hidden Flags = 1 << 4
-	// Named says that the plaintext starts with the key for which the pseudonym
-	// stands.
+	// Named reports whether the plaintext starts with the key for which the pseudonym stands.
 	Named Flags = 1 << 5
-	// Tagged says that the plaintext names the entry's tags.
+	// Tagged reports whether the plaintext names the entry's tags.
 	Tagged Flags = 1 << 6
 
 	ofCacheValues = Compressed | Expires | Padded | Hidden | Named | Tagged

@@ -174,8 +174,8 @@ func (c *Client) Close() error {
 // String describes the Client without its keys.
 func (c *Client) String() string { return "asynqjobs.Client(" + c.e.String() + ")" }
 
-// GoString is String.
+// GoString returns String.
 func (c *Client) GoString() string { return c.String() }
 
-// LogValue is String.
+// LogValue returns String.
 func (c *Client) LogValue() slog.Value { return slog.StringValue(c.String()) }

@@ -22,10 +22,11 @@ import (
 // down is never a failure, and does not use up a try. A task with ReasonRewritten does not use up tries either, and is
 // retried once an hour.
 //
-// A GroupAggregator needs WithGroupClient. A group is opened as a whole, many members at a time, in at most 30 seconds. If the
-// key service is down, the group is put back. Members that do not open, which an attacker may have planted, do not stop the
-// others: each becomes a task of its own; see WithGroupClient. Set GroupMaxSize if an aggregated task may become larger than
-// jobs.WithMaxPayloadBytes: the members of a task that does are put back and logged each time.
+// A GroupAggregator needs WithGroupClient. A group is opened as a whole, many members at a time, in at most 30
+// seconds. If the key service is down, the group is put back. Members that do not open, which an attacker may have
+// planted, do not stop the others: each becomes a separate task; see WithGroupClient. Set GroupMaxSize if an
+// aggregated task may become larger than jobs.WithMaxPayloadBytes: the members of a task that does are put back and
+// logged each time.
 func Config(e *jobs.Encryptor, cfg asynq.Config, opts ...Option) (asynq.Config, error) {
 	c, err := newConfig(e, opts)
 	if err != nil {

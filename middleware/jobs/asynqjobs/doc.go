@@ -30,7 +30,7 @@
 //
 // [Client.EnqueueMany] and Job.DelayMany enqueue many jobs in one round trip, with [WithPipeline].
 //
-// [DefineWith] gives a definition a codec of its own, and [DefineResult] gives results a type.
+// [DefineWith] gives a definition its own codec, and [DefineResult] gives results a type.
 //
 // # What keeps working
 //
@@ -92,10 +92,10 @@
 // says what to reload: the Keyring that is its KEK (fxmodule does this). If that does not help, the job is retried as after any
 // failure.
 //
-// Members of a group are told apart by what they claim, because asynq tells an aggregator neither queue nor id. Where a server has
-// several queues, the queue of a group is the one that most members claim. An attacker can outvote honest members with old ones of
-// another queue, and have them refused. Give a queue with groups its own server. Members that do not open become tasks of their
-// own; see [WithGroupClient].
+// Members of a group are distinguished by what they claim, because asynq tells an aggregator neither queue nor id.
+// Where a server has several queues, the queue of a group is the one that most members claim. An attacker can outvote
+// honest members with old ones of another queue, and have them refused. Give a queue with groups its own server.
+// Members that do not open become tasks of their own; see [WithGroupClient].
 //
 // # Concurrency
 //

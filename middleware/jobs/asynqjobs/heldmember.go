@@ -27,9 +27,9 @@ func (m *groupMember) member() *member {
 	return &member{typename: m.found.Type(), payload: m.found.Payload(), headers: m.found.Headers()}
 }
 
-// enqueueAlone enqueues refused members, each as a task of its own. If returnFirst, it returns the first of them instead, for
-// asynq to enqueue: asynq wants a task of every group. The id of each task follows from its bytes, so that a group that is put
-// back and comes again adds none.
+// enqueueAlone enqueues refused members, each as a separate task. If returnFirst, it returns the first of them
+// instead, for asynq to enqueue: asynq wants a task of every group. The id of each task follows from its bytes, so
+// that a group that is put back and comes again adds none.
 func (a *aggregator) enqueueAlone(ctx context.Context, queue string, members []groupMember, returnFirst bool) (first *asynq.Task, err error) {
 	if returnFirst && len(members) > 0 {
 		t, opts, err := a.alone(ctx, queue, &members[0], "")
@@ -118,9 +118,9 @@ func enqueueAgain(ctx context.Context, conflicts []func() error) error {
 	return nil
 }
 
-// alone returns a refused member as a task of its own. A member that may open another time is held: it is sealed into a task
-// that is tried until the member opens, and then puts it back into its group; see release. Other members stay as they were
-// found: a sealed one cannot run, because it is bound to its old id.
+// alone returns a refused member as a separate task. A member that may open another time is held: it is sealed into a
+// task that is tried until the member opens, and then puts it back into its group; see release. Other members stay as
+// they were found: a sealed one cannot run, because it is bound to its old id.
 func (a *aggregator) alone(ctx context.Context, queue string, m *groupMember, id string) (*asynq.Task, []asynq.Option, error) {
 	var opts []asynq.Option
 	if queue != "" {

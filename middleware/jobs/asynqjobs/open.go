@@ -35,8 +35,8 @@ func plaintextTask(typename string, payload []byte, headers map[string]string) *
 // openTask opens the task that Redis holds with this type, payload and headers at at. If trustClaim, queue, id and group come
 // from the task's claim instead. A plaintext task is jobs.ErrNotSealed.
 func openTask(ctx context.Context, e *jobs.Encryptor, typename string, payload []byte, headers map[string]string, at identity, trustClaim bool) (*opened, error) {
-	// Only the second of these steps is on the stack while AES works. Each job has a goroutine of its own, whose stack is
-	// copied whenever it grows.
+	// Only the second of these steps is on the stack while AES works. Each job has a separate goroutine, whose stack
+	// is copied whenever it grows.
 	l, err := locate(payload, headers, at, trustClaim)
 	if err != nil {
 		return nil, err

@@ -87,10 +87,11 @@ func WithPlaintextUntil(t time.Time) Option {
 // WithGroupClient sets the client that enqueues the members of a group that do not open. Config needs it where it has a
 // GroupAggregator, and the handler of the same server needs it too. c must lead to the server's Redis. It is not closed.
 //
-// A member that might open later, because its key is not known yet or is disabled, is held: it becomes the sealed content of
-// a task of its own, with asynq's usual number of tries. When the member opens, the handler puts it back into its group under
-// its own id. Any other member is enqueued as it was found, for the handler to archive it with its reason. Members with equal
-// bytes become one such task. If one of them cannot be enqueued, the whole group is put back.
+// A member that might open later, because its key is not known yet or is disabled, is held: it becomes the sealed
+// content of a separate task, with asynq's usual number of tries. When the member opens, the handler puts it back
+// into its group under its own id. Any other member is enqueued as it was found, for the handler to archive it with
+// its reason. Members with equal bytes become one such task. If one of them cannot be enqueued, the whole group is
+// put back.
 func WithGroupClient(c *asynq.Client) Option {
 	return func(cfg *config) error {
 		if c == nil {

@@ -121,9 +121,9 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 // again. To avoid that, give the changed job another name, and cancel the old name
 // after the rollout.
 //
-// opts may be MaxRetry, Queue, Timeout and Retention. Each tick is one task with an id
-// of its own. Redis keeps it for two minutes after it has run, or for as long as
-// Retention says. The handler finds name and time of the tick with TickOf.
+// opts may be MaxRetry, Queue, Timeout and Retention. Each tick is one task with a separate
+// id. Redis keeps it for two minutes after it has run, or for as long as Retention says.
+// The handler finds name and time of the tick with TickOf.
 func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule, t *asynq.Task, opts ...asynq.Option) (changed bool, err error) {
 	for range changeAttempts {
 		now, version, ticks, err := s.store.poll(ctx)
@@ -391,8 +391,8 @@ func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
 // String describes the Scheduler without its keys.
 func (s *Scheduler) String() string { return "asynqjobs.Scheduler(" + s.c.e.String() + ")" }
 
-// GoString is String.
+// GoString returns String.
 func (s *Scheduler) GoString() string { return s.String() }
 
-// LogValue is String.
+// LogValue returns String.
 func (s *Scheduler) LogValue() slog.Value { return slog.StringValue(s.String()) }

@@ -19,7 +19,7 @@
 //	defer h.Close()
 //	mux.Handle("/admin/jobs/", h)
 //
-// It is a package of its own, so that workers link no web interface.
+// It is a separate package, so that workers link no web interface.
 //
 // # Access
 //

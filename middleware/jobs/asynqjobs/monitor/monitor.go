@@ -239,8 +239,8 @@ func fail(w http.ResponseWriter, status int) {
 // String describes the Handler without its keys.
 func (h *Handler) String() string { return "monitor.Handler(" + h.e.String() + ")" }
 
-// GoString is String.
+// GoString returns String.
 func (h *Handler) GoString() string { return h.String() }
 
-// LogValue is String.
+// LogValue returns String.
 func (h *Handler) LogValue() slog.Value { return slog.StringValue(h.String()) }
