@@ -47,6 +47,7 @@ func rows() []row {
 		{"near", "hot sealed reads from the near cache against the same", nearRow},
 		{"atomic", "increments of one sealed counter against Redis' INCR", atomicRow},
 		{"batch", "batches of sealed entries against the same entries one by one", batchRow},
+		{"sessions", "finding and committing a sealed session against scs's goredisstore", sessionsRow},
 		{"bytes", "bytes that sealing adds to a value in Redis", bytesRow},
 		{"jobs", "jobs on asynq, enqueued and processed, sealed against plaintext", jobsRow},
 		{"migrate", "sealing plaintext entries in Redis, next to a live client", migrateRow},

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/tink-crypto/tink-go/v2/prf"
 
@@ -41,6 +42,7 @@ type Set struct {
 	keys    []prfKey
 	oldest  int
 	ordered bool
+	inputs  sync.Pool // of *[]byte: a PRF behind an interface would let each input escape to the heap
 }
 
 type prfKey struct {
@@ -120,11 +122,16 @@ func (s *Set) AppendTag(dst []byte, i int, name string) ([]byte, error) {
 }
 
 func (s *Set) append(dst []byte, i int, w what, name string) ([]byte, error) {
-	var buf [256]byte
-	in := append(buf[:0], s.context...)
-	in = append(in, byte(w))
-	in = append(in, name...)
-	out, err := s.keys[i].prf.ComputePRF(in, bytes)
+	in, ok := s.inputs.Get().(*[]byte)
+	if !ok {
+		in = new([]byte)
+	}
+	*in = append((*in)[:0], s.context...)
+	*in = append(*in, byte(w))
+	*in = append(*in, name...)
+	out, err := s.keys[i].prf.ComputePRF(*in, bytes)
+	clear(*in) // the name may be a secret
+	s.inputs.Put(in)
 	if err != nil || len(out) != bytes {
 		return nil, fmt.Errorf("PRF key %d failed", s.keys[i].id) // its own text may show the name
 	}

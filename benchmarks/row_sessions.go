@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/alexedwards/scs/goredisstore"
+	"github.com/redis/go-redis/v9"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/prf"
+
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/sessions"
+	"github.com/sealcache/sealcache/stores/redisstore"
+)
+
+// sessionBytes is the length of a measured session.
+const sessionBytes = 512
+
+// sessionStore is scs.CtxStore as far as it is measured.
+type sessionStore interface {
+	FindCtx(ctx context.Context, token string) (encoded []byte, found bool, err error)
+	CommitCtx(ctx context.Context, token string, encoded []byte, expiry time.Time) error
+}
+
+// sessionsRow compares Find and Commit of a sealed session, one after the other as in a request, with those of scs's own
+// goredisstore, over one client.
+func sessionsRow(ctx context.Context, b *bench) error {
+	k, err := newKeys(ctx)
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	server, err := startRedis(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	client := redis.NewClient(server.ClientOptions())
+	defer client.Close()
+	plain := goredisstore.New(client)
+	bare, err := newSessions(client, k)
+	if err != nil {
+		return err
+	}
+	idle, err := newSessions(client, k, sessions.WithIdleTimeout(time.Hour))
+	if err != nil {
+		return err
+	}
+	session := payload(sessionBytes)
+	for _, clients := range []int{8, 1} {
+		for _, c := range []struct {
+			name   string
+			sealed sessionStore
+			budget *Budget
+		}{
+			{"find and commit", bare, atLeast(0.9)},
+			{"the same, idle timeout", idle, nil},
+		} {
+			name := fmt.Sprintf("%s, %d clients", c.name, clients)
+			if clients == 1 {
+				name = c.name + ", 1 client"
+			}
+			if !b.wants(name) {
+				continue
+			}
+			p := b.plan(21, 75*time.Millisecond)
+			p.workers, p.latencies = clients, true
+			samples, err := interleave(ctx, p, requests("sealed", c.sealed, session), requests("plain_", plain, session))
+			if err != nil {
+				return err
+			}
+			compare(b, name, "sealed / scs's goredisstore", samples[0], samples[1], c.budget)
+		}
+	}
+	return nil
+}
+
+func newSessions(client *redis.Client, k *keys, opts ...sessions.Option) (*sessions.Store, error) {
+	handle, err := keyset.NewHandle(prf.HMACSHA256PRFKeyTemplate())
+	if err != nil {
+		return nil, err
+	}
+	names, err := prf.NewPRFSet(handle)
+	if err != nil {
+		return nil, err
+	}
+	backing, err := redisstore.New(client)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := middleware.New(backing, k.envelope, middleware.WithNamespace("sessions"), middleware.WithOneWayKeys(names))
+	if err != nil {
+		return nil, err
+	}
+	return sessions.New(sealed, opts...)
+}
+
+// requests returns a side that finds a session and commits it. Each worker has one of its own.
+func requests(name string, s sessionStore, session []byte) side {
+	return side{name: name, do: func(ctx context.Context, worker, _ int) error {
+		token := fmt.Sprintf("%s:%036d", name, worker) // as long as a token of scs
+		found, ok, err := s.FindCtx(ctx, token)
+		if err != nil {
+			return err
+		}
+		if ok && !bytes.Equal(found, session) {
+			return errors.New("another session came back than was committed")
+		}
+		return s.CommitCtx(ctx, token, session, time.Now().Add(time.Hour))
+	}}
+}
