@@ -67,7 +67,7 @@ func (s *Store) GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.D
 // error whose method TooLarge returns true. It takes one round trip, as GetBytes does, with two commands. With a near cache an
 // absent entry takes two.
 //
-// If the server does not offer GETRANGE, the whole value is read and then compared.
+// If the server refuses GETRANGE, the whole value is read and then compared.
 func (s *Store) GetBytesMax(ctx context.Context, key string, limit int) ([]byte, error) {
 	if limit < 0 || limit == unbounded {
 		return nil, failed(ctx, opGet, errBadLimit)
@@ -88,8 +88,8 @@ func (s *Store) GetBytesMax(ctx context.Context, key string, limit int) ([]byte,
 func (s *Store) bounded(ctx context.Context, key string, limit int, part *redis.StringCmd, exists *redis.IntCmd) ([]byte, error) {
 	b, err := s.ownBytes(ctx, opGet, part)
 	switch {
-	case rediserr.NotOffered(err):
-		b, err = s.GetBytes(ctx, key)
+	case rediserr.IsReply(err) && !rediserr.Temporary(err):
+		b, err = s.GetBytes(ctx, key) // in whatever words GETRANGE was refused
 	case err != nil || len(b) > 0:
 	case exists.Err() == nil && exists.Val() == 0:
 		return nil, store.NotFoundWithCause(redis.Nil)
@@ -105,7 +105,7 @@ func (s *Store) GetBytesWithTTLMax(ctx context.Context, key string, limit int) (
 		return nil, 0, failed(ctx, opGetWithTTL, errBadLimit)
 	}
 	b, ttl, err := s.getWithTTL(ctx, key, limit)
-	if rediserr.NotOffered(err) {
+	if rediserr.IsReply(err) && !rediserr.Temporary(err) {
 		b, ttl, err = s.getWithTTL(ctx, key, unbounded)
 	}
 	b, err = within(ctx, opGetWithTTL, b, limit, err)
@@ -131,46 +131,107 @@ type tooLarge struct{}
 func (tooLarge) Error() string  { return "the value is larger than the limit" }
 func (tooLarge) TooLarge() bool { return true }
 
+// Whether the server runs transactions.
+const (
+	transactionsUnknown = iota
+	transactionsRun
+	transactionsRefused // it ran a script instead
+)
+
 // getWithTTL reads at most limit+1 bytes of a value, and its TTL, at one moment. It uses a transaction, or a script where the
 // server runs none, so that a value never comes with another writer's TTL.
 func (s *Store) getWithTTL(ctx context.Context, key string, limit int) ([]byte, time.Duration, error) {
-	if key == "" && s.masters != nil || s.noTransactions.Load() { // go-redis finds no slot for a transaction on the empty key
+	if key == "" && s.masters != nil || s.transactions.Load() == transactionsRefused { // go-redis finds no slot for a transaction on the empty key
 		return s.getByScript(ctx, key, limit)
 	}
-	pipe := s.client.TxPipeline()
-	var value *redis.StringCmd
-	if limit == unbounded {
-		value = pipe.Get(ctx, key)
-	} else {
-		value = pipe.GetRange(ctx, key, 0, int64(limit))
-	}
-	left := pipe.PTTL(ctx, key)
-	execute(ctx, pipe)
-	err := value.Err()
-	if rediserr.IsReply(err) && rediserr.IsReply(left.Err()) && !rediserr.Refused(err) {
+	value, left, err := s.readTogether(ctx, key, limit)
+	if rediserr.IsReply(err) && !rediserr.Refused(err) {
 		// The server refused the transaction. For lack of memory it refuses even one that only reads.
 		b, ttl, scriptErr := s.getByScript(ctx, key, limit)
 		if scriptErr == nil || errors.Is(scriptErr, store.NotFound{}) {
 			if !rediserr.Temporary(err) {
-				s.noTransactions.Store(true)
+				s.transactions.Store(transactionsRefused)
 			}
 			return b, ttl, scriptErr
 		}
 	}
-	if left.Err() != nil && rediserr.Code(err) == "EXECABORT" {
-		return nil, 0, failed(ctx, opGetWithTTL, left.Err()) // what ended the transaction
+	if err != nil {
+		return nil, 0, failed(ctx, opGetWithTTL, err)
 	}
 	b, err := s.ownBytes(ctx, opGetWithTTL, value)
 	if err != nil {
 		return nil, 0, err
 	}
-	if err := left.Err(); err != nil {
-		return nil, 0, failed(ctx, opGetWithTTL, err)
-	}
-	if left.Val() == absentTTL {
+	if left == absentTTL {
 		return nil, 0, store.NotFoundWithCause(redis.Nil)
 	}
-	return b, remaining(left.Val()), nil
+	return b, remaining(left), nil
+}
+
+// readTogether reads the start of a value, and its TTL, in a transaction. err says why there was none.
+func (s *Store) readTogether(ctx context.Context, key string, limit int) (value *redis.StringCmd, left time.Duration, err error) {
+	read := []any{"get", key}
+	if limit != unbounded {
+		read = []any{"getrange", key, 0, limit}
+	}
+	if s.masters != nil {
+		value, pttl := redis.NewStringCmd(ctx, read...), redis.NewDurationCmd(ctx, time.Millisecond, "pttl", key)
+		pipe := s.client.TxPipeline()
+		_, _ = pipe.Process(ctx, value), pipe.Process(ctx, pttl) // queues them
+		execute(ctx, pipe)
+		if rediserr.IsReply(value.Err()) && rediserr.Code(value.Err()) != "EXECABORT" && pttl.Err() != nil {
+			return nil, 0, value.Err()
+		}
+		return value, pttl.Val(), pttl.Err()
+	}
+	// go-redis's TxPipeline stops to read at a refused MULTI. The replies that follow would then be read by another call on
+	// the same connection. A plain pipeline reads a reply for each command.
+	multi, exec := redis.NewStatusCmd(ctx, "multi"), redis.NewSliceCmd(ctx, "exec")
+	commands := []redis.Cmder{multi, redis.NewStatusCmd(ctx, read...), redis.NewStatusCmd(ctx, "pttl", key), exec}
+	pipe := s.client.Pipeline()
+	for _, cmd := range commands {
+		_ = pipe.Process(ctx, cmd) // queues it
+	}
+	if s.transactions.Load() == transactionsUnknown { // a server that takes MULTI and refuses EXEC would queue the next call
+		_ = pipe.Process(ctx, redis.NewStatusCmd(ctx, "discard"))
+	}
+	execute(ctx, pipe)
+	for _, cmd := range commands {
+		if err := cmd.Err(); err != nil {
+			return nil, 0, err
+		}
+	}
+	s.transactions.CompareAndSwap(transactionsUnknown, transactionsRun)
+	return replies(ctx, exec.Val())
+}
+
+// replies returns what EXEC answers to a read and PTTL.
+func replies(ctx context.Context, of []any) (value *redis.StringCmd, left time.Duration, err error) {
+	value = redis.NewStringCmd(ctx)
+	if len(of) == 2 {
+		pttl, isNumber := of[1].(int64)
+		if isNumber {
+			left = time.Duration(pttl) // as go-redis's DurationCmd has it
+			if pttl >= 0 {
+				left *= time.Millisecond
+			}
+			switch v := of[0].(type) {
+			case nil:
+				value.SetErr(redis.Nil)
+				return value, left, nil
+			case string:
+				value.SetVal(v)
+				return value, left, nil
+			case error:
+				value.SetErr(v)
+				return value, left, nil
+			}
+		}
+		if failure, ok := of[1].(error); ok {
+			return nil, 0, failure
+		}
+	}
+	return nil, 0, errors.New("EXEC did not answer as expected")
 }
 
 // absentTTL is how go-redis returns PTTL's answer for an absent entry.

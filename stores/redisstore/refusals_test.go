@@ -108,10 +108,11 @@ func message(r *bufio.Reader) (raw string, words []string, err error) {
 func TestRefusedOptionalCommands(t *testing.T) {
 	t.Parallel()
 	for name, refusals := range map[string]map[string]string{
-		"Envoy":     {"multi": "unsupported command 'multi'", "exec": "unsupported command 'exec'", "info": "unsupported command 'info'"},
-		"predixy":   {"multi": "ERR forbid", "exec": "ERR forbid", "info": "ERR forbid"},
-		"miniredis": {"info": "section (server) is not supported"},
-		"no words":  {"multi": "ERR 42", "exec": "ERR 43", "info": "ERR 44", "getrange": "ERR unknown command 'getrange'"},
+		"Envoy":        {"multi": "unsupported command 'multi'", "exec": "unsupported command 'exec'", "info": "unsupported command 'info'"},
+		"predixy":      {"multi": "ERR forbid", "exec": "ERR forbid", "info": "ERR forbid"},
+		"miniredis":    {"info": "section (server) is not supported"},
+		"no words":     {"multi": "ERR 42", "exec": "ERR 43", "info": "ERR 44", "getrange": "ERR 45"},
+		"no existence": {"exists": "ERR 46"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -133,6 +134,13 @@ func TestRefusedOptionalCommands(t *testing.T) {
 					b, err = s.GetBytesMax(ctx, key, 100)
 					require.NoError(t, err)
 					require.Equal(t, key, string(b))
+					b, ttl, err = s.GetBytesWithTTLMax(ctx, key, 100)
+					require.NoError(t, err)
+					require.Equal(t, key, string(b))
+					require.Greater(t, ttl, 59*time.Minute)
+					values, errs := s.GetBytesMany(ctx, []string{key, "none"}, 100)
+					require.Nil(t, errs, "%v", errs)
+					require.Equal(t, [][]byte{[]byte(key), nil}, values)
 				}
 				var large interface{ TooLarge() bool }
 				_, err := s.GetBytesMax(ctx, key, 3)
@@ -156,6 +164,35 @@ func TestRefusedOptionalCommands(t *testing.T) {
 			advice, err := s.Advice(ctx)
 			require.NoError(t, err)
 			require.Empty(t, advice)
+		})
+	}
+}
+
+// After a refused transaction, no other call gets one of its replies.
+func TestRefusedTransactionLeavesNoReply(t *testing.T) {
+	t.Parallel()
+	for name, refusals := range map[string]map[string]string{
+		"MULTI and EXEC": {"multi": "ERR 42", "exec": "ERR 43"},
+		"EXEC":           {"exec": "ERR 43"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := redistest.Start(t)
+			ctx := t.Context()
+			s := open(t, "redis://"+refusing(t, srv.Addr(), refusals)+"?pool_size=1")
+			require.NoError(t, s.Set(ctx, "a", "value of a"))
+			require.NoError(t, s.Set(ctx, "b", "value of b"))
+			for range 3 {
+				b, _, err := s.GetBytesWithTTL(ctx, "a")
+				require.NoError(t, err)
+				require.Equal(t, "value of a", string(b))
+				b, err = s.GetBytesMax(ctx, "b", 100)
+				require.NoError(t, err)
+				require.Equal(t, "value of b", string(b))
+				b, err = s.GetBytes(ctx, "b")
+				require.NoError(t, err)
+				require.Equal(t, "value of b", string(b))
+			}
 		})
 	}
 }

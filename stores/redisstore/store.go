@@ -26,7 +26,7 @@ type Store struct {
 	combiner *combiner  // nil if calls are not combined
 	near     *NearCache // nil without one
 
-	noTransactions atomic.Bool // the server has refused MULTI, and ran a script instead
+	transactions atomic.Int32 // whether the server runs them: transactionsUnknown, ...
 
 	closeOnce sync.Once
 	closes    io.Closer // nil if the client is not ours
