@@ -26,7 +26,7 @@ func TestAtomicStores(t *testing.T) {
 	tests := map[string]func(t *testing.T, b backing){
 		"increment": testIncrement, "concurrency": testConcurrency, "touch": testTouch, "get and delete": testGetAndDelete,
 		"unreadable entries": testUnreadableEntries, "refused entries": testRefusedEntries, "tolerated plaintext": testTolerated,
-		"mixed batch": testMixedBatch, "set many": testSetMany, "canceled batch": testCanceledBatch,
+		"mixed batch": testMixedBatch, "set many": testSetMany, "seal on read seals the end": testSealOnReadSealsTheEnd, "canceled batch": testCanceledBatch,
 	}
 	all := func(open func(t *testing.T) backing) func(t *testing.T) {
 		return func(t *testing.T) {

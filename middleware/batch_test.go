@@ -99,6 +99,30 @@ func testMixedBatch(t *testing.T, b backing) {
 	require.NoError(t, err, "SealOnRead sealed it")
 }
 
+// SealOnRead seals the end of a plaintext entry, whatever reads it.
+func testSealOnReadSealsTheEnd(t *testing.T, b backing) {
+	s := sealed(t, b, keyring(t), middleware.WithNamespace("ns"), middleware.WithPlaintext(middleware.SealOnRead), middleware.WithAuthenticatedExpiry())
+	for name, read := range map[string]func(key string) error{
+		"Get":        func(key string) error { _, err := s.Get(t.Context(), key); return err },
+		"GetWithTTL": func(key string) error { _, _, err := s.GetWithTTL(t.Context(), key); return err },
+		"GetMany":    func(key string) error { _, err := s.GetMany(t.Context(), []string{key}); return err },
+		"SetIfNotExists": func(key string) error {
+			written, err := s.SetIfNotExists(t.Context(), key, "other")
+			require.False(t, written)
+			return err
+		},
+	} {
+		require.NoError(t, b.Set(t.Context(), "ns:"+name, "plain", store.WithExpiration(time.Hour)))
+		require.NoError(t, read(name), name)
+		stored, err := b.GetBytes(t.Context(), "ns:"+name)
+		require.NoError(t, err)
+		info, err := middleware.Inspect(stored)
+		require.NoError(t, err, name)
+		require.True(t, info.Expires, name)
+		require.WithinDuration(t, time.Now().Add(time.Hour), info.End, time.Minute, name)
+	}
+}
+
 func testSetMany(t *testing.T, b backing) {
 	s := sealed(t, b, keyring(t), middleware.WithNamespace("ns"), middleware.WithDefaults(store.WithExpiration(time.Hour)))
 	items := map[string]any{"a": "1", "b": []byte("2"), "c": 3, "d": 4.5, "e": true, "large": strings.Repeat("x", 100_000)}

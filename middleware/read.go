@@ -19,6 +19,7 @@ type stored struct {
 	other any
 	// notBytes reports that other is neither []byte nor string: it is plaintext.
 	notBytes bool
+	timed    bool // ttl was read
 	ttl      time.Duration
 }
 
@@ -56,7 +57,7 @@ func (s *Store) getAt(ctx context.Context, a address, withTTL bool) (any, time.D
 		}
 		return nil, 0, errPlaintextRefused
 	}
-	v, err := s.fetch(ctx, a.stored, withTTL || s.cfg.sealExpiry && s.policy() == SealOnRead)
+	v, err := s.fetch(ctx, a.stored, withTTL)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -74,6 +75,7 @@ func (s *Store) getAt(ctx context.Context, a address, withTTL bool) (any, time.D
 // is accepted it uses the store's Get, so that plaintext has the Go type that
 // the store gives it. With a bound it reads bytes, and stops at the bound.
 func (s *Store) fetch(ctx context.Context, name string, withTTL bool) (v stored, err error) {
+	v.timed = withTTL
 	asBytes := s.bytes != nil && s.policy() == RejectPlaintext
 	switch {
 	case s.bounded != nil && withTTL:
@@ -177,6 +179,13 @@ func (s *Store) sealInPlace(ctx context.Context, a address, v stored, t wire.Typ
 	defer func() { s.tel.plaintextValue(ctx, what) }()
 	if v.notBytes {
 		return
+	}
+	if s.cfg.sealExpiry && !v.timed {
+		again, err := s.fetch(ctx, a.stored, true)
+		if err != nil {
+			return // the next read tries again
+		}
+		v.ttl = again.ttl // if the value is another now, the swap fails
 	}
 	sc := newScratch()
 	defer sc.free()
