@@ -213,6 +213,21 @@ func TestInvalidateUnlinksBeforeItForgets(t *testing.T) {
 	require.Zero(t, admin.Exists(ctx, "shop:k", "gocache_tag_shop:t").Val())
 }
 
+// If UNLINK of an entry is denied to ClearPrefix, the entry keeps its tags.
+func TestClearPrefixUnlinksEntriesBeforeTags(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	admin, ctx := srv.Client(t), t.Context()
+	require.NoError(t, newStore(t, admin).Set(ctx, "shop:k", "v", store.WithTags([]string{"shop:t"})))
+	allow(t, admin, append(documented(t), "resetkeys", "%R~shop:*", "~gocache_tag_shop:*")...)
+	s := open(t, "redis://app:password@"+srv.Addr())
+	require.Error(t, s.ClearPrefix(ctx, "shop:"))
+	require.True(t, admin.SIsMember(ctx, "gocache_tag_shop:t", "shop:k").Val())
+	allow(t, admin, documented(t)...)
+	require.NoError(t, s.ClearPrefix(ctx, "shop:"))
+	require.Zero(t, admin.DBSize(ctx).Val())
+}
+
 // A master that became a read-only replica may lack entries and tags of the new master. A removal that finds nothing
 // must fail there, as a write does.
 func TestRemovalsOnADemotedNode(t *testing.T) {

@@ -172,10 +172,11 @@ func (s *Store) checkWritable(ctx context.Context, node redis.Cmdable, prefix st
 // are neither an entry nor a tag set are left alone. With the empty prefix it deletes every string in the database, those of
 // other applications included.
 func (s *Store) ClearPrefix(ctx context.Context, prefix string) error {
-	// The tag sets go first, on all masters, then the entries: an entry that is in Redis when the second scan begins is
-	// deleted, and one that is written later has its tags written later. The other way round an entry could outlive
-	// its tags.
+	// Entries go first, so that those whose UNLINK is denied keep their tags. Then the tag sets go, on all masters, and then
+	// the entries that were written since. An entry that is in Redis when the last scan begins is deleted, and one that is
+	// written later has its tags written later.
 	for _, part := range []struct{ prefix, kind string }{
+		{prefix, entries},
 		{tagPrefix + prefix, tagSets},
 		{prefix, entries},
 	} {
