@@ -47,6 +47,8 @@ func TestCountsOfTheBackingStore(t *testing.T) {
 		}
 		return values
 	}
+	_, err = s.With(middleware.WithAuthenticatedExpiry())
+	require.NoError(t, err)
 	require.Equal(t, map[string]int64{
 		"sealcache.store.batches": 2, "sealcache.store.combined": 40, "sealcache.store.waiting": 7,
 	}, collected())

@@ -15,7 +15,7 @@ type origin struct {
 
 // With returns another Store over the same backing store and AEAD, with the options
 // of s and then opts. Both may be used at the same time. Close of either closes the
-// backing store.
+// backing store, whose own counts only s reports.
 func (s *Store) With(opts ...Option) (*Store, error) {
 	all := append(s.origin.opts[:len(s.origin.opts):len(s.origin.opts)], opts...)
 	other, err := newStore(s.backing, s.origin.aead, all)

@@ -71,6 +71,9 @@ var (
 // Close closes backing and leaves a open, because one AEAD serves many stores.
 func New(backing store.StoreInterface, a tink.AEADWithContext, opts ...Option) (*Store, error) {
 	s, err := newStore(backing, a, opts)
+	if err == nil && s.can.counter != nil {
+		s.unwatch, err = s.tel.meter.Watch(s.can.counter.Counts)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("middleware: New: %w", err)
 	}
@@ -131,11 +134,6 @@ func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Optio
 		return nil, err
 	}
 	s.sealer.tel = s.tel
-	if s.can.counter != nil {
-		if s.unwatch, err = s.tel.meter.Watch(s.can.counter.Counts); err != nil {
-			return nil, err
-		}
-	}
 	s.reload = reload.New(a, cfg.reload, func(ctx context.Context, err error) {
 		s.tel.log.WarnContext(ctx, "sealcache: keyset could not be reloaded", "error", err)
 	})
