@@ -101,7 +101,9 @@ func TestOtherTypesAreRefusedByName(t *testing.T) {
 		require.NotContains(t, err.Error(), "secret")
 	}
 	cause := errors.New("cause")
-	require.ErrorIs(t, s.Set(t.Context(), "k", marshaled{cause}), cause)
+	err := s.Set(t.Context(), "k", marshaled{cause})
+	require.ErrorIs(t, err, cause)
+	require.NotContains(t, err.Error(), cause.Error(), "it may quote the value")
 	assertMissing(t, s, "k")
 }
 

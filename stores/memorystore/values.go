@@ -20,13 +20,24 @@ func newEntry(value any) (*entry, error) {
 	}
 	text, ok, err := redisText(value)
 	if err != nil {
-		return nil, fmt.Errorf("memorystore: set: MarshalBinary of %T: %w", value, err)
+		return nil, &marshalError{kind: fmt.Sprintf("%T", value), cause: err}
 	}
 	if !ok {
 		return nil, fmt.Errorf("memorystore: set: %T is not supported (pass []byte or string, or implement BinaryMarshaler)", value)
 	}
 	return &entry{data: text, text: true}, nil
 }
+
+// marshalError is the error of a BinaryMarshaler. Its text is withheld, because it may quote the value.
+type marshalError struct {
+	kind  string
+	cause error
+}
+
+func (e *marshalError) Error() string {
+	return "memorystore: set: MarshalBinary of " + e.kind + " failed"
+}
+func (e *marshalError) Unwrap() error { return e.cause }
 
 // redisText formats a value as go-redis does (internal/proto/writer.go, WriteArg), for the same types and in the same order
 // of precedence.
