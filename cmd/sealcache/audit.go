@@ -15,6 +15,7 @@ import (
 type auditCommand struct {
 	redis      redisFlag
 	keys       dataKeyFlags
+	hidden     prfFlags
 	output     outputFlags
 	namespaces namespaces
 	prefix     string
@@ -24,6 +25,7 @@ type auditCommand struct {
 	samples    int
 	expect     string
 	mayDestroy uint32
+	mayDisable uint32
 	since      string
 	reload     time.Duration
 	throttle   throttleFlags
@@ -46,9 +48,11 @@ func (a *auditCommand) declare(f *flags) {
 	f.BoolVar(&a.oneDatabase, "one-database", false, "with --all: leave out the other databases of the server")
 	f.BoolVar(&a.replica, "replica", false, "allow the server to be a replica, which may lack entries of its master; not with --may-destroy")
 	a.keys.declare(f)
+	a.hidden.declare(f)
 	f.BoolVar(&a.open, "open", false, "open every sealed value under --kek and --keyset, and count those that do not open")
 	f.choice(&a.expect, "expect", "ask whether every value is sealed, or every value is plaintext, as after unseal", "sealed", "plaintext")
 	f.Uint32Var(&a.mayDestroy, "may-destroy", 0, "ask whether the key with this `ID` may be destroyed; examines the whole server")
+	f.Uint32Var(&a.mayDisable, "may-disable", 0, "ask whether the PRF key with this `ID` may be disabled: no name is hidden under it")
 	f.StringVar(&a.since, "not-primary-since", "", "with --may-destroy: `TIME` when the key stopped being primary, as 2030-01-31T12:00:00Z")
 	f.DurationVar(&a.reload, "reload", 0, "with --may-destroy: longest `DURATION` until processes notice a new keyset; with a key service, the longest age of data keys (default 24h)")
 	f.StringSliceVar(&a.ignoreTypes, "ignore-type", nil, "answer although entries of this `TYPE` of Redis are not examined, as hash,list")
@@ -68,6 +72,10 @@ func (a *auditCommand) check(f *flags) error {
 	switch {
 	case f.Changed("expect") && asks:
 		return wrong("--expect and --may-destroy are two questions (ask one)")
+	case f.Changed("may-disable") && (f.Changed("expect") || asks):
+		return wrong("--may-disable is a question of its own (leave out --expect and --may-destroy)")
+	case f.Changed("may-disable") && !a.hidden.given():
+		return wrong("--may-disable needs --hidden-keys or --one-way-keys")
 	case !asks && (a.since != "" || a.reload != 0):
 		return wrong("--not-primary-since and --reload need --may-destroy")
 	case a.whole(f) && a.prefix != "":
@@ -85,7 +93,11 @@ func (a *auditCommand) check(f *flags) error {
 	case a.samples < 0 || a.reload < 0:
 		return wrong("--samples and --reload must not be negative")
 	}
-	return errors.Join(a.throttle.check(), a.output.check())
+	filters := a.prefix != "" || len(a.exclude)+len(a.groups) > 0
+	if a.hidden.hidden != "" && filters && !a.open {
+		return wrong("--hidden-keys: --prefix, --exclude and --group-by match names in the values (give --open)")
+	}
+	return errors.Join(a.hidden.check(a.keys.kek, filters), a.throttle.check(), a.output.check())
 }
 
 // config returns what the audit examines.
@@ -157,6 +169,9 @@ func (a *auditCommand) run(ctx context.Context, p *program, f *flags) (int, erro
 		return 0, err
 	}
 	defer keys.close()
+	if config.HiddenKeys, config.OneWayKeys, err = a.hidden.open(ctx, p, a.keys.kek, a.keys.others); err != nil {
+		return 0, err
+	}
 	before := infoOf(keys.ring)
 	client, err := a.redis.open(ctx)
 	if err != nil {
@@ -199,6 +214,7 @@ type auditAnswer struct {
 	report     *audit.Report
 	Question   string       `json:"question"`
 	MayDestroy *uint32      `json:"may_destroy,omitempty"` // the key that the question is about
+	MayDisable *uint32      `json:"may_disable,omitempty"` // the PRF key that the question is about
 	Answer     audit.Answer `json:"answer"`
 	Reasons    []string     `json:"reasons,omitempty"`
 	Scope      string       `json:"scope"`
@@ -221,6 +237,9 @@ func (a *auditCommand) answer(f *flags, report *audit.Report, conditions audit.C
 	case f.Changed("may-destroy"):
 		full.Question, full.good, full.MayDestroy = fmt.Sprintf("May key %d be destroyed?", a.mayDestroy), audit.Yes, &a.mayDestroy
 		full.Answer, full.Reasons = report.MayDestroy(a.mayDestroy, conditions)
+	case f.Changed("may-disable"):
+		full.Question, full.good, full.MayDisable = fmt.Sprintf("May PRF key %d be disabled?", a.mayDisable), audit.Yes, &a.mayDisable
+		full.Answer, full.Reasons = report.MayDisable(a.mayDisable)
 	case a.expect == "plaintext":
 		full.Question = "Is any value sealed?"
 		full.Answer, full.Reasons = report.AnythingSealed()

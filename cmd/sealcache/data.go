@@ -16,13 +16,15 @@ func dataCommands() []entry {
 		{
 			use: "migrate", short: "Seal plaintext entries, in place or under new names", make: func() command { return &moveCommand{operation: migrate.Seal} },
 			long: "Migrate seals plaintext entries while the application runs. Every entry keeps its expiry and its tags. An entry that\n" +
-				"changes during the run is read again. --to-namespace and --to-prefix give entries new names; stop the writers first.",
+				"changes during the run is read again. --to-namespace and --to-prefix give entries new names; stop the writers first.\n" +
+				"--hidden-keys and --one-way-keys hide the names; stop the writers to the plain names first.",
 			example: shopEnv + "  sealcache migrate --dry-run\n  sealcache migrate --exclude lock: --checkpoint migrate.checkpoint --report migrate.json",
 		},
 		{
 			use: "reseal", short: "Seal entries again under the primary key", make: func() command { return &moveCommand{operation: migrate.Reseal} },
 			long: "Reseal opens entries that are sealed under another key, and seals them under the primary key. Run it after\n" +
-				"\"sealcache keys promote\". --old-kek names keys that --kek does not have.",
+				"\"sealcache keys promote\". --old-kek names keys that --kek does not have. --hidden-keys also moves hidden names to the\n" +
+				"primary PRF key.",
 			example: shopEnv + "  sealcache reseal --checkpoint reseal.checkpoint",
 		},
 		{
@@ -33,7 +35,8 @@ func dataCommands() []entry {
 		{
 			use: "audit", short: "Count plaintext and sealed values, and the keys of the sealed ones", make: func() command { return new(auditCommand) },
 			long: "Audit counts plaintext and sealed values, and the keys that values are sealed under. It answers one question: is every\n" +
-				"value sealed? Or with --expect plaintext: is none sealed? Or with --may-destroy: may this key be destroyed?",
+				"value sealed? Or with --expect plaintext: is none sealed? Or with --may-destroy: may this key be destroyed?\n" +
+				"Or with --may-disable: may this PRF key of hidden names be disabled?",
 			example: shopEnv + "  sealcache audit --open --report audit.json\n" +
 				"  sealcache audit --may-destroy 1111111111 --not-primary-since 2030-01-31T12:00:00Z --reload 1m",
 		},

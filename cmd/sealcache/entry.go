@@ -50,21 +50,35 @@ func (e *entryFlags) failed(f *flags, err error) error {
 }
 
 // inspectCommand is "inspect".
-type inspectCommand struct{ entryFlags }
+type inspectCommand struct {
+	entryFlags
+	hidden prfFlags
+	kek    string
+	others []string
+}
 
 func (i *inspectCommand) declare(f *flags) {
 	i.entryFlags.declare(f)
+	i.hidden.declare(f)
+	f.env(&i.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key, for --hidden-keys and --one-way-keys only")
+	f.envList(&i.others, "other-kek", "SEALCACHE_OTHER_KEKS", otherKEKsUse)
 	f.BoolVar(&i.json, "json", false, jsonUse)
 }
 
 func (i *inspectCommand) run(ctx context.Context, p *program, f *flags) (int, error) {
+	if err := i.hidden.check(i.kek, false); err != nil {
+		return 0, err
+	}
+	keys, err := i.hidden.names(ctx, p, i.kek, i.others, i.namespace, f.args[0])
+	if err != nil {
+		return 0, err
+	}
 	client, err := i.redis.open(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer client.Close()
-	name := i.stored(f)
-	entry, err := audit.Inspect(ctx, client, name)
+	name, entry, err := inspectFirst(ctx, client, i.namespace, keys)
 	if err != nil {
 		return 0, i.failed(f, err)
 	}
@@ -100,6 +114,12 @@ func entryText(h header, name string, entry *audit.Entry) []byte {
 		line("format", i.Version)
 		line("kind", i.Kind)
 		line("value", i.Type)
+		switch {
+		case i.Hidden && i.Named:
+			line("name", fmt.Sprintf("hidden by PRF key %d", i.PRFKey))
+		case i.Hidden:
+			line("name", fmt.Sprintf("hidden one way by PRF key %d", i.PRFKey))
+		}
 		line("sealed under", entry.Key)
 		if i.Key.Envelope {
 			line("data key", i.Key.DataKey)
@@ -113,6 +133,7 @@ func entryText(h header, name string, entry *audit.Entry) []byte {
 type getCommand struct {
 	entryFlags
 	keys            dataKeyFlags
+	hidden          prfFlags
 	reason, record  string
 	show, plaintext bool
 }
@@ -120,6 +141,7 @@ type getCommand struct {
 func (g *getCommand) declare(f *flags) {
 	g.entryFlags.declare(f)
 	g.keys.declare(f)
+	g.hidden.declare(f)
 	f.StringVar(&g.reason, "reason", "", "`TEXT` for the record: why the value is read")
 	f.env(&g.record, "record", "SEALCACHE_RECORD", "`FILE` to which the record is appended before the value is opened (default: the terminal)")
 	f.BoolVar(&g.show, "show", false, "write the value even to a terminal")
@@ -134,6 +156,13 @@ func (g *getCommand) run(ctx context.Context, p *program, f *flags) (int, error)
 	if out, ok := p.stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) && !g.show {
 		return 0, wrong("a value is not written to a terminal (redirect the output, or give --show)")
 	}
+	if err := g.hidden.check(g.keys.kek, false); err != nil {
+		return 0, err
+	}
+	names, err := g.hidden.names(ctx, p, g.keys.kek, g.keys.others, g.namespace, f.args[0])
+	if err != nil {
+		return 0, err
+	}
 	keys, err := g.keys.open(ctx, p, toOpen)
 	if err != nil {
 		return 0, err
@@ -147,11 +176,13 @@ func (g *getCommand) run(ctx context.Context, p *program, f *flags) (int, error)
 	if err := g.newRecord(f).write(p, g.record); err != nil {
 		return 0, fmt.Errorf("the record cannot be written, so nothing is opened: %w", err)
 	}
-	return g.open(ctx, p, f, client, keys)
+	return g.open(ctx, p, f, client, keys, names)
 }
 
-func (g *getCommand) open(ctx context.Context, p *program, f *flags, client redis.UniversalClient, keys *opened) (int, error) {
-	v, err := audit.Open(ctx, client, g.namespace, f.args[0], keys.both()...)
+func (g *getCommand) open(ctx context.Context, p *program, f *flags, client redis.UniversalClient, keys *opened, names []string) (int, error) {
+	_, v, err := firstEntry(names, func(name string) (audit.Value, error) {
+		return audit.Open(ctx, client, g.namespace, name, keys.both()...)
+	})
 	if err != nil {
 		return 0, g.failed(f, err)
 	}

@@ -257,7 +257,7 @@ type keysCreate struct {
 func (k *keysCreate) declare(f *flags) {
 	f.env(&k.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key that seals the keyset")
 	f.StringVar(&k.out, "out", "", "`FILE` to make; it must not exist")
-	f.choice(&k.kind, "type", "type of the key; prf is for the tokens of jobs", "aes256-gcm", "xaes256-gcm", "prf")
+	f.choice(&k.kind, "type", "type of the key; prf is for the tokens of jobs and for hidden names", "aes256-gcm", "xaes256-gcm", "prf")
 	f.env(&k.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` to bind the keyset to, so that it cannot replace another one under the same --kek")
 	f.BoolVar(&k.json, "json", false, jsonUse)
 	f.need("kek")

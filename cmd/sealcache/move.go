@@ -18,6 +18,7 @@ type moveCommand struct {
 
 	redis       redisFlag
 	keys, old   dataKeyFlags
+	hidden      prfFlags
 	scope       scopeFlags
 	output      outputFlags
 	toNamespace string
@@ -36,6 +37,7 @@ type moveCommand struct {
 func (m *moveCommand) declare(f *flags) {
 	m.redis.declare(f)
 	m.keys.declare(f)
+	m.hidden.declare(f)
 	f.need("kek")
 	m.scope.declare(f)
 	f.BoolVar(&m.dryRun, "dry-run", false, "read, open and count; change no entry; test the permissions")
@@ -117,7 +119,8 @@ func (m *moveCommand) config(p *program, f *flags) (migrate.Config, error) {
 	if config.Proof, err = m.scope.key("proof", m.proof); err != nil {
 		return config, err
 	}
-	if err := errors.Join(m.throttle.check(), m.output.check()); err != nil {
+	filters := config.From.Prefix != "" || len(config.Exclude) > 0
+	if err := errors.Join(m.hidden.check(m.keys.kek, filters), m.throttle.check(), m.output.check()); err != nil {
 		return config, err
 	}
 	if !m.dryRun {
@@ -142,6 +145,9 @@ func (m *moveCommand) run(ctx context.Context, p *program, f *flags) (int, error
 	}
 	defer keys.close()
 	config.Keys = keys.aead
+	if config.HiddenKeys, config.OneWayKeys, err = m.hidden.open(ctx, p, m.keys.kek, m.keys.others); err != nil {
+		return 0, err
+	}
 	if m.old.kek != "" {
 		old, err := m.old.open(ctx, p, toOpen)
 		if err != nil {

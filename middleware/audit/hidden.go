@@ -163,6 +163,24 @@ func (r *Report) MayDisable(id uint32) (Answer, []string) {
 	return Yes, nil
 }
 
+// Pseudonyms returns the keys under which the entry of an application's key may be stored if names are hidden: one for each
+// PRF key, the primary one first. Open takes them in place of the key, and Inspect after the namespace and a colon.
+func Pseudonyms(namespace, key string, set *prf.Set) ([]string, error) {
+	names, err := pseudonym.New(namespace, set)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	all := make([]string, names.Len())
+	for i := range all {
+		p, err := names.AppendKey(nil, i, key)
+		if err != nil {
+			return nil, fmt.Errorf("audit: hide key: %w", err)
+		}
+		all[i] = string(p)
+	}
+	return all, nil
+}
+
 // prfSet is the set of PRF keys that was given, or nil.
 func (c *Config) prfSet() *prf.Set {
 	if c.OneWayKeys != nil {

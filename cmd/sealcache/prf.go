@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/tink-crypto/tink-go/v2/prf"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/audit"
+)
+
+// prfFlags name the PRF keyset by which the application hides names.
+type prfFlags struct{ hidden, oneWay, name string }
+
+func (k *prfFlags) declare(f *flags) {
+	f.env(&k.hidden, "hidden-keys", "SEALCACHE_HIDDEN_KEYS", "`FILE` of the PRF keyset that hides names, sealed under --kek, or env:NAME")
+	f.env(&k.oneWay, "one-way-keys", "SEALCACHE_ONE_WAY_KEYS", "`FILE` of the PRF keyset that hides names one way, sealed under --kek, or env:NAME")
+	f.env(&k.name, "prf-keyset-name", "SEALCACHE_PRF_KEYSET_NAME", "`NAME` that the PRF keyset is bound to")
+	f.file("hidden-keys", "one-way-keys")
+}
+
+// given reports whether names are hidden.
+func (k *prfFlags) given() bool { return k.hidden != "" || k.oneWay != "" }
+
+// check refuses settings that cannot be meant. filters says that a flag selects keys.
+func (k *prfFlags) check(kek string, filters bool) error {
+	switch {
+	case k.hidden != "" && k.oneWay != "":
+		return wrong("--hidden-keys and --one-way-keys exclude each other")
+	case !k.given() && k.name != "":
+		return wrong("--prf-keyset-name needs --hidden-keys or --one-way-keys")
+	case k.given() && kek == "":
+		return wrong("--hidden-keys and --one-way-keys need --kek")
+	case k.oneWay != "" && filters:
+		return wrong("--one-way-keys: prefixes cannot match names that are not stored")
+	}
+	return nil
+}
+
+// open opens the PRF keyset. One of the sets is nil, or both.
+func (k *prfFlags) open(ctx context.Context, p *program, kek string, others []string) (hidden, oneWay *prf.Set, err error) {
+	if !k.given() {
+		return nil, nil, nil
+	}
+	flag, where := "hidden-keys", k.hidden
+	if k.oneWay != "" {
+		flag, where = "one-way-keys", k.oneWay
+	}
+	source, err := keysetSource(flag, where)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
+	defer cancel()
+	by, done, err := openKEKs(ctx, kek, others)
+	if err != nil {
+		return nil, nil, keyError(err)
+	}
+	defer done()
+	set, err := aead.OpenPRF(ctx, source, by, append(nameOptions(k.name), aead.WithLogger(p.log))...)
+	switch {
+	case err != nil:
+		return nil, nil, keyError(err)
+	case k.oneWay != "":
+		return nil, set, nil
+	default:
+		return set, nil, nil
+	}
+}
+
+// names returns the keys under which the entry of an application's key may be stored, without the namespace.
+func (k *prfFlags) names(ctx context.Context, p *program, kek string, others []string, namespace, key string) ([]string, error) {
+	hidden, oneWay, err := k.open(ctx, p, kek, others)
+	if hidden == nil {
+		hidden = oneWay
+	}
+	if hidden == nil || err != nil {
+		return []string{key}, err
+	}
+	return audit.Pseudonyms(namespace, key, hidden)
+}
+
+// firstEntry calls look for each name until there is an entry, and returns its name.
+func firstEntry[E any](names []string, look func(name string) (E, error)) (name string, found E, err error) {
+	for _, name = range names {
+		if found, err = look(name); !errors.Is(err, audit.ErrNoEntry) {
+			break
+		}
+	}
+	return name, found, err
+}
+
+// inspectFirst describes the entry under the first of some keys that has one.
+func inspectFirst(ctx context.Context, client redis.UniversalClient, namespace string, keys []string) (string, *audit.Entry, error) {
+	key, found, err := firstEntry(keys, func(key string) (*audit.Entry, error) { return audit.Inspect(ctx, client, start(namespace)+key) })
+	return start(namespace) + key, found, err
+}
