@@ -41,6 +41,7 @@ func rows() []row {
 	return []row{
 		{"path", "the whole store path against the bare Tink primitive", pathRow},
 		{"keyservice", "an envelope with a slow key service against Tink's own envelope", keyServiceRow},
+		{"keys", "calls to a key service: at work, for a cold reader, for many tenants", keysRow},
 		{"redis", "sealed against plaintext, and against TLS, over a real Redis", redisRow},
 		{"combine", "sealed under 8 to 256 callers against gocache's store in plaintext over go-redis", combineRow},
 		{"network", "the same over a round trip of 0.5 ms", networkRow},
