@@ -22,9 +22,10 @@ const envPrefix = "SEALCACHE_"
 //
 // An empty variable counts as unset. An unknown variable is an error, and so is a setting that is given twice. A variable
 // to which a setting refers, as env:NAME or password_env=NAME, may have any name. The result is validated.
-func ConfigFromEnv() (Config, error) { return configFromEnviron(os.Environ()) }
+func ConfigFromEnv() (Config, error) { return ConfigFromEnviron(os.Environ()) }
 
-func configFromEnviron(environ []string) (Config, error) {
+// ConfigFromEnviron is ConfigFromEnv for variables in the form of os.Environ, for programs that examine the settings of another one.
+func ConfigFromEnviron(environ []string) (Config, error) {
 	variables := make(map[string]string)
 	for _, v := range environ {
 		if name, value, _ := strings.Cut(v, "="); strings.HasPrefix(name, envPrefix) {

@@ -209,6 +209,9 @@ func auditProgress(command string, s audit.Progress) progress {
 	}
 }
 
+// questionPlaintext is the question whose answer no says that everything is sealed.
+const questionPlaintext = "Is any value plaintext?"
+
 // auditAnswer is the answer of an audit to its question. Its JSON has the fields of the report, too.
 type auditAnswer struct {
 	report     *audit.Report
@@ -244,7 +247,7 @@ func (a *auditCommand) answer(f *flags, report *audit.Report, conditions audit.C
 		full.Question = "Is any value sealed?"
 		full.Answer, full.Reasons = report.AnythingSealed()
 	default:
-		full.Question = "Is any value plaintext?"
+		full.Question = questionPlaintext
 		full.Answer, full.Reasons = report.AnythingPlaintext()
 	}
 	return full

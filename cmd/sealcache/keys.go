@@ -12,6 +12,7 @@ import (
 	"time"
 
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 	"github.com/tink-crypto/tink-go/v2/tink"
@@ -201,20 +202,50 @@ func (k *keysetFlags) read(ctx context.Context) (*keysetView, error) {
 		}
 		defer done()
 	}
+	read, err := readKeysetWithTimes(ctx, source, path, kek, k.name)
+	if err != nil {
+		return nil, err
+	}
+	return read.view, nil
+}
+
+// The words for keysetRead.times.
+const (
+	timesAuthenticated = "authenticated"
+	timesMissing       = "missing"
+	timesRefused       = "refused" // altered, unreadable, or of another keyset
+)
+
+// keysetRead is a keyset with the times of its keys.
+type keysetRead struct {
+	handle *keyset.Handle
+	view   *keysetView
+	times  string
+	digest string // of the bytes
+}
+
+// readKeysetWithTimes opens a keyset. path is that of its file, or empty. Times that are missing or refused are unknown.
+func readKeysetWithTimes(ctx context.Context, source aead.Source, path string, kek tink.AEADWithContext, name string) (*keysetRead, error) {
 	data, err := source.Load(ctx)
 	if err != nil {
 		return nil, keyError(err)
 	}
-	handle, view, err := readKeyset(ctx, data, kek, k.name)
+	handle, view, err := readKeyset(ctx, data, kek, name)
 	if err != nil {
 		return nil, keyError(err)
 	}
-	if path != "" {
-		if times, err := readKeyTimes(path, handle); err == nil {
-			withTimes(view.keys, times)
-		}
+	read := &keysetRead{handle: handle, view: view, times: timesMissing, digest: digestOf(data)}
+	if path == "" {
+		return read, nil
 	}
-	return view, nil
+	switch times, err := readKeyTimes(path, handle); {
+	case err != nil:
+		read.times = timesRefused
+	case len(times) > 0:
+		read.times = timesAuthenticated
+		withTimes(view.keys, times)
+	}
+	return read, nil
 }
 
 func keyTemplates() map[string]*tinkpb.KeyTemplate {

@@ -64,7 +64,9 @@ Exit statuses:
   2  the command line or the configuration is wrong. Nothing was done.
   3  complete, but entries were left unchanged, or no entry was found.
      audit: a value is plaintext (with --expect plaintext: sealed), or the key must not be destroyed.
+     evidence --check: the report has findings.
   4  audit: the answer is not known. The report gives the reasons.
+     evidence --check: there are no findings, and something was not examined.
 
 Environment variables:
   The variables of the application give the defaults of flags: SEALCACHE_STORE of --redis, SEALCACHE_NAMESPACE of
@@ -108,7 +110,9 @@ func newRoot(p *program) *cobra.Command {
 	for _, e := range kekCommands() {
 		kek.AddCommand(p.cobra(e))
 	}
-	root.AddCommand(keys, kek, p.cobra(versionCommand()), manCommand())
+	report := p.cobra(evidenceCommand())
+	report.GroupID = "keys"
+	root.AddCommand(keys, kek, report, p.cobra(versionCommand()), manCommand())
 	root.SetHelpCommand(helpCommand(root))
 	root.SetFlagErrorFunc(flagError)
 	return root

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"maps"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/jobs"
+)
+
+// cacheEvidence describes a cache of the application's settings.
+type cacheEvidence struct {
+	Name       string    `json:"name"`
+	Namespace  string    `json:"namespace"`
+	Store      string    `json:"store"` // without credentials; empty if the application provides it
+	TLS        bool      `json:"tls"`
+	Sealed     bool      `json:"sealed"`
+	Plaintext  string    `json:"plaintext"` // the policy
+	Until      time.Time `json:"plaintext_until,omitzero"`
+	Tolerates  bool      `json:"accepts_plaintext"` // when the report was made
+	Names      string    `json:"names"`             // plain, hidden or one-way
+	Expiry     bool      `json:"sealed_expiry"`
+	Padding    bool      `json:"padding"`
+	DataKeyAge string    `json:"data_key_max_age,omitempty"` // missing: the default
+	DataKeyTTL string    `json:"data_key_ttl,omitempty"`     // missing: the default
+}
+
+// jobsEvidence describes the jobs of the application's settings.
+type jobsEvidence struct {
+	KeysOf    string    `json:"keys_of"`
+	Namespace string    `json:"namespace"`
+	Redis     string    `json:"redis,omitempty"` // without credentials
+	TLS       bool      `json:"tls"`
+	Plaintext string    `json:"plaintext"`
+	Until     time.Time `json:"plaintext_until,omitzero"`
+	Tolerates bool      `json:"accepts_plaintext"`
+	Types     bool      `json:"hidden_types"`
+}
+
+// settings reports the caches and jobs of --config, and returns the keysets of them and of the flags.
+func (e *evidenceRun) settings(r *evidence) ([]wantedKeyset, error) {
+	var wanted []wantedKeyset
+	if e.config == "" {
+		r.NotExamined = append(r.NotExamined, "caches and jobs: no --config was given")
+	} else {
+		config, err := e.readConfig()
+		if err != nil {
+			return nil, wrong("--config: %w", err)
+		}
+		for _, name := range slices.Sorted(maps.Keys(config.Caches)) {
+			cache := config.Caches[name]
+			r.Caches = append(r.Caches, describeCache(name, cache, r.Made))
+			wanted = append(wanted, cacheKeysets(name, cache)...)
+		}
+		var tokens []wantedKeyset
+		r.Jobs, tokens = describeJobs(config, r.Made)
+		wanted = append(wanted, tokens...)
+	}
+	if e.keys.kek != "" {
+		wanted = append(wanted, wantedKeyset{
+			origin: "--kek", kek: e.keys.kek, others: e.keys.others, keyset: e.keys.keyset, name: e.keys.name, use: useDataKey,
+		})
+	}
+	return wanted, nil
+}
+
+// readConfig reads the settings as the application does.
+func (e *evidenceRun) readConfig() (fxmodule.Config, error) {
+	if e.config == "env" {
+		var environ []string
+		for _, variable := range os.Environ() {
+			name, _, _ := strings.Cut(variable, "=")
+			if rest, ok := strings.CutPrefix(name, envPrefix); !ok || !slices.Contains(own(), rest) {
+				environ = append(environ, variable)
+			}
+		}
+		return fxmodule.ConfigFromEnviron(environ)
+	}
+	data, err := readInput(e.config)
+	if err != nil {
+		return fxmodule.Config{}, err
+	}
+	return fxmodule.ConfigFromYAML(bytes.NewReader(data))
+}
+
+func describeCache(name string, c fxmodule.Cache, now time.Time) cacheEvidence {
+	d := cacheEvidence{
+		Name: name, Namespace: c.Namespace, Sealed: !c.Unsealed, Plaintext: c.Plaintext.String(), Until: c.PlaintextUntil,
+		Names: "plain", Expiry: c.SealedExpiry, Padding: c.Padding,
+	}
+	d.Store, d.TLS = publicStore(c.Store)
+	d.Tolerates = c.Unsealed || accepts(c.Plaintext != middleware.RejectPlaintext, c.PlaintextUntil, now)
+	if c.Unsealed {
+		d.Plaintext = "unsealed"
+	}
+	switch {
+	case c.HiddenKeys != "":
+		d.Names = "hidden"
+	case c.OneWayKeys != "":
+		d.Names = "one-way"
+	}
+	if c.DataKeys.MaxAge != 0 {
+		d.DataKeyAge = c.DataKeys.MaxAge.String()
+	}
+	if c.DataKeys.TTL != 0 {
+		d.DataKeyTTL = c.DataKeys.TTL.String()
+	}
+	return d
+}
+
+// accepts reports whether plaintext is accepted at a time.
+func accepts(policy bool, until, now time.Time) bool {
+	return policy && (until.IsZero() || now.Before(until))
+}
+
+// cacheKeysets returns the keysets of a sealed cache.
+func cacheKeysets(name string, c fxmodule.Cache) []wantedKeyset {
+	if c.Unsealed {
+		return nil
+	}
+	origin := "cache " + name
+	wanted := []wantedKeyset{{
+		origin: origin, kek: c.KEK, others: c.OtherKEKs, keyset: c.Keyset, name: c.KeysetName, use: useDataKey,
+	}}
+	for _, source := range []string{c.HiddenKeys, c.OneWayKeys} {
+		if source != "" {
+			wanted = append(wanted, wantedKeyset{origin: origin, kek: c.KEK, others: c.OtherKEKs, keyset: source, name: c.PRFKeysetName, use: useNames})
+		}
+	}
+	return wanted
+}
+
+// describeJobs returns nil if the settings have no jobs.
+func describeJobs(config fxmodule.Config, now time.Time) (*jobsEvidence, []wantedKeyset) {
+	j := config.Jobs
+	if j.String() == (fxmodule.Jobs{}).String() {
+		return nil, nil
+	}
+	d := &jobsEvidence{KeysOf: j.KeysOf, Namespace: j.Namespace, Plaintext: j.Plaintext.String(), Until: j.PlaintextUntil, Types: j.HiddenTypes}
+	if d.KeysOf == "" {
+		d.KeysOf = fxmodule.Default
+	}
+	policy := j.Plaintext
+	if policy == jobs.RejectPlaintext && !j.PlaintextUntil.IsZero() {
+		policy = jobs.ReadPlaintext
+	}
+	d.Plaintext = policy.String()
+	d.Redis, d.TLS = publicStore(j.Redis)
+	d.Tolerates = accepts(policy != jobs.RejectPlaintext, j.PlaintextUntil, now)
+	if j.PRFKeyset == "" {
+		return d, nil
+	}
+	above := config.Caches[d.KeysOf]
+	return d, []wantedKeyset{{
+		origin: "jobs", kek: above.KEK, others: above.OtherKEKs, keyset: j.PRFKeyset, name: j.PRFKeysetName, use: useTokens,
+	}}
+}
+
+// publicStore returns the URL of a store without user, password and options, and whether it uses TLS.
+func publicStore(s string) (shown string, tls bool) {
+	if s == "" {
+		return "", false
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme == "" || u.Opaque != "" {
+		return "...", false
+	}
+	return u.Scheme + "://" + u.Host + u.EscapedPath(), strings.HasPrefix(u.Scheme, "rediss")
+}

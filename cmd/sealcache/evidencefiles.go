@@ -1,0 +1,87 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"time"
+
+	"github.com/sealcache/sealcache/middleware/audit"
+)
+
+// auditEvidence is what the report of an audit says. It holds no names of entries.
+type auditEvidence struct {
+	File      string         `json:"file"`
+	SHA256    string         `json:"sha256"`
+	Started   time.Time      `json:"started"`
+	Complete  bool           `json:"complete"`
+	Opened    bool           `json:"opened"` // the values were opened
+	Question  string         `json:"question"`
+	Answer    audit.Answer   `json:"answer"`
+	Wanted    audit.Answer   `json:"wanted_answer"`
+	Reasons   []string       `json:"reasons,omitempty"`
+	Scope     string         `json:"scope"`
+	Server    string         `json:"server,omitempty"`
+	Total     audit.Tally    `json:"total"`
+	Keys      []audit.KeyUse `json:"keys"`
+	asksPlain bool
+}
+
+func readAudit(path string) (auditEvidence, error) {
+	data, err := readInput(path)
+	if err != nil {
+		return auditEvidence{}, err
+	}
+	var report struct {
+		auditEvidence
+		Schema     int     `json:"schema"`
+		Command    string  `json:"command"`
+		MayDestroy *uint32 `json:"may_destroy"`
+	}
+	if err := json.Unmarshal(data, &report); err != nil || report.Schema != schema || report.Command != "audit" ||
+		report.Started.IsZero() || report.Question == "" {
+		return auditEvidence{}, wrong("the file is not the report of an audit by this release")
+	}
+	switch report.Answer {
+	case audit.Yes, audit.No, audit.Unknown:
+	default:
+		return auditEvidence{}, wrong("the report has no answer that this release knows")
+	}
+	a := report.auditEvidence
+	a.File, a.SHA256, a.Wanted = path, hexSHA256(data), audit.No
+	if report.MayDestroy != nil {
+		a.Wanted = audit.Yes
+	}
+	a.asksPlain = a.Question == questionPlaintext
+	return a, nil
+}
+
+// destroyEvidence is a certificate of a destroyed key.
+type destroyEvidence struct {
+	Certificate string     `json:"certificate"` // its file
+	SHA256      string     `json:"sha256"`
+	File        string     `json:"file"` // of the keyset
+	Destroyed   keyInfo    `json:"destroyed"`
+	At          time.Time  `json:"destroyed_at"`
+	Audit       *usedAudit `json:"audit"` // null if the key was destroyed without one
+	Before      string     `json:"keyset_sha256_before"`
+	After       string     `json:"keyset_sha256_after"`
+}
+
+func readCertificate(path string) (destroyEvidence, error) {
+	data, err := readInput(path)
+	if err != nil {
+		return destroyEvidence{}, err
+	}
+	var c certificate
+	if err := json.Unmarshal(data, &c); err != nil || c.Schema != schema || c.Command != "keys destroy" || c.Destroyed.ID == 0 ||
+		c.At.IsZero() || c.After == "" {
+		return destroyEvidence{}, wrong("the file is not a certificate of \"sealcache keys destroy\" by this release")
+	}
+	return destroyEvidence{path, hexSHA256(data), c.File, c.Destroyed, c.At, c.Audit, c.Before, c.After}, nil
+}
+
+func hexSHA256(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/sealcache/sealcache/middleware/audit"
+)
+
+func (r *evidence) found(format string, a ...any) {
+	r.Findings = append(r.Findings, fmt.Sprintf(format, a...))
+}
+
+// find lists what an auditor will ask about, and what was not examined.
+func (r *evidence) find() {
+	for _, k := range r.Keysets {
+		r.findInKeyset(k)
+	}
+	for _, c := range r.Caches {
+		r.findInCache(c)
+	}
+	if j := r.Jobs; j != nil && j.Tolerates {
+		r.found("jobs: plaintext is accepted (%s) %s", j.Plaintext, ending(j.Until))
+	}
+	if len(r.Audits) == 0 {
+		r.NotExamined = append(r.NotExamined, "stored values: no --audit was given")
+	}
+	for _, a := range r.Audits {
+		r.findInAudit(a)
+	}
+	for _, c := range r.Certificates {
+		if c.Audit == nil {
+			r.found("certificate %s: key %d was destroyed without an audit", c.Certificate, c.Destroyed.ID)
+		}
+		for _, k := range r.Keysets {
+			if (&keysetView{keys: k.infos()}).key(c.Destroyed.ID) != nil {
+				r.found("certificate %s: key %d is in the keyset %s nevertheless", c.Certificate, c.Destroyed.ID, k.Source)
+			}
+		}
+	}
+}
+
+func (k keysetEvidence) infos() []keyInfo {
+	var infos []keyInfo
+	for _, key := range k.Keys {
+		infos = append(infos, key.keyInfo)
+	}
+	return infos
+}
+
+func (r *evidence) findInKeyset(k keysetEvidence) {
+	if k.Times == timesRefused {
+		r.found("keyset %s: its key times are not authentic, so they are left out", k.Source)
+	}
+	for _, key := range k.Keys {
+		if key.Status != statusEnabled {
+			continue
+		}
+		since := key.Times.Promoted
+		if since.IsZero() {
+			since = key.Times.Created
+		}
+		switch {
+		case key.AgeDays == nil:
+			r.found("keyset %s: the age of key %d is unknown", k.Source, key.ID)
+		case key.Primary && k.cryptoperiod > 0 && r.Made.Sub(since) > k.cryptoperiod:
+			r.found("keyset %s: key %d has been the primary key for longer than its cryptoperiod of %v", k.Source, key.ID, k.cryptoperiod)
+		}
+	}
+}
+
+func (r *evidence) findInCache(c cacheEvidence) {
+	switch {
+	case !c.Sealed:
+		r.found("cache %s: values are stored as plaintext", c.Name)
+	case c.Tolerates:
+		r.found("cache %s: plaintext is accepted (%s) %s", c.Name, c.Plaintext, ending(c.Until))
+	}
+}
+
+func ending(until time.Time) string {
+	if until.IsZero() {
+		return "without an end"
+	}
+	return "until " + until.UTC().Format(time.RFC3339)
+}
+
+func (r *evidence) findInAudit(a auditEvidence) {
+	switch {
+	case a.Answer != a.Wanted:
+		r.found("audit %s: %s %s", a.File, a.Question, a.Answer)
+	case !a.Complete:
+		r.found("audit %s: the scan was not complete", a.File)
+	case a.Wanted == audit.No && !a.asksPlain:
+		r.found("audit %s: it does not ask whether values are plaintext", a.File)
+	}
+	if a.Total.Unreadable.Values > 0 {
+		r.found("audit %s: %d values do not open", a.File, a.Total.Unreadable.Values)
+	}
+}

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tink-crypto/tink-go/v2/aead/aesgcm"
+	"github.com/tink-crypto/tink-go/v2/aead/xaesgcm"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/prf/hmacprf"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/aead"
+)
+
+// kekEvidence describes a key-encryption key that was opened.
+type kekEvidence struct {
+	URI  string   `json:"uri"` // without credentials and options
+	Kind string   `json:"kind"`
+	Held string   `json:"held"` // where the key is
+	For  []string `json:"for"`  // caches, or the flags
+}
+
+// keysetEvidence describes a keyset.
+type keysetEvidence struct {
+	Source       string          `json:"source"` // a path, or env:NAME
+	Use          string          `json:"use"`
+	For          []string        `json:"for"`
+	Sealed       []string        `json:"sealed_under"` // KEKs; empty for a plaintext file
+	Name         string          `json:"keyset_name,omitempty"`
+	SHA256       string          `json:"sha256,omitempty"` // of a sealed keyset
+	Times        string          `json:"times"`
+	Cryptoperiod string          `json:"cryptoperiod,omitempty"`
+	Keys         []keyInEvidence `json:"keys"`
+
+	cryptoperiod time.Duration
+}
+
+// keyInEvidence describes a key. State is one of NIST SP 800-57 part 1, section 7.
+type keyInEvidence struct {
+	keyInfo
+	Algorithm string `json:"algorithm"`
+	State     string `json:"state"`
+	AgeDays   *int   `json:"age_days,omitempty"` // since it was made; missing if that is unknown
+}
+
+// The uses of a keyset.
+const (
+	useKEK     = "wraps data keys or seals keysets"
+	useDataKey = "wraps data keys"
+	useNames   = "hides names"
+	useTokens  = "makes tokens of jobs"
+)
+
+// wantedKeyset is a keyset to report, and the KEKs above it.
+type wantedKeyset struct {
+	origin       string // the cache or the flag that names it
+	kek          string
+	others       []string
+	keyset, name string // without a keyset only the KEKs are reported
+	use          string
+	cryptoperiod time.Duration
+}
+
+// inventory collects keys. Each KEK is opened once.
+type inventory struct {
+	report *evidence
+	now    time.Time
+	keks   map[string]tink.AEADWithContext // by the whole URI
+	seen   map[string]int                  // by KEKs, keyset and name: the index of a keyset
+	at     map[string]int                  // by the whole URI: the index of a KEK
+	done   []func()
+}
+
+func newInventory(r *evidence, now time.Time) *inventory {
+	return &inventory{report: r, now: now, keks: map[string]tink.AEADWithContext{}, seen: map[string]int{}, at: map[string]int{}}
+}
+
+func (i *inventory) close() {
+	for _, done := range i.done {
+		done()
+	}
+}
+
+func (i *inventory) add(ctx context.Context, w wantedKeyset) error {
+	var keks []tink.AEADWithContext
+	var uris []string
+	for _, uri := range append([]string{w.kek}, w.others...) {
+		kek, err := i.kek(ctx, uri, w)
+		if err != nil {
+			return err
+		}
+		keks, uris = append(keks, kek), append(uris, publicURI(uri))
+	}
+	if w.keyset == "" {
+		return nil
+	}
+	kek := keks[0]
+	if len(keks) > 1 {
+		set, err := aead.NewKEKSet(kek, keks[1:]...)
+		if err != nil {
+			return keyError(err)
+		}
+		kek = set
+	}
+	return i.keyset(ctx, w, kek, uris)
+}
+
+// kek opens a KEK. That of a file has a keyset of its own.
+func (i *inventory) kek(ctx context.Context, uri string, w wantedKeyset) (tink.AEADWithContext, error) {
+	if kek, ok := i.keks[uri]; ok {
+		named := &i.report.KEKs[i.at[uri]]
+		named.For = withOrigin(named.For, w.origin)
+		return kek, i.ownKeyset(ctx, uri, w)
+	}
+	kek, done, err := openKEK(ctx, uri)
+	if err != nil {
+		return nil, err
+	}
+	i.done = append(i.done, done)
+	i.keks[uri], i.at[uri] = kek, len(i.report.KEKs)
+	i.report.KEKs = append(i.report.KEKs, kekEvidence{URI: publicURI(uri), Kind: schemeOf(uri), Held: heldIn(uri), For: []string{w.origin}})
+	return kek, i.ownKeyset(ctx, uri, w)
+}
+
+// ownKeyset reports the keyset of a file:// KEK.
+func (i *inventory) ownKeyset(ctx context.Context, uri string, w wantedKeyset) error {
+	if schemeOf(uri) != "file" {
+		return nil
+	}
+	path, err := fileOfKEK(uri)
+	if err != nil {
+		return err
+	}
+	own := wantedKeyset{origin: w.origin, keyset: path, use: useKEK}
+	if w.keyset == "" {
+		own.cryptoperiod = w.cryptoperiod
+	}
+	return i.keyset(ctx, own, nil, []string{})
+}
+
+func (i *inventory) keyset(ctx context.Context, w wantedKeyset, kek tink.AEADWithContext, uris []string) error {
+	id := strings.Join(append(slices.Clone(uris), w.keyset, w.name), "\n")
+	if at, ok := i.seen[id]; ok {
+		known := &i.report.Keysets[at]
+		known.For = withOrigin(known.For, w.origin)
+		known.limit(w.cryptoperiod)
+		return nil
+	}
+	source, err := keysetSource("keyset", w.keyset)
+	if err != nil {
+		return err
+	}
+	path := ""
+	if !strings.HasPrefix(w.keyset, "env:") {
+		if path, err = keysetPath("keyset", w.keyset); err != nil {
+			return err
+		}
+	}
+	read, err := readKeysetWithTimes(ctx, source, path, kek, w.name)
+	if err != nil {
+		return err
+	}
+	k := keysetEvidence{
+		Source: w.keyset, Use: w.use, For: []string{w.origin}, Sealed: uris, Name: w.name, Times: read.times,
+		Keys: i.keys(read),
+	}
+	if kek != nil {
+		k.SHA256 = read.digest
+	}
+	if path != "" {
+		k.Source = path
+	}
+	k.limit(w.cryptoperiod)
+	i.seen[id] = len(i.report.Keysets)
+	i.report.Keysets = append(i.report.Keysets, k)
+	return nil
+}
+
+// limit notes a cryptoperiod. The shortest one holds.
+func (k *keysetEvidence) limit(cryptoperiod time.Duration) {
+	if cryptoperiod > 0 && (k.cryptoperiod == 0 || cryptoperiod < k.cryptoperiod) {
+		k.cryptoperiod, k.Cryptoperiod = cryptoperiod, cryptoperiod.String()
+	}
+}
+
+func (i *inventory) keys(read *keysetRead) []keyInEvidence {
+	var keys []keyInEvidence
+	for at, info := range read.view.keys {
+		k := keyInEvidence{keyInfo: info, Algorithm: algorithm(read.handle, at, info), State: stateOf(info)}
+		if age, known := (aead.KeyInfo{Times: info.Times}).Age(i.now); known {
+			days := int(max(age, 0) / (24 * time.Hour))
+			k.AgeDays = &days
+		}
+		keys = append(keys, k)
+	}
+	return keys
+}
+
+func withOrigin(list []string, origin string) []string {
+	if slices.Contains(list, origin) {
+		return list
+	}
+	return append(list, origin)
+}
+
+// algorithm names the algorithm and the size of a key.
+func algorithm(h *keyset.Handle, at int, info keyInfo) string {
+	entry, err := h.Entry(at)
+	if err != nil || entry.KeyID() != info.ID {
+		return info.Type
+	}
+	switch p := entry.Key().Parameters().(type) {
+	case *aesgcm.Parameters:
+		return fmt.Sprintf("AES-%d-GCM", 8*p.KeySizeInBytes())
+	case *xaesgcm.Parameters:
+		return "XAES-256-GCM"
+	case *hmacprf.Parameters:
+		return fmt.Sprintf("HMAC-%s, %d bits", p.HashType(), 8*p.KeySizeInBytes())
+	default:
+		return info.Type
+	}
+}
+
+// stateOf returns the state of a key in the words of NIST SP 800-57 part 1.
+func stateOf(k keyInfo) string {
+	t := k.Times
+	switch {
+	case k.Status == statusDestroyed:
+		return "destroyed"
+	case k.Status != statusEnabled:
+		return "suspended"
+	case k.Primary:
+		return "active"
+	case t.Created.IsZero() && t.Promoted.IsZero() && t.Demoted.IsZero():
+		return "opens only"
+	case t.Promoted.IsZero() && t.Demoted.IsZero():
+		return "pre-activation"
+	default:
+		return "deactivated"
+	}
+}
+
+func schemeOf(uri string) string {
+	scheme, _, ok := strings.Cut(strings.ToLower(uri), ":")
+	if !ok || !slices.Contains(schemes(), scheme) {
+		return "unknown"
+	}
+	return scheme
+}
+
+// heldIn says where the key of a URI is.
+func heldIn(uri string) string {
+	held := map[string]string{
+		"file": "a plaintext file, mounted by the platform", "passphrase": "derived from a passphrase with argon2id",
+		"hcvault": "Vault or OpenBao, transit engine", "aws-kms": "AWS KMS", "gcp-kms": "Google Cloud KMS", "azurekeyvault": "Azure Key Vault",
+	}
+	if text := held[schemeOf(uri)]; text != "" {
+		return text
+	}
+	return "unknown"
+}
+
+// publicURI returns a KEK's URI without credentials. It drops user, query and fragment, because logins are there. Of an unknown
+// scheme it shows the scheme alone: a host or path may hold the key itself.
+func publicURI(uri string) string {
+	if heldIn(uri) == "unknown" {
+		return schemeOf(uri) + ":..."
+	}
+	// The ARN of a key in AWS is no host to url.Parse.
+	uri = uri[:strings.IndexAny(uri+"?", "?#")]
+	scheme, rest, _ := strings.Cut(uri, "://")
+	authority, path, _ := strings.Cut(rest, "/")
+	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+		return scheme + "://" + strings.TrimSuffix(authority[at+1:]+"/"+path, "/")
+	}
+	return uri
+}
