@@ -59,6 +59,9 @@ func (s *Store) checkBacking(ctx context.Context) error {
 	return err
 }
 
+// OtherKeyReads is Sealer.OtherKeyReads for the values that this Store has opened.
+func (s *Store) OtherKeyReads() map[uint32]uint64 { return s.sealer.OtherKeyReads() }
+
 // KeysDiffer returns nil if this process uses the keys of the other processes of
 // its namespace, as far as the last Check or Clear could tell. Otherwise it
 // returns what was found: an entry that does not open (ErrUnauthentic,

@@ -25,6 +25,7 @@ type Sealer struct {
 	codecs   []Codec
 	maxBytes int // of a value before packing
 	now      func() time.Time
+	reads    *box.Reads // nil: the keys have no ids
 	tel      *telemetry
 }
 
@@ -56,11 +57,20 @@ func newSealer(a tink.AEADWithContext, cfg *config) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sealer{
+	s := &Sealer{
 		box: b, codecs: cfg.codecs, maxBytes: cfg.maxValueBytes, now: cfg.now,
 		packer: content.New(cfg.compression, cfg.minCompressed, cfg.padding, cfg.maxValueBytes),
-	}, nil
+	}
+	s.reads = box.NewReads(a, func(ctx context.Context, keyID string) { s.tel.otherKeys.Add(ctx, 1, keyID) })
+	b.Count(s.reads)
+	return s, nil
 }
+
+// OtherKeyReads returns how many values this Sealer has opened under a key other than the primary key, by the id of the key.
+// After a rotation, the former key is no longer read when its count stops growing in every process. In an envelope it is the
+// key that wrapped the data key. The id 0 counts keys that are not in the keyset in service. Values under a key service name
+// no key, and those of a tenant are not counted: the map stays empty, and an audit answers.
+func (s *Sealer) OtherKeyReads() map[uint32]uint64 { return s.reads.Counts() }
 
 // Seal returns the sealed form of value, bound to name and the namespace. Store
 // it under that name: under another one it does not open. To share it with a

@@ -36,6 +36,7 @@ type telemetry struct {
 	keyChecks  *report.Counter
 	meter      *report.Meter
 	batchKeys  *report.Counter
+	otherKeys  *report.Counter
 }
 
 func newTelemetry(c *config, storeType string) (*telemetry, error) {
@@ -55,6 +56,7 @@ func newTelemetry(c *config, storeType string) (*telemetry, error) {
 		keyChecks:  m.Counter("sealcache.key_checks", "Comparisons of keys with other processes, by outcome.", "sealcache.outcome"),
 		batchKeys:  m.Counter("sealcache.batch_keys", "Keys of batches, by operation and outcome.", "sealcache.operation", "sealcache.outcome"),
 	}
+	t.otherKeys = m.Counter("sealcache.other_key_reads", "Values that opened under a key other than the primary key.", "sealcache.key_id")
 	m.Total("sealcache.store.batches", "batches", "Pipelines in which the backing store combined calls of concurrent callers.")
 	m.Total("sealcache.store.combined", "combined", "Calls in such pipelines.")
 	m.Level("sealcache.store.waiting", "waiting", "Calls that wait for their pipeline.")

@@ -22,6 +22,7 @@ type Encryptor struct {
 	codec  *compress.Codec
 	tokens *Tokens          // nil: no PRF
 	reload *reload.Reloader // nil: nothing to reload
+	reads  *box.Reads       // nil: the keys have no ids
 	tel    *telemetry
 }
 
@@ -38,10 +39,12 @@ func NewEncryptor(a tink.AEADWithContext, opts ...Option) (*Encryptor, error) {
 		return nil, fmt.Errorf("jobs: NewEncryptor: %w", err)
 	}
 	e := &Encryptor{cfg: cfg, boxes: make(map[wire.Kind]*box.Box)}
+	e.reads = box.NewReads(a, func(ctx context.Context, keyID string) { e.tel.otherKeys.Add(ctx, 1, keyID) })
 	for _, k := range [...]wire.Kind{wire.JobPayload, wire.JobResult, wire.JobFailure, wire.Schedule} {
 		if e.boxes[k], err = box.New(a, k, cfg.namespace); err != nil {
 			return nil, fmt.Errorf("jobs: NewEncryptor: %w", err)
 		}
+		e.boxes[k].Count(e.reads)
 	}
 	if cfg.prf != nil {
 		e.tokens = newTokens(cfg.namespace, cfg.prf)
@@ -150,6 +153,12 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 	}
 	return payload, nil
 }
+
+// OtherKeyReads returns how many values this Encryptor has opened under a key other than the primary key, by the id of the key.
+// After a rotation, the former key is no longer read when its count stops growing in every process. In an envelope it is the
+// key that wrapped the data key. The id 0 counts keys that are not in the keyset in service. Values under a key service name
+// no key, and those of a tenant are not counted: the map stays empty, and an audit answers.
+func (e *Encryptor) OtherKeyReads() map[uint32]uint64 { return e.reads.Counts() }
 
 // IsSealed reports whether b claims to be sealed, by its first two bytes. No JSON,
 // msgpack or UTF-8 text does, and no protobuf message unless its first field has the

@@ -14,9 +14,10 @@ const scope = "github.com/sealcache/sealcache/middleware/jobs"
 // telemetry reports what an Encryptor does. It never shows a payload, a name or key
 // material.
 type telemetry struct {
-	log    *slog.Logger
-	limit  report.Limiter
-	values *report.Counter
+	log       *slog.Logger
+	limit     report.Limiter
+	values    *report.Counter
+	otherKeys *report.Counter
 }
 
 func newTelemetry(c *config) (*telemetry, error) {
@@ -26,6 +27,7 @@ func newTelemetry(c *config) (*telemetry, error) {
 		limit: report.NewLimiter(),
 		values: m.Counter("sealcache.jobs", "Values of jobs, by operation (seal, open), kind and outcome.",
 			"sealcache.operation", "sealcache.kind", "sealcache.outcome"),
+		otherKeys: m.Counter("sealcache.jobs.other_key_reads", "Values of jobs that opened under a key other than the primary key.", "sealcache.key_id"),
 	}, m.Err()
 }
 

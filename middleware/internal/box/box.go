@@ -36,6 +36,7 @@ type Box struct {
 	sized    interface{ Overhead() int }
 	kind     wire.Kind
 	context  []byte // the associated data before the names
+	reads    *Reads // nil: not counted
 }
 
 // New returns a Box. An empty namespace means none. The caller checks the namespace with CheckNamespace.
@@ -48,6 +49,9 @@ func New(a tink.AEADWithContext, kind wire.Kind, namespace string) (*Box, error)
 	b.sized, _ = a.(interface{ Overhead() int })
 	return b, nil
 }
+
+// Count has Open count in r, which other boxes may share. It is called before the Box is used.
+func (b *Box) Count(r *Reads) { b.reads = r }
 
 // unknownOverhead is room for what an AEAD adds that does not report it.
 const unknownOverhead = 256
@@ -110,6 +114,16 @@ func (b *Box) Parse(stored []byte) (wire.Header, int, error) {
 // Open returns the plaintext of stored, whose header has n bytes. If owned, it opens in place: stored is overwritten and
 // the plaintext shares its memory.
 func (b *Box) Open(ctx context.Context, stored []byte, n int, owned bool, names ...string) ([]byte, error) {
+	id, named := b.reads.keyOf(stored[n:])
+	plaintext, err := b.open(ctx, stored, n, owned, names)
+	if err == nil && named {
+		b.reads.count(ctx, id)
+	}
+	return plaintext, err
+}
+
+// open is Open without counting.
+func (b *Box) open(ctx context.Context, stored []byte, n int, owned bool, names []string) ([]byte, error) {
 	ad := b.bind(stored[:n], names)
 	ct := stored[n:]
 	var plaintext []byte
@@ -143,14 +157,14 @@ func (b *Box) Probe(ctx context.Context) ([]byte, error) {
 	if bytes.Contains(sealed, probe) {
 		return nil, errors.New("the AEAD does not encrypt: a sealed value contains its plaintext")
 	}
-	opened, err := b.Open(ctx, sealed, wire.HeaderSize, false, name)
+	opened, err := b.open(ctx, sealed, wire.HeaderSize, false, []string{name})
 	if err != nil {
 		return nil, fmt.Errorf("a value that was just sealed does not open: %w", err)
 	}
 	if !bytes.Equal(opened, probe) {
 		return nil, errors.New("a value that was just sealed opens as another one")
 	}
-	if _, err := b.Open(ctx, sealed, wire.HeaderSize, false, name+" elsewhere"); err == nil {
+	if _, err := b.open(ctx, sealed, wire.HeaderSize, false, []string{name + " elsewhere"}); err == nil {
 		return nil, errors.New("the AEAD does not authenticate associated data: a value opens under another name")
 	}
 	return sealed[wire.HeaderSize:], nil
