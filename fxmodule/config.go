@@ -61,6 +61,15 @@ type Cache struct {
 	// KeysetReload is the interval at which Keyset is read again. A changed file is also noticed at once. 0 is
 	// DefaultKeysetReload. Negative is an error.
 	KeysetReload time.Duration `yaml:"keyset_reload" env:"KEYSET_RELOAD"`
+	// Cryptoperiod is how long a key of Keyset may be the primary key before a warning is logged: aead.WithCryptoperiod. Keyset
+	// must be a file. 0 is never. Negative is an error.
+	Cryptoperiod time.Duration `yaml:"cryptoperiod" env:"CRYPTOPERIOD"`
+	// TenantKEKs is a URI template of the key-encryption keys of tenants: aead.WithTenantKEKs. Each "{tenant}" in it becomes the
+	// id of the tenant. Keys.Envelope(cache).Tenant(id) seals for a tenant.
+	TenantKEKs string `yaml:"tenant_keks" env:"TENANT_KEKS"`
+	// Tenant is the id of the tenant whose KEK and data keys seal this cache, and its jobs. It requires TenantKEKs. KEK (with
+	// Keyset) then seals PRF keysets only. If the tenant's KEK does not open, the application does not start.
+	Tenant string `yaml:"tenant" env:"TENANT"`
 	// DataKeys are the limits of data keys.
 	DataKeys DataKeys `yaml:"data_keys" envPrefix:"DATA_KEYS_"`
 

@@ -13,9 +13,13 @@ import (
 // names none and the default cache has no keys.
 func newEncryptor(ctx context.Context, in inputs, log *slog.Logger, keys *Keys) (*jobs.Encryptor, error) {
 	j, name := in.Config.Jobs, in.Config.Jobs.keysOf()
-	envelope, err := keys.Envelope(name)
-	if err != nil {
+	if _, err := keys.Envelope(name); err != nil {
 		return nil, nil //nolint:nilerr,nilnil // Validate refuses jobs without keys
+	}
+	tenant := in.Config.Caches[name].Tenant
+	seals, err := keys.aead(name, tenant)
+	if err != nil {
+		return nil, fmt.Errorf("fxmodule: jobs: %w", err)
 	}
 	opts := []jobs.Option{jobs.WithLogger(log)}
 	if j.Namespace != "" {
@@ -30,7 +34,7 @@ func newEncryptor(ctx context.Context, in inputs, log *slog.Logger, keys *Keys) 
 	if !isNil(in.Meters) {
 		opts = append(opts, jobs.WithMeterProvider(in.Meters))
 	}
-	if ring, err := keys.Keyring(name); err == nil {
+	if ring, err := keys.Keyring(name); err == nil && tenant == "" {
 		opts = append(opts, jobs.WithReload(ring.Reload))
 	}
 	if j.PRFKeyset != "" {
@@ -44,7 +48,7 @@ func newEncryptor(ctx context.Context, in inputs, log *slog.Logger, keys *Keys) 
 		}
 		opts = append(opts, jobs.WithPRF(set))
 	}
-	e, err := jobs.NewEncryptor(envelope, opts...)
+	e, err := jobs.NewEncryptor(seals, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("fxmodule: %w", err)
 	}

@@ -25,7 +25,8 @@ type Keys struct {
 	closers []io.Closer                     // in the order of opening
 }
 
-// Envelope returns the AEAD of the named cache, for anything else that its keys should seal. The error is ErrNoCache for an
+// Envelope returns the AEAD of the named cache, for anything else that its keys should seal. For a cache with a tenant it is the
+// Envelope of all tenants: its Tenant seals as the cache does. The error is ErrNoCache for an
 // unsealed cache.
 func (k *Keys) Envelope(cache string) (*aead.Envelope, error) {
 	e, ok := k.byCache[cache]
@@ -33,6 +34,15 @@ func (k *Keys) Envelope(cache string) (*aead.Envelope, error) {
 		return nil, fmt.Errorf("%w: %s is not a sealed cache", ErrNoCache, showName(cache))
 	}
 	return e, nil
+}
+
+// aead returns what seals the named cache: its Envelope, or that of its tenant.
+func (k *Keys) aead(cache, tenant string) (tink.AEADWithContext, error) {
+	e, err := k.Envelope(cache)
+	if err != nil || tenant == "" {
+		return e, err
+	}
+	return e.Tenant(tenant)
 }
 
 // Keyring returns the keyset that wraps the data keys of the named cache, to list or reload its keys. The error is
@@ -123,13 +133,14 @@ type keyOpener struct {
 
 // keyringID and envelopeID are the settings by which keyrings and envelopes are shared.
 type keyringID struct {
-	keks, keyset, name string
-	reload             time.Duration
+	keks, keyset, name   string
+	reload, cryptoperiod time.Duration
 }
 
 type envelopeID struct {
-	keyring keyringID
-	limits  DataKeys
+	keyring    keyringID
+	limits     DataKeys
+	tenantKEKs string
 }
 
 func (o *keyOpener) open(ctx context.Context, name string, c Cache) error {
@@ -137,7 +148,7 @@ func (o *keyOpener) open(ctx context.Context, name string, c Cache) error {
 	if err != nil {
 		return err
 	}
-	id := keyringID{keks: kekID(c), keyset: c.Keyset, name: c.KeysetName, reload: c.KeysetReload}
+	id := keyringID{keks: kekID(c), keyset: c.Keyset, name: c.KeysetName, reload: c.KeysetReload, cryptoperiod: c.Cryptoperiod}
 	o.keys.kekOf[name] = wrapping
 	ring, _ := keks[0].(*aead.Keyring)
 	for _, kek := range keks {
@@ -152,12 +163,17 @@ func (o *keyOpener) open(ctx context.Context, name string, c Cache) error {
 		o.keys.chains[name] = append(o.keys.chains[name], ring)
 		wrapping = ring
 	}
-	envelope, ok := o.envelopes[envelopeID{id, c.DataKeys}]
+	shared := envelopeID{id, c.DataKeys, c.TenantKEKs}
+	envelope, ok := o.envelopes[shared]
 	if !ok {
-		if envelope, err = aead.NewEnvelope(ctx, wrapping, o.limits(c.DataKeys)...); err != nil {
+		opts := o.limits(c.DataKeys)
+		if c.TenantKEKs != "" {
+			opts = append(opts, aead.WithTenantKEKs(c.TenantKEKs, o.openers...))
+		}
+		if envelope, err = aead.NewEnvelope(ctx, wrapping, opts...); err != nil {
 			return err
 		}
-		o.envelopes[envelopeID{id, c.DataKeys}] = envelope
+		o.envelopes[shared] = envelope
 		o.keys.closers = append(o.keys.closers, envelope)
 	}
 	o.keys.byCache[name] = envelope
@@ -228,6 +244,9 @@ func (o *keyOpener) openKeyring(ctx context.Context, id keyringID, c Cache, kek 
 		reload = DefaultKeysetReload
 	}
 	opts := append(keysetName(c.KeysetName), aead.WithReload(reload), aead.WithLogger(o.log))
+	if c.Cryptoperiod != 0 {
+		opts = append(opts, aead.WithCryptoperiod(c.Cryptoperiod))
+	}
 	ring, err := aead.OpenKeyring(ctx, source, kek, opts...)
 	if err != nil {
 		return nil, err

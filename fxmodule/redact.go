@@ -53,6 +53,9 @@ func (c Cache) settings() string {
 	set("keyset", showSource(c.Keyset), c.Keyset != "")
 	set("keyset_name", showName(c.KeysetName), c.KeysetName != "")
 	set("keyset_reload", c.KeysetReload.String(), c.KeysetReload != 0)
+	set("cryptoperiod", c.Cryptoperiod.String(), c.Cryptoperiod != 0)
+	set("tenant_keks", showScheme(c.TenantKEKs), c.TenantKEKs != "")
+	set("tenant", showName(c.Tenant), c.Tenant != "")
 	d := c.DataKeys
 	set("data_keys.max_messages", strconv.FormatUint(d.MaxMessages, 10), d.MaxMessages != 0)
 	set("data_keys.max_bytes", strconv.FormatUint(d.MaxBytes, 10), d.MaxBytes != 0)

@@ -130,7 +130,7 @@ func hasDefault(c Config) bool {
 }
 
 func (s *system) seal(ctx context.Context, name string, c Cache, backing store.StoreInterface) (*middleware.Store, error) {
-	envelope, err := s.keys.Envelope(name)
+	keys, err := s.keys.aead(name, c.Tenant)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +166,7 @@ func (s *system) seal(ctx context.Context, name string, c Cache, backing store.S
 	if !isNil(s.in.Tracers) {
 		opts = append(opts, middleware.WithTracerProvider(s.in.Tracers))
 	}
-	return middleware.New(backing, envelope, opts...)
+	return middleware.New(backing, keys, opts...)
 }
 
 // packing returns the options for what the backing store sees of names, sizes and expiries.

@@ -18,6 +18,8 @@ const (
 	maxWeight = 1000
 	// asynqPrefix begins the names of asynq's own keys.
 	asynqPrefix = "asynq"
+	// tenantPlaceholder stands for the tenant in Cache.TenantKEKs.
+	tenantPlaceholder = "{tenant}"
 )
 
 // Validate reports everything that is wrong with the Config, without opening anything. It refuses a Config that would leave
@@ -105,6 +107,7 @@ func (c Cache) problems() []error {
 	return append(errs, negatives(map[string]bool{
 		"ttl":                  c.TTL < 0,
 		"keyset_reload":        c.KeysetReload < 0,
+		"cryptoperiod":         c.Cryptoperiod < 0,
 		"max_value_bytes":      c.MaxValueBytes < 0,
 		"compress_min_bytes":   c.CompressMinBytes < 0,
 		"data_keys.max_age":    c.DataKeys.MaxAge < 0,
@@ -132,6 +135,9 @@ func (c Cache) unsealedProblems() []error {
 		"keyset":               c.Keyset != "",
 		"keyset_name":          c.KeysetName != "",
 		"keyset_reload":        c.KeysetReload != 0,
+		"cryptoperiod":         c.Cryptoperiod != 0,
+		"tenant_keks":          c.TenantKEKs != "",
+		"tenant":               c.Tenant != "",
 		"data_keys":            c.DataKeys != DataKeys{},
 		"plaintext":            c.Plaintext != middleware.RejectPlaintext,
 		"plaintext_until":      !c.PlaintextUntil.IsZero(),
@@ -178,6 +184,7 @@ func (c Cache) sealedProblems() []error {
 			errs = append(errs, fmt.Errorf("keyset_name: %w", err))
 		}
 	}
+	errs = append(errs, c.tenantProblems()...)
 	errs = append(errs, c.packingProblems()...)
 	switch {
 	case c.Plaintext < middleware.RejectPlaintext || c.Plaintext > middleware.WritePlaintext:
@@ -186,6 +193,27 @@ func (c Cache) sealedProblems() []error {
 		errs = append(errs, errors.New("plaintext_until: needs a policy in plaintext"))
 	case c.Plaintext == middleware.WritePlaintext && c.PlaintextUntil.IsZero():
 		errs = append(errs, errors.New("plaintext: write needs an end (set plaintext_until, or unsealed)"))
+	}
+	return errs
+}
+
+// tenantProblems checks the cryptoperiod and the tenant.
+func (c Cache) tenantProblems() []error {
+	var errs []error
+	if c.Cryptoperiod != 0 && (c.Keyset == "" || strings.HasPrefix(c.Keyset, "env:")) {
+		errs = append(errs, errors.New("cryptoperiod: needs a keyset in a file, next to which the key times are"))
+	}
+	if c.TenantKEKs != "" && !strings.Contains(c.TenantKEKs, tenantPlaceholder) {
+		errs = append(errs, errors.New("tenant_keks: does not contain "+tenantPlaceholder))
+	}
+	switch {
+	case c.Tenant == "":
+	case c.TenantKEKs == "":
+		errs = append(errs, errors.New("tenant: needs tenant_keks"))
+	case checkName(c.Tenant) != nil:
+		errs = append(errs, fmt.Errorf("tenant: %w", checkName(c.Tenant)))
+	case strings.Trim(c.Tenant[:1], "_.-") == "":
+		errs = append(errs, errors.New("tenant: does not begin with a letter or digit"))
 	}
 	return errs
 }

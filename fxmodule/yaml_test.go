@@ -23,6 +23,9 @@ caches:
     keyset: /run/secrets/keyset.json
     keyset_name: shop-keys
     keyset_reload: 30s
+    cryptoperiod: 2160h
+    tenant_keks: file:///run/secrets/tenants/{tenant}.json
+    tenant: acme
     ttl: 10m
     data_keys:
       max_messages: 1000000
@@ -85,6 +88,9 @@ func full() fxmodule.Config {
 				Keyset:            "/run/secrets/keyset.json",
 				KeysetName:        "shop-keys",
 				KeysetReload:      30 * time.Second,
+				Cryptoperiod:      90 * 24 * time.Hour,
+				TenantKEKs:        "file:///run/secrets/tenants/{tenant}.json",
+				Tenant:            "acme",
 				TTL:               10 * time.Minute,
 				DataKeys:          fxmodule.DataKeys{MaxMessages: 1e6, MaxBytes: 1 << 30, MaxAge: 12 * time.Hour, CacheSize: 64, TTL: 5 * time.Minute},
 				Plaintext:         middleware.SealOnRead,

@@ -25,6 +25,8 @@ type cacheEvidence struct {
 	Until      time.Time `json:"plaintext_until,omitzero"`
 	Tolerates  bool      `json:"accepts_plaintext"` // when the report was made
 	Names      string    `json:"names"`             // plain, hidden or one-way
+	Tenant     string    `json:"tenant,omitempty"`
+	TenantKEKs string    `json:"tenant_keks,omitempty"` // a template, without credentials
 	Expiry     bool      `json:"sealed_expiry"`
 	Padding    bool      `json:"padding"`
 	DataKeyAge string    `json:"data_key_max_age,omitempty"` // missing: the default
@@ -99,6 +101,10 @@ func describeCache(name string, c fxmodule.Cache, now time.Time) cacheEvidence {
 	if c.Unsealed {
 		d.Plaintext = "unsealed"
 	}
+	d.Tenant = c.Tenant
+	if c.TenantKEKs != "" {
+		d.TenantKEKs = publicURI(c.TenantKEKs)
+	}
 	switch {
 	case c.HiddenKeys != "":
 		d.Names = "hidden"
@@ -127,7 +133,11 @@ func cacheKeysets(name string, c fxmodule.Cache) []wantedKeyset {
 	origin := "cache " + name
 	wanted := []wantedKeyset{{
 		origin: origin, kek: c.KEK, others: c.OtherKEKs, keyset: c.Keyset, name: c.KeysetName, use: useDataKey,
+		cryptoperiod: c.Cryptoperiod,
 	}}
+	if c.Tenant != "" {
+		wanted = append(wanted, wantedKeyset{origin: origin, kek: strings.ReplaceAll(c.TenantKEKs, "{tenant}", c.Tenant), use: useDataKey})
+	}
 	for _, source := range []string{c.HiddenKeys, c.OneWayKeys} {
 		if source != "" {
 			wanted = append(wanted, wantedKeyset{origin: origin, kek: c.KEK, others: c.OtherKEKs, keyset: source, name: c.PRFKeysetName, use: useNames})
