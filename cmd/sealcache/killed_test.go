@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -126,4 +127,90 @@ func TestChangesOfKeysetAtTheSameTime(t *testing.T) {
 	require.Positive(t, added)
 	require.Len(t, ids(t, file), added+1)
 	require.Equal(t, []string{"keyset.json", "keyset.json.times"}, namesIn(t, dir))
+}
+
+// Every other command that changes a keyset leaves the old keyset or the new one as well, whenever it is killed, and times that
+// authenticate.
+func TestKilledKeyCommands(t *testing.T) {
+	t.Parallel()
+	_, kek := kekFile(t)
+	_, next := kekFile(t)
+	origin := t.TempDir()
+	file := filepath.Join(origin, "keyset.json")
+	change := func(args ...string) {
+		t.Helper()
+		status, _, log := sealcache(t, append(args, "--kek", kek, "--keyset", file)...)
+		require.Equal(t, exitDone, status, log)
+	}
+	status, _, log := sealcache(t, "keys", "create", "--kek", kek, "--out", file)
+	require.Equal(t, exitDone, status, log)
+	change("keys", "add")
+	change("keys", "add")
+	all := ids(t, file)
+	change("keys", "disable", all[2])
+
+	times := regexp.MustCompile(`made .*`) // they are a file of their own: the next command completes them
+	list := func(t *testing.T, file, kek string) (string, bool) {
+		t.Helper()
+		status, out, _ := sealcache(t, "keys", "list", "--kek", kek, "--keyset", file)
+		require.NotContains(t, out, "age unknown")
+		return times.ReplaceAllString(out, ""), status == exitDone
+	}
+	for name, args := range map[string][]string{
+		"promote": {"keys", "promote", all[1]},
+		"disable": {"keys", "disable", all[1]},
+		"enable":  {"keys", "enable", all[2]},
+		"destroy": {"keys", "destroy", "--yes", all[2]},
+		"rewrap":  {"keys", "rewrap", "--to-kek", next},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fresh := func() (string, []string) {
+				dir := t.TempDir()
+				for _, name := range namesIn(t, origin) {
+					data, err := os.ReadFile(filepath.Join(origin, name))
+					require.NoError(t, err)
+					require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o600))
+				}
+				path := filepath.Join(dir, "keyset.json")
+				return path, append(append([]string(nil), args...), "--kek", kek, "--keyset", path)
+			}
+			path, whole := fresh()
+			before, ok := list(t, path, kek)
+			require.True(t, ok)
+			waits := moments(t, 8, whole...)
+			after, ok := list(t, path, kek)
+			if name == "rewrap" {
+				require.False(t, ok, "the old KEK still opens it")
+				after, ok = list(t, path, next)
+			}
+			require.True(t, ok)
+			for _, wait := range waits {
+				path, whole := fresh()
+				killAfter(t, wait, whole...)
+				now, ok := list(t, path, kek)
+				if !ok && name == "rewrap" {
+					now, ok = list(t, path, next)
+				}
+				require.True(t, ok, "killed after %v", wait)
+				require.Contains(t, []string{before, after}, now, "killed after %v", wait)
+			}
+		})
+	}
+}
+
+// A killed "kek create" leaves no file, or a whole keyset.
+func TestKilledKEKCreate(t *testing.T) {
+	t.Parallel()
+	uri := func(dir string) string { return "file://" + filepath.ToSlash(filepath.Join(dir, "kek.json")) }
+	for _, wait := range moments(t, 10, "kek", "create", uri(t.TempDir())) {
+		dir := t.TempDir()
+		killAfter(t, wait, "kek", "create", uri(dir))
+		if _, err := os.Stat(filepath.Join(dir, "kek.json")); err != nil {
+			status, _, log := sealcache(t, "kek", "create", uri(dir))
+			require.Equal(t, exitDone, status, log)
+		}
+		status, _, log := sealcache(t, "kek", "check", uri(dir))
+		require.Equal(t, exitDone, status, log)
+	}
 }
