@@ -74,7 +74,7 @@ type dataKey struct {
 	epoch       uint64      // Envelope.epoch when the KEK was asked
 
 	born    int64       // when it was wrapped, for the one that seals
-	renew   atomic.Bool // a successor is due, whatever the limits
+	renew   atomic.Bool // a successor is due, even within the limits
 	retired atomic.Bool // must not seal any more
 
 	_        [64]byte // the counters change with every message; what is above is only read

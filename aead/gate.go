@@ -207,7 +207,7 @@ func (g *gate) dispatch(now int64) {
 		best := 0
 		if g.limited {
 			best = g.pick(better, nil)
-			if g.admitted++; g.admitted%4 == 0 { // so that old ones are not passed for ever
+			if g.admitted++; g.admitted%4 == 0 { // so that old ones are not passed forever
 				best = g.pick(func(a, b *turn) bool { return a.first < b.first }, nil)
 			}
 		}

@@ -57,8 +57,8 @@ func CreateKeyset(ctx context.Context, w io.Writer, kek tink.AEADWithContext, t 
 // OpenPRF reads a keyset of PRF keys, as CreateKeyset makes from a PRF template, for keyed pseudonyms and tokens. Of the
 // options only WithKeysetName and WithAssociatedData apply. The set does not reload.
 //
-// Each PRF of the set has a method KeysetPosition() int, which a prf.Set of Tink does not keep. New keys are appended to
-// a keyset, so that the lowest position is that of the oldest key.
+// Each PRF of the set has a method KeysetPosition() int, which a prf.Set of Tink does not keep. New keys are appended
+// to a keyset, so that the oldest key has the lowest position.
 func OpenPRF(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...KeyringOption) (*prf.Set, error) {
 	c, err := keyringFunction{name: "OpenPRF", binds: true}.config(kek, opts)
 	if err != nil {

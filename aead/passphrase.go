@@ -86,7 +86,7 @@ func openPassphraseKEK(ctx context.Context, uri string) (KEK, error) {
 		return nil, errors.New("want passphrase:env:NAME or passphrase:file:/absolute/path")
 	}
 	if !hasQuery {
-		slog.Default().WarnContext(ctx, "sealcache: passphrase KEK without a salt of its own; append ?salt= and 32 random hex digits")
+		slog.Default().WarnContext(ctx, "sealcache: passphrase KEK without its own salt (append ?salt= and 32 random hex digits)")
 	}
 	return newPassphraseKEK(ctx, withoutLineEnd(passphrase), salt, passphraseParams())
 }

@@ -85,7 +85,7 @@ func newTenants(c *envelopeConfig) *tenants {
 	return &tenants{open: c.tenants, own: c.ownTenants, calls: make(chan struct{}, tenantCalls), m: make(map[string]*tenant)}
 }
 
-// Tenant returns the AEAD of a tenant: with a key-encryption key of its own, and data its own keys. It implements
+// Tenant returns the AEAD of a tenant: with its own key-encryption key and data keys. It implements
 // AppendAEAD, and is the same for each call with this id. The Envelope needs WithTenants or WithTenantKEKs. id has 1
 // to 64 letters, digits, '_', '.' or '-', and begins with a letter or digit. It appears in logs. An Envelope has at
 // most 65536 tenants.
@@ -145,7 +145,7 @@ func checkTenantID(id string) error {
 	return nil
 }
 
-// newTenant returns the Envelope of a tenant. It runs no goroutine of its own.
+// newTenant returns the Envelope of a tenant. It starts no goroutine.
 func (e *Envelope) newTenant(id string) *Envelope {
 	kek := &tenantKEK{id: id, tenants: e.tenants, typeURL: e.template.GetTypeUrl(), clock: e.clock}
 	t := &Envelope{

@@ -26,7 +26,7 @@ const (
 	drainTimeout = time.Minute
 )
 
-// queue is an asynq queue, plaintext or sealed, with a Redis database of its own.
+// queue is an asynq queue, plaintext or sealed, with a separate Redis database.
 type queue struct {
 	name   string
 	conn   asynq.RedisClientOpt

@@ -12,7 +12,7 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// roundTripTime is that of the emulated network.
+// roundTripTime is the round trip time of the emulated network.
 const roundTripTime = 500 * time.Microsecond
 
 // combineRow compares stores under many callers with what users have today: gocache's own store in plaintext over go-redis

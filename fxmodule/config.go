@@ -20,9 +20,9 @@ const (
 // Config describes the caches, their keys and the jobs of an application. ConfigFromEnv and ConfigFromYAML read it. The
 // module validates it when the graph is built.
 //
-// A Config may hold passwords and key URIs. Its String, and therefore fmt, log/slog, encoding/json and YAML encoders, show
-// which settings are set but not these values. There is one exception: fmt calls no method of a Config in an unexported
-// field of another struct. Do not print such a struct, or keep a *Config in it.
+// A Config may hold passwords and key URIs. Its String, and therefore fmt, log/slog, encoding/json and YAML encoders,
+// show which settings are set but not these values. There is one exception: fmt calls no method of a Config in an
+// unexported field of another struct. Do not print a struct that holds a Config, or keep a *Config in it.
 type Config struct {
 	// Caches are the caches by name. At least one is required. A name has 1 to 64 letters, digits, '_', '.' and '-'.
 	Caches map[string]Cache `yaml:"caches" env:"-"`
@@ -142,13 +142,14 @@ type Jobs struct {
 	Queues map[string]int `yaml:"queues" env:"QUEUES" envKeyValSeparator:"="`
 	// StrictPriority empties a queue of more weight before one of less: asynq.Config.StrictPriority.
 	StrictPriority bool `yaml:"strict_priority" env:"STRICT_PRIORITY"`
-	// Concurrency is the number of tasks that the worker runs at a time. 0 is that of the application's asynq.Config, or the
-	// number of CPUs. Negative is an error.
+	// Concurrency is the number of tasks that the worker runs at a time. 0 means the number of the application's
+	// asynq.Config, or the number of CPUs. Negative is an error.
 	Concurrency int `yaml:"concurrency" env:"CONCURRENCY"`
-	// ShutdownTimeout is the time that running tasks have at stop before they return to their queue. 0 is that of the
-	// application's asynq.Config, or asynq's 8 seconds. Negative is an error. Keep fx.StopTimeout (15 seconds by default)
-	// some seconds longer. If it ends first, tasks that still run when the process ends do not return to their queue. asynq
-	// in another process finds them about a minute later, counts a try, and archives those that have no try left.
+	// ShutdownTimeout is the time that running tasks have at stop before they return to their queue. 0 means the
+	// number of the application's asynq.Config, or asynq's 8 seconds. Negative is an error. Keep fx.StopTimeout (15
+	// seconds by default) some seconds longer. If it ends first, tasks that still run when the process ends do not
+	// return to their queue. asynq in another process finds them about a minute later, counts a try, and archives
+	// those that have no try left.
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" env:"SHUTDOWN_TIMEOUT"`
 	// HiddenTypes hides type names: asynqjobs.WithHiddenTypes. It requires PRFKeyset.
 	HiddenTypes bool `yaml:"hidden_types" env:"HIDDEN_TYPES"`

@@ -30,7 +30,7 @@ const (
 	PartStore Part = "store"
 )
 
-// CacheError reports which part of which cache failed, when the graph was built, at start or in a health check. Several
+// CacheError reports which part of a cache failed: while the graph was built, at start or in a health check. Several
 // may be joined.
 type CacheError struct {
 	Cache string // its name

@@ -210,7 +210,7 @@ func (o *keyOpener) openKEKs(ctx context.Context, c Cache) (kek tink.AEADWithCon
 		if set, err = aead.NewKEKSet(all[0], others...); err != nil {
 			return nil, nil, err
 		}
-		o.sets[kekID(c)] = set // holds nothing of its own, so that nothing closes it
+		o.sets[kekID(c)] = set // holds no resources, so that nothing closes it
 	}
 	return set, all, nil
 }

@@ -40,8 +40,9 @@ var Module fx.Option = fx.Module("sealcache",
 	fx.Invoke(func(*Caches) {}), // the caches are checked at start even if nothing takes them
 )
 
-// Decorator is used instead of Module in an application that provides a store.StoreInterface. It seals that store for
-// every function that takes it, and provides the rest of what Module does. The cache "default" describes it, without Store.
+// Decorator is used instead of Module in an application that provides a store.StoreInterface. It seals that store
+// for every function that takes it, and provides the rest of what Module does. The cache "default" describes it,
+// without Store.
 //
 // List Decorator among the options of fx.New itself. fx.New refuses it inside an fx.Module, where it would seal the store
 // for that module only ("fx.Logger Option should be passed to top-level App").

@@ -137,7 +137,7 @@ func showScheme(uri string) string {
 	return "..."
 }
 
-// showName quotes a valid name, and nothing else that may stand in its place.
+// showName quotes a name only if it is valid, because other text may be a secret.
 func showName(s string) string {
 	if checkName(s) != nil {
 		return "(not a name)"

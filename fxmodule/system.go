@@ -169,7 +169,7 @@ func (s *system) seal(ctx context.Context, name string, c Cache, backing store.S
 	return middleware.New(backing, keys, opts...)
 }
 
-// packing returns the options for what the backing store sees of names, sizes and expiries.
+// packing returns the options that hide names, sizes and expiries from the backing store.
 func (s *system) packing(ctx context.Context, name string, c Cache) ([]middleware.Option, error) {
 	var opts []middleware.Option
 	hide, setting, prfKeyset := middleware.WithHiddenKeys, "hidden_keys", c.HiddenKeys

@@ -16,11 +16,10 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// Update replaces the value under key by what change returns for it, in one step
-// to all other clients: no update of another process is lost or overwritten. If
-// another client changes the entry first, Update reads it again and calls change
-// again. So change may be called several times and must have no other effect. Its
-// last call is the one that counts.
+// Update replaces the value under key by what change returns for it, in one step to all other
+// clients: no update of another process is lost or overwritten. If another client changes the
+// entry first, Update reads it again and calls change again. So change may be called several times
+// and must have no other effect. Only its last call counts.
 //
 // old has the type that it was set with, or is nil if found is false. change may
 // modify it and return it. An error of change ends Update, is returned as it is,
@@ -30,11 +29,10 @@ import (
 // An entry that exists keeps its expiry, to the millisecond, and its tags. opts
 // apply to an entry that Update creates. To change the expiry, use Touch.
 //
-// An entry counts as absent if it is missing or expired. With
-// WithMissOnOpenFailure a value that SetIfNotExists would replace also does.
-// Every other unreadable value, and a key service that does not answer, is an
-// error that changes nothing. After an error of ctx or of the connection it is not
-// known whether the value was written. ErrConflict says that Update gave up.
+// An entry counts as absent if it is missing or expired. With WithMissOnOpenFailure a value that
+// SetIfNotExists would replace also does. Every other unreadable value, and a key service that
+// does not answer, is an error that changes nothing. After an error of ctx or of the connection it
+// is not known whether the value was written. ErrConflict means that Update gave up.
 //
 // change may call the same Store for other keys. A call of Update, Increment,
 // Touch or GetAndDelete for the same key would make each attempt of the outer
@@ -264,7 +262,7 @@ func (s *Store) swapLoop(ctx context.Context, key any, attempt func(a address) (
 	}
 }
 
-// entry is what an atomic operation found under a key.
+// entry is the state that an atomic operation found under a key.
 type entry struct {
 	at      address // where it is stored, or shall be created
 	found   bool
@@ -335,8 +333,8 @@ func (s *Store) entryAt(ctx context.Context, a address) (entry, error) {
 	}
 }
 
-// openEntry reads an entry and opens it. With an error about the value, it returns
-// what is stored.
+// openEntry reads an entry and opens it. If the value does not open, it returns the stored bytes
+// with the error.
 func (s *Store) openEntry(ctx context.Context, a address) (entry, error) {
 	raw, ttl, err := s.can.atomic.GetBytesToSwap(ctx, a.stored, s.sealer.maxStored())
 	if err != nil {

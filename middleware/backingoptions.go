@@ -10,7 +10,7 @@ import (
 // gocache's options are functions that a store applies in order after its own
 // defaults. The last one sees the merged result and can rewrite it.
 
-// A writePlan is what the options of a write come to.
+// A writePlan is the merged result of the options of a write.
 type writePlan struct {
 	options []store.Option // for the backing store
 	ttl     time.Duration  // from the defaults and the options; 0 no expiry

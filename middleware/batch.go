@@ -14,10 +14,10 @@ import (
 
 // GetMany returns the values under keys, each of the type that it was set with. An
 // absent key is left out of the map and is not an error. Keys that could not be read
-// are in a *BatchError, and the map has all others: missing and unreadable are
-// distinguished. With WithMissOnOpenFailure an unreadable value is left out, counted
-// and logged; a key service that does not answer stays an error. The caller may
-// change the map and the values.
+// are in a *BatchError, and the map has all others. So the caller can distinguish
+// missing from unreadable keys. With WithMissOnOpenFailure an unreadable value is
+// left out, counted and logged; a key service that does not answer stays an error.
+// The caller may change the map and the values.
 //
 // Repeated keys are read once. No keys make no round trip. Over a BatchStore, such
 // as redisstore, a thousand keys at a time make one round trip, in a Cluster one to
@@ -104,10 +104,10 @@ func (s *Store) getUnder(ctx context.Context, i int, keys []string, accept func(
 	}
 }
 
-// SetMany seals items and stores each under its key, with the same options. It is
-// not a transaction, because stores have none over several nodes: a *BatchError has
-// the keys that were not written, or of which it is not known, and all others are
-// written. To try again, set the keys of the error again.
+// SetMany seals items and stores each under its key, with the same options. It is not
+// a transaction, because stores have none over several nodes: a *BatchError has the
+// keys that were not written, or may not have been. All others are written. To try
+// again, set the keys of the error again.
 //
 // Expiration, tags and defaults are as with Set. Over a BatchStore items are sealed
 // into one buffer and sent in parts of at most a thousand items and about 4 MiB, in
@@ -235,8 +235,8 @@ func (a *arena) reset(done bool) {
 }
 
 // DeleteMany removes the entries under keys. Absent entries are not errors. A
-// *BatchError has the keys that were not deleted, or of which it is not known; all
-// others are. Round trips are as with GetMany.
+// *BatchError has the keys that were not deleted, or may not have been. All others
+// are deleted. Round trips are as with GetMany.
 func (s *Store) DeleteMany(ctx context.Context, keys []string) error {
 	ctx, op := s.tel.begin(ctx, "DeleteMany")
 	b := s.newBatch("DeleteMany")
@@ -286,13 +286,13 @@ func (s *Store) deleteUnder(ctx context.Context, i int, keys []string, fail func
 	return done
 }
 
-// A BatchError says which keys of a batch failed. errors.Is and errors.As find the
-// error of any key. All other keys of the batch succeeded. If the store or the key
-// service is down, it has all keys. An error of GetMany, SetMany or DeleteMany that
-// is not a *BatchError is about the options, and then nothing was sent.
+// A BatchError lists the keys of a batch that failed. errors.Is and errors.As find
+// the error of any key. All other keys of the batch succeeded. If the store or the
+// key service is down, it has all keys. An error of GetMany, SetMany or DeleteMany
+// that is not a *BatchError is about the options, and then nothing was sent.
 //
-// The text counts the failures by their reason. It names no key, and neither does
-// any verb of package fmt.
+// The text counts the failures by their reason. It does not name keys, and no verb of
+// package fmt prints them.
 type BatchError struct {
 	// Errors are the errors by key, as the caller named it. The map is the
 	// caller's own. It is not encoded as JSON, because key names may be secret.
@@ -342,11 +342,10 @@ func (e *BatchError) Unwrap() []error {
 	return errs
 }
 
-// Format is Error for every verb of package fmt, also for a BatchError that is no
-// pointer.
+// Format writes Error for every verb of package fmt, also for a BatchError value.
 func (e BatchError) Format(f fmt.State, _ rune) { writeString(f, e.Error()) }
 
-// LogValue is Error.
+// LogValue returns Error.
 func (e BatchError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
 
 // batch collects the failures of a batch.

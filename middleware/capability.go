@@ -69,9 +69,9 @@ type Swapper interface {
 // it has not changed. With SetIfNotExists it serves Increment, Update, Touch and
 // GetAndDelete.
 type AtomicStore interface {
-	// GetBytesToSwap is GetBytesWithTTLMax for a value that CompareAndSwap shall
+	// GetBytesToSwap is GetBytesWithTTLMax for a value that CompareAndSwap will
 	// replace. It reads where CompareAndSwap writes, never from a replica or a
-	// cache. A limit of math.MaxInt is none.
+	// cache. A limit of math.MaxInt means no limit.
 	GetBytesToSwap(ctx context.Context, key string, limit int) ([]byte, time.Duration, error)
 	// CompareAndExpire sets the time that the entry has left, 0 for no expiry, if
 	// CompareAndSwap would replace the value. It reports whether it did. The value
@@ -95,7 +95,7 @@ type TagExtender interface {
 type BatchStore interface {
 	// GetBytesMany returns the stored bytes as the caller's own, nil for an absent
 	// entry. A value of more than limit bytes is an error with a method TooLarge()
-	// bool that returns true. A limit of math.MaxInt is none.
+	// bool that returns true. A limit of math.MaxInt means no limit.
 	GetBytesMany(ctx context.Context, keys []string, limit int) (values [][]byte, errs []error)
 	// SetBytesMany is Set for each key, with the same options. The store has done
 	// with values when no key failed. After an error the caller gives them up, as
@@ -119,8 +119,7 @@ type Enumerator interface {
 	// literally. An entry present throughout is named at least once. The
 	// sequence ends after the first error.
 	Keys(ctx context.Context, prefix string) iter.Seq2[string, error]
-	// ClearPrefix deletes the entries that start with prefix, and the tags that
-	// start with it, and nothing else.
+	// ClearPrefix deletes only the entries and tags that start with prefix.
 	ClearPrefix(ctx context.Context, prefix string) error
 }
 
@@ -137,8 +136,8 @@ type Pinger interface {
 	Ping(ctx context.Context) error
 }
 
-// Adviser is a backing store that knows settings of its server that endanger
-// what the store promises.
+// Adviser is a backing store that finds settings of its server that endanger the
+// store's promises.
 type Adviser interface {
 	// Advice returns a text for each such setting, without data. Check calls it
 	// until it succeeds once, and logs the texts. An error means that the server
@@ -168,8 +167,8 @@ type TagKeeper interface {
 	KeepsTags(ctx context.Context) (bool, error)
 }
 
-// capabilities are what a Store uses of its backing store beyond gocache's
-// interface. A field is nil if the store does not offer it.
+// capabilities lists what a Store uses beyond gocache's interface. A field is nil
+// if the store does not offer it.
 type capabilities struct {
 	bytes     BytesStore
 	bounded   BoundedReader
@@ -249,7 +248,8 @@ func samePointer(a, b any) bool {
 	return x.IsValid() && x.Kind() == reflect.Pointer && x.Type() == y.Type() && x.Pointer() == y.Pointer()
 }
 
-// logIgnored logs what the backing store seems to offer and is not used.
+// logIgnored logs capabilities that the backing store seems to offer and that are
+// not used.
 func (c *capabilities) logIgnored(log *slog.Logger) {
 	if len(c.unlisted) > 0 {
 		log.Warn("sealcache: store has capabilities that it does not declare as its own; they are ignored", "capabilities", c.unlisted)

@@ -18,10 +18,10 @@ import (
 // one small sealed entry, the key check, under the reserved name
 // "sealcache.key-check", which Keys does not list. Check creates it with
 // SetIfNotExists and without expiry, and renews it by a swap when the primary key
-// has changed. It never replaces an entry that it cannot open, because an
-// attacker may have planted it, or this process may have the wrong keys. What it
-// found is logged, counted, and returned by KeysDiffer. It is not an error of
-// Check, so that a planted entry cannot stop a deployment.
+// has changed. It never replaces an entry that it cannot open, because an attacker
+// may have planted it, or this process may have the wrong keys. The result is
+// logged, counted, and returned by KeysDiffer. It is not an error of Check, so
+// that a planted entry cannot stop a deployment.
 func (s *Store) Check(ctx context.Context) error {
 	if err := s.sealer.Check(ctx); err != nil {
 		return err
@@ -34,7 +34,7 @@ func (s *Store) Check(ctx context.Context) error {
 	return nil
 }
 
-// logAdvice logs once what the backing store has to say about its server.
+// logAdvice logs once the backing store's advice about its server.
 func (s *Store) logAdvice(ctx context.Context) {
 	if s.can.adviser == nil || s.advised.Load() {
 		return
@@ -64,9 +64,9 @@ func (s *Store) OtherKeyReads() map[uint32]uint64 { return s.sealer.OtherKeyRead
 
 // KeysDiffer returns nil if this process uses the keys of the other processes of
 // its namespace, as far as the last Check or Clear could tell. Otherwise it
-// returns what was found: an entry that does not open (ErrUnauthentic,
-// ErrUnknownKey, ErrNotSealed, ErrUnsupportedFormat), or the error of a backing
-// store that refused to read or write the entry.
+// returns the finding: an entry that does not open (ErrUnauthentic, ErrUnknownKey,
+// ErrNotSealed, ErrUnsupportedFormat), or the error of a backing store that
+// refused to read or write the entry.
 func (s *Store) KeysDiffer() error {
 	if err := s.keysDiffer.Load(); err != nil {
 		return *err
@@ -173,8 +173,8 @@ func (s *Store) renewKeyCheck(ctx context.Context, old []byte) (bool, error) {
 	return swapped, s.backingError(err)
 }
 
-// isKeyCheck reports whether a stored name is that of a key check. A store without
-// a namespace sees those of all namespaces.
+// isKeyCheck reports whether a stored name is the name of a key check. A store
+// without a namespace sees those of all namespaces.
 func (s *Store) isKeyCheck(name string) bool {
 	if s.prefix != "" {
 		return name == s.prefix+keycheck.Name

@@ -7,7 +7,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
-// origin is what a Store was made of, so that With can make another.
+// origin holds the arguments of a Store, so that With can make another.
 type origin struct {
 	aead tink.AEADWithContext
 	opts []Option

@@ -27,7 +27,7 @@ var (
 	ErrNotSealed = wire.ErrNotSealed
 
 	// ErrUnauthentic means that the value was altered, or was sealed for another key name, namespace or purpose, or
-	// under another key with the same id. The cases are not told apart on purpose.
+	// under another key with the same id. The error hides on purpose which of these happened.
 	ErrUnauthentic = aead.ErrUnauthentic
 
 	// ErrUnknownKey means that the value was sealed under a key that the keyset in use does not hold, or by an AEAD
@@ -39,8 +39,8 @@ var (
 	// or ErrUnknownKey; aead.WithContext does so for a local AEAD of Tink.
 	ErrKeyServiceUnavailable = aead.ErrKeyServiceUnavailable
 
-	// ErrTooManyDataKeys means that an Envelope read too many unknown data keys at one time, as planted values cause,
-	// and has not asked for this one. The value may be sound. Try again later.
+	// ErrTooManyDataKeys means that an Envelope read too many unknown data keys at one time, a sign of planted
+	// values, and has not asked the key service for this one. The value may be sound. Try again later.
 	ErrTooManyDataKeys = aead.ErrTooManyDataKeys
 
 	// ErrUnsupportedFormat means that the value has a version or features that this release does not know, or that it
@@ -76,7 +76,7 @@ var (
 	errDecode = errors.New("sealcache: codec: cannot decode the opened value")
 	// errEncode marks a value that its codec cannot write.
 	errEncode = errors.New("sealcache: codec: cannot encode the value")
-	// errExpiration marks an expiration that no entry can have.
+	// errExpiration marks an invalid expiration.
 	errExpiration = errors.New("middleware: expiration is in the past (delete the entry, or give 0 for no expiry)")
 	// errOtherName marks a value that was sealed for another key: it has a hidden name where names are not hidden, a plain
 	// one where they are, or another key sealed in it.
@@ -114,7 +114,7 @@ func unreadable(err error) bool {
 	return false
 }
 
-// nameError is the error of a key that no entry can have.
+// nameError is the error of an invalid key.
 type nameError struct {
 	text  string
 	cause error

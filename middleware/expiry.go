@@ -20,9 +20,8 @@ var errExpired = errors.New("sealcache: the sealed expiry of the value has passe
 // end with or without this option, with a tolerance of 5 seconds for clocks that
 // differ.
 //
-// A value that is set without expiration has no sealed end. Neither has one that was
-// sealed before the option was on, and an attacker who kept such a value can restore
-// it. A new namespace excludes them.
+// A value that is set without expiration has no sealed end. A value that was sealed before the option was on has none
+// either, and an attacker who kept a copy can restore it. A new namespace excludes them.
 func WithAuthenticatedExpiry() Option {
 	return func(c *config) error {
 		c.forStore("WithAuthenticatedExpiry")

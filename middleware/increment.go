@@ -12,9 +12,9 @@ import (
 )
 
 // Increment adds delta, which may be negative, to the integer under key, and
-// returns the sum. No increment is lost, whatever other goroutines and processes
-// do. Increments of one entry that overlap in a process are combined into one
-// swap: they are as fast together as one alone.
+// returns the sum. No increment is lost when other goroutines and processes write
+// at the same time. Increments of one entry that overlap in a process are combined
+// into one swap: together they take the time of one.
 //
 // An absent entry is created as an int64 of the value delta, with the expiry and
 // the tags of opts. An entry that exists keeps its expiry, to the millisecond, and

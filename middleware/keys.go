@@ -17,10 +17,10 @@ import (
 // the backing store cannot enumerate.
 //
 // With WithHiddenKeys, Keys reads and opens every value, because the name is sealed
-// inside it. An entry that does not open, that is under a plain name, or whose name
-// is hidden under a key that the PRF set does not hold is logged and left out. The
-// last error then counts such entries, after all names. A key service that does not
-// answer ends the sequence. With WithOneWayKeys, Keys is ErrUnsupported.
+// inside it. An entry is logged and left out if it does not open, is under a plain
+// name, or is hidden under a PRF key that the set does not hold. The last error
+// then counts such entries, after all names. A key service that does not answer
+// ends the sequence. With WithOneWayKeys, Keys is ErrUnsupported.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		switch {

@@ -111,7 +111,7 @@ func (p *planter) stages(t *testing.T, server *redistest.Server, common ...middl
 
 // useEverything calls every method of a store, with good and bad arguments. If plaintext is set, the store writes
 // plaintext, and values may return with another type, as over any gocache store.
-func (p *planter) useEverything(t *testing.T, on stage, clear bool) {
+func (p *planter) useEverything(t *testing.T, on stage, plaintext bool) {
 	t.Helper()
 	ctx, admin, s := within(t, patience), on.server.Client(t), on.open("app", everyCodec()...)
 	type entry struct {
@@ -141,7 +141,7 @@ func (p *planter) useEverything(t *testing.T, on stage, clear bool) {
 		require.NoError(t, p.err(err))
 		got, err := s.Get(ctx, e.key)
 		require.NoError(t, p.err(err))
-		if !clear && i != len(entries)-1 { // the last is a message, with state of its own
+		if !plaintext && i != len(entries)-1 { // the last is a message, with state of its own
 			require.Equal(t, e.value, got)
 		}
 		// Set again, set from another place, delete, and set once more.
@@ -161,7 +161,7 @@ func (p *planter) useEverything(t *testing.T, on stage, clear bool) {
 	}
 	other := on.open("other")
 	require.NoError(t, p.err(other.Set(ctx, p.key("other"), p.refused("other namespace"))))
-	_ = p.err(other.Clear(ctx)) // not every store can clear
+	_ = p.err(other.Clear(ctx)) // not every store can do it
 
 	p.useLayers(t, s)
 
@@ -182,13 +182,13 @@ func (p *planter) useEverything(t *testing.T, on stage, clear bool) {
 	require.Error(t, p.err(err))
 	_, err = s.SetIfNotExists(ctx, refusedKey, p.refused("there already"))
 	_ = p.err(err)
-	if !clear {
+	if !plaintext {
 		p.meetAttacks(t, on, entries[0].key, entries[1].key)
 	}
 	// A codec that cannot read an opened value quotes it in its error.
 	misfit := on.open("app", middleware.WithCodec(middleware.JSON[struct{ Number int8 }]()))
 	_, err = misfit.Get(ctx, entries[7].key)
-	if !clear {
+	if !plaintext {
 		require.Error(t, p.err(err))
 	}
 

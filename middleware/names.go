@@ -173,7 +173,7 @@ func (s *Store) open(ctx context.Context, a address, stored []byte, owned bool) 
 	return s.sealer.open(ctx, s.binding(a, time.Time{}, nil), stored, owned)
 }
 
-// binding returns what a value at an address is sealed with.
+// binding returns the context and labels with which a value at an address is sealed.
 func (s *Store) binding(a address, end time.Time, tags []string) binding {
 	b := binding{name: s.name(a), labels: wire.Labels{Tags: tags}, end: unixMilli(end)}
 	if s.names == nil && b.labels.Size(wire.Tagged) > wire.MaxLabelsBytes {

@@ -202,7 +202,7 @@ func WithLogger(l *slog.Logger) Option {
 //     store's time included
 //   - sealcache.batch_keys, the keys of GetMany, SetMany and DeleteMany, by
 //     operation and outcome
-//   - sealcache.plaintext, plaintext values by what was done with them: read,
+//   - sealcache.plaintext, plaintext values by action: read,
 //     written, resealed, reseal_failed, changed
 //   - sealcache.refused_writes, writes that failed, by outcome
 //   - sealcache.key_checks, comparisons of keys by Check, by outcome: same,

@@ -7,9 +7,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/plaintext"
 )
 
-// PlaintextPolicy is what a Store does with plaintext values: see WithPlaintext.
-// To turn encryption on under live traffic, roll out WritePlaintext (every
-// instance can then read what any other writes), then ReadPlaintext or
+// PlaintextPolicy sets how a Store treats plaintext values: see WithPlaintext. To turn encryption on under live
+// traffic, roll out WritePlaintext (every instance can then read what any other writes), then ReadPlaintext or
 // SealOnRead, then RejectPlaintext.
 //
 // While a policy accepts plaintext values, an attacker who can write to the

@@ -11,11 +11,12 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// stored is what the backing store holds under a name.
+// stored is the content of the backing store under a name.
 type stored struct {
 	raw   []byte
 	owned bool // raw may be written to
-	// other is what the backing store's Get returned, nil after a read of bytes.
+	// other is the result of the backing store's Get, or nil after a read of
+	// bytes.
 	other any
 	// notBytes reports that other is neither []byte nor string: it is plaintext.
 	notBytes bool
@@ -109,8 +110,8 @@ func (s *Store) fetch(ctx context.Context, name string, withTTL bool) (v stored,
 	return v, nil
 }
 
-// read returns the value of what was fetched, by the plaintext policy, and its
-// sealed end.
+// read opens fetched bytes, or applies the plaintext policy. It returns the value
+// and its sealed end.
 func (s *Store) read(ctx context.Context, a address, v stored) (any, time.Time, error) {
 	if !v.notBytes && wire.IsSealed(v.raw) {
 		o, err := s.open(ctx, a, v.raw, v.owned)
@@ -173,7 +174,7 @@ func (s *Store) maxDecoded() int {
 // sealInPlace replaces the plaintext value that was read by its sealed form if it
 // is still stored. It seals the bytes as they are: encoding the decoded value
 // would lose what its Go type does not know. If it fails, the read succeeds
-// nevertheless, and the next read tries again.
+// anyway, and the next read tries again.
 func (s *Store) sealInPlace(ctx context.Context, a address, v stored, t wire.Type) {
 	what := "reseal_failed"
 	defer func() { s.tel.plaintextValue(ctx, what) }()
@@ -217,7 +218,7 @@ var errNotJSON = errors.New("not JSON")
 
 // decodeUntrusted decodes a copy of bytes that nothing has authenticated. A codec
 // may trust what it wrote itself, so the form and the size are checked before, and
-// a panic is an error. Large bytes that are not in the codec's form are not
+// a panic becomes an error. Large bytes that are not in the codec's form are not
 // ErrTooLarge, so that the caller gets them as they are.
 func decodeUntrusted(c Codec, b []byte, maxBytes int) (any, error) {
 	switch {
@@ -244,7 +245,7 @@ func boundDecoded(n, maxBytes int) error {
 	return fmt.Errorf("%w: %d bytes of plaintext, at most %d are decoded (WithMaxValueBytes)", ErrTooLarge, n, maxBytes)
 }
 
-// decode decodes b. The panic of a codec is an error.
+// decode decodes b. A panic of a codec becomes an error.
 func decode(c Codec, b []byte) (value any, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -254,7 +255,7 @@ func decode(c Codec, b []byte) (value any, err error) {
 	return c.Decode(b)
 }
 
-// encode encodes v. The panic of a codec is an error.
+// encode encodes v. A panic of a codec becomes an error.
 func encode(c Codec, v any) (b []byte, err error) {
 	defer func() {
 		if r := recover(); r != nil {

@@ -123,13 +123,13 @@ func (s *Sealer) Check(ctx context.Context) error {
 // String names the type and shows nothing of keys.
 func (s *Sealer) String() string { return "middleware.Sealer" }
 
-// Format is String for every verb of package fmt.
+// Format writes String for every verb of package fmt.
 func (s *Sealer) Format(f fmt.State, _ rune) { writeString(f, s.String()) }
 
 // LogValue returns String.
 func (s *Sealer) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// A binding is what a value is sealed with.
+// A binding holds the name, labels and expiry with which a value is sealed.
 type binding struct {
 	name   string // the value is bound to it: the name in the backing store without the namespace
 	flags  wire.Flags
@@ -138,7 +138,7 @@ type binding struct {
 	prfKey uint32      // only with wire.Hidden
 }
 
-// opened is a value and what was sealed with it.
+// opened is a value and the labels and expiry that were sealed with it.
 type opened struct {
 	value   any
 	encoded []byte // of value, whose memory it may share
@@ -181,9 +181,9 @@ func (s *Sealer) sealBytes(ctx context.Context, dst []byte, sc *scratch, b bindi
 	return out, nil
 }
 
-// open returns the value of stored, which was read for b. If owned, stored is
-// overwritten and the value may share its memory. A value past its sealed end is a
-// miss, with what was sealed with it.
+// open returns the value of stored, which was read for b. If owned, stored is overwritten and
+// the value may share its memory. A value past its sealed end is a miss, and is returned with
+// its labels.
 func (s *Sealer) open(ctx context.Context, b binding, stored []byte, owned bool) (opened, error) {
 	h, n, err := s.box.Parse(stored)
 	if err != nil {

@@ -63,10 +63,10 @@ var (
 	_ io.Closer                 = (*Store)(nil)
 )
 
-// New returns a Store that seals with a what it writes to backing, and accepts
-// nothing else. The AEAD is an aead.Envelope, an aead.Keyring or another AEAD of
-// Tink's interface. New checks its arguments and calls neither the key service
-// nor the store: see Check.
+// New returns a Store over backing. It seals values with a, and by default accepts
+// only sealed values. The AEAD is an aead.Envelope, an aead.Keyring or another
+// AEAD of Tink's interface. New checks its arguments and calls neither the key
+// service nor the store: see Check.
 //
 // Close closes backing and leaves a open, because one AEAD serves many stores.
 func New(backing store.StoreInterface, a tink.AEADWithContext, opts ...Option) (*Store, error) {
@@ -162,8 +162,8 @@ func (s *Store) Get(ctx context.Context, key any) (any, error) {
 }
 
 // GetWithTTL also returns the time that the entry has left, 0 for no expiry. Its
-// precision is that of the backing store. An entry that Redis reports with 0
-// seconds has less than half a second left and is returned with 1 ms.
+// precision is the precision of the backing store. An entry that Redis reports
+// with 0 seconds has less than half a second left and is returned with 1 ms.
 func (s *Store) GetWithTTL(ctx context.Context, key any) (any, time.Duration, error) {
 	ctx, op := s.tel.begin(ctx, "GetWithTTL")
 	value, ttl, err := s.get(ctx, key, true)
@@ -181,10 +181,10 @@ func (s *Store) missOnFailure(err error) error {
 	return err
 }
 
-// Set seals value and stores it under key. It neither keeps nor changes a
-// []byte. Expiration, cost and tags go to the backing store. A negative
-// expiration is an error, except -1 ns, which go-redis reports for "no expiry".
-// Where the backing store counts whole seconds, a part of a second counts as one.
+// Set seals value and stores it under key. It does not keep or change a []byte.
+// Expiration, cost and tags go to the backing store. A negative expiration is an
+// error, except -1 ns, which go-redis reports for "no expiry". Where the backing
+// store counts whole seconds, a part of a second counts as one.
 func (s *Store) Set(ctx context.Context, key any, value any, options ...store.Option) error {
 	if s.tel.quiet() {
 		err := s.set(ctx, key, value, options)
@@ -293,7 +293,7 @@ func (s *Store) GetType() string { return s.backing.GetType() }
 // String names the kind of the backing store, and shows nothing of keys.
 func (s *Store) String() string { return "middleware.Store(" + s.backing.GetType() + ")" }
 
-// Format is String for every verb of package fmt.
+// Format writes String for every verb of package fmt.
 func (s *Store) Format(f fmt.State, _ rune) { writeString(f, s.String()) }
 
 // LogValue returns String.

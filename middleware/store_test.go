@@ -119,7 +119,7 @@ func TestSetIfNotExistsReplacesUnreadable(t *testing.T) {
 	m, a := memory(t), keyring(t)
 	s := sealed(t, m, a, middleware.WithMissOnOpenFailure())
 	plant := map[string]func(){
-		"clear": func() { require.NoError(t, m.Set(t.Context(), "k", "clear")) },
+		"plaintext": func() { require.NoError(t, m.Set(t.Context(), "k", "plaintext")) },
 		"moved": func() {
 			require.NoError(t, sealed(t, m, a).Set(t.Context(), "other", "v"))
 			require.NoError(t, m.SetBytes(t.Context(), "k", raw(t, m, "other")))
@@ -153,7 +153,7 @@ func TestSetIfNotExistsReplacesUnreadable(t *testing.T) {
 	brief, err := memorystore.New(memorystore.WithDefaults(store.WithExpiration(time.Hour)))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, brief.Close()) })
-	require.NoError(t, brief.Set(t.Context(), "k", "clear", store.WithExpiration(-1)))
+	require.NoError(t, brief.Set(t.Context(), "k", "plaintext", store.WithExpiration(-1)))
 	written, err := sealed(t, brief, a, middleware.WithMissOnOpenFailure()).SetIfNotExists(t.Context(), "k", "v")
 	require.NoError(t, err)
 	require.True(t, written)
@@ -161,7 +161,7 @@ func TestSetIfNotExistsReplacesUnreadable(t *testing.T) {
 	require.NoError(t, err)
 	require.InDelta(t, time.Hour, ttl, float64(time.Minute))
 
-	plant["clear"]()
+	plant["plaintext"]()
 	_, err = s.SetIfNotExists(t.Context(), "k", "v", store.WithTags([]string{"t"}))
 	require.ErrorIs(t, err, middleware.ErrUnsupported, "never an entry that its tags do not reach")
 }
@@ -170,8 +170,8 @@ func TestMissOnOpenFailure(t *testing.T) {
 	t.Parallel()
 	m := memory(t)
 	s := sealed(t, m, keyring(t), middleware.WithMissOnOpenFailure())
-	require.NoError(t, m.Set(t.Context(), "clear", "v"))
-	_, err := s.Get(t.Context(), "clear")
+	require.NoError(t, m.Set(t.Context(), "plaintext", "v"))
+	_, err := s.Get(t.Context(), "plaintext")
 	require.ErrorIs(t, err, store.NotFound{})
 	require.ErrorIs(t, err, middleware.ErrNotSealed, "the reason stays")
 	require.NoError(t, sealed(t, m, keyring(t)).Set(t.Context(), "foreign", "v"))
@@ -196,7 +196,7 @@ func TestClearIsScoped(t *testing.T) {
 	for _, s := range []*middleware.Store{one, two, prefix} {
 		require.NoError(t, s.Set(t.Context(), "k", "v", store.WithTags([]string{"t"})))
 	}
-	require.NoError(t, m.Set(t.Context(), "one", "clear, of someone else"))
+	require.NoError(t, m.Set(t.Context(), "one", "plaintext, of someone else"))
 	require.NoError(t, one.Clear(t.Context()))
 	_, err := one.Get(t.Context(), "k")
 	require.ErrorIs(t, err, store.NotFound{})

@@ -19,8 +19,8 @@ import (
 
 const scope = "github.com/sealcache/sealcache/middleware"
 
-// telemetry reports what a Store or Sealer does. It never shows a value, a key
-// name or key material.
+// telemetry reports the operations of a Store or Sealer. It never shows a value,
+// a key name or key material.
 type telemetry struct {
 	log       *slog.Logger
 	limit     report.Limiter // of log lines about single values
@@ -138,8 +138,8 @@ func (t *telemetry) refusedWrite(ctx context.Context, name string, err error) {
 	t.log.WarnContext(ctx, "sealcache: write failed", attrs...)
 }
 
-// plaintextValue counts plaintext values by what was done with them: read,
-// written, resealed, reseal_failed, changed.
+// plaintextValue counts plaintext values by action: read, written, resealed,
+// reseal_failed, changed.
 func (t *telemetry) plaintextValue(ctx context.Context, what string) { t.plaintext.Add(ctx, 1, what) }
 
 // outcome names the result of an operation for metrics and logs.

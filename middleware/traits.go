@@ -4,9 +4,9 @@ import (
 	"time"
 )
 
-// traits are the ways in which the stores that gocache publishes differ. They go
-// by GetType, so that this package does not link the stores. They were found by
-// running each store in the version that stores/matrix pins.
+// traits are the differences between the stores that gocache publishes. They are
+// looked up by GetType, so that this package does not link the stores. They were
+// found by running each store in the version that stores/matrix pins.
 type traits struct {
 	// strings: the store panics on anything but strings.
 	strings bool
@@ -15,8 +15,8 @@ type traits struct {
 	// needsExpiry: the store sends an expiry with every entry, and Redis refuses
 	// an expiry of 0.
 	needsExpiry bool
-	// zeroIsShort: a TTL of 0 means under half a second, because Redis rounds
-	// the seconds. No expiry is negative.
+	// zeroIsShort: a TTL of 0 means under half a second, because Redis rounds the
+	// seconds. "No expiry" is a negative TTL.
 	zeroIsShort bool
 	// wholeSeconds: the store cuts a TTL down to whole seconds, and a TTL under
 	// one second to no expiry.

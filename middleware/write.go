@@ -144,8 +144,8 @@ func (s *Store) setIfNotExists(ctx context.Context, key, value any, options []st
 		if err != nil || written || taken {
 			return written, err
 		}
-		// The entry that was refused has disappeared or changed. The answer must be
-		// about the one that is there now.
+		// The entry that was refused has disappeared or changed. The result must be
+		// about the present entry.
 		if n == maxAttempts {
 			return false, fmt.Errorf("%w (%d attempts)", ErrConflict, n)
 		}
@@ -233,7 +233,7 @@ const tailBytes = 16
 
 func (s *Store) swap(ctx context.Context, a address, old []byte, value any, plan writePlan) (bool, error) {
 	if len(plan.tags) > 0 {
-		// Without the tags an Invalidate would miss the entry for ever.
+		// Without the tags, Invalidate would never find the entry.
 		return false, s.unsupported("replace a value and set its tags in one step")
 	}
 	var replacement []byte
@@ -270,7 +270,8 @@ func (s *Store) setPlaintext(ctx context.Context, a address, value any, plan wri
 	return true, s.backingError(s.backing.Set(ctx, a.stored, value, plan.options...))
 }
 
-// plaintextForm returns what an application would give the backing store itself.
+// plaintextForm returns the value in the form in which an application would give it
+// to the backing store.
 func (s *Store) plaintextForm(value any) (any, error) {
 	var word [8]byte
 	t, plaintext, err := s.sealer.encode(&word, value)

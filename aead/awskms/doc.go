@@ -21,9 +21,9 @@
 //
 //	aws-kms://ARN[?decrypt-only=true]
 //
-// The ARN is that of a key or of an alias, and sets the region. Prefer the key: an alias that is pointed at another key leaves
-// everything unreadable that the first one wrapped. With decrypt-only=true the key unwraps and never wraps, such as the old key
-// after a move.
+// The ARN names a key or an alias, and sets the region. Prefer the key: an alias that is pointed at another key
+// leaves everything unreadable that the first one wrapped. With decrypt-only=true the key unwraps and never wraps,
+// such as the old key after a move.
 //
 // # Settings
 //

@@ -25,7 +25,8 @@ type Opener struct {
 	// Config has credentials, HTTP client and endpoint, instead of the SDK's chain. Its region is ignored: the ARN has one.
 	// The KEK does not close its HTTP client.
 	Config *aws.Config
-	// Endpoint is the URL of KMS, such as that of a VPC endpoint. The default is that of the region, or AWS_ENDPOINT_URL_KMS.
+	// Endpoint is the URL of KMS, such as the URL of a VPC endpoint. The default is AWS_ENDPOINT_URL_KMS, or the
+	// endpoint of the region.
 	Endpoint string
 }
 

@@ -17,8 +17,8 @@ import (
 //	"\x03gc" || 0x02 || length (2, big endian) || Keeper(0x02 || SHA-256(domain || associated data) || key (32))
 //	     || AES-256-GCM(key; nonce (12), ciphertext, tag (16))
 //
-// The first is for plaintexts of up to maxDirect bytes. The kind inside is authenticated by the Keeper. The associated data of
-// AES-256-GCM is what stands before its nonce.
+// The first is for plaintexts of up to maxDirect bytes. The kind inside is authenticated by the Keeper. The
+// associated data of AES-256-GCM is everything before its nonce.
 const (
 	magic = "\x03gc" // no other AEAD of this project begins so
 
@@ -32,7 +32,7 @@ const (
 
 var errForm = errors.New("not a ciphertext of this format")
 
-// inner returns what the Keeper encrypts.
+// inner returns the plaintext that the Keeper encrypts.
 func inner(kind byte, associatedData, secret []byte) []byte {
 	sum := digest(associatedData)
 	out := make([]byte, 0, 1+len(sum)+len(secret))
@@ -48,7 +48,7 @@ func digest(associatedData []byte) [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// secretOf returns the secret of what the Keeper decrypted, if it is of the kind and was sealed for the associated data.
+// secretOf returns the secret in the Keeper's plaintext, if its kind and its associated data are right.
 func secretOf(kind byte, associatedData, opened []byte) ([]byte, error) {
 	sum := digest(associatedData)
 	want := append([]byte{kind}, sum[:]...)
@@ -58,8 +58,8 @@ func secretOf(kind byte, associatedData, opened []byte) ([]byte, error) {
 	return opened[len(want):], nil
 }
 
-// split returns the kind of a ciphertext, what the Keeper made, and what follows. A ciphertext that it accepts is not empty in
-// any part.
+// split returns the kind of a ciphertext, the Keeper's ciphertext, and the rest. A ciphertext that it accepts is not
+// empty in any part.
 func split(ciphertext []byte) (kind byte, kept, rest []byte, err error) {
 	body, ok := bytes.CutPrefix(ciphertext, []byte(magic))
 	switch {

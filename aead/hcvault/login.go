@@ -85,7 +85,7 @@ func byMethod(client *api.Client, method func() (api.AuthMethod, error)) login {
 	}}
 }
 
-// loginFailed names the reason of a failed login. Texts of the methods may quote what they sent.
+// loginFailed names the reason of a failed login. The methods' error texts may quote their requests.
 func loginFailed(err error) error {
 	var (
 		known  *keyservice.Failure

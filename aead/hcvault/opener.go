@@ -73,7 +73,7 @@ func (o Opener) client(t target) (*api.Client, error) {
 			return nil, errors.New("the opener has both a Client and an Auth")
 		}
 		if t.auth.given || t.namespace != "" {
-			return nil, errors.New("the URI sets a login or a namespace, and the opener has a Client of its own")
+			return nil, errors.New("the URI sets a login or a namespace, and the opener has a Client")
 		}
 		if u, err := url.Parse(client.Address()); t.host != "" && (err != nil || u.Host != t.host) {
 			return nil, errors.New("the URI names another host than the opener's Client")

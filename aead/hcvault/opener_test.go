@@ -189,8 +189,8 @@ func TestOpenerConflicts(t *testing.T) {
 		want   string
 	}{
 		"client and auth":         {hcvault.Opener{Client: client, Auth: auth}, keyURI, "both a Client and an Auth"},
-		"client and login":        {hcvault.Opener{Client: client}, keyURI + "?auth=token", "Client of its own"},
-		"client and namespace":    {hcvault.Opener{Client: client}, keyURI + "?namespace=a", "Client of its own"},
+		"client and login":        {hcvault.Opener{Client: client}, keyURI + "?auth=token", "the opener has a Client"},
+		"client and namespace":    {hcvault.Opener{Client: client}, keyURI + "?namespace=a", "the opener has a Client"},
 		"client of another host":  {hcvault.Opener{Client: client}, "hcvault://other/transit/keys/cache", "another host"},
 		"auth and login":          {hcvault.Opener{Auth: auth}, keyURI + "?auth=approle&role-id=a&secret-id-env=B", "both the opener and the URI"},
 		"auth and login by token": {hcvault.Opener{Auth: auth}, keyURI + "?token-file=/x", "both the opener and the URI"},

@@ -100,7 +100,7 @@ func (a *auditCommand) check(f *flags) error {
 	return errors.Join(a.hidden.check(a.keys.kek, filters), a.throttle.check(), a.output.check())
 }
 
-// config returns what the audit examines.
+// config returns the scope and settings of the audit.
 func (a *auditCommand) config(p *program, f *flags) (audit.Config, error) {
 	c := audit.Config{
 		Namespaces: a.namespaces, Samples: a.samples, IgnoreTypes: a.ignoreTypes, OneDatabase: a.oneDatabase, Replica: a.replica,
@@ -221,7 +221,7 @@ type auditAnswer struct {
 	Answer     audit.Answer `json:"answer"`
 	Reasons    []string     `json:"reasons,omitempty"`
 	Scope      string       `json:"scope"`
-	// Digest is that of the bytes of the sealed keyset, which has another one after every change.
+	// Digest is the digest of the sealed keyset's bytes. It changes with every change of the keyset.
 	Digest string `json:"sealed_keyset_sha256,omitempty"`
 
 	good audit.Answer

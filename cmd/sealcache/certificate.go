@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// certificate says which key was destroyed, when, and on the strength of which audit. It is what an auditor keeps.
+// certificate says which key was destroyed, when, and on the strength of which audit. An auditor keeps it as
+// evidence.
 type certificate struct {
 	header
 
@@ -30,7 +31,7 @@ type usedAudit struct {
 	Server  string    `json:"server,omitempty"`
 }
 
-// notCovered is what no audit sees.
+// notCovered lists the places that an audit cannot see.
 const notCovered = "backups and snapshots of Redis and of the keyset's file, other servers, and keysets that are sealed under the key"
 
 // sha256Of returns the digest of a file, or nothing.

@@ -95,8 +95,8 @@ const (
 // key.
 const keysetReload = time.Minute
 
-// dataKeysHeld is how many unwrapped data keys a command may hold, at a kilobyte each. It meets all of them in no order, and
-// one that it does not hold costs a call to the key service.
+// dataKeysHeld is how many unwrapped data keys a command may hold, at a kilobyte each. The entries need them in any
+// order, and a data key that is not held costs a call to the key service.
 const dataKeysHeld = 1 << 17
 
 // open opens the keys.

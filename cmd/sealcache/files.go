@@ -23,7 +23,8 @@ func createBeside(path string) (*os.File, error) {
 	return os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 }
 
-// writeBeside writes data to a file beside path, to the disk, and hands its name to finish, which gives it its place.
+// writeBeside writes data to a file next to path, syncs it to the disk, and calls finish with its name. finish moves
+// it to its place.
 func writeBeside(path string, data []byte, finish func(name string) error) error {
 	f, err := createBeside(path)
 	if err != nil {
@@ -70,8 +71,8 @@ func createFile(path string, data []byte) error {
 	return fileError(err)
 }
 
-// replaceLocked replaces a file under its lock. The new one gets the mode and the owner of the old one. Nothing is left
-// beside it but, if the process is killed, FILE.new, which the next change removes.
+// replaceLocked replaces a file under its lock. The new one gets the mode and the owner of the old one. If the
+// process is killed, FILE.new can remain next to it. The next change removes that file.
 //
 // The new file is locked before it takes the place of the old one. finish is called under that lock.
 func replaceLocked(path string, old fs.FileInfo, before, after []byte, finish func() error) error {

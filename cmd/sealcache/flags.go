@@ -41,7 +41,7 @@ func (f *flags) choice(to *string, name, usage string, words ...string) {
 	_ = f.cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// file says that a flag takes the name of a file, for shell completion.
+// file reports whether a flag takes the name of a file, for shell completion.
 func (f *flags) file(names ...string) {
 	for _, name := range names {
 		_ = f.cmd.MarkFlagFilename(name)
@@ -74,7 +74,7 @@ func (f *flags) describe() {
 	})
 }
 
-// resolve takes what was not given from the environment, and reports everything that is missing at once.
+// resolve reads flags that were not given from the environment, and reports all missing ones at once.
 func (f *flags) resolve(args, environ []string) error {
 	for _, name := range sortedKeys(f.fromEnv) {
 		variable := f.fromEnv[name]

@@ -45,7 +45,7 @@ func withFlags(text string) string {
 	return text
 }
 
-// hinting names the flags in what is written to it, which is whole lines.
+// hinting replaces the library's settings by flags in the lines that are written to it.
 type hinting struct{ w io.Writer }
 
 func (h hinting) Write(b []byte) (int, error) {

@@ -21,7 +21,7 @@ func kekCommands() []entry {
 		use: "create URI", short: "Make a key-encryption key", make: func() command { return new(kekCreate) },
 		long: "Create makes a key-encryption key (KEK), and prints its URI, for --kek or SEALCACHE_KEK.\n\n" +
 			"file:///path makes a file with a plaintext keyset. Mount it from the secret store of the platform.\n" +
-			"passphrase:env:NAME and passphrase:file:/path get a salt of their own. The passphrase itself must exist already.",
+			"passphrase:env:NAME and passphrase:file:/path get a random salt. The passphrase itself must exist already.",
 		example: "  sealcache kek create file:///run/secrets/kek.json\n  sealcache kek create passphrase:file:/run/secrets/passphrase",
 	}, {
 		use: "check URI", short: "Check whether this machine can wrap and unwrap", make: func() command { return new(kekCheck) },

@@ -46,7 +46,7 @@ func (m *moveCommand) declare(f *flags) {
 	f.BoolVar(&m.ignoreUnreadable, "ignore-unreadable", false, "continue although the present values do not open under these keys")
 	f.StringVar(&m.checkpoint, "checkpoint", "", "`FILE` that keeps the progress, so that the same command continues a stopped run")
 	m.throttle.declare(f)
-	f.Int64Var(&m.maxLag, "max-lag", 0, "pause while a replica is more than this number of `BYTES` behind; 0 is no bound")
+	f.Int64Var(&m.maxLag, "max-lag", 0, "pause while a replica is more than this number of `BYTES` behind; 0 means no limit")
 	f.BoolVar(&m.allowEviction, "allow-eviction", false, "continue although Redis is close to maxmemory or evicts entries")
 	declareControl(f, &m.control)
 	f.IntVar(&m.maxBytes, "max-value-bytes", 0, "skip values larger than this number of `BYTES` (default 8 MiB)")
@@ -85,7 +85,7 @@ func (m *moveCommand) to(f *flags, from migrate.Space) (*migrate.Space, error) {
 		return nil, wrong("the new names are the old ones: namespace %q%s, prefix %q%s", from.Namespace, f.namespaceSource(), from.Prefix, hint)
 	}
 	if m.deleteOld && start(to.Namespace)+to.Prefix == start(from.Namespace)+from.Prefix {
-		return nil, wrong("--delete-old: the names in Redis stay the same, so no old entry remains")
+		return nil, wrong("--delete-old: the names in Redis do not change, so there are no old entries")
 	}
 	return &to, nil
 }
@@ -206,19 +206,19 @@ func (m *moveCommand) status(p *program, f *flags, report *migrate.Report, err e
 		if report.Written == 0 || report.DryRun {
 			status = exitUsage
 		}
-		return 0, &statusError{status, fmt.Errorf("%w\n%s (\"sealcache get\" shows whether an entry opens)", err, whatWasWritten(m.operation, report))}
+		return 0, &statusError{status, fmt.Errorf("%w\n%s (\"sealcache get\" shows whether an entry opens)", err, describeWrites(m.operation, report))}
 	case errors.Is(err, migrate.ErrUnproven):
 		return 0, &configError{err}
 	case errors.Is(err, migrate.ErrMemory):
-		return 0, fmt.Errorf("%w\n--allow-eviction continues nevertheless", err)
+		return 0, fmt.Errorf("%w (--allow-eviction continues)", err)
 	case errors.Is(err, migrate.ErrCheckpoint):
-		return 0, wrong("--checkpoint: %w\nGive the flags of the run that wrote it, or another file, or remove it to begin again", err)
+		return 0, wrong("--checkpoint: %w (give the flags of the run that wrote it, or another file)", err)
 	case err != nil && continues(m.checkpoint, err):
-		return 0, fmt.Errorf("%w\nThe same command continues from here", err)
+		return 0, fmt.Errorf("%w (the same command continues from here)", err)
 	case err != nil:
 		return 0, err
 	case report.Seen == 0 && !m.scope.all:
-		fmt.Fprintf(p.stderr, "%s: no name in Redis starts with %q (check --namespace and --prefix, and the server and database of --redis)\n", f.cmd.CommandPath(), report.From)
+		fmt.Fprintf(p.stderr, "%s: no name in Redis starts with %q (check --namespace, --prefix and --redis)\n", f.cmd.CommandPath(), report.From)
 		return exitLeft, nil
 	case !report.Done():
 		return exitLeft, nil
@@ -227,15 +227,15 @@ func (m *moveCommand) status(p *program, f *flags, report *migrate.Report, err e
 	}
 }
 
-// whatWasWritten describes the writes of a run that stopped because of wrong keys.
-func whatWasWritten(o migrate.Operation, r *migrate.Report) string {
+// describeWrites describes the writes of a run that stopped because of wrong keys.
+func describeWrites(o migrate.Operation, r *migrate.Report) string {
 	switch {
 	case r.Written == 0 || r.DryRun:
 		return "Nothing was written."
 	case o == migrate.Unseal:
-		return fmt.Sprintf("%d entries were written as plaintext before.", r.Written)
+		return fmt.Sprintf("%d entries were written as plaintext.", r.Written)
 	default:
-		return fmt.Sprintf("%d entries were sealed under these keys before. If the keys are wrong, unseal those entries with them, or delete them.", r.Written)
+		return fmt.Sprintf("%d entries were sealed under these keys. If the keys are wrong, unseal these entries with them, or delete them.", r.Written)
 	}
 }
 

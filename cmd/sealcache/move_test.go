@@ -15,12 +15,12 @@ func TestWhatWasWritten(t *testing.T) {
 	written.Written = 9811
 	dry := new(migrate.Report)
 	dry.Written, dry.DryRun = 9811, true
-	require.Equal(t, "Nothing was written.", whatWasWritten(migrate.Seal, new(migrate.Report)))
-	require.Equal(t, "Nothing was written.", whatWasWritten(migrate.Seal, dry))
+	require.Equal(t, "Nothing was written.", describeWrites(migrate.Seal, new(migrate.Report)))
+	require.Equal(t, "Nothing was written.", describeWrites(migrate.Seal, dry))
 	for _, o := range []migrate.Operation{migrate.Seal, migrate.Reseal} {
-		text := whatWasWritten(o, written)
+		text := describeWrites(o, written)
 		require.Contains(t, text, "9811 entries were sealed")
 		require.Contains(t, text, "unseal those entries with them, or delete them")
 	}
-	require.Contains(t, whatWasWritten(migrate.Unseal, written), "9811 entries were written as plaintext")
+	require.Contains(t, describeWrites(migrate.Unseal, written), "9811 entries were written as plaintext")
 }

@@ -35,7 +35,7 @@ func TestMoveToAnotherKEK(t *testing.T) {
 	next := "file://" + filepath.ToSlash(filepath.Join(t.TempDir(), "new-kek.json"))
 
 	const section = "Moving to another KEK without downtime"
-	book := openBookOf(t, keysFile)
+	book := openRunbookOf(t, keysFile)
 	book.begin(t, section)
 	book.words["file:///run/secrets/new-kek.json"], book.words["file:///run/secrets/kek.json"] = next, old
 	environment := fmt.Sprintf("export SEALCACHE_STORE=%s SEALCACHE_NAMESPACE=shop SEALCACHE_KEK=%s\n", server.URL(), old)

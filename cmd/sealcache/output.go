@@ -51,7 +51,7 @@ func (h header) String() string {
 	return s
 }
 
-// outputFlags say what is printed and where.
+// outputFlags select the form and the place of the output.
 type outputFlags struct {
 	json             bool
 	report, progress string

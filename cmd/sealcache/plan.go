@@ -31,7 +31,7 @@ func (l *planCommand) declare(f *flags) {
 	f.BoolVar(&l.leaveNumbers, "leave-numbers", false, "as in migrate: whole numbers would stay plaintext")
 	f.IntVar(&l.maxBytes, "max-value-bytes", 0, "as in migrate: values larger than this number of `BYTES` would be skipped (default 8 MiB)")
 	f.IntVar(&l.largest, "largest", 0, "show the names of this `NUMBER` of the largest values")
-	f.Float64Var(&l.rate, "rate", 0, "most `ENTRIES` per second; 0 is no bound")
+	f.Float64Var(&l.rate, "rate", 0, "most `ENTRIES` per second; 0 means no limit")
 	f.BoolVar(&l.json, "json", false, jsonUse+" instead of text")
 	f.StringVar(&l.report, "report", "", "write the report as JSON to this `FILE`, too")
 	f.file("report")

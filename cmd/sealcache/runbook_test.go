@@ -126,7 +126,7 @@ func TestRunbook(t *testing.T) {
 	t.Cleanup(func() { _ = rdb.Close() })
 	dir := t.TempDir()
 	kekFile := filepath.Join(dir, "kek.json")
-	book := openBook(t)
+	book := openRunbook(t)
 	book.words["go build -C cmd/sealcache -o \"$PWD/sealcache\" . "] = "command -v sealcache " // the test brings it
 	book.words["redis://localhost:6379/0"] = server.URL()
 	book.words["/run/secrets/kek.json"] = filepath.ToSlash(kekFile)
@@ -156,7 +156,7 @@ func TestRunbook(t *testing.T) {
 	deployTo := func(policy *middleware.PlaintextPolicy, to ...*instance) {
 		for _, i := range to {
 			if policy == nil {
-				i.deploy(clearStore{backing})
+				i.deploy(plaintextStore{backing})
 			} else {
 				e, err := aead.NewEnvelope(ctx, ring)
 				require.NoError(t, err)
@@ -178,7 +178,7 @@ func TestRunbook(t *testing.T) {
 	deploy := func(policy *middleware.PlaintextPolicy) { deployTo(policy, app.instances...) }
 	state := func(p middleware.PlaintextPolicy) *middleware.PlaintextPolicy { return &p }
 	for _, i := range app.instances {
-		i.deploy(clearStore{backing})
+		i.deploy(plaintextStore{backing})
 	}
 
 	working, stop := context.WithCancel(ctx)
@@ -215,16 +215,16 @@ func TestRunbook(t *testing.T) {
 		}
 		return grown
 	}
-	clear := func(what string) [instances]int64 { return during("sealcache.plaintext", "sealcache.plaintext", what) }
+	plaintext := func(what string) [instances]int64 { return during("sealcache.plaintext", "sealcache.plaintext", what) }
 	var none [instances]int64
 	// stops is what an operator waits for: calls that the state before had begun may still come to their end.
 	stops := func(what string) {
 		t.Helper()
-		require.Eventually(t, func() bool { return clear(what) == none }, 20*time.Second, time.Millisecond, "%s has not stopped", what)
+		require.Eventually(t, func() bool { return plaintext(what) == none }, 20*time.Second, time.Millisecond, "%s has not stopped", what)
 	}
 	goesOn := func(what string, which ...int) {
 		t.Helper()
-		grown := clear(what)
+		grown := plaintext(what)
 		for i := range grown {
 			if slices.Contains(which, i) {
 				require.Positive(t, grown[i], "%s, instance %d", what, i)
@@ -268,7 +268,7 @@ func TestRunbook(t *testing.T) {
 	deploy(state(middleware.RejectPlaintext))
 	proof(exitDone)
 	require.Equal(t, none, during("sealcache.operations", "sealcache.outcome", "not_sealed"))
-	require.NoError(t, rdb.Set(ctx, "shop:forgotten", "clear", time.Hour).Err())
+	require.NoError(t, rdb.Set(ctx, "shop:forgotten", "plaintext", time.Hour).Err())
 	for _, i := range app.instances {
 		_, err := (*i.store.Load()).Get(ctx, "forgotten")
 		require.ErrorIs(t, err, middleware.ErrNotSealed)
@@ -339,13 +339,13 @@ func TestRunbook(t *testing.T) {
 	require.NoError(t, kek.(*aead.Keyring).Close()) //nolint:forcetypeassert // a file is one
 }
 
-// clearStore is the application's store before there was sealcache, which put its own prefix before its keys.
-type clearStore struct{ *redisstore.Store }
+// plaintextStore is the application's store before there was sealcache, which put its own prefix before its keys.
+type plaintextStore struct{ *redisstore.Store }
 
-func (c clearStore) Get(ctx context.Context, key any) (any, error) {
+func (c plaintextStore) Get(ctx context.Context, key any) (any, error) {
 	return c.Store.Get(ctx, "shop:"+key.(string)) //nolint:forcetypeassert // it is one
 }
 
-func (c clearStore) Set(ctx context.Context, key, value any, opts ...store.Option) error {
+func (c plaintextStore) Set(ctx context.Context, key, value any, opts ...store.Option) error {
 	return c.Store.Set(ctx, "shop:"+key.(string), value, opts...) //nolint:forcetypeassert // it is one
 }

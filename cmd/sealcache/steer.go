@@ -82,7 +82,7 @@ func (s *steering) signal(signal os.Signal) {
 
 // declareControl declares --control.
 func declareControl(f *flags, to *string) {
-	f.StringVar(to, "control", "", "`FILE` that is read every second: \"pause\", \"resume\" or \"rate ENTRIES\" on a line of their own")
+	f.StringVar(to, "control", "", "`FILE` that is read every second: \"pause\", \"resume\" or \"rate ENTRIES\", each on one line")
 	f.file("control")
 }
 

@@ -9,9 +9,9 @@ type throttleFlags struct {
 }
 
 func (t *throttleFlags) declare(f *flags) {
-	f.Float64Var(&t.rate, "rate", 0, "most `ENTRIES` per second; 0 is no bound")
-	f.Float64Var(&t.bytes, "bytes-rate", 0, "most `BYTES` per second; 0 is no bound")
-	f.DurationVar(&t.latency, "max-latency", 0, "pause while the 99th percentile of PING is longer than this `DURATION`, as 5ms; 0 is no bound")
+	f.Float64Var(&t.rate, "rate", 0, "most `ENTRIES` per second; 0 means no limit")
+	f.Float64Var(&t.bytes, "bytes-rate", 0, "most `BYTES` per second; 0 means no limit")
+	f.DurationVar(&t.latency, "max-latency", 0, "pause while the 99th percentile of PING is longer than this `DURATION`, as 5ms; 0 means no limit")
 }
 
 func (t *throttleFlags) check() error {

@@ -93,7 +93,7 @@ func run(ctx context.Context, out io.Writer) error {
 	}
 	s.read("patient:18")
 
-	s.say("... and plants a value of their own")
+	s.say("... and plants a value")
 	if err := backing.Set(ctx, "patient:19", "perfectly healthy"); err != nil {
 		return err
 	}

@@ -34,15 +34,15 @@ func InfoField(info, name string) string {
 	return ""
 }
 
-// ClusterMode reports whether a reply of INFO is that of a node of a Cluster. known is false if the reply does not say. Redis
-// calls the field redis_mode, and Valkey server_mode.
+// ClusterMode reports whether a reply of INFO comes from a node of a Cluster. known is false if the reply does not
+// say. Redis calls the field redis_mode, and Valkey server_mode.
 func ClusterMode(info string) (cluster, known bool) {
 	modes := []string{InfoField(info, "redis_mode"), InfoField(info, "server_mode"), InfoField(info, "cluster_enabled")}
 	cluster = slices.Contains(modes[:2], "cluster") || modes[2] == "1"
 	return cluster, slices.ContainsFunc(modes, func(mode string) bool { return mode != "" })
 }
 
-// InClusterMode reports whether a reply of CLUSTER INFO is that of a node of a Cluster.
+// InClusterMode reports whether a reply of CLUSTER INFO comes from a node of a Cluster.
 func InClusterMode(clusterInfo string) bool { return strings.Contains(clusterInfo, "cluster_state:") }
 
 // ScriptDigest returns the name under which EVALSHA calls a script. Redis prescribes SHA-1. It protects nothing here, so

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// cut is the end of a text of which a part was left out.
+// cut marks the end of a shortened text.
 const cut = " (rest withheld)"
 
 // marks returns the texts of Redis, its proxies and go-redis that precede data without quotation marks. The rest after

@@ -1,4 +1,5 @@
-// Package reporttest collects what a program tells its operator, so that a test can search it for secrets.
+// Package reporttest collects the logs, metrics, spans and errors of a program, so that a test can search them
+// for secrets.
 package reporttest
 
 import (
@@ -16,8 +17,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 )
 
-// Reports collects what a program tells its operator: error texts, log lines, metrics and spans. It is safe for
-// concurrent use.
+// Reports collects the output of a program for its operator: error texts, log lines, metrics and spans. It is
+// safe for concurrent use.
 type Reports struct {
 	Logger  *slog.Logger
 	Meters  *sdkmetric.MeterProvider

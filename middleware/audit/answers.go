@@ -153,10 +153,11 @@ func (c *Conditions) Holds(id uint32) bool {
 // MayDestroy answers whether the key with this id may be destroyed without making anything in Redis unreadable, and gives
 // the reasons unless the answer is Yes.
 //
-// Yes requires all of this. The key is in the given keyset and writes its id into what it seals. The scan was complete, saw
-// something, and left out neither names, except of OtherApplications, nor databases nor types. Every sealed value names a
-// key of that keyset, and none names this key. The key had not been primary for longer than processes take to notice when
-// the scan began. The answer says nothing about other servers, backups, and keysets that are sealed under the key.
+// Yes requires all of this. The key is in the given keyset and writes its id into what it seals. The scan was
+// complete and saw entries. It left out no databases, no types, and only the names of OtherApplications. Every sealed
+// value names a key of that keyset, and none names this key. The key had not been primary for longer than processes
+// take to notice when the scan began. The answer says nothing about other servers, backups, and keysets that are
+// sealed under the key.
 func (r *Report) MayDestroy(id uint32, c Conditions) (Answer, []string) {
 	var no, unreadable notes
 	for _, k := range r.Keys {
@@ -178,7 +179,7 @@ func (r *Report) MayDestroy(id uint32, c Conditions) (Answer, []string) {
 	return Yes, nil
 }
 
-// scopeDoubts are about what was left out and may be sealed under any key.
+// scopeDoubts are doubts about entries that were left out, which may be sealed under any key.
 func (r *Report) scopeDoubts() []string {
 	var doubts []string
 	if r.Prefix != "" {
@@ -198,7 +199,7 @@ func (r *Report) scopeDoubts() []string {
 	return slices.Concat(doubts, r.typeDoubts())
 }
 
-// doubts are about what the conditions do not say.
+// doubts are further reasons against a certain answer.
 func (c *Conditions) doubts(id uint32, started time.Time) []string {
 	var doubts []string
 	i := slices.IndexFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.ID == id })
@@ -244,7 +245,7 @@ func (r *Report) keyDoubts(keys []aead.KeyInfo) []string {
 		case !k.Named:
 			unnamed += k.Values
 		case keys != nil && !slices.ContainsFunc(keys, func(i aead.KeyInfo) bool { return i.ID == k.ID && i.Prefix == "TINK" }):
-			// It may be no id: the first bytes of what a key without a prefix or a key service has wrapped may be any.
+			// It may be no id: a key without a prefix, or a key service, may write any first bytes.
 			outside += k.Values
 		}
 	}

@@ -37,13 +37,14 @@ type auditor struct {
 	databases int     // how many there are to be
 }
 
-// scan is that of one database.
+// scan holds the state of the scan of one database.
 type scan struct {
 	database int
 	walk     *rediswalk.Walk[*findings]
 }
 
-// Run counts what lies in Redis. It accepts a client of a single node, of Sentinel or of a Cluster, and does not close it.
+// Run counts the entries in Redis. It accepts a client of a single node, of Sentinel or of a Cluster, and does not
+// close it.
 //
 // The Report is never nil if the Config was accepted. After an error it is not Complete, and no answer of it reassures.
 func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, error) {

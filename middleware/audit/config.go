@@ -29,17 +29,17 @@ type Config struct {
 	// Exclude lists prefixes of names that are not looked at, such as counters. The answers are about the rest, and
 	// MayDestroy is never Yes. A prefix that cannot match is an error. One that matched nothing is reported.
 	Exclude []string
-	// OtherApplications lists prefixes of names that belong to other applications, which have other keys. These names are
-	// not looked at. They are no reason against destroying a key.
+	// OtherApplications lists prefixes of names that belong to other applications, which have other keys. These names
+	// are not looked at. They do not prevent a yes to MayDestroy.
 	OtherApplications []string
-	// GroupBy lists prefixes of names whose values are counted apart. By default it is what stands before the first colon,
-	// if that looks like a namespace and has at least ten entries, so that no whole name is shown.
+	// GroupBy lists prefixes of names whose values are counted apart. The default is the text before the first colon,
+	// if it looks like a namespace and has at least ten entries. So the report shows no whole names.
 	GroupBy []string
 	// Stored reports whether Prefix and the lists are of stored names, although Namespace is given.
 	Stored bool
 
-	// Keys must open the sealed values of caches. The audit counts values that none of them opens, and reads every value
-	// as a whole instead of its start.
+	// Keys must open the sealed values of caches. The audit then counts values that do not open under any of them. It
+	// reads whole values instead of their starts.
 	Keys []tink.AEADWithContext
 	// Namespaces are those that values are bound to, for Keys. A name belongs to the namespace that it starts with, and
 	// else to none. The default is Namespace.
@@ -58,8 +58,8 @@ type Config struct {
 	OneDatabase bool
 	// Replica accepts a server that is a replica, which may lack what its master has. MayDestroy is then never Yes.
 	Replica bool
-	// IgnoreTypes lists types of Redis, such as "hash" and "list", whose entries are no reason for Unknown. Give those that
-	// the applications use for other purposes. Strings are always looked at.
+	// IgnoreTypes lists types of Redis, such as "hash" and "list", whose entries do not cause the answer Unknown.
+	// Give those that the applications use for other purposes. Strings are always looked at.
 	IgnoreTypes []string
 
 	// Rate bounds the names per second. 0 means no limit.
@@ -72,7 +72,7 @@ type Config struct {
 	Control *Control
 	// Progress is called at the start, several times a second and at the end, by one goroutine at a time. Nil means none.
 	Progress func(Progress)
-	// Logger is told what is tried again. The default is slog.Default().
+	// Logger logs retries. The default is slog.Default().
 	Logger *slog.Logger
 }
 

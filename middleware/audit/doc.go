@@ -1,5 +1,5 @@
-// Package audit counts what lies in Redis: plaintext, sealed values by key, and, with keys, values that do not open. It
-// includes what asynq and package asynqjobs keep there. It only reads.
+// Package audit counts the entries in Redis: plaintext, sealed values by key, and, with keys, values that do not
+// open. It includes what asynq and package asynqjobs keep there. It only reads.
 //
 //	report, err := audit.Run(ctx, client, audit.Config{Namespace: "shop"})
 //	answer, reasons := report.AnythingPlaintext()

@@ -9,7 +9,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// findings are what was found in a batch, or by one master.
+// findings are the counts of one batch, or of one master.
 type findings struct {
 	seen       int64
 	excluded   int64

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// maxGroups and maxUnnamed bound what is counted apart.
+	// maxGroups and maxUnnamed bound how many groups are counted separately.
 	maxGroups  = 4096
 	showGroups = 64
 	minGroup   = 10
@@ -46,7 +46,8 @@ func (a *auditor) shownGroups(all *findings) []Group {
 	return shown
 }
 
-// groupOf returns the prefix under which a name is counted. What does not look like a prefix may be a whole name.
+// groupOf returns the prefix under which a name is counted. Text that does not look like a prefix may be a whole
+// name.
 func (a *auditor) groupOf(name string) string {
 	if len(a.groups) > 0 {
 		best := otherGroup

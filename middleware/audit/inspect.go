@@ -23,9 +23,9 @@ import (
 // ErrNoEntry reports that Redis holds nothing under a name.
 var ErrNoEntry = errors.New("audit: no such entry")
 
-// Entry describes one entry without any key. It holds neither name nor value.
+// Entry describes one entry without any key. It does not hold the name or the value.
 type Entry struct {
-	// Type is that of Redis. A cache writes "string" only.
+	// Type is the type in Redis. A cache writes "string" only.
 	Type string `json:"type"`
 	// TTL is how long the entry still lives, 0 for no expiry.
 	TTL time.Duration `json:"ttl_ns"`
@@ -96,9 +96,9 @@ func ttl(ctx context.Context, s *rediswalk.Servers, name string) (time.Duration,
 	}
 }
 
-// Value is what an entry holds. Printed in any way it shows its type only.
+// Value is the content of an entry. Printed in any way it shows its type only.
 type Value struct {
-	// Type is that of the sealed value, such as "string", "int64" or "json", or "plaintext".
+	// Type is the type of the sealed value, such as "string", "int64" or "json", or "plaintext".
 	Type string
 	// Text is the value as plaintext in Redis would be: the bytes of texts and codecs, and the digits of numbers.
 	Text []byte

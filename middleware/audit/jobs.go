@@ -32,7 +32,7 @@ func ofJobs(name string) bool {
 	return strings.HasPrefix(name, asynqPrefix) || asynqwire.IsScheduleKey(name)
 }
 
-// role is what an entry is to jobs.
+// role is the purpose of an entry in a job queue.
 type role int
 
 const (
@@ -121,10 +121,10 @@ func roleInQueue(rest, kind string) role {
 	return roleNone
 }
 
-// maxText bounds what is read of an id or of what a server says of itself.
+// maxText bounds the text that is read of an id or of a server's description.
 const maxText = 64 << 10
 
-// holds reports whether a text is what the role has.
+// holds reports whether a text fits the role.
 func (r role) holds(text []byte) bool {
 	switch r {
 	case roleCount:

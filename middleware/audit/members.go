@@ -13,14 +13,15 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 )
 
-// The members of asynq's lists and sets are ids of tasks, names of groups and queues, and keys. Releases of asynq before
-// 0.18 kept whole messages there, and an attacker or a mistake may put anything there. A member counts as bookkeeping only
-// if it is what asynq 0.26 writes: the entry that it names must exist, or it must at least look like a name.
+// The members of asynq's lists and sets are ids of tasks, names of groups and queues, and keys. Releases of asynq
+// before 0.18 kept whole messages there, and an attacker or a mistake may put anything there. A member counts as
+// bookkeeping only if it is what asynq 0.26 writes: the entry that it names must exist, or must at least look like a
+// name.
 
-// rule says what the members of a collection are.
+// rule describes the members of a collection.
 type rule struct {
 	kind string // of the collection
-	// entry returns the name of the entry that a member stands for, or "" if there need be none.
+	// entry returns the name of the entry to which a member refers, or "" if the entry need not exist.
 	entry func(member string) string
 	// valid reports whether a member has the right form.
 	valid func(member string) bool
@@ -98,7 +99,7 @@ func isEnqueueEvent(s string) bool {
 // membersAtATime is how many members are read at a time.
 const membersAtATime = 1000
 
-// members counts a collection as bookkeeping if all its members are what they should be.
+// members counts a collection as bookkeeping if all its members fit the rule.
 func (a *auditor) members(ctx context.Context, name string, r *rule, f *findings) error {
 	doubtful := false
 	err := a.eachMembers(ctx, name, r.kind, func(members []string) error {
@@ -117,7 +118,7 @@ func (a *auditor) members(ctx context.Context, name string, r *rule, f *findings
 	return nil
 }
 
-// oddMembers reports whether a member is not what it should be.
+// oddMembers reports whether a member does not fit the rule.
 func (a *auditor) oddMembers(ctx context.Context, name string, r *rule, members []string) (bool, error) {
 	var named, of []string
 	for _, m := range members {

@@ -101,13 +101,14 @@ type KeyChecks struct {
 	Unreadable int64 `json:"unreadable"`
 }
 
-// Group is what lies under names with one prefix.
+// Group counts the entries whose names share a prefix.
 type Group struct {
 	Prefix string `json:"prefix"`
 	Tally
 }
 
-// Report is what Run found. It holds no key names except Samples, what Groups start with, and what the caller gave.
+// Report is what Run found. The only names in it are Samples, the prefixes of Groups, and the names that the caller
+// gave.
 type Report struct {
 	// Schema is the number of the JSON form. It grows when a member goes or changes its meaning.
 	Schema int `json:"schema"`
@@ -120,8 +121,8 @@ type Report struct {
 	Elapsed   time.Duration `json:"elapsed_ns"`
 	// Servers are the addresses of the client.
 	Servers []string `json:"servers"`
-	// Namespace, Exclude, OtherApplications, Namespaces, OneDatabase, Replica and IgnoredTypes are as in the Config. Prefix
-	// is what the stored names start with.
+	// Namespace, Exclude, OtherApplications, Namespaces, OneDatabase, Replica and IgnoredTypes are as in the Config.
+	// Prefix is the start of the stored names.
 	Namespace         string   `json:"namespace"`
 	Prefix            string   `json:"prefix"`
 	Exclude           []string `json:"exclude,omitempty"`
@@ -189,7 +190,7 @@ func (r *Report) unknownFormat() int64 {
 // looked counts the names that were looked at.
 func (r *Report) looked() int64 { return r.Seen - r.Excluded - r.OtherNames }
 
-// Scope says in one line what the answers hold for.
+// Scope describes in one line which data the answers cover.
 func (r *Report) Scope() string {
 	var b strings.Builder
 	server := "master(s)"

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// window is how much of a value is read to see what it is: header, length, a wrapped data key of up to some 290
+	// window is how much of a value is read to classify it: header, length, a wrapped data key of up to some 290
 	// bytes and the start of the payload. Most key services wrap to less. Longer ones are read again.
 	window = 320
 	// maxWrapped bounds a wrapped data key (wire.KeyOf).
@@ -29,7 +29,7 @@ const (
 	hyperLogLog = "HyperLogLog"
 )
 
-// peeked is what is known of a value from its start.
+// peeked describes a value, as far as its start shows.
 type peeked struct {
 	name  string
 	size  int64

@@ -1,6 +1,6 @@
-// Package jobs seals what a background job leaves in its queue: payload, result
-// and error text. Package asynqjobs uses it for asynq. For another queue, write a
-// small adapter with [Encryptor.Seal] and [Encryptor.Open].
+// Package jobs seals the data of background jobs in their queue: payload, result and
+// error text. Package asynqjobs uses it for asynq. For another queue, write a small
+// adapter with [Encryptor.Seal] and [Encryptor.Open].
 //
 //	e, err := jobs.NewEncryptor(keys, jobs.WithNamespace("billing"))
 //	...

@@ -60,7 +60,7 @@ func NewEncryptor(a tink.AEADWithContext, opts ...Option) (*Encryptor, error) {
 }
 
 // Seal returns the sealed form of payload, bound to the names of m that are not
-// empty. It neither changes nor keeps payload. A nil payload is an empty one.
+// empty. It does not change or keep payload. A nil payload is an empty one.
 //
 // Errors: ErrTooLarge, ErrKeyServiceUnavailable, those of ctx.
 func (e *Encryptor) Seal(ctx context.Context, m Meta, payload []byte) ([]byte, error) {

@@ -188,11 +188,11 @@ func TestEveryByteCounts(t *testing.T) {
 func TestPlaintextIsNotSealed(t *testing.T) {
 	t.Parallel()
 	e := newEncryptor(t)
-	for _, clear := range []string{"", "1", "{}", `{"user":1}`, "\x0a\x03abc", "\x93\x01"} {
-		_, err := e.Open(t.Context(), meta, []byte(clear))
+	for _, plaintext := range []string{"", "1", "{}", `{"user":1}`, "\x0a\x03abc", "\x93\x01"} {
+		_, err := e.Open(t.Context(), meta, []byte(plaintext))
 		require.ErrorIs(t, err, jobs.ErrNotSealed)
 		require.True(t, jobs.Permanent(err))
-		require.False(t, jobs.IsSealed([]byte(clear)))
+		require.False(t, jobs.IsSealed([]byte(plaintext)))
 	}
 }
 
@@ -316,19 +316,19 @@ func (f foreign) DecryptWithContext(_ context.Context, c, ad []byte) ([]byte, er
 func TestCheckFindsAEADsThatDoNotEncrypt(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, newEncryptor(t).Check(t.Context()))
-	for name, a := range map[string]tink.AEADWithContext{"clear": clearAEAD{}, "unbound": unbound{sealtest.Keyring(t)}, "dead": dead{}} {
+	for name, a := range map[string]tink.AEADWithContext{"plaintext": plaintextAEAD{}, "unbound": unbound{sealtest.Keyring(t)}, "dead": dead{}} {
 		e, err := jobs.NewEncryptor(a)
 		require.NoError(t, err)
 		require.Error(t, e.Check(t.Context()), name)
 	}
 }
 
-type clearAEAD struct{}
+type plaintextAEAD struct{}
 
-func (clearAEAD) EncryptWithContext(_ context.Context, p, _ []byte) ([]byte, error) {
+func (plaintextAEAD) EncryptWithContext(_ context.Context, p, _ []byte) ([]byte, error) {
 	return append([]byte{0}, p...), nil
 }
-func (clearAEAD) DecryptWithContext(_ context.Context, c, _ []byte) ([]byte, error) {
+func (plaintextAEAD) DecryptWithContext(_ context.Context, c, _ []byte) ([]byte, error) {
 	return c[1:], nil
 }
 
@@ -390,7 +390,7 @@ func TestTextsHoldNoSecret(t *testing.T) {
 	sealed, err := e.Seal(t.Context(), m, []byte("canary-payload"))
 	require.NoError(t, err)
 	var said strings.Builder
-	for _, b := range [][]byte{sealed[:20], append(sealed, 1), []byte("canary-clear")} {
+	for _, b := range [][]byte{sealed[:20], append(sealed, 1), []byte("canary-plaintext")} {
 		_, err := e.Open(t.Context(), m, b)
 		require.Error(t, err)
 		fmt.Fprintf(&said, "%v %+v %#v\n", err, err, err)

@@ -19,7 +19,7 @@ var (
 
 	// ErrUnauthentic means that a value was altered, moved from another job, queue,
 	// type or kind, is bound to less than was asked for, or was sealed under another
-	// key. The cases are not told apart on purpose.
+	// key. The error hides on purpose which of these happened.
 	ErrUnauthentic = aead.ErrUnauthentic
 
 	// ErrUnknownKey means that a value was sealed under a key that the keyset in use
@@ -32,7 +32,7 @@ var (
 	ErrKeyServiceUnavailable = aead.ErrKeyServiceUnavailable
 
 	// ErrTooManyDataKeys means that too many unknown data keys were read at one time,
-	// as planted jobs cause. The value may be sound. Try again later.
+	// a sign of planted jobs. The value may be sound. Try again later.
 	ErrTooManyDataKeys = aead.ErrTooManyDataKeys
 
 	// ErrUnsupportedFormat means that a value has a version or features that this

@@ -41,8 +41,8 @@ func (k Kind) wire() (wire.Kind, error) {
 	}
 }
 
-// Meta is what a sealed value is bound to. Empty fields are not bound. Type,
-// Queue and ID are the names as the queue's store shows them.
+// Meta is the context to which a sealed value is bound. Empty fields are not bound.
+// Type, Queue and ID are the names as the queue's store shows them.
 type Meta struct {
 	Type  string
 	Queue string

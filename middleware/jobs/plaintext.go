@@ -2,7 +2,7 @@ package jobs
 
 import "github.com/sealcache/sealcache/middleware/internal/plaintext"
 
-// PlaintextPolicy is what a queue adapter does with plaintext jobs. It has the
+// PlaintextPolicy sets how a queue adapter treats plaintext jobs. It has the
 // names and the meaning of middleware.PlaintextPolicy. To turn encryption on
 // under live traffic, roll out WritePlaintext, then ReadPlaintext, then
 // RejectPlaintext. While a policy accepts plaintext jobs, an attacker who can

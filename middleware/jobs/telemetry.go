@@ -11,8 +11,8 @@ import (
 
 const scope = "github.com/sealcache/sealcache/middleware/jobs"
 
-// telemetry reports what an Encryptor does. It never shows a payload, a name or key
-// material.
+// telemetry reports the operations of an Encryptor. It never shows a payload, a
+// name or key material.
 type telemetry struct {
 	log       *slog.Logger
 	limit     report.Limiter

@@ -13,8 +13,8 @@ import (
 )
 
 // A Token is a keyed pseudonym of a list of byte strings. Equal lists have equal
-// tokens. Without the key a token can neither be computed nor guessed. A reader
-// of two tokens learns whether they stand for the same list, and nothing else.
+// tokens. Without the key, an attacker cannot compute or guess a token. A reader
+// of two tokens learns only whether they stand for the same list.
 type Token [wire.TagSize]byte
 
 // TokenSize is the length of a token's text.
@@ -27,10 +27,10 @@ func (t Token) String() string { return base64.RawURLEncoding.EncodeToString(t[:
 // type names and schedules. It is safe for concurrent use. The methods of a nil
 // Tokens return ErrNoPRF.
 //
-// The domain says what a token is for, so that tokens of different uses never
+// The domain names the purpose of a token, so that tokens of different uses never
 // match. Begin it with the name of your application. Domains that begin with
-// "asynqjobs." are reserved. Different lists of parts never share a token:
-// ("ab", "c") and ("a", "bc") differ.
+// "asynqjobs." are reserved. Different lists of parts never share a token: ("ab",
+// "c") and ("a", "bc") differ.
 type Tokens struct {
 	namespace string
 	set       *prf.Set

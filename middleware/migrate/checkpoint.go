@@ -27,8 +27,8 @@ import (
 // begin again. To begin again is safe, and takes the time of a whole run.
 var ErrCheckpoint = errors.New("migrate: the checkpoint is not valid for this run")
 
-// checkpoint is what a run leaves for the next one. The file holds it sealed under Config.Keys, so that it cannot be
-// edited, and opens only under the keys of the job.
+// checkpoint is the state that a run saves for the next one. The file holds it sealed under Config.Keys, so that it
+// cannot be edited, and opens only under the keys of the job.
 type checkpoint struct {
 	// Job is a digest of what decides which entries are written and how.
 	Job string `json:"job"`
@@ -41,7 +41,7 @@ type checkpoint struct {
 	Topology string `json:"topology"`
 	// OldKeys is a value under Config.OldKeys, if they seal. Only the same keys open it.
 	OldKeys []byte `json:"old_keys,omitempty"`
-	// Positions are by the run id of each master. The counts of a master that is not there any more are not added.
+	// Positions are by the run id of each master. The counts of a master that has gone are not added.
 	Positions map[string]rediswalk.Position[*Counts] `json:"positions"`
 	// Work are counts that stay true when a master is scanned again. Rewritten is Counts.Written of discarded scans.
 	Work      Counts `json:"work"`
@@ -65,7 +65,8 @@ type checkpointFile struct {
 
 const (
 	checkpointFormat = 3
-	// checkpointName is what the checkpoint is bound to, with the kind wire.KeyCheck: no application can seal one.
+	// checkpointName is the name to which the checkpoint is bound, with the kind wire.KeyCheck, which applications
+	// cannot seal.
 	checkpointName = "sealcache.checkpoint"
 	maxCheckpoint  = 16 << 20
 	// maxCheckpointAge bounds how long the data may have been changed by other means, such as a rollback of the application.
@@ -151,14 +152,14 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	if err := decodeOne(plaintext, c); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	}
-	// Vault shows the version of its key. What was done under another version has to be done again.
+	// Vault shows the version of its key. Work under another version has to be repeated.
 	if was := wire.KeyOf(sealed[n:]); was.Version != m.present.Version {
 		return nil, fmt.Errorf("%w: the key service has rotated its key", ErrCheckpoint)
 	}
 	return c, nil
 }
 
-// openOwn opens what a run has sealed for itself, and returns the length of its header.
+// openOwn opens a value that a run has sealed for itself, and returns the length of its header.
 func (m *migration) openOwn(ctx context.Context, b *box.Box, sealed []byte) (plaintext []byte, n int, err error) {
 	if _, n, err = b.Parse(sealed); err != nil {
 		return nil, 0, err
@@ -170,7 +171,7 @@ func (m *migration) openOwn(ctx context.Context, b *box.Box, sealed []byte) (pla
 	return plaintext, n, err
 }
 
-// ownBox seals and opens what a run keeps for itself. It is bound to the namespace of the target.
+// ownBox seals and opens the values that a run keeps for itself. It is bound to the namespace of the target.
 func (m *migration) ownBox(a tink.AEADWithContext) (*box.Box, error) {
 	return box.New(a, wire.KeyCheck, m.target().Namespace)
 }

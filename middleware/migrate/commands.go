@@ -14,8 +14,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
 
-// probeSource runs the commands of a real run without an effect: SET XX writes nothing where there is no entry. KEYS: a name
-// that no entry has.
+// probeSource runs the commands of a real run without an effect: SET XX writes nothing where there is no entry. KEYS:
+// a name without an entry.
 const probeSource = `
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('SET', KEYS[1], '', 'XX', 'KEEPTTL')

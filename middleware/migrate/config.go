@@ -74,15 +74,15 @@ func (t ValueType) wire() (wire.Type, error) {
 
 // Space is a set of names in Redis.
 type Space struct {
-	// Namespace is that of the application's store (middleware.WithNamespace). Stored names start with it and a colon, and
-	// values are bound to it. Empty means none.
+	// Namespace is the namespace of the application's store (middleware.WithNamespace). Stored names start with it
+	// and a colon, and values are bound to it. Empty means none.
 	Namespace string
 	// Prefix limits the space to keys that start with it, literally. Keys are as the application gives them, without the
 	// namespace. Empty means all.
 	Prefix string
 }
 
-// stored is what the stored names of the space start with.
+// stored is the start of the stored names of the space.
 func (s Space) stored() string { return s.namespace() + s.Prefix }
 
 func (s Space) namespace() string {
@@ -145,7 +145,7 @@ type Config struct {
 	// and INCR on them fails from then on.
 	LeaveNumbers bool
 	// MaxValueBytes bounds the stored values that are changed. Larger ones are left alone and counted. The default is
-	// 8 MiB, because Redis serves nobody else while it swaps a value: about 7 ms per MiB.
+	// 8 MiB, because Redis serves no other client while it swaps a value: about 7 ms per MiB.
 	MaxValueBytes int
 	// DeleteOld deletes an old entry after the new one was read back and opened. It needs To.
 	DeleteOld bool
@@ -174,7 +174,7 @@ type Config struct {
 	Checkpoint string
 	// Progress is called at the start, several times a second and at the end, by one goroutine at a time. Nil means none.
 	Progress func(Progress)
-	// Logger is told what is tried again. The default is slog.Default().
+	// Logger logs retries. The default is slog.Default().
 	Logger *slog.Logger
 }
 

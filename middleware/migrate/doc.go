@@ -20,10 +20,10 @@
 //
 // # What a run does
 //
-// It scans every master in batches. A script in Redis writes an entry only if it still holds what was read: plaintext is
-// compared as a whole, a sealed value by its length and its last 16 bytes, which are random. So no write of the application
-// is lost. In place, an entry keeps its expiry and its tags. Memory is bounded by a few megabytes, or a few values of
-// Config.MaxValueBytes.
+// It scans every master in batches. A script in Redis writes an entry only if it has not changed since it was read:
+// plaintext is compared as a whole, a sealed value by its length and its last 16 bytes, which are random. So no write
+// of the application is lost. In place, an entry keeps its expiry and its tags. Memory is bounded by a few megabytes,
+// or a few values of Config.MaxValueBytes.
 //
 // A run leaves alone: entries that are not strings, names of asynq, key checks, values that do not open, and formats that
 // this release does not know. Report.Left counts the entries that should have been changed and were not.

@@ -25,7 +25,7 @@ const (
 	tailBytes = 16
 )
 
-// tagPrefix is that of gocache's Redis store, and redisstore's.
+// tagPrefix is the prefix of tag sets in gocache's Redis store and in redisstore.
 const tagPrefix = "gocache_tag_"
 
 // entry is one of a batch.
@@ -187,7 +187,8 @@ func (m *migration) inPlaceBatch(ctx context.Context, names []string) (*Counts, 
 	return c, nil
 }
 
-// inPlaceEntries tries entries until they are done or have changed too often. values are what they hold, nil to read them.
+// inPlaceEntries tries entries until they are done or have changed too often. values are their contents, nil to read
+// them.
 func (m *migration) inPlaceEntries(ctx context.Context, sc *scratch, group []entry, values [][]byte, c *Counts) (err error) {
 	for attempt := 1; len(group) > 0; attempt++ {
 		if values == nil {
@@ -280,7 +281,8 @@ type swap struct {
 	value
 }
 
-// expected returns what a script compares an entry with: a whole plaintext value, or length and end of a sealed one.
+// expected returns the bytes with which a script compares an entry: a whole plaintext value, or length and end of a
+// sealed one.
 func (v *value) expected() (old []byte, size int) {
 	if !wire.IsSealed(v.old) || len(v.old) <= tailBytes {
 		return v.old, -1

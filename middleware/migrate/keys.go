@@ -16,9 +16,9 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// ErrWrongKeys reports that the keys are not the application's, or the namespace or prefix is not, or that Keys is a
-// keyring where the application has an envelope. Either the key check of a namespace, or the entry of Config.Proof, does
-// not open. Or no sealed value among the first batches opens; Config.IgnoreUnreadable then goes on.
+// ErrWrongKeys means that the keys, the namespace or the prefix are not those of the application, or that Keys is a
+// keyring where the application has an envelope. Either the key check of a namespace, or the entry of Config.Proof,
+// does not open. Or no sealed value among the first batches opens; Config.IgnoreUnreadable then goes on.
 //
 // The key check is the entry "sealcache.key-check" of each namespace, which Store.Check of the application makes. If an
 // attacker has replaced it, or it is older than the keys, delete it: the next Store.Check makes a new one.
@@ -161,7 +161,8 @@ func (m *migration) get(ctx context.Context, name string) ([]byte, error) {
 }
 
 const (
-	// firstScans, firstNames, firstValues and firstBytes bound what is tried of each master before the first write.
+	// firstScans, firstNames, firstValues and firstBytes bound how much of each master is tried before the first
+	// write.
 	firstScans  = 1000 // calls of SCAN, which name few where most of a database is outside the space
 	firstNames  = 5000
 	firstValues = 64

@@ -191,7 +191,7 @@ func TestLive(t *testing.T) {
 		matches(t, rdb, app, ns, model)
 		require.Zero(t, use(audited(t, rdb, audit.Config{Prefix: ns + ":"}), fmt.Sprint("KEK key ", old)))
 
-		// And back to clear, with the application in the state that reads both and writes clear.
+		// And back to plaintext, with the application in the state that reads both and writes plaintext.
 		app = sealedStore(t, rdb, b, ns, middleware.WithPlaintext(middleware.WritePlaintext))
 		under(t, app, rdb, ns, model, func() {
 			r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: b})

@@ -42,7 +42,7 @@ func (m *migration) watched(ctx context.Context, work func(ctx context.Context) 
 	return err
 }
 
-// states are those of the masters, nil if the user may not call INFO.
+// states are the states of the masters, or nil if the user may not call INFO.
 func (m *migration) states(ctx context.Context) (states []rediswalk.State, err error) {
 	err = m.walk.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
 		states, err = m.servers.States(ctx)

@@ -198,9 +198,9 @@ func (m *migration) writeNew(ctx context.Context, moves []moved) error {
 	return nil
 }
 
-// verify reads back what the new names hold, and returns the entries that have arrived: they open as what they were, and
-// have the old expiry. If an earlier run wrote an entry and its expiry differs now, either expiry may be the right one, so
-// it is a conflict.
+// verify reads the new names back, and returns the entries that have arrived. An entry has arrived if it opens with
+// the same value and has the old expiry. If an earlier run wrote an entry and its expiry differs now, either expiry
+// may be the right one, so it is a conflict.
 func (m *migration) verify(ctx context.Context, moves []moved, c *Counts) ([]moved, error) {
 	group := make([]entry, len(moves))
 	for i := range moves {
@@ -291,7 +291,7 @@ func (m *migration) holds(ctx context.Context, v *moved, stored []byte) (bool, e
 	}
 }
 
-// dropOld deletes old entries that still hold what was read.
+// dropOld deletes old entries that have not changed since they were read.
 func (m *migration) dropOld(ctx context.Context, moves []moved, c *Counts) error {
 	calls := make([]*rediswalk.Call, len(moves))
 	for i := range moves {

@@ -22,7 +22,7 @@ func TestMoveIntoNamespace(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
 		a := envelope(t)
-		clear, err := redisstore.New(rdb)
+		plaintext, err := redisstore.New(rdb)
 		require.NoError(t, err)
 		const n = 120
 		expiries := map[int]int64{}
@@ -31,10 +31,10 @@ func TestMoveIntoNamespace(t *testing.T) {
 			if i%3 == 0 {
 				opts = append(opts, store.WithExpiration(time.Hour+time.Duration(i)*time.Millisecond))
 			}
-			require.NoError(t, clear.Set(ctx, fmt.Sprintf("%s-user:%d", ns, i), fmt.Sprint("v", i), opts...))
+			require.NoError(t, plaintext.Set(ctx, fmt.Sprintf("%s-user:%d", ns, i), fmt.Sprint("v", i), opts...))
 			expiries[i] = expiry(t, rdb, fmt.Sprintf("%s-user:%d", ns, i))
 		}
-		require.NoError(t, clear.Set(ctx, ns+"-untouched", "v", store.WithTags([]string{ns + "-all"})))
+		require.NoError(t, plaintext.Set(ctx, ns+"-untouched", "v", store.WithTags([]string{ns + "-all"})))
 		config := migrate.Config{
 			Operation: migrate.Seal, Keys: a,
 			From: migrate.Space{Prefix: ns + "-user:"},
@@ -60,7 +60,7 @@ func TestMoveIntoNamespace(t *testing.T) {
 		}
 
 		// The second run deletes. One old entry changes before it: the entry and its value must stay.
-		require.NoError(t, clear.Set(ctx, ns+"-user:0", "changed"))
+		require.NoError(t, plaintext.Set(ctx, ns+"-user:0", "changed"))
 		config.DeleteOld = true
 		r = run(t, rdb, config)
 		require.EqualValues(t, n-1, r.Deleted)
@@ -86,7 +86,7 @@ func TestMoveIntoNamespace(t *testing.T) {
 	})
 }
 
-// From one namespace to another, under another key; and back to clear, with other names.
+// From one namespace to another, under another key; and back to plaintext, with other names.
 func TestMoveBetweenNamespaces(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
@@ -95,7 +95,7 @@ func TestMoveBetweenNamespaces(t *testing.T) {
 		for i := range 40 {
 			require.NoError(t, one.Set(ctx, fmt.Sprint(i), int64(i), store.WithExpiration(time.Hour), store.WithTags([]string{"t"})))
 		}
-		require.NoError(t, rdb.Set(ctx, ns+":clear", "v", 0).Err())
+		require.NoError(t, rdb.Set(ctx, ns+":plaintext", "v", 0).Err())
 		r := run(t, rdb, migrate.Config{
 			Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, To: &migrate.Space{Namespace: ns + "-2"},
 			Keys: b, OldKeys: a, DeleteOld: true, IgnoreUnreadable: true,
@@ -125,7 +125,7 @@ func TestRebindInPlace(t *testing.T) {
 		a := keyring(t)
 		without := sealedStore(t, rdb, a, "")
 		require.NoError(t, without.Set(ctx, ns+":sealed", "v", store.WithExpiration(time.Hour)))
-		require.NoError(t, rdb.Set(ctx, ns+":clear", "w", 0).Err())
+		require.NoError(t, rdb.Set(ctx, ns+":plaintext", "w", 0).Err())
 		with := sealedStore(t, rdb, a, ns)
 		_, err := with.Get(ctx, "sealed")
 		require.ErrorIs(t, err, middleware.ErrUnauthentic)
@@ -136,7 +136,7 @@ func TestRebindInPlace(t *testing.T) {
 		require.EqualValues(t, 2, r.Written)
 		require.True(t, r.Done())
 		require.Equal(t, "v", value(t, with, "sealed"))
-		require.Equal(t, []byte("w"), value(t, with, "clear"))
+		require.Equal(t, []byte("w"), value(t, with, "plaintext"))
 		require.Positive(t, expiry(t, rdb, ns+":sealed"))
 		r = run(t, rdb, config)
 		require.Zero(t, r.Written)
@@ -152,7 +152,7 @@ func TestExpiryChangesBeforeOldIsDeleted(t *testing.T) {
 		for i, ttl := range []time.Duration{0, time.Hour, time.Minute, time.Hour, time.Hour} {
 			require.NoError(t, rdb.Set(ctx, fmt.Sprintf("%s-old:%d", ns, i), "v", ttl).Err())
 		}
-		for how, op := range map[string]migrate.Operation{"sealed": migrate.Seal, "clear": migrate.Unseal} {
+		for how, op := range map[string]migrate.Operation{"sealed": migrate.Seal, "plaintext": migrate.Unseal} {
 			config := migrate.Config{
 				Operation: op, From: migrate.Space{Prefix: ns + "-old:"}, To: &migrate.Space{Namespace: ns + how}, Keys: keyring(t),
 			}
@@ -215,14 +215,14 @@ func TestTagsFollowTheNamespace(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
 		a := keyring(t)
-		clear, err := redisstore.New(rdb)
+		plaintext, err := redisstore.New(rdb)
 		require.NoError(t, err)
 		for how, c := range map[string]struct {
 			before store.StoreInterface
 			config migrate.Config
 		}{
-			"seal":   {clear, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}}},
-			"bind":   {clear, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Prefix: ns + ":"}, To: &migrate.Space{Namespace: ns}}},
+			"seal":   {plaintext, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}}},
+			"bind":   {plaintext, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Prefix: ns + ":"}, To: &migrate.Space{Namespace: ns}}},
 			"rebind": {sealedStore(t, rdb, a, ""), migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Prefix: ns + ":"}, To: &migrate.Space{Namespace: ns}}},
 		} {
 			tag := ns + "-" + how

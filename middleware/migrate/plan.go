@@ -38,7 +38,7 @@ type PlanConfig struct {
 	Logger *slog.Logger // as in Config
 }
 
-// Form is what a value looks like, as far as its bytes and OBJECT ENCODING show.
+// Form is the apparent form of a value, by its bytes and OBJECT ENCODING.
 type Form string
 
 // The forms. INCR, APPEND and SETBIT work on plaintext only, so values of FormInteger, FormFloat and FormModified may break
@@ -64,7 +64,7 @@ type PlanCount struct {
 	NoExpiry int64 `json:"no_expiry"`
 }
 
-// PlanGroup is what lies under one prefix.
+// PlanGroup counts the entries under one prefix.
 type PlanGroup struct {
 	Prefix string             `json:"prefix"`
 	Forms  map[Form]PlanCount `json:"forms,omitempty"`
@@ -94,12 +94,13 @@ type Inventory struct {
 	WouldSeal PlanCount `json:"would_seal"`
 	Growth    int64     `json:"growth"`
 	TooLarge  int64     `json:"too_large"`
-	// Groups are by what stands before the first colon of a key, the largest first. The last one holds the rest.
+	// Groups are by the text before the first colon of a key, the largest first. The last one holds the rest.
 	Groups  []PlanGroup  `json:"groups"`
 	Largest []LargeValue `json:"largest,omitempty"`
 	// UnmatchedExcludes are the prefixes of Exclude that matched no key.
 	UnmatchedExcludes []string `json:"unmatched_excludes,omitempty"`
-	// Obstacles say what would stop a run or make it harmful: EVAL that is not allowed, too little memory, eviction.
+	// Obstacles are the reasons that would stop a run or make it harmful: EVAL that is not allowed, too little
+	// memory, eviction.
 	Obstacles []string `json:"obstacles,omitempty"`
 }
 
@@ -111,14 +112,14 @@ const (
 	planToken    = 64  // longest short token
 )
 
-// planTally is what one master has.
+// planTally holds the counts of one master.
 type planTally struct {
 	Inventory
 	groups map[string]*PlanGroup
 	blind  bool // OBJECT ENCODING is not allowed
 }
 
-// Plan reads every entry's start and counts what a migration would meet. It changes nothing and needs no key.
+// Plan reads the start of every entry and counts what a migration would do. It changes nothing and needs no key.
 func Plan(ctx context.Context, client redis.UniversalClient, c PlanConfig) (*Inventory, error) {
 	config := Config{From: c.From, Exclude: c.Exclude, Stored: c.Stored}
 	exclude, err := config.excluded()

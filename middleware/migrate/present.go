@@ -11,7 +11,7 @@ import (
 )
 
 // present is the key under which an AEAD seals now, as far as its ciphertexts show. A keyring shows its key id, an
-// envelope that of its key-encryption key. A key service shows none; the data keys of this run stand for it.
+// envelope that of its key-encryption key. A key service shows none; the data keys of this run then identify it.
 type present struct {
 	wire.Key
 

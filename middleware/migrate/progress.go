@@ -10,7 +10,7 @@ import (
 // Progress is the state of a run.
 type Progress struct {
 	Counts
-	// Phase says what the run does now, in words.
+	// Phase describes the present step of the run in words.
 	Phase string
 	// Paused lists the reasons for which the run is paused.
 	Paused []string

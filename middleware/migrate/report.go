@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Counts are what a run met and did, in entries unless named otherwise. SCAN may name an entry twice. The second time it is
-// AlreadyDone.
+// Counts are the results of a run, in entries unless named otherwise. SCAN may name an entry twice. The second time
+// it is AlreadyDone.
 type Counts struct {
 	// Seen counts the names in the space.
 	Seen int64 `json:"seen"`
@@ -30,7 +30,7 @@ type Counts struct {
 	// Numbers counts plaintext values that are whole numbers as INCR writes them. With Config.LeaveNumbers they were left
 	// alone. Otherwise they are among Written, and INCR on them fails.
 	Numbers int64 `json:"numbers"`
-	// Fernet counts values among Written that look like Fernet tokens. They were sealed as tokens.
+	// Fernet counts values in Written that look like Fernet tokens. They were sealed as tokens.
 	Fernet int64 `json:"fernet"`
 	// Renamed counts entries among Written that have another hidden name now, or that have one only now.
 	Renamed int64 `json:"renamed"`
@@ -68,7 +68,7 @@ type Counts struct {
 	// WouldBeMovedAgain counts entries whose new name the scan would find as an old one.
 	WouldBeMovedAgain int64 `json:"would_be_moved_again"`
 
-	// The following entries are none of the run's business.
+	// The following entries are outside the run's task.
 
 	// Excluded counts names that Config.Exclude matched.
 	Excluded int64 `json:"excluded"`
@@ -136,7 +136,7 @@ func (c *Counts) work() *Counts {
 	}
 }
 
-// state returns the other counts. They say what a scan found, and a scan that begins again forgets them.
+// state returns the other counts. They are findings of a scan, and are reset when the scan begins again.
 func (c *Counts) state() *Counts {
 	s := c.clone()
 	s.Retried, s.Fernet, s.Deleted, s.TagSets, s.TagMembers = 0, 0, 0, 0, 0
@@ -160,7 +160,7 @@ func (c *Counts) clone() Counts {
 	return d
 }
 
-// Report is what a run did. It holds no key names except what the caller gave in the Config.
+// Report is the result of a run. The only key names in it are those that the caller gave in the Config.
 type Report struct {
 	Operation string `json:"operation"`
 	// Servers are the addresses of the client, and Databases has the selected one.
@@ -174,7 +174,7 @@ type Report struct {
 	To    string `json:"to,omitempty"` // and what the new ones start with
 	// MovedNames reports whether stored names changed.
 	MovedNames bool `json:"moved_names"`
-	// HiddenNames says that Config.HiddenKeys or Config.OneWayKeys were given. PRFKey is the id of their primary key.
+	// HiddenNames reports whether Config.HiddenKeys or Config.OneWayKeys was given. PRFKey is the id of their primary key.
 	HiddenNames bool   `json:"hidden_names"`
 	PRFKey      uint32 `json:"prf_key,omitempty"`
 	DryRun      bool   `json:"dry_run"`
@@ -186,17 +186,17 @@ type Report struct {
 	UnmatchedExcludes []string `json:"unmatched_excludes,omitempty"`
 	// Complete reports whether every master was scanned to its end, while no slots of a Cluster moved.
 	Complete bool `json:"complete"`
-	// Runs is how often the run was started, resumptions included. Counts and Elapsed are of all of them. The next run
-	// counts as AlreadyDone what a killed run did after its last checkpoint.
+	// Runs is how often the run was started, resumptions included. Counts and Elapsed are of all of them. Entries
+	// that a killed run wrote after its last checkpoint count as AlreadyDone in the next run.
 	Runs    int           `json:"runs"`
 	Started time.Time     `json:"started"`
 	Elapsed time.Duration `json:"elapsed_ns"`
-	// Masters is how many were scanned. Restarts is how often a scan began again, because a server restarted or failed over,
-	// or slots moved. Counts are then of the last scan, as far as they say what was found.
+	// Masters is how many were scanned. Restarts is how often a scan began again, because a server restarted or
+	// failed over, or slots moved. Counts of findings are then those of the last scan.
 	Masters  int `json:"masters"`
 	Restarts int `json:"restarts"`
-	// PrimaryChanged reports whether Keys seal under another key now than at the start. Reseal has left alone what is
-	// sealed under the earlier key: run it again.
+	// PrimaryChanged reports whether Keys seal under another key now than at the start. Reseal has not resealed
+	// values under the earlier key: run it again.
 	PrimaryChanged bool `json:"primary_changed"`
 	// Warnings are sentences for the reader of the report. They name no keys.
 	Warnings []string `json:"warnings,omitempty"`
@@ -226,8 +226,8 @@ func (r *Report) leftBehind() int64 {
 	return n
 }
 
-// Done reports whether nothing is left to do: the scan was complete, found something and left nothing, every filter
-// matched, and Reseal has used what is the primary key now.
+// Done reports whether nothing is left to do: the scan was complete, found entries and left none, every filter
+// matched, and Reseal has used the present primary key.
 func (r *Report) Done() bool {
 	return r.Complete && r.Left() == 0 && !r.FoundNothing() && !r.PrimaryChanged && len(r.UnmatchedExcludes) == 0
 }

@@ -66,8 +66,9 @@ const (
 	phaseCleanup = "removing old tags"
 )
 
-// Run does what the Config says, until it is done or cannot go on. It accepts a client of a single node, of Sentinel or of
-// a Cluster, and does not close it. Two runs of the same Config at the same time do no harm, but twice the work.
+// Run does the operation of the Config until it is complete or fails. It accepts a client of a single node, of
+// Sentinel or of a Cluster, and does not close it. Two runs of the same Config at the same time do no harm, but twice
+// the work.
 //
 // The Report is never nil if the Config was accepted. After an error, or the end of ctx, it is not Complete, and the
 // checkpoint resumes the same Config. A Complete Report may still name entries that were left: see Report.Done. Errors are
@@ -270,7 +271,7 @@ func (m *migration) prepareRun(ctx context.Context) error {
 	return nil
 }
 
-// register records the run in Redis, so that the checkpoint of an opposite run is not believed any more.
+// register records the run in Redis, so that the checkpoint of an opposite run is refused.
 func (m *migration) register(ctx context.Context, job string) error {
 	if m.DryRun {
 		return nil

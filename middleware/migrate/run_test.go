@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,9 +18,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
-	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
-	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -47,7 +44,7 @@ func TestSealInPlace(t *testing.T) {
 		before := stored(t, rdb, ns+":sealed")
 		require.NoError(t, rdb.LPush(ctx, ns+":list", "x").Err())
 		require.NoError(t, rdb.HSet(ctx, ns+":hash", "f", "x").Err())
-		require.NoError(t, rdb.Set(ctx, ns+"-elsewhere", "clear", 0).Err())
+		require.NoError(t, rdb.Set(ctx, ns+"-elsewhere", "plaintext", 0).Err())
 		require.NoError(t, rdb.Set(ctx, ns+":counter:1", "41", 0).Err())
 
 		config := migrate.Config{
@@ -74,7 +71,7 @@ func TestSealInPlace(t *testing.T) {
 		}
 		require.Empty(t, value(t, app, "empty"))
 		require.Equal(t, before, stored(t, rdb, ns+":sealed"))
-		require.Equal(t, "clear", string(stored(t, rdb, ns+"-elsewhere")))
+		require.Equal(t, "plaintext", string(stored(t, rdb, ns+"-elsewhere")))
 		require.Equal(t, "41", string(stored(t, rdb, ns+":counter:1")))
 		require.NoError(t, rdb.Incr(ctx, ns+":counter:1").Err())
 
@@ -119,7 +116,7 @@ func TestUnsealIsWhatTheStoreWouldWrite(t *testing.T) {
 		ctx := t.Context()
 		a := envelope(t)
 		app := sealedStore(t, rdb, a, ns, middleware.WithCodec(middleware.JSON[[]int]()))
-		clear := sealedStore(t, rdb, a, ns+"-clear", middleware.WithCodec(middleware.JSON[[]int]()), middleware.WithPlaintext(middleware.WritePlaintext))
+		plaintext := sealedStore(t, rdb, a, ns+"-plaintext", middleware.WithCodec(middleware.JSON[[]int]()), middleware.WithPlaintext(middleware.WritePlaintext))
 		values := map[string]any{
 			"bytes": []byte{0, 1, 255}, "string": "text", "true": true, "false": false,
 			"int": -1, "int8": int8(-128), "int16": int16(-300), "int32": int32(-70000), "int64": int64(-1 << 60),
@@ -128,14 +125,14 @@ func TestUnsealIsWhatTheStoreWouldWrite(t *testing.T) {
 		}
 		for k, v := range values {
 			require.NoError(t, app.Set(ctx, k, v, store.WithExpiration(time.Hour)))
-			require.NoError(t, clear.Set(ctx, k, v))
+			require.NoError(t, plaintext.Set(ctx, k, v))
 		}
 		require.NoError(t, app.Set(ctx, "looks sealed", []byte("\xC1\x5C\x01")))
 		r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a})
 		require.EqualValues(t, len(values), r.Written)
 		require.EqualValues(t, 1, r.WrongType, "in plaintext it could not be told from a sealed one")
 		for k := range values {
-			require.Equal(t, string(stored(t, rdb, ns+"-clear:"+k)), string(stored(t, rdb, ns+":"+k)), k)
+			require.Equal(t, string(stored(t, rdb, ns+"-plaintext:"+k)), string(stored(t, rdb, ns+":"+k)), k)
 			require.Positive(t, expiry(t, rdb, ns+":"+k))
 		}
 	})
@@ -155,7 +152,7 @@ func TestReseal(t *testing.T) {
 		for k, v := range values {
 			require.NoError(t, app.Set(ctx, k, v, store.WithExpiration(time.Hour)))
 		}
-		require.NoError(t, rdb.Set(ctx, ns+":clear", "clear", 0).Err())
+		require.NoError(t, rdb.Set(ctx, ns+":plaintext", "plaintext", 0).Err())
 		expires := expiry(t, rdb, ns+":s")
 		config := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}}
 		for step, c := range []struct {
@@ -306,90 +303,6 @@ func TestValuesOfGocacheApplications(t *testing.T) {
 		}
 		require.True(t, isSealed(stored(t, rdb, ns+":user")))
 	})
-}
-
-// A user of Redis with no more than the runbook names.
-func TestPermissions(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		rules string
-		to    *migrate.Space
-	}{
-		"in place": {"~* +scan +info +strlen +get +mget +type +getrange +exists +set +evalsha +eval +ping +hello +client", nil},
-		"moved": {"~* +scan +info +strlen +get +mget +type +getrange +exists +set +evalsha +eval +ping +hello +client " +
-			"+pexpiretime +unlink +sscan +sadd +srem +persist +pexpireat", &migrate.Space{Namespace: "n"}},
-		"without info": {"~* +scan +strlen +get +mget +type +getrange +exists +set +evalsha +eval +ping +hello +client", nil},
-	} {
-		server := redistest.StartWith(t, redistest.Options{User: "mover", Password: "secret", Rules: c.rules})
-		rdb := server.Client(t)
-		require.NoError(t, rdb.Set(t.Context(), "old:a", "v", time.Hour).Err())
-		if c.to != nil {
-			require.NoError(t, rdb.SAdd(t.Context(), "gocache_tag_t", "old:a").Err())
-		}
-		both, former, _ := rotated(t, handle(t))
-		keys := keyringOf(t, both)
-		if c.to != nil {
-			require.NoError(t, sealedStore(t, rdb, keys, c.to.Namespace).Set(t.Context(), "sealed", "v"))
-		}
-		config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Prefix: "old:"}, To: c.to, Keys: keys, DeleteOld: c.to != nil}
-		if name == "without info" { // a restart would not be noticed
-			_, err := unproven(t.Context(), rdb, config)
-			require.ErrorContains(t, err, "+info")
-			require.Equal(t, "v", string(stored(t, rdb, "old:a")))
-			require.NoError(t, rdb.Set(t.Context(), "old:a", "\xC1\x5C\x01\x01\x01\x00\x01\x00\x00\x00\x07"+strings.Repeat("x", 40), 0).Err())
-		} else {
-			r := run(t, rdb, config)
-			require.EqualValues(t, 1, r.Written, name)
-			require.True(t, r.Done())
-		}
-		report := audited(t, rdb, audit.Config{})
-		answer, why := report.AnythingPlaintext()
-		may, _ := report.MayDestroy(former, audit.Conditions{Keyset: keys.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})
-		if name == "without info" { // a restart would not have been noticed
-			require.Equal(t, audit.Unknown, answer)
-			require.Contains(t, why[0], "INFO")
-			require.Equal(t, audit.Unknown, may)
-			continue
-		}
-		require.Equal(t, audit.No, answer, why)
-		require.Equal(t, audit.Yes, may)
-	}
-}
-
-// The same in a Cluster. Without CLUSTER NODES nothing is done, since whether slots move is not known.
-func TestPermissionsInACluster(t *testing.T) {
-	t.Parallel()
-	cluster := redistest.StartCluster(t)
-	ctx, rdb := t.Context(), cluster.Client(t)
-	rules := "resetkeys -@all ~* +scan +info +strlen +get +mget +type +getrange +exists +set +evalsha +eval +cluster|slots +asking " +
-		"+ping +hello +client +command"
-	as := func(rules string) *redis.ClusterClient {
-		for _, s := range cluster.Nodes() {
-			args := []any{"acl", "setuser", "mover", "reset", "on", ">secret"}
-			for _, r := range strings.Fields(rules) {
-				args = append(args, r)
-			}
-			require.NoError(t, s.Client(t).Do(ctx, args...).Err())
-		}
-		opts := cluster.ClientOptions()
-		opts.Username, opts.Password = "mover", "secret"
-		c := redis.NewClusterClient(opts)
-		t.Cleanup(func() { _ = c.Close() })
-		return c
-	}
-	fill(t, rdb, "rights", 50)
-	config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "rights"}, Keys: keyring(t)}
-	began := time.Now()
-	r, err := unproven(ctx, as(rules), config)
-	require.ErrorContains(t, err, "CLUSTER NODES")
-	require.Zero(t, r.Seen)
-	require.Less(t, time.Since(began), 20*time.Second, "it does not go away by waiting")
-
-	allowed := as(rules + " +cluster|nodes")
-	r = run(t, allowed, config)
-	require.EqualValues(t, 50, r.Written)
-	answer, why := audited(t, allowed, audit.Config{}).AnythingPlaintext()
-	require.Equal(t, audit.No, answer, why)
 }
 
 // outage is an AEAD whose key service is away for some calls in the middle.

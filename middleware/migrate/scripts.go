@@ -2,17 +2,17 @@ package migrate
 
 import "github.com/sealcache/sealcache/middleware/internal/rediswalk"
 
-// scripts are those of a run. None fails on an entry of another type.
+// scripts holds the scripts of a run. None fails on an entry of another type.
 type scripts struct{ swap, drop, read, tag, rename rediswalk.Script }
 
 func newScripts() scripts {
 	return scripts{rediswalk.NewScript(swapSource), rediswalk.NewScript(dropSource), rediswalk.NewScript(readSource), rediswalk.NewScript(tagSource), rediswalk.NewScript(renameSource)}
 }
 
-// swapSource writes entries that still hold what was read. KEYS: entries. ARGV, four for each: the value that was read,
-// or its end; its length, or -1 if it is the whole value; the new value; when it has to expire at the latest, in Unix
-// milliseconds, or 0. It returns for each 1 if it was written, 0 if it has changed, -1 if it does not exist. An entry keeps
-// its expiry unless that is too late.
+// swapSource writes entries that have not changed since they were read. KEYS: entries. ARGV, four for each: the value
+// that was read, or its end; its length, or -1 if it is the whole value; the new value; when it has to expire at the
+// latest, in Unix milliseconds, or 0. It returns for each 1 if it was written, 0 if it has changed, -1 if it does not
+// exist. An entry keeps its expiry unless that is too late.
 const swapSource = `
 local result = {}
 for i = 1, #KEYS do
@@ -38,8 +38,9 @@ for i = 1, #KEYS do
 end
 return result`
 
-// dropSource deletes an entry that still holds what was read. KEYS: entry. ARGV: the first two of swapSource, and
-// when the entry expires, or nothing if that does not matter. It returns 1 if it was deleted, 0 if it has changed, -1 if it does not exist.
+// dropSource deletes an entry that has not changed since it was read. KEYS: entry. ARGV: the first two of swapSource,
+// and when the entry expires, or nothing if that does not matter. It returns 1 if it was deleted, 0 if it has
+// changed, -1 if it does not exist.
 const dropSource = `
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 local old, size = ARGV[1], tonumber(ARGV[2])

@@ -163,7 +163,7 @@ func TestSlotsMoveBehindTheScan(t *testing.T) {
 					last--
 				}
 				hidden := name(ns, last)
-				require.NoError(t, admin.Set(ctx, hidden, "clear", time.Hour).Err())
+				require.NoError(t, admin.Set(ctx, hidden, "plaintext", time.Hour).Err())
 				slot := int(admin.ClusterKeySlot(ctx, hidden).Val())
 
 				b := &behind{t: t, cluster: cluster, from: from, to: to, slot: slot, passes: c.passes}
@@ -251,7 +251,7 @@ func TestMasterRestartsBehindTheScan(t *testing.T) {
 			return err
 		}
 		for end := time.Now().Add(20 * time.Second); ; {
-			if err := admin.Set(ctx, hidden, "clear, from an old snapshot", 0).Err(); err == nil || time.Now().After(end) {
+			if err := admin.Set(ctx, hidden, "plaintext, from an old snapshot", 0).Err(); err == nil || time.Now().After(end) {
 				return err
 			}
 		}
@@ -283,7 +283,7 @@ func TestSlotsMoveLive(t *testing.T) {
 	for i := range 300 {
 		require.NoError(t, other.Set(ctx, fmt.Sprint("k", i), "v"))
 	}
-	require.NoError(t, rdb.Set(ctx, "witness:k17", "clear", 0).Err())
+	require.NoError(t, rdb.Set(ctx, "witness:k17", "plaintext", 0).Err())
 
 	app := sealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.SealOnRead))
 	config := migrate.Config{
@@ -329,7 +329,7 @@ func TestSlotsMoveLive(t *testing.T) {
 		stop()
 		group.Wait()
 		require.Greater(t, moved, 20)
-		require.Equal(t, "clear", string(stored(t, rdb, "witness:k17")), "no slot was lost")
+		require.Equal(t, "plaintext", string(stored(t, rdb, "witness:k17")), "no slot was lost")
 		answer, why := audited(t, rdb, audit.Config{Prefix: "witness:"}).AnythingPlaintext()
 		require.Equal(t, audit.Yes, answer, why)
 

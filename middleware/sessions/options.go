@@ -27,8 +27,8 @@ func WithIdleTimeout(d time.Duration) Option {
 }
 
 // WithUser makes EndAll possible. Commit calls user with each session in its encoded
-// form, and stores the session under the user that it returns. An empty name is no
-// user. An error of user is returned by Commit, which then writes nothing.
+// form, and stores the session under the user that it returns. An empty name means
+// no user. An error of user is returned by Commit, which then writes nothing.
 //
 // user must decode the session itself. It must not call scs's SessionManager, which
 // holds a lock during Commit.

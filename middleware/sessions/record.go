@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// A record is what is sealed for a session: a version, the absolute end in Unix milliseconds, and the session as the
-// framework encoded it. The idle end is the sealed expiry of the entry. FORMAT.md, "Sessions", specifies the record.
+// A record is the sealed content of a session: a version, the absolute end in Unix milliseconds, and the session as
+// the framework encoded it. The idle end is the sealed expiry of the entry. FORMAT.md, "Sessions", specifies the
+// record.
 type record struct {
 	absolute time.Time
 	data     []byte

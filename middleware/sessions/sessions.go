@@ -87,10 +87,9 @@ func (s *Store) checkTags() error {
 	}
 }
 
-// FindCtx returns the session under a token in its encoded form. It reports false for
-// a token that is unknown, malformed or too long, for a session past one of its ends,
-// and for a value that was altered, moved or planted. The error is that of the backing
-// store or of the key service, or of a key that this process does not have.
+// FindCtx returns the session under a token in its encoded form. It reports false for a token that is unknown,
+// malformed or too long, for a session past one of its ends, and for a value that was altered, moved or planted. The
+// error comes from the backing store or the key service, or names a key that this process does not have.
 //
 // With WithIdleTimeout, FindCtx moves the idle end. If only that fails, the session is
 // returned all the same.

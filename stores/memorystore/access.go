@@ -80,7 +80,7 @@ func (s *Store) lookUp(ctx context.Context, key string) (*entry, time.Duration, 
 	if !ok {
 		return nil, 0, store.NotFoundWithCause(nil)
 	}
-	// The TTL is that of the value itself: otter may return a value that is being replaced, with the new deadline.
+	// The TTL belongs to the value itself: otter may return a value that is being replaced, with the new deadline.
 	return found.Value, found.Value.remaining(found.SnapshotAtNano), nil
 }
 

@@ -5,9 +5,9 @@
 //	s, err := memorystore.New(memorystore.WithMaxBytes(256 << 20))
 //	s, err := memorystore.Open("memory://?max_bytes=256MiB&expiration=10m")
 //
-// It holds entries in [otter], which keeps what is used often and recently (W-TinyLFU), and adds what a cache
-// over Redis has and otter does not: tags, options, compare-and-swap, enumeration, and a budget in bytes.
-// Close stops its one goroutine.
+// It holds entries in [otter], which keeps the entries that are used often and recently (W-TinyLFU). It adds the
+// features of a cache over Redis that otter lacks: tags, options, compare-and-swap, enumeration, and a budget in
+// bytes. Close stops its one goroutine.
 //
 // # Values
 //

@@ -11,9 +11,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Advice returns texts on settings of the servers that endanger what the store promises: a policy that evicts the sets of
-// tags, and a node of a Cluster whose other nodes the client does not know. middleware.Store's Check logs them once. If the
-// user may not call INFO, there are none.
+// Advice returns texts on settings of the servers that endanger the promises of the store: a policy that evicts the
+// sets of tags, and a node of a Cluster whose other nodes the client does not know. middleware.Store's Check logs
+// them once. If the user may not call INFO, there are none.
 //
 // Redis evicts the set of a tag like any other key. Invalidate then misses entries of that tag that are still there. Two
 // values of maxmemory-policy are safe: noeviction, and volatile-ttl, which evicts first what expires first. A tag's set

@@ -190,7 +190,7 @@ func (c *combiner) dropIdle() {
 	}
 }
 
-// alone sends a command over the pool. If a hook of the client panics, the turn is handed on nevertheless.
+// alone sends a command over the pool. If a hook of the client panics, another call still gets the connection.
 func (c *combiner) alone(ctx context.Context, q *queue, cmd redis.Cmder, start time.Time) (err error) {
 	succeeded := false
 	defer func() { c.finish(q, start, succeeded) }() //nolint:contextcheck // a batch outlives its callers

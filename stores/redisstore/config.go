@@ -23,7 +23,7 @@ func (c *Config) logger() *slog.Logger {
 	return c.Logger
 }
 
-// heedsDeadlines reports whether the client ends a call at the deadline of its context.
+// heedsDeadlines reports whether the client obeys the deadline of a context.
 func heedsDeadlines(client redis.UniversalClient) bool {
 	switch c := client.(type) {
 	case interface{ Options() *redis.Options }:
@@ -35,7 +35,7 @@ func heedsDeadlines(client redis.UniversalClient) bool {
 	}
 }
 
-// Stats counts what a Store did since it was made. Fields may be added.
+// Stats counts the operations of a Store since it was made. Fields may be added.
 type Stats struct {
 	// Batches is the number of pipelines in which calls were combined.
 	Batches int64

@@ -63,8 +63,8 @@
 //
 // # Near cache
 //
-// With the URL options near_cache and near_cache_max_staleness, or with [NewNearCache], hot reads are served from memory of
-// the process, which holds what Redis holds. See [NearCache] for what it promises.
+// With the URL options near_cache and near_cache_max_staleness, or with [NewNearCache], hot reads are served from
+// memory of the process, which holds what Redis holds. See [NearCache] for its promises.
 //
 // # Retries and deadlines
 //

@@ -9,8 +9,8 @@ import (
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
-// opError names the operation that failed. Its text is that of the cause without quotations of keys and values. errors.Is
-// and errors.As find the cause.
+// opError names the operation that failed. Its text is the text of the cause, without quotations of keys and values.
+// errors.Is and errors.As find the cause.
 type opError struct {
 	op    string
 	cause error

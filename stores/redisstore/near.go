@@ -106,7 +106,7 @@ func (n *NearCache) use(client redis.UniversalClient, o *redis.Options, log *slo
 	return nil
 }
 
-// builtIn reports whether the processor is that of go-redis, which caching needs.
+// builtIn reports whether the processor is the built-in one of go-redis, which caching needs.
 func builtIn(p push.NotificationProcessor) bool {
 	if p == nil {
 		return true
@@ -115,8 +115,8 @@ func builtIn(p push.NotificationProcessor) bool {
 	return ok
 }
 
-// Reserve lets go-redis fetch a reply and keep it. It does not keep what a write could not drop: replies of a client that no
-// Store uses, and of a go-redis that names keys in a way that this package does not know.
+// Reserve lets go-redis fetch a reply and keep it. It does not keep replies that a write could not drop: replies of a
+// client that no Store uses, and of a go-redis that names keys in a way that this package does not know.
 func (n *NearCache) Reserve(cacheKey string, redisKeys []string) (token uint64, shouldFetch bool) {
 	prefix := n.prefix.Load()
 	if prefix == nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Store is a gocache store over Redis. See the package comment for what it promises.
+// Store is a gocache store over Redis. See the package comment for its promises.
 type Store struct {
 	client   redis.UniversalClient
 	masters  masters // nil for a single node
@@ -179,11 +179,11 @@ func (s *Store) eachMaster(ctx context.Context, fn func(ctx context.Context, nod
 // pointer to such, or an encoding.BinaryMarshaler; Redis keeps text, so that 42 comes back as the bytes "42". It has done
 // with the value when it returns, also after an error. An expiration of 0 is none; less than a millisecond is a millisecond.
 //
-// With tags the entry is added to their sets. How long a set lives is extended by that, never shortened: for 720 h, or as
-// long as the entry if that is longer, and for ever for an entry without expiration, which would otherwise outlive its
-// tags. TagsTTL changes that: then the set lives that long, or as long as the entry if that is longer,
-// and an entry without expiration is beyond the reach of its tags TagsTTL after the last entry was tagged. Sets that live
-// for ever keep the names of entries that were deleted until their tag is invalidated: see PruneTags.
+// With tags the entry is added to their sets. How long a set lives is extended by that, never shortened: for 720 h,
+// or as long as the entry if that is longer, and forever for an entry without expiration, which would otherwise
+// outlive its tags. TagsTTL changes that: then the set lives that long, or as long as the entry if that is longer,
+// and an entry without expiration is beyond the reach of its tags TagsTTL after the last entry was tagged. Sets that
+// live forever keep the names of entries that were deleted until their tag is invalidated: see PruneTags.
 func (s *Store) Set(ctx context.Context, key any, value any, opts ...store.Option) error {
 	const op = "set"
 	name, err := keyName(key)

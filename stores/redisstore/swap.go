@@ -97,8 +97,8 @@ func (s *Store) ifUnchanged(ctx context.Context, op string, sc script, key strin
 	return n == 1, failed(ctx, op, err)
 }
 
-// GetBytesToSwap is GetBytesWithTTLMax for a value that CompareAndSwap shall replace. The master answers, also if the client
-// reads from replicas or keeps replies: from a stale value no swap succeeds.
+// GetBytesToSwap is GetBytesWithTTLMax for a value that CompareAndSwap will replace. The master answers, also if the
+// client reads from replicas or keeps replies: from a stale value no swap succeeds.
 func (s *Store) GetBytesToSwap(ctx context.Context, key string, limit int) ([]byte, time.Duration, error) {
 	if limit < 0 {
 		return nil, 0, failed(ctx, opGetWithTTL, errBadLimit)

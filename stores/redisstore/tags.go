@@ -11,7 +11,7 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 )
 
-// tagPrefix is that of gocache's Redis store, so that the two share tags.
+// tagPrefix is the prefix of gocache's Redis store, so that the two stores share tags.
 const tagPrefix = "gocache_tag_"
 
 // chunk is the number of entries that are read or removed at a time. It bounds memory here, and the time for which a command
@@ -51,7 +51,7 @@ end
 return 1`
 
 // membersSource reads some members of a tag. KEYS: tag set. ARGV: cursor, how many. Its SREM does nothing, because a
-// tag set cannot be an entry of its own tag. It makes a read-only node refuse the script: such a node may lack
+// tag set cannot be an entry that carries the tag itself. It makes a read-only node refuse the script: such a node may lack
 // members that its master has. A script also reaches the master where SSCAN alone would be sent to a replica.
 const membersSource = `
 redis.call('SREM', KEYS[1], KEYS[1])
@@ -126,8 +126,8 @@ func (s *Store) tagMembers(ctx context.Context, tags, members []string, ttl time
 // during the call. It reads and removes a thousand at a time. If a tag fails, the others are still invalidated. The error
 // joins those of all tags, and a repeated call continues.
 //
-// Keys that do not hold strings are left alone, because the store never writes them. Otherwise Invalidate removes what a
-// tag's set names. An attacker who can write to the set can name any key: see InvalidatePrefix.
+// Keys that do not hold strings are left alone, because the store never writes them. Otherwise Invalidate removes the
+// entries that a tag's set names. An attacker who can write to the set can name any key: see InvalidatePrefix.
 func (s *Store) Invalidate(ctx context.Context, opts ...store.InvalidateOption) error {
 	return s.InvalidatePrefix(ctx, "", opts...)
 }

@@ -17,7 +17,7 @@ type option struct {
 	set  func(t *target, value string) error
 }
 
-// options are those of Open's documentation, sorted by name. addr is read with the hosts.
+// options are the options that Open documents, sorted by name. addr is read with the hosts.
 func options() []option {
 	return []option{
 		{"addr", func(*target, string) error { return nil }},

@@ -17,11 +17,11 @@ import (
 func atomicCases() []testCase {
 	atomicStore := func(s store.StoreInterface) string {
 		_, ok := s.(AtomicStore)
-		return unless(ok, "the store is no AtomicStore")
+		return unless(ok, "the store is not an AtomicStore")
 	}
 	batchStore := func(s store.StoreInterface) string {
 		_, ok := s.(BatchStore)
-		return unless(ok, "the store is no BatchStore")
+		return unless(ok, "the store is not a BatchStore")
 	}
 	return []testCase{
 		{
@@ -57,7 +57,7 @@ func atomicCases() []testCase {
 			why:  func(c Capabilities) string { return unless(c.Tags, "the store has no tags") },
 			lacks: func(s store.StoreInterface) string {
 				_, ok := s.(TagExtender)
-				return unless(ok, "the store is no TagExtender")
+				return unless(ok, "the store is not a TagExtender")
 			},
 			run: func(t *testing.T, s *subject) {
 				s.set(t, "k", "v")

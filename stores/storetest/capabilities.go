@@ -85,7 +85,7 @@ type (
 		Counts() map[string]int64
 	}
 
-	// Adviser returns texts on settings of the server that endanger what the store promises.
+	// Adviser returns texts on settings of the server that endanger the store's promises.
 	Adviser interface {
 		Advice(ctx context.Context) ([]string, error)
 	}

@@ -46,12 +46,12 @@ func (k *Keeper) Fail(fail bool) {
 	k.fail = fail
 }
 
-// GetBytes is that of the inner store.
+// GetBytes calls the inner store.
 func (k *Keeper) GetBytes(ctx context.Context, key string) ([]byte, error) {
 	return k.inner.GetBytes(ctx, key)
 }
 
-// GetBytesWithTTL is that of the inner store.
+// GetBytesWithTTL calls the inner store.
 func (k *Keeper) GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error) {
 	return k.inner.GetBytesWithTTL(ctx, key)
 }

@@ -9,7 +9,7 @@ func keyCases() []testCase {
 	return []testCase{
 		{
 			name: "keys",
-			rule: "keys are told apart to the last byte, up to the declared length",
+			rule: "keys that differ in the last byte are different keys, up to the declared length",
 			run: func(t *testing.T, s *subject) {
 				long := strings.Repeat("k", s.maxKey()-1)
 				distinct(t, s, "a", "A", "a:b", "a:b:c", "{a}b", "{a}c", "k*", "k?", "[k]", "\\k", "gocache", long+"1", long+"2")

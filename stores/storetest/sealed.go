@@ -74,7 +74,7 @@ func sealedCases() []testCase {
 	}
 }
 
-// sealed returns what the backing store holds for value.
+// sealed returns the bytes that the backing store holds for value.
 func (s *subject) sealed(t *testing.T, value any) []byte {
 	t.Helper()
 	if err := s.Store.Set(t.Context(), "k", value); err != nil {
@@ -102,7 +102,7 @@ func (s *subject) plant(t *testing.T, key string, value []byte) {
 	}
 }
 
-// refuses checks that key is neither a value nor a miss.
+// refuses checks that reading key is an error other than a miss.
 func (s *subject) refuses(t *testing.T, key string) {
 	t.Helper()
 	value, err := s.Store.Get(t.Context(), key)

@@ -11,7 +11,7 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 )
 
-// Subject is a store under test. Each case gets one of its own.
+// Subject is a store under test. Each case gets a new one.
 type Subject struct {
 	// Store is empty. If it needs closing, the function that made it arranges for that with t.Cleanup.
 	Store store.StoreInterface
@@ -32,7 +32,7 @@ type Subject struct {
 	Plant func(ctx context.Context, key string, value []byte) error
 }
 
-// Form is what a store makes of a type of value.
+// Form is the form in which a store returns a type of value.
 type Form int
 
 // The forms that a store may give a type of value.
@@ -67,11 +67,11 @@ type Capabilities struct {
 	// Sealed: values lie sealed in the backing store.
 	Sealed bool
 
-	// Bytes, Strings and Scalars say what becomes of a []byte, of a string, and of bools, integers and floats.
-	// One of Bytes and Strings must be taken.
+	// Bytes, Strings and Scalars are the forms of a []byte, of a string, and of bools, integers and floats. One of
+	// Bytes and Strings must be taken.
 	Bytes, Strings, Scalars Form
 
-	// CopiesBytes: the store neither keeps the caller's slice nor hands out its own.
+	// CopiesBytes: the store copies the caller's slice, and returns copies.
 	CopiesBytes bool
 
 	// MaxValueBytes is the largest value that the suite may store; 0 is 1 MiB.
@@ -98,13 +98,13 @@ type Capabilities struct {
 	// HeedsContext: a call with a cancelled context returns its error.
 	HeedsContext bool
 
-	// TTL is what the store makes of expirations.
+	// TTL declares how the store treats expirations.
 	TTL TTL
 
 	// Tags: Invalidate removes the entries set with a tag.
 	Tags bool
 
-	// ConcurrentTags: no entry loses its tag, whatever runs at the same time.
+	// ConcurrentTags: no entry loses its tag when writers run at the same time.
 	ConcurrentTags bool
 
 	// SetIfNotExists: the store is a store.SetIfNotExistsStore, and atomic.
@@ -118,7 +118,7 @@ type Capabilities struct {
 	Swap, Enumerate, OwnedBytes, BoundedRead, Ping, InvalidatePrefix bool
 }
 
-// TTL declares what a store makes of expirations.
+// TTL declares how a store treats expirations.
 type TTL struct {
 	// PerEntry: store.WithExpiration is obeyed.
 	PerEntry bool
@@ -283,7 +283,7 @@ func (s *subject) set(t *testing.T, key, text string, options ...store.Option) {
 	}
 }
 
-// holds checks that key holds text, in whatever form.
+// holds checks that key holds text in any form.
 func (s *subject) holds(t *testing.T, key, want string) {
 	t.Helper()
 	got, err := s.Store.Get(t.Context(), key)
@@ -317,7 +317,7 @@ func (s *subject) present(ctx context.Context, key string) (bool, error) {
 	return false, err
 }
 
-// declared fails if what was declared and what is differ, whichever way.
+// declared fails if the declaration differs from the facts in either direction.
 func declared(t *testing.T, name string, is, want bool) {
 	t.Helper()
 	switch {
@@ -328,7 +328,7 @@ func declared(t *testing.T, name string, is, want bool) {
 	}
 }
 
-// panicking runs f and returns what it panicked with.
+// panicking runs f and returns the value of its panic.
 func panicking(f func()) (reason any) {
 	defer func() { reason = recover() }()
 	f()

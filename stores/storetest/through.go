@@ -307,7 +307,7 @@ func throughMarshaler(t *testing.T, s *subject) {
 	})
 }
 
-// metrics is a gocache metrics sink that keeps what it was last told.
+// metrics is a gocache metrics sink that keeps the last values.
 type metrics struct {
 	hits, misses int
 	label        string

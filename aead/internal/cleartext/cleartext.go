@@ -15,15 +15,15 @@ import (
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 )
 
-// KEK stands in the place of a key-encryption key and states that there is none. Both methods fail, so that it never
-// passes for a key by accident.
+// KEK takes the place of a key-encryption key, and marks that the keyset is in plaintext. Both methods fail, so that
+// it never passes for a key by accident.
 type KEK struct{}
 
 var errNoKEK = errors.New("aead: a plaintext keyset has no key-encryption key")
 
 const byteOrderMark = "\ufeff"
 
-// IsJSON tells Tink's two forms apart. A binary keyset begins with a protobuf tag, and none of its tags is '{'.
+// IsJSON distinguishes Tink's two forms. A binary keyset begins with a protobuf tag, which is never '{'.
 func IsJSON(data []byte) bool {
 	data = bytes.TrimLeft(data, " \t\r\n"+byteOrderMark)
 	return len(data) > 0 && data[0] == '{'

@@ -11,7 +11,7 @@ import (
 	"github.com/sealcache/sealcache/aead"
 )
 
-// Failure is the answer of a service that did not do what it was asked.
+// Failure is the answer of a service that did not do the requested operation.
 type Failure struct {
 	// Reason says why, in words of this project. Texts of services and clients may quote credentials, so they are not shown.
 	Reason string
@@ -24,7 +24,7 @@ type Failure struct {
 	Cause error
 }
 
-// Error returns the reason, and what is missing.
+// Error returns the reason, and the missing permission or setting.
 func (f *Failure) Error() string {
 	if f.Needs == "" {
 		return f.Reason

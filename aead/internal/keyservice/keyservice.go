@@ -1,5 +1,5 @@
-// Package keyservice is what the modules of key services share: a KEK made of a service's two calls, its proof when it is
-// opened, and errors that name the key and the missing permission but no credential.
+// Package keyservice is shared by the modules of key services: a KEK made of a service's two calls, its proof when it
+// is opened, and errors that name the key and the missing permission but no credential.
 package keyservice
 
 import (

@@ -28,7 +28,7 @@ const (
 	Other                 Code = "other"
 )
 
-// Explanation says what a code means. It is empty for a code that this release does not know.
+// Explanation returns the meaning of a code. It is empty for a code that this release does not know.
 func (c Code) Explanation() string {
 	switch c {
 	case NotSealed:
@@ -114,7 +114,7 @@ func isWithheld(text string) bool {
 	return ok && ok2 && Code(code).Explanation() != ""
 }
 
-// FailureKind says what a task's stored error text is.
+// FailureKind classifies a task's stored error text.
 type FailureKind int
 
 const (

@@ -64,7 +64,7 @@ func cutKey(name, suffix string) (namespace string, ok bool) {
 	return namespace, ok1 && ok2 && !strings.ContainsAny(namespace, "{}")
 }
 
-// IsTaskKey reports whether name is that of a task's hash in asynq: asynq:{queue}:t:id.
+// IsTaskKey reports whether name is the name of a task's hash in asynq: asynq:{queue}:t:id.
 func IsTaskKey(name string) bool {
 	rest, ok := strings.CutPrefix(name, asynqTaskPrefix)
 	return ok && strings.Contains(rest, asynqTaskDivider)

@@ -53,7 +53,7 @@ func New(a tink.AEADWithContext, kind wire.Kind, namespace string) (*Box, error)
 // Count has Open count in r, which other boxes may share. It is called before the Box is used.
 func (b *Box) Count(r *Reads) { b.reads = r }
 
-// unknownOverhead is room for what an AEAD adds that does not report it.
+// unknownOverhead is the room for an AEAD that does not report its overhead.
 const unknownOverhead = 256
 
 // Size is the room that Seal needs for n bytes of plaintext. An AEAD that does not report its overhead may need more.

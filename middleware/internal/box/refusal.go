@@ -68,7 +68,7 @@ func Unmarked(err error) bool {
 	return errors.As(err, &u)
 }
 
-// undecided reports whether an error says that the key gave no answer, whatever else it says.
+// undecided reports whether an error, anywhere in its chain, means that the key gave no answer.
 func undecided(err error) bool {
 	return errors.Is(err, aead.ErrKeyServiceUnavailable) || interrupted(err)
 }

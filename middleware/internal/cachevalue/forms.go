@@ -13,7 +13,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// Form is what a plaintext value may be besides the value of a cache, as far as its bytes show.
+// Form is another meaning that the bytes of a plaintext value may have, besides a cache value.
 type Form byte
 
 // The forms of plaintext.

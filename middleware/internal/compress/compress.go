@@ -46,7 +46,7 @@ func New(maxBytes int) (*Codec, error) {
 		return nil, fmt.Errorf("compress: a bound of %d bytes (at least 1)", maxBytes)
 	}
 	// The header of a single segment always has the content size. A checksum would
-	// cost 4 bytes for what the AEAD guarantees.
+	// add 4 bytes, although the AEAD already authenticates the value.
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithSingleSegment(true),
 		zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
 	if err != nil {

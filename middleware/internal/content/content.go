@@ -1,5 +1,5 @@
-// Package content makes the plaintext of a cache value from the encoded value and what is sealed with it, and takes it
-// apart again. FORMAT.md, section "Plaintext of a cache value", specifies the bytes.
+// Package content joins an encoded cache value and the labels that are sealed with it into one plaintext, and splits
+// it again. FORMAT.md, section "Plaintext of a cache value", specifies the bytes.
 package content
 
 import (

@@ -1,8 +1,8 @@
 // Package keylock lets the goroutines of one process take turns at an entry, so that they do not lose their swaps to each
 // other. The turns save work. The swaps in the store keep the entry exact, with or without them.
 //
-// A goroutine therefore does not wait for a lock that stands still: it goes on without. A function that holds the lock of
-// one entry may lock others, in any order, and cannot deadlock.
+// A goroutine therefore does not wait for a holder that makes no progress: it goes on without. A function that holds
+// the lock of one entry may lock others, in any order, and cannot deadlock.
 package keylock
 
 import (
@@ -27,8 +27,8 @@ type lock struct {
 	users int           // goroutines that hold the lock, wait for it or went on without it
 }
 
-// Lock waits for the lock of key, or until one holder has kept it for 100 ms. The caller calls unlock once. The error is
-// that of ctx.
+// Lock waits for the lock of key, or until one holder has kept it for 100 ms. The caller calls unlock once. The error
+// is the error of ctx.
 func (s *Set) Lock(ctx context.Context, key string) (unlock func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Policy is what is done with plaintext values. Packages middleware and jobs export it and describe its values.
+// Policy sets how plaintext values are treated. Packages middleware and jobs export it and describe its values.
 type Policy int
 
 // The policies, from the strictest on.

@@ -1,5 +1,5 @@
 // Package pseudonym hides names. A pseudonym is the output of a Tink PRF under a keyset: equal names have equal
-// pseudonyms, and without the key a pseudonym can neither be computed nor guessed.
+// pseudonyms, and without the key, an attacker cannot compute or guess a pseudonym.
 //
 // FORMAT.md, section "Hidden names", specifies the bytes.
 package pseudonym
@@ -28,7 +28,8 @@ const (
 	bytes = 32
 )
 
-// The type says what a pseudonym stands for. The number is a part of the PRF's input, so that a key and a tag of one name differ.
+// The type distinguishes pseudonyms of keys from those of tags. The number is a part of the PRF's input, so that a
+// key and a tag of one name differ.
 type what byte
 
 const (

@@ -20,11 +20,11 @@ import (
 // layout is where the entries of a Cluster lie. SCAN visits one master after the other. It never names an entry that moves
 // from a master that is still to be scanned to one that was scanned already.
 type layout struct {
-	// digest is equal at two moments only if no entry has moved between masters in the meantime. It covers what each
-	// master says of itself: id, slots, slots that are leaving or arriving, epoch, and its calls of MIGRATE and
+	// digest is equal at two times only if no entry has moved between masters in between. It covers what each master
+	// says of itself: id, slots, slots that are leaving or arriving, epoch, and its calls of MIGRATE and
 	// RESTORE-ASKING, which move entries while a slot is open. The epoch grows when a slot arrives or a replica is
-	// promoted, so slots that left and came back are noticed (cluster_legacy.c, clusterBumpConfigEpochWithoutConsensus).
-	// It is empty for a single node.
+	// promoted, so slots that left and came back are noticed (cluster_legacy.c,
+	// clusterBumpConfigEpochWithoutConsensus). It is empty for a single node.
 	digest string
 	// safe is false if entries might move without a change of the digest, or lie on a master that was not asked.
 	safe bool
@@ -39,11 +39,11 @@ const clusterSlots = 16384
 // same reports whether a scan between two layouts has seen everything.
 func (l layout) same(later layout) bool { return l.safe && later.safe && l.digest == later.digest }
 
-// view is what one master says of the Cluster.
+// view is the Cluster as one master reports it.
 type view struct {
 	id      string
 	text    string // part of the digest
-	open    bool   // slots of its own are leaving or arriving
+	open    bool   // some of its slots are leaving or arriving
 	counted bool   // text includes the counters
 	owners  []string
 	slots   [][2]int // ranges of the master's own slots

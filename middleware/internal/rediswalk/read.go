@@ -18,8 +18,8 @@ const (
 	readNames = 100
 )
 
-// Pipelined runs the commands that fill adds to a pipeline. Every command holds its own error. The returned error says
-// that the pipeline as a whole did not get through.
+// Pipelined runs the commands that fill adds to a pipeline. Every command holds its own error. The returned error
+// means that the pipeline as a whole failed.
 func (s *Servers) Pipelined(ctx context.Context, fill func(p redis.Pipeliner)) error {
 	p := s.Client.Pipeline()
 	fill(p)

@@ -46,7 +46,7 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// transient reports whether an error may pass. What a server refuses for good does not.
+// transient reports whether an error may pass. A command that the server always refuses is not repeated.
 func transient(err error) bool {
 	if errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrTooManyDataKeys) {
 		return true

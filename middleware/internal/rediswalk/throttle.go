@@ -9,8 +9,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Throttle bounds what a run costs the servers. Its methods wait. It is safe for concurrent use, and a nil Throttle bounds
-// nothing.
+// Throttle bounds the load of a run on the servers. Its methods wait. It is safe for concurrent use, and a nil
+// Throttle bounds nothing.
 type Throttle struct {
 	entries *rate.Limiter
 	bytes   *rate.Limiter

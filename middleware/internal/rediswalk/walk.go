@@ -23,7 +23,7 @@ import (
 type Walk[C any] struct {
 	Servers  *Servers
 	Pattern  string
-	Throttle *Throttle // nil is no bound
+	Throttle *Throttle // nil means no limit
 	Log      *slog.Logger
 	// Work handles a batch. It may be called again for the same names.
 	Work func(ctx context.Context, names []string) (C, error)
@@ -53,7 +53,7 @@ type Track[C any] struct {
 	drained chan struct{} // closed when nothing is pending, if the scan waits for that
 }
 
-// Position is how far the scan of one master has come, and what it found.
+// Position is the progress of the scan of one master, with its findings.
 type Position[C any] struct {
 	Cursor uint64 `json:"cursor,string"` // all before it is committed
 	Done   bool   `json:"done"`

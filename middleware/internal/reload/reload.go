@@ -35,7 +35,7 @@ type Reloader struct {
 	ongoing chan struct{}
 }
 
-// An Answer says what a call of Run is worth to a caller whose value was refused.
+// An Answer tells a caller whose value was refused how to continue after Run.
 type Answer struct {
 	// Again reports that a reload has succeeded and ended after since, so that another attempt may open the value.
 	Again bool
@@ -66,8 +66,9 @@ func (r *Reloader) Now() time.Time {
 }
 
 // Run reloads, or waits for the reload that is under way, unless the last one ended less than ten seconds ago. For
-// Again, since may be any time before the value was refused. For Decided, it must be a time after the value was read. The
-// error is that of the last reload, or of ctx. A reload goes on when ctx ends, because other callers may wait for it.
+// Again, since may be any time before the value was refused. For Decided, it must be a time after the value was read.
+// The error is the error of the last reload or of ctx. A reload goes on when ctx ends, because other callers may wait
+// for it.
 func (r *Reloader) Run(ctx context.Context, since time.Time) (Answer, error) {
 	if r == nil {
 		return Answer{Decided: true}, nil
@@ -82,7 +83,7 @@ func (r *Reloader) Run(ctx context.Context, since time.Time) (Answer, error) {
 	default:
 		done = make(chan struct{})
 		r.ongoing = done
-		since = time.Time{} // the reload begins after it, whatever the resolution of the clock
+		since = time.Time{} // the reload begins after it, at any resolution of the clock
 		go r.run(ctx, done)
 	}
 	r.mu.Unlock()

@@ -1,4 +1,4 @@
-// Package telemetry is what the packages under middleware share to report what they do: the options for a logger and for
+// Package telemetry is the shared reporting of the packages under middleware: the options for a logger and for
 // OpenTelemetry's providers, a limit for log lines, and counters.
 //
 // A package keeps a [Config] in its own configuration and gives it to its options:

@@ -35,8 +35,8 @@ const (
 	prfKeySize = 4
 )
 
-// Kind is what a sealed value is. It is part of the header and of the associated
-// data, so that a value of one kind never opens as another.
+// Kind is the purpose of a sealed value. It is part of the header and of the associated data, so that a value
+// of one kind never opens as another.
 type Kind byte
 
 // The kinds of version 1. Their numbers are part of the format.
@@ -187,9 +187,8 @@ type Header struct {
 	Flags Flags
 	End   int64 // only with Expires: Unix milliseconds, over 0
 	Names Names // only with Bound
-	// PRFKey is the id of the PRF key that hides the name, only with Hidden. An audit
-	// tells by it when that key has no entries any more, also where names are hidden
-	// one way.
+	// PRFKey is the id of the PRF key that hides the name, only with Hidden. It shows an audit whether that key
+	// still has entries, also under WithOneWayKeys.
 	PRFKey uint32
 }
 

@@ -69,10 +69,10 @@ func TestContextsNeverCollide(t *testing.T) {
 // Plaintext values never look sealed.
 func TestPlaintextIsNotSealed(t *testing.T) {
 	t.Parallel()
-	for _, clear := range []string{"", "a", "42", "-1", "{}", "\"\\u00c1\"", "Á", "\xc3\x81", "\xc0\x5c", "\xc1", "\xc1\xc1", "\xc0", "\x00"} {
-		require.False(t, wire.IsSealed([]byte(clear)), "%q", clear)
-		_, _, err := wire.Parse([]byte(clear))
-		require.ErrorIs(t, err, wire.ErrNotSealed, "%q", clear)
+	for _, plaintext := range []string{"", "a", "42", "-1", "{}", "\"\\u00c1\"", "Á", "\xc3\x81", "\xc0\x5c", "\xc1", "\xc1\xc1", "\xc0", "\x00"} {
+		require.False(t, wire.IsSealed([]byte(plaintext)), "%q", plaintext)
+		_, _, err := wire.Parse([]byte(plaintext))
+		require.ErrorIs(t, err, wire.ErrNotSealed, "%q", plaintext)
 	}
 }
 

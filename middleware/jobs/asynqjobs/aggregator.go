@@ -81,8 +81,8 @@ func (a *aggregator) Aggregate(group string, tasks []*asynq.Task) *asynq.Task {
 	return a.seal(ctx, queue, t)
 }
 
-// unanswered returns a member that could not be opened because its key could not be asked, if no member was answered: that is
-// an outage. If some were answered, an attacker may have planted the others, and the group must not wait for them.
+// unanswered returns a member whose key could not be asked, if no key of the group answered: that is an outage. If
+// some were answered, an attacker may have planted the others, and the group must not wait for them.
 func unanswered(members []groupMember) (groupMember, *Refusal) {
 	var waiting groupMember
 	var why *Refusal
@@ -104,7 +104,8 @@ func unanswered(members []groupMember) (groupMember, *Refusal) {
 	return waiting, why
 }
 
-// seal seals what the application made of the readable members. It returns nil, and the members are put back, if that fails.
+// seal seals the task that the application made of the readable members. It returns nil, and the members are put
+// back, if that fails.
 func (a *aggregator) seal(ctx context.Context, queue string, t *asynq.Task) *asynq.Task {
 	var forced []asynq.Option
 	if queue != "" {
@@ -118,7 +119,7 @@ func (a *aggregator) seal(ctx context.Context, queue string, t *asynq.Task) *asy
 	return asynq.NewTaskWithHeaders(sealed.Type(), sealed.Payload(), sealed.Headers(), opts...)
 }
 
-// plaintext returns what the application made of plaintext members while plaintext is written.
+// plaintext returns the task that the application made of plaintext members, while plaintext is written.
 func (a *aggregator) plaintext(ctx context.Context, queue string, t *asynq.Task) *asynq.Task {
 	if _, _, err := checkTask(t, nil); err != nil {
 		a.logSealingFailed(ctx, queue, err)

@@ -24,7 +24,7 @@ type Client struct {
 	queues    *queueCheck // nil: not checked
 }
 
-// NewClient returns a Client that seals with e and enqueues with c. It calls neither Redis nor the key service.
+// NewClient returns a Client that seals with e and enqueues with c. It does not call Redis or the key service.
 func NewClient(c *asynq.Client, e *jobs.Encryptor, opts ...Option) (*Client, error) {
 	if c == nil {
 		return nil, errors.New("asynqjobs: NewClient: nil asynq client")

@@ -97,7 +97,7 @@ func cause(err error) error {
 	return err
 }
 
-// revealTimeout bounds what is opened for an ErrorHandler or a RetryDelayFunc.
+// revealTimeout bounds the opening of a task for an ErrorHandler or a RetryDelayFunc.
 const revealTimeout = 5 * time.Second
 
 // reveal returns a task and its error as the application knows them, as far as they open.

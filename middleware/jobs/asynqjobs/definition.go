@@ -112,8 +112,8 @@ func storeOption(o asynq.Option) (storedOption, error) {
 	return s, nil
 }
 
-// options returns the options of a tick's task. Its id is that of the tick. The task is
-// kept for a while after it has run, so that a delayed scheduler does not enqueue the
+// options returns the options of a tick's task. Its id is the id of the tick. The task
+// is kept for a while after it has run, so that a delayed scheduler does not enqueue the
 // tick again.
 func (d *definition) options(tick time.Time) ([]asynq.Option, error) {
 	retention := tickRetention
@@ -155,8 +155,8 @@ func (d *definition) queue() string {
 	return queue
 }
 
-// content returns what makes two definitions of one name the same: everything that the
-// application gave.
+// content returns the fields that make two definitions of one name equal: everything
+// that the application gave.
 func (d *definition) content() ([]byte, error) {
 	b, err := json.Marshal(definition{
 		Name: d.Name, Spec: d.Spec, Type: d.Type, Payload: d.Payload, Headers: d.Headers, Options: d.Options,

@@ -34,10 +34,10 @@
 //
 // # What keeps working
 //
-// Handlers, mux middleware and the functions of asynq.Config see opened tasks with their real type names. Errors keep their
-// identity: SkipRetry, RevokeTask, IsFailure and IsPanicError answer as before. Options given to asynq.NewTask are carried.
-// Unique tasks are unique exactly as asynq has it. Groups, retention, deadlines, retries, scheduled tasks and the Inspector work.
-// A payload is sealed once, when it is enqueued, and opened at each try.
+// Handlers, mux middleware and the functions of asynq.Config see opened tasks with their real type names. Errors keep
+// their identity: SkipRetry, RevokeTask, IsFailure and IsPanicError answer as before. Options given to asynq.NewTask
+// are carried. Unique tasks follow asynq's rules exactly. Groups, retention, deadlines, retries, scheduled tasks and
+// the Inspector work. A payload is sealed once, when it is enqueued, and opened at each try.
 //
 // # What replaces the rest of asynq
 //
@@ -95,7 +95,7 @@
 // Members of a group are distinguished by what they claim, because asynq tells an aggregator neither queue nor id.
 // Where a server has several queues, the queue of a group is the one that most members claim. An attacker can outvote
 // honest members with old ones of another queue, and have them refused. Give a queue with groups its own server.
-// Members that do not open become tasks of their own; see [WithGroupClient].
+// Members that do not open become their own tasks; see [WithGroupClient].
 //
 // # Concurrency
 //

@@ -31,7 +31,7 @@ func WithPipeline(rdb redis.UniversalClient) Option {
 }
 
 // ErrUnknownOutcome is the error of a task of EnqueueMany that was sent and for which Redis did not reply. The task may be
-// enqueued. Enqueueing it again is safe if it has an id of its own, by asynq.TaskID: asynq.ErrTaskIDConflict then says that
+// enqueued. Enqueueing it again is safe if it has an id by asynq.TaskID: asynq.ErrTaskIDConflict then says that
 // it was.
 var ErrUnknownOutcome = errors.New("asynqjobs: no reply from Redis (the task may be enqueued)")
 
@@ -215,5 +215,5 @@ func (e *BatchError) Unwrap() []error {
 	return errs
 }
 
-// LogValue is Error.
+// LogValue returns Error.
 func (e *BatchError) LogValue() slog.Value { return slog.StringValue(e.Error()) }

@@ -122,7 +122,7 @@ func (h *handler) judge(ctx context.Context, at identity, err error, pause time.
 	if !r.unanswered() || !lastTry(ctx) {
 		return r, false
 	}
-	// asynq archives a task without a try left, whatever the error. A sound job must not end there because of a key
+	// asynq archives a task that has no try left, after any error. A sound job must not end there because of a key
 	// service's restart, so it waits here. When the server shuts down, asynq puts it back.
 	timer := time.NewTimer(pause)
 	defer timer.Stop()

@@ -14,7 +14,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// An identity is what the sealed payload of a task is bound to besides its type.
+// An identity is the context to which the sealed payload of a task is bound, besides its type.
 type identity struct {
 	queue  string // empty: not bound, because an aggregator was not told
 	id     string
@@ -22,8 +22,8 @@ type identity struct {
 	framed bool   // a frame is sealed, not the payload alone
 }
 
-// boundID returns the id that the sealed payload is bound to. It differs from every task's id for members of groups and for
-// frames, so that neither opens as anything else.
+// boundID returns the id that the sealed payload is bound to. It differs from every task's id for members of groups
+// and for frames, so that they do not open as each other.
 func (i identity) boundID() string {
 	switch {
 	case i.framed:
@@ -46,9 +46,9 @@ func identityOf(ctx context.Context) (identity, bool) {
 	return identity{queue: queue, id: id}, ok1 && ok2 && id != "" && queue != ""
 }
 
-// A claim follows the sealed value, because asynq tells its aggregator, its recoverer and the RetryDelayFunc neither queue nor
-// id. It is not authenticated: the value opens only if the claim is what it was bound to. Where asynq does tell, the claim is
-// not used. It is not a header, because asynq encodes headers more slowly than a small job is sealed.
+// A claim follows the sealed value, because asynq tells its aggregator, its recoverer and the RetryDelayFunc neither
+// queue nor id. It is not authenticated: the value opens only if the claim is true. Where asynq does tell, the claim
+// is not used. It is not a header, because asynq encodes headers more slowly than a small job is sealed.
 //
 //	flags(1) netstring(queue) id [netstring(group)] length(2)
 //

@@ -16,8 +16,8 @@ import (
 
 const scope = "github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 
-// instruments report what is enqueued and admitted. Nothing that they write holds a payload, a result, an error text of the
-// application or a type name.
+// instruments count the tasks that are enqueued and admitted. Nothing that they write holds a payload, a result, an
+// error text of the application or a type name.
 type instruments struct {
 	log       *slog.Logger
 	limit     telemetry.Limiter

@@ -87,7 +87,7 @@ func (j *Job[T]) ScheduleOnce(ctx context.Context, s *Scheduler, name string, wh
 }
 
 // Handle registers h for the job. Arguments that the codec does not decode archive the task at once. asynq's mux routes by
-// prefix: a task with a longer type name and no handler of its own may come here. It is refused as asynq refuses a task that
+// prefix: a task with a longer type name and no handler may come here. It is refused as asynq refuses a task that
 // has no handler.
 func (j *Job[T]) Handle(mux *asynq.ServeMux, h func(ctx context.Context, args T) error) {
 	mux.HandleFunc(j.typename, func(ctx context.Context, t *asynq.Task) error {

@@ -48,7 +48,7 @@ func openTask(ctx context.Context, e *jobs.Encryptor, typename string, payload [
 	return unpack(typename, payload, &l, b)
 }
 
-// located is the sealed value of a task, and what it is bound to.
+// located is the sealed value of a task, and its binding.
 type located struct {
 	sealed []byte
 	at     identity
@@ -88,7 +88,7 @@ func locate(payload []byte, headers map[string]string, at identity, trustClaim b
 	return located{sealed: sealed, at: bound, tagged: tagged, moved: claim != bound}, nil
 }
 
-// unpack makes a task of what was opened.
+// unpack makes a task of the opened bytes.
 //
 //go:noinline
 func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, err error) {

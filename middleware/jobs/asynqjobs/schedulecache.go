@@ -53,9 +53,9 @@ var errNotOpened = errors.New("a schedule waits to be opened (it is tried again)
 
 func newScheduleCache() *scheduleCache { return &scheduleCache{byField: map[string]*cachedSchedule{}} }
 
-// update makes the cache hold what is stored, and returns what must be opened: what is
-// new, what opened and must be proved again, and what failed long enough ago. With
-// retry, temporary failures and a few refusals are due at once.
+// update brings the cache up to date with Redis, and returns the schedules that must be
+// opened: the new ones, those that must be proved again, and those that failed long
+// enough ago. With retry, temporary failures and a few refusals are due at once.
 func (c *scheduleCache) update(stored map[string]string, now time.Time, retry bool) []entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,7 +95,7 @@ func (c *scheduleCache) update(stored map[string]string, now time.Time, retry bo
 	return pending
 }
 
-// holds reports whether en is still what is stored.
+// holds reports whether en is still stored.
 func (c *scheduleCache) holds(en entry) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

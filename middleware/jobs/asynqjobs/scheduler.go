@@ -21,9 +21,9 @@ type Scheduler struct {
 	store      *scheduleStore
 	cache      *scheduleCache
 	registered *registrations
-	// mutex is held by the goroutine that reads or changes what is stored and records it
-	// in cache and registered. Otherwise a slow reader could record what was replaced in
-	// the meantime. It is a channel, so that waiting ends with a context.
+	// mutex is held by the goroutine that reads or changes the stored schedules and records
+	// them in cache and registered. Otherwise a slow reader could record a replaced
+	// schedule. It is a channel, so that waiting ends with a context.
 	mutex   chan struct{}
 	poll    time.Duration
 	catchUp time.Duration
@@ -113,8 +113,8 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 // replaces a schedule that does not open, unless the key service could not be asked.
 //
 // The schedule outlives the processes: Cancel ends it. If Redis loses its data, or goes
-// back to an older state, a running Scheduler puts back what was registered through
-// it; see Run.
+// back to an older state, a running Scheduler restores the schedules that were registered
+// through it; see Run.
 //
 // The last caller counts, not the newest release. During a rollout, a restarted process
 // of the old release puts the old definition back, until a new one calls ScheduleOnce
@@ -166,8 +166,8 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 	return false, fmt.Errorf("asynqjobs: ScheduleOnce: other processes changed the schedule %d times", changeAttempts)
 }
 
-// find returns what is stored under a name, opened, and with the fields that are empty.
-// It looks under removed PRF keys only if nothing is stored under the present ones.
+// find returns the opened schedule under a name, and the fields that are empty. It looks
+// under removed PRF keys only if nothing is stored under the present ones.
 func (s *Scheduler) find(ctx context.Context, name, version string, now time.Time) ([]entry, error) {
 	found, err := s.store.of(ctx, name)
 	if err != nil {
@@ -189,8 +189,8 @@ func (s *Scheduler) find(ctx context.Context, name, version string, now time.Tim
 	return s.withCached(found, name), nil
 }
 
-// scan opens what the cache does not know, within a short time. Schedules that are left
-// do no harm: of two schedules of one name, a Scheduler runs the one registered last.
+// scan opens schedules that are not in the cache, within a short time. Schedules that are
+// left do no harm: of two schedules of one name, a Scheduler runs the one registered last.
 func (s *Scheduler) scan(ctx context.Context, version string, now time.Time) error {
 	timeout := scanTimeout
 	if deadline, ok := ctx.Deadline(); ok {
@@ -203,7 +203,7 @@ func (s *Scheduler) scan(ctx context.Context, version string, now time.Time) err
 	return nil
 }
 
-// lock waits until no other goroutine reads or changes what is stored.
+// lock waits until no other goroutine reads or changes the stored schedules.
 func (s *Scheduler) lock(ctx context.Context) error {
 	select {
 	case s.mutex <- struct{}{}:
@@ -215,8 +215,7 @@ func (s *Scheduler) lock(ctx context.Context) error {
 
 func (s *Scheduler) unlock() { <-s.mutex }
 
-// read makes the cache hold what is stored, and opens what it does not know for at most
-// timeout.
+// read brings the cache up to date with Redis, and opens new schedules for at most timeout.
 func (s *Scheduler) read(ctx context.Context, now time.Time, timeout time.Duration) error {
 	pending, err := s.update(ctx, now)
 	if err != nil {

@@ -8,14 +8,14 @@ import (
 )
 
 const (
-	// resealAfter is the age at which a schedule is sealed again whatever its key is. The
-	// keys of a key service do not tell which of them is primary.
+	// resealAfter is the age at which a schedule is sealed again under any key. The keys
+	// of a key service do not tell which of them is primary.
 	resealAfter = 24 * time.Hour
 	// resealSpacing is the least age at which a running scheduler seals a schedule again
 	// because of its key. During the rollout of a keyset, processes differ in the primary
 	// key, and must not undo each other's work all the time.
 	resealSpacing = time.Hour
-	// resealTime bounds what a pass spends on it: ticks must not wait for it.
+	// resealTime bounds the time of a pass: ticks must not wait for it.
 	resealTime = 200 * time.Millisecond
 )
 

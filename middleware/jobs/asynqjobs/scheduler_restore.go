@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// registrations is what a Scheduler remembers of the calls of its application. A
-// running Scheduler needs it in order to put back schedules that Redis lost, and to end
+// registrations records the calls that the application made to a Scheduler. A running
+// Scheduler needs it in order to put back schedules that Redis lost, and to end
 // schedules again that Redis brought back.
 type registrations struct {
 	mu     sync.Mutex
@@ -28,7 +28,8 @@ type registration struct {
 	fields []string  // of its name
 	last   time.Time // its last tick, as far as this process knows
 	lost   bool      // Redis lost it, and it is not put back yet
-	// doubtful says that Redis lost data, and that the stored schedule may be older.
+	// doubtful reports whether Redis lost data, so that the stored schedule may be
+	// older.
 	doubtful bool
 }
 
@@ -233,7 +234,7 @@ func (g *registrations) registeredAs(name string) (*definition, time.Time) {
 }
 
 // restore puts back what Redis lost, and ends again what Redis brought back. It adds
-// the last ticks of what it stores to ticks.
+// the last ticks of the schedules that it stores to ticks.
 func (r *run) restore(ctx context.Context, now time.Time, entries []entry, ticks map[string]time.Time) {
 	s := r.s
 	restored, ended := 0, 0
@@ -291,8 +292,8 @@ func (s *Scheduler) putBack(ctx context.Context, r registration, now time.Time, 
 	return ok, err
 }
 
-// endAgain replaces a schedule that the application had ended by what it registered
-// since, or by nothing.
+// endAgain replaces a schedule that the application has ended: by the later
+// registration, or by nothing.
 func (s *Scheduler) endAgain(ctx context.Context, en entry, now time.Time, ticks map[string]time.Time) (bool, error) {
 	c := change{old: []entry{en}, now: now}
 	if def, last := s.registered.registeredAs(en.def.Name); def != nil {

@@ -29,13 +29,11 @@ const (
 // Ticks that no process could enqueue are made up for as WithCatchUp says. Schedules are
 // opened in the background, so that slow ones do not delay the ticks of others.
 //
-// If Redis loses its data, as after a FLUSHALL, a restart without persistence, or a
-// failover to a replica that is behind, Run puts back what was registered through this
-// Scheduler and not cancelled since. It logs that at WARN, and counts it in
-// sealcache.jobs.schedules. The last tick before the loss may run twice. A schedule that another process cancelled stays cancelled,
-// unless Redis loses the data within about a second of that. A schedule that was
-// cancelled or replaced through this Scheduler, and that an older replica brings back,
-// is ended again.
+// If Redis loses its data, as after a FLUSHALL, a restart without persistence, or a failover to a replica that is
+// behind, Run restores the schedules that were registered through this Scheduler and not cancelled. It logs that at
+// WARN, and counts it in sealcache.jobs.schedules. The last tick before the loss may run twice. A schedule that
+// another process cancelled stays cancelled, unless Redis loses the data within about a second of that. A schedule
+// that was cancelled or replaced through this Scheduler, and that an older replica brings back, is ended again.
 //
 // If the server's clock is set back, Every continues its intervals and Cron continues at
 // the times of the new clock. A tick at a time that comes a second time may run twice.
@@ -86,7 +84,7 @@ type run struct {
 	checked map[string]bool
 }
 
-// pass enqueues what is due, and returns the time until something else is.
+// pass enqueues due ticks, and returns the time until the next one.
 func (r *run) pass(ctx context.Context) time.Duration {
 	s := r.s
 	r.polled = time.Now()
@@ -170,7 +168,7 @@ func (r *run) endOpening() {
 	}
 }
 
-// takeOpened takes over what opens, without what the application has ended.
+// takeOpened takes over the opened schedules, except those that the application has ended.
 func (r *run) takeOpened() {
 	entries, changes, changed := r.s.cache.opened(r.changes)
 	if !changed {
@@ -180,8 +178,8 @@ func (r *run) takeOpened() {
 	r.current = newest(slices.DeleteFunc(slices.Clone(entries), func(en entry) bool { return r.s.registered.hasEnded(en.def) }))
 }
 
-// late reports whether the last ticks were read too long ago: what other processes have
-// enqueued since may have run, and its id may be forgotten.
+// late reports whether the last ticks were read too long ago: ticks that other processes have enqueued may have run,
+// and their ids may be forgotten.
 func (r *run) late() bool { return time.Since(r.polled) > r.s.heldUp }
 
 // tick enqueues the ticks of en that are due, and returns the time until the next one.

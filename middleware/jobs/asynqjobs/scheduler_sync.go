@@ -35,9 +35,9 @@ type SyncResult struct {
 // schedules cannot be read at this time, Sync returns an error, because they may have to
 // be cancelled.
 //
-// As with ScheduleOnce, the last caller counts. Do not mix Sync with ScheduleOnce in
-// one namespace: Sync cancels what it does not know. During a rollout, processes of the
-// old release that restart put their set back.
+// As with ScheduleOnce, the last caller counts. Do not mix Sync with ScheduleOnce in one
+// namespace: Sync cancels schedules that are not among them. During a rollout, processes
+// of the old release that restart put their set back.
 func (s *Scheduler) Sync(ctx context.Context, tasks []PeriodicTask) (SyncResult, error) {
 	var result SyncResult
 	now, _, _, err := s.store.poll(ctx)

@@ -52,7 +52,7 @@ type entry struct {
 	err   error       // why it does not open
 }
 
-// open opens what is stored under field.
+// open opens the schedule that is stored under field.
 func (s *scheduleStore) open(ctx context.Context, field, raw string) entry {
 	en := entry{field: field, raw: raw}
 	b, err := s.e.Open(ctx, jobs.Meta{Kind: jobs.Schedule, ID: field}, []byte(raw))
@@ -147,7 +147,7 @@ func (s *scheduleStore) poll(ctx context.Context) (now time.Time, version string
 	return time.Unix(n, m*1000), version, ticks, nil
 }
 
-// all returns what is stored, by field, and the version after it was read.
+// all returns the stored schedules by field, and the version after the read.
 func (s *scheduleStore) all(ctx context.Context) (stored map[string]string, version string, err error) {
 	if stored, err = s.rdb.HGetAll(ctx, s.schedules).Result(); err != nil {
 		return nil, "", redisFailed(err)
@@ -172,7 +172,7 @@ func (s *scheduleStore) fields(name string) ([]string, error) {
 	return fields, nil
 }
 
-// of returns what is stored under the fields of a name, unopened.
+// of returns the stored bytes under the fields of a name, unopened.
 func (s *scheduleStore) of(ctx context.Context, name string) ([]entry, error) {
 	fields, err := s.fields(name)
 	if err != nil {
@@ -190,17 +190,17 @@ func (s *scheduleStore) of(ctx context.Context, name string) ([]entry, error) {
 	return entries, nil
 }
 
-// is reports whether en is what is stored.
+// is reports whether en is stored.
 func (s *scheduleStore) is(ctx context.Context, en entry) bool {
 	raw, err := s.rdb.HGet(ctx, s.schedules, en.field).Result()
 	return err == nil && raw == en.raw
 }
 
-// swapScript replaces what is stored under some fields, if that is still what was
-// read. Without fields it only starts a new generation. It writes the version first:
-// Redis does not take back what a script did before it failed. It keeps a last tick
-// that was noted under the new field in the meantime. It returns the version before and
-// after, or an empty list.
+// swapScript replaces the values of some fields if they have not changed since they were
+// read. Without fields it only starts a new generation. It writes the version first: Redis
+// does not undo the writes of a script before it failed. It keeps a last tick that was noted
+// under the new field in the meantime. It returns the version before and after, or an empty
+// list.
 //
 // KEYS[1] schedules, KEYS[2] ticks
 // ARGV: number of fields, and each with what it must hold ("" for nothing); the new
@@ -242,8 +242,8 @@ if tick ~= '' then redis.call('HSET', KEYS[2], ARGV[at], tick) end
 return {before, after}`
 
 // swap replaces old by en, or deletes old if en has no field. It reports whether old was
-// still what is stored, and returns the versions before and after. last is the last
-// tick of en, or zero.
+// still stored, and returns the versions before and after. last is the last tick of en, or
+// zero.
 func (s *scheduleStore) swap(ctx context.Context, old []entry, en entry, last time.Time) (ok bool, before, after string, err error) {
 	args := []any{len(old)}
 	for _, o := range old {
@@ -279,10 +279,10 @@ func (s *scheduleStore) runSwap(ctx context.Context, args []any) (ok bool, befor
 	}
 }
 
-// advanceScript notes a tick, unless the schedule was replaced or a later tick is
-// noted. A time in the server's future is not a tick, and is overwritten. The tick is not
-// noted either if the one that was read before it is not there: a replica that is behind has
-// become the master, and may lack that tick's task. The next pass reads what it has.
+// advanceScript notes a tick, unless the schedule was replaced or a later tick is noted. A
+// time in the server's future is not a tick, and is overwritten. The tick is not noted
+// either if the one that was read before it is not there: a replica that is behind has
+// become the master, and may lack that tick's task. The next pass reads the present state.
 //
 // KEYS[1] schedules, KEYS[2] ticks; ARGV[1] field, ARGV[2] the last 16 bytes of
 // the schedule (an authentication tag), ARGV[3] the tick, ARGV[4] the tick before it, or ""

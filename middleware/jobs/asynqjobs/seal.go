@@ -15,9 +15,9 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// ErrAlreadySealed is the error of enqueueing a payload that is sealed already, as in asynq's recipe for moving a task,
-// Enqueue(asynq.NewTask(info.Type, info.Payload)). Sealed again, the handler would get ciphertext. Open the task with
-// [OpenTask] and enqueue what it returns. To run a task again as it is, use asynq.Inspector.RunTask.
+// ErrAlreadySealed is the error of enqueueing a payload that is sealed already, as in asynq's recipe for moving a
+// task, Enqueue(asynq.NewTask(info.Type, info.Payload)). Sealed again, the handler would get ciphertext. Open the
+// task with [OpenTask] and enqueue the result. To run a task again as it is, use asynq.Inspector.RunTask.
 var ErrAlreadySealed = errors.New("asynqjobs: payload is sealed already (open it with OpenTask)")
 
 // sealer makes sealed tasks of plaintext ones.
@@ -122,8 +122,8 @@ func checkTask(t *asynq.Task, opts []asynq.Option) ([]asynq.Option, taskOptions,
 	return all, c, nil
 }
 
-// seal returns t as it may be stored, with all its options. The last option is its id. seal neither changes t nor keeps its
-// payload. extra is added to the frame.
+// seal returns t as it may be stored, with all its options. The last option is its id. seal does not change t or keep
+// its payload. extra is added to the frame.
 func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, extra frame, unboundQueue bool) (*asynq.Task, []asynq.Option, error) {
 	all, c, err := checkTask(t, opts)
 	if err != nil {
@@ -177,7 +177,8 @@ func (s *sealer) pseudonym(typename string) (string, error) {
 	return asynqwire.HiddenTypePrefix + token.String(), nil
 }
 
-// uniqueParts returns what makes a task unique to asynq: type, queue and payload. asynq tells a nil payload from an empty one.
+// uniqueParts returns the parts by which asynq decides that a task is unique: type, queue and payload. asynq tells a
+// nil payload from an empty one.
 func uniqueParts(typename, queue string, payload []byte) [][]byte {
 	parts := [][]byte{[]byte(typename), []byte(queue)}
 	if payload != nil {

@@ -72,8 +72,8 @@ func (c *Store) Get(r *http.Request, name string) (*sessions.Session, error) {
 }
 
 // New returns the session of the request's cookie, or a new session. A cookie that is
-// altered, too long, unknown or ended gives a new session and no error. The error is
-// that of the store or of the key service; there is a new session then too.
+// altered, too long, unknown or ended gives a new session and no error. The error
+// comes from the store or from the key service; there is a new session then too.
 func (c *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 	session := sessions.NewSession(c, name)
 	options := c.options

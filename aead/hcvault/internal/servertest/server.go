@@ -19,7 +19,7 @@ import (
 // Engine answers a request below the mount "transit". path is relative to the mount. A status of zero is 200.
 type Engine func(path string, body map[string]any) (status int, data map[string]any, errs []string)
 
-// Token is what the server knows of a token.
+// Token is the server's record of a token.
 type Token struct {
 	// Paths the token may write to; "*" is all.
 	Paths []string
@@ -27,7 +27,7 @@ type Token struct {
 	Expires time.Time
 	// Max is when it ends at the latest, however often it is renewed; the zero time is never.
 	Max time.Time
-	// TTL is what a renewal adds. Zero is not renewable.
+	// TTL is the time that a renewal adds. Zero is not renewable.
 	TTL time.Duration
 }
 
@@ -212,7 +212,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	answer(w, status, secret, errs)
 }
 
-// answer checks the token and answers what is not for the engine.
+// answer checks the token, and answers requests that are not for the engine.
 func (s *Server) answer(path string, h http.Header, body map[string]any) (secret map[string]any, status int, errs []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -70,7 +70,7 @@
 // whole tasks of a page into memory, whatever their size. At most 4 requests open tasks at
 // a time, for at most 10 seconds each. A schedule that was opened within the last minute
 // is not opened again. Schedules that are not opened in time are missing, and the list
-// says so. Tasks whose queue, group or id contains a slash have no page of their own,
+// says so. Tasks whose queue, group or id contains a slash have no page,
 // because asynqmon has none for them.
 //
 // A [Handler] is safe for concurrent use.

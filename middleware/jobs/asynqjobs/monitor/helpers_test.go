@@ -69,17 +69,17 @@ func plainEncryptor(t testing.TB) *jobs.Encryptor {
 
 // These canaries are planted, each in one kind of place.
 const (
-	argument   = "canary-argument"
-	result     = "canary-result"
-	failed     = "canary-failure"
-	panicked   = "canary-panic"
-	hiddenType = "canary:hidden"
-	openType   = "report:open"
-	schedule   = "canary-schedule"
-	clearText  = "canary-clear"
+	argument     = "canary-argument"
+	result       = "canary-result"
+	failed       = "canary-failure"
+	panicked     = "canary-panic"
+	hiddenType   = "canary:hidden"
+	openType     = "report:open"
+	schedule     = "canary-schedule"
+	unsealedText = "canary-plaintext"
 )
 
-var contents = []string{argument, result, failed, panicked, clearText}
+var contents = []string{argument, result, failed, panicked, unsealedText}
 
 // shop is a Redis with jobs in every state, and the parts of an application around it.
 type shop struct {
@@ -162,9 +162,9 @@ func (s *shop) fill(t testing.TB) map[string]string {
 	add("unique", s.enqueue(t, s.hidden, hiddenType, "unique", asynq.Unique(time.Hour), asynq.ProcessIn(time.Hour)))
 	add("pending", s.enqueue(t, s.hidden, hiddenType, "pend", asynq.Queue("idle")))
 	add("aggregating", s.enqueue(t, s.hidden, hiddenType, "gather", asynq.Queue("idle"), asynq.Group("batch")))
-	info, err := s.plain.Enqueue(asynq.NewTask(openType, []byte(clearText)), asynq.Queue("idle"))
+	info, err := s.plain.Enqueue(asynq.NewTask(openType, []byte(unsealedText)), asynq.Queue("idle"))
 	require.NoError(t, err)
-	add("clear", info)
+	add("plaintext", info)
 	s.serveUntil(t, release)
 	t.Cleanup(func() { close(release) }) // runs before the server is shut down
 	for name, state := range map[string]asynq.TaskState{

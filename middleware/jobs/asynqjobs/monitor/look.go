@@ -41,8 +41,8 @@ func (l *look) revealAll(list any, f fields) {
 	}
 }
 
-// reveal adds to one task what the viewer may see of it. Payload and result are withheld
-// already.
+// reveal adds to one task the contents that the viewer may see. Payload and result are
+// withheld already.
 func (l *look) reveal(t map[string]any, f fields) {
 	typename, _ := t[f.typename].(string)
 	if f.failure != "" {

@@ -58,7 +58,7 @@ type Handler struct {
 }
 
 // New returns the admin page for the Redis of conn. Its jobs were sealed with e, or with
-// encryptors of the same keys and namespace. New calls neither Redis nor the key service.
+// encryptors of the same keys and namespace. New does not call Redis or the key service.
 // It takes one client from conn. Close closes the client, except with
 // WithSharedConnection. e is not closed.
 func New(conn asynq.RedisConnOpt, e *jobs.Encryptor, opts ...Option) (*Handler, error) {

@@ -25,7 +25,7 @@ func everything(ids map[string]string) []string {
 		"/api/queues/idle/groups/batch/aggregating_tasks",
 		"/api/queues/default/tasks/" + ids["completed"], "/api/queues/default/tasks/" + ids["retry"],
 		"/api/queues/default/tasks/" + ids["archived"], "/api/queues/default/tasks/" + ids["active"],
-		"/api/queues/idle/tasks/" + ids["aggregating"], "/api/queues/idle/tasks/" + ids["clear"],
+		"/api/queues/idle/tasks/" + ids["aggregating"], "/api/queues/idle/tasks/" + ids["plaintext"],
 		"/api/servers", "/api/scheduler_entries", "/api/redis_info",
 	}
 }
@@ -134,8 +134,8 @@ func TestWhatEachViewerSees(t *testing.T) {
 		assert.Contains(t, doc["error_message"], panicked)
 		_, doc = get(t, h, "/api/queues/default/tasks/"+ids["completed"])
 		assert.Equal(t, result, doc["result"])
-		_, doc = get(t, h, "/api/queues/idle/tasks/"+ids["clear"])
-		assert.Equal(t, "[not sealed] "+clearText, doc["payload"])
+		_, doc = get(t, h, "/api/queues/idle/tasks/"+ids["plaintext"])
+		assert.Equal(t, "[not sealed] "+unsealedText, doc["payload"])
 
 		_, doc = get(t, h, "/api/servers")
 		var worker map[string]any

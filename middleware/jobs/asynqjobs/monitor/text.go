@@ -15,7 +15,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-// These texts stand in place of what is not shown.
+// These texts replace contents that are not shown.
 const (
 	withheld    = "[withheld]"
 	gone        = "[the task is gone]"

@@ -40,8 +40,8 @@ type Viewer struct {
 	// name of an account, not a secret.
 	Name string
 
-	// Access is what the user sees. A value that this package does not define counts
-	// as NoAccess.
+	// Access is the extent of what the user sees. A value that this package does not
+	// define counts as NoAccess.
 	Access Access
 
 	// CanView limits AccessPayloads to the tasks for which it returns true. Nil means
@@ -52,7 +52,7 @@ type Viewer struct {
 	CanView func(Task) bool
 
 	// CanAct allows the user to run, archive, cancel and delete tasks, and to pause,
-	// resume and delete queues. It covers all tasks, whatever CanView returns. It needs
+	// resume and delete queues. It covers all tasks, independent of CanView. It needs
 	// WithActions and an Access of at least AccessCounts.
 	CanAct bool
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// book is the runbook, whose commands a test takes in their order.
-type book struct {
+// runbook is the runbook, whose commands a test takes in their order.
+type runbook struct {
 	blocks []block
 	at     int
 	dir    string            // where they run
@@ -25,18 +25,18 @@ type block struct {
 	lines   []string
 }
 
-// openBook reads the text.
-func openBook(t *testing.T) *book {
+// openRunbook reads the text.
+func openRunbook(t *testing.T) *runbook {
 	t.Helper()
-	return openBookOf(t, runbookFile)
+	return openRunbookOf(t, runbookFile)
 }
 
-// openBookOf reads the commands of a document.
-func openBookOf(t *testing.T, file string) *book {
+// openRunbookOf reads the commands of a document.
+func openRunbookOf(t *testing.T, file string) *runbook {
 	t.Helper()
 	data, err := os.ReadFile(file)
 	require.NoError(t, err)
-	b := &book{dir: t.TempDir(), words: map[string]string{}}
+	b := &runbook{dir: t.TempDir(), words: map[string]string{}}
 	require.NoError(t, os.WriteFile(filepath.Join(b.dir, "environment"), nil, 0o600))
 	section, inside := "", false
 	for line := range strings.Lines(string(data)) {
@@ -60,7 +60,7 @@ func openBookOf(t *testing.T, file string) *book {
 
 // follow runs the next commands of the text, which must be of this section, in a shell, as a reader would. Each ends with
 // the status that the comment behind it promises, 0 without one. What they said is returned.
-func (b *book) follow(t *testing.T, section string) string {
+func (b *runbook) follow(t *testing.T, section string) string {
 	t.Helper()
 	require.Less(t, b.at, len(b.blocks), "the runbook has no more commands")
 	now := b.blocks[b.at]
@@ -95,7 +95,7 @@ func (b *book) follow(t *testing.T, section string) string {
 }
 
 // begin goes to the first commands of a section.
-func (b *book) begin(t *testing.T, section string) {
+func (b *runbook) begin(t *testing.T, section string) {
 	t.Helper()
 	for b.at = range b.blocks {
 		if b.blocks[b.at].section == section {
@@ -106,12 +106,12 @@ func (b *book) begin(t *testing.T, section string) {
 }
 
 // left reports whether the section has more commands.
-func (b *book) left(section string) bool {
+func (b *runbook) left(section string) bool {
 	return b.at < len(b.blocks) && b.blocks[b.at].section == section
 }
 
 // end sees that nothing was left out.
-func (b *book) end(t *testing.T) {
+func (b *runbook) end(t *testing.T) {
 	t.Helper()
 	require.Equal(t, len(b.blocks), b.at, "commands of the runbook were not followed")
 }

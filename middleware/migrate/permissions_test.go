@@ -1,0 +1,98 @@
+package migrate_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/middleware/audit"
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+// A user of Redis with no more than the runbook names.
+func TestPermissions(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		rules string
+		to    *migrate.Space
+	}{
+		"in place": {"~* +scan +info +strlen +get +mget +type +getrange +exists +set +evalsha +eval +ping +hello +client", nil},
+		"moved": {"~* +scan +info +strlen +get +mget +type +getrange +exists +set +evalsha +eval +ping +hello +client " +
+			"+pexpiretime +unlink +sscan +sadd +srem +persist +pexpireat", &migrate.Space{Namespace: "n"}},
+		"without info": {"~* +scan +strlen +get +mget +type +getrange +exists +set +evalsha +eval +ping +hello +client", nil},
+	} {
+		server := redistest.StartWith(t, redistest.Options{User: "mover", Password: "secret", Rules: c.rules})
+		rdb := server.Client(t)
+		require.NoError(t, rdb.Set(t.Context(), "old:a", "v", time.Hour).Err())
+		if c.to != nil {
+			require.NoError(t, rdb.SAdd(t.Context(), "gocache_tag_t", "old:a").Err())
+		}
+		both, former, _ := rotated(t, handle(t))
+		keys := keyringOf(t, both)
+		if c.to != nil {
+			require.NoError(t, sealedStore(t, rdb, keys, c.to.Namespace).Set(t.Context(), "sealed", "v"))
+		}
+		config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Prefix: "old:"}, To: c.to, Keys: keys, DeleteOld: c.to != nil}
+		if name == "without info" { // a restart would not be noticed
+			_, err := unproven(t.Context(), rdb, config)
+			require.ErrorContains(t, err, "+info")
+			require.Equal(t, "v", string(stored(t, rdb, "old:a")))
+			require.NoError(t, rdb.Set(t.Context(), "old:a", "\xC1\x5C\x01\x01\x01\x00\x01\x00\x00\x00\x07"+strings.Repeat("x", 40), 0).Err())
+		} else {
+			r := run(t, rdb, config)
+			require.EqualValues(t, 1, r.Written, name)
+			require.True(t, r.Done())
+		}
+		report := audited(t, rdb, audit.Config{})
+		answer, why := report.AnythingPlaintext()
+		may, _ := report.MayDestroy(former, audit.Conditions{Keyset: keys.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})
+		if name == "without info" { // a restart would not have been noticed
+			require.Equal(t, audit.Unknown, answer)
+			require.Contains(t, why[0], "INFO")
+			require.Equal(t, audit.Unknown, may)
+			continue
+		}
+		require.Equal(t, audit.No, answer, why)
+		require.Equal(t, audit.Yes, may)
+	}
+}
+
+// The same in a Cluster. Without CLUSTER NODES nothing is done, since whether slots move is not known.
+func TestPermissionsInACluster(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	ctx, rdb := t.Context(), cluster.Client(t)
+	rules := "resetkeys -@all ~* +scan +info +strlen +get +mget +type +getrange +exists +set +evalsha +eval +cluster|slots +asking " +
+		"+ping +hello +client +command"
+	as := func(rules string) *redis.ClusterClient {
+		for _, s := range cluster.Nodes() {
+			args := []any{"acl", "setuser", "mover", "reset", "on", ">secret"}
+			for _, r := range strings.Fields(rules) {
+				args = append(args, r)
+			}
+			require.NoError(t, s.Client(t).Do(ctx, args...).Err())
+		}
+		opts := cluster.ClientOptions()
+		opts.Username, opts.Password = "mover", "secret"
+		c := redis.NewClusterClient(opts)
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	fill(t, rdb, "rights", 50)
+	config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "rights"}, Keys: keyring(t)}
+	began := time.Now()
+	r, err := unproven(ctx, as(rules), config)
+	require.ErrorContains(t, err, "CLUSTER NODES")
+	require.Zero(t, r.Seen)
+	require.Less(t, time.Since(began), 20*time.Second, "it does not go away by waiting")
+
+	allowed := as(rules + " +cluster|nodes")
+	r = run(t, allowed, config)
+	require.EqualValues(t, 50, r.Written)
+	answer, why := audited(t, allowed, audit.Config{}).AnythingPlaintext()
+	require.Equal(t, audit.No, answer, why)
+}

@@ -1,0 +1,97 @@
+package redisstore_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/stores/redisstore"
+)
+
+func TestNewRefusesUnusableClients(t *testing.T) {
+	t.Parallel()
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": shared.single.Addr()}})
+	t.Cleanup(func() { _ = ring.Close() })
+	auto, err := shared.single.Client(t).AutoPipeline()
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = auto.Close() })
+	for name, client := range map[string]redis.UniversalClient{
+		"nil":               nil,
+		"nil client":        (*redis.Client)(nil),
+		"nil cluster":       (*redis.ClusterClient)(nil),
+		"a ring":            ring,
+		"an auto pipeliner": auto,
+		"a hidden cluster":  hidden{shared.cluster.Client(t)},
+		"a hidden client":   hidden{shared.single.Client(t)},
+	} {
+		s, err := redisstore.New(client)
+		require.Error(t, err, name)
+		require.Nil(t, s, name)
+	}
+	_, err = redisstore.New(hidden{shared.cluster.Client(t)})
+	require.ErrorContains(t, err, "pass a *redis.Client or *redis.ClusterClient")
+	_, err = redisstore.New(shared.single.Client(t), nil)
+	require.ErrorContains(t, err, "option is nil")
+	_, err = redisstore.New(shared.single.Client(t), store.WithExpiration(-time.Second))
+	require.ErrorContains(t, err, "negative duration")
+	_, err = redisstore.New(shared.single.Client(t), store.WithTagsTTL(-time.Second))
+	require.ErrorContains(t, err, "negative duration")
+}
+
+func TestCloseLeavesTheCallersClientOpen(t *testing.T) {
+	t.Parallel()
+	rdb := shared.single.Client(t)
+	s := newStore(t, rdb)
+	require.NoError(t, s.Close())
+	require.NoError(t, s.Close())
+	require.NoError(t, rdb.Ping(t.Context()).Err())
+
+	own, err := redisstore.Open(t.Context(), shared.single.URL())
+	require.NoError(t, err)
+	require.NoError(t, own.Ping(t.Context()))
+	require.NoError(t, own.Close())
+	require.NoError(t, own.Close())
+	require.ErrorIs(t, own.Ping(t.Context()), redis.ErrClosed)
+}
+
+// hidden wraps a client, as an application does to count or log. It hides that the client is one of a Cluster.
+type hidden struct{ redis.UniversalClient }
+
+type embedded struct{ *redis.ClusterClient }
+
+type embeddedSingle struct{ *redis.Client }
+
+func TestNewTakesATypeThatEmbedsAClient(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, embedded{shared.cluster.Client(t)})
+	p := t.Name() + ":"
+	for i := range 20 { // over all masters, because a key is needed in each
+		require.NoError(t, s.Set(t.Context(), fmt.Sprint(p, i), "v", store.WithTags([]string{p + "tag"})))
+	}
+	n := 0
+	for _, err := range s.Keys(t.Context(), p) {
+		require.NoError(t, err)
+		n++
+	}
+	require.Equal(t, 20, n)
+	works(t, newStore(t, embeddedSingle{redistest.Start(t).Client(t)}))
+}
+
+// A nil option is an error. gocache's stores panic.
+func TestNilOptionsAreErrors(t *testing.T) {
+	on(t, func(t *testing.T, s *redisstore.Store, _ redis.UniversalClient, p string) {
+		ctx := t.Context()
+		require.ErrorContains(t, s.Set(ctx, p, "v", nil), "option is nil")
+		require.ErrorContains(t, s.SetBytes(ctx, p, nil, store.WithCost(1), nil), "option is nil")
+		_, err := s.SetIfNotExists(ctx, p, "v", nil)
+		require.ErrorContains(t, err, "option is nil")
+		require.ErrorContains(t, s.Invalidate(ctx, nil), "option is nil")
+		_, err = s.Get(ctx, p)
+		require.ErrorIs(t, err, &store.NotFound{})
+	})
+}
