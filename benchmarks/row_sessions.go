@@ -99,7 +99,7 @@ func newSessions(client *redis.Client, k *keys, opts ...sessions.Option) (*sessi
 	return sessions.New(sealed, opts...)
 }
 
-// requests returns a side that finds a session and commits it. Each worker has one of its own.
+// requests returns a side that finds a session and commits it. Each worker has a separate session.
 func requests(name string, s sessionStore, session []byte) side {
 	return side{name: name, do: func(ctx context.Context, worker, _ int) error {
 		token := fmt.Sprintf("%s:%036d", name, worker) // as long as a token of scs

@@ -16,7 +16,7 @@ type largeBuffer struct {
 // bufferHolder is what the weak pointer refers to: the buffer goes with it.
 type bufferHolder struct{ buf []byte }
 
-// Large buffers are shared by all stores, as scratches are. Those for packed values have held plaintext, and are cleared.
+// Large buffers are shared by all stores, as scratches are. Buffers for packed values have held plaintext, and are cleared.
 var largeSealed, largePacked largeBuffer //nolint:gochecknoglobals // as a pool
 
 // take returns the kept buffer with a length of 0 if it has room for n bytes, and nil otherwise. It is not kept any more.

@@ -126,7 +126,7 @@ func (once) NoRetry() bool { return true }
 // scriptAttempts is how often a command is sent that the server answers with a refusal to run it, as during a failover.
 const scriptAttempts = 4
 
-// sendScripts runs the commands in one pipeline. Those that the server did not run are sent again.
+// sendScripts runs the commands in one pipeline. Commands that the server did not run are sent again.
 func sendScripts(ctx context.Context, rdb redis.UniversalClient, calls []*scriptCall) {
 	withSource := false
 	for attempt := range scriptAttempts {
