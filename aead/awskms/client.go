@@ -2,7 +2,6 @@ package awskms
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"strconv"
@@ -83,17 +82,7 @@ func (c *client) Probe(ctx context.Context) error {
 	if _, err := c.credentials.Retrieve(ctx); err != nil {
 		return &keyservice.Failure{Reason: reasonCredentials, Cause: err}
 	}
-	garbage := make([]byte, 100)
-	rand.Read(garbage)
-	_, err := c.Unwrap(ctx, garbage, nil)
-	var f *keyservice.Failure
-	switch {
-	case err == nil:
-		return &keyservice.Failure{Reason: "the service decrypts bytes that it never encrypted"}
-	case errors.As(err, &f) && errors.Is(f.Refusal, aead.ErrUnauthentic):
-		return nil
-	}
-	return err
+	return keyservice.ProbeUnwrap(ctx, c)
 }
 
 // Close implements keyservice.Client.

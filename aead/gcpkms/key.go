@@ -2,8 +2,6 @@ package gcpkms
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
 	"hash/crc32"
 	"strings"
 
@@ -81,17 +79,7 @@ func (k *key) Unwrap(ctx context.Context, ciphertext, associatedData []byte) ([]
 
 // Probe implements keyservice.Client.
 func (k *key) Probe(ctx context.Context) error {
-	garbage := make([]byte, 100)
-	rand.Read(garbage)
-	_, err := k.Unwrap(ctx, garbage, nil)
-	var f *keyservice.Failure
-	switch {
-	case err == nil:
-		return &keyservice.Failure{Reason: "the service decrypts bytes that it never encrypted"}
-	case errors.As(err, &f) && errors.Is(f.Refusal, aead.ErrUnauthentic):
-		return nil
-	}
-	return err
+	return keyservice.ProbeUnwrap(ctx, k)
 }
 
 // Close implements keyservice.Client.

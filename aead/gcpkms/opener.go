@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -78,15 +77,9 @@ func parseURI(uri string) (target, error) {
 		return target{}, errors.New("want gcp-kms://projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY")
 	}
 	t := target{name: name}
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return target{}, errors.New("the query of the URI is not well formed")
-	}
-	for name, v := range values {
-		if name != "decrypt-only" || len(v) != 1 || v[0] != "true" && v[0] != "false" {
-			return target{}, errors.New("the URI has an unknown or repeated parameter (known is decrypt-only=true)")
-		}
-		t.decryptOnly = v[0] == "true"
+	var err error
+	if t.decryptOnly, err = keyservice.ParseQuery(query); err != nil {
+		return target{}, err
 	}
 	return t, nil
 }

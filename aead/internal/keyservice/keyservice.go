@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"sync"
 
 	"github.com/sealcache/sealcache/aead"
@@ -197,3 +198,33 @@ func (k *KEK) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
 // Format writes String, for every verb, because a client holds credentials.
 func (k *KEK) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, k.String()) } // fmt.State reports no errors
+
+// ParseQuery reads the query of a key's URI, whose only parameter is decrypt-only. Its errors do not quote the query.
+func ParseQuery(query string) (decryptOnly bool, err error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return false, errors.New("the query of the URI is not well formed")
+	}
+	for name, v := range values {
+		if name != "decrypt-only" || len(v) != 1 || v[0] != "true" && v[0] != "false" {
+			return false, errors.New("the URI has an unknown or repeated parameter (known is decrypt-only=true)")
+		}
+		decryptOnly = v[0] == "true"
+	}
+	return decryptOnly, nil
+}
+
+// ProbeUnwrap implements Client.Probe for a service that authenticates ciphertexts: it asks to decrypt random bytes.
+func ProbeUnwrap(ctx context.Context, c Client) error {
+	garbage := make([]byte, 100)
+	rand.Read(garbage)
+	_, err := c.Unwrap(ctx, garbage, nil)
+	var f *Failure
+	switch {
+	case err == nil:
+		return &Failure{Reason: "the service decrypts bytes that it never encrypted"}
+	case errors.As(err, &f) && errors.Is(f.Refusal, aead.ErrUnauthentic):
+		return nil
+	}
+	return err
+}
