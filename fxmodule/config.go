@@ -70,6 +70,12 @@ type Cache struct {
 	// Tenant is the id of the tenant whose KEK and data keys seal this cache, and its jobs. It requires TenantKEKs. KEK (with
 	// Keyset) then seals PRF keysets only. If the tenant's KEK does not open, the application does not start.
 	Tenant string `yaml:"tenant" env:"TENANT"`
+	// WrapContext is the context with which data keys are wrapped: aead.WithWrapContext. A variable is such as
+	// "namespace=shop,app=web". Every process that shares the values needs the same one.
+	WrapContext map[string]string `yaml:"wrap_context" env:"WRAP_CONTEXT" envKeyValSeparator:"="`
+	// WrapContextState is the state of the introduction of WrapContext (docs/keyservices.md): "prepare" opens data keys with the
+	// context and wraps without, "tolerate" wraps with it and opens both, "require" does both with it. Empty is "require".
+	WrapContextState string `yaml:"wrap_context_state" env:"WRAP_CONTEXT_STATE"`
 	// DataKeys are the limits of data keys.
 	DataKeys DataKeys `yaml:"data_keys" envPrefix:"DATA_KEYS_"`
 

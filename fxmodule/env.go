@@ -160,6 +160,8 @@ func wrongValue(t reflect.Type) error {
 		return errors.New("not a duration such as 90s or 24h")
 	case reflect.TypeFor[time.Time]():
 		return errors.New("not a time such as 2030-01-31T00:00:00Z")
+	case reflect.TypeFor[map[string]string]():
+		return errors.New("not names with values such as namespace=shop,app=web")
 	case reflect.TypeFor[middleware.PlaintextPolicy]():
 		return errors.New("not reject, read, seal-on-read or write")
 	}

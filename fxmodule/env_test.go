@@ -39,6 +39,8 @@ var everyVariable = []string{
 	"SEALCACHE_CRYPTOPERIOD=2160h",
 	"SEALCACHE_TENANT_KEKS=file:///run/secrets/tenants/{tenant}.json",
 	"SEALCACHE_TENANT=acme",
+	"SEALCACHE_WRAP_CONTEXT=namespace=shop,app=web store",
+	"SEALCACHE_WRAP_CONTEXT_STATE=tolerate",
 	"SEALCACHE_TTL=10m",
 	"SEALCACHE_DATA_KEYS_MAX_MESSAGES=1000000",
 	"SEALCACHE_DATA_KEYS_MAX_BYTES=1073741824",

@@ -141,6 +141,7 @@ type envelopeID struct {
 	keyring    keyringID
 	limits     DataKeys
 	tenantKEKs string
+	context    string // its text, with the state
 }
 
 func (o *keyOpener) open(ctx context.Context, name string, c Cache) error {
@@ -163,10 +164,10 @@ func (o *keyOpener) open(ctx context.Context, name string, c Cache) error {
 		o.keys.chains[name] = append(o.keys.chains[name], ring)
 		wrapping = ring
 	}
-	shared := envelopeID{id, c.DataKeys, c.TenantKEKs}
+	shared := envelopeID{id, c.DataKeys, c.TenantKEKs, fmt.Sprintf("%q %s", c.WrapContext, c.WrapContextState)}
 	envelope, ok := o.envelopes[shared]
 	if !ok {
-		opts := o.limits(c.DataKeys)
+		opts := append(o.limits(c.DataKeys), c.wrapContext()...)
 		if c.TenantKEKs != "" {
 			opts = append(opts, aead.WithTenantKEKs(c.TenantKEKs, o.openers...))
 		}
@@ -181,6 +182,26 @@ func (o *keyOpener) open(ctx context.Context, name string, c Cache) error {
 		o.keys.rings[name] = ring
 	}
 	return nil
+}
+
+// The states of Cache.WrapContextState.
+const (
+	wrapContextPrepare  = "prepare"
+	wrapContextTolerate = "tolerate"
+	wrapContextRequire  = "require"
+)
+
+// wrapContext returns the options of an Envelope for the wrap context and its state.
+func (c Cache) wrapContext() []aead.EnvelopeOption {
+	switch {
+	case len(c.WrapContext) == 0:
+		return nil
+	case c.WrapContextState == wrapContextPrepare:
+		return []aead.EnvelopeOption{aead.WithOtherWrapContexts(c.WrapContext)}
+	case c.WrapContextState == wrapContextTolerate:
+		return []aead.EnvelopeOption{aead.WithWrapContext(c.WrapContext), aead.WithOtherWrapContexts(nil)}
+	}
+	return []aead.EnvelopeOption{aead.WithWrapContext(c.WrapContext)}
 }
 
 // kekID names the KEKs of a cache. A URI has no line ends.

@@ -56,6 +56,8 @@ func (c Cache) settings() string {
 	set("cryptoperiod", c.Cryptoperiod.String(), c.Cryptoperiod != 0)
 	set("tenant_keks", showScheme(c.TenantKEKs), c.TenantKEKs != "")
 	set("tenant", showName(c.Tenant), c.Tenant != "")
+	set("wrap_context", strconv.Itoa(len(c.WrapContext)), len(c.WrapContext) > 0)
+	set("wrap_context_state", showName(c.WrapContextState), c.WrapContextState != "")
 	d := c.DataKeys
 	set("data_keys.max_messages", strconv.FormatUint(d.MaxMessages, 10), d.MaxMessages != 0)
 	set("data_keys.max_bytes", strconv.FormatUint(d.MaxBytes, 10), d.MaxBytes != 0)

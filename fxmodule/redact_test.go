@@ -64,7 +64,7 @@ func TestConfigShowsNoSecret(t *testing.T) {
 func TestConfigString(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, `fxmodule.Config{"default": {store: rediss:..., namespace: "shop", ttl: 10m0s, kek: file:..., other_keks: [file:..., passphrase:...], keyset: file, `+
-		`keyset_name: "shop-keys", keyset_reload: 30s, cryptoperiod: 2160h0m0s, tenant_keks: file:..., tenant: "acme", data_keys.max_messages: 1000000, data_keys.max_bytes: 1073741824, data_keys.max_age: 12h0m0s, `+
+		`keyset_name: "shop-keys", keyset_reload: 30s, cryptoperiod: 2160h0m0s, tenant_keks: file:..., tenant: "acme", wrap_context: 2, wrap_context_state: "tolerate", data_keys.max_messages: 1000000, data_keys.max_bytes: 1073741824, data_keys.max_age: 12h0m0s, `+
 		`data_keys.cache_size: 64, data_keys.ttl: 5m0s, plaintext: seal-on-read, plaintext_until: 2030-01-31T00:00:00Z, `+
 		`miss_on_open_failure: true, max_value_bytes: 1048576}, "insecure": {store: memory:..., namespace: "insecure", unsealed: true}, `+
 		`"names": {store: memory:..., namespace: "names", kek: file:..., hidden_keys: file, prf_keyset_name: "shop-names", sealed_expiry: true, `+

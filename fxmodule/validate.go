@@ -138,6 +138,7 @@ func (c Cache) unsealedProblems() []error {
 		"cryptoperiod":         c.Cryptoperiod != 0,
 		"tenant_keks":          c.TenantKEKs != "",
 		"tenant":               c.Tenant != "",
+		"wrap_context":         len(c.WrapContext) > 0 || c.WrapContextState != "",
 		"data_keys":            c.DataKeys != DataKeys{},
 		"plaintext":            c.Plaintext != middleware.RejectPlaintext,
 		"plaintext_until":      !c.PlaintextUntil.IsZero(),
@@ -185,6 +186,15 @@ func (c Cache) sealedProblems() []error {
 		}
 	}
 	errs = append(errs, c.tenantProblems()...)
+	switch c.WrapContextState {
+	case "":
+	case wrapContextPrepare, wrapContextTolerate, wrapContextRequire:
+		if len(c.WrapContext) == 0 {
+			errs = append(errs, errors.New("wrap_context_state: needs a wrap_context"))
+		}
+	default:
+		errs = append(errs, errors.New("wrap_context_state: not prepare, tolerate or require"))
+	}
 	errs = append(errs, c.packingProblems()...)
 	switch {
 	case c.Plaintext < middleware.RejectPlaintext || c.Plaintext > middleware.WritePlaintext:

@@ -26,6 +26,8 @@ caches:
     cryptoperiod: 2160h
     tenant_keks: file:///run/secrets/tenants/{tenant}.json
     tenant: acme
+    wrap_context: {namespace: shop, app: web store}
+    wrap_context_state: tolerate
     ttl: 10m
     data_keys:
       max_messages: 1000000
@@ -91,6 +93,8 @@ func full() fxmodule.Config {
 				Cryptoperiod:      90 * 24 * time.Hour,
 				TenantKEKs:        "file:///run/secrets/tenants/{tenant}.json",
 				Tenant:            "acme",
+				WrapContext:       map[string]string{"namespace": "shop", "app": "web store"},
+				WrapContextState:  "tolerate",
 				TTL:               10 * time.Minute,
 				DataKeys:          fxmodule.DataKeys{MaxMessages: 1e6, MaxBytes: 1 << 30, MaxAge: 12 * time.Hour, CacheSize: 64, TTL: 5 * time.Minute},
 				Plaintext:         middleware.SealOnRead,

@@ -63,7 +63,7 @@ func knownSetting(rest string) bool {
 
 func cacheSettings() []string {
 	return []string{
-		"STORE", "NAMESPACE", "UNSEALED", "TTL", "KEK", "OTHER_KEKS", "KEYSET", "KEYSET_NAME", "KEYSET_RELOAD", "CRYPTOPERIOD", "TENANT_KEKS", "TENANT",
+		"STORE", "NAMESPACE", "UNSEALED", "TTL", "KEK", "OTHER_KEKS", "KEYSET", "KEYSET_NAME", "KEYSET_RELOAD", "CRYPTOPERIOD", "TENANT_KEKS", "TENANT", "WRAP_CONTEXT", "WRAP_CONTEXT_STATE",
 		"DATA_KEYS_MAX_MESSAGES", "DATA_KEYS_MAX_BYTES", "DATA_KEYS_MAX_AGE", "DATA_KEYS_CACHE_SIZE", "DATA_KEYS_TTL",
 		"PLAINTEXT", "PLAINTEXT_UNTIL", "MISS_ON_OPEN_FAILURE", "MAX_VALUE_BYTES",
 		"HIDDEN_KEYS", "ONE_WAY_KEYS", "PRF_KEYSET_NAME", "SEALED_EXPIRY", "COMPRESS_MIN_BYTES", "COMPRESS_FAST", "PADDING",
@@ -79,6 +79,6 @@ func otherSettings() []string {
 }
 
 // own are the variables of this command alone.
-func own() []string { return []string{"RECORD", "WRAP_CONTEXT", "WRAP_CONTEXT_STATE"} }
+func own() []string { return []string{"RECORD"} }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
