@@ -55,13 +55,17 @@ func userOf(_ context.Context, encoded []byte) (string, error) {
 }
 
 // site is an application with logins, as its users see it.
-type site struct {
-	*httptest.Server
-	manager *scs.SessionManager
-}
+type site struct{ *httptest.Server }
 
 func newSite(t *testing.T, s *sessions.Store) site {
 	t.Helper()
+	server := httptest.NewServer(newHandler(s))
+	t.Cleanup(server.Close)
+	return site{server}
+}
+
+// newHandler returns the pages of the application.
+func newHandler(s *sessions.Store) http.Handler {
 	m := scs.New()
 	m.Store = s
 	mux := http.NewServeMux()
@@ -91,9 +95,7 @@ func newSite(t *testing.T, s *sessions.Store) site {
 			http.Error(w, "no", http.StatusInternalServerError)
 		}
 	})
-	server := httptest.NewServer(m.LoadAndSave(mux))
-	t.Cleanup(server.Close)
-	return site{server, m}
+	return m.LoadAndSave(mux)
 }
 
 // browser is one user's browser.

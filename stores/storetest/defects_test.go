@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -50,6 +51,14 @@ func misdeclared(fails string, change func(c *storetest.Capabilities)) defect {
 }
 
 var errDefect = errors.New("defect")
+
+// allDefects returns the defects by name.
+func allDefects() map[string]defect {
+	all := maps.Clone(defects)
+	maps.Copy(all, atomicDefects())
+	maps.Copy(all, batchDefects())
+	return all
+}
 
 var defects = map[string]defect{
 	"a miss without error": defective("miss", func(s *memorystore.Store) store.StoreInterface {
@@ -141,11 +150,11 @@ func TestDefectsAreFound(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = s.Close() })
-			return defects[name].subject(s)
+			return allDefects()[name].subject(s)
 		})
 		return
 	}
-	for name, d := range defects {
+	for name, d := range allDefects() {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDefectsAreFound$/^"+d.fails+"$", "-test.v")
 			cmd.Env = append(os.Environ(), variable+"="+name)

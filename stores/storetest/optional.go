@@ -3,7 +3,11 @@ package storetest
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"testing"
+
+	"github.com/eko/gocache/lib/v4/store"
 )
 
 func optionalCases() []testCase {
@@ -72,6 +76,25 @@ func optionalCases() []testCase {
 			run:  boundedReads,
 		},
 		{
+			name: "counts",
+			rule: "Counts returns numbers that are not negative, always under the same names, in a map that the caller owns",
+			lacks: func(s store.StoreInterface) string {
+				_, ok := s.(Counter)
+				return unless(ok, "the store is no Counter")
+			},
+			run: counts,
+		},
+		{
+			name: "keeps tags",
+			rule: "KeepsTags returns one answer while the server's settings stay",
+			why:  func(c Capabilities) string { return unless(c.Tags, "the store has no tags") },
+			lacks: func(s store.StoreInterface) string {
+				_, ok := s.(TagKeeper)
+				return unless(ok, "the store is no TagKeeper")
+			},
+			run: keepsTags,
+		},
+		{
 			name: "ping",
 			rule: "Ping returns nil while the store answers, and its context's error",
 			why:  func(c Capabilities) string { return unless(c.Ping, "the store has no Ping") },
@@ -88,6 +111,40 @@ func optionalCases() []testCase {
 			},
 		},
 	}
+}
+
+func counts(t *testing.T, s *subject) {
+	c := s.Store.(Counter)
+	first := c.Counts()
+	for name, n := range first {
+		if name == "" || n < 0 {
+			t.Errorf("the count %q is %d", name, n)
+		}
+	}
+	names := slices.Sorted(maps.Keys(first))
+	clear(first)
+	s.set(t, "k", "v")
+	s.holds(t, "k", "v")
+	if again := slices.Sorted(maps.Keys(c.Counts())); !slices.Equal(names, again) {
+		t.Errorf("the names of the counts were %q, and are %q after the caller changed its map", names, again)
+	}
+}
+
+func keepsTags(t *testing.T, s *subject) {
+	k := s.Store.(TagKeeper)
+	first, err := k.KeepsTags(t.Context())
+	if err != nil {
+		t.Fatalf("KeepsTags: %v", err)
+	}
+	s.set(t, "k", "v", store.WithTags([]string{"tag"}))
+	if again, err := k.KeepsTags(t.Context()); err != nil || again != first {
+		t.Errorf("KeepsTags: %v, %v, and %v before", again, err, first)
+	}
+	if !first {
+		return
+	}
+	s.invalidate(t, "tag")
+	s.lacks(t, "k")
 }
 
 // tricky is a prefix that a store which matches patterns must take literally, with neighbours that it would match.
