@@ -12,6 +12,7 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 
+	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
@@ -242,6 +243,9 @@ func (s *Store) swapLoop(ctx context.Context, key any, attempt func(a address) (
 	pause := time.Millisecond
 	for n := 1; ; n++ {
 		done, err := attempt(a)
+		if rediserr.NotOffered(err) && !isCallersError(err) {
+			return fmt.Errorf("%w: the server refuses a command of it: %w", ErrUnsupported, err)
+		}
 		if done || err != nil {
 			return err
 		}
