@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"encoding/binary"
+	"math"
 	"time"
 )
 
@@ -31,5 +32,8 @@ func decode(b []byte) (record, bool) {
 		return record{}, false
 	}
 	ms := binary.BigEndian.Uint64(b[1:])
-	return record{time.UnixMilli(int64(min(ms, 1<<62))), b[recordHeader:]}, true
+	if ms > math.MaxInt64 { // no writer has such an end
+		return record{}, false
+	}
+	return record{time.UnixMilli(int64(ms)), b[recordHeader:]}, true
 }
