@@ -97,6 +97,22 @@ func testMixedBatch(t *testing.T, b backing) {
 	require.NoError(t, err)
 	_, err = middleware.Inspect(plain)
 	require.NoError(t, err, "SealOnRead sealed it")
+
+	// Set and Delete need not read: whatever lies under a key is replaced, and removed.
+	all := []string{"text", "absent", "newer", "moved", "plain", "large", "nothing", "huge"}
+	items := map[string]any{}
+	for _, key := range all[:5] {
+		items[key] = "new " + key
+	}
+	require.NoError(t, writer.SetMany(t.Context(), items))
+	got, err := writer.GetMany(t.Context(), all[:5])
+	require.NoError(t, err)
+	require.Equal(t, items, got)
+	require.NoError(t, writer.DeleteMany(t.Context(), all))
+	for _, key := range all {
+		_, err := b.GetBytes(t.Context(), "ns:"+key)
+		require.ErrorIs(t, err, store.NotFound{}, key)
+	}
 }
 
 // SealOnRead seals the end of a plaintext entry, whatever reads it.
