@@ -51,8 +51,8 @@ tidy: ## go mod tidy in every module
 	$(MODULES) go mod tidy
 
 .PHONY: bench
-bench: servers ## measure the budgets and print them as ratios
-	go run ./benchmarks
+bench: servers ## measure the budgets, print them as ratios, save them below bench-results
+	go run ./benchmarks -save bench-results
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (20s) each

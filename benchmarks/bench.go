@@ -11,7 +11,7 @@ import (
 type scale int
 
 const (
-	fullScale     scale = iota // about ten minutes for all rows
+	fullScale     scale = iota // about a quarter of an hour for all rows
 	quickScale                 // about a minute
 	smallestScale              // a few seconds, for tests
 )

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -109,6 +110,36 @@ func TestVerdicts(t *testing.T) {
 	require.Equal(t, exitFailed, status)
 	status, _, _ = runRows(t, all, "-strict", "-run", "speed/fast")
 	require.Equal(t, exitOK, status)
+}
+
+// The Markdown of a run can be pasted into a document, and is saved with the JSON that charts are drawn from.
+func TestMarkdownAndSavedReports(t *testing.T) {
+	t.Parallel()
+	all := []row{figureRow(
+		"speed",
+		Result{Case: "fast", What: "a / b", Unit: "x", Value: Spread{0.96, 0.9, 1.2}, Budget: atLeast(0.95), Figures: "1 | 2"},
+		Result{Case: "big", What: "bytes", Unit: "bytes", Value: exactly(42)},
+	)}
+	folder := filepath.Join(t.TempDir(), "results")
+	status, stdout, stderr := runRows(t, all, "-o", "markdown", "-save", folder)
+	require.Equal(t, exitOK, status, stderr)
+	lines := strings.Split(strings.TrimSpace(stdout), "\n")
+	require.Len(t, lines, 6, stdout)
+	require.Contains(t, lines[0], runtime.Version())
+	require.Equal(t, "| row | case | what | median | min..max | budget |  | cpu | p50 | p99 | figures |", lines[2])
+	require.Equal(t, `| speed | fast | a / b | 0.960x | 0.900..1.200 | >= 0.950 | ok |  |  |  | 1 \| 2 |`, lines[4])
+	require.Equal(t, "| speed | big | bytes | 42 bytes |  |  |  |  |  |  |  |", lines[5])
+	saved, err := os.ReadFile(filepath.Join(folder, "results.md"))
+	require.NoError(t, err)
+	require.Equal(t, stdout, string(saved))
+	saved, err = os.ReadFile(filepath.Join(folder, "results.json"))
+	require.NoError(t, err)
+	var got report
+	require.NoError(t, json.Unmarshal(saved, &got))
+	require.Len(t, got.Results, 2)
+	status, _, stderr = runRows(t, all, "-save", filepath.Join(folder, "results.md"))
+	require.Equal(t, exitFailed, status)
+	require.Contains(t, stderr, "-save")
 }
 
 func TestChoosing(t *testing.T) {

@@ -45,10 +45,14 @@ func rows() []row {
 		{"redis", "sealed against plaintext, and against TLS, over a real Redis", redisRow},
 		{"combine", "sealed under 8 to 256 callers against gocache's store in plaintext over go-redis", combineRow},
 		{"network", "the same over a round trip of 0.5 ms", networkRow},
+		{"tls", "the same over TLS", tlsRow},
+		{"cluster", "the same over a Cluster of three masters", clusterRow},
+		{"fairness", "the latency of one reader next to 64 writers", fairnessRow},
 		{"near", "hot sealed reads from the near cache against the same", nearRow},
 		{"atomic", "increments of one sealed counter against Redis' INCR", atomicRow},
 		{"batch", "batches of sealed entries against the same entries one by one", batchRow},
 		{"sessions", "finding and committing a sealed session against scs's goredisstore", sessionsRow},
+		{"compression", "compressed and sealed JSON against plaintext, in bytes and processor time", compressionRow},
 		{"bytes", "bytes that sealing adds to a value in Redis", bytesRow},
 		{"jobs", "jobs on asynq, enqueued and processed, sealed against plaintext", jobsRow},
 		{"migrate", "sealing plaintext entries in Redis, next to a live client", migrateRow},
@@ -60,6 +64,7 @@ type settings struct {
 	list    bool
 	strict  bool
 	heapMiB int
+	save    string
 	rows    []row
 	write   func(io.Writer, report) error
 	bench   *bench
@@ -102,6 +107,12 @@ func run(ctx context.Context, all []row, args []string, stdout, stderr io.Writer
 		fmt.Fprintf(stderr, "benchmarks: write the table: %v\n", err)
 		return exitFailed
 	}
+	if s.save != "" {
+		if err := saveReport(s.save, r); err != nil {
+			fmt.Fprintf(stderr, "benchmarks: %v\n", err)
+			return exitFailed
+		}
+	}
 	if missed := missedBudgets(s.bench.results); missed > 0 {
 		fmt.Fprintf(stderr, "benchmarks: budgets missed: %d\n", missed)
 		if s.strict {
@@ -125,8 +136,9 @@ func parse(all []row, args []string, stderr io.Writer) (*settings, error) {
 		match    = flags.String("run", "", "measure the cases that match this regular `expression`, as row/case: 'redis/1 KiB.*8 clients'")
 		quick    = flags.Bool("quick", false, "measure fewer and shorter rounds, with a wider spread")
 		smallest = flags.Bool("smallest", false, "measure one tiny round of each case, as a test that it runs")
-		output   = flags.String("o", "text", "output `format`: text or json")
+		output   = flags.String("o", "text", "output `format`: text, markdown or json")
 	)
+	flags.StringVar(&s.save, "save", "", "also write results.json and results.md into this `folder`, for charts")
 	flags.Usage = func() {
 		fmt.Fprintf(stderr, "usage: go run ./benchmarks [flags]\n\nMeasures the budgets of this module and prints them as ratios. Flags:\n")
 		flags.PrintDefaults()
@@ -149,7 +161,7 @@ func parse(all []row, args []string, stderr io.Writer) (*settings, error) {
 	}
 	var known bool
 	if s.write, known = writers()[*output]; !known {
-		return nil, fmt.Errorf("-o: unknown format %q (text or json)", *output)
+		return nil, fmt.Errorf("-o: unknown format %q (text, markdown or json)", *output)
 	}
 	if s.bench.rounds < 0 {
 		return nil, fmt.Errorf("-rounds: %d is negative", s.bench.rounds)

@@ -37,6 +37,8 @@ type plan struct {
 	// latencies makes each operation timed. A reading of the clock costs about 50 ns. For operations of less than some
 	// microseconds that would pull the ratio towards 1.
 	latencies bool
+	// observed is the number of workers whose latencies make the percentiles, from worker 0; 0 for all.
+	observed int
 }
 
 // sample is the result of one slice of one side.
@@ -141,6 +143,9 @@ func slice(ctx context.Context, p plan, s side, batch int) (sample, error) {
 		total.ops += results[w].ops
 	}
 	if p.latencies {
+		if p.observed > 0 {
+			latencies = latencies[:p.observed]
+		}
 		all := slices.Concat(latencies...)
 		slices.Sort(all)
 		total.p50, total.p99 = percentile(all, 50), percentile(all, 99)

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -19,7 +22,7 @@ type report struct {
 
 // writers returns the formats of -o.
 func writers() map[string]func(io.Writer, report) error {
-	return map[string]func(io.Writer, report) error{"text": writeText, "json": writeJSON}
+	return map[string]func(io.Writer, report) error{"text": writeText, "markdown": writeMarkdown, "json": writeJSON}
 }
 
 func writeJSON(w io.Writer, r report) error {
@@ -92,4 +95,40 @@ func writeText(w io.Writer, r report) error {
 		before = result
 	}
 	return table.Flush() // returns the first error of a write
+}
+
+// writeMarkdown prints a table for documents.
+func writeMarkdown(w io.Writer, r report) error {
+	var out strings.Builder
+	fmt.Fprintf(&out, "%s\n\n", heading(r))
+	line := func(cells []string) {
+		for i, cell := range cells {
+			cells[i] = strings.ReplaceAll(cell, "|", "\\|")
+		}
+		fmt.Fprintf(&out, "| %s |\n", strings.Join(cells, " | "))
+	}
+	line(columns())
+	fmt.Fprintf(&out, "|%s\n", strings.Repeat("---|", len(columns())))
+	for _, result := range r.Results {
+		line(cells(result))
+	}
+	_, err := io.WriteString(w, out.String())
+	return err
+}
+
+// saveReport writes a report into a folder, as JSON and as Markdown.
+func saveReport(folder string, r report) error {
+	if err := os.MkdirAll(folder, 0o750); err != nil {
+		return fmt.Errorf("-save: %w", err)
+	}
+	for name, write := range map[string]func(io.Writer, report) error{"results.json": writeJSON, "results.md": writeMarkdown} {
+		var out bytes.Buffer
+		if err := write(&out, r); err != nil {
+			return fmt.Errorf("-save: %w", err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, name), out.Bytes(), 0o600); err != nil {
+			return fmt.Errorf("-save: %w", err)
+		}
+	}
+	return nil
 }

@@ -21,10 +21,12 @@ import (
 type contender struct {
 	name   string
 	store  store.StoreInterface
-	client *redis.Client
-	server *redistest.Server
+	client redis.UniversalClient
+	nodes  []*redistest.Server
 	sealed bool
-	names  []any
+
+	names      []any // of the entries of fill
+	valueBytes int   // of their values
 }
 
 // startRedis starts a server without persistence.
@@ -37,14 +39,14 @@ func startRedis(ctx context.Context, tls bool) (*redistest.Server, error) {
 func newContender(name string, server *redistest.Server, own bool, a tink.AEADWithContext) (*contender, error) {
 	o := server.ClientOptions()
 	o.ContextTimeoutEnabled = own
-	return newContenderOver(name, server, redis.NewClient(o), own, redisstore.Config{}, a)
+	return newContenderOver(name, []*redistest.Server{server}, redis.NewClient(o), own, redisstore.Config{}, a)
 }
 
 // newContenderOver is newContender over a client, which it closes if it fails.
 func newContenderOver(
-	name string, server *redistest.Server, client *redis.Client, own bool, cfg redisstore.Config, a tink.AEADWithContext,
+	name string, nodes []*redistest.Server, client redis.UniversalClient, own bool, cfg redisstore.Config, a tink.AEADWithContext,
 ) (*contender, error) {
-	c := &contender{name: name, client: client, server: server}
+	c := &contender{name: name, client: client, nodes: nodes}
 	var err error
 	if own {
 		c.store, err = redisstore.NewWithConfig(c.client, cfg)
@@ -65,7 +67,7 @@ func (c *contender) close() { _ = c.client.Close() }
 
 // fill sets n keys to value, and checks that Redis holds them sealed or as plaintext.
 func (c *contender) fill(ctx context.Context, n int, value []byte) error {
-	c.names = c.names[:0]
+	c.names, c.valueBytes = c.names[:0], len(value)
 	for i := range n {
 		name := c.name + ":" + strconv.Itoa(i)
 		c.names = append(c.names, name)
@@ -107,5 +109,14 @@ func (c *contender) get(workers int, value []byte) side {
 }
 
 func (c *contender) side(do func(ctx context.Context, worker, i int) error) side {
-	return side{name: c.name, do: do, server: func() (time.Duration, bool) { return cpuTimeOf(c.server.Pid()) }}
+	return side{name: c.name, do: do, server: func() (total time.Duration, known bool) {
+		for _, node := range c.nodes {
+			used, known := cpuTimeOf(node.Pid())
+			if !known {
+				return 0, false
+			}
+			total += used
+		}
+		return total, true
+	}}
 }

@@ -24,7 +24,22 @@ func combineRow(ctx context.Context, b *bench) error {
 			cases = append(cases, callersCase{callers: callers, size: size}, callersCase{callers: callers, size: size, get: true})
 		}
 	}
-	return measureCallers(ctx, b, cases, 0, nil, combineContenders)
+	return measureCallers(ctx, b, cases, deployment{}, combineContenders)
+}
+
+// tlsRow is combineRow over TLS, for the baseline as well.
+func tlsRow(ctx context.Context, b *bench) error {
+	var cases []callersCase
+	for _, callers := range []int{8, 64} {
+		cases = append(cases, callersCase{callers: callers, size: 1 << 10, tls: true}, callersCase{callers: callers, size: 1 << 10, get: true, tls: true})
+	}
+	return measureCallers(ctx, b, cases, deployment{tls: true}, combineContenders)
+}
+
+// clusterRow is combineRow over a Cluster of three masters.
+func clusterRow(ctx context.Context, b *bench) error {
+	cases := []callersCase{{callers: 64, size: 1 << 10, cluster: true}, {callers: 64, size: 1 << 10, get: true, cluster: true}}
+	return measureCallers(ctx, b, cases, deployment{cluster: true}, combineContenders)
 }
 
 // networkRow is combineRow over a round trip of 0.5 ms, with go-redis's default pool and with a pool of 300.
@@ -32,9 +47,11 @@ func networkRow(ctx context.Context, b *bench) error {
 	for _, pool := range []int{0, 300} {
 		var cases []callersCase
 		for _, callers := range []int{8, 64, 256} {
-			cases = append(cases, callersCase{callers: callers, size: 1 << 10, get: true, pool: pool, network: true})
+			for _, get := range []bool{false, true} {
+				cases = append(cases, callersCase{callers: callers, size: 1 << 10, get: get, pool: pool, network: true})
+			}
 		}
-		err := measureCallers(ctx, b, cases, roundTripTime, func(o *redis.Options) { o.PoolSize = pool }, combineContenders)
+		err := measureCallers(ctx, b, cases, deployment{roundTrip: roundTripTime, pool: pool}, combineContenders)
 		if err != nil {
 			return err
 		}
@@ -48,14 +65,28 @@ func nearRow(ctx context.Context, b *bench) error {
 	for _, size := range []int{64, 1 << 10, 16 << 10} {
 		cases = append(cases, callersCase{callers: 8, size: size, get: true, near: true})
 	}
-	return measureCallers(ctx, b, cases, 0, nil, []contenderKind{
+	err := measureCallers(ctx, b, cases, deployment{}, []contenderKind{
 		{name: "base", what: "baseline"},
-		{name: "near", what: "sealed, near cache", own: true, sealed: true, change: func(o *redis.Options) error {
-			near, err := redisstore.NewNearCache(256<<20, time.Minute)
-			o.ClientSideCache = near
-			return err
-		}},
+		{name: "near", what: "sealed, near cache", own: true, sealed: true, change: withNearCache},
 	})
+	if err != nil {
+		return err
+	}
+	return nearFreshness(ctx, b)
+}
+
+func withNearCache(o *redis.Options) error {
+	near, err := redisstore.NewNearCache(256<<20, time.Minute)
+	o.ClientSideCache = near
+	return err
+}
+
+// deployment is where the contenders of a case find Redis.
+type deployment struct {
+	roundTrip time.Duration // of an emulated network, 0 for none
+	pool      int           // connections of each client, 0 for go-redis's default
+	tls       bool
+	cluster   bool
 }
 
 // contenderKind is a way to reach Redis. Names are equally long, because they become keys.
@@ -75,6 +106,7 @@ var combineContenders = []contenderKind{ //nolint:gochecknoglobals // a table
 type callersCase struct {
 	callers, size, pool int
 	get, network, near  bool
+	tls, cluster        bool
 }
 
 func (c callersCase) name() string {
@@ -95,6 +127,12 @@ func (c callersCase) name() string {
 // budget returns the bound for a sealed store against the baseline, or nil.
 func (c callersCase) budget() *Budget {
 	switch {
+	case c.tls && c.callers == 64:
+		return atLeast(1)
+	case c.tls:
+		return nil
+	case c.cluster:
+		return atLeast(1.3)
 	case c.near:
 		return atLeast(map[int]float64{64: 8, 1 << 10: 3.5, 16 << 10: 1.7}[c.size])
 	case c.pool > 0 && c.callers == 64:
@@ -123,10 +161,8 @@ func (c callersCase) budget() *Budget {
 	return nil
 }
 
-// measureCallers measures the cases over a separate server, behind a network of that round trip if it is not 0.
-func measureCallers(
-	ctx context.Context, b *bench, cases []callersCase, roundTrip time.Duration, change func(o *redis.Options), kinds []contenderKind,
-) error {
+// measureCallers measures the cases over separate servers.
+func measureCallers(ctx context.Context, b *bench, cases []callersCase, d deployment, kinds []contenderKind) error {
 	wanted := cases[:0:0]
 	for _, c := range cases {
 		if b.match.MatchString(b.row + "/" + c.name()) {
@@ -136,25 +172,30 @@ func measureCallers(
 	if len(wanted) == 0 {
 		return nil
 	}
+	return withContenders(ctx, d, kinds, func(contenders []*contender) error {
+		for _, c := range wanted {
+			if b.wants(c.name()) {
+				if err := c.measure(ctx, b, kinds, contenders); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// withContenders calls measure with a contender of each kind, over servers that it starts.
+func withContenders(ctx context.Context, d deployment, kinds []contenderKind, measure func([]*contender) error) error {
 	k, err := newKeys(ctx)
 	if err != nil {
 		return err
 	}
 	defer k.close()
-	server, err := startRedis(ctx, false)
+	connect, nodes, stop, err := d.start(ctx)
 	if err != nil {
 		return err
 	}
-	defer server.Close()
-	addr := server.Addr()
-	if roundTrip > 0 {
-		d, err := startDelay(addr, roundTrip)
-		if err != nil {
-			return err
-		}
-		defer d.close()
-		addr = d.addr()
-	}
+	defer stop()
 	var contenders []*contender
 	defer func() {
 		for _, c := range contenders {
@@ -166,44 +207,74 @@ func measureCallers(
 		if kind.sealed {
 			a = k.envelope
 		}
-		c, err := kind.contender(server, addr, change, a)
+		client, err := connect(kind)
+		if err != nil {
+			return err
+		}
+		c, err := newContenderOver(kind.name, nodes, client, kind.own, redisstore.Config{DisableCombining: kind.alone}, a)
 		if err != nil {
 			return err
 		}
 		contenders = append(contenders, c)
 	}
-	for _, c := range wanted {
-		if b.wants(c.name()) {
-			if err := c.measure(ctx, b, kinds, contenders); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return measure(contenders)
 }
 
-func (kind contenderKind) contender(
-	server *redistest.Server, addr string, change func(o *redis.Options), a tink.AEADWithContext,
-) (*contender, error) {
-	o := server.ClientOptions()
-	o.Addr, o.ContextTimeoutEnabled = addr, kind.own
-	if change != nil {
-		change(o)
+// start starts the servers. connect makes a client for a kind of contender.
+func (d deployment) start(ctx context.Context) (
+	connect func(contenderKind) (redis.UniversalClient, error), nodes []*redistest.Server, stop func(), err error,
+) {
+	if d.cluster {
+		c, err := redistest.RunCluster(ctx, redistest.Options{})
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		return func(kind contenderKind) (redis.UniversalClient, error) {
+			o := c.ClientOptions()
+			o.ContextTimeoutEnabled = kind.own
+			return redis.NewClusterClient(o), nil
+		}, c.Nodes(), func() { _ = c.Close() }, nil
 	}
-	if kind.change != nil {
-		if err := kind.change(o); err != nil {
-			return nil, err
+	server, err := startRedis(ctx, d.tls)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	addr, stop := server.Addr(), func() { _ = server.Close() }
+	if d.roundTrip > 0 {
+		proxy, err := startDelay(addr, d.roundTrip)
+		if err != nil {
+			stop()
+			return nil, nil, nil, err
+		}
+		addr, stop = proxy.addr(), func() {
+			proxy.close()
+			_ = server.Close()
 		}
 	}
-	return newContenderOver(kind.name, server, redis.NewClient(o), kind.own, redisstore.Config{DisableCombining: kind.alone}, a)
+	return func(kind contenderKind) (redis.UniversalClient, error) {
+		o := server.ClientOptions()
+		o.Addr, o.ContextTimeoutEnabled, o.PoolSize = addr, kind.own, d.pool
+		if kind.change != nil {
+			if err := kind.change(o); err != nil {
+				return nil, err
+			}
+		}
+		return redis.NewClient(o), nil
+	}, []*redistest.Server{server}, stop, nil
 }
 
 func (c callersCase) measure(ctx context.Context, b *bench, kinds []contenderKind, contenders []*contender) error {
 	value := payload(c.size)
 	sides := make([]side, len(contenders))
+	keys := 256
+	if b.scale == smallestScale {
+		keys = 8
+	}
 	for i, s := range contenders {
-		if err := s.fill(ctx, max(256, c.callers), value); err != nil {
-			return err
+		if len(s.names) != keys || s.valueBytes != c.size {
+			if err := s.fill(ctx, keys, value); err != nil {
+				return err
+			}
 		}
 		if c.get {
 			sides[i] = s.get(c.callers, value)

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sealcache/sealcache/middleware"
+)
+
+// compressionRow compares JSON that is compressed and sealed with plaintext, in bytes, and with sealing alone, in processor
+// time.
+func compressionRow(ctx context.Context, b *bench) error {
+	k, err := newKeys(ctx)
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	for _, size := range []int{1 << 10, 16 << 10} {
+		value := jsonPayload(size)
+		for _, codec := range []struct {
+			name   string
+			option middleware.Option
+			budget *Budget
+		}{
+			{"zstd", middleware.WithCompression(512), atMost(0.75)},
+			{"s2", middleware.WithFastCompression(512), nil},
+		} {
+			name := sizeName(size) + " of JSON, " + codec.name
+			if !b.wants(name) {
+				continue
+			}
+			alone, _, err := compressingSide(ctx, "sealed", k, value)
+			if err != nil {
+				return err
+			}
+			compressed, stored, err := compressingSide(ctx, codec.name, k, value, codec.option)
+			if err != nil {
+				return err
+			}
+			samples, err := interleave(ctx, b.plan(21, 20*time.Millisecond), alone, compressed)
+			if err != nil {
+				return err
+			}
+			budget := codec.budget
+			if size != 1<<10 {
+				budget = nil
+			}
+			b.report(Result{
+				Case: name, What: "bytes, compressed and sealed / plaintext", Unit: "x", Value: exactly(float64(stored) / float64(size)),
+				Budget: budget, Figures: fmt.Sprintf("%d / %d bytes", stored, size),
+			})
+			what, figure := "CPU time", sample.cpuNanoseconds
+			if !cpuKnown(samples...) {
+				what, figure = "time", sample.nanoseconds
+			}
+			b.report(Result{
+				Case: name, What: "set + get, " + what + ", compressed and sealed / sealed", Unit: "x",
+				Value:   ratios(samples[1], samples[0], figure),
+				Figures: took(time.Duration(medianOf(samples[1], figure))) + " / " + took(time.Duration(medianOf(samples[0], figure))),
+			})
+		}
+	}
+	return nil
+}
+
+// compressingSide returns a Store over a backing store that costs almost nothing, and the stored bytes of value.
+func compressingSide(ctx context.Context, name string, k *keys, value []byte, opts ...middleware.Option) (side, int, error) {
+	backing := new(thinStore)
+	s, err := middleware.New(backing, k.envelope, opts...)
+	if err != nil {
+		return side{}, 0, err
+	}
+	key, boxed := any(pathKey), any(value)
+	if err := roundTrip(ctx, s, key, value); err != nil {
+		return side{}, 0, err
+	}
+	return side{name: name, do: func(ctx context.Context, _, _ int) error {
+		if err := s.Set(ctx, key, boxed); err != nil {
+			return err
+		}
+		got, err := s.Get(ctx, key)
+		if err == nil && lengthOf(got) != len(value) {
+			err = errAnotherValue
+		}
+		return err
+	}}, len(backing.stored), checkSealed(backing.stored, value)
+}
