@@ -155,7 +155,7 @@ func coldReader(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// manyTenants makes tenants with a key-encryption key of their own each.
+// manyTenants makes tenants, each with its own key-encryption key.
 func manyTenants(ctx context.Context, b *bench) error {
 	n := b.count(10_000)
 	name := fmt.Sprintf("%d tenants", n)

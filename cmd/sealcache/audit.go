@@ -73,7 +73,7 @@ func (a *auditCommand) check(f *flags) error {
 	case f.Changed("expect") && asks:
 		return wrong("--expect and --may-destroy are two questions (ask one)")
 	case f.Changed("may-disable") && (f.Changed("expect") || asks):
-		return wrong("--may-disable is a question of its own (leave out --expect and --may-destroy)")
+		return wrong("--may-disable answers one question alone (leave out --expect and --may-destroy)")
 	case f.Changed("may-disable") && !a.hidden.given():
 		return wrong("--may-disable needs --hidden-keys or --one-way-keys")
 	case !asks && (a.since != "" || a.reload != 0):

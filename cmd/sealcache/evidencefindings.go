@@ -34,7 +34,7 @@ func (r *evidence) find() {
 		}
 		for _, k := range r.Keysets {
 			if (&keysetView{keys: k.infos()}).key(c.Destroyed.ID) != nil {
-				r.found("certificate %s: key %d is in the keyset %s nevertheless", c.Certificate, c.Destroyed.ID, k.Source)
+				r.found("certificate %s: key %d is still in the keyset %s", c.Certificate, c.Destroyed.ID, k.Source)
 			}
 		}
 	}

@@ -109,7 +109,7 @@ func (i *inventory) add(ctx context.Context, w wantedKeyset) error {
 	return i.keyset(ctx, w, kek, uris)
 }
 
-// kek opens a KEK. That of a file has a keyset of its own.
+// kek opens a KEK. A file:// KEK is a keyset itself.
 func (i *inventory) kek(ctx context.Context, uri string, w wantedKeyset) (tink.AEADWithContext, error) {
 	if kek, ok := i.keks[uri]; ok {
 		named := &i.report.KEKs[i.at[uri]]
@@ -270,7 +270,7 @@ func publicURI(uri string) string {
 	if heldIn(uri) == "unknown" {
 		return schemeOf(uri) + ":..."
 	}
-	// The ARN of a key in AWS is no host to url.Parse.
+	// url.Parse does not take an ARN as a host.
 	uri = uri[:strings.IndexAny(uri+"?", "?#")]
 	scheme, rest, _ := strings.Cut(uri, "://")
 	authority, path, _ := strings.Cut(rest, "/")

@@ -1,6 +1,7 @@
-// Package matrix puts every store that gocache publishes, and those of this module, through stores/storetest: as they
-// are, and sealed by package middleware.
+// Package matrix runs the suite stores/storetest over every store that gocache publishes and over the stores of this
+// module. Each store is tested as it is, and sealed by package middleware.
 //
 // It holds tests only, in a separate module, so that importers of this project do not get these stores' dependencies.
-// The declarations in its tests are a record of what each store does, defects included, and of what sealing mends.
+// The declarations in its tests record the behaviour of each store, with its defects, and the defects that sealing
+// repairs.
 package matrix

@@ -68,7 +68,7 @@ func (c *Check) Open(ctx context.Context, stored []byte) error {
 		return err
 	}
 	if h.Type != wire.Bytes || h.Flags != 0 {
-		return fmt.Errorf("%w: a key check of another form", wire.ErrUnsupportedFormat)
+		return fmt.Errorf("%w: the key check has an unknown form", wire.ErrUnsupportedFormat)
 	}
 	plaintext, err := c.box.Open(ctx, stored, n, false, Name)
 	if err != nil {

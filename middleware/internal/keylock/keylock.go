@@ -1,8 +1,9 @@
-// Package keylock lets the goroutines of one process take turns at an entry, so that they do not lose their swaps to each
-// other. The turns save work. The swaps in the store keep the entry exact, with or without them.
+// Package keylock orders the goroutines of one process that change the same entry. Without an order, their
+// compare-and-swaps would fail often and be repeated. The lock only saves work: the swaps alone keep the entry
+// correct.
 //
-// A goroutine therefore does not wait for a holder that makes no progress: it goes on without. A function that holds
-// the lock of one entry may lock others, in any order, and cannot deadlock.
+// A goroutine therefore stops waiting if the holder makes no progress, and continues without the lock. A function
+// that holds the lock of one entry may lock others, in any order, and cannot deadlock.
 package keylock
 
 import (

@@ -50,7 +50,7 @@ func decode[T any](c Codec[T], b []byte) (value T, err error) {
 
 func recoverCodec[T any](err *error) {
 	if x := recover(); x != nil {
-		*err = fmt.Errorf("%w: type %T: panic", ErrCodec, *new(T))
+		*err = fmt.Errorf("%w: type %T: the codec panicked", ErrCodec, *new(T))
 	}
 }
 

@@ -6,8 +6,8 @@
 //	cookies, err := gorillasessions.New(store)
 //	session, err := cookies.Get(request, "session")
 //
-// The cookie holds a random token of 32 bytes and nothing else. Such a token cannot
-// be guessed, so that it needs no signature and no key for cookies.
+// The cookie holds a random token of 32 bytes and nothing else. The token cannot be
+// guessed, so it needs no signature and no cookie key.
 //
 // # Fixation
 //

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"path"
 	"time"
+
+	"github.com/sealcache/sealcache/middleware/internal/telemetry"
 )
 
 // MaxShownBytes bounds the payload, the result and the error text on a task's own
@@ -120,10 +122,11 @@ func WithFormatter(format func(typename string, b []byte) string) Option {
 // error texts of jobs. The default is slog.Default().
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) error {
-		if l == nil {
-			return errors.New("WithLogger: nil logger")
+		var t telemetry.Config
+		if err := t.SetLogger(l); err != nil {
+			return err
 		}
-		c.logger = l
+		c.logger = t.Logger()
 		return nil
 	}
 }
