@@ -30,12 +30,12 @@
 //
 // # Backing stores
 //
-// Every store that gocache publishes works. TTLs and misses are uniform: no
-// expiry is 0, and a miss is store.NotFound. A store declares what it can do
-// beyond gocache's interface: see [CapableStore]. Package stores/redisstore has
-// all capabilities. gocache's Redis store hides its client and has
-// SetIfNotExists only. A Store lends its buffer to a go-redis client during a SET.
-// A go-redis hook that keeps the value must therefore copy it before the SET
+// Every store that gocache publishes works. TTLs and misses are uniform: no expiry
+// is 0, and a miss is store.NotFound. A store declares what it can do beyond
+// gocache's interface: see [CapableStore]. Package stores/redisstore has all
+// capabilities. gocache's Redis store hides its client and has SetIfNotExists
+// only. A go-redis client reads from the Store's own buffer during a SET. A
+// go-redis hook that keeps the value must therefore copy it before the SET
 // returns. Reading the value later returns an error.
 //
 // # Operation

@@ -97,7 +97,7 @@ func isNil(v any) bool {
 	return r.Kind() == reflect.Pointer && r.IsNil()
 }
 
-// MakeRedisClient lends the client to the admin page.
+// MakeRedisClient gives the client to the admin page.
 func (c *connection) MakeRedisClient() any { return c.client }
 
 // groupClient has the client return group members to their group.
