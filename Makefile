@@ -56,7 +56,7 @@ bench: servers ## measure the budgets, print them as ratios, save them below ben
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (20s) each
-	.ci/fuzz $(FUZZTIME)
+	.ci/fuzz $(FUZZTIME) "$$(go env GOCACHE)/fuzz"
 
 .PHONY: cover
 cover: servers ## test coverage of the root module, all packages counted together
