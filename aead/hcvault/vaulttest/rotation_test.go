@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ type rotation struct {
 	keyset    string // the file; empty if the transit key wraps the data keys itself
 	env       []string
 	processes []*process
+	delay     atomic.Int64 // of each call to the engine
 }
 
 // command returns the sealcache command, built once.
@@ -48,14 +50,18 @@ var command = sync.OnceValues(func() (string, error) {
 
 func newRotation(t *testing.T, withKeyset bool, limit string) *rotation {
 	t.Helper()
-	e, s := serve(t)
-	r := &rotation{engine: e, server: s, redis: redistest.Start(t)}
+	r := &rotation{engine: newEngine(t), redis: redistest.Start(t)}
+	r.engine.create("cache")
+	r.server = servertest.New(t, func(path string, body map[string]any) (int, map[string]any, []string) {
+		time.Sleep(time.Duration(r.delay.Load()))
+		return r.engine.handle(path, body)
+	}, false, token)
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "VAULT_") && !strings.HasPrefix(v, "SEALCACHE_") {
 			r.env = append(r.env, v)
 		}
 	}
-	r.env = append(r.env, "VAULT_ADDR="+s.URL(), "VAULT_TOKEN="+token,
+	r.env = append(r.env, "VAULT_ADDR="+r.server.URL(), "VAULT_TOKEN="+token,
 		"SEALCACHE_KEK="+keyURI, "SEALCACHE_STORE="+r.redis.URL(), "SEALCACHE_NAMESPACE=shop", limitVariable+"="+limit)
 	if withKeyset {
 		r.keyset = filepath.Join(t.TempDir(), "keyset.json")
@@ -280,5 +286,23 @@ func TestTransitOutagesUnderLoad(t *testing.T) {
 			t.Error(err)
 		}
 	}
+
+	// A slow service is no outage.
+	cold, err := aead.NewEnvelope(t.Context(), kek)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cold.Close()
+	s, err := middleware.New(backing, cold, middleware.WithNamespace("shop"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.delay.Store(int64(500 * time.Millisecond))
+	r.work(t)
+	if got, err := s.Get(t.Context(), "old:1:0"); err != nil || got != "old 0" {
+		t.Errorf("a slow service: %v, %v", got, err)
+	}
+	r.work(t)
+	r.delay.Store(0)
 	r.end(t)
 }
