@@ -51,8 +51,13 @@ tidy: ## go mod tidy in every module
 	$(MODULES) go mod tidy
 
 .PHONY: bench
-bench: servers ## measure the budgets, print them as ratios, save them below bench-results
+bench: servers ## measure the budgets as ratios; tables and charts go to bench-results
 	go run ./benchmarks -save bench-results
+	cd benchmarks/compare && go run ./charts -o ../../bench-results ../../bench-results/results.json
+
+.PHONY: bench-compare
+bench-compare: servers ## measure other libraries on the same bytes
+	cd benchmarks/compare && go run .
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (20s) each

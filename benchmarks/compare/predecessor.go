@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os/exec"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/redistest"
+)
+
+// expiry is that of entries in stores that need one.
+const expiry = time.Hour
+
+//go:embed predecessor.py
+var predecessorScript string
+
+// predecessorResult is what the script prints.
+type predecessorResult struct {
+	Size   int     `json:"size"`
+	Set    float64 `json:"set"` // operations per second
+	Get    float64 `json:"get"`
+	Stored int     `json:"stored"`
+}
+
+// comparePredecessor runs the approach of django-secure-redis, Fernet in a serializer of django-redis, with one client, and
+// then sealcache with one client.
+func comparePredecessor(ctx context.Context, e extent, python string, w io.Writer) error {
+	if out, err := exec.CommandContext(ctx, python, "-c", "import django_redis, cryptography.fernet").CombinedOutput(); err != nil {
+		_, err := fmt.Fprintf(w, "predecessor\tskipped: %s has no django_redis (%s)\n", python, lastLine(out))
+		return err
+	}
+	server, err := redistest.Run(ctx, redistest.Options{})
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	seconds := (time.Duration(e.rounds) * e.slice / 4).Seconds()
+	cmd := exec.CommandContext(ctx, python, "-c", predecessorScript, server.Addr(), strconv.FormatFloat(seconds, 'f', 3, 64), "1024", "262144")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("predecessor: %w: %s", err, lastLine(stderr.Bytes()))
+	}
+	all, stop, err := newStores(ctx, server)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	inspect := redis.NewClient(server.ClientOptions())
+	defer inspect.Close()
+	for line := range bytes.Lines(out) {
+		var theirs predecessorResult
+		if err := json.Unmarshal(line, &theirs); err != nil {
+			return fmt.Errorf("predecessor: %w", err)
+		}
+		value := random(theirs.Size)
+		stored, err := fill(ctx, all[0], inspect, value)
+		if err != nil {
+			return err
+		}
+		key := all[0].name + ":0"
+		for _, op := range []struct {
+			name   string
+			theirs float64
+			do     func(ctx context.Context, worker, i int) error
+		}{
+			{"set", theirs.Set, func(ctx context.Context, _, _ int) error { return all[0].set(ctx, key, value) }},
+			{"get", theirs.Get, func(ctx context.Context, _, _ int) error {
+				_, err := all[0].get(ctx, key)
+				return err
+			}},
+		} {
+			var rates []float64
+			for range e.rounds {
+				perSecond, err := slice(ctx, e.slice, 1, way{do: op.do})
+				if err != nil {
+					return err
+				}
+				rates = append(rates, perSecond)
+			}
+			fmt.Fprintf(w, "%s %d B, 1 client\tpredecessor (Python)\t%.2fx\t\t%.0f/s / %.0f/s\t%d / %d\n", op.name, theirs.Size,
+				median(rates)/op.theirs, median(rates), op.theirs, stored, theirs.Stored)
+		}
+	}
+	return nil
+}
+
+func lastLine(out []byte) string {
+	lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
+	return string(lines[len(lines)-1])
+}

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/fernet/fernet-go"
+	wrapping "github.com/hashicorp/go-kms-wrapping/v2"
+	wrappingaead "github.com/hashicorp/go-kms-wrapping/v2/aead"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sealcache/sealcache/aead"
+)
+
+// sizes are those of values, in bytes.
+var sizes = []int{64, 1 << 10, 16 << 10}
+
+// sealer is a library that seals bytes under a name.
+type sealer struct {
+	name string
+	seal func(value, name []byte) ([]byte, error)
+	open func(sealed, name []byte) ([]byte, error)
+}
+
+var errAnotherValue = errors.New("another value came back than was given")
+
+// compareSealing seals and opens random bytes in memory, by one goroutine. Every library binds the value to a name, except
+// fernet-go, which cannot.
+func compareSealing(ctx context.Context, e extent, w io.Writer) error {
+	sealers, stop, err := newSealers(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	for _, size := range sizes {
+		value, name := random(size), []byte("user:42")
+		var ways []way
+		for _, s := range sealers {
+			sealed, err := s.seal(value, name)
+			if err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+			opened, err := s.open(sealed, name)
+			if err != nil || !bytes.Equal(opened, value) {
+				return fmt.Errorf("%s: %w", s.name, errors.Join(err, errAnotherValue))
+			}
+			if bytes.Contains(sealed, value) {
+				return fmt.Errorf("%s: the value is not encrypted", s.name)
+			}
+			ways = append(ways, way{name: s.name, stored: len(sealed), do: func(context.Context, int, int) error {
+				sealed, err := s.seal(value, name)
+				if err != nil {
+					return err
+				}
+				opened, err := s.open(sealed, name)
+				if err == nil && len(opened) != len(value) {
+					err = errAnotherValue
+				}
+				return err
+			}})
+		}
+		if err := compare(ctx, e, w, fmt.Sprintf("seal and open %d B", size), 1, ways); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newSealers returns the libraries, sealcache first. All have local keys.
+func newSealers(ctx context.Context) (all []sealer, stop func(), err error) {
+	handle, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
+	if err != nil {
+		return nil, nil, err
+	}
+	primitive, err := tinkaead.New(handle)
+	if err != nil {
+		return nil, nil, err
+	}
+	keyring, err := aead.NewKeyring(handle)
+	if err != nil {
+		return nil, nil, err
+	}
+	envelope, err := aead.NewEnvelope(ctx, keyring)
+	if err != nil {
+		_ = keyring.Close()
+		return nil, nil, err
+	}
+	stop = func() {
+		_ = envelope.Close()
+		_ = keyring.Close()
+	}
+	defer func() {
+		if err != nil {
+			stop()
+		}
+	}()
+	all = append(all, sealer{
+		"sealcache, envelope",
+		func(value, name []byte) ([]byte, error) { return envelope.EncryptWithContext(ctx, value, name) },
+		func(sealed, name []byte) ([]byte, error) { return envelope.DecryptWithContext(ctx, sealed, name) },
+	})
+	tinks := tinkaead.NewKMSEnvelopeAEAD2(tinkaead.AES256GCMKeyTemplate(), primitive)
+	all = append(all, sealer{"Tink, KMSEnvelopeAEAD", tinks.Encrypt, tinks.Decrypt})
+	all = append(all, sealer{"Tink, keyset without envelope", primitive.Encrypt, primitive.Decrypt})
+	for _, make := range []func(context.Context) (sealer, error){newFernet, newWrapping, newKMSv2} {
+		s, err := make(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		all = append(all, s)
+	}
+	return all, stop, nil
+}
+
+func newFernet(context.Context) (sealer, error) {
+	var key fernet.Key
+	if err := key.Generate(); err != nil {
+		return sealer{}, err
+	}
+	return sealer{
+		"fernet-go",
+		func(value, _ []byte) ([]byte, error) { return fernet.EncryptAndSign(value, &key) },
+		func(sealed, _ []byte) ([]byte, error) {
+			opened := fernet.VerifyAndDecrypt(sealed, time.Hour, []*fernet.Key{&key})
+			if opened == nil {
+				return nil, errors.New("the token does not verify")
+			}
+			return opened, nil
+		},
+	}, nil
+}
+
+// newWrapping is go-kms-wrapping's aead wrapper, stored as its protobuf message.
+func newWrapping(ctx context.Context) (sealer, error) {
+	wrapper := wrappingaead.NewWrapper()
+	if _, err := wrapper.SetConfig(ctx, wrapping.WithKeyId("k")); err != nil {
+		return sealer{}, err
+	}
+	if err := wrapper.SetAesGcmKeyBytes(random(32)); err != nil {
+		return sealer{}, err
+	}
+	return sealer{
+		"go-kms-wrapping, aead",
+		func(value, name []byte) ([]byte, error) {
+			blob, err := wrapper.Encrypt(ctx, value, wrapping.WithAad(name))
+			if err != nil {
+				return nil, err
+			}
+			return proto.Marshal(blob)
+		},
+		func(sealed, name []byte) ([]byte, error) {
+			var blob wrapping.BlobInfo
+			if err := proto.Unmarshal(sealed, &blob); err != nil {
+				return nil, err
+			}
+			return wrapper.Decrypt(ctx, &blob, wrapping.WithAad(name))
+		},
+	}, nil
+}
+
+// newKMSv2 is the scheme of Kubernetes KMSv2, with Go's own HKDF and AES-GCM: each write derives a key from a seed and 32
+// random bytes, which are stored before the ciphertext. Kubernetes also stores the wrapped seed with each value; here it is
+// left out.
+func newKMSv2(context.Context) (sealer, error) {
+	const infoBytes = 32
+	seed := random(32)
+	derive := func(info []byte) (cipher.AEAD, error) {
+		key, err := hkdf.Expand(sha256.New, seed, string(info), 32)
+		if err != nil {
+			return nil, err
+		}
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			return nil, err
+		}
+		return cipher.NewGCMWithRandomNonce(block)
+	}
+	return sealer{
+		"scheme of Kubernetes KMSv2",
+		func(value, name []byte) ([]byte, error) {
+			info := random(infoBytes)
+			gcm, err := derive(info)
+			if err != nil {
+				return nil, err
+			}
+			return gcm.Seal(info, nil, value, name), nil
+		},
+		func(sealed, name []byte) ([]byte, error) {
+			if len(sealed) < infoBytes {
+				return nil, errors.New("too short")
+			}
+			gcm, err := derive(sealed[:infoBytes])
+			if err != nil {
+				return nil, err
+			}
+			return gcm.Open(nil, nil, sealed[infoBytes:], name)
+		},
+	}, nil
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return b
+}
