@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,9 +15,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -248,5 +251,127 @@ func TestUnknownPRFKeysAreLeft(t *testing.T) {
 			require.False(t, r.Done())
 			require.Equal(t, "v", value(t, s, "k"))
 		}
+	})
+}
+
+// Seal hides entries under plain names, plaintext and sealed ones, with expiry and tags. Unseal restores them.
+func TestSealHidesPlainNames(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		a, keys, ctx := envelope(t), newPRFKeys(t, 1), t.Context()
+		plain := sealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.WritePlaintext))
+		visible := sealedStore(t, rdb, a, ns)
+		tagged := func(tag string) []store.Option {
+			return []store.Option{store.WithTags([]string{tag}), store.WithExpiration(time.Hour)}
+		}
+		require.NoError(t, plain.Set(ctx, "user:plaintext", "p", tagged("tag")...))
+		require.NoError(t, visible.Set(ctx, "user:sealed", "s", tagged("tag")...))
+		require.NoError(t, visible.Set(ctx, "user:forever", "f"))
+		digest := strings.Repeat("a", 43) // the form of a pseudonym
+		require.NoError(t, plain.Set(ctx, digest, "d"))
+		require.NoError(t, visible.Set(ctx, "lock:1", "l"))
+		require.NoError(t, visible.Set(ctx, strings.Repeat("long", 3000), "too long to hide"))
+		at := expiry(t, rdb, ns+":user:plaintext")
+
+		config := migrate.Config{
+			Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a, HiddenKeys: keys.set(t, 0), As: migrate.AsString,
+			Exclude: []string{"lock:"},
+		}
+		r := run(t, rdb, config)
+		require.EqualValues(t, 4, r.Renamed)
+		require.EqualValues(t, 1, r.Excluded)
+		require.EqualValues(t, 1, r.TooLarge)
+		require.EqualValues(t, 1, r.Left())
+		app := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 0)))
+		for key, want := range map[string]string{"user:plaintext": "p", "user:sealed": "s", "user:forever": "f", digest: "d"} {
+			require.Equal(t, want, value(t, app, key))
+			require.Zero(t, rdb.Exists(ctx, ns+":"+key).Val())
+		}
+		names, err := audit.Pseudonyms(ns, "user:plaintext", keys.set(t, 0))
+		require.NoError(t, err)
+		require.Equal(t, at, expiry(t, rdb, ns+":"+names[0]))
+		require.Empty(t, scanned(t, rdb, "gocache_tag_"+ns+":tag"), "the plain set is gone")
+		require.NoError(t, app.Invalidate(ctx, store.WithInvalidateTags([]string{"tag"})))
+		for _, key := range []string{"user:plaintext", "user:sealed"} {
+			_, err := app.Get(ctx, key)
+			require.ErrorIs(t, err, store.NotFound{}, key)
+		}
+		require.Equal(t, "f", value(t, app, "user:forever"))
+
+		// Back again, with a sealed end that the plaintext must not outlive.
+		expiring := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 0)), middleware.WithAuthenticatedExpiry())
+		require.NoError(t, expiring.Set(ctx, "user:expiring", "e", store.WithExpiration(time.Hour)))
+		names, err = audit.Pseudonyms(ns, "user:expiring", keys.set(t, 0))
+		require.NoError(t, err)
+		require.NoError(t, rdb.Persist(ctx, ns+":"+names[0]).Err())
+		config.Operation, config.As = migrate.Unseal, ""
+		r = run(t, rdb, config)
+		require.EqualValues(t, 4, r.Written, "%+v", r)
+		for key, want := range map[string]string{"user:expiring": "e", "user:forever": "f", digest: "d"} {
+			require.Equal(t, want, rdb.Get(ctx, ns+":"+key).Val())
+		}
+		require.Positive(t, expiry(t, rdb, ns+":user:expiring"))
+		require.EqualValues(t, -1, expiry(t, rdb, ns+":user:forever"))
+	})
+}
+
+// While the application increments counters, creates locks and deletes entries, a run loses nothing and revives nothing.
+func TestRenameUnderLiveWriters(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		a, keys, ctx := envelope(t), newPRFKeys(t, 2), t.Context()
+		app := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 1)))
+		const counters, writers, increments = 8, 4, 60
+		set := keys.set(t, 1)
+		stop := make(chan struct{})
+		var runs sync.WaitGroup
+		runs.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := unproven(ctx, rdb, migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: a, HiddenKeys: set}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+		var work errgroup.Group
+		for w := range writers {
+			s := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(set))
+			work.Go(func() error {
+				for i := range increments {
+					if _, err := s.Increment(ctx, fmt.Sprint("counter", i%counters), 1); err != nil {
+						return err
+					}
+					once := fmt.Sprint("once", w, i)
+					if won, err := s.SetIfNotExists(ctx, once, "v"); err != nil || !won {
+						return fmt.Errorf("created %v: %w", won, err)
+					}
+					if err := s.Delete(ctx, once); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+		require.NoError(t, work.Wait())
+		close(stop)
+		runs.Wait()
+		r := run(t, rdb, migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: a, HiddenKeys: keys.set(t, 1)})
+		require.True(t, r.Done(), "%+v", r)
+		sum := int64(0)
+		for i := range counters {
+			n, err := app.Increment(ctx, fmt.Sprint("counter", i), 0)
+			require.NoError(t, err)
+			sum += n
+		}
+		require.EqualValues(t, writers*increments, sum)
+		keysLeft := 0
+		for _, err := range app.Keys(ctx) {
+			require.NoError(t, err)
+			keysLeft++
+		}
+		require.Equal(t, counters, keysLeft, "deleted entries are back")
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
@@ -22,6 +23,14 @@ type renamed struct {
 
 // inPlace reports whether the entry keeps its name.
 func (v *renamed) inPlace() bool { return v.to == v.name }
+
+// until is when the entry expires under its new name, as expires.
+func (v *renamed) until() int64 {
+	if v.end > 0 && (v.expires < 0 || v.expires > v.end) {
+		return v.end
+	}
+	return v.expires
+}
 
 // hideBatch gives the entries of a batch their hidden names, or with Unseal their plain ones.
 func (m *migration) hideBatch(ctx context.Context, names []string) (*Counts, error) {
@@ -268,8 +277,12 @@ func (m *migration) sealHidden(ctx context.Context, sc *scratch, v *renamed, h w
 	return m.sealAs(ctx, sc, v.place, &v.value, h, plaintext)
 }
 
-// unsealed sets the plaintext of a value whose plain name is restored.
+// unsealed sets the plaintext of a value whose plain name is restored. It must not outlive the sealed end.
 func (m *migration) unsealed(v *renamed, h wire.Header, o opened) (verdict, error) {
+	if h.Expired(time.Now()) {
+		return expired, nil
+	}
+	v.end = h.End
 	_, plaintext, err := m.packer.Unpack(h, o.plaintext)
 	if err == nil {
 		v.next, err = cachevalue.Text(h.Type, plaintext)

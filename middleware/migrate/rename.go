@@ -105,7 +105,7 @@ func (m *migration) renameAtOnce(ctx context.Context, moves []renamed) ([]int64,
 	for i := range moves {
 		v := &moves[i]
 		old, size := v.expected()
-		calls[i] = &rediswalk.Call{Keys: []string{v.name, v.to}, Args: []any{old, size, v.next, v.expires}}
+		calls[i] = &rediswalk.Call{Keys: []string{v.name, v.to}, Args: []any{old, size, v.next, v.expires, v.until()}}
 	}
 	return m.results(ctx, m.scripts.rename, calls)
 }
@@ -115,6 +115,7 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 	plain := make([]moved, len(moves))
 	for i := range moves {
 		plain[i] = moves[i].moved
+		plain[i].expires = moves[i].until()
 	}
 	if err := m.writeNew(ctx, plain); err != nil {
 		return nil, err
@@ -125,7 +126,7 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 	for i := range plain {
 		if results[i] = isTaken; plain[i].written {
 			old, size := plain[i].expected()
-			drops, of = append(drops, &rediswalk.Call{Keys: []string{plain[i].name}, Args: []any{old, size, plain[i].expires}}), append(of, i)
+			drops, of = append(drops, &rediswalk.Call{Keys: []string{plain[i].name}, Args: []any{old, size, moves[i].expires}}), append(of, i)
 		}
 	}
 	dropped, err := m.results(ctx, m.scripts.drop, drops)
@@ -188,7 +189,7 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 		if err != nil {
 			return nil, nil, err
 		}
-		if supersedes && v.prfKey >= 0 || same && expiries[i] == v.expires {
+		if supersedes && v.prfKey >= 0 || same && expiries[i] == v.until() {
 			settled = append(settled, v)
 		} else {
 			c.Conflicts++
@@ -253,7 +254,7 @@ func (m *migration) tag(ctx context.Context, moves []renamed) error {
 			if err != nil {
 				return err
 			}
-			calls = append(calls, &rediswalk.Call{Keys: []string{set}, Args: []any{v.expires, v.to}})
+			calls = append(calls, &rediswalk.Call{Keys: []string{set}, Args: []any{v.until(), v.to}})
 		}
 	}
 	if err := m.servers.Run(ctx, m.scripts.tag, calls); err != nil {

@@ -66,7 +66,7 @@ end
 if redis.call('PEXPIRETIME', KEYS[1]) ~= tonumber(ARGV[4]) then return 0 end
 if redis.call('EXISTS', KEYS[2]) == 1 then return -2 end
 redis.call('SET', KEYS[2], ARGV[3])
-if ARGV[4] ~= '-1' then redis.call('PEXPIREAT', KEYS[2], ARGV[4]) end
+if ARGV[5] ~= '-1' then redis.call('PEXPIREAT', KEYS[2], ARGV[5]) end
 return redis.call('UNLINK', KEYS[1])`
 
 // readSource reads a value and when it expires, in Unix milliseconds, -1 for never, -2 if it does not exist.
