@@ -210,7 +210,8 @@ func (s *Store) modify(ctx context.Context, key any, options []store.Option, cha
 		case e.refused != nil:
 			return s.replaceEntry(ctx, e, value, plan)
 		default:
-			return s.setAt(ctx, e.at, value, plan, true)
+			created, _, err := s.createAt(ctx, e.at, value, plan)
+			return created, err
 		}
 	})
 }

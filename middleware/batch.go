@@ -70,9 +70,12 @@ func (s *Store) getPart(ctx context.Context, keys []string, accept func(key stri
 		return
 	}
 	last := s.prfKeys() - 1
+	if last > 0 {
+		last++ // the primary key again: an entry may have been moved in between
+	}
 	for i := 0; i <= last && len(keys) > 0; i++ {
 		var missing []string
-		s.getUnder(ctx, i, keys, func(key string, value any, err error) {
+		s.getUnder(ctx, i%s.prfKeys(), keys, func(key string, value any, err error) {
 			if i < last && isMiss(err) {
 				missing = append(missing, key)
 				return

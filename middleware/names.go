@@ -32,11 +32,19 @@ import (
 // aead.OpenPRF did not open does not know this order: the lowest id counts, and New
 // logs a warning.
 //
-// To change the key: add it in every process, make it primary in every process, wait
-// until the entries under the old one have expired or were set again, and disable the
-// old key in every process. If two processes with different primary keys Set one key
-// at the same moment, both entries may be removed: a miss. While the processes
-// disable the old key, a lock that one of them creates is not seen by the others.
+// To change the key: add it in every process, make it primary in every process, move
+// the entries (package migrate, "sealcache reseal --hidden-keys"), and disable the old
+// key in every process. docs/hiding.md has the steps.
+//
+// Two entries of one key are possible while the set has several keys. If two
+// processes with different primary keys Set one key at the same moment, both entries
+// may be removed: a miss. If a Set races with SetIfNotExists, Increment or Update that
+// creates the entry, the creator looks again and takes its entry back. Both entries
+// stay if the creator ends before that, if another client has changed its entry
+// already, or if the store is not an AtomicStore. Get then reads the one under the
+// primary key, and an atomic operation the one under the oldest key, until a Set or
+// Delete removes the other. While the processes disable the old key, a lock that one
+// of them creates is not seen by the others.
 //
 // An entry under a key that the set does not hold is a miss, never a wrong value.
 func WithHiddenKeys(set *prf.Set) Option { return hiddenNames("WithHiddenKeys", set, false) }

@@ -39,8 +39,11 @@ func (s *Store) get(ctx context.Context, key any, withTTL bool) (any, time.Durat
 	}
 	for _, o := range others {
 		if value, ttl, err = s.getAt(ctx, o, withTTL); err == nil || !isMiss(err) {
-			break
+			return value, ttl, err
 		}
+	}
+	if len(others) > 0 { // a Set or a migration may have moved the entry in between
+		return s.getAt(ctx, a, withTTL)
 	}
 	return value, ttl, err
 }

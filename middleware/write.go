@@ -136,11 +136,11 @@ func (s *Store) setIfNotExists(ctx context.Context, key, value any, options []st
 		return false, err
 	}
 	for n := 1; ; n++ {
-		written, err := s.setAt(ctx, a, value, plan, true)
-		if err != nil || written || !s.cfg.missOnFailure && !s.cfg.sealExpiry {
+		written, taken, err := s.createAt(ctx, a, value, plan)
+		if err != nil || written || taken || !s.cfg.missOnFailure && !s.cfg.sealExpiry {
 			return written, err
 		}
-		written, taken, err := s.replaceRefused(ctx, a, value, plan)
+		written, taken, err = s.replaceRefused(ctx, a, value, plan)
 		if err != nil || written || taken {
 			return written, err
 		}
@@ -150,6 +150,32 @@ func (s *Store) setIfNotExists(ctx context.Context, key, value any, options []st
 			return false, fmt.Errorf("%w (%d attempts)", ErrConflict, n)
 		}
 	}
+}
+
+// createAt writes the entry at the address of creation if there is none. With several
+// PRF keys a Set of another process writes elsewhere. A look before the creation can
+// miss it. So createAt looks again, takes its entry back, and reports taken.
+func (s *Store) createAt(ctx context.Context, a address, value any, plan writePlan) (written, taken bool, err error) {
+	if s.prfKeys() == 1 || s.can.atomic == nil {
+		written, err = s.setAt(ctx, a, value, plan, true)
+		return written, false, err
+	}
+	sc := newScratch()
+	defer sc.free()
+	sealed, err := s.seal(ctx, nil, sc, a, value, s.endOf(plan.ttl), plan.tags)
+	if err != nil {
+		return false, false, err
+	}
+	written, err = s.setNX.SetIfNotExists(ctx, a.stored, s.traits.form(sealed), plan.options...)
+	if err != nil || !written {
+		return false, false, s.backingError(err)
+	}
+	if taken, err = s.takenElsewhere(ctx, a); !taken || err != nil {
+		return err == nil, false, err
+	}
+	// Another client may have changed or removed it already.
+	_, err = s.can.atomic.CompareAndDelete(ctx, a.stored, sealed, tailBytes)
+	return false, true, s.backingError(err)
 }
 
 // takenElsewhere reports whether a's key has an entry under another PRF key. An

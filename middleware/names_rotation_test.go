@@ -1,0 +1,175 @@
+package middleware_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/eko/gocache/lib/v4/store"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/prf"
+
+	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/audit"
+	"github.com/sealcache/sealcache/stores/redisstore"
+)
+
+// interruption calls do before the first command that names an entry.
+type interruption struct {
+	name string
+	once sync.Once
+	do   func()
+}
+
+func (i *interruption) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (i *interruption) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		i.look(cmd)
+		return next(ctx, cmd)
+	}
+}
+
+func (i *interruption) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			i.look(cmd)
+		}
+		return next(ctx, cmds)
+	}
+}
+
+func (i *interruption) look(cmd redis.Cmder) {
+	if slices.ContainsFunc(cmd.Args(), func(a any) bool { return fmt.Sprint(a) == i.name }) {
+		i.once.Do(i.do)
+	}
+}
+
+// With two PRF keys, an operation looks at two names one after the other. Another process moves the entry in between.
+func TestAnEntryMovesBetweenTwoLooks(t *testing.T) {
+	t.Parallel()
+	server, a, keys := redistest.Start(t), envelope(t), newPRFKeys(t, 2)
+	set := keys.set(t, 1)
+	older := &prf.Set{PrimaryID: keys.ids[0], PRFs: map[uint32]prf.PRF{keys.ids[0]: set.PRFs[keys.ids[0]]}}
+	ctx := within(t, patience)
+	other := sealed(t, overRedis(t, server), a, middleware.WithNamespace("ns"), middleware.WithHiddenKeys(set))
+	before := sealed(t, overRedis(t, server), a, middleware.WithNamespace("ns"), middleware.WithHiddenKeys(older))
+	for name, c := range map[string]struct {
+		old     bool // there is an entry under the older key
+		operate func(s *middleware.Store) error
+	}{
+		"Get": {true, func(s *middleware.Store) error {
+			got, err := s.Get(ctx, "Get")
+			require.Equal(t, "set", got)
+			return err
+		}},
+		"GetMany": {true, func(s *middleware.Store) error {
+			got, err := s.GetMany(ctx, []string{"GetMany"})
+			require.Equal(t, map[string]any{"GetMany": "set"}, got)
+			return err
+		}},
+		"SetIfNotExists": {false, func(s *middleware.Store) error {
+			won, err := s.SetIfNotExists(ctx, "SetIfNotExists", "created")
+			require.False(t, won, "another process has set it")
+			return err
+		}},
+		"Update": {false, func(s *middleware.Store) error {
+			return s.Update(ctx, "Update", func(old any, found bool) (any, error) {
+				if !found {
+					return "created", nil
+				}
+				return old, nil
+			})
+		}},
+	} {
+		names, err := audit.Pseudonyms("ns", name, set)
+		require.NoError(t, err)
+		if c.old {
+			require.NoError(t, before.Set(ctx, name, "old"))
+		}
+		client := server.Client(t)
+		client.AddHook(&interruption{name: "ns:" + names[1], do: func() { require.NoError(t, other.Set(ctx, name, "set")) }})
+		backing, err := redisstore.New(client)
+		require.NoError(t, err)
+		require.NoError(t, c.operate(sealed(t, backing, a, middleware.WithNamespace("ns"), middleware.WithHiddenKeys(set))), name)
+		got, err := other.Get(ctx, name)
+		require.NoError(t, err, name)
+		require.Equal(t, "set", got, name)
+		require.Zero(t, client.Exists(ctx, "ns:"+names[1]).Val(), "%s: there are two entries", name)
+	}
+}
+
+// Everything works with hidden names in a Cluster, where the names of one key under two PRF keys are on different nodes.
+func TestHiddenNamesInACluster(t *testing.T) {
+	t.Parallel()
+	cluster, a, keys := redistest.StartCluster(t), envelope(t), newPRFKeys(t, 2)
+	ctx := within(t, patience)
+	open := func(primary int) *middleware.Store {
+		backing, err := redisstore.New(cluster.Client(t))
+		require.NoError(t, err)
+		return sealed(t, backing, a, middleware.WithNamespace("ns"), middleware.WithHiddenKeys(keys.set(t, primary)))
+	}
+	older, s := open(0), open(1)
+	items, names := map[string]any{}, []string{}
+	for i := range 60 {
+		key := fmt.Sprint("key ", i)
+		items[key], names = fmt.Sprint("value ", i), append(names, key)
+	}
+	slices.Sort(names)
+	require.NoError(t, older.SetMany(ctx, items, store.WithTags([]string{"all"}), store.WithExpiration(time.Hour)))
+	for i, key := range names[:30] { // moves them
+		require.NoError(t, s.Set(ctx, key, items[key], store.WithTags([]string{"all", fmt.Sprint("tag", i%2)})))
+	}
+	got, err := s.GetMany(ctx, names)
+	require.NoError(t, err)
+	require.Equal(t, items, got)
+	all, err := listed(t, s)
+	require.NoError(t, err)
+	require.Equal(t, names, all, "each once")
+
+	for _, at := range []*middleware.Store{older, s, older} {
+		_, err := at.Increment(ctx, "counter", 1)
+		require.NoError(t, err)
+	}
+	n, err := s.Increment(ctx, "counter", 0)
+	require.NoError(t, err)
+	require.EqualValues(t, 3, n)
+	won, err := older.SetIfNotExists(ctx, "lock", "a")
+	require.NoError(t, err)
+	require.True(t, won)
+	won, err = s.SetIfNotExists(ctx, "lock", "b")
+	require.NoError(t, err)
+	require.False(t, won)
+	require.NoError(t, s.Update(ctx, names[40], func(old any, found bool) (any, error) { return fmt.Sprint(old, found), nil }))
+	require.NoError(t, s.Touch(ctx, names[40], 2*time.Hour))
+	value, ttl, err := older.GetWithTTL(ctx, names[40])
+	require.NoError(t, err)
+	require.Equal(t, fmt.Sprint(items[names[40]], true), value)
+	require.Greater(t, ttl, time.Hour)
+	_, err = s.GetAndDelete(ctx, names[41])
+	require.NoError(t, err)
+	_, err = older.Get(ctx, names[41])
+	require.ErrorIs(t, err, store.NotFound{})
+	require.NoError(t, s.DeleteMany(ctx, names[42:50]))
+	got, err = older.GetMany(ctx, names[42:50])
+	require.NoError(t, err)
+	require.Empty(t, got)
+
+	require.NoError(t, s.Invalidate(ctx, store.WithInvalidateTags([]string{"tag1"})))
+	got, err = s.GetMany(ctx, names[:30])
+	require.NoError(t, err)
+	require.Len(t, got, 15)
+	require.NoError(t, s.Invalidate(ctx, store.WithInvalidateTags([]string{"all"})))
+	got, err = s.GetMany(ctx, names)
+	require.NoError(t, err)
+	require.Empty(t, got)
+	require.NoError(t, s.Clear(ctx))
+	all, err = listed(t, s)
+	require.NoError(t, err)
+	require.Empty(t, all)
+}
