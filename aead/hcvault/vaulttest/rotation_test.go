@@ -287,7 +287,7 @@ func TestTransitOutagesUnderLoad(t *testing.T) {
 		}
 	}
 
-	// A slow service is no outage.
+	// A slow service does not count as an outage.
 	cold, err := aead.NewEnvelope(t.Context(), kek)
 	if err != nil {
 		t.Fatal(err)
