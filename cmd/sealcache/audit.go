@@ -97,7 +97,7 @@ func (a *auditCommand) check(f *flags) error {
 	if a.hidden.hidden != "" && filters && !a.open {
 		return wrong("--hidden-keys: --prefix, --exclude and --group-by match names in the values (give --open)")
 	}
-	return errors.Join(a.hidden.check(a.keys.kek, filters), a.throttle.check(), a.output.check())
+	return errors.Join(a.hidden.check(a.keys.kek, filters), a.throttle.check(), a.output.check(), checkControl(a.control))
 }
 
 // config returns the scope and settings of the audit.

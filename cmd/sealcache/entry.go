@@ -42,6 +42,8 @@ func (e *entryFlags) failed(f *flags, err error) error {
 			hint = fmt.Sprintf(" (namespace %q%s)", e.namespace, f.namespaceSource())
 		}
 		return &statusError{exitLeft, fmt.Errorf("no entry with the name %q in Redis%s", e.stored(f), hint)}
+	case errors.Is(err, audit.ErrExpired):
+		return &statusError{exitLeft, fmt.Errorf("the sealed expiry of the entry %q has passed, so the application takes it for absent", e.stored(f))}
 	case errors.Is(err, aead.ErrUnauthentic), errors.Is(err, aead.ErrUnknownKey):
 		return &statusError{exitLeft, fmt.Errorf("the entry %q does not open: %w", e.stored(f), err)}
 	default:
@@ -125,6 +127,12 @@ func entryText(h header, name string, entry *audit.Entry) []byte {
 			line("data key", i.Key.DataKey)
 		}
 		line("header", i.HeaderBytes)
+		if i.Expires {
+			line("sealed end", i.End.UTC().Format(time.RFC3339))
+		}
+		if i.Hidden {
+			line("name", "hidden")
+		}
 	}
 	return w.Bytes()
 }

@@ -56,7 +56,7 @@ func (m *moveCommand) declare(f *flags) {
 	}
 	m.old.declareOld(f)
 	f.StringVar(&m.toNamespace, "to-namespace", "", "new `NAMESPACE`: stop the writers first")
-	f.StringVar(&m.toPrefix, "to-prefix", "", "new `TEXT` in place of --prefix: stop the writers first")
+	f.StringVar(&m.toPrefix, "to-prefix", "", "new `TEXT` in place of --prefix, in the same form: stop the writers first")
 	f.BoolVar(&m.deleteOld, "delete-old", false, "with --to-namespace or --to-prefix: delete an old entry once the new one was read back and opened")
 	m.output.declare(f)
 	f.file("checkpoint")
@@ -75,7 +75,14 @@ func (m *moveCommand) to(f *flags, from migrate.Space) (*migrate.Space, error) {
 		to.Namespace = m.toNamespace
 	}
 	if f.Changed("to-prefix") {
-		to.Prefix = m.toPrefix
+		source := ""
+		if !f.Changed("to-namespace") {
+			source = f.namespaceSource()
+		}
+		var err error
+		if to.Prefix, err = keyIn(to.Namespace, source, m.scope.stored, "to-prefix", m.toPrefix); err != nil {
+			return nil, err
+		}
 	}
 	if to == from {
 		hint := ""
@@ -120,7 +127,7 @@ func (m *moveCommand) config(p *program, f *flags) (migrate.Config, error) {
 		return config, err
 	}
 	filters := config.From.Prefix != "" || len(config.Exclude) > 0
-	if err := errors.Join(m.hidden.check(m.keys.kek, filters), m.throttle.check(), m.output.check()); err != nil {
+	if err := errors.Join(m.hidden.check(m.keys.kek, filters), m.throttle.check(), m.output.check(), checkControl(m.control)); err != nil {
 		return config, err
 	}
 	if !m.dryRun {

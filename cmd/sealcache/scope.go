@@ -44,17 +44,22 @@ func (s *scopeFlags) space() (migrate.Space, error) {
 
 // key returns the application's key, or the beginning of it, that a flag gives.
 func (s *scopeFlags) key(flag, text string) (string, error) {
-	within := start(s.namespace)
+	return keyIn(s.namespace, s.f.namespaceSource(), s.stored, flag, text)
+}
+
+// keyIn is key for a namespace that came from source.
+func keyIn(namespace, source string, stored bool, flag, text string) (string, error) {
+	within := start(namespace)
 	rest, has := strings.CutPrefix(text, within)
 	switch {
 	case text == "" || within == "":
 		return text, nil
-	case s.stored && !has:
+	case stored && !has:
 		return "", wrong("--%s: with --stored, give names that start with %q", flag, within)
-	case s.stored:
+	case stored:
 		return rest, nil
 	case has:
-		return "", wrong("--%s: leave out %q: keys do not have the namespace%s (or give --stored)", flag, within, s.f.namespaceSource())
+		return "", wrong("--%s: leave out %q: keys do not have the namespace%s (or give --stored)", flag, within, source)
 	default:
 		return text, nil
 	}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -23,7 +25,7 @@ type steering struct {
 	file    string
 	control control
 	last    atomic.Pointer[progress]
-	paused  bool // by the signal
+	paused  bool
 	done    chan struct{}
 	wait    sync.WaitGroup
 	once    sync.Once
@@ -86,12 +88,36 @@ func declareControl(f *flags, to *string) {
 	f.file("control")
 }
 
+// readControl reads a control file. Only a regular file is read: another one may block, or never end.
+func readControl(path string) ([]byte, error) {
+	const most = 4 << 10
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > most {
+		return nil, errors.New("it is not a short file")
+	}
+	return os.ReadFile(path)
+}
+
+// checkControl finds out before the work whether the control file can be one.
+func checkControl(path string) error {
+	if path == "" {
+		return nil
+	}
+	if _, err := readControl(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return wrong("--control: %w", err)
+	}
+	return nil
+}
+
 // read applies the control file, unless it says the same as before.
 func (s *steering) read(before string) (now string) {
 	if s.file == "" {
 		return ""
 	}
-	data, err := os.ReadFile(s.file)
+	data, err := readControl(s.file)
 	if err != nil || string(data) == before {
 		return before // a file that is not there yet says nothing
 	}
@@ -99,8 +125,10 @@ func (s *steering) read(before string) (now string) {
 		switch words := strings.Fields(line); {
 		case len(words) == 0:
 		case len(words) == 1 && words[0] == "pause":
+			s.paused = true
 			s.control.Pause()
 		case len(words) == 1 && words[0] == "resume":
+			s.paused = false
 			s.control.Resume()
 		case len(words) == 2 && words[0] == "rate":
 			if n, err := strconv.ParseFloat(words[1], 64); err == nil && n >= 0 {

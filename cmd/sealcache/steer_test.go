@@ -44,6 +44,13 @@ func TestSteer(t *testing.T) {
 func steered(t *testing.T, status int, args ...string) {
 	t.Helper()
 	control := filepath.Join(t.TempDir(), "control")
+	require.NoError(t, syscall.Mkfifo(control+".pipe", 0o600))
+	for _, other := range []string{control + ".pipe", filepath.Dir(control), "/dev/zero"} { // reading would block, fail or never end
+		err := exec.CommandContext(t.Context(), "sealcache", append(args, "--control", other)...).Run()
+		var exit *exec.ExitError
+		require.ErrorAs(t, err, &exit)
+		require.Equal(t, exitUsage, exit.ExitCode(), other)
+	}
 	cmd := exec.CommandContext(t.Context(), "sealcache", append(args, "--rate", "50", "--control", control, "--progress", "json")...)
 	stderr, err := cmd.StderrPipe()
 	require.NoError(t, err)
@@ -85,6 +92,9 @@ func steered(t *testing.T, status int, args ...string) {
 	require.NoError(t, os.WriteFile(control, []byte("nonsense\npause\n"), 0o600))
 	until(func(line string) bool { return strings.Contains(line, "not understood") })
 	until(func(line string) bool { return len(state(line).Paused) > 0 })
+	// The signal changes what the file has set.
+	require.NoError(t, cmd.Process.Signal(syscall.SIGUSR2))
+	until(func(line string) bool { return line == "resumed" })
 	require.NoError(t, os.WriteFile(control, []byte("resume\nrate 1000000\n"), 0o600))
 	for lines.Scan() {
 		require.NotContains(t, lines.Text(), "shop:")

@@ -365,7 +365,7 @@ func TestAuditSeesWhatLooksLikeJobs(t *testing.T) {
 		"a string in place of a counter": {set("asynq:{q}:processed", "alice"), audit.Yes},
 		"a counter":                      {set("asynq:{q}:processed:2030-01-31", "17"), audit.No},
 		"a counter of no day":            {set("asynq:{q}:processed:alice", "17"), audit.Yes},
-		"a lock":                         {set("asynq:{q}:unique:t:0123456789abcdef0123456789abcdef", "id"), audit.No},
+		"a lock":                         {set("asynq:{q}:unique:t:0123456789abcdef0123456789abcdef", uuid), audit.No},
 		"a string in place of a lock":    {set("asynq:{q}:unique:alice", "id"), audit.Yes},
 		"a string in place of a server":  {set("asynq:servers:{h:1:x}", "\xff\xff"), audit.Yes},
 		"a string in place of a queue":   {set("asynq:{q}:pending", "alice"), audit.Yes},
@@ -380,7 +380,7 @@ func TestAuditSeesWhatLooksLikeJobs(t *testing.T) {
 		"a list of another name":         {func(p redis.Pipeliner) { p.LPush(ctx, "asynq:{q}:mine", "alice") }, audit.Unknown},
 		"a string in place of schedules": {set("{sealcache:jobs:shop}:schedules", "alice"), audit.Yes},
 		"a string among schedules":       {set("{sealcache:jobs:shop}:mine", "alice"), audit.Yes},
-		"a hash of times":                {func(p redis.Pipeliner) { p.HSet(ctx, "{sealcache:jobs:}:ticks", "f", "17") }, audit.No},
+		"a hash of times":                {func(p redis.Pipeliner) { p.HSet(ctx, "{sealcache:jobs:}:ticks", token, "17") }, audit.No},
 		"a hash of another name":         {func(p redis.Pipeliner) { p.HSet(ctx, "{sealcache:jobs:shop}:mine", "f", "alice") }, audit.Unknown},
 		"one of many payloads of schedulers": {func(p redis.Pipeliner) {
 			for range 2500 {

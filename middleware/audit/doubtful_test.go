@@ -14,6 +14,11 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 )
 
+const (
+	uuid  = "01234567-89ab-cdef-0123-456789abcdef"
+	token = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOP_" // of a schedule
+)
+
 // Members of asynq's lists and sets that asynq 0.26 does not write never give a clean answer.
 func TestMembersThatArePayloads(t *testing.T) {
 	t.Parallel()
@@ -42,16 +47,42 @@ func TestMembersThatArePayloads(t *testing.T) {
 			p.ZAdd(ctx, "asynq:{q}:g:g", redis.Z{Member: "1"})
 			task(p, "1")
 		}, audit.No},
-		"a payload among queues":  {func(p redis.Pipeliner) { p.SAdd(ctx, "asynq:queues", `{"user":"alice"}`) }, audit.Unknown},
-		"bytes among queues":      {func(p redis.Pipeliner) { p.SAdd(ctx, "asynq:queues", "alice\x00") }, audit.Unknown},
-		"queues":                  {func(p redis.Pipeliner) { p.SAdd(ctx, "asynq:queues", "default", "{odd}:q") }, audit.No},
+		"a payload among queues": {func(p redis.Pipeliner) { p.SAdd(ctx, "asynq:queues", `{"user":"alice"}`) }, audit.Unknown},
+		"bytes among queues":     {func(p redis.Pipeliner) { p.SAdd(ctx, "asynq:queues", "alice\x00") }, audit.Unknown},
+		"queues": {func(p redis.Pipeliner) {
+			p.SAdd(ctx, "asynq:queues", "default", "{odd}:q")
+			p.Set(ctx, "asynq:{default}:processed", "1", 0)
+			p.LPush(ctx, "asynq:{{odd}:q}:pending", "1")
+			p.HSet(ctx, "asynq:{{odd}:q}:t:1", "msg", "\x0a\x01t")
+		}, audit.No},
+		"a text among queues": {func(p redis.Pipeliner) {
+			p.SAdd(ctx, "asynq:queues", "default", "alice@example.com")
+			p.Set(ctx, "asynq:{default}:processed", "1", 0)
+		}, audit.Unknown},
+		"a text in a lock": {func(p redis.Pipeliner) {
+			p.Set(ctx, "asynq:{q}:unique:t:"+strings.Repeat("0", 32), "alice@example.com", 0)
+		}, audit.Unknown},
+		"a lock of a task": {func(p redis.Pipeliner) {
+			p.Set(ctx, "asynq:{a}:b}:unique:t:"+strings.Repeat("0", 32), "alice@example.com", 0)
+			task(p, "alice@example.com")
+			p.HSet(ctx, "asynq:{a}:b}:t:alice@example.com", "msg", "\x0a\x01t")
+		}, audit.No},
+		"a lock that outlived its task": {func(p redis.Pipeliner) { p.Set(ctx, "asynq:{q}:unique:t:"+strings.Repeat("0", 32), uuid, 0) }, audit.No},
+		"a field of another release":    {func(p redis.Pipeliner) { p.HSet(ctx, "asynq:{q}:t:1", "msg", "\x0a\x01t\x82\x01\x05alice") }, audit.Unknown},
+		"a server with another field":   {func(p redis.Pipeliner) { p.Set(ctx, "asynq:servers:{h:1:"+uuid+"}", "\x0a\x01h\x52\x05alice", 0) }, audit.Unknown},
+		"a worker with another field":   {func(p redis.Pipeliner) { p.HSet(ctx, "asynq:workers:{h:1:"+uuid+"}", "1", "\x0a\x01h\x52\x05alice") }, audit.Unknown},
+		"a text among schedules": {func(p redis.Pipeliner) {
+			p.HSet(ctx, "{sealcache:jobs:}:schedules", "alice", "\xC1\x5C\x01\x05\x01\x00"+strings.Repeat("x", 60))
+		}, audit.Unknown},
+		"a text among servers":    {zadd("asynq:servers", "asynq:servers:{alice:1:x}"), audit.Unknown},
+		"a text as tick":          {func(p redis.Pipeliner) { p.HSet(ctx, "{sealcache:jobs:}:ticks", "alice", "1700000000000") }, audit.Unknown},
 		"a payload among servers": {zadd("asynq:servers", "alice"), audit.Unknown},
-		"a server":                {zadd("asynq:servers", "asynq:servers:{h:1:x}"), audit.No},
+		"a server":                {zadd("asynq:servers", "asynq:servers:{h:1:"+uuid+"}"), audit.No},
 		"a payload in a history":  {zadd("asynq:scheduler_history:x", "alice"), audit.Unknown},
-		"a payload among ticks":   {func(p redis.Pipeliner) { p.HSet(ctx, "{sealcache:jobs:}:ticks", "f", "alice") }, audit.Unknown},
+		"a payload among ticks":   {func(p redis.Pipeliner) { p.HSet(ctx, "{sealcache:jobs:}:ticks", token, "alice") }, audit.Unknown},
 		"a payload as version":    {func(p redis.Pipeliner) { p.HSet(ctx, "{sealcache:jobs:}:ticks", "version", "alice @ home") }, audit.Unknown},
 		"ticks": {func(p redis.Pipeliner) {
-			p.HSet(ctx, "{sealcache:jobs:}:ticks", "f", "1700000000000", "version", "ABCDEFGHIJKL 2 ABCDEFGHIJKM ABCDEFGHIJKL")
+			p.HSet(ctx, "{sealcache:jobs:}:ticks", token, "1700000000000", "version", "ABCDEFGHIJKL 2 ABCDEFGHIJKM ABCDEFGHIJKL")
 		}, audit.No},
 		"more than are read at a time": {func(p redis.Pipeliner) {
 			for i := range 2500 {
@@ -70,8 +101,9 @@ func TestMembersThatArePayloads(t *testing.T) {
 		require.Equal(t, c.want, answer, "%s: %s", name, why)
 		if c.want == audit.Unknown {
 			require.EqualValues(t, 1, r.Jobs.Unparsed, name)
-			answer, _ = r.AnythingSealed()
-			require.Equal(t, audit.Unknown, answer, name)
+			if answer, _ = r.AnythingSealed(); r.Jobs.Scheduled.Sealed.Values == 0 {
+				require.Equal(t, audit.Unknown, answer, name)
+			}
 		}
 	}
 }

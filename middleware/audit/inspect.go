@@ -23,6 +23,9 @@ import (
 // ErrNoEntry reports that Redis holds nothing under a name.
 var ErrNoEntry = errors.New("audit: no such entry")
 
+// ErrExpired reports a value whose sealed expiry has passed. The application takes it for absent.
+var ErrExpired = errors.New("audit: the sealed expiry of the value has passed")
+
 // Entry describes one entry without any key. It does not hold the name or the value.
 type Entry struct {
 	// Type is the type in Redis. A cache writes "string" only.
@@ -116,7 +119,7 @@ func (v Value) GoString() string { return v.String() }
 func (v Value) LogValue() slog.Value { return slog.StringValue(v.String()) }
 
 // Open reads the entry of a key in a namespace, "" for none, and opens it under the first of the keys that does. It returns
-// a plaintext value with Sealed false. Errors are ErrNoEntry and those of middleware.Store.
+// a plaintext value with Sealed false. Errors are ErrNoEntry, ErrExpired and those of middleware.Store.
 func Open(ctx context.Context, client redis.UniversalClient, namespace, key string, keys ...tink.AEADWithContext) (Value, error) {
 	s, err := rediswalk.New(client)
 	if err != nil {
@@ -157,6 +160,9 @@ func Open(ctx context.Context, client redis.UniversalClient, namespace, key stri
 	plaintext, _, err := by.Open(ctx, false, key, b, n)
 	if err != nil {
 		return Value{}, fmt.Errorf("audit: open: %w", err)
+	}
+	if h.Expired(time.Now()) {
+		return Value{}, ErrExpired
 	}
 	_, plaintext, err = content.New(content.None, 0, false, cachevalue.MaxBytes).Unpack(h, plaintext)
 	if err != nil {

@@ -9,9 +9,31 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/audit"
+	"github.com/sealcache/sealcache/middleware/internal/box"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
+
+// A value past its sealed expiry is not opened: the application takes it for absent.
+func TestOpenExpired(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	a := keyring(t)
+	seals, err := box.New(a, wire.CacheValue, "ns")
+	require.NoError(t, err)
+	for key, end := range map[string]time.Time{"past": time.Now().Add(-time.Minute), "now": time.Now().Add(time.Minute)} {
+		sealed, err := seals.Seal(t.Context(), nil, wire.Header{Kind: wire.CacheValue, Type: wire.Bytes, Flags: wire.Expires, End: end.UnixMilli()}, []byte("v"), key)
+		require.NoError(t, err)
+		require.NoError(t, rdb.Set(t.Context(), "ns:"+key, sealed, 0).Err())
+	}
+	_, err = audit.Open(t.Context(), rdb, "ns", "past", a)
+	require.ErrorIs(t, err, audit.ErrExpired)
+	v, err := audit.Open(t.Context(), rdb, "ns", "now", a)
+	require.NoError(t, err)
+	require.Equal(t, "v", string(v.Text))
+}
 
 func TestInspectAndOpen(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {

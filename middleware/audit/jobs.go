@@ -3,6 +3,8 @@ package audit
 import (
 	"bytes"
 	"context"
+	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,9 +24,10 @@ const (
 	schedulersPrefix = "asynq:schedulers:"
 	historyPrefix    = "asynq:scheduler_history:"
 
-	taskPayload, taskError, taskHeaders = 2, 7, 15
-	workerPayload                       = 6
-	schedulerPayload                    = 4
+	taskPayload, taskError, taskHeaders, taskLast = 2, 7, 15, 15
+	workerPayload, workerLast                     = 6, 9
+	schedulerPayload, schedulerLast               = 4, 7
+	serverLast                                    = 9
 )
 
 // ofJobs reports whether a name may be one of asynq or of package asynqjobs. Its type decides too.
@@ -132,7 +135,7 @@ func (r role) holds(text []byte) bool {
 	case roleLock:
 		return isID(string(text))
 	case roleServer:
-		_, err := parseMessage(text, 0, 0, 0)
+		_, err := parseMessage(text, 0, 0, 0, serverLast)
 		return len(text) < maxText && err == nil
 	default:
 		return true
@@ -194,28 +197,39 @@ func (a *auditor) inRole(ctx context.Context, name, kind string, text *redis.Str
 		if err != nil || !r.holds(b) {
 			return false, unlessChanged(err)
 		}
-		f.jobs.Bookkeeping++
+		doubtful, err := a.doubtful(ctx, r, name, b)
+		switch {
+		case err != nil:
+			return false, err
+		case doubtful:
+			f.notUnderstood(name, a.Samples)
+		default:
+			f.jobs.Bookkeeping++
+		}
 	case roleWorkers:
 		infos, err := client.HVals(ctx, name).Result()
 		if err != nil {
 			return false, unlessChanged(err)
 		}
-		a.copies(infos, workerPayload, &f.jobs.Running, f)
+		a.copies(infos, workerPayload, workerLast, &f.jobs.Running, f)
 	case roleSchedulers:
 		err := pages(func(from, to int64) ([]string, error) { return client.LRange(ctx, name, from, to).Result() }, func(infos []string) error {
-			a.copies(infos, schedulerPayload, &f.jobs.Scheduled, f)
+			a.copies(infos, schedulerPayload, schedulerLast, &f.jobs.Scheduled, f)
 			return nil
 		})
 		if err != nil {
 			return false, unlessChanged(err)
 		}
 	case roleSchedules:
-		sealed, err := client.HVals(ctx, name).Result()
+		sealed, err := client.HGetAll(ctx, name).Result()
 		if err != nil {
 			return false, unlessChanged(err)
 		}
-		for _, s := range sealed {
+		for field, s := range sealed {
 			f.job(&f.jobs.Scheduled, rediswalk.BytesOf(s), nil)
+			if !asynqwire.IsScheduleField(field) {
+				f.notUnderstood(name, a.Samples)
+			}
 		}
 	case roleTicks:
 		return true, unlessChanged(a.ticks(ctx, name, f))
@@ -235,13 +249,44 @@ func unlessChanged(err error) error {
 	return err
 }
 
-func (a *auditor) copies(messages []string, field protowire.Number, t *Tally, f *findings) {
+func (a *auditor) copies(messages []string, field, last protowire.Number, t *Tally, f *findings) {
 	for _, text := range messages {
-		m, err := parseMessage(rediswalk.BytesOf(text), field, 0, 0)
-		if err != nil {
+		m, err := parseMessage(rediswalk.BytesOf(text), field, 0, 0, last)
+		if err != nil || m.unknown {
 			f.jobs.Unparsed++
-			continue
 		}
-		f.job(t, m.payload, nil)
+		if err == nil {
+			f.job(t, m.payload, nil)
+		}
+	}
+}
+
+// doubtful reports whether an entry with the form of its role may hold something else: a lock that names no task, or fields
+// that asynq 0.26 does not write.
+func (a *auditor) doubtful(ctx context.Context, r role, name string, text []byte) (bool, error) {
+	switch r {
+	case roleServer:
+		m, err := parseMessage(text, 0, 0, 0, serverLast)
+		return m.unknown, err
+	case roleLock:
+		id := string(text)
+		if isUUID(id) { // a lock may outlive its task
+			return false, nil
+		}
+		var tasks []string
+		for rest, ok := afterBrace(name); ok; rest, ok = nextBrace(rest) {
+			tasks = append(tasks, name[:len(name)-len(rest)]+"t:"+id)
+		}
+		kinds, err := a.servers.Kinds(ctx, tasks)
+		if err != nil || slices.ContainsFunc(kinds, func(kind string) bool { return kind != "none" }) {
+			return false, err
+		}
+		still, err := a.servers.Client.Get(ctx, name).Result()
+		if errors.Is(err, redis.Nil) {
+			return false, nil
+		}
+		return still == id, unlessChanged(err)
+	default:
+		return false, nil
 	}
 }

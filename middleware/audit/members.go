@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -21,8 +22,8 @@ import (
 // rule describes the members of a collection.
 type rule struct {
 	kind string // of the collection
-	// entry returns the name of the entry to which a member refers, or "" if the entry need not exist.
-	entry func(member string) string
+	// entries returns names of entries, one of which exists if a member is what asynq writes. Nil asks for none.
+	entries func(member string) []string
 	// valid reports whether a member has the right form.
 	valid func(member string) bool
 }
@@ -30,11 +31,14 @@ type rule struct {
 // memberRule returns the rule of a collection of asynq, or nil.
 func memberRule(name, kind string) *rule {
 	keys := func(prefix string) *rule {
-		return &rule{kind, nil, func(m string) bool { return strings.HasPrefix(m, prefix+"{") && strings.HasSuffix(m, "}") && isID(m) }}
+		return &rule{kind, nil, func(m string) bool {
+			process, ok := strings.CutPrefix(m, prefix)
+			return ok && isProcess(process)
+		}}
 	}
 	switch name + " " + kind {
 	case "asynq:queues set":
-		return &rule{kind, nil, isID}
+		return &rule{kind, queueKeys, isID}
 	case "asynq:servers zset":
 		return keys("asynq:servers:")
 	case "asynq:workers zset":
@@ -57,16 +61,25 @@ func memberRule(name, kind string) *rule {
 func memberRuleInQueue(queue, rest, kind string) *rule {
 	switch rest + " " + kind {
 	case "pending list", "active list", "scheduled zset", "retry zset", "archived zset", "completed zset", "lease zset":
-		return &rule{kind, func(m string) string { return queue + "t:" + m }, isID}
+		return &rule{kind, func(m string) []string { return []string{queue + "t:" + m} }, isID}
 	case "groups set":
-		return &rule{kind, func(m string) string { return queue + "g:" + m }, isID}
+		return &rule{kind, func(m string) []string { return []string{queue + "g:" + m} }, isID}
 	case "aggregation_sets zset":
-		return &rule{kind, func(m string) string { return m }, func(m string) bool { return strings.HasPrefix(m, queue+"g:") && isID(m) }}
+		return &rule{kind, func(m string) []string { return []string{m} }, func(m string) bool { return strings.HasPrefix(m, queue+"g:") && isID(m) }}
 	}
 	if kind == "zset" && strings.HasPrefix(rest, "g:") {
-		return &rule{kind, func(m string) string { return queue + "t:" + m }, isID}
+		return &rule{kind, func(m string) []string { return []string{queue + "t:" + m} }, isID}
 	}
 	return nil
+}
+
+// queueKeys returns the names of the entries of a queue. One of them exists unless all its tasks were deleted before one ran.
+func queueKeys(queue string) []string {
+	rest := []string{"processed", "pending", "active", "scheduled", "retry", "archived", "completed", "lease", "groups", "paused"}
+	for i := range rest {
+		rest[i] = asynqPrefix + "{" + queue + "}:" + rest[i]
+	}
+	return rest
 }
 
 // maxID bounds an id, or the name of a queue or group.
@@ -80,11 +93,37 @@ func isID(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
+// isProcess reports whether a text is how asynq names a server or scheduler: {host:pid:uuid}.
+func isProcess(s string) bool {
+	inner, ok1 := strings.CutPrefix(s, "{")
+	inner, ok2 := strings.CutSuffix(inner, "}")
+	parts := strings.Split(inner, ":")
+	n := len(parts)
+	if !ok1 || !ok2 || n < 3 || strings.ContainsRune(inner, ' ') || !isID(inner) || !isUUID(parts[n-1]) {
+		return false
+	}
+	_, err := strconv.ParseUint(parts[n-2], 10, 32)
+	return err == nil
+}
+
+func isUUID(s string) bool {
+	const form = "00000000-0000-0000-0000-000000000000"
+	if len(s) != len(form) {
+		return false
+	}
+	for i := range len(s) {
+		if (s[i] == '-') != (form[i] == '-') || s[i] != '-' && !strings.Contains("0123456789abcdef", s[i:i+1]) {
+			return false
+		}
+	}
+	return true
+}
+
 // isEnqueueEvent reports whether a text is a SchedulerEnqueueEvent: an id and a time.
 func isEnqueueEvent(s string) bool {
 	const eventID, eventTime = 1, 2
 	id, at := "", false
-	err := eachField([]byte(s), func(num protowire.Number, v []byte) error {
+	unknown, err := eachField([]byte(s), eventTime, func(num protowire.Number, v []byte) error {
 		switch num {
 		case eventID:
 			id = string(v)
@@ -93,7 +132,7 @@ func isEnqueueEvent(s string) bool {
 		}
 		return nil
 	})
-	return err == nil && isID(id) && at && len(s) < 2*len(id)+64
+	return err == nil && !unknown && isID(id) && at && len(s) < 2*len(id)+64
 }
 
 // membersAtATime is how many members are read at a time.
@@ -125,20 +164,27 @@ func (a *auditor) oddMembers(ctx context.Context, name string, r *rule, members 
 		if !r.valid(m) {
 			return true, nil
 		}
-		if r.entry != nil {
-			named, of = append(named, r.entry(m)), append(of, m)
+		if r.entries == nil {
+			continue
+		}
+		for _, e := range r.entries(m) {
+			named, of = append(named, e), append(of, m)
 		}
 	}
 	kinds, err := a.servers.Kinds(ctx, named)
 	if err != nil {
 		return false, err
 	}
+	found := make(map[string]bool, len(members))
 	for i, kind := range kinds {
-		if kind != "none" {
+		found[of[i]] = found[of[i]] || kind != "none"
+	}
+	for m, is := range found {
+		if is {
 			continue
 		}
 		// The task may have ended since its id was read. Then the id is gone too.
-		still, err := a.isMember(ctx, name, r.kind, of[i])
+		still, err := a.isMember(ctx, name, r.kind, m)
 		if err != nil || still {
 			return still, err
 		}
@@ -202,18 +248,18 @@ func pages(read func(from, to int64) ([]string, error), f func(page []string) er
 	}
 }
 
-// ticks counts a hash of times as bookkeeping: fields with decimal times, and a version.
+// ticks counts a hash of times as bookkeeping: tokens with decimal times, and a version.
 func (a *auditor) ticks(ctx context.Context, name string, f *findings) error {
 	fields, err := a.servers.Client.HGetAll(ctx, name).Result()
 	if err != nil {
 		return err
 	}
 	for field, value := range fields {
-		valid := len(value) <= 20 && strings.Trim(value, "-0123456789") == ""
+		valid := asynqwire.IsScheduleField(field) && len(value) <= 20 && strings.Trim(value, "-0123456789") == ""
 		if field == asynqwire.VersionField {
 			valid = asynqwire.IsScheduleVersion(value)
 		}
-		if !valid || !isID(field) {
+		if !valid {
 			f.notUnderstood(name, a.Samples)
 			return nil
 		}

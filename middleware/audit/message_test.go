@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,7 +23,7 @@ func FuzzParseMessage(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := parseMessage(b, taskPayload, taskError, taskHeaders)
+		m, err := parseMessage(b, taskPayload, taskError, taskHeaders, taskLast)
 		if err == nil {
 			require.LessOrEqual(t, len(m.payload)+len(m.failure), len(b))
 		}
@@ -36,13 +37,17 @@ func TestParseMessage(t *testing.T) {
 	t.Parallel()
 	b := protowire.AppendString(protowire.AppendTag(nil, taskPayload, protowire.BytesType), "payload")
 	b = protowire.AppendString(protowire.AppendTag(b, taskError, protowire.BytesType), "reason")
-	m, err := parseMessage(b, taskPayload, taskError, taskHeaders)
+	m, err := parseMessage(b, taskPayload, taskError, taskHeaders, taskLast)
 	require.NoError(t, err)
 	require.Equal(t, "payload", string(m.payload))
 	require.Equal(t, "reason", m.failure)
+	require.False(t, m.unknown)
+	m, err = parseMessage(protowire.AppendString(protowire.AppendTag(bytes.Clone(b), 16, protowire.BytesType), "alice"), taskPayload, taskError, taskHeaders, taskLast)
+	require.NoError(t, err)
+	require.True(t, m.unknown)
 	for i := 1; i < len(b); i++ {
 		if i != 9 { // between the two fields
-			_, err := parseMessage(b[:i], taskPayload, taskError, taskHeaders)
+			_, err := parseMessage(b[:i], taskPayload, taskError, taskHeaders, taskLast)
 			require.Error(t, err, i)
 		}
 	}

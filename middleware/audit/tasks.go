@@ -101,8 +101,8 @@ func (f *findings) task(name, msg, result string, known bool, samples int) {
 	f.jobs.Tasks.add(1, int64(len(msg)+len(result)))
 	before := f.jobs.plaintextValues()
 	f.job(&f.jobs.Results, rediswalk.BytesOf(result), nil)
-	m, err := parseMessage(rediswalk.BytesOf(msg), taskPayload, taskError, taskHeaders)
-	if err != nil || !known {
+	m, err := parseMessage(rediswalk.BytesOf(msg), taskPayload, taskError, taskHeaders, taskLast)
+	if err != nil || m.unknown || !known {
 		f.notUnderstood(name, samples)
 	}
 	if err == nil && msg != "" {
@@ -200,34 +200,38 @@ type message struct {
 	payload []byte
 	failure string
 	headers map[string]string
+	unknown bool // it has fields that asynq 0.26 does not write
 }
 
-// eachField calls f with the length-delimited fields of a message, and skips the others.
-func eachField(b []byte, f func(num protowire.Number, v []byte) error) error {
+// eachField calls f with the length-delimited fields of a message, and skips the others. It reports whether there are fields
+// with a number over last, of which this release does not know what they hold.
+func eachField(b []byte, last protowire.Number, f func(num protowire.Number, v []byte) error) (unknown bool, err error) {
 	for len(b) > 0 {
 		num, kind, n := protowire.ConsumeTag(b)
 		if n < 0 {
-			return fmt.Errorf("audit: %w", protowire.ParseError(n))
+			return unknown, fmt.Errorf("audit: %w", protowire.ParseError(n))
 		}
 		b = b[n:]
 		if n = protowire.ConsumeFieldValue(num, kind, b); n < 0 {
-			return fmt.Errorf("audit: %w", protowire.ParseError(n))
+			return unknown, fmt.Errorf("audit: %w", protowire.ParseError(n))
 		}
+		unknown = unknown || num > last
 		if kind == protowire.BytesType {
 			v, _ := protowire.ConsumeBytes(b)
 			if err := f(num, v); err != nil {
-				return err
+				return unknown, err
 			}
 		}
 		b = b[n:]
 	}
-	return nil
+	return unknown, nil
 }
 
-// parseMessage reads a message by its field numbers; 0 is none.
-func parseMessage(b []byte, payload, failure, headers protowire.Number) (message, error) {
+// parseMessage reads a message by its field numbers, of which last is the greatest; 0 is none.
+func parseMessage(b []byte, payload, failure, headers, last protowire.Number) (message, error) {
 	m := message{headers: map[string]string{}}
-	err := eachField(b, func(num protowire.Number, v []byte) error {
+	more := false
+	unknown, err := eachField(b, last, func(num protowire.Number, v []byte) error {
 		switch num {
 		case payload:
 			m.payload = v
@@ -235,7 +239,7 @@ func parseMessage(b []byte, payload, failure, headers protowire.Number) (message
 			m.failure = string(v)
 		case headers: // an entry of a map<string, string>
 			var key, value string
-			if err := eachField(v, func(num protowire.Number, v []byte) error {
+			odd, err := eachField(v, 2, func(num protowire.Number, v []byte) error {
 				switch num {
 				case 1:
 					key = string(v)
@@ -243,12 +247,15 @@ func parseMessage(b []byte, payload, failure, headers protowire.Number) (message
 					value = string(v)
 				}
 				return nil
-			}); err != nil {
+			})
+			if err != nil {
 				return err
 			}
+			more = more || odd
 			m.headers[key] = value
 		}
 		return nil
 	})
+	m.unknown = unknown || more
 	return m, err
 }

@@ -78,7 +78,6 @@ const VersionField = "version"
 func IsScheduleVersion(text string) bool {
 	const (
 		idSize     = 12 // of rand.Text
-		fieldSize  = 43 // a token
 		maxDigits  = 16
 		maxChanges = 16
 	)
@@ -96,10 +95,15 @@ func IsScheduleVersion(text string) bool {
 }
 
 const (
+	fieldSize = 43 // a token
+
 	decimal   = "0123456789"
 	base32    = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 	base64url = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 )
+
+// IsScheduleField reports whether text has the form of a schedule's field: a keyed token.
+func IsScheduleField(text string) bool { return isWord(text, fieldSize, fieldSize, base64url) }
 
 // isWord reports whether s has least to most characters of an alphabet.
 func isWord(s string, least, most int, alphabet string) bool {

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -60,11 +59,11 @@ func newDefinition(name string, when Schedule, t *asynq.Task, opts []asynq.Optio
 		Anchor: anchor.UnixMilli(), Seed: make([]byte, sha256.Size),
 	}
 	rand.Read(d.Seed)
-	baked, err := bakedOptions(t)
+	all, _, err := checkTask(t, opts) // now, not at each tick
 	if err != nil {
 		return nil, err
 	}
-	for _, o := range slices.Concat(baked, opts) {
+	for _, o := range all {
 		if o == nil {
 			continue
 		}

@@ -143,6 +143,28 @@ func TestSealedPayloadsAreRefused(t *testing.T) {
 	require.ErrorContains(t, err, "reserved")
 }
 
+// A schedule whose ticks could never be enqueued is refused when it is registered.
+func TestSchedulesOfWhatIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	info, err := w.c.Enqueue(asynq.NewTask("t", []byte("x")), asynq.ProcessIn(time.Hour))
+	require.NoError(t, err)
+	stored, err := asynq.NewInspectorFromRedisClient(w.rdb).GetTaskInfo("default", info.ID)
+	require.NoError(t, err)
+	register := func(task *asynq.Task) error {
+		_, err := w.s.ScheduleOnce(t.Context(), "n", asynqjobs.Every(time.Minute), task)
+		_, errSync := w.s.Sync(t.Context(), []asynqjobs.PeriodicTask{{Name: "n", When: asynqjobs.Every(time.Minute), Task: task}})
+		require.Equal(t, err == nil, errSync == nil)
+		return err
+	}
+	require.ErrorIs(t, register(asynq.NewTask(stored.Type, stored.Payload)), asynqjobs.ErrAlreadySealed)
+	require.ErrorContains(t, register(asynq.NewTaskWithHeaders("t", nil, map[string]string{"sealcache-x": "x"})), "reserved")
+	require.Error(t, register(asynq.NewTask(" ", nil)))
+	list, err := w.s.List(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, list)
+}
+
 // The option of a later asynq is refused in every place where options come in.
 func TestUnknownOptionsAreRefusedEverywhere(t *testing.T) {
 	t.Parallel()

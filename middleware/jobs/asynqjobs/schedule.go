@@ -99,10 +99,15 @@ func parseCron(spec string) (c *cron.SpecSchedule, err error) {
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("asynqjobs: schedule %q: @every has no time zone (use Every)", spec)
-	case hasZone && c.Location == time.Local:
+	case hasZone && (c.Location == time.Local || isMachineZone(c.Location.String())):
 		return nil, fmt.Errorf("asynqjobs: schedule %q: local time (name a time zone)", spec)
 	}
 	return c, nil
+}
+
+// isMachineZone reports whether a name of the database stands for the zone of the machine, as on Debian.
+func isMachineZone(name string) bool {
+	return strings.HasSuffix(name, "localtime") || strings.HasSuffix(name, "posixrules")
 }
 
 // interval ticks at anchor plus n times every. n may be negative: a server's clock

@@ -14,6 +14,7 @@ func TestCronTimeZones(t *testing.T) {
 	for _, spec := range []string{
 		"TZ=UTC", "CRON_TZ=UTC", "TZ=", "CRON_TZ=", "TZ= * * * * *", "TZ=UTC\t* * * * *", "TZ=Nowhere/X * * * * *",
 		"CRON_TZ=Local 0 3 * * *", "TZ=Local @daily", "TZ=UTC @every 1h", "CRON_TZ=UTC ", "TZ=../../etc/passwd * * * * *",
+		"TZ=localtime 0 3 * * *", "CRON_TZ=posixrules @daily",
 	} {
 		require.NotPanics(t, func() {
 			_, err := Cron(spec).parse(now)
