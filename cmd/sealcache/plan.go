@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -16,12 +18,13 @@ type planCommand struct {
 	redis        redisFlag
 	scope        scopeFlags
 	keysAs       string
-	report       string
+	output       outputFlags
+	control      string
 	rate         float64
+	latency      time.Duration
 	maxBytes     int
 	largest      int
 	leaveNumbers bool
-	json         bool
 }
 
 func (l *planCommand) declare(f *flags) {
@@ -32,9 +35,9 @@ func (l *planCommand) declare(f *flags) {
 	f.IntVar(&l.maxBytes, "max-value-bytes", 0, "as in migrate: values larger than this number of `BYTES` would be skipped (default 8 MiB)")
 	f.IntVar(&l.largest, "largest", 0, "show the names of this `NUMBER` of the largest values")
 	f.Float64Var(&l.rate, "rate", 0, "most `ENTRIES` per second; 0 means no limit")
-	f.BoolVar(&l.json, "json", false, jsonUse+" instead of text")
-	f.StringVar(&l.report, "report", "", "write the report as JSON to this `FILE`, too")
-	f.file("report")
+	f.DurationVar(&l.latency, "max-latency", 0, "pause while the 99th percentile of PING is longer than this `DURATION`, as 5ms; 0 means no limit")
+	declareControl(f, &l.control)
+	l.output.declare(f)
 }
 
 // overheads are the bytes that sealing adds to a value.
@@ -42,10 +45,10 @@ func overheads() map[string]int { return map[string]int{"envelope": 0, "keyring"
 
 func (l *planCommand) run(ctx context.Context, p *program, f *flags) (int, error) {
 	config := migrate.PlanConfig{
-		LeaveNumbers: l.leaveNumbers, MaxValueBytes: l.maxBytes, Overhead: overheads()[l.keysAs], Largest: l.largest, Rate: l.rate, Logger: p.log,
+		LeaveNumbers: l.leaveNumbers, MaxValueBytes: l.maxBytes, Overhead: overheads()[l.keysAs], Largest: l.largest, Rate: l.rate, MaxLatency: l.latency, Logger: p.log,
 	}
-	if !(l.rate >= 0) || l.maxBytes < 0 || l.largest < 0 { // NaN, too
-		return 0, wrong("--rate, --max-value-bytes and --largest must not be negative")
+	if !(l.rate >= 0) || l.latency < 0 || l.maxBytes < 0 || l.largest < 0 { // NaN, too
+		return 0, wrong("--rate, --max-latency, --max-value-bytes and --largest must not be negative")
 	}
 	var err error
 	if config.From, err = l.scope.space(); err != nil {
@@ -54,8 +57,7 @@ func (l *planCommand) run(ctx context.Context, p *program, f *flags) (int, error
 	if config.Exclude, err = l.scope.list("exclude", l.scope.exclude); err != nil {
 		return 0, err
 	}
-	output := outputFlags{json: l.json, report: l.report}
-	if err := output.check(); err != nil {
+	if err := errors.Join(l.output.check(), checkControl(l.control)); err != nil {
 		return 0, err
 	}
 	client, err := l.redis.open(ctx)
@@ -64,11 +66,24 @@ func (l *planCommand) run(ctx context.Context, p *program, f *flags) (int, error
 	}
 	defer client.Close()
 	h := newHeader(f).at(&l.redis, client, nil)
+	config.Control = new(migrate.Control)
+	show, done := l.output.show(p)
+	defer done()
+	steer := newSteering(p, l.control, config.Control)
+	defer steer.stop()
+	config.Progress = func(s migrate.Progress) {
+		state := moveProgress(h.Command, s)
+		state.Written = nil
+		steer.progress(state)
+		show(state)
+	}
 	inventory, err := migrate.Plan(ctx, client, config)
+	steer.stop()
+	done()
 	if err != nil {
 		return 0, err
 	}
-	if err := output.write(p, h, inventory, func(w io.Writer) error { return planText(w, inventory) }); err != nil {
+	if err := l.output.write(p, h, inventory, func(w io.Writer) error { return planText(w, inventory) }); err != nil {
 		return 0, err
 	}
 	if !inventory.Complete || inventory.Seen == 0 && !l.scope.all || len(inventory.UnmatchedExcludes)+len(inventory.Obstacles) > 0 {

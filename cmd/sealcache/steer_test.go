@@ -31,6 +31,9 @@ func TestSteer(t *testing.T) {
 	for i := range 3000 {
 		require.NoError(t, rdb.Set(t.Context(), fmt.Sprint("shop:", i), "value", 0).Err())
 	}
+	t.Run("plan", func(t *testing.T) {
+		steered(t, exitDone, "plan", "--redis", server.URL(), "--namespace", "shop")
+	})
 	t.Run("audit", func(t *testing.T) { // before the migration: it counts the plaintext
 		steered(t, exitLeft, "audit", "--redis", server.URL(), "--namespace", "shop")
 	})
@@ -76,7 +79,7 @@ func steered(t *testing.T, status int, args ...string) {
 	}
 	first := state(until(func(string) bool { return true }))
 	require.Equal(t, args[0], first.Command)
-	require.Equal(t, args[0] == "migrate", first.Phase != "")
+	require.Equal(t, args[0] != "audit", first.Phase != "")
 	until(func(line string) bool { return state(line).Seen > 0 })
 
 	require.NoError(t, cmd.Process.Signal(syscall.SIGUSR1))

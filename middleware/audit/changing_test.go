@@ -3,6 +3,7 @@ package audit_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -101,6 +102,7 @@ func TestNothingHidesAmongBookkeeping(t *testing.T) {
 		"a task with a payload as state": {task, []any{"msg", message, "state", `{"user":"alice"}`}, audit.Unknown},
 		"a record":                       {"sealcache.runs", []any{"sequence", "1", "0123456789abcdef", record}, audit.No},
 		"a record with more behind it":   {"sealcache.runs", []any{"sequence", "1", "0123456789abcdef", record + "] alice"}, audit.Unknown},
+		"a record with another member":   {"sealcache.runs", []any{"0123456789abcdef", strings.Replace(record, "{", `{"note":"alice",`, 1)}, audit.Unknown},
 		"a record of something else":     {"sealcache.runs", []any{"0123456789abcdef", `{"sequence":1,"operation":"seal","job":"alice","from":"","to":"","done":false}`}, audit.Unknown},
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -34,8 +34,12 @@ type PlanConfig struct {
 	// Largest is how many of the largest values the inventory names. 0 is none.
 	Largest int
 
-	Rate   float64      // as in Config
-	Logger *slog.Logger // as in Config
+	// Rate, MaxLatency, Control, Progress and Logger are as in Config. Of the counts, Progress has Seen.
+	Rate       float64
+	MaxLatency time.Duration
+	Control    *Control
+	Progress   func(Progress)
+	Logger     *slog.Logger
 }
 
 // Form is the apparent form of a value, by its bytes and OBJECT ENCODING.
@@ -123,8 +127,8 @@ type planTally struct {
 func Plan(ctx context.Context, client redis.UniversalClient, c PlanConfig) (*Inventory, error) {
 	config := Config{From: c.From, Exclude: c.Exclude, Stored: c.Stored}
 	exclude, err := config.excluded()
-	if !(c.Rate >= 0) || c.MaxValueBytes < 0 || c.Overhead < 0 || c.Largest < 0 { // NaN too
-		err = errors.Join(err, errors.New("Rate, MaxValueBytes, Overhead and Largest must not be negative"))
+	if !(c.Rate >= 0) || c.MaxLatency < 0 || c.MaxValueBytes < 0 || c.Overhead < 0 || c.Largest < 0 { // NaN too
+		err = errors.Join(err, errors.New("Rate, MaxLatency, MaxValueBytes, Overhead and Largest must not be negative"))
 	}
 	if err = errors.Join(err, c.From.check()); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
@@ -165,9 +169,13 @@ type planner struct {
 
 func (p *planner) run(ctx context.Context) (*Inventory, error) {
 	tuning := rediswalk.TuningOf(ctx, p.Rate)
+	throttle := rediswalk.NewThrottle(p.Rate, 0, tuning.BatchSize)
+	if p.Control != nil {
+		p.Control.c.Attach(throttle)
+	}
 	w := &rediswalk.Walk[*planTally]{
 		Servers: p.servers, Pattern: rediscmd.Pattern(p.From.stored()), Tuning: tuning, Log: p.Logger,
-		Throttle: rediswalk.NewThrottle(p.Rate, 0, tuning.BatchSize),
+		Throttle: throttle,
 		Work:     p.batch,
 		Merge: func(tally, t *planTally) *planTally {
 			if tally == nil {
@@ -177,7 +185,9 @@ func (p *planner) run(ctx context.Context) (*Inventory, error) {
 			return tally
 		},
 	}
+	end := p.accompany(ctx, w)
 	err := w.Run(ctx, nil, "")
+	end()
 	all := new(planTally)
 	w.Mu.Lock()
 	for _, t := range w.Tracks {
