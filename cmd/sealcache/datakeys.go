@@ -18,6 +18,7 @@ type dataKeyFlags struct {
 	others                []string
 	context               map[string]string // of aead.WithWrapContext
 	contextState          string
+	tenantKEKs, tenant    string // of aead.WithTenantKEKs
 }
 
 func (k *dataKeyFlags) declare(f *flags) {
@@ -31,8 +32,15 @@ func (k *dataKeyFlags) declare(f *flags) {
 	f.choice(&k.contextState, "wrap-context-state", "which data keys have it: all (require), new ones (tolerate), or those of other processes only (prepare)",
 		"require", "tolerate", "prepare")
 	f.fromEnv["wrap-context-state"] = "SEALCACHE_WRAP_CONTEXT_STATE"
+	f.env(&k.tenantKEKs, "tenant-keks", "SEALCACHE_TENANT_KEKS", tenantKEKsUse)
+	f.env(&k.tenant, "tenant", "SEALCACHE_TENANT", tenantUse)
 	f.file("keyset")
 }
+
+const (
+	tenantKEKsUse = "`URI` of the tenants' key-encryption keys, with {tenant} in the place of the tenant"
+	tenantUse     = "`ID` of the tenant that the values belong to; needs --tenant-keks"
+)
 
 const wrapContextUse = "`NAME=VALUE,...` of the context with which the KEK wraps data keys"
 
@@ -56,12 +64,14 @@ func (k *dataKeyFlags) declareOld(f *flags) {
 	f.StringVar(&k.name, "old-keyset-name", "", "`NAME` that --old-keyset is bound to")
 	f.choice(&k.as, "old-keys-as", "how the present values are sealed", "envelope", "keyring")
 	f.StringToStringVar(&k.context, "old-wrap-context", nil, wrapContextUse+" of the present values")
+	f.StringVar(&k.tenantKEKs, "old-tenant-keks", "", tenantKEKsUse)
+	f.StringVar(&k.tenant, "old-tenant", "", "`ID` of the tenant that the present values belong to; needs --old-tenant-keks")
 	f.file("old-keyset")
 }
 
 // opened are keys in use.
 type opened struct {
-	aead    tink.AEADWithContext // an envelope or a keyring
+	aead    tink.AEADWithContext // an envelope, one of its tenants, or a keyring
 	ring    *aead.Keyring        // nil with a key service or a passphrase without a keyset
 	digest  string               // of the bytes of the sealed keyset
 	closers []io.Closer
@@ -154,8 +164,26 @@ func (o *opened) openKeyset(ctx context.Context, p *program, k *dataKeyFlags, ke
 	return nil
 }
 
-// openSealer opens what seals values: the keyring itself, or an envelope.
+// checkTenant refuses flags for a tenant that lack their counterpart.
+func (k *dataKeyFlags) checkTenant() error {
+	switch {
+	case k.tenant == "" && k.tenantKEKs == "":
+		return nil
+	case k.tenantKEKs == "":
+		return wrong("--%[1]stenant needs --%[1]stenant-keks", k.prefix)
+	case k.tenant == "":
+		return wrong("--%[1]stenant-keks needs --%[1]stenant", k.prefix)
+	case k.as == "keyring":
+		return wrong("--%[1]stenant is for an envelope, not for --%[1]skeys-as keyring", k.prefix)
+	}
+	return nil
+}
+
+// openSealer opens what seals values: the keyring itself, an envelope, or a tenant of one.
 func (o *opened) openSealer(ctx context.Context, p *program, k *dataKeyFlags, kek tink.AEADWithContext, to purpose) error {
+	if err := k.checkTenant(); err != nil {
+		return err
+	}
 	if k.as == "keyring" {
 		if len(k.context) > 0 {
 			return wrong("--%[1]swrap-context is for an envelope, not for --%[1]skeys-as keyring", k.prefix)
@@ -170,11 +198,19 @@ func (o *opened) openSealer(ctx context.Context, p *program, k *dataKeyFlags, ke
 		kek = &openOnly{AEADWithContext: kek}
 	}
 	opts := append(k.wrapContext(), aead.WithLogger(p.log), aead.WithDataKeyCache(dataKeysHeld))
+	if k.tenantKEKs != "" {
+		opts = append(opts, aead.WithTenantKEKs(k.tenantKEKs, openers()...))
+	}
 	e, err := aead.NewEnvelope(ctx, kek, opts...)
 	if err != nil {
 		return err
 	}
 	o.closers = append(o.closers, e)
 	o.aead = e
+	if k.tenant != "" {
+		if o.aead, err = e.Tenant(k.tenant); err != nil {
+			return wrong("--%stenant: %w", k.prefix, err)
+		}
+	}
 	return nil
 }

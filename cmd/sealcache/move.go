@@ -120,8 +120,8 @@ func (m *moveCommand) config(p *program, f *flags) (migrate.Config, error) {
 		return config, wrong("--max-value-bytes and --max-lag must not be negative")
 	case m.proof != "" && m.allowUnproven:
 		return config, wrong("--proof and --allow-unproven contradict each other")
-	case m.old.kek == "" && (m.old.keyset != "" || m.old.name != ""):
-		return config, wrong("--old-keyset and --old-keyset-name need --old-kek")
+	case m.old.kek == "" && (m.old.keyset != "" || m.old.name != "" || len(m.old.context) > 0 || m.old.tenant != "" || m.old.tenantKEKs != ""):
+		return config, wrong("--old-kek is missing (the other flags of the old keys need it)")
 	}
 	if config.Proof, err = m.scope.key("proof", m.proof); err != nil {
 		return config, err
