@@ -13,6 +13,8 @@ import (
 	"github.com/tink-crypto/tink-go/v2/core/registry"
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 // Envelope seals messages under data keys (DEKs) that a key-encryption key (KEK) wraps. It uses each data key for
@@ -139,7 +141,7 @@ func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...Envelope
 	if err != nil {
 		return nil, err
 	}
-	if isNilKEK(kek) {
+	if nilcheck.IsNil(kek) {
 		return nil, errors.New("aead: an Envelope needs a key-encryption key")
 	}
 	hard := limits{messages: c.maxMessages, bytes: c.maxBytes, age: int64(c.maxAge)}

@@ -16,6 +16,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 // KEK is a key-encryption key that OpenKEK opened. Close ends its goroutines and connections. An Envelope or Keyring does
@@ -134,7 +135,7 @@ func opened(o KEKOpener) func(context.Context, string) (KEK, error) {
 		if err != nil {
 			return nil, err
 		}
-		if isNilKEK(kek) {
+		if nilcheck.IsNil(kek) {
 			return nil, errors.New("the opener returned no key")
 		}
 		if k, ok := kek.(KEK); ok {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 const (
@@ -81,7 +83,7 @@ func NewKEKSet(primary tink.AEADWithContext, others ...tink.AEADWithContext) (*K
 	}
 	s := &KEKSet{local: true, clock: newClock()}
 	for i, kek := range append([]tink.AEADWithContext{primary}, others...) {
-		if isNilKEK(kek) {
+		if nilcheck.IsNil(kek) {
 			return nil, fmt.Errorf("aead: KEK set: key %d is nil", i)
 		}
 		for _, m := range s.members {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"reflect"
 
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
@@ -14,6 +13,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 var errNilKEK = errors.New("aead: a keyset needs a key-encryption key (or aead/insecurecleartextkeyset)")
@@ -29,7 +29,7 @@ func CreateKeyset(ctx context.Context, w io.Writer, kek tink.AEADWithContext, t 
 	if err != nil {
 		return err
 	}
-	if isNilKEK(kek) {
+	if nilcheck.IsNil(kek) {
 		return errNilKEK
 	}
 	handle, err := newKeysetHandle(t)
@@ -122,7 +122,7 @@ func newKeysetHandle(t *tinkpb.KeyTemplate) (*keyset.Handle, error) {
 // parseKeyset opens a serialized keyset. The errors of parsers are not passed on: they quote their input, which may be
 // a keyset in plaintext.
 func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData []byte) (*keyset.Handle, error) {
-	if isNilKEK(spy.kek) {
+	if nilcheck.IsNil(spy.kek) {
 		return nil, errNilKEK
 	}
 	if _, ok := spy.kek.(cleartext.KEK); ok {
@@ -162,19 +162,6 @@ func parseCleartext(data []byte) (*keyset.Handle, error) {
 		return nil, fmt.Errorf("aead: %w", err)
 	}
 	return handle, nil
-}
-
-// isNilKEK reports whether kek is nil, or holds a nil pointer, map or function.
-func isNilKEK(kek tink.AEADWithContext) bool {
-	if kek == nil {
-		return true
-	}
-	switch v := reflect.ValueOf(kek); v.Kind() {
-	case reflect.Pointer, reflect.Func, reflect.Map:
-		return v.IsNil()
-	default:
-		return false
-	}
 }
 
 // kekSpy keeps the error of a key-encryption key, which Tink flattens into a text when it reads or writes a keyset. It

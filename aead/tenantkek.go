@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 // The KEK of a tenant wraps
@@ -189,7 +191,7 @@ func (k *tenantKEK) tryOpen(ctx context.Context) {
 	kek, err = k.tenants.open(ctx, k.id)
 	err = answered(ctx, err)
 	switch {
-	case err == nil && isNilKEK(kek):
+	case err == nil && nilcheck.IsNil(kek):
 		err = fmt.Errorf("%w: its key-encryption key is nil", ErrUnknownTenant)
 	case err == nil:
 		err = k.tenants.keep(kek)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
@@ -31,7 +32,7 @@ func newEncryptor(ctx context.Context, in inputs, log *slog.Logger, keys *Keys) 
 	if j.MaxPayloadBytes != 0 {
 		opts = append(opts, jobs.WithMaxPayloadBytes(j.MaxPayloadBytes))
 	}
-	if !isNil(in.Meters) {
+	if !nilcheck.IsNil(in.Meters) {
 		opts = append(opts, jobs.WithMeterProvider(in.Meters))
 	}
 	if ring, err := keys.Keyring(name); err == nil && tenant == "" {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"reflect"
 	"sync"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/fxmodule/internal/early"
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/stores"
@@ -81,7 +81,7 @@ func (s *system) open(application store.StoreInterface) error {
 }
 
 func (s *system) makeCaches(application store.StoreInterface) error {
-	if isNil(application) {
+	if nilcheck.IsNil(application) {
 		application = nil
 	}
 	config := s.in.Config
@@ -160,10 +160,10 @@ func (s *system) seal(ctx context.Context, name string, c Cache, backing store.S
 	for _, codec := range c.Codecs {
 		opts = append(opts, middleware.WithCodec(codec))
 	}
-	if !isNil(s.in.Meters) {
+	if !nilcheck.IsNil(s.in.Meters) {
 		opts = append(opts, middleware.WithMeterProvider(s.in.Meters))
 	}
-	if !isNil(s.in.Tracers) {
+	if !nilcheck.IsNil(s.in.Tracers) {
 		opts = append(opts, middleware.WithTracerProvider(s.in.Tracers))
 	}
 	return middleware.New(backing, keys, opts...)
@@ -245,16 +245,4 @@ func (s *system) close() error {
 	}
 	s.opened = nil
 	return errors.Join(append(errs, s.keys.close())...)
-}
-
-func isNil(v any) bool {
-	if v == nil {
-		return true
-	}
-	switch r := reflect.ValueOf(v); r.Kind() {
-	case reflect.Pointer, reflect.Map, reflect.Func, reflect.Chan, reflect.Slice:
-		return r.IsNil()
-	default:
-		return false
-	}
 }

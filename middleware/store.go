@@ -12,7 +12,7 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
-	"github.com/sealcache/sealcache/middleware/internal/box"
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 	"github.com/sealcache/sealcache/middleware/internal/keylock"
 	"github.com/sealcache/sealcache/middleware/internal/plaintext"
@@ -84,7 +84,7 @@ func New(backing store.StoreInterface, a tink.AEADWithContext, opts ...Option) (
 }
 
 func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Option) (*Store, error) {
-	if box.IsNil(backing) {
+	if nilcheck.IsNil(backing) {
 		return nil, errors.New("nil backing store")
 	}
 	if _, ok := backing.(*Store); ok {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"sync"
 
 	"github.com/hibiken/asynq"
@@ -12,6 +11,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
@@ -65,7 +65,7 @@ func newConnection(in connectionInputs) (*connection, error) {
 
 func open(in connectionInputs) (redis.UniversalClient, error) {
 	url, own := in.Settings.Config.Jobs.Redis, in.Own
-	if isNil(own) {
+	if nilcheck.IsNil(own) {
 		own = nil
 	}
 	switch {
@@ -83,18 +83,10 @@ func open(in connectionInputs) (redis.UniversalClient, error) {
 		return nil, errNoRedis
 	}
 	client, ok := own.MakeRedisClient().(redis.UniversalClient)
-	if !ok || isNil(client) {
+	if !ok || nilcheck.IsNil(client) {
 		return nil, fmt.Errorf("asynq.RedisConnOpt of type %T makes no redis.UniversalClient", own)
 	}
 	return client, nil
-}
-
-func isNil(v any) bool {
-	if v == nil {
-		return true
-	}
-	r := reflect.ValueOf(v)
-	return r.Kind() == reflect.Pointer && r.IsNil()
 }
 
 // MakeRedisClient gives the client to the admin page.

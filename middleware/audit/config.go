@@ -13,7 +13,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/prf"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
-	"github.com/sealcache/sealcache/middleware/internal/box"
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
@@ -129,7 +129,7 @@ func (a *auditor) check() (errs []error) {
 			bad("IgnoreTypes: %q cannot be ignored", t)
 		}
 	}
-	if slices.ContainsFunc(a.Keys, func(k tink.AEADWithContext) bool { return box.IsNil(k) }) {
+	if slices.ContainsFunc(a.Keys, func(k tink.AEADWithContext) bool { return nilcheck.IsNil(k) }) {
 		bad("Keys has a nil")
 	}
 	errs = append(errs, a.checkHidden()...)

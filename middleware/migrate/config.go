@@ -10,7 +10,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/prf"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
-	"github.com/sealcache/sealcache/middleware/internal/box"
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
@@ -252,10 +252,10 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 func (c *Config) checkKeys() (errs []error) {
-	if box.IsNil(c.Keys) {
+	if nilcheck.IsNil(c.Keys) {
 		errs = append(errs, errors.New("no Keys (an aead.Envelope or aead.Keyring)"))
 	}
-	if c.OldKeys != nil && box.IsNil(c.OldKeys) {
+	if c.OldKeys != nil && nilcheck.IsNil(c.OldKeys) {
 		errs = append(errs, errors.New("OldKeys is a nil pointer"))
 	}
 	if c.Proof != "" && c.AllowUnproven {

@@ -19,13 +19,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"sync"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -41,7 +41,7 @@ type Box struct {
 
 // New returns a Box. An empty namespace means none. The caller checks the namespace with CheckNamespace.
 func New(a tink.AEADWithContext, kind wire.Kind, namespace string) (*Box, error) {
-	if IsNil(a) {
+	if nilcheck.IsNil(a) {
 		return nil, errors.New("nil AEAD (aead.NewEnvelope or aead.OpenKeyring makes one)")
 	}
 	b := &Box{aead: a, kind: kind, context: wire.AppendContext(nil, kind, namespace)}
@@ -189,18 +189,5 @@ func (b *Box) bind(header []byte, names []string) *[]byte {
 func recycle(ad *[]byte) {
 	if cap(*ad) <= maxPooledBinding {
 		bindings.Put(ad)
-	}
-}
-
-// IsNil reports whether v is nil or holds a nil pointer, map, function, channel or slice.
-func IsNil(v any) bool {
-	if v == nil {
-		return true
-	}
-	switch r := reflect.ValueOf(v); r.Kind() {
-	case reflect.Pointer, reflect.Map, reflect.Func, reflect.Chan, reflect.Slice:
-		return r.IsNil()
-	default:
-		return false
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
@@ -19,7 +20,7 @@ type Keys []*box.Box
 func NewKeys(namespace string, keys ...tink.AEADWithContext) (Keys, error) {
 	var all Keys
 	for _, a := range keys {
-		if box.IsNil(a) {
+		if nilcheck.IsNil(a) {
 			continue
 		}
 		b, err := box.New(a, wire.CacheValue, namespace)

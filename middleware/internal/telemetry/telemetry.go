@@ -21,7 +21,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 
-	"github.com/sealcache/sealcache/middleware/internal/box"
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 // Config says where a package reports. Its zero value logs to slog.Default() and measures nothing.
@@ -42,7 +42,7 @@ func (c *Config) SetLogger(l *slog.Logger) error {
 
 // SetMeterProvider serves the option WithMeterProvider.
 func (c *Config) SetMeterProvider(p metric.MeterProvider) error {
-	if box.IsNil(p) {
+	if nilcheck.IsNil(p) {
 		return errors.New("WithMeterProvider: nil provider")
 	}
 	c.meters = p
@@ -51,7 +51,7 @@ func (c *Config) SetMeterProvider(p metric.MeterProvider) error {
 
 // SetTracerProvider serves the option WithTracerProvider.
 func (c *Config) SetTracerProvider(p trace.TracerProvider) error {
-	if box.IsNil(p) {
+	if nilcheck.IsNil(p) {
 		return errors.New("WithTracerProvider: nil provider")
 	}
 	c.tracers = p

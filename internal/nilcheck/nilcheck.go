@@ -1,0 +1,18 @@
+// Package nilcheck finds interface values that hold nil. A nil pointer in an interface is not equal to nil, and panics at
+// its first use. Constructors refuse it instead.
+package nilcheck
+
+import "reflect"
+
+// IsNil reports whether v is nil, or holds a nil pointer, map, function, channel or slice.
+func IsNil(v any) bool {
+	if v == nil {
+		return true
+	}
+	switch r := reflect.ValueOf(v); r.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Func, reflect.Chan, reflect.Slice:
+		return r.IsNil()
+	default:
+		return false
+	}
+}
