@@ -89,6 +89,23 @@ func newHiddenNames(c *Config) (*hiddenNames, error) {
 	return &hiddenNames{from, to, c.OneWayKeys != nil}, err
 }
 
+// all returns the hidden names of a key in the namespace of the target, or else in that of the source: one for each PRF key.
+func (n *hiddenNames) all(target bool, key string) ([]string, error) {
+	set := n.from
+	if target {
+		set = n.to
+	}
+	names := make([]string, set.Len())
+	for i := range names {
+		name, err := set.AppendKey(nil, i, key)
+		if err != nil {
+			return nil, err
+		}
+		names[i] = string(name)
+	}
+	return names, nil
+}
+
 // flags are those of a hidden name.
 func (n *hiddenNames) flags() wire.Flags {
 	if n.oneWay {

@@ -157,7 +157,6 @@ func (m *migration) hideAgain(ctx context.Context, sc *scratch, v *renamed, h wi
 	if string(hidden) != v.key {
 		return unknownPRFKey, nil // another key of the same id
 	}
-	m.namesProven.Store(true)
 	if verdict := m.place(v, v.appKey); verdict != toWrite {
 		return verdict, nil
 	}

@@ -27,9 +27,11 @@ import (
 // same keys, or delete them.
 var ErrWrongKeys = errors.New("migrate: wrong keys")
 
-// ErrUnproven reports that nothing proves Config.Keys. The namespace has no key check, because no process of the
-// application has called Store.Check yet. Call it, give Config.Proof, or set Config.AllowUnproven.
-var ErrUnproven = errors.New("migrate: nothing proves the keys (no key check; give Proof or AllowUnproven)")
+// ErrUnproven reports that nothing proves Config.Keys, or that nothing proves the PRF keys by which Seal hides names.
+//
+// Keys are proven by the key check of the namespace, which Store.Check of the application makes. PRF keys are proven by an
+// entry that the application has hidden with one of them. Without these, give Config.Proof, or set Config.AllowUnproven.
+var ErrUnproven = errors.New("migrate: nothing proves the keys (give Proof or AllowUnproven)")
 
 // The proofs of Config.Keys that a Report names.
 const (
@@ -61,9 +63,27 @@ func (m *migration) proveKeys(ctx context.Context) error {
 		}
 	}
 	if m.provenBy == "" && !m.AllowUnproven {
-		return ErrUnproven
+		return fmt.Errorf("%w: no key check", ErrUnproven)
 	}
 	return nil
+}
+
+// proveNames refuses to hide names with PRF keys that may not be the application's: it would not find its entries, and
+// keys that are hidden one way cannot be restored. Of the first values, seen have hidden names.
+func (m *migration) proveNames(seen int64) error {
+	switch {
+	case m.names == nil || m.Operation != Seal || m.namesProven.Load():
+		return nil
+	case seen > 0 && m.DryRun:
+		m.warn("the real run would refuse to start: no hidden name is under the given PRF keys")
+		return nil
+	case seen > 0 && !m.IgnoreUnreadable:
+		return fmt.Errorf("%w: no hidden name is under the given PRF keys", ErrWrongKeys)
+	case m.AllowUnproven:
+		return nil
+	default:
+		return fmt.Errorf("%w: no name is hidden by the PRF keys", ErrUnproven)
+	}
 }
 
 // openKeyCheck reports whether Keys open the key check of a namespace. One that neither Keys nor OldKeys open is an error.
@@ -87,7 +107,7 @@ func (m *migration) openKeyCheck(ctx context.Context, namespace string) (underKe
 	return false, fmt.Errorf("%w: the key check does not open", ErrWrongKeys)
 }
 
-// openProof opens the entry of Config.Proof under Keys.
+// openProof opens the entry of Config.Proof under Keys. An entry with a hidden name proves the PRF keys, too.
 func (m *migration) openProof(ctx context.Context) error {
 	space := m.target()
 	if m.Operation == Unseal {
@@ -100,15 +120,37 @@ func (m *migration) openProof(ctx context.Context) error {
 			return fmt.Errorf("%w: Proof is not a stored name of the namespace", ErrConfig)
 		}
 	}
-	stored, err := m.get(ctx, space.namespace()+key)
-	if err != nil {
-		return err
+	keys := []string{key}
+	if m.names != nil && !m.Stored {
+		hidden, err := m.names.all(space.Namespace == m.target().Namespace, key)
+		if err != nil {
+			return fmt.Errorf("%w: Proof: %w", ErrConfig, err)
+		}
+		keys = append(hidden, key)
 	}
-	_, n, ok := cachevalue.Header(stored)
-	if !ok {
-		return fmt.Errorf("%w: the entry of Proof is missing or not sealed", ErrConfig)
+	for _, key := range keys {
+		stored, err := m.get(ctx, space.namespace()+key)
+		if err != nil {
+			return err
+		}
+		h, n, ok := cachevalue.Header(stored)
+		if !ok {
+			continue
+		}
+		if err := m.openUnderKeys(ctx, space.Namespace, key, stored, n); err != nil {
+			return err
+		}
+		if m.names != nil && h.Flags&wire.Hidden != 0 && m.names.to.Index(h.PRFKey) >= 0 {
+			m.namesProven.Store(true)
+		}
+		return nil
 	}
-	keys, err := cachevalue.NewKeys(space.Namespace, m.Keys)
+	return fmt.Errorf("%w: the entry of Proof is missing or not sealed", ErrConfig)
+}
+
+// openUnderKeys opens the value of the entry of Config.Proof.
+func (m *migration) openUnderKeys(ctx context.Context, namespace, key string, stored []byte, n int) error {
+	keys, err := cachevalue.NewKeys(namespace, m.Keys)
 	if err != nil {
 		return fmt.Errorf("migrate: proof: %w", err)
 	}
@@ -172,27 +214,33 @@ const (
 // tryFirst opens sealed values among the first batches before anything is written. A key check proves keys only together
 // with the data: a process with wrong keys may have made it in an empty namespace.
 func (m *migration) tryFirst(ctx context.Context) error {
-	if m.IgnoreUnreadable || m.Operation == Unseal {
+	if m.Operation == Unseal || m.IgnoreUnreadable && m.names == nil {
 		return nil
 	}
-	var c Counts
+	var c first
 	err := m.walk.Retry(ctx, "the first sealed values", func(ctx context.Context) error {
-		c = Counts{}
+		c = first{}
 		return m.servers.EachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error { return m.tryMaster(ctx, node, &c) })
 	})
 	switch {
 	case err != nil:
 		return fmt.Errorf("migrate: first values: %w", rediserr.Wrap(err))
+	case m.IgnoreUnreadable:
 	case c.Opened > 0 || c.unopened() == 0:
 		m.opened.Store(c.Opened > 0)
-		return nil
 	case m.DryRun: // it changes nothing, and counts them
-		m.warn(fmt.Sprintf("the real run would refuse to start: %s", refusedText(&c)))
+		m.warn(fmt.Sprintf("the real run would refuse to start: %s", refusedText(&c.Counts)))
 		m.opened.Store(true)
-		return nil
 	default:
-		return fmt.Errorf("%w: %s", ErrWrongKeys, refusedText(&c))
+		return fmt.Errorf("%w: %s", ErrWrongKeys, refusedText(&c.Counts))
 	}
+	return m.proveNames(c.hidden)
+}
+
+// first counts the values that are tried before the first write.
+type first struct {
+	Counts
+	hidden int64 // names
 }
 
 func refusedText(c *Counts) string {
@@ -200,7 +248,7 @@ func refusedText(c *Counts) string {
 }
 
 // tryMaster counts in c the sealed values that open and those that do not.
-func (m *migration) tryMaster(ctx context.Context, node redis.Cmdable, c *Counts) error {
+func (m *migration) tryMaster(ctx context.Context, node redis.Cmdable, c *first) error {
 	cursor, tried, seen := uint64(0), 0, 0
 	for range firstScans {
 		names, next, err := node.Scan(ctx, cursor, m.walk.Pattern, int64(m.tuning.BatchSize)).Result()
@@ -251,18 +299,26 @@ func (m *migration) sealedOnes(ctx context.Context, entries []entry) ([]entry, e
 	return sealed, nil
 }
 
-func (m *migration) tryEntries(ctx context.Context, entries []entry, c *Counts) error {
+func (m *migration) tryEntries(ctx context.Context, entries []entry, c *first) error {
 	values, err := m.servers.Read(ctx, namesOf(entries))
 	if err != nil {
 		return err
 	}
 	for i, old := range values {
-		if _, n, ok := cachevalue.Header(old); ok { // else it has changed
-			_, err := m.open(ctx, entries[i].place, old, n, c)
-			if err != nil && !box.Refused(err) {
-				return err
+		h, n, ok := cachevalue.Header(old)
+		if !ok {
+			continue // it has changed
+		}
+		_, err := m.open(ctx, entries[i].place, old, n, &c.Counts)
+		if err != nil && !box.Refused(err) {
+			return err
+		}
+		c.refused(err)
+		if m.names != nil && h.Flags&wire.Hidden != 0 {
+			c.hidden++
+			if err == nil && m.names.from.Index(h.PRFKey) >= 0 {
+				m.namesProven.Store(true)
 			}
-			c.refused(err)
 		}
 	}
 	return nil

@@ -52,7 +52,7 @@ type migration struct {
 	primaryChanged bool
 
 	opened atomic.Bool // a sealed entry has opened
-	// namesProven says that an entry is hidden under one of the PRF keys.
+	// namesProven says that the application has hidden an entry with one of the PRF keys.
 	namesProven atomic.Bool
 	gate        memoryGate
 	wrote       atomic.Int64 // entries that this run has written, committed or not; those of a call that failed, too
