@@ -20,7 +20,7 @@ func TestWhatWasWritten(t *testing.T) {
 	for _, o := range []migrate.Operation{migrate.Seal, migrate.Reseal} {
 		text := describeWrites(o, written)
 		require.Contains(t, text, "9811 entries were sealed")
-		require.Contains(t, text, "unseal those entries with them, or delete them")
+		require.Contains(t, text, "unseal these entries with them, or delete them")
 	}
 	require.Contains(t, describeWrites(migrate.Unseal, written), "9811 entries were written as plaintext")
 }

@@ -37,9 +37,6 @@ func TestRepeatedLargeValuesNeedOneBuffer(t *testing.T) { //nolint:paralleltest 
 		setLargeValues(t, addr)
 		return
 	}
-	if runtime.GOOS != "linux" {
-		t.Skip("VmHWM is Linux's")
-	}
 	srv := redistest.Start(t)
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
