@@ -1,7 +1,7 @@
 // Package middleware seals the values of a gocache store.
 //
 // [New] wraps any gocache store. Values are sealed with a Tink AEAD before they
-// leave the process, and opened after their origin is proven:
+// leave the process. Get authenticates each value before it returns it:
 //
 //	kek, err := aead.OpenKEK(ctx, "file:///run/secrets/kek.json")
 //	...
@@ -11,15 +11,19 @@
 //	...
 //	cache := cache.New[string](sealed) // and the rest as before
 //
-// An application without gocache uses [NewSealer], whose values a Store reads.
+// Without gocache, use [NewSealer]. A Store reads the values that a [Sealer] seals, and the other
+// way round.
 //
 // # Promises
 //
-// No plaintext is stored unless [WithPlaintext] says so. Get returns only values
-// that a holder of the key sealed for this key name, namespace and purpose.
-// Altered, cut and moved values are errors. An operator of the store can still
-// delete an entry, restore an older value of the same entry, and see key names,
-// sizes and times. SECURITY.md gives the remedies.
+// No plaintext is stored unless [WithPlaintext] allows it. Get returns only values
+// that were sealed with your encryption keys for this cache key, namespace and
+// purpose. The namespace is the name of a cache ([WithNamespace]). The purpose is
+// the use of a value: a cache value never opens as the payload of a job, for example.
+// Get returns an error for a value that was altered, cut, or copied from another
+// cache key. An operator of the store can still delete an entry, restore an older
+// value of the same entry, and see cache keys, sizes and times. SECURITY.md gives
+// the remedies.
 //
 // # Types
 //
@@ -33,17 +37,17 @@
 // Every store that gocache publishes works. TTLs and misses are uniform: no expiry
 // is 0, and a miss is store.NotFound. A store declares what it can do beyond
 // gocache's interface: see [CapableStore]. Package stores/redisstore has all
-// capabilities. gocache's Redis store hides its client and has SetIfNotExists
-// only. A go-redis client reads from the Store's own buffer during a SET. A
-// go-redis hook that keeps the value must therefore copy it before the SET
-// returns. Reading the value later returns an error.
+// capabilities. gocache's Redis store offers only SetIfNotExists, because it does
+// not expose its client. A go-redis client reads from the Store's own buffer during
+// a SET. A go-redis hook that keeps the value must copy it before the SET returns.
+// If the hook reads the value later, it gets an error.
 //
 // # Operation
 //
-// Call [Store.Check] at start and in the readiness probe. It tests keys and store,
-// and compares keys with the other processes: see [Store.KeysDiffer]. A write that
-// fails and a value that does not open are logged and counted: see [WithLogger]
-// and [WithMeterProvider].
+// Call [Store.Check] at start and in the readiness probe. It tests the encryption
+// keys and the store, and compares the keys with those of the other processes: see
+// [Store.KeysDiffer]. Failed writes and values that cannot be opened are logged and
+// counted: see [WithLogger] and [WithMeterProvider].
 //
 // # Stability
 //

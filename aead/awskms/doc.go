@@ -22,8 +22,8 @@
 //	aws-kms://ARN[?decrypt-only=true]
 //
 // The ARN names a key or an alias, and sets the region. Prefer the key: an alias that is pointed at another key
-// leaves everything unreadable that the first one wrapped. With decrypt-only=true the key unwraps and never wraps,
-// such as the old key after a move.
+// leaves everything unreadable that the former key encrypted. With decrypt-only=true the key only decrypts. Use it for
+// the old key after you move to a new one.
 //
 // # Settings
 //

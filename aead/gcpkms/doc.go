@@ -19,7 +19,7 @@
 //
 //	gcp-kms://projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY[?decrypt-only=true]
 //
-// With decrypt-only=true the key unwraps and never wraps, such as the old key after a move.
+// With decrypt-only=true the key only decrypts. Use it for the old key after you move to a new one.
 //
 // # Settings
 //
@@ -28,7 +28,8 @@
 //
 // # Limits
 //
-// KMS encrypts up to 65,536 bytes, with up to 65,536 bytes of associated data; keys in an HSM 8,192 bytes of both together.
+// KMS encrypts up to 65,536 bytes, with up to 65,536 bytes of associated data. For HSM keys, data and associated data together
+// may have at most 8,192 bytes.
 //
 // # Errors
 //

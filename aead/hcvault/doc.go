@@ -37,7 +37,7 @@
 //	auth=approle               with role-id=..., and secret-id-file=/path or secret-id-env=NAME
 //	auth=kubernetes            with role=..., and jwt-file=/path if the token is not where Kubernetes puts it
 //	auth-mount=approle         where the login method is mounted; the default is the name of the method
-//	decrypt-only=true          the key unwraps and never wraps, such as the old key after a move
+//	decrypt-only=true          the key only decrypts: for the old key after you move to a new one
 //
 // A URI holds no secret: an unknown parameter is refused.
 //

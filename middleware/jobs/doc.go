@@ -10,20 +10,22 @@
 //
 // # Binding
 //
-// A sealed payload opens only under the Meta that sealed it: the same namespace and
-// kind, and the same type, queue and id, as far as they were not empty. An attacker
-// who can write to the queue's store cannot give one job the arguments of another,
-// run them under another type, or pass a result off as a payload. The attacker can
-// enqueue an old job again, unchanged. A handler that must not run twice remembers
-// ids, which are bound and therefore reliable.
+// A sealed value opens only in the namespace and with the Meta with which it was
+// sealed. Meta has a kind (payload, result, error text or periodic schedule) and three
+// names: the job's type, queue and id. The kind is always bound, and a name is bound if it
+// was not empty. An attacker who can write to the queue's store cannot give a job the
+// arguments of a different job, run them under a different type, or pass a result off
+// as a payload. The attacker can enqueue an old job again, unchanged. A handler that
+// must not run twice can remember the ids of finished jobs. An id is reliable only if
+// it was set in the Meta when the payload was sealed.
 //
-// Bind the names that both sides know when they seal and open. If the queue chooses
+// Set the names that both sides know when they seal and open. If the queue chooses
 // the id after the payload is sealed, choose the id yourself or leave it empty. The
 // authenticated header of the sealed value records which names are bound.
 //
-// [Encryptor.Open] refuses a value that binds less than its Meta. Otherwise a payload
-// that was sealed without an id would open under any id. If older values that bind
-// less must still open, [WithOptionalBinding] says which names may be missing.
+// [Encryptor.Open] returns an error if a name is set in its Meta but was empty when
+// the value was sealed. Otherwise a payload that was sealed without an id would open
+// under any id. [WithOptionalBinding] lists the names that older values may lack.
 //
 // # Adapting a queue
 //

@@ -1,5 +1,7 @@
-// Package reload reloads a keyset when a value names a key that the keyset does not list. Another process may have loaded
-// it first.
+// Package reload reloads a keyset when a stored value names an encryption key that the loaded keyset does not contain.
+//
+// This happens during a key rotation: one process has already loaded the new key and seals with it, and this process has
+// not. Reloads are at least ten seconds apart, because an attacker can plant values that name a key that does not exist.
 package reload
 
 import (

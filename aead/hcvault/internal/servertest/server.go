@@ -1,5 +1,7 @@
-// Package servertest is the front of a Vault server for tests: tokens with capabilities and lifetimes, logins, namespaces,
-// TLS, and faults on demand. The test brings the transit engine.
+// Package servertest imitates the HTTP interface of a Vault server, so that hcvault can be tested without Vault.
+//
+// It has tokens with capabilities and lifetimes, logins, namespaces and TLS, and it fails on demand. It does no
+// cryptography: the test passes an [Engine], which answers the requests to the transit engine.
 package servertest
 
 import (
