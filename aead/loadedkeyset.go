@@ -245,7 +245,7 @@ func outputPrefix(t tinkpb.OutputPrefixType, id uint32) ([]byte, error) {
 	case tinkpb.OutputPrefixType_RAW:
 		return nil, nil
 	}
-	return nil, fmt.Errorf("aead: key %d: output prefix %v is not supported", id, t)
+	return nil, fmt.Errorf("aead: key %d: unknown output prefix %v (want TINK, CRUNCHY, LEGACY or RAW)", id, t)
 }
 
 // shortType turns "type.googleapis.com/google.crypto.tink.AesGcmKey" into "AesGcmKey".

@@ -59,11 +59,11 @@ var (
 	ErrTooLarge = wire.ErrTooLarge
 
 	// ErrNotANumber means that Increment found a value that is not an integer. The value is unchanged.
-	ErrNotANumber = errors.New("sealcache: the value is not an integer")
+	ErrNotANumber = errors.New("sealcache: increment: the stored value is not an integer")
 
 	// ErrOverflow means that the result of Increment would not fit the type of the stored integer, or an int64. The
 	// value is unchanged.
-	ErrOverflow = errors.New("sealcache: the counter would overflow")
+	ErrOverflow = errors.New("sealcache: increment: result is outside the integer's range")
 
 	// ErrConflict means that an atomic operation gave up, because other clients changed the entry during each of its
 	// 100 attempts. The operation changed nothing. Fewer clients should write to one entry, or they should do so with

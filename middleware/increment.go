@@ -229,7 +229,7 @@ func (s *Store) counterOf(e entry) (counter, error) {
 func integer[T int | int8 | int16 | int32 | int64 | uint | uint8 | uint16 | uint32 | uint64 | uintptr](v T) (counter, error) {
 	n := int64(v)
 	if (n < 0) != (v < 0) {
-		return counter{}, fmt.Errorf("%w: it does not fit an int64", ErrOverflow)
+		return counter{}, fmt.Errorf("%w: the stored value exceeds an int64", ErrOverflow)
 	}
 	return counter{n, func(n int64) (any, bool) {
 		t := T(n)
@@ -250,11 +250,11 @@ func counterOfText(text []byte) (counter, error) {
 func (c counter) plus(delta int64) (counter, error) {
 	sum := c.n + delta
 	if (sum > c.n) != (delta > 0) && delta != 0 {
-		return counter{}, fmt.Errorf("%w: the sum does not fit an int64", ErrOverflow)
+		return counter{}, fmt.Errorf("%w: it does not fit an int64", ErrOverflow)
 	}
 	value, ok := c.as(sum)
 	if !ok {
-		return counter{}, fmt.Errorf("%w: the sum does not fit the stored %T", ErrOverflow, value)
+		return counter{}, fmt.Errorf("%w: it does not fit the stored %T", ErrOverflow, value)
 	}
 	c.n = sum
 	return c, nil

@@ -90,9 +90,9 @@ func (t *target) parseOptions(values url.Values) error {
 			return unknownOption(name)
 		case name == "addr":
 		case len(given) != 1:
-			return fmt.Errorf("the option %s is given more than once", name)
+			return fmt.Errorf("the URL has the option %s more than once", name)
 		case given[0] == "":
-			return fmt.Errorf("the option %s is empty", name)
+			return fmt.Errorf("the option %s of the URL is empty", name)
 		default:
 			if err := known[i].set(t, given[0]); err != nil {
 				return fmt.Errorf("the option %s: %w", name, err)

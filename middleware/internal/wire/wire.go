@@ -334,13 +334,13 @@ func (h Header) checkFlags() error {
 		has = ofJobs
 	}
 	if extra := h.Flags &^ has; extra != 0 {
-		return fmt.Errorf("%w: a %s with flags %#02x (a newer release may read it)", ErrUnsupportedFormat, h.Kind, byte(extra))
+		return fmt.Errorf("%w: a %s cannot have the flags %#02x (a newer release may read it)", ErrUnsupportedFormat, h.Kind, byte(extra))
 	}
 	if h.Flags&Compressed != 0 && !h.Type.Compressible() {
-		return fmt.Errorf("%w: a compressed %s", ErrUnsupportedFormat, h.Type)
+		return fmt.Errorf("%w: malformed header: a %s cannot be compressed", ErrUnsupportedFormat, h.Type)
 	}
 	if h.Flags&Named != 0 && h.Flags&Hidden == 0 {
-		return fmt.Errorf("%w: a sealed key name without a hidden one", ErrUnsupportedFormat)
+		return fmt.Errorf("%w: malformed header: flag \"named\" is set without \"hidden\"", ErrUnsupportedFormat)
 	}
 	return nil
 }

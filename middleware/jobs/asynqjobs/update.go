@@ -33,14 +33,14 @@ func (c *Client) UpdateTaskPayload(ctx context.Context, i *asynq.Inspector, queu
 		return err
 	}
 	if o.held != nil {
-		return errors.New("asynqjobs: UpdateTaskPayload: the task holds a member of a group")
+		return errors.New("asynqjobs: UpdateTaskPayload: the payload of a group member cannot be changed")
 	}
 	whole, unique, err := asynqwire.SealedPayload(info.Payload, info.Headers)
 	if err != nil {
 		return err
 	}
 	if unique {
-		return errors.New("asynqjobs: UpdateTaskPayload: a unique task cannot have another payload")
+		return errors.New("asynqjobs: UpdateTaskPayload: the payload of a unique task cannot be changed")
 	}
 	_, at, err := cutClaim(whole)
 	if err != nil {
