@@ -90,11 +90,14 @@ func (r *Reads) add(id uint32) *readsOfKey {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	counts := *r.counts.Load()
+	if c := find(counts, id); c != nil {
+		return c // another reader was first
+	}
 	if len(counts) >= maxCountedKeys {
 		id = UnknownKey
-	}
-	if c := find(counts, id); c != nil {
-		return c
+		if c := find(counts, id); c != nil {
+			return c
+		}
 	}
 	c := &readsOfKey{id: id, label: "unknown"}
 	if id != UnknownKey {

@@ -346,7 +346,7 @@ func TestABatchEndsAtItsDeadline(t *testing.T) {
 	_, err := b.client.EnqueueMany(t.Context(), numbered(1))
 	require.NoError(t, err)
 	require.NoError(t, b.srv.Pause())
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // sealing takes a part of it
 	defer cancel()
 	_, err = b.client.EnqueueMany(ctx, numbered(1200))
 	require.NoError(t, b.srv.Resume())
