@@ -1,8 +1,8 @@
 // Package sealcache holds documentation only. The module seals what Go services keep in caches and job queues.
 //
 // A value is sealed with Tink's authenticated encryption before it leaves the process. The operator of the Redis, or
-// the holder of a dump, cannot read it. Without the keys, an attacker cannot make the application accept a value that
-// it did not write for that key. SECURITY.md states the limits; FORMAT.md specifies the stored bytes.
+// the holder of a dump, cannot read it. Without the encryption keys, an attacker cannot make the application accept a
+// value that it did not write under that cache key. SECURITY.md states the limits; FORMAT.md specifies the stored bytes.
 //
 // # Where to begin
 //
@@ -24,6 +24,6 @@
 //   - fxmodule: dependency injection from one Config; fxmodule/fxjobs adds jobs on asynq.
 //   - cmd/sealcache: the command line, a separate module.
 //
-// A program needs two things: keys from package aead, and a store or queue around which package middleware is put. The
+// A program needs two things: encryption keys from package aead, and a store or queue that package middleware wraps. The
 // README has one complete program; the directory examples has one program per use.
 package sealcache

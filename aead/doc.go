@@ -16,20 +16,22 @@
 // [Envelope] is for most applications. It makes data keys, has the KEK wrap them, and uses each for many messages. A key service
 // is then called a few times a day, and not twice per message.
 //
-// [Keyring] is a Tink keyset that is read from a [Source] under a KEK, and that can be reloaded while it is in use. It adds the
-// fewest bytes (33). It is the KEK of an Envelope where there is no key service. Used directly, it is for few writes.
+// [Keyring] is a Tink keyset that is read from a [Source] under a KEK, and that can be reloaded while it is in use. A Keyring
+// adds only 33 bytes to a message. Where there is no key service, a Keyring serves as the KEK of an Envelope. Used directly, it
+// suits applications with few writes.
 //
-// [KEKSet] is several KEKs in the place of one, to move from one to another. [OpenKEK] opens a KEK by URI. [CreateKeyset] writes a new keyset, sealed under a KEK. [WithContext] adapts a local Tink AEAD.
+// [KEKSet] combines several KEKs, so that an application can move from an old KEK to a new one. [OpenKEK] opens a KEK by URI.
+// [CreateKeyset] writes a new keyset, sealed under a KEK. [WithContext] adapts a local Tink AEAD.
 // Only the package aead/insecurecleartextkeyset reads and writes keysets in plaintext.
 //
 // # How keys are handled
 //
-// Keys are proved before they seal. A Keyring seals and opens a probe. An Envelope has the KEK unwrap each new data key, and
-// compares. A data key that is read from the store counts as proved once a value has authenticated under it.
+// Keys are tested before they seal. A Keyring seals and opens a test message. An Envelope has the KEK unwrap each new data key
+// and compares the result with the key. A data key from a stored value counts as tested once a value has authenticated under it.
 //
-// A data key is replaced before a limit is reached: messages, bytes, age. The old one seals until the new one is
-// proved. It never passes a limit, not even in an outage. Unwrapped data keys are dropped after a time
-// (WithDataKeyTTL), unless the KEK confirms them. This time is the delay after which destroying a KEK takes effect.
+// A data key has limits for messages, bytes and age, and is replaced before it reaches one. The old data key seals until the
+// new one is tested. No data key passes a limit, not even in an outage. Unwrapped data keys are dropped after WithDataKeyTTL,
+// unless the KEK confirms them. If you destroy a KEK, the values become unreadable after this time.
 //
 // A keyset is replaced as a whole. If the new one cannot be read, the old one stays in service.
 //

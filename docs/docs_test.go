@@ -1,6 +1,6 @@
-// Package docs holds the documents to their word. Every program in README.md and in this directory is built and vetted in
-// a module of its own, as a reader would who pastes it. A program with an output below it is run. Every other Go block must
-// stand in a compiled file of this repository.
+// Package docs tests the code in README.md and in this directory. Every complete program is built and vetted in a new
+// module, as if a reader had pasted it. A program is run if the document shows its output. Every other Go block must also be
+// in a compiled file of this repository.
 package docs
 
 import (

@@ -21,9 +21,8 @@
 // A namespace keeps the entries of a cache apart from everything else in its store. It is required with several caches, and
 // with jobs. A cache without one refuses Clear, which would empty the whole store.
 //
-// Nothing is sealed but these caches. A store that the application provides in another way stays as it is: under a
-// name, in a group, under its own type, such as *redisstore.Store, or not in the graph at all. Seal such a store with
-// [middleware.New]. A cache in front of a sealed one, such as the first level of a gocache Chain, holds plaintext.
+// Only these caches are sealed. fxmodule does not touch a store that the application provides under a name, in a group,
+// under its own type (such as *redisstore.Store), or outside the graph. Seal such a store with [middleware.New]. A cache in front of a sealed one, such as the first level of a gocache Chain, holds plaintext.
 //
 // # Settings
 //

@@ -1,4 +1,4 @@
-// Command existing has a gocache setup as many services have it, a chain of memory and Redis behind a marshaler. One line
+// Command existing adds sealing to a typical gocache setup: a chain of memory and Redis behind a marshaler. One added line
 // seals the values that go to Redis:
 //
 //	go run ./examples/existing -redis localhost:6379

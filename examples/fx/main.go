@@ -5,7 +5,7 @@
 //	curl localhost:8080/profiles/42
 //	curl localhost:8080/readyz
 //
-// and over Redis by two settings, because entries that outlive the process need a passphrase that does:
+// With Redis it needs two settings. The entries outlive the process, so the passphrase of their keys must be given too:
 //
 //	PROFILES_PASSPHRASE='...' SEALCACHE_STORE=redis://localhost:6379 go run ./examples/fx
 //

@@ -3,17 +3,17 @@
 //
 //	go run ./examples/jobs
 //
-// and over a real one by its URL, with a directory for its keys:
+// JOBS_REDIS is the URL of a real Redis, which also needs a directory for the keys:
 //
 //	JOBS_REDIS=redis://localhost:6379 JOBS_KEYS=$HOME/jobs-keys go run ./examples/jobs
 //
-// It enqueues jobs that succeed, fail, panic and are retried, registers a job that runs every second, and prints the view of
-// its handlers next to the contents of Redis. It serves the admin page on two ports of this machine, for an auditor and for
-// an operator, and prints their addresses and every recorded view. Then it runs until it is interrupted. With -once it ends
-// there.
+// It enqueues jobs that succeed, fail, panic and are retried, registers a job that runs every second, and prints the tasks that
+// its handlers see next to the contents of Redis. It serves the admin page on two ports of this machine, for an auditor and for
+// an operator, and prints their addresses and each access that the page records. Then it runs until it is interrupted.
+// With -once it ends instead of waiting.
 //
-// Without JOBS_KEYS, its keys are for one run. The first run with JOBS_KEYS makes keys in that directory. A real Redis needs
-// them: schedules and finished jobs must open for the next run, and for other processes.
+// Without JOBS_KEYS, the keys are lost when the program ends. The first run with JOBS_KEYS writes keys to that directory.
+// The next run and other processes need these keys to open the schedules and finished jobs in a real Redis.
 package main
 
 import (

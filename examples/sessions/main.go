@@ -2,7 +2,7 @@
 //
 //	go run ./examples/sessions
 //
-// Open http://127.0.0.1:8080 in two browsers. The sessions lie in memory. With STORE=redis://localhost:6379 they lie in
+// Open http://127.0.0.1:8080 in two browsers. The sessions are in memory. With STORE=redis://localhost:6379 they are in
 // Redis, which then holds no token, no name of a user and no value in plaintext. LISTEN is the address to listen on.
 //
 // The keys end with the program, and so do the sessions. A real service opens its keys with aead.OpenKEK and aead.OpenPRF.

@@ -12,8 +12,9 @@
 // and the keys of the jobs.
 //
 // Everything shares one client of the Redis that Config.Jobs.Redis names, or of the asynq.RedisConnOpt that the application
-// provides. It is opened when something takes it, must answer at start, and is closed at stop, after the worker and the
-// scheduler and before the keys. Closing *asynqjobs.Client or *asynq.Inspector is an error ("redis connection is shared").
+// provides. The client is opened when a constructor takes it. Redis must answer at start. At stop the client is closed after
+// the worker and the scheduler, and before the keys. Closing *asynqjobs.Client or *asynq.Inspector is an error ("redis
+// connection is shared").
 //
 // Handlers, the functions in an asynq.Config of the application (ErrorHandler, RetryDelayFunc, GroupAggregator...) and the
 // admin page see opened tasks. An *asynq.Client of the application still enqueues plaintext: replace it with

@@ -3,7 +3,7 @@
 //
 // A search finds a canary itself and its usual encodings: hexadecimal, base64 at any alignment (also in its URL
 // alphabet), the escapes of redis-server's MONITOR, and letters in the other case. It finds a text by any eight
-// characters in a row, or sixteen of its encoded forms, so that a cut text counts. It does not search compressed data:
+// characters in a row, or sixteen of its encoded forms, so that it also finds a shortened text. It does not search compressed data:
 // switch compression off.
 package leaktest
 

@@ -4,8 +4,8 @@
 //	report, err := audit.Run(ctx, client, audit.Config{Namespace: "shop"})
 //	answer, reasons := report.AnythingPlaintext()
 //
-// Begin with [Run]. [Report.AnythingPlaintext] answers whether everything is sealed, [Report.AnythingSealed] whether nothing
-// is, and [Report.MayDestroy] whether a key may be destroyed. An answer is Yes, No or Unknown: an entry that the audit has not
+// Begin with [Run]. [Report.AnythingPlaintext] answers whether an entry is plaintext, [Report.AnythingSealed] whether an
+// entry is sealed, and [Report.MayDestroy] whether an encryption key may be destroyed. An answer is Yes, No or Unknown: an entry that the audit has not
 // read, or does not understand, never leads to a reassuring answer. [Inspect] and [Open] look at one entry.
 //
 // An audit sees each entry that exists from its start to its end. It may miss entries that come and go, and may count an

@@ -1,5 +1,5 @@
 // Package migrate moves data in Redis while the application uses it: plaintext to sealed, sealed under an old key to the
-// present one, sealed to plaintext, and from one namespace or prefix to another. Package audit counts and answers.
+// present one, sealed to plaintext, and from one namespace or prefix to another. Package audit counts the result.
 //
 //	report, err := migrate.Run(ctx, client, migrate.Config{
 //		Operation: migrate.Seal,
@@ -7,8 +7,8 @@
 //		Keys:      envelope, // the application's
 //	})
 //
-// Begin with [Plan], which reads and counts before anything is decided, then call [Run] with DryRun, then without.
-// docs/rollout.md turns encryption on in a running service with them. cmd/sealcache is the same as a command.
+// Begin with [Plan], which only reads and counts. Then call [Run] with DryRun, then without. docs/rollout.md shows how to
+// turn encryption on in a running service. cmd/sealcache offers the same functions as a command.
 //
 // # Keys
 //
@@ -56,8 +56,8 @@
 // # Values
 //
 // A plaintext value in Redis is text without a Go type. It is sealed as []byte unless Config.As says otherwise, as
-// middleware.SealOnRead does over redisstore, so that the two can run side by side. What gocache's marshaler wrote is []byte
-// to it. A cache.New[string] needs AsString.
+// middleware.SealOnRead does over redisstore, so that the two can run side by side. A value of gocache's
+// marshaler is also []byte. A cache.New[string] needs AsString.
 //
 // No error or log line holds a value or the name of a key. Redis 7.0 or newer is needed to move names, 6.2 for the rest.
 package migrate

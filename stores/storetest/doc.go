@@ -1,6 +1,6 @@
 // Package storetest is a conformance suite for gocache stores, plaintext or sealed.
 //
-// A test of a store calls [Run] with a function that makes one, fresh and empty, for each case:
+// A test calls [Run] with a function that returns a new, empty store for each case:
 //
 //	func TestConformance(t *testing.T) {
 //		storetest.Run(t, func(t *testing.T) storetest.Subject {
@@ -40,8 +40,8 @@
 // With no declaration at all, Run prints one to start from.
 //
 // [Capabilities] declares, as data, what a store can do. A case that does not apply to a store is skipped with a reason.
-// A declaration that does not hold fails. A feature that is not declared fails too, where a test can find it: so a known
-// defect is written down in the declaration, and the suite notices its repair.
+// A declaration that does not hold fails. A feature that a test finds but the declaration lacks fails too. A known
+// defect is thus part of the declaration, and the suite notices its repair.
 //
 // Each case carries the rule that it checks, and fails with it. Through a sealed store the cases are the same and there
 // are more: values come back in the type they were set with, and the stored bytes show nothing.

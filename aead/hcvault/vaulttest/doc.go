@@ -1,3 +1,3 @@
 // Package vaulttest tests hcvault against the real transit engine of Vault, in process. It is a separate module,
-// because Vault's module graph must not become that of hcvault's users.
+// so that users of hcvault do not get Vault's dependencies.
 package vaulttest

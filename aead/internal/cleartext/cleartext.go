@@ -1,7 +1,7 @@
-// Package cleartext reads keysets in plaintext, and marks the wish to do so.
+// Package cleartext reads keysets in plaintext. It also defines the marker by which aead.OpenKeyring accepts one.
 //
-// It is internal, so that only aead/insecurecleartextkeyset, whose name states the danger, can give the mark to
-// aead.OpenKeyring.
+// The package is internal, so that other modules can get the marker only from aead/insecurecleartextkeyset, whose name
+// states the danger.
 package cleartext
 
 import (

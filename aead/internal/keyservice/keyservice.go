@@ -1,5 +1,7 @@
-// Package keyservice is shared by the modules of key services: a KEK made of a service's two calls, its proof when it
-// is opened, and errors that name the key and the missing permission but no credential.
+// Package keyservice is the common part of the packages awskms, gcpkms, gocloud and hcvault.
+//
+// It makes a key-encryption key (KEK) from two calls of a key service, encrypt and decrypt. It tests the KEK when it is
+// opened. Its errors name the key and the missing permission but no credential.
 package keyservice
 
 import (

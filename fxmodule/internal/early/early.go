@@ -1,5 +1,5 @@
-// Package early ends stop hooks before fx's time for them is over. fx runs no further hook after that, and drops the
-// errors of the hooks before.
+// Package early ends stop hooks shortly before fx.StopTimeout. After the timeout, fx runs no further stop hook and drops
+// the errors of the hooks that have run.
 package early
 
 import (

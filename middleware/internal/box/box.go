@@ -1,14 +1,14 @@
 // Package box seals and opens bytes for everything in this module that stores them: caches, jobs, migrations and audits.
 //
-// [New] joins an AEAD with the kind and the namespace of the values. The Box adds the header of package wire, binds each
-// value to its names, and gives every failure one of the meanings of package aead. Callers ask [Refused], [Final] and
+// [New] joins an AEAD with the namespace and the kind of the values: cache values, or payloads of jobs, for example. The Box
+// adds the header of package wire, binds each value to its names, and marks every failure with an error of package aead. Callers ask [Refused], [Final] and
 // [Unmarked] and never look at an AEAD's own errors:
 //
-//   - A refusal is an error that carries [aead.ErrUnauthentic] or [aead.ErrUnknownKey]. The key was asked and said no.
-//   - Everything else is [aead.ErrKeyServiceUnavailable], the other sentinels of package aead excepted. This includes
-//     errors without any mark: a key service that is down and a local AEAD that refuses look alike in them. The safe
-//     reading is that the key could not be asked. A value that is tried again in vain does less harm than a sound value
-//     that is archived, overwritten or counted as altered.
+//   - A refusal is an error that carries [aead.ErrUnauthentic] or [aead.ErrUnknownKey]. The value does not
+//     open under these keys.
+//   - Other sentinels of package aead stay as they are. Every other error becomes [aead.ErrKeyServiceUnavailable], because
+//     it does not tell whether the key service was down or a local AEAD refused the value. It is safer to assume an
+//     outage: a useless retry does less harm than a sound value that is archived, overwritten or counted as altered.
 //
 // A Box is safe for concurrent use.
 package box

@@ -1,11 +1,11 @@
 // Package compress compresses values before they are sealed, and expands them within
 // a bound.
 //
-// The form is one zstd frame (RFC 8878) that states its content size, or the byte 02
-// and one s2 block, which starts with its size. The first byte distinguishes them. A
-// holder of the key wrote it, perhaps a release with other limits or a compromised
-// process: a few kilobytes may claim gigabytes. [Codec.Expand] checks the claim
-// before it allocates, and accepts only one frame or block that ends with the input.
+// A compressed value is one zstd frame (RFC 8878) that states its content size, or the
+// byte 02 and one s2 block, which starts with its size. The first byte distinguishes
+// them. Authenticated input can still be hostile, because a compromised process may
+// have sealed it: a few kilobytes may claim gigabytes. [Codec.Expand] checks the stated
+// size before it allocates, and accepts only one frame or block that ends with the input.
 //
 // Compression makes the length of a sealed value depend on its content. An attacker
 // who chooses part of a value and sees the length learns about the rest (CRIME,

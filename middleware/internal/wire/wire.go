@@ -1,11 +1,11 @@
 // Package wire is the format of everything that sealcache stores: the header in
-// front of an AEAD's ciphertext, and the associated data that binds both to the
-// place they were written for. FORMAT.md specifies every byte, and
+// front of an AEAD's ciphertext, and the associated data that binds both to their
+// namespace and cache key, or to their job. FORMAT.md specifies every byte, and
 // testdata/vectors.json holds test vectors.
 //
 // [Header.Append] and [Parse] write and read headers, [AppendContext] and
-// [AppendName] make associated data, and [KeyOf] reads how a ciphertext names its
-// key. Package box joins them with an AEAD.
+// [AppendName] make associated data, and [KeyOf] reads from a ciphertext
+// which encryption key it names. Package box joins them with an AEAD.
 package wire
 
 import (
