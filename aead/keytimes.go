@@ -73,7 +73,7 @@ func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 		return nil, fmt.Errorf("aead: key times: more than %d bytes", MaxKeysetBytes)
 	}
 	if err := json.Unmarshal(data, &f); err != nil || f.Schema != keyTimesSchema || len(f.Keys) == 0 {
-		return nil, errors.New("aead: key times: not in the form of this release")
+		return nil, errors.New("aead: key times: unknown file format (a newer release may read it)")
 	}
 	auth, err := newTimesAuthenticator(h)
 	if err != nil {
@@ -81,14 +81,14 @@ func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 	}
 	var keys bytes.Buffer
 	if err := json.Compact(&keys, f.Keys); err != nil {
-		return nil, errors.New("aead: key times: malformed")
+		return nil, errors.New("aead: key times: the list of keys is malformed")
 	}
 	if err := auth.check(append([]byte(keyTimesDomain), keys.Bytes()...), f.Tag); err != nil {
 		return nil, fmt.Errorf("aead: key times: %w", err)
 	}
 	var times []KeyTimes
 	if err := json.Unmarshal(f.Keys, &times); err != nil {
-		return nil, errors.New("aead: key times: malformed")
+		return nil, errors.New("aead: key times: the list of keys is malformed")
 	}
 	return times, nil
 }

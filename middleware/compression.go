@@ -38,7 +38,7 @@ func compression(option string, codec content.Codec, minBytes int) Option {
 		case minBytes == 0:
 			minBytes = content.MinCompressedBytes
 		case minBytes < content.MinCompressedBytes:
-			return fmt.Errorf("%s: %d (0, or at least %d)", option, minBytes, content.MinCompressedBytes)
+			return fmt.Errorf("%s(%d): must be 0 or at least %d", option, minBytes, content.MinCompressedBytes)
 		}
 		c.compression, c.minCompressed = codec, minBytes
 		return nil

@@ -68,7 +68,7 @@ var (
 	// ErrConflict means that an atomic operation gave up, because other clients changed the entry during each of its
 	// 100 attempts. The operation changed nothing. Fewer clients should write to one entry, or they should do so with
 	// Increment, which combines the calls of a process.
-	ErrConflict = errors.New("sealcache: the entry kept changing")
+	ErrConflict = errors.New("sealcache: gave up: other clients kept changing the entry")
 )
 
 var (
@@ -80,7 +80,7 @@ var (
 	errExpiration = errors.New("middleware: expiration is in the past (delete the entry, or give 0 for no expiry)")
 	// errOtherName marks a value that was sealed for another key: it has a hidden name where names are not hidden, a plain
 	// one where they are, or another key sealed in it.
-	errOtherName = fmt.Errorf("%w: it was sealed for another name", ErrUnauthentic)
+	errOtherName = fmt.Errorf("%w: sealed for another cache key", ErrUnauthentic)
 	// errPlaintextRefused is allocated once, so that an attacker who plants
 	// plaintext values causes no extra work.
 	errPlaintextRefused = fmt.Errorf("%w (during a migration WithPlaintext reads it)", ErrNotSealed)

@@ -57,7 +57,7 @@ func (s *Store) storedKeys(ctx context.Context) iter.Seq2[string, error] {
 
 var (
 	errOneWay    = fmt.Errorf("%w: keys that are hidden one way cannot be listed", ErrUnsupported)
-	errPlainName = fmt.Errorf("%w: an entry under a plain name", ErrUnauthentic)
+	errPlainName = fmt.Errorf("%w: the name of the entry is not hidden", ErrUnauthentic)
 	errOtherPRF  = fmt.Errorf("%w: its name is hidden under a key outside the PRF set", ErrUnknownKey)
 )
 

@@ -58,7 +58,7 @@ func hiddenNames(option string, set *prf.Set, oneWay bool) Option {
 	return func(c *config) error {
 		c.forStore(option)
 		if c.hidden != nil {
-			return fmt.Errorf("%s: the names are hidden already", option)
+			return fmt.Errorf("%s: a former option hides the cache keys already (give one)", option)
 		}
 		if _, err := pseudonym.New("", set); err != nil {
 			return fmt.Errorf("%s: %w", option, err)
@@ -241,4 +241,4 @@ func (s *Store) storedTagsUnderAll(tags []string) ([]string, error) {
 	return all, nil
 }
 
-var errHiddenPlaintext = errors.New("WithPlaintext: plaintext values are under plain names, which hidden names exclude")
+var errHiddenPlaintext = errors.New("WithPlaintext conflicts with hidden cache keys (plaintext is stored under plain names)")

@@ -109,7 +109,7 @@ func WithPlaintextUntil(t time.Time) Option {
 	return func(c *config) error {
 		c.forStore("WithPlaintextUntil")
 		if t.IsZero() {
-			return errors.New("WithPlaintextUntil: zero time")
+			return errors.New("WithPlaintextUntil: the time must not be zero")
 		}
 		c.until = t
 		return nil
@@ -180,7 +180,7 @@ func WithDefaults(opts ...store.Option) Option {
 func WithMaxValueBytes(n int) Option {
 	return func(c *config) error {
 		if n < 1 {
-			return fmt.Errorf("WithMaxValueBytes: %d: it takes at least 1", n)
+			return fmt.Errorf("WithMaxValueBytes(%d): must be at least 1", n)
 		}
 		c.maxValueBytes, c.boundReads = n, true
 		return nil

@@ -21,7 +21,7 @@ import (
 )
 
 // ErrNoEntry reports that Redis holds nothing under a name.
-var ErrNoEntry = errors.New("audit: no such entry")
+var ErrNoEntry = errors.New("audit: no entry has this name")
 
 // ErrExpired reports a value whose sealed expiry has passed. The application takes it for absent.
 var ErrExpired = errors.New("audit: the sealed expiry of the value has passed")

@@ -129,7 +129,7 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 		return nil, err
 	}
 	if h.Type != wire.Bytes {
-		return nil, fmt.Errorf("%w: a %s with the value type %s", ErrUnsupportedFormat, k, h.Type)
+		return nil, fmt.Errorf("%w: a %s cannot have the value type %s", ErrUnsupportedFormat, k, h.Type)
 	}
 	bound, given := Binding(h.Names), m.names()
 	if missing := bound &^ given; missing != 0 {

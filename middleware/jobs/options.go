@@ -92,7 +92,7 @@ func WithPRF(set *prf.Set) Option {
 func WithCompression(minBytes int) Option {
 	return func(c *config) error {
 		if minBytes < 0 {
-			return fmt.Errorf("WithCompression: %d (at least 0)", minBytes)
+			return fmt.Errorf("WithCompression(%d): must be at least 0", minBytes)
 		}
 		c.compress, c.minBytes = true, minBytes
 		return nil
@@ -105,7 +105,7 @@ func WithCompression(minBytes int) Option {
 func WithMaxPayloadBytes(n int) Option {
 	return func(c *config) error {
 		if n < 1 {
-			return fmt.Errorf("WithMaxPayloadBytes: %d (at least 1)", n)
+			return fmt.Errorf("WithMaxPayloadBytes(%d): must be at least 1", n)
 		}
 		c.maxBytes = n
 		return nil

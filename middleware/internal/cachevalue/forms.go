@@ -121,7 +121,7 @@ func Text(t wire.Type, b []byte) ([]byte, error) {
 	switch t {
 	case wire.Bool:
 		if u > 1 {
-			return nil, fmt.Errorf("%w: bool that is neither 0 nor 1", wire.ErrUnsupportedFormat)
+			return nil, fmt.Errorf("%w: the byte of a bool must be 0 or 1", wire.ErrUnsupportedFormat)
 		}
 		return strconv.AppendUint(nil, u, 10), nil
 	case wire.Int8:

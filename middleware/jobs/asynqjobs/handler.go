@@ -38,7 +38,7 @@ type handler struct {
 	tel  *instruments
 }
 
-var errNoGroupClient = errors.New("asynqjobs: a held member of a group needs WithGroupClient")
+var errNoGroupClient = errors.New("asynqjobs: the task holds a member of a group (give the handler WithGroupClient)")
 
 // ProcessTask opens t and runs it.
 func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {

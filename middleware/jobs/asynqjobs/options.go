@@ -77,7 +77,7 @@ func WithPlaintext(p jobs.PlaintextPolicy) Option {
 func WithPlaintextUntil(t time.Time) Option {
 	return func(c *config) error {
 		if t.IsZero() {
-			return errors.New("WithPlaintextUntil: zero time")
+			return errors.New("WithPlaintextUntil: the time must not be zero")
 		}
 		c.until = t
 		return nil
