@@ -5,6 +5,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/prf"
 
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/migrate"
@@ -67,9 +68,33 @@ func TestPRFKeysAreProven(t *testing.T) {
 			require.NoError(t, err)
 			require.Zero(t, rdb.Exists(ctx, ns+":plain").Val())
 			require.NoError(t, rdb.Set(ctx, ns+":plain", "p2", 0).Err())
-			_, err = migrate.Run(ctx, rdb, config(keys, 0)) // the entries prove it
+			sameIDs := config(keys, 0)
+			if set := withSameIDs(t, keys.set(t, 0)); oneWay {
+				sameIDs.OneWayKeys = set
+			} else {
+				sameIDs.HiddenKeys = set
+			}
+			_, err = migrate.Run(ctx, rdb, sameIDs)
+			require.ErrorIs(t, err, map[bool]error{false: migrate.ErrWrongKeys, true: migrate.ErrUnproven}[oneWay])
+			require.Equal(t, "p2", rdb.Get(ctx, ns+":plain").Val())
+			_, err = migrate.Run(ctx, rdb, config(keys, 0))
+			if oneWay { // only the key of an entry proves it
+				require.ErrorIs(t, err, migrate.ErrUnproven)
+				continue
+			}
 			require.NoError(t, err)
 			require.Zero(t, rdb.Exists(ctx, ns+":plain").Val())
 		}
 	})
+}
+
+// withSameIDs returns other PRF keys under the ids of a set.
+func withSameIDs(t *testing.T, set *prf.Set) *prf.Set {
+	t.Helper()
+	other := &prf.Set{PrimaryID: set.PrimaryID, PRFs: map[uint32]prf.PRF{}}
+	for id := range set.PRFs {
+		k := newPRFKeys(t, 1)
+		other.PRFs[id] = k.set(t, 0).PRFs[k.ids[0]]
+	}
+	return other
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
+	"github.com/sealcache/sealcache/middleware/internal/content"
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
@@ -30,7 +31,7 @@ var ErrWrongKeys = errors.New("migrate: wrong keys")
 // ErrUnproven reports that nothing proves Config.Keys, or that nothing proves the PRF keys by which Seal hides names.
 //
 // Keys are proven by the key check of the namespace, which Store.Check of the application makes. PRF keys are proven by an
-// entry that the application has hidden with one of them. Without these, give Config.Proof, or set Config.AllowUnproven.
+// entry whose hidden name one of them gives. A one-way name proves nothing without its key. Without these, give Config.Proof, or set Config.AllowUnproven.
 var ErrUnproven = errors.New("migrate: nothing proves the keys (give Proof or AllowUnproven)")
 
 // The proofs of Config.Keys that a Report names.
@@ -69,20 +70,21 @@ func (m *migration) proveKeys(ctx context.Context) error {
 }
 
 // proveNames refuses to hide names with PRF keys that may not be the application's: it would not find its entries, and
-// keys that are hidden one way cannot be restored. Of the first values, seen have hidden names.
-func (m *migration) proveNames(seen int64) error {
+// keys that are hidden one way cannot be restored.
+func (m *migration) proveNames(c *first) error {
+	wrong := c.otherNames > 0 && c.oneWayNames == 0
 	switch {
 	case m.names == nil || m.Operation != Seal || m.namesProven.Load():
 		return nil
-	case seen > 0 && m.DryRun:
+	case wrong && m.DryRun:
 		m.warn("the real run would refuse to start: no hidden name is under the given PRF keys")
 		return nil
-	case seen > 0 && !m.IgnoreUnreadable:
+	case wrong && !m.IgnoreUnreadable:
 		return fmt.Errorf("%w: no hidden name is under the given PRF keys", ErrWrongKeys)
 	case m.AllowUnproven:
 		return nil
 	default:
-		return fmt.Errorf("%w: no name is hidden by the PRF keys", ErrUnproven)
+		return fmt.Errorf("%w: no entry proves the PRF keys", ErrUnproven)
 	}
 }
 
@@ -120,15 +122,14 @@ func (m *migration) openProof(ctx context.Context) error {
 			return fmt.Errorf("%w: Proof is not a stored name of the namespace", ErrConfig)
 		}
 	}
-	keys := []string{key}
+	var hidden []string
 	if m.names != nil && !m.Stored {
-		hidden, err := m.names.all(space.Namespace == m.target().Namespace, key)
-		if err != nil {
+		var err error
+		if hidden, err = m.names.all(space.Namespace == m.target().Namespace, key); err != nil {
 			return fmt.Errorf("%w: Proof: %w", ErrConfig, err)
 		}
-		keys = append(hidden, key)
 	}
-	for _, key := range keys {
+	for i, key := range append(hidden, key) {
 		stored, err := m.get(ctx, space.namespace()+key)
 		if err != nil {
 			return err
@@ -140,7 +141,7 @@ func (m *migration) openProof(ctx context.Context) error {
 		if err := m.openUnderKeys(ctx, space.Namespace, key, stored, n); err != nil {
 			return err
 		}
-		if m.names != nil && h.Flags&wire.Hidden != 0 && m.names.to.Index(h.PRFKey) >= 0 {
+		if i < len(hidden) && h.Flags&wire.Hidden != 0 && m.names.to.Index(h.PRFKey) == i {
 			m.namesProven.Store(true)
 		}
 		return nil
@@ -234,13 +235,14 @@ func (m *migration) tryFirst(ctx context.Context) error {
 	default:
 		return fmt.Errorf("%w: %s", ErrWrongKeys, refusedText(&c.Counts))
 	}
-	return m.proveNames(c.hidden)
+	return m.proveNames(&c)
 }
 
 // first counts the values that are tried before the first write.
 type first struct {
 	Counts
-	hidden int64 // names
+	otherNames  int64 // that the PRF keys did not hide
+	oneWayNames int64 // that may be under the PRF keys: only their ids say so
 }
 
 func refusedText(c *Counts) string {
@@ -309,17 +311,44 @@ func (m *migration) tryEntries(ctx context.Context, entries []entry, c *first) e
 		if !ok {
 			continue // it has changed
 		}
-		_, err := m.open(ctx, entries[i].place, old, n, &c.Counts)
+		o, err := m.open(ctx, entries[i].place, old, n, &c.Counts)
 		if err != nil && !box.Refused(err) {
 			return err
 		}
 		c.refused(err)
-		if m.names != nil && h.Flags&wire.Hidden != 0 {
-			c.hidden++
-			if err == nil && m.names.from.Index(h.PRFKey) >= 0 {
-				m.namesProven.Store(true)
+		if err == nil && m.names != nil && h.Flags&wire.Hidden != 0 {
+			if err := m.tryName(h, entries[i].key, o.plaintext, c); err != nil {
+				return err
 			}
 		}
+	}
+	return nil
+}
+
+// tryName computes the hidden name of a value that opened. The id of a PRF key alone proves nothing: another keyset may
+// have a key of the same id.
+func (m *migration) tryName(h wire.Header, stored string, plaintext []byte, c *first) error {
+	i := m.names.from.Index(h.PRFKey)
+	switch {
+	case i < 0:
+		c.otherNames++
+		return nil
+	case h.Flags&wire.Named == 0:
+		c.oneWayNames++
+		return nil
+	}
+	labels, err := content.Labels(h, plaintext)
+	if err != nil {
+		return nil //nolint:nilerr // it opened, so a newer release may know it
+	}
+	hidden, err := m.names.from.AppendKey(nil, i, labels.Key)
+	switch {
+	case err != nil:
+		return fmt.Errorf("migrate: %w", err)
+	case string(hidden) == stored:
+		m.namesProven.Store(true)
+	default:
+		c.otherNames++
 	}
 	return nil
 }
