@@ -65,8 +65,11 @@ func (k *prfKeys) only(t testing.TB, i int) *prf.Set {
 func scanned(t testing.TB, rdb redis.UniversalClient, pattern string) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
+	var mu sync.Mutex
 	scan := func(ctx context.Context, node *redis.Client) error {
 		all, err := node.Keys(ctx, pattern).Result()
+		mu.Lock()
+		defer mu.Unlock()
 		for _, n := range all {
 			names[n] = true
 		}
