@@ -67,7 +67,7 @@ func TestPRFKeysAreProven(t *testing.T) {
 			_, err = migrate.Run(ctx, rdb, proven)
 			require.NoError(t, err)
 			require.Zero(t, rdb.Exists(ctx, ns+":plain").Val())
-			require.NoError(t, rdb.Set(ctx, ns+":plain", "p2", 0).Err())
+			require.NoError(t, rdb.Set(ctx, ns+":later", "p2", 0).Err())
 			sameIDs := config(keys, 0)
 			if set := withSameIDs(t, keys.set(t, 0)); oneWay {
 				sameIDs.OneWayKeys = set
@@ -76,14 +76,14 @@ func TestPRFKeysAreProven(t *testing.T) {
 			}
 			_, err = migrate.Run(ctx, rdb, sameIDs)
 			require.ErrorIs(t, err, map[bool]error{false: migrate.ErrWrongKeys, true: migrate.ErrUnproven}[oneWay])
-			require.Equal(t, "p2", rdb.Get(ctx, ns+":plain").Val())
+			require.Equal(t, "p2", rdb.Get(ctx, ns+":later").Val())
 			_, err = migrate.Run(ctx, rdb, config(keys, 0))
 			if oneWay { // only the key of an entry proves it
 				require.ErrorIs(t, err, migrate.ErrUnproven)
 				continue
 			}
 			require.NoError(t, err)
-			require.Zero(t, rdb.Exists(ctx, ns+":plain").Val())
+			require.Zero(t, rdb.Exists(ctx, ns+":later").Val())
 		}
 	})
 }

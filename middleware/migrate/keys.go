@@ -31,7 +31,8 @@ var ErrWrongKeys = errors.New("migrate: wrong keys")
 // ErrUnproven reports that nothing proves Config.Keys, or that nothing proves the PRF keys by which Seal hides names.
 //
 // Keys are proven by the key check of the namespace, which Store.Check of the application makes. PRF keys are proven by an
-// entry whose hidden name one of them gives. A one-way name proves nothing without its key. Without these, give Config.Proof, or set Config.AllowUnproven.
+// entry whose hidden name one of them gives. A one-way name proves nothing without its key. Without these, give
+// Config.Proof, or set Config.AllowUnproven.
 var ErrUnproven = errors.New("migrate: nothing proves the keys (give Proof or AllowUnproven)")
 
 // The proofs of Config.Keys that a Report names.
