@@ -30,7 +30,7 @@ func (c Config) Validate() error {
 		errs = append(errs, errors.New("no caches (name one \"default\")"))
 	}
 	if c.KeyTimeout < 0 {
-		errs = append(errs, errors.New("key_timeout: negative"))
+		errs = append(errs, errors.New("key_timeout: must not be negative"))
 	}
 	for _, name := range c.names() {
 		if err := checkName(name); err != nil {
@@ -120,7 +120,7 @@ func negatives(found map[string]bool) []error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(found)) {
 		if found[name] {
-			errs = append(errs, fmt.Errorf("%s: negative", name))
+			errs = append(errs, fmt.Errorf("%s: must not be negative", name))
 		}
 	}
 	return errs
@@ -244,7 +244,7 @@ func (c Cache) packingProblems() []error {
 	}
 	switch {
 	case c.HiddenKeys != "" && c.OneWayKeys != "":
-		errs = append(errs, errors.New("hidden_keys, one_way_keys: conflict"))
+		errs = append(errs, errors.New("hidden_keys, one_way_keys: only one may be set"))
 	case c.PRFKeysetName != "" && c.HiddenKeys == "" && c.OneWayKeys == "":
 		errs = append(errs, errors.New("prf_keyset_name: needs hidden_keys or one_way_keys"))
 	case c.PRFKeysetName != "":
@@ -266,7 +266,7 @@ func (c Cache) otherKEKProblems() []error {
 	for i, uri := range c.OtherKEKs {
 		switch {
 		case uri == "":
-			errs = append(errs, errors.New("other_keks: one is empty"))
+			errs = append(errs, errors.New("other_keks: a URI is empty"))
 		case uri == c.KEK || slices.Contains(c.OtherKEKs[:i], uri):
 			errs = append(errs, errors.New("other_keks: a key is given twice"))
 		}
