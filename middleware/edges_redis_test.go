@@ -13,6 +13,7 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 	gocacheredis "github.com/eko/gocache/store/redis/v4"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
@@ -206,7 +207,11 @@ func TestHundredMebibytesOverRedis(t *testing.T) { //nolint:paralleltest // see 
 	at, err := server.Client(t).GetRange(t.Context(), "big", size/2, size/2).Bytes()
 	require.NoError(t, err)
 	require.NoError(t, server.Client(t).SetRange(t.Context(), "big", size/2, string([]byte{at[0] ^ 1})).Err())
-	other := sealed(t, gocacheredis.NewRedis(server.Client(t)), envelope(t))
+	options := server.ClientOptions()
+	options.ReadTimeout, options.WriteTimeout = time.Minute, time.Minute
+	patient := redis.NewClient(options)
+	t.Cleanup(func() { _ = patient.Close() })
+	other := sealed(t, gocacheredis.NewRedis(patient), envelope(t))
 	_, err = s.Get(within(t, time.Minute), "big")
 	require.ErrorIs(t, err, middleware.ErrUnauthentic, "one byte of a hundred million")
 	require.NoError(t, other.Set(within(t, time.Minute), "big", value))

@@ -43,7 +43,7 @@ func TestNewRefuses(t *testing.T) {
 		"no policy to end": func() (*middleware.Store, error) {
 			return middleware.New(m, k, middleware.WithPlaintextUntil(time.Now()))
 		},
-		"zero time": func() (*middleware.Store, error) {
+		"must not be zero": func() (*middleware.Store, error) {
 			return middleware.New(m, k, middleware.WithPlaintextUntil(time.Time{}))
 		},
 		"WithMaxValueBytes":  func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithMaxValueBytes(0)) },
