@@ -42,11 +42,11 @@ func sessionsRow(ctx context.Context, b *bench) error {
 	client := redis.NewClient(server.ClientOptions())
 	defer client.Close()
 	plain := goredisstore.New(client)
-	bare, err := newSessions(client, k)
+	bare, err := newSessions(client, k) //nolint:contextcheck // sessions.New takes none
 	if err != nil {
 		return err
 	}
-	idle, err := newSessions(client, k, sessions.WithIdleTimeout(time.Hour))
+	idle, err := newSessions(client, k, sessions.WithIdleTimeout(time.Hour)) //nolint:contextcheck // as above
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func New() *Reports {
 // Err records an error as an application would print or log it, and returns it.
 func (r *Reports) Err(err error) error {
 	if err != nil {
-		fmt.Fprintf(&r.errs, "%v\n%+v\n%q\n", err, err, err)
+		_, _ = fmt.Fprintf(&r.errs, "%v\n%+v\n%q\n", err, err, err)
 		r.Logger.Error("the application logs an error", "error", err)
 	}
 	return err

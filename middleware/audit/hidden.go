@@ -107,7 +107,7 @@ func (a *auditor) hidden(f *findings) HiddenNames {
 			u.Status = prfOlder
 			all.Older += u.Values
 		}
-		all.Amount.add(u.Values, u.Bytes)
+		all.add(u.Values, u.Bytes)
 		all.OneWay += u.OneWay
 		all.PRFKeys = append(all.PRFKeys, u)
 	}
@@ -142,7 +142,7 @@ func (r *Report) MayDisable(id uint32) (Answer, []string) {
 	if len(no) > 0 {
 		return No, no
 	}
-	doubts := notes(slices.Concat(r.scanDoubts(), r.emptyDoubts(), unreadable))
+	doubts := slices.Concat(r.scanDoubts(), r.emptyDoubts(), unreadable)
 	switch {
 	case len(r.GivenPRFKeys) == 0:
 		doubts = append(doubts, "the PRF keys were not given, so whether the key is primary is unknown")

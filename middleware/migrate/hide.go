@@ -235,7 +235,7 @@ func (m *migration) openLabelled(ctx context.Context, v *renamed, h wire.Header,
 	}
 	labels, err := content.Labels(h, plaintext)
 	if err != nil {
-		return o, unknownFormat, nil
+		return o, unknownFormat, nil //nolint:nilerr // it opened, so a newer release may know it
 	}
 	o.plaintext, v.tags = plaintext, labels.Tags
 	if h.Flags&wire.Named != 0 {

@@ -213,7 +213,7 @@ func replies(ctx context.Context, of []any) (value *redis.StringCmd, left time.D
 		if isNumber {
 			left = time.Duration(pttl) // as go-redis's DurationCmd has it
 			if pttl >= 0 {
-				left *= time.Millisecond
+				left = time.Duration(pttl) * time.Millisecond
 			}
 			switch v := of[0].(type) {
 			case nil:
