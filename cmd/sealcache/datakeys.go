@@ -23,7 +23,7 @@ type dataKeyFlags struct {
 
 func (k *dataKeyFlags) declare(f *flags) {
 	f.env(&k.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key: file:///path, passphrase:env:NAME or passphrase:file:/path")
-	f.envList(&k.others, "other-kek", "SEALCACHE_OTHER_KEKS", otherKEKsUse)
+	f.otherKEKs(&k.others)
 	f.env(&k.keyset, "keyset", "SEALCACHE_KEYSET", "`FILE` of the keyset that --kek seals, or env:NAME; none if --kek wraps the data keys itself")
 	f.env(&k.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` that the keyset is bound to")
 	f.choice(&k.as, "keys-as", "how the application seals: with an envelope over these keys, as fxmodule does, or with a keyring", "envelope", "keyring")

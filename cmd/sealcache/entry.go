@@ -63,7 +63,7 @@ func (i *inspectCommand) declare(f *flags) {
 	i.entryFlags.declare(f)
 	i.hidden.declare(f)
 	f.env(&i.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key, for --hidden-keys and --one-way-keys only")
-	f.envList(&i.others, "other-kek", "SEALCACHE_OTHER_KEKS", otherKEKsUse)
+	f.otherKEKs(&i.others)
 	f.BoolVar(&i.json, "json", false, jsonUse)
 }
 

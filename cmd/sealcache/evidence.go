@@ -38,7 +38,7 @@ type evidenceRun struct {
 
 func (e *evidenceRun) declare(f *flags) {
 	f.env(&e.keys.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key that seals the keyset; without --keyset, the key-encryption key alone")
-	f.envList(&e.keys.others, "other-kek", "SEALCACHE_OTHER_KEKS", otherKEKsUse)
+	f.otherKEKs(&e.keys.others)
 	f.env(&e.keys.keyset, "keyset", "SEALCACHE_KEYSET", "`FILE` of the keyset; '' for none")
 	f.env(&e.keys.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` that the keyset is bound to")
 	f.StringVar(&e.config, "config", "", "`FILE` with the application's settings in YAML, or env for the SEALCACHE_ variables: their caches and keysets are reported")

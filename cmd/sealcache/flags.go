@@ -28,10 +28,10 @@ func (f *flags) env(to *string, name, variable, usage string) {
 	f.StringVar(to, name, "", usage)
 }
 
-// envList declares a flag that may be repeated, and whose default is a variable with commas.
-func (f *flags) envList(to *[]string, name, variable, usage string) {
-	f.fromEnv[name] = variable
-	f.StringSliceVar(to, name, nil, usage)
+// otherKEKs declares --other-kek, which may be repeated. Its default is a variable with commas.
+func (f *flags) otherKEKs(to *[]string) {
+	f.fromEnv["other-kek"] = "SEALCACHE_OTHER_KEKS"
+	f.StringSliceVar(to, "other-kek", nil, otherKEKsUse)
 }
 
 // choice declares a flag that takes one of a few words. The first is the default.

@@ -145,7 +145,7 @@ type keysetFlags struct {
 
 func (k *keysetFlags) declare(f *flags) {
 	f.env(&k.kek, "kek", "SEALCACHE_KEK", "`URI` of the key-encryption key that seals the keyset; without --keyset, file:///path of a plaintext keyset")
-	f.envList(&k.others, "other-kek", "SEALCACHE_OTHER_KEKS", otherKEKsUse)
+	f.otherKEKs(&k.others)
 	f.env(&k.keyset, "keyset", "SEALCACHE_KEYSET", "`FILE` of the keyset; '' for none")
 	f.env(&k.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` that the keyset is bound to, so that it cannot replace another one under the same --kek")
 	f.need("kek")
