@@ -50,7 +50,7 @@ func comparePredecessor(ctx context.Context, e extent, python string, w io.Write
 	if err != nil {
 		return fmt.Errorf("predecessor: %w: %s", err, lastLine(stderr.Bytes()))
 	}
-	all, stop, err := newStores(ctx, server)
+	all, stop, err := newStores(server)
 	if err != nil {
 		return err
 	}

@@ -23,8 +23,8 @@ import (
 	"github.com/sealcache/sealcache/aead"
 )
 
-// sizes are those of values, in bytes.
-var sizes = []int{64, 1 << 10, 16 << 10}
+// sizes returns the sizes of values, in bytes.
+func sizes() []int { return []int{64, 1 << 10, 16 << 10} }
 
 // sealer is a library that seals bytes under a name.
 type sealer struct {
@@ -43,7 +43,7 @@ func compareSealing(ctx context.Context, e extent, w io.Writer) error {
 		return err
 	}
 	defer stop()
-	for _, size := range sizes {
+	for _, size := range sizes() {
 		value, name := random(size), []byte("user:42")
 		var ways []way
 		for _, s := range sealers {

@@ -39,14 +39,14 @@ func compareStores(ctx context.Context, e extent, w io.Writer) error {
 		return err
 	}
 	defer server.Close()
-	all, stop, err := newStores(ctx, server)
+	all, stop, err := newStores(server)
 	if err != nil {
 		return err
 	}
 	defer stop()
 	inspect := redis.NewClient(server.ClientOptions())
 	defer inspect.Close()
-	for _, size := range sizes {
+	for _, size := range sizes() {
 		value := random(size)
 		for _, callers := range []int{8, 64} {
 			for _, op := range []string{"set", "get"} {
@@ -90,7 +90,7 @@ func fill(ctx context.Context, s access, inspect *redis.Client, value []byte) (i
 }
 
 // newStores returns the stores, sealcache first. Names are equally long, because they become keys.
-func newStores(ctx context.Context, server *redistest.Server) (all []access, stop func(), err error) {
+func newStores(server *redistest.Server) (all []access, stop func(), err error) {
 	handle, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
 	if err != nil {
 		return nil, nil, err

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/xml"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -45,7 +44,7 @@ func TestCharts(t *testing.T) {
 		for err == nil {
 			_, err = d.Token()
 		}
-		require.True(t, errors.Is(err, io.EOF), err)
+		require.ErrorIs(t, err, io.EOF)
 	}
 	require.NotContains(t, stdout.String(), "allocs")
 }
