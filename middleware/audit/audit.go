@@ -21,8 +21,8 @@ type auditor struct {
 	Config
 	tuning    rediswalk.Tuning
 	throttle  *rediswalk.Throttle
-	scope     string // what the stored names start with
-	pattern   string // what the names start with that are scanned
+	scope     string // prefix of the stored names in the scope
+	pattern   string // prefix of the names to scan
 	names     map[string]*pseudonym.Set
 	servers   *rediswalk.Servers // of the database that is being looked at
 	exclude   *rediswalk.Filter

@@ -288,7 +288,7 @@ func (c *Config) target() Space {
 // place is the key of a stored name in From, and where it goes.
 type place struct {
 	key   string // in From, as the application gives it
-	toKey string // what the value is bound to
+	toKey string // the key that the value is bound to
 	to    string // the stored name to write
 }
 

@@ -210,7 +210,7 @@ func TestOneWayNamesStay(t *testing.T) {
 		require.Zero(t, r.Written)
 		require.Equal(t, "session", value(t, sealedStore(t, rdb, a, ns, middleware.WithOneWayKeys(keys.set(t, 1))), "token"))
 
-		// What is under the primary PRF key is sealed again in place.
+		// An entry under the primary PRF key is sealed again in place.
 		fresh := envelope(t)
 		config.OneWayKeys, config.Keys, config.OldKeys = keys.set(t, 0), fresh, a
 		r = run(t, rdb, config)

@@ -31,7 +31,7 @@ type Run struct {
 	Sequence  int64  `json:"sequence"`
 	Operation string `json:"operation"`
 	Job       string `json:"job"`  // digest of everything that decides what is written
-	From      string `json:"from"` // what the stored names start with
+	From      string `json:"from"` // prefix of the stored names
 	To        string `json:"to"`
 	Done      bool   `json:"done"` // the run is complete: no checkpoint continues it
 }
