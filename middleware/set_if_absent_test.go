@@ -18,6 +18,7 @@ import (
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/stores/memorystore"
 )
 
 // switching is a keyset that changes when it is reloaded.
@@ -74,6 +75,19 @@ func rawHandle(t testing.TB) *keyset.Handle {
 	return h
 }
 
+// sealRaw stores a value that the keyrings of rawHandle call unauthentic. About one
+// random nonce in 128 looks like the id of a key: it is drawn again.
+func sealRaw(t *testing.T, m *memorystore.Store, h *keyset.Handle, name string) {
+	t.Helper()
+	writer, reader := sealed(t, m, sealtest.KeyringOf(t, h)), sealed(t, m, sealtest.KeyringOf(t, rawHandle(t)))
+	for {
+		require.NoError(t, writer.Set(t.Context(), name, "first"))
+		if _, err := reader.Get(t.Context(), name); errors.Is(err, middleware.ErrUnauthentic) {
+			return
+		}
+	}
+}
+
 // A refusal decides only if the keyset was reloaded after the lock was read.
 // Another process may have loaded the key of the lock since the last reload.
 func TestLocksStayUntilAReloadAfterTheirRead(t *testing.T) {
@@ -81,9 +95,7 @@ func TestLocksStayUntilAReloadAfterTheirRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := memory(t)
 		newer := rawHandle(t)
-		lock := func(h *keyset.Handle) {
-			require.NoError(t, sealed(t, m, sealtest.KeyringOf(t, h)).Set(t.Context(), "lock", "first"))
-		}
+		lock := func(h *keyset.Handle) { sealRaw(t, m, h, "lock") }
 		ring := newSwitching(sealtest.KeyringOf(t, rawHandle(t)), sealtest.KeyringOf(t, rawHandle(t)))
 		s := sealed(t, m, ring, middleware.WithMissOnOpenFailure())
 
@@ -120,8 +132,8 @@ func TestReloadsThatBeganBeforeTheReadDecideNothing(t *testing.T) {
 		ring := newSwitching(sealtest.KeyringOf(t, rawHandle(t)), sealtest.KeyringOf(t, rawHandle(t)))
 		ring.during = func() { time.Sleep(5 * time.Second) }
 		s := sealed(t, m, ring, middleware.WithMissOnOpenFailure())
-		require.NoError(t, sealed(t, m, sealtest.KeyringOf(t, rawHandle(t))).Set(t.Context(), "other", "v"))
-		require.NoError(t, sealed(t, m, sealtest.KeyringOf(t, rawHandle(t))).Set(t.Context(), "lock", "first"))
+		sealRaw(t, m, rawHandle(t), "other")
+		sealRaw(t, m, rawHandle(t), "lock")
 		held := raw(t, m, "lock")
 
 		var wg sync.WaitGroup
@@ -167,7 +179,7 @@ func TestLocksUnderUnknownKeysStay(t *testing.T) {
 
 	// A reload that fails leaves the question open, even for a value that does not authenticate.
 	handle := rawHandle(t)
-	require.NoError(t, sealed(t, m, sealtest.KeyringOf(t, handle)).Set(t.Context(), "lock", "first"))
+	sealRaw(t, m, handle, "lock")
 	ring = newSwitching(sealtest.KeyringOf(t, rawHandle(t)), sealtest.KeyringOf(t, handle))
 	ring.err = errors.New("no file")
 	s = sealed(t, m, ring, middleware.WithMissOnOpenFailure())
