@@ -383,16 +383,12 @@ func (s *Store) swapEntry(ctx context.Context, e entry, value any) (bool, error)
 
 // replaceEntry creates an entry in place of one that counts as absent.
 func (s *Store) replaceEntry(ctx context.Context, e entry, value any, plan writePlan) (bool, error) {
-	if len(plan.tags) == 0 {
-		return s.swap(ctx, e.at, e.stored, value, plan)
+	replacement, err := s.replacement(ctx, e.at, value, s.endOf(plan.ttl), plan.tags)
+	if err != nil {
+		return false, err
 	}
-	// A swap sets no tags, so that the entry is deleted and created. Another client
-	// may create it first.
-	done, err := s.can.atomic.CompareAndDelete(ctx, e.at.stored, e.stored, e.tail())
-	if err != nil || !done {
-		return false, s.backingError(err)
-	}
-	return s.setAt(ctx, e.at, value, plan, true)
+	done, err := s.can.atomic.CompareAndSet(ctx, e.at.stored, e.stored, e.tail(), replacement, plan.options...)
+	return done, s.backingError(err)
 }
 
 // replacement returns the bytes of a value that is swapped in.

@@ -321,7 +321,49 @@ func testRefusedEntries(t *testing.T, b backing) {
 			_, err = s.Get(t.Context(), "k")
 			require.ErrorIs(t, err, store.NotFound{})
 		}
+
+		// SetIfNotExists replaces it once, whatever the number of callers.
+		require.NoError(t, b.SetBytes(t.Context(), "k", []byte("planted")))
+		var wg sync.WaitGroup
+		var won atomic.Int32
+		for range 8 {
+			wg.Go(func() {
+				written, err := s.SetIfNotExists(t.Context(), "k", "lock", opts...)
+				if err != nil {
+					t.Errorf("SetIfNotExists with tags %v: %v", tags, err)
+				}
+				if written {
+					won.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		require.EqualValues(t, 1, won.Load())
+		require.Greater(t, ttlOf(t, b, "k"), 59*time.Minute)
+		require.NoError(t, s.Touch(t.Context(), "k", 0))
+		if tags != nil {
+			require.NoError(t, s.Invalidate(t.Context(), store.WithInvalidateTags(tags)))
+			_, err = s.Get(t.Context(), "k")
+			require.ErrorIs(t, err, store.NotFound{})
+		}
 	}
+}
+
+// A replacement that fails leaves the entry that was there.
+func TestFailedReplacementsLeaveTheEntry(t *testing.T) {
+	t.Parallel()
+	r := emptied(t, redistest.Start(t).Client(t))
+	s := sealed(t, r, keyring(t), middleware.WithMissOnOpenFailure())
+	require.NoError(t, r.SetBytes(t.Context(), "k", []byte("planted")))
+	require.NoError(t, r.SetBytes(t.Context(), "gocache_tag_taken", []byte("not a set")))
+	tagged := store.WithTags([]string{"taken"})
+	_, err := s.Increment(t.Context(), "k", 1, tagged)
+	require.ErrorContains(t, err, "WRONGTYPE")
+	_, err = s.SetIfNotExists(t.Context(), "k", "lock", tagged)
+	require.ErrorContains(t, err, "WRONGTYPE")
+	left, err := r.GetBytes(t.Context(), "k")
+	require.NoError(t, err)
+	require.Equal(t, "planted", string(left))
 }
 
 // Plaintext that WithPlaintext tolerates is read. No plaintext is left.

@@ -65,14 +65,17 @@ type Swapper interface {
 	CompareAndSwap(ctx context.Context, key string, old []byte, tail int, new []byte, ttl time.Duration) (bool, error)
 }
 
-// AtomicStore is a Swapper that can also delete an entry, or change its expiry, if
-// it has not changed. With SetIfNotExists it serves Increment, Update, Touch and
-// GetAndDelete.
+// AtomicStore is a Swapper that can also set or delete an entry, or change its
+// expiry, if it has not changed. With SetIfNotExists it serves Increment, Update,
+// Touch and GetAndDelete.
 type AtomicStore interface {
 	// GetBytesToSwap is GetBytesWithTTLMax for a value that CompareAndSwap will
 	// replace. It reads where CompareAndSwap writes, never from a replica or a
 	// cache. A limit of math.MaxInt means no limit.
 	GetBytesToSwap(ctx context.Context, key string, limit int) ([]byte, time.Duration, error)
+	// CompareAndSet is Set with its options, tags included, if CompareAndSwap would
+	// replace the value. It reports whether it did.
+	CompareAndSet(ctx context.Context, key string, old []byte, tail int, new []byte, opts ...store.Option) (bool, error)
 	// CompareAndExpire sets the time that the entry has left, 0 for no expiry, if
 	// CompareAndSwap would replace the value. It reports whether it did. The value
 	// and the tags stay.

@@ -397,12 +397,12 @@ func (v *vanishing) Capabilities() (owner any, names []string) {
 	return v, names
 }
 
-func (v *vanishing) CompareAndSwap(ctx context.Context, key string, old []byte, tail int, next []byte, ttl time.Duration) (bool, error) {
+func (v *vanishing) CompareAndSet(ctx context.Context, key string, old []byte, tail int, next []byte, options ...store.Option) (bool, error) {
 	v.swaps++
 	if err := v.Delete(ctx, key); err != nil {
 		return false, err
 	}
-	return v.Store.CompareAndSwap(ctx, key, old, tail, next, ttl)
+	return v.Store.CompareAndSet(ctx, key, old, tail, next, options...)
 }
 
 // The answer is about the entry that is there at the end: a lock that no caller holds is not refused.

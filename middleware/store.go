@@ -202,7 +202,8 @@ func (s *Store) Set(ctx context.Context, key any, value any, options ...store.Op
 // one. Without that capability in the backing store it is ErrUnsupported.
 //
 // With WithMissOnOpenFailure it atomically replaces an entry that is definitely
-// refused: plaintext, altered, moved, or under a disabled or destroyed key. It
+// refused: plaintext, altered, moved, or under a disabled or destroyed key. With
+// tags, that needs an AtomicStore, and is otherwise ErrUnsupported. It
 // first reloads the keyset, as WithReload says. If no reload began after the entry
 // was read, the entry stays, and its error is returned. An entry under a key that
 // the keyset does not list, or that cannot be opened now, may be another

@@ -161,9 +161,22 @@ func TestSetIfNotExistsReplacesUnreadable(t *testing.T) {
 	require.NoError(t, err)
 	require.InDelta(t, time.Hour, ttl, float64(time.Minute))
 
+	// A store that only swaps cannot set tags in that step.
+	swapping := sealed(t, &swapperOnly{m}, a, middleware.WithMissOnOpenFailure())
 	plant["plaintext"]()
-	_, err = s.SetIfNotExists(t.Context(), "k", "v", store.WithTags([]string{"t"}))
+	_, err = swapping.SetIfNotExists(t.Context(), "k", "v", store.WithTags([]string{"t"}))
 	require.ErrorIs(t, err, middleware.ErrUnsupported, "never an entry that its tags do not reach")
+	written, err = swapping.SetIfNotExists(t.Context(), "k", "v")
+	require.NoError(t, err)
+	require.True(t, written)
+}
+
+// swapperOnly is a memorystore without the capability AtomicStore.
+type swapperOnly struct{ *memorystore.Store }
+
+func (s *swapperOnly) Capabilities() (owner any, names []string) {
+	_, names = s.Store.Capabilities()
+	return s, slices.DeleteFunc(names, func(n string) bool { return n == "AtomicStore" })
 }
 
 func TestMissOnOpenFailure(t *testing.T) {

@@ -229,7 +229,7 @@ func (s *Store) replaceRefused(ctx context.Context, a address, value any, plan w
 		return false, false, err // perhaps a sound value
 	case s.swapper == nil:
 		return false, false, s.unsupported("replace an unreadable or expired value atomically")
-	case ended && s.can.atomic != nil:
+	case s.can.atomic != nil:
 		written, err = s.replaceEntry(ctx, entry{at: a, stored: old, sealed: wire.IsSealed(old)}, value, plan)
 		return written, false, err
 	default:
@@ -257,6 +257,7 @@ func (s *Store) refusedAgain(ctx context.Context, a address, sealed []byte, refu
 // key.
 const tailBytes = 16
 
+// swap is replaceEntry for a Swapper that is not an AtomicStore.
 func (s *Store) swap(ctx context.Context, a address, old []byte, value any, plan writePlan) (bool, error) {
 	if len(plan.tags) > 0 {
 		// Without the tags, Invalidate would never find the entry.

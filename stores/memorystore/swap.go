@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/eko/gocache/lib/v4/store"
 	"github.com/maypok86/otter/v2"
 )
 
@@ -24,6 +25,18 @@ func (s *Store) CompareAndSwap(ctx context.Context, key string, old []byte, tail
 	}
 	return s.ifUnchanged(key, old, tail, func(present *entry) (*entry, otter.ComputeOp) {
 		return s.replace(key, present, replacement), otter.WriteOp
+	}), nil
+}
+
+// CompareAndSet is [Store.Set] with a copy of next, tags included, if the entry's value is the one that CompareAndSwap would
+// replace. It reports whether it wrote.
+func (s *Store) CompareAndSet(ctx context.Context, key string, old []byte, tail int, next []byte, options ...store.Option) (bool, error) {
+	name, replacement, err := s.prepare(ctx, key, next, options)
+	if err != nil {
+		return false, err
+	}
+	return s.ifUnchanged(name, old, tail, func(present *entry) (*entry, otter.ComputeOp) {
+		return s.replace(name, present, replacement), otter.WriteOp
 	}), nil
 }
 

@@ -22,23 +22,24 @@ func newScript(source string) script {
 }
 
 type scripts struct {
-	setTagged, tag, members, untag, remove, exists, prune, kind, swap, expire, delete, getWithTTL script
+	setTagged, tag, members, untag, remove, exists, prune, kind, swap, setUnchanged, expire, delete, getWithTTL script
 }
 
 func newScripts() scripts {
 	return scripts{
-		setTagged:  newScript(setTaggedSource),
-		tag:        newScript(tagSource),
-		members:    newScript(membersSource),
-		untag:      newScript(untagSource),
-		remove:     newScript(removeSource),
-		exists:     newScript(existsSource),
-		prune:      newScript(pruneSource),
-		kind:       newScript(kindSource),
-		swap:       newScript(swapSource),
-		expire:     newScript(expireSource),
-		delete:     newScript(deleteSource),
-		getWithTTL: newScript(getWithTTLSource),
+		setTagged:    newScript(setTaggedSource),
+		tag:          newScript(tagSource),
+		members:      newScript(membersSource),
+		untag:        newScript(untagSource),
+		remove:       newScript(removeSource),
+		exists:       newScript(existsSource),
+		prune:        newScript(pruneSource),
+		kind:         newScript(kindSource),
+		swap:         newScript(swapSource),
+		setUnchanged: newScript(setUnchangedSource),
+		expire:       newScript(expireSource),
+		delete:       newScript(deleteSource),
+		getWithTTL:   newScript(getWithTTLSource),
 	}
 }
 

@@ -7,12 +7,19 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 )
 
+// unchangedSource is a function that reports whether the stored value has a length and ends with some bytes. KEYS: entry.
+const unchangedSource = `
+local function unchanged(size, tail)
+	size = tonumber(size)
+	if redis.call('STRLEN', KEYS[1]) ~= size then return false end
+	if size == 0 then return redis.call('EXISTS', KEYS[1]) == 1 end
+	return redis.call('GETRANGE', KEYS[1], -#tail, -1) == tail
+end
+`
+
 // compareSource ends a script with 0 unless the stored value is as expected. KEYS: entry. ARGV: its length, its last bytes.
-const compareSource = `
-local size = tonumber(ARGV[1])
-if redis.call('STRLEN', KEYS[1]) ~= size then return 0 end
-if size == 0 and redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-if size > 0 and redis.call('GETRANGE', KEYS[1], -#ARGV[2], -1) ~= ARGV[2] then return 0 end
+const compareSource = unchangedSource + `
+if not unchanged(ARGV[1], ARGV[2]) then return 0 end
 `
 
 // swapSource replaces the value. ARGV after those of compareSource: the new value, the TTL in milliseconds (0 none, -1 as
@@ -26,6 +33,10 @@ else
 	redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
 end
 return 1`
+
+// setUnchangedSource writes the entry and its tags. ARGV after those of writeTaggedSource: those of compareSource.
+const setUnchangedSource = unchangedSource + `
+if not unchanged(ARGV[4], ARGV[5]) then return 0 end` + writeTaggedSource
 
 // expireSource changes the TTL. ARGV after those of compareSource: the TTL in milliseconds (0 none).
 const expireSource = compareSource + `
@@ -70,6 +81,32 @@ func (s *Store) CompareAndSwap(
 	return s.ifUnchanged(ctx, op, s.scripts.swap, key, old, tail, next, left)
 }
 
+// CompareAndSet is Set, tags included, if the entry's value is the one that CompareAndSwap would replace. It reports whether
+// it wrote. On a single node, entry and tags are written in one script, sent once. In a Cluster the tags follow, as with
+// SetIfNotExists: an entry of another writer must not get tags that it was not set with.
+func (s *Store) CompareAndSet(
+	ctx context.Context, key string, old []byte, tail int, next []byte, opts ...store.Option,
+) (bool, error) {
+	const op = "compare and set"
+	o, err := s.settings(opts)
+	if err != nil {
+		return false, failed(ctx, op, err)
+	}
+	keys := []string{key}
+	if s.masters == nil {
+		keys = append(keys, tagSetNames(o.tags)...)
+	}
+	n, err := s.runOnce(ctx, s.scripts.setUnchanged, keys,
+		next, o.ttl.Milliseconds(), o.tagsTTL.Milliseconds(), len(old), lastBytes(old, tail)).Int64()
+	if err != nil || n == 0 {
+		return false, failed(ctx, op, err)
+	}
+	if len(o.tags) > 0 && s.masters != nil {
+		err = s.tagAgain(ctx, key, o, nil)
+	}
+	return true, failed(ctx, op, err)
+}
+
 // CompareAndExpire changes the TTL of an entry as CompareAndSwap does with its ttl, and leaves the value. The TTL is 0 for
 // none; a negative one is an error. The TTLs of the sets of its tags do not change: see ExtendTags.
 func (s *Store) CompareAndExpire(ctx context.Context, key string, old []byte, tail int, ttl time.Duration) (bool, error) {
@@ -89,12 +126,16 @@ func (s *Store) CompareAndDelete(ctx context.Context, key string, old []byte, ta
 
 // ifUnchanged calls a script that begins with compareSource.
 func (s *Store) ifUnchanged(ctx context.Context, op string, sc script, key string, old []byte, tail int, args ...any) (bool, error) {
-	end := old
-	if tail > 0 && tail < len(old) {
-		end = old[len(old)-tail:]
-	}
-	n, err := s.runOnce(ctx, sc, []string{key}, append([]any{len(old), end}, args...)...).Int64()
+	n, err := s.runOnce(ctx, sc, []string{key}, append([]any{len(old), lastBytes(old, tail)}, args...)...).Int64()
 	return n == 1, failed(ctx, op, err)
+}
+
+// lastBytes returns the end of old that is compared.
+func lastBytes(old []byte, tail int) []byte {
+	if tail > 0 && tail < len(old) {
+		return old[len(old)-tail:]
+	}
+	return old
 }
 
 // GetBytesToSwap is GetBytesWithTTLMax for a value that CompareAndSwap will replace. The master answers, also if the

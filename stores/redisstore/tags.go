@@ -18,11 +18,14 @@ const tagPrefix = "gocache_tag_"
 // blocks Redis.
 const chunk = 1000
 
-// setTaggedSource writes an entry and its tags. KEYS: entry, tag sets. ARGV: value, TTL and TTL of tags in milliseconds (0
-// none), "1" to write only what is not there. Tags come first: if a tag's name is taken by something else, the script ends
-// before it has written the entry.
+// setTaggedSource writes an entry and its tags. ARGV after those of writeTaggedSource: "1" to write only what is not there.
 const setTaggedSource = `
-if ARGV[4] == '1' and redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+if ARGV[4] == '1' and redis.call('EXISTS', KEYS[1]) == 1 then return 0 end` + writeTaggedSource
+
+// writeTaggedSource ends a script that writes an entry and its tags. KEYS: entry, tag sets. ARGV: value, TTL and TTL of tags
+// in milliseconds (0 none). Tags come first: if a tag's name is taken by something else, the script ends before it has
+// written the entry.
+const writeTaggedSource = `
 for i = 2, #KEYS do
 	local left = redis.call('PTTL', KEYS[i])
 	redis.call('SADD', KEYS[i], KEYS[1])
@@ -78,17 +81,22 @@ const kindSource = `return redis.call('TYPE', KEYS[1]).ok`
 
 // setTagged writes entry and tags on a single node.
 func (s *Store) setTagged(ctx context.Context, key string, value any, o settings, absent bool) (bool, error) {
-	keys := make([]string, 0, 1+len(o.tags))
-	keys = append(keys, key)
-	for _, tag := range o.tags {
-		keys = append(keys, tagPrefix+tag)
-	}
+	keys := append([]string{key}, tagSetNames(o.tags)...)
 	call, only := s.run, "0"
 	if absent {
 		call, only = s.runOnce, "1"
 	}
 	n, err := call(ctx, s.scripts.setTagged, keys, value, o.ttl.Milliseconds(), o.tagsTTL.Milliseconds(), only).Int64()
 	return n == 1, err
+}
+
+// tagSetNames returns the names of the sets of tags.
+func tagSetNames(tags []string) []string {
+	names := make([]string, len(tags))
+	for i, tag := range tags {
+		names[i] = tagPrefix + tag
+	}
+	return names
 }
 
 // moment is the time for steps that must be completed although the context has ended.

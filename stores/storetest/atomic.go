@@ -40,6 +40,12 @@ func atomicCases() []testCase {
 			run:   compareAndExpire,
 		},
 		{
+			name:  "compare and set",
+			rule:  "CompareAndSet does what Set does if and only if CompareAndSwap would replace the value",
+			lacks: atomicStore,
+			run:   compareAndSet,
+		},
+		{
 			name:  "delete once",
 			rule:  "of concurrent calls of CompareAndDelete for one value one deletes it",
 			lacks: atomicStore,
@@ -160,6 +166,63 @@ func compareAndExpire(t *testing.T, s *subject) {
 		s.invalidate(t, "tag")
 		s.lacks(t, "k")
 	}
+}
+
+func compareAndSet(t *testing.T, s *subject) {
+	a := s.Store.(AtomicStore)
+	set := func(old string, tail int, next string, want bool, options ...store.Option) {
+		t.Helper()
+		done, err := a.CompareAndSet(t.Context(), "k", []byte(old), tail, []byte(next), options...)
+		if err != nil || done != want {
+			t.Fatalf("CompareAndSet over %q with tail %d: %v, %v, want %v", old, tail, done, err, want)
+		}
+	}
+	tagged := store.WithTags([]string{"a", "b"})
+	if !s.Can.Tags {
+		tagged = store.WithTags(nil)
+	}
+	set("head\x00tail", 0, "second", false, tagged)
+	set("", 0, "second", false)
+	s.lacks(t, "k")
+	for _, c := range []struct {
+		old  string
+		tail int
+		want bool
+	}{
+		{"head\x00tail", 0, true}, {"HEAD\x00tail", 4, true}, {"head\x00tail", 100, true},
+		{"HEAD\x00tail", 0, false}, {"head\x00taiL", 1, false}, {"xhead\x00tail", 4, false}, {"", 0, false},
+	} {
+		s.set(t, "k", "head\x00tail")
+		set(c.old, c.tail, "second", c.want, tagged, store.WithExpiration(time.Hour))
+		want := "head\x00tail"
+		if c.want {
+			want = "second"
+		}
+		s.holds(t, "k", want)
+		if _, ttl, err := s.Store.GetWithTTL(t.Context(), "k"); s.Can.TTL.Reported && (err != nil || (ttl > 0) != c.want || ttl > time.Hour) {
+			t.Errorf("after CompareAndSet over %q: TTL %v, %v", c.old, ttl, err)
+		}
+		if !s.Can.Tags {
+			continue
+		}
+		s.invalidate(t, "b")
+		if c.want {
+			s.lacks(t, "k")
+		} else {
+			s.holds(t, "k", want) // it was not set with the tag
+		}
+	}
+	s.set(t, "k", "", store.WithExpiration(time.Hour))
+	set("", 16, "second", true)
+	if _, ttl, err := s.Store.GetWithTTL(t.Context(), "k"); s.Can.TTL.Reported && (err != nil || ttl > 0) {
+		t.Errorf("the TTL was to go, and is %v, %v", ttl, err)
+	}
+	if s.Can.TTL.NegativeIsError {
+		if done, err := a.CompareAndSet(t.Context(), "k", []byte("second"), 0, nil, store.WithExpiration(-time.Second)); done || err == nil {
+			t.Errorf("a negative expiration: %v, %v, want an error", done, err)
+		}
+	}
+	s.holds(t, "k", "second")
 }
 
 func deleteOnce(t *testing.T, s *subject) {

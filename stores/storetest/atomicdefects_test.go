@@ -46,6 +46,20 @@ func atomicDefects() map[string]defect {
 				return true, errors.Join(err, s.Delete(ctx, key), s.SetBytes(ctx, key, now, store.WithExpiration(ttl)))
 			}}
 		}),
+		"sets over what has changed": defective("compare_and_set", func(s *memorystore.Store) store.StoreInterface {
+			return atomics{Store: s, set: func(ctx context.Context, key string, _, next []byte, options ...store.Option) (bool, error) {
+				now, err := s.GetBytes(ctx, key)
+				if err != nil {
+					return false, nil //nolint:nilerr // absent
+				}
+				return s.CompareAndSet(ctx, key, now, 0, next, options...)
+			}}
+		}),
+		"sets without the options": defective("compare_and_set", func(s *memorystore.Store) store.StoreInterface {
+			return atomics{Store: s, set: func(ctx context.Context, key string, old, next []byte, _ ...store.Option) (bool, error) {
+				return s.CompareAndSet(ctx, key, old, 0, next)
+			}}
+		}),
 		"swaps without a limit": defective("read_to_swap", func(s *memorystore.Store) store.StoreInterface {
 			return atomics{Store: s, read: func(ctx context.Context, key string, _ int) ([]byte, time.Duration, error) {
 				return s.GetBytesWithTTL(ctx, key)
@@ -140,6 +154,14 @@ type atomics struct {
 	delete func(ctx context.Context, key string, old []byte, tail int) (bool, error)
 	expire func(ctx context.Context, key string, old []byte, tail int, ttl time.Duration) (bool, error)
 	read   func(ctx context.Context, key string, limit int) ([]byte, time.Duration, error)
+	set    func(ctx context.Context, key string, old, next []byte, options ...store.Option) (bool, error)
+}
+
+func (a atomics) CompareAndSet(ctx context.Context, key string, old []byte, tail int, next []byte, options ...store.Option) (bool, error) {
+	if a.set == nil {
+		return a.Store.CompareAndSet(ctx, key, old, tail, next, options...)
+	}
+	return a.set(ctx, key, old, next, options...)
 }
 
 func (a atomics) CompareAndDelete(ctx context.Context, key string, old []byte, tail int) (bool, error) {

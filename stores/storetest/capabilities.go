@@ -26,9 +26,10 @@ type (
 		CompareAndSwap(ctx context.Context, key string, old []byte, tail int, next []byte, ttl time.Duration) (bool, error)
 	}
 
-	// AtomicStore deletes an entry, or changes its TTL, if it is the one that was read.
+	// AtomicStore deletes an entry, sets it again, or changes its TTL, if it is the one that was read.
 	AtomicStore interface {
 		GetBytesToSwap(ctx context.Context, key string, limit int) ([]byte, time.Duration, error)
+		CompareAndSet(ctx context.Context, key string, old []byte, tail int, next []byte, options ...store.Option) (bool, error)
 		CompareAndExpire(ctx context.Context, key string, old []byte, tail int, ttl time.Duration) (bool, error)
 		CompareAndDelete(ctx context.Context, key string, old []byte, tail int) (bool, error)
 	}
