@@ -142,7 +142,7 @@ func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...Envelope
 		return nil, err
 	}
 	if nilcheck.IsNil(kek) {
-		return nil, errors.New("aead: an Envelope needs a key-encryption key")
+		return nil, errors.New("aead: NewEnvelope: the key-encryption key is nil")
 	}
 	hard := limits{messages: c.maxMessages, bytes: c.maxBytes, age: int64(c.maxAge)}
 	e := &Envelope{
@@ -245,7 +245,7 @@ func (e *Envelope) SealTo(ctx context.Context, dst, plaintext, associatedData []
 	}
 	n := uint64(len(plaintext))
 	if n > e.hard.bytes {
-		return nil, fmt.Errorf("aead: seal: message of %d bytes: one data key may seal %d (WithMaxBytes)", n, e.hard.bytes)
+		return nil, fmt.Errorf("aead: seal: message of %d bytes exceeds the %d that one data key may seal (WithMaxBytes)", n, e.hard.bytes)
 	}
 	for {
 		key := e.current.Load()
@@ -385,7 +385,7 @@ func (e *Envelope) maintain() {
 func (e *Envelope) renewDataKey() {
 	if key := e.current.Load(); key != nil {
 		key.renew.Store(true)
-		e.log.Info("sealcache: the clock jumped ahead, as after a suspension; the data key is replaced")
+		e.log.Info("sealcache: the clock jumped ahead, so the data key is replaced")
 	}
 }
 

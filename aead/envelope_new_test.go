@@ -23,22 +23,22 @@ import (
 func TestNewEnvelopeValidates(t *testing.T) {
 	t.Parallel()
 	for name, opt := range map[string]aead.EnvelopeOption{
-		"WithMaxMessages(0)":         aead.WithMaxMessages(0),
-		"WithMaxMessages(":           aead.WithMaxMessages(1<<32 + 1),
-		"WithMaxBytes(0)":            aead.WithMaxBytes(0),
-		"WithMaxBytes(":              aead.WithMaxBytes(1<<48 + 1),
-		"WithMaxAge(0s)":             aead.WithMaxAge(0),
-		"WithMaxAge(-1s)":            aead.WithMaxAge(-time.Second),
-		"WithDataKeyCache(0)":        aead.WithDataKeyCache(0),
-		"WithDataKeyCache(-1)":       aead.WithDataKeyCache(-1),
-		"WithDataKeyCache(1048577)":  aead.WithDataKeyCache(1<<20 + 1),
-		"WithDataKeyTTL(0s)":         aead.WithDataKeyTTL(0),
-		"WithDataKeyTTL(-1m0s)":      aead.WithDataKeyTTL(-time.Minute),
-		`WithDataKeyTemplate: ""`:    aead.WithDataKeyTemplate(nil),
-		`"XAesGcmKey"`:               aead.WithDataKeyTemplate(tinkaead.XAES256GCM192BitNonceKeyTemplate()),
-		`WithDataKeyTemplate: "Hmac`: aead.WithDataKeyTemplate(mac.HMACSHA256Tag256KeyTemplate()),
-		"WithLogger: nil":            aead.WithLogger(nil),
-		"nil EnvelopeOption":         nil,
+		"WithMaxMessages(0)":            aead.WithMaxMessages(0),
+		"WithMaxMessages(":              aead.WithMaxMessages(1<<32 + 1),
+		"WithMaxBytes(0)":               aead.WithMaxBytes(0),
+		"WithMaxBytes(":                 aead.WithMaxBytes(1<<48 + 1),
+		"WithMaxAge(0s)":                aead.WithMaxAge(0),
+		"WithMaxAge(-1s)":               aead.WithMaxAge(-time.Second),
+		"WithDataKeyCache(0)":           aead.WithDataKeyCache(0),
+		"WithDataKeyCache(-1)":          aead.WithDataKeyCache(-1),
+		"WithDataKeyCache(1048577)":     aead.WithDataKeyCache(1<<20 + 1),
+		"WithDataKeyTTL(0s)":            aead.WithDataKeyTTL(0),
+		"WithDataKeyTTL(-1m0s)":         aead.WithDataKeyTTL(-time.Minute),
+		`WithDataKeyTemplate: ""`:       aead.WithDataKeyTemplate(nil),
+		`"XAesGcmKey"`:                  aead.WithDataKeyTemplate(tinkaead.XAES256GCM192BitNonceKeyTemplate()),
+		`WithDataKeyTemplate: "Hmac`:    aead.WithDataKeyTemplate(mac.HMACSHA256Tag256KeyTemplate()),
+		"WithLogger: the logger is nil": aead.WithLogger(nil),
+		"an EnvelopeOption is nil":      nil,
 	} {
 		service := aeadtest.NewKeyService(t)
 		e, err := aead.NewEnvelope(t.Context(), service, opt)
@@ -71,7 +71,7 @@ func TestNewEnvelopeValidates(t *testing.T) {
 		} {
 			if err == nil {
 				t.Errorf("%s: %s was accepted as a KEK", function, name)
-			} else if kek != (decorated{}) && !strings.Contains(err.Error(), "needs a key-encryption key") {
+			} else if kek != (decorated{}) && !strings.Contains(err.Error(), "the key-encryption key is nil") {
 				t.Errorf("%s: %s was called: %v", function, name, err)
 			}
 		}
@@ -123,7 +123,7 @@ func TestNewEnvelopeProvesItsKEK(t *testing.T) {
 			out, err := ok.decrypt(ctx, in)
 			out[len(out)-1] ^= 1
 			return out, err
-		}}, "another data key"},
+		}}, "a different data key"},
 		"a KEK that may not unwrap": {kekFuncs{ok.encrypt, func(context.Context, []byte) ([]byte, error) {
 			return nil, errors.New("permission denied")
 		}}, "permission denied"},
@@ -198,7 +198,7 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 		"aead: passphrase KEK":      passphrase,
 		"aead.BytesSource(6 bytes)": aead.BytesSource([]byte("secret")),
 		"aead.EnvSource(KEYSET)":    aead.EnvSource("KEYSET"),
-		"aead.EnvSource((not the n": aead.EnvSource(`{"key": "secret"}`),
+		"aead.EnvSource((not a var": aead.EnvSource(`{"key": "secret"}`),
 		"aead.FileSource(/run/ks)":  aead.FileSource("/run/ks"),
 		"aead.FileSource(not a pat": aead.FileSource(`{"key": "secret"}`),
 		"aead.WithContext(...)":     aead.WithContext(plainAEAD{"secret"}),

@@ -202,7 +202,7 @@ func (e *Envelope) refuse(header []byte, err error) {
 	e.known.remove(header)
 	if current := e.current.Load(); current != nil && current.is(header) && !current.retired.Swap(true) {
 		current.confirmed.Store(never)
-		e.log.Error("sealcache: the key-encryption key refuses the data key in use; a new one is made", "error", err)
+		e.log.Error("sealcache: the key-encryption key refuses the current data key, so a new one is made", "error", err)
 	}
 }
 

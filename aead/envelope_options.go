@@ -155,7 +155,7 @@ func envelopeConfigOf(opts []EnvelopeOption) (*envelopeConfig, error) {
 	var errs []error
 	for _, opt := range opts {
 		if opt == nil {
-			errs = append(errs, errors.New("aead: nil EnvelopeOption"))
+			errs = append(errs, errors.New("aead: envelope: an EnvelopeOption is nil"))
 			continue
 		}
 		errs = append(errs, opt.applyEnvelope(c))

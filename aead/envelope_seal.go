@@ -94,7 +94,7 @@ func (e *Envelope) wrap(ctx context.Context, f *flight) (done bool) {
 		wait := backoff(e.wrapFails) + time.Duration(len(e.wrapSlots))*maxWrapBackoff
 		e.wrapFails++
 		e.nextWrap.Store(e.clock.now() + int64(wait))
-		e.log.WarnContext(ctx, "sealcache: no new data key could be made; the present one seals up to its limits", "failures", e.wrapFails, "retry_after", wait, "error", err)
+		e.log.WarnContext(ctx, "sealcache: cannot make a new data key; the current one is used up to its limits", "failures", e.wrapFails, "retry_after", wait, "error", err)
 	default:
 		e.install(key)
 		e.log.DebugContext(ctx, "sealcache: new data key", "type", shortType(e.template.GetTypeUrl()))
@@ -145,7 +145,7 @@ func (e *Envelope) newDataKey(ctx context.Context) (*dataKey, error) {
 	key.born = e.clock.now() // before the call, so that its duration counts
 	wrapped, err := e.wrapByKEK(ctx, bytes.Clone(serialized))
 	if err == nil && bytes.Contains(wrapped, serialized) {
-		err = errors.New("the key-encryption key does not encrypt: its answer contains the data key")
+		err = errors.New("the key-encryption key does not encrypt: its output contains the plaintext data key")
 	}
 	if err == nil {
 		key.header, err = dataKeyHeader(wrapped)
@@ -156,7 +156,7 @@ func (e *Envelope) newDataKey(ctx context.Context) (*dataKey, error) {
 	}
 	e.stats.wraps.Add(1)
 	if err := e.proveByKEK(ctx, key); err != nil {
-		return nil, wrapError("proving a new data key", err)
+		return nil, wrapError("testing a new data key", err)
 	}
 	key.proved.Store(true)
 	key.confirmed.Store(key.born)
@@ -187,9 +187,9 @@ func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 	unwrapped, err := e.unwrap(ctx, releaser(e.wrapSlots), key.header)
 	switch {
 	case isRefusal(err):
-		return fmt.Errorf("the key-encryption key refuses what it wrapped: %w", err)
+		return fmt.Errorf("the key-encryption key cannot unwrap the data key that it wrapped: %w", err)
 	case err == nil && !unwrapped.same(key):
-		return errors.New("the key-encryption key unwraps another data key than it wrapped")
+		return errors.New("the key-encryption key unwrapped a different data key than it wrapped")
 	}
 	return err
 }
@@ -202,7 +202,7 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, kekTimeout, errNoAnswer)
 	defer cancel()
 	if err := take(ctx, e.wrapSlots); err != nil {
-		return wrapError("proving the wrap context", err)
+		return wrapError("testing the wrap context", err)
 	}
 	unwrapped, err := callKEK(ctx, releaser(e.wrapSlots), func() ([]byte, error) {
 		return e.kek.DecryptWithContext(ctx, key.header[wrappedLenSize:], append([]byte("not "), e.contexts.wrap...))
@@ -212,7 +212,7 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey) error {
 	case err == nil:
 		return errors.New("aead: WithWrapContext: the key-encryption key does not authenticate associated data")
 	case !isRefusal(err):
-		return wrapError("proving the wrap context", err)
+		return wrapError("testing the wrap context", err)
 	}
 	return nil
 }

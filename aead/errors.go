@@ -14,12 +14,12 @@ var (
 	// ErrUnauthentic means that a ciphertext did not authenticate. It was altered or cut, belongs to other associated
 	// data, or was sealed under another key. The error hides on purpose which of these happened. The answer is
 	// definite: opening the same bytes again gives it again.
-	ErrUnauthentic = errors.New("aead: does not authenticate: altered, moved, or sealed under another key")
+	ErrUnauthentic = errors.New("aead: ciphertext does not authenticate: altered, moved, or sealed under another key")
 
 	// ErrUnknownKey means that a ciphertext was sealed under another key than those at hand: it names a key that the keyset does
 	// not hold or does not allow to be used, or it has the form of another AEAD. A Keyring returns a *KeyError for the former. If
 	// the keyset was changed, reload it: another process may have loaded the new one first.
-	ErrUnknownKey = errors.New("aead: sealed under a key that is not available in the keyset")
+	ErrUnknownKey = errors.New("aead: ciphertext was sealed under a key that is not available in the keyset")
 
 	// ErrKeyServiceUnavailable means that a data key could not be wrapped or unwrapped, and that the key-encryption key did not
 	// refuse it: an outage, a timeout, missing permissions, an answer that is not a data key. The value may be sound. Try
@@ -29,22 +29,22 @@ var (
 	// ErrTooManyDataKeys means that an unknown data key was turned away. Too many data keys wait for the key service, or too
 	// many were unwrapped under which no value opened. This is the sign of planted values. It is neither an outage nor a refusal:
 	// a later attempt may open the value.
-	ErrTooManyDataKeys = errors.New("aead: too many unknown data keys")
+	ErrTooManyDataKeys = errors.New("aead: open: too many unknown data keys wait for the key service")
 
 	// ErrKeyExhausted means that a key has sealed as many messages as is safe with random 96-bit nonces (2^32, NIST SP
 	// 800-38D). Make a new primary key, or use an Envelope, which makes its own.
-	ErrKeyExhausted = errors.New("aead: key has sealed as many messages as is safe (rotate it, or use an Envelope)")
+	ErrKeyExhausted = errors.New("aead: seal: key has sealed as many messages as is safe (rotate the key, or use an Envelope)")
 
 	// ErrUnknownTenant means that the function of WithTenants knows no tenant of this id. Nothing is sealed or opened for it.
-	ErrUnknownTenant = errors.New("aead: unknown tenant")
+	ErrUnknownTenant = errors.New("aead: unknown tenant: WithTenants has no key-encryption key for it")
 
 	// ErrClosed means that the Keyring or Envelope was used after Close.
-	ErrClosed = errors.New("aead: used after Close")
+	ErrClosed = errors.New("aead: the key is closed and cannot be used")
 )
 
 // errOtherForm is the refusal of a ciphertext that another AEAD may have written, such as an Envelope before a Keyring took
 // its place. It is allocated once, so that planted values cause no extra work.
-var errOtherForm = fmt.Errorf("%w: it is not in the form that this key writes", ErrUnknownKey)
+var errOtherForm = fmt.Errorf("%w: the ciphertext is not in the form that this key writes", ErrUnknownKey)
 
 // leastCiphertext is the length of an authentication tag. No AEAD writes fewer bytes, so shorter ones were cut.
 const leastCiphertext = 16
@@ -63,7 +63,7 @@ type KeyError struct {
 // Error names the key and those present. Key ids are public: every ciphertext begins with one.
 func (e *KeyError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "aead: sealed under key %d, which ", e.KeyID)
+	fmt.Fprintf(&b, "aead: ciphertext was sealed under key %d, which ", e.KeyID)
 	switch e.Status {
 	case keyset.Disabled:
 		b.WriteString("is disabled in the keyset")

@@ -91,7 +91,7 @@ func TestOpenKEKRefuses(t *testing.T) {
 		"aws-kms://" + secret:                  {nil, "unknown scheme"},
 		"gcp-kms://" + secret:                  {nil, "unknown scheme"},
 		"fake://" + secret:                     {[]aead.KEKOpener{fake, fake}, `two openers claim the scheme "fake"`},
-		"fake:" + secret:                       {[]aead.KEKOpener{nil}, "nil opener"},
+		"fake:" + secret:                       {[]aead.KEKOpener{nil}, "an opener is nil"},
 		"x:" + secret:                          {[]aead.KEKOpener{&opener{schemes: []string{"file"}}}, `two openers claim the scheme "file"`},
 		"y:" + secret:                          {[]aead.KEKOpener{&opener{schemes: []string{"Upper"}}}, "not a URI scheme"},
 		"file://host/" + secret:                {nil, "file:///absolute/path"},

@@ -79,7 +79,7 @@ var _ KEK = (*KEKSet)(nil)
 // twice, and more than 16 keys are errors.
 func NewKEKSet(primary tink.AEADWithContext, others ...tink.AEADWithContext) (*KEKSet, error) {
 	if len(others) >= maxKEKSet {
-		return nil, fmt.Errorf("aead: KEK set: %d keys (at most %d are allowed)", len(others)+1, maxKEKSet)
+		return nil, fmt.Errorf("aead: KEK set: got %d keys (at most %d are allowed)", len(others)+1, maxKEKSet)
 	}
 	s := &KEKSet{local: true, clock: newClock()}
 	for i, kek := range append([]tink.AEADWithContext{primary}, others...) {
@@ -277,7 +277,7 @@ func (q *kekSetQuestion) failure(ctx context.Context) error {
 	if len(definite) == 0 {
 		definite = q.refused
 	}
-	return fmt.Errorf("aead: KEK set: all %d keys refuse: %w", len(q.refused), errors.Join(definite...))
+	return fmt.Errorf("aead: KEK set: all %d keys refuse the ciphertext: %w", len(q.refused), errors.Join(definite...))
 }
 
 // Stats returns the counts of each member, the primary first.

@@ -109,7 +109,7 @@ func (k *Keyring) compareKeys(ctx context.Context, old, r *loadedKeyset) {
 		k.stats.isUnrelated.Store(true)
 	}
 	k.stats.unrelated.Add(1)
-	k.log.ErrorContext(ctx, "sealcache: the reloaded keyset has none of the former keys; values under those do not open")
+	k.log.ErrorContext(ctx, "sealcache: the reloaded keyset has none of the former keys, so values under them do not open")
 }
 
 // kekCheckRetry bounds the time to the next question after an outage or a refusal.
@@ -148,12 +148,12 @@ func (k *Keyring) checkKEK() {
 		if current.refused == nil {
 			k.stats.refusals.Add(1)
 			k.keyset.Store(&loadedKeyset{refused: errKeysetRefused, digests: digestsOf(current.handle)})
-			k.log.ErrorContext(ctx, "sealcache: the key-encryption key refuses the keyset; it is out of service", "error", err)
+			k.log.ErrorContext(ctx, "sealcache: the key-encryption key refuses the keyset, so the keyset is out of service", "error", err)
 			k.notify()
 		}
 	case err != nil:
 		if !errors.Is(err, context.Canceled) {
-			k.log.WarnContext(ctx, "sealcache: the key-encryption key did not answer the check of the keyset", "error", err)
+			k.log.WarnContext(ctx, "sealcache: keyset check: the key-encryption key did not answer", "error", err)
 		}
 	case current.refused != nil:
 		r, err := newLoadedKeyset(handle, &k.counters)

@@ -110,7 +110,7 @@ func (f keyringFunction) config(kek tink.AEADWithContext, opts []KeyringOption) 
 	var errs []error
 	for _, opt := range opts {
 		if opt == nil {
-			errs = append(errs, errors.New("aead: nil KeyringOption"))
+			errs = append(errs, errors.New("aead: keyring: a KeyringOption is nil"))
 			continue
 		}
 		errs = append(errs, opt.applyKeyring(c))

@@ -68,7 +68,7 @@ func (k *Keyring) reload(ctx context.Context, onlyChanged bool) error {
 // logNotReloaded logs a failed reload, and which keyset is in service.
 func (k *Keyring) logNotReloaded(ctx context.Context, old *loadedKeyset, err error) {
 	if old.refused != nil {
-		k.log.ErrorContext(ctx, "sealcache: keyset not reloaded; none is in service, because its KEK refused the old one", "error", err)
+		k.log.ErrorContext(ctx, "sealcache: keyset not reloaded, and none is in service: the KEK refused the old keyset", "error", err)
 		return
 	}
 	k.log.ErrorContext(ctx, "sealcache: keyset not reloaded; the old one stays in service", "error", err)
@@ -190,7 +190,7 @@ func (k *Keyring) watchLoop(ctx context.Context, every time.Duration, events <-c
 			return
 		case <-events:
 		case err := <-errs: // an overflow: events were lost
-			k.log.WarnContext(ctx, "sealcache: changes of the keyset file were missed; it is read again", "error", err)
+			k.log.WarnContext(ctx, "sealcache: changes of the keyset file were missed, so the file is read again", "error", err)
 		case <-timer.C:
 			soon = false
 			loadCtx, cancel := context.WithTimeout(ctx, backgroundTimeout)

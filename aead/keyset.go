@@ -16,7 +16,7 @@ import (
 	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
-var errNilKEK = errors.New("aead: a keyset needs a key-encryption key (or aead/insecurecleartextkeyset)")
+var errNilKEK = errors.New("aead: keyset: the key-encryption key is nil (plaintext keysets: insecurecleartextkeyset)")
 
 // CreateKeyset makes a keyset of one new key from the template t, and writes it to w as Tink's JSON, its key sealed under
 // kek. The template is one for an AEAD (Keyring, or the KEK of an Envelope) or a PRF (OpenPRF).
@@ -76,7 +76,7 @@ func OpenPRF(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...
 	}
 	set, err := prf.NewPRFSet(handle)
 	if err != nil {
-		return nil, fmt.Errorf("aead: the keyset is not one of PRF keys: %w", err)
+		return nil, fmt.Errorf("aead: the keyset does not hold PRF keys: %w", err)
 	}
 	for i := range handle.Len() {
 		entry, err := handle.Entry(i)
@@ -102,7 +102,7 @@ func (p positionedPRF) KeysetPosition() int { return p.position }
 // newKeysetHandle makes a key and checks that this package can use it.
 func newKeysetHandle(t *tinkpb.KeyTemplate) (*keyset.Handle, error) {
 	if t == nil {
-		return nil, errors.New("aead: a keyset needs a key template")
+		return nil, errors.New("aead: keyset: the key template is nil")
 	}
 	handle, err := keyset.NewHandle(t)
 	if err != nil {
@@ -116,7 +116,7 @@ func newKeysetHandle(t *tinkpb.KeyTemplate) (*keyset.Handle, error) {
 	if _, err := prf.NewPRFSet(handle); err == nil {
 		return handle, nil
 	}
-	return nil, fmt.Errorf("aead: key template %s is for neither a usable AEAD nor a PRF: %w", shortType(t.GetTypeUrl()), aeadErr)
+	return nil, fmt.Errorf("aead: key template %s makes neither a supported AEAD key nor a PRF key: %w", shortType(t.GetTypeUrl()), aeadErr)
 }
 
 // parseKeyset opens a serialized keyset. The errors of parsers are not passed on: they quote their input, which may be
@@ -180,7 +180,7 @@ func unnamedWarning(c *keyringConfig) func(context.Context) {
 		return nil
 	}
 	return func(ctx context.Context) {
-		c.log.WarnContext(ctx, "sealcache: the keyset was sealed without a name; seal it again with one (sealcache keys rewrap)", "keyset_name", c.name)
+		c.log.WarnContext(ctx, "sealcache: the keyset is not bound to a name (bind it with sealcache keys rewrap)", "keyset_name", c.name)
 	}
 }
 

@@ -40,7 +40,7 @@ func (c *messageCounter) reserve(keyID uint32, log *slog.Logger) error {
 		return fmt.Errorf("%w (key %d, %d messages in this process)", ErrKeyExhausted, keyID, uint64(maxRandomNonces))
 	}
 	if c.warned.CompareAndSwap(false, true) {
-		log.Warn("sealcache: a key nears its limit of messages (rotate it, or use an Envelope)",
+		log.Warn("sealcache: a key has nearly reached its limit of messages (rotate the key, or use an Envelope)",
 			"key_id", keyID, "messages_of_this_process", n, "allowed_over_all_processes", uint64(maxRandomNonces))
 	}
 	return nil

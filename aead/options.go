@@ -22,7 +22,7 @@ func (o loggerOption) applyKeyring(c *keyringConfig) error   { return o.set(&c.l
 
 func (o loggerOption) set(log **slog.Logger) error {
 	if o.log == nil {
-		return errors.New("aead: WithLogger: nil logger")
+		return errors.New("aead: WithLogger: the logger is nil")
 	}
 	*log = o.log
 	return nil

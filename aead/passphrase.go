@@ -52,7 +52,7 @@ type argonParams struct {
 func passphraseParams() argonParams { return argonParams{time: 3, threads: 4, memory: 64 << 10} }
 
 // errOtherPassphrase is allocated once, so that planted values cause no extra work.
-var errOtherPassphrase = fmt.Errorf("%w: sealed under another passphrase or salt", ErrUnknownKey)
+var errOtherPassphrase = fmt.Errorf("%w: the ciphertext was sealed under another passphrase or salt", ErrUnknownKey)
 
 // passphraseKEK seals and opens under one key that is derived from a passphrase when it is opened. Nothing that it reads
 // makes it derive another.
@@ -86,7 +86,7 @@ func openPassphraseKEK(ctx context.Context, uri string) (KEK, error) {
 		return nil, errors.New("want passphrase:env:NAME or passphrase:file:/absolute/path")
 	}
 	if !hasQuery {
-		slog.Default().WarnContext(ctx, "sealcache: passphrase KEK without its own salt (append ?salt= and 32 random hex digits)")
+		slog.Default().WarnContext(ctx, "sealcache: passphrase KEK needs its own salt (append ?salt= and 32 random hex digits)")
 	}
 	return newPassphraseKEK(ctx, withoutLineEnd(passphrase), salt, passphraseParams())
 }

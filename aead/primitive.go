@@ -38,7 +38,7 @@ func newGCMPrimitive(key []byte, sealing bool) (*primitive, error) {
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		return nil, errors.New("aead: AES key not accepted")
+		return nil, errors.New("aead: crypto/aes refused the AES key")
 	}
 	p := &primitive{overhead: gcmOverhead}
 	if p.open, err = cipher.NewGCM(block); err != nil {
@@ -59,7 +59,7 @@ func newGCMPrimitive(key []byte, sealing bool) (*primitive, error) {
 func newTinkPrimitive(a tink.AEAD) (*primitive, error) {
 	sealed, err := a.Encrypt(nil, nil)
 	if err != nil {
-		return nil, fmt.Errorf("aead: the key does not seal: %w", err)
+		return nil, fmt.Errorf("aead: keyset: the key does not seal: %w", err)
 	}
 	return &primitive{tink: a, overhead: len(sealed)}, nil
 }
@@ -68,7 +68,7 @@ func newTinkPrimitive(a tink.AEAD) (*primitive, error) {
 func (p *primitive) sealTo(dst, plaintext, associatedData []byte) ([]byte, error) {
 	if p.seal != nil {
 		if uint64(len(plaintext)) > maxGCMPlaintext {
-			return nil, fmt.Errorf("aead: message of %d bytes is too long for AES-GCM", len(plaintext))
+			return nil, fmt.Errorf("aead: seal: message of %d bytes is too long for AES-GCM", len(plaintext))
 		}
 		return p.seal.Seal(dst, nil, plaintext, associatedData), nil
 	}

@@ -56,7 +56,7 @@ func newSourceReader(src Source) *sourceReader {
 // load returns a serialized keyset of bounded size.
 func (r *sourceReader) load(ctx context.Context) ([]byte, error) {
 	if r.src == nil {
-		return nil, errors.New("aead: a keyset needs a source")
+		return nil, errors.New("aead: keyset: the source is nil")
 	}
 	data, err := abandonable(ctx, r.slots, r.src.Load)
 	if err != nil {
@@ -77,7 +77,7 @@ func abandonable(ctx context.Context, slots chan struct{}, read func(context.Con
 	ctx, cancel := context.WithTimeoutCause(ctx, sourceTimeout, errSourceNoAnswer)
 	defer cancel()
 	if err := take(ctx, slots); err != nil {
-		return nil, fmt.Errorf("aead: keyset: the source hangs: %w", err)
+		return nil, fmt.Errorf("aead: keyset: earlier reads of the source still hang: %w", err)
 	}
 	return callKEK(ctx, releaser(slots), func() (out []byte, err error) {
 		defer func() {
@@ -223,7 +223,7 @@ func (e envSource) quoted() string {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
 	name := string(e)
 	if name == "" || len(name) > 64 || strings.Trim(name[:1], letters) != "" || strings.Trim(name, letters+"0123456789") != "" {
-		return " (not the name of a variable: letters, digits, _)"
+		return " (not a variable name: use letters, digits, _)"
 	}
 	return " " + name
 }

@@ -35,7 +35,7 @@ const (
 func WithTenants(open func(ctx context.Context, id string) (tink.AEADWithContext, error)) EnvelopeOption {
 	return envelopeOption(func(c *envelopeConfig) error {
 		if open == nil {
-			return errors.New("aead: WithTenants: nil function")
+			return errors.New("aead: WithTenants: the function is nil")
 		}
 		return c.setTenants(open, false)
 	})
@@ -59,7 +59,7 @@ func WithTenantKEKs(template string, openers ...KEKOpener) EnvelopeOption {
 
 func (c *envelopeConfig) setTenants(open func(context.Context, string) (tink.AEADWithContext, error), own bool) error {
 	if c.tenants != nil {
-		return errors.New("aead: WithTenants and WithTenantKEKs are given twice, or both")
+		return errors.New("aead: WithTenants, WithTenantKEKs: only one of them may be given, and once")
 	}
 	c.tenants, c.ownTenants = open, own
 	return nil
@@ -115,7 +115,7 @@ func newTenants(c *envelopeConfig) *tenants {
 // The tenant is usable until the Envelope is closed.
 func (e *Envelope) Tenant(id string) (tink.AEADWithContext, error) {
 	if e.tenants == nil {
-		return nil, errors.New("aead: tenant: the Envelope has none (WithTenants)")
+		return nil, errors.New("aead: tenant: the Envelope has no tenants (set WithTenants or WithTenantKEKs)")
 	}
 	if err := checkTenantID(id); err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ const (
 )
 
 // errOtherTenant is allocated once, so that planted values cause no extra work.
-var errOtherTenant = fmt.Errorf("%w: the data key is another tenant's", ErrUnauthentic)
+var errOtherTenant = fmt.Errorf("%w: the data key belongs to another tenant", ErrUnauthentic)
 
 // commitToDataKey returns the commitment to a data key and its tenant.
 func commitToDataKey(tenant string, serialized []byte) ([]byte, error) {
@@ -192,7 +192,7 @@ func (k *tenantKEK) tryOpen(ctx context.Context) {
 	err = answered(ctx, err)
 	switch {
 	case err == nil && nilcheck.IsNil(kek):
-		err = fmt.Errorf("%w: its key-encryption key is nil", ErrUnknownTenant)
+		err = fmt.Errorf("%w: the function returned a nil key", ErrUnknownTenant)
 	case err == nil:
 		err = k.tenants.keep(kek)
 	case !errors.Is(err, ErrUnknownTenant) && !errors.Is(err, ErrKeyServiceUnavailable):

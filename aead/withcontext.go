@@ -26,7 +26,7 @@ func WithContext(a tink.AEAD) tink.AEADWithContext {
 
 type localAEAD struct{ aead tink.AEAD }
 
-var errNilAEAD = errors.New("aead: WithContext: nil AEAD")
+var errNilAEAD = errors.New("aead: WithContext: the AEAD is nil")
 
 func (l localAEAD) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
 	if ctx.Err() != nil {

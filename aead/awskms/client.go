@@ -119,9 +119,9 @@ func classify(err error, needs string) *keyservice.Failure {
 	case "KMSInvalidStateException":
 		// A key store that is not connected and a replica that is being made have the same code, and pass.
 		if text := api.ErrorMessage(); strings.Contains(text, "pending deletion") || strings.Contains(text, "pending replica deletion") {
-			return keyservice.Refuse(aead.ErrUnknownKey, "the key waits for its deletion", err)
+			return keyservice.Refuse(aead.ErrUnknownKey, "the key is scheduled for deletion", err)
 		}
-		return &keyservice.Failure{Reason: "the key cannot be used in its present state", Cause: err}
+		return &keyservice.Failure{Reason: "the state of the key does not allow its use", Cause: err}
 	case "InvalidKeyUsageException", "UnsupportedOperationException":
 		return &keyservice.Failure{Reason: "the key is not a symmetric key for encryption", Cause: err}
 	case "AccessDeniedException":
@@ -132,7 +132,7 @@ func classify(err error, needs string) *keyservice.Failure {
 		"MissingAuthenticationToken", "MissingAuthenticationTokenException", "ExpiredToken", "ExpiredTokenException":
 		return &keyservice.Failure{Reason: "the AWS credentials are wrong or have expired", Cause: err}
 	}
-	f := &keyservice.Failure{Reason: "an answer of an unknown kind", Cause: err}
+	f := &keyservice.Failure{Reason: "AWS KMS gave an answer of unknown form", Cause: err}
 	if errors.As(err, &answer) {
 		f.Reason = "status " + strconv.Itoa(answer.HTTPStatusCode())
 	}

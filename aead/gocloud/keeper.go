@@ -55,7 +55,7 @@ func (k *keeper) encrypt(ctx context.Context, in []byte) ([]byte, error) {
 	case err != nil:
 		return nil, k.classify(err, "encrypt")
 	case len(out) == 0:
-		return nil, &keyservice.Failure{Reason: "the answer holds no ciphertext"}
+		return nil, &keyservice.Failure{Reason: "the answer contains no ciphertext"}
 	}
 	return out, nil
 }
@@ -99,7 +99,7 @@ func (k *keeper) Probe(ctx context.Context) error {
 	var f *keyservice.Failure
 	switch {
 	case err == nil:
-		return &keyservice.Failure{Reason: "the service decrypts bytes that it never encrypted"}
+		return &keyservice.Failure{Reason: "the service decrypts random bytes that it never encrypted"}
 	case errors.As(err, &f) && errors.Is(f.Refusal, aead.ErrUnauthentic), gcerrors.Code(f.Unwrap()) == gcerrors.Unknown && !k.answers(err):
 		return nil
 	}

@@ -102,7 +102,7 @@ func authenticated() []azkeys.EncryptionAlgorithm {
 // errors and logs, and must not be a secret. The KEK does not close the Keeper.
 func NewKEK(ctx context.Context, k *secrets.Keeper, name string) (aead.KEK, error) {
 	if k == nil || name == "" {
-		return nil, errors.New("gocloud: NewKEK: nil Keeper, or no name")
+		return nil, errors.New("gocloud: NewKEK: the Keeper is nil, or the name is empty")
 	}
 	kek, err := keyservice.Open(ctx, keyservice.Key{Module: "gocloud", Name: name}, &keeper{keeper: k, close: func() error { return nil }})
 	if err != nil {

@@ -103,7 +103,7 @@ func loginFailed(err error) error {
 		case 400, 403:
 			f.Reason = "login: Vault refuses the role or its secret"
 		case 404:
-			f.Reason = "login: the login method is not mounted there"
+			f.Reason = "login: the login method is not mounted at this path"
 		}
 		return &keyservice.Failure{Reason: f.Reason, Cause: err}
 	}
@@ -153,7 +153,7 @@ func lookUp(ctx context.Context, client *api.Client) (*api.Secret, error) {
 	}
 	renewable, err := found.TokenIsRenewable()
 	if err != nil {
-		return nil, &keyservice.Failure{Reason: "token: the answer holds no lifetime"}
+		return nil, &keyservice.Failure{Reason: "token: the answer of Vault contains no lifetime"}
 	}
 	return &api.Secret{Auth: &api.SecretAuth{ClientToken: token, Renewable: renewable, LeaseDuration: int(ttl.Seconds())}}, nil
 }

@@ -73,7 +73,7 @@ func (o Opener) client(t target) (*api.Client, error) {
 			return nil, errors.New("the opener has both a Client and an Auth")
 		}
 		if t.auth.given || t.namespace != "" {
-			return nil, errors.New("the URI sets a login or a namespace, and the opener has a Client")
+			return nil, errors.New("the URI sets a login or a namespace, which the opener's Client already has")
 		}
 		if u, err := url.Parse(client.Address()); t.host != "" && (err != nil || u.Host != t.host) {
 			return nil, errors.New("the URI names another host than the opener's Client")
@@ -98,7 +98,7 @@ func (t target) newClient() (*api.Client, error) {
 	}
 	env, err := url.Parse(cfg.Address)
 	if err != nil || env.User != nil {
-		return nil, errors.New("VAULT_ADDR is not a URL without user and password")
+		return nil, errors.New("VAULT_ADDR must be a URL without user and password")
 	}
 	if t.host != "" && t.host != env.Host {
 		cfg.Address = "https://" + t.host

@@ -62,7 +62,7 @@ func (s *session) run(secret *api.Secret) {
 		case !ended:
 			secret = next
 		case !s.login.repeatable:
-			s.log.ErrorContext(s.done, "sealcache: the Vault token ends and cannot be renewed; set a new one and restart")
+			s.log.ErrorContext(s.done, "sealcache: the Vault token expires and cannot be renewed (set a new one and restart)")
 			<-s.done.Done()
 			return
 		default:

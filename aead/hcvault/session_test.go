@@ -195,6 +195,6 @@ func TestTokenThatEnds(t *testing.T) {
 		if strings.Contains(string(b), "short-lived-token") {
 			t.Fatalf("the log shows the token: %s", b)
 		}
-		return strings.Contains(string(b), "level=ERROR") && strings.Contains(string(b), "the Vault token ends")
+		return strings.Contains(string(b), "level=ERROR") && strings.Contains(string(b), "the Vault token expires")
 	})
 }

@@ -63,7 +63,7 @@ func (t *transit) Probe(ctx context.Context) error {
 	var f *keyservice.Failure
 	switch {
 	case err == nil:
-		return &keyservice.Failure{Reason: "the service decrypts bytes that it never encrypted"}
+		return &keyservice.Failure{Reason: "the service decrypts random bytes that it never encrypted"}
 	case errors.As(err, &f) && f.Refusal != nil && f.Reason != reasonNoKey:
 		return nil
 	case hasStatus(err, http.StatusInternalServerError): // an RSA key; Wrap then says what is wrong with it
@@ -100,7 +100,7 @@ func (t *transit) call(ctx context.Context, operation, want string, body map[str
 			return s, nil
 		}
 	}
-	return "", &keyservice.Failure{Reason: "the answer holds no " + want}
+	return "", &keyservice.Failure{Reason: "the answer contains no " + want}
 }
 
 const ciphertextPrefix = "vault:v"
@@ -164,14 +164,14 @@ func classify(err error, needs string) *keyservice.Failure {
 		}
 		switch {
 		case strings.Contains(text, "missing 'context' for key derivation"):
-			f.Reason = "the key is derived (make one with derived=false)"
+			f.Reason = "the key is made with derived=true (make one with derived=false)"
 		case strings.Contains(text, "non-AEAD"), strings.Contains(text, "not supported for key type"):
-			f.Reason = "the key's type does not authenticate (make one of type aes256-gcm96)"
+			f.Reason = "the key's type does not authenticate associated data (make an aes256-gcm96 key)"
 		}
 	case http.StatusForbidden:
-		f.Reason, f.Needs = "permission denied, or the token has ended", needs
+		f.Reason, f.Needs = "permission denied, or the token has expired", needs
 	case http.StatusNotFound:
-		f.Reason = "no transit engine is mounted there"
+		f.Reason = "no transit engine is mounted at this path"
 	case http.StatusTooManyRequests:
 		f.Reason = "throttled"
 	case http.StatusServiceUnavailable:

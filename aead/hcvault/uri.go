@@ -124,15 +124,15 @@ func (a authParameters) check() error {
 	switch a.method {
 	case "approle":
 		if kubernetes || a.tokenFile != "" || a.roleID == "" || (a.secretIDFile == "") == (a.secretIDEnv == "") {
-			return errors.New("auth=approle takes role-id, and secret-id-file or secret-id-env")
+			return errors.New("auth=approle needs role-id and one of secret-id-file and secret-id-env")
 		}
 	case "kubernetes":
 		if approle || a.tokenFile != "" || a.role == "" {
-			return errors.New("auth=kubernetes takes role, and optionally jwt-file")
+			return errors.New("auth=kubernetes needs role, and allows only jwt-file besides")
 		}
 	default:
 		if approle || kubernetes || a.mount != "" {
-			return errors.New("the URI has parameters of a login, and no auth=approle or auth=kubernetes")
+			return errors.New("the URI has login parameters without auth=approle or auth=kubernetes")
 		}
 	}
 	return nil

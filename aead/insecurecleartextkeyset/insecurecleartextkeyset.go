@@ -39,7 +39,7 @@ func OpenPRF(ctx context.Context, src aead.Source) (*prf.Set, error) {
 // its file the mode 0600. The template is one for an AEAD or a PRF.
 func CreateKeyset(w io.Writer, t *tinkpb.KeyTemplate) error {
 	if t == nil {
-		return errors.New("insecurecleartextkeyset: a keyset needs a key template")
+		return errors.New("insecurecleartextkeyset: keyset: the key template is nil")
 	}
 	handle, err := keyset.NewHandle(t)
 	if err != nil {
@@ -60,13 +60,13 @@ func usable(handle *keyset.Handle) error {
 	if _, prfErr := prf.NewPRFSet(handle); prfErr == nil {
 		return nil
 	}
-	return fmt.Errorf("insecurecleartextkeyset: key template is for neither a usable AEAD nor a PRF: %w", err)
+	return fmt.Errorf("insecurecleartextkeyset: key template makes neither a supported AEAD key nor a PRF key: %w", err)
 }
 
 // Handle reads a keyset in plaintext, as JSON or binary, to be changed with Tink's keyset.Manager.
 func Handle(ctx context.Context, src aead.Source) (*keyset.Handle, error) {
 	if src == nil {
-		return nil, errors.New("insecurecleartextkeyset: a keyset needs a source")
+		return nil, errors.New("insecurecleartextkeyset: keyset: the source is nil")
 	}
 	data, err := src.Load(ctx)
 	if err != nil {

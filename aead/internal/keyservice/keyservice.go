@@ -73,7 +73,7 @@ func Open(ctx context.Context, key Key, client Client) (*KEK, error) {
 }
 
 // errDecryptOnly is the answer to a caller that wraps under a key that was opened for decryption.
-var errDecryptOnly = errors.New("opened with decrypt-only=true")
+var errDecryptOnly = errors.New("the key was opened with decrypt-only=true and cannot encrypt")
 
 // EncryptWithContext implements tink.AEADWithContext. A failure is aead.ErrKeyServiceUnavailable.
 func (k *KEK) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
@@ -90,7 +90,7 @@ func (k *KEK) EncryptWithContext(ctx context.Context, plaintext, associatedData 
 	case err != nil:
 		return nil, k.ended(ctx, "wrap", withoutRefusal(err))
 	case len(out) == 0:
-		return nil, k.failed("wrap", &Failure{Reason: "the answer holds no ciphertext"})
+		return nil, k.failed("wrap", &Failure{Reason: "the answer contains no ciphertext"})
 	}
 	return out, nil
 }
@@ -107,7 +107,7 @@ func (k *KEK) DecryptWithContext(ctx context.Context, ciphertext, associatedData
 	out, err := k.client.Unwrap(ctx, ciphertext, associatedData)
 	var f *Failure
 	if errors.As(err, &f) && errors.Is(f.Refusal, aead.ErrUnauthentic) && !bytes.HasPrefix(ciphertext, k.start) {
-		err = Refuse(aead.ErrUnknownKey, "not in the form that this key writes", f.Cause)
+		err = Refuse(aead.ErrUnknownKey, "the ciphertext is not in the form that this key writes", f.Cause)
 	}
 	if err != nil {
 		return nil, k.ended(ctx, "unwrap", err)
@@ -124,7 +124,7 @@ func (k *KEK) during(ctx context.Context, action string) (context.Context, func(
 		return nil, nil, k.failed(action, &Failure{Reason: ctx.Err().Error(), Cause: cause(ctx)})
 	}
 	if k.done.Err() != nil {
-		return nil, nil, k.failed(action, &Failure{Reason: "used after Close", Cause: aead.ErrClosed})
+		return nil, nil, k.failed(action, &Failure{Reason: "the key is closed and cannot be used", Cause: aead.ErrClosed})
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(k.done, func() { cancel(aead.ErrClosed) })
@@ -176,7 +176,7 @@ func (k *KEK) prove(ctx context.Context) error {
 		return k.ended(ctx, "", err)
 	}
 	if !bytes.Equal(opened, probe) {
-		return k.failed("", &Failure{Reason: "the service decrypts to other bytes than it encrypted"})
+		return k.failed("", &Failure{Reason: "the service decrypted to different bytes than it encrypted"})
 	}
 	_, err = k.client.Unwrap(ctx, sealed, append([]byte("not "), ad...))
 	var f *Failure
@@ -224,7 +224,7 @@ func ProbeUnwrap(ctx context.Context, c Client) error {
 	var f *Failure
 	switch {
 	case err == nil:
-		return &Failure{Reason: "the service decrypts bytes that it never encrypted"}
+		return &Failure{Reason: "the service decrypts random bytes that it never encrypted"}
 	case errors.As(err, &f) && errors.Is(f.Refusal, aead.ErrUnauthentic):
 		return nil
 	}
