@@ -3,6 +3,8 @@ package gcpkms_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -184,9 +186,19 @@ func TestOpenErrors(t *testing.T) {
 }
 
 func TestNoCredentials(t *testing.T) {
-	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", "/does/not/exist")
-	_, err := aead.OpenKEK(t.Context(), keyURI, gcpkms.Opener{})
-	if err == nil || !strings.Contains(err.Error(), "no Google Cloud credentials") {
-		t.Errorf("%v", err)
+	const secret = "hunter2-private-key"
+	file := filepath.Join(t.TempDir(), "credentials.json")
+	if err := os.WriteFile(file, []byte(`{"type":"service_account","private_key":"`+secret+`"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/does/not/exist", file} {
+		t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", path)
+		_, err := aead.OpenKEK(t.Context(), keyURI, gcpkms.Opener{})
+		if err == nil || !strings.Contains(err.Error(), keyName+": the file of GOOGLE_APPLICATION_CREDENTIALS is missing or not valid") {
+			t.Errorf("%v", err)
+		}
+		if err != nil && strings.Contains(err.Error(), secret) {
+			t.Errorf("the error shows a secret: %v", err)
+		}
 	}
 }

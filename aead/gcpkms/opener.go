@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -43,7 +44,11 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 	// The client keeps the context for the credentials that it fetches later.
 	client, err := kms.NewKeyManagementClient(context.WithoutCancel(ctx), slices.Clone(o.Options)...)
 	if err != nil {
-		return nil, keyservice.OpenError(t.describe(), &keyservice.Failure{Reason: reasonCredentials, Cause: err})
+		reason := reasonCredentials
+		if os.Getenv("GOOGLE_APPLICATION_CREDENTIALS") != "" {
+			reason = "the file of GOOGLE_APPLICATION_CREDENTIALS is missing or not valid"
+		}
+		return nil, keyservice.OpenError(t.describe(), &keyservice.Failure{Reason: reason, Cause: err})
 	}
 	limit := gax.WithTimeout(callTimeout)
 	client.CallOptions.Encrypt = append(client.CallOptions.Encrypt, limit)

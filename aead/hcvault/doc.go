@@ -45,7 +45,7 @@
 //
 // VAULT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE, VAULT_CACERT, VAULT_CAPATH, VAULT_CLIENT_CERT, VAULT_CLIENT_KEY,
 // VAULT_TLS_SERVER_NAME, VAULT_SKIP_VERIFY, VAULT_CLIENT_TIMEOUT, VAULT_MAX_RETRIES, VAULT_PROXY_ADDR and VAULT_AGENT_ADDR
-// work as Vault documents them. This package uses Vault's own client.
+// work as Vault documents them. This package uses Vault's own client. It does not read the file that "vault login" writes.
 //
 // # Tokens
 //
@@ -54,8 +54,9 @@
 //
 // # Errors
 //
-// A missing key, a missing capability and a server that ignores associated data are errors of OpenKEK. They name the key and
-// the capability. No error shows a token.
+// A missing key, a missing capability, a missing token and a server that ignores associated data are errors of OpenKEK. They
+// name the key and the capability. If Vault denies a call of OpenKEK, the token is looked up, to tell a missing capability from a
+// token that is wrong or has ended. No error shows a token.
 //
 // A ciphertext that does not authenticate is aead.ErrUnauthentic. One under a deleted key, under a version below
 // min_decryption_version or above the latest, is aead.ErrUnknownKey. Every other failure is aead.ErrKeyServiceUnavailable:

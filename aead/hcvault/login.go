@@ -143,6 +143,8 @@ func lookUp(ctx context.Context, client *api.Client) (*api.Secret, error) {
 	switch {
 	case hasStatus(err, 403):
 		return nil, nil //nolint:nilnil // no lifetime to watch
+	case hasStatus(err, 404):
+		return nil, &keyservice.Failure{Reason: "token: no Vault answers at this address", Cause: err}
 	case err != nil:
 		f := classify(err, "")
 		return nil, &keyservice.Failure{Reason: "token: " + f.Reason, Cause: err}

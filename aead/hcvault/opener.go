@@ -48,8 +48,8 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 	if log == nil {
 		log = slog.Default()
 	}
-	key := keyservice.Key{Module: "hcvault", Name: target.name(client), DecryptOnly: target.decryptOnly}
-	t := &transit{logical: client.Logical(), mount: target.mount, key: target.key}
+	key := keyservice.Key{Module: "hcvault", Name: target.name(client, o.Client == nil), DecryptOnly: target.decryptOnly}
+	t := &transit{client: client, mount: target.mount, key: target.key, opening: true}
 	if o.Client == nil {
 		login, err := o.login(target, client)
 		if err != nil {
@@ -63,6 +63,7 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 	if err != nil {
 		return nil, err // not a typed nil
 	}
+	t.opening = false
 	return kek, nil
 }
 
@@ -98,7 +99,7 @@ func (t target) newClient() (*api.Client, error) {
 	}
 	env, err := url.Parse(cfg.Address)
 	if err != nil || env.User != nil {
-		return nil, errors.New("VAULT_ADDR must be a URL without user and password")
+		return nil, errors.New("VAULT_ADDR must be a URL such as https://vault.example:8200, without user and password")
 	}
 	if t.host != "" && t.host != env.Host {
 		cfg.Address = "https://" + t.host

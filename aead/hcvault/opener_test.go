@@ -234,6 +234,38 @@ func TestDecryptOnly(t *testing.T) {
 	}
 }
 
+// A start that fails says which of the usual mistakes it is. They get the same few answers of Vault.
+func TestMistakesAtStart(t *testing.T) {
+	s := servertest.New(t, newEngine(t), false, token)
+	tls := servertest.New(t, newEngine(t), true, token)
+	s.Set("weak", &servertest.Token{Paths: []string{"transit/encrypt/cache"}})
+	at := "hcvault: transit/keys/cache at " + s.Addr() + ": "
+	for name, c := range map[string]struct {
+		uri       string
+		variables []string
+		want      string
+	}{
+		"no token":         {keyURI, []string{"VAULT_ADDR=" + s.URL()}, at + "no Vault token (needs VAULT_TOKEN, or a login in the URI)"},
+		"no permission":    {keyURI, []string{"VAULT_ADDR=" + s.URL(), "VAULT_TOKEN=weak"}, at + "permission denied (needs update on transit/decrypt/cache)"},
+		"an ended token":   {keyURI, []string{"VAULT_ADDR=" + s.URL(), "VAULT_TOKEN=ended"}, at + "permission denied, or the token is wrong or has expired"},
+		"https for http":   {keyURI, []string{"VAULT_ADDR=https://" + s.Addr(), "VAULT_TOKEN=" + token}, "the server does not speak TLS"},
+		"host without URL": {"hcvault://" + s.Addr() + "/transit/keys/cache", []string{"VAULT_TOKEN=" + token}, "the server does not speak TLS"},
+		"http for https":   {keyURI, []string{"VAULT_ADDR=http://" + tls.Addr(), "VAULT_TOKEN=" + token}, "token: the server speaks TLS (use https)"},
+		"not a Vault":      {keyURI, []string{"VAULT_ADDR=" + s.URL() + "/ui", "VAULT_TOKEN=" + token}, "token: no Vault answers at this address"},
+		"no scheme":        {keyURI, []string{"VAULT_ADDR=" + s.Addr(), "VAULT_TOKEN=" + token}, "VAULT_ADDR must be a URL"},
+		"no address":       {keyURI, []string{"VAULT_TOKEN=" + token, "VAULT_PROXY_ADDR=http://127.0.0.1:1"}, "at 127.0.0.1:8200 (VAULT_ADDR is not set): "},
+		"one slash":        {"hcvault:/transit/keys/cache", []string{"VAULT_ADDR=" + s.URL(), "VAULT_TOKEN=" + token}, "want hcvault://host"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			setenv(t, c.variables...)
+			_, err := aead.OpenKEK(t.Context(), c.uri, hcvault.Opener{})
+			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), token) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
 // Errors find Vault's own, and no formatted opener shows a token.
 func TestErrorOfVault(t *testing.T) {
 	s := servertest.New(t, newEngine(t), false, token)

@@ -18,9 +18,10 @@ import (
 // transit makes the calls of one key of a transit engine. It sends what Tink's integration sends (NewClientWithAEADOptions),
 // with a context.
 type transit struct {
-	logical    *api.Logical
+	client     *api.Client
 	mount, key string
 	session    *session // nil if the application owns the client
+	opening    bool     // the key is not open yet, so that a failure ends the start and should say all
 }
 
 // Wrap implements keyservice.Client.
@@ -88,12 +89,16 @@ func (t *transit) call(ctx context.Context, operation, want string, body map[str
 	if t.session != nil {
 		used = t.session.client.Token()
 	}
-	secret, err := t.logical.WriteWithContext(ctx, path, body)
+	secret, err := t.client.Logical().WriteWithContext(ctx, path, body)
 	if t.session != nil && hasStatus(err, http.StatusForbidden) && t.session.replaceToken(ctx, used) {
-		secret, err = t.logical.WriteWithContext(ctx, path, body)
+		secret, err = t.client.Logical().WriteWithContext(ctx, path, body)
 	}
 	if err != nil {
-		return "", classify(err, "update on "+path)
+		f := classify(err, "update on "+path)
+		if t.opening && hasStatus(err, http.StatusForbidden) {
+			t.explainDenial(ctx, f)
+		}
+		return "", f
 	}
 	if secret != nil {
 		if s, ok := secret.Data[want].(string); ok {
@@ -101,6 +106,18 @@ func (t *transit) call(ctx context.Context, operation, want string, body map[str
 		}
 	}
 	return "", &keyservice.Failure{Reason: "the answer contains no " + want}
+}
+
+// explainDenial tells a missing permission from a missing or ended token, which get the same answer.
+func (t *transit) explainDenial(ctx context.Context, denied *keyservice.Failure) {
+	if t.client.Token() == "" {
+		denied.Reason, denied.Needs = "no Vault token", "VAULT_TOKEN, or a login in the URI"
+		return
+	}
+	// A token without the default policy may not look itself up. Then the answer stays open.
+	if _, err := t.client.Auth().Token().LookupSelfWithContext(ctx); err == nil {
+		denied.Reason = "permission denied"
+	}
 }
 
 const ciphertextPrefix = "vault:v"
@@ -153,10 +170,13 @@ func classify(err error, needs string) *keyservice.Failure {
 	f := &keyservice.Failure{Reason: "status " + strconv.Itoa(r.StatusCode), Cause: err}
 	switch r.StatusCode {
 	case http.StatusBadRequest:
-		if r.RawError { // a proxy answers in Vault's place
+		text := strings.Join(r.Errors, "\n")
+		if r.RawError { // a proxy answers in Vault's place, or Go's server before Vault
+			if strings.Contains(text, "HTTP request to an HTTPS server") {
+				f.Reason = "the server speaks TLS (use https)"
+			}
 			return f
 		}
-		text := strings.Join(r.Errors, "\n")
 		for _, refusal := range refusals() {
 			if strings.Contains(text, refusal.text) {
 				return keyservice.Refuse(refusal.as, refusal.reason, err)
@@ -169,7 +189,7 @@ func classify(err error, needs string) *keyservice.Failure {
 			f.Reason = "the key's type does not authenticate associated data (make an aes256-gcm96 key)"
 		}
 	case http.StatusForbidden:
-		f.Reason, f.Needs = "permission denied, or the token has expired", needs
+		f.Reason, f.Needs = "permission denied, or the token is wrong or has expired", needs
 	case http.StatusNotFound:
 		f.Reason = "no transit engine is mounted at this path"
 	case http.StatusTooManyRequests:

@@ -3,6 +3,7 @@ package hcvault
 import (
 	"errors"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -50,7 +51,7 @@ func validPath(s string) bool {
 // parseURI reads hcvault://host/mount/keys/name. Its errors do not quote the URI, in which a user may have put a secret.
 func parseURI(uri string) (target, error) {
 	u, err := url.Parse(uri)
-	if err != nil || u.Opaque != "" || u.User != nil || u.Fragment != "" {
+	if err != nil || !strings.Contains(uri, "://") || u.Opaque != "" || u.User != nil || u.Fragment != "" {
 		return target{}, errForm
 	}
 	t := target{host: u.Host}
@@ -138,11 +139,14 @@ func (a authParameters) check() error {
 	return nil
 }
 
-// name describes the key without credentials.
-func (t target) name(client *api.Client) string {
+// name describes the key without credentials. own reports whether the client was made from the environment.
+func (t target) name(client *api.Client, own bool) string {
 	name := t.mount + "/keys/" + t.key
 	if u, err := url.Parse(client.Address()); err == nil {
 		name += " at " + u.Host
+		if t.host == "" && own && os.Getenv(api.EnvVaultAddress) == "" && os.Getenv(api.EnvVaultAgentAddr) == "" {
+			name += " (VAULT_ADDR is not set)"
+		}
 	}
 	if t.namespace != "" {
 		name += " in namespace " + t.namespace

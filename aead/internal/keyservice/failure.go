@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"syscall"
 
 	"github.com/sealcache/sealcache/aead"
@@ -65,6 +66,8 @@ func describe(err error) string {
 		return "the server's certificate is not trusted"
 	case errors.As(err, &alert):
 		return "the server refused the TLS handshake"
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return "the server does not speak TLS"
 	case errors.As(err, &errno):
 		return errno.Error()
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
