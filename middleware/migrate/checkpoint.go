@@ -34,6 +34,8 @@ type checkpoint struct {
 	Job string `json:"job"`
 	// Run is the id of the run's record in Redis. See rediswalk.CheckRun.
 	Run string `json:"run"`
+	// Opposites are the runs that were not complete when the run was registered. See rediswalk.UnfinishedOpposites.
+	Opposites []string `json:"opposites,omitempty"`
 	// Refused reports whether the run has ended with ErrWrongKeys. Its own writes must not prove its keys when it is
 	// repeated.
 	Refused bool `json:"refused,omitempty"`

@@ -72,18 +72,24 @@ const (
 //
 // The Report is never nil if the Config was accepted. After an error, or the end of ctx, it is not Complete, and the
 // checkpoint resumes the same Config. A Complete Report may still name entries that were left: see Report.Done. Errors are
-// ErrConfig, ErrWrongKeys, ErrUnproven, ErrCheckpoint, ErrMemory, and those of Redis, the key service, ctx and files.
+// ErrConfig, ErrWrongKeys, ErrUnproven, ErrCheckpoint, ErrOpposed, ErrMemory, and those of Redis, the key service, ctx and files.
 func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, error) {
 	m, err := newMigration(ctx, client, c)
 	if err != nil {
 		return nil, err
 	}
-	err = m.run(ctx)
-	if err == nil && m.keepsCheckpoint() {
-		err = removeCheckpoint(m.Checkpoint)
+	if err = m.run(ctx); err == nil {
+		err = m.checkEnd(ctx)
 	}
-	if err == nil {
-		m.endRun(ctx)
+	if err == nil || errors.Is(err, ErrOpposed) { // nothing is left to resume
+		removed := error(nil)
+		if m.keepsCheckpoint() {
+			removed = removeCheckpoint(m.Checkpoint)
+		}
+		if removed == nil {
+			m.endRun(ctx)
+		}
+		err = errors.Join(err, removed)
 	}
 	r := m.report(err == nil)
 	if errors.Is(err, ErrWrongKeys) && !m.DryRun {
@@ -100,6 +106,11 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 // ErrMemory reports that a master is about to reach maxmemory, or evicts entries. The checkpoint resumes the run. See
 // Config.AllowEviction.
 var ErrMemory = errors.New("migrate: a master is close to maxmemory or evicts entries (raise maxmemory)")
+
+// ErrOpposed reports that Unseal changed names while Seal changed them, or Seal while Unseal. The run has come to its end, and
+// entries behind its scan may be in the other form again. Run it again alone. Both runs report it, unless one of them ended while
+// the other still went on, or was killed.
+var ErrOpposed = errors.New("migrate: an opposite run changed the same names at the same time (run it again, alone)")
 
 func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (*migration, error) {
 	c, err := c.withDefaults()
@@ -278,13 +289,32 @@ func (m *migration) register(ctx context.Context, job string) error {
 	}
 	r := rediswalk.Run{Operation: m.Operation.String(), Job: job, From: m.From.stored(), To: m.target().stored()}
 	err := m.walk.Retry(ctx, "the records of runs", func(ctx context.Context) (err error) {
-		m.before.Run, err = m.servers.RegisterRun(ctx, r)
+		if m.before.Run, err = m.servers.RegisterRun(ctx, r); err == nil {
+			m.before.Opposites, err = m.servers.UnfinishedOpposites(ctx, m.before.Run)
+		}
 		return err
 	})
 	switch {
 	case errors.Is(err, rediswalk.ErrRunsRefused) && m.Checkpoint == "":
 		m.warn("the run was not recorded (allow the key " + rediswalk.RunsName + "): checkpoints of other runs do not notice it")
 		return nil
+	case err != nil:
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
+
+// checkEnd returns ErrOpposed if an opposite run may have undone a part of the work since the scan passed it.
+func (m *migration) checkEnd(ctx context.Context) error {
+	if m.before.Run == "" {
+		return nil
+	}
+	err := m.walk.Retry(ctx, "the records of runs", func(ctx context.Context) error {
+		return m.servers.CheckEnd(ctx, m.before.Run, m.before.Opposites)
+	})
+	switch {
+	case errors.Is(err, rediswalk.ErrOpposed):
+		return ErrOpposed
 	case err != nil:
 		return fmt.Errorf("migrate: %w", err)
 	}

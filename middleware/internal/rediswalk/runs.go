@@ -40,6 +40,9 @@ type Run struct {
 // complete, or another run with other settings has changed the same names since.
 var ErrRunUndone = errors.New("the data was flushed, its run is complete, or another run has changed the data since")
 
+// ErrOpposed reports that an opposite run changed the same names while a run was under way.
+var ErrOpposed = errors.New("an opposite run changed the same names at the same time")
+
 // ErrRunsRefused reports that the user may not write the records.
 var ErrRunsRefused = errors.New("rediswalk: the key " + RunsName + " is refused (allow it by ACL)")
 
@@ -158,6 +161,46 @@ func (s *Servers) CheckRun(ctx context.Context, id string) error {
 		}
 	}
 	return nil
+}
+
+// UnfinishedOpposites returns the ids of earlier runs that are not complete and that may still undo the work of a run. Each of
+// them is under way, or was stopped.
+func (s *Servers) UnfinishedOpposites(ctx context.Context, id string) ([]string, error) {
+	all, err := s.runs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	own := all[id]
+	var unfinished []string
+	for other, r := range all {
+		if own.opposes(r) && !r.Done && r.Sequence < own.Sequence {
+			unfinished = append(unfinished, other)
+		}
+	}
+	slices.Sort(unfinished)
+	return unfinished, nil
+}
+
+// CheckEnd returns ErrOpposed if an opposite run began during a run, or ended during it. unfinished is what
+// UnfinishedOpposites returned when the run began.
+func (s *Servers) CheckEnd(ctx context.Context, id string, unfinished []string) error {
+	all, err := s.runs(ctx)
+	if err != nil {
+		return err
+	}
+	own := all[id]
+	for other, r := range all {
+		if own.opposes(r) && (r.Sequence > own.Sequence || r.Done && slices.Contains(unfinished, other)) {
+			return ErrOpposed
+		}
+	}
+	return nil
+}
+
+// opposes reports whether one of two runs seals what the other unseals.
+func (r Run) opposes(other Run) bool {
+	const seal, unseal = "seal", "unseal"
+	return (r.Operation == seal && other.Operation == unseal || r.Operation == unseal && other.Operation == seal) && r.overlaps(other)
 }
 
 func (r Run) overlaps(other Run) bool {
