@@ -167,3 +167,51 @@ func TestDestructionCertificate(t *testing.T) {
 	unaudited := r.run(t, "destroy", "--yes", ids(t, r.file)[1])
 	require.Contains(t, unaudited, `"audit": null`)
 }
+
+// The report of an audit does not allow to destroy a key that was enabled, and perhaps primary, since then. The digest of a
+// sealed keyset shows that. Under a plaintext keyset the key times do.
+func TestDestroyRefusesAReportBeforeAnotherUse(t *testing.T) {
+	t.Parallel()
+	sealedUnder := newRotating(t)
+	path, plain := kekFile(t)
+	for name, keys := range map[string][]string{
+		"sealed keyset":    {"--kek", sealedUnder.kek, "--keyset", sealedUnder.file},
+		"plaintext keyset": {"--kek", plain},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			file := path
+			if len(keys) > 2 {
+				file = sealedUnder.file
+			}
+			do := func(want int, args ...string) string {
+				t.Helper()
+				status, _, log := sealcache(t, append(args, keys...)...)
+				require.Equal(t, want, status, log)
+				return log
+			}
+			rdb := redis.NewClient(server.ClientOptions())
+			defer rdb.Close()
+			old := ids(t, file)[0]
+			do(exitDone, "keys", "add")
+			next := ids(t, file)[1]
+			do(exitDone, "keys", "promote", next)
+			do(exitDone, "keys", "disable", old)
+			require.NoError(t, rdb.Set(t.Context(), "shop:a", "alice", 0).Err())
+			do(exitDone, "migrate", "--redis", server.URL(), "--namespace", "shop", "--allow-unproven")
+			report := filepath.Join(t.TempDir(), "audit.json")
+			audit := []string{"audit", "--redis", server.URL(), "--may-destroy", old, "--not-primary-since", "2020-01-01T00:00:00Z", "--report", report}
+			do(exitDone, audit...)
+			changed := time.Now().Truncate(time.Second)
+			require.Eventually(t, func() bool { return time.Now().After(changed.Add(time.Second)) }, 10*time.Second, 10*time.Millisecond)
+			do(exitDone, "keys", "enable", old)
+			do(exitDone, "keys", "promote", old)
+			do(exitDone, "keys", "promote", next)
+			do(exitDone, "keys", "disable", old)
+			require.Contains(t, do(exitUsage, "keys", "destroy", "--audited", report, old), "audit again")
+			do(exitDone, audit...)
+			do(exitDone, "keys", "destroy", "--audited", report, old)
+		})
+	}
+}

@@ -37,6 +37,7 @@ func readAudit(path string) (auditEvidence, error) {
 		Schema     int     `json:"schema"`
 		Command    string  `json:"command"`
 		MayDestroy *uint32 `json:"may_destroy"`
+		MayDisable *uint32 `json:"may_disable"`
 	}
 	if err := json.Unmarshal(data, &report); err != nil || report.Schema != schema || report.Command != "audit" ||
 		report.Started.IsZero() || report.Question == "" {
@@ -49,7 +50,7 @@ func readAudit(path string) (auditEvidence, error) {
 	}
 	a := report.auditEvidence
 	a.File, a.SHA256, a.Wanted = path, hexSHA256(data), audit.No
-	if report.MayDestroy != nil {
+	if report.MayDestroy != nil || report.MayDisable != nil {
 		a.Wanted = audit.Yes
 	}
 	a.asksPlain = a.Question == questionPlaintext

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sealcache/sealcache/middleware/audit"
@@ -22,8 +23,11 @@ func (r *evidence) find() {
 	if j := r.Jobs; j != nil && j.Tolerates {
 		r.found("jobs: plaintext is accepted (%s) %s", j.Plaintext, ending(j.Until))
 	}
-	if len(r.Audits) == 0 {
+	switch {
+	case len(r.Audits) == 0:
 		r.NotExamined = append(r.NotExamined, "stored values: no --audit was given")
+	case !slices.ContainsFunc(r.Audits, func(a auditEvidence) bool { return a.asksPlain }):
+		r.NotExamined = append(r.NotExamined, "stored values: no --audit asks whether they are plaintext")
 	}
 	for _, a := range r.Audits {
 		r.findInAudit(a)

@@ -150,6 +150,7 @@ func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyse
 		return nil, keyError(err)
 	}
 	if times, err := readKeyTimes(k.path, handle); err == nil {
+		view.stored = times
 		withTimes(view.keys, times.observe(view, view, time.Now()))
 	}
 	sum := sha256.Sum256(before)
@@ -288,9 +289,10 @@ func isJSON(data []byte) bool {
 type keysetView struct {
 	keys           []keyInfo
 	prf            bool
-	digest         string // of the bytes, if they are sealed
-	fileDigest     string // of the bytes
-	associatedData []byte // that binds the keyset to its name
+	digest         string   // of the bytes, if they are sealed
+	fileDigest     string   // of the bytes
+	associatedData []byte   // that binds the keyset to its name
+	stored         keyTimes // as their file has them, before a change
 }
 
 // digestOf distinguishes a sealed keyset from every other, and from itself after any change: each has a new nonce.

@@ -291,6 +291,8 @@ func auditAllows(path string, key *keyInfo, now *keysetView) (*usedAudit, error)
 		return nil, wrong("--audited: key %d is not disabled (disable it, and audit again)", key.ID)
 	case i < 0 || report.Keyset[i].Status != statusDisabled:
 		return nil, wrong("--audited: key %d was not disabled when that audit began (audit again)", key.ID)
+	case now.digest == "" && !report.Keyset[i].Times.Disabled.Equal(now.stored[key.ID].Disabled):
+		return nil, wrong("--audited: key %d was enabled since that audit (audit again)", key.ID)
 	case primaryOf(report.Keyset).ID != now.primary().ID || report.Digest != now.digest:
 		return nil, wrong("--audited: the keyset is not the one of that audit (audit again)")
 	}
