@@ -54,51 +54,6 @@ func CreateKeyset(ctx context.Context, w io.Writer, kek tink.AEADWithContext, t 
 	return nil
 }
 
-// OpenPRF reads a keyset of PRF keys, as CreateKeyset makes from a PRF template, for keyed pseudonyms and tokens. Of the
-// options only WithKeysetName and WithAssociatedData apply. The set does not reload.
-//
-// Each PRF of the set has a method KeysetPosition() int, which a prf.Set of Tink does not keep. New keys are appended
-// to a keyset, so that the oldest key has the lowest position.
-func OpenPRF(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...KeyringOption) (*prf.Set, error) {
-	c, err := keyringFunction{name: "OpenPRF", binds: true}.config(kek, opts)
-	if err != nil {
-		return nil, err
-	}
-	data, err := newSourceReader(src).load(ctx)
-	if err != nil {
-		return nil, err
-	}
-	spy := newKEKSpy(kek)
-	spy.unnamed = unnamedWarning(c)
-	handle, err := parseKeyset(ctx, data, spy, c.associatedData)
-	if err != nil {
-		return nil, err
-	}
-	set, err := prf.NewPRFSet(handle)
-	if err != nil {
-		return nil, fmt.Errorf("aead: the keyset does not hold PRF keys: %w", err)
-	}
-	for i := range handle.Len() {
-		entry, err := handle.Entry(i)
-		if err != nil {
-			return nil, fmt.Errorf("aead: read keyset: %w", err)
-		}
-		if f, ok := set.PRFs[entry.KeyID()]; ok {
-			set.PRFs[entry.KeyID()] = positionedPRF{f, i}
-		}
-	}
-	return set, nil
-}
-
-// positionedPRF is a PRF that knows the position of its key in the keyset.
-type positionedPRF struct {
-	prf.PRF
-	position int
-}
-
-// KeysetPosition returns the position of the key in its keyset, from 0.
-func (p positionedPRF) KeysetPosition() int { return p.position }
-
 // newKeysetHandle makes a key and checks that this package can use it.
 func newKeysetHandle(t *tinkpb.KeyTemplate) (*keyset.Handle, error) {
 	if t == nil {

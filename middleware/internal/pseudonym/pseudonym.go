@@ -43,12 +43,25 @@ type Set struct {
 	keys    []prfKey
 	oldest  int
 	ordered bool
-	inputs  sync.Pool // of *[]byte: a PRF behind an interface would let each input escape to the heap
+	memory  sync.Pool // of *memory: a PRF behind an interface would let each input and output escape to the heap
 }
 
 type prfKey struct {
 	id  uint32
 	prf prf.PRF
+	// appender is prf, or nil if it always returns new memory.
+	appender appendPRF
+}
+
+// appendPRF is a PRF that appends its output to given memory. Those of aead.OpenPRF do.
+type appendPRF interface {
+	AppendPRF(dst, input []byte, outputLength uint32) ([]byte, error)
+}
+
+// memory is the memory of one pseudonym.
+type memory struct {
+	input  []byte
+	output [64]byte // the longest HMAC
 }
 
 // New returns a Set. An empty namespace means none. It checks that each key returns 32 bytes, and copies the set.
@@ -68,7 +81,8 @@ func New(namespace string, set *prf.Set) (*Set, error) {
 		if out, err := f.ComputePRF([]byte("sealcache probe"), bytes); err != nil || len(out) != bytes {
 			return nil, fmt.Errorf("PRF key %d does not return %d bytes (use HMAC-SHA256 or HKDF)", id, bytes)
 		}
-		s.keys = append(s.keys, prfKey{id, f})
+		appender, _ := f.(appendPRF)
+		s.keys = append(s.keys, prfKey{id, f, appender})
 	}
 	s.order()
 	primary := slices.IndexFunc(s.keys, func(k prfKey) bool { return k.id == set.PrimaryID })
@@ -123,20 +137,27 @@ func (s *Set) AppendTag(dst []byte, i int, name string) ([]byte, error) {
 }
 
 func (s *Set) append(dst []byte, i int, w what, name string) ([]byte, error) {
-	in, ok := s.inputs.Get().(*[]byte)
+	m, ok := s.memory.Get().(*memory)
 	if !ok {
-		in = new([]byte)
+		m = new(memory)
 	}
-	*in = append((*in)[:0], s.context...)
-	*in = append(*in, byte(w))
-	*in = append(*in, name...)
-	out, err := s.keys[i].prf.ComputePRF(*in, bytes)
-	clear(*in) // the name may be a secret
-	s.inputs.Put(in)
+	in := append(append(append(m.input[:0], s.context...), byte(w)), name...)
+	var out []byte
+	var err error
+	if k := s.keys[i]; k.appender != nil {
+		out, err = k.appender.AppendPRF(m.output[:0], in, bytes)
+	} else {
+		out, err = k.prf.ComputePRF(in, bytes)
+	}
 	if err != nil || len(out) != bytes {
-		return nil, fmt.Errorf("PRF key %d failed", s.keys[i].id) // its own text may show the name
+		dst, err = nil, fmt.Errorf("PRF key %d failed", s.keys[i].id) // its own text may show the name
+	} else {
+		dst = base64.RawURLEncoding.AppendEncode(dst, out)
 	}
-	return base64.RawURLEncoding.AppendEncode(dst, out), nil
+	clear(in) // the name may be a secret
+	m.input = in
+	s.memory.Put(m)
+	return dst, err
 }
 
 // Is reports whether a name, without its namespace, has the form of a pseudonym.

@@ -1,0 +1,139 @@
+package aead
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+	"hash"
+	"sync"
+
+	"github.com/tink-crypto/tink-go/v2/insecuresecretdataaccess"
+	"github.com/tink-crypto/tink-go/v2/key"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/prf"
+	"github.com/tink-crypto/tink-go/v2/prf/hmacprf"
+	"github.com/tink-crypto/tink-go/v2/tink"
+)
+
+// OpenPRF reads a keyset of PRF keys, as CreateKeyset makes from a PRF template, for keyed pseudonyms and tokens. Of the
+// options only WithKeysetName and WithAssociatedData apply. The set does not reload.
+//
+// Each PRF of the set has a method KeysetPosition() int, which a prf.Set of Tink does not keep. New keys are appended
+// to a keyset, so that the oldest key has the lowest position. PRFs of HMAC keys with SHA-256 or SHA-512 also have
+// AppendPRF(dst, input []byte, outputLength uint32) ([]byte, error). It appends the output of ComputePRF to dst, without
+// new memory if dst has room for the whole HMAC. They return what Tink's PRFs return, in about a fifth of the time.
+func OpenPRF(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...KeyringOption) (*prf.Set, error) {
+	c, err := keyringFunction{name: "OpenPRF", binds: true}.config(kek, opts)
+	if err != nil {
+		return nil, err
+	}
+	data, err := newSourceReader(src).load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	spy := newKEKSpy(kek)
+	spy.unnamed = unnamedWarning(c)
+	handle, err := parseKeyset(ctx, data, spy, c.associatedData)
+	if err != nil {
+		return nil, err
+	}
+	set, err := prf.NewPRFSet(handle)
+	if err != nil {
+		return nil, fmt.Errorf("aead: the keyset does not hold PRF keys: %w", err)
+	}
+	for i := range handle.Len() {
+		entry, err := handle.Entry(i)
+		if err != nil {
+			return nil, fmt.Errorf("aead: read keyset: %w", err)
+		}
+		if f, ok := set.PRFs[entry.KeyID()]; ok {
+			set.PRFs[entry.KeyID()] = newPositionedPRF(f, entry, i)
+		}
+	}
+	return set, nil
+}
+
+// newPositionedPRF returns a PRF that returns what Tink's PRF of an entry returns.
+func newPositionedPRF(f prf.PRF, entry *keyset.Entry, position int) prf.PRF {
+	p := positionedPRF{f, position}
+	if keyed := keyedHMAC(entry.Key()); keyed != nil {
+		return &hmacPRF{positionedPRF: p, keyed: keyed}
+	}
+	return p
+}
+
+// positionedPRF is a PRF that knows the position of its key in the keyset.
+type positionedPRF struct {
+	prf.PRF
+	position int
+}
+
+// KeysetPosition returns the position of the key in its keyset, from 0.
+func (p positionedPRF) KeysetPosition() int { return p.position }
+
+// hmacPRF is the PRF of an HMAC key over crypto/hmac. Tink's PRF sets crypto/hmac up with the key again for each output.
+// FIPS 198-1, section 6, allows to keep that state; it is as secret as the key, which Tink keeps, too.
+type hmacPRF struct {
+	positionedPRF
+	keyed hash.Cloner // before the first byte of input; it never changes
+	used  sync.Pool   // of hash.Hash: clones of keyed in the same state
+}
+
+// keyedHMAC returns an HMAC under a key for copies, or nil for another type of key.
+func keyedHMAC(k key.Key) hash.Cloner {
+	h, ok := k.(*hmacprf.Key)
+	if !ok {
+		return nil
+	}
+	parameters, ok := h.Parameters().(*hmacprf.Parameters)
+	if !ok {
+		return nil
+	}
+	var newHash func() hash.Hash
+	switch parameters.HashType() {
+	case hmacprf.SHA256:
+		newHash = sha256.New
+	case hmacprf.SHA512:
+		newHash = sha512.New
+	default:
+		return nil
+	}
+	material := h.KeyBytes().Data(insecuresecretdataaccess.Token{})
+	defer clear(material)
+	keyed, ok := hmac.New(newHash, material).(hash.Cloner)
+	if !ok {
+		return nil // not Go's own HMAC
+	}
+	keyed.Reset() // computes the state that the clones share
+	return keyed
+}
+
+var errLongPRF = errors.New("aead: PRF: more bytes asked for than the HMAC has")
+
+// AppendPRF appends the first outputLength bytes of the HMAC of input to dst.
+func (p *hmacPRF) AppendPRF(dst, input []byte, outputLength uint32) ([]byte, error) {
+	if uint64(outputLength) > uint64(p.keyed.Size()) {
+		return nil, errLongPRF
+	}
+	mac, ok := p.used.Get().(hash.Hash)
+	if !ok {
+		clone, err := p.keyed.Clone()
+		if err != nil {
+			return nil, fmt.Errorf("aead: PRF: %w", err)
+		}
+		mac = clone
+	}
+	mac.Write(input) // never fails
+	out := mac.Sum(dst)
+	mac.Reset() // the input may be a secret
+	p.used.Put(mac)
+	return out[:len(dst)+int(outputLength)], nil
+}
+
+// ComputePRF returns the first outputLength bytes of the HMAC of input.
+func (p *hmacPRF) ComputePRF(input []byte, outputLength uint32) ([]byte, error) {
+	return p.AppendPRF(make([]byte, 0, p.keyed.Size()), input, outputLength)
+}
