@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
 
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/prf"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/aead"
@@ -42,6 +44,15 @@ func newKeys(ctx context.Context) (*keys, error) {
 func (k *keys) close() {
 	_ = k.envelope.Close()
 	_ = k.keyring.Close()
+}
+
+// newNames returns a set of one new PRF key, opened as an application opens it.
+func newNames(ctx context.Context, k *keys) (*prf.Set, error) {
+	var file bytes.Buffer
+	if err := aead.CreateKeyset(ctx, &file, k.keyring, prf.HMACSHA256PRFKeyTemplate()); err != nil {
+		return nil, err
+	}
+	return aead.OpenPRF(ctx, aead.BytesSource(file.Bytes()), k.keyring)
 }
 
 // payload returns n random bytes, which cannot be compressed.

@@ -40,6 +40,7 @@ type row struct {
 func rows() []row {
 	return []row{
 		{"path", "the whole store path against the bare Tink primitive", pathRow},
+		{"hidden", "what hidden names add to an operation", hiddenRow},
 		{"keyservice", "an envelope with a slow key service against Tink's own envelope", keyServiceRow},
 		{"keys", "calls to a key service: at work, for a cold reader, for many tenants", keysRow},
 		{"redis", "sealed against plaintext, and against TLS, over a real Redis", redisRow},

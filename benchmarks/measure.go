@@ -203,6 +203,15 @@ func ratios(numerator, denominator []sample, figure func(sample) float64) Spread
 	return spreadOf(values)
 }
 
+// differences subtracts a figure of one side from the same figure of another, round by round, in a unit.
+func differences(first, second []sample, figure func(sample) float64, unit time.Duration) Spread {
+	values := make([]float64, len(first))
+	for i := range first {
+		values[i] = (figure(first[i]) - figure(second[i])) / float64(unit)
+	}
+	return spreadOf(values)
+}
+
 // medianOf returns the median of a figure over the rounds.
 func medianOf(samples []sample, figure func(sample) float64) float64 {
 	values := make([]float64, len(samples))

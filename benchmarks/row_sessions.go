@@ -9,8 +9,6 @@ import (
 
 	"github.com/alexedwards/scs/goredisstore"
 	"github.com/redis/go-redis/v9"
-	"github.com/tink-crypto/tink-go/v2/keyset"
-	"github.com/tink-crypto/tink-go/v2/prf"
 
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/sessions"
@@ -42,11 +40,11 @@ func sessionsRow(ctx context.Context, b *bench) error {
 	client := redis.NewClient(server.ClientOptions())
 	defer client.Close()
 	plain := goredisstore.New(client)
-	bare, err := newSessions(client, k) //nolint:contextcheck // sessions.New takes none
+	bare, err := newSessions(ctx, client, k)
 	if err != nil {
 		return err
 	}
-	idle, err := newSessions(client, k, sessions.WithIdleTimeout(time.Hour)) //nolint:contextcheck // as above
+	idle, err := newSessions(ctx, client, k, sessions.WithIdleTimeout(time.Hour))
 	if err != nil {
 		return err
 	}
@@ -79,12 +77,8 @@ func sessionsRow(ctx context.Context, b *bench) error {
 	return nil
 }
 
-func newSessions(client *redis.Client, k *keys, opts ...sessions.Option) (*sessions.Store, error) {
-	handle, err := keyset.NewHandle(prf.HMACSHA256PRFKeyTemplate())
-	if err != nil {
-		return nil, err
-	}
-	names, err := prf.NewPRFSet(handle)
+func newSessions(ctx context.Context, client *redis.Client, k *keys, opts ...sessions.Option) (*sessions.Store, error) {
+	names, err := newNames(ctx, k)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +90,7 @@ func newSessions(client *redis.Client, k *keys, opts ...sessions.Option) (*sessi
 	if err != nil {
 		return nil, err
 	}
-	return sessions.New(sealed, opts...)
+	return sessions.New(sealed, opts...) //nolint:contextcheck // it takes none
 }
 
 // requests returns a side that finds a session and commits it. Each worker has a separate session.
