@@ -88,6 +88,8 @@ func isCallersError(err error) bool {
 //
 // The tags of an entry are sealed in its value, up to 16 KiB of them, and Touch
 // extends them. A value with a sealed expiry is sealed again with the new one.
+// An entry that was plaintext, and that SealOnRead or package migrate has sealed
+// under its plain name, names no tags until the next Set.
 func (s *Store) Touch(ctx context.Context, key any, ttl time.Duration) error {
 	ctx, op := s.tel.begin(ctx, "Touch")
 	err := s.touch(ctx, key, ttl)

@@ -163,12 +163,18 @@ func (m *migration) resolve(key string) (p place, to string, verdict nameVerdict
 
 // movesHiddenTag returns the name of a tag set for the hidden names of its members.
 func (m *migration) movesHiddenTag(tag string) (string, bool) {
-	tag, ok := strings.CutPrefix(tag, m.From.namespace())
-	if !ok && !m.adoptsTags() {
+	tag, ok := m.plainTag(tag)
+	if !ok {
 		return "", false
 	}
 	set, err := m.tagSet(m.names.to, m.target().namespace(), 0, tag)
 	return set, err == nil
+}
+
+// plainTag returns the application's name of a tag that is stored under a plain name.
+func (m *migration) plainTag(stored string) (string, bool) {
+	tag, ok := strings.CutPrefix(stored, m.From.namespace())
+	return tag, ok || m.adoptsTags()
 }
 
 // tagSet returns the name of the set of a hidden tag.

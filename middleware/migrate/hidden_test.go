@@ -269,7 +269,7 @@ func TestSealHidesPlainNames(t *testing.T) {
 		require.NoError(t, plain.Set(ctx, "user:plaintext", "p", tagged("tag")...))
 		require.NoError(t, visible.Set(ctx, "user:sealed", "s", tagged("tag")...))
 		require.NoError(t, visible.Set(ctx, "user:forever", "f"))
-		digest := strings.Repeat("a", 43) // the form of a pseudonym
+		digest := strings.Repeat("a", 42) + "A" // the form of a pseudonym: base64 of 32 bytes
 		require.NoError(t, plain.Set(ctx, digest, "d"))
 		require.NoError(t, visible.Set(ctx, "lock:1", "l"))
 		require.NoError(t, visible.Set(ctx, strings.Repeat("long", 3000), "too long to hide"))
@@ -315,6 +315,131 @@ func TestSealHidesPlainNames(t *testing.T) {
 		require.Positive(t, expiry(t, rdb, ns+":user:expiring"))
 		require.EqualValues(t, -1, expiry(t, rdb, ns+":user:forever"))
 	})
+}
+
+// Seal seals the tags of plaintext entries, which only their sets name. So Touch extends them, a change of the PRF key and
+// Unseal keep them, and the store shows none of them.
+func TestSealSealsTheTagsOfPlaintext(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		a, keys, ctx := envelope(t), newPRFKeys(t, 2), t.Context()
+		plain := sealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.WritePlaintext))
+		visible := sealedStore(t, rdb, a, ns)
+		token := strings.Repeat("t", 42) + "A" // the form of a pseudonym
+		const n = 7
+		key := func(i int) string { return fmt.Sprint("planted-key-", i) }
+		for i := range n {
+			tags := []string{"planted-all", fmt.Sprint("planted-tag-", i%2)}
+			require.NoError(t, plain.Set(ctx, key(i), fmt.Sprint("v", i), store.WithTags(tags), store.WithExpiration(time.Hour), store.WithTagsTTL(time.Hour)))
+		}
+		require.NoError(t, plain.Set(ctx, token, "t", store.WithTags([]string{"planted-all"}), store.WithExpiration(time.Hour), store.WithTagsTTL(time.Hour)))
+		require.NoError(t, visible.Set(ctx, "planted-sealed", "s", store.WithTags([]string{"planted-all"}), store.WithExpiration(time.Hour), store.WithTagsTTL(time.Hour)))
+		long := strings.Repeat("planted-long", 1400)
+		require.NoError(t, plain.Set(ctx, "too-many", "v", store.WithTags([]string{long})))
+
+		config := migrate.Config{
+			Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a, HiddenKeys: keys.set(t, 0), As: migrate.AsString,
+		}
+		r := run(t, rdb, config)
+		require.EqualValues(t, n+3, r.Renamed, "%+v", r.Counts)
+		require.EqualValues(t, 2*n+3, r.TagMembers)
+		require.EqualValues(t, 2*n+2, r.TagsSealed)
+		require.EqualValues(t, 1, r.TagsNotSealed)
+		require.EqualValues(t, 1, r.Left())
+		require.False(t, r.Done(), "the caller learns of the tag that is not sealed")
+		for name := range scanned(t, rdb, "*"+ns+":*") {
+			require.NotContains(t, name, "planted")
+		}
+		require.True(t, run(t, rdb, config).Done(), "nothing is left to do")
+
+		// Touch lets the sets live as long as the entry.
+		app := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 0)))
+		require.NoError(t, app.Touch(ctx, key(0), 900*time.Hour))
+		living := 0
+		for set := range scanned(t, rdb, "gocache_tag_"+ns+":*") {
+			if expiry(t, rdb, set) > time.Now().Add(899*time.Hour).UnixMilli() {
+				living++
+			}
+		}
+		require.Equal(t, 2, living, "the sets of both tags")
+
+		// A change of the PRF key keeps them.
+		r = run(t, rdb, migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: a, HiddenKeys: keys.set(t, 1)})
+		require.EqualValues(t, n+3, r.Renamed)
+		newest := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.only(t, 1)))
+		require.NoError(t, newest.Invalidate(ctx, store.WithInvalidateTags([]string{"planted-tag-1"})))
+		for i := range n {
+			_, err := newest.Get(ctx, key(i))
+			require.Equal(t, i%2 == 1, err != nil, "%d: %v", i, err)
+		}
+		// So does the way back.
+		r = run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a, HiddenKeys: keys.only(t, 1)})
+		require.True(t, r.Done(), "%+v", r)
+		require.Equal(t, "t", rdb.Get(ctx, ns+":"+token).Val())
+		require.NoError(t, plain.Invalidate(ctx, store.WithInvalidateTags([]string{"planted-all"})))
+		left := scanned(t, rdb, ns+":*")
+		require.Len(t, left, 1)
+		require.True(t, left[ns+":too-many"])
+	})
+}
+
+// A run that ends after any of its steps, and is started again, seals all tags.
+func TestSealOfTagsGoesOn(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		a, set, ctx := envelope(t), newPRFKeys(t, 1).set(t, 0), t.Context()
+		plain := sealedStore(t, rdb, a, ns, middleware.WithPlaintext(middleware.WritePlaintext))
+		const n = 20
+		for i := range n {
+			require.NoError(t, plain.Set(ctx, fmt.Sprint("k", i), "v", store.WithTags([]string{"all", fmt.Sprint("tag", i%2)})))
+		}
+		config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: a, HiddenKeys: set}
+		cut := &cutting{}
+		rdb.AddHook(cut)
+		for steps := int64(1); ; steps++ {
+			limited, cancel := context.WithCancel(small(ctx, 3))
+			cut.after(steps, cancel)
+			r, err := unproven(limited, rdb, config)
+			cancel()
+			if err == nil {
+				require.True(t, r.Done(), "%+v", r)
+				break
+			}
+			require.Less(t, steps, int64(500))
+		}
+		app := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(set))
+		r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a, HiddenKeys: set})
+		require.EqualValues(t, n, r.Written)
+		require.NoError(t, app.Invalidate(ctx, store.WithInvalidateTags([]string{"all"})))
+		require.NoError(t, plain.Invalidate(ctx, store.WithInvalidateTags([]string{"tag0", "tag1"})))
+		require.Empty(t, scanned(t, rdb, ns+":k*"), "the tags came back from the values")
+	})
+}
+
+// cutting ends a context after some pipelines.
+type cutting struct {
+	mu   sync.Mutex
+	left int64
+	cut  context.CancelFunc
+}
+
+func (c *cutting) after(pipelines int64, cut context.CancelFunc) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.left, c.cut = pipelines, cut
+}
+
+func (c *cutting) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (c *cutting) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (c *cutting) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.left--; c.left == 0 {
+			c.cut()
+		}
+		return err
+	}
 }
 
 // While the application increments counters, creates locks and deletes entries, a run loses nothing and revives nothing.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/middleware/internal/pseudonym"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
 
@@ -48,6 +49,18 @@ func (m *migration) movesTag(set string) (string, bool) {
 	return tagPrefix + m.target().namespace() + tag, true
 }
 
+// placeOfMember returns the place of a member of a tag set, if it is a name that the run changes. A member that looks like a
+// pseudonym is a plain name if the tag's name is plain: hidden names are in sets under hidden names alone.
+func (m *migration) placeOfMember(set, name string) (place, bool) {
+	p, v := m.placeOf(name)
+	if v == nameTaken && p.to == "" && m.names != nil {
+		if tag, ok := m.plainTag(strings.TrimPrefix(set, tagPrefix)); ok && !pseudonym.Is(tag) {
+			p, _, v = m.resolve(p.key)
+		}
+	}
+	return p, v == nameTaken && p.to != ""
+}
+
 // moveTags gives the new names the tags of the old ones.
 func (m *migration) moveTags(ctx context.Context) error {
 	return m.eachTagSet(ctx, func(ctx context.Context, set, to string, c *Counts) error {
@@ -56,7 +69,7 @@ func (m *migration) moveTags(ctx context.Context) error {
 		err := m.eachMembers(ctx, set, func(names []string) error {
 			var members []any
 			for _, name := range names {
-				if p, v := m.placeOf(name); v == nameTaken && p.to != "" {
+				if p, ok := m.placeOfMember(set, name); ok {
 					members = append(members, p.to)
 				}
 			}
@@ -82,7 +95,7 @@ func (m *migration) moveTags(ctx context.Context) error {
 			return add.Cmd.Err()
 		})
 		return err
-	}, true)
+	}, func(work, c *Counts) { work.TagSets, work.TagMembers = c.TagSets, c.TagMembers })
 }
 
 // dropTags removes memberships of old names whose entries are gone.
@@ -94,7 +107,7 @@ func (m *migration) dropTags(ctx context.Context) error {
 		return m.eachMembers(ctx, set, func(names []string) error {
 			var old []string
 			for _, name := range names {
-				if p, v := m.placeOf(name); v == nameTaken && p.to != "" {
+				if _, ok := m.placeOfMember(set, name); ok {
 					old = append(old, name)
 				}
 			}
@@ -116,12 +129,12 @@ func (m *migration) dropTags(ctx context.Context) error {
 			}
 			return m.servers.Client.SRem(ctx, set, gone...).Err()
 		})
-	}, false)
+	}, nil)
 }
 
-// eachTagSet calls f for every tag set that may hold names of the space. A resumed run does all sets again, and counts
-// them once.
-func (m *migration) eachTagSet(ctx context.Context, f func(ctx context.Context, set, to string, c *Counts) error, count bool) error {
+// eachTagSet calls f for every tag set that may hold names of the space. At the end, count sets those counts of the run that
+// f has made. So a resumed run, which does all sets again, counts them once.
+func (m *migration) eachTagSet(ctx context.Context, f func(ctx context.Context, set, to string, c *Counts) error, count func(work, c *Counts)) error {
 	w := &rediswalk.Walk[*Counts]{
 		Servers:  m.servers,
 		Pattern:  m.tagPattern(),
@@ -152,18 +165,18 @@ func (m *migration) eachTagSet(ctx context.Context, f func(ctx context.Context, 
 		},
 	}
 	err := w.Run(ctx, nil, "")
-	if !count {
+	if count == nil {
 		return err
 	}
 	m.walk.Mu.Lock()
 	defer m.walk.Mu.Unlock()
-	m.work.TagSets, m.work.TagMembers = 0, 0
+	var all Counts
 	for _, t := range w.Tracks {
 		if t.Tally != nil {
-			m.work.TagSets += t.Tally.TagSets
-			m.work.TagMembers += t.Tally.TagMembers
+			all.add(t.Tally)
 		}
 	}
+	count(&m.work, &all)
 	return err
 }
 

@@ -81,6 +81,11 @@ type Counts struct {
 	// TagSets and TagMembers were rewritten for new names.
 	TagSets    int64 `json:"tag_sets"`
 	TagMembers int64 `json:"tag_members"`
+	// TagsSealed counts the TagMembers whose tag is sealed in the value after Seal has hidden its name.
+	TagsSealed int64 `json:"tags_sealed"`
+	// TagsNotSealed counts those whose value could not take it: key and tags together exceed 16 KiB, or the entry kept
+	// changing. Invalidate finds such an entry, but a later change of the PRF key loses its tag.
+	TagsNotSealed int64 `json:"tags_not_sealed"`
 	// BytesRead and BytesWritten are of values.
 	BytesRead    int64 `json:"bytes_read"`
 	BytesWritten int64 `json:"bytes_written"`
@@ -119,6 +124,8 @@ func (c *Counts) add(o *Counts) {
 	c.Reserved += o.Reserved
 	c.TagSets += o.TagSets
 	c.TagMembers += o.TagMembers
+	c.TagsSealed += o.TagsSealed
+	c.TagsNotSealed += o.TagsNotSealed
 	c.BytesRead += o.BytesRead
 	c.BytesWritten += o.BytesWritten
 	c.Growth += o.Growth
@@ -132,14 +139,14 @@ func (c *Counts) add(o *Counts) {
 func (c *Counts) work() *Counts {
 	return &Counts{
 		Retried: c.Retried, Fernet: c.Fernet, Deleted: c.Deleted, TagSets: c.TagSets, TagMembers: c.TagMembers,
-		BytesRead: c.BytesRead, BytesWritten: c.BytesWritten, Growth: c.Growth, Evicted: c.Evicted,
+		TagsSealed: c.TagsSealed, TagsNotSealed: c.TagsNotSealed, BytesRead: c.BytesRead, BytesWritten: c.BytesWritten, Growth: c.Growth, Evicted: c.Evicted,
 	}
 }
 
 // state returns the other counts. They are findings of a scan, and are reset when the scan begins again.
 func (c *Counts) state() *Counts {
 	s := c.clone()
-	s.Retried, s.Fernet, s.Deleted, s.TagSets, s.TagMembers = 0, 0, 0, 0, 0
+	s.Retried, s.Fernet, s.Deleted, s.TagSets, s.TagMembers, s.TagsSealed, s.TagsNotSealed = 0, 0, 0, 0, 0, 0, 0
 	s.BytesRead, s.BytesWritten, s.Growth, s.Evicted = 0, 0, 0, 0
 	return &s
 }
@@ -205,12 +212,12 @@ type Report struct {
 	Counts
 }
 
-// Left returns how many entries the run should have changed and did not. Each is counted by its reason. If names changed,
-// entries of other types stayed behind under the old names, and count too.
+// Left returns how many entries, and tags of entries, the run should have changed and did not. Each is counted by its reason.
+// If names changed, entries of other types stayed behind under the old names, and count too.
 func (r *Report) Left() int64 {
 	c := &r.Counts
 	n := c.Plaintext + c.unopened() + c.UnknownFormat + c.UnknownPRFKey + c.OneWay + c.PlainNames + c.WrongType + c.TooLarge + c.KeptChanging + c.Expired + c.Conflicts + c.WouldBeMovedAgain
-	return n + r.leftBehind()
+	return n + c.TagsNotSealed + r.leftBehind()
 }
 
 // leftBehind counts entries of other types under the old names.
@@ -308,6 +315,7 @@ func (r *Report) writeCounts(b *strings.Builder) {
 	line(r.Deleted, dry("old entries would be deleted", "old entries deleted"))
 	line(r.TagSets, "tag sets rewritten")
 	line(r.TagMembers, "memberships rewritten")
+	line(r.TagsSealed, "of them sealed in their values")
 	line(r.Excluded, "excluded by name")
 	line(r.Reserved, "of asynq, key checks and records of runs")
 	for _, t := range slices.Sorted(maps.Keys(r.OtherTypes)) {
@@ -332,6 +340,7 @@ func (r *Report) writeCounts(b *strings.Builder) {
 	line(r.Expired, "past their sealed expiry: delete them")
 	line(r.Conflicts, "whose new name is taken, by another value or with another expiry")
 	line(r.WouldBeMovedAgain, "whose new name looks like an old one")
+	line(r.TagsNotSealed, "tags of entries not sealed in their values: set these entries again")
 	line(r.leftBehind(), "of other types, still under the old names")
 }
 

@@ -60,10 +60,11 @@ type migration struct {
 
 // The phases of a run, in Progress.
 const (
-	phaseKeys    = "proving the keys"
-	phaseTags    = "copying tags"
-	phaseEntries = "entries"
-	phaseCleanup = "removing old tags"
+	phaseKeys     = "proving the keys"
+	phaseTags     = "copying tags"
+	phaseEntries  = "entries"
+	phaseSealTags = "sealing tags"
+	phaseCleanup  = "removing old tags"
 )
 
 // Run does the operation of the Config until it is complete or fails. It accepts a client of a single node, of
@@ -361,6 +362,12 @@ func (m *migration) phases(ctx context.Context) error {
 	m.enter(phaseEntries)
 	if err := m.walk.Run(ctx, m.before.Positions, m.before.Topology); err != nil {
 		return err
+	}
+	if m.names != nil && m.Operation == Seal && !m.DryRun {
+		m.enter(phaseSealTags)
+		if err := m.sealTags(ctx); err != nil {
+			return err
+		}
 	}
 	if m.DeleteOld {
 		m.enter(phaseCleanup)
