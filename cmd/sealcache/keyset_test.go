@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"testing"
 	"time"
@@ -159,4 +160,16 @@ func namesIn(t *testing.T, dir string) []string {
 		names = append(names, f.Name())
 	}
 	return names
+}
+
+// ids are those of a keyset's keys, in its order.
+func ids(t *testing.T, file string) []string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	require.NoError(t, err)
+	var all []string
+	for _, m := range regexp.MustCompile(`"keyId": *([0-9]+)`).FindAllStringSubmatch(string(data), -1) {
+		all = append(all, m[1])
+	}
+	return all
 }

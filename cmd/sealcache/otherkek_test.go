@@ -16,6 +16,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/runbooktest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
@@ -35,11 +36,11 @@ func TestMoveToAnotherKEK(t *testing.T) {
 	next := "file://" + filepath.ToSlash(filepath.Join(t.TempDir(), "new-kek.json"))
 
 	const section = "Moving to another KEK without downtime"
-	book := openRunbookOf(t, keysFile)
-	book.begin(t, section)
-	book.words["file:///run/secrets/new-kek.json"], book.words["file:///run/secrets/kek.json"] = next, old
+	book := runbooktest.Open(t, keysFile)
+	book.Begin(t, section)
+	book.Words["file:///run/secrets/new-kek.json"], book.Words["file:///run/secrets/kek.json"] = next, old
 	environment := fmt.Sprintf("export SEALCACHE_STORE=%s SEALCACHE_NAMESPACE=shop SEALCACHE_KEK=%s\n", server.URL(), old)
-	require.NoError(t, os.WriteFile(filepath.Join(book.dir, "environment"), []byte(environment), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(book.Dir, "environment"), []byte(environment), 0o600))
 
 	app := new(service)
 	deploy := func(kek string, others ...string) {
@@ -88,15 +89,15 @@ func TestMoveToAnotherKEK(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return app.ops.Load() > 300 }, 20*time.Second, time.Millisecond)
 
-	book.follow(t, section) // create
+	book.Follow(t, section) // create
 	deploy(old, next)
 	deploy(next, old)
-	book.follow(t, section) // the variables
+	book.Follow(t, section) // the variables
 	status, _, _ := sealcache(t, "audit", "--open", "--redis", server.URL(), "--namespace", "shop", "--kek", next, "--progress", "none")
 	require.Equal(t, exitUnknown, status, "values of the old KEK are left, and the proof does not see them")
-	require.Contains(t, book.follow(t, section), " written") // reseal
-	require.Contains(t, book.follow(t, section), "NO")
-	require.False(t, book.left(section))
+	require.Contains(t, book.Follow(t, section), " written") // reseal
+	require.Contains(t, book.Follow(t, section), "NO")
+	require.False(t, book.Left(section))
 	deploy(next)
 	require.NoError(t, os.Remove(filepath.FromSlash(old[len("file://"):])))
 	before := app.ops.Load()

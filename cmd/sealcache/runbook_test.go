@@ -22,6 +22,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/runbooktest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
@@ -126,16 +127,16 @@ func TestRunbook(t *testing.T) {
 	t.Cleanup(func() { _ = rdb.Close() })
 	dir := t.TempDir()
 	kekFile := filepath.Join(dir, "kek.json")
-	book := openRunbook(t)
-	book.words["go build -C cmd/sealcache -o \"$PWD/sealcache\" . "] = "command -v sealcache " // the test brings it
-	book.words["redis://localhost:6379/0"] = server.URL()
-	book.words["/run/secrets/kek.json"] = filepath.ToSlash(kekFile)
-	book.follow(t, "")
-	book.follow(t, "")
-	book.follow(t, "Before") // makes the KEK and the keyset
+	book := runbooktest.Open(t, runbookFile)
+	book.Words["go build -C cmd/sealcache -o \"$PWD/sealcache\" . "] = "command -v sealcache " // the test brings it
+	book.Words["redis://localhost:6379/0"] = server.URL()
+	book.Words["/run/secrets/kek.json"] = filepath.ToSlash(kekFile)
+	book.Follow(t, "")
+	book.Follow(t, "")
+	book.Follow(t, "Before") // makes the KEK and the keyset
 	kek, err := aead.OpenKEK(ctx, "file://"+filepath.ToSlash(kekFile)+"?reload=off")
 	require.NoError(t, err)
-	keysetFile := filepath.Join(book.dir, "keyset.json")
+	keysetFile := filepath.Join(book.Dir, "keyset.json")
 	ring, err := aead.OpenKeyring(ctx, aead.FileSource(keysetFile), kek)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = ring.Close() })
@@ -234,7 +235,7 @@ func TestRunbook(t *testing.T) {
 		}
 	}
 
-	book.follow(t, "Before") // audit, dry run
+	book.Follow(t, "Before") // audit, dry run
 	goesOn("written")        // by none: there is nobody to count
 	// prepare: every instance shows that it runs it by counting its plaintext writes.
 	deployTo(state(middleware.WritePlaintext), app.instances[0])
@@ -260,8 +261,8 @@ func TestRunbook(t *testing.T) {
 		require.Greater(t, i.count(t, "sealcache.plaintext", "sealcache.plaintext", "read"), before)
 	}
 	proof(exitLeft)
-	book.follow(t, "Forward") // migrate
-	require.Contains(t, book.follow(t, "Forward"), "Is any value plaintext? NO")
+	book.Follow(t, "Forward") // migrate
+	require.Contains(t, book.Follow(t, "Forward"), "Is any value plaintext? NO")
 	stops("read")
 	goesOn("read")
 	// require: the plaintext of a forgotten writer shows.
@@ -280,41 +281,42 @@ func TestRunbook(t *testing.T) {
 	goesOn("written")
 
 	// The next key, which the text has after the way back, is rotated in at once: back is the end.
-	back := book.at
-	for book.blocks[book.at].section != "A new key" {
-		book.at++
-	}
-	require.NotContains(t, book.follow(t, "A new key"), "Destroyed") // add
+	back := book.At
+	book.Begin(t, "A new key")
+	require.NotContains(t, book.Follow(t, "A new key"), "Destroyed") // add
 	both := ids(t, keysetFile)
 	require.Len(t, both, 2)
-	book.words["1111111111"], book.words["2222222222"] = both[0], both[1]
+	book.Words["1111111111"], book.Words["2222222222"] = both[0], both[1]
 	distribute()
-	promoted := book.follow(t, "A new key")
+	book.Words["$(date -u +%Y-%m-%dT%H:%M:%SZ)"] = time.Now().Add(-10 * time.Minute).UTC().Format(time.RFC3339) // as if time had passed
+	promoted := book.Follow(t, "A new key")
 	require.Contains(t, promoted, "* "+fmt.Sprintf("%10s", both[1]))
 	distribute()
-	book.words["2030-01-31T12:00:00Z"] = time.Now().Add(-10 * time.Minute).UTC().Format(time.RFC3339) // as if some time had passed
-	require.Contains(t, book.follow(t, "A new key"), " written")
-	require.Contains(t, book.follow(t, "A new key"), "disabled")
+	require.Contains(t, book.Follow(t, "A new key"), " written")
+	require.Contains(t, book.Follow(t, "A new key"), "disabled")
 	distribute()
-	require.Contains(t, book.follow(t, "A new key"), "destroyed? YES")
-	book.follow(t, "A new key") // destroy
+	require.Contains(t, book.Follow(t, "A new key"), "destroyed? YES")
+	book.Follow(t, "A new key") // destroy
 	require.Equal(t, both[1:], ids(t, keysetFile))
 	distribute()
+	shown := book.Follow(t, "A new key") // evidence
+	require.Contains(t, shown, "## Findings\n\nNone.")
+	require.Contains(t, shown, "| "+both[0]+" | AesGcmKey |", "the certificate")
 	for _, i := range app.instances {
 		before := app.ops.Load()
 		_, err := (*i.store.Load()).Get(ctx, "old:1")
 		require.NoError(t, err)
 		require.Eventually(t, func() bool { return app.ops.Load() > before+300 || working.Err() != nil }, 20*time.Second, time.Millisecond)
 	}
-	afterKey := book.at
+	afterKey := book.At
 
 	// And back.
-	book.at = back
+	book.At = back
 	deploy(state(middleware.SealOnRead))
 	goesOn("written")
 	deploy(state(middleware.WritePlaintext))
 	goesOn("written", 0, 1, 2)
-	require.Contains(t, book.follow(t, "Back"), "Is any value sealed? NO")
+	require.Contains(t, book.Follow(t, "Back"), "Is any value sealed? NO")
 	deploy(nil)
 	goesOn("written")
 	stop()
@@ -322,12 +324,12 @@ func TestRunbook(t *testing.T) {
 	require.NoError(t, errors.Join(errs...))
 
 	// Other names, without writers.
-	book.at = afterKey
+	book.At = afterKey
 	for i := range 50 {
 		require.NoError(t, backing.Set(ctx, fmt.Sprint("user:", i), "x", store.WithTags([]string{"people"})))
 	}
-	book.follow(t, "Moving to other names")
-	book.end(t)
+	book.Follow(t, "Moving to other names")
+	book.End(t)
 	require.Zero(t, rdb.Exists(ctx, "user:1", "gocache_tag_people").Val())
 	require.EqualValues(t, 50, rdb.SCard(ctx, "gocache_tag_shop:people").Val())
 	for i := range 3000 {
