@@ -17,7 +17,7 @@ func settingNames() []string {
 		"give Proof or AllowUnproven", "give --proof KEY or --allow-unproven",
 		"as Stored says", "as --stored says",
 		"the entry of Proof", "the entry of --proof",
-		"Proof is not", "--proof is not",
+		"Proof does not", "--proof does not",
 		"make another key primary first", "\"sealcache keys promote\" makes another key primary",
 		"redis+cluster://, redis.NewClusterClient", "--redis redis+cluster://...",
 		"From: ", "--namespace: ",

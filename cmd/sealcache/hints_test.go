@@ -31,8 +31,8 @@ func TestHintsAreThoseOfTheLibrary(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"1 entries of type hash were not looked into (ignore type hash if they hold no cached data)": "1 entries of type hash were not looked into (--ignore-type hash if they hold no cached data)",
-		"Exclude[3] covers everything":           "--exclude covers everything",
+		"1 entries of type hash were not examined (ignore type hash if they hold no cached data)": "1 entries of type hash were not examined (--ignore-type hash if they hold no cached data)",
+		"Exclude[3] covers every name":           "--exclude covers every name",
 		"OtherApplications[0] is empty":          "--other-applications is empty",
 		"OtherApplications covers Namespaces[1]": "--other-applications covers --namespace",
 		`IgnoreTypes: "x" cannot be ignored`:     `--ignore-type: "x" cannot be ignored`,

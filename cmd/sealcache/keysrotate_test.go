@@ -133,7 +133,7 @@ func TestKeysRotate(t *testing.T) {
 	set("a")
 	report = r.rotate(t, unused...)
 	require.Empty(t, report.Actions)
-	require.Contains(t, strings.Join(report.Waiting, "\n"), "nothing was looked at", "an empty server proves nothing")
+	require.Contains(t, strings.Join(report.Waiting, "\n"), "no entry was examined", "an empty server proves nothing")
 	unused = unused[:3]
 	report = r.rotate(t, unused...)
 	require.Equal(t, []rotationAction{{"disabled", old}}, report.Actions)

@@ -124,7 +124,7 @@ func planText(w io.Writer, i *migrate.Inventory) error {
 		fmt.Fprintf(&b, "OBSTACLE: %s\n", o)
 	}
 	if i.CountsAsUse {
-		b.WriteString("reading counted as use of the entries (no CLIENT NO-TOUCH on this server)\n")
+		b.WriteString("reading changed the idle times of the entries (the server has no CLIENT NO-TOUCH)\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

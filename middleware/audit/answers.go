@@ -73,7 +73,7 @@ func (r *Report) AnythingSealed() (Answer, []string) {
 // plaintextDoubts are reasons why something may be plaintext although none was found.
 func (r *Report) plaintextDoubts() []string {
 	doubts := notes(slices.Concat(r.scanDoubts(), r.emptyDoubts(), r.databaseDoubts()))
-	doubts.count(r.Total.Unreadable.Values, "values do not open: a namespace is missing, or the keys, or they are altered")
+	doubts.count(r.Total.Unreadable.Values, "values do not open: a namespace or key is not given, or the values are altered")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
 	doubts.count(r.Total.Fernet.Values, "Fernet tokens, which this audit cannot open")
 	doubts.count(r.KeyChecks.Unreadable, "key checks do not open under the given keys")
@@ -98,7 +98,7 @@ func (r *Report) emptyDoubts() []string {
 	case !r.Complete || r.looked() > 0:
 		return nil
 	case r.Seen > 0:
-		return []string{"all names were left out (check the prefixes that leave names out)"}
+		return []string{"all names were excluded (check the excluded prefixes)"}
 	case r.Prefix != "" || len(r.Namespaces) > 0:
 		return []string{"no name was found (check namespace, prefix and server)"}
 	default:
@@ -111,12 +111,12 @@ func (r *Report) databaseDoubts() []string {
 	if len(r.OtherDatabases) == 0 || r.Prefix != "" || r.OneDatabase {
 		return nil
 	}
-	return []string{fmt.Sprintf("databases %v of the server were not looked at (ACL SETUSER name +select)", r.OtherDatabases)}
+	return []string{fmt.Sprintf("databases %v of the server were not examined (ACL SETUSER name +select)", r.OtherDatabases)}
 }
 
 func (r *Report) unparsedDoubts() []string {
 	var doubts notes
-	doubts.count(r.Jobs.Unparsed, "entries of job queues are not understood (show names with Samples)")
+	doubts.count(r.Jobs.Unparsed, "entries of job queues have an unknown form (show names with Samples)")
 	return doubts
 }
 
@@ -128,7 +128,7 @@ func (r *Report) typeDoubts() []string {
 		case t == hyperLogLog:
 			doubts.count(r.OtherTypes[t], "strings look like HyperLogLogs (exclude them by name)")
 		case !slices.Contains(r.IgnoredTypes, t):
-			doubts.count(r.OtherTypes[t], fmt.Sprintf("entries of type %s were not looked into (ignore type %s if they hold no cached data)", t, t))
+			doubts.count(r.OtherTypes[t], fmt.Sprintf("entries of type %s were not examined (ignore type %s if they hold no cached data)", t, t))
 		}
 	}
 	return doubts
@@ -163,11 +163,11 @@ func (r *Report) MayDestroy(id uint32, c Conditions) (Answer, []string) {
 	for _, k := range r.Keys {
 		if k.Named && k.ID == id {
 			no.count(k.Values-k.Unreadable.Values, fmt.Sprintf("values are sealed under %s (reseal them; delete any that do not open)", k.Key))
-			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values claim %s and do not open (they may be planted; delete them)", k.Key))
+			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values name %s but do not open (they may be planted; delete them)", k.Key))
 		}
 	}
 	if i := slices.IndexFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.ID == id }); i >= 0 && c.Keyset[i].Primary {
-		no = append(no, "it is the primary key (make another key primary first)")
+		no = append(no, "the key is the primary key (make another key primary first)")
 	}
 	if len(no) > 0 {
 		return No, no
@@ -183,18 +183,18 @@ func (r *Report) MayDestroy(id uint32, c Conditions) (Answer, []string) {
 func (r *Report) scopeDoubts() []string {
 	var doubts []string
 	if r.Prefix != "" {
-		doubts = append(doubts, "only some names were looked at, and no jobs (run it without namespace and prefix)")
+		doubts = append(doubts, "only some names were examined, and no jobs (run it without namespace and prefix)")
 	} else if r.looked() == 0 {
-		doubts = append(doubts, "nothing was looked at (check the server)")
+		doubts = append(doubts, "no entry was examined (check the server)")
 	}
 	if len(r.Exclude) > 0 {
-		doubts = append(doubts, "names were excluded, whose values may be sealed under any key (run it without)")
+		doubts = append(doubts, "excluded names may hold values under any key (run the audit without exclusions)")
 	}
 	if len(r.OtherDatabases) > 0 {
-		doubts = append(doubts, fmt.Sprintf("databases %v of the server were not looked at", r.OtherDatabases))
+		doubts = append(doubts, fmt.Sprintf("databases %v of the server were not examined", r.OtherDatabases))
 	}
 	if r.Replica {
-		doubts = append(doubts, "a replica may lack what its master has (audit the master)")
+		doubts = append(doubts, "a replica may lack entries of its master (audit the master)")
 	}
 	return slices.Concat(doubts, r.typeDoubts())
 }
@@ -207,9 +207,9 @@ func (c *Conditions) doubts(id uint32, started time.Time) []string {
 	case c.Keyset == nil:
 		doubts = append(doubts, "the keyset was not given, so whether the key is primary is unknown")
 	case i < 0:
-		doubts = append(doubts, fmt.Sprintf("no such key: the given keyset has no key %d (its keys are %s)", id, idsOf(c.Keyset)))
+		doubts = append(doubts, fmt.Sprintf("the given keyset has no key %d (its keys are %s)", id, idsOf(c.Keyset)))
 	case c.Keyset[i].Prefix != "TINK":
-		doubts = append(doubts, fmt.Sprintf("the key has the output prefix %s: its values do not name it", c.Keyset[i].Prefix))
+		doubts = append(doubts, fmt.Sprintf("the key has the output prefix %s, so its values do not name it", c.Keyset[i].Prefix))
 	}
 	if c.Keyset != nil && !slices.ContainsFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.Primary && k.Status == keyset.Enabled }) {
 		doubts = append(doubts, "the given keyset has no primary key")
@@ -220,7 +220,7 @@ func (c *Conditions) doubts(id uint32, started time.Time) []string {
 	}
 	switch {
 	case c.NotPrimarySince.IsZero():
-		doubts = append(doubts, "when the key stopped being primary was not given")
+		doubts = append(doubts, "the time when the key stopped being primary was not given")
 	case started.Before(c.NotPrimarySince.Add(reload)):
 		doubts = append(doubts, fmt.Sprintf("the scan began less than %v after the key stopped being primary (run it again later)", reload))
 	}
@@ -250,8 +250,8 @@ func (r *Report) keyDoubts(keys []aead.KeyInfo) []string {
 		}
 	}
 	var doubts notes
-	doubts.count(held, "tasks hold members of groups that did not open, which may be sealed under this key (wait for them or delete them)")
-	doubts.count(unnamed, "values do not name their key, which may be this one")
+	doubts.count(held, "tasks hold unreadable group members, perhaps under this key (wait for them or delete them)")
+	doubts.count(unnamed, "values do not name their key, so they may be under this key")
 	doubts.count(outside, "values seem to name keys outside the given keyset (leave out the names of other applications)")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
 	return slices.Concat(doubts, r.unparsedDoubts())

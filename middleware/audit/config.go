@@ -77,7 +77,7 @@ type Config struct {
 }
 
 // ErrConfig reports a Config that cannot be meant, or a client that cannot be used. Nothing was read.
-var ErrConfig = errors.New("audit: wrong configuration")
+var ErrConfig = errors.New("audit: the settings cannot be used")
 
 // ErrClusterNode reports a client for a single node that is connected to one node of a Cluster. It is an ErrConfig.
 var ErrClusterNode = rediswalk.ErrClusterNode
@@ -130,7 +130,7 @@ func (a *auditor) check() (errs []error) {
 		}
 	}
 	if slices.ContainsFunc(a.Keys, func(k tink.AEADWithContext) bool { return nilcheck.IsNil(k) }) {
-		bad("Keys has a nil")
+		bad("Keys contains a nil key")
 	}
 	errs = append(errs, a.checkHidden()...)
 	prefix := ""
@@ -140,7 +140,7 @@ func (a *auditor) check() (errs []error) {
 	a.scope = prefix + a.Prefix
 	if a.Stored && a.Prefix != "" {
 		if a.scope = a.Prefix; !strings.HasPrefix(a.Prefix, prefix) {
-			bad("Prefix is not a stored name of the namespace")
+			bad("Prefix does not start with the stored namespace")
 		}
 	}
 	if a.pattern = a.scope; a.opensNames() { // a hidden name does not start with the prefix of its key
@@ -155,7 +155,7 @@ func (a *auditor) check() (errs []error) {
 	} else {
 		for i, ns := range a.Namespaces {
 			if a.others.Match(ns + ":") {
-				bad("OtherApplications covers Namespaces[%d]", i)
+				bad("OtherApplications covers Namespaces[%d], which the audit examines", i)
 			}
 		}
 		a.others.Restore(make([]bool, len(a.OtherApplications)))

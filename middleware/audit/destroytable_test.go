@@ -93,5 +93,5 @@ func TestEachFindingForbidsYes(t *testing.T) {
 		require.NotEmpty(t, why, name)
 	}
 	_, why = good().MayDestroy(4711, conditions)
-	require.Contains(t, why[0], "no such key")
+	require.Contains(t, why[0], "the given keyset has no key")
 }

@@ -214,5 +214,5 @@ func TestReadingCountsAsUse(t *testing.T) {
 	require.Equal(t, !offered, r.CountsAsUse)
 	var text strings.Builder
 	require.NoError(t, r.WriteText(&text))
-	require.Equal(t, !offered, strings.Contains(text.String(), "counted as use"))
+	require.Equal(t, !offered, strings.Contains(text.String(), "changed the idle times"))
 }

@@ -129,15 +129,15 @@ func (r *Report) MayDisable(id uint32) (Answer, []string) {
 	known := false
 	for _, k := range r.HiddenNames.PRFKeys {
 		if k.ID == id {
-			no.count(k.Values-k.Unreadable.Values, fmt.Sprintf("values are hidden under PRF key %d (move them with reseal, or let them expire)", id))
-			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values claim PRF key %d and do not open (they may be planted; delete them)", id))
+			no.count(k.Values-k.Unreadable.Values, fmt.Sprintf("values have names hidden with PRF key %d (move them with reseal, or let them expire)", id))
+			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values name PRF key %d but do not open (they may be planted; delete them)", id))
 		}
 	}
 	for _, k := range r.GivenPRFKeys {
 		known = known || k == id
 	}
 	if known && r.GivenPRFKeys[0] == id {
-		no = append(no, "it is the primary PRF key (make another key primary first)")
+		no = append(no, "the key is the primary PRF key (make another key primary first)")
 	}
 	if len(no) > 0 {
 		return No, no
@@ -147,15 +147,15 @@ func (r *Report) MayDisable(id uint32) (Answer, []string) {
 	case len(r.GivenPRFKeys) == 0:
 		doubts = append(doubts, "the PRF keys were not given, so whether the key is primary is unknown")
 	case !known:
-		doubts = append(doubts, fmt.Sprintf("no such key: the given PRF keys have no key %d", id))
+		doubts = append(doubts, fmt.Sprintf("the given PRF keys do not include key %d", id))
 	}
-	doubts.count(r.Excluded, "names were excluded")
+	doubts.count(r.Excluded, "names were excluded, so their values were not examined")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
 	if r.Prefix != "" && strings.TrimPrefix(r.Prefix, r.Namespace+":") != "" {
-		doubts = append(doubts, "only some names were looked at (run it without prefix)")
+		doubts = append(doubts, "only some names were examined (run it without prefix)")
 	}
 	if r.Replica {
-		doubts = append(doubts, "a replica may lack what its master has (audit the master)")
+		doubts = append(doubts, "a replica may lack entries of its master (audit the master)")
 	}
 	if len(doubts) > 0 {
 		return Unknown, doubts
@@ -208,7 +208,7 @@ func (a *auditor) checkHidden() (errs []error) {
 	case a.OneWayKeys != nil && a.filtersNames():
 		errs = append(errs, errors.New("OneWayKeys: prefixes cannot match names that are not stored"))
 	case a.HiddenKeys != nil && a.filtersNames() && len(a.Keys) == 0:
-		errs = append(errs, errors.New("HiddenKeys: prefixes match names in the values (give Keys)"))
+		errs = append(errs, errors.New("HiddenKeys: prefixes need Keys, which open the names in the values"))
 	}
 	a.names = make(map[string]*pseudonym.Set)
 	for _, ns := range append([]string{""}, a.Namespaces...) {

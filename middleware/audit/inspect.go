@@ -21,7 +21,7 @@ import (
 )
 
 // ErrNoEntry reports that Redis holds nothing under a name.
-var ErrNoEntry = errors.New("audit: no entry has this name")
+var ErrNoEntry = errors.New("audit: no entry in Redis has this name")
 
 // ErrExpired reports a value whose sealed expiry has passed. The application takes it for absent.
 var ErrExpired = errors.New("audit: the sealed expiry of the value has passed")
@@ -137,7 +137,7 @@ func Open(ctx context.Context, client redis.UniversalClient, namespace, key stri
 	case err != nil:
 		return Value{}, fmt.Errorf("%w: %w", ErrConfig, err)
 	case len(by) < len(keys):
-		return Value{}, fmt.Errorf("%w: a nil key", ErrConfig)
+		return Value{}, fmt.Errorf("%w: a key is nil", ErrConfig)
 	}
 	b, err := s.Client.Get(ctx, name).Bytes()
 	switch {
@@ -155,7 +155,7 @@ func Open(ctx context.Context, client redis.UniversalClient, namespace, key stri
 		return Value{}, fmt.Errorf("audit: open: %w", err)
 	}
 	if h.Kind != wire.CacheValue {
-		return Value{}, fmt.Errorf("audit: open: %w: a %s in place of a cache value", aead.ErrUnauthentic, h.Kind)
+		return Value{}, fmt.Errorf("audit: open: %w: the entry holds a %s instead of a cache value", aead.ErrUnauthentic, h.Kind)
 	}
 	plaintext, _, err := by.Open(ctx, false, key, b, n)
 	if err != nil {

@@ -237,7 +237,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	fmt.Fprintf(&b, "\nscope: %s\n", r.Scope())
 	if r.Restarts > 0 {
-		fmt.Fprintf(&b, "a scan began again %d times, because a server restarted or failed over, or slots moved\n", r.Restarts)
+		fmt.Fprintf(&b, "a scan restarted %d times, because a server restarted or failed over, or slots moved\n", r.Restarts)
 	}
 	for _, p := range append(append([]string{}, r.UnmatchedExcludes...), r.UnmatchedApplications...) {
 		fmt.Fprintf(&b, "NOTHING MATCHED the prefix %q: check it\n", p)
@@ -261,10 +261,10 @@ func (r *Report) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "%d tag sets; their members are names as stored\n", r.TagSets)
 	}
 	for _, t := range sortedKeys(r.OtherTypes) {
-		fmt.Fprintf(&b, "%d of type %s, not looked into\n", r.OtherTypes[t], t)
+		fmt.Fprintf(&b, "%d of type %s, not examined\n", r.OtherTypes[t], t)
 	}
 	if r.CountsAsUse {
-		b.WriteString("reading counted as use of the entries (no CLIENT NO-TOUCH on this server)\n")
+		b.WriteString("reading changed the idle times of the entries (the server has no CLIENT NO-TOUCH)\n")
 	}
 	for _, what := range sortedKeys(r.Samples) {
 		fmt.Fprintf(&b, "some that are %s:\n", what)
@@ -294,7 +294,7 @@ func (r *Report) writeTallies(b *strings.Builder) {
 		row("  "+r.Groups[i].Prefix, &r.Groups[i].Tally)
 	}
 	if r.Jobs.Tasks.Values+r.Jobs.Bookkeeping+r.Jobs.Unparsed > 0 {
-		fmt.Fprintf(b, "jobs: %d tasks, %d entries of bookkeeping, %d not understood\n", r.Jobs.Tasks.Values, r.Jobs.Bookkeeping, r.Jobs.Unparsed)
+		fmt.Fprintf(b, "jobs: %d tasks, %d bookkeeping entries, %d of unknown form\n", r.Jobs.Tasks.Values, r.Jobs.Bookkeeping, r.Jobs.Unparsed)
 		for i, name := range []string{"  payloads", "  results", "  error texts", "  of running jobs", "  of schedules", "  headers"} {
 			row(name, r.Jobs.tallies()[i])
 		}

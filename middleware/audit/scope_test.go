@@ -172,7 +172,7 @@ func TestAuditExclude(t *testing.T) {
 
 	answer, why, r = plaintextAnswer(t, rdb, audit.Config{Exclude: []string{"shop:"}})
 	require.Equal(t, audit.Unknown, answer)
-	require.Contains(t, why, "all names were left out")
+	require.Contains(t, why, "all names were excluded")
 	answer, _ = r.AnythingSealed()
 	require.Equal(t, audit.Unknown, answer)
 	_, err := audit.Run(ctx, rdb, audit.Config{Exclude: []string{""}})
@@ -208,7 +208,7 @@ func TestAuditLeavesOutOtherApplications(t *testing.T) {
 	require.Equal(t, audit.No, may)
 	may, reasons = audited(t, rdb, audit.Config{OtherApplications: []string{"crm:", "web:", "shop:"}}).MayDestroy(old, conditions)
 	require.Equal(t, audit.Unknown, may)
-	require.Contains(t, strings.Join(reasons, "\n"), "nothing was looked at")
+	require.Contains(t, strings.Join(reasons, "\n"), "no entry was examined")
 	for _, c := range []audit.Config{{OtherApplications: []string{""}}, {OtherApplications: []string{"sh"}, Namespaces: []string{"shop"}}} {
 		_, err := audit.Run(ctx, rdb, c)
 		require.ErrorIs(t, err, audit.ErrConfig)
@@ -240,7 +240,7 @@ func TestAuditOfAReplica(t *testing.T) {
 
 	alone := redistest.StartWith(t, redistest.Options{Args: []string{"--replicaof", "127.0.0.1 1"}}).Client(t)
 	r, err = audit.Run(ctx, alone, audit.Config{Replica: true})
-	require.ErrorContains(t, err, "does not reach its master")
+	require.ErrorContains(t, err, "has lost its master")
 	answer, _ = r.AnythingPlaintext()
 	require.Equal(t, audit.Unknown, answer)
 }

@@ -25,7 +25,7 @@ import (
 // ErrCheckpoint reports that a checkpoint file is damaged, is of another job, or is out of date: it is older than a week,
 // the data was flushed, its run is complete, or a run with other settings has changed the same names since. Give another file, or remove it to
 // begin again. To begin again is safe, and takes the time of a whole run.
-var ErrCheckpoint = errors.New("migrate: the checkpoint is not valid for this run")
+var ErrCheckpoint = errors.New("migrate: the checkpoint cannot resume this run")
 
 // checkpoint is the state that a run saves for the next one. The file holds it sealed under Config.Keys, so that it
 // cannot be edited, and opens only under the keys of the job.
@@ -117,11 +117,11 @@ func parseFile(data []byte) (sealed []byte, err error) {
 	var file checkpointFile
 	switch err := decodeOne(data, &file); {
 	case len(data) > maxCheckpoint:
-		return nil, fmt.Errorf("%w: too large", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: the file is too large", ErrCheckpoint)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	case file.Format != checkpointFormat:
-		return nil, fmt.Errorf("%w: format %d instead of %d", ErrCheckpoint, file.Format, checkpointFormat)
+		return nil, fmt.Errorf("%w: the file has format %d, and this release reads format %d", ErrCheckpoint, file.Format, checkpointFormat)
 	}
 	return file.Sealed, nil
 }
@@ -134,7 +134,7 @@ func decodeOne(data []byte, v any) error {
 		return err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("there are bytes after its end")
+		return errors.New("the file has bytes after its end")
 	}
 	return nil
 }
@@ -144,7 +144,7 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	plaintext, n, err := m.openOwn(ctx, m.own, sealed)
 	switch {
 	case errors.Is(err, wire.ErrNotSealed), errors.Is(err, wire.ErrUnsupportedFormat):
-		return nil, fmt.Errorf("%w: it is not sealed", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: its content is not sealed", ErrCheckpoint)
 	case box.Refused(err):
 		return nil, fmt.Errorf("%w: it was altered, or the keys or the namespace differ", ErrCheckpoint)
 	case err != nil:
@@ -156,7 +156,7 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	}
 	// Vault shows the version of its key. Work under another version has to be repeated.
 	if was := wire.KeyOf(sealed[n:]); was.Version != m.present.Version {
-		return nil, fmt.Errorf("%w: the key service has rotated its key", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: the key service has rotated its key since", ErrCheckpoint)
 	}
 	return c, nil
 }
@@ -181,7 +181,7 @@ func (m *migration) ownBox(a tink.AEADWithContext) (*box.Box, error) {
 // checkCheckpoint refuses a checkpoint of another job, and one that is out of date.
 func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job string) error {
 	if c.Job != job {
-		return fmt.Errorf("%w: operation, names, options, database or primary key differ", ErrCheckpoint)
+		return fmt.Errorf("%w: its operation, names, options, database or primary key differ", ErrCheckpoint)
 	}
 	if age := time.Since(c.Updated); age > maxCheckpointAge || age < -time.Hour {
 		return fmt.Errorf("%w: it is older than %v, or the clock has changed", ErrCheckpoint, maxCheckpointAge)
@@ -193,12 +193,12 @@ func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job stri
 		}
 		switch _, _, err := m.openOwn(ctx, b, c.OldKeys); {
 		case box.Refused(err):
-			return fmt.Errorf("%w: the old keys differ", ErrCheckpoint)
+			return fmt.Errorf("%w: OldKeys differ from those of the checkpoint", ErrCheckpoint)
 		case err != nil:
 			return fmt.Errorf("migrate: checkpoint: %w", err)
 		}
 	}
-	err := m.walk.Retry(ctx, "the records of runs", func(ctx context.Context) error { return m.servers.CheckRun(ctx, c.Run) })
+	err := m.walk.Retry(ctx, "access the records of runs", func(ctx context.Context) error { return m.servers.CheckRun(ctx, c.Run) })
 	switch {
 	case errors.Is(err, rediswalk.ErrRunUndone):
 		return fmt.Errorf("%w: %w", ErrCheckpoint, err)

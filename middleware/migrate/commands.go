@@ -25,7 +25,7 @@ return 1`
 // EVAL or SET, or the server is read-only or full.
 func (m *migration) proveCommands(ctx context.Context) error {
 	name := m.target().stored() + "sealcache.dry-run"
-	err := m.walk.Retry(ctx, "the commands of the run", func(ctx context.Context) error {
+	err := m.walk.Retry(ctx, "test the commands of the run", func(ctx context.Context) error {
 		call := &rediswalk.Call{Keys: []string{name}}
 		if err := m.servers.Run(ctx, rediswalk.NewScript(probeSource), []*rediswalk.Call{call}); err != nil {
 			return err
@@ -37,9 +37,9 @@ func (m *migration) proveCommands(ctx context.Context) error {
 	})
 	switch {
 	case err != nil && m.DryRun:
-		return fmt.Errorf("migrate: the real run could not write (EVAL, EVALSHA, SET): %w", rediserr.Wrap(err))
+		return fmt.Errorf("migrate: Redis would refuse the writes of a run (EVAL, EVALSHA, SET): %w", rediserr.Wrap(err))
 	case err != nil:
-		return fmt.Errorf("migrate: the run cannot write (EVAL, EVALSHA, SET): %w", rediserr.Wrap(err))
+		return fmt.Errorf("migrate: Redis refuses the writes of the run (EVAL, EVALSHA, SET): %w", rediserr.Wrap(err))
 	}
 	return nil
 }
@@ -83,7 +83,7 @@ func (m *migration) swapKeyCheck(ctx context.Context, name string, stored []byte
 		return nil
 	}
 	call := &rediswalk.Call{Keys: []string{name}, Args: []any{stored, -1, fresh, 0}}
-	err = m.walk.Retry(ctx, "the key check", func(ctx context.Context) error {
+	err = m.walk.Retry(ctx, "renew the key check", func(ctx context.Context) error {
 		if err := m.servers.Run(ctx, m.scripts.swap, []*rediswalk.Call{call}); err != nil {
 			return err
 		}

@@ -39,7 +39,7 @@ func (o Operation) String() string {
 	case Unseal:
 		return "unseal"
 	default:
-		return fmt.Sprintf("operation %d", int(o))
+		return fmt.Sprintf("unknown operation %d", int(o))
 	}
 }
 
@@ -68,7 +68,7 @@ func (t ValueType) wire() (wire.Type, error) {
 	case AsProtobuf:
 		return wire.Protobuf, nil
 	default:
-		return 0, fmt.Errorf("unknown type %q (bytes, string, json, msgpack, protobuf)", string(t))
+		return 0, fmt.Errorf("unknown type %q (known are bytes, string, json, msgpack, protobuf)", string(t))
 	}
 }
 
@@ -184,7 +184,7 @@ const defaultMaxValueBytes = 8 << 20
 const asynqPrefix = "asynq:"
 
 // ErrConfig reports a Config that cannot be meant, or a client that cannot be used. Nothing was changed.
-var ErrConfig = errors.New("migrate: wrong configuration")
+var ErrConfig = errors.New("migrate: the settings cannot be used")
 
 // ErrClusterNode reports a client for a single node that is connected to one node of a Cluster. It is an ErrConfig.
 var ErrClusterNode = rediswalk.ErrClusterNode
@@ -194,7 +194,7 @@ func (c Config) withDefaults() (Config, error) {
 	var errs []error
 	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
 	if c.Operation < Seal || c.Operation > Unseal {
-		bad("no Operation (Seal, Reseal or Unseal)")
+		bad("Operation is missing (Seal, Reseal or Unseal)")
 	}
 	if err := c.From.check(); err != nil {
 		bad("From: %w", err)
@@ -228,7 +228,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.hides() {
 		c.DeleteOld = c.Operation != Reseal // the old name would be shown
 	} else if c.DeleteOld && c.inPlace() {
-		bad("DeleteOld needs To with other stored names than From")
+		bad("DeleteOld needs a To whose stored names differ from those of From")
 	}
 	switch {
 	case c.MaxValueBytes == 0:
@@ -253,7 +253,7 @@ func (c Config) withDefaults() (Config, error) {
 
 func (c *Config) checkKeys() (errs []error) {
 	if nilcheck.IsNil(c.Keys) {
-		errs = append(errs, errors.New("no Keys (an aead.Envelope or aead.Keyring)"))
+		errs = append(errs, errors.New("Keys is missing (an aead.Envelope or aead.Keyring)"))
 	}
 	if c.OldKeys != nil && nilcheck.IsNil(c.OldKeys) {
 		errs = append(errs, errors.New("OldKeys is a nil pointer"))

@@ -331,7 +331,7 @@ func (m *migration) write(ctx context.Context, writes []swap, c *Counts) ([]entr
 			return nil, fmt.Errorf("migrate: write: %w", rediserr.Wrap(err))
 		}
 		if len(results) != len(call.Keys) {
-			return nil, fmt.Errorf("migrate: write: %d results for %d entries", len(results), len(call.Keys))
+			return nil, fmt.Errorf("migrate: write: Redis returned %d results for %d entries", len(results), len(call.Keys))
 		}
 		for _, r := range results {
 			w := &writes[i]

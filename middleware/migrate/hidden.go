@@ -36,7 +36,7 @@ func (c *Config) checkHidden() (errs []error) {
 		bad(err.Error())
 	}
 	if c.To != nil && c.To.Namespace == c.From.Namespace {
-		bad("HiddenKeys and OneWayKeys: To needs another namespace than From")
+		bad("HiddenKeys and OneWayKeys: the namespace of To must differ from that of From")
 	}
 	if c.OneWayKeys == nil {
 		return errs

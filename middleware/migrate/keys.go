@@ -26,14 +26,14 @@ import (
 //
 // Report.Written says how many entries were written before. They are sealed under the wrong keys: unseal them with the
 // same keys, or delete them.
-var ErrWrongKeys = errors.New("migrate: wrong keys")
+var ErrWrongKeys = errors.New("migrate: the keys are not those of the application")
 
 // ErrUnproven reports that nothing proves Config.Keys, or that nothing proves the PRF keys by which Seal hides names.
 //
 // Keys are proven by the key check of the namespace, which Store.Check of the application makes. PRF keys are proven by an
 // entry whose hidden name one of them gives. A one-way name proves nothing without its key. Without these, give
 // Config.Proof, or set Config.AllowUnproven.
-var ErrUnproven = errors.New("migrate: nothing proves the keys (give Proof or AllowUnproven)")
+var ErrUnproven = errors.New("migrate: cannot prove that the keys are the application's (give Proof or AllowUnproven)")
 
 // The proofs of Config.Keys that a Report names.
 const (
@@ -65,7 +65,7 @@ func (m *migration) proveKeys(ctx context.Context) error {
 		}
 	}
 	if m.provenBy == "" && !m.AllowUnproven {
-		return fmt.Errorf("%w: no key check", ErrUnproven)
+		return fmt.Errorf("%w: the namespace has no key check", ErrUnproven)
 	}
 	return nil
 }
@@ -78,14 +78,14 @@ func (m *migration) proveNames(c *first) error {
 	case m.names == nil || m.Operation != Seal || m.namesProven.Load():
 		return nil
 	case wrong && m.DryRun:
-		m.warn("the real run would refuse to start: no hidden name is under the given PRF keys")
+		m.warn("the run without DryRun would refuse to start: no hidden name was made with the given PRF keys")
 		return nil
 	case wrong && !m.IgnoreUnreadable:
-		return fmt.Errorf("%w: no hidden name is under the given PRF keys", ErrWrongKeys)
+		return fmt.Errorf("%w: no hidden name was made with the given PRF keys", ErrWrongKeys)
 	case m.AllowUnproven:
 		return nil
 	default:
-		return fmt.Errorf("%w: no entry proves the PRF keys", ErrUnproven)
+		return fmt.Errorf("%w: no entry has a name that the PRF keys have hidden", ErrUnproven)
 	}
 }
 
@@ -120,7 +120,7 @@ func (m *migration) openProof(ctx context.Context) error {
 	if m.Stored {
 		var ok bool
 		if key, ok = strings.CutPrefix(m.Proof, space.namespace()); !ok {
-			return fmt.Errorf("%w: Proof is not a stored name of the namespace", ErrConfig)
+			return fmt.Errorf("%w: Proof does not start with the stored namespace", ErrConfig)
 		}
 	}
 	var hidden []string
@@ -154,7 +154,7 @@ func (m *migration) openProof(ctx context.Context) error {
 func (m *migration) openUnderKeys(ctx context.Context, namespace, key string, stored []byte, n int) error {
 	keys, err := cachevalue.NewKeys(namespace, m.Keys)
 	if err != nil {
-		return fmt.Errorf("migrate: proof: %w", err)
+		return fmt.Errorf("migrate: open the entry of Proof: %w", err)
 	}
 	err = m.ask(ctx, func(ctx context.Context) error {
 		_, _, err := keys.Open(ctx, false, key, stored, n)
@@ -164,7 +164,7 @@ func (m *migration) openUnderKeys(ctx context.Context, namespace, key string, st
 	case box.Refused(err):
 		return fmt.Errorf("%w: the entry of Proof does not open", ErrWrongKeys)
 	case err != nil:
-		return fmt.Errorf("migrate: proof: %w", err)
+		return fmt.Errorf("migrate: open the entry of Proof: %w", err)
 	}
 	return nil
 }
@@ -172,7 +172,7 @@ func (m *migration) openUnderKeys(ctx context.Context, namespace, key string, st
 // ask repeats a question while the key service fails, or turns its data key away.
 func (m *migration) ask(ctx context.Context, do func(ctx context.Context) error) error {
 	var answer error
-	err := m.walk.Retry(ctx, "a question to the key service", func(ctx context.Context) error {
+	err := m.walk.Retry(ctx, "open a value", func(ctx context.Context) error {
 		answer = cachevalue.Ask(ctx, do)
 		if errors.Is(answer, aead.ErrKeyServiceUnavailable) || errors.Is(answer, aead.ErrTooManyDataKeys) {
 			return answer
@@ -220,18 +220,18 @@ func (m *migration) tryFirst(ctx context.Context) error {
 		return nil
 	}
 	var c first
-	err := m.walk.Retry(ctx, "the first sealed values", func(ctx context.Context) error {
+	err := m.walk.Retry(ctx, "read the first sealed values", func(ctx context.Context) error {
 		c = first{}
 		return m.servers.EachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error { return m.tryMaster(ctx, node, &c) })
 	})
 	switch {
 	case err != nil:
-		return fmt.Errorf("migrate: first values: %w", rediserr.Wrap(err))
+		return fmt.Errorf("migrate: read the first sealed values: %w", rediserr.Wrap(err))
 	case m.IgnoreUnreadable:
 	case c.Opened > 0 || c.unopened() == 0:
 		m.opened.Store(c.Opened > 0)
 	case m.DryRun: // it changes nothing, and counts them
-		m.warn(fmt.Sprintf("the real run would refuse to start: %s", refusedText(&c.Counts)))
+		m.warn(fmt.Sprintf("the run without DryRun would refuse to start: %s", refusedText(&c.Counts)))
 		m.opened.Store(true)
 	default:
 		return fmt.Errorf("%w: %s", ErrWrongKeys, refusedText(&c.Counts))

@@ -28,7 +28,7 @@ func (m *migration) watched(ctx context.Context, work func(ctx context.Context) 
 		return err
 	}
 	if after == nil {
-		m.warn("evictions are unknown, because the user may not call INFO")
+		m.warn("the user may not call INFO, so evictions go unnoticed")
 	}
 	m.walk.Mu.Lock()
 	m.work.Evicted += evictedSince(before, after)
@@ -37,7 +37,7 @@ func (m *migration) watched(ctx context.Context, work func(ctx context.Context) 
 	// A Cluster spreads entries about evenly over its masters.
 	each := growth / int64(max(len(after), 1))
 	if room := roomOf(before); m.DryRun && each > room {
-		m.warn(fmt.Sprintf("the data would grow by %d bytes on a master, and maxmemory leaves %d: Redis would evict or refuse", each, room))
+		m.warn(fmt.Sprintf("a master's data would grow by %d bytes, but maxmemory leaves %d: Redis would evict or refuse", each, room))
 	}
 	return err
 }

@@ -105,7 +105,7 @@ func (m *migration) readWithExpiry(ctx context.Context, group []entry, c *Counts
 			return nil, fmt.Errorf("migrate: read: %w", rediserr.Wrap(err))
 		}
 		if len(reply) != 2 {
-			return nil, fmt.Errorf("migrate: read: %d values instead of 2", len(reply))
+			return nil, fmt.Errorf("migrate: read: Redis returned %d values instead of 2", len(reply))
 		}
 		text, ok := reply[0].(string)
 		at, known := reply[1].(int64)

@@ -43,7 +43,7 @@ func TestControl(t *testing.T) {
 	r := runBy(ctx, t, rdb, config)
 	require.True(t, r.Done(), "%+v", r)
 	require.True(t, paused.Load())
-	require.Equal(t, "proving the keys", phases[0])
+	require.Equal(t, "checking the keys", phases[0])
 	require.True(t, slices.Contains(phases, "entries"))
 }
 

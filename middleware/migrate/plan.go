@@ -201,7 +201,7 @@ func (p *planner) run(ctx context.Context) (*Inventory, error) {
 	if err == nil {
 		r.Obstacles, err = p.obstacles(ctx, r.Growth)
 		if all.blind {
-			r.Obstacles = append(r.Obstacles, "OBJECT ENCODING is not allowed, so values that were modified in place are not recognized")
+			r.Obstacles = append(r.Obstacles, "the user may not call OBJECT ENCODING, so values that were modified in place go unnoticed")
 		}
 	}
 	return r, suitable(err)
@@ -227,7 +227,7 @@ func (p *planner) obstacles(ctx context.Context, growth int64) (all []string, er
 	each := growth / int64(max(len(states), 1))
 	for _, s := range states {
 		if s.MaxMemory > 0 && s.UsedMemory+each > int64(memoryShare*float64(s.MaxMemory)) {
-			all = append(all, fmt.Sprintf("a master would reach maxmemory (policy %s): %d bytes used of %d, and %d more", s.Policy, s.UsedMemory, s.MaxMemory, each))
+			all = append(all, fmt.Sprintf("a master would reach maxmemory (policy %s): it uses %d of %d bytes and needs %d more", s.Policy, s.UsedMemory, s.MaxMemory, each))
 		}
 	}
 	return all, nil

@@ -55,7 +55,7 @@ type Counts struct {
 	OneWay int64 `json:"one_way"`
 	// PlainNames counts sealed values under plain names that Reseal met with Config.HiddenKeys. Seal hides them.
 	PlainNames int64 `json:"plain_names"`
-	// WrongType counts values that cannot have the type that was asked for.
+	// WrongType counts values that cannot have the requested type.
 	WrongType int64 `json:"wrong_type"`
 	// TooLarge counts values larger than Config.MaxValueBytes.
 	TooLarge int64 `json:"too_large"`
@@ -314,10 +314,10 @@ func (r *Report) writeCounts(b *strings.Builder) {
 	line(r.Renamed, dry("of them would get another hidden name", "of them under another hidden name now"))
 	line(r.Deleted, dry("old entries would be deleted", "old entries deleted"))
 	line(r.TagSets, "tag sets rewritten")
-	line(r.TagMembers, "memberships rewritten")
+	line(r.TagMembers, "tag memberships rewritten")
 	line(r.TagsSealed, "of them sealed in their values")
 	line(r.Excluded, "excluded by name")
-	line(r.Reserved, "of asynq, key checks and records of runs")
+	line(r.Reserved, "of asynq, key checks, records of runs: skipped")
 	for _, t := range slices.Sorted(maps.Keys(r.OtherTypes)) {
 		line(r.OtherTypes[t], "of type "+t+", left alone")
 	}
@@ -334,12 +334,12 @@ func (r *Report) writeCounts(b *strings.Builder) {
 	line(r.UnknownPRFKey, "hidden under a PRF key that was not given")
 	line(r.OneWay, "hidden one way under an older PRF key: keep it until they expire")
 	line(r.PlainNames, "sealed under plain names: migrate hides them")
-	line(r.WrongType, "cannot have the type that was asked for")
+	line(r.WrongType, "cannot have the requested type")
 	line(r.TooLarge, "larger than the bound on values")
 	line(r.KeptChanging, "kept changing: run it again")
-	line(r.Expired, "past their sealed expiry: delete them")
-	line(r.Conflicts, "whose new name is taken, by another value or with another expiry")
-	line(r.WouldBeMovedAgain, "whose new name looks like an old one")
+	line(r.Expired, "whose sealed expiry has passed: delete them")
+	line(r.Conflicts, "whose new name already holds another value or expiry")
+	line(r.WouldBeMovedAgain, "whose new name another run would move again")
 	line(r.TagsNotSealed, "tags of entries not sealed in their values: set these entries again")
 	line(r.leftBehind(), "of other types, still under the old names")
 }
@@ -355,12 +355,12 @@ func (r *Report) writeNotes(b *strings.Builder) {
 		b.WriteString("THE PRIMARY KEY CHANGED during the run: run it again\n")
 	}
 	if r.Evicted > 0 {
-		fmt.Fprintf(b, "WARNING: Redis evicted %d entries during the run: it has too little memory\n", r.Evicted)
+		fmt.Fprintf(b, "WARNING: Redis evicted %d entries during the run, because it has too little memory\n", r.Evicted)
 	}
 	for _, w := range r.Warnings {
 		fmt.Fprintf(b, "WARNING: %s\n", w)
 	}
 	if r.Unproven() {
-		b.WriteString("NOTHING PROVED THE KEYS: check that the application reads what was sealed\n")
+		b.WriteString("NOTHING PROVED THE KEYS: check that the application can read the sealed entries\n")
 	}
 }

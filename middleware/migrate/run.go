@@ -60,7 +60,7 @@ type migration struct {
 
 // The phases of a run, in Progress.
 const (
-	phaseKeys     = "proving the keys"
+	phaseKeys     = "checking the keys"
 	phaseTags     = "copying tags"
 	phaseEntries  = "entries"
 	phaseSealTags = "sealing tags"
@@ -263,7 +263,7 @@ func (m *migration) prepareRun(ctx context.Context) error {
 			m.resume(old)
 		}
 		if m.before.Refused && !m.IgnoreUnreadable {
-			return fmt.Errorf("%w: the run of this checkpoint was refused", ErrWrongKeys)
+			return fmt.Errorf("%w: the earlier run of this checkpoint found wrong keys", ErrWrongKeys)
 		}
 		m.before.Refused = false
 	}
@@ -289,7 +289,7 @@ func (m *migration) register(ctx context.Context, job string) error {
 		return nil
 	}
 	r := rediswalk.Run{Operation: m.Operation.String(), Job: job, From: m.From.stored(), To: m.target().stored()}
-	err := m.walk.Retry(ctx, "the records of runs", func(ctx context.Context) (err error) {
+	err := m.walk.Retry(ctx, "access the records of runs", func(ctx context.Context) (err error) {
 		if m.before.Run, err = m.servers.RegisterRun(ctx, r); err == nil {
 			m.before.Opposites, err = m.servers.UnfinishedOpposites(ctx, m.before.Run)
 		}
@@ -297,7 +297,7 @@ func (m *migration) register(ctx context.Context, job string) error {
 	})
 	switch {
 	case errors.Is(err, rediswalk.ErrRunsRefused) && m.Checkpoint == "":
-		m.warn("the run was not recorded (allow the key " + rediswalk.RunsName + "): checkpoints of other runs do not notice it")
+		m.warn("the run was not recorded (allow the key " + rediswalk.RunsName + "), so older checkpoints of other runs are not refused")
 		return nil
 	case err != nil:
 		return fmt.Errorf("migrate: %w", err)
@@ -327,9 +327,9 @@ func (m *migration) endRun(ctx context.Context) {
 	if m.before.Run == "" {
 		return
 	}
-	err := m.walk.Retry(ctx, "the records of runs", func(ctx context.Context) error { return m.servers.EndRun(ctx, m.before.Run) })
+	err := m.walk.Retry(ctx, "access the records of runs", func(ctx context.Context) error { return m.servers.EndRun(ctx, m.before.Run) })
 	if err != nil {
-		m.warn("the end of the run was not recorded: remove all copies of its checkpoint")
+		m.warn("the end of the run was not recorded (remove all copies of its checkpoint)")
 	}
 }
 

@@ -73,7 +73,7 @@ func (s *Store) nodes(ctx context.Context) ([]redis.Cmdable, error) {
 		return nil
 	})
 	if err == nil && len(nodes) == 0 {
-		err = errors.New("the cluster has no master")
+		err = errors.New("the Cluster has no master")
 	}
 	return nodes, err
 }

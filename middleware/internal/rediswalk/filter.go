@@ -26,9 +26,9 @@ func NewFilter(what string, prefixes []string, namespace string, stored bool, sc
 		}
 		switch {
 		case strings.HasPrefix(scope, p):
-			return nil, fmt.Errorf("%s[%d] covers everything", what, i)
+			return nil, fmt.Errorf("%s[%d] covers every name", what, i)
 		case !strings.HasPrefix(p, scope):
-			return nil, fmt.Errorf("%s[%d] cannot match any name here (it is for %s)", what, i, system(namespace, stored))
+			return nil, fmt.Errorf("%s[%d] cannot match any name here (give %s)", what, i, system(namespace, stored))
 		}
 		f.prefixes = append(f.prefixes, p)
 	}

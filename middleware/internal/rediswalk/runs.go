@@ -38,13 +38,13 @@ type Run struct {
 
 // ErrRunUndone reports that a checkpoint is out of date: the record of its run is gone, as after a flush, the run is
 // complete, or another run with other settings has changed the same names since.
-var ErrRunUndone = errors.New("the data was flushed, its run is complete, or another run has changed the data since")
+var ErrRunUndone = errors.New("its run is complete, or the data was flushed or changed by another run since")
 
 // ErrOpposed reports that an opposite run changed the same names while a run was under way.
 var ErrOpposed = errors.New("an opposite run changed the same names at the same time")
 
 // ErrRunsRefused reports that the user may not write the records.
-var ErrRunsRefused = errors.New("rediswalk: the key " + RunsName + " is refused (allow it by ACL)")
+var ErrRunsRefused = errors.New("rediswalk: the user may not write the key " + RunsName + " (allow it by ACL)")
 
 // RegisterRun records a run and returns its id.
 func (s *Servers) RegisterRun(ctx context.Context, r Run) (id string, err error) {

@@ -17,11 +17,11 @@ import (
 )
 
 // ErrUnsuitable marks a client that a scan cannot use. Nothing was read.
-var ErrUnsuitable = errors.New("rediswalk: unsuitable client")
+var ErrUnsuitable = errors.New("rediswalk: the Redis client cannot be used")
 
 // ErrClusterNode reports that a client for a single node is connected to one node of a Cluster. SCAN would see only the
 // entries of this node, and every answer about the whole would be wrong. It is an ErrUnsuitable.
-var ErrClusterNode = fmt.Errorf("%w: the server is one node of a cluster (use redis+cluster://, redis.NewClusterClient)", ErrUnsuitable)
+var ErrClusterNode = fmt.Errorf("%w: the server is one node of a Cluster (use redis+cluster://, redis.NewClusterClient)", ErrUnsuitable)
 
 // Servers are the servers behind a client.
 type Servers struct {
@@ -42,7 +42,7 @@ type clusterClient interface {
 // New accepts a client of a single node, of Sentinel or of a Cluster. The client must not read from replicas.
 func New(client redis.UniversalClient) (*Servers, error) {
 	if client == nil || reflect.ValueOf(client).Kind() == reflect.Pointer && reflect.ValueOf(client).IsNil() {
-		return nil, fmt.Errorf("%w: nil", ErrUnsuitable)
+		return nil, fmt.Errorf("%w: the client is nil", ErrUnsuitable)
 	}
 	if c, ok := client.(interface{ Options() *redis.ClusterOptions }); ok {
 		if o := c.Options(); o != nil && (o.ReadOnly || o.RouteByLatency || o.RouteRandomly) {
@@ -105,7 +105,7 @@ func (s *Servers) masters(ctx context.Context) ([]master, layout, error) {
 		return nil
 	})
 	if err == nil && len(all) == 0 {
-		err = errors.New("the cluster has no master")
+		err = errors.New("the Cluster has no master")
 	}
 	if err != nil {
 		return nil, layout{}, fmt.Errorf("rediswalk: masters: %w", err)
@@ -214,7 +214,7 @@ func (s *Servers) RunID(ctx context.Context, node redis.Cmdable) (string, error)
 		case !s.AllowReplica:
 			return "", errReplica
 		case rediscmd.InfoField(info, "master_link_status") != "up":
-			return "", errors.New("rediswalk: the replica does not reach its master: its data may be old")
+			return "", errors.New("rediswalk: the replica has lost its master, so its data may be old")
 		}
 	}
 	run, history := rediscmd.InfoField(info, "run_id"), rediscmd.InfoField(info, "master_replid")

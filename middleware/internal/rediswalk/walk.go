@@ -83,7 +83,7 @@ const (
 var errMoved = errors.New("rediswalk: slots moved or masters restarted during the scan (run again when the Cluster is stable)")
 
 // errUnowned reports that some slots stay without exactly one master.
-var errUnowned = errors.New("rediswalk: some slots have no master, or two (redis-cli --cluster check names them)")
+var errUnowned = errors.New("rediswalk: some slots have no master, or two masters (see redis-cli --cluster check)")
 
 // Run scans to the end. resume holds positions by the run id of a master, in the layout with the digest since; another
 // layout makes them useless. Nil starts from the beginning.
@@ -117,7 +117,7 @@ func (w *Walk[C]) Run(ctx context.Context, resume map[string]Position[C], since 
 			w.forgetLayout("moved")
 			return errMoved
 		}
-		w.Log.WarnContext(ctx, "sealcache: slots moved or a master restarted: the scan begins again when the cluster is stable")
+		w.Log.WarnContext(ctx, "sealcache: slots moved or a master restarted; the scan restarts when the Cluster is stable")
 		if w.settle(ctx) {
 			w.forgetLayout("unowned")
 			return errUnowned
@@ -269,7 +269,7 @@ func (w *Walk[C]) scan(ctx context.Context, t *Track[C], at layout, batches chan
 		if again++; again > maxRestarts {
 			return fmt.Errorf("rediswalk: a server restarted or failed over %d times during its scan", again)
 		}
-		w.Log.WarnContext(ctx, "sealcache: a server restarted or failed over during its scan, which begins again")
+		w.Log.WarnContext(ctx, "sealcache: a server restarted or failed over during its scan; the scan restarts")
 	}
 }
 
