@@ -44,7 +44,7 @@ func (s *Store) logAdvice(ctx context.Context) {
 		return
 	}
 	for _, text := range advice {
-		s.tel.log.WarnContext(ctx, "sealcache: a setting of the store's server endangers entries", "advice", text)
+		s.tel.log.WarnContext(ctx, "sealcache: the store's server has an unsafe setting", "advice", text)
 	}
 }
 
@@ -83,11 +83,11 @@ func (s *Store) compareKeys(ctx context.Context) {
 		return // the last finding stays
 	case "differ":
 		if s.tel.keysLimit.Allow() {
-			s.tel.log.ErrorContext(ctx, "sealcache: this process uses other keys than the processes before it", "error", err)
+			s.tel.log.ErrorContext(ctx, "sealcache: key check: this process uses different keys than earlier processes", "error", err)
 		}
 	case "failed":
 		if s.tel.keysLimit.Allow() {
-			s.tel.log.ErrorContext(ctx, "sealcache: the store refused the key check", "error", err)
+			s.tel.log.ErrorContext(ctx, "sealcache: key check: the store refused to read or write its entry", "error", err)
 		}
 	}
 	if err == nil {

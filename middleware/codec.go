@@ -93,7 +93,7 @@ func Proto[T proto.Message]() Codec {
 
 // errNilMessage is the error of a nil pointer to a message. Sealed, it would read
 // as an empty message.
-var errNilMessage = fmt.Errorf("%w: a nil message reads as an empty one (store an empty message)", ErrUnsupportedType)
+var errNilMessage = fmt.Errorf("%w: a nil message would be read as an empty message (store an empty one)", ErrUnsupportedType)
 
 type codec[T any] struct {
 	format Format

@@ -34,7 +34,7 @@ func (s *Store) HidesNames() bool { return s.names != nil }
 // the backing store cannot tell, TagsKept is ErrUnsupported.
 func (s *Store) TagsKept(ctx context.Context) (bool, error) {
 	if s.can.tags == nil {
-		return false, s.unsupported("tell whether it keeps tags")
+		return false, s.unsupported("report whether it keeps tags")
 	}
 	keeps, err := s.can.tags.KeepsTags(ctx)
 	return keeps, s.backingError(err)

@@ -68,7 +68,7 @@ var (
 	// ErrConflict means that an atomic operation gave up, because other clients changed the entry during each of its
 	// 100 attempts. The operation changed nothing. Fewer clients should write to one entry, or they should do so with
 	// Increment, which combines the calls of a process.
-	ErrConflict = errors.New("sealcache: gave up: other clients kept changing the entry")
+	ErrConflict = errors.New("sealcache: atomic operation: gave up, because other clients kept changing the entry")
 )
 
 var (
@@ -80,10 +80,10 @@ var (
 	errExpiration = errors.New("middleware: expiration is in the past (delete the entry, or give 0 for no expiry)")
 	// errOtherName marks a value that was sealed for another key: it has a hidden name where names are not hidden, a plain
 	// one where they are, or another key sealed in it.
-	errOtherName = fmt.Errorf("%w: sealed for another cache key", ErrUnauthentic)
+	errOtherName = fmt.Errorf("%w: the value was sealed for another cache key", ErrUnauthentic)
 	// errPlaintextRefused is allocated once, so that an attacker who plants
 	// plaintext values causes no extra work.
-	errPlaintextRefused = fmt.Errorf("%w (during a migration WithPlaintext reads it)", ErrNotSealed)
+	errPlaintextRefused = fmt.Errorf("%w (during a migration, WithPlaintext accepts it)", ErrNotSealed)
 	// errClearWithoutNamespace is the answer of Clear under WithoutClear.
 	errClearWithoutNamespace = fmt.Errorf("%w: Clear needs a namespace, or it would empty the whole store", ErrUnsupported)
 )
@@ -139,7 +139,7 @@ type codecError struct {
 }
 
 func (e *codecError) Error() string {
-	return fmt.Sprintf("%v: %s (its text is withheld)", e.kind, e.format)
+	return fmt.Sprintf("%v: %s (the text of its error is withheld)", e.kind, e.format)
 }
 func (e *codecError) Unwrap() []error { return []error{e.kind, e.cause} }
 
@@ -175,7 +175,7 @@ func (s *Store) backingError(err error) error {
 	case s.traits.missText != "" && err.Error() == s.traits.missText:
 		return store.NotFoundWithCause(err)
 	case isTooLarge(err):
-		return fmt.Errorf("%w: the stored value is over the bound (WithMaxValueBytes)", ErrTooLarge)
+		return fmt.Errorf("%w: the stored value exceeds the limit (WithMaxValueBytes)", ErrTooLarge)
 	case s.traits.needsExpiry && strings.Contains(err.Error(), "invalid expire"):
 		return &withheld{fmt.Sprintf("middleware: the %s store needs an expiration (WithDefaults sets one)", s.backing.GetType()), err}
 	case s.traits.quotes:
@@ -214,7 +214,7 @@ func causeOf(err error) string {
 		}
 		return "the server is unreachable"
 	}
-	return "its text is withheld, because it may show keys and values"
+	return "the text of its error is withheld, because it may show keys and values"
 }
 
 // deleteError is backingError for Delete, which treats an absent entry as success.

@@ -154,7 +154,7 @@ func (c *counters) work(s *Store, name string, next *sharedSwap) {
 }
 
 // errNothingAdded ends a swap in which no delta could be added.
-var errNothingAdded = errors.New("middleware: increment: nothing to write")
+var errNothingAdded = errors.New("middleware: increment: there is nothing to write")
 
 // addTogether adds the deltas of increments in one swap, in their order, as if each
 // had a separate swap.
@@ -222,7 +222,7 @@ func (s *Store) counterOf(e entry) (counter, error) {
 	case uintptr:
 		return integer(v)
 	default:
-		return counter{}, fmt.Errorf("%w: it is a %T", ErrNotANumber, v)
+		return counter{}, fmt.Errorf("%w: the value is a %T", ErrNotANumber, v)
 	}
 }
 
@@ -241,7 +241,7 @@ func integer[T int | int8 | int16 | int32 | int64 | uint | uint8 | uint16 | uint
 func counterOfText(text []byte) (counter, error) {
 	n, err := strconv.ParseInt(string(text), 10, 64)
 	if err != nil || strconv.FormatInt(n, 10) != string(text) {
-		return counter{}, fmt.Errorf("%w: plaintext that is not an int64 in digits", ErrNotANumber)
+		return counter{}, fmt.Errorf("%w: the plaintext is not an int64 in decimal digits", ErrNotANumber)
 	}
 	return integer(n)
 }
@@ -250,11 +250,11 @@ func counterOfText(text []byte) (counter, error) {
 func (c counter) plus(delta int64) (counter, error) {
 	sum := c.n + delta
 	if (sum > c.n) != (delta > 0) && delta != 0 {
-		return counter{}, fmt.Errorf("%w: it does not fit an int64", ErrOverflow)
+		return counter{}, fmt.Errorf("%w: the result does not fit an int64", ErrOverflow)
 	}
 	value, ok := c.as(sum)
 	if !ok {
-		return counter{}, fmt.Errorf("%w: it does not fit the stored %T", ErrOverflow, value)
+		return counter{}, fmt.Errorf("%w: the result does not fit the stored %T", ErrOverflow, value)
 	}
 	c.n = sum
 	return c, nil

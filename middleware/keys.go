@@ -57,8 +57,8 @@ func (s *Store) storedKeys(ctx context.Context) iter.Seq2[string, error] {
 
 var (
 	errOneWay    = fmt.Errorf("%w: keys that are hidden one way cannot be listed", ErrUnsupported)
-	errPlainName = fmt.Errorf("%w: the name of the entry is not hidden", ErrUnauthentic)
-	errOtherPRF  = fmt.Errorf("%w: its name is hidden under a key outside the PRF set", ErrUnknownKey)
+	errPlainName = fmt.Errorf("%w: the name of the entry is not hidden, but the value requires it", ErrUnauthentic)
+	errOtherPRF  = fmt.Errorf("%w: the entry's name is hidden under a key outside the PRF set", ErrUnknownKey)
 )
 
 // namesAtOnce is how many values Keys reads at a time to learn their names.
@@ -100,7 +100,7 @@ func (s *Store) hiddenKeys(ctx context.Context, yield func(string, error) bool) 
 		}
 	}
 	if flush(part) && unread > 0 {
-		yield("", fmt.Errorf("middleware: keys: names of %d entries could not be read: %w", unread, first))
+		yield("", fmt.Errorf("middleware: keys: the names of %d entries could not be read: %w", unread, first))
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 // decoder calls itself for each level.
 const maxMsgPackDepth = 1000
 
-var errMsgPack = errors.New("not one MessagePack value of at most 1000 levels")
+var errMsgPack = errors.New("the data is not one MessagePack value of at most 1000 levels")
 
 // checkMsgPack checks the form of bytes that nothing has authenticated: exactly
 // one MessagePack value, no declared length over the bytes that are left, and a

@@ -58,7 +58,7 @@ func hiddenNames(option string, set *prf.Set, oneWay bool) Option {
 	return func(c *config) error {
 		c.forStore(option)
 		if c.hidden != nil {
-			return fmt.Errorf("%s: a former option hides the cache keys already (give one)", option)
+			return fmt.Errorf("%s: an earlier option hides the cache keys already (give only one)", option)
 		}
 		if _, err := pseudonym.New("", set); err != nil {
 			return fmt.Errorf("%s: %w", option, err)
@@ -97,7 +97,7 @@ func (s *Store) addressUnder(i int, key string) (address, error) {
 		return address{key: key, stored: s.prefix + key}, nil
 	}
 	if len(key) > pseudonym.MaxNameBytes {
-		return address{}, &nameError{fmt.Sprintf("%v: a hidden key of %d bytes", ErrTooLarge, len(key)), ErrTooLarge}
+		return address{}, &nameError{fmt.Sprintf("%v: the hidden key has %d bytes", ErrTooLarge, len(key)), ErrTooLarge}
 	}
 	var buf [wire.MaxNamespaceBytes + 1 + pseudonym.Size]byte
 	stored, err := s.names.AppendKey(append(buf[:0], s.prefix...), i, key)
@@ -200,7 +200,7 @@ func (s *Store) binding(a address, end time.Time, tags []string) binding {
 // announceNames logs once that the age of PRF keys is not known.
 func (s *Store) announceNames() {
 	if s.names != nil && !s.names.Ordered() {
-		s.tel.log.Warn("sealcache: the PRF set does not tell which key is the oldest (aead.OpenPRF does)", "oldest", s.names.ID(s.names.Oldest()))
+		s.tel.log.Warn("sealcache: the PRF set does not show which key is the oldest (open it with aead.OpenPRF)", "oldest", s.names.ID(s.names.Oldest()))
 	}
 }
 

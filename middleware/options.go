@@ -74,7 +74,7 @@ func WithNamespace(ns string) Option {
 func WithCodec(codec Codec) Option {
 	return func(c *config) error {
 		if codec == nil {
-			return errors.New("WithCodec: nil codec (Proto takes the pointer to one generated message type)")
+			return errors.New("WithCodec: the codec is nil (Proto takes the pointer to one generated message type)")
 		}
 		f := wire.Type(codec.Format())
 		if !f.Codec() {
@@ -162,7 +162,7 @@ func WithDefaults(opts ...store.Option) Option {
 		c.forStore("WithDefaults")
 		for _, o := range opts {
 			if o == nil {
-				return errors.New("WithDefaults: nil option")
+				return errors.New("WithDefaults: an option is nil")
 			}
 		}
 		c.defaults = append(c.defaults, opts...)
@@ -224,7 +224,7 @@ func newConfig(opts []Option) (*config, error) {
 	var errs []error
 	for _, o := range opts {
 		if o == nil {
-			errs = append(errs, errors.New("nil option"))
+			errs = append(errs, errors.New("an option is nil"))
 			continue
 		}
 		if err := o(c); err != nil {
@@ -232,7 +232,7 @@ func newConfig(opts []Option) (*config, error) {
 		}
 	}
 	if !c.until.IsZero() && c.plaintext == RejectPlaintext {
-		errs = append(errs, errors.New("WithPlaintextUntil: there is no policy to end (WithPlaintext sets one)"))
+		errs = append(errs, errors.New("WithPlaintextUntil: there is no policy that could end (set WithPlaintext)"))
 	}
 	if c.hidden != nil && c.plaintext != RejectPlaintext {
 		errs = append(errs, errHiddenPlaintext)

@@ -25,35 +25,35 @@ func TestNewRefuses(t *testing.T) {
 	var typedNilStore *memorystore.Store
 	var typedNilAEAD *aead.Keyring
 	for want, f := range map[string]func() (*middleware.Store, error){
-		"nil backing store": func() (*middleware.Store, error) { return middleware.New(nil, k) },
-		"nil backing":       func() (*middleware.Store, error) { return middleware.New(typedNilStore, k) },
-		"nil AEAD":          func() (*middleware.Store, error) { return middleware.New(m, nil) },
-		"aead.NewEnvelope":  func() (*middleware.Store, error) { return middleware.New(m, typedNilAEAD) },
-		"sealed already":    func() (*middleware.Store, error) { return middleware.New(sealed(t, m, k), k) },
-		"nil option":        func() (*middleware.Store, error) { return middleware.New(m, k, nil) },
-		"namespace of 0":    func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("")) },
-		"namespace of 65": func() (*middleware.Store, error) {
+		"the backing store is nil": func() (*middleware.Store, error) { return middleware.New(nil, k) },
+		"backing store is nil":     func() (*middleware.Store, error) { return middleware.New(typedNilStore, k) },
+		"AEAD is nil":              func() (*middleware.Store, error) { return middleware.New(m, nil) },
+		"aead.NewEnvelope":         func() (*middleware.Store, error) { return middleware.New(m, typedNilAEAD) },
+		"sealed already":           func() (*middleware.Store, error) { return middleware.New(sealed(t, m, k), k) },
+		"an option is nil":         func() (*middleware.Store, error) { return middleware.New(m, k, nil) },
+		"namespace has 0":          func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("")) },
+		"namespace has 65": func() (*middleware.Store, error) {
 			return middleware.New(m, k, middleware.WithNamespace(strings.Repeat("n", 65)))
 		},
 		`byte ':' at 1`:    func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("a:b")) },
 		`byte '*' at 0`:    func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("*")) },
-		"nil codec":        func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithCodec(nil)) },
+		"codec is nil":     func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithCodec(nil)) },
 		"is reserved":      func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithCodec(badFormat{})) },
 		"unknown policy 9": func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithPlaintext(9)) },
-		"no policy to end": func() (*middleware.Store, error) {
+		"no policy that could end": func() (*middleware.Store, error) {
 			return middleware.New(m, k, middleware.WithPlaintextUntil(time.Now()))
 		},
 		"must not be zero": func() (*middleware.Store, error) {
 			return middleware.New(m, k, middleware.WithPlaintextUntil(time.Time{}))
 		},
 		"WithMaxValueBytes":  func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithMaxValueBytes(0)) },
-		"nil logger":         func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithLogger(nil)) },
-		"nil provider":       func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithMeterProvider(nil)) },
+		"logger is nil":      func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithLogger(nil)) },
+		"provider is nil":    func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithMeterProvider(nil)) },
 		"WithTracerProvider": func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithTracerProvider(nil)) },
 		"is in the past": func() (*middleware.Store, error) {
 			return middleware.New(m, k, middleware.WithDefaults(store.WithExpiration(-time.Second)))
 		},
-		"WithDefaults: nil": func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithDefaults(nil)) },
+		"WithDefaults: an": func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithDefaults(nil)) },
 	} {
 		s, err := f()
 		require.ErrorContains(t, err, want)

@@ -46,10 +46,10 @@ func (s *Store) announcePlaintext() {
 	switch {
 	case s.cfg.plaintext == RejectPlaintext:
 	case s.cfg.until.IsZero():
-		s.tel.log.Warn("sealcache: plaintext values are accepted without an end (WithPlaintextUntil sets one)", policy)
+		s.tel.log.Warn("sealcache: plaintext values are accepted without a time limit (set WithPlaintextUntil)", policy)
 	case s.policy() == RejectPlaintext:
-		s.tel.log.Warn("sealcache: the time for plaintext values has ended; they are refused", policy, until)
+		s.tel.log.Warn("sealcache: the time limit has passed, so plaintext values are refused", policy, until)
 	default:
-		s.tel.log.Info("sealcache: plaintext values are accepted for a time", policy, until)
+		s.tel.log.Info("sealcache: plaintext values are accepted until the time limit", policy, until)
 	}
 }

@@ -239,9 +239,9 @@ func TestToleranceIsAnnounced(t *testing.T) {
 		want string
 	}{
 		"strict":     {nil, ""},
-		"no end":     {[]middleware.Option{middleware.WithPlaintext(middleware.ReadPlaintext)}, "level=WARN msg=\"sealcache: plaintext values are accepted without an end"},
+		"no end":     {[]middleware.Option{middleware.WithPlaintext(middleware.ReadPlaintext)}, "level=WARN msg=\"sealcache: plaintext values are accepted without a time limit"},
 		"with end":   {[]middleware.Option{middleware.WithPlaintext(middleware.ReadPlaintext), middleware.WithPlaintextUntil(time.Now().Add(time.Hour))}, "level=INFO"},
-		"past end":   {[]middleware.Option{middleware.WithPlaintext(middleware.ReadPlaintext), middleware.WithPlaintextUntil(time.Now().Add(-time.Hour))}, "has ended"},
+		"past end":   {[]middleware.Option{middleware.WithPlaintext(middleware.ReadPlaintext), middleware.WithPlaintextUntil(time.Now().Add(-time.Hour))}, "time limit has passed"},
 		"write, end": {[]middleware.Option{middleware.WithPlaintext(middleware.WritePlaintext)}, "policy=write"},
 	} {
 		var log bytes.Buffer

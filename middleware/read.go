@@ -252,7 +252,7 @@ func boundDecoded(n, maxBytes int) error {
 func decode(c Codec, b []byte) (value any, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			value, err = nil, fmt.Errorf("codec panicked with a %T", r)
+			value, err = nil, fmt.Errorf("the codec panicked with a %T", r)
 		}
 	}()
 	return c.Decode(b)
@@ -262,7 +262,7 @@ func decode(c Codec, b []byte) (value any, err error) {
 func encode(c Codec, v any) (b []byte, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			b, err = nil, fmt.Errorf("codec panicked with a %T", r)
+			b, err = nil, fmt.Errorf("the codec panicked with a %T", r)
 		}
 	}()
 	return c.Encode(v)

@@ -37,7 +37,7 @@ type Sealer struct {
 func NewSealer(a tink.AEADWithContext, opts ...Option) (*Sealer, error) {
 	cfg, err := newConfig(opts)
 	if err == nil && len(cfg.storeOptions) > 0 {
-		err = fmt.Errorf("%s: needs a store (New takes it)", strings.Join(cfg.storeOptions, ", "))
+		err = fmt.Errorf("%s: the option needs a store (give it to New)", strings.Join(cfg.storeOptions, ", "))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("middleware: NewSealer: %w", err)
@@ -243,7 +243,7 @@ func checkName(name string) error {
 		return &nameError{fmt.Sprintf("%v: the key %q is reserved", ErrUnsupported, name), ErrUnsupported}
 	}
 	if len(name) > wire.MaxNameBytes {
-		return &nameError{fmt.Sprintf("%v: a key of %d bytes", ErrTooLarge, len(name)), ErrTooLarge}
+		return &nameError{fmt.Sprintf("%v: the key has %d bytes", ErrTooLarge, len(name)), ErrTooLarge}
 	}
 	return nil
 }
@@ -252,7 +252,7 @@ func checkName(name string) error {
 func keyName(key any) (string, error) {
 	name, ok := key.(string)
 	if !ok {
-		return "", &nameError{fmt.Sprintf("%v: a key of type %T (keys are strings)", ErrUnsupportedType, key), ErrUnsupportedType}
+		return "", &nameError{fmt.Sprintf("%v: the key has type %T (keys must be strings)", ErrUnsupportedType, key), ErrUnsupportedType}
 	}
 	return name, checkName(name)
 }

@@ -73,22 +73,22 @@ func TestNewSealerRefuses(t *testing.T) {
 	t.Parallel()
 	k := keyring(t)
 	for want, o := range map[string]middleware.Option{
-		"WithPlaintext:":             middleware.WithPlaintext(middleware.ReadPlaintext),
-		"WithMissOnOpenFailure: nee": middleware.WithMissOnOpenFailure(),
-		"WithDefaults: nee":          middleware.WithDefaults(store.WithExpiration(time.Second)),
-		"WithoutClear: nee":          middleware.WithoutClear(),
-		"WithReload: nee":            middleware.WithReload(k.Reload),
-		"nil option":                 nil,
-		"namespace":                  middleware.WithNamespace("a b"),
+		"WithPlaintext:":                    middleware.WithPlaintext(middleware.ReadPlaintext),
+		"WithMissOnOpenFailure: the option": middleware.WithMissOnOpenFailure(),
+		"WithDefaults: the option":          middleware.WithDefaults(store.WithExpiration(time.Second)),
+		"WithoutClear: the option":          middleware.WithoutClear(),
+		"WithReload: the option":            middleware.WithReload(k.Reload),
+		"an option is nil":                  nil,
+		"namespace":                         middleware.WithNamespace("a b"),
 	} {
 		s, err := middleware.NewSealer(k, o)
 		require.ErrorContains(t, err, want)
 		require.Nil(t, s)
 	}
 	_, err := middleware.NewSealer(k, middleware.WithPlaintext(middleware.ReadPlaintext), middleware.WithPlaintextUntil(time.Now().Add(time.Hour)))
-	require.ErrorContains(t, err, "WithPlaintext, WithPlaintextUntil: needs a store")
+	require.ErrorContains(t, err, "WithPlaintext, WithPlaintextUntil: the option needs a store")
 	_, err = middleware.NewSealer(nil)
-	require.ErrorContains(t, err, "nil AEAD")
+	require.ErrorContains(t, err, "the AEAD is nil")
 	s, err := middleware.NewSealer(k, middleware.WithNamespace(canary))
 	require.NoError(t, err)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {

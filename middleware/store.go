@@ -85,7 +85,7 @@ func New(backing store.StoreInterface, a tink.AEADWithContext, opts ...Option) (
 
 func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Option) (*Store, error) {
 	if nilcheck.IsNil(backing) {
-		return nil, errors.New("nil backing store")
+		return nil, errors.New("the backing store is nil")
 	}
 	if _, ok := backing.(*Store); ok {
 		return nil, errors.New("the backing store is sealed already (wrap the store below it)")
@@ -135,7 +135,7 @@ func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Optio
 	}
 	s.sealer.tel = s.tel
 	s.reload = reload.New(a, cfg.reload, func(ctx context.Context, err error) {
-		s.tel.log.WarnContext(ctx, "sealcache: keyset could not be reloaded", "error", err)
+		s.tel.log.WarnContext(ctx, "sealcache: the keyset could not be reloaded", "error", err)
 	})
 	return s, nil
 }

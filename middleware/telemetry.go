@@ -58,11 +58,11 @@ func newTelemetry(c *config, storeType string) (*telemetry, error) {
 	}
 	t.otherKeys = m.Counter("sealcache.other_key_reads", "Values that opened under a key other than the primary key.", "sealcache.key_id")
 	m.Total("sealcache.store.batches", "batches", "Pipelines in which the backing store combined calls of concurrent callers.")
-	m.Total("sealcache.store.combined", "combined", "Calls in such pipelines.")
-	m.Level("sealcache.store.waiting", "waiting", "Calls that wait for their pipeline.")
+	m.Total("sealcache.store.combined", "combined", "Calls that the backing store combined into pipelines.")
+	m.Level("sealcache.store.waiting", "waiting", "Calls that wait for a pipeline of the backing store.")
 	m.Total("sealcache.store.near_hits", "near_hits", "Reads that the backing store served from memory.")
-	m.Total("sealcache.store.near_misses", "near_misses", "Reads that it did not serve from memory.")
-	m.Level("sealcache.store.near_bytes", "near_bytes", "Memory in use for these reads.")
+	m.Total("sealcache.store.near_misses", "near_misses", "Reads that the backing store did not serve from memory.")
+	m.Level("sealcache.store.near_bytes", "near_bytes", "Memory that the backing store uses to serve reads.")
 	return t, m.Err()
 }
 

@@ -62,7 +62,7 @@ func (s *Sealer) encode(buf *[8]byte, value any) (wire.Type, []byte, error) {
 
 func (s *Sealer) encodeWithCodec(value any) (wire.Type, []byte, error) {
 	if value == nil {
-		return 0, nil, &typeError{"nil", "there is nothing to seal (delete the key)"}
+		return 0, nil, &typeError{"nil", "nil cannot be sealed (delete the key instead)"}
 	}
 	name := fmt.Sprintf("%T", value)
 	refused := &typeError{name, fmt.Sprintf("needs a codec (WithCodec(middleware.JSON[%s]()))", name)}
@@ -77,7 +77,7 @@ func (s *Sealer) encodeWithCodec(value any) (wire.Type, []byte, error) {
 		case !errors.Is(err, ErrUnsupportedType):
 			return 0, nil, &codecError{errEncode, f, err}
 		default:
-			refused = &typeError{name, fmt.Sprintf("the %s codec does not take it", f)}
+			refused = &typeError{name, fmt.Sprintf("the %s codec does not support the type", f)}
 			if own, ok := c.(interface{ takes() string }); ok {
 				refused.hint = fmt.Sprintf("the %s codec takes %s", f, own.takes())
 			}
@@ -108,7 +108,7 @@ func (s *Sealer) decode(t wire.Type, b []byte) (any, error) {
 	case wire.Int:
 		v := int64(binary.BigEndian.Uint64(b))
 		if int64(int(v)) != v {
-			return nil, &typeError{"int", "it has 64 bits, and this platform 32 (store int64)"}
+			return nil, &typeError{"int", "the value has 64 bits, but this platform has 32 (store int64)"}
 		}
 		return int(v), nil
 	case wire.Int8:
@@ -122,7 +122,7 @@ func (s *Sealer) decode(t wire.Type, b []byte) (any, error) {
 	case wire.Uint:
 		v := binary.BigEndian.Uint64(b)
 		if uint64(uint(v)) != v {
-			return nil, &typeError{"uint", "it has 64 bits, and this platform 32 (store uint64)"}
+			return nil, &typeError{"uint", "the value has 64 bits, but this platform has 32 (store uint64)"}
 		}
 		return uint(v), nil
 	case wire.Uint8:
@@ -136,7 +136,7 @@ func (s *Sealer) decode(t wire.Type, b []byte) (any, error) {
 	case wire.Uintptr:
 		v := binary.BigEndian.Uint64(b)
 		if uint64(uintptr(v)) != v {
-			return nil, &typeError{"uintptr", "it has 64 bits, and this platform 32"}
+			return nil, &typeError{"uintptr", "the value has 64 bits, but this platform has 32"}
 		}
 		return uintptr(v), nil
 	case wire.Float32:

@@ -247,7 +247,7 @@ func (s *Store) refusedAgain(ctx context.Context, a address, sealed []byte, refu
 		_, refusal = s.open(ctx, a, slices.Clone(sealed), true)
 	}
 	if (reloadErr != nil || !answer.Decided) && box.Refused(refusal) {
-		return false, fmt.Errorf("middleware: entry kept, its keyset was not reloaded after the read: %w", refusal)
+		return false, fmt.Errorf("middleware: entry kept, because the keyset was not reloaded after the read: %w", refusal)
 	}
 	return box.Final(refusal) || errors.Is(refusal, errExpired), refusal
 }
@@ -326,7 +326,7 @@ func (s *Store) plaintextForm(value any) (any, error) {
 		}
 		return s.traits.form(plaintext), nil
 	case s.traits.strings || s.traits.bytes:
-		return nil, &typeError{fmt.Sprintf("%T", value), fmt.Sprintf("the %s store does not take it as plaintext", s.backing.GetType())}
+		return nil, &typeError{fmt.Sprintf("%T", value), fmt.Sprintf("the %s store does not support the type as plaintext", s.backing.GetType())}
 	default:
 		return value, nil
 	}

@@ -133,10 +133,10 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 	}
 	bound, given := Binding(h.Names), m.names()
 	if missing := bound &^ given; missing != 0 {
-		return nil, fmt.Errorf("%w: Open needs the %s that the value is bound to", ErrUnauthentic, missing)
+		return nil, fmt.Errorf("%w: the Meta lacks the %s that the value is bound to", ErrUnauthentic, missing)
 	}
 	if unbound := given &^ bound &^ e.cfg.optional; unbound != 0 {
-		return nil, fmt.Errorf("%w: the value is not bound to its %s", ErrUnauthentic, unbound)
+		return nil, fmt.Errorf("%w: the value is not bound to the %s in the Meta", ErrUnauthentic, unbound)
 	}
 	inData := m.bound(bound)
 	payload, err := e.boxes[k].Open(ctx, sealed, n, false, inData[:]...)
@@ -195,7 +195,7 @@ func (e *Encryptor) LogValue() slog.Value { return slog.StringValue(e.String()) 
 // check checks the lengths of the names and returns the kind of the format.
 func (m Meta) check() (wire.Kind, error) {
 	if len(m.Type) > wire.MaxNameBytes || len(m.Queue) > wire.MaxNameBytes || len(m.ID) > wire.MaxNameBytes {
-		return 0, fmt.Errorf("%w: a name of more than %d bytes", ErrTooLarge, wire.MaxNameBytes)
+		return 0, fmt.Errorf("%w: a name has more than %d bytes", ErrTooLarge, wire.MaxNameBytes)
 	}
 	return m.Kind.wire()
 }

@@ -45,7 +45,7 @@ var (
 
 	// ErrNoPRF means that tokens need a keyed pseudorandom function, and that the
 	// Encryptor has none. Make it with WithPRF.
-	ErrNoPRF = errors.New("jobs: no PRF keyset (jobs.WithPRF sets one)")
+	ErrNoPRF = errors.New("jobs: the Encryptor has no PRF keyset (set jobs.WithPRF)")
 )
 
 // Permanent reports whether an error of Open is a definite answer about these bytes:

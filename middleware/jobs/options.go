@@ -62,7 +62,7 @@ func WithNamespace(ns string) Option {
 func WithPRF(set *prf.Set) Option {
 	return func(c *config) error {
 		if set == nil {
-			return errors.New("WithPRF: nil set (aead.OpenPRF opens one)")
+			return errors.New("WithPRF: the set is nil (aead.OpenPRF returns one)")
 		}
 		if set.PRFs[set.PrimaryID] == nil {
 			return fmt.Errorf("WithPRF: the set has no primary key (%d)", set.PrimaryID)
@@ -119,7 +119,7 @@ func WithMaxPayloadBytes(n int) Option {
 func WithOptionalBinding(b Binding) Option {
 	return func(c *config) error {
 		if b&^(BindType|BindQueue|BindID) != 0 {
-			return fmt.Errorf("WithOptionalBinding: unknown names %#x", int(b))
+			return fmt.Errorf("WithOptionalBinding: the value has unknown names (%#x)", int(b))
 		}
 		c.optional = b
 		return nil
@@ -159,7 +159,7 @@ func newConfig(opts []Option) (*config, error) {
 	var errs []error
 	for _, o := range opts {
 		if o == nil {
-			errs = append(errs, errors.New("nil option"))
+			errs = append(errs, errors.New("an option is nil"))
 			continue
 		}
 		if err := o(c); err != nil {

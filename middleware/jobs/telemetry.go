@@ -36,12 +36,12 @@ func (t *telemetry) count(ctx context.Context, operation string, k Kind, err err
 	result := outcome(err)
 	t.values.Add(ctx, 1, operation, k.String(), result)
 	if err != nil && operation == "open" && result != "canceled" && t.limit.Allow() {
-		t.log.WarnContext(ctx, "sealcache: job value does not open", "kind", k.String(), "reason", result)
+		t.log.WarnContext(ctx, "sealcache: a value of a job does not open", "kind", k.String(), "reason", result)
 	}
 }
 
 func (t *telemetry) reloadFailed(ctx context.Context, err error) {
 	if t.limit.Allow() {
-		t.log.WarnContext(ctx, "sealcache: keyset could not be reloaded", "error", err)
+		t.log.WarnContext(ctx, "sealcache: the keyset could not be reloaded", "error", err)
 	}
 }

@@ -49,14 +49,14 @@ func New(sealed *middleware.Store, opts ...Option) (*Store, error) {
 func newStore(sealed *middleware.Store, opts []Option) (*Store, error) {
 	switch {
 	case sealed == nil:
-		return nil, errors.New("nil store")
+		return nil, errors.New("the store is nil")
 	case !sealed.HidesNames():
-		return nil, errors.New("the store would show session tokens (use middleware.WithOneWayKeys)")
+		return nil, errors.New("Redis would show session tokens (make the store with middleware.WithOneWayKeys)")
 	}
 	s := &Store{}
 	for _, o := range opts {
 		if o == nil {
-			return nil, errors.New("nil option")
+			return nil, errors.New("an option is nil")
 		}
 		if err := o(s); err != nil {
 			return nil, err
@@ -79,7 +79,7 @@ func (s *Store) checkTags() error {
 	kept, err := s.sealed.TagsKept(ctx)
 	switch {
 	case err != nil:
-		return fmt.Errorf("WithUser: does the store keep tags? (WithLossyTags accepts that it may not): %w", err)
+		return fmt.Errorf("WithUser: cannot tell whether the store keeps tags (WithLossyTags accepts lost tags): %w", err)
 	case !kept:
 		return errors.New("WithUser: maxmemory-policy can evict tags (set noeviction or volatile-ttl, or use WithLossyTags)")
 	default:
@@ -162,7 +162,7 @@ func (s *Store) CommitCtx(ctx context.Context, token string, encoded []byte, exp
 		user, err := s.user(ctx, encoded)
 		switch {
 		case err != nil:
-			return fmt.Errorf("sessions: commit: the function of WithUser: %w", err)
+			return fmt.Errorf("sessions: commit: the function of WithUser failed: %w", err)
 		case len(user) > maxUserBytes:
 			return fmt.Errorf("sessions: commit: the name of the user is over %d bytes", maxUserBytes)
 		case user != "":
@@ -243,7 +243,7 @@ func (s *Store) Touch(ctx context.Context, token string) (bool, error) {
 func (s *Store) EndAll(ctx context.Context, user string) error {
 	switch {
 	case s.user == nil:
-		return errors.New("sessions: end all: the store does not know users (use WithUser)")
+		return errors.New("sessions: end all: the store does not know the users of sessions (set WithUser)")
 	case user == "" || len(user) > maxUserBytes:
 		return fmt.Errorf("sessions: end all: the name of the user is empty or over %d bytes", maxUserBytes)
 	}

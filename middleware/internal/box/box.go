@@ -42,7 +42,7 @@ type Box struct {
 // New returns a Box. An empty namespace means none. The caller checks the namespace with CheckNamespace.
 func New(a tink.AEADWithContext, kind wire.Kind, namespace string) (*Box, error) {
 	if nilcheck.IsNil(a) {
-		return nil, errors.New("nil AEAD (aead.NewEnvelope or aead.OpenKeyring makes one)")
+		return nil, errors.New("the AEAD is nil (make one with aead.NewEnvelope or aead.OpenKeyring)")
 	}
 	b := &Box{aead: a, kind: kind, context: wire.AppendContext(nil, kind, namespace)}
 	b.appender, _ = a.(aead.AppendAEAD)
@@ -106,7 +106,7 @@ func (b *Box) Seal(ctx context.Context, dst []byte, h wire.Header, plaintext []b
 func (b *Box) Parse(stored []byte) (wire.Header, int, error) {
 	h, n, err := wire.Parse(stored)
 	if err == nil && h.Kind != b.kind {
-		return h, n, fmt.Errorf("%w: a %s in place of a %s", aead.ErrUnauthentic, h.Kind, b.kind)
+		return h, n, fmt.Errorf("%w: the value is a %s, but a %s is expected", aead.ErrUnauthentic, h.Kind, b.kind)
 	}
 	return h, n, err
 }
@@ -162,7 +162,7 @@ func (b *Box) Probe(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("a value that was just sealed does not open: %w", err)
 	}
 	if !bytes.Equal(opened, probe) {
-		return nil, errors.New("a value that was just sealed opens as another one")
+		return nil, errors.New("a value that was just sealed opens to different bytes")
 	}
 	if _, err := b.open(ctx, sealed, wire.HeaderSize, false, []string{name + " elsewhere"}); err == nil {
 		return nil, errors.New("the AEAD does not authenticate associated data: a value opens under another name")

@@ -159,5 +159,5 @@ func TestBinding(t *testing.T) {
 		require.Equal(t, form == "append", wire.KeyOf(ct).Envelope())
 	}
 	_, err := box.New((*aead.Keyring)(nil), wire.CacheValue, "")
-	require.ErrorContains(t, err, "nil AEAD")
+	require.ErrorContains(t, err, "the AEAD is nil")
 }

@@ -96,7 +96,7 @@ func IsFernet(start []byte) bool {
 }
 
 // ErrNoForm reports that a value cannot have the form that was asked for.
-var ErrNoForm = errors.New("the value has no such form")
+var ErrNoForm = errors.New("the value cannot have the requested form")
 
 // Fits reports whether a plaintext value can be of a type.
 func Fits(t wire.Type, b []byte) bool { return t != wire.JSON || json.Valid(b) }
@@ -105,7 +105,7 @@ func Fits(t wire.Type, b []byte) bool { return t != wire.JSON || json.Valid(b) }
 // numbers as decimal text, bools as 1 and 0. The result may share memory with b.
 func Text(t wire.Type, b []byte) ([]byte, error) {
 	if want := t.Width(); want != 0 && len(b) != want {
-		return nil, fmt.Errorf("%w: %s of %d bytes", wire.ErrUnsupportedFormat, t, len(b))
+		return nil, fmt.Errorf("%w: a value of type %s cannot have %d bytes", wire.ErrUnsupportedFormat, t, len(b))
 	}
 	var u uint64
 	switch len(b) {

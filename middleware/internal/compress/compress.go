@@ -24,7 +24,7 @@ import (
 )
 
 // errFrame is the error of everything that is not one well-formed frame or block.
-var errFrame = fmt.Errorf("%w: not one zstd frame or s2 block with its content size", wire.ErrUnsupportedFormat)
+var errFrame = fmt.Errorf("%w: the compressed data is not one zstd frame or s2 block with a content size", wire.ErrUnsupportedFormat)
 
 // startS2 stands before an s2 block. A zstd frame starts with 28.
 const startS2 = 0x02
@@ -43,7 +43,7 @@ type Codec struct {
 // New returns a Codec that expands to at most maxBytes bytes.
 func New(maxBytes int) (*Codec, error) {
 	if maxBytes < 1 {
-		return nil, fmt.Errorf("compress: a bound of %d bytes (at least 1)", maxBytes)
+		return nil, fmt.Errorf("compress: the limit of %d bytes must be at least 1", maxBytes)
 	}
 	// The header of a single segment always has the content size. A checksum would
 	// add 4 bytes, although the AEAD already authenticates the value.

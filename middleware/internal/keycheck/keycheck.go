@@ -75,7 +75,7 @@ func (c *Check) Open(ctx context.Context, stored []byte) error {
 		return err
 	}
 	if string(plaintext) != content {
-		return fmt.Errorf("%w: a key check of another version", wire.ErrUnsupportedFormat)
+		return fmt.Errorf("%w: the key check has another version", wire.ErrUnsupportedFormat)
 	}
 	return nil
 }

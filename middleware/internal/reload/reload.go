@@ -23,7 +23,7 @@ const (
 )
 
 // ErrNil is the error of an option that was given a nil function.
-var ErrNil = errors.New("WithReload: nil function")
+var ErrNil = errors.New("WithReload: the function is nil")
 
 // A Reloader calls one reload function. A nil Reloader reloads nothing.
 type Reloader struct {

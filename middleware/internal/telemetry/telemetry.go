@@ -34,7 +34,7 @@ type Config struct {
 // SetLogger serves the option WithLogger.
 func (c *Config) SetLogger(l *slog.Logger) error {
 	if l == nil {
-		return errors.New("WithLogger: nil logger")
+		return errors.New("WithLogger: the logger is nil")
 	}
 	c.logger = l
 	return nil
@@ -43,7 +43,7 @@ func (c *Config) SetLogger(l *slog.Logger) error {
 // SetMeterProvider serves the option WithMeterProvider.
 func (c *Config) SetMeterProvider(p metric.MeterProvider) error {
 	if nilcheck.IsNil(p) {
-		return errors.New("WithMeterProvider: nil provider")
+		return errors.New("WithMeterProvider: the provider is nil")
 	}
 	c.meters = p
 	return nil
@@ -52,7 +52,7 @@ func (c *Config) SetMeterProvider(p metric.MeterProvider) error {
 // SetTracerProvider serves the option WithTracerProvider.
 func (c *Config) SetTracerProvider(p trace.TracerProvider) error {
 	if nilcheck.IsNil(p) {
-		return errors.New("WithTracerProvider: nil provider")
+		return errors.New("WithTracerProvider: the provider is nil")
 	}
 	c.tracers = p
 	return nil

@@ -287,16 +287,16 @@ func Parse(b []byte) (Header, int, error) {
 		return Header{}, 0, ErrNotSealed
 	}
 	if len(b) < 3 {
-		return Header{}, 0, fmt.Errorf("%w: ends after %d bytes", ErrUnsupportedFormat, len(b))
+		return Header{}, 0, fmt.Errorf("%w: the value ends after %d bytes", ErrUnsupportedFormat, len(b))
 	}
 	if b[2] == Tag {
-		return Header{}, 0, fmt.Errorf("%w: a keyed tag in the place of a value", ErrUnsupportedFormat)
+		return Header{}, 0, fmt.Errorf("%w: the entry is a keyed tag, not a value", ErrUnsupportedFormat)
 	}
 	if b[2] != Version {
 		return Header{}, 0, fmt.Errorf("%w: version %d (this release reads version %d)", ErrUnsupportedFormat, b[2], Version)
 	}
 	if len(b) < HeaderSize {
-		return Header{}, 0, fmt.Errorf("%w: ends after %d bytes", ErrUnsupportedFormat, len(b))
+		return Header{}, 0, fmt.Errorf("%w: the value ends after %d bytes", ErrUnsupportedFormat, len(b))
 	}
 	h := Header{Kind: Kind(b[3]), Type: Type(b[4]), Flags: Flags(b[5])}
 	if h.Kind < CacheValue || h.Kind > KeyCheck || h.Kind == KeyName {
@@ -310,7 +310,7 @@ func Parse(b []byte) (Header, int, error) {
 	}
 	n := h.Size()
 	if len(b) < n {
-		return Header{}, 0, fmt.Errorf("%w: ends after %d bytes", ErrUnsupportedFormat, len(b))
+		return Header{}, 0, fmt.Errorf("%w: the value ends after %d bytes", ErrUnsupportedFormat, len(b))
 	}
 	if err := h.readFields(b[HeaderSize:n]); err != nil {
 		return Header{}, 0, err
@@ -324,7 +324,7 @@ func Parse(b []byte) (Header, int, error) {
 // checkFlags returns an error for flags that this release does not know, or that the kind and type do not have.
 func (h Header) checkFlags() error {
 	if unknown := h.Flags &^ known; unknown != 0 {
-		return fmt.Errorf("%w: unknown flags %#02x (a newer release may read it)", ErrUnsupportedFormat, byte(unknown))
+		return fmt.Errorf("%w: unknown flags %#02x (a newer release may read the value)", ErrUnsupportedFormat, byte(unknown))
 	}
 	var has Flags
 	switch {
@@ -334,7 +334,7 @@ func (h Header) checkFlags() error {
 		has = ofJobs
 	}
 	if extra := h.Flags &^ has; extra != 0 {
-		return fmt.Errorf("%w: a %s cannot have the flags %#02x (a newer release may read it)", ErrUnsupportedFormat, h.Kind, byte(extra))
+		return fmt.Errorf("%w: a %s cannot have the flags %#02x (a newer release may read the value)", ErrUnsupportedFormat, h.Kind, byte(extra))
 	}
 	if h.Flags&Compressed != 0 && !h.Type.Compressible() {
 		return fmt.Errorf("%w: malformed header: a %s cannot be compressed", ErrUnsupportedFormat, h.Type)
@@ -349,17 +349,17 @@ func (h Header) checkFlags() error {
 func (h *Header) readFields(b []byte) error {
 	if h.Flags&Expires != 0 {
 		if h.End = int64(binary.BigEndian.Uint64(b)); h.End <= 0 {
-			return fmt.Errorf("%w: an end before 1970", ErrUnsupportedFormat)
+			return fmt.Errorf("%w: the sealed expiry is before 1970", ErrUnsupportedFormat)
 		}
 		b = b[endSize:]
 	}
 	if h.Flags&Bound != 0 {
 		h.Names = Names(b[0])
 		if unknown := h.Names &^ knownNames; unknown != 0 {
-			return fmt.Errorf("%w: unknown bound names %#02x", ErrUnsupportedFormat, byte(unknown))
+			return fmt.Errorf("%w: the value is bound to unknown names (%#02x)", ErrUnsupportedFormat, byte(unknown))
 		}
 		if h.Names == 0 {
-			return fmt.Errorf("%w: bound names without a name", ErrUnsupportedFormat)
+			return fmt.Errorf("%w: the value is marked as bound to names, but lists none", ErrUnsupportedFormat)
 		}
 		b = b[1:]
 	}

@@ -27,7 +27,7 @@ type Client struct {
 // NewClient returns a Client that seals with e and enqueues with c. It does not call Redis or the key service.
 func NewClient(c *asynq.Client, e *jobs.Encryptor, opts ...Option) (*Client, error) {
 	if c == nil {
-		return nil, errors.New("asynqjobs: NewClient: nil asynq client")
+		return nil, errors.New("asynqjobs: NewClient: the asynq client is nil")
 	}
 	cfg, err := newConfig(e, opts)
 	if err != nil {

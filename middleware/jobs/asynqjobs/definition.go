@@ -49,10 +49,10 @@ type storedOption struct {
 // newDefinition returns the definition of a job whose first tick comes after anchor.
 func newDefinition(name string, when Schedule, t *asynq.Task, opts []asynq.Option, anchor time.Time) (*definition, error) {
 	if name == "" {
-		return nil, errors.New("asynqjobs: a periodic job needs a name")
+		return nil, errors.New("asynqjobs: periodic job: the name is empty")
 	}
 	if t == nil || t.Type() == "" {
-		return nil, errors.New("asynqjobs: a periodic job needs a task with a type")
+		return nil, errors.New("asynqjobs: periodic job: the task is nil or has no type")
 	}
 	d := &definition{
 		Name: name, Spec: when.String(), Type: t.Type(), Payload: t.Payload(), Headers: t.Headers(),
@@ -106,7 +106,7 @@ func storeOption(o asynq.Option) (storedOption, error) {
 		s.Int = int64(v)
 	}
 	if !ok {
-		return storedOption{}, fmt.Errorf("asynqjobs: a periodic job cannot have option %s (only MaxRetry, Queue, Timeout, Retention)", o)
+		return storedOption{}, fmt.Errorf("asynqjobs: periodic job: option %s is not allowed (only MaxRetry, Queue, Timeout, Retention)", o)
 	}
 	return s, nil
 }
@@ -128,7 +128,7 @@ func (d *definition) options(tick time.Time) ([]asynq.Option, error) {
 		case asynq.RetentionOpt:
 			retention = max(retention, time.Duration(s.Int))
 		default:
-			return nil, fmt.Errorf("asynqjobs: a periodic job has an unknown option of type %d (use a newer release)", s.Type)
+			return nil, fmt.Errorf("asynqjobs: periodic job: option of unknown type %d (a newer release may know it)", s.Type)
 		}
 	}
 	return append(opts, asynq.Retention(retention), asynq.TaskID(d.tickID(tick))), nil

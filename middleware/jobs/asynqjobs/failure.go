@@ -57,7 +57,7 @@ func openFailure(ctx context.Context, e *jobs.Encryptor, typename string, at ide
 		return text, nil
 	}
 	if sealed == nil {
-		return "", fmt.Errorf("asynqjobs: error text: %w: malformed", jobs.ErrUnauthentic)
+		return "", fmt.Errorf("asynqjobs: error text: %w: the sealed text is malformed", jobs.ErrUnauthentic)
 	}
 	b, err := e.Open(ctx, failureMeta(typename, at), sealed)
 	if err != nil {

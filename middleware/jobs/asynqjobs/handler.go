@@ -17,7 +17,7 @@ import (
 // Also give the asynq.Server a Config of this package.
 func Handler(e *jobs.Encryptor, next asynq.Handler, opts ...Option) (asynq.Handler, error) {
 	if next == nil {
-		return nil, errors.New("asynqjobs: Handler: nil handler")
+		return nil, errors.New("asynqjobs: Handler: the handler is nil")
 	}
 	cfg, err := newConfig(e, opts)
 	if err != nil {
@@ -38,7 +38,7 @@ type handler struct {
 	tel  *instruments
 }
 
-var errNoGroupClient = errors.New("asynqjobs: the task holds a member of a group (give the handler WithGroupClient)")
+var errNoGroupClient = errors.New("asynqjobs: the task is a member of a group (give the handler WithGroupClient)")
 
 // ProcessTask opens t and runs it.
 func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {

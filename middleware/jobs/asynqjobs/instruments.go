@@ -52,7 +52,7 @@ func (t *instruments) sealed(ctx context.Context) { t.admission.Add(ctx, 1, "sea
 func (t *instruments) plaintext(ctx context.Context, at identity) {
 	t.admission.Add(ctx, 1, "plaintext", "")
 	if t.limit.Allow() {
-		t.log.InfoContext(ctx, "sealcache: plaintext task tolerated", "queue", at.queue, "id", at.id)
+		t.log.InfoContext(ctx, "sealcache: plaintext task accepted", "queue", at.queue, "id", at.id)
 	}
 }
 
@@ -66,7 +66,7 @@ func (t *instruments) refused(ctx context.Context, at identity, r Reason) {
 func (t *instruments) retried(ctx context.Context, at identity, r Reason) {
 	t.admission.Add(ctx, 1, "retried", string(r))
 	if t.limit.Allow() {
-		t.log.WarnContext(ctx, "sealcache: task cannot be opened now", "queue", at.queue, "id", at.id, "reason", string(r))
+		t.log.WarnContext(ctx, "sealcache: task cannot be opened now and will be retried", "queue", at.queue, "id", at.id, "reason", string(r))
 	}
 }
 
@@ -83,11 +83,11 @@ func (t *instruments) announce(c *config) {
 	switch {
 	case c.policy == jobs.RejectPlaintext:
 	case !c.tolerant():
-		t.log.Info("sealcache: the tolerance of plaintext tasks has ended", "until", c.until.Format(time.RFC3339))
+		t.log.Info("sealcache: the time limit has passed, so plaintext tasks are refused", "until", c.until.Format(time.RFC3339))
 	case c.until.IsZero():
-		t.log.Warn("sealcache: plaintext tasks are tolerated without end (set WithPlaintextUntil)", "policy", c.policy.String())
+		t.log.Warn("sealcache: plaintext tasks are accepted without a time limit (set WithPlaintextUntil)", "policy", c.policy.String())
 	default:
-		t.log.Info("sealcache: plaintext tasks are tolerated", "policy", c.policy.String(), "until", c.until.Format(time.RFC3339))
+		t.log.Info("sealcache: plaintext tasks are accepted until the time limit", "policy", c.policy.String(), "until", c.until.Format(time.RFC3339))
 	}
 }
 

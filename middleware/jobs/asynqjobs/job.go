@@ -38,7 +38,7 @@ func (j *Job[T]) Type() string { return j.typename }
 // Delay enqueues the job to run now.
 func (j *Job[T]) Delay(ctx context.Context, c *Client, args T, opts ...asynq.Option) (*asynq.TaskInfo, error) {
 	if c == nil {
-		return nil, errors.New("asynqjobs: Delay: nil client")
+		return nil, errors.New("asynqjobs: Delay: the client is nil")
 	}
 	t, err := j.task(args)
 	if err != nil {
@@ -51,7 +51,7 @@ func (j *Job[T]) Delay(ctx context.Context, c *Client, args T, opts ...asynq.Opt
 // the order of args. Arguments that the codec does not encode are an error, and then nothing was sent.
 func (j *Job[T]) DelayMany(ctx context.Context, c *Client, args []T, opts ...asynq.Option) ([]*asynq.TaskInfo, error) {
 	if c == nil {
-		return nil, errors.New("asynqjobs: DelayMany: nil client")
+		return nil, errors.New("asynqjobs: DelayMany: the client is nil")
 	}
 	tasks := make([]*asynq.Task, len(args))
 	for i, a := range args {
@@ -77,7 +77,7 @@ func (j *Job[T]) EnqueueIn(ctx context.Context, c *Client, d time.Duration, args
 // Scheduler.ScheduleOnce.
 func (j *Job[T]) ScheduleOnce(ctx context.Context, s *Scheduler, name string, when Schedule, args T, opts ...asynq.Option) (changed bool, err error) {
 	if s == nil {
-		return false, errors.New("asynqjobs: ScheduleOnce: nil scheduler")
+		return false, errors.New("asynqjobs: ScheduleOnce: the scheduler is nil")
 	}
 	t, err := j.task(args)
 	if err != nil {
@@ -106,14 +106,14 @@ func (j *Job[T]) Handle(mux *asynq.ServeMux, h func(ctx context.Context, args T)
 // asynq.Inspector. A task of another type is an error. Other errors are those of OpenTask and ErrCodec.
 func (j *Job[T]) Args(ctx context.Context, c *Client, info *asynq.TaskInfo) (args T, err error) {
 	if c == nil {
-		return args, errors.New("asynqjobs: Args: nil client")
+		return args, errors.New("asynqjobs: Args: the client is nil")
 	}
 	t, err := c.openTask(ctx, info)
 	if err != nil {
 		return args, err
 	}
 	if t.Type() != j.typename {
-		return args, fmt.Errorf("asynqjobs: arguments of job %q: the task has another type", j.typename)
+		return args, fmt.Errorf("asynqjobs: Args: the task does not have the type of job %q", j.typename)
 	}
 	return decode(j.codec, t.Payload())
 }

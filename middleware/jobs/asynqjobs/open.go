@@ -107,11 +107,11 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 		typename = f.name
 	}
 	if f.unique != l.tagged {
-		return nil, fmt.Errorf("%w: a unique task in the place of an ordinary one, or the reverse", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: only one of stored task and sealed content is marked as unique", jobs.ErrUnauthentic)
 	}
 	// The tag is compared with the sealed one and not computed again, so that workers need no PRF keys.
 	if l.tagged && subtle.ConstantTimeCompare(payload[len(payload)-wire.TagSize:], f.tag[:]) != 1 {
-		return nil, fmt.Errorf("%w: the uniqueness tag is another task's", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the uniqueness tag belongs to another task", jobs.ErrUnauthentic)
 	}
 	return &opened{task: asynq.NewTaskWithHeaders(typename, f.payload, f.headers), held: f.held, trace: f.trace, tick: f.tick}, nil
 }
@@ -120,7 +120,7 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 // are those of jobs.Encryptor.Open. It is for tools; handlers get their tasks opened. Job.Args also decodes the arguments.
 func OpenTask(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*asynq.Task, error) {
 	if e == nil || info == nil {
-		return nil, errors.New("asynqjobs: OpenTask: nil argument")
+		return nil, errors.New("asynqjobs: OpenTask: an argument is nil")
 	}
 	o, err := openInfo(ctx, e, info)
 	if err != nil {
@@ -136,7 +136,7 @@ func openInfo(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*op
 	}
 	if info.Group != "" {
 		if claim, _ := claimOf(info.Payload, info.Headers); claim.group != info.Group {
-			return nil, fmt.Errorf("asynqjobs: task: %w: sealed for another group", jobs.ErrUnauthentic)
+			return nil, fmt.Errorf("asynqjobs: task: %w: the task was sealed for another group", jobs.ErrUnauthentic)
 		}
 	}
 	return o, nil
@@ -146,7 +146,7 @@ func openInfo(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*op
 // an asynq.Inspector. Errors are those of jobs.Encryptor.Open.
 func OpenResult(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) ([]byte, error) {
 	if e == nil || info == nil {
-		return nil, errors.New("asynqjobs: OpenResult: nil argument")
+		return nil, errors.New("asynqjobs: OpenResult: an argument is nil")
 	}
 	if len(info.Result) == 0 {
 		return nil, nil
@@ -163,7 +163,7 @@ func OpenResult(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) ([
 // written.
 func OpenFailure(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (string, error) {
 	if e == nil || info == nil {
-		return "", errors.New("asynqjobs: OpenFailure: nil argument")
+		return "", errors.New("asynqjobs: OpenFailure: an argument is nil")
 	}
 	return openFailure(ctx, e, info.Type, identity{queue: info.Queue, id: info.ID}, info.LastErr)
 }

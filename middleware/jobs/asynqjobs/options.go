@@ -95,7 +95,7 @@ func WithPlaintextUntil(t time.Time) Option {
 func WithGroupClient(c *asynq.Client) Option {
 	return func(cfg *config) error {
 		if c == nil {
-			return errors.New("WithGroupClient: nil client")
+			return errors.New("WithGroupClient: the client is nil")
 		}
 		cfg.group = c
 		return nil
@@ -108,7 +108,7 @@ func WithGroupClient(c *asynq.Client) Option {
 func WithQueueCheck(i *asynq.Inspector) Option {
 	return func(c *config) error {
 		if i == nil {
-			return errors.New("WithQueueCheck: nil inspector")
+			return errors.New("WithQueueCheck: the inspector is nil")
 		}
 		c.inspector = i
 		return nil
@@ -149,11 +149,11 @@ func newConfig(e *jobs.Encryptor, opts []Option) (*config, error) {
 	c := &config{now: time.Now, opening: groupOpening, grace: queueCheckGrace}
 	var errs []error
 	if e == nil {
-		errs = append(errs, errors.New("nil encryptor (make one with jobs.NewEncryptor)"))
+		errs = append(errs, errors.New("the encryptor is nil (make one with jobs.NewEncryptor)"))
 	}
 	for _, o := range opts {
 		if o == nil {
-			errs = append(errs, errors.New("nil option"))
+			errs = append(errs, errors.New("an option is nil"))
 			continue
 		}
 		if err := o(c); err != nil {
@@ -168,7 +168,7 @@ func newConfig(e *jobs.Encryptor, opts []Option) (*config, error) {
 	case !c.hasPolicy:
 		c.policy = jobs.ReadPlaintext
 	case c.policy == jobs.RejectPlaintext:
-		errs = append(errs, errors.New("WithPlaintextUntil: has no meaning with RejectPlaintext"))
+		errs = append(errs, errors.New("WithPlaintextUntil: conflicts with RejectPlaintext"))
 	}
 	c.plaintext = plaintext.NewWindow(c.policy, c.until, c.now)
 	return c, errors.Join(errs...)

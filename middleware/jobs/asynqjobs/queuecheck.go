@@ -70,7 +70,7 @@ func (q *queueCheck) check(ctx context.Context, queue string) {
 	case <-q.end:
 	case <-timer.C:
 		if !q.served(queue) {
-			q.tel.log.ErrorContext(ctx, "sealcache: no running server processes this queue, and its tasks wait", "queue", queue)
+			q.tel.log.ErrorContext(ctx, "sealcache: no running asynq server processes this queue, so its tasks wait", "queue", queue)
 		}
 	}
 }

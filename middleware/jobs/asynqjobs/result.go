@@ -26,7 +26,7 @@ type deliveryKey struct{}
 func WriteResult(ctx context.Context, result []byte) error {
 	d, ok := ctx.Value(deliveryKey{}).(*delivery)
 	if !ok || d.writer == nil {
-		return errors.New("asynqjobs: WriteResult: ctx does not come from a handler under asynqjobs.Handler")
+		return errors.New("asynqjobs: WriteResult: ctx is not the context that asynqjobs.Handler passes to a handler")
 	}
 	if !d.plaintext {
 		m := jobs.Meta{Kind: jobs.Result, Type: d.typename, Queue: d.at.queue, ID: d.at.id}
@@ -66,7 +66,7 @@ func (r *Result[R]) Write(ctx context.Context, value R) error {
 // Client.OpenResult and ErrCodec.
 func (r *Result[R]) Read(ctx context.Context, c *Client, info *asynq.TaskInfo) (value R, found bool, err error) {
 	if c == nil {
-		return value, false, errors.New("asynqjobs: Read: nil client")
+		return value, false, errors.New("asynqjobs: Read: the client is nil")
 	}
 	if info != nil && len(info.Result) == 0 {
 		return value, false, nil

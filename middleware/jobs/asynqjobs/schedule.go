@@ -48,23 +48,23 @@ func (s Schedule) parse(anchor time.Time) (ticker, error) {
 		d, err := time.ParseDuration(strings.TrimSpace(text))
 		switch {
 		case err != nil:
-			return nil, fmt.Errorf("asynqjobs: schedule %q: not a duration", s.spec)
+			return nil, fmt.Errorf("asynqjobs: schedule %q: @every needs a duration", s.spec)
 		case d < time.Second:
-			return nil, fmt.Errorf("asynqjobs: schedule %q: less than one second", s.spec)
+			return nil, fmt.Errorf("asynqjobs: schedule %q: the interval is less than one second", s.spec)
 		case d%time.Millisecond != 0: // ticks are stored to the millisecond
-			return nil, fmt.Errorf("asynqjobs: schedule %q: not whole milliseconds", s.spec)
+			return nil, fmt.Errorf("asynqjobs: schedule %q: the interval is not a whole number of milliseconds", s.spec)
 		}
 		return interval{anchor: anchor, every: d}, nil
 	}
 	if s.spec == "" {
-		return nil, errors.New("asynqjobs: empty schedule (use Every or Cron)")
+		return nil, errors.New("asynqjobs: schedule: the schedule is empty (use Every or Cron)")
 	}
 	c, err := parseCron(s.spec)
 	if err != nil {
 		return nil, err
 	}
 	if c.Next(anchor).IsZero() {
-		return nil, fmt.Errorf("asynqjobs: schedule %q: no date matches", s.spec)
+		return nil, fmt.Errorf("asynqjobs: schedule %q: the expression matches no date", s.spec)
 	}
 	return calendar{c}, nil
 }
@@ -75,7 +75,7 @@ func (s Schedule) parse(anchor time.Time) (ticker, error) {
 func parseCron(spec string) (c *cron.SpecSchedule, err error) {
 	defer func() {
 		if recover() != nil {
-			c, err = nil, fmt.Errorf("asynqjobs: schedule %q: not a cron expression", spec)
+			c, err = nil, fmt.Errorf("asynqjobs: schedule %q: the text is not a cron expression", spec)
 		}
 	}()
 	zone, hasZone := strings.CutPrefix(spec, "CRON_TZ=")
@@ -86,9 +86,9 @@ func parseCron(spec string) (c *cron.SpecSchedule, err error) {
 		name, _, ok := strings.Cut(zone, " ")
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("asynqjobs: schedule %q: no expression after the time zone", spec)
+			return nil, fmt.Errorf("asynqjobs: schedule %q: the expression after the time zone is missing", spec)
 		case name == "":
-			return nil, fmt.Errorf("asynqjobs: schedule %q: empty time zone", spec)
+			return nil, fmt.Errorf("asynqjobs: schedule %q: the time zone is empty", spec)
 		}
 	}
 	parsed, err := cron.ParseStandard(spec)
@@ -98,9 +98,9 @@ func parseCron(spec string) (c *cron.SpecSchedule, err error) {
 	c, ok := parsed.(*cron.SpecSchedule)
 	switch {
 	case !ok:
-		return nil, fmt.Errorf("asynqjobs: schedule %q: @every has no time zone (use Every)", spec)
+		return nil, fmt.Errorf("asynqjobs: schedule %q: @every cannot have a time zone (use Every)", spec)
 	case hasZone && (c.Location == time.Local || isMachineZone(c.Location.String())):
-		return nil, fmt.Errorf("asynqjobs: schedule %q: local time (name a time zone)", spec)
+		return nil, fmt.Errorf("asynqjobs: schedule %q: local time is not allowed (name a time zone)", spec)
 	}
 	return c, nil
 }

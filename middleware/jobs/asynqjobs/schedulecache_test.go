@@ -120,7 +120,7 @@ func TestGarbageBesideSchedules(t *testing.T) {
 	short, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	canceled, err = fresh.Cancel(short, "nobody")
-	require.ErrorContains(t, err, "waits to be opened", "within the caller's own time")
+	require.ErrorContains(t, err, "is not opened yet", "within the caller's own time")
 	require.False(t, canceled)
 
 	w.background(fresh)
@@ -128,7 +128,7 @@ func TestGarbageBesideSchedules(t *testing.T) {
 	eventually(t, "a tick of what was found", 40*time.Second, func() bool { return m.counts(t)["tick enqueued"] >= 4 })
 	eventually(t, "all were tried", 40*time.Second, func() bool {
 		infos, err := fresh.List(t.Context())
-		return len(infos) == 2 && err != nil && !strings.Contains(err.Error(), "waits to be opened")
+		return len(infos) == 2 && err != nil && !strings.Contains(err.Error(), "is not opened yet")
 	})
 	before := g.opens.Load()
 	w.rdb.HSet(t.Context(), ticksKey, "version", "once more")

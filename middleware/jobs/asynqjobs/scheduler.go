@@ -62,7 +62,7 @@ type SchedulerOption func(*Scheduler) error
 func WithCatchUp(d time.Duration) SchedulerOption {
 	return func(s *Scheduler) error {
 		if d < 0 || d > DefaultCatchUp {
-			return fmt.Errorf("WithCatchUp: %v: not between 0 and %v", d, DefaultCatchUp)
+			return fmt.Errorf("WithCatchUp: %v is not between 0 and %v", d, DefaultCatchUp)
 		}
 		s.catchUp = max(d, time.Nanosecond)
 		return nil
@@ -75,10 +75,10 @@ func WithCatchUp(d time.Duration) SchedulerOption {
 // namespaces (jobs.WithNamespace).
 func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption) (*Scheduler, error) {
 	if rdb == nil {
-		return nil, errors.New("asynqjobs: NewScheduler: nil Redis client")
+		return nil, errors.New("asynqjobs: NewScheduler: the Redis client is nil")
 	}
 	if c == nil {
-		return nil, errors.New("asynqjobs: NewScheduler: nil client")
+		return nil, errors.New("asynqjobs: NewScheduler: the client is nil")
 	}
 	if c.e.Tokens() == nil {
 		return nil, fmt.Errorf("asynqjobs: NewScheduler: %w", jobs.ErrNoPRF)
@@ -90,7 +90,7 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 	var errs []error
 	for _, o := range opts {
 		if o == nil {
-			errs = append(errs, errors.New("nil option"))
+			errs = append(errs, errors.New("an option is nil"))
 			continue
 		}
 		if err := o(s); err != nil {
@@ -163,7 +163,7 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 			return same == nil, nil
 		}
 	}
-	return false, fmt.Errorf("asynqjobs: ScheduleOnce: other processes changed the schedule %d times", changeAttempts)
+	return false, fmt.Errorf("asynqjobs: ScheduleOnce: gave up, because other processes changed the schedule %d times", changeAttempts)
 }
 
 // find returns the opened schedule under a name, and the fields that are empty. It looks
@@ -323,7 +323,7 @@ func sameAs(def *definition, found []entry) (*entry, error) {
 		case errors.Is(en.err, jobs.ErrUnknownKey):
 			// It is forged, or its key was deleted: the application's word counts.
 		case en.err != nil && !jobs.Permanent(en.err):
-			return nil, fmt.Errorf("asynqjobs: the schedule of this name cannot be read: %w", en.err)
+			return nil, fmt.Errorf("asynqjobs: the stored schedule with this name cannot be read: %w", en.err)
 		case en.err != nil:
 		default:
 			have, err := en.def.content()
@@ -384,7 +384,7 @@ func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
 			return ok, err
 		}
 	}
-	return false, fmt.Errorf("asynqjobs: Cancel: other processes changed the schedule %d times", changeAttempts)
+	return false, fmt.Errorf("asynqjobs: Cancel: gave up, because other processes changed the schedule %d times", changeAttempts)
 }
 
 // String describes the Scheduler without its keys.

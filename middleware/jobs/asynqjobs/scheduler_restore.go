@@ -257,7 +257,7 @@ func (r *run) restore(ctx context.Context, now time.Time, entries []entry, ticks
 	s.c.tel.schedules(ctx, "restored", restored)
 	s.c.tel.schedules(ctx, "ended_again", ended)
 	if restored+ended > 0 && s.c.tel.limit.Allow() {
-		s.c.tel.log.WarnContext(ctx, "sealcache: periodic jobs: Redis lost data, schedules were put back", "restored", restored, "ended_again", ended)
+		s.c.tel.log.WarnContext(ctx, "sealcache: periodic jobs: Redis lost schedules, and they were stored again", "restored", restored, "ended_again", ended)
 	}
 }
 

@@ -66,7 +66,7 @@ func (s *scheduleStore) open(ctx context.Context, field, raw string) entry {
 func unmarshal(b []byte) (*definition, error) {
 	d := new(definition)
 	if err := json.Unmarshal(b, d); err != nil {
-		return nil, fmt.Errorf("%w: a schedule is not JSON", jobs.ErrUnsupportedFormat)
+		return nil, fmt.Errorf("%w: a stored schedule is not valid JSON", jobs.ErrUnsupportedFormat)
 	}
 	if err := d.parse(); err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ const pollScript = `
 local t = redis.call('TIME')
 return {t[1], t[2], redis.call('HGETALL', KEYS[1])}`
 
-var errMalformed = errors.New("asynqjobs: schedules: unexpected answer of the server")
+var errMalformed = errors.New("asynqjobs: schedules: Redis sent an unexpected answer")
 
 // poll returns the server's time, the version of the schedules, and the last ticks by
 // field.

@@ -35,7 +35,7 @@ const maxPooledBytes = 1 << 20
 // payload is sealed without being copied.
 func (s *sealer) sealAt(ctx context.Context, typename string, at identity, f *frame) ([]byte, error) {
 	if at.claimSize() > maxClaimBytes {
-		return nil, fmt.Errorf("asynqjobs: %w: queue, id and group of more than %d bytes together", jobs.ErrTooLarge, maxClaimBytes)
+		return nil, fmt.Errorf("asynqjobs: %w: queue, id and group have more than %d bytes together", jobs.ErrTooLarge, maxClaimBytes)
 	}
 	var dst []byte
 	if reused, ok := s.values.Get().(*[]byte); ok {

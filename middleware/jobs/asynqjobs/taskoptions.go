@@ -27,7 +27,7 @@ func bakedOptions(t *asynq.Task) ([]asynq.Option, error) {
 	return slices.Clone(opts), nil
 }
 
-var errUnknownAsynq = errors.New("asynqjobs: this release of asynq is not supported (use a newer sealcache)")
+var errUnknownAsynq = errors.New("asynqjobs: this release of asynq is not supported (use a newer release of sealcache)")
 
 // proveBakedOptions fails if bakedOptions does not find what NewTask was given.
 func proveBakedOptions() error {
@@ -70,7 +70,7 @@ func known(o asynq.Option) error {
 	default:
 	}
 	if same == nil || reflect.TypeOf(o) != reflect.TypeOf(same) {
-		return fmt.Errorf("asynqjobs: option of type %T is not known to this release (its data would not be sealed)", o)
+		return fmt.Errorf("asynqjobs: option of type %T is unknown, so its data would not be sealed", o)
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ import (
 // update one task at the same time, the last one counts, as with asynq.
 func (c *Client) UpdateTaskPayload(ctx context.Context, i *asynq.Inspector, queue, id string, payload []byte) error {
 	if i == nil {
-		return errors.New("asynqjobs: UpdateTaskPayload: nil inspector")
+		return errors.New("asynqjobs: UpdateTaskPayload: the inspector is nil")
 	}
 	if jobs.IsSealed(payload) {
 		return ErrAlreadySealed

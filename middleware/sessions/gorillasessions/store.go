@@ -47,14 +47,14 @@ func WithOptions(o sessions.Options) Option {
 // New returns a Store over sessions of package middleware/sessions.
 func New(s *sealed.Store, opts ...Option) (*Store, error) {
 	if s == nil {
-		return nil, errors.New("gorillasessions: New: nil store")
+		return nil, errors.New("gorillasessions: New: the store is nil")
 	}
 	c := &Store{sessions: s, options: sessions.Options{
 		Path: "/", MaxAge: 30 * 24 * 60 * 60, HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode,
 	}}
 	for _, o := range opts {
 		if o == nil {
-			return nil, errors.New("gorillasessions: New: nil option")
+			return nil, errors.New("gorillasessions: New: an option is nil")
 		}
 		if err := o(c); err != nil {
 			return nil, fmt.Errorf("gorillasessions: New: %w", err)

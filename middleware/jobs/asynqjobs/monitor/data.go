@@ -157,7 +157,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, c *capture) (ma
 	status := c.code()
 	switch {
 	case c.over:
-		h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: an answer was too large", "limit_bytes", c.limit)
+		h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: a response is too large", "limit_bytes", c.limit)
 		fail(w, http.StatusInternalServerError)
 		return nil, false
 	case status >= http.StatusInternalServerError:
@@ -257,7 +257,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, rt *route, rec 
 }
 
 func (h *Handler) auditFailed(w http.ResponseWriter, r *http.Request, err error) {
-	h.cfg.logger.ErrorContext(r.Context(), "sealcache: job monitor: audit failed, nothing was shown or done", "error", err)
+	h.cfg.logger.ErrorContext(r.Context(), "sealcache: job monitor: the audit function failed, so nothing was shown or done", "error", err)
 	fail(w, http.StatusInternalServerError)
 }
 

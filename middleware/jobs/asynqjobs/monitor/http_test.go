@@ -32,23 +32,23 @@ func TestNewChecksItsArguments(t *testing.T) {
 	e := newEncryptor(t, nil)
 	conn := asynq.RedisClientOpt{Addr: "127.0.0.1:1"}
 	_, err := monitor.New(nil, e)
-	require.ErrorContains(t, err, "nil Redis connection")
+	require.ErrorContains(t, err, "the Redis connection is nil")
 	_, err = monitor.New(conn, nil)
-	require.ErrorContains(t, err, "nil encryptor")
+	require.ErrorContains(t, err, "the encryptor is nil")
 	_, err = monitor.New(strange{}, e)
-	require.ErrorContains(t, err, "makes no Redis client")
+	require.ErrorContains(t, err, "does not return a Redis client")
 	for want, o := range map[string]monitor.Option{
-		"nil option":         nil,
-		"nil function":       monitor.WithAuthorizer(nil),
-		"WithAudit":          monitor.WithAudit(nil),
-		"WithFormatter":      monitor.WithFormatter(nil),
-		"nil logger":         monitor.WithLogger(nil),
-		"needs WithAuthor":   monitor.WithActions(),
-		"WithTrustedOrigin":  monitor.WithTrustedOrigin("example.com"),
-		"begins with":        monitor.WithRootPath("admin"),
-		"clean path":         monitor.WithRootPath("/a/../b"),
-		"WithRootPath: \"\"": monitor.WithRootPath(""),
-		"is not allowed":     monitor.WithRootPath(`/"><script>`),
+		"an option is nil":         nil,
+		"function is nil":          monitor.WithAuthorizer(nil),
+		"WithAudit":                monitor.WithAudit(nil),
+		"WithFormatter":            monitor.WithFormatter(nil),
+		"logger is nil":            monitor.WithLogger(nil),
+		"needs WithAuthor":         monitor.WithActions(),
+		"WithTrustedOrigin":        monitor.WithTrustedOrigin("example.com"),
+		"begins with":              monitor.WithRootPath("admin"),
+		"clean path":               monitor.WithRootPath("/a/../b"),
+		"\"\" is not a clean path": monitor.WithRootPath(""),
+		"is not allowed":           monitor.WithRootPath(`/"><script>`),
 	} {
 		_, err := monitor.New(conn, e, o)
 		require.ErrorContains(t, err, want)

@@ -63,10 +63,10 @@ type Handler struct {
 // WithSharedConnection. e is not closed.
 func New(conn asynq.RedisConnOpt, e *jobs.Encryptor, opts ...Option) (*Handler, error) {
 	if conn == nil {
-		return nil, errors.New("monitor: New: nil Redis connection")
+		return nil, errors.New("monitor: New: the Redis connection is nil")
 	}
 	if e == nil {
-		return nil, errors.New("monitor: New: nil encryptor (make one with jobs.NewEncryptor)")
+		return nil, errors.New("monitor: New: the encryptor is nil (make one with jobs.NewEncryptor)")
 	}
 	cfg, err := newConfig(opts)
 	if err != nil {
@@ -74,7 +74,7 @@ func New(conn asynq.RedisConnOpt, e *jobs.Encryptor, opts ...Option) (*Handler, 
 	}
 	client, ok := conn.MakeRedisClient().(redis.UniversalClient)
 	if !ok {
-		return nil, fmt.Errorf("monitor: New: a connection of type %T makes no Redis client", conn)
+		return nil, fmt.Errorf("monitor: New: a connection of type %T does not return a Redis client", conn)
 	}
 	client.AddHook(withoutMemory{})
 	h := &Handler{
@@ -156,7 +156,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	data := rel == "/api" || strings.HasPrefix(rel, "/api/")
 	if !h.sameOrigin(r, data) {
 		if h.complain.Allow() {
-			h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: request of another origin refused", "method", r.Method)
+			h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: refused a request from another origin", "method", r.Method)
 		}
 		fail(w, http.StatusForbidden)
 		return

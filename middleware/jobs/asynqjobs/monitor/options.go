@@ -41,7 +41,7 @@ func WithRootPath(root string) Option {
 	return func(c *config) error {
 		clean := path.Clean(root)
 		if root == "" || root[0] != '/' || root != clean && root != clean+"/" {
-			return fmt.Errorf("WithRootPath: %q: not a clean path that begins with a slash", root)
+			return fmt.Errorf("WithRootPath: %q is not a clean path that begins with a slash", root)
 		}
 		for i := range len(root) {
 			switch b := root[i]; {
@@ -72,7 +72,7 @@ func WithSharedConnection() Option {
 func WithAuthorizer(a Authorizer) Option {
 	return func(c *config) error {
 		if a == nil {
-			return errors.New("WithAuthorizer: nil function")
+			return errors.New("WithAuthorizer: the function is nil")
 		}
 		c.authorize = a
 		return nil
@@ -95,7 +95,7 @@ func WithActions() Option {
 func WithAudit(audit func(ctx context.Context, r Record) error) Option {
 	return func(c *config) error {
 		if audit == nil {
-			return errors.New("WithAudit: nil function")
+			return errors.New("WithAudit: the function is nil")
 		}
 		c.audit = audit
 		return nil
@@ -110,7 +110,7 @@ func WithAudit(audit func(ctx context.Context, r Record) error) Option {
 func WithFormatter(format func(typename string, b []byte) string) Option {
 	return func(c *config) error {
 		if format == nil {
-			return errors.New("WithFormatter: nil function")
+			return errors.New("WithFormatter: the function is nil")
 		}
 		c.format = format
 		return nil
@@ -153,7 +153,7 @@ func newConfig(opts []Option) (*config, error) {
 	var errs []error
 	for _, o := range opts {
 		if o == nil {
-			errs = append(errs, errors.New("nil option"))
+			errs = append(errs, errors.New("an option is nil"))
 			continue
 		}
 		if err := o(c); err != nil {
