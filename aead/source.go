@@ -77,7 +77,7 @@ func abandonable(ctx context.Context, slots chan struct{}, read func(context.Con
 	ctx, cancel := context.WithTimeoutCause(ctx, sourceTimeout, errSourceNoAnswer)
 	defer cancel()
 	if err := take(ctx, slots); err != nil {
-		return nil, fmt.Errorf("aead: keyset: earlier reads of the source still hang: %w", err)
+		return nil, fmt.Errorf("aead: keyset: %w", err)
 	}
 	return callKEK(ctx, releaser(slots), func() (out []byte, err error) {
 		defer func() {

@@ -34,7 +34,7 @@ func Open(ctx context.Context, url string) (Store, error) {
 	}
 	scheme, _, ok := strings.Cut(url, "://")
 	if !ok {
-		return nil, errors.New("stores: open: not a URL (schemes: " + schemes + ")")
+		return nil, errors.New("stores: open: the text is not a URL (known schemes: " + schemes + ")")
 	}
 	// A failed Open must not become a Store that holds a nil pointer.
 	switch strings.ToLower(scheme) {
@@ -51,7 +51,7 @@ func Open(ctx context.Context, url string) (Store, error) {
 		}
 		return s, nil
 	default:
-		return nil, fmt.Errorf("stores: open: unknown scheme%s (known: %s)", quoted(scheme), schemes)
+		return nil, fmt.Errorf("stores: open: the URL has an unknown scheme%s (known: %s)", quoted(scheme), schemes)
 	}
 }
 

@@ -85,7 +85,7 @@ func TestUnsuitableServers(t *testing.T) {
 		server *redistest.Server
 		says   string
 	}{
-		"no EVAL":   {redistest.Start(t, "--rename-command", "EVAL", "", "--rename-command", "EVALSHA", ""), "the run cannot write (EVAL, EVALSHA, SET)"},
+		"no EVAL":   {redistest.Start(t, "--rename-command", "EVAL", "", "--rename-command", "EVALSHA", ""), "Redis refuses the writes of the run (EVAL, EVALSHA, SET)"},
 		"no INFO":   {redistest.StartWith(t, redistest.Options{User: "mover", Password: "secret", Rules: "~* +@all -info"}), "INFO is not allowed"},
 		"a replica": {redistest.Start(t, "--replicaof", host+" "+port), "the server is a replica"},
 	} {

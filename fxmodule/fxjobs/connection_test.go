@@ -115,7 +115,7 @@ func TestWiringErrors(t *testing.T) {
 		"no Redis":           {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, client, "no Redis (set jobs.redis, or provide an asynq.RedisConnOpt)"},
 		"two Redis":          {nil, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "jobs.redis is set, and the application provides an asynq.RedisConnOpt"},
 		"not a client":       {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, fx.Options(client, provideConn(noClient{})), "makes no redis.UniversalClient"},
-		"not a Redis":        {func(c *fxmodule.Config) { c.Jobs.Redis = "memory://" + secret }, client, "jobs: store: redisstore: open: unknown scheme"},
+		"not a Redis":        {func(c *fxmodule.Config) { c.Jobs.Redis = "memory://" + secret }, client, "jobs: store: redisstore: open: the URL has an unknown scheme"},
 		"Redis away":         {nil, client, "jobs: store: redis does not answer"},
 		"worker, Redis away": {nil, worker(func(context.Context, mailArgs) error { return nil }), "jobs: store: redis does not answer"},
 		"schedules, no PRF":  {func(c *fxmodule.Config) { c.Jobs.PRFKeyset, c.Jobs.HiddenTypes = "", false }, take(func(*asynqjobs.Scheduler) {}), "set jobs.prf_keyset"},

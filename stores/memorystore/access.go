@@ -187,7 +187,7 @@ func (s *Store) room(key string, e *entry) int64 {
 func keyName(key any) (string, error) {
 	name, ok := key.(string)
 	if !ok {
-		return "", fmt.Errorf("memorystore: key is a %T, not a string", key)
+		return "", fmt.Errorf("memorystore: the key is a %T, not a string", key)
 	}
 	return name, nil
 }

@@ -39,17 +39,17 @@ const knownOptions = "known are expiration and max_bytes"
 func parseURL(rawURL string) ([]Option, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return nil, errors.New("memorystore: open: not a URL (write memory://?max_bytes=64MiB)")
+		return nil, errors.New("memorystore: open: the text is not a URL (write memory://?max_bytes=64MiB)")
 	}
 	if u.Scheme != "memory" {
-		return nil, errors.New("memorystore: open: URL does not start with memory://")
+		return nil, errors.New("memorystore: open: the URL does not start with memory://")
 	}
 	if u.Opaque != "" || u.Host != "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.Fragment != "" {
 		return nil, errors.New("memorystore: open: memory:// takes only options, no host, path or fragment")
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return nil, errors.New("memorystore: open: options are malformed")
+		return nil, errors.New("memorystore: open: the options of the URL are malformed")
 	}
 	var opts []Option
 	names := make([]string, 0, len(query))

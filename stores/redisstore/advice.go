@@ -76,7 +76,7 @@ func (s *Store) KeepsTags(ctx context.Context) (bool, error) {
 	case evicts.Load():
 		return false, nil
 	case silent.Load():
-		return false, errors.New("redisstore: keeps tags: the server does not tell its maxmemory (it refuses INFO)")
+		return false, errors.New("redisstore: keeps tags: the server refuses INFO, so its maxmemory is unknown")
 	default:
 		return true, nil
 	}

@@ -38,9 +38,9 @@ func TestNewRefusesUnusableClients(t *testing.T) {
 	_, err = redisstore.New(shared.single.Client(t), nil)
 	require.ErrorContains(t, err, "option is nil")
 	_, err = redisstore.New(shared.single.Client(t), store.WithExpiration(-time.Second))
-	require.ErrorContains(t, err, "negative duration")
+	require.ErrorContains(t, err, "the duration is negative")
 	_, err = redisstore.New(shared.single.Client(t), store.WithTagsTTL(-time.Second))
-	require.ErrorContains(t, err, "negative duration")
+	require.ErrorContains(t, err, "the duration is negative")
 }
 
 func TestCloseLeavesTheCallersClientOpen(t *testing.T) {

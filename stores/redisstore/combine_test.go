@@ -335,7 +335,7 @@ func TestCombiningIsOff(t *testing.T) {
 		require.Zero(t, s.Stats(), name)
 	}
 	_, err = redisstore.Open(t.Context(), "redis://localhost?combine=no")
-	require.EqualError(t, err, "redisstore: open: the option combine: is neither on nor off")
+	require.EqualError(t, err, "redisstore: open: the option combine: the value must be on or off")
 }
 
 func TestNewWarnsOfIgnoredDeadlines(t *testing.T) {

@@ -78,13 +78,13 @@ func nearCacheOf(o *redis.Options) *NearCache {
 func (n *NearCache) use(client redis.UniversalClient, o *redis.Options, log *slog.Logger) error {
 	switch {
 	case n.LocalCache == nil:
-		return errors.New("near cache: use NewNearCache")
+		return errors.New("near cache: the NearCache was not made with NewNearCache")
 	case o.DB != 0:
-		return errors.New("near cache: needs database 0")
+		return errors.New("near cache: the client must use database 0")
 	case o.Protocol != 3:
-		return errors.New("near cache: needs RESP3 (set Protocol to 3)")
+		return errors.New("near cache: the client must use RESP3 (set Protocol to 3)")
 	case o.CredentialsProvider != nil || o.CredentialsProviderContext != nil || o.StreamingCredentialsProvider != nil:
-		return errors.New("near cache: needs a fixed password, not a provider of credentials")
+		return errors.New("near cache: the client needs a fixed password, not a provider of credentials")
 	case !builtIn(o.PushNotificationProcessor):
 		return errors.New("near cache: a push processor of the application is not supported")
 	}
@@ -95,7 +95,7 @@ func (n *NearCache) use(client redis.UniversalClient, o *redis.Options, log *slo
 		return nil
 	case nil:
 	default:
-		return errors.New("near cache: another client uses it (make one for each client)")
+		return errors.New("near cache: another client uses the NearCache (make one for each client)")
 	}
 	n.owner = o
 	n.log.Store(log)
@@ -125,7 +125,7 @@ func (n *NearCache) Reserve(cacheKey string, redisKeys []string) (token uint64, 
 	for _, key := range redisKeys {
 		if !strings.HasPrefix(key, *prefix) {
 			n.warned.Do(func() {
-				n.log.Load().Error("redisstore: near cache is off: this release of go-redis names keys in an unknown way")
+				n.log.Load().Error("redisstore: near cache is off, because this release of go-redis names keys differently")
 			})
 			return 0, true
 		}

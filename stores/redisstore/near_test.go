@@ -210,18 +210,18 @@ func TestNearCacheIsRefused(t *testing.T) {
 	t.Parallel()
 	const both = "near_cache=64MiB&near_cache_max_staleness=5s"
 	for url, want := range map[string]string{
-		"redis://h?near_cache=64MiB":                 "near_cache and near_cache_max_staleness need each other",
-		"redis://h?near_cache_max_staleness=5s":      "near_cache and near_cache_max_staleness need each other",
-		"redis://h/1?" + both:                        "near_cache needs database 0",
-		"redis://h?db=1&" + both:                     "near_cache needs database 0",
-		"redis://h?protocol=2&" + both:               "near_cache needs protocol 3",
-		"redis://u@h?password_file=/x&" + both:       "near_cache needs a fixed password (use password_env)",
-		"redis+cluster://h?" + both:                  "near_cache needs a single server, not Sentinel or Cluster",
-		"redis+sentinel://h?master=m&" + both:        "near_cache needs a single server, not Sentinel or Cluster",
-		"redis://h?near_cache=64":                    "the option near_cache: is not a size such as 64MiB or 1GiB",
-		"redis://h?near_cache=0MiB":                  "the option near_cache: is not a size such as 64MiB or 1GiB",
-		"redis://h?near_cache=-1MiB":                 "the option near_cache: is not a size such as 64MiB or 1GiB",
-		"redis://h?near_cache_max_staleness=forever": "the option near_cache_max_staleness: is not a positive duration such as 500ms, 3s or 10m",
+		"redis://h?near_cache=64MiB":                 "the options near_cache and near_cache_max_staleness must be given together",
+		"redis://h?near_cache_max_staleness=5s":      "the options near_cache and near_cache_max_staleness must be given together",
+		"redis://h/1?" + both:                        "the option near_cache needs database 0",
+		"redis://h?db=1&" + both:                     "the option near_cache needs database 0",
+		"redis://h?protocol=2&" + both:               "the option near_cache needs protocol 3",
+		"redis://u@h?password_file=/x&" + both:       "the option near_cache needs a fixed password (use password_env)",
+		"redis+cluster://h?" + both:                  "the option near_cache needs a single server, not Sentinel or Cluster",
+		"redis+sentinel://h?master=m&" + both:        "the option near_cache needs a single server, not Sentinel or Cluster",
+		"redis://h?near_cache=64":                    "the option near_cache: the value is not a size such as 64MiB or 1GiB",
+		"redis://h?near_cache=0MiB":                  "the option near_cache: the value is not a size such as 64MiB or 1GiB",
+		"redis://h?near_cache=-1MiB":                 "the option near_cache: the value is not a size such as 64MiB or 1GiB",
+		"redis://h?near_cache_max_staleness=forever": "the option near_cache_max_staleness: the value is not a positive duration such as 500ms, 3s or 10m",
 	} {
 		_, err := redisstore.Open(t.Context(), url)
 		require.EqualError(t, err, "redisstore: open: "+want, url)
@@ -272,5 +272,5 @@ func TestNearCacheBelongsToOneClient(t *testing.T) {
 	newStore(t, first)
 	newStore(t, first)
 	_, err = redisstore.New(second)
-	require.EqualError(t, err, "redisstore: new: near cache: another client uses it (make one for each client)")
+	require.EqualError(t, err, "redisstore: new: near cache: another client uses the NearCache (make one for each client)")
 }

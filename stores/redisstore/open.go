@@ -125,7 +125,7 @@ func (l login) resolve() (login, credentials, error) {
 	case l.env != "":
 		l.password = os.Getenv(l.env)
 		if l.password == "" {
-			return l, nil, fmt.Errorf("password variable%s is empty or not set", variable(l.env))
+			return l, nil, fmt.Errorf("the password variable%s is empty or not set", variable(l.env))
 		}
 	case l.file != "":
 		if _, err := passwordIn(l.file); err != nil {
@@ -146,16 +146,16 @@ func passwordIn(path string) (string, error) {
 	const most = 64 << 10
 	f, err := os.Open(path)
 	if err != nil {
-		return "", fmt.Errorf("password file: %w", withoutPath(err))
+		return "", fmt.Errorf("read the password file: %w", withoutPath(err))
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	b, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {
-		return "", fmt.Errorf("password file: %w", withoutPath(err))
+		return "", fmt.Errorf("read the password file: %w", withoutPath(err))
 	}
 	b = bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r"))
 	if len(b) == 0 || len(b) > most {
-		return "", fmt.Errorf("password file is empty or longer than %d bytes", most)
+		return "", fmt.Errorf("the password file is empty or longer than %d bytes", most)
 	}
 	return string(b), nil
 }

@@ -75,12 +75,12 @@ func wholeMilliseconds(d time.Duration) (time.Duration, error) {
 	case d == 0 || d == noExpiry:
 		return 0, nil
 	case d < 0:
-		return 0, errors.New("negative duration")
+		return 0, errors.New("the duration is negative")
 	}
 	if rest := d % time.Millisecond; rest != 0 {
 		d += time.Millisecond - rest
 		if d < 0 { // past the last duration there is
-			return 0, errors.New("duration out of range")
+			return 0, errors.New("the duration is out of range")
 		}
 	}
 	return d, nil
@@ -89,7 +89,7 @@ func wholeMilliseconds(d time.Duration) (time.Duration, error) {
 func keyName(key any) (string, error) {
 	name, ok := key.(string)
 	if !ok {
-		return "", fmt.Errorf("key is a %T, not a string", key)
+		return "", fmt.Errorf("the key is a %T, not a string", key)
 	}
 	return name, nil
 }
@@ -113,6 +113,6 @@ func argument(value any) (any, error) {
 	case net.IP:
 		return value, nil
 	default:
-		return nil, fmt.Errorf("%T is not supported (pass []byte or string, or implement BinaryMarshaler)", value)
+		return nil, fmt.Errorf("a value of type %T is not supported (pass []byte or string, or implement BinaryMarshaler)", value)
 	}
 }

@@ -59,7 +59,7 @@ var (
 	errStopped     = errors.New("redisstore: the caller stopped the enumeration")
 	errChanged     = errors.New("the server restarted or failed over during the scan (repeat the call)")
 	errReplica     = errors.New("a master has become a replica (repeat the call)")
-	errClusterNode = errors.New("server is a Cluster node (use redis+cluster:// or redis.ClusterClient)")
+	errClusterNode = errors.New("the server is a Cluster node (use redis+cluster:// or redis.ClusterClient)")
 )
 
 // nodes are the masters, or the client of a single node.

@@ -210,7 +210,7 @@ func (s *Store) members(ctx context.Context, tag string, cursor uint64) ([]strin
 	if err != nil {
 		return nil, 0, err
 	}
-	unexpected := errors.New("the script that reads a tag did not return what SSCAN does")
+	unexpected := errors.New("the script that reads a tag returned an unexpected answer")
 	if len(reply) != 2 {
 		return nil, 0, unexpected
 	}

@@ -88,19 +88,19 @@ func (t *target) GoString() string { return t.String() }
 func parseURL(raw string) (*target, error) {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
-		return nil, errors.New("not a URL (schemes: " + knownSchemes + ")")
+		return nil, errors.New("the text is not a URL (known schemes: " + knownSchemes + ")")
 	}
 	t := &target{}
 	if t.topology, t.tls, ok = schemeOf(strings.ToLower(scheme)); !ok {
-		return nil, errors.New("unknown scheme (known: " + knownSchemes + ")")
+		return nil, errors.New("the URL has an unknown scheme (known: " + knownSchemes + ")")
 	}
 	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return nil, errors.New("blanks and control characters must be percent-encoded")
+		return nil, errors.New("the URL has blanks or control characters, which must be percent-encoded")
 	}
 	rest, query, _ := strings.Cut(rest, "?")
 	authority, path, _ := strings.Cut(rest, "/")
 	if strings.ContainsAny(path+query, "@#") || strings.Contains(authority, "#") {
-		return nil, errors.New("'@', '/', '?' and '#' in names, passwords, paths and options must be percent-encoded")
+		return nil, errors.New("in a name, password, path or option of the URL, '@', '/', '?' and '#' must be percent-encoded")
 	}
 	hosts := authority
 	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
@@ -111,7 +111,7 @@ func parseURL(raw string) (*target, error) {
 	}
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return nil, errors.New("the options are not percent-encoded correctly")
+		return nil, errors.New("the options of the URL are not percent-encoded correctly")
 	}
 	if err := t.parseHosts(hosts, values["addr"]); err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func (l *login) parse(info string) error {
 	l.user, err1 = url.PathUnescape(user)
 	l.password, err2 = url.PathUnescape(password)
 	if err1 != nil || err2 != nil || strings.Contains(info, "@") {
-		return errors.New("the user name or password is not percent-encoded correctly")
+		return errors.New("the user name or password of the URL is not percent-encoded correctly")
 	}
 	return nil
 }
@@ -142,7 +142,7 @@ func (l *login) parse(info string) error {
 func (t *target) parseHosts(list string, more []string) error {
 	if t.topology == socket {
 		if list != "" || len(more) > 0 {
-			return errors.New("unix socket with a host (write redis+unix:///path/to/socket)")
+			return errors.New("the URL of a socket has a host (write redis+unix:///path/to/socket)")
 		}
 		return nil
 	}
@@ -154,9 +154,9 @@ func (t *target) parseHosts(list string, more []string) error {
 	case len(hosts) == 0 && t.topology == single:
 		hosts = []string{"localhost"}
 	case len(hosts) == 0:
-		return errors.New("no address")
+		return errors.New("the URL has no address")
 	case len(hosts) > 1 && t.topology == single:
-		return errors.New("several addresses (use redis+sentinel:// or redis+cluster://)")
+		return errors.New("the URL of a single server has several addresses (use redis+sentinel:// or redis+cluster://)")
 	}
 	port := "6379"
 	if t.topology == sentinel {
@@ -175,7 +175,7 @@ func (t *target) parseHosts(list string, more []string) error {
 // address checks one host[:port] or [IPv6][:port].
 func address(s, port string) (string, error) {
 	if s == "" {
-		return "", errors.New("an address is empty")
+		return "", errors.New("an address of the URL is empty")
 	}
 	host := s
 	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") {
@@ -185,7 +185,7 @@ func address(s, port string) (string, error) {
 		inner, ok = strings.CutSuffix(inner, "]")
 		ip, err := netip.ParseAddr(strings.ReplaceAll(inner, "%25", "%"))
 		if !ok || err != nil || !ip.Is6() {
-			return "", errors.New("an address in brackets is not an IPv6 address")
+			return "", errors.New("an address of the URL in brackets is not an IPv6 address")
 		}
 		host = ip.String()
 	} else {
@@ -196,12 +196,12 @@ func address(s, port string) (string, error) {
 			return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._", r)
 		}
 		if strings.ContainsFunc(host, func(r rune) bool { return !plain(r) }) {
-			return "", errors.New("host name with invalid characters (put IPv6 in brackets, percent-encode passwords)")
+			return "", errors.New("a host name has invalid characters (put IPv6 in brackets, percent-encode passwords)")
 		}
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
-		return "", errors.New("a port is not a number from 1 to 65535")
+		return "", errors.New("a port of the URL is not a number from 1 to 65535")
 	}
 	return net.JoinHostPort(host, port), nil
 }
@@ -235,17 +235,17 @@ func database(s string, db *int) error {
 func (t *target) check() error {
 	switch {
 	case t.topology == cluster && t.db != 0:
-		return errors.New("a cluster has only database 0")
+		return errors.New("a Redis Cluster has only database 0")
 	case t.topology == sentinel && t.master == "":
-		return errors.New("option master is missing (the name that the sentinels have for it)")
+		return errors.New("the option master is missing (the name of the master in the Sentinels)")
 	case t.topology != sentinel && (t.master != "" || t.watch != login{}):
-		return errors.New("options master and sentinel_... are for redis+sentinel")
+		return errors.New("the options master and sentinel_... need a redis+sentinel:// URL")
 	case t.topology != cluster && t.redirect != 0:
-		return errors.New("option max_redirects is for redis+cluster")
+		return errors.New("the option max_redirects needs a redis+cluster:// URL")
 	case !t.tls && (t.caFile != "" || t.certFile != "" || t.keyFile != "" || t.serverName != ""):
-		return errors.New("ca_file, cert_file, key_file and server_name are for rediss:// URLs")
+		return errors.New("the options ca_file, cert_file, key_file and server_name need a rediss:// URL")
 	case (t.certFile == "") != (t.keyFile == ""):
-		return errors.New("cert_file and key_file need each other")
+		return errors.New("the options cert_file and key_file must be given together")
 	}
 	if err := t.checkNear(); err != nil {
 		return err
@@ -262,15 +262,15 @@ func (t *target) checkNear() error {
 	case t.nearBytes == 0 && t.nearStaleness == 0:
 		return nil
 	case t.nearBytes == 0 || t.nearStaleness == 0:
-		return errors.New("near_cache and near_cache_max_staleness need each other")
+		return errors.New("the options near_cache and near_cache_max_staleness must be given together")
 	case t.topology == sentinel || t.topology == cluster:
-		return errors.New("near_cache needs a single server, not Sentinel or Cluster")
+		return errors.New("the option near_cache needs a single server, not Sentinel or Cluster")
 	case t.db != 0:
-		return errors.New("near_cache needs database 0")
+		return errors.New("the option near_cache needs database 0")
 	case t.protocol == 2:
-		return errors.New("near_cache needs protocol 3")
+		return errors.New("the option near_cache needs protocol 3")
 	case t.login.file != "":
-		return errors.New("near_cache needs a fixed password (use password_env)")
+		return errors.New("the option near_cache needs a fixed password (use password_env)")
 	}
 	return nil
 }
@@ -283,7 +283,7 @@ func (l *login) check(prefix string) error {
 		}
 	}
 	if n > 1 {
-		return fmt.Errorf("more than one password (use one of %spassword_env and %[1]spassword_file)", prefix)
+		return fmt.Errorf("the URL gives more than one password (use one of %spassword_env and %[1]spassword_file)", prefix)
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ func options() []option {
 		{"client_name", text(func(t *target) *string { return &t.clientName })},
 		{"combine", func(t *target, v string) error {
 			if v != "on" && v != "off" {
-				return errors.New("is neither on nor off")
+				return errors.New("the value must be on or off")
 			}
 			t.noCombining = v == "off"
 			return nil
@@ -35,7 +35,7 @@ func options() []option {
 		{"conn_max_lifetime", duration(func(t *target) *time.Duration { return &t.lifetime })},
 		{"db", func(t *target, v string) error {
 			if t.inPath {
-				return errors.New("is given in the path, too")
+				return errors.New("the path of the URL gives the database already")
 			}
 			return database(v, &t.db)
 		}},
@@ -64,7 +64,7 @@ func options() []option {
 		{"pool_timeout", duration(func(t *target) *time.Duration { return &t.poolTimeout })},
 		{"protocol", func(t *target, v string) error {
 			if v != "2" && v != "3" {
-				return errors.New("is neither 2 nor 3")
+				return errors.New("the value must be 2 or 3")
 			}
 			t.protocol = int(v[0] - '0')
 			return nil
@@ -122,7 +122,7 @@ func duration(field func(*target) *time.Duration) func(*target, string) error {
 	return func(t *target, v string) error {
 		d, err := time.ParseDuration(v)
 		if err != nil || d <= 0 {
-			return errors.New("is not a positive duration such as 500ms, 3s or 10m")
+			return errors.New("the value is not a positive duration such as 500ms, 3s or 10m")
 		}
 		*field(t) = d
 		return nil
@@ -133,7 +133,7 @@ func number(least int, field func(*target) *int) func(*target, string) error {
 	return func(t *target, v string) error {
 		n, err := strconv.ParseUint(v, 10, 20) // a million of anything is enough, and fits go-redis's 32 bits
 		if err != nil || int(n) < least {
-			return fmt.Errorf("is not a number from %d to 1048575", least)
+			return fmt.Errorf("the value is not a number from %d to 1048575", least)
 		}
 		*field(t) = int(n)
 		return nil
@@ -151,5 +151,5 @@ func byteSize(v string) (int64, error) {
 			return int64(n) << bits, nil
 		}
 	}
-	return 0, errors.New("is not a size such as 64MiB or 1GiB")
+	return 0, errors.New("the value is not a size such as 64MiB or 1GiB")
 }
