@@ -1,7 +1,7 @@
 // Package aead seals and opens bytes under keys that it loads, wraps, reloads and replaces.
 //
-// It knows bytes, keys and contexts, and nothing of caches, stores or jobs. Its formats are Tink's to the byte: Given
-// the same keys, Tink in any language opens its ciphertexts.
+// It works on bytes, keys and contexts. It does not depend on caches, stores or jobs. Its formats are Tink's to the byte:
+// given the same keys, Tink in any language opens its ciphertexts.
 //
 // # What to call first
 //

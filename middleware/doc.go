@@ -9,7 +9,7 @@
 //	...
 //	sealed, err := middleware.New(backing, keys)
 //	...
-//	cache := cache.New[string](sealed) // and the rest as before
+//	cache := cache.New[string](sealed) // the rest of the code stays the same
 //
 // Without gocache, use [NewSealer]. A Store reads the values that a [Sealer] seals, and the other
 // way round.

@@ -21,9 +21,9 @@
 //
 //	aws-kms://ARN[?decrypt-only=true]
 //
-// The ARN names a key or an alias, and sets the region. Prefer the key: an alias that is pointed at another key
-// leaves everything unreadable that the former key encrypted. With decrypt-only=true the key only decrypts. Use it for
-// the old key after you move to a new one.
+// The ARN names a key or an alias, and sets the region. Prefer the key: if an alias is pointed at another key, everything
+// that the former key encrypted becomes unreadable. With decrypt-only=true the key only decrypts. Use it for the old key
+// after you move to a new one.
 //
 // # Settings
 //

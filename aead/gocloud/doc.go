@@ -12,9 +12,9 @@
 //
 // # An RSA key does not authenticate
 //
-// Keys of Azure Key Vault are RSA keys. The holder of the public key, which is not a secret to Azure, can wrap data
-// their own keys, and so make values that open. Do not wrap the data keys in your store with such a key. Seal a
-// keyset under it, mount the keyset with the application, and let the keyset wrap the data keys:
+// Keys of Azure Key Vault are RSA keys. An attacker who reads the public key, which Azure does not treat as a secret, can
+// wrap a data key of the attacker and so make values that open. Do not wrap the data keys in your store with such a key.
+// Seal a keyset under it, mount the keyset with the application, and let the keyset wrap the data keys:
 //
 //	sealcache keys create --kek "azurekeyvault://..." --out keyset.json
 //

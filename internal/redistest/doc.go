@@ -5,9 +5,9 @@
 // and a sentinel. [StartProxy] stands between a client and a server, and cuts or delays connections. [Run] is for
 // programs and examples without a testing.TB: it returns an error, and the caller closes the server.
 //
-// The binary is redis-server of the PATH. If it is missing the test fails, because a skipped test proves nothing.
-// Servers save nothing unless asked, and listen on loopback only. This package ends a server by its process id, on
-// Linux also when the test process dies first.
+// The binary is redis-server from the PATH. If it is missing the test fails, because a skipped test proves nothing.
+// Servers write no files unless a test asks for it, and listen on loopback only. This package ends a server by its process
+// id, on Linux also when the test process dies first.
 //
 // Servers, proxies and monitors are safe for concurrent use. But two goroutines must not kill, stop or restart one
 // server at the same time.

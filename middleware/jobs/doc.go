@@ -40,7 +40,7 @@
 //     into stores and logs too: seal their text, and return a wrapping error whose text
 //     is the sealed one.
 //   - Errors of Open: [Permanent] reports whether every further try must fail. If so,
-//     park the job. Otherwise retry it later without counting the try.
+//     move the job to the failed jobs. Otherwise retry it later without counting the try.
 //   - Uniqueness: two ciphertexts are never equal. Compare [Tokens.Token] of type, queue
 //     and payload instead. It is a keyed pseudorandom function, so a reader of the store
 //     cannot test guesses.

@@ -12,11 +12,11 @@
 //
 // # Keys
 //
-// A run with other keys than the application's would make values unreadable to it. So Run opens the key check of each
-// namespace before it reads anything else, and refuses if it does not open (ErrWrongKeys). Store.Check of the application
-// makes the key check. Without one, Run asks for Config.Proof or Config.AllowUnproven (ErrUnproven). Seal and Reseal also
-// stop before the first write if none of the first sealed values opens. A failing key service is tried again for half a
-// minute, and is never a reason to call a value unreadable.
+// A run with other keys than the application's would make values unreadable to the application. So Run first opens the key
+// check of each namespace, an entry that Store.Check of the application makes. If the key check does not open, Run returns
+// ErrWrongKeys. Without a key check, Run needs Config.Proof or Config.AllowUnproven (ErrUnproven). Seal and Reseal also stop
+// before the first write if none of the first sealed values opens. Calls to a failing key service are repeated for half a
+// minute. An outage never makes a value count as unreadable.
 //
 // # What a run does
 //
@@ -45,8 +45,8 @@
 // older PRF keys, Seal also those under plain names. The old entry is always deleted.
 //
 // Make the new PRF key primary in every process first. The application may then read and write as usual. On a single node an
-// entry is moved in one step. In a Cluster it is under both names for a moment, and a change of the entry in that moment
-// takes the move back.
+// entry is moved in one step. In a Cluster the entry is under both names for a moment. If the application changes it in that
+// moment, the move is undone.
 //
 // A process that asks for both names one after the other can miss an entry that is moved in between. Processes with plain
 // names do not find hidden entries: stop them before Seal, or use another namespace.

@@ -7,10 +7,10 @@
 //	manager := scs.New()
 //	manager.Store = store
 //
-// A session token is a password: its holder is the user. An ordinary session store
-// writes it to Redis as the name of a key. This one shows Redis only a keyed
-// pseudonym of the token, and the sealed session. A dump contains no token, no name
-// of a user and no value.
+// A session token is as secret as a password: an attacker who has it can act as the
+// user. An ordinary session store writes the token to Redis as the name of a key. This
+// store shows Redis only a keyed pseudonym of the token, and the sealed session. A dump
+// contains no token, no name of a user and no value.
 //
 // # Times
 //
@@ -27,5 +27,5 @@
 // Commit overwrites, as scs asks of a store. A request that began before a logout and
 // commits after it writes the session again. Let requests that only read leave the
 // session unchanged, and use WithIdleTimeout in place of scs's IdleTimeout, which
-// commits at each request. Touch never writes a session again that is gone.
+// commits at each request. Touch never restores a session that was deleted.
 package sessions

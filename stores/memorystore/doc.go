@@ -24,8 +24,8 @@
 // An entry counts the bytes of its key and value and 256 bytes, and for each tag the tag's bytes and 128 bytes. If the
 // entries exceed the budget, the store evicts those least likely to be used again, before the writing call returns.
 // The store can evict a new entry in favour of one that is read more often. An entry larger than a hundredth of the
-// budget competes at once, a smaller one after a while in a window. An entry larger than the whole budget is
-// [ErrTooLarge]. The Go runtime needs up to as much memory again until it has collected evicted entries (GOGC).
+// budget is compared with others at once, and a smaller one is safe for a short time. An entry larger than the whole
+// budget is [ErrTooLarge]. The Go runtime needs up to as much memory again until it has collected evicted entries (GOGC).
 //
 // # Expiration
 //

@@ -57,14 +57,15 @@
 // 300 commands and about 1 MiB of values. Values over 64 KiB, scripts, transactions and tagged writes use their own
 // connections. [Store.Stats] counts pipelines.
 //
-// A caller that leaves the queue takes its command with it. A caller that leaves after its command was sent gets an error
-// that says so: the write may take place until the pipeline ends. A pipeline ends at the latest deadline of its callers, and
-// for callers without a deadline after the client's ReadTimeout. [Config] and the URL option combine=off switch this off.
+// If the context of a waiting call ends, its command is not sent. If the context ends after the command was sent, the error
+// says "outcome unknown": the write may take place until the pipeline ends. A pipeline ends at the latest deadline of its
+// callers, and for callers without a deadline after the client's ReadTimeout. [Config] and the URL option combine=off
+// disable combining.
 //
 // # Near cache
 //
-// With the URL options near_cache and near_cache_max_staleness, or with [NewNearCache], hot reads are served from
-// memory of the process, which holds what Redis holds. See [NearCache] for its promises.
+// With the URL options near_cache and near_cache_max_staleness, or with [NewNearCache], frequent reads are served from a
+// cache in the process, which holds the same bytes as Redis. See [NearCache] for its promises.
 //
 // # Retries and deadlines
 //
@@ -85,9 +86,9 @@
 //	    +ping +get +set +unlink +pttl +type +multi +exec +eval +evalsha +exists +strlen +getrange
 //	    +sadd +srem +sismember +sscan +pexpire +persist +scan +info
 //
-// Add +client|tracking for a near cache. Add +select for a database other than 0, +client|setname for a client_name, and +flushdb for Clear. In a Cluster add
-// +cluster|slots, +command and +asking, and +readonly for a client that reads from replicas. Names of tags start with
-// "gocache_tag_" in Redis, hence the second pattern.
+// Add +client|tracking for a near cache. Add +select for a database other than 0, +client|setname for a client_name, and
+// +flushdb for Clear. In a Cluster add +cluster|slots, +command and +asking, and +readonly for a client that reads from
+// replicas. Names of tags start with "gocache_tag_" in Redis, hence the second pattern.
 //
 // Some rights are optional. Without info a scan does not notice that its server was restarted, or that it is a Cluster node.
 // Without multi and exec (both, or neither) a script reads values with TTLs, which is slower for large values. The same holds

@@ -37,12 +37,12 @@
 //		})
 //	}
 //
-// With no declaration at all, Run prints one to start from.
+// If the declaration is empty, Run prints one to start from.
 //
 // [Capabilities] declares, as data, what a store can do. A case that does not apply to a store is skipped with a reason.
-// A declaration that does not hold fails. A feature that a test finds but the declaration lacks fails too. A known
-// defect is thus part of the declaration, and the suite notices its repair.
+// If the store lacks a declared feature, the case fails. If the store has a feature that is not declared, the case fails
+// too. A known defect is thus part of the declaration, and the suite fails when the defect is mended.
 //
-// Each case carries the rule that it checks, and fails with it. Through a sealed store the cases are the same and there
-// are more: values come back in the type they were set with, and the stored bytes show nothing.
+// Each case states the rule that it checks, and prints it when it fails. A sealed store must pass the same cases and
+// further ones: values come back in the type that they were set with, and the stored bytes show nothing.
 package storetest

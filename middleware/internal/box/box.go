@@ -7,7 +7,7 @@
 //   - A refusal is an error that carries [aead.ErrUnauthentic] or [aead.ErrUnknownKey]. The value does not
 //     open under these keys.
 //   - Other sentinels of package aead stay as they are. Every other error becomes [aead.ErrKeyServiceUnavailable], because
-//     it does not tell whether the key service was down or a local AEAD refused the value. It is safer to assume an
+//     it does not show whether the key service was down or a local AEAD refused the value. It is safer to assume an
 //     outage: a useless retry does less harm than a sound value that is archived, overwritten or counted as altered.
 //
 // A Box is safe for concurrent use.

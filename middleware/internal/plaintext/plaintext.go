@@ -1,4 +1,5 @@
-// Package plaintext decides whether values that are not sealed are accepted, and until when.
+// Package plaintext decides whether values that are not sealed are accepted, and until when. A [Policy] is the decision, and
+// a [Window] is a policy with an end.
 package plaintext
 
 import (

@@ -1,5 +1,5 @@
-// Package telemetry is the shared reporting of the packages under middleware: the options for a logger and for
-// OpenTelemetry's providers, a limit for log lines, and counters.
+// Package telemetry holds what the packages under middleware need for logs, metrics and traces: the options for a logger
+// and for OpenTelemetry's providers, a limit for log lines, and counters.
 //
 // A package keeps a [Config] in its own configuration and gives it to its options:
 //

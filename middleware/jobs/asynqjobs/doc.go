@@ -36,7 +36,7 @@
 //
 // Handlers, mux middleware and the functions of asynq.Config see opened tasks with their real type names. Errors keep
 // their identity: SkipRetry, RevokeTask, IsFailure and IsPanicError answer as before. Options given to asynq.NewTask
-// are carried. Unique tasks follow asynq's rules exactly. Groups, retention, deadlines, retries, scheduled tasks and
+// stay in force. Unique tasks follow asynq's rules exactly. Groups, retention, deadlines, retries, scheduled tasks and
 // the Inspector work. A payload is sealed once, when it is enqueued, and opened at each try.
 //
 // # What replaces the rest of asynq
@@ -75,25 +75,25 @@
 // group names, ids, times, sizes, and which unique jobs are equal stay visible. Plaintext in an error text proves nothing: an
 // attacker may have written what [ReasonOf] reads and what [OpenFailure] returns before the sealed part.
 //
-// A tick's task is kept for two minutes, so that the tick is not enqueued twice. A scheduler that is suspended for longer between
-// finding a tick due and enqueueing it, or an operator who deletes the task, may run it again. Handlers of periodic jobs must
-// allow for that, like handlers of retried jobs.
+// A tick is one time at which a schedule is due. Its task is kept for two minutes, so that the tick is not enqueued twice. A
+// tick may still run twice, if an operator deletes the task, or if the scheduler is suspended for longer than two minutes
+// before it enqueues the task. Handlers of periodic jobs must allow for that, like handlers of retried jobs.
 //
 // # A job that does not open
 //
 // If it can never open, it is archived at once: it is plaintext, altered, moved, in an unknown format, or under a key that the
 // keyset lists as disabled or destroyed. Its error text is a [Refusal], which the Inspector shows and [ReasonOf] reads.
 //
-// If the key service is down, the job is retried. With [Config] that does not use up a try, and a job without a try left waits in
-// the worker for as long as its timeout allows. It holds one of the server's Concurrency for that time. It is archived only if its
-// own timeout or deadline ends first: give jobs a MaxRetry of at least one if the key service may be away.
+// If the key service is down, the job is retried. With [Config] that does not use up a try. A job without a try left waits in
+// the worker until its timeout, and occupies one of the server's Concurrency slots. It is archived only if its own timeout or
+// deadline ends first: give jobs a MaxRetry of at least one if the key service may be down.
 //
 // If the keyset does not list the key, the keyset is reloaded. An aead.Keyring reloads itself. Under an aead.Envelope, jobs.WithReload
 // says what to reload: the Keyring that is its KEK (fxmodule does this). If that does not help, the job is retried as after any
 // failure.
 //
-// Members of a group are distinguished by what they claim, because asynq tells an aggregator neither queue nor id.
-// Where a server has several queues, the queue of a group is the one that most members claim. An attacker can outvote
+// Each member of a group states its queue and id, because asynq passes neither of them to an aggregator.
+// If a server has several queues, the queue of a group is the one that most members state. An attacker can outvote
 // honest members with old ones of another queue, and have them refused. Give a queue with groups its own server.
 // Members that do not open become their own tasks; see [WithGroupClient].
 //

@@ -1,4 +1,4 @@
-// Command worker has everything of jobs except the admin page. A test builds it and does not run it.
+// Command worker uses every part of fxjobs except the admin page. A test builds it and does not run it.
 package main
 
 import (
