@@ -49,9 +49,9 @@ type Cache struct {
 	// KEK is the URI of the key-encryption key for aead.OpenKEK: file:///path, passphrase:env:NAME, or a scheme of a
 	// key-service module in the fx group "kek".
 	KEK string `yaml:"kek" env:"KEK"`
-	// OtherKEKs are the URIs of key-encryption keys that open what they wrapped, besides KEK, and wrap nothing: aead.KEKSet.
-	// They are for a move to another KEK, and for the same key in other regions. In a variable, commas separate them. All of
-	// them are opened at start. At most 15 are allowed.
+	// OtherKEKs are the URIs of further key-encryption keys. Each opens what it has wrapped before, and wraps nothing new:
+	// aead.KEKSet. They are for a move to another KEK, and for the same key in other regions. In a variable, commas separate
+	// them. All of them are opened at start. At most 15 are allowed.
 	OtherKEKs []string `yaml:"other_keks" env:"OTHER_KEKS"`
 	// Keyset is a Tink keyset that is sealed under KEK (or one of OtherKEKs): the path of a file, or env:NAME. Its keys then wrap the data keys,
 	// and KEK opens only the keyset. A path begins with "/" or ".".
@@ -73,15 +73,17 @@ type Cache struct {
 	// WrapContext is the context with which data keys are wrapped: aead.WithWrapContext. A variable is such as
 	// "namespace=shop,app=web". Every process that shares the values needs the same one.
 	WrapContext map[string]string `yaml:"wrap_context" env:"WRAP_CONTEXT" envKeyValSeparator:"="`
-	// WrapContextState is the state of the introduction of WrapContext (docs/keyservices.md): "prepare" opens data keys with the
-	// context and wraps without, "tolerate" wraps with it and opens both, "require" does both with it. Empty is "require".
+	// WrapContextState is the state of the introduction of WrapContext (docs/keyservices.md): "prepare" wraps without the
+	// context and opens data keys with and without it, "tolerate" wraps with it and opens both, "require" wraps and opens only
+	// with it. Empty is "require".
 	WrapContextState string `yaml:"wrap_context_state" env:"WRAP_CONTEXT_STATE"`
 	// DataKeys are the limits of data keys.
 	DataKeys DataKeys `yaml:"data_keys" envPrefix:"DATA_KEYS_"`
 
 	// Plaintext is the policy for values that are not sealed: middleware.WithPlaintext. The default rejects them.
 	Plaintext middleware.PlaintextPolicy `yaml:"plaintext" env:"PLAINTEXT"`
-	// PlaintextUntil is the end of the tolerance of Plaintext. WritePlaintext requires it.
+	// PlaintextUntil is when the policy in Plaintext ends: plaintext values are refused from then on. WritePlaintext
+	// requires it.
 	PlaintextUntil time.Time `yaml:"plaintext_until" env:"PLAINTEXT_UNTIL"`
 	// MissOnOpenFailure makes an unreadable value a miss instead of an error: middleware.WithMissOnOpenFailure.
 	MissOnOpenFailure bool `yaml:"miss_on_open_failure" env:"MISS_ON_OPEN_FAILURE"`
@@ -141,7 +143,7 @@ type Jobs struct {
 	MaxPayloadBytes int `yaml:"max_payload_bytes" env:"MAX_PAYLOAD_BYTES"`
 
 	// Redis is the URL of the Redis that holds the queues, for redisstore.OpenClient. If it is empty, the application
-	// provides an asynq.RedisConnOpt, of which fxjobs makes one client and closes it at stop.
+	// provides an asynq.RedisConnOpt, from which fxjobs makes one client, which it closes at stop.
 	Redis string `yaml:"redis" env:"REDIS"`
 	// Queues are the queues of this process's worker with their weights, 1 to 1000: asynq.Config.Queues. If there are none,
 	// those of the application's asynq.Config apply, or the queue "default".
@@ -154,15 +156,15 @@ type Jobs struct {
 	// ShutdownTimeout is the time that running tasks have at stop before they return to their queue. 0 means the
 	// number of the application's asynq.Config, or asynq's 8 seconds. Negative is an error. Keep fx.StopTimeout (15
 	// seconds by default) some seconds longer. If it ends first, tasks that still run when the process ends do not
-	// return to their queue. asynq in another process finds them about a minute later, counts a try, and archives
-	// those that have no try left.
+	// return to their queue. asynq in another process finds these tasks about a minute later, and counts a try for
+	// each. It archives the tasks that have no try left.
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" env:"SHUTDOWN_TIMEOUT"`
 	// HiddenTypes hides type names: asynqjobs.WithHiddenTypes. It requires PRFKeyset.
 	HiddenTypes bool `yaml:"hidden_types" env:"HIDDEN_TYPES"`
 	// Plaintext is the policy for plaintext tasks: asynqjobs.WithPlaintext. The default rejects them, unless PlaintextUntil is
 	// set: then it reads them.
 	Plaintext jobs.PlaintextPolicy `yaml:"plaintext" env:"PLAINTEXT"`
-	// PlaintextUntil is the end of the tolerance of Plaintext: asynqjobs.WithPlaintextUntil. WritePlaintext requires it.
+	// PlaintextUntil is when the policy in Plaintext ends: asynqjobs.WithPlaintextUntil. WritePlaintext requires it.
 	PlaintextUntil time.Time `yaml:"plaintext_until" env:"PLAINTEXT_UNTIL"`
 	// Schedules are the settings of the scheduler.
 	Schedules Schedules `yaml:"schedules" envPrefix:"SCHEDULES_"`

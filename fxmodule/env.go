@@ -16,9 +16,10 @@ import (
 
 const envPrefix = "SEALCACHE_"
 
-// ConfigFromEnv reads the Config from the environment. SEALCACHE_<SETTING> is a setting of the cache "default", of the
-// Config or, with JOBS_ before it, of Jobs. SEALCACHE_CACHES_<NAME>_<SETTING> is a setting of another cache, whose name
-// becomes lower case. Where such a name can be split in two ways, the longer setting is meant. docs/fx.md has a table.
+// ConfigFromEnv reads the Config from the environment. SEALCACHE_<SETTING> is a setting of the cache "default" or of
+// the Config. SEALCACHE_JOBS_<SETTING> is a setting of Jobs. SEALCACHE_CACHES_<NAME>_<SETTING> is a setting of another
+// cache, whose name becomes lower case. If such a variable can be split in two ways, the longer setting is used.
+// docs/fx.md has a table.
 //
 // An empty variable counts as unset. An unknown variable is an error, and so is a setting that is given twice. A variable
 // to which a setting refers, as env:NAME or password_env=NAME, may have any name. The result is validated.
@@ -97,7 +98,7 @@ func (r *envReader) read(name string, variables map[string]string) error {
 	if slices.Contains(r.settings, name) {
 		err := setVariable(&r.config, envPrefix, name, variables[name])
 		if err == nil && name == envPrefix+"JOBS_QUEUES" && variables[name] != "" && len(r.config.Jobs.Queues) <= strings.Count(variables[name], ",") {
-			return errors.New("a queue is given twice")
+			return errors.New("a queue is named twice")
 		}
 		return err
 	}
@@ -110,7 +111,7 @@ func (r *envReader) read(name string, variables map[string]string) error {
 	}
 	id := cache + " " + setting
 	if other, twice := r.given[id]; twice {
-		return fmt.Errorf("same setting as %s", other)
+		return fmt.Errorf("this variable sets the same setting as %s", other)
 	}
 	r.given[id] = name
 	if r.caches[cache] == nil {
@@ -150,30 +151,30 @@ func setVariable(target any, prefix, name, value string) error {
 	if errors.As(err, &failed) {
 		return wrongValue(failed.Type)
 	}
-	return errors.New("invalid value")
+	return errors.New("the value is invalid")
 }
 
 // wrongValue returns an error that names the form of a setting, and does not quote the value.
 func wrongValue(t reflect.Type) error {
 	switch t {
 	case reflect.TypeFor[time.Duration]():
-		return errors.New("not a duration such as 90s or 24h")
+		return errors.New("the value is not a duration such as 90s or 24h")
 	case reflect.TypeFor[time.Time]():
-		return errors.New("not a time such as 2030-01-31T00:00:00Z")
+		return errors.New("the value is not a time such as 2030-01-31T00:00:00Z")
 	case reflect.TypeFor[map[string]string]():
-		return errors.New("not names with values such as namespace=shop,app=web")
+		return errors.New("the value is not a list of names and values such as namespace=shop,app=web")
 	case reflect.TypeFor[middleware.PlaintextPolicy]():
-		return errors.New("not reject, read, seal-on-read or write")
+		return errors.New("the value is not reject, read, seal-on-read or write")
 	}
 	switch t.Kind() {
 	case reflect.Bool:
-		return errors.New("not true or false")
+		return errors.New("the value is not true or false")
 	case reflect.Int, reflect.Uint64:
-		return errors.New("not a whole number")
+		return errors.New("the value is not a whole number")
 	case reflect.Map:
-		return errors.New("not queues with weights such as critical=6,default=3")
+		return errors.New("the value is not a list of queues and weights such as critical=6,default=3")
 	default:
-		return errors.New("invalid value")
+		return errors.New("the value is invalid")
 	}
 }
 
@@ -186,7 +187,7 @@ func unknownVariable(name string, variables map[string]string) error {
 			}
 		}
 	}
-	return errors.New("unknown variable (docs/fx.md lists them)")
+	return errors.New("unknown variable (docs/fx.md lists the known ones)")
 }
 
 func sortedNames(m map[string]string) []string {

@@ -68,8 +68,9 @@ type Report struct {
 	Status string          `json:"status"`         // "ok" or "failing"
 	Caches map[string]Part `json:"caches"`         // by name: PartNone, or the part that fails
 	Jobs   Part            `json:"jobs,omitempty"` // with fxjobs.Module
-	// KeysDiffer names the caches whose key check this process cannot open, or whose store refuses it. Such a cache works,
-	// and other processes may use other keys: see middleware.Store.KeysDiffer. It does not change the status.
+	// KeysDiffer names the caches whose key check this process cannot open, or whose store refuses to read or write the
+	// key check. Such a cache works, but other processes may use other keys: see middleware.Store.KeysDiffer. It does not
+	// change the status.
 	KeysDiffer []string `json:"keys_differ,omitempty"`
 }
 
@@ -98,11 +99,11 @@ func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for _, f := range failed {
 		status, body.Status = http.StatusServiceUnavailable, "failing"
 		body.Caches[f.Cache] = f.Part
-		h.system.log.WarnContext(ctx, "sealcache: not ready", "cache", f.Cache, "part", string(f.Part), "error", f.Err)
+		h.system.log.WarnContext(ctx, "sealcache: health check: a cache is not ready", "cache", f.Cache, "part", string(f.Part), "error", f.Err)
 	}
 	if err != nil {
 		status, body.Status, body.Jobs = http.StatusServiceUnavailable, "failing", PartStore
-		h.system.log.WarnContext(ctx, "sealcache: jobs not ready", "part", string(PartStore), "error", err)
+		h.system.log.WarnContext(ctx, "sealcache: health check: jobs are not ready", "part", string(PartStore), "error", err)
 	}
 	for _, name := range h.system.caches.names {
 		if s := h.system.caches.sealed[name]; s != nil && s.KeysDiffer() != nil {
@@ -155,7 +156,7 @@ func (s *system) failure(ctx context.Context, name string) *CacheError {
 // bigcacheMiss is the only miss of gocache's stores that is not a store.NotFound. The text saves an import.
 const bigcacheMiss = "Entry not found"
 
-// ping pings a store. A store without Ping is read from.
+// ping pings a store. If the store has no Ping, ping reads an entry.
 func ping(ctx context.Context, backing store.StoreInterface, namespace string) error {
 	if p, ok := backing.(middleware.Pinger); ok {
 		return p.Ping(ctx)

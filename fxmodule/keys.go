@@ -25,9 +25,9 @@ type Keys struct {
 	closers []io.Closer                     // in the order of opening
 }
 
-// Envelope returns the AEAD of the named cache, for anything else that its keys should seal. For a cache with a tenant it is the
-// Envelope of all tenants: its Tenant seals as the cache does. The error is ErrNoCache for an
-// unsealed cache.
+// Envelope returns the AEAD of the named cache, for anything else that its keys should seal. For a cache with a tenant it is
+// the Envelope of all tenants: call its method Tenant to seal as the cache does. The error is ErrNoCache for an unsealed
+// cache.
 func (k *Keys) Envelope(cache string) (*aead.Envelope, error) {
 	e, ok := k.byCache[cache]
 	if !ok {
@@ -36,7 +36,7 @@ func (k *Keys) Envelope(cache string) (*aead.Envelope, error) {
 	return e, nil
 }
 
-// aead returns what seals the named cache: its Envelope, or that of its tenant.
+// aead returns the AEAD that seals the named cache: its Envelope, or the AEAD of its tenant.
 func (k *Keys) aead(cache, tenant string) (tink.AEADWithContext, error) {
 	e, err := k.Envelope(cache)
 	if err != nil || tenant == "" {
@@ -95,7 +95,7 @@ func (k *Keys) close() error {
 	return errors.Join(errs...)
 }
 
-// openKeys opens the keys of all sealed caches, equal ones once. If it fails, nothing stays open.
+// openKeys opens the keys of all sealed caches. It opens keys that caches share only once. If it fails, nothing stays open.
 func openKeys(ctx context.Context, c Config, log *slog.Logger, openers []aead.KEKOpener) (*Keys, error) {
 	o := keyOpener{
 		keys: &Keys{

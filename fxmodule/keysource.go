@@ -8,7 +8,7 @@ import (
 	"github.com/sealcache/sealcache/aead"
 )
 
-var errNotASource = errors.New("want a path that starts with / or ., or env:NAME")
+var errNotASource = errors.New("the value must be a path that starts with / or ., or env:NAME")
 
 // keysetSource reads the form of Cache.Keyset: a path, file:///path or env:NAME. A path must begin with "/" or ".", so that
 // a keyset or password in its place is never taken for a path, which errors name.
@@ -22,7 +22,7 @@ func keysetSource(s string) (aead.Source, error) {
 	if strings.HasPrefix(s, "file:") {
 		u, err := url.Parse(s)
 		if err != nil || u.Path == "" || (u.Host != "" && u.Host != "localhost") || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-			return nil, errors.New("not a file URL such as file:///run/secrets/keyset.json")
+			return nil, errors.New("the value is not a file URL such as file:///run/secrets/keyset.json")
 		}
 		return aead.FileSource(u.Path), nil
 	}

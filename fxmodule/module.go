@@ -65,8 +65,8 @@ func common() fx.Option {
 	return fx.Provide(newSystem, sealedNamed(Default), keysOf, encryptorOf, newHealth)
 }
 
-// onlyAtRoot makes fx refuse the options inside an fx.Module. fx does not tell an option where it is listed. fx.Logger is
-// the option that fx refuses there and that changes least at the root: this one repeats fx's default, and fx.WithLogger and
+// onlyAtRoot makes fx refuse the options inside an fx.Module. An option cannot find out where it is listed. fx refuses
+// fx.Logger inside an fx.Module, and at the root it changes the least: this one repeats fx's default, and fx.WithLogger and
 // fx.NopLogger override it.
 func onlyAtRoot() fx.Option { return fx.Logger(stderr{}) }
 

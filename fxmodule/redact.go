@@ -112,8 +112,8 @@ func (j Jobs) showQueues() string {
 	return "{" + strings.Join(s, ", ") + "}"
 }
 
-// scheme returns the scheme of a URL or URI, or nothing. A password or key that was put there by mistake has no scheme,
-// which is short and of few characters.
+// scheme returns the scheme of a URL or URI, or nothing. A scheme is short and has only certain characters, so a
+// password or key that was put there by mistake is not shown.
 func scheme(uri string) string {
 	s, _, ok := strings.Cut(uri, ":")
 	if !ok || s == "" || len(s) > 20 {

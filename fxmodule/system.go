@@ -203,20 +203,20 @@ func (s *system) packing(ctx context.Context, name string, c Cache) ([]middlewar
 	return opts, nil
 }
 
-// warnOfSharedNamespaces reports pairs of caches with one namespace. The binding of a value holds its namespace and key,
-// but not its store.
+// warnOfSharedNamespaces reports pairs of caches with one namespace. A value is bound to its namespace and key, but not
+// to its store.
 func (s *system) warnOfSharedNamespaces() {
 	config := s.in.Config
 	for i, a := range s.caches.names {
 		for _, b := range s.caches.names[i+1:] {
 			if config.Caches[a].Namespace == config.Caches[b].Namespace {
-				s.log.Warn("sealcache: two caches share a namespace, so their values can be exchanged for one another", "cache", a, "other", b)
+				s.log.Warn("sealcache: two caches share a namespace, so an attacker can swap their values", "cache", a, "other", b)
 			}
 		}
 	}
 }
 
-// start refuses to start the application with a cache that does not work.
+// start returns an error if a cache does not work, so that the application does not start.
 func (s *system) start(ctx context.Context) error {
 	err := s.check(ctx)
 	if err == nil && s.encryptor != nil {

@@ -36,7 +36,7 @@ func newUnsealedStore(backing store.StoreInterface, c Cache) *unsealedStore {
 func (s *unsealedStore) key(key any) (any, error) {
 	name, ok := key.(string)
 	if !ok {
-		return nil, fmt.Errorf("%w: a key of type %T (cache.New makes strings)", middleware.ErrUnsupportedType, key)
+		return nil, fmt.Errorf("%w: the key has type %T (cache.New converts keys to strings)", middleware.ErrUnsupportedType, key)
 	}
 	return s.prefix + name, nil
 }
@@ -103,8 +103,8 @@ func (s *unsealedStore) Delete(ctx context.Context, key any) error {
 	return s.backing.Delete(ctx, k)
 }
 
-// Invalidate stays within the namespace where the store can do so: an attacker who can write to the store can add names of
-// other applications' entries to a tag set.
+// If the store can, Invalidate deletes only entries of the namespace: an attacker who can write to the store can add names
+// of other applications' entries to a tag set.
 func (s *unsealedStore) Invalidate(ctx context.Context, options ...store.InvalidateOption) error {
 	options = append(options[:len(options):len(options)], func(o *store.InvalidateOptions) { o.Tags = s.tags(o.Tags) })
 	if b, ok := s.backing.(middleware.PrefixInvalidator); ok && s.prefix != "" {

@@ -14,7 +14,8 @@ import (
 
 const (
 	maxNameBytes = 64
-	// maxWeight bounds the weight of a queue: asynq makes a list of as many names each time that it looks for a task.
+	// maxWeight bounds the weight of a queue: each time that asynq looks for a task, it makes a list with as many names as
+	// the sum of the weights.
 	maxWeight = 1000
 	// asynqPrefix begins the names of asynq's own keys.
 	asynqPrefix = "asynq"
@@ -27,7 +28,7 @@ const (
 func (c Config) Validate() error {
 	var errs []error
 	if len(c.Caches) == 0 {
-		errs = append(errs, errors.New("no caches (name one \"default\")"))
+		errs = append(errs, errors.New("the Config has no caches (name one \"default\")"))
 	}
 	if c.KeyTimeout < 0 {
 		errs = append(errs, errors.New("key_timeout: must not be negative"))
@@ -50,8 +51,8 @@ func (c Config) Validate() error {
 	return configError(errs)
 }
 
-// ValidateJobs reports whether the caches can stand next to jobs: each needs a namespace, which is not that of asynq's own
-// keys. Validate includes it if Jobs is set.
+// ValidateJobs returns an error if jobs cannot be used next to the caches: each cache needs a namespace other than that of
+// asynq's own keys. Validate includes it if Jobs is set.
 func (c Config) ValidateJobs() error { return configError(c.namespaceProblems(true)) }
 
 func configError(errs []error) error {
@@ -69,9 +70,9 @@ func (c Config) namespaceProblems(required bool) []error {
 	for _, name := range c.names() {
 		switch ns := c.Caches[name].Namespace; {
 		case ns == "" && required:
-			errs = append(errs, fmt.Errorf("cache %s: no namespace (required with several caches, or with jobs)", showName(name)))
+			errs = append(errs, fmt.Errorf("cache %s: the namespace is missing (required with several caches, or with jobs)", showName(name)))
 		case ns == asynqPrefix && required:
-			errs = append(errs, fmt.Errorf("cache %s: namespace: %q begins the names of asynq's own keys", showName(name), asynqPrefix))
+			errs = append(errs, fmt.Errorf("cache %s: namespace: %q is reserved for the keys of asynq", showName(name), asynqPrefix))
 		}
 	}
 	return errs
@@ -80,13 +81,13 @@ func (c Config) namespaceProblems(required bool) []error {
 // checkName checks cache names and namespaces as middleware.WithNamespace does.
 func checkName(s string) error {
 	if s == "" || len(s) > maxNameBytes {
-		return fmt.Errorf("%d bytes (1 to %d are allowed)", len(s), maxNameBytes)
+		return fmt.Errorf("the name has %d bytes (1 to %d are allowed)", len(s), maxNameBytes)
 	}
 	for i := range len(s) {
 		switch b := s[i]; {
 		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b == '_', b == '.', b == '-':
 		default:
-			return fmt.Errorf("byte %q at %d (letters, digits, '_', '.' and '-' are allowed)", b, i)
+			return fmt.Errorf("byte %q at %d is not allowed (use letters, digits, '_', '.' and '-')", b, i)
 		}
 	}
 	return nil
@@ -170,7 +171,7 @@ func (c Cache) sealedProblems() []error {
 	case c.KEK == "" && c.Keyset != "":
 		errs = append(errs, errors.New("keyset: needs a kek (for a plaintext keyset, set kek: file:///path instead)"))
 	case c.KEK == "":
-		errs = append(errs, errors.New("no keys (set kek, or unsealed if its values may be stored as plaintext)"))
+		errs = append(errs, errors.New("the cache has no keys (set kek, or unsealed if its values may be stored as plaintext)"))
 	}
 	errs = append(errs, c.otherKEKProblems()...)
 	if c.Keyset != "" {
@@ -193,14 +194,14 @@ func (c Cache) sealedProblems() []error {
 			errs = append(errs, errors.New("wrap_context_state: needs a wrap_context"))
 		}
 	default:
-		errs = append(errs, errors.New("wrap_context_state: not prepare, tolerate or require"))
+		errs = append(errs, errors.New("wrap_context_state: the value is not prepare, tolerate or require"))
 	}
 	errs = append(errs, c.packingProblems()...)
 	switch {
 	case c.Plaintext < middleware.RejectPlaintext || c.Plaintext > middleware.WritePlaintext:
-		errs = append(errs, errors.New("plaintext: unknown policy"))
+		errs = append(errs, errors.New("plaintext: the policy is unknown"))
 	case c.Plaintext == middleware.RejectPlaintext && !c.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("plaintext_until: needs a policy in plaintext"))
+		errs = append(errs, errors.New("plaintext_until: needs a policy other than reject (set plaintext)"))
 	case c.Plaintext == middleware.WritePlaintext && c.PlaintextUntil.IsZero():
 		errs = append(errs, errors.New("plaintext: write needs an end (set plaintext_until, or unsealed)"))
 	}
@@ -211,7 +212,7 @@ func (c Cache) sealedProblems() []error {
 func (c Cache) tenantProblems() []error {
 	var errs []error
 	if c.Cryptoperiod != 0 && (c.Keyset == "" || strings.HasPrefix(c.Keyset, "env:")) {
-		errs = append(errs, errors.New("cryptoperiod: needs a keyset in a file, next to which the key times are"))
+		errs = append(errs, errors.New("cryptoperiod: needs a keyset in a file, because the key times are in a file next to it"))
 	}
 	if c.TenantKEKs != "" && !strings.Contains(c.TenantKEKs, tenantPlaceholder) {
 		errs = append(errs, errors.New("tenant_keks: does not contain "+tenantPlaceholder))
@@ -261,7 +262,7 @@ func (c Cache) packingProblems() []error {
 func (c Cache) otherKEKProblems() []error {
 	var errs []error
 	if len(c.OtherKEKs) > 0 && c.KEK == "" {
-		errs = append(errs, errors.New("other_keks: need a kek, which wraps"))
+		errs = append(errs, errors.New("other_keks: needs a kek, which wraps new data keys"))
 	}
 	for i, uri := range c.OtherKEKs {
 		switch {
@@ -283,7 +284,7 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 	}
 	switch cache, ok := caches[j.keysOf()]; {
 	case !ok:
-		errs = append(errs, fmt.Errorf("keys_of: no cache %s (for jobs alone, give one a kek and store: memory://)", showName(j.keysOf())))
+		errs = append(errs, fmt.Errorf("keys_of: there is no cache %s (for jobs alone, add a cache with a kek and store: memory://)", showName(j.keysOf())))
 	case cache.Unsealed:
 		errs = append(errs, fmt.Errorf("keys_of: cache %s is unsealed", showName(j.keysOf())))
 	}
@@ -309,7 +310,7 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(j.Queues)) {
 		if name == "" || strings.TrimSpace(name) != name || strings.ContainsAny(name, "{}\r\n") {
-			errs = append(errs, errors.New("queues: a name is empty, begins or ends with a blank, or has a brace or line break"))
+			errs = append(errs, errors.New("queues: a name is empty, begins or ends with a space, or contains a brace or line break"))
 		}
 		if w := j.Queues[name]; w < 1 || w > maxWeight {
 			errs = append(errs, fmt.Errorf("queues: weight %d of %s (1 to %d are allowed)", w, showName(name), maxWeight))
@@ -322,7 +323,7 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 		errs = append(errs, errors.New("plaintext: write needs an end (set plaintext_until)"))
 	}
 	if j.Redis != "" && !strings.Contains(j.Redis, "://") {
-		errs = append(errs, errors.New("redis: not a URL such as redis://localhost:6379/0"))
+		errs = append(errs, errors.New("redis: the value is not a URL such as redis://localhost:6379/0"))
 	}
 	return append(errs, negatives(map[string]bool{
 		"compress_min_bytes": j.CompressMinBytes < 0,

@@ -49,12 +49,12 @@ func TestValidate(t *testing.T) {
 	}{
 		"empty":                {fxmodule.Config{}, "no caches"},
 		"key timeout":          {fxmodule.Config{Caches: one(sealed).Caches, KeyTimeout: -1}, "key_timeout: must not be negative"},
-		"empty name":           {fxmodule.Config{Caches: map[string]fxmodule.Cache{"": sealed}}, "cache name: 0 bytes"},
+		"empty name":           {fxmodule.Config{Caches: map[string]fxmodule.Cache{"": sealed}}, "cache name: the name has 0 bytes"},
 		"name":                 {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a b": sealed}}, "cache name: byte ' ' at 1"},
 		"long name":            {fxmodule.Config{Caches: map[string]fxmodule.Cache{strings.Repeat("a", 65): sealed}}, "65 bytes"},
-		"nothing set":          {one(fxmodule.Cache{}), `cache "default": no keys`},
+		"nothing set":          {one(fxmodule.Cache{}), `cache "default": the cache has no keys`},
 		"no keys":              {with(func(c *fxmodule.Cache) { c.KEK = "" }), "or unsealed"},
-		"other KEKs alone":     {with(func(c *fxmodule.Cache) { c.KEK, c.OtherKEKs = "", []string{"file:///old"} }), "other_keks: need a kek"},
+		"other KEKs alone":     {with(func(c *fxmodule.Cache) { c.KEK, c.OtherKEKs = "", []string{"file:///old"} }), "other_keks: needs a kek"},
 		"empty other KEK":      {with(func(c *fxmodule.Cache) { c.OtherKEKs = []string{""} }), "other_keks: a URI is empty"},
 		"other KEK twice":      {with(func(c *fxmodule.Cache) { c.OtherKEKs = []string{"file:///old", "file:///old"} }), "other_keks: a key is given twice"},
 		"KEK as other KEK":     {with(func(c *fxmodule.Cache) { c.OtherKEKs = []string{c.KEK} }), "other_keks: a key is given twice"},
@@ -81,24 +81,24 @@ func TestValidate(t *testing.T) {
 		"max age":              {with(func(c *fxmodule.Cache) { c.DataKeys.MaxAge = -1 }), "data_keys.max_age: must not be negative"},
 		"data key cache":       {with(func(c *fxmodule.Cache) { c.DataKeys.CacheSize = -1 }), "data_keys.cache_size: must not be negative"},
 		"data key ttl":         {with(func(c *fxmodule.Cache) { c.DataKeys.TTL = -1 }), "data_keys.ttl: must not be negative"},
-		"policy":               {with(func(c *fxmodule.Cache) { c.Plaintext = 99 }), "plaintext: unknown policy"},
+		"policy":               {with(func(c *fxmodule.Cache) { c.Plaintext = 99 }), "plaintext: the policy is unknown"},
 		"until":                {with(func(c *fxmodule.Cache) { c.PlaintextUntil = until }), "plaintext_until: needs a policy"},
 		"write without end":    {with(func(c *fxmodule.Cache) { c.Plaintext = middleware.WritePlaintext }), "plaintext: write needs an end"},
-		"keyset source":        {with(func(c *fxmodule.Cache) { c.Keyset = "hcvault://k" }), "keyset: want a path"},
-		"keyset without slash": {with(func(c *fxmodule.Cache) { c.Keyset = "keyset.json" }), "keyset: want a path"},
-		"keyset URL":           {with(func(c *fxmodule.Cache) { c.Keyset = "file://host/k" }), "keyset: not a file URL"},
+		"keyset source":        {with(func(c *fxmodule.Cache) { c.Keyset = "hcvault://k" }), "keyset: the value must be a path"},
+		"keyset without slash": {with(func(c *fxmodule.Cache) { c.Keyset = "keyset.json" }), "keyset: the value must be a path"},
+		"keyset URL":           {with(func(c *fxmodule.Cache) { c.Keyset = "file://host/k" }), "keyset: the value is not a file URL"},
 		"keyset variable":      {with(func(c *fxmodule.Cache) { c.Keyset = "env:" }), "needs the name of a variable"},
 		"keyset odd variable":  {with(func(c *fxmodule.Cache) { c.Keyset = "env:a-b" }), "needs the name of a variable"},
-		"keyset itself":        {with(func(c *fxmodule.Cache) { c.Keyset = `{"primaryKeyId":1}` }), "keyset: want a path"},
+		"keyset itself":        {with(func(c *fxmodule.Cache) { c.Keyset = `{"primaryKeyId":1}` }), "keyset: the value must be a path"},
 		"unsealed with kek":    {one(fxmodule.Cache{Unsealed: true, KEK: "file:///kek"}), "unsealed: conflicts with kek"},
 		"unsealed with all": {one(fxmodule.Cache{Unsealed: true, KEK: "x:", Keyset: "/k", KeysetName: "n", KeysetReload: 1, MaxValueBytes: 1, MissOnOpenFailure: true, Plaintext: middleware.ReadPlaintext, PlaintextUntil: until, DataKeys: fxmodule.DataKeys{CacheSize: 1}, Codecs: []middleware.Codec{middleware.JSON[int]()}}),
 			"codecs, data_keys, kek, keyset, keyset_name, keyset_reload, max_value_bytes, miss_on_open_failure, plaintext, plaintext_until"},
-		"two caches":        {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": sealed, "b": bare}}, `cache "b": no namespace`},
-		"two unsealed":      {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": sealed, "b": {Store: "memory://", Unsealed: true}}}, `cache "b": no namespace`},
-		"jobs, no name":     {fxmodule.Config{Caches: one(bare).Caches, Jobs: fxmodule.Jobs{Redis: "redis://h"}}, `cache "default": no namespace`},
-		"jobs' keys":        {withJobs(fxmodule.Jobs{KeysOf: "nobody"}), `jobs: keys_of: no cache "nobody"`},
+		"two caches":        {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": sealed, "b": bare}}, `cache "b": the namespace is missing`},
+		"two unsealed":      {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": sealed, "b": {Store: "memory://", Unsealed: true}}}, `cache "b": the namespace is missing`},
+		"jobs, no name":     {fxmodule.Config{Caches: one(bare).Caches, Jobs: fxmodule.Jobs{Redis: "redis://h"}}, `cache "default": the namespace is missing`},
+		"jobs' keys":        {withJobs(fxmodule.Jobs{KeysOf: "nobody"}), `jobs: keys_of: there is no cache "nobody"`},
 		"jobs, unsealed":    {withJobs(fxmodule.Jobs{KeysOf: "insecure"}), `keys_of: cache "insecure" is unsealed`},
-		"jobs' default":     {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": sealed}, Jobs: fxmodule.Jobs{Namespace: "n"}}, `jobs: keys_of: no cache "default"`},
+		"jobs' default":     {fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": sealed}, Jobs: fxmodule.Jobs{Namespace: "n"}}, `jobs: keys_of: there is no cache "default"`},
 		"jobs' namespace":   {withJobs(fxmodule.Jobs{Namespace: "a b"}), "jobs: namespace: byte"},
 		"jobs' keyset":      {withJobs(fxmodule.Jobs{PRFKeyset: "env:"}), "jobs: prf_keyset"},
 		"jobs' name":        {withJobs(fxmodule.Jobs{PRFKeysetName: "n"}), "jobs: prf_keyset_name: needs prf_keyset"},
@@ -117,7 +117,7 @@ func TestValidate(t *testing.T) {
 		"jobs' write":       {withJobs(fxmodule.Jobs{Plaintext: jobs.WritePlaintext}), "jobs: plaintext: write needs an end"},
 		"jobs' types":       {withJobs(fxmodule.Jobs{HiddenTypes: true}), "jobs: hidden_types: needs prf_keyset"},
 		"jobs' schedules":   {withJobs(fxmodule.Jobs{Schedules: fxmodule.Schedules{CatchUp: time.Second}}), "jobs: schedules: needs prf_keyset"},
-		"asynq's namespace": {fxmodule.Config{Caches: with(func(c *fxmodule.Cache) { c.Namespace = "asynq" }).Caches, Jobs: fxmodule.Jobs{Redis: "rediss://u:p@H:6379/0"}}, `begins the names of asynq's own keys`},
+		"asynq's namespace": {fxmodule.Config{Caches: with(func(c *fxmodule.Cache) { c.Namespace = "asynq" }).Caches, Jobs: fxmodule.Jobs{Redis: "rediss://u:p@H:6379/0"}}, `is reserved for the keys of asynq`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -127,12 +127,12 @@ func TestValidate(t *testing.T) {
 	}
 
 	require.NoError(t, one(bare).Validate())
-	require.ErrorContains(t, one(bare).ValidateJobs(), "no namespace")
+	require.ErrorContains(t, one(bare).ValidateJobs(), "the namespace is missing")
 
 	t.Run("everything is reported at once", func(t *testing.T) {
 		t.Parallel()
 		err := fxmodule.Config{Caches: map[string]fxmodule.Cache{"a": {TTL: -1}, "b": {Store: "memory://"}}}.Validate()
-		for _, want := range []string{`cache "a": ttl`, `cache "a": no keys`, `cache "b": no keys`} {
+		for _, want := range []string{`cache "a": ttl`, `cache "a": the cache has no keys`, `cache "b": the cache has no keys`} {
 			require.ErrorContains(t, err, want)
 		}
 	})
@@ -145,7 +145,7 @@ func TestJobsRedisThatIsNotAURL(t *testing.T) {
 		Caches: map[string]fxmodule.Cache{"default": {Store: "myhost:6379", KEK: "someone:hunter", Namespace: "ns"}},
 		Jobs:   fxmodule.Jobs{Redis: "someone:hunter@myhost"},
 	}
-	require.ErrorContains(t, c.Validate(), "jobs: redis: not a URL")
+	require.ErrorContains(t, c.Validate(), "jobs: redis: the value is not a URL")
 	for _, part := range []string{"someone", "hunter", "myhost"} {
 		require.NotContains(t, c.Validate().Error(), part)
 		require.NotContains(t, c.String(), part)

@@ -57,12 +57,12 @@ func decodeYAML(data []byte, c *Config) error {
 	d.KnownFields(true)
 	switch err := d.Decode((*fields)(c)); {
 	case errors.Is(err, io.EOF):
-		return errors.New("empty")
+		return errors.New("the text is empty")
 	case err != nil:
 		return hideValues(err)
 	}
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return errors.New("more than one document")
+		return errors.New("the text has more than one YAML document")
 	}
 	return nil
 }
@@ -76,9 +76,9 @@ func hideValues(err error) error {
 		case errors.Is(err, unknown):
 			return fmt.Errorf("plaintext: %w", unknown)
 		case errors.As(err, &instant):
-			return errors.New("plaintext_until: not a time such as 2030-01-31T00:00:00Z")
+			return errors.New("plaintext_until: the value is not a time such as 2030-01-31T00:00:00Z")
 		}
-		return fmt.Errorf("%snot well formed", regexp.MustCompile(`line \d+: `).FindString(err.Error()))
+		return fmt.Errorf("%sthe YAML is not well formed", regexp.MustCompile(`line \d+: `).FindString(err.Error()))
 	}
 	errs := make([]error, len(failed.Errors))
 	for i, text := range failed.Errors {
@@ -97,15 +97,15 @@ func hideValue(text string) error {
 		return fmt.Errorf("%s%s is set twice", line, name)
 	}
 	if strings.HasPrefix(text[len(line):], "mapping key ") {
-		return fmt.Errorf("%sa name is given twice", line)
+		return fmt.Errorf("%sa name is used twice", line)
 	}
 	expected := map[string]string{
-		"time.Duration": "not a duration such as 90s or 24h", "time.Time": "not a time such as 2030-01-31T00:00:00Z",
-		"bool": "not true or false", "int": "not a whole number", "uint64": "not a whole number", "string": "not a text",
+		"time.Duration": "the value is not a duration such as 90s or 24h", "time.Time": "the value is not a time such as 2030-01-31T00:00:00Z",
+		"bool": "the value is not true or false", "int": "the value is not a whole number", "uint64": "the value is not a whole number", "string": "the value is not a string",
 	}
 	what, ok := expected[text[strings.LastIndex(text, " ")+1:]]
 	if !ok {
-		what = "not settings (name: value)"
+		what = "the value is not a group of settings (name: value)"
 	}
 	return errors.New(line + what)
 }

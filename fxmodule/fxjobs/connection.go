@@ -34,7 +34,7 @@ type connectionInputs struct {
 }
 
 var (
-	errNoRedis  = errors.New("no Redis (set jobs.redis, or provide an asynq.RedisConnOpt)")
+	errNoRedis  = errors.New("jobs have no Redis (set jobs.redis, or provide an asynq.RedisConnOpt)")
 	errTwoRedis = errors.New("jobs.redis is set, and the application provides an asynq.RedisConnOpt (remove one)")
 )
 
@@ -84,7 +84,7 @@ func open(in connectionInputs) (redis.UniversalClient, error) {
 	}
 	client, ok := own.MakeRedisClient().(redis.UniversalClient)
 	if !ok || nilcheck.IsNil(client) {
-		return nil, fmt.Errorf("asynq.RedisConnOpt of type %T makes no redis.UniversalClient", own)
+		return nil, fmt.Errorf("an asynq.RedisConnOpt of type %T does not return a redis.UniversalClient", own)
 	}
 	return client, nil
 }
@@ -92,7 +92,7 @@ func open(in connectionInputs) (redis.UniversalClient, error) {
 // MakeRedisClient gives the client to the admin page.
 func (c *connection) MakeRedisClient() any { return c.client }
 
-// groupClient has the client return group members to their group.
+// groupClient returns the option with which handlers return group members to their group.
 func (c *connection) groupClient() asynqjobs.Option {
 	return asynqjobs.WithGroupClient(asynq.NewClientFromRedisClient(c.client))
 }

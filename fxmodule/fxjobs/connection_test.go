@@ -112,9 +112,9 @@ func TestWiringErrors(t *testing.T) {
 		options fx.Option
 		want    string
 	}{
-		"no Redis":           {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, client, "no Redis (set jobs.redis, or provide an asynq.RedisConnOpt)"},
+		"no Redis":           {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, client, "jobs have no Redis (set jobs.redis, or provide an asynq.RedisConnOpt)"},
 		"two Redis":          {nil, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "jobs.redis is set, and the application provides an asynq.RedisConnOpt"},
-		"not a client":       {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, fx.Options(client, provideConn(noClient{})), "makes no redis.UniversalClient"},
+		"not a client":       {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, fx.Options(client, provideConn(noClient{})), "does not return a redis.UniversalClient"},
 		"not a Redis":        {func(c *fxmodule.Config) { c.Jobs.Redis = "memory://" + secret }, client, "jobs: store: redisstore: open: the URL has an unknown scheme"},
 		"Redis away":         {nil, client, "jobs: store: redis does not answer"},
 		"worker, Redis away": {nil, worker(func(context.Context, mailArgs) error { return nil }), "jobs: store: redis does not answer"},
@@ -127,16 +127,16 @@ func TestWiringErrors(t *testing.T) {
 		"named mux":          {nil, fx.Options(fx.Provide(fx.Annotate(asynq.NewServeMux, fx.ResultTags(`name:"jobs"`))), fxjobs.Worker), "missing type: *asynq.ServeMux"},
 		"mux fails":          {nil, fx.Options(fx.Provide(func() (*asynq.ServeMux, error) { return nil, errBroken }), fxjobs.Worker), errBroken.Error()},
 		"part lacks":         {nil, fx.Options(mux, part(func(nowhere) fxjobs.Handlers { return nil }), fxjobs.Worker), "fxjobs_test.nowhere"},
-		"no authorizer":      {nil, fxjobs.Monitor(nil), "fxjobs: Monitor: nil authorizer"},
+		"no authorizer":      {nil, fxjobs.Monitor(nil), "fxjobs: Monitor: the authorizer is nil"},
 		"page":               {nil, fx.Options(fxjobs.Monitor(operators, monitor.WithRootPath("x")), take(func(*monitor.Handler) {})), "WithRootPath"},
 		"group period":       {nil, fx.Options(mux, fx.Supply(asynq.Config{GroupGracePeriod: 1}), fxjobs.Worker), "GroupGracePeriod is less than a second"},
 		"jobs only":          {func(c *fxmodule.Config) { d := c.Caches["default"]; d.Store = ""; c.Caches["default"] = d }, client, `cache "default": store: store is not set`},
-		"no namespace":       {func(c *fxmodule.Config) { d := c.Caches["default"]; d.Namespace = ""; c.Caches["default"] = d }, client, "no namespace"},
+		"no namespace":       {func(c *fxmodule.Config) { d := c.Caches["default"]; d.Namespace = ""; c.Caches["default"] = d }, client, "the namespace is missing"},
 		"no namespace, no Jobs": {func(c *fxmodule.Config) {
 			d := c.Caches["default"]
 			d.Namespace = ""
 			*c = fxmodule.Config{Caches: map[string]fxmodule.Cache{"default": d}}
-		}, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "no namespace"},
+		}, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "the namespace is missing"},
 		"no keys": {func(c *fxmodule.Config) {
 			*c = fxmodule.Config{Caches: map[string]fxmodule.Cache{"default": {Store: "memory://", Unsealed: true}}}
 		}, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "set jobs.keys_of"},

@@ -13,11 +13,11 @@ import (
 //	fxjobs.Monitor(authorize, monitor.WithRootPath("/admin/jobs")),
 //	fx.Invoke(func(mux *http.ServeMux, page *monitor.Handler) { mux.Handle(page.RootPath()+"/", page) }),
 //
-// authorize grants each request what it may see and do. It is required. The page shares the connection of Module, which
-// closes it: Close of the handler does nothing.
+// authorize returns what the user of a request may see and do. It is required. The page shares the connection of
+// Module, which closes it: Close of the handler does nothing.
 func Monitor(authorize monitor.Authorizer, opts ...monitor.Option) fx.Option {
 	if authorize == nil {
-		return fx.Error(errors.New("fxjobs: Monitor: nil authorizer"))
+		return fx.Error(errors.New("fxjobs: Monitor: the authorizer is nil"))
 	}
 	return fx.Provide(func(s settings, c *connection) (*monitor.Handler, error) {
 		own := []monitor.Option{monitor.WithLogger(s.logger())}

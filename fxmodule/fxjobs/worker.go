@@ -91,14 +91,14 @@ func serve(in serveInputs) {
 	in.Lifecycle.Append(fx.Hook{
 		OnStart: func(context.Context) error {
 			if err := in.Server.Start(in.Handler); err != nil {
-				return fmt.Errorf("fxjobs: start server: %w (Worker starts it; do not start it yourself)", err)
+				return fmt.Errorf("fxjobs: start server: %w (fxjobs.Worker starts the server; do not start it yourself)", err)
 			}
 			return nil
 		},
 		OnStop: func(ctx context.Context) error {
 			err := stop(ctx, in.Server, in.Connection)
 			if err != nil {
-				log.ErrorContext(ctx, "sealcache: jobs were not stopped", "error", err)
+				log.ErrorContext(ctx, "sealcache: the job server did not stop in time", "error", err)
 			}
 			return err
 		},

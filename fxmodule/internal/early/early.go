@@ -18,7 +18,7 @@ func WithDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // Do calls f and returns its error, or an error that names the action if f has not returned before the early deadline of
-// ctx. f then goes on in its own goroutine.
+// ctx. In the second case f continues in its goroutine.
 func Do(ctx context.Context, action string, f func() error) error {
 	ctx, cancel := WithDeadline(ctx)
 	defer cancel()
