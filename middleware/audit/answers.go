@@ -11,7 +11,7 @@ import (
 	"github.com/sealcache/sealcache/aead"
 )
 
-// Answer is yes, no, or that the audit cannot tell.
+// Answer is Yes, No or Unknown.
 type Answer string
 
 // The answers.
@@ -30,7 +30,7 @@ func (n *notes) count(of int64, text string) {
 	}
 }
 
-// answer returns Yes for any reasons found, else Unknown for any doubts, else No.
+// answer returns Yes if there are findings, else Unknown if there are doubts, else No.
 func answer(found, doubts []string) (Answer, []string) {
 	switch {
 	case len(found) > 0:
@@ -55,8 +55,8 @@ func (r *Report) AnythingPlaintext() (Answer, []string) {
 	return answer(found, r.plaintextDoubts())
 }
 
-// AnythingSealed answers whether anything in the scope is sealed, and gives the reasons. No ends the way back to plaintext,
-// before the keys are removed. Fernet tokens and key checks are not sealed in this sense.
+// AnythingSealed answers whether anything in the scope is sealed, and gives the reasons. On the way back to plaintext, No
+// means that the keys may be removed. Fernet tokens and key checks are not sealed in this sense.
 func (r *Report) AnythingSealed() (Answer, []string) {
 	var found notes
 	found.count(r.Total.Sealed.Values, "sealed values")
@@ -106,7 +106,7 @@ func (r *Report) emptyDoubts() []string {
 	}
 }
 
-// databaseDoubts are about databases that should have been looked at and were not.
+// databaseDoubts are about databases that should have been examined and were not.
 func (r *Report) databaseDoubts() []string {
 	if len(r.OtherDatabases) == 0 || r.Prefix != "" || r.OneDatabase {
 		return nil
@@ -120,7 +120,7 @@ func (r *Report) unparsedDoubts() []string {
 	return doubts
 }
 
-// typeDoubts name entries of types that were not looked into and are not ignored.
+// typeDoubts name entries of types that were not examined and are not ignored.
 func (r *Report) typeDoubts() []string {
 	var doubts notes
 	for _, t := range sortedKeys(r.OtherTypes) {
@@ -134,14 +134,14 @@ func (r *Report) typeDoubts() []string {
 	return doubts
 }
 
-// Conditions are what MayDestroy must know and an audit cannot see in Redis.
+// Conditions holds the facts that MayDestroy needs and that Redis does not show.
 type Conditions struct {
 	// Keyset is the application's present keyset, from aead.Keyring.Keys. Nil is unknown.
 	Keyset []aead.KeyInfo
 	// NotPrimarySince is when the keyset with another primary key was in place everywhere.
 	NotPrimarySince time.Time
-	// Reload is how long processes may take to notice: their longest reload interval, or with a key-encryption key in a key
-	// service, the longest age of a data key. 0 is 24 hours, aead's default age of data keys.
+	// Reload is the longest time until a process uses a new primary key: the longest reload interval, or with a
+	// key-encryption key in a key service, the longest age of a data key. 0 is 24 hours, aead's default age of data keys.
 	Reload time.Duration
 }
 
@@ -155,9 +155,9 @@ func (c *Conditions) Holds(id uint32) bool {
 //
 // Yes requires all of this. The key is in the given keyset and writes its id into what it seals. The scan was
 // complete and saw entries. It left out no databases, no types, and only the names of OtherApplications. Every sealed
-// value names a key of that keyset, and none names this key. The key had not been primary for longer than processes
-// take to notice when the scan began. The answer says nothing about other servers, backups, and keysets that are
-// sealed under the key.
+// value names a key of that keyset, and none names this key. When the scan began, the key had not been primary for
+// longer than Conditions.Reload. The answer says nothing about other servers, backups, and keysets that are sealed
+// under the key.
 func (r *Report) MayDestroy(id uint32, c Conditions) (Answer, []string) {
 	var no, unreadable notes
 	for _, k := range r.Keys {
@@ -245,7 +245,7 @@ func (r *Report) keyDoubts(keys []aead.KeyInfo) []string {
 		case !k.Named:
 			unnamed += k.Values
 		case keys != nil && !slices.ContainsFunc(keys, func(i aead.KeyInfo) bool { return i.ID == k.ID && i.Prefix == "TINK" }):
-			// It may be no id: a key without a prefix, or a key service, may write any first bytes.
+			// These bytes may not be an id: a key without a prefix, or a key service, may write any first bytes.
 			outside += k.Values
 		}
 	}

@@ -24,13 +24,13 @@ type auditor struct {
 	scope     string // prefix of the stored names in the scope
 	pattern   string // prefix of the names to scan
 	names     map[string]*pseudonym.Set
-	servers   *rediswalk.Servers // of the database that is being looked at
+	servers   *rediswalk.Servers // of the database that is being examined
 	exclude   *rediswalk.Filter
 	others    *rediswalk.Filter
 	groups    []string // prefixes of stored names
 	keys      map[string]cachevalue.Keys
 	untouched bool  // reads do not count as use of an entry
-	left      []int // databases that were not looked at
+	left      []int // databases that were not examined
 
 	mu        sync.Mutex
 	scans     []*scan // one for each database
@@ -46,7 +46,7 @@ type scan struct {
 // Run counts the entries in Redis. It accepts a client of a single node, of Sentinel or of a Cluster, and does not
 // close it.
 //
-// The Report is never nil if the Config was accepted. After an error it is not Complete, and no answer of it reassures.
+// The Report is never nil if the Config was accepted. After an error it is not Complete, and no answer is reassuring.
 func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, error) {
 	a, err := newAuditor(ctx, client, c)
 	if err != nil {
@@ -71,7 +71,7 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 	return a.report(started, err == nil), err
 }
 
-// run looks at one database after the other.
+// run examines one database after the other.
 func (a *auditor) run(ctx context.Context) error {
 	if err := a.servers.Check(ctx); err != nil {
 		return err
@@ -114,7 +114,7 @@ func (a *auditor) run(ctx context.Context) error {
 	if len(others) == 0 {
 		return nil
 	}
-	// After a restart the first databases may hold something else.
+	// After a restart, the databases that were scanned first may hold other entries.
 	now, err := selected.RunID(ctx, selected.Client)
 	if err == nil && now != a.scans[0].walk.Tracks[0].RunID {
 		err = errors.New("audit: the server restarted between the scans of two databases (run it again)")
@@ -122,7 +122,7 @@ func (a *auditor) run(ctx context.Context) error {
 	return err
 }
 
-// scan looks at the selected database.
+// scan examines the selected database.
 func (a *auditor) scan(ctx context.Context) error {
 	s := &scan{database: a.servers.Database()}
 	s.walk = &rediswalk.Walk[*findings]{

@@ -26,40 +26,40 @@ type Config struct {
 	Namespace string
 	// Prefix limits the audit to names that start with it, literally.
 	Prefix string
-	// Exclude lists prefixes of names that are not looked at, such as counters. The answers are about the rest, and
+	// Exclude lists prefixes of names that are not examined, such as counters. The answers are about the rest, and
 	// MayDestroy is never Yes. A prefix that cannot match is an error. One that matched nothing is reported.
 	Exclude []string
 	// OtherApplications lists prefixes of names that belong to other applications, which have other keys. These names
-	// are not looked at. They do not prevent a yes to MayDestroy.
+	// are not examined. They do not prevent a yes to MayDestroy.
 	OtherApplications []string
-	// GroupBy lists prefixes of names whose values are counted apart. The default is the text before the first colon,
-	// if it looks like a namespace and has at least ten entries. So the report shows no whole names.
+	// GroupBy lists prefixes of names whose values are counted separately. The default is the text before the first
+	// colon, if it looks like a namespace and has at least ten entries. So the report shows no whole names.
 	GroupBy []string
 	// Stored reports whether Prefix and the lists are of stored names, although Namespace is given.
 	Stored bool
 
-	// Keys must open the sealed values of caches. The audit then counts values that do not open under any of them. It
-	// reads whole values instead of their starts.
+	// Keys are the keys of the sealed values of caches. If they are given, the audit counts the values that do not
+	// open under any of them. It reads whole values instead of their starts.
 	Keys []tink.AEADWithContext
-	// Namespaces are those that values are bound to, for Keys. A name belongs to the namespace that it starts with, and
-	// else to none. The default is Namespace.
+	// Namespaces are the namespaces that values are bound to; Keys need them. A name belongs to the namespace that it
+	// starts with, or to none. The default is Namespace.
 	Namespaces []string
 
 	// HiddenKeys are the PRF keys by which the applications hide names (middleware.WithHiddenKeys). The report then says which
-	// values are under an older PRF key, or under none of them. Prefixes match the keys that are sealed in the values, so
-	// that they need Keys, and every value with a hidden name is opened.
+	// values are under an older PRF key, or under none of them. Prefixes match the keys that are sealed in the values, so they
+	// need Keys, and every value with a hidden name is opened.
 	HiddenKeys *prf.Set
 	// OneWayKeys are HiddenKeys for middleware.WithOneWayKeys. Prefixes are errors then.
 	OneWayKeys *prf.Set
 
 	// Samples is how many names the report shows of each kind of finding. 0 is none.
 	Samples int
-	// OneDatabase leaves out the other databases of the server. Without a Namespace or Prefix they are looked at too.
+	// OneDatabase leaves out the other databases of the server. Without a Namespace or Prefix they are examined too.
 	OneDatabase bool
 	// Replica accepts a server that is a replica, which may lack what its master has. MayDestroy is then never Yes.
 	Replica bool
 	// IgnoreTypes lists types of Redis, such as "hash" and "list", whose entries do not cause the answer Unknown.
-	// Give those that the applications use for other purposes. Strings are always looked at.
+	// Give those that the applications use for other purposes. Strings are always examined.
 	IgnoreTypes []string
 
 	// Rate bounds the names per second. 0 means no limit.
@@ -76,7 +76,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// ErrConfig reports a Config that cannot be meant, or a client that cannot be used. Nothing was read.
+// ErrConfig reports a Config with a missing, invalid or contradictory setting, or a client that cannot be used. Nothing was
+// read.
 var ErrConfig = errors.New("audit: the settings cannot be used")
 
 // ErrClusterNode reports a client for a single node that is connected to one node of a Cluster. It is an ErrConfig.

@@ -26,7 +26,7 @@ type findings struct {
 	samples    map[string][]string
 }
 
-// keyName is what sealed values say about their key.
+// keyName identifies the key of a sealed value, as far as the value names it.
 type keyName struct {
 	named bool
 	id    uint32

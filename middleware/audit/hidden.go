@@ -18,17 +18,17 @@ import (
 // key, so that counting them needs no keys.
 type HiddenNames struct {
 	Amount
-	// OneWay counts those that do not hold their key. They cannot be moved to another PRF key.
+	// OneWay counts the values that do not contain their cache key. They cannot be moved to another PRF key.
 	OneWay int64 `json:"one_way"`
-	// Older and Unknown count those under another PRF key than the primary one, and under none that was given. Without PRF
-	// keys, both are 0.
+	// Older counts values under a given PRF key that is not the primary one. Unknown counts values under a PRF key that
+	// was not given. Without PRF keys, both are 0.
 	Older   int64 `json:"older"`
 	Unknown int64 `json:"unknown"`
 	// PRFKeys are the PRF keys that the values name.
 	PRFKeys []PRFKeyUse `json:"prf_keys,omitempty"`
 }
 
-// PRFKeyUse is how much is hidden under one PRF key.
+// PRFKeyUse counts the values whose names are hidden under one PRF key.
 type PRFKeyUse struct {
 	ID uint32 `json:"id"`
 	// Status is "primary", "older" or "unknown" if PRF keys were given.
@@ -46,13 +46,13 @@ const (
 	prfUnknown = "unknown"
 )
 
-// prfUse is how the counts of a PRF key are kept. A value may name a key of the set and be hidden under another one.
+// prfUse is the map key for the counts of a PRF key. A value may name a key of the set and be hidden under another one.
 type prfUse struct {
 	id    uint32
 	posed bool
 }
 
-// maxPRFKeys bounds the ids that are counted apart, because an attacker can plant any. The rest share id 0.
+// maxPRFKeys bounds the ids that are counted separately, because an attacker can plant any id. The rest share id 0.
 const maxPRFKeys = 1024
 
 func (f *findings) prfKey(k prfUse) *PRFKeyUse {
@@ -74,7 +74,8 @@ func (u *PRFKeyUse) add(o *PRFKeyUse) {
 	u.Unreadable.add(o.Unreadable.Values, o.Unreadable.Bytes)
 }
 
-// countHidden counts a value if its name is hidden. posed says that another PRF key than the one that it names has hidden it.
+// countHidden counts a value if its name is hidden. posed reports that its name was hidden by another PRF key than the one
+// that the value names.
 func (f *findings) countHidden(h wire.Header, bytes int64, unreadable, posed bool) {
 	if h.Flags&wire.Hidden == 0 {
 		return
@@ -258,7 +259,7 @@ func (a *auditor) matches(name string, f *findings) bool {
 }
 
 // plainNameOf returns the stored name that an opened value would have if names were not hidden, and whether another PRF key
-// than the one that the value names has hidden it. A value that does not hold its key keeps its name.
+// than the one that the value names has hidden it. A value that does not contain its cache key keeps its name.
 func (a *auditor) plainNameOf(name string, h wire.Header, plaintext []byte) (plain string, posed bool, err error) {
 	if h.Flags&wire.Hidden == 0 {
 		return name, false, nil

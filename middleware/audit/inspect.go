@@ -23,7 +23,7 @@ import (
 // ErrNoEntry reports that Redis holds nothing under a name.
 var ErrNoEntry = errors.New("audit: no entry in Redis has this name")
 
-// ErrExpired reports a value whose sealed expiry has passed. The application takes it for absent.
+// ErrExpired reports a value whose sealed expiry has passed. The application treats it as absent.
 var ErrExpired = errors.New("audit: the sealed expiry of the value has passed")
 
 // Entry describes one entry without any key. It does not hold the name or the value.
@@ -99,13 +99,13 @@ func ttl(ctx context.Context, s *rediswalk.Servers, name string) (time.Duration,
 	}
 }
 
-// Value is the content of an entry. Printed in any way it shows its type only.
+// Value is the content of an entry. When it is printed or logged, it shows only its type.
 type Value struct {
 	// Type is the type of the sealed value, such as "string", "int64" or "json", or "plaintext".
 	Type string
-	// Text is the value as plaintext in Redis would be: the bytes of texts and codecs, and the digits of numbers.
+	// Text is the value in the form that plaintext in Redis has: the bytes of texts and codecs, and the digits of numbers.
 	Text []byte
-	// Sealed reports whether the value was sealed, and so is authentic.
+	// Sealed reports whether the value was sealed. A sealed value is authentic.
 	Sealed bool
 }
 

@@ -39,18 +39,18 @@ func ofJobs(name string) bool {
 type role int
 
 const (
-	roleNone       role = iota // nothing: it is judged as any other entry
+	roleNone       role = iota // not an entry of a queue: it is counted like any other entry
 	roleMembers                // a collection whose members are names, ids or keys; see members.go
 	roleCount                  // a number, as text
 	roleLock                   // an id, as text
-	roleServer                 // what a server says of itself, as a message
+	roleServer                 // the description of a server, as a message
 	roleWorkers                // copies of payloads
 	roleSchedulers             // copies of payloads
 	roleSchedules              // sealed definitions
 	roleTicks                  // times
 )
 
-// roleOf knows an entry by its name and its type, as asynq 0.26 and asynqjobs write them.
+// roleOf returns the role of an entry by its name and type, as asynq 0.26 and asynqjobs write them.
 func roleOf(name, kind string) role {
 	if asynqwire.IsScheduleKey(name) {
 		_, schedules := asynqwire.ParseSchedulesKey(name)
@@ -83,7 +83,8 @@ func roleOf(name, kind string) role {
 	return roleNone
 }
 
-// afterBrace returns what follows "asynq:{queue}:". The name of a queue may hold braces too, so nextBrace goes on.
+// afterBrace returns what follows "asynq:{queue}:". The name of a queue may contain braces too, so nextBrace tries the next
+// one.
 func afterBrace(name string) (rest string, ok bool) {
 	inner, ok := strings.CutPrefix(name, "asynq:{")
 	if !ok {
@@ -97,7 +98,7 @@ func nextBrace(s string) (rest string, ok bool) {
 	return rest, ok
 }
 
-// roleInQueue is for strings under asynq:{queue}: with this end of their name.
+// roleInQueue returns the role of an entry whose name is "asynq:{queue}:" and rest.
 func roleInQueue(rest, kind string) role {
 	if kind != "string" {
 		return roleNone
@@ -142,7 +143,7 @@ func (r role) holds(text []byte) bool {
 	}
 }
 
-// jobs looks at entries that may belong to jobs, and returns the names of those that do not.
+// jobs examines entries that may belong to jobs, and returns the names of those that do not.
 func (a *auditor) jobs(ctx context.Context, names []string, f *findings) (others []string, err error) {
 	var tasks, rest []string
 	for _, name := range names {
@@ -188,7 +189,7 @@ func (a *auditor) jobs(ctx context.Context, names []string, f *findings) (others
 	return others, nil
 }
 
-// inRole looks at an entry that has a role by its name and type. It reports false if the entry holds something else.
+// inRole examines an entry that has a role by its name and type. It reports false if the entry holds something else.
 func (a *auditor) inRole(ctx context.Context, name, kind string, text *redis.StringCmd, f *findings) (bool, error) {
 	client := a.servers.Client
 	switch r := roleOf(name, kind); r {

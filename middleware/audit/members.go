@@ -22,7 +22,7 @@ import (
 // rule describes the members of a collection.
 type rule struct {
 	kind string // of the collection
-	// entries returns names of entries, one of which exists if a member is what asynq writes. Nil asks for none.
+	// entries returns the names of entries of which at least one exists if asynq wrote the member. Nil requires none.
 	entries func(member string) []string
 	// valid reports whether a member has the right form.
 	valid func(member string) bool
@@ -93,7 +93,7 @@ func isID(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// isProcess reports whether a text is how asynq names a server or scheduler: {host:pid:uuid}.
+// isProcess reports whether a text has the form in which asynq names a server or scheduler: {host:pid:uuid}.
 func isProcess(s string) bool {
 	inner, ok1 := strings.CutPrefix(s, "{")
 	inner, ok2 := strings.CutSuffix(inner, "}")

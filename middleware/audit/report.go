@@ -16,18 +16,18 @@ type Amount struct {
 
 func (a *Amount) add(n, bytes int64) { a.Values += n; a.Bytes += bytes }
 
-// Tally sorts values by what protects them.
+// Tally counts values by how they are protected.
 type Tally struct {
-	// Plaintext is not sealed.
+	// Plaintext counts values that are not sealed.
 	Plaintext Amount `json:"plaintext"`
-	// Sealed has the form of sealed values. Only keys show whether they open.
+	// Sealed counts values with the form of sealed values. Only keys show whether they open.
 	Sealed Amount `json:"sealed"`
 	// Unreadable is the part of Sealed that does not open under the given keys.
 	Unreadable Amount `json:"unreadable"`
-	// UnknownFormat starts like a sealed value, but has a format or kind that this release does not know or expect there,
-	// or text in place of a ciphertext.
+	// UnknownFormat counts values that start like sealed values, but have a format or kind that this release does not
+	// know or expect there, or text in place of a ciphertext.
 	UnknownFormat Amount `json:"unknown_format"`
-	// Fernet is tokens of Fernet, as django-secure-redis wrote them.
+	// Fernet counts Fernet tokens, as django-secure-redis wrote them.
 	Fernet Amount `json:"fernet"`
 }
 
@@ -43,7 +43,7 @@ func (t *Tally) values() int64 {
 	return t.Plaintext.Values + t.Sealed.Values + t.UnknownFormat.Values + t.Fernet.Values
 }
 
-// KeyUse is how much is sealed under one key, as far as sealed values name it.
+// KeyUse counts the values that are sealed under one key, as far as they name it.
 type KeyUse struct {
 	// Key is the name: "key 17" for a key of a keyset that sealed values, "KEK key 17" for one that wrapped their data
 	// keys, "KEK vault:v3" for a version of a key in Vault, "KEK passphrase ..." for a passphrase, "data key ..." for a
@@ -62,7 +62,7 @@ func (u *KeyUse) add(o *KeyUse) {
 	u.Unreadable.add(o.Unreadable.Values, o.Unreadable.Bytes)
 }
 
-// JobTally is what asynq keeps. Amounts are of payloads, results, error texts and headers. Error texts that asynq and
+// JobTally counts the data that asynq keeps: payloads, results, error texts and headers. Error texts that asynq and
 // asynqjobs write themselves do not count.
 type JobTally struct {
 	Tasks Amount `json:"tasks"` // hashes of tasks
@@ -73,9 +73,9 @@ type JobTally struct {
 	Payloads  Tally `json:"payloads"`
 	Results   Tally `json:"results"`
 	Errors    Tally `json:"errors"`
-	// Headers are those that asynqjobs has not written, with their names. They are plaintext.
+	// Headers counts the headers that asynqjobs has not written, and their names. They are plaintext.
 	Headers Tally `json:"headers"`
-	// Unparsed counts entries that are not as asynq 0.26 and asynqjobs write them.
+	// Unparsed counts entries of job queues in a form that asynq 0.26 and asynqjobs do not write.
 	Unparsed int64 `json:"unparsed"`
 	// Bookkeeping counts entries of ids, names, counts and times.
 	Bookkeeping int64 `json:"bookkeeping"`
@@ -97,7 +97,7 @@ func (j *JobTally) tallies() []*Tally {
 // KeyChecks are the entries by which processes compare their keys, one in each namespace. They hold no data.
 type KeyChecks struct {
 	Values int64 `json:"values"`
-	// Unreadable is how many of them the given keys do not open.
+	// Unreadable counts those that the given keys do not open.
 	Unreadable int64 `json:"unreadable"`
 }
 
@@ -115,7 +115,7 @@ type Report struct {
 	// Complete reports whether every master was scanned to its end, while no slots of a Cluster moved.
 	Complete bool `json:"complete"`
 	// Unwatched reports whether the user may not call INFO, so that a restart or failover during the scan went
-	// unnoticed. No answer reassures then.
+	// unnoticed. Then no answer is reassuring.
 	Unwatched bool          `json:"unwatched"`
 	Started   time.Time     `json:"started"`
 	Elapsed   time.Duration `json:"elapsed_ns"`
@@ -137,13 +137,14 @@ type Report struct {
 	// Masters is how many were scanned. Restarts is how often a scan began again.
 	Masters  int `json:"masters"`
 	Restarts int `json:"restarts"`
-	// Databases were looked at. OtherDatabases of the same server hold something and were not.
+	// Databases lists the databases that were examined. OtherDatabases lists those of the same server that hold entries and
+	// were not examined.
 	Databases      []int `json:"databases"`
 	OtherDatabases []int `json:"other_databases,omitempty"`
 	// Opened reports whether keys were given, so that sealed values of caches were opened.
 	Opened bool `json:"opened"`
-	// CountsAsUse reports whether reading has counted as use of the entries, because the server does not offer CLIENT
-	// NO-TOUCH (Redis 7.2): their eviction by LRU or LFU is delayed.
+	// CountsAsUse reports whether the audit changed the idle times of entries, because the server does not offer
+	// CLIENT NO-TOUCH (Redis 7.2). This delays their eviction by LRU or LFU.
 	CountsAsUse bool `json:"counts_as_use"`
 
 	Seen       int64 `json:"seen"` // names
@@ -163,7 +164,7 @@ type Report struct {
 	RunRecords int64 `json:"run_records"`
 	// TagSets counts gocache's sets of names. Their members are plaintext.
 	TagSets int64 `json:"tag_sets"`
-	// OtherTypes counts other entries by their type. They were not looked into. Strings that PFADD made are "HyperLogLog".
+	// OtherTypes counts other entries by their type. They were not examined. Strings that PFADD made are "HyperLogLog".
 	OtherTypes map[string]int64 `json:"other_types,omitempty"`
 	// Samples are names, by finding.
 	Samples map[string][]string `json:"samples,omitempty"`
@@ -178,7 +179,7 @@ func (r *Report) Unmatched() bool {
 	return len(r.UnmatchedExcludes)+len(r.UnmatchedApplications) > 0
 }
 
-// unknownFormat counts values that start like sealed ones and are not known.
+// unknownFormat counts values that start like sealed values but have an unknown format.
 func (r *Report) unknownFormat() int64 {
 	n := r.Total.UnknownFormat.Values
 	for _, t := range r.Jobs.tallies() {
@@ -187,7 +188,7 @@ func (r *Report) unknownFormat() int64 {
 	return n
 }
 
-// looked counts the names that were looked at.
+// looked counts the names that were examined.
 func (r *Report) looked() int64 { return r.Seen - r.Excluded - r.OtherNames }
 
 // Scope describes in one line which data the answers cover.

@@ -17,7 +17,7 @@ import (
 // tasksAtATime bounds how many tasks one pipeline reads, with their payloads.
 const tasksAtATime = 25
 
-// taskFields returns the fields of a task's hash. timeout and deadline are of asynq before 0.24.
+// taskFields returns the fields of a task's hash. Releases of asynq before 0.24 wrote timeout and deadline.
 func taskFields() []string {
 	return []string{"msg", "result", "state", "pending_since", "unique_key", "group", "timeout", "deadline"}
 }
@@ -39,7 +39,7 @@ func knownTask(fields []any, size int64) bool {
 	return size <= 0
 }
 
-// tasks looks at entries with names of tasks, and returns those that are none.
+// tasks examines entries with names of tasks, and returns the names of those that are not tasks.
 func (a *auditor) tasks(ctx context.Context, names []string, f *findings) (others []string, err error) {
 	sizes, cmds := make([]*redis.IntCmd, len(names)), make([]*redis.SliceCmd, len(names))
 	err = a.servers.Pipelined(ctx, func(p redis.Pipeliner) {
@@ -96,7 +96,7 @@ func (a *auditor) knownNow(ctx context.Context, name string, fields []any, size 
 	return knownTask(fields, size), nil
 }
 
-// task counts a task. known says that its hash is one of asynq.
+// task counts a task. known reports that asynq writes such a hash.
 func (f *findings) task(name, msg, result string, known bool, samples int) {
 	f.jobs.Tasks.add(1, int64(len(msg)+len(result)))
 	before := f.jobs.plaintextValues()
@@ -195,7 +195,7 @@ func (f *findings) failure(text string) {
 	}
 }
 
-// message is the part of an asynq message that is of interest.
+// message holds the fields of an asynq message that the audit needs.
 type message struct {
 	payload []byte
 	failure string
@@ -204,7 +204,7 @@ type message struct {
 }
 
 // eachField calls f with the length-delimited fields of a message, and skips the others. It reports whether there are fields
-// with a number over last, of which this release does not know what they hold.
+// with a number over last, whose content this release does not know.
 func eachField(b []byte, last protowire.Number, f func(num protowire.Number, v []byte) error) (unknown bool, err error) {
 	for len(b) > 0 {
 		num, kind, n := protowire.ConsumeTag(b)
@@ -227,7 +227,8 @@ func eachField(b []byte, last protowire.Number, f func(num protowire.Number, v [
 	return unknown, nil
 }
 
-// parseMessage reads a message by its field numbers, of which last is the greatest; 0 is none.
+// parseMessage reads a message by its field numbers. last is the greatest known number. A field number of 0 means that the
+// message has no such field.
 func parseMessage(b []byte, payload, failure, headers, last protowire.Number) (message, error) {
 	m := message{headers: map[string]string{}}
 	more := false

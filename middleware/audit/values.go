@@ -29,7 +29,7 @@ const (
 	hyperLogLog = "HyperLogLog"
 )
 
-// peeked describes a value, as far as its start shows.
+// peeked describes a value by its start.
 type peeked struct {
 	name  string
 	size  int64
@@ -57,7 +57,7 @@ func (a *auditor) batch(ctx context.Context, names []string) (*findings, error) 
 	return f, a.caches(ctx, append(values, others...), f)
 }
 
-// caches looks at entries that may be values of caches.
+// caches examines entries that may be values of caches.
 func (a *auditor) caches(ctx context.Context, names []string, f *findings) error {
 	sizes, starts := make([]*redis.IntCmd, len(names)), make([]*redis.StringCmd, len(names))
 	err := a.servers.Pipelined(ctx, func(p redis.Pipeliner) {
@@ -164,7 +164,7 @@ func (a *auditor) unknownFormat(v peeked, f *findings) {
 	f.sample("of unknown format", v.name, a.Samples)
 }
 
-// sealed looks at values that start like sealed ones.
+// sealed examines values that start like sealed ones.
 func (a *auditor) sealed(ctx context.Context, values []peeked, f *findings) error {
 	if err := a.extend(ctx, values); err != nil {
 		return err
@@ -192,7 +192,7 @@ func (a *auditor) sealed(ctx context.Context, values []peeked, f *findings) erro
 	})
 }
 
-// sealedAs is what is known of a sealed value.
+// sealedAs holds what the audit knows about a sealed value.
 type sealedAs struct {
 	name       string // the stored name, or what it would be if names were not hidden
 	unreadable bool
@@ -242,7 +242,7 @@ func (a *auditor) extend(ctx context.Context, values []peeked) error {
 		return err
 	}
 	for i, v := range long {
-		// If it has changed, it is still a value of one moment.
+		// If the entry has changed, these bytes are still one complete value.
 		if b, err := cmds[i].Bytes(); err == nil && wire.IsSealed(b) {
 			v.start = b
 		}
@@ -285,7 +285,7 @@ func (a *auditor) open(ctx context.Context, group []peeked, f *findings) error {
 			return nil
 		case !hidden && a.mayBeHidden(now.name) && !a.matches(now.name, f):
 			return nil
-		case !wire.IsSealed(values[i]): // the application has written plaintext since its start was read
+		case !wire.IsSealed(values[i]): // the application has written plaintext since the start of the value was read
 			return a.unsealed(ctx, now, f)
 		case !ok || !cachevalue.Plausible(values[i][n:], now.size-int64(n)):
 			a.unknownFormat(now, f)
@@ -309,7 +309,7 @@ func (a *auditor) open(ctx context.Context, group []peeked, f *findings) error {
 	})
 }
 
-// keyCheck looks at an entry under the reserved name of key checks. It reports false if the entry is something else.
+// keyCheck examines an entry under the reserved name of key checks. It reports false if the entry is something else.
 func (a *auditor) keyCheck(ctx context.Context, v peeked, f *findings) (bool, error) {
 	namespace, ok := keycheck.Namespace(v.name)
 	if !ok {

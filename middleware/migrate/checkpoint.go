@@ -45,12 +45,13 @@ type checkpoint struct {
 	OldKeys []byte `json:"old_keys,omitempty"`
 	// Positions are by the run id of each master. The counts of a master that has gone are not added.
 	Positions map[string]rediswalk.Position[*Counts] `json:"positions"`
-	// Work are counts that stay true when a master is scanned again. Rewritten is Counts.Written of discarded scans.
+	// Work holds the counts that remain correct when a master is scanned again. Rewritten is Counts.Written of discarded
+	// scans.
 	Work      Counts `json:"work"`
 	Rewritten int64  `json:"rewritten"`
 	// DataKeys are fingerprints of the data keys that this job has sealed under, where keys have no ids.
 	DataKeys []string `json:"data_keys,omitempty"`
-	// Excluded says which prefixes of Config.Exclude have matched.
+	// Excluded holds, for each prefix of Config.Exclude, whether it has matched.
 	Excluded []bool        `json:"excluded,omitempty"`
 	Runs     int           `json:"runs"`
 	Restarts int           `json:"restarts"`
@@ -59,7 +60,7 @@ type checkpoint struct {
 	Elapsed  time.Duration `json:"elapsed_ns"`
 }
 
-// checkpointFile is the file.
+// checkpointFile is the JSON form of the file.
 type checkpointFile struct {
 	Format int    `json:"format"`
 	Sealed []byte `json:"sealed"`
@@ -126,7 +127,7 @@ func parseFile(data []byte) (sealed []byte, err error) {
 	return file.Sealed, nil
 }
 
-// decodeOne decodes one JSON value without unknown fields and with nothing behind it.
+// decodeOne decodes one JSON value without unknown fields, and refuses anything after it.
 func decodeOne(data []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()

@@ -21,8 +21,8 @@ if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('SET', KEYS[1], '', 'XX', 'KEEPTTL')
 return 1`
 
-// proveCommands makes a run fail before it reads the entries, and a dry run where the real run would: if the user may not call
-// EVAL or SET, or the server is read-only or full.
+// proveCommands tests the commands that a run needs, before the run reads entries. It fails if the user may not call EVAL or
+// SET, or if the server is read-only or full. A dry run fails too, because the real run would.
 func (m *migration) proveCommands(ctx context.Context) error {
 	name := m.target().stored() + "sealcache.dry-run"
 	err := m.walk.Retry(ctx, "test the commands of the run", func(ctx context.Context) error {

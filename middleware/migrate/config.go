@@ -160,8 +160,9 @@ type Config struct {
 	MaxLatency time.Duration
 	// MaxLagBytes pauses the run while a replica is further behind its master. 0 means no limit.
 	MaxLagBytes int64
-	// AllowEviction runs although a master is close to maxmemory or evicts entries, as a full cache always does. Without
-	// it the run ends with ErrMemory then, because sealed values and new names need memory. Unseal in place goes on: it frees some.
+	// AllowEviction runs although a master is close to maxmemory or evicts entries, as a full cache always does. Without it,
+	// the run then ends with ErrMemory, because sealed values and new names need memory. Unseal in place continues, because it
+	// frees memory.
 	AllowEviction bool
 	// Control changes the rate and pauses the run while it runs. Nil means none.
 	Control *Control
@@ -180,10 +181,11 @@ type Config struct {
 
 const defaultMaxValueBytes = 8 << 20
 
-// asynqPrefix starts the names of asynq's keys. Sealing jobs is package jobs' matter.
+// asynqPrefix starts the names of asynq's keys. Package jobs seals them, so runs leave them alone.
 const asynqPrefix = "asynq:"
 
-// ErrConfig reports a Config that cannot be meant, or a client that cannot be used. Nothing was changed.
+// ErrConfig reports a Config with a missing, invalid or contradictory setting, or a client that cannot be used. Nothing was
+// changed.
 var ErrConfig = errors.New("migrate: the settings cannot be used")
 
 // ErrClusterNode reports a client for a single node that is connected to one node of a Cluster. It is an ErrConfig.
@@ -303,7 +305,7 @@ const (
 	nameMovesAgain // its new name would be found and moved again
 )
 
-// locate decides on a stored name by its form.
+// locate classifies a stored name by its form.
 func (c *Config) locate(exclude *rediswalk.Filter, stored string) (place, nameVerdict) {
 	if !strings.HasPrefix(stored, c.From.stored()) {
 		return place{}, nameOutside

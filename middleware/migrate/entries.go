@@ -28,7 +28,7 @@ const (
 // tagPrefix is the prefix of tag sets in gocache's Redis store and in redisstore.
 const tagPrefix = "gocache_tag_"
 
-// entry is one of a batch.
+// entry is one entry of a batch.
 type entry struct {
 	place
 	name string
@@ -170,7 +170,7 @@ func (m *migration) inPlaceBatch(ctx context.Context, names []string) (*Counts, 
 		for _, v := range of {
 			bytes += len(v)
 		}
-		// Many at a time: those under one data key are visited together.
+		// Groups are large, because values under one data key are opened together.
 		if bytes >= rediswalk.GroupBytes || len(entries) == 0 {
 			if err := m.inPlaceEntries(ctx, &sc, short, values, c); err != nil {
 				return nil, err

@@ -53,7 +53,7 @@ func (c *Config) checkHidden() (errs []error) {
 // filters reports whether keys decide which entries are changed.
 func (c *Config) filters() bool { return c.From.Prefix != "" || len(c.Exclude) > 0 }
 
-// hiddenDigest tells sets of PRF keys apart.
+// hiddenDigest returns a text that differs between sets of PRF keys.
 func (c *Config) hiddenDigest() []string {
 	if !c.hides() {
 		return nil
@@ -114,8 +114,8 @@ func (n *hiddenNames) flags() wire.Flags {
 	return wire.Hidden | wire.Named
 }
 
-// placeOf decides on a stored name by its form. Whether a name is hidden, and for which key it stands, only the value
-// tells: the place of a name that may be hidden has no target yet.
+// placeOf classifies a stored name by its form. Only the value shows whether the name is hidden, and for which key.
+// So the place of a name that may be hidden has no target yet.
 func (m *migration) placeOf(stored string) (place, nameVerdict) {
 	if m.names == nil {
 		return m.locate(m.exclude, stored)
@@ -135,8 +135,8 @@ func (m *migration) placeOf(stored string) (place, nameVerdict) {
 	return p, v
 }
 
-// resolve says where the entry of an application's key belongs, if it is in the scope of the filters, and which key of the
-// target it is then.
+// resolve returns where the entry of an application's key belongs, and its key in the target. The verdict reports whether
+// the filters include the key.
 func (m *migration) resolve(key string) (p place, to string, verdict nameVerdict) {
 	rest, ok := strings.CutPrefix(key, m.From.Prefix)
 	if !ok {

@@ -24,7 +24,7 @@ type renamed struct {
 // inPlace reports whether the entry keeps its name.
 func (v *renamed) inPlace() bool { return v.to == v.name }
 
-// until is when the entry expires under its new name, as expires.
+// until returns when the entry expires under its new name, in the form of expires.
 func (v *renamed) until() int64 {
 	if v.end > 0 && (v.expires < 0 || v.expires > v.end) {
 		return v.end
@@ -104,7 +104,8 @@ func (m *migration) hideGroup(ctx context.Context, sc *scratch, group []entry, c
 	return append(changed, again...), err
 }
 
-// hide sets what an entry becomes and where. An error is not about the value.
+// hide sets the new value of an entry and its new name. The verdict concerns the value. An error concerns a server or the
+// key service.
 func (m *migration) hide(ctx context.Context, sc *scratch, v *renamed, c *Counts) (verdict, error) {
 	h, n, ok := cachevalue.Header(v.old)
 	switch {
@@ -209,7 +210,7 @@ func (m *migration) place(v *renamed, key string) verdict {
 	}
 }
 
-// isTarget reports whether a stored name is a hidden one of another namespace, Config.To.
+// isTarget reports whether a stored name is a hidden name in the namespace of Config.To, if that is another namespace.
 func (m *migration) isTarget(stored string) bool {
 	if m.To == nil {
 		return false

@@ -19,7 +19,8 @@ import (
 
 // ErrWrongKeys means that the keys, the namespace or the prefix are not those of the application, or that Keys is a
 // keyring where the application has an envelope. Either the key check of a namespace, or the entry of Config.Proof,
-// does not open. Or no sealed value among the first batches opens; Config.IgnoreUnreadable then goes on.
+// does not open. Or no sealed value among the first batches opens; with Config.IgnoreUnreadable the run then
+// continues.
 //
 // The key check is the entry "sealcache.key-check" of each namespace, which Store.Check of the application makes. If an
 // attacker has replaced it, or it is older than the keys, delete it: the next Store.Check makes a new one.

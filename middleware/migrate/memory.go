@@ -10,7 +10,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
 
-// watched does the work, and counts what Redis evicted during it.
+// watched calls work, and counts what Redis evicted during it.
 func (m *migration) watched(ctx context.Context, work func(ctx context.Context) error) error {
 	before, err := m.states(ctx)
 	if err != nil {
@@ -65,7 +65,7 @@ type memoryGate struct {
 // memoryShare is the part of maxmemory at which a run stops. Clients need room for their buffers.
 const memoryShare = 0.97
 
-// admit is called before values are written that are larger by growth.
+// admit is called before a write that adds growth bytes.
 func (m *migration) admit(ctx context.Context, growth int64) error {
 	const part = 8 // of the room that may be used without another look
 	g := &m.gate

@@ -16,7 +16,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// moved is one entry on its way to another name.
+// moved is one entry that gets another name.
 type moved struct {
 	entry
 	value
@@ -224,7 +224,7 @@ func (m *migration) verify(ctx context.Context, moves []moved, c *Counts) ([]mov
 			c.Disappeared++
 			continue
 		case stored == nil && v.written:
-			// An application uses the new names already and has deleted it. The old entry must stay.
+			// The application uses the new names already and has deleted the new entry. The old entry must stay.
 			c.Conflicts++
 			continue
 		case stored == nil, !v.written && expiries[i] != v.expires:
@@ -249,7 +249,8 @@ func (m *migration) verify(ctx context.Context, moves []moved, c *Counts) ([]mov
 	return arrived, nil
 }
 
-// expiries returns when the entries expire that this run has not written, in Unix milliseconds, -1 for never, -2 for none.
+// expiries returns the expiry of each entry that this run has not written: Unix milliseconds, -1 for never, -2 if the entry
+// does not exist.
 func (m *migration) expiries(ctx context.Context, moves []moved) ([]int64, error) {
 	cmds := make([]*redis.Cmd, len(moves))
 	err := m.servers.Pipelined(ctx, func(p redis.Pipeliner) {

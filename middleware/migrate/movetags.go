@@ -14,10 +14,10 @@ import (
 // tagMembers is how many members of a tag set are read and written at a time.
 const tagMembers = 500
 
-// tagged reports whether tag sets are rewritten: names change, or the namespace that tags start with does. A store with a
-// namespace keeps its tags under names that start with it, and a store without one does not. If an application has begun
-// to use a namespace for names that had this form before, its entries are in the old sets, and it invalidates the new ones.
-// That may be so whenever Seal is given a namespace.
+// tagged reports whether tag sets are rewritten, because names or the namespace of tags change. A store with a namespace
+// starts the names of its tag sets with it, and a store without one does not. If an application began to use a namespace
+// for names that had this form before, its entries are in the old sets, but it invalidates the new ones. Whenever Seal is
+// given a namespace, this is possible.
 func (m *migration) tagged() bool {
 	if m.names != nil { // Reseal and Unseal know the tags from the values
 		return m.Operation == Seal
@@ -31,7 +31,7 @@ func (m *migration) adoptsTags() bool {
 }
 
 // movesTag reports whether a tag set may hold names of From, and returns its name for To. Without a namespace all sets are
-// looked at, because only their members tell.
+// examined, because only their members show it.
 func (m *migration) movesTag(set string) (string, bool) {
 	tag, ok := strings.CutPrefix(set, tagPrefix)
 	if !ok {

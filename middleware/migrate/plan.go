@@ -21,7 +21,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// PlanConfig describes an inventory. The zero value is of the whole database.
+// PlanConfig describes an inventory. The zero value describes the whole database.
 type PlanConfig struct {
 	// From, Exclude, Stored, LeaveNumbers and MaxValueBytes are as in Config.
 	From          Space
@@ -34,7 +34,7 @@ type PlanConfig struct {
 	// Largest is how many of the largest values the inventory names. 0 is none.
 	Largest int
 
-	// Rate, MaxLatency, Control, Progress and Logger are as in Config. Of the counts, Progress has Seen.
+	// Rate, MaxLatency, Control, Progress and Logger are as in Config. Progress carries no count but Seen.
 	Rate       float64
 	MaxLatency time.Duration
 	Control    *Control
@@ -163,7 +163,7 @@ type planner struct {
 	servers *rediswalk.Servers
 	exclude *rediswalk.Filter
 	started time.Time
-	// untouched says that reads do not count as use of an entry.
+	// untouched reports whether reads leave the idle times of entries unchanged.
 	untouched bool
 }
 
@@ -316,7 +316,7 @@ func (p *planner) prefixOf(name string) string {
 	return first + ":"
 }
 
-// formOfValue decides on the form of a value by its start, its size and OBJECT ENCODING. Redis keeps a short value that was
+// formOfValue derives the form of a value from its start, its size and OBJECT ENCODING. Redis keeps a short value that was
 // only set as "embstr" or "int", and one that was changed in place as "raw".
 func formOfValue(start []byte, size int64, encoding string) Form {
 	const embedded = 44 // longest embstr

@@ -10,8 +10,9 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// present is the key under which an AEAD seals now, as far as its ciphertexts show. A keyring shows its key id, an
-// envelope that of its key-encryption key. A key service shows none; the data keys of this run then identify it.
+// present identifies the key under which an AEAD seals now, as far as ciphertexts show it. Ciphertexts of a
+// keyring show a key id, those of an envelope the id of its key-encryption key. A key service shows no id; then
+// the data keys of this run identify the key.
 type present struct {
 	wire.Key
 

@@ -39,7 +39,7 @@ func (m *migration) counts() Counts {
 			}
 		}
 	}
-	// A later scan finds what an earlier scan has written already done.
+	// Entries that an earlier scan wrote count as AlreadyDone in a later scan.
 	n := min(m.rewritten, c.AlreadyDone)
 	c.Written, c.AlreadyDone = c.Written+n, c.AlreadyDone-n
 	return c

@@ -29,7 +29,7 @@ const (
 //   - Tags get the new name first, because an entry must not be without its tags.
 //   - On a single node one script moves the entry. In a Cluster the names are on different nodes: the new entry is written
 //     if its name is free, and the old one deleted if it still holds what was read. If it does not, the application has
-//     changed or deleted it, and the new entry is taken back. A run that is killed in between leaves both. The next run
+//     changed or deleted it, and the new entry is deleted again. A run that is killed in between leaves both. The next run
 //     deletes the old one.
 //   - If the new name is taken, see settle.
 func (m *migration) rename(ctx context.Context, moves []renamed, c *Counts) ([]entry, error) {
@@ -145,7 +145,7 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 	return results, err
 }
 
-// results runs a script that returns a number.
+// results runs a script once for each call, and returns the numbers that the script returned.
 func (m *migration) results(ctx context.Context, script rediswalk.Script, calls []*rediswalk.Call) ([]int64, error) {
 	if err := m.servers.Run(ctx, script, calls); err != nil {
 		return nil, err
@@ -160,9 +160,9 @@ func (m *migration) results(ctx context.Context, script rediswalk.Script, calls 
 	return results, nil
 }
 
-// settle decides about entries whose new name is taken. If the entry there opens under its name, and the old name is hidden
-// too, the application has written it later, or an earlier run has: the old entry is deleted. A plain name may be newer.
-// So its entry is deleted only if both hold the same value with the same expiry.
+// settle handles entries whose new name is taken. If the entry there opens under its name, and the old name is hidden too,
+// the application or an earlier run has written it later, so the old entry is deleted. An entry with a plain name may be
+// the newer one. It is deleted only if both hold the same value with the same expiry.
 func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (settled []renamed, changed []entry, err error) {
 	if len(taken) == 0 {
 		return nil, nil, nil

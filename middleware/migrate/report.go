@@ -32,7 +32,7 @@ type Counts struct {
 	Numbers int64 `json:"numbers"`
 	// Fernet counts values in Written that look like Fernet tokens. They were sealed as tokens.
 	Fernet int64 `json:"fernet"`
-	// Renamed counts entries among Written that have another hidden name now, or that have one only now.
+	// Renamed counts entries among Written that have another hidden name now, or a hidden name for the first time.
 	Renamed int64 `json:"renamed"`
 	// Deleted counts old entries that were deleted after their move, or would be.
 	Deleted int64 `json:"deleted"`
@@ -50,8 +50,8 @@ type Counts struct {
 	UnknownFormat int64 `json:"unknown_format"`
 	// UnknownPRFKey counts entries whose name is hidden under a PRF key that was not given.
 	UnknownPRFKey int64 `json:"unknown_prf_key"`
-	// OneWay counts entries that should get another name, and whose key is not stored (middleware.WithOneWayKeys). They
-	// expire, or the older PRF key stays enabled.
+	// OneWay counts entries that should get another name, and whose key is not stored (middleware.WithOneWayKeys). Keep
+	// the older PRF key enabled until they have expired.
 	OneWay int64 `json:"one_way"`
 	// PlainNames counts sealed values under plain names that Reseal met with Config.HiddenKeys. Seal hides them.
 	PlainNames int64 `json:"plain_names"`
@@ -61,7 +61,7 @@ type Counts struct {
 	TooLarge int64 `json:"too_large"`
 	// KeptChanging counts entries that changed again and again.
 	KeptChanging int64 `json:"kept_changing"`
-	// Expired counts values whose sealed expiry has passed, and that are still there. Unseal would bring them back.
+	// Expired counts values whose sealed expiry has passed, and that still exist. Unseal would make them readable again.
 	Expired int64 `json:"expired"`
 	// Conflicts counts entries whose new name is taken by another value, or by the same with another expiry.
 	Conflicts int64 `json:"conflicts"`
@@ -83,10 +83,10 @@ type Counts struct {
 	TagMembers int64 `json:"tag_members"`
 	// TagsSealed counts the TagMembers whose tag is sealed in the value after Seal has hidden its name.
 	TagsSealed int64 `json:"tags_sealed"`
-	// TagsNotSealed counts those whose value could not take it: key and tags together exceed 16 KiB, or the entry kept
+	// TagsNotSealed counts the TagMembers whose value could not take the tag: key and tags together exceed 16 KiB, or the entry kept
 	// changing. Invalidate finds such an entry, but a later change of the PRF key loses its tag.
 	TagsNotSealed int64 `json:"tags_not_sealed"`
-	// BytesRead and BytesWritten are of values.
+	// BytesRead and BytesWritten count the bytes of values.
 	BytesRead    int64 `json:"bytes_read"`
 	BytesWritten int64 `json:"bytes_written"`
 	// Growth is how many bytes names and values have grown, or would.

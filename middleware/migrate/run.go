@@ -68,8 +68,8 @@ const (
 )
 
 // Run does the operation of the Config until it is complete or fails. It accepts a client of a single node, of
-// Sentinel or of a Cluster, and does not close it. Two runs of the same Config at the same time do no harm, but twice
-// the work.
+// Sentinel or of a Cluster, and does not close it. Two runs of the same Config at the same time are safe, but do the
+// work twice.
 //
 // The Report is never nil if the Config was accepted. After an error, or the end of ctx, it is not Complete, and the
 // checkpoint resumes the same Config. A Complete Report may still name entries that were left: see Report.Done. Errors are
@@ -108,9 +108,9 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 // Config.AllowEviction.
 var ErrMemory = errors.New("migrate: a master is close to maxmemory or evicts entries (raise maxmemory)")
 
-// ErrOpposed reports that Unseal changed names while Seal changed them, or Seal while Unseal. The run has come to its end, and
-// entries behind its scan may be in the other form again. Run it again alone. Both runs report it, unless one of them ended while
-// the other still went on, or was killed.
+// ErrOpposed reports that Seal and Unseal changed the same names at the same time. The run has scanned everything, but the
+// opposite run may have changed entries after this scan had passed them. Run it again, alone. Both runs return ErrOpposed,
+// unless one of them was killed or ended before the other.
 var ErrOpposed = errors.New("migrate: an opposite run changed the same names at the same time (run it again, alone)")
 
 func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (*migration, error) {
@@ -350,8 +350,8 @@ func (m *migration) supervised(ctx context.Context, stop <-chan struct{}, backgr
 	return m.watched(ctx, m.phases)
 }
 
-// phases are the entries, and the tags around them where names or the namespace change: an entry must not be without its
-// tags, and a tag may name entries that do not exist.
+// phases changes the entries. If names or the namespace change, it adds tags before and removes tags afterwards: an
+// entry must not be without its tags, but a tag may name entries that do not exist.
 func (m *migration) phases(ctx context.Context) error {
 	if m.tagged() {
 		m.enter(phaseTags)

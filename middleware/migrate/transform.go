@@ -80,7 +80,7 @@ func (c *Counts) refused(err error) {
 type value struct {
 	old  []byte
 	next []byte
-	// plaintext and header are what next stands for. A moved entry is compared with them when it is read back.
+	// plaintext and header describe next. A moved entry is compared with them when it is read back.
 	plaintext []byte
 	header    wire.Header     // of next, zero if it is not sealed
 	form      cachevalue.Form // of a plaintext value that is to be sealed
@@ -135,7 +135,7 @@ func (m *migration) open(ctx context.Context, p place, old []byte, n int, c *Cou
 	return o, nil
 }
 
-// transform sets v.next. An error is not about the value.
+// transform sets v.next. The verdict concerns the value. An error concerns the key service or the context.
 func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *value, c *Counts) (verdict, error) {
 	if !wire.IsSealed(v.old) {
 		return m.transformPlaintext(ctx, sc, p, v)
@@ -155,7 +155,7 @@ func (m *migration) transform(ctx context.Context, sc *scratch, p place, v *valu
 		return alreadyDone, nil
 	case m.Operation != Unseal:
 		return m.sealAs(ctx, sc, p, v, h, o.plaintext)
-	case h.Expired(time.Now()): // readers take it for absent, and its plaintext would be there again
+	case h.Expired(time.Now()): // readers treat it as absent, and its plaintext would exist again
 		return expired, nil
 	}
 	v.end = h.End
@@ -210,7 +210,7 @@ func (m *migration) sealAs(ctx context.Context, sc *scratch, p place, v *value, 
 	return toWrite, nil
 }
 
-// visit visits values by their data keys.
+// visit calls visit for each value, those under one data key together.
 func (m *migration) visit(ctx context.Context, n int, value func(i int) (place, []byte), visit func(i int) error) error {
 	dataKey := func(i int) string {
 		_, old := value(i)

@@ -10,12 +10,11 @@ import (
 // An Option is a setting of New.
 type Option func(*Store) error
 
-// WithIdleTimeout ends a session that was not used for d. Find moves the idle end
-// when more than a sixteenth of d has passed since it was set: a session may end up
-// to d/16 early, and most requests write nothing. d is at least 2 seconds. The
-// default is none.
+// WithIdleTimeout ends a session that was not used for d. Find moves the idle end only if more than
+// a sixteenth of d has passed since the last move. So most requests write nothing, and a session
+// may end up to d/16 early. d is at least 2 seconds. The default is none.
 //
-// It takes the place of scs's own IdleTimeout, which must then be 0.
+// It replaces scs's own IdleTimeout, which must be 0.
 func WithIdleTimeout(d time.Duration) Option {
 	return func(s *Store) error {
 		if d < 2*time.Second {
@@ -45,8 +44,8 @@ func WithUser(user func(ctx context.Context, encoded []byte) (string, error)) Op
 	}
 }
 
-// WithLossyTags accepts a backing store that may lose the tag of a user, or cannot
-// tell. EndAll may then miss sessions.
+// WithLossyTags accepts a backing store that may lose the tag of a user, or does not know whether
+// it does. EndAll may then miss sessions.
 func WithLossyTags() Option {
 	return func(s *Store) error {
 		s.lossy = true

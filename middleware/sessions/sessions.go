@@ -26,7 +26,7 @@ const (
 	maxTokenBytes = 256
 	// maxUserBytes bounds the name of a user.
 	maxUserBytes = 1024
-	// askTimeout bounds the question of New to the server.
+	// askTimeout bounds the call with which New asks the server about tags.
 	askTimeout = 10 * time.Second
 	// touchFraction is the part of the idle timeout after which Find moves the idle end.
 	touchFraction = 16
@@ -91,8 +91,8 @@ func (s *Store) checkTags() error {
 // malformed or too long, for a session past one of its ends, and for a value that was altered, moved or planted. The
 // error comes from the backing store or the key service, or names a key that this process does not have.
 //
-// With WithIdleTimeout, FindCtx moves the idle end. If only that fails, the session is
-// returned all the same.
+// With WithIdleTimeout, FindCtx moves the idle end. If only that fails, FindCtx still returns the
+// session.
 func (s *Store) FindCtx(ctx context.Context, token string) (encoded []byte, found bool, err error) {
 	if !plausible(token) {
 		return nil, false, nil
@@ -135,8 +135,8 @@ func sessionIn(value any, err error) (r record, found bool, _ error) {
 	return r, true, nil
 }
 
-// refused reports whether a value can never be a session. The middleware counts and logs it. A value under a key that is
-// not known here may be a session of another process.
+// refused reports whether a value can never be a session. The middleware counts and logs it. A value under a key that
+// this process does not have may be a session of another process.
 func refused(err error) bool {
 	if errors.Is(err, middleware.ErrUnknownKey) || errors.Is(err, middleware.ErrTooManyDataKeys) || errors.Is(err, middleware.ErrKeyServiceUnavailable) {
 		return false
