@@ -18,6 +18,7 @@ import (
 
 	"github.com/anishathalye/porcupine"
 	"github.com/eko/gocache/lib/v4/store"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 
@@ -31,12 +32,19 @@ import (
 const (
 	clientVariable = "SEALCACHE_TEST_ATOMIC_CLIENT" // the settings of a client process, as JSON
 
-	clientProcesses, clientGoroutines, clientCalls = 3, 3, 80
+	clientProcesses, clientGoroutines, clientCalls = 3, 3, 100
+
+	// incrementTTL is the TTL of all increments: overlapping ones may create an entry with the options of any of them.
+	incrementTTL = 3_600_017
+	// clockSlack is how many milliseconds the clock of Redis may differ from that of the clients. They are on one machine.
+	clockSlack = 20
 )
 
 // clientSettings are what a client process needs.
 type clientSettings struct {
 	URL, KEK, Keyset string
+	Redis            []string // addresses of masters
+	SealedExpiry     bool
 	Process          int
 }
 
@@ -49,20 +57,38 @@ type call struct {
 	N            int64
 	Text         bool // the entry found, or seen by the last call of an Update's function, does not hold a number
 	NotANumber   bool
+	TTL          int64 // milliseconds for an entry that is set, created or touched, 0 for none
+	At           int64 // what PEXPIRETIME answered: Unix milliseconds, -1 without expiry, -2 without entry
 	Begin, Ended int64
 }
 
-// Concurrent calls of several processes have the results that they would have one after the other.
+// Concurrent calls of several processes have the results that they would have one after the other. An entry keeps its expiry
+// to the millisecond until a call sets it.
 func TestAtomicOperationsAreLinearizable(t *testing.T) {
 	t.Parallel()
-	for name, url := range map[string]func(t *testing.T) string{
-		"redis":   func(t *testing.T) string { t.Helper(); return redistest.Start(t).URL() },
-		"cluster": func(t *testing.T) string { t.Helper(); return redistest.StartCluster(t).URL() },
+	for name, settings := range map[string]func(t *testing.T) clientSettings{
+		"redis": func(t *testing.T) clientSettings {
+			t.Helper()
+			s := redistest.Start(t)
+			return clientSettings{URL: s.URL(), Redis: []string{s.Addr()}}
+		},
+		"cluster": func(t *testing.T) clientSettings {
+			t.Helper()
+			c := redistest.StartCluster(t)
+			return clientSettings{URL: c.URL(), Redis: c.Addrs(), SealedExpiry: true}
+		},
+		"sentinel": func(t *testing.T) clientSettings {
+			t.Helper()
+			s := redistest.StartSentinel(t)
+			return clientSettings{URL: s.URL(), Redis: []string{s.Master(t).Addr()}}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			kek := sealtest.KEKFile(t)
-			history := runClients(t, clientSettings{URL: url(t), KEK: kek, Keyset: sealtest.KeysetFile(t, kek, tinkaead.AES256GCMKeyTemplate())})
+			s := settings(t)
+			s.KEK = sealtest.KEKFile(t)
+			s.Keyset = sealtest.KeysetFile(t, s.KEK, tinkaead.AES256GCMKeyTemplate())
+			history := runClients(t, s)
 			require.Len(t, history, clientProcesses*clientGoroutines*clientCalls)
 			operations := make([]porcupine.Operation, len(history))
 			for i, c := range history {
@@ -70,15 +96,33 @@ func TestAtomicOperationsAreLinearizable(t *testing.T) {
 			}
 			require.Equal(t, porcupine.Ok, porcupine.CheckOperationsTimeout(entryModel(), operations, time.Minute))
 
-			// The check can fail: one increment that is said to have returned another sum.
-			for i, c := range history {
+			// The check can fail: one increment that is said to have returned another sum, and one expiry that is said to
+			// have moved by a millisecond between two looks.
+			wrong := func(change func(c *call)) {
+				t.Helper()
+				for i, c := range history {
+					if change(&c); c != history[i] {
+						altered := slices.Clone(operations)
+						altered[i].Output = c
+						require.Equal(t, porcupine.Illegal, porcupine.CheckOperationsTimeout(entryModel(), altered, time.Minute))
+						return
+					}
+				}
+				t.Error("the history has no such call")
+			}
+			wrong(func(c *call) {
 				if c.Op == "increment" && !c.NotANumber {
 					c.N += 1_000_003
-					operations[i].Output = c
-					break
 				}
-			}
-			require.Equal(t, porcupine.Illegal, porcupine.CheckOperationsTimeout(entryModel(), operations, time.Minute))
+			})
+			seen := map[string]bool{}
+			wrong(func(c *call) {
+				if look := fmt.Sprint(c.Key, c.At); c.At > 0 && seen[look] {
+					c.At++
+				} else {
+					seen[look] = true
+				}
+			})
 		})
 	}
 }
@@ -144,7 +188,13 @@ func TestAtomicClient(t *testing.T) {
 	defer func() { require.NoError(t, k.Close()) }()
 	backing, err := stores.Open(t.Context(), settings.URL)
 	require.NoError(t, err)
-	s := sealed(t, backing, k)
+	var options []middleware.Option
+	if settings.SealedExpiry {
+		options = append(options, middleware.WithAuthenticatedExpiry())
+	}
+	s := sealed(t, backing, k, options...)
+	rdb := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: settings.Redis, DisableIdentity: true})
+	defer rdb.Close()
 	defer func() { require.NoError(t, s.Close()) }()
 
 	_, _ = fmt.Fprintln(os.Stdout, "ready")
@@ -160,10 +210,17 @@ func TestAtomicClient(t *testing.T) {
 					Client: client, Key: fmt.Sprint("key", random.IntN(3)), Arg: random.Int64N(100) - 20,
 					Op: []string{
 						"increment", "increment", "increment", "update", "update", "set if not exists", "get", "get and delete", "set", "text", "delete", "touch",
-					}[random.IntN(12)],
+						"expiry", "expiry", "expiry", "expiry",
+					}[random.IntN(16)],
+				}
+				if c.TTL = incrementTTL; c.Op != "increment" {
+					c.TTL = max(0, 3_600_000+random.Int64N(8_000_000)-4_000_000)
+					if c.TTL < 600_000 {
+						c.TTL = 0
+					}
 				}
 				c.Begin = time.Now().UnixNano()
-				err := c.run(t.Context(), s)
+				err := c.run(t.Context(), s, rdb)
 				c.Ended = time.Now().UnixNano()
 				if err != nil {
 					t.Errorf("%s: %v", c.Op, err)
@@ -181,7 +238,9 @@ func TestAtomicClient(t *testing.T) {
 }
 
 // run makes the call and records what came back.
-func (c *call) run(ctx context.Context, s *middleware.Store) (err error) {
+func (c *call) run(ctx context.Context, s *middleware.Store, rdb redis.UniversalClient) (err error) {
+	ttl := time.Duration(c.TTL) * time.Millisecond
+	expiration := store.WithExpiration(ttl)
 	see := func(value any, found bool) {
 		c.Found = found
 		c.N, _ = value.(int64)
@@ -189,7 +248,7 @@ func (c *call) run(ctx context.Context, s *middleware.Store) (err error) {
 	}
 	switch c.Op {
 	case "increment":
-		c.N, err = s.Increment(ctx, c.Key, c.Arg, store.WithExpiration(time.Hour))
+		c.N, err = s.Increment(ctx, c.Key, c.Arg, expiration)
 		if c.NotANumber = errors.Is(err, middleware.ErrNotANumber); c.NotANumber {
 			err = nil
 		}
@@ -197,9 +256,9 @@ func (c *call) run(ctx context.Context, s *middleware.Store) (err error) {
 		err = s.Update(ctx, c.Key, func(old any, found bool) (any, error) {
 			see(old, found)
 			return c.N/2 + c.Arg, nil
-		}, store.WithExpiration(time.Hour))
+		}, expiration)
 	case "set if not exists":
-		c.Found, err = s.SetIfNotExists(ctx, c.Key, c.Arg)
+		c.Found, err = s.SetIfNotExists(ctx, c.Key, c.Arg, expiration)
 		c.Found = !c.Found
 	case "get", "get and delete":
 		get := s.Get
@@ -213,17 +272,19 @@ func (c *call) run(ctx context.Context, s *middleware.Store) (err error) {
 			err = nil
 		}
 	case "set":
-		err = s.Set(ctx, c.Key, c.Arg)
+		err = s.Set(ctx, c.Key, c.Arg, expiration)
 	case "text":
-		err = s.Set(ctx, c.Key, "text")
+		err = s.Set(ctx, c.Key, "text", expiration)
 	case "delete":
 		err = s.Delete(ctx, c.Key)
 	case "touch":
-		err = s.Touch(ctx, c.Key, time.Hour)
+		err = s.Touch(ctx, c.Key, ttl)
 		c.Found = err == nil
 		if errors.Is(err, store.NotFound{}) {
 			err = nil
 		}
+	case "expiry":
+		c.At, err = rdb.Do(ctx, "pexpiretime", c.Key).Int64()
 	}
 	return err
 }
@@ -232,6 +293,19 @@ func (c *call) run(ctx context.Context, s *middleware.Store) (err error) {
 type modelEntry struct {
 	found, text bool
 	n           int64
+	expiry      expiryRange
+}
+
+// expiryRange is what is known of an entry's expiry, in Unix milliseconds. It is -1 twice without expiry, and one moment
+// twice after a look.
+type expiryRange struct{ first, last int64 }
+
+// expiresIn is the expiry that a call set.
+func (c *call) expiresIn() expiryRange {
+	if c.TTL == 0 {
+		return expiryRange{-1, -1}
+	}
+	return expiryRange{c.Begin/1e6 + c.TTL - clockSlack, c.Ended/1e6 + c.TTL + clockSlack}
 }
 
 // entryModel says what each call does to one entry.
@@ -253,32 +327,49 @@ func entryModel() porcupine.Model {
 		Step: func(state, _, output any) (bool, any) {
 			e, c := state.(modelEntry), output.(call)
 			same := c.Found == e.found && c.N == e.n && c.Text == e.text
-			number := func(n int64) modelEntry { return modelEntry{found: true, n: n} }
+			created := func(n int64) modelEntry { return modelEntry{found: true, n: n, expiry: c.expiresIn()} }
+			changed := func(n int64) modelEntry {
+				if !e.found {
+					return created(n)
+				}
+				return modelEntry{found: true, n: n, expiry: e.expiry}
+			}
 			switch c.Op {
 			case "increment":
 				if e.text || c.NotANumber {
 					return e.text && c.NotANumber, e
 				}
-				return c.N == e.n+c.Arg, number(c.N)
+				return c.N == e.n+c.Arg, changed(c.N)
 			case "update":
-				return same, number(e.n/2 + c.Arg)
+				return same, changed(e.n/2 + c.Arg)
 			case "set if not exists":
 				if e.found {
 					return c.Found, e
 				}
-				return !c.Found, number(c.Arg)
+				return !c.Found, created(c.Arg)
 			case "get":
 				return same, e
 			case "get and delete":
 				return same, modelEntry{}
 			case "set":
-				return true, number(c.Arg)
+				return true, created(c.Arg)
 			case "text":
-				return true, modelEntry{found: true, text: true}
+				return true, modelEntry{found: true, text: true, expiry: c.expiresIn()}
 			case "delete":
 				return true, modelEntry{}
+			case "expiry":
+				if !e.found {
+					return c.At == -2, e
+				}
+				known := e
+				known.expiry = expiryRange{c.At, c.At}
+				return e.expiry.first <= c.At && c.At <= e.expiry.last, known
 			default: // touch
-				return c.Found == e.found, e
+				touched := e
+				if e.found {
+					touched.expiry = c.expiresIn()
+				}
+				return c.Found == e.found, touched
 			}
 		},
 	}
