@@ -66,7 +66,7 @@ func (s *Store) getPart(ctx context.Context, keys []string, limit int, result fu
 			result(i, value, err)
 			continue
 		}
-		value, err := s.bounded(ctx, key, limit, parts[i], exist[i])
+		value, err := s.bounded(ctx, key, limit, parts[i], exist[i], parts[i].Err())
 		result(i, value, err)
 	}
 }

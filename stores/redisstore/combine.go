@@ -94,7 +94,7 @@ type queue struct {
 // waitingCall is a command in a queue or in a batch.
 type waitingCall struct {
 	ctx        context.Context //nolint:containedctx // lives as long as the call that waits
-	cmd        redis.Cmder
+	cmd, also  redis.Cmder
 	size       int
 	prev, next *waitingCall
 	queued     bool
@@ -106,9 +106,10 @@ type waitingCall struct {
 type request struct {
 	key   string
 	cmd   redis.Cmder
-	size  int  // of the value
-	write bool // an unknown outcome matters
-	lent  int  // index of an argument that the caller may change after an error, 0 for none
+	also  redis.Cmder // a read that is sent right after cmd, or nil; its error does not count
+	size  int         // of the value
+	write bool        // an unknown outcome matters
+	lent  int         // index of an argument that the caller may change after an error, 0 for none
 }
 
 // process sends a command and returns its error. If the error is not that of the command, the command belongs to a batch
@@ -119,14 +120,14 @@ func (c *combiner) process(ctx context.Context, r request) error {
 	}
 	q := c.queueFor(ctx, r)
 	if q == nil {
-		return c.observe(r, c.client.Process(ctx, r.cmd))
+		return c.observe(r, c.over(ctx, r.cmd, r.also))
 	}
 	start := time.Now()
 	q.mu.Lock()
 	if q.running < q.limit(start, c.pool) {
 		q.running++
 		q.mu.Unlock()
-		return c.observe(r, c.alone(ctx, q, r.cmd, start))
+		return c.observe(r, c.alone(ctx, q, r, start))
 	}
 	if err := ctx.Err(); err != nil {
 		q.mu.Unlock()
@@ -137,7 +138,7 @@ func (c *combiner) process(ctx context.Context, r request) error {
 			r.cmd.Args()[r.lent] = bytes.Clone(b)
 		}
 	}
-	w := &waitingCall{ctx: ctx, cmd: r.cmd, size: r.size, done: make(chan struct{})}
+	w := &waitingCall{ctx: ctx, cmd: r.cmd, also: r.also, size: r.size, done: make(chan struct{})}
 	q.push(w)
 	q.mu.Unlock()
 	c.waiting.Add(1)
@@ -191,12 +192,23 @@ func (c *combiner) dropIdle() {
 }
 
 // alone sends a command over the pool. If a hook of the client panics, another call still gets the connection.
-func (c *combiner) alone(ctx context.Context, q *queue, cmd redis.Cmder, start time.Time) (err error) {
+func (c *combiner) alone(ctx context.Context, q *queue, r request, start time.Time) (err error) {
 	succeeded := false
 	defer func() { c.finish(q, start, succeeded) }() //nolint:contextcheck // a batch outlives its callers
-	err = c.client.Process(ctx, cmd)
+	err = c.over(ctx, r.cmd, r.also)
 	succeeded = err == nil || errors.Is(err, redis.Nil)
 	return err
+}
+
+// over sends a command, and the read that goes with it, over the pool.
+func (c *combiner) over(ctx context.Context, cmd, also redis.Cmder) error {
+	if also == nil {
+		return c.client.Process(ctx, cmd)
+	}
+	pipe := c.client.Pipeline()
+	_, _ = pipe.Process(ctx, cmd), pipe.Process(ctx, also) // queues them
+	execute(ctx, pipe)
+	return cmd.Err()
 }
 
 // observe learns the size of replies from those to GET.
@@ -227,7 +239,7 @@ func (c *combiner) wait(q *queue, w *waitingCall, write bool) error {
 		}
 	}
 	if c.retries && w.ctx.Err() == nil && repeatable(w.err) {
-		return c.client.Process(w.ctx, w.cmd)
+		return c.over(w.ctx, w.cmd, w.also)
 	}
 	return w.err
 }
@@ -289,6 +301,9 @@ func (c *combiner) send(q *queue, batch []*waitingCall) {
 	pipe := c.client.Pipeline()
 	for _, w := range batch {
 		_ = pipe.Process(ctx, once{w.cmd}) // queues it
+		if w.also != nil {
+			_ = pipe.Process(ctx, once{w.also})
+		}
 	}
 	execute(ctx, pipe)
 	completed = true

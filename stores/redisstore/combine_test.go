@@ -186,8 +186,9 @@ func TestCallerLeavesTheBatch(t *testing.T) {
 	t.Parallel()
 	p := t.Name()
 	sent, release := make(chan struct{}), make(chan struct{})
+	arrived := sync.OnceFunc(func() { close(sent) })
 	s, free := occupied(t, gate{batch: func(context.Context, []redis.Cmder) error {
-		close(sent)
+		arrived() // a later call may be a batch, too
 		<-release
 		return nil
 	}}, nil)
@@ -421,4 +422,69 @@ func TestFrozenServer(t *testing.T) {
 	require.NoError(t, srv.Resume())
 	require.Eventually(t, func() bool { return s.Ping(t.Context()) == nil && s.Stats().Waiting == 0 }, 20*time.Second, 10*time.Millisecond)
 	works(t, s)
+}
+
+// Bounded reads are combined, and none reads more than its bound. An absent entry is told from an empty one.
+func TestBoundedReadsAreCombined(t *testing.T) {
+	t.Parallel()
+	ctx, p := t.Context(), t.Name()
+	const limit = 100
+	var sizes []int
+	reached, release := make(chan struct{}), make(chan struct{})
+	s, free := occupied(t, gate{batch: func(_ context.Context, cmds []redis.Cmder) error {
+		sizes = append(sizes, len(cmds))
+		if len(sizes) > 1 {
+			return nil // a second look at what may be empty
+		}
+		for i, cmd := range cmds {
+			switch args := cmd.Args(); cmd.Name() {
+			case "getrange":
+				if args[2] != 0 || args[3] != limit {
+					t.Errorf("command %d reads from %v to %v", i, args[2], args[3])
+				}
+			case "exists":
+			default:
+				t.Errorf("command %d is %s", i, cmd.Name())
+			}
+		}
+		close(reached)
+		<-release
+		return nil
+	}}, nil)
+	plain := newStore(t, shared.single.Client(t))
+	require.NoError(t, plain.Set(ctx, p+"small", "value"))
+	require.NoError(t, plain.Set(ctx, p+"empty", ""))
+	require.NoError(t, plain.Set(ctx, p+"whole", strings.Repeat("w", limit)))
+	require.NoError(t, plain.Set(ctx, p+"large", make([]byte, 8<<20)))
+	require.NoError(t, shared.single.Client(t).RPush(ctx, p+"list", "element").Err())
+	leaving, leave := context.WithCancel(ctx)
+	values := make([][]byte, 6)
+	read := func(ctx context.Context, i int, key string) func() error {
+		return func() (err error) {
+			values[i], err = s.GetBytesMax(ctx, p+key, limit)
+			return err
+		}
+	}
+	results := queued(t, s,
+		read(ctx, 0, "small"), read(ctx, 1, "empty"), read(ctx, 2, "whole"), read(ctx, 3, "large"), read(ctx, 4, "absent"),
+		read(ctx, 5, "list"), read(leaving, 5, "small"),
+	)
+	go free()
+	<-reached
+	leave()
+	require.ErrorIs(t, <-results[6], context.Canceled)
+	close(release)
+	for i, want := range []string{"value", "", strings.Repeat("w", limit)} {
+		require.NoError(t, <-results[i], i)
+		require.NotNil(t, values[i], i)
+		require.Equal(t, want, string(values[i]), i)
+	}
+	var large interface{ TooLarge() bool }
+	err := <-results[3]
+	require.ErrorAs(t, err, &large)
+	require.True(t, large.TooLarge())
+	require.ErrorIs(t, <-results[4], &store.NotFound{})
+	require.ErrorContains(t, <-results[5], "WRONGTYPE")
+	require.Equal(t, 14, sizes[0])
+	require.EqualValues(t, 7, s.Stats().Combined)
 }

@@ -50,7 +50,7 @@
 //
 // # Combined calls
 //
-// Get, Delete and Set without tags are combined when many goroutines call them. Up to a limit, calls go alone over
+// Get, GetBytesMax, Delete and Set without tags are combined when many goroutines call them. Up to a limit, calls go alone over
 // the pool. Further calls wait, and a call that finishes sends all that wait in one pipeline. There is no timer: a
 // call never waits for others to join it. The limit is 4 for each master while the fastest operation of the
 // last second took under 150 us, as on the same host. Otherwise it is PoolSize, at most 64. A pipeline has at most

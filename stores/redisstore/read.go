@@ -72,21 +72,21 @@ func (s *Store) GetBytesMax(ctx context.Context, key string, limit int) ([]byte,
 	if limit < 0 || limit == unbounded {
 		return nil, failed(ctx, opGet, errBadLimit)
 	}
-	if s.near != nil { // a pipeline would read past it
-		part := s.client.GetRange(ctx, key, 0, int64(limit))
-		unknown := &redis.IntCmd{}
-		unknown.SetVal(1)
-		return s.bounded(ctx, key, limit, part, unknown)
-	}
-	pipe := s.client.Pipeline()
-	part, exists := pipe.GetRange(ctx, key, 0, int64(limit)), pipe.Exists(ctx, key)
-	execute(ctx, pipe)
-	return s.bounded(ctx, key, limit, part, exists)
+	part, exists, err := s.getStart(ctx, key, limit)
+	return s.bounded(ctx, key, limit, part, exists, err)
 }
 
-// bounded returns the value of a bounded read. part is at most one byte more than limit.
-func (s *Store) bounded(ctx context.Context, key string, limit int, part *redis.StringCmd, exists *redis.IntCmd) ([]byte, error) {
-	b, err := s.ownBytes(ctx, opGet, part)
+// bounded returns the value of a bounded read. part is at most one byte more than limit. err is the error of the read: after
+// one, the commands are not looked at.
+func (s *Store) bounded(
+	ctx context.Context, key string, limit int, part *redis.StringCmd, exists *redis.IntCmd, err error,
+) ([]byte, error) {
+	var b []byte
+	if err == nil {
+		b, err = s.ownBytes(ctx, opGet, part)
+	} else {
+		err = readError(ctx, opGet, err)
+	}
 	switch {
 	case rediserr.IsReply(err) && !rediserr.Temporary(err):
 		b, err = s.GetBytes(ctx, key) // in whatever words GETRANGE was refused

@@ -19,6 +19,24 @@ func (s *Store) get(ctx context.Context, key string) (*redis.StringCmd, error) {
 	return cmd, s.combiner.process(ctx, request{key: key, cmd: cmd})
 }
 
+// getStart reads at most one byte more than limit of an entry, and asks whether there is one: the start of an absent entry is
+// empty. After an error the commands must not be read.
+func (s *Store) getStart(ctx context.Context, key string, limit int) (*redis.StringCmd, *redis.IntCmd, error) {
+	if s.near != nil { // a pipeline would read past it
+		part, unknown := s.client.GetRange(ctx, key, 0, int64(limit)), &redis.IntCmd{}
+		unknown.SetVal(1)
+		return part, unknown, part.Err()
+	}
+	if s.combiner == nil {
+		pipe := s.client.Pipeline()
+		part, exists := pipe.GetRange(ctx, key, 0, int64(limit)), pipe.Exists(ctx, key)
+		execute(ctx, pipe)
+		return part, exists, part.Err()
+	}
+	part, exists := redis.NewStringCmd(ctx, "getrange", key, 0, limit), redis.NewIntCmd(ctx, "exists", key)
+	return part, exists, s.combiner.process(ctx, request{key: key, cmd: part, also: exists})
+}
+
 // setPlain writes an entry without tags.
 func (s *Store) setPlain(ctx context.Context, key string, value any, lent bool, ttl time.Duration) error {
 	size, ok := valueBytes(value)
