@@ -28,7 +28,8 @@ const (
 	nearOperation = 150 * time.Microsecond // a shorter operation shows that the server is on the same host
 	nearLimit     = 4
 	farLimit      = 64
-	manyQueues    = 64 // queues of masters above which idle ones are dropped
+	stackOfBatch  = 6 << 10 // bytes
+	manyQueues    = 64      // queues of masters above which idle ones are dropped
 )
 
 // A combiner sends commands of concurrent callers together (group commit). Up to a limit, calls go alone over the client's
@@ -281,6 +282,7 @@ func (c *combiner) finish(q *queue, start time.Time, succeeded bool) {
 
 // send sends a batch in one pipeline, and then wakes its callers.
 func (c *combiner) send(q *queue, batch []*waitingCall) {
+	growStack(len(batch))
 	start, completed, succeeded := time.Now(), false, false
 	defer func() {
 		if !completed {
@@ -309,6 +311,16 @@ func (c *combiner) send(q *queue, batch []*waitingCall) {
 	completed = true
 	err := batch[0].cmd.Err()
 	succeeded = err == nil || errors.Is(err, redis.Nil)
+}
+
+// growStack makes the stack of a new goroutine large enough for a pipeline of go-redis while it is still empty. Otherwise it
+// grows and is copied several times on the way, which took a quarter of the time of a small batch.
+//
+//go:noinline
+func growStack(i int) byte {
+	var frame [stackOfBatch]byte
+	frame[i%stackOfBatch] = 1 // without a use of the frame, the compiler leaves it out
+	return frame[i*i%stackOfBatch]
 }
 
 // bound returns the context of a batch: that of its first caller without its end, until the latest deadline. A caller
