@@ -3,6 +3,8 @@ package sessions
 import (
 	"encoding/binary"
 	"math"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -19,11 +21,30 @@ const (
 	recordHeader  = 1 + 8
 )
 
-func (r record) encode() []byte {
-	b := make([]byte, 0, recordHeader+len(r.data))
-	b = append(b, recordVersion)
+// appendTo appends the record to b.
+func (r record) appendTo(b []byte) []byte {
+	b = append(slices.Grow(b, recordHeader+len(r.data)), recordVersion)
 	b = binary.BigEndian.AppendUint64(b, uint64(max(r.absolute.UnixMilli(), 0)))
 	return append(b, r.data...)
+}
+
+// memory holds a record until the Store has sealed it.
+type memory struct{ bytes []byte }
+
+// memories is shared by all stores. A pool has no state.
+var memories = sync.Pool{New: func() any { return new(memory) }} //nolint:gochecknoglobals // a pool
+
+// maxPooled bounds the memory that is kept. Sessions are small.
+const maxPooled = 64 << 10
+
+func recordMemory() *memory { return memories.Get().(*memory) } //nolint:forcetypeassert // only memories
+
+// free keeps the memory for the next record. The middleware does not keep the value of a Set.
+func (m *memory) free() {
+	clear(m.bytes)
+	if m.bytes = m.bytes[:0]; cap(m.bytes) <= maxPooled {
+		memories.Put(m)
+	}
 }
 
 // decode returns the record in b, whose memory it shares. It reports whether there is one of this version.

@@ -57,7 +57,7 @@ func TestRecordVectors(t *testing.T) {
 		require.True(t, ok, c.Record)
 		require.Equal(t, c.Absolute, r.absolute.UnixMilli())
 		require.Equal(t, session, r.data)
-		require.Equal(t, stored, record{time.UnixMilli(c.Absolute), session}.encode())
+		require.Equal(t, stored, record{time.UnixMilli(c.Absolute), session}.appendTo(nil))
 		absolute, data, ok := decodeByFormat(stored)
 		require.True(t, ok)
 		require.Equal(t, c.Absolute, absolute)
@@ -74,7 +74,7 @@ func TestRecordVectors(t *testing.T) {
 // An end before 1970 is written as 0, which is over.
 func TestEndsBefore1970(t *testing.T) {
 	t.Parallel()
-	r, ok := decode(record{time.UnixMilli(math.MinInt64), []byte("x")}.encode())
+	r, ok := decode(record{time.UnixMilli(math.MinInt64), []byte("x")}.appendTo(nil))
 	require.True(t, ok)
 	require.Zero(t, r.absolute.UnixMilli())
 }
@@ -97,6 +97,6 @@ func FuzzRecord(f *testing.F) {
 		}
 		require.Equal(t, absolute, r.absolute.UnixMilli())
 		require.Equal(t, data, r.data)
-		require.Equal(t, b, r.encode())
+		require.Equal(t, b, r.appendTo(nil))
 	})
 }

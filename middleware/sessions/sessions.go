@@ -157,7 +157,7 @@ func (s *Store) CommitCtx(ctx context.Context, token string, encoded []byte, exp
 	if s.idle != 0 {
 		left = min(left, s.idle)
 	}
-	options := []store.Option{store.WithExpiration(left), store.WithTags(nil)}
+	var tags []string
 	if s.user != nil {
 		user, err := s.user(ctx, encoded)
 		switch {
@@ -166,10 +166,16 @@ func (s *Store) CommitCtx(ctx context.Context, token string, encoded []byte, exp
 		case len(user) > maxUserBytes:
 			return fmt.Errorf("sessions: commit: the name of the user is over %d bytes", maxUserBytes)
 		case user != "":
-			options[1] = store.WithTags([]string{user})
+			tags = []string{user}
 		}
 	}
-	return failed("commit", s.sealed.Set(ctx, token, record{expiry, encoded}.encode(), options...))
+	m := recordMemory()
+	m.bytes = record{expiry, encoded}.appendTo(m.bytes)
+	err := s.sealed.Set(ctx, token, m.bytes, func(o *store.Options) { o.Expiration, o.Tags = left, tags })
+	if err == nil { // else a call that was given up may still read it
+		m.free()
+	}
+	return failed("commit", err)
 }
 
 // DeleteCtx removes the session under a token. An unknown token is not an error.
