@@ -27,7 +27,8 @@ var (
 const schemes = "memory, redis, rediss, redis+unix, unix, redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster"
 
 // Open returns the store that a URL names. The package comment lists the schemes. Open checks the URL, reads the files that it
-// names, and does not connect, so that a service can start before its Redis. The store's Ping reports whether it answers.
+// names, and does not connect, so that a service can start before its Redis. The store's Ping returns an error if the server
+// does not answer.
 func Open(ctx context.Context, url string) (Store, error) {
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("stores: open: %w", context.Cause(ctx))
@@ -36,7 +37,7 @@ func Open(ctx context.Context, url string) (Store, error) {
 	if !ok {
 		return nil, errors.New("stores: open: the text is not a URL (known schemes: " + schemes + ")")
 	}
-	// A failed Open must not become a Store that holds a nil pointer.
+	// A failed Open must not return a Store that holds a nil pointer.
 	switch strings.ToLower(scheme) {
 	case "memory":
 		s, err := memorystore.Open(url)

@@ -179,7 +179,7 @@ func apply(o *store.Options, options []store.Option) error {
 	return nil
 }
 
-// room returns how many bytes the tags of former writes may add to e without making it too large.
+// room returns how many bytes of tags from former writes e may take without becoming too large.
 func (s *Store) room(key string, e *entry) int64 {
 	return s.budget.bytes(s.budget.maximum) - e.weight(key)
 }

@@ -20,13 +20,13 @@ const (
 // set by expireAfter while otter writes it, before any reader can see it.
 type entry struct {
 	data string // the bytes, as a string because strings cannot change
-	text bool   // the value was given as a string, or as what Redis returns as one
+	text bool   // the value was given as a string, or as a type that Redis returns as a string
 	keep bool   // the deadline is that of the entry it replaces
 
 	ttl      time.Duration // 0: none
 	deadline int64         // in otter's clock, in nanoseconds; 0: none
 
-	tags []string // tags that the entry may have; the tag index knows which it still has
+	tags []string // tags that the entry was written with; the tag index records which of them it still has
 }
 
 func (e *entry) weight(key string) int64 {

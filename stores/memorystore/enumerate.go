@@ -10,8 +10,8 @@ import (
 	"github.com/maypok86/otter/v2"
 )
 
-// Invalidate removes the entries that have one of the tags. If an entry is written at the same time, it is removed, or it
-// has its tags afterwards.
+// Invalidate removes the entries that have one of the tags. An entry that is written at the same time is either removed,
+// or keeps its tags.
 func (s *Store) Invalidate(ctx context.Context, options ...store.InvalidateOption) error {
 	return s.InvalidatePrefix(ctx, "", options...)
 }

@@ -171,7 +171,7 @@ func (s *Store) usable(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// lifetime returns the expiration that an option asks for, 0 for none.
+// lifetime returns the expiration of an option, 0 for none.
 func lifetime(d time.Duration) (time.Duration, error) {
 	switch {
 	case d == noExpiration:

@@ -7,8 +7,9 @@ import (
 	"sync"
 )
 
-// maxFormerTags bounds the tags that an entry keeps from former writes of its key, so that a key which is overwritten
-// under ever new tags does not grow. The latest are kept. Only the budget bounds the tags of the present write.
+// maxFormerTags bounds the tags that an entry keeps from former writes of its key, so that an entry that is
+// overwritten again and again with new tags does not grow without limit. The latest are kept. The tags of the
+// present write are bounded only by the budget.
 const maxFormerTags = 256
 
 // tagIndex records which entries have a tag. An entry has a tag if and only if the index links the two.
@@ -20,8 +21,8 @@ type tagIndex struct {
 	sets map[string]*tagSet
 }
 
-// tagSet holds the entries that have one tag, by key. The first lies in the set itself: most tags that name one
-// object have one entry, and a separate map would take three times as much.
+// tagSet holds the entries that have one tag, by key. The first entry is stored in the set itself: a tag that
+// names one object has one entry, for which a map would take three times as much memory.
 type tagSet struct {
 	key   string
 	entry *entry // nil: none under key
@@ -84,8 +85,8 @@ func (s *tagSet) keys() []string {
 	return keys
 }
 
-// link gives next, which is about to replace old (nil if there is none) under key, the tags it was written with and
-// those that old still has, as many of these as maxFormerTags and room, in bytes, allow.
+// link gives next the tags that it was written with, and the tags that old still has. next is about to replace old
+// under key; old is nil if there is none. maxFormerTags and room, in bytes, bound the tags from old.
 func (x *tagIndex) link(key string, old, next *entry, room int64) {
 	if len(next.tags) == 0 && (old == nil || len(old.tags) == 0) {
 		return
@@ -197,5 +198,5 @@ func (x *tagIndex) remove(tag, key string) {
 	}
 }
 
-// KeepsTags returns true: an entry has its tags as long as it lives, also when the byte budget evicts others.
+// KeepsTags returns true: an entry has its tags as long as it exists, even if the byte budget evicts other entries.
 func (s *Store) KeepsTags(context.Context) (bool, error) { return true, nil }

@@ -11,13 +11,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Advice returns texts on settings of the servers that endanger the promises of the store: a policy that evicts the
-// sets of tags, and a node of a Cluster whose other nodes the client does not know. middleware.Store's Check logs
-// them once. If the user may not call INFO, there are none.
+// Advice returns a text for each setting of the servers that breaks a promise of the store: a policy that evicts
+// the sets of tags, and a node of a Cluster whose other nodes the client does not know. middleware.Store's Check
+// logs them once. If the user may not call INFO, there are none.
 //
-// Redis evicts the set of a tag like any other key. Invalidate then misses entries of that tag that are still there. Two
-// values of maxmemory-policy are safe: noeviction, and volatile-ttl, which evicts first what expires first. A tag's set
-// expires no sooner than its entries.
+// Redis evicts the set of a tag like any other key. Invalidate then misses the remaining entries of that tag. Two values
+// of maxmemory-policy are safe: noeviction, and volatile-ttl, which evicts first what expires first. A tag's set expires
+// no sooner than its entries.
 func (s *Store) Advice(ctx context.Context) ([]string, error) {
 	var mu sync.Mutex
 	var advice []string
@@ -45,7 +45,8 @@ func (s *Store) Advice(ctx context.Context) ([]string, error) {
 	return advice, failed(ctx, "advice", err)
 }
 
-// evictsTagSets reports whether a server may evict the set of a tag before its entries. A policy that is not known may.
+// evictsTagSets reports whether a server may evict the set of a tag before its entries. For an unknown policy it reports
+// true.
 func evictsTagSets(is server) bool {
 	if is.maxmemory == "" || is.maxmemory == "0" {
 		return false
@@ -54,7 +55,7 @@ func evictsTagSets(is server) bool {
 }
 
 // KeepsTags reports whether no master evicts the set of a tag before its entries, as far as maxmemory-policy decides. An
-// error means that a server does not tell, for instance because the user may not call INFO.
+// error means that a server does not show its settings, for instance because the user may not call INFO.
 func (s *Store) KeepsTags(ctx context.Context) (bool, error) {
 	var evicts, silent atomic.Bool
 	err := s.eachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {

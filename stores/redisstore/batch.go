@@ -121,7 +121,7 @@ func (s *Store) setPart(ctx context.Context, keys []string, values [][]byte, o s
 	}
 	written := func(i int) bool {
 		var refusal redis.Error
-		return cmds[i] != nil && !errors.As(cmds[i].Err(), &refusal) // the server says that it did not write it
+		return cmds[i] != nil && !errors.As(cmds[i].Err(), &refusal) // the server replied that it did not write it
 	}
 	for i, cmd := range cmds {
 		if cmd != nil {

@@ -23,7 +23,7 @@ import (
 const (
 	combinedCommands = 300
 	combinedBytes    = 1 << 20
-	largestValue     = 64 << 10 // larger values gain nothing
+	largestValue     = 64 << 10 // combining does not speed up larger values
 
 	nearOperation = 150 * time.Microsecond // a shorter operation shows that the server is on the same host
 	nearLimit     = 4
@@ -32,12 +32,12 @@ const (
 	manyQueues    = 64      // queues of masters above which idle ones are dropped
 )
 
-// A combiner sends commands of concurrent callers together (group commit). Up to a limit, calls go alone over the client's
-// pool. Further calls queue. A call that finishes hands its turn to all that wait, which go in one pipeline. A caller
-// without company therefore takes the same path as without a combiner, and no call waits for a timer.
+// A combiner sends commands of concurrent callers together (group commit). Up to a limit, each call uses its own
+// connection of the client's pool. Further calls wait in a queue. When a call finishes, all waiting calls are sent in one
+// pipeline. So a single caller takes the same path as without a combiner, and no call waits for a timer.
 //
-// Each batch runs in a goroutine that ends with it, under a context that no caller can cancel: a caller that leaves must
-// not fail the commands of others. go-redis sends a batch once. A command whose batch failed before the server ran it is
+// Each batch runs in its own goroutine, under a context that no caller can cancel: a caller whose context ends must not
+// fail the commands of others. go-redis sends a batch once. A command whose batch failed before the server ran it is
 // repeated over the pool by its caller, under the caller's own context.
 type combiner struct {
 	client  redis.UniversalClient
@@ -109,7 +109,7 @@ type request struct {
 	cmd   redis.Cmder
 	also  redis.Cmder // a read that is sent right after cmd, or nil; its error does not count
 	size  int         // of the value
-	write bool        // an unknown outcome matters
+	write bool        // the command writes, so an unknown outcome matters
 	lent  int         // index of an argument that the caller may change after an error, 0 for none
 }
 
@@ -146,7 +146,7 @@ func (c *combiner) process(ctx context.Context, r request) error {
 	return c.observe(r, c.wait(q, w, r.write))
 }
 
-// queueFor returns the queue of a request, or nil if it goes over the pool without one.
+// queueFor returns the queue of a request, or nil if the request does not queue.
 func (c *combiner) queueFor(ctx context.Context, r request) *queue {
 	switch {
 	case r.size > largestValue, !r.write && c.readAlone:
@@ -212,7 +212,7 @@ func (c *combiner) over(ctx context.Context, cmd, also redis.Cmder) error {
 	return cmd.Err()
 }
 
-// observe learns the size of replies from those to GET.
+// observe updates the mean size of replies to GET.
 func (c *combiner) observe(r request, err error) error {
 	if reply, ok := r.cmd.(*redis.StringCmd); ok && err == nil {
 		mean := c.replyBytes.Load()
@@ -245,8 +245,8 @@ func (c *combiner) wait(q *queue, w *waitingCall, write bool) error {
 	return w.err
 }
 
-// repeatable reports whether go-redis would repeat a command after an error for which it does not repeat a batch that it
-// sends once. After a timeout it would, too: the caller has waited for that long already.
+// repeatable reports whether go-redis would repeat a single command after this error, although it does not repeat a
+// batch. A timeout is excluded: the caller has already waited for that long.
 func repeatable(err error) bool {
 	switch rediserr.Code(err) {
 	case "MOVED", "ASK":
@@ -257,7 +257,7 @@ func repeatable(err error) bool {
 		errors.As(err, &op) && !op.Timeout()
 }
 
-// finish ends a turn: it goes to the calls that wait, if there are any.
+// finish ends a call or batch. If calls wait, it sends them as the next batch.
 func (c *combiner) finish(q *queue, start time.Time, succeeded bool) {
 	now := time.Now()
 	q.mu.Lock()
@@ -355,7 +355,7 @@ func (c *combiner) logPanic(value any) {
 	}
 }
 
-// unknownOutcome is the error of a write whose caller left after it was sent.
+// unknownOutcome is the error of a write whose context ended after the write was sent.
 type unknownOutcome struct{ cause error }
 
 func (e *unknownOutcome) Error() string { return e.cause.Error() + " (sent, outcome unknown)" }

@@ -9,7 +9,7 @@ import (
 // Config holds settings of a Store that gocache's options do not cover. The zero value holds the defaults.
 type Config struct {
 	// DisableCombining makes every call use a separate connection. By default, calls of concurrent goroutines are
-	// combined into pipelines once there are more of them than connections pay for.
+	// combined into pipelines if there are more of them than separate connections can speed up.
 	DisableCombining bool
 
 	// Logger receives warnings about the client, and reports of hooks that panicked. Default is slog.Default().
@@ -40,7 +40,7 @@ type Stats struct {
 	// Batches is the number of pipelines in which calls were combined.
 	Batches int64
 
-	// Combined is the number of calls that went in such a pipeline. Divided by Batches it is the mean size of a batch.
+	// Combined is the number of calls that were sent in such a pipeline. Divided by Batches it is the mean size of a batch.
 	Combined int64
 
 	// Waiting is the number of calls that wait for their batch now.

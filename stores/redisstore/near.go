@@ -15,23 +15,23 @@ import (
 	"github.com/redis/go-redis/v9/push"
 )
 
-// NearCache keeps replies of Redis in the process, so that hot reads take no round trip. It holds what Redis holds: over
-// middleware.Store these are sealed bytes. The URL options near_cache and near_cache_max_staleness of Open make one. For a
-// client of your own, set it as Options.ClientSideCache and give the client to New:
+// NearCache keeps replies of Redis in the process, so that frequent reads take no round trip. It holds the same bytes as
+// Redis: under middleware.Store they are sealed. The URL options near_cache and near_cache_max_staleness of Open make one.
+// For a client of your own, set it as Options.ClientSideCache and give the client to New:
 //
 //	near, err := redisstore.NewNearCache(64<<20, 5*time.Second)
 //	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, ClientSideCache: near})
 //	s, err := redisstore.New(client)
 //
 // It is the client-side caching of go-redis, which is experimental there. Redis tells each connection which of its keys have
-// changed. Writes of this client are never read stale: each drops its keys here, before it is sent and again after the reply,
-// also in scripts, transactions and pipelines. Writes of other clients are seen within milliseconds as a rule, and within the
-// maximum staleness in any case. An expired entry may be read for that long. Swaps and the reads before them, reads with TTLs,
-// and batches ask the server.
+// changed. A client never reads a stale value after its own write: each write removes its keys from the near cache, before it
+// is sent and again after the reply, also in scripts, transactions and pipelines. Writes of other clients are usually seen
+// within milliseconds, and always within the maximum staleness. An expired entry may be read for that long. Swaps and the
+// reads before them, reads with TTLs, and batches ask the server.
 //
 // It serves one client of one server. New refuses a database other than 0, RESP2, a provider of credentials and a push
-// processor of the application's own, with which go-redis would not cache or not keep its promises. A server that does not
-// offer tracking is asked for each read.
+// processor of the application: with them, go-redis would not cache, or would serve stale values. If the server does not
+// offer tracking, each read asks the server.
 //
 // All methods are safe for concurrent use.
 type NearCache struct {
@@ -39,7 +39,7 @@ type NearCache struct {
 	log atomic.Pointer[slog.Logger]
 
 	mu     sync.Mutex
-	owner  *redis.Options         // those of the client that uses it, nil for none
+	owner  *redis.Options         // the options of the client that uses it, nil for none
 	prefix atomic.Pointer[string] // of go-redis's names for Redis keys, nil before it is in use
 	warned sync.Once
 }
@@ -116,7 +116,7 @@ func builtIn(p push.NotificationProcessor) bool {
 }
 
 // Reserve lets go-redis fetch a reply and keep it. It does not keep replies that a write could not drop: replies of a
-// client that no Store uses, and of a go-redis that names keys in a way that this package does not know.
+// client that no Store uses, and of a release of go-redis whose names for keys this package does not know.
 func (n *NearCache) Reserve(cacheKey string, redisKeys []string) (token uint64, shouldFetch bool) {
 	prefix := n.prefix.Load()
 	if prefix == nil {
@@ -133,7 +133,7 @@ func (n *NearCache) Reserve(cacheKey string, redisKeys []string) (token uint64, 
 	return n.LocalCache.Reserve(cacheKey, redisKeys)
 }
 
-// drop removes replies for keys, also those that are being fetched.
+// drop removes the replies for keys, including replies that are being fetched.
 func (n *NearCache) drop(w written) {
 	if w.all {
 		n.Flush()

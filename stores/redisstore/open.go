@@ -59,8 +59,7 @@ import (
 //
 // Durations have a unit. An unknown option is an error. Certificates are always verified. To connect without verification,
 // pass a client to New. Deadlines of contexts bound every call. Errors of Open repeat no part of the URL except the name of
-// an option: even a path or the name of a variable may be a password in the wrong place. Errors of calls name the server's
-// address.
+// an option: even a path or the name of a variable may be a misplaced password. Errors of calls name the server's address.
 func Open(ctx context.Context, url string) (*Store, error) {
 	t, client, err := connect(ctx, url, true)
 	if err != nil {
@@ -90,8 +89,7 @@ func OpenClient(ctx context.Context, url string) (redis.UniversalClient, error) 
 	return client, err
 }
 
-// connect returns the client for a URL, with its near cache if wanted, and what the URL says. Both are nil if there is an
-// error.
+// connect returns the parsed URL and its client, with its near cache if near is true. Both are nil if there is an error.
 func connect(ctx context.Context, url string, near bool) (*target, redis.UniversalClient, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, failed(ctx, "open", context.Cause(ctx))
@@ -148,7 +146,7 @@ func passwordIn(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the password file: %w", withoutPath(err))
 	}
-	defer func() { _ = f.Close() }() // it was only read
+	defer func() { _ = f.Close() }() // the file was only read
 	b, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {
 		return "", fmt.Errorf("read the password file: %w", withoutPath(err))
@@ -214,7 +212,7 @@ func (t *target) maxRetries() int {
 	}
 }
 
-// quiet turns off a question about maintenance notifications, which open-source Redis does not know.
+// quiet disables the request for maintenance notifications, which open-source Redis does not support.
 func quiet() *maintnotifications.Config {
 	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 }

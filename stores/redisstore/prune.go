@@ -16,7 +16,7 @@ for i = 2, #KEYS do
 end
 return 1`
 
-// existsSource is EXISTS, asked of the master (see membersSource). KEYS: entry.
+// existsSource calls EXISTS on the master (see membersSource). KEYS: entry.
 const existsSource = `return redis.call('EXISTS', KEYS[1])`
 
 // PruneTags removes the names of expired and deleted entries from the sets of the tags that start with a prefix. Redis
@@ -52,8 +52,8 @@ func (s *Store) prune(ctx context.Context, tag string, members []string) error {
 	return s.run(ctx, s.scripts.prune, keys).Err()
 }
 
-// pruneApart is prune in a Cluster. Another process may write an entry between the check and the removal of its membership.
-// Therefore the check is repeated. A later writer adds the membership again (see set).
+// pruneApart prunes a tag in a Cluster. Another process may write an entry between the check and the removal of its
+// membership. Therefore the check is repeated. A later writer adds the membership again (see set).
 func (s *Store) pruneApart(ctx context.Context, tag string, members []string) error {
 	gone, err := s.absent(ctx, members)
 	if err != nil || len(gone) == 0 {
@@ -67,7 +67,7 @@ func (s *Store) pruneApart(ctx context.Context, tag string, members []string) er
 	if err == nil && len(still) == len(gone) {
 		return nil
 	}
-	back := gone // all of them if it is unknown which exist: a superfluous name in a set does no harm
+	back := gone // all of them if it is unknown which exist: an extra name in a set is harmless
 	if err == nil {
 		back = slices.DeleteFunc(gone, func(m string) bool { return slices.Contains(still, m) })
 	}

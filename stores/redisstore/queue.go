@@ -2,8 +2,8 @@ package redisstore
 
 import "time"
 
-// limit is the number of calls and batches that may run at the same time. More connections cost more than they gain where
-// the server is on the same host. Over a network they hide the time of travel.
+// limit is the number of calls and batches that may run at the same time. If the server is on the same host, more
+// connections make calls slower. Over a network they make calls faster, because they overlap the round trips.
 func (q *queue) limit(now time.Time, pool int) int {
 	if d, ok := q.fastest.get(now); ok && d < nearOperation {
 		return max(1, min(pool, nearLimit))
@@ -61,7 +61,7 @@ func (q *queue) take() []*waitingCall {
 	return batch
 }
 
-// fastest is the shortest operation of the last second: of this second, and of the one before.
+// fastest records the shortest operation of the last second: of this second and the one before.
 type fastest struct {
 	second       time.Time // when this second began
 	this, before time.Duration

@@ -35,7 +35,7 @@ func (s *Store) Get(ctx context.Context, key any) (any, error) {
 }
 
 // GetWithTTL returns the value as []byte, which the caller owns, and the time that it has left: exact to the millisecond, 0
-// if the entry does not expire. An absent entry is store.NotFound. Value and time are of one moment and come in one round
+// if the entry does not expire. An absent entry is store.NotFound. Value and time are read at the same moment, in one round
 // trip.
 func (s *Store) GetWithTTL(ctx context.Context, key any) (any, time.Duration, error) {
 	name, err := keyName(key)
@@ -89,7 +89,7 @@ func (s *Store) bounded(
 	}
 	switch {
 	case rediserr.IsReply(err) && !rediserr.Temporary(err):
-		b, err = s.GetBytes(ctx, key) // in whatever words GETRANGE was refused
+		b, err = s.GetBytes(ctx, key) // for any text with which GETRANGE was refused
 	case err != nil || len(b) > 0:
 	case exists.Err() == nil && exists.Val() == 0:
 		return nil, store.NotFoundWithCause(redis.Nil)
@@ -168,7 +168,7 @@ func (s *Store) getWithTTL(ctx context.Context, key string, limit int) ([]byte, 
 	return b, remaining(left), nil
 }
 
-// readTogether reads the start of a value, and its TTL, in a transaction. err says why there was none.
+// readTogether reads the start of a value, and its TTL, in a transaction. An error means that there was no transaction.
 func (s *Store) readTogether(ctx context.Context, key string, limit int) (value *redis.StringCmd, left time.Duration, err error) {
 	read := []any{"get", key}
 	if limit != unbounded {
@@ -192,7 +192,7 @@ func (s *Store) readTogether(ctx context.Context, key string, limit int) (value 
 	for _, cmd := range commands {
 		_ = pipe.Process(ctx, cmd) // queues it
 	}
-	if s.transactions.Load() == transactionsUnknown { // a server that takes MULTI and refuses EXEC would queue the next call
+	if s.transactions.Load() == transactionsUnknown { // a server that accepts MULTI and refuses EXEC would queue the next call
 		_ = pipe.Process(ctx, redis.NewStatusCmd(ctx, "discard"))
 	}
 	execute(ctx, pipe)

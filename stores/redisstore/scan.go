@@ -12,7 +12,7 @@ import (
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
-// Types of what SCAN is asked for: entries are strings, tags are sets.
+// The types that SCAN filters by: entries are strings, tags are sets.
 const (
 	entries = "string"
 	tagSets = "set"
@@ -23,8 +23,8 @@ const (
 // and stops after the first error that it yields.
 //
 // An entry that exists during the whole scan is yielded at least once, sometimes more often (SCAN promises no more). An entry
-// that is written, deleted or expires during the scan may be missing. If a server restarts or fails over, its cursors mean
-// nothing any more, and the scan ends with an error. While a Cluster moves slots, entries may be missed.
+// that is written, deleted or expires during the scan may be missing. If a server restarts or fails over, its cursors become
+// invalid, and the scan ends with an error. While a Cluster moves slots, entries may be missed.
 func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		const op = "keys"
@@ -106,15 +106,15 @@ func (s *Store) scan(ctx context.Context, node redis.Cmdable, prefix, kind strin
 	return nil
 }
 
-// server is what INFO says of a node. Fields are empty where the server does not offer INFO, or not these fields.
+// server holds the fields of INFO of a node. A field is empty if the server does not offer INFO or the field.
 type server struct {
 	run               string // a name of the process
 	replica           bool
 	maxmemory, evicts string
 }
 
-// inspect asks a node for INFO, and refuses a node of a Cluster whose other nodes the client does not know: an answer from it
-// would be about a part of the entries.
+// inspect asks a node for INFO, and refuses a node of a Cluster whose other nodes the client does not know: its answer would
+// cover only a part of the entries.
 func (s *Store) inspect(ctx context.Context, node redis.Cmdable) (server, error) {
 	info, err := node.Info(ctx).Result()
 	if rediserr.IsReply(err) && !rediserr.Refused(err) {
@@ -138,7 +138,7 @@ func (s *Store) inspect(ctx context.Context, node redis.Cmdable) (server, error)
 	}, nil
 }
 
-// notClusterNode returns errClusterNode if a server whose INFO does not tell answers as a node of a Cluster does.
+// notClusterNode returns errClusterNode if a server whose INFO does not show its mode answers like a node of a Cluster.
 func (s *Store) notClusterNode(ctx context.Context, node redis.Cmdable) error {
 	if s.masters != nil {
 		return nil
@@ -149,8 +149,8 @@ func (s *Store) notClusterNode(ctx context.Context, node redis.Cmdable) error {
 	return nil // no Cluster, or a server that hides it
 }
 
-// checkWritable returns the READONLY error of a replica, on which a scan that finds nothing would write nothing. prefix is
-// that of the scan.
+// checkWritable returns the READONLY error if the node is a replica. Without it, a scan that finds nothing would not
+// notice that. prefix is that of the scan.
 func (s *Store) checkWritable(ctx context.Context, node redis.Cmdable, prefix string) error {
 	is, err := s.inspect(ctx, node)
 	if err == nil && s.masters != nil && is.replica {
@@ -202,7 +202,7 @@ func (s *Store) unlinkAll(ctx context.Context, keys []string) error {
 	if s.masters == nil {
 		return s.client.Unlink(ctx, keys...).Err()
 	}
-	pipe := s.client.Pipeline() // the nodes that the keys were read from may have given slots away
+	pipe := s.client.Pipeline() // slots may have moved since the keys were read
 	for _, key := range keys {
 		pipe.Unlink(ctx, key)
 	}

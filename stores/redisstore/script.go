@@ -77,14 +77,14 @@ func (s *Store) run(ctx context.Context, sc script, keys []string, args ...any) 
 // call is one of many calls of a script.
 type call struct {
 	key  string
-	more []string // further keys, which on a Cluster would have to lie in the same slot
+	more []string // further keys, which in a Cluster must be in the same slot
 	args []any
 }
 
 func (c call) keys() []string { return append([]string{c.key}, c.more...) }
 
 // runAll calls an idempotent script, in one pipeline over all nodes of a Cluster, and returns an error, or nil,
-// for each call. An answer is what the script returned for it, if that is a number.
+// for each call. answers holds what the script returned for each call, if that is a number.
 func (s *Store) runAll(ctx context.Context, sc script, calls []call) (answers []int64, errs []error) {
 	cmds := make([]*redis.Cmd, len(calls))
 	send := func(wanted func(i int) bool, command func(c call) *redis.Cmd) {
@@ -121,9 +121,9 @@ func (s *Store) runOnce(ctx context.Context, sc script, keys []string, args ...a
 
 func unknownScript(err error) bool { return rediserr.Code(err) == "NOSCRIPT" }
 
-// execute sends the commands of a pipeline, each of which holds its own error afterwards. go-redis sees to that except
-// where the server refuses a new connection (WRONGPASS, a database out of range, a client name that the user may not set):
-// then the commands of a single node look as if they had succeeded with an empty reply, and only Exec returns the error.
+// execute sends the commands of a pipeline, each of which holds its own error afterwards. go-redis sets these errors
+// unless the server refuses a new connection (WRONGPASS, a database out of range, a client name that the user may not
+// set). Then the commands of a single node look successful with an empty reply, and only Exec returns the error.
 func execute(ctx context.Context, pipe redis.Pipeliner) {
 	cmds, err := pipe.Exec(ctx)
 	if err == nil || slices.ContainsFunc(cmds, func(c redis.Cmder) bool { return c.Err() != nil }) {
@@ -134,7 +134,7 @@ func execute(ctx context.Context, pipe redis.Pipeliner) {
 	}
 }
 
-// once is a command that go-redis does not send again if the server may have run it.
+// once marks a command that go-redis must not send again if the server may have run it.
 type once struct{ redis.Cmder }
 
 // NoRetry is true, for go-redis.

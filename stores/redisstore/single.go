@@ -63,8 +63,8 @@ func (s *Store) unlink(ctx context.Context, key string) error {
 	return s.combiner.process(ctx, request{key: key, cmd: redis.NewIntCmd(ctx, "unlink", key), write: true})
 }
 
-// valueBytes returns the size of a value that may be sent after its caller has left, once bytes are copied. What a pointer
-// points to may change by then.
+// valueBytes returns the size of a value that may be sent after its caller has left, once bytes are copied. The target of
+// a pointer may have changed by then.
 func valueBytes(value any) (int, bool) {
 	switch v := value.(type) {
 	case []byte:

@@ -33,12 +33,12 @@ type Store struct {
 	closeErr  error
 }
 
-// masters is what a client of several nodes can do: *redis.ClusterClient and what embeds it.
+// masters is implemented by clients of several nodes: *redis.ClusterClient and types that embed it.
 type masters interface {
 	ForEachMaster(ctx context.Context, fn func(ctx context.Context, client *redis.Client) error) error
 }
 
-// oneNode is what a client of one node can do: *redis.Client and what embeds it.
+// oneNode is implemented by clients of one node: *redis.Client and types that embed it.
 type oneNode interface{ Options() *redis.Options }
 
 var (
@@ -51,9 +51,9 @@ const redisType = "redis"
 
 // New returns a store over a client that the caller owns: Close leaves it open. The client is a *redis.Client, also one
 // from redis.NewFailoverClient, a *redis.ClusterClient, or a type that embeds either. A type that embeds the interface
-// redis.UniversalClient is refused, since it hides whether there is one node or a Cluster, and a Cluster that is taken for
-// one node is cleared in part. *redis.Ring is refused, since it loses or doubles entries when a shard comes or goes, which
-// swaps and tags do not survive. *redis.AutoPipeliner is refused because it ignores the context of a call.
+// redis.UniversalClient is refused, because it hides whether there is one node or a Cluster. If a Cluster were treated as
+// one node, Clear would empty a part of it. *redis.Ring is refused, because it loses or duplicates entries when shards are
+// added or removed, which breaks swaps and tags. *redis.AutoPipeliner is refused because it ignores the context of a call.
 //
 // Calls of concurrent goroutines are combined, as the package comment says, if the client is exactly a *redis.Client or
 // *redis.ClusterClient. A type that embeds one may override Get, which a pipeline would bypass.
@@ -114,8 +114,8 @@ func NewWithConfig(client redis.UniversalClient, cfg Config, opts ...store.Optio
 	return s, nil
 }
 
-// sharesReplies reports whether others may hold the bytes of a reply. The caches of go-redis return fresh bytes for each
-// read. Another redis.Cache may not.
+// sharesReplies reports whether other code may hold the bytes of a reply. The caches of go-redis return fresh bytes for
+// each read. Another redis.Cache may share them.
 func sharesReplies(o *redis.Options) bool {
 	if o == nil {
 		return false
@@ -175,15 +175,15 @@ func (s *Store) eachMaster(ctx context.Context, fn func(ctx context.Context, nod
 	})
 }
 
-// Set writes a value: a string, []byte, bool, integer, float, time.Time, time.Duration, nil (as the empty value), a
-// pointer to such, or an encoding.BinaryMarshaler; Redis keeps text, so that 42 comes back as the bytes "42". It has done
-// with the value when it returns, also after an error. An expiration of 0 is none; less than a millisecond is a millisecond.
+// Set writes a value: a string, []byte, bool, integer, float, time.Time, time.Duration, nil (as the empty value), a pointer
+// to such, or an encoding.BinaryMarshaler; Redis keeps text, so that 42 comes back as the bytes "42". It does not use the
+// value after it returns, even after an error. An expiration of 0 is none; less than a millisecond is a millisecond.
 //
-// With tags the entry is added to their sets. How long a set lives is extended by that, never shortened: for 720 h,
-// or as long as the entry if that is longer, and forever for an entry without expiration, which would otherwise
-// outlive its tags. TagsTTL changes that: then the set lives that long, or as long as the entry if that is longer,
-// and an entry without expiration is beyond the reach of its tags TagsTTL after the last entry was tagged. Sets that
-// live forever keep the names of entries that were deleted until their tag is invalidated: see PruneTags.
+// With tags the entry is added to their sets. This may extend the lifetime of a set but never shortens it: to 720 h,
+// or to the lifetime of the entry if that is longer. For an entry without expiration the set never expires, because
+// the entry would otherwise outlive its tags. With TagsTTL, the set lives for that time, or as long as the entry if
+// that is longer. An entry without expiration then loses its tag when TagsTTL has passed since the last entry was
+// tagged. Sets that never expire keep the names of deleted entries until their tag is invalidated: see PruneTags.
 func (s *Store) Set(ctx context.Context, key any, value any, opts ...store.Option) error {
 	const op = "set"
 	name, err := keyName(key)
@@ -197,8 +197,8 @@ func (s *Store) Set(ctx context.Context, key any, value any, opts ...store.Optio
 	return s.set(ctx, op, name, arg, true, opts)
 }
 
-// SetBytes is Set without interfaces and without a copy. It has done with value when it returns nil. After an error, value
-// may still be read: the caller must not change it any more.
+// SetBytes is Set without interfaces and without a copy. It does not use value after it has returned nil. After an error,
+// value may still be read: the caller must not change it any more.
 func (s *Store) SetBytes(ctx context.Context, key string, value []byte, opts ...store.Option) error {
 	return s.set(ctx, "set", key, value, false, opts)
 }
@@ -225,13 +225,14 @@ func (s *Store) set(ctx context.Context, op, key string, value any, lent bool, o
 	err = s.client.Set(ctx, key, value, o.ttl).Err()
 	var refusal redis.Error
 	if errors.As(err, &refusal) {
-		return failed(ctx, op, err) // the server says that it did not write it
+		return failed(ctx, op, err) // the server replied that it did not write it
 	}
 	return failed(ctx, op, s.tagAgain(ctx, key, o, err))
 }
 
-// noTagSet refuses a key that is the name of a tag's set: to overwrite or to delete it would make the entries of that tag
-// escape its invalidation. Other keys of that form are names like any other, as in gocache's Redis store.
+// noTagSet returns an error for a key that is the name of a tag's set. If the set were overwritten or deleted, an
+// invalidation would miss the entries of that tag. Other keys of that form are names like any other, as in gocache's
+// Redis store.
 func (s *Store) noTagSet(ctx context.Context, key string) error {
 	if !strings.HasPrefix(key, tagPrefix) {
 		return nil
@@ -244,7 +245,7 @@ func (s *Store) noTagSet(ctx context.Context, key string) error {
 }
 
 // SetIfNotExists writes a value as Set does, tags included, if there is no entry of that name, and reports whether it
-// did. It is sent once: an error that is not the server's own means that it is unknown whether the value was written.
+// did. It is sent once: after an error that is not a reply of the server, the value may have been written.
 func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, opts ...store.Option) (bool, error) {
 	const op = "set if not exists"
 	name, err := keyName(key)

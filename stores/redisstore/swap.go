@@ -53,19 +53,19 @@ redis.call('UNLINK', KEYS[1])
 return 1`
 
 // CompareAndSwap writes next if the entry's value has the length of old and ends with old's last tail bytes, and reports
-// whether it did. A tail of 0 or less, or not shorter than old, compares all of it; a short tail spares Redis and the
-// network the rest, and is enough where values end in random bytes, as sealed ones do. An entry that is absent is not
-// equal to anything.
+// whether it did. A tail of 0 or less, or not shorter than old, compares all of it; a short tail saves work for Redis
+// and the network, and is enough for values that end in random bytes, as sealed ones do. An absent entry equals no
+// value.
 //
 // With ttl < 0 the entry keeps its TTL to the millisecond. With 0 it does not expire. Otherwise it has that TTL. Its tags
-// stay, and the TTLs of their sets do not change. If an entry shall live longer than Set said, call ExtendTags first, or set
-// it with a TagsTTL of that length. Otherwise an invalidation may miss it.
+// stay, and the TTLs of their sets do not change. To give an entry a longer lifetime than Set gave it, call ExtendTags
+// first, or set it with a TagsTTL of that length. Otherwise an invalidation may miss it.
 //
 // It is one script in Redis, sent once. After an error that is not a reply of the server, the value may have been written.
 //
-// Goroutines that read, change and swap one entry in a loop lose most of their swaps to each other. A mutex around the
-// whole loop, in the process, makes eight of them three times as fast (256 B: 15,500 swaps a second against 5,800). A mutex
-// around the swap alone would halve the speed. middleware.Store's Update has such a mutex.
+// If several goroutines read, change and swap one entry in a loop, most of their swaps fail. A mutex around the whole loop,
+// in the process, makes eight of them three times as fast (256 B: 15,500 swaps a second against 5,800). A mutex around the
+// swap alone would halve the speed. middleware.Store's Update has such a mutex.
 func (s *Store) CompareAndSwap(
 	ctx context.Context, key string, old []byte, tail int, next []byte, ttl time.Duration,
 ) (bool, error) {
@@ -138,8 +138,8 @@ func lastBytes(old []byte, tail int) []byte {
 	return old
 }
 
-// GetBytesToSwap is GetBytesWithTTLMax for a value that CompareAndSwap will replace. The master answers, also if the
-// client reads from replicas or keeps replies: from a stale value no swap succeeds.
+// GetBytesToSwap is GetBytesWithTTLMax for a value that CompareAndSwap will replace. It always asks the master, even
+// if the client reads from replicas or has a near cache: a swap from a stale value fails.
 func (s *Store) GetBytesToSwap(ctx context.Context, key string, limit int) ([]byte, time.Duration, error) {
 	if limit < 0 {
 		return nil, 0, failed(ctx, opGetWithTTL, errBadLimit)
@@ -152,8 +152,8 @@ func (s *Store) GetBytesToSwap(ctx context.Context, key string, limit int) ([]by
 	return b, ttl, nil
 }
 
-// ExtendTags adds an entry to the sets of tags, as Set does for an entry with this TTL, 0 for none. It is for an entry that
-// CompareAndSwap or CompareAndExpire lets live longer than Set said: call it before.
+// ExtendTags adds an entry to the sets of tags, as Set does for an entry with this TTL, 0 for none. Call it before
+// CompareAndSwap or CompareAndExpire gives an entry a longer lifetime than Set gave it.
 func (s *Store) ExtendTags(ctx context.Context, key string, tags []string, ttl time.Duration) error {
 	const op = "extend tags"
 	o, err := s.settings([]store.Option{store.WithExpiration(ttl), store.WithTags(tags)})

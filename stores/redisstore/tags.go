@@ -53,9 +53,9 @@ elseif left ~= -1 and left < tonumber(ARGV[2]) then
 end
 return 1`
 
-// membersSource reads some members of a tag. KEYS: tag set. ARGV: cursor, how many. Its SREM does nothing, because a
-// tag set cannot be an entry that carries the tag itself. It makes a read-only node refuse the script: such a node may lack
-// members that its master has. A script also reaches the master where SSCAN alone would be sent to a replica.
+// membersSource reads some members of a tag. KEYS: tag set. ARGV: cursor, how many. Its SREM does nothing, because a tag
+// set cannot be an entry that carries the tag itself. Because of it, a read-only node refuses the script: such a node may
+// lack members of its master. A script also reaches the master where SSCAN alone would be sent to a replica.
 const membersSource = `
 redis.call('SREM', KEYS[1], KEYS[1])
 return redis.call('SSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])`
@@ -76,7 +76,7 @@ const removeSource = `
 if redis.call('TYPE', KEYS[1]).ok == 'string' then redis.call('UNLINK', KEYS[1]) end
 return 1`
 
-// kindSource is TYPE, asked of the master. KEYS: any.
+// kindSource calls TYPE on the master. KEYS: any.
 const kindSource = `return redis.call('TYPE', KEYS[1]).ok`
 
 // setTagged writes entry and tags on a single node.
@@ -99,7 +99,7 @@ func tagSetNames(tags []string) []string {
 	return names
 }
 
-// moment is the time for steps that must be completed although the context has ended.
+// moment bounds the steps that must be completed even if the context has ended.
 const moment = 2 * time.Second
 
 // tagApart adds an entry to its tags in a Cluster.
@@ -107,9 +107,9 @@ func (s *Store) tagApart(ctx context.Context, key string, o settings) error {
 	return s.tagMembers(ctx, o.tags, []string{key}, o.tagsTTL)
 }
 
-// tagAgain is tagApart after the entry was written. If that is not certain, unknown is the reason. An Invalidate may
-// have removed the first membership, and an entry must not lose its tags because a context ended. Therefore a failed
-// step is repeated once, with a separate short timeout.
+// tagAgain is tagApart after the entry was written. If it is unknown whether the entry was written, unknown is the
+// error. An Invalidate may have removed the first membership, and an entry must not lose its tags because a context
+// ended. Therefore a failed step is repeated once, with a separate short timeout.
 func (s *Store) tagAgain(ctx context.Context, key string, o settings, unknown error) error {
 	if unknown == nil && s.tagApart(ctx, key, o) == nil {
 		return nil
@@ -245,8 +245,8 @@ func (s *Store) untag(ctx context.Context, tag string, members []string) error {
 }
 
 // untagApart removes members and their entries in a Cluster. The entries go first, so that they stay in the tag if the
-// process dies. They are removed again at the end: another process may have written one in between, whose membership is gone.
-// A later writer adds the membership again (see set).
+// process dies. They are removed again at the end: another process may have written an entry whose membership was removed
+// afterwards. A later writer adds the membership again (see set).
 func (s *Store) untagApart(ctx context.Context, tag string, members []string) error {
 	if _, err := s.remove(ctx, members); err != nil {
 		return err
@@ -259,14 +259,14 @@ func (s *Store) untagApart(ctx context.Context, tag string, members []string) er
 	if err == nil {
 		return nil
 	}
-	// Entries must not stay without their tag, also if the context has ended. The TTL of the entries is unknown here, so that
+	// Entries must not stay without their tag, even if the context has ended. The TTL of the entries is unknown here, so that
 	// a set which this creates does not expire.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moment)
 	defer cancel()
 	return errors.Join(err, s.tagMembers(ctx, []string{tag}, left, 0))
 }
 
-// remove removes entries wherever they lie in a Cluster and returns those that it could not remove.
+// remove removes entries on all nodes of a Cluster and returns the keys that it could not remove.
 func (s *Store) remove(ctx context.Context, keys []string) (left []string, err error) {
 	calls := make([]call, len(keys))
 	for i, key := range keys {

@@ -231,7 +231,7 @@ func database(s string, db *int) error {
 	return nil
 }
 
-// check refuses combinations that cannot be meant.
+// check returns an error for options that contradict each other.
 func (t *target) check() error {
 	switch {
 	case t.topology == cluster && t.db != 0:
@@ -256,7 +256,7 @@ func (t *target) check() error {
 	return t.watch.check("sentinel_")
 }
 
-// checkNear refuses a near cache with which go-redis would not cache. It would only log a line.
+// checkNear returns an error for a near cache with which go-redis would not cache. go-redis itself would only log a line.
 func (t *target) checkNear() error {
 	switch {
 	case t.nearBytes == 0 && t.nearStaleness == 0:

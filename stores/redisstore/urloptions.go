@@ -131,7 +131,7 @@ func duration(field func(*target) *time.Duration) func(*target, string) error {
 
 func number(least int, field func(*target) *int) func(*target, string) error {
 	return func(t *target, v string) error {
-		n, err := strconv.ParseUint(v, 10, 20) // a million of anything is enough, and fits go-redis's 32 bits
+		n, err := strconv.ParseUint(v, 10, 20) // a million is enough for every option, and fits go-redis's 32 bits
 		if err != nil || int(n) < least {
 			return fmt.Errorf("the value is not a number from %d to 1048575", least)
 		}

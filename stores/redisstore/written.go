@@ -6,7 +6,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// reach says which keys a command writes.
+// reach is the set of keys that a command writes.
 type reach int
 
 const (

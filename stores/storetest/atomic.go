@@ -288,7 +288,7 @@ func batches(t *testing.T, s *subject) {
 	}
 	for _, v := range values {
 		for i := range v {
-			v[i] = 'x' // the store is done with it
+			v[i] = 'x' // the store no longer uses it
 		}
 	}
 	s.holds(t, "a", "1")

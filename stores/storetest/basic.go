@@ -304,7 +304,7 @@ func heedsContext(t *testing.T, s *subject) {
 		"Invalidate": s.Store.Invalidate(ctx, store.WithInvalidateTags([]string{"tag"})),
 	} {
 		if name == "Invalidate" && !s.Can.ConcurrentTags {
-			continue // gocache's stores drop the errors of this one
+			continue // gocache's stores drop the errors of Invalidate
 		}
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v, want context.Canceled", name, err)
@@ -321,7 +321,7 @@ func concurrency(t *testing.T, s *subject) {
 			for i := range rounds {
 				shared := fmt.Sprintf("shared-%d", i%keys)
 				own := fmt.Sprintf("own-%d", w)
-				// A value names its key and is as long as it says, so that a mixture of two would show.
+				// A value contains its key and its length, so that the test notices a mixture of two values.
 				for _, key := range []string{shared, own} {
 					text := fmt.Sprintf("%s=%s", key, strings.Repeat(string(rune('a'+w)), 1+(w*37+i)%300))
 					if err := s.Store.Set(t.Context(), key, s.value(text)); err != nil {

@@ -12,8 +12,9 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 )
 
-// The optional methods of a store, for [Capabilities]. Package middleware uses those that a store declares for itself.
-// AtomicStore, TagExtender and BatchStore need no declaration in Capabilities: the suite checks them where it finds them.
+// The optional methods of a store, for [Capabilities]. Package middleware uses those that the store's method Capabilities
+// lists. AtomicStore, TagExtender and BatchStore need no declaration in Capabilities: the suite checks them if the store
+// has them.
 type (
 	// Declarer names the interfaces below that the store implements, such as "Swapper", and store.SetIfNotExistsStore.
 	// The owner is the store itself.
@@ -52,8 +53,8 @@ type (
 		ClearPrefix(ctx context.Context, prefix string) error
 	}
 
-	// BytesStore returns bytes that the caller may write into. When SetBytes returns nil, it has done with value. After an
-	// error it may still read value.
+	// BytesStore returns bytes that the caller may write into. It does not use value after SetBytes has returned nil.
+	// After an error it may still read value.
 	BytesStore interface {
 		GetBytes(ctx context.Context, key string) ([]byte, error)
 		GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error)
@@ -81,12 +82,12 @@ type (
 		Ping(ctx context.Context) error
 	}
 
-	// Counter returns what the store counts, by name.
+	// Counter returns the counts of the store by name.
 	Counter interface {
 		Counts() map[string]int64
 	}
 
-	// Adviser returns texts on settings of the server that endanger the store's promises.
+	// Adviser returns a text for each setting of the server that breaks a promise of the store.
 	Adviser interface {
 		Advice(ctx context.Context) ([]string, error)
 	}

@@ -83,7 +83,7 @@ func expiryCases() []testCase {
 	}
 }
 
-// reportsNone checks what GetWithTTL says of an entry that was set without expiration.
+// reportsNone checks the TTL that GetWithTTL returns for an entry that was set without expiration.
 func (s *subject) reportsNone(t *testing.T, key string) {
 	t.Helper()
 	_, ttl, err := s.Store.GetWithTTL(t.Context(), key)

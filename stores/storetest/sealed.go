@@ -166,7 +166,7 @@ func alteredValues(t *testing.T, s *subject) {
 	s.refuses(t, "k")
 	s.plant(t, "k", append([]byte{whole[0]}, whole...))
 	s.refuses(t, "k")
-	// The same bytes put back open again: what was refused above was not refused for something else.
+	// The original bytes open again, so the values above were refused because they were altered.
 	s.plant(t, "k", whole)
 	s.holds(t, "k", "a value")
 }

@@ -67,8 +67,8 @@ type Capabilities struct {
 	// Sealed: values lie sealed in the backing store.
 	Sealed bool
 
-	// Bytes, Strings and Scalars are the forms of a []byte, of a string, and of bools, integers and floats. One of
-	// Bytes and Strings must be taken.
+	// Bytes, Strings and Scalars are the forms of a []byte, of a string, and of bools, integers and floats. The
+	// store must accept Bytes or Strings.
 	Bytes, Strings, Scalars Form
 
 	// CopiesBytes: the store copies the caller's slice, and returns copies.
@@ -83,7 +83,7 @@ type Capabilities struct {
 	// AnyKey: a key may be empty and may have any bytes.
 	AnyKey bool
 
-	// KeyErrors: a key that is not a string is an error. Otherwise it panics, or is taken.
+	// KeyErrors: a key that is not a string is an error. Otherwise it panics, or is accepted.
 	KeyErrors bool
 
 	// Clear: Clear removes every entry.
@@ -130,11 +130,11 @@ type TTL struct {
 	// Max is the longest expiration that is obeyed; an entry set with a longer one is gone at once. 0 means no limit.
 	Max time.Duration
 
-	// Reported: GetWithTTL says how long an entry has left. Otherwise it says 0 or less.
+	// Reported: GetWithTTL returns the time that an entry has left. Otherwise it returns 0 or less.
 	Reported bool
 
-	// None is what GetWithTTL says of an entry that was set without expiration: 0, something negative for any negative
-	// duration, or, where every entry has an expiration, about that.
+	// None is the TTL that GetWithTTL returns for an entry that was set without expiration: 0, a negative value for
+	// any negative duration, or, if every entry of the store has an expiration, about that expiration.
 	None time.Duration
 
 	// NeverNone: an expiration of 0 is an error, so that the store must have been made with a default.
@@ -144,7 +144,7 @@ type TTL struct {
 	NegativeIsError bool
 }
 
-// a testCase is one rule. It applies unless why or lacks returns a reason against it.
+// a testCase tests one rule. It applies unless why or lacks returns a reason against it.
 type testCase struct {
 	name  string
 	rule  string
@@ -172,7 +172,7 @@ const minCases = 12
 // Run puts the stores that open makes through the suite, one case after the other, each as a subtest with a separate
 // store. open must return the same declaration each time.
 //
-// A declaration that cannot be meant, such as none, fails once, with one to start from.
+// If the declaration is unusable, for example empty, Run fails once and prints a declaration to start from.
 func Run(t *testing.T, open func(t *testing.T) Subject) {
 	t.Helper()
 	usable := true
@@ -225,7 +225,7 @@ func cases() []testCase {
 	return all
 }
 
-// subject adds to a Subject what cases ask of it.
+// subject adds to a Subject the checks that the cases share.
 type subject struct {
 	Subject
 	rule string
@@ -305,7 +305,8 @@ func (s *subject) lacks(t *testing.T, key string) {
 	}
 }
 
-// present reports whether key has an entry. Where a miss is not store.NotFound, every error counts as one.
+// present reports whether key has an entry. If the store does not return store.NotFound for a miss, every error counts as a
+// miss.
 func (s *subject) present(ctx context.Context, key string) (bool, error) {
 	_, err := s.Store.Get(ctx, key)
 	switch {
@@ -317,7 +318,7 @@ func (s *subject) present(ctx context.Context, key string) (bool, error) {
 	return false, err
 }
 
-// declared fails if the declaration differs from the facts in either direction.
+// declared fails if a feature is declared and missing, or present and not declared.
 func declared(t *testing.T, name string, is, want bool) {
 	t.Helper()
 	switch {

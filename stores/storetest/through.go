@@ -16,7 +16,7 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 )
 
-// patience is how long gocache's background writes may take on a busy machine.
+// patience bounds gocache's background writes on a busy machine.
 const patience = 20 * time.Second
 
 func throughCases() []testCase {
@@ -203,7 +203,7 @@ func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
 	if !s.Can.Tags {
 		return
 	}
-	// Close waits for the write that was running, so that also a store that tags in a second step has tagged.
+	// Close waits for the running write, so that a store that tags in a second step has written the tags too.
 	if err := c.Close(); err != nil {
 		t.Fatalf("Close: %v", err)
 	}
