@@ -13,13 +13,13 @@ import (
 // middleware and aead. Errors of ctx pass through. The text of an error never shows a
 // payload, a name or key material.
 var (
-	// ErrNotSealed means that bytes are plaintext in place of a sealed value. A
-	// process without the key writes to this queue, or it has not been migrated.
+	// ErrNotSealed means that bytes are plaintext instead of a sealed value. A process without the
+	// key writes to this queue, or the queue has not been migrated.
 	ErrNotSealed = wire.ErrNotSealed
 
-	// ErrUnauthentic means that a value was altered, moved from another job, queue,
-	// type or kind, is bound to less than was asked for, or was sealed under another
-	// key. The error hides on purpose which of these happened.
+	// ErrUnauthentic means that a value was altered, moved from another job, queue, type or kind,
+	// is not bound to all names in the Meta, or was sealed under another key. The error hides on
+	// purpose which of these happened.
 	ErrUnauthentic = aead.ErrUnauthentic
 
 	// ErrUnknownKey means that a value was sealed under a key that the keyset in use
@@ -27,8 +27,8 @@ var (
 	// of another kind.
 	ErrUnknownKey = aead.ErrUnknownKey
 
-	// ErrKeyServiceUnavailable means that the key could not be asked, or that the
-	// AEAD failed without a reason. The value may be sound. Try again later.
+	// ErrKeyServiceUnavailable means that the key service did not answer, or that the AEAD failed
+	// without a reason. The value may be sound. Try again later.
 	ErrKeyServiceUnavailable = aead.ErrKeyServiceUnavailable
 
 	// ErrTooManyDataKeys means that too many unknown data keys were read at one time,
@@ -43,14 +43,14 @@ var (
 	// before sealing or after decompression.
 	ErrTooLarge = wire.ErrTooLarge
 
-	// ErrNoPRF means that tokens need a keyed pseudorandom function, and that the
-	// Encryptor has none. Make it with WithPRF.
+	// ErrNoPRF means that tokens need a keyed pseudorandom function (PRF), and that the Encryptor
+	// has none. Give NewEncryptor the option WithPRF.
 	ErrNoPRF = errors.New("jobs: the Encryptor has no PRF keyset (set jobs.WithPRF)")
 )
 
-// Permanent reports whether an error of Open is a definite answer about these bytes:
-// opening them again, here or on another worker, gives it again. Archive such a job
-// where an operator sees it, and do not retry it.
+// Permanent reports whether an error of Open is a definite answer about these bytes: opening them
+// again, here or on another worker, returns the same error. Archive such a job where an operator
+// sees it, and do not retry it.
 //
 // A key that the keyset lists as disabled or destroyed is permanent. A key that the
 // keyset does not list is not, because another process may have loaded it first.

@@ -112,10 +112,9 @@ func WithMaxPayloadBytes(n int) Option {
 	}
 }
 
-// WithOptionalBinding lets Open accept values that are not bound to the names in b
-// although its Meta gives them. It is for a transition from values that were sealed
-// without these names: such a value opens under any name of that sort. The default is
-// none.
+// WithOptionalBinding lets Open accept values that are not bound to the names in b although its
+// Meta gives them. It is for a transition from values that were sealed without these names: such a
+// value opens under any such name. The default is none.
 func WithOptionalBinding(b Binding) Option {
 	return func(c *config) error {
 		if b&^(BindType|BindQueue|BindID) != 0 {
@@ -141,8 +140,8 @@ func WithReload(f func(context.Context) error) Option {
 	}
 }
 
-// WithLogger sets the logger for refused values and failed reloads. It gets a few
-// lines a second at most, without payloads and names. The default is slog.Default().
+// WithLogger sets the logger for refused values and failed reloads. At most a few lines are logged
+// each second, without payloads and names. The default is slog.Default().
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) error { return c.telemetry.SetLogger(l) }
 }

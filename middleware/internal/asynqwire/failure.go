@@ -8,8 +8,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// Code is the stable name of the reason why a task was refused. Codes are part of the format: they may be added to, and
-// never change. So are their explanations, because ParseRefusal compares them.
+// Code is the stable name of the reason why a task was refused. Codes are part of the format: new ones may be added,
+// but a code never changes. Explanations never change either, because ParseRefusal compares them.
 type Code string
 
 // The codes.
@@ -128,11 +128,11 @@ const (
 	NoticeFailure
 	// SealedFailure is a sealed text.
 	SealedFailure
-	// MalformedFailure starts as a sealed text and is not one.
+	// MalformedFailure starts like a sealed text but is not sealed.
 	MalformedFailure
 )
 
-// A Failure is a task's stored error text, parsed. The text is not authenticated, except what is sealed of it.
+// A Failure is a task's stored error text, parsed. Only the sealed part of the text is authenticated.
 type Failure struct {
 	Kind    FailureKind
 	Refusal Refusal // of RefusedFailure
@@ -143,7 +143,7 @@ type Failure struct {
 // sealedFailure starts a sealed error text. Unpadded base64 follows, to the end, because asynq stores error texts as UTF-8.
 const sealedFailure = "sealcache:sealed:"
 
-// SealedFailureText returns the text that stands for a sealed error text.
+// SealedFailureText returns the stored form of a sealed error text.
 func SealedFailureText(sealed []byte) string {
 	return sealedFailure + base64.RawStdEncoding.EncodeToString(sealed)
 }
@@ -199,7 +199,7 @@ const (
 	maxPanicPlace = 1000
 )
 
-// CutPanic removes from text the place in the source that asynq writes before the text of a panic. Other texts stay as
+// CutPanic removes from text the source position that asynq writes before the text of a panic. Other texts stay as
 // they are.
 func CutPanic(text string) string {
 	rest, ok := strings.CutPrefix(text, panicCause)

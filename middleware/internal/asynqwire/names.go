@@ -24,8 +24,8 @@ const (
 	// HiddenTypePrefix starts the pseudonym of a hidden type name.
 	HiddenTypePrefix = "sealed:"
 
-	// TickIDInfix stands in the id of a tick's task, after eight hexadecimal digits. asynqmon shows an id up to its first
-	// "-", so that these digits tell ticks apart.
+	// TickIDInfix is a part of the id of a tick's task, after eight hexadecimal digits. asynqmon shows an id up to its
+	// first "-", so these digits distinguish ticks.
 	TickIDInfix = "-tick-"
 
 	schedulePrefix   = "{sealcache:jobs:"
@@ -73,8 +73,8 @@ func IsTaskKey(name string) bool {
 // VersionField is the field of TicksKey that holds the version of the schedules. The other fields hold times.
 const VersionField = "version"
 
-// IsScheduleVersion reports whether text has the form of a version of the schedules: "generation count change ...". The form is
-// strict, so that no payload passes as a version.
+// IsScheduleVersion reports whether text has the form of a version of the schedules: "generation count change ...". The form
+// is strict, so that a payload is never accepted as a version.
 func IsScheduleVersion(text string) bool {
 	const (
 		idSize     = 12 // of rand.Text

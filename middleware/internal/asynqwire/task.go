@@ -10,11 +10,11 @@ import (
 )
 
 // ErrRewritten means that a unique task has lost its headers, and with them its sealed payload. Workers older than asynq
-// 0.26 know no headers: they write a task that they retry or put back without them.
+// 0.26 do not know headers: when they retry a task or put it back, they write it without headers.
 var ErrRewritten = errors.New("a worker older than asynq 0.26 has rewritten this task")
 
-// SealedPayload returns the sealed value of a task, with the claim that follows it. Tagged reports whether a unique tag
-// stands in the payload, so that the value came from the header. A plaintext task is wire.ErrNotSealed.
+// SealedPayload returns the sealed value of a task, with the claim that follows it. tagged reports whether the payload
+// is a unique tag, and the value came from the header. A plaintext task is wire.ErrNotSealed.
 func SealedPayload(payload []byte, headers map[string]string) (value []byte, tagged bool, err error) {
 	if !wire.IsSealed(payload) {
 		return nil, false, wire.ErrNotSealed
@@ -31,7 +31,7 @@ func SealedPayload(payload []byte, headers map[string]string) (value []byte, tag
 			return nil, true, fmt.Errorf("%w: header %q holds no sealed value", aead.ErrUnauthentic, PayloadHeader)
 		}
 	}
-	// The claim of another version may have another form.
+	// A claim of another version may have another form.
 	if _, _, err = wire.Parse(payload); err != nil {
 		return nil, tagged, err
 	}

@@ -56,7 +56,8 @@ func (b *Box) Count(r *Reads) { b.reads = r }
 // unknownOverhead is the room for an AEAD that does not report its overhead.
 const unknownOverhead = 256
 
-// Size is the room that Seal needs for n bytes of plaintext. An AEAD that does not report its overhead may need more.
+// Size returns the capacity that Seal needs for n bytes of plaintext. An AEAD that does not report its overhead may need
+// more.
 func (b *Box) Size(n int) int {
 	overhead := unknownOverhead
 	if b.sized != nil {
@@ -68,8 +69,8 @@ func (b *Box) Size(n int) int {
 // maxWrapped is the room for a wrapped data key of 4 KiB, Tink's bound, and what surrounds it.
 const maxWrapped = 4<<10 + 128
 
-// MaxSize bounds the length of a sealed value of n bytes under any key, also one whose overhead is larger than that of the
-// key which seals now.
+// MaxSize bounds the length of a sealed value of n bytes under any key, even a key with a larger overhead than the present
+// one.
 func (b *Box) MaxSize(n int) int { return max(b.Size(n), wire.MaxHeaderSize+maxWrapped+n) }
 
 // Seal appends the sealed form of plaintext to dst, whose spare capacity plaintext must not overlap. It binds the value to

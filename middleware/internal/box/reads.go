@@ -14,7 +14,7 @@ import (
 // UnknownKey stands for all keys that are not in the keyset in service. No key of a keyset has this id.
 const UnknownKey uint32 = 0
 
-// maxCountedKeys bounds the keys that Reads tells apart. Keys beyond it count as UnknownKey.
+// maxCountedKeys bounds the keys that Reads counts separately. Keys beyond it count as UnknownKey.
 const maxCountedKeys = 256
 
 // Reads counts the values that opened under a key other than the primary key, by key. Only values that name a key of a keyset

@@ -12,13 +12,14 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// Refused reports whether the key was asked about a value and said no.
+// Refused reports whether the key was asked about a value and refused it.
 func Refused(err error) bool {
 	return (errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey)) && !undecided(err)
 }
 
 // Outcome names the result of sealing or opening for metrics and logs: "ok", or the reason of a known error. It is empty for
-// other errors. An outage of the key service comes before the end of a context, which may be its effect.
+// other errors. If the key service is down and a context has ended, the outage counts: it may be the reason why the context
+// ended.
 func Outcome(err error) string {
 	switch {
 	case err == nil:
@@ -104,7 +105,7 @@ func (e *outageError) Error() string {
 	return aead.ErrKeyServiceUnavailable.Error() + ": " + e.cause.Error()
 }
 
-// Is makes the causes visible, refusals excepted.
+// Is makes the causes visible, except refusals.
 func (e *outageError) Is(target error) bool {
 	return target == aead.ErrKeyServiceUnavailable ||
 		target != aead.ErrUnauthentic && target != aead.ErrUnknownKey && errors.Is(e.cause, target)
@@ -113,7 +114,7 @@ func (e *outageError) Is(target error) bool {
 // As makes the causes visible.
 func (e *outageError) As(target any) bool { return errors.As(e.cause, target) }
 
-// unmarkedError is the failure of an AEAD that does not say whether it refused.
+// unmarkedError is the failure of an AEAD whose error does not show whether it refused the value.
 type unmarkedError struct{ outageError }
 
 func (e *unmarkedError) Error() string {

@@ -11,8 +11,8 @@ import (
 )
 
 // SCAN names entries in no order, and each may be sealed under its own data key. A key service needs milliseconds to
-// unwrap one. A run would mostly wait for that if it asked for one at a time, or again for keys that an aead.Envelope has
-// dropped.
+// unwrap one. A run would spend most of its time waiting if it unwrapped one at a time, or unwrapped keys again that an
+// aead.Envelope has dropped.
 const (
 	// dataKeysAtOnce is how many data keys a worker uses at a time, few compared with what an Envelope holds.
 	dataKeysAtOnce = 32
@@ -57,7 +57,7 @@ func ByDataKey(ctx context.Context, n int, dataKey func(i int) string, open func
 					return nil
 				})
 			}
-			_ = g.Wait() // a failure comes again when the value is visited
+			_ = g.Wait() // the failure occurs again when the value is visited
 		}
 		for _, i := range order[:end] {
 			if err := visit(i); err != nil {

@@ -38,8 +38,8 @@ func FormOf(b []byte) Form {
 	}
 }
 
-// IsNumber reports whether b is a whole number in the only form that INCR accepts and leaves: decimal, 64 bits, no sign
-// but a minus, no leading zeros (util.c, string2ll).
+// IsNumber reports whether b is a whole number in the only form that INCR accepts and writes: decimal, 64 bits, no sign
+// except a minus, no leading zeros (util.c, string2ll).
 func IsNumber(b []byte) bool {
 	const longest = len("-9223372036854775808")
 	if len(b) == 0 || len(b) > longest || b[len(b)-1] < '0' || b[len(b)-1] > '9' {

@@ -33,18 +33,18 @@ func NewKeys(namespace string, keys ...tink.AEADWithContext) (Keys, error) {
 }
 
 const (
-	// attempts is how often a key is asked that gives no answer. A batch with many values would never pass a key service
-	// that fails now and then if each failure repeated the batch.
+	// attempts is how often a key service that does not answer is asked again. If each failure repeated the whole batch,
+	// a batch with many values would never succeed with a key service that fails now and then.
 	attempts = 4
 	pause    = 20 * time.Millisecond
-	// turns is how often a value comes again whose data key was turned away (aead.ErrTooManyDataKeys), about a minute. An
-	// Envelope turns away nine data keys for each that it has unwrapped while planted values use up its calls.
+	// turns is how often a value is opened again whose data key was rejected (aead.ErrTooManyDataKeys): for about a
+	// minute. While planted values use up the calls of an Envelope, it rejects nine data keys for each that it unwraps.
 	turns     = 128
 	mostPause = 500 * time.Millisecond
 )
 
-// Open opens a value whose header has n bytes, and returns the index of the key that opened it. If lastFirst, it asks the
-// last key first: to ask a key service about a value that it will refuse costs a call. An outage of any key is an outage,
+// Open opens a value whose header has n bytes, and returns the index of the key that opened it. If lastFirst, it tries
+// the last key first, to save the call to a key service that would refuse the value. An outage of any key is an outage,
 // unless another key opens the value. All keys are asked again as Ask says.
 func (k Keys) Open(ctx context.Context, lastFirst bool, key string, stored []byte, n int) (plaintext []byte, index int, err error) {
 	err = Ask(ctx, func(ctx context.Context) (err error) {
@@ -74,8 +74,8 @@ func (k Keys) openOnce(ctx context.Context, lastFirst bool, key string, stored [
 	return nil, -1, worst
 }
 
-// Ask repeats a question to a key a few times while the key service fails, and for about a minute while the data key is
-// turned away. It returns the last answer.
+// Ask calls do again, a few times while the key service fails, and for about a minute while the data key is rejected.
+// It returns the last error.
 func Ask(ctx context.Context, do func(ctx context.Context) error) error {
 	failures, turnedAway := 0, 0
 	for wait := pause; ; {
@@ -105,7 +105,8 @@ func Ask(ctx context.Context, do func(ctx context.Context) error) error {
 	}
 }
 
-// Header reads the header of a sealed cache value. It is not ok for anything else, or if this release does not know it.
+// Header reads the header of a sealed cache value. ok is false for any other value, and for a format that this release does
+// not know.
 func Header(b []byte) (h wire.Header, n int, ok bool) {
 	h, n, err := wire.Parse(b)
 	return h, n, err == nil && h.Kind == wire.CacheValue

@@ -10,7 +10,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// MinCompressedBytes is the least length of a value that Pack compresses. A shorter one saves too little.
+// MinCompressedBytes is the least length of a value that Pack compresses. Compression of a shorter value saves too little.
 const MinCompressedBytes = 512
 
 // Codec says which codec compresses.
@@ -29,7 +29,7 @@ type Packer struct {
 	minBytes int
 	padding  bool
 	maxBytes int
-	// compressor is made at the first use, because a store that meets no compressed value should not hold its memory.
+	// compressor is made at the first use, because a store without compressed values should not hold its memory.
 	compressor func() (*compress.Codec, error)
 }
 
@@ -42,10 +42,9 @@ func New(codec Codec, minBytes int, padding bool, maxBytes int) *Packer {
 	}
 }
 
-// Pack returns the plaintext of an encoded value of type h.Type with its labels, and sets the flags in h that say how it is
-// made. h.Flags says whether the key is named. If nothing is to be added, the plaintext is value itself. Otherwise it is
-// written to buf, which grows as needed. Key and
-// tags that are too long are wire.ErrTooLarge.
+// Pack returns the plaintext of an encoded value of type h.Type with its labels, and sets the flags in h that describe its
+// form. h.Flags says whether the key is named. If nothing is to be added, the plaintext is value itself. Otherwise it is
+// written to buf, which grows as needed. Key and tags that are too long are wire.ErrTooLarge.
 func (p *Packer) Pack(buf *[]byte, h *wire.Header, l wire.Labels, value []byte) ([]byte, error) {
 	h.Flags |= l.Flags()
 	if n := l.Size(h.Flags); n > wire.MaxLabelsBytes {

@@ -59,9 +59,9 @@ func (c *Check) Seal(ctx context.Context) ([]byte, error) {
 	return c.box.Seal(ctx, nil, wire.Header{Type: wire.Bytes}, []byte(content), Name)
 }
 
-// Open returns nil if the AEAD opens the entry, which it leaves as it is. box.Refused(err) reports that its keys are other
-// ones. The entry can also be plaintext (wire.ErrNotSealed), of a later release (wire.ErrUnsupportedFormat), or not to be
-// opened now (aead.ErrKeyServiceUnavailable).
+// Open returns nil if the AEAD opens the entry. It does not change the entry. box.Refused(err) reports that the entry is
+// under other keys. Other errors: the entry is plaintext (wire.ErrNotSealed), it was written by a later release
+// (wire.ErrUnsupportedFormat), or the key service did not answer (aead.ErrKeyServiceUnavailable).
 func (c *Check) Open(ctx context.Context, stored []byte) error {
 	h, n, err := c.box.Parse(stored)
 	if err != nil {
@@ -80,7 +80,7 @@ func (c *Check) Open(ctx context.Context, stored []byte) error {
 	return nil
 }
 
-// Outdated reports whether an entry that opens names another key than fresh, an entry of this moment. Where keys show
+// Outdated reports whether an entry that opens names another key than fresh, an entry of this moment. If keys show
 // neither an id nor a version, entries are never outdated.
 func Outdated(stored, fresh []byte) bool {
 	if len(stored) < wire.HeaderSize || len(fresh) < wire.HeaderSize {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// patience is how long a lock may stay with one holder before the others go on without it.
+// patience is how long one goroutine may hold a lock before the others continue without it.
 const patience = 100 * time.Millisecond
 
 // A Set holds a lock for each key in use. The zero value is ready.
@@ -25,7 +25,7 @@ type Set struct {
 type lock struct {
 	free  chan struct{} // holds a token while the lock is free
 	turns atomic.Uint64 // how often the lock was taken
-	users int           // goroutines that hold the lock, wait for it or went on without it
+	users int           // goroutines that hold the lock, wait for it, or continue without it
 }
 
 // Lock waits for the lock of key, or until one holder has kept it for 100 ms. The caller calls unlock once. The error

@@ -78,7 +78,7 @@ func (w *Window) Policy() Policy {
 	if w.ended.Load() {
 		return Reject
 	}
-	// The wall clock goes on while a machine sleeps. The monotonic clock is not set back.
+	// The wall clock continues while a machine sleeps. The monotonic clock is never set back.
 	if now := w.now(); !now.Round(0).Before(w.until) || !now.Before(w.deadline) {
 		w.ended.Store(true)
 		return Reject

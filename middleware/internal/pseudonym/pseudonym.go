@@ -53,7 +53,7 @@ type prfKey struct {
 	appender appendPRF
 }
 
-// appendPRF is a PRF that appends its output to given memory. Those of aead.OpenPRF do.
+// appendPRF is a PRF that appends its output to given memory, as the PRFs of aead.OpenPRF do.
 type appendPRF interface {
 	AppendPRF(dst, input []byte, outputLength uint32) ([]byte, error)
 }
@@ -112,7 +112,7 @@ func (s *Set) order() {
 // Len returns the number of keys. They are numbered from 0, the primary key.
 func (s *Set) Len() int { return len(s.keys) }
 
-// Oldest returns the number of the key that all processes take for the oldest one.
+// Oldest returns the number of the key that all processes treat as the oldest one.
 func (s *Set) Oldest() int { return s.oldest }
 
 // Ordered reports whether the age of the keys is known. Without it the lowest id counts as the oldest.

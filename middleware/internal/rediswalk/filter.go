@@ -13,7 +13,7 @@ type Filter struct {
 }
 
 // NewFilter returns a filter for a scan of the stored names that start with scope. The prefixes are of keys in a
-// namespace, "" for none, or of stored names if stored is set. A prefix that cannot match, or that leaves nothing of the
+// namespace, "" for none, or of stored names if stored is set. A prefix that cannot match, or that covers the whole
 // scope, is an error. Errors name a prefix by its position, because prefixes are key names.
 func NewFilter(what string, prefixes []string, namespace string, stored bool, scope string) (*Filter, error) {
 	f := &Filter{matched: make([]atomic.Bool, len(prefixes))}
@@ -67,7 +67,7 @@ func (f *Filter) Matched() []bool {
 	return m
 }
 
-// Restore sets what an earlier run has matched.
+// Restore sets which prefixes an earlier run has matched.
 func (f *Filter) Restore(matched []bool) {
 	for i := range min(len(matched), len(f.matched)) {
 		f.matched[i].Store(matched[i])

@@ -35,7 +35,7 @@ const (
 	inspectEach = time.Second
 )
 
-// Watch runs until ctx ends. A server that does not answer is left to the run's own calls.
+// Watch runs until ctx ends. If a server does not answer, Watch ignores that: the calls of the run report it.
 func (g Guard) Watch(ctx context.Context, s *Servers, t *Throttle) {
 	every := pingEvery
 	switch {
@@ -91,7 +91,7 @@ func percentile99(times []time.Duration) time.Duration {
 	return sorted[min(len(sorted)-2, len(sorted)*99/100)]
 }
 
-// State is what INFO says of a master.
+// State holds the fields of INFO of a master.
 type State struct {
 	RunID      string
 	UsedMemory int64

@@ -15,8 +15,8 @@ import (
 // retryFor is how long a batch or a command is tried again while Redis or the key service fails.
 const retryFor = 30 * time.Second
 
-// Retry repeats what fails for a reason that may pass, for half a minute after the first failure. The time before it does not
-// count, because a run may be paused or throttled in do. do must be safe to repeat.
+// Retry repeats do after a transient failure, for half a minute from the first failure. The time before the first failure
+// does not count, because a run may be paused or throttled in do. do must be safe to repeat.
 func Retry(ctx context.Context, log *slog.Logger, what string, do func(ctx context.Context) error) error {
 	const most = 2 * time.Second
 	var until time.Time
@@ -46,7 +46,8 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// transient reports whether an error may pass. A command that the server always refuses is not repeated.
+// transient reports whether a repeated call may succeed after this error. A command that the server always refuses is not
+// repeated.
 func transient(err error) bool {
 	if errors.Is(err, aead.ErrKeyServiceUnavailable) || errors.Is(err, aead.ErrTooManyDataKeys) {
 		return true

@@ -16,7 +16,7 @@ import (
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
-// RunsName is the name of a hash in each database that records the writing runs. A run that goes on from a checkpoint
+// RunsName is the name of a hash in each database that records the writing runs. A run that resumes from a checkpoint
 // finds there whether another run has undone its work since.
 const RunsName = "sealcache.runs"
 
@@ -40,7 +40,7 @@ type Run struct {
 // complete, or another run with other settings has changed the same names since.
 var ErrRunUndone = errors.New("its run is complete, or the data was flushed or changed by another run since")
 
-// ErrOpposed reports that an opposite run changed the same names while a run was under way.
+// ErrOpposed reports that an opposite run changed the same names during a run: one of them seals, and the other unseals.
 var ErrOpposed = errors.New("an opposite run changed the same names at the same time")
 
 // ErrRunsRefused reports that the user may not write the records.
@@ -128,7 +128,7 @@ func parseRun(text string) (Run, bool) {
 
 func isHex(s string, n int) bool { return len(s) == n && strings.Trim(s, "0123456789abcdef") == "" }
 
-// pruneRuns keeps the records few. A run whose record is gone starts from the beginning.
+// pruneRuns removes the oldest records. A run whose record is gone starts from the beginning.
 func (s *Servers) pruneRuns(ctx context.Context) error {
 	all, err := s.runs(ctx)
 	if err != nil || len(all) <= maxRuns {
@@ -145,7 +145,7 @@ func (s *Servers) pruneRuns(ctx context.Context) error {
 	return nil
 }
 
-// CheckRun returns ErrRunUndone if a run cannot go on.
+// CheckRun returns ErrRunUndone if a run cannot be resumed.
 func (s *Servers) CheckRun(ctx context.Context, id string) error {
 	all, err := s.runs(ctx)
 	if err != nil {

@@ -190,8 +190,8 @@ func (s *Servers) At(ctx context.Context, database int) (*Servers, error) {
 	return &other, nil
 }
 
-// RunID names the run of a server and its history since it last changed its role. A replica that was promoted has begun
-// another history. The order of a scan ends with either. It is empty if the server does not offer INFO.
+// RunID identifies the run of a server and its history since it last changed its role. A promoted replica has another
+// history. If either changes, the cursors of a scan become invalid. RunID is empty if the server does not offer INFO.
 func (s *Servers) RunID(ctx context.Context, node redis.Cmdable) (string, error) {
 	info, err := node.Info(ctx).Result()
 	switch {
@@ -224,7 +224,7 @@ func (s *Servers) RunID(ctx context.Context, node redis.Cmdable) (string, error)
 	return run + " " + history, nil
 }
 
-// notClusterNode returns ErrClusterNode if a server whose INFO does not tell answers as a node of a Cluster does.
+// notClusterNode returns ErrClusterNode if a server whose INFO does not show its mode answers like a node of a Cluster.
 func (s *Servers) notClusterNode(ctx context.Context, node redis.Cmdable) error {
 	if s.cluster != nil {
 		return nil
@@ -235,7 +235,7 @@ func (s *Servers) notClusterNode(ctx context.Context, node redis.Cmdable) error 
 	return nil // a server that answers in any other way has no cluster support, or hides it; its scan is unwatched anyway
 }
 
-// restoreDefaults makes options of a client usable for another client, which fills in defaults again.
+// restoreDefaults prepares the options of one client for another client, which fills in defaults again.
 func restoreDefaults(o *redis.Options) {
 	o.PushNotificationProcessor = nil // belongs to the first client
 	// The first client has replaced 0 by its defaults, and -1 by 0.

@@ -9,9 +9,9 @@ import (
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
-// Untouched returns the same servers by a client whose reads do not count as use of an entry (CLIENT NO-TOUCH, Redis 7.2),
-// so that they do not delay its eviction. The caller closes its Client. It is nil if the servers do not offer this or the
-// client cannot be copied.
+// Untouched returns the same servers with a client whose reads do not change the idle times of entries (CLIENT NO-TOUCH,
+// Redis 7.2), and so do not delay their eviction. The caller closes its Client. It is nil if the servers do not offer this
+// or the client cannot be copied.
 func (s *Servers) Untouched(ctx context.Context) *Servers {
 	var refused atomic.Bool
 	noTouch := func(next func(ctx context.Context, cn *redis.Conn) error) func(ctx context.Context, cn *redis.Conn) error {

@@ -18,8 +18,9 @@ import (
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
-// Walk scans the names of a database on every master and gives them in batches to workers. The result of a batch, a C,
-// is committed in the order of the scan. All names before the cursor of a track are committed, and none after it.
+// Walk scans the names of a database on every master and passes them in batches to workers. The result of a batch has
+// the type C. Results are committed in the order of the scan. All names before the cursor of a track are committed,
+// and none after it.
 type Walk[C any] struct {
 	Servers  *Servers
 	Pattern  string
@@ -69,8 +70,8 @@ type batch[C any] struct {
 }
 
 const (
-	// OthersPerName is how many names that do not match the pattern count as one that does. Redis spends 1.25 us on a
-	// name of SCAN, and about ten times that on an entry that is read and written.
+	// OthersPerName is how many names that do not match the pattern count as one matching name. Redis spends 1.25 us
+	// on a name of SCAN, and about ten times that on an entry that is read and written.
 	OthersPerName = 10
 
 	// gatherFor is how long names of several calls of SCAN are gathered to one batch. A call names few where most of a
@@ -199,7 +200,7 @@ func (w *Walk[C]) settle(ctx context.Context) (unowned bool) {
 		if err == nil && now.same(last) {
 			return false
 		}
-		// A slot that moves is without a master for a moment only.
+		// A moving slot lacks a master only for a moment.
 		unowned = err == nil && now.unowned > 0 && now.digest == last.digest
 		last = now
 		wait(ctx, pause)
@@ -354,7 +355,7 @@ func (w *Walk[C]) drain(ctx context.Context, t *Track[C]) error {
 	return nil
 }
 
-// orMoved turns the failure of a master into errMoved if the layout has changed.
+// orMoved returns errMoved instead of err if the layout has changed.
 func (w *Walk[C]) orMoved(ctx context.Context, at layout, err error) error {
 	if err == nil || w.Servers.cluster == nil || ctx.Err() != nil {
 		return err
@@ -405,7 +406,7 @@ func (w *Walk[C]) Fraction() float64 {
 	return sum / float64(len(w.Tracks))
 }
 
-// Retry repeats what fails for a reason that may pass, for half a minute. All callers can repeat their work.
+// Retry repeats do after a transient failure, for half a minute.
 func (w *Walk[C]) Retry(ctx context.Context, what string, do func(ctx context.Context) error) error {
 	return Retry(ctx, w.Log, what, do)
 }

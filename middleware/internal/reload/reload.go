@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// interval is the least time between two reloads. Without it, a store full of values under a lost key would cause a
-	// storm of calls.
+	// interval is the least time between two reloads. Without it, a store full of values under a lost key would cause
+	// many calls.
 	interval = 10 * time.Second
 	// timeout bounds one reload, whose caller may have no deadline.
 	timeout = 10 * time.Second
@@ -99,7 +99,7 @@ func (r *Reloader) Run(ctx context.Context, since time.Time) (Answer, error) {
 	return r.result(since)
 }
 
-// run reloads once. The context of its caller gives values only.
+// run reloads once. It takes only the values of its caller's context, not its end.
 func (r *Reloader) run(ctx context.Context, done chan<- struct{}) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
@@ -114,7 +114,7 @@ func (r *Reloader) run(ctx context.Context, done chan<- struct{}) {
 	close(done)
 }
 
-// call makes a panic an error, because no caller could recover from it.
+// call turns a panic into an error, because no caller could recover from it.
 func (r *Reloader) call(ctx context.Context) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

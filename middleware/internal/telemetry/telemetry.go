@@ -24,14 +24,14 @@ import (
 	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
-// Config says where a package reports. Its zero value logs to slog.Default() and measures nothing.
+// Config holds the logger and the providers of a package. Its zero value logs to slog.Default() and measures nothing.
 type Config struct {
 	logger  *slog.Logger
 	meters  metric.MeterProvider
 	tracers trace.TracerProvider
 }
 
-// SetLogger serves the option WithLogger.
+// SetLogger implements the option WithLogger.
 func (c *Config) SetLogger(l *slog.Logger) error {
 	if l == nil {
 		return errors.New("WithLogger: the logger is nil")
@@ -40,7 +40,7 @@ func (c *Config) SetLogger(l *slog.Logger) error {
 	return nil
 }
 
-// SetMeterProvider serves the option WithMeterProvider.
+// SetMeterProvider implements the option WithMeterProvider.
 func (c *Config) SetMeterProvider(p metric.MeterProvider) error {
 	if nilcheck.IsNil(p) {
 		return errors.New("WithMeterProvider: the provider is nil")
@@ -49,7 +49,7 @@ func (c *Config) SetMeterProvider(p metric.MeterProvider) error {
 	return nil
 }
 
-// SetTracerProvider serves the option WithTracerProvider.
+// SetTracerProvider implements the option WithTracerProvider.
 func (c *Config) SetTracerProvider(p trace.TracerProvider) error {
 	if nilcheck.IsNil(p) {
 		return errors.New("WithTracerProvider: the provider is nil")
@@ -179,7 +179,7 @@ type Limiter struct{ limit *rate.Limiter }
 // NewLimiter returns a Limiter.
 func NewLimiter() Limiter { return Limiter{rate.NewLimiter(rate.Every(time.Second), 10)} }
 
-// NewLimiterEvery returns a Limiter for a state that is found again at each check: one line in each interval.
+// NewLimiterEvery returns a Limiter that allows one line in each interval, for a state that each check finds again.
 func NewLimiterEvery(interval time.Duration) Limiter {
 	return Limiter{rate.NewLimiter(rate.Every(interval), 1)}
 }

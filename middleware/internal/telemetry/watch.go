@@ -23,7 +23,7 @@ func (m *Meter) Total(name, count, description string) {
 	m.watched = append(m.watched, watched{count, o})
 }
 
-// Level is Total for a number that also falls.
+// Level is Total for a number that can also decrease.
 func (m *Meter) Level(name, count, description string) {
 	if m.meter == nil {
 		return
@@ -33,8 +33,8 @@ func (m *Meter) Level(name, count, description string) {
 	m.watched = append(m.watched, watched{count, o})
 }
 
-// Watch reports the declared instruments from what read returns by their counts, until stop is called. A count that read
-// does not return is not reported. Without a meter provider it does nothing.
+// Watch reports the declared instruments with the counts that read returns, until stop is called. A count that read does
+// not return is not reported. Without a meter provider it does nothing.
 func (m *Meter) Watch(read func() map[string]int64) (stop func() error, err error) {
 	if m.meter == nil || len(m.watched) == 0 {
 		return func() error { return nil }, nil

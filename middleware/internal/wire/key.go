@@ -8,9 +8,9 @@ import (
 	"fmt"
 )
 
-// Key is how a ciphertext names the key that sealed it. Reading it needs no key, and nothing proves it. It goes by the
-// form of the bytes: a Tink keyset writes a prefix of five bytes, a Tink KMS envelope a length of four and a wrapped data
-// key. The ciphertext of another AEAD may have one of these forms by chance.
+// Key describes how a ciphertext names the key that sealed it. Reading it needs no key, and it is not authenticated. It
+// is derived from the form of the bytes: a Tink keyset writes a prefix of five bytes, a Tink KMS envelope a length of
+// four and a wrapped data key. The ciphertext of another AEAD may have one of these forms by chance.
 type Key struct {
 	// Wrapped is the wrapped data key of an envelope, as part of the ciphertext. It is nil without an envelope.
 	Wrapped []byte
@@ -43,7 +43,7 @@ const (
 	passphraseWrapped    = len(passphraseStart) + passphraseCommitment + 12 + minPayload // and the key
 )
 
-// KeyOf returns how an AEAD's ciphertext names its key.
+// KeyOf returns the Key of an AEAD's ciphertext.
 func KeyOf(ct []byte) Key {
 	if len(ct) > lenSize {
 		n := int(binary.BigEndian.Uint32(ct))
@@ -81,7 +81,7 @@ func vaultVersion(wrapped []byte) string {
 	return "v" + string(digits)
 }
 
-// Envelope reports whether the value was sealed under a data key, which stands wrapped in it.
+// Envelope reports whether the value was sealed under a data key, whose wrapped form it contains.
 func (k Key) Envelope() bool { return k.Wrapped != nil }
 
 // DataKey is the fingerprint of the wrapped data key: the first 8 bytes of its SHA-256, in hexadecimal. It is empty

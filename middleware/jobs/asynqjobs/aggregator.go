@@ -11,11 +11,11 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// aggregator opens the members of a group, has the application make one task of them, and seals that task.
+// aggregator opens the members of a group, passes them to the application's aggregator, and seals the task that it returns.
 //
-// asynq tells it neither the members' queue nor their ids. The members claim both, and open only if they were enqueued there.
-// Two members that claim one id are copies. The resulting task is bound to the queue that the members claim, so that a handler
-// on another queue, to which an attacker moved the group, refuses it.
+// asynq passes neither the members' queue nor their ids. Each member claims both (see identity.go), and opens only if the
+// claim is true. Two members that claim one id are copies. The resulting task is bound to the queue that the members claim, so
+// that a handler on another queue, to which an attacker moved the group, refuses it.
 type aggregator struct {
 	e      *jobs.Encryptor
 	next   asynq.GroupAggregator
@@ -26,8 +26,8 @@ type aggregator struct {
 }
 
 const (
-	// groupOpening bounds the opening of a group, and groupSealing the work after it. asynq takes a group back two minutes
-	// after it began.
+	// groupOpening bounds the opening of a group, and groupSealing the work after it. Two minutes after it began, asynq
+	// puts the members of a group back.
 	groupOpening = 30 * time.Second
 	groupSealing = 60 * time.Second
 )
@@ -81,8 +81,9 @@ func (a *aggregator) Aggregate(group string, tasks []*asynq.Task) *asynq.Task {
 	return a.seal(ctx, queue, t)
 }
 
-// unanswered returns a member whose key could not be asked, if no key of the group answered: that is an outage. If
-// some were answered, an attacker may have planted the others, and the group must not wait for them.
+// unanswered returns a member whose key service did not answer, if it answered for no member of the group: that is
+// an outage. If it answered for some members, an attacker may have planted the others, and the group must not wait
+// for them.
 func unanswered(members []groupMember) (groupMember, *Refusal) {
 	var waiting groupMember
 	var why *Refusal
@@ -95,7 +96,7 @@ func unanswered(members []groupMember) (groupMember, *Refusal) {
 		}
 		r := refusal(m.err)
 		switch {
-		case r.unanswered() || r.Reason == ReasonOther: // the time for opening ended
+		case r.unanswered() || r.Reason == ReasonOther: // the time limit for opening has passed
 			waiting, why = m, r
 		case r.Reason == ReasonUnauthentic && !errors.Is(m.err, errClaim):
 			return groupMember{}, nil
@@ -104,8 +105,8 @@ func unanswered(members []groupMember) (groupMember, *Refusal) {
 	return waiting, why
 }
 
-// seal seals the task that the application made of the readable members. It returns nil, and the members are put
-// back, if that fails.
+// seal seals the task that the application made of the readable members. If sealing fails, it returns nil, and
+// asynq puts the members back.
 func (a *aggregator) seal(ctx context.Context, queue string, t *asynq.Task) *asynq.Task {
 	var forced []asynq.Option
 	if queue != "" {

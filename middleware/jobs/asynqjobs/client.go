@@ -54,15 +54,14 @@ func (c *Client) Enqueue(t *asynq.Task, opts ...asynq.Option) (*asynq.TaskInfo, 
 	return c.EnqueueContext(context.Background(), t, opts...)
 }
 
-// EnqueueContext seals t and enqueues it. It takes the options of asynq, including those that t was made with, and gives them
-// the meaning that asynq does. It refuses options of a type that this release does not know. It does not change t. The
-// returned TaskInfo describes the plaintext task. With jobs.WritePlaintext the task is enqueued as plaintext; see
-// WithPlaintext.
+// EnqueueContext seals t and enqueues it. It takes the options of asynq, including those that t was made with, and they mean
+// the same as in asynq. It refuses options of a type that this release does not know. It does not change t. The returned
+// TaskInfo describes the plaintext task. With jobs.WritePlaintext the task is enqueued as plaintext; see WithPlaintext.
 //
 // Unique needs jobs.WithPRF. asynq then compares a keyed token of type, queue and payload. A reader of two tokens learns
-// whether the tasks are equal, and nothing else. The promise holds among sealed tasks, and among plaintext tasks, but not
-// between the two: while a rollout goes from jobs.WritePlaintext to jobs.ReadPlaintext, a job that waits as plaintext and its
-// sealed twin both run.
+// whether the tasks are equal, and nothing else. Sealed tasks are compared with sealed tasks, and plaintext tasks with
+// plaintext tasks. During a rollout from jobs.WritePlaintext to jobs.ReadPlaintext, a waiting plaintext task and its sealed
+// duplicate both run.
 //
 // Errors: asynq.ErrDuplicateTask, asynq.ErrTaskIDConflict, ErrAlreadySealed, jobs.ErrTooLarge, jobs.ErrKeyServiceUnavailable,
 // jobs.ErrNoPRF, those of ctx and of Redis. After an error nothing was enqueued, unless the connection broke before Redis
@@ -71,7 +70,7 @@ func (c *Client) EnqueueContext(ctx context.Context, t *asynq.Task, opts ...asyn
 	return c.enqueueTask(ctx, t, opts, nil)
 }
 
-// enqueueTask is EnqueueContext for a task that may be a tick.
+// enqueueTask is EnqueueContext for a task that may belong to a tick of a schedule.
 func (c *Client) enqueueTask(ctx context.Context, t *asynq.Task, opts []asynq.Option, tick *Tick) (*asynq.TaskInfo, error) {
 	ctx, span := c.tel.startEnqueue(ctx)
 	info, err := c.enqueueOver(ctx, c.c, t, opts, tick)
@@ -142,7 +141,7 @@ func enqueueOutcome(err error) string {
 }
 
 // OpenResult returns the result that the handler gave to WriteResult, or nil if there is none yet. info comes from an
-// asynq.Inspector. Errors are those of jobs.Encryptor.Open. While plaintext is tolerated, a plaintext result is returned as it
+// asynq.Inspector. Errors are those of jobs.Encryptor.Open. While plaintext is accepted, a plaintext result is returned as it
 // is.
 func (c *Client) OpenResult(ctx context.Context, info *asynq.TaskInfo) ([]byte, error) {
 	b, err := OpenResult(ctx, c.e, info)
@@ -152,7 +151,7 @@ func (c *Client) OpenResult(ctx context.Context, info *asynq.TaskInfo) ([]byte, 
 	return b, err
 }
 
-// openTask is OpenTask. While plaintext is tolerated, a plaintext task is returned as it is.
+// openTask is OpenTask. While plaintext is accepted, a plaintext task is returned as it is.
 func (c *Client) openTask(ctx context.Context, info *asynq.TaskInfo) (*asynq.Task, error) {
 	t, err := OpenTask(ctx, c.e, info)
 	if errors.Is(err, jobs.ErrNotSealed) && c.cfg.tolerant() {
@@ -161,7 +160,7 @@ func (c *Client) openTask(ctx context.Context, info *asynq.TaskInfo) (*asynq.Tas
 	return t, err
 }
 
-// Ping asks whether Redis answers.
+// Ping returns an error if Redis does not answer.
 func (c *Client) Ping() error { return redisError(c.c.Ping()) }
 
 // Close ends the checks of WithQueueCheck and closes the asynq client. asynq returns an error if the client was made from a

@@ -7,8 +7,8 @@ import (
 )
 
 // A Codec turns arguments or results into bytes and back. It must be safe for concurrent use. Encode is called before a value
-// is sealed, and Decode after it has been opened. Decode gets bytes that this package has authenticated, except while plaintext
-// is tolerated. The texts of its errors are not passed on, because they may quote a value.
+// is sealed, and Decode after it has been opened. Decode gets bytes that this package has authenticated, except while
+// plaintext is accepted. The texts of its errors are not passed on, because they may quote a value.
 type Codec[T any] interface {
 	Encode(value T) ([]byte, error)
 	Decode(b []byte) (T, error)
@@ -29,7 +29,7 @@ func (jsonCodec[T]) Decode(b []byte) (value T, err error) {
 	return value, err
 }
 
-// encode and decode give every failure of a codec, panics included, the form of ErrCodec.
+// encode and decode turn every failure of a codec, panics included, into an ErrCodec.
 
 func encode[T any](c Codec[T], value T) (b []byte, err error) {
 	defer recoverCodec[T](&err)

@@ -14,7 +14,7 @@ import (
 
 // Config returns cfg with its functions wrapped. ErrorHandler, RetryDelayFunc and GroupAggregator see opened tasks. They and
 // IsFailure see errors with their own texts. The result of the aggregator is sealed. Everything else is as in cfg. IsFailure
-// sees the text of a panic sealed, because asynq does not tell it the task; asynq.IsPanicError recognizes it.
+// gets the text of a panic still sealed, because asynq does not pass the task to it; asynq.IsPanicError recognizes a panic.
 //
 // Queues must be the queues of the server: members of groups are checked against them.
 //
@@ -25,8 +25,8 @@ import (
 // A GroupAggregator needs WithGroupClient. A group is opened as a whole, many members at a time, in at most 30
 // seconds. If the key service is down, the group is put back. Members that do not open, which an attacker may have
 // planted, do not stop the others: each becomes a separate task; see WithGroupClient. Set GroupMaxSize if an
-// aggregated task may become larger than jobs.WithMaxPayloadBytes: the members of a task that does are put back and
-// logged each time.
+// aggregated task may become larger than jobs.WithMaxPayloadBytes: if a task does, its members are put back, and
+// this is logged each time.
 func Config(e *jobs.Encryptor, cfg asynq.Config, opts ...Option) (asynq.Config, error) {
 	c, err := newConfig(e, opts)
 	if err != nil {
@@ -82,7 +82,7 @@ func retryDelay(e *jobs.Encryptor, delay asynq.RetryDelayFunc) asynq.RetryDelayF
 		if delay == nil {
 			return asynq.DefaultRetryDelayFunc(n, err, t)
 		}
-		// asynq tells neither queue nor id.
+		// asynq passes neither queue nor id.
 		task, opened := reveal(context.Background(), e, t, identity{}, false, err)
 		return delay(n, opened, task)
 	}
@@ -100,7 +100,7 @@ func cause(err error) error {
 // revealTimeout bounds the opening of a task for an ErrorHandler or a RetryDelayFunc.
 const revealTimeout = 5 * time.Second
 
-// reveal returns a task and its error as the application knows them, as far as they open.
+// reveal returns a task and its error with opened contents. What does not open stays as stored.
 func reveal(ctx context.Context, e *jobs.Encryptor, t *asynq.Task, at identity, known bool, err error) (*asynq.Task, error) {
 	var f *failure
 	if errors.As(err, &f) {

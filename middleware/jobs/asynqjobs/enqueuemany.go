@@ -17,9 +17,9 @@ import (
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
-// WithPipeline has Client.EnqueueMany send its tasks in pipelines over rdb. asynq hides the Redis client of an asynq.Client, so
-// rdb must lead to the same Redis and database. It is not closed. A caller that makes the asynq.Client with
-// asynq.NewClientFromRedisClient gives the same client to both. The option concerns NewClient.
+// WithPipeline has Client.EnqueueMany send its tasks in pipelines over rdb. asynq hides the Redis client of an asynq.Client,
+// so rdb must lead to the same Redis and database. It is not closed. A caller that makes the asynq.Client with
+// asynq.NewClientFromRedisClient gives the same client to both. Only NewClient uses the option.
 func WithPipeline(rdb redis.UniversalClient) Option {
 	return func(c *config) error {
 		if rdb == nil {
@@ -41,15 +41,15 @@ const (
 	pipelinedBytes = 4 << 20
 )
 
-// EnqueueMany seals tasks and enqueues them, each as EnqueueContext does, in their order. opts apply to every task, after those
-// that it was made with by asynq.NewTask. A TaskID among opts is refused. The infos are in the order of the tasks, and nil
-// for each task that failed. EnqueueMany is not a transaction: a *BatchError has the tasks that failed, and all others are
-// enqueued. Any other error is about opts, and then nothing was sent.
+// EnqueueMany seals tasks and enqueues them, each as EnqueueContext does, in their order. opts apply to every task, after
+// those that it was made with by asynq.NewTask. A TaskID among opts is an error. The infos are in the order of the tasks, and
+// nil for each task that failed. EnqueueMany is not a transaction: a *BatchError lists the tasks that failed, and all others
+// are enqueued. Any other error is about opts, and then nothing was sent.
 //
-// With WithPipeline, a thousand tasks or 4 MiB at a time make one round trip; in a Cluster, one to each node. The first task of a
-// queue makes one more, as with asynq. Each task is sent once: none runs twice because a connection broke. If Redis did not
-// reply, the error of a task is ErrUnknownOutcome. Once ctx ends, no further tasks are sent. A client with
-// redis.Options.ContextTimeoutEnabled also gives up a reply at the deadline of ctx.
+// With WithPipeline, a thousand tasks or 4 MiB at a time make one round trip; in a Cluster, one to each node. The first task
+// of a queue makes one more, as with asynq. Each task is sent once: none runs twice because a connection broke. If Redis did
+// not reply, the error of a task is ErrUnknownOutcome. Once ctx ends, no further tasks are sent. A client with
+// redis.Options.ContextTimeoutEnabled also stops waiting for a reply at the deadline of ctx.
 //
 // Without WithPipeline, EnqueueMany calls EnqueueContext for one task after the other.
 func (c *Client) EnqueueMany(ctx context.Context, tasks []*asynq.Task, opts ...asynq.Option) ([]*asynq.TaskInfo, error) {
@@ -182,8 +182,8 @@ func notSent(err error) bool {
 		errors.Is(err, redis.ErrClosed)
 }
 
-// A BatchError says which tasks of EnqueueMany failed. errors.Is and errors.As find the error of any task. All other tasks are
-// enqueued. The text counts the failures by their reason.
+// A BatchError lists the tasks of EnqueueMany that failed. errors.Is and errors.As find the error of any task. All other tasks
+// are enqueued. The text counts the failures by their reason.
 type BatchError struct {
 	// Errors are the errors by the index of the task. The map is the caller's own.
 	Errors map[int]error

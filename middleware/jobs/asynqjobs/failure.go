@@ -49,8 +49,8 @@ func sealFailure(ctx context.Context, e *jobs.Encryptor, typename string, at ide
 	return asynqwire.SealedFailureText(sealed)
 }
 
-// openFailure is the inverse of sealFailure. Text before the sealed part stays, except the place of a panic that the sealed
-// text repeats.
+// openFailure is the inverse of sealFailure. It keeps text before the sealed part, except the source position of a panic,
+// which the sealed text repeats.
 func openFailure(ctx context.Context, e *jobs.Encryptor, typename string, at identity, text string) (string, error) {
 	before, sealed, ok := asynqwire.CutSealedFailure(text)
 	if !ok {
@@ -85,7 +85,8 @@ func shortened(text string) string {
 	return fmt.Sprintf("%s... (%d bytes more)", text[:n], len(text)-n)
 }
 
-// describePanic returns the text of a panic with its place in the source. Call it from the deferred function that recovered.
+// describePanic returns the text of a panic with its position in the source. Call it from the deferred function that
+// recovered.
 func describePanic(x any) string {
 	pcs := make([]uintptr, 32)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])

@@ -45,7 +45,7 @@ const (
 	knownFlags = hasName | hasHeaders | isUnique | hasMember | hasTrace | hasTick
 )
 
-// flags returns the flags of what the frame holds besides the payload.
+// flags returns one flag for each part that the frame holds besides the payload.
 func (f *frame) flags() byte {
 	var flags byte
 	if f.name != "" {

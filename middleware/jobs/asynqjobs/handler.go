@@ -69,8 +69,8 @@ func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {
 	return err
 }
 
-// release puts a held member back into its group, or returns what asynq must do with the task that holds it. If the member's
-// id is taken, the task is retried: asynq may be about to delete that very member, whose group this task came from.
+// release puts a held member back into its group. It returns nil, or the error by which asynq keeps the task that holds the
+// member. If the member's id is taken, the task is retried: asynq may be about to delete the earlier task with this id.
 func (h *handler) release(ctx context.Context, at identity, m member) error {
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		err := errNoGroupClient
@@ -86,7 +86,7 @@ func (h *handler) release(ctx context.Context, at identity, m member) error {
 	}
 }
 
-// open opens the task, or returns what asynq must do with it.
+// open opens the task, or returns the error that makes asynq retry or archive it.
 func (h *handler) open(ctx context.Context, t *asynq.Task, at identity) (*opened, error) {
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		o, err := openTask(ctx, h.e, t.Type(), t.Payload(), t.Headers(), at, false)
@@ -110,8 +110,8 @@ const (
 	longestPause = 30 * time.Second
 )
 
-// judge reports a task that did not open. It returns what asynq must do with it, or true if the caller must try again: then it
-// has waited for the pause.
+// judge counts and logs a task that did not open. It returns the error that makes asynq retry or archive the task. Or it waits
+// for the pause and returns true, and the caller tries again.
 func (h *handler) judge(ctx context.Context, at identity, err error, pause time.Duration) (*Refusal, bool) {
 	r := refusal(err)
 	if r.definite() {
@@ -122,8 +122,8 @@ func (h *handler) judge(ctx context.Context, at identity, err error, pause time.
 	if !r.unanswered() || !lastTry(ctx) {
 		return r, false
 	}
-	// asynq archives a task that has no try left, after any error. A sound job must not end there because of a key
-	// service's restart, so it waits here. When the server shuts down, asynq puts it back.
+	// asynq archives a task that has no try left, after any error. A sound job must not be archived because a key
+	// service restarts, so it waits here. When the server shuts down, asynq puts it back.
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
@@ -141,8 +141,8 @@ func lastTry(ctx context.Context) bool {
 	return ok1 && ok2 && n >= most
 }
 
-// run calls the application's handler and seals the text of its error. What belongs to a plaintext task stays plaintext while
-// plaintext is written.
+// run calls the application's handler and seals the text of its error. While plaintext is written, the error text of a
+// plaintext task stays plaintext.
 func (h *handler) run(ctx context.Context, stored *asynq.Task, o *opened, at identity) error {
 	plaintext := o.plaintext && h.cfg.writesPlaintext()
 	if o.tick != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// mayOpen reports whether a refused member may open another time: its key is missing, or could not be asked. The member may
-// be honest, and the key may come back.
+// mayOpen reports whether a refused member may open later: its key is missing, or the key service did not answer. The
+// member may be honest, and the key may be added or enabled again.
 func (m *groupMember) mayOpen() bool {
 	r := refusal(m.err)
 	return !r.definite() || r.Reason == ReasonKeyRemoved
@@ -29,7 +29,7 @@ func (m *groupMember) member() *member {
 
 // enqueueAlone enqueues refused members, each as a separate task. If returnFirst, it returns the first of them
 // instead, for asynq to enqueue: asynq wants a task of every group. The id of each task follows from its bytes, so
-// that a group that is put back and comes again adds none.
+// that no further tasks arise if the group is put back and aggregated again.
 func (a *aggregator) enqueueAlone(ctx context.Context, queue string, members []groupMember, returnFirst bool) (first *asynq.Task, err error) {
 	if returnFirst && len(members) > 0 {
 		t, opts, err := a.alone(ctx, queue, &members[0], "")
@@ -87,7 +87,7 @@ func aloneID(m *groupMember, copies map[string]int) string {
 	return id
 }
 
-// digest is of everything that a member is.
+// digest returns a hash of all parts of a member.
 func digest(m *member) string {
 	f := frame{held: m}
 	sum := sha256.Sum256(f.append(make([]byte, 0, f.size())))
@@ -98,7 +98,7 @@ func digest(m *member) string {
 const conflictPause = time.Second
 
 // enqueueAgain enqueues, after a pause, tasks whose ids were taken. An id may have been that of a task that has just put this
-// member back into its group, and is about to be deleted. Without another try the member would be kept nowhere.
+// member back into its group, and is about to be deleted. Without another try the member would be lost.
 func enqueueAgain(ctx context.Context, conflicts []func() error) error {
 	if len(conflicts) == 0 {
 		return nil
@@ -118,9 +118,9 @@ func enqueueAgain(ctx context.Context, conflicts []func() error) error {
 	return nil
 }
 
-// alone returns a refused member as a separate task. A member that may open another time is held: it is sealed into a
-// task that is tried until the member opens, and then puts it back into its group; see release. Other members stay as
-// they were found: a sealed one cannot run, because it is bound to its old id.
+// alone returns a refused member as a separate task. A member that may open later is held: it is sealed into a task
+// that is tried until the member opens, and then puts it back into its group; see release. Other members stay as they
+// were found: a sealed one cannot run, because it is bound to its old id.
 func (a *aggregator) alone(ctx context.Context, queue string, m *groupMember, id string) (*asynq.Task, []asynq.Option, error) {
 	var opts []asynq.Option
 	if queue != "" {

@@ -16,7 +16,7 @@ import (
 
 // An identity is the context to which the sealed payload of a task is bound, besides its type.
 type identity struct {
-	queue  string // empty: not bound, because an aggregator was not told
+	queue  string // empty: not bound, because an aggregator does not know it
 	id     string
 	group  string // empty: in no group
 	framed bool   // a frame is sealed, not the payload alone
@@ -35,20 +35,21 @@ func (i identity) boundID() string {
 	}
 }
 
-// reservedID starts the ids that boundID makes. Tasks with such an id are refused: they would be bound as a member of a group
-// with another id is.
+// reservedID starts the ids that boundID makes. Tasks with such an id are refused: they would be bound like a member of a
+// group with another id.
 const reservedID = "\x00"
 
-// identityOf returns what asynq says of the task of a handler's context.
+// identityOf returns the identity that asynq has put into a handler's context.
 func identityOf(ctx context.Context) (identity, bool) {
 	id, ok1 := asynq.GetTaskID(ctx)
 	queue, ok2 := asynq.GetQueueName(ctx)
 	return identity{queue: queue, id: id}, ok1 && ok2 && id != "" && queue != ""
 }
 
-// A claim follows the sealed value, because asynq tells its aggregator, its recoverer and the RetryDelayFunc neither
-// queue nor id. It is not authenticated: the value opens only if the claim is true. Where asynq does tell, the claim
-// is not used. It is not a header, because asynq encodes headers more slowly than a small job is sealed.
+// A claim follows the sealed value, because asynq passes neither queue nor id to its aggregator, its recoverer and
+// the RetryDelayFunc. The claim is not authenticated, but the value opens only if the claim is true. If asynq passes
+// queue and id, the claim is not used. It is not a header, because asynq encodes headers more slowly than a small
+// job is sealed.
 //
 //	flags(1) netstring(queue) id [netstring(group)] length(2)
 //
@@ -138,8 +139,8 @@ func parseClaim(flags byte, s string) (i identity, ok bool) {
 	return i, s == ""
 }
 
-// cutOwnClaim is cutClaim for a claim that says exactly i, framed or not. It returns nil for any other claim. It compares
-// bytes, and so allocates nothing.
+// cutOwnClaim is cutClaim for a claim of exactly the identity i, framed or not. It returns nil for any other claim. It
+// compares bytes, and so allocates nothing.
 func (i identity) cutOwnClaim(b []byte) ([]byte, identity) {
 	var memory [128]byte
 	i.framed = false

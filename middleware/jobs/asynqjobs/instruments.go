@@ -78,7 +78,7 @@ func (t *instruments) schedules(ctx context.Context, outcome string, n int) {
 	}
 }
 
-// announce logs, once at start, which plaintext tasks are tolerated.
+// announce logs, once at start, whether plaintext tasks are accepted.
 func (t *instruments) announce(c *config) {
 	switch {
 	case c.policy == jobs.RejectPlaintext:

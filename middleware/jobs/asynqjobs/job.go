@@ -11,15 +11,16 @@ import (
 )
 
 // Job is a kind of job with arguments of type T: one definition for the code that enqueues it and the code that processes it.
-// Arguments are encoded by the job's codec and travel sealed.
+// Arguments are encoded by the job's codec and sealed.
 type Job[T any] struct {
 	typename string
 	codec    Codec[T]
 	opts     []asynq.Option
 }
 
-// Define defines a job whose arguments travel as JSON. typename is the asynq type. opts apply to every task of the job, before
-// those of a single call. An empty name, and an option that this release does not know, are errors when the job is used.
+// Define defines a job whose arguments are encoded as JSON. typename is the asynq type. opts apply to every task of the job,
+// before those of a single call. An empty name, and an option that this release does not know, are errors when the job is
+// used.
 func Define[T any](typename string, opts ...asynq.Option) *Job[T] {
 	return DefineWith(typename, JSON[T](), opts...)
 }

@@ -19,7 +19,7 @@ import (
 type opened struct {
 	task      *asynq.Task // without options and ResultWriter
 	plaintext bool        // it was never sealed
-	held      *member     // there is nothing to run but this member to release
+	held      *member     // nothing is run, and this member is put back into its group
 	trace     map[string]string
 	tick      *Tick // the task is a tick
 }
@@ -78,9 +78,9 @@ func locate(payload []byte, headers map[string]string, at identity, trustClaim b
 	}
 	bound := claim
 	if !trustClaim {
-		// Three things come from the claim, because asynq does not tell them to a handler: the group of a task that runs
+		// Three facts come from the claim, because asynq does not pass them to a handler: the group of a task that runs
 		// alone, whether there is a frame, and that the task was sealed for no queue (see aggregator). The value opens
-		// only with its own.
+		// only if they are true.
 		if bound.id = at.id; claim.queue != "" {
 			bound.queue = at.queue
 		}
@@ -158,9 +158,9 @@ func OpenResult(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) ([
 	return b, nil
 }
 
-// OpenFailure returns the text of the last error or panic of the task that info describes. Plaintext is returned as it is:
-// what asynq or this package wrote (a lost lease, a timeout, a Refusal), and what an attacker who can write to Redis may have
-// written.
+// OpenFailure returns the text of the last error or panic of the task that info describes. Plaintext is returned as it is: a
+// text of asynq or of this package (a lost lease, a timeout, a Refusal), or a text that an attacker who can write to Redis
+// has planted.
 func OpenFailure(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (string, error) {
 	if e == nil || info == nil {
 		return "", errors.New("asynqjobs: OpenFailure: an argument is nil")

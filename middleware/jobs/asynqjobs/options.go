@@ -16,8 +16,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// An Option configures NewClient, Handler and Config. The same options may be given to all three. Each uses those that concern
-// it.
+// An Option configures NewClient, Handler and Config. The same options may be given to all three. Each ignores the options
+// that it does not need.
 type Option func(*config) error
 
 type config struct {
@@ -36,10 +36,10 @@ type config struct {
 	grace   time.Duration // of WithQueueCheck
 }
 
-// WithHiddenTypes also hides type names: the type that Redis holds is a keyed pseudonym, and the name travels in the sealed
+// WithHiddenTypes also hides type names: the type that Redis holds is a keyed pseudonym, and the name is in the sealed
 // payload. Tasks of one type can still be recognized as such. The option needs jobs.WithPRF.
 //
-// It concerns the client, and the aggregator of Config. Handlers take hidden and open names alike.
+// The client and the aggregator of Config use it. Handlers accept hidden and plain names alike.
 func WithHiddenTypes() Option {
 	return func(c *config) error {
 		c.hidden = true
@@ -47,8 +47,8 @@ func WithHiddenTypes() Option {
 	}
 }
 
-// WithPlaintext sets what happens to plaintext tasks. The default is jobs.RejectPlaintext. Roll the policies out one after the
-// other, each to every process before the next:
+// WithPlaintext sets what happens to plaintext tasks. The default is jobs.RejectPlaintext. Roll out the policies in this
+// order, each to every process before the next:
 //
 //   - jobs.WritePlaintext: the client enqueues plaintext, and so can still be read by workers without this package. Handlers
 //     read both. A plaintext task's result and error text, and the aggregate of plaintext members, stay plaintext. What
@@ -57,8 +57,7 @@ func WithHiddenTypes() Option {
 //   - jobs.RejectPlaintext: plaintext tasks are archived with ReasonNotSealed.
 //
 // A unique job is unique among the plaintext and among the sealed jobs, but not between the two: see Client.EnqueueContext.
-// While plaintext is accepted, an attacker who can write to Redis can plant tasks. Give the tolerance an end with
-// WithPlaintextUntil.
+// While plaintext is accepted, an attacker who can write to Redis can plant tasks. Set an end with WithPlaintextUntil.
 func WithPlaintext(p jobs.PlaintextPolicy) Option {
 	return func(c *config) error {
 		switch p {
@@ -71,7 +70,7 @@ func WithPlaintext(p jobs.PlaintextPolicy) Option {
 	}
 }
 
-// WithPlaintextUntil ends the tolerance of WithPlaintext at t: from then on, without a restart, everything behaves as with
+// WithPlaintextUntil ends the policy of WithPlaintext at t: from then on, without a restart, everything behaves as with
 // jobs.RejectPlaintext. The end is final: a wall clock that is set back later does not undo it. Without WithPlaintext, the
 // policy until t is jobs.ReadPlaintext. A time in the past is allowed, so that a service can restart after the end.
 func WithPlaintextUntil(t time.Time) Option {
@@ -102,9 +101,9 @@ func WithGroupClient(c *asynq.Client) Option {
 	}
 }
 
-// WithQueueCheck makes a Client log an ERROR if it enqueues into a queue that no running server processes, also not a minute
-// later. It asks i in the background, at the first task of a queue and then at most once in five minutes. Close ends it. The
-// inspector is not closed.
+// WithQueueCheck makes a Client log an ERROR if it enqueues into a queue that no running server processes, neither now nor a
+// minute later. It asks i in the background, at the first task of a queue and then at most once in five minutes. Close ends
+// it. The inspector is not closed.
 func WithQueueCheck(i *asynq.Inspector) Option {
 	return func(c *config) error {
 		if i == nil {
@@ -115,8 +114,8 @@ func WithQueueCheck(i *asynq.Inspector) Option {
 	}
 }
 
-// WithLogger sets where refused, tolerated and postponed tasks are logged: at most a few lines each second, with queue and
-// id, and without type name, payload, result or error text. The default is slog.Default().
+// WithLogger sets the logger for tasks that are refused, accepted as plaintext, or retried: at most a few lines each
+// second, with queue and id, and without type name, payload, result or error text. The default is slog.Default().
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) error { return c.telemetry.SetLogger(l) }
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // recordingClient is a Redis client for asynq.Client. Under a context of a recording, it records the script with which asynq
-// enqueues a task, and answers as if Redis had accepted the task. asynq has no call that enqueues many tasks, and keeps what
-// its commands are to itself.
+// enqueues a task, and answers as if Redis had accepted the task. asynq has no call that enqueues many tasks, and does not
+// export its commands.
 type recordingClient struct{ redis.UniversalClient }
 
 // recording collects the command of one task. It is not safe for concurrent use.
@@ -117,13 +117,13 @@ func (c recordingClient) SAdd(ctx context.Context, key string, members ...any) *
 	return cmd
 }
 
-// once is a command that go-redis does not send again if the server may have run it.
+// once marks a command that go-redis must not send again if the server may have run it.
 type once struct{ redis.Cmder }
 
 // NoRetry is true, for go-redis.
 func (once) NoRetry() bool { return true }
 
-// scriptAttempts is how often a command is sent that the server answers with a refusal to run it, as during a failover.
+// scriptAttempts bounds the attempts for a command that the server refuses to run, as during a failover.
 const scriptAttempts = 4
 
 // sendScripts runs the commands in one pipeline. Commands that the server did not run are sent again.
@@ -186,8 +186,8 @@ func sendScriptsOnce(ctx context.Context, rdb redis.UniversalClient, calls []*sc
 	}
 }
 
-// setErrors sets the error of a pipeline where go-redis does not: if the server refuses a new connection, such as by
-// WRONGPASS, the commands look as if they had succeeded with an empty reply.
+// setErrors sets the errors of a pipeline that go-redis leaves unset. If the server refuses a new connection, for
+// example with WRONGPASS, the commands otherwise look successful with an empty reply.
 func setErrors(calls []*scriptCall, err error) {
 	for _, s := range calls {
 		if s.reply.Err() != nil {

@@ -25,15 +25,15 @@ const (
 
 // These reasons have a task retried. With Config, the first three do not use up a try.
 const (
-	// ReasonKeyServiceUnavailable means that the key service could not be asked.
+	// ReasonKeyServiceUnavailable means that the key service did not answer.
 	ReasonKeyServiceUnavailable = Reason(asynqwire.KeyServiceUnavailable)
-	// ReasonTooManyDataKeys means that too many unknown data keys were asked for at that time.
+	// ReasonTooManyDataKeys means that too many tasks under unknown data keys were opened at that time.
 	ReasonTooManyDataKeys = Reason(asynqwire.TooManyDataKeys)
-	// ReasonRewritten means that a worker older than asynq 0.26 has written a unique task again, without its headers. Its
+	// ReasonRewritten means that a worker older than asynq 0.26 has rewritten a unique task without its headers. Its
 	// sealed payload was in a header and is gone. The task is retried once an hour and keeps its id and its uniqueness, so
 	// that an operator sees which job has to be enqueued again. asynq archives it if it has no try left.
 	ReasonRewritten = Reason(asynqwire.Rewritten)
-	// ReasonUnknownKey means that the keyset does not hold the key, also after a reload.
+	// ReasonUnknownKey means that the keyset does not hold the key, even after a reload.
 	ReasonUnknownKey = Reason(asynqwire.UnknownKey)
 	// ReasonNoGroupClient means that a held member of a group reached a handler without WithGroupClient.
 	ReasonNoGroupClient = Reason(asynqwire.NoGroupClient)
@@ -85,7 +85,7 @@ func (r *Refusal) definite() bool {
 	}
 }
 
-// unanswered reports whether the key could not be asked. The task may be sound, so it does not lose a try.
+// unanswered reports whether the key service did not answer. The task may be sound, so it does not lose a try.
 func (r *Refusal) unanswered() bool {
 	return r.Reason == ReasonKeyServiceUnavailable || r.Reason == ReasonTooManyDataKeys
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// delivery is what WriteResult needs to know of the task that is being processed.
+// delivery holds what WriteResult needs from the task that is being processed.
 type delivery struct {
 	e         *jobs.Encryptor
 	at        identity
@@ -22,7 +22,8 @@ type delivery struct {
 type deliveryKey struct{}
 
 // WriteResult seals result and stores it as the result of the task that is being processed. ctx is the handler's. Redis keeps
-// the result for as long as asynq.Retention says; Client.OpenResult reads it. The last call counts.
+// the result for as long as asynq.Retention says; Client.OpenResult reads it. A later call replaces the result of an earlier
+// one.
 func WriteResult(ctx context.Context, result []byte) error {
 	d, ok := ctx.Value(deliveryKey{}).(*delivery)
 	if !ok || d.writer == nil {
@@ -45,7 +46,7 @@ func WriteResult(ctx context.Context, result []byte) error {
 // A Result is a kind of result of type R: one definition for the handler that writes it and for the code that reads it.
 type Result[R any] struct{ codec Codec[R] }
 
-// DefineResult defines a result with a codec. Without one, results travel as JSON.
+// DefineResult defines a result with a codec. Without one, results are encoded as JSON.
 func DefineResult[R any](codec Codec[R]) *Result[R] {
 	if codec == nil {
 		codec = JSON[R]()

@@ -26,9 +26,8 @@ func Every(d time.Duration) Schedule { return Schedule{everyPrefix + d.String()}
 // "CRON_TZ=Europe/Berlin 30 4 * * *". It must be a name of the IANA database: "Local"
 // is refused, because processes may differ in it. A zone before @every is refused.
 //
-// When clocks are put forward, a time that does not exist on that day is left out.
-// When they are put back, a time that exists twice counts once, the first time, unless
-// the hour is "*".
+// When clocks are put forward, a time that does not exist on that day is skipped. When they are put
+// back and a time exists twice, only the first one counts, unless the hour is "*".
 func Cron(spec string) Schedule { return Schedule{strings.TrimSpace(spec)} }
 
 // String returns the schedule as an expression for Cron.
@@ -105,13 +104,13 @@ func parseCron(spec string) (c *cron.SpecSchedule, err error) {
 	return c, nil
 }
 
-// isMachineZone reports whether a name of the database stands for the zone of the machine, as on Debian.
+// isMachineZone reports whether a name of the database means the zone of the machine, as "localtime" does on Debian.
 func isMachineZone(name string) bool {
 	return strings.HasSuffix(name, "localtime") || strings.HasSuffix(name, "posixrules")
 }
 
-// interval ticks at anchor plus n times every. n may be negative: a server's clock
-// that was set back may stand before the registration.
+// interval ticks at anchor plus n times every. n may be negative, because a server's clock that was
+// set back may show a time before the registration.
 type interval struct {
 	anchor time.Time
 	every  time.Duration

@@ -33,14 +33,14 @@ const (
 type scheduleCache struct {
 	mu      sync.Mutex
 	byField map[string]*cachedSchedule
-	// known is the version of the schedules at which all of them were in the cache, as
-	// far as they open. It may be empty.
+	// known is the version of the schedules at which the cache held all schedules that open. It may
+	// be empty.
 	known string
 	// changes counts the changes to the set of schedules that open.
 	changes int
 }
 
-// cachedSchedule is one stored schedule, or another value stored in its place.
+// cachedSchedule is one stored schedule, or another value in the place of one.
 type cachedSchedule struct {
 	sum   [sha256.Size]byte // of the stored bytes
 	entry entry             // def is nil unless it opens, or opened when the key service last answered
@@ -103,8 +103,8 @@ func (c *scheduleCache) holds(en entry) bool {
 	return s != nil && s.sum == sha256.Sum256([]byte(en.raw))
 }
 
-// note records how en opened. A schedule that opened before stays if its key could
-// only not be asked: an outage of the key service must not end what already runs.
+// note records whether en opened. If the key service does not answer, a schedule that opened before
+// stays: an outage must not stop schedules that already run.
 func (c *scheduleCache) note(en entry, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -34,8 +34,8 @@ const (
 	// DefaultCatchUp is the default of WithCatchUp.
 	DefaultCatchUp = time.Minute
 
-	// pollInterval is how often a running scheduler asks Redis for changes. A new
-	// schedule may go unnoticed for so long. Ticks of known schedules are on time.
+	// pollInterval is the time between two questions of a running scheduler to Redis for changes. A
+	// new schedule may go unnoticed for that time. Ticks of known schedules are on time.
 	pollInterval = time.Second
 	// tickRetention keeps a tick's task in Redis after it has run. It is longer than a
 	// scheduler may take from reading the last tick to enqueueing (mostHeldUp and
@@ -55,10 +55,9 @@ const (
 // A SchedulerOption configures a Scheduler.
 type SchedulerOption func(*Scheduler) error
 
-// WithCatchUp sets which missed ticks are made up for, if no scheduler could enqueue
-// them in time: all ticks of the last d, and if there are none, the latest tick before.
-// Zero means only the latest tick. d is at most 1 minute, the default
-// (DefaultCatchUp).
+// WithCatchUp sets which missed ticks are enqueued late, if no scheduler could enqueue them in
+// time: all ticks of the last d, and if there are none, the latest tick before. Zero means only the
+// latest tick. d is at most 1 minute, the default (DefaultCatchUp).
 func WithCatchUp(d time.Duration) SchedulerOption {
 	return func(s *Scheduler) error {
 		if d < 0 || d > DefaultCatchUp {
@@ -103,9 +102,9 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 	return s, nil
 }
 
-// ScheduleOnce registers t to be enqueued periodically. There is one schedule of a
-// name, however many processes call it and however often. It reports whether the call
-// changed the schedule, which is true in one process only.
+// ScheduleOnce registers t to be enqueued periodically. There is one schedule for each name,
+// however many processes call it and however often. It reports whether the call changed the
+// schedule, which is true in one process only.
 //
 // Called with another schedule, type, payload, header or option, it replaces the
 // schedule, and Every counts from then on. Called with the same, it does nothing,
@@ -116,10 +115,9 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 // back to an older state, a running Scheduler restores the schedules that were registered
 // through it; see Run.
 //
-// The last caller counts, not the newest release. During a rollout, a restarted process
-// of the old release puts the old definition back, until a new one calls ScheduleOnce
-// again. To avoid that, give the changed job another name, and cancel the old name
-// after the rollout.
+// The last call wins, not the newest release. During a rollout, a restarted process of the old
+// release restores the old definition, until a process of the new release calls ScheduleOnce again.
+// To avoid that, give the changed job another name, and cancel the old name after the rollout.
 //
 // opts may be MaxRetry, Queue, Timeout and Retention. Each tick is one task with a separate
 // id. Redis keeps it for two minutes after it has run, or for as long as Retention says.
@@ -189,8 +187,8 @@ func (s *Scheduler) find(ctx context.Context, name, version string, now time.Tim
 	return s.withCached(found, name), nil
 }
 
-// scan opens schedules that are not in the cache, within a short time. Schedules that are
-// left do no harm: of two schedules of one name, a Scheduler runs the one registered last.
+// scan opens schedules that are not in the cache, within a short time. Schedules that are not
+// reached are harmless: of two schedules of one name, a Scheduler runs the one registered last.
 func (s *Scheduler) scan(ctx context.Context, version string, now time.Time) error {
 	timeout := scanTimeout
 	if deadline, ok := ctx.Deadline(); ok {
@@ -321,7 +319,7 @@ func sameAs(def *definition, found []entry) (*entry, error) {
 		switch en := &found[i]; {
 		case en.raw == "":
 		case errors.Is(en.err, jobs.ErrUnknownKey):
-			// It is forged, or its key was deleted: the application's word counts.
+			// It is forged, or its key was deleted: the application's definition replaces it.
 		case en.err != nil && !jobs.Permanent(en.err):
 			return nil, fmt.Errorf("asynqjobs: the stored schedule with this name cannot be read: %w", en.err)
 		case en.err != nil:
@@ -362,7 +360,7 @@ func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		// A schedule under a removed PRF key would come back to life.
+		// Otherwise a schedule under a removed PRF key would run again.
 		if err := s.scan(ctx, version, now); err != nil {
 			return false, err
 		}
@@ -375,7 +373,7 @@ func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
 			return false, nil
 		}
 		for i, en := range found {
-			if en.raw != "" && en.def == nil { // its seed names what must not come back
+			if en.raw != "" && en.def == nil { // its seed identifies the schedule that must not be restored
 				found[i] = s.store.open(ctx, en.field, en.raw)
 			}
 		}

@@ -8,20 +8,20 @@ import (
 )
 
 const (
-	// resealAfter is the age at which a schedule is sealed again under any key. The keys
-	// of a key service do not tell which of them is primary.
+	// resealAfter is the age at which a schedule is sealed again under any key. Ciphertexts of a
+	// key service do not show whether their key is the primary one.
 	resealAfter = 24 * time.Hour
-	// resealSpacing is the least age at which a running scheduler seals a schedule again
-	// because of its key. During the rollout of a keyset, processes differ in the primary
-	// key, and must not undo each other's work all the time.
+	// resealSpacing is the least age at which a running scheduler seals a schedule again because of
+	// its key. During the rollout of a keyset, processes have different primary keys, and must not
+	// keep resealing each other's schedules.
 	resealSpacing = time.Hour
 	// resealTime bounds the time of a pass: ticks must not wait for it.
 	resealTime = 200 * time.Millisecond
 )
 
-// reseal seals schedules again that are old or not under the primary key, so that none
-// is lost with a key that is retired. They keep their ids, their anchors and their last
-// ticks. It looks at each schedule once after each reading.
+// reseal seals schedules again that are old or not under the primary key, so that none becomes
+// unreadable when a key is retired. They keep their ids, their anchors and their last ticks. It
+// looks at each schedule once after each reading.
 func (r *run) reseal(ctx context.Context, now time.Time, ticks map[string]time.Time) {
 	s, began := r.s, time.Now()
 	for _, en := range r.current {

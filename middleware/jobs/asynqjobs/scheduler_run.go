@@ -16,8 +16,7 @@ const (
 	// rereadInterval is how often the schedules are read although their version is the
 	// same: one that did not open may open now, and the other way round.
 	rereadInterval = time.Minute
-	// clockTolerance is how far ahead of the server's clock a time may be without being
-	// taken for a mistake.
+	// clockTolerance is how far ahead of the server's clock a time may be and still be accepted.
 	clockTolerance = time.Second
 )
 
@@ -25,9 +24,9 @@ const (
 // uses the clock of the Redis server. Failures are logged and tried again: Run does not
 // end because Redis or the key service is down.
 //
-// Any number of processes may run. When one dies, the others continue without a gap.
-// Ticks that no process could enqueue are made up for as WithCatchUp says. Schedules are
-// opened in the background, so that slow ones do not delay the ticks of others.
+// Any number of processes may run. When one dies, the others continue without a gap. Ticks that no
+// process could enqueue in time are enqueued late, as WithCatchUp says. Schedules are opened in the
+// background, so that slow ones do not delay the ticks of others.
 //
 // If Redis loses its data, as after a FLUSHALL, a restart without persistence, or a failover to a replica that is
 // behind, Run restores the schedules that were registered through this Scheduler and not cancelled. It logs that at
@@ -42,7 +41,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	defer r.background.Wait()
 	for {
 		wait := r.pass(ctx)
-		// The jitter keeps processes from coming at once, all but one in vain.
+		// The jitter keeps processes from polling at the same moment, when only one of them can enqueue a tick.
 		timer := time.NewTimer(wait + jitter())
 		select {
 		case <-ctx.Done():
@@ -135,7 +134,7 @@ func (r *run) reread(ctx context.Context, now time.Time, version string) error {
 	}
 	pending := s.cache.update(stored, now, false)
 	r.upToDate, r.version, r.readAt, r.checked = after == version, version, now, map[string]bool{}
-	if v := parseVersion(version); r.upToDate { // otherwise version may not be that of stored
+	if v := parseVersion(version); r.upToDate { // otherwise version may differ from the version of stored
 		if s.registered.rolledBack(v) {
 			// Other schedulers may miss that Redis went back, once there are more changes.
 			ok, started, err := s.store.startGeneration(ctx, version)
@@ -190,11 +189,11 @@ func (r *run) tick(ctx context.Context, en entry, now, last time.Time, unsure bo
 	anchor := en.def.anchor()
 	noted := last
 	if noted.After(future) {
-		noted = time.Time{} // it is overwritten
+		noted = time.Time{} // a later write replaces it
 	}
 	if last.After(future) || anchor.After(future) {
-		// The server's clock was set back, or an attacker wrote this. It must not silence
-		// the job. Ticks that have run lately are known by their ids.
+		// The server's clock was set back, or an attacker wrote this time. It must not stop the
+		// job. The ids of recent ticks prevent that they run twice.
 		if last.IsZero() || last.After(future) {
 			last, catchUp = now.Add(-DefaultCatchUp), DefaultCatchUp
 		}

@@ -31,13 +31,12 @@ type SyncResult struct {
 // an error that changes nothing. After another error, Sync may have done a part of its
 // work, and it cancels nothing unless all tasks are registered. Call it again.
 //
-// Schedules that do not open for good, such as forged ones, never run and are left. If
-// schedules cannot be read at this time, Sync returns an error, because they may have to
-// be cancelled.
+// Schedules that can never open, such as forged ones, never run and are left. If schedules cannot
+// be read at this time, Sync returns an error, because they may have to be cancelled.
 //
-// As with ScheduleOnce, the last caller counts. Do not mix Sync with ScheduleOnce in one
-// namespace: Sync cancels schedules that are not among them. During a rollout, processes
-// of the old release that restart put their set back.
+// As with ScheduleOnce, the last call wins. Do not mix Sync with ScheduleOnce in one namespace:
+// Sync cancels schedules that are not among them. During a rollout, processes of the old release
+// that restart restore their set.
 func (s *Scheduler) Sync(ctx context.Context, tasks []PeriodicTask) (SyncResult, error) {
 	var result SyncResult
 	now, _, _, err := s.store.poll(ctx)

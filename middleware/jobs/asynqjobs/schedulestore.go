@@ -23,8 +23,8 @@ import (
 //   - ticks: the time of the job's last tick in Unix milliseconds, and the version of
 //     the schedules under "version"
 //
-// An attacker who can write to Redis can delete a job or move its last tick. A tick of
-// the last two minutes does not run again for that, because its task is still there.
+// An attacker who can write to Redis can delete a job or move its last tick. A tick of the last two
+// minutes does not run again because of that: its task still exists.
 type scheduleStore struct {
 	rdb                    redis.UniversalClient
 	e                      *jobs.Encryptor
@@ -279,10 +279,10 @@ func (s *scheduleStore) runSwap(ctx context.Context, args []any) (ok bool, befor
 	}
 }
 
-// advanceScript notes a tick, unless the schedule was replaced or a later tick is noted. A
-// time in the server's future is not a tick, and is overwritten. The tick is not noted
-// either if the one that was read before it is not there: a replica that is behind has
-// become the master, and may lack that tick's task. The next pass reads the present state.
+// advanceScript notes a tick, unless the schedule was replaced or a later tick is noted. A time in
+// the server's future is not a tick, and is overwritten. The tick is not noted either if the last
+// tick is not the one that was read before: a replica that lags has become the master, and may lack
+// the task of this tick. The next pass reads the present state.
 //
 // KEYS[1] schedules, KEYS[2] ticks; ARGV[1] field, ARGV[2] the last 16 bytes of
 // the schedule (an authentication tag), ARGV[3] the tick, ARGV[4] the tick before it, or ""

@@ -15,8 +15,8 @@ import (
 // generation starts where no version was, as after a FLUSHALL, and where a scheduler
 // has noticed that Redis went back to an older state.
 //
-// A scheduler that remembers the version of its last look can tell therefore whether
-// a schedule is missing because a process cancelled it, or because Redis lost it.
+// A scheduler remembers the version that it read last. So it can distinguish whether a process
+// cancelled a missing schedule, or whether Redis lost it.
 type version struct {
 	text       string
 	generation string
@@ -24,7 +24,7 @@ type version struct {
 	changes    []string // the latest, newest first
 }
 
-// maxChanges is how many changes a version lists. swapScript knows it, too.
+// maxChanges is how many changes a version lists. swapScript uses the same number.
 const maxChanges = 16
 
 // parseVersion reads a stored version. A text that no scheduler wrote has no
@@ -56,9 +56,9 @@ func (v version) endedSince(seen version, field string) bool {
 type descent int
 
 const (
-	// continued versions hold everything that happened since the earlier one.
+	// continued versions list every change since the earlier version.
 	continued descent = iota
-	// uncertain versions have more changes since then than a version lists.
+	// uncertain versions have more changes since the earlier version than a version lists.
 	uncertain
 	// lost versions do not come after the earlier one: Redis lost data.
 	lost

@@ -16,8 +16,9 @@ import (
 )
 
 // ErrAlreadySealed is the error of enqueueing a payload that is sealed already, as in asynq's recipe for moving a
-// task, Enqueue(asynq.NewTask(info.Type, info.Payload)). Sealed again, the handler would get ciphertext. Open the
-// task with [OpenTask] and enqueue the result. To run a task again as it is, use asynq.Inspector.RunTask.
+// task, Enqueue(asynq.NewTask(info.Type, info.Payload)). If it were sealed again, the handler would get
+// ciphertext. Open the task with [OpenTask] and enqueue the result. To run a task again as it is, use
+// asynq.Inspector.RunTask.
 var ErrAlreadySealed = errors.New("asynqjobs: payload is sealed already (open it with OpenTask)")
 
 // sealer makes sealed tasks of plaintext ones.
@@ -31,8 +32,8 @@ type sealer struct {
 // maxPooledBytes bounds the buffers that are kept, so that one job of 100 MiB does not stay in memory.
 const maxPooledBytes = 1 << 20
 
-// sealAt seals f for typename at at, and appends the claim. A frame that holds nothing but the payload is not written: the
-// payload is sealed without being copied.
+// sealAt seals f for typename at at, and appends the claim. If the frame holds only the payload, the payload is sealed
+// without a frame and without a copy.
 func (s *sealer) sealAt(ctx context.Context, typename string, at identity, f *frame) ([]byte, error) {
 	if at.claimSize() > maxClaimBytes {
 		return nil, fmt.Errorf("asynqjobs: %w: queue, id and group have more than %d bytes together", jobs.ErrTooLarge, maxClaimBytes)
@@ -177,8 +178,8 @@ func (s *sealer) pseudonym(typename string) (string, error) {
 	return asynqwire.HiddenTypePrefix + token.String(), nil
 }
 
-// uniqueParts returns the parts by which asynq decides that a task is unique: type, queue and payload. asynq tells a
-// nil payload from an empty one.
+// uniqueParts returns the parts by which asynq decides that a task is unique: type, queue and payload. asynq
+// distinguishes a nil payload from an empty one.
 func uniqueParts(typename, queue string, payload []byte) [][]byte {
 	parts := [][]byte{[]byte(typename), []byte(queue)}
 	if payload != nil {

@@ -42,8 +42,8 @@ func proveBakedOptions() error {
 	return nil
 }
 
-// known refuses options whose type this release does not know. asynq goes by the concrete type of an option and ignores
-// others without an error. An option of a later asynq may carry data that has to be sealed.
+// known returns an error for options whose type this release does not know. asynq decides by the concrete type of an
+// option and ignores unknown types without an error. An option of a later asynq may carry data that has to be sealed.
 func known(o asynq.Option) error {
 	var same asynq.Option
 	switch o.Type() {

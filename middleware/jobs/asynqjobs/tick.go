@@ -13,9 +13,9 @@ type Tick struct {
 
 type tickKey struct{}
 
-// TickOf returns the tick whose task a handler processes. ctx is the handler's. It
-// reports false for a task that is not a tick. Name and time travel sealed. They are
-// missing while the Scheduler's client writes plaintext.
+// TickOf returns the tick whose task a handler processes. ctx is the handler's. It reports false
+// for a task that is not a tick. Name and time are in the sealed task. They are missing while the
+// Scheduler's client writes plaintext.
 func TickOf(ctx context.Context) (Tick, bool) {
 	t, ok := ctx.Value(tickKey{}).(Tick)
 	return t, ok

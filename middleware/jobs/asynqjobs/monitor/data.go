@@ -31,8 +31,8 @@ func (h *Handler) serveData(w http.ResponseWriter, r *http.Request, rel string, 
 	}
 }
 
-// read lets asynqmon answer, opens what the viewer may see, and records and writes the
-// answer. Recording and writing may be slow, so it first makes room for other requests.
+// read gets asynqmon's answer, opens the contents that the viewer may see, and records and writes
+// the answer. Recording and writing may be slow, so it first makes room for other requests.
 func (h *Handler) read(w http.ResponseWriter, r *http.Request, rt *route, viewer *Viewer) {
 	doc, rec, ok := h.compose(w, r, rt, viewer)
 	if !ok {
@@ -213,8 +213,8 @@ func (h *Handler) act(w http.ResponseWriter, r *http.Request, rt *route, viewer 
 		for _, id := range batch.IDs {
 			rec.Tasks = append(rec.Tasks, Seen{Queue: rt.queue, ID: id})
 		}
-		// asynqmon may read the same JSON differently. Written again, what it does is what is
-		// recorded.
+		// asynqmon may parse the same JSON differently. The body is written again, so that asynqmon
+		// acts on exactly the recorded tasks.
 		if body, err = json.Marshal(map[string][]string{"task_ids": batch.IDs}); err != nil {
 			fail(w, http.StatusBadRequest)
 			return
@@ -268,5 +268,5 @@ func writeJSON(w http.ResponseWriter, doc map[string]any) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(b) // a failed write has no reader
+	_, _ = w.Write(b) // the client is gone if the write fails
 }

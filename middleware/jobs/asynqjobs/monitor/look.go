@@ -83,7 +83,7 @@ func (l *look) reveal(t map[string]any, f fields) {
 	}
 }
 
-// opened is a task, as far as it opens.
+// opened holds the parts of a task that opened.
 type opened struct {
 	note     string // why there is nothing to show
 	info     *asynq.TaskInfo
@@ -120,8 +120,8 @@ func (l *look) open(queue, id string) *opened {
 	case o.task != nil:
 		o.typename = o.task.Type()
 	case !asynqjobs.IsHiddenType(info.Type):
-		// Result and error are bound to it. Behind a pseudonym, the type stays unknown, also
-		// with a plaintext payload: an attacker may have replaced the payload.
+		// Result and error text are bound to the type. Behind a pseudonym, the type stays unknown,
+		// also with a plaintext payload: an attacker may have replaced the payload.
 		o.typename = info.Type
 	}
 	return o
@@ -196,7 +196,7 @@ func (l *look) failure(o *opened) (string, bool) {
 		}
 		return text, true
 	}
-	if public := publicFailure(stored); public != withheld { // what is not the job's own
+	if public := publicFailure(stored); public != withheld { // texts that asynq or asynqjobs wrote
 		return cut(stored, l.limit), false
 	}
 	return notSealed + stored, true

@@ -26,7 +26,7 @@ const (
 	listBytes = 4 << 10
 	// maxPageSize bounds a page of a list.
 	maxPageSize = 100
-	// maxPage bounds its number.
+	// maxPage bounds the number of a page.
 	maxPage = 1 << 20
 	// maxOpenTasks bounds the tasks that are opened for one answer. A list of servers may
 	// hold more tasks than a page.
@@ -196,9 +196,10 @@ func (h *Handler) relative(p string) (string, bool) {
 	return rel, true
 }
 
-// sameOrigin reports whether r may have its origin. A request that changes something must
-// not come from another origin. A request for data must not if the browser says that it
-// does (https://www.w3.org/TR/fetch-metadata/). Links to the page may come from anywhere.
+// sameOrigin reports whether r is allowed from its origin. A request that changes something must
+// not come from another origin. A request for data is refused if the browser says that it comes
+// from another origin (https://www.w3.org/TR/fetch-metadata/). Links to the page may come from
+// anywhere.
 func (h *Handler) sameOrigin(r *http.Request, data bool) bool {
 	if h.cfg.origins.Check(r) != nil {
 		return false
@@ -225,7 +226,7 @@ func protect(header http.Header) {
 	header.Set("X-Frame-Options", "DENY")
 }
 
-// fail answers with a status, and with nothing that an attacker could learn from.
+// fail answers with a status, and with a text that shows no cause.
 func fail(w http.ResponseWriter, status int) {
 	text := strings.ToLower(http.StatusText(status))
 	if status == http.StatusInternalServerError {

@@ -57,9 +57,9 @@ func WithRootPath(root string) Option {
 	}
 }
 
-// WithSharedConnection declares that the client that conn makes belongs to the
-// application. Close then leaves it open. New adds a hook to it that changes nothing but
-// the answer to asynq's estimate of memory on servers without MEMORY. By default the Handler owns the client.
+// WithSharedConnection declares that the client that conn makes belongs to the application. Close then leaves
+// it open. New adds a hook to it. The hook only changes the reply to asynq's estimate of memory on servers
+// without MEMORY. By default the Handler owns the client.
 func WithSharedConnection() Option {
 	return func(c *config) error {
 		c.shared = true

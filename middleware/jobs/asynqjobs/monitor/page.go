@@ -27,9 +27,9 @@ type page struct {
 
 const maxIndexBytes = 1 << 20
 
-// newPage renders asynqmon's index once. The served page asks no other host, and its
-// content security policy names each inline script by its hash. If an index of another
-// release of asynqmon does not allow that, newPage returns an error.
+// newPage renders asynqmon's index once. The page loads nothing from other hosts, and its content
+// security policy names each inline script by its hash. If the index of another release of asynqmon
+// has a different form, newPage returns an error.
 func newPage(root string, next http.Handler) (*page, error) {
 	p := &page{next: next}
 	c := newCapture(maxIndexBytes)
@@ -94,7 +94,7 @@ func (p *page) serve(w http.ResponseWriter, r *http.Request, rel string, v *View
 // rootElement is where asynqmon's scripts build the page.
 const rootElement = `<div id="root">`
 
-// banner tells viewers without payloads why they see none.
+// banner explains to viewers without access to payloads why they see none.
 func banner(v *Viewer) string {
 	if v.access() >= AccessPayloads {
 		return ""

@@ -26,7 +26,7 @@ const (
 	unformatted = "[cannot be formatted]"
 )
 
-// why returns the reason why something does not open, in words that quote nothing.
+// why returns the reason why a value does not open, in a text that quotes nothing.
 func why(err error) string {
 	switch {
 	case errors.Is(err, jobs.ErrKeyServiceUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

@@ -40,8 +40,8 @@ type Viewer struct {
 	// name of an account, not a secret.
 	Name string
 
-	// Access is the extent of what the user sees. A value that this package does not
-	// define counts as NoAccess.
+	// Access is how much the user sees. A value that this package does not define counts as
+	// NoAccess.
 	Access Access
 
 	// CanView limits AccessPayloads to the tasks for which it returns true. Nil means
