@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// delay is a TCP proxy that holds each reply back for the round trip of an emulated network. It keeps replies apart: those
-// of one connection overlap, as on a network.
+// delay is a TCP proxy that holds each reply back for the round trip of an emulated network. Replies of one connection
+// overlap, as on a network.
 type delay struct {
 	l         net.Listener
 	target    string

@@ -175,7 +175,7 @@ func (q *queue) check(ctx context.Context, payload []byte, opts ...asynq.Option)
 		return err
 	}
 	if readable := bytes.Contains(stored, payload[:min(len(payload), 32)]); readable != (q.e == nil) {
-		return fmt.Errorf("a job of which the payload is readable: %t", readable)
+		return fmt.Errorf("the payload of a job is readable: %t", readable)
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func atomicRow(ctx context.Context, b *bench) error {
 			return err
 		}
 		if calls := sealedCalls.Load(); counted != calls {
-			return fmt.Errorf("%d of %d increments are lost", calls-counted, calls)
+			return fmt.Errorf("%d of %d increments were lost", calls-counted, calls)
 		}
 		b.report(Result{
 			Case: name, What: "one sealed counter / Redis INCR, none lost", Unit: "x",

@@ -65,7 +65,7 @@ func batchCases(ctx context.Context, b *bench, s *middleware.Store, suffix strin
 			func(ctx context.Context, _, _ int) error {
 				got, err := s.GetMany(ctx, keys)
 				if err == nil && len(got) != batchSize {
-					err = errors.New("GetMany left out entries")
+					err = errors.New("GetMany did not return all entries")
 				}
 				return err
 			},

@@ -283,7 +283,7 @@ func (c jobCase) memory(ctx context.Context, b *bench, plain, sealed *queue) err
 	return nil
 }
 
-var errOtherJob = errors.New("the handler was given another job than was enqueued")
+var errOtherJob = errors.New("the handler received a different job than was enqueued")
 
 // silent is a logger for asynq that discards everything. Faults that matter come as errors.
 type silent struct{}

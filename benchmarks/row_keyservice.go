@@ -85,9 +85,9 @@ func keyServiceThroughput(ctx context.Context, b *bench) error {
 
 // keyServiceWaits seals through many changes of the data key and counts the requests that waited for the key service.
 //
-// A data key is left as soon as its successor is ready. If a data key has sealed as many messages as its limit allows,
-// it was not left in time, and the next request waited. Counting those keys ignores requests that the machine merely
-// interrupted.
+// An Envelope replaces a data key as soon as the next one is ready. If a data key has sealed as many messages as its
+// limit allows, the next one was late, and a request waited. Counting such keys ignores requests that the machine
+// merely interrupted.
 func keyServiceWaits(ctx context.Context, b *bench) error {
 	const (
 		size = 64
@@ -134,7 +134,7 @@ func keyServiceWaits(ctx context.Context, b *bench) error {
 				waited++
 			}
 			key, used = append(key[:0], sealed[:wrapped]...), 0
-			changes-- // the first key is not a change
+			changes-- // the first key does not count as a change
 		}
 		used++
 		if err := ctx.Err(); err != nil {

@@ -121,7 +121,7 @@ func (m *mover) speed(size, entries int, budget *Budget) func(ctx context.Contex
 				return err
 			}
 			if answer, _ := r.AnythingPlaintext(); answer != audit.No || r.Total.Sealed.Values < int64(n) {
-				return errors.New("the audit does not find everything sealed")
+				return errors.New("the audit found values that are not sealed")
 			}
 			auditing = append(auditing, float64(n)/r.Elapsed.Seconds())
 		}
@@ -219,7 +219,7 @@ func residentWhile(cmd *exec.Cmd) (float64, error) {
 				return 0, fmt.Errorf("%w: %s", err, out.Bytes())
 			}
 			if kib == 0 {
-				return 0, errors.New("the command ended before its memory was seen")
+				return 0, errors.New("the command ended before its memory was measured")
 			}
 			return kib * (1 << 10), nil
 		case <-tick.C:

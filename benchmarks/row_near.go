@@ -81,7 +81,7 @@ func seenWrites(ctx context.Context, b *bench, name string, reader, writer store
 				break
 			}
 			if took > seenTimeout {
-				return errors.New("the near cache does not show the write of another client")
+				return errors.New("the near cache did not show the write of another client in time")
 			}
 		}
 	}

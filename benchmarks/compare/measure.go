@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// way is one way of doing what is compared. Calls with the same worker never overlap.
+// way is one implementation in a comparison. Calls with the same worker never overlap.
 type way struct {
 	name   string
 	do     func(ctx context.Context, worker, i int) error

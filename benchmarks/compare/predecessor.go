@@ -16,7 +16,7 @@ import (
 	"github.com/sealcache/sealcache/internal/redistest"
 )
 
-// expiry is that of entries in stores that need one.
+// expiry is the expiration of entries in stores that need one.
 const expiry = time.Hour
 
 //go:embed predecessor.py

@@ -33,7 +33,7 @@ type sealer struct {
 	open func(sealed, name []byte) ([]byte, error)
 }
 
-var errAnotherValue = errors.New("another value came back than was given")
+var errAnotherValue = errors.New("the value that came back differs from the value that was sealed")
 
 // compareSealing seals and opens random bytes in memory, by one goroutine. Every library binds the value to a name, except
 // fernet-go, which cannot.
@@ -134,7 +134,7 @@ func newFernet(context.Context) (sealer, error) {
 		func(sealed, _ []byte) ([]byte, error) {
 			opened := fernet.VerifyAndDecrypt(sealed, time.Hour, []*fernet.Key{&key})
 			if opened == nil {
-				return nil, errors.New("the token does not verify")
+				return nil, errors.New("the Fernet token does not verify")
 			}
 			return opened, nil
 		},

@@ -152,7 +152,7 @@ func fileName(name string) string {
 	return strings.Trim(regexp.MustCompile(`[^a-z0-9.]+`).ReplaceAllString(strings.ToLower(name), "-"), "-")
 }
 
-// curve is one way over the number of callers.
+// curve is the results of one implementation over the number of callers.
 type curve struct {
 	name   string
 	points plotter.XYs
@@ -226,7 +226,7 @@ func ticksAt(series []curve) plot.ConstantTicks {
 	return ticks
 }
 
-// one is the line at which both ways are equal.
+// one is the line at which both implementations are equally fast.
 func one() *plotter.Function {
 	f := plotter.NewFunction(func(float64) float64 { return 1 })
 	f.Dashes = []vg.Length{vg.Points(4), vg.Points(3)}
