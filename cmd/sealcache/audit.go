@@ -122,7 +122,7 @@ func (a *auditCommand) config(p *program, f *flags) (audit.Config, error) {
 	return c, errors.Join(errs[:]...)
 }
 
-// openKeys opens the keys, as far as the question needs them, and completes the conditions.
+// openKeys opens the keys that the question needs, and completes the conditions.
 func (a *auditCommand) openKeys(ctx context.Context, p *program, f *flags, c *audit.Config, conditions *audit.Conditions) (*opened, error) {
 	asks := f.Changed("may-destroy")
 	if !a.open && (!asks || a.keys.kek == "") {

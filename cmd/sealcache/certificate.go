@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// certificate says which key was destroyed, when, and on the strength of which audit. An auditor keeps it as
+// certificate records which key was destroyed, when, and which audit allowed it. An auditor keeps it as
 // evidence.
 type certificate struct {
 	header
@@ -21,7 +21,7 @@ type certificate struct {
 	NotBound  string     `json:"not_covered"`
 }
 
-// usedAudit is the audit that allowed it.
+// usedAudit is the audit that allowed the destruction.
 type usedAudit struct {
 	File    string    `json:"file"`
 	SHA256  string    `json:"sha256"`

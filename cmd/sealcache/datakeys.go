@@ -92,7 +92,7 @@ func (o *opened) both() []tink.AEADWithContext {
 	return keys
 }
 
-// purpose is what keys are opened for.
+// purpose is the reason why keys are opened.
 type purpose int
 
 const (
@@ -101,12 +101,12 @@ const (
 	toList                // the keys of the keyset; no data key is made
 )
 
-// keysetReload is how often a keyset is read again, besides when its file changes. A run of hours must notice a new primary
-// key.
+// keysetReload is the interval at which a keyset is read again, in addition to each change of its file. A run of hours must
+// notice a new primary key.
 const keysetReload = time.Minute
 
-// dataKeysHeld is how many unwrapped data keys a command may hold, at a kilobyte each. The entries need them in any
-// order, and a data key that is not held costs a call to the key service.
+// dataKeysHeld bounds the unwrapped data keys that a command holds, at a kilobyte each. Entries come in any order,
+// and each data key that is not held costs a call to the key service.
 const dataKeysHeld = 1 << 17
 
 // open opens the keys.

@@ -213,8 +213,8 @@ func (g *getCommand) open(ctx context.Context, p *program, f *flags, client redi
 	return exitDone, err
 }
 
-// record is one line of the record of reads. It holds a digest of the name: the name leads to its lines, a line does not
-// lead to the name.
+// record is one line of the record of reads. It holds a digest of the name: an auditor who knows a name finds its lines,
+// but a line does not show its name.
 type record struct {
 	Schema    int    `json:"schema"`
 	Time      string `json:"time"`

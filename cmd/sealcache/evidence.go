@@ -77,7 +77,7 @@ type fipsEvidence struct {
 	Built    string `json:"built_with,omitempty"`
 }
 
-// outsideEvidence is what the report cannot show.
+// outsideEvidence lists what the report cannot show.
 const outsideEvidence = "other servers, backups and dumps; the access rules, key versions and logs of a key service; the build and the FIPS mode of the application"
 
 func fips() fipsEvidence {

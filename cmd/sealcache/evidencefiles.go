@@ -9,7 +9,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/audit"
 )
 
-// auditEvidence is what the report of an audit says. It holds no names of entries.
+// auditEvidence holds the result of an audit. It holds no names of entries.
 type auditEvidence struct {
 	File      string         `json:"file"`
 	SHA256    string         `json:"sha256"`

@@ -12,7 +12,7 @@ func (r *evidence) found(format string, a ...any) {
 	r.Findings = append(r.Findings, fmt.Sprintf(format, a...))
 }
 
-// find lists what an auditor will ask about, and what was not examined.
+// find lists the facts that an auditor will ask about, and the parts that were not examined.
 func (r *evidence) find() {
 	for _, k := range r.Keysets {
 		r.findInKeyset(k)

@@ -180,7 +180,7 @@ func (i *inventory) keyset(ctx context.Context, w wantedKeyset, kek tink.AEADWit
 	return nil
 }
 
-// limit notes a cryptoperiod. The shortest one holds.
+// limit records a cryptoperiod. The shortest one applies.
 func (k *keysetEvidence) limit(cryptoperiod time.Duration) {
 	if cryptoperiod > 0 && (k.cryptoperiod == 0 || cryptoperiod < k.cryptoperiod) {
 		k.cryptoperiod, k.Cryptoperiod = cryptoperiod, cryptoperiod.String()
@@ -252,7 +252,7 @@ func schemeOf(uri string) string {
 	return scheme
 }
 
-// heldIn says where the key of a URI is.
+// heldIn returns a text that says where the key of a URI is kept.
 func heldIn(uri string) string {
 	held := map[string]string{
 		"file": "a plaintext file, mounted by the platform", "passphrase": "derived from a passphrase with argon2id",

@@ -52,7 +52,7 @@ func replaceFile(path string, data []byte) error {
 	return writeBeside(path, data, func(name string) error { return os.Rename(name, path) })
 }
 
-// createFile makes a file as a whole, or not at all. It replaces none.
+// createFile makes a file as a whole, or not at all. It never replaces a file.
 func createFile(path string, data []byte) error {
 	err := writeBeside(path, data, func(name string) error {
 		err := os.Link(name, path)
@@ -124,7 +124,7 @@ func replaceLocked(path string, old fs.FileInfo, before, after []byte, finish fu
 	return finish()
 }
 
-// syncDirectory makes a rename last.
+// syncDirectory makes a rename durable.
 func syncDirectory(path string) error {
 	if runtime.GOOS == "windows" {
 		return nil
@@ -140,7 +140,7 @@ func syncDirectory(path string) error {
 	return nil
 }
 
-// writable finds out whether a file could be replaced.
+// writable returns an error if a file cannot be replaced.
 func writable(flag, path string) error {
 	if path == "" {
 		return nil

@@ -48,8 +48,8 @@ func (f *flags) file(names ...string) {
 	}
 }
 
-// need requires one of the flags. A command may call it in run, too, for what depends on other flags, and returns missing
-// then.
+// need requires one of the flags. A command may also call it in run, for flags that depend on others. It then returns
+// missing.
 func (f *flags) need(choice ...string) { f.needed = append(f.needed, choice) }
 
 // describe completes the descriptions of the flags: required, and the variable.
@@ -94,7 +94,7 @@ func (f *flags) resolve(args, environ []string) error {
 	return f.missing()
 }
 
-// missing names the required flags and arguments that are not there.
+// missing names the required flags and arguments that were not given.
 func (f *flags) missing() error {
 	var lacks []string
 	lacks = append(lacks, f.names[len(f.args):]...)

@@ -29,10 +29,10 @@ type keysetFile struct {
 	name string
 }
 
-// errNoChange is returned by an edit that has nothing to change. The times of the keys are brought up to date all the same.
+// errNoChange is returned by an edit that has nothing to change. The times of the keys are still brought up to date.
 var errNoChange = errors.New("nothing to change")
 
-// errBusy is that another command is changing the keyset, or has just done so.
+// errBusy reports that another command is changing the keyset, or has just changed it.
 var errBusy = errors.New("another command is changing the keyset (try again)")
 
 // change reads the keyset, edits it and replaces the file. The file always holds the whole old keyset or the whole new
@@ -143,7 +143,8 @@ type keysetChange struct {
 	data                 []byte
 }
 
-// edit returns the edited keyset. Its bytes open, and hold what was meant. With errNoChange it returns the present one.
+// edit returns the edited keyset. Its bytes were opened and compared with the intended keyset. With errNoChange it returns
+// the present keyset.
 func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyset.Manager, now *keysetView) error) (*keysetChange, error) {
 	handle, view, err := readKeyset(ctx, before, k.kek, k.name)
 	if err != nil {
@@ -178,7 +179,7 @@ func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyse
 }
 
 // readKeyset opens a keyset. A byte order mark before it is skipped, as package aead does. Tink's errors are not passed
-// on: they quote their input. A sealed keyset without a name opens also if one is given.
+// on: they quote their input. A sealed keyset without a name also opens if a name is given.
 func readKeyset(ctx context.Context, data []byte, kek tink.AEADWithContext, name string) (*keyset.Handle, *keysetView, error) {
 	digest := digestOf(data)
 	data = withoutMark(data)
@@ -231,8 +232,8 @@ func nameOptions(name string) []aead.KeyringOption {
 	return []aead.KeyringOption{aead.WithKeysetName(name)}
 }
 
-// kekRecorder keeps what Tink does not tell: the associated data of a keyset, and the error of its key-encryption key. A
-// keyset that is sealed without its name opens at the second attempt.
+// kekRecorder records what Tink does not return: the associated data of a keyset, and the error of its key-encryption
+// key. A keyset that is sealed without its name opens at the second attempt.
 type kekRecorder struct {
 	tink.AEADWithContext
 	first, opened []byte // of the first attempt, and of the one that succeeded
@@ -295,7 +296,7 @@ type keysetView struct {
 	stored         keyTimes // as their file has them, before a change
 }
 
-// digestOf distinguishes a sealed keyset from every other, and from itself after any change: each has a new nonce.
+// digestOf returns a digest that differs for every sealed keyset, and after every change: each sealing has a new nonce.
 func digestOf(sealed []byte) string {
 	sum := sha256.Sum256(sealed)
 	return hex.EncodeToString(sum[:])

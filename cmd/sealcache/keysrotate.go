@@ -184,8 +184,8 @@ func (k *keysRotate) step(ctx context.Context, r *rotationReport) (*keysetView, 
 	})
 }
 
-// pendingKey returns the newest key that waits to become the primary key, or nil. A key of unknown age does not: it may be a
-// former one.
+// pendingKey returns the newest key that waits to become the primary key, or nil. A key of unknown age does not count,
+// because it may be a former primary key.
 func pendingKey(v *keysetView) *keyInfo {
 	var found *keyInfo
 	for i := range v.keys {
@@ -246,7 +246,7 @@ func (k *keysRotate) disable(ctx context.Context, p *program, r *rotationReport,
 	return changed, nil
 }
 
-// audit returns the keys that may be destroyed as far as every Redis goes.
+// audit returns the keys that may be destroyed according to the audits of every Redis.
 func (k *keysRotate) audit(ctx context.Context, p *program, r *rotationReport, view *keysetView, former []keyInfo) ([]uint32, error) {
 	unused := map[uint32]bool{}
 	for _, key := range former {
@@ -284,7 +284,7 @@ func (k *keysRotate) audit(ctx context.Context, p *program, r *rotationReport, v
 	return ids, nil
 }
 
-// auditKeys are the keys as the audit takes them.
+// auditKeys returns the keys in the form that the audit needs.
 func auditKeys(v *keysetView) []aead.KeyInfo {
 	status := map[string]keyset.KeyStatus{statusEnabled: keyset.Enabled, statusDisabled: keyset.Disabled, statusDestroyed: keyset.Destroyed}
 	var keys []aead.KeyInfo

@@ -15,8 +15,8 @@ import (
 )
 
 // keyTimes are the times of a keyset's keys by id. Tink's keysets have none, so a file next to the keyset holds them. It is
-// written after the keyset, except for the time of a new key. A command that is killed in between, and a tool that knows only Tink's
-// keyset, leave it behind: observe then finds out what changed, and takes the time of that for the time of the change.
+// written after the keyset, except for the time of a new key. A command that is killed in between, and a tool that knows only
+// Tink's keyset, leave it out of date: observe then finds out what changed, and uses its own time as the time of the change.
 type keyTimes map[uint32]aead.KeyTimes
 
 func timesFile(path string) string { return path + aead.KeyTimesSuffix }
@@ -112,7 +112,7 @@ func (k keyTimes) observe(before, after *keysetView, now time.Time) keyTimes {
 	return next
 }
 
-// created notes the keys that a change adds. It is written before the keyset: a time without its key does no harm.
+// created notes the keys that a change adds. It is written before the keyset: a time without its key is harmless.
 func (k keyTimes) created(before, after *keysetView, now time.Time) (added bool) {
 	for _, key := range after.keys {
 		if before.key(key.ID) == nil {

@@ -246,8 +246,8 @@ func describeWrites(o migrate.Operation, r *migrate.Report) string {
 	}
 }
 
-// continues reports whether the same command would continue from a checkpoint after an error: it exists, and was not itself
-// what failed.
+// continues reports whether the same command would continue from a checkpoint after an error: the checkpoint exists, and is
+// not the cause of the error.
 func continues(checkpoint string, err error) bool {
 	var path *fs.PathError
 	var link *os.LinkError

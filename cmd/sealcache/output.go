@@ -16,7 +16,7 @@ import (
 	"golang.org/x/term"
 )
 
-// schema is the version of the form of all JSON reports. It grows when a field changes its meaning or goes.
+// schema is the version of the form of all JSON reports. It grows when a field is removed or changes its meaning.
 const schema = 1
 
 // header is the common beginning of every JSON report.
@@ -64,7 +64,7 @@ func (o *outputFlags) declare(f *flags) {
 	f.file("report")
 }
 
-// check finds out before the work whether the report can be written after it.
+// check returns an error before the work if the report could not be written after it.
 func (o *outputFlags) check() error { return writable("report", o.report) }
 
 // every is how often progress is shown.

@@ -24,7 +24,7 @@ func (k *prfFlags) declare(f *flags) {
 // given reports whether names are hidden.
 func (k *prfFlags) given() bool { return k.hidden != "" || k.oneWay != "" }
 
-// check refuses settings that cannot be meant. filters says that a flag selects keys.
+// check returns an error for flags that contradict each other. filters reports that a flag selects keys.
 func (k *prfFlags) check(kek string, filters bool) error {
 	switch {
 	case k.hidden != "" && k.oneWay != "":

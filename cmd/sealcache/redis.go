@@ -15,7 +15,7 @@ type silent struct{}
 
 func (silent) Printf(context.Context, string, ...any) {}
 
-// silenceRedis keeps go-redis from writing to the terminal what errors say already.
+// silenceRedis keeps go-redis from logging to the terminal, because errors show the same.
 func silenceRedis() { redis.SetLogger(silent{}) }
 
 // redisFlag is the flag --redis.

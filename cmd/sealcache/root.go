@@ -123,7 +123,7 @@ func usageTemplate(standard string) string {
 	return strings.ReplaceAll(standard, ".FlagUsages ", ".FlagUsagesWrapped 110 ")
 }
 
-// group makes a command whose commands do the work. Without one of them it is a usage error.
+// group makes a command that only groups others. Without one of them it is a usage error.
 func group(cmd *cobra.Command) {
 	cmd.SilenceErrors, cmd.SilenceUsage, cmd.DisableFlagsInUseLine = true, true, true
 	cmd.Args = cobra.ArbitraryArgs
@@ -137,7 +137,7 @@ func group(cmd *cobra.Command) {
 	}
 }
 
-// unknownCommand does not repeat the word: it may be a value that slipped.
+// unknownCommand does not repeat the word: it may be a misplaced value.
 func unknownCommand(cmd *cobra.Command, word string) error {
 	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(word); len(near) > 0 {

@@ -257,7 +257,8 @@ func (k *keysDestroy) run(ctx context.Context, p *program, f *flags) (int, error
 	return exitDone, writeJSON(p.stdout, c)
 }
 
-// auditAllows reads the report of an audit. It allows to destroy a key that was disabled since before the audit.
+// auditAllows reads the report of an audit. It allows the destruction only if the key has been disabled since before the
+// audit.
 func auditAllows(path string, key *keyInfo, now *keysetView) (*usedAudit, error) {
 	const recent = 24 * time.Hour
 	data, err := os.ReadFile(path)

@@ -25,7 +25,7 @@ func (s *scopeFlags) declare(f *flags) {
 	f.need("namespace", "prefix", "all")
 }
 
-// start is the start of the stored names of a namespace.
+// start returns the start of the stored names of a namespace.
 func start(namespace string) string {
 	if namespace == "" {
 		return ""

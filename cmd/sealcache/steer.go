@@ -101,7 +101,7 @@ func readControl(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// checkControl finds out before the work whether the control file can be one.
+// checkControl returns an error before the work if the control file cannot be read as one.
 func checkControl(path string) error {
 	if path == "" {
 		return nil
@@ -112,14 +112,14 @@ func checkControl(path string) error {
 	return nil
 }
 
-// read applies the control file, unless it says the same as before.
+// read applies the control file, unless its content is the same as before.
 func (s *steering) read(before string) (now string) {
 	if s.file == "" {
 		return ""
 	}
 	data, err := readControl(s.file)
 	if err != nil || string(data) == before {
-		return before // a file that is not there yet says nothing
+		return before // a missing file changes nothing
 	}
 	for line := range strings.Lines(string(data)) {
 		switch words := strings.Fields(line); {

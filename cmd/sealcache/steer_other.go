@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// statusSignal is of systems with signals for users.
+// statusSignal is unused: this system has no signals for users.
 const statusSignal = syscall.Signal(0)
 
 func steeringSignals() (signals <-chan os.Signal, release func()) { return nil, func() {} }

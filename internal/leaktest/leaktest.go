@@ -21,8 +21,9 @@ import (
 	"sync"
 )
 
-// The lengths of a piece that find a text and an encoded text, whose characters hold less. Eight given characters occur
-// in a gigabyte of random bytes with a probability of 2^-34, in a gigabyte of base64 with 2^-18.
+// The lengths of the pieces by which a text and an encoded text are found. An encoded character holds less information.
+// Eight given characters occur in a gigabyte of random bytes with a probability of 2^-34, in a gigabyte of base64 with
+// 2^-18.
 const (
 	window        = 8
 	encodedWindow = 16

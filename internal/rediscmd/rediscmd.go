@@ -35,7 +35,7 @@ func InfoField(info, name string) string {
 }
 
 // ClusterMode reports whether a reply of INFO comes from a node of a Cluster. known is false if the reply does not
-// say. Redis calls the field redis_mode, and Valkey server_mode.
+// show it. Redis calls the field redis_mode, and Valkey server_mode.
 func ClusterMode(info string) (cluster, known bool) {
 	modes := []string{InfoField(info, "redis_mode"), InfoField(info, "server_mode"), InfoField(info, "cluster_enabled")}
 	cluster = slices.Contains(modes[:2], "cluster") || modes[2] == "1"

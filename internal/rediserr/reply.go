@@ -54,7 +54,7 @@ func code(text string) string {
 	return word
 }
 
-// notOffered returns parts of replies with which servers, managed services and proxies refuse a command for good. They
+// notOffered returns parts of replies with which servers, managed services and proxies always refuse a command. They
 // are in lower case.
 func notOffered() []string {
 	return []string{
@@ -99,8 +99,8 @@ func Refused(err error) bool {
 	}
 }
 
-// Temporary reports whether the server's refusal may end by itself. A part of a script may have run, so send only
-// commands again that may run twice.
+// Temporary reports whether the server's refusal may end by itself. A part of a script may have run, so repeat
+// only commands that may run twice.
 func Temporary(err error) bool {
 	switch Code(err) {
 	case "BUSY", "MOVED", "ASK", "OOM", "UNBLOCKED", "MISCONF":

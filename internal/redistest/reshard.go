@@ -17,9 +17,9 @@ import (
 // is closed at its new master. Between the two, the old master answers ASK for a key that it does not have.
 
 // MoveSlots moves slots with their keys to the master to, from their present masters. It waits before each slot until
-// the masters agree about the last one. Otherwise a new master without knowledge of the old one takes no greater epoch,
-// and believes a late message of the old one that it has the slot. Then no master has the slot, and the new one deletes
-// its keys.
+// the masters agree about the last one. Otherwise a new master that does not know the old one does not raise its epoch,
+// and a late message of the old one makes it give up the slot. Then no master has the slot, and the new one deletes its
+// keys.
 func (c *Cluster) MoveSlots(ctx context.Context, to *Server, slots ...int) error {
 	for _, slot := range slots {
 		if err := c.agree(ctx); err != nil {

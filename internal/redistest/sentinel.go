@@ -105,7 +105,7 @@ func (s *Sentinel) start(ctx context.Context) error {
 	return s.awaitReplica(ctx, s.data[1])
 }
 
-// hurry makes the sentinel ask its servers every 200 ms. Its own 10 s would make each failover last 20 s.
+// hurry makes the sentinel ask its servers every 200 ms. With its default of 10 s, each failover would take 20 s.
 func (s *Sentinel) hurry(ctx context.Context) error {
 	rdb := redis.NewClient(s.sentinel.ClientOptions())
 	defer func() { _ = rdb.Close() }()
