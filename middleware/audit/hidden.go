@@ -24,7 +24,7 @@ type HiddenNames struct {
 	// was not given. Without PRF keys, both are 0.
 	Older   int64 `json:"older"`
 	Unknown int64 `json:"unknown"`
-	// PRFKeys are the PRF keys that the values name.
+	// PRFKeys are the PRF keys that the values name. Beyond 1024 of them, the rest count as id 0.
 	PRFKeys []PRFKeyUse `json:"prf_keys,omitempty"`
 }
 
@@ -52,15 +52,19 @@ type prfUse struct {
 	posed bool
 }
 
-// maxPRFKeys bounds the ids that are counted separately, because an attacker can plant any id. The rest share id 0.
-const maxPRFKeys = 1024
+// maxPRFKeys bounds the ids that are counted separately, because an attacker can plant any id. The rest share the id
+// morePRFKeys, which no key has.
+const (
+	maxPRFKeys  = 1024
+	morePRFKeys = 0
+)
 
 func (f *findings) prfKey(k prfUse) *PRFKeyUse {
 	if f.prfKeys == nil {
 		f.prfKeys = make(map[prfUse]*PRFKeyUse)
 	}
 	if f.prfKeys[k] == nil && len(f.prfKeys) >= maxPRFKeys {
-		k = prfUse{}
+		k = prfUse{id: morePRFKeys}
 	}
 	if f.prfKeys[k] == nil {
 		f.prfKeys[k] = new(PRFKeyUse)
@@ -127,9 +131,11 @@ func (a *auditor) hidden(f *findings) HiddenNames {
 // about those.
 func (r *Report) MayDisable(id uint32) (Answer, []string) {
 	var no, unreadable notes
-	known := false
+	known, uncounted := false, int64(0)
 	for _, k := range r.HiddenNames.PRFKeys {
-		if k.ID == id {
+		if k.ID == morePRFKeys {
+			uncounted += k.Values
+		} else if k.ID == id {
 			no.count(k.Values-k.Unreadable.Values, fmt.Sprintf("values have names hidden with PRF key %d (move them with reseal, or let them expire)", id))
 			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values name PRF key %d but do not open (they may be planted; delete them)", id))
 		}
@@ -150,6 +156,7 @@ func (r *Report) MayDisable(id uint32) (Answer, []string) {
 	case !known:
 		doubts = append(doubts, fmt.Sprintf("the given PRF keys do not include key %d", id))
 	}
+	doubts.count(uncounted, "values name PRF keys that are not counted separately, perhaps this one (they may be planted; delete them)")
 	doubts.count(r.Excluded, "names were excluded, so their values were not examined")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
 	if r.Prefix != "" && strings.TrimPrefix(r.Prefix, r.Namespace+":") != "" {

@@ -2,8 +2,10 @@ package audit_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -12,6 +14,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/prf"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/audit"
 )
@@ -104,6 +107,33 @@ func TestPRFKeysAreCounted(t *testing.T) {
 		answer, _ = r.MayDisable(ids[0])
 		require.Equal(t, audit.Unknown, answer)
 	})
+}
+
+// Planted values that name many PRF keys do not hide the values under a key from the question whether it may be disabled.
+func TestPlantedPRFKeysForbidYes(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	a, ctx := keyring(t), t.Context()
+	ids, sets := prfKeys(t)
+	require.NoError(t, sealedStore(t, rdb, a, "ns", middleware.WithHiddenKeys(only(sets[0], ids[0]))).Set(ctx, "key", "v"))
+	names, err := rdb.Keys(ctx, "ns:*").Result()
+	require.NoError(t, err)
+	require.Len(t, names, 1)
+	planted := stored(t, rdb, names[0])
+	at := bytes.Index(planted, binary.BigEndian.AppendUint32(nil, ids[0]))
+	require.Positive(t, at)
+	pipe := rdb.Pipeline()
+	for i := range 2000 {
+		binary.BigEndian.PutUint32(planted[at:], uint32(i+1))
+		pipe.Set(ctx, fmt.Sprint("ns:planted", i), bytes.Clone(planted), 0)
+	}
+	_, err = pipe.Exec(ctx)
+	require.NoError(t, err)
+	// The honest value may be among those that are not counted apart. Whether it is there must not matter.
+	require.NoError(t, rdb.Del(ctx, names[0]).Err())
+	answer, reasons := audited(t, rdb, audit.Config{Namespace: "ns", HiddenKeys: sets[1]}).MayDisable(ids[0])
+	require.Equal(t, audit.Unknown, answer)
+	require.Contains(t, strings.Join(reasons, "\n"), "not counted separately")
 }
 
 // Prefixes match the keys that are sealed in the values.
