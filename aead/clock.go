@@ -12,10 +12,15 @@ import (
 // ahead, keys age at once.
 type clock struct {
 	base time.Time
+	wall atomic.Int64 // base by the wall clock, in Unix nanoseconds
 	lead atomic.Int64
 }
 
-func newClock() *clock { return &clock{base: time.Now()} }
+func newClock() *clock {
+	c := &clock{base: time.Now()}
+	c.wall.Store(c.base.UnixNano())
+	return c
+}
 
 // now returns the nanoseconds since the clock was made. It reads the monotonic clock only, for speed.
 func (c *clock) now() int64 { return int64(time.Since(c.base)) + c.lead.Load() }
@@ -23,7 +28,7 @@ func (c *clock) now() int64 { return int64(time.Since(c.base)) + c.lead.Load() }
 // catchUp takes account of a wall clock that has moved ahead, and reports whether it has. It is called at least once a minute.
 func (c *clock) catchUp() (resumed bool) {
 	now := time.Now()
-	return c.observe(now.Round(0).Sub(c.base.Round(0)), now.Sub(c.base))
+	return c.observe(time.Duration(now.UnixNano()-c.wall.Load()), now.Sub(c.base))
 }
 
 // observe records the time since base, as each of the two clocks shows it.

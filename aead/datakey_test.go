@@ -372,3 +372,40 @@ func TestResumeReplacesDataKey(t *testing.T) {
 		open(t, e, first)
 	})
 }
+
+// A suspension of the machine is noticed within a minute, and replaces the data keys of the Envelope and of its tenants.
+func TestSuspensionIsNoticed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		service := aeadtest.NewKeyService(t)
+		e := newEnvelope(t, service, aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) { return service, nil }))
+		tenant, err := e.Tenant("acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		const text, noncePlusTag = "message", 28
+		dataKey := func(a tink.AEADWithContext) string { // all before the nonce
+			sealed, err := a.EncryptWithContext(t.Context(), []byte(text), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(sealed[:len(sealed)-noncePlusTag-len(text)])
+		}
+		for name, a := range map[string]tink.AEADWithContext{"envelope": e, "tenant": tenant} {
+			before := dataKey(a)
+			time.Sleep(2 * time.Minute)
+			dataKey(a)
+			synctest.Wait()
+			if dataKey(a) != before {
+				t.Errorf("%s: the data key changed without a suspension", name)
+			}
+			e.Suspend(2 * time.Second)
+			time.Sleep(2 * time.Minute)
+			dataKey(a) // asks for a successor
+			synctest.Wait()
+			if dataKey(a) == before {
+				t.Errorf("%s: the data key stays after a suspension", name)
+			}
+		}
+	})
+}

@@ -30,6 +30,9 @@ func (e *Envelope) KEKChanged() { e.kekChanged() }
 // Resume does to an Envelope what a noticed suspension of the machine does.
 func (e *Envelope) Resume() { e.renewDataKey() }
 
+// Suspend does to the clock of an Envelope what a suspension of the machine does: the wall clock jumps ahead.
+func (e *Envelope) Suspend(d time.Duration) { e.clock.wall.Add(-int64(d)) }
+
 // SetMessages sets how many messages the primary key of a Keyring has sealed.
 func (k *Keyring) SetMessages(n uint64) { k.keyset.Load().primary.counter.n.Store(n) }
 
