@@ -219,10 +219,25 @@ func TestOverRedis(t *testing.T) {
 		require.NotContains(t, string(dump), canary)
 	}
 	require.Contains(t, string(dump), "100000", "the search finds the attacker's plaintext")
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	var out bytes.Buffer
+	out := interrupting{after: "handler of mail:welcome", interrupt: cancel}
 	require.NoError(t, run(ctx, &out, s), "interrupted, it ends in good order")
 	require.Contains(t, out.String(), "schedule changed: false")
 	require.NotContains(t, out.String(), "schedule changed: true")
+}
+
+// interrupting interrupts a program once it has printed a text.
+type interrupting struct {
+	bytes.Buffer
+	after     string
+	interrupt func()
+}
+
+func (w *interrupting) Write(b []byte) (int, error) {
+	n, err := w.Buffer.Write(b)
+	if strings.Contains(w.String(), w.after) {
+		w.interrupt()
+	}
+	return n, err
 }

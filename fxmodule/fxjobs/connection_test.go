@@ -74,11 +74,9 @@ func TestRedisThatHangs(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, server.Resume()) })
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	began := time.Now()
 	err := health.Check(ctx)
-	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorIs(t, err, context.DeadlineExceeded) // asynq's client would fail by a timeout of its own
 	require.ErrorContains(t, err, "redis does not answer")
-	require.Less(t, time.Since(began), 2*time.Second)
 	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	require.ErrorContains(t, newApp(config, own, needsClient).Start(ctx), "redis does not answer")
