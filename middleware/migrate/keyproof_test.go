@@ -251,12 +251,13 @@ func TestUnprovenRunEndsAtTheFirstRefusal(t *testing.T) {
 	})
 }
 
-// A refused run stays refused when its checkpoint is resumed, although its own writes open by now.
+// A refused run stays refused when it is repeated, with its checkpoint and without, although its own writes open by now.
 func TestRefusalIsRemembered(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		const entries, batch = 1000, 20
 		fill(t, rdb, ns, entries)
-		app := sealedStore(t, rdb, keyring(t), ns)
+		right := keyring(t)
+		app := sealedStore(t, rdb, right, ns)
 		wrong := keyring(t)
 		keys := &meanwhile{AEADWithContext: wrong}
 		keys.n.Store(entries / 2)
@@ -275,6 +276,16 @@ func TestRefusalIsRemembered(t *testing.T) {
 			require.NoError(t, sealedStore(t, rdb, wrong, ns).Set(ctx, fmt.Sprint("own", i), "v"))
 		}
 		config.Keys = wrong
+		withoutCheckpoint := config
+		withoutCheckpoint.Checkpoint, withoutCheckpoint.Exclude = "", []string{"k1"}
+		for _, c := range []migrate.Config{withoutCheckpoint, {Operation: migrate.Reseal, From: config.From, Keys: wrong}} {
+			r, err := unproven(ctx, rdb, c)
+			require.ErrorIs(t, err, migrate.ErrWrongKeys)
+			require.Zero(t, r.Written)
+			c.Keys, c.DryRun = right, true
+			_, err = unproven(ctx, rdb, c)
+			require.NoError(t, err, "other keys are not refused")
+		}
 		for range 2 {
 			r, err := unproven(ctx, rdb, config)
 			require.ErrorIs(t, err, migrate.ErrWrongKeys)

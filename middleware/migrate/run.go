@@ -108,11 +108,6 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 // Config.AllowEviction.
 var ErrMemory = errors.New("migrate: a master is close to maxmemory or evicts entries (raise maxmemory)")
 
-// ErrOpposed reports that Seal and Unseal changed the same names at the same time. The run has scanned everything, but the
-// opposite run may have changed entries after this scan had passed them. Run it again, alone. Both runs return ErrOpposed,
-// unless one of them was killed or ended before the other.
-var ErrOpposed = errors.New("migrate: an opposite run changed the same names at the same time (run it again, alone)")
-
 func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (*migration, error) {
 	c, err := c.withDefaults()
 	if err != nil {
@@ -224,6 +219,7 @@ func (m *migration) run(ctx context.Context) error {
 	end()
 	if errors.Is(err, ErrWrongKeys) {
 		m.before.Refused = true
+		m.recordRefusal(ctx)
 	}
 	if err != nil && m.keepsCheckpoint() && m.before.Run != "" {
 		const patience = 10 * time.Second // ctx may have ended
@@ -271,6 +267,9 @@ func (m *migration) prepareRun(ctx context.Context) error {
 		return err
 	}
 	if m.before.Runs == 0 {
+		if err := m.checkRefusals(ctx); err != nil {
+			return err
+		}
 		if err := m.tryFirst(ctx); err != nil {
 			return err
 		}
@@ -288,7 +287,7 @@ func (m *migration) register(ctx context.Context, job string) error {
 	if m.DryRun {
 		return nil
 	}
-	r := rediswalk.Run{Operation: m.Operation.String(), Job: job, From: m.From.stored(), To: m.target().stored()}
+	r := m.record(job)
 	err := m.walk.Retry(ctx, "access the records of runs", func(ctx context.Context) (err error) {
 		if m.before.Run, err = m.servers.RegisterRun(ctx, r); err == nil {
 			m.before.Opposites, err = m.servers.UnfinishedOpposites(ctx, m.before.Run)
@@ -299,23 +298,6 @@ func (m *migration) register(ctx context.Context, job string) error {
 	case errors.Is(err, rediswalk.ErrRunsRefused) && m.Checkpoint == "":
 		m.warn("the run was not recorded (allow the key " + rediswalk.RunsName + "), so older checkpoints of other runs are not refused")
 		return nil
-	case err != nil:
-		return fmt.Errorf("migrate: %w", err)
-	}
-	return nil
-}
-
-// checkEnd returns ErrOpposed if an opposite run may have undone a part of the work since the scan passed it.
-func (m *migration) checkEnd(ctx context.Context) error {
-	if m.before.Run == "" {
-		return nil
-	}
-	err := m.walk.Retry(ctx, "the records of runs", func(ctx context.Context) error {
-		return m.servers.CheckEnd(ctx, m.before.Run, m.before.Opposites)
-	})
-	switch {
-	case errors.Is(err, rediswalk.ErrOpposed):
-		return ErrOpposed
 	case err != nil:
 		return fmt.Errorf("migrate: %w", err)
 	}

@@ -24,6 +24,7 @@ const (
 	sequenceField = "sequence"
 	runsKeptFor   = 30 * 24 * time.Hour
 	maxRuns       = 200
+	refusedSize   = 16 // hexadecimal digits of Run.Refused
 )
 
 // Run is the record of a writing run.
@@ -34,6 +35,8 @@ type Run struct {
 	From      string `json:"from"` // prefix of the stored names
 	To        string `json:"to"`
 	Done      bool   `json:"done"` // the run is complete: no checkpoint continues it
+	// Refused is a digest of the keys of a run that stopped because its keys are wrong.
+	Refused string `json:"refused,omitempty"`
 }
 
 // ErrRunUndone reports that a checkpoint is out of date: the record of its run is gone, as after a flush, the run is
@@ -62,6 +65,26 @@ func (s *Servers) RegisterRun(ctx context.Context, r Run) (id string, err error)
 
 // EndRun records that a run is complete. An older copy of its checkpoint is then refused.
 func (s *Servers) EndRun(ctx context.Context, id string) error {
+	return s.changeRun(ctx, id, func(r *Run) { r.Done = true })
+}
+
+// RefuseRun records that a run stopped because its keys, of which keys is a digest, are wrong.
+func (s *Servers) RefuseRun(ctx context.Context, id, keys string) error {
+	return s.changeRun(ctx, id, func(r *Run) { r.Refused = keys })
+}
+
+// WasRefused reports whether a run on some of the names of r was refused because of the same keys.
+func (s *Servers) WasRefused(ctx context.Context, r Run, keys string) (bool, error) {
+	all, err := s.runs(ctx)
+	for _, other := range all {
+		if other.Refused == keys && r.overlaps(other) {
+			return true, err
+		}
+	}
+	return false, err
+}
+
+func (s *Servers) changeRun(ctx context.Context, id string, change func(r *Run)) error {
 	text, err := s.Client.HGet(ctx, RunsName, id).Result()
 	switch {
 	case errors.Is(err, redis.Nil):
@@ -73,7 +96,7 @@ func (s *Servers) EndRun(ctx context.Context, id string) error {
 	if !ok {
 		return nil
 	}
-	r.Done = true
+	change(&r)
 	return s.writeRun(ctx, id, r)
 }
 
@@ -123,7 +146,7 @@ func parseRun(text string) (Run, bool) {
 		return r, false
 	}
 	again, err := json.Marshal(r)
-	return r, err == nil && string(again) == text && isHex(r.Job, 32) && len(r.Operation) <= len("reseal")
+	return r, err == nil && string(again) == text && isHex(r.Job, 32) && (r.Refused == "" || isHex(r.Refused, refusedSize)) && len(r.Operation) <= len("reseal")
 }
 
 func isHex(s string, n int) bool { return len(s) == n && strings.Trim(s, "0123456789abcdef") == "" }

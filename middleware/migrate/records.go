@@ -1,0 +1,91 @@
+package migrate
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
+)
+
+// ErrOpposed reports that Seal and Unseal changed the same names at the same time. The run has scanned everything, but the
+// opposite run may have changed entries after this scan had passed them. Run it again, alone. Both runs return ErrOpposed,
+// unless one of them was killed or ended before the other.
+var ErrOpposed = errors.New("migrate: an opposite run changed the same names at the same time (run it again, alone)")
+
+// record is the record of the run in Redis.
+func (m *migration) record(job string) rediswalk.Run {
+	return rediswalk.Run{Operation: m.Operation.String(), Job: job, From: m.From.stored(), To: m.target().stored()}
+}
+
+// keysDigest names the keys of the run in its record. Keys without an id are known by the settings of the run alone.
+func (m *migration) keysDigest() string {
+	const size = 8
+	text := m.before.Job
+	if m.present.HasID {
+		text = fmt.Sprint(m.present.Envelope(), m.present.ID)
+	}
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:size])
+}
+
+// recordRefusal records that the keys of the run are wrong. Its own writes must not prove them when it is repeated, also without
+// a checkpoint. Unseal leaves nothing that opens under its keys.
+func (m *migration) recordRefusal(ctx context.Context) {
+	if m.before.Run == "" || m.Operation == Unseal {
+		return
+	}
+	const patience = 10 * time.Second // ctx has ended
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	err := m.walk.Retry(ctx, "the records of runs", func(ctx context.Context) error {
+		return m.servers.RefuseRun(ctx, m.before.Run, m.keysDigest())
+	})
+	if err != nil {
+		m.warn("the refusal was not recorded: the same run would take its own writes for a proof of its keys")
+	}
+}
+
+// checkRefusals returns ErrWrongKeys if a run with the same keys was refused before.
+func (m *migration) checkRefusals(ctx context.Context) error {
+	if m.Operation == Unseal || m.IgnoreUnreadable || m.provenBy != "" {
+		return nil
+	}
+	var refused bool
+	err := m.walk.Retry(ctx, "the records of runs", func(ctx context.Context) (err error) {
+		refused, err = m.servers.WasRefused(ctx, m.record(m.before.Job), m.keysDigest())
+		return err
+	})
+	switch {
+	case errors.Is(err, rediswalk.ErrRunsRefused):
+		return nil // see register
+	case err != nil:
+		return fmt.Errorf("migrate: %w", err)
+	case refused && m.DryRun:
+		m.warn("the real run would refuse to start: an earlier run with these keys was refused")
+		return nil
+	case refused:
+		return fmt.Errorf("%w: an earlier run with these keys was refused", ErrWrongKeys)
+	}
+	return nil
+}
+
+// checkEnd returns ErrOpposed if an opposite run may have undone a part of the work since the scan passed it.
+func (m *migration) checkEnd(ctx context.Context) error {
+	if m.before.Run == "" {
+		return nil
+	}
+	err := m.walk.Retry(ctx, "the records of runs", func(ctx context.Context) error {
+		return m.servers.CheckEnd(ctx, m.before.Run, m.before.Opposites)
+	})
+	switch {
+	case errors.Is(err, rediswalk.ErrOpposed):
+		return ErrOpposed
+	case err != nil:
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
