@@ -54,7 +54,7 @@
 // the pool. Further calls wait, and a call that finishes sends all that wait in one pipeline. There is no timer: a
 // call never waits for others to join it. The limit is 4 for each master while the fastest operation of the
 // last second took under 150 us, as on the same host. Otherwise it is PoolSize, at most 64. A pipeline has at most
-// 300 commands and about 1 MiB of values. Values over 64 KiB, scripts, transactions and tagged writes use their own
+// 300 calls and about 1 MiB of values. Values over 64 KiB, scripts, transactions and tagged writes use their own
 // connections. [Store.Stats] counts pipelines.
 //
 // If the context of a waiting call ends, its command is not sent. If the context ends after the command was sent, the error
