@@ -112,11 +112,11 @@ func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (KEK, error)
 	scheme, _, ok := strings.Cut(uri, ":")
 	scheme = strings.ToLower(scheme)
 	if !ok || !validScheme(scheme) {
-		return nil, fmt.Errorf("aead: open KEK: the URI has no scheme (known are %s)", listSchemes(known))
+		return nil, fmt.Errorf("aead: open KEK: the URI has no scheme (allowed: %s)", listSchemes(known))
 	}
 	open, ok := known[scheme]
 	if !ok {
-		return nil, fmt.Errorf("aead: open KEK: unknown scheme %q (%sknown are %s)", scheme, moduleOf(scheme), listSchemes(known))
+		return nil, fmt.Errorf("aead: open KEK: unknown scheme %q (%sallowed: %s)", scheme, moduleOf(scheme), listSchemes(known))
 	}
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("aead: open KEK: %w", ended(ctx))
@@ -184,7 +184,7 @@ func openFileKEK(ctx context.Context, uri string) (KEK, error) {
 	every := fileKEKReload
 	for name, values := range query {
 		if name != "reload" || len(values) != 1 {
-			return nil, errors.New("the URI has an unknown or repeated parameter (known is reload)")
+			return nil, errors.New("the URI has an unknown or repeated parameter (allowed: reload, once)")
 		}
 		if values[0] == "off" {
 			every = 0

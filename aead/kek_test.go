@@ -82,11 +82,11 @@ func TestOpenKEKRefuses(t *testing.T) {
 		openers []aead.KEKOpener
 		want    string
 	}{
-		"":                                     {nil, "no scheme (known are file, passphrase)"},
+		"":                                     {nil, "no scheme (allowed: file, passphrase)"},
 		secret:                                 {nil, "no scheme"},
 		"://" + secret:                         {nil, "no scheme"},
 		"2x://" + secret:                       {nil, "no scheme"},
-		"https://" + secret:                    {[]aead.KEKOpener{fake}, `unknown scheme "https" (known are fake, file, passphrase)`},
+		"https://" + secret:                    {[]aead.KEKOpener{fake}, `unknown scheme "https" (allowed: fake, file, passphrase)`},
 		"hcvault://token:" + secret + "@host/": {nil, "unknown scheme"},
 		"aws-kms://" + secret:                  {nil, "unknown scheme"},
 		"gcp-kms://" + secret:                  {nil, "unknown scheme"},

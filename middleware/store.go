@@ -88,7 +88,7 @@ func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Optio
 		return nil, errors.New("the backing store is nil")
 	}
 	if _, ok := backing.(*Store); ok {
-		return nil, errors.New("the backing store is sealed already (wrap the store below it)")
+		return nil, errors.New("the backing store is already a sealed store (pass the store inside it)")
 	}
 	cfg, err := newConfig(opts)
 	if err != nil {

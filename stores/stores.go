@@ -52,7 +52,7 @@ func Open(ctx context.Context, url string) (Store, error) {
 		}
 		return s, nil
 	default:
-		return nil, fmt.Errorf("stores: open: the URL has an unknown scheme%s (known: %s)", quoted(scheme), schemes)
+		return nil, fmt.Errorf("stores: open: the URL has an unknown scheme%s (allowed: %s)", quoted(scheme), schemes)
 	}
 }
 

@@ -51,7 +51,7 @@ func TestOpenKnowsTheSchemesThatItNames(t *testing.T) {
 	t.Parallel()
 	_, err := stores.Open(t.Context(), "nosuch://")
 	require.ErrorContains(t, err, "unknown scheme nosuch")
-	_, list, _ := strings.Cut(strings.TrimSuffix(err.Error(), ")"), "(known: ")
+	_, list, _ := strings.Cut(strings.TrimSuffix(err.Error(), ")"), "(allowed: ")
 	names := strings.Split(list, ", ")
 	require.Len(t, names, 9)
 	for _, scheme := range names {
@@ -66,13 +66,13 @@ func TestOpenRefuses(t *testing.T) {
 	for url, want := range map[string]string{
 		"":                            "not a URL",
 		"localhost:6379":              "redis+cluster",
-		"http://user:hunter2@h":       "unknown scheme http (known: memory, redis",
+		"http://user:hunter2@h":       "unknown scheme http (allowed: memory, redis",
 		"redis://u:hunter2@h?x_y=1":   "unknown option x_y (see redisstore.Open)",
 		"redis://u:hunter2/@h":        "percent-encoded",
 		"redis://u:hun%ter2@h":        "percent-encoded",
 		"memory://?no_such_option=1":  "no_such_option",
 		"memory://u:hunter2@h":        "memory://",
-		"u:hunter2@h://x":             "unknown scheme (known:",
+		"u:hunter2@h://x":             "unknown scheme (allowed:",
 		"redis+cluster://u:hunter2@":  "no address",
 		"redis://u:hunter2@h:hunter2": "port",
 	} {

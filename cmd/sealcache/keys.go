@@ -42,7 +42,7 @@ func schemes() []string {
 func kekError(uri string, err error) error {
 	scheme, _, ok := strings.Cut(strings.ToLower(uri), ":")
 	if ok && !slices.Contains(schemes(), scheme) && !strings.ContainsAny(scheme, "/.") {
-		return wrong("unknown KEK scheme %q (known are %s)", scheme, strings.Join(schemes(), ", "))
+		return wrong("unknown KEK scheme %q (allowed: %s)", scheme, strings.Join(schemes(), ", "))
 	}
 	return keyError(err)
 }

@@ -3,9 +3,10 @@
 //	go run ./examples/sessions
 //
 // Open http://127.0.0.1:8080 in two browsers. The sessions are in memory. With STORE=redis://localhost:6379 they are in
-// Redis, which then holds no token, no name of a user and no value in plaintext. LISTEN is the address to listen on.
+// Redis, which then holds no token, no name of a user and no value in plaintext. The variable LISTEN is
+// the address to listen on.
 //
-// The keys end with the program, and so do the sessions. A real service opens its keys with aead.OpenKEK and aead.OpenPRF.
+// The program makes its keys at start and keeps them in memory only. No session survives a restart, even in Redis. A real service opens its keys with aead.OpenKEK and aead.OpenPRF.
 package main
 
 import (

@@ -68,7 +68,7 @@ func (t ValueType) wire() (wire.Type, error) {
 	case AsProtobuf:
 		return wire.Protobuf, nil
 	default:
-		return 0, fmt.Errorf("unknown type %q (known are bytes, string, json, msgpack, protobuf)", string(t))
+		return 0, fmt.Errorf("unknown type %q (allowed: bytes, string, json, msgpack, protobuf)", string(t))
 	}
 }
 

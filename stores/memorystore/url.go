@@ -33,7 +33,7 @@ func Open(rawURL string) (*Store, error) {
 	return New(opts...)
 }
 
-const knownOptions = "known are expiration and max_bytes"
+const knownOptions = "allowed: expiration, max_bytes"
 
 // parseURL does not repeat the URL in its errors, because by mistake it may be that of another server, with a password.
 func parseURL(rawURL string) ([]Option, error) {
@@ -49,7 +49,7 @@ func parseURL(rawURL string) ([]Option, error) {
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return nil, errors.New("memorystore: open: the options of the URL are malformed")
+		return nil, errors.New("memorystore: open: the query after \"?\" is not a list of name=value joined by \"&\"")
 	}
 	var opts []Option
 	names := make([]string, 0, len(query))

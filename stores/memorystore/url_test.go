@@ -45,9 +45,9 @@ func TestOpenRefuses(t *testing.T) {
 		"memory:///path":                      "no host",
 		"memory://#f":                         "no host",
 		"memory://hunter2:\x7f":               "not a URL",
-		"memory://?max_bytes=%zz":             "malformed",
-		"memory://?max_byte=1":                "known are expiration and max_bytes",
-		"memory://?MAX_BYTES=1":               "known are expiration and max_bytes",
+		"memory://?max_bytes=%zz":             "not a list of name=value",
+		"memory://?max_byte=1":                "allowed: expiration, max_bytes",
+		"memory://?MAX_BYTES=1":               "allowed: expiration, max_bytes",
 		"memory://?max_bytes=1&max_bytes=2":   "2 times",
 		"memory://?max_bytes=":                "not a positive size",
 		"memory://?max_bytes=0":               "not a positive size",
@@ -64,7 +64,7 @@ func TestOpenRefuses(t *testing.T) {
 		"memory://?expiration=-1s":            "not a positive duration",
 		"memory://?max_bytes=hunter2":         "not a positive size",
 		"memory://?expiration=hunter2":        "not a positive duration",
-		"memory://?hunter2=1":                 "known are expiration and max_bytes",
+		"memory://?hunter2=1":                 "allowed: expiration, max_bytes",
 		"memory://?hunter2=1&hunter2=2":       "2 times",
 	} {
 		_, err := Open(url)

@@ -1,5 +1,5 @@
-// Package early ends stop hooks shortly before fx.StopTimeout. After the timeout, fx runs no further stop hook and drops
-// the errors of the hooks that have run.
+// Package early gives each stop hook a deadline shortly before fx's stop timeout expires. The hooks after it then still
+// run. When the timeout itself expires, fx runs no further hook and drops the errors of those that have run.
 package early
 
 import (

@@ -52,7 +52,7 @@ type view struct {
 func viewOf(ctx context.Context, node *redis.Client) (view, error) {
 	nodes, err := node.ClusterNodes(ctx).Result()
 	if rediserr.NotOffered(err) {
-		return view{}, errors.New("CLUSTER NODES is not allowed, so moving slots go unnoticed (ACL SETUSER name +cluster|nodes)")
+		return view{}, errors.New("the Redis user may not call CLUSTER NODES (ACL SETUSER name +cluster|nodes)")
 	}
 	if err != nil {
 		return view{}, fmt.Errorf("CLUSTER NODES: %w", rediserr.Wrap(err))

@@ -1,11 +1,11 @@
 // Package telemetry holds what the packages under middleware need for logs, metrics and traces: the options for a logger
-// and for OpenTelemetry's providers, a limit for log lines, and counters.
+// and for OpenTelemetry's providers, a rate limit for log lines, and counters.
 //
-// A package keeps a [Config] in its own configuration and gives it to its options:
+// A package has a [Config] as a field of its own configuration, and its options set it:
 //
 //	func WithLogger(l *slog.Logger) Option { return func(c *config) error { return c.telemetry.SetLogger(l) } }
 //
-// Nothing that a caller passes to this package may contain a value, a key name or key material.
+// Callers pass no cached value, no name of a cache key and no key material: all of it would reach logs and traces.
 package telemetry
 
 import (

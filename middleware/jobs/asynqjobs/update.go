@@ -33,7 +33,7 @@ func (c *Client) UpdateTaskPayload(ctx context.Context, i *asynq.Inspector, queu
 		return err
 	}
 	if o.held != nil {
-		return errors.New("asynqjobs: UpdateTaskPayload: the payload of a group member cannot be changed")
+		return errors.New("asynqjobs: UpdateTaskPayload: the task waits in a group, so its payload is fixed")
 	}
 	whole, unique, err := asynqwire.SealedPayload(info.Payload, info.Headers)
 	if err != nil {

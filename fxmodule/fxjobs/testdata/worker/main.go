@@ -1,4 +1,5 @@
-// Command worker uses every part of fxjobs except the admin page. A test builds it and does not run it.
+// Command worker uses every part of fxjobs except the admin page. A test builds it, to prove that such a program does
+// not contain the packages of the admin page. The test does not run it.
 package main
 
 import (
