@@ -18,10 +18,12 @@ import (
 // one small sealed entry, the key check, under the reserved name
 // "sealcache.key-check", which Keys does not list. Check creates it with
 // SetIfNotExists and without expiry, and renews it by a swap when the primary key
-// has changed. It never replaces an entry that it cannot open, because an attacker
-// may have planted it, or this process may have the wrong keys. The result is
-// logged, counted, and returned by KeysDiffer. It is not an error of Check, so
-// that a planted entry cannot stop a deployment.
+// has changed. Over an envelope the first Check renews it in any case, because a
+// wrapped data key does not show its KEK and wrap context. Check never replaces an
+// entry that it cannot open, because an attacker may have planted it, or this
+// process may have the wrong keys. The result is logged, counted, and returned by
+// KeysDiffer. It is not an error of Check, so that a planted entry cannot stop a
+// deployment.
 func (s *Store) Check(ctx context.Context) error {
 	if err := s.sealer.Check(ctx); err != nil {
 		return err
@@ -156,6 +158,7 @@ func (s *Store) createKeyCheck(ctx context.Context) (bool, error) {
 	written, err := s.setNX.SetIfNotExists(ctx, s.prefix+keycheck.Name, s.traits.form(sealed), store.WithExpiration(0), store.WithTags(nil))
 	if written {
 		s.keysMade.Store(true)
+		s.keysRenewed.Store(true)
 	}
 	return written, s.backingError(err)
 }
@@ -166,10 +169,18 @@ func (s *Store) renewKeyCheck(ctx context.Context, old []byte) (bool, error) {
 		return false, nil
 	}
 	sealed, err := s.keys.Seal(ctx)
-	if err != nil || !keycheck.Outdated(old, sealed) {
+	if err != nil {
 		return false, err
 	}
+	first := !s.keysRenewed.Swap(true)
+	outdated := keycheck.Outdated(old, sealed)
+	if !outdated && !(first && keycheck.FromEnvelope(old)) {
+		return false, nil
+	}
 	swapped, err := s.swapper.CompareAndSwap(ctx, s.prefix+keycheck.Name, old, 0, sealed, keepTTL)
+	if !outdated {
+		return false, nil // a user of Redis who may only read has the right keys, too
+	}
 	return swapped, s.backingError(err)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
+	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
@@ -140,6 +141,30 @@ func TestCheckRenewsUnderTheNewPrimaryKey(t *testing.T) {
 	require.Equal(t, map[string]int64{"renewed": 1, "same": 1}, fresh.outcomes(t))
 	require.NoError(t, old.Check(t.Context()))
 	require.ErrorIs(t, old.KeysDiffer(), middleware.ErrUnknownKey)
+}
+
+// A wrap context is introduced by three deployments, without a reseal. A wrapped data key does not show its context, so the
+// first Check of each process renews the entry. Later ones leave it alone.
+func TestCheckRenewsUnderAWrapContext(t *testing.T) {
+	t.Parallel()
+	m, kek := memory(t), keyring(t)
+	context := map[string]string{"namespace": "shop"}
+	for _, opts := range [][]aead.EnvelopeOption{
+		nil,
+		{aead.WithOtherWrapContexts(context)},
+		{aead.WithWrapContext(context), aead.WithOtherWrapContexts(nil)},
+		{aead.WithWrapContext(context)},
+	} {
+		e, err := aead.NewEnvelope(t.Context(), kek, opts...)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = e.Close() })
+		s := checkedStore(t, m, e)
+		require.NoError(t, s.Check(t.Context()))
+		require.NoError(t, s.KeysDiffer())
+		first := raw(t, m, keyCheckName)
+		require.NoError(t, s.Check(t.Context()))
+		require.Equal(t, first, raw(t, m, keyCheckName))
+	}
 }
 
 // The entry belongs to the namespace, so the application cannot use its name.

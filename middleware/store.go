@@ -55,6 +55,8 @@ type Store struct {
 	counters   counters              // increments of this process that wait for one swap
 	advised    atomic.Bool           // Check has logged the advice of the backing store
 	keysMade   atomic.Bool           // Check has seen the key check, so that Clear renews it
+
+	keysRenewed atomic.Bool // the first Check has renewed a key check that is not outdated
 }
 
 var (

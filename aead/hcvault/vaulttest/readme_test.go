@@ -125,12 +125,7 @@ func TestReadmeToSealedValue(t *testing.T) {
 	s := servertest.New(t, e.handle, false, "the-root-token")
 	s.Set(token, &servertest.Token{Paths: may})
 	r := &rotation{redis: redistest.Start(t)}
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "VAULT_") && !strings.HasPrefix(v, "SEALCACHE_") {
-			r.env = append(r.env, v)
-		}
-	}
-	r.env = append(r.env, "VAULT_ADDR="+s.URL(), "VAULT_TOKEN="+token)
+	r.env = append(environ(), "VAULT_ADDR="+s.URL(), "VAULT_TOKEN="+token)
 
 	check := regexp.MustCompile(`(?m)^sealcache (kek check \S+) # status 0: (.*)$`).FindStringSubmatch(text)
 	if check == nil {

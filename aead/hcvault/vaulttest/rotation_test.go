@@ -56,12 +56,7 @@ func newRotation(t *testing.T, withKeyset bool, limit string) *rotation {
 		time.Sleep(time.Duration(r.delay.Load()))
 		return r.engine.handle(path, body)
 	}, false, token)
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "VAULT_") && !strings.HasPrefix(v, "SEALCACHE_") {
-			r.env = append(r.env, v)
-		}
-	}
-	r.env = append(r.env, "VAULT_ADDR="+r.server.URL(), "VAULT_TOKEN="+token,
+	r.env = append(environ(), "VAULT_ADDR="+r.server.URL(), "VAULT_TOKEN="+token,
 		"SEALCACHE_KEK="+keyURI, "SEALCACHE_STORE="+r.redis.URL(), "SEALCACHE_NAMESPACE=shop", limitVariable+"="+limit)
 	if withKeyset {
 		r.keyset = filepath.Join(t.TempDir(), "keyset.json")
@@ -69,6 +64,13 @@ func newRotation(t *testing.T, withKeyset bool, limit string) *rotation {
 		r.env = append(r.env, "SEALCACHE_KEYSET="+r.keyset)
 	}
 	return r
+}
+
+// environ returns the environment of the test without settings of Vault and sealcache.
+func environ() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "VAULT_") || strings.HasPrefix(v, "SEALCACHE_")
+	})
 }
 
 // sealcache runs the command, which must succeed, and returns its output.

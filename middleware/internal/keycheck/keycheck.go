@@ -1,8 +1,8 @@
 // Package keycheck seals and opens the key check: an entry with which the processes of a namespace compare their keys.
 //
 // Each namespace has one entry under the reserved name [Name]. It is a sealed value of a separate kind, and holds no
-// secret. Store.Check creates it, renews it under a new primary key, and never replaces an entry that it cannot open.
-// Migrations and audits only read it, before anything else.
+// secret. Store.Check creates it, renews it under a new primary key, and never replaces an entry that it cannot open. A reseal
+// renews it at its end. Migrations and audits read it before anything else.
 //
 // The entry is 40 bytes under a keyring and 106 bytes under an envelope with a local key-encryption key. It proves keys
 // only together with the data: an attacker who can write to the store can delete it, or plant an entry that does not open.
@@ -78,6 +78,12 @@ func (c *Check) Open(ctx context.Context, stored []byte) error {
 		return fmt.Errorf("%w: the key check has another version", wire.ErrUnsupportedFormat)
 	}
 	return nil
+}
+
+// FromEnvelope reports whether an entry that opens is under a data key. Such an entry may have another KEK or wrap context than
+// fresh ones without being Outdated.
+func FromEnvelope(stored []byte) bool {
+	return len(stored) >= wire.HeaderSize && wire.KeyOf(stored[wire.HeaderSize:]).Envelope()
 }
 
 // Outdated reports whether an entry that opens names another key than fresh, an entry of this moment. If keys show
