@@ -27,11 +27,7 @@ func (k *dataKeyFlags) declare(f *flags) {
 	f.env(&k.keyset, "keyset", "SEALCACHE_KEYSET", "`FILE` of the keyset that --kek seals, or env:NAME; none if --kek wraps the data keys itself")
 	f.env(&k.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` that the keyset is bound to")
 	f.choice(&k.as, "keys-as", "how the application seals: with an envelope over these keys, as fxmodule does, or with a keyring", "envelope", "keyring")
-	f.StringToStringVar(&k.context, "wrap-context", nil, wrapContextUse)
-	f.fromEnv["wrap-context"] = "SEALCACHE_WRAP_CONTEXT"
-	f.choice(&k.contextState, "wrap-context-state", "which data keys have it: all (require), new ones (tolerate), or those of other processes only (prepare)",
-		"require", "tolerate", "prepare")
-	f.fromEnv["wrap-context-state"] = "SEALCACHE_WRAP_CONTEXT_STATE"
+	f.wrapContext(&k.context, &k.contextState)
 	f.env(&k.tenantKEKs, "tenant-keks", "SEALCACHE_TENANT_KEKS", tenantKEKsUse)
 	f.env(&k.tenant, "tenant", "SEALCACHE_TENANT", tenantUse)
 	f.file("keyset")
@@ -42,6 +38,15 @@ const (
 	tenantUse     = "`ID` of the tenant that the values belong to; needs --tenant-keks"
 )
 
+// wrapContext declares the wrap context and the state of its introduction.
+func (f *flags) wrapContext(context *map[string]string, state *string) {
+	f.StringToStringVar(context, "wrap-context", nil, wrapContextUse)
+	f.fromEnv["wrap-context"] = "SEALCACHE_WRAP_CONTEXT"
+	f.choice(state, "wrap-context-state", "which data keys have it: all (require), new ones (tolerate), or those of other processes only (prepare)",
+		contextRequire, contextTolerate, contextPrepare)
+	f.fromEnv["wrap-context-state"] = "SEALCACHE_WRAP_CONTEXT_STATE"
+}
+
 const wrapContextUse = "`NAME=VALUE,...` of the context with which the KEK wraps data keys"
 
 // wrapContext returns the options for the wrap context and the state of its introduction.
@@ -49,9 +54,9 @@ func (k *dataKeyFlags) wrapContext() []aead.EnvelopeOption {
 	switch {
 	case len(k.context) == 0:
 		return nil
-	case k.contextState == "prepare":
+	case k.contextState == contextPrepare:
 		return []aead.EnvelopeOption{aead.WithOtherWrapContexts(k.context)}
-	case k.contextState == "tolerate":
+	case k.contextState == contextTolerate:
 		return []aead.EnvelopeOption{aead.WithWrapContext(k.context), aead.WithOtherWrapContexts(nil)}
 	}
 	return []aead.EnvelopeOption{aead.WithWrapContext(k.context)}

@@ -15,7 +15,7 @@ func evidenceCommand() entry {
 	return entry{
 		use: "evidence", short: "Report keys, caches and audits for an auditor", make: func() command { return new(evidenceRun) },
 		long: "Evidence writes one report for an auditor: every key with its algorithm, state and age; the key-encryption keys without\n" +
-			"credentials; the FIPS 140 module of this program; audits with their answers; caches that store or accept plaintext, and until\n" +
+			"credentials; wrap contexts; the FIPS 140 module of this program; audits with their answers; caches that store or accept plaintext, and until\n" +
 			"when; certificates of destroyed keys. It holds no key material and no secret. It changes nothing.\n\n" +
 			"The keysets are those of --config and that of --kek. The report says what it did not examine, and lists as findings what an\n" +
 			"auditor will ask about. The status is 0 if the report is written. With --check it is 3 if there are findings, and otherwise 4\n" +
@@ -28,6 +28,8 @@ func evidenceCommand() entry {
 // evidenceRun is "evidence".
 type evidenceRun struct {
 	keys         keysetFlags
+	context      map[string]string // of the data keys that --kek or --keyset wraps
+	contextState string
 	config       string
 	audits       []string
 	certificates []string
@@ -41,6 +43,7 @@ func (e *evidenceRun) declare(f *flags) {
 	f.otherKEKs(&e.keys.others)
 	f.env(&e.keys.keyset, "keyset", "SEALCACHE_KEYSET", "`FILE` of the keyset; '' for none")
 	f.env(&e.keys.name, "keyset-name", "SEALCACHE_KEYSET_NAME", "`NAME` that the keyset is bound to")
+	f.wrapContext(&e.context, &e.contextState)
 	f.StringVar(&e.config, "config", "", "`FILE` with the application's settings in YAML, or env for the SEALCACHE_ variables: their caches and keysets are reported")
 	f.StringArrayVar(&e.audits, "audit", nil, "`FILE` that \"sealcache audit --report FILE\" wrote; may be repeated")
 	f.StringArrayVar(&e.certificates, "certificate", nil, "`FILE` with what \"sealcache keys destroy\" printed; may be repeated")

@@ -28,9 +28,13 @@ type cacheEvidence struct {
 	Tenant     string    `json:"tenant,omitempty"`
 	TenantKEKs string    `json:"tenant_keks,omitempty"` // a template, without credentials
 	Expiry     bool      `json:"sealed_expiry"`
-	Padding    bool      `json:"padding"`
-	DataKeyAge string    `json:"data_key_max_age,omitempty"` // missing: the default
-	DataKeyTTL string    `json:"data_key_ttl,omitempty"`     // missing: the default
+
+	Context      map[string]string `json:"wrap_context,omitempty"`
+	ContextState string            `json:"wrap_context_state,omitempty"`
+
+	Padding    bool   `json:"padding"`
+	DataKeyAge string `json:"data_key_max_age,omitempty"` // missing: the default
+	DataKeyTTL string `json:"data_key_ttl,omitempty"`     // missing: the default
 }
 
 // jobsEvidence describes the jobs of the application's settings.
@@ -67,6 +71,7 @@ func (e *evidenceRun) settings(r *evidence) ([]wantedKeyset, error) {
 	if e.keys.kek != "" {
 		wanted = append(wanted, wantedKeyset{
 			origin: "--kek", kek: e.keys.kek, others: e.keys.others, keyset: e.keys.keyset, name: e.keys.name, use: useDataKey,
+			context: e.context, contextState: e.contextState,
 		})
 	}
 	return wanted, nil
@@ -111,6 +116,7 @@ func describeCache(name string, c fxmodule.Cache, now time.Time) cacheEvidence {
 	case c.OneWayKeys != "":
 		d.Names = "one-way"
 	}
+	d.Context, d.ContextState = c.WrapContext, stateOfContext(c.WrapContext, c.WrapContextState)
 	if c.DataKeys.MaxAge != 0 {
 		d.DataKeyAge = c.DataKeys.MaxAge.String()
 	}
@@ -133,10 +139,15 @@ func cacheKeysets(name string, c fxmodule.Cache) []wantedKeyset {
 	origin := "cache " + name
 	wanted := []wantedKeyset{{
 		origin: origin, kek: c.KEK, others: c.OtherKEKs, keyset: c.Keyset, name: c.KeysetName, use: useDataKey,
-		cryptoperiod: c.Cryptoperiod,
+		cryptoperiod: c.Cryptoperiod, context: c.WrapContext, contextState: c.WrapContextState,
 	}}
 	if c.Tenant != "" {
-		wanted = append(wanted, wantedKeyset{origin: origin, kek: strings.ReplaceAll(c.TenantKEKs, "{tenant}", c.Tenant), use: useDataKey})
+		tenant := wantedKeyset{origin: origin, kek: strings.ReplaceAll(c.TenantKEKs, "{tenant}", c.Tenant), use: useDataKey}
+		if len(c.WrapContext) > 0 {
+			tenant.context, tenant.contextState = maps.Clone(c.WrapContext), c.WrapContextState
+			tenant.context["tenant"] = c.Tenant // as Envelope.Tenant does
+		}
+		wanted = append(wanted, tenant)
 	}
 	for _, source := range []string{c.HiddenKeys, c.OneWayKeys} {
 		if source != "" {

@@ -14,8 +14,12 @@ func (r *evidence) found(format string, a ...any) {
 
 // find lists the facts that an auditor will ask about, and the parts that were not examined.
 func (r *evidence) find() {
+	for _, k := range r.KEKs {
+		r.findInContexts(k.Contexts)
+	}
 	for _, k := range r.Keysets {
 		r.findInKeyset(k)
+		r.findInContexts(k.Contexts)
 	}
 	for _, c := range r.Caches {
 		r.findInCache(c)

@@ -22,6 +22,8 @@ type kekEvidence struct {
 	Kind string   `json:"kind"`
 	Held string   `json:"held"` // where the key is
 	For  []string `json:"for"`  // caches, or the flags
+
+	Contexts []contextEvidence `json:"wrap_contexts,omitempty"` // of the data keys that it wraps itself
 }
 
 // keysetEvidence describes a keyset.
@@ -35,6 +37,8 @@ type keysetEvidence struct {
 	Times        string          `json:"times"`
 	Cryptoperiod string          `json:"cryptoperiod,omitempty"`
 	Keys         []keyInEvidence `json:"keys"`
+
+	Contexts []contextEvidence `json:"wrap_contexts,omitempty"` // of the data keys that it wraps
 
 	cryptoperiod time.Duration
 }
@@ -63,6 +67,8 @@ type wantedKeyset struct {
 	keyset, name string // without a keyset only the KEKs are reported
 	use          string
 	cryptoperiod time.Duration
+	context      map[string]string // of the data keys, which the keyset wraps, or the KEK if there is none
+	contextState string
 }
 
 // inventory collects keys. Each KEK is opened once.
@@ -96,6 +102,7 @@ func (i *inventory) add(ctx context.Context, w wantedKeyset) error {
 		keks, uris = append(keks, kek), append(uris, publicURI(uri))
 	}
 	if w.keyset == "" {
+		i.note(w, &i.report.KEKs[i.at[w.kek]].Contexts)
 		return nil
 	}
 	kek := keks[0]
@@ -148,6 +155,7 @@ func (i *inventory) keyset(ctx context.Context, w wantedKeyset, kek tink.AEADWit
 		known := &i.report.Keysets[at]
 		known.For = withOrigin(known.For, w.origin)
 		known.limit(w.cryptoperiod)
+		i.note(w, &known.Contexts)
 		return nil
 	}
 	source, err := keysetSource("keyset", w.keyset)
@@ -175,6 +183,7 @@ func (i *inventory) keyset(ctx context.Context, w wantedKeyset, kek tink.AEADWit
 		k.Source = path
 	}
 	k.limit(w.cryptoperiod)
+	i.note(w, &k.Contexts)
 	i.seen[id] = len(i.report.Keysets)
 	i.report.Keysets = append(i.report.Keysets, k)
 	return nil

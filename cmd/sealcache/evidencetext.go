@@ -80,9 +80,9 @@ func (r *evidence) markdown() string {
 
 func (r *evidence) keyTables(m *markdownText) {
 	m.line("\n## Key-encryption keys\n")
-	m.table("URI", "held in", "for")
+	m.table("URI", "held in", "for", "wrap context of its data keys")
 	for _, k := range r.KEKs {
-		m.row(k.URI, k.Held, strings.Join(k.For, ", "))
+		m.row(k.URI, k.Held, strings.Join(k.For, ", "), contextsText(k.Contexts))
 	}
 	m.line("\n## Keysets\n\nStates are those of NIST SP 800-57 part 1.")
 	for _, k := range r.Keysets {
@@ -91,7 +91,8 @@ func (r *evidence) keyTables(m *markdownText) {
 			under = "Sealed under " + strings.Join(k.Sealed, ", ") + ". SHA-256: " + k.SHA256 + "."
 		}
 		m.line("\n### %s\n", cell(k.Source))
-		m.line("Use: %s, for %s. %s Key times: %s.\n", cell(k.Use), cell(strings.Join(k.For, ", ")), cell(under), k.Times)
+		m.line("Use: %s, for %s. %s Key times: %s. Wrap context of its data keys: %s.\n", cell(k.Use), cell(strings.Join(k.For, ", ")), cell(under),
+			k.Times, cell(contextsText(k.Contexts)))
 		m.table("key", "algorithm", "status", "state", "made", "primary since", "not primary since", "disabled", "age in days")
 		for _, key := range k.Keys {
 			age := "unknown"
@@ -112,9 +113,10 @@ func (r *evidence) cacheTables(m *markdownText) {
 	if len(r.Caches) == 0 {
 		m.line("Not examined.")
 	} else {
-		m.table("cache", "namespace", "store", "TLS", "sealed", "plaintext", "until", "names")
+		m.table("cache", "namespace", "store", "TLS", "sealed", "plaintext", "until", "names", "wrap context")
 		for _, c := range r.Caches {
-			m.row(c.Name, c.Namespace, c.Store, yesNo(c.TLS), yesNo(c.Sealed), c.Plaintext, day(c.Until), c.Names)
+			context := contextEvidence{Context: c.Context, State: c.ContextState}
+			m.row(c.Name, c.Namespace, c.Store, yesNo(c.TLS), yesNo(c.Sealed), c.Plaintext, day(c.Until), c.Names, context.text())
 		}
 	}
 	if j := r.Jobs; j != nil {
