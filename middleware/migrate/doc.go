@@ -32,6 +32,9 @@
 // cursor is valid only in the process that gave it, so after a restart, a failover or a move of slots the scan begins
 // again. Each database has a hash "sealcache.runs", by which a checkpoint notices a run that has undone its work.
 //
+// Redis replicates with a delay. A failover loses the last writes of the old master, also those of a run that ended during
+// the failover and is complete. After a failover, audit the data or repeat the run.
+//
 // # Moving names
 //
 // With Config.To entries get other names, and gocache's tag sets are rewritten with their members. If only the namespace of
