@@ -71,9 +71,9 @@ func (a *auditCommand) check(f *flags) error {
 	asks := f.Changed("may-destroy")
 	switch {
 	case f.Changed("expect") && asks:
-		return wrong("--expect and --may-destroy are two questions (ask one)")
+		return wrong("--expect and --may-destroy exclude each other")
 	case f.Changed("may-disable") && (f.Changed("expect") || asks):
-		return wrong("--may-disable answers one question alone (leave out --expect and --may-destroy)")
+		return wrong("--may-disable excludes --expect and --may-destroy")
 	case f.Changed("may-disable") && !a.hidden.given():
 		return wrong("--may-disable needs --hidden-keys or --one-way-keys")
 	case !asks && (a.since != "" || a.reload != 0):
@@ -95,7 +95,7 @@ func (a *auditCommand) check(f *flags) error {
 	}
 	filters := a.prefix != "" || len(a.exclude)+len(a.groups) > 0
 	if a.hidden.hidden != "" && filters && !a.open {
-		return wrong("--hidden-keys: --prefix, --exclude and --group-by match names in the values (give --open)")
+		return wrong("--hidden-keys: --prefix, --exclude and --group-by need --open, which reads the names")
 	}
 	return errors.Join(a.hidden.check(a.keys.kek, filters), a.throttle.check(), a.output.check(), checkControl(a.control))
 }

@@ -43,7 +43,7 @@ func (e *entryFlags) failed(f *flags, err error) error {
 		}
 		return &statusError{exitLeft, fmt.Errorf("no entry with the name %q in Redis%s", e.stored(f), hint)}
 	case errors.Is(err, audit.ErrExpired):
-		return &statusError{exitLeft, fmt.Errorf("the sealed expiry of the entry %q has passed, so the application takes it for absent", e.stored(f))}
+		return &statusError{exitLeft, fmt.Errorf("the sealed expiry of the entry %q has passed, so the application treats it as absent", e.stored(f))}
 	case errors.Is(err, aead.ErrUnauthentic), errors.Is(err, aead.ErrUnknownKey):
 		return &statusError{exitLeft, fmt.Errorf("the entry %q does not open: %w", e.stored(f), err)}
 	default:
@@ -128,7 +128,7 @@ func entryText(h header, name string, entry *audit.Entry) []byte {
 		}
 		line("header", i.HeaderBytes)
 		if i.Expires {
-			line("sealed end", i.End.UTC().Format(time.RFC3339))
+			line("sealed expiry", i.End.UTC().Format(time.RFC3339))
 		}
 		if i.Hidden {
 			line("name", "hidden")

@@ -108,7 +108,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	case errors.As(err, &unknown):
 		return wrong("unknown flag%s", nearFlags(cmd, unknown))
 	default:
-		return wrong("a flag is malformed (%q lists them)", "sealcache help"+strings.TrimPrefix(cmd.CommandPath(), "sealcache"))
+		return wrong("a flag is malformed (%q lists the flags)", "sealcache help"+strings.TrimPrefix(cmd.CommandPath(), "sealcache"))
 	}
 }
 
@@ -130,5 +130,5 @@ func nearFlags(cmd *cobra.Command, unknown *pflag.NotExistError) string {
 	if near := names.SuggestionsFor(name); len(near) > 0 && name != "" {
 		return fmt.Sprintf(" (did you mean --%s?)", strings.Join(near, " or --"))
 	}
-	return fmt.Sprintf(" (%q lists them)", "sealcache help"+strings.TrimPrefix(cmd.CommandPath(), "sealcache"))
+	return fmt.Sprintf(" (%q lists the flags)", "sealcache help"+strings.TrimPrefix(cmd.CommandPath(), "sealcache"))
 }

@@ -92,7 +92,7 @@ func (r *kekReport) check(ctx context.Context, uri string) error {
 		}
 		unwraps = append(unwraps, milliseconds(time.Since(start)))
 		if !bytes.Equal(opened, probe) {
-			return errors.New("the key unwraps to other bytes than it wrapped")
+			return errors.New("the key unwrapped different bytes than it wrapped")
 		}
 		r.Unwraps = true
 		if _, err := kek.DecryptWithContext(ctx, wrapped, []byte("other associated data")); err == nil {
@@ -117,7 +117,7 @@ func newTiming(ms []float64) *timing {
 // String is the report as text.
 func (r kekReport) String() string {
 	if !r.Wraps {
-		return fmt.Sprintf("unwraps; opened for decryption only in %.3g ms\n", r.Open)
+		return fmt.Sprintf("opened for decryption only; unwraps in %.3g ms\n", r.Open)
 	}
 	return fmt.Sprintf("wraps and unwraps\nopen    %8.3f ms\nwrap    %8.3f ms, worst %.3f ms\nunwrap  %8.3f ms, worst %.3f ms\nadds    %4d bytes\n",
 		r.Open, r.Wrap.Median, r.Wrap.Worst, r.Unwrap.Median, r.Unwrap.Worst, r.Added)

@@ -173,7 +173,7 @@ func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyse
 		return nil, fmt.Errorf("the new keyset does not open, so the old one stays: %w", err)
 	}
 	if viewOf(changed, view.prf).states() != written.states() {
-		return nil, errors.New("the new keyset does not read as it was written, so the old one stays")
+		return nil, errors.New("the new keyset reads back differently, so the old one stays")
 	}
 	return &keysetChange{oldHandle: handle, newHandle: changed, before: view, after: written, data: after}, nil
 }

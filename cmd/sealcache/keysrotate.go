@@ -158,7 +158,7 @@ func (k *keysRotate) step(ctx context.Context, r *rotationReport) (*keysetView, 
 		at := time.Now()
 		if next := pendingKey(now); next != nil {
 			if due := next.Times.Created.Add(k.settle.Duration); at.Before(due) {
-				r.Waiting = append(r.Waiting, fmt.Sprintf("key %d settles until %s", next.ID, due.UTC().Format(time.RFC3339)))
+				r.Waiting = append(r.Waiting, fmt.Sprintf("key %d is promoted after %s", next.ID, due.UTC().Format(time.RFC3339)))
 				return errNoChange
 			}
 			r.Actions = append(r.Actions, rotationAction{"promoted", next.ID})
@@ -211,9 +211,9 @@ func (k *keysRotate) disable(ctx context.Context, p *program, r *rotationReport,
 		}
 		switch {
 		case !t.Enabled.IsZero():
-			r.Waiting = append(r.Waiting, fmt.Sprintf("key %d was enabled again, so it stays (sealcache keys disable)", key.ID))
+			r.Waiting = append(r.Waiting, fmt.Sprintf("key %d was enabled again, so it is not disabled (use sealcache keys disable)", key.ID))
 		case time.Since(t.Demoted) < k.settle.Duration:
-			r.Waiting = append(r.Waiting, fmt.Sprintf("key %d was the primary key until %s, less than --settle ago", key.ID, t.Demoted.Format(time.RFC3339)))
+			r.Waiting = append(r.Waiting, fmt.Sprintf("key %d was the primary key until %s, which is less than --settle ago", key.ID, t.Demoted.Format(time.RFC3339)))
 		default:
 			former = append(former, key)
 		}

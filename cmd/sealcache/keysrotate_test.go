@@ -117,7 +117,7 @@ func TestKeysRotate(t *testing.T) {
 	next := added[0].Key
 	report := r.rotate(t)
 	require.Empty(t, report.Actions, "it settles")
-	require.Contains(t, report.Waiting[0], "settles until")
+	require.Contains(t, report.Waiting[0], "is promoted after")
 	r.passes(t, 49*time.Hour)
 	require.Equal(t, []rotationAction{{"promoted", next}}, r.rotate(t).Actions)
 	require.Empty(t, r.rotate(t).Actions)

@@ -143,7 +143,7 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 	if near := cmd.SuggestionsFor(word); len(near) > 0 {
 		return wrong("unknown command (did you mean %s?)", strings.Join(near, " or "))
 	}
-	return wrong("unknown command (%q lists them)", strings.Replace(cmd.CommandPath(), "sealcache", "sealcache help", 1))
+	return wrong("unknown command (%q lists the commands)", strings.Replace(cmd.CommandPath(), "sealcache", "sealcache help", 1))
 }
 
 func helpCommand(root *cobra.Command) *cobra.Command {

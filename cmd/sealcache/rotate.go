@@ -242,7 +242,7 @@ func (k *keysDestroy) run(ctx context.Context, p *program, f *flags) (int, error
 				return err
 			}
 		case !k.yes:
-			return wrong("key %[1]d: its values could never be opened again (audit --may-destroy %[1]d, then give --audited)", id)
+			return wrong("key %[1]d: its values can never be opened again (audit --may-destroy %[1]d, then give --audited)", id)
 		}
 		c.Destroyed, c.Before = *key, now.fileDigest
 		return m.Delete(id)
@@ -283,19 +283,19 @@ func auditAllows(path string, key *keyInfo, now *keysetView) (*usedAudit, error)
 	i := slices.IndexFunc(report.Keyset, func(k keyInfo) bool { return k.ID == key.ID })
 	switch {
 	case report.MayDestroy == nil || *report.MayDestroy != key.ID:
-		return nil, wrong("--audited: that audit is not about key %d", key.ID)
+		return nil, wrong("--audited: the audit does not answer whether key %d may be destroyed", key.ID)
 	case report.Answer != "yes" || !report.Complete:
-		return nil, wrong("--audited: that audit does not say that key %d may be destroyed", key.ID)
+		return nil, wrong("--audited: the audit does not say that key %d may be destroyed", key.ID)
 	case time.Since(report.Started) > recent || time.Until(report.Started) > time.Minute:
-		return nil, wrong("--audited: that audit is older than a day (audit again)")
+		return nil, wrong("--audited: the audit is older than a day (audit again)")
 	case key.Status != statusDisabled:
 		return nil, wrong("--audited: key %d is not disabled (disable it, and audit again)", key.ID)
 	case i < 0 || report.Keyset[i].Status != statusDisabled:
-		return nil, wrong("--audited: key %d was not disabled when that audit began (audit again)", key.ID)
+		return nil, wrong("--audited: key %d was not disabled when the audit began (audit again)", key.ID)
 	case now.digest == "" && !report.Keyset[i].Times.Disabled.Equal(now.stored[key.ID].Disabled):
-		return nil, wrong("--audited: key %d was enabled since that audit (audit again)", key.ID)
+		return nil, wrong("--audited: key %d was enabled since the audit (audit again)", key.ID)
 	case primaryOf(report.Keyset).ID != now.primary().ID || report.Digest != now.digest:
-		return nil, wrong("--audited: the keyset is not the one of that audit (audit again)")
+		return nil, wrong("--audited: the audit examined another keyset (audit again)")
 	}
 	return &usedAudit{path, sha256Of(path), report.Started, report.Answer, report.Scope, report.Server}, nil
 }

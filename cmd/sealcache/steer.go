@@ -96,7 +96,7 @@ func readControl(path string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > most {
-		return nil, errors.New("it is not a short file")
+		return nil, errors.New("the file is too long, or not a regular file")
 	}
 	return os.ReadFile(path)
 }
@@ -137,7 +137,7 @@ func (s *steering) read(before string) (now string) {
 			}
 			fallthrough
 		default:
-			fmt.Fprintln(s.p.stderr, "--control: a line is not understood (want pause, resume or rate ENTRIES)")
+			fmt.Fprintln(s.p.stderr, "--control: a line is unknown (want pause, resume or rate ENTRIES)")
 			continue
 		}
 	}
