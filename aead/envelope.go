@@ -28,9 +28,9 @@ import (
 // made in the background. The present data key seals until the successor is proved. So a request waits for the key service only
 // after the Envelope was idle for longer than the maximum age.
 //
-// If the key service is down, or answers wrongly, sealing goes on under the present data key up to its limits. Then it fails
-// with ErrKeyServiceUnavailable until the service is back. Attempts are at most five seconds apart. Each Envelope makes its own
-// data keys.
+// If the key service is down, or answers wrongly, sealing continues under the present data key up to its limits. Then it fails
+// with ErrKeyServiceUnavailable until the service is back. Attempts are at most five seconds apart. Each Envelope makes its
+// own data keys.
 //
 // # Opening
 //

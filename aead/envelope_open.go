@@ -110,7 +110,7 @@ func (e *Envelope) joinUnwrap(ctx context.Context, header, payload []byte, doubt
 }
 
 // leaveUnwrap ends the wait of one caller, and returns the reason for the wait. A data key without a waiting caller
-// leaves the queue, which bounds the queue by the number of readers. A call to the KEK that has begun goes on.
+// leaves the queue, which bounds the queue by the number of readers. A call to the KEK that has begun continues.
 // Otherwise readers with short deadlines would never get their data key from a slow key service.
 func (e *Envelope) leaveUnwrap(f *flight, header []byte) error {
 	e.mu.Lock()

@@ -16,9 +16,9 @@ var (
 	// definite: opening the same bytes again gives it again.
 	ErrUnauthentic = errors.New("aead: ciphertext does not authenticate: altered, moved, or sealed under another key")
 
-	// ErrUnknownKey means that a ciphertext was sealed under another key than those at hand: it names a key that the keyset does
-	// not hold or does not allow to be used, or it has the form of another AEAD. A Keyring returns a *KeyError for the former. If
-	// the keyset was changed, reload it: another process may have loaded the new one first.
+	// ErrUnknownKey means that a ciphertext was sealed under a key that is not available: it names a key that the keyset does
+	// not hold or does not allow to be used, or it has the form of another AEAD. A Keyring returns a *KeyError for the former.
+	// If the keyset was changed, reload it: another process may have loaded the new one first.
 	ErrUnknownKey = errors.New("aead: ciphertext was sealed under a key that is not available in the keyset")
 
 	// ErrKeyServiceUnavailable means that a data key could not be wrapped or unwrapped, and that the key-encryption key did not

@@ -36,9 +36,9 @@ const (
 
 // gate limits and orders the unwraps of unknown data keys. Known data keys do not pass it.
 //
-// A planted data key cannot be told from an honest one before a value has authenticated under it. So every call takes a
-// token of a bucket. The token is given back when a value proves the data key. A process that starts next to a full store
-// therefore gets its data keys as fast as the KEK answers, and planted values soon find the bucket empty.
+// A planted data key looks like an honest one until a value has authenticated under it. So every call takes a token of a
+// bucket. The token is given back when a value proves the data key. A process that starts next to a full store therefore
+// gets its data keys as fast as the KEK answers, and planted values soon find the bucket empty.
 //
 // While the bucket is empty, the function better orders the turns, not the arrival. An attacker would have to plant
 // several values under each made-up data key to compete with the data keys of other processes.

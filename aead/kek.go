@@ -175,7 +175,7 @@ func listSchemes[T any](known map[string]T) string {
 func openFileKEK(ctx context.Context, uri string) (KEK, error) {
 	u, err := url.Parse(uri)
 	if err != nil || u.User != nil || u.Fragment != "" || u.Opaque != "" || u.Host != "" && u.Host != "localhost" || !filepath.IsAbs(u.Path) {
-		return nil, errors.New("want file:///absolute/path")
+		return nil, errors.New("the URI must be file:///absolute/path")
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
@@ -189,7 +189,7 @@ func openFileKEK(ctx context.Context, uri string) (KEK, error) {
 		if values[0] == "off" {
 			every = 0
 		} else if every, err = time.ParseDuration(values[0]); err != nil || every <= 0 {
-			return nil, errors.New("reload is neither off nor a positive duration such as 30s")
+			return nil, errors.New("the parameter reload is neither off nor a positive duration such as 30s")
 		}
 	}
 	var opts []KeyringOption

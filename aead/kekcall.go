@@ -10,8 +10,8 @@ import (
 const (
 	// kekTimeout bounds every call to the KEK.
 	kekTimeout = backgroundTimeout
-	// kekGrace is how long a call may go on after its context has ended. A KEK that respects its context can then
-	// report why it had not answered. After it, the call is abandoned.
+	// kekGrace is how long a call may continue after its context has ended. A KEK that respects its context can
+	// then report why it had not answered. After it, the call is abandoned.
 	kekGrace = 100 * time.Millisecond
 )
 

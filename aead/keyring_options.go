@@ -63,7 +63,7 @@ func checkKeysetName(name string) error {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '.' && r != '-'
 	}
 	if name == "" || len(name) > 64 || strings.ContainsFunc(name, other) {
-		return errors.New("aead: WithKeysetName: want 1 to 64 letters, digits, '_', '.' or '-'")
+		return errors.New("aead: WithKeysetName: the name must have 1 to 64 letters, digits, '_', '.' or '-'")
 	}
 	return nil
 }

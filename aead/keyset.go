@@ -90,7 +90,7 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 		if _, err := parseCleartext(data); err == nil {
 			return nil, errors.New("aead: the keyset is in plaintext, but an encrypted one is expected")
 		}
-		return nil, errors.New("aead: not an encrypted Tink keyset")
+		return nil, errors.New("aead: the data is not an encrypted Tink keyset")
 	}
 	spy.err = nil
 	handle, err := keyset.ReadWithContext(ctx, cleartext.Reader(data), spy, associatedData)

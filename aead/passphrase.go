@@ -83,7 +83,7 @@ func openPassphraseKEK(ctx context.Context, uri string) (KEK, error) {
 			return nil, err
 		}
 	default:
-		return nil, errors.New("want passphrase:env:NAME or passphrase:file:/absolute/path")
+		return nil, errors.New("the URI must be passphrase:env:NAME or passphrase:file:/absolute/path")
 	}
 	if !hasQuery {
 		slog.Default().WarnContext(ctx, "sealcache: passphrase KEK needs its own salt (append ?salt= and 32 random hex digits)")
@@ -102,7 +102,7 @@ func passphraseSalt(query string, given bool) ([]byte, error) {
 	}
 	salt, err := hex.DecodeString(values["salt"][0])
 	if err != nil || len(salt) != passphraseSaltSize {
-		return nil, errors.New("salt is not 32 hex digits (openssl rand -hex 16)")
+		return nil, errors.New("the salt is not 32 hex digits (openssl rand -hex 16)")
 	}
 	return salt, nil
 }

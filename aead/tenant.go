@@ -31,7 +31,7 @@ const (
 // ErrUnknownTenant. It is called when a tenant first seals or opens, from any goroutine, and never twice at a time
 // for one tenant. Its ctx ends after ten seconds at most. An unknown tenant is asked for again after 15 seconds; any
 // other error counts as an outage, and attempts are at most five seconds apart. The Envelope keeps the key and does
-// not close it. Several tenants may have the same key: their values are bound to the tenant all the same.
+// not close it. Several tenants may have the same key: each value is still bound to its tenant.
 func WithTenants(open func(ctx context.Context, id string) (tink.AEADWithContext, error)) EnvelopeOption {
 	return envelopeOption(func(c *envelopeConfig) error {
 		if open == nil {
@@ -44,8 +44,8 @@ func WithTenants(open func(ctx context.Context, id string) (tink.AEADWithContext
 // WithTenantKEKs is WithTenants with the key-encryption keys that a URI template names. Each "{tenant}" in it becomes the id. The
 // schemes are those of OpenKEK. The Envelope closes the keys in Close.
 //
-// A key that does not exist is an outage, because a key service may not tell it from a missing permission. A file:// key runs a
-// goroutine and watches its file; give the template "?reload=off" where there are thousands of tenants.
+// A key that does not exist is an outage, because a key service may give the same answer for a missing permission. A file://
+// key runs a goroutine and watches its file; give the template "?reload=off" where there are thousands of tenants.
 func WithTenantKEKs(template string, openers ...KEKOpener) EnvelopeOption {
 	return envelopeOption(func(c *envelopeConfig) error {
 		if !strings.Contains(template, tenantPlaceholder) {
@@ -140,7 +140,7 @@ func (e *Envelope) Tenant(id string) (tink.AEADWithContext, error) {
 func checkTenantID(id string) error {
 	const first = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 	if id == "" || len(id) > maxTenantID || strings.Trim(id[:1], first) != "" || strings.Trim(id, first+"_.-") != "" {
-		return errors.New("aead: tenant: want 1 to 64 letters, digits, '_', '.' or '-', beginning with a letter or digit")
+		return errors.New("aead: tenant: the id must be 1 to 64 letters, digits, '_', '.' or '-', the first a letter or digit")
 	}
 	return nil
 }

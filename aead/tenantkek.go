@@ -161,14 +161,14 @@ func (k *tenantKEK) open(ctx context.Context) (tink.AEADWithContext, error) {
 		select {
 		case <-opening:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("aead: tenant: waiting for its key-encryption key: %w", ended(ctx))
+			return nil, fmt.Errorf("aead: tenant: waiting for the tenant's key-encryption key: %w", ended(ctx))
 		}
 	}
 }
 
 // tryOpen asks for the KEK once, and notes the answer.
 func (k *tenantKEK) tryOpen(ctx context.Context) {
-	err := errors.New("aead: tenant: opening its key-encryption key panicked")
+	err := errors.New("aead: tenant: opening the tenant's key-encryption key panicked")
 	var kek tink.AEADWithContext
 	defer func() { // also of a panic, which the caller turns into an error
 		k.mu.Lock()
@@ -196,7 +196,7 @@ func (k *tenantKEK) tryOpen(ctx context.Context) {
 	case err == nil:
 		err = k.tenants.keep(kek)
 	case !errors.Is(err, ErrUnknownTenant) && !errors.Is(err, ErrKeyServiceUnavailable):
-		err = fmt.Errorf("%w: tenant: opening its key-encryption key: %w", ErrKeyServiceUnavailable, err)
+		err = fmt.Errorf("%w: open the tenant's key-encryption key: %w", ErrKeyServiceUnavailable, err)
 	}
 }
 

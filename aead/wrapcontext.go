@@ -35,13 +35,14 @@ const (
 	nameOfTinkOnAWSKMS = "associatedData"
 )
 
-// WithWrapContext gives each call that wraps or unwraps a data key a context, such as {"namespace": "shop"}. The context is the
-// associated data of the call. Key services bind the wrapped data key to it: without the same context, it is ErrUnauthentic.
-// Where a service records its calls, an auditor reads the context there (docs/keyservices.md). It is not a secret.
+// WithWrapContext gives each call that wraps or unwraps a data key a context, such as {"namespace": "shop"}. The context is
+// the associated data of the call. Key services bind the wrapped data key to the context: a call with another context fails
+// with ErrUnauthentic. If a service records its calls, an auditor can read the context there (docs/keyservices.md), so it must
+// not be a secret.
 //
-// Envelope.Tenant adds the name "tenant" with the tenant's id. A context has 1 to 15 names. A name has 1 to 64 letters, digits,
-// '_', '.', '-', ':' or '/'. A value has 1 to 256 of these, '@', '+', '=' or blanks. The names "tenant", "associatedData" and
-// those that begin with "aws:" are reserved.
+// Envelope.Tenant adds the name "tenant" with the tenant's id. A context has 1 to 15 names. A name has 1 to 64 letters,
+// digits, '_', '.', '-', ':' or '/'. A value has 1 to 256 of these characters, '@', '+', '=' or spaces. The names "tenant" and
+// "associatedData" and all names that begin with "aws:" are reserved.
 //
 // All processes that share values need the same context. Tink's envelope opens none of these values, because it wraps data keys
 // without associated data. WithOtherWrapContexts is for a change of the context.

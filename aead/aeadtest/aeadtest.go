@@ -22,12 +22,13 @@ import (
 )
 
 // Run checks an AEAD, one subtest for each rule. It calls newAEAD for each subtest. newAEAD returns a fresh AEAD
-// under a separate key, and closes it with t.Cleanup if needed. If the AEAD implements aead.AppendAEAD, Run checks
-// those methods too. Subtests run in parallel.
+// under a separate key, and closes it with t.Cleanup if needed. If the AEAD implements aead.AppendAEAD, Run also
+// checks SealTo and OpenTo. Subtests run in parallel.
 //
 // A ciphertext that does not open must fail with aead.ErrUnauthentic or aead.ErrUnknownKey.
 //
-// Limits are for key services that do not encrypt any length. Without them, Run tries up to 64 KiB and one byte.
+// Limits are for key services that encrypt only certain lengths. Without Limits, Run tries lengths up to 64 KiB and one
+// byte.
 func Run(t *testing.T, newAEAD func(t *testing.T) tink.AEADWithContext, limits ...Limits) {
 	t.Helper()
 	var within Limits

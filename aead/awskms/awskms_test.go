@@ -159,7 +159,7 @@ func TestOpenErrors(t *testing.T) {
 	const secret = "hunter2"
 	f := newFake(t)
 	uri := "aws-kms://" + keyARN
-	form := "want aws-kms://arn"
+	form := "the URI must be aws-kms://arn"
 	for _, c := range []struct {
 		uri    string
 		opener awskms.Opener

@@ -147,7 +147,7 @@ func TestOpenErrors(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2"
 	f := newFake(t)
-	form := "want gcp-kms://projects/"
+	form := "the URI must be gcp-kms://projects/"
 	for _, c := range []struct{ uri, token, denied, want string }{
 		{uri: "gcp-kms:" + keyName, want: form},
 		{uri: "gcp-kms://" + secret, want: form},

@@ -79,7 +79,7 @@ func parseURI(uri string) (target, error) {
 	name, query, _ := strings.Cut(rest, "?")
 	form := regexp.MustCompile(`^projects/[a-z0-9.:-]+/locations/[a-z0-9-]+/keyRings/[A-Za-z0-9_-]+/cryptoKeys/[A-Za-z0-9_-]+$`)
 	if !form.MatchString(name) {
-		return target{}, errors.New("want gcp-kms://projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY")
+		return target{}, errors.New("the URI must be gcp-kms://projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY")
 	}
 	t := target{name: name}
 	var err error

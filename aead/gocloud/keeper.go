@@ -90,7 +90,7 @@ func (k *keeper) Unwrap(ctx context.Context, ciphertext, associatedData []byte) 
 	return plaintext, nil
 }
 
-// Probe implements keyservice.Client. A Keeper without codes does not tell its refusals, so only an answer of a service
+// Probe implements keyservice.Client. A Keeper without codes does not mark its refusals, so only an answer of a service
 // counts.
 func (k *keeper) Probe(ctx context.Context) error {
 	garbage := make([]byte, 256)

@@ -65,7 +65,7 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 func (o Opener) openAzure(u *url.URL, key *keyservice.Key) (*secrets.Keeper, error) {
 	path := regexp.MustCompile(`^/keys/[A-Za-z0-9-]+/[A-Za-z0-9]+$`)
 	if !strings.Contains(u.Host, ".vault.") || !path.MatchString(u.Path) {
-		return nil, errors.New("want azurekeyvault://VAULT.vault.azure.net/keys/NAME/VERSION")
+		return nil, errors.New("the URI must be azurekeyvault://VAULT.vault.azure.net/keys/NAME/VERSION")
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {

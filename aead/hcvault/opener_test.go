@@ -110,7 +110,7 @@ func TestOpenErrors(t *testing.T) {
 	setenv(t, "VAULT_ADDR="+s.URL(), "VAULT_TOKEN="+token)
 	s.Set("weak", &servertest.Token{Paths: []string{"transit/encrypt/cache"}})
 	s.Set("deaf", &servertest.Token{Paths: []string{"transit/decrypt/cache"}})
-	form, parameter := "want hcvault://host/mount/keys/name", "unknown, empty or repeated parameter"
+	form, parameter := "the URI must be hcvault://host/mount/keys/name", "unknown, empty or repeated parameter"
 	for uri, want := range map[string]string{
 		"hcvault:transit/keys/cache":                                                        form,
 		"hcvault://host":                                                                    form,
@@ -254,7 +254,7 @@ func TestMistakesAtStart(t *testing.T) {
 		"not a Vault":      {keyURI, []string{"VAULT_ADDR=" + s.URL() + "/ui", "VAULT_TOKEN=" + token}, "token: no Vault answers at this address"},
 		"no scheme":        {keyURI, []string{"VAULT_ADDR=" + s.Addr(), "VAULT_TOKEN=" + token}, "VAULT_ADDR must be a URL"},
 		"no address":       {keyURI, []string{"VAULT_TOKEN=" + token, "VAULT_PROXY_ADDR=http://127.0.0.1:1"}, "at 127.0.0.1:8200 (VAULT_ADDR is not set): "},
-		"one slash":        {"hcvault:/transit/keys/cache", []string{"VAULT_ADDR=" + s.URL(), "VAULT_TOKEN=" + token}, "want hcvault://host"},
+		"one slash":        {"hcvault:/transit/keys/cache", []string{"VAULT_ADDR=" + s.URL(), "VAULT_TOKEN=" + token}, "the URI must be hcvault://host"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			setenv(t, c.variables...)

@@ -76,7 +76,7 @@ func parseURI(uri string) (target, error) {
 	return t, t.auth.check()
 }
 
-var errForm = errors.New("want hcvault://host/mount/keys/name or hcvault:///mount/keys/name")
+var errForm = errors.New("the URI must be hcvault://host/mount/keys/name or hcvault:///mount/keys/name")
 
 // set stores one parameter and reports whether it is known and well formed.
 func (t *target) set(name, value string) bool {

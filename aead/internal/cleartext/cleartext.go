@@ -45,12 +45,12 @@ func Read(data []byte) (*keyset.Handle, error) {
 	}
 	parsed, parseErr := Reader(data).Read()
 	if parseErr != nil || len(parsed.GetKey()) == 0 {
-		return nil, errors.New("not a Tink keyset in plaintext")
+		return nil, errors.New("the data is not a Tink keyset in plaintext")
 	}
 	for _, key := range parsed.GetKey() {
 		switch {
 		case key.GetKeyData() == nil:
-			return nil, errors.New("not a Tink keyset in plaintext")
+			return nil, errors.New("the data is not a Tink keyset in plaintext")
 		case key.GetKeyId() == parsed.GetPrimaryKeyId() && key.GetStatus() != tinkpb.KeyStatusType_ENABLED:
 			return nil, fmt.Errorf("the primary key %d of the keyset is not enabled", key.GetKeyId())
 		}
