@@ -220,7 +220,7 @@ func choose(all []row, names string) ([]row, error) {
 	}
 	for _, name := range wanted {
 		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("unknown row %q; there are %s", name, strings.Join(known, ", "))
+			return nil, fmt.Errorf("unknown row %q (known are %s)", name, strings.Join(known, ", "))
 		}
 	}
 	return chosen, nil

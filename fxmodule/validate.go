@@ -215,7 +215,7 @@ func (c Cache) tenantProblems() []error {
 		errs = append(errs, errors.New("cryptoperiod: needs a keyset in a file, because the key times are in a file next to it"))
 	}
 	if c.TenantKEKs != "" && !strings.Contains(c.TenantKEKs, tenantPlaceholder) {
-		errs = append(errs, errors.New("tenant_keks: does not contain "+tenantPlaceholder))
+		errs = append(errs, errors.New("tenant_keks: the template does not contain "+tenantPlaceholder))
 	}
 	switch {
 	case c.Tenant == "":
@@ -224,7 +224,7 @@ func (c Cache) tenantProblems() []error {
 	case checkName(c.Tenant) != nil:
 		errs = append(errs, fmt.Errorf("tenant: %w", checkName(c.Tenant)))
 	case strings.Trim(c.Tenant[:1], "_.-") == "":
-		errs = append(errs, errors.New("tenant: does not begin with a letter or digit"))
+		errs = append(errs, errors.New("tenant: the id must begin with a letter or digit"))
 	}
 	return errs
 }

@@ -74,7 +74,7 @@ func WithNamespace(ns string) Option {
 func WithCodec(codec Codec) Option {
 	return func(c *config) error {
 		if codec == nil {
-			return errors.New("WithCodec: the codec is nil (Proto takes the pointer to one generated message type)")
+			return errors.New("WithCodec: the codec is nil (give Proto the pointer type of a generated message)")
 		}
 		f := wire.Type(codec.Format())
 		if !f.Codec() {

@@ -24,7 +24,7 @@ import (
 // at stop waits for running tasks before any of it is closed. A hook listed after Worker must not be needed by handlers.
 //
 // At stop the server takes no new tasks, and gives running tasks Jobs.ShutdownTimeout to end before they return to their
-// queue. If fx.StopTimeout ends first, the log and the error of Stop say so, the other hooks run, and the tasks go on
+// queue. If fx.StopTimeout ends first, the log and the error of Stop say so, the other hooks run, and the tasks continue
 // until the process ends.
 var Worker fx.Option = fx.Options(
 	fx.Provide(newServer),
@@ -109,8 +109,8 @@ func serve(in serveInputs) {
 // becomes of them.
 var errStillRunning = errors.New("fxjobs: stop: timed out with tasks running, or Redis is down (raise fx.StopTimeout)")
 
-// stop stops the server. If the application's time to stop ends first, the tasks go on, and the connection stays open for
-// them: asynq panics if its client is closed before.
+// stop stops the server. If the application's time to stop ends first, the tasks continue, and the connection stays open
+// for them: asynq panics if its client is closed before.
 func stop(ctx context.Context, server *asynq.Server, c *connection) error {
 	stopped := make(chan struct{})
 	go func() {

@@ -147,7 +147,7 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	case errors.Is(err, wire.ErrNotSealed), errors.Is(err, wire.ErrUnsupportedFormat):
 		return nil, fmt.Errorf("%w: its content is not sealed", ErrCheckpoint)
 	case box.Refused(err):
-		return nil, fmt.Errorf("%w: it was altered, or the keys or the namespace differ", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: the file was altered, or the keys or the namespace differ", ErrCheckpoint)
 	case err != nil:
 		return nil, fmt.Errorf("migrate: checkpoint: %w", err)
 	}
@@ -185,7 +185,7 @@ func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job stri
 		return fmt.Errorf("%w: its operation, names, options, database or primary key differ", ErrCheckpoint)
 	}
 	if age := time.Since(c.Updated); age > maxCheckpointAge || age < -time.Hour {
-		return fmt.Errorf("%w: it is older than %v, or the clock has changed", ErrCheckpoint, maxCheckpointAge)
+		return fmt.Errorf("%w: the file is older than %v, or the clock has changed", ErrCheckpoint, maxCheckpointAge)
 	}
 	if len(c.OldKeys) > 0 && m.OldKeys != nil {
 		b, err := m.ownBox(m.OldKeys)

@@ -14,7 +14,7 @@ import (
 // ErrOpposed reports that Seal and Unseal changed the same names at the same time. The run has scanned everything, but the
 // opposite run may have changed entries after this scan had passed them. Run it again, alone. Both runs return ErrOpposed,
 // unless one of them was killed or ended before the other.
-var ErrOpposed = errors.New("migrate: an opposite run changed the same names at the same time (run it again, alone)")
+var ErrOpposed = errors.New("migrate: a run of the opposite operation changed the same names (run it again, alone)")
 
 // record is the record of the run in Redis.
 func (m *migration) record(job string) rediswalk.Run {

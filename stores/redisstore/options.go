@@ -24,7 +24,7 @@ type settings struct {
 func apply(o *store.Options, opts []store.Option) error {
 	for _, opt := range opts {
 		if opt == nil {
-			return errors.New("store option is nil")
+			return errors.New("a store option is nil")
 		}
 		opt(o)
 	}
@@ -36,7 +36,7 @@ func tagsOf(opts []store.InvalidateOption) ([]string, error) {
 	var o store.InvalidateOptions
 	for _, opt := range opts {
 		if opt == nil {
-			return nil, errors.New("invalidation option is nil")
+			return nil, errors.New("an invalidation option is nil")
 		}
 		opt(&o)
 	}

@@ -237,19 +237,19 @@ func (s *subject) valid() error {
 	case s.Store == nil:
 		return errors.New("no store")
 	case !c.Bytes.taken() && !c.Strings.taken():
-		return errors.New("the store takes neither bytes nor strings")
+		return errors.New("the store must take bytes or strings")
 	case c.ScopedClear && s.Beside == nil:
-		return errors.New("for ScopedClear, Beside is needed")
+		return errors.New("ScopedClear needs Beside")
 	case c.Sealed && (s.Raw == nil || s.Plant == nil):
-		return errors.New("for Sealed, Raw and Plant are needed")
+		return errors.New("Sealed needs Raw and Plant")
 	case c.Sealed && (c.Bytes != AsGiven || c.Strings != AsGiven || c.Scalars != AsGiven):
-		return errors.New("a sealed store returns all types as given")
+		return errors.New("a sealed store must return all types as given")
 	case c.TTL.PerEntry && c.TTL.Resolution <= 0:
-		return errors.New("for TTL.PerEntry, a Resolution is needed")
+		return errors.New("TTL.PerEntry needs a Resolution")
 	case c.ScopedClear && !c.Clear:
-		return errors.New("for ScopedClear, Clear is needed")
+		return errors.New("ScopedClear needs Clear")
 	case c.TTL.Reported && !c.TTL.PerEntry:
-		return errors.New("for TTL.Reported, PerEntry is needed")
+		return errors.New("TTL.Reported needs TTL.PerEntry")
 	}
 	return nil
 }

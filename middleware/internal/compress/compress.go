@@ -26,7 +26,7 @@ import (
 // errFrame is the error of everything that is not one well-formed frame or block.
 var errFrame = fmt.Errorf("%w: the compressed data is not one zstd frame or s2 block with a content size", wire.ErrUnsupportedFormat)
 
-// startS2 stands before an s2 block. A zstd frame starts with 28.
+// startS2 is the byte before an s2 block. A zstd frame starts with 28.
 const startS2 = 0x02
 
 // minDecoderMemory is the least memory for the decoder's window, which other encoders
@@ -99,12 +99,12 @@ func (c *Codec) Expand(src []byte) ([]byte, error) {
 		return nil, err
 	}
 	if size > uint64(c.max) {
-		return nil, fmt.Errorf("%w: decompresses to more than %d bytes", wire.ErrTooLarge, c.max)
+		return nil, fmt.Errorf("%w: the value decompresses to more than %d bytes", wire.ErrTooLarge, c.max)
 	}
 	out, err := c.dec.DecodeAll(src, make([]byte, 0, size))
 	if err != nil {
 		if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
-			return nil, fmt.Errorf("%w: needs more memory than allowed to decompress", wire.ErrTooLarge)
+			return nil, fmt.Errorf("%w: the value needs more memory to decompress than is allowed", wire.ErrTooLarge)
 		}
 		return nil, errFrame // the decoder's own text may quote sizes of the content
 	}
@@ -120,7 +120,7 @@ func (c *Codec) expandS2(block []byte) ([]byte, error) {
 		return nil, errFrame
 	}
 	if size > c.max {
-		return nil, fmt.Errorf("%w: decompresses to more than %d bytes", wire.ErrTooLarge, c.max)
+		return nil, fmt.Errorf("%w: the value decompresses to more than %d bytes", wire.ErrTooLarge, c.max)
 	}
 	out, err := s2.Decode(make([]byte, size), block)
 	if err != nil || len(out) != size {

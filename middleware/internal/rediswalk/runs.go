@@ -44,7 +44,7 @@ type Run struct {
 var ErrRunUndone = errors.New("its run is complete, or the data was flushed or changed by another run since")
 
 // ErrOpposed reports that an opposite run changed the same names during a run: one of them seals, and the other unseals.
-var ErrOpposed = errors.New("an opposite run changed the same names at the same time")
+var ErrOpposed = errors.New("a run of the opposite operation changed the same names at the same time")
 
 // ErrRunsRefused reports that the user may not write the records.
 var ErrRunsRefused = errors.New("rediswalk: the user may not write the key " + RunsName + " (allow it by ACL)")

@@ -69,8 +69,8 @@ func (r *Reloader) Now() time.Time {
 
 // Run reloads, or waits for the reload that is under way, unless the last one ended less than ten seconds ago. For
 // Again, since may be any time before the value was refused. For Decided, it must be a time after the value was read.
-// The error is the error of the last reload or of ctx. A reload goes on when ctx ends, because other callers may wait
-// for it.
+// The error is the error of the last reload or of ctx. A reload continues when ctx ends, because other callers may
+// wait for it.
 func (r *Reloader) Run(ctx context.Context, since time.Time) (Answer, error) {
 	if r == nil {
 		return Answer{Decided: true}, nil

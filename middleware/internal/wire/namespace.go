@@ -8,7 +8,7 @@ const MaxNamespaceBytes = 64
 // CheckNamespace returns an error unless ns is 1 to 64 letters, digits, and "_", ".", "-".
 func CheckNamespace(ns string) error {
 	if ns == "" || len(ns) > MaxNamespaceBytes {
-		return fmt.Errorf("namespace has %d bytes (1 to %d are allowed)", len(ns), MaxNamespaceBytes)
+		return fmt.Errorf("the namespace has %d bytes (1 to %d are allowed)", len(ns), MaxNamespaceBytes)
 	}
 	for i := range len(ns) {
 		switch c := ns[i]; {

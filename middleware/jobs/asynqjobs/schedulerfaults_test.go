@@ -20,8 +20,9 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-// A scheduler that is held up for minutes in the midst of its ticks, as a machine that sleeps is, does not go on with
-// what it knew before: others have enqueued the rest, which has run, and its ids are free again.
+// A scheduler may be suspended for minutes between two ticks, for example because the machine sleeps. It must then
+// read the last ticks again: other schedulers have enqueued the remaining ticks, these have run, and their ids are
+// free again.
 func TestSchedulerThatIsHeldUp(t *testing.T) {
 	t.Parallel()
 	for name, every := range map[string][]time.Duration{"ticks of one": {20 * time.Second}, "one of each": {time.Minute, time.Minute}} {

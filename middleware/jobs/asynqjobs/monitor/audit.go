@@ -20,8 +20,7 @@ const (
 	Resume  Action = "resume" // of a queue
 )
 
-// A Record tells which user viewed or changed which tasks. It is made before that
-// happens.
+// A Record says which user viewed or changed which tasks. It is made before that happens.
 type Record struct {
 	Time   time.Time
 	Viewer string // Viewer.Name

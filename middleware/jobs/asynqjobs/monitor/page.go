@@ -35,7 +35,7 @@ func newPage(root string, next http.Handler) (*page, error) {
 	c := newCapture(maxIndexBytes)
 	next.ServeHTTP(c, &http.Request{Method: http.MethodGet, URL: &url.URL{Path: root + "/"}, Header: http.Header{}})
 	if c.code() != http.StatusOK || c.over {
-		return nil, fmt.Errorf("asynqmon's page: status %d", c.code())
+		return nil, fmt.Errorf("asynqmon's page answered with status %d", c.code())
 	}
 	p.index = bytes.Clone(c.body.Bytes())
 
