@@ -285,12 +285,16 @@ func TestReplacingFollowsThePolicy(t *testing.T) {
 	t.Parallel()
 	m, a := memory(t), keyring(t)
 	require.NoError(t, sealed(t, m, a).Set(t.Context(), "other", "moved"))
-	require.NoError(t, m.SetBytes(t.Context(), "k", raw(t, m, "other")))
-	s := sealed(t, m, a, middleware.WithMissOnOpenFailure(), middleware.WithPlaintext(middleware.WritePlaintext))
-	_, err := s.SetIfNotExists(t.Context(), "k", 42)
+	moved := raw(t, m, "other")
+	options := []middleware.Option{middleware.WithMissOnOpenFailure(), middleware.WithPlaintext(middleware.WritePlaintext)}
+	for text, value := range map[string]any{"clear": "clear", "42": 42, "1.5": 1.5} {
+		require.NoError(t, m.SetBytes(t.Context(), "k", moved))
+		written, err := sealed(t, m, a, options...).SetIfNotExists(t.Context(), "k", value)
+		require.NoError(t, err)
+		require.True(t, written)
+		require.Equal(t, text, string(raw(t, m, "k")))
+	}
+	require.NoError(t, m.SetBytes(t.Context(), "k", moved))
+	_, err := sealed(t, &swapperOnly{m}, a, options...).SetIfNotExists(t.Context(), "k", 42)
 	require.ErrorIs(t, err, middleware.ErrUnsupported, "a swap takes bytes")
-	written, err := s.SetIfNotExists(t.Context(), "k", "clear")
-	require.NoError(t, err)
-	require.True(t, written)
-	require.Equal(t, "clear", string(raw(t, m, "k")))
 }
