@@ -12,6 +12,9 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/aead/subtle"
+	"github.com/tink-crypto/tink-go/v2/subtle/random"
+	"github.com/tink-crypto/tink-go/v2/tink"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/sealcache/sealcache/aead"
@@ -164,6 +167,31 @@ func TestCheckRenewsUnderAWrapContext(t *testing.T) {
 		first := raw(t, m, keyCheckName)
 		require.NoError(t, s.Check(t.Context()))
 		require.Equal(t, first, raw(t, m, keyCheckName))
+	}
+}
+
+// A service moves to another KEK without a reseal, and neither KEK shows an id, as with key services.
+func TestCheckRenewsUnderAnotherKEK(t *testing.T) {
+	t.Parallel()
+	m := memory(t)
+	kek := func() tink.AEADWithContext {
+		a, err := subtle.NewAESGCM(random.GetRandomBytes(32))
+		require.NoError(t, err)
+		return aead.WithContext(a)
+	}
+	old, next := kek(), kek()
+	set := func(primary, other tink.AEADWithContext) tink.AEADWithContext {
+		s, err := aead.NewKEKSet(primary, other)
+		require.NoError(t, err)
+		return s
+	}
+	for i, kek := range []tink.AEADWithContext{old, set(old, next), set(next, old), next} {
+		e, err := aead.NewEnvelope(t.Context(), kek)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = e.Close() })
+		s := checkedStore(t, m, e)
+		require.NoError(t, s.Check(t.Context()))
+		require.NoError(t, s.KeysDiffer(), i)
 	}
 }
 
