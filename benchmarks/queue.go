@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/cipher"
 	"errors"
 	"fmt"
 	"runtime"
@@ -33,6 +34,7 @@ type queue struct {
 	rdb    *redis.Client
 	client enqueuer
 	e      *jobs.Encryptor // nil for plaintext
+	gcm    cipher.AEAD     // of newAESQueue, or nil
 	server *redistest.Server
 }
 
@@ -154,6 +156,9 @@ func (q *queue) newServer(handler asynq.Handler, failed func(error)) (*asynq.Ser
 		Logger:            silent{},
 		ErrorHandler:      asynq.ErrorHandlerFunc(func(_ context.Context, _ *asynq.Task, err error) { failed(err) }),
 	}
+	if q.gcm != nil {
+		handler = aesHandler(q.gcm, handler)
+	}
 	if q.e == nil {
 		return asynq.NewServer(q.conn, cfg), handler, nil
 	}
@@ -174,7 +179,7 @@ func (q *queue) check(ctx context.Context, payload []byte, opts ...asynq.Option)
 	if err != nil {
 		return err
 	}
-	if readable := bytes.Contains(stored, payload[:min(len(payload), 32)]); readable != (q.e == nil) {
+	if readable := bytes.Contains(stored, payload[:min(len(payload), 32)]); readable != (q.e == nil && q.gcm == nil) {
 		return fmt.Errorf("the payload of a job is readable: %t", readable)
 	}
 	return nil

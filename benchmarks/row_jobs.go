@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -72,7 +70,7 @@ type jobCase struct {
 	enqueue []asynq.Option
 	batch   int // jobs enqueued and processed in a round; 0 compares memory instead
 	budget  *Budget
-	// budgetOfAES makes what AES-GCM alone would leave the budget.
+	// budgetOfAES makes the budget what AES-GCM alone leaves.
 	budgetOfAES bool
 }
 
@@ -162,7 +160,16 @@ func (c jobCase) compare(ctx context.Context, b *bench, server *redistest.Server
 		return err
 	}
 	defer sealed.close()
-	for _, q := range []*queue{plain, sealed} {
+	queues := []*queue{sealed, plain}
+	if c.batch > 0 && len(c.sealing) == 0 { // AES-GCM alone would have to process more bytes than are left after compression
+		aes, err := newAESQueue(server, 2)
+		if err != nil {
+			return err
+		}
+		defer aes.close()
+		queues = append(queues, aes)
+	}
+	for _, q := range queues {
 		if err := q.check(ctx, c.payload, c.enqueue...); err != nil {
 			return fmt.Errorf("%s: %w", q.name, err)
 		}
@@ -170,97 +177,54 @@ func (c jobCase) compare(ctx context.Context, b *bench, server *redistest.Server
 	if c.batch == 0 {
 		return c.memory(ctx, b, plain, sealed)
 	}
-	return c.times(ctx, b, plain, sealed)
+	return c.times(ctx, b, queues)
 }
 
-// times enqueues and processes batches, plaintext and sealed in turn.
-func (c jobCase) times(ctx context.Context, b *bench, plain, sealed *queue) error {
+// times enqueues and processes batches in turn: sealed, in plaintext, and, if there is a third queue, with AES-GCM alone.
+func (c jobCase) times(ctx context.Context, b *bench, queues []*queue) error {
 	rounds := b.plan(21, 0).rounds
 	batch := max(b.count(c.batch), 2)
-	var enqueued, processed, both [2][]sample
+	enqueued, processed, both := make([][]sample, 3), make([][]sample, 3), make([][]sample, 3)
 	for round := -1; round < rounds; round++ { // round -1 fills pools and connections
-		for i := range 2 {
-			side := (i + round + 2) % 2
-			q := [2]*queue{sealed, plain}[side]
-			in, out, err := q.run(ctx, batch, c.payload)
+		for i := range queues {
+			if round%2 == 0 {
+				i = len(queues) - 1 - i
+			}
+			in, out, err := queues[i].run(ctx, batch, c.payload)
 			if err != nil {
-				return fmt.Errorf("%s: %w", q.name, err)
+				return fmt.Errorf("%s: %w", queues[i].name, err)
 			}
 			if round < 0 {
 				continue
 			}
-			enqueued[side] = append(enqueued[side], in)
-			processed[side] = append(processed[side], out)
-			both[side] = append(both[side], sample{ops: batch, elapsed: in.elapsed + out.elapsed, cpu: in.cpu + out.cpu})
+			enqueued[i] = append(enqueued[i], in)
+			processed[i] = append(processed[i], out)
+			both[i] = append(both[i], sample{ops: batch, elapsed: in.elapsed + out.elapsed, cpu: in.cpu + out.cpu})
 		}
 	}
 	budget := c.budget
-	var aesAlone *Result // AES processes fewer bytes if they are compressed
-	if len(c.sealing) == 0 {
-		var err error
-		if aesAlone, err = c.aesAlone(ctx, b, both[1]); err != nil {
-			return err
-		}
-		if aesAlone != nil && c.budgetOfAES {
-			budget = atLeast(aesAlone.Value.Median)
-		}
+	if c.budgetOfAES {
+		budget = atLeast(ratios(both[2], both[1], sample.perSecond).Median)
 	}
-	for _, of := range []struct {
-		what    string
-		samples [2][]sample
-		budget  *Budget
-	}{
-		{"enqueued and processed, sealed / plaintext", both, budget},
-		{"enqueued, sealed / plaintext", enqueued, nil},
-		{"processed, sealed / plaintext", processed, nil},
-	} {
-		first, second := of.samples[0], of.samples[1]
-		r := Result{
-			Case: c.name, What: of.what, Unit: "x", Value: ratios(first, second, sample.perSecond), Budget: of.budget,
-			Figures: rate(medianOf(first, sample.perSecond)) + " / " + rate(medianOf(second, sample.perSecond)),
-		}
-		if cpuKnown(first, second) {
-			used := ratios(first, second, sample.cpuNanoseconds)
-			r.CPU = &used
-		}
-		b.report(r)
-	}
-	if aesAlone != nil {
-		b.report(*aesAlone)
+	c.report(b, "enqueued and processed, sealed / plaintext", both[0], both[1], budget)
+	c.report(b, "enqueued, sealed / plaintext", enqueued[0], enqueued[1], nil)
+	c.report(b, "processed, sealed / plaintext", processed[0], processed[1], nil)
+	if len(queues) > 2 {
+		c.report(b, "enqueued and processed, AES-GCM alone / plaintext", both[2], both[1], nil)
 	}
 	return nil
 }
 
-// aesAlone returns the share of the plaintext throughput that would remain if sealing a job cost nothing but AES-GCM:
-// sealing into existing memory, and opening into new memory, which a handler may keep. It returns nil if processor
-// times are unknown.
-func (c jobCase) aesAlone(ctx context.Context, b *bench, plain []sample) (*Result, error) {
-	block, err := aes.NewCipher(payload(32))
-	if err != nil {
-		return nil, err
+func (c jobCase) report(b *bench, what string, first, second []sample, budget *Budget) {
+	r := Result{
+		Case: c.name, What: what, Unit: "x", Value: ratios(first, second, sample.perSecond), Budget: budget,
+		Figures: rate(medianOf(first, sample.perSecond)) + " / " + rate(medianOf(second, sample.perSecond)),
 	}
-	gcm, err := cipher.NewGCM(block)
-	if err != nil {
-		return nil, err
+	if cpuKnown(first, second) {
+		used := ratios(first, second, sample.cpuNanoseconds)
+		r.CPU = &used
 	}
-	nonce, sealed := payload(gcm.NonceSize()), make([]byte, 0, len(c.payload)+gcm.Overhead())
-	samples, err := interleave(ctx, b.plan(5, 10*time.Millisecond), side{name: "AES-GCM", do: func(context.Context, int, int) error {
-		sealed = gcm.Seal(sealed[:0], nonce, c.payload, nil)
-		_, err := gcm.Open(nil, nonce, sealed, nil)
-		return err
-	}})
-	if err != nil || !cpuKnown(samples[0], plain) {
-		return nil, err
-	}
-	cost := medianOf(samples[0], sample.cpuNanoseconds)
-	left := make([]float64, len(plain))
-	for i, s := range plain {
-		left[i] = s.cpuNanoseconds() / (s.cpuNanoseconds() + cost)
-	}
-	return &Result{
-		Case: c.name, What: "what AES-GCM alone would leave of plaintext", Unit: "x", Value: spreadOf(left),
-		Figures: took(time.Duration(cost)) + " of CPU beside " + took(time.Duration(medianOf(plain, sample.cpuNanoseconds))),
-	}, nil
+	b.report(r)
 }
 
 // memory asks Redis for the memory of a job.
