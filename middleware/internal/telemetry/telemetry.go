@@ -1,7 +1,7 @@
 // Package telemetry holds what the packages under middleware need for logs, metrics and traces: the options for a logger
 // and for OpenTelemetry's providers, a rate limit for log lines, and counters.
 //
-// A package has a [Config] as a field of its own configuration, and its options set it:
+// A package has a [Config] as a field of its configuration, and its options set it:
 //
 //	func WithLogger(l *slog.Logger) Option { return func(c *config) error { return c.telemetry.SetLogger(l) } }
 //
