@@ -104,6 +104,41 @@ func TestAnEntryMovesBetweenTwoLooks(t *testing.T) {
 	}
 }
 
+// A refused entry under the primary PRF key counts as absent for SetIfNotExists, as for Get, Increment and Update.
+func TestRefusedEntriesUnderAnotherPRFKey(t *testing.T) {
+	t.Parallel()
+	m, a, keys := memory(t), keyring(t), newPRFKeys(t, 2)
+	open := func(opts ...middleware.Option) *middleware.Store {
+		return sealed(t, m, a, append(opts, middleware.WithNamespace("ns"), middleware.WithHiddenKeys(keys.set(t, 1)))...)
+	}
+	strict, lenient := open(), open(middleware.WithMissOnOpenFailure())
+	require.NoError(t, strict.Set(t.Context(), "k", "v"))
+	written, err := lenient.SetIfNotExists(t.Context(), "k", "lock")
+	require.NoError(t, err)
+	require.False(t, written, "a sound entry is taken")
+	var names []string
+	for name, err := range m.Keys(t.Context(), "ns:") {
+		require.NoError(t, err)
+		names = append(names, name)
+	}
+	require.Len(t, names, 1)
+	require.NoError(t, m.SetBytes(t.Context(), names[0], []byte("planted")))
+	written, err = strict.SetIfNotExists(t.Context(), "k", "strict")
+	require.NoError(t, err)
+	require.False(t, written)
+	for _, want := range []bool{true, false} {
+		written, err = lenient.SetIfNotExists(t.Context(), "k", "lock", store.WithTags([]string{"tag"}))
+		require.NoError(t, err)
+		require.Equal(t, want, written)
+	}
+	got, err := lenient.Get(t.Context(), "k")
+	require.NoError(t, err)
+	require.Equal(t, "lock", got)
+	require.NoError(t, lenient.Invalidate(t.Context(), store.WithInvalidateTags([]string{"tag"})))
+	_, err = lenient.Get(t.Context(), "k")
+	require.ErrorIs(t, err, store.NotFound{})
+}
+
 // Everything works with hidden names in a Cluster, where the names of one key under two PRF keys are on different nodes.
 func TestHiddenNamesInACluster(t *testing.T) {
 	t.Parallel()

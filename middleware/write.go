@@ -128,12 +128,18 @@ func (s *Store) setIfNotExists(ctx context.Context, key, value any, options []st
 	if a, err = s.creation(a); err != nil {
 		return false, err
 	}
-	if taken, err := s.takenElsewhere(ctx, a); taken || err != nil {
-		return false, err
-	}
 	plan, err := s.planWrite(options)
 	if err != nil {
 		return false, err
+	}
+	if other, err := s.takenElsewhere(ctx, a); other != nil || err != nil {
+		if err != nil || !s.cfg.missOnFailure {
+			return false, err
+		}
+		written, taken, err := s.replaceRefused(ctx, *other, value, plan)
+		if err != nil || written || taken {
+			return written, err
+		}
 	}
 	for n := 1; ; n++ {
 		written, taken, err := s.createAt(ctx, a, value, plan)
@@ -170,7 +176,7 @@ func (s *Store) createAt(ctx context.Context, a address, value any, plan writePl
 	if err != nil || !written {
 		return false, false, s.backingError(err)
 	}
-	if taken, err = s.takenElsewhere(ctx, a); !taken || err != nil {
+	if other, err := s.takenElsewhere(ctx, a); other == nil || err != nil {
 		return err == nil, false, err
 	}
 	// Another client may have changed or removed it already.
@@ -178,12 +184,12 @@ func (s *Store) createAt(ctx context.Context, a address, value any, plan writePl
 	return false, true, s.backingError(err)
 }
 
-// takenElsewhere reports whether a's key has an entry under another PRF key. An
-// expired one does not count.
-func (s *Store) takenElsewhere(ctx context.Context, a address) (bool, error) {
+// takenElsewhere returns where a's key has an entry under another PRF key, nil if it
+// has none. An expired one does not count.
+func (s *Store) takenElsewhere(ctx context.Context, a address) (*address, error) {
 	others, err := s.others(a)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	for _, o := range others {
 		v, err := s.fetch(ctx, o.stored, true) // as in replaceRefused
@@ -193,12 +199,12 @@ func (s *Store) takenElsewhere(ctx context.Context, a address) (bool, error) {
 		switch {
 		case isMiss(err):
 		case err == nil, unreadable(err):
-			return true, nil
+			return &o, nil
 		default:
-			return false, err
+			return nil, err
 		}
 	}
-	return false, nil
+	return nil, nil //nolint:nilnil // see above
 }
 
 // replaceRefused is SetIfNotExists for a key whose entry may count as a miss. It
