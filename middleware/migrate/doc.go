@@ -32,8 +32,9 @@
 // cursor is valid only in the process that gave it, so after a restart, a failover or a move of slots the scan begins
 // again. Each database has a hash "sealcache.runs", by which a checkpoint notices a run that has undone its work.
 //
-// Redis replicates with a delay. A failover loses the last writes of the old master, also those of a run that ended during
-// the failover and is complete. After a failover, audit the data or repeat the run.
+// Redis replicates with a delay, so a failover loses the last writes of the old master. A run ends as complete only when
+// every replica has what was written, and when no master failed over or restarted after its scan. Otherwise it returns
+// ErrUnconfirmed: run it again. Replicas that the server does not show, as some managed services do, are not waited for.
 //
 // # Moving names
 //

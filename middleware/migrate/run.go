@@ -39,9 +39,10 @@ type migration struct {
 	packer  *content.Packer
 	names   *hiddenNames // nil: hidden names stay as they are
 
-	started time.Time
-	before  checkpoint // what earlier runs did
-	cancel  context.CancelCauseFunc
+	started  time.Time
+	replicas map[string]int // online at the start, by the run id of their master
+	before   checkpoint     // what earlier runs did
+	cancel   context.CancelCauseFunc
 
 	// Guarded by walk.Mu.
 	work           Counts // see checkpoint.Work
@@ -73,7 +74,8 @@ const (
 //
 // The Report is never nil if the Config was accepted. After an error, or the end of ctx, it is not Complete, and the
 // checkpoint resumes the same Config. A Complete Report may still name entries that were left: see Report.Done. Errors are
-// ErrConfig, ErrWrongKeys, ErrUnproven, ErrCheckpoint, ErrOpposed, ErrMemory, and those of Redis, the key service, ctx and files.
+// ErrConfig, ErrWrongKeys, ErrUnproven, ErrCheckpoint, ErrOpposed, ErrUnconfirmed,
+// ErrMemory, and those of Redis, the key service, ctx and files.
 func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, error) {
 	m, err := newMigration(ctx, client, c)
 	if err != nil {
@@ -266,6 +268,13 @@ func (m *migration) prepareRun(ctx context.Context) error {
 	if err := m.proveCommands(ctx); err != nil {
 		return err
 	}
+	err := m.walk.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
+		m.replicas, err = m.servers.Replicas(ctx)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
 	if m.before.Runs == 0 {
 		if err := m.checkRefusals(ctx); err != nil {
 			return err
@@ -329,7 +338,29 @@ func (m *migration) supervised(ctx context.Context, stop <-chan struct{}, backgr
 	watching, done := context.WithCancel(ctx)
 	background.Go(func() { guard.Watch(watching, m.servers, m.throttle) })
 	defer done()
-	return m.watched(ctx, m.phases)
+	return m.watched(ctx, func(ctx context.Context) error {
+		if err := m.phases(ctx); err != nil || m.DryRun {
+			return err
+		}
+		return m.confirm(ctx)
+	})
+}
+
+// ErrUnconfirmed reports that a failover may undo the last writes of a run, or has undone some. A replica that was there at
+// the start has not confirmed the writes within 15 s, or a master failed over or restarted after its scan. Run it again when
+// the replicas are back. A run that starts without replicas does not wait for any.
+var ErrUnconfirmed = errors.New("migrate: replicas lack the last writes, or a failover or restart lost some (run it again)")
+
+// confirm waits until the replicas have what the run has written.
+func (m *migration) confirm(ctx context.Context) error {
+	err := m.walk.Confirm(ctx, m.replicas)
+	switch {
+	case errors.Is(err, rediswalk.ErrUnconfirmed):
+		return ErrUnconfirmed
+	case err != nil:
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
 }
 
 // phases changes the entries. If names or the namespace change, it adds tags before and removes tags afterwards: an

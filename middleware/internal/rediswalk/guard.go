@@ -98,7 +98,9 @@ type State struct {
 	MaxMemory  int64  // 0 means no limit
 	Policy     string // maxmemory_policy
 	Evicted    int64  // entries since it started
-	LagBytes   int64  // of the replica that is furthest behind
+	Online     int    // replicas
+	Offset     int64  // master_repl_offset
+	LagBytes   int64  // of the online replica that is furthest behind Offset
 }
 
 // ErrNoState reports that the server does not offer INFO.
@@ -130,17 +132,20 @@ func parseState(info string) State {
 		RunID: rediscmd.InfoField(info, "run_id"), UsedMemory: n("used_memory"), MaxMemory: n("maxmemory"),
 		Policy: rediscmd.InfoField(info, "maxmemory_policy"), Evicted: n("evicted_keys"),
 	}
-	offset := n("master_repl_offset")
+	m.Offset = n("master_repl_offset")
 	for line := range strings.Lines(info) { // slave0:ip=127.0.0.1,port=6380,state=online,offset=42,lag=0
 		name, fields, ok := strings.Cut(line, ":")
 		if !ok || !strings.HasPrefix(name, "slave") || !strings.Contains(fields, "state=online") {
 			continue
 		}
+		m.Online++
 		_, rest, ok := strings.Cut(fields, "offset=")
 		text, _, _ := strings.Cut(rest, ",")
-		if at, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64); ok && err == nil {
-			m.LagBytes = max(m.LagBytes, offset-at)
+		at, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+		if !ok || err != nil {
+			at = 0
 		}
+		m.LagBytes = max(m.LagBytes, m.Offset-at)
 	}
 	return m
 }

@@ -40,8 +40,9 @@ type Walk[C any] struct {
 	Since    string // digest of the layout when the tracks began
 	Restarts int
 
-	settleFor time.Duration // how long Run waits for slots to settle; 0 is retryFor
-	failed    func()        // test hook: a batch has failed, and its worker has not ended yet
+	settleFor  time.Duration // how long Run waits for slots to settle; 0 is retryFor
+	confirmFor time.Duration // how long Confirm waits; 0 is 15 s
+	failed     func()        // test hook: a batch has failed, and its worker has not ended yet
 }
 
 // Track is the scan of one master. Mu of its Walk guards it.

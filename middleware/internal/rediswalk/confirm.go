@@ -1,0 +1,149 @@
+package rediswalk
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// ErrUnconfirmed reports that a failover may lose writes of a run, or that a failover or a restart may have lost some.
+var ErrUnconfirmed = errors.New("rediswalk: replicas lack the last writes, or a failover or restart may have lost some")
+
+const (
+	confirmFor   = 15 * time.Second // a replica confirms once a second
+	confirmEvery = 100 * time.Millisecond
+
+	// settleReplicas is how long Sentinel may take to announce a replica that it has promoted. Until then it names the old
+	// master, which has lost that replica (sentinel.c, SENTINEL_FAILOVER_STATE_WAIT_PROMOTION).
+	settleReplicas = 3 * time.Second
+)
+
+// Replicas counts the replicas of each master that are online, by the run id of the master. It is empty if the servers do
+// not offer INFO.
+func (s *Servers) Replicas(ctx context.Context) (map[string]int, error) {
+	states, err := s.States(ctx)
+	if errors.Is(err, ErrNoState) {
+		return nil, nil
+	}
+	online := make(map[string]int, len(states))
+	for _, m := range states {
+		online[m.RunID] = m.Online
+	}
+	return online, err
+}
+
+// Confirm waits until every replica that is online has what was written to its master before the call, for at most 15 s.
+// Otherwise, or if the masters are no longer those that were scanned, it returns ErrUnconfirmed. before is what Replicas
+// returned when the writes began: a master that has lost all replicas confirms nothing. Confirm finds the masters again by
+// new connections, since a connection to an old master may outlive a failover.
+func (w *Walk[C]) Confirm(ctx context.Context, before map[string]int) error {
+	if len(before) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, cmp.Or(w.confirmFor, confirmFor), ErrUnconfirmed)
+	defer cancel()
+	fewer, err := w.confirm(ctx, before)
+	if err == nil && fewer {
+		wait(ctx, settleReplicas)
+		_, err = w.confirm(ctx, before)
+	}
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// confirm waits for the replicas and reports whether a master has fewer of them than before.
+func (w *Walk[C]) confirm(ctx context.Context, before map[string]int) (fewer bool, err error) {
+	s, done, err := w.Servers.again(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	if err := w.confirmMasters(ctx, s); err != nil {
+		return false, err
+	}
+	var targets map[string]int64
+	for {
+		var states []State
+		err := w.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
+			states, err = s.States(ctx)
+			return err
+		})
+		if err != nil {
+			return false, err
+		}
+		if targets == nil {
+			targets = make(map[string]int64, len(states))
+			for _, m := range states {
+				targets[m.RunID] = m.Offset
+			}
+		}
+		var confirmed bool
+		if confirmed, fewer = allConfirmed(states, targets, before); confirmed {
+			break
+		}
+		wait(ctx, confirmEvery)
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
+	}
+	return fewer, w.confirmMasters(ctx, s)
+}
+
+// confirmMasters returns ErrUnconfirmed if the masters are not those that were scanned.
+func (w *Walk[C]) confirmMasters(ctx context.Context, s *Servers) error {
+	var now []master
+	err := w.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
+		now, _, err = s.masters(ctx)
+		return err
+	})
+	if err == nil && !w.sameRuns(now) || errors.Is(err, errReplica) {
+		return ErrUnconfirmed
+	}
+	return err
+}
+
+// allConfirmed reports whether all replicas of all masters have reached the target of their master. A master that became
+// one during the run should have as many replicas as the others had.
+func allConfirmed(states []State, targets map[string]int64, before map[string]int) (confirmed, fewer bool) {
+	most := slices.Max(slices.Collect(maps.Values(before)))
+	confirmed = true
+	for _, m := range states {
+		target, known := targets[m.RunID]
+		replicas, old := before[m.RunID]
+		if !old {
+			replicas = most
+		}
+		behind := m.Online > 0 && m.Offset-m.LagBytes < target
+		lost := m.Online == 0 && replicas > 0
+		confirmed = confirmed && known && !behind && !lost
+		fewer = fewer || m.Online < replicas
+	}
+	return confirmed, fewer
+}
+
+// again returns the same servers, found by new connections. done closes them.
+func (s *Servers) again(ctx context.Context) (found *Servers, done func(), err error) {
+	nothing := func() {}
+	if s.cluster != nil {
+		if c, ok := s.Client.(interface{ ReloadState(ctx context.Context) }); ok {
+			c.ReloadState(ctx)
+		}
+		return s, nothing, nil
+	}
+	c, ok := s.Client.(interface{ Options() *redis.Options })
+	if !ok || c.Options() == nil {
+		return s, nothing, nil
+	}
+	o := *c.Options()
+	restoreDefaults(&o)
+	other := *s
+	other.Client = redis.NewClient(&o)
+	return &other, func() { _ = other.Client.Close() }, nil
+}
