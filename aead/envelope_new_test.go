@@ -127,7 +127,7 @@ func TestNewEnvelopeProvesItsKEK(t *testing.T) {
 		"a KEK that may not unwrap": {kekFuncs{ok.encrypt, func(context.Context, []byte) ([]byte, error) {
 			return nil, errors.New("permission denied")
 		}}, "permission denied"},
-		"a KEK that panics": {kekFuncs{func(context.Context, []byte) ([]byte, error) { panic("secret") }, ok.decrypt}, "panicked (string)"},
+		"a KEK that panics": {kekFuncs{func(context.Context, []byte) ([]byte, error) { panic("secret") }, ok.decrypt}, "panicked with a string"},
 	} {
 		e, err := aead.NewEnvelope(t.Context(), c.kek)
 		if err == nil {

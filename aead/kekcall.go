@@ -72,7 +72,7 @@ func callKEK(ctx context.Context, release func(), call func() ([]byte, error)) (
 		a := answer{err: errors.New("aead: the key-encryption key called runtime.Goexit")}
 		defer func() {
 			if p := recover(); p != nil {
-				a = answer{err: fmt.Errorf("aead: the key-encryption key panicked (%T)", p)}
+				a = answer{err: fmt.Errorf("aead: the code of the key-encryption key panicked with a %T", p)}
 			}
 			release()
 			select {

@@ -113,7 +113,7 @@ func story(ctx context.Context, client *redis.Client, sealer *middleware.Sealer,
 		return err
 	}
 	if _, err = load(ctx, client, sealer, "user:43"); !errors.Is(err, middleware.ErrUnauthentic) {
-		return fmt.Errorf("a moved value was not refused: %w", err)
+		return fmt.Errorf("a value copied to another key did not give ErrUnauthentic: %w", err)
 	}
 	fmt.Fprintln(out, "a value that was moved to another name is refused")
 	return nil

@@ -3,7 +3,7 @@
 //	go run ./examples/quickstart
 //
 // It makes keys and caches values in memory. It prints what the application reads next to what the store holds, then
-// the answers to values that an attacker altered, and a key rotation.
+// the errors that altered values cause, and a key rotation.
 package main
 
 import (

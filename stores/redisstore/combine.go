@@ -344,14 +344,14 @@ func (c *combiner) bound(batch []*waitingCall, now time.Time) (context.Context, 
 }
 
 var (
-	errPanicked     = errors.New("a hook of the client panicked (outcome unknown)")
+	errPanicked     = errors.New("a hook of the Redis client panicked (outcome unknown)")
 	errBatchTimeout = fmt.Errorf("no connection within the read timeout: %w", os.ErrDeadlineExceeded)
 )
 
 // logPanic reports the panic of a hook, which ends a batch and not the process. The value may quote a command.
 func (c *combiner) logPanic(value any) {
 	if value != nil {
-		c.log.Error("redisstore: a hook of the client panicked", "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
+		c.log.Error("redisstore: a hook of the Redis client panicked", "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
 	}
 }
 

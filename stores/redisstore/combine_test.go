@@ -258,7 +258,7 @@ func TestPanicInAHook(t *testing.T) {
 	close(release)
 	require.Equal(t, "secret-value", <-panicked, "a call on its own panics as over the pool")
 	for _, r := range results {
-		require.EqualError(t, <-r, "redisstore: delete: a hook of the client panicked (outcome unknown)")
+		require.EqualError(t, <-r, "redisstore: delete: a hook of the Redis client panicked (outcome unknown)")
 	}
 	require.NotContains(t, logged.String(), "secret")
 	require.Contains(t, logged.String(), "ProcessPipelineHook", "the log shows the stack")

@@ -1,7 +1,8 @@
-// Package cleartext reads keysets in plaintext. It also defines the marker by which aead.OpenKeyring accepts one.
+// Package cleartext reads keysets in plaintext. aead.OpenKeyring refuses such a keyset, unless its caller passes the KEK
+// of this package.
 //
-// The package is internal, so that other modules can get the marker only from aead/insecurecleartextkeyset, whose name
-// states the danger.
+// The package is internal. Other modules reach it only through aead/insecurecleartextkeyset, whose name states the
+// danger.
 package cleartext
 
 import (

@@ -1,5 +1,6 @@
-// Package early gives each stop hook a deadline shortly before fx's stop timeout expires. The hooks after it then still
-// run. When the timeout itself expires, fx runs no further hook and drops the errors of those that have run.
+// Package early lets stop hooks end in time. When fx's stop timeout expires, fx runs no further stop hook and drops the
+// errors of those that have run. So each hook gets an earlier deadline: a hook that blocks gives up, and the hooks after
+// it still run.
 package early
 
 import (

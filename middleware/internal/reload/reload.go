@@ -118,7 +118,7 @@ func (r *Reloader) run(ctx context.Context, done chan<- struct{}) {
 func (r *Reloader) call(ctx context.Context) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("reload: the reload function panicked (%T)", p)
+			err = fmt.Errorf("reload: the reload function panicked with a %T", p)
 		}
 	}()
 	return r.reload(ctx)
