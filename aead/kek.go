@@ -101,10 +101,10 @@ func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (KEK, error)
 		}
 		for _, scheme := range o.Schemes() {
 			if !validScheme(scheme) {
-				return nil, fmt.Errorf("aead: open KEK: %T claims %q, which is not a URI scheme in lower case", o, scheme)
+				return nil, fmt.Errorf("aead: open KEK: the opener %T returns %q, which is not a scheme such as gcp-kms", o, scheme)
 			}
 			if _, taken := known[scheme]; taken {
-				return nil, fmt.Errorf("aead: open KEK: two openers claim the scheme %q", scheme)
+				return nil, fmt.Errorf("aead: open KEK: two openers have the scheme %q", scheme)
 			}
 			known[scheme] = opened(o)
 		}

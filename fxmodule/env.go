@@ -168,9 +168,9 @@ func wrongValue(t reflect.Type) error {
 	}
 	switch t.Kind() {
 	case reflect.Bool:
-		return errors.New("the value is not true or false")
+		return errors.New("the value must be true or false")
 	case reflect.Int, reflect.Uint64:
-		return errors.New("the value is not a whole number")
+		return errors.New("the value must be a whole number")
 	case reflect.Map:
 		return errors.New("the value is not a list of queues and weights such as critical=6,default=3")
 	default:

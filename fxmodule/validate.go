@@ -313,7 +313,7 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 			errs = append(errs, errors.New("queues: a name is empty, begins or ends with a space, or contains a brace or line break"))
 		}
 		if w := j.Queues[name]; w < 1 || w > maxWeight {
-			errs = append(errs, fmt.Errorf("queues: weight %d of %s (1 to %d are allowed)", w, showName(name), maxWeight))
+			errs = append(errs, fmt.Errorf("queues: %s has the weight %d (allowed: 1 to %d)", showName(name), w, maxWeight))
 		}
 	}
 	switch {

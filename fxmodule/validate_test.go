@@ -105,7 +105,7 @@ func TestValidate(t *testing.T) {
 		"jobs' odd name":    {withJobs(fxmodule.Jobs{PRFKeyset: "/k", PRFKeysetName: "a b"}), "jobs: prf_keyset_name: byte"},
 		"jobs' compression": {withJobs(fxmodule.Jobs{CompressMinBytes: -1}), "jobs: compress_min_bytes: must not be negative"},
 		"jobs' payloads":    {withJobs(fxmodule.Jobs{MaxPayloadBytes: -1}), "jobs: max_payload_bytes: must not be negative"},
-		"jobs' weight":      {withJobs(fxmodule.Jobs{Queues: map[string]int{"low": 0}}), `jobs: queues: weight 0 of "low" (1 to 1000`},
+		"jobs' weight":      {withJobs(fxmodule.Jobs{Queues: map[string]int{"low": 0}}), `jobs: queues: "low" has the weight 0 (allowed: 1 to 1000`},
 		"jobs' weights":     {withJobs(fxmodule.Jobs{Queues: map[string]int{"low": 1001}}), "1 to 1000"},
 		"jobs' queue":       {withJobs(fxmodule.Jobs{Queues: map[string]int{" low": 1}}), "jobs: queues: a name is empty"},
 		"jobs' brace":       {withJobs(fxmodule.Jobs{Queues: map[string]int{"{low": 1}}), "jobs: queues: a name is empty"},

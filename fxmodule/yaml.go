@@ -101,7 +101,7 @@ func hideValue(text string) error {
 	}
 	expected := map[string]string{
 		"time.Duration": "the value is not a duration such as 90s or 24h", "time.Time": "the value is not a time such as 2030-01-31T00:00:00Z",
-		"bool": "the value is not true or false", "int": "the value is not a whole number", "uint64": "the value is not a whole number", "string": "the value is not a string",
+		"bool": "the value must be true or false", "int": "the value must be a whole number", "uint64": "the value must be a whole number", "string": "the value must be a string",
 	}
 	what, ok := expected[text[strings.LastIndex(text, " ")+1:]]
 	if !ok {

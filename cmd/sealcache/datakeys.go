@@ -191,7 +191,7 @@ func (o *opened) openSealer(ctx context.Context, p *program, k *dataKeyFlags, ke
 	}
 	if k.as == "keyring" {
 		if len(k.context) > 0 {
-			return wrong("--%[1]swrap-context is for an envelope, not for --%[1]skeys-as keyring", k.prefix)
+			return wrong("--%[1]swrap-context needs an envelope, so it excludes --%[1]skeys-as=keyring", k.prefix)
 		}
 		if o.ring == nil {
 			return wrong("--%[1]skeys-as keyring needs --%[1]skeyset, or a --%[1]skek of file://", k.prefix)

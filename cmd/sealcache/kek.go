@@ -89,7 +89,7 @@ func (k *kekCreate) file(ctx context.Context, uri string) error {
 // passphrase gives the URI of a passphrase a salt, and opens it once.
 func (k *kekCreate) passphrase(ctx context.Context, uri string) (string, error) {
 	if strings.Contains(uri, "?") {
-		return "", wrong("the URI has a salt or another option already")
+		return "", wrong("no salt is added, because the URI has options after \"?\" (give it without them)")
 	}
 	salt := make([]byte, 16)
 	_, _ = rand.Read(salt) // never fails

@@ -3,7 +3,7 @@
 //
 //	go run ./examples/jobs
 //
-// JOBS_REDIS is the URL of a real Redis, which also needs a directory for the keys:
+// To use a real Redis, set JOBS_REDIS to its URL and JOBS_KEYS to a directory for the keys:
 //
 //	JOBS_REDIS=redis://localhost:6379 JOBS_KEYS=$HOME/jobs-keys go run ./examples/jobs
 //
@@ -12,8 +12,8 @@
 // an operator, and prints their addresses and each access that the page records. Then it runs until it is interrupted.
 // With -once it ends instead of waiting.
 //
-// Without JOBS_KEYS, the keys are lost when the program ends. The first run with JOBS_KEYS writes keys to that directory.
-// The next run and other processes need these keys to open the schedules and finished jobs in a real Redis.
+// The first run writes keys to that directory. The next run and other processes need these keys to open the schedules and
+// finished jobs in the real Redis. With the Redis in its own process, the keys are lost when the program ends.
 package main
 
 import (

@@ -1,5 +1,6 @@
 // Package nilcheck finds interface values that hold nil. A nil pointer in an interface is not equal to nil, and panics at
-// its first use. Constructors refuse it instead.
+// its first use. Constructors use this package to refuse
+// it.
 package nilcheck
 
 import "reflect"

@@ -2,8 +2,8 @@
 // compare-and-swaps would fail often and be repeated. The lock only saves work: the swaps alone keep the entry
 // correct.
 //
-// A goroutine therefore stops waiting if the holder makes no progress, and continues without the lock. A function
-// that holds the lock of one entry may lock others, in any order, and cannot deadlock.
+// Begin with [Set.Lock]. A goroutine stops waiting if the holder makes no progress, and continues without the lock. So a
+// function that holds the lock of one entry may lock others, in any order, and cannot deadlock.
 package keylock
 
 import (

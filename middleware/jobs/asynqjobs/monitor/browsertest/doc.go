@@ -11,6 +11,7 @@
 //	npm ci --prefix middleware/jobs/asynqjobs/monitor/browsertest
 //	go test -tags browser ./middleware/jobs/asynqjobs/monitor/browsertest
 //
-// or, all of it, make test-browser. CHROMIUM names another browser than the
-// chromium of the PATH; SCREENSHOTS a directory in which screenshots are left.
+// The command make test-browser installs redis-server and does the last two. Two environment variables change
+// the test: CHROMIUM is the path of another browser, and SCREENSHOTS is a directory
+// in which it leaves screenshots.
 package browsertest
