@@ -93,7 +93,7 @@ func TestOpenKEKRefuses(t *testing.T) {
 		"fake://" + secret:                     {[]aead.KEKOpener{fake, fake}, `two openers have the scheme "fake"`},
 		"fake:" + secret:                       {[]aead.KEKOpener{nil}, "an opener is nil"},
 		"x:" + secret:                          {[]aead.KEKOpener{&opener{schemes: []string{"file"}}}, `two openers have the scheme "file"`},
-		"y:" + secret:                          {[]aead.KEKOpener{&opener{schemes: []string{"Upper"}}}, "not a URI scheme"},
+		"y:" + secret:                          {[]aead.KEKOpener{&opener{schemes: []string{"Upper"}}}, "not a scheme such as gcp-kms"},
 		"file://host/" + secret:                {nil, "file:///absolute/path"},
 		"file:" + secret:                       {nil, "file:///absolute/path"},
 		"file://user:" + secret + "@/a":        {nil, "file:///absolute/path"},
