@@ -31,7 +31,7 @@ type moveCommand struct {
 	maxLag      int64
 	maxBytes    int
 
-	leaveNumbers, deleteOld, dryRun, ignoreUnreadable, allowUnproven, allowEviction bool
+	leaveNumbers, deleteOld, dryRun, ignoreUnreadable, allowUnproven, allowEviction, allowFewer bool
 }
 
 func (m *moveCommand) declare(f *flags) {
@@ -47,6 +47,7 @@ func (m *moveCommand) declare(f *flags) {
 	f.StringVar(&m.checkpoint, "checkpoint", "", "`FILE` that keeps the progress, so that the same command continues a stopped run")
 	m.throttle.declare(f)
 	f.Int64Var(&m.maxLag, "max-lag", 0, "pause while a replica is more than this number of `BYTES` behind; 0 means no limit")
+	f.BoolVar(&m.allowFewer, "allow-fewer-replicas", false, "complete the run although replicas of its start are gone for good")
 	f.BoolVar(&m.allowEviction, "allow-eviction", false, "continue although Redis is close to maxmemory or evicts entries")
 	declareControl(f, &m.control)
 	f.IntVar(&m.maxBytes, "max-value-bytes", 0, "skip values larger than this number of `BYTES` (default 8 MiB)")
@@ -102,7 +103,7 @@ func (m *moveCommand) config(p *program, f *flags) (migrate.Config, error) {
 	config := migrate.Config{
 		Operation: m.operation, As: migrate.ValueType(m.as), LeaveNumbers: m.leaveNumbers, DeleteOld: m.deleteOld,
 		DryRun: m.dryRun, Checkpoint: m.checkpoint, IgnoreUnreadable: m.ignoreUnreadable,
-		Proof: m.proof, AllowUnproven: m.allowUnproven, AllowEviction: m.allowEviction, MaxValueBytes: m.maxBytes, Logger: p.log,
+		Proof: m.proof, AllowUnproven: m.allowUnproven, AllowEviction: m.allowEviction, AllowFewerReplicas: m.allowFewer, MaxValueBytes: m.maxBytes, Logger: p.log,
 		Rate: m.throttle.rate, BytesPerSecond: m.throttle.bytes, MaxLatency: m.throttle.latency, MaxLagBytes: m.maxLag,
 	}
 	var err error
@@ -218,6 +219,8 @@ func (m *moveCommand) status(p *program, f *flags, report *migrate.Report, err e
 		return 0, &configError{err}
 	case errors.Is(err, migrate.ErrMemory):
 		return 0, fmt.Errorf("%w (--allow-eviction continues)", err)
+	case errors.Is(err, migrate.ErrUnconfirmed):
+		return 0, fmt.Errorf("%w\n(--allow-fewer-replicas completes it if replicas were removed for good)", err)
 	case errors.Is(err, migrate.ErrCheckpoint):
 		return 0, wrong("--checkpoint: %w (give the flags of the run that wrote it, or another file)", err)
 	case err != nil && continues(m.checkpoint, err):

@@ -292,6 +292,8 @@ func auditAllows(path string, key *keyInfo, now *keysetView) (*usedAudit, error)
 		return nil, wrong("--audited: key %d is not disabled (disable it, and audit again)", key.ID)
 	case i < 0 || report.Keyset[i].Status != statusDisabled:
 		return nil, wrong("--audited: key %d was not disabled when the audit began (audit again)", key.ID)
+	case now.digest == "" && now.stored[key.ID].Disabled.IsZero():
+		return nil, wrong("--audited: it is unknown when key %d was disabled (keys enable, keys disable, audit)", key.ID)
 	case now.digest == "" && !report.Keyset[i].Times.Disabled.Equal(now.stored[key.ID].Disabled):
 		return nil, wrong("--audited: key %d was enabled since the audit (audit again)", key.ID)
 	case primaryOf(report.Keyset).ID != now.primary().ID || report.Digest != now.digest:

@@ -164,6 +164,10 @@ type Config struct {
 	// the run then ends with ErrMemory, because sealed values and new names need memory. Unseal in place continues, because it
 	// frees memory.
 	AllowEviction bool
+	// AllowFewerReplicas completes the run although a master has lost all its replicas since the start, or since a run that
+	// ended with ErrUnconfirmed. The replicas that are left must confirm the writes. Set it only after replicas were removed
+	// for good.
+	AllowFewerReplicas bool
 	// Control changes the rate and pauses the run while it runs. Nil means none.
 	Control *Control
 

@@ -40,9 +40,11 @@ type migration struct {
 	names   *hiddenNames // nil: hidden names stay as they are
 
 	started  time.Time
-	replicas map[string]int // online at the start, by the run id of their master
-	before   checkpoint     // what earlier runs did
-	cancel   context.CancelCauseFunc
+	replicas map[string]int // that must confirm the writes, by the run id of their master
+
+	unconfirmed int        // see rediswalk.Run.Replicas
+	before      checkpoint // what earlier runs did
+	cancel      context.CancelCauseFunc
 
 	// Guarded by walk.Mu.
 	work           Counts // see checkpoint.Work
@@ -268,12 +270,8 @@ func (m *migration) prepareRun(ctx context.Context) error {
 	if err := m.proveCommands(ctx); err != nil {
 		return err
 	}
-	err := m.walk.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
-		m.replicas, err = m.servers.Replicas(ctx)
+	if err := m.expectReplicas(ctx); err != nil {
 		return err
-	})
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
 	}
 	if m.before.Runs == 0 {
 		if err := m.checkRefusals(ctx); err != nil {
@@ -339,42 +337,35 @@ func (m *migration) supervised(ctx context.Context, stop <-chan struct{}, backgr
 	background.Go(func() { guard.Watch(watching, m.servers, m.throttle) })
 	defer done()
 	return m.watched(ctx, func(ctx context.Context) error {
-		if err := m.phases(ctx); err != nil || m.DryRun {
+		if err := m.phases(ctx); err != nil {
 			return err
 		}
-		return m.confirm(ctx)
+		return m.confirmed(ctx)
 	})
 }
 
 // ErrUnconfirmed reports that a failover may undo the last writes of a run, or has undone some. A replica that was there at
 // the start has not confirmed the writes within 15 s, or a master failed over or restarted after its scan. Run it again when
-// the replicas are back. A run that starts without replicas does not wait for any.
+// the replicas are back. The same run goes on waiting for them, unless Config.AllowFewerReplicas is set. A run that starts
+// without replicas does not wait for any.
 var ErrUnconfirmed = errors.New("migrate: replicas lack the last writes, or a failover or restart lost some (run it again)")
-
-// confirm waits until the replicas have what the run has written.
-func (m *migration) confirm(ctx context.Context) error {
-	err := m.walk.Confirm(ctx, m.replicas)
-	switch {
-	case errors.Is(err, rediswalk.ErrUnconfirmed):
-		return ErrUnconfirmed
-	case err != nil:
-		return fmt.Errorf("migrate: %w", err)
-	}
-	return nil
-}
 
 // phases changes the entries. If names or the namespace change, it adds tags before and removes tags afterwards: an
 // entry must not be without its tags, but a tag may name entries that do not exist.
 func (m *migration) phases(ctx context.Context) error {
-	if m.tagged() {
-		m.enter(phaseTags)
-		if err := m.moveTags(ctx); err != nil {
-			return err
-		}
+	tagsOn, err := m.copyTags(ctx)
+	if err != nil {
+		return err
 	}
 	m.enter(phaseEntries)
 	if err := m.walk.Run(ctx, m.before.Positions, m.before.Topology); err != nil {
 		return err
+	}
+	// A failover or restart during the scan may have lost tags that were copied before.
+	if !m.walk.Scanned(tagsOn) {
+		if _, err := m.copyTags(ctx); err != nil {
+			return err
+		}
 	}
 	if m.names != nil && m.Operation == Seal && !m.DryRun {
 		m.enter(phaseSealTags)
@@ -384,6 +375,10 @@ func (m *migration) phases(ctx context.Context) error {
 	}
 	if m.DeleteOld {
 		m.enter(phaseCleanup)
+		// The old tags stay until no failover can lose the copies.
+		if err := m.confirmed(ctx); err != nil {
+			return err
+		}
 		if err := m.dropTags(ctx); err != nil {
 			return err
 		}
@@ -403,6 +398,19 @@ func (m *migration) phases(ctx context.Context) error {
 		}
 		return err
 	})
+}
+
+// copyTags copies tags where the run changes names. It returns the servers that have them.
+func (m *migration) copyTags(ctx context.Context) (on []string, err error) {
+	err = m.walk.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
+		on, err = m.servers.RunIDs(ctx)
+		return err
+	})
+	if err != nil || !m.tagged() {
+		return on, err
+	}
+	m.enter(phaseTags)
+	return on, m.moveTags(ctx)
 }
 
 func (m *migration) enter(phase string) {

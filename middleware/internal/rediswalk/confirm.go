@@ -1,7 +1,6 @@
 package rediswalk
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -15,7 +14,6 @@ import (
 var ErrUnconfirmed = errors.New("rediswalk: replicas lack the last writes, or a failover or restart may have lost some")
 
 const (
-	confirmFor   = 15 * time.Second // a replica confirms once a second
 	confirmEvery = 100 * time.Millisecond
 
 	// settleReplicas is how long Sentinel may take to announce a replica that it has promoted. Until then it names the old
@@ -45,21 +43,23 @@ func (w *Walk[C]) Confirm(ctx context.Context, before map[string]int) error {
 	if len(before) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, cmp.Or(w.confirmFor, confirmFor), ErrUnconfirmed)
-	defer cancel()
 	fewer, err := w.confirm(ctx, before)
 	if err == nil && fewer {
 		wait(ctx, settleReplicas)
 		_, err = w.confirm(ctx, before)
-	}
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
 	}
 	return err
 }
 
 // confirm waits for the replicas and reports whether a master has fewer of them than before.
 func (w *Walk[C]) confirm(ctx context.Context, before map[string]int) (fewer bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, w.Tuning.ConfirmFor, ErrUnconfirmed)
+	defer cancel()
+	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+	}()
 	s, done, err := w.Servers.again(ctx)
 	if err != nil {
 		return false, err
@@ -109,8 +109,8 @@ func (w *Walk[C]) confirmMasters(ctx context.Context, s *Servers) error {
 	return err
 }
 
-// allConfirmed reports whether all replicas of all masters have reached the target of their master. A master that became
-// one during the run should have as many replicas as the others had.
+// allConfirmed reports whether all replicas of all masters have reached the target of their master, and whether a master
+// has fewer of them than before. A master that was promoted during the run may have none.
 func allConfirmed(states []State, targets map[string]int64, before map[string]int) (confirmed, fewer bool) {
 	most := slices.Max(slices.Collect(maps.Values(before)))
 	confirmed = true
@@ -121,7 +121,7 @@ func allConfirmed(states []State, targets map[string]int64, before map[string]in
 			replicas = most
 		}
 		behind := m.Online > 0 && m.Offset-m.LagBytes < target
-		lost := m.Online == 0 && replicas > 0
+		lost := m.Online == 0 && old && replicas > 0
 		confirmed = confirmed && known && !behind && !lost
 		fewer = fewer || m.Online < replicas
 	}

@@ -20,10 +20,9 @@ func scanned(t *testing.T, rdb redis.UniversalClient, replicas int) (*Walk[int],
 	s, err := New(rdb)
 	require.NoError(t, err)
 	w := &Walk[int]{
-		Servers: s, Pattern: "*", Log: slog.New(slog.DiscardHandler), Tuning: TuningOf(t.Context(), 0),
-		Work:       func(context.Context, []string) (int, error) { return 0, nil },
-		Merge:      func(a, b int) int { return a + b },
-		confirmFor: 2 * time.Second,
+		Servers: s, Pattern: "*", Log: slog.New(slog.DiscardHandler), Tuning: TuningOf(WithTuning(t.Context(), Tuning{ConfirmFor: 2 * time.Second}), 0),
+		Work:  func(context.Context, []string) (int, error) { return 0, nil },
+		Merge: func(a, b int) int { return a + b },
 	}
 	var before map[string]int
 	require.Eventually(t, func() bool {
@@ -62,7 +61,7 @@ func TestConfirmWaitsForReplicas(t *testing.T) {
 	require.NoError(t, rdb.Set(t.Context(), "a", "w", 0).Err())
 	require.ErrorIs(t, w.Confirm(t.Context(), before), ErrUnconfirmed)
 	require.NoError(t, replica.Resume())
-	w.confirmFor = time.Minute
+	w.Tuning.ConfirmFor = time.Minute
 	require.NoError(t, w.Confirm(t.Context(), before))
 	require.Equal(t, "w", replica.Client(t).Get(t.Context(), "a").Val())
 }
@@ -90,7 +89,7 @@ func TestConfirmWithFewerReplicas(t *testing.T) {
 	replicaOf(t, master)
 	other := replicaOf(t, master)
 	w, before := scanned(t, rdb, 2)
-	w.confirmFor = time.Minute
+	w.Tuning.ConfirmFor = time.Minute
 	require.NoError(t, other.Client(t).Do(t.Context(), "replicaof", "no", "one").Err())
 	require.NoError(t, w.Confirm(t.Context(), before))
 }
@@ -127,6 +126,9 @@ func TestStateCountsReplicas(t *testing.T) {
 		"slave0:ip=127.0.0.1,port=1,state=online,offset=90,lag=0",
 		"slave1:ip=127.0.0.1,port=2,state=wait_bgsave,offset=0,lag=0",
 		"slave2:ip=127.0.0.1,port=3,state=online,offset=,lag=0",
+		"slave3:ip=127.0.0.1,port=0,state=online,offset=0,lag=9",
 	}, "\r\n"))
 	require.Equal(t, State{RunID: "x", Online: 2, Offset: 100, LagBytes: 100}, m, "an offset that cannot be read confirms nothing")
+	m = parseState("run_id:x\r\nslave0:ip=127.0.0.1,port=1,state=online,offset=90,lag=0\r\n")
+	require.Equal(t, State{RunID: "x"}, m, "no offset of the master, nothing to wait for")
 }

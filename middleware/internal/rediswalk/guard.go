@@ -98,7 +98,7 @@ type State struct {
 	MaxMemory  int64  // 0 means no limit
 	Policy     string // maxmemory_policy
 	Evicted    int64  // entries since it started
-	Online     int    // replicas
+	Online     int    // replicas that listen; 0 if the server does not show its own offset
 	Offset     int64  // master_repl_offset
 	LagBytes   int64  // of the online replica that is furthest behind Offset
 }
@@ -132,10 +132,16 @@ func parseState(info string) State {
 		RunID: rediscmd.InfoField(info, "run_id"), UsedMemory: n("used_memory"), MaxMemory: n("maxmemory"),
 		Policy: rediscmd.InfoField(info, "maxmemory_policy"), Evicted: n("evicted_keys"),
 	}
+	if rediscmd.InfoField(info, "master_repl_offset") == "" {
+		return m
+	}
 	m.Offset = n("master_repl_offset")
 	for line := range strings.Lines(info) { // slave0:ip=127.0.0.1,port=6380,state=online,offset=42,lag=0
 		name, fields, ok := strings.Cut(line, ":")
 		if !ok || !strings.HasPrefix(name, "slave") || !strings.Contains(fields, "state=online") {
+			continue
+		}
+		if strings.Contains(fields, "port=0,") { // a backup that follows the stream and confirms nothing
 			continue
 		}
 		m.Online++

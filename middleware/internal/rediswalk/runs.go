@@ -37,6 +37,8 @@ type Run struct {
 	Done      bool   `json:"done"` // the run is complete: no checkpoint continues it
 	// Refused is a digest of the keys of a run that stopped because its keys are wrong.
 	Refused string `json:"refused,omitempty"`
+	// Replicas is how many replicas a master had before a run that they did not confirm. It is 0 otherwise.
+	Replicas int `json:"replicas,omitempty"`
 }
 
 // ErrRunUndone reports that a checkpoint is out of date: the record of its run is gone, as after a flush, the run is
@@ -71,6 +73,26 @@ func (s *Servers) EndRun(ctx context.Context, id string) error {
 // RefuseRun records that a run stopped because its keys, of which keys is a digest, are wrong.
 func (s *Servers) RefuseRun(ctx context.Context, id, keys string) error {
 	return s.changeRun(ctx, id, func(r *Run) { r.Refused = keys })
+}
+
+// RecordUnconfirmed records that a run ended without the confirmation of its replicas.
+func (s *Servers) RecordUnconfirmed(ctx context.Context, id string, replicas int) error {
+	return s.changeRun(ctx, id, func(r *Run) { r.Replicas = replicas })
+}
+
+// Unconfirmed returns how many replicas have to confirm the next run of a job, if the last one was not confirmed.
+func (s *Servers) Unconfirmed(ctx context.Context, job string) (replicas int, err error) {
+	all, err := s.runs(ctx)
+	var last Run
+	for _, r := range all {
+		if r.Job == job && r.Sequence > last.Sequence {
+			last = r
+		}
+	}
+	if last.Done {
+		return 0, err
+	}
+	return last.Replicas, err
 }
 
 // WasRefused reports whether a run on some of the names of r was refused because of the same keys.
@@ -146,7 +168,7 @@ func parseRun(text string) (Run, bool) {
 		return r, false
 	}
 	again, err := json.Marshal(r)
-	return r, err == nil && string(again) == text && isHex(r.Job, 32) && (r.Refused == "" || isHex(r.Refused, refusedSize)) && len(r.Operation) <= len("reseal")
+	return r, err == nil && string(again) == text && isHex(r.Job, 32) && (r.Refused == "" || isHex(r.Refused, refusedSize)) && r.Replicas >= 0 && len(r.Operation) <= len("reseal")
 }
 
 func isHex(s string, n int) bool { return len(s) == n && strings.Trim(s, "0123456789abcdef") == "" }

@@ -12,6 +12,7 @@ type Tuning struct {
 	Attempts        int           // of an entry that changes
 	CheckpointEvery time.Duration // also the longest time that a resumed run repeats
 	ProgressEvery   time.Duration
+	ConfirmFor      time.Duration // how long replicas may take to confirm the writes
 }
 
 type tuningKey struct{}
@@ -29,6 +30,7 @@ func TuningOf(ctx context.Context, rate float64) Tuning {
 	setDefault(&t.Attempts, 8)
 	setDefault(&t.CheckpointEvery, time.Second)
 	setDefault(&t.ProgressEvery, 200*time.Millisecond)
+	setDefault(&t.ConfirmFor, 15*time.Second) // a replica confirms once a second
 	return t
 }
 

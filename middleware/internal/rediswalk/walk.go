@@ -40,9 +40,8 @@ type Walk[C any] struct {
 	Since    string // digest of the layout when the tracks began
 	Restarts int
 
-	settleFor  time.Duration // how long Run waits for slots to settle; 0 is retryFor
-	confirmFor time.Duration // how long Confirm waits; 0 is 15 s
-	failed     func()        // test hook: a batch has failed, and its worker has not ended yet
+	settleFor time.Duration // how long Run waits for slots to settle; 0 is retryFor
+	failed    func()        // test hook: a batch has failed, and its worker has not ended yet
 }
 
 // Track is the scan of one master. Mu of its Walk guards it.
@@ -177,19 +176,33 @@ func (w *Walk[C]) layout(ctx context.Context) (masters []master, now layout, err
 
 // sameRuns reports whether no master has restarted since it was scanned. One that restarted while others were scanned may
 // hold old data again.
-func (w *Walk[C]) sameRuns(now []master) bool {
+func (w *Walk[C]) sameRuns(now []master) bool { return w.Scanned(runIDs(now)) }
+
+// Scanned reports whether the servers that were scanned are those of RunIDs.
+func (w *Walk[C]) Scanned(runs []string) bool {
 	w.Mu.Lock()
 	defer w.Mu.Unlock()
-	var before, after []string
+	var scanned []string
 	for _, t := range w.Tracks {
-		before = append(before, t.RunID)
+		scanned = append(scanned, t.RunID)
 	}
-	for _, m := range now {
-		after = append(after, m.runID)
+	slices.Sort(scanned)
+	return slices.Equal(scanned, runs)
+}
+
+func runIDs(masters []master) []string {
+	ids := make([]string, 0, len(masters))
+	for _, m := range masters {
+		ids = append(ids, m.runID)
 	}
-	slices.Sort(before)
-	slices.Sort(after)
-	return slices.Equal(before, after)
+	slices.Sort(ids)
+	return ids
+}
+
+// RunIDs returns what RunID returns of each master, sorted.
+func (s *Servers) RunIDs(ctx context.Context) ([]string, error) {
+	masters, _, err := s.masters(ctx)
+	return runIDs(masters), err
 }
 
 // settle waits until no slots move, or the time is over. It reports whether some slots then have no single master.
