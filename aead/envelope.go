@@ -225,7 +225,7 @@ func (e *Envelope) prove() error {
 		return fmt.Errorf("aead: self test: %w", err)
 	}
 	if bytes.Contains(sealed, probe) {
-		return errors.New("aead: self test: the data key leaves its plaintext readable")
+		return errors.New("aead: self test: a ciphertext of the data key contains its plaintext")
 	}
 	e.overhead = len(sealed) - len(probe)
 	if e.template.GetTypeUrl() == aesGCMTypeURL {

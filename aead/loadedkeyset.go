@@ -112,7 +112,7 @@ func (r *loadedKeyset) prove() error {
 		return fmt.Errorf("aead: self test: key %d does not seal: %w", r.primary.id, err)
 	}
 	if bytes.Contains(sealed, probe) {
-		return fmt.Errorf("aead: self test: key %d leaves its plaintext readable", r.primary.id)
+		return fmt.Errorf("aead: self test: a ciphertext of key %d contains its plaintext", r.primary.id)
 	}
 	opened, err := r.open(nil, sealed, ad)
 	if err != nil || !bytes.Equal(opened, probe) {

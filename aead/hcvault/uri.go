@@ -125,7 +125,7 @@ func (a authParameters) check() error {
 	switch a.method {
 	case "approle":
 		if kubernetes || a.tokenFile != "" || a.roleID == "" || (a.secretIDFile == "") == (a.secretIDEnv == "") {
-			return errors.New("auth=approle needs role-id and one of secret-id-file and secret-id-env")
+			return errors.New("auth=approle needs role-id and either secret-id-file or secret-id-env")
 		}
 	case "kubernetes":
 		if approle || a.tokenFile != "" || a.role == "" {

@@ -1,8 +1,10 @@
 // Package box seals and opens bytes for everything in this module that stores them: caches, jobs, migrations and audits.
 //
 // [New] joins an AEAD with the namespace and the kind of the values: cache values, or payloads of jobs, for example. The Box
-// adds the header of package wire, binds each value to its names, and marks every failure with an error of package aead. Callers ask [Refused], [Final] and
-// [Unmarked] and never look at an AEAD's own errors:
+// adds the header of package wire and authenticates namespace, kind and name with each value.
+//
+// It marks every failure with an error of package aead. Callers ask the functions [Refused], [Final] and [Unmarked] about it, and
+// never look at the errors of an AEAD. The marks mean:
 //
 //   - A refusal is an error that carries [aead.ErrUnauthentic] or [aead.ErrUnknownKey]. The value does not
 //     open under these keys.
