@@ -7,6 +7,7 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 
+	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 )
 
@@ -172,12 +173,15 @@ func (s *Store) renewKeyCheck(ctx context.Context, old []byte) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	first := !s.keysRenewed.Swap(true)
 	outdated := keycheck.Outdated(old, sealed)
-	if !outdated && !(first && keycheck.FromEnvelope(old)) {
+	if !outdated && (s.keysRenewed.Load() || !keycheck.FromEnvelope(old)) {
 		return false, nil
 	}
 	swapped, err := s.swapper.CompareAndSwap(ctx, s.prefix+keycheck.Name, old, 0, sealed, keepTTL)
+	// After any other failure, and after another process has changed the entry, the next Check tries again.
+	if swapped || rediserr.Code(err) == "NOPERM" || rediserr.NotOffered(err) {
+		s.keysRenewed.Store(true)
+	}
 	if !outdated {
 		return false, nil // a user of Redis who may only read has the right keys, too
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
+	"github.com/sealcache/sealcache/stores/memorystore"
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
@@ -194,6 +195,84 @@ func TestCheckRenewsUnderAnotherKEK(t *testing.T) {
 		require.NoError(t, s.KeysDiffer(), i)
 	}
 }
+
+// failingSwap fails a number of swaps.
+type failingSwap struct {
+	*memorystore.Store
+	err    error
+	swaps  int
+	failed int // swaps that are yet to fail
+}
+
+func (f *failingSwap) Capabilities() (owner any, names []string) {
+	_, names = f.Store.Capabilities()
+	return f, names
+}
+
+func (f *failingSwap) CompareAndSwap(ctx context.Context, key string, old []byte, tail int, next []byte, ttl time.Duration) (bool, error) {
+	f.swaps++
+	if f.failed > 0 {
+		f.failed--
+		return false, f.err
+	}
+	return f.Store.CompareAndSwap(ctx, key, old, tail, next, ttl)
+}
+
+// A swap that fails at the start must not leave the entry under the former wrap context: the last process would not open it.
+func TestCheckRenewsAfterAFailedSwap(t *testing.T) {
+	t.Parallel()
+	kek := keyring(t)
+	context := map[string]string{"namespace": "shop"}
+	for name, failure := range map[string]error{
+		"an outage":      errors.New("i/o timeout"),
+		"another writer": nil,
+		"a failover":     replyError("READONLY You can't write against a read only replica."),
+	} {
+		f := &failingSwap{Store: memory(t), err: failure}
+		for i, opts := range [][]aead.EnvelopeOption{
+			nil,
+			{aead.WithWrapContext(context), aead.WithOtherWrapContexts(nil)},
+			{aead.WithWrapContext(context)},
+		} {
+			e, err := aead.NewEnvelope(t.Context(), kek, opts...)
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = e.Close() })
+			s := checkedStore(t, f, e)
+			if i == 1 {
+				f.failed = 2
+			}
+			for range 4 {
+				require.NoError(t, s.Check(t.Context()))
+			}
+			require.NoError(t, s.KeysDiffer(), "%s: process %d", name, i)
+		}
+		require.Equal(t, 4, f.swaps, "%s: two fail, and two processes renew once", name)
+	}
+}
+
+// A user who may only read does not try again at each Check.
+func TestCheckAcceptsARefusedRenewal(t *testing.T) {
+	t.Parallel()
+	kek, m := keyring(t), memory(t)
+	f := &failingSwap{Store: m, err: replyError("NOPERM User app has no permissions to run the 'evalsha' command"), failed: 10}
+	for range 2 {
+		e, err := aead.NewEnvelope(t.Context(), kek)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = e.Close() })
+		s := checkedStore(t, f, e)
+		for range 3 {
+			require.NoError(t, s.Check(t.Context()))
+		}
+		require.NoError(t, s.KeysDiffer())
+	}
+	require.Equal(t, 1, f.swaps)
+}
+
+// replyError is an error reply of Redis.
+type replyError string
+
+func (e replyError) Error() string { return string(e) }
+func (replyError) RedisError()     {}
 
 // The entry belongs to the namespace, so the application cannot use its name.
 func TestKeyCheckIsReserved(t *testing.T) {
