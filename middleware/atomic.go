@@ -6,15 +6,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
 
 	"github.com/sealcache/sealcache/internal/rediserr"
-	"github.com/sealcache/sealcache/middleware/internal/box"
-	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
 // Update replaces the value under key by what change returns for it, in one step to all other
@@ -109,7 +106,7 @@ func (s *Store) touch(ctx context.Context, key any, ttl time.Duration) error {
 		case err != nil:
 			return false, err
 		case !e.found:
-			return false, miss(e.refused)
+			return false, miss(e.refusal())
 		}
 		if err := s.extendTags(ctx, e, ttl); err != nil {
 			return false, err
@@ -176,7 +173,7 @@ func (s *Store) getAndDelete(ctx context.Context, key any) (value any, err error
 		case err != nil:
 			return false, err
 		case !e.found:
-			return false, miss(e.refused)
+			return false, miss(e.refusal())
 		}
 		value = e.value
 		if err := s.removeOthers(ctx, e.at); err != nil { // first: a one-time token must not come again
@@ -209,12 +206,15 @@ func (s *Store) modify(ctx context.Context, key any, options []store.Option, cha
 			return false, err
 		case e.found:
 			return s.swapEntry(ctx, e, value)
-		case e.refused != nil:
-			return s.replaceEntry(ctx, e, value, plan)
-		default:
-			created, _, err := s.createAt(ctx, e.at, value, plan)
-			return created, err
 		}
+		if removed, err := s.removeRefused(ctx, e.elsewhere); !removed {
+			return false, err
+		}
+		if e.refused != nil {
+			return s.replaceEntry(ctx, e, value, plan)
+		}
+		created, _, err := s.createAt(ctx, e.at, value, plan)
+		return created, err
 	})
 }
 
@@ -267,106 +267,6 @@ func (s *Store) swapLoop(ctx context.Context, key any, attempt func(a address) (
 		}
 		pause = min(2*pause, maxPause)
 	}
-}
-
-// entry is the state that an atomic operation found under a key.
-type entry struct {
-	at      address // where it is stored, or shall be created
-	found   bool
-	value   any
-	stored  []byte // as the backing store holds it, to compare with
-	sealed  bool
-	ttl     time.Duration // in the backing store
-	end     time.Time     // the sealed end, or zero
-	tags    []string      // that are sealed with the value
-	form    wire.Type     // of encoded
-	encoded []byte
-	refused error // why an entry that is there counts as absent
-}
-
-// tail is how much of a stored value is compared.
-func (e entry) tail() int {
-	if e.sealed {
-		return tailBytes
-	}
-	return 0
-}
-
-// entry reads an entry that is to be replaced or deleted, under the PRF key that all
-// processes agree on first. An absent entry is not an error.
-func (s *Store) entry(ctx context.Context, a address) (entry, error) {
-	at, err := s.creation(a)
-	if err != nil {
-		return entry{}, err
-	}
-	e, err := s.entryAt(ctx, at)
-	if err != nil || e.found || e.refused != nil {
-		return e, err
-	}
-	others, err := s.others(at)
-	if err != nil {
-		return entry{}, err
-	}
-	for _, o := range others {
-		if other, err := s.entryAt(ctx, o); err != nil || other.found || other.refused != nil {
-			return other, err
-		}
-	}
-	return e, nil
-}
-
-// entryAt reads the entry at one address.
-func (s *Store) entryAt(ctx context.Context, a address) (entry, error) {
-	e, err := s.openEntry(ctx, a)
-	if errors.Is(err, errExpired) {
-		e.refused = err
-		return e, nil
-	}
-	if err == nil || !s.cfg.missOnFailure {
-		return e, err
-	}
-	final := errors.Is(err, ErrNotSealed)
-	if box.Refused(err) {
-		final, err = s.refusedAgain(ctx, a, e.stored, err)
-	}
-	switch {
-	case err == nil:
-		return s.openEntry(ctx, a) // under a key that was reloaded
-	case final:
-		e.refused = err
-		return e, nil
-	default:
-		return entry{}, err // perhaps a sound value
-	}
-}
-
-// openEntry reads an entry and opens it. If the value does not open, it returns the stored bytes
-// with the error.
-func (s *Store) openEntry(ctx context.Context, a address) (entry, error) {
-	raw, ttl, err := s.can.atomic.GetBytesToSwap(ctx, a.stored, s.sealer.maxStored())
-	if err != nil {
-		if err = s.backingError(err); isMiss(err) {
-			return entry{at: a}, nil
-		}
-		return entry{}, err
-	}
-	e := entry{at: a, stored: raw, ttl: ttl, sealed: wire.IsSealed(raw)}
-	switch {
-	case e.sealed:
-		var o opened
-		o, err = s.open(ctx, a, raw, false)
-		e.value, e.encoded, e.form, e.tags, e.end = o.value, o.encoded, o.header.Type, o.labels.Tags, endIn(o.header)
-	case s.policy() == RejectPlaintext:
-		err = errPlaintextRefused
-	default:
-		if err = s.sealer.bounded(len(raw)); err == nil {
-			s.tel.plaintextValue(ctx, "read")
-			e.encoded = raw
-			e.value, e.form, err = s.plaintextOf(stored{raw: slices.Clone(raw), owned: true})
-		}
-	}
-	e.found = err == nil
-	return e, err
 }
 
 // swapEntry replaces an entry by value if it is still stored. Its expiry and its tags stay.

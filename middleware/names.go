@@ -36,6 +36,10 @@ import (
 // the entries (package migrate, "sealcache reseal --hidden-keys"), and disable the old
 // key in every process. docs/hiding.md has the steps.
 //
+// An entry that counts as a miss does not hide a sound one under another key.
+// SetIfNotExists, Increment and Update remove such entries where they create one, and
+// create it under the oldest key.
+//
 // Two entries of one key are possible while the set has several keys. If two
 // processes with different primary keys Set one key at the same moment, both entries
 // may be removed: a miss. If a Set races with SetIfNotExists, Increment or Update that

@@ -132,29 +132,37 @@ func (s *Store) setIfNotExists(ctx context.Context, key, value any, options []st
 	if err != nil {
 		return false, err
 	}
-	if other, err := s.takenElsewhere(ctx, a); other != nil || err != nil {
-		if err != nil || !s.cfg.missOnFailure {
-			return false, err
-		}
-		written, taken, err := s.replaceRefused(ctx, *other, value, plan)
-		if err != nil || written || taken {
-			return written, err
-		}
-	}
 	for n := 1; ; n++ {
-		written, taken, err := s.createAt(ctx, a, value, plan)
-		if err != nil || written || taken || !s.cfg.missOnFailure && !s.cfg.sealExpiry {
-			return written, err
-		}
-		written, taken, err = s.replaceRefused(ctx, a, value, plan)
+		written, taken, err := s.createIfAbsent(ctx, a, value, plan)
 		if err != nil || written || taken {
 			return written, err
 		}
-		// The entry that was refused has disappeared or changed. The result must be
+		// An entry that was refused has disappeared or changed. The result must be
 		// about the present entry.
 		if n == maxAttempts {
 			return false, fmt.Errorf("%w (%d attempts)", ErrConflict, n)
 		}
+	}
+}
+
+// createIfAbsent is one attempt of SetIfNotExists. It writes only at the address of
+// creation, and only if the entry at every address is absent or counts as a miss.
+func (s *Store) createIfAbsent(ctx context.Context, a address, value any, plan writePlan) (written, taken bool, err error) {
+	taken, refused, err := s.takenElsewhere(ctx, a)
+	if err != nil || taken {
+		return false, taken, err
+	}
+	if removed, err := s.removeRefused(ctx, refused); !removed {
+		return false, false, err
+	}
+	written, taken, err = s.createAt(ctx, a, value, plan)
+	switch {
+	case err != nil || written || taken:
+		return written, taken, err
+	case s.cfg.missOnFailure || s.cfg.sealExpiry:
+		return s.replaceRefused(ctx, a, value, plan)
+	default:
+		return false, true, nil
 	}
 }
 
@@ -176,53 +184,52 @@ func (s *Store) createAt(ctx context.Context, a address, value any, plan writePl
 	if err != nil || !written {
 		return false, false, s.backingError(err)
 	}
-	if other, err := s.takenElsewhere(ctx, a); other == nil || err != nil {
+	taken, refused, err := s.takenElsewhere(ctx, a)
+	if err != nil || !taken && len(refused) == 0 {
 		return err == nil, false, err
 	}
 	// Another client may have changed or removed it already.
 	_, err = s.can.atomic.CompareAndDelete(ctx, a.stored, sealed, tailBytes)
-	return false, true, s.backingError(err)
+	return false, taken, s.backingError(err)
 }
 
-// takenElsewhere returns where a's key has an entry under another PRF key, nil if it
-// has none. An expired one does not count.
-func (s *Store) takenElsewhere(ctx context.Context, a address) (*address, error) {
+// takenElsewhere reports whether a's key has an entry under another PRF key. If not,
+// it returns the entries there that count as misses.
+func (s *Store) takenElsewhere(ctx context.Context, a address) (taken bool, refused []entry, err error) {
 	others, err := s.others(a)
 	if err != nil {
-		return nil, err
+		return false, nil, err
 	}
 	for _, o := range others {
-		v, err := s.fetch(ctx, o.stored, true) // as in replaceRefused
-		if err == nil {
-			_, _, err = s.read(ctx, o, v)
+		taken, e, err := s.occupied(ctx, o)
+		if err != nil || taken {
+			return taken, nil, err
 		}
-		switch {
-		case isMiss(err):
-		case err == nil, unreadable(err):
-			return &o, nil
-		default:
-			return nil, err
+		if e != nil {
+			refused = append(refused, *e)
 		}
 	}
-	return nil, nil //nolint:nilnil // see above
+	return false, refused, nil
 }
 
-// replaceRefused is SetIfNotExists for a key whose entry may count as a miss. It
-// decides about the bytes that it read, and replaces no others. It reports whether it
-// wrote, and whether the key is taken by an entry that does not count as a miss.
-func (s *Store) replaceRefused(ctx context.Context, a address, value any, plan writePlan) (written, taken bool, err error) {
+// occupied reports whether SetIfNotExists finds the key taken by the entry at one
+// address. If the entry counts as a miss, occupied returns it.
+func (s *Store) occupied(ctx context.Context, a address) (taken bool, refused *entry, err error) {
 	v, err := s.fetch(ctx, a.stored, true) // with the TTL, because a near cache does not serve that
 	if isMiss(err) {
-		return false, false, nil // it has disappeared
+		return false, nil, nil
 	}
 	if err != nil {
-		return false, false, err
+		if !s.cfg.missOnFailure && unreadable(err) {
+			return true, nil, nil
+		}
+		return false, nil, err
 	}
 	old := slices.Clone(v.raw) // reading may open it in place
 	_, _, err = s.read(ctx, a, v)
 	ended := errors.Is(err, errExpired)
 	if !ended && !s.cfg.missOnFailure && (err == nil || unreadable(err)) {
-		return false, true, nil
+		return true, nil, nil
 	}
 	final := ended || errors.Is(err, ErrNotSealed)
 	if box.Refused(err) {
@@ -230,16 +237,47 @@ func (s *Store) replaceRefused(ctx context.Context, a address, value any, plan w
 	}
 	switch {
 	case err == nil:
-		return false, true, nil
+		return true, nil, nil
 	case !final || v.notBytes:
-		return false, false, err // perhaps a sound value
+		return false, nil, err // perhaps a sound value
+	default:
+		return false, &entry{at: a, stored: old, sealed: wire.IsSealed(old), refused: err}, nil
+	}
+}
+
+// removeRefused deletes entries that count as misses. It reports whether none of them
+// changed since it was read.
+func (s *Store) removeRefused(ctx context.Context, refused []entry) (bool, error) {
+	for _, e := range refused {
+		if s.can.atomic == nil {
+			if errors.Is(e.refused, errExpired) {
+				continue // it is a miss for every reader
+			}
+			return false, s.unsupported("replace an unreadable or expired value atomically")
+		}
+		removed, err := s.can.atomic.CompareAndDelete(ctx, e.at.stored, e.stored, e.tail())
+		if err != nil || !removed {
+			return false, s.backingError(err)
+		}
+	}
+	return true, nil
+}
+
+// replaceRefused is SetIfNotExists for a key whose entry may count as a miss. It
+// decides about the bytes that it read, and replaces no others. It reports whether it
+// wrote, and whether the key is taken by an entry that does not count as a miss.
+func (s *Store) replaceRefused(ctx context.Context, a address, value any, plan writePlan) (written, taken bool, err error) {
+	taken, refused, err := s.occupied(ctx, a)
+	switch {
+	case err != nil || taken || refused == nil:
+		return false, taken, err // without an entry, it has disappeared
 	case s.swapper == nil:
 		return false, false, s.unsupported("replace an unreadable or expired value atomically")
 	case s.can.atomic != nil:
-		written, err = s.replaceEntry(ctx, entry{at: a, stored: old, sealed: wire.IsSealed(old)}, value, plan)
+		written, err = s.replaceEntry(ctx, *refused, value, plan)
 		return written, false, err
 	default:
-		written, err = s.swap(ctx, a, old, value, plan)
+		written, err = s.swap(ctx, a, refused.stored, value, plan)
 		return written, false, err
 	}
 }
