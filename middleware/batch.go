@@ -73,12 +73,22 @@ func (s *Store) getPart(ctx context.Context, keys []string, accept func(key stri
 	if last > 0 {
 		last++ // the primary key again: an entry may have been moved in between
 	}
+	var refusals map[string]error // the first of each key that the read went past
 	for i := 0; i <= last && len(keys) > 0; i++ {
 		var missing []string
 		s.getUnder(ctx, i%s.prfKeys(), keys, func(key string, value any, err error) {
-			if i < last && isMiss(err) {
+			if i < last && s.looksOn(err) {
 				missing = append(missing, key)
+				if _, again := refusals[key]; !again && !isMiss(err) {
+					if refusals == nil {
+						refusals = make(map[string]error)
+					}
+					refusals[key] = err
+				}
 				return
+			}
+			if refusal, ok := refusals[key]; ok && isMiss(err) {
+				err = refusal
 			}
 			accept(key, value, err)
 		})

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -30,22 +31,35 @@ func (s *Store) get(ctx context.Context, key any, withTTL bool) (any, time.Durat
 		return nil, 0, err
 	}
 	value, ttl, err := s.getAt(ctx, a, withTTL)
-	if err == nil || s.names == nil || !isMiss(err) {
+	if err == nil || s.names == nil || !s.looksOn(err) {
 		return value, ttl, err
 	}
 	others, otherErr := s.others(a)
 	if otherErr != nil {
 		return nil, 0, otherErr
 	}
+	first := err
 	for _, o := range others {
-		if value, ttl, err = s.getAt(ctx, o, withTTL); err == nil || !isMiss(err) {
+		if value, ttl, err = s.getAt(ctx, o, withTTL); err == nil || !s.looksOn(err) {
 			return value, ttl, err
+		}
+		if isMiss(first) {
+			first = err
 		}
 	}
 	if len(others) > 0 { // a Set or a migration may have moved the entry in between
-		return s.getAt(ctx, a, withTTL)
+		value, ttl, err = s.getAt(ctx, a, withTTL)
+	}
+	if isMiss(err) {
+		err = first // perhaps a refusal
 	}
 	return value, ttl, err
+}
+
+// looksOn reports whether a read continues under the next PRF key. A refusal that is a
+// miss under WithMissOnOpenFailure must not hide a sound entry.
+func (s *Store) looksOn(err error) bool {
+	return isMiss(err) || s.cfg.missOnFailure && (box.Final(err) || errors.Is(err, ErrNotSealed))
 }
 
 // getAt returns the value at one address.

@@ -180,3 +180,37 @@ func TestAtomicOperationsOnRefusedEntriesOnly(t *testing.T) {
 		require.Equal(t, []int{0}, r.under(t, "k"))
 	}
 }
+
+// A read finds the sound entry that the atomic operations find. If there is none, the refusal is a miss, or an error.
+func TestARefusedEntryDoesNotHideAValue(t *testing.T) {
+	t.Parallel()
+	for at := range 3 {
+		r := newRotating(t, 3)
+		r.set(t, at, "k", "sound")
+		for i := range 3 {
+			if i != at {
+				r.plant(t, i, "k")
+			}
+		}
+		r.plant(t, at, "refused")
+		for primary := range 3 {
+			s := r.lenient(t, primary)
+			got, err := s.Get(t.Context(), "k")
+			require.NoError(t, err, "sound under key %d, primary key %d", at, primary)
+			require.Equal(t, "sound", got)
+			got, _, err = s.GetWithTTL(t.Context(), "k")
+			require.NoError(t, err)
+			require.Equal(t, "sound", got)
+			many, err := s.GetMany(t.Context(), []string{"k", "refused", "absent"})
+			require.NoError(t, err)
+			require.Equal(t, map[string]any{"k": "sound"}, many)
+			_, err = s.Get(t.Context(), "refused")
+			require.ErrorIs(t, err, store.NotFound{})
+			require.ErrorIs(t, err, middleware.ErrNotSealed)
+			_, err = r.open(t, primary).Get(t.Context(), "refused")
+			require.ErrorIs(t, err, middleware.ErrNotSealed)
+			_, err = r.open(t, primary).GetMany(t.Context(), []string{"refused"})
+			require.ErrorIs(t, err, middleware.ErrNotSealed)
+		}
+	}
+}
