@@ -37,8 +37,8 @@ import (
 // key in every process. docs/hiding.md has the steps.
 //
 // An entry that counts as a miss does not hide a sound one under another key.
-// SetIfNotExists, Increment and Update remove such entries where they create one, and
-// create it under the oldest key.
+// SetIfNotExists, Increment and Update first remove such entries under the newer keys,
+// and then create one under the oldest. The removal stays if the creation fails.
 //
 // Two entries of one key are possible while the set has several keys. If two
 // processes with different primary keys Set one key at the same moment, both entries

@@ -1,7 +1,10 @@
 package middleware_test
 
 import (
+	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -212,5 +215,45 @@ func TestARefusedEntryDoesNotHideAValue(t *testing.T) {
 			_, err = r.open(t, primary).GetMany(t.Context(), []string{"refused"})
 			require.ErrorIs(t, err, middleware.ErrNotSealed)
 		}
+	}
+}
+
+// Processes with different primary keys meet at the same refused entries. One gets the lock, and no increment is lost.
+func TestProcessesMeetAtRefusedEntries(t *testing.T) {
+	t.Parallel()
+	const rounds, calls = 20, 9
+	r := newRotating(t, 3)
+	stores := []*middleware.Store{r.lenient(t, 0), r.lenient(t, 1), r.lenient(t, 2)}
+	for round := range rounds {
+		lock, counter := fmt.Sprint("lock ", round), fmt.Sprint("counter ", round)
+		for i := range 3 {
+			if round>>i&1 == 1 {
+				r.plant(t, i, lock)
+				r.plant(t, i, counter)
+			}
+		}
+		var holders atomic.Int32
+		var all sync.WaitGroup
+		errs := make([]error, 2*calls)
+		for n := range calls {
+			s := stores[n%3]
+			all.Go(func() {
+				var written bool
+				if written, errs[2*n] = s.SetIfNotExists(t.Context(), lock, "mine"); written {
+					holders.Add(1)
+				}
+			})
+			all.Go(func() { _, errs[2*n+1] = s.Increment(t.Context(), counter, 1) })
+		}
+		all.Wait()
+		for _, err := range errs {
+			require.NoError(t, err)
+		}
+		require.EqualValues(t, 1, holders.Load(), "round %d", round)
+		sum, err := stores[2].Increment(t.Context(), counter, 0)
+		require.NoError(t, err)
+		require.EqualValues(t, calls, sum, "round %d", round)
+		require.Equal(t, []int{0}, r.under(t, lock))
+		require.Equal(t, []int{0}, r.under(t, counter))
 	}
 }
