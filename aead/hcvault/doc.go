@@ -9,7 +9,7 @@
 //
 // # The key
 //
-// Make a key of a type that authenticates associated data, not derived (derived=false, the default):
+// Make a key of a type that authenticates associated data. It must not be derived, which is the default:
 //
 //	vault secrets enable transit
 //	vault write -f transit/keys/cache type=aes256-gcm96
@@ -19,7 +19,7 @@
 //	path "transit/encrypt/cache" { capabilities = ["update"] }
 //	path "transit/decrypt/cache" { capabilities = ["update"] }
 //
-// Do not grant create: Vault would make a key of any name that it is asked to encrypt under.
+// Do not grant create: Vault would then make a missing key when it is asked to encrypt under it.
 //
 // Ciphertexts are those of the transit engine. Tink's integration (tink-go-hcvault, NewClientWithAEADOptions) opens them, and
 // they can be rewrapped with transit/rewrap.

@@ -7,12 +7,12 @@
 //
 //	JOBS_REDIS=redis://localhost:6379 JOBS_KEYS=$HOME/jobs-keys go run ./examples/jobs
 //
-// It enqueues jobs that succeed, fail, panic and are retried, registers a job that runs every second, and prints the tasks that
-// its handlers see next to the contents of Redis. It serves the admin page on two ports of this machine, for an auditor and for
+// It enqueues jobs that succeed, fail, panic and are retried, registers a job that runs every second, and prints, side by side, the
+// tasks that its handlers see and the contents of Redis. It serves the admin page on two ports of this machine, for an auditor and for
 // an operator, and prints their addresses and each access that the page records. Then it runs until it is interrupted.
 // With -once it ends instead of waiting.
 //
-// The first run writes keys to that directory. The next run and other processes need these keys to open the schedules and
+// The first run writes keys to the directory JOBS_KEYS. The next run and other processes need these keys to open the schedules and
 // finished jobs in the real Redis. With the Redis in its own process, the keys are lost when the program ends.
 package main
 

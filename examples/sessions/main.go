@@ -6,7 +6,8 @@
 // Redis, which then holds no token, no name of a user and no value in plaintext. The variable LISTEN is
 // the address to listen on.
 //
-// The program makes its keys at start and keeps them in memory only. No session survives a restart, even in Redis. A real service opens its keys with aead.OpenKEK and aead.OpenPRF.
+// The program makes its keys at start and keeps them in memory only, so no session survives a restart, even in Redis. A real
+// service opens its keys with aead.OpenKEK and aead.OpenPRF.
 package main
 
 import (

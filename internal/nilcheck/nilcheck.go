@@ -1,6 +1,5 @@
 // Package nilcheck finds interface values that hold nil. A nil pointer in an interface is not equal to nil, and panics at
-// its first use. Constructors use this package to refuse
-// it.
+// its first use. Constructors use this package to refuse it.
 package nilcheck
 
 import "reflect"

@@ -5,8 +5,8 @@
 //
 //	s, err := redisstore.Open(ctx, "rediss://app@redis:6379/0?password_file=/run/secrets/redis&expiration=10m")
 //
-// In addition to gocache's interface, a Store returns bytes that the caller owns, stops reading at a limit, swaps values
-// atomically, keeps tags under concurrent writers, returns TTLs to the millisecond in one round trip, enumerates entries and
+// In addition to gocache's interface, a Store returns bytes that the caller owns, reads no value beyond a limit, swaps values
+// atomically, loses no tag when several clients write it at once, returns TTLs to the millisecond in one round trip, enumerates entries and
 // clears a prefix. A Store is safe for concurrent use. Its errors carry no key and no value, and unwrap to those of go-redis
 // and of the context.
 //

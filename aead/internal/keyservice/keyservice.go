@@ -1,6 +1,6 @@
 // Package keyservice is the common part of the packages awskms, gcpkms, gocloud and hcvault.
 //
-// It makes a key-encryption key (KEK) from two calls of a key service, encrypt and decrypt. It tests the KEK when it is
+// It makes the two calls of a key service, encrypt and decrypt, a key-encryption key (KEK). It tests the KEK when it is
 // opened. Its errors name the key and the missing permission but no credential.
 package keyservice
 

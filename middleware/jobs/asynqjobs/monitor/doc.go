@@ -1,4 +1,4 @@
-// Package monitor is the admin page of jobs on asynq: asynqmon, with opened tasks. It
+// Package monitor is the admin page of jobs on asynq: asynqmon, with decrypted tasks. It
 // shows queues, tasks in every state, groups, schedules and servers of a Redis that
 // holds sealed jobs, to the users that the application admits.
 //
