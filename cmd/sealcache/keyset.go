@@ -275,7 +275,7 @@ func (k *keysetFile) write(ctx context.Context, h *keyset.Handle, associatedData
 		if recorder.err != nil {
 			return nil, fmt.Errorf("seal the keyset: %w", recorder.err)
 		}
-		return nil, errors.New("the keyset cannot be written")
+		return nil, errors.New("Tink cannot encode the keyset (its error is withheld, it may quote key material)")
 	}
 	return b.Bytes(), nil
 }
