@@ -168,6 +168,10 @@ func (s *Store) GetAndDelete(ctx context.Context, key any) (any, error) {
 
 func (s *Store) getAndDelete(ctx context.Context, key any) (value any, err error) {
 	err = s.swapLoop(ctx, key, func(a address) (bool, error) {
+		before, err := s.storedBytes(ctx, a)
+		if err != nil {
+			return false, err
+		}
 		e, err := s.entry(ctx, a)
 		switch {
 		case err != nil:
@@ -176,8 +180,15 @@ func (s *Store) getAndDelete(ctx context.Context, key any) (value any, err error
 			return false, miss(e.refusal())
 		}
 		value = e.value
-		if err := s.removeOthers(ctx, e.at); err != nil { // first: a one-time token must not come again
-			return false, err
+		// The others go first, because a one-time token must not come again. An entry that was written since the read stays.
+		for _, other := range before {
+			if other.at.stored == e.at.stored {
+				continue
+			}
+			removed, err := s.can.atomic.CompareAndDelete(ctx, other.at.stored, other.stored, other.tail())
+			if err != nil || !removed {
+				return false, s.backingError(err)
+			}
 		}
 		done, err := s.can.atomic.CompareAndDelete(ctx, e.at.stored, e.stored, e.tail())
 		return done, s.backingError(err)

@@ -72,6 +72,26 @@ func (s *Store) entry(ctx context.Context, a address) (entry, error) {
 	return e, nil
 }
 
+// storedBytes reads what is stored under each PRF key, if there are several. It opens nothing.
+func (s *Store) storedBytes(ctx context.Context, a address) ([]entry, error) {
+	others, err := s.others(a)
+	if err != nil || len(others) == 0 {
+		return nil, err
+	}
+	var found []entry
+	for _, at := range append(others, a) {
+		raw, _, err := s.can.atomic.GetBytesToSwap(ctx, at.stored, s.sealer.maxStored())
+		if err = s.backingError(err); isMiss(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, entry{at: at, stored: slices.Clone(raw), sealed: wire.IsSealed(raw)})
+	}
+	return found, nil
+}
+
 // entryAt reads the entry at one address.
 func (s *Store) entryAt(ctx context.Context, a address) (entry, error) {
 	e, err := s.openEntry(ctx, a)

@@ -185,12 +185,15 @@ func (s *Store) createAt(ctx context.Context, a address, value any, plan writePl
 		return false, false, s.backingError(err)
 	}
 	taken, refused, err := s.takenElsewhere(ctx, a)
-	if err != nil || !taken && len(refused) == 0 {
-		return err == nil, false, err
+	if err == nil && !taken && len(refused) == 0 {
+		return true, false, nil
 	}
-	// Another client may have changed or removed it already.
-	_, err = s.can.atomic.CompareAndDelete(ctx, a.stored, sealed, tailBytes)
-	return false, taken, s.backingError(err)
+	// Another client may have changed or removed it already. An error must leave nothing behind, even if ctx has ended.
+	ctx = context.WithoutCancel(ctx)
+	if _, back := s.can.atomic.CompareAndDelete(ctx, a.stored, sealed, tailBytes); err == nil {
+		err = s.backingError(back)
+	}
+	return false, taken, err
 }
 
 // takenElsewhere reports whether a's key has an entry under another PRF key. If not,

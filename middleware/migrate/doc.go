@@ -36,6 +36,9 @@
 // every replica has what was written, and when no master failed over or restarted after its scan. Otherwise it returns
 // ErrUnconfirmed: run it again. Replicas that the server does not show, as some managed services do, are not waited for.
 //
+// Between the nodes of a Cluster, an old entry is deleted after its copy was read back. A failover of the copy's node can lose
+// the entry then. Stop a run with DeleteOld or HiddenKeys while a Cluster is unstable.
+//
 // # Moving names
 //
 // With Config.To entries get other names, and gocache's tag sets are rewritten with their members. If only the namespace of

@@ -72,10 +72,13 @@ func (m *migration) hideGroup(ctx context.Context, sc *scratch, group []entry, c
 		return nil, err
 	}
 	var stay []swap
-	var move []renamed
+	var move, tagAgain []renamed
 	err = m.visit(ctx, len(read), func(i int) (place, []byte) { return read[i].place, read[i].old }, func(i int) error {
 		v := renamed{moved: read[i], prfKey: -1}
 		verdict, err := m.hide(ctx, sc, &v, c)
+		if err == nil && m.repeats() && v.inPlace() && len(v.tags) > 0 && (verdict == toWrite || verdict == alreadyDone) {
+			tagAgain = append(tagAgain, v)
+		}
 		switch {
 		case err != nil:
 			return err
@@ -96,12 +99,23 @@ func (m *migration) hideGroup(ctx context.Context, sc *scratch, group []entry, c
 	if err != nil {
 		return nil, err
 	}
+	if err := m.tag(ctx, tagAgain); err != nil {
+		return nil, err
+	}
 	changed, err := m.write(ctx, stay, c)
 	if err != nil {
 		return nil, err
 	}
 	again, err := m.rename(ctx, move, c)
 	return append(changed, again...), err
+}
+
+// repeats reports whether entries may have been moved before a failover or a stop. In a Cluster a failover may have lost
+// their tags, which are on other nodes than the entries.
+func (m *migration) repeats() bool {
+	m.walk.Mu.Lock()
+	defer m.walk.Mu.Unlock()
+	return !m.DryRun && m.Operation == Reseal && (m.walk.Restarts > 0 || m.before.Runs > 1)
 }
 
 // hide sets the new value of an entry and its new name. The verdict concerns the value. An error concerns a server or the

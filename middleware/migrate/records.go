@@ -18,7 +18,7 @@ var ErrOpposed = errors.New("migrate: a run of the opposite operation changed th
 
 // record is the record of the run in Redis.
 func (m *migration) record(job string) rediswalk.Run {
-	return rediswalk.Run{Replicas: m.unconfirmed, Operation: m.Operation.String(), Job: job, From: m.From.stored(), To: m.target().stored()}
+	return rediswalk.Run{Operation: m.Operation.String(), Job: job, From: m.From.stored(), To: m.target().stored()}
 }
 
 // keysDigest names the keys of the run in its record. Keys without an id are known by the settings of the run alone.
@@ -49,8 +49,8 @@ func (m *migration) recordRefusal(ctx context.Context) {
 	}
 }
 
-// expectReplicas finds the replicas that have to confirm the run. A repetition of a run that was not confirmed expects those
-// of the first: the server may be an old master that has lost them.
+// expectReplicas finds the replicas that have to confirm the run. A repetition of a run that did not end as complete expects
+// those of the first: the server may be an old master that has lost them.
 func (m *migration) expectReplicas(ctx context.Context) error {
 	err := m.walk.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
 		m.replicas, err = m.servers.Replicas(ctx)
@@ -59,18 +59,19 @@ func (m *migration) expectReplicas(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
-	if m.DryRun || m.AllowFewerReplicas {
+	if m.DryRun {
 		return nil
 	}
+	var unconfirmed map[string]int
 	err = m.walk.Retry(ctx, "the records of runs", func(ctx context.Context) (err error) {
-		m.unconfirmed, err = m.servers.Unconfirmed(ctx, m.before.Job)
+		unconfirmed, err = m.servers.Unconfirmed(ctx, m.before.Job)
 		return err
 	})
 	if err != nil && !errors.Is(err, rediswalk.ErrRunsRefused) { // see register
 		return fmt.Errorf("migrate: %w", err)
 	}
 	for id, n := range m.replicas {
-		m.replicas[id] = max(n, m.unconfirmed)
+		m.replicas[id] = max(n, unconfirmed[id])
 	}
 	return nil
 }
@@ -90,28 +91,11 @@ func (m *migration) confirmed(ctx context.Context) error {
 	err := m.walk.Confirm(ctx, expected)
 	switch {
 	case errors.Is(err, rediswalk.ErrUnconfirmed):
-		m.recordUnconfirmed(ctx)
 		return ErrUnconfirmed
 	case err != nil:
 		return fmt.Errorf("migrate: %w", err)
 	}
 	return nil
-}
-
-func (m *migration) recordUnconfirmed(ctx context.Context) {
-	most := 0
-	for _, n := range m.replicas {
-		most = max(most, n)
-	}
-	if m.before.Run == "" || most == 0 {
-		return
-	}
-	err := m.walk.Retry(ctx, "the records of runs", func(ctx context.Context) error {
-		return m.servers.RecordUnconfirmed(ctx, m.before.Run, most)
-	})
-	if err != nil {
-		m.warn("the missing confirmation was not recorded: the same run would not wait for the replicas that are gone")
-	}
 }
 
 // checkRefusals returns ErrWrongKeys if a run with the same keys was refused before.

@@ -1,6 +1,7 @@
 package migrate_test
 
 import (
+	"context"
 	"net"
 	"strings"
 	"testing"
@@ -59,6 +60,10 @@ func TestPromotedReplicaLacksTheLastWrites(t *testing.T) {
 	require.False(t, r.Complete)
 	again := c
 	again.Checkpoint = ""
+	stopped, stop := context.WithTimeout(ctx, time.Second)
+	_, err = migrate.Run(stopped, rdb, again)
+	stop()
+	require.ErrorIs(t, err, context.DeadlineExceeded, "it is stopped while it waits")
 	for range 2 {
 		_, err = migrate.Run(ctx, rdb, again)
 		require.ErrorIs(t, err, migrate.ErrUnconfirmed)

@@ -295,6 +295,7 @@ func (m *migration) register(ctx context.Context, job string) error {
 		return nil
 	}
 	r := m.record(job)
+	r.Replicas = m.replicas
 	err := m.walk.Retry(ctx, "access the records of runs", func(ctx context.Context) (err error) {
 		if m.before.Run, err = m.servers.RegisterRun(ctx, r); err == nil {
 			m.before.Opposites, err = m.servers.UnfinishedOpposites(ctx, m.before.Run)

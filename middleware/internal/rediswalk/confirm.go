@@ -110,7 +110,8 @@ func (w *Walk[C]) confirmMasters(ctx context.Context, s *Servers) error {
 }
 
 // allConfirmed reports whether all replicas of all masters have reached the target of their master, and whether a master
-// has fewer of them than before. A master that was promoted during the run may have none.
+// has fewer of them than before. A master that was promoted during the run may have none. A replica that is being filled
+// confirms nothing yet.
 func allConfirmed(states []State, targets map[string]int64, before map[string]int) (confirmed, fewer bool) {
 	most := slices.Max(slices.Collect(maps.Values(before)))
 	confirmed = true
@@ -121,7 +122,7 @@ func allConfirmed(states []State, targets map[string]int64, before map[string]in
 			replicas = most
 		}
 		behind := m.Online > 0 && m.Offset-m.LagBytes < target
-		lost := m.Online == 0 && old && replicas > 0
+		lost := m.Online == 0 && (old && replicas > 0 || m.Syncing > 0)
 		confirmed = confirmed && known && !behind && !lost
 		fewer = fewer || m.Online < replicas
 	}

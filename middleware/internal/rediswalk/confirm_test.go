@@ -128,7 +128,7 @@ func TestStateCountsReplicas(t *testing.T) {
 		"slave2:ip=127.0.0.1,port=3,state=online,offset=,lag=0",
 		"slave3:ip=127.0.0.1,port=0,state=online,offset=0,lag=9",
 	}, "\r\n"))
-	require.Equal(t, State{RunID: "x", Online: 2, Offset: 100, LagBytes: 100}, m, "an offset that cannot be read confirms nothing")
+	require.Equal(t, State{RunID: "x", Online: 2, Syncing: 1, Offset: 100, LagBytes: 100}, m, "an offset that cannot be read confirms nothing")
 	m = parseState("run_id:x\r\nslave0:ip=127.0.0.1,port=1,state=online,offset=90,lag=0\r\n")
 	require.Equal(t, State{RunID: "x"}, m, "no offset of the master, nothing to wait for")
 }

@@ -99,6 +99,7 @@ type State struct {
 	Policy     string // maxmemory_policy
 	Evicted    int64  // entries since it started
 	Online     int    // replicas that listen; 0 if the server does not show its own offset
+	Syncing    int    // replicas that are being filled
 	Offset     int64  // master_repl_offset
 	LagBytes   int64  // of the online replica that is furthest behind Offset
 }
@@ -138,10 +139,14 @@ func parseState(info string) State {
 	m.Offset = n("master_repl_offset")
 	for line := range strings.Lines(info) { // slave0:ip=127.0.0.1,port=6380,state=online,offset=42,lag=0
 		name, fields, ok := strings.Cut(line, ":")
-		if !ok || !strings.HasPrefix(name, "slave") || !strings.Contains(fields, "state=online") {
-			continue
+		if !ok || !strings.HasPrefix(name, "slave") || !strings.Contains(fields, "state=") {
+			continue // slave_repl_offset, for example
 		}
 		if strings.Contains(fields, "port=0,") { // a backup that follows the stream and confirms nothing
+			continue
+		}
+		if !strings.Contains(fields, "state=online") {
+			m.Syncing++
 			continue
 		}
 		m.Online++

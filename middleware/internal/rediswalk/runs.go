@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -37,8 +38,9 @@ type Run struct {
 	Done      bool   `json:"done"` // the run is complete: no checkpoint continues it
 	// Refused is a digest of the keys of a run that stopped because its keys are wrong.
 	Refused string `json:"refused,omitempty"`
-	// Replicas is how many replicas a master had before a run that they did not confirm. It is 0 otherwise.
-	Replicas int `json:"replicas,omitempty"`
+	// Replicas is how many replicas each master had when the run began, by the master's run_id. Masters without any are left
+	// out.
+	Replicas map[string]int `json:"replicas,omitempty"`
 }
 
 // ErrRunUndone reports that a checkpoint is out of date: the record of its run is gone, as after a flush, the run is
@@ -56,6 +58,8 @@ func (s *Servers) RegisterRun(ctx context.Context, r Run) (id string, err error)
 	var b [8]byte
 	rand.Read(b[:]) // never fails
 	id = hex.EncodeToString(b[:])
+	r.Replicas = maps.Clone(r.Replicas)
+	maps.DeleteFunc(r.Replicas, func(master string, n int) bool { return n < 1 || !isHex(master, 40) }) // of another server than Redis
 	if r.Sequence, err = s.Client.HIncrBy(ctx, RunsName, sequenceField, 1).Result(); err != nil {
 		return "", runsError(err)
 	}
@@ -75,24 +79,26 @@ func (s *Servers) RefuseRun(ctx context.Context, id, keys string) error {
 	return s.changeRun(ctx, id, func(r *Run) { r.Refused = keys })
 }
 
-// RecordUnconfirmed records that a run ended without the confirmation of its replicas.
-func (s *Servers) RecordUnconfirmed(ctx context.Context, id string, replicas int) error {
-	return s.changeRun(ctx, id, func(r *Run) { r.Replicas = replicas })
-}
-
-// Unconfirmed returns how many replicas have to confirm the next run of a job, if the last one was not confirmed.
-func (s *Servers) Unconfirmed(ctx context.Context, job string) (replicas int, err error) {
+// Unconfirmed returns how many replicas of each master have to confirm the next run of a job: those of the runs since the
+// last complete one.
+func (s *Servers) Unconfirmed(ctx context.Context, job string) (replicas map[string]int, err error) {
 	all, err := s.runs(ctx)
-	var last Run
+	complete := int64(0)
 	for _, r := range all {
-		if r.Job == job && r.Sequence > last.Sequence {
-			last = r
+		if r.Job == job && r.Done {
+			complete = max(complete, r.Sequence)
 		}
 	}
-	if last.Done {
-		return 0, err
+	replicas = make(map[string]int)
+	for _, r := range all {
+		if r.Job != job || r.Sequence <= complete {
+			continue
+		}
+		for master, n := range r.Replicas {
+			replicas[master] = max(replicas[master], n)
+		}
 	}
-	return last.Replicas, err
+	return replicas, err
 }
 
 // WasRefused reports whether a run on some of the names of r was refused because of the same keys.
@@ -162,13 +168,22 @@ func (s *Servers) runs(ctx context.Context) (map[string]Run, error) {
 
 // parseRun accepts only what writeRun writes, so that nothing can hide in a record.
 func parseRun(text string) (Run, bool) {
-	const most = 4 << 10
+	const most = 64 << 10 // a thousand masters
 	var r Run
 	if len(text) > most || json.Unmarshal([]byte(text), &r) != nil {
 		return r, false
 	}
 	again, err := json.Marshal(r)
-	return r, err == nil && string(again) == text && isHex(r.Job, 32) && (r.Refused == "" || isHex(r.Refused, refusedSize)) && r.Replicas >= 0 && len(r.Operation) <= len("reseal")
+	return r, err == nil && string(again) == text && isHex(r.Job, 32) && (r.Refused == "" || isHex(r.Refused, refusedSize)) && replicasValid(r.Replicas) && len(r.Operation) <= len("reseal")
+}
+
+func replicasValid(replicas map[string]int) bool {
+	for master, n := range replicas {
+		if !isHex(master, 40) || n < 1 {
+			return false
+		}
+	}
+	return true
 }
 
 func isHex(s string, n int) bool { return len(s) == n && strings.Trim(s, "0123456789abcdef") == "" }
