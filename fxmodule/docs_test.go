@@ -38,7 +38,7 @@ func TestDocsSnippets(t *testing.T) {
 	}
 	require.Len(t, found["sh"], 2)
 	for _, sh := range found["sh"] {
-		setenv(t, strings.Split(strings.TrimSpace(sh), "\n")...)
+		setenv(t, strings.Split(strings.ReplaceAll(strings.TrimSpace(sh), "export ", ""), "\n")...)
 		c, err := fxmodule.ConfigFromEnv()
 		require.NoError(t, err, sh)
 		configs = append(configs, c)
