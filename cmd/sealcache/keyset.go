@@ -275,7 +275,7 @@ func (k *keysetFile) write(ctx context.Context, h *keyset.Handle, associatedData
 		if recorder.err != nil {
 			return nil, fmt.Errorf("seal the keyset: %w", recorder.err)
 		}
-		return nil, errors.New("Tink cannot encode the keyset (its error is withheld, it may quote key material)")
+		return nil, errors.New("encode the keyset: Tink refused (its error may quote key material, so it is not shown)")
 	}
 	return b.Bytes(), nil
 }

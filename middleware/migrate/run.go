@@ -363,7 +363,7 @@ func (m *migration) phases(ctx context.Context) error {
 		return err
 	}
 	// A failover or restart during the scan may have lost tags that were copied before.
-	if !m.walk.Scanned(tagsOn) {
+	if m.tagged() && !m.walk.Scanned(tagsOn) {
 		if _, err := m.copyTags(ctx); err != nil {
 			return err
 		}
@@ -403,12 +403,15 @@ func (m *migration) phases(ctx context.Context) error {
 
 // copyTags copies tags where the run changes names. It returns the servers that have them.
 func (m *migration) copyTags(ctx context.Context) (on []string, err error) {
+	if !m.tagged() {
+		return nil, nil
+	}
 	err = m.walk.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
 		on, err = m.servers.RunIDs(ctx)
 		return err
 	})
-	if err != nil || !m.tagged() {
-		return on, err
+	if err != nil {
+		return nil, fmt.Errorf("migrate: %w", err)
 	}
 	m.enter(phaseTags)
 	return on, m.moveTags(ctx)

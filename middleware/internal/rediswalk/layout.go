@@ -49,10 +49,12 @@ type view struct {
 	slots   [][2]int // ranges of the master's own slots
 }
 
+var errNoClusterNodes = errors.New("the Redis user may not call CLUSTER NODES (ACL SETUSER name +cluster|nodes)")
+
 func viewOf(ctx context.Context, node *redis.Client) (view, error) {
 	nodes, err := node.ClusterNodes(ctx).Result()
 	if rediserr.NotOffered(err) {
-		return view{}, errors.New("the Redis user may not call CLUSTER NODES (ACL SETUSER name +cluster|nodes)")
+		return view{}, errNoClusterNodes
 	}
 	if err != nil {
 		return view{}, fmt.Errorf("CLUSTER NODES: %w", rediserr.Wrap(err))
