@@ -147,7 +147,7 @@ func rowChecks() map[string]func(t *testing.T, c counterparts) {
 		},
 		"`has_key`": func(t *testing.T, c counterparts) {
 			_, err := c.cache.Get(t.Context(), "k")
-			require.True(t, errors.Is(err, store.NotFound{}))
+			require.ErrorIs(t, err, store.NotFound{})
 		},
 	}
 	for row, check := range moreRowChecks() {

@@ -133,9 +133,10 @@ func (r *Report) MayDisable(id uint32) (Answer, []string) {
 	var no, unreadable notes
 	known, uncounted := false, int64(0)
 	for _, k := range r.HiddenNames.PRFKeys {
-		if k.ID == morePRFKeys {
+		switch k.ID {
+		case morePRFKeys:
 			uncounted += k.Values
-		} else if k.ID == id {
+		case id:
 			no.count(k.Values-k.Unreadable.Values, fmt.Sprintf("values have names hidden with PRF key %d (move them with reseal, or let them expire)", id))
 			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values name PRF key %d but do not open (they may be planted; delete them)", id))
 		}

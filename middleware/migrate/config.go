@@ -259,7 +259,7 @@ func (c Config) withDefaults() (Config, error) {
 
 func (c *Config) checkKeys() (errs []error) {
 	if nilcheck.IsNil(c.Keys) {
-		errs = append(errs, errors.New("Keys is missing (an aead.Envelope or aead.Keyring)"))
+		errs = append(errs, errors.New("the setting Keys is missing (an aead.Envelope or aead.Keyring)"))
 	}
 	if c.OldKeys != nil && nilcheck.IsNil(c.OldKeys) {
 		errs = append(errs, errors.New("OldKeys is a nil pointer"))

@@ -42,9 +42,8 @@ type migration struct {
 	started  time.Time
 	replicas map[string]int // that must confirm the writes, by the run id of their master
 
-	unconfirmed int        // see rediswalk.Run.Replicas
-	before      checkpoint // what earlier runs did
-	cancel      context.CancelCauseFunc
+	before checkpoint // what earlier runs did
+	cancel context.CancelCauseFunc
 
 	// Guarded by walk.Mu.
 	work           Counts // see checkpoint.Work

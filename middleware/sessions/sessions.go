@@ -51,7 +51,7 @@ func newStore(sealed *middleware.Store, opts []Option) (*Store, error) {
 	case sealed == nil:
 		return nil, errors.New("the store is nil")
 	case !sealed.HidesNames():
-		return nil, errors.New("Redis would show session tokens (make the store with middleware.WithOneWayKeys)")
+		return nil, errors.New("the names in Redis would show session tokens (make the store with middleware.WithOneWayKeys)")
 	}
 	s := &Store{}
 	for _, o := range opts {

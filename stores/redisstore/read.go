@@ -231,7 +231,7 @@ func replies(ctx context.Context, of []any) (value *redis.StringCmd, left time.D
 			return nil, 0, failure
 		}
 	}
-	return nil, 0, errors.New("Redis sent an unexpected answer to EXEC")
+	return nil, 0, errors.New("the server sent an unexpected answer to EXEC")
 }
 
 // absentTTL is how go-redis returns PTTL's answer for an absent entry.

@@ -170,7 +170,8 @@ func compareAndExpire(t *testing.T, s *subject) {
 
 func compareAndSet(t *testing.T, s *subject) {
 	a := s.Store.(AtomicStore)
-	set := func(old string, tail int, next string, want bool, options ...store.Option) {
+	set := func(old string, tail int, want bool, options ...store.Option) {
+		const next = "second"
 		t.Helper()
 		done, err := a.CompareAndSet(t.Context(), "k", []byte(old), tail, []byte(next), options...)
 		if err != nil || done != want {
@@ -181,8 +182,8 @@ func compareAndSet(t *testing.T, s *subject) {
 	if !s.Can.Tags {
 		tagged = store.WithTags(nil)
 	}
-	set("head\x00tail", 0, "second", false, tagged)
-	set("", 0, "second", false)
+	set("head\x00tail", 0, false, tagged)
+	set("", 0, false)
 	s.lacks(t, "k")
 	for _, c := range []struct {
 		old  string
@@ -193,7 +194,7 @@ func compareAndSet(t *testing.T, s *subject) {
 		{"HEAD\x00tail", 0, false}, {"head\x00taiL", 1, false}, {"xhead\x00tail", 4, false}, {"", 0, false},
 	} {
 		s.set(t, "k", "head\x00tail")
-		set(c.old, c.tail, "second", c.want, tagged, store.WithExpiration(time.Hour))
+		set(c.old, c.tail, c.want, tagged, store.WithExpiration(time.Hour))
 		want := "head\x00tail"
 		if c.want {
 			want = "second"
@@ -213,7 +214,7 @@ func compareAndSet(t *testing.T, s *subject) {
 		}
 	}
 	s.set(t, "k", "", store.WithExpiration(time.Hour))
-	set("", 16, "second", true)
+	set("", 16, true)
 	if _, ttl, err := s.Store.GetWithTTL(t.Context(), "k"); s.Can.TTL.Reported && (err != nil || ttl > 0) {
 		t.Errorf("the TTL was to go, and is %v, %v", ttl, err)
 	}

@@ -241,7 +241,7 @@ func (s *subject) valid() error {
 	case c.ScopedClear && s.Beside == nil:
 		return errors.New("ScopedClear needs Beside")
 	case c.Sealed && (s.Raw == nil || s.Plant == nil):
-		return errors.New("Sealed needs Raw and Plant")
+		return errors.New("the field Sealed needs Raw and Plant")
 	case c.Sealed && (c.Bytes != AsGiven || c.Strings != AsGiven || c.Scalars != AsGiven):
 		return errors.New("a sealed store must return all types as given")
 	case c.TTL.PerEntry && c.TTL.Resolution <= 0:

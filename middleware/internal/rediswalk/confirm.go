@@ -60,10 +60,7 @@ func (w *Walk[C]) confirm(ctx context.Context, before map[string]int) (fewer boo
 			err = context.Cause(ctx)
 		}
 	}()
-	s, done, err := w.Servers.again(ctx)
-	if err != nil {
-		return false, err
-	}
+	s, done := w.Servers.again(ctx)
 	defer done()
 	if err := w.confirmMasters(ctx, s); err != nil {
 		return false, err
@@ -130,21 +127,21 @@ func allConfirmed(states []State, targets map[string]int64, before map[string]in
 }
 
 // again returns the same servers, found by new connections. done closes them.
-func (s *Servers) again(ctx context.Context) (found *Servers, done func(), err error) {
+func (s *Servers) again(ctx context.Context) (found *Servers, done func()) {
 	nothing := func() {}
 	if s.cluster != nil {
 		if c, ok := s.Client.(interface{ ReloadState(ctx context.Context) }); ok {
 			c.ReloadState(ctx)
 		}
-		return s, nothing, nil
+		return s, nothing
 	}
 	c, ok := s.Client.(interface{ Options() *redis.Options })
 	if !ok || c.Options() == nil {
-		return s, nothing, nil
+		return s, nothing
 	}
 	o := *c.Options()
 	restoreDefaults(&o)
 	other := *s
 	other.Client = redis.NewClient(&o)
-	return &other, func() { _ = other.Client.Close() }, nil
+	return &other, func() { _ = other.Client.Close() }
 }
