@@ -58,7 +58,7 @@ type call struct {
 	Text         bool // the entry found, or seen by the last call of an Update's function, does not hold a number
 	NotANumber   bool
 	TTL          int64 // milliseconds for an entry that is set, created or touched, 0 for none
-	At           int64 // what PEXPIRETIME answered: Unix milliseconds, -1 without expiry, -2 without entry
+	At           int64 // the answer of PEXPIRETIME: Unix milliseconds, -1 without expiry, -2 without entry
 	Begin, Ended int64
 }
 

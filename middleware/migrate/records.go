@@ -50,7 +50,7 @@ func (m *migration) recordRefusal(ctx context.Context) {
 }
 
 // expectReplicas finds the replicas that have to confirm the run. A repetition of a run that did not end as complete expects
-// those of the first: the server may be an old master that has lost them.
+// the replicas of the first run too, because the server may be an old master that has lost them.
 func (m *migration) expectReplicas(ctx context.Context) error {
 	err := m.walk.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
 		m.replicas, err = m.servers.Replicas(ctx)

@@ -42,7 +42,7 @@ type migration struct {
 	started  time.Time
 	replicas map[string]int // that must confirm the writes, by the run id of their master
 
-	before checkpoint // what earlier runs did
+	before checkpoint // the work of earlier runs
 	cancel context.CancelCauseFunc
 
 	// Guarded by walk.Mu.

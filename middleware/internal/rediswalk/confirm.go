@@ -6,8 +6,6 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // ErrUnconfirmed reports that a failover may lose writes of a run, or that a failover or a restart may have lost some.
@@ -135,13 +133,8 @@ func (s *Servers) again(ctx context.Context) (found *Servers, done func()) {
 		}
 		return s, nothing
 	}
-	c, ok := s.Client.(interface{ Options() *redis.Options })
-	if !ok || c.Options() == nil {
-		return s, nothing
+	if other := s.reconnected(s.Database()); other != nil {
+		return other, func() { _ = other.Client.Close() }
 	}
-	o := *c.Options()
-	restoreDefaults(&o)
-	other := *s
-	other.Client = redis.NewClient(&o)
-	return &other, func() { _ = other.Client.Close() }
+	return s, nothing
 }

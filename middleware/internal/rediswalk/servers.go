@@ -171,15 +171,10 @@ func (s *Servers) OtherDatabases(ctx context.Context) ([]int, error) {
 // At returns the same server with another database selected. The caller closes its Client. It is nil if the user may not
 // select the database.
 func (s *Servers) At(ctx context.Context, database int) (*Servers, error) {
-	c, ok := s.Client.(interface{ Options() *redis.Options })
-	if !ok || s.cluster != nil || c.Options() == nil {
+	other := s.reconnected(database)
+	if other == nil {
 		return nil, nil
 	}
-	o := *c.Options()
-	o.DB = database
-	restoreDefaults(&o)
-	other := *s
-	other.Client = redis.NewClient(&o)
 	if err := other.Client.Info(ctx, "keyspace").Err(); err != nil {
 		_ = other.Client.Close()
 		if rediserr.NotOffered(err) { // SELECT: the other client was allowed INFO
@@ -187,7 +182,22 @@ func (s *Servers) At(ctx context.Context, database int) (*Servers, error) {
 		}
 		return nil, fmt.Errorf("rediswalk: INFO: %w", rediserr.Wrap(err))
 	}
-	return &other, nil
+	return other, nil
+}
+
+// reconnected returns the same server over a new client with a database selected. It is nil for a Cluster, and for a client
+// whose options are unknown.
+func (s *Servers) reconnected(database int) *Servers {
+	c, ok := s.Client.(interface{ Options() *redis.Options })
+	if !ok || s.cluster != nil || c.Options() == nil {
+		return nil
+	}
+	o := *c.Options()
+	o.DB = database
+	restoreDefaults(&o)
+	other := *s
+	other.Client = redis.NewClient(&o)
+	return &other
 }
 
 // RunID identifies the run of a server and its history since it last changed its role. A promoted replica has another

@@ -42,7 +42,7 @@ const (
 )
 
 // EnqueueMany seals tasks and enqueues them, each as EnqueueContext does, in their order. opts apply to every task, after
-// those that it was made with by asynq.NewTask. A TaskID among opts is an error. The infos are in the order of the tasks, and
+// the options that asynq.NewTask got. A TaskID among opts is an error. The infos are in the order of the tasks, and
 // nil for each task that failed. EnqueueMany is not a transaction: a *BatchError lists the tasks that failed, and all others
 // are enqueued. Any other error is about opts, and then nothing was sent.
 //
