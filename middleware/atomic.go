@@ -222,7 +222,8 @@ func (s *Store) modify(ctx context.Context, key any, options []store.Option, cha
 			return false, err
 		}
 		if e.refused != nil {
-			return s.replaceEntry(ctx, e, value, plan)
+			replaced, _, err := s.replaceEntry(ctx, e, value, plan)
+			return replaced, err
 		}
 		created, _, err := s.createAt(ctx, e.at, value, plan)
 		return created, err
@@ -294,14 +295,17 @@ func (s *Store) swapEntry(ctx context.Context, e entry, value any) (bool, error)
 	return done, s.backingError(err)
 }
 
-// replaceEntry creates an entry in place of one that counts as absent.
-func (s *Store) replaceEntry(ctx context.Context, e entry, value any, plan writePlan) (bool, error) {
+// replaceEntry creates an entry in place of one that counts as absent. Its results are those of createAt.
+func (s *Store) replaceEntry(ctx context.Context, e entry, value any, plan writePlan) (written, taken bool, err error) {
 	replacement, err := s.replacement(ctx, e.at, value, s.endOf(plan.ttl), plan.tags)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
-	done, err := s.can.atomic.CompareAndSet(ctx, e.at.stored, e.stored, e.tail(), replacement, plan.options...)
-	return done, s.backingError(err)
+	written, err = s.can.atomic.CompareAndSet(ctx, e.at.stored, e.stored, e.tail(), replacement, plan.options...)
+	if err != nil || !written || s.prfKeys() == 1 {
+		return written, false, s.backingError(err)
+	}
+	return s.lookAgain(ctx, e.at, replacement)
 }
 
 // replacement returns the bytes of a value that is swapped in.

@@ -120,3 +120,17 @@ func TestBoundedReader(t *testing.T) {
 	_, _ = sealed(t, m, envelope(t)).Get(t.Context(), "k")
 	require.Len(t, m.limits, limits)
 }
+
+// A probe reads a bounded part of a planted key check, also without WithMaxValueBytes.
+func TestTheKeyCheckIsReadWithABound(t *testing.T) {
+	t.Parallel()
+	m := &metered{Store: memory(t)}
+	require.NoError(t, m.Set(t.Context(), "ns:sealcache.key-check", make([]byte, 1<<20)))
+	s := sealed(t, m, envelope(t), middleware.WithNamespace("ns"))
+	require.NoError(t, s.Check(t.Context()))
+	require.ErrorIs(t, s.KeysDiffer(), middleware.ErrTooLarge)
+	require.NotEmpty(t, m.limits)
+	for _, limit := range m.limits {
+		require.LessOrEqual(t, limit, 64<<10)
+	}
+}

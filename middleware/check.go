@@ -104,7 +104,7 @@ func (s *Store) compareKeys(ctx context.Context) {
 // keyCheck reads, creates or renews the entry. It returns one of the outcomes of
 // the metric sealcache.key_checks.
 func (s *Store) keyCheck(ctx context.Context) (outcome string, err error) {
-	v, err := s.fetch(ctx, s.prefix+keycheck.Name, false)
+	v, err := s.fetchKeyCheck(ctx)
 	if isMiss(err) {
 		if written, err := s.createKeyCheck(ctx); written || err != nil {
 			return keyOutcome("created", err), err
@@ -112,7 +112,7 @@ func (s *Store) keyCheck(ctx context.Context) (outcome string, err error) {
 		if s.setNX == nil {
 			return "unsupported", nil
 		}
-		v, err = s.fetch(ctx, s.prefix+keycheck.Name, false) // another process was first
+		v, err = s.fetchKeyCheck(ctx) // another process was first
 	}
 	if err != nil && !errors.Is(err, ErrTooLarge) {
 		return keyOutcome("", err), err
@@ -132,6 +132,20 @@ func (s *Store) keyCheck(ctx context.Context) (outcome string, err error) {
 		return keyOutcome("renewed", err), err
 	}
 	return "same", nil
+}
+
+// maxKeyCheckBytes bounds what is read of a key check. Most of one is its wrapped data key.
+const maxKeyCheckBytes = 64 << 10
+
+// fetchKeyCheck reads the key check, with a bound where the backing store has one: every probe reads what an attacker may
+// have planted.
+func (s *Store) fetchKeyCheck(ctx context.Context) (stored, error) {
+	name := s.prefix + keycheck.Name
+	if s.can.bounded == nil {
+		return s.fetch(ctx, name, false)
+	}
+	raw, err := s.can.bounded.GetBytesMax(ctx, name, maxKeyCheckBytes)
+	return stored{raw: raw, owned: true}, s.backingError(err)
 }
 
 // keyOutcome returns done, or how err failed.

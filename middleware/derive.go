@@ -22,6 +22,9 @@ func (s *Store) With(opts ...Option) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("middleware: With: %w", err)
 	}
+	if other.cfg.plaintext == s.cfg.plaintext && other.cfg.until.Equal(s.cfg.until) {
+		other.plaintext = s.plaintext // an end that has come is final
+	}
 	return other, nil
 }
 

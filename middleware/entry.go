@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -60,16 +61,38 @@ func (s *Store) entry(ctx context.Context, a address) (entry, error) {
 	if err != nil {
 		return entry{}, err
 	}
+	var refused []entry
 	for _, o := range others {
 		other, err := s.entryAt(ctx, o)
 		if err != nil || other.found {
 			return other, err
 		}
 		if other.refused != nil {
-			e.elsewhere = append(e.elsewhere, other)
+			refused = append(refused, other)
 		}
 	}
+	if len(others) > 0 { // a Set or a migration may have moved the entry here in between
+		changed, err := s.changed(ctx, e)
+		if err != nil {
+			return entry{}, err
+		}
+		if changed {
+			if e, err = s.entryAt(ctx, at); err != nil || e.found {
+				return e, err
+			}
+		}
+	}
+	e.elsewhere = refused
 	return e, nil
+}
+
+// changed reports whether an entry that was read, or was absent, is another one now.
+func (s *Store) changed(ctx context.Context, e entry) (bool, error) {
+	raw, _, err := s.can.atomic.GetBytesToSwap(ctx, e.at.stored, s.sealer.maxStored())
+	if err = s.backingError(err); isMiss(err) {
+		return e.stored != nil, nil
+	}
+	return e.stored == nil || !bytes.Equal(raw, e.stored), err
 }
 
 // storedBytes reads what is stored under each PRF key, if there are several. It opens nothing.
@@ -95,25 +118,33 @@ func (s *Store) storedBytes(ctx context.Context, a address) ([]entry, error) {
 // entryAt reads the entry at one address.
 func (s *Store) entryAt(ctx context.Context, a address) (entry, error) {
 	e, err := s.openEntry(ctx, a)
-	if errors.Is(err, errExpired) {
-		e.refused = err
+	if err == nil {
 		return e, nil
 	}
-	if err == nil || !s.cfg.missOnFailure {
-		return e, err
-	}
-	final := errors.Is(err, ErrNotSealed)
-	if box.Refused(err) {
-		final, err = s.refusedAgain(ctx, a, e.stored, err)
-	}
+	absent, err := s.countsAsAbsent(ctx, a, e.stored, err)
 	switch {
 	case err == nil:
 		return s.openEntry(ctx, a) // under a key that was reloaded
-	case final:
+	case absent:
 		e.refused = err
 		return e, nil
 	default:
 		return entry{}, err // perhaps a sound value
+	}
+}
+
+// countsAsAbsent reports whether atomic operations treat a stored value as absent that did not open because of refusal. It
+// returns the refusal, or nil for a value that opens under a key that was reloaded.
+func (s *Store) countsAsAbsent(ctx context.Context, a address, stored []byte, refusal error) (bool, error) {
+	switch {
+	case errors.Is(refusal, errExpired):
+		return true, refusal
+	case !s.cfg.missOnFailure:
+		return false, refusal
+	case box.Refused(refusal):
+		return s.refusedAgain(ctx, a, stored, refusal)
+	default:
+		return errors.Is(refusal, ErrNotSealed), refusal
 	}
 }
 

@@ -215,6 +215,21 @@ func TestWritePlaintext(t *testing.T) {
 	require.ErrorIs(t, s.Set(t.Context(), "k", named("x")), middleware.ErrUnsupportedType)
 }
 
+// A codec's bytes that start like a sealed value would be refused by every reader.
+func TestWritePlaintextRefusesWhatLooksSealed(t *testing.T) {
+	t.Parallel()
+	s := sealed(t, memory(t), keyring(t), middleware.WithPlaintext(middleware.WritePlaintext), middleware.WithCodec(sealedLooking{}))
+	require.ErrorIs(t, s.Set(t.Context(), "k", named("x")), middleware.ErrUnsupportedFormat)
+	require.ErrorIs(t, s.SetMany(t.Context(), map[string]any{"k": named("x")}), middleware.ErrUnsupportedFormat)
+}
+
+// sealedLooking is a codec of the application's own.
+type sealedLooking struct{}
+
+func (sealedLooking) Format() middleware.Format    { return middleware.FormatCustom }
+func (sealedLooking) Encode(any) ([]byte, error)   { return []byte("\xc1\x5c..."), nil }
+func (sealedLooking) Decode(b []byte) (any, error) { return b, nil }
+
 func TestPlaintextUntilEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, p := range []middleware.PlaintextPolicy{middleware.ReadPlaintext, middleware.WritePlaintext} {

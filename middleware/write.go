@@ -184,6 +184,12 @@ func (s *Store) createAt(ctx context.Context, a address, value any, plan writePl
 	if err != nil || !written {
 		return false, false, s.backingError(err)
 	}
+	return s.lookAgain(ctx, a, sealed)
+}
+
+// lookAgain looks for entries under the other PRF keys after an entry was created. It takes that entry back if there is one,
+// and reports whether the created entry stays and whether the key is taken.
+func (s *Store) lookAgain(ctx context.Context, a address, sealed []byte) (written, taken bool, err error) {
 	taken, refused, err := s.takenElsewhere(ctx, a)
 	if err == nil && !taken && len(refused) == 0 {
 		return true, false, nil
@@ -229,19 +235,14 @@ func (s *Store) occupied(ctx context.Context, a address) (taken bool, refused *e
 		return false, nil, err
 	}
 	old := slices.Clone(v.raw) // reading may open it in place
-	_, _, err = s.read(ctx, a, v)
-	ended := errors.Is(err, errExpired)
-	if !ended && !s.cfg.missOnFailure && (err == nil || unreadable(err)) {
+	if _, _, err = s.read(ctx, a, v); err == nil {
 		return true, nil, nil
 	}
-	final := ended || errors.Is(err, ErrNotSealed)
-	if box.Refused(err) {
-		final, err = s.refusedAgain(ctx, a, old, err)
-	}
+	absent, err := s.countsAsAbsent(ctx, a, old, err)
 	switch {
-	case err == nil:
+	case err == nil, !absent && !s.cfg.missOnFailure && unreadable(err):
 		return true, nil, nil
-	case !final || v.notBytes:
+	case !absent || v.notBytes:
 		return false, nil, err // perhaps a sound value
 	default:
 		return false, &entry{at: a, stored: old, sealed: wire.IsSealed(old), refused: err}, nil
@@ -277,8 +278,7 @@ func (s *Store) replaceRefused(ctx context.Context, a address, value any, plan w
 	case s.swapper == nil:
 		return false, false, s.unsupported("replace an unreadable or expired value atomically")
 	case s.can.atomic != nil:
-		written, err = s.replaceEntry(ctx, *refused, value, plan)
-		return written, false, err
+		return s.replaceEntry(ctx, *refused, value, plan)
 	default:
 		written, err = s.swap(ctx, a, refused.stored, value, plan)
 		return written, false, err
@@ -360,7 +360,7 @@ func (s *Store) plaintextForm(value any) (any, error) {
 			return nil, err
 		}
 	}
-	if wire.IsSealed(plaintext) && (t == wire.Bytes || t == wire.String) {
+	if wire.IsSealed(plaintext) && (t == wire.Bytes || t == wire.String || t.Codec()) {
 		return nil, fmt.Errorf("%w: plaintext that starts like a sealed value cannot be stored unsealed", ErrUnsupportedFormat)
 	}
 	switch {

@@ -9,6 +9,11 @@
 // The cookie holds a random token of 32 bytes and nothing else. The token cannot be
 // guessed, so it needs no signature and no cookie key.
 //
+// # Names
+//
+// A session is bound to its name: a token that a client got for the session "cart" is
+// worth nothing in the cookie of the session "admin".
+//
 // # Fixation
 //
 // A token that the store does not know is never adopted: the session gets a new one.

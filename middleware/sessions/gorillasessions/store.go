@@ -72,7 +72,8 @@ func (c *Store) Get(r *http.Request, name string) (*sessions.Session, error) {
 }
 
 // New returns the session of the request's cookie, or a new session. A cookie that is
-// altered, too long, unknown or ended gives a new session and no error. The error
+// altered, too long, unknown or ended gives a new session and no error. So does a cookie
+// with the token of a session of another name. The error
 // comes from the store or from the key service; there is a new session then too.
 func (c *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 	session := sessions.NewSession(c, name)
@@ -87,11 +88,11 @@ func (c *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 	if err != nil || !found {
 		return session, err
 	}
-	if err := decode(encoded, &session.Values); err != nil {
-		session.Values = map[any]any{}
-		return session, fmt.Errorf("gorillasessions: decode session: %w", err)
+	stored, values, err := decode(encoded)
+	if err != nil || stored != name { // the token of another session is no token of this one
+		return session, err
 	}
-	session.ID, session.IsNew = cookie.Value, false
+	session.ID, session.Values, session.IsNew = cookie.Value, values, false
 	return session, nil
 }
 
@@ -105,9 +106,9 @@ func (c *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.S
 		http.SetCookie(w, sessions.NewCookie(session.Name(), "", session.Options))
 		return nil
 	}
-	encoded, err := encode(session.Values)
+	encoded, err := encode(session.Name(), session.Values)
 	if err != nil {
-		return fmt.Errorf("gorillasessions: encode session: %w", err)
+		return err
 	}
 	token := session.ID
 	if token == "" {
@@ -139,12 +140,9 @@ func (c *Store) Renew(ctx context.Context, session *sessions.Session) error {
 // the string under key in a session's values. A session without it has no user.
 func UserIn(key any) func(context.Context, []byte) (string, error) {
 	return func(_ context.Context, encoded []byte) (string, error) {
-		var values map[any]any
-		if err := decode(encoded, &values); err != nil {
-			return "", fmt.Errorf("gorillasessions: decode session: %w", err)
-		}
+		_, values, err := decode(encoded)
 		user, _ := values[key].(string)
-		return user, nil
+		return user, err
 	}
 }
 
@@ -160,12 +158,23 @@ func wellFormed(token string) bool {
 	return err == nil && len(b) == tokenBytes
 }
 
-func encode(values map[any]any) ([]byte, error) {
+// encode returns the name and the values of a session, in one gob stream.
+func encode(name string, values map[any]any) ([]byte, error) {
 	var b bytes.Buffer
-	err := gob.NewEncoder(&b).Encode(values)
-	return b.Bytes(), err
+	e := gob.NewEncoder(&b)
+	if err := errors.Join(e.Encode(name), e.Encode(values)); err != nil {
+		return nil, fmt.Errorf("gorillasessions: encode session: %w", err)
+	}
+	return b.Bytes(), nil
 }
 
-func decode(encoded []byte, values *map[any]any) error {
-	return gob.NewDecoder(bytes.NewReader(encoded)).Decode(values)
+func decode(encoded []byte) (name string, values map[any]any, err error) {
+	d := gob.NewDecoder(bytes.NewReader(encoded))
+	if err = d.Decode(&name); err == nil {
+		err = d.Decode(&values)
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("gorillasessions: decode session: %w", err)
+	}
+	return name, values, nil
 }

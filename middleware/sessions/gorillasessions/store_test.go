@@ -174,3 +174,35 @@ func TestUnknownTokensAreNotAdopted(t *testing.T) {
 	require.NotEqual(t, planted, session.ID)
 	require.Len(t, session.ID, 43)
 }
+
+// A client presents the token of one session in the cookie of another one. Its values must not appear there: the
+// application may trust "user" in the one and let the client choose it in the other.
+func TestATokenBelongsToOneName(t *testing.T) {
+	t.Parallel()
+	c, s := open(t, redistest.Start(t))
+	with := func(name, token string) *http.Request {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		r.AddCookie(&http.Cookie{Name: name, Value: token})
+		return r
+	}
+	cart := sessions.NewSession(c, "cart")
+	options := c.Options()
+	cart.Options = &options
+	cart.Values["user"] = "admin"
+	require.NoError(t, c.Save(with("none", ""), httptest.NewRecorder(), cart))
+
+	again, err := c.New(with("cart", cart.ID), "cart")
+	require.NoError(t, err)
+	require.False(t, again.IsNew)
+	require.Equal(t, "admin", again.Values["user"])
+	other, err := c.New(with("admin", cart.ID), "admin")
+	require.NoError(t, err)
+	require.True(t, other.IsNew)
+	require.Empty(t, other.Values)
+	require.Empty(t, other.ID, "its token is new")
+
+	require.NoError(t, s.EndAll(t.Context(), "admin"))
+	again, err = c.New(with("cart", cart.ID), "cart")
+	require.NoError(t, err)
+	require.True(t, again.IsNew, "UserIn reads the values")
+}
