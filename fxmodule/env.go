@@ -97,7 +97,7 @@ func variablesOf(target any, prefix string) ([]string, error) {
 func (r *envReader) read(name string, variables map[string]string) error {
 	if slices.Contains(r.settings, name) {
 		err := setVariable(&r.config, envPrefix, name, variables[name])
-		if err == nil && name == envPrefix+"JOBS_QUEUES" && variables[name] != "" && len(r.config.Jobs.Queues) <= strings.Count(variables[name], ",") {
+		if err == nil && name == envPrefix+"JOBS_QUEUES" && len(r.config.Jobs.Queues) < pairs(variables[name]) {
 			return errors.New("a queue is named twice")
 		}
 		return err
@@ -117,7 +117,19 @@ func (r *envReader) read(name string, variables map[string]string) error {
 	if r.caches[cache] == nil {
 		r.caches[cache] = new(Cache)
 	}
-	return setVariable(r.caches[cache], strings.TrimSuffix(name, setting), name, variables[name])
+	err := setVariable(r.caches[cache], strings.TrimSuffix(name, setting), name, variables[name])
+	if err == nil && setting == "WRAP_CONTEXT" && len(r.caches[cache].WrapContext) < pairs(variables[name]) {
+		return errors.New("a name is used twice")
+	}
+	return err
+}
+
+// pairs counts the names and values in a list. Of a name that is given twice, package env keeps the last value.
+func pairs(list string) int {
+	if list == "" {
+		return 0
+	}
+	return strings.Count(list, ",") + 1
 }
 
 // splitCache returns the cache and the setting of a variable.

@@ -144,6 +144,7 @@ func TestConfigFromEnvRefuses(t *testing.T) {
 		"queues":        {[]string{"SEALCACHE_JOBS_QUEUES=critical"}, "SEALCACHE_JOBS_QUEUES: the value is not a list of queues"},
 		"weight":        {[]string{"SEALCACHE_JOBS_QUEUES=critical=much"}, "SEALCACHE_JOBS_QUEUES: the value is not a list of queues"},
 		"queue twice":   {[]string{"SEALCACHE_JOBS_QUEUES=a=1,a=2"}, "SEALCACHE_JOBS_QUEUES: a queue is named twice"},
+		"context twice": {[]string{"SEALCACHE_WRAP_CONTEXT=a=1,a=2"}, "SEALCACHE_WRAP_CONTEXT: a name is used twice"},
 		"twice":         {[]string{"SEALCACHE_TTL=1m", "SEALCACHE_CACHES_DEFAULT_TTL=2m"}, "SEALCACHE_TTL: this variable sets the same setting as SEALCACHE_CACHES_DEFAULT_TTL"},
 		"two cases":     {[]string{"SEALCACHE_CACHES_A_TTL=1m", "SEALCACHE_CACHES_a_TTL=2m"}, "same setting as"},
 		"duration":      {[]string{"SEALCACHE_TTL=30"}, "SEALCACHE_TTL: the value is not a duration"},

@@ -137,6 +137,9 @@ func (s *system) seal(ctx context.Context, name string, c Cache, backing store.S
 	opts := []middleware.Option{
 		middleware.WithLogger(s.log.With("cache", name)), middleware.WithPlaintext(c.Plaintext), middleware.WithoutClear(),
 	}
+	if ring, err := s.keys.Keyring(name); err == nil && c.Tenant == "" {
+		opts = append(opts, middleware.WithReload(ring.Reload))
+	}
 	if !c.PlaintextUntil.IsZero() {
 		opts = append(opts, middleware.WithPlaintextUntil(c.PlaintextUntil))
 	}
