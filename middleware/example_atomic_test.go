@@ -87,6 +87,29 @@ func ExampleStore_GetAndDelete() {
 }
 
 // SetMany and GetMany load in bulk: what the cache lacks is read from the database and stored.
+// A request that takes long must not bring back what another one has deleted.
+func ExampleStore_SetIfExists() {
+	ctx := context.Background()
+	backing, keys := exampleParts(ctx)
+	defer backing.Close()
+	defer keys.Close()
+	sealed, err := middleware.New(backing, keys)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := sealed.Set(ctx, "draft:1", "a letter"); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(sealed.SetIfExists(ctx, "draft:1", "a longer letter"))
+	if err := sealed.Delete(ctx, "draft:1"); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(sealed.SetIfExists(ctx, "draft:1", "the longest letter"))
+	// Output:
+	// true <nil>
+	// false <nil>
+}
+
 func ExampleStore_SetMany() {
 	ctx := context.Background()
 	backing, keys := exampleParts(ctx)

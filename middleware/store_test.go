@@ -286,7 +286,7 @@ func TestNothingIsEmbedded(t *testing.T) {
 	}
 	require.Equal(t, []string{
 		"Check", "Clear", "Close", "Delete", "DeleteMany", "Format", "Get", "GetAndDelete", "GetMany", "GetType", "GetWithTTL",
-		"HidesNames", "Increment", "Invalidate", "Keys", "KeysDiffer", "LogValue", "OtherKeyReads", "Set", "SetIfNotExists", "SetMany", "String", "TagsKept", "Touch", "Update", "With",
+		"HidesNames", "Increment", "Invalidate", "Keys", "KeysDiffer", "LogValue", "OtherKeyReads", "Set", "SetIfExists", "SetIfNotExists", "SetMany", "String", "TagsKept", "Touch", "Update", "With",
 	}, names,
 		"a new method: does it seal?")
 }

@@ -25,7 +25,8 @@
 // # Concurrent requests
 //
 // Commit overwrites, as scs asks of a store. A request that began before a logout and
-// commits after it writes the session again. Let requests that only read leave the
+// commits after it writes the session again. Replace does not, and gorillasessions uses
+// it. With scs, let requests that only read leave the
 // session unchanged, and use WithIdleTimeout in place of scs's IdleTimeout, which
 // commits at each request. Touch never restores a session that was deleted.
 package sessions

@@ -147,13 +147,49 @@ func refused(err error) bool {
 // CommitCtx stores a session under a token until expiry, the absolute end. It
 // overwrites a session that exists. If expiry has passed, it deletes the session.
 func (s *Store) CommitCtx(ctx context.Context, token string, encoded []byte, expiry time.Time) error {
-	if !plausible(token) {
-		return fmt.Errorf("sessions: commit: the token is empty or over %d bytes", maxTokenBytes)
-	}
-	left := time.Until(expiry)
-	if left < time.Millisecond {
+	if plausible(token) && ended(expiry) {
 		return s.DeleteCtx(ctx, token)
 	}
+	options, err := s.options(ctx, token, encoded, expiry)
+	if err != nil {
+		return failed("commit", err)
+	}
+	m := recordMemory()
+	m.bytes = record{expiry, encoded}.appendTo(m.bytes)
+	err = s.sealed.Set(ctx, token, m.bytes, options)
+	if err == nil { // else a call that was given up may still read it
+		m.free()
+	}
+	return failed("commit", err)
+}
+
+// Replace is CommitCtx for a session that exists, and reports whether there is one. A session that was deleted or has ended
+// in the meantime does not come back. The backing store must be one for middleware's SetIfExists, or the error is
+// middleware.ErrUnsupported.
+func (s *Store) Replace(ctx context.Context, token string, encoded []byte, expiry time.Time) (bool, error) {
+	if plausible(token) && ended(expiry) {
+		return false, s.DeleteCtx(ctx, token)
+	}
+	options, err := s.options(ctx, token, encoded, expiry)
+	if err != nil {
+		return false, failed("replace", err)
+	}
+	replaced, err := s.sealed.SetIfExists(ctx, token, record{expiry, encoded}.appendTo(nil), options)
+	if refused(err) {
+		return false, nil
+	}
+	return replaced, failed("replace", err)
+}
+
+// ended reports whether an absolute end has come, or is too near for a TTL.
+func ended(expiry time.Time) bool { return time.Until(expiry) < time.Millisecond }
+
+// options returns the option of a write of a session.
+func (s *Store) options(ctx context.Context, token string, encoded []byte, expiry time.Time) (store.Option, error) {
+	if !plausible(token) {
+		return nil, fmt.Errorf("the token is empty or over %d bytes", maxTokenBytes)
+	}
+	left := time.Until(expiry)
 	if s.idle != 0 {
 		left = min(left, s.idle)
 	}
@@ -162,20 +198,14 @@ func (s *Store) CommitCtx(ctx context.Context, token string, encoded []byte, exp
 		user, err := s.user(ctx, encoded)
 		switch {
 		case err != nil:
-			return fmt.Errorf("sessions: commit: the function of WithUser failed: %w", err)
+			return nil, fmt.Errorf("the function of WithUser failed: %w", err)
 		case len(user) > maxUserBytes:
-			return fmt.Errorf("sessions: commit: the name of the user is over %d bytes", maxUserBytes)
+			return nil, fmt.Errorf("the name of the user is over %d bytes", maxUserBytes)
 		case user != "":
 			tags = []string{user}
 		}
 	}
-	m := recordMemory()
-	m.bytes = record{expiry, encoded}.appendTo(m.bytes)
-	err := s.sealed.Set(ctx, token, m.bytes, func(o *store.Options) { o.Expiration, o.Tags = left, tags })
-	if err == nil { // else a call that was given up may still read it
-		m.free()
-	}
-	return failed("commit", err)
+	return func(o *store.Options) { o.Expiration, o.Tags = left, tags }, nil
 }
 
 // DeleteCtx removes the session under a token. An unknown token is not an error.

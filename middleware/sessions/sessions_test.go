@@ -298,3 +298,39 @@ func TestErrorsAndRefusals(t *testing.T) {
 	require.Error(t, s.Delete("token"))
 	require.Error(t, s.EndAll(t.Context(), "u"))
 }
+
+// Replace writes only a session that exists, so that a logout is final. It moves the ends and the user as CommitCtx does.
+func TestReplace(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	byUser := func(_ context.Context, encoded []byte) (string, error) { return string(encoded), nil }
+	s := open(t, oneWay(t, onRedis(t, redistest.Start(t))), sessions.WithUser(byUser))
+	end := time.Now().Add(time.Hour)
+	replaced, err := s.Replace(ctx, "token", []byte("alice"), end)
+	require.NoError(t, err)
+	require.False(t, replaced)
+	for name, logout := range map[string]func() error{
+		"delete":  func() error { return s.DeleteCtx(ctx, "token") },
+		"end all": func() error { return s.EndAll(ctx, "bob") },
+		"past":    func() error { return s.CommitCtx(ctx, "token", []byte("bob"), time.Now().Add(-time.Hour)) },
+	} {
+		require.NoError(t, s.CommitCtx(ctx, "token", []byte("alice"), end), name)
+		replaced, err = s.Replace(ctx, "token", []byte("bob"), end)
+		require.NoError(t, err, name)
+		require.True(t, replaced, name)
+		require.NoError(t, s.EndAll(ctx, "nobody"), name)
+		encoded, found, err := s.FindCtx(ctx, "token")
+		require.NoError(t, err, name)
+		require.True(t, found, name)
+		require.Equal(t, "bob", string(encoded), name)
+		require.NoError(t, logout(), name)
+		replaced, err = s.Replace(ctx, "token", []byte("bob"), end)
+		require.NoError(t, err, name)
+		require.False(t, replaced, name)
+		_, found, err = s.FindCtx(ctx, "token")
+		require.NoError(t, err, name)
+		require.False(t, found, name)
+	}
+	_, err = s.Replace(ctx, "", []byte("bob"), end)
+	require.ErrorContains(t, err, "sessions: replace: the token is empty")
+}

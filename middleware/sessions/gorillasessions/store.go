@@ -13,6 +13,7 @@ import (
 
 	"github.com/gorilla/sessions"
 
+	"github.com/sealcache/sealcache/middleware"
 	sealed "github.com/sealcache/sealcache/middleware/sessions"
 )
 
@@ -96,8 +97,14 @@ func (c *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 	return session, nil
 }
 
+// ErrEnded means that a session ended while a request used it: another request logged
+// the user out, or its time was over. Save has stored nothing and set no cookie.
+var ErrEnded = errors.New("gorillasessions: save: the session has ended since it was read")
+
 // Save stores a session and sets its cookie. It gives a new session its token. If
-// MaxAge is negative, Save deletes the session and its cookie.
+// MaxAge is negative, Save deletes the session and its cookie. A session that ended
+// since the request read it is ErrEnded: a logout is final. Over a backing store
+// without middleware's SetIfExists, Save writes such a session again.
 func (c *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
 	if session.Options.MaxAge < 0 {
 		if err := c.sessions.DeleteCtx(r.Context(), session.ID); err != nil {
@@ -110,20 +117,36 @@ func (c *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.S
 	if err != nil {
 		return err
 	}
-	token := session.ID
-	if token == "" {
-		token = newToken()
-	}
 	life := time.Duration(session.Options.MaxAge) * time.Second
 	if life == 0 {
 		life = DefaultMaxAge
 	}
-	if err := c.sessions.CommitCtx(r.Context(), token, encoded, time.Now().Add(life)); err != nil {
+	token, err := c.store(r.Context(), session.ID, encoded, time.Now().Add(life))
+	if err != nil {
 		return err
 	}
 	session.ID = token
 	http.SetCookie(w, sessions.NewCookie(session.Name(), token, session.Options))
 	return nil
+}
+
+// store stores a session and returns its token. A session without a token is new.
+func (c *Store) store(ctx context.Context, token string, encoded []byte, end time.Time) (string, error) {
+	if token != "" {
+		replaced, err := c.sessions.Replace(ctx, token, encoded, end)
+		switch {
+		case errors.Is(err, middleware.ErrUnsupported): // the backing store can only overwrite
+		case err != nil:
+			return "", err
+		case !replaced:
+			return "", ErrEnded
+		default:
+			return token, nil
+		}
+	} else {
+		token = newToken()
+	}
+	return token, c.sessions.CommitCtx(ctx, token, encoded, end)
 }
 
 // Renew ends the stored session, so that Save gives its values a new token. Call it

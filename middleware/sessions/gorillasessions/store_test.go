@@ -206,3 +206,41 @@ func TestATokenBelongsToOneName(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, again.IsNew, "UserIn reads the values")
 }
+
+// A request that began before a logout saves its session after it. The session does not come back.
+func TestALogoutIsFinal(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	c, s := open(t, server)
+	client := server.Client(t)
+	for name, logout := range map[string]func(r *http.Request, session *sessions.Session) error{
+		"logout": func(r *http.Request, session *sessions.Session) error {
+			session.Options.MaxAge = -1
+			return c.Save(r, httptest.NewRecorder(), session)
+		},
+		"log out everywhere": func(r *http.Request, _ *sessions.Session) error { return s.EndAll(r.Context(), "alice") },
+		"renewal":            func(r *http.Request, session *sessions.Session) error { return c.Renew(r.Context(), session) },
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		session, err := c.New(r, "session")
+		require.NoError(t, err, name)
+		session.Values["user"] = "alice"
+		require.NoError(t, c.Save(r, httptest.NewRecorder(), session), name)
+		require.NoError(t, c.Save(r, httptest.NewRecorder(), session), "%s: it may be saved twice", name)
+		r.AddCookie(&http.Cookie{Name: "session", Value: session.ID})
+		slow, err := c.New(r, "session")
+		require.NoError(t, err, name)
+		require.False(t, slow.IsNew, name)
+
+		require.NoError(t, logout(r, session), name)
+		w := httptest.NewRecorder()
+		require.ErrorIs(t, c.Save(r, w, slow), gorillasessions.ErrEnded, name)
+		require.Empty(t, w.Header(), "%s: it sets no cookie", name)
+		again, err := c.New(r, "session")
+		require.NoError(t, err, name)
+		require.True(t, again.IsNew, name)
+	}
+	for _, key := range client.Keys(t.Context(), "web:*").Val() {
+		require.NotContains(t, client.Type(t.Context(), key).Val(), "string", "a session is left")
+	}
+}
