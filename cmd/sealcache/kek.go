@@ -18,11 +18,11 @@ import (
 
 func kekCommands() []entry {
 	return []entry{{
-		use: "create URI", short: "Make a key-encryption key", make: func() command { return new(kekCreate) },
+		use: "create FILE|URI", short: "Make a key-encryption key", make: func() command { return new(kekCreate) },
 		long: "Create makes a key-encryption key (KEK), and prints its URI, for --kek or SEALCACHE_KEK.\n\n" +
-			"file:///path makes a file with a plaintext keyset. Mount it from the secret store of the platform.\n" +
-			"passphrase:env:NAME and passphrase:file:/path get a random salt. The passphrase itself must exist already.",
-		example: "  sealcache kek create file:///run/secrets/kek.json\n  sealcache kek create passphrase:file:/run/secrets/passphrase",
+			"FILE or file:///path makes a file with a plaintext keyset, which its owner alone can read. Mount it from the secret store\n" +
+			"of the platform. passphrase:env:NAME and passphrase:file:/path get a random salt. The passphrase itself must exist already.",
+		example: "  sealcache kek create /run/secrets/kek.json\n  sealcache kek create passphrase:file:/run/secrets/passphrase",
 	}, {
 		use: "check URI", short: "Check whether this machine can wrap and unwrap", make: func() command { return new(kekCheck) },
 		long: "Check opens a key-encryption key (KEK), wraps and unwraps a probe under it, and prints how long that takes.\n\n" +
@@ -41,17 +41,19 @@ func (k *kekCreate) declare(f *flags) { f.BoolVar(&k.json, "json", false, jsonUs
 func (k *kekCreate) run(ctx context.Context, p *program, f *flags) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
-	uri := f.args[0]
-	var err error
+	uri, err := createdURI(f.args[0])
+	if err != nil {
+		return 0, err
+	}
 	switch scheme, _, _ := strings.Cut(strings.ToLower(uri), ":"); scheme {
 	case "file":
-		err = k.file(ctx, uri)
+		err = k.file(ctx, p, uri)
 	case "passphrase":
 		uri, err = k.passphrase(ctx, uri)
 	case "hcvault", "aws-kms", "gcp-kms", "azurekeyvault":
 		return 0, wrong("a key service makes its own keys (make one there, then run \"sealcache kek check URI\")")
 	default:
-		return 0, wrong("the URI has an unknown scheme (want file:///path, passphrase:env:NAME or passphrase:file:/path)")
+		return 0, wrong("the URI has an unknown scheme (want FILE, file:///path, passphrase:env:NAME or passphrase:file:/path)")
 	}
 	if err != nil {
 		return 0, err
@@ -66,8 +68,21 @@ func (k *kekCreate) run(ctx context.Context, p *program, f *flags) (int, error) 
 	return exitDone, err
 }
 
-// file makes the keyset of a file:// KEK.
-func (k *kekCreate) file(ctx context.Context, uri string) error {
+// createdURI returns the URI of the argument, which may be the path of a file. A name with a colon needs "./" before it.
+func createdURI(arg string) (string, error) {
+	first, _, _ := strings.Cut(arg, "/")
+	if arg == "" || strings.Contains(first, ":") {
+		return arg, nil
+	}
+	path, err := filepath.Abs(arg)
+	if err != nil {
+		return "", fileError(err)
+	}
+	return (&url.URL{Scheme: "file", Path: filepath.ToSlash(path)}).String(), nil
+}
+
+// file makes the keyset of a file:// KEK, and says what it is.
+func (k *kekCreate) file(ctx context.Context, p *program, uri string) error {
 	u, err := url.Parse(uri)
 	if err != nil || !filepath.IsAbs(u.Path) || u.Host != "" && u.Host != "localhost" || u.RawQuery != "" {
 		return wrong("the URI is malformed (want file:///absolute/path)")
@@ -83,7 +98,11 @@ func (k *kekCreate) file(ctx context.Context, uri string) error {
 	if err != nil {
 		return err
 	}
-	return newKeysetTimes(u.Path, h)
+	if err := newKeysetTimes(u.Path, h); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.stderr, "made %s: a Tink keyset in plaintext, which opens everything under it\n", u.Path)
+	return err
 }
 
 // passphrase gives the URI of a passphrase a salt, and opens it once.
