@@ -16,6 +16,7 @@ func settingNames() []string {
 		"run it without namespace and prefix", "give --all",
 		"give Proof or AllowUnproven", "give --proof KEY or --allow-unproven",
 		"as Stored says", "as --stored says",
+		"(give Proof)", "(give --proof KEY)",
 		"the entry of Proof", "the entry of --proof",
 		"Proof does not", "--proof does not",
 		"make another key primary first", "\"sealcache keys promote\" makes another key primary",

@@ -199,7 +199,7 @@ func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job stri
 			return fmt.Errorf("migrate: checkpoint: %w", err)
 		}
 	}
-	err := m.walk.Retry(ctx, "access the records of runs", func(ctx context.Context) error { return m.servers.CheckRun(ctx, c.Run) })
+	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error { return m.servers.CheckRun(ctx, c.Run) })
 	switch {
 	case errors.Is(err, rediswalk.ErrRunUndone):
 		return fmt.Errorf("%w: %w", ErrCheckpoint, err)

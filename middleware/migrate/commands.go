@@ -23,7 +23,8 @@ redis.call('SET', KEYS[1], '', 'XX', 'KEEPTTL')
 return 1`
 
 // proveCommands tests the commands that a run needs, before the run reads entries. It fails if the user may not call EVAL or
-// SET, or if the server is read-only or full. A dry run fails too, because the real run would.
+// SET, or if the server is read-only or full. A dry run fails too, because the run
+// without DryRun would.
 func (m *migration) proveCommands(ctx context.Context) error {
 	name := m.target().stored() + "sealcache.dry-run"
 	err := m.walk.Retry(ctx, "test the commands of the run", func(ctx context.Context) error {

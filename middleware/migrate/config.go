@@ -165,8 +165,8 @@ type Config struct {
 	// frees memory.
 	AllowEviction bool
 	// AllowFewerReplicas completes the run although a master has lost all its replicas since the start, or since a run that
-	// ended with ErrUnconfirmed. The replicas that are left must confirm the writes. Set it only after replicas were removed
-	// for good.
+	// ended with ErrUnconfirmed. The replicas that are left must confirm the writes. In a Cluster, a run that deletes old names
+	// needs it after a master has lost any replica. Set it only after replicas were removed for good.
 	AllowFewerReplicas bool
 	// Control changes the rate and pauses the run while it runs. Nil means none.
 	Control *Control

@@ -36,8 +36,13 @@
 // every replica has what was written, and when no master failed over or restarted after its scan. Otherwise it returns
 // ErrUnconfirmed: run it again. Replicas that the server does not show, as some managed services do, are not waited for.
 //
-// Between the nodes of a Cluster, an old entry is deleted after its copy was read back. A failover of the copy's node can lose
-// the entry then. Stop a run with DeleteOld or HiddenKeys while a Cluster is unstable.
+// Between the masters of a Cluster, an old entry is deleted only after its copy was read back, and after every replica of
+// the copy's master has confirmed the copy and its tags. So a failover loses neither. If a master has lost a replica, or if a
+// replica does not answer for 15 s, nothing more is deleted, and Run returns ErrUnconfirmed. Config.AllowFewerReplicas accepts
+// the replicas that are left. A master without replicas confirms for itself: if it restarts from an older file, copies on it
+// are lost. So are copies on a master that restarts before a replica takes over, as with every write.
+//
+// Replicas of replicas are not waited for.
 //
 // # Moving names
 //

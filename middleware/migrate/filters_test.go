@@ -96,7 +96,7 @@ func TestOtherTypesStayBehind(t *testing.T) {
 	require.False(t, r.Done())
 }
 
-// A dry run fails where the real run would.
+// A dry run fails where the run without DryRun would.
 func TestDryRunProvesTheCommands(t *testing.T) {
 	t.Parallel()
 	for _, rules := range []string{"~* +@all -set", "~* +@all -evalsha -eval"} {

@@ -115,7 +115,7 @@ func (m *migration) hideGroup(ctx context.Context, sc *scratch, group []entry, c
 func (m *migration) repeats() bool {
 	m.walk.Mu.Lock()
 	defer m.walk.Mu.Unlock()
-	return !m.DryRun && m.Operation == Reseal && (m.walk.Restarts > 0 || m.before.Runs > 1)
+	return !m.DryRun && m.Operation != Unseal && (m.walk.Restarts > 0 || m.before.Runs > 1)
 }
 
 // hide sets the new value of an entry and its new name. The verdict concerns the value. An error concerns a server or the
@@ -133,6 +133,8 @@ func (m *migration) hide(ctx context.Context, sc *scratch, v *renamed, c *Counts
 		return verdict, nil
 	}
 	switch {
+	case m.Operation == Unseal && !ok && v.inPlace(): // the scan of another master may have restored it
+		return alreadyDone, nil
 	case m.Operation == Unseal:
 		return m.transform(ctx, sc, v.place, &v.value, c)
 	case m.Operation == Reseal && ok:

@@ -176,7 +176,7 @@ func TestFirstSealedValuesMustOpen(t *testing.T) {
 		for i := range 100 {
 			require.False(t, isSealed(stored(t, rdb, name(ns, i))))
 		}
-		// A dry run counts them and says what the real run would do.
+		// A dry run counts them and says what the run without DryRun would do.
 		config.Operation, config.DryRun = migrate.Seal, true
 		r, err := migrate.Run(ctx, rdb, config)
 		require.NoError(t, err)

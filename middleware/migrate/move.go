@@ -206,7 +206,7 @@ func (m *migration) verify(ctx context.Context, moves []moved, c *Counts) ([]mov
 	for i := range moves {
 		group[i] = entry{name: moves[i].to, size: int64(len(moves[i].next))}
 	}
-	values, err := m.servers.Read(ctx, namesOf(group))
+	values, err := m.readBack(ctx, namesOf(group), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -273,6 +273,31 @@ func (m *migration) expiries(ctx context.Context, moves []moved) ([]int64, error
 		}
 	}
 	return at, nil
+}
+
+// readBack reads copies. If their originals, on other masters of a Cluster, are deleted afterwards, the replicas of the copies
+// have confirmed them, and the tags.
+func (m *migration) readBack(ctx context.Context, names []string, tags []rediswalk.Member) ([][]byte, error) {
+	if m.copies == nil {
+		return m.servers.Read(ctx, names)
+	}
+	return m.copies.Read(ctx, names, tags)
+}
+
+// makeCopies makes the reader of copies, if the run deletes originals on other masters than their copies.
+func (m *migration) makeCopies(ctx context.Context) error {
+	if m.DryRun || !m.DeleteOld && m.names == nil || !m.servers.Clustered() {
+		return nil
+	}
+	err := m.walk.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
+		mark := m.target().stored() + "sealcache.copied:"
+		m.copies, err = rediswalk.NewCopies(ctx, m.servers, mark, m.replicas, m.AllowFewerReplicas, m.tuning.ConfirmFor)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
 }
 
 // holds reports whether the value under the new name opens as the value that was moved.

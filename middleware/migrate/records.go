@@ -16,6 +16,9 @@ import (
 // unless one of them was killed or ended before the other.
 var ErrOpposed = errors.New("migrate: a run of the opposite operation changed the same names (run it again, alone)")
 
+// accessRuns names an operation on the records of runs in the log.
+const accessRuns = "access the records of runs"
+
 // record is the record of the run in Redis.
 func (m *migration) record(job string) rediswalk.Run {
 	return rediswalk.Run{Operation: m.Operation.String(), Job: job, From: m.From.stored(), To: m.target().stored()}
@@ -35,17 +38,24 @@ func (m *migration) keysDigest() string {
 // recordRefusal records that the keys of the run are wrong. Its own writes must not prove them when it is repeated, also without
 // a checkpoint. Unseal leaves nothing that opens under its keys.
 func (m *migration) recordRefusal(ctx context.Context) {
-	if m.before.Run == "" || m.Operation == Unseal {
+	if m.Operation == Unseal || m.DryRun {
+		return
+	}
+	const lost = "the refusal was not recorded: the same run would take its own writes for a proof of its keys"
+	if m.before.Run == "" { // nothing was written, or the user may not write the records
+		if m.wrote.Load() > 0 {
+			m.warn(lost)
+		}
 		return
 	}
 	const patience = 10 * time.Second // ctx has ended
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	err := m.walk.Retry(ctx, "the records of runs", func(ctx context.Context) error {
-		return m.servers.RefuseRun(ctx, m.before.Run, m.keysDigest())
+	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error {
+		return m.servers.RefuseRun(ctx, m.before.Run, m.record(m.before.Job), m.keysDigest())
 	})
 	if err != nil {
-		m.warn("the refusal was not recorded: the same run would take its own writes for a proof of its keys")
+		m.warn(lost)
 	}
 }
 
@@ -63,8 +73,8 @@ func (m *migration) expectReplicas(ctx context.Context) error {
 		return nil
 	}
 	var unconfirmed map[string]int
-	err = m.walk.Retry(ctx, "the records of runs", func(ctx context.Context) (err error) {
-		unconfirmed, err = m.servers.Unconfirmed(ctx, m.before.Job)
+	err = m.walk.Retry(ctx, accessRuns, func(ctx context.Context) (err error) {
+		unconfirmed, err = m.servers.Unconfirmed(ctx, m.before.Job, m.before.Run)
 		return err
 	})
 	if err != nil && !errors.Is(err, rediswalk.ErrRunsRefused) { // see register
@@ -72,6 +82,15 @@ func (m *migration) expectReplicas(ctx context.Context) error {
 	}
 	for id, n := range m.replicas {
 		m.replicas[id] = max(n, unconfirmed[id])
+	}
+	if m.before.Run == "" {
+		return nil // see register
+	}
+	err = m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error {
+		return m.servers.ExpectReplicas(ctx, m.before.Run, m.replicas)
+	})
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
 	}
 	return nil
 }
@@ -81,14 +100,7 @@ func (m *migration) confirmed(ctx context.Context) error {
 	if m.DryRun {
 		return nil
 	}
-	expected := m.replicas
-	if m.AllowFewerReplicas {
-		expected = make(map[string]int, len(m.replicas))
-		for id := range m.replicas {
-			expected[id] = 0
-		}
-	}
-	err := m.walk.Confirm(ctx, expected)
+	err := m.walk.Confirm(ctx, m.replicas, m.AllowFewerReplicas)
 	switch {
 	case errors.Is(err, rediswalk.ErrUnconfirmed):
 		return ErrUnconfirmed
@@ -104,7 +116,7 @@ func (m *migration) checkRefusals(ctx context.Context) error {
 		return nil
 	}
 	var refused bool
-	err := m.walk.Retry(ctx, "the records of runs", func(ctx context.Context) (err error) {
+	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) (err error) {
 		refused, err = m.servers.WasRefused(ctx, m.record(m.before.Job), m.keysDigest())
 		return err
 	})
@@ -114,10 +126,10 @@ func (m *migration) checkRefusals(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("migrate: %w", err)
 	case refused && m.DryRun:
-		m.warn("the real run would refuse to start: an earlier run with these keys was refused")
+		m.warn("the run without DryRun would refuse to start: an earlier run with these keys was refused")
 		return nil
 	case refused:
-		return fmt.Errorf("%w: an earlier run with these keys was refused", ErrWrongKeys)
+		return fmt.Errorf("%w: an earlier run with these keys was refused (give Proof)", ErrWrongKeys)
 	}
 	return nil
 }
@@ -127,7 +139,7 @@ func (m *migration) checkEnd(ctx context.Context) error {
 	if m.before.Run == "" {
 		return nil
 	}
-	err := m.walk.Retry(ctx, "the records of runs", func(ctx context.Context) error {
+	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error {
 		return m.servers.CheckEnd(ctx, m.before.Run, m.before.Opposites)
 	})
 	switch {

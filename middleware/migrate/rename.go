@@ -28,9 +28,9 @@ const (
 //
 //   - Tags get the new name first, because an entry must not be without its tags.
 //   - On a single node one script moves the entry. In a Cluster the names are on different nodes: the new entry is written
-//     if its name is free, and the old one deleted if it still holds what was read. If it does not, the application has
-//     changed or deleted it, and the new entry is deleted again. A run that is killed in between leaves both. The next run
-//     deletes the old one.
+//     if its name is free. When its replicas have it, the old one is deleted if it still holds what was read. If it does not,
+//     the application has changed or deleted it, and the new entry is deleted again. A run that is killed in between leaves
+//     both. The next run deletes the old one.
 //   - If the new name is taken, see settle.
 func (m *migration) rename(ctx context.Context, moves []renamed, c *Counts) ([]entry, error) {
 	if len(moves) == 0 {
@@ -121,14 +121,29 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 		return nil, err
 	}
 	results := make([]int64, len(moves))
-	var drops []*rediswalk.Call
+	var copied []renamed
 	var of []int
 	for i := range plain {
 		if results[i] = isTaken; plain[i].written {
-			old, size := plain[i].expected()
-			drops, of = append(drops, &rediswalk.Call{Keys: []string{plain[i].name}, Args: []any{old, size, moves[i].expires}}), append(of, i)
+			copied, of = append(copied, moves[i]), append(of, i)
 		}
 	}
+	stored, err := m.readCopies(ctx, copied)
+	if err != nil {
+		return nil, err
+	}
+	var drops []*rediswalk.Call
+	kept := of[:0]
+	for j, i := range of {
+		switch {
+		case stored[j] == nil: // a failover has lost it, or the application has deleted it
+			results[i] = hasChanged
+		case bytes.Equal(stored[j], plain[i].next):
+			old, size := plain[i].expected()
+			drops, kept = append(drops, &rediswalk.Call{Keys: []string{plain[i].name}, Args: []any{old, size, moves[i].expires}}), append(kept, i)
+		}
+	}
+	of = kept
 	dropped, err := m.results(ctx, m.scripts.drop, drops)
 	if err != nil {
 		return nil, err
@@ -167,11 +182,11 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 	if len(taken) == 0 {
 		return nil, nil, nil
 	}
-	names, plain := make([]string, len(taken)), make([]moved, len(taken))
+	plain := make([]moved, len(taken))
 	for i := range taken {
-		names[i], plain[i] = taken[i].to, taken[i].moved
+		plain[i] = taken[i].moved
 	}
-	values, err := m.servers.Read(ctx, names)
+	values, err := m.readCopies(ctx, taken)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -242,6 +257,24 @@ func (m *migration) compare(ctx context.Context, v *renamed, stored []byte) (sup
 		return false, false, nil //nolint:nilerr // not an entry of the application
 	}
 	return true, h == v.header && bytes.Equal(plaintext, v.plaintext), nil
+}
+
+// readCopies reads entries under their new names. In a Cluster, their replicas have them and their tags then.
+func (m *migration) readCopies(ctx context.Context, moves []renamed) ([][]byte, error) {
+	names := make([]string, len(moves))
+	var tags []rediswalk.Member
+	for i := range moves {
+		v := &moves[i]
+		names[i] = v.to
+		for _, tag := range v.tags {
+			set, err := m.newTagSet(tag)
+			if err != nil {
+				return nil, err
+			}
+			tags = append(tags, rediswalk.Member{Set: set, Name: v.to})
+		}
+	}
+	return m.readBack(ctx, names, tags)
 }
 
 // tag adds entries under their new names to the sets of their tags.

@@ -40,7 +40,8 @@ type migration struct {
 	names   *hiddenNames // nil: hidden names stay as they are
 
 	started  time.Time
-	replicas map[string]int // that must confirm the writes, by the run id of their master
+	replicas map[string]int    // that must confirm the writes, by the run id of their master
+	copies   *rediswalk.Copies // nil if no original is deleted, or each is on the master of its copy
 
 	before checkpoint // the work of earlier runs
 	cancel context.CancelCauseFunc
@@ -261,8 +262,8 @@ func (m *migration) prepareRun(ctx context.Context) error {
 		if old != nil {
 			m.resume(old)
 		}
-		if m.before.Refused && !m.IgnoreUnreadable {
-			return fmt.Errorf("%w: the earlier run of this checkpoint found wrong keys", ErrWrongKeys)
+		if m.before.Refused && !m.IgnoreUnreadable && m.provenBy == "" {
+			return fmt.Errorf("%w: the earlier run of this checkpoint found wrong keys (give Proof)", ErrWrongKeys)
 		}
 		m.before.Refused = false
 	}
@@ -272,10 +273,13 @@ func (m *migration) prepareRun(ctx context.Context) error {
 	if err := m.expectReplicas(ctx); err != nil {
 		return err
 	}
+	if err := m.makeCopies(ctx); err != nil {
+		return err
+	}
+	if err := m.checkRefusals(ctx); err != nil {
+		return err
+	}
 	if m.before.Runs == 0 {
-		if err := m.checkRefusals(ctx); err != nil {
-			return err
-		}
 		if err := m.tryFirst(ctx); err != nil {
 			return err
 		}
@@ -295,7 +299,7 @@ func (m *migration) register(ctx context.Context, job string) error {
 	}
 	r := m.record(job)
 	r.Replicas = m.replicas
-	err := m.walk.Retry(ctx, "access the records of runs", func(ctx context.Context) (err error) {
+	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) (err error) {
 		if m.before.Run, err = m.servers.RegisterRun(ctx, r); err == nil {
 			m.before.Opposites, err = m.servers.UnfinishedOpposites(ctx, m.before.Run)
 		}
@@ -316,7 +320,7 @@ func (m *migration) endRun(ctx context.Context) {
 	if m.before.Run == "" {
 		return
 	}
-	err := m.walk.Retry(ctx, "access the records of runs", func(ctx context.Context) error { return m.servers.EndRun(ctx, m.before.Run) })
+	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error { return m.servers.EndRun(ctx, m.before.Run) })
 	if err != nil {
 		m.warn("the end of the run was not recorded (remove all copies of its checkpoint)")
 	}
@@ -337,7 +341,10 @@ func (m *migration) supervised(ctx context.Context, stop <-chan struct{}, backgr
 	background.Go(func() { guard.Watch(watching, m.servers, m.throttle) })
 	defer done()
 	return m.watched(ctx, func(ctx context.Context) error {
-		if err := m.phases(ctx); err != nil {
+		switch err := m.phases(ctx); {
+		case errors.Is(err, rediswalk.ErrUnconfirmed):
+			return ErrUnconfirmed
+		case err != nil:
 			return err
 		}
 		return m.confirmed(ctx)

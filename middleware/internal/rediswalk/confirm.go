@@ -19,38 +19,38 @@ const (
 	settleReplicas = 3 * time.Second
 )
 
-// Replicas counts the replicas of each master that are online, by the run id of the master. It is empty if the servers do
-// not offer INFO.
+// Replicas counts the replicas of each master, by the run id of the master. Those that are being filled count, because they
+// may be promoted before the run ends. It is empty if the servers do not offer INFO.
 func (s *Servers) Replicas(ctx context.Context) (map[string]int, error) {
 	states, err := s.States(ctx)
 	if errors.Is(err, ErrNoState) {
 		return nil, nil
 	}
-	online := make(map[string]int, len(states))
+	replicas := make(map[string]int, len(states))
 	for _, m := range states {
-		online[m.RunID] = m.Online
+		replicas[m.RunID] = m.Online + m.Syncing
 	}
-	return online, err
+	return replicas, err
 }
 
 // Confirm waits until every replica that is online has what was written to its master before the call, for at most 15 s.
 // Otherwise, or if the masters are no longer those that were scanned, it returns ErrUnconfirmed. before is what Replicas
-// returned when the writes began: a master that has lost all replicas confirms nothing. Confirm finds the masters again by
-// new connections, since a connection to an old master may outlive a failover.
-func (w *Walk[C]) Confirm(ctx context.Context, before map[string]int) error {
+// returned when the writes began: a master that has lost all replicas confirms nothing, unless allowFewer is set. Confirm
+// finds the masters again by new connections, since a connection to an old master may outlive a failover.
+func (w *Walk[C]) Confirm(ctx context.Context, before map[string]int, allowFewer bool) error {
 	if len(before) == 0 {
 		return nil
 	}
-	fewer, err := w.confirm(ctx, before)
-	if err == nil && fewer {
+	fewer, err := w.confirm(ctx, before, allowFewer)
+	if err == nil && fewer && !allowFewer {
 		wait(ctx, settleReplicas)
-		_, err = w.confirm(ctx, before)
+		_, err = w.confirm(ctx, before, false)
 	}
 	return err
 }
 
 // confirm waits for the replicas and reports whether a master has fewer of them than before.
-func (w *Walk[C]) confirm(ctx context.Context, before map[string]int) (fewer bool, err error) {
+func (w *Walk[C]) confirm(ctx context.Context, before map[string]int, allowFewer bool) (fewer bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, w.Tuning.ConfirmFor, ErrUnconfirmed)
 	defer cancel()
 	defer func() {
@@ -80,7 +80,7 @@ func (w *Walk[C]) confirm(ctx context.Context, before map[string]int) (fewer boo
 			}
 		}
 		var confirmed bool
-		if confirmed, fewer = allConfirmed(states, targets, before); confirmed {
+		if confirmed, fewer = allConfirmed(states, targets, before, allowFewer); confirmed {
 			break
 		}
 		wait(ctx, confirmEvery)
@@ -105,20 +105,20 @@ func (w *Walk[C]) confirmMasters(ctx context.Context, s *Servers) error {
 }
 
 // allConfirmed reports whether all replicas of all masters have reached the target of their master, and whether a master
-// has fewer of them than before. A master that was promoted during the run may have none. A replica that is being filled
-// confirms nothing yet.
-func allConfirmed(states []State, targets map[string]int64, before map[string]int) (confirmed, fewer bool) {
+// has fewer of them than before. A master that was promoted during the run may have none. While all of its replicas are being
+// filled, it confirms nothing.
+func allConfirmed(states []State, targets map[string]int64, before map[string]int, allowFewer bool) (confirmed, fewer bool) {
 	most := slices.Max(slices.Collect(maps.Values(before)))
 	confirmed = true
 	for _, m := range states {
 		target, known := targets[m.RunID]
 		replicas, old := before[m.RunID]
+		lost := m.Online == 0 && replicas > 0
 		if !old {
-			replicas = most
+			replicas, lost = most, m.Online == 0 && m.Syncing > 0
 		}
 		behind := m.Online > 0 && m.Offset-m.LagBytes < target
-		lost := m.Online == 0 && (old && replicas > 0 || m.Syncing > 0)
-		confirmed = confirmed && known && !behind && !lost
+		confirmed = confirmed && known && !behind && (!lost || allowFewer)
 		fewer = fewer || m.Online < replicas
 	}
 	return confirmed, fewer

@@ -53,16 +53,16 @@ func TestConfirmWaitsForReplicas(t *testing.T) {
 	replica := replicaOf(t, master)
 	w, before := scanned(t, rdb, 1)
 	require.NoError(t, rdb.Set(t.Context(), "a", "v", 0).Err())
-	require.NoError(t, w.Confirm(t.Context(), before))
+	require.NoError(t, w.Confirm(t.Context(), before, false))
 	require.Equal(t, "v", replica.Client(t).Get(t.Context(), "a").Val())
 
 	require.NoError(t, replica.Pause())
 	t.Cleanup(func() { _ = replica.Resume() })
 	require.NoError(t, rdb.Set(t.Context(), "a", "w", 0).Err())
-	require.ErrorIs(t, w.Confirm(t.Context(), before), ErrUnconfirmed)
+	require.ErrorIs(t, w.Confirm(t.Context(), before, false), ErrUnconfirmed)
 	require.NoError(t, replica.Resume())
 	w.Tuning.ConfirmFor = time.Minute
-	require.NoError(t, w.Confirm(t.Context(), before))
+	require.NoError(t, w.Confirm(t.Context(), before, false))
 	require.Equal(t, "w", replica.Client(t).Get(t.Context(), "a").Val())
 }
 
@@ -75,10 +75,10 @@ func TestConfirmNeedsTheReplicaOfTheStart(t *testing.T) {
 	w, before := scanned(t, rdb, 1)
 	require.NoError(t, replica.Client(t).Do(t.Context(), "replicaof", "no", "one").Err())
 	require.NoError(t, rdb.Set(t.Context(), "a", "v", 0).Err())
-	require.ErrorIs(t, w.Confirm(t.Context(), before), ErrUnconfirmed)
+	require.ErrorIs(t, w.Confirm(t.Context(), before, false), ErrUnconfirmed)
 
 	_, alone := scanned(t, rdb, 0)
-	require.NoError(t, w.Confirm(t.Context(), alone), "a run that starts without replicas waits for none")
+	require.NoError(t, w.Confirm(t.Context(), alone, false), "a run that starts without replicas waits for none")
 }
 
 // A master that has one replica less confirms after a second look.
@@ -91,7 +91,7 @@ func TestConfirmWithFewerReplicas(t *testing.T) {
 	w, before := scanned(t, rdb, 2)
 	w.Tuning.ConfirmFor = time.Minute
 	require.NoError(t, other.Client(t).Do(t.Context(), "replicaof", "no", "one").Err())
-	require.NoError(t, w.Confirm(t.Context(), before))
+	require.NoError(t, w.Confirm(t.Context(), before, false))
 }
 
 // A restart loses what the server had not saved.
@@ -99,10 +99,10 @@ func TestConfirmNoticesARestart(t *testing.T) {
 	t.Parallel()
 	master := redistest.Start(t)
 	w, before := scanned(t, master.Client(t), 0)
-	require.NoError(t, w.Confirm(t.Context(), before))
+	require.NoError(t, w.Confirm(t.Context(), before, false))
 	require.NoError(t, master.Kill())
 	require.NoError(t, master.Restart())
-	require.ErrorIs(t, w.Confirm(t.Context(), before), ErrUnconfirmed)
+	require.ErrorIs(t, w.Confirm(t.Context(), before, false), ErrUnconfirmed)
 }
 
 // The client of Sentinel may keep a connection to the old master. Confirm asks Sentinel.
@@ -111,12 +111,12 @@ func TestConfirmNoticesAFailover(t *testing.T) {
 	sentinel := redistest.StartSentinel(t)
 	old := sentinel.Master(t)
 	w, before := scanned(t, sentinel.Client(t), 1)
-	require.NoError(t, w.Confirm(t.Context(), before))
+	require.NoError(t, w.Confirm(t.Context(), before, false))
 	sentinel.Failover(t)
 	w.Servers.Client = old.Client(t) // as a connection that outlives the failover
-	require.ErrorIs(t, w.Confirm(t.Context(), before), ErrUnconfirmed)
+	require.ErrorIs(t, w.Confirm(t.Context(), before, false), ErrUnconfirmed)
 	w.Servers.Client = sentinel.Client(t)
-	require.ErrorIs(t, w.Confirm(t.Context(), before), ErrUnconfirmed)
+	require.ErrorIs(t, w.Confirm(t.Context(), before, false), ErrUnconfirmed)
 }
 
 func TestStateCountsReplicas(t *testing.T) {
@@ -131,4 +131,31 @@ func TestStateCountsReplicas(t *testing.T) {
 	require.Equal(t, State{RunID: "x", Online: 2, Syncing: 1, Offset: 100, LagBytes: 100}, m, "an offset that cannot be read confirms nothing")
 	m = parseState("run_id:x\r\nslave0:ip=127.0.0.1,port=1,state=online,offset=90,lag=0\r\n")
 	require.Equal(t, State{RunID: "x"}, m, "no offset of the master, nothing to wait for")
+}
+
+func TestAllConfirmed(t *testing.T) {
+	t.Parallel()
+	targets := map[string]int64{"m": 10, "new": 10}
+	for _, c := range []struct {
+		name                      string
+		state                     State
+		before                    map[string]int
+		confirmed, allowed, fewer bool
+	}{
+		{"without replicas", State{RunID: "m", Offset: 10}, map[string]int{"m": 0}, true, true, false},
+		{"lost its replica", State{RunID: "m", Offset: 10}, map[string]int{"m": 1}, false, true, true},
+		{"its replica is filled again", State{RunID: "m", Offset: 10, Syncing: 1}, map[string]int{"m": 1}, false, true, true},
+		{"a first replica is being filled", State{RunID: "m", Offset: 10, Syncing: 1}, map[string]int{"m": 0}, true, true, false},
+		{"promoted, alone", State{RunID: "new", Offset: 10}, map[string]int{"m": 1}, true, true, true},
+		{"promoted, its replica is filled", State{RunID: "new", Offset: 10, Syncing: 1}, map[string]int{"m": 1}, false, true, true},
+		{"behind", State{RunID: "m", Offset: 12, Online: 1, LagBytes: 3}, map[string]int{"m": 1}, false, false, false},
+		{"has it", State{RunID: "m", Offset: 12, Online: 1, LagBytes: 2}, map[string]int{"m": 1}, true, true, false},
+		{"not seen at first", State{RunID: "other", Offset: 10, Online: 1}, map[string]int{"m": 1}, false, false, false},
+	} {
+		confirmed, fewer := allConfirmed([]State{c.state}, targets, c.before, false)
+		require.Equal(t, c.confirmed, confirmed, c.name)
+		require.Equal(t, c.fewer, fewer, c.name)
+		confirmed, _ = allConfirmed([]State{c.state}, targets, c.before, true)
+		require.Equal(t, c.allowed, confirmed, c.name)
+	}
 }

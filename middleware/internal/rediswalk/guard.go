@@ -94,6 +94,7 @@ func percentile99(times []time.Duration) time.Duration {
 // State holds the fields of INFO of a master.
 type State struct {
 	RunID      string
+	History    string // master_replid, which changes with a restart and a promotion
 	UsedMemory int64
 	MaxMemory  int64  // 0 means no limit
 	Policy     string // maxmemory_policy
@@ -130,7 +131,7 @@ func parseState(info string) State {
 		return n
 	}
 	m := State{
-		RunID: rediscmd.InfoField(info, "run_id"), UsedMemory: n("used_memory"), MaxMemory: n("maxmemory"),
+		RunID: rediscmd.InfoField(info, "run_id"), History: rediscmd.InfoField(info, "master_replid"), UsedMemory: n("used_memory"), MaxMemory: n("maxmemory"),
 		Policy: rediscmd.InfoField(info, "maxmemory_policy"), Evicted: n("evicted_keys"),
 	}
 	if rediscmd.InfoField(info, "master_repl_offset") == "" {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
 
@@ -33,13 +34,13 @@ type Run struct {
 	Sequence  int64  `json:"sequence"`
 	Operation string `json:"operation"`
 	Job       string `json:"job"`  // digest of everything that decides what is written
-	From      string `json:"from"` // prefix of the stored names
+	From      string `json:"from"` // prefix of the stored names, up to the first byte that is not UTF-8
 	To        string `json:"to"`
 	Done      bool   `json:"done"` // the run is complete: no checkpoint continues it
 	// Refused is a digest of the keys of a run that stopped because its keys are wrong.
 	Refused string `json:"refused,omitempty"`
-	// Replicas is how many replicas each master had when the run began, by the master's run_id. Masters without any are left
-	// out.
+	// Replicas is how many replicas each master had when the run began or was resumed, by the master's run_id. Masters without
+	// any are left out.
 	Replicas map[string]int `json:"replicas,omitempty"`
 }
 
@@ -58,30 +59,72 @@ func (s *Servers) RegisterRun(ctx context.Context, r Run) (id string, err error)
 	var b [8]byte
 	rand.Read(b[:]) // never fails
 	id = hex.EncodeToString(b[:])
-	r.Replicas = maps.Clone(r.Replicas)
-	maps.DeleteFunc(r.Replicas, func(master string, n int) bool { return n < 1 || !isHex(master, 40) }) // of another server than Redis
-	if r.Sequence, err = s.Client.HIncrBy(ctx, RunsName, sequenceField, 1).Result(); err != nil {
-		return "", runsError(err)
-	}
-	if err := s.writeRun(ctx, id, r); err != nil {
+	if err := s.addRun(ctx, id, r); err != nil {
 		return "", err
 	}
 	return id, s.pruneRuns(ctx)
 }
 
-// EndRun records that a run is complete. An older copy of its checkpoint is then refused.
-func (s *Servers) EndRun(ctx context.Context, id string) error {
-	return s.changeRun(ctx, id, func(r *Run) { r.Done = true })
+// addRun writes a record that is not there yet.
+func (s *Servers) addRun(ctx context.Context, id string, r Run) (err error) {
+	r.From, r.To, r.Replicas = validStart(r.From), validStart(r.To), knownReplicas(r.Replicas)
+	if r.Sequence, err = s.Client.HIncrBy(ctx, RunsName, sequenceField, 1).Result(); err != nil {
+		return runsError(err)
+	}
+	return s.writeRun(ctx, id, r)
 }
 
-// RefuseRun records that a run stopped because its keys, of which keys is a digest, are wrong.
-func (s *Servers) RefuseRun(ctx context.Context, id, keys string) error {
-	return s.changeRun(ctx, id, func(r *Run) { r.Refused = keys })
+// validStart returns what precedes the first byte that is not UTF-8, which JSON cannot hold. The shorter prefix overlaps
+// all names that the longer one overlaps.
+func validStart(prefix string) string {
+	for i, r := range prefix {
+		if _, n := utf8.DecodeRuneInString(prefix[i:]); r == utf8.RuneError && n == 1 {
+			return prefix[:i]
+		}
+	}
+	return prefix
+}
+
+// knownReplicas returns what a record may hold: masters that have replicas, with the run_id of a Redis.
+func knownReplicas(replicas map[string]int) map[string]int {
+	known := maps.Clone(replicas)
+	maps.DeleteFunc(known, func(master string, n int) bool { return n < 1 || !isHex(master, 40) })
+	return known
+}
+
+// EndRun records that a run is complete. An older copy of its checkpoint is then refused.
+func (s *Servers) EndRun(ctx context.Context, id string) error {
+	_, err := s.changeRun(ctx, id, func(r *Run) { r.Done = true })
+	return err
+}
+
+// RefuseRun records that a run stopped because its keys, of which keys is a digest, are wrong. r is the record of the run,
+// which a failover, a flush or an eviction may have removed.
+func (s *Servers) RefuseRun(ctx context.Context, id string, r Run, keys string) error {
+	changed, err := s.changeRun(ctx, id, func(r *Run) { r.Refused = keys })
+	if err != nil || changed {
+		return err
+	}
+	r.Refused = keys
+	return s.addRun(ctx, id, r)
+}
+
+// ExpectReplicas records the replicas that a resumed run has found, besides those of the run before.
+func (s *Servers) ExpectReplicas(ctx context.Context, id string, replicas map[string]int) error {
+	_, err := s.changeRun(ctx, id, func(r *Run) {
+		for master, n := range knownReplicas(replicas) {
+			if r.Replicas == nil {
+				r.Replicas = make(map[string]int)
+			}
+			r.Replicas[master] = max(r.Replicas[master], n)
+		}
+	})
+	return err
 }
 
 // Unconfirmed returns how many replicas of each master have to confirm the next run of a job: those of the runs since the
-// last complete one.
-func (s *Servers) Unconfirmed(ctx context.Context, job string) (replicas map[string]int, err error) {
+// last complete one, and those of the run that it resumes.
+func (s *Servers) Unconfirmed(ctx context.Context, job, resumed string) (replicas map[string]int, err error) {
 	all, err := s.runs(ctx)
 	complete := int64(0)
 	for _, r := range all {
@@ -90,8 +133,8 @@ func (s *Servers) Unconfirmed(ctx context.Context, job string) (replicas map[str
 		}
 	}
 	replicas = make(map[string]int)
-	for _, r := range all {
-		if r.Job != job || r.Sequence <= complete {
+	for id, r := range all {
+		if r.Job != job || r.Sequence <= complete && id != resumed {
 			continue
 		}
 		for master, n := range r.Replicas {
@@ -112,20 +155,21 @@ func (s *Servers) WasRefused(ctx context.Context, r Run, keys string) (bool, err
 	return false, err
 }
 
-func (s *Servers) changeRun(ctx context.Context, id string, change func(r *Run)) error {
+// changeRun reports whether there was a record to change.
+func (s *Servers) changeRun(ctx context.Context, id string, change func(r *Run)) (changed bool, err error) {
 	text, err := s.Client.HGet(ctx, RunsName, id).Result()
 	switch {
 	case errors.Is(err, redis.Nil):
-		return nil
+		return false, nil
 	case err != nil:
-		return runsError(err)
+		return false, runsError(err)
 	}
 	r, ok := parseRun(text)
 	if !ok {
-		return nil
+		return false, nil
 	}
 	change(&r)
-	return s.writeRun(ctx, id, r)
+	return true, s.writeRun(ctx, id, r)
 }
 
 func (s *Servers) writeRun(ctx context.Context, id string, r Run) error {

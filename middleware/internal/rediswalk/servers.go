@@ -37,6 +37,7 @@ type Servers struct {
 // clusterClient is implemented by *redis.ClusterClient and by types that embed it.
 type clusterClient interface {
 	ForEachMaster(ctx context.Context, fn func(ctx context.Context, client *redis.Client) error) error
+	MasterForKey(ctx context.Context, key string) (*redis.Client, error)
 }
 
 // New accepts a client of a single node, of Sentinel or of a Cluster. The client must not read from replicas.

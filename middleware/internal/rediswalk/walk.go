@@ -281,6 +281,9 @@ func (w *Walk[C]) scan(ctx context.Context, t *Track[C], at layout, batches chan
 		if w.end(t, now) {
 			return nil
 		}
+		if w.Servers.cluster != nil { // what the run wrote there for names of other masters may be lost
+			return errMoved
+		}
 		if again++; again > maxRestarts {
 			return fmt.Errorf("rediswalk: a server restarted or failed over %d times during its scan", again)
 		}

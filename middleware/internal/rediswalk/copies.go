@@ -1,0 +1,256 @@
+package rediswalk
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sealcache/sealcache/internal/rediscmd"
+	"github.com/sealcache/sealcache/internal/rediserr"
+)
+
+// Copies reads copies back in a Cluster before their originals, on other masters, are deleted. It returns a copy only after
+// the replicas of its master have confirmed it, so that a failover cannot lose it. Its methods are safe for concurrent use.
+type Copies struct {
+	servers    *Servers
+	mark       string
+	allowFewer bool
+	within     time.Duration
+
+	mu sync.Mutex
+	// most is how many replicas each master had at most, by its replication history. A master that has lost one may have been
+	// replaced by it.
+	most   map[string]int
+	online map[string]int // replicas at the last look, by the address of the master
+}
+
+// markSource writes something that nothing can see. WAIT waits for all earlier writes to a node, but only on a connection
+// that has written. KEYS: a name without an entry.
+const markSource = `
+if not redis.call('SET', KEYS[1], '', 'NX') then return 0 end
+return redis.call('UNLINK', KEYS[1])`
+
+var (
+	errUnmarked = errors.New("rediswalk: the masters changed while copies were read back")
+	errCopyLost = errors.New("rediswalk: a member of a tag set was lost or removed")
+)
+
+// Member is a member of a set.
+type Member struct{ Set, Name string }
+
+// NewCopies returns Copies for masters that have these replicas: see Servers.Replicas. It writes names that start with mark,
+// which no entry has. With allowFewer, the replicas that are left confirm the copies. Replicas may take as long as within.
+func NewCopies(ctx context.Context, s *Servers, mark string, replicas map[string]int, allowFewer bool, within time.Duration) (*Copies, error) {
+	c := &Copies{servers: s, mark: mark, allowFewer: allowFewer, within: within, most: make(map[string]int), online: make(map[string]int)}
+	states, err := s.States(ctx)
+	for _, m := range states {
+		c.most[m.History] = max(m.Online, min(replicas[m.RunID], 1))
+	}
+	return c, err
+}
+
+// Read returns the values of copies, nil for those that do not exist or are not strings. Members that sets lack make it fail,
+// and the caller adds them again. It returns ErrUnconfirmed if replicas have not confirmed the copies in time, or if a master
+// has fewer replicas than before. Other errors are transient.
+func (c *Copies) Read(ctx context.Context, names []string, members []Member) ([][]byte, error) {
+	values := make([][]byte, len(names))
+	portions := make(map[*redis.Client]*portion)
+	of := func(name string) (*portion, error) {
+		node, err := c.servers.cluster.MasterForKey(ctx, name)
+		if err != nil {
+			return nil, fmt.Errorf("rediswalk: copies: %w", rediserr.Wrap(err))
+		}
+		if portions[node] == nil {
+			portions[node] = &portion{node: node}
+		}
+		return portions[node], nil
+	}
+	for i, name := range names {
+		p, err := of(name)
+		if err != nil {
+			return nil, err
+		}
+		p.names, p.at = append(p.names, name), append(p.at, i)
+	}
+	for _, m := range members {
+		p, err := of(m.Set)
+		if err != nil {
+			return nil, err
+		}
+		p.members = append(p.members, m)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, p := range portions {
+		g.Go(func() error {
+			read, err := c.read(ctx, p)
+			for i, v := range read {
+				values[p.at[i]] = v
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return values, nil
+}
+
+// portion is what one master has.
+type portion struct {
+	node    *redis.Client
+	names   []string
+	at      []int // positions of the names
+	members []Member
+}
+
+// read reads a portion by one connection, so that all answers are of the master that confirms them.
+func (c *Copies) read(ctx context.Context, p *portion) ([][]byte, error) {
+	mark, err := c.markOn(ctx, p.node)
+	if err != nil {
+		return nil, err
+	}
+	until := time.Now().Add(c.within)
+	pipe := p.node.Pipeline()
+	marked := pipe.Eval(ctx, markSource, []string{mark})
+	before := pipe.Info(ctx, "replication")
+	_ = c.wait(ctx, pipe, p.node)
+	after := pipe.Info(ctx, "replication")
+	gets, isMember := make([]*redis.StringCmd, len(p.names)), make([]*redis.BoolCmd, len(p.members))
+	for i, name := range p.names {
+		gets[i] = pipe.Get(ctx, name)
+	}
+	for i, m := range p.members {
+		isMember[i] = pipe.SIsMember(ctx, m.Set, m.Name)
+	}
+	_, _ = pipe.Exec(ctx) // every command has its own error
+	if n, err := marked.Int(); err != nil || n != 1 {
+		return nil, c.failed(ctx, err)
+	}
+	target, err := stateOf(before)
+	if err != nil {
+		return nil, c.failed(ctx, err)
+	}
+	if err := c.await(ctx, p.node, target, after, until); err != nil {
+		return nil, err
+	}
+	for _, cmd := range isMember {
+		switch is, err := cmd.Result(); {
+		case err != nil && rediserr.Code(err) != "WRONGTYPE":
+			return nil, c.failed(ctx, err)
+		case err == nil && !is:
+			return nil, errCopyLost
+		}
+	}
+	values := make([][]byte, len(gets))
+	for i, cmd := range gets {
+		switch text, err := cmd.Result(); {
+		case err == nil && text == "":
+			values[i] = []byte{}
+		case err == nil:
+			values[i] = BytesOf(text)
+		case !errors.Is(err, redis.Nil) && rediserr.Code(err) != "WRONGTYPE":
+			return nil, c.failed(ctx, err)
+		}
+	}
+	return values, nil
+}
+
+// await waits until the replicas have all that their master had at target.
+func (c *Copies) await(ctx context.Context, node *redis.Client, target State, last *redis.StringCmd, until time.Time) error {
+	for {
+		now, err := stateOf(last)
+		if err != nil {
+			return c.failed(ctx, err)
+		}
+		if now.History != target.History {
+			return errUnmarked
+		}
+		if c.confirmed(node, now, target.Offset) {
+			return nil
+		}
+		wait(ctx, confirmEvery)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case time.Now().After(until):
+			return ErrUnconfirmed
+		}
+		pipe := node.Pipeline()
+		_ = c.wait(ctx, pipe, node)
+		last = pipe.Info(ctx, "replication")
+		_, _ = pipe.Exec(ctx)
+	}
+}
+
+// confirmed reports whether all replicas of a master have reached the target.
+func (c *Copies) confirmed(node *redis.Client, now State, target int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.online[node.Options().Addr] = now.Online
+	c.most[now.History] = max(c.most[now.History], now.Online)
+	if now.Online < c.most[now.History] && !c.allowFewer {
+		return false
+	}
+	return now.Online == 0 || now.Offset-now.LagBytes >= target
+}
+
+// wait adds WAIT to a pipeline, which makes the replicas answer at once and not once a second. If the user may not call it,
+// the next look at their offsets decides all the same.
+func (c *Copies) wait(ctx context.Context, pipe redis.Pipeliner, node *redis.Client) *redis.Cmd {
+	c.mu.Lock()
+	replicas := c.online[node.Options().Addr]
+	c.mu.Unlock()
+	most := min(time.Second, c.within)
+	if t := node.Options().ReadTimeout; t > 0 {
+		most = min(most, t/3) // the reply has to come within it
+	}
+	most = max(most, time.Millisecond) // 0 would wait for ever
+	return pipe.Do(ctx, "wait", replicas, most.Milliseconds())
+}
+
+// markOn returns a name that a master has, and that no entry has.
+func (c *Copies) markOn(ctx context.Context, node *redis.Client) (string, error) {
+	const most = 16 * clusterSlots // a master with a single slot is found with high probability
+	for range most {
+		name := c.mark + rand.Text()
+		owner, err := c.servers.cluster.MasterForKey(ctx, name)
+		if err != nil {
+			return "", fmt.Errorf("rediswalk: copies: %w", rediserr.Wrap(err))
+		}
+		if owner == node {
+			return name, nil
+		}
+	}
+	return "", errUnmarked
+}
+
+// failed returns the error of a command on a node. The client asks again where the slots are.
+func (c *Copies) failed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if r, ok := c.servers.Client.(interface{ ReloadState(ctx context.Context) }); ok {
+		r.ReloadState(ctx)
+	}
+	if err == nil {
+		return errUnmarked
+	}
+	return fmt.Errorf("rediswalk: copies: %w", rediserr.Wrap(err))
+}
+
+func stateOf(info *redis.StringCmd) (State, error) {
+	text, err := info.Result()
+	if err != nil {
+		return State{}, err
+	}
+	if rediscmd.InfoField(text, "role") != "master" {
+		return State{}, errReplica
+	}
+	return parseState(text), nil
+}

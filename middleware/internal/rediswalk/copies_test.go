@@ -1,0 +1,89 @@
+package rediswalk
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/internal/redistest"
+)
+
+// Copies are read back only when the replicas of their masters have them, and while no master has lost a replica.
+func TestCopiesWaitForReplicas(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	replica := cluster.StartReplica(t, 1)
+	rdb, ctx := cluster.Client(t), t.Context()
+	s, err := New(rdb)
+	require.NoError(t, err)
+	var copies *Copies
+	make := func(allowFewer bool, within time.Duration) {
+		t.Helper()
+		replicas, err := s.Replicas(ctx)
+		require.NoError(t, err)
+		copies, err = NewCopies(ctx, s, "mark:", replicas, allowFewer, within)
+		require.NoError(t, err)
+	}
+	names := []string{"a", "b", "c", "d", "e", "missing", "set"} // on all masters
+	write := func(value string) {
+		t.Helper()
+		for _, name := range names[:5] {
+			require.NoError(t, rdb.Set(ctx, name, value, 0).Err())
+		}
+	}
+	values := func(value string) [][]byte {
+		return [][]byte{[]byte(value), []byte(value), []byte(value), []byte(value), []byte(value), nil, nil}
+	}
+	members := []Member{{"set", "one"}, {"other", "one"}}
+	for _, m := range members {
+		require.NoError(t, rdb.SAdd(ctx, m.Set, m.Name).Err())
+	}
+	const short = 300 * time.Millisecond
+	make(false, time.Minute)
+	for range 2 { // the second time it knows how many replicas there are
+		write("v")
+		got, err := copies.Read(ctx, names, members)
+		require.NoError(t, err)
+		require.Equal(t, values("v"), got)
+		// Confirmed means that the replica has it.
+		for _, name := range names[:5] {
+			onReplica := replica.Client(t)
+			require.NoError(t, onReplica.Do(ctx, "readonly").Err())
+			if v, err := onReplica.Get(ctx, name).Result(); err == nil {
+				require.Equal(t, "v", v)
+			}
+		}
+	}
+	require.NoError(t, rdb.SRem(ctx, "other", "one").Err())
+	_, err = copies.Read(ctx, names, members)
+	require.ErrorIs(t, err, errCopyLost)
+	require.True(t, transient(err))
+
+	// A replica that is connected and does not answer.
+	make(false, short)
+	require.NoError(t, replica.Pause())
+	t.Cleanup(func() { _ = replica.Resume() })
+	write("w")
+	_, err = copies.Read(ctx, names, nil)
+	require.ErrorIs(t, err, ErrUnconfirmed)
+	require.False(t, transient(err))
+	copies.allowFewer = true
+	_, err = copies.Read(ctx, names, nil)
+	require.ErrorIs(t, err, ErrUnconfirmed, "the replicas that are left have to confirm")
+
+	// One that has gone, and may have been promoted.
+	require.NoError(t, cluster.Nodes()[1].Client(t).Do(ctx, "client", "kill", "type", "replica").Err())
+	copies.allowFewer = false
+	_, err = copies.Read(ctx, names, nil)
+	require.ErrorIs(t, err, ErrUnconfirmed)
+	copies.allowFewer = true
+	got, err := copies.Read(ctx, names, nil)
+	require.NoError(t, err)
+	require.Equal(t, values("w"), got)
+	require.NoError(t, replica.Resume())
+	copies.allowFewer, copies.within = false, time.Minute
+	_, err = copies.Read(ctx, names, nil)
+	require.NoError(t, err)
+	require.Empty(t, rdb.Keys(ctx, "mark:*").Val())
+}

@@ -1,0 +1,80 @@
+package rediswalk
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/internal/redistest"
+)
+
+// A prefix that is not UTF-8 does not make a record unreadable: its refusal and its replicas would be forgotten.
+func TestRunsOfBinaryPrefixes(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s, err := New(redistest.Start(t).Client(t))
+	require.NoError(t, err)
+	job, keys, master := strings.Repeat("1", 32), strings.Repeat("2", refusedSize), strings.Repeat("3", 40)
+	r := Run{Operation: "seal", Job: job, From: "ns:a\xffb", To: "ns:\xff", Replicas: map[string]int{master: 2}}
+	id, err := s.RegisterRun(ctx, r)
+	require.NoError(t, err)
+	require.NoError(t, s.CheckRun(ctx, id))
+	require.NoError(t, s.RefuseRun(ctx, id, r, keys))
+	refused, err := s.WasRefused(ctx, Run{From: "ns:a\xfe", To: "ns:a\xfe"}, keys)
+	require.NoError(t, err)
+	require.True(t, refused)
+	refused, err = s.WasRefused(ctx, Run{From: "ms:", To: "ms:"}, keys)
+	require.NoError(t, err)
+	require.False(t, refused)
+	replicas, err := s.Unconfirmed(ctx, job, "")
+	require.NoError(t, err)
+	require.Equal(t, map[string]int{master: 2}, replicas)
+	require.True(t, IsRuns(s.Client.HGetAll(ctx, RunsName).Val()))
+}
+
+// A refusal is recorded also after the record of the run was lost.
+func TestRefusalOfALostRecord(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s, err := New(redistest.Start(t).Client(t))
+	require.NoError(t, err)
+	keys := strings.Repeat("2", refusedSize)
+	r := Run{Operation: "seal", Job: strings.Repeat("1", 32), From: "ns:", To: "ns:"}
+	id, err := s.RegisterRun(ctx, r)
+	require.NoError(t, err)
+	require.NoError(t, s.Client.Del(ctx, RunsName).Err())
+	require.NoError(t, s.RefuseRun(ctx, id, r, keys))
+	refused, err := s.WasRefused(ctx, r, keys)
+	require.NoError(t, err)
+	require.True(t, refused)
+}
+
+// A run that is resumed waits for the replicas that it had before, although the same job was completed by another run
+// since, and for those that it found when it was resumed.
+func TestReplicasOfAResumedRun(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s, err := New(redistest.Start(t).Client(t))
+	require.NoError(t, err)
+	job, first, second := strings.Repeat("1", 32), strings.Repeat("3", 40), strings.Repeat("4", 40)
+	r := Run{Operation: "seal", Job: job, From: "ns:", To: "ns:", Replicas: map[string]int{first: 1}}
+	stopped, err := s.RegisterRun(ctx, r)
+	require.NoError(t, err)
+	require.NoError(t, s.ExpectReplicas(ctx, stopped, map[string]int{first: 1, second: 2, "unknown": 1}))
+	expected := map[string]int{first: 1, second: 2}
+	replicas, err := s.Unconfirmed(ctx, job, stopped)
+	require.NoError(t, err)
+	require.Equal(t, expected, replicas)
+
+	r.Replicas = nil
+	other, err := s.RegisterRun(ctx, r)
+	require.NoError(t, err)
+	require.NoError(t, s.EndRun(ctx, other))
+	replicas, err = s.Unconfirmed(ctx, job, stopped)
+	require.NoError(t, err)
+	require.Equal(t, expected, replicas)
+	replicas, err = s.Unconfirmed(ctx, job, "")
+	require.NoError(t, err)
+	require.Empty(t, replicas)
+}
