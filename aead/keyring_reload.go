@@ -58,10 +58,39 @@ func (k *Keyring) reload(ctx context.Context, onlyChanged bool) error {
 	}
 	k.readTimes(ctx, k.src.src)
 	if changed {
-		k.stats.reloads.Add(1)
-		k.log.InfoContext(ctx, "sealcache: keyset reloaded", "keys", len(k.keyset.Load().keys), "primary", k.keyset.Load().primary.id)
+		k.countReload(ctx)
 		k.notify()
 	}
+	return nil
+}
+
+func (k *Keyring) countReload(ctx context.Context) {
+	k.stats.reloads.Add(1)
+	k.log.InfoContext(ctx, "sealcache: keyset reloaded", "keys", len(k.keyset.Load().keys), "primary", k.keyset.Load().primary.id)
+}
+
+// readAgain reads the source, and takes over a changed keyset. It returns the error of a source that cannot be read, and does
+// not log it. It does nothing while another reload is under way, because that one may wait for the caller.
+func (k *Keyring) readAgain(ctx context.Context) error {
+	select {
+	case k.reloading <- struct{}{}:
+	default:
+		return nil
+	}
+	defer func() { <-k.reloading }()
+	old := k.keyset.Load()
+	if old == nil {
+		return ErrClosed
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(k.closing, cancel)()
+	changed, err := k.replace(ctx, old, true)
+	if err != nil || !changed {
+		return err
+	}
+	k.countReload(ctx)
+	go k.notify() // it may wait for the caller
 	return nil
 }
 

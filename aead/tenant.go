@@ -45,7 +45,9 @@ func WithTenants(open func(ctx context.Context, id string) (tink.AEADWithContext
 // schemes are those of OpenKEK. The Envelope closes the keys in Close.
 //
 // A key that does not exist is an outage, because a key service may give the same answer for a missing permission. A file://
-// key runs a goroutine and watches its file; give the template "?reload=off" where there are thousands of tenants.
+// key is read again each time that it unwraps a data key. So a file that was deleted, and a key that was destroyed in it, end
+// the tenant's reads within WithDataKeyTTL. It also runs a goroutine and watches its file; give the template "?reload=off"
+// where there are thousands of tenants.
 func WithTenantKEKs(template string, openers ...KEKOpener) EnvelopeOption {
 	return envelopeOption(func(c *envelopeConfig) error {
 		if !strings.Contains(template, tenantPlaceholder) {

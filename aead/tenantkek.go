@@ -88,6 +88,9 @@ func (k *tenantKEK) EncryptWithContext(ctx context.Context, serialized, associat
 func (k *tenantKEK) DecryptWithContext(ctx context.Context, wrapped, associatedData []byte) (serialized []byte, err error) {
 	var inner []byte
 	err = k.call(ctx, func(kek tink.AEADWithContext) error {
+		if err := k.readAgain(ctx, kek); err != nil {
+			return err
+		}
 		inner, err = kek.DecryptWithContext(ctx, wrapped, associatedData)
 		return err
 	})
@@ -130,6 +133,19 @@ func (k *tenantKEK) call(ctx context.Context, do func(tink.AEADWithContext) erro
 		}
 	}
 	return do(kek)
+}
+
+// readAgain reads the file of a KEK of WithTenantKEKs again. A KEK that is a file is in memory, so that without this, its destruction would
+// take effect at a restart only.
+func (k *tenantKEK) readAgain(ctx context.Context, kek tink.AEADWithContext) error {
+	file, ok := kek.(*Keyring)
+	if !ok || !k.tenants.own {
+		return nil
+	}
+	if err := file.readAgain(ctx); err != nil {
+		return fmt.Errorf("%w: read the tenant's key-encryption key again: %w", ErrKeyServiceUnavailable, err)
+	}
+	return nil
 }
 
 func (k *tenantKEK) opened() (kek tink.AEADWithContext, local bool) {
