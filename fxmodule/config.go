@@ -21,8 +21,9 @@ const (
 // module validates it when the graph is built.
 //
 // A Config may hold passwords and key URIs. Its String, and therefore fmt, log/slog, encoding/json and YAML encoders,
-// show which settings are set but not these values. There is one exception: fmt calls no method of a Config in an
-// unexported field of another struct. Do not print a struct that holds a Config, or keep a *Config in it.
+// show which settings are set but not these values. There are two exceptions. fmt calls no method of a Config in an
+// unexported field of another struct: do not print such a struct. And fmt calls no method for the verbs %p and %w, which go
+// vet reports.
 type Config struct {
 	// Caches are the caches by name. At least one is required. A name has 1 to 64 letters, digits, '_', '.' and '-'.
 	Caches map[string]Cache `yaml:"caches" env:"-"`
