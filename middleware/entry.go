@@ -144,7 +144,7 @@ func (s *Store) countsAsAbsent(ctx context.Context, a address, stored []byte, re
 	case box.Refused(refusal):
 		return s.refusedAgain(ctx, a, stored, refusal)
 	default:
-		return errors.Is(refusal, ErrNotSealed), refusal
+		return Refused(refusal), refusal
 	}
 }
 

@@ -114,6 +114,13 @@ func unreadable(err error) bool {
 	return false
 }
 
+// Refused reports whether an error is a definite answer about a stored value: it is plaintext, was altered or moved, or its
+// key is disabled or destroyed. A key that the keyset does not list is not definite, because another process may have loaded
+// it first. With WithMissOnOpenFailure, atomic operations treat exactly these values as absent.
+func Refused(err error) bool {
+	return box.Final(err) || errors.Is(err, ErrNotSealed) && !errors.Is(err, ErrKeyServiceUnavailable)
+}
+
 // nameError is the error of an invalid key.
 type nameError struct {
 	text  string

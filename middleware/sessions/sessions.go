@@ -88,8 +88,10 @@ func (s *Store) checkTags() error {
 }
 
 // FindCtx returns the session under a token in its encoded form. It reports false for a token that is unknown,
-// malformed or too long, for a session past one of its ends, and for a value that was altered, moved or planted. The
-// error comes from the backing store or the key service, or names a key that this process does not have.
+// malformed or too long, for a session past one of its ends, for a value that was altered, moved or planted, and for one
+// whose key is disabled or destroyed. The
+// error comes from the backing store or the key service, or names a key that this process does not have, also with
+// middleware.WithMissOnOpenFailure: such a session may be sound, and its user must not be logged out.
 //
 // With WithIdleTimeout, FindCtx moves the idle end. If only that fails, FindCtx still returns the
 // session.
@@ -119,10 +121,11 @@ func (s *Store) FindCtx(ctx context.Context, token string) (encoded []byte, foun
 
 // sessionIn returns the session in what Get returned.
 func sessionIn(value any, err error) (r record, found bool, _ error) {
-	if err != nil {
-		if errors.Is(err, store.NotFound{}) || refused(err) {
-			return record{}, false, nil
-		}
+	switch {
+	case err == nil:
+	case middleware.Refused(err), errors.Is(err, store.NotFound{}) && !perhapsSound(err):
+		return record{}, false, nil
+	default:
 		return record{}, false, err
 	}
 	b, ok := value.([]byte)
@@ -135,13 +138,10 @@ func sessionIn(value any, err error) (r record, found bool, _ error) {
 	return r, true, nil
 }
 
-// refused reports whether a value can never be a session. The middleware counts and logs it. A value under a key that
-// this process does not have may be a session of another process.
-func refused(err error) bool {
-	if errors.Is(err, middleware.ErrUnknownKey) || errors.Is(err, middleware.ErrTooManyDataKeys) || errors.Is(err, middleware.ErrKeyServiceUnavailable) {
-		return false
-	}
-	return errors.Is(err, middleware.ErrUnauthentic) || errors.Is(err, middleware.ErrNotSealed)
+// perhapsSound reports whether a value that did not open may be a session of another process: it is under a key that this
+// process does not have, or the key was not asked. With WithMissOnOpenFailure such an error is a store.NotFound, too.
+func perhapsSound(err error) bool {
+	return errors.Is(err, middleware.ErrUnknownKey) || errors.Is(err, middleware.ErrTooManyDataKeys) || errors.Is(err, middleware.ErrKeyServiceUnavailable)
 }
 
 // CommitCtx stores a session under a token until expiry, the absolute end. It
@@ -175,7 +175,7 @@ func (s *Store) Replace(ctx context.Context, token string, encoded []byte, expir
 		return false, failed("replace", err)
 	}
 	replaced, err := s.sealed.SetIfExists(ctx, token, record{expiry, encoded}.appendTo(nil), options)
-	if refused(err) {
+	if middleware.Refused(err) {
 		return false, nil
 	}
 	return replaced, failed("replace", err)

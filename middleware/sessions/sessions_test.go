@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/keyset"
 
 	"github.com/sealcache/sealcache/internal/leaktest"
 	"github.com/sealcache/sealcache/internal/redistest"
@@ -333,4 +334,38 @@ func TestReplace(t *testing.T) {
 	}
 	_, err = s.Replace(ctx, "", []byte("bob"), end)
 	require.ErrorContains(t, err, "sessions: replace: the token is empty")
+}
+
+// A session under a disabled key has ended. One under a key that this process does not list may be sound: it is an error,
+// also with WithMissOnOpenFailure, so that no user is logged out because this process is late.
+func TestSessionsUnderOtherKeys(t *testing.T) {
+	t.Parallel()
+	both, old, _ := sealtest.Rotated(t, sealtest.Handle(t))
+	m := keyset.NewManagerFromHandle(both)
+	require.NoError(t, m.SetPrimary(old))
+	before, err := m.Handle()
+	require.NoError(t, err)
+	m = keyset.NewManagerFromHandle(both)
+	require.NoError(t, m.Disable(old))
+	disabled, err := m.Handle()
+	require.NoError(t, err)
+	backing, names := memory(t), sealtest.PRF(t, 1)
+	under := func(h *keyset.Handle, opts ...middleware.Option) *sessions.Store {
+		opts = append(opts, middleware.WithNamespace("sessions"), middleware.WithOneWayKeys(names), middleware.WithLogger(sealtest.Quiet()))
+		s, err := middleware.New(backing, sealtest.EnvelopeOf(t, sealtest.KeyringOf(t, h)), opts...)
+		require.NoError(t, err)
+		return open(t, s)
+	}
+	require.NoError(t, under(before).Commit("token", []byte("x"), time.Now().Add(time.Hour)))
+	for name, opts := range map[string][]middleware.Option{"strict": nil, "lenient": {middleware.WithMissOnOpenFailure()}} {
+		_, found, err := under(disabled, opts...).Find("token")
+		require.NoError(t, err, name)
+		require.False(t, found, name)
+		replaced, err := under(disabled, opts...).Replace(t.Context(), "token", nil, time.Now().Add(time.Hour))
+		require.NoError(t, err, name)
+		require.False(t, replaced, name)
+		_, found, err = under(sealtest.Handle(t), opts...).Find("token")
+		require.ErrorIs(t, err, middleware.ErrUnknownKey, name)
+		require.False(t, found, name)
+	}
 }
