@@ -33,6 +33,7 @@ type evidenceRun struct {
 	config       string
 	audits       []string
 	certificates []string
+	maxAge       time.Duration // of an audit; 0 for any
 	report       string
 	markdown     string
 	json, check  bool
@@ -46,6 +47,7 @@ func (e *evidenceRun) declare(f *flags) {
 	f.wrapContext(&e.context, &e.contextState)
 	f.StringVar(&e.config, "config", "", "`FILE` with the application's settings in YAML, or env for the SEALCACHE_ variables: their caches and keysets are reported")
 	f.StringArrayVar(&e.audits, "audit", nil, "`FILE` that \"sealcache audit --report FILE\" wrote; may be repeated")
+	f.DurationVar(&e.maxAge, "max-audit-age", 24*time.Hour, "report an audit as a finding if it began longer ago than this `DURATION`; 0 for any age")
 	f.StringArrayVar(&e.certificates, "certificate", nil, "`FILE` with what \"sealcache keys destroy\" printed; may be repeated")
 	f.StringVar(&e.report, "report", "", "write the report as JSON to this `FILE`, too")
 	f.StringVar(&e.markdown, "markdown", "", "write the report as Markdown to this `FILE`, too")
@@ -96,6 +98,9 @@ func fips() fipsEvidence {
 }
 
 func (e *evidenceRun) run(ctx context.Context, p *program, f *flags) (int, error) {
+	if e.maxAge < 0 {
+		return 0, wrong("--max-audit-age is negative (0 is any age)")
+	}
 	if err := errors.Join(writable("report", e.report), writable("markdown", e.markdown)); err != nil {
 		return 0, err
 	}
@@ -121,7 +126,7 @@ func (e *evidenceRun) run(ctx context.Context, p *program, f *flags) (int, error
 	if err := e.files(r); err != nil {
 		return 0, err
 	}
-	r.find()
+	r.find(e.maxAge)
 	if err := e.write(p, r); err != nil {
 		return 0, err
 	}

@@ -12,8 +12,9 @@ func (r *evidence) found(format string, a ...any) {
 	r.Findings = append(r.Findings, fmt.Sprintf(format, a...))
 }
 
-// find lists the facts that an auditor will ask about, and the parts that were not examined.
-func (r *evidence) find() {
+// find lists the facts that an auditor will ask about, and the parts that were not examined. Audits that are older than maxAge
+// are such facts, unless maxAge is 0.
+func (r *evidence) find(maxAge time.Duration) {
 	for _, k := range r.KEKs {
 		r.findInContexts(k.Contexts)
 	}
@@ -35,6 +36,7 @@ func (r *evidence) find() {
 	}
 	for _, a := range r.Audits {
 		r.findInAudit(a)
+		r.findAge(a, maxAge)
 	}
 	for _, c := range r.Certificates {
 		if c.Audit == nil {
@@ -104,5 +106,18 @@ func (r *evidence) findInAudit(a auditEvidence) {
 	}
 	if a.Total.Unreadable.Values > 0 {
 		r.found("audit %s: %d values do not open", a.File, a.Total.Unreadable.Values)
+	}
+}
+
+// findAge reports an audit that says nothing about the present. An audit that a certificate names says what it has to about the
+// time when the key was destroyed.
+func (r *evidence) findAge(a auditEvidence, most time.Duration) {
+	const clocks = 5 * time.Minute // between two machines
+	destroyed := slices.ContainsFunc(r.Certificates, func(c destroyEvidence) bool { return c.Audit != nil && c.Audit.SHA256 == a.SHA256 })
+	switch age := r.Made.Sub(a.Started); {
+	case age < -clocks:
+		r.found("audit %s: it began after this report was made (check the clocks)", a.File)
+	case most > 0 && age > most && !destroyed:
+		r.found("audit %s: it began %v ago, which is more than %v (run it again)", a.File, age.Round(time.Minute), most)
 	}
 }

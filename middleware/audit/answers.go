@@ -237,11 +237,13 @@ func idsOf(keys []aead.KeyInfo) string {
 
 // keyDoubts are about values that may be sealed under any key.
 func (r *Report) keyDoubts(keys []aead.KeyInfo) []string {
-	var held, unnamed, outside int64
+	var held, uncounted, unnamed, outside int64
 	for _, k := range r.Keys {
 		switch {
 		case !k.Named && k.Key == heldLabel:
 			held += k.Values
+		case !k.Named && k.Key == moreKeysLabel:
+			uncounted += k.Values
 		case !k.Named:
 			unnamed += k.Values
 		case keys != nil && !slices.ContainsFunc(keys, func(i aead.KeyInfo) bool { return i.ID == k.ID && i.Prefix == "TINK" }):
@@ -251,6 +253,7 @@ func (r *Report) keyDoubts(keys []aead.KeyInfo) []string {
 	}
 	var doubts notes
 	doubts.count(held, "tasks hold unreadable group members, perhaps under this key (wait for them or delete them)")
+	doubts.count(uncounted, "values name keys that are not counted separately, perhaps this one (they may be planted; delete them)")
 	doubts.count(unnamed, "values do not name their key, so they may be under this key")
 	doubts.count(outside, "values seem to name keys outside the given keyset (leave out the names of other applications)")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")

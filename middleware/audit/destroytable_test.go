@@ -47,6 +47,7 @@ func TestEachFindingForbidsYes(t *testing.T) {
 		},
 		"Keys: unnamed":   func(r *Report) { r.Keys = append(r.Keys, KeyUse{Key: "unnamed", Amount: some}) },
 		"Keys: held":      func(r *Report) { r.Keys = append(r.Keys, KeyUse{Key: heldLabel, Amount: some}) },
+		"Keys: uncounted": func(r *Report) { r.Keys = append(r.Keys, KeyUse{Key: moreKeysLabel, Amount: some}) },
 		"Keys: outside":   func(r *Report) { r.Keys = append(r.Keys, KeyUse{Key: "key 19", ID: 19, Named: true, Amount: some}) },
 		"Jobs: payloads":  func(r *Report) { r.Jobs.Payloads.UnknownFormat = some },
 		"Jobs: results":   func(r *Report) { r.Jobs.Results.UnknownFormat = some },
@@ -94,4 +95,30 @@ func TestEachFindingForbidsYes(t *testing.T) {
 	}
 	_, why = good().MayDestroy(4711, conditions)
 	require.Contains(t, why[0], "the given keyset has no key")
+}
+
+// Ids that an attacker has planted take bounded memory, and hide no key from MayDestroy.
+func TestKeysAreBounded(t *testing.T) {
+	t.Parallel()
+	var all findings
+	const batches = 3
+	for b := range batches {
+		var batch findings
+		for i := range maxKeys {
+			id := uint32(b*maxKeys + i + 1)
+			batch.key(keyName{named: true, id: id, label: "key"}, 1, false)
+		}
+		all.add(&batch, 0)
+	}
+	require.Len(t, all.keys, maxKeys+1)
+	values := int64(0)
+	r := Report{Complete: true, Seen: 1}
+	for k, u := range all.keys {
+		values += u.Values
+		r.Keys = append(r.Keys, k.use(*u))
+	}
+	require.EqualValues(t, batches*maxKeys, values)
+	answer, why := r.MayDestroy(batches*maxKeys, Conditions{})
+	require.Equal(t, Unknown, answer)
+	require.Contains(t, why, "16384 values name keys that are not counted separately, perhaps this one (they may be planted; delete them)")
 }

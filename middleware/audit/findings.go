@@ -87,12 +87,16 @@ func (f *findings) group(name string) *Tally {
 	return t
 }
 
-// useOf returns the counts of a key. Data keys beyond a bound share one.
+// useOf returns the counts of a key. Keys beyond the bounds share counts, because an attacker can plant any id and any data key.
 func (f *findings) useOf(k keyName) *KeyUse {
 	if f.keys == nil {
 		f.keys = make(map[keyName]*KeyUse)
 	}
-	if _, ok := f.keys[k]; !ok && !k.named && len(f.keys) >= maxUnnamed {
+	switch {
+	case f.keys[k] != nil:
+	case k.named && len(f.keys) >= maxKeys:
+		k = keyName{label: moreKeysLabel}
+	case !k.named && k.label != moreKeysLabel && len(f.keys) >= maxUnnamed:
 		k = keyName{label: "more data keys"}
 	}
 	if f.keys[k] == nil {

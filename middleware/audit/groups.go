@@ -8,13 +8,16 @@ import (
 )
 
 const (
-	// maxGroups and maxUnnamed bound how many groups are counted separately.
+	// maxGroups, maxUnnamed and maxKeys bound how many groups and keys are counted separately. The bound of keys with an id is
+	// higher, so that planted data keys do not hide them.
 	maxGroups  = 4096
 	showGroups = 64
 	minGroup   = 10
 	maxUnnamed = 4096
+	maxKeys    = 2 * maxUnnamed
 
-	otherGroup = "(other)"
+	otherGroup    = "(other)"
+	moreKeysLabel = "more keys"
 )
 
 // shownGroups returns the largest groups, and one of the rest.
