@@ -19,6 +19,9 @@ func TestEveryRival(t *testing.T) {
 		require.Contains(t, stdout.String(), rival)
 	}
 	require.Greater(t, strings.Count(stdout.String(), "\n"), 40)
+	if !strings.Contains(stdout.String(), "skipped") {
+		require.Regexp(t, `262144 B, 1 client +predecessor .* >= 6 (ok|MISSED) `, stdout.String())
+	}
 }
 
 func TestArguments(t *testing.T) {

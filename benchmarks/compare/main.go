@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "%s, %s/%s, %d CPUs, load %s\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), load())
-	fmt.Fprintln(table, "case\tsealcache /\tmedian\tmin..max\tfigures\tstored bytes")
+	fmt.Fprintln(table, "case\tsealcache /\tmedian\tmin..max\tbudget\tfigures\tstored bytes")
 	status := 0
 	for _, measure := range []func() error{
 		func() error { return compareSealing(ctx, e, table) },

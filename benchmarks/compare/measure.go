@@ -43,7 +43,7 @@ func compare(ctx context.Context, e extent, w io.Writer, name string, workers in
 			ratios[round] = rates[0][round] / rates[i][round]
 		}
 		slices.Sort(ratios)
-		fmt.Fprintf(w, "%s\t%s\t%.2fx\t%.2f..%.2f\t%.0f/s / %.0f/s\t%d / %d\n", name, ways[i].name, median(ratios), ratios[0], ratios[len(ratios)-1],
+		fmt.Fprintf(w, "%s\t%s\t%.2fx\t%.2f..%.2f\t\t%.0f/s / %.0f/s\t%d / %d\n", name, ways[i].name, median(ratios), ratios[0], ratios[len(ratios)-1],
 			median(rates[0]), median(rates[i]), ways[0].stored, ways[i].stored)
 	}
 	return nil

@@ -87,11 +87,25 @@ func comparePredecessor(ctx context.Context, e extent, python string, w io.Write
 				}
 				rates = append(rates, perSecond)
 			}
-			fmt.Fprintf(w, "%s %d B, 1 client\tpredecessor (Python)\t%.2fx\t\t%.0f/s / %.0f/s\t%d / %d\n", op.name, theirs.Size,
-				median(rates)/op.theirs, median(rates), op.theirs, stored, theirs.Stored)
+			ratio := median(rates) / op.theirs
+			fmt.Fprintf(w, "%s %d B, 1 client\tpredecessor (Python)\t%.2fx\t\t%s\t%.0f/s / %.0f/s\t%d / %d\n", op.name, theirs.Size,
+				ratio, budget(theirs.Size, ratio), median(rates), op.theirs, stored, theirs.Stored)
 		}
 	}
 	return nil
+}
+
+// budget returns the least ratio to the predecessor's throughput, and whether it holds.
+func budget(size int, ratio float64) string {
+	least := 4.0
+	if size > 1<<10 {
+		least = 6
+	}
+	verdict := "ok"
+	if ratio < least {
+		verdict = "MISSED"
+	}
+	return fmt.Sprintf(">= %.0f %s", least, verdict)
 }
 
 func lastLine(out []byte) string {
