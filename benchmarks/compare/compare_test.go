@@ -20,6 +20,7 @@ func TestEveryRival(t *testing.T) {
 	}
 	require.Greater(t, strings.Count(stdout.String(), "\n"), 40)
 	if !strings.Contains(stdout.String(), "skipped") {
+		require.Contains(t, stdout.String(), "django-rq")
 		require.Regexp(t, `262144 B, 1 client +predecessor .* >= 6 (ok|MISSED) `, stdout.String())
 	}
 }

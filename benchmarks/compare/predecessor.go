@@ -11,9 +11,15 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
 
+	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/middleware/jobs"
+	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
 // expiry is the expiration of entries in stores that need one.
@@ -28,6 +34,9 @@ type predecessorResult struct {
 	Set    float64 `json:"set"` // operations per second
 	Get    float64 `json:"get"`
 	Stored int     `json:"stored"`
+
+	Enqueue float64 `json:"enqueue"` // jobs per second; 0 without django-rq
+	Job     int     `json:"job"`     // memory of one in Redis
 }
 
 // comparePredecessor runs the approach of django-secure-redis, Fernet in a serializer of django-redis, with one client, and
@@ -91,8 +100,66 @@ func comparePredecessor(ctx context.Context, e extent, python string, w io.Write
 			fmt.Fprintf(w, "%s %d B, 1 client\tpredecessor (Python)\t%.2fx\t\t%s\t%.0f/s / %.0f/s\t%d / %d\n", op.name, theirs.Size,
 				ratio, budget(theirs.Size, ratio), median(rates), op.theirs, stored, theirs.Stored)
 		}
+		if err := compareEnqueue(ctx, e, server, theirs, w); err != nil {
+			return fmt.Errorf("jobs of the predecessor: %w", err)
+		}
 	}
 	return nil
+}
+
+// compareEnqueue enqueues sealed jobs on asynq with one client. Bytes are the memory of a job's hash in Redis.
+func compareEnqueue(ctx context.Context, e extent, server *redistest.Server, theirs predecessorResult, w io.Writer) error {
+	if theirs.Enqueue == 0 {
+		_, err := fmt.Fprintf(w, "enqueue %d B\tskipped: there is no django-rq\n", theirs.Size)
+		return err
+	}
+	handle, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
+	if err != nil {
+		return err
+	}
+	keyring, err := aead.NewKeyring(handle)
+	if err != nil {
+		return err
+	}
+	defer keyring.Close()
+	encryptor, err := jobs.NewEncryptor(keyring)
+	if err != nil {
+		return err
+	}
+	o := server.ClientOptions()
+	o.DB = 2
+	rdb := redis.NewClient(o)
+	defer rdb.Close()
+	client, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(rdb), encryptor)
+	if err != nil {
+		return err
+	}
+	task := asynq.NewTask("work", random(theirs.Size))
+	var rates []float64
+	for range e.rounds {
+		perSecond, err := slice(ctx, e.slice, 1, way{do: func(ctx context.Context, _, _ int) error {
+			_, err := client.EnqueueContext(ctx, task)
+			return err
+		}})
+		if err != nil {
+			return err
+		}
+		if err := rdb.FlushDB(ctx).Err(); err != nil {
+			return err
+		}
+		rates = append(rates, perSecond)
+	}
+	info, err := client.EnqueueContext(ctx, task)
+	if err != nil {
+		return err
+	}
+	used, err := rdb.MemoryUsage(ctx, "asynq:{"+info.Queue+"}:t:"+info.ID, 0).Result()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "enqueue %d B, 1 client\tpredecessor (Python, django-rq)\t%.2fx\t\t\t%.0f/s / %.0f/s\t%d / %d\n", theirs.Size,
+		median(rates)/theirs.Enqueue, median(rates), theirs.Enqueue, used, theirs.Job)
+	return err
 }
 
 // budget returns the least ratio to the predecessor's throughput, and whether it holds.

@@ -1,6 +1,8 @@
-"""Sets and gets random bytes through django-redis with a serializer that encrypts with Fernet, as django-secure-redis does.
+"""Sets and gets random bytes through django-redis with a serializer that encrypts with Fernet, as django-secure-redis does, and
+enqueues jobs with django-rq whose arguments are encrypted in the same way.
 
-Arguments: the server's address, seconds for each figure, sizes in bytes. Prints one line of JSON for each size."""
+Arguments: the server's address, seconds for each figure, sizes in bytes. Prints one line of JSON for each size. Without
+django-rq, "enqueue" is 0."""
 import json
 import os
 import pickle
@@ -24,7 +26,9 @@ class SecureSerializer(BaseSerializer):
 
 sys.modules["secure_serializer"] = sys.modules["__main__"]
 address, seconds = sys.argv[1], float(sys.argv[2])
+host, port = address.rsplit(":", 1)
 settings.configure(
+    RQ_QUEUES={"default": {"HOST": host, "PORT": int(port), "DB": 1}},
     CACHES={
         "default": {
             "BACKEND": "django_redis.cache.RedisCache",
@@ -37,6 +41,11 @@ settings.configure(
 import redis  # noqa: E402
 from django.core.cache import cache  # noqa: E402
 
+try:
+    import django_rq
+except ImportError:
+    django_rq = None
+
 
 def rate(operation):
     operation()
@@ -47,11 +56,20 @@ def rate(operation):
     return max(count, 1) / (time.perf_counter() - begin)
 
 
+def enqueue(value):
+    return django_rq.get_queue("default").enqueue("secure_serializer.work", FERNET.encrypt(pickle.dumps(((value,), {}), -1)))
+
+
 for size in map(int, sys.argv[3:]):
     value = os.urandom(size)
     result = {"size": size, "set": rate(lambda: cache.set("key", value, 3600))}
     assert cache.get("key") == value
     result["get"] = rate(lambda: cache.get("key"))
-    host, port = address.rsplit(":", 1)
     result["stored"] = redis.Redis(host, int(port)).strlen(cache.make_key("key"))
+    result["enqueue"] = result["job"] = 0
+    if django_rq:
+        result["enqueue"] = rate(lambda: enqueue(value))
+        jobs = redis.Redis(host, int(port), db=1)
+        result["job"] = jobs.memory_usage(enqueue(value).key, samples=0)
+        jobs.flushdb()
     print(json.dumps(result), flush=True)
