@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/compress"
 	"github.com/sealcache/sealcache/middleware/internal/reload"
@@ -110,13 +112,20 @@ func (e *Encryptor) seal(ctx context.Context, dst []byte, m Meta, payload []byte
 func (e *Encryptor) Open(ctx context.Context, m Meta, sealed []byte) ([]byte, error) {
 	began := e.reload.Now()
 	payload, err := e.open(ctx, m, sealed)
-	if err != nil && errors.Is(err, ErrUnknownKey) && !Permanent(err) {
+	if err != nil && errors.Is(err, ErrUnknownKey) && !destroyed(err) {
 		if answer, _ := e.reload.Run(ctx, began); answer.Again {
 			payload, err = e.open(ctx, m, sealed)
 		}
 	}
 	e.tel.count(ctx, "open", m.Kind, err)
 	return payload, err
+}
+
+// destroyed reports whether the keyset lists a key as destroyed. No reload brings it back. A disabled one may have been
+// enabled again.
+func destroyed(err error) bool {
+	var k *aead.KeyError
+	return errors.As(err, &k) && k.Status == keyset.Destroyed
 }
 
 func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, error) {

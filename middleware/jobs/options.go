@@ -126,7 +126,8 @@ func WithOptionalBinding(b Binding) Option {
 }
 
 // WithReload sets the function that Open calls when a value was sealed under a key
-// that the keyset does not list, because another process may have loaded it first.
+// that the keyset does not list, because another process may have loaded it first, or
+// that it lists as disabled, because the key may have been enabled again.
 // Open calls it at most once in ten seconds and never twice at a time, and then tries
 // once more. The default is the AEAD's own method Reload. An Envelope has none: give
 // it the Reload of the Keyring that is its KEK.

@@ -125,19 +125,41 @@ func TestReloadOfOthersCounts(t *testing.T) {
 	})
 }
 
-func TestKeysThatWereTakenAwayAreNotReloaded(t *testing.T) {
+func TestDestroyedKeysAreNotReloaded(t *testing.T) {
 	t.Parallel()
-	for _, status := range []keyset.KeyStatus{keyset.Disabled, keyset.Destroyed} {
-		l := &late{status: status}
-		e, err := jobs.NewEncryptor(l)
-		require.NoError(t, err)
-		sealed, err := e.Seal(t.Context(), meta, []byte("payload"))
-		require.NoError(t, err)
-		_, err = e.Open(t.Context(), meta, sealed)
-		require.ErrorIs(t, err, jobs.ErrUnknownKey)
-		require.True(t, jobs.Permanent(err))
-		require.Zero(t, l.reloads.Load())
-	}
+	l := &late{status: keyset.Destroyed}
+	e, err := jobs.NewEncryptor(l)
+	require.NoError(t, err)
+	sealed, err := e.Seal(t.Context(), meta, []byte("payload"))
+	require.NoError(t, err)
+	_, err = e.Open(t.Context(), meta, sealed)
+	require.ErrorIs(t, err, jobs.ErrUnknownKey)
+	require.True(t, jobs.Permanent(err))
+	require.Zero(t, l.reloads.Load())
+}
+
+// A key that this worker has loaded as disabled was enabled again. A job under it must not be archived.
+func TestDisabledKeysAreReloadedOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, useless := range []bool{false, true} {
+			l := &late{status: keyset.Disabled, useless: useless}
+			e, err := jobs.NewEncryptor(l)
+			require.NoError(t, err)
+			sealed, err := e.Seal(t.Context(), meta, []byte("payload"))
+			require.NoError(t, err)
+			for range 2 {
+				_, err = e.Open(t.Context(), meta, sealed)
+				if useless {
+					require.ErrorIs(t, err, jobs.ErrUnknownKey)
+					require.True(t, jobs.Permanent(err))
+				} else {
+					require.NoError(t, err)
+				}
+			}
+			require.EqualValues(t, 1, l.reloads.Load())
+		}
+	})
 }
 
 // During a move from one AEAD to another, a worker of one kind gets jobs of the other. It reloads, tries again later,

@@ -174,7 +174,12 @@ func (s *Store) Replace(ctx context.Context, token string, encoded []byte, expir
 	if err != nil {
 		return false, failed("replace", err)
 	}
-	replaced, err := s.sealed.SetIfExists(ctx, token, record{expiry, encoded}.appendTo(nil), options)
+	m := recordMemory()
+	m.bytes = record{expiry, encoded}.appendTo(m.bytes)
+	replaced, err := s.sealed.SetIfExists(ctx, token, m.bytes, options)
+	if err == nil {
+		m.free()
+	}
 	if middleware.Refused(err) {
 		return false, nil
 	}
