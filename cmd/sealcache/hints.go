@@ -20,6 +20,7 @@ func settingNames() []string {
 		"the entry of Proof", "the entry of --proof",
 		"Proof does not", "--proof does not",
 		"make another key primary first", "\"sealcache keys promote\" makes another key primary",
+		"use its master or Sentinel", "use its master or redis+sentinel://...",
 		"redis+cluster://, redis.NewClusterClient", "--redis redis+cluster://...",
 		"From: ", "--namespace: ",
 		"To: ", "--to-namespace: ",

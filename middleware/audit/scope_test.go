@@ -228,8 +228,10 @@ func TestAuditOfAReplica(t *testing.T) {
 	began := time.Now()
 	_, err := audit.Run(ctx, rdb, audit.Config{})
 	require.ErrorContains(t, err, "is a replica")
+	require.ErrorIs(t, err, audit.ErrConfig)
 	_, err = unproven(ctx, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: a})
 	require.ErrorContains(t, err, "is a replica")
+	require.ErrorIs(t, err, migrate.ErrConfig)
 	require.Less(t, time.Since(began), 10*time.Second, "it does not go away by waiting")
 
 	answer, why, r := plaintextAnswer(t, rdb, audit.Config{Replica: true})

@@ -114,14 +114,23 @@ func (s *Servers) masters(ctx context.Context) ([]master, layout, error) {
 	return all, layoutOf(views), nil
 }
 
+// ErrReplica reports that a client for a single node is connected to a replica. It is an ErrUnsuitable.
+var ErrReplica = fmt.Errorf("%w: the server is a replica, which may lack entries (use its master or Sentinel)", ErrUnsuitable)
+
 // Check returns an error if the server of a client for a single node cannot be scanned.
 func (s *Servers) Check(ctx context.Context) error {
 	if s.cluster != nil {
 		return nil
 	}
 	_, err := s.RunID(ctx, s.Client)
+	if errors.Is(err, errReplica) && !slices.Contains(s.Addresses(), sentinelAddress) { // Sentinel finds the master in a moment
+		return ErrReplica
+	}
 	return err
 }
+
+// sentinelAddress is what go-redis calls the address of a client of Sentinel.
+const sentinelAddress = "FailoverClient"
 
 // EachMaster calls f for each master, one after the other.
 func (s *Servers) EachMaster(ctx context.Context, f func(ctx context.Context, node redis.Cmdable) error) error {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/aead"
@@ -126,25 +127,49 @@ func TestQueuesWithoutServerAreLogged(t *testing.T) {
 		servers, err := b.inspector.Servers()
 		return err == nil && len(servers) == 1
 	})
+	stoppedServer(t, b, "served", "halted")
 	c, err := asynqjobs.NewClient(b.plain, b.e, asynqjobs.WithLogger(logger), asynqjobs.WithQueueCheck(b.inspector), asynqjobs.WithQueueCheckGrace(10*time.Millisecond))
 	require.NoError(t, err)
 	job := asynqjobs.Define[int]("t", asynq.Queue("unserved"))
+	_, err = job.Delay(t.Context(), c, 1, asynq.Queue("halted"))
+	require.NoError(t, err)
 	for range 3 {
 		_, err := job.Delay(t.Context(), c, 1)
 		require.NoError(t, err)
 		_, err = job.Delay(t.Context(), c, 1, asynq.Queue("served"))
 		require.NoError(t, err)
 	}
-	eventually(t, "logged", patience, func() bool { return text() != "" })
+	eventually(t, "logged", patience, func() bool { return strings.Count(text(), "level=ERROR") >= 2 })
 	require.NoError(t, c.Close())
-	require.Equal(t, 1, strings.Count(text(), "level=ERROR"), text())
+	require.Equal(t, 2, strings.Count(text(), "level=ERROR"), text())
 	require.Contains(t, text(), "queue=unserved")
+	require.Contains(t, text(), "queue=halted", "a server that does not fetch tasks serves nothing")
 
 	// Close does not wait for the grace.
 	c = newClient(t, b.conn, b.e, asynqjobs.WithQueueCheck(b.inspector), asynqjobs.WithQueueCheckGrace(time.Hour))
 	_, err = job.Delay(t.Context(), c, 1)
 	require.NoError(t, err)
 	require.NoError(t, c.Close())
+}
+
+// stoppedServer registers a copy of the only server, with another queue, that has stopped to fetch tasks. Each text is replaced
+// by one of the same length, so that the encoding stays valid.
+func stoppedServer(t *testing.T, b *bench, queue, other string) {
+	t.Helper()
+	require.Len(t, other, len(queue))
+	const servers = "asynq:servers"
+	rdb, ctx := b.rdb, t.Context()
+	names := rdb.ZRange(ctx, servers, 0, -1).Val()
+	require.Len(t, names, 1)
+	info, err := rdb.Get(ctx, names[0]).Bytes()
+	require.NoError(t, err)
+	id := strings.TrimSuffix(names[0][strings.LastIndexByte(names[0], ':')+1:], "}")
+	info = []byte(strings.NewReplacer(queue, other, "active", "closed", id, strings.Repeat("0", len(id))).Replace(string(info)))
+	require.NoError(t, rdb.Set(ctx, "asynq:servers:{stopped}", info, time.Hour).Err())
+	require.NoError(t, rdb.ZAdd(ctx, servers, redis.Z{Score: float64(time.Now().Add(time.Hour).Unix()), Member: "asynq:servers:{stopped}"}).Err())
+	all, err := b.inspector.Servers()
+	require.NoError(t, err)
+	require.Len(t, all, 2)
 }
 
 // A job is never archived because its key could not be asked about, also if it has no try left.
