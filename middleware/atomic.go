@@ -222,8 +222,8 @@ func (s *Store) modify(ctx context.Context, key any, options []store.Option, cha
 			return false, err
 		}
 		if e.refused != nil {
-			replaced, _, err := s.replaceEntry(ctx, e, value, plan)
-			return replaced, err
+			created, _, err := s.createOver(ctx, e, value, plan)
+			return created, err
 		}
 		created, _, err := s.createAt(ctx, e.at, value, plan)
 		return created, err
@@ -295,17 +295,23 @@ func (s *Store) swapEntry(ctx context.Context, e entry, value any) (bool, error)
 	return done, s.backingError(err)
 }
 
-// replaceEntry creates an entry in place of one that counts as absent. Its results are those of createAt.
-func (s *Store) replaceEntry(ctx context.Context, e entry, value any, plan writePlan) (written, taken bool, err error) {
-	replacement, err := s.replacement(ctx, e.at, value, s.endOf(plan.ttl), plan.tags)
+// replaceEntry replaces an entry with the expiry and the tags of plan. It returns the new bytes.
+func (s *Store) replaceEntry(ctx context.Context, e entry, value any, plan writePlan) (replacement []byte, written bool, err error) {
+	replacement, err = s.replacement(ctx, e.at, value, s.endOf(plan.ttl), plan.tags)
 	if err != nil {
-		return false, false, err
+		return nil, false, err
 	}
 	written, err = s.can.atomic.CompareAndSet(ctx, e.at.stored, e.stored, e.tail(), replacement, plan.options...)
+	return replacement, written, s.backingError(err)
+}
+
+// createOver creates an entry in place of one that counts as absent. Its results are those of createAt.
+func (s *Store) createOver(ctx context.Context, e entry, value any, plan writePlan) (written, taken bool, err error) {
+	created, written, err := s.replaceEntry(ctx, e, value, plan)
 	if err != nil || !written || s.prfKeys() == 1 {
-		return written, false, s.backingError(err)
+		return written, false, err
 	}
-	return s.lookAgain(ctx, e.at, replacement)
+	return s.lookAgain(ctx, e.at, created)
 }
 
 // replacement returns the bytes of a value that is swapped in.

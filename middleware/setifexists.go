@@ -28,7 +28,7 @@ func (s *Store) setIfExists(ctx context.Context, key, value any, options []store
 		if err != nil || !e.found {
 			return true, err
 		}
-		written, _, err = s.replaceEntry(ctx, e, value, plan)
+		_, written, err = s.replaceEntry(ctx, e, value, plan)
 		return written, err
 	})
 	return written, err

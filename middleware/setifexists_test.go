@@ -82,3 +82,19 @@ func TestSetIfExistsUnderAnyPRFKey(t *testing.T) {
 		}
 	}
 }
+
+// A refused entry under another PRF key does not take the entry with it.
+func TestSetIfExistsBesideARefusedEntry(t *testing.T) {
+	t.Parallel()
+	for at := range 2 {
+		r := newRotating(t, 2)
+		r.set(t, at, "k", "v")
+		r.plant(t, 1-at, "k")
+		written, err := r.lenient(t, 1).SetIfExists(t.Context(), "k", "new")
+		require.NoError(t, err)
+		require.True(t, written)
+		got, err := r.lenient(t, 0).Get(t.Context(), "k")
+		require.NoError(t, err)
+		require.Equal(t, "new", got)
+	}
+}

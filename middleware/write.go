@@ -278,7 +278,7 @@ func (s *Store) replaceRefused(ctx context.Context, a address, value any, plan w
 	case s.swapper == nil:
 		return false, false, s.unsupported("replace an unreadable or expired value atomically")
 	case s.can.atomic != nil:
-		return s.replaceEntry(ctx, *refused, value, plan)
+		return s.createOver(ctx, *refused, value, plan)
 	default:
 		written, err = s.swap(ctx, a, refused.stored, value, plan)
 		return written, false, err
