@@ -16,10 +16,10 @@ var (
 	// definite: opening the same bytes again gives it again.
 	ErrUnauthentic = errors.New("aead: ciphertext does not authenticate: altered, moved, or sealed under another key")
 
-	// ErrUnknownKey means that a ciphertext was sealed under a key that is not available: it names a key that the keyset does
-	// not hold or does not allow to be used, or it has the form of another AEAD. A Keyring returns a *KeyError for the former.
-	// If the keyset was changed, reload it: another process may have loaded the new one first.
-	ErrUnknownKey = errors.New("aead: ciphertext was sealed under a key that is not available in the keyset")
+	// ErrUnknownKey means that a ciphertext was sealed under a key that is not available. Either it names a key that the
+	// keyset does not hold, or that is disabled or destroyed: a Keyring then returns a *KeyError. Or it has the format of
+	// another AEAD. If the keyset was changed, reload it: another process may have loaded the new one first.
+	ErrUnknownKey = errors.New("aead: ciphertext was sealed under a key that this process does not have or may not use")
 
 	// ErrKeyServiceUnavailable means that a data key could not be wrapped or unwrapped, and that the key-encryption key did not
 	// refuse it: an outage, a timeout, missing permissions, an answer that is not a data key. The value may be sound. Try
@@ -29,7 +29,7 @@ var (
 	// ErrTooManyDataKeys means that an unknown data key was turned away. Too many data keys wait for the key service, or too
 	// many were unwrapped under which no value opened. This is the sign of planted values. It is neither an outage nor a refusal:
 	// a later attempt may open the value.
-	ErrTooManyDataKeys = errors.New("aead: open: too many unknown data keys wait for the key service")
+	ErrTooManyDataKeys = errors.New("aead: open: too many unknown data keys wait for the key service (try again later)")
 
 	// ErrKeyExhausted means that a key has sealed as many messages as is safe with random 96-bit nonces (2^32, NIST SP
 	// 800-38D). Make a new primary key, or use an Envelope, which makes its own.
@@ -44,7 +44,7 @@ var (
 
 // errOtherForm is the refusal of a ciphertext that another AEAD may have written, such as an Envelope before a Keyring took
 // its place. It is allocated once, so that planted values cause no extra work.
-var errOtherForm = fmt.Errorf("%w: the ciphertext is not in the form that this key writes", ErrUnknownKey)
+var errOtherForm = fmt.Errorf("%w: it has the format of another kind of key, such as an Envelope instead of a Keyring", ErrUnknownKey)
 
 // leastCiphertext is the length of an authentication tag. No AEAD writes fewer bytes, so shorter ones were cut.
 const leastCiphertext = 16

@@ -106,7 +106,7 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 		return nil, kekError("opening the keyset", spy.err)
 	}
 	if err != nil {
-		return nil, errors.New("aead: the keyset opened, but does not hold a valid Tink keyset")
+		return nil, errors.New("aead: the keyset was decrypted, but its content is not a valid Tink keyset")
 	}
 	return handle, nil
 }

@@ -70,7 +70,7 @@ func SealKeyTimes(h *keyset.Handle, times []KeyTimes) ([]byte, error) {
 func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 	var f keyTimesFile
 	if len(data) > MaxKeysetBytes {
-		return nil, fmt.Errorf("aead: key times: more than %d bytes", MaxKeysetBytes)
+		return nil, fmt.Errorf("aead: key times: the file has more than %d bytes", MaxKeysetBytes)
 	}
 	if err := json.Unmarshal(data, &f); err != nil || f.Schema != keyTimesSchema || len(f.Keys) == 0 {
 		return nil, errors.New("aead: key times: unknown file format (a newer release may read it)")

@@ -111,7 +111,7 @@ func keyedHMAC(k key.Key) hash.Cloner {
 	return keyed
 }
 
-var errLongPRF = errors.New("aead: PRF: more bytes asked for than the HMAC has")
+var errLongPRF = errors.New("aead: PRF: more bytes are asked for than the HMAC key returns")
 
 // AppendPRF appends the first outputLength bytes of the HMAC of input to dst.
 func (p *hmacPRF) AppendPRF(dst, input []byte, outputLength uint32) ([]byte, error) {

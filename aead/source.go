@@ -204,7 +204,7 @@ func (e envSource) Load(ctx context.Context) ([]byte, error) {
 	}
 	value, ok := os.LookupEnv(string(e))
 	if !ok || value == "" {
-		return nil, fmt.Errorf("aead: keyset variable%s is not set", e.quoted())
+		return nil, fmt.Errorf("aead: keyset variable%s is empty or not set", e.quoted())
 	}
 	data := bytes.TrimSpace([]byte(value))
 	if cleartext.IsJSON(data) {

@@ -51,7 +51,7 @@ func WithTenants(open func(ctx context.Context, id string) (tink.AEADWithContext
 func WithTenantKEKs(template string, openers ...KEKOpener) EnvelopeOption {
 	return envelopeOption(func(c *envelopeConfig) error {
 		if !strings.Contains(template, tenantPlaceholder) {
-			return errors.New("aead: WithTenantKEKs: the template does not contain {tenant}")
+			return errors.New("aead: WithTenantKEKs: the URI does not contain {tenant}")
 		}
 		return c.setTenants(func(ctx context.Context, id string) (tink.AEADWithContext, error) {
 			return OpenKEK(ctx, strings.ReplaceAll(template, tenantPlaceholder, id), openers...)

@@ -97,8 +97,14 @@ func checkWrapContext(context map[string]string) error {
 	if _, ok := context[tenantContextName]; ok {
 		return fmt.Errorf("the name %q is reserved for Envelope.Tenant", tenantContextName)
 	}
+	for name := range context {
+		if reservedWrapName(name) {
+			return fmt.Errorf("the name %q and all names that begin with %q are reserved", nameOfTinkOnAWSKMS, reservedForAWS)
+		}
+	}
 	if !validWrapContext(context) {
-		return errors.New("a name or a value has a length or a character that is not allowed, or a name is reserved")
+		return fmt.Errorf("allowed are 1 to %d letters, digits or _.-:/ in a name, 1 to %d of these or @+= or space in a value",
+			maxWrapContextName, maxWrapContextValue)
 	}
 	return nil
 }
@@ -108,11 +114,15 @@ func validWrapContext(context map[string]string) bool {
 		switch {
 		case name == "" || len(name) > maxWrapContextName || strings.Trim(name, wrapContextNames) != "",
 			value == "" || len(value) > maxWrapContextValue || strings.Trim(value, wrapContextValues) != "",
-			name == nameOfTinkOnAWSKMS || strings.HasPrefix(strings.ToLower(name), reservedForAWS):
+			reservedWrapName(name):
 			return false
 		}
 	}
 	return len(context) > 0 && len(context) <= maxWrapContext
+}
+
+func reservedWrapName(name string) bool {
+	return name == nameOfTinkOnAWSKMS || strings.HasPrefix(strings.ToLower(name), reservedForAWS)
 }
 
 // encodeWrapContext returns the associated data of a context, or of none. tenant is added unless it is empty.

@@ -179,8 +179,9 @@ func (q *queue) check(ctx context.Context, payload []byte, opts ...asynq.Option)
 	if err != nil {
 		return err
 	}
-	if readable := bytes.Contains(stored, payload[:min(len(payload), 32)]); readable != (q.e == nil && q.gcm == nil) {
-		return fmt.Errorf("the payload of a job is readable: %t", readable)
+	want := q.e == nil && q.gcm == nil
+	if readable := bytes.Contains(stored, payload[:min(len(payload), 32)]); readable != want {
+		return fmt.Errorf("the payload of a job in Redis is readable: %t, want %t", readable, want)
 	}
 	return nil
 }

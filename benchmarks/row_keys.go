@@ -111,7 +111,7 @@ func coldReader(ctx context.Context, b *bench) error {
 	values := make([][]byte, n)
 	for i := range values {
 		if values[i], err = theirs.Encrypt(payload(64), ad); err != nil {
-			return fmt.Errorf("the envelope of Tink: %w", err)
+			return fmt.Errorf("seal with Tink's KMS envelope: %w", err)
 		}
 	}
 	envelope, err := aead.NewEnvelope(ctx, service)

@@ -37,7 +37,7 @@ func keyServiceThroughput(ctx context.Context, b *bench) error {
 		}
 		theirs, err := tinkaead.NewKMSEnvelopeAEADWithContext(tinkaead.AES256GCMKeyTemplate(), service)
 		if err != nil {
-			return fmt.Errorf("the envelope of Tink: %w", err)
+			return fmt.Errorf("seal with Tink's KMS envelope: %w", err)
 		}
 		ours, err := aead.NewEnvelope(ctx, service)
 		if err != nil {

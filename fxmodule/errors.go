@@ -8,11 +8,11 @@ import (
 )
 
 // ErrNoCache reports that the Config has no cache of that name or kind.
-var ErrNoCache = errors.New("fxmodule: no such cache")
+var ErrNoCache = errors.New("fxmodule: no cache of this name and kind")
 
 var (
-	errNoStore            = errors.New("store is not set (Module needs a URL; Decorator seals the application's store)")
-	errStoreWithDecorator = errors.New("decorator needs a cache \"default\" without store (with a URL, use Module)")
+	errNoStore            = errors.New("there is no store (set a URL, or use Decorator over the application's own store)")
+	errStoreWithDecorator = errors.New("the Decorator needs the cache \"default\" without a URL (to open a URL, use Module)")
 	errNoEncryptor        = errors.New("fxmodule: jobs: no keys: cache \"default\" is missing or unsealed (set jobs.keys_of)")
 )
 

@@ -189,14 +189,14 @@ func TestWiringErrors(t *testing.T) {
 		options fx.Option
 		want    string
 	}{
-		"Module, no store":        {over, fxmodule.Module, fx.Options(), `cache "default": store: store is not set`},
+		"Module, no store":        {over, fxmodule.Module, fx.Options(), `cache "default": store: there is no store`},
 		"Module, own store":       {byURL, fxmodule.Module, provideStore(backing), "already provided"},
 		"Module and Decorator":    {byURL, fx.Options(fxmodule.Module, fxmodule.Decorator), fx.Options(), "already provided"},
 		"Module, no default":      {named, fxmodule.Module, fx.Invoke(func(store.StoreInterface) {}), "no such cache"},
 		"Decorator, no store":     {over, fxmodule.Decorator, fx.Options(), "missing type: store.StoreInterface"},
 		"Decorator, needy store":  {over, fxmodule.Decorator, fx.Provide(func(needy) store.StoreInterface { return nil }), "missing type: fxmodule_test.needy"},
 		"Decorator, broken store": {over, fxmodule.Decorator, fx.Provide(func() (store.StoreInterface, error) { return nil, errBroken }), errBroken.Error()},
-		"Decorator, nil store":    {over, fxmodule.Decorator, provideStore(typedNil), "store is not set"},
+		"Decorator, nil store":    {over, fxmodule.Decorator, provideStore(typedNil), "there is no store"},
 		"Decorator, URL":          {byURL, fxmodule.Decorator, provideStore(backing), `needs a cache "default" without store`},
 		"Decorator, no default":   {named, fxmodule.Decorator, provideStore(backing), `needs a cache "default" without store`},
 		"Decorator, sealed store": {over, fxmodule.Decorator, fx.Provide(func() (store.StoreInterface, error) {

@@ -203,7 +203,7 @@ func (c Cache) sealedProblems() []error {
 	case c.Plaintext == middleware.RejectPlaintext && !c.PlaintextUntil.IsZero():
 		errs = append(errs, errors.New("plaintext_until: needs a policy other than reject (set plaintext)"))
 	case c.Plaintext == middleware.WritePlaintext && c.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("plaintext: write needs an end (set plaintext_until, or unsealed)"))
+		errs = append(errs, errors.New("plaintext: write is allowed only for a time (set plaintext_until, or unsealed)"))
 	}
 	return errs
 }
@@ -215,7 +215,7 @@ func (c Cache) tenantProblems() []error {
 		errs = append(errs, errors.New("cryptoperiod: needs a keyset in a file, because the key times are in a file next to it"))
 	}
 	if c.TenantKEKs != "" && !strings.Contains(c.TenantKEKs, tenantPlaceholder) {
-		errs = append(errs, errors.New("tenant_keks: the template does not contain "+tenantPlaceholder))
+		errs = append(errs, errors.New("tenant_keks: the URI does not contain {tenant}"+tenantPlaceholder))
 	}
 	switch {
 	case c.Tenant == "":
@@ -320,7 +320,7 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 	case j.Plaintext != jobs.RejectPlaintext && j.Plaintext != jobs.ReadPlaintext && j.Plaintext != jobs.WritePlaintext:
 		errs = append(errs, errors.New("plaintext: jobs take reject, read or write"))
 	case j.Plaintext == jobs.WritePlaintext && j.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("plaintext: write needs an end (set plaintext_until)"))
+		errs = append(errs, errors.New("plaintext: write is allowed only for a time (set plaintext_until)"))
 	}
 	if j.Redis != "" && !strings.Contains(j.Redis, "://") {
 		errs = append(errs, errors.New("redis: the value is not a URL such as redis://localhost:6379/0"))

@@ -25,7 +25,7 @@ type lease struct {
 
 const ended = -1
 
-var errLeaseEnded = errors.New("middleware: the value was used after Set returned (a hook must copy it before)")
+var errLeaseEnded = errors.New("middleware: a hook of the Redis client read the value after Set returned (it must copy it before)")
 
 // MarshalBinary implements encoding.BinaryMarshaler.
 func (l *lease) MarshalBinary() ([]byte, error) {

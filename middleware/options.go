@@ -232,7 +232,7 @@ func newConfig(opts []Option) (*config, error) {
 		}
 	}
 	if !c.until.IsZero() && c.plaintext == RejectPlaintext {
-		errs = append(errs, errors.New("WithPlaintextUntil: there is no policy that could end (set WithPlaintext)"))
+		errs = append(errs, errors.New("WithPlaintextUntil needs a policy that accepts plaintext (set WithPlaintext)"))
 	}
 	if c.hidden != nil && c.plaintext != RejectPlaintext {
 		errs = append(errs, errHiddenPlaintext)

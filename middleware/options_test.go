@@ -40,7 +40,7 @@ func TestNewRefuses(t *testing.T) {
 		"codec is nil":     func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithCodec(nil)) },
 		"is reserved":      func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithCodec(badFormat{})) },
 		"unknown policy 9": func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithPlaintext(9)) },
-		"no policy that could end": func() (*middleware.Store, error) {
+		"needs a policy that accepts plaintext": func() (*middleware.Store, error) {
 			return middleware.New(m, k, middleware.WithPlaintextUntil(time.Now()))
 		},
 		"must not be zero": func() (*middleware.Store, error) {

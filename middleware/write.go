@@ -294,7 +294,7 @@ func (s *Store) refusedAgain(ctx context.Context, a address, sealed []byte, refu
 		_, refusal = s.open(ctx, a, slices.Clone(sealed), true)
 	}
 	if (reloadErr != nil || !answer.Decided) && box.Refused(refusal) {
-		return false, fmt.Errorf("middleware: entry kept, because the keyset was not reloaded after the read: %w", refusal)
+		return false, fmt.Errorf("middleware: entry kept, because the keyset was not reloaded after the read (try again later): %w", refusal)
 	}
 	return box.Final(refusal) || errors.Is(refusal, errExpired), refusal
 }

@@ -161,7 +161,7 @@ func checkEmpty(s *subject) {
 			for _, ad := range [][]byte{nil, {}} {
 				opened, err := s.DecryptWithContext(s.Context(), sealed, ad)
 				if err != nil || opened == nil || len(opened) != 0 {
-					s.Errorf("plaintext %#v, associated data %#v then %#v: %#v, %v", plaintext, sealedWith, ad, opened, err)
+					s.Errorf("empty plaintext %#v, sealed with %#v, opened with %#v: got %#v, %v, want an empty slice", plaintext, sealedWith, ad, opened, err)
 				}
 			}
 		}
@@ -200,7 +200,7 @@ func checkRandomized(s *subject) {
 		seen[string(s.seal([]byte("the same message"), nil))] = true
 	}
 	if len(seen) != 1000 {
-		s.Errorf("1000 times the same message made %d ciphertexts", len(seen))
+		s.Errorf("the same message sealed 1000 times made only %d different ciphertexts", len(seen))
 	}
 }
 
@@ -214,7 +214,7 @@ func checkAltered(s *subject) {
 			s.refuses(fmt.Sprintf("plaintext of %d bytes, byte %d of %d altered", n, i, len(sealed)), altered, ad)
 		}
 		if _, err := s.DecryptWithContext(s.Context(), sealed, ad); err != nil {
-			s.Errorf("the unaltered one does not open afterwards: %v", err)
+			s.Errorf("after the altered ciphertexts, the unaltered one does not open: %v", err)
 		}
 	}
 }

@@ -46,7 +46,7 @@ func checkSealTo(s *subject) {
 		s.Fatal(err)
 	}
 	if opened, err := s.DecryptWithContext(s.Context(), sealed, nil); err != nil || len(opened) != 0 {
-		s.Errorf("nothing sealed to nil: %v", err)
+		s.Errorf("an empty plaintext, sealed with a nil dst, opened to %d bytes and error %v, want none", len(opened), err)
 	}
 }
 
@@ -91,7 +91,7 @@ func checkInPlace(s *subject) {
 			s.Fatalf("%d bytes: %v", n, err)
 		}
 		if n > 0 && !within(opened, own) {
-			s.Errorf("%d bytes: the result is not in the ciphertext's memory", n)
+			s.Errorf("%d bytes: OpenTo did not decrypt in place", n)
 		}
 		if !bytes.Equal(buf[:40], bytes.Repeat([]byte{0xee}, 40)) || !bytes.Equal(buf[40+len(sealed):], bytes.Repeat([]byte{0xee}, 40)) {
 			s.Errorf("%d bytes: memory around the ciphertext was written to", n)
@@ -119,7 +119,7 @@ func checkRoom(s *subject) {
 		s.Fatal(err)
 	}
 	if !within(sealed, buf[:cap(buf)]) {
-		s.Error("SealTo did not write where there was room")
+		s.Error("SealTo allocated memory, although dst has capacity")
 	}
 	out := make([]byte, 0, 16<<10)
 	opened, err := s.appending.OpenTo(s.Context(), out, sealed, ad)
@@ -127,14 +127,14 @@ func checkRoom(s *subject) {
 		s.Fatal(err)
 	}
 	if !within(opened, out[:cap(out)]) {
-		s.Error("OpenTo did not write where there was room")
+		s.Error("OpenTo allocated memory, although dst has capacity")
 	}
 	if sizer, ok := s.appending.(interface{ Overhead() int }); ok {
 		if got := len(sealed) - len(plaintext); got > sizer.Overhead() {
 			s.Errorf("Overhead says %d, sealing added %d", sizer.Overhead(), got)
 		}
 	} else {
-		s.Errorf("%T has no Overhead method, so callers cannot make room", s.appending)
+		s.Errorf("%T has no method Overhead, so callers cannot allocate enough for dst", s.appending)
 	}
 }
 

@@ -100,10 +100,10 @@ func (r Remote) check(t *testing.T, breakIt func(), hangs bool) {
 		case errors.Is(err, errStillRunning):
 			t.Fatalf("%s: the deadline does not reach the service: the call was still running %v after it", name, patience)
 		case err == nil || out != nil:
-			t.Errorf("%s during the fault: %d bytes, %v", name, len(out), err)
+			t.Errorf("%s during the fault: returned %d bytes and error %v, want only an error", name, len(out), err)
 			continue
 		case errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey):
-			t.Errorf("%s: an outage counts as a refusal: %v", name, err)
+			t.Errorf("%s: an outage was reported as a refusal: %v", name, err)
 		case hangs && !errors.Is(err, context.DeadlineExceeded):
 			t.Errorf("%s: %v, want context.DeadlineExceeded", name, err)
 		}
@@ -118,7 +118,7 @@ func (r Remote) check(t *testing.T, breakIt func(), hangs bool) {
 		opened, err := r.KEK.DecryptWithContext(ctx, sealed, []byte("ad"))
 		if err == nil {
 			if !bytes.Equal(opened, []byte("a data key")) {
-				t.Errorf("after the fault the data key is another")
+				t.Errorf("after the fault, the key unwraps a different data key")
 			}
 			return
 		}

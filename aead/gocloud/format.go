@@ -30,7 +30,7 @@ const (
 	maxDirect = 96
 )
 
-var errForm = errors.New("the bytes are not a ciphertext of this format")
+var errForm = errors.New("the bytes are not a data key that package gocloud has wrapped")
 
 // inner returns the plaintext that the Keeper encrypts.
 func inner(kind byte, associatedData, secret []byte) []byte {

@@ -132,7 +132,7 @@ func TestOpenErrors(t *testing.T) {
 		keyURI + "?decrypt-only=yes":                                                        parameter,
 		keyURI + "?%zz" + secret:                                                            "query",
 		keyURI + "?role=x":                                                                  "login parameters without auth=approle",
-		keyURI + "?auth=approle&role-id=x":                                                  "either secret-id-file or secret-id-env",
+		keyURI + "?auth=approle&role-id=x":                                                  "one of secret-id-file and secret-id-env",
 		keyURI + "?auth=kubernetes":                                                         "auth=kubernetes needs role",
 		keyURI + "?token-file=/does/not/exist":                                              "/does/not/exist",
 		keyURI + "?token-file=" + writeFile(t, "empty", "\n"):                               "empty",

@@ -125,11 +125,11 @@ func (a authParameters) check() error {
 	switch a.method {
 	case "approle":
 		if kubernetes || a.tokenFile != "" || a.roleID == "" || (a.secretIDFile == "") == (a.secretIDEnv == "") {
-			return errors.New("auth=approle needs role-id and either secret-id-file or secret-id-env")
+			return errors.New("auth=approle needs role-id and one of secret-id-file and secret-id-env, and no other login")
 		}
 	case "kubernetes":
 		if approle || a.tokenFile != "" || a.role == "" {
-			return errors.New("auth=kubernetes needs role, and allows only jwt-file besides")
+			return errors.New("auth=kubernetes needs role, and does not allow token-file or parameters of approle")
 		}
 	default:
 		if approle || kubernetes || a.mount != "" {

@@ -81,7 +81,7 @@ func (a *auditCommand) check(f *flags) error {
 	case a.whole(f) && a.prefix != "":
 		return wrong("--prefix contradicts --all and --may-destroy, which examine the whole server")
 	case a.all && !asks && f.Changed("namespace") && len(a.namespaces) > 0 && !a.open:
-		return wrong("--namespace contradicts --all without --open")
+		return wrong("--namespace with --all needs --open")
 	case !a.whole(f) && len(a.namespaces) > 1:
 		return wrong("--namespace may be repeated only with --all and --open")
 	case !a.whole(f) && a.oneDatabase:
@@ -112,7 +112,7 @@ func (a *auditCommand) config(p *program, f *flags) (audit.Config, error) {
 		c.Namespace = s.namespace
 	}
 	if a.whole(f) && len(a.namespaces) > 0 && len(a.exclude)+len(a.groups) > 0 && !a.stored {
-		return c, wrong("--exclude and --group-by need --stored where the whole server is examined")
+		return c, wrong("--namespace with --all or --may-destroy: --exclude and --group-by need --stored")
 	}
 	var errs [4]error
 	c.Prefix, errs[0] = s.key("prefix", a.prefix)

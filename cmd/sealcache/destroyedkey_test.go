@@ -213,7 +213,7 @@ func TestDestroyRefusesAReportBeforeAnotherUse(t *testing.T) {
 			if file == path { // a file in plaintext has no digest, so only the times tell
 				require.NoError(t, os.Remove(file+".times"))
 				do(exitDone, audit...)
-				require.Contains(t, do(exitUsage, "keys", "destroy", "--audited", report, old), "it is unknown when")
+				require.Contains(t, do(exitUsage, "keys", "destroy", "--audited", report, old), "nothing shows when")
 				do(exitDone, "keys", "enable", old)
 				do(exitDone, "keys", "disable", old)
 			}

@@ -182,7 +182,7 @@ func (g *getCommand) run(ctx context.Context, p *program, f *flags) (int, error)
 	}
 	defer client.Close()
 	if err := g.newRecord(f).write(p, g.record); err != nil {
-		return 0, fmt.Errorf("the record cannot be written, so nothing is opened: %w", err)
+		return 0, fmt.Errorf("the entry is not opened, because the record of the access (--record) cannot be written: %w", err)
 	}
 	return g.open(ctx, p, f, client, keys, names)
 }

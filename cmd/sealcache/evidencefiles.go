@@ -41,12 +41,12 @@ func readAudit(path string) (auditEvidence, error) {
 	}
 	if err := json.Unmarshal(data, &report); err != nil || report.Schema != schema || report.Command != "audit" ||
 		report.Started.IsZero() || report.Question == "" {
-		return auditEvidence{}, wrong("the file is not the report of an audit by this release")
+		return auditEvidence{}, wrong("%s is not a report of this release (\"sealcache audit --report FILE\" writes one)", path)
 	}
 	switch report.Answer {
 	case audit.Yes, audit.No, audit.Unknown:
 	default:
-		return auditEvidence{}, wrong("the report has no answer that this release knows")
+		return auditEvidence{}, wrong("the answer in %s is unknown (was it written by a newer release?)", path)
 	}
 	a := report.auditEvidence
 	a.File, a.SHA256, a.Wanted = path, hexSHA256(data), audit.No
@@ -77,7 +77,7 @@ func readCertificate(path string) (destroyEvidence, error) {
 	var c certificate
 	if err := json.Unmarshal(data, &c); err != nil || c.Schema != schema || c.Command != "keys destroy" || c.Destroyed.ID == 0 ||
 		c.At.IsZero() || c.After == "" {
-		return destroyEvidence{}, wrong("the file is not a certificate of \"sealcache keys destroy\" by this release")
+		return destroyEvidence{}, wrong("%s is not a certificate that \"sealcache keys destroy\" of this release wrote", path)
 	}
 	return destroyEvidence{path, hexSHA256(data), c.File, c.Destroyed, c.At, c.Audit, c.Before, c.After}, nil
 }

@@ -95,7 +95,7 @@ func replaceLocked(path string, old fs.FileInfo, before, after []byte, finish fu
 		return err
 	}
 	if err := sameOwner(f, old); err != nil {
-		return fmt.Errorf("the new file cannot get the owner of the old one, so the old one stays: %w", err)
+		return fmt.Errorf("the keyset is unchanged: the new file cannot get its owner (run as owner or root): %w", err)
 	}
 	if _, err := f.Write(after); err != nil {
 		return err
@@ -146,7 +146,7 @@ func writable(flag, path string) error {
 		return nil
 	}
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return wrong("--%s: %s is not a file", flag, path)
+		return wrong("--%s: %s is not a regular file", flag, path)
 	}
 	f, err := createBeside(path)
 	if err != nil {

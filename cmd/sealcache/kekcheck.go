@@ -96,7 +96,7 @@ func (r *kekReport) check(ctx context.Context, uri string) error {
 		}
 		r.Unwraps = true
 		if _, err := kek.DecryptWithContext(ctx, wrapped, []byte("other associated data")); err == nil {
-			return wrong("the key does not authenticate associated data")
+			return wrong("the key does not authenticate associated data (use another key)")
 		} else if !errors.Is(err, aead.ErrUnauthentic) && !errors.Is(err, aead.ErrUnknownKey) {
 			return keyError(err)
 		}

@@ -128,7 +128,7 @@ func keysetSource(flag, s string) (aead.Source, error) {
 // fileOfKEK returns the file of a file:// KEK.
 func fileOfKEK(uri string) (string, error) {
 	if !strings.HasPrefix(strings.ToLower(uri), "file:") {
-		return "", wrong("--keyset is missing (only a --kek of file:// is a keyset itself)")
+		return "", wrong("--keyset is missing (it may be left out only with a --kek of file://)")
 	}
 	u, err := url.Parse(uri)
 	if err != nil || !filepath.IsAbs(u.Path) || u.Host != "" && u.Host != "localhost" {

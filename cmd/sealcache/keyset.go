@@ -103,7 +103,7 @@ func (k *keysetFile) replace(path string, info os.FileInfo, before []byte, c *ke
 	}
 	if times.created(c.before, c.after, now) {
 		if err := times.write(path, c.oldHandle); err != nil {
-			return fmt.Errorf("the file of the key times: %w", err)
+			return fmt.Errorf("the keyset is unchanged, because the file of its key times cannot be written: %w", err)
 		}
 		next = times.observe(c.before, c.after, now)
 	}
@@ -112,7 +112,7 @@ func (k *keysetFile) replace(path string, info os.FileInfo, before []byte, c *ke
 	err = replaceLocked(path, info, before, c.data, func() error {
 		replaced = true
 		if err := next.write(path, c.newHandle); err != nil {
-			return fmt.Errorf("the keyset is changed, but not the file of its key times: %w", err)
+			return fmt.Errorf("the keyset is changed, but its key times cannot be written, so ages count from the next change: %w", err)
 		}
 		return nil
 	})
@@ -162,7 +162,7 @@ func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyse
 	}
 	changed, err := m.Handle()
 	if err != nil {
-		return nil, errors.New("the keyset does not allow this change")
+		return nil, errors.New("change the keyset: Tink refused the result (is its primary key enabled?)")
 	}
 	after, err := k.write(ctx, changed, view.associatedData, isJSON(before))
 	if err != nil {
@@ -217,7 +217,7 @@ func readKeyset(ctx context.Context, data []byte, kek tink.AEADWithContext, name
 	}
 	h, err := keyset.ReadWithContext(ctx, reader, kek, recorder.opened)
 	if err != nil {
-		return nil, nil, errors.New("the keyset does not open")
+		return nil, nil, errors.New("read the keyset: Tink refused (its error may quote key material, so it is not shown)")
 	}
 	v := viewOf(h, isPRF)
 	v.digest, v.associatedData = digest, recorder.first

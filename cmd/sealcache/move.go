@@ -218,9 +218,9 @@ func (m *moveCommand) status(p *program, f *flags, report *migrate.Report, err e
 	case errors.Is(err, migrate.ErrUnproven):
 		return 0, &configError{err}
 	case errors.Is(err, migrate.ErrMemory):
-		return 0, fmt.Errorf("%w (--allow-eviction continues)", err)
+		return 0, fmt.Errorf("%w, or give --allow-eviction to go on", err)
 	case errors.Is(err, migrate.ErrUnconfirmed):
-		return 0, fmt.Errorf("%w\n(--allow-fewer-replicas completes it if replicas were removed for good)", err)
+		return 0, fmt.Errorf("%w\n(if replicas were removed for good, give --allow-fewer-replicas)", err)
 	case errors.Is(err, migrate.ErrCheckpoint):
 		return 0, wrong("--checkpoint: %w (give the flags of the run that wrote it, or another file)", err)
 	case err != nil && continues(m.checkpoint, err):

@@ -34,7 +34,7 @@ func (k *prfFlags) check(kek string, filters bool) error {
 	case k.given() && kek == "":
 		return wrong("--hidden-keys and --one-way-keys need --kek")
 	case k.oneWay != "" && filters:
-		return wrong("--one-way-keys: prefixes cannot match names that are not stored")
+		return wrong("--one-way-keys excludes --prefix, --exclude and --group-by, because no names are stored")
 	}
 	return nil
 }

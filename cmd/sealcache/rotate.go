@@ -167,13 +167,13 @@ func addKey(m *keyset.Manager, now *keysetView, kind string) (uint32, error) {
 	}
 	switch {
 	case kind == "":
-		return 0, wrong("--type is missing: the primary key is of type %s", now.primary().Type)
+		return 0, wrong("--type is missing (there is no default for a primary key of type %s)", now.primary().Type)
 	case (kind == "prf") != now.prf:
-		return 0, wrong("--type: keys for values and keys for tokens cannot share a keyset")
+		return 0, wrong("--type: a keyset holds AEAD keys or PRF keys, never both")
 	}
 	id, err := m.Add(keyTemplates()[kind])
 	if err != nil {
-		return 0, errors.New("the key cannot be made")
+		return 0, errors.New("add a key: Tink could not make it")
 	}
 	return id, nil
 }
@@ -242,7 +242,7 @@ func (k *keysDestroy) run(ctx context.Context, p *program, f *flags) (int, error
 				return err
 			}
 		case !k.yes:
-			return wrong("key %[1]d: its values can never be opened again (audit --may-destroy %[1]d, then give --audited)", id)
+			return wrong("key %[1]d: not destroyed, because --audited is missing (run audit --may-destroy %[1]d --report FILE)", id)
 		}
 		c.Destroyed, c.Before = *key, now.fileDigest
 		return m.Delete(id)
@@ -278,26 +278,26 @@ func auditAllows(path string, key *keyInfo, now *keysetView) (*usedAudit, error)
 		Server     string    `json:"server"`
 	}
 	if err := json.Unmarshal(data, &report); err != nil || report.Schema != schema || report.Command != "audit" {
-		return nil, wrong("--audited: the file is not the report of an audit by this release")
+		return nil, wrong("--audited: not a report of this release (\"audit --may-destroy ID --report FILE\" writes one)")
 	}
 	i := slices.IndexFunc(report.Keyset, func(k keyInfo) bool { return k.ID == key.ID })
 	switch {
 	case report.MayDestroy == nil || *report.MayDestroy != key.ID:
-		return nil, wrong("--audited: the audit does not answer whether key %d may be destroyed", key.ID)
+		return nil, wrong("--audited: the report answers another question (audit again with --may-destroy %d)", key.ID)
 	case report.Answer != "yes" || !report.Complete:
-		return nil, wrong("--audited: the audit does not say that key %d may be destroyed", key.ID)
+		return nil, wrong("--audited: the answer for key %d is not yes, or the audit did not complete (read the report)", key.ID)
 	case time.Since(report.Started) > recent || time.Until(report.Started) > time.Minute:
-		return nil, wrong("--audited: the audit is older than a day (audit again)")
+		return nil, wrong("--audited: the audit is older than a day, or from the future (audit again)")
 	case key.Status != statusDisabled:
 		return nil, wrong("--audited: key %d is not disabled (disable it, and audit again)", key.ID)
 	case i < 0 || report.Keyset[i].Status != statusDisabled:
 		return nil, wrong("--audited: key %d was not disabled when the audit began (audit again)", key.ID)
 	case now.digest == "" && now.stored[key.ID].Disabled.IsZero():
-		return nil, wrong("--audited: it is unknown when key %d was disabled (keys enable, keys disable, audit)", key.ID)
+		return nil, wrong("--audited: nothing shows when key %d was disabled (enable it, disable it, and audit again)", key.ID)
 	case now.digest == "" && !report.Keyset[i].Times.Disabled.Equal(now.stored[key.ID].Disabled):
 		return nil, wrong("--audited: key %d was enabled since the audit (audit again)", key.ID)
 	case primaryOf(report.Keyset).ID != now.primary().ID || report.Digest != now.digest:
-		return nil, wrong("--audited: the audit examined another keyset (audit again)")
+		return nil, wrong("--audited: the keyset is another one, or was changed since the audit (audit again)")
 	}
 	return &usedAudit{path, sha256Of(path), report.Started, report.Answer, report.Scope, report.Server}, nil
 }

@@ -141,7 +141,7 @@ func (s *service) requireWorks(t *testing.T) {
 		{"GET", "/profiles/42", "", http.StatusNotFound, "no such profile"},
 		{"PUT", "/profiles/42", profile, http.StatusNoContent, ""},
 		{"GET", "/profiles/42", "", http.StatusOK, profile},
-		{"PUT", "/profiles/42", "{", http.StatusBadRequest, "a profile is expected: name, email"},
+		{"PUT", "/profiles/42", "{", http.StatusBadRequest, "want a JSON object with name and email"},
 		{"DELETE", "/profiles/42", "", http.StatusMethodNotAllowed, "Method Not Allowed"},
 	} {
 		status, body := s.ask(t, c.method, c.path, c.body)

@@ -53,7 +53,7 @@ func (p *profiles) put(w http.ResponseWriter, r *http.Request) {
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&profile); err != nil {
-		http.Error(w, "a profile is expected: name, email", http.StatusBadRequest)
+		http.Error(w, "want a JSON object with name and email", http.StatusBadRequest)
 		return
 	}
 	if err := p.cache.Set(r.Context(), r.PathValue("id"), profile); err != nil {

@@ -128,7 +128,7 @@ func TestWiringErrors(t *testing.T) {
 		"no authorizer":      {nil, fxjobs.Monitor(nil), "fxjobs: Monitor: the authorizer is nil"},
 		"page":               {nil, fx.Options(fxjobs.Monitor(operators, monitor.WithRootPath("x")), take(func(*monitor.Handler) {})), "WithRootPath"},
 		"group period":       {nil, fx.Options(mux, fx.Supply(asynq.Config{GroupGracePeriod: 1}), fxjobs.Worker), "GroupGracePeriod is less than a second"},
-		"jobs only":          {func(c *fxmodule.Config) { d := c.Caches["default"]; d.Store = ""; c.Caches["default"] = d }, client, `cache "default": store: store is not set`},
+		"jobs only":          {func(c *fxmodule.Config) { d := c.Caches["default"]; d.Store = ""; c.Caches["default"] = d }, client, `cache "default": store: there is no store`},
 		"no namespace":       {func(c *fxmodule.Config) { d := c.Caches["default"]; d.Namespace = ""; c.Caches["default"] = d }, client, "the namespace is missing"},
 		"no namespace, no Jobs": {func(c *fxmodule.Config) {
 			d := c.Caches["default"]

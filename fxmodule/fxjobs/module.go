@@ -95,7 +95,7 @@ func newScheduler(s settings, c *connection, client *asynqjobs.Client, lc fx.Lif
 	}
 	scheduler, err := asynqjobs.NewScheduler(c.client, client, opts...)
 	if errors.Is(err, jobs.ErrNoPRF) {
-		err = fmt.Errorf("scheduler: %w (set jobs.prf_keyset)", err)
+		err = fmt.Errorf("scheduler: jobs.prf_keyset is not set: %w", err)
 	}
 	if err != nil {
 		return nil, s.failed(err)

@@ -147,7 +147,7 @@ func (c *Cluster) runReplica(ctx context.Context, master *Server) (*Server, erro
 	from, to := redis.NewClient(master.ClientOptions()), redis.NewClient(s.ClientOptions())
 	defer func() { _ = errors.Join(from.Close(), to.Close()) }()
 	if err := from.ConfigSet(ctx, "repl-diskless-sync-delay", "0").Err(); err != nil {
-		return s, fmt.Errorf("redistest: config: %w", err)
+		return s, fmt.Errorf("redistest: CONFIG SET repl-diskless-sync-delay: %w", err)
 	}
 	meet := []any{"cluster", "meet", "127.0.0.1", strconv.Itoa(s.port), strconv.Itoa(s.busPort)}
 	if err := from.Do(ctx, meet...).Err(); err != nil {
@@ -173,7 +173,7 @@ func (c *Cluster) runReplica(ctx context.Context, master *Server) (*Server, erro
 				return ok && len(row) == 4
 			}), err
 		}); err != nil {
-			return s, fmt.Errorf("redistest: the replica is not known: %w", err)
+			return s, fmt.Errorf("redistest: the nodes do not list the new replica: %w", err)
 		}
 	}
 	return s, caughtUp(ctx, master, s)

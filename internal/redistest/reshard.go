@@ -120,8 +120,10 @@ func (c *Cluster) CloseSlot(ctx context.Context, to *Server, slot int) error {
 				continue
 			}
 			// Redis refuses this only until gossip has announced the new master; after that it deletes the keys.
-			if left, err := n.ClusterCountKeysInSlot(ctx, slot).Result(); err != nil || left > 0 {
-				return errors.Join(err, fmt.Errorf("redistest: another master has %d keys of the slot", left))
+			if left, err := n.ClusterCountKeysInSlot(ctx, slot).Result(); err != nil {
+				return fmt.Errorf("redistest: count the keys of the slot: %w", err)
+			} else if left > 0 {
+				return fmt.Errorf("redistest: another master still has %d keys of the slot", left)
 			}
 		}
 		// The new master comes first: between two masters that claim the slot, the newer epoch wins. Without any master
@@ -220,7 +222,7 @@ func (c *Cluster) Promote(ctx context.Context, replica *Server) error {
 				ranges, err := n.slots(ctx)
 				return slices.ContainsFunc(ranges, func(r slotRange) bool { return r.master == id }), err
 			}); err != nil {
-				return fmt.Errorf("redistest: the promotion is not known: %w", err)
+				return fmt.Errorf("redistest: the nodes do not see the new master: %w", err)
 			}
 		}
 		return nil

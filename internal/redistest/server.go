@@ -149,7 +149,7 @@ func launch(ctx context.Context, opts Options, cluster bool, conf func(dir strin
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return 0, fmt.Errorf("redistest: free port: %w", err)
+		return 0, fmt.Errorf("redistest: find a free port: %w", err)
 	}
 	port := l.Addr().(*net.TCPAddr).Port
 	return port, l.Close()

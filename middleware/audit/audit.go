@@ -117,7 +117,7 @@ func (a *auditor) run(ctx context.Context) error {
 	// After a restart, the databases that were scanned first may hold other entries.
 	now, err := selected.RunID(ctx, selected.Client)
 	if err == nil && now != a.scans[0].walk.Tracks[0].RunID {
-		err = errors.New("audit: the server restarted between the scans of two databases (run it again)")
+		err = errors.New("audit: the server restarted between the scans of two databases (audit again)")
 	}
 	return err
 }

@@ -215,9 +215,9 @@ func (a *auditor) checkHidden() (errs []error) {
 	case a.HiddenKeys != nil && a.OneWayKeys != nil:
 		errs = append(errs, errors.New("settings HiddenKeys and OneWayKeys exclude each other"))
 	case a.OneWayKeys != nil && a.filtersNames():
-		errs = append(errs, errors.New("OneWayKeys: prefixes cannot match names that are not stored"))
+		errs = append(errs, errors.New("OneWayKeys excludes Prefix, Exclude, GroupBy and OtherApplications, because no names are stored"))
 	case a.HiddenKeys != nil && a.filtersNames() && len(a.Keys) == 0:
-		errs = append(errs, errors.New("HiddenKeys: prefixes need Keys, which open the names in the values"))
+		errs = append(errs, errors.New("HiddenKeys with Prefix, Exclude, GroupBy or OtherApplications needs Keys to open names"))
 	}
 	a.names = make(map[string]*pseudonym.Set)
 	for _, ns := range append([]string{""}, a.Namespaces...) {
@@ -292,7 +292,7 @@ func (a *auditor) plainNameOf(name string, h wire.Header, plaintext []byte) (pla
 	return strings.TrimSuffix(name, key) + labels.Key, posed, nil
 }
 
-var errOneWayFilters = fmt.Errorf("%w: prefixes cannot match keys that are hidden one way", ErrConfig)
+var errOneWayFilters = fmt.Errorf("%w: Prefix, Exclude and GroupBy do not work for keys that are hidden one way", ErrConfig)
 
 func (n *HiddenNames) writeText(b *strings.Builder) {
 	if n.Values > 0 {

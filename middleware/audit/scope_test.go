@@ -326,7 +326,7 @@ func TestRestartBetweenDatabases(t *testing.T) {
 		},
 	})
 	require.NoError(t, <-failed)
-	require.ErrorContains(t, err, "between the scans of two databases (run it again)")
+	require.ErrorContains(t, err, "between the scans of two databases (audit again)")
 	require.False(t, r.Complete)
 	require.Equal(t, []int{0, 7}, r.Databases)
 	answer, why := r.AnythingPlaintext()

@@ -204,7 +204,7 @@ func (e *Encryptor) LogValue() slog.Value { return slog.StringValue(e.String()) 
 // check checks the lengths of the names and returns the kind of the format.
 func (m Meta) check() (wire.Kind, error) {
 	if len(m.Type) > wire.MaxNameBytes || len(m.Queue) > wire.MaxNameBytes || len(m.ID) > wire.MaxNameBytes {
-		return 0, fmt.Errorf("%w: a name has more than %d bytes", ErrTooLarge, wire.MaxNameBytes)
+		return 0, fmt.Errorf("%w: a type, queue or id has more than %d bytes", ErrTooLarge, wire.MaxNameBytes)
 	}
 	return m.Kind.wire()
 }

@@ -118,7 +118,7 @@ func WithMaxPayloadBytes(n int) Option {
 func WithOptionalBinding(b Binding) Option {
 	return func(c *config) error {
 		if b&^(BindType|BindQueue|BindID) != 0 {
-			return fmt.Errorf("WithOptionalBinding: the value has unknown names (%#x)", int(b))
+			return fmt.Errorf("WithOptionalBinding: unknown bits %#x (use BindType, BindQueue and BindID)", int(b))
 		}
 		c.optional = b
 		return nil

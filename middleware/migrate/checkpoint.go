@@ -135,7 +135,7 @@ func decodeOne(data []byte, v any) error {
 		return err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("the file has bytes after its end")
+		return errors.New("there is more data after the JSON value")
 	}
 	return nil
 }
@@ -182,7 +182,7 @@ func (m *migration) ownBox(a tink.AEADWithContext) (*box.Box, error) {
 // checkCheckpoint refuses a checkpoint of another job, and one that is out of date.
 func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job string) error {
 	if c.Job != job {
-		return fmt.Errorf("%w: its operation, names, options, database or primary key differ", ErrCheckpoint)
+		return fmt.Errorf("%w: operation, names, options, database or primary key differ from the run that wrote it", ErrCheckpoint)
 	}
 	if age := time.Since(c.Updated); age > maxCheckpointAge || age < -time.Hour {
 		return fmt.Errorf("%w: the file is older than %v, or the clock has changed", ErrCheckpoint, maxCheckpointAge)

@@ -66,7 +66,7 @@ func (m *migration) proveKeys(ctx context.Context) error {
 		}
 	}
 	if m.provenBy == "" && !m.AllowUnproven {
-		return fmt.Errorf("%w: the namespace has no key check", ErrUnproven)
+		return fmt.Errorf("%w: the namespace has no entry %s (Store.Check makes it)", ErrUnproven, keycheck.Name)
 	}
 	return nil
 }
@@ -108,7 +108,7 @@ func (m *migration) openKeyCheck(ctx context.Context, namespace string) (underKe
 			return false, fmt.Errorf("migrate: key check: %w", err)
 		}
 	}
-	return false, fmt.Errorf("%w: the key check does not open", ErrWrongKeys)
+	return false, fmt.Errorf("%w: the entry %s of the namespace does not open", ErrWrongKeys, keycheck.Name)
 }
 
 // openProof opens the entry of Config.Proof under Keys. An entry with a hidden name proves the PRF keys, too.

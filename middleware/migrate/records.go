@@ -14,7 +14,7 @@ import (
 // ErrOpposed reports that Seal and Unseal changed the same names at the same time. The run has scanned everything, but the
 // opposite run may have changed entries after this scan had passed them. Run it again, alone. Both runs return ErrOpposed,
 // unless one of them was killed or ended before the other.
-var ErrOpposed = errors.New("migrate: a run of the opposite operation changed the same names (run it again, alone)")
+var ErrOpposed = errors.New("migrate: an opposite run changed the same names (when it has ended, run the one you want again)")
 
 // accessRuns names an operation on the records of runs in the log.
 const accessRuns = "access the records of runs"
@@ -110,7 +110,7 @@ func (m *migration) confirmed(ctx context.Context) error {
 	return nil
 }
 
-// checkRefusals returns ErrWrongKeys if a run with the same keys was refused before.
+// checkRefusals returns ErrWrongKeys if an earlier run with the same keys ended with ErrWrongKeys.
 func (m *migration) checkRefusals(ctx context.Context) error {
 	if m.Operation == Unseal || m.IgnoreUnreadable || m.provenBy != "" {
 		return nil
@@ -126,10 +126,10 @@ func (m *migration) checkRefusals(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("migrate: %w", err)
 	case refused && m.DryRun:
-		m.warn("the run without DryRun would refuse to start: an earlier run with these keys was refused")
+		m.warn("the run without DryRun would refuse to start: an earlier run ended because these keys opened nothing")
 		return nil
 	case refused:
-		return fmt.Errorf("%w: an earlier run with these keys was refused (give Proof)", ErrWrongKeys)
+		return fmt.Errorf("%w: an earlier run ended because these keys opened nothing (give Proof if they are right)", ErrWrongKeys)
 	}
 	return nil
 }

@@ -263,7 +263,7 @@ func (m *migration) prepareRun(ctx context.Context) error {
 			m.resume(old)
 		}
 		if m.before.Refused && !m.IgnoreUnreadable && m.provenBy == "" {
-			return fmt.Errorf("%w: the earlier run of this checkpoint found wrong keys (give Proof)", ErrWrongKeys)
+			return fmt.Errorf("%w: the run of this checkpoint ended because these keys opened nothing (give Proof if they are right)", ErrWrongKeys)
 		}
 		m.before.Refused = false
 	}
@@ -355,7 +355,7 @@ func (m *migration) supervised(ctx context.Context, stop <-chan struct{}, backgr
 // the start has not confirmed the writes within 15 s, or a master failed over or restarted after its scan. Run it again when
 // the replicas are back. The same run goes on waiting for them, unless Config.AllowFewerReplicas is set. A run that starts
 // without replicas does not wait for any.
-var ErrUnconfirmed = errors.New("migrate: replicas lack the last writes, or a failover or restart lost some (run it again)")
+var ErrUnconfirmed = errors.New("migrate: replicas lack the last writes, or a failover or restart lost some (repeat the run)")
 
 // phases changes the entries. If names or the namespace change, it adds tags before and removes tags afterwards: an
 // entry must not be without its tags, but a tag may name entries that do not exist.

@@ -79,9 +79,9 @@ func (s *Store) checkTags() error {
 	kept, err := s.sealed.TagsKept(ctx)
 	switch {
 	case err != nil:
-		return fmt.Errorf("WithUser: cannot tell whether the store keeps tags (WithLossyTags accepts lost tags): %w", err)
+		return fmt.Errorf("WithUser: cannot tell whether the store may evict the lists of sessions (WithLossyTags allows it): %w", err)
 	case !kept:
-		return errors.New("WithUser: maxmemory-policy can evict tags (set noeviction or volatile-ttl, or use WithLossyTags)")
+		return errors.New("WithUser: the store may evict the lists of sessions (set maxmemory-policy noeviction or volatile-ttl)")
 	default:
 		return nil
 	}

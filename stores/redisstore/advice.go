@@ -77,7 +77,7 @@ func (s *Store) KeepsTags(ctx context.Context) (bool, error) {
 	case evicts.Load():
 		return false, nil
 	case silent.Load():
-		return false, errors.New("redisstore: keeps tags: the server refuses INFO, so its maxmemory is unknown")
+		return false, errors.New("redisstore: keeps tags: the server refuses INFO, so maxmemory is unknown (ACL SETUSER name +info)")
 	default:
 		return true, nil
 	}

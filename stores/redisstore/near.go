@@ -125,7 +125,7 @@ func (n *NearCache) Reserve(cacheKey string, redisKeys []string) (token uint64, 
 	for _, key := range redisKeys {
 		if !strings.HasPrefix(key, *prefix) {
 			n.warned.Do(func() {
-				n.log.Load().Error("redisstore: near cache is off, because this release of go-redis names keys differently")
+				n.log.Load().Error("redisstore: near cache is off: it does not know this release of go-redis (update sealcache)")
 			})
 			return 0, true
 		}

@@ -216,11 +216,11 @@ func compareAndSet(t *testing.T, s *subject) {
 	s.set(t, "k", "", store.WithExpiration(time.Hour))
 	set("", 16, true)
 	if _, ttl, err := s.Store.GetWithTTL(t.Context(), "k"); s.Can.TTL.Reported && (err != nil || ttl > 0) {
-		t.Errorf("the TTL was to go, and is %v, %v", ttl, err)
+		t.Errorf("the TTL is %v, %v after CompareAndSet without expiration, want none", ttl, err)
 	}
 	if s.Can.TTL.NegativeIsError {
 		if done, err := a.CompareAndSet(t.Context(), "k", []byte("second"), 0, nil, store.WithExpiration(-time.Second)); done || err == nil {
-			t.Errorf("a negative expiration: %v, %v, want an error", done, err)
+			t.Errorf("CompareAndSet with a negative expiration: %v, %v, want an error", done, err)
 		}
 	}
 	s.holds(t, "k", "second")
@@ -251,7 +251,7 @@ func deleteOnce(t *testing.T, s *subject) {
 func readToSwap(t *testing.T, s *subject) {
 	a := s.Store.(AtomicStore)
 	if _, _, err := a.GetBytesToSwap(t.Context(), "absent", 10); !errors.Is(err, store.NotFound{}) {
-		t.Errorf("an absent entry: %v, want store.NotFound", err)
+		t.Errorf("GetBytesToSwap of an absent entry: %v, want store.NotFound", err)
 	}
 	for _, text := range []string{"", "head\x00tail", "0123456789"} {
 		s.set(t, "k", text, store.WithExpiration(time.Hour))
@@ -267,10 +267,10 @@ func readToSwap(t *testing.T, s *subject) {
 	_, _, err := a.GetBytesToSwap(t.Context(), "k", 10)
 	var large interface{ TooLarge() bool }
 	if !errors.As(err, &large) || !large.TooLarge() || errors.Is(err, store.NotFound{}) {
-		t.Errorf("a value over the limit: %v, want an error with TooLarge", err)
+		t.Errorf("GetBytesToSwap of a value over the limit: %v, want an error with TooLarge", err)
 	}
 	if _, ttl, err := a.GetBytesToSwap(t.Context(), "k", 1<<62); err != nil || ttl != 0 {
-		t.Errorf("without a limit and a TTL: %v, %v", ttl, err)
+		t.Errorf("GetBytesToSwap of an entry without TTL, with a huge limit: TTL %v, %v, want 0, nil", ttl, err)
 	}
 }
 
@@ -301,9 +301,9 @@ func batches(t *testing.T, s *subject) {
 		for i, want := range []any{"3", nil, "", "1", "1", "2\x00"} {
 			switch {
 			case want == nil && got[i] != nil:
-				t.Errorf("an absent entry is %q, want nil", got[i])
+				t.Errorf("GetBytesMany of an absent entry: %q, want nil", got[i])
 			case want != nil && (got[i] == nil || string(got[i]) != want):
-				t.Errorf("value %d is %q, want %q", i, got[i], want)
+				t.Errorf("GetBytesMany: value %d is %q, want %q", i, got[i], want)
 			}
 		}
 		got[3][0] = 'y' // the caller owns it
@@ -312,9 +312,9 @@ func batches(t *testing.T, s *subject) {
 	got, errs := b.GetBytesMany(t.Context(), []string{"a", "b", "empty", "absent"}, 1)
 	var large interface{ TooLarge() bool }
 	if len(errs) != 4 || errs[0] != nil || errs[2] != nil || errs[3] != nil || !errors.As(errs[1], &large) || !large.TooLarge() {
-		t.Errorf("with a limit of 1: %v, want TooLarge for the second key alone", errs)
+		t.Errorf("GetBytesMany with a limit of 1: %v, want TooLarge for the second key alone", errs)
 	} else if string(got[0]) != "1" || got[2] == nil || got[3] != nil {
-		t.Errorf("with a limit of 1: %q", got)
+		t.Errorf("GetBytesMany with a limit of 1: %q, want \"1\", no second, an empty and an absent value", got)
 	}
 	if s.Can.TTL.Reported {
 		if _, ttl, err := s.Store.GetWithTTL(t.Context(), "b"); err != nil || ttl > time.Hour || ttl < 59*time.Minute {

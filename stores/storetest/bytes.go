@@ -14,7 +14,7 @@ func ownedBytes(t *testing.T, s *subject) {
 	_, err := b.GetBytes(t.Context(), "absent")
 	_, _, err2 := b.GetBytesWithTTL(t.Context(), "absent")
 	if !errors.Is(err, store.NotFound{}) || !errors.Is(err2, store.NotFound{}) {
-		t.Errorf("of an absent key: %v, %v; want store.NotFound", err, err2)
+		t.Errorf("GetBytes and GetBytesWithTTL of an absent key: %v, %v; want store.NotFound", err, err2)
 	}
 	given := []byte("0123456789")
 	const d = time.Hour + 345*time.Millisecond
@@ -86,7 +86,7 @@ func boundedReads(t *testing.T, s *subject) {
 			case size > limit && (!errors.As(err, &large) || !large.TooLarge()):
 				t.Errorf("%s of %d bytes with a limit of %d: %v, want an error with TooLarge", name, size, limit, err)
 			case size > limit && errors.Is(err, store.NotFound{}):
-				t.Errorf("%s: a value that is too large is not a miss", name)
+				t.Errorf("%s: a value that is too large was reported as a miss", name)
 			case size <= limit && (err != nil || len(value) != size):
 				t.Errorf("%s of %d bytes with a limit of %d: %d bytes, %v", name, size, limit, len(value), err)
 			case err == nil && s.Can.TTL.Reported && (ttl <= 59*time.Minute || ttl > time.Hour):

@@ -174,7 +174,7 @@ func declarations(t *testing.T, s *subject) {
 	owner, listed := d.Capabilities()
 	if o, v := reflect.ValueOf(owner), reflect.ValueOf(s.Store); v.Kind() != reflect.Pointer || !o.IsValid() ||
 		o.Type() != v.Type() || o.Pointer() != v.Pointer() {
-		t.Errorf("the owner of the capabilities is a %T, not the store itself, a %T", owner, s.Store)
+		t.Errorf("Capabilities returns the owner %T, want the store itself, %T", owner, s.Store)
 	}
 	for _, name := range names {
 		if !slices.Contains(listed, name) {

@@ -61,7 +61,7 @@ func enumerate(t *testing.T, s *subject) {
 			n++
 		}
 		if all := len(want) + len(neighbours); n < all || n > all+all/10 {
-			t.Errorf("Keys(\"\") named %d entries, want %d: tag sets are none, and names are rarely given twice", n, all)
+			t.Errorf("Keys(\"\") yielded %d names, want %d (no names of tag sets, and few names twice)", n, all)
 		}
 	}
 	n := 0

@@ -69,7 +69,7 @@ func expiryCases() []testCase {
 			run: func(t *testing.T, s *subject) {
 				for _, d := range []time.Duration{-2, -time.Second, math.MinInt64} {
 					if err := s.Store.Set(t.Context(), "k", s.value("v"), store.WithExpiration(d)); err == nil {
-						t.Errorf("Set took an expiration of %v", d)
+						t.Errorf("Set accepted the negative expiration %v", d)
 					}
 				}
 				s.lacks(t, "k")
@@ -121,7 +121,7 @@ func expires(t *testing.T, s *subject) {
 		}
 		if answered := time.Now(); !there {
 			if early := d - unit - answered.Sub(start); early > 0 {
-				t.Errorf("the entry of %v went %v too soon", d, early)
+				t.Errorf("the entry with expiration %v was gone %v too soon", d, early)
 			}
 			break
 		}

@@ -25,7 +25,7 @@ type Keeper struct {
 type keptBuffer struct{ buffer, was []byte }
 
 // ErrKept is the error of a SetBytes that keeps its buffer.
-var ErrKept = errors.New("storetest: set failed, and its buffer is kept")
+var ErrKept = errors.New("storetest: SetBytes failed on purpose, and its buffer is kept")
 
 // NewKeeper returns a Keeper over a store that is also a BytesStore.
 func NewKeeper(inner store.StoreInterface) (*Keeper, error) {

@@ -68,7 +68,7 @@ func otherKeys(t *testing.T, s *subject) {
 			} else if err == nil {
 				ok = false
 				if s.Can.KeyErrors {
-					t.Errorf("%s took a key of type %T", name, key)
+					t.Errorf("%s accepted a key of type %T, want an error", name, key)
 				}
 			}
 		}

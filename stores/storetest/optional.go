@@ -126,7 +126,7 @@ func counts(t *testing.T, s *subject) {
 	s.set(t, "k", "v")
 	s.holds(t, "k", "v")
 	if again := slices.Sorted(maps.Keys(c.Counts())); !slices.Equal(names, again) {
-		t.Errorf("the names of the counts were %q, and are %q after the caller changed its map", names, again)
+		t.Errorf("Counts had the names %q, and %q after the caller changed the map that it returned", names, again)
 	}
 }
 
@@ -138,7 +138,7 @@ func keepsTags(t *testing.T, s *subject) {
 	}
 	s.set(t, "k", "v", store.WithTags([]string{"tag"}))
 	if again, err := k.KeepsTags(t.Context()); err != nil || again != first {
-		t.Errorf("KeepsTags: %v, %v, and %v before", again, err, first)
+		t.Errorf("KeepsTags: %v, %v; the first answer was %v", again, err, first)
 	}
 	if !first {
 		return

@@ -35,7 +35,7 @@ func sealedCases() []testCase {
 				} {
 					a, b := len(s.sealed(t, pair[0])), len(s.sealed(t, pair[1]))
 					if a != b {
-						t.Errorf("a %T is sealed as %d or %d bytes", pair[0], a, b)
+						t.Errorf("two values of type %T have sealed sizes of %d and %d bytes, want one size", pair[0], a, b)
 					}
 				}
 			},
@@ -138,7 +138,7 @@ func nothingInClear(t *testing.T, s *subject) {
 			}
 		}
 		if bytes.Equal(first, again) {
-			t.Errorf("a %T is sealed alike twice", value)
+			t.Errorf("the same %T sealed twice gives the same bytes", value)
 		}
 	}
 	for _, c := range scalars() {

@@ -211,7 +211,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 	case ran == 0:
 		t.Error("storetest: no case ran")
 	case ran+skipped == len(cases()) && ran < minCases:
-		t.Errorf("storetest: only %d cases ran: what is declared leaves nothing to test", ran)
+		t.Errorf("storetest: only %d cases ran (declare what the store can do, so that more apply)", ran)
 	}
 }
 
@@ -323,9 +323,9 @@ func declared(t *testing.T, name string, is, want bool) {
 	t.Helper()
 	switch {
 	case want && !is:
-		t.Errorf("%s is declared and does not hold", name)
+		t.Errorf("%s is declared, but the store does not do it", name)
 	case is && !want:
-		t.Errorf("%s holds and is not declared", name)
+		t.Errorf("the store does %s, but does not declare it", name)
 	}
 }
 

@@ -21,7 +21,7 @@ func setIfNotExists(t *testing.T, s *subject) {
 		return written
 	}
 	if !try("k", "1") || try("k", "2") {
-		t.Error("SetIfNotExists did not say what it did")
+		t.Error("SetIfNotExists must return true for an absent key, and false after it")
 	}
 	s.holds(t, "k", "1")
 	if err := s.Store.Delete(t.Context(), "k"); err != nil {
@@ -141,19 +141,19 @@ func swapKeeps(t *testing.T, s *subject) {
 	}
 	near := func(got, want time.Duration) bool { return got <= want && got > want-time.Minute }
 	if got := ttlAfter(time.Hour, -1); !near(got, time.Hour) {
-		t.Errorf("a TTL that was to be kept is %v, was an hour", got)
+		t.Errorf("the TTL is %v after a swap that keeps the TTL, want an hour", got)
 	}
 	if got := ttlAfter(0, -1); got > 0 {
-		t.Errorf("no TTL was to be kept, and it is %v", got)
+		t.Errorf("an entry without TTL has the TTL %v after a swap that keeps the TTL", got)
 	}
 	if got := ttlAfter(time.Hour, 0); got > 0 {
-		t.Errorf("the TTL was to go, and is %v", got)
+		t.Errorf("the TTL is %v after a swap without TTL, want none", got)
 	}
 	if got := ttlAfter(time.Hour, 2*time.Hour); !near(got, 2*time.Hour) {
-		t.Errorf("the TTL was to be two hours, and is %v", got)
+		t.Errorf("the TTL is %v after a swap with a TTL of two hours", got)
 	}
 	if got := ttlAfter(0, 2*time.Hour); !near(got, 2*time.Hour) {
-		t.Errorf("the TTL was to be two hours, and is %v", got)
+		t.Errorf("the TTL is %v after a swap with a TTL of two hours", got)
 	}
 }
 

@@ -131,6 +131,6 @@ func concurrentTags(t *testing.T, s *subject) {
 		}
 	}
 	if left > 0 {
-		t.Errorf("%d of %d entries had lost their tag", left, workers*each)
+		t.Errorf("%d of %d entries are still there after Invalidate, so their tag was lost", left, workers*each)
 	}
 }

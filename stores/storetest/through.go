@@ -58,7 +58,7 @@ func throughCases() []testCase {
 					t.Fatalf("Set: %v", err)
 				}
 				if _, err := cache.New[float64](s.Store).Get(t.Context(), "k"); !errors.Is(err, cache.ErrValueTypeMismatch) {
-					t.Errorf("an int64 was read as float64: %v", err)
+					t.Errorf("an int64 read as float64: %v, want cache.ErrValueTypeMismatch", err)
 				}
 			},
 		},
@@ -247,10 +247,10 @@ func throughChain[T any](t *testing.T, s *subject, value func(string) T) {
 		})
 	}
 	if ttl := upper.expiration("eternal"); s.Can.TTL.None <= 0 && ttl > 0 || s.Can.TTL.None == 0 && ttl != 0 {
-		t.Errorf("an entry without expiration was written back with %v", ttl)
+		t.Errorf("an entry without expiration was written back with an expiration of %v", ttl)
 	}
 	if ttl := upper.expiration("mortal"); s.Can.TTL.Reported && (ttl <= 0 || ttl > time.Hour+s.Can.TTL.Resolution) {
-		t.Errorf("an entry of an hour was written back with %v", ttl)
+		t.Errorf("an entry with a TTL of one hour was written back with an expiration of %v", ttl)
 	}
 	if err := c.Delete(t.Context(), "both"); err != nil {
 		t.Fatalf("Delete: %v", err)

@@ -56,7 +56,7 @@ func Read(data []byte) (*keyset.Handle, error) {
 			return nil, fmt.Errorf("the primary key %d of the keyset is not enabled", key.GetKeyId())
 		}
 	}
-	return nil, fmt.Errorf("the keyset of %d keys is not valid (is its primary key in it?)", len(parsed.GetKey()))
+	return nil, fmt.Errorf("the keyset of %d keys is not valid (it may lack its primary key)", len(parsed.GetKey()))
 }
 
 // EncryptWithContext always fails.

@@ -107,7 +107,7 @@ func (k *KEK) DecryptWithContext(ctx context.Context, ciphertext, associatedData
 	out, err := k.client.Unwrap(ctx, ciphertext, associatedData)
 	var f *Failure
 	if errors.As(err, &f) && errors.Is(f.Refusal, aead.ErrUnauthentic) && !bytes.HasPrefix(ciphertext, k.start) {
-		err = Refuse(aead.ErrUnknownKey, "the ciphertext is not in the form that this key writes", f.Cause)
+		err = Refuse(aead.ErrUnknownKey, "the ciphertext has the format of another kind of key", f.Cause)
 	}
 	if err != nil {
 		return nil, k.ended(ctx, "unwrap", err)

@@ -96,7 +96,7 @@ func IsFernet(start []byte) bool {
 }
 
 // ErrNoForm reports that a value cannot have the form that was asked for.
-var ErrNoForm = errors.New("the value cannot have the requested form")
+var ErrNoForm = errors.New("the value cannot be written as plaintext of this type")
 
 // Fits reports whether a plaintext value can be of a type.
 func Fits(t wire.Type, b []byte) bool { return t != wire.JSON || json.Valid(b) }

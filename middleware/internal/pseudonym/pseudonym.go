@@ -67,7 +67,7 @@ type memory struct {
 // New returns a Set. An empty namespace means none. It checks that each key returns 32 bytes, and copies the set.
 func New(namespace string, set *prf.Set) (*Set, error) {
 	if set == nil || len(set.PRFs) == 0 {
-		return nil, errors.New("the PRF set is nil (aead.OpenPRF returns one)")
+		return nil, errors.New("the PRF set is nil or empty (aead.OpenPRF returns one)")
 	}
 	if _, ok := set.PRFs[set.PrimaryID]; !ok {
 		return nil, errors.New("the PRF set has no primary key")

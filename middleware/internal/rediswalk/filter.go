@@ -28,7 +28,7 @@ func NewFilter(what string, prefixes []string, namespace string, stored bool, sc
 		case strings.HasPrefix(scope, p):
 			return nil, fmt.Errorf("%s[%d] covers every name", what, i)
 		case !strings.HasPrefix(p, scope):
-			return nil, fmt.Errorf("%s[%d] cannot match any name here (give %s)", what, i, system(namespace, stored))
+			return nil, fmt.Errorf("%s[%d] is outside the namespace or prefix, so it matches no name (give %s)", what, i, system(namespace, stored))
 		}
 		f.prefixes = append(f.prefixes, p)
 	}

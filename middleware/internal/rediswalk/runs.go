@@ -46,13 +46,13 @@ type Run struct {
 
 // ErrRunUndone reports that a checkpoint is out of date: the record of its run is gone, as after a flush, the run is
 // complete, or another run with other settings has changed the same names since.
-var ErrRunUndone = errors.New("its run is complete, or the data was flushed or changed by another run since")
+var ErrRunUndone = errors.New("the checkpoint's run is complete, or the data was flushed or changed by another run since")
 
 // ErrOpposed reports that an opposite run changed the same names during a run: one of them seals, and the other unseals.
 var ErrOpposed = errors.New("a run of the opposite operation changed the same names at the same time")
 
 // ErrRunsRefused reports that the user may not write the records.
-var ErrRunsRefused = errors.New("rediswalk: the user may not write the key " + RunsName + " (allow it by ACL)")
+var ErrRunsRefused = errors.New("rediswalk: the Redis user may not write the key " + RunsName + " (allow it by ACL)")
 
 // RegisterRun records a run and returns its id.
 func (s *Servers) RegisterRun(ctx context.Context, r Run) (id string, err error) {

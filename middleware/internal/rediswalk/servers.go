@@ -72,7 +72,7 @@ func (s *Servers) Clustered() bool { return s.cluster != nil }
 // errReplica is transient in a Cluster, where a client may not know the new master yet.
 var errReplica = errors.New("rediswalk: the server is a replica, which may lack entries (use the master)")
 
-var errNoInfo = errors.New("rediswalk: INFO is not allowed, so restarts go unnoticed (ACL SETUSER name +info)")
+var errNoInfo = errors.New("rediswalk: the Redis user may not call INFO, which shows restarts (ACL SETUSER name +info)")
 
 type master struct {
 	node  redis.Cmdable

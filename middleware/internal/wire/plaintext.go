@@ -53,7 +53,7 @@ func AppendLabels(dst []byte, f Flags, l Labels) []byte {
 	return dst
 }
 
-var errLabels = fmt.Errorf("%w: the sealed names do not end within the value", ErrUnsupportedFormat)
+var errLabels = fmt.Errorf("%w: the sealed key or tags are cut off", ErrUnsupportedFormat)
 
 // CutLabels returns the labels that a plaintext starts with, and the rest, which shares its memory.
 func CutLabels(plaintext []byte, f Flags) (l Labels, rest []byte, err error) {

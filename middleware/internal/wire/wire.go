@@ -290,7 +290,7 @@ func Parse(b []byte) (Header, int, error) {
 		return Header{}, 0, fmt.Errorf("%w: the value ends after %d bytes", ErrUnsupportedFormat, len(b))
 	}
 	if b[2] == Tag {
-		return Header{}, 0, fmt.Errorf("%w: the entry is a keyed tag, not a value", ErrUnsupportedFormat)
+		return Header{}, 0, fmt.Errorf("%w: the bytes are the tag of a unique job, not a sealed value", ErrUnsupportedFormat)
 	}
 	if b[2] != Version {
 		return Header{}, 0, fmt.Errorf("%w: version %d (this release reads version %d)", ErrUnsupportedFormat, b[2], Version)
@@ -356,7 +356,7 @@ func (h *Header) readFields(b []byte) error {
 	if h.Flags&Bound != 0 {
 		h.Names = Names(b[0])
 		if unknown := h.Names &^ knownNames; unknown != 0 {
-			return fmt.Errorf("%w: the value is bound to unknown names (%#02x)", ErrUnsupportedFormat, byte(unknown))
+			return fmt.Errorf("%w: the value is bound to unknown names %#02x (a newer release may read it)", ErrUnsupportedFormat, byte(unknown))
 		}
 		if h.Names == 0 {
 			return fmt.Errorf("%w: the value is marked as bound to names, but lists none", ErrUnsupportedFormat)

@@ -33,7 +33,7 @@ func WithPipeline(rdb redis.UniversalClient) Option {
 // ErrUnknownOutcome is the error of a task of EnqueueMany that was sent and for which Redis did not reply. The task may be
 // enqueued. Enqueueing it again is safe if it has an id by asynq.TaskID: asynq.ErrTaskIDConflict then says that
 // it was.
-var ErrUnknownOutcome = errors.New("asynqjobs: enqueue: no reply from Redis, so the task may be enqueued")
+var ErrUnknownOutcome = errors.New("asynqjobs: enqueue: outcome unknown, Redis may have the task (a retry is safe with a TaskID)")
 
 const (
 	// pipelinedTasks and pipelinedBytes bound a pipeline, and with it the memory of EnqueueMany.
@@ -171,7 +171,7 @@ func (s *scriptCall) outcome() error {
 	case int64(-1):
 		return redisError(asynq.ErrDuplicateTask)
 	default:
-		return fmt.Errorf("%w: Redis sent an unknown reply of type %T", ErrUnknownOutcome, reply)
+		return fmt.Errorf("%w: the reply has the unknown type %T", ErrUnknownOutcome, reply)
 	}
 }
 

@@ -152,7 +152,7 @@ func release(ctx context.Context, e *jobs.Encryptor, c *asynq.Client, queue stri
 		return err
 	}
 	if claim.queue != queue || claim.group == "" {
-		return fmt.Errorf("%w: the group member claims another queue, or no group", jobs.ErrUnauthentic)
+		return fmt.Errorf("%w: the group member was sealed for another queue, or for no group", jobs.ErrUnauthentic)
 	}
 	t := asynq.NewTaskWithHeaders(m.typename, m.payload, m.headers)
 	_, err = c.EnqueueContext(ctx, t, asynq.Queue(claim.queue), asynq.Group(claim.group), asynq.TaskID(claim.id))

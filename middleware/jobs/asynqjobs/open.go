@@ -93,7 +93,7 @@ func locate(payload []byte, headers map[string]string, at identity, trustClaim b
 //go:noinline
 func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, err error) {
 	if l.moved {
-		return nil, fmt.Errorf("%w: the task claims another queue or id", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the task was sealed for another queue or id", jobs.ErrUnauthentic)
 	}
 	f := &frame{payload: b}
 	if l.at.framed {
@@ -107,7 +107,7 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 		typename = f.name
 	}
 	if f.unique != l.tagged {
-		return nil, fmt.Errorf("%w: only one of stored task and sealed content is marked as unique", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the task is stored as unique but was sealed as not unique, or the reverse", jobs.ErrUnauthentic)
 	}
 	// The tag is compared with the sealed one and not computed again, so that workers need no PRF keys.
 	if l.tagged && subtle.ConstantTimeCompare(payload[len(payload)-wire.TagSize:], f.tag[:]) != 1 {

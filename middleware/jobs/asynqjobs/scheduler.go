@@ -207,7 +207,7 @@ func (s *Scheduler) lock(ctx context.Context) error {
 	case s.mutex <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("asynqjobs: schedules: %w", ctx.Err())
+		return fmt.Errorf("asynqjobs: schedules: wait for an earlier call: %w", ctx.Err())
 	}
 }
 
@@ -367,7 +367,7 @@ func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
 		found = s.withCached(found, name)
 		if stored(found) == 0 {
 			if err := s.cache.unopened(true); err != nil {
-				return false, fmt.Errorf("asynqjobs: Cancel: some schedules cannot be read: %w", err)
+				return false, fmt.Errorf("asynqjobs: Cancel: not found, but it may be one of the schedules that cannot be read: %w", err)
 			}
 			s.registered.forget(name)
 			return false, nil

@@ -90,7 +90,7 @@ func (c *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 		return session, err
 	}
 	stored, values, err := decode(encoded)
-	if err != nil || stored != name { // the token of another session is no token of this one
+	if err != nil || stored != name { // the token belongs to another session
 		return session, err
 	}
 	session.ID, session.Values, session.IsNew = cookie.Value, values, false
