@@ -14,31 +14,31 @@ import (
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
 
-// Update replaces the value under key by what change returns for it, in one step to all other
-// clients: no update of another process is lost or overwritten. If another client changes the
-// entry first, Update reads it again and calls change again. So change may be called several times
-// and must have no other effect. Only its last call counts.
+// Update replaces the value under key by the result of change. For all other clients this is one
+// step: Update neither loses nor overwrites the update of another process. If another client
+// changes the entry first, Update reads it again and calls change again. So change may be called
+// several times, and must not have side effects. Only its last call counts.
 //
 // old has the type that it was set with, or is nil if found is false. change may
-// modify it and return it. An error of change ends Update, is returned as it is,
-// and changes nothing. A panic in change leaves the entry as it was, and holds up
-// no other call.
+// modify it and return it. If change returns an error, Update returns that error
+// and changes nothing. A panic in change leaves the entry as it was, and does not
+// block other calls.
 //
 // An entry that exists keeps its expiry, to the millisecond, and its tags. opts
 // apply to an entry that Update creates. To change the expiry, use Touch.
 //
 // An entry counts as absent if it is missing or expired. With WithMissOnOpenFailure a value that
 // SetIfNotExists would replace also does. Every other unreadable value, and a key service that
-// does not answer, is an error that changes nothing. After an error of ctx or of the connection it
-// is not known whether the value was written. ErrConflict means that Update gave up.
+// does not answer, is an error that changes nothing. After an error of ctx or of the connection,
+// the value may have been written or not. ErrConflict means that Update gave up.
 //
-// change may call the same Store for other keys. A call of Update, Increment,
-// Touch or GetAndDelete for the same key would make each attempt of the outer
-// Update fail, until it ends with ErrConflict.
+// change may call the same Store for other keys. It must not call Update,
+// Increment, Touch or GetAndDelete for the same key: the outer Update would
+// then end with ErrConflict.
 //
-// It needs a backing store with the capabilities AtomicStore, Swapper and
+// Update needs a backing store with the capabilities AtomicStore, Swapper and
 // SetIfNotExistsStore, such as redisstore and memorystore. Over another store it
-// is ErrUnsupported.
+// returns ErrUnsupported.
 func (s *Store) Update(ctx context.Context, key any, change func(old any, found bool) (any, error), opts ...store.Option) error {
 	ctx, op := s.tel.begin(ctx, "Update")
 	err := s.update(ctx, key, change, opts)
@@ -64,8 +64,8 @@ func (s *Store) update(ctx context.Context, key any, change func(old any, found 
 	})
 }
 
-// callersError is an error of the caller's function, which metrics must not take
-// for one of this package.
+// callersError is an error of the caller's function. Metrics must not count it
+// as an error of this package.
 type callersError struct{ cause error }
 
 func (e *callersError) Error() string { return "middleware: Update: the caller's function failed" }
@@ -79,14 +79,15 @@ func isCallersError(err error) bool {
 // value stays. An absent entry is store.NotFound. A negative ttl is an error,
 // except -1 ns, which go-redis reports for "no expiry".
 //
-// Touch reads the value, because the expiry of an entry that this Store refuses
-// must not change. The errors are those of Update, and the entry counts as absent
-// in the same cases. A plaintext value that WithPlaintext tolerates is sealed.
+// Touch reads the value first, because it must not change the expiry of an entry
+// that this Store refuses. The errors are those of Update, and the entry counts
+// as absent in the same cases. Touch seals a plaintext value that WithPlaintext
+// accepts.
 //
-// The tags of an entry are sealed in its value, up to 16 KiB of them, and Touch
-// extends them. A value with a sealed expiry is sealed again with the new one.
-// An entry that was plaintext, and that SealOnRead or package migrate has sealed
-// under its plain name, names no tags until the next Set.
+// The tags of an entry are sealed in its value, up to 16 KiB of them. Touch
+// extends their life. A value with a sealed expiry is sealed again with the new
+// one. The exception is an entry that SealOnRead or package migrate has sealed
+// under its plain name: it contains no tags until the next Set.
 func (s *Store) Touch(ctx context.Context, key any, ttl time.Duration) error {
 	ctx, op := s.tel.begin(ctx, "Touch")
 	err := s.touch(ctx, key, ttl)
@@ -113,7 +114,8 @@ func (s *Store) touch(ctx context.Context, key any, ttl time.Duration) error {
 		}
 		end := s.touchedEnd(e, ttl)
 		if !end.Equal(e.end) || !e.sealed && s.policy() != WritePlaintext {
-			// The bytes as they are: encoding the value would lose what its Go type does not know.
+			// The stored bytes are sealed again, because encoding the decoded value would lose fields that its Go
+			// type does not have.
 			sc := newScratch()
 			defer sc.free()
 			sealed, err := s.sealer.sealBytes(ctx, nil, sc, s.binding(e.at, end, e.tags), e.form, e.encoded)
@@ -148,16 +150,17 @@ func (s *Store) extendTags(ctx context.Context, e entry, ttl time.Duration) erro
 	return s.backingError(s.can.extender.ExtendTags(ctx, e.at.stored, tags, ttl))
 }
 
-// GetAndDelete returns the value under key and deletes the entry. Of any number of
-// concurrent calls one gets the value, and all others store.NotFound: a one-time
-// token is accepted once.
+// GetAndDelete returns the value under key and deletes the entry. If several calls
+// run at the same time, one gets the value and all others get store.NotFound. So a
+// one-time token is accepted only once.
 //
-// It deletes only what it has opened. An unreadable value, and a key service that
-// does not answer, is an error that leaves the entry. With WithMissOnOpenFailure a
-// value that is definitely refused is store.NotFound, and stays too. After an
-// error of ctx or of the connection the entry may be gone.
+// GetAndDelete deletes only an entry that it has opened. An unreadable value, and
+// a key service that does not answer, is an error, and the entry stays. With
+// WithMissOnOpenFailure, a value that is definitely refused is store.NotFound and
+// also stays. After an error of ctx or of the connection, the entry may be deleted
+// or not.
 //
-// It needs the capabilities that Update needs.
+// GetAndDelete needs the capabilities that Update needs.
 func (s *Store) GetAndDelete(ctx context.Context, key any) (any, error) {
 	ctx, op := s.tel.begin(ctx, "GetAndDelete")
 	value, err := s.getAndDelete(ctx, key)
@@ -180,7 +183,8 @@ func (s *Store) getAndDelete(ctx context.Context, key any) (value any, err error
 			return false, miss(e.refusal())
 		}
 		value = e.value
-		// The others go first, because a one-time token must not come again. An entry that was written since the read stays.
+		// The entries under other PRF keys are deleted first, so that a one-time token cannot be read again. An entry
+		// that was written since the read stays.
 		for _, other := range before {
 			if other.at.stored == e.at.stored {
 				continue
@@ -199,7 +203,7 @@ func (s *Store) getAndDelete(ctx context.Context, key any) (value any, err error
 	return value, nil
 }
 
-// modify replaces the value under key by what change makes of it. change is called
+// modify replaces the value under key by the result of change. change is called
 // once for each attempt.
 func (s *Store) modify(ctx context.Context, key any, options []store.Option, change func(e entry) (any, error)) error {
 	plan, err := s.planWrite(options)
@@ -240,8 +244,8 @@ const (
 )
 
 // swapLoop calls attempt until it reports success or fails, under the lock that
-// the goroutines of this process share. Pauses of random length keep processes
-// apart that write to one entry.
+// the goroutines of this process share. Processes that write to the same entry
+// pause for random times, so that they do not keep disturbing each other.
 func (s *Store) swapLoop(ctx context.Context, key any, attempt func(a address) (bool, error)) error {
 	if s.can.atomic == nil || s.swapper == nil || s.setNX == nil {
 		return s.unsupported("change an entry atomically")

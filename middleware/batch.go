@@ -19,17 +19,16 @@ import (
 // left out, counted and logged; a key service that does not answer stays an error.
 // The caller may change the map and the values.
 //
-// Repeated keys are read once. No keys make no round trip. Over a BatchStore, such
-// as redisstore, a thousand keys at a time make one round trip, in a Cluster one to
-// each node. Over any other store GetMany calls Get for each key, one after the
-// other: it is never ErrUnsupported. Tolerated plaintext comes as []byte over a
-// BatchStore.
+// Repeated keys are read once. Over a BatchStore, such as redisstore, each thousand
+// keys take one round trip, in a Cluster one to each node. Over any other store
+// GetMany calls Get for each key, one after the other, so it never returns
+// ErrUnsupported. Over a BatchStore, accepted plaintext is returned as []byte.
 //
-// GetMany works on this Store alone and not through gocache's Chain or Loadable,
-// which know single keys. The map shows what was found: a caller of two levels asks
-// the lower one for the keys that are missing, and sets these in the upper one. A
-// bulk load is the same, with the database as the lower level: see the example of
-// SetMany.
+// GetMany works on this Store alone, and not through gocache's Chain or Loadable,
+// which take single keys. A caller with two levels of caches asks the lower one for
+// the keys that the map lacks, and sets them in the upper one. To load many values
+// from a database, do the same with the database as the lower level: see the
+// example of SetMany.
 func (s *Store) GetMany(ctx context.Context, keys []string) (map[string]any, error) {
 	ctx, op := s.tel.begin(ctx, "GetMany")
 	b := s.newBatch("GetMany")
@@ -117,15 +116,14 @@ func (s *Store) getUnder(ctx context.Context, i int, keys []string, accept func(
 	}
 }
 
-// SetMany seals items and stores each under its key, with the same options. It is not
-// a transaction, because stores have none over several nodes: a *BatchError has the
-// keys that were not written, or may not have been. All others are written. To try
-// again, set the keys of the error again.
+// SetMany seals items and stores each under its key, with the same options. SetMany
+// is not a transaction, because stores have none over several nodes. If some keys
+// were not written, or may not have been, they are in a *BatchError. All other keys
+// are written. To try again, set the keys of the error again.
 //
-// Expiration, tags and defaults are as with Set. Over a BatchStore items are sealed
-// into one buffer and sent in parts of at most a thousand items and about 4 MiB, in
-// a Cluster to all nodes at the same time. Over any other store SetMany calls Set
-// for each key. No items make no round trip.
+// Expiration, tags and defaults are as with Set. Over a BatchStore, SetMany sends
+// parts of at most a thousand items and about 4 MiB, in a Cluster to all nodes at
+// the same time. Over any other store it calls Set for each key.
 func (s *Store) SetMany(ctx context.Context, items map[string]any, opts ...store.Option) error {
 	ctx, op := s.tel.begin(ctx, "SetMany")
 	err := s.setMany(ctx, items, opts)
@@ -247,9 +245,9 @@ func (a *arena) reset(done bool) {
 	}
 }
 
-// DeleteMany removes the entries under keys. Absent entries are not errors. A
-// *BatchError has the keys that were not deleted, or may not have been. All others
-// are deleted. Round trips are as with GetMany.
+// DeleteMany removes the entries under keys. Absent entries are not errors. If
+// some keys were not deleted, or may not have been, they are in a *BatchError. All
+// other keys are deleted. Round trips are as with GetMany.
 func (s *Store) DeleteMany(ctx context.Context, keys []string) error {
 	ctx, op := s.tel.begin(ctx, "DeleteMany")
 	b := s.newBatch("DeleteMany")
@@ -301,14 +299,15 @@ func (s *Store) deleteUnder(ctx context.Context, i int, keys []string, fail func
 
 // A BatchError lists the keys of a batch that failed. errors.Is and errors.As find
 // the error of any key. All other keys of the batch succeeded. If the store or the
-// key service is down, it has all keys. An error of GetMany, SetMany or DeleteMany
-// that is not a *BatchError is about the options, and then nothing was sent.
+// key service is down, it has all keys. Any other error of GetMany, SetMany or
+// DeleteMany is about the options, and nothing was sent.
 //
-// The text counts the failures by their reason. It does not name keys, and no verb of
-// package fmt prints them.
+// The text counts the failures by their reason. It does not contain keys, and no verb
+// of package fmt prints them.
 type BatchError struct {
-	// Errors are the errors by key, as the caller named it. The map is the
-	// caller's own. It is not encoded as JSON, because key names may be secret.
+	// Errors are the errors by the key that the caller gave. The caller may
+	// change the map. It is not encoded as JSON, because key names may be
+	// secret.
 	Errors map[string]error `json:"-"`
 
 	operation string
@@ -371,7 +370,7 @@ type batch struct {
 
 func (s *Store) newBatch(operation string) *batch { return &batch{s: s, operation: operation} }
 
-// names returns the keys that an entry can have, each once. The others fail.
+// names returns the valid keys, each once. It counts the others as failed.
 func (b *batch) names(ctx context.Context, keys []string) []string {
 	names := make([]string, 0, len(keys))
 	seen := make(map[string]struct{}, len(keys))

@@ -31,18 +31,20 @@ type CapableStore interface {
 	Capabilities() (owner any, names []string)
 }
 
-// BytesStore is a backing store that speaks bytes and does not keep them, so
-// that values are sealed into reused buffers and opened in place.
+// BytesStore is a backing store that takes and returns bytes and does not
+// keep them. A Store over it seals values into reused buffers and opens them
+// in place.
 type BytesStore interface {
-	// GetBytes returns the stored bytes as the caller's own: the caller may
-	// write to them. A missing entry is gocache's store.NotFound.
+	// GetBytes returns the stored bytes. The caller may change them. A
+	// missing entry is gocache's store.NotFound.
 	GetBytes(ctx context.Context, key string) ([]byte, error)
 	// GetBytesWithTTL also returns the time left to the millisecond, 0 for no
 	// expiry, read in the same round trip.
 	GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error)
-	// SetBytes is Set for bytes. The store has done with value when SetBytes
-	// returns nil. After an error the store may still read value, for instance
-	// in a batch that it cannot recall: the caller gives the buffer up.
+	// SetBytes is Set for bytes. When SetBytes returns nil, the store no
+	// longer uses value. After an error the store may still read value, for
+	// instance in a batch that is already on its way, so the caller must not
+	// use the buffer again.
 	SetBytes(ctx context.Context, key string, value []byte, opts ...store.Option) error
 }
 
@@ -58,10 +60,10 @@ type BoundedReader interface {
 
 // Swapper is a backing store that can replace a value atomically.
 type Swapper interface {
-	// CompareAndSwap writes new if what is stored is as long as old and ends
-	// with the last tail bytes of old. It reports whether it did. A tail of 0,
-	// or one not shorter than old, compares all of it. A negative ttl keeps the
-	// entry's expiry, 0 removes it. An absent entry is (false, nil).
+	// CompareAndSwap writes new if the stored value is as long as old and ends
+	// with the last tail bytes of old. It reports whether it wrote. A tail of
+	// 0, or one not shorter than old, compares all of it. A negative ttl keeps
+	// the entry's expiry, 0 removes it. An absent entry is (false, nil).
 	CompareAndSwap(ctx context.Context, key string, old []byte, tail int, new []byte, ttl time.Duration) (bool, error)
 }
 
@@ -74,21 +76,22 @@ type AtomicStore interface {
 	// cache. A limit of math.MaxInt means no limit.
 	GetBytesToSwap(ctx context.Context, key string, limit int) ([]byte, time.Duration, error)
 	// CompareAndSet is Set with its options, tags included, if CompareAndSwap would
-	// replace the value. It reports whether it did.
+	// replace the value. It reports whether it wrote.
 	CompareAndSet(ctx context.Context, key string, old []byte, tail int, new []byte, opts ...store.Option) (bool, error)
 	// CompareAndExpire sets the time that the entry has left, 0 for no expiry, if
-	// CompareAndSwap would replace the value. It reports whether it did. The value
-	// and the tags stay.
+	// CompareAndSwap would replace the value. It reports whether it set the time.
+	// The value and the tags stay.
 	CompareAndExpire(ctx context.Context, key string, old []byte, tail int, ttl time.Duration) (bool, error)
 	// CompareAndDelete deletes the entry if CompareAndSwap would replace the value.
-	// It reports whether it did.
+	// It reports whether it deleted the entry.
 	CompareAndDelete(ctx context.Context, key string, old []byte, tail int) (bool, error)
 }
 
 // TagExtender is a backing store whose tags expire by themselves.
 type TagExtender interface {
-	// ExtendTags makes the tags of an entry live as long as Set would for an entry
-	// that has ttl left, 0 for no expiry. It is called before such a swap.
+	// ExtendTags makes the tags of an entry live as long as if Set had written the
+	// entry with this ttl, 0 for no expiry. A Store calls it before a swap that
+	// changes the expiry.
 	ExtendTags(ctx context.Context, key string, tags []string, ttl time.Duration) error
 }
 
@@ -96,12 +99,12 @@ type TagExtender interface {
 // method returns an error for each key, in the order of keys, or nil if no key
 // failed. It bounds what it sends and keeps in memory at one time.
 type BatchStore interface {
-	// GetBytesMany returns the stored bytes as the caller's own, nil for an absent
-	// entry. A value of more than limit bytes is an error with a method TooLarge()
-	// bool that returns true. A limit of math.MaxInt means no limit.
+	// GetBytesMany returns the stored bytes, nil for an absent entry. The caller
+	// may change them. A value of more than limit bytes is an error with a method
+	// TooLarge() bool that returns true. A limit of math.MaxInt means no limit.
 	GetBytesMany(ctx context.Context, keys []string, limit int) (values [][]byte, errs []error)
-	// SetBytesMany is Set for each key, with the same options. The store has done
-	// with values when no key failed. After an error the caller gives them up, as
+	// SetBytesMany is Set for each key, with the same options. If no key failed,
+	// the store no longer uses values. After an error it may still read them, as
 	// with SetBytes.
 	SetBytesMany(ctx context.Context, keys []string, values [][]byte, opts ...store.Option) (errs []error)
 	// DeleteMany is Delete for each key. An absent entry is not an error.
@@ -109,28 +112,28 @@ type BatchStore interface {
 }
 
 // Defaulter is a backing store that applies its own options before those of a call.
-// A swap passes no options, so the decorator must know them: an entry that a swap
-// writes again expires as one that Set writes.
+// A swap passes no options. So the Store must know the defaults, to give an entry
+// that it swaps the expiry that Set would give it.
 type Defaulter interface {
-	// Defaults returns the options that Set starts from, as the caller's own.
+	// Defaults returns the options that Set starts from. The caller may change them.
 	Defaults() store.Options
 }
 
 // Enumerator is a backing store that can list its entries.
 type Enumerator interface {
 	// Keys streams the names of the entries that start with prefix, taken
-	// literally. An entry present throughout is named at least once. The
-	// sequence ends after the first error.
+	// literally. It names an entry that exists during the whole call at least
+	// once. The sequence ends after the first error.
 	Keys(ctx context.Context, prefix string) iter.Seq2[string, error]
 	// ClearPrefix deletes only the entries and tags that start with prefix.
 	ClearPrefix(ctx context.Context, prefix string) error
 }
 
-// PrefixInvalidator is a backing store whose tags can be kept to one namespace.
+// PrefixInvalidator is a backing store that can restrict Invalidate to one namespace.
 type PrefixInvalidator interface {
-	// InvalidatePrefix is Invalidate for the entries alone that start with
-	// prefix. An attacker who can write only to a tag's set then cannot make the
-	// application delete entries outside its namespace.
+	// InvalidatePrefix is Invalidate that deletes only entries whose names start
+	// with prefix. So an attacker who can write to the set of a tag cannot make
+	// the application delete entries outside its namespace.
 	InvalidatePrefix(ctx context.Context, prefix string, options ...store.InvalidateOption) error
 }
 
@@ -150,8 +153,8 @@ type Adviser interface {
 
 // Counter is a backing store that counts what it does.
 type Counter interface {
-	// Counts returns present numbers by name. A Store with a meter provider
-	// reports those that it knows:
+	// Counts returns the current numbers by name. A Store with a meter
+	// provider reports these:
 	//
 	//	batches       pipelines in which calls of concurrent callers were combined
 	//	combined      calls in such pipelines
@@ -164,9 +167,8 @@ type Counter interface {
 
 // TagKeeper is a backing store that knows whether its server keeps tags.
 type TagKeeper interface {
-	// KeepsTags reports whether no tag is lost before the entries that carry it, as
-	// far as the server's settings decide. An error means that the server does not
-	// tell.
+	// KeepsTags reports whether the settings of the server keep each tag as long as
+	// the entries that carry it. An error means that the settings are not known.
 	KeepsTags(ctx context.Context) (bool, error)
 }
 
@@ -251,8 +253,8 @@ func samePointer(a, b any) bool {
 	return x.IsValid() && x.Kind() == reflect.Pointer && x.Type() == y.Type() && x.Pointer() == y.Pointer()
 }
 
-// logIgnored logs capabilities that the backing store seems to offer and that are
-// not used.
+// logIgnored logs capabilities that the backing store seems to offer and that the
+// Store does not use.
 func (c *capabilities) logIgnored(log *slog.Logger) {
 	if len(c.unlisted) > 0 {
 		log.Warn("sealcache: store has capabilities that it does not declare as its own; they are ignored", "capabilities", c.unlisted)

@@ -15,16 +15,15 @@ import (
 // opens again and under no other name, and that the backing store answers. It
 // asks the key service as sealing any value does.
 //
-// Check also compares keys with the other processes of the namespace. They share
-// one small sealed entry, the key check, under the reserved name
-// "sealcache.key-check", which Keys does not list. Check creates it with
-// SetIfNotExists and without expiry, and renews it by a swap when the primary key
-// has changed. Over an envelope the first Check renews it in any case, because a
-// wrapped data key does not show its KEK and wrap context. Check never replaces an
-// entry that it cannot open, because an attacker may have planted it, or this
-// process may have the wrong keys. The result is logged, counted, and returned by
-// KeysDiffer. It is not an error of Check, so that a planted entry cannot stop a
-// deployment.
+// Check also compares keys with the other processes of the namespace. All
+// processes share one small sealed entry, the key check. It has the reserved name
+// "sealcache.key-check", which Keys does not list. Check creates it without
+// expiry, and renews it by a swap when the primary key has changed. With an
+// envelope, the first Check always renews it, because a wrapped data key does not
+// show its KEK and wrap context. Check never replaces an entry that it cannot
+// open: an attacker may have planted it, or this process may have the wrong keys.
+// Check logs and counts the result, and KeysDiffer returns it. Check itself does
+// not return it as an error, so that a planted entry cannot stop a deployment.
 func (s *Store) Check(ctx context.Context) error {
 	if err := s.sealer.Check(ctx); err != nil {
 		return err
@@ -65,11 +64,11 @@ func (s *Store) checkBacking(ctx context.Context) error {
 // OtherKeyReads is Sealer.OtherKeyReads for the values that this Store has opened.
 func (s *Store) OtherKeyReads() map[uint32]uint64 { return s.sealer.OtherKeyReads() }
 
-// KeysDiffer returns nil if this process uses the keys of the other processes of
-// its namespace, as far as the last Check or Clear could tell. Otherwise it
-// returns the finding: an entry that does not open (ErrUnauthentic, ErrUnknownKey,
-// ErrNotSealed, ErrUnsupportedFormat), or the error of a backing store that
-// refused to read or write the entry.
+// KeysDiffer returns the finding of the last Check or Clear that this process and
+// the other processes of its namespace use different keys. It returns nil if
+// there is no such finding. If the key check did not open, the error is
+// ErrUnauthentic, ErrUnknownKey, ErrNotSealed or ErrUnsupportedFormat. If the
+// backing store refused to read or write the key check, it is that error.
 func (s *Store) KeysDiffer() error {
 	if err := s.keysDiffer.Load(); err != nil {
 		return *err
@@ -134,11 +133,11 @@ func (s *Store) keyCheck(ctx context.Context) (outcome string, err error) {
 	return "same", nil
 }
 
-// maxKeyCheckBytes bounds what is read of a key check. Most of one is its wrapped data key.
+// maxKeyCheckBytes bounds the size of a key check that is read. The wrapped data key is its largest part.
 const maxKeyCheckBytes = 64 << 10
 
-// fetchKeyCheck reads the key check, with a bound where the backing store has one: every probe reads what an attacker may
-// have planted.
+// fetchKeyCheck reads the key check. If the backing store is a BoundedReader, the read is bounded, because an attacker
+// may have planted a huge entry.
 func (s *Store) fetchKeyCheck(ctx context.Context) (stored, error) {
 	name := s.prefix + keycheck.Name
 	if s.can.bounded == nil {

@@ -29,8 +29,8 @@ func (f Format) String() string { return wire.Type(f).String() }
 // concurrent use. The bytes are sealed after Encode and authenticated before
 // Decode, so that a codec reads only what it wrote. The exception is a store that
 // accepts plaintext (WithPlaintext): there Decode may see bytes that an attacker
-// planted. A panic becomes an error of the value. The texts of a codec's errors
-// are not shown, because they may quote the value.
+// planted. A panic in a codec becomes an error. Errors of this package do not
+// show the text of a codec's error, because it may quote the value.
 type Codec interface {
 	// Format is always the same number.
 	Format() Format

@@ -17,15 +17,15 @@ import (
 //
 // The default is off, because the length of a sealed value then depends on its
 // content. An attacker who can choose a part of a value and sees its length learns
-// about the rest, as in the attacks CRIME and BREACH. Leave compression off where a
-// value joins a secret with text of others. WithPadding makes this harder, and does
-// not prevent it.
+// about the rest, as in the attacks CRIME and BREACH. Do not compress values that
+// join a secret with text of other people. WithPadding makes the attack harder, but
+// does not prevent it.
 func WithCompression(minBytes int) Option {
 	return compression("WithCompression", content.Zstd, minBytes)
 }
 
 // WithFastCompression is WithCompression with S2. For JSON of 1 KiB, S2 takes about a
-// tenth of the time of zstd and makes it 1.5 times smaller, zstd 2 times.
+// tenth of the time of zstd. S2 makes it 1.5 times smaller, and zstd 2 times.
 func WithFastCompression(minBytes int) Option {
 	return compression("WithFastCompression", content.S2, minBytes)
 }

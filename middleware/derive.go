@@ -15,7 +15,7 @@ type origin struct {
 
 // With returns another Store over the same backing store and AEAD, with the options
 // of s and then opts. Both may be used at the same time. Close of either closes the
-// backing store, whose own counts only s reports.
+// backing store. Only s reports the counts of the backing store.
 func (s *Store) With(opts ...Option) (*Store, error) {
 	all := append(s.origin.opts[:len(s.origin.opts):len(s.origin.opts)], opts...)
 	other, err := newStore(s.backing, s.origin.aead, all)
@@ -28,13 +28,13 @@ func (s *Store) With(opts ...Option) (*Store, error) {
 	return other, nil
 }
 
-// HidesNames reports whether the backing store sees pseudonyms in place of the names
-// of entries and tags: WithHiddenKeys or WithOneWayKeys.
+// HidesNames reports whether the names of entries and tags in the backing store are
+// pseudonyms, because of WithHiddenKeys or WithOneWayKeys.
 func (s *Store) HidesNames() bool { return s.names != nil }
 
-// TagsKept reports whether the backing store keeps the set of a tag as long as the
-// entries that carry it, so that Invalidate finds them all. It asks the server. If
-// the backing store cannot tell, TagsKept is ErrUnsupported.
+// TagsKept reports whether the settings of the server keep each tag as long as its
+// entries, so that Invalidate finds all of them. If the backing store is not a
+// TagKeeper, the error is ErrUnsupported.
 func (s *Store) TagsKept(ctx context.Context) (bool, error) {
 	if s.can.tags == nil {
 		return false, s.unsupported("report whether it keeps tags")

@@ -86,7 +86,7 @@ func (s *Store) entry(ctx context.Context, a address) (entry, error) {
 	return e, nil
 }
 
-// changed reports whether an entry that was read, or was absent, is another one now.
+// changed reports whether the entry has changed, appeared or disappeared since it was read.
 func (s *Store) changed(ctx context.Context, e entry) (bool, error) {
 	raw, _, err := s.can.atomic.GetBytesToSwap(ctx, e.at.stored, s.sealer.maxStored())
 	if err = s.backingError(err); isMiss(err) {
@@ -133,8 +133,8 @@ func (s *Store) entryAt(ctx context.Context, a address) (entry, error) {
 	}
 }
 
-// countsAsAbsent reports whether atomic operations treat a stored value as absent that did not open because of refusal. It
-// returns the refusal, or nil for a value that opens under a key that was reloaded.
+// countsAsAbsent reports whether atomic operations treat a stored value as absent after opening it failed with refusal. It
+// returns the refusal, or nil if the value opens under a key that was reloaded.
 func (s *Store) countsAsAbsent(ctx context.Context, a address, stored []byte, refusal error) (bool, error) {
 	switch {
 	case errors.Is(refusal, errExpired):

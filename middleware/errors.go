@@ -34,25 +34,26 @@ var (
 	// of another kind. The text names key ids, which are not secret.
 	ErrUnknownKey = aead.ErrUnknownKey
 
-	// ErrKeyServiceUnavailable means that the key could not be asked: the key service did not answer, or the AEAD
-	// failed without a reason. The value may be sound. Try again later. An AEAD marks a refusal with ErrUnauthentic
-	// or ErrUnknownKey; aead.WithContext does so for a local AEAD of Tink.
+	// ErrKeyServiceUnavailable means that the key service did not answer, or that the AEAD failed without a reason.
+	// The value may be sound. Try again later. An AEAD marks a refusal with ErrUnauthentic or ErrUnknownKey;
+	// aead.WithContext does so for a local AEAD of Tink.
 	ErrKeyServiceUnavailable = aead.ErrKeyServiceUnavailable
 
-	// ErrTooManyDataKeys means that an Envelope read too many unknown data keys at one time, a sign of planted
-	// values, and has not asked the key service for this one. The value may be sound. Try again later.
+	// ErrTooManyDataKeys means that an Envelope read too many unknown data keys at one time, and did not ask
+	// the key service for this one. An attacker may have planted values. The value may be sound. Try again
+	// later.
 	ErrTooManyDataKeys = aead.ErrTooManyDataKeys
 
 	// ErrUnsupportedFormat means that the value has a version or features that this release does not know, or that it
 	// ends within its header.
 	ErrUnsupportedFormat = wire.ErrUnsupportedFormat
 
-	// ErrUnsupportedType means that a value or a key has a Go type that the store does not take, or that a stored
-	// value needs a codec that the store does not have. The text names the type. WithCodec adds a codec.
+	// ErrUnsupportedType means that the store does not accept the Go type of a value or a key. It also means that
+	// a stored value needs a codec that the store does not have. The text names the type. WithCodec adds a codec.
 	ErrUnsupportedType = errors.New("sealcache: unsupported type")
 
 	// ErrUnsupported means that the backing store lacks the capability that the operation needs. It wraps gocache's
-	// store.ErrNotSupported. Over Redis, give redisstore.New the client and New that store itself.
+	// store.ErrNotSupported. Over Redis, make a store with redisstore.New, and give it to New directly.
 	ErrUnsupported error = unsupported{}
 
 	// ErrTooLarge means that a value is larger than WithMaxValueBytes allows.
@@ -72,19 +73,19 @@ var (
 )
 
 var (
-	// errDecode marks a value that opened, and that its codec cannot read.
+	// errDecode marks a value that opened, but that its codec cannot read.
 	errDecode = errors.New("sealcache: codec: cannot decode the opened value")
 	// errEncode marks a value that its codec cannot write.
 	errEncode = errors.New("sealcache: codec: cannot encode the value")
 	// errExpiration marks an invalid expiration.
 	errExpiration = errors.New("middleware: expiration is in the past (delete the entry, or give 0 for no expiry)")
-	// errOtherName marks a value that was sealed for another key: it has a hidden name where names are not hidden, a plain
-	// one where they are, or another key sealed in it.
+	// errOtherName marks a value that was sealed for another key. Its name is hidden but the names of this Store are not,
+	// or the reverse, or another key is sealed in it.
 	errOtherName = fmt.Errorf("%w: the value was sealed for another cache key", ErrUnauthentic)
 	// errPlaintextRefused is allocated once, so that an attacker who plants
 	// plaintext values causes no extra work.
 	errPlaintextRefused = fmt.Errorf("%w (during a migration, WithPlaintext accepts it)", ErrNotSealed)
-	// errClearWithoutNamespace is the answer of Clear under WithoutClear.
+	// errClearWithoutNamespace is the error of Clear with WithoutClear.
 	errClearWithoutNamespace = fmt.Errorf("%w: Clear needs a namespace, or it would empty the whole store", ErrUnsupported)
 )
 

@@ -12,16 +12,15 @@ import (
 // errExpired is the cause of a miss for a value past its sealed end.
 var errExpired = errors.New("sealcache: the sealed expiry of the value has passed")
 
-// WithAuthenticatedExpiry seals the end of each value's life with it. Past its end a
-// value is a miss, even if an attacker removed the TTL in the backing store or
-// restored a dump. SetIfNotExists treats it as absent. The end is the expiration
-// that the options of Set, WithDefaults and the backing store's own defaults give; a
-// backing store that is not a Defaulter does not tell its own. Readers obey a sealed
-// end with or without this option, with a tolerance of 5 seconds for clocks that
-// differ.
+// WithAuthenticatedExpiry seals the expiry of each value together with the value.
+// After this end a value is a miss, even if an attacker removed the TTL in the
+// backing store or restored a dump. SetIfNotExists treats it as absent. The end
+// comes from the options of Set, from WithDefaults, or from the defaults of a
+// backing store that is a Defaulter. Readers obey a sealed end with or without this
+// option, with a tolerance of 5 seconds for clocks that differ.
 //
 // A value that is set without expiration has no sealed end. A value that was sealed before the option was on has none
-// either, and an attacker who kept a copy can restore it. A new namespace excludes them.
+// either, so an attacker with a copy can restore it. A new namespace excludes such values.
 func WithAuthenticatedExpiry() Option {
 	return func(c *config) error {
 		c.forStore("WithAuthenticatedExpiry")

@@ -13,24 +13,25 @@ import (
 
 // Increment adds delta, which may be negative, to the integer under key, and
 // returns the sum. No increment is lost when other goroutines and processes write
-// at the same time. Increments of one entry that overlap in a process are combined
-// into one swap: together they take the time of one.
+// at the same time. If increments of one entry overlap in a process, they are
+// combined into one swap, and together take the time of one.
 //
-// An absent entry is created as an int64 of the value delta, with the expiry and
-// the tags of opts. An entry that exists keeps its expiry, to the millisecond, and
-// its tags; opts then change nothing. If overlapping increments create an entry,
-// the opts of one of them apply.
+// If the entry is absent, Increment creates an int64 of the value delta, with the
+// expiry and the tags of opts. An entry that exists keeps its expiry, to the
+// millisecond, and its tags; opts then change nothing. If overlapping increments
+// create an entry, the opts of one of them apply.
 //
-// The value may have any of Go's integer types and keeps it: int8 to int64, uint8
-// to uint64, int, uint, uintptr. A sum that does not fit the type, or an int64, is
-// ErrOverflow. Text (also of digits), floats, bools and values of codecs are
-// ErrNotANumber. Both errors change nothing. Plaintext that WithPlaintext tolerates
-// is a counter if Redis' INCR would take it: decimal digits of an int64. It is
-// written sealed, or as text under WritePlaintext.
+// The value may have any integer type of Go, and keeps its type: int8 to int64,
+// uint8 to uint64, int, uint, uintptr. A sum that does not fit the type, or an
+// int64, is ErrOverflow. Text (also of digits), floats, bools and values of codecs
+// are ErrNotANumber. Both errors change nothing. If WithPlaintext accepts
+// plaintext, decimal digits of an int64 are a counter, as for INCR of Redis.
+// Increment writes the sum sealed, or as text under WritePlaintext.
 //
-// Absent, unreadable and unsupported are as with Update, and so are errors. If the
-// call has to wait for another one and ctx ends first, nothing was added. If ctx
-// ends later, or the connection fails, it is not known whether delta was added.
+// Increment treats absent and unreadable entries as Update does, and returns the
+// same errors. If ctx ends while the call waits for another call, nothing was
+// added. If ctx ends later, or the connection fails, delta may have been added or
+// not.
 func (s *Store) Increment(ctx context.Context, key any, delta int64, opts ...store.Option) (int64, error) {
 	ctx, op := s.tel.begin(ctx, "Increment")
 	n, err := s.increment(ctx, key, delta, opts)
@@ -44,7 +45,7 @@ func (s *Store) increment(ctx context.Context, key any, delta int64, options []s
 	if err != nil {
 		return 0, err
 	}
-	// Other callers' increments must not fail for these options.
+	// Invalid options of this call must not make the increments of other callers fail.
 	if _, err := s.planWrite(options); err != nil {
 		return 0, err
 	}

@@ -8,8 +8,8 @@ import (
 )
 
 // Info describes the header of a stored value. Reading it needs no key. The
-// header is authenticated, but Inspect cannot verify it without a key: do not
-// base trust in a value on it.
+// header is authenticated when the value is opened, but Inspect cannot verify
+// it without a key. So do not trust it.
 type Info struct {
 	// Version is the version of the format.
 	Version int `json:"version"`
@@ -46,8 +46,8 @@ type Info struct {
 }
 
 // KeyReference is the key that a sealed value names. Inspect reads it from the
-// form of the ciphertext, and it is not proved. The ciphertext of an AEAD that is
-// not Tink's may have that form by chance.
+// ciphertext and cannot verify it. A ciphertext of an AEAD that is not Tink's may
+// look like one of Tink's by chance.
 type KeyReference struct {
 	// ID is the id of the key in a Tink keyset if HasID. In an envelope it is
 	// the key that wrapped the data key. Key services do not show ids.
@@ -59,8 +59,8 @@ type KeyReference struct {
 	// stored wrapped in the value.
 	Envelope bool `json:"envelope"`
 	// DataKey is the fingerprint of the wrapped data key of an envelope: the
-	// first 8 bytes of its SHA-256, in hexadecimal. Values that share a data key
-	// share it.
+	// first 8 bytes of its SHA-256, in hexadecimal. Values under one data key
+	// have the same fingerprint.
 	DataKey string `json:"data_key"`
 	// Passphrase is the fingerprint of the derived key if a passphrase wraps the data key.
 	Passphrase string `json:"passphrase"`

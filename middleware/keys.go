@@ -17,10 +17,10 @@ import (
 // the backing store cannot enumerate.
 //
 // With WithHiddenKeys, Keys reads and opens every value, because the name is sealed
-// inside it. An entry is logged and left out if it does not open, is under a plain
-// name, or is hidden under a PRF key that the set does not hold. The last error
-// then counts such entries, after all names. A key service that does not answer
-// ends the sequence. With WithOneWayKeys, Keys is ErrUnsupported.
+// inside it. Keys logs and leaves out an entry that does not open, has a plain
+// name, or is hidden under a PRF key that the set does not hold. After all names, a
+// last error then counts these entries. A key service that does not answer ends the
+// sequence. With WithOneWayKeys, Keys is ErrUnsupported.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		switch {
@@ -61,7 +61,7 @@ var (
 	errOtherPRF  = fmt.Errorf("%w: the entry's name is hidden under a key outside the PRF set", ErrUnknownKey)
 )
 
-// namesAtOnce is how many values Keys reads at a time to learn their names.
+// namesAtOnce is how many values Keys reads at a time to get their names.
 const namesAtOnce = 100
 
 func (s *Store) hiddenKeys(ctx context.Context, yield func(string, error) bool) {

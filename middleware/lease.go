@@ -8,16 +8,17 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 )
 
-// A lease is a sealed value in a buffer that is to be used again, as the argument
-// of a Set of gocache's Redis store over go-redis. At 16 KiB a new buffer for
-// each value costs more than AES does: a third of the throughput.
+// A lease is the argument of a Set of gocache's Redis store over go-redis. It
+// holds a sealed value in a buffer that the Store uses again later. At 16 KiB, a
+// new buffer for each value would cost a third of the throughput, which is more
+// than AES costs.
 //
 // go-redis asks an encoding.BinaryMarshaler for its bytes when it writes a
-// command. If the bytes were asked for exactly once when a successful Set
-// returns, go-redis has written them, and nothing else has them. If they were
-// asked for again (by a second attempt, or by a hook that sends the command
-// elsewhere too), the buffer is not used again. A later request gets an error,
-// and never the bytes of another value.
+// command. If go-redis has asked exactly once when Set returns without error,
+// it has written the bytes and nothing else refers to them. Otherwise a second
+// attempt, or a hook that sends the command elsewhere too, may still use the
+// buffer, and the Store does not use it again. A request after Set returns
+// gets an error, and never the bytes of another value.
 type lease struct {
 	sealed   []byte
 	requests atomic.Int32 // or ended
@@ -52,9 +53,9 @@ const (
 )
 
 // takesLeases reports whether the backing store is gocache's own for Redis over a
-// *redis.Client or *redis.ClusterClient. Another client may not ask a
-// BinaryMarshaler, and is given plain bytes. The client is found by the type of
-// the store's field, RedisClientInterface. Without that field it is false.
+// *redis.Client or *redis.ClusterClient. Other clients get plain bytes, because
+// they may not know encoding.BinaryMarshaler. The client is in the store's field
+// of type RedisClientInterface. Without that field, takesLeases returns false.
 func takesLeases(backing store.StoreInterface) bool {
 	v := reflect.ValueOf(backing)
 	if !isPointerTo(v.Type(), gocacheRedis, "RedisStore") || v.IsNil() || v.Elem().Kind() != reflect.Struct {

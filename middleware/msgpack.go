@@ -11,13 +11,13 @@ const maxMsgPackDepth = 1000
 
 var errMsgPack = errors.New("the data is not one MessagePack value of at most 1000 levels")
 
-// checkMsgPack checks the form of bytes that nothing has authenticated: exactly
-// one MessagePack value, no declared length over the bytes that are left, and a
-// bounded depth. The decoder trusts declared lengths and has no bound on depth:
-// ten planted bytes would end the process.
+// checkMsgPack checks bytes that nothing has authenticated. They must be
+// exactly one MessagePack value of bounded depth, and no declared length may
+// exceed the bytes that are left. The decoder trusts declared lengths and has
+// no bound on depth, so ten planted bytes could end the process.
 //
-// It follows https://github.com/msgpack/msgpack/blob/master/spec.md and does not
-// call itself.
+// checkMsgPack follows https://github.com/msgpack/msgpack/blob/master/spec.md
+// and does not call itself.
 func checkMsgPack(b []byte) error {
 	var open [maxMsgPackDepth]uint64 // values that each open array or map still needs
 	depth := 0

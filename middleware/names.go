@@ -18,37 +18,38 @@ import (
 // Invalidate and batches work. The store still shows how many entries there are,
 // their sizes and times, and which operations touch the same entry.
 //
-// aead.OpenPRF returns a set. Entries under plain names are not read, because asking
-// for them would show the names. WithPlaintext is refused, since plaintext values are
-// under plain names. A key has at most 8 KiB, key and tags together 16 KiB.
+// aead.OpenPRF returns a set. The Store does not read entries under plain names,
+// because a request for them would show the names. For the same reason New refuses
+// WithPlaintext together with this option. A key has at most 8 KiB, key and tags
+// together 16 KiB.
 //
 // # Changing the key
 //
 // If the set has several keys, every operation looks under each of them, the primary
-// key first. Set writes under the primary key; Set and Delete remove the entry under
-// the others. SetIfNotExists, Increment and Update create an entry under the oldest
-// key of the set until that is disabled, so that processes with different primary
-// keys agree on one name. The oldest key is the first in the keyset. A set that
-// aead.OpenPRF did not open does not know this order: the lowest id counts, and New
-// logs a warning.
+// key first. Set writes under the primary key. Set and Delete remove the entries
+// under the other keys. SetIfNotExists, Increment and Update create an entry under
+// the oldest key of the set, so that processes with different primary keys agree on
+// one name. The oldest key is the first in the keyset that is not disabled. If
+// aead.OpenPRF did not open the set, the order is not known: the key with the lowest
+// id counts as the oldest, and New logs a warning.
 //
-// To change the key: add it in every process, make it primary in every process, move
-// the entries (package migrate, "sealcache reseal --hidden-keys"), and disable the old
-// key in every process. docs/hiding.md has the steps.
+// To change the key, add a new one in every process, and then make it primary in every
+// process. Move the entries with package migrate or "sealcache reseal --hidden-keys".
+// Then disable the old key in every process. docs/hiding.md has the steps.
 //
 // An entry that counts as a miss does not hide a sound one under another key.
 // SetIfNotExists, Increment and Update first remove such entries under the newer keys,
-// and then create one under the oldest. The removal stays if the creation fails.
+// and then create one under the oldest. If the creation fails, they stay removed.
 //
-// Two entries of one key are possible while the set has several keys. If two
-// processes with different primary keys Set one key at the same moment, both entries
-// may be removed: a miss. If a Set races with SetIfNotExists, Increment or Update that
-// creates the entry, the creator looks again and takes its entry back. Both entries
-// stay if the creator ends before that, if another client has changed its entry
-// already, or if the store is not an AtomicStore. Get then reads the one under the
-// primary key, and an atomic operation the one under the oldest key, until a Set or
-// Delete removes the other. While the processes disable the old key, a lock that one
-// of them creates is not seen by the others.
+// While the set has several keys, one cache key can have two entries. If two processes
+// with different primary keys Set one key at the same moment, both entries may be
+// removed, and the key is a miss. If a Set runs at the same time as SetIfNotExists,
+// Increment or Update that creates the entry, the creator looks again and removes its
+// entry. Both entries stay if the creator ends before that, if another client has
+// changed its entry already, or if the store is not an AtomicStore. Get then reads the
+// one under the primary key, and an atomic operation the one under the oldest key,
+// until a Set or Delete removes the other. While some processes have disabled the old
+// key and others have not, they do not see each other's new locks.
 //
 // An entry under a key that the set does not hold is a miss, never a wrong value.
 func WithHiddenKeys(set *prf.Set) Option { return hiddenNames("WithHiddenKeys", set, false) }
@@ -72,7 +73,7 @@ func hiddenNames(option string, set *prf.Set, oneWay bool) Option {
 	}
 }
 
-// An address is the entry of a key under one name of the backing store.
+// An address is one place where the entry of a key may be stored: the key, and one name in the backing store.
 type address struct {
 	key    string // of the application
 	stored string // the name in the backing store: the namespace, then the key or its pseudonym
@@ -81,9 +82,10 @@ type address struct {
 
 // address returns the address of key where Set writes. Every operation on one key starts with it:
 //
-//   - Reads try it first, and on a miss those of others, in their order.
-//   - Set writes here, and then removes the entry at others. Delete removes all.
-//   - Creating an entry only if there is none uses creation, after a look at all addresses.
+//   - Reads try it first. After a miss they try the addresses that others returns, in that order.
+//   - Set writes to it, and then removes the entries at the addresses of others. Delete removes the entries at all
+//     addresses.
+//   - A call that creates an entry only if there is none looks at all addresses, and then writes to that of creation.
 //   - Changing an entry (a swap, a new expiry) happens at the address where it was found.
 //
 // Values are sealed and opened with the address: see Store.seal and Store.open.

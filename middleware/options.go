@@ -66,11 +66,10 @@ func WithNamespace(ns string) Option {
 	}
 }
 
-// WithCodec lets the store take the type of one codec. Several codecs of
-// different formats may be given. A stored value names its format and not its Go
-// type, so that a store has one codec of each format. For several types make
-// several Stores over one backing store. If several codecs take a type, the first
-// one writes it.
+// WithCodec adds a codec, so that the store accepts values of its type. A stored
+// value names its format and not its Go type, so a store can have only one codec
+// of each format. For several types, make several Stores over one backing store.
+// If several codecs accept a type, the first one encodes it.
 func WithCodec(codec Codec) Option {
 	return func(c *config) error {
 		if codec == nil {
@@ -89,7 +88,8 @@ func WithCodec(codec Codec) Option {
 }
 
 // WithPlaintext sets what happens to plaintext values. The default is
-// RejectPlaintext. Another policy should have an end: see WithPlaintextUntil.
+// RejectPlaintext. If you set another policy, also set its end with
+// WithPlaintextUntil.
 func WithPlaintext(p PlaintextPolicy) Option {
 	return func(c *config) error {
 		c.forStore("WithPlaintext")
@@ -117,10 +117,11 @@ func WithPlaintextUntil(t time.Time) Option {
 }
 
 // WithMissOnOpenFailure makes an unreadable value count as a miss, so that the
-// application loads and writes it again. Unreadable is a value that is plaintext,
-// altered, too large, under an unknown key, or in an unknown format. Such misses
-// are counted and logged, and errors.Is finds the reason behind store.NotFound.
-// ErrKeyServiceUnavailable stays an error, because the values may be sound.
+// application loads and writes it again. A value is unreadable if it is
+// plaintext, altered, too large, under an unknown key, or in an unknown format.
+// The Store counts and logs such misses, and errors.Is finds the reason behind
+// store.NotFound. ErrKeyServiceUnavailable stays an error, because the values may
+// be sound.
 func WithMissOnOpenFailure() Option {
 	return func(c *config) error {
 		c.forStore("WithMissOnOpenFailure")
@@ -129,11 +130,11 @@ func WithMissOnOpenFailure() Option {
 	}
 }
 
-// WithReload sets the function that reloads the keyset. SetIfNotExists calls it,
-// at most once in ten seconds, before it replaces a refused entry: another
-// process may have loaded the key first. Within those ten seconds other refused
-// entries stay. The default is the AEAD's own method
-// Reload. An Envelope has none: give it the Reload of its Keyring.
+// WithReload sets the function that reloads the keyset. SetIfNotExists calls it
+// before it replaces a refused entry, because another process may have sealed
+// the entry under a newer key. It calls it at most once in ten seconds; until
+// then other refused entries stay. The default is the method Reload of the AEAD,
+// if it has one. An Envelope has none, so give the Reload of its Keyring.
 func WithReload(f func(context.Context) error) Option {
 	return func(c *config) error {
 		c.forStore("WithReload")
@@ -155,8 +156,8 @@ func WithoutClear() Option {
 	}
 }
 
-// WithDefaults sets options that Set and SetIfNotExists apply before their own.
-// The backing store's own defaults come before both.
+// WithDefaults sets options that Set and SetIfNotExists apply before the
+// options of the call. The defaults of the backing store are applied first.
 func WithDefaults(opts ...store.Option) Option {
 	return func(c *config) error {
 		c.forStore("WithDefaults")
@@ -175,8 +176,8 @@ func WithDefaults(opts ...store.Option) Option {
 // not read more than the bound and what sealing adds; over other stores it checks
 // after reading. The default is DefaultMaxValueBytes. n is at least 1.
 //
-// A plaintext value that a codec decodes has a separate bound, because nothing has authenticated it: it is n too, and
-// 1 MiB by default.
+// A plaintext value that a codec decodes is bounded by n too, but by 1 MiB if this option is not given, because
+// nothing has authenticated it.
 func WithMaxValueBytes(n int) Option {
 	return func(c *config) error {
 		if n < 1 {
