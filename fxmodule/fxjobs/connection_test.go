@@ -116,7 +116,7 @@ func TestWiringErrors(t *testing.T) {
 		"not a Redis":        {func(c *fxmodule.Config) { c.Jobs.Redis = "memory://" + secret }, client, "jobs: store: redisstore: open: the URL has an unknown scheme"},
 		"Redis away":         {nil, client, "jobs: store: redis does not answer"},
 		"worker, Redis away": {nil, worker(func(context.Context, mailArgs) error { return nil }), "jobs: store: redis does not answer"},
-		"schedules, no PRF":  {func(c *fxmodule.Config) { c.Jobs.PRFKeyset, c.Jobs.HiddenTypes = "", false }, take(func(*asynqjobs.Scheduler) {}), "set jobs.prf_keyset"},
+		"schedules, no PRF":  {func(c *fxmodule.Config) { c.Jobs.PRFKeyset, c.Jobs.HiddenTypes = "", false }, take(func(*asynqjobs.Scheduler) {}), "jobs.prf_keyset is not set"},
 		"no mux":             {nil, fxjobs.Worker, "missing type: *asynq.ServeMux"},
 		"no mux, handler":    {nil, take(func(asynq.Handler) {}), "missing type: *asynq.ServeMux"},
 		"group, no mux":      {nil, fx.Options(part(func() fxjobs.Handlers { return nil }), fxjobs.Worker), "missing type: *asynq.ServeMux"},
