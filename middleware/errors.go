@@ -73,7 +73,7 @@ var (
 )
 
 var (
-	// errDecode marks a value that opened, but that its codec cannot read.
+	// errDecode marks an opened value that its codec cannot read.
 	errDecode = errors.New("sealcache: codec: cannot decode the opened value")
 	// errEncode marks a value that its codec cannot write.
 	errEncode = errors.New("sealcache: codec: cannot encode the value")
