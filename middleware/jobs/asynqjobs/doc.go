@@ -1,5 +1,5 @@
-// Package asynqjobs seals what jobs on asynq leave in Redis: payloads, headers, results, error and panic texts, trace context,
-// periodic schedules and, if asked, type names.
+// Package asynqjobs seals the data of asynq jobs before Redis stores it. It seals payloads, headers, results, error and panic
+// texts, trace context and periodic schedules. With [WithHiddenTypes], it also hides type names.
 //
 // # Getting started
 //
@@ -11,38 +11,50 @@
 //	srv := asynq.NewServer(redis, cfg)
 //	err = srv.Run(handler)
 //
-// e is a jobs.Encryptor. Unique tasks, hidden type names and schedules need one with jobs.WithPRF. A GroupAggregator needs
-// [WithGroupClient]. In handlers, t.ResultWriter().Write(b) becomes [WriteResult](ctx, b), because asynq's ResultWriter cannot
-// be replaced. The task that a handler sees has no ResultWriter; asynq.GetTaskID(ctx) returns the id.
+// e is a jobs.Encryptor. Unique tasks, hidden type names and schedules need an Encryptor with jobs.WithPRF. A GroupAggregator
+// needs [WithGroupClient].
 //
-// Do not change a running fleet in one step. A worker with asynq's own handler archives sealed jobs at the first try.
-// [WithPlaintext] has the states of a rolling rollout, and docs/rollout.md leads through them. All workers need asynq 0.26 or
-// newer: an older one drops the headers of a task that it retries, and with them the sealed payload of a unique task; see
-// [ReasonRewritten].
+// In handlers, replace t.ResultWriter().Write(b) by [WriteResult](ctx, b). The task that a handler gets has no ResultWriter. For
+// its id, call asynq.GetTaskID(ctx).
 //
-// New code may use typed jobs, one definition for both sides:
+// # Changing a running application
+//
+// Do not move all processes to this package in one step. A worker without this package cannot read a sealed job. It archives the
+// job, often at the first try. [WithPlaintext] sets what a process does with plaintext tasks. docs/rollout.md gives the steps of a
+// rollout.
+//
+// All workers need asynq 0.26 or newer. An older worker drops the headers of a task that it retries. The sealed payload of a
+// unique task is in a header, so that payload is lost: see [ReasonRewritten].
+//
+// # Typed jobs
+//
+// New code can use typed jobs. The enqueuing code and the handler then share one definition:
 //
 //	var Welcome = asynqjobs.Define[WelcomeArgs]("mail:welcome", asynq.MaxRetry(5))
 //
 //	info, err := Welcome.Delay(ctx, client, WelcomeArgs{User: 42})
 //	Welcome.Handle(mux, func(ctx context.Context, args WelcomeArgs) error { ... })
-//	args, err := Welcome.Args(ctx, client, info) // of a dead letter
-//
-// [Client.EnqueueMany] and Job.DelayMany enqueue many jobs in one round trip, with [WithPipeline].
+//	args, err := Welcome.Args(ctx, client, info) // of an archived task
 //
 // [DefineWith] gives a definition its own codec, and [DefineResult] gives results a type.
 //
-// # What keeps working
+// [Client.EnqueueMany] and Job.DelayMany enqueue many jobs. With [WithPipeline], a thousand jobs or 4 MiB take one round trip.
 //
-// Handlers, mux middleware and the functions of asynq.Config see opened tasks with their real type names. Errors keep
-// their identity: SkipRetry, RevokeTask, IsFailure and IsPanicError answer as before. Options given to asynq.NewTask
-// stay in force. Unique tasks follow asynq's rules exactly. Groups, retention, deadlines, retries, scheduled tasks and
-// the Inspector work. A payload is sealed once, when it is enqueued, and opened at each try.
+// # What stays the same
+//
+//   - Handlers, mux middleware and the functions of asynq.Config get decrypted tasks with their original type names.
+//   - Handlers return the same errors, such as asynq.SkipRetry and asynq.RevokeTask. asynq and asynq.IsPanicError still
+//     recognize them. [Config] describes the errors that IsFailure gets.
+//   - Options that were given to asynq.NewTask still apply.
+//   - Unique tasks follow asynq's rules.
+//   - Groups, retention, deadlines, retries, scheduled tasks and the Inspector work.
+//
+// The client seals a payload once, when it enqueues the task. The handler opens the payload at each try.
 //
 // # What replaces the rest of asynq
 //
-// The parts of asynq that enqueue or write by themselves cannot be wrapped. They write plaintext, which a handler of this package
-// archives.
+// This package cannot wrap the parts of asynq that enqueue or write by themselves. They write plaintext. A handler of this package
+// archives a plaintext task, unless [WithPlaintext] accepts it. Use these replacements:
 //
 //	asynq                                here
 //	Scheduler.Register(cron, task)       Scheduler.ScheduleOnce(ctx, name, Cron(cron), task)
@@ -53,8 +65,8 @@
 //	  EnqueueErrorHandler                  (WithMeterProvider, WithLogger)
 //	PeriodicTaskManager,                 Scheduler.Sync(ctx, tasks), at start and whenever the configs change
 //	  PeriodicTaskConfigProvider
-//	Unique, Group, Deadline, ProcessAt   refused; a tick runs once by itself, and its handler may enqueue a task
-//	  of a periodic task                   that has them
+//	Unique, Group, Deadline, ProcessAt   refused; the handler of the periodic task can enqueue a task with these
+//	  of a periodic task                   options
 //	Task.ResultWriter().Write(b)         WriteResult(ctx, b)
 //	Task.ResultWriter().TaskID()         asynq.GetTaskID(ctx)
 //	TaskInfo.Result                      Client.OpenResult(ctx, info), or OpenResult
@@ -67,37 +79,59 @@
 //	asynqmon                             package monitor
 //	the asynq command                    the same; it shows sealed bytes
 //
-// # What is bound
+// # What an attacker can do
 //
-// A payload opens only under the type, queue and id that it was enqueued with, and a member of a group only in its group. An
-// attacker who can write to Redis cannot give one job the arguments of another, or run them under another type. The attacker can
-// delete jobs, delay them, enqueue an old one again unchanged, and put back a schedule that was cancelled or replaced. Queue and
-// group names, ids, times, sizes, and which unique jobs are equal stay visible. Plaintext in an error text proves nothing: an
-// attacker may have written what [ReasonOf] reads and what [OpenFailure] returns before the sealed part.
+// A payload opens only under the type, queue and id of its task. The payload of a task in a group opens only in this group. So an
+// attacker with write access to Redis cannot give a job the payload of another job. The attacker cannot run a payload under
+// another type either.
 //
-// A tick is one time at which a schedule is due. Its task is kept for two minutes, so that the tick is not enqueued twice. A
-// tick may still run twice, if an operator deletes the task, or if the scheduler is suspended for longer than two minutes
-// before it enqueues the task. Handlers of periodic jobs must allow for that, like handlers of retried jobs.
+// The attacker can do the following:
 //
-// # A job that does not open
+//   - delete and delay jobs
+//   - enqueue an old job again, unchanged
+//   - restore a schedule that was canceled or replaced
+//   - read the names of queues and groups, ids, times and sizes, and see which unique jobs are equal
+//   - write a false error text. Do not trust the result of [ReasonOf], or the text that [OpenFailure] returns in front of the
+//     sealed part.
 //
-// If it can never open, it is archived at once: it is plaintext, altered, moved, in an unknown format, or under a key that the
-// keyset lists as disabled or destroyed. Its error text is a [Refusal], which the Inspector shows and [ReasonOf] reads.
+// # Periodic jobs
 //
-// If the key service is down, the job is retried. With [Config] that does not use up a try. A job without a try left waits in
-// the worker until its timeout, and occupies one of the server's Concurrency slots. It is archived only if its own timeout or
-// deadline ends first: give jobs a MaxRetry of at least one if the key service may be down.
+// A tick is one time at which a schedule is due. Each tick enqueues one task. After the task has run, Redis keeps it for at
+// least two minutes. During this time asynq refuses a second task for the tick.
 //
-// If the keyset does not list the key, the keyset is reloaded. An aead.Keyring reloads itself. Under an aead.Envelope, jobs.WithReload
-// says what to reload: the Keyring that is its KEK (fxmodule does this). If that does not help, the job is retried as after any
-// failure.
+// A tick can still run twice in two cases. An operator deletes the task, or the scheduler process is suspended for more than two
+// minutes before it enqueues the task. So the handler of a periodic job must be idempotent, like the handler of any retried job.
 //
-// Each member of a group states its queue and id, because asynq passes neither of them to an aggregator.
-// If a server has several queues, the queue of a group is the one that most members state. An attacker can outvote
-// honest members with old ones of another queue, and have them refused. Give a queue with groups its own server.
-// Members that do not open become their own tasks; see [WithGroupClient].
+// # Jobs that do not open
+//
+// If no later try can open a job, asynq archives the job at once. The payload of such a job has one of these faults:
+//
+//   - It is plaintext.
+//   - It was altered, or copied from another job.
+//   - It is larger than jobs.WithMaxPayloadBytes.
+//   - Its format is unknown to this release.
+//   - The keyset lists its key as disabled or destroyed.
+//
+// The error of the job is a [Refusal]. The Inspector shows its text, and [ReasonOf] returns its reason.
+//
+// If the key service is down, asynq retries the job. With [Config], this retry does not count as a try. If the job has no try
+// left, the handler waits for the key service until the timeout or deadline of the job, and asynq then archives the job. The wait
+// occupies one of the server's Concurrency slots. To avoid the wait, give each job a MaxRetry of at least one.
+//
+// If the keyset does not contain the key of a job, the handler reloads the keyset. An aead.Keyring needs no setting for this. If an
+// aead.Envelope has a Keyring as its KEK, give jobs.WithReload the method Reload of the Keyring. Package fxmodule does this. If the
+// job still does not open, asynq retries it as after any failure.
+//
+// # Groups
+//
+// asynq tells a GroupAggregator neither the queue nor the ids of its tasks. So each sealed task of a group contains its queue and
+// id. If a server has several queues, the aggregator uses the queue that most tasks of the group name. An attacker can copy many
+// old tasks of another queue into a group. The aggregator then uses the wrong queue, and the genuine tasks do not open. Give each
+// queue with groups its own server.
+//
+// If a task of a group does not open, the aggregator enqueues it as a separate task: see [WithGroupClient].
 //
 // # Concurrency
 //
-// Everything here is safe for concurrent use.
+// All types and functions of this package are safe for concurrent use.
 package asynqjobs
