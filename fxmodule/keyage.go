@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 // meterName is the instrumentation scope of the instruments of this package.
@@ -21,7 +22,7 @@ func (u unregister) Close() error { return u.Unregister() }
 
 // measureAges reports the age of each key whose times are known. A nil provider is none.
 func (k *Keys) measureAges(meters metric.MeterProvider) error {
-	if meters == nil || len(k.all) == 0 {
+	if nilcheck.IsNil(meters) || len(k.all) == 0 {
 		return nil
 	}
 	meter := meters.Meter(meterName)

@@ -51,3 +51,10 @@ func TestKeyAge(t *testing.T) {
 	key, _ := points[0].Attributes.Value("sealcache.key_id")
 	require.EqualValues(t, id, key.AsInt64())
 }
+
+// A provider that an application leaves nil is none.
+func TestNilMeterProvider(t *testing.T) {
+	t.Parallel()
+	run(t, one(fxmodule.Cache{Store: "memory://", KEK: sealtest.KEKFile(t), Namespace: "ns"}),
+		fx.Provide(func() metric.MeterProvider { return (*sdkmetric.MeterProvider)(nil) }))
+}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sealcache/sealcache/fxmodule"
 	"github.com/sealcache/sealcache/fxmodule/internal/early"
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
@@ -66,10 +67,10 @@ func (s settings) options() []asynqjobs.Option {
 	if until := s.Config.Jobs.PlaintextUntil; !until.IsZero() {
 		opts = append(opts, asynqjobs.WithPlaintextUntil(until))
 	}
-	if s.Tracers != nil {
+	if !nilcheck.IsNil(s.Tracers) {
 		opts = append(opts, asynqjobs.WithTracerProvider(s.Tracers))
 	}
-	if s.Meters != nil {
+	if !nilcheck.IsNil(s.Meters) {
 		opts = append(opts, asynqjobs.WithMeterProvider(s.Meters))
 	}
 	return opts

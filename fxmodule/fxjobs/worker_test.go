@@ -6,6 +6,10 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/metric"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/fxmodule/fxjobs"
@@ -71,4 +75,12 @@ func TestHandlersInTheGroup(t *testing.T) {
 	_, err = other.Delay(t.Context(), client, mailArgs{"two"})
 	require.NoError(t, err)
 	sealtest.Eventually(t, func() bool { return box.len() == 2 })
+}
+
+// Providers that an application leaves nil are none.
+func TestNilProviders(t *testing.T) {
+	t.Parallel()
+	var client *asynqjobs.Client
+	run(t, jobsConfig(t, "redis://"+redistest.Start(t).Addr()+"/0"), fx.Populate(&client),
+		fx.Provide(func() metric.MeterProvider { return (*sdkmetric.MeterProvider)(nil) }, func() trace.TracerProvider { return (*sdktrace.TracerProvider)(nil) }))
 }
