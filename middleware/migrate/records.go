@@ -62,19 +62,20 @@ func (m *migration) recordRefusal(ctx context.Context) {
 // expectReplicas finds the replicas that have to confirm the run. A repetition of a run that did not end as complete expects
 // the replicas of the first run too, because the server may be an old master that has lost them.
 func (m *migration) expectReplicas(ctx context.Context) error {
-	err := m.walk.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
-		m.replicas, err = m.servers.Replicas(ctx)
-		return err
-	})
+	masters, err := m.states(ctx)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
+	}
+	m.replicas = rediswalk.Replicas(masters)
+	for _, s := range masters {
+		m.began = max(m.began, s.Now)
 	}
 	if m.DryRun {
 		return nil
 	}
 	var unconfirmed map[string]int
 	err = m.walk.Retry(ctx, accessRuns, func(ctx context.Context) (err error) {
-		unconfirmed, err = m.servers.Unconfirmed(ctx, m.before.Job, m.before.Run)
+		unconfirmed, err = m.servers.Unconfirmed(ctx, m.before.Job, m.before.Run, masters)
 		return err
 	})
 	if err != nil && !errors.Is(err, rediswalk.ErrRunsRefused) { // see register

@@ -73,6 +73,11 @@ func TestPromotedReplicaLacksTheLastWrites(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, r.Complete)
 	require.Positive(t, r.Written, "entries that the old master sealed after the promotion")
+	// Nor does it forget its replica when it was restarted.
+	require.NoError(t, rdb.Save(t.Context()).Err())
+	require.NoError(t, server.Restart())
+	_, err = migrate.Run(ctx, rdb, again)
+	require.ErrorIs(t, err, migrate.ErrUnconfirmed)
 	again.AllowFewerReplicas = true
 	r, err = migrate.Run(ctx, rdb, again)
 	require.NoError(t, err)

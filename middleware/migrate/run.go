@@ -40,6 +40,7 @@ type migration struct {
 	names   *hiddenNames // nil: hidden names stay as they are
 
 	started  time.Time
+	began    int64             // when it began by the clock of a server, in Unix seconds; 0 if unknown
 	replicas map[string]int    // that must confirm the writes, by the run id of their master
 	copies   *rediswalk.Copies // nil if no original is deleted, or each is on the master of its copy
 
@@ -298,7 +299,7 @@ func (m *migration) register(ctx context.Context, job string) error {
 		return nil
 	}
 	r := m.record(job)
-	r.Replicas = m.replicas
+	r.Replicas, r.Began = m.replicas, m.began
 	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) (err error) {
 		if m.before.Run, err = m.servers.RegisterRun(ctx, r); err == nil {
 			m.before.Opposites, err = m.servers.UnfinishedOpposites(ctx, m.before.Run)
@@ -353,8 +354,8 @@ func (m *migration) supervised(ctx context.Context, stop <-chan struct{}, backgr
 
 // ErrUnconfirmed reports that a failover may undo the last writes of a run, or has undone some. A replica that was there at
 // the start has not confirmed the writes within 15 s, or a master failed over or restarted after its scan. Run it again when
-// the replicas are back. The same run goes on waiting for them, unless Config.AllowFewerReplicas is set. A run that starts
-// without replicas does not wait for any.
+// the replicas are back. The same run goes on waiting for them, also after the server was restarted, unless
+// Config.AllowFewerReplicas is set. A run that starts without replicas does not wait for any.
 var ErrUnconfirmed = errors.New("migrate: replicas lack the last writes, or a failover or restart lost some (repeat the run)")
 
 // phases changes the entries. If names or the namespace change, it adds tags before and removes tags afterwards: an

@@ -20,17 +20,13 @@ const (
 )
 
 // Replicas counts the replicas of each master, by the run id of the master. Those that are being filled count, because they
-// may be promoted before the run ends. It is empty if the servers do not offer INFO.
-func (s *Servers) Replicas(ctx context.Context) (map[string]int, error) {
-	states, err := s.States(ctx)
-	if errors.Is(err, ErrNoState) {
-		return nil, nil
-	}
-	replicas := make(map[string]int, len(states))
-	for _, m := range states {
+// may be promoted before the run ends.
+func Replicas(masters []State) map[string]int {
+	replicas := make(map[string]int, len(masters))
+	for _, m := range masters {
 		replicas[m.RunID] = m.Online + m.Syncing
 	}
-	return replicas, err
+	return replicas
 }
 
 // Confirm waits until every replica that is online has what was written to its master before the call, for at most 15 s.

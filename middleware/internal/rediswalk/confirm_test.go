@@ -26,8 +26,9 @@ func scanned(t *testing.T, rdb redis.UniversalClient, replicas int) (*Walk[int],
 	}
 	var before map[string]int
 	require.Eventually(t, func() bool {
-		before, err = s.Replicas(t.Context())
+		states, err := s.States(t.Context())
 		require.NoError(t, err)
+		before = Replicas(states)
 		for _, n := range before {
 			return n == replicas
 		}

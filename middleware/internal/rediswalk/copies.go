@@ -44,7 +44,7 @@ var (
 // Member is a member of a set.
 type Member struct{ Set, Name string }
 
-// NewCopies returns Copies for masters that have these replicas: see Servers.Replicas. It writes names that start with mark,
+// NewCopies returns Copies for masters that have these replicas: see Replicas. It writes names that start with mark,
 // which no entry has. With allowFewer, the replicas that are left confirm the copies. Replicas may take as long as within.
 func NewCopies(ctx context.Context, s *Servers, mark string, replicas map[string]int, allowFewer bool, within time.Duration) (*Copies, error) {
 	c := &Copies{servers: s, mark: mark, allowFewer: allowFewer, within: within, most: make(map[string]int), online: make(map[string]int)}

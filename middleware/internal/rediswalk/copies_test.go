@@ -20,9 +20,9 @@ func TestCopiesWaitForReplicas(t *testing.T) {
 	var copies *Copies
 	make := func(allowFewer bool, within time.Duration) {
 		t.Helper()
-		replicas, err := s.Replicas(ctx)
+		states, err := s.States(ctx)
 		require.NoError(t, err)
-		copies, err = NewCopies(ctx, s, "mark:", replicas, allowFewer, within)
+		copies, err = NewCopies(ctx, s, "mark:", Replicas(states), allowFewer, within)
 		require.NoError(t, err)
 	}
 	names := []string{"a", "b", "c", "d", "e", "missing", "set"} // on all masters

@@ -95,6 +95,8 @@ func percentile99(times []time.Duration) time.Duration {
 type State struct {
 	RunID      string
 	History    string // master_replid, which changes with a restart and a promotion
+	Now        int64  // Unix seconds by the server's clock, 0 if it does not show them
+	Started    int64  // by the same clock
 	UsedMemory int64
 	MaxMemory  int64  // 0 means no limit
 	Policy     string // maxmemory_policy
@@ -133,6 +135,9 @@ func parseState(info string) State {
 	m := State{
 		RunID: rediscmd.InfoField(info, "run_id"), History: rediscmd.InfoField(info, "master_replid"), UsedMemory: n("used_memory"), MaxMemory: n("maxmemory"),
 		Policy: rediscmd.InfoField(info, "maxmemory_policy"), Evicted: n("evicted_keys"),
+	}
+	if m.Now = n("server_time_usec") / 1e6; m.Now > 0 {
+		m.Started = m.Now - n("uptime_in_seconds")
 	}
 	if rediscmd.InfoField(info, "master_repl_offset") == "" {
 		return m

@@ -42,6 +42,8 @@ type Run struct {
 	// Replicas is how many replicas each master had when the run began or was resumed, by the master's run_id. Masters without
 	// any are left out.
 	Replicas map[string]int `json:"replicas,omitempty"`
+	// Began is when the run began, in Unix seconds by the clock of a server. It is 0 if no server showed it.
+	Began int64 `json:"began,omitempty"`
 }
 
 // ErrRunUndone reports that a checkpoint is out of date: the record of its run is gone, as after a flush, the run is
@@ -123,8 +125,9 @@ func (s *Servers) ExpectReplicas(ctx context.Context, id string, replicas map[st
 }
 
 // Unconfirmed returns how many replicas of each master have to confirm the next run of a job: those of the runs since the
-// last complete one, and those of the run that it resumes.
-func (s *Servers) Unconfirmed(ctx context.Context, job, resumed string) (replicas map[string]int, err error) {
+// last complete one, and those of the run that it resumes. A single server that has another run_id since was promoted, or it is
+// an old master that was restarted. If it started after such a run, it has to have the replicas of that run, too.
+func (s *Servers) Unconfirmed(ctx context.Context, job, resumed string, masters []State) (replicas map[string]int, err error) {
 	all, err := s.runs(ctx)
 	complete := int64(0)
 	for _, r := range all {
@@ -139,10 +142,16 @@ func (s *Servers) Unconfirmed(ctx context.Context, job, resumed string) (replica
 		}
 		for master, n := range r.Replicas {
 			replicas[master] = max(replicas[master], n)
+			if len(masters) == 1 && s.cluster == nil && r.Began > 0 && masters[0].Started > r.Began+clockError {
+				replicas[masters[0].RunID] = max(replicas[masters[0].RunID], n)
+			}
 		}
 	}
 	return replicas, err
 }
+
+// clockError is by how many seconds the start of a server may be wrong: it is shown in whole seconds.
+const clockError = 2
 
 // WasRefused reports whether a run on some of the names of r was refused because of the same keys.
 func (s *Servers) WasRefused(ctx context.Context, r Run, keys string) (bool, error) {

@@ -27,7 +27,7 @@ func TestRunsOfBinaryPrefixes(t *testing.T) {
 	refused, err = s.WasRefused(ctx, Run{From: "ms:", To: "ms:"}, keys)
 	require.NoError(t, err)
 	require.False(t, refused)
-	replicas, err := s.Unconfirmed(ctx, job, "")
+	replicas, err := s.Unconfirmed(ctx, job, "", nil)
 	require.NoError(t, err)
 	require.Equal(t, map[string]int{master: 2}, replicas)
 	require.True(t, IsRuns(s.Client.HGetAll(ctx, RunsName).Val()))
@@ -63,7 +63,7 @@ func TestReplicasOfAResumedRun(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.ExpectReplicas(ctx, stopped, map[string]int{first: 1, second: 2, "unknown": 1}))
 	expected := map[string]int{first: 1, second: 2}
-	replicas, err := s.Unconfirmed(ctx, job, stopped)
+	replicas, err := s.Unconfirmed(ctx, job, stopped, nil)
 	require.NoError(t, err)
 	require.Equal(t, expected, replicas)
 
@@ -71,10 +71,26 @@ func TestReplicasOfAResumedRun(t *testing.T) {
 	other, err := s.RegisterRun(ctx, r)
 	require.NoError(t, err)
 	require.NoError(t, s.EndRun(ctx, other))
-	replicas, err = s.Unconfirmed(ctx, job, stopped)
+	replicas, err = s.Unconfirmed(ctx, job, stopped, nil)
 	require.NoError(t, err)
 	require.Equal(t, expected, replicas)
-	replicas, err = s.Unconfirmed(ctx, job, "")
+	replicas, err = s.Unconfirmed(ctx, job, "", nil)
 	require.NoError(t, err)
 	require.Empty(t, replicas)
+}
+
+// A server that started after a run that was not confirmed is expected to have its replicas. One that is older was promoted.
+func TestReplicasOfARestartedMaster(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s, err := New(redistest.Start(t).Client(t))
+	require.NoError(t, err)
+	job, old, now := strings.Repeat("1", 32), strings.Repeat("3", 40), strings.Repeat("4", 40)
+	_, err = s.RegisterRun(ctx, Run{Operation: "seal", Job: job, Replicas: map[string]int{old: 2}, Began: 1000})
+	require.NoError(t, err)
+	for started, want := range map[int64]int{0: 0, 900: 0, 1001: 0, 1003: 2} {
+		replicas, err := s.Unconfirmed(ctx, job, "", []State{{RunID: now, Started: started}})
+		require.NoError(t, err)
+		require.Equal(t, want, replicas[now], started)
+	}
 }
