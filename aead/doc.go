@@ -1,67 +1,80 @@
-// Package aead seals and opens bytes under keys that it loads, wraps, reloads and replaces.
+// Package aead seals and opens bytes with Tink, and manages the keys for this. It loads, wraps, reloads and replaces keys.
 //
-// It works on bytes, keys and contexts. It does not depend on caches, stores or jobs. Its formats are Tink's to the byte:
-// given the same keys, Tink in any language opens its ciphertexts.
+// The package does not depend on caches, stores or jobs.
 //
 // # What to call first
 //
-// Open a key-encryption key (KEK), make an [Envelope] under it, and close both at the end:
+// Open a key-encryption key (KEK) and make an [Envelope] with it. Close both at the end:
 //
 //	kek, err := aead.OpenKEK(ctx, "file:///run/secrets/kek.json")
 //	...
+//	defer kek.Close()
 //	envelope, err := aead.NewEnvelope(ctx, kek)
 //	...
-//	defer envelope.Close()
+//	defer envelope.Close() // runs before kek.Close
 //
-// [Envelope] is for most applications. It makes data keys, has the KEK wrap them, and uses each for many messages. A key service
-// is then called a few times a day, and not twice per message.
+// An [Envelope] is right for most applications. It makes data keys, and the KEK encrypts ("wraps") each data key. The Envelope
+// seals many messages under one data key. So a key service gets a few calls per day instead of one for each message.
 //
-// [Keyring] is a Tink keyset that is read from a [Source] under a KEK, and that can be reloaded while it is in use. A Keyring
-// adds only 33 bytes to a message. Where there is no key service, a Keyring serves as the KEK of an Envelope. Used directly, it
-// suits applications with few writes.
+// A [Keyring] is a Tink keyset that is read from a [Source] and opened with a KEK. It can be reloaded while it is in use. Without a
+// key service, use a Keyring as the KEK of an Envelope. An application with few writes can also seal with the Keyring itself. With
+// AES-GCM keys, a Keyring adds only 33 bytes to a message.
 //
-// [KEKSet] combines several KEKs, so that an application can move from an old KEK to a new one. [OpenKEK] opens a KEK by URI.
-// [CreateKeyset] writes a new keyset, sealed under a KEK. [WithContext] adapts a local Tink AEAD.
-// Only the package aead/insecurecleartextkeyset reads and writes keysets in plaintext.
+// The other functions are:
+//
+//   - [OpenKEK] opens a KEK by URI.
+//   - [KEKSet] combines several KEKs, so that an application can move from an old KEK to a new one.
+//   - [CreateKeyset] writes a new keyset, sealed under a KEK.
+//   - [OpenPRF] opens a keyset of PRF keys. They hide names and make unique jobs possible.
+//   - [WithTenants] gives each tenant its own KEK.
+//   - [WithContext] adapts a local Tink AEAD.
+//
+// Only package aead/insecurecleartextkeyset writes plaintext keysets. OpenKEK reads a plaintext keyset from a file:// URI.
 //
 // # How keys are handled
 //
-// Keys are tested before they seal. A Keyring seals and opens a test message. An Envelope has the KEK unwrap each new data key
-// and compares the result with the key. A data key from a stored value counts as tested once a value has authenticated under it.
+// Each key is tested before it seals. A Keyring seals and opens a test message. An Envelope has the KEK unwrap each new data key,
+// and compares the result with the data key. A data key from a stored value may seal only after a value has authenticated under it.
 //
-// A data key has limits for messages, bytes and age, and is replaced before it reaches one. The old data key seals until the
-// new one is tested. No data key passes a limit, not even in an outage. Unwrapped data keys are dropped after WithDataKeyTTL,
-// unless the KEK confirms them. If you destroy a KEK, the values become unreadable after this time.
+// A data key has limits for messages, bytes and age. The Envelope makes a new data key before the old one reaches a limit. The old
+// data key seals until the new one is tested. In a long outage of the KEK, the old data key reaches a limit. Sealing then fails
+// with [ErrKeyServiceUnavailable].
 //
-// A keyset is replaced as a whole. If the new one cannot be read, the old one stays in service.
+// An Envelope drops an unwrapped data key after the time of WithDataKeyTTL, unless the KEK unwraps the data key again. If you
+// destroy a KEK, the values under its data keys become unreadable after this time.
+//
+// A Keyring replaces its keyset as a whole. If it cannot read the new keyset, it keeps the old one.
 //
 // Keys are in the memory of the process while they are in use. No error, log line or formatted value holds key material.
 //
 // # How many messages one key may seal
 //
-// AES-GCM and ChaCha20-Poly1305 draw a random 96-bit nonce for each message. Two messages under one key and one nonce betray
-// both messages and the authentication key. NIST SP 800-38D (section 8.3) therefore allows at most 2^32 random nonces per key,
-// over all processes together. The chance of a repetition is then about 2^-33. A cache that writes 100,000 values per second
-// reaches the bound in twelve hours.
+// AES-GCM and ChaCha20-Poly1305 draw a random 96-bit nonce for each message. Two messages under the same key and nonce reveal
+// both messages and the authentication key. NIST SP 800-38D (section 8.3) therefore allows at most 2^32 random nonces per key. All
+// processes that share the key count together. The probability that a nonce repeats is then about 2^-33. A cache with 100,000
+// writes per second reaches this limit in twelve hours.
 //
-// An Envelope keeps the bound, because each process makes its own data keys and replaces them long before. A Keyring
-// shares its keys with every process that loads the keyset, and counts only its own messages. It warns at 2^28,
-// because sixteen processes that share the key evenly have then reached the bound. It refuses at 2^32. For more
-// messages use an Envelope, or XAES-256-GCM keys (Tink's XAES256GCM192BitNonceKeyTemplate), whose longer nonces need
+// An Envelope keeps the limit, because each process makes its own data keys and replaces them early.
+//
+// A Keyring shares its keys with every process that loads the keyset. It counts only its own messages. At 2^28 messages it logs a
+// warning: sixteen equally busy processes have then reached the limit together. At 2^32 messages it returns [ErrKeyExhausted]. For
+// more messages, use an Envelope, or XAES-256-GCM keys (Tink's XAES256GCM192BitNonceKeyTemplate). Their nonces are longer and need
 // no counting.
 //
 // # Errors
 //
-// [ErrUnauthentic] and [ErrUnknownKey] are definite: the bytes do not open under these keys. [ErrKeyServiceUnavailable] and
-// [ErrTooManyDataKeys] say nothing about the bytes: try again later. Context errors and the key service's own error are found by
-// errors.Is and errors.As.
+// [ErrUnauthentic] and [ErrUnknownKey] are definite: the bytes do not open under these keys. After [ErrKeyServiceUnavailable] or
+// [ErrTooManyDataKeys], the bytes may still open later. errors.Is and errors.As find context errors and the key service's own
+// error.
 //
 // # Concurrency
 //
-// All types are safe for concurrent use. The caller must not change buffers given to a call until it returns.
+// All types are safe for concurrent use. The caller must not change the buffers of a call before the call returns.
 //
-// # Compatibility
+// # Formats and compatibility
 //
-// From version 1 on, later releases open what earlier ones sealed. The wrapped data keys of a passphrase KEK have a format of this package, which
-// FORMAT.md describes. All other bytes are Tink's.
+// A Keyring and a plain Envelope write exactly Tink's formats. Tink in any language opens their ciphertexts with the same keys.
+// Passphrase KEKs, tenants and wrap contexts ([WithWrapContext]) have formats of this package. FORMAT.md describes them.
+//
+// From release v1 on, each release opens the values of earlier releases.
 package aead

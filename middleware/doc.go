@@ -1,7 +1,8 @@
 // Package middleware seals the values of a gocache store.
 //
-// [New] wraps any gocache store. Values are sealed with a Tink AEAD before they
-// leave the process. Get authenticates each value before it returns it:
+// [New] wraps any gocache store. The returned [Store] seals each value with a Tink
+// AEAD before the value leaves the process. Get returns a value only after the value
+// has authenticated. For example:
 //
 //	kek, err := aead.OpenKEK(ctx, "file:///run/secrets/kek.json")
 //	...
@@ -11,19 +12,23 @@
 //	...
 //	cache := cache.New[string](sealed) // the rest of the code stays the same
 //
-// Without gocache, use [NewSealer]. A Store reads the values that a [Sealer] seals, and the other
-// way round.
+// Without gocache, use [NewSealer]. A Store reads the values of a [Sealer], and a Sealer
+// reads the values of a Store.
 //
 // # Promises
 //
-// No plaintext is stored unless [WithPlaintext] allows it. Get returns only values
-// that were sealed with your encryption keys for this cache key, namespace and
-// purpose. The namespace is the name of a cache ([WithNamespace]). The purpose is
-// the use of a value: a cache value never opens as the payload of a job, for example.
-// Get returns an error for a value that was altered, cut, or copied from another
-// cache key. An operator of the store can still delete an entry, restore an older
-// value of the same entry, and see cache keys, sizes and times. SECURITY.md gives
-// the remedies.
+//   - A Store writes no plaintext, and Get returns no plaintext, unless [WithPlaintext]
+//     allows it.
+//   - Get returns a sealed value only if it was sealed with your encryption keys for this
+//     cache key and this namespace. The namespace is the name of a cache ([WithNamespace]).
+//   - Get returns an error for a value that was altered, cut, or copied from another
+//     cache key.
+//   - A value opens only for its own purpose. For example, a cache value never opens as
+//     the payload of a job.
+//
+// An operator of the backing store can still delete an entry, or restore an older value
+// of the same entry. The operator also sees cache keys, sizes and times. SECURITY.md
+// gives the remedies.
 //
 // # Types
 //
@@ -34,23 +39,31 @@
 //
 // # Backing stores
 //
-// Every store that gocache publishes works. TTLs and misses are uniform: no expiry
-// is 0, and a miss is store.NotFound. A store declares what it can do beyond
-// gocache's interface: see [CapableStore]. Package stores/redisstore has all
-// capabilities. gocache's Redis store offers only SetIfNotExists, because it does
-// not expose its client. A go-redis client reads from the Store's own buffer during
-// a SET. A go-redis hook that keeps the value must copy it before the SET returns.
-// If the hook reads the value later, it gets an error.
+// Every store that gocache publishes works. All of them behave alike for TTLs and
+// misses. GetWithTTL returns 0 for an entry without expiration. A missing entry is
+// store.NotFound.
+//
+// A backing store can have more methods than gocache's interface: see [CapableStore].
+// Package stores/redisstore supports all features of a Store. Over gocache's Redis
+// store, only SetIfNotExists works in addition, because gocache hides the client.
+//
+// A Store can reuse the memory of a sealed value after Set returns. A go-redis hook
+// that keeps a value must copy the value before SET returns. Over gocache's Redis
+// store, a hook that reads the value later gets an error.
 //
 // # Operation
 //
-// Call [Store.Check] at start and in the readiness probe. It tests the encryption
-// keys and the store, and compares the keys with those of the other processes: see
-// [Store.KeysDiffer]. Failed writes and values that cannot be opened are logged and
-// counted: see [WithLogger] and [WithMeterProvider].
+// Call [Store.Check] at start and in the readiness probe. Check tests the encryption
+// keys and the backing store. It also compares the keys with those of the other
+// processes: see [Store.KeysDiffer].
+//
+// A Store logs and counts failed writes and values that do not open: see [WithLogger]
+// and [WithMeterProvider].
+//
+// A Sealer is safe for concurrent use. So is a Store, if its backing store is.
 //
 // # Stability
 //
-// The format of stored values is versioned, and FORMAT.md specifies it. Later
-// releases read what earlier ones wrote.
+// The format of stored values is versioned, and FORMAT.md specifies it. Each release
+// reads the values of earlier releases.
 package middleware

@@ -1,15 +1,29 @@
-// Package audit counts the entries in Redis: plaintext, sealed values by key, and, with keys, values that do not
-// open. It includes what asynq and package asynqjobs keep there. It only reads.
+// Package audit counts the values in Redis. It counts plaintext values, and sealed values for each encryption key. If you give
+// it the keys, it also counts the values that do not open. It examines the data of asynq and package asynqjobs too. It writes
+// nothing to Redis.
 //
 //	report, err := audit.Run(ctx, client, audit.Config{Namespace: "shop"})
 //	answer, reasons := report.AnythingPlaintext()
 //
-// Begin with [Run]. [Report.AnythingPlaintext] answers whether an entry is plaintext, [Report.AnythingSealed] whether an
-// entry is sealed, and [Report.MayDestroy] whether an encryption key may be destroyed. An answer is Yes, No or Unknown: an entry that the audit has not
-// read, or does not understand, never leads to a reassuring answer. [Inspect] and [Open] look at one entry.
+// Begin with [Run]. The [Report] answers three questions:
 //
-// An audit sees each entry that exists from its start to its end. It may miss entries that come and go, and may count an
-// entry twice that moves. Its scope never includes backups and other servers. It does not examine the names of keys and
-// tags, which are plaintext unless they are hidden. No error or log line holds a key name or a value. The report holds names
-// only if [Config.Samples] asks for them.
+//   - [Report.AnythingPlaintext]: does Redis hold any plaintext value?
+//   - [Report.AnythingSealed]: does Redis hold any sealed value?
+//   - [Report.MayDestroy]: may you destroy an encryption key?
+//
+// An answer is Yes, No or Unknown. If the audit cannot read or understand an entry, AnythingPlaintext and AnythingSealed are never
+// No, and MayDestroy is never Yes. AnythingPlaintext and AnythingSealed do not cover the names that Config.Exclude and
+// Config.OtherApplications leave out.
+//
+// [Inspect] and [Open] examine one entry.
+//
+// # Limits
+//
+//   - An audit finds each entry that exists during the whole audit. It can miss entries that are created or deleted during the
+//     audit. It can count an entry twice if the entry moves to another node.
+//   - An audit never examines backups or other servers.
+//   - An audit does not examine the names of entries and tags. These names are plaintext unless the application hides them.
+//
+// Errors and log lines contain no name and no value. The report contains names only if you set [Config.Samples]. Otherwise it
+// contains only prefixes of names.
 package audit

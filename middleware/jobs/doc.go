@@ -8,50 +8,60 @@
 //	sealed, err := e.Seal(ctx, m, payload)   // where the job is enqueued
 //	payload, err := e.Open(ctx, m, sealed)   // where it is processed
 //
-// # Binding
+// # What a value is bound to
 //
-// A sealed value opens only in the namespace and with the Meta with which it was
-// sealed. Meta has a kind (payload, result, error text or periodic schedule) and three
-// names: the job's type, queue and id. The kind is always bound, and a name is bound if it
-// was not empty. An attacker who can write to the queue's store cannot give a job the
-// arguments of a different job, run them under a different type, or pass a result off
-// as a payload. The attacker can enqueue an old job again, unchanged. A handler that
-// must not run twice can remember the ids of finished jobs. An id is reliable only if
-// it was set in the Meta when the payload was sealed.
+// A value opens only in the namespace in which it was sealed, and only with the same
+// [Meta]. A Meta holds a kind (payload, result, error text or periodic schedule) and three
+// names: type, queue and id of the job. Seal always binds the value to the kind. It binds
+// the value to each name that is not empty.
 //
-// Set the names that both sides know when they seal and open. If the queue chooses
-// the id after the payload is sealed, choose the id yourself or leave it empty. The
-// authenticated header of the sealed value records which names are bound.
+// So an attacker with write access to the queue's store cannot give a job the payload of
+// another job. The attacker cannot change the type of a job, or use a result as a
+// payload.
 //
-// [Encryptor.Open] returns an error if a name is set in its Meta but was empty when
-// the value was sealed. Otherwise a payload that was sealed without an id would open
-// under any id. [WithOptionalBinding] lists the names that older values may lack.
+// The attacker can still enqueue an old job again, unchanged. A handler that must not run
+// twice can store the ids of finished jobs. An id is reliable only if it was set in the
+// Meta when the payload was sealed.
+//
+// # Which names to set
+//
+// Set each name that is known both before the payload is sealed and before it is opened.
+// If the queue chooses the id after the payload is sealed, choose the id yourself or leave
+// it empty.
+//
+// The authenticated header of a sealed value records which names were set.
+// [Encryptor.Open] returns an error if the Meta has a name that was empty in
+// [Encryptor.Seal]. Without this rule, a payload without an id would open under every id.
+// With [WithOptionalBinding], Open accepts older values that were sealed without certain
+// names.
 //
 // # Adapting a queue
 //
 //   - Producer: choose the id. Seal the payload with Meta{Type, Queue, ID}. Give the
 //     queue the sealed bytes, which are binary (use base64 if it needs text).
-//   - Worker: open with the same Meta. Take type, queue and id from the queue itself,
-//     not from the message. If the queue is only a list of messages, type and id are
-//     claims of the message. A claim is proved once the value has opened under it, and
-//     not before. The queue's name is always the worker's own.
-//   - Retries: a job keeps the bytes that it has. It is never sealed twice.
-//   - Results and error texts: use the same Meta with Kind Result or Failure. Errors go
-//     into stores and logs too: seal their text, and return a wrapping error whose text
-//     is the sealed one.
-//   - Errors of Open: [Permanent] reports whether every further try must fail. If so,
-//     move the job to the failed jobs. Otherwise retry it later without counting the try.
-//   - Uniqueness: two ciphertexts are never equal. Compare [Tokens.Token] of type, queue
-//     and payload instead. It is a keyed pseudorandom function, so a reader of the store
-//     cannot test guesses.
-//   - Hidden type names: enqueue the token of the name, and put the name into the
-//     payload. Or look the token up in a table of [Tokens.All] for the known names.
+//   - Worker: open with the same Meta. For the queue name, use the name that the worker
+//     is configured with. Take type and id from the queue itself, not from the message. If
+//     the queue is only a list of messages, type and id can only come from the message. Do
+//     not trust them before Open has succeeded with them.
+//   - Retries: enqueue the same sealed bytes again. Never seal a payload twice.
+//   - Results and error texts: seal them with the same Meta and Kind Result or Failure.
+//     Queues and logs keep the text of an error too. So return an error that has the
+//     sealed text and wraps the original error.
+//   - Errors of Open: if [Permanent] returns true, no later try can succeed. Move the job
+//     to the failed jobs. After any other error, retry the job later and do not count the
+//     try.
+//   - Uniqueness: two ciphertexts are never equal. Compare the token ([Tokens.Token]) of
+//     type, queue and payload instead. A token is the output of a keyed pseudorandom
+//     function (PRF). Without the key, a reader of the store cannot test guesses.
+//   - Hidden type names: use the token of the type name as the type in the queue, and put
+//     the name into the payload. Or the worker computes [Tokens.All] for each known name,
+//     and looks up the token there.
 //
-// The example of this package adapts its own queue.
+// The example of this package contains a small queue and its adapter.
 //
 // # Keys
 //
-// Any tink.AEADWithContext works; most applications use an aead.Envelope. The
-// encryptor holds no key, has no goroutine and needs no closing. It is safe for
-// concurrent use.
+// An [Encryptor] seals with any tink.AEADWithContext. Most applications use an
+// aead.Envelope. The Encryptor does not close the AEAD. It starts no goroutine, and it has
+// no Close method. It is safe for concurrent use.
 package jobs

@@ -1,49 +1,58 @@
-// Package memorystore is a gocache store inside the process, bounded in bytes.
+// Package memorystore is a gocache store in the memory of the process. It has a limit in bytes.
 //
-// [New] makes one, [Open] makes one from a URL:
+// [New] returns a store. [Open] returns a store for a URL:
 //
 //	s, err := memorystore.New(memorystore.WithMaxBytes(256 << 20))
 //	s, err := memorystore.Open("memory://?max_bytes=256MiB&expiration=10m")
 //
-// It holds entries in [otter], which keeps the entries that are used often and recently (W-TinyLFU). It adds the
-// features of a cache over Redis that otter lacks: tags, options, compare-and-swap, enumeration, and a budget in
-// bytes. Close stops its one goroutine.
+// The store keeps its entries in [otter], a cache with the eviction policy W-TinyLFU. In addition to otter, it has tags, gocache's
+// options, compare-and-swap, listing of entries, and a limit in bytes. Close stops the single goroutine of the store.
 //
 // # Values
 //
-// Values are copied in and copied out: no caller can change a stored value through a slice it kept or was
-// given. A []byte comes back as []byte and a string as string. Every other value that go-redis accepts comes back as
-// the string that Redis would return, so that an application can switch from redis:// to memory:// by one setting:
-// numbers in decimal, true and false as 1 and 0, nil as the empty string, [time.Time] as RFC 3339, [time.Duration] as
-// nanoseconds, an [encoding.BinaryMarshaler] as its bytes. Any other type is an error that names the type, because the
-// store would not know its size. middleware.Store returns values in the type that they were set with, over this store
-// as over any other.
+// The store copies values on write and on read. So a caller cannot change a stored value through its own slice. A []byte comes
+// back as []byte and a string as string. Other values that go-redis accepts come back as the string that Redis would return:
+//
+//   - Numbers are decimal. true is "1" and false is "0". nil is the empty string.
+//   - A [time.Time] is RFC 3339. A [time.Duration] is its number of nanoseconds.
+//   - An [encoding.BinaryMarshaler] is its bytes.
+//
+// So an application can change redis:// to memory:// in its configuration. Set returns an error for any other type, because the
+// store cannot know the size of the value. A middleware.Store restores the Go type of a value, over this store too.
 //
 // # The budget
 //
-// An entry counts the bytes of its key and value and 256 bytes, and for each tag the tag's bytes and 128 bytes. If the
-// entries exceed the budget, the store evicts those least likely to be used again, before the writing call returns.
-// The store can evict a new entry in favour of one that is read more often. An entry larger than a hundredth of the
-// budget is compared with others at once, and a smaller one is safe for a short time. An entry larger than the whole
-// budget is [ErrTooLarge]. The Go runtime needs up to as much memory again until it has collected evicted entries (GOGC).
+// The budget is the limit of [WithMaxBytes]. The size of an entry is the length of key and value plus 256 bytes. Each tag adds its
+// length plus 128 bytes. Set returns [ErrTooLarge] for an entry that is larger than the whole budget.
+//
+// If a write exceeds the budget, the store evicts entries before the call returns. It evicts the entries with the least expected
+// use. This can be the new entry, if other entries are read more often. The store can evict the new entry at once if it is
+// larger than a hundredth of the budget. It keeps a smaller new entry for a short time first.
+//
+// The process can use up to twice the budget, until the garbage collector frees evicted entries (GOGC).
 //
 // # Expiration
 //
-// Lifetimes are exact to the nanosecond and measured on the monotonic clock: an expired entry is a miss at once,
-// and its memory is free within about two seconds. An expiration of 0 or -1 ns means none: go-redis reports -1 ns for
-// no expiration, and gocache's Chain passes it on. Any other negative expiration is an error.
+// The store measures expirations in nanoseconds on the monotonic clock. A read never returns an expired entry. The store frees the
+// memory of the entry within about two seconds.
+//
+// An expiration of 0 or -1 ns means no expiration. go-redis returns -1 ns for an entry without expiration, and gocache's Chain
+// passes this value to Set. Any other negative expiration is an error.
 //
 // # Tags
 //
-// Invalidate removes the entries that have one of the tags. No concurrent Set leaves an entry without its tag, or a tag
-// without its entry. As in Redis, an entry that is overwritten keeps the tags of former writes, so that an overwrite
-// without tags does not escape an invalidation. The store keeps the latest 256 former tags of an entry. Unlike in
-// Redis, tags end with the entry, so that they cannot leak, and TagsTTL is ignored. If an entry was evicted and then
-// written again without tags, as gocache's Chain does in its upper levels, an invalidation does not find it.
+// Invalidate removes the entries that have one of the tags. Entries and tags stay consistent during concurrent calls.
+//
+// As in Redis, an overwritten entry keeps its former tags. So Invalidate also finds an entry that was overwritten without tags. The
+// store keeps the latest 256 former tags of an entry. Unlike in Redis, the store removes the tags of an entry together with the
+// entry. It ignores TagsTTL.
+//
+// gocache's Chain writes values into its upper levels without tags. If such an entry was evicted before, it has no former tags, and
+// Invalidate does not find it.
 //
 // # Concurrency
 //
-// All methods are safe for concurrent use. Reads take no lock, writes lock one bucket of the table.
+// All methods are safe for concurrent use. Reads take no lock. A write locks one bucket of otter's hash table.
 //
 // [otter]: https://github.com/maypok86/otter
 package memorystore

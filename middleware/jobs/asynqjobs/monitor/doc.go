@@ -1,6 +1,6 @@
-// Package monitor is the admin page of jobs on asynq: asynqmon, with decrypted tasks. It
-// shows queues, tasks in every state, groups, schedules and servers of a Redis that
-// holds sealed jobs, to the users that the application admits.
+// Package monitor is an admin page for sealed jobs on asynq. It is asynqmon with
+// decrypted tasks. The page shows queues, tasks in every state, groups, schedules and
+// servers to the users that the application admits.
 //
 //	h, err := monitor.New(redis, e,
 //		monitor.WithRootPath("/admin/jobs"),
@@ -19,35 +19,41 @@
 //	defer h.Close()
 //	mux.Handle("/admin/jobs/", h)
 //
-// It is a separate package, so that workers link no web interface.
+// It is a separate package, so that the binary of a worker contains no web interface.
 //
 // # Access
 //
-// asynqmon has no authentication. The application's [Authorizer] returns, for each
-// request, the user and what the user may see:
+// asynqmon has no authentication. For each request, the application's [Authorizer]
+// returns the user and the access of the user:
 //
-//   - [NoAccess]: nothing, status 403
-//   - [AccessCounts]: what Redis holds as plaintext anyway: queues, counts, times, ids,
-//     and type names as stored. Hidden type names (asynqjobs.WithHiddenTypes) remain
-//     pseudonyms. Schedules of asynqjobs.Scheduler are not listed
-//   - [AccessTypes]: also real type names, and the names and times of schedules
-//   - [AccessPayloads]: also payloads, results and error texts, of all tasks or of those
-//     that Viewer.CanView admits
+//   - [NoAccess]: nothing, status 403.
+//   - [AccessCounts]: queues, counts, times, ids and stored type names. Redis holds all of
+//     these as plaintext. Type names that asynqjobs.WithHiddenTypes hides stay hidden.
+//     Schedules of asynqjobs.Scheduler are not listed.
+//   - [AccessTypes]: also the original type names, and the names and times of schedules.
+//   - [AccessPayloads]: also payloads, results and error texts. Viewer.CanView can limit
+//     them to certain tasks.
 //
-// Without an authorizer, every user has AccessCounts: no key is used, and nothing is
-// opened. Values that were never sealed are withheld like the others from users without
-// AccessPayloads. For users with it, they are marked "[not sealed]", because an attacker
-// who can write to Redis may have planted them. A banner tells users without
-// AccessPayloads that payloads are withheld, and who they are.
+// Without an Authorizer, every user has AccessCounts. The page then decrypts nothing.
+//
+// Without AccessPayloads, a user sees no payload, not even one that is plaintext in Redis.
+// A banner says so, and shows the name and the access of the user. With AccessPayloads, a
+// plaintext payload has the mark "[not sealed]". An attacker with write access to Redis may
+// have planted it.
 //
 // # Audit
 //
-// A [Record] names the user, the action and the tasks before payloads are shown, before
-// an action is done, and when an action is refused. It goes to the logger, and to the
-// function of [WithAudit]. An error of that function keeps payloads from being shown and
-// the action from being done. It has ten seconds. Other requests do not wait for it. The
-// page refreshes every few seconds, and each refresh makes a Record. The Record of a
-// refused action holds shortened names, and nothing of the request's body.
+// The page makes a [Record] before it shows payloads, before it does an action, and when it
+// refuses an action. A Record contains the user, the action and the tasks. The page logs
+// each Record, and passes it to the function of [WithAudit].
+//
+// If this function returns an error, the page shows no payloads and does no action. The
+// context of the function has a deadline of ten seconds. Other requests do not wait for
+// the function.
+//
+// The page reloads its data every few seconds. Each reload that shows payloads makes a
+// Record. In the Record of a refused action, long names are cut. It contains nothing from
+// the body of the request.
 //
 // # Actions
 //
@@ -57,21 +63,28 @@
 //
 // # Browser security
 //
-// Requests from other origins are refused: all requests that change something, and
-// requests for data if the browser says that they come from elsewhere. The content
-// security policy allows no host but the application's, and no inline code that it does
-// not name. asynqmon's links to a font host are removed. Answers may not be cached or
-// framed. Session cookies of the application should be SameSite in addition.
+//   - The page refuses each request that changes data, if it comes from another origin.
+//     It also refuses a request for data if the browser marks it as cross-origin
+//     (Sec-Fetch-Site).
+//   - The content security policy allows only the application's host. It allows an inline
+//     script only by its hash, and an inline style only by a nonce.
+//   - asynqmon's links to a font host are removed.
+//   - Browsers must not cache the responses, or show them in a frame.
+//
+// Also set SameSite on the session cookies of the application.
 //
 // # Limits
 //
-// Lists have at most 100 tasks a page and show the first 4 KiB of each field. A task's own
-// page shows [MaxShownBytes]. Tasks of more than 4 MiB are not opened. asynq reads the
-// whole tasks of a page into memory, whatever their size. At most 4 requests open tasks at
-// a time, for at most 10 seconds each. A schedule that was opened within the last minute
-// is not opened again. Schedules that are not opened in time are missing, and the list
-// says so. Tasks whose queue, group or id contains a slash have no page,
-// because asynqmon has none for them.
+//   - A list shows at most 100 tasks per page, and 4 KiB of each field. The page of one
+//     task shows [MaxShownBytes] of each field.
+//   - The page does not decrypt tasks of more than 4 MiB. asynq still reads each task of a
+//     list completely into memory.
+//   - At most 4 requests decrypt tasks at the same time, each for at most 10 seconds.
+//     Further requests wait.
+//   - The page decrypts a schedule at most once per minute. If a schedule is not decrypted
+//     in time, the list omits it and shows a note.
+//   - A task has no page of its own if its queue, group or id contains a slash. This is a
+//     limit of asynqmon.
 //
 // A [Handler] is safe for concurrent use.
 package monitor
