@@ -1,4 +1,4 @@
-// Package stores opens the gocache store that a URL names, so that configuration decides where an application caches.
+// Package stores opens a gocache store from a URL. So the configuration of an application can choose the store.
 //
 //	s, err := stores.Open(ctx, os.Getenv("CACHE_URL"))
 //	...
@@ -13,11 +13,12 @@
 //	redis+cluster://host1:6379,host2:6379            a Redis Cluster
 //	rediss://, rediss+sentinel://, rediss+cluster:// the same over TLS
 //
-// For a Redis client of the same URL, such as for a migration or a queue, use [redisstore.OpenClient].
+// [memorystore.Open] and [redisstore.Open] list the URL options. To get a Redis client for the same URL, for example for a queue or a
+// migration, call [redisstore.OpenClient].
 //
-// The options of each are listed at [memorystore.Open] and [redisstore.Open]. An unknown scheme or option is an error that
-// names it. No error repeats a password or any other part of the URL except names of schemes and options.
+// Open returns an error for an unknown scheme or option, and names it. Errors contain no password and no other part of the URL.
 //
-// The drivers offer more than gocache's interface: enumeration, atomic swaps, bytes that the caller owns, exact TTLs. Their
-// method Capabilities lists it for package middleware. Stores that gocache publishes work there too, with fewer features.
+// The drivers have more methods than gocache's interface: they list entries, swap atomically, return exact TTLs, and return bytes
+// that the caller owns. Their method Capabilities tells package middleware which methods exist. Package middleware also accepts the
+// stores that gocache publishes, with fewer features.
 package stores

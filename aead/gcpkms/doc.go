@@ -10,21 +10,22 @@
 // # The key
 //
 // The key must have the purpose ENCRYPT_DECRYPT (symmetric). The principal needs the role
-// roles/cloudkms.cryptoKeyEncrypterDecrypter on the key, which has the permissions
+// roles/cloudkms.cryptoKeyEncrypterDecrypter on the key. The role contains the permissions
 // cloudkms.cryptoKeyVersions.useToEncrypt and cloudkms.cryptoKeyVersions.useToDecrypt.
 //
-// Ciphertexts are those of Tink's integration (tink-go-gcpkms). Associated data is the additional authenticated data of KMS.
+// A ciphertext has the format of Tink's integration (tink-go-gcpkms). KMS gets the associated data as additional authenticated
+// data.
 //
 // # The URI
 //
 //	gcp-kms://projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY[?decrypt-only=true]
 //
-// With decrypt-only=true the key only decrypts. Use it for the old key after you move to a new one.
+// With decrypt-only=true, the KEK only decrypts. Set it on the old key when you move to a new key.
 //
 // # Settings
 //
 // Credentials are the application default credentials: GOOGLE_APPLICATION_CREDENTIALS, gcloud, workload identity, the metadata
-// server. Opener.Options sets others, or another endpoint.
+// server. Opener.Options can set other credentials or another endpoint.
 //
 // # Limits
 //
@@ -33,13 +34,17 @@
 //
 // # Errors
 //
-// A missing key, a missing permission and a disabled key are errors of OpenKEK. They name the key and the permission. No error
-// shows a credential.
+// OpenKEK returns an error if the key is missing or disabled, or a permission is missing. The error names the key and the missing
+// permission. No error shows a credential.
 //
-// A ciphertext that does not authenticate is aead.ErrUnauthentic. A key version that is disabled, destroyed or waits for its
-// destruction, and a missing key, are aead.ErrUnknownKey. Every other failure is aead.ErrKeyServiceUnavailable: no connection,
-// PERMISSION_DENIED, RESOURCE_EXHAUSTED, a checksum that does not match. status.FromError finds the status of gRPC.
+//   - Decryption returns aead.ErrUnauthentic if the ciphertext does not authenticate.
+//   - Decryption returns aead.ErrUnknownKey if the key is missing. It also does so if the key version is disabled, destroyed or
+//     scheduled for destruction.
+//   - Every other failure, and every failure to encrypt, is aead.ErrKeyServiceUnavailable. Examples are no connection,
+//     PERMISSION_DENIED, RESOURCE_EXHAUSTED and a wrong checksum.
 //
-// All types are safe for concurrent use. The context of a call reaches the wire. While the service is unavailable, the client
-// repeats a call until its deadline, or for 10 seconds.
+// status.FromError returns the gRPC status of an error.
+//
+// All types are safe for concurrent use. Each request uses the context of the call. While the service is unavailable, the client
+// repeats a call until the deadline of the context. Without a deadline, it stops after 10 seconds.
 package gcpkms

@@ -7,43 +7,49 @@
 //	...
 //	defer kek.Close()
 //
-// [NewKEK] makes a KEK of a Keeper that the application has opened. For Vault, AWS and Google Cloud use the packages hcvault,
-// awskms and gcpkms instead: their ciphertexts are Tink's, and the service itself authenticates associated data.
+// Opener.Keepers opens the Keepers of other services by URI. [NewKEK] returns a KEK that uses a Keeper of the application. For
+// Vault, AWS and Google Cloud, use the packages hcvault, awskms and gcpkms instead. Their ciphertexts have Tink's formats, and the
+// service itself authenticates associated data.
 //
 // # An RSA key does not authenticate
 //
-// Keys of Azure Key Vault are RSA keys. An attacker who reads the public key, which Azure does not treat as a secret, can
-// wrap a data key of the attacker and so make values that open. Do not wrap the data keys in your store with such a key.
-// Seal a keyset under it, mount the keyset with the application, and let the keyset wrap the data keys:
+// Keys of Azure Key Vault are RSA keys. Azure does not treat the public key as a secret. With it, an attacker can wrap a data key
+// and forge values that open. So do not use an Azure key as the KEK of an Envelope. Seal a keyset under the Azure key, deploy the
+// keyset with the application, and use its Keyring as the KEK:
 //
 //	sealcache keys create --kek "azurekeyvault://..." --out keyset.json
 //
-// An attacker must then change the mounted file, and not only the store.
+// To forge values, an attacker must then change the keyset file. Access to the store is not enough.
 //
 // # The URI
 //
 //	azurekeyvault://VAULT.vault.azure.net/keys/NAME/VERSION[?algorithm=RSA-OAEP-256][&decrypt-only=true]
 //
-// The version is required: a ciphertext does not name it, and Azure would decrypt under the latest version only, so that a
-// rotation would leave everything unreadable. After a rotation, open the new version, and the old one with decrypt-only=true.
+// The URI must have the version, because a ciphertext does not contain it. Without a version, Azure decrypts only under the latest
+// one. After a rotation, nothing would open. So open both versions, the old one with decrypt-only=true, and combine them in an
+// aead.KEKSet. The algorithm is RSA-OAEP-256 or RSA-OAEP, because the other algorithms do not detect an altered ciphertext.
 //
 // The principal needs the key permissions encrypt and decrypt (role "Key Vault Crypto User"). Credentials are those of
 // azidentity.NewDefaultAzureCredential: AZURE_CLIENT_ID and others, workload identity, managed identity, the Azure CLI.
 //
 // # Format
 //
-// A Keeper takes no associated data, so a hash of it is encrypted with the plaintext. FORMAT.md has the bytes. Plaintexts over
-// 96 bytes, such as keysets, are sealed with AES-256-GCM under a key that the Keeper encrypts, because RSA keys of 2048 bits
-// encrypt 190 bytes at most.
+// A Keeper takes no associated data. So this package encrypts a hash of the associated data together with the plaintext.
+//
+// An RSA key of 2048 bits encrypts at most 190 bytes. So this package encrypts a plaintext over 96 bytes, such as a keyset, with
+// AES-256-GCM. The Keeper encrypts the AES key. FORMAT.md specifies the bytes.
 //
 // # Errors
 //
-// A missing key, a missing permission and a disabled key are errors of OpenKEK. They name the key and the permission. No error
-// shows a credential.
+// OpenKEK returns an error if the key is missing or disabled, or a permission is missing. The error names the key and the missing
+// permission. No error shows a credential.
 //
-// A ciphertext that does not open is aead.ErrUnauthentic. A key that is disabled or missing is aead.ErrUnknownKey. Every other
-// failure is aead.ErrKeyServiceUnavailable. A Keeper refuses by the codes InvalidArgument and NotFound of gcerrors; with a
-// Keeper that has no codes, such as localsecrets, bytes that do not open count as an outage.
+//   - Decryption returns aead.ErrUnauthentic if the ciphertext does not open.
+//   - Decryption returns aead.ErrUnknownKey if the key is disabled or missing.
+//   - Every other failure, and every failure to encrypt, is aead.ErrKeyServiceUnavailable.
 //
-// All types are safe for concurrent use. The context of a call reaches the wire.
+// The package recognizes a refusal by the codes InvalidArgument and NotFound of gcerrors. Some Keepers, such as localsecrets,
+// return no codes. With them, an altered ciphertext is aead.ErrKeyServiceUnavailable.
+//
+// All types are safe for concurrent use. Each request uses the context of the call.
 package gocloud

@@ -9,7 +9,7 @@
 //
 // # The key
 //
-// Make a key of a type that authenticates associated data. It must not be derived, which is the default:
+// Make a key of a type that authenticates associated data, such as aes256-gcm96. Do not set derived=true:
 //
 //	vault secrets enable transit
 //	vault write -f transit/keys/cache type=aes256-gcm96
@@ -19,27 +19,28 @@
 //	path "transit/encrypt/cache" { capabilities = ["update"] }
 //	path "transit/decrypt/cache" { capabilities = ["update"] }
 //
-// Do not grant create: Vault would then make a missing key when it is asked to encrypt under it.
+// Do not grant create: Vault would then create a missing key at the first encryption.
 //
-// Ciphertexts are those of the transit engine. Tink's integration (tink-go-hcvault, NewClientWithAEADOptions) opens them, and
-// they can be rewrapped with transit/rewrap.
+// A ciphertext has the format of the transit engine. Tink's integration (tink-go-hcvault, NewClientWithAEADOptions) opens it.
+// transit/rewrap can rewrap it.
 //
 // # The URI
 //
 //	hcvault://HOST[:PORT]/MOUNT/keys/NAME[?PARAMETER=VALUE&...]
 //	hcvault:///MOUNT/keys/NAME
 //
-// A URI with a host means https, unless VAULT_ADDR names the same host and says http. A URI without a host uses VAULT_ADDR.
+// With a host in the URI, the Opener uses https. It uses http only if VAULT_ADDR has the same host and the scheme http. Without a
+// host, it uses VAULT_ADDR.
 // The mount path may have several parts. The parameters are
 //
 //	namespace=team-a           the Vault namespace; the default is VAULT_NAMESPACE
-//	auth=token                 the default: VAULT_TOKEN, or token-file=/path, such as the sink of a Vault agent
+//	auth=token                 the default: the token in VAULT_TOKEN, or in the file token-file=/path (a Vault agent can write it)
 //	auth=approle               with role-id=..., and secret-id-file=/path or secret-id-env=NAME
 //	auth=kubernetes            with role=..., and jwt-file=/path if the token is not where Kubernetes puts it
 //	auth-mount=approle         where the login method is mounted; the default is the name of the method
-//	decrypt-only=true          the key only decrypts: for the old key after you move to a new one
+//	decrypt-only=true          the KEK only decrypts: set it on the old key when you move to a new key
 //
-// A URI holds no secret: an unknown parameter is refused.
+// Do not put a secret into the URI. The Opener refuses unknown parameters.
 //
 // # Settings
 //
@@ -49,18 +50,23 @@
 //
 // # Tokens
 //
-// A token is renewed before it expires. A login (AppRole, Kubernetes, Opener.Auth) is repeated when its token cannot be
-// renewed any more, and when Vault refuses the token. A token file is read again at those times. Renewal ends with Close.
+// The KEK renews its token before the token expires. If this is not possible, or Vault refuses the token, the KEK gets a new token:
+// it logs in again (AppRole, Kubernetes, Opener.Auth), or reads the token file again. A token of VAULT_TOKEN is not
+// replaced. Close ends the renewal.
 //
 // # Errors
 //
-// A missing key, a missing capability, a missing token and a server that ignores associated data are errors of OpenKEK. They
-// name the key and the capability. If Vault denies a call of OpenKEK, the token is looked up, to tell a missing capability from a
-// token that is wrong or has ended. No error shows a token.
+// OpenKEK returns an error if the key, a capability or the token is missing, or if the server ignores associated data. The error
+// names the key and the missing capability. If Vault answers 403, the Opener looks up its own token. So the error distinguishes a
+// missing capability from an invalid token. No error shows a token.
 //
-// A ciphertext that does not authenticate is aead.ErrUnauthentic. One under a deleted key, under a version below
-// min_decryption_version or above the latest, is aead.ErrUnknownKey. Every other failure is aead.ErrKeyServiceUnavailable:
-// no connection, a sealed Vault, 403, 429, 5xx. errors.As finds the *api.ResponseError.
+//   - Decryption returns aead.ErrUnauthentic if the ciphertext does not authenticate.
+//   - Decryption returns aead.ErrUnknownKey if the key was deleted. It also does so if the key version is below
+//     min_decryption_version or above the latest version.
+//   - Every other failure, and every failure to encrypt, is aead.ErrKeyServiceUnavailable. Examples are no connection, a
+//     sealed Vault, 403, 429 and 5xx.
 //
-// All types are safe for concurrent use. The context of a call reaches the wire.
+// errors.As finds the *api.ResponseError.
+//
+// All types are safe for concurrent use. Each HTTP request uses the context of the call.
 package hcvault

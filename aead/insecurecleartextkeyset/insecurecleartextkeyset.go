@@ -2,10 +2,10 @@
 //
 // A reader of such a keyset can open everything that was ever sealed under it. The package is for development, for tests,
 // and for a keyset that another mechanism has already protected. It is the only package of this module that writes a
-// keyset in plaintext. Its name can be searched for, reviewed, and forbidden by a linter, as with Tink's package of the
-// same name.
+// keyset in plaintext. A reviewer can search for its import, and a linter can forbid it. Tink has a package with the same name for
+// the same reason.
 //
-// In production, seal the keyset under a key-encryption key: aead.CreateKeyset and aead.OpenKeyring.
+// In production, use aead.CreateKeyset and aead.OpenKeyring with a key-encryption key.
 package insecurecleartextkeyset
 
 import (

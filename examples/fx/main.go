@@ -5,7 +5,7 @@
 //	curl localhost:8080/profiles/42
 //	curl localhost:8080/readyz
 //
-// With Redis it needs two settings. The entries outlive the process, so the passphrase of their keys must be given too:
+// With Redis, set two variables. The entries in Redis outlive the process, so you must also choose the passphrase of the keys:
 //
 //	PROFILES_PASSPHRASE='...' SEALCACHE_STORE=redis://localhost:6379 go run ./examples/fx
 //

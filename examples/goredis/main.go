@@ -2,7 +2,8 @@
 //
 //	go run ./examples/goredis
 //
-// It starts a Redis in the process. With REDIS_URL, such as redis://localhost:6379, it uses a server.
+// By default it runs a Redis in its own process. Set the variable REDIS_URL, such as to redis://localhost:6379, to use a Redis
+// server instead.
 package main
 
 import (

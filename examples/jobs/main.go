@@ -1,5 +1,4 @@
-// Command jobs is an application with background jobs on asynq, sealed. It runs with nothing installed but Go, over a
-// Redis in its own process:
+// Command jobs is an application with sealed background jobs on asynq. It needs only Go, and runs a Redis in its own process:
 //
 //	go run ./examples/jobs
 //
@@ -7,10 +6,9 @@
 //
 //	JOBS_REDIS=redis://localhost:6379 JOBS_KEYS=$HOME/jobs-keys go run ./examples/jobs
 //
-// It enqueues jobs that succeed, fail, panic and are retried, registers a job that runs every second, and prints, side by side, the
-// tasks that its handlers see and the contents of Redis. It serves the admin page on two ports of this machine, for an auditor and for
-// an operator, and prints their addresses and each access that the page records. Then it runs until it is interrupted.
-// With -once it ends instead of waiting.
+// It enqueues jobs that succeed, fail, panic or are retried, and a job that runs every second. It prints the tasks of its handlers
+// next to the contents of Redis. It serves the admin page on two local ports, one for an auditor and one for an operator. It prints
+// both addresses and each recorded access. Then it runs until it is interrupted. With -once it ends instead of waiting.
 //
 // The first run writes keys to the directory JOBS_KEYS. The next run and other processes need these keys to open the schedules and
 // finished jobs in the real Redis. With the Redis in its own process, the keys are lost when the program ends.

@@ -3,10 +3,9 @@
 //	go run ./examples/sessions
 //
 // Open http://127.0.0.1:8080 in two browsers. The sessions are in memory. With STORE=redis://localhost:6379 they are in
-// Redis, which then holds no token, no name of a user and no value in plaintext. The variable LISTEN is
-// the address to listen on.
+// Redis. Redis then holds no plaintext token, user name or value. The variable LISTEN sets the address.
 //
-// The program makes its keys at start and keeps them in memory only, so no session survives a restart, even in Redis. A real
+// The program keeps its keys in memory only. So no session works after a restart, even in Redis. A real
 // service opens its keys with aead.OpenKEK and aead.OpenPRF.
 package main
 

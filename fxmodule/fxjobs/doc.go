@@ -8,17 +8,17 @@
 //		fxjobs.Worker,                      // runs them; list it last
 //	).Run()
 //
-// A process that only enqueues omits Worker. fxmodule always needs a cache: if the application has none, configure the cache
-// "default" with the store memory:// and the keys of the jobs.
+// Omit Worker in a process that only enqueues. Package fxmodule always needs a cache. If the application has no cache, configure
+// the cache "default" with the store memory:// and the keys of the jobs.
 //
-// Everything shares one client of the Redis that Config.Jobs.Redis names, or of the asynq.RedisConnOpt that the application
-// provides. The client is opened when a constructor takes it. Redis must answer at start. At stop the client is closed after
-// the worker and the scheduler, and before the keys. Closing *asynqjobs.Client or *asynq.Inspector is an error ("redis
-// connection is shared").
+// Client, scheduler, inspector, worker and admin page share one Redis client. Its settings come from Config.Jobs.Redis, or from the
+// asynq.RedisConnOpt of the application. The package makes the Redis client when a constructor first needs it. The start fails if
+// Redis does not answer. At stop, the package closes the Redis client after the worker and the scheduler, and before the keys.
 //
-// Handlers, the functions in an asynq.Config of the application (ErrorHandler, RetryDelayFunc, GroupAggregator...) and the
-// admin page see decrypted tasks. An *asynq.Client of the application still enqueues plaintext: replace it with
-// *asynqjobs.Client.
+// Do not close *asynqjobs.Client or *asynq.Inspector. Close returns the error "redis connection is shared".
 //
-// [Monitor] adds the admin page. A program that does not call it links no web interface.
+// Decrypted tasks reach the handlers, the admin page, and the functions of the application's asynq.Config, such as ErrorHandler. An
+// *asynq.Client of the application still enqueues plaintext: replace it with *asynqjobs.Client.
+//
+// [Monitor] adds the admin page. A program that does not call Monitor contains no web interface.
 package fxjobs

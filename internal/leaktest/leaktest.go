@@ -1,10 +1,10 @@
-// Package leaktest plants values that are easy to find, and searches for them in the output of a process: dumps, logs,
-// error texts. It is for tests.
+// Package leaktest makes random values, called canaries, for a test to use as secrets. It then searches for them in dumps, logs
+// and error texts.
 //
-// A search finds a canary itself and its usual encodings: hexadecimal, base64 at any alignment (also in its URL
-// alphabet), the escapes of redis-server's MONITOR, and letters in the other case. It finds a text by any eight
-// characters in a row, or sixteen of its encoded forms, so that it also finds a shortened text. It does not search compressed data:
-// switch compression off.
+// A search finds a canary in plain form and in lower case. It also finds hexadecimal, base64 and URL base64 at any alignment, and
+// the escapes of redis-server's MONITOR. It finds a text if any eight consecutive characters of the text occur, or sixteen
+// consecutive characters of an encoded form. So it also finds a shortened text. It does not search compressed data: switch
+// compression off.
 package leaktest
 
 import (

@@ -1,5 +1,5 @@
-// Package nilcheck finds interface values that hold nil. A nil pointer in an interface is not equal to nil, and panics at
-// its first use. Constructors use this package to refuse it.
+// Package nilcheck finds interface values that hold nil. An interface with a nil pointer inside is not equal to nil, but a method
+// call on it can panic. Constructors use this package to refuse such arguments.
 package nilcheck
 
 import "reflect"

@@ -1,5 +1,4 @@
-// Package rediscmd holds small rules of Redis' commands that several packages need: patterns, replies of INFO, and names of
-// scripts.
+// Package rediscmd has small helpers for Redis commands. It builds SCAN patterns, parses INFO replies, and computes script digests.
 package rediscmd
 
 import (

@@ -1,6 +1,7 @@
-// Package rediserr reads the errors of a Redis client. It cuts the parts that may quote data, and classifies refusals.
+// Package rediserr reads the errors of a Redis client. It removes the parts of an error text that may contain data. It also reports
+// whether the server refused a command, and why.
 //
-// Every package that uses Redis uses it, so that all of them cut the same texts and understand the same refusals. Start
-// with [Wrap] for an error that a caller will see, and with [NotOffered] for an optional command. The package imports
-// no client: it recognizes a server's reply by the method RedisError of go-redis' errors.
+// All packages that use Redis share this package, so that they treat errors alike. Use [Wrap] before you return an error. Use
+// [NotOffered] to detect a server that does not offer a command. The package imports no client: it recognizes a server's reply by
+// the method RedisError of go-redis' errors.
 package rediserr

@@ -1,13 +1,15 @@
 // Package redistest starts real redis-server processes for tests and benchmarks.
 //
-// [Start] gives a test one server on a free loopback port and on a unix socket, in a separate directory, and stops it
-// when the test ends. [StartCluster] starts three masters that share the slots, [StartSentinel] a master, a replica
-// and a sentinel. [StartProxy] stands between a client and a server, and cuts or delays connections. [Run] is for
+// [Start] starts one server for a test, on a free loopback port and a unix socket. The server has its own directory, and stops when
+// the test ends. [StartCluster] starts a Cluster of three masters. [StartSentinel] starts a master, a replica and a sentinel.
+// [StartProxy] starts a proxy in front of a server. The proxy can cut and delay connections.
+//
+// [Run] is for
 // programs and examples without a testing.TB: it returns an error, and the caller closes the server.
 //
 // The binary is redis-server from the PATH. If it is missing the test fails, because a skipped test proves nothing.
-// Servers write no files unless a test asks for it, and listen on loopback only. This package ends a server by its process
-// id, on Linux also when the test process dies first.
+// Servers write no data files unless a test turns persistence on. They listen on loopback only. This package stops a server by its
+// process id. On Linux, a server also ends when the test process dies.
 //
 // Servers, proxies and monitors are safe for concurrent use. But two goroutines must not kill, stop or restart one
 // server at the same time.

@@ -1,5 +1,5 @@
-// Package sealtest makes keys, AEADs and encryptors for the tests of this module. Each is new, belongs to one test, and
-// is closed at its end.
+// Package sealtest makes keys, AEADs and encryptors for the tests of this module. Each call returns a new object for one test, and
+// closes the object when the test ends.
 package sealtest
 
 import (

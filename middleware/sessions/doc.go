@@ -1,32 +1,38 @@
-// Package sessions keeps HTTP sessions in a sealed store, for scs
-// (github.com/alexedwards/scs) and, through package gorillasessions, for
-// gorilla/sessions and the frameworks that use it.
+// Package sessions stores HTTP sessions in a sealed store. It is a store for scs
+// (github.com/alexedwards/scs). Package gorillasessions adapts it to gorilla/sessions and
+// the frameworks that use gorilla/sessions.
 //
 //	sealed, err := middleware.New(backing, keys, middleware.WithNamespace("sessions"), middleware.WithOneWayKeys(set))
 //	store, err := sessions.New(sealed)
 //	manager := scs.New()
 //	manager.Store = store
 //
-// A session token is as secret as a password: an attacker who has it can act as the
-// user. An ordinary session store writes the token to Redis as the name of a key. This
-// store shows Redis only a keyed pseudonym of the token, and the sealed session. A dump
-// contains no token, no name of a user and no value.
+// [New] needs a middleware.Store that hides names, with WithOneWayKeys or WithHiddenKeys. It
+// refuses any other Store. In the example, set holds the PRF keys from aead.OpenPRF.
 //
-// # Times
+// A session token is as secret as a password: an attacker with the token can act as the
+// user. Most session stores use the token as the key name in Redis. This store writes only
+// a pseudonym of the token, which a PRF key makes, and the sealed session. A dump contains
+// no token, no user name and no value.
 //
-// A session has two ends, and both are sealed. The idle end moves with each use, if
-// WithIdleTimeout is given. The absolute end is the expiry that Commit gets, and
-// Touch does not move it. A session past either end is not found, even if an
-// attacker removed the TTL or restored a dump.
+// # Expiration
 //
-// A restored dump can revive a session that was logged out before its end. Keep the
-// lifetime short, and see SECURITY.md for the remedy.
+// A session has two expiry times, and the store seals both. An expired session is not
+// found, even if an attacker removed the TTL in Redis or restored a dump.
+//
+//   - The absolute expiry is the time that scs passes to Commit. Touch does not move it.
+//   - The idle expiry exists only with [WithIdleTimeout]. Using the session moves it, but
+//     only when a sixteenth of the timeout has passed since the last move.
+//
+// If an attacker restores a dump, a session can work again after logout, until it expires.
+// Use short expiry times. SECURITY.md describes a remedy.
 //
 // # Concurrent requests
 //
-// Commit overwrites, as scs asks of a store. A request that began before a logout and
-// commits after it writes the session again. Replace does not, and gorillasessions uses
-// it. With scs, let requests that only read leave the
-// session unchanged, and use WithIdleTimeout in place of scs's IdleTimeout, which
-// commits at each request. Touch never restores a session that was deleted.
+// Commit overwrites a session, because scs requires this. If a request begins before a
+// logout and commits after the logout, it creates the session again. Replace does not do
+// this, and gorillasessions uses Replace. Touch never restores a session that was deleted.
+//
+// With scs, do not change the session in requests that only read. Use WithIdleTimeout
+// instead of scs's IdleTimeout, which commits in each request.
 package sessions

@@ -37,12 +37,12 @@
 //		})
 //	}
 //
-// If the declaration is empty, Run prints one to start from.
+// If Subject.Can is empty, Run fails and prints a value of Capabilities to start from.
 //
-// [Capabilities] declares, as data, what a store can do. A case that does not apply to a store is skipped with a reason.
-// If the store lacks a declared feature, the case fails. If the store has a feature that is not declared, the case fails
-// too. A known defect is thus part of the declaration, and the suite fails when the defect is mended.
+// [Capabilities] lists what a store can do. The suite skips a case that does not apply to a store, and prints the reason. If the
+// store lacks a declared feature, the case fails. If the store has a feature that is not declared, the case fails too. So a known
+// defect is also declared. When the defect is fixed, the suite fails until you change the declaration.
 //
-// Each case states the rule that it checks, and prints it when it fails. A sealed store must pass the same cases and
-// further ones: values come back in the type that they were set with, and the stored bytes show nothing.
+// Each case states the rule that it checks, and prints the rule when it fails. A sealed store must pass the same cases. In
+// addition, values must keep their Go type, and the stored bytes must not contain the value.
 package storetest

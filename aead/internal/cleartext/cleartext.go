@@ -1,8 +1,7 @@
-// Package cleartext reads keysets in plaintext. aead.OpenKeyring refuses such a keyset, unless its caller passes the KEK
-// of this package.
+// Package cleartext reads keysets in plaintext. aead.OpenKeyring refuses a plaintext keyset unless it gets the KEK of this package.
 //
-// The package is internal. Other modules reach it only through aead/insecurecleartextkeyset, whose name states the
-// danger.
+// Applications reach this package through aead/insecurecleartextkeyset, whose name states the danger, and through file:// URIs of
+// aead.OpenKEK.
 package cleartext
 
 import (

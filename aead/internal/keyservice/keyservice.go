@@ -1,7 +1,7 @@
 // Package keyservice is the common part of the packages awskms, gcpkms, gocloud and hcvault.
 //
-// It makes the two calls of a key service, encrypt and decrypt, a key-encryption key (KEK). It tests the KEK when it is
-// opened. Its errors name the key and the missing permission but no credential.
+// From the two calls of a key service, encrypt and decrypt, it builds a key-encryption key (KEK). [Open] tests the KEK before it
+// returns. The errors of a KEK name the key and the missing permission. They contain no credential.
 package keyservice
 
 import (

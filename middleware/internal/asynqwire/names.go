@@ -1,5 +1,5 @@
-// Package asynqwire defines the names, texts and markers that package asynqjobs leaves in Redis. asynqjobs writes them. The
-// monitor and the audit read them. FORMAT.md describes the bytes.
+// Package asynqwire defines the names and texts that package asynqjobs writes to Redis, such as header names, prefixes and error
+// codes. Package monitor and package audit read them. FORMAT.md describes the bytes.
 package asynqwire
 
 import "strings"

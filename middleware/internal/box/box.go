@@ -1,16 +1,15 @@
 // Package box seals and opens bytes for everything in this module that stores them: caches, jobs, migrations and audits.
 //
-// [New] joins an AEAD with the namespace and the kind of the values: cache values, or payloads of jobs, for example. The Box
-// adds the header of package wire and authenticates namespace, kind and name with each value.
+// [New] returns a [Box] for one AEAD, one namespace and one kind of values, such as cache values or job payloads. A Box writes the
+// header of package wire before each value. It binds each value to its namespace, kind and name.
 //
-// It marks every failure with an error of package aead. Callers ask the functions [Refused], [Final] and [Unmarked] about it, and
-// never look at the errors of an AEAD. The marks mean:
+// Each error of a Box wraps an error of package aead. Callers use [Refused], [Final] and [Unmarked] to classify it. The errors
+// mean:
 //
-//   - A refusal is an error that carries [aead.ErrUnauthentic] or [aead.ErrUnknownKey]. The value does not
-//     open under these keys.
-//   - Other sentinels of package aead stay as they are. Every other error becomes [aead.ErrKeyServiceUnavailable], because
-//     it does not show whether the key service was down or a local AEAD refused the value. It is safer to assume an
-//     outage: a useless retry does less harm than a sound value that is archived, overwritten or counted as altered.
+//   - [aead.ErrUnauthentic] or [aead.ErrUnknownKey] is a refusal: the value does not open under these keys.
+//   - Other errors of package aead stay unchanged.
+//   - Any other error becomes [aead.ErrKeyServiceUnavailable]. Such an error does not show whether the key service was down or
+//     a local AEAD refused the value. The Box assumes an outage. A useless retry does less harm than the loss of a valid value.
 //
 // A Box is safe for concurrent use.
 package box

@@ -1,15 +1,17 @@
-// Package compress compresses values before they are sealed, and expands them within
-// a bound.
+// Package compress compresses values before they are sealed. It decompresses values up
+// to a maximum size.
 //
-// A compressed value is one zstd frame (RFC 8878) that states its content size, or the
-// byte 02 and one s2 block, which starts with its size. The first byte distinguishes
-// them. Authenticated input can still be hostile, because a compromised process may
-// have sealed it: a few kilobytes may claim gigabytes. [Codec.Expand] checks the stated
-// size before it allocates, and accepts only one frame or block that ends with the input.
+// A compressed value has one of two formats. One is a zstd frame (RFC 8878) with its
+// content size. The other is the byte 02 and an s2 block, which starts with its size. The
+// first byte shows which format it is.
+//
+// A compromised process can seal hostile input. A few kilobytes can then claim to be
+// gigabytes. [Codec.Expand] checks the content size before it allocates memory. It
+// refuses input with bytes after the frame or block.
 //
 // Compression makes the length of a sealed value depend on its content. An attacker
-// who chooses part of a value and sees the length learns about the rest (CRIME,
-// BREACH). Callers leave compression off unless asked, and document that.
+// can choose a part of a value, see the length, and so learn about the rest (CRIME,
+// BREACH). Callers must not compress by default, and must document this risk.
 package compress
 
 import (

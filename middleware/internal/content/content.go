@@ -1,5 +1,5 @@
-// Package content joins an encoded cache value and the labels that are sealed with it into one plaintext, and splits
-// it again. FORMAT.md, section "Plaintext of a cache value", specifies the bytes.
+// Package content builds the plaintext of a cache value from the encoded value and the labels that are sealed with the
+// value: its key and its tags. It also parses this plaintext. FORMAT.md, section "Plaintext of a cache value", specifies the bytes.
 package content
 
 import (

@@ -1,11 +1,14 @@
-// Package keycheck seals and opens the key check: an entry with which the processes of a namespace compare their keys.
+// Package keycheck seals and opens the key check of a namespace. If all processes of the namespace can open this entry, they use
+// the same keys.
 //
-// Each namespace has one entry under the reserved name [Name]. It is a sealed value of a separate kind, and holds no
-// secret. Store.Check creates it, renews it under a new primary key, and never replaces an entry that it cannot open. A reseal
-// renews it at its end. Migrations and audits read it before anything else.
+// The key check has the reserved name [Name]. It is a sealed value that contains no secret. middleware.Store.Check
+// creates it, and seals it again under a new primary key. Check never replaces an entry that does not open. A migration with the
+// operation Reseal also seals the key check again at the end. Migrations and audits read it before anything else.
 //
-// The entry is 40 bytes under a keyring and 106 bytes under an envelope with a local key-encryption key. It proves keys
-// only together with the data: an attacker who can write to the store can delete it, or plant an entry that does not open.
+// The entry is 40 bytes under a keyring, and 106 bytes under an envelope with a local key-encryption key.
+//
+// The entry alone does not prove which keys are right. An attacker with write access to the store can delete it or replace it. So
+// migrations also open some data.
 package keycheck
 
 import (

@@ -1,9 +1,9 @@
-// Package keylock orders the goroutines of one process that change the same entry. Without an order, their
-// compare-and-swaps would fail often and be repeated. The lock only saves work: the swaps alone keep the entry
+// Package keylock lets the goroutines of one process change an entry one after the other. Without the lock, many
+// compare-and-swaps would fail and be repeated. The lock only saves work. The compare-and-swap alone keeps the entry
 // correct.
 //
-// Begin with [Set.Lock]. A goroutine stops waiting if the holder makes no progress, and continues without the lock. So a
-// function that holds the lock of one entry may lock others, in any order, and cannot deadlock.
+// Begin with [Set.Lock]. If the holder of a lock makes no progress, the waiting goroutines continue without the lock. So a
+// function can lock several entries in any order without a deadlock.
 package keylock
 
 import (

@@ -1,5 +1,5 @@
-// Package pseudonym hides names. A pseudonym is the output of a Tink PRF under a keyset: equal names have equal
-// pseudonyms, and without the key, an attacker cannot compute or guess a pseudonym.
+// Package pseudonym hides the names of entries, tags and the like. A pseudonym of a name is the output of a Tink PRF. Equal names
+// have equal pseudonyms. Without the key, an attacker cannot compute or guess a pseudonym.
 //
 // FORMAT.md, section "Hidden names", specifies the bytes.
 package pseudonym

@@ -1,6 +1,8 @@
-// Package rediswalk scans every master of a Redis for packages migrate and audit. It retries, limits its rate, reports its
-// progress and runs scripts. Its positions survive a restart of the process.
+// Package rediswalk scans the keys of every Redis master, for packages migrate and audit. It repeats failed calls, limits the rate,
+// and reports the progress. It also runs Lua scripts. A caller can save the scan positions and resume the scan in a new
+// process.
 //
-// Begin with [New], which checks the client, and [Walk], which scans. A Walk detects the events that make SCAN miss
-// entries: a server that restarts or fails over, and slots of a Cluster that move. It then scans again.
+// Begin with [New] and [Walk]. New checks the client. Walk scans.
+//
+// SCAN can miss entries if a server restarts or fails over, or if Cluster slots move. A Walk detects this and scans again.
 package rediswalk

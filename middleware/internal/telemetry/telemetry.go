@@ -1,11 +1,11 @@
-// Package telemetry holds what the packages under middleware need for logs, metrics and traces: the options for a logger
-// and for OpenTelemetry's providers, a rate limit for log lines, and counters.
+// Package telemetry is the shared code for logs, metrics and traces of the packages under middleware. It has options for a
+// logger and for OpenTelemetry providers, a rate limit for log lines, and counters.
 //
-// A package has a [Config] as a field of its configuration, and its options set it:
+// Each package has a [Config] in its own configuration. The options of the package set the Config:
 //
 //	func WithLogger(l *slog.Logger) Option { return func(c *config) error { return c.telemetry.SetLogger(l) } }
 //
-// Callers pass no cached value, no name of a cache key and no key material: all of it would reach logs and traces.
+// Callers must not pass cached values, cache keys or key material, because these would appear in logs and traces.
 package telemetry
 
 import (

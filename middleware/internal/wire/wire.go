@@ -1,11 +1,11 @@
-// Package wire is the format of everything that sealcache stores: the header in
-// front of an AEAD's ciphertext, and the associated data that binds both to their
-// namespace and cache key, or to their job. FORMAT.md specifies every byte, and
-// testdata/vectors.json holds test vectors.
+// Package wire defines the format of sealed values. A sealed value is a header and
+// the ciphertext of an AEAD. The associated data binds the value to its namespace, and
+// to its cache key or job. FORMAT.md specifies every byte, and testdata/vectors.json
+// holds test vectors.
 //
-// [Header.Append] and [Parse] write and read headers, [AppendContext] and
-// [AppendName] make associated data, and [KeyOf] reads from a ciphertext
-// which encryption key it names. Package box joins them with an AEAD.
+// [Header.Append] writes headers, and [Parse] reads them. [AppendContext] and
+// [AppendName] build the associated data. [KeyOf] returns the id of the encryption key
+// in a ciphertext. Package box combines headers and associated data with an AEAD.
 package wire
 
 import (

@@ -1,6 +1,6 @@
 // Package gorillasessions keeps sessions of github.com/gorilla/sessions in a sealed
-// store, on the server. gin-contrib/sessions and echo's session middleware build on
-// gorilla/sessions and take the same Store.
+// store, on the server. gin-contrib/sessions and echo's session middleware use
+// gorilla/sessions. They accept the same Store.
 //
 //	store, err := sessions.New(sealed) // package middleware/sessions
 //	cookies, err := gorillasessions.New(store)
@@ -11,12 +11,11 @@
 //
 // # Names
 //
-// A session is bound to its name: a token that a client got for the session "cart" is
-// worth nothing in the cookie of the session "admin".
+// A session is bound to its name. A client cannot use the token of its session "cart" in
+// the cookie of the session "admin".
 //
 // # Fixation
 //
-// A token that the store does not know is never adopted: the session gets a new one.
-// Call Renew when a user logs in, so that a token from before the login is worth
-// nothing.
+// The Store never uses an unknown token from a cookie. It gives the session a new token.
+// Call Renew when a user logs in. The token from before the login then opens no session.
 package gorillasessions

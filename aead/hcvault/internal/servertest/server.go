@@ -1,7 +1,7 @@
 // Package servertest imitates the HTTP interface of a Vault server, so that hcvault can be tested without Vault.
 //
-// It has tokens with capabilities and lifetimes, logins, namespaces and TLS, and it fails on demand. It does no
-// cryptography: the test passes an [Engine], which answers the requests to the transit engine.
+// The server supports tokens (with capabilities and lifetimes), logins, namespaces and TLS. A test can make it fail. The server does
+// no cryptography: the test passes an [Engine], which answers the requests to the transit engine.
 package servertest
 
 import (
