@@ -52,5 +52,6 @@
 // [CacheError] names the cache and the part that failed. [Health] repeats the check.
 //
 // At stop, fx first stops the parts of the application that use a cache. Then fxmodule closes the stores that it opened, and then
-// the keys. It does not close a store that the application provides. fxmodule stops waiting shortly before fx.StopTimeout.
+// the keys. It does not close a store that the application provides. fxmodule gives up closing
+// shortly before fx.StopTimeout.
 package fxmodule

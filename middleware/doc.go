@@ -39,9 +39,9 @@
 //
 // # Backing stores
 //
-// Every store that gocache publishes works. All of them behave alike for TTLs and
-// misses. GetWithTTL returns 0 for an entry without expiration. A missing entry is
-// store.NotFound.
+// Every store that gocache publishes works. A Store reports TTLs and misses in the same
+// way over all of them: GetWithTTL returns 0 for an entry without expiration, and the
+// error of a missing entry is store.NotFound.
 //
 // A backing store can have more methods than gocache's interface: see [CapableStore].
 // Package stores/redisstore supports all features of a Store. Over gocache's Redis

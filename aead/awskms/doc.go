@@ -28,8 +28,8 @@
 // # Settings
 //
 // Credentials, profiles, roles, proxies and endpoints come from the SDK's own chain: AWS_ACCESS_KEY_ID, AWS_PROFILE,
-// web identity (EKS), container and instance roles, AWS_ENDPOINT_URL_KMS and so on. If you set
-// Opener.Config, the Opener does not use this chain.
+// web identity (EKS), container and instance roles, AWS_ENDPOINT_URL_KMS and so on. If you set Opener.Config, the Opener
+// does not use this chain.
 //
 // # Limits
 //

@@ -30,8 +30,7 @@
 //	hcvault:///MOUNT/keys/NAME
 //
 // With a host in the URI, the Opener uses https. It uses http only if VAULT_ADDR has the same host and the scheme http. Without a
-// host, it uses VAULT_ADDR.
-// The mount path may have several parts. The parameters are
+// host, it uses VAULT_ADDR. The mount path may have several parts. The parameters are
 //
 //	namespace=team-a           the Vault namespace; the default is VAULT_NAMESPACE
 //	auth=token                 the default: the token in VAULT_TOKEN, or in the file token-file=/path (a Vault agent can write it)
@@ -51,8 +50,8 @@
 // # Tokens
 //
 // The KEK renews its token before the token expires. If this is not possible, or Vault refuses the token, the KEK gets a new token:
-// it logs in again (AppRole, Kubernetes, Opener.Auth), or reads the token file again. A token of VAULT_TOKEN is not
-// replaced. Close ends the renewal.
+// it logs in again (AppRole, Kubernetes, Opener.Auth), or reads the token file again. The KEK cannot replace a token of VAULT_TOKEN:
+// set a new token and restart. Close ends the renewal.
 //
 // # Errors
 //

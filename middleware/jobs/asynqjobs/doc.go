@@ -114,9 +114,9 @@
 //
 // The error of the job is a [Refusal]. The Inspector shows its text, and [ReasonOf] returns its reason.
 //
-// If the key service is down, asynq retries the job. With [Config], this retry does not count as a try. If the job has no try
-// left, the handler waits for the key service until the timeout or deadline of the job, and asynq then archives the job. The wait
-// occupies one of the server's Concurrency slots. To avoid the wait, give each job a MaxRetry of at least one.
+// If the key service is down, asynq retries the job. With [Config], this retry does not count as a try. If the job has no try left,
+// the handler waits for the key service. The wait occupies one of the server's Concurrency slots. asynq archives the job only if its
+// timeout or deadline ends during the wait. To avoid the wait, give each job a MaxRetry of at least one.
 //
 // If the keyset does not contain the key of a job, the handler reloads the keyset. An aead.Keyring needs no setting for this. If an
 // aead.Envelope has a Keyring as its KEK, give jobs.WithReload the method Reload of the Keyring. Package fxmodule does this. If the

@@ -83,7 +83,7 @@
 //     Further requests wait.
 //   - The page decrypts a schedule at most once per minute. If a schedule is not decrypted
 //     in time, the list omits it and shows a note.
-//   - A task has no page of its own if its queue, group or id contains a slash. This is a
+//   - A task has no separate page if its queue, group or id contains a slash. This is a
 //     limit of asynqmon.
 //
 // A [Handler] is safe for concurrent use.
