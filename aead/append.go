@@ -2,9 +2,9 @@ package aead
 
 import "context"
 
-// AppendAEAD seals behind a header that is already in a buffer, and opens into a buffer that the caller has. Envelope and Keyring
-// implement it. From a kilobyte on, allocating and copying cost more than AES does. On the AES-GCM path neither call allocates
-// if the buffer has room.
+// AppendAEAD is an AEAD that appends its results to a buffer of the caller. Envelope and Keyring implement it. For messages
+// over a kilobyte, allocating and copying cost more than AES does. With AES-GCM neither method allocates if the buffer has the
+// capacity.
 //
 // The bytes are those of EncryptWithContext and DecryptWithContext. Both methods are safe for concurrent use.
 type AppendAEAD interface {
@@ -14,8 +14,8 @@ type AppendAEAD interface {
 	SealTo(ctx context.Context, dst, plaintext, associatedData []byte) ([]byte, error)
 
 	// OpenTo appends the plaintext of ciphertext to dst and returns the extended slice. It does not modify ciphertext, which
-	// must not overlap dst's spare capacity. There is one exception: if dst is ciphertext[:0], the value is opened in place.
-	// The result is then a subslice of ciphertext at any offset, and ciphertext's bytes are destroyed, also on failure. On
+	// must not overlap dst's spare capacity. There is one exception: if dst is ciphertext[:0], OpenTo decrypts in place. The
+	// result is then a subslice of ciphertext at some offset, and the bytes of ciphertext are destroyed, also on failure. On
 	// an error the result is nil.
 	OpenTo(ctx context.Context, dst, ciphertext, associatedData []byte) ([]byte, error)
 }
@@ -25,7 +25,7 @@ func inPlace(dst, ciphertext []byte) bool {
 	return len(dst) == 0 && cap(dst) > 0 && len(ciphertext) > 0 && &dst[:1][0] == &ciphertext[0]
 }
 
-// grow returns dst with room for n more bytes. If it must allocate, it allocates exactly that size.
+// grow returns dst with the capacity for n more bytes. If it must allocate, it allocates exactly that size.
 func grow(dst []byte, n int) []byte {
 	if cap(dst)-len(dst) >= n {
 		return dst

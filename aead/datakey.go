@@ -51,9 +51,9 @@ func splitEnvelope(ciphertext []byte) (header, payload []byte, ok bool) {
 // dataKey is a data key under one wrapped form.
 //
 // A data key that this process makes is wrapped, proved, in service, superseded or retired. It is proved when the KEK has
-// unwrapped it and the result is the same. In service it seals and opens. Its successor takes its place when the successor is
-// proved; from then on it opens only. It is retired if it must not seal any more, whether or not there is a successor: at
-// a limit, or when the KEK refused it. A step that fails leaves the data key in service as it is.
+// unwrapped it and the result is the same. In service it seals and opens. When its successor is proved, the successor takes
+// its place, and it only opens. It is retired at a limit, or when the KEK has refused it. A retired data key must not seal,
+// even if there is no successor yet. A step that fails leaves the data key in service as it is.
 //
 // A data key that is read from the store is unwrapped, then proved. It is proved when a value has authenticated under it. If
 // the first value does not, the KEK is asked once more, and its answer is compared.
@@ -121,7 +121,7 @@ func (l limits) soft() limits {
 }
 
 // reserve counts a message of n bytes before it is sealed, so that the limits hold under any concurrency. ok reports whether the
-// message may be sealed, due whether a successor is to be made.
+// message may be sealed. due reports whether a successor must be made.
 func (k *dataKey) reserve(now int64, n uint64, hard, soft *limits) (ok, due bool) {
 	age := now - k.born
 	if age >= hard.age || k.retired.Load() {

@@ -72,8 +72,8 @@ func (c *dataKeyCache) lookup(tenant string, header []byte) *dataKey {
 	return k
 }
 
-// insert holds a data key that the KEK unwrapped. If the same one is held under the same header, it extends that one and
-// returns it; if another is, it replaces it.
+// insert adds a data key that the KEK unwrapped. If the cache has the same data key under this header, insert extends it
+// and returns it. If the cache has another one, insert replaces it.
 func (c *dataKeyCache) insert(k *dataKey) *dataKey {
 	c.mu.Lock()
 	defer c.mu.Unlock()

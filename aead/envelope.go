@@ -18,15 +18,15 @@ import (
 )
 
 // Envelope seals messages under data keys (DEKs) that a key-encryption key (KEK) wraps. It uses each data key for
-// many messages and puts the wrapped data key in front of each. The bytes are those of Tink's KMS envelope: given the
-// KEK and the same type of data key, either opens the other's ciphertexts.
+// many messages and puts the wrapped data key in front of each. The bytes are those of Tink's KMS envelope. With the
+// same KEK and type of data key, Tink opens the ciphertexts of an Envelope, and the other way round.
 //
 // # Sealing
 //
 // NewEnvelope makes the first data key. A data key is proved before it seals: the KEK unwraps it again, and the result must be
-// the same. From three quarters of a limit on (WithMaxMessages, WithMaxBytes, WithMaxAge), the next message has a successor
-// made in the background. The present data key seals until the successor is proved. So a request waits for the key service only
-// after the Envelope was idle for longer than the maximum age.
+// the same. When it has reached three quarters of a limit (WithMaxMessages, WithMaxBytes, WithMaxAge), the next message starts
+// the making of a successor in the background. The present data key seals until the successor is proved. So a request waits for
+// the key service only after the Envelope was idle for longer than the maximum age.
 //
 // If the key service is down, or answers wrongly, sealing continues under the present data key up to its limits. Then it fails
 // with ErrKeyServiceUnavailable until the service is back. Attempts are at most five seconds apart. Each Envelope makes its
@@ -132,8 +132,8 @@ var (
 	_ AppendAEAD           = (*Envelope)(nil)
 )
 
-// NewEnvelope returns an Envelope whose first data key is made and proved. It calls kek twice, within ctx, so that a key
-// service that is down, or a missing permission, shows at start. ctx is not kept.
+// NewEnvelope returns an Envelope whose first data key is made and proved. It calls kek twice, within ctx, so that it
+// fails at start if the key service is down or a permission is missing. ctx is not kept.
 //
 // The Envelope runs one goroutine, which Close ends. Close does not close kek.
 func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...EnvelopeOption) (*Envelope, error) {
@@ -202,7 +202,7 @@ func (e *Envelope) start(ctx context.Context) error {
 	}
 }
 
-// prove seals a probe under a data key that is used for nothing else, and opens it again. It finds out how many bytes sealing
+// prove seals a probe under a data key that is used for nothing else, and opens it again. It measures how many bytes sealing
 // adds.
 func (e *Envelope) prove() error {
 	data, err := registry.NewKeyData(e.template)
@@ -315,8 +315,8 @@ func (e *Envelope) OpenTo(ctx context.Context, dst, ciphertext, associatedData [
 	return key.prim.openTo(nil, payload, associatedData, true)
 }
 
-// formError returns the error of n bytes that are not an Envelope's. They were cut if they begin with a data key that is known.
-// Otherwise another AEAD may have written them, or an Envelope with another type of data key.
+// formError returns the error for n bytes that do not have the format of this Envelope. If they begin with a known data key,
+// they were cut off. Otherwise another AEAD, or an Envelope with another type of data key, may have written them.
 func (e *Envelope) formError(current *dataKey, header []byte, n int) error {
 	if n < leastCiphertext || header != nil && (current.is(header) || e.known.lookup(header) != nil) {
 		return ErrUnauthentic
@@ -380,8 +380,8 @@ func (e *Envelope) maintain() {
 	}
 }
 
-// renewDataKey has the next message make a new data key, because the machine was suspended. It may have been cloned: each
-// clone would seal under the same data key, and count only its own messages.
+// renewDataKey makes the next message start a new data key, because the machine was suspended. It may have been cloned:
+// each clone would seal under the same data key, and count only its own messages.
 func (e *Envelope) renewDataKey() {
 	if key := e.current.Load(); key != nil {
 		key.renew.Store(true)

@@ -110,8 +110,8 @@ func (e *Envelope) joinUnwrap(ctx context.Context, header, payload []byte, doubt
 }
 
 // leaveUnwrap ends the wait of one caller, and returns the reason for the wait. A data key without a waiting caller
-// leaves the queue, which bounds the queue by the number of readers. A call to the KEK that has begun continues.
-// Otherwise readers with short deadlines would never get their data key from a slow key service.
+// leaves the queue, so the queue is never longer than the number of readers. A call to the KEK that has begun
+// continues. Otherwise readers with short deadlines would never get their data key from a slow key service.
 func (e *Envelope) leaveUnwrap(f *flight, header []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -126,8 +126,8 @@ func (e *Envelope) leaveUnwrap(f *flight, header []byte) error {
 	return reason
 }
 
-// answersItself reports whether a KEK answers by computing for a few microseconds, without calling a service. Only types of
-// this package are known to: a type that wraps one of them may do anything.
+// answersItself reports whether a KEK computes its answer in a few microseconds, without calling a service. Only types of
+// this package are known to do so. A type that wraps one of them may do anything.
 func answersItself(kek tink.AEADWithContext) bool {
 	switch k := kek.(type) {
 	case *Keyring, localAEAD, *passphraseKEK:

@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	// defaultMaxMessages leaves a factor of four to the 2^32 messages that NIST SP 800-38D allows with random nonces:
-	// the chance of a repeated nonce is then below 2^-37 per data key. At 100,000 messages a second it is three hours.
+	// defaultMaxMessages is a quarter of the 2^32 messages that NIST SP 800-38D allows with random nonces. The chance
+	// of a repeated nonce is then below 2^-37 per data key. 100,000 messages a second reach it in three hours.
 	defaultMaxMessages = 1 << 30
 	// maxMaxMessages is that bound itself.
 	maxMaxMessages = maxRandomNonces
-	// defaultMaxBytes is 1 TiB, 2^36 blocks: an attacker's advantage against AES-GCM is then about 2^-57, which is what
-	// TLS 1.3 settles for (RFC 8446, section 5.5).
+	// defaultMaxBytes is 1 TiB, 2^36 blocks. An attacker's advantage against AES-GCM is then about 2^-57, which TLS 1.3
+	// accepts too (RFC 8446, section 5.5).
 	defaultMaxBytes = 1 << 40
 	// maxMaxBytes is 2^48 bytes; beyond it the same advantage passes 2^-41.
 	maxMaxBytes = 1 << 48
@@ -30,8 +30,9 @@ const (
 	// processes are short-lived. If more are in use than are held, nearly every read calls the KEK.
 	defaultDataKeyCache = 16384
 	maxDataKeyCache     = 1 << 20
-	// defaultDataKeyTTL is the delay of crypto-shredding against the number of calls and the outage that reading
-	// survives: an hour at most, and a quarter of it at least for data keys in use, since they are confirmed ahead.
+	// defaultDataKeyTTL is a compromise. A shorter time shreds data earlier after its KEK is destroyed. A longer
+	// time needs fewer calls, and lets reads survive longer outages: up to an hour, and at least a quarter of it
+	// for data keys in use.
 	defaultDataKeyTTL = time.Hour
 )
 

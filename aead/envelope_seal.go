@@ -27,7 +27,7 @@ func (e *Envelope) startSuccessor(ctx context.Context, key *dataKey) {
 	e.startWrap(ctx)
 }
 
-// awaitSuccessor waits until another data key than the given, retired one is in service.
+// awaitSuccessor waits until a data key other than the retired key is in service.
 func (e *Envelope) awaitSuccessor(ctx context.Context, key *dataKey) error {
 	e.mu.Lock()
 	switch {
@@ -38,7 +38,7 @@ func (e *Envelope) awaitSuccessor(ctx context.Context, key *dataKey) error {
 		e.mu.Unlock()
 		return nil
 	case e.wrapping == nil && e.wrapErr != nil && e.clock.now() < e.nextWrap.Load():
-		// Many writers must not call a key service that is down as many times.
+		// Otherwise many writers would call a key service that is down as many times.
 		err := e.wrapErr
 		e.mu.Unlock()
 		return err
@@ -89,8 +89,8 @@ func (e *Envelope) wrap(ctx context.Context, f *flight) (done bool) {
 	case err != nil:
 		f.err = err
 		e.wrapErr = err
-		// An abandoned call still holds its slot. A KEK that never returns is called more and more rarely, and not at all
-		// once all slots are held.
+		// An abandoned call still holds its slot. A KEK that never returns is called less and less often, and no more
+		// when all slots are held.
 		wait := backoff(e.wrapFails) + time.Duration(len(e.wrapSlots))*maxWrapBackoff
 		e.wrapFails++
 		e.nextWrap.Store(e.clock.now() + int64(wait))
@@ -177,7 +177,7 @@ func (e *Envelope) wrapByKEK(ctx context.Context, plaintext []byte) ([]byte, err
 	})
 }
 
-// proveByKEK has the KEK unwrap a data key that it has wrapped, and compares.
+// proveByKEK asks the KEK to unwrap a data key that it has wrapped, and compares the result.
 func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, kekTimeout, errNoAnswer)
 	defer cancel()
@@ -194,7 +194,7 @@ func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 	return err
 }
 
-// proveContext has the KEK unwrap a new data key with another context than it was wrapped with, which it must refuse.
+// proveContext asks the KEK to unwrap a new data key with a context other than its own. The KEK must refuse.
 func (e *Envelope) proveContext(ctx context.Context, key *dataKey) error {
 	if len(e.contexts.wrap) == 0 {
 		return nil
@@ -217,7 +217,7 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey) error {
 	return nil
 }
 
-// wrapError makes an outage of every failure to make a data key. Even a refusal says nothing about any value.
+// wrapError turns every failure to make a data key into an outage. Even a refusal says nothing about any value.
 func wrapError(doing string, err error) error {
 	if errors.Is(err, ErrKeyServiceUnavailable) {
 		return fmt.Errorf("%s: %w", doing, err)

@@ -79,12 +79,12 @@ const fileKEKReload = time.Minute
 //
 // A passphrase KEK is for development, and for a service without a key service or secret mount. The key is derived once,
 // when it is opened, by argon2id with 64 MiB, three passes and four lanes (RFC 9106, section 4, second recommendation).
-// That takes a third of a second. Processes that share data need the same passphrase and the same salt. "?salt=" and 32
-// hex digits set the salt; without it a constant is used, and a warning is logged. A passphrase has 12 to 4096 bytes;
-// use a generated one of 128 bits or more. One line end after it is removed.
+// The derivation takes a third of a second. Processes that share data need the same passphrase and the same salt.
+// "?salt=" and 32 hex digits set the salt; without it a constant is used, and a warning is logged. A passphrase has 12
+// to 4096 bytes; use a generated one of 128 bits or more. One line end after it is removed.
 //
-// The schemes of key services are opened by the openers of their modules: aead/awskms, aead/gcpkms, aead/gocloud, aead/hcvault. A scheme that two openers claim is an error.
-// Errors do not quote the URI; they name the file or variable that cannot be read.
+// The openers of the modules aead/awskms, aead/gcpkms, aead/gocloud and aead/hcvault open the schemes of key services. If two openers claim one scheme, OpenKEK returns an
+// error. Errors do not quote the URI. They name the file or variable that cannot be read.
 //
 // Warnings, reloads of a file and their failures are logged to slog.Default(). For another logger, open the file with
 // insecurecleartextkeyset.OpenKeyring, WithReload and WithLogger.

@@ -75,8 +75,8 @@ func NewKeyring(h *keyset.Handle, opts ...KeyringOption) (*Keyring, error) {
 	return newKeyring(h, c)
 }
 
-// OpenKeyring reads a keyset from src, sealed under kek, as CreateKeyset or Tink's tools write it (JSON or binary, told
-// apart by their first byte). The keyset proves itself before OpenKeyring returns: a probe is sealed and opened.
+// OpenKeyring reads a keyset from src that CreateKeyset or Tink's tools have sealed under kek, in JSON or binary.
+// Before it returns, it seals a probe under the keyset and opens it again.
 //
 // ctx bounds the reading and is not kept; a source or kek that ignores it is abandoned. A nil kek is an error. kek is
 // called again at each reload of a changed keyset, and at least as often as WithKEKCheck says. Close does not close it.

@@ -14,7 +14,8 @@ import (
 )
 
 var (
-	// errKeysetRefused is an outage to callers: values under the keyset may be sound, and none is given up for it.
+	// errKeysetRefused is an outage for callers: values under the keyset may be sound, so callers must not discard
+	// them.
 	errKeysetRefused = fmt.Errorf("%w: the key-encryption key refuses the keyset", ErrKeyServiceUnavailable)
 
 	errUnrelatedKeyset = errors.New("aead: the reloaded keyset has none of the former keys (is it the right file?)")
@@ -125,8 +126,8 @@ func (k *Keyring) startKEKCheck(every time.Duration) {
 	k.kekTimer.Reset(every)
 }
 
-// checkKEK has the KEK open the keyset in service again. A refusal takes the keyset out of service, until the KEK opens it
-// again. An outage leaves it in service.
+// checkKEK asks the KEK to open the keyset in service again. A refusal takes the keyset out of service, until the KEK
+// opens it again. An outage leaves it in service.
 func (k *Keyring) checkKEK() {
 	ctx, cancel := context.WithTimeout(k.closing, backgroundTimeout)
 	defer cancel()

@@ -13,8 +13,8 @@ import (
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
 )
 
-// KeyringOption is an option of the functions that read or write keysets. Each function refuses the options that mean
-// nothing to it.
+// KeyringOption is an option of the functions that read or write keysets. Each function refuses options that do not
+// apply to it.
 type KeyringOption interface {
 	applyKeyring(c *keyringConfig) error
 }
@@ -68,12 +68,13 @@ func checkKeysetName(name string) error {
 	return nil
 }
 
-// WithReload reads the source again after each such time, and, for a FileSource, as soon as the file changes. A
-// keyset that reads as before is not opened again, so that a key service is called for changes only. every must be
-// positive. After a failure the old keyset stays in service, and the failure is logged. The wait before the next
-// attempt starts at one second and doubles up to every. The default is to reload only when Reload is called.
+// WithReload reads the source again at this interval. A FileSource is also read as soon as the file changes. If
+// the bytes are the same as before, the keyset is not opened again, so that a key service is called only after a
+// change. every must be positive. After a failure the old keyset stays in service, and the failure is logged. The
+// wait before the next attempt starts at one second and doubles up to every. The default is to reload only when
+// Reload is called.
 //
-// It starts one goroutine, which Close ends.
+// WithReload starts one goroutine, which Close ends.
 func WithReload(every time.Duration) KeyringOption {
 	return keyringOption(func(c *keyringConfig) error {
 		if every <= 0 {

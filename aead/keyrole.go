@@ -7,8 +7,8 @@ type roleKnower interface {
 	KeyRole(id uint32) (known, primary bool)
 }
 
-// KeyRole reports whether the keyset in service has an enabled key with this id, and whether it is the primary key. It costs no
-// more than a look into the keyset.
+// KeyRole reports whether the keyset in service has an enabled key with this id, and whether it is the primary key. It calls no
+// service.
 func (k *Keyring) KeyRole(id uint32) (known, primary bool) {
 	r := k.keyset.Load()
 	if r == nil {
@@ -22,7 +22,8 @@ func (k *Keyring) KeyRole(id uint32) (known, primary bool) {
 	return false, false
 }
 
-// KeyRole is Keyring.KeyRole of the KEK that wraps the data keys. A KEK in a key service has no key ids: nothing is known.
+// KeyRole is Keyring.KeyRole of the KEK that wraps the data keys. A KEK in a key service has no key ids, so the
+// results are false.
 func (e *Envelope) KeyRole(id uint32) (known, primary bool) { return roleIn(e.kek, id) }
 
 // KeyRole is Keyring.KeyRole over all KEKs of the set. The primary key is that of the KEK that wraps.

@@ -18,12 +18,12 @@ import (
 
 var errNilKEK = errors.New("aead: keyset: the key-encryption key is nil (plaintext keysets: insecurecleartextkeyset)")
 
-// CreateKeyset makes a keyset of one new key from the template t, and writes it to w as Tink's JSON, its key sealed under
-// kek. The template is one for an AEAD (Keyring, or the KEK of an Envelope) or a PRF (OpenPRF).
+// CreateKeyset makes a keyset of one new key from the template t, seals it under kek, and writes it to w as Tink's JSON.
+// The template is that of an AEAD (for a Keyring, also as the KEK of an Envelope) or of a PRF (for OpenPRF).
 //
-// WithKeysetName or WithAssociatedData binds the keyset to a name, which OpenKeyring must then be given too; no other
-// option applies. w gets the whole keyset in one call, or nothing. To replace a file, write to a temporary one and rename
-// it. Ids, types and states of the keys stay readable in it, as in every Tink keyset.
+// WithKeysetName and WithAssociatedData bind the keyset to a name or to associated data, which OpenKeyring then needs
+// too. No other option applies. w gets the whole keyset in one call, or nothing. To replace a file, write to a temporary
+// one and rename it. The ids, types and states of the keys are readable in the file, as in every Tink keyset.
 func CreateKeyset(ctx context.Context, w io.Writer, kek tink.AEADWithContext, t *tinkpb.KeyTemplate, opts ...KeyringOption) error {
 	c, err := keyringFunction{name: "CreateKeyset", binds: true}.config(kek, opts)
 	if err != nil {

@@ -25,8 +25,8 @@ const (
 	keyTimesTag    = 32 // bytes of a PRF's output
 )
 
-// KeyTimes are the times of one key of a keyset. Tink's keysets have none, so a file next to the keyset's holds them. A zero time
-// is unknown, or has not come.
+// KeyTimes are the times of one key of a keyset. Tink's keysets contain no times, so a file next to the keyset holds them. A zero
+// time is not known, or the event has not happened.
 type KeyTimes struct {
 	ID       uint32    `json:"id"`
 	Created  time.Time `json:"created,omitzero"`
@@ -43,8 +43,8 @@ type keyTimesFile struct {
 	Tag    []byte          `json:"tag"`
 }
 
-// SealKeyTimes returns the content of a file of key times. It is authenticated, and not secret: the primary key of the keyset
-// makes its tag. A keyset of PRF keys makes it with its PRF.
+// SealKeyTimes returns the content of a file of key times. The content is not secret. It is authenticated by a tag under the
+// primary key of the keyset. With a keyset of PRF keys, the tag is an output of the primary PRF.
 func SealKeyTimes(h *keyset.Handle, times []KeyTimes) ([]byte, error) {
 	keys, err := json.Marshal(times)
 	if err != nil {
@@ -132,8 +132,8 @@ func (a timesAuthenticator) check(content, tag []byte) error {
 	return ErrUnauthentic
 }
 
-// readTimes reads the times of the keys in service from the file next to the keyset's. A missing file leaves them unknown, and so
-// does one that does not authenticate. The keyset stays in service in any case.
+// readTimes reads the times of the keys in service from the file next to the keyset's. If the file is missing or does not
+// authenticate, the times are unknown. The keyset stays in service in any case.
 func (k *Keyring) readTimes(ctx context.Context, src Source) {
 	file, ok := src.(fileSource)
 	current := k.keyset.Load()
@@ -184,8 +184,9 @@ func (k *Keyring) warnOfAge(ctx context.Context) {
 	}
 }
 
-// WithCryptoperiod sets how long a key may be the primary key before a warning is logged, once per key. It is checked whenever the
-// keyset is read, and needs a FileSource with a file of key times next to it. d must be positive. Without the option nothing is logged.
+// WithCryptoperiod sets how long a key may be the primary key. The Keyring checks this whenever it reads the keyset, and logs a warning
+// once for each key that is older. It needs a FileSource with a file of key times next to it. d must be positive. Without the option
+// nothing is logged.
 func WithCryptoperiod(d time.Duration) KeyringOption {
 	return keyringOption(func(c *keyringConfig) error {
 		if d <= 0 {

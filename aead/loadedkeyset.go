@@ -57,8 +57,8 @@ func (k *loadedKey) open(dst, ciphertext, associatedData []byte, inPlace bool) (
 	return k.prim.openTo(dst, ciphertext[len(k.sealedPrefix()):], associatedData, inPlace)
 }
 
-// newLoadedKeyset returns a keyset with the primitives of all enabled keys. It fails if one cannot be used: a keyset that opens
-// only some of its values must not go into service unnoticed.
+// newLoadedKeyset returns a keyset with the primitives of all enabled keys. It fails if one key cannot be used, because a
+// keyset that opens only some of its values must not go into service.
 func newLoadedKeyset(h *keyset.Handle, counters *messageCounters) (*loadedKeyset, error) {
 	if h == nil || h.Len() == 0 {
 		return nil, errors.New("aead: the keyset handle is nil or empty")
@@ -121,7 +121,7 @@ func (r *loadedKeyset) prove() error {
 	return nil
 }
 
-// open finds the key by its prefix, and tries the keys without one after it.
+// open tries the key that the prefix names, and then the keys without a prefix.
 func (r *loadedKeyset) open(dst, ciphertext, associatedData []byte) ([]byte, error) {
 	var named *loadedKey
 	if len(ciphertext) >= prefixSize {

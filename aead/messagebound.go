@@ -18,8 +18,8 @@ const (
 	// maxRandomNonces is how many messages one key may seal with random 96-bit nonces, over all processes (NIST SP
 	// 800-38D, section 8.3).
 	maxRandomNonces = 1 << 32
-	// warnRandomNonces is where a Keyring warns. Sixteen processes that share the key and seal alike have then reached the
-	// bound together.
+	// warnRandomNonces is the number of messages at which a Keyring warns. If sixteen processes share the key and seal
+	// equally often, they reach the bound together at this time.
 	warnRandomNonces = maxRandomNonces / 16
 )
 
@@ -46,8 +46,8 @@ func (c *messageCounter) reserve(keyID uint32, log *slog.Logger) error {
 	return nil
 }
 
-// messageCounters holds the counters of a Keyring. They survive a reload. A key is known by its id and a digest of its bytes, so
-// that the bytes are not kept.
+// messageCounters holds the counters of a Keyring. They survive a reload. A counter is found by the id of the key and a digest
+// of its bytes, so that the bytes are not kept.
 type messageCounters struct {
 	mu sync.Mutex
 	m  map[[sha256.Size]byte]*messageCounter

@@ -47,15 +47,15 @@ type argonParams struct {
 	memory  uint32 // KiB
 }
 
-// passphraseParams returns the second recommendation of RFC 9106, section 4. The first, 2 GiB, is more than a container
-// has. Other parameters would take another magic.
+// passphraseParams returns the second recommendation of RFC 9106, section 4. The first needs 2 GiB, which is more than
+// many containers have. Other parameters would need another magic.
 func passphraseParams() argonParams { return argonParams{time: 3, threads: 4, memory: 64 << 10} }
 
 // errOtherPassphrase is allocated once, so that planted values cause no extra work.
 var errOtherPassphrase = fmt.Errorf("%w: the ciphertext was sealed under another passphrase or salt", ErrUnknownKey)
 
-// passphraseKEK seals and opens under one key that is derived from a passphrase when it is opened. Nothing that it reads
-// makes it derive another.
+// passphraseKEK seals and opens under one key that is derived from a passphrase when it is opened. No ciphertext can
+// make it derive another key.
 type passphraseKEK struct {
 	key    *primitive
 	header [passphraseHeader]byte
@@ -107,7 +107,7 @@ func passphraseSalt(query string, given bool) ([]byte, error) {
 	return salt, nil
 }
 
-// readPassphrase reads a file. Two bytes more than the longest passphrase are room for one line end.
+// readPassphrase reads a file. It reads two bytes more than the longest passphrase, for one line end.
 func readPassphrase(ctx context.Context, path string) ([]byte, error) {
 	return readSecretFile(ctx, path, maxPassphrase+3, slog.Default())
 }

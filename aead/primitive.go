@@ -79,7 +79,7 @@ func (p *primitive) sealTo(dst, plaintext, associatedData []byte) ([]byte, error
 	return append(dst, sealed...), nil
 }
 
-// openTo appends to dst; with inPlace it ignores dst and opens within body's memory.
+// openTo appends the plaintext of body to dst. With inPlace it ignores dst and decrypts within the memory of body.
 func (p *primitive) openTo(dst, body, associatedData []byte, inPlace bool) ([]byte, error) {
 	switch {
 	case p.tink == nil && len(body) < gcmOverhead:

@@ -46,8 +46,8 @@ func WithTenants(open func(ctx context.Context, id string) (tink.AEADWithContext
 //
 // A key that does not exist is an outage, because a key service may give the same answer for a missing permission. A file://
 // key is read again each time that it unwraps a data key. So a file that was deleted, and a key that was destroyed in it, end
-// the tenant's reads within WithDataKeyTTL. It also runs a goroutine and watches its file; give the template "?reload=off"
-// where there are thousands of tenants.
+// the tenant's reads within WithDataKeyTTL. It also runs a goroutine and watches its file; with thousands of tenants, add
+// "?reload=off" to the template.
 func WithTenantKEKs(template string, openers ...KEKOpener) EnvelopeOption {
 	return envelopeOption(func(c *envelopeConfig) error {
 		if !strings.Contains(template, tenantPlaceholder) {
@@ -87,23 +87,24 @@ func newTenants(c *envelopeConfig) *tenants {
 	return &tenants{open: c.tenants, own: c.ownTenants, calls: make(chan struct{}, tenantCalls), m: make(map[string]*tenant)}
 }
 
-// Tenant returns the AEAD of a tenant: with its own key-encryption key and data keys. It implements
-// AppendAEAD, and is the same for each call with this id. The Envelope needs WithTenants or WithTenantKEKs. id has 1
-// to 64 letters, digits, '_', '.' or '-', and begins with a letter or digit. It appears in logs. An Envelope has at
-// most 65536 tenants.
+// Tenant returns the AEAD of a tenant: with its own key-encryption key and data keys. It implements AppendAEAD, and
+// each call with this id returns the same AEAD. The Envelope needs WithTenants or WithTenantKEKs. id has 1 to 64
+// letters, digits, '_', '.' or '-', and begins with a letter or digit. It appears in logs. An Envelope has at most
+// 65536 tenants.
 //
 // Give each tenant a separate store:
 //
 //	tenant, err := envelope.Tenant("acme")
 //	store, err := middleware.New(backing, tenant, middleware.WithNamespace("acme"))
 //
-// A tenant is fixed by the AEAD. It is never read from a context.
+// The AEAD decides the tenant. The tenant is never taken from a context.
 //
 // # Isolation
 //
-// A data key belongs to one tenant: the wrapped form holds a commitment to the data key and the tenant (FORMAT.md). It is checked
-// when the KEK unwraps the data key. A value that is moved to another tenant is ErrUnauthentic, also if both have the same KEK.
-// Destroying the KEK of a tenant makes its values unreadable within WithDataKeyTTL, and no other tenant notices.
+// A data key belongs to one tenant. Its wrapped form contains a commitment to the data key and the tenant (FORMAT.md), which is
+// checked when the KEK unwraps the data key. A value that is moved to another tenant is ErrUnauthentic, even if both tenants have
+// the same KEK. If you destroy the KEK of a tenant, its values become unreadable within WithDataKeyTTL. Other tenants are not
+// affected.
 //
 // Each tenant has its own limits for unknown data keys, refusals and failures. The options of the Envelope apply to each tenant,
 // but WithDataKeyCache bounds all of them together; one tenant holds an eighth of it at most. At most 64 calls to the KEKs of all

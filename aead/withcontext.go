@@ -11,10 +11,10 @@ import (
 
 // WithContext adapts a plain Tink AEAD, such as aead.New of Tink returns, to the interface with a context.
 //
-// It is for local primitives, which compute and call no service. A failure to decrypt counts as a refusal and is
-// ErrUnauthentic, also if the ciphertext names a key that the keyset lacks. Where processes load keys at different times, use a
-// Keyring, which tells the two apart. Do not adapt the AEAD of a key service: an outage would look like an altered value. The
-// context is checked before each call; it cannot interrupt one.
+// It is for local primitives, which compute and call no service. Each failure to decrypt counts as a refusal and is
+// ErrUnauthentic, even if the ciphertext names a key that the keyset lacks. If processes load keys at different times, use a
+// Keyring, which returns ErrUnknownKey for such a ciphertext. Do not adapt the AEAD of a key service: an outage would look like
+// an altered value. The context is checked before each call; it cannot interrupt one.
 //
 // A *Keyring is returned as it is. A nil AEAD gives an adapter that fails every call.
 func WithContext(a tink.AEAD) tink.AEADWithContext {

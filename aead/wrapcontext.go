@@ -62,12 +62,12 @@ func WithWrapContext(context map[string]string) EnvelopeOption {
 	})
 }
 
-// WithOtherWrapContexts also opens data keys that were wrapped with one of these contexts, of which nil is none. It is for the
-// time in which processes go from one context to another, and for values from before. The KEK is asked once for each context
-// until one opens a data key, so leave the option out when all values are sealed again.
+// WithOtherWrapContexts also opens data keys that were wrapped with one of these contexts. nil means no context. Use it while
+// processes change from one context to another, and until all older values are sealed again. For each data key the KEK is
+// called with one context after the other, so remove the option when it is no longer needed.
 //
-// To introduce a context without downtime, give it here first, to every process. Then exchange the two: WithWrapContext with the
-// context, and WithOtherWrapContexts(nil).
+// To introduce a context without downtime, give it here first, to every process. Then exchange the options: give WithWrapContext
+// the context, and WithOtherWrapContexts nil.
 func WithOtherWrapContexts(contexts ...map[string]string) EnvelopeOption {
 	others := make([]map[string]string, len(contexts))
 	for i := range contexts {
@@ -143,8 +143,8 @@ func encodeWrapContext(context map[string]string, tenant string) []byte {
 }
 
 // ParseWrapContext returns the context that WithWrapContext encoded as the associated data of a call to a KEK. It returns false
-// for any other associated data, also for another spelling of a context. A KEKOpener uses it where its service takes a context
-// of names and values, as AWS KMS does.
+// for any other associated data, also for another encoding of a context. A KEKOpener uses it if its service takes a context of
+// names and values, as AWS KMS does.
 func ParseWrapContext(associatedData []byte) (context map[string]string, ok bool) {
 	object, ok := bytes.CutPrefix(associatedData, []byte(wrapContextPrefix))
 	const most = maxWrapContext * (maxWrapContextName + maxWrapContextValue + len(`"":"",`))
@@ -172,8 +172,8 @@ func newWrapContexts(c *envelopeConfig, tenant string) wrapContexts {
 	return w
 }
 
-// open calls unwrap with one context after the other, until the KEK does not refuse. If it refuses all of them, the error is
-// that of the first.
+// open calls unwrap with one context after the other until the KEK does not refuse. If the KEK refuses all of them, open
+// returns the first refusal.
 func (w *wrapContexts) open(unwrap func(associatedData []byte) ([]byte, error)) ([]byte, error) {
 	out, err := unwrap(w.wrap)
 	if !isRefusal(err) {

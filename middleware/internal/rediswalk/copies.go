@@ -210,7 +210,7 @@ func (c *Copies) wait(ctx context.Context, pipe redis.Pipeliner, node *redis.Cli
 	if t := node.Options().ReadTimeout; t > 0 {
 		most = min(most, t/3) // the reply has to come within it
 	}
-	most = max(most, time.Millisecond) // 0 would wait for ever
+	most = max(most, time.Millisecond) // 0 would wait without end
 	return pipe.Do(ctx, "wait", replicas, most.Milliseconds())
 }
 
