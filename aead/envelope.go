@@ -55,8 +55,9 @@ import (
 //
 // # Reload and shredding
 //
-// If the KEK is a *Keyring, or a struct that embeds one, its Reload empties the Envelope's data keys at once and makes a new
-// one under the new primary key. With any other KEK, WithDataKeyTTL is the delay after which a destroyed KEK takes effect.
+// If the KEK is a *Keyring, or a struct that embeds one, its Reload drops the Envelope's data keys at once. The Envelope
+// then makes a new one under the new primary key. With any other KEK, WithDataKeyTTL is the delay after which a destroyed
+// KEK takes effect.
 //
 // # Calls to the KEK
 //

@@ -126,8 +126,8 @@ func WithDataKeyCache(n int) EnvelopeOption {
 	})
 }
 
-// WithDataKeyTTL sets how long a data key opens values after the KEK last wrapped or unwrapped it; it must be positive. From
-// three quarters of the TTL on, the KEK is asked again in the background if the data key is in use, so that no request
+// WithDataKeyTTL sets how long a data key opens values after the KEK last wrapped or unwrapped it; it must be positive. If
+// the data key is in use after three quarters of the TTL, the KEK is asked again in the background, so that no request
 // waits. If the KEK refuses, the data key is dropped at once. If the KEK cannot be reached, the data key is not extended.
 //
 // The TTL is therefore the delay of crypto-shredding: running processes can read values for this long after their KEK was

@@ -21,9 +21,9 @@ var (
 	// another AEAD. If the keyset was changed, reload it: another process may have loaded the new one first.
 	ErrUnknownKey = errors.New("aead: ciphertext was sealed under a key that this process does not have or may not use")
 
-	// ErrKeyServiceUnavailable means that a data key could not be wrapped or unwrapped, and that the key-encryption key did not
-	// refuse it: an outage, a timeout, missing permissions, an answer that is not a data key. The value may be sound. Try
-	// again later.
+	// ErrKeyServiceUnavailable means that a data key could not be wrapped or unwrapped, although the key-encryption key did not
+	// refuse it. The cause may be an outage, a timeout, a missing permission, or an answer that is not a data key. The value
+	// may be sound. Try again later.
 	ErrKeyServiceUnavailable = errors.New("aead: key service unavailable")
 
 	// ErrTooManyDataKeys means that an unknown data key was turned away. Too many data keys wait for the key service, or too

@@ -37,8 +37,8 @@ const (
 // gate limits and orders the unwraps of unknown data keys. Known data keys do not pass it.
 //
 // A planted data key looks like an honest one until a value has authenticated under it. So every call takes a token of a
-// bucket. The token is given back when a value proves the data key. A process that starts next to a full store therefore
-// gets its data keys as fast as the KEK answers, and planted values soon find the bucket empty.
+// bucket. The token is given back when a value proves the data key. So a process that starts with a full store gets its
+// data keys as fast as the KEK answers. Planted values soon empty the bucket.
 //
 // While the bucket is empty, the function better orders the turns, not the arrival. An attacker would have to plant
 // several values under each made-up data key to compete with the data keys of other processes.
@@ -199,8 +199,8 @@ func (g *gate) take() bool {
 	return len(g.waiting) == 0 && g.bucket.take(g.clock.now())
 }
 
-// dispatch admits as many data keys as calls and tokens are free, turns away as many as are due, and sets the timer for what
-// comes next. g.mu is held.
+// dispatch admits as many data keys as there are free calls and tokens. It also turns away the data keys that are due, and
+// sets the timer for its next run. g.mu is held.
 func (g *gate) dispatch(now int64) {
 	for g.free > 0 && len(g.waiting) > 0 && (!g.limited || g.bucket.take(now)) {
 		g.free--

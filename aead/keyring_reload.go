@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// backgroundTimeout bounds every call to a source or key-encryption key that no caller waits for: some clients of
+	// backgroundTimeout bounds every call to a source or key-encryption key that no caller waits for. Some clients of
 	// key services try for a minute when the service is gone.
 	backgroundTimeout = 10 * time.Second
 	// settle is the time from a change in a watched directory to reading the file. A writer has mostly finished by
@@ -241,8 +241,8 @@ func (k *Keyring) watchLoop(ctx context.Context, every time.Duration, events <-c
 	}
 }
 
-// watchDir watches the directory of a file: a rename over the file, and Kubernetes' swap of the symbolic link ..data,
-// change the directory and not the file.
+// watchDir watches the directory of a file, and not the file. A rename over the file, and Kubernetes' swap of the
+// symbolic link ..data, change only the directory.
 func watchDir(path string) (*fsnotify.Watcher, error) {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {

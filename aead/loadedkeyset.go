@@ -15,8 +15,8 @@ import (
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 )
 
-// prefixSize is the length of the prefix that names a ciphertext's key: a byte 0x01 (TINK) or 0x00 (CRUNCHY, LEGACY) and the key
-// id, big endian. Ciphertexts of RAW keys have no prefix.
+// prefixSize is the length of the prefix that names the key of a ciphertext. The prefix is a byte 0x01 (TINK) or 0x00 (CRUNCHY,
+// LEGACY) and the key id, big endian. Ciphertexts of RAW keys have no prefix.
 const prefixSize = 5
 
 // loadedKeyset is a keyset with its primitives. It never changes; a Keyring replaces it as a whole.

@@ -71,8 +71,8 @@ func (r *sourceReader) load(ctx context.Context) ([]byte, error) {
 	return data, nil
 }
 
-// abandonable calls read and returns when it does, or when ctx or sourceTimeout ends. A file on a hung mount, or another
-// Source that ignores its context, then keeps a goroutine and one of the slots, and no caller waits for it.
+// abandonable calls read and returns when it does, or when ctx or sourceTimeout ends. If a file is on a hung mount, or
+// another Source ignores its context, it keeps a goroutine and one of the slots. No caller waits for it.
 func abandonable(ctx context.Context, slots chan struct{}, read func(context.Context) ([]byte, error)) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, sourceTimeout, errSourceNoAnswer)
 	defer cancel()

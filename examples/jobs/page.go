@@ -43,7 +43,7 @@ type addresses map[string]string
 func newAddresses() addresses { return make(addresses) }
 
 // servePage serves the page while the application runs. This program has no login. It serves the page to this machine
-// only, on one port for each of two users, as if a request to that port had logged in. A web site in a browser on this
+// only. Each of two users has a port, and a request to that port counts as logged in. A web site in a browser on this
 // machine could reach it under a name that resolves to this machine: see byItsAddress.
 func servePage(lc fx.Lifecycle, s settings, page *monitor.Handler, at addresses, p *printer, log *slog.Logger, app fx.Shutdowner) {
 	mux := http.NewServeMux()

@@ -11,13 +11,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Advice returns a text for each setting of the servers that breaks a promise of the store: a policy that evicts
-// the sets of tags, and a node of a Cluster whose other nodes the client does not know. middleware.Store's Check
-// logs them once. If the user may not call INFO, there are none.
+// Advice returns a text for each setting of the servers that breaks a promise of the store. One is a
+// maxmemory-policy that evicts the sets of tags. The other is a node of a Cluster whose other nodes the client
+// does not know. Check of middleware.Store logs the texts once. If the Redis user may not call INFO, Advice
+// returns no texts.
 //
 // Redis evicts the set of a tag like any other key. Invalidate then misses the remaining entries of that tag. Two values
-// of maxmemory-policy are safe: noeviction, and volatile-ttl, which evicts first what expires first. A tag's set expires
-// no sooner than its entries.
+// of maxmemory-policy are safe. noeviction evicts nothing. volatile-ttl evicts the key with the shortest TTL first, and
+// the set of a tag expires no sooner than its entries.
 func (s *Store) Advice(ctx context.Context) ([]string, error) {
 	var mu sync.Mutex
 	var advice []string
@@ -54,8 +55,8 @@ func evictsTagSets(is server) bool {
 	return is.evicts != "noeviction" && is.evicts != "volatile-ttl"
 }
 
-// KeepsTags reports whether no master evicts the set of a tag before its entries, as far as maxmemory-policy decides. An
-// error means that a server does not show its settings, for instance because the user may not call INFO.
+// KeepsTags reports whether maxmemory-policy of each master keeps the set of a tag as long as its entries. An error
+// means that a server does not show its settings, for instance because the Redis user may not call INFO.
 func (s *Store) KeepsTags(ctx context.Context) (bool, error) {
 	var evicts, silent atomic.Bool
 	err := s.eachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {

@@ -18,8 +18,8 @@ const (
 
 // GetBytesMany reads many entries: one pipeline per node for each thousand keys. It returns a value and an error for each
 // key, in the order of keys. The value of an absent entry is nil, that of an empty one is not. A value that is longer than
-// limit is an error whose method TooLarge returns true; at most one byte more than limit is read of it. errs is nil if no
-// key failed. The caller owns the values.
+// limit is an error whose method TooLarge returns true. Of such a value, at most one byte more than limit is read. errs is
+// nil if no key failed. The caller owns the values.
 func (s *Store) GetBytesMany(ctx context.Context, keys []string, limit int) (values [][]byte, errs []error) {
 	values = make([][]byte, len(keys))
 	at := 0
@@ -71,10 +71,10 @@ func (s *Store) getPart(ctx context.Context, keys []string, limit int, result fu
 	}
 }
 
-// SetBytesMany writes many entries with the same options, as Set writes one: pipelines of at most a thousand entries and
-// 4 MiB of values, one per node. It returns an error for each key, in the order of keys, or nil if all were written. It is
-// not a transaction: an entry is written whether or not another one fails. If keys repeat, the last value stays. The values
-// are not used after the call.
+// SetBytesMany writes many entries with the same options, as Set writes one. It sends pipelines of at most a thousand
+// entries and 4 MiB of values, one per node. It returns an error for each key, in the order of keys, or nil if all were
+// written. It is not a transaction: an entry is written whether or not another one fails. If keys repeat, the last value
+// stays. The values are not used after the call.
 func (s *Store) SetBytesMany(ctx context.Context, keys []string, values [][]byte, opts ...store.Option) []error {
 	const op = "set many"
 	if len(keys) != len(values) {

@@ -36,9 +36,9 @@ const (
 // connection of the client's pool. Further calls wait in a queue. When a call finishes, all waiting calls are sent in one
 // pipeline. So a single caller takes the same path as without a combiner, and no call waits for a timer.
 //
-// Each batch runs in its own goroutine, under a context that no caller can cancel: a caller whose context ends must not
-// fail the commands of others. go-redis sends a batch once. A command whose batch failed before the server ran it is
-// repeated over the pool by its caller, under the caller's own context.
+// Each batch runs in its own goroutine, under a context that no caller can cancel. So a caller whose context ends does
+// not stop the commands of others. go-redis sends a batch once. A command whose batch failed before the server ran it
+// is repeated over the pool by its caller, under the caller's own context.
 type combiner struct {
 	client  redis.UniversalClient
 	pool    int           // connections per node

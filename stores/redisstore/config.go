@@ -8,8 +8,8 @@ import (
 
 // Config holds settings of a Store that gocache's options do not cover. The zero value holds the defaults.
 type Config struct {
-	// DisableCombining makes every call use a separate connection. By default, calls of concurrent goroutines are
-	// combined into pipelines if there are more of them than separate connections can speed up.
+	// DisableCombining makes every call use a separate connection. By default, if many goroutines call the Store,
+	// it sends several calls in one pipeline: see the package comment.
 	DisableCombining bool
 
 	// Logger receives warnings about the client, and reports of hooks that panicked. Default is slog.Default().

@@ -24,14 +24,14 @@ import (
 //	s, err := redisstore.New(client)
 //
 // It is the client-side caching of go-redis, which is experimental there. Redis tells each connection which of its keys have
-// changed. A client never reads a stale value after its own write: each write removes its keys from the near cache, before it
-// is sent and again after the reply, also in scripts, transactions and pipelines. Writes of other clients are usually seen
-// within milliseconds, and always within the maximum staleness. An expired entry may be read for that long. Swaps and the
-// reads before them, reads with TTLs, and batches ask the server.
+// changed. A client never reads a stale value after its own write. Each write removes its keys from the near cache before it
+// is sent, and again after the reply. This includes scripts, transactions and pipelines. Writes of other clients are usually
+// seen within milliseconds, and always within the maximum staleness. An expired entry may be read for that long. Swaps, the
+// reads before them, reads with TTLs, and batches do not use the near cache.
 //
-// It serves one client of one server. New refuses a database other than 0, RESP2, a provider of credentials and a push
-// processor of the application: with them, go-redis would not cache, or would serve stale values. If the server does not
-// offer tracking, each read asks the server.
+// A NearCache serves one client of one server. New refuses a database other than 0, RESP2, a provider of credentials and
+// a push processor of the application. With them, go-redis would not cache, or would serve stale values. If the server
+// does not offer tracking, each read asks the server.
 //
 // All methods are safe for concurrent use.
 type NearCache struct {
@@ -115,8 +115,9 @@ func builtIn(p push.NotificationProcessor) bool {
 	return ok
 }
 
-// Reserve lets go-redis fetch a reply and keep it. It does not keep replies that a write could not drop: replies of a
-// client that no Store uses, and of a release of go-redis whose names for keys this package does not know.
+// Reserve lets go-redis fetch a reply and keep it. It does not keep replies that a write could not drop. These are
+// replies of a client that no Store uses, and those of a go-redis release whose names for keys this package does not
+// know.
 func (n *NearCache) Reserve(cacheKey string, redisKeys []string) (token uint64, shouldFetch bool) {
 	prefix := n.prefix.Load()
 	if prefix == nil {

@@ -58,8 +58,8 @@ import (
 // A user without a password is a user with the ACL rule nopass.
 //
 // Durations have a unit. An unknown option is an error. Certificates are always verified. To connect without verification,
-// pass a client to New. Deadlines of contexts bound every call. Errors of Open repeat no part of the URL except the name of
-// an option: even a path or the name of a variable may be a misplaced password. Errors of calls name the server's address.
+// pass a client to New. Deadlines of contexts bound every call. Errors of Open quote only the name of an option from the
+// URL. Even a path, or the name of a variable, may be a misplaced password. Errors of calls name the server's address.
 func Open(ctx context.Context, url string) (*Store, error) {
 	t, client, err := connect(ctx, url, true)
 	if err != nil {
@@ -80,10 +80,10 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	return s, nil
 }
 
-// OpenClient returns the client that Open would use, for code that works on the same Redis without a store: a migration, an
-// audit, a queue. The caller closes it. Like Open it does not connect, reads the files that the URL names, and fails for the
-// same URLs with the same errors. The options expiration, tags_ttl, combine and near_cache are checked and have no effect. The dynamic type is
-// *redis.ClusterClient for a Cluster, and otherwise *redis.Client.
+// OpenClient returns the client that Open would use. It is for code that uses the same Redis without a store, such as a migration, an audit or
+// a queue. The caller closes it. Like Open it does not connect, reads the files that the URL names, and fails for the same URLs with the same
+// errors. The options expiration, tags_ttl, combine and near_cache are checked and have no effect. The dynamic type is *redis.ClusterClient
+// for a Cluster, and otherwise *redis.Client.
 func OpenClient(ctx context.Context, url string) (redis.UniversalClient, error) {
 	_, client, err := connect(ctx, url, false)
 	return client, err

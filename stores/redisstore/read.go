@@ -34,9 +34,9 @@ func (s *Store) Get(ctx context.Context, key any) (any, error) {
 	return b, nil
 }
 
-// GetWithTTL returns the value as []byte, which the caller owns, and the time that it has left: exact to the millisecond, 0
-// if the entry does not expire. An absent entry is store.NotFound. Value and time are read at the same moment, in one round
-// trip.
+// GetWithTTL returns the value as []byte, which the caller owns, and the time that the entry has left. The time is exact to
+// the millisecond, and 0 if the entry does not expire. An absent entry is store.NotFound. Value and time are read at the
+// same moment, in one round trip.
 func (s *Store) GetWithTTL(ctx context.Context, key any) (any, time.Duration, error) {
 	name, err := keyName(key)
 	if err != nil {

@@ -113,8 +113,8 @@ type server struct {
 	maxmemory, evicts string
 }
 
-// inspect asks a node for INFO, and refuses a node of a Cluster whose other nodes the client does not know: its answer would
-// cover only a part of the entries.
+// inspect asks a node for INFO. It refuses a node of a Cluster whose other nodes the client does not know, because its
+// answer would cover only a part of the entries.
 func (s *Store) inspect(ctx context.Context, node redis.Cmdable) (server, error) {
 	info, err := node.Info(ctx).Result()
 	if rediserr.IsReply(err) && !rediserr.Refused(err) {
@@ -168,9 +168,9 @@ func (s *Store) checkWritable(ctx context.Context, node redis.Cmdable, prefix st
 }
 
 // ClearPrefix deletes the entries whose names start with a prefix, taken literally, and the sets of the tags that start with
-// it, on every master, by SCAN and UNLINK. Entries that are written during the call may stay; they keep their tags. Keys that
-// are neither an entry nor a tag set are left alone. With the empty prefix it deletes every string in the database, those of
-// other applications included.
+// it. It uses SCAN and UNLINK on every master. Entries that are written during the call may stay; they keep their tags. Keys
+// that are neither an entry nor a tag set are left alone. With the empty prefix it deletes every string in the database,
+// those of other applications included.
 func (s *Store) ClearPrefix(ctx context.Context, prefix string) error {
 	// Entries go first, so that those whose UNLINK is denied keep their tags. Then the tag sets go, on all masters, and then
 	// the entries that were written since. An entry that is in Redis when the last scan begins is deleted, and one that is

@@ -19,8 +19,8 @@ func (s *Store) get(ctx context.Context, key string) (*redis.StringCmd, error) {
 	return cmd, s.combiner.process(ctx, request{key: key, cmd: cmd})
 }
 
-// getStart reads at most one byte more than limit of an entry, and asks whether there is one: the start of an absent entry is
-// empty. After an error the commands must not be read.
+// getStart reads at most one byte more than limit of an entry. It also asks whether the entry exists, because the start of an
+// absent entry is empty too. After an error the commands must not be read.
 func (s *Store) getStart(ctx context.Context, key string, limit int) (*redis.StringCmd, *redis.IntCmd, error) {
 	if s.near != nil { // a pipeline would read past it
 		part, unknown := s.client.GetRange(ctx, key, 0, int64(limit)), &redis.IntCmd{}

@@ -179,8 +179,8 @@ func (s *Store) eachMaster(ctx context.Context, fn func(ctx context.Context, nod
 // to such, or an encoding.BinaryMarshaler; Redis keeps text, so that 42 comes back as the bytes "42". It does not use the
 // value after it returns, even after an error. An expiration of 0 is none; less than a millisecond is a millisecond.
 //
-// With tags the entry is added to their sets. This may extend the lifetime of a set but never shortens it: to 720 h,
-// or to the lifetime of the entry if that is longer. For an entry without expiration the set never expires, because
+// With tags the entry is added to their sets. This may extend the lifetime of a set to 720 h, or to the lifetime of
+// the entry if that is longer. It never shortens it. For an entry without expiration the set never expires, because
 // the entry would otherwise outlive its tags. With TagsTTL, the set lives for that time, or as long as the entry if
 // that is longer. An entry without expiration then loses its tag when TagsTTL has passed since the last entry was
 // tagged. Sets that never expire keep the names of deleted entries until their tag is invalidated: see PruneTags.

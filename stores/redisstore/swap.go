@@ -53,8 +53,8 @@ redis.call('UNLINK', KEYS[1])
 return 1`
 
 // CompareAndSwap writes next if the entry's value has the length of old and ends with old's last tail bytes, and reports
-// whether it did. A tail of 0 or less, or not shorter than old, compares all of it; a short tail saves work for Redis
-// and the network, and is enough for values that end in random bytes, as sealed ones do. An absent entry equals no
+// whether it did. A tail of 0 or less, or not shorter than old, compares all of it. A short tail saves work for Redis
+// and the network. It is enough for values that end in random bytes, as sealed values do. An absent entry equals no
 // value.
 //
 // With ttl < 0 the entry keeps its TTL to the millisecond. With 0 it does not expire. Otherwise it has that TTL. Its tags

@@ -14,8 +14,8 @@ import (
 // aggregator opens the members of a group, passes them to the application's aggregator, and seals the task that it returns.
 //
 // asynq passes neither the members' queue nor their ids. Each member claims both (see identity.go), and opens only if the
-// claim is true. Two members that claim one id are copies. The resulting task is bound to the queue that the members claim, so
-// that a handler on another queue, to which an attacker moved the group, refuses it.
+// claim is true. Two members that claim one id are copies. The resulting task is bound to the queue that its members were
+// sealed for. If an attacker has moved the group to another queue, the handler there refuses the task.
 type aggregator struct {
 	e      *jobs.Encryptor
 	next   asynq.GroupAggregator

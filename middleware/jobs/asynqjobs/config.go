@@ -25,8 +25,8 @@ import (
 // A GroupAggregator needs WithGroupClient. A group is opened as a whole, many members at a time, in at most 30
 // seconds. If the key service is down, the group is put back. Members that do not open, which an attacker may have
 // planted, do not stop the others: each becomes a separate task; see WithGroupClient. Set GroupMaxSize if an
-// aggregated task may become larger than jobs.WithMaxPayloadBytes: if a task does, its members are put back, and
-// this is logged each time.
+// aggregated task may become larger than jobs.WithMaxPayloadBytes. If it is too large, its members are put back
+// into the group, and this is logged each time.
 func Config(e *jobs.Encryptor, cfg asynq.Config, opts ...Option) (asynq.Config, error) {
 	c, err := newConfig(e, opts)
 	if err != nil {

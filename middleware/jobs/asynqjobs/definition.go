@@ -36,10 +36,10 @@ type definition struct {
 	ticker ticker
 }
 
-// storedOption is an option of asynq that a periodic job may have. Unique and Group
-// are refused, because a tick with them may not run exactly once: asynq leaves a unique
-// lock behind when an id is refused, and the task of a group is gone when the group is
-// aggregated.
+// storedOption is an option of asynq that a periodic job may have. Unique and Group are
+// refused, because a tick with them may not run exactly once. When asynq refuses an id,
+// it leaves the unique lock behind. When asynq aggregates a group, the task of the tick
+// is gone.
 type storedOption struct {
 	Type  asynq.OptionType `json:"type"`
 	Int   int64            `json:"int,omitempty"`

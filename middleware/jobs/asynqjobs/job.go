@@ -10,8 +10,8 @@ import (
 	"github.com/hibiken/asynq"
 )
 
-// Job is a kind of job with arguments of type T: one definition for the code that enqueues it and the code that processes it.
-// Arguments are encoded by the job's codec and sealed.
+// Job is a kind of job with arguments of type T. The code that enqueues the job and the code that processes it share one
+// definition. Arguments are encoded by the job's codec and sealed.
 type Job[T any] struct {
 	typename string
 	codec    Codec[T]

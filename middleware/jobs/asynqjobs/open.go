@@ -78,9 +78,9 @@ func locate(payload []byte, headers map[string]string, at identity, trustClaim b
 	}
 	bound := claim
 	if !trustClaim {
-		// Three facts come from the claim, because asynq does not pass them to a handler: the group of a task that runs
-		// alone, whether there is a frame, and that the task was sealed for no queue (see aggregator). The value opens
-		// only if they are true.
+		// asynq does not pass three facts to a handler, so they come from the claim: the group of a task that runs
+		// alone, whether there is a frame, and whether the task was sealed for no queue (see aggregator). The value
+		// opens only if they are true.
 		if bound.id = at.id; claim.queue != "" {
 			bound.queue = at.queue
 		}
@@ -158,9 +158,9 @@ func OpenResult(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) ([
 	return b, nil
 }
 
-// OpenFailure returns the text of the last error or panic of the task that info describes. Plaintext is returned as it is: a
-// text of asynq or of this package (a lost lease, a timeout, a Refusal), or a text that an attacker who can write to Redis
-// has planted.
+// OpenFailure returns the text of the last error or panic of the task that info describes. Plaintext is returned as it is.
+// It may be a text of asynq or of this package (a lost lease, a timeout, a Refusal). It may also be planted by an attacker
+// with write access to Redis.
 func OpenFailure(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (string, error) {
 	if e == nil || info == nil {
 		return "", errors.New("asynqjobs: OpenFailure: an argument is nil")

@@ -86,11 +86,11 @@ func WithPlaintextUntil(t time.Time) Option {
 // WithGroupClient sets the client that enqueues the members of a group that do not open. Config needs it where it has a
 // GroupAggregator, and the handler of the same server needs it too. c must lead to the server's Redis. It is not closed.
 //
-// A member that might open later, because its key is not known yet or is disabled, is held: it becomes the sealed
-// content of a separate task, with asynq's usual number of tries. When the member opens, the handler puts it back
-// into its group under its own id. Any other member is enqueued as it was found, for the handler to archive it with
-// its reason. Members with equal bytes become one such task. If one of them cannot be enqueued, the whole group is
-// put back.
+// If a member may open later, because its key is not known yet or is disabled, it is held. It then becomes the
+// sealed content of a separate task, with asynq's usual number of tries. When the member opens, the handler puts it
+// back into its group under its own id. Any other member is enqueued as it was found, for the handler to archive it
+// with its reason. Members with equal bytes become one such task. If one of them cannot be enqueued, the whole
+// group is put back.
 func WithGroupClient(c *asynq.Client) Option {
 	return func(cfg *config) error {
 		if c == nil {
@@ -114,8 +114,9 @@ func WithQueueCheck(i *asynq.Inspector) Option {
 	}
 }
 
-// WithLogger sets the logger for tasks that are refused, accepted as plaintext, or retried: at most a few lines each
-// second, with queue and id, and without type name, payload, result or error text. The default is slog.Default().
+// WithLogger sets the logger for tasks that are refused, accepted as plaintext, or retried. It gets at most a few
+// lines each second. They contain queue and id, and no type name, payload, result or error text. The default is
+// slog.Default().
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) error { return c.telemetry.SetLogger(l) }
 }

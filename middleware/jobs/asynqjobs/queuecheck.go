@@ -11,8 +11,8 @@ import (
 const (
 	// queueCheckEvery is the least time between two checks of one queue.
 	queueCheckEvery = 5 * time.Minute
-	// queueCheckGrace is the time that a queue without a server has until it is logged: the servers of a deployment may start
-	// after its clients.
+	// queueCheckGrace is the time after which a queue without a server is logged. The servers of a deployment may start after
+	// its clients.
 	queueCheckGrace = time.Minute
 	// maxCheckedQueues bounds the queues that are remembered. More queues are checked more often.
 	maxCheckedQueues = 1024

@@ -45,8 +45,8 @@ const (
 
 // A Refusal is the error of a task that could not be opened. The ErrorHandler of Config gets it, and its text is stored in the
 // task. A definite refusal is asynq.SkipRetry to errors.Is. errors.Is and errors.As also find the cause, such as
-// jobs.ErrUnauthentic. The text of the cause is not part of the text of the Refusal, which is stored as plaintext: a key
-// service's text may hold addresses and names of keys.
+// jobs.ErrUnauthentic. The text of a Refusal is stored as plaintext. So it does not contain the text of the cause, in which a
+// key service may name addresses and keys.
 type Refusal struct {
 	Reason Reason
 	cause  error

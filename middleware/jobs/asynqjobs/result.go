@@ -43,7 +43,7 @@ func WriteResult(ctx context.Context, result []byte) error {
 	return nil
 }
 
-// A Result is a kind of result of type R: one definition for the handler that writes it and for the code that reads it.
+// A Result is a kind of result of type R. The handler that writes it and the code that reads it share one definition.
 type Result[R any] struct{ codec Codec[R] }
 
 // DefineResult defines a result with a codec. Without one, results are encoded as JSON.

@@ -54,8 +54,9 @@ var errNotOpened = errors.New("the schedule has not been opened yet (opening is 
 func newScheduleCache() *scheduleCache { return &scheduleCache{byField: map[string]*cachedSchedule{}} }
 
 // update brings the cache up to date with Redis, and returns the schedules that must be
-// opened: the new ones, those that must be proved again, and those that failed long
-// enough ago. With retry, temporary failures and a few refusals are due at once.
+// opened. These are new schedules, schedules that must be proved again, and schedules
+// that failed long enough ago. With retry, temporary failures and a few refusals are
+// due at once.
 func (c *scheduleCache) update(stored map[string]string, now time.Time, retry bool) []entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()

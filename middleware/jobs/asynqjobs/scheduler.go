@@ -55,8 +55,8 @@ const (
 // A SchedulerOption configures a Scheduler.
 type SchedulerOption func(*Scheduler) error
 
-// WithCatchUp sets which missed ticks are enqueued late, if no scheduler could enqueue them in
-// time: all ticks of the last d, and if there are none, the latest tick before. Zero means only the
+// WithCatchUp sets which ticks are enqueued late if no scheduler could enqueue them in time. These
+// are all ticks of the last d, and if there are none, the latest tick before. Zero means only the
 // latest tick. d is at most 1 minute, the default (DefaultCatchUp).
 func WithCatchUp(d time.Duration) SchedulerOption {
 	return func(s *Scheduler) error {

@@ -143,8 +143,8 @@ func (g *registrations) rolledBack(v version) bool {
 }
 
 // review compares what is registered with the schedules that open, and returns the
-// entries that the application ended before. A schedule of a registered name that this
-// process does not know comes from another process: it replaces the registration, or
+// entries that the application ended before. If Redis holds another schedule of a
+// registered name, another process has stored it. It replaces the registration, or
 // confirms it if it has the same content. After a loss it may also be older.
 func (g *registrations) review(entries []entry, ticks map[string]time.Time, now time.Time) (ended []entry) {
 	g.mu.Lock()

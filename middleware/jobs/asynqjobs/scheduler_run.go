@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// rereadInterval is how often the schedules are read although their version is the
-	// same: one that did not open may open now, and the other way round.
+	// rereadInterval is how often the schedules are read even if their version is the
+	// same. A schedule that did not open may open now, and the other way round.
 	rereadInterval = time.Minute
 	// clockTolerance is how far ahead of the server's clock a time may be and still be accepted.
 	clockTolerance = time.Second
@@ -28,8 +28,8 @@ const (
 // process could enqueue in time are enqueued late, as WithCatchUp says. Schedules are opened in the
 // background, so that slow ones do not delay the ticks of others.
 //
-// If Redis loses its data, as after a FLUSHALL, a restart without persistence, or a failover to a replica that is
-// behind, Run restores the schedules that were registered through this Scheduler and not cancelled. It logs that at
+// Redis can lose its data in a FLUSHALL, a restart without persistence, or a failover to a replica that is behind.
+// Run then restores the schedules that were registered through this Scheduler and not cancelled. It logs that at
 // WARN, and counts it in sealcache.jobs.schedules. The last tick before the loss may run twice. A schedule that
 // another process cancelled stays cancelled, unless Redis loses the data within about a second of that. A schedule
 // that was cancelled or replaced through this Scheduler, and that an older replica brings back, is ended again.

@@ -281,8 +281,8 @@ func (s *scheduleStore) runSwap(ctx context.Context, args []any) (ok bool, befor
 
 // advanceScript notes a tick, unless the schedule was replaced or a later tick is noted. A time in
 // the server's future is not a tick, and is overwritten. The tick is not noted either if the last
-// tick is not the one that was read before: a replica that lags has become the master, and may lack
-// the task of this tick. The next pass reads the present state.
+// tick differs from the one that was read before. A replica that lags has then become the master,
+// and may lack the task of this tick. The next pass reads the present state.
 //
 // KEYS[1] schedules, KEYS[2] ticks; ARGV[1] field, ARGV[2] the last 16 bytes of
 // the schedule (an authentication tag), ARGV[3] the tick, ARGV[4] the tick before it, or ""

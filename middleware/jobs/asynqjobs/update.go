@@ -13,10 +13,10 @@ import (
 // UpdateTaskPayload gives a scheduled task another payload, sealed. asynq's Inspector has a method of the same name that writes
 // plaintext, and so destroys a sealed task. Type, headers, queue, id and group stay as they are.
 //
-// The task must open first. Errors are those of jobs.Encryptor.Open, such as jobs.ErrNotSealed for a plaintext task,
-// ErrAlreadySealed for a payload that is sealed already, and those of the Inspector, which refuses tasks that are not
-// scheduled. A unique task is refused, because its payload keeps it unique: delete it and enqueue another. If two callers
-// update one task at the same time, the last one counts, as with asynq.
+// The task must open first. The errors are those of jobs.Encryptor.Open, such as jobs.ErrNotSealed for a plaintext task,
+// and those of the Inspector, which refuses tasks that are not scheduled. A payload that is sealed already is
+// ErrAlreadySealed. A unique task is refused, because its payload keeps it unique: delete it and enqueue another. If two
+// callers update one task at the same time, the last one counts, as with asynq.
 func (c *Client) UpdateTaskPayload(ctx context.Context, i *asynq.Inspector, queue, id string, payload []byte) error {
 	if i == nil {
 		return errors.New("asynqjobs: UpdateTaskPayload: the inspector is nil")
