@@ -28,7 +28,7 @@ const (
 func (c Config) Validate() error {
 	var errs []error
 	if len(c.Caches) == 0 {
-		errs = append(errs, errors.New("the Config has no caches (name one \"default\")"))
+		errs = append(errs, errors.New("the Config has no caches (name one \"default\", or export SEALCACHE_STORE)"))
 	}
 	if c.KeyTimeout < 0 {
 		errs = append(errs, errors.New("key_timeout: must not be negative"))

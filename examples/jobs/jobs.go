@@ -81,12 +81,13 @@ func newMux(p *printer) *asynq.ServeMux {
 // registerDigest runs in each process that starts. Redis keeps one schedule.
 func registerDigest(lc fx.Lifecycle, s *asynqjobs.Scheduler, p *printer) {
 	lc.Append(fx.StartHook(func(ctx context.Context) error {
+		p.printf("one schedule, registered three times:")
 		for range 3 {
 			changed, err := jobsOfThisApplication().digest.ScheduleOnce(ctx, s, "digest for the board", asynqjobs.Every(time.Second), digestArgs{To: "board@example.org"})
 			if err != nil {
 				return errors.Join(errors.New("the digest could not be scheduled"), err)
 			}
-			p.printf("schedule changed: %v", changed)
+			p.printf("  schedule changed: %v", changed)
 		}
 		return nil
 	}))

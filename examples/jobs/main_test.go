@@ -23,9 +23,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const first = `schedule changed: true
-schedule changed: false
-schedule changed: false
+const first = `one schedule, registered three times:
+  schedule changed: true
+  schedule changed: false
+  schedule changed: false
 the admin page, as the auditor sees it: http://127.0.0.1:`
 
 const want = `
