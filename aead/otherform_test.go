@@ -14,8 +14,8 @@ import (
 	"github.com/sealcache/sealcache/aead/aeadtest"
 )
 
-// A move from one AEAD to another leaves values of both in the store. A process that has only one of them must not take the
-// values of the other for altered, because a definite refusal lets callers replace a lock and archive a job.
+// A move from one AEAD to another leaves values of both in the store. A process that has only one of them must not report
+// the values of the other as altered. After a definite refusal, callers replace a lock and archive a job.
 func TestOtherFormsAreUnknownKeys(t *testing.T) {
 	ctx := t.Context()
 	t.Setenv("KEK_PASSPHRASE", "correct horse battery staple")

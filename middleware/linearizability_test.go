@@ -96,8 +96,8 @@ func TestAtomicOperationsAreLinearizable(t *testing.T) {
 			}
 			require.Equal(t, porcupine.Ok, porcupine.CheckOperationsTimeout(entryModel(), operations, time.Minute))
 
-			// The check can fail: one increment that is said to have returned another sum, and one expiry that is said to
-			// have moved by a millisecond between two looks.
+			// The check can fail. It rejects a history in which one increment returned another sum, and one in which an
+			// expiry moved by a millisecond between two reads.
 			wrong := func(change func(c *call)) {
 				t.Helper()
 				for i, c := range history {

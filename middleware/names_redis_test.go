@@ -13,8 +13,8 @@ import (
 	"github.com/sealcache/sealcache/middleware"
 )
 
-// After every operation with all options, nothing that Redis wrote and nothing that was logged, counted or returned as an
-// error holds a value, a key or a tag.
+// After every operation with all options, no value, key or tag is found in the traffic and files of Redis, in logs, in metrics or in
+// errors.
 func TestRedisSeesNoName(t *testing.T) {
 	t.Parallel()
 	p, server := newPlanter(), talkative(t)

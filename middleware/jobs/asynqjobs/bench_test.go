@@ -55,10 +55,10 @@ func BenchmarkEnqueue(b *testing.B) {
 	}
 }
 
-// BenchmarkEnqueueAndProcess enqueues a batch over a real Redis and then has a server work it off, clear and sealed
-// batches in turn, so that both meet the same machine. An operation is one batch of each. The times that count are the
-// extra metrics: microseconds of wall clock and of the process's CPU time for a job of each kind, enqueued and
-// processed, and the throughput of sealed over clear.
+// BenchmarkEnqueueAndProcess enqueues a batch over a real Redis, and then a server processes it. Plaintext and sealed
+// batches take turns, so that both run under the same conditions. An operation is one batch of each. Read the extra
+// metrics. They are the microseconds of wall-clock time and of CPU time for a job of each kind, and the throughput of
+// sealed jobs divided by that of plaintext jobs.
 func BenchmarkEnqueueAndProcess(b *testing.B) {
 	const batch = 500
 	for _, size := range []int{64, 1 << 10, 16 << 10, 64 << 10} {

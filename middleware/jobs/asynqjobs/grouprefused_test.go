@@ -139,8 +139,8 @@ func TestManyRefusedMembersAreHeld(t *testing.T) {
 	require.Len(t, g.pending()["sealcache:held-member"], 100)
 }
 
-// With a client each refused member is a task by itself, also where no other opened: archived with its reason, whatever
-// its size, or retried if it may open later. The others' task is an ordinary one.
+// With a client, each refused member becomes a separate task, even if no other member opened. It is archived with its
+// reason, at any size, or retried if it may open later. The others' task is an ordinary one.
 func TestRefusedMembersEnqueuedAlone(t *testing.T) {
 	t.Parallel()
 	for _, queues := range []map[string]int{{"default": 1}, {"default": 1, "low": 1}} {

@@ -38,9 +38,9 @@ func (b *bench) kept(t *testing.T, before, after *jobs.Encryptor, n int, opts ..
 	return members, holder, cfg.GroupAggregator, tasks
 }
 
-// Another worker has the key of a member already, and looks at the task that holds it before asynq has deleted the
-// member, of whose group that task was made a moment ago. It must not take the one for the other: it tries again, and
-// then the member is back in its group, as it was.
+// Another worker already has the key of a member. It opens the task that holds the member before asynq has deleted
+// the member from its group. It must not take the one for the other: it tries again, and then the member is back in
+// its group, as it was.
 func TestMemberIsNotTakenForItself(t *testing.T) {
 	t.Parallel()
 	before, after := twoKeysets(t)
@@ -69,8 +69,8 @@ func TestMemberIsNotTakenForItself(t *testing.T) {
 	})
 }
 
-// The task that holds a member has just put it back into its group, and is about to be deleted, when the group is
-// opened again by a worker that does not have the key. The member is held again.
+// The task that holds a member has just put it back into its group, and asynq has not deleted the task yet. A
+// worker without the key then opens the group again. The member is held again.
 func TestMemberIsHeldAgain(t *testing.T) {
 	t.Parallel()
 	before, after := twoKeysets(t)

@@ -50,8 +50,8 @@ func cluster(t *testing.T) deployment {
 	return deployment{asynq.RedisClusterClientOpt{Addrs: c.Addrs()}, c.Client(t), c.Nodes()}
 }
 
-// After a run that used everything, nothing that was planted is found: not in what any server was sent, what it holds
-// and what it wrote to disk, and not in logs.
+// A run uses all features. The planted texts are then not found in the traffic to any server, in its memory, on its
+// disk, or in logs.
 func TestNothingReadableIsLeft(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(*testing.T) deployment{"single": single, "sentinel": sentinel, "cluster": cluster} {

@@ -15,8 +15,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-// A thousand schedules in one scheduler, over a real Redis: every tick comes within a moment of its time, and what it
-// costs is bounded: three commands for each tick, and at most one to look for each pause between ticks.
+// One scheduler runs a thousand schedules over a real Redis. Every tick comes close to its time. It costs at most
+// three commands for each tick, and one for each pause between ticks.
 func TestAThousandSchedules(t *testing.T) {
 	t.Parallel()
 	const every, duration = 10 * time.Second, 14 * time.Second

@@ -79,9 +79,9 @@ func (w *clockwork) background(s *asynqjobs.Scheduler) {
 	})
 }
 
-// An attacker plants thousands of values next to the schedules, each of which takes a call of a slow key service to be refused:
-// all of them 40 seconds, one after another. Schedules that are known tick on time, those that are not are
-// found, changes are quick, and what was refused is not asked for again.
+// An attacker plants thousands of values next to the schedules. A slow key service must refuse each of them, which takes 40
+// seconds one after another. Schedules that are known tick on time, those that are not are found, changes are quick, and what
+// was refused is not asked for again.
 func TestGarbageBesideSchedules(t *testing.T) {
 	t.Parallel()
 	const garbage, delay, soon = 2000, 20 * time.Millisecond, 5 * time.Second

@@ -254,8 +254,8 @@ func TestRedisGoesBack(t *testing.T) {
 	}
 }
 
-// A scheduler that notices late that Redis went back still sees it, after more changes than a version lists: the scheduler that
-// noticed it first has started a new generation.
+// A scheduler notices late that Redis went back, after more changes than a version lists. It still sees it, because the first
+// scheduler that noticed it has started a new generation.
 func TestRedisGoesBackAndManyChangesFollow(t *testing.T) {
 	t.Parallel()
 	w := newClockwork(t)

@@ -94,8 +94,8 @@ func TestSchedulesOfAQueueThatIsLost(t *testing.T) {
 	eventually(t, "it ticks", patience, func() bool { return len(w.waiting("default")) == 1 })
 }
 
-// A schedule is cancelled by another process while the one that registers it has not yet heard that Redis has it: it
-// does not tick, though the latter believed for a moment that it was there.
+// A process registers a schedule, and another process cancels it before the first one knows that Redis has stored
+// it. The schedule does not tick.
 func TestChangesThatAreNoticedLate(t *testing.T) {
 	t.Parallel()
 	w := newClockwork(t)
@@ -190,8 +190,8 @@ func await(t *testing.T, c <-chan struct{}) {
 	}
 }
 
-// An attacker without keys can only delete schedules. Altered, exchanged or planted ones do not run
-// and do not stop the others; a last tick in the future does not silence a job, and one in the past repeats none.
+// An attacker without keys can only delete schedules. Altered, exchanged or planted schedules do not run and do
+// not stop the others. A last tick in the future does not stop a job, and one in the past does not repeat a job.
 func TestForgedSchedules(t *testing.T) {
 	t.Parallel()
 	w := newClockwork(t)

@@ -133,8 +133,8 @@ func TestCancelWhileSchedulersRun(t *testing.T) {
 	require.ElementsMatch(t, []string{a, b, b, a, b}, w.waiting("default"))
 }
 
-// The night in which clocks go back, and the one in which they go forward, with eight schedulers that look every five
-// minutes: each tick comes once, and within those.
+// Eight schedulers look every five minutes, in the night in which clocks go back and in that in which they go
+// forward. Each tick comes once, within five minutes.
 func TestSchedulersWhenClocksAreChanged(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
