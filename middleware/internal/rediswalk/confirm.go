@@ -19,7 +19,7 @@ const (
 	settleReplicas = 3 * time.Second
 )
 
-// Replicas counts the replicas of each master, by the run id of the master. Those that are being filled count, because they
+// Replicas counts the replicas of each master, by the run id of the master. Replicas that are being filled count, because they
 // may be promoted before the run ends.
 func Replicas(masters []State) map[string]int {
 	replicas := make(map[string]int, len(masters))
