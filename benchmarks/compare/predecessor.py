@@ -1,9 +1,9 @@
 """Sets and gets random bytes through django-redis with a serializer that encrypts with Fernet, as django-secure-redis does, and
 enqueues jobs with django-rq whose arguments are encrypted in the same way.
 
-Arguments: the server's address, seconds for each figure, sizes in bytes. Prints one line of JSON for each size. Without
-django-rq, "enqueue" is 0."""
-import json
+Arguments: the server's address, seconds for each figure. Each line of the standard input is a question and a size in bytes. The
+answers to set, get and enqueue are operations per second, those to stored and job are bytes in Redis. Without django-rq, job is
+0."""
 import os
 import pickle
 import sys
@@ -60,16 +60,23 @@ def enqueue(value):
     return django_rq.get_queue("default").enqueue("secure_serializer.work", FERNET.encrypt(pickle.dumps(((value,), {}), -1)))
 
 
-for size in map(int, sys.argv[3:]):
-    value = os.urandom(size)
-    result = {"size": size, "set": rate(lambda: cache.set("key", value, 3600))}
-    assert cache.get("key") == value
-    result["get"] = rate(lambda: cache.get("key"))
-    result["stored"] = redis.Redis(host, int(port)).strlen(cache.make_key("key"))
-    result["enqueue"] = result["job"] = 0
-    if django_rq:
-        result["enqueue"] = rate(lambda: enqueue(value))
-        jobs = redis.Redis(host, int(port), db=1)
-        result["job"] = jobs.memory_usage(enqueue(value).key, samples=0)
-        jobs.flushdb()
-    print(json.dumps(result), flush=True)
+def answer(question, value):
+    if question == "set":
+        return rate(lambda: cache.set("key", value, 3600))
+    cache.set("key", value, 3600)
+    if question == "get":
+        assert cache.get("key") == value
+        return rate(lambda: cache.get("key"))
+    if question == "stored":
+        return redis.Redis(host, int(port)).strlen(cache.make_key("key"))
+    if not django_rq:
+        return 0
+    jobs = redis.Redis(host, int(port), db=1)
+    number = rate(lambda: enqueue(value)) if question == "enqueue" else jobs.memory_usage(enqueue(value).key, samples=0)
+    jobs.flushdb()
+    return number
+
+
+for line in sys.stdin:
+    question, size = line.split()
+    print(answer(question, os.urandom(int(size))), flush=True)
