@@ -70,7 +70,7 @@ func TestAllowEviction(t *testing.T) {
 	args := []string{"migrate", "--redis", server.URL(), "--kek", kek, "--namespace", "shop", "--allow-unproven", "--progress", "none"}
 	status, _, log := sealcache(t, args...)
 	require.Equal(t, exitFailed, status, log)
-	require.Contains(t, log, "--allow-eviction continues")
+	require.Contains(t, log, "give --allow-eviction to go on")
 	status, out, log := sealcache(t, append(args, "--allow-eviction")...)
 	require.Equal(t, exitDone, status, "%s%s", out, log)
 }
