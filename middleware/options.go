@@ -132,9 +132,11 @@ func WithMissOnOpenFailure() Option {
 
 // WithReload sets the function that reloads the keyset. SetIfNotExists calls it
 // before it replaces a refused entry, because another process may have sealed
-// the entry under a newer key. It calls it at most once in ten seconds; until
-// then other refused entries stay. The default is the method Reload of the AEAD,
-// if it has one. An Envelope has none, so give the Reload of its Keyring.
+// the entry under a newer key. So do SetIfExists, Increment, Update, Touch and
+// GetAndDelete. They call it at most once in ten seconds. Until the next reload,
+// they keep other refused entries and return an error. That reload then decides
+// about every entry that was met before it. The default is the method Reload of
+// the AEAD, if it has one. An Envelope has none, so give the Reload of its Keyring.
 func WithReload(f func(context.Context) error) Option {
 	return func(c *config) error {
 		c.forStore("WithReload")

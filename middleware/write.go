@@ -287,11 +287,14 @@ func (s *Store) replaceRefused(ctx context.Context, a address, value any, plan w
 
 // refusedAgain reloads the keyset and opens a refused value again. It reports
 // whether the refusal is final. It is not if no reload began after the value was
-// read: another process may have sealed it under a key that it loaded first.
+// first refused here: another process may have sealed it under a key that it loaded first.
 func (s *Store) refusedAgain(ctx context.Context, a address, sealed []byte, refusal error) (final bool, err error) {
-	answer, reloadErr := s.reload.Run(ctx, s.reload.Now())
+	seen := s.reload.Refused(a.stored, sealed)
+	answer, reloadErr := s.reload.Run(ctx, seen.Since)
 	if reloadErr == nil && answer.Again {
-		_, refusal = s.open(ctx, a, slices.Clone(sealed), true)
+		if _, refusal = s.open(ctx, a, slices.Clone(sealed), true); refusal == nil {
+			s.reload.Opened(seen)
+		}
 	}
 	if (reloadErr != nil || !answer.Decided) && box.Refused(refusal) {
 		return false, fmt.Errorf("middleware: entry kept, because the keyset was not reloaded after the read (try again later): %w", refusal)

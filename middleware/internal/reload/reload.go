@@ -35,6 +35,8 @@ type Reloader struct {
 	end     time.Time
 	err     error // its result
 	ongoing chan struct{}
+
+	sightings sightings
 }
 
 // An Answer tells a caller whose value was refused how to continue after Run.
@@ -68,7 +70,7 @@ func (r *Reloader) Now() time.Time {
 }
 
 // Run reloads, or waits for the reload that is under way, unless the last one ended less than ten seconds ago. For
-// Again, since may be any time before the value was refused. For Decided, it must be a time after the value was read.
+// Again, since may be any time before the value was refused. For Decided, it must be a time after the value was first read: see Refused.
 // The error is the error of the last reload or of ctx. A reload continues when ctx ends, because other callers may
 // wait for it.
 func (r *Reloader) Run(ctx context.Context, since time.Time) (Answer, error) {

@@ -1,0 +1,4 @@
+package reload
+
+// MaxSightings is the bound of the memory.
+const MaxSightings = maxSightings
