@@ -102,14 +102,17 @@ func (c *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 var ErrEnded = errors.New("gorillasessions: save: the session has ended since it was read")
 
 // Save stores a session and sets its cookie. It gives a new session its token. If
-// MaxAge is negative, Save deletes the session and its cookie. A session that ended
-// since the request read it is ErrEnded: a logout is final. Over a backing store
-// without middleware's SetIfExists, Save writes such a session again.
+// MaxAge is negative, Save deletes the session and its cookie; another Save in the
+// same request begins a session with a new token and the values that session.Values
+// still has. A session that ended since the request read it is ErrEnded: a logout is
+// final. Over a backing store without middleware's SetIfExists, Save writes such a
+// session again.
 func (c *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
 	if session.Options.MaxAge < 0 {
 		if err := c.sessions.DeleteCtx(r.Context(), session.ID); err != nil {
 			return err
 		}
+		session.ID = ""
 		http.SetCookie(w, sessions.NewCookie(session.Name(), "", session.Options))
 		return nil
 	}

@@ -244,3 +244,37 @@ func TestALogoutIsFinal(t *testing.T) {
 		require.NotContains(t, client.Type(t.Context(), key).Val(), "string", "a session is left")
 	}
 }
+
+// After a logout, the same request may begin another session, for a message to the user or a login. Its token is new.
+func TestALogoutAndANewSessionInOneRequest(t *testing.T) {
+	t.Parallel()
+	c, _ := open(t, redistest.Start(t))
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+	session, err := c.New(r, "session")
+	require.NoError(t, err)
+	session.Values["user"] = "alice"
+	require.NoError(t, c.Save(r, httptest.NewRecorder(), session))
+	ended := session.ID
+
+	session.Options.MaxAge = -1
+	for range 2 { // the second one has nothing to delete
+		require.NoError(t, c.Save(r, httptest.NewRecorder(), session))
+		require.Empty(t, session.ID)
+	}
+	session.Options.MaxAge = 3600
+	clear(session.Values)
+	session.Values["message"] = "goodbye"
+	require.NoError(t, c.Save(r, httptest.NewRecorder(), session))
+	require.Len(t, session.ID, len(ended))
+	require.NotEqual(t, ended, session.ID)
+
+	find := func(token string) *sessions.Session {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		r.AddCookie(&http.Cookie{Name: "session", Value: token})
+		found, err := c.New(r, "session")
+		require.NoError(t, err)
+		return found
+	}
+	require.True(t, find(ended).IsNew)
+	require.Equal(t, map[any]any{"message": "goodbye"}, find(session.ID).Values)
+}
