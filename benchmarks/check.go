@@ -61,7 +61,7 @@ func checkSealed(stored, value []byte) error {
 // checkPlaintext checks that the stored value is plaintext.
 func checkPlaintext(stored, value []byte) error {
 	if !bytes.Equal(stored, value) {
-		return errors.New("a value that should be plaintext is sealed")
+		return errors.New("the plaintext side of a benchmark stored a sealed value")
 	}
 	return nil
 }

@@ -179,7 +179,7 @@ func (c Cache) sealedProblems() []error {
 			errs = append(errs, fmt.Errorf("keyset: %w", err))
 		}
 	} else if c.KeysetReload != 0 || c.KeysetName != "" {
-		errs = append(errs, errors.New("keyset_reload, keyset_name: need a keyset"))
+		errs = append(errs, errors.New("keyset_reload and keyset_name need the setting keyset"))
 	}
 	if c.KeysetName != "" {
 		if err := checkName(c.KeysetName); err != nil {

@@ -1,5 +1,5 @@
 // Package aeadtest tests AEADs. [Run] is a conformance suite for any tink.AEADWithContext. [KeyService] is a key service that a
-// test can make slow, fail or hang.
+// test can slow down, break or stop.
 //
 //	func TestMyAEAD(t *testing.T) {
 //		aeadtest.Run(t, func(t *testing.T) tink.AEADWithContext { return newMyAEAD(t) })

@@ -62,7 +62,7 @@
 // the copy's master has confirmed the copy and its tags. Only then does it delete the old entry. So a failover loses neither.
 //
 //   - If a master has lost a replica, or a replica does not answer for 15 s, the run deletes nothing more. Run returns
-//     ErrUnconfirmed. With Config.AllowFewerReplicas, the replicas that are left are enough.
+//     ErrUnconfirmed, and the checkpoint resumes it. With Config.AllowFewerReplicas, the replicas that are left are enough.
 //   - A master without replicas confirms for itself. If it restarts from an older file, the copies on it are lost.
 //   - If a master restarts before a replica takes over, the copies on it are lost too, like every other write.
 //

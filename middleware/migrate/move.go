@@ -171,6 +171,10 @@ func (m *migration) writeNew(ctx context.Context, moves []moved) error {
 		return err
 	}
 	cmds := make([]*redis.Cmd, len(moves))
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx) // the client's timeouts bound it; a write that was abandoned may still be executed later
 	err := m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
 		for i := range moves {
 			v := &moves[i]

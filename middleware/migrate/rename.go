@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -42,6 +43,8 @@ func (m *migration) rename(ctx context.Context, moves []renamed, c *Counts) ([]e
 		}
 		return nil, nil
 	}
+	moves, release := m.renaming.claim(moves)
+	defer release()
 	growth := int64(0)
 	for i := range moves {
 		growth += int64(len(moves[i].next) + len(moves[i].to))
@@ -118,6 +121,9 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 		plain[i].expires = moves[i].until()
 	}
 	if err := m.writeNew(ctx, plain); err != nil {
+		if m.Operation != Unseal { // plaintext does not tell whose copy it is
+			m.takeBack(ctx, moves)
+		}
 		return nil, err
 	}
 	results := make([]int64, len(moves))
@@ -130,6 +136,7 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 	}
 	stored, err := m.readCopies(ctx, copied)
 	if err != nil {
+		m.takeBack(ctx, copied)
 		return nil, err
 	}
 	var drops []*rediswalk.Call
@@ -144,6 +151,7 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 		}
 	}
 	of = kept
+	ctx = context.WithoutCancel(ctx) // a deletion without its answer could not be told from one by the application
 	dropped, err := m.results(ctx, m.scripts.drop, drops)
 	if err != nil {
 		return nil, err
@@ -151,18 +159,50 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 	var back []*rediswalk.Call
 	for j, i := range of {
 		if results[i] = dropped[j]; results[i] != isRenamed {
-			written := value{old: plain[i].next}
-			next, size := written.expected()
-			back = append(back, &rediswalk.Call{Keys: []string{plain[i].to}, Args: []any{next, size}})
+			back = append(back, dropCopy(&plain[i]))
 		}
 	}
 	_, err = m.results(ctx, m.scripts.drop, back)
 	return results, err
 }
 
-// results runs a script once for each call, and returns the numbers that the script returned.
+// dropCopy is the call that deletes a copy, if it is still as this run wrote it.
+func dropCopy(v *moved) *rediswalk.Call {
+	written := value{old: v.next}
+	next, size := written.expected()
+	return &rediswalk.Call{Keys: []string{v.to}, Args: []any{next, size}}
+}
+
+// takeBackFor bounds takeBack, which also runs after the end of the run's context.
+const takeBackFor = 5 * time.Second
+
+// takeBack deletes copies whose originals the application has deleted in the meantime, after a write or its confirmation failed. No
+// later run would find such a copy, because it looks for originals.
+func (m *migration) takeBack(ctx context.Context, copied []renamed) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackFor)
+	defer cancel()
+	exist := make([]*redis.IntCmd, len(copied))
+	err := m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
+		for i := range copied {
+			exist[i] = p.Exists(ctx, copied[i].name)
+		}
+	})
+	if err != nil {
+		return
+	}
+	var back []*rediswalk.Call
+	for i, cmd := range exist {
+		if n, err := cmd.Result(); err == nil && n == 0 {
+			back = append(back, dropCopy(&copied[i].moved))
+		}
+	}
+	_, _ = m.results(ctx, m.scripts.drop, back)
+}
+
+// results runs a script for each call, and returns the numbers that the script returned. A lost reply is an error: the second
+// answer of a script that has deleted an entry is that the application has deleted it.
 func (m *migration) results(ctx context.Context, script rediswalk.Script, calls []*rediswalk.Call) ([]int64, error) {
-	if err := m.servers.Run(ctx, script, calls); err != nil {
+	if err := m.servers.RunOnce(ctx, script, calls); err != nil {
 		return nil, err
 	}
 	results := make([]int64, len(calls))
@@ -194,6 +234,7 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 	if err != nil {
 		return nil, nil, err
 	}
+	var mine []copyOf
 	for i, stored := range values {
 		v := taken[i]
 		if stored == nil && expiries[i] == -2 {
@@ -204,12 +245,20 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 		if err != nil {
 			return nil, nil, err
 		}
-		if supersedes && v.prfKey >= 0 || same && expiries[i] == v.until() {
+		switch {
+		case same && m.copies != nil && v.header != (wire.Header{}) && (v.prfKey >= 0 || expiries[i] == v.until()):
+			mine = append(mine, copyOf{v, stored})
+		case supersedes && v.prfKey >= 0 || same && expiries[i] == v.until():
 			settled = append(settled, v)
-		} else {
+		default:
 			c.Conflicts++
 		}
 	}
+	taken, again, err := m.takeOver(ctx, mine)
+	if err != nil {
+		return nil, nil, err
+	}
+	settled, changed = append(settled, taken...), append(changed, again...)
 	drops := make([]*rediswalk.Call, len(settled))
 	for i := range settled {
 		old, size := settled[i].expected()
@@ -229,6 +278,54 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 		case isGone:
 			c.Disappeared++
 		default:
+			changed = append(changed, m.original(v))
+		}
+	}
+	return kept, changed, nil
+}
+
+// copyOf is an entry whose new name holds a copy of it that this batch has not written.
+type copyOf struct {
+	renamed
+	stored []byte
+}
+
+// takeOver replaces copies by those of this batch, before it deletes the originals. A copy may be of another run, which would
+// take it back when it finds that the original is gone. That run then finds other bytes, and leaves them.
+func (m *migration) takeOver(ctx context.Context, copies []copyOf) (taken []renamed, changed []entry, err error) {
+	if len(copies) == 0 {
+		return nil, nil, nil
+	}
+	calls := make([]*rediswalk.Call, len(copies))
+	for i := range copies {
+		v := &copies[i]
+		was := value{old: v.stored}
+		old, size := was.expected()
+		calls[i] = &rediswalk.Call{Keys: []string{v.to}, Args: []any{old, size, v.next, 0}}
+	}
+	if err := m.servers.RunOnce(ctx, m.scripts.swap, calls); err != nil {
+		return nil, nil, err
+	}
+	for i, call := range calls {
+		results, err := call.Cmd.Int64Slice()
+		switch {
+		case err != nil:
+			return nil, nil, fmt.Errorf("migrate: rename: %w", rediserr.Wrap(err))
+		case len(results) == 1 && results[0] == 1:
+			taken = append(taken, copies[i].renamed)
+		default:
+			changed = append(changed, m.original(copies[i].renamed))
+		}
+	}
+	stored, err := m.readCopies(ctx, taken)
+	if err != nil {
+		return nil, nil, err
+	}
+	kept := taken[:0]
+	for i, v := range taken {
+		if bytes.Equal(stored[i], v.next) {
+			kept = append(kept, v)
+		} else {
 			changed = append(changed, m.original(v))
 		}
 	}

@@ -43,6 +43,7 @@ type migration struct {
 	began    int64             // when it began by the clock of a server, in Unix seconds; 0 if unknown
 	replicas map[string]int    // that must confirm the writes, by the run id of their master
 	copies   *rediswalk.Copies // nil if no original is deleted, or each is on the master of its copy
+	renaming claims
 
 	before checkpoint // the work of earlier runs
 	cancel context.CancelCauseFunc
@@ -73,7 +74,8 @@ const (
 
 // Run does the operation of the Config until it is complete or fails. It accepts a client of a single node, of
 // Sentinel or of a Cluster, and does not close it. Two runs of the same Config at the same time are safe, but do the
-// work twice.
+// work twice. The exception is a Cluster with hidden names: there, give names to entries by one run at a time. Otherwise an
+// entry can be lost that the application changes while both runs rename it, or that both runs of Unseal rename.
 //
 // The Report is never nil if the Config was accepted. After an error, or the end of ctx, it is not Complete, and the
 // checkpoint resumes the same Config. A Complete Report may still name entries that were left: see Report.Done. Errors are

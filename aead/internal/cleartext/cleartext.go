@@ -1,7 +1,8 @@
-// Package cleartext reads keysets in plaintext. aead.OpenKeyring refuses a plaintext keyset unless it gets the KEK of this package.
+// Package cleartext reads keysets in plaintext, and provides a KEK that encrypts nothing. With this KEK a caller states that a
+// keyset is in plaintext: aead.OpenKeyring opens a plaintext keyset with no other KEK.
 //
-// Applications reach this package through aead/insecurecleartextkeyset, whose name states the danger, and through file:// URIs of
-// aead.OpenKEK.
+// Applications get the KEK from aead/insecurecleartextkeyset, whose name states the danger. aead.OpenKEK reads the key file of a
+// file:// URI with this package.
 package cleartext
 
 import (

@@ -3,13 +3,14 @@
 // [New] returns a [Box] for one AEAD, one namespace and one kind of values, such as cache values or job payloads. A Box writes the
 // header of package wire before each value. It binds each value to its namespace, kind and name.
 //
-// Each error of a Box wraps an error of package aead. Callers use [Refused], [Final] and [Unmarked] to classify it. The errors
-// mean:
+// Each error of a Box wraps an error of package aead:
 //
-//   - [aead.ErrUnauthentic] or [aead.ErrUnknownKey] is a refusal: the value does not open under these keys.
-//   - Other errors of package aead stay unchanged.
-//   - Any other error becomes [aead.ErrKeyServiceUnavailable]. Such an error does not show whether the key service was down or
-//     a local AEAD refused the value. The Box assumes an outage. A useless retry does less harm than the loss of a valid value.
+//   - The errors of package aead stay. [aead.ErrUnauthentic] and [aead.ErrUnknownKey] are refusals: the value does not open under
+//     these keys.
+//   - An error of another package becomes [aead.ErrKeyServiceUnavailable]. The Box cannot tell an outage of a key service from a
+//     refusal by a local AEAD. It assumes an outage, because a useless retry does less harm than the loss of a valid value.
+//
+// [Refused] reports whether an error is a refusal. [Final] reports whether a retry cannot help.
 //
 // A Box is safe for concurrent use.
 package box

@@ -1,8 +1,8 @@
-// Package keycheck seals and opens the key check of a namespace. If all processes of the namespace can open this entry, they use
-// the same keys.
+// Package keycheck seals and opens the key check of a namespace: an entry of the store that every process must be able to open.
+// If all processes can open it, they use the same keys.
 //
 // The key check has the reserved name [Name]. It is a sealed value that contains no secret. middleware.Store.Check
-// creates it, and seals it again under a new primary key. Check never replaces an entry that does not open. A migration with the
+// creates it, and seals it again after the primary key has changed. Check never replaces an entry that does not open. A migration with the
 // operation Reseal also seals the key check again at the end. Migrations and audits read it before anything else.
 //
 // The entry is 40 bytes under a keyring, and 106 bytes under an envelope with a local key-encryption key.

@@ -193,6 +193,9 @@ func (c *Copies) confirmed(node *redis.Client, now State, target int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.online[node.Options().Addr] = now.Online
+	if _, known := c.most[now.History]; !known && now.Online == 0 && now.Syncing > 0 && !c.allowFewer {
+		return false // a replica that was promoted, and whose own replica is being filled
+	}
 	c.most[now.History] = max(c.most[now.History], now.Online)
 	if now.Online < c.most[now.History] && !c.allowFewer {
 		return false

@@ -33,14 +33,30 @@ func (c *Call) command(ctx context.Context, name, body string) *redis.Cmd {
 	return c.Cmd
 }
 
+// once marks a command that go-redis must not send again after a lost reply.
+type once struct{ redis.Cmder }
+
+// NoRetry is true, for go-redis.
+func (once) NoRetry() bool { return true }
+
 // Run makes all calls in one pipeline. It repeats those whose node did not know the script, with the source.
 func (s *Servers) Run(ctx context.Context, script Script, calls []*Call) error {
+	return s.run(ctx, script, calls, func(c *redis.Cmd) redis.Cmder { return c })
+}
+
+// RunOnce is Run for a script whose second answer would mislead. If a reply is lost, it returns an error, and the call may
+// have been made.
+func (s *Servers) RunOnce(ctx context.Context, script Script, calls []*Call) error {
+	return s.run(ctx, script, calls, func(c *redis.Cmd) redis.Cmder { return once{c} })
+}
+
+func (s *Servers) run(ctx context.Context, script Script, calls []*Call, sent func(*redis.Cmd) redis.Cmder) error {
 	if len(calls) == 0 {
 		return nil
 	}
 	err := s.Pipelined(ctx, func(p redis.Pipeliner) {
 		for _, c := range calls {
-			_ = p.Process(ctx, c.command(ctx, "evalsha", script.digest))
+			_ = p.Process(ctx, sent(c.command(ctx, "evalsha", script.digest)))
 		}
 	})
 	if err != nil {
@@ -57,7 +73,7 @@ func (s *Servers) Run(ctx context.Context, script Script, calls []*Call) error {
 		n := min(len(unknown), most)
 		err := s.Pipelined(ctx, func(p redis.Pipeliner) {
 			for _, c := range unknown[:n] {
-				_ = p.Process(ctx, c.command(ctx, "eval", script.source))
+				_ = p.Process(ctx, sent(c.command(ctx, "eval", script.source)))
 			}
 		})
 		if err != nil {
