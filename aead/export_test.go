@@ -33,6 +33,12 @@ func (e *Envelope) Resume() { e.renewDataKey() }
 // Suspend does to the clock of an Envelope what a suspension of the machine does: the wall clock jumps ahead.
 func (e *Envelope) Suspend(d time.Duration) { e.clock.wall.Add(-int64(d)) }
 
+// ReadAgain does what a tenant does before it calls a KEK that is a file.
+func (k *Keyring) ReadAgain(ctx context.Context) error { return k.readAgain(ctx) }
+
+// OnReload subscribes to changes of the keyset.
+func (k *Keyring) OnReload(f func()) { k.onReload(f) }
+
 // SetMessages sets how many messages the primary key of a Keyring has sealed.
 func (k *Keyring) SetMessages(n uint64) { k.keyset.Load().primary.counter.n.Store(n) }
 

@@ -217,7 +217,9 @@ func (k *Keyring) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
 // Close ends reloading and releases the keys; later calls fail with ErrClosed. It ends a reload that is under way. Closing
 // twice does nothing.
 func (k *Keyring) Close() error {
+	k.mu.Lock() // after notifyLater, or before it
 	k.stop()
+	k.mu.Unlock()
 	k.background.Wait()
 	k.reloading <- struct{}{}
 	defer func() { <-k.reloading }()

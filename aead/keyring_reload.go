@@ -90,8 +90,17 @@ func (k *Keyring) readAgain(ctx context.Context) error {
 		return err
 	}
 	k.countReload(ctx)
-	go k.notify() // it may wait for the caller
+	k.notifyLater()
 	return nil
+}
+
+// notifyLater is notify without waiting, because a subscriber may wait for the caller. Close waits for the subscribers.
+func (k *Keyring) notifyLater() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closing.Err() == nil { // otherwise Close may be waiting already
+		k.background.Go(k.notify)
+	}
 }
 
 // logNotReloaded logs a failed reload, and which keyset is in service.
