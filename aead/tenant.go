@@ -45,8 +45,8 @@ func WithTenants(open func(ctx context.Context, id string) (tink.AEADWithContext
 // schemes are those of OpenKEK. The Envelope closes the keys in Close.
 //
 // A key that does not exist is an outage, because a key service may give the same answer for a missing permission. A file://
-// key is read again each time that it unwraps a data key. So a file that was deleted, and a key that was destroyed in it, end
-// the tenant's reads within WithDataKeyTTL. It also runs a goroutine and watches its file; with thousands of tenants, add
+// key is read again each time that it wraps or unwraps a data key. So a file that was deleted, and a key that was destroyed in
+// it, end the tenant's reads within WithDataKeyTTL. It also runs a goroutine and watches its file; with thousands of tenants, add
 // "?reload=off" to the template.
 func WithTenantKEKs(template string, openers ...KEKOpener) EnvelopeOption {
 	return envelopeOption(func(c *envelopeConfig) error {

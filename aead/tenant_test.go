@@ -319,51 +319,6 @@ func TestTenantKEKs(t *testing.T) {
 	}
 }
 
-// A tenant's file is in memory. Deleting it, or the key in it, must destroy the tenant's values without a restart.
-func TestTenantFileIsDestroyed(t *testing.T) {
-	t.Parallel()
-	for _, reload := range []string{"", "?reload=off"} {
-		for name, destroy := range map[string]func(path string) error{
-			"deleted": os.Remove,
-			"another key": func(path string) error {
-				var b bytes.Buffer
-				if err := insecurecleartextkeyset.CreateKeyset(&b, tinkaead.AES256GCMKeyTemplate()); err != nil {
-					return err
-				}
-				return os.WriteFile(path, b.Bytes(), 0o600)
-			},
-		} {
-			t.Run(name+reload, func(t *testing.T) {
-				t.Parallel()
-				dir := t.TempDir()
-				for _, id := range []string{"a", "b"} {
-					var b bytes.Buffer
-					if err := insecurecleartextkeyset.CreateKeyset(&b, tinkaead.AES256GCMKeyTemplate()); err != nil {
-						t.Fatal(err)
-					}
-					if err := os.WriteFile(filepath.Join(dir, id+".json"), b.Bytes(), 0o600); err != nil {
-						t.Fatal(err)
-					}
-				}
-				e := newEnvelope(t, newKeyring(t), aead.WithTenantKEKs("file://"+filepath.ToSlash(dir)+"/{tenant}.json"+reload), aead.WithDataKeyTTL(100*time.Millisecond))
-				defer e.Close()
-				a, b := newTenant(t, e, "a"), newTenant(t, e, "b")
-				ofA, ofB := sealFor(t, a, "value"), sealFor(t, b, "value")
-				if err := destroy(filepath.Join(dir, "a.json")); err != nil {
-					t.Fatal(err)
-				}
-				eventually(t, "the destroyed tenant opens no more", func() bool {
-					if got, err := openFor(b, ofB); err != nil || got != "value" {
-						t.Fatalf("the other tenant noticed: %v", err)
-					}
-					_, err := openFor(a, ofA)
-					return err != nil
-				})
-			})
-		}
-	}
-}
-
 // newTenantOfClosed returns a tenant whose Envelope was closed before its first message.
 func newTenantOfClosed(t *testing.T) tink.AEADWithContext {
 	t.Helper()

@@ -78,6 +78,9 @@ func (k *tenantKEK) EncryptWithContext(ctx context.Context, serialized, associat
 	inner = append(inner, serialized...)
 	defer clear(inner)
 	err = k.call(ctx, func(kek tink.AEADWithContext) error {
+		if err := k.readAgain(ctx, kek); err != nil {
+			return err
+		}
 		wrapped, err = kek.EncryptWithContext(ctx, inner, associatedData)
 		return err
 	})
@@ -136,7 +139,7 @@ func (k *tenantKEK) call(ctx context.Context, do func(tink.AEADWithContext) erro
 }
 
 // readAgain reads the file of a KEK of WithTenantKEKs again. A KEK that is a file is in memory, so that without this, its destruction would
-// take effect at a restart only.
+// take effect at a restart only, and so would its rotation with "?reload=off".
 func (k *tenantKEK) readAgain(ctx context.Context, kek tink.AEADWithContext) error {
 	file, ok := kek.(*Keyring)
 	if !ok || !k.tenants.own {
