@@ -38,7 +38,7 @@ func (h *atFirstCopy) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 // entry is still there, and the same run completes the work.
 func TestFailoverOfCopies(t *testing.T) {
 	t.Parallel()
-	cluster := redistest.StartCluster(t, "--cluster-node-timeout", "1500")
+	cluster := redistest.StartCluster(t, "--cluster-node-timeout", "60000") // no failover but those below
 	replicas := []*redistest.Server{1: cluster.StartReplica(t, 1), 2: cluster.StartReplica(t, 2)}
 	a, keys := envelope(t), newPRFKeys(t, 2)
 	const n = 90
@@ -83,6 +83,7 @@ func TestFailoverOfCopies(t *testing.T) {
 
 		require.NoError(t, master.Kill())
 		require.NoError(t, replicas[c.node].Resume())
+		require.NoError(t, replicas[c.node].Client(t).Do(ctx, "cluster", "failover", "takeover").Err())
 		fresh := cluster.Client(t)
 		await(t, func() bool {
 			fresh.ReloadState(ctx)
