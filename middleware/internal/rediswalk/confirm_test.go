@@ -20,7 +20,7 @@ func scanned(t *testing.T, rdb redis.UniversalClient, replicas int) (*Walk[int],
 	s, err := New(rdb)
 	require.NoError(t, err)
 	w := &Walk[int]{
-		Servers: s, Pattern: "*", Log: slog.New(slog.DiscardHandler), Tuning: TuningOf(WithTuning(t.Context(), Tuning{ConfirmFor: 2 * time.Second}), 0),
+		Servers: s, Pattern: "*", Log: slog.New(slog.DiscardHandler), Tuning: TuningOf(WithTuning(t.Context(), Tuning{ConfirmFor: time.Minute}), 0),
 		Work:  func(context.Context, []string) (int, error) { return 0, nil },
 		Merge: func(a, b int) int { return a + b },
 	}
@@ -46,6 +46,14 @@ func replicaOf(t *testing.T, master *redistest.Server) *redistest.Server {
 	return redistest.Start(t, "--replicaof", host+" "+port)
 }
 
+// requireUnconfirmed gives the replicas little time.
+func requireUnconfirmed(t *testing.T, w *Walk[int], before map[string]int) {
+	t.Helper()
+	w.Tuning.ConfirmFor = 2 * time.Second
+	require.ErrorIs(t, w.Confirm(t.Context(), before, false), ErrUnconfirmed)
+	w.Tuning.ConfirmFor = time.Minute
+}
+
 // Writes count as done when the replica has them, and not before.
 func TestConfirmWaitsForReplicas(t *testing.T) {
 	t.Parallel()
@@ -60,9 +68,8 @@ func TestConfirmWaitsForReplicas(t *testing.T) {
 	require.NoError(t, replica.Pause())
 	t.Cleanup(func() { _ = replica.Resume() })
 	require.NoError(t, rdb.Set(t.Context(), "a", "w", 0).Err())
-	require.ErrorIs(t, w.Confirm(t.Context(), before, false), ErrUnconfirmed)
+	requireUnconfirmed(t, w, before)
 	require.NoError(t, replica.Resume())
-	w.Tuning.ConfirmFor = time.Minute
 	require.NoError(t, w.Confirm(t.Context(), before, false))
 	require.Equal(t, "w", replica.Client(t).Get(t.Context(), "a").Val())
 }
@@ -76,7 +83,7 @@ func TestConfirmNeedsTheReplicaOfTheStart(t *testing.T) {
 	w, before := scanned(t, rdb, 1)
 	require.NoError(t, replica.Client(t).Do(t.Context(), "replicaof", "no", "one").Err())
 	require.NoError(t, rdb.Set(t.Context(), "a", "v", 0).Err())
-	require.ErrorIs(t, w.Confirm(t.Context(), before, false), ErrUnconfirmed)
+	requireUnconfirmed(t, w, before)
 
 	_, alone := scanned(t, rdb, 0)
 	require.NoError(t, w.Confirm(t.Context(), alone, false), "a run that starts without replicas waits for none")
@@ -90,7 +97,6 @@ func TestConfirmWithFewerReplicas(t *testing.T) {
 	replicaOf(t, master)
 	other := replicaOf(t, master)
 	w, before := scanned(t, rdb, 2)
-	w.Tuning.ConfirmFor = time.Minute
 	require.NoError(t, other.Client(t).Do(t.Context(), "replicaof", "no", "one").Err())
 	require.NoError(t, w.Confirm(t.Context(), before, false))
 }
@@ -103,7 +109,7 @@ func TestConfirmNoticesARestart(t *testing.T) {
 	require.NoError(t, w.Confirm(t.Context(), before, false))
 	require.NoError(t, master.Kill())
 	require.NoError(t, master.Restart())
-	require.ErrorIs(t, w.Confirm(t.Context(), before, false), ErrUnconfirmed)
+	requireUnconfirmed(t, w, before)
 }
 
 // The client of Sentinel may keep a connection to the old master. Confirm asks Sentinel.
@@ -115,9 +121,9 @@ func TestConfirmNoticesAFailover(t *testing.T) {
 	require.NoError(t, w.Confirm(t.Context(), before, false))
 	sentinel.Failover(t)
 	w.Servers.Client = old.Client(t) // as a connection that outlives the failover
-	require.ErrorIs(t, w.Confirm(t.Context(), before, false), ErrUnconfirmed)
+	requireUnconfirmed(t, w, before)
 	w.Servers.Client = sentinel.Client(t)
-	require.ErrorIs(t, w.Confirm(t.Context(), before, false), ErrUnconfirmed)
+	requireUnconfirmed(t, w, before)
 }
 
 func TestStateCountsReplicas(t *testing.T) {
