@@ -73,7 +73,7 @@ func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 		return nil, fmt.Errorf("aead: key times: the file has more than %d bytes", MaxKeysetBytes)
 	}
 	if err := json.Unmarshal(data, &f); err != nil || f.Schema != keyTimesSchema || len(f.Keys) == 0 {
-		return nil, errors.New("aead: key times: unknown file format (a newer release may read it)")
+		return nil, errors.New("aead: key times: unknown file format (use a newer release)")
 	}
 	auth, err := newTimesAuthenticator(h)
 	if err != nil {

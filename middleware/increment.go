@@ -230,7 +230,7 @@ func (s *Store) counterOf(e entry) (counter, error) {
 func integer[T int | int8 | int16 | int32 | int64 | uint | uint8 | uint16 | uint32 | uint64 | uintptr](v T) (counter, error) {
 	n := int64(v)
 	if (n < 0) != (v < 0) {
-		return counter{}, fmt.Errorf("%w: the stored value exceeds an int64", ErrOverflow)
+		return counter{}, fmt.Errorf("%w: the stored value does not fit in an int64", ErrOverflow)
 	}
 	return counter{n, func(n int64) (any, bool) {
 		t := T(n)

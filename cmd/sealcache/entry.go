@@ -195,7 +195,7 @@ func (g *getCommand) open(ctx context.Context, p *program, f *flags, client redi
 		return 0, g.failed(f, err)
 	}
 	if !v.Sealed && !g.plaintext {
-		return 0, &statusError{exitLeft, fmt.Errorf("the entry %q is plaintext, so it is not authentic (--plaintext writes it anyway)", g.stored(f))}
+		return 0, &statusError{exitLeft, fmt.Errorf("the entry %q is plaintext, so it was not written (--plaintext writes it)", g.stored(f))}
 	}
 	if g.json {
 		data, err := merge(newHeader(f).at(&g.redis, client, infoOf(keys.ring)), struct {

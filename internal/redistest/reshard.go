@@ -123,7 +123,7 @@ func (c *Cluster) CloseSlot(ctx context.Context, to *Server, slot int) error {
 			if left, err := n.ClusterCountKeysInSlot(ctx, slot).Result(); err != nil {
 				return fmt.Errorf("redistest: count the keys of the slot: %w", err)
 			} else if left > 0 {
-				return fmt.Errorf("redistest: another master still has %d keys of the slot", left)
+				return fmt.Errorf("redistest: move a slot: its old master still has %d of its keys", left)
 			}
 		}
 		// The new master comes first: between two masters that claim the slot, the newer epoch wins. Without any master

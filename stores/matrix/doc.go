@@ -1,5 +1,5 @@
 // Package matrix runs the suite stores/storetest over every store that gocache publishes and over the stores of sealcache.
-// The suite tests each store twice: alone, and below a middleware.Store. The tests need redis-server and memcached:
+// The suite tests each store twice: alone, and wrapped by a middleware.Store. The tests need redis-server and memcached:
 //
 //	cd stores/matrix && go test ./...
 //

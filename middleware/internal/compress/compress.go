@@ -5,7 +5,7 @@
 // content size. The other is the byte 02 and an s2 block, which starts with its size. The
 // first byte shows which format it is.
 //
-// A compromised process can seal hostile input. A few kilobytes can then claim to be
+// A compromised process can seal hostile input. A few kilobytes can then claim to expand to
 // gigabytes. [Codec.Expand] checks the content size before it allocates memory. It
 // refuses input with bytes after the frame or block.
 //

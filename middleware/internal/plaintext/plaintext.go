@@ -1,5 +1,5 @@
 // Package plaintext decides whether values that are not sealed are accepted, and until when. A [Policy] is the decision. A [Window]
-// is a Policy that ends at a given time.
+// accepts such values until a given time, for a migration, and refuses them afterwards.
 package plaintext
 
 import (

@@ -356,7 +356,7 @@ func (h *Header) readFields(b []byte) error {
 	if h.Flags&Bound != 0 {
 		h.Names = Names(b[0])
 		if unknown := h.Names &^ knownNames; unknown != 0 {
-			return fmt.Errorf("%w: the value is bound to unknown names %#02x (a newer release may read it)", ErrUnsupportedFormat, byte(unknown))
+			return fmt.Errorf("%w: the value is bound to unknown names %#02x (use a newer release)", ErrUnsupportedFormat, byte(unknown))
 		}
 		if h.Names == 0 {
 			return fmt.Errorf("%w: the value is marked as bound to names, but lists none", ErrUnsupportedFormat)
