@@ -14,10 +14,16 @@
 // # An RSA key does not authenticate
 //
 // Keys of Azure Key Vault are RSA keys. Azure does not treat the public key as a secret. With it, an attacker can wrap a data key
-// and forge values that open. So do not use an Azure key as the KEK of an Envelope. Seal a keyset under the Azure key, deploy the
-// keyset with the application, and use its Keyring as the KEK:
+// and forge values that open. So do not give an Azure key to [aead.NewEnvelope]. Let it protect a keyset. Make the keyset once, and
+// deploy it with the application:
 //
 //	sealcache keys create --kek "azurekeyvault://..." --out keyset.json
+//
+// The application opens the keyset with the Azure key. The Keyring of the keyset is then the KEK of the Envelope:
+//
+//	keyring, err := aead.OpenKeyring(ctx, aead.FileSource("keyset.json"), kek)
+//	...
+//	keys, err := aead.NewEnvelope(ctx, keyring)
 //
 // To forge values, an attacker must then change the keyset file. Access to the store is not enough.
 //

@@ -2,8 +2,8 @@
 //
 //	go run ./examples/quickstart
 //
-// It makes keys and caches values in memory. It prints what the application reads next to what the store holds, then
-// the errors that altered values cause, and a key rotation.
+// It makes keys and caches values in memory. It prints, side by side, what the application reads and what the store
+// holds. Then it prints the errors that altered values cause, and rotates a key.
 package main
 
 import (

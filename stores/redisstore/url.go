@@ -270,7 +270,7 @@ func (t *target) checkNear() error {
 	case t.protocol == 2:
 		return errors.New("the option near_cache needs protocol 3")
 	case t.login.file != "":
-		return errors.New("the option near_cache needs a fixed password (use password_env)")
+		return errors.New("the options near_cache and password_file exclude each other (use password_env)")
 	}
 	return nil
 }
