@@ -84,7 +84,7 @@ func (k *Keyring) readAgain(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(k.closing, cancel)()
+	defer context.AfterFunc(k.closing, cancel)() //nolint:contextcheck // ends with Close, not with a call
 	changed, err := k.replace(ctx, old, true)
 	if err != nil || !changed {
 		return err

@@ -119,7 +119,7 @@ func (c *Copies) read(ctx context.Context, p *portion) ([][]byte, error) {
 	pipe := p.node.Pipeline()
 	marked := pipe.Eval(ctx, markSource, []string{mark})
 	before := pipe.Info(ctx, "replication")
-	_ = c.wait(ctx, pipe, p.node)
+	c.wait(ctx, pipe, p.node)
 	after := pipe.Info(ctx, "replication")
 	gets, isMember := make([]*redis.StringCmd, len(p.names)), make([]*redis.BoolCmd, len(p.members))
 	for i, name := range p.names {
@@ -182,7 +182,7 @@ func (c *Copies) await(ctx context.Context, node *redis.Client, target State, la
 			return ErrUnconfirmed
 		}
 		pipe := node.Pipeline()
-		_ = c.wait(ctx, pipe, node)
+		c.wait(ctx, pipe, node)
 		last = pipe.Info(ctx, "replication")
 		_, _ = pipe.Exec(ctx)
 	}
@@ -205,7 +205,7 @@ func (c *Copies) confirmed(node *redis.Client, now State, target int64) bool {
 
 // wait adds WAIT to a pipeline, which makes the replicas answer at once and not once a second. If the user may not call it,
 // the next look at their offsets decides all the same.
-func (c *Copies) wait(ctx context.Context, pipe redis.Pipeliner, node *redis.Client) *redis.Cmd {
+func (c *Copies) wait(ctx context.Context, pipe redis.Pipeliner, node *redis.Client) {
 	c.mu.Lock()
 	replicas := c.online[node.Options().Addr]
 	c.mu.Unlock()
@@ -214,7 +214,7 @@ func (c *Copies) wait(ctx context.Context, pipe redis.Pipeliner, node *redis.Cli
 		most = min(most, t/3) // the reply has to come within it
 	}
 	most = max(most, time.Millisecond) // 0 would wait without end
-	return pipe.Do(ctx, "wait", replicas, most.Milliseconds())
+	_ = pipe.Do(ctx, "wait", replicas, most.Milliseconds())
 }
 
 // markOn returns a name that a master has, and that no entry has.

@@ -1,9 +1,9 @@
 package reload
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
-	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -50,7 +50,9 @@ func (r *Reloader) Refused(name string, value []byte) Sighting {
 		m.put(len(m.all)-1, s)
 		return s
 	}
-	i := rand.IntN(len(m.all)) //nolint:gosec // it decides only about which value a reload decides later
+	var random [2]byte
+	_, _ = rand.Read(random[:])                                 // never fails
+	i := int(binary.BigEndian.Uint16(random[:])) % maxSightings // a power of two below 1<<16
 	delete(m.index, m.all[i].id)
 	m.put(i, s)
 	return s
