@@ -212,7 +212,7 @@ func (c Cache) sealedProblems() []error {
 func (c Cache) tenantProblems() []error {
 	var errs []error
 	if c.Cryptoperiod != 0 && (c.Keyset == "" || strings.HasPrefix(c.Keyset, "env:")) {
-		errs = append(errs, errors.New("cryptoperiod: needs a keyset in a file, because the key times are in a file next to it"))
+		errs = append(errs, errors.New("cryptoperiod needs a keyset in a file (a second file beside it has the times of its keys)"))
 	}
 	if c.TenantKEKs != "" && !strings.Contains(c.TenantKEKs, tenantPlaceholder) {
 		errs = append(errs, errors.New("tenant_keks: the URI does not contain {tenant}"+tenantPlaceholder))

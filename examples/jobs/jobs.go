@@ -85,7 +85,7 @@ func registerDigest(lc fx.Lifecycle, s *asynqjobs.Scheduler, p *printer) {
 		for range 3 {
 			changed, err := jobsOfThisApplication().digest.ScheduleOnce(ctx, s, "digest for the board", asynqjobs.Every(time.Second), digestArgs{To: "board@example.org"})
 			if err != nil {
-				return errors.Join(errors.New("the digest could not be scheduled"), err)
+				return errors.Join(errors.New("the job that mails the digest could not be scheduled"), err)
 			}
 			p.printf("  schedule changed: %v", changed)
 		}

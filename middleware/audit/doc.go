@@ -12,8 +12,8 @@
 //   - [Report.MayDestroy]: may you destroy an encryption key?
 //
 // An answer is Yes, No or Unknown. If the audit cannot read or understand an entry, AnythingPlaintext and AnythingSealed are never
-// No, and MayDestroy is never Yes. AnythingPlaintext and AnythingSealed do not cover the names that Config.Exclude and
-// Config.OtherApplications leave out.
+// No, and MayDestroy is never Yes. Entries that Config.Exclude or Config.OtherApplications leaves out do not count for
+// AnythingPlaintext and AnythingSealed. With Config.Exclude, MayDestroy is never Yes.
 //
 // [Inspect] and [Open] examine one entry.
 //
