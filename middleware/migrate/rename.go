@@ -121,9 +121,7 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 		plain[i].expires = moves[i].until()
 	}
 	if err := m.writeNew(ctx, plain); err != nil {
-		if m.Operation != Unseal { // plaintext does not tell whose copy it is
-			m.takeBack(ctx, moves)
-		}
+		m.takeBack(ctx, moves)
 		return nil, err
 	}
 	results := make([]int64, len(moves))
@@ -179,6 +177,9 @@ const takeBackFor = 5 * time.Second
 // takeBack deletes copies whose originals the application has deleted in the meantime, after a write or its confirmation failed. No
 // later run would find such a copy, because it looks for originals.
 func (m *migration) takeBack(ctx context.Context, copied []renamed) {
+	if m.Operation == Unseal {
+		return // the application may have written the same plaintext
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackFor)
 	defer cancel()
 	exist := make([]*redis.IntCmd, len(copied))
