@@ -57,7 +57,7 @@ func (s *Store) storedKeys(ctx context.Context) iter.Seq2[string, error] {
 
 var (
 	errOneWay    = fmt.Errorf("%w: keys that are hidden one way cannot be listed", ErrUnsupported)
-	errPlainName = fmt.Errorf("%w: the name of the entry is not hidden, but the value requires it", ErrUnauthentic)
+	errPlainName = fmt.Errorf("%w: the value was sealed for a hidden name, and the name of its entry is plain", ErrUnauthentic)
 	errOtherPRF  = fmt.Errorf("%w: the entry's name is hidden under a key outside the PRF set", ErrUnknownKey)
 )
 

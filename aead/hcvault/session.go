@@ -96,7 +96,7 @@ func (s *session) watch(secret *api.Secret) (next *api.Secret, ended bool) {
 	}
 }
 
-var errSameToken = errors.New("the token file still holds the old token")
+var errSameToken = errors.New("the token was refused, and the token file still holds it")
 
 // loginUntilDone logs in again, and tries until it succeeds.
 func (s *session) loginUntilDone() *api.Secret {

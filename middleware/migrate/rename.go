@@ -3,6 +3,7 @@ package migrate
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -150,18 +151,16 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 	}
 	of = kept
 	ctx = context.WithoutCancel(ctx) // a deletion without its answer could not be told from one by the application
-	dropped, err := m.results(ctx, m.scripts.drop, drops)
-	if err != nil {
-		return nil, err
-	}
+	_, err = m.results(ctx, m.scripts.drop, drops)
 	var back []*rediswalk.Call
 	for j, i := range of {
-		if results[i] = dropped[j]; results[i] != isRenamed {
+		dropped, unanswered := drops[j].Cmd.Int64() // one lost answer does not make the others void
+		if results[i] = dropped; unanswered == nil && dropped != isRenamed {
 			back = append(back, dropCopy(&plain[i]))
 		}
 	}
-	_, err = m.results(ctx, m.scripts.drop, back)
-	return results, err
+	_, backErr := m.results(ctx, m.scripts.drop, back)
+	return results, errors.Join(err, backErr)
 }
 
 // dropCopy is the call that deletes a copy, if it is still as this run wrote it.
@@ -183,16 +182,13 @@ func (m *migration) takeBack(ctx context.Context, copied []renamed) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackFor)
 	defer cancel()
 	exist := make([]*redis.IntCmd, len(copied))
-	err := m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
+	_ = m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
 		for i := range copied {
 			exist[i] = p.Exists(ctx, copied[i].name)
 		}
 	})
-	if err != nil {
-		return
-	}
 	var back []*rediswalk.Call
-	for i, cmd := range exist {
+	for i, cmd := range exist { // a master that does not answer does not keep the others from it
 		if n, err := cmd.Result(); err == nil && n == 0 {
 			back = append(back, dropCopy(&copied[i].moved))
 		}

@@ -266,7 +266,7 @@ func (m *migration) prepareRun(ctx context.Context) error {
 			m.resume(old)
 		}
 		if m.before.Refused && !m.IgnoreUnreadable && m.provenBy == "" {
-			return fmt.Errorf("%w: the run of this checkpoint ended because these keys opened nothing (give Proof if they are right)", ErrWrongKeys)
+			return fmt.Errorf("%w: these keys opened nothing in the run of this checkpoint (give Proof)", ErrWrongKeys)
 		}
 		m.before.Refused = false
 	}

@@ -79,9 +79,9 @@ func (s *Store) checkTags() error {
 	kept, err := s.sealed.TagsKept(ctx)
 	switch {
 	case err != nil:
-		return fmt.Errorf("WithUser: cannot tell whether the store may evict the lists of sessions (WithLossyTags allows it): %w", err)
+		return fmt.Errorf("WithUser: ask whether the store may evict tag sets (WithLossyTags does not ask): %w", err)
 	case !kept:
-		return errors.New("WithUser: the store may evict the lists of sessions (set maxmemory-policy noeviction or volatile-ttl)")
+		return errors.New("WithUser: the store may evict tag sets (set maxmemory-policy noeviction or volatile-ttl)")
 	default:
 		return nil
 	}

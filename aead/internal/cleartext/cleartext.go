@@ -1,5 +1,5 @@
 // Package cleartext reads keysets in plaintext, and provides a KEK that encrypts nothing. With this KEK a caller states that a
-// keyset is in plaintext: aead.OpenKeyring opens a plaintext keyset with no other KEK.
+// keyset is in plaintext: aead.OpenKeyring refuses a plaintext keyset with any other KEK.
 //
 // Applications get the KEK from aead/insecurecleartextkeyset, whose name states the danger. aead.OpenKEK reads the key file of a
 // file:// URI with this package.
