@@ -228,23 +228,29 @@ func compareAndSet(t *testing.T, s *subject) {
 
 func deleteOnce(t *testing.T, s *subject) {
 	a := s.Store.(AtomicStore)
-	s.set(t, "k", "token")
-	var deleted atomic.Int32
-	var wg sync.WaitGroup
-	for range 16 {
-		wg.Go(func() {
-			done, err := a.CompareAndDelete(t.Context(), "k", []byte("token"), 0)
-			if err != nil {
-				t.Errorf("CompareAndDelete: %v", err)
-			}
-			if done {
-				deleted.Add(1)
-			}
-		})
-	}
-	wg.Wait()
-	if n := deleted.Load(); n != 1 {
-		t.Errorf("of 16 concurrent calls %d deleted the entry", n)
+	for range 20 {
+		s.set(t, "k", "token")
+		var deleted atomic.Int32
+		var wg sync.WaitGroup
+		start := make(chan struct{})
+		for range 16 {
+			wg.Go(func() {
+				<-start
+				done, err := a.CompareAndDelete(t.Context(), "k", []byte("token"), 0)
+				if err != nil {
+					t.Errorf("CompareAndDelete: %v", err)
+				}
+				if done {
+					deleted.Add(1)
+				}
+			})
+		}
+		close(start)
+		wg.Wait()
+		if n := deleted.Load(); n != 1 {
+			t.Errorf("of 16 concurrent calls %d deleted the entry", n)
+			return
+		}
 	}
 }
 

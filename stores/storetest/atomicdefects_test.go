@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -18,12 +19,21 @@ func atomicDefects() map[string]defect {
 			return atomics{Store: s, delete: func(ctx context.Context, key string, _ []byte, _ int) (bool, error) { return true, s.Delete(ctx, key) }}
 		}),
 		"deletes in two steps": defective("delete_once", func(s *memorystore.Store) store.StoreInterface {
+			var calls atomic.Int32
+			met := make(chan struct{})
 			return atomics{Store: s, delete: func(ctx context.Context, key string, old []byte, _ int) (bool, error) {
 				got, err := s.GetBytes(ctx, key)
 				if err != nil || !bytes.Equal(got, old) {
 					return false, nil //nolint:nilerr // absent
 				}
-				time.Sleep(time.Millisecond) // widens the window that the case tests
+				// Nothing is deleted before two calls have read the value, so that the case fails whatever the scheduler does.
+				if calls.Add(1) == 2 {
+					close(met)
+				}
+				select {
+				case <-met:
+				case <-time.After(time.Second): // the only call of another case
+				}
 				return true, s.Delete(ctx, key)
 			}}
 		}),
