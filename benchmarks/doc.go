@@ -1,18 +1,25 @@
-// Benchmarks measures the claims of this module about speed and size, and prints them as ratios next to the budgets:
+// Command benchmarks measures the speed and size of sealcache. It prints each result as a ratio, such as sealed to
+// plaintext, next to its budget:
 //
 //	go run ./benchmarks
 //
-// Every figure compares two ways of doing the same thing within one run, in short slices that alternate (A B C, C B A,
-// ...). A slice is compared only with the other slice of its round, because a slow phase of the machine slows both. The
-// program prints the median of the rounds' ratios, with the smallest and the largest. README.md describes each row.
+// A budget is the limit that the ratio should keep. If it does not, the command prints MISSED. The exit status is still 0,
+// because the speed of the machine changes. With -strict it is 1.
 //
-// A missed budget is printed as MISSED. The exit status stays 0 unless -strict is given, because the speed of a machine
-// at one moment says nothing about a change.
+// For each ratio, the command measures two ways of doing the same thing in one run, such as with and without sealing. They
+// take turns in short slices (A B, B A, ...). It compares a slice only with its neighbor, because a slow phase of the
+// machine slows both. It prints the median of these ratios, the smallest and the largest. README.md describes each
+// benchmark.
 //
 // # Adding a row
 //
-// A row is one file, row_NAME.go, with a function that takes a *bench, and a line in rows. The function asks
-// bench.wants for each case, measures with interleave, and gives each figure to bench.report. It must work at each
-// scale; TestEveryRow runs it at the smallest. Checks that the row measures what it claims (the store holds sealed
-// bytes, the value read is the one written) belong to the row, outside the timed part.
+// A row is one benchmark of the table. Write a function that takes a *bench, in a file row_NAME.go, and add it to the
+// function rows. For each case, the function does the following:
+//
+//   - It skips the case if bench.wants returns false.
+//   - It measures with interleave, which runs the slices.
+//   - It passes each result to bench.report.
+//
+// Outside the measured time, the function checks that it measures the right thing. For example, the store must hold sealed
+// bytes. TestEveryRow runs each row with few repetitions.
 package main

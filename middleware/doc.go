@@ -1,8 +1,7 @@
-// Package middleware seals the values of a gocache store.
+// Package middleware seals the values of a gocache store (github.com/eko/gocache). To seal is to encrypt so that altered
+// values are detected.
 //
-// [New] wraps any gocache store. The returned [Store] seals each value with a Tink
-// AEAD before the value leaves the process. Get returns a value only after the value
-// has authenticated. For example:
+// [New] wraps any gocache store:
 //
 //	kek, err := aead.OpenKEK(ctx, "file:///run/secrets/kek.json")
 //	...
@@ -12,58 +11,48 @@
 //	...
 //	cache := cache.New[string](sealed) // the rest of the code stays the same
 //
-// Without gocache, use [NewSealer]. A Store reads the values of a [Sealer], and a Sealer
-// reads the values of a Store.
+// The returned [Store] is itself a gocache store. It seals each value before the value leaves the process. Get opens the
+// value and checks it.
+//
+// Without gocache, use [NewSealer]. A Store reads the values of a [Sealer], and a Sealer reads the values of a Store.
 //
 // # Promises
 //
-//   - A Store writes no plaintext, and Get returns no plaintext, unless [WithPlaintext]
-//     allows it.
-//   - Get returns a sealed value only if it was sealed with your encryption keys for this
-//     cache key and this namespace. The namespace is the name of a cache ([WithNamespace]).
-//   - Get returns an error for a value that was altered, cut, or copied from another
-//     cache key.
-//   - A value opens only for its own purpose. For example, a cache value never opens as
-//     the payload of a job.
+//   - Set stores no plaintext, and Get returns no plaintext, unless [WithPlaintext] allows it.
+//   - Get returns a sealed value only if it was sealed with your encryption keys, for this cache key and this namespace.
+//     The namespace is the name of a cache ([WithNamespace]).
+//   - Get returns an error for a value that was altered, cut, or copied from another cache key.
+//   - A cache value never opens as something else, for example as the data of a job.
 //
-// An operator of the backing store can still delete an entry, or restore an older value
-// of the same entry. The operator also sees cache keys, sizes and times. SECURITY.md
-// gives the remedies.
+// An operator of the wrapped store can still delete an entry, or put back an older value of the same entry. The operator
+// also sees cache keys, sizes and times. SECURITY.md gives the remedies.
 //
 // # Types
 //
-// []byte, string, bool, integers and floats come back with the type that they
-// were set with, over any store. A nil []byte comes back empty. Other types,
-// pointers and named types included, need a codec: [JSON], [MsgPack], [Proto] or
-// your own [Codec].
+// A []byte, string, bool, integer or float comes back with the same type. A nil []byte comes back empty. All other types
+// need a [Codec], such as [JSON], [MsgPack] or [Proto]. This includes pointers and named types.
 //
-// # Backing stores
+// # Stores that can be wrapped
 //
-// Every store that gocache publishes works. A Store reports TTLs and misses in the same
-// way over all of them: GetWithTTL returns 0 for an entry without expiration, and the
-// error of a missing entry is store.NotFound.
+// Every store that gocache publishes works. GetWithTTL returns 0 for an entry without expiration. For a missing entry, the
+// error is store.NotFound.
 //
-// A backing store can have more methods than gocache's interface: see [CapableStore].
-// Package stores/redisstore supports all features of a Store. Over gocache's Redis
-// store, only SetIfNotExists works in addition, because gocache hides the client.
+// Some methods of Store, such as Increment, need more than gocache's interface. Packages stores/redisstore and
+// stores/memorystore support them. gocache's Redis store supports only SetIfNotExists. Over a store that does not support
+// a method, the method returns [ErrUnsupported]. To support them in your own store, see [CapableStore].
 //
-// A Store can reuse the memory of a sealed value after Set returns. A go-redis hook
-// that keeps a value must copy the value before SET returns. Over gocache's Redis
-// store, a hook that reads the value later gets an error.
+// A Store reuses its buffers. So a hook of go-redis that keeps a value must copy it before the command ends.
 //
 // # Operation
 //
-// Call [Store.Check] at start and in the readiness probe. Check tests the encryption
-// keys and the backing store. It also compares the keys with those of the other
-// processes: see [Store.KeysDiffer].
+// Call [Store.Check] at start and in the readiness probe. Check tests the encryption keys and the wrapped store. It also
+// finds out whether other processes use the same keys: see [Store.KeysDiffer].
 //
-// A Store logs and counts failed writes and values that do not open: see [WithLogger]
-// and [WithMeterProvider].
+// A Store logs and counts failed writes and values that do not open: see [WithLogger] and [WithMeterProvider].
 //
-// A Sealer is safe for concurrent use. So is a Store, if its backing store is.
+// A Sealer is safe for concurrent use. So is a Store, if the wrapped store is.
 //
 // # Stability
 //
-// The format of stored values is versioned, and FORMAT.md specifies it. Each release
-// reads the values of earlier releases.
+// FORMAT.md specifies the format of stored values. Each release reads the values of earlier releases.
 package middleware

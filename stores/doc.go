@@ -1,10 +1,11 @@
-// Package stores opens a gocache store from a URL. So the configuration of an application can choose the store.
+// Package stores opens a gocache store from a URL, so that the configuration of an application can choose the store.
+// gocache is github.com/eko/gocache.
 //
 //	s, err := stores.Open(ctx, os.Getenv("CACHE_URL"))
 //	...
 //	defer s.Close()
 //
-// The scheme names the driver:
+// The scheme of the URL selects the store:
 //
 //	memory://                                        in this process, bounded in bytes: package memorystore
 //	redis://user:password@host:6379/0                one Redis: package redisstore
@@ -13,12 +14,11 @@
 //	redis+cluster://host1:6379,host2:6379            a Redis Cluster
 //	rediss://, rediss+sentinel://, rediss+cluster:// the same over TLS
 //
-// [memorystore.Open] and [redisstore.Open] list the URL options. To get a Redis client for the same URL, for example for a queue or a
-// migration, call [redisstore.OpenClient].
+// [memorystore.Open] and [redisstore.Open] list the options of a URL. If you need a Redis client for the same URL, for
+// example for a queue, call [redisstore.OpenClient].
 //
-// Open returns an error for an unknown scheme or option, and names it. Errors contain no password and no other part of the URL.
+// For an unknown scheme or option, Open returns an error that names it. Errors contain no password.
 //
-// The drivers have more methods than gocache's interface: they list entries, swap atomically, return exact TTLs, and return bytes
-// that the caller owns. Their method Capabilities tells package middleware which methods exist. Package middleware also accepts the
-// stores that gocache publishes, with fewer features.
+// These stores have more methods than gocache's interface. For example, they list entries, and swap values atomically.
+// Package middleware uses these methods. It also accepts the stores that gocache publishes, with fewer features.
 package stores

@@ -1,9 +1,14 @@
-// Package aeadtest tests AEADs. [Run] is a conformance suite for any tink.AEADWithContext. [KeyService] is a key service that a
-// test can slow down, break or stop.
+// Package aeadtest tests implementations of tink.AEADWithContext, Tink's interface for encryption that detects altered
+// bytes.
+//
+// [Run] is a conformance suite:
 //
 //	func TestMyAEAD(t *testing.T) {
 //		aeadtest.Run(t, func(t *testing.T) tink.AEADWithContext { return newMyAEAD(t) })
 //	}
+//
+// [RunRemote] also stops, slows and repairs a key service, such as a cloud KMS. [KeyService] imitates such a service, for
+// tests of code that calls one.
 package aeadtest
 
 import (

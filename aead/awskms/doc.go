@@ -1,6 +1,7 @@
-// Package awskms opens key-encryption keys of AWS KMS.
+// Package awskms opens keys of AWS KMS as key-encryption keys (KEKs) of package aead. A KEK encrypts other keys, which
+// encrypt the data.
 //
-// Its Opener is for [aead.OpenKEK], for fxmodule (group "kek"), and for any other place that takes an aead.KEKOpener:
+// Pass an [Opener] to [aead.OpenKEK]:
 //
 //	kek, err := aead.OpenKEK(ctx, "aws-kms://arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab", awskms.Opener{})
 //	...
@@ -9,46 +10,56 @@
 //
 // # The key
 //
-// The key must be symmetric (SYMMETRIC_DEFAULT, the default of KMS). The principal needs these permissions and no others:
+// The key must be symmetric (SYMMETRIC_DEFAULT, the default of KMS). The application needs these permissions for it, and
+// no others:
 //
 //	{"Effect": "Allow", "Action": ["kms:Encrypt", "kms:Decrypt"], "Resource": "arn:aws:kms:eu-west-1:111122223333:key/..."}
-//
-// A ciphertext has the format of Tink's integration (tink-go-awskms v3). The encryption context of KMS contains the associated data
-// in hexadecimal, under the name associatedData. With aead.WithWrapContext, the names and values of the option are the encryption
-// context. CloudTrail records the encryption context, so it must not contain a secret.
 //
 // # The URI
 //
 //	aws-kms://ARN[?decrypt-only=true]
 //
-// The ARN names a key or an alias, and sets the region. Prefer the ARN of a key. If you change an alias to another key, data of
-// the former key becomes unreadable. With decrypt-only=true, the KEK only decrypts. Set it on the old key when you move to a new
+// The ARN names a key or an alias, and contains the region. Prefer the ARN of a key. If an alias moves to another key,
+// data of the former key becomes unreadable.
+//
+// With decrypt-only=true, the KEK decrypts and never encrypts. Set this parameter on the old key when you move to a new
 // key.
 //
 // # Settings
 //
-// Credentials, profiles, roles, proxies and endpoints come from the SDK's own chain: AWS_ACCESS_KEY_ID, AWS_PROFILE,
-// web identity (EKS), container and instance roles, AWS_ENDPOINT_URL_KMS and so on. If you set Opener.Config, the Opener
-// does not use this chain.
+// By default, credentials and endpoints come from the configuration of the AWS SDK. Examples are AWS_ACCESS_KEY_ID,
+// AWS_PROFILE, AWS_ENDPOINT_URL_KMS, EKS web identities, and the roles of containers and instances. To use another
+// configuration, set Opener.Config.
 //
-// # Limits
+// # Format and limits
 //
-// KMS encrypts 1 to 4096 bytes. A data key has about 40 bytes, and a keyset with one key about 120 bytes. The encryption context
-// has at most 8192 characters. So associated data has at most about 4000 bytes.
+// A ciphertext has the format of Tink's library for AWS KMS (tink-go-awskms v3), so that library can decrypt it.
+//
+// KMS calls associated data an encryption context. By default, the encryption context holds the associated data in
+// hexadecimal, under the name associatedData. With [aead.WithWrapContext], it holds the names and values of that option
+// instead. CloudTrail records the encryption context, so do not put a secret into it.
+//
+// KMS encrypts at most 4096 bytes per call, with at most about 4000 bytes of associated data. A data key has about 40
+// bytes, and a keyset with one key about 120 bytes.
 //
 // # Errors
 //
-// OpenKEK returns an error if the key is missing or disabled, a permission is missing, or the credentials are wrong. The error
-// names the key and the missing permission. No error shows a credential.
+// [aead.OpenKEK] tests the key. The error names the key, and the permission if one is missing. No error contains a
+// credential.
 //
-//   - Decryption returns aead.ErrUnauthentic if the ciphertext does not authenticate.
-//   - Decryption returns aead.ErrUnknownKey if the ciphertext belongs to another key. It also does so if the key is disabled,
-//     deleted or scheduled for deletion.
-//   - Every other failure, and every failure to encrypt, is aead.ErrKeyServiceUnavailable. Examples are no connection,
-//     AccessDeniedException, ThrottlingException, expired credentials and 5xx.
+// A failed decryption returns one of these errors:
 //
-// errors.As finds the SDK's own error.
+//   - [aead.ErrUnauthentic]: the ciphertext or the associated data was altered.
+//   - [aead.ErrUnknownKey]: another key encrypted the ciphertext, or the key is disabled, deleted or scheduled for
+//     deletion.
+//   - [aead.ErrKeyServiceUnavailable]: any other failure, such as no connection, a missing permission or expired
+//     credentials.
 //
-// All types are safe for concurrent use. Each HTTP request uses the context of the call. The SDK repeats a failed call up to two
-// times.
+// If another service encrypted the ciphertext, the error is one of the first two. A failed encryption always returns
+// aead.ErrKeyServiceUnavailable. To find the error of the AWS SDK, use errors.As.
+//
+// # Concurrency
+//
+// All types are safe for concurrent use. A call ends when its context ends. By default, the SDK repeats a failed request
+// up to two times.
 package awskms

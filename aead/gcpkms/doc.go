@@ -1,6 +1,7 @@
-// Package gcpkms opens key-encryption keys of Google Cloud KMS.
+// Package gcpkms opens keys of Google Cloud KMS as key-encryption keys (KEKs) of package aead. A KEK encrypts other keys,
+// which encrypt the data.
 //
-// Its Opener is for [aead.OpenKEK], for fxmodule (group "kek"), and for any other place that takes an aead.KEKOpener:
+// Pass an [Opener] to [aead.OpenKEK]:
 //
 //	kek, err := aead.OpenKEK(ctx, "gcp-kms://projects/P/locations/europe-west1/keyRings/R/cryptoKeys/cache", gcpkms.Opener{})
 //	...
@@ -9,42 +10,48 @@
 //
 // # The key
 //
-// The key must have the purpose ENCRYPT_DECRYPT (symmetric). The principal needs the role
-// roles/cloudkms.cryptoKeyEncrypterDecrypter on the key. The role contains the permissions
+// The key must have the purpose ENCRYPT_DECRYPT (symmetric). The application needs the role
+// roles/cloudkms.cryptoKeyEncrypterDecrypter on the key. The role contains two permissions:
 // cloudkms.cryptoKeyVersions.useToEncrypt and cloudkms.cryptoKeyVersions.useToDecrypt.
-//
-// A ciphertext has the format of Tink's integration (tink-go-gcpkms). KMS gets the associated data as additional authenticated
-// data.
 //
 // # The URI
 //
 //	gcp-kms://projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY[?decrypt-only=true]
 //
-// With decrypt-only=true, the KEK only decrypts. Set it on the old key when you move to a new key.
+// With decrypt-only=true, the KEK decrypts and never encrypts. Set this parameter on the old key when you move to a new
+// key.
 //
 // # Settings
 //
-// Credentials are the application default credentials: GOOGLE_APPLICATION_CREDENTIALS, gcloud, workload identity, the metadata
-// server. Opener.Options can set other credentials or another endpoint.
+// By default, the application default credentials of Google Cloud are used. Examples are GOOGLE_APPLICATION_CREDENTIALS,
+// the login of gcloud, workload identity and the metadata server. To use other credentials or another endpoint, set
+// Opener.Options.
 //
-// # Limits
+// # Format and limits
 //
-// KMS encrypts up to 65,536 bytes, with up to 65,536 bytes of associated data. For HSM keys, data and associated data together
-// may have at most 8,192 bytes.
+// A ciphertext has the format of Tink's library for Google Cloud KMS (tink-go-gcpkms), so that library can decrypt it. KMS
+// gets the associated data as additional authenticated data.
+//
+// KMS encrypts at most 65,536 bytes per call, with at most 65,536 bytes of associated data. With an HSM key, both together
+// have at most 8,192 bytes.
 //
 // # Errors
 //
-// OpenKEK returns an error if the key is missing or disabled, or a permission is missing. The error names the key and the missing
-// permission. No error shows a credential.
+// [aead.OpenKEK] tests the key. The error names the key, and the permission if one is missing. No error contains a
+// credential.
 //
-//   - Decryption returns aead.ErrUnauthentic if the ciphertext does not authenticate.
-//   - Decryption returns aead.ErrUnknownKey if the key is missing. It also does so if the key version is disabled, destroyed or
-//     scheduled for destruction.
-//   - Every other failure, and every failure to encrypt, is aead.ErrKeyServiceUnavailable. Examples are no connection,
-//     PERMISSION_DENIED, RESOURCE_EXHAUSTED and a wrong checksum.
+// A failed decryption returns one of these errors:
 //
-// status.FromError returns the gRPC status of an error.
+//   - [aead.ErrUnauthentic]: the ciphertext or the associated data was altered, or another key of KMS encrypted the
+//     ciphertext.
+//   - [aead.ErrUnknownKey]: the key does not exist, or its version is disabled or destroyed.
+//   - [aead.ErrKeyServiceUnavailable]: any other failure, such as no connection, a missing permission or a wrong checksum.
 //
-// All types are safe for concurrent use. Each request uses the context of the call. While the service is unavailable, the client
-// repeats a call until the deadline of the context. Without a deadline, it stops after 10 seconds.
+// If another service encrypted the ciphertext, the error is one of the first two. A failed encryption always returns
+// aead.ErrKeyServiceUnavailable. To get the gRPC status of an error, call status.FromError.
+//
+// # Concurrency
+//
+// All types are safe for concurrent use. A call ends when its context ends. If KMS is unavailable, the client repeats the
+// call until then. Without a deadline, it stops after 10 seconds.
 package gcpkms

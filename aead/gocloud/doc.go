@@ -1,61 +1,72 @@
-// Package gocloud opens key-encryption keys of Azure Key Vault, and of any other service that has a Keeper of Go Cloud
-// (gocloud.dev/secrets).
+// Package gocloud opens keys of Azure Key Vault as key-encryption keys (KEKs) of package aead. A KEK encrypts other keys,
+// which encrypt the data. The package also opens keys of other services, if the Go Cloud library (gocloud.dev/secrets) has
+// a Keeper for the service. A Keeper encrypts and decrypts with one key.
 //
-// Its Opener is for [aead.OpenKEK], for fxmodule (group "kek"), and for any other place that takes an aead.KEKOpener:
+// Pass an [Opener] to [aead.OpenKEK]:
 //
 //	kek, err := aead.OpenKEK(ctx, "azurekeyvault://shop.vault.azure.net/keys/cache/0123456789abcdef0123456789abcdef", gocloud.Opener{})
 //	...
 //	defer kek.Close()
 //
-// Opener.Keepers opens the Keepers of other services by URI. [NewKEK] returns a KEK that uses a Keeper of the application. For
-// Vault, AWS and Google Cloud, use the packages hcvault, awskms and gcpkms instead. Their ciphertexts have Tink's formats, and the
-// service itself authenticates associated data.
+// For other services, set Opener.Keepers, or call [NewKEK] with a Keeper. For Vault, AWS and Google Cloud, use packages
+// hcvault, awskms and gcpkms instead. Tink can decrypt their ciphertexts, and the service itself authenticates associated
+// data.
 //
-// # An RSA key does not authenticate
+// # Do not use an Azure key for an Envelope
 //
-// Keys of Azure Key Vault are RSA keys. Azure does not treat the public key as a secret. With it, an attacker can wrap a data key
-// and forge values that open. So do not give an Azure key to [aead.NewEnvelope]. Let it protect a keyset. Make the keyset once, and
-// deploy it with the application:
+// Keys of Azure Key Vault are RSA keys, and Azure does not keep the public key secret. An attacker with the public key can
+// encrypt a data key, and forge values that open. So do not give an Azure key to [aead.NewEnvelope]. Let it protect a
+// keyset, a file with Tink keys. Make the keyset once, and deploy it with the application:
 //
 //	sealcache keys create --kek "azurekeyvault://..." --out keyset.json
 //
-// The application opens the keyset with the Azure key. The Keyring of the keyset is then the KEK of the Envelope:
+// The application opens the keyset with the Azure key. The result, a Keyring, is then the KEK of the Envelope:
 //
 //	keyring, err := aead.OpenKeyring(ctx, aead.FileSource("keyset.json"), kek)
 //	...
 //	keys, err := aead.NewEnvelope(ctx, keyring)
 //
-// To forge values, an attacker must then change the keyset file. Access to the store is not enough.
+// To forge values, an attacker must then change the keyset file. Access to the cache is not enough.
 //
 // # The URI
 //
 //	azurekeyvault://VAULT.vault.azure.net/keys/NAME/VERSION[?algorithm=RSA-OAEP-256][&decrypt-only=true]
 //
-// The URI must have the version, because a ciphertext does not contain it. Without a version, Azure decrypts only under the latest
-// one. After a rotation, nothing would open. So open both versions, the old one with decrypt-only=true, and combine them in an
-// aead.KEKSet. The algorithm is RSA-OAEP-256 or RSA-OAEP, because the other algorithms do not detect an altered ciphertext.
+// The URI must contain the version of the key, because Azure decrypts only with the version of the URI. When you replace a
+// version, open both versions, and combine them with [aead.NewKEKSet]. Open the old version with decrypt-only=true, so
+// that it never encrypts.
 //
-// The principal needs the key permissions encrypt and decrypt (role "Key Vault Crypto User"). Credentials are those of
-// azidentity.NewDefaultAzureCredential: AZURE_CLIENT_ID and others, workload identity, managed identity, the Azure CLI.
+// The algorithm is RSA-OAEP-256 (the default) or RSA-OAEP. The other algorithms of Azure do not detect altered
+// ciphertexts.
+//
+// The application needs the key permissions encrypt and decrypt (role "Key Vault Crypto User"). Credentials are those of
+// azidentity.NewDefaultAzureCredential. Examples are AZURE_CLIENT_ID, workload identity, managed identity and the Azure
+// CLI.
 //
 // # Format
 //
-// A Keeper takes no associated data. So this package encrypts a hash of the associated data together with the plaintext.
-//
-// An RSA key of 2048 bits encrypts at most 190 bytes. So this package encrypts a plaintext over 96 bytes, such as a keyset, with
-// AES-256-GCM. The Keeper encrypts the AES key. FORMAT.md specifies the bytes.
+// FORMAT.md specifies the bytes. A Keeper takes no associated data, so the package encrypts a hash of it together with the
+// plaintext. An RSA key encrypts only short plaintexts. So for more than 96 bytes, such as a keyset, the package encrypts
+// with a new AES-256 key, and the Keeper encrypts that key.
 //
 // # Errors
 //
-// OpenKEK returns an error if the key is missing or disabled, or a permission is missing. The error names the key and the missing
-// permission. No error shows a credential.
+// [aead.OpenKEK] tests the key. The error names the key, and the permission if one is missing. No error contains a
+// credential.
 //
-//   - Decryption returns aead.ErrUnauthentic if the ciphertext does not open.
-//   - Decryption returns aead.ErrUnknownKey if the key is disabled or missing.
-//   - Every other failure, and every failure to encrypt, is aead.ErrKeyServiceUnavailable.
+// A failed decryption returns one of these errors:
 //
-// The package recognizes a refusal by the codes InvalidArgument and NotFound of gcerrors. Some Keepers, such as localsecrets,
-// return no codes. With them, an altered ciphertext is aead.ErrKeyServiceUnavailable.
+//   - [aead.ErrUnauthentic]: the ciphertext or the associated data was altered, or another key encrypted the ciphertext.
+//   - [aead.ErrUnknownKey]: the key is disabled or does not exist.
+//   - [aead.ErrKeyServiceUnavailable]: any other failure.
 //
-// All types are safe for concurrent use. Each request uses the context of the call.
+// If another service encrypted the ciphertext, the error is one of the first two. A failed encryption always returns
+// aead.ErrKeyServiceUnavailable.
+//
+// Some Keepers, such as localsecrets, return no error code for an altered ciphertext. With them, the error is
+// aead.ErrKeyServiceUnavailable.
+//
+// # Concurrency
+//
+// All types are safe for concurrent use. A call ends when its context ends.
 package gocloud

@@ -1,11 +1,11 @@
-// Package insecurecleartextkeyset reads and writes keysets IN PLAINTEXT.
+// Package insecurecleartextkeyset reads and writes keysets IN PLAINTEXT. A keyset is a file with Tink keys.
 //
-// A reader of such a keyset can open everything that was ever sealed under it. The package is for development, for tests,
-// and for a keyset that another mechanism has already protected. It is the only package of this module that writes a
-// keyset in plaintext. A reviewer can search for its import, and a linter can forbid it. Tink has a package with the same name for
-// the same reason.
+// A reader of a plaintext keyset can open everything that was sealed under it. Use this package only in development, in
+// tests, or for a keyset that another mechanism already protects. In production, use [aead.CreateKeyset] and
+// [aead.OpenKeyring] with a key-encryption key.
 //
-// In production, use aead.CreateKeyset and aead.OpenKeyring with a key-encryption key.
+// No other package of this module writes a plaintext keyset. So a reviewer can search for imports of this package, and a
+// linter can forbid them. Tink has a package of the same name for the same reason.
 package insecurecleartextkeyset
 
 import (

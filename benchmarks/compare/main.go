@@ -1,10 +1,10 @@
-// Compare measures sealcache next to other libraries, on the same bytes, in one run:
+// Command compare measures sealcache and other encryption libraries on the same bytes, in one run:
 //
 //	cd benchmarks/compare && go run .
 //
-// The ways take turns in short slices, as in the benchmarks of the root module, and a ratio compares slices of one round.
-// README.md names the libraries and how each is used. The module is nested, so that users of sealcache do not get their
-// dependencies.
+// The libraries take turns in short slices, because the speed of a machine changes over time. README.md lists the
+// libraries and says how each is used. The command is a separate Go module, so that users of sealcache do not get the
+// dependencies of these libraries.
 package main
 
 import (

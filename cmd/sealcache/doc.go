@@ -1,5 +1,7 @@
-// Sealcache moves and examines the data that applications keep with sealcache in Redis, and manages their keysets.
+// Command sealcache seals existing data of an application in Redis, turns it back into plaintext, counts it, and shows
+// single entries. It also makes and rotates encryption keys.
 //
-// "sealcache help" lists the commands, the environment variables and the exit statuses. "sealcache help COMMAND" has the
-// flags and examples of a command. docs/rollout.md turns encryption on in a running service, step by step.
+// "sealcache help" lists the commands, the environment variables and the exit statuses. "sealcache help COMMAND" prints
+// the flags and examples of a command. The guide docs/rollout.md uses the commands to turn on encryption in a running
+// service.
 package main

@@ -1,9 +1,9 @@
-// Command existing adds sealing to a typical gocache setup: a chain of memory and Redis behind a marshaler. One added line
-// seals the values that go to Redis:
+// Command existing adds sealing to an existing gocache program. The program has a Chain: a cache in memory in front of a
+// cache in Redis. gocache's marshaler encodes the values. One added line seals the values that go to Redis:
 //
 //	go run ./examples/existing -redis localhost:6379
 //
-// It prints the value that the application reads and the bytes that Redis holds.
+// The command prints the value that the application reads, and the bytes that Redis holds.
 package main
 
 import (

@@ -1,11 +1,12 @@
-// Command fx is a small HTTP service whose cache is sealed. It runs with nothing installed but Go, in memory:
+// Command fx is a small HTTP service whose cache is sealed. It is built with go.uber.org/fx and keeps the cache in memory:
 //
 //	go run ./examples/fx
 //	curl -X PUT -d '{"name":"Alice","email":"alice@example.com"}' localhost:8080/profiles/42
 //	curl localhost:8080/profiles/42
 //	curl localhost:8080/readyz
 //
-// With Redis, set two variables. The entries in Redis outlive the process, so you must also choose the passphrase of the keys:
+// To use Redis, set two variables. Entries in Redis remain after the process ends, so you must also choose the passphrase
+// from which the keys are made:
 //
 //	PROFILES_PASSPHRASE='...' SEALCACHE_STORE=redis://localhost:6379 go run ./examples/fx
 //

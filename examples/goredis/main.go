@@ -1,9 +1,9 @@
-// Command goredis seals the values that a program stores with go-redis, without gocache:
+// Command goredis seals the values that a program stores with the client go-redis, without gocache:
 //
 //	go run ./examples/goredis
 //
-// By default it runs a Redis in its own process. Set the variable REDIS_URL, such as to redis://localhost:6379, to use a Redis
-// server instead.
+// By default, it starts a Redis inside its own process. To use a Redis server, set the variable REDIS_URL, for example to
+// redis://localhost:6379.
 package main
 
 import (

@@ -1,17 +1,18 @@
-// Command jobs is an application with sealed background jobs on asynq. It needs only Go, and runs a Redis in its own process:
+// Command jobs is an application with sealed background jobs on asynq, a job queue in Redis. It needs only Go, because it
+// starts a Redis inside its own process:
 //
 //	go run ./examples/jobs
 //
-// To use a real Redis, set JOBS_REDIS to its URL and JOBS_KEYS to a directory for the keys:
+// It enqueues jobs that succeed, fail, panic or are retried, and a job that runs every second. It prints the tasks that
+// its handlers get, and the bytes that Redis holds. It serves the admin page of the jobs on two local ports, one for an
+// auditor and one for an operator, and prints both addresses. It runs until you interrupt it. With -once, it ends by
+// itself.
+//
+// To use a Redis server, set JOBS_REDIS to its URL, and JOBS_KEYS to a directory for the keys:
 //
 //	JOBS_REDIS=redis://localhost:6379 JOBS_KEYS=$HOME/jobs-keys go run ./examples/jobs
 //
-// It enqueues jobs that succeed, fail, panic or are retried, and a job that runs every second. It prints the tasks of its handlers
-// next to the contents of Redis. It serves the admin page on two local ports, one for an auditor and one for an operator. It prints
-// both addresses and each recorded access. Then it runs until it is interrupted. With -once it ends instead of waiting.
-//
-// The first run writes keys to the directory JOBS_KEYS. The next run and other processes need these keys to open the schedules and
-// finished jobs in the real Redis. With the Redis in its own process, the keys are lost when the program ends.
+// The first run writes the keys to this directory. Later runs need them to open the jobs that are still in Redis.
 package main
 
 import (

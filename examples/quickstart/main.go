@@ -1,9 +1,9 @@
-// Command quickstart shows what sealcache does, with nothing installed but Go:
+// Command quickstart shows what sealcache does. It needs only Go:
 //
 //	go run ./examples/quickstart
 //
-// It makes keys and caches values in memory. It prints, side by side, what the application reads and what the store
-// holds. Then it prints the errors that altered values cause, and rotates a key.
+// It makes keys and caches values in memory. It prints the values that the application reads, next to the bytes that the
+// store holds. Then it alters stored values and prints the errors. At the end, it replaces a key.
 package main
 
 import (

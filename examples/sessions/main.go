@@ -2,11 +2,13 @@
 //
 //	go run ./examples/sessions
 //
-// Open http://127.0.0.1:8080 in two browsers. The sessions are in memory. With STORE=redis://localhost:6379 they are in
-// Redis. Redis then holds no plaintext token, user name or value. The variable LISTEN sets the address.
+// Open http://127.0.0.1:8080 in two browsers. The variable LISTEN sets another address.
 //
-// The program keeps its keys in memory only. So no session works after a restart, even in Redis. A real
-// service opens its keys with aead.OpenKEK and aead.OpenPRF.
+// The sessions are in memory. With STORE=redis://localhost:6379 they are in Redis, which then holds no session token, user
+// name or value as plaintext.
+//
+// The program keeps its keys only in memory, so all sessions end when it restarts. A real service opens its keys with
+// aead.OpenKEK and aead.OpenPRF.
 package main
 
 import (

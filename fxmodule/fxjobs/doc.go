@@ -1,24 +1,31 @@
-// Package fxjobs adds sealed background jobs on asynq to an application that is built with go.uber.org/fx.
+// Package fxjobs adds sealed background jobs to an application that is built with go.uber.org/fx. The jobs run on asynq, a
+// job queue in Redis.
 //
 //	fx.New(
 //		fx.Provide(fxmodule.ConfigFromEnv), // its section Jobs
 //		fxmodule.Module,                    // or fxmodule.Decorator
 //		fxjobs.Module,                      // *asynqjobs.Client, *asynqjobs.Scheduler, *asynq.Inspector
 //		fx.Provide(NewMux),                 // func NewMux(m *Mailer) *asynq.ServeMux, with the handlers
-//		fxjobs.Worker,                      // runs them; list it last
+//		fxjobs.Worker,                      // runs the handlers; list it last
 //	).Run()
 //
-// Omit Worker in a process that only enqueues. Package fxmodule always needs a cache. If the application has no cache, configure
-// the cache "default" with the store memory:// and the keys of the jobs.
+// Omit [Worker] in a process that only enqueues jobs. To add the admin page, call [Monitor].
 //
-// Client, scheduler, inspector, worker and admin page share one Redis client. Its settings come from Config.Jobs.Redis, or from the
-// asynq.RedisConnOpt of the application. The package makes the Redis client when a constructor first needs it. The start fails if
-// Redis does not answer. At stop, the package closes the Redis client after the worker and the scheduler, and before the keys.
+// The keys of the cache "default" seal the jobs, unless Config.Jobs.KeysOf names another cache. So an application without
+// a cache needs this cache too. Set its Store to memory://.
 //
-// Do not close *asynqjobs.Client or *asynq.Inspector. Close returns the error "redis connection is shared".
+// # Redis
 //
-// Decrypted tasks reach the handlers, the admin page, and the functions of the application's asynq.Config, such as ErrorHandler. An
-// *asynq.Client of the application still enqueues plaintext: replace it with *asynqjobs.Client.
+// All values that this package provides share one Redis client. Its settings come from Config.Jobs.Redis. If that is
+// empty, they come from the asynq.RedisConnOpt of the application. The application does not start if Redis does not
+// answer. At stop, the package closes the client.
 //
-// [Monitor] adds the admin page. A program that does not call Monitor contains no web interface.
+// Do not close *asynqjobs.Client or *asynq.Inspector: Close returns the error "redis connection is shared".
+//
+// # What is sealed
+//
+// *asynqjobs.Client enqueues sealed tasks. An *asynq.Client enqueues plaintext tasks, so replace it.
+//
+// Handlers and the admin page get decrypted tasks. So do the functions of the application's asynq.Config, such as
+// ErrorHandler.
 package fxjobs

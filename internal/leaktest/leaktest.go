@@ -1,10 +1,8 @@
-// Package leaktest makes random values, called canaries, for a test to use as secrets. It then searches for them in dumps, logs
-// and error texts.
+// Package leaktest searches the output of a program for secrets. A test makes random values with a [Set] and uses them as
+// secrets. [Set.Find] then searches for them in dumps, logs and error texts.
 //
-// A search finds a canary in plain form and in lower case. It also finds hexadecimal, base64 and URL base64 at any alignment, and
-// the escapes of redis-server's MONITOR. It finds a text if any eight consecutive characters of the text occur, or sixteen
-// consecutive characters of an encoded form. So it also finds a shortened text. It does not search compressed data: switch
-// compression off.
+// The search finds a value as plaintext, in lower case, in hexadecimal and in base64. It also finds a part of a value:
+// eight characters of the plaintext, or sixteen of an encoded form. It does not find values in compressed data.
 package leaktest
 
 import (

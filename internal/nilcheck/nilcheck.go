@@ -1,5 +1,5 @@
-// Package nilcheck finds interface values that hold nil. An interface with a nil pointer inside is not equal to nil, but a method
-// call on it can panic. Constructors use this package to refuse such arguments.
+// Package nilcheck finds interface values that hold a nil pointer. Such a value is not equal to nil, but a method call on
+// it can panic. Constructors call [IsNil] to refuse such arguments.
 package nilcheck
 
 import "reflect"

@@ -1,4 +1,5 @@
-// Package rediscmd has small helpers for Redis commands. It builds SCAN patterns, parses INFO replies, and computes script digests.
+// Package rediscmd has functions for Redis commands that several packages share. They build patterns for SCAN, parse
+// replies of INFO, and compute the digests of scripts.
 package rediscmd
 
 import (

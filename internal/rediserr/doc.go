@@ -1,7 +1,9 @@
-// Package rediserr reads the errors of a Redis client. It removes the parts of an error text that may contain data. It also reports
-// whether the server refused a command, and why.
+// Package rediserr interprets the errors of a Redis client. All packages of this module that use Redis share it.
 //
-// All packages that use Redis share this package, so that they treat errors alike. Use [Wrap] before you return an error. Use
-// [NotOffered] to detect a server that does not offer a command. The package imports no client: it recognizes a server's reply by
-// the method RedisError of go-redis' errors.
+// Call [Wrap] before you return an error. Wrap removes the parts of the text that may contain a value, a key name or a
+// password. [NotOffered] reports whether the server does not know a command, or forbids it. [Temporary] reports whether a
+// retry can help.
+//
+// The package imports no Redis client. It recognizes replies of the server by the method RedisError, which errors of
+// go-redis have.
 package rediserr

@@ -1,5 +1,5 @@
-// Package reporttest collects the logs, metrics, spans and errors of a program, so that a test can search them
-// for secrets.
+// Package reporttest collects the logs, metrics, spans and errors of a program, so that a test can search them for
+// secrets. Begin with [New].
 package reporttest
 
 import (

@@ -1,4 +1,4 @@
-// Package runbooktest runs the commands of a document in a shell, as a reader would. The tests of documents use it.
+// Package runbooktest runs the shell commands of a document, so that a test can check them. Begin with [Open].
 package runbooktest
 
 import (

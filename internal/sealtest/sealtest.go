@@ -1,5 +1,5 @@
-// Package sealtest makes keys, AEADs and encryptors for the tests of this module. Each call returns a new object for one test, and
-// closes the object when the test ends.
+// Package sealtest makes keys and other objects for the tests of this module, such as aead.Envelope and jobs.Encryptor.
+// The objects close when the test ends.
 package sealtest
 
 import (

@@ -1,6 +1,6 @@
-// Package jobs seals the data of background jobs in their queue: payload, result and
-// error text. Package asynqjobs uses it for asynq. For another queue, write a small
-// adapter with [Encryptor.Seal] and [Encryptor.Open].
+// Package jobs seals the data of background jobs for any queue: payloads, results and error texts. To seal is to encrypt
+// so that altered data is detected. For the queue asynq, use package asynqjobs. For another queue, write an adapter with
+// [Encryptor.Seal] and [Encryptor.Open]:
 //
 //	e, err := jobs.NewEncryptor(keys, jobs.WithNamespace("billing"))
 //	...
@@ -8,60 +8,44 @@
 //	sealed, err := e.Seal(ctx, m, payload)   // where the job is enqueued
 //	payload, err := e.Open(ctx, m, sealed)   // where it is processed
 //
-// # What a value is bound to
+// # Metadata
 //
-// A value opens only in the namespace in which it was sealed, and only with the same
-// [Meta]. A Meta holds a kind (payload, result, error text or periodic schedule) and three
-// names: type, queue and id of the job. Seal always binds the value to the kind. It binds
-// the value to each name that is not empty.
+// A sealed value opens only with the same [Meta], and in the same namespace. A Meta has a kind (payload, result, error
+// text or schedule) and the type, queue and id of the job. So an attacker with write access to the queue cannot give a job
+// the payload of another job. The attacker cannot change the type of a job, or use a result as a payload.
 //
-// So an attacker with write access to the queue's store cannot give a job the payload of
-// another job. The attacker cannot change the type of a job, or use a result as a
-// payload.
+// The attacker can still enqueue an old job again, unchanged. If a handler must not run twice, it can store the ids of
+// finished jobs. This works only if the payload was sealed with the id.
 //
-// The attacker can still enqueue an old job again, unchanged. A handler that must not run
-// twice can store the ids of finished jobs. An id is reliable only if it was set in the
-// Meta when the payload was sealed.
+// Type, queue and id may be empty. Set each of them that you know both when you seal the payload and when you open it. If
+// your queue chooses the id later, choose the id yourself or leave it empty.
 //
-// # Which names to set
+// A sealed value records which of the three were set. [Encryptor.Open] returns an error if the Meta sets one that was
+// empty in [Encryptor.Seal]. Otherwise a payload without an id would open under every id. [WithOptionalBinding] permits
+// this for older values.
 //
-// Set each name that is known both before the payload is sealed and before it is opened.
-// If the queue chooses the id after the payload is sealed, choose the id yourself or leave
-// it empty.
+// # Writing an adapter
 //
-// The authenticated header of a sealed value records which names were set.
-// [Encryptor.Open] returns an error if the Meta has a name that was empty in
-// [Encryptor.Seal]. Without this rule, a payload without an id would open under every id.
-// With [WithOptionalBinding], Open accepts older values that were sealed without certain
-// names.
-//
-// # Adapting a queue
-//
-//   - Producer: choose the id. Seal the payload with Meta{Type, Queue, ID}. Give the
-//     queue the sealed bytes, which are binary (use base64 if it needs text).
-//   - Worker: open with the same Meta. For the queue name, use the name that the worker
-//     is configured with. Take type and id from the queue itself, not from the message. If
-//     the queue is only a list of messages, type and id can only come from the message. Do
-//     not trust them before Open has succeeded with them.
-//   - Retries: enqueue the same sealed bytes again. Never seal a payload twice.
-//   - Results and error texts: seal them with the same Meta and Kind Result or Failure.
-//     Queues and logs keep the text of an error too. So return an error that has the
-//     sealed text and wraps the original error.
-//   - Errors of Open: if [Permanent] returns true, no later try can succeed. Move the job
-//     to the failed jobs. After any other error, retry the job later and do not count the
-//     try.
-//   - Uniqueness: two ciphertexts are never equal. Compare the token ([Tokens.Token]) of
-//     type, queue and payload instead. A token is the output of a keyed pseudorandom
-//     function (PRF). Without the key, a reader of the store cannot test guesses.
-//   - Hidden type names: use the token of the type name as the type in the queue, and put
-//     the name into the payload. Or the worker computes [Tokens.All] for each known name,
-//     and looks up the token there.
+//   - Enqueue: choose the id. Seal the payload with Meta{Type, Queue, ID}. Give the sealed bytes to the queue. They are
+//     binary, so use base64 if the queue needs text.
+//   - Process: open the payload with the same Meta. Take the queue's name from the configuration of the worker. Take type
+//     and id from the queue. If they are in the message itself, do not trust them before Open has succeeded.
+//   - Retry: enqueue the same sealed bytes again. Never seal a payload twice.
+//   - Results: seal them with the same Meta and Kind Result.
+//   - Errors of handlers: queues and logs keep their text too. So seal the text with Kind Failure, and return an error
+//     that has the sealed text and wraps the original error.
+//   - Errors of Open: if [Permanent] returns true, no later try can succeed, so move the job to the failed jobs. After any
+//     other error, retry the job later, and do not count the try.
+//   - Unique jobs: the same payload gives different sealed bytes each time. So compare the token ([Tokens.Token]) of type,
+//     queue and payload instead. A token is the output of a keyed function (PRF). Without the key, an attacker cannot test
+//     guesses.
+//   - Hidden type names: use the token of the type name as the type in the queue. The worker computes [Tokens.All] for
+//     each type name that it knows, and looks up the token there.
 //
 // The example of this package contains a small queue and its adapter.
 //
 // # Keys
 //
-// An [Encryptor] seals with any tink.AEADWithContext. Most applications use an
-// aead.Envelope. The Encryptor does not close the AEAD. It starts no goroutine, and it has
-// no Close method. It is safe for concurrent use.
+// An [Encryptor] seals with any tink.AEADWithContext. Most applications use an aead.Envelope. The Encryptor does not close
+// it. An Encryptor starts no goroutine, and it has no Close method. It is safe for concurrent use.
 package jobs

@@ -1,6 +1,6 @@
-// Package migrate changes cached data in Redis while the application runs. It seals plaintext values, seals values again under
-// a new key, and turns sealed values back into plaintext. It can also move entries to another namespace or prefix. Package audit
-// counts the result.
+// Package migrate changes cached data in Redis while the application runs. It has three operations. [Seal] seals
+// (encrypts) plaintext values. [Reseal] seals values again with a new key. [Unseal] turns sealed values back into
+// plaintext. It can also give entries new names.
 //
 //	report, err := migrate.Run(ctx, client, migrate.Config{
 //		Operation: migrate.Seal,
@@ -8,98 +8,100 @@
 //		Keys:      envelope, // the application's
 //	})
 //
-// Begin with [Plan]. It only reads and counts. Then call [Run] with DryRun set, and then without DryRun. docs/rollout.md shows
-// how to turn encryption on in a running service. The command cmd/sealcache has the same functions.
+// First call [Plan], which only reads and counts. Then call [Run] with DryRun set, and then without. Package audit can
+// check the result. docs/rollout.md shows how to turn encryption on in a running service. The command cmd/sealcache does
+// the same as this package.
 //
 // # Keys
 //
-// A run needs the encryption keys of the application. Under other keys, the application could not read the values that the run
-// writes. So Run tests the keys before it writes:
+// A run needs the encryption keys of the application. With other keys, the application could not read the values that the
+// run writes. So Run tests the keys before it writes:
 //
-//   - Run opens the key check of each namespace. The key check is an entry that middleware.Store.Check writes. If it does not
-//     open, Run returns ErrWrongKeys.
-//   - Without a key check, Run needs Config.Proof or Config.AllowUnproven. Otherwise it returns ErrUnproven.
-//   - Seal and Reseal also try some sealed values first. If none of them opens, Run returns ErrWrongKeys, unless
+//   - Run opens the key check, an entry that the application writes when it calls middleware.Store.Check. If the key check
+//     does not open, Run returns [ErrWrongKeys].
+//   - If there is no key check, Run needs Config.Proof, or Config.AllowUnproven. Otherwise it returns [ErrUnproven].
+//   - Seal and Reseal also try to open some sealed values. If none opens, Run returns ErrWrongKeys, unless
 //     Config.IgnoreUnreadable is set.
 //
-// If the key service fails, Run repeats the call for half a minute. A value never counts as unreadable because of an outage.
+// If the key service does not answer, Run repeats the call for half a minute. A value never counts as unreadable because
+// of an outage.
 //
 // # What a run does
 //
-// A run scans every master in batches. A script in Redis writes an entry only if its value has not changed since the run read it.
-// Of a plaintext value, the script compares all bytes. Of a sealed value, it compares the length and the last 16 bytes, which
-// differ for each value. So a run never overwrites a newer value of the application.
-//
-// A run without Config.To keeps the expiration and the tags of an entry. The run needs a few megabytes of memory, or a few times
-// Config.MaxValueBytes if that is more.
+// A run scans every master in batches. It writes an entry only if the application has not changed it since the run read
+// it. So a run never overwrites a newer value. Entries keep their expiration and their tags.
 //
 // A run does not change the following:
 //
 //   - entries of other Redis types than string
-//   - keys of asynq
-//   - key checks, except that Reseal seals them again at the end
+//   - keys of asynq, a job queue
 //   - values that do not open, and values in a format that this release does not know
 //
 // Report.Left counts the entries that the run should have changed but did not change.
 //
+// A run needs a few megabytes of memory, or a few times Config.MaxValueBytes if that is more.
+//
 // # Repeating and resuming
 //
-// Every run can be repeated. With Config.Checkpoint, the same Config resumes a run that was killed. The checkpoint file holds the
-// SCAN cursor of each master. A cursor is valid only in the redis-server process that returned it. After a restart, a failover or
-// a move of slots, the scan begins again.
+// Every run can be repeated. If you set Config.Checkpoint to a file, a run writes its position there. If the run is
+// killed, call Run again with the same Config to resume it. After a restart of Redis, a failover, or a change of a
+// Cluster, the scan begins again.
 //
-// Each run leaves a record in the hash "sealcache.runs" of its database. A resumed run reads the hash. If another run has undone
-// its work, Run returns ErrCheckpoint.
+// Each run leaves a record in the hash "sealcache.runs" of its database. If another run has undone the work of an
+// interrupted run, the interrupted run cannot be resumed. Run then returns [ErrCheckpoint].
 //
 // # Replicas and failovers
 //
-// Redis replicates with a delay. So a failover can lose the last writes of the old master. A run is complete only if every replica
-// has all its writes, and no master failed over or restarted after its scan. Otherwise Run returns ErrUnconfirmed. Call Run again.
+// A replica gets the writes of its master a little later. If it takes over before (a failover), these writes are lost. So
+// at the end, Run waits until every replica has confirmed the writes. If a replica does not confirm them, or a master
+// restarted or failed over after its scan, Run returns [ErrUnconfirmed]. Then call Run again.
 //
-// Run does not wait for replicas of replicas, nor for replicas that the server hides, as some managed services do.
+// Run does not wait for replicas of replicas, or for replicas that the server hides, as some managed services do.
 //
-// In a Cluster, a run can move an entry to another master. It copies the entry, reads the copy, and waits until every replica of
-// the copy's master has confirmed the copy and its tags. Only then does it delete the old entry. So a failover loses neither.
+// # Moving entries to new names
 //
-//   - If a master has lost a replica, or a replica does not answer for 15 s, the run deletes nothing more. Run returns
-//     ErrUnconfirmed, and the checkpoint resumes it. With Config.AllowFewerReplicas, the replicas that are left are enough.
-//   - A master without replicas confirms for itself. If it restarts from an older file, the copies on it are lost.
-//   - If a master restarts before a replica takes over, the copies on it are lost too, like every other write.
+// With Config.To, a run copies each entry to a new name. Before you call Run, stop every process that writes to the old
+// names. With Config.DeleteOld, the run opens the copy, and then deletes the old entry. It also updates gocache's tags, so
+// that invalidation finds the new names.
 //
-// # Moving names
+// A run does not overwrite an existing entry. If that entry has the same value and the same expiration, the entry counts
+// as moved.
 //
-// Before you call Run with Config.To, stop every process that writes to the old names. The run writes each entry under its new name,
-// and adds the new name to the sets of gocache's tags. If a prefix of the names becomes a namespace, the entries keep their
-// names. The run then copies the names into the sets of the namespace's tags.
+// In a Cluster, the new name can be on another master. The run deletes the old entry only after every replica of that
+// master has confirmed the copy. So a failover cannot lose both. There are two exceptions:
 //
-// A run does not overwrite an existing entry. If that entry has the same value and the same expiration, the entry counts as moved.
-// With Config.DeleteOld, the run reads and opens the new entry, and then deletes the old entry.
+//   - A master without replicas has no other copy. If it restarts from an older file, the copies on it are lost.
+//   - A master that restarts before a replica takes over loses the copies on it, like every other write.
+//
+// If a master has lost a replica, or a replica does not answer for 15 s, the run deletes nothing more and returns
+// ErrUnconfirmed. Call Run again to resume it. If the replica was removed for good, set Config.AllowFewerReplicas.
 //
 // # Hidden names
 //
-// middleware.WithHiddenKeys stores an entry under a pseudonym, which a PRF key makes from the name. With Config.HiddenKeys, a run
-// does the following:
+// An application with middleware.WithHiddenKeys stores entries under pseudonyms. A PRF key makes a pseudonym from the
+// name. With Config.HiddenKeys, a run does the following:
 //
-//   - Seal moves entries to the pseudonyms of the primary PRF key, from plain names and from older PRF keys.
-//   - Reseal moves entries from older PRF keys to the primary PRF key.
+//   - Seal moves entries from plain names, and from pseudonyms of older PRF keys, to the pseudonyms of the primary PRF
+//     key.
+//   - Reseal moves entries from pseudonyms of older PRF keys to those of the primary PRF key.
 //   - Unseal moves entries back to their plain names.
 //
-// The run always deletes the old entry. With Config.OneWayKeys, entries that are already hidden keep their names, because the
-// run cannot compute new ones. Without either setting, all hidden names stay as they are. Reseal then needs no PRF key.
+// The run deletes each old entry. With middleware.WithOneWayKeys, the names are not stored, so set Config.OneWayKeys
+// instead. Entries that are already hidden then keep their pseudonyms. Without either setting, all hidden names stay as
+// they are.
 //
 // Before the run, make the new PRF key primary in every process. A process without WithHiddenKeys does not find hidden
-// entries. Stop all such processes before Seal, or use another namespace.
+// entries. So before Seal, stop all such processes, or use another namespace.
 //
 // The application can read and write during the run. On a single node, a run moves an entry in one step. In a Cluster, the
-// entry exists under both names for a moment. If the application changes it in this moment, the run undoes the move. A
-// process that looks under one name and then under the other can miss an entry that the run moves in between.
+// entry exists under both names for a moment. If the application changes it in this moment, the run undoes the move. If a
+// process looks for both names one after the other, it can miss an entry that the run moves in between.
 //
-// # Values
+// # Types of values
 //
-// A plaintext value in Redis has no Go type. Seal treats it as []byte, unless Config.As sets another type. middleware.SealOnRead
-// does the same over redisstore, so both can run at the same time. The default is also right for gocache's marshaler. Use AsString
-// for a cache.New[string].
+// A plaintext value in Redis has no Go type. Seal treats it as []byte, unless Config.As sets another type. This is right
+// for values of gocache's marshaler. For a cache.New[string], set AsString.
 //
-// No error or log line contains a value or the name of an entry. A run that changes names needs Redis 7.0 or newer. All other runs
-// need Redis 6.2.
+// No error or log line contains a value or the name of an entry. A run that changes names needs Redis 7.0 or newer. All
+// other runs need Redis 6.2.
 package migrate

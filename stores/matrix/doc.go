@@ -1,11 +1,11 @@
-// Package matrix runs the suite stores/storetest over every store that gocache publishes and over the stores of sealcache.
-// The suite tests each store twice: alone, and wrapped by a middleware.Store. The tests need redis-server and memcached:
+// Package matrix runs the test suite of package storetest with every store that gocache publishes, and with redisstore and
+// memorystore. It tests each store twice: alone, and with sealed (encrypted) values of a middleware.Store. The tests need
+// redis-server and memcached:
 //
 //	cd stores/matrix && go test ./...
 //
-// The package holds only tests. It is a separate Go module, so that users of sealcache do not get these stores'
-// dependencies.
+// The package holds only tests. It is a separate Go module, so that users of sealcache do not get the dependencies of
+// these stores.
 //
-// The values of storetest.Capabilities in the tests record the behavior and the defects of each store. They also show which
-// defects a middleware.Store repairs.
+// The values of storetest.Capabilities in the tests record the features and defects of each store.
 package matrix

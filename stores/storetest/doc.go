@@ -1,4 +1,5 @@
-// Package storetest is a conformance suite for gocache stores, plaintext or sealed.
+// Package storetest is a test suite for stores of gocache (github.com/eko/gocache). A store can hold plaintext or sealed
+// (encrypted) values.
 //
 // A test calls [Run] with a function that returns a new, empty store for each case:
 //
@@ -37,12 +38,12 @@
 //		})
 //	}
 //
-// If Subject.Can is empty, Run fails and prints a value of Capabilities to start from.
+// [Capabilities] lists what a store can do. If it is empty, Run fails and prints a value to start from.
 //
-// [Capabilities] lists what a store can do. The suite skips a case that does not apply to a store, and prints the reason. If the
-// store lacks a declared feature, the case fails. If the store has a feature that is not declared, the case fails too. So a known
-// defect is also declared. When the defect is fixed, the suite fails until you change the declaration.
+// The test fails if a store lacks a listed feature. It also fails if a store has a feature that is not listed. So when a
+// defect of a store is fixed, the test fails until you change the list. A case that does not apply to a store is skipped,
+// and the reason is printed.
 //
-// Each case states the rule that it checks, and prints the rule when it fails. A sealed store must pass the same cases. In
-// addition, values must keep their Go type, and the stored bytes must not contain the value.
+// When a case fails, it prints the rule that it checks. A sealed store must pass the same cases. In addition, values must
+// keep their Go type, and the stored bytes must not contain the value.
 package storetest

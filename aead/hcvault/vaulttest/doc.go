@@ -1,3 +1,4 @@
-// Package vaulttest tests hcvault against the real transit engine of Vault, in process. It is a separate module,
-// so that users of hcvault do not get Vault's dependencies.
+// Package vaulttest tests package hcvault against the real transit engine of Vault, which runs inside the test process.
+// The transit engine is the part of Vault that encrypts. Package vaulttest is a separate module, so that users of hcvault
+// do not get Vault's dependencies.
 package vaulttest

@@ -1,8 +1,9 @@
-// Package cleartext reads keysets in plaintext, and provides a KEK that encrypts nothing. With this KEK a caller states that a
-// keyset is in plaintext: aead.OpenKeyring refuses a plaintext keyset with any other KEK.
+// Package cleartext reads keysets in plaintext. A keyset is a file with Tink keys. Begin with [Read].
 //
-// Applications get the KEK from aead/insecurecleartextkeyset, whose name states the danger. aead.OpenKEK reads the key file of a
-// file:// URI with this package.
+// The type [KEK] takes the place of a key-encryption key and encrypts nothing. aead.OpenKeyring accepts a plaintext keyset
+// only if it gets this KEK. So a caller cannot open a plaintext keyset by mistake.
+//
+// Applications use package insecurecleartextkeyset instead, whose name states the danger.
 package cleartext
 
 import (

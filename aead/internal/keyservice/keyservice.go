@@ -1,7 +1,8 @@
-// Package keyservice is the common part of the packages awskms, gcpkms, gocloud and hcvault.
+// Package keyservice has the code that packages awskms, gcpkms, gocloud and hcvault share. Each of them opens keys of one
+// key service, such as a cloud KMS.
 //
-// From the two calls of a key service, encrypt and decrypt, it builds a key-encryption key (KEK). [Open] tests the KEK before it
-// returns. The errors of a KEK name the key and the missing permission. They contain no credential.
+// [Open] makes a key-encryption key (KEK) from a [Client], which has the service encrypt and decrypt. Open tests the KEK
+// before it returns. The errors of a KEK name the key and the missing permission. They contain no credential.
 package keyservice
 
 import (

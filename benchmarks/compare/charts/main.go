@@ -1,10 +1,10 @@
-// Charts draws the results that the benchmarks of the root module saved as JSON:
+// Command charts draws the results of the program in benchmarks, which that program saved as JSON:
 //
 //	go run ./benchmarks -save bench-results
 //	cd benchmarks/compare && go run ./charts -o ../../bench-results ../../bench-results/results.json
 //
-// It writes an SVG for each row that compares ways: curves over the number of callers where a case names it, and bars
-// elsewhere.
+// It writes one SVG file for each benchmark that compares sealcache with something else. If a benchmark ran with several
+// numbers of callers, the chart has a curve over that number. Otherwise it has bars.
 package main
 
 import (

@@ -1,6 +1,7 @@
-// Package early lets stop hooks end in time. When fx's stop timeout expires, fx runs no further stop hook and drops the
-// errors of those that have run. So each hook gets an earlier deadline: a hook that blocks gives up, and the hooks after
-// it still run.
+// Package early gives functions that close something at stop an earlier deadline than fx gives them.
+//
+// If a stop hook of fx does not return before fx's stop timeout, fx does not call the remaining hooks. So each hook uses
+// [Do] or [WithDeadline], and gives up shortly before the timeout. Then the remaining hooks still run.
 package early
 
 import (

@@ -1,5 +1,5 @@
-// Package asynqwire defines the names and texts that package asynqjobs writes to Redis, such as header names, prefixes and error
-// codes. Package monitor and package audit read them. FORMAT.md describes the bytes.
+// Package asynqwire defines names and texts that package asynqjobs writes to Redis, such as header names and error codes.
+// Packages monitor and audit read them there. FORMAT.md, section "Jobs on asynq", describes them.
 package asynqwire
 
 import "strings"

@@ -1,16 +1,15 @@
-// Package box seals and opens bytes for everything in this module that stores them: caches, jobs, migrations and audits.
+// Package box seals and opens all values that this module stores. To seal is to encrypt so that altered values are
+// detected.
 //
-// [New] returns a [Box] for one AEAD, one namespace and one kind of values, such as cache values or job payloads. A Box writes the
-// header of package wire before each value. It binds each value to its namespace, kind and name.
+// [New] returns a [Box] for values of one kind in one namespace. Examples of kinds are cache values and job payloads.
+// [Box.Seal] writes a header in front of the encrypted value. It binds the value to its namespace, kind and name: the
+// value opens only with the same three.
 //
-// Each error of a Box wraps an error of package aead:
+// Each error of [Box.Open] wraps an error of package aead. If the key refuses the value, that is [aead.ErrUnauthentic] or
+// [aead.ErrUnknownKey]. Any unknown error becomes [aead.ErrKeyServiceUnavailable]. The caller then tries again, and does
+// not drop a valid value.
 //
-//   - The errors of package aead stay. [aead.ErrUnauthentic] and [aead.ErrUnknownKey] are refusals: the value does not open under
-//     these keys.
-//   - An error of another package becomes [aead.ErrKeyServiceUnavailable]. The Box cannot tell an outage of a key service from a
-//     refusal by a local AEAD. It assumes an outage, because a useless retry does less harm than the loss of a valid value.
-//
-// [Refused] reports whether an error is a refusal. [Final] reports whether a retry cannot help.
+// [Refused] reports whether the key refused the value. [Final] reports whether a retry cannot help.
 //
 // A Box is safe for concurrent use.
 package box

@@ -1,6 +1,7 @@
-// Package cachevalue decrypts cache values. It tries several encryption keys in order. It also recognizes values that sealcache did
-// not seal: plaintext, and foreign formats such as Fernet tokens. Packages migrate and audit share it. Begin with [NewKeys]. Package
-// box does the sealing itself.
+// Package cachevalue decrypts cache values for packages migrate and audit. Begin with [NewKeys].
+//
+// It tries several encryption keys in order. It also recognizes values that are not sealed, and Fernet tokens, which the
+// predecessor of sealcache wrote.
 package cachevalue
 
 // MaxBytes bounds a decompressed value: Redis' own bound on a value.

@@ -1,17 +1,13 @@
-// Package compress compresses values before they are sealed. It decompresses values up
-// to a maximum size.
+// Package compress compresses values before they are sealed, and decompresses them up to a maximum size. Begin with [New].
 //
-// A compressed value has one of two formats. One is a zstd frame (RFC 8878) with its
-// content size. The other is the byte 02 and an s2 block, which starts with its size. The
-// first byte shows which format it is.
+// A compressed value is either a zstd frame (RFC 8878), or the byte 02 and an s2 block. s2 is faster and compresses less.
+// Both contain the size of the decompressed value.
 //
-// A compromised process can seal hostile input. A few kilobytes can then claim to expand to
-// gigabytes. [Codec.Expand] checks the content size before it allocates memory. It
+// [Codec.Expand] checks this size before it allocates memory, because a few kilobytes can claim to expand to gigabytes. It
 // refuses input with bytes after the frame or block.
 //
-// Compression makes the length of a sealed value depend on its content. An attacker
-// can choose a part of a value, see the length, and so learn about the rest (CRIME,
-// BREACH). Callers must not compress by default, and must document this risk.
+// Compression makes the length of a value depend on its content. If an attacker can choose a part of a value and see the
+// length, the attacker can learn the rest (attacks CRIME and BREACH). So callers must not compress by default.
 package compress
 
 import (

@@ -1,5 +1,6 @@
-// Package content builds the plaintext of a cache value from the encoded value and the labels that are sealed with the
-// value: its key and its tags. It also parses this plaintext. FORMAT.md, section "Plaintext of a cache value", specifies the bytes.
+// Package content builds the plaintext of a cache value: the bytes that are then encrypted. They contain the encoded
+// value. They can also contain its key and its tags. [Packer.Pack] builds these bytes, and [Packer.Unpack] parses them.
+// FORMAT.md, section "Plaintext of a cache value", specifies them.
 package content
 
 import (

@@ -1,14 +1,12 @@
-// Package keycheck seals and opens the key check of a namespace: an entry of the store that every process must be able to open.
-// If all processes can open it, they use the same keys.
+// Package keycheck seals and opens the key check of a namespace. The key check is one small entry in the store. If all
+// processes of an application can open it, they use the same keys. It contains no secret.
 //
-// The key check has the reserved name [Name]. It is a sealed value that contains no secret. middleware.Store.Check
-// creates it, and seals it again after the primary key has changed. Check never replaces an entry that does not open. A migration with the
-// operation Reseal also seals the key check again at the end. Migrations and audits read it before anything else.
+// [New] returns a [Check] for one namespace. middleware.Store.Check writes the entry, and seals it again after a key
+// rotation. It never replaces an entry that does not open. Package migrate opens the entry before it reads data. Package
+// audit counts the entries.
 //
-// The entry is 40 bytes under a keyring, and 106 bytes under an envelope with a local key-encryption key.
-//
-// The entry alone does not prove which keys are right. An attacker with write access to the store can delete it or replace it. So
-// migrations also open some data.
+// An attacker with write access to the store can delete or replace the entry. So the entry alone does not prove which keys
+// are right.
 package keycheck
 
 import (

@@ -1,9 +1,10 @@
-// Package keylock lets the goroutines of one process change an entry one after the other. Without the lock, many
-// compare-and-swaps would fail and be repeated. The lock only saves work. The compare-and-swap alone keeps the entry
-// correct.
+// Package keylock lets the goroutines of a process change the same entry one after the other. Begin with [Set.Lock].
 //
-// Begin with [Set.Lock]. If the holder of a lock makes no progress, the waiting goroutines continue without the lock. So a
-// function can lock several entries in any order without a deadlock.
+// Callers change an entry with a compare-and-swap. If several goroutines do this at once, most of them fail and try again.
+// The lock avoids this work. The compare-and-swap remains correct without it.
+//
+// If a goroutine holds a lock for too long, the waiting goroutines continue without the lock. So a goroutine can lock
+// several entries in any order without a deadlock.
 package keylock
 
 import (

@@ -1,5 +1,5 @@
-// Package plaintext decides whether values that are not sealed are accepted, and until when. A [Policy] is the decision. A [Window]
-// accepts such values until a given time, for a migration, and refuses them afterwards.
+// Package plaintext decides whether plaintext values are accepted. A [Policy] is the decision, such as [Reject]. A
+// [Window] is a Policy with an end: after that time, plaintext is rejected.
 package plaintext
 
 import (

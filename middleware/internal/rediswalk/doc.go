@@ -1,8 +1,9 @@
-// Package rediswalk scans the keys of every Redis master, for packages migrate and audit. It repeats failed calls, limits the rate,
-// and reports the progress. It also runs Lua scripts. A caller can save the scan positions and resume the scan in a new
-// process.
+// Package rediswalk scans all keys in Redis, for packages migrate and audit. It scans every master of a Cluster. It also
+// repeats failed calls, limits the rate, reports the progress, and runs Lua scripts.
 //
-// Begin with [New] and [Walk]. New checks the client. Walk scans.
+// [New] checks a client and returns its [Servers]. [Walk.Run] scans them. A caller can save the positions of a scan, and
+// resume the scan in another process.
 //
-// SCAN can miss entries if a server restarts or fails over, or if Cluster slots move. A Walk detects this and scans again.
+// Redis can miss entries in a scan if a server restarts, a replica takes over, or entries move between the masters of a
+// Cluster. Walk.Run detects this, and scans again.
 package rediswalk

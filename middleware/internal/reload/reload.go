@@ -1,7 +1,8 @@
-// Package reload reloads a keyset when a stored value names an encryption key that the loaded keyset does not contain.
+// Package reload loads a keyset again when a stored value names an encryption key that the keyset does not contain. Begin
+// with [New].
 //
-// This happens during a key rotation: one process has already loaded the new key and seals with it, and this process has
-// not. Reloads are at least ten seconds apart, because an attacker can plant values that name a key that does not exist.
+// This happens when a new key is introduced: another process has already loaded the new key and seals with it. An attacker
+// can also write values that name a key that does not exist. So reloads are at least ten seconds apart.
 package reload
 
 import (

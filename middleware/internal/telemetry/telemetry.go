@@ -1,11 +1,11 @@
-// Package telemetry is the shared code for logs, metrics and traces of the packages under middleware. It has options for a
-// logger and for OpenTelemetry providers, a rate limit for log lines, and counters.
+// Package telemetry has the options for loggers, metrics and traces that several packages share. It also has counters, and
+// a limit for the rate of log lines.
 //
-// Each package has a [Config] in its own configuration. The options of the package set the Config:
+// A package keeps a [Config] in its own configuration. Each of its options calls one method of Config:
 //
 //	func WithLogger(l *slog.Logger) Option { return func(c *config) error { return c.telemetry.SetLogger(l) } }
 //
-// Callers must not pass cached values, cache keys or key material, because these would appear in logs and traces.
+// Callers must not pass cached values, cache keys or encryption keys. These would appear in logs and traces.
 package telemetry
 
 import (

@@ -1,11 +1,11 @@
-// Package wire defines the format of sealed values. A sealed value is a header and
-// the ciphertext of an AEAD. The associated data binds the value to its namespace, and
-// to its cache key or job. FORMAT.md specifies every byte, and testdata/vectors.json
-// holds test vectors.
+// Package wire defines the format of sealed values. A sealed value is a header and a ciphertext. Package box encrypts and
+// decrypts; this package only writes and reads bytes.
 //
-// [Header.Append] writes headers, and [Parse] reads them. [AppendContext] and
-// [AppendName] build the associated data. [KeyOf] returns the id of the encryption key
-// in a ciphertext. Package box combines headers and associated data with an AEAD.
+// [Header.Append] writes headers, and [Parse] reads them. [AppendContext] and [AppendName] build the associated data.
+// Associated data is not stored, but a value decrypts only with the same associated data. It contains the namespace and
+// the name of the value. [KeyOf] returns the encryption key that a ciphertext names.
+//
+// FORMAT.md specifies every byte, and middleware/testdata/vectors.json holds test vectors.
 package wire
 
 import (

@@ -1,5 +1,8 @@
-// Package asynqjobs seals the data of asynq jobs before Redis stores it. It seals payloads, headers, results, error and panic
-// texts, trace context and periodic schedules. With [WithHiddenTypes], it also hides type names.
+// Package asynqjobs seals the data of jobs on asynq (github.com/hibiken/asynq), a job queue in Redis. To seal is to
+// encrypt so that altered data is detected.
+//
+// The package seals payloads, headers, results, error texts, OpenTelemetry trace context and periodic schedules. With
+// [WithHiddenTypes], it also hides type names. asynq calls a job a task.
 //
 // # Getting started
 //
@@ -11,20 +14,20 @@
 //	srv := asynq.NewServer(redis, cfg)
 //	err = srv.Run(handler)
 //
-// e is a jobs.Encryptor. Unique tasks, hidden type names and schedules need an Encryptor with jobs.WithPRF. A GroupAggregator
-// needs [WithGroupClient].
+// Here, e is a jobs.Encryptor. It contains the encryption keys. For unique tasks, hidden type names and schedules, make it
+// with jobs.WithPRF. If the asynq.Config has a GroupAggregator, also use [WithGroupClient].
 //
-// In handlers, replace t.ResultWriter().Write(b) by [WriteResult](ctx, b). The task that a handler gets has no ResultWriter. For
-// its id, call asynq.GetTaskID(ctx).
+// In handlers, replace t.ResultWriter().Write(b) by [WriteResult](ctx, b), because a decrypted task has no ResultWriter.
+// To get the id of the task, call asynq.GetTaskID(ctx).
 //
 // # Changing a running application
 //
-// Do not move all processes to this package in one step. A worker without this package cannot read a sealed job. It archives the
-// job, often at the first try. [WithPlaintext] sets what a process does with plaintext tasks. docs/rollout.md gives the steps of a
-// rollout.
+// Do not change all processes in one step. A worker without this package cannot read a sealed task, and archives it, often
+// at the first try. With [WithPlaintext], a process can still read or write plaintext tasks. docs/rollout.md describes the
+// steps.
 //
-// All workers need asynq 0.26 or newer. An older worker drops the headers of a task that it retries. The sealed payload of a
-// unique task is in a header, so that payload is lost: see [ReasonRewritten].
+// All workers need asynq 0.26 or newer. When an older worker retries a unique task, the payload is lost: see
+// [ReasonRewritten].
 //
 // # Typed jobs
 //
@@ -38,23 +41,20 @@
 //
 // [DefineWith] gives a definition its own codec, and [DefineResult] gives results a type.
 //
-// [Client.EnqueueMany] and Job.DelayMany enqueue many jobs. With [WithPipeline], a thousand jobs or 4 MiB take one round trip.
+// [Client.EnqueueMany] and Job.DelayMany enqueue many tasks. With [WithPipeline], a thousand tasks or 4 MiB take one round
+// trip.
 //
 // # What stays the same
 //
 //   - Handlers, mux middleware and the functions of asynq.Config get decrypted tasks with their original type names.
-//   - Handlers return the same errors, such as asynq.SkipRetry and asynq.RevokeTask. asynq and asynq.IsPanicError still
-//     recognize them. [Config] describes the errors that IsFailure gets.
+//   - Handlers return the same errors, such as asynq.SkipRetry. asynq still recognizes them.
 //   - Options that were given to asynq.NewTask still apply.
-//   - Unique tasks follow asynq's rules.
-//   - Groups, retention, deadlines, retries, scheduled tasks and the Inspector work.
-//
-// The client seals a payload once, when it enqueues the task. The handler opens the payload at each try.
+//   - Unique tasks, groups, retention, deadlines, retries, scheduled tasks and the Inspector work.
 //
 // # What replaces the rest of asynq
 //
-// This package cannot wrap the parts of asynq that enqueue or write by themselves. They write plaintext. A handler of this package
-// archives a plaintext task, unless [WithPlaintext] accepts it. Use these replacements:
+// Some parts of asynq enqueue or write by themselves, so this package cannot wrap them. They write plaintext. Use these
+// replacements:
 //
 //	asynq                                here
 //	Scheduler.Register(cron, task)       Scheduler.ScheduleOnce(ctx, name, Cron(cron), task)
@@ -81,55 +81,59 @@
 //
 // # What an attacker can do
 //
-// A payload opens only under the type, queue and id of its task. The payload of a task in a group opens only in this group. So an
-// attacker with write access to Redis cannot give a job the payload of another job. The attacker cannot run a payload under
-// another type either.
+// A payload opens only under the type, queue and id of its task. The payload of a task in a group opens only in this
+// group. So an attacker with write access to Redis cannot give a task the payload of another task, or run it under another
+// type.
 //
 // The attacker can do the following:
 //
-//   - delete and delay jobs
-//   - enqueue an old job again, unchanged
+//   - delete and delay tasks
+//   - enqueue an old task again, unchanged
 //   - restore a schedule that was canceled or replaced
-//   - read the names of queues and groups, ids, times and sizes, and see which unique jobs are equal
-//   - write a false error text. Do not trust the result of [ReasonOf], or the text that [OpenFailure] returns in front of the
-//     sealed part.
+//   - read the names of queues and groups, ids, times and sizes, and see which unique tasks are equal
+//   - write a false error text, so do not trust [ReasonOf], or the part of [OpenFailure] in front of the sealed text
 //
 // # Periodic jobs
 //
-// A tick is one time at which a schedule is due. Each tick enqueues one task. After the task has run, Redis keeps it for at
-// least two minutes. During this time asynq refuses a second task for the tick.
+// A [Scheduler] enqueues one task at each time at which a schedule is due. Any number of processes may run a Scheduler.
 //
-// A tick can still run twice in two cases. An operator deletes the task, or the scheduler process is suspended for more than two
-// minutes before it enqueues the task. So the handler of a periodic job must be idempotent, like the handler of any retried job.
+// The task of one time can run twice in these cases:
+//
+//   - The task is deleted.
+//   - Redis loses its last writes in a failover.
+//   - The process of the Scheduler is suspended for more than two minutes before it enqueues the task.
+//
+// So the handler of a periodic job must allow a second run, like the handler of any job that is retried.
 //
 // # Jobs that do not open
 //
-// If no later try can open a job, asynq archives the job at once. The payload of such a job has one of these faults:
+// If no later try can open a task, asynq archives it at once. The payload of such a task has one of these faults:
 //
 //   - It is plaintext.
-//   - It was altered, or copied from another job.
+//   - It was altered, or copied from another task.
 //   - It is larger than jobs.WithMaxPayloadBytes.
-//   - Its format is unknown to this release.
-//   - The keyset lists its key as disabled or destroyed.
+//   - It has a format that this release does not know.
+//   - It was sealed with a key that is now disabled or destroyed.
 //
-// The error of the job is a [Refusal]. The Inspector shows its text, and [ReasonOf] returns its reason.
+// The error of the task is a [Refusal]. The Inspector shows its text, and [ReasonOf] returns its reason.
 //
-// If the key service is down, asynq retries the job. With [Config], this retry does not count as a try. If the job has no try left,
-// the handler waits for the key service. The wait occupies one of the server's Concurrency slots. asynq archives the job only if its
-// timeout or deadline ends during the wait. To avoid the wait, give each job a MaxRetry of at least one.
+// If the key service does not answer, asynq retries the task. With [Config], this retry does not count as a try. If the
+// task has no try left, the handler waits for the key service, and occupies one of the server's Concurrency slots. asynq
+// archives the task only if its timeout or deadline ends during the wait. To avoid the wait, give each task a MaxRetry of
+// at least one.
 //
-// If the keyset does not contain the key of a job, the handler reloads the keyset. An aead.Keyring needs no setting for this. If an
-// aead.Envelope has a Keyring as its KEK, give jobs.WithReload the method Reload of the Keyring. Package fxmodule does this. If the
-// job still does not open, asynq retries it as after any failure.
+// If the keyset does not contain the key of a task, the handler reloads the keyset. If the task still does not open, asynq
+// retries it as after any failure. An aead.Keyring is reloaded without a setting. If an aead.Envelope has a Keyring as its
+// key-encryption key, pass the Keyring's method Reload to jobs.WithReload. Package fxmodule does this.
 //
 // # Groups
 //
-// asynq tells a GroupAggregator neither the queue nor the ids of its tasks. So each sealed task of a group contains its queue and
-// id. If a server has several queues, the aggregator uses the queue that most tasks of the group name. An attacker can copy many
-// old tasks of another queue into a group. The aggregator then uses the wrong queue, and the genuine tasks do not open. Give each
-// queue with groups its own server.
+// A group is a number of tasks that asynq passes to a GroupAggregator, which makes one task of them. If a task of the
+// group does not open, the others are still aggregated. The task is enqueued separately: see [WithGroupClient].
 //
-// If a task of a group does not open, the aggregator enqueues it as a separate task: see [WithGroupClient].
+// asynq does not tell the aggregator the queue of the group. If a server has several queues, the aggregator uses the queue
+// that most tasks of the group name. So an attacker can copy many old tasks of another queue into a group, and the genuine
+// tasks do not open. To prevent this, give each queue with groups its own server.
 //
 // # Concurrency
 //

@@ -1,6 +1,3 @@
-// Package frameworks runs gin-contrib/sessions and echo-contrib/session over gorillasessions, with a real Redis and real
-// requests.
-//
-// It holds tests only, in a separate module, so that no user of gorillasessions gets the dependencies of these
-// frameworks.
+// Package frameworks tests package gorillasessions with the web frameworks gin and echo, over a real Redis. It is a
+// separate Go module, so that users of gorillasessions do not get the dependencies of these frameworks.
 package frameworks

@@ -1,21 +1,21 @@
-// Package gorillasessions keeps sessions of github.com/gorilla/sessions in a sealed
-// store, on the server. gin-contrib/sessions and echo's session middleware use
-// gorilla/sessions. They accept the same Store.
+// Package gorillasessions keeps sessions of github.com/gorilla/sessions in a sealed store on the
+// server. To seal is to encrypt so that altered data is detected. gin-contrib/sessions and echo's
+// session middleware accept the same [Store].
 //
 //	store, err := sessions.New(sealed) // package middleware/sessions
 //	cookies, err := gorillasessions.New(store)
 //	session, err := cookies.Get(request, "session")
 //
-// The cookie holds a random token of 32 bytes and nothing else. The token cannot be
-// guessed, so it needs no signature and no cookie key.
+// The cookie contains only a random token of 32 bytes. An attacker cannot guess it, so it needs no
+// signature and no cookie key.
+//
+// # Login
+//
+// Call [Store.Renew] when a user logs in. It gives the session a new token. The old token, which an
+// attacker may know, then opens no session. The Store never uses an unknown token from a cookie.
 //
 // # Names
 //
-// A session is bound to its name. A client cannot use the token of its session "cart" in
-// the cookie of the session "admin".
-//
-// # Fixation
-//
-// The Store never uses an unknown token from a cookie. It gives the session a new token.
-// Call Renew when a user logs in. The token from before the login then opens no session.
+// A session is bound to its name. If a client puts the token of its session "cart" into the cookie of
+// the session "admin", it gets a new session.
 package gorillasessions

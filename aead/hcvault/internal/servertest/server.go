@@ -1,7 +1,7 @@
-// Package servertest imitates the HTTP interface of a Vault server, so that hcvault can be tested without Vault.
+// Package servertest imitates the HTTP interface of a Vault server, so that the tests of package hcvault need no Vault.
 //
-// The server supports tokens (with capabilities and lifetimes), logins, namespaces and TLS. A test can make it fail. The server does
-// no cryptography: the test passes an [Engine], which answers the requests to the transit engine.
+// [New] starts a server. It supports tokens, logins, namespaces and TLS, and a test can let requests fail. The server does
+// no cryptography. The test passes an [Engine], a function that answers the requests to encrypt and decrypt.
 package servertest
 
 import (

@@ -1,21 +1,18 @@
-// Package browsertest tests the admin page of package monitor in headless Chromium with
+// Package browsertest tests the admin page of package monitor in a browser: Chromium without a window, controlled by
 // Playwright. The page uses a real redis-server and a real asynq server. The test checks:
 //
-//   - The page shows names.
+//   - The page shows the names of queues and tasks.
 //   - It shows payloads only to users with access to payloads.
-//   - Actions work only for users with the right to act, and only from the page's own
-//     origin.
+//   - Actions work only for users with the right to act, and only from the page itself.
 //   - The browser reports no violation of the content security policy.
 //   - The browser sends no request to another host.
 //
-// It is not part of go test ./..., because it needs more than Go:
+// The test needs more than Go, so it runs only with the build tag browser:
 //
 //	apt-get install chromium redis-server nodejs npm   # Debian
 //	npm ci --prefix middleware/jobs/asynqjobs/monitor/browsertest
 //	go test -tags browser ./middleware/jobs/asynqjobs/monitor/browsertest
 //
-// The command make test-browser installs redis-server, and then runs npm ci and go test.
-//
-// The variable CHROMIUM sets the path of another browser. The variable SCREENSHOTS sets a
-// directory, and the test saves screenshots there.
+// To use another browser, set the variable CHROMIUM to its path. To save screenshots, set the variable SCREENSHOTS to a
+// directory.
 package browsertest
