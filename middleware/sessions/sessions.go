@@ -89,8 +89,8 @@ func (s *Store) checkTags() error {
 
 // FindCtx returns the session under a token in its encoded form. It reports false for a token that is unknown,
 // malformed or too long, for a session past one of its ends, for a value that was altered, moved or planted, and for one
-// whose key is disabled or destroyed. The
-// error comes from the backing store or the key service, or names a key that this process does not have, also with
+// whose key is disabled or destroyed. The error comes from the backing store or the key service. Or it names a key that this
+// process does not have, or a format that this release does not know. It is an error also with
 // middleware.WithMissOnOpenFailure: such a session may be sound, and its user must not be logged out.
 //
 // With WithIdleTimeout, FindCtx moves the idle end. If only that fails, FindCtx still returns the
@@ -132,16 +132,28 @@ func sessionIn(value any, err error) (r record, found bool, _ error) {
 	if !ok {
 		return record{}, false, nil
 	}
-	if r, found = decode(b); !found || !time.Now().Before(r.absolute) {
+	switch r, found = decode(b); {
+	case !found && len(b) > 0 && b[0] > recordVersion:
+		return record{}, false, fmt.Errorf("%w: the session has version %d (use a newer release)", middleware.ErrUnsupportedFormat, b[0])
+	case !found || !time.Now().Before(r.absolute):
 		return record{}, false, nil
+	default:
+		return r, true, nil
 	}
-	return r, true, nil
 }
 
 // perhapsSound reports whether a value that did not open may be a session of another process: it is under a key that this
-// process does not have, or the key was not asked. With WithMissOnOpenFailure such an error is a store.NotFound, too.
+// process does not have, the key was not asked, or a newer release wrote it. With WithMissOnOpenFailure such an error is a
+// store.NotFound, too.
 func perhapsSound(err error) bool {
-	return errors.Is(err, middleware.ErrUnknownKey) || errors.Is(err, middleware.ErrTooManyDataKeys) || errors.Is(err, middleware.ErrKeyServiceUnavailable)
+	for _, target := range [...]error{
+		middleware.ErrUnknownKey, middleware.ErrTooManyDataKeys, middleware.ErrKeyServiceUnavailable, middleware.ErrUnsupportedFormat,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
 }
 
 // CommitCtx stores a session under a token until expiry, the absolute end. It
@@ -242,7 +254,11 @@ func (s *Store) AllCtx(ctx context.Context) (map[string][]byte, error) {
 			return err
 		}
 		for token, value := range values {
-			if r, found, _ := sessionIn(value, nil); found {
+			r, found, err := sessionIn(value, nil)
+			if err != nil {
+				return err
+			}
+			if found {
 				all[token] = r.data
 			}
 		}

@@ -369,3 +369,40 @@ func TestSessionsUnderOtherKeys(t *testing.T) {
 		require.False(t, found, name)
 	}
 }
+
+// During a rollout, an older process must not log out the users whose sessions a newer release has written.
+func TestSessionsOfANewerRelease(t *testing.T) {
+	t.Parallel()
+	hidden := func(opts ...middleware.Option) (*memorystore.Store, *middleware.Store) {
+		backing := memory(t)
+		opts = append(opts, middleware.WithNamespace("sessions"), middleware.WithHiddenKeys(sealtest.PRF(t, 1)), middleware.WithLogger(sealtest.Quiet()))
+		s, err := middleware.New(backing, sealtest.Keyring(t), opts...)
+		require.NoError(t, err)
+		return backing, s
+	}
+	for name, opts := range map[string][]middleware.Option{"strict": nil, "lenient": {middleware.WithMissOnOpenFailure()}} {
+		backing, sealed := hidden(opts...)
+		s, ctx := open(t, sealed), t.Context()
+		refused := func(what string) {
+			_, found, err := s.Find("token")
+			require.ErrorIs(t, err, middleware.ErrUnsupportedFormat, name+what)
+			require.False(t, found)
+			_, err = s.Touch(ctx, "token")
+			require.ErrorIs(t, err, middleware.ErrUnsupportedFormat, name+what)
+		}
+		require.NoError(t, sealed.Set(ctx, "token", []byte("\x02 a session of version 2")))
+		refused("record")
+		_, err := s.All()
+		require.ErrorIs(t, err, middleware.ErrUnsupportedFormat, name)
+
+		require.NoError(t, s.Commit("token", []byte("x"), time.Now().Add(time.Hour)))
+		for stored, err := range backing.Keys(ctx, "sessions:") {
+			require.NoError(t, err)
+			value, err := backing.GetBytes(ctx, stored)
+			require.NoError(t, err)
+			value[2]++ // the version of the format
+			require.NoError(t, backing.SetBytes(ctx, stored, value))
+		}
+		refused("value")
+	}
+}
