@@ -179,7 +179,7 @@ func WithDefaults(opts ...store.Option) Option {
 // after reading. The default is DefaultMaxValueBytes. n is at least 1.
 //
 // A plaintext value that a codec decodes is bounded by n too, but by 1 MiB if this option is not given, because
-// nothing has authenticated it.
+// nothing has authenticated it. ReadPlaintext says how much memory such a value can take.
 func WithMaxValueBytes(n int) Option {
 	return func(c *config) error {
 		if n < 1 {
