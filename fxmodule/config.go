@@ -162,10 +162,10 @@ type Jobs struct {
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" env:"SHUTDOWN_TIMEOUT"`
 	// HiddenTypes hides type names: asynqjobs.WithHiddenTypes. It requires PRFKeyset.
 	HiddenTypes bool `yaml:"hidden_types" env:"HIDDEN_TYPES"`
-	// Plaintext is the policy for plaintext tasks: asynqjobs.WithPlaintext. The default rejects them, unless PlaintextUntil is
-	// set: then it reads them.
+	// Plaintext is the policy for plaintext tasks: asynqjobs.WithPlaintext. The default rejects them.
 	Plaintext jobs.PlaintextPolicy `yaml:"plaintext" env:"PLAINTEXT"`
-	// PlaintextUntil is when the policy in Plaintext ends: asynqjobs.WithPlaintextUntil. WritePlaintext requires it.
+	// PlaintextUntil is when the policy in Plaintext ends: asynqjobs.WithPlaintextUntil. It needs a policy other than
+	// RejectPlaintext. WritePlaintext requires it.
 	PlaintextUntil time.Time `yaml:"plaintext_until" env:"PLAINTEXT_UNTIL"`
 	// Schedules are the settings of the scheduler.
 	Schedules Schedules `yaml:"schedules" envPrefix:"SCHEDULES_"`

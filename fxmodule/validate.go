@@ -215,7 +215,7 @@ func (c Cache) tenantProblems() []error {
 		errs = append(errs, errors.New("cryptoperiod needs a keyset in a file (a second file beside it has the times of its keys)"))
 	}
 	if c.TenantKEKs != "" && !strings.Contains(c.TenantKEKs, tenantPlaceholder) {
-		errs = append(errs, errors.New("tenant_keks: the URI does not contain {tenant}"+tenantPlaceholder))
+		errs = append(errs, errors.New("tenant_keks: the URI does not contain "+tenantPlaceholder))
 	}
 	switch {
 	case c.Tenant == "":
@@ -319,6 +319,8 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 	switch {
 	case j.Plaintext != jobs.RejectPlaintext && j.Plaintext != jobs.ReadPlaintext && j.Plaintext != jobs.WritePlaintext:
 		errs = append(errs, errors.New("plaintext: jobs take reject, read or write"))
+	case j.Plaintext == jobs.RejectPlaintext && !j.PlaintextUntil.IsZero():
+		errs = append(errs, errors.New("plaintext_until: needs a policy other than reject (set plaintext)"))
 	case j.Plaintext == jobs.WritePlaintext && j.PlaintextUntil.IsZero():
 		errs = append(errs, errors.New("plaintext: write is allowed only for a time (set plaintext_until)"))
 	}

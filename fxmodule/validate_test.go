@@ -114,6 +114,7 @@ func TestValidate(t *testing.T) {
 		"jobs' catch-up":    {withJobs(fxmodule.Jobs{PRFKeyset: "/k", Schedules: fxmodule.Schedules{CatchUp: -1}}), "jobs: schedules.catch_up: must not be negative"},
 		"jobs' policy":      {withJobs(fxmodule.Jobs{Plaintext: middleware.SealOnRead}), "jobs: plaintext: jobs take reject, read or write"},
 		"jobs' odd policy":  {withJobs(fxmodule.Jobs{Plaintext: -1}), "jobs: plaintext: jobs take"},
+		"jobs' until":       {withJobs(fxmodule.Jobs{PlaintextUntil: until}), "jobs: plaintext_until: needs a policy other than reject"},
 		"jobs' write":       {withJobs(fxmodule.Jobs{Plaintext: jobs.WritePlaintext}), "jobs: plaintext: write is allowed only for a time"},
 		"jobs' types":       {withJobs(fxmodule.Jobs{HiddenTypes: true}), "jobs: hidden_types: needs prf_keyset"},
 		"jobs' schedules":   {withJobs(fxmodule.Jobs{Schedules: fxmodule.Schedules{CatchUp: time.Second}}), "jobs: schedules: needs prf_keyset"},
@@ -125,6 +126,9 @@ func TestValidate(t *testing.T) {
 			require.ErrorContains(t, newApp(c.config).Err(), c.want, "the module validates by itself")
 		})
 	}
+
+	err := one(fxmodule.Cache{Store: "memory://", KEK: "file:///k", TenantKEKs: "file:///k"}).Validate()
+	require.True(t, strings.HasSuffix(err.Error(), "does not contain {tenant}"), err.Error())
 
 	require.NoError(t, one(bare).Validate())
 	require.ErrorContains(t, one(bare).ValidateJobs(), "the namespace is missing")

@@ -167,13 +167,8 @@ func describeJobs(config fxmodule.Config, now time.Time) (*jobsEvidence, []wante
 	if d.KeysOf == "" {
 		d.KeysOf = fxmodule.Default
 	}
-	policy := j.Plaintext
-	if policy == jobs.RejectPlaintext && !j.PlaintextUntil.IsZero() {
-		policy = jobs.ReadPlaintext
-	}
-	d.Plaintext = policy.String()
 	d.Redis, d.TLS = publicStore(j.Redis)
-	d.Tolerates = accepts(policy != jobs.RejectPlaintext, j.PlaintextUntil, now)
+	d.Tolerates = accepts(j.Plaintext != jobs.RejectPlaintext, j.PlaintextUntil, now)
 	if j.PRFKeyset == "" {
 		return d, nil
 	}

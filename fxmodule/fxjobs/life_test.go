@@ -178,10 +178,9 @@ func TestPlaintextPolicies(t *testing.T) {
 		until                 time.Time
 		writesPlaintext, runs bool
 	}{
-		"prepare":        {jobs.WritePlaintext, until, true, true},
-		"tolerate":       {jobs.ReadPlaintext, until, false, true},
-		"tolerate until": {jobs.RejectPlaintext, until, false, true},
-		"require":        {jobs.RejectPlaintext, time.Time{}, false, false},
+		"prepare":  {jobs.WritePlaintext, until, true, true},
+		"tolerate": {jobs.ReadPlaintext, until, false, true},
+		"require":  {jobs.RejectPlaintext, time.Time{}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
