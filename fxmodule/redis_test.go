@@ -103,6 +103,21 @@ func TestRedisGoesAndComesBack(t *testing.T) {
 	require.NoError(t, s.Set(t.Context(), "patient", canary))
 }
 
+// A Redis that does not answer at start is named in the error, although fx itself only reports that the time is up.
+func TestStartNamesTheStoreThatHangs(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	app := newApp(one(fxmodule.Cache{Store: server.URL(), KEK: sealtest.KEKFile(t)}))
+	require.NoError(t, app.Err())
+	require.NoError(t, server.Pause())
+	t.Cleanup(func() { require.NoError(t, server.Resume()) })
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	err := app.Start(ctx)
+	requireFailure(t, err, "default", fxmodule.PartStore)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
 // The application has stores already: gocache's own and redisstore. It closes their clients itself.
 func TestExistingApplicationOverRedis(t *testing.T) {
 	t.Parallel()

@@ -221,6 +221,8 @@ func (s *system) warnOfSharedNamespaces() {
 
 // start returns an error if a cache does not work, so that the application does not start.
 func (s *system) start(ctx context.Context) error {
+	ctx, cancel := early.WithDeadline(ctx)
+	defer cancel()
 	err := s.check(ctx)
 	if err == nil && s.encryptor != nil {
 		if err = s.encryptor.Check(ctx); err != nil {

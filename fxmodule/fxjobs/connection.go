@@ -11,6 +11,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/sealcache/sealcache/fxmodule"
+	"github.com/sealcache/sealcache/fxmodule/internal/early"
 	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/stores/redisstore"
@@ -53,6 +54,8 @@ func newConnection(in connectionInputs) (*connection, error) {
 	}
 	in.Lifecycle.Append(fx.Hook{
 		OnStart: func(ctx context.Context) error {
+			ctx, cancel := early.WithDeadline(ctx)
+			defer cancel()
 			if err := c.check(ctx); err != nil {
 				return errors.Join(err, c.close()) // fx stops only the hooks that have started
 			}
