@@ -1,5 +1,5 @@
-// Package sealcache contains only documentation. The packages below it seal the data that Go services keep in caches, job
-// queues and HTTP sessions. To seal is to encrypt so that altered data is detected.
+// Package sealcache contains only documentation. The packages in its subdirectories seal the data that Go services keep in
+// caches, job queues and HTTP sessions. To seal is to encrypt so that altered data is detected.
 //
 // Each value is sealed before it leaves the process, with Tink, Google's cryptography library. An operator of Redis, or an
 // attacker with a dump, cannot read it. Without the encryption keys, an attacker cannot forge a value, or move it to

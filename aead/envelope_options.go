@@ -127,8 +127,8 @@ func WithDataKeyCache(n int) EnvelopeOption {
 }
 
 // WithDataKeyTTL sets how long a data key opens values after the KEK last wrapped or unwrapped it; it must be positive. If
-// the data key is in use after three quarters of the TTL, the KEK is asked again in the background, so that no request
-// waits. If the KEK refuses, the data key is dropped at once. If the KEK cannot be reached, the data key is not extended.
+// the data key is in use after three quarters of the TTL, the KEK is asked again in the background. So no request waits.
+// If the KEK refuses, the data key is dropped at once. If the KEK cannot be reached, the data key is not extended.
 //
 // The TTL is therefore the delay of crypto-shredding: running processes can read values for this long after their KEK was
 // destroyed. It is also the longest outage of the key service that reads survive. The default is one hour.

@@ -34,10 +34,10 @@ const (
 //
 // # Which member is asked
 //
-// The member that wrapped or unwrapped a key is remembered for the last 16384 keys, and is asked first. For other
-// keys, the order is: members of this package that call no service, the member that last opened a similar key, the
-// primary, the others. If a member takes longer than a second, the next one is asked as well; the first plaintext
-// wins. A member that did not answer comes last for five seconds.
+// The member that wrapped or unwrapped a key is remembered for the last 16384 keys, and is asked first. For other keys, members
+// of this package that call no service come first. Then come the member that last opened a similar key, the primary, and the
+// others. If a member takes longer than a second, the next one is asked as well; the first plaintext wins. A member that did
+// not answer comes last for five seconds.
 //
 // # Errors
 //

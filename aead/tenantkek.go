@@ -18,12 +18,12 @@ import (
 //
 //	0x01 || key commitment (32) || serialized data key
 //
-// AES-GCM does not commit to its key: two tenants that know their KEKs can make one ciphertext that opens under both
-// KEKs, to different plaintexts (Albertini et al., "How to Abuse and Fix Authenticated Encryption Without Key
-// Commitment", USENIX Security 2022; section 5 has this remedy, Bellare and Hoang, Eurocrypt 2022, the proof). The
-// commitment is HKDF-SHA256 (RFC 5869) of the data key, with the tenant in the info. It is a collision-resistant hash
-// of both, so one ciphertext holds the data key of one tenant at most. The commitment is inside the ciphertext, so it
-// reveals nothing. No serialized Tink key begins with 0x01, because protobuf has no field 0.
+// AES-GCM does not commit to its key. Two tenants that know their KEKs can make one ciphertext that opens under both
+// KEKs, to different plaintexts. Section 5 of Albertini et al., "How to Abuse and Fix Authenticated Encryption
+// Without Key Commitment" (USENIX Security 2022), has this remedy. Bellare and Hoang (Eurocrypt 2022) have the proof.
+// The commitment is HKDF-SHA256 (RFC 5869) of the data key, with the tenant in the info. It is a collision-resistant
+// hash of both, so one ciphertext holds the data key of one tenant at most. The commitment is inside the ciphertext,
+// so it reveals nothing. No serialized Tink key begins with 0x01, because protobuf has no field 0.
 const (
 	tenantKeyVersion   = 1
 	tenantCommitment   = 32

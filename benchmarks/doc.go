@@ -1,13 +1,13 @@
-// Command benchmarks measures the speed and size of sealcache. It prints each result as a ratio, such as sealed to
-// plaintext, next to its budget:
+// Command benchmarks measures the speed of sealcache and the size of the values that it stores. It prints each result as a
+// ratio, such as the time with encryption to the time without it. Next to the ratio stands its budget:
 //
 //	go run ./benchmarks
 //
 // A budget is the limit that the ratio should keep. If it does not, the command prints MISSED. The exit status is still 0,
 // because the speed of the machine changes. With -strict it is 1.
 //
-// For each ratio, the command measures two ways of doing the same thing in one run, such as with and without sealing. They
-// take turns in short slices (A B, B A, ...). It compares a slice only with its neighbor, because a slow phase of the
+// For each ratio, the command measures two ways of doing the same thing in one run, such as with and without encryption.
+// They take turns in short slices (A B, B A, ...). It compares a slice only with its neighbor, because a slow phase of the
 // machine slows both. It prints the median of these ratios, the smallest and the largest. README.md describes each
 // benchmark.
 //

@@ -1,6 +1,6 @@
 // Package fxmodule adds sealed caches to an application that is built with go.uber.org/fx. A sealed cache encrypts each
-// value before it stores the value. From one [Config] it provides keys, stores, caches, an Encryptor for the data of jobs,
-// and a health check.
+// value before it stores the value. From one [Config], the package provides keys, stores, caches, an Encryptor for the
+// data of jobs, and a health check.
 //
 //	fx.New(
 //		fx.Provide(fxmodule.ConfigFromEnv),
@@ -8,9 +8,9 @@
 //		fx.Provide(NewProfiles), // func NewProfiles(s store.StoreInterface) *Profiles
 //	).Run()
 //
-// Here, [Module] opens the store. If the application already provides a gocache store.StoreInterface, use [Decorator]
-// instead. Then do not set the Store of the cache "default". Each constructor that takes a store.StoreInterface gets the
-// sealed store.
+// Here, [Module] opens the store. If the application already provides a store.StoreInterface of gocache
+// (github.com/eko/gocache), use [Decorator] instead. Then do not set the Store of the cache "default". Each constructor
+// that takes a store.StoreInterface gets the sealed store.
 //
 // [Sessions] provides a store for HTTP sessions. For jobs on asynq, add package fxjobs.
 //
@@ -21,8 +21,8 @@
 //
 // A cache is sealed unless its field Unsealed is true. A sealed cache without keys is an error.
 //
-// The namespace of a cache is a prefix of its names in the store. Each cache needs a namespace if there are several
-// caches, or jobs. On a cache without a namespace, Clear returns an error, because it would empty the whole store.
+// The namespace of a cache is a prefix of the names of its entries in the store. Each cache needs a namespace if there are
+// several caches, or jobs. On a cache without a namespace, Clear returns an error, because it would empty the whole store.
 //
 // Decorator does not seal the following stores of the application, so wrap them with [middleware.New]:
 //

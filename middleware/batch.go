@@ -121,8 +121,8 @@ func (s *Store) getUnder(ctx context.Context, i int, keys []string, accept func(
 // were not written, or may not have been, they are in a *BatchError. All other keys
 // are written. To try again, set the keys of the error again.
 //
-// Expiration, tags and defaults are as with Set. Over a BatchStore, SetMany sends
-// parts of at most a thousand items and about 4 MiB, in a Cluster to all nodes at
+// Expiration, tags and defaults are as with Set. Over a BatchStore, SetMany sends parts
+// of at most a thousand items and about 4 MiB. In a Cluster, it sends to all nodes at
 // the same time. Over any other store it calls Set for each key.
 func (s *Store) SetMany(ctx context.Context, items map[string]any, opts ...store.Option) error {
 	ctx, op := s.tel.begin(ctx, "SetMany")

@@ -41,10 +41,10 @@ type BytesStore interface {
 	// GetBytesWithTTL also returns the time left to the millisecond, 0 for no
 	// expiry, read in the same round trip.
 	GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error)
-	// SetBytes is Set for bytes. When SetBytes returns nil, the store no
-	// longer uses value. After an error the store may still read value, for
-	// instance in a batch that is already on its way, so the caller must not
-	// use the buffer again.
+	// SetBytes is Set for bytes. When SetBytes returns nil, the store no longer
+	// uses value. After an error the store may still read value, for instance in a
+	// batch that is already on its way. So the caller must not use the buffer
+	// again.
 	SetBytes(ctx context.Context, key string, value []byte, opts ...store.Option) error
 }
 

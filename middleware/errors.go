@@ -115,9 +115,9 @@ func unreadable(err error) bool {
 	return false
 }
 
-// Refused reports whether an error is a definite answer about a stored value: it is plaintext, was altered or moved, or its
-// key is disabled or destroyed. A key that the keyset does not list is not definite, because another process may have loaded
-// it first. With WithMissOnOpenFailure, atomic operations treat exactly these values as absent.
+// Refused reports whether an error is a definite answer about a stored value. The value is plaintext, it was altered or
+// moved, or its key is disabled or destroyed. A key that the keyset does not list is not definite, because another process
+// may have loaded it first. With WithMissOnOpenFailure, atomic operations treat exactly these values as absent.
 func Refused(err error) bool {
 	return box.Final(err) || errors.Is(err, ErrNotSealed) && !errors.Is(err, ErrKeyServiceUnavailable)
 }

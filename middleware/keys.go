@@ -17,10 +17,10 @@ import (
 // the backing store cannot enumerate.
 //
 // With WithHiddenKeys, Keys reads and opens every value, because the name is sealed
-// inside it. Keys logs and leaves out an entry that does not open, has a plain
-// name, or is hidden under a PRF key that the set does not hold. After all names, a
-// last error then counts these entries. A key service that does not answer ends the
-// sequence. With WithOneWayKeys, Keys is ErrUnsupported.
+// inside it. Keys logs and leaves out an entry that does not open or has a plain name.
+// It does the same with an entry that is hidden under a PRF key that the set does not
+// hold. After all names, a last error then counts these entries. A key service that
+// does not answer ends the sequence. With WithOneWayKeys, Keys is ErrUnsupported.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		switch {

@@ -26,12 +26,12 @@ import (
 // # Changing the key
 //
 // If the set has several keys, every operation looks under each of them, the primary
-// key first. Set writes under the primary key. Set and Delete remove the entries
-// under the other keys. SetIfNotExists, Increment and Update create an entry under
-// the oldest key of the set, so that processes with different primary keys agree on
-// one name. The oldest key is the first in the keyset that is not disabled. If
-// aead.OpenPRF did not open the set, the order is not known: the key with the lowest
-// id counts as the oldest, and New logs a warning.
+// key first. Set writes under the primary key. Set and Delete remove the entries under
+// the other keys. SetIfNotExists, Increment and Update create an entry under the oldest
+// key of the set, so that processes with different primary keys agree on one name. The
+// oldest key is the first in the keyset that is not disabled. If aead.OpenPRF did not
+// open the set, the order is not known. The key with the lowest id then counts as the
+// oldest, and New logs a warning.
 //
 // To change the key, add a new one in every process, and then make it primary in every
 // process. Move the entries with package migrate or "sealcache reseal --hidden-keys".
@@ -47,9 +47,9 @@ import (
 // Increment or Update that creates the entry, the creator looks again and removes its
 // entry. Both entries stay if the creator ends before that, if another client has
 // changed its entry already, or if the store is not an AtomicStore. Get then reads the
-// one under the primary key, and an atomic operation the one under the oldest key,
-// until a Set or Delete removes the other. While some processes have disabled the old
-// key and others have not, they do not see each other's new locks.
+// one under the primary key, and an atomic operation the one under the oldest key. The
+// next Set or Delete removes the other. While some processes have disabled the old key
+// and others have not, they do not see each other's new locks.
 //
 // An entry under a key that the set does not hold is a miss, never a wrong value.
 func WithHiddenKeys(set *prf.Set) Option { return hiddenNames("WithHiddenKeys", set, false) }

@@ -178,8 +178,8 @@ func WithDefaults(opts ...store.Option) Option {
 // not read more than the bound and what sealing adds; over other stores it checks
 // after reading. The default is DefaultMaxValueBytes. n is at least 1.
 //
-// A plaintext value that a codec decodes is bounded by n too, but by 1 MiB if this option is not given, because
-// nothing has authenticated it. ReadPlaintext says how much memory such a value can take.
+// The option also bounds a plaintext value that a codec decodes. Without the option, that bound is 1 MiB,
+// because nothing has authenticated the value. ReadPlaintext says how much memory such a value can take.
 func WithMaxValueBytes(n int) Option {
 	return func(c *config) error {
 		if n < 1 {

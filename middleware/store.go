@@ -204,12 +204,12 @@ func (s *Store) Set(ctx context.Context, key any, value any, options ...store.Op
 // one. Without that capability in the backing store it is ErrUnsupported.
 //
 // With WithMissOnOpenFailure it atomically replaces an entry that is definitely
-// refused: plaintext, altered, moved, or under a disabled or destroyed key. With
-// tags, that needs an AtomicStore, and is otherwise ErrUnsupported. It
-// first reloads the keyset, as WithReload says. If no reload began after the entry
-// was read, the entry stays, and its error is returned. An entry under a key that
-// the keyset does not list, or that cannot be opened now, may be another
-// process's lock: it is an error and stays.
+// refused: plaintext, altered, moved, or under a disabled or destroyed key. With tags,
+// that needs an AtomicStore, and is otherwise ErrUnsupported. It first reloads the
+// keyset, as WithReload says. If no reload began after the entry was read, the entry
+// stays, and its error is returned. An entry under a key that the keyset does not list,
+// or that cannot be opened now, may be another process's lock. It is an error and
+// stays.
 func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, options ...store.Option) (bool, error) {
 	ctx, op := s.tel.begin(ctx, "SetIfNotExists")
 	written, err := s.setIfNotExists(ctx, key, value, options)
@@ -237,9 +237,9 @@ func (s *Store) delete(ctx context.Context, key any) error {
 	return err
 }
 
-// Invalidate removes the entries that carry any of the tags. With a namespace,
-// over a PrefixInvalidator, it removes nothing outside of the namespace, even if
-// an attacker has planted names in the set of a tag.
+// Invalidate removes the entries that carry any of the tags. With a namespace, over a
+// PrefixInvalidator, it removes nothing outside of the namespace. An attacker who
+// plants names in the set of a tag cannot change this.
 func (s *Store) Invalidate(ctx context.Context, options ...store.InvalidateOption) error {
 	ctx, op := s.tel.begin(ctx, "Invalidate")
 	err := s.invalidate(ctx, options)

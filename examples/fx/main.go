@@ -1,4 +1,5 @@
-// Command fx is a small HTTP service whose cache is sealed. It is built with go.uber.org/fx and keeps the cache in memory:
+// Command fx is a small HTTP service whose cache is sealed (encrypted). It is built with go.uber.org/fx and keeps the
+// cache in memory:
 //
 //	go run ./examples/fx
 //	curl -X PUT -d '{"name":"Alice","email":"alice@example.com"}' localhost:8080/profiles/42

@@ -1,4 +1,4 @@
-// Command goredis seals the values that a program stores with the client go-redis, without gocache:
+// Command goredis seals (encrypts) the values that a program stores with the client go-redis, without gocache:
 //
 //	go run ./examples/goredis
 //

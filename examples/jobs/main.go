@@ -1,5 +1,5 @@
-// Command jobs is an application with sealed background jobs on asynq, a job queue in Redis. It needs only Go, because it
-// starts a Redis inside its own process:
+// Command jobs is an application with sealed (encrypted) background jobs on asynq, a job queue in Redis. It needs only Go,
+// because it starts a Redis inside its own process:
 //
 //	go run ./examples/jobs
 //

@@ -1,4 +1,4 @@
-// Command quickstart shows what sealcache does. It needs only Go:
+// Command quickstart shows how sealcache encrypts cached values. It needs only Go:
 //
 //	go run ./examples/quickstart
 //

@@ -1,4 +1,5 @@
-// Command sessions is a small web application with login, logout and "log out everywhere". Its sessions are sealed:
+// Command sessions is a small web application with login, logout and "log out everywhere". Its sessions are sealed
+// (encrypted):
 //
 //	go run ./examples/sessions
 //

@@ -1,5 +1,5 @@
-// Package fxjobs adds sealed background jobs to an application that is built with go.uber.org/fx. The jobs run on asynq, a
-// job queue in Redis.
+// Package fxjobs adds sealed (encrypted) background jobs to an application that is built with go.uber.org/fx. The jobs run
+// on asynq, a job queue in Redis.
 //
 //	fx.New(
 //		fx.Provide(fxmodule.ConfigFromEnv), // its section Jobs

@@ -17,14 +17,14 @@ var (
 	// key writes to this queue, or the queue has not been migrated.
 	ErrNotSealed = wire.ErrNotSealed
 
-	// ErrUnauthentic means that a value was altered, moved from another job, queue, type or kind,
-	// is not bound to all names in the Meta, or was sealed under another key. The error hides on
-	// purpose which of these happened.
+	// ErrUnauthentic means that a value was altered, or moved from another job, queue, type or
+	// kind. Or the value is not bound to all names in the Meta, or was sealed under another key.
+	// The error hides on purpose which of these happened.
 	ErrUnauthentic = aead.ErrUnauthentic
 
-	// ErrUnknownKey means that a value was sealed under a key that the keyset in use
-	// does not hold, or holds as disabled or destroyed (see Permanent), or by an AEAD
-	// of another kind.
+	// ErrUnknownKey means that the keyset in use does not hold the key of a value, or
+	// holds it as disabled or destroyed (see Permanent). It also means that an AEAD
+	// of another kind sealed the value.
 	ErrUnknownKey = aead.ErrUnknownKey
 
 	// ErrKeyServiceUnavailable means that the key service did not answer, or that the AEAD failed
@@ -48,7 +48,7 @@ var (
 	ErrNoPRF = errors.New("jobs: the Encryptor has no PRF keyset (set jobs.WithPRF)")
 )
 
-// Permanent reports whether an error of Open is a definite answer about these bytes: opening them
+// Permanent reports whether an error of Open is a definite answer about these bytes. Opening them
 // again, here or on another worker, returns the same error. Archive such a job where an operator
 // sees it, and do not retry it.
 //

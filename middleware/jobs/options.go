@@ -82,11 +82,11 @@ func WithPRF(set *prf.Set) Option {
 	}
 }
 
-// WithCompression compresses values of at least minBytes bytes with zstd before
-// they are sealed, if that makes them smaller. minBytes is at least 0; a few
-// hundred is sensible. The default is off, because the length of a sealed value
-// then depends on its content: leave it off where an attacker can choose part of
-// a payload and see the length of the whole.
+// WithCompression compresses values of at least minBytes bytes with zstd before they
+// are sealed, if that makes them smaller. minBytes is at least 0; a few hundred is
+// sensible. The default is off, because compression makes the length of a sealed value
+// depend on its content. Leave it off where an attacker can choose part of a payload
+// and see the length of the whole.
 //
 // Compressed values are opened with or without this option.
 func WithCompression(minBytes int) Option {
@@ -125,12 +125,12 @@ func WithOptionalBinding(b Binding) Option {
 	}
 }
 
-// WithReload sets the function that Open calls when a value was sealed under a key
-// that the keyset does not list, because another process may have loaded it first, or
-// that it lists as disabled, because the key may have been enabled again.
-// Open calls it at most once in ten seconds and never twice at a time, and then tries
-// once more. The default is the AEAD's own method Reload. An Envelope has none: give
-// it the Reload of the Keyring that is its KEK.
+// WithReload sets the function that loads the keyset again. Open calls it when the
+// keyset does not list the key of a value, because another process may have loaded the
+// key first. Open also calls it when the keyset lists the key as disabled, because the
+// key may have been enabled again. Open calls it at most once in ten seconds and never
+// twice at a time, and then tries once more. The default is the AEAD's own method
+// Reload. An Envelope has none: give it the Reload of the Keyring that is its KEK.
 func WithReload(f func(context.Context) error) Option {
 	return func(c *config) error {
 		if f == nil {

@@ -1,6 +1,6 @@
 // Package migrate changes cached data in Redis while the application runs. It has three operations. [Seal] seals
 // (encrypts) plaintext values. [Reseal] seals values again with a new key. [Unseal] turns sealed values back into
-// plaintext. It can also give entries new names.
+// plaintext. A run can also give entries new names.
 //
 //	report, err := migrate.Run(ctx, client, migrate.Config{
 //		Operation: migrate.Seal,
@@ -29,7 +29,8 @@
 // # What a run does
 //
 // A run scans every master in batches. It writes an entry only if the application has not changed it since the run read
-// it. So a run never overwrites a newer value. Entries keep their expiration and their tags.
+// it. So a run never overwrites a newer value. Entries keep their expiration and their tags. Tags are the labels by which
+// gocache invalidates several entries at once.
 //
 // A run does not change the following:
 //
@@ -43,8 +44,8 @@
 //
 // # Repeating and resuming
 //
-// Every run can be repeated. If you set Config.Checkpoint to a file, a run writes its position there. If the run is
-// killed, call Run again with the same Config to resume it. After a restart of Redis, a failover, or a change of a
+// Every run can be repeated. If you set Config.Checkpoint to the name of a file, a run writes its position there. If the
+// run is killed, call Run again with the same Config to resume it. After a restart of Redis, a failover, or a change of a
 // Cluster, the scan begins again.
 //
 // Each run leaves a record in the hash "sealcache.runs" of its database. If another run has undone the work of an
@@ -52,9 +53,10 @@
 //
 // # Replicas and failovers
 //
-// A replica gets the writes of its master a little later. If it takes over before (a failover), these writes are lost. So
-// at the end, Run waits until every replica has confirmed the writes. If a replica does not confirm them, or a master
-// restarted or failed over after its scan, Run returns [ErrUnconfirmed]. Then call Run again.
+// A replica gets the writes of its master a little later. If a replica takes over from its master before that, the last
+// writes are lost (a failover). So at the end, Run waits until every replica has confirmed the writes. If a replica does
+// not confirm them, or a master restarted or failed over after its scan, Run returns [ErrUnconfirmed]. Then call Run
+// again.
 //
 // Run does not wait for replicas of replicas, or for replicas that the server hides, as some managed services do.
 //
@@ -68,27 +70,25 @@
 // as moved.
 //
 // In a Cluster, the new name can be on another master. The run deletes the old entry only after every replica of that
-// master has confirmed the copy. So a failover cannot lose both. There are two exceptions:
-//
-//   - A master without replicas has no other copy. If it restarts from an older file, the copies on it are lost.
-//   - A master that restarts before a replica takes over loses the copies on it, like every other write.
+// master has confirmed the copy. So a failover cannot lose both the copy and the old entry. But if a master restarts from
+// an older file, and no replica has taken over from it, the copies on it are lost.
 //
 // If a master has lost a replica, or a replica does not answer for 15 s, the run deletes nothing more and returns
 // ErrUnconfirmed. Call Run again to resume it. If the replica was removed for good, set Config.AllowFewerReplicas.
 //
 // # Hidden names
 //
-// An application with middleware.WithHiddenKeys stores entries under pseudonyms. A PRF key makes a pseudonym from the
-// name. With Config.HiddenKeys, a run does the following:
+// An application with middleware.WithHiddenKeys stores entries under pseudonyms. A key of a pseudorandom function (PRF)
+// makes a pseudonym from the name. With Config.HiddenKeys, a run does the following:
 //
 //   - Seal moves entries from plain names, and from pseudonyms of older PRF keys, to the pseudonyms of the primary PRF
 //     key.
 //   - Reseal moves entries from pseudonyms of older PRF keys to those of the primary PRF key.
 //   - Unseal moves entries back to their plain names.
 //
-// The run deletes each old entry. With middleware.WithOneWayKeys, the names are not stored, so set Config.OneWayKeys
-// instead. Entries that are already hidden then keep their pseudonyms. Without either setting, all hidden names stay as
-// they are.
+// The run deletes each old entry. With middleware.WithOneWayKeys, Redis does not hold the names at all, so set
+// Config.OneWayKeys instead. Entries that are already hidden then keep their pseudonyms. Without either setting, all
+// hidden names stay as they are.
 //
 // Before the run, make the new PRF key primary in every process. A process without WithHiddenKeys does not find hidden
 // entries. So before Seal, stop all such processes, or use another namespace.

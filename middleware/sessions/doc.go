@@ -1,6 +1,6 @@
-// Package sessions stores HTTP sessions in a sealed store. To seal is to encrypt so that altered data is detected. The
-// package is a store for scs (github.com/alexedwards/scs). For gorilla/sessions, gin and echo, use package
-// gorillasessions.
+// Package sessions stores HTTP sessions in a middleware.Store, which seals them. To seal is to encrypt so that altered
+// data is detected. The package is a store for scs (github.com/alexedwards/scs). For gorilla/sessions, gin and echo, use
+// package gorillasessions.
 //
 //	sealed, err := middleware.New(backing, keys, middleware.WithNamespace("sessions"), middleware.WithOneWayKeys(set))
 //	store, err := sessions.New(sealed)
@@ -20,8 +20,8 @@
 // TTL in Redis or restored a dump.
 //
 //   - The absolute expiry is the time that scs passes to Commit. Touch does not move it.
-//   - The idle expiry exists only with [WithIdleTimeout]. Each use of the session moves it, but only after a sixteenth of
-//     the timeout.
+//   - The idle expiry exists only with [WithIdleTimeout]. Using the session moves it, if a sixteenth of the timeout has
+//     passed since the last move.
 //
 // If an attacker restores a dump, a session can work again after logout, until it expires. So use short expiry times.
 // SECURITY.md describes a remedy.

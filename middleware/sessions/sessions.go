@@ -87,11 +87,13 @@ func (s *Store) checkTags() error {
 	}
 }
 
-// FindCtx returns the session under a token in its encoded form. It reports false for a token that is unknown,
-// malformed or too long, for a session past one of its ends, for a value that was altered, moved or planted, and for one
-// whose key is disabled or destroyed. The error comes from the backing store or the key service. Or it names a key that this
-// process does not have, or a format that this release does not know. It is an error also with
-// middleware.WithMissOnOpenFailure: such a session may be sound, and its user must not be logged out.
+// FindCtx returns the session under a token in its encoded form. It reports false for a token that is unknown, malformed
+// or too long, and for a session past one of its ends. It also reports false for a value that was altered, moved or
+// planted, or whose key is disabled or destroyed.
+//
+// The error comes from the backing store or the key service. Or it names a key that this process does not have, or a
+// format that this release does not know. It is an error even with middleware.WithMissOnOpenFailure, because the session
+// may be sound. Do not log its user out.
 //
 // With WithIdleTimeout, FindCtx moves the idle end. If only that fails, FindCtx still returns the
 // session.

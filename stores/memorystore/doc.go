@@ -18,7 +18,7 @@
 //
 // So an application can replace Redis by memory:// in its configuration. For any other type, Set returns an error.
 //
-// A middleware.Store over this store returns values with their original Go type.
+// A middleware.Store, which encrypts the values of a store, returns them with their original Go type.
 //
 // # The limit
 //

@@ -21,8 +21,7 @@
 // gocache can give an entry tags. Invalidate deletes the entries that have one of the given tags. For each tag, Redis
 // holds a set with the names of its entries.
 //
-// On a single node, an entry and its tags are written in one step, and deleted in one step. So an entry never lacks its
-// tags.
+// On a single node, an entry and its tags are written in one step. So an entry never lacks its tags.
 //
 // In a Cluster, an entry and the sets of its tags can be on different nodes. When Set returns without an error, the entry
 // has its tags. An entry can lack tags only in two cases:
@@ -33,8 +32,8 @@
 // Redis can evict the set of a tag. Invalidate then misses entries. So if you set maxmemory, set maxmemory-policy to
 // noeviction or volatile-ttl. [Store.Advice] reports any other policy.
 //
-// When an entry expires, its name stays in the sets of its tags. This only uses memory. [Store.PruneTags] removes such
-// names.
+// When an entry expires or is deleted, its name stays in the sets of its tags. This only uses memory. [Store.PruneTags]
+// removes such names.
 //
 // CompareAndSwap does not change tags. If it gives an entry a longer TTL, call [Store.ExtendTags] before it.
 //

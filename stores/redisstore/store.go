@@ -175,9 +175,10 @@ func (s *Store) eachMaster(ctx context.Context, fn func(ctx context.Context, nod
 	})
 }
 
-// Set writes a value: a string, []byte, bool, integer, float, time.Time, time.Duration, nil (as the empty value), a pointer
-// to such, or an encoding.BinaryMarshaler; Redis keeps text, so that 42 comes back as the bytes "42". It does not use the
-// value after it returns, even after an error. An expiration of 0 is none; less than a millisecond is a millisecond.
+// Set writes a value. The value is a string, []byte, bool, integer, float, time.Time, time.Duration, nil (the empty value),
+// a pointer to one of these, or an encoding.BinaryMarshaler. Redis keeps text, so 42 comes back as the bytes "42". Set does
+// not use the value after it returns, even after an error. An expiration of 0 is none; less than a millisecond is a
+// millisecond.
 //
 // With tags the entry is added to their sets. This may extend the lifetime of a set to 720 h, or to the lifetime of
 // the entry if that is longer. It never shortens it. For an entry without expiration the set never expires, because

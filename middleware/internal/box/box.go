@@ -1,15 +1,15 @@
 // Package box seals and opens all values that this module stores. To seal is to encrypt so that altered values are
-// detected.
+// detected. To open is to decrypt and to check this.
 //
-// [New] returns a [Box] for values of one kind in one namespace. Examples of kinds are cache values and job payloads.
-// [Box.Seal] writes a header in front of the encrypted value. It binds the value to its namespace, kind and name: the
-// value opens only with the same three.
+// [New] returns a [Box] for values of one kind in one namespace. Examples of kinds are cache values and job payloads. A
+// namespace is the name of a cache or queue. [Box.Seal] writes a header in front of the encrypted value. It binds the
+// value to its namespace, kind and name, so [Box.Open] needs the same three.
 //
-// Each error of [Box.Open] wraps an error of package aead. If the key refuses the value, that is [aead.ErrUnauthentic] or
-// [aead.ErrUnknownKey]. Any unknown error becomes [aead.ErrKeyServiceUnavailable]. The caller then tries again, and does
-// not drop a valid value.
+// Each error of Box.Open wraps an error of package aead. If the value does not open with the encryption key, this is
+// [aead.ErrUnauthentic] or [aead.ErrUnknownKey]. Any unknown error becomes [aead.ErrKeyServiceUnavailable], so that the
+// caller tries again and does not drop a valid value.
 //
-// [Refused] reports whether the key refused the value. [Final] reports whether a retry cannot help.
+// [Refused] reports whether an error is one of the first two. [Final] reports whether a retry cannot help.
 //
 // A Box is safe for concurrent use.
 package box

@@ -1,4 +1,5 @@
-// Package compress compresses values before they are sealed, and decompresses them up to a maximum size. Begin with [New].
+// Package compress compresses values before they are encrypted, and decompresses them up to a maximum size. Begin with
+// [New].
 //
 // A compressed value is either a zstd frame (RFC 8878), or the byte 02 and an s2 block. s2 is faster and compresses less.
 // Both contain the size of the decompressed value.

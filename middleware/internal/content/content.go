@@ -1,6 +1,6 @@
 // Package content builds the plaintext of a cache value: the bytes that are then encrypted. They contain the encoded
-// value. They can also contain its key and its tags. [Packer.Pack] builds these bytes, and [Packer.Unpack] parses them.
-// FORMAT.md, section "Plaintext of a cache value", specifies them.
+// value. They can also contain the cache key and the tags of the entry. [Packer.Pack] builds these bytes, and
+// [Packer.Unpack] parses them. FORMAT.md, section "Plaintext of a cache value", specifies them.
 package content
 
 import (

@@ -1,5 +1,5 @@
-// Package plaintext decides whether plaintext values are accepted. A [Policy] is the decision, such as [Reject]. A
-// [Window] is a Policy with an end: after that time, plaintext is rejected.
+// Package plaintext decides whether plaintext values, which are not encrypted, are accepted. A [Policy] is the decision,
+// such as [Reject]. A [Window] is a Policy with an end: after that time, plaintext is rejected.
 package plaintext
 
 import (

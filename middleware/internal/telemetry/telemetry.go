@@ -5,7 +5,8 @@
 //
 //	func WithLogger(l *slog.Logger) Option { return func(c *config) error { return c.telemetry.SetLogger(l) } }
 //
-// Callers must not pass cached values, cache keys or encryption keys. These would appear in logs and traces.
+// Callers must not pass cached values, cache keys or encryption keys to its functions. These would appear in logs and
+// traces.
 package telemetry
 
 import (

@@ -1,5 +1,5 @@
-// Package wire defines the format of sealed values. A sealed value is a header and a ciphertext. Package box encrypts and
-// decrypts; this package only writes and reads bytes.
+// Package wire defines the format of sealed (encrypted) values. A sealed value is a header and a ciphertext. Package box
+// encrypts and decrypts; this package only writes and reads bytes.
 //
 // [Header.Append] writes headers, and [Parse] reads them. [AppendContext] and [AppendName] build the associated data.
 // Associated data is not stored, but a value decrypts only with the same associated data. It contains the namespace and

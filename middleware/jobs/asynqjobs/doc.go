@@ -14,8 +14,9 @@
 //	srv := asynq.NewServer(redis, cfg)
 //	err = srv.Run(handler)
 //
-// Here, e is a jobs.Encryptor. It contains the encryption keys. For unique tasks, hidden type names and schedules, make it
-// with jobs.WithPRF. If the asynq.Config has a GroupAggregator, also use [WithGroupClient].
+// Here, e is a jobs.Encryptor. It contains the encryption keys. For unique tasks, hidden type names and schedules, e also
+// needs the keys of a pseudorandom function: see jobs.WithPRF. If the asynq.Config has a GroupAggregator, also use
+// [WithGroupClient].
 //
 // In handlers, replace t.ResultWriter().Write(b) by [WriteResult](ctx, b), because a decrypted task has no ResultWriter.
 // To get the id of the task, call asynq.GetTaskID(ctx).

@@ -18,9 +18,9 @@ type Schedule struct{ spec string }
 // Restarts do not shift the ticks.
 func Every(d time.Duration) Schedule { return Schedule{everyPrefix + d.String()} }
 
-// Cron returns a schedule from a cron expression. It has five fields (minute, hour,
-// day of month, month, day of week) or is @hourly, @daily, @weekly, @monthly, @yearly,
-// or "@every 90s", which means Every.
+// Cron returns a schedule from a cron expression. It has five fields: minute, hour, day of month,
+// month, day of week. Or it is @hourly, @daily, @weekly, @monthly, @yearly, or "@every 90s", which
+// means Every.
 //
 // Times are in UTC. Another time zone stands before the expression, as in
 // "CRON_TZ=Europe/Berlin 30 4 * * *". It must be a name of the IANA database: "Local"

@@ -1,8 +1,8 @@
-// Package gorillasessions keeps sessions of github.com/gorilla/sessions in a sealed store on the
-// server. To seal is to encrypt so that altered data is detected. gin-contrib/sessions and echo's
-// session middleware accept the same [Store].
+// Package gorillasessions keeps sessions of github.com/gorilla/sessions on the server, encrypted in a
+// sessions.Store (package middleware/sessions). gin-contrib/sessions and echo's session middleware
+// accept the same [Store].
 //
-//	store, err := sessions.New(sealed) // package middleware/sessions
+//	store, err := sessions.New(sealed) // sealed is a middleware.Store
 //	cookies, err := gorillasessions.New(store)
 //	session, err := cookies.Get(request, "session")
 //

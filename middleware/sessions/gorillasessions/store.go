@@ -102,10 +102,10 @@ func (c *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 var ErrEnded = errors.New("gorillasessions: save: the session has ended since it was read")
 
 // Save stores a session and sets its cookie. It gives a new session its token. If
-// MaxAge is negative, Save deletes the session and its cookie; another Save in the
-// same request begins a session with a new token and the values that session.Values
-// still has. A session that ended since the request read it is ErrEnded: a logout is
-// final. Over a backing store without middleware's SetIfExists, Save writes such a
+// MaxAge is negative, Save deletes the session and its cookie. Another Save in the same
+// request begins a session with a new token and with the values that are still in
+// session.Values. A session that ended since the request read it is ErrEnded: a logout
+// is final. Over a backing store without middleware's SetIfExists, Save writes such a
 // session again.
 func (c *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
 	if session.Options.MaxAge < 0 {

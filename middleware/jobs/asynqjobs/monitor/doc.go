@@ -1,5 +1,5 @@
-// Package monitor is an admin page for the sealed jobs of package asynqjobs. It shows queues, tasks, groups, schedules and
-// servers. It is asynqmon, the web interface of asynq, with decrypted tasks.
+// Package monitor is an admin page for the sealed (encrypted) jobs of package asynqjobs. It shows queues, tasks, groups,
+// schedules and servers. It is asynqmon, the web interface of asynq, with decrypted tasks.
 //
 //	h, err := monitor.New(redis, e,
 //		monitor.WithRootPath("/admin/jobs"),
