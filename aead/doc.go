@@ -19,9 +19,9 @@
 // A [Keyring] seals messages with a Tink keyset: a set of keys, of which the primary key seals. The keyset is stored
 // encrypted under a KEK. The Keyring can load a changed keyset while it is in use.
 //
-// An Envelope is right for most applications. If you have no key service, such as a cloud KMS, use a Keyring as the KEK of
-// the Envelope. Only an application with few writes can seal with a Keyring itself: see "How many messages one key may
-// seal".
+// An Envelope is right for most applications. Its KEK is a key in a key service (such as a cloud KMS), a key file, a
+// passphrase, or a Keyring. Only an application with few writes can seal with a Keyring itself: see "How many messages
+// one key may seal".
 //
 // The other functions are:
 //
@@ -38,7 +38,8 @@
 // key that it made, and compares the result. An Envelope never seals with a data key of another process.
 //
 // A data key has limits for messages, bytes and age. The Envelope makes a new data key before the old one reaches a limit.
-// If the KEK cannot be reached until then, sealing fails with [ErrKeyServiceUnavailable].
+// If the KEK does not answer, the Envelope uses the old data key up to its limit. From then on, sealing fails with
+// [ErrKeyServiceUnavailable], until the KEK answers.
 //
 // An Envelope forgets a data key after the time of [WithDataKeyTTL], unless the KEK unwraps it again. So if you destroy a
 // KEK, its values become unreadable after this time.

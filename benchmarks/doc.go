@@ -14,7 +14,7 @@
 // # Adding a row
 //
 // A row is one benchmark of the table. Write a function that takes a *bench, in a file row_NAME.go, and add it to the
-// function rows. For each case, the function does the following:
+// function rows. A row has one or more cases, such as sizes of values. For each case, the function does the following:
 //
 //   - It skips the case if bench.wants returns false.
 //   - It measures with interleave, which runs the slices.

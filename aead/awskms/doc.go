@@ -36,8 +36,8 @@
 // A ciphertext has the format of Tink's library for AWS KMS (tink-go-awskms v3), so that library can decrypt it.
 //
 // KMS calls associated data an encryption context. By default, the encryption context holds the associated data in
-// hexadecimal, under the name associatedData. With [aead.WithWrapContext], it holds the names and values of that option
-// instead. CloudTrail records the encryption context, so do not put a secret into it.
+// hexadecimal, under the name associatedData. If you pass [aead.WithWrapContext] to aead.NewEnvelope, it holds the names
+// and values of that option instead. CloudTrail records the encryption context, so do not put a secret into it.
 //
 // KMS encrypts at most 4096 bytes per call, with at most about 4000 bytes of associated data. A data key has about 40
 // bytes, and a keyset with one key about 120 bytes.
@@ -55,7 +55,7 @@
 //   - [aead.ErrKeyServiceUnavailable]: any other failure, such as no connection, a missing permission or expired
 //     credentials.
 //
-// If another service encrypted the ciphertext, the error is one of the first two. A failed encryption always returns
+// For bytes that AWS KMS never encrypted, the error is ErrUnauthentic or ErrUnknownKey. A failed encryption always returns
 // aead.ErrKeyServiceUnavailable. To find the error of the AWS SDK, use errors.As.
 //
 // # Concurrency

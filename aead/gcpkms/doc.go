@@ -47,8 +47,8 @@
 //   - [aead.ErrUnknownKey]: the key does not exist, or its version is disabled or destroyed.
 //   - [aead.ErrKeyServiceUnavailable]: any other failure, such as no connection, a missing permission or a wrong checksum.
 //
-// If another service encrypted the ciphertext, the error is one of the first two. A failed encryption always returns
-// aead.ErrKeyServiceUnavailable. To get the gRPC status of an error, call status.FromError.
+// For bytes that Cloud KMS never encrypted, the error is ErrUnauthentic or ErrUnknownKey. A failed encryption always
+// returns aead.ErrKeyServiceUnavailable. To get the gRPC status of an error, call status.FromError.
 //
 // # Concurrency
 //

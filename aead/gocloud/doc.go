@@ -60,8 +60,8 @@
 //   - [aead.ErrUnknownKey]: the key is disabled or does not exist.
 //   - [aead.ErrKeyServiceUnavailable]: any other failure.
 //
-// If another service encrypted the ciphertext, the error is one of the first two. A failed encryption always returns
-// aead.ErrKeyServiceUnavailable.
+// For bytes that the service never encrypted, the error is ErrUnauthentic or ErrUnknownKey. A failed encryption always
+// returns aead.ErrKeyServiceUnavailable.
 //
 // Some Keepers, such as localsecrets, return no error code for an altered ciphertext. With them, the error is
 // aead.ErrKeyServiceUnavailable.

@@ -67,7 +67,7 @@
 //     (min_decryption_version).
 //   - [aead.ErrKeyServiceUnavailable]: any other failure, such as no connection, a sealed Vault or a missing capability.
 //
-// If another service encrypted the ciphertext, the error is one of the first two. A failed encryption always returns
+// For bytes that Vault never encrypted, the error is ErrUnauthentic or ErrUnknownKey. A failed encryption always returns
 // aead.ErrKeyServiceUnavailable. To find Vault's own error, use errors.As with an *api.ResponseError.
 //
 // # Concurrency

@@ -1,5 +1,5 @@
-// Command sealcache seals existing data of an application in Redis, turns it back into plaintext, counts it, and shows
-// single entries. It also makes and rotates encryption keys.
+// Command sealcache seals the data that an application already has in Redis, and turns it back into plaintext. It counts
+// sealed and plaintext values, and shows single entries. It also makes and rotates encryption keys.
 //
 // "sealcache help" lists the commands, the environment variables and the exit statuses. "sealcache help COMMAND" prints
 // the flags and examples of a command. The guide docs/rollout.md uses the commands to turn on encryption in a running

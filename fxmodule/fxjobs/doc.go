@@ -2,7 +2,7 @@
 // on asynq, a job queue in Redis.
 //
 //	fx.New(
-//		fx.Provide(fxmodule.ConfigFromEnv), // its section Jobs
+//		fx.Provide(fxmodule.ConfigFromEnv), // reads Config.Jobs, too
 //		fxmodule.Module,                    // or fxmodule.Decorator
 //		fxjobs.Module,                      // *asynqjobs.Client, *asynqjobs.Scheduler, *asynq.Inspector
 //		fx.Provide(NewMux),                 // func NewMux(m *Mailer) *asynq.ServeMux, with the handlers

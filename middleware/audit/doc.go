@@ -13,9 +13,9 @@
 //   - [Report.AnythingSealed]: does Redis hold any sealed value?
 //   - [Report.MayDestroy]: may you destroy an encryption key, because no value needs it?
 //
-// An answer is Yes, No or Unknown. If the audit cannot examine an entry, it never gives the answer that reassures: No to
-// the first two questions, or Yes to the third. With Config.Exclude, MayDestroy is never Yes, because an excluded entry
-// may need the key.
+// An answer is Yes, No or Unknown. If the audit cannot examine an entry, it never answers No to the first two questions,
+// and never Yes to the third. With Config.Exclude, MayDestroy is never Yes, because an excluded entry may need
+// the key.
 //
 // [Inspect] and [Open] examine one entry.
 //

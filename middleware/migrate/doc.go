@@ -19,9 +19,10 @@
 //
 //   - Run opens the key check, an entry that the application writes when it calls middleware.Store.Check. If the key check
 //     does not open, Run returns [ErrWrongKeys].
-//   - If there is no key check, Run needs Config.Proof, or Config.AllowUnproven. Otherwise it returns [ErrUnproven].
-//   - Seal and Reseal also try to open some sealed values. If none opens, Run returns ErrWrongKeys, unless
-//     Config.IgnoreUnreadable is set.
+//   - If there is no key check, Run opens the entry that Config.Proof names. Without Config.Proof, Run returns
+//     [ErrUnproven], unless Config.AllowUnproven is set.
+//   - If Redis already holds sealed values, Seal and Reseal try to open some of them. If none opens, Run returns
+//     ErrWrongKeys, unless Config.IgnoreUnreadable is set.
 //
 // If the key service does not answer, Run repeats the call for half a minute. A value never counts as unreadable because
 // of an outage.

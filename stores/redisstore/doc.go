@@ -93,7 +93,8 @@
 //
 // # Permissions
 //
-// An ACL user whose entries and tags start with "shop:" needs at least these rights, for all methods but Clear:
+// Give an ACL user whose entries and tags start with "shop:" these rights. They are for all methods but Clear, and some are
+// optional, as listed below.
 //
 //	ACL SETUSER app on >password ~shop:* ~gocache_tag_shop:* -@all
 //	    +ping +get +set +unlink +pttl +type +multi +exec +eval +evalsha +exists +strlen +getrange

@@ -1,8 +1,8 @@
 // Package keyservice has the code that packages awskms, gcpkms, gocloud and hcvault share. Each of them opens keys of one
 // key service, such as a cloud KMS.
 //
-// [Open] makes a key-encryption key (KEK) from a [Client], which has the service encrypt and decrypt. Open tests the KEK
-// before it returns. The errors of a KEK name the key and the missing permission. They contain no credential.
+// A [Client] calls the service to encrypt and to decrypt. [Open] makes a key-encryption key (KEK) from a Client, and tests
+// the KEK before it returns. The errors of a KEK name the key and the missing permission. They contain no credential.
 package keyservice
 
 import (

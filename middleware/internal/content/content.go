@@ -104,8 +104,8 @@ func Labels(h wire.Header, plaintext []byte) (wire.Labels, error) {
 	return l, err
 }
 
-// Relabel returns the plaintext of a value with other labels, and sets the flags in h: hidden are its flags Hidden and Named.
-// The value stays compressed and padded as it is. Labels that are too long are wire.ErrTooLarge.
+// Relabel returns the plaintext of a value with other labels, and sets the flags in h: hidden are its flags Hidden and
+// Named. The value stays compressed and padded as it is. Labels that are too long are wire.ErrTooLarge.
 func Relabel(h *wire.Header, plaintext []byte, hidden wire.Flags, l wire.Labels) ([]byte, error) {
 	_, value, err := cut(*h, plaintext)
 	if err != nil {

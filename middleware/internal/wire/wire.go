@@ -3,7 +3,7 @@
 //
 // [Header.Append] writes headers, and [Parse] reads them. [AppendContext] and [AppendName] build the associated data.
 // Associated data is not stored, but a value decrypts only with the same associated data. It contains the namespace and
-// the name of the value. [KeyOf] returns the encryption key that a ciphertext names.
+// the name of the value. [KeyOf] returns the id of the encryption key, if the ciphertext contains it.
 //
 // FORMAT.md specifies every byte, and middleware/testdata/vectors.json holds test vectors.
 package wire

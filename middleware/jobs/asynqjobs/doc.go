@@ -42,8 +42,8 @@
 //
 // [DefineWith] gives a definition its own codec, and [DefineResult] gives results a type.
 //
-// [Client.EnqueueMany] and Job.DelayMany enqueue many tasks. With [WithPipeline], a thousand tasks or 4 MiB take one round
-// trip.
+// [Client.EnqueueMany] and Job.DelayMany enqueue many tasks. With [WithPipeline], one round trip carries up to a
+// thousand tasks or 4 MiB.
 //
 // # What stays the same
 //
@@ -73,7 +73,7 @@
 //	TaskInfo.Result                      Client.OpenResult(ctx, info), or OpenResult
 //	TaskInfo.LastErr                     OpenFailure(ctx, e, info), and ReasonOf(info)
 //	TaskInfo.Type, Payload, Headers      OpenTask(ctx, e, info)
-//	NewTask(info.Type, info.Payload)     OpenTask(ctx, e, info); a sealed payload is ErrAlreadySealed
+//	NewTask(info.Type, info.Payload)     OpenTask(ctx, e, info); Enqueue refuses the sealed payload
 //	Inspector.UpdateTaskPayload          Client.UpdateTaskPayload
 //	Inspector.SchedulerEntries           Scheduler.List(ctx)
 //	Inspector, all other methods         the same
@@ -92,15 +92,15 @@
 //   - enqueue an old task again, unchanged
 //   - restore a schedule that was canceled or replaced
 //   - read the names of queues and groups, ids, times and sizes, and see which unique tasks are equal
-//   - write a false error text, so do not trust [ReasonOf], or the part of [OpenFailure] in front of the sealed text
+//   - write a false error text, so do not rely on [ReasonOf] and [OpenFailure]
 //
 // # Periodic jobs
 //
 // A [Scheduler] enqueues one task at each time at which a schedule is due. Any number of processes may run a Scheduler.
 //
-// The task of one time can run twice in these cases:
+// The task for one time can run twice in these cases:
 //
-//   - The task is deleted.
+//   - The task is deleted in asynq, so another Scheduler does not find it and enqueues it again.
 //   - Redis loses its last writes in a failover.
 //   - The process of the Scheduler is suspended for more than two minutes before it enqueues the task.
 //
@@ -130,11 +130,12 @@
 // # Groups
 //
 // A group is a number of tasks that asynq passes to a GroupAggregator, which makes one task of them. If a task of the
-// group does not open, the others are still aggregated. The task is enqueued separately: see [WithGroupClient].
+// group does not open, the others are still aggregated. The task that does not open is enqueued alone: see
+// [WithGroupClient].
 //
 // asynq does not tell the aggregator the queue of the group. If a server has several queues, the aggregator uses the queue
-// that most tasks of the group name. So an attacker can copy many old tasks of another queue into a group, and the genuine
-// tasks do not open. To prevent this, give each queue with groups its own server.
+// that is named in most tasks of the group. So an attacker can copy many old tasks of another queue into a group, and the
+// genuine tasks do not open. To prevent this, give each queue with groups its own server.
 //
 // # Concurrency
 //

@@ -2,7 +2,7 @@
 // sessions.Store (package middleware/sessions). gin-contrib/sessions and echo's session middleware
 // accept the same [Store].
 //
-//	store, err := sessions.New(sealed) // sealed is a middleware.Store
+//	store, err := sessions.New(sealed) // sealed is a *middleware.Store with WithOneWayKeys
 //	cookies, err := gorillasessions.New(store)
 //	session, err := cookies.Get(request, "session")
 //

@@ -23,7 +23,7 @@
 // # Access
 //
 // The page has no authentication. For each request, the application's [Authorizer] returns a [Viewer]: the user and the
-// user's access. Each level of access includes the levels above it:
+// user's access. Each level in this list includes the levels before it:
 //
 //   - [NoAccess]: nothing, status 403.
 //   - [AccessCounts]: queues, counts, times, ids, and type names as Redis holds them. Nothing is decrypted.
