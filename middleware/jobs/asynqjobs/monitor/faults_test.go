@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/hibiken/asynq"
@@ -46,6 +47,33 @@ func TestServerWithoutMemoryCommand(t *testing.T) {
 	require.NoError(t, rdb.Do(t.Context(), "ACL", "SETUSER", "default", "+memory").Err())
 	_, doc := get(t, h, "/api/queues")
 	assert.NotEqualValues(t, 0, find(t, doc["queues"], "queue", "default")["memory_usage_bytes"])
+}
+
+// A list that names a missing task, which Redis has evicted or an attacker has added, does not stop the page.
+func TestMissingTasks(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	rdb, h := s.srv.Client(t), s.monitor(t, admin())
+	lists := map[string][]asynq.Option{
+		"pending_tasks":                  nil,
+		"scheduled_tasks":                {asynq.ProcessIn(time.Hour)},
+		"groups/batch/aggregating_tasks": {asynq.Group("batch")},
+	}
+	stays := map[string]string{}
+	for list, opts := range lists {
+		stays[list] = s.enqueue(t, s.client, openType, "stays", opts...).ID
+		gone := s.enqueue(t, s.client, openType, "gone", opts...).ID
+		require.EqualValues(t, 1, rdb.Del(t.Context(), "asynq:{default}:t:"+gone).Val())
+	}
+	for range 2 { // the server knows the script from the second time on
+		_, doc := get(t, h, "/api/queues")
+		assert.EqualValues(t, 0, find(t, doc["queues"], "queue", "default")["memory_usage_bytes"])
+		get(t, h, "/api/queues/default")
+		for list, id := range stays {
+			_, doc = get(t, h, "/api/queues/default/"+list)
+			find(t, doc["tasks"], "id", id)
+		}
+	}
 }
 
 // Data that a server does not report are shown as unknown.

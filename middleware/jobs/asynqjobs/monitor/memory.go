@@ -12,7 +12,8 @@ import (
 
 // withoutMemory is a hook for servers that do not offer MEMORY in scripts, as some
 // managed services do. asynq's Inspector estimates the memory of a queue with it, and
-// fails for the whole queue without it. The hook answers such a script with 0.
+// fails for the whole queue without it. It also fails for a queue with a list that names
+// a missing task. The hook answers such a script with 0.
 type withoutMemory struct{}
 
 func (withoutMemory) DialHook(next redis.DialHook) redis.DialHook {
@@ -30,7 +31,7 @@ func (withoutMemory) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			return nil
 		}
 		script, ok := cmd.(*redis.Cmd)
-		if !ok || !rediserr.NotOffered(err) {
+		if !ok || !rediserr.NotOffered(err) && !isMissingTask(err) {
 			return err
 		}
 		switch args := cmd.Args(); cmd.Name() {
@@ -47,6 +48,12 @@ func (withoutMemory) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		return err
 	}
+}
+
+// isMissingTask reports whether asynq's estimate failed because a list names a task that does not exist. Redis may have
+// evicted it, or an attacker may have added the name.
+func isMissingTask(err error) bool {
+	return rediserr.IsReply(err) && strings.Contains(err.Error(), "attempt to perform arithmetic on local 'bytes'")
 }
 
 // noScript is a server's answer to a script that it does not know.
