@@ -17,7 +17,9 @@ var errExpired = errors.New("sealcache: the sealed expiry of the value has passe
 // backing store or restored a dump. SetIfNotExists treats it as absent. The end
 // comes from the options of Set, from WithDefaults, or from the defaults of a
 // backing store that is a Defaulter. Readers obey a sealed end with or without this
-// option, with a tolerance of 5 seconds for clocks that differ.
+// option, with a tolerance of 5 seconds for clocks that differ. SetIfNotExists of a
+// Store without this option finds the key taken by such a value, so all processes
+// need the option.
 //
 // A value that is set without expiration has no sealed end. A value that was sealed before the option was on has none
 // either, so an attacker with a copy can restore it. A new namespace excludes such values.
