@@ -28,7 +28,7 @@
 //   - [OpenKEK] opens a KEK by URI: a file, a passphrase, or a key in a key service.
 //   - [NewKEKSet] combines several KEKs, so that an application can replace its KEK without downtime.
 //   - [CreateKeyset] makes a keyset and writes it, encrypted under a KEK.
-//   - [OpenPRF] opens a keyset of PRF keys. With such a key, an application can replace names by pseudonyms.
+//   - [OpenPRF] opens a keyset for a pseudorandom function (PRF). With it, an application can replace names by pseudonyms.
 //   - [WithTenants] gives each tenant of an application its own KEK.
 //   - [WithContext] turns a tink.AEAD into a tink.AEADWithContext.
 //
@@ -42,7 +42,7 @@
 // [ErrKeyServiceUnavailable], until the KEK answers.
 //
 // An Envelope forgets a data key after the time of [WithDataKeyTTL], unless the KEK unwraps it again. So if you destroy a
-// KEK, its values become unreadable after this time.
+// KEK, the values under its data keys become unreadable after this time.
 //
 // A Keyring replaces its keyset as a whole. If it cannot read the new keyset, it keeps the old one.
 //
@@ -56,7 +56,7 @@
 // (SP 800-38D, section 8.3). The messages of all processes that share the key count. At 100,000 messages per second, a key
 // reaches this limit in twelve hours.
 //
-// An Envelope keeps the limit, because each process makes its own data keys and replaces them early.
+// An Envelope stays below the limit, because each process makes its own data keys and replaces them early.
 //
 // A Keyring counts only its own messages, although other processes may use the same keyset. At 2^28 messages it logs a
 // warning. At 2^32 messages it returns [ErrKeyExhausted]. If you have more messages, use an Envelope, or XAES-256-GCM keys
@@ -76,6 +76,6 @@
 // # Formats and compatibility
 //
 // By default, Keyring and Envelope write the formats of Tink. Tink opens them in any language, with the same keys.
-// Passphrase KEKs, tenants and [WithWrapContext] need additional bytes, which FORMAT.md specifies. From release v1 on,
-// each release opens the values of earlier releases.
+// Passphrase KEKs, tenants and [WithWrapContext] have formats of this package, which FORMAT.md specifies. From release v1
+// on, each release opens the values of earlier releases.
 package aead

@@ -7,8 +7,8 @@
 //		aeadtest.Run(t, func(t *testing.T) tink.AEADWithContext { return newMyAEAD(t) })
 //	}
 //
-// [RunRemote] runs the same suite for an AEAD that calls a key service, such as a cloud KMS. It also tests the AEAD while
-// the service is down or slow, and after the service works again. [KeyService] imitates such a service in tests.
+// [RunRemote] tests an AEAD that calls a key service, such as a cloud KMS, while the service does not work. It also tests
+// that the AEAD works again afterwards. [KeyService] imitates such a service in tests.
 package aeadtest
 
 import (

@@ -35,17 +35,18 @@
 //
 // A ciphertext has the format of Tink's library for AWS KMS (tink-go-awskms v3), so that library can decrypt it.
 //
-// KMS calls associated data an encryption context. By default, the encryption context holds the associated data in
-// hexadecimal, under the name associatedData. If you pass [aead.WithWrapContext] to aead.NewEnvelope, it holds the names
-// and values of that option instead. CloudTrail records the encryption context, so do not put a secret into it.
+// Associated data is not encrypted, but a ciphertext decrypts only with the same associated data. KMS calls it an
+// encryption context. By default, the encryption context holds the associated data in hexadecimal, under the name
+// associatedData. If you pass [aead.WithWrapContext] to aead.NewEnvelope, it holds the names and values of that option
+// instead. CloudTrail records the encryption context, so do not put a secret into it.
 //
 // KMS encrypts at most 4096 bytes per call, with at most about 4000 bytes of associated data. A data key has about 40
 // bytes, and a keyset with one key about 120 bytes.
 //
 // # Errors
 //
-// [aead.OpenKEK] tests the key. The error names the key, and the permission if one is missing. No error contains a
-// credential.
+// [aead.OpenKEK] tests the key. If the test fails, the error names the key, and the permission if one is missing. No error
+// contains a credential.
 //
 // A failed decryption returns one of these errors:
 //

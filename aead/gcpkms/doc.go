@@ -29,16 +29,18 @@
 //
 // # Format and limits
 //
-// A ciphertext has the format of Tink's library for Google Cloud KMS (tink-go-gcpkms), so that library can decrypt it. KMS
-// gets the associated data as additional authenticated data.
+// A ciphertext has the format of Tink's library for Google Cloud KMS (tink-go-gcpkms), so that library can decrypt it.
+//
+// Associated data is not encrypted, but a ciphertext decrypts only with the same associated data. KMS calls it additional
+// authenticated data.
 //
 // KMS encrypts at most 65,536 bytes per call, with at most 65,536 bytes of associated data. With an HSM key, both together
 // have at most 8,192 bytes.
 //
 // # Errors
 //
-// [aead.OpenKEK] tests the key. The error names the key, and the permission if one is missing. No error contains a
-// credential.
+// [aead.OpenKEK] tests the key. If the test fails, the error names the key, and the permission if one is missing. No error
+// contains a credential.
 //
 // A failed decryption returns one of these errors:
 //
@@ -53,5 +55,5 @@
 // # Concurrency
 //
 // All types are safe for concurrent use. A call ends when its context ends. If KMS is unavailable, the client repeats the
-// call until then. Without a deadline, it stops after 10 seconds.
+// call until the context ends. If the context has no deadline, the client stops after 10 seconds.
 package gcpkms

@@ -9,8 +9,7 @@
 //	defer kek.Close()
 //
 // For other services, set Opener.Keepers, or call [NewKEK] with a Keeper. For Vault, AWS and Google Cloud, use packages
-// hcvault, awskms and gcpkms instead. Tink can decrypt their ciphertexts, and the service itself authenticates associated
-// data.
+// hcvault, awskms and gcpkms instead. Tink can decrypt their ciphertexts.
 //
 // # Do not use an Azure key for an Envelope
 //
@@ -45,14 +44,15 @@
 //
 // # Format
 //
-// FORMAT.md specifies the bytes. A Keeper takes no associated data, so the package encrypts a hash of it together with the
-// plaintext. An RSA key encrypts only short plaintexts. So for more than 96 bytes, such as a keyset, the package encrypts
-// with a new AES-256 key, and the Keeper encrypts that key.
+// FORMAT.md specifies the bytes. Associated data is not encrypted, but a ciphertext decrypts only with the same associated
+// data. A Keeper takes no associated data, so the package encrypts a hash of it together with the plaintext. An RSA key
+// encrypts only short plaintexts. So for more than 96 bytes, such as a keyset, the package encrypts with a new AES-256
+// key, and the Keeper encrypts that key.
 //
 // # Errors
 //
-// [aead.OpenKEK] tests the key. The error names the key, and the permission if one is missing. No error contains a
-// credential.
+// [aead.OpenKEK] tests the key. If the test fails, the error names the key, and the permission if one is missing. No error
+// contains a credential.
 //
 // A failed decryption returns one of these errors:
 //

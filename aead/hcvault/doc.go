@@ -10,7 +10,8 @@
 //
 // # The key
 //
-// Make a key of a type that authenticates associated data, such as aes256-gcm96. Do not set derived=true:
+// Make a key of a type that authenticates associated data, such as aes256-gcm96. Associated data is not encrypted, but a
+// ciphertext decrypts only with the same associated data. Do not set derived=true:
 //
 //	vault secrets enable transit
 //	vault write -f transit/keys/cache type=aes256-gcm96
@@ -56,8 +57,8 @@
 //
 // # Errors
 //
-// [aead.OpenKEK] tests the key. It returns an error if the key, a capability or the token is missing, or if Vault ignores
-// associated data. The error names the key, and the capability if one is missing. No error contains a token.
+// [aead.OpenKEK] tests the key. If the test fails, the error names the key, and the capability if one is missing. No error
+// contains a token.
 //
 // A failed decryption returns one of these errors:
 //
