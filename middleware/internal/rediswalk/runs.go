@@ -69,7 +69,6 @@ func (s *Servers) RegisterRun(ctx context.Context, r Run) (id string, err error)
 
 // addRun writes a record that is not there yet.
 func (s *Servers) addRun(ctx context.Context, id string, r Run) (err error) {
-	r.From, r.To, r.Replicas = validStart(r.From), validStart(r.To), knownReplicas(r.Replicas)
 	if r.Sequence, err = s.Client.HIncrBy(ctx, RunsName, sequenceField, 1).Result(); err != nil {
 		return runsError(err)
 	}
@@ -107,8 +106,8 @@ func (s *Servers) RefuseRun(ctx context.Context, id string, r Run, keys string) 
 	if err != nil || changed {
 		return err
 	}
-	r.Refused = keys
-	return s.addRun(ctx, id, r)
+	r.Sequence, r.Refused = 0, keys // before all others: this run does not undo them
+	return s.writeRun(ctx, id, r)
 }
 
 // ExpectReplicas records the replicas that a resumed run has found, besides those of the run before.
@@ -182,6 +181,7 @@ func (s *Servers) changeRun(ctx context.Context, id string, change func(r *Run))
 }
 
 func (s *Servers) writeRun(ctx context.Context, id string, r Run) error {
+	r.From, r.To, r.Replicas = validStart(r.From), validStart(r.To), knownReplicas(r.Replicas)
 	text, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("rediswalk: runs: %w", err)

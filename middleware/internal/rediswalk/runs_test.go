@@ -50,6 +50,24 @@ func TestRefusalOfALostRecord(t *testing.T) {
 	require.True(t, refused)
 }
 
+// The refusal of a run whose record was lost does not make the checkpoint of another run useless.
+func TestRefusalOfALostRecordUndoesNothing(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s, err := New(redistest.Start(t).Client(t))
+	require.NoError(t, err)
+	refused := Run{Operation: "seal", Job: strings.Repeat("1", 32), From: "ns:", To: "ns:"}
+	lost, err := s.RegisterRun(ctx, refused)
+	require.NoError(t, err)
+	require.NoError(t, s.Client.Del(ctx, RunsName).Err())
+	other, err := s.RegisterRun(ctx, Run{Operation: "seal", Job: strings.Repeat("2", 32), From: "ns:", To: "ns:"})
+	require.NoError(t, err)
+	require.NoError(t, s.RefuseRun(ctx, lost, refused, strings.Repeat("3", refusedSize)))
+	require.NoError(t, s.CheckRun(ctx, other))
+	require.True(t, IsRuns(s.Client.HGetAll(ctx, RunsName).Val()))
+	require.ErrorIs(t, s.CheckRun(ctx, lost), ErrRunUndone)
+}
+
 // A run that is resumed waits for the replicas that it had before, although the same job was completed by another run
 // since, and for those that it found when it was resumed.
 func TestReplicasOfAResumedRun(t *testing.T) {
