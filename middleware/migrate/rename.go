@@ -365,7 +365,7 @@ func (m *migration) readCopies(ctx context.Context, moves []renamed) ([][]byte, 
 			if err != nil {
 				return nil, err
 			}
-			tags = append(tags, rediswalk.Member{Set: set, Name: v.to})
+			tags = append(tags, rediswalk.Member{Set: set, Name: v.to, Until: v.until()})
 		}
 	}
 	return m.readBack(ctx, names, tags)

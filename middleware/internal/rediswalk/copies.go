@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -42,7 +43,10 @@ var (
 )
 
 // Member is a member of a set.
-type Member struct{ Set, Name string }
+type Member struct {
+	Set, Name string
+	Until     int64 // Unix milliseconds: from then on the set may be without it; -1 never
+}
 
 // NewCopies returns Copies for masters that have these replicas: see Replicas. It writes names that start with mark,
 // which no entry has. With allowFewer, the replicas that are left confirm the copies. Replicas may take as long as within.
@@ -50,7 +54,8 @@ func NewCopies(ctx context.Context, s *Servers, mark string, replicas map[string
 	c := &Copies{servers: s, mark: mark, allowFewer: allowFewer, within: within, most: make(map[string]int), online: make(map[string]int)}
 	states, err := s.States(ctx)
 	for _, m := range states {
-		c.most[m.History] = max(m.Online, min(replicas[m.RunID], 1))
+		// A replica that is being filled may be one that had everything before.
+		c.most[m.History] = max(m.Online, min(replicas[m.RunID]+m.Syncing, 1))
 	}
 	return c, err
 }
@@ -139,13 +144,17 @@ func (c *Copies) read(ctx context.Context, p *portion) ([][]byte, error) {
 	if err := c.await(ctx, p.node, target, after, until); err != nil {
 		return nil, err
 	}
-	for _, cmd := range isMember {
+	var missing []Member
+	for i, cmd := range isMember {
 		switch is, err := cmd.Result(); {
 		case err != nil && rediserr.Code(err) != "WRONGTYPE":
 			return nil, c.failed(ctx, err)
 		case err == nil && !is:
-			return nil, errCopyLost
+			missing = append(missing, p.members[i])
 		}
+	}
+	if err := c.expired(ctx, p.node, missing); err != nil {
+		return nil, err
 	}
 	values := make([][]byte, len(gets))
 	for i, cmd := range gets {
@@ -159,6 +168,24 @@ func (c *Copies) read(ctx context.Context, p *portion) ([][]byte, error) {
 		}
 	}
 	return values, nil
+}
+
+// expired returns errCopyLost unless all members were to end before this moment, by the clock of their node.
+func (c *Copies) expired(ctx context.Context, node *redis.Client, members []Member) error {
+	if len(members) == 0 {
+		return nil
+	}
+	info, err := node.Info(ctx, "server").Result()
+	if err != nil {
+		return c.failed(ctx, err)
+	}
+	now, _ := strconv.ParseInt(rediscmd.InfoField(info, "server_time_usec"), 10, 64)
+	for _, m := range members {
+		if m.Until < 0 || m.Until > now/1000 {
+			return errCopyLost
+		}
+	}
+	return nil
 }
 
 // await waits until the replicas have all that their master had at target.

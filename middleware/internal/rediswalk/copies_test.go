@@ -1,6 +1,8 @@
 package rediswalk
 
 import (
+	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -35,7 +37,7 @@ func TestCopiesWaitForReplicas(t *testing.T) {
 	values := func(value string) [][]byte {
 		return [][]byte{[]byte(value), []byte(value), []byte(value), []byte(value), []byte(value), nil, nil}
 	}
-	members := []Member{{"set", "one"}, {"other", "one"}}
+	members := []Member{{"set", "one", -1}, {"other", "one", -1}}
 	for _, m := range members {
 		require.NoError(t, rdb.SAdd(ctx, m.Set, m.Name).Err())
 	}
@@ -86,4 +88,60 @@ func TestCopiesWaitForReplicas(t *testing.T) {
 	_, err = copies.Read(ctx, names, nil)
 	require.NoError(t, err)
 	require.Empty(t, rdb.Keys(ctx, "mark:*").Val())
+}
+
+// A master whose only replica is being filled confirms nothing: the replica may have had everything before.
+func TestCopiesOfAMasterWhoseReplicaIsFilled(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	rdb, ctx := cluster.Client(t), t.Context()
+	s, err := New(rdb)
+	require.NoError(t, err)
+	for _, node := range cluster.Nodes() { // a transfer to a replica that does not begin
+		require.NoError(t, node.Client(t).ConfigSet(ctx, "repl-diskless-sync-delay", "3600").Err())
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", node.Addr())
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		for _, command := range []string{"REPLCONF listening-port 1", "REPLCONF capa eof", "PSYNC ? -1"} {
+			_, err = conn.Write([]byte(command + "\r\n"))
+			require.NoError(t, err)
+			if command != "PSYNC ? -1" { // PSYNC answers when the transfer begins
+				_, err = conn.Read(make([]byte, len("+OK\r\n")))
+				require.NoError(t, err)
+			}
+		}
+	}
+	require.Eventually(t, func() bool {
+		states, err := s.States(ctx)
+		return err == nil && !slices.ContainsFunc(states, func(m State) bool { return m.Syncing == 0 })
+	}, time.Minute, 20*time.Millisecond)
+	// The run found no replica when it began.
+	copies, err := NewCopies(ctx, s, "mark:", nil, false, 300*time.Millisecond)
+	require.NoError(t, err)
+	require.NoError(t, rdb.Set(ctx, "a", "v", 0).Err())
+	_, err = copies.Read(ctx, []string{"a"}, nil)
+	require.ErrorIs(t, err, ErrUnconfirmed)
+	copies.allowFewer = true
+	_, err = copies.Read(ctx, []string{"a"}, nil)
+	require.NoError(t, err)
+}
+
+// A set that has expired may lack a member.
+func TestCopiesWithoutSetsThatExpired(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	rdb, ctx := cluster.Client(t), t.Context()
+	s, err := New(rdb)
+	require.NoError(t, err)
+	copies, err := NewCopies(ctx, s, "mark:", nil, false, time.Minute)
+	require.NoError(t, err)
+	require.NoError(t, rdb.Set(ctx, "a", "v", 0).Err())
+	past, future := time.Now().Add(-time.Minute).UnixMilli(), time.Now().Add(time.Hour).UnixMilli()
+	got, err := copies.Read(ctx, []string{"a"}, []Member{{"set", "a", past}, {"other", "a", past}})
+	require.NoError(t, err)
+	require.Equal(t, [][]byte{[]byte("v")}, got)
+	for _, until := range []int64{future, -1} {
+		_, err = copies.Read(ctx, []string{"a"}, []Member{{"set", "a", past}, {"set", "b", until}})
+		require.ErrorIs(t, err, errCopyLost)
+	}
 }
