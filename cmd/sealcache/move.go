@@ -220,7 +220,7 @@ func (m *moveCommand) status(p *program, f *flags, report *migrate.Report, err e
 	case errors.Is(err, migrate.ErrMemory):
 		return 0, fmt.Errorf("%w, or give --allow-eviction to go on", err)
 	case errors.Is(err, migrate.ErrUnconfirmed):
-		return 0, fmt.Errorf("%w\n(if replicas were removed for good, give --allow-fewer-replicas)", err)
+		return 0, fmt.Errorf("%w\n(the same command continues when the replicas are back; if they were removed for good, give --allow-fewer-replicas)", err)
 	case errors.Is(err, migrate.ErrCheckpoint):
 		return 0, wrong("--checkpoint: %w (give the flags of the run that wrote it, or another file)", err)
 	case err != nil && continues(m.checkpoint, err):

@@ -95,8 +95,9 @@
 // entries. So before Seal, stop all such processes, or use another namespace.
 //
 // The application can read and write during the run. On a single node, a run moves an entry in one step. In a Cluster, the
-// entry exists under both names for a moment. If the application changes it in this moment, the run undoes the move. If a
-// process looks for both names one after the other, it can miss an entry that the run moves in between.
+// entry exists under both names for a moment. If the application changes it in this moment, the run undoes the move. If the
+// run is killed in this moment, repeat it at once, because the next run keeps the entry under the new name. If a process
+// looks for both names one after the other, it can miss an entry that the run moves in between.
 //
 // # Types of values
 //

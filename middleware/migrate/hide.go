@@ -19,7 +19,17 @@ type renamed struct {
 	appKey string   // the key of the target
 	prfKey int      // the number of the PRF key that hid its name, -1 if it is under a plain name
 	tags   []string // that are sealed with the value
+	copied copyKind
 }
+
+// copyKind is what the new name of an entry holds, where the run has to copy entries.
+type copyKind int
+
+const (
+	notCopied copyKind = iota // nothing of this attempt
+	freshCopy                 // a copy that this attempt has written, or may have written
+	takenOver                 // the same, instead of a copy of another attempt or another run
+)
 
 // inPlace reports whether the entry keeps its name.
 func (v *renamed) inPlace() bool { return v.to == v.name }

@@ -21,7 +21,7 @@ type moved struct {
 	entry
 	value
 	expires int64 // Unix milliseconds, -1 never
-	written bool  // by this run
+	written bool  // by this run; if its answer was lost, perhaps
 }
 
 // moveBatch writes the values of a batch under their new names.
@@ -161,7 +161,7 @@ func (c *Counts) deleted(v *moved) {
 	c.Growth -= int64(len(v.name) + len(v.old))
 }
 
-// writeNew writes entries whose names are free.
+// writeNew writes entries whose names are free. A write is sent once: the second answer would be that the name is taken.
 func (m *migration) writeNew(ctx context.Context, moves []moved) error {
 	growth := int64(0)
 	for i := range moves {
@@ -170,12 +170,11 @@ func (m *migration) writeNew(ctx context.Context, moves []moved) error {
 	if err := m.admit(ctx, growth); err != nil {
 		return err
 	}
-	cmds := make([]*redis.Cmd, len(moves))
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	ctx = context.WithoutCancel(ctx) // the client's timeouts bound it; a write that was abandoned may still be executed later
-	err := m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
+	cmds := make([]*redis.Cmd, len(moves))
+	err := m.lasting.Pipelined(ctx, func(p redis.Pipeliner) { // a write that was abandoned may still be executed later
 		for i := range moves {
 			v := &moves[i]
 			args := []any{"set", v.to, v.next, "nx"}
@@ -183,23 +182,22 @@ func (m *migration) writeNew(ctx context.Context, moves []moved) error {
 				args = append(args, "pxat", v.expires)
 			}
 			cmds[i] = redis.NewCmd(ctx, args...)
-			_ = p.Process(ctx, cmds[i])
+			_ = p.Process(ctx, rediswalk.Once(cmds[i]))
 		}
 	})
-	if err != nil {
-		m.wrote.Add(int64(len(moves)))
-		return err
-	}
 	for i, cmd := range cmds {
-		switch err := cmd.Err(); {
-		case err == nil:
-			moves[i].written = true
+		failed := cmd.Err()
+		if errors.Is(failed, redis.Nil) {
+			continue
+		}
+		if moves[i].written = !rediserr.IsReply(failed); moves[i].written {
 			m.wrote.Add(1)
-		case !errors.Is(err, redis.Nil):
-			return fmt.Errorf("migrate: write: %w", rediserr.Wrap(err))
+		}
+		if failed != nil && err == nil {
+			err = fmt.Errorf("migrate: write: %w", rediserr.Wrap(failed))
 		}
 	}
-	return nil
+	return err
 }
 
 // verify reads the new names back, and returns the entries that have arrived. An entry has arrived if it opens with

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
@@ -48,8 +47,7 @@ func (m *migration) recordRefusal(ctx context.Context) {
 		}
 		return
 	}
-	const patience = 10 * time.Second // ctx has ended
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	ctx, cancel := m.untilPatience(ctx)
 	defer cancel()
 	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error {
 		return m.servers.RefuseRun(ctx, m.before.Run, m.record(m.before.Job), m.keysDigest())

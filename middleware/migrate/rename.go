@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -65,7 +64,6 @@ func (m *migration) rename(ctx context.Context, moves []renamed, c *Counts) ([]e
 	}
 	results, err := write(ctx, moves)
 	if err != nil {
-		m.wrote.Add(int64(len(moves)))
 		return nil, err
 	}
 	var changed []entry
@@ -74,11 +72,12 @@ func (m *migration) rename(ctx context.Context, moves []renamed, c *Counts) ([]e
 		v := moves[i]
 		switch r {
 		case isRenamed:
-			m.wrote.Add(1)
 			m.countRenamed(&v, c)
+			m.renaming.forget(v.name)
 			done = append(done, v)
 		case isGone:
 			c.Disappeared++
+			m.renaming.forget(v.name)
 		case isTaken:
 			taken = append(taken, v)
 		default:
@@ -111,7 +110,16 @@ func (m *migration) renameAtOnce(ctx context.Context, moves []renamed) ([]int64,
 		old, size := v.expected()
 		calls[i] = &rediswalk.Call{Keys: []string{v.name, v.to}, Args: []any{old, size, v.next, v.expires, v.until()}}
 	}
-	return m.results(ctx, m.scripts.rename, calls)
+	results, err := m.results(ctx, m.scripts.rename, calls)
+	if err != nil {
+		m.wrote.Add(int64(len(moves)))
+	}
+	for _, r := range results {
+		if r == isRenamed {
+			m.wrote.Add(1)
+		}
+	}
+	return results, err
 }
 
 // renameAcross moves entries between nodes.
@@ -120,80 +128,143 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 	for i := range moves {
 		plain[i] = moves[i].moved
 		plain[i].expires = moves[i].until()
+		m.renaming.know(moves[i].name, moves[i].next)
 	}
-	if err := m.writeNew(ctx, plain); err != nil {
-		m.takeBack(ctx, moves)
-		return nil, err
-	}
+	err := m.writeNew(ctx, plain)
 	results := make([]int64, len(moves))
 	var copied []renamed
 	var of []int
 	for i := range plain {
 		if results[i] = isTaken; plain[i].written {
+			moves[i].copied = freshCopy
 			copied, of = append(copied, moves[i]), append(of, i)
 		}
+	}
+	if err != nil {
+		m.takeBack(ctx, copied)
+		return nil, err
 	}
 	stored, err := m.readCopies(ctx, copied)
 	if err != nil {
 		m.takeBack(ctx, copied)
 		return nil, err
 	}
-	var drops []*rediswalk.Call
-	kept := of[:0]
+	confirmed, at := copied[:0], of[:0]
 	for j, i := range of {
 		switch {
 		case stored[j] == nil: // a failover has lost it, or the application has deleted it
 			results[i] = hasChanged
-		case bytes.Equal(stored[j], plain[i].next):
-			old, size := plain[i].expected()
-			drops, kept = append(drops, &rediswalk.Call{Keys: []string{plain[i].name}, Args: []any{old, size, moves[i].expires}}), append(kept, i)
+		case bytes.Equal(stored[j], moves[i].next):
+			confirmed, at = append(confirmed, moves[i]), append(at, i)
 		}
 	}
-	of = kept
-	ctx = context.WithoutCancel(ctx) // a deletion without its answer could not be told from one by the application
-	_, err = m.results(ctx, m.scripts.drop, drops)
+	dropped, err := m.dropOriginals(ctx, confirmed)
+	if err != nil {
+		return nil, err
+	}
+	for j, i := range at {
+		results[i] = dropped[j]
+	}
+	return results, nil
+}
+
+// dropOriginals deletes entries that have not changed since they were read, and returns the answers. If an original has changed,
+// its copy is deleted. If a copy of this attempt has no original any more, the application has deleted it, and the copy is deleted
+// too. Each master's answers count, although another master does not answer.
+func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64, error) {
+	calls := make([]*rediswalk.Call, len(moves))
+	for i := range moves {
+		old, size := moves[i].expected()
+		calls[i] = &rediswalk.Call{Keys: []string{moves[i].name}, Args: []any{old, size, moves[i].expires}}
+	}
+	err := failure(m.lasting.RunOnce(ctx, m.scripts.drop, calls), calls)
+	results := make([]int64, len(moves))
 	var back []*rediswalk.Call
-	for j, i := range of {
-		dropped, unanswered := drops[j].Cmd.Int64() // one lost answer does not make the others void
-		if results[i] = dropped; unanswered == nil && dropped != isRenamed {
-			back = append(back, dropCopy(&plain[i]))
+	var refused, unanswered []renamed
+	for i, call := range calls {
+		v := moves[i]
+		n, failed := call.Cmd.Int64()
+		results[i] = n
+		switch {
+		case rediserr.IsReply(failed):
+			refused = append(refused, v)
+		case failed != nil:
+			m.renaming.dropping(v.name)
+			unanswered = append(unanswered, v)
+		case n == hasChanged && v.copied != notCopied, n == isGone && v.copied == freshCopy && !m.renaming.mayDrop(v.name):
+			back = append(back, dropCopy(&v))
 		}
 	}
-	_, backErr := m.results(ctx, m.scripts.drop, back)
+	m.takeBack(ctx, refused)
+	m.takeBackStale(ctx, unanswered)
+	backErr := failure(m.lasting.Run(ctx, m.scripts.drop, back), back)
 	return results, errors.Join(err, backErr)
 }
 
-// dropCopy is the call that deletes a copy, if it is still as this run wrote it.
-func dropCopy(v *moved) *rediswalk.Call {
-	written := value{old: v.next}
-	next, size := written.expected()
-	return &rediswalk.Call{Keys: []string{v.to}, Args: []any{next, size}}
+// failure returns the first error of calls whose pipelines returned err.
+func failure(err error, calls []*rediswalk.Call) error {
+	for _, call := range calls {
+		if failed := call.Cmd.Err(); failed != nil && err == nil {
+			err = fmt.Errorf("migrate: rename: %w", rediserr.Wrap(failed))
+		}
+	}
+	return err
 }
 
-// takeBackFor bounds takeBack, which also runs after the end of the run's context.
-const takeBackFor = 5 * time.Second
+// dropCopy is the call that deletes a copy, if it is still as this run wrote it. Plaintext does not tell whose entry it is, so its
+// expiry has to be that of the copy, too.
+func dropCopy(v *renamed) *rediswalk.Call {
+	written := value{old: v.next}
+	next, size := written.expected()
+	call := &rediswalk.Call{Keys: []string{v.to}, Args: []any{next, size}}
+	if v.header == (wire.Header{}) {
+		call.Args = append(call.Args, v.until())
+	}
+	return call
+}
 
-// takeBack deletes copies whose originals the application has deleted in the meantime, after a write or its confirmation failed. No
-// later run would find such a copy, because it looks for originals.
+// takeBack deletes copies of this attempt after their write or their confirmation failed. The run has not begun to delete their
+// originals. If a copy stayed, the application could change or delete the original, and a later run would keep the copy. A copy
+// stays if the application has given it another expiry or value.
 func (m *migration) takeBack(ctx context.Context, copied []renamed) {
-	if m.Operation == Unseal {
-		return // the application may have written the same plaintext
+	if m.Operation == Unseal { // the application may have written the same plaintext
+		m.takeBackStale(ctx, copied)
+		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackFor)
-	defer cancel()
-	exist := make([]*redis.IntCmd, len(copied))
-	_ = m.servers.Pipelined(ctx, func(p redis.Pipeliner) {
-		for i := range copied {
-			exist[i] = p.Exists(ctx, copied[i].name)
-		}
-	})
 	var back []*rediswalk.Call
-	for i, cmd := range exist { // a master that does not answer does not keep the others from it
-		if n, err := cmd.Result(); err == nil && n == 0 {
-			back = append(back, dropCopy(&copied[i].moved))
+	for i := range copied {
+		v := &copied[i]
+		if v.copied != freshCopy || m.renaming.mayDrop(v.name) {
+			continue
+		}
+		call := dropCopy(v)
+		call.Args = append(call.Args[:2], v.until())
+		back = append(back, call)
+	}
+	_ = m.lasting.Run(ctx, m.scripts.drop, back) // settle finds those that stay
+}
+
+// takeBackStale deletes copies whose originals have changed since they were read. The run may have begun to delete the originals,
+// but it cannot delete one that has changed.
+func (m *migration) takeBackStale(ctx context.Context, copied []renamed) {
+	reads := make([]*rediswalk.Call, len(copied))
+	for i := range copied {
+		reads[i] = &rediswalk.Call{Keys: []string{copied[i].name}}
+	}
+	_ = m.lasting.Run(ctx, m.scripts.read, reads)
+	var back []*rediswalk.Call
+	for i, call := range reads { // a master that does not answer does not keep the others from it
+		v := &copied[i]
+		changed := rediserr.Code(call.Cmd.Err()) == "WRONGTYPE"
+		if reply, err := call.Cmd.Slice(); err == nil && len(reply) == 2 {
+			now, exists := reply[0].(string)
+			changed = exists && (now != string(v.old) || reply[1] != v.expires)
+		}
+		if changed && v.copied != notCopied {
+			back = append(back, dropCopy(v))
 		}
 	}
-	_, _ = m.results(ctx, m.scripts.drop, back)
+	_ = m.lasting.Run(ctx, m.scripts.drop, back)
 }
 
 // results runs a script for each call, and returns the numbers that the script returned. A lost reply is an error: the second
@@ -212,9 +283,10 @@ func (m *migration) results(ctx context.Context, script rediswalk.Script, calls 
 	return results, nil
 }
 
-// settle handles entries whose new name is taken. If the entry there opens under its name, and the old name is hidden too,
-// the application or an earlier run has written it later, so the old entry is deleted. An entry with a plain name may be
-// the newer one. It is deleted only if both hold the same value with the same expiry.
+// settle handles entries whose new name is taken. If this run knows the entry there as a copy, and the original has changed since,
+// the copy is deleted. Otherwise, if the entry there opens under its name, and the old name is hidden too, the application or an
+// earlier run has written it later, so the old entry is deleted. An entry with a plain name may be the newer one. It is deleted
+// only if both hold the same value with the same expiry.
 func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (settled []renamed, changed []entry, err error) {
 	if len(taken) == 0 {
 		return nil, nil, nil
@@ -232,8 +304,10 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 		return nil, nil, err
 	}
 	var mine []copyOf
+	var stale []*rediswalk.Call
 	for i, stored := range values {
 		v := taken[i]
+		v.copied = notCopied
 		if stored == nil && expiries[i] == -2 {
 			changed = append(changed, m.original(v)) // it has just been deleted
 			continue
@@ -245,23 +319,26 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 		switch {
 		case same && m.copies != nil && v.header != (wire.Header{}) && (v.prfKey >= 0 || expiries[i] == v.until()):
 			mine = append(mine, copyOf{v, stored})
+		case !same && m.renaming.knows(v.name, stored):
+			was := value{old: stored}
+			old, size := was.expected()
+			stale = append(stale, &rediswalk.Call{Keys: []string{v.to}, Args: []any{old, size}})
+			changed = append(changed, m.original(v))
 		case supersedes && v.prfKey >= 0 || same && expiries[i] == v.until():
 			settled = append(settled, v)
 		default:
 			c.Conflicts++
 		}
 	}
+	if err := m.servers.Run(ctx, m.scripts.drop, stale); err != nil {
+		return nil, nil, err
+	}
 	taken, again, err := m.takeOver(ctx, mine)
 	if err != nil {
 		return nil, nil, err
 	}
 	settled, changed = append(settled, taken...), append(changed, again...)
-	drops := make([]*rediswalk.Call, len(settled))
-	for i := range settled {
-		old, size := settled[i].expected()
-		drops[i] = &rediswalk.Call{Keys: []string{settled[i].name}, Args: []any{old, size}}
-	}
-	dropped, err := m.results(ctx, m.scripts.drop, drops)
+	dropped, err := m.dropOriginals(ctx, settled)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -271,9 +348,11 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 		case isRenamed:
 			c.AlreadyDone++
 			c.deleted(&v.moved)
+			m.renaming.forget(v.name)
 			kept = append(kept, v)
 		case isGone:
 			c.Disappeared++
+			m.renaming.forget(v.name)
 		default:
 			changed = append(changed, m.original(v))
 		}
@@ -296,26 +375,31 @@ func (m *migration) takeOver(ctx context.Context, copies []copyOf) (taken []rena
 	calls := make([]*rediswalk.Call, len(copies))
 	for i := range copies {
 		v := &copies[i]
+		v.copied = takenOver
+		m.renaming.know(v.name, v.stored)
+		m.renaming.know(v.name, v.next)
 		was := value{old: v.stored}
 		old, size := was.expected()
 		calls[i] = &rediswalk.Call{Keys: []string{v.to}, Args: []any{old, size, v.next, 0}}
 	}
-	if err := m.servers.RunOnce(ctx, m.scripts.swap, calls); err != nil {
-		return nil, nil, err
-	}
+	err = m.servers.RunOnce(ctx, m.scripts.swap, calls)
 	for i, call := range calls {
-		results, err := call.Cmd.Int64Slice()
+		results, failed := call.Cmd.Int64Slice()
 		switch {
-		case err != nil:
-			return nil, nil, fmt.Errorf("migrate: rename: %w", rediserr.Wrap(err))
+		case failed != nil:
+			err = errors.Join(err, fmt.Errorf("migrate: rename: %w", rediserr.Wrap(failed)))
 		case len(results) == 1 && results[0] == 1:
 			taken = append(taken, copies[i].renamed)
 		default:
 			changed = append(changed, m.original(copies[i].renamed))
 		}
 	}
-	stored, err := m.readCopies(ctx, taken)
+	var stored [][]byte
+	if err == nil {
+		stored, err = m.readCopies(ctx, taken)
+	}
 	if err != nil {
+		m.takeBackStale(ctx, taken)
 		return nil, nil, err
 	}
 	kept := taken[:0]

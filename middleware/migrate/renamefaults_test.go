@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -20,8 +21,9 @@ import (
 
 // afterFirstCopies calls do after copies were written for the first time.
 type afterFirstCopies struct {
-	done atomic.Bool
-	do   func()
+	done   atomic.Bool
+	do     func()
+	copies int // that were written
 }
 
 func (*afterFirstCopies) DialHook(next redis.DialHook) redis.DialHook          { return next }
@@ -32,6 +34,7 @@ func (h *afterFirstCopies) ProcessPipelineHook(next redis.ProcessPipelineHook) r
 		args := cmds[0].Args()
 		err := next(ctx, cmds)
 		if len(args) > 3 && args[0] == "set" && args[3] == "nx" && h.done.CompareAndSwap(false, true) {
+			h.copies = len(cmds)
 			h.do()
 		}
 		return err
@@ -50,12 +53,26 @@ func key(i int) string { return fmt.Sprint("k", i) }
 
 func newRenaming(t *testing.T) *renaming {
 	t.Helper()
-	cluster := redistest.StartCluster(t)
+	return newRenamingOf(t, func(old *middleware.Store, i int) error { return old.Set(t.Context(), key(i), fmt.Sprint("v", i)) })
+}
+
+// newRenamingOfCounters has counters, which the application changes under their old names.
+func newRenamingOfCounters(t *testing.T) *renaming {
+	t.Helper()
+	return newRenamingOf(t, func(old *middleware.Store, i int) error {
+		_, err := old.Increment(t.Context(), key(i), int64(i))
+		return err
+	})
+}
+
+func newRenamingOf(t *testing.T, write func(old *middleware.Store, i int) error) *renaming {
+	t.Helper()
+	cluster := redistest.StartCluster(t, "--cluster-node-timeout", "60000") // a node that is paused stays a master
 	rdb, a, keys := cluster.Client(t), envelope(t), newPRFKeys(t, 2)
 	r := &renaming{cluster: cluster, n: 60}
 	old := sealedStore(t, rdb, a, "ns", middleware.WithHiddenKeys(keys.set(t, 0)))
 	for i := range r.n {
-		require.NoError(t, old.Set(t.Context(), key(i), fmt.Sprint("v", i)))
+		require.NoError(t, write(old, i))
 	}
 	r.now = sealedStore(t, rdb, a, "ns", middleware.WithHiddenKeys(keys.set(t, 1)))
 	r.config = migrate.Config{
@@ -72,45 +89,106 @@ func (r *renaming) requireAll(t *testing.T) {
 	require.Len(t, scanned(t, r.cluster.Client(t), "ns:*"), r.n, "no original is left")
 }
 
-// deafConn loses the reply to the first pipeline that deletes originals, after the server has executed it.
+// incrementAll increments every counter once.
+func (r *renaming) incrementAll(t *testing.T) {
+	t.Helper()
+	for i := range r.n {
+		if _, err := r.now.Increment(t.Context(), key(i), 1); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// requireIncremented requires that each counter was incremented once.
+func (r *renaming) requireIncremented(t *testing.T) {
+	t.Helper()
+	for i := range r.n {
+		got, err := r.now.Increment(t.Context(), key(i), 0)
+		require.NoError(t, err)
+		require.EqualValues(t, i+1, got, key(i))
+	}
+	require.Len(t, scanned(t, r.cluster.Client(t), "ns:*"), r.n, "each has one entry")
+}
+
+// completes runs the migration to its end.
+func (r *renaming) completes(t *testing.T) *migrate.Report {
+	t.Helper()
+	report, err := migrate.Run(t.Context(), r.cluster.Client(t), r.config)
+	require.NoError(t, err)
+	require.True(t, report.Done(), "%+v", report)
+	return report
+}
+
+// faulty returns a client whose connections have a fault.
+func (r *renaming) faulty(t *testing.T, fault func(c net.Conn) net.Conn) *redis.ClusterClient {
+	t.Helper()
+	o := r.cluster.ClientOptions()
+	o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return fault(conn), nil
+	}
+	rdb := redis.NewClusterClient(o)
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+const (
+	sendsDeletions = "if ARGV[3] and redis.call('PEXPIRETIME'" // of dropSource
+	sendsCopies    = "\r\n$2\r\nnx\r\n"
+)
+
+// deafConn loses replies to the first pipeline that holds a text, after the server has executed it.
 type deafConn struct {
 	net.Conn
+	to   string
 	lose *atomic.Bool
+	lost func() // may be nil
+	most int    // bytes of the replies arrive
 	deaf bool
 }
 
 func (c *deafConn) Write(b []byte) (int, error) {
-	if bytes.Contains(b, []byte("if ARGV[3] and redis.call('PEXPIRETIME'")) && c.lose.CompareAndSwap(true, false) {
+	if bytes.Contains(b, []byte(c.to)) && c.lose.CompareAndSwap(true, false) {
 		c.deaf = true
 	}
 	return c.Conn.Write(b)
 }
 
 func (c *deafConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if c.deaf {
-		return 0, io.EOF
+	if !c.deaf {
+		return c.Conn.Read(b)
 	}
-	return n, err
+	n, err := c.Conn.Read(b) // so that the server has executed it
+	if n = min(n, c.most); n > 0 {
+		c.most -= n
+		return n, err
+	}
+	if c.lost != nil {
+		c.lost()
+	}
+	return 0, io.EOF
+}
+
+// loses returns a client that loses replies once, all but the first bytes.
+func (r *renaming) loses(t *testing.T, to string, most int, lost func()) *redis.ClusterClient {
+	t.Helper()
+	lose := new(atomic.Bool)
+	lose.Store(true)
+	t.Cleanup(func() { require.False(t, lose.Load(), "a reply was lost") })
+	return r.faulty(t, func(c net.Conn) net.Conn { return &deafConn{Conn: c, to: to, lose: lose, lost: lost, most: most} })
 }
 
 // A copy stays if the reply to the deletion of its original is lost.
 func TestLostReplyToADeletion(t *testing.T) {
 	t.Parallel()
 	r := newRenaming(t)
-	var lose atomic.Bool
-	lose.Store(true)
-	o := r.cluster.ClientOptions()
-	o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-		return &deafConn{Conn: conn, lose: &lose}, err
-	}
-	rdb := redis.NewClusterClient(o)
-	t.Cleanup(func() { _ = rdb.Close() })
+	rdb := r.loses(t, sendsDeletions, 0, nil)
 	report, err := migrate.Run(tuned(t.Context(), rediswalk.Tuning{BatchSize: 10}), rdb, r.config)
 	require.NoError(t, err)
 	require.True(t, report.Done(), "%+v", report)
-	require.False(t, lose.Load(), "a reply was lost")
 	r.requireAll(t)
 }
 
@@ -157,4 +235,230 @@ func TestDeletedOriginalOfACopy(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	require.Positive(t, deleted)
 	require.Len(t, scanned(t, app, "ns:*"), r.n-deleted)
+}
+
+// If the reply to the first copies is lost, the run does not take them for entries of somebody else.
+func TestLostReplyToACopy(t *testing.T) {
+	t.Parallel()
+	r := newRenaming(t)
+	report, err := migrate.Run(tuned(t.Context(), rediswalk.Tuning{BatchSize: 100}), r.loses(t, sendsCopies, 0, nil), r.config)
+	require.NoError(t, err)
+	require.True(t, report.Done(), "%+v", report)
+	require.EqualValues(t, r.n, report.Renamed)
+	require.Zero(t, report.AlreadyDone)
+	r.requireAll(t)
+}
+
+// An original that the application changes while its copy waits for its replicas wins over the copy, also if the run ends.
+func TestChangedOriginalOfACopy(t *testing.T) {
+	t.Parallel()
+	r := newRenamingOfCounters(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	rdb := r.cluster.Client(t)
+	rdb.AddHook(&afterFirstCopies{do: func() {
+		r.incrementAll(t)
+		cancel()
+	}})
+	_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100}), rdb, r.config)
+	require.ErrorIs(t, err, context.Canceled)
+	r.completes(t)
+	r.requireIncremented(t)
+}
+
+// The same, if the answers to the deletions of the originals are lost and the run ends then.
+func TestChangedOriginalWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	r := newRenamingOfCounters(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	rdb := r.loses(t, sendsDeletions, 0, cancel)
+	rdb.AddHook(&afterFirstCopies{do: func() { r.incrementAll(t) }})
+	_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.ErrorIs(t, err, context.Canceled)
+	r.completes(t)
+	r.requireIncremented(t)
+}
+
+// deadConn does not reach its server any more.
+type deadConn struct {
+	net.Conn
+	dead *atomic.Bool
+}
+
+func (c *deadConn) Write(b []byte) (int, error) {
+	if c.dead.Load() {
+		return 0, io.ErrClosedPipe
+	}
+	return c.Conn.Write(b)
+}
+
+// leftCopies leaves copies behind, as a run that is killed does.
+func (r *renaming) leftCopies(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	dead := new(atomic.Bool)
+	rdb := r.faulty(t, func(c net.Conn) net.Conn { return &deadConn{c, dead} })
+	rdb.AddHook(&afterFirstCopies{do: func() {
+		dead.Store(true)
+		cancel()
+	}})
+	_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1, Patience: time.Second}), rdb, r.config)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Greater(t, len(scanned(t, r.cluster.Client(t), "ns:*")), r.n, "there are copies")
+}
+
+// afterTakingOver calls do after copies of another run were taken over for the first time.
+type afterTakingOver struct {
+	done atomic.Bool
+	do   func()
+}
+
+func (*afterTakingOver) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*afterTakingOver) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (h *afterTakingOver) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		const swap = 8 // eval, script, 1, key, and the arguments of swapSource
+		err := next(ctx, cmds)
+		if len(cmds[0].Args()) == swap && cmds[0].Err() == nil && h.done.CompareAndSwap(false, true) {
+			h.do()
+		}
+		return err
+	}
+}
+
+// An original that the application changes while a copy of an earlier run waits for its replicas wins over the copy.
+func TestChangedOriginalOfACopyTakenOver(t *testing.T) {
+	t.Parallel()
+	for _, ends := range []bool{false, true} {
+		t.Run(fmt.Sprint("the run ends: ", ends), func(t *testing.T) {
+			t.Parallel()
+			r := newRenamingOfCounters(t)
+			r.leftCopies(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			rdb, hook := r.cluster.Client(t), &afterTakingOver{do: func() {
+				r.incrementAll(t)
+				if ends {
+					cancel()
+				}
+			}}
+			rdb.AddHook(hook)
+			_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100}), rdb, r.config)
+			if ends {
+				require.ErrorIs(t, err, context.Canceled)
+				r.completes(t)
+			} else {
+				require.NoError(t, err)
+			}
+			require.True(t, hook.done.Load())
+			r.requireIncremented(t)
+		})
+	}
+}
+
+// heldConn holds back the first copies. The client finds the connection closed, and the copies arrive later.
+type heldConn struct {
+	net.Conn
+	held *heldCopies
+	mine bool
+}
+
+type heldCopies struct {
+	hold    atomic.Bool
+	conn    net.Conn
+	data    []byte
+	arrived bool
+}
+
+func (c *heldConn) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte(sendsCopies)) && c.held.hold.CompareAndSwap(true, false) {
+		c.mine, c.held.conn, c.held.data = true, c.Conn, bytes.Clone(b)
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *heldConn) Read(b []byte) (int, error) {
+	if c.mine {
+		return 0, io.EOF
+	}
+	return c.Conn.Read(b)
+}
+
+func (c *heldConn) Close() error {
+	if c.mine {
+		return nil
+	}
+	return c.Conn.Close()
+}
+
+// beforeReading calls do before entries are read once more.
+type beforeReading struct {
+	held *heldCopies
+	do   func()
+}
+
+func (*beforeReading) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*beforeReading) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (h *beforeReading) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		const read = 4 // evalsha, script, 1, key
+		if len(cmds[0].Args()) == read && !h.held.hold.Load() && !h.held.arrived {
+			h.held.arrived = true
+			h.do()
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// Copies that arrive after the run has given them up do not win over originals that have changed since.
+func TestCopiesThatArriveLate(t *testing.T) {
+	t.Parallel()
+	r := newRenamingOfCounters(t)
+	held := new(heldCopies)
+	held.hold.Store(true)
+	rdb := r.faulty(t, func(c net.Conn) net.Conn { return &heldConn{Conn: c, held: held} })
+	rdb.AddHook(&beforeReading{held, func() {
+		r.incrementAll(t)
+		_, err := held.conn.Write(held.data)
+		if err == nil {
+			_, err = held.conn.Read(make([]byte, 1<<10)) // the first replies
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		_ = held.conn.Close()
+	}})
+	report, err := migrate.Run(tuned(t.Context(), rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.NoError(t, err)
+	require.True(t, report.Done(), "%+v", report)
+	require.True(t, held.arrived)
+	r.requireIncremented(t)
+}
+
+// If some answers to deletions are lost, the others decide about their copies: those of entries that the application has deleted
+// do not stay.
+func TestDeletedOriginalsAlthoughAnswersAreLost(t *testing.T) {
+	t.Parallel()
+	r := newRenaming(t)
+	const answered = 3
+	rdb, app := r.loses(t, sendsDeletions, answered*len(":-1\r\n"), nil), r.cluster.Client(t)
+	originals := scanned(t, app, "ns:*")
+	hook := &afterFirstCopies{do: func() {
+		for name := range originals {
+			if err := app.Del(t.Context(), name).Err(); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	rdb.AddHook(hook)
+	report, err := migrate.Run(tuned(t.Context(), rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.NoError(t, err)
+	require.True(t, report.Done(), "%+v", report)
+	require.Greater(t, hook.copies, answered)
+	require.Len(t, scanned(t, app, "ns:*"), hook.copies-answered, "without its answer, a deletion may be the run's own")
 }

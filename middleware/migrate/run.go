@@ -24,6 +24,7 @@ import (
 type migration struct {
 	Config
 	servers  *rediswalk.Servers
+	lasting  *rediswalk.Servers // the same, for steps that end after ctx
 	scripts  scripts
 	tuning   rediswalk.Tuning
 	throttle *rediswalk.Throttle
@@ -73,7 +74,10 @@ const (
 )
 
 // Run does the operation of the Config until it is complete or fails. It accepts a client of a single node, of
-// Sentinel or of a Cluster, and does not close it. Two runs of the same Config at the same time are safe, but do the
+// Sentinel or of a Cluster, and does not close it. The client's ReadTimeout bounds each call. Do not
+// disable it: a server that does not answer would hold the run, even after the end of ctx.
+//
+// Two runs of the same Config at the same time are safe, but do the
 // work twice. The exception is a Cluster with hidden names: there, give names to entries by one run at a time. Otherwise an
 // entry can be lost that the application changes while both runs rename it, or that both runs of Unseal rename.
 //
@@ -124,6 +128,7 @@ func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (
 	if m.servers, err = rediswalk.New(client); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+	m.lasting = m.servers.Lasting(m.tuning.Patience)
 	if err := m.makeKeys(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -229,12 +234,16 @@ func (m *migration) run(ctx context.Context) error {
 		m.recordRefusal(ctx)
 	}
 	if err != nil && m.keepsCheckpoint() && m.before.Run != "" {
-		const patience = 10 * time.Second // ctx may have ended
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		last, cancel := m.untilPatience(ctx)
 		defer cancel()
 		err = errors.Join(err, m.writeCheckpoint(last))
 	}
 	return suitable(err)
+}
+
+// untilPatience returns a context for the last steps of a run, whose own context may have ended.
+func (m *migration) untilPatience(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), m.tuning.Patience)
 }
 
 // suitable makes an unsuitable client an ErrConfig.

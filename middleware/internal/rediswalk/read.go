@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 	"unsafe"
 
 	"github.com/redis/go-redis/v9"
@@ -18,9 +19,22 @@ const (
 	readNames = 100
 )
 
+// Lasting returns the same servers for steps that a run completes although its context has ended. Each pipeline may take as long as
+// within. The client obeys that if it sets ContextTimeoutEnabled. Otherwise its ReadTimeout bounds each pipeline.
+func (s *Servers) Lasting(within time.Duration) *Servers {
+	other := *s
+	other.within = within
+	return &other
+}
+
 // Pipelined runs the commands that fill adds to a pipeline. Every command holds its own error. The returned error
 // means that the pipeline as a whole failed.
 func (s *Servers) Pipelined(ctx context.Context, fill func(p redis.Pipeliner)) error {
+	if s.within > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), s.within)
+		defer cancel()
+	}
 	p := s.Client.Pipeline()
 	fill(p)
 	cmds, err := p.Exec(ctx)

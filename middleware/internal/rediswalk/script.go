@@ -39,29 +39,30 @@ type once struct{ redis.Cmder }
 // NoRetry is true, for go-redis.
 func (once) NoRetry() bool { return true }
 
-// Run makes all calls in one pipeline. It repeats those whose node did not know the script, with the source.
+// Once returns a command that go-redis does not send again after a lost reply. cmd holds the reply.
+func Once(cmd redis.Cmder) redis.Cmder { return once{cmd} }
+
+// Run makes all calls in one pipeline. It repeats those whose node did not know the script, with the source. If a node does not
+// answer, Run makes the calls on the other nodes, and returns an error.
 func (s *Servers) Run(ctx context.Context, script Script, calls []*Call) error {
-	return s.run(ctx, script, calls, func(c *redis.Cmd) redis.Cmder { return c })
+	return s.run(ctx, script, calls, func(c redis.Cmder) redis.Cmder { return c })
 }
 
 // RunOnce is Run for a script whose second answer would mislead. If a reply is lost, it returns an error, and the call may
 // have been made.
 func (s *Servers) RunOnce(ctx context.Context, script Script, calls []*Call) error {
-	return s.run(ctx, script, calls, func(c *redis.Cmd) redis.Cmder { return once{c} })
+	return s.run(ctx, script, calls, Once)
 }
 
-func (s *Servers) run(ctx context.Context, script Script, calls []*Call, sent func(*redis.Cmd) redis.Cmder) error {
+func (s *Servers) run(ctx context.Context, script Script, calls []*Call, sent func(redis.Cmder) redis.Cmder) error {
 	if len(calls) == 0 {
 		return nil
 	}
-	err := s.Pipelined(ctx, func(p redis.Pipeliner) {
+	first := s.Pipelined(ctx, func(p redis.Pipeliner) {
 		for _, c := range calls {
 			_ = p.Process(ctx, sent(c.command(ctx, "evalsha", script.digest)))
 		}
 	})
-	if err != nil {
-		return err
-	}
 	var unknown []*Call
 	for _, c := range calls {
 		if redis.HasErrorPrefix(c.Cmd.Err(), "NOSCRIPT") {
@@ -76,10 +77,10 @@ func (s *Servers) run(ctx context.Context, script Script, calls []*Call, sent fu
 				_ = p.Process(ctx, sent(c.command(ctx, "eval", script.source)))
 			}
 		})
-		if err != nil {
-			return err
+		if first == nil {
+			first = err
 		}
 		unknown = unknown[n:]
 	}
-	return nil
+	return first
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -32,6 +33,7 @@ type Servers struct {
 	AllowUnwatched bool
 
 	cluster clusterClient // nil for a single node
+	within  time.Duration // see Lasting; 0 if the context of the caller bounds the calls
 }
 
 // clusterClient is implemented by *redis.ClusterClient and by types that embed it.

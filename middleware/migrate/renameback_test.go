@@ -1,0 +1,200 @@
+package migrate_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+// onNodes returns the names of a pattern on some masters.
+func onNodes(t *testing.T, pattern string, nodes ...*redistest.Server) (names []string) {
+	t.Helper()
+	for _, node := range nodes {
+		some, err := node.Client(t).Keys(t.Context(), pattern).Result()
+		require.NoError(t, err)
+		names = append(names, some...)
+	}
+	return names
+}
+
+// duringBatch calls before or after the copies of a batch are written whose originals are on one master. That master is not
+// scanned any more.
+type duringBatch struct {
+	rdb           *redis.ClusterClient
+	node          *redistest.Server
+	before, after func()
+	inBatch, done bool
+}
+
+func (*duringBatch) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*duringBatch) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (h *duringBatch) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		args := cmds[0].Args()
+		if len(args) == 4 && args[2] == 1 { // the originals are read
+			master, err := h.rdb.MasterForKey(ctx, fmt.Sprint(args[3]))
+			h.inBatch = err == nil && master.Options().Addr == h.node.Addr()
+		}
+		now := h.inBatch && !h.done && len(args) > 3 && args[0] == "set" && args[3] == "nx"
+		h.done = h.done || now
+		if now && h.before != nil {
+			h.before()
+		}
+		err := next(ctx, cmds)
+		if now && h.after != nil {
+			h.after()
+		}
+		return err
+	}
+}
+
+// Copies of entries that the application has deleted are taken back from the masters that answer, although another master does
+// not answer.
+func TestTakeBackWithAMasterDown(t *testing.T) {
+	t.Parallel()
+	r := newRenaming(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	o := r.cluster.ClientOptions()
+	o.ContextTimeoutEnabled, o.ReadTimeout = true, -1
+	rdb, app := redis.NewClusterClient(o), r.cluster.Client(t)
+	t.Cleanup(func() { _ = rdb.Close() })
+	down, up := r.cluster.Nodes()[1], []*redistest.Server{r.cluster.Nodes()[0], r.cluster.Nodes()[2]}
+	t.Cleanup(func() { _ = down.Resume() })
+	originals := scanned(t, app, "ns:*")
+	copies, renamed := 0, map[string]bool{}
+	rdb.AddHook(&duringBatch{rdb: rdb, node: down, before: func() {
+		for name := range scanned(t, app, "ns:*") {
+			renamed[name] = !originals[name]
+		}
+	}, after: func() {
+		for name := range originals {
+			if err := app.Del(t.Context(), name).Err(); err != nil {
+				t.Error(err)
+			}
+		}
+		copies = len(onNodes(t, "ns:*", up...))
+		if err := down.Pause(); err != nil {
+			t.Error(err)
+		}
+		cancel()
+	}})
+	_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1, Patience: 5 * time.Second}), rdb, r.config)
+	require.ErrorIs(t, err, context.Canceled)
+	left := onNodes(t, "ns:*", up...)
+	require.Less(t, len(left), copies)
+	for _, name := range left {
+		require.True(t, renamed[name], "only the batches before are there")
+	}
+}
+
+// A run that is cancelled ends although a server does not answer any more and the client has no timeouts of its own.
+func TestCancelledRunWithoutTimeouts(t *testing.T) {
+	t.Parallel()
+	r := newRenaming(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	o := r.cluster.ClientOptions()
+	o.ContextTimeoutEnabled, o.ReadTimeout, o.WriteTimeout = true, -1, -1
+	rdb := redis.NewClusterClient(o)
+	t.Cleanup(func() { _ = rdb.Close() })
+	down := r.cluster.Nodes()[1]
+	t.Cleanup(func() { _ = down.Resume() })
+	rdb.AddHook(&duringBatch{rdb: rdb, node: down, before: func() {
+		if err := down.Pause(); err != nil {
+			t.Error(err)
+		}
+		cancel()
+	}})
+	ended := make(chan error, 1)
+	go func() {
+		_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1, Patience: time.Second}), rdb, r.config)
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		require.ErrorIs(t, err, context.Canceled)
+	case <-time.After(2 * time.Minute):
+		require.NoError(t, down.Resume())
+		t.Error("it waits for ever")
+		<-ended
+	}
+}
+
+// unsealing is a Cluster with hidden names that a run of Unseal gives their plain names back.
+func unsealing(t *testing.T) (r *renaming, hidden *middleware.Store, plain func(i int) string) {
+	t.Helper()
+	cluster := redistest.StartCluster(t)
+	a, keys := envelope(t), newPRFKeys(t, 1)
+	r = &renaming{cluster: cluster, n: 60}
+	hidden = sealedStore(t, cluster.Client(t), a, "ns", middleware.WithHiddenKeys(keys.set(t, 0)))
+	for i := range r.n {
+		require.NoError(t, hidden.Set(t.Context(), key(i), fmt.Sprint("v", i)))
+	}
+	r.config = migrate.Config{
+		Operation: migrate.Unseal, From: migrate.Space{Namespace: "ns"}, Keys: a, HiddenKeys: keys.set(t, 0), AllowUnproven: true,
+	}
+	return r, hidden, func(i int) string { return "ns:" + key(i) }
+}
+
+// An application may write the same plaintext under a plain name. A run of Unseal that ends then leaves it there.
+func TestUnsealLeavesPlaintextOfTheApplication(t *testing.T) {
+	t.Parallel()
+	r, _, plain := unsealing(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	rdb, app := r.cluster.Client(t), r.cluster.Client(t)
+	originals := scanned(t, app, "ns:*")
+	rdb.AddHook(&afterFirstCopies{do: func() {
+		for i := range r.n {
+			if err := app.Set(t.Context(), plain(i), fmt.Sprint("v", i), 0).Err(); err != nil {
+				t.Error(err)
+			}
+		}
+		for name := range originals {
+			if err := app.Del(t.Context(), name).Err(); err != nil {
+				t.Error(err)
+			}
+		}
+		cancel()
+	}})
+	_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.ErrorIs(t, err, context.Canceled)
+	for i := range r.n {
+		require.Equal(t, fmt.Sprint("v", i), app.Get(t.Context(), plain(i)).Val())
+	}
+}
+
+// If the application changes hidden entries while their copies wait, a run of Unseal that ends does not leave the old plaintext.
+func TestUnsealTakesBackStalePlaintext(t *testing.T) {
+	t.Parallel()
+	r, hidden, plain := unsealing(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	rdb, app := r.cluster.Client(t), r.cluster.Client(t)
+	rdb.AddHook(&afterFirstCopies{do: func() {
+		for i := range r.n {
+			if err := hidden.Set(t.Context(), key(i), fmt.Sprint("new", i)); err != nil {
+				t.Error(err)
+			}
+		}
+		cancel()
+	}})
+	_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.ErrorIs(t, err, context.Canceled)
+	r.completes(t)
+	for i := range r.n {
+		require.Equal(t, fmt.Sprint("new", i), app.Get(t.Context(), plain(i)).Val())
+	}
+	require.Len(t, scanned(t, app, "ns:*"), r.n)
+}
