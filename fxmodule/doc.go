@@ -12,7 +12,7 @@
 // (github.com/eko/gocache), use [Decorator] instead. Then do not set the Store of the cache "default". Each constructor
 // that takes a store.StoreInterface gets the sealed store.
 //
-// [Sessions] provides a store for HTTP sessions. For jobs on asynq, add package fxjobs.
+// [Sessions] provides a store for HTTP sessions. For jobs on asynq, a job queue in Redis, add package fxjobs.
 //
 // # Caches
 //
