@@ -146,7 +146,7 @@ func (k *dataKey) fresh(now, ttl int64) bool { return now-k.confirmed.Load() < t
 
 func (k *dataKey) is(header []byte) bool { return k != nil && bytes.Equal(k.header, header) }
 
-var errNotDataKey = errors.New("the data key has another type (use the WithDataKeyTemplate of the writer)")
+var errNotDataKey = errors.New("the data key has another type (give WithDataKeyTemplate the same template as the writer)")
 
 // dataKeyPrimitive returns the primitive of a serialized Tink key, as NewKeyData of Tink's registry makes it. The overhead is
 // known for AES-GCM only.
@@ -177,7 +177,7 @@ func dataKeyPrimitive(typeURL string, serialized []byte, sealing bool) (*primiti
 // dataKeyHeader returns a wrapped DEK with its length in front. It refuses a length that Tink does not read.
 func dataKeyHeader(wrapped []byte) ([]byte, error) {
 	if len(wrapped) == 0 || len(wrapped) > maxWrappedSize {
-		return nil, fmt.Errorf("the wrapped data key has %d bytes; from 1 to %d are allowed", len(wrapped), maxWrappedSize)
+		return nil, fmt.Errorf("the key service returned a wrapped data key of %d bytes (1 to %d are allowed)", len(wrapped), maxWrappedSize)
 	}
 	header := make([]byte, wrappedLenSize, wrappedLenSize+len(wrapped))
 	binary.BigEndian.PutUint32(header, uint32(len(wrapped)))

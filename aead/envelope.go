@@ -223,10 +223,10 @@ func (e *Envelope) prove() error {
 	ad := []byte("sealcache self test")
 	sealed, err := sealing.sealTo(nil, probe, ad)
 	if err != nil {
-		return fmt.Errorf("aead: self test: %w", err)
+		return fmt.Errorf("aead: self test: the new data key does not seal: %w", err)
 	}
 	if bytes.Contains(sealed, probe) {
-		return errors.New("aead: self test: a ciphertext of the data key contains its plaintext")
+		return errors.New("aead: self test: the data key does not encrypt: its ciphertext contains the plaintext")
 	}
 	e.overhead = len(sealed) - len(probe)
 	if e.template.GetTypeUrl() == aesGCMTypeURL {
@@ -234,7 +234,7 @@ func (e *Envelope) prove() error {
 	}
 	opened, err := opening.openTo(nil, sealed, ad, false)
 	if err != nil || !bytes.Equal(opened, probe) {
-		return errors.New("aead: self test: the data key does not open what it sealed")
+		return errors.New("aead: self test: the data key does not open the value that it just sealed")
 	}
 	return nil
 }
@@ -246,7 +246,7 @@ func (e *Envelope) SealTo(ctx context.Context, dst, plaintext, associatedData []
 	}
 	n := uint64(len(plaintext))
 	if n > e.hard.bytes {
-		return nil, fmt.Errorf("aead: seal: message of %d bytes exceeds the %d that one data key may seal (WithMaxBytes)", n, e.hard.bytes)
+		return nil, fmt.Errorf("aead: seal: the message has %d bytes, but a data key may seal only %d (raise WithMaxBytes)", n, e.hard.bytes)
 	}
 	for {
 		key := e.current.Load()
@@ -386,7 +386,7 @@ func (e *Envelope) maintain() {
 func (e *Envelope) renewDataKey() {
 	if key := e.current.Load(); key != nil {
 		key.renew.Store(true)
-		e.log.Info("sealcache: the clock jumped ahead, so the data key is replaced")
+		e.log.Info("sealcache: the clock jumped ahead, so the Envelope replaces its data key")
 	}
 }
 

@@ -23,22 +23,22 @@ import (
 func TestNewEnvelopeValidates(t *testing.T) {
 	t.Parallel()
 	for name, opt := range map[string]aead.EnvelopeOption{
-		"WithMaxMessages(0)":            aead.WithMaxMessages(0),
-		"WithMaxMessages(":              aead.WithMaxMessages(1<<32 + 1),
-		"WithMaxBytes(0)":               aead.WithMaxBytes(0),
-		"WithMaxBytes(":                 aead.WithMaxBytes(1<<48 + 1),
-		"WithMaxAge(0s)":                aead.WithMaxAge(0),
-		"WithMaxAge(-1s)":               aead.WithMaxAge(-time.Second),
-		"WithDataKeyCache(0)":           aead.WithDataKeyCache(0),
-		"WithDataKeyCache(-1)":          aead.WithDataKeyCache(-1),
-		"WithDataKeyCache(1048577)":     aead.WithDataKeyCache(1<<20 + 1),
-		"WithDataKeyTTL(0s)":            aead.WithDataKeyTTL(0),
-		"WithDataKeyTTL(-1m0s)":         aead.WithDataKeyTTL(-time.Minute),
-		`WithDataKeyTemplate: ""`:       aead.WithDataKeyTemplate(nil),
-		`"XAesGcmKey"`:                  aead.WithDataKeyTemplate(tinkaead.XAES256GCM192BitNonceKeyTemplate()),
-		`WithDataKeyTemplate: "Hmac`:    aead.WithDataKeyTemplate(mac.HMACSHA256Tag256KeyTemplate()),
-		"WithLogger: the logger is nil": aead.WithLogger(nil),
-		"an EnvelopeOption is nil":      nil,
+		"WithMaxMessages(0)":                aead.WithMaxMessages(0),
+		"WithMaxMessages(":                  aead.WithMaxMessages(1<<32 + 1),
+		"WithMaxBytes(0)":                   aead.WithMaxBytes(0),
+		"WithMaxBytes(":                     aead.WithMaxBytes(1<<48 + 1),
+		"WithMaxAge(0s)":                    aead.WithMaxAge(0),
+		"WithMaxAge(-1s)":                   aead.WithMaxAge(-time.Second),
+		"WithDataKeyCache(0)":               aead.WithDataKeyCache(0),
+		"WithDataKeyCache(-1)":              aead.WithDataKeyCache(-1),
+		"WithDataKeyCache(1048577)":         aead.WithDataKeyCache(1<<20 + 1),
+		"WithDataKeyTTL(0s)":                aead.WithDataKeyTTL(0),
+		"WithDataKeyTTL(-1m0s)":             aead.WithDataKeyTTL(-time.Minute),
+		`not allow data keys of type ""`:    aead.WithDataKeyTemplate(nil),
+		`"XAesGcmKey"`:                      aead.WithDataKeyTemplate(tinkaead.XAES256GCM192BitNonceKeyTemplate()),
+		`not allow data keys of type "Hmac`: aead.WithDataKeyTemplate(mac.HMACSHA256Tag256KeyTemplate()),
+		"WithLogger: the logger is nil":     aead.WithLogger(nil),
+		"an option is nil":                  nil,
 	} {
 		service := aeadtest.NewKeyService(t)
 		e, err := aead.NewEnvelope(t.Context(), service, opt)
@@ -123,11 +123,11 @@ func TestNewEnvelopeProvesItsKEK(t *testing.T) {
 			out, err := ok.decrypt(ctx, in)
 			out[len(out)-1] ^= 1
 			return out, err
-		}}, "a different data key"},
+		}}, "another data key"},
 		"a KEK that may not unwrap": {kekFuncs{ok.encrypt, func(context.Context, []byte) ([]byte, error) {
 			return nil, errors.New("permission denied")
 		}}, "permission denied"},
-		"a KEK that panics": {kekFuncs{func(context.Context, []byte) ([]byte, error) { panic("secret") }, ok.decrypt}, "panicked with a string"},
+		"a KEK that panics": {kekFuncs{func(context.Context, []byte) ([]byte, error) { panic("secret") }, ok.decrypt}, "panicked with a value of type string"},
 	} {
 		e, err := aead.NewEnvelope(t.Context(), c.kek)
 		if err == nil {

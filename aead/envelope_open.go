@@ -61,7 +61,7 @@ func (e *Envelope) awaitDataKey(ctx context.Context, header, payload []byte, dou
 	if errors.Is(err, ErrTooManyDataKeys) {
 		e.stats.turnedAway.Add(1)
 	}
-	return nil, fmt.Errorf("%w: waiting for a data key: %w", err, ended(ctx))
+	return nil, fmt.Errorf("%w: the caller stopped waiting for the data key: %w", err, ended(ctx))
 }
 
 func (e *Envelope) joinUnwrap(ctx context.Context, header, payload []byte, doubted *dataKey) (*flight, *dataKey, error) {
@@ -173,7 +173,7 @@ func (e *Envelope) endUnwrap(name string, f *flight, key *dataKey, err error) {
 	close(f.done)
 }
 
-var errOtherDataKey = errors.New("the key service returned a different data key than before")
+var errOtherDataKey = errors.New("the key service unwrapped the same bytes to another data key than before")
 
 // hold keeps an unwrapped data key, or extends the same one that is held. It fails if a different data key is proved
 // under this header, because the KEK then answered wrongly. token reports whether the call took a token of the gate.
@@ -188,7 +188,7 @@ func (e *Envelope) hold(key *dataKey, token bool) (*dataKey, error) {
 	}
 	if !held.same(key) {
 		e.stats.unwrapFailures.Add(1)
-		return nil, kekError("unwrapping a data key", errOtherDataKey)
+		return nil, kekError("unwrap the data key", errOtherDataKey)
 	}
 	held.confirm(key.confirmed.Load())
 	e.gate.learn(key.header, token)
@@ -202,7 +202,7 @@ func (e *Envelope) refuse(header []byte, err error) {
 	e.known.remove(header)
 	if current := e.current.Load(); current != nil && current.is(header) && !current.retired.Swap(true) {
 		current.confirmed.Store(never)
-		e.log.Error("sealcache: the key-encryption key refuses the current data key, so a new one is made", "error", err)
+		e.log.Error("sealcache: the key-encryption key refuses the current data key, so the Envelope makes a new one", "error", err)
 	}
 }
 
@@ -217,12 +217,12 @@ func (e *Envelope) unwrap(ctx context.Context, release func(), header []byte) (*
 	defer clear(serialized)
 	var key *dataKey
 	if err != nil {
-		err = kekError("unwrapping a data key", err)
+		err = kekError("unwrap the data key", err)
 	} else if key, err = newDataKey(e.template.GetTypeUrl(), serialized, header, false); err != nil && isTenantDataKey(e.template.GetTypeUrl(), serialized) {
 		err = errOtherTenant
 	} else if err != nil {
 		// The KEK did not refuse. A proxy may have answered in its place.
-		err = fmt.Errorf("%w: unwrapping a data key: %w", ErrKeyServiceUnavailable, err)
+		err = fmt.Errorf("%w: cannot use the unwrapped data key: %w", ErrKeyServiceUnavailable, err)
 	}
 	switch {
 	case err == nil:
@@ -276,7 +276,7 @@ func (e *Envelope) startReview(ctx context.Context, key *dataKey) {
 			key.nextConfirm.Store(e.clock.now() + pause)
 			if errors.Is(err, errOtherDataKey) {
 				key.renew.Store(true)
-				e.log.ErrorContext(ctx, "sealcache: the key service returned a different data key than before; the old one stays in use", "error", err)
+				e.log.ErrorContext(ctx, "sealcache: the key service unwrapped a data key to other bytes than before; the old one stays in use", "error", err)
 			}
 		}
 	})

@@ -65,7 +65,7 @@ func (o envelopeOption) applyEnvelope(c *envelopeConfig) error { return o(c) }
 func WithMaxMessages(n uint64) EnvelopeOption {
 	return envelopeOption(func(c *envelopeConfig) error {
 		if n < 1 || n > maxMaxMessages {
-			return fmt.Errorf("aead: WithMaxMessages(%d): must be from 1 to 2^32", n)
+			return fmt.Errorf("aead: WithMaxMessages(%d): the number of messages must be from 1 to 2^32", n)
 		}
 		c.maxMessages = n
 		return nil
@@ -78,7 +78,7 @@ func WithMaxMessages(n uint64) EnvelopeOption {
 func WithMaxBytes(n uint64) EnvelopeOption {
 	return envelopeOption(func(c *envelopeConfig) error {
 		if n < 1 || n > maxMaxBytes {
-			return fmt.Errorf("aead: WithMaxBytes(%d): must be from 1 to 2^48", n)
+			return fmt.Errorf("aead: WithMaxBytes(%d): the number of bytes must be from 1 to 2^48", n)
 		}
 		c.maxBytes = n
 		return nil
@@ -94,7 +94,7 @@ func WithMaxBytes(n uint64) EnvelopeOption {
 func WithMaxAge(d time.Duration) EnvelopeOption {
 	return envelopeOption(func(c *envelopeConfig) error {
 		if d <= 0 {
-			return fmt.Errorf("aead: WithMaxAge(%v): must be positive", d)
+			return fmt.Errorf("aead: WithMaxAge(%v): the duration must be positive", d)
 		}
 		c.maxAge = d
 		return nil
@@ -107,7 +107,7 @@ func WithMaxAge(d time.Duration) EnvelopeOption {
 func WithDataKeyTemplate(t *tinkpb.KeyTemplate) EnvelopeOption {
 	return envelopeOption(func(c *envelopeConfig) error {
 		if !envelopeKeyType(t.GetTypeUrl()) {
-			return fmt.Errorf("aead: WithDataKeyTemplate: %q is not a data key type of Tink's KMS envelope", shortType(t.GetTypeUrl()))
+			return fmt.Errorf("aead: WithDataKeyTemplate: Tink's KMS envelope does not allow data keys of type %q", shortType(t.GetTypeUrl()))
 		}
 		c.template = t
 		return nil
@@ -119,7 +119,7 @@ func WithDataKeyTemplate(t *tinkpb.KeyTemplate) EnvelopeOption {
 func WithDataKeyCache(n int) EnvelopeOption {
 	return envelopeOption(func(c *envelopeConfig) error {
 		if n < 1 || n > maxDataKeyCache {
-			return fmt.Errorf("aead: WithDataKeyCache(%d): must be from 1 to 2^20", n)
+			return fmt.Errorf("aead: WithDataKeyCache(%d): the number of data keys must be from 1 to 2^20", n)
 		}
 		c.cache = n
 		return nil
@@ -135,7 +135,7 @@ func WithDataKeyCache(n int) EnvelopeOption {
 func WithDataKeyTTL(d time.Duration) EnvelopeOption {
 	return envelopeOption(func(c *envelopeConfig) error {
 		if d <= 0 {
-			return fmt.Errorf("aead: WithDataKeyTTL(%v): must be positive", d)
+			return fmt.Errorf("aead: WithDataKeyTTL(%v): the duration must be positive", d)
 		}
 		c.ttl = d
 		return nil
@@ -156,7 +156,7 @@ func envelopeConfigOf(opts []EnvelopeOption) (*envelopeConfig, error) {
 	var errs []error
 	for _, opt := range opts {
 		if opt == nil {
-			errs = append(errs, errors.New("aead: envelope: an EnvelopeOption is nil"))
+			errs = append(errs, errors.New("aead: NewEnvelope: an option is nil"))
 			continue
 		}
 		errs = append(errs, opt.applyEnvelope(c))

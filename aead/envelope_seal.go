@@ -52,7 +52,7 @@ func (e *Envelope) awaitSuccessor(ctx context.Context, key *dataKey) error {
 	case <-f.done:
 		return f.err
 	case <-ctx.Done():
-		return fmt.Errorf("%w: waiting for a data key: %w", ErrKeyServiceUnavailable, ended(ctx))
+		return fmt.Errorf("%w: the caller stopped waiting for a new data key: %w", ErrKeyServiceUnavailable, ended(ctx))
 	}
 }
 
@@ -94,10 +94,10 @@ func (e *Envelope) wrap(ctx context.Context, f *flight) (done bool) {
 		wait := backoff(e.wrapFails) + time.Duration(len(e.wrapSlots))*maxWrapBackoff
 		e.wrapFails++
 		e.nextWrap.Store(e.clock.now() + int64(wait))
-		e.log.WarnContext(ctx, "sealcache: cannot make a new data key; the current one is used up to its limits", "failures", e.wrapFails, "retry_after", wait, "error", err)
+		e.log.WarnContext(ctx, "sealcache: cannot make a new data key; sealing continues under the current one up to its limits", "failures", e.wrapFails, "retry_after", wait, "error", err)
 	default:
 		e.install(key)
-		e.log.DebugContext(ctx, "sealcache: new data key", "type", shortType(e.template.GetTypeUrl()))
+		e.log.DebugContext(ctx, "sealcache: made a new data key", "type", shortType(e.template.GetTypeUrl()))
 	}
 	e.wrapping = nil
 	return true
@@ -145,18 +145,18 @@ func (e *Envelope) newDataKey(ctx context.Context) (*dataKey, error) {
 	key.born = e.clock.now() // before the call, so that its duration counts
 	wrapped, err := e.wrapByKEK(ctx, bytes.Clone(serialized))
 	if err == nil && bytes.Contains(wrapped, serialized) {
-		err = errors.New("the key-encryption key does not encrypt: its output contains the plaintext data key")
+		err = errors.New("the key-encryption key does not encrypt: its output contains the data key in plaintext")
 	}
 	if err == nil {
 		key.header, err = dataKeyHeader(wrapped)
 	}
 	if err != nil {
 		e.stats.wrapFailures.Add(1)
-		return nil, wrapError("wrapping a data key", err)
+		return nil, wrapError("wrap a new data key", err)
 	}
 	e.stats.wraps.Add(1)
 	if err := e.proveByKEK(ctx, key); err != nil {
-		return nil, wrapError("testing a new data key", err)
+		return nil, wrapError("test a new data key", err)
 	}
 	key.proved.Store(true)
 	key.confirmed.Store(key.born)
@@ -187,9 +187,9 @@ func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 	unwrapped, err := e.unwrap(ctx, releaser(e.wrapSlots), key.header)
 	switch {
 	case isRefusal(err):
-		return fmt.Errorf("the key-encryption key cannot unwrap the data key that it wrapped: %w", err)
+		return fmt.Errorf("the key-encryption key refuses to unwrap the data key that it just wrapped: %w", err)
 	case err == nil && !unwrapped.same(key):
-		return errors.New("the key-encryption key unwrapped a different data key than it wrapped")
+		return errors.New("the key-encryption key returned another data key than the one that it just wrapped")
 	}
 	return err
 }
@@ -202,7 +202,7 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, kekTimeout, errNoAnswer)
 	defer cancel()
 	if err := take(ctx, e.wrapSlots); err != nil {
-		return wrapError("testing the wrap context", err)
+		return wrapError("test the context of WithWrapContext", err)
 	}
 	unwrapped, err := callKEK(ctx, releaser(e.wrapSlots), func() ([]byte, error) {
 		return e.kek.DecryptWithContext(ctx, key.header[wrappedLenSize:], append([]byte("not "), e.contexts.wrap...))
@@ -210,22 +210,22 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey) error {
 	clear(unwrapped)
 	switch {
 	case err == nil:
-		return errors.New("aead: WithWrapContext: the key-encryption key does not authenticate associated data")
+		return errors.New("aead: WithWrapContext: the key-encryption key ignores the context (use another key service)")
 	case !isRefusal(err):
-		return wrapError("testing the wrap context", err)
+		return wrapError("test the context of WithWrapContext", err)
 	}
 	return nil
 }
 
 // wrapError turns every failure to make a data key into an outage. Even a refusal says nothing about any value.
-func wrapError(doing string, err error) error {
+func wrapError(action string, err error) error {
 	if errors.Is(err, ErrKeyServiceUnavailable) {
-		return fmt.Errorf("%s: %w", doing, err)
+		return fmt.Errorf("cannot %s: %w", action, err)
 	}
 	if errors.Is(err, ErrUnknownTenant) {
-		return fmt.Errorf("aead: %s: %w", doing, err)
+		return fmt.Errorf("aead: cannot %s: %w", action, err)
 	}
-	return fmt.Errorf("%w: %s: %w", ErrKeyServiceUnavailable, doing, err)
+	return fmt.Errorf("%w: cannot %s: %w", ErrKeyServiceUnavailable, action, err)
 }
 
 // kekChanged is called when the keyset that wraps the data keys was replaced. From then on, messages open only if the new keyset

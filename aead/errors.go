@@ -14,29 +14,29 @@ var (
 	// ErrUnauthentic means that a ciphertext did not authenticate. It was altered or cut, belongs to other associated
 	// data, or was sealed under another key. The error hides on purpose which of these happened. The answer is
 	// definite: opening the same bytes again gives it again.
-	ErrUnauthentic = errors.New("aead: ciphertext does not authenticate: altered, moved, or sealed under another key")
+	ErrUnauthentic = errors.New("aead: the ciphertext is not authentic: it was altered or moved, or sealed under another key")
 
 	// ErrUnknownKey means that a ciphertext was sealed under a key that is not available. Either it names a key that the
 	// keyset does not hold, or that is disabled or destroyed: a Keyring then returns a *KeyError. Or it has the format of
 	// another AEAD. If the keyset was changed, reload it: another process may have loaded the new one first.
-	ErrUnknownKey = errors.New("aead: ciphertext was sealed under a key that this process does not have or may not use")
+	ErrUnknownKey = errors.New("aead: the ciphertext was sealed under a key that this process does not have or may not use")
 
 	// ErrKeyServiceUnavailable means that a data key could not be wrapped or unwrapped, although the key-encryption key did not
 	// refuse it. The cause may be an outage, a timeout, a missing permission, or an answer that is not a data key. The value
 	// may be sound. Try again later.
-	ErrKeyServiceUnavailable = errors.New("aead: key service unavailable")
+	ErrKeyServiceUnavailable = errors.New("aead: the key service is unavailable")
 
 	// ErrTooManyDataKeys means that an unknown data key was turned away. Too many data keys wait for the key service, or too
 	// many were unwrapped under which no value opened. This is the sign of planted values. It is neither an outage nor a refusal:
 	// a later attempt may open the value.
-	ErrTooManyDataKeys = errors.New("aead: open: too many unknown data keys wait for the key service (try again later)")
+	ErrTooManyDataKeys = errors.New("aead: open: too many values under unknown data keys wait for the key service (try again later)")
 
 	// ErrKeyExhausted means that a key has sealed as many messages as is safe with random 96-bit nonces (2^32, NIST SP
 	// 800-38D). Make a new primary key, or use an Envelope, which makes its own.
-	ErrKeyExhausted = errors.New("aead: seal: key has sealed as many messages as is safe (rotate the key, or use an Envelope)")
+	ErrKeyExhausted = errors.New("aead: seal: the key has sealed as many messages as is safe (rotate the key, or use an Envelope)")
 
 	// ErrUnknownTenant means that the function of WithTenants knows no tenant of this id. Nothing is sealed or opened for it.
-	ErrUnknownTenant = errors.New("aead: unknown tenant: WithTenants has no key-encryption key for it")
+	ErrUnknownTenant = errors.New("aead: unknown tenant id: WithTenants returned no key-encryption key")
 
 	// ErrClosed means that the Keyring or Envelope was used after Close.
 	ErrClosed = errors.New("aead: the key is closed and cannot be used")
@@ -44,7 +44,7 @@ var (
 
 // errOtherForm is the refusal of a ciphertext that another AEAD may have written, such as an Envelope before a Keyring took
 // its place. It is allocated once, so that planted values cause no extra work.
-var errOtherForm = fmt.Errorf("%w: it has the format of another kind of key, such as an Envelope instead of a Keyring", ErrUnknownKey)
+var errOtherForm = fmt.Errorf("%w: the format is that of another type of AEAD, such as an Envelope instead of a Keyring", ErrUnknownKey)
 
 // leastCiphertext is the length of an authentication tag. No AEAD writes fewer bytes, so shorter ones were cut.
 const leastCiphertext = 16
@@ -63,7 +63,7 @@ type KeyError struct {
 // Error names the key and those present. Key ids are public: every ciphertext begins with one.
 func (e *KeyError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "aead: ciphertext was sealed under key %d, which ", e.KeyID)
+	fmt.Fprintf(&b, "aead: the ciphertext was sealed under key %d, which ", e.KeyID)
 	switch e.Status {
 	case keyset.Disabled:
 		b.WriteString("is disabled in the keyset")
@@ -72,7 +72,7 @@ func (e *KeyError) Error() string {
 	default:
 		b.WriteString("is not in the keyset")
 	}
-	b.WriteString(" (it can use ")
+	b.WriteString(" (the keyset can use ")
 	const most = 16
 	for i, id := range e.Present {
 		if i == most {
@@ -100,13 +100,13 @@ func isRefusal(err error) bool {
 }
 
 // kekError turns an error of a key-encryption key into what callers see. A refusal stays one; any other error is an outage.
-func kekError(doing string, err error) error {
+func kekError(action string, err error) error {
 	switch {
 	case isRefusal(err), errors.Is(err, ErrUnknownTenant):
-		return fmt.Errorf("aead: %s: %w", doing, err)
+		return fmt.Errorf("aead: cannot %s: %w", action, err)
 	case errors.Is(err, ErrKeyServiceUnavailable):
-		return fmt.Errorf("%s: %w", doing, err)
+		return fmt.Errorf("cannot %s: %w", action, err)
 	default:
-		return fmt.Errorf("%w: %s: %w", ErrKeyServiceUnavailable, doing, err)
+		return fmt.Errorf("%w: cannot %s: %w", ErrKeyServiceUnavailable, action, err)
 	}
 }

@@ -101,10 +101,10 @@ func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (KEK, error)
 		}
 		for _, scheme := range o.Schemes() {
 			if !validScheme(scheme) {
-				return nil, fmt.Errorf("aead: open KEK: the opener %T returns %q, which is not a scheme such as gcp-kms", o, scheme)
+				return nil, fmt.Errorf("aead: open KEK: the opener %T returns %q, which is not a URI scheme such as gcp-kms", o, scheme)
 			}
 			if _, taken := known[scheme]; taken {
-				return nil, fmt.Errorf("aead: open KEK: two openers have the scheme %q", scheme)
+				return nil, fmt.Errorf("aead: open KEK: two openers have the URI scheme %q (give only one)", scheme)
 			}
 			known[scheme] = opened(o)
 		}
@@ -112,11 +112,11 @@ func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (KEK, error)
 	scheme, _, ok := strings.Cut(uri, ":")
 	scheme = strings.ToLower(scheme)
 	if !ok || !validScheme(scheme) {
-		return nil, fmt.Errorf("aead: open KEK: the URI has no scheme (allowed: %s)", listSchemes(known))
+		return nil, fmt.Errorf("aead: open KEK: the URI does not begin with a scheme (allowed: %s)", listSchemes(known))
 	}
 	open, ok := known[scheme]
 	if !ok {
-		return nil, fmt.Errorf("aead: open KEK: unknown scheme %q (%sallowed: %s)", scheme, moduleOf(scheme), listSchemes(known))
+		return nil, fmt.Errorf("aead: open KEK: unknown URI scheme %q (%sallowed: %s)", scheme, moduleOf(scheme), listSchemes(known))
 	}
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("aead: open KEK: %w", ended(ctx))
@@ -136,7 +136,7 @@ func opened(o KEKOpener) func(context.Context, string) (KEK, error) {
 			return nil, err
 		}
 		if nilcheck.IsNil(kek) {
-			return nil, errors.New("the opener returned no key")
+			return nil, errors.New("the KEKOpener returned neither a key nor an error")
 		}
 		if k, ok := kek.(KEK); ok {
 			return k, nil
@@ -179,17 +179,17 @@ func openFileKEK(ctx context.Context, uri string) (KEK, error) {
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return nil, errors.New("the query of the URI is not well formed")
+		return nil, errors.New("the parameters after '?' in the URI are malformed")
 	}
 	every := fileKEKReload
 	for name, values := range query {
 		if name != "reload" || len(values) != 1 {
-			return nil, errors.New("the URI has an unknown or repeated parameter (allowed: reload, once)")
+			return nil, errors.New("the URI has an unknown or repeated parameter (allowed: reload=30s or reload=off, once)")
 		}
 		if values[0] == "off" {
 			every = 0
 		} else if every, err = time.ParseDuration(values[0]); err != nil || every <= 0 {
-			return nil, errors.New("the parameter reload is neither off nor a positive duration such as 30s")
+			return nil, errors.New("the parameter reload of the URI is neither off nor a positive duration such as 30s")
 		}
 	}
 	var opts []KeyringOption

@@ -49,7 +49,7 @@ func take(ctx context.Context, slots chan struct{}) error {
 		<-slots
 	case <-ctx.Done():
 	}
-	return fmt.Errorf("waiting for earlier calls to end: %w", ended(ctx))
+	return fmt.Errorf("the call stopped waiting for earlier calls to end: %w", ended(ctx))
 }
 
 // releaser returns a function that frees one of the slots.
@@ -69,10 +69,10 @@ func callKEK(ctx context.Context, release func(), call func() ([]byte, error)) (
 	}
 	answers, abandoned := make(chan answer), make(chan struct{})
 	go func() {
-		a := answer{err: errors.New("aead: the key-encryption key called runtime.Goexit")}
+		a := answer{err: errors.New("aead: the code of the key-encryption key or source called runtime.Goexit")}
 		defer func() {
 			if p := recover(); p != nil {
-				a = answer{err: fmt.Errorf("aead: the code of the key-encryption key panicked with a %T", p)}
+				a = answer{err: fmt.Errorf("aead: the code of the key-encryption key panicked with a value of type %T", p)}
 			}
 			release()
 			select {
@@ -110,7 +110,7 @@ func answered(ctx context.Context, err error) error {
 	case errors.Is(err, cause):
 		return err
 	default:
-		return fmt.Errorf("%w: %w", err, cause)
+		return fmt.Errorf("%w (cause: %w)", err, cause)
 	}
 }
 
@@ -141,5 +141,5 @@ func ended(ctx context.Context) error {
 	case errors.Is(cause, err):
 		return cause
 	}
-	return fmt.Errorf("%w: %w", err, cause)
+	return fmt.Errorf("%w (cause: %w)", err, cause)
 }

@@ -257,7 +257,7 @@ func TestOwnDeadlineIsNotTheCallers(t *testing.T) {
 			if errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("%s: our own deadline shows as that of a caller who has none: %v", name, err)
 			}
-			if !strings.Contains(err.Error(), "aeadtest: no answer") {
+			if !strings.Contains(err.Error(), "aeadtest: the simulated key service never answers") {
 				t.Errorf("%s: what the KEK said is lost: %v", name, err)
 			}
 		}

@@ -79,16 +79,16 @@ var _ KEK = (*KEKSet)(nil)
 // twice, and more than 16 keys are errors.
 func NewKEKSet(primary tink.AEADWithContext, others ...tink.AEADWithContext) (*KEKSet, error) {
 	if len(others) >= maxKEKSet {
-		return nil, fmt.Errorf("aead: KEK set: got %d keys (at most %d are allowed)", len(others)+1, maxKEKSet)
+		return nil, fmt.Errorf("aead: NewKEKSet: got %d key-encryption keys (at most %d are allowed)", len(others)+1, maxKEKSet)
 	}
 	s := &KEKSet{local: true, clock: newClock()}
 	for i, kek := range append([]tink.AEADWithContext{primary}, others...) {
 		if nilcheck.IsNil(kek) {
-			return nil, fmt.Errorf("aead: KEK set: key %d is nil", i)
+			return nil, fmt.Errorf("aead: NewKEKSet: the key-encryption key at position %d is nil", i)
 		}
 		for _, m := range s.members {
 			if reflect.ValueOf(kek).Comparable() && reflect.ValueOf(m.kek).Comparable() && m.kek == kek {
-				return nil, fmt.Errorf("aead: KEK set: keys %d and %d are the same", m.index, i)
+				return nil, fmt.Errorf("aead: NewKEKSet: the key-encryption keys at positions %d and %d are the same", m.index, i)
 			}
 		}
 		m := &kekSetMember{kek: kek, index: i, local: answersItself(kek), slots: make(chan struct{}, kekSetParallel)}
@@ -101,7 +101,7 @@ func NewKEKSet(primary tink.AEADWithContext, others ...tink.AEADWithContext) (*K
 // EncryptWithContext implements tink.AEADWithContext: the primary wraps.
 func (s *KEKSet) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("aead: KEK set: %w", ended(ctx))
+		return nil, fmt.Errorf("aead: KEKSet: %w", ended(ctx))
 	}
 	m := s.members[0]
 	wrapped, err := m.kek.EncryptWithContext(ctx, plaintext, associatedData)
@@ -124,7 +124,7 @@ type kekSetAnswer struct {
 // DecryptWithContext implements tink.AEADWithContext: the member that wrapped unwraps.
 func (s *KEKSet) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("aead: KEK set: %w", ended(ctx))
+		return nil, fmt.Errorf("aead: KEKSet: %w", ended(ctx))
 	}
 	q := &kekSetQuestion{set: s, ciphertext: ciphertext, associatedData: associatedData, name: kekSetName(ciphertext, associatedData)}
 	q.order()
@@ -247,7 +247,7 @@ func (q *kekSetQuestion) take(a kekSetAnswer) (out []byte, ok bool) {
 	default:
 		m.failures.Add(1)
 		m.paused.Store(s.clock.now() + int64(kekSetPause))
-		q.failed = append(q.failed, fmt.Errorf("key %d: %w", m.index, a.err))
+		q.failed = append(q.failed, fmt.Errorf("key-encryption key at position %d: %w", m.index, a.err))
 	}
 	return nil, false
 }
@@ -270,14 +270,14 @@ func (q *kekSetQuestion) failure(ctx context.Context) error {
 		q.failed = append(q.failed, ended(ctx))
 	}
 	if len(q.failed) > 0 {
-		return fmt.Errorf("%w: KEK set: %w", ErrKeyServiceUnavailable, errors.Join(q.failed...))
+		return fmt.Errorf("%w: a key-encryption key of the KEKSet failed: %w", ErrKeyServiceUnavailable, errors.Join(q.failed...))
 	}
 	// ErrUnauthentic means that no other key opens it, so it is worth more than the others' ErrUnknownKey.
 	definite := slices.DeleteFunc(slices.Clone(q.refused), func(err error) bool { return !errors.Is(err, ErrUnauthentic) })
 	if len(definite) == 0 {
 		definite = q.refused
 	}
-	return fmt.Errorf("aead: KEK set: all %d keys refuse the ciphertext: %w", len(q.refused), errors.Join(definite...))
+	return fmt.Errorf("aead: KEKSet: all %d key-encryption keys refuse the ciphertext: %w", len(q.refused), errors.Join(definite...))
 }
 
 // Stats returns the counts of each member, the primary first.

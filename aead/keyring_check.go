@@ -16,9 +16,9 @@ import (
 var (
 	// errKeysetRefused is an outage for callers: values under the keyset may be sound, so callers must not discard
 	// them.
-	errKeysetRefused = fmt.Errorf("%w: the key-encryption key refuses the keyset", ErrKeyServiceUnavailable)
+	errKeysetRefused = fmt.Errorf("%w: the key-encryption key refuses the keyset, so the Keyring does not use the keyset", ErrKeyServiceUnavailable)
 
-	errUnrelatedKeyset = errors.New("aead: the reloaded keyset has none of the former keys (is it the right file?)")
+	errUnrelatedKeyset = errors.New("aead: the reloaded keyset has none of the previous keys (check that it is the right file)")
 )
 
 // KeyringStats counts what happened to a Keyring since it was made.
@@ -95,7 +95,7 @@ func (k *Keyring) compareKeys(ctx context.Context, old, r *loadedKeyset) {
 	if k.lost != nil && digests.intersects(k.lost) {
 		k.lost = nil
 		k.stats.isUnrelated.Store(false)
-		k.log.InfoContext(ctx, "sealcache: the reloaded keyset has former keys again")
+		k.log.InfoContext(ctx, "sealcache: the reloaded keyset has some of the lost keys again, so older values open again")
 		return
 	}
 	former := old.digests // of a refused keyset
@@ -110,7 +110,7 @@ func (k *Keyring) compareKeys(ctx context.Context, old, r *loadedKeyset) {
 		k.stats.isUnrelated.Store(true)
 	}
 	k.stats.unrelated.Add(1)
-	k.log.ErrorContext(ctx, "sealcache: the reloaded keyset has none of the former keys, so values under them do not open")
+	k.log.ErrorContext(ctx, "sealcache: the reloaded keyset has none of the previous keys, so older values do not open")
 }
 
 // kekCheckRetry bounds the time to the next question after an outage or a refusal.
@@ -149,21 +149,21 @@ func (k *Keyring) checkKEK() {
 		if current.refused == nil {
 			k.stats.refusals.Add(1)
 			k.keyset.Store(&loadedKeyset{refused: errKeysetRefused, digests: digestsOf(current.handle)})
-			k.log.ErrorContext(ctx, "sealcache: the key-encryption key refuses the keyset, so the keyset is out of service", "error", err)
+			k.log.ErrorContext(ctx, "sealcache: the key-encryption key refuses the keyset, so the Keyring no longer seals or opens", "error", err)
 			k.notify()
 		}
 	case err != nil:
 		if !errors.Is(err, context.Canceled) {
-			k.log.WarnContext(ctx, "sealcache: keyset check: the key-encryption key did not answer", "error", err)
+			k.log.WarnContext(ctx, "sealcache: keyset check: the key-encryption key did not answer; the keyset stays in use", "error", err)
 		}
 	case current.refused != nil:
 		r, err := newLoadedKeyset(handle, &k.counters)
 		if err != nil {
-			k.log.ErrorContext(ctx, "sealcache: the keyset stays out of service", "error", err)
+			k.log.ErrorContext(ctx, "sealcache: the key-encryption key opens the keyset again, but the keyset cannot be used", "error", err)
 			return
 		}
 		k.keyset.Store(r)
-		k.log.InfoContext(ctx, "sealcache: the key-encryption key opens the keyset again")
+		k.log.InfoContext(ctx, "sealcache: the key-encryption key opens the keyset again, so the Keyring seals and opens again")
 		k.notify()
 		next = k.kekCheck
 	default:

@@ -77,7 +77,7 @@ func TestRefusedKeysetStops(t *testing.T) {
 		if err := k.Reload(t.Context()); err == nil {
 			t.Error("a refused keyset was reloaded")
 		}
-		if !strings.Contains(log.String(), "keyset not reloaded, and none is in service") || strings.Contains(log.String(), "the old one stays in service") {
+		if !strings.Contains(log.String(), "the key-encryption key refuses the old keyset") || strings.Contains(log.String(), "the old keyset stays in use") {
 			t.Errorf("the log names a keyset in service:\n%s", log.String())
 		}
 
@@ -250,7 +250,7 @@ func TestKeysetName(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if log, err := openWith(plain, aead.WithKeysetName("shop")); err != nil || !strings.Contains(log, "not bound to a name") {
+	if log, err := openWith(plain, aead.WithKeysetName("shop")); err != nil || !strings.Contains(log, "not bound to its name") {
 		t.Errorf("a keyset without a name: %v, %s", err, log)
 	}
 	for _, name := range []string{"", "a b", strings.Repeat("x", 65), "a\x00"} {

@@ -78,7 +78,7 @@ func checkKeysetName(name string) error {
 func WithReload(every time.Duration) KeyringOption {
 	return keyringOption(func(c *keyringConfig) error {
 		if every <= 0 {
-			return fmt.Errorf("aead: WithReload(%v): must be positive (leave the option out for no reloading)", every)
+			return fmt.Errorf("aead: WithReload(%v): the interval must be positive (omit the option for no reloading)", every)
 		}
 		c.reload, c.hasReload = every, true
 		return nil
@@ -91,7 +91,7 @@ func WithReload(every time.Duration) KeyringOption {
 func WithKEKCheck(every time.Duration) KeyringOption {
 	return keyringOption(func(c *keyringConfig) error {
 		if every <= 0 {
-			return fmt.Errorf("aead: WithKEKCheck(%v): must be positive", every)
+			return fmt.Errorf("aead: WithKEKCheck(%v): the interval must be positive", every)
 		}
 		c.kekCheck, c.hasKEKCheck = every, true
 		return nil
@@ -111,13 +111,13 @@ func (f keyringFunction) config(kek tink.AEADWithContext, opts []KeyringOption) 
 	var errs []error
 	for _, opt := range opts {
 		if opt == nil {
-			errs = append(errs, errors.New("aead: keyring: a KeyringOption is nil"))
+			errs = append(errs, errors.New("aead: a KeyringOption is nil"))
 			continue
 		}
 		errs = append(errs, opt.applyKeyring(c))
 	}
 	if c.hasAssociatedData && c.name != "" {
-		errs = append(errs, errors.New("aead: WithKeysetName and WithAssociatedData exclude each other"))
+		errs = append(errs, errors.New("aead: WithKeysetName and WithAssociatedData exclude each other (give only one)"))
 	}
 	object := f.name
 	if _, ok := kek.(cleartext.KEK); ok {
@@ -135,7 +135,7 @@ func (f keyringFunction) config(kek tink.AEADWithContext, opts []KeyringOption) 
 		{"WithKEKCheck", c.hasKEKCheck, f.reloads && object == f.name},
 	} {
 		if o.given && !o.fits {
-			errs = append(errs, fmt.Errorf("aead: %s does not apply to %s", o.name, object))
+			errs = append(errs, fmt.Errorf("aead: the option %s does not apply to %s", o.name, object))
 		}
 	}
 	return c, errors.Join(errs...)

@@ -23,7 +23,7 @@ const (
 	firstRetry = time.Second
 )
 
-var errNoSource = fmt.Errorf("aead: reload: the Keyring was made from a handle and has no source: %w", errors.ErrUnsupported)
+var errNoSource = fmt.Errorf("aead: reload: NewKeyring makes a Keyring without a source (use OpenKeyring): %w", errors.ErrUnsupported)
 
 // Reload reads the source again and puts the new keyset into service as a whole: an operation sees the old one or the new
 // one. If anything fails, the old keyset stays in service, unless its key-encryption key refused it, and the error says why.
@@ -66,7 +66,7 @@ func (k *Keyring) reload(ctx context.Context, onlyChanged bool) error {
 
 func (k *Keyring) countReload(ctx context.Context) {
 	k.stats.reloads.Add(1)
-	k.log.InfoContext(ctx, "sealcache: keyset reloaded", "keys", len(k.keyset.Load().keys), "primary", k.keyset.Load().primary.id)
+	k.log.InfoContext(ctx, "sealcache: the keyset was reloaded", "keys", len(k.keyset.Load().keys), "primary", k.keyset.Load().primary.id)
 }
 
 // readAgain reads the source, and takes over a changed keyset. It returns the error of a source that cannot be read, and does
@@ -106,10 +106,10 @@ func (k *Keyring) notifyLater() {
 // logNotReloaded logs a failed reload, and which keyset is in service.
 func (k *Keyring) logNotReloaded(ctx context.Context, old *loadedKeyset, err error) {
 	if old.refused != nil {
-		k.log.ErrorContext(ctx, "sealcache: keyset not reloaded, and none is in service: the KEK refused the old keyset", "error", err)
+		k.log.ErrorContext(ctx, "sealcache: the keyset could not be reloaded, and the key-encryption key refuses the old keyset", "error", err)
 		return
 	}
-	k.log.ErrorContext(ctx, "sealcache: keyset not reloaded; the old one stays in service", "error", err)
+	k.log.ErrorContext(ctx, "sealcache: the keyset could not be reloaded; the old keyset stays in use", "error", err)
 }
 
 // exclusively waits for its turn among reloads and KEK checks. The context that it returns also ends with Close.
@@ -202,7 +202,7 @@ func (k *Keyring) watch(ctx context.Context, every time.Duration) {
 	if w, ok := k.src.src.(watchable); ok {
 		var err error
 		if watcher, err = watchDir(w.watchPath()); err != nil {
-			k.log.WarnContext(ctx, "sealcache: the keyset file is not watched, only read at intervals", "every", every, "error", err)
+			k.log.WarnContext(ctx, "sealcache: the keyset file cannot be watched for changes, so it is only read at intervals", "every", every, "error", err)
 		}
 	}
 	k.background.Go(func() {
@@ -228,7 +228,7 @@ func (k *Keyring) watchLoop(ctx context.Context, every time.Duration, events <-c
 			return
 		case <-events:
 		case err := <-errs: // an overflow: events were lost
-			k.log.WarnContext(ctx, "sealcache: changes of the keyset file were missed, so the file is read again", "error", err)
+			k.log.WarnContext(ctx, "sealcache: changes of the keyset file may have been missed, so the file is read again", "error", err)
 		case <-timer.C:
 			soon = false
 			loadCtx, cancel := context.WithTimeout(ctx, backgroundTimeout)

@@ -16,7 +16,7 @@ import (
 	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
-var errNilKEK = errors.New("aead: keyset: the key-encryption key is nil (plaintext keysets: insecurecleartextkeyset)")
+var errNilKEK = errors.New("aead: keyset: the key-encryption key is nil (for plaintext use package insecurecleartextkeyset)")
 
 // CreateKeyset makes a keyset of one new key from the template t, seals it under kek, and writes it to w as Tink's JSON.
 // The template is that of an AEAD (for a Keyring, also as the KEK of an Envelope) or of a PRF (for OpenPRF).
@@ -40,7 +40,7 @@ func CreateKeyset(ctx context.Context, w io.Writer, kek tink.AEADWithContext, t 
 	spy := newKEKSpy(kek)
 	if err := handle.WriteWithContext(ctx, keyset.NewJSONWriter(&buf), spy, c.associatedData); err != nil {
 		if spy.err != nil {
-			return kekError("sealing a new keyset", spy.err)
+			return kekError("encrypt the new keyset", spy.err)
 		}
 		return fmt.Errorf("aead: write keyset: %w", err)
 	}
@@ -57,11 +57,11 @@ func CreateKeyset(ctx context.Context, w io.Writer, kek tink.AEADWithContext, t 
 // newKeysetHandle makes a key and checks that this package can use it.
 func newKeysetHandle(t *tinkpb.KeyTemplate) (*keyset.Handle, error) {
 	if t == nil {
-		return nil, errors.New("aead: keyset: the key template is nil")
+		return nil, errors.New("aead: create keyset: the key template is nil")
 	}
 	handle, err := keyset.NewHandle(t)
 	if err != nil {
-		return nil, fmt.Errorf("aead: new key: %w", err)
+		return nil, fmt.Errorf("aead: create keyset: make a key from the template: %w", err)
 	}
 	// Tink's own constructor of AES-GCM fails in FIPS 140-only mode; the primitive of a Keyring does not.
 	_, aeadErr := newLoadedKeyset(handle, &messageCounters{})
@@ -71,7 +71,7 @@ func newKeysetHandle(t *tinkpb.KeyTemplate) (*keyset.Handle, error) {
 	if _, err := prf.NewPRFSet(handle); err == nil {
 		return handle, nil
 	}
-	return nil, fmt.Errorf("aead: key template %s makes neither a supported AEAD key nor a PRF key: %w", shortType(t.GetTypeUrl()), aeadErr)
+	return nil, fmt.Errorf("aead: the key template of type %s is neither of a supported AEAD nor of a PRF: %w", shortType(t.GetTypeUrl()), aeadErr)
 }
 
 // parseKeyset opens a serialized keyset. The errors of parsers are not passed on: they quote their input, which may be
@@ -88,9 +88,9 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 	// the ciphertext. They must not be sent to a key service.
 	if err != nil || len(encrypted.GetEncryptedKeyset()) == 0 || len(encrypted.ProtoReflect().GetUnknown()) > 0 {
 		if _, err := parseCleartext(data); err == nil {
-			return nil, errors.New("aead: the keyset is in plaintext, but an encrypted one is expected")
+			return nil, errors.New("aead: the keyset is in plaintext, but a key-encryption key was given (encrypt the keyset)")
 		}
-		return nil, errors.New("aead: the data is not an encrypted Tink keyset")
+		return nil, errors.New("aead: the data is not an encrypted Tink keyset (JSON or binary)")
 	}
 	spy.err = nil
 	handle, err := keyset.ReadWithContext(ctx, cleartext.Reader(data), spy, associatedData)
@@ -103,7 +103,7 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 		}
 	}
 	if spy.err != nil {
-		return nil, kekError("opening the keyset", spy.err)
+		return nil, kekError("decrypt the keyset", spy.err)
 	}
 	if err != nil {
 		return nil, errors.New("aead: the keyset was decrypted, but its content is not a valid Tink keyset")
@@ -114,7 +114,7 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 func parseCleartext(data []byte) (*keyset.Handle, error) {
 	handle, err := cleartext.Read(data)
 	if err != nil {
-		return nil, fmt.Errorf("aead: %w", err)
+		return nil, fmt.Errorf("aead: read keyset: %w", err)
 	}
 	return handle, nil
 }
@@ -135,7 +135,7 @@ func unnamedWarning(c *keyringConfig) func(context.Context) {
 		return nil
 	}
 	return func(ctx context.Context) {
-		c.log.WarnContext(ctx, "sealcache: the keyset is not bound to a name (bind it with sealcache keys rewrap)", "keyset_name", c.name)
+		c.log.WarnContext(ctx, "sealcache: the keyset is not bound to its name (bind it with sealcache keys rewrap)", "keyset_name", c.name)
 	}
 }
 

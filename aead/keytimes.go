@@ -70,10 +70,10 @@ func SealKeyTimes(h *keyset.Handle, times []KeyTimes) ([]byte, error) {
 func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 	var f keyTimesFile
 	if len(data) > MaxKeysetBytes {
-		return nil, fmt.Errorf("aead: key times: the file has more than %d bytes", MaxKeysetBytes)
+		return nil, fmt.Errorf("aead: read the file of key times: the file has more than %d bytes", MaxKeysetBytes)
 	}
 	if err := json.Unmarshal(data, &f); err != nil || f.Schema != keyTimesSchema || len(f.Keys) == 0 {
-		return nil, errors.New("aead: key times: unknown file format (use a newer release)")
+		return nil, errors.New("aead: read the file of key times: the format is unknown (use a newer release of sealcache)")
 	}
 	auth, err := newTimesAuthenticator(h)
 	if err != nil {
@@ -81,14 +81,14 @@ func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 	}
 	var keys bytes.Buffer
 	if err := json.Compact(&keys, f.Keys); err != nil {
-		return nil, errors.New("aead: key times: the list of keys is malformed")
+		return nil, errors.New("aead: read the file of key times: the list of keys is malformed")
 	}
 	if err := auth.check(append([]byte(keyTimesDomain), keys.Bytes()...), f.Tag); err != nil {
 		return nil, fmt.Errorf("aead: key times: %w", err)
 	}
 	var times []KeyTimes
 	if err := json.Unmarshal(f.Keys, &times); err != nil {
-		return nil, errors.New("aead: key times: the list of keys is malformed")
+		return nil, errors.New("aead: read the file of key times: the list of keys is malformed")
 	}
 	return times, nil
 }
@@ -156,7 +156,7 @@ func (k *Keyring) readTimes(ctx context.Context, src Source) {
 		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !k.timesFailed.Swap(true) {
-		k.log.WarnContext(ctx, "sealcache: the times of the keys are unknown", "error", err)
+		k.log.WarnContext(ctx, "sealcache: the file of key times cannot be read, so the ages of the keys are unknown", "error", err)
 	} else if err == nil {
 		k.timesFailed.Store(false)
 	}
@@ -178,7 +178,7 @@ func (k *Keyring) warnOfAge(ctx context.Context) {
 			continue
 		}
 		if _, warned := k.aged.LoadOrStore(key.ID, true); !warned {
-			k.log.WarnContext(ctx, "sealcache: the primary key is older than its cryptoperiod (sealcache keys rotate)",
+			k.log.WarnContext(ctx, "sealcache: the primary key is older than WithCryptoperiod allows (run sealcache keys rotate)",
 				"key_id", key.ID, "since", since, "cryptoperiod", k.cryptoperiod)
 		}
 	}
@@ -190,7 +190,7 @@ func (k *Keyring) warnOfAge(ctx context.Context) {
 func WithCryptoperiod(d time.Duration) KeyringOption {
 	return keyringOption(func(c *keyringConfig) error {
 		if d <= 0 {
-			return fmt.Errorf("aead: WithCryptoperiod(%v): must be positive", d)
+			return fmt.Errorf("aead: WithCryptoperiod(%v): the duration must be positive", d)
 		}
 		c.cryptoperiod = d
 		return nil

@@ -117,14 +117,14 @@ func TestKeyringTimes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := strings.Count(log.String(), "older than its cryptoperiod"); n != 1 {
+	if n := strings.Count(log.String(), "older than WithCryptoperiod allows"); n != 1 {
 		t.Errorf("warned %d times of an old key: %s", n, log.String())
 	}
 	if err := os.WriteFile(path+aead.KeyTimesSuffix, []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	k = open()
-	if _, known := k.Keys()[0].Age(time.Now()); known || !strings.Contains(log.String(), "times of the keys are unknown") {
+	if _, known := k.Keys()[0].Age(time.Now()); known || !strings.Contains(log.String(), "ages of the keys are unknown") {
 		t.Errorf("times that do not authenticate: %s", log.String())
 	}
 }

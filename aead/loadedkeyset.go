@@ -68,7 +68,7 @@ func newLoadedKeyset(h *keyset.Handle, counters *messageCounters) (*loadedKeyset
 	for i := range h.Len() {
 		entry, err := h.Entry(i)
 		if err != nil {
-			return nil, fmt.Errorf("aead: keyset: %w", err)
+			return nil, fmt.Errorf("aead: read the keys of the keyset: %w", err)
 		}
 		k := &loadedKey{id: entry.KeyID(), status: entry.KeyStatus()}
 		if k.prefix, err = outputPrefix(info[i].GetOutputPrefixType(), k.id); err != nil {
@@ -76,7 +76,7 @@ func newLoadedKeyset(h *keyset.Handle, counters *messageCounters) (*loadedKeyset
 		}
 		if k.status == keyset.Enabled {
 			if k.prim, err = keyPrimitive(entry.Key()); err != nil {
-				return nil, fmt.Errorf("aead: key %d (%s): %w", k.id, shortType(info[i].GetTypeUrl()), err)
+				return nil, fmt.Errorf("aead: key %d of type %s cannot be used: %w", k.id, shortType(info[i].GetTypeUrl()), err)
 			}
 			k.counter = counters.of(k.id, entry.Key())
 		}
@@ -95,7 +95,7 @@ func newLoadedKeyset(h *keyset.Handle, counters *messageCounters) (*loadedKeyset
 		})
 	}
 	if r.primary == nil || r.primary.prim == nil {
-		return nil, errors.New("aead: the keyset has no enabled primary key")
+		return nil, errors.New("aead: the primary key of the keyset is missing or not enabled")
 	}
 	return r, r.prove()
 }
@@ -112,11 +112,11 @@ func (r *loadedKeyset) prove() error {
 		return fmt.Errorf("aead: self test: key %d does not seal: %w", r.primary.id, err)
 	}
 	if bytes.Contains(sealed, probe) {
-		return fmt.Errorf("aead: self test: a ciphertext of key %d contains its plaintext", r.primary.id)
+		return fmt.Errorf("aead: self test: key %d does not encrypt: its ciphertext contains the plaintext", r.primary.id)
 	}
 	opened, err := r.open(nil, sealed, ad)
 	if err != nil || !bytes.Equal(opened, probe) {
-		return fmt.Errorf("aead: self test: key %d does not open what it sealed", r.primary.id)
+		return fmt.Errorf("aead: self test: key %d does not open the value that it just sealed", r.primary.id)
 	}
 	return nil
 }
@@ -245,7 +245,7 @@ func outputPrefix(t tinkpb.OutputPrefixType, id uint32) ([]byte, error) {
 	case tinkpb.OutputPrefixType_RAW:
 		return nil, nil
 	}
-	return nil, fmt.Errorf("aead: key %d: unknown output prefix %v (want TINK, CRUNCHY, LEGACY or RAW)", id, t)
+	return nil, fmt.Errorf("aead: key %d has the unknown output prefix %v (want TINK, CRUNCHY, LEGACY or RAW)", id, t)
 }
 
 // shortType turns "type.googleapis.com/google.crypto.tink.AesGcmKey" into "AesGcmKey".

@@ -52,7 +52,7 @@ type argonParams struct {
 func passphraseParams() argonParams { return argonParams{time: 3, threads: 4, memory: 64 << 10} }
 
 // errOtherPassphrase is allocated once, so that planted values cause no extra work.
-var errOtherPassphrase = fmt.Errorf("%w: the ciphertext was sealed under another passphrase or salt", ErrUnknownKey)
+var errOtherPassphrase = fmt.Errorf("%w: another passphrase or salt sealed the ciphertext", ErrUnknownKey)
 
 // passphraseKEK seals and opens under one key that is derived from a passphrase when it is opened. No ciphertext can
 // make it derive another key.
@@ -75,7 +75,7 @@ func openPassphraseKEK(ctx context.Context, uri string) (KEK, error) {
 	case kind == "env" && name != "":
 		value, ok := os.LookupEnv(name)
 		if !ok {
-			return nil, fmt.Errorf("the environment variable%s is not set", envSource(name).quoted())
+			return nil, fmt.Errorf("the environment variable %s is not set", envSource(name).quoted())
 		}
 		passphrase = []byte(value)
 	case kind == "file" && filepath.IsAbs(name):
@@ -86,7 +86,7 @@ func openPassphraseKEK(ctx context.Context, uri string) (KEK, error) {
 		return nil, errors.New("the URI must be passphrase:env:NAME or passphrase:file:/absolute/path")
 	}
 	if !hasQuery {
-		slog.Default().WarnContext(ctx, "sealcache: passphrase KEK needs its own salt (append ?salt= and 32 random hex digits)")
+		slog.Default().WarnContext(ctx, "sealcache: the URI of the passphrase has no salt (append ?salt= and 32 random hex digits)")
 	}
 	return newPassphraseKEK(ctx, withoutLineEnd(passphrase), salt, passphraseParams())
 }
@@ -98,11 +98,11 @@ func passphraseSalt(query string, given bool) ([]byte, error) {
 	}
 	values, err := url.ParseQuery(query)
 	if err != nil || len(values) != 1 || len(values["salt"]) != 1 {
-		return nil, errors.New("the URI has an unknown or repeated parameter (allowed: salt, once)")
+		return nil, errors.New("the URI has an unknown or repeated parameter (allowed: salt=, once)")
 	}
 	salt, err := hex.DecodeString(values["salt"][0])
 	if err != nil || len(salt) != passphraseSaltSize {
-		return nil, errors.New("the salt is not 32 hex digits (openssl rand -hex 16)")
+		return nil, errors.New("the salt in the URI does not have 32 hex digits (make one with openssl rand -hex 16)")
 	}
 	return salt, nil
 }
@@ -122,7 +122,7 @@ func withoutLineEnd(b []byte) []byte {
 func newPassphraseKEK(ctx context.Context, passphrase, salt []byte, params argonParams) (*passphraseKEK, error) {
 	defer clear(passphrase)
 	if len(passphrase) < minPassphrase || len(passphrase) > maxPassphrase {
-		return nil, fmt.Errorf("the passphrase has %d bytes; from %d to %d are allowed", len(passphrase), minPassphrase, maxPassphrase)
+		return nil, fmt.Errorf("the passphrase has %d bytes (%d to %d are allowed)", len(passphrase), minPassphrase, maxPassphrase)
 	}
 	if ctx.Err() != nil {
 		return nil, ended(ctx)
@@ -131,12 +131,12 @@ func newPassphraseKEK(ctx context.Context, passphrase, salt []byte, params argon
 	defer clear(secret)
 	key, err := hkdf.Expand(sha256.New, secret, passphraseDomain+"key", 32)
 	if err != nil {
-		return nil, fmt.Errorf("derive the key: %w", err)
+		return nil, fmt.Errorf("derive the key from the passphrase: %w", err)
 	}
 	defer clear(key)
 	commitment, err := hkdf.Expand(sha256.New, secret, passphraseDomain+"commitment", passphraseCommitment)
 	if err != nil {
-		return nil, fmt.Errorf("derive the key: %w", err)
+		return nil, fmt.Errorf("derive the key from the passphrase: %w", err)
 	}
 	k := &passphraseKEK{}
 	copy(k.header[copy(k.header[:], passphraseMagic):], commitment)

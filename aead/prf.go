@@ -43,12 +43,12 @@ func OpenPRF(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...
 	}
 	set, err := prf.NewPRFSet(handle)
 	if err != nil {
-		return nil, fmt.Errorf("aead: the keyset does not hold PRF keys: %w", err)
+		return nil, fmt.Errorf("aead: OpenPRF: the keyset does not hold PRF keys: %w", err)
 	}
 	for i := range handle.Len() {
 		entry, err := handle.Entry(i)
 		if err != nil {
-			return nil, fmt.Errorf("aead: read keyset: %w", err)
+			return nil, fmt.Errorf("aead: OpenPRF: read the keys of the keyset: %w", err)
 		}
 		if f, ok := set.PRFs[entry.KeyID()]; ok {
 			set.PRFs[entry.KeyID()] = newPositionedPRF(f, entry, i)
@@ -112,7 +112,7 @@ func keyedHMAC(k key.Key) hash.Cloner {
 	return keyed
 }
 
-var errLongPRF = errors.New("aead: PRF: more bytes are asked for than the HMAC key returns")
+var errLongPRF = errors.New("aead: PRF: the caller asks for more bytes than the HMAC of the key has")
 
 // AppendPRF appends the first outputLength bytes of the HMAC of input to dst.
 func (p *hmacPRF) AppendPRF(dst, input []byte, outputLength uint32) ([]byte, error) {

@@ -34,7 +34,7 @@ type primitive struct {
 // primitive that only opens takes half the memory.
 func newGCMPrimitive(key []byte, sealing bool) (*primitive, error) {
 	if len(key) != 16 && len(key) != 32 {
-		return nil, fmt.Errorf("aead: AES-GCM key of %d bytes; 16 or 32 are allowed", len(key))
+		return nil, fmt.Errorf("aead: the AES-GCM key has %d bytes (16 or 32 are allowed)", len(key))
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -50,7 +50,7 @@ func newGCMPrimitive(key []byte, sealing bool) (*primitive, error) {
 	// The random nonce comes from the same generator as crypto/rand and at the same cost, and this form is also
 	// approved in FIPS 140-only mode, where NewGCM fails.
 	if p.seal, err = cipher.NewGCMWithRandomNonce(block); err != nil {
-		return nil, fmt.Errorf("aead: AES-GCM: %w", err)
+		return nil, fmt.Errorf("aead: make the AES-GCM cipher: %w", err)
 	}
 	return p, nil
 }
@@ -59,7 +59,7 @@ func newGCMPrimitive(key []byte, sealing bool) (*primitive, error) {
 func newTinkPrimitive(a tink.AEAD) (*primitive, error) {
 	sealed, err := a.Encrypt(nil, nil)
 	if err != nil {
-		return nil, fmt.Errorf("aead: keyset: the key does not seal: %w", err)
+		return nil, fmt.Errorf("aead: a key of the keyset does not seal: %w", err)
 	}
 	return &primitive{tink: a, overhead: len(sealed)}, nil
 }
@@ -68,7 +68,7 @@ func newTinkPrimitive(a tink.AEAD) (*primitive, error) {
 func (p *primitive) sealTo(dst, plaintext, associatedData []byte) ([]byte, error) {
 	if p.seal != nil {
 		if uint64(len(plaintext)) > maxGCMPlaintext {
-			return nil, fmt.Errorf("aead: seal: message of %d bytes is too long for AES-GCM", len(plaintext))
+			return nil, fmt.Errorf("aead: seal: the message of %d bytes is too long for AES-GCM", len(plaintext))
 		}
 		return p.seal.Seal(dst, nil, plaintext, associatedData), nil
 	}

@@ -27,7 +27,7 @@ const (
 	sourceParallel = 4
 )
 
-var errSourceNoAnswer = fmt.Errorf("the source did not answer within %v", sourceTimeout)
+var errSourceNoAnswer = fmt.Errorf("the source of the keyset did not answer within %v", sourceTimeout)
 
 // Source is where a keyset is read from: FileSource, EnvSource, BytesSource, or the application's own.
 type Source interface {
@@ -56,17 +56,17 @@ func newSourceReader(src Source) *sourceReader {
 // load returns a serialized keyset of bounded size.
 func (r *sourceReader) load(ctx context.Context) ([]byte, error) {
 	if r.src == nil {
-		return nil, errors.New("aead: keyset: the source is nil")
+		return nil, errors.New("aead: read keyset: the source is nil")
 	}
 	data, err := abandonable(ctx, r.slots, r.src.Load)
 	if err != nil {
 		return nil, err
 	}
 	if len(data) == 0 {
-		return nil, errors.New("aead: the keyset is empty")
+		return nil, errors.New("aead: read keyset: the keyset is empty (the source returned no bytes)")
 	}
 	if len(data) > MaxKeysetBytes {
-		return nil, fmt.Errorf("aead: the keyset has more than %d bytes", MaxKeysetBytes)
+		return nil, fmt.Errorf("aead: read keyset: the keyset has more than %d bytes", MaxKeysetBytes)
 	}
 	return data, nil
 }
@@ -77,12 +77,12 @@ func abandonable(ctx context.Context, slots chan struct{}, read func(context.Con
 	ctx, cancel := context.WithTimeoutCause(ctx, sourceTimeout, errSourceNoAnswer)
 	defer cancel()
 	if err := take(ctx, slots); err != nil {
-		return nil, fmt.Errorf("aead: keyset: %w", err)
+		return nil, fmt.Errorf("aead: read keyset: %w", err)
 	}
 	return callKEK(ctx, releaser(slots), func() (out []byte, err error) {
 		defer func() {
 			if p := recover(); p != nil {
-				err = fmt.Errorf("aead: keyset: the code of the source panicked with a %T", p)
+				err = fmt.Errorf("aead: read keyset: the code of the source panicked with a value of type %T", p)
 			}
 		}()
 		return read(ctx)
@@ -97,7 +97,7 @@ type fileSource string
 
 func (f fileSource) Load(ctx context.Context) ([]byte, error) {
 	if f == "" {
-		return nil, errors.New("aead: keyset file: empty path")
+		return nil, errors.New("aead: keyset file: the path is empty")
 	}
 	data, err := readFile(ctx, string(f), MaxKeysetBytes+1)
 	if err != nil {
@@ -127,7 +127,7 @@ func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
 		return nil, pathError(err)
 	}
 	if info, err := file.Stat(); len(data) == 0 && err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
-		return nil, errors.New("the named pipe is empty (its writer must open it first)")
+		return nil, errors.New("the named pipe is empty (start its writer first)")
 	}
 	return data, nil
 }
@@ -142,7 +142,7 @@ func readSecretFile(ctx context.Context, path string, limit int64, log *slog.Log
 		return data, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("file: %w", err)
+		return nil, fmt.Errorf("read the secret file: %w", err)
 	}
 	return data, nil
 }
@@ -154,7 +154,7 @@ func warnOfMode(ctx context.Context, path string, log *slog.Logger) {
 		return
 	}
 	if mode := info.Mode().Perm(); mode&0o026 != 0 {
-		log.WarnContext(ctx, "sealcache: other users can read or change a key file in plaintext; set its mode to 0600 or 0400",
+		log.WarnContext(ctx, "sealcache: other users can read or change a file with a key in plaintext (set its mode to 0600)",
 			"mode", mode.String())
 	}
 }
@@ -200,11 +200,11 @@ type envSource string
 
 func (e envSource) Load(ctx context.Context) ([]byte, error) {
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("aead: keyset variable: %w", ended(ctx))
+		return nil, fmt.Errorf("aead: read the environment variable of the keyset: %w", ended(ctx))
 	}
 	value, ok := os.LookupEnv(string(e))
 	if !ok || value == "" {
-		return nil, fmt.Errorf("aead: keyset variable%s is empty or not set", e.quoted())
+		return nil, fmt.Errorf("aead: keyset: the environment variable %s is empty or not set", e.quoted())
 	}
 	data := bytes.TrimSpace([]byte(value))
 	if cleartext.IsJSON(data) {
@@ -212,24 +212,24 @@ func (e envSource) Load(ctx context.Context) ([]byte, error) {
 	}
 	decoded, err := base64.StdEncoding.DecodeString(string(data))
 	if err != nil {
-		return nil, fmt.Errorf("aead: keyset variable%s holds neither JSON nor base64", e.quoted())
+		return nil, fmt.Errorf("aead: keyset: the environment variable %s holds neither JSON nor base64", e.quoted())
 	}
 	return decoded, nil
 }
 
-// quoted returns the name after a space. Text that is not an ordinary variable name may be the content, given by mistake
+// quoted returns the name. Text that is not an ordinary variable name may be the content, given by mistake
 // as EnvSource(os.Getenv(name)), and is not quoted.
 func (e envSource) quoted() string {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
 	name := string(e)
 	if name == "" || len(name) > 64 || strings.Trim(name[:1], letters) != "" || strings.Trim(name, letters+"0123456789") != "" {
-		return " (not a variable name: use letters, digits, _)"
+		return "(not a variable name: use letters, digits, _)"
 	}
-	return " " + name
+	return name
 }
 
 // String names the variable, unless it was given a keyset instead of a name.
-func (e envSource) String() string { return "aead.EnvSource(" + strings.TrimSpace(e.quoted()) + ")" }
+func (e envSource) String() string { return "aead.EnvSource(" + e.quoted() + ")" }
 
 // GoString returns String.
 func (e envSource) GoString() string { return e.String() }
@@ -247,7 +247,7 @@ type bytesSource struct{ data []byte }
 
 func (b *bytesSource) Load(ctx context.Context) ([]byte, error) {
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("aead: keyset: %w", ended(ctx))
+		return nil, fmt.Errorf("aead: read keyset: %w", ended(ctx))
 	}
 	return bytes.Clone(b.data), nil
 }

@@ -51,7 +51,7 @@ func WithTenants(open func(ctx context.Context, id string) (tink.AEADWithContext
 func WithTenantKEKs(template string, openers ...KEKOpener) EnvelopeOption {
 	return envelopeOption(func(c *envelopeConfig) error {
 		if !strings.Contains(template, tenantPlaceholder) {
-			return errors.New("aead: WithTenantKEKs: the URI does not contain {tenant}")
+			return errors.New("aead: WithTenantKEKs: the URI template does not contain {tenant}")
 		}
 		return c.setTenants(func(ctx context.Context, id string) (tink.AEADWithContext, error) {
 			return OpenKEK(ctx, strings.ReplaceAll(template, tenantPlaceholder, id), openers...)
@@ -61,7 +61,7 @@ func WithTenantKEKs(template string, openers ...KEKOpener) EnvelopeOption {
 
 func (c *envelopeConfig) setTenants(open func(context.Context, string) (tink.AEADWithContext, error), own bool) error {
 	if c.tenants != nil {
-		return errors.New("aead: WithTenants, WithTenantKEKs: only one of them may be given, and once")
+		return errors.New("aead: WithTenants and WithTenantKEKs exclude each other (give only one, once)")
 	}
 	c.tenants, c.ownTenants = open, own
 	return nil
@@ -118,7 +118,7 @@ func newTenants(c *envelopeConfig) *tenants {
 // The tenant is usable until the Envelope is closed.
 func (e *Envelope) Tenant(id string) (tink.AEADWithContext, error) {
 	if e.tenants == nil {
-		return nil, errors.New("aead: tenant: the Envelope has no tenants (set WithTenants or WithTenantKEKs)")
+		return nil, errors.New("aead: Tenant: the Envelope has no tenants (set WithTenants or WithTenantKEKs)")
 	}
 	if err := checkTenantID(id); err != nil {
 		return nil, err
@@ -133,7 +133,7 @@ func (e *Envelope) Tenant(id string) (tink.AEADWithContext, error) {
 		return t, nil
 	}
 	if len(ts.m) >= maxTenants {
-		return nil, fmt.Errorf("aead: tenant: the Envelope has %d tenants already", maxTenants)
+		return nil, fmt.Errorf("aead: Tenant: the Envelope already has %d tenants, the most that are allowed", maxTenants)
 	}
 	t := &tenant{e.newTenant(id)}
 	ts.m[id] = t
@@ -143,7 +143,7 @@ func (e *Envelope) Tenant(id string) (tink.AEADWithContext, error) {
 func checkTenantID(id string) error {
 	const first = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 	if id == "" || len(id) > maxTenantID || strings.Trim(id[:1], first) != "" || strings.Trim(id, first+"_.-") != "" {
-		return errors.New("aead: tenant: the id must be 1 to 64 letters, digits, '_', '.' or '-', the first a letter or digit")
+		return errors.New("aead: Tenant: the id must be 1 to 64 of A-Z a-z 0-9 _ . - and begin with a letter or digit")
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ const (
 )
 
 // errOtherTenant is allocated once, so that planted values cause no extra work.
-var errOtherTenant = fmt.Errorf("%w: the data key belongs to another tenant", ErrUnauthentic)
+var errOtherTenant = fmt.Errorf("%w: the data key of the ciphertext belongs to another tenant", ErrUnauthentic)
 
 // commitToDataKey returns the commitment to a data key and its tenant.
 func commitToDataKey(tenant string, serialized []byte) ([]byte, error) {
@@ -70,7 +70,7 @@ type tenantKEK struct {
 func (k *tenantKEK) EncryptWithContext(ctx context.Context, serialized, associatedData []byte) (wrapped []byte, err error) {
 	commitment, err := commitToDataKey(k.id, serialized)
 	if err != nil {
-		return nil, fmt.Errorf("aead: key commitment: %w", err)
+		return nil, fmt.Errorf("aead: bind the data key to its tenant: %w", err)
 	}
 	inner := make([]byte, 0, tenantKeyHeader+len(serialized))
 	inner = append(inner, tenantKeyVersion)
@@ -110,7 +110,7 @@ func (k *tenantKEK) DecryptWithContext(ctx context.Context, wrapped, associatedD
 	serialized = append(serialized, inner[tenantKeyHeader:]...)
 	commitment, err := commitToDataKey(k.id, serialized)
 	if err != nil {
-		return nil, fmt.Errorf("aead: key commitment: %w", err)
+		return nil, fmt.Errorf("aead: bind the data key to its tenant: %w", err)
 	}
 	if subtle.ConstantTimeCompare(commitment, inner[1:tenantKeyHeader]) != 1 {
 		clear(serialized)
@@ -146,7 +146,7 @@ func (k *tenantKEK) readAgain(ctx context.Context, kek tink.AEADWithContext) err
 		return nil
 	}
 	if err := file.readAgain(ctx); err != nil {
-		return fmt.Errorf("%w: read the tenant's key-encryption key again: %w", ErrKeyServiceUnavailable, err)
+		return fmt.Errorf("%w: cannot read the file of the tenant's key-encryption key again: %w", ErrKeyServiceUnavailable, err)
 	}
 	return nil
 }
@@ -180,14 +180,14 @@ func (k *tenantKEK) open(ctx context.Context) (tink.AEADWithContext, error) {
 		select {
 		case <-opening:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("aead: tenant: waiting for the tenant's key-encryption key: %w", ended(ctx))
+			return nil, fmt.Errorf("aead: the caller stopped waiting for the tenant's key-encryption key: %w", ended(ctx))
 		}
 	}
 }
 
 // tryOpen asks for the KEK once, and notes the answer.
 func (k *tenantKEK) tryOpen(ctx context.Context) {
-	err := errors.New("aead: tenant: opening the tenant's key-encryption key panicked")
+	err := errors.New("aead: the code that opens the tenant's key-encryption key panicked")
 	var kek tink.AEADWithContext
 	defer func() { // also of a panic, which the caller turns into an error
 		k.mu.Lock()
@@ -211,11 +211,11 @@ func (k *tenantKEK) tryOpen(ctx context.Context) {
 	err = answered(ctx, err)
 	switch {
 	case err == nil && nilcheck.IsNil(kek):
-		err = fmt.Errorf("%w: the function returned a nil key", ErrUnknownTenant)
+		err = fmt.Errorf("%w: the function returned nil and no error", ErrUnknownTenant)
 	case err == nil:
 		err = k.tenants.keep(kek)
 	case !errors.Is(err, ErrUnknownTenant) && !errors.Is(err, ErrKeyServiceUnavailable):
-		err = fmt.Errorf("%w: open the tenant's key-encryption key: %w", ErrKeyServiceUnavailable, err)
+		err = fmt.Errorf("%w: cannot open the tenant's key-encryption key: %w", ErrKeyServiceUnavailable, err)
 	}
 }
 

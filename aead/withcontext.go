@@ -26,7 +26,7 @@ func WithContext(a tink.AEAD) tink.AEADWithContext {
 
 type localAEAD struct{ aead tink.AEAD }
 
-var errNilAEAD = errors.New("aead: WithContext: the AEAD is nil")
+var errNilAEAD = errors.New("aead: WithContext: the AEAD that was given to it is nil")
 
 func (l localAEAD) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
 	if ctx.Err() != nil {
@@ -54,7 +54,7 @@ func (l localAEAD) DecryptWithContext(ctx context.Context, ciphertext, associate
 		if errors.Is(err, ErrUnauthentic) || errors.Is(err, ErrUnknownKey) || errors.Is(err, ErrKeyServiceUnavailable) {
 			return nil, err
 		}
-		return nil, fmt.Errorf("%w: %w", ErrUnauthentic, err)
+		return nil, fmt.Errorf("%w (cause: %w)", ErrUnauthentic, err)
 	}
 	return present(opened, nil)
 }

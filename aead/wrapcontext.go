@@ -52,7 +52,7 @@ func WithWrapContext(context map[string]string) EnvelopeOption {
 	context = maps.Clone(context)
 	return envelopeOption(func(c *envelopeConfig) error {
 		if c.wrapContext != nil {
-			return errors.New("aead: WithWrapContext is given twice")
+			return errors.New("aead: WithWrapContext: the option is given twice")
 		}
 		if err := checkWrapContext(context); err != nil {
 			return fmt.Errorf("aead: WithWrapContext: %w", err)
@@ -92,18 +92,18 @@ func WithOtherWrapContexts(contexts ...map[string]string) EnvelopeOption {
 // checkWrapContext checks the context that a caller gives. It does not quote values.
 func checkWrapContext(context map[string]string) error {
 	if len(context) == 0 || len(context) >= maxWrapContext {
-		return fmt.Errorf("the context has %d names (want 1 to %d)", len(context), maxWrapContext-1)
+		return fmt.Errorf("the context has %d names (1 to %d are allowed)", len(context), maxWrapContext-1)
 	}
 	if _, ok := context[tenantContextName]; ok {
-		return fmt.Errorf("the name %q is reserved for Envelope.Tenant", tenantContextName)
+		return fmt.Errorf("the name %q of the context is reserved for Envelope.Tenant", tenantContextName)
 	}
 	for name := range context {
 		if reservedWrapName(name) {
-			return fmt.Errorf("the name %q and all names that begin with %q are reserved", nameOfTinkOnAWSKMS, reservedForAWS)
+			return fmt.Errorf("in the context, the name %q and all names that begin with %q are reserved", nameOfTinkOnAWSKMS, reservedForAWS)
 		}
 	}
 	if !validWrapContext(context) {
-		return fmt.Errorf("allowed are 1 to %d letters, digits or _.-:/ in a name, 1 to %d of these or @+= or space in a value",
+		return fmt.Errorf("a name needs 1 to %d of A-Z a-z 0-9 _.-:/, a value 1 to %d of those, @+= or spaces",
 			maxWrapContextName, maxWrapContextValue)
 	}
 	return nil

@@ -201,7 +201,7 @@ func TestWiringErrors(t *testing.T) {
 		"Decorator, no default":   {named, fxmodule.Decorator, provideStore(backing), `needs the cache "default" without a URL`},
 		"Decorator, sealed store": {over, fxmodule.Decorator, fx.Provide(func() (store.StoreInterface, error) {
 			return middleware.New(backing, sealtest.Keyring(t))
-		}), "already a sealed store"},
+		}), "itself a sealed store"},
 		"not sealed":    {one(fxmodule.Cache{Store: "memory://"}), fxmodule.Module, fx.Options(), "no keys (set kek, or unsealed"},
 		"no such name":  {byURL, fxmodule.Module, fx.Options(fxmodule.Named("x"), fx.Invoke(fx.Annotate(func(store.StoreInterface) {}, fx.ParamTags(`name:"x"`)))), "no cache of this name and kind"},
 		"name":          {byURL, fxmodule.Module, fxmodule.Named("a\" b:\"c"), "fxmodule: Named: byte"},

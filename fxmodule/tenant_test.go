@@ -107,7 +107,7 @@ func TestCryptoperiod(t *testing.T) {
 	times, err := aead.SealKeyTimes(h, []aead.KeyTimes{{ID: h.KeysetInfo().GetPrimaryKeyId(), Created: made, Promoted: made}})
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path+aead.KeyTimesSuffix, times, 0o600))
-	const warning = "older than its cryptoperiod"
+	const warning = "older than WithCryptoperiod allows"
 	for period, warns := range map[time.Duration]bool{24 * time.Hour: true, 72 * time.Hour: false, 0: false} {
 		var log strings.Builder
 		app := fx.New(fx.NopLogger, fx.Supply(slog.New(slog.NewTextHandler(&log, nil))), fxmodule.Module,

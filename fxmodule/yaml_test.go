@@ -175,7 +175,7 @@ func TestConfigFromYAMLRefuses(t *testing.T) {
 		"bool":               {"caches: {default: {unsealed: yes please}}", "line 1: the value must be true or false"},
 		"number":             {"caches: {default: {max_value_bytes: 1MiB}}", "the value must be a whole number"},
 		"negative":           {"caches: {default: {data_keys: {max_bytes: -1}}}", "the value must be a whole number"},
-		"policy":             {"caches: {default: {plaintext: accept}}", "plaintext: the value is not reject, read, seal-on-read or write"},
+		"policy":             {"caches: {default: {plaintext: accept}}", "plaintext: the plaintext policy must be reject, read, seal-on-read or write"},
 		"time":               {"caches: {default: {plaintext_until: tomorrow}}", "plaintext_until: the value is not a time"},
 		"weight":             {"caches: {default: {unsealed: true}}\njobs:\n  queues: {critical: much}", "line 3: the value must be a whole number"},
 		"weights":            {"jobs: {queues: {critical: [1]}}", "the value must be a whole number"},

@@ -53,7 +53,7 @@ func (s *Store) Update(ctx context.Context, key any, change func(old any, found 
 
 func (s *Store) update(ctx context.Context, key any, change func(old any, found bool) (any, error), options []store.Option) error {
 	if change == nil {
-		return errors.New("middleware: Update: the function is nil")
+		return errors.New("middleware: Update: the function that changes the value is nil")
 	}
 	return s.modify(ctx, key, options, func(e entry) (any, error) {
 		value, err := change(e.value, e.found)
@@ -263,13 +263,13 @@ func (s *Store) swapLoop(ctx context.Context, key any, attempt func(a address) (
 	for n := 1; ; n++ {
 		done, err := attempt(a)
 		if rediserr.NotOffered(err) && !isCallersError(err) {
-			return fmt.Errorf("%w: the server refuses a command that the operation needs: %w", ErrUnsupported, err)
+			return fmt.Errorf("%w: the Redis server refuses a command that the operation needs: %w", ErrUnsupported, err)
 		}
 		if done || err != nil {
 			return err
 		}
 		if n == maxAttempts {
-			return fmt.Errorf("%w (%d attempts)", ErrConflict, n)
+			return fmt.Errorf("%w: it made %d attempts", ErrConflict, n)
 		}
 		if n < promptAttempts {
 			continue

@@ -36,7 +36,7 @@ func (s *Store) planWrite(options []store.Option) (writePlan, error) {
 	}
 	for _, o := range options {
 		if o == nil {
-			return writePlan{}, errors.New("middleware: a store.Option is nil")
+			return writePlan{}, errors.New("middleware: a store.Option that the caller gave is nil")
 		}
 	}
 	merged := *store.ApplyOptionsWithDefault(&s.defaults, options...)

@@ -29,7 +29,7 @@ func (s *Store) Check(ctx context.Context) error {
 		return err
 	}
 	if err := s.checkBacking(ctx); err != nil {
-		return fmt.Errorf("middleware: check: the %s store does not answer: %w", s.backing.GetType(), err)
+		return fmt.Errorf("middleware: check: the backing store of type %s does not answer: %w", s.backing.GetType(), err)
 	}
 	s.compareKeys(ctx)
 	s.logAdvice(ctx)
@@ -46,7 +46,7 @@ func (s *Store) logAdvice(ctx context.Context) {
 		return
 	}
 	for _, text := range advice {
-		s.tel.log.WarnContext(ctx, "sealcache: the store's server has an unsafe setting", "advice", text)
+		s.tel.log.WarnContext(ctx, "sealcache: the server of the store has an unsafe setting", "advice", text)
 	}
 }
 
@@ -85,11 +85,11 @@ func (s *Store) compareKeys(ctx context.Context) {
 		return // the last finding stays
 	case "differ":
 		if s.tel.keysLimit.Allow() {
-			s.tel.log.ErrorContext(ctx, "sealcache: key check: this process uses different keys than earlier processes", "error", err)
+			s.tel.log.ErrorContext(ctx, "sealcache: key check: this process uses other keys than earlier processes of its namespace", "error", err)
 		}
 	case "failed":
 		if s.tel.keysLimit.Allow() {
-			s.tel.log.ErrorContext(ctx, "sealcache: key check: the store refused to read or write its entry", "error", err)
+			s.tel.log.ErrorContext(ctx, "sealcache: key check: the store refused to read or write the entry sealcache.key-check", "error", err)
 		}
 	}
 	if err == nil {

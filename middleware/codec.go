@@ -85,7 +85,7 @@ func Proto[T proto.Message]() Codec {
 		var zero T
 		m, ok := zero.ProtoReflect().New().Interface().(T)
 		if !ok {
-			return zero, fmt.Errorf("%w: %T", ErrUnsupportedType, zero)
+			return zero, fmt.Errorf("%w: the codec cannot make a message of type %T", ErrUnsupportedType, zero)
 		}
 		return m, proto.Unmarshal(b, m)
 	}}
@@ -93,7 +93,7 @@ func Proto[T proto.Message]() Codec {
 
 // errNilMessage is the error of a nil pointer to a message. Sealed, it would read
 // as an empty message.
-var errNilMessage = fmt.Errorf("%w: a nil message would be read as an empty message (store an empty one)", ErrUnsupportedType)
+var errNilMessage = fmt.Errorf("%w: the protobuf message is a nil pointer (store an empty message instead)", ErrUnsupportedType)
 
 type codec[T any] struct {
 	format Format
@@ -108,7 +108,7 @@ func (c codec[T]) takes() string { return typeName[T]() }
 func (c codec[T]) Encode(v any) ([]byte, error) {
 	t, ok := v.(T)
 	if !ok {
-		return nil, fmt.Errorf("%w: %T", ErrUnsupportedType, v)
+		return nil, fmt.Errorf("%w: the codec does not take values of type %T", ErrUnsupportedType, v)
 	}
 	return c.encode(t)
 }

@@ -143,7 +143,7 @@ func TestNilMessageIsNamed(t *testing.T) {
 	s := sealed(t, memory(t), keyring(t), middleware.WithCodec(middleware.Proto[*structpb.Value]()))
 	err := s.Set(t.Context(), "k", (*structpb.Value)(nil))
 	require.ErrorIs(t, err, middleware.ErrUnsupportedType)
-	require.ErrorContains(t, err, "nil message")
+	require.ErrorContains(t, err, "message is a nil pointer")
 	require.NotContains(t, err.Error(), "takes")
 	err = s.Set(t.Context(), "k", structpb.Value{})
 	require.ErrorContains(t, err, "takes *structpb.Value")

@@ -34,11 +34,11 @@ func compression(option string, codec content.Codec, minBytes int) Option {
 	return func(c *config) error {
 		switch {
 		case c.compression != content.None && c.compression != codec:
-			return errors.New("WithCompression and WithFastCompression exclude each other")
+			return errors.New("WithCompression and WithFastCompression exclude each other (give only one)")
 		case minBytes == 0:
 			minBytes = content.MinCompressedBytes
 		case minBytes < content.MinCompressedBytes:
-			return fmt.Errorf("%s(%d): must be 0 or at least %d", option, minBytes, content.MinCompressedBytes)
+			return fmt.Errorf("%s(%d): the number of bytes must be 0 or at least %d", option, minBytes, content.MinCompressedBytes)
 		}
 		c.compression, c.minCompressed = codec, minBytes
 		return nil

@@ -50,7 +50,7 @@ var (
 
 	// ErrUnsupportedType means that the store does not accept the Go type of a value or a key. It also means that
 	// a stored value needs a codec that the store does not have. The text names the type. WithCodec adds a codec.
-	ErrUnsupportedType = errors.New("sealcache: unsupported type")
+	ErrUnsupportedType = errors.New("sealcache: the store does not support the type of the value or key")
 
 	// ErrUnsupported means that the backing store lacks the capability that the operation needs. It wraps gocache's
 	// store.ErrNotSupported. Over Redis, make a store with redisstore.New, and give it to New directly.
@@ -64,29 +64,29 @@ var (
 
 	// ErrOverflow means that the result of Increment would not fit the type of the stored integer, or an int64. The
 	// value is unchanged.
-	ErrOverflow = errors.New("sealcache: increment: result is outside the integer's range")
+	ErrOverflow = errors.New("sealcache: increment: the result is outside the range of the integer type")
 
 	// ErrConflict means that an atomic operation gave up, because other clients changed the entry during each of its
 	// 100 attempts. The operation changed nothing. Fewer clients should write to one entry, or they should do so with
 	// Increment, which combines the calls of a process.
-	ErrConflict = errors.New("sealcache: atomic operation: gave up, because other clients kept changing the entry")
+	ErrConflict = errors.New("sealcache: the atomic operation gave up, because other clients kept changing the entry")
 )
 
 var (
 	// errDecode marks an opened value that its codec cannot read.
-	errDecode = errors.New("sealcache: codec: cannot decode the opened value")
+	errDecode = errors.New("sealcache: the codec cannot decode the opened value")
 	// errEncode marks a value that its codec cannot write.
-	errEncode = errors.New("sealcache: codec: cannot encode the value")
+	errEncode = errors.New("sealcache: the codec cannot encode the value")
 	// errExpiration marks an invalid expiration.
-	errExpiration = errors.New("middleware: expiration is in the past (delete the entry, or give 0 for no expiry)")
+	errExpiration = errors.New("middleware: the expiration is negative (use 0 for no expiration)")
 	// errOtherName marks a value that was sealed for another key. Its name is hidden but the names of this Store are not,
 	// or the reverse, or another key is sealed in it.
 	errOtherName = fmt.Errorf("%w: the value was sealed for another cache key", ErrUnauthentic)
 	// errPlaintextRefused is allocated once, so that an attacker who plants
 	// plaintext values causes no extra work.
-	errPlaintextRefused = fmt.Errorf("%w (during a migration, WithPlaintext accepts it)", ErrNotSealed)
+	errPlaintextRefused = fmt.Errorf("%w (WithPlaintext accepts plaintext during a migration)", ErrNotSealed)
 	// errClearWithoutNamespace is the error of Clear with WithoutClear.
-	errClearWithoutNamespace = fmt.Errorf("%w: Clear needs a namespace, or it would empty the whole store", ErrUnsupported)
+	errClearWithoutNamespace = fmt.Errorf("%w: Clear would empty the whole store (give the cache a namespace with WithNamespace)", ErrUnsupported)
 )
 
 type unsupported struct{}
@@ -147,7 +147,7 @@ type codecError struct {
 }
 
 func (e *codecError) Error() string {
-	return fmt.Sprintf("%v: %s (the text of its error is withheld)", e.kind, e.format)
+	return fmt.Sprintf("%v: its format is %s (the error text is not shown, because it may quote the value)", e.kind, e.format)
 }
 func (e *codecError) Unwrap() []error { return []error{e.kind, e.cause} }
 
@@ -183,7 +183,7 @@ func (s *Store) backingError(err error) error {
 	case s.traits.missText != "" && err.Error() == s.traits.missText:
 		return store.NotFoundWithCause(err)
 	case isTooLarge(err):
-		return fmt.Errorf("%w: the stored value exceeds the limit (WithMaxValueBytes)", ErrTooLarge)
+		return fmt.Errorf("%w: the stored value is larger than the limit (raise WithMaxValueBytes)", ErrTooLarge)
 	case s.traits.needsExpiry && strings.Contains(err.Error(), "invalid expire"):
 		return &withheld{fmt.Sprintf("middleware: the %s store needs an expiration (WithDefaults sets one)", s.backing.GetType()), err}
 	case s.traits.quotes:
@@ -222,7 +222,7 @@ func causeOf(err error) string {
 		}
 		return "the server is unreachable"
 	}
-	return "the text of its error is withheld, because it may show keys and values"
+	return "its error text is not shown, because it may contain keys and values"
 }
 
 // deleteError is backingError for Delete, which treats an absent entry as success.
@@ -237,5 +237,5 @@ func (s *Store) deleteError(err error) error {
 }
 
 func (s *Store) unsupported(what string) error {
-	return fmt.Errorf("%w: the %s store (%T) cannot %s (redisstore.New can)", ErrUnsupported, s.backing.GetType(), s.backing, what)
+	return fmt.Errorf("%w: the %s store of Go type %T cannot %s (use a store of package redisstore)", ErrUnsupported, s.backing.GetType(), s.backing, what)
 }

@@ -155,7 +155,7 @@ func (c *counters) work(s *Store, name string, next *sharedSwap) {
 }
 
 // errNothingAdded ends a swap in which no delta could be added.
-var errNothingAdded = errors.New("middleware: increment: there is nothing to write")
+var errNothingAdded = errors.New("middleware: increment: no increment can be added, so nothing is written")
 
 // addTogether adds the deltas of increments in one swap, in their order, as if each
 // had a separate swap.
@@ -223,14 +223,14 @@ func (s *Store) counterOf(e entry) (counter, error) {
 	case uintptr:
 		return integer(v)
 	default:
-		return counter{}, fmt.Errorf("%w: the value is a %T", ErrNotANumber, v)
+		return counter{}, fmt.Errorf("%w: the value has the type %T", ErrNotANumber, v)
 	}
 }
 
 func integer[T int | int8 | int16 | int32 | int64 | uint | uint8 | uint16 | uint32 | uint64 | uintptr](v T) (counter, error) {
 	n := int64(v)
 	if (n < 0) != (v < 0) {
-		return counter{}, fmt.Errorf("%w: the stored value does not fit in an int64", ErrOverflow)
+		return counter{}, fmt.Errorf("%w: the stored value is larger than an int64", ErrOverflow)
 	}
 	return counter{n, func(n int64) (any, bool) {
 		t := T(n)
@@ -242,7 +242,7 @@ func integer[T int | int8 | int16 | int32 | int64 | uint | uint8 | uint16 | uint
 func counterOfText(text []byte) (counter, error) {
 	n, err := strconv.ParseInt(string(text), 10, 64)
 	if err != nil || strconv.FormatInt(n, 10) != string(text) {
-		return counter{}, fmt.Errorf("%w: the plaintext is not an int64 in decimal digits", ErrNotANumber)
+		return counter{}, fmt.Errorf("%w: the stored plaintext is not an int64 in decimal digits", ErrNotANumber)
 	}
 	return integer(n)
 }
@@ -251,11 +251,11 @@ func counterOfText(text []byte) (counter, error) {
 func (c counter) plus(delta int64) (counter, error) {
 	sum := c.n + delta
 	if (sum > c.n) != (delta > 0) && delta != 0 {
-		return counter{}, fmt.Errorf("%w: the result does not fit an int64", ErrOverflow)
+		return counter{}, fmt.Errorf("%w: the result does not fit into an int64", ErrOverflow)
 	}
 	value, ok := c.as(sum)
 	if !ok {
-		return counter{}, fmt.Errorf("%w: the result does not fit the stored %T", ErrOverflow, value)
+		return counter{}, fmt.Errorf("%w: the result does not fit into the type %T of the stored value", ErrOverflow, value)
 	}
 	c.n = sum
 	return c, nil

@@ -56,9 +56,9 @@ func (s *Store) storedKeys(ctx context.Context) iter.Seq2[string, error] {
 }
 
 var (
-	errOneWay    = fmt.Errorf("%w: keys that are hidden one way cannot be listed", ErrUnsupported)
-	errPlainName = fmt.Errorf("%w: the value was sealed for a hidden name, and the name of its entry is plain", ErrUnauthentic)
-	errOtherPRF  = fmt.Errorf("%w: the entry's name is hidden under a key outside the PRF set", ErrUnknownKey)
+	errOneWay    = fmt.Errorf("%w: cache keys that WithOneWayKeys hides cannot be listed", ErrUnsupported)
+	errPlainName = fmt.Errorf("%w: the value belongs to an entry with a hidden name, but this entry has a plain name", ErrUnauthentic)
+	errOtherPRF  = fmt.Errorf("%w: the name of the entry is hidden under a PRF key that this process does not have", ErrUnknownKey)
 )
 
 // namesAtOnce is how many values Keys reads at a time to get their names.
@@ -100,7 +100,7 @@ func (s *Store) hiddenKeys(ctx context.Context, yield func(string, error) bool) 
 		}
 	}
 	if flush(part) && unread > 0 {
-		yield("", fmt.Errorf("middleware: keys: the names of %d entries could not be read: %w", unread, first))
+		yield("", fmt.Errorf("middleware: Keys: the names of %d entries could not be read; the first error: %w", unread, first))
 	}
 }
 

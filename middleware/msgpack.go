@@ -9,7 +9,7 @@ import (
 // decoder calls itself for each level.
 const maxMsgPackDepth = 1000
 
-var errMsgPack = errors.New("the data is not one MessagePack value of at most 1000 levels")
+var errMsgPack = errors.New("the data is not exactly one MessagePack value with at most 1000 nested levels")
 
 // checkMsgPack checks bytes that nothing has authenticated. They must be
 // exactly one MessagePack value of bounded depth, and no declared length may

@@ -63,7 +63,7 @@ func hiddenNames(option string, set *prf.Set, oneWay bool) Option {
 	return func(c *config) error {
 		c.forStore(option)
 		if c.hidden != nil {
-			return fmt.Errorf("%s: an earlier option hides the cache keys already (give only one)", option)
+			return fmt.Errorf("%s: another option already hides the cache keys (give only one of them)", option)
 		}
 		if _, err := pseudonym.New("", set); err != nil {
 			return fmt.Errorf("%s: %w", option, err)
@@ -108,7 +108,7 @@ func (s *Store) addressUnder(i int, key string) (address, error) {
 	var buf [wire.MaxNamespaceBytes + 1 + pseudonym.Size]byte
 	stored, err := s.names.AppendKey(append(buf[:0], s.prefix...), i, key)
 	if err != nil {
-		return address{}, fmt.Errorf("middleware: hide key: %w", err)
+		return address{}, fmt.Errorf("middleware: hide the cache key: %w", err)
 	}
 	return address{key, string(stored), s.names.ID(i)}, nil
 }
@@ -206,7 +206,7 @@ func (s *Store) binding(a address, end time.Time, tags []string) binding {
 // announceNames logs once that the age of PRF keys is not known.
 func (s *Store) announceNames() {
 	if s.names != nil && !s.names.Ordered() {
-		s.tel.log.Warn("sealcache: the PRF set does not show which key is the oldest (open it with aead.OpenPRF)", "oldest", s.names.ID(s.names.Oldest()))
+		s.tel.log.Warn("sealcache: the set of PRF keys does not show which key is the oldest (open it with aead.OpenPRF)", "oldest", s.names.ID(s.names.Oldest()))
 	}
 }
 
@@ -227,7 +227,7 @@ func (s *Store) storedTags(i int, tags []string) ([]string, error) {
 		var buf [wire.MaxNamespaceBytes + 1 + pseudonym.Size]byte
 		stored, err := s.names.AppendTag(append(buf[:0], s.prefix...), i, t)
 		if err != nil {
-			return nil, fmt.Errorf("middleware: hide tag: %w", err)
+			return nil, fmt.Errorf("middleware: hide a tag: %w", err)
 		}
 		out[j] = string(stored)
 	}
@@ -247,4 +247,4 @@ func (s *Store) storedTagsUnderAll(tags []string) ([]string, error) {
 	return all, nil
 }
 
-var errHiddenPlaintext = errors.New("WithPlaintext conflicts with hidden cache keys (plaintext is stored under plain names)")
+var errHiddenPlaintext = errors.New("WithPlaintext does not work with hidden cache keys (give only one of the two options)")

@@ -77,10 +77,10 @@ func WithCodec(codec Codec) Option {
 		}
 		f := wire.Type(codec.Format())
 		if !f.Codec() {
-			return fmt.Errorf("WithCodec: format %#02x is reserved (use FormatCustom to FormatCustomLast)", byte(f))
+			return fmt.Errorf("WithCodec: the format %#02x is reserved (use one from FormatCustom to FormatCustomLast)", byte(f))
 		}
 		if codecOf(c.codecs, f) != nil {
-			return fmt.Errorf("WithCodec: two codecs of format %s (make a second Store over the same backing store)", f)
+			return fmt.Errorf("WithCodec: two codecs have the format %s (make a second Store over the same backing store)", f)
 		}
 		c.codecs = append(c.codecs, codec)
 		return nil
@@ -94,7 +94,7 @@ func WithPlaintext(p PlaintextPolicy) Option {
 	return func(c *config) error {
 		c.forStore("WithPlaintext")
 		if !p.Valid() {
-			return fmt.Errorf("WithPlaintext: unknown policy %d", int(p))
+			return fmt.Errorf("WithPlaintext: the policy %d is unknown (use a constant such as ReadPlaintext)", int(p))
 		}
 		c.plaintext = p
 		return nil
@@ -165,7 +165,7 @@ func WithDefaults(opts ...store.Option) Option {
 		c.forStore("WithDefaults")
 		for _, o := range opts {
 			if o == nil {
-				return errors.New("WithDefaults: an option is nil")
+				return errors.New("WithDefaults: a store.Option is nil")
 			}
 		}
 		c.defaults = append(c.defaults, opts...)
@@ -183,7 +183,7 @@ func WithDefaults(opts ...store.Option) Option {
 func WithMaxValueBytes(n int) Option {
 	return func(c *config) error {
 		if n < 1 {
-			return fmt.Errorf("WithMaxValueBytes(%d): must be at least 1", n)
+			return fmt.Errorf("WithMaxValueBytes(%d): the number of bytes must be at least 1", n)
 		}
 		c.maxValueBytes, c.boundReads = n, true
 		return nil
@@ -227,7 +227,7 @@ func newConfig(opts []Option) (*config, error) {
 	var errs []error
 	for _, o := range opts {
 		if o == nil {
-			errs = append(errs, errors.New("an option is nil"))
+			errs = append(errs, errors.New("one of the options is nil"))
 			continue
 		}
 		if err := o(c); err != nil {
@@ -235,7 +235,7 @@ func newConfig(opts []Option) (*config, error) {
 		}
 	}
 	if !c.until.IsZero() && c.plaintext == RejectPlaintext {
-		errs = append(errs, errors.New("WithPlaintextUntil needs a policy that accepts plaintext (set WithPlaintext)"))
+		errs = append(errs, errors.New("WithPlaintextUntil needs WithPlaintext with a policy that accepts plaintext"))
 	}
 	if c.hidden != nil && c.plaintext != RejectPlaintext {
 		errs = append(errs, errHiddenPlaintext)

@@ -25,22 +25,22 @@ func TestNewRefuses(t *testing.T) {
 	var typedNilStore *memorystore.Store
 	var typedNilAEAD *aead.Keyring
 	for want, f := range map[string]func() (*middleware.Store, error){
-		"the backing store is nil": func() (*middleware.Store, error) { return middleware.New(nil, k) },
-		"backing store is nil":     func() (*middleware.Store, error) { return middleware.New(typedNilStore, k) },
-		"AEAD is nil":              func() (*middleware.Store, error) { return middleware.New(m, nil) },
-		"aead.NewEnvelope":         func() (*middleware.Store, error) { return middleware.New(m, typedNilAEAD) },
-		"already a sealed store":   func() (*middleware.Store, error) { return middleware.New(sealed(t, m, k), k) },
-		"an option is nil":         func() (*middleware.Store, error) { return middleware.New(m, k, nil) },
-		"namespace has 0":          func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("")) },
+		"the backing store is nil":  func() (*middleware.Store, error) { return middleware.New(nil, k) },
+		"backing store is nil":      func() (*middleware.Store, error) { return middleware.New(typedNilStore, k) },
+		"AEAD is nil":               func() (*middleware.Store, error) { return middleware.New(m, nil) },
+		"aead.NewEnvelope":          func() (*middleware.Store, error) { return middleware.New(m, typedNilAEAD) },
+		"itself a sealed store":     func() (*middleware.Store, error) { return middleware.New(sealed(t, m, k), k) },
+		"one of the options is nil": func() (*middleware.Store, error) { return middleware.New(m, k, nil) },
+		"namespace has 0":           func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("")) },
 		"namespace has 65": func() (*middleware.Store, error) {
 			return middleware.New(m, k, middleware.WithNamespace(strings.Repeat("n", 65)))
 		},
-		`byte ':' at 1`:    func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("a:b")) },
-		`byte '*' at 0`:    func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("*")) },
-		"codec is nil":     func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithCodec(nil)) },
-		"is reserved":      func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithCodec(badFormat{})) },
-		"unknown policy 9": func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithPlaintext(9)) },
-		"needs a policy that accepts plaintext": func() (*middleware.Store, error) {
+		`byte ':' at position 1`: func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("a:b")) },
+		`byte '*' at position 0`: func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("*")) },
+		"codec is nil":           func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithCodec(nil)) },
+		"is reserved":            func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithCodec(badFormat{})) },
+		"policy 9 is unknown":    func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithPlaintext(9)) },
+		"needs WithPlaintext with a policy": func() (*middleware.Store, error) {
 			return middleware.New(m, k, middleware.WithPlaintextUntil(time.Now()))
 		},
 		"must not be zero": func() (*middleware.Store, error) {
@@ -48,12 +48,12 @@ func TestNewRefuses(t *testing.T) {
 		},
 		"WithMaxValueBytes":  func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithMaxValueBytes(0)) },
 		"logger is nil":      func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithLogger(nil)) },
-		"provider is nil":    func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithMeterProvider(nil)) },
+		"Provider is nil":    func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithMeterProvider(nil)) },
 		"WithTracerProvider": func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithTracerProvider(nil)) },
-		"is in the past": func() (*middleware.Store, error) {
+		"is negative": func() (*middleware.Store, error) {
 			return middleware.New(m, k, middleware.WithDefaults(store.WithExpiration(-time.Second)))
 		},
-		"WithDefaults: an": func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithDefaults(nil)) },
+		"WithDefaults: a": func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithDefaults(nil)) },
 	} {
 		s, err := f()
 		require.ErrorContains(t, err, want)
@@ -141,7 +141,7 @@ func TestExpirations(t *testing.T) {
 
 	// A value that has already expired is not stored without expiry.
 	err := s.Set(t.Context(), "k", "v", store.WithExpiration(-time.Second))
-	require.ErrorContains(t, err, "is in the past")
+	require.ErrorContains(t, err, "is negative")
 	_, err = s.SetIfNotExists(t.Context(), "k", "v", store.WithExpiration(-time.Second))
 	require.Error(t, err)
 }

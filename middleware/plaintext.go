@@ -55,8 +55,8 @@ func (s *Store) announcePlaintext() {
 	case s.cfg.until.IsZero():
 		s.tel.log.Warn("sealcache: plaintext values are accepted without a time limit (set WithPlaintextUntil)", policy)
 	case s.policy() == RejectPlaintext:
-		s.tel.log.Warn("sealcache: the time limit has passed, so plaintext values are refused", policy, until)
+		s.tel.log.Warn("sealcache: the time of WithPlaintextUntil has passed, so plaintext values are refused", policy, until)
 	default:
-		s.tel.log.Info("sealcache: plaintext values are accepted until the time limit", policy, until)
+		s.tel.log.Info("sealcache: plaintext values are accepted until the time of WithPlaintextUntil", policy, until)
 	}
 }

@@ -60,7 +60,7 @@ func TestSealOnReadNeedsASwappingStore(t *testing.T) {
 	_, err := middleware.New(newPlain("redis"), keyring(t), middleware.WithPlaintext(middleware.SealOnRead))
 	require.ErrorIs(t, err, middleware.ErrUnsupported)
 	require.ErrorIs(t, err, store.ErrNotSupported)
-	require.ErrorContains(t, err, "redisstore.New")
+	require.ErrorContains(t, err, "package redisstore")
 }
 
 func TestSealOnRead(t *testing.T) {
@@ -256,7 +256,7 @@ func TestToleranceIsAnnounced(t *testing.T) {
 		"strict":     {nil, ""},
 		"no end":     {[]middleware.Option{middleware.WithPlaintext(middleware.ReadPlaintext)}, "level=WARN msg=\"sealcache: plaintext values are accepted without a time limit"},
 		"with end":   {[]middleware.Option{middleware.WithPlaintext(middleware.ReadPlaintext), middleware.WithPlaintextUntil(time.Now().Add(time.Hour))}, "level=INFO"},
-		"past end":   {[]middleware.Option{middleware.WithPlaintext(middleware.ReadPlaintext), middleware.WithPlaintextUntil(time.Now().Add(-time.Hour))}, "time limit has passed"},
+		"past end":   {[]middleware.Option{middleware.WithPlaintext(middleware.ReadPlaintext), middleware.WithPlaintextUntil(time.Now().Add(-time.Hour))}, "time of WithPlaintextUntil has passed"},
 		"write, end": {[]middleware.Option{middleware.WithPlaintext(middleware.WritePlaintext)}, "policy=write"},
 	} {
 		var log bytes.Buffer

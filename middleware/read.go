@@ -220,7 +220,7 @@ func (s *Store) sealInPlace(ctx context.Context, a address, v stored, t wire.Typ
 		}
 	}
 	if s.tel.limit.Allow() {
-		s.tel.log.WarnContext(ctx, "sealcache: a plaintext value could not be sealed in place", "reason", outcome(err))
+		s.tel.log.WarnContext(ctx, "sealcache: a stored plaintext value could not be replaced by its sealed form", "reason", outcome(err))
 	}
 }
 
@@ -231,7 +231,7 @@ const keepTTL time.Duration = -1
 const defaultMaxDecoded = 1 << 20
 
 // errNotJSON is the error of a large plaintext value that is not a JSON text.
-var errNotJSON = errors.New("not JSON")
+var errNotJSON = errors.New("the plaintext is not valid JSON")
 
 // decodeUntrusted decodes a copy of bytes that nothing has authenticated. A codec
 // may trust what it wrote itself, so the form and the size are checked before, and
@@ -259,14 +259,14 @@ func boundDecoded(n, maxBytes int) error {
 	if n <= maxBytes {
 		return nil
 	}
-	return fmt.Errorf("%w: %d bytes of plaintext, at most %d are decoded (WithMaxValueBytes)", ErrTooLarge, n, maxBytes)
+	return fmt.Errorf("%w: the plaintext has %d bytes, but at most %d are decoded (raise WithMaxValueBytes)", ErrTooLarge, n, maxBytes)
 }
 
 // decode decodes b. A panic of a codec becomes an error.
 func decode(c Codec, b []byte) (value any, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			value, err = nil, fmt.Errorf("the codec panicked with a %T", r)
+			value, err = nil, fmt.Errorf("the codec panicked with a value of type %T", r)
 		}
 	}()
 	return c.Decode(b)
@@ -276,7 +276,7 @@ func decode(c Codec, b []byte) (value any, err error) {
 func encode(c Codec, v any) (b []byte, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			b, err = nil, fmt.Errorf("the codec panicked with a %T", r)
+			b, err = nil, fmt.Errorf("the codec panicked with a value of type %T", r)
 		}
 	}()
 	return c.Encode(v)

@@ -69,8 +69,8 @@ func TestCausesAreNamed(t *testing.T) {
 		`memcache: unexpected response line from "set": "SERVER_ERROR object too large for cache\r\n"`: "the value is too large",
 		"memcache: no servers configured or available":                                                 "no server is available",
 		"size of key: secret, value: 70000, err: The entry size is larger than 1/1024 of cache size":   "the value is too large",
-		"An error has occurred while setting value 'secret' on key 'secret'":                           "withheld",
-		`memcache: unexpected line in get response: "VALUE secret"`:                                    "withheld",
+		"An error has occurred while setting value 'secret' on key 'secret'":                           "not shown",
+		`memcache: unexpected line in get response: "VALUE secret"`:                                    "not shown",
 	} {
 		p := newPlain("memcache")
 		p.err = textError(text)

@@ -37,7 +37,7 @@ type Sealer struct {
 func NewSealer(a tink.AEADWithContext, opts ...Option) (*Sealer, error) {
 	cfg, err := newConfig(opts)
 	if err == nil && len(cfg.storeOptions) > 0 {
-		err = fmt.Errorf("%s: the option needs a store (give it to New)", strings.Join(cfg.storeOptions, ", "))
+		err = fmt.Errorf("%s: the option needs a store (give the option to New)", strings.Join(cfg.storeOptions, ", "))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("middleware: NewSealer: %w", err)
@@ -115,7 +115,7 @@ func (s *Sealer) Open(ctx context.Context, name string, sealed []byte) (any, err
 // another name. It asks the key service as sealing any value does.
 func (s *Sealer) Check(ctx context.Context) error {
 	if _, err := s.box.Probe(ctx); err != nil {
-		return fmt.Errorf("middleware: check: keys: %w", err)
+		return fmt.Errorf("middleware: check: the AEAD failed its test: %w", err)
 	}
 	return nil
 }
@@ -169,7 +169,7 @@ func (s *Sealer) sealBytes(ctx context.Context, dst []byte, sc *scratch, b bindi
 	}
 	plaintext, err := s.packer.Pack(&sc.packed, &h, b.labels, encoded)
 	if err != nil {
-		return nil, fmt.Errorf("middleware: seal: %w", err)
+		return nil, fmt.Errorf("middleware: pack the value: %w", err)
 	}
 	if need := s.box.Size(len(plaintext)); sc.lent && need > max(maxPooled, cap(dst)) {
 		dst = largeSealed.take(need)
@@ -230,7 +230,7 @@ func (s *Sealer) bounded(n int) error {
 	if n <= s.maxBytes {
 		return nil
 	}
-	return fmt.Errorf("%w: %d bytes, at most %d are allowed (WithMaxValueBytes)", ErrTooLarge, n, s.maxBytes)
+	return fmt.Errorf("%w: the value has %d bytes, but at most %d are allowed (raise WithMaxValueBytes)", ErrTooLarge, n, s.maxBytes)
 }
 
 // maxStored bounds the length of a sealed value. A value under an older key may

@@ -78,7 +78,7 @@ func TestNewSealerRefuses(t *testing.T) {
 		"WithDefaults: the option":          middleware.WithDefaults(store.WithExpiration(time.Second)),
 		"WithoutClear: the option":          middleware.WithoutClear(),
 		"WithReload: the option":            middleware.WithReload(k.Reload),
-		"an option is nil":                  nil,
+		"one of the options is nil":         nil,
 		"namespace":                         middleware.WithNamespace("a b"),
 	} {
 		s, err := middleware.NewSealer(k, o)

@@ -90,7 +90,7 @@ func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Optio
 		return nil, errors.New("the backing store is nil")
 	}
 	if _, ok := backing.(*Store); ok {
-		return nil, errors.New("the backing store is already a sealed store (pass the store inside it)")
+		return nil, errors.New("the backing store is itself a sealed store (pass the store that it seals for)")
 	}
 	cfg, err := newConfig(opts)
 	if err != nil {
@@ -119,7 +119,7 @@ func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Optio
 	}
 	s.leases = s.bytes == nil && takesLeases(backing)
 	if cfg.plaintext == SealOnRead && s.swapper == nil {
-		return nil, fmt.Errorf("SealOnRead: %w", s.unsupported("replace a value atomically"))
+		return nil, fmt.Errorf("WithPlaintext(SealOnRead): %w", s.unsupported("replace a value atomically"))
 	}
 	if cfg.namespace != "" {
 		s.prefix = cfg.namespace + ":"
@@ -137,7 +137,7 @@ func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Optio
 	}
 	s.sealer.tel = s.tel
 	s.reload = reload.New(a, cfg.reload, func(ctx context.Context, err error) {
-		s.tel.log.WarnContext(ctx, "sealcache: the keyset could not be reloaded", "error", err)
+		s.tel.log.WarnContext(ctx, "sealcache: a reload of the keyset by WithReload failed", "error", err)
 	})
 	return s, nil
 }

@@ -303,5 +303,5 @@ func TestMissOnOpenFailureHidesNoMistake(t *testing.T) {
 	_, err := s.Get(t.Context(), 42)
 	require.ErrorIs(t, err, middleware.ErrUnsupportedType)
 	require.NotErrorIs(t, err, store.NotFound{})
-	require.ErrorContains(t, s.Set(t.Context(), "k", "v", nil), "a store.Option is nil")
+	require.ErrorContains(t, s.Set(t.Context(), "k", "v", nil), "a store.Option that the caller gave is nil")
 }

@@ -111,7 +111,7 @@ func (o *operation) end(err error) {
 // unreadableValue logs that a stored value could not be read.
 func (t *telemetry) unreadableValue(ctx context.Context, name string, err error) {
 	if err != nil && unreadable(err) && t.limit.Allow() {
-		t.log.WarnContext(ctx, "sealcache: value refused", "operation", name, "reason", outcome(err))
+		t.log.WarnContext(ctx, "sealcache: a stored value was refused", "operation", name, "reason", outcome(err))
 	}
 }
 
@@ -135,7 +135,7 @@ func (t *telemetry) refusedWrite(ctx context.Context, name string, err error) {
 	if errors.As(err, &typed) {
 		attrs = append(attrs, "type", typed.name)
 	}
-	t.log.WarnContext(ctx, "sealcache: write failed", attrs...)
+	t.log.WarnContext(ctx, "sealcache: a write failed", attrs...)
 }
 
 // plaintextValue counts plaintext values by action: read, written, resealed,

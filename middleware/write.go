@@ -140,7 +140,7 @@ func (s *Store) setIfNotExists(ctx context.Context, key, value any, options []st
 		// An entry that was refused has disappeared or changed. The result must be
 		// about the present entry.
 		if n == maxAttempts {
-			return false, fmt.Errorf("%w (%d attempts)", ErrConflict, n)
+			return false, fmt.Errorf("%w: it made %d attempts", ErrConflict, n)
 		}
 	}
 }
@@ -297,7 +297,7 @@ func (s *Store) refusedAgain(ctx context.Context, a address, sealed []byte, refu
 		}
 	}
 	if (reloadErr != nil || !answer.Decided) && box.Refused(refusal) {
-		return false, fmt.Errorf("middleware: entry kept, because the keyset was not reloaded after the read (try again later): %w", refusal)
+		return false, fmt.Errorf("middleware: the entry was kept, because no reload followed the read (try again in 10 s): %w", refusal)
 	}
 	return box.Final(refusal) || errors.Is(refusal, errExpired), refusal
 }
@@ -364,7 +364,7 @@ func (s *Store) plaintextForm(value any) (any, error) {
 		}
 	}
 	if wire.IsSealed(plaintext) && (t == wire.Bytes || t == wire.String || t.Codec()) {
-		return nil, fmt.Errorf("%w: plaintext that starts like a sealed value cannot be stored unsealed", ErrUnsupportedFormat)
+		return nil, fmt.Errorf("%w: the plaintext starts with the same bytes as sealed values, so it could not be read back", ErrUnsupportedFormat)
 	}
 	switch {
 	case t.Codec(), t == wire.Bytes, t == wire.String:

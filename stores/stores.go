@@ -52,7 +52,7 @@ func Open(ctx context.Context, url string) (Store, error) {
 		}
 		return s, nil
 	default:
-		return nil, fmt.Errorf("stores: open: the URL has an unknown scheme%s (allowed: %s)", quoted(scheme), schemes)
+		return nil, fmt.Errorf("stores: open: the URL has the unknown scheme %s (allowed: %s)", quoted(scheme), schemes)
 	}
 }
 
@@ -60,7 +60,7 @@ func Open(ctx context.Context, url string) (Store, error) {
 func quoted(scheme string) string {
 	other := func(r rune) bool { return (r < 'a' || r > 'z') && r != '+' && r != '-' }
 	if scheme == "" || len(scheme) > 20 || strings.ContainsFunc(scheme, other) {
-		return ""
+		return "(not shown)"
 	}
-	return " " + scheme
+	return scheme
 }

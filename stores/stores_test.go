@@ -67,13 +67,13 @@ func TestOpenRefuses(t *testing.T) {
 		"":                            "not a URL",
 		"localhost:6379":              "redis+cluster",
 		"http://user:hunter2@h":       "unknown scheme http (allowed: memory, redis",
-		"redis://u:hunter2@h?x_y=1":   "unknown option x_y (see redisstore.Open)",
-		"redis://u:hunter2/@h":        "percent-encoded",
+		"redis://u:hunter2@h?x_y=1":   "unknown option x_y in the URL",
+		"redis://u:hunter2/@h":        "percent-encode",
 		"redis://u:hun%ter2@h":        "percent-encoded",
 		"memory://?no_such_option=1":  "no_such_option",
 		"memory://u:hunter2@h":        "memory://",
-		"u:hunter2@h://x":             "unknown scheme (allowed:",
-		"redis+cluster://u:hunter2@":  "no address",
+		"u:hunter2@h://x":             "unknown scheme (not shown) (allowed:",
+		"redis+cluster://u:hunter2@":  "does not name a host",
 		"redis://u:hunter2@h:hunter2": "port",
 	} {
 		s, err := stores.Open(t.Context(), url)

@@ -102,11 +102,11 @@ func (s *subject) refuses(what string, sealed, ad []byte) {
 		s.Helper()
 		switch {
 		case err == nil:
-			s.Errorf("%s: opened (%s)", what, how)
+			s.Errorf("%s: %s opened the ciphertext, want an error", what, how)
 		case !errors.Is(err, aead.ErrUnauthentic) && !errors.Is(err, aead.ErrUnknownKey):
-			s.Errorf("%s: %s fails with %v, want ErrUnauthentic or ErrUnknownKey", what, how, err)
+			s.Errorf("%s: %s failed with error %v, want ErrUnauthentic or ErrUnknownKey", what, how, err)
 		case opened != nil:
-			s.Errorf("%s: %s returns bytes with its error", what, how)
+			s.Errorf("%s: %s returned bytes and an error, want only an error", what, how)
 		}
 	}
 	opened, err := s.DecryptWithContext(s.Context(), sealed, ad)
@@ -166,7 +166,7 @@ func checkEmpty(s *subject) {
 			for _, ad := range [][]byte{nil, {}} {
 				opened, err := s.DecryptWithContext(s.Context(), sealed, ad)
 				if err != nil || opened == nil || len(opened) != 0 {
-					s.Errorf("empty plaintext %#v, sealed with %#v, opened with %#v: got %#v, %v, want an empty slice", plaintext, sealedWith, ad, opened, err)
+					s.Errorf("plaintext %#v, sealed with associated data %#v, opened with %#v: got %#v, error %v, want []byte{}", plaintext, sealedWith, ad, opened, err)
 				}
 			}
 		}
@@ -188,13 +188,13 @@ func checkInputKept(s *subject) {
 			s.Fatal("opened under other associated data")
 		}
 		if !bytes.Equal(plaintext[:n+64], wasPlain) {
-			s.Errorf("%d bytes: the plaintext was modified", n)
+			s.Errorf("a call modified the plaintext that it was given (%d bytes)", n)
 		}
 		if !bytes.Equal(ad[:100], wasAD) {
-			s.Errorf("%d bytes: the associated data was modified", n)
+			s.Errorf("a call modified the associated data that it was given, with a plaintext of %d bytes", n)
 		}
 		if !bytes.Equal(sealed[:cap(sealed)], wasSealed) {
-			s.Errorf("%d bytes: the ciphertext was modified", n)
+			s.Errorf("a call modified the ciphertext that it was given, with a plaintext of %d bytes", n)
 		}
 	}
 }
@@ -205,7 +205,7 @@ func checkRandomized(s *subject) {
 		seen[string(s.seal([]byte("the same message"), nil))] = true
 	}
 	if len(seen) != 1000 {
-		s.Errorf("the same message sealed 1000 times made only %d different ciphertexts", len(seen))
+		s.Errorf("sealing the same message 1000 times returned only %d different ciphertexts, want 1000", len(seen))
 	}
 }
 
@@ -219,7 +219,7 @@ func checkAltered(s *subject) {
 			s.refuses(fmt.Sprintf("plaintext of %d bytes, byte %d of %d altered", n, i, len(sealed)), altered, ad)
 		}
 		if _, err := s.DecryptWithContext(s.Context(), sealed, ad); err != nil {
-			s.Errorf("after the altered ciphertexts, the unaltered one does not open: %v", err)
+			s.Errorf("the unaltered ciphertext does not open after calls with altered ones: %v", err)
 		}
 	}
 }
@@ -278,13 +278,13 @@ func checkContext(s *subject) {
 	ctx, cancel := context.WithCancel(s.Context())
 	cancel()
 	if out, err := s.EncryptWithContext(ctx, []byte("message"), nil); !errors.Is(err, context.Canceled) || out != nil {
-		s.Errorf("seal: %v, want context.Canceled", err)
+		s.Errorf("EncryptWithContext with a cancelled context: error %v, want only context.Canceled", err)
 	}
 	if out, err := s.DecryptWithContext(ctx, sealed, nil); !errors.Is(err, context.Canceled) || out != nil {
-		s.Errorf("open: %v, want context.Canceled", err)
+		s.Errorf("DecryptWithContext with a cancelled context: error %v, want only context.Canceled", err)
 	}
 	if _, err := s.DecryptWithContext(s.Context(), sealed, nil); err != nil {
-		s.Errorf("open afterwards: %v", err)
+		s.Errorf("DecryptWithContext failed after a call with a cancelled context: %v", err)
 	}
 }
 
@@ -296,12 +296,12 @@ func checkConcurrent(s *subject) {
 				plaintext, ad := random(s.limits.MinPlaintext+i), random(i)
 				sealed, err := s.EncryptWithContext(s.Context(), plaintext, ad)
 				if err != nil {
-					s.Errorf("seal: %v", err)
+					s.Errorf("EncryptWithContext failed with concurrent calls: %v", err)
 					return
 				}
 				opened, err := s.DecryptWithContext(s.Context(), sealed, ad)
 				if err != nil || !bytes.Equal(opened, plaintext) {
-					s.Errorf("open: %v", err)
+					s.Errorf("DecryptWithContext failed or returned wrong bytes with concurrent calls: error %v", err)
 					return
 				}
 			}

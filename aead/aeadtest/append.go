@@ -38,7 +38,7 @@ func checkSealTo(s *subject) {
 			}
 		}
 		if !bytes.Equal(plaintext, was) {
-			s.Errorf("%d bytes: the plaintext was modified", n)
+			s.Errorf("SealTo modified the plaintext that it was given (%d bytes)", n)
 		}
 	}
 	sealed, err := s.appending.SealTo(s.Context(), nil, nil, nil)
@@ -46,7 +46,7 @@ func checkSealTo(s *subject) {
 		s.Fatal(err)
 	}
 	if opened, err := s.DecryptWithContext(s.Context(), sealed, nil); err != nil || len(opened) != 0 {
-		s.Errorf("an empty plaintext, sealed with a nil dst, opened to %d bytes and error %v, want none", len(opened), err)
+		s.Errorf("an empty plaintext, sealed with a nil dst, opened to %d bytes, error %v, want 0 bytes and no error", len(opened), err)
 	}
 }
 
@@ -73,7 +73,7 @@ func checkOpenTo(s *subject) {
 			}
 		}
 		if !bytes.Equal(sealed, was) {
-			s.Errorf("%d bytes: the ciphertext was modified", n)
+			s.Errorf("OpenTo modified the ciphertext that it was given, with a plaintext of %d bytes", n)
 		}
 	}
 }
@@ -91,10 +91,10 @@ func checkInPlace(s *subject) {
 			s.Fatalf("%d bytes: %v", n, err)
 		}
 		if n > 0 && !within(opened, own) {
-			s.Errorf("%d bytes: OpenTo did not decrypt in place", n)
+			s.Errorf("OpenTo did not decrypt a plaintext of %d bytes in place, although dst has the memory", n)
 		}
 		if !bytes.Equal(buf[:40], bytes.Repeat([]byte{0xee}, 40)) || !bytes.Equal(buf[40+len(sealed):], bytes.Repeat([]byte{0xee}, 40)) {
-			s.Errorf("%d bytes: memory around the ciphertext was written to", n)
+			s.Errorf("OpenTo wrote to memory around the ciphertext, with a plaintext of %d bytes", n)
 		}
 	}
 }
@@ -104,10 +104,10 @@ func checkAppendContext(s *subject) {
 	ctx, cancel := context.WithCancel(s.Context())
 	cancel()
 	if out, err := s.appending.SealTo(ctx, nil, []byte("message"), nil); !errors.Is(err, context.Canceled) || out != nil {
-		s.Errorf("SealTo: %v, want context.Canceled", err)
+		s.Errorf("SealTo with a cancelled context: error %v, want only context.Canceled", err)
 	}
 	if out, err := s.appending.OpenTo(ctx, nil, sealed, nil); !errors.Is(err, context.Canceled) || out != nil {
-		s.Errorf("OpenTo: %v, want context.Canceled", err)
+		s.Errorf("OpenTo with a cancelled context: error %v, want only context.Canceled", err)
 	}
 }
 
@@ -119,7 +119,7 @@ func checkRoom(s *subject) {
 		s.Fatal(err)
 	}
 	if !within(sealed, buf[:cap(buf)]) {
-		s.Error("SealTo allocated memory, although dst has capacity")
+		s.Error("SealTo allocated memory, although dst had enough capacity")
 	}
 	out := make([]byte, 0, 16<<10)
 	opened, err := s.appending.OpenTo(s.Context(), out, sealed, ad)
@@ -127,11 +127,11 @@ func checkRoom(s *subject) {
 		s.Fatal(err)
 	}
 	if !within(opened, out[:cap(out)]) {
-		s.Error("OpenTo allocated memory, although dst has capacity")
+		s.Error("OpenTo allocated memory, although dst had enough capacity")
 	}
 	if sizer, ok := s.appending.(interface{ Overhead() int }); ok {
 		if got := len(sealed) - len(plaintext); got > sizer.Overhead() {
-			s.Errorf("Overhead says %d, sealing added %d", sizer.Overhead(), got)
+			s.Errorf("Overhead returned %d, but SealTo added %d bytes", sizer.Overhead(), got)
 		}
 	} else {
 		s.Errorf("%T has no method Overhead, so callers cannot allocate enough for dst", s.appending)

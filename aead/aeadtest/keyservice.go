@@ -16,7 +16,7 @@ import (
 )
 
 // ErrOutage is a convenient argument to KeyService.Fail.
-var ErrOutage = errors.New("aeadtest: the key service is down")
+var ErrOutage = errors.New("aeadtest: the simulated key service is down")
 
 // KeyService is a key-encryption key that behaves like a remote key service. It can be slow, fail, hang and refuse, and it
 // counts its calls. It encrypts with a Tink keyset.
@@ -159,11 +159,11 @@ func (s *KeyService) DecryptWithContext(ctx context.Context, ciphertext, associa
 		return nil, err
 	}
 	if refusing {
-		return nil, fmt.Errorf("aeadtest: refused: %w", aead.ErrUnauthentic)
+		return nil, fmt.Errorf("aeadtest: the simulated key service refused the ciphertext: %w", aead.ErrUnauthentic)
 	}
 	opened, err := a.Decrypt(ciphertext, associatedData)
 	if err != nil {
-		return nil, fmt.Errorf("aeadtest: %w: %w", aead.ErrUnauthentic, err)
+		return nil, fmt.Errorf("aeadtest: the simulated key service cannot decrypt the ciphertext: %w (cause: %w)", aead.ErrUnauthentic, err)
 	}
 	return opened, nil
 }
@@ -184,7 +184,7 @@ func (s *KeyService) answer(ctx context.Context, count *int) (a tink.AEAD, refus
 	}()
 	if gone {
 		<-ctx.Done()
-		return nil, false, fmt.Errorf("aeadtest: no answer: %w", ctx.Err())
+		return nil, false, fmt.Errorf("aeadtest: the simulated key service never answers: %w", ctx.Err())
 	}
 	if delay > 0 {
 		timer := time.NewTimer(delay)
@@ -192,7 +192,7 @@ func (s *KeyService) answer(ctx context.Context, count *int) (a tink.AEAD, refus
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
-			return nil, false, fmt.Errorf("aeadtest: no answer yet: %w", ctx.Err())
+			return nil, false, fmt.Errorf("aeadtest: the context ended before the simulated key service answered: %w", ctx.Err())
 		}
 	}
 	if err == nil {

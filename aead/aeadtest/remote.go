@@ -100,12 +100,12 @@ func (r Remote) check(t *testing.T, breakIt func(), hangs bool) {
 		case errors.Is(err, errStillRunning):
 			t.Fatalf("%s: the deadline does not reach the service: the call was still running %v after it", name, patience)
 		case err == nil || out != nil:
-			t.Errorf("%s during the fault: returned %d bytes and error %v, want only an error", name, len(out), err)
+			t.Errorf("%s during the outage returned %d bytes and error %v, want only an error", name, len(out), err)
 			continue
 		case errors.Is(err, aead.ErrUnauthentic) || errors.Is(err, aead.ErrUnknownKey):
-			t.Errorf("%s: an outage was reported as a refusal: %v", name, err)
+			t.Errorf("%s during the outage: error %v, which must not be ErrUnauthentic or ErrUnknownKey", name, err)
 		case hangs && !errors.Is(err, context.DeadlineExceeded):
-			t.Errorf("%s: %v, want context.DeadlineExceeded", name, err)
+			t.Errorf("%s during the outage: error %v, want context.DeadlineExceeded", name, err)
 		}
 		for _, verb := range []string{"%v", "%+v", "%#v"} {
 			r.showsNothing(t, name, fmt.Sprintf(verb, err))
@@ -118,7 +118,7 @@ func (r Remote) check(t *testing.T, breakIt func(), hangs bool) {
 		opened, err := r.KEK.DecryptWithContext(ctx, sealed, []byte("ad"))
 		if err == nil {
 			if !bytes.Equal(opened, []byte("a data key")) {
-				t.Errorf("after the fault, the key unwraps a different data key")
+				t.Errorf("after the outage, the KEK unwrapped other bytes than it had wrapped")
 			}
 			return
 		}
@@ -137,12 +137,12 @@ func (r Remote) showsNothing(t *testing.T, what, text string) {
 			t.Fatal("an empty credential")
 		}
 		if strings.Contains(text, secret) {
-			t.Errorf("%s shows a credential: %s", what, text)
+			t.Errorf("the text of %s contains a credential: %s", what, text)
 		}
 	}
 }
 
-var errStillRunning = errors.New("aeadtest: the call is still running")
+var errStillRunning = errors.New("aeadtest: the call to the KEK is still running after its deadline")
 
 // answerOf waits for a call for as long as its context allows, and some more.
 func answerOf(ctx context.Context, call func(context.Context) ([]byte, error)) ([]byte, error) {

@@ -174,7 +174,7 @@ func TestOpenErrors(t *testing.T) {
 		{uri: uri + "/" + secret, want: form},
 		{uri: uri + "?secret=" + secret, want: "unknown or repeated parameter"},
 		{uri: uri + "?decrypt-only=" + secret, want: "unknown or repeated parameter"},
-		{uri: uri + "?%zz" + secret, want: "query"},
+		{uri: uri + "?%zz" + secret, want: "after '?' in the URI"},
 		{uri: uri + "-other", want: "key/1234abcd-12ab-34cd-56ef-1234567890ab-other: the key does not exist"},
 		{uri: uri, denied: "Decrypt", want: keyARN + ": permission denied (needs kms:Decrypt)"},
 		{uri: uri, denied: "Encrypt", want: keyARN + ": permission denied (needs kms:Encrypt)"},

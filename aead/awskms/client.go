@@ -61,7 +61,7 @@ func (c *client) Wrap(ctx context.Context, plaintext, associatedData []byte) ([]
 // Unwrap implements keyservice.Client. It names the key: KMS would otherwise decrypt under any key that the principal may use.
 func (c *client) Unwrap(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
 	if len(ciphertext) == 0 || len(ciphertext) > maxCiphertext {
-		return nil, keyservice.Refuse(aead.ErrUnauthentic, "not a ciphertext of AWS KMS", nil)
+		return nil, keyservice.Refuse(aead.ErrUnauthentic, "the length of the ciphertext shows that AWS KMS did not encrypt it", nil)
 	}
 	out, err := c.kms.Decrypt(ctx, &kms.DecryptInput{
 		KeyId:             aws.String(c.arn),
@@ -109,17 +109,17 @@ func classify(err error, needs string) *keyservice.Failure {
 	}
 	switch api.ErrorCode() {
 	case "InvalidCiphertextException":
-		return keyservice.Refuse(aead.ErrUnauthentic, "the ciphertext does not authenticate", err)
+		return keyservice.Refuse(aead.ErrUnauthentic, "AWS KMS refused the ciphertext as altered or foreign", err)
 	case "IncorrectKeyException":
-		return keyservice.Refuse(aead.ErrUnknownKey, "wrapped under another key", err)
+		return keyservice.Refuse(aead.ErrUnknownKey, "another AWS KMS key encrypted the ciphertext", err)
 	case "NotFoundException":
-		return keyservice.Refuse(aead.ErrUnknownKey, "the key does not exist", err)
+		return keyservice.Refuse(aead.ErrUnknownKey, "the key does not exist in the key service", err)
 	case "DisabledException":
-		return keyservice.Refuse(aead.ErrUnknownKey, "the key is disabled", err)
+		return keyservice.Refuse(aead.ErrUnknownKey, "the key is disabled in the key service", err)
 	case "KMSInvalidStateException":
 		// A key store that is not connected and a replica that is being made have the same code, and pass.
 		if text := api.ErrorMessage(); strings.Contains(text, "pending deletion") || strings.Contains(text, "pending replica deletion") {
-			return keyservice.Refuse(aead.ErrUnknownKey, "the key is scheduled for deletion", err)
+			return keyservice.Refuse(aead.ErrUnknownKey, "the key is scheduled for deletion in the key service", err)
 		}
 		return &keyservice.Failure{Reason: "the state of the key does not allow its use", Cause: err}
 	case "InvalidKeyUsageException", "UnsupportedOperationException":
@@ -127,14 +127,14 @@ func classify(err error, needs string) *keyservice.Failure {
 	case "AccessDeniedException":
 		return &keyservice.Failure{Reason: "permission denied", Needs: needs, Cause: err}
 	case "ThrottlingException", "Throttling", "LimitExceededException", "RequestLimitExceeded", "TooManyRequestsException":
-		return &keyservice.Failure{Reason: "throttled", Cause: err}
+		return &keyservice.Failure{Reason: "the key service throttled the call", Cause: err}
 	case "UnrecognizedClientException", "InvalidSignatureException", "InvalidClientTokenId", "IncompleteSignature",
 		"MissingAuthenticationToken", "MissingAuthenticationTokenException", "ExpiredToken", "ExpiredTokenException":
 		return &keyservice.Failure{Reason: "the AWS credentials are wrong or have expired", Cause: err}
 	}
 	f := &keyservice.Failure{Reason: "AWS KMS gave an answer of unknown form", Cause: err}
 	if errors.As(err, &answer) {
-		f.Reason = "status " + strconv.Itoa(answer.HTTPStatusCode())
+		f.Reason = "the key service answered with HTTP status " + strconv.Itoa(answer.HTTPStatusCode())
 	}
 	return f
 }

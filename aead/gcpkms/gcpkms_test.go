@@ -154,7 +154,7 @@ func TestOpenErrors(t *testing.T) {
 		{uri: keyURI + "/cryptoKeyVersions/1", want: form},
 		{uri: keyURI + "#" + secret, want: form},
 		{uri: keyURI + "?key=" + secret, want: "unknown or repeated parameter"},
-		{uri: keyURI + "?%zz" + secret, want: "query"},
+		{uri: keyURI + "?%zz" + secret, want: "after '?' in the URI"},
 		{uri: keyURI + "2", want: "cryptoKeys/cache2: the key does not exist"},
 		{uri: keyURI, denied: "Decrypt", want: keyName + ": permission denied (needs cloudkms.cryptoKeyVersions.useToDecrypt)"},
 		{uri: keyURI, denied: "Encrypt", want: keyName + ": permission denied (needs cloudkms.cryptoKeyVersions.useToEncrypt)"},

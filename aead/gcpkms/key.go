@@ -49,9 +49,9 @@ func (k *key) Wrap(ctx context.Context, plaintext, associatedData []byte) ([]byt
 	case !out.GetVerifiedPlaintextCrc32C() || !out.GetVerifiedAdditionalAuthenticatedDataCrc32C():
 		return nil, &keyservice.Failure{Reason: "the service did not verify the checksums"}
 	case !strings.HasPrefix(out.GetName(), k.name+"/cryptoKeyVersions/"):
-		return nil, &keyservice.Failure{Reason: "the answer names another key"}
+		return nil, &keyservice.Failure{Reason: "the answer of Google Cloud KMS names another key"}
 	case out.GetCiphertextCrc32C().GetValue() != checksum(out.GetCiphertext()).GetValue():
-		return nil, &keyservice.Failure{Reason: "the checksum of the answer does not match"}
+		return nil, &keyservice.Failure{Reason: "the checksum of the answer does not match its bytes"}
 	}
 	return out.GetCiphertext(), nil
 }
@@ -59,7 +59,7 @@ func (k *key) Wrap(ctx context.Context, plaintext, associatedData []byte) ([]byt
 // Unwrap implements keyservice.Client.
 func (k *key) Unwrap(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
 	if len(ciphertext) == 0 || len(ciphertext) > maxLength+overhead {
-		return nil, keyservice.Refuse(aead.ErrUnauthentic, "not a ciphertext of Google Cloud KMS", nil)
+		return nil, keyservice.Refuse(aead.ErrUnauthentic, "the length of the ciphertext shows that Google Cloud KMS did not encrypt it", nil)
 	}
 	out, err := k.client.Decrypt(ctx, &kmspb.DecryptRequest{
 		Name:                              k.name,
@@ -70,9 +70,9 @@ func (k *key) Unwrap(ctx context.Context, ciphertext, associatedData []byte) ([]
 	})
 	switch {
 	case err != nil:
-		return nil, classify(err, "cloudkms.cryptoKeyVersions.useToDecrypt", "the ciphertext does not authenticate")
+		return nil, classify(err, "cloudkms.cryptoKeyVersions.useToDecrypt", "Google Cloud KMS refused the ciphertext as altered or foreign")
 	case out.GetPlaintextCrc32C().GetValue() != checksum(out.GetPlaintext()).GetValue():
-		return nil, &keyservice.Failure{Reason: "the checksum of the answer does not match"}
+		return nil, &keyservice.Failure{Reason: "the checksum of the answer does not match its bytes"}
 	}
 	return out.GetPlaintext(), nil
 }
@@ -94,23 +94,23 @@ func classify(err error, needs, invalid string) *keyservice.Failure {
 	if !ok {
 		return keyservice.Unreached(err)
 	}
-	f := &keyservice.Failure{Reason: "status " + s.Code().String(), Cause: err}
+	f := &keyservice.Failure{Reason: "the key service answered with gRPC status " + s.Code().String(), Cause: err}
 	text := s.Message()
 	switch s.Code() {
 	case codes.InvalidArgument:
 		switch {
 		case strings.Contains(text, "checksum"), strings.Contains(text, "crc32c"): // changed on the way
-			f.Reason = "the checksum of the request does not match"
+			f.Reason = "the request was changed on its way to Google Cloud KMS"
 		case invalid != "":
 			return keyservice.Refuse(aead.ErrUnauthentic, invalid, err)
 		}
 	case codes.NotFound:
-		return keyservice.Refuse(aead.ErrUnknownKey, "the key does not exist", err)
+		return keyservice.Refuse(aead.ErrUnknownKey, "the key does not exist in the key service", err)
 	case codes.FailedPrecondition:
 		// A disabled key version has this code, and so has a key of another purpose, or one whose external key manager errs.
 		for _, state := range []string{"DISABLED", "DESTROYED", "DESTROY_SCHEDULED", "not enabled"} {
 			if strings.Contains(text, state) {
-				return keyservice.Refuse(aead.ErrUnknownKey, "the key version is disabled or destroyed", err)
+				return keyservice.Refuse(aead.ErrUnknownKey, "the key version is disabled or destroyed in the key service", err)
 			}
 		}
 		f.Reason = "the key cannot be used (is its purpose ENCRYPT_DECRYPT?)"
@@ -119,7 +119,7 @@ func classify(err error, needs, invalid string) *keyservice.Failure {
 	case codes.Unauthenticated:
 		f.Reason = "the Google Cloud credentials are wrong or have expired"
 	case codes.ResourceExhausted:
-		f.Reason = "throttled"
+		f.Reason = "the key service throttled the call"
 	case codes.Unavailable:
 		f.Reason = "the service is unavailable or cannot be reached"
 	case codes.DeadlineExceeded:

@@ -30,7 +30,7 @@ const (
 	maxDirect = 96
 )
 
-var errForm = errors.New("the bytes are not a data key that package gocloud has wrapped")
+var errForm = errors.New("package gocloud did not wrap these bytes: their format is another one")
 
 // inner returns the plaintext that the Keeper encrypts.
 func inner(kind byte, associatedData, secret []byte) []byte {

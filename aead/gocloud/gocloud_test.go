@@ -117,7 +117,7 @@ func TestOpenErrors(t *testing.T) {
 		{uri: "azurekeyvault://x:" + secret + "@shop.vault.azure.net/keys/cache/1", want: "a user"},
 		{uri: keyURI + "?algorithm=RSA1_5", want: parameter},
 		{uri: keyURI + "?secret=" + secret, want: parameter},
-		{uri: keyURI + "?%zz" + secret, want: "query"},
+		{uri: keyURI + "?%zz" + secret, want: "after '?' in the URI"},
 		{uri: keyURI + "1", want: "shop.vault.azure.net" + keyID + "1: the key does not exist"},
 		{uri: keyURI, denied: "decrypt", want: keyID + ": permission denied (needs the key permission decrypt)"},
 		{uri: keyURI, denied: "encrypt", want: keyID + ": permission denied (needs the key permission encrypt)"},

@@ -39,7 +39,7 @@ func (k *keeper) Wrap(ctx context.Context, plaintext, associatedData []byte) ([]
 	}
 	out, err := joinEnvelope(kept)
 	if err != nil {
-		return nil, &keyservice.Failure{Reason: "the answer is too long"}
+		return nil, &keyservice.Failure{Reason: "the answer of the key service is too long"}
 	}
 	a, err := gcm(key)
 	if err != nil {
@@ -55,14 +55,14 @@ func (k *keeper) encrypt(ctx context.Context, in []byte) ([]byte, error) {
 	case err != nil:
 		return nil, k.classify(err, "encrypt")
 	case len(out) == 0:
-		return nil, &keyservice.Failure{Reason: "the answer contains no ciphertext"}
+		return nil, &keyservice.Failure{Reason: "the answer of the key service contains no ciphertext"}
 	}
 	return out, nil
 }
 
 // Unwrap implements keyservice.Client.
 func (k *keeper) Unwrap(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
-	refused := keyservice.Refuse(aead.ErrUnauthentic, "the ciphertext does not authenticate", nil)
+	refused := keyservice.Refuse(aead.ErrUnauthentic, "the key service refused the ciphertext as altered or foreign", nil)
 	kind, kept, rest, err := split(ciphertext)
 	if err != nil {
 		return nil, refused
@@ -121,7 +121,7 @@ func (k *keeper) classify(err error, permission string) *keyservice.Failure {
 	var answer *azcore.ResponseError
 	var login *azidentity.AuthenticationFailedError
 	if errors.As(err, &answer) && strings.Contains(answer.Error(), `"KeyDisabled"`) {
-		return keyservice.Refuse(aead.ErrUnknownKey, "the key is disabled", err)
+		return keyservice.Refuse(aead.ErrUnknownKey, "the key is disabled in the key service", err)
 	}
 	if errors.As(err, &login) {
 		return &keyservice.Failure{Reason: "login: the credentials are wrong or have expired", Cause: err}
@@ -129,16 +129,16 @@ func (k *keeper) classify(err error, permission string) *keyservice.Failure {
 	f := &keyservice.Failure{Cause: err}
 	switch code := gcerrors.Code(err); code {
 	case gcerrors.InvalidArgument:
-		return keyservice.Refuse(aead.ErrUnauthentic, "the ciphertext does not authenticate", err)
+		return keyservice.Refuse(aead.ErrUnauthentic, "the key service refused the ciphertext as altered or foreign", err)
 	case gcerrors.NotFound:
-		return keyservice.Refuse(aead.ErrUnknownKey, "the key does not exist", err)
+		return keyservice.Refuse(aead.ErrUnknownKey, "the key does not exist in the key service", err)
 	case gcerrors.PermissionDenied:
 		f.Reason, f.Needs = "permission denied", "the key permission "+permission
 	case gcerrors.ResourceExhausted:
-		f.Reason = "throttled"
+		f.Reason = "the key service throttled the call"
 	case gcerrors.Unknown, gcerrors.OK:
 		if errors.As(err, &answer) {
-			f.Reason = "status " + strconv.Itoa(answer.StatusCode)
+			f.Reason = "the key service answered with HTTP status " + strconv.Itoa(answer.StatusCode)
 			break
 		}
 		return keyservice.Unreached(err)

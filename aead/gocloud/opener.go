@@ -42,7 +42,7 @@ func (o Opener) Schemes() []string {
 func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, error) {
 	u, err := url.Parse(uri)
 	if err != nil || u.User != nil || u.Fragment != "" {
-		return nil, errors.New("the URI is not well formed, or has a user or a fragment")
+		return nil, errors.New("the URI is malformed, or has a user or a #fragment (neither is allowed)")
 	}
 	key := keyservice.Key{Module: "gocloud", Name: u.Host + u.Path}
 	var k *secrets.Keeper
@@ -69,7 +69,7 @@ func (o Opener) openAzure(u *url.URL, key *keyservice.Key) (*secrets.Keeper, err
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return nil, errors.New("the query of the URI is not well formed")
+		return nil, errors.New("the parameters after '?' in the URI are malformed")
 	}
 	var opts azurekeyvault.KeeperOptions
 	for name, v := range query {
@@ -79,7 +79,7 @@ func (o Opener) openAzure(u *url.URL, key *keyservice.Key) (*secrets.Keeper, err
 		case len(v) == 1 && name == "algorithm" && slices.Contains(authenticated(), azkeys.EncryptionAlgorithm(v[0])):
 			opts.Algorithm = azkeys.EncryptionAlgorithm(v[0])
 		default:
-			return nil, errors.New("the URI has an unknown or repeated parameter (allowed: algorithm=RSA-OAEP-256, decrypt-only=true)")
+			return nil, errors.New("unknown or repeated parameter in the URI (allowed: algorithm=RSA-OAEP-256, decrypt-only=true)")
 		}
 	}
 	maker := o.AzureClient

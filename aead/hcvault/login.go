@@ -27,7 +27,7 @@ type login struct {
 func (o Opener) login(t target, client *api.Client) (login, error) {
 	a := t.auth
 	if o.Auth != nil && a.given {
-		return login{}, errors.New("both the opener and the URI set a login")
+		return login{}, errors.New("the Opener and the URI both set a login (remove one of them)")
 	}
 	switch {
 	case o.Auth != nil:
@@ -127,7 +127,7 @@ func readToken(path string) (string, error) {
 	}
 	b = bytes.TrimSpace(b)
 	if len(b) == 0 || len(b) > maxToken {
-		return "", &keyservice.Failure{Reason: "token: the file is empty or too large"}
+		return "", &keyservice.Failure{Reason: "token: the token file is empty or too large"}
 	}
 	return string(b), nil
 }
@@ -155,7 +155,7 @@ func lookUp(ctx context.Context, client *api.Client) (*api.Secret, error) {
 	}
 	renewable, err := found.TokenIsRenewable()
 	if err != nil {
-		return nil, &keyservice.Failure{Reason: "token: the answer of Vault contains no lifetime"}
+		return nil, &keyservice.Failure{Reason: "token: the answer of Vault does not contain the lifetime of the token"}
 	}
 	return &api.Secret{Auth: &api.SecretAuth{ClientToken: token, Renewable: renewable, LeaseDuration: int(ttl.Seconds())}}, nil
 }

@@ -71,13 +71,13 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 func (o Opener) client(t target) (*api.Client, error) {
 	if client := o.Client; client != nil {
 		if o.Auth != nil {
-			return nil, errors.New("the opener has both a Client and an Auth")
+			return nil, errors.New("the Opener has both a Client and an Auth (set only one)")
 		}
 		if t.auth.given || t.namespace != "" {
-			return nil, errors.New("the URI sets a login or a namespace, which the opener's Client already has")
+			return nil, errors.New("the URI must not set a login or a namespace, because the Opener has a Client")
 		}
 		if u, err := url.Parse(client.Address()); t.host != "" && (err != nil || u.Host != t.host) {
-			return nil, errors.New("the URI names another host than the opener's Client")
+			return nil, errors.New("the URI names another host than the Client of the Opener")
 		}
 		return client, nil
 	}
@@ -95,7 +95,7 @@ func (o Opener) client(t target) (*api.Client, error) {
 func (t target) newClient() (*api.Client, error) {
 	cfg := api.DefaultConfig()
 	if cfg.Error != nil {
-		return nil, errors.New("a VAULT_* variable is not valid, or a file that it names cannot be read")
+		return nil, errors.New("an environment variable VAULT_... is not valid, or names a file that cannot be read")
 	}
 	env, err := url.Parse(cfg.Address)
 	if err != nil || env.User != nil {
@@ -106,7 +106,7 @@ func (t target) newClient() (*api.Client, error) {
 	}
 	client, err := api.NewClient(cfg)
 	if err != nil {
-		return nil, errors.New("VAULT_ADDR, VAULT_AGENT_ADDR or VAULT_HEADERS is not valid")
+		return nil, errors.New("the environment variable VAULT_ADDR, VAULT_AGENT_ADDR or VAULT_HEADERS is not valid")
 	}
 	return client, nil
 }

@@ -110,7 +110,7 @@ func TestOpenErrors(t *testing.T) {
 	setenv(t, "VAULT_ADDR="+s.URL(), "VAULT_TOKEN="+token)
 	s.Set("weak", &servertest.Token{Paths: []string{"transit/encrypt/cache"}})
 	s.Set("deaf", &servertest.Token{Paths: []string{"transit/decrypt/cache"}})
-	form, parameter := "the URI must be hcvault://host/mount/keys/name", "unknown, empty or repeated parameter"
+	form, parameter := "the URI must be hcvault://host/mount/keys/name", "a parameter that is unknown, empty, repeated or not valid"
 	for uri, want := range map[string]string{
 		"hcvault:transit/keys/cache":                                                        form,
 		"hcvault://host":                                                                    form,
@@ -130,9 +130,9 @@ func TestOpenErrors(t *testing.T) {
 		keyURI + "?auth=ldap":                                                               parameter,
 		keyURI + "?token-file=relative":                                                     parameter,
 		keyURI + "?decrypt-only=yes":                                                        parameter,
-		keyURI + "?%zz" + secret:                                                            "query",
-		keyURI + "?role=x":                                                                  "login parameters without auth=approle",
-		keyURI + "?auth=approle&role-id=x":                                                  "one of secret-id-file and secret-id-env",
+		keyURI + "?%zz" + secret:                                                            "after '?'",
+		keyURI + "?role=x":                                                                  "parameters of a login (add auth=approle",
+		keyURI + "?auth=approle&role-id=x":                                                  "either secret-id-file or secret-id-env",
 		keyURI + "?auth=kubernetes":                                                         "auth=kubernetes needs role",
 		keyURI + "?token-file=/does/not/exist":                                              "/does/not/exist",
 		keyURI + "?token-file=" + writeFile(t, "empty", "\n"):                               "empty",
@@ -189,11 +189,11 @@ func TestOpenerConflicts(t *testing.T) {
 		want   string
 	}{
 		"client and auth":         {hcvault.Opener{Client: client, Auth: auth}, keyURI, "both a Client and an Auth"},
-		"client and login":        {hcvault.Opener{Client: client}, keyURI + "?auth=token", "which the opener's Client already has"},
-		"client and namespace":    {hcvault.Opener{Client: client}, keyURI + "?namespace=a", "which the opener's Client already has"},
+		"client and login":        {hcvault.Opener{Client: client}, keyURI + "?auth=token", "because the Opener has a Client"},
+		"client and namespace":    {hcvault.Opener{Client: client}, keyURI + "?namespace=a", "because the Opener has a Client"},
 		"client of another host":  {hcvault.Opener{Client: client}, "hcvault://other/transit/keys/cache", "another host"},
-		"auth and login":          {hcvault.Opener{Auth: auth}, keyURI + "?auth=approle&role-id=a&secret-id-env=B", "both the opener and the URI"},
-		"auth and login by token": {hcvault.Opener{Auth: auth}, keyURI + "?token-file=/x", "both the opener and the URI"},
+		"auth and login":          {hcvault.Opener{Auth: auth}, keyURI + "?auth=approle&role-id=a&secret-id-env=B", "the Opener and the URI both set a login"},
+		"auth and login by token": {hcvault.Opener{Auth: auth}, keyURI + "?token-file=/x", "the Opener and the URI both set a login"},
 	} {
 		if _, err := aead.OpenKEK(t.Context(), c.uri, c.opener); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
@@ -281,7 +281,7 @@ func TestErrorOfVault(t *testing.T) {
 	if !errors.As(err, &answer) || answer.StatusCode != http.StatusTooManyRequests {
 		t.Errorf("%v", err)
 	}
-	if want := "hcvault: wrap: transit/keys/cache at " + s.Addr() + ": throttled"; err.Error() != want {
+	if want := "hcvault: wrap: transit/keys/cache at " + s.Addr() + ": the key service throttled the call"; err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 	client, err := api.NewClient(nil)

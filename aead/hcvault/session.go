@@ -62,7 +62,7 @@ func (s *session) run(secret *api.Secret) {
 		case !ended:
 			secret = next
 		case !s.login.repeatable:
-			s.log.ErrorContext(s.done, "sealcache: the Vault token expires and cannot be renewed (set a new one and restart)")
+			s.log.ErrorContext(s.done, "sealcache: the Vault token expires soon and cannot be renewed (set a new one and restart)")
 			<-s.done.Done()
 			return
 		default:
@@ -96,7 +96,7 @@ func (s *session) watch(secret *api.Secret) (next *api.Secret, ended bool) {
 	}
 }
 
-var errSameToken = errors.New("the token was refused, and the token file still holds it")
+var errSameToken = errors.New("Vault refused the token, and the token file still holds that token (write a new one)")
 
 // loginUntilDone logs in again, and tries until it succeeds.
 func (s *session) loginUntilDone() *api.Secret {
@@ -118,7 +118,7 @@ func (s *session) loginUntilDone() *api.Secret {
 		if s.done.Err() != nil {
 			return nil
 		}
-		s.log.WarnContext(s.done, "sealcache: cannot log in to Vault; trying again", "error", err)
+		s.log.WarnContext(s.done, "sealcache: cannot log in to Vault; the login is tried again", "error", err)
 		timer := time.NewTimer(pause)
 		select {
 		case secret := <-s.fresh:

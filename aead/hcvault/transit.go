@@ -31,7 +31,7 @@ func (t *transit) Wrap(ctx context.Context, plaintext, associatedData []byte) ([
 		"associated_data": base64.StdEncoding.EncodeToString(associatedData),
 	})
 	if err == nil && !wellFormed(out) {
-		return nil, &keyservice.Failure{Reason: "the answer is not a transit ciphertext"}
+		return nil, &keyservice.Failure{Reason: "the answer of Vault is not a ciphertext of its transit engine"}
 	}
 	return []byte(out), err
 }
@@ -40,7 +40,7 @@ func (t *transit) Wrap(ctx context.Context, plaintext, associatedData []byte) ([
 // base64). They are refused here, so that a wrapped key has one spelling.
 func (t *transit) Unwrap(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
 	if !wellFormed(string(ciphertext)) {
-		return nil, keyservice.Refuse(aead.ErrUnauthentic, "not a transit ciphertext", nil)
+		return nil, keyservice.Refuse(aead.ErrUnauthentic, "the ciphertext does not have the format of Vault's transit engine (vault:v1:...)", nil)
 	}
 	out, err := t.call(ctx, "decrypt", "plaintext", map[string]any{
 		"ciphertext":      string(ciphertext),
@@ -51,7 +51,7 @@ func (t *transit) Unwrap(ctx context.Context, ciphertext, associatedData []byte)
 	}
 	plaintext, err := base64.StdEncoding.DecodeString(out)
 	if err != nil {
-		return nil, &keyservice.Failure{Reason: "the answer is not in base64"} // the error would quote plaintext
+		return nil, &keyservice.Failure{Reason: "the answer of Vault is not in base64"} // the error would quote plaintext
 	}
 	return plaintext, nil
 }
@@ -105,7 +105,7 @@ func (t *transit) call(ctx context.Context, operation, want string, body map[str
 			return s, nil
 		}
 	}
-	return "", &keyservice.Failure{Reason: "the answer contains no " + want}
+	return "", &keyservice.Failure{Reason: "the answer of Vault contains no " + want}
 }
 
 // explainDenial tells a missing permission from a missing or ended token, which get the same answer.
@@ -139,7 +139,7 @@ func hasStatus(err error, status int) bool {
 	return errors.As(err, &r) && r.StatusCode == status
 }
 
-const reasonNoKey = "the key does not exist"
+const reasonNoKey = "the key does not exist in the key service"
 
 // refusals are texts with which Vault refuses a ciphertext for good. The first match counts.
 func refusals() []struct {
@@ -153,11 +153,11 @@ func refusals() []struct {
 		reason string
 	}{
 		{"encryption key not found", aead.ErrUnknownKey, reasonNoKey},
-		{"version is too new", aead.ErrUnknownKey, "wrapped under a key version that does not exist"},
-		{"disallowed by policy (too old)", aead.ErrUnknownKey, "wrapped under a key version below min_decryption_version"},
-		{"no such key version", aead.ErrUnknownKey, "wrapped under a key version that was trimmed"},
-		{"message authentication failed", aead.ErrUnauthentic, "the ciphertext does not authenticate"},
-		{"invalid ciphertext", aead.ErrUnauthentic, "the ciphertext is not valid"},
+		{"version is too new", aead.ErrUnknownKey, "the ciphertext names a key version that does not exist in Vault"},
+		{"disallowed by policy (too old)", aead.ErrUnknownKey, "the ciphertext names a key version below min_decryption_version"},
+		{"no such key version", aead.ErrUnknownKey, "the ciphertext names a key version that was removed from Vault"},
+		{"message authentication failed", aead.ErrUnauthentic, "Vault refused the ciphertext as altered or foreign"},
+		{"invalid ciphertext", aead.ErrUnauthentic, "Vault cannot read the ciphertext"},
 	}
 }
 
@@ -167,7 +167,7 @@ func classify(err error, needs string) *keyservice.Failure {
 	if !errors.As(err, &r) {
 		return keyservice.Unreached(err)
 	}
-	f := &keyservice.Failure{Reason: "status " + strconv.Itoa(r.StatusCode), Cause: err}
+	f := &keyservice.Failure{Reason: "the key service answered with HTTP status " + strconv.Itoa(r.StatusCode), Cause: err}
 	switch r.StatusCode {
 	case http.StatusBadRequest:
 		text := strings.Join(r.Errors, "\n")
@@ -184,7 +184,7 @@ func classify(err error, needs string) *keyservice.Failure {
 		}
 		switch {
 		case strings.Contains(text, "missing 'context' for key derivation"):
-			f.Reason = "the key is made with derived=true (make one with derived=false)"
+			f.Reason = "the key was made with derived=true (make one with derived=false)"
 		case strings.Contains(text, "non-AEAD"), strings.Contains(text, "not supported for key type"):
 			f.Reason = "the key's type does not authenticate associated data (make an aes256-gcm96 key)"
 		}
@@ -193,7 +193,7 @@ func classify(err error, needs string) *keyservice.Failure {
 	case http.StatusNotFound:
 		f.Reason = "no transit engine is mounted at this path"
 	case http.StatusTooManyRequests:
-		f.Reason = "throttled"
+		f.Reason = "the key service throttled the call"
 	case http.StatusServiceUnavailable:
 		f.Reason = "Vault is sealed or in maintenance"
 	}

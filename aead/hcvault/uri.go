@@ -66,11 +66,11 @@ func parseURI(uri string) (target, error) {
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return target{}, errors.New("the query of the URI is not well formed")
+		return target{}, errors.New("the parameters after '?' in the URI are malformed")
 	}
 	for name, values := range query {
 		if len(values) != 1 || values[0] == "" || !t.set(name, values[0]) {
-			return target{}, errors.New("the URI has an unknown, empty or repeated parameter (see the package documentation)")
+			return target{}, errors.New("the URI has a parameter that is unknown, empty, repeated or not valid (see package hcvault)")
 		}
 	}
 	return t, t.auth.check()
@@ -125,15 +125,15 @@ func (a authParameters) check() error {
 	switch a.method {
 	case "approle":
 		if kubernetes || a.tokenFile != "" || a.roleID == "" || (a.secretIDFile == "") == (a.secretIDEnv == "") {
-			return errors.New("auth=approle needs role-id and one of secret-id-file and secret-id-env, and no other login")
+			return errors.New("auth=approle needs role-id and either secret-id-file or secret-id-env, and no other login")
 		}
 	case "kubernetes":
 		if approle || a.tokenFile != "" || a.role == "" {
-			return errors.New("auth=kubernetes needs role, and does not allow token-file or parameters of approle")
+			return errors.New("auth=kubernetes needs role, and does not allow token-file, role-id, secret-id-file or secret-id-env")
 		}
 	default:
 		if approle || kubernetes || a.mount != "" {
-			return errors.New("the URI has login parameters without auth=approle or auth=kubernetes")
+			return errors.New("the URI has parameters of a login (add auth=approle or auth=kubernetes)")
 		}
 	}
 	return nil

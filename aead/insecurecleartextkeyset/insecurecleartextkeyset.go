@@ -39,11 +39,11 @@ func OpenPRF(ctx context.Context, src aead.Source) (*prf.Set, error) {
 // its file the mode 0600. The template is one for an AEAD or a PRF.
 func CreateKeyset(w io.Writer, t *tinkpb.KeyTemplate) error {
 	if t == nil {
-		return errors.New("insecurecleartextkeyset: keyset: the key template is nil")
+		return errors.New("insecurecleartextkeyset: create keyset: the key template is nil")
 	}
 	handle, err := keyset.NewHandle(t)
 	if err != nil {
-		return fmt.Errorf("insecurecleartextkeyset: new key: %w", err)
+		return fmt.Errorf("insecurecleartextkeyset: create keyset: make a key from the template: %w", err)
 	}
 	if err := usable(handle); err != nil {
 		return err
@@ -60,24 +60,24 @@ func usable(handle *keyset.Handle) error {
 	if _, prfErr := prf.NewPRFSet(handle); prfErr == nil {
 		return nil
 	}
-	return fmt.Errorf("insecurecleartextkeyset: key template makes neither a supported AEAD key nor a PRF key: %w", err)
+	return fmt.Errorf("insecurecleartextkeyset: the key template is neither of a supported AEAD nor of a PRF: %w", err)
 }
 
 // Handle reads a keyset in plaintext, as JSON or binary, to be changed with Tink's keyset.Manager.
 func Handle(ctx context.Context, src aead.Source) (*keyset.Handle, error) {
 	if src == nil {
-		return nil, errors.New("insecurecleartextkeyset: keyset: the source is nil")
+		return nil, errors.New("insecurecleartextkeyset: read keyset: the source is nil")
 	}
 	data, err := src.Load(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if len(data) > aead.MaxKeysetBytes {
-		return nil, fmt.Errorf("insecurecleartextkeyset: the keyset has more than %d bytes", aead.MaxKeysetBytes)
+		return nil, fmt.Errorf("insecurecleartextkeyset: read keyset: the keyset has more than %d bytes", aead.MaxKeysetBytes)
 	}
 	handle, err := cleartext.Read(data)
 	if err != nil {
-		return nil, fmt.Errorf("insecurecleartextkeyset: %w", err)
+		return nil, fmt.Errorf("insecurecleartextkeyset: read keyset: %w", err)
 	}
 	return handle, nil
 }
@@ -86,7 +86,7 @@ func Handle(ctx context.Context, src aead.Source) (*keyset.Handle, error) {
 func Write(w io.Writer, handle *keyset.Handle) error {
 	var buf bytes.Buffer
 	if err := tinkcleartext.Write(handle, keyset.NewJSONWriter(&buf)); err != nil {
-		return fmt.Errorf("insecurecleartextkeyset: write: %w", err)
+		return fmt.Errorf("insecurecleartextkeyset: write keyset: %w", err)
 	}
 	defer clear(buf.Bytes())
 	n, err := w.Write(buf.Bytes())
@@ -94,7 +94,7 @@ func Write(w io.Writer, handle *keyset.Handle) error {
 		err = io.ErrShortWrite
 	}
 	if err != nil {
-		return fmt.Errorf("insecurecleartextkeyset: write: %w", err)
+		return fmt.Errorf("insecurecleartextkeyset: write keyset: %w", err)
 	}
 	return nil
 }

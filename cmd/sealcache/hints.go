@@ -22,8 +22,8 @@ func settingNames() []string {
 		"the entry of Proof", "the entry of --proof",
 		"Proof does not", "--proof does not",
 		"make another key primary first", "\"sealcache keys promote\" makes another key primary",
-		"use its master or Sentinel", "use its master or redis+sentinel://...",
-		"redis+cluster://, redis.NewClusterClient", "--redis redis+cluster://...",
+		"connect to its master or a Sentinel", "connect to its master or with redis+sentinel://...",
+		"redis+cluster:// or redis.NewClusterClient", "--redis redis+cluster://...",
 		"From: ", "--namespace: ",
 		"To: ", "--to-namespace: ",
 	}

@@ -32,10 +32,10 @@ func TestHintsAreThoseOfTheLibrary(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"1 entries of type hash were not examined (ignore type hash if they hold no cached data)": "1 entries of type hash were not examined (--ignore-type hash if they hold no cached data)",
-		"Exclude[3] covers every name":           "--exclude covers every name",
-		"OtherApplications[0] is empty":          "--other-applications is empty",
-		"OtherApplications covers Namespaces[1]": "--other-applications covers --namespace",
-		`IgnoreTypes: "x" cannot be ignored`:     `--ignore-type: "x" cannot be ignored`,
+		"Exclude[3] matches every name of the run":                                                "--exclude matches every name of the run",
+		"OtherApplications[0] is an empty prefix":                                                 "--other-applications is an empty prefix",
+		"OtherApplications covers Namespaces[1]":                                                  "--other-applications covers --namespace",
+		`IgnoreTypes: "x" cannot be ignored`:                                                      `--ignore-type: "x" cannot be ignored`,
 	} {
 		require.Equal(t, want, withFlags(text))
 	}

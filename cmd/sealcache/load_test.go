@@ -88,7 +88,7 @@ func TestUnsuitableServers(t *testing.T) {
 	}{
 		"no EVAL":   {redistest.Start(t, "--rename-command", "EVAL", "", "--rename-command", "EVALSHA", ""), exitFailed, "Redis refuses the writes of the run (EVAL, EVALSHA, SET)"},
 		"no INFO":   {redistest.StartWith(t, redistest.Options{User: "mover", Password: "secret", Rules: "~* +@all -info"}), exitFailed, "may not call INFO"},
-		"a replica": {redistest.Start(t, "--replicaof", host+" "+port), exitUsage, "the server is a replica, which may lack entries (use its master or redis+sentinel://...)"},
+		"a replica": {redistest.Start(t, "--replicaof", host+" "+port), exitUsage, "the server is a replica, which may lack entries (connect to its master or with redis+sentinel://...)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -23,7 +23,7 @@ func TestWithoutServer(t *testing.T) {
 	out, err := cmd.Output()
 	require.NoError(t, err, logged.String())
 	require.Equal(t, want, string(out))
-	require.Contains(t, logged.String(), "value refused")
+	require.Contains(t, logged.String(), "a stored value was refused")
 }
 
 func TestWithServer(t *testing.T) {

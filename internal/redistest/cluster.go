@@ -42,7 +42,7 @@ func StartClusterWith(t testing.TB, opts Options) *Cluster {
 	}
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
-			t.Errorf("closing the cluster: %v", err)
+			t.Errorf("closing the Redis Cluster failed: %v", err)
 		}
 	})
 	return c
@@ -73,16 +73,16 @@ func (c *Cluster) join(ctx context.Context) error {
 		defer func() { _ = clients[i].Close() }()
 		first, next := i*clusterSlots/clusterSize, (i+1)*clusterSlots/clusterSize
 		if err := clients[i].ClusterAddSlotsRange(ctx, first, next-1).Err(); err != nil {
-			return fmt.Errorf("redistest: assign slots: %w", err)
+			return fmt.Errorf("redistest: assign the hash slots to the Cluster nodes: %w", err)
 		}
 		if err := clients[i].Do(ctx, "cluster", "set-config-epoch", i+1).Err(); err != nil {
-			return fmt.Errorf("redistest: cluster epoch: %w", err)
+			return fmt.Errorf("redistest: set the configuration epoch of a Cluster node: %w", err)
 		}
 	}
 	for _, s := range c.nodes[1:] {
 		meet := []any{"cluster", "meet", "127.0.0.1", strconv.Itoa(s.port), strconv.Itoa(s.busPort)}
 		if err := clients[0].Do(ctx, meet...).Err(); err != nil {
-			return fmt.Errorf("redistest: cluster meet: %w", err)
+			return fmt.Errorf("redistest: call CLUSTER MEET: %w", err)
 		}
 	}
 	for _, rdb := range clients {
@@ -92,7 +92,7 @@ func (c *Cluster) join(ctx context.Context) error {
 				strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r\n", clusterSize)) &&
 				strings.Contains(info, fmt.Sprintf("cluster_size:%d\r\n", clusterSize)), err
 		}); err != nil {
-			return fmt.Errorf("redistest: the cluster did not form: %w", err)
+			return fmt.Errorf("redistest: the Redis servers did not form a Cluster: %w", err)
 		}
 	}
 	return nil
@@ -147,21 +147,21 @@ func (c *Cluster) runReplica(ctx context.Context, master *Server) (*Server, erro
 	from, to := redis.NewClient(master.ClientOptions()), redis.NewClient(s.ClientOptions())
 	defer func() { _ = errors.Join(from.Close(), to.Close()) }()
 	if err := from.ConfigSet(ctx, "repl-diskless-sync-delay", "0").Err(); err != nil {
-		return s, fmt.Errorf("redistest: CONFIG SET repl-diskless-sync-delay: %w", err)
+		return s, fmt.Errorf("redistest: call CONFIG SET repl-diskless-sync-delay: %w", err)
 	}
 	meet := []any{"cluster", "meet", "127.0.0.1", strconv.Itoa(s.port), strconv.Itoa(s.busPort)}
 	if err := from.Do(ctx, meet...).Err(); err != nil {
-		return s, fmt.Errorf("redistest: cluster meet: %w", err)
+		return s, fmt.Errorf("redistest: call CLUSTER MEET: %w", err)
 	}
 	id, err := from.Do(ctx, "cluster", "myid").Text()
 	if err != nil {
-		return s, fmt.Errorf("redistest: cluster myid: %w", err)
+		return s, fmt.Errorf("redistest: call CLUSTER MYID: %w", err)
 	}
 	if err := until(ctx, func() (bool, error) { // it has to meet its master first
 		err := to.ClusterReplicate(ctx, id).Err()
 		return err == nil, err
 	}); err != nil {
-		return s, fmt.Errorf("redistest: cluster replicate: %w", err)
+		return s, fmt.Errorf("redistest: call CLUSTER REPLICATE: %w", err)
 	}
 	for _, node := range c.nodes {
 		rdb := redis.NewClient(node.ClientOptions())
@@ -173,7 +173,7 @@ func (c *Cluster) runReplica(ctx context.Context, master *Server) (*Server, erro
 				return ok && len(row) == 4
 			}), err
 		}); err != nil {
-			return s, fmt.Errorf("redistest: the nodes do not list the new replica: %w", err)
+			return s, fmt.Errorf("redistest: the Cluster nodes do not list the new replica: %w", err)
 		}
 	}
 	return s, caughtUp(ctx, master, s)

@@ -36,7 +36,7 @@ func (s *Server) end(signal func(pid int) error) error {
 			select {
 			case <-s.proc.done: // it ended by itself a moment ago
 			default:
-				return fmt.Errorf("redistest: signal redis-server: %w", err)
+				return fmt.Errorf("redistest: send a signal to redis-server: %w", err)
 			}
 		}
 		select {
@@ -88,7 +88,7 @@ func (s *Server) signal(f func(pid int) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.proc == nil {
-		return errors.New("redistest: the server does not run")
+		return errors.New("redistest: redis-server is not running, so it cannot be signalled")
 	}
 	return f(s.proc.pid)
 }

@@ -52,7 +52,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 func TestRunReportsABadArgument(t *testing.T) {
 	t.Parallel()
 	_, err := redistest.Run(t.Context(), redistest.Options{Args: []string{"--no-such-option", "1"}})
-	require.ErrorContains(t, err, "did not come up")
+	require.ErrorContains(t, err, "did not answer after its start")
 	require.ErrorContains(t, err, "no-such-option", "what the server said")
 }
 

@@ -91,7 +91,7 @@ func (c *Cluster) agree(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("redistest: the masters do not agree: %w", ctx.Err())
+			return fmt.Errorf("redistest: the Cluster masters do not agree on who owns the slots: %w", ctx.Err())
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
@@ -121,9 +121,9 @@ func (c *Cluster) CloseSlot(ctx context.Context, to *Server, slot int) error {
 			}
 			// Redis refuses this only until gossip has announced the new master; after that it deletes the keys.
 			if left, err := n.ClusterCountKeysInSlot(ctx, slot).Result(); err != nil {
-				return fmt.Errorf("redistest: count the keys of the slot: %w", err)
+				return fmt.Errorf("redistest: count the keys of a Cluster slot: %w", err)
 			} else if left > 0 {
-				return fmt.Errorf("redistest: move a slot: its old master still has %d of its keys", left)
+				return fmt.Errorf("redistest: move a Cluster slot: the old master still has %d keys of the slot", left)
 			}
 		}
 		// The new master comes first: between two masters that claim the slot, the newer epoch wins. Without any master
@@ -163,7 +163,7 @@ func MoveKeys(ctx context.Context, from, to *Server, slot, most int) (int, error
 		args = append(args, k)
 	}
 	if err := rdb.Do(ctx, args...).Err(); err != nil {
-		return 0, fmt.Errorf("redistest: migrate: %w", err)
+		return 0, fmt.Errorf("redistest: call MIGRATE: %w", err)
 	}
 	return len(keys), nil
 }
@@ -208,13 +208,13 @@ func (c *Cluster) Promote(ctx context.Context, replica *Server) error {
 	defer func() { _ = rdb.Close() }()
 	id, err := rdb.Do(ctx, "cluster", "myid").Text()
 	if err != nil {
-		return fmt.Errorf("redistest: cluster myid: %w", err)
+		return fmt.Errorf("redistest: call CLUSTER MYID: %w", err)
 	}
 	if err := until(ctx, func() (bool, error) { // refused while the link to the master is new
 		err := rdb.ClusterFailover(ctx).Err()
 		return err == nil, err
 	}); err != nil {
-		return fmt.Errorf("redistest: cluster failover: %w", err)
+		return fmt.Errorf("redistest: call CLUSTER FAILOVER: %w", err)
 	}
 	return c.control(func(node map[*Server]*control) error {
 		for _, n := range node {
@@ -222,7 +222,7 @@ func (c *Cluster) Promote(ctx context.Context, replica *Server) error {
 				ranges, err := n.slots(ctx)
 				return slices.ContainsFunc(ranges, func(r slotRange) bool { return r.master == id }), err
 			}); err != nil {
-				return fmt.Errorf("redistest: the nodes do not see the new master: %w", err)
+				return fmt.Errorf("redistest: the Cluster nodes do not list the new master: %w", err)
 			}
 		}
 		return nil
@@ -237,7 +237,7 @@ type control struct {
 
 func (n *control) do(ctx context.Context, args ...any) error {
 	if err := n.Do(ctx, args...).Err(); err != nil {
-		return fmt.Errorf("redistest: %v %v: %w", args[0], args[1], err)
+		return fmt.Errorf("redistest: call the Redis command %v %v: %w", args[0], args[1], err)
 	}
 	return nil
 }
@@ -284,7 +284,7 @@ func (c *Cluster) control(f func(node map[*Server]*control) error) (err error) {
 		n := &control{Client: redis.NewClient(s.ClientOptions())}
 		nodes[s] = n
 		if n.id, err = n.Do(context.Background(), "cluster", "myid").Text(); err != nil {
-			return fmt.Errorf("redistest: cluster myid: %w", err)
+			return fmt.Errorf("redistest: call CLUSTER MYID: %w", err)
 		}
 	}
 	return f(nodes)
@@ -295,11 +295,11 @@ func ownerOf(ctx context.Context, nodes map[*Server]*control, slot int) (*Server
 	for s, n := range nodes {
 		ranges, err := n.slots(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("redistest: cluster slots: %w", err)
+			return nil, fmt.Errorf("redistest: call CLUSTER SLOTS: %w", err)
 		}
 		if slices.ContainsFunc(ranges, func(r slotRange) bool { return r.first <= slot && slot <= r.last && r.master == n.id }) {
 			return s, nil
 		}
 	}
-	return nil, fmt.Errorf("redistest: no master has the slot %d", slot)
+	return nil, fmt.Errorf("redistest: no Cluster master has the slot %d", slot)
 }

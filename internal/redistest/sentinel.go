@@ -53,7 +53,7 @@ func StartSentinelWith(t testing.TB, opts SentinelOptions) *Sentinel {
 	}
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
-			t.Errorf("closing the sentinel: %v", err)
+			t.Errorf("closing the Redis Sentinel failed: %v", err)
 		}
 	})
 	return s
@@ -111,7 +111,7 @@ func (s *Sentinel) hurry(ctx context.Context) error {
 	defer func() { _ = rdb.Close() }()
 	err := rdb.Do(ctx, "sentinel", "debug", "info-period", 200, "ping-period", 200, "publish-period", 200).Err()
 	if err != nil && !redis.HasErrorPrefix(err, "ERR") { // Redis before 7.0 does not know the setting, so failovers are slow
-		return fmt.Errorf("redistest: sentinel debug: %w", err)
+		return fmt.Errorf("redistest: call SENTINEL DEBUG: %w", err)
 	}
 	return nil
 }
@@ -135,7 +135,7 @@ func (s *Sentinel) awaitReplica(ctx context.Context, replica *Server) error {
 		return r["flags"] == "slave" && r["master-link-status"] == "ok", nil
 	})
 	if err != nil {
-		return fmt.Errorf("redistest: the replica did not join: %w", err)
+		return fmt.Errorf("redistest: the replica did not connect to its master: %w", err)
 	}
 	return nil
 }
@@ -198,14 +198,14 @@ func (s *Sentinel) master(ctx context.Context) (*Server, error) {
 	defer func() { _ = watch.Close() }()
 	addr, err := watch.GetMasterAddrByName(ctx, MasterName).Result()
 	if err != nil {
-		return nil, fmt.Errorf("redistest: ask the sentinel: %w", err)
+		return nil, fmt.Errorf("redistest: ask the Sentinel for the master: %w", err)
 	}
 	for _, d := range s.data {
 		if len(addr) == 2 && strings.HasSuffix(d.Addr(), ":"+addr[1]) {
 			return d, nil
 		}
 	}
-	return nil, fmt.Errorf("redistest: the sentinel names an unknown master %q", addr)
+	return nil, fmt.Errorf("redistest: the Sentinel named the master %q, which this test did not start", addr)
 }
 
 // Replica returns the server that is not the master.
@@ -265,7 +265,7 @@ func caughtUp(ctx context.Context, master, replica *Server) error {
 		})
 	}
 	if err != nil {
-		return fmt.Errorf("redistest: the replica does not catch up: %w", err)
+		return fmt.Errorf("redistest: the replica did not receive all writes of its master: %w", err)
 	}
 	return nil
 }
@@ -293,7 +293,7 @@ func (s *Sentinel) awaitMaster(ctx context.Context, want *Server) error {
 		return strings.Contains(info, "role:master"), err
 	})
 	if err != nil {
-		return fmt.Errorf("redistest: no new master: %w", err)
+		return fmt.Errorf("redistest: the Sentinel did not make a replica the new master: %w", err)
 	}
 	return nil
 }

@@ -87,7 +87,7 @@ func StartWith(t testing.TB, opts Options) *Server {
 func closeServer(t testing.TB, s *Server) {
 	t.Helper()
 	if err := s.Close(); err != nil {
-		t.Errorf("closing redis-server: %v", err)
+		t.Errorf("closing redis-server failed: %v", err)
 	}
 }
 
@@ -101,11 +101,11 @@ func Run(ctx context.Context, opts Options) (*Server, error) {
 // and conf writes the sentinel's configuration.
 func launch(ctx context.Context, opts Options, cluster bool, conf func(dir string) error) (*Server, error) {
 	if _, err := exec.LookPath("redis-server"); err != nil {
-		return nil, errors.New("redistest: redis-server is not in the PATH (apt-get install redis-server, or brew install redis)")
+		return nil, errors.New("redistest: redis-server is not in the PATH (run apt-get install redis-server)")
 	}
 	dir, err := os.MkdirTemp("", "redistest")
 	if err != nil {
-		return nil, fmt.Errorf("redistest: temporary directory: %w", err)
+		return nil, fmt.Errorf("redistest: make a temporary directory: %w", err)
 	}
 	s := &Server{opts: opts, dir: dir, sentinel: conf != nil}
 	fail := func(err error) (*Server, error) {
@@ -123,7 +123,7 @@ func launch(ctx context.Context, opts Options, cluster bool, conf func(dir strin
 	}
 	if conf != nil {
 		if err := conf(dir); err != nil {
-			return fail(fmt.Errorf("redistest: sentinel configuration: %w", err))
+			return fail(fmt.Errorf("redistest: write the configuration of the Sentinel: %w", err))
 		}
 	}
 	for range portAttempts {
@@ -163,7 +163,7 @@ func (s *Server) writeACL() error {
 	// The hash is needed, because a plaintext password in this file must not contain a space.
 	acl := fmt.Sprintf("user default off\nuser %s on #%x %s\n", s.opts.User, sha256.Sum256([]byte(s.opts.Password)), rules)
 	if err := os.WriteFile(filepath.Join(s.dir, "users.acl"), []byte(acl), 0o600); err != nil {
-		return fmt.Errorf("redistest: ACL file: %w", err)
+		return fmt.Errorf("redistest: write the ACL file of redis-server: %w", err)
 	}
 	return nil
 }
@@ -220,7 +220,7 @@ func (s *Server) start(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.proc != nil {
-		return errors.New("redistest: the server runs already")
+		return errors.New("redistest: redis-server is already running")
 	}
 	if st, err := os.Stat(filepath.Join(s.dir, "redis.log")); err == nil {
 		s.logs = st.Size()
@@ -260,7 +260,7 @@ func (s *Server) start(ctx context.Context) error {
 	_ = kill(p.pid)
 	<-p.done
 	s.proc = nil
-	return fmt.Errorf("redistest: redis-server did not come up: %w\n%s%s", err, out.Bytes(), s.logTail())
+	return fmt.Errorf("redistest: redis-server did not answer after its start: %w\n%s%s", err, out.Bytes(), s.logTail())
 }
 
 // await returns when the server answers PING, the process has ended, or ctx ends.
@@ -280,7 +280,7 @@ func (s *Server) await(ctx context.Context, p *process) error {
 		}
 		select {
 		case <-p.done:
-			return errors.New("it ended")
+			return errors.New("the process redis-server ended")
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), reply)
 		case <-tick.C:

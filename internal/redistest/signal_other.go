@@ -17,7 +17,7 @@ func kill(pid int) error {
 
 func terminate(pid int) error { return kill(pid) }
 
-var errNoSignal = errors.New("redistest: a process cannot be paused on this system")
+var errNoSignal = errors.New("redistest: this operating system cannot pause a process")
 
 func pause(int) error  { return errNoSignal }
 func resume(int) error { return errNoSignal }

@@ -35,7 +35,7 @@ func makeCertificates(dir string) (*Certificates, error) {
 		ClientKeyFile:  filepath.Join(dir, "client.key"),
 	}
 	wrap := func(err error) (*Certificates, error) {
-		return nil, fmt.Errorf("redistest: certificates: %w", err)
+		return nil, fmt.Errorf("redistest: make the TLS certificates: %w", err)
 	}
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

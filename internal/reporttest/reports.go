@@ -42,7 +42,7 @@ func New() *Reports {
 func (r *Reports) Err(err error) error {
 	if err != nil {
 		_, _ = fmt.Fprintf(&r.errs, "%v\n%+v\n%q\n", err, err, err)
-		r.Logger.Error("the application logs an error", "error", err)
+		r.Logger.Error("reporttest: a sample error of the application", "error", err)
 	}
 	return err
 }

@@ -18,7 +18,7 @@ type Option func(*Store) error
 func WithIdleTimeout(d time.Duration) Option {
 	return func(s *Store) error {
 		if d < 2*time.Second {
-			return fmt.Errorf("WithIdleTimeout: %v is less than 2 seconds", d)
+			return fmt.Errorf("WithIdleTimeout(%v): the duration must be at least 2 seconds", d)
 		}
 		s.idle = d
 		return nil
@@ -37,7 +37,7 @@ func WithIdleTimeout(d time.Duration) Option {
 func WithUser(user func(ctx context.Context, encoded []byte) (string, error)) Option {
 	return func(s *Store) error {
 		if user == nil {
-			return errors.New("WithUser: the function is nil")
+			return errors.New("WithUser: the function that names the user is nil")
 		}
 		s.user = user
 		return nil

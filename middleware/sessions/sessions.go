@@ -49,14 +49,14 @@ func New(sealed *middleware.Store, opts ...Option) (*Store, error) {
 func newStore(sealed *middleware.Store, opts []Option) (*Store, error) {
 	switch {
 	case sealed == nil:
-		return nil, errors.New("the store is nil")
+		return nil, errors.New("the sealed store is nil")
 	case !sealed.HidesNames():
-		return nil, errors.New("the names in Redis would show session tokens (make the store with middleware.WithOneWayKeys)")
+		return nil, errors.New("the key names in Redis would show session tokens (give the store middleware.WithOneWayKeys)")
 	}
 	s := &Store{}
 	for _, o := range opts {
 		if o == nil {
-			return nil, errors.New("an option is nil")
+			return nil, errors.New("one of the options is nil")
 		}
 		if err := o(s); err != nil {
 			return nil, err
@@ -79,9 +79,9 @@ func (s *Store) checkTags() error {
 	kept, err := s.sealed.TagsKept(ctx)
 	switch {
 	case err != nil:
-		return fmt.Errorf("WithUser: ask whether the store may evict tag sets (WithLossyTags does not ask): %w", err)
+		return fmt.Errorf("WithUser: ask Redis whether it may evict tags (WithLossyTags skips the question): %w", err)
 	case !kept:
-		return errors.New("WithUser: the store may evict tag sets (set maxmemory-policy noeviction or volatile-ttl)")
+		return errors.New("WithUser: Redis may evict tags (set its maxmemory-policy to noeviction or volatile-ttl)")
 	default:
 		return nil
 	}
@@ -206,7 +206,7 @@ func ended(expiry time.Time) bool { return time.Until(expiry) < time.Millisecond
 // options returns the option of a write of a session.
 func (s *Store) options(ctx context.Context, token string, encoded []byte, expiry time.Time) (store.Option, error) {
 	if !plausible(token) {
-		return nil, fmt.Errorf("the token is empty or over %d bytes", maxTokenBytes)
+		return nil, fmt.Errorf("the session token is empty or longer than %d bytes", maxTokenBytes)
 	}
 	left := time.Until(expiry)
 	if s.idle != 0 {
@@ -219,7 +219,7 @@ func (s *Store) options(ctx context.Context, token string, encoded []byte, expir
 		case err != nil:
 			return nil, fmt.Errorf("the function of WithUser failed: %w", err)
 		case len(user) > maxUserBytes:
-			return nil, fmt.Errorf("the name of the user is over %d bytes", maxUserBytes)
+			return nil, fmt.Errorf("the name that WithUser returned for the user is longer than %d bytes", maxUserBytes)
 		case user != "":
 			tags = []string{user}
 		}
@@ -302,9 +302,9 @@ func (s *Store) Touch(ctx context.Context, token string) (bool, error) {
 func (s *Store) EndAll(ctx context.Context, user string) error {
 	switch {
 	case s.user == nil:
-		return errors.New("sessions: end all: the store does not know the users of sessions (set WithUser)")
+		return errors.New("sessions: end all: the store does not know which user a session belongs to (set WithUser)")
 	case user == "" || len(user) > maxUserBytes:
-		return fmt.Errorf("sessions: end all: the name of the user is empty or over %d bytes", maxUserBytes)
+		return fmt.Errorf("sessions: end all: the name of the user is empty or longer than %d bytes", maxUserBytes)
 	}
 	return failed("end all", s.sealed.Invalidate(ctx, store.WithInvalidateTags([]string{user})))
 }

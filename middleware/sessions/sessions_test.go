@@ -41,7 +41,7 @@ func onRedis(t testing.TB, server *redistest.Server) *redisstore.Store {
 func TestNewRefusesStoresThatShowTokens(t *testing.T) {
 	t.Parallel()
 	_, err := sessions.New(nil)
-	require.ErrorContains(t, err, "the store is nil")
+	require.ErrorContains(t, err, "the sealed store is nil")
 	plain, err := middleware.New(memory(t), sealtest.Keyring(t))
 	require.NoError(t, err)
 	_, err = sessions.New(plain)
@@ -333,7 +333,7 @@ func TestReplace(t *testing.T) {
 		require.False(t, found, name)
 	}
 	_, err = s.Replace(ctx, "", []byte("bob"), end)
-	require.ErrorContains(t, err, "sessions: replace: the token is empty")
+	require.ErrorContains(t, err, "sessions: replace: the session token is empty")
 }
 
 // A session under a disabled key has ended. One under a key that this process does not list may be sound: it is an error,

@@ -172,7 +172,7 @@ func (s *Store) prepare(ctx context.Context, key, value any, options []store.Opt
 func apply(o *store.Options, options []store.Option) error {
 	for _, opt := range options {
 		if opt == nil {
-			return errors.New("memorystore: a store option is nil")
+			return errors.New("memorystore: a store option that the caller gave is nil")
 		}
 		opt(o)
 	}
@@ -187,7 +187,7 @@ func (s *Store) room(key string, e *entry) int64 {
 func keyName(key any) (string, error) {
 	name, ok := key.(string)
 	if !ok {
-		return "", fmt.Errorf("memorystore: the key is a %T, not a string", key)
+		return "", fmt.Errorf("memorystore: the key has the type %T and is not a string", key)
 	}
 	return name, nil
 }

@@ -27,7 +27,7 @@ func (s *Store) GetBytesMany(ctx context.Context, keys []string, limit int) (val
 // or nil if all were written. An entry is written whether or not another one fails.
 func (s *Store) SetBytesMany(ctx context.Context, keys []string, values [][]byte, options ...store.Option) []error {
 	if len(keys) != len(values) {
-		return slices.Repeat([]error{errors.New("memorystore: set many: the numbers of keys and values differ")}, len(keys))
+		return slices.Repeat([]error{errors.New("memorystore: SetBytesMany: the numbers of keys and values differ")}, len(keys))
 	}
 	return forEach(len(keys), func(i int) error { return s.SetBytes(ctx, keys[i], values[i], options...) })
 }

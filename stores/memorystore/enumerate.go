@@ -25,7 +25,7 @@ func (s *Store) InvalidatePrefix(ctx context.Context, prefix string, options ...
 	var o store.InvalidateOptions
 	for _, opt := range options {
 		if opt == nil {
-			return errors.New("memorystore: an invalidation option is nil")
+			return errors.New("memorystore: an invalidation option that the caller gave is nil")
 		}
 		opt(&o)
 	}

@@ -24,11 +24,11 @@ const (
 
 var (
 	// ErrClosed is returned by every call after Close.
-	ErrClosed = errors.New("memorystore: the store is closed")
+	ErrClosed = errors.New("memorystore: the store was closed and cannot be used")
 
 	// ErrTooLarge is returned for an entry that is larger than the whole budget. To raise the budget, use WithMaxBytes,
 	// or max_bytes in the URL.
-	ErrTooLarge = errors.New("memorystore: the entry is larger than the limit of the whole store (raise WithMaxBytes)")
+	ErrTooLarge = errors.New("memorystore: the entry alone is larger than the limit of the store (raise WithMaxBytes)")
 )
 
 // Store is a gocache store in memory. [New] and [Open] return one. It must not be copied.
@@ -59,7 +59,7 @@ type config struct {
 func WithMaxBytes(n int64) Option {
 	return func(c *config) error {
 		if n <= 0 {
-			return fmt.Errorf("memorystore: WithMaxBytes(%d): the budget must be positive", n)
+			return fmt.Errorf("memorystore: WithMaxBytes(%d): the number of bytes must be positive", n)
 		}
 		c.maxBytes = n
 		return nil
@@ -177,7 +177,7 @@ func lifetime(d time.Duration) (time.Duration, error) {
 	case d == noExpiration:
 		return 0, nil
 	case d < 0:
-		return 0, fmt.Errorf("memorystore: expiration %v is negative (0 means none)", d)
+		return 0, fmt.Errorf("memorystore: the expiration %v is negative (use 0 for no expiration)", d)
 	}
 	return d, nil
 }

@@ -264,7 +264,7 @@ func TestCompareAndSwap(t *testing.T) {
 			require.NoError(t, err)
 			return ok
 		}
-		require.False(t, swap("", 0, 0), "an absent entry was swapped")
+		require.False(t, swap("", 0, 0), "CompareAndSwap wrote an entry that did not exist")
 		for _, c := range []struct {
 			old  string
 			tail int

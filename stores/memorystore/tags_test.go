@@ -63,12 +63,12 @@ func TestNilOptionsAreErrors(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	ctx := t.Context()
-	require.ErrorContains(t, s.Set(ctx, "k", "v", nil), "option is nil")
+	require.ErrorContains(t, s.Set(ctx, "k", "v", nil), "is nil")
 	_, err := s.SetIfNotExists(ctx, "k", "v", tagged("t"), nil)
-	require.ErrorContains(t, err, "option is nil")
-	require.ErrorContains(t, s.Invalidate(ctx, nil), "option is nil")
+	require.ErrorContains(t, err, "is nil")
+	require.ErrorContains(t, s.Invalidate(ctx, nil), "is nil")
 	_, err = New(WithDefaults(nil, store.WithExpiration(time.Second)))
-	require.ErrorContains(t, err, "option is nil")
+	require.ErrorContains(t, err, "is nil")
 	require.Zero(t, s.Len())
 }
 

@@ -33,8 +33,6 @@ func Open(rawURL string) (*Store, error) {
 	return New(opts...)
 }
 
-const knownOptions = "allowed: expiration, max_bytes"
-
 // parseURL does not repeat the URL in its errors, because by mistake it may be that of another server, with a password.
 func parseURL(rawURL string) ([]Option, error) {
 	u, err := url.Parse(rawURL)
@@ -45,11 +43,11 @@ func parseURL(rawURL string) ([]Option, error) {
 		return nil, errors.New("memorystore: open: the URL does not start with memory://")
 	}
 	if u.Opaque != "" || u.Host != "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.Fragment != "" {
-		return nil, errors.New("memorystore: open: memory:// takes only options, no host, path or fragment")
+		return nil, errors.New("memorystore: open: the URL has a host, path or fragment (write memory://?max_bytes=64MiB)")
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return nil, errors.New("memorystore: open: the query after \"?\" is not a list of name=value joined by \"&\"")
+		return nil, errors.New("memorystore: open: the options after '?' in the URL must have the form name=value&name=value")
 	}
 	var opts []Option
 	names := make([]string, 0, len(query))
@@ -59,7 +57,7 @@ func parseURL(rawURL string) ([]Option, error) {
 	slices.Sort(names)
 	for _, name := range names {
 		if len(query[name]) != 1 {
-			return nil, fmt.Errorf("memorystore: open: option%s is given %d times", quoted(name), len(query[name]))
+			return nil, fmt.Errorf("memorystore: open: the option %s is given %d times in the URL", quoted(name), len(query[name]))
 		}
 		value := query[name][0]
 		switch name {
@@ -72,11 +70,11 @@ func parseURL(rawURL string) ([]Option, error) {
 		case "expiration":
 			d, err := time.ParseDuration(value)
 			if err != nil || d <= 0 {
-				return nil, errors.New("memorystore: open: expiration is not a positive duration such as 90s")
+				return nil, errors.New("memorystore: open: the option expiration is not a positive duration such as 90s")
 			}
 			opts = append(opts, WithDefaults(store.WithExpiration(d)))
 		default:
-			return nil, fmt.Errorf("memorystore: open: unknown option%s (%s)", quoted(name), knownOptions)
+			return nil, fmt.Errorf("memorystore: open: unknown option %s in the URL (allowed: expiration, max_bytes)", quoted(name))
 		}
 	}
 	return opts, nil
@@ -86,9 +84,9 @@ func parseURL(rawURL string) ([]Option, error) {
 func quoted(name string) string {
 	other := func(r rune) bool { return (r < 'a' || r > 'z') && r != '_' }
 	if name == "" || len(name) > 32 || strings.ContainsFunc(name, other) {
-		return ""
+		return "(name not shown)"
 	}
-	return " " + name
+	return name
 }
 
 func parseBytes(s string) (int64, error) {
@@ -113,7 +111,7 @@ func parseBytes(s string) (int64, error) {
 	}
 	n, err := strconv.ParseUint(digits, 10, 63)
 	if err != nil || n == 0 || int64(n) > math.MaxInt64/unit {
-		return 0, errors.New("memorystore: open: max_bytes is not a positive size such as 1048576 or 64MiB")
+		return 0, errors.New("memorystore: open: the option max_bytes is not a positive size such as 1048576 or 64MiB")
 	}
 	return int64(n) * unit, nil
 }

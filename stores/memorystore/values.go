@@ -23,7 +23,7 @@ func newEntry(value any) (*entry, error) {
 		return nil, &marshalError{kind: fmt.Sprintf("%T", value), cause: err}
 	}
 	if !ok {
-		return nil, fmt.Errorf("memorystore: set: a value of type %T is not supported (pass []byte or string, or a BinaryMarshaler)", value)
+		return nil, fmt.Errorf("memorystore: set: values of type %T are not supported (use []byte, string or a BinaryMarshaler)", value)
 	}
 	return &entry{data: text, text: true}, nil
 }

@@ -78,7 +78,7 @@ func (s *Store) getPart(ctx context.Context, keys []string, limit int, result fu
 func (s *Store) SetBytesMany(ctx context.Context, keys []string, values [][]byte, opts ...store.Option) []error {
 	const op = "set many"
 	if len(keys) != len(values) {
-		return forAll(len(keys), failed(ctx, op, errors.New("the numbers of keys and values differ")))
+		return forAll(len(keys), failed(ctx, op, errors.New("the caller gave different numbers of keys and values")))
 	}
 	o, err := s.settings(opts)
 	if err != nil {

@@ -344,19 +344,21 @@ func (c *combiner) bound(batch []*waitingCall, now time.Time) (context.Context, 
 }
 
 var (
-	errPanicked     = errors.New("a hook of the Redis client panicked (outcome unknown)")
-	errBatchTimeout = fmt.Errorf("no connection within the read timeout: %w", os.ErrDeadlineExceeded)
+	errPanicked     = errors.New("a hook of the Redis client panicked, so it is unknown whether the command was executed")
+	errBatchTimeout = fmt.Errorf("the client got no connection within the read timeout: %w", os.ErrDeadlineExceeded)
 )
 
 // logPanic reports the panic of a hook, which ends a batch and not the process. The value may quote a command.
 func (c *combiner) logPanic(value any) {
 	if value != nil {
-		c.log.Error("redisstore: a hook of the Redis client panicked", "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
+		c.log.Error("redisstore: a hook of the Redis client panicked; the calls of its batch failed", "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
 	}
 }
 
 // unknownOutcome is the error of a write whose context ended after the write was sent.
 type unknownOutcome struct{ cause error }
 
-func (e *unknownOutcome) Error() string { return e.cause.Error() + " (sent, outcome unknown)" }
+func (e *unknownOutcome) Error() string {
+	return e.cause.Error() + " (the command was sent; its result is unknown)"
+}
 func (e *unknownOutcome) Unwrap() error { return e.cause }

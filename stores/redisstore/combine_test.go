@@ -204,7 +204,7 @@ func TestCallerLeavesTheBatch(t *testing.T) {
 	cancel()
 	err := <-results[0]
 	require.ErrorIs(t, err, context.Canceled)
-	require.EqualError(t, err, "redisstore: set: context canceled (sent, outcome unknown)")
+	require.EqualError(t, err, "redisstore: set: context canceled (the command was sent; its result is unknown)")
 	require.EqualError(t, <-results[1], "redisstore: get: context canceled")
 	copy(value, "XXXXX")
 	close(release)
@@ -258,7 +258,7 @@ func TestPanicInAHook(t *testing.T) {
 	close(release)
 	require.Equal(t, "secret-value", <-panicked, "a call on its own panics as over the pool")
 	for _, r := range results {
-		require.EqualError(t, <-r, "redisstore: delete: a hook of the Redis client panicked (outcome unknown)")
+		require.EqualError(t, <-r, "redisstore: delete: a hook of the Redis client panicked, so it is unknown whether the command was executed")
 	}
 	require.NotContains(t, logged.String(), "secret")
 	require.Contains(t, logged.String(), "ProcessPipelineHook", "the log shows the stack")
@@ -336,7 +336,7 @@ func TestCombiningIsOff(t *testing.T) {
 		require.Zero(t, s.Stats(), name)
 	}
 	_, err = redisstore.Open(t.Context(), "redis://localhost?combine=no")
-	require.EqualError(t, err, "redisstore: open: the option combine: the value must be on or off")
+	require.EqualError(t, err, "redisstore: open: the option combine: the value in the URL must be on or off")
 }
 
 func TestNewWarnsOfIgnoredDeadlines(t *testing.T) {

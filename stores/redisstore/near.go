@@ -52,9 +52,9 @@ const leastNearBytes = 1 << 20
 func NewNearCache(maxBytes int64, maxStaleness time.Duration) (*NearCache, error) {
 	switch {
 	case maxBytes < leastNearBytes:
-		return nil, fmt.Errorf("redisstore: near cache: size is below %d bytes", leastNearBytes)
+		return nil, fmt.Errorf("redisstore: NewNearCache: maxBytes must be at least %d", leastNearBytes)
 	case maxStaleness <= 0:
-		return nil, errors.New("redisstore: near cache: maximum staleness is not positive")
+		return nil, errors.New("redisstore: NewNearCache: maxStaleness must be positive")
 	}
 	return &NearCache{LocalCache: redis.NewLocalCache(redis.CacheConfig{MaxMemoryBytes: maxBytes, MaxStaleness: maxStaleness})}, nil
 }
@@ -78,15 +78,15 @@ func nearCacheOf(o *redis.Options) *NearCache {
 func (n *NearCache) use(client redis.UniversalClient, o *redis.Options, log *slog.Logger) error {
 	switch {
 	case n.LocalCache == nil:
-		return errors.New("near cache: the NearCache was not made with NewNearCache")
+		return errors.New("near cache: the NearCache is empty (make it with NewNearCache)")
 	case o.DB != 0:
-		return errors.New("near cache: the client must use database 0")
+		return errors.New("near cache: the Redis client must use database 0 (set DB to 0)")
 	case o.Protocol != 3:
-		return errors.New("near cache: the client must use RESP3 (set Protocol to 3)")
+		return errors.New("near cache: the Redis client must use the protocol RESP3 (set Protocol to 3)")
 	case o.CredentialsProvider != nil || o.CredentialsProviderContext != nil || o.StreamingCredentialsProvider != nil:
-		return errors.New("near cache: the client needs a fixed password, not a provider of credentials")
+		return errors.New("near cache: the Redis client has a CredentialsProvider (set Password instead)")
 	case !builtIn(o.PushNotificationProcessor):
-		return errors.New("near cache: a push processor of the application is not supported")
+		return errors.New("near cache: the Redis client has its own PushNotificationProcessor (leave that option out)")
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -95,7 +95,7 @@ func (n *NearCache) use(client redis.UniversalClient, o *redis.Options, log *slo
 		return nil
 	case nil:
 	default:
-		return errors.New("near cache: another client uses the NearCache (make one for each client)")
+		return errors.New("near cache: another Redis client uses the same NearCache (make one for each client)")
 	}
 	n.owner = o
 	n.log.Store(log)
@@ -126,7 +126,7 @@ func (n *NearCache) Reserve(cacheKey string, redisKeys []string) (token uint64, 
 	for _, key := range redisKeys {
 		if !strings.HasPrefix(key, *prefix) {
 			n.warned.Do(func() {
-				n.log.Load().Error("redisstore: near cache is off: it does not know this release of go-redis (update sealcache)")
+				n.log.Load().Error("redisstore: the near cache is off, because it does not know this release of go-redis (update sealcache)")
 			})
 			return 0, true
 		}

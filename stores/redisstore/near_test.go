@@ -213,16 +213,16 @@ func TestNearCacheIsRefused(t *testing.T) {
 	for url, want := range map[string]string{
 		"redis://h?near_cache=64MiB":                 "the options near_cache and near_cache_max_staleness must be given together",
 		"redis://h?near_cache_max_staleness=5s":      "the options near_cache and near_cache_max_staleness must be given together",
-		"redis://h/1?" + both:                        "the option near_cache needs database 0",
-		"redis://h?db=1&" + both:                     "the option near_cache needs database 0",
-		"redis://h?protocol=2&" + both:               "the option near_cache needs protocol 3",
+		"redis://h/1?" + both:                        "the option near_cache works only with database 0",
+		"redis://h?db=1&" + both:                     "the option near_cache works only with database 0",
+		"redis://h?protocol=2&" + both:               "the option near_cache needs the option protocol=3",
 		"redis://u@h?password_file=/x&" + both:       "the options near_cache and password_file exclude each other (use password_env)",
 		"redis+cluster://h?" + both:                  "the option near_cache needs a single server, not Sentinel or Cluster",
 		"redis+sentinel://h?master=m&" + both:        "the option near_cache needs a single server, not Sentinel or Cluster",
-		"redis://h?near_cache=64":                    "the option near_cache: the value is not a size such as 64MiB or 1GiB",
-		"redis://h?near_cache=0MiB":                  "the option near_cache: the value is not a size such as 64MiB or 1GiB",
-		"redis://h?near_cache=-1MiB":                 "the option near_cache: the value is not a size such as 64MiB or 1GiB",
-		"redis://h?near_cache_max_staleness=forever": "the option near_cache_max_staleness: the value is not a positive duration such as 500ms, 3s or 10m",
+		"redis://h?near_cache=64":                    "the option near_cache: the value in the URL is not a size such as 64MiB or 1GiB",
+		"redis://h?near_cache=0MiB":                  "the option near_cache: the value in the URL is not a size such as 64MiB or 1GiB",
+		"redis://h?near_cache=-1MiB":                 "the option near_cache: the value in the URL is not a size such as 64MiB or 1GiB",
+		"redis://h?near_cache_max_staleness=forever": "the option near_cache_max_staleness: the value in the URL is not a positive duration such as 500ms, 3s or 10m",
 	} {
 		_, err := redisstore.Open(t.Context(), url)
 		require.EqualError(t, err, "redisstore: open: "+want, url)
@@ -237,7 +237,7 @@ func TestNearCacheIsRefused(t *testing.T) {
 	for want, change := range map[string]func(o *redis.Options){
 		"database 0": func(o *redis.Options) { o.DB = 1 },
 		"RESP3":      func(o *redis.Options) { o.Protocol = 2 },
-		"fixed password": func(o *redis.Options) {
+		"set Password": func(o *redis.Options) {
 			o.CredentialsProvider = func() (string, string) { return "", "" }
 		},
 	} {
@@ -273,5 +273,5 @@ func TestNearCacheBelongsToOneClient(t *testing.T) {
 	newStore(t, first)
 	newStore(t, first)
 	_, err = redisstore.New(second)
-	require.EqualError(t, err, "redisstore: new: near cache: another client uses the NearCache (make one for each client)")
+	require.EqualError(t, err, "redisstore: new: near cache: another Redis client uses the same NearCache (make one for each client)")
 }

@@ -123,7 +123,7 @@ func (l login) resolve() (login, credentials, error) {
 	case l.env != "":
 		l.password = os.Getenv(l.env)
 		if l.password == "" {
-			return l, nil, fmt.Errorf("the password variable%s is empty or not set", variable(l.env))
+			return l, nil, fmt.Errorf("the environment variable %s of password_env is empty or not set", variable(l.env))
 		}
 	case l.file != "":
 		if _, err := passwordIn(l.file); err != nil {
@@ -170,9 +170,9 @@ func withoutPath(err error) error {
 // variable names an environment variable, unless a password may have been given in the place of its name.
 func variable(name string) string {
 	if strings.IndexFunc(name, func(r rune) bool { return r != '_' && (r < 'A' || r > 'Z') && (r < '0' || r > '9') }) >= 0 {
-		return ""
+		return "(name not shown)"
 	}
-	return " " + name
+	return name
 }
 
 func (t *target) tlsConfig() (*tls.Config, error) {
@@ -183,17 +183,17 @@ func (t *target) tlsConfig() (*tls.Config, error) {
 	if t.caFile != "" {
 		pem, err := os.ReadFile(t.caFile)
 		if err != nil {
-			return nil, fmt.Errorf("ca_file: %w", withoutPath(err))
+			return nil, fmt.Errorf("read the file of the option ca_file: %w", withoutPath(err))
 		}
 		cfg.RootCAs = x509.NewCertPool()
 		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, errors.New("ca_file holds no PEM certificate")
+			return nil, errors.New("the file of the option ca_file contains no PEM certificate")
 		}
 	}
 	if t.certFile != "" {
 		pair, err := tls.LoadX509KeyPair(t.certFile, t.keyFile)
 		if err != nil {
-			return nil, fmt.Errorf("cert_file and key_file: %w", withoutPath(err))
+			return nil, fmt.Errorf("read the files of the options cert_file and key_file: %w", withoutPath(err))
 		}
 		cfg.Certificates = []tls.Certificate{pair}
 	}
@@ -282,5 +282,5 @@ func (t *target) client() (redis.UniversalClient, error) {
 		}
 		return redis.NewClient(o), nil
 	}
-	return nil, errors.New("unknown topology")
+	return nil, errors.New("the topology of the parsed URL is unknown (this is a bug)")
 }

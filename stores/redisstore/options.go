@@ -24,7 +24,7 @@ type settings struct {
 func apply(o *store.Options, opts []store.Option) error {
 	for _, opt := range opts {
 		if opt == nil {
-			return errors.New("a store option is nil")
+			return errors.New("a store option that the caller gave is nil")
 		}
 		opt(o)
 	}
@@ -36,7 +36,7 @@ func tagsOf(opts []store.InvalidateOption) ([]string, error) {
 	var o store.InvalidateOptions
 	for _, opt := range opts {
 		if opt == nil {
-			return nil, errors.New("an invalidation option is nil")
+			return nil, errors.New("an invalidation option that the caller gave is nil")
 		}
 		opt(&o)
 	}
@@ -51,11 +51,11 @@ func (s *Store) settings(opts []store.Option) (settings, error) {
 	}
 	ttl, err := wholeMilliseconds(o.Expiration)
 	if err != nil {
-		return settings{}, fmt.Errorf("expiration: %w", err)
+		return settings{}, fmt.Errorf("WithExpiration: %w", err)
 	}
 	tagsTTL, err := wholeMilliseconds(o.TagsTTL)
 	if err != nil {
-		return settings{}, fmt.Errorf("TTL of tags: %w", err)
+		return settings{}, fmt.Errorf("WithTagsTTL: %w", err)
 	}
 	switch {
 	case tagsTTL > 0:
@@ -80,7 +80,7 @@ func wholeMilliseconds(d time.Duration) (time.Duration, error) {
 	if rest := d % time.Millisecond; rest != 0 {
 		d += time.Millisecond - rest
 		if d < 0 { // past the last duration there is
-			return 0, errors.New("the duration is out of range")
+			return 0, errors.New("the duration is too long for Redis")
 		}
 	}
 	return d, nil
@@ -89,7 +89,7 @@ func wholeMilliseconds(d time.Duration) (time.Duration, error) {
 func keyName(key any) (string, error) {
 	name, ok := key.(string)
 	if !ok {
-		return "", fmt.Errorf("the key is a %T, not a string", key)
+		return "", fmt.Errorf("the key has the type %T and is not a string", key)
 	}
 	return name, nil
 }
@@ -113,6 +113,6 @@ func argument(value any) (any, error) {
 	case net.IP:
 		return value, nil
 	default:
-		return nil, fmt.Errorf("a value of type %T is not supported (pass []byte or string, or implement BinaryMarshaler)", value)
+		return nil, fmt.Errorf("values of type %T are not supported (use []byte, string or a BinaryMarshaler)", value)
 	}
 }

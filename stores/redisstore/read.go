@@ -115,7 +115,7 @@ func (s *Store) GetBytesWithTTLMax(ctx context.Context, key string, limit int) (
 	return b, ttl, nil
 }
 
-var errBadLimit = errors.New("the limit is negative or too large")
+var errBadLimit = errors.New("the limit that the caller gave is negative or too large")
 
 // within refuses a value that is longer than limit.
 func within(ctx context.Context, op string, b []byte, limit int, err error) ([]byte, error) {
@@ -231,7 +231,7 @@ func replies(ctx context.Context, of []any) (value *redis.StringCmd, left time.D
 			return nil, 0, failure
 		}
 	}
-	return nil, 0, errors.New("the server sent an unexpected answer to EXEC")
+	return nil, 0, errors.New("the server sent an answer to EXEC that Redis never sends (does a proxy change answers?)")
 }
 
 // absentTTL is how go-redis returns PTTL's answer for an absent entry.
@@ -299,5 +299,5 @@ func (s *Store) getByScript(ctx context.Context, key string, limit int) ([]byte,
 			return []byte(value), remaining(time.Duration(left) * time.Millisecond), nil
 		}
 	}
-	return nil, 0, failed(ctx, opGetWithTTL, fmt.Errorf("the script returned %d values of unexpected types", len(reply)))
+	return nil, 0, failed(ctx, opGetWithTTL, fmt.Errorf("the script that reads a value with its TTL returned %d values of unexpected types", len(reply)))
 }

@@ -58,8 +58,8 @@ func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 var (
 	errStopped     = errors.New("redisstore: the caller stopped the enumeration")
 	errChanged     = errors.New("the server restarted or failed over during the scan (repeat the call)")
-	errReplica     = errors.New("a master has become a replica (repeat the call)")
-	errClusterNode = errors.New("the server is a Cluster node (use redis+cluster:// or redis.ClusterClient)")
+	errReplica     = errors.New("a master became a replica during the scan (repeat the call)")
+	errClusterNode = errors.New("the server is a node of a Redis Cluster (use redis+cluster:// or redis.ClusterClient)")
 )
 
 // nodes are the masters, or the client of a single node.
@@ -73,7 +73,7 @@ func (s *Store) nodes(ctx context.Context) ([]redis.Cmdable, error) {
 		return nil
 	})
 	if err == nil && len(nodes) == 0 {
-		err = errors.New("the Cluster has no master")
+		err = errors.New("the Redis Cluster has no master that the client knows")
 	}
 	return nodes, err
 }

@@ -72,27 +72,27 @@ func New(client redis.UniversalClient, opts ...store.Option) (*Store, error) {
 // NewWithConfig is New with settings that gocache's options do not cover.
 func NewWithConfig(client redis.UniversalClient, cfg Config, opts ...store.Option) (*Store, error) {
 	if client == nil {
-		return nil, errors.New("redisstore: new: the client is nil")
+		return nil, errors.New("redisstore: new: the Redis client is nil")
 	}
 	if v := reflect.ValueOf(client); v.Kind() == reflect.Pointer && v.IsNil() {
-		return nil, fmt.Errorf("redisstore: new: the client is a nil %T", client)
+		return nil, fmt.Errorf("redisstore: new: the Redis client is a nil pointer of type %T", client)
 	}
 	switch c := client.(type) {
 	case interface {
 		ForEachShard(ctx context.Context, fn func(ctx context.Context, client *redis.Client) error) error
 	}:
 		if _, cluster := client.(masters); !cluster {
-			return nil, fmt.Errorf("redisstore: new: a client of type %T is not supported (use redis.NewClusterClient)", c)
+			return nil, fmt.Errorf("redisstore: new: clients of type %T are not supported (use redis.NewClusterClient)", c)
 		}
 	case *redis.AutoPipeliner:
-		return nil, errors.New("redisstore: new: an AutoPipeliner ignores contexts (pass the client that it was made from)")
+		return nil, errors.New("redisstore: new: an AutoPipeliner is not supported (pass the client that it was made from)")
 	}
 	s := &Store{client: client, scripts: newScripts()}
 	s.masters, _ = client.(masters)
 	if one, ok := client.(oneNode); ok {
 		s.copies, s.near = sharesReplies(one.Options()), nearCacheOf(one.Options())
 	} else if s.masters == nil {
-		return nil, fmt.Errorf("redisstore: new: a %T is not supported (pass a *redis.Client or *redis.ClusterClient)", client)
+		return nil, fmt.Errorf("redisstore: new: clients of type %T are not supported (pass a *redis.Client or *redis.ClusterClient)", client)
 	}
 	if err := apply(&s.defaults, opts); err != nil {
 		return nil, fmt.Errorf("redisstore: new: default options: %w", err)
@@ -106,7 +106,7 @@ func NewWithConfig(client redis.UniversalClient, cfg Config, opts ...store.Optio
 		}
 	}
 	if !heedsDeadlines(client) {
-		cfg.logger().Warn("redisstore: the client ignores deadlines of contexts (set ContextTimeoutEnabled)")
+		cfg.logger().Warn("redisstore: the Redis client ignores the deadlines of contexts (set ContextTimeoutEnabled)")
 	}
 	if !cfg.DisableCombining {
 		s.combiner = newCombiner(client, cfg.logger())
@@ -240,7 +240,7 @@ func (s *Store) noTagSet(ctx context.Context, key string) error {
 	}
 	kind, err := s.run(ctx, s.scripts.kind, []string{key}).Text()
 	if err == nil && kind == tagSets {
-		err = errors.New("the key is the name of a tag set (use keys that do not start with " + tagPrefix + ")")
+		err = errors.New("the key has the name of a tag set of the store (use keys that do not start with " + tagPrefix + ")")
 	}
 	return err
 }

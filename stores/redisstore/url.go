@@ -95,12 +95,12 @@ func parseURL(raw string) (*target, error) {
 		return nil, errors.New("the URL has an unknown scheme (known: " + knownSchemes + ")")
 	}
 	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return nil, errors.New("the URL has blanks or control characters, which must be percent-encoded")
+		return nil, errors.New("the URL contains spaces or control characters (percent-encode them)")
 	}
 	rest, query, _ := strings.Cut(rest, "?")
 	authority, path, _ := strings.Cut(rest, "/")
 	if strings.ContainsAny(path+query, "@#") || strings.Contains(authority, "#") {
-		return nil, errors.New("in a name, password, path or option of the URL, '@', '/', '?' and '#' must be percent-encoded")
+		return nil, errors.New("percent-encode '@', '/', '?' and '#' in the user name, password, path and options of the URL")
 	}
 	hosts := authority
 	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
@@ -142,7 +142,7 @@ func (l *login) parse(info string) error {
 func (t *target) parseHosts(list string, more []string) error {
 	if t.topology == socket {
 		if list != "" || len(more) > 0 {
-			return errors.New("the URL of a socket has a host (write redis+unix:///path/to/socket)")
+			return errors.New("the URL of a Unix socket has a host (write redis+unix:///path/to/socket)")
 		}
 		return nil
 	}
@@ -154,9 +154,9 @@ func (t *target) parseHosts(list string, more []string) error {
 	case len(hosts) == 0 && t.topology == single:
 		hosts = []string{"localhost"}
 	case len(hosts) == 0:
-		return errors.New("the URL has no address")
+		return errors.New("the URL does not name a host")
 	case len(hosts) > 1 && t.topology == single:
-		return errors.New("the URL of a single server has several addresses (use redis+sentinel:// or redis+cluster://)")
+		return errors.New("the URL names several hosts (use redis+sentinel:// or redis+cluster://)")
 	}
 	port := "6379"
 	if t.topology == sentinel {
@@ -175,7 +175,7 @@ func (t *target) parseHosts(list string, more []string) error {
 // address checks one host[:port] or [IPv6][:port].
 func address(s, port string) (string, error) {
 	if s == "" {
-		return "", errors.New("an address of the URL is empty")
+		return "", errors.New("the list of hosts in the URL has an empty element")
 	}
 	host := s
 	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") {
@@ -185,7 +185,7 @@ func address(s, port string) (string, error) {
 		inner, ok = strings.CutSuffix(inner, "]")
 		ip, err := netip.ParseAddr(strings.ReplaceAll(inner, "%25", "%"))
 		if !ok || err != nil || !ip.Is6() {
-			return "", errors.New("an address of the URL in brackets is not an IPv6 address")
+			return "", errors.New("the URL has a host in brackets that is not an IPv6 address")
 		}
 		host = ip.String()
 	} else {
@@ -196,12 +196,12 @@ func address(s, port string) (string, error) {
 			return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._", r)
 		}
 		if strings.ContainsFunc(host, func(r rune) bool { return !plain(r) }) {
-			return "", errors.New("a host name has invalid characters (put IPv6 in brackets, percent-encode passwords)")
+			return "", errors.New("a host name in the URL has invalid characters (IPv6 needs brackets, passwords percent-encoding)")
 		}
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
-		return "", errors.New("a port of the URL is not a number from 1 to 65535")
+		return "", errors.New("a port in the URL is not a number from 1 to 65535")
 	}
 	return net.JoinHostPort(host, port), nil
 }
@@ -210,7 +210,7 @@ func (t *target) parsePath(path string) error {
 	if t.topology == socket {
 		p, err := url.PathUnescape(path)
 		if err != nil || p == "" {
-			return errors.New("the path of the socket is missing or not percent-encoded correctly")
+			return errors.New("the URL has no path to the socket, or the path is not percent-encoded correctly")
 		}
 		t.addrs = []string{"/" + p}
 		return nil
@@ -225,7 +225,7 @@ func (t *target) parsePath(path string) error {
 func database(s string, db *int) error {
 	n, err := strconv.ParseUint(s, 10, 31)
 	if err != nil || strconv.FormatUint(n, 10) != s {
-		return errors.New("the database is not a number")
+		return errors.New("the database in the URL is not a number such as 0")
 	}
 	*db = int(n)
 	return nil
@@ -235,15 +235,15 @@ func database(s string, db *int) error {
 func (t *target) check() error {
 	switch {
 	case t.topology == cluster && t.db != 0:
-		return errors.New("a Redis Cluster has only database 0")
+		return errors.New("the URL names a database other than 0, but a Redis Cluster has only database 0")
 	case t.topology == sentinel && t.master == "":
-		return errors.New("the option master is missing (the name of the master in the Sentinels)")
+		return errors.New("the option master is missing (set it to the name by which the Sentinels know the master)")
 	case t.topology != sentinel && (t.master != "" || t.watch != login{}):
-		return errors.New("the options master and sentinel_... need a redis+sentinel:// URL")
+		return errors.New("the options master and sentinel_... need a URL that starts with redis+sentinel://")
 	case t.topology != cluster && t.redirect != 0:
-		return errors.New("the option max_redirects needs a redis+cluster:// URL")
+		return errors.New("the option max_redirects needs a URL that starts with redis+cluster://")
 	case !t.tls && (t.caFile != "" || t.certFile != "" || t.keyFile != "" || t.serverName != ""):
-		return errors.New("the options ca_file, cert_file, key_file and server_name need a rediss:// URL")
+		return errors.New("the options ca_file, cert_file, key_file and server_name need TLS (use rediss://)")
 	case (t.certFile == "") != (t.keyFile == ""):
 		return errors.New("the options cert_file and key_file must be given together")
 	}
@@ -266,9 +266,9 @@ func (t *target) checkNear() error {
 	case t.topology == sentinel || t.topology == cluster:
 		return errors.New("the option near_cache needs a single server, not Sentinel or Cluster")
 	case t.db != 0:
-		return errors.New("the option near_cache needs database 0")
+		return errors.New("the option near_cache works only with database 0")
 	case t.protocol == 2:
-		return errors.New("the option near_cache needs protocol 3")
+		return errors.New("the option near_cache needs the option protocol=3")
 	case t.login.file != "":
 		return errors.New("the options near_cache and password_file exclude each other (use password_env)")
 	}
@@ -283,7 +283,7 @@ func (l *login) check(prefix string) error {
 		}
 	}
 	if n > 1 {
-		return fmt.Errorf("the URL gives more than one password (use one of %spassword_env and %[1]spassword_file)", prefix)
+		return fmt.Errorf("the URL gives more than one password (keep only the option %s)", prefix+"password_file")
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ func options() []option {
 		{"client_name", text(func(t *target) *string { return &t.clientName })},
 		{"combine", func(t *target, v string) error {
 			if v != "on" && v != "off" {
-				return errors.New("the value must be on or off")
+				return errors.New("the value in the URL must be on or off")
 			}
 			t.noCombining = v == "off"
 			return nil
@@ -35,7 +35,7 @@ func options() []option {
 		{"conn_max_lifetime", duration(func(t *target) *time.Duration { return &t.lifetime })},
 		{"db", func(t *target, v string) error {
 			if t.inPath {
-				return errors.New("the path of the URL gives the database already")
+				return errors.New("the path of the URL already names a database (remove one of them)")
 			}
 			return database(v, &t.db)
 		}},
@@ -64,7 +64,7 @@ func options() []option {
 		{"pool_timeout", duration(func(t *target) *time.Duration { return &t.poolTimeout })},
 		{"protocol", func(t *target, v string) error {
 			if v != "2" && v != "3" {
-				return errors.New("the value must be 2 or 3")
+				return errors.New("the value in the URL must be 2 or 3")
 			}
 			t.protocol = int(v[0] - '0')
 			return nil
@@ -90,9 +90,9 @@ func (t *target) parseOptions(values url.Values) error {
 			return unknownOption(name)
 		case name == "addr":
 		case len(given) != 1:
-			return fmt.Errorf("the URL has the option %s more than once", name)
+			return fmt.Errorf("the URL has the option %s more than once (give it once)", name)
 		case given[0] == "":
-			return fmt.Errorf("the option %s of the URL is empty", name)
+			return fmt.Errorf("the option %s in the URL has no value", name)
 		default:
 			if err := known[i].set(t, given[0]); err != nil {
 				return fmt.Errorf("the option %s: %w", name, err)
@@ -106,9 +106,9 @@ func (t *target) parseOptions(values url.Values) error {
 func unknownOption(name string) error {
 	like := func(r rune) bool { return r >= 'a' && r <= 'z' || r == '_' }
 	if name == "" || len(name) > 32 || strings.ContainsFunc(name, func(r rune) bool { return !like(r) }) {
-		name = "in the URL"
+		name = "(name not shown)"
 	}
-	return fmt.Errorf("unknown option %s (see redisstore.Open)", name)
+	return fmt.Errorf("unknown option %s in the URL (redisstore.Open lists the options)", name)
 }
 
 func text(field func(*target) *string) func(*target, string) error {
@@ -122,7 +122,7 @@ func duration(field func(*target) *time.Duration) func(*target, string) error {
 	return func(t *target, v string) error {
 		d, err := time.ParseDuration(v)
 		if err != nil || d <= 0 {
-			return errors.New("the value is not a positive duration such as 500ms, 3s or 10m")
+			return errors.New("the value in the URL is not a positive duration such as 500ms, 3s or 10m")
 		}
 		*field(t) = d
 		return nil
@@ -133,7 +133,7 @@ func number(least int, field func(*target) *int) func(*target, string) error {
 	return func(t *target, v string) error {
 		n, err := strconv.ParseUint(v, 10, 20) // a million is enough for every option, and fits go-redis's 32 bits
 		if err != nil || int(n) < least {
-			return fmt.Errorf("the value is not a number from %d to 1048575", least)
+			return fmt.Errorf("the value in the URL is not a number from %d to 1048575", least)
 		}
 		*field(t) = int(n)
 		return nil
@@ -151,5 +151,5 @@ func byteSize(v string) (int64, error) {
 			return int64(n) << bits, nil
 		}
 	}
-	return 0, errors.New("the value is not a size such as 64MiB or 1GiB")
+	return 0, errors.New("the value in the URL is not a size such as 64MiB or 1GiB")
 }

@@ -109,7 +109,7 @@ func compareAndDelete(t *testing.T, s *subject) {
 		s.set(t, "k", "head\x00tail")
 		deleted, err := a.CompareAndDelete(t.Context(), "k", []byte(c.old), c.tail)
 		if err != nil || deleted != c.want {
-			t.Errorf("CompareAndDelete of %q with tail %d over \"head\\x00tail\": %v, %v, want %v", c.old, c.tail, deleted, err, c.want)
+			t.Errorf("CompareAndDelete(old %q, tail %d) of the entry \"head\\x00tail\" returned %v, error %v, want %v", c.old, c.tail, deleted, err, c.want)
 		}
 		if c.want {
 			s.lacks(t, "k")
@@ -118,11 +118,11 @@ func compareAndDelete(t *testing.T, s *subject) {
 		}
 	}
 	if deleted, err := a.CompareAndDelete(t.Context(), "absent", nil, 0); deleted || err != nil {
-		t.Errorf("CompareAndDelete of an absent entry: %v, %v", deleted, err)
+		t.Errorf("CompareAndDelete of an absent entry returned %v, error %v, want false and no error", deleted, err)
 	}
 	s.set(t, "k", "")
 	if deleted, err := a.CompareAndDelete(t.Context(), "k", nil, 16); !deleted || err != nil {
-		t.Errorf("CompareAndDelete of an empty value: %v, %v", deleted, err)
+		t.Errorf("CompareAndDelete of an empty value returned %v, error %v, want true and no error", deleted, err)
 	}
 }
 
@@ -139,7 +139,7 @@ func compareAndExpire(t *testing.T, s *subject) {
 	expire := func(old string, tail int, ttl time.Duration, want bool) {
 		t.Helper()
 		if done, err := a.CompareAndExpire(t.Context(), "k", []byte(old), tail, ttl); err != nil || done != want {
-			t.Fatalf("CompareAndExpire of %q with tail %d: %v, %v, want %v", old, tail, done, err, want)
+			t.Fatalf("CompareAndExpire(old %q, tail %d) returned %v, error %v, want %v", old, tail, done, err, want)
 		}
 	}
 	near := func(want time.Duration) {
@@ -157,7 +157,7 @@ func compareAndExpire(t *testing.T, s *subject) {
 	near(2 * time.Hour)
 	expire("value", 0, 0, true)
 	if got := left(); got > 0 {
-		t.Fatalf("the TTL was to go, and is %v", got)
+		t.Fatalf("CompareAndExpire with a TTL of 0 left the TTL %v, want none", got)
 	}
 	expire("value", 0, 3*time.Hour, true)
 	near(3 * time.Hour)
@@ -175,7 +175,7 @@ func compareAndSet(t *testing.T, s *subject) {
 		t.Helper()
 		done, err := a.CompareAndSet(t.Context(), "k", []byte(old), tail, []byte(next), options...)
 		if err != nil || done != want {
-			t.Fatalf("CompareAndSet over %q with tail %d: %v, %v, want %v", old, tail, done, err, want)
+			t.Fatalf("CompareAndSet(old %q, tail %d) returned %v, error %v, want %v", old, tail, done, err, want)
 		}
 	}
 	tagged := store.WithTags([]string{"a", "b"})
@@ -201,7 +201,7 @@ func compareAndSet(t *testing.T, s *subject) {
 		}
 		s.holds(t, "k", want)
 		if _, ttl, err := s.Store.GetWithTTL(t.Context(), "k"); s.Can.TTL.Reported && (err != nil || (ttl > 0) != c.want || ttl > time.Hour) {
-			t.Errorf("after CompareAndSet over %q: TTL %v, %v", c.old, ttl, err)
+			t.Errorf("after CompareAndSet(old %q), GetWithTTL returned the TTL %v, error %v", c.old, ttl, err)
 		}
 		if !s.Can.Tags {
 			continue
@@ -216,11 +216,11 @@ func compareAndSet(t *testing.T, s *subject) {
 	s.set(t, "k", "", store.WithExpiration(time.Hour))
 	set("", 16, true)
 	if _, ttl, err := s.Store.GetWithTTL(t.Context(), "k"); s.Can.TTL.Reported && (err != nil || ttl > 0) {
-		t.Errorf("the TTL is %v, %v after CompareAndSet without expiration, want none", ttl, err)
+		t.Errorf("after CompareAndSet without expiration, the TTL is %v, error %v, want no TTL", ttl, err)
 	}
 	if s.Can.TTL.NegativeIsError {
 		if done, err := a.CompareAndSet(t.Context(), "k", []byte("second"), 0, nil, store.WithExpiration(-time.Second)); done || err == nil {
-			t.Errorf("CompareAndSet with a negative expiration: %v, %v, want an error", done, err)
+			t.Errorf("CompareAndSet with a negative expiration returned %v, error %v, want false and an error", done, err)
 		}
 	}
 	s.holds(t, "k", "second")
@@ -238,7 +238,7 @@ func deleteOnce(t *testing.T, s *subject) {
 				<-start
 				done, err := a.CompareAndDelete(t.Context(), "k", []byte("token"), 0)
 				if err != nil {
-					t.Errorf("CompareAndDelete: %v", err)
+					t.Errorf("CompareAndDelete failed under concurrency: %v", err)
 				}
 				if done {
 					deleted.Add(1)
@@ -248,7 +248,7 @@ func deleteOnce(t *testing.T, s *subject) {
 		close(start)
 		wg.Wait()
 		if n := deleted.Load(); n != 1 {
-			t.Errorf("of 16 concurrent calls %d deleted the entry", n)
+			t.Errorf("of 16 concurrent calls of CompareAndDelete, %d deleted the entry, want 1", n)
 			return
 		}
 	}
@@ -257,26 +257,26 @@ func deleteOnce(t *testing.T, s *subject) {
 func readToSwap(t *testing.T, s *subject) {
 	a := s.Store.(AtomicStore)
 	if _, _, err := a.GetBytesToSwap(t.Context(), "absent", 10); !errors.Is(err, store.NotFound{}) {
-		t.Errorf("GetBytesToSwap of an absent entry: %v, want store.NotFound", err)
+		t.Errorf("GetBytesToSwap of an absent entry: error %v, want store.NotFound", err)
 	}
 	for _, text := range []string{"", "head\x00tail", "0123456789"} {
 		s.set(t, "k", text, store.WithExpiration(time.Hour))
 		value, ttl, err := a.GetBytesToSwap(t.Context(), "k", 10)
 		if err != nil || value == nil || string(value) != text {
-			t.Errorf("GetBytesToSwap: %q, %v, want %q", value, err, text)
+			t.Errorf("GetBytesToSwap returned %q, error %v, want %q", value, err, text)
 		}
 		if s.Can.TTL.Reported && (ttl > time.Hour || ttl < 59*time.Minute) {
-			t.Errorf("the TTL is %v, want an hour", ttl)
+			t.Errorf("GetBytesToSwap returned the TTL %v, want one hour", ttl)
 		}
 	}
 	s.set(t, "k", "0123456789x")
 	_, _, err := a.GetBytesToSwap(t.Context(), "k", 10)
 	var large interface{ TooLarge() bool }
 	if !errors.As(err, &large) || !large.TooLarge() || errors.Is(err, store.NotFound{}) {
-		t.Errorf("GetBytesToSwap of a value over the limit: %v, want an error with TooLarge", err)
+		t.Errorf("GetBytesToSwap of a value over the limit: error %v, want one whose TooLarge() is true", err)
 	}
 	if _, ttl, err := a.GetBytesToSwap(t.Context(), "k", 1<<62); err != nil || ttl != 0 {
-		t.Errorf("GetBytesToSwap of an entry without TTL, with a huge limit: TTL %v, %v, want 0, nil", ttl, err)
+		t.Errorf("GetBytesToSwap of an entry without TTL, with a huge limit: TTL %v, error %v, want 0 and no error", ttl, err)
 	}
 }
 
@@ -307,9 +307,9 @@ func batches(t *testing.T, s *subject) {
 		for i, want := range []any{"3", nil, "", "1", "1", "2\x00"} {
 			switch {
 			case want == nil && got[i] != nil:
-				t.Errorf("GetBytesMany of an absent entry: %q, want nil", got[i])
+				t.Errorf("GetBytesMany returned %q for an absent entry, want nil", got[i])
 			case want != nil && (got[i] == nil || string(got[i]) != want):
-				t.Errorf("GetBytesMany: value %d is %q, want %q", i, got[i], want)
+				t.Errorf("GetBytesMany returned for the key at position %d the value %q, want %q", i, got[i], want)
 			}
 		}
 		got[3][0] = 'y' // the caller owns it
@@ -318,17 +318,17 @@ func batches(t *testing.T, s *subject) {
 	got, errs := b.GetBytesMany(t.Context(), []string{"a", "b", "empty", "absent"}, 1)
 	var large interface{ TooLarge() bool }
 	if len(errs) != 4 || errs[0] != nil || errs[2] != nil || errs[3] != nil || !errors.As(errs[1], &large) || !large.TooLarge() {
-		t.Errorf("GetBytesMany with a limit of 1: %v, want TooLarge for the second key alone", errs)
+		t.Errorf("GetBytesMany with a limit of 1: errors %v, want only one for key 1, whose TooLarge() is true", errs)
 	} else if string(got[0]) != "1" || got[2] == nil || got[3] != nil {
-		t.Errorf("GetBytesMany with a limit of 1: %q, want \"1\", no second, an empty and an absent value", got)
+		t.Errorf("GetBytesMany with a limit of 1 returned %q, want \"1\", nothing, an empty value and nil", got)
 	}
 	if s.Can.TTL.Reported {
 		if _, ttl, err := s.Store.GetWithTTL(t.Context(), "b"); err != nil || ttl > time.Hour || ttl < 59*time.Minute {
-			t.Errorf("the TTL is %v, %v, want an hour", ttl, err)
+			t.Errorf("after SetBytesMany, the TTL is %v, error %v, want one hour", ttl, err)
 		}
 	}
 	if errs := b.DeleteMany(t.Context(), []string{"a", "absent", "a", "empty"}); errs != nil {
-		t.Errorf("DeleteMany: %v", errs)
+		t.Errorf("DeleteMany returned the errors %v, want none", errs)
 	}
 	s.lacks(t, "a")
 	s.lacks(t, "empty")
@@ -339,13 +339,13 @@ func batches(t *testing.T, s *subject) {
 		s.lacks(t, "c")
 	}
 	if got, errs := b.GetBytesMany(t.Context(), nil, noLimit); len(got) != 0 || errs != nil {
-		t.Errorf("GetBytesMany without keys: %v, %v", got, errs)
+		t.Errorf("GetBytesMany without keys returned the values %v, errors %v, want none", got, errs)
 	}
 	if errs := b.SetBytesMany(t.Context(), nil, nil); errs != nil {
-		t.Errorf("SetBytesMany without keys: %v", errs)
+		t.Errorf("SetBytesMany without keys returned the errors %v, want none", errs)
 	}
 	if errs := b.DeleteMany(t.Context(), nil); errs != nil {
-		t.Errorf("DeleteMany without keys: %v", errs)
+		t.Errorf("DeleteMany without keys returned the errors %v, want none", errs)
 	}
 }
 
@@ -388,15 +388,15 @@ func failingBatches(t *testing.T, s *subject) {
 		"DeleteMany":   b.DeleteMany(ctx, keys),
 	} {
 		if s.Can.HeedsContext && (len(errs) != 2 || !errors.Is(errs[0], context.Canceled) || !errors.Is(errs[1], context.Canceled)) {
-			t.Errorf("%s with a cancelled context: %v, want its error for each key", name, errs)
+			t.Errorf("%s with a cancelled context returned the errors %v, want context.Canceled for each key", name, errs)
 		}
 	}
 	if errs := b.SetBytesMany(t.Context(), keys, values, nil); len(errs) != 2 || errs[0] == nil || errs[1] == nil {
-		t.Errorf("SetBytesMany with a nil option: %v, want an error for each key", errs)
+		t.Errorf("SetBytesMany with a nil option returned the errors %v, want one for each key", errs)
 	}
 	if s.Can.TTL.NegativeIsError {
 		if errs := b.SetBytesMany(t.Context(), keys, values, store.WithExpiration(-time.Second)); len(errs) != 2 || errs[0] == nil || errs[1] == nil {
-			t.Errorf("SetBytesMany with a negative expiration: %v, want an error for each key", errs)
+			t.Errorf("SetBytesMany with a negative expiration returned the errors %v, want one for each key", errs)
 		}
 	}
 	s.lacks(t, "a")

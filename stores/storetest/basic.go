@@ -79,7 +79,7 @@ func basicCases() []testCase {
 				before := s.Store.GetType()
 				s.set(t, "k", "v")
 				if after := s.Store.GetType(); before == "" || before != after {
-					t.Errorf("GetType: %q, then %q", before, after)
+					t.Errorf("GetType returned %q before Set and %q after it, want one text that is not empty", before, after)
 				}
 			},
 		},
@@ -125,7 +125,7 @@ func miss(t *testing.T, s *subject) {
 		t.Fatal("GetWithTTL returned no error")
 	}
 	if s.Can.MissIsNotFound && (!errors.Is(err, store.NotFound{}) || ttl > 0 || (s.Can.Sealed && ttl != 0)) {
-		t.Errorf("GetWithTTL: %v, %v", ttl, err)
+		t.Errorf("GetWithTTL of an absent key returned the TTL %v, error %v, want store.NotFound", ttl, err)
 	}
 }
 
@@ -180,13 +180,13 @@ func comesBack(t *testing.T, s *subject, form Form, value any, text string) {
 		declared(t, fmt.Sprintf("that a %T panics", value), reason != nil, true)
 		return
 	case reason != nil:
-		t.Errorf("Set of a %T panicked: %v", value, reason)
+		t.Errorf("Set of a value of type %T panicked: %v", value, reason)
 		return
 	case form == Refused:
 		declared(t, fmt.Sprintf("that a %T is refused", value), err != nil, true)
 		return
 	case err != nil:
-		t.Errorf("Set of a %T: %v", value, err)
+		t.Errorf("Set of a value of type %T failed: %v", value, err)
 		return
 	}
 	want := value
@@ -198,11 +198,11 @@ func comesBack(t *testing.T, s *subject, form Form, value any, text string) {
 	}
 	got, err := s.Store.Get(t.Context(), "k")
 	if err != nil || !same(got, want) {
-		t.Errorf("a %T came back from Get as %T (%v), want %T; the declared form is %v", value, got, err, want, form)
+		t.Errorf("Get of a %T returned a %T (error %v), want %T, because the declared form is %v", value, got, err, want, form)
 	}
 	got, _, err = s.Store.GetWithTTL(t.Context(), "k")
 	if err != nil || !same(got, want) {
-		t.Errorf("a %T came back from GetWithTTL as %T (%v), want %T; the declared form is %v", value, got, err, want, form)
+		t.Errorf("GetWithTTL of a %T returned a %T (error %v), want %T, because the declared form is %v", value, got, err, want, form)
 	}
 }
 
@@ -242,7 +242,7 @@ func copies(t *testing.T, s *subject) {
 		t.Fatalf("Set: %v", err)
 	}
 	if string(given) != text {
-		t.Error("Set changed the value it was given")
+		t.Error("Set changed the bytes that the caller gave it")
 	}
 	copy(given, "CHANGED")
 	kept, err := s.Store.Get(t.Context(), "k")
@@ -307,7 +307,7 @@ func heedsContext(t *testing.T, s *subject) {
 			continue // gocache's stores drop the errors of Invalidate
 		}
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("%s: %v, want context.Canceled", name, err)
+			t.Errorf("%s with a cancelled context: error %v, want context.Canceled", name, err)
 		}
 	}
 	s.holds(t, "k", "v")
@@ -325,21 +325,21 @@ func concurrency(t *testing.T, s *subject) {
 				for _, key := range []string{shared, own} {
 					text := fmt.Sprintf("%s=%s", key, strings.Repeat(string(rune('a'+w)), 1+(w*37+i)%300))
 					if err := s.Store.Set(t.Context(), key, s.value(text)); err != nil {
-						t.Errorf("Set: %v", err)
+						t.Errorf("Set failed under concurrency: %v", err)
 						return
 					}
 					got, err := s.Store.Get(t.Context(), key)
 					if err != nil {
-						t.Errorf("Get: %v", err)
+						t.Errorf("Get failed under concurrency: %v", err)
 						return
 					}
 					name, rest, _ := strings.Cut(textOf(got), "=")
 					if name != key || rest == "" || strings.Trim(rest, rest[:1]) != "" {
-						t.Errorf("Get returned a value that was never written")
+						t.Errorf("Get returned a value that no caller wrote under this key")
 						return
 					}
 					if key == own && textOf(got) != text {
-						t.Errorf("Get returned a value from before the last Set")
+						t.Errorf("Get returned an older value than the last Set of the same goroutine wrote")
 						return
 					}
 				}

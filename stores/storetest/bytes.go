@@ -14,7 +14,7 @@ func ownedBytes(t *testing.T, s *subject) {
 	_, err := b.GetBytes(t.Context(), "absent")
 	_, _, err2 := b.GetBytesWithTTL(t.Context(), "absent")
 	if !errors.Is(err, store.NotFound{}) || !errors.Is(err2, store.NotFound{}) {
-		t.Errorf("GetBytes and GetBytesWithTTL of an absent key: %v, %v; want store.NotFound", err, err2)
+		t.Errorf("absent key: GetBytes failed with %v, GetBytesWithTTL with %v, want store.NotFound", err, err2)
 	}
 	given := []byte("0123456789")
 	const d = time.Hour + 345*time.Millisecond
@@ -23,7 +23,7 @@ func ownedBytes(t *testing.T, s *subject) {
 		t.Fatalf("SetBytes: %v", err)
 	}
 	if string(given) != "0123456789" {
-		t.Error("SetBytes changed what it was given")
+		t.Error("SetBytes changed the bytes that the caller gave it")
 	}
 	clear(given)
 	for range 2 {
@@ -37,7 +37,7 @@ func ownedBytes(t *testing.T, s *subject) {
 			t.Fatalf("GetBytesWithTTL: %q, %v", got, err)
 		}
 		if elapsed := time.Since(start); ttl > d || ttl < d-elapsed-time.Millisecond {
-			t.Errorf("GetBytesWithTTL reports %v, %v after %v was set; it should be exact to the millisecond", ttl, elapsed, d)
+			t.Errorf("GetBytesWithTTL returned the TTL %v, %v after an expiration of %v was set (it must be exact to 1 ms)", ttl, elapsed, d)
 		}
 		clear(got[:cap(got)])
 	}
@@ -45,14 +45,14 @@ func ownedBytes(t *testing.T, s *subject) {
 	s.set(t, "k", "set", store.WithExpiration(0))
 	got, ttl, err := b.GetBytesWithTTL(t.Context(), "k")
 	if err != nil || string(got) != "set" || ttl != 0 {
-		t.Errorf("GetBytesWithTTL: %q, %v, %v", got, ttl, err)
+		t.Errorf("GetBytesWithTTL returned %q, TTL %v, error %v, want \"set\" and no TTL", got, ttl, err)
 	}
 	if s.Can.Strings.taken() {
 		if err := s.Store.Set(t.Context(), "k", "a string"); err != nil {
 			t.Fatalf("Set: %v", err)
 		}
 		if got, err := b.GetBytes(t.Context(), "k"); err != nil || string(got) != "a string" {
-			t.Errorf("GetBytes of a string: %q, %v", got, err)
+			t.Errorf("GetBytes of a string returned %q, error %v", got, err)
 		}
 	}
 	s.invalidate(t, "tag")
@@ -61,7 +61,7 @@ func ownedBytes(t *testing.T, s *subject) {
 		t.Fatalf("SetBytes of nil: %v", err)
 	}
 	if got, err := b.GetBytes(t.Context(), "k"); err != nil || len(got) != 0 {
-		t.Errorf("GetBytes of an empty value: %q, %v", got, err)
+		t.Errorf("GetBytes of an empty value returned %q, error %v", got, err)
 	}
 }
 
@@ -84,23 +84,23 @@ func boundedReads(t *testing.T, s *subject) {
 			var large interface{ TooLarge() bool }
 			switch {
 			case size > limit && (!errors.As(err, &large) || !large.TooLarge()):
-				t.Errorf("%s of %d bytes with a limit of %d: %v, want an error with TooLarge", name, size, limit, err)
+				t.Errorf("%s of %d bytes with a limit of %d: error %v, want one whose TooLarge() is true", name, size, limit, err)
 			case size > limit && errors.Is(err, store.NotFound{}):
-				t.Errorf("%s: a value that is too large was reported as a miss", name)
+				t.Errorf("%s returned store.NotFound for a value over the limit", name)
 			case size <= limit && (err != nil || len(value) != size):
-				t.Errorf("%s of %d bytes with a limit of %d: %d bytes, %v", name, size, limit, len(value), err)
+				t.Errorf("%s of %d bytes with a limit of %d returned %d bytes, error %v", name, size, limit, len(value), err)
 			case err == nil && s.Can.TTL.Reported && (ttl <= 59*time.Minute || ttl > time.Hour):
-				t.Errorf("%s: the TTL is %v, want an hour", name, ttl)
+				t.Errorf("%s returned the TTL %v, want one hour", name, ttl)
 			}
 			if value, _, err := get(0); size == 0 && (err != nil || value == nil || len(value) != 0) {
-				t.Errorf("%s of an empty value with a limit of 0: %v, %v", name, value, err)
+				t.Errorf("%s of an empty value with a limit of 0 returned %v, error %v, want []byte{}", name, value, err)
 			}
 		}
 	}
 	if _, err := b.GetBytesMax(t.Context(), "absent", limit); !errors.Is(err, store.NotFound{}) {
-		t.Errorf("GetBytesMax of an absent key: %v, want store.NotFound", err)
+		t.Errorf("GetBytesMax of an absent key: error %v, want store.NotFound", err)
 	}
 	if _, _, err := b.GetBytesWithTTLMax(t.Context(), "absent", limit); !errors.Is(err, store.NotFound{}) {
-		t.Errorf("GetBytesWithTTLMax of an absent key: %v, want store.NotFound", err)
+		t.Errorf("GetBytesWithTTLMax of an absent key: error %v, want store.NotFound", err)
 	}
 }

@@ -164,7 +164,7 @@ func declarations(t *testing.T, s *subject) {
 	d, ok := s.Store.(Declarer)
 	if !ok {
 		if len(names) > 0 {
-			t.Errorf("the store has no method Capabilities: package middleware ignores %q", names)
+			t.Errorf("the store implements %q, but package middleware ignores them without a method Capabilities", names)
 		}
 		return
 	}
@@ -174,16 +174,16 @@ func declarations(t *testing.T, s *subject) {
 	owner, listed := d.Capabilities()
 	if o, v := reflect.ValueOf(owner), reflect.ValueOf(s.Store); v.Kind() != reflect.Pointer || !o.IsValid() ||
 		o.Type() != v.Type() || o.Pointer() != v.Pointer() {
-		t.Errorf("Capabilities returns the owner %T, want the store itself, %T", owner, s.Store)
+		t.Errorf("Capabilities returned an owner of type %T, want the store itself, of type %T", owner, s.Store)
 	}
 	for _, name := range names {
 		if !slices.Contains(listed, name) {
-			t.Errorf("Capabilities does not list %q, which the store implements", name)
+			t.Errorf("the method Capabilities does not list %q, although the store implements it", name)
 		}
 	}
 	for _, name := range listed {
 		if !slices.Contains(names, name) {
-			t.Errorf("Capabilities lists %q, which the store does not implement", name)
+			t.Errorf("the method Capabilities lists %q, although the store does not implement it", name)
 		}
 	}
 }

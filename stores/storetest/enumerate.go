@@ -50,18 +50,18 @@ func enumerate(t *testing.T, s *subject) {
 		}
 		for key := range got {
 			if !want[key] {
-				t.Errorf("Keys(%q) named %q", prefix, key)
+				t.Errorf("Keys(%q) returned the key %q, which does not start with that prefix or was not set", prefix, key)
 			}
 		}
 		if len(got) < len(want) {
-			t.Errorf("Keys(%q) named %d of %d entries", prefix, len(got), len(want))
+			t.Errorf("Keys(%q) returned only %d of %d keys", prefix, len(got), len(want))
 		}
 		n := 0
 		for range e.Keys(t.Context(), "") {
 			n++
 		}
 		if all := len(want) + len(neighbours); n < all || n > all+all/10 {
-			t.Errorf("Keys(\"\") yielded %d names, want %d (no names of tag sets, and few names twice)", n, all)
+			t.Errorf("Keys(\"\") returned %d keys, want about %d (did it return names of tags, or keys twice?)", n, all)
 		}
 	}
 	n := 0
@@ -71,18 +71,18 @@ func enumerate(t *testing.T, s *subject) {
 		}
 	}
 	for range e.Keys(t.Context(), "absent") {
-		t.Error("Keys named an entry that is not there")
+		t.Error("Keys(\"absent\") returned a key, although no key starts with that prefix")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	errs := 0
 	for _, err := range e.Keys(ctx, "") {
 		if errs++; !errors.Is(err, context.Canceled) {
-			t.Errorf("Keys with a cancelled context: %v", err)
+			t.Errorf("Keys with a cancelled context: error %v, want context.Canceled", err)
 		}
 	}
 	if errs != 1 {
-		t.Errorf("Keys with a cancelled context yielded %d times, want its error once", errs)
+		t.Errorf("Keys with a cancelled context yielded %d times, want once, with the error", errs)
 	}
 }
 

@@ -50,7 +50,7 @@ func expiryCases() []testCase {
 				s.set(t, "k", "v", store.WithExpiration(time.Hour))
 				_, ttl, err := s.Store.GetWithTTL(t.Context(), "k")
 				if err != nil || ttl > 0 {
-					t.Errorf("GetWithTTL reports %v (%v), and TTL.Reported is not declared", ttl, err)
+					t.Errorf("GetWithTTL returned the TTL %v, error %v, want 0 or less, because TTL.Reported is not declared", ttl, err)
 				}
 			},
 		},
@@ -69,7 +69,7 @@ func expiryCases() []testCase {
 			run: func(t *testing.T, s *subject) {
 				for _, d := range []time.Duration{-2, -time.Second, math.MinInt64} {
 					if err := s.Store.Set(t.Context(), "k", s.value("v"), store.WithExpiration(d)); err == nil {
-						t.Errorf("Set accepted the negative expiration %v", d)
+						t.Errorf("Set accepted the negative expiration %v, want an error", d)
 					}
 				}
 				s.lacks(t, "k")
@@ -95,7 +95,7 @@ func (s *subject) reportsNone(t *testing.T, key string) {
 	case want < 0 && ttl < 0, want == 0 && ttl == 0:
 	case want > 0 && ttl <= want && ttl > want-time.Minute:
 	default:
-		t.Errorf("GetWithTTL reports %v for an entry without expiration, want %v", ttl, want)
+		t.Errorf("GetWithTTL returned the TTL %v for an entry without expiration, want %v", ttl, want)
 	}
 }
 
@@ -121,12 +121,12 @@ func expires(t *testing.T, s *subject) {
 		}
 		if answered := time.Now(); !there {
 			if early := d - unit - answered.Sub(start); early > 0 {
-				t.Errorf("the entry with expiration %v was gone %v too soon", d, early)
+				t.Errorf("the entry with the expiration %v disappeared %v too early", d, early)
 			}
 			break
 		}
 		if late := asked.Sub(set) - d - unit; late > 0 {
-			t.Fatalf("the entry of %v is there %v after its time", d, late)
+			t.Fatalf("the entry with the expiration %v is still there %v after its end", d, late)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -150,10 +150,10 @@ func reportsTTL(t *testing.T, s *subject) {
 			t.Fatalf("GetWithTTL: %v", err)
 		}
 		if ttl > d+unit || ttl < d-elapsed-unit {
-			t.Errorf("GetWithTTL reports %v, %v after an expiration of %v was set", ttl, elapsed, d)
+			t.Errorf("GetWithTTL returned the TTL %v, %v after an expiration of %v was set", ttl, elapsed, d)
 		}
 		if ttl%unit != 0 && unit >= time.Second {
-			t.Errorf("GetWithTTL reports %v, finer than the declared %v", ttl, unit)
+			t.Errorf("GetWithTTL returned the TTL %v, which is not a multiple of the declared TTL.Resolution %v", ttl, unit)
 		}
 	}
 }

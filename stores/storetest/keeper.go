@@ -25,13 +25,13 @@ type Keeper struct {
 type keptBuffer struct{ buffer, was []byte }
 
 // ErrKept is the error of a SetBytes that keeps its buffer.
-var ErrKept = errors.New("storetest: SetBytes failed on purpose, and its buffer is kept")
+var ErrKept = errors.New("storetest: SetBytes failed, because the test called Keeper.Fail")
 
 // NewKeeper returns a Keeper over a store that is also a BytesStore.
 func NewKeeper(inner store.StoreInterface) (*Keeper, error) {
 	b, ok := inner.(BytesStore)
 	if !ok {
-		return nil, errors.New("storetest: keeper: store is not a BytesStore")
+		return nil, errors.New("storetest: NewKeeper: the inner store is not a BytesStore")
 	}
 	return &Keeper{StoreInterface: inner, inner: b}, nil
 }
@@ -76,7 +76,7 @@ func (k *Keeper) Kept() (int, error) {
 	defer k.mu.Unlock()
 	for _, b := range k.kept {
 		if !bytes.Equal(b.buffer, b.was) {
-			return len(k.kept), errors.New("storetest: keeper: a buffer was used again after the error of SetBytes")
+			return len(k.kept), errors.New("storetest: Keeper: the caller changed a buffer after SetBytes had failed with it")
 		}
 	}
 	return len(k.kept), nil

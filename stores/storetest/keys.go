@@ -63,7 +63,7 @@ func otherKeys(t *testing.T, s *subject) {
 			if reason := panicking(func() { err = call() }); reason != nil {
 				ok = false
 				if s.Can.KeyErrors {
-					t.Errorf("%s panicked: %v", name, reason)
+					t.Errorf("%s with a key that is not a string panicked: %v", name, reason)
 				}
 			} else if err == nil {
 				ok = false

@@ -101,12 +101,12 @@ func optionalCases() []testCase {
 			run: func(t *testing.T, s *subject) {
 				p := s.Store.(Pinger)
 				if err := p.Ping(t.Context()); err != nil {
-					t.Errorf("Ping: %v", err)
+					t.Errorf("Ping failed, although the store should answer: %v", err)
 				}
 				ctx, cancel := context.WithCancel(t.Context())
 				cancel()
 				if err := p.Ping(ctx); !errors.Is(err, context.Canceled) {
-					t.Errorf("Ping with a cancelled context: %v", err)
+					t.Errorf("Ping with a cancelled context: error %v, want context.Canceled", err)
 				}
 			},
 		},
@@ -118,7 +118,7 @@ func counts(t *testing.T, s *subject) {
 	first := c.Counts()
 	for name, n := range first {
 		if name == "" || n < 0 {
-			t.Errorf("the count %q is %d", name, n)
+			t.Errorf("Counts returned the count %d under the name %q, want a name and a count of 0 or more", n, name)
 		}
 	}
 	names := slices.Sorted(maps.Keys(first))
@@ -126,7 +126,7 @@ func counts(t *testing.T, s *subject) {
 	s.set(t, "k", "v")
 	s.holds(t, "k", "v")
 	if again := slices.Sorted(maps.Keys(c.Counts())); !slices.Equal(names, again) {
-		t.Errorf("Counts had the names %q, and %q after the caller changed the map that it returned", names, again)
+		t.Errorf("Counts returned the names %q, and %q after the caller changed the first map", names, again)
 	}
 }
 
@@ -138,7 +138,7 @@ func keepsTags(t *testing.T, s *subject) {
 	}
 	s.set(t, "k", "v", store.WithTags([]string{"tag"}))
 	if again, err := k.KeepsTags(t.Context()); err != nil || again != first {
-		t.Errorf("KeepsTags: %v, %v; the first answer was %v", again, err, first)
+		t.Errorf("KeepsTags returned %v, error %v in its second call, but %v in its first", again, err, first)
 	}
 	if !first {
 		return

@@ -35,7 +35,7 @@ func sealedCases() []testCase {
 				} {
 					a, b := len(s.sealed(t, pair[0])), len(s.sealed(t, pair[1]))
 					if a != b {
-						t.Errorf("two values of type %T have sealed sizes of %d and %d bytes, want one size", pair[0], a, b)
+						t.Errorf("two values of type %T have sealed sizes of %d and %d bytes, want the same size", pair[0], a, b)
 					}
 				}
 			},
@@ -133,18 +133,18 @@ func nothingInClear(t *testing.T, s *subject) {
 				hex.EncodeToString([]byte(canary))[:16],
 			} {
 				if bytes.Contains(b, []byte(form)) {
-					t.Errorf("a %T lies in the backing store as plaintext", value)
+					t.Errorf("the backing store holds a value of type %T in plaintext", value)
 				}
 			}
 		}
 		if bytes.Equal(first, again) {
-			t.Errorf("the same %T sealed twice gives the same bytes", value)
+			t.Errorf("sealing the same value of type %T twice gave the same bytes", value)
 		}
 	}
 	for _, c := range scalars() {
 		b := s.sealed(t, c.value)
 		if string(b) == c.text || (len(c.text) > 6 && bytes.Contains(b, []byte(c.text))) {
-			t.Errorf("a %T lies in the backing store as plaintext", c.value)
+			t.Errorf("the backing store holds a value of type %T in plaintext", c.value)
 		}
 	}
 }

@@ -180,7 +180,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		s := &subject{Subject: open(t)}
 		if err := s.valid(); err != nil {
 			usable = false
-			t.Fatalf("storetest: the subject's declaration is not usable: %v%s", err, suggestion(t.Context(), s.Store))
+			t.Fatalf("storetest: the declaration of the Subject cannot be used: %v%s", err, suggestion(t.Context(), s.Store))
 		}
 	})
 	if !usable {
@@ -191,7 +191,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		t.Run(c.name, func(t *testing.T) {
 			s := &subject{Subject: open(t), rule: c.rule}
 			if err := s.valid(); err != nil {
-				t.Fatalf("storetest: the subject's declaration is not usable: %v", err)
+				t.Fatalf("storetest: the declaration of the Subject cannot be used: %v", err)
 			}
 			if why := c.against(s); why != "" {
 				skipped++
@@ -209,9 +209,9 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 	t.Logf("%d cases ran, %d did not apply", ran, skipped)
 	switch {
 	case ran == 0:
-		t.Error("storetest: no case ran")
+		t.Error("storetest: no case ran, because none applies to the declared Capabilities")
 	case ran+skipped == len(cases()) && ran < minCases:
-		t.Errorf("storetest: only %d cases ran (declare what the store can do, so that more apply)", ran)
+		t.Errorf("storetest: only %d cases ran (declare all that the store can do in Subject.Can)", ran)
 	}
 }
 
@@ -235,21 +235,21 @@ func (s *subject) valid() error {
 	c := s.Can
 	switch {
 	case s.Store == nil:
-		return errors.New("no store")
+		return errors.New("the field Store is nil")
 	case !c.Bytes.taken() && !c.Strings.taken():
-		return errors.New("the store must take bytes or strings")
+		return errors.New("the store must accept []byte or string (declare Bytes or Strings)")
 	case c.ScopedClear && s.Beside == nil:
-		return errors.New("ScopedClear needs Beside")
+		return errors.New("ScopedClear is declared, but the field Beside is nil")
 	case c.Sealed && (s.Raw == nil || s.Plant == nil):
-		return errors.New("the field Sealed needs Raw and Plant")
+		return errors.New("Sealed is declared, but the field Raw or Plant is nil")
 	case c.Sealed && (c.Bytes != AsGiven || c.Strings != AsGiven || c.Scalars != AsGiven):
-		return errors.New("a sealed store must return all types as given")
+		return errors.New("Sealed is declared, so Bytes, Strings and Scalars must be AsGiven")
 	case c.TTL.PerEntry && c.TTL.Resolution <= 0:
-		return errors.New("TTL.PerEntry needs a Resolution")
+		return errors.New("TTL.PerEntry is declared, so TTL.Resolution must be positive")
 	case c.ScopedClear && !c.Clear:
-		return errors.New("ScopedClear needs Clear")
+		return errors.New("ScopedClear is declared, so Clear must be declared too")
 	case c.TTL.Reported && !c.TTL.PerEntry:
-		return errors.New("TTL.Reported needs TTL.PerEntry")
+		return errors.New("TTL.Reported is declared, so TTL.PerEntry must be declared too")
 	}
 	return nil
 }
@@ -279,7 +279,7 @@ func (s *subject) maxKey() int {
 func (s *subject) set(t *testing.T, key, text string, options ...store.Option) {
 	t.Helper()
 	if err := s.Store.Set(t.Context(), key, s.value(text), options...); err != nil {
-		t.Fatalf("Set: %v", err)
+		t.Fatalf("Set failed: %v", err)
 	}
 }
 
@@ -288,7 +288,7 @@ func (s *subject) holds(t *testing.T, key, want string) {
 	t.Helper()
 	got, err := s.Store.Get(t.Context(), key)
 	if err != nil {
-		t.Fatalf("Get: %v; the entry should be there", err)
+		t.Fatalf("Get failed, although the entry should be there: %v", err)
 	}
 	if textOf(got) != want {
 		t.Fatalf("Get returned %s, want %s", shown(textOf(got)), shown(want))
@@ -323,9 +323,9 @@ func declared(t *testing.T, name string, is, want bool) {
 	t.Helper()
 	switch {
 	case want && !is:
-		t.Errorf("%s is declared, but the store does not do it", name)
+		t.Errorf("Subject.Can declares %s, but the store does not do it", name)
 	case is && !want:
-		t.Errorf("the store does %s, but does not declare it", name)
+		t.Errorf("the store does %s, but Subject.Can does not declare it", name)
 	}
 }
 
@@ -370,7 +370,7 @@ func closeAfter(t *testing.T, c io.Closer) {
 	t.Helper()
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
-			t.Errorf("Close: %v", err)
+			t.Errorf("Close failed at the end of the test: %v", err)
 		}
 	})
 }

@@ -21,21 +21,21 @@ func setIfNotExists(t *testing.T, s *subject) {
 		return written
 	}
 	if !try("k", "1") || try("k", "2") {
-		t.Error("SetIfNotExists must return true for an absent key, and false after it")
+		t.Error("SetIfNotExists did not return true for an absent key and then false for the same key")
 	}
 	s.holds(t, "k", "1")
 	if err := s.Store.Delete(t.Context(), "k"); err != nil {
 		t.Fatalf("Delete: %v", err)
 	}
 	if !try("k", "3") {
-		t.Error("SetIfNotExists did not write after Delete")
+		t.Error("SetIfNotExists did not write a key that was deleted before")
 	}
 	s.holds(t, "k", "3")
 
 	if s.Can.TTL.PerEntry {
 		d := s.lifetime()
 		if !try("short", "1", store.WithExpiration(d)) {
-			t.Error("SetIfNotExists did not write")
+			t.Error("SetIfNotExists with an expiration did not write an absent key")
 		}
 		eventually(t, d+s.Can.TTL.Resolution+5*time.Second, "SetIfNotExists writes over an expired entry", func() bool {
 			return try("short", "2")
@@ -56,7 +56,7 @@ func setIfNotExists(t *testing.T, s *subject) {
 		wg.Go(func() {
 			written, err := nx.SetIfNotExists(t.Context(), "contended", s.value("v"))
 			if err != nil {
-				t.Errorf("SetIfNotExists: %v", err)
+				t.Errorf("SetIfNotExists failed under concurrency: %v", err)
 			}
 			if written {
 				won.Add(1)
@@ -65,7 +65,7 @@ func setIfNotExists(t *testing.T, s *subject) {
 	}
 	wg.Wait()
 	if n := won.Load(); n != 1 {
-		t.Errorf("of 16 concurrent calls %d wrote", n)
+		t.Errorf("of 16 concurrent calls of SetIfNotExists, %d wrote, want 1", n)
 	}
 }
 
@@ -80,7 +80,7 @@ func swap(t *testing.T, s *subject) {
 		return ok
 	}
 	if try("", 0, "new") || try("old", 0, "new") {
-		t.Error("an absent entry was swapped")
+		t.Error("CompareAndSwap wrote an entry that did not exist")
 	}
 	s.lacks(t, "k")
 	for _, c := range []struct {
@@ -104,7 +104,7 @@ func swap(t *testing.T, s *subject) {
 	} {
 		s.set(t, "k", "head\x00tail")
 		if got := try(c.old, c.tail, "new"); got != c.want {
-			t.Errorf("CompareAndSwap of %q with tail %d over \"head\\x00tail\": %v, want %v", c.old, c.tail, got, c.want)
+			t.Errorf("CompareAndSwap(old %q, tail %d) of the entry \"head\\x00tail\" returned %v, want %v", c.old, c.tail, got, c.want)
 		}
 		if c.want {
 			s.holds(t, "k", "new")
@@ -114,11 +114,11 @@ func swap(t *testing.T, s *subject) {
 	}
 	s.set(t, "k", "")
 	if !try("", 16, "not empty") {
-		t.Error("an empty value was not swapped")
+		t.Error("CompareAndSwap did not replace an empty value")
 	}
 	s.holds(t, "k", "not empty")
 	if !try("not empty", 16, "") {
-		t.Error("a value was not swapped for an empty one")
+		t.Error("CompareAndSwap did not replace a value by an empty one")
 	}
 	s.holds(t, "k", "")
 }
@@ -141,19 +141,19 @@ func swapKeeps(t *testing.T, s *subject) {
 	}
 	near := func(got, want time.Duration) bool { return got <= want && got > want-time.Minute }
 	if got := ttlAfter(time.Hour, -1); !near(got, time.Hour) {
-		t.Errorf("the TTL is %v after a swap that keeps the TTL, want an hour", got)
+		t.Errorf("CompareAndSwap that keeps the TTL left the TTL %v, want one hour", got)
 	}
 	if got := ttlAfter(0, -1); got > 0 {
-		t.Errorf("an entry without TTL has the TTL %v after a swap that keeps the TTL", got)
+		t.Errorf("CompareAndSwap that keeps the TTL gave an entry without TTL the TTL %v", got)
 	}
 	if got := ttlAfter(time.Hour, 0); got > 0 {
-		t.Errorf("the TTL is %v after a swap without TTL, want none", got)
+		t.Errorf("CompareAndSwap with the TTL 0 left the TTL %v, want none", got)
 	}
 	if got := ttlAfter(time.Hour, 2*time.Hour); !near(got, 2*time.Hour) {
-		t.Errorf("the TTL is %v after a swap with a TTL of two hours", got)
+		t.Errorf("CompareAndSwap with a TTL of two hours left the TTL %v", got)
 	}
 	if got := ttlAfter(0, 2*time.Hour); !near(got, 2*time.Hour) {
-		t.Errorf("the TTL is %v after a swap with a TTL of two hours", got)
+		t.Errorf("CompareAndSwap with a TTL of two hours left the TTL %v", got)
 	}
 }
 
@@ -167,17 +167,17 @@ func swapConcurrently(t *testing.T, s *subject) {
 			for done := 0; done < each; {
 				value, err := s.Store.Get(t.Context(), "n")
 				if err != nil {
-					t.Errorf("Get: %v", err)
+					t.Errorf("Get failed under concurrency: %v", err)
 					return
 				}
 				n, err := strconv.Atoi(textOf(value))
 				if err != nil {
-					t.Errorf("the counter is not a number")
+					t.Errorf("the counter that concurrent calls of CompareAndSwap increment is not a number")
 					return
 				}
 				ok, err := sw.CompareAndSwap(t.Context(), "n", []byte(textOf(value)), 16, []byte(strconv.Itoa(n+1)), -1)
 				if err != nil {
-					t.Errorf("CompareAndSwap: %v", err)
+					t.Errorf("CompareAndSwap failed under concurrency: %v", err)
 					return
 				}
 				if ok {

@@ -96,7 +96,7 @@ func concurrentTags(t *testing.T, s *subject) {
 			for i := range each {
 				key := fmt.Sprintf("k%d-%d", w, i)
 				if err := s.Store.Set(t.Context(), key, s.value("v"), store.WithTags([]string{"hot"})); err != nil {
-					t.Errorf("Set: %v", err)
+					t.Errorf("Set failed under concurrency: %v", err)
 					return
 				}
 			}
@@ -110,7 +110,7 @@ func concurrentTags(t *testing.T, s *subject) {
 				return
 			default:
 				if err := s.Store.Invalidate(t.Context(), store.WithInvalidateTags([]string{"hot"})); err != nil {
-					t.Errorf("Invalidate: %v", err)
+					t.Errorf("Invalidate failed under concurrency: %v", err)
 					return
 				}
 			}
@@ -131,6 +131,6 @@ func concurrentTags(t *testing.T, s *subject) {
 		}
 	}
 	if left > 0 {
-		t.Errorf("%d of %d entries are still there after Invalidate, so their tag was lost", left, workers*each)
+		t.Errorf("%d of %d entries are still there after Invalidate, so they lost their tag", left, workers*each)
 	}
 }

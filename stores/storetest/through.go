@@ -43,7 +43,7 @@ func throughCases() []testCase {
 					throughCache(t, s, false)
 				}
 				if !ran {
-					t.Error("no type was tried")
+					t.Error("no type was tested, because the store accepts neither []byte nor string")
 				}
 			},
 		},
@@ -58,7 +58,7 @@ func throughCases() []testCase {
 					t.Fatalf("Set: %v", err)
 				}
 				if _, err := cache.New[float64](s.Store).Get(t.Context(), "k"); !errors.Is(err, cache.ErrValueTypeMismatch) {
-					t.Errorf("an int64 read as float64: %v, want cache.ErrValueTypeMismatch", err)
+					t.Errorf("reading an int64 as a float64: error %v, want cache.ErrValueTypeMismatch", err)
 				}
 			},
 		},
@@ -113,60 +113,60 @@ func throughCache[T any](t *testing.T, s *subject, value T) {
 		t.Errorf("%s: Get of an absent key returned no error", key)
 	}
 	if err := c.Set(ctx, key, value, store.WithTags([]string{key})); err != nil {
-		t.Errorf("%s: Set: %v", key, err)
+		t.Errorf("%s: Set failed: %v", key, err)
 		return
 	}
 	got, err := c.Get(ctx, key)
 	if err != nil || !reflect.DeepEqual(got, value) {
-		t.Errorf("%s: Get: %v, %v", key, got, err)
+		t.Errorf("%s: Get returned %v, error %v, want the value that was set", key, got, err)
 	}
 	got, _, err = c.GetWithTTL(ctx, key)
 	if err != nil || !reflect.DeepEqual(got, value) {
-		t.Errorf("%s: GetWithTTL: %v, %v", key, got, err)
+		t.Errorf("%s: GetWithTTL returned %v, error %v, want the value that was set", key, got, err)
 	}
 	if s.Can.SetIfNotExists {
 		if written, err := c.SetIfNotExists(ctx, key, value); err != nil || written {
-			t.Errorf("%s: SetIfNotExists over an entry: %v, %v", key, written, err)
+			t.Errorf("%s: SetIfNotExists of an existing key returned %v, error %v, want false and no error", key, written, err)
 		}
 		if written, err := c.SetIfNotExists(ctx, key+"-new", value); err != nil || !written {
-			t.Errorf("%s: SetIfNotExists: %v, %v", key, written, err)
+			t.Errorf("%s: SetIfNotExists of an absent key returned %v, error %v, want true and no error", key, written, err)
 		}
 	} else if _, err := c.SetIfNotExists(ctx, key, value); !errors.Is(err, store.ErrNotSupported) {
-		t.Errorf("%s: SetIfNotExists: %v, want store.ErrNotSupported", key, err)
+		t.Errorf("%s: SetIfNotExists: error %v, want store.ErrNotSupported", key, err)
 	}
 	// gocache hashes keys that are not strings before the store sees them.
 	type structKey struct{ ID int }
 	if err := c.Set(ctx, structKey{1}, value); err != nil {
-		t.Errorf("%s: Set under a struct: %v", key, err)
+		t.Errorf("%s: Set with a struct as key failed: %v", key, err)
 	}
 	if got, err := c.Get(ctx, structKey{1}); err != nil || !reflect.DeepEqual(got, value) {
-		t.Errorf("%s: Get under a struct: %v, %v", key, got, err)
+		t.Errorf("%s: Get with a struct as key returned %v, error %v, want the value that was set", key, got, err)
 	}
 	if s.Can.Tags {
 		if err := c.Invalidate(ctx, store.WithInvalidateTags([]string{key})); err != nil {
-			t.Errorf("%s: Invalidate: %v", key, err)
+			t.Errorf("%s: Invalidate failed: %v", key, err)
 		}
 		if _, err := c.Get(ctx, key); err == nil {
-			t.Errorf("%s: Invalidate left the entry", key)
+			t.Errorf("%s: Invalidate did not remove the entry with the tag", key)
 		}
 	}
 	if err := c.Delete(ctx, structKey{1}); err != nil {
-		t.Errorf("%s: Delete: %v", key, err)
+		t.Errorf("%s: Delete failed: %v", key, err)
 	}
 	if _, err := c.Get(ctx, structKey{1}); err == nil {
-		t.Errorf("%s: Delete left the entry", key)
+		t.Errorf("%s: Delete did not remove the entry", key)
 	}
 	if err := c.Clear(ctx); err != nil {
-		t.Errorf("%s: Clear: %v", key, err)
+		t.Errorf("%s: Clear failed: %v", key, err)
 	}
 	if c.GetCodec().GetStore().GetType() != s.Store.GetType() {
-		t.Errorf("%s: the type is lost", key)
+		t.Errorf("%s: the codec of the cache returned a store with another GetType than the store has", key)
 	}
 }
 
 func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
 	var loads atomic.Int32
-	failure := errors.New("the load fails")
+	failure := errors.New("storetest: the load function fails on purpose")
 	below := cache.New[T](s.Store)
 	c := cache.NewLoadable(func(_ context.Context, key any) (T, []store.Option, error) {
 		loads.Add(1)
@@ -178,14 +178,14 @@ func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
 	closeAfter(t, c)
 
 	if _, err := c.Get(t.Context(), "fails"); !errors.Is(err, failure) {
-		t.Errorf("a failed load: %v", err)
+		t.Errorf("Get through a Loadable: error %v, want the error of the load function", err)
 	}
 	loads.Store(0)
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
 			if got, err := c.Get(t.Context(), "k"); err != nil || textOf(got) != "loaded k" {
-				t.Errorf("Get: %v", err)
+				t.Errorf("Get through a Loadable failed or returned another value: error %v", err)
 			}
 		})
 	}
@@ -195,10 +195,10 @@ func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
 		return err == nil && textOf(got) == "loaded k"
 	})
 	if got, err := c.Get(t.Context(), "k"); err != nil || textOf(got) != "loaded k" {
-		t.Errorf("Get: %v", err)
+		t.Errorf("Get through a Loadable failed or returned another value: error %v", err)
 	}
 	if n := loads.Load(); n != 1 {
-		t.Errorf("%d loads, want 1", n)
+		t.Errorf("the Loadable called its load function %d times, want once", n)
 	}
 	if !s.Can.Tags {
 		return
@@ -211,10 +211,10 @@ func throughLoadable[T any](t *testing.T, s *subject, value func(string) T) {
 		t.Fatalf("Invalidate: %v", err)
 	}
 	if got, err := c.Get(t.Context(), "k"); err != nil || textOf(got) != "loaded k" {
-		t.Errorf("Get: %v", err)
+		t.Errorf("Get through a Loadable failed or returned another value: error %v", err)
 	}
 	if n := loads.Load(); n != 2 {
-		t.Errorf("%d loads after an invalidation, want 2", n)
+		t.Errorf("after Invalidate, the Loadable has called its load function %d times, want twice", n)
 	}
 }
 
@@ -225,7 +225,7 @@ func throughChain[T any](t *testing.T, s *subject, value func(string) T) {
 	closeAfter(t, c)
 
 	if _, err := c.Get(t.Context(), "absent"); err == nil {
-		t.Error("Get of an absent key returned no error")
+		t.Error("Get of an absent key returned no error, want one")
 	}
 	if err := c.Set(t.Context(), "both", value("v"), store.WithTags([]string{"tag"})); err != nil {
 		t.Fatalf("Set: %v", err)
@@ -247,10 +247,10 @@ func throughChain[T any](t *testing.T, s *subject, value func(string) T) {
 		})
 	}
 	if ttl := upper.expiration("eternal"); s.Can.TTL.None <= 0 && ttl > 0 || s.Can.TTL.None == 0 && ttl != 0 {
-		t.Errorf("an entry without expiration was written back with an expiration of %v", ttl)
+		t.Errorf("the Chain wrote an entry without expiration to the upper level with the expiration %v", ttl)
 	}
 	if ttl := upper.expiration("mortal"); s.Can.TTL.Reported && (ttl <= 0 || ttl > time.Hour+s.Can.TTL.Resolution) {
-		t.Errorf("an entry with a TTL of one hour was written back with an expiration of %v", ttl)
+		t.Errorf("the Chain wrote an entry with a TTL of one hour to the upper level with the expiration %v", ttl)
 	}
 	if err := c.Delete(t.Context(), "both"); err != nil {
 		t.Fatalf("Delete: %v", err)
@@ -262,18 +262,18 @@ func throughMetric[T any](t *testing.T, s *subject, value T) {
 	var recorded metrics
 	c := cache.NewMetric[T](&recorded, cache.New[T](s.Store))
 	if _, err := c.Get(t.Context(), "k"); err == nil {
-		t.Error("Get of an absent key returned no error")
+		t.Error("Get of an absent key returned no error, want one")
 	}
 	if err := c.Set(t.Context(), "k", value); err != nil {
 		t.Fatalf("Set: %v", err)
 	}
 	for range 2 {
 		if got, err := c.Get(t.Context(), "k"); err != nil || !reflect.DeepEqual(got, value) {
-			t.Errorf("Get: %v, %v", got, err)
+			t.Errorf("Get through a Metric returned %v, error %v, want the value that was set", got, err)
 		}
 	}
 	if recorded.hits != 2 || recorded.misses != 1 || recorded.label != s.Store.GetType() {
-		t.Errorf("%d hits and %d misses of %q, want 2 and 1 of %q", recorded.hits, recorded.misses, recorded.label, s.Store.GetType())
+		t.Errorf("the Metric counted %d hits and %d misses of store %q, want 2 and 1 of %q", recorded.hits, recorded.misses, recorded.label, s.Store.GetType())
 	}
 }
 
@@ -291,15 +291,15 @@ func throughMarshaler(t *testing.T, s *subject) {
 		t.Fatalf("Set: %v", err)
 	}
 	if got, err := c.Get(t.Context(), "k"); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("Get: %+v, %v", got, err)
+		t.Errorf("Get through a marshaler returned %+v, error %v, want the struct that was set", got, err)
 	}
 	if got, _, err := c.GetWithTTL(t.Context(), "k"); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("GetWithTTL: %+v, %v", got, err)
+		t.Errorf("GetWithTTL through a marshaler returned %+v, error %v, want the struct that was set", got, err)
 	}
 	loadable := cache.NewLoadable(func(context.Context, any) (record, []store.Option, error) { return want, nil, nil }, c)
 	closeAfter(t, loadable)
 	if got, err := loadable.Get(t.Context(), "loaded"); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("Get through a Loadable: %+v, %v", got, err)
+		t.Errorf("Get through a Loadable returned %+v, error %v, want the loaded struct", got, err)
 	}
 	eventually(t, patience, "the loaded struct is in the store", func() bool {
 		got, err := c.Get(t.Context(), "loaded")

@@ -202,8 +202,8 @@ func TestKeysThatDoNotServe(t *testing.T) {
 	e.create("ed", "type=ed25519")
 	for name, want := range map[string]string{
 		"missing":    "the key does not exist",
-		"derived":    "the key is made with derived=true (make one with derived=false)",
-		"convergent": "the key is made with derived=true (make one with derived=false)",
+		"derived":    "the key was made with derived=true (make one with derived=false)",
+		"convergent": "the key was made with derived=true (make one with derived=false)",
 		"rsa":        "does not authenticate",
 		"ed":         "does not authenticate",
 	} {

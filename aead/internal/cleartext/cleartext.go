@@ -21,7 +21,7 @@ import (
 // it never passes for a key by accident.
 type KEK struct{}
 
-var errNoKEK = errors.New("aead: a plaintext keyset has no key-encryption key")
+var errNoKEK = errors.New("aead: the KEK of package insecurecleartextkeyset encrypts nothing, so it cannot be used as a key")
 
 const byteOrderMark = "\ufeff"
 
@@ -47,17 +47,17 @@ func Read(data []byte) (*keyset.Handle, error) {
 	}
 	parsed, parseErr := Reader(data).Read()
 	if parseErr != nil || len(parsed.GetKey()) == 0 {
-		return nil, errors.New("the data is not a Tink keyset in plaintext")
+		return nil, errors.New("the data is not a Tink keyset in plaintext (JSON or binary)")
 	}
 	for _, key := range parsed.GetKey() {
 		switch {
 		case key.GetKeyData() == nil:
-			return nil, errors.New("the data is not a Tink keyset in plaintext")
+			return nil, errors.New("the data is not a Tink keyset in plaintext (JSON or binary)")
 		case key.GetKeyId() == parsed.GetPrimaryKeyId() && key.GetStatus() != tinkpb.KeyStatusType_ENABLED:
-			return nil, fmt.Errorf("the primary key %d of the keyset is not enabled", key.GetKeyId())
+			return nil, fmt.Errorf("the primary key of the keyset, key %d, is not enabled", key.GetKeyId())
 		}
 	}
-	return nil, fmt.Errorf("the keyset of %d keys is not valid (it may lack its primary key)", len(parsed.GetKey()))
+	return nil, fmt.Errorf("the keyset of %d keys is not valid (does it have a primary key?)", len(parsed.GetKey()))
 }
 
 // EncryptWithContext always fails.

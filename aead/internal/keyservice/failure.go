@@ -65,7 +65,7 @@ func describe(err error) string {
 	case errors.As(err, &cert):
 		return "the server's certificate is not trusted"
 	case errors.As(err, &alert):
-		return "the server refused the TLS handshake"
+		return "the key service refused the TLS handshake"
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return "the server does not speak TLS"
 	case errors.As(err, &errno):
@@ -73,9 +73,9 @@ func describe(err error) string {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "the connection was closed"
 	case errors.As(err, &slow) && slow.Timeout():
-		return "timeout"
+		return "timeout: the key service did not answer in time"
 	}
-	return "no answer"
+	return "no answer from the key service"
 }
 
 // withoutRefusal makes every failure to wrap an outage: there is no ciphertext that could have been refused.

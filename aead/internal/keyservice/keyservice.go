@@ -74,7 +74,7 @@ func Open(ctx context.Context, key Key, client Client) (*KEK, error) {
 }
 
 // errDecryptOnly is the answer to a caller that wraps under a key that was opened for decryption.
-var errDecryptOnly = errors.New("the key was opened with decrypt-only=true and cannot encrypt")
+var errDecryptOnly = errors.New("the key cannot encrypt, because its URI has decrypt-only=true")
 
 // EncryptWithContext implements tink.AEADWithContext. A failure is aead.ErrKeyServiceUnavailable.
 func (k *KEK) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
@@ -91,7 +91,7 @@ func (k *KEK) EncryptWithContext(ctx context.Context, plaintext, associatedData 
 	case err != nil:
 		return nil, k.ended(ctx, "wrap", withoutRefusal(err))
 	case len(out) == 0:
-		return nil, k.failed("wrap", &Failure{Reason: "the answer contains no ciphertext"})
+		return nil, k.failed("wrap", &Failure{Reason: "the answer of the key service contains no ciphertext"})
 	}
 	return out, nil
 }
@@ -108,7 +108,7 @@ func (k *KEK) DecryptWithContext(ctx context.Context, ciphertext, associatedData
 	out, err := k.client.Unwrap(ctx, ciphertext, associatedData)
 	var f *Failure
 	if errors.As(err, &f) && errors.Is(f.Refusal, aead.ErrUnauthentic) && !bytes.HasPrefix(ciphertext, k.start) {
-		err = Refuse(aead.ErrUnknownKey, "the ciphertext has the format of another kind of key", f.Cause)
+		err = Refuse(aead.ErrUnknownKey, "the ciphertext has another format than this key writes, so another key wrote it", f.Cause)
 	}
 	if err != nil {
 		return nil, k.ended(ctx, "unwrap", err)
@@ -177,13 +177,13 @@ func (k *KEK) prove(ctx context.Context) error {
 		return k.ended(ctx, "", err)
 	}
 	if !bytes.Equal(opened, probe) {
-		return k.failed("", &Failure{Reason: "the service decrypted to different bytes than it encrypted"})
+		return k.failed("", &Failure{Reason: "the key service decrypted other bytes than it had encrypted"})
 	}
 	_, err = k.client.Unwrap(ctx, sealed, append([]byte("not "), ad...))
 	var f *Failure
 	switch {
 	case err == nil:
-		return k.failed("", &Failure{Reason: "the service does not authenticate associated data"})
+		return k.failed("", &Failure{Reason: "the key service does not authenticate associated data (use another key or service)"})
 	case !errors.As(err, &f) || f.Refusal == nil:
 		return k.ended(ctx, "", err)
 	}
@@ -206,11 +206,11 @@ func (k *KEK) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, k.String())
 func ParseQuery(query string) (decryptOnly bool, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return false, errors.New("the query of the URI is not well formed")
+		return false, errors.New("the parameters after '?' in the URI are malformed")
 	}
 	for name, v := range values {
 		if name != "decrypt-only" || len(v) != 1 || v[0] != "true" && v[0] != "false" {
-			return false, errors.New("the URI has an unknown or repeated parameter (allowed: decrypt-only=true, once)")
+			return false, errors.New("the URI has an unknown or repeated parameter (allowed: decrypt-only=true or false, once)")
 		}
 		decryptOnly = v[0] == "true"
 	}

@@ -86,7 +86,7 @@ func TestProof(t *testing.T) {
 		"key 1: denied (needs kms:Encrypt)":     func(c *client) { c.wrap = fails(&keyservice.Failure{Reason: "denied", Needs: "kms:Encrypt"}) },
 		"key 1: connection refused":             func(c *client) { c.unwrap = fails(outage) },
 		"does not authenticate associated data": func(c *client) { c.wrap, c.unwrap = same, same },
-		"decrypted to different bytes":          func(c *client) { c.unwrap = func(context.Context, []byte, []byte) ([]byte, error) { return nil, nil } },
+		"decrypted other bytes":                 func(c *client) { c.unwrap = func(context.Context, []byte, []byte) ([]byte, error) { return nil, nil } },
 		"key 1: " + context.Canceled.Error():    func(c *client) { c.wrap = fails(context.Canceled) },
 		"key 1: " + "disabled":                  func(c *client) { c.wrap = fails(keyservice.Refuse(aead.ErrUnknownKey, "disabled", nil)) },
 	} {

@@ -25,10 +25,10 @@ func SealedPayload(payload []byte, headers map[string]string) (value []byte, tag
 	case tagged && !hasHeader:
 		return nil, true, ErrRewritten
 	case tagged != hasHeader:
-		return nil, tagged, fmt.Errorf("%w: payload and headers of the task do not belong together", aead.ErrUnauthentic)
+		return nil, tagged, fmt.Errorf("%w: the payload of the task was sealed with other headers than the task has", aead.ErrUnauthentic)
 	case tagged:
 		if payload, err = base64.RawStdEncoding.Strict().DecodeString(text); err != nil || !wire.IsSealed(payload) || wire.IsTag(payload) {
-			return nil, true, fmt.Errorf("%w: header %q holds no sealed value", aead.ErrUnauthentic, PayloadHeader)
+			return nil, true, fmt.Errorf("%w: the header %q of the task does not hold a sealed value", aead.ErrUnauthentic, PayloadHeader)
 		}
 	}
 	// A claim of another version may have another form.

@@ -99,7 +99,7 @@ func (b *Box) Seal(ctx context.Context, dst []byte, h wire.Header, plaintext []b
 		out = append(out, ct...)
 	}
 	if len(out) <= header {
-		return nil, errors.New("seal: the AEAD returned no ciphertext")
+		return nil, errors.New("seal: the AEAD returned neither a ciphertext nor an error")
 	}
 	return out, nil
 }
@@ -157,17 +157,17 @@ func (b *Box) Probe(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	if bytes.Contains(sealed, probe) {
-		return nil, errors.New("the AEAD does not encrypt: a sealed value contains its plaintext")
+		return nil, errors.New("the AEAD does not encrypt: a value that it sealed contains the plaintext")
 	}
 	opened, err := b.open(ctx, sealed, wire.HeaderSize, false, []string{name})
 	if err != nil {
-		return nil, fmt.Errorf("a value that was just sealed does not open: %w", err)
+		return nil, fmt.Errorf("the AEAD does not open a value that it just sealed: %w", err)
 	}
 	if !bytes.Equal(opened, probe) {
-		return nil, errors.New("a value that was just sealed opens to different bytes")
+		return nil, errors.New("the AEAD opened a value that it just sealed to different bytes")
 	}
 	if _, err := b.open(ctx, sealed, wire.HeaderSize, false, []string{name + " elsewhere"}); err == nil {
-		return nil, errors.New("the AEAD does not authenticate associated data: a value opens under another name")
+		return nil, errors.New("the AEAD does not authenticate associated data: it opens a value under another cache key")
 	}
 	return sealed[wire.HeaderSize:], nil
 }

@@ -96,7 +96,7 @@ func IsFernet(start []byte) bool {
 }
 
 // ErrNoForm reports that a value cannot have the form that was asked for.
-var ErrNoForm = errors.New("the value cannot be written as plaintext of this type")
+var ErrNoForm = errors.New("a sealed value of this type cannot be converted to plaintext")
 
 // Fits reports whether a plaintext value can be of a type.
 func Fits(t wire.Type, b []byte) bool { return t != wire.JSON || json.Valid(b) }
@@ -105,7 +105,7 @@ func Fits(t wire.Type, b []byte) bool { return t != wire.JSON || json.Valid(b) }
 // numbers as decimal text, bools as 1 and 0. The result may share memory with b.
 func Text(t wire.Type, b []byte) ([]byte, error) {
 	if want := t.Width(); want != 0 && len(b) != want {
-		return nil, fmt.Errorf("%w: a value of type %s cannot have %d bytes", wire.ErrUnsupportedFormat, t, len(b))
+		return nil, fmt.Errorf("%w: the opened value of type %s has the wrong length of %d bytes", wire.ErrUnsupportedFormat, t, len(b))
 	}
 	var u uint64
 	switch len(b) {
@@ -121,7 +121,7 @@ func Text(t wire.Type, b []byte) ([]byte, error) {
 	switch t {
 	case wire.Bool:
 		if u > 1 {
-			return nil, fmt.Errorf("%w: the byte of a bool must be 0 or 1", wire.ErrUnsupportedFormat)
+			return nil, fmt.Errorf("%w: the opened value of type bool is a byte other than 0 and 1", wire.ErrUnsupportedFormat)
 		}
 		return strconv.AppendUint(nil, u, 10), nil
 	case wire.Int8:
@@ -140,7 +140,7 @@ func Text(t wire.Type, b []byte) ([]byte, error) {
 		return strconv.AppendFloat(nil, math.Float64frombits(u), 'f', -1, 64), nil
 	}
 	if wire.IsSealed(b) {
-		return nil, fmt.Errorf("%w: the plaintext starts like a sealed value", ErrNoForm)
+		return nil, fmt.Errorf("%w: the plaintext starts with the same bytes as sealed values, so it could not be read back", ErrNoForm)
 	}
 	return b, nil
 }

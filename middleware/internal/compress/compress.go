@@ -23,7 +23,7 @@ import (
 )
 
 // errFrame is the error of everything that is not one well-formed frame or block.
-var errFrame = fmt.Errorf("%w: the compressed data is not one zstd frame or s2 block with a content size", wire.ErrUnsupportedFormat)
+var errFrame = fmt.Errorf("%w: the compressed data is neither one zstd frame nor one s2 block with its size", wire.ErrUnsupportedFormat)
 
 // startS2 is the byte before an s2 block. A zstd frame starts with 28.
 const startS2 = 0x02
@@ -42,19 +42,19 @@ type Codec struct {
 // New returns a Codec that expands to at most maxBytes bytes.
 func New(maxBytes int) (*Codec, error) {
 	if maxBytes < 1 {
-		return nil, fmt.Errorf("compress: the limit of %d bytes must be at least 1", maxBytes)
+		return nil, fmt.Errorf("compress: the limit is %d bytes, but must be at least 1", maxBytes)
 	}
 	// The header of a single segment always has the content size. A checksum would
 	// add 4 bytes, although the AEAD already authenticates the value.
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithSingleSegment(true),
 		zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
 	if err != nil {
-		return nil, fmt.Errorf("compress: %w", err)
+		return nil, fmt.Errorf("compress: set up zstd: %w", err)
 	}
 	memory := uint64(max(maxBytes, minDecoderMemory))
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(memory), zstd.WithDecoderLowmem(true))
 	if err != nil {
-		return nil, fmt.Errorf("compress: %w", err)
+		return nil, fmt.Errorf("compress: set up zstd: %w", err)
 	}
 	return &Codec{enc: enc, dec: dec, max: maxBytes}, nil
 }
@@ -98,12 +98,12 @@ func (c *Codec) Expand(src []byte) ([]byte, error) {
 		return nil, err
 	}
 	if size > uint64(c.max) {
-		return nil, fmt.Errorf("%w: the value decompresses to more than %d bytes", wire.ErrTooLarge, c.max)
+		return nil, fmt.Errorf("%w: the value would decompress to more than the limit of %d bytes", wire.ErrTooLarge, c.max)
 	}
 	out, err := c.dec.DecodeAll(src, make([]byte, 0, size))
 	if err != nil {
 		if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
-			return nil, fmt.Errorf("%w: the value needs more memory to decompress than is allowed", wire.ErrTooLarge)
+			return nil, fmt.Errorf("%w: decompressing the value would need more memory than the limit allows", wire.ErrTooLarge)
 		}
 		return nil, errFrame // the decoder's own text may quote sizes of the content
 	}
@@ -119,7 +119,7 @@ func (c *Codec) expandS2(block []byte) ([]byte, error) {
 		return nil, errFrame
 	}
 	if size > c.max {
-		return nil, fmt.Errorf("%w: the value decompresses to more than %d bytes", wire.ErrTooLarge, c.max)
+		return nil, fmt.Errorf("%w: the value would decompress to more than the limit of %d bytes", wire.ErrTooLarge, c.max)
 	}
 	out, err := s2.Decode(make([]byte, size), block)
 	if err != nil || len(out) != size {

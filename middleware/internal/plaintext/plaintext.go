@@ -39,7 +39,7 @@ func (p Policy) String() string {
 }
 
 // ErrUnknown reports a text that names no policy.
-var ErrUnknown = errors.New("the value is not reject, read, seal-on-read or write")
+var ErrUnknown = errors.New("the plaintext policy must be reject, read, seal-on-read or write")
 
 // UnmarshalText reads what String returns.
 func (p *Policy) UnmarshalText(text []byte) error {

@@ -70,19 +70,19 @@ type memory struct {
 // New returns a Set. An empty namespace means none. It checks that each key returns 32 bytes, and copies the set.
 func New(namespace string, set *prf.Set) (*Set, error) {
 	if set == nil || len(set.PRFs) == 0 {
-		return nil, errors.New("the PRF set is nil or empty (aead.OpenPRF returns one)")
+		return nil, errors.New("the set of PRF keys is nil or empty (make it with aead.OpenPRF)")
 	}
 	if _, ok := set.PRFs[set.PrimaryID]; !ok {
-		return nil, errors.New("the PRF set has no primary key")
+		return nil, errors.New("the set of PRF keys has no primary key")
 	}
 	s := &Set{context: wire.AppendContext(nil, wire.KeyName, namespace)}
 	for _, id := range slices.Sorted(maps.Keys(set.PRFs)) {
 		f := set.PRFs[id]
 		if f == nil {
-			return nil, fmt.Errorf("PRF key %d is nil", id)
+			return nil, fmt.Errorf("the PRF key %d is nil", id)
 		}
 		if out, err := f.ComputePRF([]byte("sealcache probe"), bytes); err != nil || len(out) != bytes {
-			return nil, fmt.Errorf("PRF key %d does not return %d bytes (use HMAC-SHA256 or HKDF)", id, bytes)
+			return nil, fmt.Errorf("the PRF key %d does not return %d bytes (use a key of type HMAC-SHA256 or HKDF)", id, bytes)
 		}
 		appender, _ := f.(appendPRF)
 		s.keys = append(s.keys, prfKey{id, f, appender})
@@ -153,7 +153,7 @@ func (s *Set) append(dst []byte, i int, w what, name string) ([]byte, error) {
 		out, err = k.prf.ComputePRF(in, bytes)
 	}
 	if err != nil || len(out) != bytes {
-		dst, err = nil, fmt.Errorf("PRF key %d failed", s.keys[i].id) // its own text may show the name
+		dst, err = nil, fmt.Errorf("the PRF key %d failed (its error text is not shown, because it may quote the name)", s.keys[i].id) // its own text may show the name
 	} else {
 		dst = base64.RawURLEncoding.AppendEncode(dst, out)
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // ErrUnconfirmed reports that a failover may lose writes of a run, or that a failover or a restart may have lost some.
-var ErrUnconfirmed = errors.New("rediswalk: replicas lack the last writes, or a failover or restart may have lost some")
+var ErrUnconfirmed = errors.New("rediswalk: the last writes may be lost: a replica lacks them, or Redis failed over or restarted")
 
 const (
 	confirmEvery = 100 * time.Millisecond

@@ -19,16 +19,16 @@ func NewFilter(what string, prefixes []string, namespace string, stored bool, sc
 	f := &Filter{matched: make([]atomic.Bool, len(prefixes))}
 	for i, p := range prefixes {
 		if p == "" {
-			return nil, fmt.Errorf("%s[%d] is empty", what, i)
+			return nil, fmt.Errorf("%s[%d] is an empty prefix", what, i)
 		}
 		if !stored && namespace != "" {
 			p = namespace + ":" + p
 		}
 		switch {
 		case strings.HasPrefix(scope, p):
-			return nil, fmt.Errorf("%s[%d] covers every name", what, i)
+			return nil, fmt.Errorf("%s[%d] matches every name of the run, so nothing would be left", what, i)
 		case !strings.HasPrefix(p, scope):
-			return nil, fmt.Errorf("%s[%d] is outside the namespace or prefix, so it matches no name (give %s)", what, i, system(namespace, stored))
+			return nil, fmt.Errorf("%s[%d] matches no name of the namespace or prefix (give %s)", what, i, system(namespace, stored))
 		}
 		f.prefixes = append(f.prefixes, p)
 	}

@@ -29,7 +29,7 @@ func Retry(ctx context.Context, log *slog.Logger, what string, do func(ctx conte
 		if err == nil || ctx.Err() != nil || !transient(err) || now.After(until) {
 			return err
 		}
-		log.WarnContext(ctx, "sealcache: an operation on Redis or the key service failed and is tried again", "operation", what, "error", rediserr.Text(err))
+		log.WarnContext(ctx, "sealcache: an operation on Redis or the key service failed; it is tried again", "operation", what, "error", rediserr.Text(err))
 		if wait(ctx, pause); ctx.Err() != nil {
 			return err
 		}

@@ -48,13 +48,13 @@ type Run struct {
 
 // ErrRunUndone reports that a checkpoint is out of date: the record of its run is gone, as after a flush, the run is
 // complete, or another run with other settings has changed the same names since.
-var ErrRunUndone = errors.New("the checkpoint's run is complete, or the data was flushed or changed by another run since")
+var ErrRunUndone = errors.New("the run of the checkpoint was completed, or its data was flushed or changed by another run")
 
 // ErrOpposed reports that an opposite run changed the same names during a run: one of them seals, and the other unseals.
-var ErrOpposed = errors.New("a run of the opposite operation changed the same names at the same time")
+var ErrOpposed = errors.New("another run did the opposite to the same names at the same time: one sealed, the other unsealed")
 
 // ErrRunsRefused reports that the user may not write the records.
-var ErrRunsRefused = errors.New("rediswalk: the Redis user may not write the key " + RunsName + " (allow it by ACL)")
+var ErrRunsRefused = errors.New("rediswalk: the Redis user may not write the key " + RunsName + " (allow it with ACL SETUSER)")
 
 // RegisterRun records a run and returns its id.
 func (s *Servers) RegisterRun(ctx context.Context, r Run) (id string, err error) {
@@ -184,7 +184,7 @@ func (s *Servers) writeRun(ctx context.Context, id string, r Run) error {
 	r.From, r.To, r.Replicas = validStart(r.From), validStart(r.To), knownReplicas(r.Replicas)
 	text, err := json.Marshal(r)
 	if err != nil {
-		return fmt.Errorf("rediswalk: runs: %w", err)
+		return fmt.Errorf("rediswalk: write the list of runs: %w", err)
 	}
 	if err := s.Client.HSet(ctx, RunsName, id, text).Err(); err != nil {
 		return runsError(err)
@@ -199,7 +199,7 @@ func runsError(err error) error {
 	if code := rediserr.Code(err); code == "NOPERM" || rediserr.NotOffered(err) {
 		return ErrRunsRefused
 	}
-	return fmt.Errorf("rediswalk: runs: %w", rediserr.Wrap(err))
+	return fmt.Errorf("rediswalk: write the list of runs: %w", rediserr.Wrap(err))
 }
 
 func (s *Servers) runs(ctx context.Context) (map[string]Run, error) {

@@ -18,11 +18,11 @@ import (
 )
 
 // ErrUnsuitable marks a client that a scan cannot use. Nothing was read.
-var ErrUnsuitable = errors.New("rediswalk: the Redis client cannot be used")
+var ErrUnsuitable = errors.New("rediswalk: this Redis client cannot be used")
 
 // ErrClusterNode reports that a client for a single node is connected to one node of a Cluster. SCAN would see only the
 // entries of this node, and every answer about the whole would be wrong. It is an ErrUnsuitable.
-var ErrClusterNode = fmt.Errorf("%w: the server is one node of a Cluster (use redis+cluster://, redis.NewClusterClient)", ErrUnsuitable)
+var ErrClusterNode = fmt.Errorf("%w: the server is a node of a Cluster (use redis+cluster:// or redis.NewClusterClient)", ErrUnsuitable)
 
 // Servers are the servers behind a client.
 type Servers struct {
@@ -49,7 +49,7 @@ func New(client redis.UniversalClient) (*Servers, error) {
 	}
 	if c, ok := client.(interface{ Options() *redis.ClusterOptions }); ok {
 		if o := c.Options(); o != nil && (o.ReadOnly || o.RouteByLatency || o.RouteRandomly) {
-			return nil, fmt.Errorf("%w: it reads from replicas (unset ReadOnly, RouteByLatency and RouteRandomly)", ErrUnsuitable)
+			return nil, fmt.Errorf("%w: the client reads from replicas (unset ReadOnly, RouteByLatency and RouteRandomly)", ErrUnsuitable)
 		}
 	}
 	s := &Servers{Client: client}
@@ -63,7 +63,7 @@ func New(client redis.UniversalClient) (*Servers, error) {
 	if _, shards := client.(interface {
 		ForEachShard(ctx context.Context, fn func(ctx context.Context, client *redis.Client) error) error
 	}); shards {
-		return nil, fmt.Errorf("%w: %T (use a client of a single node, Sentinel or Cluster)", ErrUnsuitable, client)
+		return nil, fmt.Errorf("%w: the type %T is not supported (use a client of a single node, Sentinel or Cluster)", ErrUnsuitable, client)
 	}
 	return s, nil
 }
@@ -72,9 +72,9 @@ func New(client redis.UniversalClient) (*Servers, error) {
 func (s *Servers) Clustered() bool { return s.cluster != nil }
 
 // errReplica is transient in a Cluster, where a client may not know the new master yet.
-var errReplica = errors.New("rediswalk: the server is a replica, which may lack entries (use the master)")
+var errReplica = errors.New("rediswalk: the server is a replica, which may lack entries (connect to its master)")
 
-var errNoInfo = errors.New("rediswalk: the Redis user may not call INFO, which shows restarts (ACL SETUSER name +info)")
+var errNoInfo = errors.New("rediswalk: the Redis user may not call INFO (allow it with ACL SETUSER name +info)")
 
 type master struct {
 	node  redis.Cmdable
@@ -108,16 +108,16 @@ func (s *Servers) masters(ctx context.Context) ([]master, layout, error) {
 		return nil
 	})
 	if err == nil && len(all) == 0 {
-		err = errors.New("the Cluster has no master")
+		err = errors.New("the Redis Cluster has no master that the client knows")
 	}
 	if err != nil {
-		return nil, layout{}, fmt.Errorf("rediswalk: masters: %w", err)
+		return nil, layout{}, fmt.Errorf("rediswalk: find the masters of the Redis Cluster: %w", err)
 	}
 	return all, layoutOf(views), nil
 }
 
 // ErrReplica reports that a client for a single node is connected to a replica. It is an ErrUnsuitable.
-var ErrReplica = fmt.Errorf("%w: the server is a replica, which may lack entries (use its master or Sentinel)", ErrUnsuitable)
+var ErrReplica = fmt.Errorf("%w: the server is a replica, which may lack entries (connect to its master or a Sentinel)", ErrUnsuitable)
 
 // Check returns an error if the server of a client for a single node cannot be scanned.
 func (s *Servers) Check(ctx context.Context) error {
@@ -168,7 +168,7 @@ func (s *Servers) OtherDatabases(ctx context.Context) ([]int, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("rediswalk: INFO: %w", rediserr.Wrap(err))
+		return nil, fmt.Errorf("rediswalk: call INFO: %w", rediserr.Wrap(err))
 	}
 	var others []int
 	for line := range strings.Lines(info) {
@@ -192,7 +192,7 @@ func (s *Servers) At(ctx context.Context, database int) (*Servers, error) {
 		if rediserr.NotOffered(err) { // SELECT: the other client was allowed INFO
 			return nil, nil
 		}
-		return nil, fmt.Errorf("rediswalk: INFO: %w", rediserr.Wrap(err))
+		return nil, fmt.Errorf("rediswalk: call INFO: %w", rediserr.Wrap(err))
 	}
 	return other, nil
 }
@@ -222,7 +222,7 @@ func (s *Servers) RunID(ctx context.Context, node redis.Cmdable) (string, error)
 	case rediserr.NotOffered(err):
 		return "", errNoInfo
 	case err != nil:
-		return "", fmt.Errorf("rediswalk: INFO: %w", rediserr.Wrap(err))
+		return "", fmt.Errorf("rediswalk: call INFO: %w", rediserr.Wrap(err))
 	}
 	if cluster, known := rediscmd.ClusterMode(info); s.cluster == nil && cluster {
 		return "", ErrClusterNode
@@ -236,7 +236,7 @@ func (s *Servers) RunID(ctx context.Context, node redis.Cmdable) (string, error)
 		case !s.AllowReplica:
 			return "", errReplica
 		case rediscmd.InfoField(info, "master_link_status") != "up":
-			return "", errors.New("rediswalk: the replica has lost its master, so its data may be old")
+			return "", errors.New("rediswalk: the replica is not connected to its master, so its data may be old")
 		}
 	}
 	run, history := rediscmd.InfoField(info, "run_id"), rediscmd.InfoField(info, "master_replid")

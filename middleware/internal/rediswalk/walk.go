@@ -81,10 +81,10 @@ const (
 )
 
 // errMoved reports that slots of a Cluster have moved during a scan.
-var errMoved = errors.New("rediswalk: slots moved or masters restarted during the scan (run again when the Cluster is stable)")
+var errMoved = errors.New("rediswalk: Cluster slots moved or masters restarted during the scan (run again when they stay)")
 
 // errUnowned reports that some slots stay without exactly one master.
-var errUnowned = errors.New("rediswalk: some slots have no master, or two masters (see redis-cli --cluster check)")
+var errUnowned = errors.New("rediswalk: some Cluster slots have no master, or two (run redis-cli --cluster check)")
 
 // Run scans to the end. resume holds positions by the run id of a master, in the layout with the digest since; another
 // layout makes them useless. Nil starts from the beginning.
@@ -285,7 +285,7 @@ func (w *Walk[C]) scan(ctx context.Context, t *Track[C], at layout, batches chan
 			return errMoved
 		}
 		if again++; again > maxRestarts {
-			return fmt.Errorf("rediswalk: a server restarted or failed over %d times during its scan", again)
+			return fmt.Errorf("rediswalk: a Redis server restarted or failed over %d times during its scan", again)
 		}
 		w.Log.WarnContext(ctx, "sealcache: a server restarted or failed over during its scan; the scan restarts")
 	}
@@ -320,7 +320,7 @@ func (w *Walk[C]) scanOnce(ctx context.Context, t *Track[C], at layout, batches 
 			return w.orMoved(ctx, at, err)
 		})
 		if err != nil {
-			return fmt.Errorf("rediswalk: scan: %w", rediserr.Wrap(err))
+			return fmt.Errorf("rediswalk: call SCAN: %w", rediserr.Wrap(err))
 		}
 		if err := w.Throttle.Entries(ctx, max(len(more), (w.Tuning.BatchSize+OthersPerName-1)/OthersPerName)); err != nil {
 			return err

@@ -24,7 +24,7 @@ const (
 )
 
 // ErrNil is the error of an option that was given a nil function.
-var ErrNil = errors.New("WithReload: the function is nil")
+var ErrNil = errors.New("WithReload: the reload function is nil")
 
 // A Reloader calls one reload function. A nil Reloader reloads nothing.
 type Reloader struct {
@@ -121,7 +121,7 @@ func (r *Reloader) run(ctx context.Context, done chan<- struct{}) {
 func (r *Reloader) call(ctx context.Context) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("reload: the reload function panicked with a %T", p)
+			err = fmt.Errorf("reload: the function of WithReload panicked with a value of type %T", p)
 		}
 	}()
 	return r.reload(ctx)

@@ -44,7 +44,7 @@ func (c *Config) SetLogger(l *slog.Logger) error {
 // SetMeterProvider implements the option WithMeterProvider.
 func (c *Config) SetMeterProvider(p metric.MeterProvider) error {
 	if nilcheck.IsNil(p) {
-		return errors.New("WithMeterProvider: the provider is nil")
+		return errors.New("WithMeterProvider: the MeterProvider is nil")
 	}
 	c.meters = p
 	return nil
@@ -53,7 +53,7 @@ func (c *Config) SetMeterProvider(p metric.MeterProvider) error {
 // SetTracerProvider implements the option WithTracerProvider.
 func (c *Config) SetTracerProvider(p trace.TracerProvider) error {
 	if nilcheck.IsNil(p) {
-		return errors.New("WithTracerProvider: the provider is nil")
+		return errors.New("WithTracerProvider: the TracerProvider is nil")
 	}
 	c.tracers = p
 	return nil
@@ -96,7 +96,7 @@ type Meter struct {
 // Err returns the errors of all instruments that were made.
 func (m *Meter) Err() error {
 	if err := errors.Join(m.errs...); err != nil {
-		return fmt.Errorf("metrics: %w", err)
+		return fmt.Errorf("create the metrics: %w", err)
 	}
 	return nil
 }

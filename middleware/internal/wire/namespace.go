@@ -14,7 +14,7 @@ func CheckNamespace(ns string) error {
 		switch c := ns[i]; {
 		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '.', c == '-':
 		default:
-			return fmt.Errorf("namespace %q: byte %q at %d: only letters, digits, '_', '.' and '-' are allowed", ns, c, i)
+			return fmt.Errorf("the namespace %q has the byte %q at position %d (allowed are A-Z a-z 0-9 _ . -)", ns, c, i)
 		}
 	}
 	return nil

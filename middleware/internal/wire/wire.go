@@ -217,9 +217,9 @@ const (
 // sealed value which this package can read. ErrTooLarge is the error of values over
 // a configured bound. Packages middleware and middleware/jobs export them.
 var (
-	ErrNotSealed         = errors.New("sealcache: value is not sealed")
-	ErrUnsupportedFormat = errors.New("sealcache: unsupported format")
-	ErrTooLarge          = errors.New("sealcache: value too large")
+	ErrNotSealed         = errors.New("sealcache: the value is not sealed")
+	ErrUnsupportedFormat = errors.New("sealcache: the value has a format that this release does not support")
+	ErrTooLarge          = errors.New("sealcache: the value is too large")
 )
 
 // Tag is in place of the version in a keyed tag: First, Magic, Tag, then TagSize
@@ -287,36 +287,36 @@ func Parse(b []byte) (Header, int, error) {
 		return Header{}, 0, ErrNotSealed
 	}
 	if len(b) < 3 {
-		return Header{}, 0, fmt.Errorf("%w: the value ends after %d bytes", ErrUnsupportedFormat, len(b))
+		return Header{}, 0, fmt.Errorf("%w: the header ends after %d bytes", ErrUnsupportedFormat, len(b))
 	}
 	if b[2] == Tag {
-		return Header{}, 0, fmt.Errorf("%w: the bytes are the tag of a unique job, not a sealed value", ErrUnsupportedFormat)
+		return Header{}, 0, fmt.Errorf("%w: the bytes are the token of a unique job, not a sealed value", ErrUnsupportedFormat)
 	}
 	if b[2] != Version {
-		return Header{}, 0, fmt.Errorf("%w: version %d (this release reads version %d)", ErrUnsupportedFormat, b[2], Version)
+		return Header{}, 0, fmt.Errorf("%w: the format version is %d (this release reads version %d)", ErrUnsupportedFormat, b[2], Version)
 	}
 	if len(b) < HeaderSize {
-		return Header{}, 0, fmt.Errorf("%w: the value ends after %d bytes", ErrUnsupportedFormat, len(b))
+		return Header{}, 0, fmt.Errorf("%w: the header ends after %d bytes", ErrUnsupportedFormat, len(b))
 	}
 	h := Header{Kind: Kind(b[3]), Type: Type(b[4]), Flags: Flags(b[5])}
 	if h.Kind < CacheValue || h.Kind > KeyCheck || h.Kind == KeyName {
-		return Header{}, 0, fmt.Errorf("%w: unknown kind %d", ErrUnsupportedFormat, b[3])
+		return Header{}, 0, fmt.Errorf("%w: the kind of value %d is unknown", ErrUnsupportedFormat, b[3])
 	}
 	if !h.Type.valid() {
-		return Header{}, 0, fmt.Errorf("%w: unknown value type %#02x", ErrUnsupportedFormat, b[4])
+		return Header{}, 0, fmt.Errorf("%w: the value type %#02x is unknown", ErrUnsupportedFormat, b[4])
 	}
 	if err := h.checkFlags(); err != nil {
 		return Header{}, 0, err
 	}
 	n := h.Size()
 	if len(b) < n {
-		return Header{}, 0, fmt.Errorf("%w: the value ends after %d bytes", ErrUnsupportedFormat, len(b))
+		return Header{}, 0, fmt.Errorf("%w: the header ends after %d bytes", ErrUnsupportedFormat, len(b))
 	}
 	if err := h.readFields(b[HeaderSize:n]); err != nil {
 		return Header{}, 0, err
 	}
 	if len(b) == n {
-		return Header{}, 0, fmt.Errorf("%w: no ciphertext after the header", ErrUnsupportedFormat)
+		return Header{}, 0, fmt.Errorf("%w: the value has no ciphertext after its header", ErrUnsupportedFormat)
 	}
 	return h, n, nil
 }
@@ -324,7 +324,7 @@ func Parse(b []byte) (Header, int, error) {
 // checkFlags returns an error for flags that this release does not know, or that the kind and type do not have.
 func (h Header) checkFlags() error {
 	if unknown := h.Flags &^ known; unknown != 0 {
-		return fmt.Errorf("%w: unknown flags %#02x (a newer release may read the value)", ErrUnsupportedFormat, byte(unknown))
+		return fmt.Errorf("%w: the header has the unknown flags %#02x (use a newer release)", ErrUnsupportedFormat, byte(unknown))
 	}
 	var has Flags
 	switch {
@@ -334,13 +334,13 @@ func (h Header) checkFlags() error {
 		has = ofJobs
 	}
 	if extra := h.Flags &^ has; extra != 0 {
-		return fmt.Errorf("%w: a %s cannot have the flags %#02x (a newer release may read the value)", ErrUnsupportedFormat, h.Kind, byte(extra))
+		return fmt.Errorf("%w: the header of a %s has the unknown flags %#02x (use a newer release)", ErrUnsupportedFormat, h.Kind, byte(extra))
 	}
 	if h.Flags&Compressed != 0 && !h.Type.Compressible() {
-		return fmt.Errorf("%w: malformed header: a %s cannot be compressed", ErrUnsupportedFormat, h.Type)
+		return fmt.Errorf("%w: the header says that a value of type %s is compressed, which cannot be", ErrUnsupportedFormat, h.Type)
 	}
 	if h.Flags&Named != 0 && h.Flags&Hidden == 0 {
-		return fmt.Errorf("%w: malformed header: flag \"named\" is set without \"hidden\"", ErrUnsupportedFormat)
+		return fmt.Errorf("%w: the header has the flag \"named\" without the flag \"hidden\"", ErrUnsupportedFormat)
 	}
 	return nil
 }
@@ -349,17 +349,17 @@ func (h Header) checkFlags() error {
 func (h *Header) readFields(b []byte) error {
 	if h.Flags&Expires != 0 {
 		if h.End = int64(binary.BigEndian.Uint64(b)); h.End <= 0 {
-			return fmt.Errorf("%w: the sealed expiry is before 1970", ErrUnsupportedFormat)
+			return fmt.Errorf("%w: the header has an expiry before 1970", ErrUnsupportedFormat)
 		}
 		b = b[endSize:]
 	}
 	if h.Flags&Bound != 0 {
 		h.Names = Names(b[0])
 		if unknown := h.Names &^ knownNames; unknown != 0 {
-			return fmt.Errorf("%w: the value is bound to unknown names %#02x (use a newer release)", ErrUnsupportedFormat, byte(unknown))
+			return fmt.Errorf("%w: the header lists names %#02x that this release does not know (use a newer release)", ErrUnsupportedFormat, byte(unknown))
 		}
 		if h.Names == 0 {
-			return fmt.Errorf("%w: the value is marked as bound to names, but lists none", ErrUnsupportedFormat)
+			return fmt.Errorf("%w: the header says that the value is bound to names, but lists no names", ErrUnsupportedFormat)
 		}
 		b = b[1:]
 	}

@@ -48,14 +48,14 @@ func WithOptions(o sessions.Options) Option {
 // New returns a Store over sessions of package middleware/sessions.
 func New(s *sealed.Store, opts ...Option) (*Store, error) {
 	if s == nil {
-		return nil, errors.New("gorillasessions: New: the store is nil")
+		return nil, errors.New("gorillasessions: New: the store of sessions is nil")
 	}
 	c := &Store{sessions: s, options: sessions.Options{
 		Path: "/", MaxAge: 30 * 24 * 60 * 60, HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode,
 	}}
 	for _, o := range opts {
 		if o == nil {
-			return nil, errors.New("gorillasessions: New: an option is nil")
+			return nil, errors.New("gorillasessions: New: one of the options is nil")
 		}
 		if err := o(c); err != nil {
 			return nil, fmt.Errorf("gorillasessions: New: %w", err)
@@ -99,7 +99,7 @@ func (c *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 
 // ErrEnded means that a session ended while a request used it: another request logged
 // the user out, or its time was over. Save has stored nothing and set no cookie.
-var ErrEnded = errors.New("gorillasessions: save: the session has ended since it was read")
+var ErrEnded = errors.New("gorillasessions: save: the session ended after the request read it (start a new session)")
 
 // Save stores a session and sets its cookie. It gives a new session its token. If
 // MaxAge is negative, Save deletes the session and its cookie. Another Save in the same
@@ -189,7 +189,7 @@ func encode(name string, values map[any]any) ([]byte, error) {
 	var b bytes.Buffer
 	e := gob.NewEncoder(&b)
 	if err := errors.Join(e.Encode(name), e.Encode(values)); err != nil {
-		return nil, fmt.Errorf("gorillasessions: encode session: %w", err)
+		return nil, fmt.Errorf("gorillasessions: encode the session: %w", err)
 	}
 	return b.Bytes(), nil
 }
@@ -200,7 +200,7 @@ func decode(encoded []byte) (name string, values map[any]any, err error) {
 		err = d.Decode(&values)
 	}
 	if err != nil {
-		return "", nil, fmt.Errorf("gorillasessions: decode session: %w", err)
+		return "", nil, fmt.Errorf("gorillasessions: decode the stored session: %w", err)
 	}
 	return name, values, nil
 }

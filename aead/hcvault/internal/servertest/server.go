@@ -69,7 +69,7 @@ func (s *Server) Start() {
 	s.tb.Helper()
 	l, err := net.Listen("tcp", s.addr)
 	if err != nil {
-		s.tb.Errorf("servertest: %v", err)
+		s.tb.Errorf("servertest: the fake Vault cannot listen on its address: %v", err)
 		return
 	}
 	s.mu.Lock()
