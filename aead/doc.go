@@ -20,8 +20,8 @@
 // encrypted under a KEK. The Keyring can load a changed keyset while it is in use.
 //
 // An Envelope is right for most applications. Its KEK is a key in a key service (such as a cloud KMS), a key file, a
-// passphrase, or a Keyring. Only an application with few writes can seal with a Keyring itself: see "How many messages
-// one key may seal".
+// passphrase, or a Keyring. Use a Keyring without an Envelope only if the application writes few messages, or
+// if the keyset has XAES-256-GCM keys: see "How many messages one key may seal".
 //
 // The other functions are:
 //
@@ -76,6 +76,6 @@
 // # Formats and compatibility
 //
 // By default, Keyring and Envelope write the formats of Tink. Tink opens them in any language, with the same keys.
-// Passphrase KEKs, tenants and [WithWrapContext] have formats of this package, which FORMAT.md specifies. From release v1
-// on, each release opens the values of earlier releases.
+// Passphrase KEKs, tenants and [WithWrapContext] have formats of this package, which FORMAT.md specifies. Each
+// release from v1 on opens the values of all earlier releases from v1 on.
 package aead

@@ -1,10 +1,10 @@
 // Command benchmarks measures the speed of sealcache and the size of the values that it stores. It prints each result as a
-// ratio, such as the time with encryption to the time without it. Next to the ratio stands its budget:
+// ratio, such as the time with encryption to the time without it. This command runs all benchmarks:
 //
 //	go run ./benchmarks
 //
-// A budget is the limit that the ratio should keep. If it does not, the command prints MISSED. The exit status is still 0,
-// because the speed of the machine changes. With -strict it is 1.
+// The budget of a ratio is printed next to it. A budget is the limit that the ratio should keep. If it does not, the
+// command prints MISSED. The exit status is still 0, because the speed of the machine changes. With -strict it is 1.
 //
 // For each ratio, the command measures two ways of doing the same thing in one run, such as with and without encryption.
 // They take turns in short slices (A B, B A, ...). It compares a slice only with its neighbor, because a slow phase of the
@@ -13,8 +13,8 @@
 //
 // # Adding a row
 //
-// A row is one benchmark of the table. Write a function that takes a *bench, in a file row_NAME.go, and add it to the
-// function rows. A row has one or more cases, such as sizes of values. For each case, the function does the following:
+// A row is one benchmark of the printed table. Write a function that takes a *bench, in a file row_NAME.go, and add it to
+// the function rows. A row has one or more cases, such as sizes of values. For each case, the function does the following:
 //
 //   - It skips the case if bench.wants returns false.
 //   - It measures with interleave, which runs the slices.

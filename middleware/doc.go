@@ -18,7 +18,8 @@
 //
 // # Promises
 //
-//   - Set stores no plaintext, and Get returns no plaintext, unless [WithPlaintext] allows it.
+//   - Set never stores a value unencrypted, and Get refuses a value that is stored unencrypted, unless [WithPlaintext]
+//     allows it.
 //   - Get returns a sealed value only if it was sealed with your encryption keys, for this cache key and this namespace.
 //     The namespace is the name of a cache ([WithNamespace]).
 //   - Get returns an error for a value that was altered, cut, or copied from another cache key.

@@ -40,8 +40,8 @@
 // associatedData. If you pass [aead.WithWrapContext] to aead.NewEnvelope, it holds the names and values of that option
 // instead. CloudTrail records the encryption context, so do not put a secret into it.
 //
-// KMS encrypts at most 4096 bytes per call, with at most about 4000 bytes of associated data. A data key has about 40
-// bytes, and a keyset with one key about 120 bytes.
+// KMS encrypts at most 4096 bytes per call, with at most about 4000 bytes of associated data. This is
+// enough: a data key has about 40 bytes, and a keyset (a set of Tink keys) with one key about 120 bytes.
 //
 // # Errors
 //

@@ -13,8 +13,9 @@
 //
 // # Do not use an Azure key for an Envelope
 //
-// Keys of Azure Key Vault are RSA keys, and Azure does not keep the public key secret. An attacker with the public key can
-// encrypt a data key, and forge values that open. So do not give an Azure key to [aead.NewEnvelope]. Let it protect a
+// Keys of Azure Key Vault are RSA keys, and Azure does not keep the public key secret. An Envelope
+// stores an encrypted data key with each value. An attacker with the public key can make such a data key, and write values
+// that the application accepts as genuine. So do not give an Azure key to [aead.NewEnvelope]. Let it protect a
 // keyset, a file with Tink keys. Make the keyset once, and deploy it with the application:
 //
 //	sealcache keys create --kek "azurekeyvault://..." --out keyset.json

@@ -11,7 +11,7 @@
 // # The key
 //
 // Make a key of a type that authenticates associated data, such as aes256-gcm96. Associated data is not encrypted, but a
-// ciphertext decrypts only with the same associated data. Do not set derived=true:
+// ciphertext decrypts only with the same associated data. Do not set derived=true. For example:
 //
 //	vault secrets enable transit
 //	vault write -f transit/keys/cache type=aes256-gcm96
@@ -31,8 +31,8 @@
 //	hcvault://HOST[:PORT]/MOUNT/keys/NAME[?PARAMETER=VALUE&...]
 //	hcvault:///MOUNT/keys/NAME
 //
-// If the URI has a host, the Opener uses https. It uses http only if VAULT_ADDR has the same host and the scheme http. Without a
-// host, it uses VAULT_ADDR. The mount path may have several parts. The parameters are:
+// If the URI has a host, the Opener uses https. It uses http only if VAULT_ADDR has the same host and the scheme http.
+// Without a host, it uses VAULT_ADDR. The mount path may have several parts. The parameters are:
 //
 //	namespace=team-a           the Vault namespace; the default is VAULT_NAMESPACE
 //	auth=token                 the default: the token in VAULT_TOKEN, or in the file token-file=/path (a Vault agent can write it)

@@ -12,7 +12,7 @@
 // Omit [Worker] in a process that only enqueues jobs. To add the admin page, call [Monitor].
 //
 // The keys of the cache "default" seal the jobs, unless Config.Jobs.KeysOf names another cache. So an application without
-// a cache needs this cache too. Set its Store to memory://.
+// caches needs the cache "default", too. Set its Store to memory://.
 //
 // # Redis
 //

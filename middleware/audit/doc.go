@@ -17,7 +17,7 @@
 // and never Yes to the third. With Config.Exclude, MayDestroy is never Yes, because an excluded entry may need
 // the key.
 //
-// [Inspect] and [Open] examine one entry.
+// For one entry, [Inspect] describes what Redis holds, and [Open] also decrypts it.
 //
 // # Limits
 //

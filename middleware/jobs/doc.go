@@ -17,12 +17,13 @@
 // The attacker can still enqueue an old job again, unchanged. If a handler must not run twice, it can store the ids of
 // finished jobs. This works only if the payload was sealed with the id.
 //
-// Type, queue and id may be empty. Set each of them that you know both when you seal the payload and when you open it. If
-// your queue chooses the id later, choose the id yourself or leave it empty.
+// Type, queue and id may be empty. Set a field to the same value when you seal and when you open. If one of the two places
+// does not know a value, leave that field empty. If your queue chooses the id later, choose the id yourself or leave it
+// empty.
 //
 // A sealed value records which of the three were set. [Encryptor.Open] returns an error if the Meta sets one that was
-// empty in [Encryptor.Seal]. Otherwise a payload without an id would open under every id. [WithOptionalBinding] permits
-// this for older values.
+// empty in [Encryptor.Seal]. Otherwise a payload without an id would open under every id. For payloads that
+// were sealed before you began to set a field, use [WithOptionalBinding].
 //
 // # Writing an adapter
 //

@@ -87,16 +87,17 @@
 //   - Reseal moves entries from pseudonyms of older PRF keys to those of the primary PRF key.
 //   - Unseal moves entries back to their plain names.
 //
-// The run deletes each old entry. With middleware.WithOneWayKeys, Redis does not hold the names at all, so set
-// Config.OneWayKeys instead. Entries that are already hidden then keep their pseudonyms. Without either setting, all
-// hidden names stay as they are.
+// The run deletes each old entry. With WithHiddenKeys, each sealed value contains the name of its entry. With
+// middleware.WithOneWayKeys, it does not, so a run cannot compute new pseudonyms: set Config.OneWayKeys instead. Entries
+// that are already hidden then keep their pseudonyms. Without either setting, all hidden names stay as they are.
 //
 // Before the run, make the new PRF key primary in every process. A process without WithHiddenKeys does not find hidden
-// entries. So before Seal, stop all such processes, or use another namespace.
+// entries. So before Seal, stop all such processes, or give the processes with WithHiddenKeys a new namespace (Config.To).
 //
 // The application can read and write during the run. On a single node, a run moves an entry in one step. In a Cluster, the
 // entry exists under both names for a moment. If the application changes it in this moment, the run undoes the move. If the
-// run is killed in this moment, repeat it at once, because the next run keeps the entry under the new name. If a process
+// run is killed in this moment, both entries stay. The next run keeps the entry under the new name. So repeat the run at
+// once, before the application changes the entry under the old name. If a process
 // looks for both names one after the other, it can miss an entry that the run moves in between.
 //
 // # Types of values

@@ -7,7 +7,8 @@
 //	manager := scs.New()
 //	manager.Store = store
 //
-// Here, set holds PRF keys from aead.OpenPRF. With a PRF key, the middleware.Store replaces names by pseudonyms. [New]
+// Here, set holds keys of a pseudorandom function (PRF), from aead.OpenPRF. With them, the middleware.Store replaces each
+// name by a pseudonym, which an attacker without these keys cannot compute. [New]
 // refuses a middleware.Store that does not hide names (WithOneWayKeys or WithHiddenKeys).
 //
 // A session token is as secret as a password: an attacker with the token can act as the user. Most session stores use the

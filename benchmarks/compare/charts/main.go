@@ -4,7 +4,7 @@
 //	cd benchmarks/compare && go run ./charts -o ../../bench-results ../../bench-results/results.json
 //
 // It writes one SVG file for each benchmark that compares sealcache with something else. If a benchmark ran with several
-// numbers of callers, the chart has a curve over that number. Otherwise it has bars.
+// numbers of concurrent goroutines, the chart is a curve, and their number is on the x axis. Otherwise it has bars.
 package main
 
 import (
@@ -114,8 +114,8 @@ func draw(file, folder string) (names []string, err error) {
 	return names, nil
 }
 
-// group returns the results that share a chart, and the names of the charts in the order of the results. Results of one size
-// that differ in the number of callers share one; all others of a row do.
+// group returns the results that share a chart, and the names of the charts in the order of the results. Results of one
+// size that differ in the number of callers share one; all others of a row do.
 func group(results []result) (charts []string, grouped map[string][]result) {
 	numbers := map[string]map[string]bool{}
 	chartOf := func(r result) (name, number string) {

@@ -118,14 +118,15 @@
 //
 // The error of the task is a [Refusal]. The Inspector shows its text, and [ReasonOf] returns its reason.
 //
-// If the key service does not answer, asynq retries the task. With [Config], this retry does not count as a try. If the
-// task has no try left, the handler waits for the key service, and occupies one of the server's Concurrency slots. asynq
-// archives the task only if its timeout or deadline ends during the wait. To avoid the wait, give each task a MaxRetry of
-// at least one.
+// If the key service does not answer, asynq retries the task. With [Config], this retry does not count as a try. But asynq
+// archives a task after its last try, whatever the error is. So in the last try, the handler does not return: it waits for
+// the key service, and occupies one of the server's Concurrency slots. asynq archives the task only if its timeout or
+// deadline ends during the wait. A task with MaxRetry(0) has only a last try, so give each task at least MaxRetry(1).
 //
-// If the keyset does not contain the key of a task, the handler reloads the keyset. If the task still does not open, asynq
-// retries it as after any failure. An aead.Keyring is reloaded without a setting. If an aead.Envelope has a Keyring as its
-// key-encryption key, pass the Keyring's method Reload to jobs.WithReload. Package fxmodule does this.
+// If the Encryptor has its keys from a keyset, and the encryption key of a task is not in it, the handler reloads the
+// keyset. If the task still does not open, asynq retries it as after any failure. An aead.Keyring is reloaded without a
+// setting. If an aead.Envelope has a Keyring as its key-encryption key, pass the Keyring's method Reload to
+// jobs.WithReload. Package fxmodule does this.
 //
 // # Groups
 //

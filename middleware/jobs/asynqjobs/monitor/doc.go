@@ -55,7 +55,7 @@
 //   - The page refuses a request from another origin if the request changes data.
 //   - It refuses a request for data if the browser marks it as cross-origin (header Sec-Fetch-Site).
 //   - The content security policy allows no other hosts, and no inline scripts or styles except the page's own.
-//   - Browsers must not cache the responses, or show them in a frame.
+//   - Headers tell browsers not to cache the responses, and not to show them in a frame.
 //
 // Also set SameSite on the session cookies of the application.
 //
@@ -65,8 +65,8 @@
 //     field.
 //   - The page does not decrypt tasks of more than 4 MiB. asynq still reads each task of a list completely into memory.
 //   - At most 4 requests decrypt tasks at the same time, each for at most 10 seconds. Further requests wait.
-//   - The page decrypts a schedule at most once per minute. If a schedule is not decrypted in time, the list omits it and
-//     shows a note.
+//   - The page decrypts a schedule at most once per minute. If a request ends before a schedule is decrypted, the list
+//     omits the schedule and shows a note.
 //   - A task has no separate page if its queue, group or id contains a slash. This is a limit of asynqmon.
 //
 // A [Handler] is safe for concurrent use.
