@@ -248,6 +248,11 @@ func (s *Store) Invalidate(ctx context.Context, options ...store.InvalidateOptio
 }
 
 func (s *Store) invalidate(ctx context.Context, options []store.InvalidateOption) error {
+	for _, o := range options {
+		if o == nil {
+			return errors.New("middleware: a store.InvalidateOption that the caller gave is nil")
+		}
+	}
 	if s.prefix != "" || s.names != nil {
 		tags, err := s.storedTagsUnderAll(store.ApplyInvalidateOptions(options...).Tags)
 		if err != nil {

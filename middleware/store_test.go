@@ -304,4 +304,8 @@ func TestMissOnOpenFailureHidesNoMistake(t *testing.T) {
 	require.ErrorIs(t, err, middleware.ErrUnsupportedType)
 	require.NotErrorIs(t, err, store.NotFound{})
 	require.ErrorContains(t, s.Set(t.Context(), "k", "v", nil), "a store.Option that the caller gave is nil")
+	for _, namespace := range [][]middleware.Option{nil, {middleware.WithNamespace("ns")}} {
+		s := sealed(t, newPlain("redis"), keyring(t), namespace...)
+		require.ErrorContains(t, s.Invalidate(t.Context(), nil), "a store.InvalidateOption that the caller gave is nil")
+	}
 }
