@@ -188,7 +188,7 @@ func (e *Envelope) hold(key *dataKey, token bool) (*dataKey, error) {
 	}
 	if !held.same(key) {
 		e.stats.unwrapFailures.Add(1)
-		return nil, kekError("unwrap the data key", errOtherDataKey)
+		return nil, kekError(unwrapDataKey, errOtherDataKey)
 	}
 	held.confirm(key.confirmed.Load())
 	e.gate.learn(key.header, token)
@@ -217,7 +217,7 @@ func (e *Envelope) unwrap(ctx context.Context, release func(), header []byte) (*
 	defer clear(serialized)
 	var key *dataKey
 	if err != nil {
-		err = kekError("unwrap the data key", err)
+		err = kekError(unwrapDataKey, err)
 	} else if key, err = newDataKey(e.template.GetTypeUrl(), serialized, header, false); err != nil && isTenantDataKey(e.template.GetTypeUrl(), serialized) {
 		err = errOtherTenant
 	} else if err != nil {

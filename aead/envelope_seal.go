@@ -152,11 +152,11 @@ func (e *Envelope) newDataKey(ctx context.Context) (*dataKey, error) {
 	}
 	if err != nil {
 		e.stats.wrapFailures.Add(1)
-		return nil, wrapError("wrap a new data key", err)
+		return nil, wrapError(wrapDataKey, err)
 	}
 	e.stats.wraps.Add(1)
 	if err := e.proveByKEK(ctx, key); err != nil {
-		return nil, wrapError("test a new data key", err)
+		return nil, wrapError(testDataKey, err)
 	}
 	key.proved.Store(true)
 	key.confirmed.Store(key.born)
@@ -202,7 +202,7 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, kekTimeout, errNoAnswer)
 	defer cancel()
 	if err := take(ctx, e.wrapSlots); err != nil {
-		return wrapError("test the context of WithWrapContext", err)
+		return wrapError(testContext, err)
 	}
 	unwrapped, err := callKEK(ctx, releaser(e.wrapSlots), func() ([]byte, error) {
 		return e.kek.DecryptWithContext(ctx, key.header[wrappedLenSize:], append([]byte("not "), e.contexts.wrap...))
@@ -212,7 +212,7 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey) error {
 	case err == nil:
 		return errors.New("aead: WithWrapContext: the key-encryption key ignores the context (use another key service)")
 	case !isRefusal(err):
-		return wrapError("test the context of WithWrapContext", err)
+		return wrapError(testContext, err)
 	}
 	return nil
 }

@@ -99,6 +99,16 @@ func isRefusal(err error) bool {
 		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
+// These are the actions in the errors of a key-encryption key.
+const (
+	unwrapDataKey = "unwrap the data key"
+	wrapDataKey   = "wrap a new data key"
+	testDataKey   = "test a new data key"
+	testContext   = "test the context of WithWrapContext"
+	encryptKeyset = "encrypt the new keyset"
+	decryptKeyset = "decrypt the keyset"
+)
+
 // kekError turns an error of a key-encryption key into what callers see. A refusal stays one; any other error is an outage.
 func kekError(action string, err error) error {
 	switch {

@@ -97,7 +97,7 @@ func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (KEK, error)
 	}
 	for _, o := range openers {
 		if o == nil {
-			return nil, errors.New("aead: open KEK: an opener is nil")
+			return nil, errors.New("aead: open KEK: an opener that the caller gave is nil")
 		}
 		for _, scheme := range o.Schemes() {
 			if !validScheme(scheme) {

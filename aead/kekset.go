@@ -247,7 +247,7 @@ func (q *kekSetQuestion) take(a kekSetAnswer) (out []byte, ok bool) {
 	default:
 		m.failures.Add(1)
 		m.paused.Store(s.clock.now() + int64(kekSetPause))
-		q.failed = append(q.failed, fmt.Errorf("key-encryption key at position %d: %w", m.index, a.err))
+		q.failed = append(q.failed, fmt.Errorf("the key-encryption key at position %d failed: %w", m.index, a.err))
 	}
 	return nil, false
 }
@@ -270,7 +270,7 @@ func (q *kekSetQuestion) failure(ctx context.Context) error {
 		q.failed = append(q.failed, ended(ctx))
 	}
 	if len(q.failed) > 0 {
-		return fmt.Errorf("%w: a key-encryption key of the KEKSet failed: %w", ErrKeyServiceUnavailable, errors.Join(q.failed...))
+		return fmt.Errorf("%w: KEKSet: %w", ErrKeyServiceUnavailable, errors.Join(q.failed...))
 	}
 	// ErrUnauthentic means that no other key opens it, so it is worth more than the others' ErrUnknownKey.
 	definite := slices.DeleteFunc(slices.Clone(q.refused), func(err error) bool { return !errors.Is(err, ErrUnauthentic) })

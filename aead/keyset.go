@@ -40,7 +40,7 @@ func CreateKeyset(ctx context.Context, w io.Writer, kek tink.AEADWithContext, t 
 	spy := newKEKSpy(kek)
 	if err := handle.WriteWithContext(ctx, keyset.NewJSONWriter(&buf), spy, c.associatedData); err != nil {
 		if spy.err != nil {
-			return kekError("encrypt the new keyset", spy.err)
+			return kekError(encryptKeyset, spy.err)
 		}
 		return fmt.Errorf("aead: write keyset: %w", err)
 	}
@@ -103,7 +103,7 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 		}
 	}
 	if spy.err != nil {
-		return nil, kekError("decrypt the keyset", spy.err)
+		return nil, kekError(decryptKeyset, spy.err)
 	}
 	if err != nil {
 		return nil, errors.New("aead: the keyset was decrypted, but its content is not a valid Tink keyset")

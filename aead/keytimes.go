@@ -48,7 +48,7 @@ type keyTimesFile struct {
 func SealKeyTimes(h *keyset.Handle, times []KeyTimes) ([]byte, error) {
 	keys, err := json.Marshal(times)
 	if err != nil {
-		return nil, fmt.Errorf("aead: key times: %w", err)
+		return nil, fmt.Errorf("aead: make the file of key times: %w", err)
 	}
 	auth, err := newTimesAuthenticator(h)
 	if err != nil {
@@ -56,11 +56,11 @@ func SealKeyTimes(h *keyset.Handle, times []KeyTimes) ([]byte, error) {
 	}
 	f := keyTimesFile{Schema: keyTimesSchema, Keys: keys}
 	if f.Tag, err = auth.tag(append([]byte(keyTimesDomain), keys...)); err != nil {
-		return nil, fmt.Errorf("aead: key times: %w", err)
+		return nil, fmt.Errorf("aead: make the file of key times: %w", err)
 	}
 	data, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
-		return nil, fmt.Errorf("aead: key times: %w", err)
+		return nil, fmt.Errorf("aead: make the file of key times: %w", err)
 	}
 	return append(data, '\n'), nil
 }
@@ -84,7 +84,7 @@ func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 		return nil, errors.New("aead: read the file of key times: the list of keys is malformed")
 	}
 	if err := auth.check(append([]byte(keyTimesDomain), keys.Bytes()...), f.Tag); err != nil {
-		return nil, fmt.Errorf("aead: key times: %w", err)
+		return nil, fmt.Errorf("aead: read the file of key times: %w", err)
 	}
 	var times []KeyTimes
 	if err := json.Unmarshal(f.Keys, &times); err != nil {

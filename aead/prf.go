@@ -123,7 +123,7 @@ func (p *hmacPRF) AppendPRF(dst, input []byte, outputLength uint32) ([]byte, err
 	if !ok {
 		clone, err := p.keyed.Clone()
 		if err != nil {
-			return nil, fmt.Errorf("aead: PRF: %w", err)
+			return nil, fmt.Errorf("aead: compute the PRF: %w", err)
 		}
 		mac = clone
 	}

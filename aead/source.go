@@ -27,7 +27,7 @@ const (
 	sourceParallel = 4
 )
 
-var errSourceNoAnswer = fmt.Errorf("the source of the keyset did not answer within %v", sourceTimeout)
+var errSourceNoAnswer = fmt.Errorf("the source or file did not answer within %v", sourceTimeout)
 
 // Source is where a keyset is read from: FileSource, EnvSource, BytesSource, or the application's own.
 type Source interface {

@@ -103,7 +103,7 @@ func checkWrapContext(context map[string]string) error {
 		}
 	}
 	if !validWrapContext(context) {
-		return fmt.Errorf("a name needs 1 to %d of A-Z a-z 0-9 _.-:/, a value 1 to %d of those, @+= or spaces",
+		return fmt.Errorf("a name must have 1 to %d of A-Z a-z 0-9 _.-:/ and a value 1 to %d of these, @+= or spaces",
 			maxWrapContextName, maxWrapContextValue)
 	}
 	return nil

@@ -269,7 +269,7 @@ func (s *Store) swapLoop(ctx context.Context, key any, attempt func(a address) (
 			return err
 		}
 		if n == maxAttempts {
-			return fmt.Errorf("%w: it made %d attempts", ErrConflict, n)
+			return fmt.Errorf("%w: the operation made %d attempts", ErrConflict, n)
 		}
 		if n < promptAttempts {
 			continue

@@ -26,7 +26,7 @@ type lease struct {
 
 const ended = -1
 
-var errLeaseEnded = errors.New("middleware: a hook of the Redis client read the value after Set returned (copy it in the hook)")
+var errLeaseEnded = errors.New("middleware: a hook of the Redis client read the value after Set returned (the hook must copy it)")
 
 // MarshalBinary implements encoding.BinaryMarshaler.
 func (l *lease) MarshalBinary() ([]byte, error) {

@@ -312,7 +312,7 @@ func TestHiddenKeysOptions(t *testing.T) {
 	}
 	for _, o := range []middleware.Option{middleware.WithHiddenKeys(set), middleware.WithOneWayKeys(set), middleware.WithAuthenticatedExpiry()} {
 		_, err := middleware.NewSealer(a, o)
-		require.ErrorContains(t, err, "needs a store")
+		require.ErrorContains(t, err, "a Sealer does not take these options")
 	}
 	// The order of keys that a set of Tink lost is announced.
 	logs := new(sealtest.Logs)

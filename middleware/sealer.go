@@ -37,7 +37,7 @@ type Sealer struct {
 func NewSealer(a tink.AEADWithContext, opts ...Option) (*Sealer, error) {
 	cfg, err := newConfig(opts)
 	if err == nil && len(cfg.storeOptions) > 0 {
-		err = fmt.Errorf("%s: the option needs a store (give the option to New)", strings.Join(cfg.storeOptions, ", "))
+		err = fmt.Errorf("a Sealer does not take these options: %s (give them to New)", strings.Join(cfg.storeOptions, ", "))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("middleware: NewSealer: %w", err)

@@ -73,20 +73,20 @@ func TestNewSealerRefuses(t *testing.T) {
 	t.Parallel()
 	k := keyring(t)
 	for want, o := range map[string]middleware.Option{
-		"WithPlaintext:":                    middleware.WithPlaintext(middleware.ReadPlaintext),
-		"WithMissOnOpenFailure: the option": middleware.WithMissOnOpenFailure(),
-		"WithDefaults: the option":          middleware.WithDefaults(store.WithExpiration(time.Second)),
-		"WithoutClear: the option":          middleware.WithoutClear(),
-		"WithReload: the option":            middleware.WithReload(k.Reload),
-		"one of the options is nil":         nil,
-		"namespace":                         middleware.WithNamespace("a b"),
+		"these options: WithPlaintext (":         middleware.WithPlaintext(middleware.ReadPlaintext),
+		"these options: WithMissOnOpenFailure (": middleware.WithMissOnOpenFailure(),
+		"these options: WithDefaults (":          middleware.WithDefaults(store.WithExpiration(time.Second)),
+		"these options: WithoutClear (":          middleware.WithoutClear(),
+		"these options: WithReload (":            middleware.WithReload(k.Reload),
+		"one of the options is nil":              nil,
+		"namespace":                              middleware.WithNamespace("a b"),
 	} {
 		s, err := middleware.NewSealer(k, o)
 		require.ErrorContains(t, err, want)
 		require.Nil(t, s)
 	}
 	_, err := middleware.NewSealer(k, middleware.WithPlaintext(middleware.ReadPlaintext), middleware.WithPlaintextUntil(time.Now().Add(time.Hour)))
-	require.ErrorContains(t, err, "WithPlaintext, WithPlaintextUntil: the option needs a store")
+	require.ErrorContains(t, err, "these options: WithPlaintext, WithPlaintextUntil (")
 	_, err = middleware.NewSealer(nil)
 	require.ErrorContains(t, err, "the AEAD is nil")
 	s, err := middleware.NewSealer(k, middleware.WithNamespace(canary))

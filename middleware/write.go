@@ -140,7 +140,7 @@ func (s *Store) setIfNotExists(ctx context.Context, key, value any, options []st
 		// An entry that was refused has disappeared or changed. The result must be
 		// about the present entry.
 		if n == maxAttempts {
-			return false, fmt.Errorf("%w: it made %d attempts", ErrConflict, n)
+			return false, fmt.Errorf("%w: the operation made %d attempts", ErrConflict, n)
 		}
 	}
 }
@@ -297,7 +297,7 @@ func (s *Store) refusedAgain(ctx context.Context, a address, sealed []byte, refu
 		}
 	}
 	if (reloadErr != nil || !answer.Decided) && box.Refused(refusal) {
-		return false, fmt.Errorf("middleware: the entry was kept, because no reload followed the read (try again in 10 s): %w", refusal)
+		return false, fmt.Errorf("middleware: the entry was kept, because no keyset reload followed the read (retry in 10 s): %w", refusal)
 	}
 	return box.Final(refusal) || errors.Is(refusal, errExpired), refusal
 }

@@ -109,7 +109,7 @@ func classify(err error, needs string) *keyservice.Failure {
 	}
 	switch api.ErrorCode() {
 	case "InvalidCiphertextException":
-		return keyservice.Refuse(aead.ErrUnauthentic, "AWS KMS refused the ciphertext as altered or foreign", err)
+		return keyservice.Refuse(aead.ErrUnauthentic, "AWS KMS reports that the ciphertext was altered or belongs to another key", err)
 	case "IncorrectKeyException":
 		return keyservice.Refuse(aead.ErrUnknownKey, "another AWS KMS key encrypted the ciphertext", err)
 	case "NotFoundException":

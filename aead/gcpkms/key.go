@@ -70,7 +70,7 @@ func (k *key) Unwrap(ctx context.Context, ciphertext, associatedData []byte) ([]
 	})
 	switch {
 	case err != nil:
-		return nil, classify(err, "cloudkms.cryptoKeyVersions.useToDecrypt", "Google Cloud KMS refused the ciphertext as altered or foreign")
+		return nil, classify(err, "cloudkms.cryptoKeyVersions.useToDecrypt", "Google Cloud KMS reports that the ciphertext was altered or belongs to another key")
 	case out.GetPlaintextCrc32C().GetValue() != checksum(out.GetPlaintext()).GetValue():
 		return nil, &keyservice.Failure{Reason: "the checksum of the answer does not match its bytes"}
 	}

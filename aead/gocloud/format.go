@@ -30,7 +30,7 @@ const (
 	maxDirect = 96
 )
 
-var errForm = errors.New("package gocloud did not wrap these bytes: their format is another one")
+var errForm = errors.New("the bytes do not have the format of a data key that package gocloud wrapped")
 
 // inner returns the plaintext that the Keeper encrypts.
 func inner(kind byte, associatedData, secret []byte) []byte {

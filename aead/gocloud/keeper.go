@@ -62,7 +62,7 @@ func (k *keeper) encrypt(ctx context.Context, in []byte) ([]byte, error) {
 
 // Unwrap implements keyservice.Client.
 func (k *keeper) Unwrap(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
-	refused := keyservice.Refuse(aead.ErrUnauthentic, "the key service refused the ciphertext as altered or foreign", nil)
+	refused := keyservice.Refuse(aead.ErrUnauthentic, "the ciphertext was altered or belongs to another key", nil)
 	kind, kept, rest, err := split(ciphertext)
 	if err != nil {
 		return nil, refused
@@ -129,7 +129,7 @@ func (k *keeper) classify(err error, permission string) *keyservice.Failure {
 	f := &keyservice.Failure{Cause: err}
 	switch code := gcerrors.Code(err); code {
 	case gcerrors.InvalidArgument:
-		return keyservice.Refuse(aead.ErrUnauthentic, "the key service refused the ciphertext as altered or foreign", err)
+		return keyservice.Refuse(aead.ErrUnauthentic, "the ciphertext was altered or belongs to another key", err)
 	case gcerrors.NotFound:
 		return keyservice.Refuse(aead.ErrUnknownKey, "the key does not exist in the key service", err)
 	case gcerrors.PermissionDenied:

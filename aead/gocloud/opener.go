@@ -106,7 +106,7 @@ func NewKEK(ctx context.Context, k *secrets.Keeper, name string) (aead.KEK, erro
 	}
 	kek, err := keyservice.Open(ctx, keyservice.Key{Module: "gocloud", Name: name}, &keeper{keeper: k, close: func() error { return nil }})
 	if err != nil {
-		return nil, fmt.Errorf("gocloud: %w", err) // not a typed nil
+		return nil, fmt.Errorf("gocloud: NewKEK: %w", err) // not a typed nil
 	}
 	return kek, nil
 }

@@ -156,7 +156,7 @@ func refusals() []struct {
 		{"version is too new", aead.ErrUnknownKey, "the ciphertext names a key version that does not exist in Vault"},
 		{"disallowed by policy (too old)", aead.ErrUnknownKey, "the ciphertext names a key version below min_decryption_version"},
 		{"no such key version", aead.ErrUnknownKey, "the ciphertext names a key version that was removed from Vault"},
-		{"message authentication failed", aead.ErrUnauthentic, "Vault refused the ciphertext as altered or foreign"},
+		{"message authentication failed", aead.ErrUnauthentic, "Vault reports that the ciphertext was altered or belongs to another key"},
 		{"invalid ciphertext", aead.ErrUnauthentic, "Vault cannot read the ciphertext"},
 	}
 }

@@ -136,7 +136,7 @@ func sessionIn(value any, err error) (r record, found bool, _ error) {
 	}
 	switch r, found = decode(b); {
 	case !found && len(b) > 0 && b[0] > recordVersion:
-		return record{}, false, fmt.Errorf("%w: the session has version %d (use a newer release)", middleware.ErrUnsupportedFormat, b[0])
+		return record{}, false, fmt.Errorf("%w: the stored session has the format version %d (use a newer release)", middleware.ErrUnsupportedFormat, b[0])
 	case !found || !time.Now().Before(r.absolute):
 		return record{}, false, nil
 	default:

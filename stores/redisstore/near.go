@@ -126,7 +126,7 @@ func (n *NearCache) Reserve(cacheKey string, redisKeys []string) (token uint64, 
 	for _, key := range redisKeys {
 		if !strings.HasPrefix(key, *prefix) {
 			n.warned.Do(func() {
-				n.log.Load().Error("redisstore: the near cache is off, because it does not know this release of go-redis (update sealcache)")
+				n.log.Load().Error("redisstore: the near cache is off, because this release of go-redis is unknown (update sealcache)")
 			})
 			return 0, true
 		}

@@ -240,7 +240,7 @@ func (s *Store) noTagSet(ctx context.Context, key string) error {
 	}
 	kind, err := s.run(ctx, s.scripts.kind, []string{key}).Text()
 	if err == nil && kind == tagSets {
-		err = errors.New("the key has the name of a tag set of the store (use keys that do not start with " + tagPrefix + ")")
+		err = errors.New("the store keeps the members of a tag under this key (use keys that do not start with " + tagPrefix + ")")
 	}
 	return err
 }

@@ -45,7 +45,7 @@ type clusterClient interface {
 // New accepts a client of a single node, of Sentinel or of a Cluster. The client must not read from replicas.
 func New(client redis.UniversalClient) (*Servers, error) {
 	if client == nil || reflect.ValueOf(client).Kind() == reflect.Pointer && reflect.ValueOf(client).IsNil() {
-		return nil, fmt.Errorf("%w: the client is nil", ErrUnsuitable)
+		return nil, fmt.Errorf("%w: the Redis client is nil", ErrUnsuitable)
 	}
 	if c, ok := client.(interface{ Options() *redis.ClusterOptions }); ok {
 		if o := c.Options(); o != nil && (o.ReadOnly || o.RouteByLatency || o.RouteRandomly) {

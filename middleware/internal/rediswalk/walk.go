@@ -81,7 +81,7 @@ const (
 )
 
 // errMoved reports that slots of a Cluster have moved during a scan.
-var errMoved = errors.New("rediswalk: Cluster slots moved or masters restarted during the scan (run again when they stay)")
+var errMoved = errors.New("rediswalk: Cluster slots moved or masters restarted during the scan (run the command again)")
 
 // errUnowned reports that some slots stay without exactly one master.
 var errUnowned = errors.New("rediswalk: some Cluster slots have no master, or two (run redis-cli --cluster check)")

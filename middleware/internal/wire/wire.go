@@ -287,7 +287,7 @@ func Parse(b []byte) (Header, int, error) {
 		return Header{}, 0, ErrNotSealed
 	}
 	if len(b) < 3 {
-		return Header{}, 0, fmt.Errorf("%w: the header ends after %d bytes", ErrUnsupportedFormat, len(b))
+		return Header{}, 0, fmt.Errorf("%w: the value was cut off after %d bytes, within its header", ErrUnsupportedFormat, len(b))
 	}
 	if b[2] == Tag {
 		return Header{}, 0, fmt.Errorf("%w: the bytes are the token of a unique job, not a sealed value", ErrUnsupportedFormat)
@@ -296,21 +296,21 @@ func Parse(b []byte) (Header, int, error) {
 		return Header{}, 0, fmt.Errorf("%w: the format version is %d (this release reads version %d)", ErrUnsupportedFormat, b[2], Version)
 	}
 	if len(b) < HeaderSize {
-		return Header{}, 0, fmt.Errorf("%w: the header ends after %d bytes", ErrUnsupportedFormat, len(b))
+		return Header{}, 0, fmt.Errorf("%w: the value was cut off after %d bytes, within its header", ErrUnsupportedFormat, len(b))
 	}
 	h := Header{Kind: Kind(b[3]), Type: Type(b[4]), Flags: Flags(b[5])}
 	if h.Kind < CacheValue || h.Kind > KeyCheck || h.Kind == KeyName {
-		return Header{}, 0, fmt.Errorf("%w: the kind of value %d is unknown", ErrUnsupportedFormat, b[3])
+		return Header{}, 0, fmt.Errorf("%w: the header has the unknown kind %d (use a newer release)", ErrUnsupportedFormat, b[3])
 	}
 	if !h.Type.valid() {
-		return Header{}, 0, fmt.Errorf("%w: the value type %#02x is unknown", ErrUnsupportedFormat, b[4])
+		return Header{}, 0, fmt.Errorf("%w: the header has the unknown value type %#02x (use a newer release)", ErrUnsupportedFormat, b[4])
 	}
 	if err := h.checkFlags(); err != nil {
 		return Header{}, 0, err
 	}
 	n := h.Size()
 	if len(b) < n {
-		return Header{}, 0, fmt.Errorf("%w: the header ends after %d bytes", ErrUnsupportedFormat, len(b))
+		return Header{}, 0, fmt.Errorf("%w: the value was cut off after %d bytes, within its header", ErrUnsupportedFormat, len(b))
 	}
 	if err := h.readFields(b[HeaderSize:n]); err != nil {
 		return Header{}, 0, err
