@@ -328,6 +328,7 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 			settled = append(settled, v)
 		default:
 			c.Conflicts++
+			m.renaming.forget(v.name) // there may be many
 		}
 	}
 	if err := m.servers.Run(ctx, m.scripts.drop, stale); err != nil {
