@@ -11,7 +11,7 @@ import (
 	"github.com/sealcache/sealcache/middleware"
 )
 
-var errAnotherValue = errors.New("the store returned a different value than was set")
+var errAnotherValue = errors.New("the store returned another value than the one that was set")
 
 // roundTrip checks that a store returns the value that it was given. It runs before anything is timed.
 func roundTrip(ctx context.Context, s store.StoreInterface, key any, value []byte) error {
@@ -50,10 +50,10 @@ func lengthOf(got any) int {
 // checkSealed checks that the stored value is sealed.
 func checkSealed(stored, value []byte) error {
 	if _, err := middleware.Inspect(stored); err != nil {
-		return fmt.Errorf("a value that should be sealed is not sealed: %w", err)
+		return fmt.Errorf("the stored value is not sealed, although this benchmark seals it: %w", err)
 	}
 	if len(value) >= 16 && bytes.Contains(stored, value[:16]) {
-		return errors.New("a value that should be sealed is readable")
+		return errors.New("the stored value contains its plaintext, although this benchmark seals it")
 	}
 	return nil
 }
@@ -61,7 +61,7 @@ func checkSealed(stored, value []byte) error {
 // checkPlaintext checks that the stored value is plaintext.
 func checkPlaintext(stored, value []byte) error {
 	if !bytes.Equal(stored, value) {
-		return errors.New("the plaintext side of a benchmark stored a sealed value")
+		return errors.New("the stored value is not plaintext, although this benchmark does not seal it")
 	}
 	return nil
 }

@@ -25,11 +25,11 @@ type keys struct {
 func newKeys(ctx context.Context) (*keys, error) {
 	handle, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
 	if err != nil {
-		return nil, fmt.Errorf("new keyset: %w", err)
+		return nil, fmt.Errorf("make a Tink keyset: %w", err)
 	}
 	k := new(keys)
 	if k.tink, err = tinkaead.New(handle); err != nil {
-		return nil, fmt.Errorf("primitive: %w", err)
+		return nil, fmt.Errorf("make a Tink AEAD from the keyset: %w", err)
 	}
 	if k.keyring, err = aead.NewKeyring(handle); err != nil {
 		return nil, err

@@ -151,7 +151,7 @@ func parse(all []row, args []string, stderr io.Writer) (*settings, error) {
 		return nil, errUsage
 	}
 	if flags.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+		return nil, fmt.Errorf("unexpected argument %q (only flags are allowed)", flags.Arg(0))
 	}
 	var err error
 	if s.rows, err = choose(all, *only); err != nil {
@@ -165,10 +165,10 @@ func parse(all []row, args []string, stderr io.Writer) (*settings, error) {
 		return nil, fmt.Errorf("-o: unknown format %q (text, markdown or json)", *output)
 	}
 	if s.bench.rounds < 0 {
-		return nil, fmt.Errorf("-rounds: %d is negative", s.bench.rounds)
+		return nil, fmt.Errorf("-rounds is %d, but must not be negative", s.bench.rounds)
 	}
 	if s.heapMiB < 0 {
-		return nil, fmt.Errorf("-heap: %d is negative", s.heapMiB)
+		return nil, fmt.Errorf("-heap is %d, but must not be negative", s.heapMiB)
 	}
 	switch {
 	case *smallest:
@@ -220,7 +220,7 @@ func choose(all []row, names string) ([]row, error) {
 	}
 	for _, name := range wanted {
 		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("unknown row %q (known are %s)", name, strings.Join(known, ", "))
+			return nil, fmt.Errorf("unknown row %q (the rows are %s)", name, strings.Join(known, ", "))
 		}
 	}
 	return chosen, nil

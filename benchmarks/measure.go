@@ -80,7 +80,7 @@ func interleave(ctx context.Context, p plan, sides ...side) ([][]sample, error) 
 	for i, s := range sides {
 		var err error
 		if batches[i], err = warmUp(ctx, p, s); err != nil {
-			return nil, fmt.Errorf("%s: %w", s.name, err)
+			return nil, fmt.Errorf("warm up %s: %w", s.name, err)
 		}
 	}
 	samples := make([][]sample, len(sides))
@@ -92,7 +92,7 @@ func interleave(ctx context.Context, p plan, sides ...side) ([][]sample, error) 
 		for _, i := range order {
 			got, err := slice(ctx, p, sides[i], batches[i])
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", sides[i].name, err)
+				return nil, fmt.Errorf("measure %s: %w", sides[i].name, err)
 			}
 			samples[i] = append(samples[i], got)
 		}

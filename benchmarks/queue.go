@@ -145,7 +145,7 @@ func (q *queue) process(ctx context.Context, n int, payload []byte) (sample, err
 	case <-ctx.Done():
 		return sample{}, ctx.Err()
 	case <-time.After(drainTimeout):
-		return sample{}, fmt.Errorf("%d of %d jobs reached the handler in %v", handled.Load(), n, drainTimeout)
+		return sample{}, fmt.Errorf("only %d of %d jobs reached the handler within %v", handled.Load(), n, drainTimeout)
 	}
 }
 
@@ -180,8 +180,11 @@ func (q *queue) check(ctx context.Context, payload []byte, opts ...asynq.Option)
 		return err
 	}
 	want := q.e == nil && q.gcm == nil
-	if readable := bytes.Contains(stored, payload[:min(len(payload), 32)]); readable != want {
-		return fmt.Errorf("the payload of a job in Redis is readable: %t, want %t", readable, want)
+	switch readable := bytes.Contains(stored, payload[:min(len(payload), 32)]); {
+	case readable && !want:
+		return errors.New("the payload of a sealed job can be read in Redis")
+	case !readable && want:
+		return errors.New("the payload of a plaintext job cannot be read in Redis")
 	}
 	return nil
 }

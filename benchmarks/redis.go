@@ -72,19 +72,19 @@ func (c *contender) fill(ctx context.Context, n int, value []byte) error {
 		name := c.name + ":" + strconv.Itoa(i)
 		c.names = append(c.names, name)
 		if err := roundTrip(ctx, c.store, name, value); err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
+			return fmt.Errorf("set and get a value over %s: %w", c.name, err)
 		}
 	}
 	stored, err := c.client.Get(ctx, c.name+":0").Bytes()
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.name, err)
+		return fmt.Errorf("read a stored value of %s from Redis: %w", c.name, err)
 	}
 	check := checkPlaintext
 	if c.sealed {
 		check = checkSealed
 	}
 	if err := check(stored, value); err != nil {
-		return fmt.Errorf("%s: %w", c.name, err)
+		return fmt.Errorf("check a stored value of %s: %w", c.name, err)
 	}
 	return nil
 }

@@ -171,7 +171,7 @@ func (c jobCase) compare(ctx context.Context, b *bench, server *redistest.Server
 	}
 	for _, q := range queues {
 		if err := q.check(ctx, c.payload, c.enqueue...); err != nil {
-			return fmt.Errorf("%s: %w", q.name, err)
+			return fmt.Errorf("check a job of %s: %w", q.name, err)
 		}
 	}
 	if c.batch == 0 {
@@ -192,7 +192,7 @@ func (c jobCase) times(ctx context.Context, b *bench, queues []*queue) error {
 			}
 			in, out, err := queues[i].run(ctx, batch, c.payload)
 			if err != nil {
-				return fmt.Errorf("%s: %w", queues[i].name, err)
+				return fmt.Errorf("run the jobs of %s: %w", queues[i].name, err)
 			}
 			if round < 0 {
 				continue
@@ -233,7 +233,7 @@ func (c jobCase) memory(ctx context.Context, b *bench, plain, sealed *queue) err
 	for i, q := range []*queue{sealed, plain} {
 		var err error
 		if bytes[i], memory[i], err = q.sizes(ctx, c.payload, c.enqueue...); err != nil {
-			return fmt.Errorf("%s: %w", q.name, err)
+			return fmt.Errorf("measure the memory of a job of %s: %w", q.name, err)
 		}
 	}
 	b.report(Result{

@@ -168,11 +168,11 @@ func manyTenants(ctx context.Context, b *bench) error {
 		ids[i] = fmt.Sprintf("tenant-%d", i)
 		handle, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
 		if err != nil {
-			return fmt.Errorf("new keyset: %w", err)
+			return fmt.Errorf("make a Tink keyset: %w", err)
 		}
 		primitive, err := tinkaead.New(handle)
 		if err != nil {
-			return fmt.Errorf("primitive: %w", err)
+			return fmt.Errorf("make a Tink AEAD from the keyset: %w", err)
 		}
 		services[ids[i]] = &slowService{kek: primitive}
 	}

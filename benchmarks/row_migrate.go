@@ -97,7 +97,7 @@ func (m *mover) seal(ctx context.Context, n int, rate float64, progress func(mig
 		return 0, err
 	}
 	if !r.Done() || r.Written != int64(n) {
-		return 0, fmt.Errorf("%d of %d entries were written", r.Written, n)
+		return 0, fmt.Errorf("the migration is not complete: it wrote %d of %d entries", r.Written, n)
 	}
 	return elapsed, nil
 }
@@ -121,7 +121,7 @@ func (m *mover) speed(size, entries int, budget *Budget) func(ctx context.Contex
 				return err
 			}
 			if answer, _ := r.AnythingPlaintext(); answer != audit.No || r.Total.Sealed.Values < int64(n) {
-				return errors.New("the audit found values that are not sealed")
+				return errors.New("the audit did not find all values sealed")
 			}
 			auditing = append(auditing, float64(n)/r.Elapsed.Seconds())
 		}
@@ -190,7 +190,7 @@ func (m *mover) memory(ctx context.Context, name string) error {
 func buildCommand(ctx context.Context, path string) error {
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
-		return fmt.Errorf("find cmd/sealcache: %w", err)
+		return fmt.Errorf("find the folder cmd/sealcache: %w", err)
 	}
 	dir := filepath.Join(strings.TrimSpace(string(root)), "cmd", "sealcache")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-C", dir, "-o", path, ".").CombinedOutput(); err != nil {
@@ -216,10 +216,10 @@ func residentWhile(cmd *exec.Cmd) (float64, error) {
 		select {
 		case err := <-done:
 			if err != nil {
-				return 0, fmt.Errorf("%w: %s", err, out.Bytes())
+				return 0, fmt.Errorf("the sealcache command failed: %w: %s", err, out.Bytes())
 			}
 			if kib == 0 {
-				return 0, errors.New("the command ended before its memory was measured")
+				return 0, errors.New("the sealcache command ended before its memory use was measured")
 			}
 			return kib * (1 << 10), nil
 		case <-tick.C:

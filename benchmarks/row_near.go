@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -81,7 +82,7 @@ func seenWrites(ctx context.Context, b *bench, name string, reader, writer store
 				break
 			}
 			if took > seenTimeout {
-				return errors.New("the near cache did not show the write of another client in time")
+				return fmt.Errorf("the near cache still returned the old value %v after a write by another client", seenTimeout)
 			}
 		}
 	}

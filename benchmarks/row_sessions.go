@@ -102,7 +102,7 @@ func requests(name string, s sessionStore, session []byte) side {
 			return err
 		}
 		if ok && !bytes.Equal(found, session) {
-			return errors.New("the store returned a different session than was committed")
+			return errors.New("the store returned another session than the one that was committed")
 		}
 		return s.CommitCtx(ctx, token, session, time.Now().Add(time.Hour))
 	}}

@@ -49,7 +49,7 @@ func (c *Caches) Names() []string { return slices.Clone(c.names) }
 func (c *Caches) Close() error { return c.system.close() }
 
 func (c *Caches) missing(name string) error {
-	return fmt.Errorf("%w: %s (the Config has %s)", ErrNoCache, showName(name), strings.Join(c.names, ", "))
+	return fmt.Errorf("%w: the Config has no cache %s (its caches are %s)", ErrNoCache, showName(name), strings.Join(c.names, ", "))
 }
 
 // String returns the names.

@@ -20,7 +20,7 @@ func newEncryptor(ctx context.Context, in inputs, log *slog.Logger, keys *Keys) 
 	tenant := in.Config.Caches[name].Tenant
 	seals, err := keys.aead(name, tenant)
 	if err != nil {
-		return nil, fmt.Errorf("fxmodule: jobs: %w", err)
+		return nil, fmt.Errorf("fxmodule: jobs: get the keys: %w", err)
 	}
 	opts := []jobs.Option{jobs.WithLogger(log)}
 	if j.Namespace != "" {
@@ -45,13 +45,13 @@ func newEncryptor(ctx context.Context, in inputs, log *slog.Logger, keys *Keys) 
 		}
 		set, err := aead.OpenPRF(ctx, source, keys.kekOf[name], append(keysetName(j.PRFKeysetName), aead.WithLogger(log))...)
 		if err != nil {
-			return nil, fmt.Errorf("fxmodule: jobs: prf_keyset: %w", err)
+			return nil, fmt.Errorf("fxmodule: jobs: open prf_keyset: %w", err)
 		}
 		opts = append(opts, jobs.WithPRF(set))
 	}
 	e, err := jobs.NewEncryptor(seals, opts...)
 	if err != nil {
-		return nil, fmt.Errorf("fxmodule: %w", err)
+		return nil, fmt.Errorf("fxmodule: jobs: %w", err)
 	}
 	return e, nil
 }

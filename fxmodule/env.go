@@ -40,7 +40,7 @@ func ConfigFromEnviron(environ []string) (Config, error) {
 	var errs []error
 	for _, name := range sortedNames(variables) {
 		if err := r.read(name, variables); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			errs = append(errs, fmt.Errorf("variable %s: %w", name, err))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -98,7 +98,7 @@ func (r *envReader) read(name string, variables map[string]string) error {
 	if slices.Contains(r.settings, name) {
 		err := setVariable(&r.config, envPrefix, name, variables[name])
 		if err == nil && name == envPrefix+"JOBS_QUEUES" && len(r.config.Jobs.Queues) < pairs(variables[name]) {
-			return errors.New("a queue is named twice")
+			return errors.New("the list names the same queue twice")
 		}
 		return err
 	}
@@ -111,7 +111,7 @@ func (r *envReader) read(name string, variables map[string]string) error {
 	}
 	id := cache + " " + setting
 	if other, twice := r.given[id]; twice {
-		return fmt.Errorf("this variable sets the same setting as %s", other)
+		return fmt.Errorf("this variable sets the same setting as %s (unset one of them)", other)
 	}
 	r.given[id] = name
 	if r.caches[cache] == nil {
@@ -119,7 +119,7 @@ func (r *envReader) read(name string, variables map[string]string) error {
 	}
 	err := setVariable(r.caches[cache], strings.TrimSuffix(name, setting), name, variables[name])
 	if err == nil && setting == "WRAP_CONTEXT" && len(r.caches[cache].WrapContext) < pairs(variables[name]) {
-		return errors.New("a name is used twice")
+		return errors.New("the list uses the same name twice")
 	}
 	return err
 }
@@ -163,7 +163,7 @@ func setVariable(target any, prefix, name, value string) error {
 	if errors.As(err, &failed) {
 		return wrongValue(failed.Type)
 	}
-	return errors.New("the value is invalid")
+	return errors.New("the value cannot be read as this setting (docs/fx.md lists the settings)")
 }
 
 // wrongValue returns an error that names the form of a setting, and does not quote the value.
@@ -176,7 +176,7 @@ func wrongValue(t reflect.Type) error {
 	case reflect.TypeFor[map[string]string]():
 		return errors.New("the value is not a list of names and values such as namespace=shop,app=web")
 	case reflect.TypeFor[middleware.PlaintextPolicy]():
-		return errors.New("the value is not reject, read, seal-on-read or write")
+		return errors.New("the value must be reject, read, seal-on-read or write")
 	}
 	switch t.Kind() {
 	case reflect.Bool:
@@ -186,7 +186,7 @@ func wrongValue(t reflect.Type) error {
 	case reflect.Map:
 		return errors.New("the value is not a list of queues and weights such as critical=6,default=3")
 	default:
-		return errors.New("the value is invalid")
+		return errors.New("the value cannot be read as this setting (docs/fx.md lists the settings)")
 	}
 }
 

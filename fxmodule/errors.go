@@ -8,12 +8,12 @@ import (
 )
 
 // ErrNoCache reports that the Config has no cache of that name or kind.
-var ErrNoCache = errors.New("fxmodule: no cache of this name and kind")
+var ErrNoCache = errors.New("fxmodule: no suitable cache")
 
 var (
-	errNoStore            = errors.New("there is no store (set a URL, or use Decorator over the application's own store)")
-	errStoreWithDecorator = errors.New("the Decorator needs the cache \"default\" without a URL (to open a URL, use Module)")
-	errNoEncryptor        = errors.New("fxmodule: jobs: no keys: cache \"default\" is missing or unsealed (set jobs.keys_of)")
+	errNoStore            = errors.New("the cache has no store (set store to its URL)")
+	errStoreWithDecorator = errors.New("the Decorator needs a cache \"default\" in the Config that does not set store")
+	errNoEncryptor        = errors.New("fxmodule: jobs have no keys, because cache \"default\" is missing or unsealed (set jobs.keys_of)")
 )
 
 // Part is the part of a cache or of the jobs that failed.

@@ -121,7 +121,7 @@ func TestFailedConstructionClosesEverything(t *testing.T) {
 	both.Jobs.PRFKeyset = "/nowhere"
 	require.ErrorIs(t, newApp(both).Err(), os.ErrNotExist)
 	both.Jobs.PRFKeyset = keyset
-	require.ErrorContains(t, newApp(both).Err(), "fxmodule: jobs: prf_keyset")
+	require.ErrorContains(t, newApp(both).Err(), "fxmodule: jobs: open prf_keyset")
 }
 
 func TestKeyTimeout(t *testing.T) {

@@ -81,7 +81,7 @@ func Named(names ...string) fx.Option {
 	var options []fx.Option
 	for _, name := range names {
 		if err := checkName(name); err != nil {
-			return fx.Error(fmt.Errorf("fxmodule: Named: %w", err))
+			return fx.Error(fmt.Errorf("fxmodule: Named: invalid cache name: %w", err))
 		}
 		tag := fx.ResultTags(`name:"` + name + `"`)
 		options = append(options, fx.Provide(

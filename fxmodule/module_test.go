@@ -189,22 +189,22 @@ func TestWiringErrors(t *testing.T) {
 		options fx.Option
 		want    string
 	}{
-		"Module, no store":        {over, fxmodule.Module, fx.Options(), `cache "default": store: there is no store`},
+		"Module, no store":        {over, fxmodule.Module, fx.Options(), `cache "default": store: the cache has no store`},
 		"Module, own store":       {byURL, fxmodule.Module, provideStore(backing), "already provided"},
 		"Module and Decorator":    {byURL, fx.Options(fxmodule.Module, fxmodule.Decorator), fx.Options(), "already provided"},
-		"Module, no default":      {named, fxmodule.Module, fx.Invoke(func(store.StoreInterface) {}), "no cache of this name and kind"},
+		"Module, no default":      {named, fxmodule.Module, fx.Invoke(func(store.StoreInterface) {}), "no suitable cache"},
 		"Decorator, no store":     {over, fxmodule.Decorator, fx.Options(), "missing type: store.StoreInterface"},
 		"Decorator, needy store":  {over, fxmodule.Decorator, fx.Provide(func(needy) store.StoreInterface { return nil }), "missing type: fxmodule_test.needy"},
 		"Decorator, broken store": {over, fxmodule.Decorator, fx.Provide(func() (store.StoreInterface, error) { return nil, errBroken }), errBroken.Error()},
-		"Decorator, nil store":    {over, fxmodule.Decorator, provideStore(typedNil), "there is no store"},
-		"Decorator, URL":          {byURL, fxmodule.Decorator, provideStore(backing), `needs the cache "default" without a URL`},
-		"Decorator, no default":   {named, fxmodule.Decorator, provideStore(backing), `needs the cache "default" without a URL`},
+		"Decorator, nil store":    {over, fxmodule.Decorator, provideStore(typedNil), "the cache has no store"},
+		"Decorator, URL":          {byURL, fxmodule.Decorator, provideStore(backing), `needs a cache "default" in the Config that does not set store`},
+		"Decorator, no default":   {named, fxmodule.Decorator, provideStore(backing), `needs a cache "default" in the Config that does not set store`},
 		"Decorator, sealed store": {over, fxmodule.Decorator, fx.Provide(func() (store.StoreInterface, error) {
 			return middleware.New(backing, sealtest.Keyring(t))
 		}), "itself a sealed store"},
-		"not sealed":    {one(fxmodule.Cache{Store: "memory://"}), fxmodule.Module, fx.Options(), "no keys (set kek, or unsealed"},
-		"no such name":  {byURL, fxmodule.Module, fx.Options(fxmodule.Named("x"), fx.Invoke(fx.Annotate(func(store.StoreInterface) {}, fx.ParamTags(`name:"x"`)))), "no cache of this name and kind"},
-		"name":          {byURL, fxmodule.Module, fxmodule.Named("a\" b:\"c"), "fxmodule: Named: byte"},
+		"not sealed":    {one(fxmodule.Cache{Store: "memory://"}), fxmodule.Module, fx.Options(), "no keys, and unsealed is not true"},
+		"no such name":  {byURL, fxmodule.Module, fx.Options(fxmodule.Named("x"), fx.Invoke(fx.Annotate(func(store.StoreInterface) {}, fx.ParamTags(`name:"x"`)))), "no suitable cache"},
+		"name":          {byURL, fxmodule.Module, fxmodule.Named("a\" b:\"c"), "fxmodule: Named: invalid cache name: byte"},
 		"sealed as not": {one(fxmodule.Cache{Store: "memory://", Unsealed: true}), fxmodule.Module, fx.Invoke(func(*middleware.Store) {}), "is unsealed"},
 		"no encryptor":  {one(fxmodule.Cache{Store: "memory://", Unsealed: true}), fxmodule.Module, fx.Invoke(func(*jobs.Encryptor) {}), "set jobs.keys_of"},
 	} {

@@ -12,7 +12,7 @@ import (
 // separate cache. Options such as sessions.WithUser are given here, because they are code.
 func Sessions(cache string, opts ...sessions.Option) fx.Option {
 	if err := checkName(cache); err != nil {
-		return fx.Error(fmt.Errorf("fxmodule: Sessions: %w", err))
+		return fx.Error(fmt.Errorf("fxmodule: Sessions: invalid cache name: %w", err))
 	}
 	return fx.Provide(func(c *Caches) (*sessions.Store, error) {
 		sealed, err := c.Sealed(cache)

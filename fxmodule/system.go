@@ -182,11 +182,11 @@ func (s *system) packing(ctx context.Context, name string, c Cache) ([]middlewar
 	if prfKeyset != "" {
 		source, err := keysetSource(prfKeyset)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", setting, err)
+			return nil, fmt.Errorf("read the setting %s: %w", setting, err)
 		}
 		set, err := aead.OpenPRF(ctx, source, s.keys.kekOf[name], append(keysetName(c.PRFKeysetName), aead.WithLogger(s.log))...)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", setting, err)
+			return nil, fmt.Errorf("open the keyset of %s: %w", setting, err)
 		}
 		opts = append(opts, hide(set))
 	}
@@ -213,7 +213,7 @@ func (s *system) warnOfSharedNamespaces() {
 	for i, a := range s.caches.names {
 		for _, b := range s.caches.names[i+1:] {
 			if config.Caches[a].Namespace == config.Caches[b].Namespace {
-				s.log.Warn("sealcache: two caches share a namespace, so an attacker can swap their values", "cache", a, "other", b)
+				s.log.Warn("sealcache: two caches share a namespace, so an attacker can swap their values (change one namespace)", "cache", a, "other", b)
 			}
 		}
 	}

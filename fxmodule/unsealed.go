@@ -36,7 +36,7 @@ func newUnsealedStore(backing store.StoreInterface, c Cache) *unsealedStore {
 func (s *unsealedStore) key(key any) (any, error) {
 	name, ok := key.(string)
 	if !ok {
-		return nil, fmt.Errorf("%w: the key has type %T (cache.New converts keys to strings)", middleware.ErrUnsupportedType, key)
+		return nil, fmt.Errorf("%w: the cache key has the type %T (use a string)", middleware.ErrUnsupportedType, key)
 	}
 	return s.prefix + name, nil
 }
@@ -116,7 +116,7 @@ func (s *unsealedStore) Invalidate(ctx context.Context, options ...store.Invalid
 // Clear deletes the namespace only. The backing store's own Clear would also empty the caches next to this one.
 func (s *unsealedStore) Clear(ctx context.Context) error {
 	if s.prefix == "" {
-		return fmt.Errorf("%w: Clear needs a namespace, or it would empty the whole store", middleware.ErrUnsupported)
+		return fmt.Errorf("%w: without a namespace, Clear would empty the whole store (set namespace)", middleware.ErrUnsupported)
 	}
 	e, ok := s.backing.(middleware.Enumerator)
 	if !ok {

@@ -28,7 +28,7 @@ const (
 func (c Config) Validate() error {
 	var errs []error
 	if len(c.Caches) == 0 {
-		errs = append(errs, errors.New("the Config has no caches (name one \"default\", or export SEALCACHE_STORE)"))
+		errs = append(errs, errors.New("the Config has no caches (add one named \"default\"; in the environment, set SEALCACHE_STORE)"))
 	}
 	if c.KeyTimeout < 0 {
 		errs = append(errs, errors.New("key_timeout: must not be negative"))
@@ -70,9 +70,9 @@ func (c Config) namespaceProblems(required bool) []error {
 	for _, name := range c.names() {
 		switch ns := c.Caches[name].Namespace; {
 		case ns == "" && required:
-			errs = append(errs, fmt.Errorf("cache %s: the namespace is missing (required with several caches, or with jobs)", showName(name)))
+			errs = append(errs, fmt.Errorf("cache %s: the namespace is missing (each cache needs one if there are several, or jobs)", showName(name)))
 		case ns == asynqPrefix && required:
-			errs = append(errs, fmt.Errorf("cache %s: namespace: %q is reserved for the keys of asynq", showName(name), asynqPrefix))
+			errs = append(errs, fmt.Errorf("cache %s: the namespace %q is reserved for asynq's own keys (choose another)", showName(name), asynqPrefix))
 		}
 	}
 	return errs
@@ -87,7 +87,7 @@ func checkName(s string) error {
 		switch b := s[i]; {
 		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b == '_', b == '.', b == '-':
 		default:
-			return fmt.Errorf("byte %q at %d is not allowed (use letters, digits, '_', '.' and '-')", b, i)
+			return fmt.Errorf("byte %q at position %d is not allowed (use letters, digits, '_', '.' and '-')", b, i)
 		}
 	}
 	return nil
@@ -162,16 +162,16 @@ func (c Cache) unsealedProblems() []error {
 		return nil
 	}
 	slices.Sort(set)
-	return []error{fmt.Errorf("unsealed: conflicts with %s", strings.Join(set, ", "))}
+	return []error{fmt.Errorf("unsealed cannot be combined with %s", strings.Join(set, ", "))}
 }
 
 func (c Cache) sealedProblems() []error {
 	var errs []error
 	switch {
 	case c.KEK == "" && c.Keyset != "":
-		errs = append(errs, errors.New("keyset: needs a kek (for a plaintext keyset, set kek: file:///path instead)"))
+		errs = append(errs, errors.New("keyset is set, but kek is not (set kek to the key that seals the keyset)"))
 	case c.KEK == "":
-		errs = append(errs, errors.New("the cache has no keys (set kek, or unsealed if its values may be stored as plaintext)"))
+		errs = append(errs, errors.New("the cache has no keys, and unsealed is not true (set kek to seal its values)"))
 	}
 	errs = append(errs, c.otherKEKProblems()...)
 	if c.Keyset != "" {
@@ -179,7 +179,7 @@ func (c Cache) sealedProblems() []error {
 			errs = append(errs, fmt.Errorf("keyset: %w", err))
 		}
 	} else if c.KeysetReload != 0 || c.KeysetName != "" {
-		errs = append(errs, errors.New("keyset_reload and keyset_name need the setting keyset"))
+		errs = append(errs, errors.New("keyset_reload and keyset_name have no effect without keyset (set keyset)"))
 	}
 	if c.KeysetName != "" {
 		if err := checkName(c.KeysetName); err != nil {
@@ -191,19 +191,19 @@ func (c Cache) sealedProblems() []error {
 	case "":
 	case wrapContextPrepare, wrapContextTolerate, wrapContextRequire:
 		if len(c.WrapContext) == 0 {
-			errs = append(errs, errors.New("wrap_context_state: needs a wrap_context"))
+			errs = append(errs, errors.New("wrap_context_state has no effect without wrap_context (set wrap_context)"))
 		}
 	default:
-		errs = append(errs, errors.New("wrap_context_state: the value is not prepare, tolerate or require"))
+		errs = append(errs, errors.New("wrap_context_state: the value must be prepare, tolerate or require"))
 	}
 	errs = append(errs, c.packingProblems()...)
 	switch {
 	case c.Plaintext < middleware.RejectPlaintext || c.Plaintext > middleware.WritePlaintext:
-		errs = append(errs, errors.New("plaintext: the policy is unknown"))
+		errs = append(errs, errors.New("plaintext: the value must be reject, read, seal-on-read or write"))
 	case c.Plaintext == middleware.RejectPlaintext && !c.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("plaintext_until: needs a policy other than reject (set plaintext)"))
+		errs = append(errs, errors.New("plaintext_until has no effect while plaintext is reject (set plaintext to another value)"))
 	case c.Plaintext == middleware.WritePlaintext && c.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("plaintext: write is allowed only for a time (set plaintext_until, or unsealed)"))
+		errs = append(errs, errors.New("plaintext: write is allowed only until a time that you set (set plaintext_until)"))
 	}
 	return errs
 }
@@ -212,15 +212,15 @@ func (c Cache) sealedProblems() []error {
 func (c Cache) tenantProblems() []error {
 	var errs []error
 	if c.Cryptoperiod != 0 && (c.Keyset == "" || strings.HasPrefix(c.Keyset, "env:")) {
-		errs = append(errs, errors.New("cryptoperiod needs a keyset in a file (a second file beside it has the times of its keys)"))
+		errs = append(errs, errors.New("cryptoperiod needs a keyset in a file, because a file next to it holds the ages of its keys"))
 	}
 	if c.TenantKEKs != "" && !strings.Contains(c.TenantKEKs, tenantPlaceholder) {
-		errs = append(errs, errors.New("tenant_keks: the URI does not contain "+tenantPlaceholder))
+		errs = append(errs, errors.New("tenant_keks: the URI must contain "+tenantPlaceholder+" in the place of the tenant's id"))
 	}
 	switch {
 	case c.Tenant == "":
 	case c.TenantKEKs == "":
-		errs = append(errs, errors.New("tenant: needs tenant_keks"))
+		errs = append(errs, errors.New("tenant is set, but tenant_keks is not (set it to the URI of the tenants' keys)"))
 	case checkName(c.Tenant) != nil:
 		errs = append(errs, fmt.Errorf("tenant: %w", checkName(c.Tenant)))
 	case strings.Trim(c.Tenant[:1], "_.-") == "":
@@ -240,21 +240,21 @@ func (c Cache) packingProblems() []error {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 		}
 		if c.Plaintext != middleware.RejectPlaintext {
-			errs = append(errs, fmt.Errorf("%s: conflicts with plaintext", name))
+			errs = append(errs, fmt.Errorf("%s cannot be combined with plaintext", name))
 		}
 	}
 	switch {
 	case c.HiddenKeys != "" && c.OneWayKeys != "":
-		errs = append(errs, errors.New("hidden_keys, one_way_keys: only one may be set"))
+		errs = append(errs, errors.New("hidden_keys and one_way_keys cannot be combined (remove one)"))
 	case c.PRFKeysetName != "" && c.HiddenKeys == "" && c.OneWayKeys == "":
-		errs = append(errs, errors.New("prf_keyset_name: needs hidden_keys or one_way_keys"))
+		errs = append(errs, errors.New("prf_keyset_name has no effect without hidden_keys or one_way_keys"))
 	case c.PRFKeysetName != "":
 		if err := checkName(c.PRFKeysetName); err != nil {
 			errs = append(errs, fmt.Errorf("prf_keyset_name: %w", err))
 		}
 	}
 	if c.CompressFast && c.CompressMinBytes == 0 {
-		errs = append(errs, errors.New("compress_fast: needs compress_min_bytes"))
+		errs = append(errs, errors.New("compress_fast has no effect without compress_min_bytes (set compress_min_bytes)"))
 	}
 	return errs
 }
@@ -262,14 +262,14 @@ func (c Cache) packingProblems() []error {
 func (c Cache) otherKEKProblems() []error {
 	var errs []error
 	if len(c.OtherKEKs) > 0 && c.KEK == "" {
-		errs = append(errs, errors.New("other_keks: needs a kek, which wraps new data keys"))
+		errs = append(errs, errors.New("other_keks is set, but kek is not (set kek to the key that wraps new data keys)"))
 	}
 	for i, uri := range c.OtherKEKs {
 		switch {
 		case uri == "":
 			errs = append(errs, errors.New("other_keks: a URI is empty"))
 		case uri == c.KEK || slices.Contains(c.OtherKEKs[:i], uri):
-			errs = append(errs, errors.New("other_keks: a key is given twice"))
+			errs = append(errs, errors.New("other_keks: a URI is listed twice, or is that of kek"))
 		}
 	}
 	return errs
@@ -284,9 +284,9 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 	}
 	switch cache, ok := caches[j.keysOf()]; {
 	case !ok:
-		errs = append(errs, fmt.Errorf("keys_of: there is no cache %s (for jobs alone, add a cache with a kek and store: memory://)", showName(j.keysOf())))
+		errs = append(errs, fmt.Errorf("keys_of: there is no cache %s whose keys could seal the jobs (add it to caches)", showName(j.keysOf())))
 	case cache.Unsealed:
-		errs = append(errs, fmt.Errorf("keys_of: cache %s is unsealed", showName(j.keysOf())))
+		errs = append(errs, fmt.Errorf("keys_of: cache %s is unsealed, so it has no keys (name a sealed cache)", showName(j.keysOf())))
 	}
 	if j.PRFKeyset != "" {
 		if _, err := keysetSource(j.PRFKeyset); err != nil {
@@ -299,13 +299,13 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 		}
 	} else {
 		if j.PRFKeysetName != "" {
-			errs = append(errs, errors.New("prf_keyset_name: needs prf_keyset"))
+			errs = append(errs, errors.New("prf_keyset_name has no effect without prf_keyset (set prf_keyset)"))
 		}
 		if j.HiddenTypes {
-			errs = append(errs, errors.New("hidden_types: needs prf_keyset (sealcache keys create --type prf)"))
+			errs = append(errs, errors.New("hidden_types needs prf_keyset (\"sealcache keys create --type prf\" makes one)"))
 		}
 		if j.Schedules != (Schedules{}) {
-			errs = append(errs, errors.New("schedules: needs prf_keyset (sealcache keys create --type prf)"))
+			errs = append(errs, errors.New("schedules need prf_keyset (\"sealcache keys create --type prf\" makes one)"))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(j.Queues)) {
@@ -313,16 +313,16 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 			errs = append(errs, errors.New("queues: a name is empty, begins or ends with a space, or contains a brace or line break"))
 		}
 		if w := j.Queues[name]; w < 1 || w > maxWeight {
-			errs = append(errs, fmt.Errorf("queues: %s has the weight %d (allowed: 1 to %d)", showName(name), w, maxWeight))
+			errs = append(errs, fmt.Errorf("queues: the weight of %s is %d (allowed: 1 to %d)", showName(name), w, maxWeight))
 		}
 	}
 	switch {
 	case j.Plaintext != jobs.RejectPlaintext && j.Plaintext != jobs.ReadPlaintext && j.Plaintext != jobs.WritePlaintext:
-		errs = append(errs, errors.New("plaintext: jobs take reject, read or write"))
+		errs = append(errs, errors.New("plaintext: for jobs, the value must be reject, read or write"))
 	case j.Plaintext == jobs.RejectPlaintext && !j.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("plaintext_until: needs a policy other than reject (set plaintext)"))
+		errs = append(errs, errors.New("plaintext_until has no effect while plaintext is reject (set plaintext to another value)"))
 	case j.Plaintext == jobs.WritePlaintext && j.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("plaintext: write is allowed only for a time (set plaintext_until)"))
+		errs = append(errs, errors.New("plaintext: write is allowed only until a time that you set (set plaintext_until)"))
 	}
 	if j.Redis != "" && !strings.Contains(j.Redis, "://") {
 		errs = append(errs, errors.New("redis: the value is not a URL such as redis://localhost:6379/0"))

@@ -22,10 +22,10 @@ const maxYAMLBytes = 1 << 20
 func ConfigFromYAML(r io.Reader) (Config, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxYAMLBytes+1))
 	if err != nil {
-		return Config{}, fmt.Errorf("fxmodule: YAML: %w", err)
+		return Config{}, fmt.Errorf("fxmodule: YAML: read the text: %w", err)
 	}
 	if len(data) > maxYAMLBytes {
-		return Config{}, fmt.Errorf("fxmodule: YAML: more than %d bytes", maxYAMLBytes)
+		return Config{}, fmt.Errorf("fxmodule: YAML: the text has more than %d bytes", maxYAMLBytes)
 	}
 	var c Config
 	if err := decodeYAML(data, &c); err != nil {
@@ -97,7 +97,7 @@ func hideValue(text string) error {
 		return fmt.Errorf("%s%s is set twice", line, name)
 	}
 	if strings.HasPrefix(text[len(line):], "mapping key ") {
-		return fmt.Errorf("%sa name is used twice", line)
+		return fmt.Errorf("%sthe same name is used twice", line)
 	}
 	expected := map[string]string{
 		"time.Duration": "the value is not a duration such as 90s or 24h", "time.Time": "the value is not a time such as 2030-01-31T00:00:00Z",

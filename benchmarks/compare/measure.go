@@ -24,14 +24,14 @@ func compare(ctx context.Context, e extent, w io.Writer, name string, workers in
 	for i := range ways {
 		order[i] = i
 		if _, err := slice(ctx, min(e.slice, 20*time.Millisecond), workers, ways[i]); err != nil { // warms up
-			return fmt.Errorf("%s: %s: %w", name, ways[i].name, err)
+			return fmt.Errorf("warm up %s: %s: %w", name, ways[i].name, err)
 		}
 	}
 	for range e.rounds {
 		for _, i := range order {
 			perSecond, err := slice(ctx, e.slice, workers, ways[i])
 			if err != nil {
-				return fmt.Errorf("%s: %s: %w", name, ways[i].name, err)
+				return fmt.Errorf("measure %s: %s: %w", name, ways[i].name, err)
 			}
 			rates[i] = append(rates[i], perSecond)
 		}

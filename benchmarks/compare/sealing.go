@@ -49,14 +49,14 @@ func compareSealing(ctx context.Context, e extent, w io.Writer) error {
 		for _, s := range sealers {
 			sealed, err := s.seal(value, name)
 			if err != nil {
-				return fmt.Errorf("%s: %w", s.name, err)
+				return fmt.Errorf("seal a value with %s: %w", s.name, err)
 			}
 			opened, err := s.open(sealed, name)
 			if err != nil || !bytes.Equal(opened, value) {
-				return fmt.Errorf("%s: %w", s.name, errors.Join(err, errAnotherValue))
+				return fmt.Errorf("open a value with %s: %w", s.name, errors.Join(err, errAnotherValue))
 			}
 			if bytes.Contains(sealed, value) {
-				return fmt.Errorf("%s: the value is not encrypted", s.name)
+				return fmt.Errorf("the output of %s contains the plaintext value", s.name)
 			}
 			ways = append(ways, way{name: s.name, stored: len(sealed), do: func(context.Context, int, int) error {
 				sealed, err := s.seal(value, name)
@@ -134,7 +134,7 @@ func newFernet(context.Context) (sealer, error) {
 		func(sealed, _ []byte) ([]byte, error) {
 			opened := fernet.VerifyAndDecrypt(sealed, time.Hour, []*fernet.Key{&key})
 			if opened == nil {
-				return nil, errors.New("the Fernet token does not verify")
+				return nil, errors.New("the Fernet token is not authentic")
 			}
 			return opened, nil
 		},
@@ -198,7 +198,7 @@ func newKMSv2(context.Context) (sealer, error) {
 		},
 		func(sealed, name []byte) ([]byte, error) {
 			if len(sealed) < infoBytes {
-				return nil, errors.New("too short")
+				return nil, errors.New("the sealed value is too short")
 			}
 			gcm, err := derive(sealed[:infoBytes])
 			if err != nil {

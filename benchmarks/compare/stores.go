@@ -54,7 +54,7 @@ func compareStores(ctx context.Context, e extent, w io.Writer) error {
 				for _, s := range all {
 					stored, err := fill(ctx, s, inspect, value)
 					if err != nil {
-						return fmt.Errorf("%s: %w", s.name, err)
+						return fmt.Errorf("set the values of %s: %w", s.name, err)
 					}
 					key := func(worker, i int) string { return s.name + ":" + strconv.Itoa((i*callers+worker)%storeKeys) }
 					do := func(ctx context.Context, worker, i int) error { return s.set(ctx, key(worker, i), value) }

@@ -55,7 +55,7 @@ func (a *auditCommand) declare(f *flags) {
 	f.Uint32Var(&a.mayDisable, "may-disable", 0, "ask whether the PRF key with this `ID` may be disabled: no name is hidden under it")
 	f.StringVar(&a.since, "not-primary-since", "", "with --may-destroy: `TIME` when the key stopped being primary, as 2030-01-31T12:00:00Z")
 	f.DurationVar(&a.reload, "reload", 0, "with --may-destroy: longest `DURATION` until processes notice a new keyset; with a key service, the longest age of data keys (default 24h)")
-	f.StringSliceVar(&a.ignoreTypes, "ignore-type", nil, "answer although entries of this `TYPE` of Redis are not examined, as hash,list")
+	f.StringSliceVar(&a.ignoreTypes, "ignore-type", nil, "answer although entries of this Redis `TYPE` are not examined, such as hash,list")
 	f.Var(&a.groups, "group-by", "count keys separately that start with this `TEXT`; may be repeated (default: by namespace)")
 	f.IntVar(&a.samples, "samples", 0, "show up to this `NUMBER` of names for each finding")
 	a.throttle.declare(f)

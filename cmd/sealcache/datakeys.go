@@ -145,7 +145,7 @@ func (k *dataKeyFlags) failed(err error) error {
 	if k.of == "" {
 		return keyError(err)
 	}
-	return keyError(fmt.Errorf("%skeys: %w", k.of, err))
+	return keyError(fmt.Errorf("open the old keys (--old-kek): %w", err))
 }
 
 type closer func()
@@ -179,7 +179,7 @@ func (k *dataKeyFlags) checkTenant() error {
 	case k.tenant == "":
 		return wrong("--%[1]stenant-keks needs --%[1]stenant", k.prefix)
 	case k.as == "keyring":
-		return wrong("--%[1]stenant is for an envelope, not for --%[1]skeys-as keyring", k.prefix)
+		return wrong("--%[1]stenant cannot be used with --%[1]skeys-as keyring", k.prefix)
 	}
 	return nil
 }
@@ -191,7 +191,7 @@ func (o *opened) openSealer(ctx context.Context, p *program, k *dataKeyFlags, ke
 	}
 	if k.as == "keyring" {
 		if len(k.context) > 0 {
-			return wrong("--%[1]swrap-context needs an envelope, so it excludes --%[1]skeys-as=keyring", k.prefix)
+			return wrong("--%[1]swrap-context cannot be used with --%[1]skeys-as keyring", k.prefix)
 		}
 		if o.ring == nil {
 			return wrong("--%[1]skeys-as keyring needs --%[1]skeyset, or a --%[1]skek of file://", k.prefix)

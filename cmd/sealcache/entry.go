@@ -39,15 +39,15 @@ func (e *entryFlags) failed(f *flags, err error) error {
 	case errors.Is(err, audit.ErrNoEntry):
 		hint := ""
 		if e.namespace != "" {
-			hint = fmt.Sprintf(" (namespace %q%s)", e.namespace, f.namespaceSource())
+			hint = fmt.Sprintf(" (KEY was looked up in the namespace %q%s)", e.namespace, f.namespaceSource())
 		}
-		return &statusError{exitLeft, fmt.Errorf("no entry with the name %q in Redis%s", e.stored(f), hint)}
+		return &statusError{exitLeft, fmt.Errorf("no entry in Redis has the name %q%s", e.stored(f), hint)}
 	case errors.Is(err, audit.ErrExpired):
-		return &statusError{exitLeft, fmt.Errorf("the sealed expiry of the entry %q has passed, so the application treats it as absent", e.stored(f))}
+		return &statusError{exitLeft, fmt.Errorf("the entry %q has expired (its value holds the expiry time), so the application ignores it", e.stored(f))}
 	case errors.Is(err, aead.ErrUnauthentic), errors.Is(err, aead.ErrUnknownKey):
-		return &statusError{exitLeft, fmt.Errorf("the entry %q does not open: %w", e.stored(f), err)}
+		return &statusError{exitLeft, fmt.Errorf("the entry %q cannot be opened with these keys: %w", e.stored(f), err)}
 	default:
-		return fmt.Errorf("look up %q: %w", e.stored(f), err)
+		return fmt.Errorf("look up the entry %q: %w", e.stored(f), err)
 	}
 }
 
@@ -152,8 +152,8 @@ func (g *getCommand) declare(f *flags) {
 	g.hidden.declare(f)
 	f.StringVar(&g.reason, "reason", "", "`TEXT` for the record: why the value is read")
 	f.env(&g.record, "record", "SEALCACHE_RECORD", "`FILE` to which the record is appended before the value is opened (default: the terminal)")
-	f.BoolVar(&g.show, "show", false, "write the value even to a terminal")
-	f.BoolVar(&g.plaintext, "plaintext", false, "write a plaintext value, too, although it is not authentic")
+	f.BoolVar(&g.show, "show", false, "print the value even on a terminal")
+	f.BoolVar(&g.plaintext, "plaintext", false, "print a plaintext value, too, although an attacker may have written it")
 	f.BoolVar(&g.json, "json", false, jsonUse+", with the value in base64")
 	f.need("kek")
 	f.need("reason")
@@ -162,7 +162,7 @@ func (g *getCommand) declare(f *flags) {
 
 func (g *getCommand) run(ctx context.Context, p *program, f *flags) (int, error) {
 	if out, ok := p.stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) && !g.show {
-		return 0, wrong("a value is not written to a terminal (redirect the output, or give --show)")
+		return 0, wrong("the output is a terminal, so the value was not printed (--show prints it)")
 	}
 	if err := g.hidden.check(g.keys.kek, false); err != nil {
 		return 0, err
@@ -182,7 +182,7 @@ func (g *getCommand) run(ctx context.Context, p *program, f *flags) (int, error)
 	}
 	defer client.Close()
 	if err := g.newRecord(f).write(p, g.record); err != nil {
-		return 0, fmt.Errorf("the entry is not opened, because the record of the access (--record) cannot be written: %w", err)
+		return 0, fmt.Errorf("the entry was not opened, because the access record (--record) cannot be written: %w", err)
 	}
 	return g.open(ctx, p, f, client, keys, names)
 }
@@ -195,7 +195,7 @@ func (g *getCommand) open(ctx context.Context, p *program, f *flags, client redi
 		return 0, g.failed(f, err)
 	}
 	if !v.Sealed && !g.plaintext {
-		return 0, &statusError{exitLeft, fmt.Errorf("the entry %q is plaintext, so it was not written (--plaintext writes it)", g.stored(f))}
+		return 0, &statusError{exitLeft, fmt.Errorf("the value of %q is plaintext, so it was not printed (--plaintext prints it)", g.stored(f))}
 	}
 	if g.json {
 		data, err := merge(newHeader(f).at(&g.redis, client, infoOf(keys.ring)), struct {

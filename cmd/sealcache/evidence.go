@@ -99,7 +99,7 @@ func fips() fipsEvidence {
 
 func (e *evidenceRun) run(ctx context.Context, p *program, f *flags) (int, error) {
 	if e.maxAge < 0 {
-		return 0, wrong("--max-audit-age is negative (0 is any age)")
+		return 0, wrong("--max-audit-age must not be negative (0 accepts any age)")
 	}
 	if err := errors.Join(writable("report", e.report), writable("markdown", e.markdown)); err != nil {
 		return 0, err
@@ -120,7 +120,7 @@ func (e *evidenceRun) run(ctx context.Context, p *program, f *flags) (int, error
 	defer keys.close()
 	for _, w := range wanted {
 		if err := keys.add(ctx, w); err != nil {
-			return 0, fmt.Errorf("%s: %w", w.origin, err)
+			return 0, fmt.Errorf("report the keys of %s: %w", w.origin, err)
 		}
 	}
 	if err := e.files(r); err != nil {

@@ -66,7 +66,7 @@ func createFile(path string, data []byte) error {
 		return os.Rename(name, path)
 	})
 	if errors.Is(err, fs.ErrExist) {
-		return wrong("%s exists already", path)
+		return wrong("the file %s exists already (choose another path)", path)
 	}
 	return fileError(err)
 }
@@ -95,7 +95,7 @@ func replaceLocked(path string, old fs.FileInfo, before, after []byte, finish fu
 		return err
 	}
 	if err := sameOwner(f, old); err != nil {
-		return fmt.Errorf("the keyset is unchanged: the new file cannot get its owner (run as owner or root): %w", err)
+		return fmt.Errorf("the keyset was not changed: its file would get another owner (run this as its owner): %w", err)
 	}
 	if _, err := f.Write(after); err != nil {
 		return err
@@ -107,7 +107,7 @@ func replaceLocked(path string, old fs.FileInfo, before, after []byte, finish fu
 		return err
 	}
 	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, before) {
-		return errors.New("another program changed the keyset (examine it, and try again)")
+		return errors.New("another program changed the keyset file at the same time (check the file, then try again)")
 	}
 	unlock, err := lockSuccessor(name)
 	if err != nil {

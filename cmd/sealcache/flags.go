@@ -89,7 +89,7 @@ func (f *flags) resolve(args, environ []string) error {
 	}
 	f.args = args
 	if len(args) > len(f.names) {
-		return wrong("there are too many arguments (want %s)", orNone(f.names))
+		return wrong("there are too many arguments (this command takes %s)", orNone(f.names))
 	}
 	return f.missing()
 }
@@ -162,7 +162,7 @@ func (c *choice) Type() string   { return strings.Join(c.words, "|") }
 
 func (c *choice) Set(s string) error {
 	if !slices.Contains(c.words, s) {
-		return fmt.Errorf("want %s or %s", strings.Join(c.words[:len(c.words)-1], ", "), c.words[len(c.words)-1])
+		return fmt.Errorf("the value must be %s or %s", strings.Join(c.words[:len(c.words)-1], ", "), c.words[len(c.words)-1])
 	}
 	*c.to = s
 	return nil

@@ -42,7 +42,7 @@ func schemes() []string {
 func kekError(uri string, err error) error {
 	scheme, _, ok := strings.Cut(strings.ToLower(uri), ":")
 	if ok && !slices.Contains(schemes(), scheme) && !strings.ContainsAny(scheme, "/.") {
-		return wrong("unknown KEK scheme %q (allowed: %s)", scheme, strings.Join(schemes(), ", "))
+		return wrong("unknown scheme %q of the key-encryption key (allowed: %s)", scheme, strings.Join(schemes(), ", "))
 	}
 	return keyError(err)
 }
@@ -114,7 +114,7 @@ func keysetPath(flag, s string) (string, error) {
 func keysetSource(flag, s string) (aead.Source, error) {
 	if name, ok := strings.CutPrefix(s, "env:"); ok {
 		if name == "" {
-			return nil, wrong("--%s: env: needs the name of a variable", flag)
+			return nil, wrong("--%s: env: must be followed by the name of a variable", flag)
 		}
 		return aead.EnvSource(name), nil
 	}
@@ -128,7 +128,7 @@ func keysetSource(flag, s string) (aead.Source, error) {
 // fileOfKEK returns the file of a file:// KEK.
 func fileOfKEK(uri string) (string, error) {
 	if !strings.HasPrefix(strings.ToLower(uri), "file:") {
-		return "", wrong("--keyset is missing (it may be left out only with a --kek of file://)")
+		return "", wrong("--keyset is missing (only a --kek that starts with file:// works without it)")
 	}
 	u, err := url.Parse(uri)
 	if err != nil || !filepath.IsAbs(u.Path) || u.Host != "" && u.Host != "localhost" {
@@ -162,7 +162,7 @@ func (k *keysetFlags) open(ctx context.Context) (file *keysetFile, done func(), 
 		return &keysetFile{path: path}, func() {}, nil
 	}
 	if strings.HasPrefix(k.keyset, "env:") {
-		return nil, nil, wrong("--keyset: a keyset in a variable cannot be changed (change it as a file, then set the variable)")
+		return nil, nil, wrong("--keyset: a keyset in an environment variable cannot be changed (give its file)")
 	}
 	path, err := keysetPath("keyset", k.keyset)
 	if err != nil {

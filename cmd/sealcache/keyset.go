@@ -30,7 +30,7 @@ type keysetFile struct {
 }
 
 // errNoChange is returned by an edit that has nothing to change. The times of the keys are still brought up to date.
-var errNoChange = errors.New("nothing to change")
+var errNoChange = errors.New("the keyset needs no change")
 
 // errBusy reports that another command is changing the keyset, or has just changed it.
 var errBusy = errors.New("another command is changing the keyset (try again)")
@@ -67,7 +67,7 @@ func (k *keysetFile) changeOnce(ctx context.Context, edit func(m *keyset.Manager
 	lock := lockOf(path)
 	switch locked, err := lock.TryLock(); {
 	case err != nil:
-		return nil, fileError(fmt.Errorf("lock the keyset: %w", err))
+		return nil, fileError(fmt.Errorf("lock the keyset file: %w", err))
 	case !locked:
 		return nil, errBusy
 	}
@@ -103,7 +103,7 @@ func (k *keysetFile) replace(path string, info os.FileInfo, before []byte, c *ke
 	}
 	if times.created(c.before, c.after, now) {
 		if err := times.write(path, c.oldHandle); err != nil {
-			return fmt.Errorf("the keyset is unchanged, because the file of its key times cannot be written: %w", err)
+			return fmt.Errorf("the keyset was not changed, because the file with the ages of its keys cannot be written: %w", err)
 		}
 		next = times.observe(c.before, c.after, now)
 	}
@@ -112,7 +112,7 @@ func (k *keysetFile) replace(path string, info os.FileInfo, before []byte, c *ke
 	err = replaceLocked(path, info, before, c.data, func() error {
 		replaced = true
 		if err := next.write(path, c.newHandle); err != nil {
-			return fmt.Errorf("the keyset is changed, but its key times cannot be written, so ages count from the next change: %w", err)
+			return fmt.Errorf("the keyset was changed, but the file with the ages of its keys was not: %w", err)
 		}
 		return nil
 	})
@@ -162,7 +162,7 @@ func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyse
 	}
 	changed, err := m.Handle()
 	if err != nil {
-		return nil, errors.New("change the keyset: Tink refused the result (is its primary key enabled?)")
+		return nil, errors.New("the keyset was not changed: Tink refused the new one (its primary key may be disabled)")
 	}
 	after, err := k.write(ctx, changed, view.associatedData, isJSON(before))
 	if err != nil {
@@ -170,10 +170,10 @@ func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyse
 	}
 	_, written, err := readKeyset(ctx, after, k.to, k.name)
 	if err != nil {
-		return nil, fmt.Errorf("the new keyset does not open, so the old one stays: %w", err)
+		return nil, fmt.Errorf("the keyset was not changed, because the new keyset cannot be opened: %w", err)
 	}
 	if viewOf(changed, view.prf).states() != written.states() {
-		return nil, errors.New("the new keyset reads back differently, so the old one stays")
+		return nil, errors.New("the keyset was not changed: the new keyset, read back, differs from the intended one")
 	}
 	return &keysetChange{oldHandle: handle, newHandle: changed, before: view, after: written, data: after}, nil
 }
@@ -217,7 +217,7 @@ func readKeyset(ctx context.Context, data []byte, kek tink.AEADWithContext, name
 	}
 	h, err := keyset.ReadWithContext(ctx, reader, kek, recorder.opened)
 	if err != nil {
-		return nil, nil, errors.New("read the keyset: Tink refused (its error may quote key material, so it is not shown)")
+		return nil, nil, errors.New("the keyset cannot be read: Tink refused it (its error is hidden: it may quote key material)")
 	}
 	v := viewOf(h, isPRF)
 	v.digest, v.associatedData = digest, recorder.first
@@ -275,7 +275,7 @@ func (k *keysetFile) write(ctx context.Context, h *keyset.Handle, associatedData
 		if recorder.err != nil {
 			return nil, fmt.Errorf("seal the keyset: %w", recorder.err)
 		}
-		return nil, errors.New("encode the keyset: Tink refused (its error may quote key material, so it is not shown)")
+		return nil, errors.New("the keyset cannot be encoded: Tink refused it (its error is hidden: it may quote key material)")
 	}
 	return b.Bytes(), nil
 }

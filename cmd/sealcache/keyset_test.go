@@ -107,7 +107,7 @@ func TestChangeKeysetFails(t *testing.T) {
 		"what is written does not open": func(t *testing.T, k *keysetFile, _ *aeadtest.KeyService) ([]byte, error) {
 			t.Helper()
 			_, err := (&keysetFile{path: k.path, kek: k.kek, to: aead.WithContext(broken{})}).change(t.Context(), oneMore)
-			require.ErrorContains(t, err, "the new keyset does not open")
+			require.ErrorContains(t, err, "the new keyset cannot be opened")
 			return nil, err
 		},
 		"a wrong change": func(t *testing.T, k *keysetFile, _ *aeadtest.KeyService) ([]byte, error) {

@@ -23,14 +23,14 @@ func (d *duration) Set(s string) error {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16)
 		if err != nil {
-			return errors.New("not a duration such as 90d or 48h")
+			return errors.New("the value is not a duration such as 90d or 48h")
 		}
 		d.Duration = time.Duration(n) * 24 * time.Hour
 		return nil
 	}
 	v, err := time.ParseDuration(s)
 	if err != nil {
-		return errors.New("not a duration such as 90d or 48h")
+		return errors.New("the value is not a duration such as 90d or 48h")
 	}
 	d.Duration = v
 	return nil
@@ -55,12 +55,12 @@ type keysRotate struct {
 
 func (k *keysRotate) declare(f *flags) {
 	k.keys.declare(f)
-	f.Var(&k.every, "every", "age of the primary key from which on a new key is added, as 90d")
+	f.Var(&k.every, "every", "add a new key when the primary key is this old, such as 90d")
 	k.settle.Duration = 48 * time.Hour
-	f.Var(&k.settle, "settle", "time until every process has a changed keyset; a new key waits for it")
+	f.Var(&k.settle, "settle", "time until every process has read a changed keyset; a new key is promoted after it")
 	f.BoolVar(&k.disableUnused, "disable-unused", false, "disable former keys that no value in the Redis of each --store names; \"sealcache keys enable\" reverses it")
 	f.StringArrayVar(&k.stores, "store", nil, "`URL` of a Redis that may hold values under the keys; repeat it for each one")
-	f.StringSliceVar(&k.ignoreTypes, "ignore-type", nil, "audit although entries of this `TYPE` of Redis are not examined, as hash,list")
+	f.StringSliceVar(&k.ignoreTypes, "ignore-type", nil, "accept the audit although entries of this Redis `TYPE` are not examined, such as hash,list")
 	f.BoolVar(&k.json, "json", false, jsonUse)
 	f.need("every")
 }
@@ -228,7 +228,7 @@ func (k *keysRotate) disable(ctx context.Context, p *program, r *rotationReport,
 	before := view.states()
 	changed, err := k.change(ctx, r, func(m *keyset.Manager, now *keysetView) error {
 		if now.states() != before {
-			return errors.New("the keyset has changed since the audit began (try again)")
+			return errors.New("the keyset was changed during the audit, so no key was disabled (run the command again)")
 		}
 		for _, id := range unused {
 			if err := m.Disable(id); err != nil {

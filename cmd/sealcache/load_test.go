@@ -70,7 +70,7 @@ func TestAllowEviction(t *testing.T) {
 	args := []string{"migrate", "--redis", server.URL(), "--kek", kek, "--namespace", "shop", "--allow-unproven", "--progress", "none"}
 	status, _, log := sealcache(t, args...)
 	require.Equal(t, exitFailed, status, log)
-	require.Contains(t, log, "give --allow-eviction to go on")
+	require.Contains(t, log, "to continue with this memory, give --allow-eviction")
 	status, out, log := sealcache(t, append(args, "--allow-eviction")...)
 	require.Equal(t, exitDone, status, "%s%s", out, log)
 }
@@ -86,7 +86,7 @@ func TestUnsuitableServers(t *testing.T) {
 		status int
 		says   string
 	}{
-		"no EVAL":   {redistest.Start(t, "--rename-command", "EVAL", "", "--rename-command", "EVALSHA", ""), exitFailed, "Redis refuses the writes of the run (EVAL, EVALSHA, SET)"},
+		"no EVAL":   {redistest.Start(t, "--rename-command", "EVAL", "", "--rename-command", "EVALSHA", ""), exitFailed, "the run cannot write, because Redis refuses EVAL, EVALSHA or SET"},
 		"no INFO":   {redistest.StartWith(t, redistest.Options{User: "mover", Password: "secret", Rules: "~* +@all -info"}), exitFailed, "may not call INFO"},
 		"a replica": {redistest.Start(t, "--replicaof", host+" "+port), exitUsage, "the server is a replica, which may lack entries (connect to its master or with redis+sentinel://...)"},
 	} {

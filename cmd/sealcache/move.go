@@ -41,18 +41,18 @@ func (m *moveCommand) declare(f *flags) {
 	f.need("kek")
 	m.scope.declare(f)
 	f.BoolVar(&m.dryRun, "dry-run", false, "read, open and count; change no entry; test the permissions")
-	f.StringVar(&m.proof, "proof", "", "`KEY` of an entry that the application has sealed: it proves the keys in a namespace without a key check")
+	f.StringVar(&m.proof, "proof", "", "`KEY` of an entry that the application has sealed: opening it proves that the given keys are the right ones")
 	f.BoolVar(&m.allowUnproven, "allow-unproven", false, "run although nothing proves that the keys are the application's")
 	f.BoolVar(&m.ignoreUnreadable, "ignore-unreadable", false, "continue although the present values do not open under these keys")
 	f.StringVar(&m.checkpoint, "checkpoint", "", "`FILE` that keeps the progress, so that the same command continues a stopped run")
 	m.throttle.declare(f)
 	f.Int64Var(&m.maxLag, "max-lag", 0, "pause while a replica is more than this number of `BYTES` behind; 0 means no limit")
-	f.BoolVar(&m.allowFewer, "allow-fewer-replicas", false, "complete the run although replicas of its start are gone for good")
+	f.BoolVar(&m.allowFewer, "allow-fewer-replicas", false, "complete the run although replicas that were there at its start are gone for good")
 	f.BoolVar(&m.allowEviction, "allow-eviction", false, "continue although Redis is close to maxmemory or evicts entries")
 	declareControl(f, &m.control)
 	f.IntVar(&m.maxBytes, "max-value-bytes", 0, "skip values larger than this number of `BYTES` (default 8 MiB)")
 	if m.operation == migrate.Seal {
-		f.choice(&m.as, "as", "type of the plaintext values, for the application", "bytes", "string", "json", "msgpack", "protobuf")
+		f.choice(&m.as, "as", "type as which the application reads the values", "bytes", "string", "json", "msgpack", "protobuf")
 		f.BoolVar(&m.leaveNumbers, "leave-numbers", false, "leave whole numbers, which may be counters, as plaintext")
 	}
 	m.old.declareOld(f)
@@ -122,7 +122,7 @@ func (m *moveCommand) config(p *program, f *flags) (migrate.Config, error) {
 	case m.proof != "" && m.allowUnproven:
 		return config, wrong("--proof and --allow-unproven contradict each other")
 	case m.old.kek == "" && (m.old.keyset != "" || m.old.name != "" || len(m.old.context) > 0 || m.old.tenant != "" || m.old.tenantKEKs != ""):
-		return config, wrong("--old-kek is missing (the other flags of the old keys need it)")
+		return config, wrong("--old-kek is missing (the other --old- flags need it)")
 	}
 	if config.Proof, err = m.scope.key("proof", m.proof); err != nil {
 		return config, err
@@ -145,7 +145,7 @@ func (m *moveCommand) run(ctx context.Context, p *program, f *flags) (int, error
 		return 0, err
 	}
 	if name, ok := strings.CutSuffix(config.From.Prefix, ":"); ok && m.operation == migrate.Seal && config.From.Namespace == "" && config.To == nil && middleware.CheckNamespace(name) == nil {
-		fmt.Fprintf(p.stderr, "%[1]s: these values will open only in a cache without a namespace (if the application's is %[2]q, stop and give --namespace %[2]s)\n", f.cmd.CommandPath(), name)
+		fmt.Fprintf(p.stderr, "%[1]s: only a cache without a namespace will open these values (if the application's namespace is %[2]q, stop and give --namespace %[2]s)\n", f.cmd.CommandPath(), name)
 	}
 	keys, err := m.keys.open(ctx, p, toSeal)
 	if err != nil {
@@ -214,17 +214,17 @@ func (m *moveCommand) status(p *program, f *flags, report *migrate.Report, err e
 		if report.Written == 0 || report.DryRun {
 			status = exitUsage
 		}
-		return 0, &statusError{status, fmt.Errorf("%w\n%s (\"sealcache get\" shows whether an entry opens)", err, describeWrites(m.operation, report))}
+		return 0, &statusError{status, fmt.Errorf("%w\n%s (\"sealcache get\" shows whether these keys open an entry)", err, describeWrites(m.operation, report))}
 	case errors.Is(err, migrate.ErrUnproven):
 		return 0, &configError{err}
 	case errors.Is(err, migrate.ErrMemory):
-		return 0, fmt.Errorf("%w, or give --allow-eviction to go on", err)
+		return 0, fmt.Errorf("%w\n(to continue with this memory, give --allow-eviction)", err)
 	case errors.Is(err, migrate.ErrUnconfirmed):
 		return 0, fmt.Errorf("%w\n(the same command continues when the replicas are back; if they were removed for good, give --allow-fewer-replicas)", err)
 	case errors.Is(err, migrate.ErrCheckpoint):
-		return 0, wrong("--checkpoint: %w (give the flags of the run that wrote it, or another file)", err)
+		return 0, wrong("--checkpoint: %w (give a new file name to begin again)", err)
 	case err != nil && continues(m.checkpoint, err):
-		return 0, fmt.Errorf("%w (the same command continues from here)", err)
+		return 0, fmt.Errorf("%w (run the same command again to continue)", err)
 	case err != nil:
 		return 0, err
 	case report.Seen == 0 && !m.scope.all:

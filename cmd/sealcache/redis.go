@@ -40,11 +40,11 @@ func (r *redisFlag) open(ctx context.Context) (redis.UniversalClient, error) {
 	switch text := strings.ToLower(err.Error()); {
 	case redis.IsAuthError(err), strings.Contains(text, "wrongpass"), strings.Contains(text, "noauth"), strings.Contains(text, "auth failed"),
 		strings.Contains(text, "without any password configured"):
-		return nil, wrong("--redis: Redis refuses the user or the password")
+		return nil, wrong("Redis refuses the user or the password (check the URL)")
 	case strings.Contains(text, "db index"), strings.Contains(text, "select is not allowed"):
-		return nil, wrong("--redis: the server does not have this database")
+		return nil, wrong("the Redis server does not have this database (check the number in the URL)")
 	default:
-		return nil, fmt.Errorf("redis does not answer: %w", err)
+		return nil, fmt.Errorf("redis does not answer (check its URL): %w", err)
 	}
 }
 

@@ -33,7 +33,7 @@ func keysCommands() []entry {
 		},
 		{
 			use: "add", short: "Add a key that does not seal yet", make: func() command { return &keysChange{action: actionAdd} },
-			long:    "Add puts a new key into a keyset. It opens, and does not seal before \"sealcache keys promote\". Distribute the keyset in between.",
+			long:    "Add puts a new key into a keyset. The key seals nothing before \"sealcache keys promote\". Distribute the keyset in between.",
 			example: keysEnv + "  sealcache keys add",
 		},
 		{
@@ -169,11 +169,11 @@ func addKey(m *keyset.Manager, now *keysetView, kind string) (uint32, error) {
 	case kind == "":
 		return 0, wrong("--type is missing (there is no default for a primary key of type %s)", now.primary().Type)
 	case (kind == "prf") != now.prf:
-		return 0, wrong("--type: a keyset holds AEAD keys or PRF keys, never both")
+		return 0, wrong("--type: a keyset cannot hold both prf keys and keys of other types")
 	}
 	id, err := m.Add(keyTemplates()[kind])
 	if err != nil {
-		return 0, errors.New("add a key: Tink could not make it")
+		return 0, errors.New("no key was added, because Tink could not make one")
 	}
 	return id, nil
 }
@@ -185,9 +185,9 @@ func (a action) apply(m *keyset.Manager, now *keysetView, id uint32) error {
 	case key == nil:
 		return errNoKey(id)
 	case key.Status == statusDestroyed:
-		return wrong("key %d is destroyed", id)
+		return wrong("key %d was destroyed, so it cannot be changed", id)
 	case a == actionPromote && key.Status != statusEnabled:
-		return wrong("key %d is not enabled, so it cannot become the primary key", id)
+		return wrong("key %[1]d is not enabled, so it cannot become the primary key (run keys enable %[1]d)", id)
 	case a == actionDisable && key.Primary:
 		return errPrimary(id)
 	}
@@ -278,7 +278,7 @@ func auditAllows(path string, key *keyInfo, now *keysetView) (*usedAudit, error)
 		Server     string    `json:"server"`
 	}
 	if err := json.Unmarshal(data, &report); err != nil || report.Schema != schema || report.Command != "audit" {
-		return nil, wrong("--audited: not a report of this release (\"audit --may-destroy ID --report FILE\" writes one)")
+		return nil, wrong("--audited: not an audit report of this release (\"audit --may-destroy ID --report FILE\" writes it)")
 	}
 	i := slices.IndexFunc(report.Keyset, func(k keyInfo) bool { return k.ID == key.ID })
 	switch {

@@ -95,8 +95,11 @@ func readControl(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > most {
-		return nil, errors.New("the file is too long, or not a regular file")
+	switch {
+	case !info.Mode().IsRegular():
+		return nil, errors.New("the path is not a regular file")
+	case info.Size() > most:
+		return nil, errors.New("the file is larger than 4 KiB")
 	}
 	return os.ReadFile(path)
 }
@@ -137,10 +140,10 @@ func (s *steering) read(before string) (now string) {
 			}
 			fallthrough
 		default:
-			fmt.Fprintln(s.p.stderr, "--control: a line is unknown (want pause, resume or rate ENTRIES)")
+			fmt.Fprintln(s.p.stderr, "--control: a line of the file is unknown (allowed: pause, resume, rate ENTRIES)")
 			continue
 		}
 	}
-	fmt.Fprintln(s.p.stderr, "--control: applied")
+	fmt.Fprintln(s.p.stderr, "--control: the file was applied")
 	return string(data)
 }

@@ -93,7 +93,7 @@ func steered(t *testing.T, status int, args ...string) {
 	until(func(line string) bool { return line == "resumed" })
 
 	require.NoError(t, os.WriteFile(control, []byte("nonsense\npause\n"), 0o600))
-	until(func(line string) bool { return strings.Contains(line, "a line is unknown") })
+	until(func(line string) bool { return strings.Contains(line, "a line of the file is unknown") })
 	until(func(line string) bool { return len(state(line).Paused) > 0 })
 	// The signal changes what the file has set.
 	require.NoError(t, cmd.Process.Signal(syscall.SIGUSR2))

@@ -51,7 +51,7 @@ func run(ctx context.Context, out io.Writer, addr, kekURI string) (err error) {
 	client := redis.NewClient(&redis.Options{Addr: addr})
 	defer client.Close()
 	if err := client.Ping(ctx).Err(); err != nil {
-		return fmt.Errorf("no Redis at %s (start one, or name another with -redis): %w", addr, err)
+		return fmt.Errorf("no Redis answers at %s (give its address with -redis): %w", addr, err)
 	}
 
 	// New: the keys. One envelope serves all stores of a process.

@@ -27,5 +27,5 @@ func TestExample(t *testing.T) {
 
 func TestNoRedis(t *testing.T) {
 	t.Parallel()
-	require.ErrorContains(t, run(t.Context(), new(bytes.Buffer), "127.0.0.1:1", ""), "no Redis at 127.0.0.1:1")
+	require.ErrorContains(t, run(t.Context(), new(bytes.Buffer), "127.0.0.1:1", ""), "no Redis answers at 127.0.0.1:1")
 }

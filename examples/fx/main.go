@@ -45,7 +45,7 @@ func config() (fxmodule.Config, error) {
 	case store == "" || strings.HasPrefix(store, "memory://"):
 		passphrase = rand.Text() // for this process only, like the store
 	case os.Getenv("SEALCACHE_KEK") == "" && os.Getenv("PROFILES_PASSPHRASE") == "":
-		return fxmodule.Config{}, errors.New("no keys (set PROFILES_PASSPHRASE or SEALCACHE_KEK)")
+		return fxmodule.Config{}, errors.New("there are no keys for the Redis store (set PROFILES_PASSPHRASE)")
 	}
 	for name, value := range map[string]string{
 		"SEALCACHE_STORE":     "memory://",

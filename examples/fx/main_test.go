@@ -138,10 +138,10 @@ func (s *service) requireWorks(t *testing.T) {
 	}{
 		{"GET", "/healthz", "", http.StatusOK, ""},
 		{"GET", "/readyz", "", http.StatusOK, `{"status":"ok","caches":{"default":"ok"}}`},
-		{"GET", "/profiles/42", "", http.StatusNotFound, "no such profile"},
+		{"GET", "/profiles/42", "", http.StatusNotFound, "there is no profile with this id"},
 		{"PUT", "/profiles/42", profile, http.StatusNoContent, ""},
 		{"GET", "/profiles/42", "", http.StatusOK, profile},
-		{"PUT", "/profiles/42", "{", http.StatusBadRequest, "want a JSON object with name and email"},
+		{"PUT", "/profiles/42", "{", http.StatusBadRequest, "the body must be a JSON object with name and email"},
 		{"DELETE", "/profiles/42", "", http.StatusMethodNotAllowed, "Method Not Allowed"},
 	} {
 		status, body := s.ask(t, c.method, c.path, c.body)

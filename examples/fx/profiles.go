@@ -53,7 +53,7 @@ func (p *profiles) put(w http.ResponseWriter, r *http.Request) {
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&profile); err != nil {
-		http.Error(w, "want a JSON object with name and email", http.StatusBadRequest)
+		http.Error(w, "the body must be a JSON object with name and email", http.StatusBadRequest)
 		return
 	}
 	if err := p.cache.Set(r.Context(), r.PathValue("id"), profile); err != nil {
@@ -66,14 +66,14 @@ func (p *profiles) put(w http.ResponseWriter, r *http.Request) {
 // fail logs the reason, which shows no key name or value. The client gets a shorter text.
 func (p *profiles) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, store.NotFound{}) {
-		http.Error(w, "no such profile", http.StatusNotFound)
+		http.Error(w, "there is no profile with this id", http.StatusNotFound)
 		return
 	}
-	p.log.ErrorContext(r.Context(), "profile not available", "error", err)
+	p.log.ErrorContext(r.Context(), "the cache could not read or write the profile", "error", err)
 	switch {
 	case errors.Is(err, middleware.ErrUnauthentic), errors.Is(err, middleware.ErrNotSealed), errors.Is(err, middleware.ErrUnknownKey):
 		http.Error(w, "the profile cannot be read", http.StatusInternalServerError)
 	default:
-		http.Error(w, "try again later", http.StatusServiceUnavailable)
+		http.Error(w, "the cache does not answer; try again later", http.StatusServiceUnavailable)
 	}
 }

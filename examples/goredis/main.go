@@ -41,7 +41,7 @@ func run(ctx context.Context, url string, out io.Writer) error {
 	}
 	options, err := redis.ParseURL(url)
 	if err != nil {
-		return errors.New("REDIS_URL is not a URL of Redis (redis://localhost:6379)")
+		return errors.New("REDIS_URL is not the URL of a Redis server, such as redis://localhost:6379")
 	}
 	client := redis.NewClient(options)
 	defer client.Close()
@@ -89,7 +89,7 @@ func load(ctx context.Context, client *redis.Client, sealer *middleware.Sealer, 
 	}
 	address, ok := value.(string)
 	if !ok {
-		return "", fmt.Errorf("a %T, want a string", value)
+		return "", fmt.Errorf("the opened value has the type %T instead of string", value)
 	}
 	return address, nil
 }
@@ -114,7 +114,7 @@ func story(ctx context.Context, client *redis.Client, sealer *middleware.Sealer,
 		return err
 	}
 	if _, err = load(ctx, client, sealer, "user:43"); !errors.Is(err, middleware.ErrUnauthentic) {
-		return fmt.Errorf("a value copied to another key did not give ErrUnauthentic: %w", err)
+		return fmt.Errorf("a value that was copied to another key was not refused with ErrUnauthentic: %w", err)
 	}
 	fmt.Fprintln(out, "a value that was moved to another name is refused")
 	return nil

@@ -58,7 +58,7 @@ type settings struct {
 // run is the program. It prints to out.
 func run(ctx context.Context, out io.Writer, s settings) (err error) {
 	if s.redis != "" && s.keys == "" {
-		return errors.New("JOBS_KEYS is needed with JOBS_REDIS (a directory that keeps the keys)")
+		return errors.New("JOBS_REDIS is set, but JOBS_KEYS is not (set it to a directory for the keys)")
 	}
 	keys, remove, err := keysIn(ctx, s.keys)
 	if err != nil {

@@ -145,7 +145,7 @@ func TestPage(t *testing.T) {
 func TestPageIsNotServedToOthers(t *testing.T) {
 	t.Parallel()
 	err := run(t.Context(), io.Discard, settings{auditor: "0.0.0.0:0", operator: "localhost:0", once: true})
-	require.ErrorContains(t, err, "other machines can reach this address")
+	require.ErrorContains(t, err, "other machines can reach the address")
 }
 
 // A web site whose name resolves to this machine gets nothing through a browser on this machine.
@@ -168,7 +168,7 @@ func TestPageByAnotherName(t *testing.T) {
 // A run over a real Redis needs keys that the next run has too.
 func TestRedisWithoutKeys(t *testing.T) {
 	t.Parallel()
-	require.ErrorContains(t, run(t.Context(), io.Discard, settings{redis: "redis://localhost", once: true}), "JOBS_KEYS is needed")
+	require.ErrorContains(t, run(t.Context(), io.Discard, settings{redis: "redis://localhost", once: true}), "JOBS_KEYS is not")
 }
 
 // Missing keys are made, and found again, also after a run that ended between two files.

@@ -61,7 +61,7 @@ func servePage(lc fx.Lifecycle, s settings, page *monitor.Handler, at addresses,
 				}
 				tcp, ok := l.Addr().(*net.TCPAddr)
 				if !ok || !tcp.IP.IsLoopback() {
-					return errors.Join(fmt.Errorf("%s: other machines can reach this address, and the page has no login (use 127.0.0.1)", address), l.Close())
+					return errors.Join(fmt.Errorf("other machines can reach the address %s, but the page has no login (use 127.0.0.1)", address), l.Close())
 				}
 				server.Handler = byItsAddress(tcp, mux)
 				at[user] = "http://" + l.Addr().String() + page.RootPath() + "/"
@@ -87,7 +87,7 @@ func byItsAddress(at *net.TCPAddr, page http.Handler) http.Handler {
 	local := net.JoinHostPort("localhost", strconv.Itoa(at.Port))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Host != at.String() && r.Host != local {
-			http.Error(w, "misdirected request", http.StatusMisdirectedRequest)
+			http.Error(w, "this page answers only under its own address", http.StatusMisdirectedRequest)
 			return
 		}
 		page.ServeHTTP(w, r)

@@ -35,8 +35,8 @@ type connectionInputs struct {
 }
 
 var (
-	errNoRedis  = errors.New("jobs have no Redis (set jobs.redis, or provide an asynq.RedisConnOpt)")
-	errTwoRedis = errors.New("jobs.redis is set, and the application provides an asynq.RedisConnOpt (remove one)")
+	errNoRedis  = errors.New("jobs have no Redis (set jobs.redis to its URL)")
+	errTwoRedis = errors.New("jobs.redis is set, but the application also provides an asynq.RedisConnOpt (remove one)")
 )
 
 // newConnection makes the client without connecting.
@@ -50,7 +50,7 @@ func newConnection(in connectionInputs) (*connection, error) {
 	}
 	c := &connection{client: client}
 	if in.Settings.Config.Jobs.PRFKeyset == "" {
-		in.Settings.logger().Info("sealcache: jobs have no prf_keyset, so unique tasks are refused")
+		in.Settings.logger().Info("sealcache: jobs have no prf_keyset, so unique tasks are refused (set jobs.prf_keyset)")
 	}
 	in.Lifecycle.Append(fx.Hook{
 		OnStart: func(ctx context.Context) error {
@@ -87,7 +87,7 @@ func open(in connectionInputs) (redis.UniversalClient, error) {
 	}
 	client, ok := own.MakeRedisClient().(redis.UniversalClient)
 	if !ok || nilcheck.IsNil(client) {
-		return nil, fmt.Errorf("an asynq.RedisConnOpt of type %T does not return a redis.UniversalClient", own)
+		return nil, fmt.Errorf("asynq.RedisConnOpt of type %T does not make a redis.UniversalClient (use jobs.redis instead)", own)
 	}
 	return client, nil
 }
@@ -114,7 +114,7 @@ func (c *connection) check(ctx context.Context) error {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return &fxmodule.JobsError{Part: fxmodule.PartStore, Err: fmt.Errorf("redis does not answer: %w", err)}
+		return &fxmodule.JobsError{Part: fxmodule.PartStore, Err: fmt.Errorf("the Redis of the jobs does not answer: %w", err)}
 	}
 	return nil
 }

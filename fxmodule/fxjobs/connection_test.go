@@ -76,10 +76,10 @@ func TestRedisThatHangs(t *testing.T) {
 	defer cancel()
 	err := health.Check(ctx)
 	require.ErrorIs(t, err, context.DeadlineExceeded) // asynq's client would fail by a timeout of its own
-	require.ErrorContains(t, err, "redis does not answer")
+	require.ErrorContains(t, err, "the Redis of the jobs does not answer")
 	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	require.ErrorContains(t, newApp(config, own, needsClient).Start(ctx), "redis does not answer")
+	require.ErrorContains(t, newApp(config, own, needsClient).Start(ctx), "the Redis of the jobs does not answer")
 }
 
 // A failed start closes the connection; goleak sees the rest.
@@ -110,13 +110,13 @@ func TestWiringErrors(t *testing.T) {
 		options fx.Option
 		want    string
 	}{
-		"no Redis":           {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, client, "jobs have no Redis (set jobs.redis, or provide an asynq.RedisConnOpt)"},
-		"two Redis":          {nil, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "jobs.redis is set, and the application provides an asynq.RedisConnOpt"},
-		"not a client":       {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, fx.Options(client, provideConn(noClient{})), "does not return a redis.UniversalClient"},
+		"no Redis":           {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, client, "jobs have no Redis (set jobs.redis to its URL)"},
+		"two Redis":          {nil, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "jobs.redis is set, but the application also provides an asynq.RedisConnOpt"},
+		"not a client":       {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, fx.Options(client, provideConn(noClient{})), "does not make a redis.UniversalClient"},
 		"not a Redis":        {func(c *fxmodule.Config) { c.Jobs.Redis = "memory://" + secret }, client, "jobs: store: redisstore: open: the URL has an unknown scheme"},
-		"Redis away":         {nil, client, "jobs: store: redis does not answer"},
-		"worker, Redis away": {nil, worker(func(context.Context, mailArgs) error { return nil }), "jobs: store: redis does not answer"},
-		"schedules, no PRF":  {func(c *fxmodule.Config) { c.Jobs.PRFKeyset, c.Jobs.HiddenTypes = "", false }, take(func(*asynqjobs.Scheduler) {}), "jobs.prf_keyset is not set"},
+		"Redis away":         {nil, client, "jobs: store: the Redis of the jobs does not answer"},
+		"worker, Redis away": {nil, worker(func(context.Context, mailArgs) error { return nil }), "jobs: store: the Redis of the jobs does not answer"},
+		"schedules, no PRF":  {func(c *fxmodule.Config) { c.Jobs.PRFKeyset, c.Jobs.HiddenTypes = "", false }, take(func(*asynqjobs.Scheduler) {}), "the scheduler needs the setting jobs.prf_keyset"},
 		"no mux":             {nil, fxjobs.Worker, "missing type: *asynq.ServeMux"},
 		"no mux, handler":    {nil, take(func(asynq.Handler) {}), "missing type: *asynq.ServeMux"},
 		"group, no mux":      {nil, fx.Options(part(func() fxjobs.Handlers { return nil }), fxjobs.Worker), "missing type: *asynq.ServeMux"},
@@ -125,10 +125,10 @@ func TestWiringErrors(t *testing.T) {
 		"named mux":          {nil, fx.Options(fx.Provide(fx.Annotate(asynq.NewServeMux, fx.ResultTags(`name:"jobs"`))), fxjobs.Worker), "missing type: *asynq.ServeMux"},
 		"mux fails":          {nil, fx.Options(fx.Provide(func() (*asynq.ServeMux, error) { return nil, errBroken }), fxjobs.Worker), errBroken.Error()},
 		"part lacks":         {nil, fx.Options(mux, part(func(nowhere) fxjobs.Handlers { return nil }), fxjobs.Worker), "fxjobs_test.nowhere"},
-		"no authorizer":      {nil, fxjobs.Monitor(nil), "fxjobs: Monitor: the authorizer is nil"},
+		"no authorizer":      {nil, fxjobs.Monitor(nil), "fxjobs: Monitor: the authorizer must not be nil"},
 		"page":               {nil, fx.Options(fxjobs.Monitor(operators, monitor.WithRootPath("x")), take(func(*monitor.Handler) {})), "WithRootPath"},
-		"group period":       {nil, fx.Options(mux, fx.Supply(asynq.Config{GroupGracePeriod: 1}), fxjobs.Worker), "GroupGracePeriod is less than a second"},
-		"jobs only":          {func(c *fxmodule.Config) { d := c.Caches["default"]; d.Store = ""; c.Caches["default"] = d }, client, `cache "default": store: there is no store`},
+		"group period":       {nil, fx.Options(mux, fx.Supply(asynq.Config{GroupGracePeriod: 1}), fxjobs.Worker), "GroupGracePeriod must be at least one second"},
+		"jobs only":          {func(c *fxmodule.Config) { d := c.Caches["default"]; d.Store = ""; c.Caches["default"] = d }, client, `cache "default": store: the cache has no store`},
 		"no namespace":       {func(c *fxmodule.Config) { d := c.Caches["default"]; d.Namespace = ""; c.Caches["default"] = d }, client, "the namespace is missing"},
 		"no namespace, no Jobs": {func(c *fxmodule.Config) {
 			d := c.Caches["default"]

@@ -96,7 +96,7 @@ func newScheduler(s settings, c *connection, client *asynqjobs.Client, lc fx.Lif
 	}
 	scheduler, err := asynqjobs.NewScheduler(c.client, client, opts...)
 	if errors.Is(err, jobs.ErrNoPRF) {
-		err = fmt.Errorf("scheduler: jobs.prf_keyset is not set: %w", err)
+		err = fmt.Errorf("the scheduler needs the setting jobs.prf_keyset: %w", err)
 	}
 	if err != nil {
 		return nil, s.failed(err)
@@ -110,7 +110,7 @@ func newScheduler(s settings, c *connection, client *asynqjobs.Client, lc fx.Lif
 		},
 		OnStop: func(ctx context.Context) error {
 			end()
-			return early.Do(ctx, "fxjobs: stop scheduler", func() error { return <-ended })
+			return early.Do(ctx, "fxjobs: stop the scheduler", func() error { return <-ended })
 		},
 	})
 	return scheduler, nil

@@ -17,7 +17,7 @@ import (
 // Module, which closes it: Close of the handler does nothing.
 func Monitor(authorize monitor.Authorizer, opts ...monitor.Option) fx.Option {
 	if authorize == nil {
-		return fx.Error(errors.New("fxjobs: Monitor: the authorizer is nil"))
+		return fx.Error(errors.New("fxjobs: Monitor: the authorizer must not be nil"))
 	}
 	return fx.Provide(func(s settings, c *connection) (*monitor.Handler, error) {
 		own := []monitor.Option{monitor.WithLogger(s.logger())}

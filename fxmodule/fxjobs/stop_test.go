@@ -125,10 +125,10 @@ func TestStopInTooLittleTime(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second) // a second of it is left at the end
 	defer cancel()
 	err = app.Stop(ctx)
-	require.ErrorContains(t, err, "timed out with tasks running")
+	require.ErrorContains(t, err, "did not stop before fx.StopTimeout")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.NoError(t, ctx.Err(), "before the time is over")
-	require.Contains(t, l.String(), "timed out with tasks running")
+	require.Contains(t, l.String(), "did not stop before fx.StopTimeout")
 	require.Equal(t, []string{"database closed"}, events.mail)
 	require.NoError(t, own.made[0].Ping(t.Context()).Err(), "the server's client is open while it runs")
 
@@ -154,7 +154,7 @@ func TestStopWhileRedisHangs(t *testing.T) {
 	require.NoError(t, server.Pause())
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
 	defer cancel()
-	require.ErrorContains(t, app.Stop(ctx), "or Redis is down")
+	require.ErrorContains(t, app.Stop(ctx), "did not stop before fx.StopTimeout")
 	require.Equal(t, []string{"database closed"}, events.mail)
 	require.NoError(t, server.Resume())
 }

@@ -57,7 +57,7 @@ func newServer(in serverInputs) (*asynq.Server, error) {
 		base.Logger = asynqLogger{in.Settings.logger()}
 	}
 	if base.GroupGracePeriod != 0 && base.GroupGracePeriod < time.Second { // asynq panics
-		return nil, in.Settings.failed(errors.New("asynq.Config: GroupGracePeriod is less than a second"))
+		return nil, in.Settings.failed(errors.New("asynq.Config: GroupGracePeriod must be at least one second"))
 	}
 	config, err := asynqjobs.Config(in.Settings.Encryptor, base, append(in.Settings.options(), in.Connection.groupClient())...)
 	if err != nil {
@@ -91,14 +91,14 @@ func serve(in serveInputs) {
 	in.Lifecycle.Append(fx.Hook{
 		OnStart: func(context.Context) error {
 			if err := in.Server.Start(in.Handler); err != nil {
-				return fmt.Errorf("fxjobs: start server: %w (fxjobs.Worker starts the server; do not start it yourself)", err)
+				return fmt.Errorf("fxjobs: start the job server: %w (only fxjobs.Worker may start it)", err)
 			}
 			return nil
 		},
 		OnStop: func(ctx context.Context) error {
 			err := stop(ctx, in.Server, in.Connection)
 			if err != nil {
-				log.ErrorContext(ctx, "sealcache: the job server did not stop in time", "error", err)
+				log.ErrorContext(ctx, "sealcache: the job server did not stop before fx.StopTimeout", "error", err)
 			}
 			return err
 		},
@@ -107,7 +107,7 @@ func serve(in serveInputs) {
 
 // errStillRunning reports tasks that run after the application's time to stop. See fxmodule.Jobs.ShutdownTimeout for what
 // becomes of them.
-var errStillRunning = errors.New("fxjobs: stop: timed out with tasks running, or Redis is down (raise fx.StopTimeout)")
+var errStillRunning = errors.New("fxjobs: the job server did not stop before fx.StopTimeout, so tasks may still run")
 
 // stop stops the server. If the application's time to stop ends first, the tasks continue, and the connection stays open
 // for them: asynq panics if its client is closed before.

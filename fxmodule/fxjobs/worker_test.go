@@ -48,7 +48,7 @@ func TestServerStartedTwice(t *testing.T) {
 			lc.Append(fx.StartStopHook(func() error { return s.Start(h) }, s.Shutdown))
 		}),
 		worker(func(context.Context, mailArgs) error { return nil }))
-	require.ErrorContains(t, app.Start(t.Context()), "do not start it yourself")
+	require.ErrorContains(t, app.Start(t.Context()), "only fxjobs.Worker may start it")
 	stop(t, app)
 }
 

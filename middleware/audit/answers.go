@@ -76,7 +76,7 @@ func (r *Report) plaintextDoubts() []string {
 	doubts.count(r.Total.Unreadable.Values, "values do not open: a namespace or key is not given, or the values are altered")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
 	doubts.count(r.Total.Fernet.Values, "Fernet tokens, which this audit cannot open")
-	doubts.count(r.KeyChecks.Unreadable, "key checks do not open under the given keys")
+	doubts.count(r.KeyChecks.Unreadable, "key check entries cannot be opened with the given keys")
 	return slices.Concat(doubts, r.unparsedDoubts(), r.typeDoubts())
 }
 
@@ -87,7 +87,7 @@ func (r *Report) scanDoubts() []string {
 		doubts = append(doubts, "the scan was not complete (run it again)")
 	}
 	if r.Unwatched {
-		doubts = append(doubts, "INFO is not allowed, so restarts during the scan go unnoticed (ACL SETUSER name +info)")
+		doubts = append(doubts, "the Redis user may not call INFO, so restarts during the scan go unnoticed (ACL SETUSER name +info)")
 	}
 	return doubts
 }
@@ -209,7 +209,7 @@ func (c *Conditions) doubts(id uint32, started time.Time) []string {
 	case i < 0:
 		doubts = append(doubts, fmt.Sprintf("the given keyset has no key %d (its keys are %s)", id, idsOf(c.Keyset)))
 	case c.Keyset[i].Prefix != "TINK":
-		doubts = append(doubts, fmt.Sprintf("the key has the output prefix %s, so its values do not name it", c.Keyset[i].Prefix))
+		doubts = append(doubts, fmt.Sprintf("the key has the output prefix %s instead of TINK, so its values do not show its id", c.Keyset[i].Prefix))
 	}
 	if c.Keyset != nil && !slices.ContainsFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.Primary && k.Status == keyset.Enabled }) {
 		doubts = append(doubts, "the given keyset has no primary key")

@@ -183,7 +183,7 @@ func Pseudonyms(namespace, key string, set *prf.Set) ([]string, error) {
 	for i := range all {
 		p, err := names.AppendKey(nil, i, key)
 		if err != nil {
-			return nil, fmt.Errorf("audit: hide key: %w", err)
+			return nil, fmt.Errorf("audit: hide the name of the entry: %w", err)
 		}
 		all[i] = string(p)
 	}
@@ -213,11 +213,11 @@ func (a *auditor) checkHidden() (errs []error) {
 	}
 	switch {
 	case a.HiddenKeys != nil && a.OneWayKeys != nil:
-		errs = append(errs, errors.New("settings HiddenKeys and OneWayKeys exclude each other"))
+		errs = append(errs, errors.New("settings HiddenKeys and OneWayKeys cannot be combined"))
 	case a.OneWayKeys != nil && a.filtersNames():
-		errs = append(errs, errors.New("OneWayKeys excludes Prefix, Exclude, GroupBy and OtherApplications, because no names are stored"))
+		errs = append(errs, errors.New("OneWayKeys cannot be combined with Prefix, Exclude, GroupBy or OtherApplications"))
 	case a.HiddenKeys != nil && a.filtersNames() && len(a.Keys) == 0:
-		errs = append(errs, errors.New("HiddenKeys with Prefix, Exclude, GroupBy or OtherApplications needs Keys to open names"))
+		errs = append(errs, errors.New("HiddenKeys with Prefix, Exclude, GroupBy or OtherApplications needs Keys, which open the names"))
 	}
 	a.names = make(map[string]*pseudonym.Set)
 	for _, ns := range append([]string{""}, a.Namespaces...) {

@@ -24,7 +24,7 @@ import (
 var ErrNoEntry = errors.New("audit: no entry in Redis has this name")
 
 // ErrExpired reports a value whose sealed expiry has passed. The application treats it as absent.
-var ErrExpired = errors.New("audit: the sealed expiry of the value has passed")
+var ErrExpired = errors.New("audit: the value has expired (the expiry time is sealed in it)")
 
 // Entry describes one entry without any key. It does not hold the name or the value.
 type Entry struct {
@@ -50,7 +50,7 @@ func Inspect(ctx context.Context, client redis.UniversalClient, name string) (*E
 	}
 	kinds, err := s.Kinds(ctx, []string{name})
 	if err != nil {
-		return nil, fmt.Errorf("audit: inspect: %w", err)
+		return nil, fmt.Errorf("audit: read the entry: %w", err)
 	}
 	e := &Entry{Type: kinds[0], Form: "other"}
 	if e.Type == "none" {
@@ -67,7 +67,7 @@ func Inspect(ctx context.Context, client redis.UniversalClient, name string) (*E
 		return nil, ErrNoEntry
 	}
 	if err != nil {
-		return nil, fmt.Errorf("audit: inspect: %w", rediserr.Wrap(err))
+		return nil, fmt.Errorf("audit: read the entry: %w", rediserr.Wrap(err))
 	}
 	e.Bytes = int64(len(b))
 	info, err := middleware.Inspect(b)
@@ -89,7 +89,7 @@ func ttl(ctx context.Context, s *rediswalk.Servers, name string) (time.Duration,
 	d, err := s.Client.PTTL(ctx, name).Result()
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("audit: inspect: %w", rediserr.Wrap(err))
+		return 0, fmt.Errorf("audit: read the entry: %w", rediserr.Wrap(err))
 	case d == -2:
 		return 0, ErrNoEntry
 	case d < 0:
@@ -144,36 +144,36 @@ func Open(ctx context.Context, client redis.UniversalClient, namespace, key stri
 	case errors.Is(err, redis.Nil):
 		return Value{}, ErrNoEntry
 	case err != nil:
-		return Value{}, fmt.Errorf("audit: open: %w", rediserr.Wrap(err))
+		return Value{}, fmt.Errorf("audit: read the entry: %w", rediserr.Wrap(err))
 	case !wire.IsSealed(b):
 		return Value{Type: "plaintext", Text: b}, nil
 	case len(by) == 0:
-		return Value{}, fmt.Errorf("audit: open: %w: no keys were given", aead.ErrUnknownKey)
+		return Value{}, fmt.Errorf("audit: open the entry: %w: no keys were given", aead.ErrUnknownKey)
 	}
 	h, n, err := wire.Parse(b)
 	if err != nil {
-		return Value{}, fmt.Errorf("audit: open: %w", err)
+		return Value{}, fmt.Errorf("audit: read the entry: %w", err)
 	}
 	if h.Kind != wire.CacheValue {
-		return Value{}, fmt.Errorf("audit: open: %w: the entry holds a %s instead of a cache value", aead.ErrUnauthentic, h.Kind)
+		return Value{}, fmt.Errorf("audit: open the entry: %w: the entry holds a %s instead of a cache value", aead.ErrUnauthentic, h.Kind)
 	}
 	plaintext, _, err := by.Open(ctx, false, key, b, n)
 	if err != nil {
-		return Value{}, fmt.Errorf("audit: open: %w", err)
+		return Value{}, fmt.Errorf("audit: read the entry: %w", err)
 	}
 	if h.Expired(time.Now()) {
 		return Value{}, ErrExpired
 	}
 	_, plaintext, err = content.New(content.None, 0, false, cachevalue.MaxBytes).Unpack(h, plaintext)
 	if err != nil {
-		return Value{}, fmt.Errorf("audit: open: %w", err)
+		return Value{}, fmt.Errorf("audit: unpack the value: %w", err)
 	}
 	text, err := cachevalue.Text(h.Type, plaintext)
 	if errors.Is(err, cachevalue.ErrNoForm) {
 		text, err = plaintext, nil
 	}
 	if err != nil {
-		return Value{}, fmt.Errorf("audit: open: %w", err)
+		return Value{}, fmt.Errorf("audit: decode the value: %w", err)
 	}
 	return Value{Type: strings.ToLower(h.Type.String()), Text: text, Sealed: true}, nil
 }

@@ -209,11 +209,11 @@ func eachField(b []byte, last protowire.Number, f func(num protowire.Number, v [
 	for len(b) > 0 {
 		num, kind, n := protowire.ConsumeTag(b)
 		if n < 0 {
-			return unknown, fmt.Errorf("audit: %w", protowire.ParseError(n))
+			return unknown, fmt.Errorf("audit: parse a task: %w", protowire.ParseError(n))
 		}
 		b = b[n:]
 		if n = protowire.ConsumeFieldValue(num, kind, b); n < 0 {
-			return unknown, fmt.Errorf("audit: %w", protowire.ParseError(n))
+			return unknown, fmt.Errorf("audit: parse a task: %w", protowire.ParseError(n))
 		}
 		unknown = unknown || num > last
 		if kind == protowire.BytesType {

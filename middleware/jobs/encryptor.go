@@ -83,7 +83,7 @@ func (e *Encryptor) seal(ctx context.Context, dst []byte, m Meta, payload []byte
 		return nil, err
 	}
 	if len(payload) > e.cfg.maxBytes {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed (jobs.WithMaxPayloadBytes)", ErrTooLarge, len(payload), e.cfg.maxBytes)
+		return nil, fmt.Errorf("%w: the payload has %d bytes, but at most %d are allowed (raise jobs.WithMaxPayloadBytes)", ErrTooLarge, len(payload), e.cfg.maxBytes)
 	}
 	names := m.names()
 	h := header(k, names)
@@ -138,14 +138,14 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 		return nil, err
 	}
 	if h.Type != wire.Bytes {
-		return nil, fmt.Errorf("%w: a %s cannot have the value type %s", ErrUnsupportedFormat, k, h.Type)
+		return nil, fmt.Errorf("%w: the %s holds a value of type %s instead of bytes", ErrUnsupportedFormat, k, h.Type)
 	}
 	bound, given := Binding(h.Names), m.names()
 	if missing := bound &^ given; missing != 0 {
-		return nil, fmt.Errorf("%w: the Meta lacks the %s that the value is bound to", ErrUnauthentic, missing)
+		return nil, fmt.Errorf("%w: the Meta lacks the %s with which the value was sealed", ErrUnauthentic, missing)
 	}
 	if unbound := given &^ bound &^ e.cfg.optional; unbound != 0 {
-		return nil, fmt.Errorf("%w: the value is not bound to the %s in the Meta", ErrUnauthentic, unbound)
+		return nil, fmt.Errorf("%w: the value was sealed without the %s that the Meta has", ErrUnauthentic, unbound)
 	}
 	inData := m.bound(bound)
 	payload, err := e.boxes[k].Open(ctx, sealed, n, false, inData[:]...)
@@ -154,11 +154,11 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 	}
 	if h.Flags&wire.Compressed != 0 {
 		if payload, err = e.codec.Expand(payload); err != nil {
-			return nil, fmt.Errorf("jobs: open: %w", err)
+			return nil, fmt.Errorf("jobs: decompress: %w", err)
 		}
 	}
 	if len(payload) > e.cfg.maxBytes {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed (jobs.WithMaxPayloadBytes)", ErrTooLarge, len(payload), e.cfg.maxBytes)
+		return nil, fmt.Errorf("%w: the payload has %d bytes, but at most %d are allowed (raise jobs.WithMaxPayloadBytes)", ErrTooLarge, len(payload), e.cfg.maxBytes)
 	}
 	return payload, nil
 }
@@ -185,7 +185,7 @@ func (e *Encryptor) MaxPayloadBytes() int { return e.cfg.maxBytes }
 // service as sealing any value does.
 func (e *Encryptor) Check(ctx context.Context) error {
 	if _, err := e.boxes[wire.JobPayload].Probe(ctx); err != nil {
-		return fmt.Errorf("jobs: check: %w", err)
+		return fmt.Errorf("jobs: test the keys: %w", err)
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func (k Kind) wire() (wire.Kind, error) {
 	case Schedule:
 		return wire.Schedule, nil
 	default:
-		return 0, fmt.Errorf("jobs: unknown kind %d", int(k))
+		return 0, fmt.Errorf("jobs: the Meta has the unknown Kind %d (use a constant such as jobs.Payload)", int(k))
 	}
 }
 

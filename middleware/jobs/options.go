@@ -65,7 +65,7 @@ func WithPRF(set *prf.Set) Option {
 			return errors.New("WithPRF: the set is nil (aead.OpenPRF returns one)")
 		}
 		if set.PRFs[set.PrimaryID] == nil {
-			return fmt.Errorf("WithPRF: the set has no primary key (%d)", set.PrimaryID)
+			return fmt.Errorf("WithPRF: the set does not hold its primary key, which has the id %d", set.PrimaryID)
 		}
 		copied := &prf.Set{PrimaryID: set.PrimaryID, PRFs: make(map[uint32]prf.PRF, len(set.PRFs))}
 		for id, f := range set.PRFs {
@@ -73,7 +73,7 @@ func WithPRF(set *prf.Set) Option {
 				return fmt.Errorf("WithPRF: key %d is nil", id)
 			}
 			if out, err := f.ComputePRF([]byte("sealcache probe"), wire.TagSize); err != nil || len(out) != wire.TagSize {
-				return fmt.Errorf("WithPRF: key %d does not return %d bytes (use HMAC-SHA256 or HKDF)", id, wire.TagSize)
+				return fmt.Errorf("WithPRF: key %d cannot return %d bytes (use HMAC-SHA256 or HKDF)", id, wire.TagSize)
 			}
 			copied.PRFs[id] = f
 		}
@@ -92,7 +92,7 @@ func WithPRF(set *prf.Set) Option {
 func WithCompression(minBytes int) Option {
 	return func(c *config) error {
 		if minBytes < 0 {
-			return fmt.Errorf("WithCompression(%d): must be at least 0", minBytes)
+			return fmt.Errorf("WithCompression(%d): the size must not be negative", minBytes)
 		}
 		c.compress, c.minBytes = true, minBytes
 		return nil
@@ -105,7 +105,7 @@ func WithCompression(minBytes int) Option {
 func WithMaxPayloadBytes(n int) Option {
 	return func(c *config) error {
 		if n < 1 {
-			return fmt.Errorf("WithMaxPayloadBytes(%d): must be at least 1", n)
+			return fmt.Errorf("WithMaxPayloadBytes(%d): the limit must be at least 1", n)
 		}
 		c.maxBytes = n
 		return nil

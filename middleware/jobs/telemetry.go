@@ -36,7 +36,7 @@ func (t *telemetry) count(ctx context.Context, operation string, k Kind, err err
 	result := outcome(err)
 	t.values.Add(ctx, 1, operation, k.String(), result)
 	if err != nil && operation == "open" && result != "canceled" && t.limit.Allow() {
-		t.log.WarnContext(ctx, "sealcache: a value of a job does not open", "kind", k.String(), "reason", result)
+		t.log.WarnContext(ctx, "sealcache: a value of a job cannot be opened", "kind", k.String(), "reason", result)
 	}
 }
 

@@ -25,7 +25,7 @@ import (
 // ErrCheckpoint reports that a checkpoint file is damaged, is of another job, or is out of date: it is older than a week,
 // the data was flushed, its run is complete, or a run with other settings has changed the same names since. Give another file, or remove it to
 // begin again. To begin again is safe, and takes the time of a whole run.
-var ErrCheckpoint = errors.New("migrate: the checkpoint cannot resume this run")
+var ErrCheckpoint = errors.New("migrate: the checkpoint file cannot be used to resume this run")
 
 // checkpoint is the state that a run saves for the next one. The file holds it sealed under Config.Keys, so that it
 // cannot be edited, and opens only under the keys of the job.
@@ -96,12 +96,12 @@ func (m *migration) readCheckpoint(ctx context.Context, job string) (*checkpoint
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("migrate: checkpoint: %w", err)
+		return nil, fmt.Errorf("migrate: read the checkpoint: %w", err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxCheckpoint+1))
 	if err != nil {
-		return nil, fmt.Errorf("migrate: checkpoint: %w", err)
+		return nil, fmt.Errorf("migrate: read the checkpoint: %w", err)
 	}
 	sealed, err := parseFile(data)
 	if err != nil {
@@ -122,7 +122,7 @@ func parseFile(data []byte) (sealed []byte, err error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	case file.Format != checkpointFormat:
-		return nil, fmt.Errorf("%w: the file has format %d, and this release reads format %d", ErrCheckpoint, file.Format, checkpointFormat)
+		return nil, fmt.Errorf("%w: the file has format %d, but this release reads format %d", ErrCheckpoint, file.Format, checkpointFormat)
 	}
 	return file.Sealed, nil
 }
@@ -135,7 +135,7 @@ func decodeOne(data []byte, v any) error {
 		return err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("there is more data after the JSON value")
+		return errors.New("the file has more data after its JSON value")
 	}
 	return nil
 }
@@ -145,11 +145,11 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	plaintext, n, err := m.openOwn(ctx, m.own, sealed)
 	switch {
 	case errors.Is(err, wire.ErrNotSealed), errors.Is(err, wire.ErrUnsupportedFormat):
-		return nil, fmt.Errorf("%w: its content is not sealed", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: the content of the file is not sealed", ErrCheckpoint)
 	case box.Refused(err):
 		return nil, fmt.Errorf("%w: the file was altered, or the keys or the namespace differ", ErrCheckpoint)
 	case err != nil:
-		return nil, fmt.Errorf("migrate: checkpoint: %w", err)
+		return nil, fmt.Errorf("migrate: open the checkpoint: %w", err)
 	}
 	c := new(checkpoint)
 	if err := decodeOne(plaintext, c); err != nil {
@@ -157,7 +157,7 @@ func (m *migration) openCheckpoint(ctx context.Context, sealed []byte) (*checkpo
 	}
 	// Vault shows the version of its key. Work under another version has to be repeated.
 	if was := wire.KeyOf(sealed[n:]); was.Version != m.present.Version {
-		return nil, fmt.Errorf("%w: the key service has rotated its key since", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: the key service has rotated its key since the file was written", ErrCheckpoint)
 	}
 	return c, nil
 }
@@ -182,7 +182,7 @@ func (m *migration) ownBox(a tink.AEADWithContext) (*box.Box, error) {
 // checkCheckpoint refuses a checkpoint of another job, and one that is out of date.
 func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job string) error {
 	if c.Job != job {
-		return fmt.Errorf("%w: it is of a run with another operation, scope, option, database or primary key", ErrCheckpoint)
+		return fmt.Errorf("%w: the checkpoint was written with another operation, scope, option, database or primary key", ErrCheckpoint)
 	}
 	if age := time.Since(c.Updated); age > maxCheckpointAge || age < -time.Hour {
 		return fmt.Errorf("%w: the file is older than %v, or the clock has changed", ErrCheckpoint, maxCheckpointAge)
@@ -190,13 +190,13 @@ func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job stri
 	if len(c.OldKeys) > 0 && m.OldKeys != nil {
 		b, err := m.ownBox(m.OldKeys)
 		if err != nil {
-			return fmt.Errorf("migrate: checkpoint: %w", err)
+			return fmt.Errorf("migrate: compare the old keys with those of the checkpoint: %w", err)
 		}
 		switch _, _, err := m.openOwn(ctx, b, c.OldKeys); {
 		case box.Refused(err):
-			return fmt.Errorf("%w: OldKeys differ from those of the checkpoint", ErrCheckpoint)
+			return fmt.Errorf("%w: the checkpoint was written with other old keys", ErrCheckpoint)
 		case err != nil:
-			return fmt.Errorf("migrate: checkpoint: %w", err)
+			return fmt.Errorf("migrate: compare the old keys with those of the checkpoint: %w", err)
 		}
 	}
 	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error { return m.servers.CheckRun(ctx, c.Run) })
@@ -204,7 +204,7 @@ func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job stri
 	case errors.Is(err, rediswalk.ErrRunUndone):
 		return fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	case err != nil:
-		return fmt.Errorf("migrate: checkpoint: %w", err)
+		return fmt.Errorf("migrate: look up the run of the checkpoint: %w", err)
 	}
 	return nil
 }
@@ -230,18 +230,18 @@ func (m *migration) writeCheckpoint(ctx context.Context) error {
 	c := m.snapshot()
 	plaintext, err := json.Marshal(c)
 	if err != nil {
-		return fmt.Errorf("migrate: checkpoint: %w", err)
+		return fmt.Errorf("migrate: write the checkpoint: %w", err)
 	}
 	sealed, err := m.own.Seal(ctx, nil, wire.Header{Type: wire.JSON}, plaintext, checkpointName)
 	if err != nil {
-		return fmt.Errorf("migrate: checkpoint: %w", err)
+		return fmt.Errorf("migrate: write the checkpoint: %w", err)
 	}
 	data, err := json.Marshal(checkpointFile{checkpointFormat, sealed})
 	if err != nil {
-		return fmt.Errorf("migrate: checkpoint: %w", err)
+		return fmt.Errorf("migrate: write the checkpoint: %w", err)
 	}
 	if err := replaceFile(m.Checkpoint, append(data, '\n')); err != nil {
-		return fmt.Errorf("migrate: checkpoint: %w", err)
+		return fmt.Errorf("migrate: write the checkpoint: %w", err)
 	}
 	return nil
 }
@@ -281,7 +281,7 @@ func removeCheckpoint(path string) error {
 		}
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("migrate: checkpoint: %w", err)
+		return fmt.Errorf("migrate: remove the checkpoint: %w", err)
 	}
 	return nil
 }

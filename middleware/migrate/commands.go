@@ -39,9 +39,9 @@ func (m *migration) proveCommands(ctx context.Context) error {
 	})
 	switch {
 	case err != nil && m.DryRun:
-		return fmt.Errorf("migrate: Redis would refuse the writes of a run (EVAL, EVALSHA, SET): %w", rediserr.Wrap(err))
+		return fmt.Errorf("migrate: a real run would fail, because Redis refuses EVAL, EVALSHA or SET: %w", rediserr.Wrap(err))
 	case err != nil:
-		return fmt.Errorf("migrate: Redis refuses the writes of the run (EVAL, EVALSHA, SET): %w", rediserr.Wrap(err))
+		return fmt.Errorf("migrate: the run cannot write, because Redis refuses EVAL, EVALSHA or SET: %w", rediserr.Wrap(err))
 	}
 	return nil
 }
@@ -57,13 +57,13 @@ func (m *migration) renewKeyCheck(ctx context.Context) error {
 	for i, a := range m.allKeys() {
 		old, err := keycheck.New(a, namespace)
 		if err != nil {
-			return fmt.Errorf("migrate: key check: %w", err)
+			return fmt.Errorf("migrate: open the key check entry: %w", err)
 		}
 		switch err := m.ask(ctx, func(ctx context.Context) error { return old.Open(ctx, stored) }); {
 		case err == nil:
 			return m.swapKeyCheck(ctx, name, stored, i > 0)
 		case !box.Refused(err):
-			return fmt.Errorf("migrate: key check: %w", err)
+			return fmt.Errorf("migrate: open the key check entry: %w", err)
 		}
 	}
 	return nil // it has changed since the run began
@@ -72,14 +72,14 @@ func (m *migration) renewKeyCheck(ctx context.Context) error {
 func (m *migration) swapKeyCheck(ctx context.Context, name string, stored []byte, always bool) error {
 	now, err := keycheck.New(m.Keys, m.target().Namespace)
 	if err != nil {
-		return fmt.Errorf("migrate: key check: %w", err)
+		return fmt.Errorf("migrate: renew the key check entry: %w", err)
 	}
 	var fresh []byte
 	if err := m.ask(ctx, func(ctx context.Context) (err error) {
 		fresh, err = now.Seal(ctx)
 		return err
 	}); err != nil {
-		return fmt.Errorf("migrate: key check: %w", err)
+		return fmt.Errorf("migrate: renew the key check entry: %w", err)
 	}
 	// The same rule as for values: over a key service, an entry of before may be under another KEK or wrap context.
 	done := m.present.names(stored[wire.HeaderSize:]) && !keycheck.Outdated(stored, fresh)
@@ -94,7 +94,7 @@ func (m *migration) swapKeyCheck(ctx context.Context, name string, stored []byte
 		return call.Cmd.Err()
 	})
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return fmt.Errorf("migrate: key check: %w", rediserr.Wrap(err))
+		return fmt.Errorf("migrate: renew the key check entry: %w", rediserr.Wrap(err))
 	}
 	return nil
 }

@@ -240,7 +240,7 @@ func (c Config) withDefaults() (Config, error) {
 	case c.MaxValueBytes == 0:
 		c.MaxValueBytes = defaultMaxValueBytes
 	case c.MaxValueBytes < 0:
-		bad("MaxValueBytes: %d is negative", c.MaxValueBytes)
+		bad("MaxValueBytes must not be negative")
 	}
 	if !(c.Rate >= 0) || !(c.BytesPerSecond >= 0) { // NaN too
 		bad("Rate and BytesPerSecond must not be negative")
@@ -259,13 +259,13 @@ func (c Config) withDefaults() (Config, error) {
 
 func (c *Config) checkKeys() (errs []error) {
 	if nilcheck.IsNil(c.Keys) {
-		errs = append(errs, errors.New("the setting Keys is missing (an aead.Envelope or aead.Keyring)"))
+		errs = append(errs, errors.New("the setting Keys is missing (set it to an aead.Envelope or aead.Keyring)"))
 	}
 	if c.OldKeys != nil && nilcheck.IsNil(c.OldKeys) {
-		errs = append(errs, errors.New("OldKeys is a nil pointer"))
+		errs = append(errs, errors.New("the setting OldKeys is a nil pointer (leave it unset)"))
 	}
 	if c.Proof != "" && c.AllowUnproven {
-		errs = append(errs, errors.New("settings Proof and AllowUnproven exclude each other"))
+		errs = append(errs, errors.New("settings Proof and AllowUnproven cannot be combined"))
 	}
 	return errs
 }

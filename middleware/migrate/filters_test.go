@@ -102,7 +102,7 @@ func TestDryRunProvesTheCommands(t *testing.T) {
 	for _, rules := range []string{"~* +@all -set", "~* +@all -evalsha -eval"} {
 		server := redistest.StartWith(t, redistest.Options{User: "mover", Password: "secret", Rules: rules})
 		_, err := unproven(t.Context(), server.Client(t), migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), DryRun: true})
-		require.ErrorContains(t, err, "Redis would refuse the writes of a run", rules)
+		require.ErrorContains(t, err, "a real run would fail, because Redis refuses EVAL, EVALSHA or SET", rules)
 		require.Zero(t, server.Client(t).DBSize(t.Context()).Val())
 	}
 }

@@ -30,7 +30,7 @@ func (c *Config) checkHidden() (errs []error) {
 	}
 	bad := func(text string) { errs = append(errs, errors.New(text)) }
 	if c.HiddenKeys != nil && c.OneWayKeys != nil {
-		bad("settings HiddenKeys and OneWayKeys exclude each other")
+		bad("settings HiddenKeys and OneWayKeys cannot be combined")
 	}
 	if _, err := pseudonym.New("", c.prfSet()); err != nil {
 		bad(err.Error())
@@ -181,7 +181,7 @@ func (m *migration) plainTag(stored string) (string, bool) {
 func (m *migration) tagSet(names *pseudonym.Set, namespace string, i int, tag string) (string, error) {
 	set, err := names.AppendTag([]byte(tagPrefix+namespace), i, tag)
 	if err != nil {
-		return "", fmt.Errorf("migrate: tags: %w", err)
+		return "", fmt.Errorf("migrate: hide the name of a tag: %w", err)
 	}
 	return string(set), nil
 }

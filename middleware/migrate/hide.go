@@ -179,7 +179,7 @@ func (m *migration) hideAgain(ctx context.Context, sc *scratch, v *renamed, h wi
 	}
 	hidden, err := m.names.from.AppendKey(nil, v.prfKey, v.appKey)
 	if err != nil {
-		return 0, fmt.Errorf("migrate: %w", err)
+		return 0, fmt.Errorf("migrate: hide the name of an entry: %w", err)
 	}
 	if string(hidden) != v.key {
 		return unknownPRFKey, nil // another key of the same id
@@ -254,7 +254,7 @@ func (m *migration) openLabelled(ctx context.Context, v *renamed, h wire.Header,
 		c.refused(err)
 		return o, unreadable, nil
 	case err != nil:
-		return o, 0, fmt.Errorf("migrate: %w", err)
+		return o, 0, fmt.Errorf("migrate: process a value: %w", err)
 	}
 	c.Opened++
 	if o.underKeys = index == 0; o.underKeys {

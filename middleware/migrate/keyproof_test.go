@@ -170,7 +170,7 @@ func TestFirstSealedValuesMustOpen(t *testing.T) {
 		for _, config.Operation = range []migrate.Operation{migrate.Seal, migrate.Reseal} {
 			r, err := migrate.Run(ctx, rdb, config)
 			require.ErrorIs(t, err, migrate.ErrWrongKeys)
-			require.ErrorContains(t, err, "none of the first 3 sealed values opens")
+			require.ErrorContains(t, err, "these keys open none of the first 3 sealed values")
 			require.Zero(t, r.Written)
 		}
 		for i := range 100 {
@@ -182,7 +182,7 @@ func TestFirstSealedValuesMustOpen(t *testing.T) {
 		require.NoError(t, err)
 		require.EqualValues(t, 3, r.Unreadable+r.UnknownKey)
 		require.False(t, r.Done())
-		require.Contains(t, strings.Join(r.Warnings, "\n"), "the run without DryRun would refuse to start: none of the first 3 sealed values opens")
+		require.Contains(t, strings.Join(r.Warnings, "\n"), "the real run would refuse to start: these keys open none of the first 3 sealed values")
 
 		config.DryRun, config.IgnoreUnreadable = false, true
 		r, err = migrate.Run(ctx, rdb, config)

@@ -34,7 +34,7 @@ var ErrWrongKeys = errors.New("migrate: the keys are not those of the applicatio
 // Keys are proven by the key check of the namespace, which Store.Check of the application makes. PRF keys are proven by an
 // entry whose hidden name one of them gives. A one-way name proves nothing without its key. Without these, give
 // Config.Proof, or set Config.AllowUnproven.
-var ErrUnproven = errors.New("migrate: cannot prove that the keys are the application's (give Proof or AllowUnproven)")
+var ErrUnproven = errors.New("migrate: nothing proves that the keys are those of the application (give Proof or AllowUnproven)")
 
 // The proofs of Config.Keys that a Report names.
 const (
@@ -66,7 +66,7 @@ func (m *migration) proveKeys(ctx context.Context) error {
 		}
 	}
 	if m.provenBy == "" && !m.AllowUnproven {
-		return fmt.Errorf("%w: the namespace has no entry %s (Store.Check makes it)", ErrUnproven, keycheck.Name)
+		return fmt.Errorf("%w: the namespace has no entry %s, which Store.Check would have made", ErrUnproven, keycheck.Name)
 	}
 	return nil
 }
@@ -79,14 +79,14 @@ func (m *migration) proveNames(c *first) error {
 	case m.names == nil || m.Operation != Seal || m.namesProven.Load():
 		return nil
 	case wrong && m.DryRun:
-		m.warn("the run without DryRun would refuse to start: no hidden name was made with the given PRF keys")
+		m.warn("the real run would refuse to start: none of the hidden names was made with the given PRF keys")
 		return nil
 	case wrong && !m.IgnoreUnreadable:
-		return fmt.Errorf("%w: no hidden name was made with the given PRF keys", ErrWrongKeys)
+		return fmt.Errorf("%w: none of the hidden names was made with the given PRF keys", ErrWrongKeys)
 	case m.AllowUnproven:
 		return nil
 	default:
-		return fmt.Errorf("%w: no entry has a name that the PRF keys have hidden", ErrUnproven)
+		return fmt.Errorf("%w: the namespace has no name that the given PRF keys have hidden", ErrUnproven)
 	}
 }
 
@@ -99,16 +99,16 @@ func (m *migration) openKeyCheck(ctx context.Context, namespace string) (underKe
 	for i, a := range m.allKeys() {
 		c, err := keycheck.New(a, namespace)
 		if err != nil {
-			return false, fmt.Errorf("migrate: key check: %w", err)
+			return false, fmt.Errorf("migrate: open the key check entry: %w", err)
 		}
 		switch err := m.ask(ctx, func(ctx context.Context) error { return c.Open(ctx, stored) }); {
 		case err == nil:
 			return i == 0, nil
 		case !box.Refused(err) && !errors.Is(err, wire.ErrNotSealed) && !errors.Is(err, wire.ErrUnsupportedFormat):
-			return false, fmt.Errorf("migrate: key check: %w", err)
+			return false, fmt.Errorf("migrate: open the key check entry: %w", err)
 		}
 	}
-	return false, fmt.Errorf("%w: the entry %s of the namespace does not open", ErrWrongKeys, keycheck.Name)
+	return false, fmt.Errorf("%w: these keys do not open the entry %s of the namespace", ErrWrongKeys, keycheck.Name)
 }
 
 // openProof opens the entry of Config.Proof under Keys. An entry with a hidden name proves the PRF keys, too.
@@ -121,14 +121,14 @@ func (m *migration) openProof(ctx context.Context) error {
 	if m.Stored {
 		var ok bool
 		if key, ok = strings.CutPrefix(m.Proof, space.namespace()); !ok {
-			return fmt.Errorf("%w: Proof does not start with the stored namespace", ErrConfig)
+			return fmt.Errorf("%w: Proof does not start with the namespace, as a stored name must", ErrConfig)
 		}
 	}
 	var hidden []string
 	if m.names != nil && !m.Stored {
 		var err error
 		if hidden, err = m.names.all(space.Namespace == m.target().Namespace, key); err != nil {
-			return fmt.Errorf("%w: Proof: %w", ErrConfig, err)
+			return fmt.Errorf("%w: hide the name of Proof: %w", ErrConfig, err)
 		}
 	}
 	for i, key := range append(hidden, key) {
@@ -163,7 +163,7 @@ func (m *migration) openUnderKeys(ctx context.Context, namespace, key string, st
 	})
 	switch {
 	case box.Refused(err):
-		return fmt.Errorf("%w: the entry of Proof does not open", ErrWrongKeys)
+		return fmt.Errorf("%w: these keys do not open the entry of Proof", ErrWrongKeys)
 	case err != nil:
 		return fmt.Errorf("migrate: open the entry of Proof: %w", err)
 	}
@@ -199,7 +199,7 @@ func (m *migration) get(ctx context.Context, name string) ([]byte, error) {
 	case rediserr.Code(err) == "WRONGTYPE":
 		return []byte{}, nil
 	case err != nil:
-		return nil, fmt.Errorf("migrate: read: %w", rediserr.Wrap(err))
+		return nil, fmt.Errorf("migrate: read an entry: %w", rediserr.Wrap(err))
 	default:
 		return value, nil
 	}
@@ -232,7 +232,7 @@ func (m *migration) tryFirst(ctx context.Context) error {
 	case c.Opened > 0 || c.unopened() == 0:
 		m.opened.Store(c.Opened > 0)
 	case m.DryRun: // it changes nothing, and counts them
-		m.warn(fmt.Sprintf("the run without DryRun would refuse to start: %s", refusedText(&c.Counts)))
+		m.warn(fmt.Sprintf("the real run would refuse to start: %s", refusedText(&c.Counts)))
 		m.opened.Store(true)
 	default:
 		return fmt.Errorf("%w: %s", ErrWrongKeys, refusedText(&c.Counts))
@@ -248,7 +248,7 @@ type first struct {
 }
 
 func refusedText(c *Counts) string {
-	return fmt.Sprintf("none of the first %d sealed values opens (%d unreadable, %d under unknown keys)", c.unopened(), c.Unreadable, c.UnknownKey)
+	return fmt.Sprintf("these keys open none of the first %d sealed values (%d unreadable, %d under unknown keys)", c.unopened(), c.Unreadable, c.UnknownKey)
 }
 
 // tryMaster counts in c the sealed values that open and those that do not.
@@ -346,7 +346,7 @@ func (m *migration) tryName(h wire.Header, stored string, plaintext []byte, c *f
 	hidden, err := m.names.from.AppendKey(nil, i, labels.Key)
 	switch {
 	case err != nil:
-		return fmt.Errorf("migrate: %w", err)
+		return fmt.Errorf("migrate: hide the name of an entry: %w", err)
 	case string(hidden) == stored:
 		m.namesProven.Store(true)
 	default:

@@ -28,7 +28,7 @@ func (m *migration) watched(ctx context.Context, work func(ctx context.Context) 
 		return err
 	}
 	if after == nil {
-		m.warn("the user may not call INFO, so evictions go unnoticed")
+		m.warn("the Redis user may not call INFO, so evictions go unnoticed")
 	}
 	m.walk.Mu.Lock()
 	m.work.Evicted += evictedSince(before, after)

@@ -102,10 +102,10 @@ func (m *migration) readWithExpiry(ctx context.Context, group []entry, c *Counts
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("migrate: read: %w", rediserr.Wrap(err))
+			return nil, fmt.Errorf("migrate: read an entry to move: %w", rediserr.Wrap(err))
 		}
 		if len(reply) != 2 {
-			return nil, fmt.Errorf("migrate: read: Redis returned %d values instead of 2", len(reply))
+			return nil, fmt.Errorf("migrate: read an entry to move: Redis returned %d values instead of 2", len(reply))
 		}
 		text, ok := reply[0].(string)
 		at, known := reply[1].(int64)
@@ -194,7 +194,7 @@ func (m *migration) writeNew(ctx context.Context, moves []moved) error {
 			m.wrote.Add(1)
 		}
 		if failed != nil && err == nil {
-			err = fmt.Errorf("migrate: write: %w", rediserr.Wrap(failed))
+			err = fmt.Errorf("migrate: write entries under new names: %w", rediserr.Wrap(failed))
 		}
 	}
 	return err
@@ -271,7 +271,7 @@ func (m *migration) expiries(ctx context.Context, moves []moved) ([]int64, error
 			continue
 		}
 		if at[i], err = cmd.Int64(); err != nil {
-			return nil, fmt.Errorf("migrate: read: %w", rediserr.Wrap(err))
+			return nil, fmt.Errorf("migrate: read the expiry of entries: %w", rediserr.Wrap(err))
 		}
 	}
 	return at, nil
@@ -297,7 +297,7 @@ func (m *migration) makeCopies(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
+		return fmt.Errorf("migrate: ask the masters for their replicas: %w", err)
 	}
 	return nil
 }
@@ -332,7 +332,7 @@ func (m *migration) dropOld(ctx context.Context, moves []moved, c *Counts) error
 	for i, call := range calls {
 		n, err := call.Cmd.Int64()
 		if err != nil {
-			return fmt.Errorf("migrate: delete: %w", rediserr.Wrap(err))
+			return fmt.Errorf("migrate: delete old entries: %w", rediserr.Wrap(err))
 		}
 		switch n {
 		case 1:

@@ -201,7 +201,7 @@ func (p *planner) run(ctx context.Context) (*Inventory, error) {
 	if err == nil {
 		r.Obstacles, err = p.obstacles(ctx, r.Growth)
 		if all.blind {
-			r.Obstacles = append(r.Obstacles, "the user may not call OBJECT ENCODING, so values that were modified in place go unnoticed")
+			r.Obstacles = append(r.Obstacles, "the Redis user may not call OBJECT ENCODING, so values that were modified in place go unnoticed")
 		}
 	}
 	return r, suitable(err)
@@ -219,7 +219,7 @@ func (p *planner) obstacles(ctx context.Context, growth int64) (all []string, er
 	}
 	states, err := p.servers.States(ctx)
 	if errors.Is(err, rediswalk.ErrNoState) {
-		return append(all, "INFO is not allowed, which a run needs (ACL SETUSER name +info)"), nil
+		return append(all, "the Redis user may not call INFO, which a run needs (ACL SETUSER name +info)"), nil
 	}
 	if err != nil {
 		return all, err

@@ -13,7 +13,7 @@ import (
 // ErrOpposed reports that Seal and Unseal changed the same names at the same time. The run has scanned everything, but the
 // opposite run may have changed entries after this scan had passed them. Run it again, alone. Both runs return ErrOpposed,
 // unless one of them was killed or ended before the other.
-var ErrOpposed = errors.New("migrate: an opposite run changed the same names (when it has ended, run the one you want again)")
+var ErrOpposed = errors.New("migrate: a run that seals and one that unseals changed the same names (repeat the one you want)")
 
 // accessRuns names an operation on the records of runs in the log.
 const accessRuns = "access the records of runs"
@@ -62,7 +62,7 @@ func (m *migration) recordRefusal(ctx context.Context) {
 func (m *migration) expectReplicas(ctx context.Context) error {
 	masters, err := m.states(ctx)
 	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
+		return fmt.Errorf("migrate: ask the masters for their state: %w", err)
 	}
 	m.replicas = rediswalk.Replicas(masters)
 	for _, s := range masters {
@@ -77,7 +77,7 @@ func (m *migration) expectReplicas(ctx context.Context) error {
 		return err
 	})
 	if err != nil && !errors.Is(err, rediswalk.ErrRunsRefused) { // see register
-		return fmt.Errorf("migrate: %w", err)
+		return fmt.Errorf("migrate: read the records of runs: %w", err)
 	}
 	for id, n := range m.replicas {
 		m.replicas[id] = max(n, unconfirmed[id])
@@ -89,7 +89,7 @@ func (m *migration) expectReplicas(ctx context.Context) error {
 		return m.servers.ExpectReplicas(ctx, m.before.Run, m.replicas)
 	})
 	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
+		return fmt.Errorf("migrate: write the records of runs: %w", err)
 	}
 	return nil
 }
@@ -104,7 +104,7 @@ func (m *migration) confirmed(ctx context.Context) error {
 	case errors.Is(err, rediswalk.ErrUnconfirmed):
 		return ErrUnconfirmed
 	case err != nil:
-		return fmt.Errorf("migrate: %w", err)
+		return fmt.Errorf("migrate: wait for the replicas: %w", err)
 	}
 	return nil
 }
@@ -123,12 +123,12 @@ func (m *migration) checkRefusals(ctx context.Context) error {
 	case errors.Is(err, rediswalk.ErrRunsRefused):
 		return nil // see register
 	case err != nil:
-		return fmt.Errorf("migrate: %w", err)
+		return fmt.Errorf("migrate: read the records of runs: %w", err)
 	case refused && m.DryRun:
-		m.warn("the run without DryRun would refuse to start: an earlier run ended because these keys opened nothing")
+		m.warn("the real run would refuse to start: an earlier run ended because these keys opened no value")
 		return nil
 	case refused:
-		return fmt.Errorf("%w: an earlier run ended because these keys opened nothing (give Proof if they are right)", ErrWrongKeys)
+		return fmt.Errorf("%w: an earlier run ended because these keys opened no value (give Proof if they are right)", ErrWrongKeys)
 	}
 	return nil
 }
@@ -145,7 +145,7 @@ func (m *migration) checkEnd(ctx context.Context) error {
 	case errors.Is(err, rediswalk.ErrOpposed):
 		return ErrOpposed
 	case err != nil:
-		return fmt.Errorf("migrate: %w", err)
+		return fmt.Errorf("migrate: read the records of runs: %w", err)
 	}
 	return nil
 }

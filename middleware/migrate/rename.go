@@ -205,7 +205,7 @@ func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64
 func failure(err error, calls []*rediswalk.Call) error {
 	for _, call := range calls {
 		if failed := call.Cmd.Err(); failed != nil && err == nil {
-			err = fmt.Errorf("migrate: rename: %w", rediserr.Wrap(failed))
+			err = fmt.Errorf("migrate: rename entries: %w", rediserr.Wrap(failed))
 		}
 	}
 	return err
@@ -277,7 +277,7 @@ func (m *migration) results(ctx context.Context, script rediswalk.Script, calls 
 	for i, call := range calls {
 		var err error
 		if results[i], err = call.Cmd.Int64(); err != nil {
-			return nil, fmt.Errorf("migrate: rename: %w", rediserr.Wrap(err))
+			return nil, fmt.Errorf("migrate: rename entries: %w", rediserr.Wrap(err))
 		}
 	}
 	return results, nil
@@ -388,7 +388,7 @@ func (m *migration) takeOver(ctx context.Context, copies []copyOf) (taken []rena
 		results, failed := call.Cmd.Int64Slice()
 		switch {
 		case failed != nil:
-			err = errors.Join(err, fmt.Errorf("migrate: rename: %w", rediserr.Wrap(failed)))
+			err = errors.Join(err, fmt.Errorf("migrate: rename entries: %w", rediserr.Wrap(failed)))
 		case len(results) == 1 && results[0] == 1:
 			taken = append(taken, copies[i].renamed)
 		default:
@@ -429,7 +429,7 @@ func (m *migration) compare(ctx context.Context, v *renamed, stored []byte) (sup
 	case box.Refused(err):
 		return false, false, nil
 	case err != nil:
-		return false, false, fmt.Errorf("migrate: %w", err)
+		return false, false, fmt.Errorf("migrate: process a renamed value: %w", err)
 	}
 	labels, err := content.Labels(h, plaintext)
 	if err != nil || h.Flags&wire.Named != 0 && labels.Key != v.appKey {
@@ -474,7 +474,7 @@ func (m *migration) tag(ctx context.Context, moves []renamed) error {
 	}
 	for _, call := range calls {
 		if err := call.Cmd.Err(); err != nil {
-			return fmt.Errorf("migrate: tags: %w", rediserr.Wrap(err))
+			return fmt.Errorf("migrate: add names to tag sets: %w", rediserr.Wrap(err))
 		}
 	}
 	return nil

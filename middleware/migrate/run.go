@@ -117,7 +117,7 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 
 // ErrMemory reports that a master is about to reach maxmemory, or evicts entries. The checkpoint resumes the run. See
 // Config.AllowEviction.
-var ErrMemory = errors.New("migrate: a master is close to maxmemory or evicts entries (raise maxmemory)")
+var ErrMemory = errors.New("migrate: a Redis master is close to maxmemory or evicts entries (raise maxmemory)")
 
 func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (*migration, error) {
 	c, err := c.withDefaults()
@@ -225,7 +225,7 @@ func (m *migration) run(ctx context.Context) error {
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		if err = cause; !strings.HasPrefix(cause.Error(), "migrate:") {
-			err = fmt.Errorf("migrate: %w", cause)
+			err = fmt.Errorf("migrate: the run was stopped: %w", cause)
 		}
 	}
 	end()
@@ -275,7 +275,7 @@ func (m *migration) prepareRun(ctx context.Context) error {
 			m.resume(old)
 		}
 		if m.before.Refused && !m.IgnoreUnreadable && m.provenBy == "" {
-			return fmt.Errorf("%w: these keys opened nothing in the run of this checkpoint (give Proof)", ErrWrongKeys)
+			return fmt.Errorf("%w: in the run of this checkpoint, these keys opened no value (give Proof if they are right)", ErrWrongKeys)
 		}
 		m.before.Refused = false
 	}
@@ -322,7 +322,7 @@ func (m *migration) register(ctx context.Context, job string) error {
 		m.warn("the run was not recorded (allow the key " + rediswalk.RunsName + "), so older checkpoints of other runs are not refused")
 		return nil
 	case err != nil:
-		return fmt.Errorf("migrate: %w", err)
+		return fmt.Errorf("migrate: record the run: %w", err)
 	}
 	return nil
 }
@@ -367,7 +367,7 @@ func (m *migration) supervised(ctx context.Context, stop <-chan struct{}, backgr
 // the start has not confirmed the writes within 15 s, or a master failed over or restarted after its scan. Run it again when
 // the replicas are back. The same run goes on waiting for them, also after the server was restarted, unless
 // Config.AllowFewerReplicas is set. A run that starts without replicas does not wait for any.
-var ErrUnconfirmed = errors.New("migrate: replicas lack the last writes, or a failover or restart lost some (repeat the run)")
+var ErrUnconfirmed = errors.New("migrate: replicas lack the last writes, or a failover may have lost them (repeat the run)")
 
 // phases changes the entries. If names or the namespace change, it adds tags before and removes tags afterwards: an
 // entry must not be without its tags, but a tag may name entries that do not exist.
@@ -429,7 +429,7 @@ func (m *migration) copyTags(ctx context.Context) (on []string, err error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("migrate: %w", err)
+		return nil, fmt.Errorf("migrate: ask the masters for their run ids: %w", err)
 	}
 	m.enter(phaseTags)
 	return on, m.moveTags(ctx)

@@ -84,7 +84,7 @@ func draw(file, folder string) (names []string, err error) {
 	}
 	var r report
 	if err := json.Unmarshal(b, &r); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, fmt.Errorf("read the results in %s: %w", file, err)
 	}
 	if err := os.MkdirAll(folder, 0o750); err != nil {
 		return nil, err
@@ -103,7 +103,7 @@ func draw(file, folder string) (names []string, err error) {
 			err = drawBars(p, grouped[name])
 		}
 		if err != nil {
-			return names, fmt.Errorf("%s: %w", name, err)
+			return names, fmt.Errorf("draw the chart %q: %w", name, err)
 		}
 		path := filepath.Join(folder, fileName(name)+".svg")
 		if err := p.Save(width, height, path); err != nil {

@@ -69,7 +69,7 @@ func (a *aggregator) Aggregate(group string, tasks []*asynq.Task) *asynq.Task {
 	}
 	first, err := a.enqueueAlone(ctx, queue, refused, t == nil)
 	if err != nil {
-		a.tel.log.ErrorContext(ctx, "sealcache: cannot enqueue the group members that do not open as tasks of their queue", "queue", queue, "error", err)
+		a.tel.log.ErrorContext(ctx, "sealcache: group members that cannot be opened could not be enqueued as single tasks, so the group is put back", "queue", queue, "error", err)
 		return nil // the group is put back; members that were enqueued already keep their ids
 	}
 	if t == nil {
@@ -132,11 +132,11 @@ func (a *aggregator) plaintext(ctx context.Context, queue string, t *asynq.Task)
 // logSealingFailed logs that an aggregated task cannot be enqueued.
 func (a *aggregator) logSealingFailed(ctx context.Context, queue string, err error) {
 	if errors.Is(err, jobs.ErrTooLarge) {
-		a.tel.log.ErrorContext(ctx, "sealcache: aggregated task is too large, so its members are put back (set asynq.Config.GroupMaxSize)",
+		a.tel.log.ErrorContext(ctx, "sealcache: the aggregated task is too large, so its members are put back (set a smaller asynq.Config.GroupMaxSize)",
 			"queue", queue, "error", err)
 		return
 	}
-	a.tel.log.ErrorContext(ctx, "sealcache: aggregated task could not be sealed, so its members are put back", "queue", queue, "error", err)
+	a.tel.log.ErrorContext(ctx, "sealcache: the aggregated task could not be sealed, so its members are put back", "queue", queue, "error", err)
 }
 
 // open opens one member, which must have been enqueued into this group.
@@ -153,7 +153,7 @@ func (a *aggregator) open(ctx context.Context, group string, t *asynq.Task) (ide
 	}
 	o, err := openTask(ctx, a.e, t.Type(), t.Payload(), t.Headers(), identity{}, true)
 	if err == nil && (claim.group != group || o.held != nil) {
-		err = fmt.Errorf("%w: the task was enqueued into another group", jobs.ErrUnauthentic)
+		err = fmt.Errorf("%w: the task was sealed for another group", jobs.ErrUnauthentic)
 	}
 	return claim, o, err
 }
@@ -180,7 +180,7 @@ func (a *aggregator) agree(members []groupMember) string {
 			continue
 		}
 		if m.claim.queue != queue || seen[m.claim.id] {
-			members[i].err = fmt.Errorf("%w: the task was moved from another queue, or copied", jobs.ErrUnauthentic)
+			members[i].err = fmt.Errorf("%w: the task was moved from another queue, or is a copy", jobs.ErrUnauthentic)
 			continue
 		}
 		seen[m.claim.id] = true

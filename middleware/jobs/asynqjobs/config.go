@@ -33,7 +33,7 @@ func Config(e *jobs.Encryptor, cfg asynq.Config, opts ...Option) (asynq.Config, 
 		return asynq.Config{}, fmt.Errorf("asynqjobs: Config: %w", err)
 	}
 	if cfg.GroupAggregator != nil && c.group == nil {
-		return asynq.Config{}, errors.New("asynqjobs: Config: a GroupAggregator needs WithGroupClient")
+		return asynq.Config{}, errors.New("asynqjobs: Config: a GroupAggregator needs the option WithGroupClient")
 	}
 	if err := proveBakedOptions(); err != nil {
 		return asynq.Config{}, err

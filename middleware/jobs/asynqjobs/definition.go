@@ -128,7 +128,7 @@ func (d *definition) options(tick time.Time) ([]asynq.Option, error) {
 		case asynq.RetentionOpt:
 			retention = max(retention, time.Duration(s.Int))
 		default:
-			return nil, fmt.Errorf("asynqjobs: periodic job: option of unknown type %d (a newer release may know it)", s.Type)
+			return nil, fmt.Errorf("asynqjobs: periodic job: a stored option has the unknown type %d (use a newer release)", s.Type)
 		}
 	}
 	return append(opts, asynq.Retention(retention), asynq.TaskID(d.tickID(tick))), nil
@@ -161,7 +161,7 @@ func (d *definition) content() ([]byte, error) {
 		Name: d.Name, Spec: d.Spec, Type: d.Type, Payload: d.Payload, Headers: d.Headers, Options: d.Options,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("asynqjobs: schedule: %w", err)
+		return nil, fmt.Errorf("asynqjobs: encode a schedule: %w", err)
 	}
 	return b, nil
 }

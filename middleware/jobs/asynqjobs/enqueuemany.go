@@ -33,7 +33,7 @@ func WithPipeline(rdb redis.UniversalClient) Option {
 // ErrUnknownOutcome is the error of a task of EnqueueMany that was sent and for which Redis did not reply. The task may be
 // enqueued. Enqueueing it again is safe if it has an id by asynq.TaskID: asynq.ErrTaskIDConflict then says that
 // it was.
-var ErrUnknownOutcome = errors.New("asynqjobs: enqueue: outcome unknown, Redis may have the task (a retry is safe with a TaskID)")
+var ErrUnknownOutcome = errors.New("asynqjobs: enqueue: Redis did not confirm the task, but may have it (retry only with a TaskID)")
 
 const (
 	// pipelinedTasks and pipelinedBytes bound a pipeline, and with it the memory of EnqueueMany.
@@ -58,7 +58,7 @@ func (c *Client) EnqueueMany(ctx context.Context, tasks []*asynq.Task, opts ...a
 		return nil, err
 	}
 	if common.hasID {
-		return nil, errors.New("asynqjobs: EnqueueMany: a TaskID cannot apply to many tasks (give each task its own)")
+		return nil, errors.New("asynqjobs: EnqueueMany: one TaskID cannot apply to many tasks (give each task its own)")
 	}
 	b := &taskBatch{c: c, infos: make([]*asynq.TaskInfo, len(tasks))}
 	for i, t := range tasks {
@@ -171,7 +171,7 @@ func (s *scriptCall) outcome() error {
 	case int64(-1):
 		return redisError(asynq.ErrDuplicateTask)
 	default:
-		return fmt.Errorf("%w: the reply has the unknown type %T", ErrUnknownOutcome, reply)
+		return fmt.Errorf("%w: Redis sent a reply of the unexpected type %T", ErrUnknownOutcome, reply)
 	}
 }
 

@@ -107,7 +107,7 @@ func enqueueAgain(ctx context.Context, conflicts []func() error) error {
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return fmt.Errorf("asynqjobs: %w", ctx.Err())
+		return fmt.Errorf("asynqjobs: wait to enqueue a group member again: %w", ctx.Err())
 	case <-timer.C:
 	}
 	for _, enqueue := range conflicts {

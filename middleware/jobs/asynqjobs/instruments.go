@@ -52,21 +52,21 @@ func (t *instruments) sealed(ctx context.Context) { t.admission.Add(ctx, 1, "sea
 func (t *instruments) plaintext(ctx context.Context, at identity) {
 	t.admission.Add(ctx, 1, "plaintext", "")
 	if t.limit.Allow() {
-		t.log.InfoContext(ctx, "sealcache: plaintext task accepted", "queue", at.queue, "id", at.id)
+		t.log.InfoContext(ctx, "sealcache: a plaintext task was accepted", "queue", at.queue, "id", at.id)
 	}
 }
 
 func (t *instruments) refused(ctx context.Context, at identity, r Reason) {
 	t.admission.Add(ctx, 1, "refused", string(r))
 	if t.limit.Allow() {
-		t.log.WarnContext(ctx, "sealcache: task refused", "queue", at.queue, "id", at.id, "reason", string(r))
+		t.log.WarnContext(ctx, "sealcache: a task was refused", "queue", at.queue, "id", at.id, "reason", string(r))
 	}
 }
 
 func (t *instruments) retried(ctx context.Context, at identity, r Reason) {
 	t.admission.Add(ctx, 1, "retried", string(r))
 	if t.limit.Allow() {
-		t.log.WarnContext(ctx, "sealcache: task cannot be opened now and will be retried", "queue", at.queue, "id", at.id, "reason", string(r))
+		t.log.WarnContext(ctx, "sealcache: a task cannot be opened now and will be retried", "queue", at.queue, "id", at.id, "reason", string(r))
 	}
 }
 
@@ -83,11 +83,11 @@ func (t *instruments) announce(c *config) {
 	switch {
 	case c.policy == jobs.RejectPlaintext:
 	case !c.tolerant():
-		t.log.Info("sealcache: the time limit has passed, so plaintext tasks are refused", "until", c.until.Format(time.RFC3339))
+		t.log.Info("sealcache: the time of WithPlaintextUntil has passed, so plaintext tasks are refused", "until", c.until.Format(time.RFC3339))
 	case c.until.IsZero():
 		t.log.Warn("sealcache: plaintext tasks are accepted without a time limit (set WithPlaintextUntil)", "policy", c.policy.String())
 	default:
-		t.log.Info("sealcache: plaintext tasks are accepted until the time limit", "policy", c.policy.String(), "until", c.until.Format(time.RFC3339))
+		t.log.Info("sealcache: plaintext tasks are accepted until the time of WithPlaintextUntil", "policy", c.policy.String(), "until", c.until.Format(time.RFC3339))
 	}
 }
 

@@ -66,7 +66,7 @@ func locate(payload []byte, headers map[string]string, at identity, trustClaim b
 	}
 	if !trustClaim {
 		if strings.HasPrefix(at.id, reservedID) {
-			return located{}, fmt.Errorf("%w: the task id starts with reserved bytes", jobs.ErrUnauthentic)
+			return located{}, fmt.Errorf("%w: the task id starts with a zero byte, which asynqjobs reserves", jobs.ErrUnauthentic)
 		}
 		if sealed, own := at.cutOwnClaim(whole); sealed != nil {
 			return located{sealed: sealed, at: own, tagged: tagged}, nil
@@ -107,11 +107,11 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 		typename = f.name
 	}
 	if f.unique != l.tagged {
-		return nil, fmt.Errorf("%w: the task is stored as unique but was sealed as not unique, or the reverse", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the task is stored as unique, but was not sealed as unique, or the reverse", jobs.ErrUnauthentic)
 	}
 	// The tag is compared with the sealed one and not computed again, so that workers need no PRF keys.
 	if l.tagged && subtle.ConstantTimeCompare(payload[len(payload)-wire.TagSize:], f.tag[:]) != 1 {
-		return nil, fmt.Errorf("%w: the uniqueness tag belongs to another task", jobs.ErrUnauthentic)
+		return nil, fmt.Errorf("%w: the tag that makes the task unique belongs to another task", jobs.ErrUnauthentic)
 	}
 	return &opened{task: asynq.NewTaskWithHeaders(typename, f.payload, f.headers), held: f.held, trace: f.trace, tick: f.tick}, nil
 }
@@ -120,7 +120,7 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 // are those of jobs.Encryptor.Open. It is for tools; handlers get their tasks opened. Job.Args also decodes the arguments.
 func OpenTask(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*asynq.Task, error) {
 	if e == nil || info == nil {
-		return nil, errors.New("asynqjobs: OpenTask: an argument is nil")
+		return nil, errors.New("asynqjobs: OpenTask: the encryptor or the task info is nil")
 	}
 	o, err := openInfo(ctx, e, info)
 	if err != nil {
@@ -132,11 +132,11 @@ func OpenTask(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*as
 func openInfo(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*opened, error) {
 	o, err := openTask(ctx, e, info.Type, info.Payload, info.Headers, identity{queue: info.Queue, id: info.ID}, false)
 	if err != nil {
-		return nil, fmt.Errorf("asynqjobs: task: %w", err)
+		return nil, fmt.Errorf("asynqjobs: open the task: %w", err)
 	}
 	if info.Group != "" {
 		if claim, _ := claimOf(info.Payload, info.Headers); claim.group != info.Group {
-			return nil, fmt.Errorf("asynqjobs: task: %w: the task was sealed for another group", jobs.ErrUnauthentic)
+			return nil, fmt.Errorf("asynqjobs: open the task: %w: the task was sealed for another group", jobs.ErrUnauthentic)
 		}
 	}
 	return o, nil
@@ -146,14 +146,14 @@ func openInfo(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*op
 // an asynq.Inspector. Errors are those of jobs.Encryptor.Open.
 func OpenResult(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) ([]byte, error) {
 	if e == nil || info == nil {
-		return nil, errors.New("asynqjobs: OpenResult: an argument is nil")
+		return nil, errors.New("asynqjobs: OpenResult: the encryptor or the task info is nil")
 	}
 	if len(info.Result) == 0 {
 		return nil, nil
 	}
 	b, err := e.Open(ctx, jobs.Meta{Kind: jobs.Result, Type: info.Type, Queue: info.Queue, ID: info.ID}, info.Result)
 	if err != nil {
-		return nil, fmt.Errorf("asynqjobs: result: %w", err)
+		return nil, fmt.Errorf("asynqjobs: open the result: %w", err)
 	}
 	return b, nil
 }
@@ -163,7 +163,7 @@ func OpenResult(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) ([
 // with write access to Redis.
 func OpenFailure(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (string, error) {
 	if e == nil || info == nil {
-		return "", errors.New("asynqjobs: OpenFailure: an argument is nil")
+		return "", errors.New("asynqjobs: OpenFailure: the encryptor or the task info is nil")
 	}
 	return openFailure(ctx, e, info.Type, identity{queue: info.Queue, id: info.ID}, info.LastErr)
 }

@@ -63,7 +63,7 @@ func WithPlaintext(p jobs.PlaintextPolicy) Option {
 		switch p {
 		case jobs.RejectPlaintext, jobs.ReadPlaintext, jobs.WritePlaintext:
 		default:
-			return fmt.Errorf("WithPlaintext: unknown policy %d", int(p))
+			return fmt.Errorf("WithPlaintext: the policy %d is unknown", int(p))
 		}
 		c.policy, c.hasPolicy = p, true
 		return nil
@@ -161,14 +161,14 @@ func newConfig(e *jobs.Encryptor, opts []Option) (*config, error) {
 		}
 	}
 	if c.hidden && e != nil && e.Tokens() == nil {
-		errs = append(errs, fmt.Errorf("WithHiddenTypes: %w", jobs.ErrNoPRF))
+		errs = append(errs, fmt.Errorf("WithHiddenTypes cannot be used: %w", jobs.ErrNoPRF))
 	}
 	switch {
 	case c.until.IsZero():
 	case !c.hasPolicy:
 		c.policy = jobs.ReadPlaintext
 	case c.policy == jobs.RejectPlaintext:
-		errs = append(errs, errors.New("WithPlaintextUntil: conflicts with RejectPlaintext"))
+		errs = append(errs, errors.New("WithPlaintextUntil cannot be combined with RejectPlaintext"))
 	}
 	c.plaintext = plaintext.NewWindow(c.policy, c.until, c.now)
 	return c, errors.Join(errs...)

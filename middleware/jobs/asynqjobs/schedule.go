@@ -47,7 +47,7 @@ func (s Schedule) parse(anchor time.Time) (ticker, error) {
 		d, err := time.ParseDuration(strings.TrimSpace(text))
 		switch {
 		case err != nil:
-			return nil, fmt.Errorf("asynqjobs: schedule %q: @every needs a duration", s.spec)
+			return nil, fmt.Errorf("asynqjobs: schedule %q: @every must be followed by a duration such as 90s", s.spec)
 		case d < time.Second:
 			return nil, fmt.Errorf("asynqjobs: schedule %q: the interval is less than one second", s.spec)
 		case d%time.Millisecond != 0: // ticks are stored to the millisecond
@@ -63,7 +63,7 @@ func (s Schedule) parse(anchor time.Time) (ticker, error) {
 		return nil, err
 	}
 	if c.Next(anchor).IsZero() {
-		return nil, fmt.Errorf("asynqjobs: schedule %q: the expression matches no date", s.spec)
+		return nil, fmt.Errorf("asynqjobs: schedule %q: the cron expression matches no date", s.spec)
 	}
 	return calendar{c}, nil
 }
@@ -85,21 +85,21 @@ func parseCron(spec string) (c *cron.SpecSchedule, err error) {
 		name, _, ok := strings.Cut(zone, " ")
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("asynqjobs: schedule %q: the expression after the time zone is missing", spec)
+			return nil, fmt.Errorf("asynqjobs: schedule %q: the cron expression after the time zone is missing", spec)
 		case name == "":
 			return nil, fmt.Errorf("asynqjobs: schedule %q: the time zone is empty", spec)
 		}
 	}
 	parsed, err := cron.ParseStandard(spec)
 	if err != nil {
-		return nil, fmt.Errorf("asynqjobs: schedule: %w", err)
+		return nil, fmt.Errorf("asynqjobs: read the cron expression: %w", err)
 	}
 	c, ok := parsed.(*cron.SpecSchedule)
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("asynqjobs: schedule %q: @every cannot have a time zone (use Every)", spec)
 	case hasZone && (c.Location == time.Local || isMachineZone(c.Location.String())):
-		return nil, fmt.Errorf("asynqjobs: schedule %q: local time is not allowed (name a time zone)", spec)
+		return nil, fmt.Errorf("asynqjobs: schedule %q: local time is not allowed (name a zone, such as Europe/Paris)", spec)
 	}
 	return c, nil
 }

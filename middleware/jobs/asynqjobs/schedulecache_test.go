@@ -123,7 +123,7 @@ func TestGarbageBesideSchedules(t *testing.T) {
 	short, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	canceled, err = fresh.Cancel(short, "nobody")
-	require.ErrorContains(t, err, "has not been opened yet", "within the caller's own time")
+	require.ErrorContains(t, err, "has not opened this schedule yet", "within the caller's own time")
 	require.False(t, canceled)
 
 	w.background(fresh)
@@ -131,7 +131,7 @@ func TestGarbageBesideSchedules(t *testing.T) {
 	eventually(t, "a tick of what was found", 40*time.Second, func() bool { return m.counts(t)["tick enqueued"] >= 4 })
 	eventually(t, "all were tried", 40*time.Second, func() bool {
 		infos, err := fresh.List(t.Context())
-		return len(infos) == 2 && err != nil && !strings.Contains(err.Error(), "has not been opened yet")
+		return len(infos) == 2 && err != nil && !strings.Contains(err.Error(), "has not opened this schedule yet")
 	})
 	before := g.opens.Load()
 	w.rdb.HSet(t.Context(), ticksKey, "version", "once more")

@@ -161,7 +161,7 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 			return same == nil, nil
 		}
 	}
-	return false, fmt.Errorf("asynqjobs: ScheduleOnce: gave up, because other processes changed the schedule %d times", changeAttempts)
+	return false, fmt.Errorf("asynqjobs: ScheduleOnce: other processes changed the schedule %d times in between (try again)", changeAttempts)
 }
 
 // find returns the opened schedule under a name, and the fields that are empty. It looks
@@ -207,7 +207,7 @@ func (s *Scheduler) lock(ctx context.Context) error {
 	case s.mutex <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("asynqjobs: schedules: wait for an earlier call: %w", ctx.Err())
+		return fmt.Errorf("asynqjobs: wait for an earlier call to end: %w", ctx.Err())
 	}
 }
 
@@ -223,7 +223,7 @@ func (s *Scheduler) read(ctx context.Context, now time.Time, timeout time.Durati
 	defer cancel()
 	s.openAll(limited, pending, now, func(context.Context, error) {})
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("asynqjobs: schedules: %w", err)
+		return fmt.Errorf("asynqjobs: open the schedules: %w", err)
 	}
 	return nil
 }
@@ -321,7 +321,7 @@ func sameAs(def *definition, found []entry) (*entry, error) {
 		case errors.Is(en.err, jobs.ErrUnknownKey):
 			// It is forged, or its key was deleted: the application's definition replaces it.
 		case en.err != nil && !jobs.Permanent(en.err):
-			return nil, fmt.Errorf("asynqjobs: the stored schedule with this name cannot be read: %w", en.err)
+			return nil, fmt.Errorf("asynqjobs: the stored schedule with this name cannot be opened: %w", en.err)
 		case en.err != nil:
 		default:
 			have, err := en.def.content()
@@ -367,7 +367,7 @@ func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
 		found = s.withCached(found, name)
 		if stored(found) == 0 {
 			if err := s.cache.unopened(true); err != nil {
-				return false, fmt.Errorf("asynqjobs: Cancel: not found, but it may be one of the schedules that cannot be read: %w", err)
+				return false, fmt.Errorf("asynqjobs: Cancel: found no such schedule, but some schedules cannot be opened: %w", err)
 			}
 			s.registered.forget(name)
 			return false, nil
@@ -382,7 +382,7 @@ func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
 			return ok, err
 		}
 	}
-	return false, fmt.Errorf("asynqjobs: Cancel: gave up, because other processes changed the schedule %d times", changeAttempts)
+	return false, fmt.Errorf("asynqjobs: Cancel: other processes changed the schedule %d times in between (try again)", changeAttempts)
 }
 
 // String describes the Scheduler without its keys.

@@ -46,7 +46,7 @@ func (s *Scheduler) List(ctx context.Context) ([]ScheduleInfo, error) {
 	}
 	slices.SortFunc(infos, func(a, b ScheduleInfo) int { return strings.Compare(a.Name, b.Name) })
 	if err := s.cache.unopened(false); err != nil {
-		return infos, fmt.Errorf("asynqjobs: List: some schedules do not open: %w", err)
+		return infos, fmt.Errorf("asynqjobs: List: some schedules cannot be opened, and are not listed: %w", err)
 	}
 	return infos, nil
 }

@@ -252,7 +252,7 @@ func (s *Scheduler) enqueue(ctx context.Context, en entry, before, tick time.Tim
 
 func (s *Scheduler) failed(ctx context.Context, err error) {
 	if ctx.Err() == nil && s.c.tel.limit.Allow() {
-		s.c.tel.log.ErrorContext(ctx, "sealcache: periodic jobs: an operation failed and is tried again", "error", err)
+		s.c.tel.log.ErrorContext(ctx, "sealcache: periodic jobs: the scheduler failed and will try again", "error", err)
 	}
 }
 

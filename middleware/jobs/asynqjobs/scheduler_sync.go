@@ -81,7 +81,7 @@ func (s *Scheduler) Sync(ctx context.Context, tasks []PeriodicTask) (SyncResult,
 		}
 	}
 	if err := s.cache.unopened(true); err != nil {
-		return result, fmt.Errorf("asynqjobs: Sync: schedules that cannot be read were left in place: %w", err)
+		return result, fmt.Errorf("asynqjobs: Sync: schedules that cannot be opened were left in place: %w", err)
 	}
 	return result, nil
 }

@@ -42,7 +42,9 @@ func newScheduleStore(rdb redis.UniversalClient, e *jobs.Encryptor) *scheduleSto
 }
 
 // redisFailed wraps an error of Redis without the parts that may quote a stored value.
-func redisFailed(err error) error { return fmt.Errorf("asynqjobs: schedules: %w", rediserr.Wrap(err)) }
+func redisFailed(err error) error {
+	return fmt.Errorf("asynqjobs: access the schedules in Redis: %w", rediserr.Wrap(err))
+}
 
 // entry is one stored schedule.
 type entry struct {
@@ -90,11 +92,11 @@ func (s *scheduleStore) sealAs(ctx context.Context, field string, d *definition,
 	c.Sealed = now.UnixMilli()
 	b, err := json.Marshal(&c)
 	if err != nil {
-		return entry{}, fmt.Errorf("asynqjobs: schedule: %w", err)
+		return entry{}, fmt.Errorf("asynqjobs: encode a schedule: %w", err)
 	}
 	sealed, err := s.e.Seal(ctx, jobs.Meta{Kind: jobs.Schedule, ID: field}, b)
 	if err != nil {
-		return entry{}, fmt.Errorf("asynqjobs: schedule: %w", err)
+		return entry{}, fmt.Errorf("asynqjobs: seal a schedule: %w", err)
 	}
 	copied, err := unmarshal(b)
 	if err != nil {
@@ -111,7 +113,7 @@ const pollScript = `
 local t = redis.call('TIME')
 return {t[1], t[2], redis.call('HGETALL', KEYS[1])}`
 
-var errMalformed = errors.New("asynqjobs: schedules: Redis sent an unexpected answer")
+var errMalformed = errors.New("asynqjobs: Redis sent an unexpected answer about the schedules")
 
 // poll returns the server's time, the version of the schedules, and the last ticks by
 // field.

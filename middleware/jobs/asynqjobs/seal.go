@@ -19,7 +19,7 @@ import (
 // task, Enqueue(asynq.NewTask(info.Type, info.Payload)). If it were sealed again, the handler would get
 // ciphertext. Open the task with [OpenTask] and enqueue the result. To run a task again as it is, use
 // asynq.Inspector.RunTask.
-var ErrAlreadySealed = errors.New("asynqjobs: payload is sealed already (open it with OpenTask)")
+var ErrAlreadySealed = errors.New("asynqjobs: the payload is sealed already (open it with OpenTask)")
 
 // sealer makes sealed tasks of plaintext ones.
 type sealer struct {
@@ -36,7 +36,7 @@ const maxPooledBytes = 1 << 20
 // without a frame and without a copy.
 func (s *sealer) sealAt(ctx context.Context, typename string, at identity, f *frame) ([]byte, error) {
 	if at.claimSize() > maxClaimBytes {
-		return nil, fmt.Errorf("asynqjobs: %w: queue, id and group have more than %d bytes together", jobs.ErrTooLarge, maxClaimBytes)
+		return nil, fmt.Errorf("asynqjobs: %w: the names of queue, id and group have more than %d bytes together", jobs.ErrTooLarge, maxClaimBytes)
 	}
 	var dst []byte
 	if reused, ok := s.values.Get().(*[]byte); ok {
@@ -50,7 +50,7 @@ func (s *sealer) sealAt(ctx context.Context, typename string, at identity, f *fr
 	}
 	sealed, err := s.e.SealTo(ctx, dst, jobs.Meta{Type: typename, Queue: at.queue, ID: at.boundID()}, plain)
 	if err != nil {
-		return nil, fmt.Errorf("asynqjobs: %w", err)
+		return nil, fmt.Errorf("asynqjobs: seal the task: %w", err)
 	}
 	return at.appendClaim(sealed), nil
 }
@@ -101,7 +101,7 @@ func checkTask(t *asynq.Task, opts []asynq.Option) ([]asynq.Option, taskOptions,
 	}
 	for name := range t.Headers() {
 		if strings.HasPrefix(name, asynqwire.ReservedHeaders) {
-			return nil, taskOptions{}, fmt.Errorf("asynqjobs: headers that start with %q are reserved", asynqwire.ReservedHeaders)
+			return nil, taskOptions{}, fmt.Errorf("asynqjobs: header names that start with %q are reserved", asynqwire.ReservedHeaders)
 		}
 	}
 	baked, err := bakedOptions(t)
@@ -118,7 +118,7 @@ func checkTask(t *asynq.Task, opts []asynq.Option) ([]asynq.Option, taskOptions,
 	case strings.TrimSpace(c.id) == "":
 		return nil, taskOptions{}, errors.New("asynqjobs: task ID cannot be empty")
 	case strings.HasPrefix(c.id, reservedID):
-		return nil, taskOptions{}, errors.New("asynqjobs: task ID begins with reserved bytes")
+		return nil, taskOptions{}, errors.New("asynqjobs: task ID cannot begin with a zero byte")
 	}
 	return all, c, nil
 }
@@ -149,7 +149,7 @@ func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, e
 	}
 	if c.unique {
 		if f.tag, err = s.e.Tokens().Token(asynqwire.UniqueDomain, uniqueParts(t.Type(), c.queue, t.Payload())...); err != nil {
-			return nil, nil, fmt.Errorf("asynqjobs: unique task: %w", err)
+			return nil, nil, fmt.Errorf("asynqjobs: make the task unique: %w", err)
 		}
 	}
 	c.framed = !f.bare()
@@ -173,7 +173,7 @@ func (s *sealer) seal(ctx context.Context, t *asynq.Task, opts []asynq.Option, e
 func (s *sealer) pseudonym(typename string) (string, error) {
 	token, err := s.e.Tokens().Token(asynqwire.TypeDomain, []byte(typename))
 	if err != nil {
-		return "", fmt.Errorf("asynqjobs: hidden type name: %w", err)
+		return "", fmt.Errorf("asynqjobs: hide the type name: %w", err)
 	}
 	return asynqwire.HiddenTypePrefix + token.String(), nil
 }

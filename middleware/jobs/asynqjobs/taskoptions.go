@@ -70,7 +70,7 @@ func known(o asynq.Option) error {
 	default:
 	}
 	if same == nil || reflect.TypeOf(o) != reflect.TypeOf(same) {
-		return fmt.Errorf("asynqjobs: option of type %T is unknown, so its data would not be sealed", o)
+		return fmt.Errorf("asynqjobs: the option of type %T is unknown, so its data would not be sealed", o)
 	}
 	return nil
 }
@@ -107,7 +107,7 @@ func parseOptions(opts []asynq.Option) (taskOptions, error) {
 			ok = true
 		}
 		if !ok {
-			return taskOptions{}, fmt.Errorf("asynqjobs: option %T has a value of the unexpected type %T", o, o.Value())
+			return taskOptions{}, fmt.Errorf("asynqjobs: the option %T has a value of the unexpected type %T", o, o.Value())
 		}
 	}
 	return c, nil

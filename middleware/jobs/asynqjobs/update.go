@@ -33,14 +33,14 @@ func (c *Client) UpdateTaskPayload(ctx context.Context, i *asynq.Inspector, queu
 		return err
 	}
 	if o.held != nil {
-		return errors.New("asynqjobs: UpdateTaskPayload: the task waits in a group, so its payload is fixed")
+		return errors.New("asynqjobs: UpdateTaskPayload: the task waits in a group, so its payload cannot change")
 	}
 	whole, unique, err := asynqwire.SealedPayload(info.Payload, info.Headers)
 	if err != nil {
 		return err
 	}
 	if unique {
-		return errors.New("asynqjobs: UpdateTaskPayload: the payload of a unique task cannot be changed")
+		return errors.New("asynqjobs: UpdateTaskPayload: a unique task cannot change (delete it and enqueue another)")
 	}
 	_, at, err := cutClaim(whole)
 	if err != nil {

@@ -157,13 +157,13 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, c *capture) (ma
 	status := c.code()
 	switch {
 	case c.over:
-		h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: a response is too large", "limit_bytes", c.limit)
+		h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: an answer of asynqmon is too large", "limit_bytes", c.limit)
 		fail(w, http.StatusInternalServerError)
 		return nil, false
 	case status >= http.StatusInternalServerError:
 		// The text comes from asynq or Redis. It names queue, id or address, and no content.
 		if h.complain.Allow() {
-			h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: request failed", "status", status, "error", cut(c.body.String(), 300))
+			h.cfg.logger.WarnContext(r.Context(), "sealcache: job monitor: a request failed", "status", status, "error", cut(c.body.String(), 300))
 		}
 		fail(w, http.StatusInternalServerError)
 		return nil, false

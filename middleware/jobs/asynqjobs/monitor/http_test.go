@@ -36,19 +36,19 @@ func TestNewChecksItsArguments(t *testing.T) {
 	_, err = monitor.New(conn, nil)
 	require.ErrorContains(t, err, "the encryptor is nil")
 	_, err = monitor.New(strange{}, e)
-	require.ErrorContains(t, err, "does not return a Redis client")
+	require.ErrorContains(t, err, "does not make a redis.UniversalClient")
 	for want, o := range map[string]monitor.Option{
-		"an option is nil":         nil,
-		"function is nil":          monitor.WithAuthorizer(nil),
-		"WithAudit":                monitor.WithAudit(nil),
-		"WithFormatter":            monitor.WithFormatter(nil),
-		"logger is nil":            monitor.WithLogger(nil),
-		"needs WithAuthor":         monitor.WithActions(),
-		"WithTrustedOrigin":        monitor.WithTrustedOrigin("example.com"),
-		"begins with":              monitor.WithRootPath("admin"),
-		"clean path":               monitor.WithRootPath("/a/../b"),
-		"\"\" is not a clean path": monitor.WithRootPath(""),
-		"is not allowed":           monitor.WithRootPath(`/"><script>`),
+		"an option is nil":            nil,
+		"function is nil":             monitor.WithAuthorizer(nil),
+		"WithAudit":                   monitor.WithAudit(nil),
+		"WithFormatter":               monitor.WithFormatter(nil),
+		"logger is nil":               monitor.WithLogger(nil),
+		"needs the option WithAuthor": monitor.WithActions(),
+		"WithTrustedOrigin":           monitor.WithTrustedOrigin("example.com"),
+		"begins with a slash":         monitor.WithRootPath("admin"),
+		"clean path":                  monitor.WithRootPath("/a/../b"),
+		"\"\" is not a clean path":    monitor.WithRootPath(""),
+		"is not allowed":              monitor.WithRootPath(`/"><script>`),
 	} {
 		_, err := monitor.New(conn, e, o)
 		require.ErrorContains(t, err, want)

@@ -74,7 +74,7 @@ func New(conn asynq.RedisConnOpt, e *jobs.Encryptor, opts ...Option) (*Handler, 
 	}
 	client, ok := conn.MakeRedisClient().(redis.UniversalClient)
 	if !ok {
-		return nil, fmt.Errorf("monitor: New: a connection of type %T does not return a Redis client", conn)
+		return nil, fmt.Errorf("monitor: New: the connection of type %T does not make a redis.UniversalClient", conn)
 	}
 	client.AddHook(withoutMemory{})
 	h := &Handler{

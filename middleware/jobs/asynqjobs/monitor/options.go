@@ -47,7 +47,7 @@ func WithRootPath(root string) Option {
 			switch b := root[i]; {
 			case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b == '-', b == '.', b == '_', b == '~', b == '/':
 			default:
-				return fmt.Errorf("WithRootPath: %q: byte %q at %d is not allowed", root, b, i)
+				return fmt.Errorf("WithRootPath: %q: byte %q at position %d is not allowed", root, b, i)
 			}
 		}
 		if c.root = clean; clean == "/" {
@@ -138,7 +138,7 @@ func WithLogger(l *slog.Logger) Option {
 func WithTrustedOrigin(origin string) Option {
 	return func(c *config) error {
 		if err := c.origins.AddTrustedOrigin(origin); err != nil {
-			return fmt.Errorf("WithTrustedOrigin: %w", err)
+			return fmt.Errorf("WithTrustedOrigin: invalid origin: %w", err)
 		}
 		return nil
 	}
@@ -161,7 +161,7 @@ func newConfig(opts []Option) (*config, error) {
 		}
 	}
 	if c.actions && c.authorize == nil {
-		errs = append(errs, errors.New("WithActions needs WithAuthorizer"))
+		errs = append(errs, errors.New("WithActions needs the option WithAuthorizer"))
 	}
 	if c.logger == nil {
 		c.logger = slog.Default()

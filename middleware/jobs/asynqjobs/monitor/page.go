@@ -36,15 +36,15 @@ func newPage(root string, next http.Handler) (*page, error) {
 	next.ServeHTTP(c, &http.Request{Method: http.MethodGet, URL: &url.URL{Path: root + "/"}, Header: http.Header{}})
 	switch {
 	case c.code() != http.StatusOK:
-		return nil, fmt.Errorf("asynqmon's page has status %d (use the release of asynqmon in sealcache's go.mod)", c.code())
+		return nil, fmt.Errorf("asynqmon answered for its page with status %d (use the asynqmon release in sealcache's go.mod)", c.code())
 	case c.over:
-		return nil, fmt.Errorf("asynqmon's page has over %d bytes (use the release of asynqmon in sealcache's go.mod)", maxIndexBytes)
+		return nil, fmt.Errorf("asynqmon's page has more than %d bytes (use the asynqmon release in sealcache's go.mod)", maxIndexBytes)
 	}
 	p.index = bytes.Clone(c.body.Bytes())
 
 	served := regexp.MustCompile(`<link rel="stylesheet" href="https://fonts\.googleapis\.com/[^"]*"/>`).ReplaceAll(p.index, nil)
 	if regexp.MustCompile(`(?i)(?:src|href|action)\s*=\s*["']?\s*(?:[a-z][a-z0-9+.-]*:|//)`).Match(served) {
-		return nil, errors.New("asynqmon's page loads from another host (use the release of asynqmon in sealcache's go.mod)")
+		return nil, errors.New("asynqmon's page loads a file from another host (use the asynqmon release in sealcache's go.mod)")
 	}
 	var sources []string
 	for _, m := range regexp.MustCompile(`(?s)<script>(.*?)</script>`).FindAllSubmatch(served, -1) {
@@ -55,7 +55,7 @@ func newPage(root string, next http.Handler) (*page, error) {
 	head, rest, ok1 := bytes.Cut(served, []byte("</head>"))
 	body, _, ok2 := bytes.Cut(rest, []byte(rootElement))
 	if !ok1 || !ok2 || len(sources) == 0 {
-		return nil, errors.New("asynqmon's page has an unknown layout (use the release of asynqmon in sealcache's go.mod)")
+		return nil, errors.New("asynqmon's page has an unknown layout (use the asynqmon release in sealcache's go.mod)")
 	}
 	p.head, p.body, p.root = head, body, rest[len(body):]
 	return p, nil
