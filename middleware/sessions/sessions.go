@@ -24,6 +24,8 @@ type Store struct {
 const (
 	// maxTokenBytes bounds a token. A token of scs has 43 bytes.
 	maxTokenBytes = 256
+	// reservedName is a name that package middleware reserves: that of the key check.
+	reservedName = "sealcache.key-check"
 	// maxUserBytes bounds the name of a user.
 	maxUserBytes = 1024
 	// askTimeout bounds the call with which New asks the server about tags.
@@ -325,7 +327,10 @@ func (s *Store) Delete(token string) error { return s.DeleteCtx(context.Backgrou
 // All is AllCtx without a context.
 func (s *Store) All() (map[string][]byte, error) { return s.AllCtx(context.Background()) }
 
-func plausible(token string) bool { return token != "" && len(token) <= maxTokenBytes }
+// plausible reports whether a token may be that of a session. A cookie may hold anything, also a name that the Store reserves.
+func plausible(token string) bool {
+	return token != "" && len(token) <= maxTokenBytes && token != reservedName
+}
 
 func failed(operation string, err error) error {
 	if err == nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 	"github.com/sealcache/sealcache/middleware/sessions"
 	"github.com/sealcache/sealcache/stores/memorystore"
 	"github.com/sealcache/sealcache/stores/redisstore"
@@ -102,6 +103,7 @@ func TestHTTPSessions(t *testing.T) {
 	// Bad cookies are no session, no error page and no log line with the token.
 	for _, bad := range []string{
 		"", "x", token[1:], token + "A", strings.ToUpper(token), strings.Repeat("A", 40_000), "\xff\xfe", "%00", "a:b", "../../etc", "sessions:" + token,
+		keycheck.Name,
 	} {
 		require.Empty(t, s.with(t, bad))
 	}
