@@ -69,7 +69,7 @@ func (a *aggregator) Aggregate(group string, tasks []*asynq.Task) *asynq.Task {
 	}
 	first, err := a.enqueueAlone(ctx, queue, refused, t == nil)
 	if err != nil {
-		a.tel.log.ErrorContext(ctx, "sealcache: group members that cannot be opened could not be enqueued as single tasks, so the group is put back", "queue", queue, "error", err)
+		a.tel.log.ErrorContext(ctx, "sealcache: group members that cannot be opened could not be enqueued alone, so the group is put back", "queue", queue, "error", err)
 		return nil // the group is put back; members that were enqueued already keep their ids
 	}
 	if t == nil {
@@ -132,7 +132,7 @@ func (a *aggregator) plaintext(ctx context.Context, queue string, t *asynq.Task)
 // logSealingFailed logs that an aggregated task cannot be enqueued.
 func (a *aggregator) logSealingFailed(ctx context.Context, queue string, err error) {
 	if errors.Is(err, jobs.ErrTooLarge) {
-		a.tel.log.ErrorContext(ctx, "sealcache: the aggregated task is too large, so its members are put back (set a smaller asynq.Config.GroupMaxSize)",
+		a.tel.log.ErrorContext(ctx, "sealcache: the aggregated task is too large, so its members are put back (set a smaller GroupMaxSize)",
 			"queue", queue, "error", err)
 		return
 	}
