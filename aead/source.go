@@ -142,7 +142,7 @@ func readSecretFile(ctx context.Context, path string, limit int64, log *slog.Log
 		return data, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the secret file: %w", err)
+		return nil, fmt.Errorf("read the passphrase file: %w", err)
 	}
 	return data, nil
 }
