@@ -210,7 +210,7 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey) error {
 	clear(unwrapped)
 	switch {
 	case err == nil:
-		return errors.New("aead: WithWrapContext: the key-encryption key ignores the context (use another key service)")
+		return errors.New("aead: WithWrapContext: the key-encryption key ignores the wrap context (use another key service)")
 	case !isRefusal(err):
 		return wrapError(testContext, err)
 	}

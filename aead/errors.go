@@ -14,7 +14,7 @@ var (
 	// ErrUnauthentic means that a ciphertext did not authenticate. It was altered or cut, belongs to other associated
 	// data, or was sealed under another key. The error hides on purpose which of these happened. The answer is
 	// definite: opening the same bytes again gives it again.
-	ErrUnauthentic = errors.New("aead: the ciphertext is not authentic: it was altered or moved, or sealed under another key")
+	ErrUnauthentic = errors.New("aead: the ciphertext is not authentic: altered, copied from elsewhere, or sealed under another key")
 
 	// ErrUnknownKey means that a ciphertext was sealed under a key that is not available. Either it names a key that the
 	// keyset does not hold, or that is disabled or destroyed: a Keyring then returns a *KeyError. Or it has the format of
@@ -29,7 +29,7 @@ var (
 	// ErrTooManyDataKeys means that an unknown data key was turned away. Too many data keys wait for the key service, or too
 	// many were unwrapped under which no value opened. This is the sign of planted values. It is neither an outage nor a refusal:
 	// a later attempt may open the value.
-	ErrTooManyDataKeys = errors.New("aead: open: too many values under unknown data keys wait for the key service (try again later)")
+	ErrTooManyDataKeys = errors.New("aead: open: too many values wait for the key service to unwrap their data keys (try again later)")
 
 	// ErrKeyExhausted means that a key has sealed as many messages as is safe with random 96-bit nonces (2^32, NIST SP
 	// 800-38D). Make a new primary key, or use an Envelope, which makes its own.
@@ -44,7 +44,7 @@ var (
 
 // errOtherForm is the refusal of a ciphertext that another AEAD may have written, such as an Envelope before a Keyring took
 // its place. It is allocated once, so that planted values cause no extra work.
-var errOtherForm = fmt.Errorf("%w: the format is that of another type of AEAD, such as an Envelope instead of a Keyring", ErrUnknownKey)
+var errOtherForm = fmt.Errorf("%w: the format is not that of this key (a Keyring cannot open what an Envelope sealed)", ErrUnknownKey)
 
 // leastCiphertext is the length of an authentication tag. No AEAD writes fewer bytes, so shorter ones were cut.
 const leastCiphertext = 16

@@ -269,7 +269,7 @@ func TestWrapContextOptions(t *testing.T) {
 		t.Error("17 others")
 	}
 	_, err := aead.NewEnvelope(t.Context(), forgetfulKEK{newKeyring(t)}, aead.WithWrapContext(shopContext()))
-	if err == nil || !strings.Contains(err.Error(), "ignores the context") {
+	if err == nil || !strings.Contains(err.Error(), "ignores the wrap context") {
 		t.Errorf("a KEK without associated data: %v", err)
 	}
 	context := shopContext()

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -53,6 +55,12 @@ func (c *Config) UnmarshalYAML(n *yaml.Node) error {
 
 func decodeYAML(data []byte, c *Config) error {
 	type fields Config // without UnmarshalYAML
+	var root yaml.Node
+	if err := yaml.NewDecoder(bytes.NewReader(data)).Decode(&root); err == nil {
+		if err := checkNumbers(&root); err != nil {
+			return err
+		}
+	}
 	d := yaml.NewDecoder(bytes.NewReader(data))
 	d.KnownFields(true)
 	switch err := d.Decode((*fields)(c)); {
@@ -63,6 +71,22 @@ func decodeYAML(data []byte, c *Config) error {
 	}
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return errors.New("the text has more than one YAML document")
+	}
+	return nil
+}
+
+// checkNumbers refuses fractions. No setting has one, and the YAML library cuts a fraction off where a whole number is
+// expected: 0.5 would be 0, the default.
+func checkNumbers(n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!float" {
+		if f, err := strconv.ParseFloat(n.Value, 64); err != nil || f != math.Trunc(f) {
+			return fmt.Errorf("line %d: the value must be a whole number, or text in quotes", n.Line)
+		}
+	}
+	for _, child := range n.Content {
+		if err := checkNumbers(child); err != nil {
+			return err
+		}
 	}
 	return nil
 }

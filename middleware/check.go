@@ -85,7 +85,7 @@ func (s *Store) compareKeys(ctx context.Context) {
 		return // the last finding stays
 	case "differ":
 		if s.tel.keysLimit.Allow() {
-			s.tel.log.ErrorContext(ctx, "sealcache: key check: this process uses other keys than earlier processes of its namespace", "error", err)
+			s.tel.log.ErrorContext(ctx, "sealcache: key check: earlier processes of this namespace used other encryption keys", "error", err)
 		}
 	case "failed":
 		if s.tel.keysLimit.Allow() {

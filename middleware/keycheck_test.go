@@ -85,7 +85,7 @@ func TestCheckComparesKeys(t *testing.T) {
 	require.ErrorIs(t, other.KeysDiffer(), middleware.ErrUnknownKey)
 	require.Equal(t, map[string]int64{"differ": 3}, other.outcomes(t))
 	require.Equal(t, 1, strings.Count(other.log.String(), "level=ERROR"), other.log.String())
-	require.Contains(t, other.log.String(), "other keys than earlier processes")
+	require.Contains(t, other.log.String(), "used other encryption keys")
 	require.Equal(t, entry, raw(t, m, keyCheckName), "it is never replaced by a process that cannot open it")
 
 	// The right keys return.

@@ -73,7 +73,7 @@ func WithNamespace(ns string) Option {
 func WithCodec(codec Codec) Option {
 	return func(c *config) error {
 		if codec == nil {
-			return errors.New("WithCodec: the codec is nil (give Proto the pointer type of a generated message)")
+			return errors.New("WithCodec: the codec is nil, or Proto did not get the pointer type of a message")
 		}
 		f := wire.Type(codec.Format())
 		if !f.Codec() {

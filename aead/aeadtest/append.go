@@ -91,7 +91,7 @@ func checkInPlace(s *subject) {
 			s.Fatalf("%d bytes: %v", n, err)
 		}
 		if n > 0 && !within(opened, own) {
-			s.Errorf("OpenTo did not decrypt a plaintext of %d bytes in place, although dst has the memory", n)
+			s.Errorf("OpenTo did not decrypt %d bytes in place, although dst is the memory of the ciphertext", n)
 		}
 		if !bytes.Equal(buf[:40], bytes.Repeat([]byte{0xee}, 40)) || !bytes.Equal(buf[40+len(sealed):], bytes.Repeat([]byte{0xee}, 40)) {
 			s.Errorf("OpenTo wrote to memory around the ciphertext, with a plaintext of %d bytes", n)

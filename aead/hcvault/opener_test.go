@@ -131,7 +131,7 @@ func TestOpenErrors(t *testing.T) {
 		keyURI + "?token-file=relative":                                                     parameter,
 		keyURI + "?decrypt-only=yes":                                                        parameter,
 		keyURI + "?%zz" + secret:                                                            "after '?'",
-		keyURI + "?role=x":                                                                  "parameters of a login (add auth=approle",
+		keyURI + "?role=x":                                                                  "login parameters, but no auth (add auth=approle",
 		keyURI + "?auth=approle&role-id=x":                                                  "either secret-id-file or secret-id-env",
 		keyURI + "?auth=kubernetes":                                                         "auth=kubernetes needs role",
 		keyURI + "?token-file=/does/not/exist":                                              "/does/not/exist",

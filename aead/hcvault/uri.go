@@ -133,7 +133,7 @@ func (a authParameters) check() error {
 		}
 	default:
 		if approle || kubernetes || a.mount != "" {
-			return errors.New("the URI has parameters of a login (add auth=approle or auth=kubernetes)")
+			return errors.New("the URI has login parameters, but no auth (add auth=approle or auth=kubernetes)")
 		}
 	}
 	return nil

@@ -78,7 +78,7 @@ func nearCacheOf(o *redis.Options) *NearCache {
 func (n *NearCache) use(client redis.UniversalClient, o *redis.Options, log *slog.Logger) error {
 	switch {
 	case n.LocalCache == nil:
-		return errors.New("near cache: the NearCache is empty (make it with NewNearCache)")
+		return errors.New("near cache: the NearCache is a zero value (make it with NewNearCache)")
 	case o.DB != 0:
 		return errors.New("near cache: the Redis client must use database 0 (set DB to 0)")
 	case o.Protocol != 3:

@@ -201,7 +201,7 @@ func compareAndSet(t *testing.T, s *subject) {
 		}
 		s.holds(t, "k", want)
 		if _, ttl, err := s.Store.GetWithTTL(t.Context(), "k"); s.Can.TTL.Reported && (err != nil || (ttl > 0) != c.want || ttl > time.Hour) {
-			t.Errorf("after CompareAndSet(old %q), GetWithTTL returned the TTL %v, error %v", c.old, ttl, err)
+			t.Errorf("after CompareAndSet(old %q), GetWithTTL returned the TTL %v, error %v, want a TTL only if it was replaced (%v)", c.old, ttl, err, c.want)
 		}
 		if !s.Can.Tags {
 			continue
@@ -320,7 +320,7 @@ func batches(t *testing.T, s *subject) {
 	if len(errs) != 4 || errs[0] != nil || errs[2] != nil || errs[3] != nil || !errors.As(errs[1], &large) || !large.TooLarge() {
 		t.Errorf("GetBytesMany with a limit of 1: errors %v, want only one for key 1, whose TooLarge() is true", errs)
 	} else if string(got[0]) != "1" || got[2] == nil || got[3] != nil {
-		t.Errorf("GetBytesMany with a limit of 1 returned %q, want \"1\", nothing, an empty value and nil", got)
+		t.Errorf("GetBytesMany with a limit of 1 returned %q, want \"1\", any value, an empty value and nil", got)
 	}
 	if s.Can.TTL.Reported {
 		if _, ttl, err := s.Store.GetWithTTL(t.Context(), "b"); err != nil || ttl > time.Hour || ttl < 59*time.Minute {

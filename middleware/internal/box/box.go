@@ -164,7 +164,7 @@ func (b *Box) Probe(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("the AEAD does not open a value that it just sealed: %w", err)
 	}
 	if !bytes.Equal(opened, probe) {
-		return nil, errors.New("the AEAD opened a value that it just sealed to different bytes")
+		return nil, errors.New("the AEAD does not give back the bytes that it just sealed")
 	}
 	if _, err := b.open(ctx, sealed, wire.HeaderSize, false, []string{name + " elsewhere"}); err == nil {
 		return nil, errors.New("the AEAD does not authenticate associated data: it opens a value under another cache key")

@@ -9,7 +9,7 @@ import (
 )
 
 // ErrUnconfirmed reports that a failover may lose writes of a run, or that a failover or a restart may have lost some.
-var ErrUnconfirmed = errors.New("rediswalk: the last writes may be lost: a replica lacks them, or Redis failed over or restarted")
+var ErrUnconfirmed = errors.New("rediswalk: the last writes may be lost: Redis failed over or restarted, or a replica lacks them")
 
 const (
 	confirmEvery = 100 * time.Millisecond

@@ -48,7 +48,7 @@ type Run struct {
 
 // ErrRunUndone reports that a checkpoint is out of date: the record of its run is gone, as after a flush, the run is
 // complete, or another run with other settings has changed the same names since.
-var ErrRunUndone = errors.New("the run of the checkpoint was completed, or its data was flushed or changed by another run")
+var ErrRunUndone = errors.New("the run of this checkpoint is complete, or its data was flushed or changed by another run")
 
 // ErrOpposed reports that an opposite run changed the same names during a run: one of them seals, and the other unseals.
 var ErrOpposed = errors.New("another run did the opposite to the same names at the same time: one sealed, the other unsealed")

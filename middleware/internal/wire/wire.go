@@ -290,7 +290,7 @@ func Parse(b []byte) (Header, int, error) {
 		return Header{}, 0, fmt.Errorf("%w: the value was cut off after %d bytes, within its header", ErrUnsupportedFormat, len(b))
 	}
 	if b[2] == Tag {
-		return Header{}, 0, fmt.Errorf("%w: the bytes are the token of a unique job, not a sealed value", ErrUnsupportedFormat)
+		return Header{}, 0, fmt.Errorf("%w: the bytes are the lock token of a unique asynq job, not a sealed value", ErrUnsupportedFormat)
 	}
 	if b[2] != Version {
 		return Header{}, 0, fmt.Errorf("%w: the format version is %d (this release reads version %d)", ErrUnsupportedFormat, b[2], Version)
@@ -356,10 +356,10 @@ func (h *Header) readFields(b []byte) error {
 	if h.Flags&Bound != 0 {
 		h.Names = Names(b[0])
 		if unknown := h.Names &^ knownNames; unknown != 0 {
-			return fmt.Errorf("%w: the header lists names %#02x that this release does not know (use a newer release)", ErrUnsupportedFormat, byte(unknown))
+			return fmt.Errorf("%w: the value is bound to names of an unknown kind (%#02x) (use a newer release)", ErrUnsupportedFormat, byte(unknown))
 		}
 		if h.Names == 0 {
-			return fmt.Errorf("%w: the header says that the value is bound to names, but lists no names", ErrUnsupportedFormat)
+			return fmt.Errorf("%w: the header binds the value to names, such as the cache key, but lists none", ErrUnsupportedFormat)
 		}
 		b = b[1:]
 	}
