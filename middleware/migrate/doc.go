@@ -95,10 +95,17 @@
 // entries. So before Seal, stop all such processes, or give the processes with WithHiddenKeys a new namespace (Config.To).
 //
 // The application can read and write during the run. On a single node, a run moves an entry in one step. In a Cluster, the
-// entry exists under both names for a moment. If the application changes it in this moment, the run undoes the move. If the
-// run is killed in this moment, both entries stay. The next run keeps the entry under the new name. So repeat the run at
-// once, before the application changes the entry under the old name. If a process
-// looks for both names one after the other, it can miss an entry that the run moves in between.
+// entry exists under both names for a moment. If the application changes or deletes it in this moment, the run undoes the
+// move. The copy stays under the new name in these cases:
+//
+//   - The run is killed, or it is stopped while it repeats a killed run.
+//   - A server does not answer until the run ends: for half a minute after a failure, or for 10 s after a stop.
+//   - The application deletes the entry, and the answer to the deletion of the old entry is lost.
+//   - The application deletes the entry during Unseal. It may have written the same plaintext.
+//
+// The next run keeps the entry under the new name. So repeat a killed run at once, until one run has completed, before the
+// application changes the entry under the old name. If a process looks for both names one after the other, it can miss an
+// entry that the run moves in between.
 //
 // # Types of values
 //

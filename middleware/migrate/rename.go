@@ -170,13 +170,11 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 
 // dropOriginals deletes entries that have not changed since they were read, and returns the answers. If an original has changed,
 // its copy is deleted. If a copy of this attempt has no original any more, the application has deleted it, and the copy is deleted
-// too. Each master's answers count, although another master does not answer.
+// too. Plaintext stays then: the application may have written the same. Each master's answers count, although another master does
+// not answer. A deletion whose answer was lost may not have arrived, so it is sent again: a copy must not stay next to an original
+// that the application may change.
 func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64, error) {
-	calls := make([]*rediswalk.Call, len(moves))
-	for i := range moves {
-		old, size := moves[i].expected()
-		calls[i] = &rediswalk.Call{Keys: []string{moves[i].name}, Args: []any{old, size, moves[i].expires}}
-	}
+	calls := originalCalls(moves)
 	err := failure(m.lasting.RunOnce(ctx, m.scripts.drop, calls), calls)
 	results := make([]int64, len(moves))
 	var back []*rediswalk.Call
@@ -191,14 +189,30 @@ func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64
 		case failed != nil:
 			m.renaming.dropping(v.name)
 			unanswered = append(unanswered, v)
-		case n == hasChanged && v.copied != notCopied, n == isGone && v.copied == freshCopy && !m.renaming.mayDrop(v.name):
+		case n == hasChanged && v.copied != notCopied, n == isGone && v.copied == freshCopy && m.Operation != Unseal && !m.renaming.mayDrop(v.name):
 			back = append(back, dropCopy(&v))
 		}
 	}
 	m.takeBack(ctx, refused)
-	m.takeBackStale(ctx, unanswered)
+	again := originalCalls(unanswered)
+	_ = m.lasting.Run(ctx, m.scripts.drop, again) // err repeats the batch
+	for i, call := range again {
+		if n, failed := call.Cmd.Int64(); failed == nil && n == hasChanged && unanswered[i].copied != notCopied {
+			back = append(back, dropCopy(&unanswered[i]))
+		}
+	}
 	backErr := failure(m.lasting.Run(ctx, m.scripts.drop, back), back)
 	return results, errors.Join(err, backErr)
+}
+
+// originalCalls are the calls that delete entries, if they have not changed since they were read.
+func originalCalls(moves []renamed) []*rediswalk.Call {
+	calls := make([]*rediswalk.Call, len(moves))
+	for i := range moves {
+		old, size := moves[i].expected()
+		calls[i] = &rediswalk.Call{Keys: []string{moves[i].name}, Args: []any{old, size, moves[i].expires}}
+	}
+	return calls
 }
 
 // failure returns the first error of calls whose pipelines returned err.

@@ -280,6 +280,49 @@ func TestChangedOriginalWithoutAnAnswer(t *testing.T) {
 	r.requireIncremented(t)
 }
 
+// swallowingConn loses the first deletions before they arrive.
+type swallowingConn struct {
+	net.Conn
+	swallow *atomic.Bool
+	lost    func()
+	mine    bool
+}
+
+func (c *swallowingConn) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte(sendsDeletions)) && c.swallow.CompareAndSwap(true, false) {
+		c.mine = true
+		c.lost()
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *swallowingConn) Read(b []byte) (int, error) {
+	if c.mine {
+		return 0, io.EOF
+	}
+	return c.Conn.Read(b)
+}
+
+// If deletions of originals do not arrive and the run ends then, no copies stay that would win over originals that the application
+// changes later.
+func TestLostDeletionsOfARunThatEnds(t *testing.T) {
+	t.Parallel()
+	r := newRenamingOfCounters(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	swallow := new(atomic.Bool)
+	swallow.Store(true)
+	rdb := r.faulty(t, func(c net.Conn) net.Conn { return &swallowingConn{Conn: c, swallow: swallow, lost: cancel} })
+	_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.ErrorIs(t, err, context.Canceled)
+	require.False(t, swallow.Load())
+	require.Len(t, scanned(t, r.cluster.Client(t), "ns:*"), r.n, "no copies are left")
+	r.incrementAll(t)
+	r.completes(t)
+	r.requireIncremented(t)
+}
+
 // deadConn does not reach its server any more.
 type deadConn struct {
 	net.Conn
@@ -373,6 +416,20 @@ type heldCopies struct {
 	arrived bool
 }
 
+// arrive sends the copies.
+func (h *heldCopies) arrive(t *testing.T) {
+	t.Helper()
+	_ = h.conn.SetDeadline(time.Time{}) // of the client
+	_, err := h.conn.Write(h.data)
+	if err == nil {
+		_, err = h.conn.Read(make([]byte, 1<<10)) // the first replies
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	_ = h.conn.Close()
+}
+
 func (c *heldConn) Write(b []byte) (int, error) {
 	if bytes.Contains(b, []byte(sendsCopies)) && c.held.hold.CompareAndSwap(true, false) {
 		c.mine, c.held.conn, c.held.data = true, c.Conn, bytes.Clone(b)
@@ -424,14 +481,7 @@ func TestCopiesThatArriveLate(t *testing.T) {
 	rdb := r.faulty(t, func(c net.Conn) net.Conn { return &heldConn{Conn: c, held: held} })
 	rdb.AddHook(&beforeReading{held, func() {
 		r.incrementAll(t)
-		_, err := held.conn.Write(held.data)
-		if err == nil {
-			_, err = held.conn.Read(make([]byte, 1<<10)) // the first replies
-		}
-		if err != nil {
-			t.Error(err)
-		}
-		_ = held.conn.Close()
+		held.arrive(t)
 	}})
 	report, err := migrate.Run(tuned(t.Context(), rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
 	require.NoError(t, err)
