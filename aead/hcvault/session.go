@@ -96,7 +96,7 @@ func (s *session) watch(secret *api.Secret) (next *api.Secret, ended bool) {
 	}
 }
 
-var errSameToken = errors.New("Vault refused the token, and the token file still holds that token (write a new one)")
+var errSameToken = errors.New("the token file still holds the token that Vault refused (write a new one)")
 
 // loginUntilDone logs in again, and tries until it succeeds.
 func (s *session) loginUntilDone() *api.Secret {

@@ -241,9 +241,9 @@ func (s *subject) valid() error {
 	case c.ScopedClear && s.Beside == nil:
 		return errors.New("ScopedClear is declared, but the field Beside is nil")
 	case c.Sealed && (s.Raw == nil || s.Plant == nil):
-		return errors.New("Sealed is declared, but the field Raw or Plant is nil")
+		return errors.New("the capability Sealed is declared, but the field Raw or Plant is nil")
 	case c.Sealed && (c.Bytes != AsGiven || c.Strings != AsGiven || c.Scalars != AsGiven):
-		return errors.New("Sealed is declared, so Bytes, Strings and Scalars must be AsGiven")
+		return errors.New("the capability Sealed is declared, so Bytes, Strings and Scalars must be AsGiven")
 	case c.TTL.PerEntry && c.TTL.Resolution <= 0:
 		return errors.New("TTL.PerEntry is declared, so TTL.Resolution must be positive")
 	case c.ScopedClear && !c.Clear:
