@@ -86,7 +86,7 @@ func (s *unsealedStore) Set(ctx context.Context, key any, value any, options ...
 func (s *unsealedStore) SetIfNotExists(ctx context.Context, key any, value any, options ...store.Option) (bool, error) {
 	b, ok := s.backing.(store.SetIfNotExistsStore)
 	if !ok {
-		return false, fmt.Errorf("%w: the %s store cannot set a key only if it is absent", middleware.ErrUnsupported, s.GetType())
+		return false, fmt.Errorf("%w: the %s store has no operation that sets a key only if it is absent", middleware.ErrUnsupported, s.GetType())
 	}
 	k, err := s.key(key)
 	if err != nil {

@@ -70,7 +70,7 @@ func (c Config) namespaceProblems(required bool) []error {
 	for _, name := range c.names() {
 		switch ns := c.Caches[name].Namespace; {
 		case ns == "" && required:
-			errs = append(errs, fmt.Errorf("cache %s: the namespace is missing (each cache needs one if there are several, or jobs)", showName(name)))
+			errs = append(errs, fmt.Errorf("cache %s: the namespace is missing (with several caches, or with jobs, each cache needs one)", showName(name)))
 		case ns == asynqPrefix && required:
 			errs = append(errs, fmt.Errorf("cache %s: the namespace %q is reserved for asynq's own keys (choose another)", showName(name), asynqPrefix))
 		}

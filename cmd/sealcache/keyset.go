@@ -112,7 +112,7 @@ func (k *keysetFile) replace(path string, info os.FileInfo, before []byte, c *ke
 	err = replaceLocked(path, info, before, c.data, func() error {
 		replaced = true
 		if err := next.write(path, c.newHandle); err != nil {
-			return fmt.Errorf("the keyset was changed, but the file with the ages of its keys was not: %w", err)
+			return fmt.Errorf("the keyset was changed and can be used, but the file with the ages of its keys was not written: %w", err)
 		}
 		return nil
 	})
