@@ -1,9 +1,9 @@
 package migrate
 
 import (
-	"slices"
 	"sync"
 
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -13,13 +13,14 @@ type claims struct {
 	mu    sync.Mutex
 	names map[string]bool
 	open  map[string]*unfinished
+	stay  []*rediswalk.Call // that delete copies, and have failed
 }
 
 // unfinished is what a run knows of the copies of an entry that it has not finished. A lost answer leaves it open whether a copy
 // exists, or whether the original is still there.
 type unfinished struct {
-	identities []identity // of entries under the new name that held what the original held
-	mayDrop    bool       // the deletion of the original was sent, and may be executed at any time
+	copies  map[identity]lifetimes // of entries under the new name that held what the original held
+	mayDrop bool                   // the deletion of the original was sent, and may be executed at any time
 }
 
 // identity tells one sealed value from all others. See value.expected.
@@ -27,6 +28,9 @@ type identity struct {
 	tail string
 	size int
 }
+
+// lifetimes are when a copy and its original expired when the run wrote or saw the copy, -1 for never.
+type lifetimes struct{ copied, original int64 }
 
 func identityOf(sealed []byte) identity {
 	v := value{old: sealed}
@@ -60,27 +64,30 @@ func (c *claims) claim(moves []renamed) (own []renamed, release func()) {
 
 // know records that a value, which is or may be stored under the new name, holds what the original held. Plaintext has no
 // identity.
-func (c *claims) know(name string, stored []byte) {
+func (c *claims) know(name string, stored []byte, at lifetimes) {
 	if !wire.IsSealed(stored) {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	of := c.of(name)
-	if id := identityOf(stored); !slices.Contains(of.identities, id) {
-		of.identities = append(of.identities, id)
+	if of.copies == nil {
+		of.copies = make(map[identity]lifetimes)
 	}
+	of.copies[identityOf(stored)] = at
 }
 
-// knows reports whether a value under the new name holds what the original held before.
-func (c *claims) knows(name string, stored []byte) bool {
+// knows reports whether a value under the new name holds what the original held before, and returns when both expired then.
+func (c *claims) knows(name string, stored []byte) (at lifetimes, known bool) {
 	if !wire.IsSealed(stored) {
-		return false
+		return at, false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	of := c.open[name]
-	return of != nil && slices.Contains(of.identities, identityOf(stored))
+	if of := c.open[name]; of != nil {
+		at, known = of.copies[identityOf(stored)]
+	}
+	return at, known
 }
 
 // dropping records that the deletion of the original was sent, and that its answer was lost.
@@ -102,6 +109,22 @@ func (c *claims) forget(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.open, name)
+}
+
+// failed records calls that delete copies, and have failed.
+func (c *claims) failed(calls []*rediswalk.Call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stay = append(c.stay, calls...)
+}
+
+// takeFailed returns the calls of failed, and forgets them.
+func (c *claims) takeFailed() []*rediswalk.Call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	calls := c.stay
+	c.stay = nil
+	return calls
 }
 
 // of returns what is known of an entry. c.mu is held.

@@ -58,6 +58,9 @@ func (m *migration) hideBatch(ctx context.Context, names []string) (*Counts, err
 			}
 			if attempt == m.tuning.Attempts {
 				c.KeptChanging += int64(len(changed))
+				for i := range changed {
+					m.renaming.forget(changed[i].name)
+				}
 				return nil
 			}
 			c.Retried += int64(len(changed))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 
@@ -34,6 +35,9 @@ const (
 //     both. The next run deletes the old one.
 //   - If the new name is taken, see settle.
 func (m *migration) rename(ctx context.Context, moves []renamed, c *Counts) ([]entry, error) {
+	if err := m.dropCopies(ctx, m.renaming.takeFailed()); err != nil {
+		return nil, err
+	}
 	if len(moves) == 0 {
 		return nil, nil
 	}
@@ -128,7 +132,7 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 	for i := range moves {
 		plain[i] = moves[i].moved
 		plain[i].expires = moves[i].until()
-		m.renaming.know(moves[i].name, moves[i].next)
+		m.renaming.know(moves[i].name, moves[i].next, lifetimes{plain[i].expires, plain[i].expires})
 	}
 	err := m.writeNew(ctx, plain)
 	results := make([]int64, len(moves))
@@ -201,8 +205,17 @@ func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64
 			back = append(back, dropCopy(&unanswered[i]))
 		}
 	}
-	backErr := failure(m.lasting.Run(ctx, m.scripts.drop, back), back)
-	return results, errors.Join(err, backErr)
+	return results, errors.Join(err, m.dropCopies(ctx, back))
+}
+
+// dropCopies deletes copies whose originals the application has changed or deleted. Those that it cannot delete are deleted when a
+// batch is renamed, or at the end of the run: their originals do not lead to them. Plaintext may be of the application by then.
+func (m *migration) dropCopies(ctx context.Context, calls []*rediswalk.Call) error {
+	err := failure(m.lasting.Run(ctx, m.scripts.drop, calls), calls)
+	if m.Operation != Unseal {
+		m.renaming.failed(slices.DeleteFunc(calls, func(c *rediswalk.Call) bool { return c.Cmd.Err() == nil }))
+	}
+	return err
 }
 
 // originalCalls are the calls that delete entries, if they have not changed since they were read.
@@ -297,8 +310,8 @@ func (m *migration) results(ctx context.Context, script rediswalk.Script, calls 
 	return results, nil
 }
 
-// settle handles entries whose new name is taken. If this run knows the entry there as a copy, and the original has changed since,
-// the copy is deleted. Otherwise, if the entry there opens under its name, and the old name is hidden too, the application or an
+// settle handles entries whose new name is taken. If this run knows the entry there as a copy, and the original has another value or
+// expiry since, the copy is deleted. Otherwise, if the entry there opens under its name, and the old name is hidden too, the application or an
 // earlier run has written it later, so the old entry is deleted. An entry with a plain name may be the newer one. It is deleted
 // only if both hold the same value with the same expiry.
 func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (settled []renamed, changed []entry, err error) {
@@ -330,14 +343,15 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 		if err != nil {
 			return nil, nil, err
 		}
+		was, known := m.renaming.knows(v.name, stored)
 		switch {
-		case same && m.copies != nil && v.header != (wire.Header{}) && (v.prfKey >= 0 || expiries[i] == v.until()):
-			mine = append(mine, copyOf{v, stored})
-		case !same && m.renaming.knows(v.name, stored):
-			was := value{old: stored}
-			old, size := was.expected()
-			stale = append(stale, &rediswalk.Call{Keys: []string{v.to}, Args: []any{old, size}})
+		case known && (!same || expiries[i] == was.copied && v.until() != was.original):
+			copied := value{old: stored}
+			old, size := copied.expected()
+			stale = append(stale, &rediswalk.Call{Keys: []string{v.to}, Args: []any{old, size, expiries[i]}})
 			changed = append(changed, m.original(v))
+		case same && m.copies != nil && v.header != (wire.Header{}) && (v.prfKey >= 0 || expiries[i] == v.until()):
+			mine = append(mine, copyOf{v, stored, expiries[i]})
 		case supersedes && v.prfKey >= 0 || same && expiries[i] == v.until():
 			settled = append(settled, v)
 		default:
@@ -345,7 +359,7 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 			m.renaming.forget(v.name) // there may be many
 		}
 	}
-	if err := m.servers.Run(ctx, m.scripts.drop, stale); err != nil {
+	if err := failure(m.lasting.Run(ctx, m.scripts.drop, stale), stale); err != nil {
 		return nil, nil, err
 	}
 	taken, again, err := m.takeOver(ctx, mine)
@@ -378,7 +392,8 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 // copyOf is an entry whose new name holds a copy of it that this batch has not written.
 type copyOf struct {
 	renamed
-	stored []byte
+	stored    []byte
+	expiresAt int64 // under the new name
 }
 
 // takeOver replaces copies by those of this batch, before it deletes the originals. A copy may be of another run, which would
@@ -391,17 +406,22 @@ func (m *migration) takeOver(ctx context.Context, copies []copyOf) (taken []rena
 	for i := range copies {
 		v := &copies[i]
 		v.copied = takenOver
-		m.renaming.know(v.name, v.stored)
-		m.renaming.know(v.name, v.next)
+		at := lifetimes{v.expiresAt, v.until()}
+		m.renaming.know(v.name, v.stored, at)
+		m.renaming.know(v.name, v.next, at)
 		was := value{old: v.stored}
 		old, size := was.expected()
 		calls[i] = &rediswalk.Call{Keys: []string{v.to}, Args: []any{old, size, v.next, 0}}
 	}
 	err = m.servers.RunOnce(ctx, m.scripts.swap, calls)
+	var unanswered []renamed // they may be replaced
 	for i, call := range calls {
 		results, failed := call.Cmd.Int64Slice()
 		switch {
 		case failed != nil:
+			if !rediserr.IsReply(failed) {
+				unanswered = append(unanswered, copies[i].renamed)
+			}
 			err = errors.Join(err, fmt.Errorf("migrate: rename entries: %w", rediserr.Wrap(failed)))
 		case len(results) == 1 && results[0] == 1:
 			taken = append(taken, copies[i].renamed)
@@ -414,7 +434,7 @@ func (m *migration) takeOver(ctx context.Context, copies []copyOf) (taken []rena
 		stored, err = m.readCopies(ctx, taken)
 	}
 	if err != nil {
-		m.takeBackStale(ctx, taken)
+		m.takeBackStale(ctx, append(taken, unanswered...))
 		return nil, nil, err
 	}
 	kept := taken[:0]

@@ -3,6 +3,8 @@ package migrate_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,6 +97,69 @@ func TestTakeBackWithAMasterDown(t *testing.T) {
 	require.Less(t, len(left), copies)
 	for _, name := range left {
 		require.True(t, renamed[name], "only the batches before are there")
+	}
+}
+
+// afterFailedTakeBack makes the first deletions of copies fail, and calls do then.
+type afterFailedTakeBack struct {
+	done atomic.Bool
+	do   func()
+}
+
+func (*afterFailedTakeBack) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*afterFailedTakeBack) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (h *afterFailedTakeBack) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		const drop = 6 // evalsha, script, 1, key, and the arguments of dropSource without an expiry
+		if len(cmds[0].Args()) != drop || !h.done.CompareAndSwap(false, true) {
+			return next(ctx, cmds)
+		}
+		for _, cmd := range cmds {
+			cmd.SetErr(io.EOF)
+		}
+		h.do()
+		return io.EOF
+	}
+}
+
+// If copies of entries that the application has deleted cannot be taken back at once, this is tried again, also if the run ends.
+func TestTakeBackAgain(t *testing.T) {
+	t.Parallel()
+	for _, ends := range []bool{false, true} {
+		t.Run(fmt.Sprint("the run ends: ", ends), func(t *testing.T) {
+			t.Parallel()
+			r := newRenaming(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			rdb, app := r.cluster.Client(t), r.cluster.Client(t)
+			originals := scanned(t, app, "ns:*")
+			deleted := 0
+			rdb.AddHook(&afterFirstCopies{do: func() {
+				for name := range originals {
+					n, err := app.Del(t.Context(), name).Result()
+					if err != nil {
+						t.Error(err)
+					}
+					deleted += int(n)
+				}
+			}})
+			failed := &afterFailedTakeBack{do: func() {
+				if ends {
+					cancel()
+				}
+			}}
+			rdb.AddHook(failed)
+			_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+			if ends {
+				require.ErrorIs(t, err, context.Canceled)
+			} else {
+				require.NoError(t, err)
+			}
+			require.True(t, failed.done.Load())
+			require.Positive(t, deleted)
+			require.Len(t, scanned(t, app, "ns:*"), r.n-deleted)
+		})
 	}
 }
 

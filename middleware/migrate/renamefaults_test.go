@@ -137,6 +137,7 @@ func (r *renaming) faulty(t *testing.T, fault func(c net.Conn) net.Conn) *redis.
 
 const (
 	sendsDeletions = "if ARGV[3] and redis.call('PEXPIRETIME'" // of dropSource
+	sendsSwaps     = "ARGV[4*i-3]"                             // of swapSource
 	sendsCopies    = "\r\n$2\r\nnx\r\n"
 )
 
@@ -365,7 +366,7 @@ func (h *afterTakingOver) ProcessPipelineHook(next redis.ProcessPipelineHook) re
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		const swap = 8 // eval, script, 1, key, and the arguments of swapSource
 		err := next(ctx, cmds)
-		if len(cmds[0].Args()) == swap && cmds[0].Err() == nil && h.done.CompareAndSwap(false, true) {
+		if args := cmds[0].Args(); len(args) == swap && args[0] == "eval" && h.done.CompareAndSwap(false, true) {
 			h.do()
 		}
 		return err
@@ -400,6 +401,24 @@ func TestChangedOriginalOfACopyTakenOver(t *testing.T) {
 			r.requireIncremented(t)
 		})
 	}
+}
+
+// The same, if a reply to the swap of the copies is lost.
+func TestChangedOriginalOfACopyTakenOverWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	r := newRenamingOfCounters(t)
+	r.leftCopies(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	rdb := r.loses(t, sendsSwaps, 0, nil)
+	rdb.AddHook(&afterTakingOver{do: func() {
+		r.incrementAll(t)
+		cancel()
+	}})
+	_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.ErrorIs(t, err, context.Canceled)
+	r.completes(t)
+	r.requireIncremented(t)
 }
 
 // heldConn holds back the first copies. The client finds the connection closed, and the copies arrive later.
@@ -488,6 +507,32 @@ func TestCopiesThatArriveLate(t *testing.T) {
 	require.True(t, report.Done(), "%+v", report)
 	require.True(t, held.arrived)
 	r.requireIncremented(t)
+}
+
+// The same, if only the expiry of the originals has changed.
+func TestCopiesThatArriveAfterATouch(t *testing.T) {
+	t.Parallel()
+	r := newRenaming(t)
+	held := new(heldCopies)
+	held.hold.Store(true)
+	rdb := r.faulty(t, func(c net.Conn) net.Conn { return &heldConn{Conn: c, held: held} })
+	rdb.AddHook(&beforeReading{held, func() {
+		for i := range r.n {
+			if err := r.now.Touch(t.Context(), key(i), time.Hour); err != nil {
+				t.Error(err)
+			}
+		}
+		held.arrive(t)
+	}})
+	report, err := migrate.Run(tuned(t.Context(), rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.NoError(t, err)
+	require.True(t, report.Done(), "%+v", report)
+	require.True(t, held.arrived)
+	app := r.cluster.Client(t)
+	for name := range scanned(t, app, "ns:*") {
+		require.Positive(t, app.PTTL(t.Context(), name).Val())
+	}
+	r.requireAll(t)
 }
 
 // If some answers to deletions are lost, the others decide about their copies: those of entries that the application has deleted

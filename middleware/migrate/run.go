@@ -229,6 +229,9 @@ func (m *migration) run(ctx context.Context) error {
 		}
 	}
 	end()
+	if err != nil {
+		_ = m.dropCopies(ctx, m.renaming.takeFailed())
+	}
 	if errors.Is(err, ErrWrongKeys) {
 		m.before.Refused = true
 		m.recordRefusal(ctx)

@@ -20,7 +20,8 @@ const (
 )
 
 // Lasting returns the same servers for steps that a run completes although its context has ended. Each pipeline may take as long as
-// within. The client obeys that if it sets ContextTimeoutEnabled. Otherwise its ReadTimeout bounds each pipeline.
+// within then. One that begins before the end of the context may take as long as a batch is repeated. The client obeys that if it sets
+// ContextTimeoutEnabled. Otherwise its ReadTimeout bounds each pipeline.
 func (s *Servers) Lasting(within time.Duration) *Servers {
 	other := *s
 	other.within = within
@@ -30,9 +31,12 @@ func (s *Servers) Lasting(within time.Duration) *Servers {
 // Pipelined runs the commands that fill adds to a pipeline. Every command holds its own error. The returned error
 // means that the pipeline as a whole failed.
 func (s *Servers) Pipelined(ctx context.Context, fill func(p redis.Pipeliner)) error {
-	if s.within > 0 {
+	if within := s.within; within > 0 {
+		if ctx.Err() == nil { // a read that has begun ends at the deadline, not when a context is cancelled
+			within = max(within, retryFor)
+		}
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), s.within)
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), within)
 		defer cancel()
 	}
 	p := s.Client.Pipeline()

@@ -1,6 +1,7 @@
 package rediswalk
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -241,7 +243,8 @@ func replicasValid(replicas map[string]int) bool {
 
 func isHex(s string, n int) bool { return len(s) == n && strings.Trim(s, "0123456789abcdef") == "" }
 
-// pruneRuns removes the oldest records. A run whose record is gone starts from the beginning.
+// pruneRuns removes the oldest records. A run whose record is gone starts from the beginning. A refusal without a sequence counts as
+// new: see RefuseRun.
 func (s *Servers) pruneRuns(ctx context.Context) error {
 	all, err := s.runs(ctx)
 	if err != nil || len(all) <= maxRuns {
@@ -251,7 +254,13 @@ func (s *Servers) pruneRuns(ctx context.Context) error {
 	for id := range all {
 		ids = append(ids, id)
 	}
-	slices.SortFunc(ids, func(a, b string) int { return int(all[a].Sequence - all[b].Sequence) })
+	order := func(id string) int64 {
+		if n := all[id].Sequence; n > 0 {
+			return n
+		}
+		return math.MaxInt64
+	}
+	slices.SortFunc(ids, func(a, b string) int { return cmp.Compare(order(a), order(b)) })
 	if err := s.Client.HDel(ctx, RunsName, ids[:len(ids)-maxRuns/2]...).Err(); err != nil {
 		return runsError(err)
 	}

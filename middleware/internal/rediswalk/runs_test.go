@@ -68,6 +68,27 @@ func TestRefusalOfALostRecordUndoesNothing(t *testing.T) {
 	require.ErrorIs(t, s.CheckRun(ctx, lost), ErrRunUndone)
 }
 
+// The refusal of a run whose record was lost is not the first record that is removed.
+func TestRefusalOfALostRecordIsKept(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s, err := New(redistest.Start(t).Client(t))
+	require.NoError(t, err)
+	keys := strings.Repeat("2", refusedSize)
+	r := Run{Operation: "seal", Job: strings.Repeat("1", 32), From: "ns:", To: "ns:"}
+	require.NoError(t, s.RefuseRun(ctx, "lost", r, keys))
+	last := ""
+	for range maxRuns {
+		last, err = s.RegisterRun(ctx, r)
+		require.NoError(t, err)
+	}
+	require.LessOrEqual(t, s.Client.HLen(ctx, RunsName).Val(), int64(maxRuns/2+1), "records were removed")
+	require.NoError(t, s.CheckRun(ctx, last))
+	refused, err := s.WasRefused(ctx, r, keys)
+	require.NoError(t, err)
+	require.True(t, refused)
+}
+
 // A run that is resumed waits for the replicas that it had before, although the same job was completed by another run
 // since, and for those that it found when it was resumed.
 func TestReplicasOfAResumedRun(t *testing.T) {
