@@ -104,8 +104,12 @@
 //   - The application deletes the entry during Unseal. It may have written the same plaintext.
 //
 // The next run keeps the entry under the new name. So repeat a killed run at once, until one run has completed, before the
-// application changes the entry under the old name. If a process looks for both names one after the other, it can miss an
-// entry that the run moves in between.
+// application changes the entry under the old name.
+//
+// The application may delete an entry just before its copy is written. Until the run has looked at the old name once more,
+// the copy can be read, and GetAndDelete can return the value a second time. If a process looks for both names one after
+// the other, it can miss an entry that the run moves in between. SetIfNotExists returns false for an entry that it has
+// created if the run moves the entry in that moment.
 //
 // # Types of values
 //

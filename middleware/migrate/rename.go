@@ -144,6 +144,9 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 			copied, of = append(copied, moves[i]), append(of, i)
 		}
 	}
+	if err == nil {
+		copied, of, err = m.takeBackEarly(ctx, copied, of, results)
+	}
 	if err != nil {
 		m.takeBack(ctx, copied)
 		return nil, err
@@ -172,6 +175,46 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 	return results, nil
 }
 
+// takeBackEarly deletes copies whose originals have changed or gone since they were read, so that a reader does not find them while
+// they wait for their replicas. It sets the results of these entries, and returns the others.
+func (m *migration) takeBackEarly(ctx context.Context, copied []renamed, of []int, results []int64) ([]renamed, []int, error) {
+	var back []*rediswalk.Call
+	left, at := copied[:0], of[:0]
+	for j, n := range m.look(ctx, copied) {
+		v, i := copied[j], of[j]
+		if m.isStale(&v, n) {
+			results[i] = n
+			back = append(back, dropCopy(&v))
+		} else {
+			left, at = append(left, v), append(at, i)
+		}
+	}
+	return left, at, m.dropCopies(ctx, back)
+}
+
+// isStale reports whether a copy must not stay, by what a script has found at its original. The application may have written the
+// same plaintext, and the run itself may have deleted the original.
+func (m *migration) isStale(v *renamed, found int64) bool {
+	return found == hasChanged && v.copied != notCopied ||
+		found == isGone && v.copied == freshCopy && m.Operation != Unseal && !m.renaming.mayDrop(v.name)
+}
+
+// look returns hasChanged or isGone for entries that are not as they were read. A master that does not answer does not keep the
+// others from it.
+func (m *migration) look(ctx context.Context, moves []renamed) []int64 {
+	const same = 1
+	calls := originalCalls(moves)
+	_ = m.lasting.Run(ctx, m.scripts.look, calls)
+	found := make([]int64, len(calls))
+	for i, call := range calls {
+		var err error
+		if found[i], err = call.Cmd.Int64(); err != nil {
+			found[i] = same
+		}
+	}
+	return found
+}
+
 // dropOriginals deletes entries that have not changed since they were read, and returns the answers. If an original has changed,
 // its copy is deleted. If a copy of this attempt has no original any more, the application has deleted it, and the copy is deleted
 // too. Plaintext stays then: the application may have written the same. Each master's answers count, although another master does
@@ -193,7 +236,7 @@ func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64
 		case failed != nil:
 			m.renaming.dropping(v.name)
 			unanswered = append(unanswered, v)
-		case n == hasChanged && v.copied != notCopied, n == isGone && v.copied == freshCopy && m.Operation != Unseal && !m.renaming.mayDrop(v.name):
+		case m.isStale(&v, n):
 			back = append(back, dropCopy(&v))
 		}
 	}
@@ -218,7 +261,7 @@ func (m *migration) dropCopies(ctx context.Context, calls []*rediswalk.Call) err
 	return err
 }
 
-// originalCalls are the calls that delete entries, if they have not changed since they were read.
+// originalCalls are the calls of lookSource or dropSource for entries.
 func originalCalls(moves []renamed) []*rediswalk.Call {
 	calls := make([]*rediswalk.Call, len(moves))
 	for i := range moves {
@@ -274,20 +317,9 @@ func (m *migration) takeBack(ctx context.Context, copied []renamed) {
 // takeBackStale deletes copies whose originals have changed since they were read. The run may have begun to delete the originals,
 // but it cannot delete one that has changed.
 func (m *migration) takeBackStale(ctx context.Context, copied []renamed) {
-	reads := make([]*rediswalk.Call, len(copied))
-	for i := range copied {
-		reads[i] = &rediswalk.Call{Keys: []string{copied[i].name}}
-	}
-	_ = m.lasting.Run(ctx, m.scripts.read, reads)
 	var back []*rediswalk.Call
-	for i, call := range reads { // a master that does not answer does not keep the others from it
-		v := &copied[i]
-		changed := rediserr.Code(call.Cmd.Err()) == "WRONGTYPE"
-		if reply, err := call.Cmd.Slice(); err == nil && len(reply) == 2 {
-			now, exists := reply[0].(string)
-			changed = exists && (now != string(v.old) || reply[1] != v.expires)
-		}
-		if changed && v.copied != notCopied {
+	for i, n := range m.look(ctx, copied) {
+		if v := &copied[i]; n == hasChanged && v.copied != notCopied {
 			back = append(back, dropCopy(v))
 		}
 	}

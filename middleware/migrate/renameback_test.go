@@ -1,9 +1,11 @@
 package migrate_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -98,6 +100,71 @@ func TestTakeBackWithAMasterDown(t *testing.T) {
 	for _, name := range left {
 		require.True(t, renamed[name], "only the batches before are there")
 	}
+}
+
+// beforeFirstCopies calls do before copies are written for the first time.
+type beforeFirstCopies struct {
+	done atomic.Bool
+	do   func()
+}
+
+func (*beforeFirstCopies) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*beforeFirstCopies) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (h *beforeFirstCopies) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if args := cmds[0].Args(); len(args) > 3 && args[0] == "set" && args[3] == "nx" && h.done.CompareAndSwap(false, true) {
+			h.do()
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// waitingConn calls do before copies wait for their replicas for the first time.
+type waitingConn struct {
+	net.Conn
+	waits *atomic.Bool
+	do    func()
+}
+
+func (c *waitingConn) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("'', 'NX')")) && c.waits.CompareAndSwap(false, true) { // of markSource
+		c.do()
+	}
+	return c.Conn.Write(b)
+}
+
+// A token that the application has taken just before its copy is written cannot be taken again while the copy waits for its
+// replicas.
+func TestTakenTokensWhileCopiesWait(t *testing.T) {
+	t.Parallel()
+	r := newRenaming(t)
+	var taken []string
+	twice := 0
+	waits := new(atomic.Bool)
+	rdb := r.faulty(t, func(c net.Conn) net.Conn {
+		return &waitingConn{Conn: c, waits: waits, do: func() {
+			for _, k := range taken {
+				if _, err := r.now.GetAndDelete(t.Context(), k); err == nil {
+					twice++
+				}
+			}
+		}}
+	})
+	rdb.AddHook(&beforeFirstCopies{do: func() {
+		for i := range r.n / 2 {
+			if _, err := r.now.GetAndDelete(t.Context(), key(i)); err != nil {
+				t.Error(err)
+			}
+			taken = append(taken, key(i))
+		}
+	}})
+	_, err := migrate.Run(tuned(t.Context(), rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.NoError(t, err)
+	require.NotEmpty(t, taken)
+	require.True(t, waits.Load())
+	require.Zero(t, twice)
+	require.Len(t, scanned(t, r.cluster.Client(t), "ns:*"), r.n-len(taken))
 }
 
 // afterFailedTakeBack makes the first deletions of copies fail, and calls do then.

@@ -19,11 +19,11 @@ import (
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
-// afterFirstCopies calls do after copies were written for the first time.
+// afterFirstCopies calls do after copies were written for the first time, when the run has looked at their originals once more.
 type afterFirstCopies struct {
-	done   atomic.Bool
-	do     func()
-	copies int // that were written
+	written, done atomic.Bool
+	do            func()
+	copies        int // that were written
 }
 
 func (*afterFirstCopies) DialHook(next redis.DialHook) redis.DialHook          { return next }
@@ -31,10 +31,13 @@ func (*afterFirstCopies) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 func (h *afterFirstCopies) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
+		const look = 7 // eval, script, 1, key, and the arguments of lookSource
 		args := cmds[0].Args()
 		err := next(ctx, cmds)
-		if len(args) > 3 && args[0] == "set" && args[3] == "nx" && h.done.CompareAndSwap(false, true) {
+		switch {
+		case len(args) > 3 && args[0] == "set" && args[3] == "nx" && h.written.CompareAndSwap(false, true):
 			h.copies = len(cmds)
+		case len(args) == look && args[0] == "eval" && h.written.Load() && h.done.CompareAndSwap(false, true):
 			h.do()
 		}
 		return err
@@ -136,8 +139,8 @@ func (r *renaming) faulty(t *testing.T, fault func(c net.Conn) net.Conn) *redis.
 }
 
 const (
-	sendsDeletions = "if ARGV[3] and redis.call('PEXPIRETIME'" // of dropSource
-	sendsSwaps     = "ARGV[4*i-3]"                             // of swapSource
+	sendsDeletions = "tonumber(ARGV[3]) then return 0 end\nreturn redis.call('UNLINK'" // of dropSource
+	sendsSwaps     = "ARGV[4*i-3]"                                                     // of swapSource
 	sendsCopies    = "\r\n$2\r\nnx\r\n"
 )
 

@@ -229,9 +229,7 @@ func (m *migration) run(ctx context.Context) error {
 		}
 	}
 	end()
-	if err != nil {
-		_ = m.dropCopies(ctx, m.renaming.takeFailed())
-	}
+	_ = m.dropCopies(ctx, m.renaming.takeFailed())
 	if errors.Is(err, ErrWrongKeys) {
 		m.before.Refused = true
 		m.recordRefusal(ctx)

@@ -3,10 +3,13 @@ package migrate
 import "github.com/sealcache/sealcache/middleware/internal/rediswalk"
 
 // scripts holds the scripts of a run. None fails on an entry of another type.
-type scripts struct{ swap, drop, read, tag, rename rediswalk.Script }
+type scripts struct{ swap, look, drop, read, tag, rename rediswalk.Script }
 
 func newScripts() scripts {
-	return scripts{rediswalk.NewScript(swapSource), rediswalk.NewScript(dropSource), rediswalk.NewScript(readSource), rediswalk.NewScript(tagSource), rediswalk.NewScript(renameSource)}
+	return scripts{
+		swap: rediswalk.NewScript(swapSource), look: rediswalk.NewScript(lookSource), drop: rediswalk.NewScript(dropSource),
+		read: rediswalk.NewScript(readSource), tag: rediswalk.NewScript(tagSource), rename: rediswalk.NewScript(renameSource),
+	}
 }
 
 // swapSource writes entries that have not changed since they were read. KEYS: entries. ARGV, four for each: the value
@@ -38,10 +41,18 @@ for i = 1, #KEYS do
 end
 return result`
 
-// dropSource deletes an entry that has not changed since it was read. KEYS: entry. ARGV: the first two of swapSource,
-// and when the entry expires, or nothing if that does not matter. It returns 1 if it was deleted, 0 if it has
-// changed, -1 if it does not exist.
-const dropSource = `
+// lookSource tells whether an entry has changed since it was read. KEYS: entry. ARGV: the first two of swapSource, and
+// when the entry expires, or nothing if that does not matter. It returns 1 if it is the same, 0 if it has changed, -1 if it
+// does not exist.
+const lookSource = unlessChanged + `
+return 1`
+
+// dropSource deletes an entry that has not changed since it was read. KEYS, ARGV and what it returns are those of
+// lookSource.
+const dropSource = unlessChanged + `
+return redis.call('UNLINK', KEYS[1])`
+
+const unlessChanged = `
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 local old, size = ARGV[1], tonumber(ARGV[2])
 if size < 0 then
@@ -49,8 +60,7 @@ if size < 0 then
 elseif redis.pcall('STRLEN', KEYS[1]) ~= size or redis.call('GETRANGE', KEYS[1], -#old, -1) ~= old then
 	return 0
 end
-if ARGV[3] and redis.call('PEXPIRETIME', KEYS[1]) ~= tonumber(ARGV[3]) then return 0 end
-return redis.call('UNLINK', KEYS[1])`
+if ARGV[3] and redis.call('PEXPIRETIME', KEYS[1]) ~= tonumber(ARGV[3]) then return 0 end`
 
 // renameSource writes the value of an entry under a new name and deletes the entry, if it still holds what was read. KEYS:
 // entry, new name. ARGV: the first three of swapSource, and when it expires, as in readSource. It returns 1 if it did, 0 if
