@@ -276,7 +276,7 @@ func (e *Envelope) startReview(ctx context.Context, key *dataKey) {
 			key.nextConfirm.Store(e.clock.now() + pause)
 			if errors.Is(err, errOtherDataKey) {
 				key.renew.Store(true)
-				e.log.ErrorContext(ctx, "sealcache: the key service unwrapped a data key to other bytes than before; the old one stays in use", "error", err)
+				e.log.ErrorContext(ctx, "sealcache: the key service returned another data key than before; the first stays in use (check the key service)", "error", err)
 			}
 		}
 	})

@@ -20,19 +20,20 @@
 // A session has two expiry times, and both are sealed. An expired session is not found, even if an attacker removed the
 // TTL in Redis or restored a dump.
 //
-//   - The absolute expiry is the time that scs passes to Commit. Touch does not move it.
-//   - The idle expiry exists only with [WithIdleTimeout]. Using the session moves it, if a sixteenth of the timeout has
-//     passed since the last move.
+//   - The absolute expiry is the time that scs passes to [Store.CommitCtx]. Nothing moves it.
+//   - The idle expiry exists only with [WithIdleTimeout]. When scs loads a session, the store moves this expiry, if a
+//     sixteenth of the timeout has passed since the last move. An application without scs can call [Store.Touch].
 //
 // If an attacker restores a dump, a session can work again after logout, until it expires. So use short expiry times.
 // SECURITY.md describes a remedy.
 //
 // # Concurrent requests
 //
-// Commit writes a session even if it was deleted, because scs requires this. So if a request begins before a logout and
-// commits after the logout, the session exists again. Replace does not do this, and package gorillasessions uses Replace.
-// Touch never restores a deleted session.
+// scs loads a session at the start of a request. If the request changed the session, scs writes it at the end. Another
+// request can delete the session in between (a logout). Then the write makes the session exist again, because scs requires
+// that CommitCtx writes. Package gorillasessions does not have this problem: it calls [Store.Replace], which writes only a
+// session that exists.
 //
-// With scs, do not change the session in requests that only read. Use WithIdleTimeout instead of scs's IdleTimeout, which
-// commits in each request.
+// With scs, therefore change a session in as few requests as possible. Use WithIdleTimeout and not the IdleTimeout of scs,
+// because scs then writes the session in each request.
 package sessions

@@ -88,7 +88,7 @@ func boundedReads(t *testing.T, s *subject) {
 			case size > limit && errors.Is(err, store.NotFound{}):
 				t.Errorf("%s returned store.NotFound for a value over the limit", name)
 			case size <= limit && (err != nil || len(value) != size):
-				t.Errorf("%s of %d bytes with a limit of %d returned %d bytes, error %v", name, size, limit, len(value), err)
+				t.Errorf("%s of %d bytes with a limit of %d returned %d bytes, error %v, want all bytes and nil", name, size, limit, len(value), err)
 			case err == nil && s.Can.TTL.Reported && (ttl <= 59*time.Minute || ttl > time.Hour):
 				t.Errorf("%s returned the TTL %v, want one hour", name, ttl)
 			}
