@@ -86,7 +86,7 @@ func openPassphraseKEK(ctx context.Context, uri string) (KEK, error) {
 		return nil, errors.New("the URI must be passphrase:env:NAME or passphrase:file:/absolute/path")
 	}
 	if !hasQuery {
-		slog.Default().WarnContext(ctx, "sealcache: the URI of the passphrase has no salt (append ?salt= and 32 random hex digits)")
+		slog.Default().WarnContext(ctx, "sealcache: the passphrase URI has no salt (take the URI that sealcache kek create prints)")
 	}
 	return newPassphraseKEK(ctx, withoutLineEnd(passphrase), salt, passphraseParams())
 }

@@ -28,7 +28,7 @@ const (
 func (c Config) Validate() error {
 	var errs []error
 	if len(c.Caches) == 0 {
-		errs = append(errs, errors.New("the Config has no caches (add one named \"default\"; in the environment, set SEALCACHE_STORE)"))
+		errs = append(errs, errors.New("the Config has no caches (add one named \"default\": SEALCACHE_KEK, SEALCACHE_STORE and more)"))
 	}
 	if c.KeyTimeout < 0 {
 		errs = append(errs, errors.New("key_timeout: must not be negative"))

@@ -251,8 +251,9 @@ func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64
 	return results, errors.Join(err, m.dropCopies(ctx, back))
 }
 
-// dropCopies deletes copies whose originals the application has changed or deleted. Those that it cannot delete are deleted when a
-// batch is renamed, or at the end of the run: their originals do not lead to them. Plaintext may be of the application by then.
+// dropCopies deletes copies after the application has changed or deleted their originals. If it cannot delete a copy, it
+// tries again with the next batch and at the end of the run, because no original leads to the copy. With Unseal it does
+// not try again: the plaintext can belong to the application by then.
 func (m *migration) dropCopies(ctx context.Context, calls []*rediswalk.Call) error {
 	err := failure(m.lasting.Run(ctx, m.scripts.drop, calls), calls)
 	if m.Operation != Unseal {

@@ -241,7 +241,7 @@ func TestDeletedOriginalOfACopy(t *testing.T) {
 	require.Len(t, scanned(t, app, "ns:*"), r.n-deleted)
 }
 
-// If the reply to the first copies is lost, the run does not take them for entries of somebody else.
+// If the reply to the first copies is lost, the run does not take them for entries of the application.
 func TestLostReplyToACopy(t *testing.T) {
 	t.Parallel()
 	r := newRenaming(t)

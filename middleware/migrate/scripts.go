@@ -41,7 +41,7 @@ for i = 1, #KEYS do
 end
 return result`
 
-// lookSource tells whether an entry has changed since it was read. KEYS: entry. ARGV: the first two of swapSource, and
+// lookSource reports whether an entry has changed since it was read. KEYS: entry. ARGV: the first two of swapSource, and
 // when the entry expires, or nothing if that does not matter. It returns 1 if it is the same, 0 if it has changed, -1 if it
 // does not exist.
 const lookSource = unlessChanged + `

@@ -119,7 +119,7 @@
 // The error of the task is a [Refusal]. The Inspector shows its text, and [ReasonOf] returns its reason.
 //
 // If the key service does not answer, asynq retries the task. With [Config], this retry does not count as a try. But asynq
-// archives a task after its last try, whatever the error is. So in the last try, the handler does not return: it waits for
+// archives a task after its last try, for any error. So in the last try, the handler does not return: it waits for
 // the key service, and occupies one of the server's Concurrency slots. asynq archives the task only if its timeout or
 // deadline ends during the wait. A task with MaxRetry(0) has only a last try, so give each task at least MaxRetry(1).
 //
