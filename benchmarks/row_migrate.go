@@ -219,7 +219,7 @@ func residentWhile(cmd *exec.Cmd) (float64, error) {
 				return 0, fmt.Errorf("the sealcache command failed: %w: %s", err, out.Bytes())
 			}
 			if kib == 0 {
-				return 0, errors.New("the sealcache command ended before its memory use was measured")
+				return 0, errors.New("the sealcache command finished too fast to measure its memory (use more entries)")
 			}
 			return kib * (1 << 10), nil
 		case <-tick.C:

@@ -71,7 +71,7 @@ func (p *predecessor) ask(what string, size int) (float64, error) {
 func (p *predecessor) stop() error {
 	_ = p.questions.Close()
 	if err := p.cmd.Wait(); err != nil {
-		return fmt.Errorf("the Python script of the predecessor failed: %w: %s", err, lastLine(p.stderr.Bytes()))
+		return fmt.Errorf("the Python script for django-redis failed: %w: %s", err, lastLine(p.stderr.Bytes()))
 	}
 	return nil
 }
@@ -90,14 +90,14 @@ func comparePredecessor(ctx context.Context, e extent, python string, w io.Write
 	defer server.Close()
 	p, err := startPredecessor(ctx, e, python, server.Addr())
 	if err != nil {
-		return fmt.Errorf("start the Python script of the predecessor: %w", err)
+		return fmt.Errorf("start the Python script for django-redis: %w", err)
 	}
 	for _, size := range []int{1 << 10, 256 << 10} {
 		if err = errors.Join(comparePredecessorStore(ctx, e, server, p, size, w), ctx.Err()); err != nil {
 			break
 		}
 		if err = compareEnqueue(ctx, e, server, p, size, w); err != nil {
-			err = fmt.Errorf("compare the jobs with those of the predecessor: %w", err)
+			err = fmt.Errorf("compare the jobs with those of django-rq: %w", err)
 			break
 		}
 	}

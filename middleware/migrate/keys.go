@@ -86,7 +86,7 @@ func (m *migration) proveNames(c *first) error {
 	case m.AllowUnproven:
 		return nil
 	default:
-		return fmt.Errorf("%w: the namespace has no name that was hidden with the given PRF keys", ErrUnproven)
+		return fmt.Errorf("%w: no entry of the namespace has a name that was hidden with the given PRF keys", ErrUnproven)
 	}
 }
 
