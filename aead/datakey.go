@@ -77,7 +77,7 @@ type dataKey struct {
 	renew   atomic.Bool // a successor is due, even within the limits
 	retired atomic.Bool // must not seal any more
 
-	_        [64]byte // the counters change with every message; what is above is only read
+	_        [64]byte // the counters change with every message; the fields above are only read
 	messages atomic.Uint64
 	bytes    atomic.Uint64
 }

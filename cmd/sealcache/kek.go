@@ -53,7 +53,7 @@ func (k *kekCreate) run(ctx context.Context, p *program, f *flags) (int, error) 
 	case "hcvault", "aws-kms", "gcp-kms", "azurekeyvault":
 		return 0, wrong("a key service makes its own keys (make one there, then run \"sealcache kek check URI\")")
 	default:
-		return 0, wrong("the URI has an unknown scheme (want FILE, file:///path, passphrase:env:NAME or passphrase:file:/path)")
+		return 0, wrong("the URI has an unknown scheme (want file:///path, passphrase:env:NAME or passphrase:file:/path)")
 	}
 	if err != nil {
 		return 0, err

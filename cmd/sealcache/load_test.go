@@ -70,7 +70,7 @@ func TestAllowEviction(t *testing.T) {
 	args := []string{"migrate", "--redis", server.URL(), "--kek", kek, "--namespace", "shop", "--allow-unproven", "--progress", "none"}
 	status, _, log := sealcache(t, args...)
 	require.Equal(t, exitFailed, status, log)
-	require.Contains(t, log, "to continue with this memory, give --allow-eviction")
+	require.Contains(t, log, "to continue without more memory, give --allow-eviction")
 	status, out, log := sealcache(t, append(args, "--allow-eviction")...)
 	require.Equal(t, exitDone, status, "%s%s", out, log)
 }

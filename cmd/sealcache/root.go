@@ -63,6 +63,7 @@ Exit statuses:
   1  failed or stopped. Work that is done stays done. The same command continues, unless the message says otherwise.
   2  the command line or the configuration is wrong. Nothing was done.
   3  complete, but entries were left unchanged, or no entry was found.
+     plan: there is an obstacle to the migration.
      audit: a value is plaintext (with --expect plaintext: sealed), or the key must not be destroyed.
      evidence --check: the report has findings.
   4  audit: the answer is not known. The report gives the reasons.
@@ -70,8 +71,8 @@ Exit statuses:
 
 Environment variables:
   The variables of the application give the defaults of flags: SEALCACHE_STORE of --redis, SEALCACHE_NAMESPACE of
-  --namespace, SEALCACHE_KEK of --kek, SEALCACHE_KEYSET of --keyset, SEALCACHE_KEYSET_NAME of --keyset-name. A flag that
-  is given wins. An unknown SEALCACHE_ variable is an error.`
+  --namespace, SEALCACHE_KEK of --kek, SEALCACHE_KEYSET of --keyset, SEALCACHE_KEYSET_NAME of --keyset-name. The help of a
+  command names the variables of its other flags. A flag that is given wins. An unknown SEALCACHE_ variable is an error.`
 
 const rootExample = `  sealcache kek create file:///run/secrets/kek.json
   sealcache keys create --kek file:///run/secrets/kek.json --out keyset.json

@@ -242,7 +242,7 @@ func (k *keysDestroy) run(ctx context.Context, p *program, f *flags) (int, error
 				return err
 			}
 		case !k.yes:
-			return wrong("key %[1]d: not destroyed, because --audited is missing (run audit --may-destroy %[1]d --report FILE)", id)
+			return wrong("key %[1]d is not destroyed: --audited is missing (run audit --may-destroy %[1]d --report FILE)", id)
 		}
 		c.Destroyed, c.Before = *key, now.fileDigest
 		return m.Delete(id)

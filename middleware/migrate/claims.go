@@ -104,7 +104,7 @@ func (c *claims) mayDrop(name string) bool {
 	return of != nil && of.mayDrop
 }
 
-// forget drops what is known of an entry that is finished.
+// forget drops the record of an entry that is finished.
 func (c *claims) forget(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -315,7 +315,7 @@ func TestSealHidesPlainNames(t *testing.T) {
 		}
 		require.Positive(t, expiry(t, rdb, ns+":user:expiring"))
 		require.EqualValues(t, -1, expiry(t, rdb, ns+":user:forever"))
-		require.Zero(t, run(t, rdb, config).Written, "what is plaintext already is not written again")
+		require.Zero(t, run(t, rdb, config).Written, "plaintext values are not written again")
 	})
 }
 

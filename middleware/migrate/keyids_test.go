@@ -31,7 +31,7 @@ func passphrase(t testing.TB, text string) tink.AEADWithContext {
 	return kek
 }
 
-// Two keysets may have keys of the same id, and a passphrase has none at all: what is sealed under the old one is not taken
+// Two keysets may have keys of the same id, and a passphrase has none at all: a value sealed under the old one is not taken
 // for sealed under the new one.
 func TestResealDoesNotBelieveIDs(t *testing.T) {
 	rdb := shared.single.Client(t)

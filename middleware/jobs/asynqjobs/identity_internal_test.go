@@ -36,7 +36,7 @@ func TestClaims(t *testing.T) {
 			b[len("value")+i] ^= 1
 			own, at = p.cutOwnClaim(b)
 			if i == 0 {
-				require.Equal(t, p.framed, !at.framed, "only the flag is another, and what is sealed is bound to it")
+				require.Equal(t, p.framed, !at.framed, "only the flag differs, and the sealed value is bound to it")
 			} else {
 				require.Nil(t, own, "%d", i)
 			}

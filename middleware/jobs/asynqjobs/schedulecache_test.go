@@ -161,7 +161,7 @@ func TestRegisteringManySchedules(t *testing.T) {
 	require.True(t, w.once("one more", asynqjobs.Every(time.Hour), ""))
 	require.Equal(t, before, g.opens.Load(), "of those that it registered itself, or has seen, none again")
 	require.False(t, w.once("one more", asynqjobs.Every(time.Hour), ""))
-	require.Equal(t, before+1, g.opens.Load(), "what is there under the name is opened")
+	require.Equal(t, before+1, g.opens.Load(), "the value under the name is opened")
 	w.rdb.AddHook(refusing{"hgetall"})
 	require.True(t, w.once("and another", asynqjobs.Every(time.Hour), ""), "nor are the others read")
 }
