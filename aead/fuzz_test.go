@@ -99,15 +99,15 @@ func FuzzPassphraseOpen(f *testing.F) {
 // FuzzKeyset: whatever a source holds, reading it ends in a working Keyring or an error.
 func FuzzKeyset(f *testing.F) {
 	kek := newKeyring(f)
-	var sealed, inClear bytes.Buffer
+	var sealed, plaintext bytes.Buffer
 	if err := aead.CreateKeyset(f.Context(), &sealed, kek, tinkaead.AES256GCMKeyTemplate()); err != nil {
 		f.Fatal(err)
 	}
-	if err := insecurecleartextkeyset.CreateKeyset(&inClear, tinkaead.AES256GCMKeyTemplate()); err != nil {
+	if err := insecurecleartextkeyset.CreateKeyset(&plaintext, tinkaead.AES256GCMKeyTemplate()); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(sealed.Bytes())
-	f.Add(inClear.Bytes())
+	f.Add(plaintext.Bytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		k, err := aead.OpenKeyring(t.Context(), aead.BytesSource(data), kek)
 		if err == nil {

@@ -196,17 +196,17 @@ func TestSources(t *testing.T) {
 // A plaintext keyset that is given instead of its path or variable name does not appear in an error.
 func TestMisusedSourcesDoNotQuoteTheKeyset(t *testing.T) {
 	t.Parallel()
-	var inClear bytes.Buffer
+	var plaintext bytes.Buffer
 	h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := insecurecleartextkeyset.Write(&inClear, h); err != nil {
+	if err := insecurecleartextkeyset.Write(&plaintext, h); err != nil {
 		t.Fatal(err)
 	}
 	encoded := base64.StdEncoding.EncodeToString(cleartextBinary(t, h))
 	for name, content := range map[string]string{
-		"JSON": inClear.String(), "base64": encoded, "URL-safe base64": base64.URLEncoding.EncodeToString(inClear.Bytes()),
+		"JSON": plaintext.String(), "base64": encoded, "URL-safe base64": base64.URLEncoding.EncodeToString(plaintext.Bytes()),
 		"letters": strings.Repeat("k", 65), "long": strings.Repeat("long/name/", 500), "lines": "-----\nBEGIN", "blank": "a b",
 	} {
 		for _, src := range []aead.Source{aead.EnvSource(content), aead.FileSource(content)} {

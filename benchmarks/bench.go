@@ -69,7 +69,7 @@ func (b *bench) report(r Result) {
 	r.Row = b.row
 	if r.Budget != nil {
 		r.Verdict = okVerdict
-		if !r.Budget.met(r.Value.Median) {
+		if !r.Budget.kept(r.Value.Median) {
 			r.Verdict = missedVerdict
 		}
 	}

@@ -328,12 +328,12 @@ func TestPercentile(t *testing.T) {
 
 func TestBudget(t *testing.T) {
 	t.Parallel()
-	require.True(t, atMost(2).met(2))
-	require.False(t, atMost(2).met(2.01))
-	require.True(t, atLeast(2).met(2))
-	require.False(t, atLeast(2).met(1.99))
-	require.False(t, atMost(2).met(math.NaN()))
-	require.False(t, atLeast(2).met(math.NaN()))
+	require.True(t, atMost(2).kept(2))
+	require.False(t, atMost(2).kept(2.01))
+	require.True(t, atLeast(2).kept(2))
+	require.False(t, atLeast(2).kept(1.99))
+	require.False(t, atMost(2).kept(math.NaN()))
+	require.False(t, atLeast(2).kept(math.NaN()))
 }
 
 func TestAllocations(t *testing.T) {

@@ -62,7 +62,7 @@ type Budget struct {
 func atMost(v float64) *Budget  { return &Budget{"<=", v} }
 func atLeast(v float64) *Budget { return &Budget{">=", v} }
 
-func (b Budget) met(v float64) bool {
+func (b Budget) kept(v float64) bool {
 	if math.IsNaN(v) {
 		return false
 	}

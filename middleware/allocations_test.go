@@ -15,14 +15,14 @@ import (
 // slot is a BytesStore of one value that never allocates.
 type slot struct {
 	*plain
-	sealed, lent []byte
+	sealed, copied []byte
 }
 
 func (s *slot) Capabilities() (owner any, names []string) { return s, []string{"BytesStore"} }
 
 func (s *slot) GetBytes(context.Context, string) ([]byte, error) {
-	s.lent = append(s.lent[:0], s.sealed...)
-	return s.lent, nil
+	s.copied = append(s.copied[:0], s.sealed...)
+	return s.copied, nil
 }
 
 func (s *slot) GetBytesWithTTL(ctx context.Context, key string) ([]byte, time.Duration, error) {

@@ -36,7 +36,7 @@ func TestALargeBufferIsKeptUntilACollection(t *testing.T) {
 		t.Error("the buffer that was kept last is not returned")
 	}
 	if l.take(1) != nil {
-		t.Error("a buffer is lent twice")
+		t.Error("a buffer is taken twice")
 	}
 	l.keep(first)
 	if l.take(150) != nil {

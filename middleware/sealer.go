@@ -171,7 +171,7 @@ func (s *Sealer) sealBytes(ctx context.Context, dst []byte, sc *scratch, b bindi
 	if err != nil {
 		return nil, fmt.Errorf("middleware: pack the value: %w", err)
 	}
-	if need := s.box.Size(len(plaintext)); sc.lent && need > max(maxPooled, cap(dst)) {
+	if need := s.box.Size(len(plaintext)); sc.reused && need > max(maxPooled, cap(dst)) {
 		dst = largeSealed.take(need)
 	}
 	out, err := s.box.Seal(ctx, dst, h, plaintext, b.name)

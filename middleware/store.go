@@ -37,17 +37,17 @@ type Store struct {
 	can     capabilities              // of backing, all of them
 	sealer  *Sealer
 
-	cfg       *config
-	plaintext *plaintext.Window
-	keys      *keycheck.Check
-	reload    *reload.Reloader // nil: nothing to reload
-	leases    bool             // Set is given a lease in place of bytes
-	prefix    string           // of keys and tags: the namespace and a colon, or empty
-	names     *pseudonym.Set   // nil: names are not hidden
-	traits    traits
-	defaults  store.Options // of the backing store and WithDefaults
-	plan      writePlan     // of a call without options
-	tel       *telemetry
+	cfg           *config
+	plaintext     *plaintext.Window
+	keys          *keycheck.Check
+	reload        *reload.Reloader // nil: nothing to reload
+	reusedBuffers bool             // Set is given a reusedBuffer in place of bytes
+	prefix        string           // of keys and tags: the namespace and a colon, or empty
+	names         *pseudonym.Set   // nil: names are not hidden
+	traits        traits
+	defaults      store.Options // of the backing store and WithDefaults
+	plan          writePlan     // of a call without options
+	tel           *telemetry
 
 	unwatch    func() error          // ends the reports of the backing store's counts, or nil
 	keysDiffer atomic.Pointer[error] // what the last Check found
@@ -117,7 +117,7 @@ func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Optio
 	if s.bytes != nil {
 		s.traits = traits{} // a store of this module, whatever name it reports
 	}
-	s.leases = s.bytes == nil && takesLeases(backing)
+	s.reusedBuffers = s.bytes == nil && acceptsReusedBuffers(backing)
 	if cfg.plaintext == SealOnRead && s.swapper == nil {
 		return nil, fmt.Errorf("WithPlaintext(SealOnRead): %w", s.unsupported("replace a value atomically"))
 	}

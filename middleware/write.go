@@ -20,7 +20,7 @@ type scratch struct {
 	out    []byte
 	packed []byte
 	word   [8]byte
-	lent   bool // the sealed value may be in a large buffer, which free takes back with out
+	reused bool // the sealed value may be in a large buffer, which free takes back with out
 }
 
 // maxPooled bounds the buffers that are pooled. A value of 100 MiB must not hold
@@ -45,7 +45,7 @@ func (sc *scratch) free() {
 		largeSealed.keep(sc.out)
 		sc.out = nil
 	}
-	sc.lent = false
+	sc.reused = false
 	scratches.Put(sc)
 }
 
@@ -74,9 +74,9 @@ func (s *Store) setAt(ctx context.Context, a address, value any, plan writePlan,
 	// The buffer is used again where the backing store has finished with it when
 	// Set returns nil. SetIfNotExists does not promise that.
 	var dst []byte
-	reuse := !onlyNew && (s.bytes != nil || s.leases)
+	reuse := !onlyNew && (s.bytes != nil || s.reusedBuffers)
 	if reuse {
-		dst, sc.lent = sc.out[:0], true
+		dst, sc.reused = sc.out[:0], true
 	}
 	sealed, err := s.seal(ctx, dst, sc, a, value, s.endOf(plan.ttl), plan.tags)
 	if err != nil {
@@ -94,10 +94,10 @@ func (s *Store) setAt(ctx context.Context, a address, value any, plan writePlan,
 		if err != nil {
 			sc.out = nil // the store may still read it
 		}
-	case s.leases:
-		l := &lease{sealed: sealed}
-		err = s.backing.Set(ctx, a.stored, l, plan.options...)
-		if err != nil || !l.end() {
+	case s.reusedBuffers:
+		b := &reusedBuffer{sealed: sealed}
+		err = s.backing.Set(ctx, a.stored, b, plan.options...)
+		if err != nil || !b.end() {
 			sc.out = nil // another goroutine may still read it
 		}
 	default:

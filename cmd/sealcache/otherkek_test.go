@@ -97,7 +97,7 @@ func TestMoveToAnotherKEK(t *testing.T) {
 	require.Equal(t, exitUnknown, status, "values of the old KEK are left, and the proof does not see them")
 	require.Contains(t, book.Follow(t, section), " written") // reseal
 	require.Contains(t, book.Follow(t, section), "NO")
-	require.False(t, book.Left(section))
+	require.False(t, book.HasMore(section))
 	deploy(next)
 	require.NoError(t, os.Remove(filepath.FromSlash(old[len("file://"):])))
 	before := app.ops.Load()

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// Book is a document, whose commands a test takes in their order.
-type Book struct {
+// Runbook is a document, whose commands a test takes in their order.
+type Runbook struct {
 	// Dir is the directory in which the commands run.
 	Dir string
 	// Words are what a reader would put in the place of the examples of the text.
@@ -34,13 +34,13 @@ type block struct {
 const environment = "environment"
 
 // Open reads the blocks of shell commands of a document. They belong to its sections of the second level.
-func Open(t *testing.T, file string) *Book {
+func Open(t *testing.T, file string) *Runbook {
 	t.Helper()
 	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &Book{Dir: t.TempDir(), Words: map[string]string{}}
+	b := &Runbook{Dir: t.TempDir(), Words: map[string]string{}}
 	if err := os.WriteFile(filepath.Join(b.Dir, environment), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -68,9 +68,9 @@ func Open(t *testing.T, file string) *Book {
 
 // Follow runs the next block, which must be of this section, and returns what its commands said. Each command must end with the
 // status that the comment behind it promises, 0 without one.
-func (b *Book) Follow(t *testing.T, section string) string {
+func (b *Runbook) Follow(t *testing.T, section string) string {
 	t.Helper()
-	if !b.Left(section) {
+	if !b.HasMore(section) {
 		t.Fatalf("the next commands of the document are not under %q", section)
 	}
 	now := b.blocks[b.At]
@@ -101,7 +101,7 @@ func (b *Book) Follow(t *testing.T, section string) string {
 }
 
 // Begin goes to the first commands of a section.
-func (b *Book) Begin(t *testing.T, section string) {
+func (b *Runbook) Begin(t *testing.T, section string) {
 	t.Helper()
 	for b.At = range b.blocks {
 		if b.blocks[b.At].section == section {
@@ -111,13 +111,13 @@ func (b *Book) Begin(t *testing.T, section string) {
 	t.Fatalf("the document has no commands under %q", section)
 }
 
-// Left reports whether the section has more commands.
-func (b *Book) Left(section string) bool {
+// HasMore reports whether the section has more commands.
+func (b *Runbook) HasMore(section string) bool {
 	return b.At < len(b.blocks) && b.blocks[b.At].section == section
 }
 
 // End fails the test if commands of the document were not followed.
-func (b *Book) End(t *testing.T) {
+func (b *Runbook) End(t *testing.T) {
 	t.Helper()
 	if b.At != len(b.blocks) {
 		t.Fatalf("%d blocks of commands were not followed", len(b.blocks)-b.At)

@@ -105,12 +105,12 @@ type waitingCall struct {
 
 // request is one command of a caller.
 type request struct {
-	key   string
-	cmd   redis.Cmder
-	also  redis.Cmder // a read that is sent right after cmd, or nil; its error does not count
-	size  int         // of the value
-	write bool        // the command writes, so an unknown outcome matters
-	lent  int         // index of an argument that the caller may change after an error, 0 for none
+	key            string
+	cmd            redis.Cmder
+	also           redis.Cmder // a read that is sent right after cmd, or nil; its error does not count
+	size           int         // of the value
+	write          bool        // the command writes, so an unknown outcome matters
+	callerOwnedArg int         // index of an argument that the caller may change after an error, 0 for none
 }
 
 // process sends a command and returns its error. If the error is not that of the command, the command belongs to a batch
@@ -134,9 +134,9 @@ func (c *combiner) process(ctx context.Context, r request) error {
 		q.mu.Unlock()
 		return err
 	}
-	if r.lent > 0 {
-		if b, ok := r.cmd.Args()[r.lent].([]byte); ok {
-			r.cmd.Args()[r.lent] = bytes.Clone(b)
+	if r.callerOwnedArg > 0 {
+		if b, ok := r.cmd.Args()[r.callerOwnedArg].([]byte); ok {
+			r.cmd.Args()[r.callerOwnedArg] = bytes.Clone(b)
 		}
 	}
 	w := &waitingCall{ctx: ctx, cmd: r.cmd, also: r.also, size: r.size, done: make(chan struct{})}

@@ -38,7 +38,7 @@ func (s *Store) getStart(ctx context.Context, key string, limit int) (*redis.Str
 }
 
 // setPlain writes an entry without tags.
-func (s *Store) setPlain(ctx context.Context, key string, value any, lent bool, ttl time.Duration) error {
+func (s *Store) setPlain(ctx context.Context, key string, value any, callerOwned bool, ttl time.Duration) error {
 	size, ok := valueBytes(value)
 	if s.combiner == nil || !ok {
 		return s.client.Set(ctx, key, value, ttl).Err()
@@ -49,8 +49,8 @@ func (s *Store) setPlain(ctx context.Context, key string, value any, lent bool, 
 		args = append(args, "px", ttl.Milliseconds())
 	}
 	r := request{key: key, cmd: redis.NewStatusCmd(ctx, args...), size: size, write: true}
-	if lent {
-		r.lent = 2
+	if callerOwned {
+		r.callerOwnedArg = 2
 	}
 	return s.combiner.process(ctx, r)
 }

@@ -204,8 +204,8 @@ func (s *Store) SetBytes(ctx context.Context, key string, value []byte, opts ...
 	return s.set(ctx, "set", key, value, false, opts)
 }
 
-// set writes a value. If it is lent, the caller may change it after an error.
-func (s *Store) set(ctx context.Context, op, key string, value any, lent bool, opts []store.Option) error {
+// set writes a value. If callerOwned, the caller may change it after an error.
+func (s *Store) set(ctx context.Context, op, key string, value any, callerOwned bool, opts []store.Option) error {
 	o, err := s.settings(opts)
 	if err != nil {
 		return failed(ctx, op, err)
@@ -215,7 +215,7 @@ func (s *Store) set(ctx context.Context, op, key string, value any, lent bool, o
 	}
 	switch {
 	case len(o.tags) == 0:
-		return failed(ctx, op, s.setPlain(ctx, key, value, lent, o.ttl))
+		return failed(ctx, op, s.setPlain(ctx, key, value, callerOwned, o.ttl))
 	case s.masters == nil:
 		_, err := s.setTagged(ctx, key, value, o, false)
 		return failed(ctx, op, err)

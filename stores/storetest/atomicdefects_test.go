@@ -257,7 +257,7 @@ func (b batching) SetBytesMany(ctx context.Context, keys []string, values [][]by
 	return errs
 }
 
-// sharing keeps the buffers that SetBytesMany lent it.
+// sharing keeps the buffers that SetBytesMany gave it.
 type sharing struct {
 	*memorystore.Store
 	kept map[string][]byte

@@ -19,7 +19,7 @@ func sealedCases() []testCase {
 			name: "no plaintext in the store",
 			rule: "the stored bytes show nothing of the value, and not whether two values are equal",
 			why:  sealed,
-			run:  nothingInClear,
+			run:  nothingInPlaintext,
 		},
 		{
 			name: "magnitude",
@@ -123,7 +123,7 @@ func (s *subject) refuses(t *testing.T, key string) {
 
 const canary = "canary-4111111111111111-canary"
 
-func nothingInClear(t *testing.T, s *subject) {
+func nothingInPlaintext(t *testing.T, s *subject) {
 	for _, value := range []any{canary, []byte(canary), strings.Repeat(canary, 100)} {
 		first, again := s.sealed(t, value), s.sealed(t, value)
 		for _, b := range [][]byte{first, again} {

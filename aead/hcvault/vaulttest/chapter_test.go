@@ -38,7 +38,7 @@ func (r *rotation) keysOf(t *testing.T) []uint32 {
 }
 
 // book opens a runbook. Its commands find sealcache, and run in the environment of the service.
-func (r *rotation) book(t *testing.T, file string) *runbooktest.Book {
+func (r *rotation) book(t *testing.T, file string) *runbooktest.Runbook {
 	t.Helper()
 	path, err := command()
 	if err != nil {
@@ -87,7 +87,7 @@ func TestRotationChapterUnderLoad(t *testing.T) {
 	book.Follow(t, section) // destroy
 	r.work(t)
 	book.Follow(t, section) // evidence
-	if book.Left(section) {
+	if book.HasMore(section) {
 		t.Error("the chapter has more commands")
 	}
 	if left := r.keysOf(t); !slices.Equal(left, []uint32{next}) {

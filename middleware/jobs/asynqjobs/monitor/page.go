@@ -102,12 +102,12 @@ func banner(v *Viewer) string {
 	if v.access() >= AccessPayloads {
 		return ""
 	}
-	who := "not identified"
+	viewer := "not identified"
 	if v.Name != "" {
-		who = v.Name
+		viewer = v.Name
 	}
 	return fmt.Sprintf(`<div class="sealcache-banner" role="note">Payloads are withheld: you are %s, with access to %s.</div>`,
-		html.EscapeString(cut(who, maxRefusedName)), v.access())
+		html.EscapeString(cut(viewer, maxRefusedName)), v.access())
 }
 
 // style places the banner, and fits the page into narrow windows: asynqmon's navigation

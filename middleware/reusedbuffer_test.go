@@ -20,35 +20,35 @@ type otherClient struct{ *redis.Client }
 
 type otherStore struct{ *gocacheredis.RedisStore }
 
-func TestLeasesOverGocache(t *testing.T) {
+func TestReusedBuffersOverGocache(t *testing.T) {
 	t.Parallel()
 	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	t.Cleanup(func() { require.NoError(t, client.Close()) })
 	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}})
 	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
 	for _, s := range []store.StoreInterface{gocacheredis.NewRedis(client), gocacheredis.NewRedis(cluster)} {
-		require.True(t, takesLeases(s))
+		require.True(t, acceptsReusedBuffers(s))
 	}
 	for _, s := range []store.StoreInterface{
 		gocacheredis.NewRedis(otherClient{client}), gocacheredis.NewRedis(nil), otherStore{gocacheredis.NewRedis(client)},
 		&otherStore{gocacheredis.NewRedis(client)},
 	} {
-		require.False(t, takesLeases(s), "what is not known may want bytes")
+		require.False(t, acceptsReusedBuffers(s), "what is not known may want bytes")
 	}
 }
 
-func TestLease(t *testing.T) {
+func TestReusedBuffer(t *testing.T) {
 	t.Parallel()
-	once := &lease{sealed: []byte("sealed")}
+	once := &reusedBuffer{sealed: []byte("sealed")}
 	require.False(t, once.end(), "nobody has asked: a reader may yet")
 	b, err := once.MarshalBinary()
 	require.NoError(t, err)
 	require.Equal(t, "sealed", string(b))
 	require.True(t, once.end())
 	_, err = once.MarshalBinary()
-	require.ErrorIs(t, err, errLeaseEnded)
+	require.ErrorIs(t, err, errReadAfterSet)
 
-	twice := &lease{sealed: []byte("sealed")}
+	twice := &reusedBuffer{sealed: []byte("sealed")}
 	for range 2 {
 		_, err = twice.MarshalBinary()
 		require.NoError(t, err)
@@ -83,7 +83,7 @@ func (m mirror) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 // A hook that keeps a value never sees the bytes of another value.
-func TestLeasesNeverShowAnotherValue(t *testing.T) {
+func TestReusedBuffersNeverShowAnotherValue(t *testing.T) {
 	t.Parallel()
 	first, second := redistest.Start(t).Client(t), redistest.Start(t).Client(t)
 	m := mirror{to: second, jobs: make(chan []any, 8)}
@@ -105,7 +105,7 @@ func TestLeasesNeverShowAnotherValue(t *testing.T) {
 	require.NoError(t, err)
 	s, err := New(gocacheredis.NewRedis(first), k)
 	require.NoError(t, err)
-	require.True(t, s.leases)
+	require.True(t, s.reusedBuffers)
 	copied, err := New(gocacheredis.NewRedis(second), k)
 	require.NoError(t, err)
 	const n = 500

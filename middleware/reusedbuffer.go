@@ -8,7 +8,7 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 )
 
-// A lease is the argument of a Set of gocache's Redis store over go-redis. It
+// A reusedBuffer is the argument of a Set of gocache's Redis store over go-redis. It
 // holds a sealed value in a buffer that the Store uses again later. At 16 KiB, a
 // new buffer for each value would cost a third of the throughput, which is more
 // than AES costs.
@@ -19,44 +19,44 @@ import (
 // attempt, or a hook that sends the command elsewhere too, may still use the
 // buffer, and the Store does not use it again. A request after Set returns
 // gets an error, and never the bytes of another value.
-type lease struct {
+type reusedBuffer struct {
 	sealed   []byte
 	requests atomic.Int32 // or ended
 }
 
 const ended = -1
 
-var errLeaseEnded = errors.New("middleware: a hook of the Redis client read the value after Set returned (the hook must copy it)")
+var errReadAfterSet = errors.New("middleware: a hook of the Redis client read the value after Set returned (the hook must copy it)")
 
 // MarshalBinary implements encoding.BinaryMarshaler.
-func (l *lease) MarshalBinary() ([]byte, error) {
+func (b *reusedBuffer) MarshalBinary() ([]byte, error) {
 	for {
-		n := l.requests.Load()
+		n := b.requests.Load()
 		if n == ended {
-			return nil, errLeaseEnded
+			return nil, errReadAfterSet
 		}
-		if l.requests.CompareAndSwap(n, n+1) {
-			return l.sealed, nil
+		if b.requests.CompareAndSwap(n, n+1) {
+			return b.sealed, nil
 		}
 	}
 }
 
-// end ends the lease. It reports whether the buffer may be used again.
-func (l *lease) end() bool { return l.requests.CompareAndSwap(1, ended) }
+// end makes later requests of the client fail. It reports whether the buffer may be used again.
+func (b *reusedBuffer) end() bool { return b.requests.CompareAndSwap(1, ended) }
 
 // String is for hooks that print commands.
-func (l *lease) String() string { return "[sealed]" }
+func (b *reusedBuffer) String() string { return "[sealed]" }
 
 const (
 	gocacheRedis = "github.com/eko/gocache/store/redis/v4"
 	goRedis      = "github.com/redis/go-redis/v9"
 )
 
-// takesLeases reports whether the backing store is gocache's own for Redis over a
+// acceptsReusedBuffers reports whether the backing store is gocache's own for Redis over a
 // *redis.Client or *redis.ClusterClient. Other clients get plain bytes, because
 // they may not know encoding.BinaryMarshaler. The client is in the store's field
-// of type RedisClientInterface. Without that field, takesLeases returns false.
-func takesLeases(backing store.StoreInterface) bool {
+// of type RedisClientInterface. Without that field, acceptsReusedBuffers returns false.
+func acceptsReusedBuffers(backing store.StoreInterface) bool {
 	v := reflect.ValueOf(backing)
 	if !isPointerTo(v.Type(), gocacheRedis, "RedisStore") || v.IsNil() || v.Elem().Kind() != reflect.Struct {
 		return false
