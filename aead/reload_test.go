@@ -18,6 +18,7 @@ import (
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/aeadtest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 )
 
 // memorySource is a Source whose content changes.
@@ -281,11 +282,7 @@ func writeFile(t *testing.T, path string, data []byte) {
 
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 seconds: %s", what)
-		}
-	}
+	sealtest.Within(t, 20*time.Second, what, condition)
 }
 
 func TestWatchedFile(t *testing.T) {

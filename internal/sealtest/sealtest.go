@@ -103,3 +103,14 @@ func Eventually(t testing.TB, condition func() bool, msgAndArgs ...any) {
 	t.Helper()
 	require.Eventually(t, condition, time.Minute, 2*time.Millisecond, msgAndArgs...)
 }
+
+// Within waits until condition holds, at most for limit. It calls condition in the goroutine of the test, so condition
+// may end the test.
+func Within(t testing.TB, limit time.Duration, what string, condition func() bool) {
+	t.Helper()
+	for end := time.Now().Add(limit); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", limit, what)
+		}
+	}
+}

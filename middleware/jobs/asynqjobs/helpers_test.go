@@ -13,7 +13,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
 	"github.com/tink-crypto/tink-go/v2/tink"
 	"go.uber.org/goleak"
@@ -21,6 +20,7 @@ import (
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
@@ -55,32 +55,13 @@ func openKeysets(ctx context.Context, dir string) (*aead.Keyring, *prf.Set, erro
 	return k, set, err
 }
 
-func newKeyring(t testing.TB) *aead.Keyring {
-	t.Helper()
-	h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
-	require.NoError(t, err)
-	k, err := aead.NewKeyring(h)
-	require.NoError(t, err)
-	return k
-}
+func newKeyring(t testing.TB) *aead.Keyring { t.Helper(); return sealtest.Keyring(t) }
 
-func newPRF(t testing.TB) *prf.Set {
-	t.Helper()
-	h, err := keyset.NewHandle(prf.HMACSHA256PRFKeyTemplate())
-	require.NoError(t, err)
-	set, err := prf.NewPRFSet(h)
-	require.NoError(t, err)
-	return set
-}
+func newPRF(t testing.TB) *prf.Set { t.Helper(); return sealtest.PRF(t, 1) }
 
 func newEncryptor(t testing.TB, a tink.AEADWithContext, opts ...jobs.Option) *jobs.Encryptor {
 	t.Helper()
-	if a == nil {
-		a = newKeyring(t)
-	}
-	e, err := jobs.NewEncryptor(a, append([]jobs.Option{jobs.WithPRF(newPRF(t)), jobs.WithLogger(quiet)}, opts...)...)
-	require.NoError(t, err)
-	return e
+	return sealtest.Encryptor(t, a, opts...)
 }
 
 // bench is a Redis with what an application has around it.
@@ -166,12 +147,7 @@ func serve(t testing.TB, conn asynq.RedisConnOpt, e *jobs.Encryptor, cfg asynq.C
 // eventually waits for what other processes do.
 func eventually(t testing.TB, what string, within time.Duration, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(within); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if holds() {
-			return
-		}
-	}
-	t.Fatalf("%s: not within %v", what, within)
+	sealtest.Within(t, within, what, holds)
 }
 
 const patience = 20 * time.Second

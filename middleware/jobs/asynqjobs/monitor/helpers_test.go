@@ -15,14 +15,12 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/stretchr/testify/require"
-	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/keyset"
-	"github.com/tink-crypto/tink-go/v2/prf"
 	"github.com/tink-crypto/tink-go/v2/tink"
 	"go.uber.org/goleak"
 
 	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs/monitor"
@@ -32,32 +30,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var quiet = slog.New(slog.DiscardHandler)
 
-func newKeyring(t testing.TB) *aead.Keyring {
-	t.Helper()
-	h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
-	require.NoError(t, err)
-	k, err := aead.NewKeyring(h)
-	require.NoError(t, err)
-	return k
-}
-
-func newPRF(t testing.TB) *prf.Set {
-	t.Helper()
-	h, err := keyset.NewHandle(prf.HMACSHA256PRFKeyTemplate())
-	require.NoError(t, err)
-	set, err := prf.NewPRFSet(h)
-	require.NoError(t, err)
-	return set
-}
+func newKeyring(t testing.TB) *aead.Keyring { t.Helper(); return sealtest.Keyring(t) }
 
 func newEncryptor(t testing.TB, a tink.AEADWithContext) *jobs.Encryptor {
 	t.Helper()
-	if a == nil {
-		a = newKeyring(t)
-	}
-	e, err := jobs.NewEncryptor(a, jobs.WithPRF(newPRF(t)), jobs.WithLogger(quiet), jobs.WithNamespace("shop"))
-	require.NoError(t, err)
-	return e
+	return sealtest.Encryptor(t, a, jobs.WithNamespace("shop"))
 }
 
 func plainEncryptor(t testing.TB) *jobs.Encryptor {
@@ -206,12 +183,7 @@ func (s *shop) serveUntil(t testing.TB, release <-chan struct{}) {
 
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if holds() {
-			return
-		}
-	}
-	t.Fatalf("%s: not in time", what)
+	sealtest.Within(t, 20*time.Second, what, holds)
 }
 
 // as makes every viewer v.
