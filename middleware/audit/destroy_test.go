@@ -47,7 +47,7 @@ func TestMayDestroy(t *testing.T) {
 	c.Reload = 0
 	require.Equal(t, audit.Unknown, may(old, c), "a data key may live for a day")
 
-	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, nameless{keyring(t), "kms:"}), "shop").Set(ctx, "unnamed", "v"))
+	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, nameless{KEK: keyring(t), Start: "kms:"}), "shop").Set(ctx, "unnamed", "v"))
 	require.Equal(t, audit.Unknown, may(old, good), "a value that does not name its key may be under any")
 	require.NoError(t, rdb.Del(ctx, "shop:unnamed").Err())
 	require.Equal(t, audit.Yes, may(old, good))
@@ -79,7 +79,7 @@ func TestMayDestroy(t *testing.T) {
 	require.NoError(t, rdb.Del(ctx, "jobs:a").Err())
 
 	aws := "\x01\x02\x02\x00" + strings.Repeat("x", 180)
-	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, nameless{keyring(t), aws}), "shop").Set(ctx, "aws", "v"))
+	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, nameless{KEK: keyring(t), Start: aws}), "shop").Set(ctx, "aws", "v"))
 	require.Equal(t, audit.Unknown, may(old, good), "AWS KMS names no key of a keyset, though its bytes look so")
 	require.NoError(t, rdb.Set(ctx, "named", "\xC1\x5C\x01\x01\x01\x00\x00\x00\x01\x2Cvault:v7:"+strings.Repeat("x", 600), 0).Err())
 	r := audited(t, rdb, audit.Config{})

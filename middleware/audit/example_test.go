@@ -15,7 +15,7 @@ import (
 
 // exampleClient is a client of a database of its own, and keys: those of the application.
 func exampleClient(ctx context.Context, db int) (*redis.Client, *aead.Keyring) {
-	opts := shared.single.ClientOptions()
+	opts := shared.Single.ClientOptions()
 	opts.DB = db
 	client := redis.NewClient(opts)
 	must(client.FlushDB(ctx).Err())

@@ -188,7 +188,7 @@ func TestAuditLeavesOutOtherApplications(t *testing.T) {
 	ring := keyringOf(t, both)
 	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v"))
 	require.NoError(t, sealedStore(t, rdb, keyring(t), "crm").Set(ctx, "a", "v"))
-	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, nameless{keyring(t), "kms:"}), "web").Set(ctx, "a", "v"))
+	require.NoError(t, sealedStore(t, rdb, envelopeOf(t, nameless{KEK: keyring(t), Start: "kms:"}), "web").Set(ctx, "a", "v"))
 	conditions := audit.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
 	may, reasons := audited(t, rdb, audit.Config{OtherApplications: []string{"crm:"}}).MayDestroy(old, conditions)
 	require.Equal(t, audit.Unknown, may)
@@ -255,7 +255,7 @@ func TestNoReadingFromReplicas(t *testing.T) {
 		func(o *redis.ClusterOptions) { o.RouteRandomly = true },
 		func(o *redis.ClusterOptions) { o.RouteByLatency = true },
 	} {
-		o := *shared.cluster.ClientOptions()
+		o := *shared.Cluster.ClientOptions()
 		change(&o)
 		rdb := redis.NewClusterClient(&o)
 		_, err := audit.Run(t.Context(), rdb, audit.Config{})

@@ -147,7 +147,7 @@ func TestFailoverDuringTheScan(t *testing.T) {
 // A file that is not a checkpoint of this job is refused, and nothing is done.
 func TestCheckpointOfAnotherJob(t *testing.T) {
 	t.Parallel()
-	rdb := shared.single.Client(t)
+	rdb := shared.Single.Client(t)
 	ns := t.Name()
 	const n = 300
 	fill(t, rdb, ns, n)
@@ -187,9 +187,9 @@ func TestCheckpointOfAnotherJob(t *testing.T) {
 // The keys of a key service have no ids. A checkpoint belongs to the keys that open its content.
 func TestCheckpointOfOtherKeys(t *testing.T) {
 	t.Parallel()
-	rdb := shared.single.Client(t)
+	rdb := shared.Single.Client(t)
 	ns := t.Name()
-	service := func(start string) nameless { return nameless{keyring(t), start} }
+	service := func(start string) nameless { return nameless{KEK: keyring(t), Start: start} }
 	former, ours, another := service("kms:"), service("kms:"), service("kms:")
 	const n = 600
 	app := sealedStore(t, rdb, envelopeOf(t, former), ns)
@@ -218,9 +218,9 @@ func TestCheckpointOfOtherKeys(t *testing.T) {
 
 	// Vault shows when it has rotated its key.
 	vault := keyring(t)
-	c.Keys, c.OldKeys = envelopeOf(t, nameless{vault, "vault:v1:"}), envelopeOf(t, ours)
+	c.Keys, c.OldKeys = envelopeOf(t, nameless{KEK: vault, Start: "vault:v1:"}), envelopeOf(t, ours)
 	interrupted(t, rdb, c, n)
-	c.Keys = envelopeOf(t, either{nameless{vault, "vault:v2:"}, nameless{vault, "vault:v1:"}})
+	c.Keys = envelopeOf(t, either{nameless{KEK: vault, Start: "vault:v2:"}, nameless{KEK: vault, Start: "vault:v1:"}})
 	_, err := unproven(t.Context(), rdb, c)
 	require.ErrorIs(t, err, migrate.ErrCheckpoint)
 	require.ErrorContains(t, err, "rotated")
@@ -243,9 +243,9 @@ func (e either) DecryptWithContext(ctx context.Context, ct, ad []byte) ([]byte, 
 // Where keys have no ids, a run knows the data keys that it sealed under, and so does the one that resumes it.
 func TestResealUnderAKeyService(t *testing.T) {
 	t.Parallel()
-	rdb := shared.single.Client(t)
+	rdb := shared.Single.Client(t)
 	ns := t.Name()
-	kek := nameless{keyring(t), "kms:"}
+	kek := nameless{KEK: keyring(t), Start: "kms:"}
 	const n = 600
 	app := sealedStore(t, rdb, envelopeOf(t, kek), ns)
 	for i := range n {

@@ -42,7 +42,7 @@ func TestManyDataKeys(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			// How many a call of SCAN names depends on what else is there.
-			opts, ctx := shared.single.ClientOptions(), t.Context()
+			opts, ctx := shared.Single.ClientOptions(), t.Context()
 			opts.DB = 160 + i
 			rdb := redis.NewClient(opts)
 			t.Cleanup(func() { _ = rdb.Close() })

@@ -73,7 +73,7 @@ func TestFilters(t *testing.T) {
 // A client for a single node is refused at one node of a Cluster, by runs and audits.
 func TestOneNodeOfACluster(t *testing.T) {
 	t.Parallel()
-	rdb := shared.cluster.Nodes()[0].Client(t)
+	rdb := shared.Cluster.Nodes()[0].Client(t)
 	for _, o := range []migrate.Operation{migrate.Seal, migrate.Reseal, migrate.Unseal} {
 		_, err := unproven(t.Context(), rdb, migrate.Config{Operation: o, Keys: keyring(t), DryRun: true})
 		require.ErrorIs(t, err, migrate.ErrClusterNode)

@@ -34,7 +34,7 @@ func passphrase(t testing.TB, text string) tink.AEADWithContext {
 // Two keysets may have keys of the same id, and a passphrase has none at all: a value sealed under the old one is not taken
 // for sealed under the new one.
 func TestResealDoesNotBelieveIDs(t *testing.T) {
-	rdb := shared.single.Client(t)
+	rdb := shared.Single.Client(t)
 	for name, keys := range map[string][2]tink.AEADWithContext{
 		"keyrings":    {keyringOf(t, handleOf(t, 1)), keyringOf(t, handleOf(t, 1))},
 		"envelopes":   {envelopeOf(t, keyringOf(t, handleOf(t, 1))), envelopeOf(t, keyringOf(t, handleOf(t, 1)))},

@@ -50,7 +50,7 @@ func (s *scans) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // A key check that does not open refuses every operation before anything is read, however often it is asked.
 func TestKeyCheckRefuses(t *testing.T) {
 	t.Parallel()
-	rdb, ctx := shared.single.Client(t), t.Context()
+	rdb, ctx := shared.Single.Client(t), t.Context()
 	counted := &scans{}
 	rdb.AddHook(counted)
 	ns := "keycheck-refuses"
@@ -340,7 +340,7 @@ func TestResealRenewsTheKeyCheck(t *testing.T) {
 // An outage of a key service during the proof is an outage.
 func TestProofDuringAnOutage(t *testing.T) {
 	t.Parallel()
-	rdb := shared.single.Client(t)
+	rdb := shared.Single.Client(t)
 	const ns = "proof-outage"
 	a := keyring(t)
 	keyCheck(t, rdb, a, ns)

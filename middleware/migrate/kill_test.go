@@ -142,10 +142,10 @@ func TestKilled(t *testing.T) {
 		addrs []string
 		move  bool
 	}{
-		{"in place", kills, shared.single.Client(t), []string{shared.single.Addr()}, false},
-		{"moved", kills/2 + 1, shared.single.Client(t), []string{shared.single.Addr()}, true},
-		{"in place, cluster", kills/5 + 1, shared.cluster.Client(t), shared.cluster.Addrs(), false},
-		{"moved, cluster", kills/5 + 1, shared.cluster.Client(t), shared.cluster.Addrs(), true},
+		{"in place", kills, shared.Single.Client(t), []string{shared.Single.Addr()}, false},
+		{"moved", kills/2 + 1, shared.Single.Client(t), []string{shared.Single.Addr()}, true},
+		{"in place, cluster", kills/5 + 1, shared.Cluster.Client(t), shared.Cluster.Addrs(), false},
+		{"moved, cluster", kills/5 + 1, shared.Cluster.Client(t), shared.Cluster.Addrs(), true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

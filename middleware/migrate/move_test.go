@@ -275,7 +275,7 @@ func TestMoveConflicts(t *testing.T) {
 // A destination within the source is not moved again and again.
 func TestMoveDoesNotFollowItself(t *testing.T) {
 	t.Parallel()
-	opts := shared.single.ClientOptions()
+	opts := shared.Single.ClientOptions()
 	opts.DB = 151
 	rdb := redis.NewClient(opts)
 	t.Cleanup(func() { _ = rdb.Close() })

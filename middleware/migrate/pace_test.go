@@ -81,7 +81,7 @@ func (f *thirdFails) DecryptWithContext(ctx context.Context, ct, ad []byte) ([]b
 // An AEAD of a third party that fails now and then is asked again. No sound value is called unreadable.
 func TestThirdPartyOutage(t *testing.T) {
 	t.Parallel()
-	rdb := shared.single.Client(t)
+	rdb := shared.Single.Client(t)
 	const ns, n = "third-party", 60
 	both, _, _ := rotated(t, handle(t))
 	old, now := keyring(t), keyringOf(t, both)

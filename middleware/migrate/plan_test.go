@@ -86,6 +86,6 @@ func TestPlan(t *testing.T) {
 		_, err = migrate.Plan(ctx, rdb, wrong)
 		require.ErrorIs(t, err, migrate.ErrConfig)
 	}
-	_, err = migrate.Plan(ctx, shared.cluster.Nodes()[0].Client(t), migrate.PlanConfig{})
+	_, err = migrate.Plan(ctx, shared.Cluster.Nodes()[0].Client(t), migrate.PlanConfig{})
 	require.ErrorIs(t, err, migrate.ErrClusterNode)
 }

@@ -46,7 +46,7 @@ func TestNothingFound(t *testing.T) {
 // The JSON form of a report has the members that programs read.
 func TestReportAsJSON(t *testing.T) {
 	t.Parallel()
-	rdb := shared.single.Client(t)
+	rdb := shared.Single.Client(t)
 	ns := t.Name()
 	require.NoError(t, rdb.Set(t.Context(), ns+":k", "v", 0).Err())
 	config := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: keyring(t)}
@@ -77,7 +77,7 @@ func TestReportAsJSON(t *testing.T) {
 // A primary key that changes during a run of Reseal leaves entries under the one of before.
 func TestPrimaryChangesDuringReseal(t *testing.T) {
 	t.Parallel()
-	rdb, ns := shared.single.Client(t), t.Name()
+	rdb, ns := shared.Single.Client(t), t.Name()
 	first := handle(t)
 	both, _, _ := rotated(t, first)
 	later, _, _ := rotated(t, both)
@@ -200,11 +200,11 @@ func (twice) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPi
 // A sealed value that was empty is there when it was written and the answer was lost.
 func TestEmptyValueHasNotDisappeared(t *testing.T) {
 	t.Parallel()
-	rdb := redis.NewClient(shared.single.ClientOptions())
+	rdb := redis.NewClient(shared.Single.ClientOptions())
 	t.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(twice{})
 	a, ns := keyring(t), t.Name()
-	require.NoError(t, sealedStore(t, shared.single.Client(t), a, ns).Set(t.Context(), "k", ""))
+	require.NoError(t, sealedStore(t, shared.Single.Client(t), a, ns).Set(t.Context(), "k", ""))
 	r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: migrate.Space{Namespace: ns}, Keys: a})
 	require.Zero(t, r.Disappeared)
 	require.EqualValues(t, 1, r.AlreadyDone)

@@ -208,7 +208,7 @@ func TestLeft(t *testing.T) {
 // A queue's keys are never touched, whatever the scope.
 func TestAsynqIsLeftAlone(t *testing.T) {
 	t.Parallel()
-	server := shared.single.ClientOptions()
+	server := shared.Single.ClientOptions()
 	server.DB = 150
 	rdb := redis.NewClient(server)
 	t.Cleanup(func() { _ = rdb.Close() })
@@ -242,7 +242,7 @@ func TestSealOnReadAgrees(t *testing.T) {
 // A Config that cannot be meant is refused before anything is done.
 func TestConfigIsChecked(t *testing.T) {
 	t.Parallel()
-	rdb := shared.single.Client(t)
+	rdb := shared.Single.Client(t)
 	a := keyring(t)
 	to := migrate.Space{Namespace: "b"}
 	same := migrate.Space{}
@@ -335,7 +335,7 @@ func TestKeyServiceOutage(t *testing.T) {
 // An AEAD that does not seal is found out before anything is written.
 func TestAEADThatDoesNotSeal(t *testing.T) {
 	t.Parallel()
-	rdb := shared.single.Client(t)
+	rdb := shared.Single.Client(t)
 	fill(t, rdb, t.Name(), 1)
 	_, err := unproven(t.Context(), rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: t.Name()}, Keys: noSeal{}})
 	require.ErrorContains(t, err, "does not encrypt")

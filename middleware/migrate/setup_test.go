@@ -3,7 +3,6 @@ package migrate_test
 import (
 	"context"
 	"fmt"
-	"log"
 	"log/slog"
 	"os"
 	"strings"
@@ -12,47 +11,30 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
 	"go.uber.org/goleak"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/migratetest"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/internal/sealtest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
-	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
 // shared are servers that every test may use; each takes a prefix of its own.
-var shared struct {
-	single  *redistest.Server
-	cluster *redistest.Cluster
-}
+var shared redistest.Shared
 
 func TestMain(m *testing.M) {
-	redis.SetLogger(silent{}) // faults are what some tests make
+	redistest.SilenceClients() // faults are what some tests make
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	if os.Getenv(childVariable) != "" {
 		os.Exit(child())
 	}
-	code := func() int {
-		ctx := context.Background()
-		var err error
-		if shared.single, err = redistest.Run(ctx, redistest.Options{Args: []string{"--databases", "200"}}); err != nil {
-			log.Print(err)
-			return 1
-		}
-		defer func() { _ = shared.single.Close() }()
-		if shared.cluster, err = redistest.RunCluster(ctx, redistest.Options{}); err != nil {
-			log.Print(err)
-			return 1
-		}
-		defer func() { _ = shared.cluster.Close() }()
-		return m.Run()
-	}()
+	code := shared.Run(m)
 	if code == 0 {
 		// A pool whose server died looks once a second whether it was closed.
 		if err := goleak.Find(goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial")); err != nil {
@@ -63,95 +45,52 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-type silent struct{}
-
-func (silent) Printf(context.Context, string, ...any) {}
-
 // on runs a test over a single node and over a Cluster, with a namespace of its own.
 func on(t *testing.T, test func(t *testing.T, rdb redis.UniversalClient, ns string)) {
 	t.Helper()
-	t.Parallel()
 	ns := strings.NewReplacer("/", "-").Replace(t.Name())
-	for name, client := range map[string]func(t *testing.T) redis.UniversalClient{
-		"single":  func(t *testing.T) redis.UniversalClient { t.Helper(); return shared.single.Client(t) },
-		"cluster": func(t *testing.T) redis.UniversalClient { t.Helper(); return shared.cluster.Client(t) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t, client(t), ns)
-		})
-	}
+	shared.On(t, func(t *testing.T, rdb redis.UniversalClient) { t.Helper(); test(t, rdb, ns) })
 }
 
-func handle(t testing.TB) *keyset.Handle {
-	t.Helper()
-	h, err := keyset.NewHandle(tinkaead.AES256GCMKeyTemplate())
-	require.NoError(t, err)
-	return h
-}
+func handle(t testing.TB) *keyset.Handle { t.Helper(); return sealtest.Handle(t) }
 
 // rotated is a keyset with one more key, which is primary, and the ids of the old and the new one.
 func rotated(t testing.TB, h *keyset.Handle) (both *keyset.Handle, old, now uint32) {
 	t.Helper()
-	m := keyset.NewManagerFromHandle(h)
-	now, err := m.Add(tinkaead.AES256GCMKeyTemplate())
-	require.NoError(t, err)
-	require.NoError(t, m.SetPrimary(now))
-	both, err = m.Handle()
-	require.NoError(t, err)
-	return both, h.KeysetInfo().GetPrimaryKeyId(), now
+	return sealtest.Rotated(t, h)
 }
 
 func keyringOf(t testing.TB, h *keyset.Handle) *aead.Keyring {
 	t.Helper()
-	k, err := aead.NewKeyring(h)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, k.Close()) })
-	return k
+	return sealtest.KeyringOf(t, h)
 }
 
-func keyring(t testing.TB) *aead.Keyring { t.Helper(); return keyringOf(t, handle(t)) }
+func keyring(t testing.TB) *aead.Keyring { t.Helper(); return sealtest.Keyring(t) }
 
 func envelopeOf(t testing.TB, kek tink.AEADWithContext) *aead.Envelope {
 	t.Helper()
-	e, err := aead.NewEnvelope(t.Context(), kek)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, e.Close()) })
-	return e
+	return sealtest.EnvelopeOf(t, kek)
 }
 
-func envelope(t testing.TB) *aead.Envelope { t.Helper(); return envelopeOf(t, keyring(t)) }
+func envelope(t testing.TB) *aead.Envelope { t.Helper(); return sealtest.Envelope(t) }
 
-// sealedStore is the application's store.
 func sealedStore(t testing.TB, rdb redis.UniversalClient, a tink.AEADWithContext, ns string, opts ...middleware.Option) *middleware.Store {
 	t.Helper()
-	backing, err := redisstore.New(rdb)
-	require.NoError(t, err)
-	if ns != "" {
-		opts = append(opts, middleware.WithNamespace(ns))
-	}
-	s, err := middleware.New(backing, a, opts...)
-	require.NoError(t, err)
-	return s
+	return migratetest.SealedStore(t, rdb, a, ns, opts...)
 }
 
 func run(t testing.TB, rdb redis.UniversalClient, c migrate.Config) *migrate.Report {
 	t.Helper()
-	return runBy(t.Context(), t, rdb, c)
-}
-
-// unproven is a run where no key check proves the keys, unless the test gives a proof.
-func unproven(ctx context.Context, rdb redis.UniversalClient, c migrate.Config) (*migrate.Report, error) {
-	c.AllowUnproven = c.Proof == ""
-	return migrate.Run(ctx, rdb, c)
+	return migratetest.Migrated(t.Context(), t, rdb, c)
 }
 
 func runBy(ctx context.Context, t testing.TB, rdb redis.UniversalClient, c migrate.Config) *migrate.Report {
 	t.Helper()
-	r, err := unproven(ctx, rdb, c)
-	require.NoError(t, err)
-	require.True(t, r.Complete)
-	return r
+	return migratetest.Migrated(ctx, t, rdb, c)
+}
+
+func unproven(ctx context.Context, rdb redis.UniversalClient, c migrate.Config) (*migrate.Report, error) {
+	return migratetest.Unproven(ctx, rdb, c)
 }
 
 // expiry is when an entry expires, as Redis has it.
@@ -164,9 +103,7 @@ func expiry(t testing.TB, rdb redis.UniversalClient, name string) int64 {
 
 func stored(t testing.TB, rdb redis.UniversalClient, name string) []byte {
 	t.Helper()
-	b, err := rdb.Get(t.Context(), name).Bytes()
-	require.NoError(t, err)
-	return b
+	return migratetest.Stored(t, rdb, name)
 }
 
 func isSealed(b []byte) bool { return len(b) > 2 && b[0] == 0xC1 && b[1] == 0x5C }
@@ -178,34 +115,13 @@ func value(t testing.TB, s store.StoreInterface, key string) any {
 	return v
 }
 
-func name(ns string, i int) string { return fmt.Sprintf("%s:k%d", ns, i) }
+func name(ns string, i int) string { return migratetest.Name(ns, i) }
 
-// nameless is a key-encryption key whose ciphertexts begin as a key service's do, and not with the id of a key.
-type nameless struct {
-	kek   tink.AEADWithContext
-	start string
-}
-
-func (n nameless) EncryptWithContext(ctx context.Context, plaintext, ad []byte) ([]byte, error) {
-	ct, err := n.kek.EncryptWithContext(ctx, plaintext, ad)
-	return append([]byte(n.start), ct...), err
-}
-
-func (n nameless) DecryptWithContext(ctx context.Context, ct, ad []byte) ([]byte, error) {
-	if len(ct) < len(n.start) || string(ct[:len(n.start)]) != n.start {
-		return nil, aead.ErrUnauthentic
-	}
-	return n.kek.DecryptWithContext(ctx, ct[len(n.start):], ad)
-}
+type nameless = migratetest.Nameless
 
 func fill(t testing.TB, rdb redis.UniversalClient, ns string, n int) {
 	t.Helper()
-	pipe := rdb.Pipeline()
-	for i := range n {
-		pipe.Set(t.Context(), name(ns, i), fmt.Sprint("value ", i), 0)
-	}
-	_, err := pipe.Exec(t.Context())
-	require.NoError(t, err)
+	migratetest.Fill(t, rdb, ns, n)
 }
 
 // tuned returns a context with numbers for tests.
@@ -220,25 +136,15 @@ func small(ctx context.Context, batch int) context.Context {
 
 func audited(t testing.TB, rdb redis.UniversalClient, c audit.Config) *audit.Report {
 	t.Helper()
-	return auditedBy(t.Context(), t, rdb, c)
+	return migratetest.Audited(t.Context(), t, rdb, c)
 }
 
 func auditedBy(ctx context.Context, t testing.TB, rdb redis.UniversalClient, c audit.Config) *audit.Report {
 	t.Helper()
-	r, err := audit.Run(ctx, rdb, c)
-	require.NoError(t, err)
-	require.True(t, r.Complete)
-	return r
+	return migratetest.Audited(ctx, t, rdb, c)
 }
 
-func use(r *audit.Report, key string) int64 {
-	for _, k := range r.Keys {
-		if k.Key == key {
-			return k.Values
-		}
-	}
-	return 0
-}
+func use(r *audit.Report, key string) int64 { return migratetest.Use(r, key) }
 
 // allTypes are the types of Redis that can be ignored.
 var allTypes = []string{"hash", "list", "set", "zset", "stream"}

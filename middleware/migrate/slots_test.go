@@ -374,7 +374,7 @@ func (r replicas) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // A replica that has just taken over does not end a run, also if it happens when a run begins.
 func TestBeginsDuringAFailover(t *testing.T) {
 	t.Parallel()
-	rdb := redis.NewClusterClient(shared.cluster.ClientOptions())
+	rdb := redis.NewClusterClient(shared.Cluster.ClientOptions())
 	t.Cleanup(func() { _ = rdb.Close() })
 	var times atomic.Int64
 	rdb.OnNewNode(func(c *redis.Client) { c.AddHook(replicas{&times}) })

@@ -105,7 +105,7 @@ func TestTurnedAwayDataKeysAreAskedForAgain(t *testing.T) {
 // A run or an audit whose data keys are always turned away is not complete, and calls no value unreadable.
 func TestTurnedAwayForever(t *testing.T) {
 	t.Parallel()
-	rdb := shared.single.Client(t)
+	rdb := shared.Single.Client(t)
 	const ns, n = "turned-away", 5
 	a := keyring(t)
 	for i := range n {
@@ -141,7 +141,7 @@ func TestTurnedAwayForever(t *testing.T) {
 // honest values under many data keys are all done.
 func TestPlantedDataKeysDelayARun(t *testing.T) {
 	t.Parallel()
-	rdb, ctx := shared.single.Client(t), t.Context()
+	rdb, ctx := shared.Single.Client(t), t.Context()
 	const ns, honest, planted = "planted-keys", 100, 1400
 	kms := aeadtest.NewKeyService(t)
 	var sample []byte

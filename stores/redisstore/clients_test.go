@@ -15,9 +15,9 @@ import (
 
 func TestNewRefusesUnusableClients(t *testing.T) {
 	t.Parallel()
-	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": shared.single.Addr()}})
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": shared.Single.Addr()}})
 	t.Cleanup(func() { _ = ring.Close() })
-	auto, err := shared.single.Client(t).AutoPipeline()
+	auto, err := shared.Single.Client(t).AutoPipeline()
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = auto.Close() })
 	for name, client := range map[string]redis.UniversalClient{
@@ -26,32 +26,32 @@ func TestNewRefusesUnusableClients(t *testing.T) {
 		"nil cluster":       (*redis.ClusterClient)(nil),
 		"a ring":            ring,
 		"an auto pipeliner": auto,
-		"a hidden cluster":  hidden{shared.cluster.Client(t)},
-		"a hidden client":   hidden{shared.single.Client(t)},
+		"a hidden cluster":  hidden{shared.Cluster.Client(t)},
+		"a hidden client":   hidden{shared.Single.Client(t)},
 	} {
 		s, err := redisstore.New(client)
 		require.Error(t, err, name)
 		require.Nil(t, s, name)
 	}
-	_, err = redisstore.New(hidden{shared.cluster.Client(t)})
+	_, err = redisstore.New(hidden{shared.Cluster.Client(t)})
 	require.ErrorContains(t, err, "pass a *redis.Client or *redis.ClusterClient")
-	_, err = redisstore.New(shared.single.Client(t), nil)
+	_, err = redisstore.New(shared.Single.Client(t), nil)
 	require.ErrorContains(t, err, "is nil")
-	_, err = redisstore.New(shared.single.Client(t), store.WithExpiration(-time.Second))
+	_, err = redisstore.New(shared.Single.Client(t), store.WithExpiration(-time.Second))
 	require.ErrorContains(t, err, "the duration is negative")
-	_, err = redisstore.New(shared.single.Client(t), store.WithTagsTTL(-time.Second))
+	_, err = redisstore.New(shared.Single.Client(t), store.WithTagsTTL(-time.Second))
 	require.ErrorContains(t, err, "the duration is negative")
 }
 
 func TestCloseLeavesTheCallersClientOpen(t *testing.T) {
 	t.Parallel()
-	rdb := shared.single.Client(t)
+	rdb := shared.Single.Client(t)
 	s := newStore(t, rdb)
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close())
 	require.NoError(t, rdb.Ping(t.Context()).Err())
 
-	own, err := redisstore.Open(t.Context(), shared.single.URL())
+	own, err := redisstore.Open(t.Context(), shared.Single.URL())
 	require.NoError(t, err)
 	require.NoError(t, own.Ping(t.Context()))
 	require.NoError(t, own.Close())
@@ -68,7 +68,7 @@ type embeddedSingle struct{ *redis.Client }
 
 func TestNewTakesATypeThatEmbedsAClient(t *testing.T) {
 	t.Parallel()
-	s := newStore(t, embedded{shared.cluster.Client(t)})
+	s := newStore(t, embedded{shared.Cluster.Client(t)})
 	p := t.Name() + ":"
 	for i := range 20 { // over all masters, because a key is needed in each
 		require.NoError(t, s.Set(t.Context(), fmt.Sprint(p, i), "v", store.WithTags([]string{p + "tag"})))

@@ -54,7 +54,7 @@ func (g gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 // occupied is a store over one connection that is in use until free is called: further calls queue.
 func occupied(t *testing.T, g gate, change func(o *redis.Options)) (s *redisstore.Store, free func()) {
 	t.Helper()
-	o := shared.single.ClientOptions()
+	o := shared.Single.ClientOptions()
 	o.PoolSize, o.ContextTimeoutEnabled = 1, true
 	if change != nil {
 		change(o)
@@ -103,7 +103,7 @@ func TestCallsAreCombined(t *testing.T) {
 		return nil
 	}}, nil)
 	p := t.Name()
-	require.NoError(t, newStore(t, shared.single.Client(t)).Set(ctx, p+"old", "v"))
+	require.NoError(t, newStore(t, shared.Single.Client(t)).Set(ctx, p+"old", "v"))
 	results := queued(t, s,
 		func() error { return s.Set(ctx, p+"k", "value", store.WithExpiration(time.Hour)) },
 		func() error { return s.SetBytes(ctx, p+"l", []byte("bytes")) },
@@ -219,7 +219,7 @@ func TestPanicInAHook(t *testing.T) {
 	var batches atomic.Int64
 	var logged bytes.Buffer
 	client := redis.NewClient(func() *redis.Options {
-		o := shared.single.ClientOptions()
+		o := shared.Single.ClientOptions()
 		o.PoolSize, o.ContextTimeoutEnabled = 1, true
 		return o
 	}())
@@ -315,12 +315,12 @@ func TestBatchWithoutDeadline(t *testing.T) {
 func TestCombiningIsOff(t *testing.T) {
 	t.Parallel()
 	type embedded struct{ *redis.Client }
-	client := shared.single.Client(t)
+	client := shared.Single.Client(t)
 	off, err := redisstore.NewWithConfig(client, redisstore.Config{DisableCombining: true})
 	require.NoError(t, err)
 	for name, s := range map[string]*redisstore.Store{
 		"config":        off,
-		"URL":           open(t, shared.single.URL()+"?combine=off&pool_size=1"),
+		"URL":           open(t, shared.Single.URL()+"?combine=off&pool_size=1"),
 		"embedded type": newStore(t, embedded{client}),
 	} {
 		var wg sync.WaitGroup
@@ -451,12 +451,12 @@ func TestBoundedReadsAreCombined(t *testing.T) {
 		<-release
 		return nil
 	}}, nil)
-	plain := newStore(t, shared.single.Client(t))
+	plain := newStore(t, shared.Single.Client(t))
 	require.NoError(t, plain.Set(ctx, p+"small", "value"))
 	require.NoError(t, plain.Set(ctx, p+"empty", ""))
 	require.NoError(t, plain.Set(ctx, p+"whole", strings.Repeat("w", limit)))
 	require.NoError(t, plain.Set(ctx, p+"large", make([]byte, 8<<20)))
-	require.NoError(t, shared.single.Client(t).RPush(ctx, p+"list", "element").Err())
+	require.NoError(t, shared.Single.Client(t).RPush(ctx, p+"list", "element").Err())
 	leaving, leave := context.WithCancel(ctx)
 	values := make([][]byte, 6)
 	read := func(ctx context.Context, i int, key string) func() error {

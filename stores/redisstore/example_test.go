@@ -16,7 +16,7 @@ import (
 // New makes a store of a client that the application has already. The application closes the client.
 func ExampleNew() {
 	ctx := context.Background()
-	client := redis.NewClient(&redis.Options{Addr: shared.single.Addr()})
+	client := redis.NewClient(&redis.Options{Addr: shared.Single.Addr()})
 	defer func() { _ = client.Close() }()
 
 	s, err := redisstore.New(client, store.WithExpiration(time.Hour))
@@ -37,7 +37,7 @@ func ExampleNew() {
 // Open returns a store that owns its client.
 func ExampleOpen() {
 	ctx := context.Background()
-	s, err := redisstore.Open(ctx, "redis://"+shared.single.Addr()+"/0?pool_size=20&read_timeout=1s&expiration=10m")
+	s, err := redisstore.Open(ctx, "redis://"+shared.Single.Addr()+"/0?pool_size=20&read_timeout=1s&expiration=10m")
 	if err != nil {
 		panic(err)
 	}
@@ -53,7 +53,7 @@ func ExampleOpen() {
 // A migration works on the Redis of a store without the store. It uses the client of the same URL.
 func ExampleOpenClient() {
 	ctx := context.Background()
-	client, err := redisstore.OpenClient(ctx, "redis://"+shared.single.Addr()+"/0?read_timeout=1s")
+	client, err := redisstore.OpenClient(ctx, "redis://"+shared.Single.Addr()+"/0?read_timeout=1s")
 	if err != nil {
 		panic(err)
 	}
@@ -72,7 +72,7 @@ func ExampleOpenClient() {
 // Entries with one tag are removed together.
 func ExampleStore_Invalidate() {
 	ctx := context.Background()
-	s, err := redisstore.Open(ctx, "redis://"+shared.single.Addr())
+	s, err := redisstore.Open(ctx, "redis://"+shared.Single.Addr())
 	if err != nil {
 		panic(err)
 	}
@@ -93,7 +93,7 @@ func ExampleStore_Invalidate() {
 // CompareAndSwap replaces a value only if it is still the one that was read. The entry keeps its TTL.
 func ExampleStore_CompareAndSwap() {
 	ctx := context.Background()
-	s, err := redisstore.Open(ctx, "redis://"+shared.single.Addr())
+	s, err := redisstore.Open(ctx, "redis://"+shared.Single.Addr())
 	if err != nil {
 		panic(err)
 	}
@@ -129,7 +129,7 @@ func ExampleStore_CompareAndSwap() {
 // ClearPrefix removes the entries under a prefix and no others.
 func ExampleStore_ClearPrefix() {
 	ctx := context.Background()
-	s, err := redisstore.Open(ctx, "redis://"+shared.single.Addr())
+	s, err := redisstore.Open(ctx, "redis://"+shared.Single.Addr())
 	if err != nil {
 		panic(err)
 	}
@@ -152,7 +152,7 @@ func ExampleStore_ClearPrefix() {
 // write other names into a tag.
 func ExampleStore_InvalidatePrefix() {
 	ctx := context.Background()
-	client := redis.NewClient(&redis.Options{Addr: shared.single.Addr()})
+	client := redis.NewClient(&redis.Options{Addr: shared.Single.Addr()})
 	defer func() { _ = client.Close() }()
 	s, err := redisstore.New(client)
 	if err != nil {
@@ -173,7 +173,7 @@ func ExampleStore_InvalidatePrefix() {
 // PruneTags removes the names of deleted entries from the set of a tag.
 func ExampleStore_PruneTags() {
 	ctx := context.Background()
-	client := redis.NewClient(&redis.Options{Addr: shared.single.Addr()})
+	client := redis.NewClient(&redis.Options{Addr: shared.Single.Addr()})
 	defer func() { _ = client.Close() }()
 	s, err := redisstore.New(client)
 	if err != nil {
@@ -199,7 +199,7 @@ func ExampleNewNearCache() {
 	if err != nil {
 		panic(err)
 	}
-	client := redis.NewClient(&redis.Options{Addr: shared.single.Addr(), ContextTimeoutEnabled: true, ClientSideCache: near})
+	client := redis.NewClient(&redis.Options{Addr: shared.Single.Addr(), ContextTimeoutEnabled: true, ClientSideCache: near})
 	defer func() { _ = client.Close() }()
 	s, err := redisstore.New(client)
 	if err != nil {

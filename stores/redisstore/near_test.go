@@ -258,7 +258,7 @@ func TestNearCacheBelongsToOneClient(t *testing.T) {
 	near, err := redisstore.NewNearCache(1<<20, time.Second)
 	require.NoError(t, err)
 	client := func() *redis.Client {
-		o := shared.single.ClientOptions()
+		o := shared.Single.ClientOptions()
 		o.ContextTimeoutEnabled, o.ClientSideCache = true, near
 		c := redis.NewClient(o)
 		t.Cleanup(func() { require.NoError(t, c.Close()) })

@@ -198,7 +198,7 @@ func TestOpenErrorsRepeatNoPartOfTheURL(t *testing.T) {
 	// The file is read again for each connection.
 	file := filepath.Join(dir, secret+".file")
 	require.NoError(t, os.WriteFile(file, []byte("pw"), 0o600))
-	s := open(t, "redis://"+shared.single.Addr()+"?max_retries=0&password_file="+url.QueryEscape(file))
+	s := open(t, "redis://"+shared.Single.Addr()+"?max_retries=0&password_file="+url.QueryEscape(file))
 	require.NoError(t, os.Remove(file))
 	err = s.Ping(t.Context())
 	require.ErrorIs(t, err, os.ErrNotExist)
@@ -230,8 +230,8 @@ func TestOpenSentinel(t *testing.T) {
 
 func TestOpenCluster(t *testing.T) {
 	t.Parallel()
-	works(t, open(t, shared.cluster.URL()))
-	addrs := shared.cluster.Addrs()
+	works(t, open(t, shared.Cluster.URL()))
+	addrs := shared.Cluster.Addrs()
 	works(t, open(t, "redis+cluster://"+addrs[0]))
 	works(t, open(t, "redis+cluster://?addr="+addrs[1]+"&addr="+addrs[2]+"&max_redirects=5&pool_size=3"))
 }
@@ -357,9 +357,9 @@ func TestOpenClient(t *testing.T) {
 		srv.URL(),
 		fromFile.String() + "&password_file=" + url.QueryEscape(file),
 		sentinel.URL(),
-		shared.cluster.URL(),
-		"redis+unix://" + shared.single.Socket() + "?db=160",
-		"redis://" + shared.single.Addr() + "/161?client_name=tool&protocol=2&pool_size=1&expiration=1h&tags_ttl=24h",
+		shared.Cluster.URL(),
+		"redis+unix://" + shared.Single.Socket() + "?db=160",
+		"redis://" + shared.Single.Addr() + "/161?client_name=tool&protocol=2&pool_size=1&expiration=1h&tags_ttl=24h",
 	} {
 		s := open(t, u)
 		require.NoError(t, s.Set(t.Context(), "client:k", u))

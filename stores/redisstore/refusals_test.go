@@ -264,7 +264,7 @@ func TestRemovalsOnADemotedNode(t *testing.T) {
 func TestOneNodeOfAClusterIsRefused(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	s := open(t, shared.cluster.Nodes()[0].URL())
+	s := open(t, shared.Cluster.Nodes()[0].URL())
 	var listed error
 	for _, listed = range s.Keys(ctx, t.Name()+":") {
 	}

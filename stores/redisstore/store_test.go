@@ -76,7 +76,7 @@ func TestSetAcceptsTheValuesOfGocache(t *testing.T) {
 
 func TestKeysOfOtherTypesAreErrors(t *testing.T) {
 	t.Parallel()
-	s, ctx := newStore(t, shared.single.Client(t)), t.Context()
+	s, ctx := newStore(t, shared.Single.Client(t)), t.Context()
 	for _, key := range []any{nil, 1, []byte("k"), struct{}{}} {
 		_, err := s.Get(ctx, key)
 		require.ErrorContains(t, err, "not a string")
@@ -137,7 +137,7 @@ func TestReturnedBytesAreTheCallersOwn(t *testing.T) {
 
 func TestReturnedBytesAreTheCallersOwnUnderClientSideCaching(t *testing.T) {
 	t.Parallel()
-	opts := shared.single.ClientOptions()
+	opts := shared.Single.ClientOptions()
 	opts.ClientSideCacheConfig = &redis.ClientSideCacheConfig{}
 	rdb := redis.NewClient(opts)
 	defer func() { require.NoError(t, rdb.Close()) }()
@@ -196,7 +196,7 @@ func TestTTLs(t *testing.T) {
 // A TTL under a millisecond is not reported as 0, which means "no expiry".
 func TestTTLOfAnExpiringEntryIsNeverZero(t *testing.T) {
 	t.Parallel()
-	s, ctx, key := newStore(t, shared.single.Client(t)), t.Context(), t.Name()
+	s, ctx, key := newStore(t, shared.Single.Client(t)), t.Context(), t.Name()
 	require.NoError(t, s.Set(ctx, key, "v", store.WithExpiration(30*time.Millisecond)))
 	for {
 		_, ttl, err := s.GetBytesWithTTL(ctx, key)
@@ -220,7 +220,7 @@ func TestSetWithoutExpirationRemovesTheTTL(t *testing.T) {
 
 func TestDefaultsComeFirst(t *testing.T) {
 	t.Parallel()
-	s := newStore(t, shared.single.Client(t), store.WithExpiration(time.Hour), store.WithTags([]string{t.Name()}))
+	s := newStore(t, shared.Single.Client(t), store.WithExpiration(time.Hour), store.WithTags([]string{t.Name()}))
 	require.NoError(t, s.Set(t.Context(), t.Name()+"1", "v"))
 	require.NoError(t, s.Set(t.Context(), t.Name()+"2", "v", store.WithExpiration(time.Minute)))
 	_, ttl, err := s.GetWithTTL(t.Context(), t.Name()+"1")
@@ -293,11 +293,11 @@ func TestNamesOfAnyBytes(t *testing.T) {
 
 func TestEmptyKey(t *testing.T) {
 	t.Parallel() // no other test uses the empty key of this database
-	opts := shared.single.ClientOptions()
+	opts := shared.Single.ClientOptions()
 	opts.DB = 199
 	single := redis.NewClient(opts)
 	t.Cleanup(func() { _ = single.Close() })
-	for name, rdb := range map[string]redis.UniversalClient{"single": single, "cluster": shared.cluster.Client(t)} {
+	for name, rdb := range map[string]redis.UniversalClient{"single": single, "cluster": shared.Cluster.Client(t)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, ctx := newStore(t, rdb), t.Context()
@@ -332,7 +332,7 @@ func TestEmptyKey(t *testing.T) {
 
 func TestLargeValue(t *testing.T) {
 	t.Parallel()
-	s, ctx, key := newStore(t, shared.single.Client(t)), t.Context(), t.Name()
+	s, ctx, key := newStore(t, shared.Single.Client(t)), t.Context(), t.Name()
 	value := bytes.Repeat([]byte("0123456789abcdef"), 4<<20) // 64 MiB
 	require.NoError(t, s.SetBytes(ctx, key, value))
 	b, err := s.GetBytes(ctx, key)

@@ -196,7 +196,7 @@ func (d *dropRemoval) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 func TestFailedInvalidateCanBeRepeated(t *testing.T) {
 	t.Parallel()
 	for fails := range 2 {
-		rdb := redis.NewClusterClient(shared.cluster.ClientOptions())
+		rdb := redis.NewClusterClient(shared.Cluster.ClientOptions())
 		defer func() { require.NoError(t, rdb.Close()) }()
 		s, ctx, p := newStore(t, rdb), t.Context(), fmt.Sprint(t.Name(), fails, ":")
 		require.NoError(t, s.Set(ctx, p+"k", "v", store.WithTags([]string{p + "tag"})))
@@ -259,7 +259,7 @@ func (a afterSet) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // its tag.
 func TestContextThatEndsAfterTheEntryWasWrittenLosesNoTag(t *testing.T) {
 	t.Parallel()
-	direct := shared.cluster.Client(t)
+	direct := shared.Cluster.Client(t)
 	for name, loss := range map[string]error{"reply received": nil, "reply lost": context.Canceled} {
 		for _, absent := range []bool{false, true} {
 			if absent && loss != nil {
@@ -267,7 +267,7 @@ func TestContextThatEndsAfterTheEntryWasWrittenLosesNoTag(t *testing.T) {
 			}
 			p := fmt.Sprint(t.Name(), name, absent, ":")
 			ctx, cancel := context.WithCancel(t.Context())
-			rdb := redis.NewClusterClient(shared.cluster.ClientOptions())
+			rdb := redis.NewClusterClient(shared.Cluster.ClientOptions())
 			rdb.AddHook(afterSet{loss: loss, do: func() {
 				direct.SRem(t.Context(), "gocache_tag_"+p+"t", p+"k")
 				cancel()
