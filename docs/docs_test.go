@@ -6,11 +6,16 @@ package docs
 import (
 	"bytes"
 	"context"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -206,7 +211,8 @@ func goCommand(t *testing.T, dir string, args ...string) {
 	require.NoError(t, err, "go %s: %s", strings.Join(args, " "), out)
 }
 
-// TestTroubleshooting requires that each text that the guide explains stands in the source of this module.
+// TestTroubleshooting requires that each text that the guide explains stands in the source of this module, and that the guide
+// explains each exported error.
 func TestTroubleshooting(t *testing.T) {
 	t.Parallel()
 	guide, err := os.ReadFile("troubleshooting.md")
@@ -219,11 +225,52 @@ func TestTroubleshooting(t *testing.T) {
 	}
 	quoted := regexp.MustCompile("\\*\\*`([^`]+)`\\*\\*").FindAllStringSubmatch(string(guide), -1)
 	require.Greater(t, len(quoted), 20)
-	elsewhere := map[string]bool{"missing type: store.StoreInterface": true, "is not set": true, "keyset file: open": true}
+	elsewhere := map[string]bool{
+		"missing type: store.StoreInterface": true, "operation not supported by this store": true, "is not set": true, "keyset file: open": true,
+	}
 	for _, q := range quoted {
 		text := strings.ReplaceAll(q[1], `"`, `\"`)
 		require.True(t, elsewhere[q[1]] || strings.Contains(code.String(), text), "the code does not say %q", q[1])
 	}
+	for _, names := range exportedErrors(t) {
+		explained := slices.ContainsFunc(names, func(name string) bool { return strings.Contains(string(guide), "`"+name+"`") })
+		require.True(t, explained, "the guide does not explain %s", names[0])
+	}
+}
+
+// exportedErrors returns the names by which the guide may call each exported error of the library. The names of the packages
+// aead, middleware and jobs may stand without the package. Test suites are left out.
+func exportedErrors(t *testing.T) [][]string {
+	t.Helper()
+	var found [][]string
+	for name, source := range sources(t) {
+		dir := "/" + path.Dir(name) + "/"
+		if strings.HasSuffix(name, "_test.go") || strings.Contains(dir, "/internal/") || strings.HasSuffix(dir, "test/") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, source, parser.SkipObjectResolution)
+		require.NoError(t, err)
+		for _, d := range file.Decls {
+			declaration, ok := d.(*ast.GenDecl)
+			if !ok || declaration.Tok != token.VAR {
+				continue
+			}
+			for _, spec := range declaration.Specs {
+				for _, variable := range spec.(*ast.ValueSpec).Names {
+					if !strings.HasPrefix(variable.Name, "Err") {
+						continue
+					}
+					names := []string{file.Name.Name + "." + variable.Name}
+					if slices.Contains([]string{"aead", "middleware", "jobs"}, file.Name.Name) {
+						names = append(names, variable.Name)
+					}
+					found = append(found, names)
+				}
+			}
+		}
+	}
+	require.Greater(t, len(found), 30)
+	return found
 }
 
 // TestMetrics requires that the guide lists exactly the instruments that the code makes.
