@@ -12,7 +12,7 @@ const maxUnproven = 1024
 // dataKeyCache holds unwrapped data keys by their header.
 //
 // It has two parts. One holds one wrapped form of each proved data key. The other holds data keys that no value has
-// proved, and further wrapped forms of proved ones: a key service may accept one wrapped data key in many spellings.
+// proved, and further wrapped forms of proved ones. A key service may accept one wrapped data key in many spellings.
 // The parts do not displace each other, so planted data keys evict only other planted ones.
 //
 // Eviction is by second chance, an approximation of least recently used that lets a lookup do with a read lock.

@@ -20,8 +20,8 @@
 // encrypted under a KEK. The Keyring can load a changed keyset while it is in use.
 //
 // An Envelope is right for most applications. Its KEK is a key in a key service (such as a cloud KMS), a key file, a
-// passphrase, or a Keyring. Use a Keyring without an Envelope only if the application writes few messages, or
-// if the keyset has XAES-256-GCM keys: see "How many messages one key may seal".
+// passphrase, or a Keyring. Use a Keyring without an Envelope only if the application writes few messages, or if the
+// keyset has XAES-256-GCM keys. See "How many messages one key may seal".
 //
 // The other functions are:
 //

@@ -31,8 +31,8 @@ const (
 	defaultDataKeyCache = 16384
 	maxDataKeyCache     = 1 << 20
 	// defaultDataKeyTTL is a compromise. A shorter time shreds data earlier after its KEK is destroyed. A longer
-	// time needs fewer calls, and lets reads survive longer outages: up to an hour, and at least a quarter of it
-	// for data keys in use.
+	// time needs fewer calls, and lets reads survive longer outages. They survive up to an hour, and at least a
+	// quarter of the time for data keys in use.
 	defaultDataKeyTTL = time.Hour
 )
 

@@ -228,8 +228,8 @@ func wrapError(action string, err error) error {
 	return fmt.Errorf("%w: cannot %s: %w", ErrKeyServiceUnavailable, action, err)
 }
 
-// kekChanged is called when the keyset that wraps the data keys was replaced. From then on, messages open only if the new keyset
-// unwraps their data keys, and messages are not sealed under a data key of the old one.
+// kekChanged is called when the keyset that wraps the data keys was replaced. From then on, messages open only if the new
+// keyset unwraps their data keys. Messages are not sealed under a data key of the old one.
 func (e *Envelope) kekChanged() {
 	e.mu.Lock()
 	if e.closed {

@@ -22,8 +22,8 @@ const (
 	// turnAwayEvery is the pace at which waiting data keys are turned away while calls are limited: nine for each
 	// that is unwrapped. Reads of planted values then fail soon, instead of waiting for a limited call.
 	turnAwayEvery = time.Second / (10 * unwrapRate)
-	// A data key is not turned away before it has waited for so long: one that several values name, one that looks like
-	// proved data keys, any other.
+	// A data key is not turned away before it has waited for so long. The times are for one that several values name,
+	// one that looks like proved data keys, and any other.
 	waitOfSeveral  = 250 * time.Millisecond
 	waitOfFamiliar = 2 * time.Second / unwrapRate
 	waitOfOthers   = turnAwayEvery

@@ -84,7 +84,7 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 		return parseCleartext(data)
 	}
 	encrypted, err := cleartext.Reader(data).ReadEncrypted()
-	// A binary keyset in plaintext parses as an encrypted one with an unknown field, and the bytes of a key in the place of
+	// A binary keyset in plaintext parses as an encrypted one with an unknown field. The bytes of a key are in the place of
 	// the ciphertext. They must not be sent to a key service.
 	if err != nil || len(encrypted.GetEncryptedKeyset()) == 0 || len(encrypted.ProtoReflect().GetUnknown()) > 0 {
 		if _, err := parseCleartext(data); err == nil {

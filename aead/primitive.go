@@ -47,7 +47,7 @@ func newGCMPrimitive(key []byte, sealing bool) (*primitive, error) {
 	if !sealing && p.open != nil {
 		return p, nil
 	}
-	// The random nonce comes from the same generator as crypto/rand and at the same cost, and this form is also
+	// The random nonce comes from the same generator as crypto/rand and at the same cost. This form is also
 	// approved in FIPS 140-only mode, where NewGCM fails.
 	if p.seal, err = cipher.NewGCMWithRandomNonce(block); err != nil {
 		return nil, fmt.Errorf("aead: make the AES-GCM cipher: %w", err)

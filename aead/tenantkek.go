@@ -138,8 +138,8 @@ func (k *tenantKEK) call(ctx context.Context, do func(tink.AEADWithContext) erro
 	return do(kek)
 }
 
-// readAgain reads the file of a KEK of WithTenantKEKs again. A KEK that is a file is in memory, so that without this, its destruction would
-// take effect at a restart only, and so would its rotation with "?reload=off".
+// readAgain reads the file of a KEK of WithTenantKEKs again. A KEK that is a file is in memory. Without this, its
+// destruction would take effect at a restart only, and so would its rotation with "?reload=off".
 func (k *tenantKEK) readAgain(ctx context.Context, kek tink.AEADWithContext) error {
 	file, ok := kek.(*Keyring)
 	if !ok || !k.tenants.own {

@@ -11,8 +11,8 @@ import (
 	"github.com/sealcache/sealcache/internal/redistest"
 )
 
-// newAESQueue returns a queue whose payloads are sealed with AES-GCM and nothing else: into memory that is used again, and
-// opened into new memory, because a handler may keep it. No implementation can do less.
+// newAESQueue returns a queue whose payloads are sealed with AES-GCM and nothing else. It seals into memory that is used
+// again, and opens into new memory, because a handler may keep it. No implementation can do less.
 func newAESQueue(server *redistest.Server, db int) (*queue, error) {
 	block, err := aes.NewCipher(payload(32))
 	if err != nil {

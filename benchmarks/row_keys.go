@@ -18,8 +18,8 @@ import (
 // keyCallers is how many callers a process has at once in the cases of this row.
 const keyCallers = 64
 
-// keysRow counts the calls to a key service of 5 ms, and what requests wait for it: of a few processes at work, of a reader that
-// meets only unknown data keys, and of many tenants.
+// keysRow counts the calls to a key service of 5 ms, and what requests wait for it. It does so for a few processes at work,
+// for a reader that meets only unknown data keys, and for many tenants.
 func keysRow(ctx context.Context, b *bench) error {
 	for _, c := range []func(context.Context, *bench) error{keyCalls, coldReader, manyTenants} {
 		if err := c(ctx, b); err != nil {

@@ -12,8 +12,8 @@ import (
 
 const pathKey = "user:4711:profile"
 
-// pathRow compares the whole path of a value, Store.Set and Store.Get, with Tink's primitive on the same bytes: Encrypt
-// and Decrypt, with the key's name as associated data.
+// pathRow compares the whole path of a value, Store.Set and Store.Get, with Tink's primitive on the same bytes. The
+// primitive runs Encrypt and Decrypt, with the key's name as associated data.
 func pathRow(ctx context.Context, b *bench) error {
 	k, err := newKeys(ctx)
 	if err != nil {

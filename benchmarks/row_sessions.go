@@ -24,8 +24,8 @@ type sessionStore interface {
 	CommitCtx(ctx context.Context, token string, encoded []byte, expiry time.Time) error
 }
 
-// sessionsRow compares Find and Commit of a sealed session, one after the other as in a request, with those of scs's own
-// goredisstore, over one client.
+// sessionsRow compares Find and Commit of a sealed session with those of scs's own goredisstore, over one client. They
+// run one after the other, as in a request.
 func sessionsRow(ctx context.Context, b *bench) error {
 	k, err := newKeys(ctx)
 	if err != nil {

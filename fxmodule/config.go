@@ -74,9 +74,9 @@ type Cache struct {
 	// WrapContext is the context with which data keys are wrapped: aead.WithWrapContext. A variable is such as
 	// "namespace=shop,app=web". Every process that shares the values needs the same one.
 	WrapContext map[string]string `yaml:"wrap_context" env:"WRAP_CONTEXT" envKeyValSeparator:"="`
-	// WrapContextState is the state of the introduction of WrapContext (docs/keyservices.md): "prepare" wraps without the
-	// context and opens data keys with and without it, "tolerate" wraps with it and opens both, "require" wraps and opens only
-	// with it. Empty is "require".
+	// WrapContextState is the state of the introduction of WrapContext (docs/keyservices.md). "prepare" wraps without the
+	// context, and opens data keys with and without it. "tolerate" wraps with it and opens both. "require" wraps and opens
+	// only with it. Empty is "require".
 	WrapContextState string `yaml:"wrap_context_state" env:"WRAP_CONTEXT_STATE"`
 	// DataKeys are the limits of data keys.
 	DataKeys DataKeys `yaml:"data_keys" envPrefix:"DATA_KEYS_"`

@@ -39,9 +39,9 @@ type healthInputs struct {
 
 func newHealth(in healthInputs) *Health { return &Health{in.Caches.system, in.Jobs} }
 
-// Check returns nil if the keys of each cache seal and open a random value, no keyset was replaced by an unrelated one,
-// every store answers, and the Redis of the jobs answers. Otherwise it joins a *CacheError for each failed cache and a
-// *JobsError.
+// Check returns nil if the keys of each cache seal and open a random value, and no keyset was replaced by an unrelated
+// one. Every store and the Redis of the jobs must also answer. Otherwise it joins a *CacheError for each failed cache
+// and a *JobsError.
 func (h *Health) Check(ctx context.Context) error {
 	failed, err := h.check(ctx)
 	errs := []error{err}

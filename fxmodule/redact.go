@@ -15,7 +15,7 @@ import (
 )
 
 // String returns the names and settings of the caches. It shows only the scheme of stores and KEKs, and whether a keyset is
-// a file or a variable: the rest may hold passwords, tokens and keys.
+// a file or a variable. The rest may hold passwords, tokens and keys.
 func (c Config) String() string {
 	var b strings.Builder
 	b.WriteString("fxmodule.Config{")

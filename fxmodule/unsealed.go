@@ -103,7 +103,7 @@ func (s *unsealedStore) Delete(ctx context.Context, key any) error {
 	return s.backing.Delete(ctx, k)
 }
 
-// If the store can, Invalidate deletes only entries of the namespace: an attacker who can write to the store can add names
+// If the store can, Invalidate deletes only entries of the namespace. An attacker who can write to the store can add names
 // of other applications' entries to a tag set.
 func (s *unsealedStore) Invalidate(ctx context.Context, options ...store.InvalidateOption) error {
 	options = append(options[:len(options):len(options)], func(o *store.InvalidateOptions) { o.Tags = s.tags(o.Tags) })

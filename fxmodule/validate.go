@@ -14,7 +14,7 @@ import (
 
 const (
 	maxNameBytes = 64
-	// maxWeight bounds the weight of a queue: each time that asynq looks for a task, it makes a list with as many names as
+	// maxWeight bounds the weight of a queue. Each time that asynq looks for a task, it makes a list with as many names as
 	// the sum of the weights.
 	maxWeight = 1000
 	// asynqPrefix begins the names of asynq's own keys.

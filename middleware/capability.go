@@ -25,7 +25,7 @@ import (
 // once what it ignores.
 //
 // A store without Capabilities has none. The exception is SetIfNotExists of the
-// stores that gocache publishes: New uses it if the type of the backing store is
+// stores that gocache publishes. New uses it if the type of the backing store is
 // declared in a package of gocache.
 type CapableStore interface {
 	Capabilities() (owner any, names []string)

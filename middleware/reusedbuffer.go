@@ -17,7 +17,7 @@ import (
 // command. If go-redis has asked exactly once when Set returns without error,
 // it has written the bytes and nothing else refers to them. Otherwise a second
 // attempt, or a hook that sends the command elsewhere too, may still use the
-// buffer, and the Store does not use it again. A request after Set returns
+// buffer. Then the Store does not use it again. A request after Set returns
 // gets an error, and never the bytes of another value.
 type reusedBuffer struct {
 	sealed   []byte

@@ -13,9 +13,9 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// scratch is the memory of one write: the fixed width of a number, a plaintext with
-// what is sealed with the value, and a sealed value until the backing store has
-// finished with it.
+// scratch is the memory of one write. It holds the fixed width of a number, and a
+// plaintext with what is sealed with the value. It holds a sealed value until the
+// backing store has finished with it.
 type scratch struct {
 	out    []byte
 	packed []byte
@@ -286,8 +286,8 @@ func (s *Store) replaceRefused(ctx context.Context, a address, value any, plan w
 }
 
 // refusedAgain reloads the keyset and opens a refused value again. It reports
-// whether the refusal is final. It is not if no reload began after the value was
-// first refused here: another process may have sealed it under a key that it loaded first.
+// whether the refusal is final. It is not if no reload began after the value was first
+// refused here. Another process may have sealed it under a key that it loaded first.
 func (s *Store) refusedAgain(ctx context.Context, a address, sealed []byte, refusal error) (final bool, err error) {
 	seen := s.reload.Refused(a.stored, sealed)
 	answer, reloadErr := s.reload.Run(ctx, seen.Since)

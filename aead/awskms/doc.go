@@ -38,8 +38,8 @@
 // Associated data is not encrypted, but a ciphertext decrypts only with the same associated data. KMS calls it an
 // encryption context. By default, the encryption context holds the associated data in hexadecimal, under the name
 // associatedData. If you pass [aead.WithWrapContext] to aead.NewEnvelope, the associated data is the names and values of
-// that option, and the encryption context holds them as they are. CloudTrail records the encryption context, so do not put
-// a secret into it.
+// that option. The encryption context holds them as they are. CloudTrail records the encryption context, so do not put a
+// secret into it.
 //
 // KMS encrypts at most 4096 bytes per call, with at most about 4000 bytes of associated data. This is
 // enough: a data key has about 40 bytes, and a keyset (a set of Tink keys) with one key about 120 bytes.

@@ -33,8 +33,8 @@ type authParameters struct {
 	tokenFile    string
 }
 
-// validSegment is a path segment that Vault accepts as the name of a transit key or of a mount, and that means the same with
-// and without escaping.
+// validSegment is a path segment that Vault accepts as the name of a transit key or of a mount. It means the same with and
+// without escaping.
 func validSegment(s string) bool {
 	return regexp.MustCompile(`^\w([\w.-]*\w)?$`).MatchString(s)
 }

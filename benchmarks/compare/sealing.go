@@ -169,7 +169,7 @@ func newWrapping(ctx context.Context) (sealer, error) {
 	}, nil
 }
 
-// newKMSv2 is the scheme of Kubernetes KMSv2, with Go's own HKDF and AES-GCM: each write derives a key from a seed and 32
+// newKMSv2 is the scheme of Kubernetes KMSv2, with Go's own HKDF and AES-GCM. Each write derives a key from a seed and 32
 // random bytes, which are stored before the ciphertext. Kubernetes also stores the wrapped seed with each value; here it is
 // left out.
 func newKMSv2(context.Context) (sealer, error) {

@@ -16,7 +16,7 @@ import (
 
 // keyTimes are the times of a keyset's keys by id. Tink's keysets have none, so a file next to the keyset holds them. It is
 // written after the keyset, except for the time of a new key. A command that is killed in between, and a tool that knows only
-// Tink's keyset, leave it out of date: observe then finds out what changed, and uses its own time as the time of the change.
+// Tink's keyset, leave it out of date. Then observe finds out what changed, and uses its own time as the time of the change.
 type keyTimes map[uint32]aead.KeyTimes
 
 func timesFile(path string) string { return path + aead.KeyTimesSuffix }

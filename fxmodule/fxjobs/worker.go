@@ -15,8 +15,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-// Worker runs the handlers of the application's *asynq.ServeMux, and of the Handlers in the group "jobs", on a server that
-// it starts and stops with the application. It requires Module and an *asynq.ServeMux. An asynq.Config of the application
+// Worker runs the handlers of the application's *asynq.ServeMux, and of the Handlers in the group "jobs". It starts and
+// stops their server with the application. It requires Module and an *asynq.ServeMux. An asynq.Config of the application
 // adds what fxmodule.Jobs does not set. Do not start the *asynq.Server that Worker provides.
 //
 // List Worker last among the options of fx.New. fx starts the hooks of all fx.Modules first, and then those of functions
@@ -110,7 +110,7 @@ func serve(in serveInputs) {
 var errStillRunning = errors.New("fxjobs: the job server did not stop before fx.StopTimeout, so tasks may still run")
 
 // stop stops the server. If the application's time to stop ends first, the tasks continue, and the connection stays open
-// for them: asynq panics if its client is closed before.
+// for them. asynq panics if its client is closed before.
 func stop(ctx context.Context, server *asynq.Server, c *connection) error {
 	stopped := make(chan struct{})
 	go func() {

@@ -68,9 +68,10 @@ func notOffered() []string {
 	}
 }
 
-// NotOffered reports whether the server refused a command because it does not offer it: it does not know the command, a
-// proxy or a managed service bars it, or an ACL denies it to this user. A refused key or channel, a full or loading server
-// and a failed login are other refusals. A proxy that closes the connection instead of answering is not recognized.
+// NotOffered reports whether the server refused a command because it does not offer it. The server does not know the
+// command, a proxy or a managed service bars it, or an ACL denies it to this user. A refused key or channel, a full or
+// loading server and a failed login are other refusals. A proxy that closes the connection instead of answering is not
+// recognized.
 func NotOffered(err error) bool {
 	text, ok := reply(err)
 	if !ok {

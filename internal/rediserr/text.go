@@ -69,7 +69,7 @@ func safe(text string) string {
 	return text[:min(end, quotation(text), scriptError(text))]
 }
 
-// ascii returns the start of a text up to the first byte that is not printable ASCII or a line end: Redis and go-redis
+// ascii returns the start of a text up to the first byte that is not printable ASCII or a line end. Redis and go-redis
 // write no other.
 func ascii(text string) string {
 	if i := strings.IndexFunc(text, func(r rune) bool { return (r < ' ' || r > '~') && r != '\n' && r != '\t' }); i >= 0 {

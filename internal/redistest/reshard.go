@@ -13,13 +13,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A slot moves from one master to another as redis-cli moves it: it is opened, its keys are moved with MIGRATE, and it
+// A slot moves from one master to another as redis-cli moves it. It is opened, its keys are moved with MIGRATE, and it
 // is closed at its new master. Between the two, the old master answers ASK for a key that it does not have.
 
 // MoveSlots moves slots with their keys to the master to, from their present masters. It waits before each slot until
-// the masters agree about the last one. Otherwise a new master that does not know the old one does not raise its epoch,
-// and a late message of the old one makes it give up the slot. Then no master has the slot, and the new one deletes its
-// keys.
+// the masters agree about the last one. Otherwise a new master that does not know the old one does not raise its epoch.
+// A late message of the old one then makes it give up the slot. Then no master has the slot, and the new one deletes
+// its keys.
 func (c *Cluster) MoveSlots(ctx context.Context, to *Server, slots ...int) error {
 	for _, slot := range slots {
 		if err := c.agree(ctx); err != nil {

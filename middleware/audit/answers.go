@@ -140,7 +140,7 @@ type Conditions struct {
 	Keyset []aead.KeyInfo
 	// NotPrimarySince is when the keyset with another primary key was in place everywhere.
 	NotPrimarySince time.Time
-	// Reload is the longest time until a process uses a new primary key: the longest reload interval, or with a
+	// Reload is the longest time until a process uses a new primary key. That is the longest reload interval, or with a
 	// key-encryption key in a key service, the longest age of a data key. 0 is 24 hours, aead's default age of data keys.
 	Reload time.Duration
 }
@@ -150,7 +150,7 @@ func (c *Conditions) Holds(id uint32) bool {
 	return slices.ContainsFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.ID == id })
 }
 
-// MayDestroy answers whether the key with this id may be destroyed without making anything in Redis unreadable, and gives
+// MayDestroy answers whether the key with this id may be destroyed without making anything in Redis unreadable. It gives
 // the reasons unless the answer is Yes.
 //
 // Yes requires all of this. The key is in the given keyset and writes its id into what it seals. The scan was

@@ -122,11 +122,11 @@ func (a *auditor) hidden(f *findings) HiddenNames {
 	return all
 }
 
-// MayDisable answers whether the PRF key with this id may be disabled without making any entry a miss, and gives the reasons
+// MayDisable answers whether the PRF key with this id may be disabled without making any entry a miss. It gives the reasons
 // unless the answer is Yes.
 //
-// Yes requires a complete scan that left nothing out, in which no value names the key, and that the key is one of the PRF
-// keys in the Config and not the primary one. It holds for the scope of the report: audit every namespace that uses the key.
+// Yes requires a complete scan that left nothing out, in which no value names the key. The key must be one of the PRF keys
+// in the Config and not the primary one. It holds for the scope of the report: audit every namespace that uses the key.
 // While the key is enabled, SetIfNotExists, Increment and Update may create entries under it. docs/hiding.md says what to do
 // about those.
 func (r *Report) MayDisable(id uint32) (Answer, []string) {
@@ -172,8 +172,9 @@ func (r *Report) MayDisable(id uint32) (Answer, []string) {
 	return Yes, nil
 }
 
-// Pseudonyms returns the keys under which the entry of an application's key may be stored if names are hidden: one for each
-// PRF key, the primary one first. Open takes them in place of the key, and Inspect after the namespace and a colon.
+// Pseudonyms returns the keys under which the entry of an application's key may be stored if names are hidden. There is one
+// for each PRF key, the primary one first. Open takes them in place of the key, and Inspect after the namespace and a
+// colon.
 func Pseudonyms(namespace, key string, set *prf.Set) ([]string, error) {
 	names, err := pseudonym.New(namespace, set)
 	if err != nil {
@@ -266,8 +267,9 @@ func (a *auditor) matches(name string, f *findings) bool {
 	return false
 }
 
-// plainNameOf returns the stored name that an opened value would have if names were not hidden, and whether another PRF key
-// than the one that the value names has hidden it. A value that does not contain its cache key keeps its name.
+// plainNameOf returns the stored name that an opened value would have if names were not hidden. It also reports whether
+// another PRF key than the one that the value names has hidden it. A value that does not contain its cache key keeps its
+// name.
 func (a *auditor) plainNameOf(name string, h wire.Header, plaintext []byte) (plain string, posed bool, err error) {
 	if h.Flags&wire.Hidden == 0 {
 		return name, false, nil

@@ -262,8 +262,8 @@ func (a *auditor) copies(messages []string, field, last protowire.Number, t *Tal
 	}
 }
 
-// doubtful reports whether an entry with the form of its role may hold something else: a lock that names no task, or fields
-// that asynq 0.26 does not write.
+// doubtful reports whether an entry with the form of its role may hold something else. Examples are a lock that names no
+// task, and fields that asynq 0.26 does not write.
 func (a *auditor) doubtful(ctx context.Context, r role, name string, text []byte) (bool, error) {
 	switch r {
 	case roleServer:

@@ -16,7 +16,7 @@ import (
 
 // The members of asynq's lists and sets are ids of tasks, names of groups and queues, and keys. Releases of asynq
 // before 0.18 kept whole messages there, and an attacker or a mistake may put anything there. A member counts as
-// bookkeeping only if it is what asynq 0.26 writes: the entry that it names must exist, or must at least look like a
+// bookkeeping only if it is what asynq 0.26 writes. The entry that it names must exist, or must at least look like a
 // name.
 
 // rule describes the members of a collection.

@@ -24,8 +24,8 @@ type Tally struct {
 	Sealed Amount `json:"sealed"`
 	// Unreadable is the part of Sealed that does not open under the given keys.
 	Unreadable Amount `json:"unreadable"`
-	// UnknownFormat counts values that start like sealed values, but have a format or kind that this release does not
-	// know or expect there, or text in place of a ciphertext.
+	// UnknownFormat counts values that start like sealed values and cannot be read as such. They have a format or
+	// kind that this release does not know or expect there, or text in place of a ciphertext.
 	UnknownFormat Amount `json:"unknown_format"`
 	// Fernet counts Fernet tokens, as django-secure-redis wrote them.
 	Fernet Amount `json:"fernet"`
@@ -45,9 +45,9 @@ func (t *Tally) values() int64 {
 
 // KeyUse counts the values that are sealed under one key, as far as they name it.
 type KeyUse struct {
-	// Key is the name: "key 17" for a key of a keyset that sealed values, "KEK key 17" for one that wrapped their data
-	// keys, "KEK vault:v3" for a version of a key in Vault, "KEK passphrase ..." for a passphrase, "data key ..." for a
-	// data key whose wrapping names no key, "unnamed" for a key without a prefix.
+	// Key is the name. A key of a keyset that sealed values is "key 17", and one that wrapped their data keys is "KEK
+	// key 17". A version of a key in Vault is "KEK vault:v3", and a passphrase is "KEK passphrase ...". A data key
+	// whose wrapping names no key is "data key ...". A key without a prefix is "unnamed".
 	Key string `json:"key"`
 	// ID is the id of a key of a Tink keyset, if Named.
 	ID    uint32 `json:"id,omitempty"`

@@ -22,8 +22,8 @@ func taskFields() []string {
 	return []string{"msg", "result", "state", "pending_since", "unique_key", "group", "timeout", "deadline"}
 }
 
-// knownTask reports whether a task's hash has the given number of fields, all of which are known, and whether each short one
-// holds what asynq writes there.
+// knownTask reports whether a task's hash has the given number of fields, all of which are known. Each short one must hold
+// what asynq writes there.
 func knownTask(fields []any, size int64) bool {
 	const texts = 2 // msg and result
 	for i, field := range fields {

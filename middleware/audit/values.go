@@ -18,8 +18,9 @@ import (
 )
 
 const (
-	// window is how much of a value is read to classify it: header, length, a wrapped data key of up to some 290
-	// bytes and the start of the payload. Most key services wrap to less. Longer ones are read again.
+	// window is how much of a value is read to classify it. It covers header, length, a wrapped data key of up
+	// to some 290 bytes and the start of the payload. Most key services wrap to less. Longer ones are read
+	// again.
 	window = 320
 	// maxWrapped bounds a wrapped data key (wire.KeyOf).
 	maxWrapped = 4096

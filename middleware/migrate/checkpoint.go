@@ -22,9 +22,10 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// ErrCheckpoint reports that a checkpoint file is damaged, is of another job, or is out of date: it is older than a week,
-// the data was flushed, its run is complete, or a run with other settings has changed the same names since. Give another file, or remove it to
-// begin again. To begin again is safe, and takes the time of a whole run.
+// ErrCheckpoint reports that a checkpoint file is damaged, is of another job, or is out of date. It is out of date if it is
+// older than a week, the data was flushed, or its run is complete. It is also out of date if a run with other settings has
+// changed the same names since. Give another file, or remove it to begin again. To begin again is safe, and takes the time
+// of a whole run.
 var ErrCheckpoint = errors.New("migrate: the checkpoint file cannot be used to resume this run")
 
 // checkpoint is the state that a run saves for the next one. The file holds it sealed under Config.Keys, so that it

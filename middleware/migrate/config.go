@@ -174,8 +174,8 @@ type Config struct {
 	// Checkpoint is a file that keeps the progress, so that the same Config resumes a run that was killed. It is sealed
 	// under Keys, and removed when the run is complete. ErrCheckpoint says when it is refused. Empty means none.
 	//
-	// If a key service shows no id of its key, Reseal leaves alone what it sealed before it was killed, even after a
-	// rotation of that key. Remove the checkpoint to begin again.
+	// A key service may show no id of its key. Then Reseal leaves alone what it sealed before it was killed, even
+	// after a rotation of that key. Remove the checkpoint to begin again.
 	Checkpoint string
 	// Progress is called at the start, several times a second and at the end, by one goroutine at a time. Nil means none.
 	Progress func(Progress)

@@ -89,7 +89,8 @@ func newHiddenNames(c *Config) (*hiddenNames, error) {
 	return &hiddenNames{from, to, c.OneWayKeys != nil}, err
 }
 
-// all returns the hidden names of a key in the namespace of the target, or else in that of the source: one for each PRF key.
+// all returns the hidden names of a key in the namespace of the target, or else in that of the source. There is one for each
+// PRF key.
 func (n *hiddenNames) all(target bool, key string) ([]string, error) {
 	set := n.from
 	if target {

@@ -17,7 +17,7 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// ErrWrongKeys means that the keys, the namespace or the prefix are not those of the application, or that Keys is a
+// ErrWrongKeys means that the keys, the namespace or the prefix are not those of the application. Or Keys is a
 // keyring where the application has an envelope. Either the key check of a namespace, or the entry of Config.Proof,
 // does not open. Or no sealed value among the first batches opens; with Config.IgnoreUnreadable the run then
 // continues.
@@ -71,8 +71,8 @@ func (m *migration) proveKeys(ctx context.Context) error {
 	return nil
 }
 
-// proveNames refuses to hide names with PRF keys that may not be the application's: it would not find its entries, and
-// keys that are hidden one way cannot be restored.
+// proveNames refuses to hide names with PRF keys that may not be the application's. The application would not find its
+// entries, and keys that are hidden one way cannot be restored.
 func (m *migration) proveNames(c *first) error {
 	wrong := c.otherNames > 0 && c.oneWayNames == 0
 	switch {

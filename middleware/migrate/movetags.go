@@ -15,9 +15,9 @@ import (
 const tagMembers = 500
 
 // tagged reports whether tag sets are rewritten, because names or the namespace of tags change. A store with a namespace
-// starts the names of its tag sets with it, and a store without one does not. If an application began to use a namespace
-// for names that had this form before, its entries are in the old sets, but it invalidates the new ones. Whenever Seal is
-// given a namespace, this is possible.
+// starts the names of its tag sets with it, and a store without one does not. An application may begin to use a namespace
+// for names that had this form before. Then its entries are in the old sets, but it invalidates the new ones. Whenever
+// Seal is given a namespace, this is possible.
 func (m *migration) tagged() bool {
 	if m.names != nil { // Reseal and Unseal know the tags from the values
 		return m.Operation == Seal
@@ -50,7 +50,7 @@ func (m *migration) movesTag(set string) (string, bool) {
 }
 
 // placeOfMember returns the place of a member of a tag set, if it is a name that the run changes. A member that looks like a
-// pseudonym is a plain name if the tag's name is plain: hidden names are in sets under hidden names alone.
+// pseudonym is a plain name if the tag's name is plain. Hidden names are in sets under hidden names alone.
 func (m *migration) placeOfMember(set, name string) (place, bool) {
 	p, v := m.placeOf(name)
 	if v == nameTaken && p.to == "" && m.names != nil {

@@ -58,7 +58,7 @@ func (m *migration) recordRefusal(ctx context.Context) {
 }
 
 // expectReplicas finds the replicas that have to confirm the run. A repetition of a run that did not end as complete expects
-// the replicas of the first run too, because the server may be an old master that has lost them.
+// the replicas of the first run too. The server may be an old master that has lost them.
 func (m *migration) expectReplicas(ctx context.Context) error {
 	masters, err := m.states(ctx)
 	if err != nil {

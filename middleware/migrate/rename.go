@@ -26,7 +26,7 @@ const (
 )
 
 // rename gives entries their new names, and returns those that have changed in the meantime. The application may write to
-// both names: it looks under each PRF key, and an entry under the primary one is newer than one under another.
+// both names. It looks under each PRF key, and an entry under the primary one is newer than one under another.
 //
 //   - Tags get the new name first, because an entry must not be without its tags.
 //   - On a single node one script moves the entry. In a Cluster the names are on different nodes: the new entry is written
@@ -175,8 +175,8 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 	return results, nil
 }
 
-// takeBackEarly deletes copies whose originals have changed or gone since they were read, so that a reader does not find them while
-// they wait for their replicas. It sets the results of these entries, and returns the others.
+// takeBackEarly deletes copies whose originals have changed or gone since they were read. So a reader does not find them
+// while they wait for their replicas. It sets the results of these entries, and returns the others.
 func (m *migration) takeBackEarly(ctx context.Context, copied []renamed, of []int, results []int64) ([]renamed, []int, error) {
 	var back []*rediswalk.Call
 	left, at := copied[:0], of[:0]
@@ -218,8 +218,8 @@ func (m *migration) look(ctx context.Context, moves []renamed) []int64 {
 // dropOriginals deletes entries that have not changed since they were read, and returns the answers. If an original has changed,
 // its copy is deleted. If a copy of this attempt has no original any more, the application has deleted it, and the copy is deleted
 // too. Plaintext stays then: the application may have written the same. Each master's answers count, although another master does
-// not answer. A deletion whose answer was lost may not have arrived, so it is sent again: a copy must not stay next to an original
-// that the application may change.
+// not answer. A deletion whose answer was lost may not have arrived, so it is sent again. A copy must not stay next to an
+// original that the application may change.
 func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64, error) {
 	calls := originalCalls(moves)
 	err := failure(m.lasting.RunOnce(ctx, m.scripts.drop, calls), calls)
@@ -252,8 +252,8 @@ func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64
 }
 
 // dropCopies deletes copies after the application has changed or deleted their originals. If it cannot delete a copy, it
-// tries again with the next batch and at the end of the run, because no original leads to the copy. With Unseal it does
-// not try again: the plaintext can belong to the application by then.
+// tries again with the next batch and at the end of the run. No original leads to the copy. With Unseal it does not try
+// again: the plaintext can belong to the application by then.
 func (m *migration) dropCopies(ctx context.Context, calls []*rediswalk.Call) error {
 	err := failure(m.lasting.Run(ctx, m.scripts.drop, calls), calls)
 	if m.Operation != Unseal {
@@ -344,9 +344,9 @@ func (m *migration) results(ctx context.Context, script rediswalk.Script, calls 
 }
 
 // settle handles entries whose new name is taken. If this run knows the entry there as a copy, and the original has another value or
-// expiry since, the copy is deleted. Otherwise, if the entry there opens under its name, and the old name is hidden too, the application or an
-// earlier run has written it later, so the old entry is deleted. An entry with a plain name may be the newer one. It is deleted
-// only if both hold the same value with the same expiry.
+// expiry since, the copy is deleted. Otherwise the entry there may open under its name, and the old name may be hidden too.
+// Then the application or an earlier run has written it later, so the old entry is deleted. An entry with a plain name may
+// be the newer one. It is deleted only if both hold the same value with the same expiry.
 func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (settled []renamed, changed []entry, err error) {
 	if len(taken) == 0 {
 		return nil, nil, nil

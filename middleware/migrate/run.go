@@ -370,7 +370,7 @@ func (m *migration) supervised(ctx context.Context, stop <-chan struct{}, backgr
 // Config.AllowFewerReplicas is set. A run that starts without replicas does not wait for any.
 var ErrUnconfirmed = errors.New("migrate: replicas lack the last writes, or a failover may have lost them (repeat the run)")
 
-// phases changes the entries. If names or the namespace change, it adds tags before and removes tags afterwards: an
+// phases changes the entries. If names or the namespace change, it adds tags before and removes tags afterwards. An
 // entry must not be without its tags, but a tag may name entries that do not exist.
 func (m *migration) phases(ctx context.Context) error {
 	tagsOn, err := m.copyTags(ctx)

@@ -12,10 +12,11 @@ func newScripts() scripts {
 	}
 }
 
-// swapSource writes entries that have not changed since they were read. KEYS: entries. ARGV, four for each: the value
-// that was read, or its end; its length, or -1 if it is the whole value; the new value; when it has to expire at the
-// latest, in Unix milliseconds, or 0. It returns for each 1 if it was written, 0 if it has changed, -1 if it does not
-// exist. An entry keeps its expiry unless that is too late.
+// swapSource writes entries that have not changed since they were read. KEYS: entries. ARGV has four for each. The
+// first is the value that was read, or its end. The second is its length, or -1 if it is the whole value. The third
+// is the new value. The fourth is when it has to expire at the latest, in Unix milliseconds, or 0. It returns for
+// each 1 if it was written, 0 if it has changed, -1 if it does not exist. An entry keeps its expiry unless that is
+// too late.
 const swapSource = `
 local result = {}
 for i = 1, #KEYS do

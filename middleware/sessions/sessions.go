@@ -146,9 +146,9 @@ func sessionIn(value any, err error) (r record, found bool, _ error) {
 	}
 }
 
-// perhapsSound reports whether a value that did not open may be a session of another process: it is under a key that this
-// process does not have, the key was not asked, or a newer release wrote it. With WithMissOnOpenFailure such an error is a
-// store.NotFound, too.
+// perhapsSound reports whether a value that did not open may be a session of another process. Then it is under a key that
+// this process does not have, the key was not asked, or a newer release wrote it. With WithMissOnOpenFailure such an error
+// is a store.NotFound, too.
 func perhapsSound(err error) bool {
 	for _, target := range [...]error{
 		middleware.ErrUnknownKey, middleware.ErrTooManyDataKeys, middleware.ErrKeyServiceUnavailable, middleware.ErrUnsupportedFormat,

@@ -16,8 +16,8 @@ const (
 	tagOverhead = 128
 )
 
-// entry is a stored value. It does not change once it is in the table, so that readers need no lock; its deadline is
-// set by expireAfter while otter writes it, before any reader can see it.
+// entry is a stored value. It does not change once it is in the table, so that readers need no lock. expireAfter
+// sets its deadline while otter writes it, before any reader can see it.
 type entry struct {
 	data string // the bytes, as a string because strings cannot change
 	text bool   // the value was given as a string, or as a type that Redis returns as a string

@@ -9,9 +9,9 @@ import (
 	"github.com/maypok86/otter/v2"
 )
 
-// CompareAndSwap replaces the value of key by a copy of next, in one step, if the stored value has the length of old and
-// ends with the last tail bytes of old. A tail of 0 or less, or one longer than old, compares all of it. CompareAndSwap
-// reports whether it replaced the value. If there is no entry, it returns false.
+// CompareAndSwap replaces the value of key by a copy of next, in one step. It does so only if the stored value has the
+// length of old and ends with the last tail bytes of old. A tail of 0 or less, or one longer than old, compares all of
+// it. CompareAndSwap reports whether it replaced the value. If there is no entry, it returns false.
 //
 // The entry keeps its tags. A negative ttl keeps its TTL too, 0 removes the TTL, a positive ttl sets it.
 func (s *Store) CompareAndSwap(ctx context.Context, key string, old []byte, tail int, next []byte, ttl time.Duration) (bool, error) {

@@ -7,21 +7,21 @@ import (
 	"sync"
 )
 
-// maxFormerTags bounds the tags that an entry keeps from former writes of its key, so that an entry that is
-// overwritten again and again with new tags does not grow without limit. The latest are kept. The tags of the
+// maxFormerTags bounds the tags that an entry keeps from former writes of its key. Without it, an entry that
+// is overwritten again and again with new tags would grow without limit. The latest are kept. The tags of the
 // present write are bounded only by the budget.
 const maxFormerTags = 256
 
 // tagIndex records which entries have a tag. An entry has a tag if and only if the index links the two.
 //
-// Locks are taken in one order, the bucket of otter's table and then mu: entries are linked and unlinked under the lock
+// Locks are taken in one order, the bucket of otter's table and then mu. Entries are linked and unlinked under the lock
 // of their bucket, in the same step as they enter or leave the table. Code that holds mu calls no other code.
 type tagIndex struct {
 	mu   sync.Mutex
 	sets map[string]*tagSet
 }
 
-// tagSet holds the entries that have one tag, by key. The first entry is stored in the set itself: a tag that
+// tagSet holds the entries that have one tag, by key. The first entry is stored in the set itself. A tag that
 // names one object has one entry, for which a map would take three times as much memory.
 type tagSet struct {
 	key   string

@@ -113,8 +113,8 @@ type server struct {
 	maxmemory, evicts string
 }
 
-// inspect asks a node for INFO. It refuses a node of a Cluster whose other nodes the client does not know, because its
-// answer would cover only a part of the entries.
+// inspect asks a node for INFO. It refuses a node of a Cluster whose other nodes the client does not know. Its answer
+// would cover only a part of the entries.
 func (s *Store) inspect(ctx context.Context, node redis.Cmdable) (server, error) {
 	info, err := node.Info(ctx).Result()
 	if rediserr.IsReply(err) && !rediserr.Refused(err) {

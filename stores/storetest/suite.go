@@ -123,7 +123,7 @@ type TTL struct {
 	// PerEntry: store.WithExpiration is obeyed.
 	PerEntry bool
 
-	// Resolution is the unit of lifetimes: the suite asks for multiples of it, and an entry may go, and its TTL be
+	// Resolution is the unit of lifetimes. The suite asks for multiples of it. An entry may go, and its TTL be
 	// reported, that much too soon or too late.
 	Resolution time.Duration
 
@@ -133,8 +133,8 @@ type TTL struct {
 	// Reported: GetWithTTL returns the time that an entry has left. Otherwise it returns 0 or less.
 	Reported bool
 
-	// None is the TTL that GetWithTTL returns for an entry that was set without expiration: 0, a negative value for
-	// any negative duration, or, if every entry of the store has an expiration, about that expiration.
+	// None is the TTL that GetWithTTL returns for an entry that was set without expiration. It is 0, or a negative
+	// value for any negative duration. If every entry of the store has an expiration, it is about that expiration.
 	None time.Duration
 
 	// NeverNone: an expiration of 0 is an error, so that the store must have been made with a default.

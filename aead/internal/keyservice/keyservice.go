@@ -155,8 +155,8 @@ func cause(ctx context.Context) error {
 // Close ends calls that are under way and closes the client.
 func (k *KEK) Close() error { return k.close() }
 
-// prove wraps and unwraps a probe, so that a wrong name, a missing permission and a server that ignores associated data are
-// found at start and not with the first value. It unwraps first: some services create a missing key when they are asked to
+// prove wraps and unwraps a probe. So a wrong name, a missing permission and a server that ignores associated data are
+// found at start, and not with the first value. It unwraps first: some services create a missing key when they are asked to
 // encrypt.
 func (k *KEK) prove(ctx context.Context) error {
 	probe, ad := make([]byte, 32), []byte("sealcache: prove the key-encryption key")

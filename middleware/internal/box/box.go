@@ -3,7 +3,7 @@
 //
 // [New] returns a [Box] for values of one kind in one namespace. Examples of kinds are cache values and job payloads. A
 // namespace is the name of a cache or queue. [Box.Seal] writes a header in front of the encrypted value. It binds the
-// value to its namespace, its kind and its name (a cache key, or the id of a job), so [Box.Open] needs the same three.
+// value to its namespace, its kind and its name (a cache key, or the id of a job). So [Box.Open] needs the same three.
 //
 // Each error of Box.Open wraps an error of package aead. If the value does not open with the encryption key, this is
 // [aead.ErrUnauthentic] or [aead.ErrUnknownKey]. Any unknown error becomes [aead.ErrKeyServiceUnavailable], so that the

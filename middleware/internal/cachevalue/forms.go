@@ -38,8 +38,8 @@ func FormOf(b []byte) Form {
 	}
 }
 
-// IsNumber reports whether b is a whole number in the only form that INCR accepts and writes: decimal, 64 bits, no sign
-// except a minus, no leading zeros (util.c, string2ll).
+// IsNumber reports whether b is a whole number in the only form that INCR accepts and writes. The form is decimal, 64
+// bits, no sign except a minus, no leading zeros (util.c, string2ll).
 func IsNumber(b []byte) bool {
 	const longest = len("-9223372036854775808")
 	if len(b) == 0 || len(b) > longest || b[len(b)-1] < '0' || b[len(b)-1] > '9' {
@@ -56,8 +56,8 @@ const MaxHyperLogLog = 16 + (16384*6+7)/8 + 1
 func LooksHyperLogLog(start []byte) bool { return len(start) >= 4 && string(start[:4]) == "HYLL" }
 
 // IsHyperLogLog reports whether b has the form that PFADD writes: "HYLL", encoding, header of 16 bytes, and then 16,384
-// registers, dense with 6 bits each or sparse in run lengths (hyperloglog.c, isHLLObjectOrReply and hllSparseToDense).
-// Redis itself accepts any text after a sparse header.
+// registers. The registers are dense with 6 bits each, or sparse in run lengths (hyperloglog.c, isHLLObjectOrReply and
+// hllSparseToDense). Redis itself accepts any text after a sparse header.
 func IsHyperLogLog(b []byte) bool {
 	const header, registers, dense = 16, 16384, 16 + (16384*6+7)/8
 	if len(b) < header || !LooksHyperLogLog(b) || b[5]|b[6]|b[7] != 0 {
@@ -101,8 +101,8 @@ var ErrNoForm = errors.New("a sealed value of this type cannot be converted to p
 // Fits reports whether a plaintext value can be of a type.
 func Fits(t wire.Type, b []byte) bool { return t != wire.JSON || json.Valid(b) }
 
-// Text returns the plaintext of a type as a client of Redis would have written it, and as middleware.WritePlaintext does:
-// numbers as decimal text, bools as 1 and 0. The result may share memory with b.
+// Text returns the plaintext of a type as a client of Redis would have written it, and as middleware.WritePlaintext does.
+// Numbers are decimal text, bools are 1 and 0. The result may share memory with b.
 func Text(t wire.Type, b []byte) ([]byte, error) {
 	if want := t.Width(); want != 0 && len(b) != want {
 		return nil, fmt.Errorf("%w: the opened value of type %s has the wrong length of %d bytes", wire.ErrUnsupportedFormat, t, len(b))

@@ -21,9 +21,9 @@ import (
 // from a master that is still to be scanned to one that was scanned already.
 type layout struct {
 	// digest is equal at two times only if no entry has moved between masters in between. It covers the state that
-	// each master reports of itself: id, slots, slots that are leaving or arriving, epoch, and its calls of MIGRATE
-	// and RESTORE-ASKING, which move entries while a slot is open. The epoch grows when a slot arrives or a replica
-	// is promoted, so slots that left and came back are noticed (cluster_legacy.c,
+	// each master reports of itself: id, slots, slots that are leaving or arriving, and epoch. It also covers its
+	// calls of MIGRATE and RESTORE-ASKING, which move entries while a slot is open. The epoch grows when a slot
+	// arrives or a replica is promoted, so slots that left and came back are noticed (cluster_legacy.c,
 	// clusterBumpConfigEpochWithoutConsensus). It is empty for a single node.
 	digest string
 	// safe is false if entries might move without a change of the digest, or if a master was not asked.

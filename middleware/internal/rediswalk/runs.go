@@ -48,8 +48,8 @@ type Run struct {
 	Began int64 `json:"began,omitempty"`
 }
 
-// ErrRunUndone reports that a checkpoint is out of date: the record of its run is gone, as after a flush, the run is
-// complete, or another run with other settings has changed the same names since.
+// ErrRunUndone reports that a checkpoint is out of date. Either the record of its run is gone, as after a flush, or
+// the run is complete. Or another run with other settings has changed the same names since.
 var ErrRunUndone = errors.New("the run of this checkpoint is complete, or its data was flushed or changed by another run")
 
 // ErrOpposed reports that an opposite run changed the same names during a run: one of them seals, and the other unseals.
@@ -125,9 +125,10 @@ func (s *Servers) ExpectReplicas(ctx context.Context, id string, replicas map[st
 	return err
 }
 
-// Unconfirmed returns how many replicas of each master have to confirm the next run of a job: those of the runs since the
-// last complete one, and those of the run that it resumes. A single server that has another run_id since was promoted, or it is
-// an old master that was restarted. If it started after such a run, it has to have the replicas of that run, too.
+// Unconfirmed returns how many replicas of each master have to confirm the next run of a job. They are those of the runs
+// since the last complete one, and those of the run that it resumes. A single server that has another run_id since was
+// promoted, or it is an old master that was restarted. If it started after such a run, it has to have the replicas of that
+// run, too.
 func (s *Servers) Unconfirmed(ctx context.Context, job, resumed string, masters []State) (replicas map[string]int, err error) {
 	all, err := s.runs(ctx)
 	complete := int64(0)

@@ -43,7 +43,7 @@ func setDefault[T int | time.Duration](v *T, otherwise T) {
 }
 
 // batchFor returns how many names are asked for at a time. With a rate it is the number for a hundredth of a second, if
-// that is less: a large burst would load the server more than its rate suggests.
+// that is less. A large burst would load the server more than its rate suggests.
 func batchFor(perSecond float64) int {
 	const usual, least = 500, 10
 	if perSecond > 0 && perSecond < 100*usual {

@@ -10,8 +10,8 @@ import (
 )
 
 // Untouched returns the same servers with a client whose reads do not change the idle times of entries (CLIENT NO-TOUCH,
-// Redis 7.2), and so do not delay their eviction. The caller closes its Client. It is nil if the servers do not offer this
-// or the client cannot be copied.
+// Redis 7.2). So the reads do not delay their eviction. The caller closes its Client. It is nil if the servers do not
+// offer this or the client cannot be copied.
 func (s *Servers) Untouched(ctx context.Context) *Servers {
 	var refused atomic.Bool
 	noTouch := func(next func(ctx context.Context, cn *redis.Conn) error) func(ctx context.Context, cn *redis.Conn) error {

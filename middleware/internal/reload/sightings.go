@@ -26,7 +26,7 @@ type sightings struct {
 
 // Refused returns when the value that is stored under name was first refused. The caller has read the value before, so
 // each reload that began since then decides about it. Without this memory, only the value whose caller starts a reload
-// could be decided: a store with many refused values would need ten seconds for each.
+// could be decided. A store with many refused values would need ten seconds for each.
 //
 // A sighting stays when its value was decided, because other callers may be about to decide the same value. Another value
 // under the name is another sighting. Of too many, any may be forgotten. The oldest would be the wrong choice: callers that

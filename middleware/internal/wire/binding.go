@@ -7,12 +7,13 @@ import "encoding/binary"
 const Domain = "sealcache.v1"
 
 // AppendContext appends the part of the associated data that all values of one kind
-// in one namespace share: domain, kind, and the namespace with its length.
+// in one namespace share. It is the domain, the kind, and the namespace with its
+// length.
 //
 // Associated data is AppendContext, then AppendName for each name of the kind, then
 // the header's bytes. A cache value has one name, its key. A job has three: type,
 // queue and id, empty if not bound. The kind fixes the number of names, each name
-// follows its length, and a header has at most MaxHeaderSize bytes, so that two
+// follows its length, and a header has at most MaxHeaderSize bytes. So two
 // different contexts never encode alike.
 func AppendContext(dst []byte, k Kind, namespace string) []byte {
 	dst = append(dst, Domain...)

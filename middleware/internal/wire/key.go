@@ -9,8 +9,8 @@ import (
 )
 
 // Key describes how a ciphertext names the key that sealed it. Reading it needs no key, and it is not authenticated. It
-// is derived from the form of the bytes: a Tink keyset writes a prefix of five bytes, a Tink KMS envelope a length of
-// four and a wrapped data key. The ciphertext of another AEAD may have one of these forms by chance.
+// is derived from the form of the bytes. A Tink keyset writes a prefix of five bytes. A Tink KMS envelope writes a
+// length of four and a wrapped data key. The ciphertext of another AEAD may have one of these forms by chance.
 type Key struct {
 	// Wrapped is the wrapped data key of an envelope, as part of the ciphertext. It is nil without an envelope.
 	Wrapped []byte

@@ -126,9 +126,9 @@ func Unpad(b []byte) ([]byte, error) {
 }
 
 // padme rounds a length up to one whose significant bits are few: a floating-point number whose mantissa is no longer
-// than its exponent. It adds less than 12 %, and lengths up to n have O(log log n) bits of information (Nikitin, Barman,
-// Lueks, Underwood, Hubaux, Ford: Reducing Metadata Leakage from Encrypted Files and Communication with PURBs, PoPETs
-// 2019, section 4).
+// than its exponent. It adds less than 12 %, and lengths up to n have O(log log n) bits of information. Source: Nikitin,
+// Barman, Lueks, Underwood, Hubaux, Ford: Reducing Metadata Leakage from Encrypted Files and Communication with PURBs,
+// PoPETs 2019, section 4.
 func padme(n int) int {
 	if n < 2 {
 		return n

@@ -18,8 +18,8 @@ import (
 // The fixed bytes of a header, version 1.
 const (
 	// First starts no UTF-8 text (RFC 3629 never uses it), no JSON text (RFC
-	// 8259) and no msgpack value (its specification says "never used"), so that
-	// the first bytes tell a sealed value from plaintext.
+	// 8259) and no msgpack value (its specification says "never used"). So the
+	// first bytes tell a sealed value from plaintext.
 	First byte = 0xC1
 	// Magic follows First.
 	Magic byte = 0x5C

@@ -39,7 +39,8 @@ const (
 	pollInterval = time.Second
 	// tickRetention keeps a tick's task in Redis after it has run. It is longer than a
 	// scheduler may take from reading the last tick to enqueueing (mostHeldUp and
-	// enqueueTimeout), and than DefaultCatchUp, with room for clocks that differ.
+	// enqueueTimeout). It is also longer than DefaultCatchUp, with room for clocks
+	// that differ.
 	tickRetention  = 2 * time.Minute
 	mostHeldUp     = 20 * time.Second
 	enqueueTimeout = 10 * time.Second

@@ -177,7 +177,7 @@ func (r *run) takeOpened() {
 	r.current = newest(slices.DeleteFunc(slices.Clone(entries), func(en entry) bool { return r.s.registered.hasEnded(en.def) }))
 }
 
-// late reports whether the last ticks were read too long ago: ticks that other processes have enqueued may have run,
+// late reports whether the last ticks were read too long ago. Ticks that other processes have enqueued may have run,
 // and their ids may be forgotten.
 func (r *run) late() bool { return time.Since(r.polled) > r.s.heldUp }
 

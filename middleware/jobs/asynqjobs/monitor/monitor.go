@@ -108,8 +108,8 @@ func (h *Handler) build() error {
 }
 
 // asynqmon returns asynqmon's handler over the one client. It shows only whether there
-// are payloads and results, so that no mistake in later steps can show them to a user
-// for whom they were not opened.
+// are payloads and results. So no mistake in later steps can show them to a user for
+// whom they were not opened.
 func (h *Handler) asynqmon(readOnly bool) http.Handler {
 	hide := func(_ string, b []byte) string {
 		if len(b) == 0 {

@@ -133,8 +133,8 @@ func WithLogger(l *slog.Logger) Option {
 
 // WithTrustedOrigin accepts actions from origin ("scheme://host[:port]"). Only a
 // proxy that changes the Host header makes it necessary, and only for browsers that
-// do not send Sec-Fetch-Site: browsers from before 2023, and all browsers over plain
-// HTTP.
+// do not send Sec-Fetch-Site. Those are browsers from before 2023, and all browsers
+// over plain HTTP.
 func WithTrustedOrigin(origin string) Option {
 	return func(c *config) error {
 		if err := c.origins.AddTrustedOrigin(origin); err != nil {

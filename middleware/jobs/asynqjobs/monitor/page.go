@@ -110,8 +110,9 @@ func banner(v *Viewer) string {
 		html.EscapeString(cut(viewer, maxRefusedName)), v.access())
 }
 
-// style places the banner, and fits the page into narrow windows: asynqmon's navigation
-// shows icons only, tables scroll, and the items of a row stand below each other.
+// style places the banner, and fits the page into narrow windows. There, asynqmon's
+// navigation shows icons only, tables scroll, and the items of a row stand below each
+// other.
 const style = `.sealcache-banner{position:fixed;bottom:0;left:0;right:0;z-index:1400;padding:6px 12px;` +
 	`background:#fff3cd;color:#4d3b00;font:14px/1.4 sans-serif;text-align:center}` +
 	`body{padding-bottom:34px}.sealcache-banner~#root .MuiDrawer-paper{height:calc(100% - 34px)}` +
