@@ -39,7 +39,7 @@
 //   - keys of asynq, a job queue
 //   - values that do not open, and values in a format that this release does not know
 //
-// Report.Left counts the entries that the run should have changed but did not change.
+// Report.NotChanged counts the entries that the run should have changed but did not change.
 //
 // A run needs a few megabytes of memory, or a few times Config.MaxValueBytes if that is more.
 //

@@ -59,13 +59,13 @@ func ExampleRun() {
 		Proof:     "greeting",
 	})
 	must(err)
-	fmt.Println(report.Written, "sealed,", report.Left(), "left, done:", report.Done())
+	fmt.Println(report.Written, "sealed,", report.NotChanged(), "not changed, done:", report.Done())
 
 	value, err := audit.Open(ctx, client, "shop", "user:1", keys)
 	must(err)
 	fmt.Println(string(value.Text))
 	// Output:
-	// 2 sealed, 0 left, done: true
+	// 2 sealed, 0 not changed, done: true
 	// alice@example.com
 }
 

@@ -207,7 +207,7 @@ func TestOneWayNamesStay(t *testing.T) {
 		config := migrate.Config{Operation: migrate.Reseal, From: migrate.Space{Namespace: ns}, Keys: a, OneWayKeys: keys.set(t, 1)}
 		r := run(t, rdb, config)
 		require.EqualValues(t, 1, r.OneWay)
-		require.EqualValues(t, 1, r.Left())
+		require.EqualValues(t, 1, r.NotChanged())
 		require.Zero(t, r.Written)
 		require.Equal(t, "session", value(t, sealedStore(t, rdb, a, ns, middleware.WithOneWayKeys(keys.set(t, 1))), "token"))
 
@@ -284,7 +284,7 @@ func TestSealHidesPlainNames(t *testing.T) {
 		require.EqualValues(t, 4, r.Renamed)
 		require.EqualValues(t, 1, r.Excluded)
 		require.EqualValues(t, 1, r.TooLarge)
-		require.EqualValues(t, 1, r.Left())
+		require.EqualValues(t, 1, r.NotChanged())
 		app := sealedStore(t, rdb, a, ns, middleware.WithHiddenKeys(keys.set(t, 0)))
 		for key, want := range map[string]string{"user:plaintext": "p", "user:sealed": "s", "user:forever": "f", digest: "d"} {
 			require.Equal(t, want, value(t, app, key))
@@ -346,7 +346,7 @@ func TestSealSealsTheTagsOfPlaintext(t *testing.T) {
 		require.EqualValues(t, 2*n+3, r.TagMembers)
 		require.EqualValues(t, 2*n+2, r.TagsSealed)
 		require.EqualValues(t, 1, r.TagsNotSealed)
-		require.EqualValues(t, 1, r.Left())
+		require.EqualValues(t, 1, r.NotChanged())
 		require.False(t, r.Done(), "the caller learns of the tag that is not sealed")
 		for name := range scanned(t, rdb, "*"+ns+":*") {
 			require.NotContains(t, name, "planted")

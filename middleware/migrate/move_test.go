@@ -350,11 +350,11 @@ func TestMoveOfWhatExpires(t *testing.T) {
 				}
 				if command == "pexpiretime" {
 					held = ""
-					require.Zero(t, run(t, rdb, config).Left())
+					require.Zero(t, run(t, rdb, config).NotChanged())
 				}
 				held, config.DeleteOld, config.IgnoreUnreadable = command, true, true
 				r := run(t, rdb, config)
-				require.Zero(t, r.Left(), "%+v", r)
+				require.Zero(t, r.NotChanged(), "%+v", r)
 				require.True(t, r.Done())
 				require.EqualValues(t, stay, r.Written+r.AlreadyDone)
 				require.EqualValues(t, stay, r.Deleted)

@@ -77,7 +77,7 @@ func TestUnsealKeepsTheSealedEnd(t *testing.T) {
 			r := run(t, rdb, migrate.Config{Operation: migrate.Unseal, From: from, To: to, Keys: a})
 			require.EqualValues(t, 3, r.Written)
 			require.EqualValues(t, 1, r.Expired)
-			require.EqualValues(t, 1, r.Left())
+			require.EqualValues(t, 1, r.NotChanged())
 			require.Contains(t, text(t, r), "sealed expiry has passed")
 			prefix := ns + ":k:"
 			if to != nil {

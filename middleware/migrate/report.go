@@ -37,7 +37,7 @@ type Counts struct {
 	// Deleted counts old entries that were deleted after their move, or would be.
 	Deleted int64 `json:"deleted"`
 
-	// The following entries should have been changed and were left alone. See Report.Left.
+	// The following entries should have been changed and were not. See Report.NotChanged.
 
 	// Plaintext counts plaintext values that Reseal met.
 	Plaintext int64 `json:"plaintext"`
@@ -75,7 +75,7 @@ type Counts struct {
 	// Reserved counts names of asynq, key checks and the records of runs.
 	Reserved int64 `json:"reserved"`
 	// OtherTypes counts entries that are not strings, by their type in Redis. Tag sets are "tag set", and strings of PFADD
-	// "HyperLogLog". A run that changes names leaves them behind: see Report.Left.
+	// "HyperLogLog". A run that changes names leaves them behind: see Report.NotChanged.
 	OtherTypes map[string]int64 `json:"other_types,omitempty"`
 
 	// TagSets and TagMembers were rewritten for new names.
@@ -212,16 +212,17 @@ type Report struct {
 	Counts
 }
 
-// Left returns how many entries, and tags of entries, the run should have changed and did not. Each is counted by its reason.
+// NotChanged returns how many entries, and tags of entries, the run should have changed and did not
+// change. Each is counted by its reason.
 // If names changed, entries of other types stayed behind under the old names, and count too.
-func (r *Report) Left() int64 {
+func (r *Report) NotChanged() int64 {
 	c := &r.Counts
 	n := c.Plaintext + c.unopened() + c.UnknownFormat + c.UnknownPRFKey + c.OneWay + c.PlainNames + c.WrongType + c.TooLarge + c.KeptChanging + c.Expired + c.Conflicts + c.WouldBeMovedAgain
-	return n + c.TagsNotSealed + r.leftBehind()
+	return n + c.TagsNotSealed + r.underOldNames()
 }
 
-// leftBehind counts entries of other types under the old names.
-func (r *Report) leftBehind() int64 {
+// underOldNames counts entries of other types under the old names.
+func (r *Report) underOldNames() int64 {
 	var n int64
 	if r.MovedNames && r.Operation == Seal.String() || r.MovedNames && !r.HiddenNames {
 		for kind, of := range r.OtherTypes {
@@ -233,10 +234,10 @@ func (r *Report) leftBehind() int64 {
 	return n
 }
 
-// Done reports whether nothing is left to do: the scan was complete, found entries and left none, every filter
-// matched, and Reseal has used the present primary key.
+// Done reports whether nothing is left to do. The scan was complete, found entries and left none. Every filter matched,
+// and Reseal has used the present primary key.
 func (r *Report) Done() bool {
-	return r.Complete && r.Left() == 0 && !r.FoundNothing() && !r.PrimaryChanged && len(r.UnmatchedExcludes) == 0
+	return r.Complete && r.NotChanged() == 0 && !r.FoundNothing() && !r.PrimaryChanged && len(r.UnmatchedExcludes) == 0
 }
 
 // FoundNothing reports whether no name was in the space. In a whole database that is an answer. Elsewhere it is likely a
@@ -251,16 +252,16 @@ func (r *Report) Unproven() bool {
 // reportSchema is the number of the JSON form of a Report. It grows when a member goes or changes its meaning.
 const reportSchema = 1
 
-// MarshalJSON adds the number of the schema and the results of Left, Done and Unproven.
+// MarshalJSON adds the number of the schema and the results of NotChanged, Done and Unproven.
 func (r Report) MarshalJSON() ([]byte, error) {
 	type members Report
 	return json.Marshal(struct {
 		Schema int `json:"schema"`
 		members
-		Left     int64 `json:"left"`
-		Done     bool  `json:"done"`
-		Unproven bool  `json:"unproven"`
-	}{reportSchema, members(r), r.Left(), r.Done(), r.Unproven()})
+		NotChanged int64 `json:"not_changed"`
+		Done       bool  `json:"done"`
+		Unproven   bool  `json:"unproven"`
+	}{reportSchema, members(r), r.NotChanged(), r.Done(), r.Unproven()})
 }
 
 // WriteText writes the report for people.
@@ -323,10 +324,10 @@ func (r *Report) writeCounts(b *strings.Builder) {
 	}
 	line(r.BytesRead, "bytes read")
 	line(r.BytesWritten, "bytes written")
-	if r.Left() == 0 {
+	if r.NotChanged() == 0 {
 		return
 	}
-	fmt.Fprintf(b, "LEFT: %d\n", r.Left())
+	fmt.Fprintf(b, "NOT CHANGED: %d\n", r.NotChanged())
 	line(r.Plaintext, "plaintext")
 	line(r.Unreadable, "do not open: altered, moved, or under another key")
 	line(r.UnknownKey, "sealed under a key that was not given")
@@ -341,7 +342,7 @@ func (r *Report) writeCounts(b *strings.Builder) {
 	line(r.Conflicts, "whose new name already holds another value or expiry")
 	line(r.WouldBeMovedAgain, "whose new name another run would move again")
 	line(r.TagsNotSealed, "tags of entries not sealed in their values: set these entries again")
-	line(r.leftBehind(), "of other types, still under the old names")
+	line(r.underOldNames(), "of other types, still under the old names")
 }
 
 func (r *Report) writeNotes(b *strings.Builder) {

@@ -61,7 +61,7 @@ func TestReportAsJSON(t *testing.T) {
 	}
 	m := fields(run(t, rdb, config))
 	require.EqualValues(t, 1, m["schema"])
-	require.EqualValues(t, 1, m["left"])
+	require.EqualValues(t, 1, m["not_changed"])
 	require.EqualValues(t, 1, m["plaintext"])
 	require.Equal(t, false, m["done"])
 	require.Equal(t, true, m["complete"])
