@@ -250,6 +250,7 @@ func (a *auditCommand) answer(f *flags, report *audit.Report, conditions audit.C
 		full.Question = questionPlaintext
 		full.Answer, full.Reasons = report.AnythingPlaintext()
 	}
+	full.Reasons, report.Doubts = flagged(full.Reasons), flagged(report.Doubts)
 	return full
 }
 

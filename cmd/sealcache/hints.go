@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -47,6 +48,15 @@ func withFlags(text string) string {
 		text = pattern.ReplaceAllString(text, flag)
 	}
 	return text
+}
+
+// flagged returns texts of the library with the flags named in them. Nil stays nil, so that no empty list is shown.
+func flagged(texts []string) []string {
+	texts = slices.Clone(texts)
+	for i := range texts {
+		texts[i] = withFlags(texts[i])
+	}
+	return texts
 }
 
 // hinting replaces the library's settings by flags in the lines that are written to it.

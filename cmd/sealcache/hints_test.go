@@ -40,3 +40,12 @@ func TestHintsAreThoseOfTheLibrary(t *testing.T) {
 		require.Equal(t, want, withFlags(text))
 	}
 }
+
+// Lists of texts in a JSON report are treated like text. The library's own list stays.
+func TestFlagged(t *testing.T) {
+	t.Parallel()
+	library := []string{"3 entries (show names with Samples)", "another"}
+	require.Equal(t, []string{"3 entries (--samples 10 shows names)", "another"}, flagged(library))
+	require.Equal(t, "3 entries (show names with Samples)", library[0])
+	require.Nil(t, flagged(nil))
+}

@@ -186,6 +186,7 @@ func (m *moveCommand) run(ctx context.Context, p *program, f *flags) (int, error
 	if report == nil {
 		return 0, err
 	}
+	report.Warnings, report.Error = flagged(report.Warnings), withFlags(report.Error)
 	if !m.refused(report, err) {
 		if e := m.output.write(p, h, report, report.WriteText); e != nil && err == nil {
 			err = e

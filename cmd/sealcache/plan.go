@@ -83,6 +83,7 @@ func (l *planCommand) run(ctx context.Context, p *program, f *flags) (int, error
 	if err != nil {
 		return 0, err
 	}
+	inventory.Obstacles = flagged(inventory.Obstacles)
 	if err := l.output.write(p, h, inventory, func(w io.Writer) error { return planText(w, inventory) }); err != nil {
 		return 0, err
 	}
