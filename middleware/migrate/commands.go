@@ -23,8 +23,8 @@ redis.call('SET', KEYS[1], '', 'XX', 'KEEPTTL')
 return 1`
 
 // proveCommands tests the commands that a run needs, before the run reads entries. It fails if the user may not call EVAL or
-// SET, or if the server is read-only or full. A dry run fails too, because the run
-// without DryRun would.
+// SET, or if the server is read-only or full. A dry run fails too, because the run without DryRun would. The error's text
+// has no "migrate: ", because Plan shows it as an obstacle.
 func (m *migration) proveCommands(ctx context.Context) error {
 	name := m.target().stored() + "sealcache.dry-run"
 	err := m.walk.Retry(ctx, "test the commands of the run", func(ctx context.Context) error {
@@ -39,9 +39,9 @@ func (m *migration) proveCommands(ctx context.Context) error {
 	})
 	switch {
 	case err != nil && m.DryRun:
-		return fmt.Errorf("migrate: a real run would fail, because Redis refuses EVAL, EVALSHA or SET: %w", rediserr.Wrap(err))
+		return fmt.Errorf("a real run would fail, because Redis refuses EVAL, EVALSHA or SET: %w", rediserr.Wrap(err))
 	case err != nil:
-		return fmt.Errorf("migrate: the run cannot write, because Redis refuses EVAL, EVALSHA or SET: %w", rediserr.Wrap(err))
+		return fmt.Errorf("the run cannot write, because Redis refuses EVAL, EVALSHA or SET: %w", rediserr.Wrap(err))
 	}
 	return nil
 }

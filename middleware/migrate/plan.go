@@ -213,9 +213,9 @@ func (p *planner) obstacles(ctx context.Context, growth int64) (all []string, er
 	m := &migration{Config: p.config, servers: p.servers, walk: &rediswalk.Walk[*Counts]{Log: p.Logger}}
 	if err := m.proveCommands(ctx); err != nil {
 		if !rediserr.IsReply(err) {
-			return nil, err
+			return nil, fmt.Errorf("migrate: %w", err)
 		}
-		all = append(all, strings.TrimPrefix(err.Error(), "migrate: "))
+		all = append(all, err.Error())
 	}
 	states, err := p.servers.States(ctx)
 	if errors.Is(err, rediswalk.ErrNoState) {

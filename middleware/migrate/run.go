@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -209,7 +208,8 @@ func (m *migration) allKeys() []tink.AEADWithContext {
 func (m *migration) keepsCheckpoint() bool { return m.Checkpoint != "" && !m.DryRun }
 
 func (m *migration) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+	caller := ctx
+	ctx, cancel := context.WithCancelCause(caller)
 	defer cancel(nil)
 	m.cancel = cancel
 	stop := make(chan struct{})
@@ -224,7 +224,7 @@ func (m *migration) run(ctx context.Context) error {
 		err = m.supervised(ctx, stop, &background)
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
-		if err = cause; !strings.HasPrefix(cause.Error(), "migrate:") {
+		if err = cause; errors.Is(context.Cause(caller), cause) { // the caller ended the run, not the run itself
 			err = fmt.Errorf("migrate: the run was stopped: %w", cause)
 		}
 	}
@@ -281,7 +281,7 @@ func (m *migration) prepareRun(ctx context.Context) error {
 		m.before.Refused = false
 	}
 	if err := m.proveCommands(ctx); err != nil {
-		return err
+		return fmt.Errorf("migrate: %w", err)
 	}
 	if err := m.expectReplicas(ctx); err != nil {
 		return err
