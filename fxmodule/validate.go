@@ -78,7 +78,7 @@ func (c Config) namespaceProblems(required bool) []error {
 	return errs
 }
 
-// checkName checks cache names and namespaces as middleware.WithNamespace does.
+// checkName checks the names of caches, keysets and tenants. middleware.CheckNamespace checks namespaces.
 func checkName(s string) error {
 	if s == "" || len(s) > maxNameBytes {
 		return fmt.Errorf("the name has %d bytes (1 to %d are allowed)", len(s), maxNameBytes)
@@ -96,8 +96,8 @@ func checkName(s string) error {
 func (c Cache) problems() []error {
 	var errs []error
 	if c.Namespace != "" {
-		if err := checkName(c.Namespace); err != nil {
-			errs = append(errs, fmt.Errorf("namespace: %w", err))
+		if err := middleware.CheckNamespace(c.Namespace); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	if c.Unsealed {
@@ -278,8 +278,8 @@ func (c Cache) otherKEKProblems() []error {
 func (j Jobs) problems(caches map[string]Cache) []error {
 	var errs []error
 	if j.Namespace != "" {
-		if err := checkName(j.Namespace); err != nil {
-			errs = append(errs, fmt.Errorf("namespace: %w", err))
+		if err := middleware.CheckNamespace(j.Namespace); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	switch cache, ok := caches[j.keysOf()]; {
