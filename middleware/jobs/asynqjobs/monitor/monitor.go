@@ -13,8 +13,8 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/hibiken/asynqmon"
 	"github.com/redis/go-redis/v9"
-	"golang.org/x/time/rate"
 
+	"github.com/sealcache/sealcache/middleware/internal/telemetry"
 	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
@@ -51,7 +51,7 @@ type Handler struct {
 	reading   *page
 	acting    *page // nil without WithActions
 	opening   chan struct{}
-	complain  *rate.Limiter
+	complain  telemetry.Limiter
 
 	closing  sync.Once
 	closeErr error
@@ -79,7 +79,7 @@ func New(conn asynq.RedisConnOpt, e *jobs.Encryptor, opts ...Option) (*Handler, 
 	client.AddHook(withoutMemory{})
 	h := &Handler{
 		e: e, cfg: cfg, client: client, inspector: asynq.NewInspectorFromRedisClient(client),
-		opening: make(chan struct{}, maxOpening), complain: rate.NewLimiter(rate.Every(time.Second), 10),
+		opening: make(chan struct{}, maxOpening), complain: telemetry.NewLimiter(),
 	}
 	if err := h.build(); err != nil {
 		return nil, errors.Join(fmt.Errorf("monitor: New: %w", err), h.Close())
