@@ -19,10 +19,9 @@ import (
 // Names and fields of asynq 0.26 (asynq/internal/base, asynq/internal/proto). asynq has no public package for its
 // messages, so they are read by their field numbers.
 const (
-	asynqPrefix      = "asynq:"
-	workersPrefix    = "asynq:workers:"
-	schedulersPrefix = "asynq:schedulers:"
-	historyPrefix    = "asynq:scheduler_history:"
+	workersPrefix    = asynqwire.KeyPrefix + "workers:"
+	schedulersPrefix = asynqwire.KeyPrefix + "schedulers:"
+	historyPrefix    = asynqwire.KeyPrefix + "scheduler_history:"
 
 	taskPayload, taskError, taskHeaders, taskLast = 2, 7, 15, 15
 	workerPayload, workerLast                     = 6, 9
@@ -32,7 +31,7 @@ const (
 
 // ofJobs reports whether a name may be one of asynq or of package asynqjobs. Its type decides too.
 func ofJobs(name string) bool {
-	return strings.HasPrefix(name, asynqPrefix) || asynqwire.IsScheduleKey(name)
+	return strings.HasPrefix(name, asynqwire.KeyPrefix) || asynqwire.IsScheduleKey(name)
 }
 
 // role is the purpose of an entry in a job queue.

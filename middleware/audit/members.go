@@ -37,13 +37,13 @@ func memberRule(name, kind string) *rule {
 		}}
 	}
 	switch name + " " + kind {
-	case "asynq:queues set":
+	case asynqwire.KeyPrefix + "queues set":
 		return &rule{kind, queueKeys, isID}
-	case "asynq:servers zset":
-		return keys("asynq:servers:")
-	case "asynq:workers zset":
+	case asynqwire.KeyPrefix + "servers zset":
+		return keys(asynqwire.KeyPrefix + "servers:")
+	case asynqwire.KeyPrefix + "workers zset":
 		return keys(workersPrefix)
-	case "asynq:schedulers zset":
+	case asynqwire.KeyPrefix + "schedulers zset":
 		return keys(schedulersPrefix)
 	}
 	if kind == "zset" && strings.HasPrefix(name, historyPrefix) {
@@ -77,7 +77,7 @@ func memberRuleInQueue(queue, rest, kind string) *rule {
 func queueKeys(queue string) []string {
 	rest := []string{"processed", "pending", "active", "scheduled", "retry", "archived", "completed", "lease", "groups", "paused"}
 	for i := range rest {
-		rest[i] = asynqPrefix + "{" + queue + "}:" + rest[i]
+		rest[i] = asynqwire.KeyPrefix + "{" + queue + "}:" + rest[i]
 	}
 	return rest
 }

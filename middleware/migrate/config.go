@@ -11,6 +11,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/internal/nilcheck"
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"github.com/sealcache/sealcache/middleware/internal/keycheck"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
@@ -185,9 +186,6 @@ type Config struct {
 
 const defaultMaxValueBytes = 8 << 20
 
-// asynqPrefix starts the names of asynq's keys. Package jobs seals them, so runs leave them alone.
-const asynqPrefix = "asynq:"
-
 // ErrConfig reports a Config with a missing, invalid or contradictory setting, or a client that cannot be used. Nothing was
 // changed.
 var ErrConfig = errors.New("migrate: the settings cannot be used")
@@ -215,8 +213,8 @@ func (c Config) withDefaults() (Config, error) {
 			bad("To equals From (leave To out to change values in place)")
 		}
 	}
-	if strings.HasPrefix(c.From.stored(), asynqPrefix) || c.To != nil && strings.HasPrefix(c.To.stored(), asynqPrefix) {
-		bad("names that start with %q belong to asynq", asynqPrefix)
+	if strings.HasPrefix(c.From.stored(), asynqwire.KeyPrefix) || c.To != nil && strings.HasPrefix(c.To.stored(), asynqwire.KeyPrefix) {
+		bad("names that start with %q belong to asynq", asynqwire.KeyPrefix)
 	}
 	errs = append(errs, c.checkKeys()...)
 	if _, err := c.As.wire(); err != nil {
@@ -314,7 +312,7 @@ func (c *Config) locate(exclude *rediswalk.Filter, stored string) (place, nameVe
 	if !strings.HasPrefix(stored, c.From.stored()) {
 		return place{}, nameOutside
 	}
-	if _, ok := keycheck.Namespace(stored); ok || stored == rediswalk.RunsName || strings.HasPrefix(stored, asynqPrefix) {
+	if _, ok := keycheck.Namespace(stored); ok || stored == rediswalk.RunsName || strings.HasPrefix(stored, asynqwire.KeyPrefix) {
 		return place{}, nameReserved
 	}
 	if exclude.Match(stored) {

@@ -5,6 +5,9 @@ package asynqwire
 import "strings"
 
 const (
+	// KeyPrefix starts the names of all keys that asynq writes to Redis.
+	KeyPrefix = "asynq:"
+
 	// PayloadHeader is the header of a unique task. It holds the sealed payload as unpadded base64, because the payload
 	// itself is the tag that asynq compares.
 	PayloadHeader = "sealcache-payload"
@@ -31,7 +34,7 @@ const (
 	schedulePrefix   = "{sealcache:jobs:"
 	schedulesSuffix  = "}:schedules"
 	lastTicksSuffix  = "}:ticks"
-	asynqTaskPrefix  = "asynq:{"
+	asynqTaskPrefix  = KeyPrefix + "{"
 	asynqTaskDivider = "}:t:"
 )
 
