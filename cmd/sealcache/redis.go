@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -37,15 +38,29 @@ func (r *redisFlag) open(ctx context.Context) (redis.UniversalClient, error) {
 		return client, nil
 	}
 	_ = client.Close()
-	switch text := strings.ToLower(err.Error()); {
-	case redis.IsAuthError(err), strings.Contains(text, "wrongpass"), strings.Contains(text, "noauth"), strings.Contains(text, "auth failed"),
-		strings.Contains(text, "without any password configured"):
+	switch {
+	case loginRefused(err):
 		return nil, wrong("Redis refuses the user or the password (check the URL)")
-	case strings.Contains(text, "db index"), strings.Contains(text, "select is not allowed"):
+	case databaseRefused(err):
 		return nil, wrong("the Redis server does not have this database (check the number in the URL)")
 	default:
 		return nil, fmt.Errorf("redis does not answer (check its URL): %w", err)
 	}
+}
+
+// loginRefused reports whether Redis refused the user or the password. The client wraps some of these replies only as text,
+// and Redis has no code for the last one.
+func loginRefused(err error) bool {
+	return redis.IsAuthError(err) || says(err, "wrongpass", "noauth", "auth failed", "without any password configured")
+}
+
+// databaseRefused reports whether Redis does not have the database. Redis has no code for it.
+func databaseRefused(err error) bool { return says(err, "db index", "select is not allowed") }
+
+// says reports whether the text of an error contains one of these parts, which are in lower case.
+func says(err error, parts ...string) bool {
+	text := strings.ToLower(err.Error())
+	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
 }
 
 // server names the server and the database for a report, without the user, the password and the options of the URL.

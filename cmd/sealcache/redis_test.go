@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,4 +53,26 @@ func TestOpenRedis(t *testing.T) {
 		var u *configError
 		require.ErrorAs(t, err, &u, url)
 	}
+}
+
+// A refused login and a missing database are named, because the operator corrects them in the URL.
+func TestOpenRefused(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	secured := redistest.StartWith(t, redistest.Options{User: "app", Password: "secret"})
+	const login, database = "Redis refuses the user or the password (check the URL)", "the Redis server does not have this database (check the number in the URL)"
+	for url, want := range map[string]string{
+		"redis://app:wrong@" + secured.Addr():          login,
+		"redis://" + secured.Addr():                    login,
+		"redis://" + server.Addr() + "/99":             database,
+		"redis://app:secret@" + secured.Addr() + "/99": database,
+	} {
+		_, err := (&redisFlag{url}).open(t.Context())
+		require.EqualError(t, err, want, url)
+		var u *configError
+		require.ErrorAs(t, err, &u, url)
+	}
+	require.True(t, databaseRefused(errors.New("ERR SELECT is not allowed in cluster mode")))
+	require.True(t, loginRefused(errors.New("ERR AUTH <password> called without any password configured for the default user")))
+	require.False(t, loginRefused(errors.New("dial tcp: connection refused")))
 }

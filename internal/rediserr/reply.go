@@ -113,3 +113,10 @@ func Temporary(err error) bool {
 		return Refused(err)
 	}
 }
+
+// NoNumber reports whether a script failed because it calculated with a local variable that was not a number, such as the
+// absent answer for a missing key.
+func NoNumber(err error, variable string) bool {
+	text, _ := reply(err)
+	return strings.Contains(text, "attempt to perform arithmetic on local '"+variable+"'")
+}

@@ -116,3 +116,18 @@ func TestRefusedAndTemporary(t *testing.T) {
 		require.False(t, rediserr.Temporary(errors.New(text)), "not said by the server")
 	}
 }
+
+func TestNoNumber(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"ERR user_script:9: attempt to perform arithmetic on local 'bytes' (a nil value) script: 0a, on @user_script:9.": true,
+		inScript + "attempt to perform arithmetic on local 'bytes' (a boolean value)":                                    true,
+		"ERR user_script:9: attempt to perform arithmetic on local 'other' (a nil value)":                                false,
+		"ERR user_script:9: attempt to concatenate local 'bytes' (a nil value)":                                          false,
+		"ERR syntax error": false,
+	} {
+		require.Equal(t, want, rediserr.NoNumber(fmt.Errorf("wrapped: %w", reply(text)), "bytes"), text)
+		require.False(t, rediserr.NoNumber(errors.New(text), "bytes"), "not said by the server")
+	}
+	require.False(t, rediserr.NoNumber(nil, "bytes"))
+}

@@ -53,7 +53,7 @@ func (withoutMemory) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // isMissingTask reports whether asynq's estimate failed because a list names a task that does not exist. Redis may have
 // evicted it, or an attacker may have added the name.
 func isMissingTask(err error) bool {
-	return rediserr.IsReply(err) && strings.Contains(err.Error(), "attempt to perform arithmetic on local 'bytes'")
+	return rediserr.NoNumber(err, "bytes")
 }
 
 // noScript is a server's answer to a script that it does not know.
