@@ -96,8 +96,6 @@ func deadline(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
-func name(ns string, i int) string { return migratetest.Name(ns, i) }
-
 type nameless = migratetest.Nameless
 
 func fill(t testing.TB, rdb redis.UniversalClient, ns string, n int) {
