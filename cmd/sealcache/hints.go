@@ -22,6 +22,7 @@ func settingNames() []string {
 		"Prefix, Exclude and GroupBy do not", "--prefix, --exclude and --group-by do not",
 		"the entry of Proof", "the entry of --proof",
 		"Proof does not", "--proof does not",
+		"the name of Proof", "the name of --proof",
 		"make another key primary first", "\"sealcache keys promote\" makes another key primary",
 		"connect to its master or a Sentinel", "connect to its master or with redis+sentinel://...",
 		"redis+cluster:// or redis.NewClusterClient", "--redis redis+cluster://...",

@@ -19,7 +19,8 @@ type claims struct {
 // unfinished is what a run knows of the copies of an entry that it has not finished. A lost answer leaves it open whether a copy
 // exists, or whether the original is still there.
 type unfinished struct {
-	copies  map[identity]lifetimes // of entries under the new name that held what the original held
+	to      string                 // the new name
+	copies  map[identity]knownCopy // of entries under the new name that held what the original held
 	mayDrop bool                   // the deletion of the original was sent, and may be executed at any time
 }
 
@@ -29,8 +30,11 @@ type identity struct {
 	size int
 }
 
-// lifetimes are when a copy and its original expired when the run wrote or saw the copy, -1 for never.
-type lifetimes struct{ copied, original int64 }
+// knownCopy is a copy that the run wrote or saw.
+type knownCopy struct {
+	copied, original int64 // when the copy and its original expired then, -1 for never
+	own              bool  // this run has written it, or may have
+}
 
 func identityOf(sealed []byte) identity {
 	v := value{old: sealed}
@@ -64,37 +68,38 @@ func (c *claims) claim(moves []renamed) (own []renamed, release func()) {
 
 // know records that a value, which is or may be stored under the new name, holds what the original held. Plaintext has no
 // identity.
-func (c *claims) know(name string, stored []byte, at lifetimes) {
+func (c *claims) know(v *renamed, stored []byte, found knownCopy) {
 	if !wire.IsSealed(stored) {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	of := c.of(name)
+	of := c.of(v.name)
+	of.to = v.to
 	if of.copies == nil {
-		of.copies = make(map[identity]lifetimes)
+		of.copies = make(map[identity]knownCopy)
 	}
-	of.copies[identityOf(stored)] = at
+	of.copies[identityOf(stored)] = found
 }
 
-// knows reports whether a value under the new name holds what the original held before, and returns when both expired then.
-func (c *claims) knows(name string, stored []byte) (at lifetimes, known bool) {
+// knows reports whether a value under the new name holds what the original held before, and returns what know was told.
+func (c *claims) knows(name string, stored []byte) (found knownCopy, known bool) {
 	if !wire.IsSealed(stored) {
-		return at, false
+		return found, false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if of := c.open[name]; of != nil {
-		at, known = of.copies[identityOf(stored)]
+		found, known = of.copies[identityOf(stored)]
 	}
-	return at, known
+	return found, known
 }
 
-// dropping records that the deletion of the original was sent, and that its answer was lost.
-func (c *claims) dropping(name string) {
+// dropping records whether the deletion of the original was sent, and may be executed at any time.
+func (c *claims) dropping(name string, may bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.of(name).mayDrop = true
+	c.of(name).mayDrop = may
 }
 
 func (c *claims) mayDrop(name string) bool {
@@ -124,6 +129,24 @@ func (c *claims) takeFailed() []*rediswalk.Call {
 	defer c.mu.Unlock()
 	calls := c.stay
 	c.stay = nil
+	return calls
+}
+
+// unfinishedCopies returns calls that delete the copies that this run wrote of entries that it has not finished. It leaves out
+// entries whose originals the run may have deleted, and copies to which the application has given another expiry or value.
+func (c *claims) unfinishedCopies() (calls []*rediswalk.Call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, of := range c.open {
+		if of.mayDrop {
+			continue
+		}
+		for id, found := range of.copies {
+			if found.own {
+				calls = append(calls, &rediswalk.Call{Keys: []string{of.to}, Args: []any{id.tail, id.size, found.copied}})
+			}
+		}
+	}
 	return calls
 }
 

@@ -132,7 +132,7 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 	for i := range moves {
 		plain[i] = moves[i].moved
 		plain[i].expires = moves[i].until()
-		m.renaming.know(moves[i].name, moves[i].next, lifetimes{plain[i].expires, plain[i].expires})
+		m.renaming.know(&moves[i], moves[i].next, knownCopy{plain[i].expires, plain[i].expires, true})
 	}
 	err := m.writeNew(ctx, plain)
 	results := make([]int64, len(moves))
@@ -234,19 +234,31 @@ func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64
 		case rediserr.IsReply(failed):
 			refused = append(refused, v)
 		case failed != nil:
-			m.renaming.dropping(v.name)
+			m.renaming.dropping(v.name, true)
 			unanswered = append(unanswered, v)
 		case m.isStale(&v, n):
 			back = append(back, dropCopy(&v))
+		}
+		if failed == nil && n != hasChanged {
+			m.renaming.forget(v.name)
 		}
 	}
 	m.takeBack(ctx, refused)
 	again := originalCalls(unanswered)
 	_ = m.lasting.Run(ctx, m.scripts.drop, again) // err repeats the batch
 	for i, call := range again {
-		if n, failed := call.Cmd.Int64(); failed == nil && n == hasChanged && unanswered[i].copied != notCopied {
-			back = append(back, dropCopy(&unanswered[i]))
+		v := &unanswered[i]
+		n, failed := call.Cmd.Int64()
+		switch {
+		case failed != nil:
+			continue
+		case n != hasChanged:
+			m.renaming.forget(v.name)
+			continue
+		case v.copied != notCopied:
+			back = append(back, dropCopy(v))
 		}
+		m.renaming.dropping(v.name, false) // the first deletion cannot delete what has changed
 	}
 	return results, errors.Join(err, m.dropCopies(ctx, back))
 }
@@ -312,7 +324,7 @@ func (m *migration) takeBack(ctx context.Context, copied []renamed) {
 		call.Args = append(call.Args[:2], v.until())
 		back = append(back, call)
 	}
-	_ = m.lasting.Run(ctx, m.scripts.drop, back) // settle finds those that stay
+	_ = m.lasting.Run(ctx, m.scripts.drop, back) // settle or the end of the run finds those that stay
 }
 
 // takeBackStale deletes copies whose originals have changed since they were read. The run may have begun to delete the originals,
@@ -382,6 +394,7 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 			copied := value{old: stored}
 			old, size := copied.expected()
 			stale = append(stale, &rediswalk.Call{Keys: []string{v.to}, Args: []any{old, size, expiries[i]}})
+			m.renaming.dropping(v.name, false) // a deletion that was sent before cannot delete what has changed
 			changed = append(changed, m.original(v))
 		case same && m.copies != nil && v.header != (wire.Header{}) && (v.prfKey >= 0 || expiries[i] == v.until()):
 			mine = append(mine, copyOf{v, stored, expiries[i]})
@@ -430,7 +443,8 @@ type copyOf struct {
 }
 
 // takeOver replaces copies by those of this batch, before it deletes the originals. A copy may be of another run, which would
-// take it back when it finds that the original is gone. That run then finds other bytes, and leaves them.
+// take it back when it finds that the original is gone. That run then finds other bytes, and leaves them. A copy of this run, whose
+// write was not answered, stays one of its own, unless the application has given it another expiry.
 func (m *migration) takeOver(ctx context.Context, copies []copyOf) (taken []renamed, changed []entry, err error) {
 	if len(copies) == 0 {
 		return nil, nil, nil
@@ -438,10 +452,13 @@ func (m *migration) takeOver(ctx context.Context, copies []copyOf) (taken []rena
 	calls := make([]*rediswalk.Call, len(copies))
 	for i := range copies {
 		v := &copies[i]
-		v.copied = takenOver
-		at := lifetimes{v.expiresAt, v.until()}
-		m.renaming.know(v.name, v.stored, at)
-		m.renaming.know(v.name, v.next, at)
+		of, _ := m.renaming.knows(v.name, v.stored)
+		of = knownCopy{v.expiresAt, v.until(), of.own && v.expiresAt == v.until()}
+		if v.copied = takenOver; of.own && !m.renaming.mayDrop(v.name) {
+			v.copied = freshCopy
+		}
+		m.renaming.know(&v.renamed, v.stored, of)
+		m.renaming.know(&v.renamed, v.next, of)
 		was := value{old: v.stored}
 		old, size := was.expected()
 		calls[i] = &rediswalk.Call{Keys: []string{v.to}, Args: []any{old, size, v.next, 0}}

@@ -3,6 +3,7 @@ package migrate_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -188,6 +189,97 @@ func (h *afterFailedTakeBack) ProcessPipelineHook(next redis.ProcessPipelineHook
 		h.do()
 		return io.EOF
 	}
+}
+
+// afterSecondCopies calls do after a copy was written for the second time.
+type afterSecondCopies struct {
+	names map[any]bool
+	do    func()
+}
+
+func (*afterSecondCopies) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*afterSecondCopies) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (h *afterSecondCopies) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		again := false
+		for _, cmd := range cmds {
+			if args := cmd.Args(); len(args) > 3 && args[0] == "set" && args[3] == "nx" {
+				again = again || h.names[args[1]]
+				h.names[args[1]] = true
+			}
+		}
+		if again {
+			h.do()
+		}
+		return err
+	}
+}
+
+// If originals change before their deletions are sent again, the next copies of them do not stay when the run ends.
+func TestTakeBackAfterLostDeletions(t *testing.T) {
+	t.Parallel()
+	r := newRenamingOfCounters(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	swallow := new(atomic.Bool)
+	swallow.Store(true)
+	rdb := r.faulty(t, func(c net.Conn) net.Conn {
+		return &swallowingConn{Conn: c, swallow: swallow, lost: func() { r.incrementAll(t) }}
+	})
+	rdb.AddHook(&afterSecondCopies{names: map[any]bool{}, do: cancel})
+	_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.ErrorIs(t, err, context.Canceled)
+	require.False(t, swallow.Load())
+	require.Len(t, scanned(t, r.cluster.Client(t), "ns:*"), r.n, "no copies are left")
+	r.completes(t)
+	r.requireIncremented(t)
+}
+
+// failsAfterLostCopies makes the first deletions fail after an answer to the write of copies was lost.
+type failsAfterLostCopies struct{ lost, done bool }
+
+func (*failsAfterLostCopies) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*failsAfterLostCopies) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (h *failsAfterLostCopies) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		const drop = 7 // evalsha, script, 1, key, and the arguments of dropSource
+		args := cmds[0].Args()
+		if len(args) == drop && h.lost && !h.done {
+			h.done = true
+			for _, cmd := range cmds {
+				cmd.SetErr(io.EOF)
+			}
+			return io.EOF
+		}
+		err := next(ctx, cmds)
+		if len(args) > 3 && args[0] == "set" && args[3] == "nx" && err != nil && !errors.Is(err, redis.Nil) {
+			h.lost = true
+		}
+		return err
+	}
+}
+
+// A run that finds copies of its own, which it could not take back at once, does not leave them when it ends.
+func TestTakeBackOwnCopiesThatItFinds(t *testing.T) {
+	t.Parallel()
+	r := newRenamingOfCounters(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	rdb := r.loses(t, sendsCopies, 0, nil)
+	failed, found := new(failsAfterLostCopies), &afterTakingOver{do: cancel}
+	rdb.AddHook(failed)
+	rdb.AddHook(found)
+	_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.ErrorIs(t, err, context.Canceled)
+	require.True(t, failed.done)
+	require.True(t, found.done.Load())
+	require.Len(t, scanned(t, r.cluster.Client(t), "ns:*"), r.n, "no copies are left")
+	r.incrementAll(t)
+	r.completes(t)
+	r.requireIncremented(t)
 }
 
 // If copies of entries that the application has deleted cannot be taken back at once, this is tried again, also if the run ends.

@@ -229,7 +229,9 @@ func (m *migration) run(ctx context.Context) error {
 		}
 	}
 	end()
-	_ = m.dropCopies(ctx, m.renaming.takeFailed())
+	if err != nil {
+		_ = m.dropCopies(ctx, append(m.renaming.takeFailed(), m.renaming.unfinishedCopies()...))
+	}
 	if errors.Is(err, ErrWrongKeys) {
 		m.before.Refused = true
 		m.recordRefusal(ctx)
@@ -358,6 +360,13 @@ func (m *migration) supervised(ctx context.Context, stop <-chan struct{}, backgr
 		case errors.Is(err, rediswalk.ErrUnconfirmed):
 			return ErrUnconfirmed
 		case err != nil:
+			return err
+		}
+		// The copies of deleted entries must not stay in a complete run.
+		err := m.walk.Retry(ctx, "copies of deleted entries", func(ctx context.Context) error {
+			return m.dropCopies(ctx, m.renaming.takeFailed())
+		})
+		if err != nil {
 			return err
 		}
 		return m.confirmed(ctx)
