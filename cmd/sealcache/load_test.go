@@ -58,7 +58,7 @@ func TestAllowEviction(t *testing.T) {
 	rdb := redis.NewClient(server.ClientOptions())
 	t.Cleanup(func() { _ = rdb.Close() })
 	_, kek := kekFile(t)
-	require.NoError(t, rdb.Set(t.Context(), "elsewhere", strings.Repeat("x", 8<<20), 0).Err()) // one percent of it is room enough
+	require.NoError(t, rdb.Set(t.Context(), "elsewhere", strings.Repeat("x", 64<<20), 0).Err()) // two percent are more than the clients need
 	for i := range 20 {
 		require.NoError(t, rdb.Set(t.Context(), fmt.Sprint("shop:", i), "value", time.Hour).Err())
 	}

@@ -183,6 +183,17 @@ func TestUnsealAtTheEndOfMemory(t *testing.T) {
 	require.True(t, run(t, rdb, config).Done())
 }
 
+// The first write of a run to a server without memory ends the run, with the remedy.
+func TestSealWithoutMemory(t *testing.T) {
+	t.Parallel()
+	rdb, ctx := redistest.Start(t).Client(t), t.Context()
+	require.NoError(t, rdb.Set(ctx, "ns:k", "value", 0).Err())
+	require.NoError(t, rdb.ConfigSet(ctx, "maxmemory", "1").Err())
+	_, err := unproven(ctx, rdb, migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: envelope(t)})
+	require.ErrorIs(t, err, migrate.ErrMemory)
+	require.Equal(t, "value", rdb.Get(ctx, "ns:k").Val())
+}
+
 // twice sends every script a second time, as a client does whose connection was cut before the answer.
 type twice struct{}
 

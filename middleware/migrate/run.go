@@ -12,6 +12,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/internal/rediscmd"
+	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/box"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
 	"github.com/sealcache/sealcache/middleware/internal/content"
@@ -314,13 +315,19 @@ func (m *migration) register(ctx context.Context, job string) error {
 	}
 	r := m.record(job)
 	r.Replicas, r.Began = m.replicas, m.began
+	full := false // the record is the first write of a run
 	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) (err error) {
 		if m.before.Run, err = m.servers.RegisterRun(ctx, r); err == nil {
 			m.before.Opposites, err = m.servers.UnfinishedOpposites(ctx, m.before.Run)
 		}
+		if full = rediserr.Code(err) == "OOM"; full {
+			return nil
+		}
 		return err
 	})
 	switch {
+	case full:
+		return ErrMemory
 	case errors.Is(err, rediswalk.ErrRunsRefused) && m.Checkpoint == "":
 		m.warn("the run was not recorded (allow the key " + rediswalk.RunsName + "), so older checkpoints of other runs are not refused")
 		return nil
