@@ -19,6 +19,7 @@ type record struct {
 const (
 	recordVersion = 1
 	recordHeader  = 1 + 8
+	newestVersion = 15 // that a newer release may use: text begins with higher bytes
 )
 
 // appendTo appends the record to b.
@@ -45,6 +46,11 @@ func (m *memory) free() {
 	if m.bytes = m.bytes[:0]; cap(m.bytes) <= maxPooled {
 		memories.Put(m)
 	}
+}
+
+// perhapsNewer reports whether b may be a record of a newer release.
+func perhapsNewer(b []byte) bool {
+	return len(b) >= recordHeader && b[0] > recordVersion && b[0] <= newestVersion
 }
 
 // decode returns the record in b, whose memory it shares. It reports whether there is one of this version.

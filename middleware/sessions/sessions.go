@@ -137,7 +137,7 @@ func sessionIn(value any, err error) (r record, found bool, _ error) {
 		return record{}, false, nil
 	}
 	switch r, found = decode(b); {
-	case !found && len(b) > 0 && b[0] > recordVersion:
+	case !found && perhapsNewer(b):
 		return record{}, false, fmt.Errorf("%w: the stored session has the format version %d (use a newer release)", middleware.ErrUnsupportedFormat, b[0])
 	case !found || !time.Now().Before(r.absolute):
 		return record{}, false, nil
@@ -208,7 +208,7 @@ func ended(expiry time.Time) bool { return time.Until(expiry) < time.Millisecond
 // options returns the option of a write of a session.
 func (s *Store) options(ctx context.Context, token string, encoded []byte, expiry time.Time) (store.Option, error) {
 	if !plausible(token) {
-		return nil, fmt.Errorf("the session token is empty or longer than %d bytes", maxTokenBytes)
+		return nil, fmt.Errorf("the session token is empty, reserved or longer than %d bytes", maxTokenBytes)
 	}
 	left := time.Until(expiry)
 	if s.idle != 0 {

@@ -372,6 +372,24 @@ func TestSessionsUnderOtherKeys(t *testing.T) {
 	}
 }
 
+// Another value in the namespace of the sessions is no session of a newer release.
+func TestOtherValuesAreNoSessions(t *testing.T) {
+	t.Parallel()
+	sealed, err := middleware.New(memory(t), sealtest.Keyring(t), middleware.WithNamespace("sessions"),
+		middleware.WithHiddenKeys(sealtest.PRF(t, 1)), middleware.WithLogger(sealtest.Quiet()))
+	require.NoError(t, err)
+	s := open(t, sealed)
+	for _, value := range []string{`{"user": "a"}`, "\x02 short", "\x10 a value of 16", "\x00 a value of 0"} {
+		require.NoError(t, sealed.Set(t.Context(), "token", []byte(value)))
+		_, found, err := s.Find("token")
+		require.NoError(t, err, value)
+		require.False(t, found, value)
+		all, err := s.All()
+		require.NoError(t, err, value)
+		require.Empty(t, all, value)
+	}
+}
+
 // During a rollout, an older process must not log out the users whose sessions a newer release has written.
 func TestSessionsOfANewerRelease(t *testing.T) {
 	t.Parallel()
