@@ -99,7 +99,10 @@
 // move. The copy stays under the new name in these cases:
 //
 //   - The run is killed, or it is stopped while it repeats a killed run.
-//   - A server does not answer until the run ends: for half a minute after a failure, or for 10 s after a stop.
+//   - Unseal fails or is stopped. It takes back only plaintext whose hidden entry has changed.
+//   - The answer to the deletion of the old entry is lost, and the run ends before it has repeated the batch.
+//   - A server does not answer when the run takes its copies back. It tries that after each failure and once more before
+//     it ends. Each step takes at most 10 s after a stop, and one that began before the stop at most 30 s.
 //   - The application deletes the entry, and the answer to the deletion of the old entry is lost.
 //   - The application deletes the entry during Unseal. It may have written the same plaintext.
 //
