@@ -95,7 +95,7 @@ func (o Opener) client(t target) (*api.Client, error) {
 func (t target) newClient() (*api.Client, error) {
 	cfg := api.DefaultConfig()
 	if cfg.Error != nil {
-		return nil, errors.New("an environment variable VAULT_... is not valid, or names a file that cannot be read")
+		return nil, errors.New("one of the VAULT_ environment variables is not valid, or its file cannot be read (check all)")
 	}
 	env, err := url.Parse(cfg.Address)
 	if err != nil || env.User != nil {

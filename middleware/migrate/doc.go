@@ -92,27 +92,16 @@
 // that are already hidden then keep their pseudonyms. Without either setting, all hidden names stay as they are.
 //
 // Before the run, make the new PRF key primary in every process. A process without WithHiddenKeys does not find hidden
-// entries. So before Seal, stop all such processes, or give the processes with WithHiddenKeys a new namespace (Config.To).
+// entries. So before Seal, stop all such processes.
 //
-// The application can read and write during the run. On a single node, a run moves an entry in one step. In a Cluster, the
-// entry exists under both names for a moment. If the application changes or deletes it in this moment, the run undoes the
-// move. The copy stays under the new name in these cases:
+// The application can read and write during the run, unless Config.To is set. On a single node, a run moves an entry in one
+// step. In a Cluster, the entry exists under both names for a moment. If the application changes or deletes it in this
+// moment, the run undoes the move.
 //
-//   - The run is killed, or it is stopped while it repeats a killed run.
-//   - Unseal fails or is stopped. It takes back only plaintext whose hidden entry has changed.
-//   - The answer to the deletion of the old entry is lost, and the run ends before it has repeated the batch.
-//   - A server does not answer when the run takes its copies back. It tries that after each failure and once more before
-//     it ends. Each step takes at most 10 s after a stop, and one that began before the stop at most 30 s.
-//   - The application deletes the entry, and the answer to the deletion of the old entry is lost.
-//   - The application deletes the entry during Unseal. It may have written the same plaintext.
-//
-// The next run keeps the entry under the new name. So repeat a killed run at once, until one run has completed, before the
-// application changes the entry under the old name.
-//
-// The application may delete an entry just before its copy is written. Until the run has looked at the old name once more,
-// the copy can be read, and GetAndDelete can return the value a second time. If a process looks for both names one after
-// the other, it can miss an entry that the run moves in between. SetIfNotExists returns false for an entry that it has
-// created if the run moves the entry in that moment.
+// If a run in a Cluster is killed, or a server does not answer, a copy can stay under the new name beside the old entry. The
+// next run keeps the copy and deletes the old entry. If the application has changed the old entry between the two runs, the
+// change is lost. So repeat such a run at once. docs/hiding.md lists all cases, and what the application can see during a
+// run.
 //
 // # Types of values
 //
