@@ -9,7 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Shared is a server and a Cluster for all tests of a package. Each test uses a database or a prefix of its own.
+// Shared is a server and a Cluster for all tests of a package. Each test uses a separate database or prefix.
 type Shared struct {
 	Single  *Server
 	Cluster *Cluster

@@ -372,7 +372,7 @@ func TestSessionsUnderOtherKeys(t *testing.T) {
 	}
 }
 
-// Another value in the namespace of the sessions is no session of a newer release.
+// Another value in the namespace of the sessions does not count as a session of a newer release.
 func TestOtherValuesAreNoSessions(t *testing.T) {
 	t.Parallel()
 	sealed, err := middleware.New(memory(t), sealtest.Keyring(t), middleware.WithNamespace("sessions"),

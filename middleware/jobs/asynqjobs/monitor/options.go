@@ -133,7 +133,7 @@ func WithLogger(l *slog.Logger) Option {
 
 // WithTrustedOrigin accepts actions from origin ("scheme://host[:port]"). Only a
 // proxy that changes the Host header makes it necessary, and only for browsers that
-// do not send Sec-Fetch-Site. Those are browsers from before 2023, and all browsers
+// do not send Sec-Fetch-Site. These are browsers from before 2023, and all browsers
 // over plain HTTP.
 func WithTrustedOrigin(origin string) Option {
 	return func(c *config) error {
