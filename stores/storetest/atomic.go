@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"fmt"
 	"strings"
 	"sync"
@@ -275,7 +276,7 @@ func readToSwap(t *testing.T, s *subject) {
 	if !errors.As(err, &large) || !large.TooLarge() || errors.Is(err, store.NotFound{}) {
 		t.Errorf("GetBytesToSwap of a value over the limit: error %v, want one whose TooLarge() is true", err)
 	}
-	if _, ttl, err := a.GetBytesToSwap(t.Context(), "k", 1<<62); err != nil || ttl != 0 {
+	if _, ttl, err := a.GetBytesToSwap(t.Context(), "k", math.MaxInt); err != nil || ttl != 0 {
 		t.Errorf("GetBytesToSwap of an entry without TTL, with a huge limit: TTL %v, error %v, want 0 and no error", ttl, err)
 	}
 }
