@@ -23,7 +23,7 @@ func taskFields() []string {
 }
 
 // knownTask reports whether a task's hash has the given number of fields, all of which are known. Each short one must hold
-// what asynq writes there.
+// a value that asynq can have written.
 func knownTask(fields []any, size int64) bool {
 	const texts = 2 // msg and result
 	for i, field := range fields {

@@ -480,8 +480,11 @@ func TestRenameUnderLiveWriters(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					if !won {
+					if !won { // nobody else sets it, so only a move of the created entry explains the answer
 						moved.Add(1)
+						if got, err := s.Get(ctx, once); err != nil || got != "v" {
+							return fmt.Errorf("SetIfNotExists returned false, but the entry is %v, %w", got, err)
+						}
 					}
 					if err := s.Delete(ctx, once); err != nil {
 						return err

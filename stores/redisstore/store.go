@@ -92,7 +92,7 @@ func NewWithConfig(client redis.UniversalClient, cfg Config, opts ...store.Optio
 	if one, ok := client.(oneNode); ok {
 		s.copies, s.near = sharesReplies(one.Options()), nearCacheOf(one.Options())
 	} else if s.masters == nil {
-		return nil, fmt.Errorf("redisstore: new: a client of type %T is not supported (pass a *redis.Client or *redis.ClusterClient)", client)
+		return nil, fmt.Errorf("redisstore: new: client type %T is not supported (pass a *redis.Client or *redis.ClusterClient)", client)
 	}
 	if err := apply(&s.defaults, opts); err != nil {
 		return nil, fmt.Errorf("redisstore: new: default options: %w", err)
