@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
 // Store is a gocache store over Redis. See the package comment for its promises.
@@ -71,11 +72,8 @@ func New(client redis.UniversalClient, opts ...store.Option) (*Store, error) {
 
 // NewWithConfig is New with settings that gocache's options do not cover.
 func NewWithConfig(client redis.UniversalClient, cfg Config, opts ...store.Option) (*Store, error) {
-	if client == nil {
+	if nilcheck.IsNil(client) {
 		return nil, errors.New("redisstore: new: the Redis client is nil")
-	}
-	if v := reflect.ValueOf(client); v.Kind() == reflect.Pointer && v.IsNil() {
-		return nil, fmt.Errorf("redisstore: new: the Redis client is a nil pointer of type %T", client)
 	}
 	switch c := client.(type) {
 	case interface {

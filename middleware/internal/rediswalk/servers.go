@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/nilcheck"
 	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/internal/rediserr"
 )
@@ -44,7 +44,7 @@ type clusterClient interface {
 
 // New accepts a client of a single node, of Sentinel or of a Cluster. The client must not read from replicas.
 func New(client redis.UniversalClient) (*Servers, error) {
-	if client == nil || reflect.ValueOf(client).Kind() == reflect.Pointer && reflect.ValueOf(client).IsNil() {
+	if nilcheck.IsNil(client) {
 		return nil, fmt.Errorf("%w: the Redis client is nil", ErrUnsuitable)
 	}
 	if c, ok := client.(interface{ Options() *redis.ClusterOptions }); ok {
