@@ -192,7 +192,7 @@ func (s *Store) renewKeyCheck(ctx context.Context, old []byte) (bool, error) {
 	}
 	swapped, err := s.swapper.CompareAndSwap(ctx, s.prefix+keycheck.Name, old, 0, sealed, keepTTL)
 	// After any other failure, and after another process has changed the entry, the next Check tries again.
-	if swapped || rediserr.Code(err) == "NOPERM" || rediserr.NotOffered(err) {
+	if swapped || rediserr.Denied(err) {
 		s.keysRenewed.Store(true)
 	}
 	if !outdated {

@@ -89,9 +89,20 @@ func NotOffered(err error) bool {
 	}
 }
 
-// Refused reports whether the server did not run a command and may run it soon, as during a failover. The command can
+// Denied reports whether the server refuses a request for good, in words that leave no doubt: an ACL denies the command or
+// one of its keys, or the server does not offer the command. Replies of unknown meaning, such as a proxy's "ERR 42", do not
+// count. Callers that tell an operator about permissions, or that give up for as long as the process runs, use it.
+func Denied(err error) bool { return Code(err) == "NOPERM" || NotOffered(err) }
+
+// RefusedForGood reports whether the server answered with an error that the same request would get again. All replies
+// count, in any wording, except those of [Temporary]. So a wrong type, an unknown command, a missing login and a proxy's
+// "ERR 42" count. A loading, full, busy or replicating server does not count. Errors of the network do not count either.
+// Callers that can take another way, or do without the answer, use it.
+func RefusedForGood(err error) bool { return IsReply(err) && !Temporary(err) }
+
+// RefusedForNow reports whether the server did not run a command and may run it soon, as during a failover. The command can
 // be sent again, even if it must not run twice.
-func Refused(err error) bool {
+func RefusedForNow(err error) bool {
 	switch Code(err) {
 	case "READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "NOREPLICAS":
 		return true
@@ -110,7 +121,7 @@ func Temporary(err error) bool {
 		text, _ := reply(err)
 		return strings.Contains(text, "max number of clients reached")
 	default:
-		return Refused(err)
+		return RefusedForNow(err)
 	}
 }
 

@@ -91,29 +91,44 @@ func TestCode(t *testing.T) {
 	require.Empty(t, rediserr.Code(redis.TxFailedErr))
 }
 
-func TestRefusedAndTemporary(t *testing.T) {
+// Each reply is refused for good or temporary, and never both.
+func TestRefusals(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string][2]bool{
-		"READONLY You can't write against a read only replica.": {true, true},
-		inScript + "-READONLY You can't write against a read":   {true, true},
-		"LOADING Redis is loading the dataset in memory":        {true, true},
-		"CLUSTERDOWN The cluster is down":                       {true, true},
-		"TRYAGAIN Multiple keys request during rehashing":       {true, true},
-		"MASTERDOWN Link with MASTER is down":                   {true, true},
-		"NOREPLICAS Not enough good replicas to write.":         {true, true},
-		"BUSY Redis is busy running a script.":                  {false, true},
-		"MOVED 3999 127.0.0.1:6381":                             {false, true},
-		"ASK 3999 127.0.0.1:6381":                               {false, true},
-		"OOM command not allowed":                               {false, true},
-		"MISCONF Redis is configured to save":                   {false, true},
-		"UNBLOCKED client unblocked":                            {false, true},
-		"ERR max number of clients reached":                     {false, true},
-		"WRONGTYPE Operation against a key":                     {false, false},
-		"NOPERM this user has no permissions":                   {false, false},
-		"ERR syntax error":                                      {false, false},
+	type refusal struct{ forNow, temporary, forGood, denied bool }
+	for text, want := range map[string]refusal{
+		"READONLY You can't write against a read only replica.": {forNow: true, temporary: true},
+		inScript + "-READONLY You can't write against a read":   {forNow: true, temporary: true},
+		"LOADING Redis is loading the dataset in memory":        {forNow: true, temporary: true},
+		"CLUSTERDOWN The cluster is down":                       {forNow: true, temporary: true},
+		"TRYAGAIN Multiple keys request during rehashing":       {forNow: true, temporary: true},
+		"MASTERDOWN Link with MASTER is down":                   {forNow: true, temporary: true},
+		"NOREPLICAS Not enough good replicas to write.":         {forNow: true, temporary: true},
+		"BUSY Redis is busy running a script.":                  {temporary: true},
+		"MOVED 3999 127.0.0.1:6381":                             {temporary: true},
+		"ASK 3999 127.0.0.1:6381":                               {temporary: true},
+		"OOM command not allowed":                               {temporary: true},
+		"MISCONF Redis is configured to save":                   {temporary: true},
+		"UNBLOCKED client unblocked":                            {temporary: true},
+		"ERR max number of clients reached":                     {temporary: true},
+
+		"NOPERM this user has no permissions to run the 'info' command":                   {forGood: true, denied: true},
+		"NOPERM this user has no permissions to access one of the keys used as arguments": {forGood: true, denied: true},
+		"ERR unknown command 'info', with args beginning with: ":                          {forGood: true, denied: true},
+		"unsupported command 'multi'":                                                     {forGood: true, denied: true},
+		"WRONGTYPE Operation against a key":                                               {forGood: true},
+		"NOAUTH Authentication required.":                                                 {forGood: true},
+		"ERR syntax error":                                                                {forGood: true},
+		"ERR 42":                                                                          {forGood: true},
+
+		"redis: nil": {},
 	} {
-		require.Equal(t, want, [2]bool{rediserr.Refused(reply(text)), rediserr.Temporary(reply(text))}, text)
-		require.False(t, rediserr.Temporary(errors.New(text)), "not said by the server")
+		err := fmt.Errorf("wrapped: %w", reply(text))
+		require.Equal(t, want, refusal{
+			rediserr.RefusedForNow(err), rediserr.Temporary(err), rediserr.RefusedForGood(err), rediserr.Denied(err),
+		}, text)
+	}
+	for _, err := range []error{nil, io.EOF, context.Canceled, redis.Nil, redis.TxFailedErr, errors.New("ERR unknown command, not said by the server")} {
+		require.False(t, rediserr.RefusedForNow(err) || rediserr.Temporary(err) || rediserr.RefusedForGood(err) || rediserr.Denied(err), "%v", err)
 	}
 }
 

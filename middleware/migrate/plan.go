@@ -267,7 +267,7 @@ func (p *planner) batch(ctx context.Context, names []string) (*planTally, error)
 			others = append(others, name)
 		case err != nil:
 			return nil, rediserr.Wrap(err)
-		case rediserr.IsReply(sizes[i].Err()) && rediserr.Code(sizes[i].Err()) != "WRONGTYPE":
+		case sizes[i].Err() != nil && rediserr.Code(sizes[i].Err()) != "WRONGTYPE":
 			return nil, rediserr.Wrap(sizes[i].Err())
 		case ttls[i].Err() != nil:
 			return nil, rediserr.Wrap(ttls[i].Err())

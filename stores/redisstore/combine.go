@@ -253,7 +253,7 @@ func repeatable(err error) bool {
 		return true
 	}
 	var op *net.OpError
-	return rediserr.Refused(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+	return rediserr.RefusedForNow(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.As(err, &op) && !op.Timeout()
 }
 

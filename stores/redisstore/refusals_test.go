@@ -168,6 +168,18 @@ func TestRefusedOptionalCommands(t *testing.T) {
 	}
 }
 
+// A server that cannot answer INFO for a moment is not taken for one that does not offer it.
+func TestScanNeedsInfoOfABusyServer(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	ctx := t.Context()
+	busy := map[string]string{"info": "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."}
+	s := open(t, "redis://"+refusing(t, srv.Addr(), busy)+"?max_retries=0")
+	require.NoError(t, s.Set(ctx, "ns:k", "v"))
+	require.ErrorContains(t, s.ClearPrefix(ctx, "ns:"), "BUSY")
+	require.EqualValues(t, 1, srv.Client(t).Exists(ctx, "ns:k").Val())
+}
+
 // After a refused transaction, no other call gets one of its replies.
 func TestRefusedTransactionLeavesNoReply(t *testing.T) {
 	t.Parallel()

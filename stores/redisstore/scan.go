@@ -117,7 +117,7 @@ type server struct {
 // would cover only a part of the entries.
 func (s *Store) inspect(ctx context.Context, node redis.Cmdable) (server, error) {
 	info, err := node.Info(ctx).Result()
-	if rediserr.IsReply(err) && !rediserr.Refused(err) {
+	if rediserr.RefusedForGood(err) {
 		return server{}, s.notClusterNode(ctx, node) // not offered; a login that fails is reported by the next command
 	}
 	if err != nil {

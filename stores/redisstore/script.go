@@ -147,7 +147,7 @@ func (s *Store) sendOnce(ctx context.Context, command func() *redis.Cmd) *redis.
 	for wait := 10 * time.Millisecond; ; wait *= 2 {
 		cmd := command()
 		_ = s.client.Process(ctx, once{cmd})
-		if wait >= 10*time.Millisecond<<(attempts-1) || !rediserr.Refused(cmd.Err()) {
+		if wait >= 10*time.Millisecond<<(attempts-1) || !rediserr.RefusedForNow(cmd.Err()) {
 			return cmd
 		}
 		timer := time.NewTimer(wait)

@@ -56,5 +56,5 @@ func transient(err error) bool {
 		errors.Is(err, ErrRunUndone) || errors.Is(err, ErrRunsRefused) || errors.Is(err, ErrOpposed) || errors.Is(err, ErrUnconfirmed) || errors.Is(err, ErrNoState) || errors.Is(err, context.Canceled) || errors.Is(err, aead.ErrClosed) || errors.Is(err, aead.ErrKeyExhausted) {
 		return false
 	}
-	return !rediserr.IsReply(err) || rediserr.Temporary(err) // no reply: the network
+	return !rediserr.RefusedForGood(err)
 }

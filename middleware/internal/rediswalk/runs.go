@@ -199,7 +199,7 @@ func (s *Servers) writeRun(ctx context.Context, id string, r Run) error {
 }
 
 func runsError(err error) error {
-	if code := rediserr.Code(err); code == "NOPERM" || rediserr.NotOffered(err) {
+	if rediserr.Denied(err) {
 		return ErrRunsRefused
 	}
 	return fmt.Errorf("rediswalk: write the list of runs: %w", rediserr.Wrap(err))

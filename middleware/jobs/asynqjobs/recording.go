@@ -137,7 +137,7 @@ func sendScripts(ctx context.Context, rdb redis.UniversalClient, calls []*script
 		var again []*scriptCall
 		refused := false
 		for _, s := range calls {
-			if err := s.reply.Err(); rediserr.Refused(err) {
+			if err := s.reply.Err(); rediserr.RefusedForNow(err) {
 				refused = true
 				again = append(again, s)
 			} else if rediserr.Code(err) == "NOSCRIPT" {
