@@ -28,6 +28,8 @@ const (
 	nearOperation = 150 * time.Microsecond // a shorter operation shows that the server is on the same host
 	nearLimit     = 4
 	farLimit      = 64
+	fewCallers    = 8       // so many callers of a server on the same host need no pipeline
+	crowdDecay    = 100     // calls after which about a third of a former crowd is remembered
 	stackOfBatch  = 6 << 10 // bytes
 	manyQueues    = 64      // queues of masters above which idle ones are dropped
 )
@@ -87,7 +89,9 @@ func newCombiner(client redis.UniversalClient, log *slog.Logger) *combiner {
 // A queue holds the calls to one master that wait. Its mutex guards its fields and those of its calls.
 type queue struct {
 	mu          sync.Mutex
-	running     int // calls and batches under way
+	running     int     // calls and batches under way
+	callers     int     // under way or waiting; those of a batch leave before they are woken
+	crowd       float64 // the most callers of the last calls
 	first, last *waitingCall
 	fastest     fastest
 }
@@ -125,12 +129,14 @@ func (c *combiner) process(ctx context.Context, r request) error {
 	}
 	start := time.Now()
 	q.mu.Lock()
+	q.enter()
 	if q.running < q.limit(start, c.pool) {
 		q.running++
 		q.mu.Unlock()
 		return c.observe(r, c.alone(ctx, q, r, start))
 	}
 	if err := ctx.Err(); err != nil {
+		q.callers--
 		q.mu.Unlock()
 		return err
 	}
@@ -195,7 +201,10 @@ func (c *combiner) dropIdle() {
 // alone sends a command over the pool. If a hook of the client panics, another call still gets the connection.
 func (c *combiner) alone(ctx context.Context, q *queue, r request, start time.Time) (err error) {
 	succeeded := false
-	defer func() { c.finish(q, start, succeeded) }() //nolint:contextcheck // a batch outlives its callers
+	defer func() {
+		q.leave(1)
+		c.finish(q, start, succeeded) //nolint:contextcheck // a batch outlives its callers
+	}()
 	err = c.over(ctx, r.cmd, r.also)
 	succeeded = err == nil || errors.Is(err, redis.Nil)
 	return err
@@ -288,6 +297,7 @@ func (c *combiner) send(q *queue, batch []*waitingCall) {
 		if !completed {
 			c.logPanic(recover())
 		}
+		q.leave(len(batch))
 		for _, w := range batch {
 			if w.err = w.cmd.Err(); !completed {
 				w.err = errPanicked

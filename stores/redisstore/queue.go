@@ -2,13 +2,32 @@ package redisstore
 
 import "time"
 
-// limit is the number of calls and batches that may run at the same time. If the server is on the same host, more
-// connections make calls slower. Over a network they make calls faster, because they overlap the round trips.
+// limit is the number of calls and batches that may run at the same time. Over a network, more connections make calls
+// faster, because they overlap the round trips. If the server is on the same host, many callers are faster in pipelines over
+// few connections. Few callers are faster over one connection each.
 func (q *queue) limit(now time.Time, pool int) int {
+	limit := farLimit
 	if d, ok := q.fastest.get(now); ok && d < nearOperation {
-		return max(1, min(pool, nearLimit))
+		limit = nearLimit
+		if q.crowd < fewCallers+0.5 {
+			limit = fewCallers
+		}
 	}
-	return max(1, min(pool, farLimit))
+	return max(1, min(pool, limit))
+}
+
+// enter counts a caller. The number of callers falls at the end of each batch, so crowd follows it up at once and down
+// slowly. The queue's mutex must be held.
+func (q *queue) enter() {
+	q.callers++
+	q.crowd = max(float64(q.callers), q.crowd+(float64(q.callers)-q.crowd)/crowdDecay)
+}
+
+// leave ends the count of n callers.
+func (q *queue) leave(n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.callers -= n
 }
 
 func (q *queue) push(w *waitingCall) {
@@ -44,6 +63,7 @@ func (q *queue) withdraw(w *waitingCall) bool {
 		return false
 	}
 	q.remove(w)
+	q.callers--
 	return true
 }
 

@@ -1,16 +1,22 @@
 package redisstore
 
 import (
+	"context"
+	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/internal/redistest"
 )
 
-// The limit is 4 while an operation of the last second was short, and that of the pool otherwise.
+// With more than 8 callers, the limit is 4 while an operation of the last second was short, and that of the pool otherwise.
 func TestQueueLimit(t *testing.T) {
 	t.Parallel()
-	var q queue
+	q := queue{crowd: 9}
 	now := time.Unix(1000, 0)
 	require.Equal(t, 20, q.limit(now, 20), "nothing is known yet")
 	require.Equal(t, 64, q.limit(now, 300))
@@ -25,6 +31,74 @@ func TestQueueLimit(t *testing.T) {
 	q.fastest.add(now.Add(2100*time.Millisecond), 600*time.Microsecond)
 	require.Equal(t, 20, q.limit(now.Add(2100*time.Millisecond), 20))
 	require.Equal(t, 64, q.limit(now.Add(time.Hour), 300), "after a pause nothing is known")
+}
+
+// Up to 8 callers of a near server have one connection each. More callers share 4, also while most of them have just left with
+// their batch, until there were few for some hundred calls.
+func TestQueueLimitFollowsTheCrowd(t *testing.T) {
+	t.Parallel()
+	var q queue
+	now := time.Unix(1000, 0)
+	q.fastest.add(now, 100*time.Microsecond)
+	limit := func() int { return q.limit(now, 20) }
+	enter := func(n int) {
+		for range n {
+			q.enter()
+		}
+	}
+	enter(8)
+	require.Equal(t, 8, limit())
+	enter(1)
+	require.Equal(t, 4, limit(), "the ninth")
+	enter(23)
+	for range 10 {
+		q.leave(28)
+		require.Equal(t, 4, limit(), "a batch has left")
+		enter(28)
+	}
+	q.leave(32)
+	for range 100 {
+		enter(1)
+		q.leave(1)
+	}
+	require.Equal(t, 4, limit(), "a short pause")
+	for range 400 {
+		enter(1)
+		q.leave(1)
+	}
+	require.Equal(t, 8, limit())
+	require.Zero(t, q.callers)
+}
+
+// Every call that ends leaves the count: one that ran alone, one of a batch, and one whose context ended before its call, in the
+// queue or in the batch. A call that is counted for ever would look like a crowd.
+func TestQueueCountsItsCallers(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	c := newCombiner(client, slog.New(slog.DiscardHandler))
+	var wg sync.WaitGroup
+	for worker := range 32 {
+		wg.Go(func() {
+			for i := range 100 {
+				ctx, cancel := context.WithCancel(t.Context())
+				switch (worker + i) % 4 {
+				case 0:
+					cancel()
+				case 1:
+					go cancel()
+				}
+				_ = c.process(ctx, request{key: "k", cmd: redis.NewStringCmd(ctx, "get", "k")}) // whatever its result
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	require.NotZero(t, c.batches.Load())
+	require.Eventually(t, func() bool { // a batch may outlive its callers
+		c.one.mu.Lock()
+		defer c.one.mu.Unlock()
+		return c.one.running == 0 && c.one.callers == 0
+	}, time.Minute, time.Millisecond)
 }
 
 func TestQueue(t *testing.T) {
