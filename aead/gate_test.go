@@ -199,7 +199,7 @@ func imitated(honest []byte, i int) []byte {
 	return out
 }
 
-// However many readers meet planted values, the values of new processes open: their data keys are named by several values, or
+// The values of new processes open even if many readers meet planted values. Their data keys are named by several values, or
 // look like data keys that were proved.
 func TestPlantedValuesStarveNoHonestOnes(t *testing.T) {
 	t.Parallel()

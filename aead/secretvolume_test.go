@@ -22,9 +22,9 @@ import (
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 )
 
-// secretVolume is the mount of a Kubernetes secret. update does what the kubelet does (AtomicWriter.Write in
-// kubernetes/pkg/volume/util/atomic_writer.go): a new directory with a timestamp, a rename of the link ..data, and the removal
-// of the directory before.
+// secretVolume is the mount of a Kubernetes secret. update does what the kubelet does. It makes a new directory with a
+// timestamp, renames the link ..data, and removes the previous directory. See AtomicWriter.Write in
+// kubernetes/pkg/volume/util/atomic_writer.go.
 type secretVolume struct {
 	t     *testing.T
 	dir   string

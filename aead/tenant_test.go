@@ -144,8 +144,8 @@ func wrapping(t *testing.T, kek tink.AEADWithContext, sealed []byte, edit func(i
 	return append(append([]byte{0, 0, 0, byte(len(wrapped))}, wrapped...), payload...)
 }
 
-// The holder of a tenant's KEK cannot have a data key accepted without its commitment, which a ciphertext that opens under two
-// KEKs cannot have for both.
+// The holder of a tenant's KEK cannot have a data key accepted without its commitment. A ciphertext that opens under two KEKs
+// cannot have the commitment of both.
 func TestTenantCommitment(t *testing.T) {
 	t.Parallel()
 	kek := aeadtest.NewKeyService(t)

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCompliance requires that each test, command and flag that the page names exists, that each row names a test and its evidence, and
-// that the page says who has not checked it.
+// TestCompliance requires that each test, command and flag that the page names exists. Each row must name a test and its
+// evidence. The page must say who has not checked it.
 func TestCompliance(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("compliance.md")

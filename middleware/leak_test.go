@@ -87,8 +87,8 @@ type stage struct {
 	open   func(namespace string, opts ...middleware.Option) *middleware.Store
 }
 
-// stages returns two settings: redisstore with a network that can be cut, an Envelope, metrics and spans; and gocache's
-// store with a Keyring and only a log.
+// stages returns two settings. One is redisstore with a network that can be cut, an Envelope, metrics and spans. The other is
+// gocache's store with a Keyring and only a log.
 func (p *planter) stages(t *testing.T, server *redistest.Server, common ...middleware.Option) map[string]stage {
 	t.Helper()
 	proxy := redistest.StartProxy(t, server.Addr())

@@ -13,8 +13,8 @@ import (
 	"github.com/sealcache/sealcache/middleware"
 )
 
-// After every operation with all options, no value, key or tag is found in the traffic and files of Redis, in logs, in metrics or in
-// errors.
+// After every operation with all options, the traffic and files of Redis contain no value, key or tag. Logs, metrics and errors
+// contain none either.
 func TestRedisSeesNoName(t *testing.T) {
 	t.Parallel()
 	p, server := newPlanter(), talkative(t)

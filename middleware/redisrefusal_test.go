@@ -97,8 +97,8 @@ func TestWrongTypeUnderAKey(t *testing.T) {
 		}
 	}
 
-	// If a string has the name of a tag's set, redisstore returns an error and does not write an entry that the tag
-	// would not find.
+	// If a string has the name of a tag's set, redisstore returns an error. It does not write an entry that the tag would
+	// not find.
 	f := newFaulty(t, overRedis(t, server))
 	require.NoError(t, server.Client(t).Set(t.Context(), "gocache_tag_"+f.key, f.value, 0).Err())
 	tagged := store.WithTags([]string{f.key})

@@ -14,8 +14,8 @@ import (
 	"github.com/sealcache/sealcache/middleware"
 )
 
-// A key with many entries is gone. Two reloads replace all of them: the first one decides about the entry that started it,
-// and the second one about every entry that was met in between.
+// A key with many entries is gone. Two reloads replace all of them. The first one decides about the entry that started it, and
+// the second one about every entry that was met in between.
 func TestOneReloadDecidesAboutAllRefusedEntries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

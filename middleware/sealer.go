@@ -97,8 +97,8 @@ func (s *Sealer) Seal(ctx context.Context, name string, value any) ([]byte, erro
 //
 // Errors: ErrNotSealed, ErrUnauthentic, ErrUnknownKey, ErrUnsupportedFormat,
 // ErrUnsupportedType, ErrTooLarge, ErrTooManyDataKeys, ErrKeyServiceUnavailable,
-// those of ctx, and store.NotFound for a value past the end that a Store sealed with
-// it.
+// and those of ctx. A value past the end that a Store sealed with it is
+// store.NotFound.
 func (s *Sealer) Open(ctx context.Context, name string, sealed []byte) (any, error) {
 	ctx, op := s.tel.begin(ctx, "Open")
 	err := checkName(name)

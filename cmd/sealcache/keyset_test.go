@@ -35,7 +35,7 @@ func oneMore(m *keyset.Manager, _ *keysetView) error {
 	return err
 }
 
-// The file keeps its mode, and stays what it is where it is a symbolic link; nothing is left next to it but its key times.
+// The file keeps its mode, and a symbolic link stays one. Only the file of key times is left next to it.
 func TestChangeKeysetKeepsTheFile(t *testing.T) {
 	t.Parallel()
 	k, _ := sealedKeyset(t)

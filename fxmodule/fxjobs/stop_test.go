@@ -100,7 +100,7 @@ func TestStopPutsTasksBack(t *testing.T) {
 	require.Zero(t, info.Retried)
 }
 
-// If the application's time to stop ends before the task, the log and the error say what to change, the application's other
+// If the application's time to stop ends before the task, the log and the error say what to change. The application's other
 // hooks run, and the server keeps its connection.
 func TestStopInTooLittleTime(t *testing.T) {
 	t.Parallel()

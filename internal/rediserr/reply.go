@@ -89,7 +89,7 @@ func NotOffered(err error) bool {
 	}
 }
 
-// Denied reports whether the server refuses a request for good, in words that leave no doubt: an ACL denies the command or
+// Denied reports whether the server refuses a request for good, in words that leave no doubt. An ACL denies the command or
 // one of its keys, or the server does not offer the command. Replies of unknown meaning, such as a proxy's "ERR 42", do not
 // count. Callers that tell an operator about permissions, or that give up for as long as the process runs, use it.
 func Denied(err error) bool { return Code(err) == "NOPERM" || NotOffered(err) }
@@ -125,8 +125,8 @@ func Temporary(err error) bool {
 	}
 }
 
-// NoNumber reports whether a script failed because it calculated with a local variable that was not a number, such as the
-// absent answer for a missing key.
+// NoNumber reports whether a script failed because it calculated with a local variable that was not a number. The variable
+// may hold the answer for a missing key.
 func NoNumber(err error, variable string) bool {
 	text, _ := reply(err)
 	return strings.Contains(text, "attempt to perform arithmetic on local '"+variable+"'")

@@ -91,8 +91,8 @@ func TestMayDestroy(t *testing.T) {
 	require.Equal(t, audit.No, may(old, good))
 }
 
-// A value that was sealed under a passphrase does not seem to name a key of a keyset: no audit, no Inspect, and no Reseal, which
-// would think it had nothing to do.
+// A value that was sealed under a passphrase does not seem to name a key of a keyset, neither in an audit nor in Inspect.
+// Reseal does not take it for a value that needs no change.
 func TestPassphraseNamesNoKey(t *testing.T) {
 	t.Setenv("MIGRATE_TEST_PASSPHRASE", "a long passphrase, for a test")
 	rdb := redistest.Start(t).Client(t)
@@ -116,8 +116,8 @@ func TestPassphraseNamesNoKey(t *testing.T) {
 	require.EqualValues(t, 2, done.Written)
 }
 
-// A wrapped data key that begins as Tink's prefix does by chance, as one in 256 under a key without a prefix, does not
-// vouch for another key.
+// A wrapped data key under a key without a prefix begins like Tink's prefix by chance, one time in 256. It does not prove
+// that another key is unused.
 func TestMayDestroyRawKey(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)

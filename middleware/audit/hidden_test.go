@@ -38,8 +38,8 @@ func prfKeys(t *testing.T) (ids [2]uint32, sets [2]*prf.Set) {
 	return ids, sets
 }
 
-// The report counts entries by the PRF key that hides their names, also those that do not hold their key, and answers whether
-// a PRF key can be disabled.
+// The report counts entries by the PRF key that hides their names, including entries that do not hold their key. It answers
+// whether a PRF key can be disabled.
 func TestPRFKeysAreCounted(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		a, ctx := keyring(t), t.Context()

@@ -296,8 +296,8 @@ func TestRestartDuringAnAudit(t *testing.T) {
 	require.Contains(t, text.String(), "restarted")
 }
 
-// A server that restarts when one of its databases was looked at already may hold something else there by now: the audit
-// does not answer, and says what to do.
+// A server may restart after the audit has examined one of its databases. That database may hold other data then, so the
+// audit does not answer, and says what to do.
 func TestRestartBetweenDatabases(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartWith(t, redistest.Options{AppendOnly: true})

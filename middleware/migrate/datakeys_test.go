@@ -16,8 +16,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
-// Entries under thousands of data keys, in any order, with a key service that takes its time: it is asked for many at a
-// time and for none more often than must be, also when there are more data keys than are held.
+// Entries are under thousands of data keys, in any order, and the key service is slow. A run asks it for many data keys at a
+// time. It asks for none more often than necessary, even if there are more data keys than are held.
 func TestManyDataKeys(t *testing.T) {
 	t.Parallel()
 	const delay = 2 * time.Millisecond
@@ -31,8 +31,8 @@ func TestManyDataKeys(t *testing.T) {
 		calls    int // at most, to open each entry once
 	}{
 		{"held", 5000, 20_000, 16384, 500, 0, 5000},
-		// One for each data key of each part of a batch, of which there are eight, and some that are dropped too early; not
-		// one for almost each entry, of which half have a data key that is not held.
+		// One for each data key of each of the eight parts of a batch, and some that are dropped too early. Half of the
+		// entries have a data key that is not held, but it is not one for each of them.
 		{"more than are held, near each other", 500, 20_000, 250, 5000, 0, 8*500 + 1000},
 		// A call of SCAN names a few hundred of them.
 		{"among many others", 500, 20_000, 250, 5000, 200_000, 3500},

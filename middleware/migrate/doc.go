@@ -98,8 +98,8 @@
 // step. In a Cluster, the entry exists under both names for a moment. If the application changes or deletes it in this
 // moment, the run undoes the move.
 //
-// If a run in a Cluster is killed, or a server does not answer, a copy can stay under the new name beside the old entry. The
-// next run keeps the copy and deletes the old entry. If the application has changed the old entry between the two runs, the
+// A run in a Cluster may be killed, or a server may not answer. Then a copy can stay under the new name next to the old entry.
+// The next run keeps the copy and deletes the old entry. If the application has changed the old entry between the two runs, the
 // change is lost. So repeat such a run at once. docs/hiding.md lists all cases, and what the application can see during a
 // run.
 //

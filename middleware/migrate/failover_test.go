@@ -115,8 +115,8 @@ func TestFailoverOfCopies(t *testing.T) {
 	}
 }
 
-// The tags of entries that were renamed before their sets lost them are copied again, although these entries are on other
-// masters, which were not interrupted.
+// The tags of entries that were renamed before their sets lost them are copied again. These entries are on other masters,
+// which were not interrupted.
 func TestTagsOfRenamedEntriesAreCopiedAgain(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t)

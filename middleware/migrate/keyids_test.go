@@ -31,8 +31,8 @@ func passphrase(t testing.TB, text string) tink.AEADWithContext {
 	return kek
 }
 
-// Two keysets may have keys of the same id, and a passphrase has none at all: a value sealed under the old one is not taken
-// for sealed under the new one.
+// Two keysets may have keys of the same id, and a passphrase has no id. A value sealed under the old key is not taken for
+// sealed under the new one.
 func TestResealDoesNotBelieveIDs(t *testing.T) {
 	rdb := shared.Single.Client(t)
 	for name, keys := range map[string][2]tink.AEADWithContext{

@@ -223,8 +223,8 @@ func (m *meanwhile) EncryptWithContext(ctx context.Context, plaintext, ad []byte
 	return m.AEADWithContext.EncryptWithContext(ctx, plaintext, ad)
 }
 
-// Where nothing proves the keys and nothing has opened, the first batch with sealed values that are all refused ends the
-// run, and the report says what was written before.
+// If nothing proves the keys and nothing has opened, the first batch with sealed values that are all refused ends the run.
+// The report says what was written before.
 func TestUnprovenRunEndsAtTheFirstRefusal(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		for what, to := range map[string]*migrate.Space{"in place": nil, "moved": {Namespace: ns + "-to"}} {

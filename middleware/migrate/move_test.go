@@ -209,8 +209,8 @@ func TestDryRunOfMove(t *testing.T) {
 	})
 }
 
-// When a namespace is given to names that had its form already, tags come along: entries are invalidated by the tags that
-// the application uses now, whether they were in plaintext or are bound again.
+// When a namespace is given to names that had its form already, tags come along. Entries are invalidated by the tags that
+// the application uses now. This holds for former plaintext and for values that are bound again.
 func TestTagsFollowTheNamespace(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		ctx := t.Context()
@@ -315,8 +315,8 @@ func (b before) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	}
 }
 
-// An entry that expires while it is moved is gone, is not a conflict, and is not kept for ever: after it was read and before it is
-// written, or after what an earlier run has written was read and before its expiry is.
+// An entry that expires while it is moved is gone, is not a conflict, and is not kept for ever. It may expire after it was read
+// and before it is written. The copy of an earlier run may expire after it was read and before its expiry is read.
 func TestMoveOfWhatExpires(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		const expire, stay = 50, 50

@@ -52,8 +52,8 @@ func TestResealKeepsHowValuesArePacked(t *testing.T) {
 	})
 }
 
-// The sealed end of a value is that of its plaintext, too: a TTL that was removed or is too long does not prolong its life, and
-// a value past its end does not come back.
+// The sealed end of a value is that of its plaintext, too. A TTL that was removed or is too long does not prolong its life. A
+// value past its end does not come back.
 func TestUnsealKeepsTheSealedEnd(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
 		a := envelope(t)

@@ -23,8 +23,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
-// behind moves a slot behind the back of a scan: away from the master from when its scan has begun and that of to has
-// ended, so that the scan meets its entries nowhere.
+// behind moves a slot so that a scan meets its entries nowhere. The slot leaves the master from when the scan of from has
+// begun and the scan of to has ended.
 type behind struct {
 	t       *testing.T
 	cluster *redistest.Cluster
@@ -123,8 +123,8 @@ func (h *atNode) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// Entries that move behind the scan are found all the same, or the run says that it is not complete: slots that move
-// away, that move away and back, or that are left half moved.
+// Entries that a scan misses because their slot moves are found later, or the run says that it is not complete. Slots move
+// away, move away and back, or are left half moved.
 func TestSlotsMoveBehindTheScan(t *testing.T) {
 	t.Parallel()
 	const batch, always = 50, 100
@@ -263,8 +263,8 @@ func TestMasterRestartsBehindTheScan(t *testing.T) {
 	require.Equal(t, audit.Yes, answer, why)
 }
 
-// A migration, and audits, while slots move back and forth, a master is added and a replica takes over: under a live
-// application nothing is lost, and in the end nothing is in plaintext.
+// A migration and audits run while slots move back and forth, a master is added and a replica takes over. The application
+// is in use. Nothing is lost, and in the end nothing is in plaintext.
 func TestSlotsMoveLive(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t)

@@ -20,8 +20,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
-// turnsAway is an AEAD that turns away each value that it has not sealed itself a number of times, as an Envelope does under a
-// flood of data keys.
+// turnsAway is an AEAD that refuses, a number of times, each value that it has not sealed itself. An Envelope does so when
+// too many data keys are asked for.
 type turnsAway struct {
 	tink.AEADWithContext
 	times  int

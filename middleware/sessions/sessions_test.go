@@ -338,8 +338,8 @@ func TestReplace(t *testing.T) {
 	require.ErrorContains(t, err, "sessions: replace: the session token is empty")
 }
 
-// A session under a disabled key has ended. One under a key that this process does not list may be sound: it is an error,
-// also with WithMissOnOpenFailure, so that no user is logged out because this process is late.
+// A session under a disabled key has ended. A session under a key that this process does not list may be sound. It is an
+// error, also with WithMissOnOpenFailure, so that no user is logged out because this process is late.
 func TestSessionsUnderOtherKeys(t *testing.T) {
 	t.Parallel()
 	both, old, _ := sealtest.Rotated(t, sealtest.Handle(t))

@@ -122,8 +122,8 @@ func (s *Store) runOnce(ctx context.Context, sc script, keys []string, args ...a
 func unknownScript(err error) bool { return rediserr.Code(err) == "NOSCRIPT" }
 
 // execute sends the commands of a pipeline, each of which holds its own error afterwards. go-redis sets these errors
-// unless the server refuses a new connection (WRONGPASS, a database out of range, a client name that the user may not
-// set). Then the commands of a single node look successful with an empty reply, and only Exec returns the error.
+// unless the server refuses a new connection. Reasons are WRONGPASS, a database out of range, and a client name that the
+// user may not set. Then the commands of a single node look successful with an empty reply, and only Exec returns the error.
 func execute(ctx context.Context, pipe redis.Pipeliner) {
 	cmds, err := pipe.Exec(ctx)
 	if err == nil || slices.ContainsFunc(cmds, func(c redis.Cmder) bool { return c.Err() != nil }) {

@@ -102,8 +102,8 @@ func build(t *testing.T, root, program string) string {
 	return filepath.Join(dir, "shop")
 }
 
-// A user of Vault comes from the README to a sealed value. The key and the policy are those of the chapter, the program is the
-// README's with the chapter's change, and it prints what the chapter says.
+// A user of Vault comes from the README to a sealed value. The key and the policy are those of the chapter. The program is the
+// README's with the chapter's change. It prints what the chapter says.
 func TestReadmeToSealedValue(t *testing.T) {
 	t.Parallel()
 	root, err := filepath.Abs("../../..")

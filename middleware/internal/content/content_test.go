@@ -51,8 +51,8 @@ func TestPackAndUnpack(t *testing.T) {
 	require.Equal(t, "v", string(plaintext))
 }
 
-// An opened plaintext was written by a holder of the key, perhaps a faulty one: unpacking it neither panics nor
-// allocates without bound, and accepts only what Pack writes.
+// A holder of the key wrote an opened plaintext, perhaps with a faulty program. Unpacking it neither panics nor allocates
+// without bound, and accepts only what Pack writes.
 func FuzzUnpack(f *testing.F) {
 	for _, flags := range []wire.Flags{wire.Padded, wire.Tagged, wire.Hidden | wire.Named, wire.Hidden | wire.Named | wire.Tagged | wire.Padded, wire.Compressed} {
 		h := wire.Header{Type: wire.Bytes, Flags: flags &^ (wire.Padded | wire.Tagged | wire.Compressed)}

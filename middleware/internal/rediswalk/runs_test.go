@@ -89,8 +89,8 @@ func TestRefusalOfALostRecordIsKept(t *testing.T) {
 	require.True(t, refused)
 }
 
-// A run that is resumed waits for the replicas that it had before, although the same job was completed by another run
-// since, and for those that it found when it was resumed.
+// A resumed run waits for the replicas that it had before, even if another run has completed the same job since. It also
+// waits for the replicas that it found when it was resumed.
 func TestReplicasOfAResumedRun(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -57,8 +57,8 @@ func BenchmarkEnqueue(b *testing.B) {
 
 // BenchmarkEnqueueAndProcess enqueues a batch over a real Redis, and then a server processes it. Plaintext and sealed
 // batches take turns, so that both run under the same conditions. An operation is one batch of each. Read the extra
-// metrics. They are the microseconds of wall-clock time and of CPU time for a job of each kind, and the throughput of
-// sealed jobs divided by that of plaintext jobs.
+// metrics. They are the microseconds of wall-clock time and of CPU time for a job of each kind. The last one is the
+// throughput of sealed jobs divided by that of plaintext jobs.
 func BenchmarkEnqueueAndProcess(b *testing.B) {
 	const batch = 500
 	for _, size := range []int{64, 1 << 10, 16 << 10, 64 << 10} {

@@ -113,8 +113,8 @@ func (i *interrupted) OpenTo(ctx context.Context, dst, c, ad []byte) ([]byte, er
 	return i.Keyring.OpenTo(ctx, dst, c, ad)
 }
 
-// A task that holds a member and has no try left waits for a key service that is down while the member is opened, as
-// others do.
+// A task that holds a member may have no try left. If the key service is down while the member is opened, the task waits
+// for it, as other tasks do.
 func TestMemberOutlivesAnOutage(t *testing.T) {
 	t.Parallel()
 	one, both := twoKeyrings(t)

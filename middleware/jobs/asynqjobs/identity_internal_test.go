@@ -83,8 +83,7 @@ func TestLargeClaimsAreRefused(t *testing.T) {
 	require.ErrorIs(t, err, jobs.ErrTooLarge)
 }
 
-// No task outside a group, and none of another group, can have the id that a member is bound to, and no payload is bound
-// to the id of a frame.
+// A member is bound to an id that a task outside the group cannot have. A payload is never bound to the id of a frame.
 func TestBoundIDsNeverCollide(t *testing.T) {
 	t.Parallel()
 	seen := map[string]identity{}

@@ -79,7 +79,7 @@ func locate(payload []byte, headers map[string]string, at identity, trustClaim b
 	bound := claim
 	if !trustClaim {
 		// asynq does not pass three facts to a handler, so they come from the claim. They are the group of a task
-		// that runs alone, whether there is a frame, and whether the task was sealed for no queue (see aggregator).
+		// that runs alone, whether there is a frame, and whether the task was sealed for no queue. See aggregator.
 		// The value opens only if they are true.
 		if bound.id = at.id; claim.queue != "" {
 			bound.queue = at.queue

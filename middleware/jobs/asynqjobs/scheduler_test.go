@@ -79,8 +79,8 @@ func (w *clockwork) waiting(queue string) []string {
 	return got
 }
 
-// pending is waiting, and deletes the tasks. Their ids are free then, which those of ticks that have run are only after
-// minutes: a scheduler must not be at work on the same ticks.
+// pending is waiting, and deletes the tasks. Their ids are free at once. The ids of ticks that have run are free only after
+// minutes. So no scheduler may work on the same ticks.
 func (w *clockwork) pending(queue string) []string {
 	w.t.Helper()
 	got, ids := w.list(queue)

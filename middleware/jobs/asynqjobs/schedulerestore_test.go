@@ -356,7 +356,7 @@ func TestSchedulesOutliveTheirRedis(t *testing.T) {
 	require.EqualValues(t, 1, b.rdb.HLen(t.Context(), schedulesKey).Val())
 }
 
-// The server's clock is set back, by a failover to a master that is behind: jobs go on at once, and nothing runs in a burst.
+// A failover to a master whose clock is behind sets the server's clock back. Jobs go on at once, and nothing runs in a burst.
 func TestClockOfRedisIsSetBack(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

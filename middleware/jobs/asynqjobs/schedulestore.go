@@ -205,9 +205,9 @@ func (s *scheduleStore) is(ctx context.Context, en entry) bool {
 // list.
 //
 // KEYS[1] schedules, KEYS[2] ticks
-// ARGV: number of fields, and each with what it must hold ("" for nothing); the new
-// field and value ("" for none); its last tick ("" for none); a random id; the version
-// that must be stored ("*" for any)
+// ARGV: number of fields, and each with what it must hold ("" for nothing).
+// Then the new field and value ("" for none), and its last tick ("" for none).
+// Then a random id, and the version that must be stored ("*" for any).
 const swapScript = `
 local n = tonumber(ARGV[1])
 local at = 2*n + 2
@@ -286,8 +286,9 @@ func (s *scheduleStore) runSwap(ctx context.Context, args []any) (ok bool, befor
 // tick differs from the one that was read before. A replica that lags has then become the master,
 // and may lack the task of this tick. The next pass reads the present state.
 //
-// KEYS[1] schedules, KEYS[2] ticks; ARGV[1] field, ARGV[2] the last 16 bytes of
-// the schedule (an authentication tag), ARGV[3] the tick, ARGV[4] the tick before it, or ""
+// KEYS[1] schedules, KEYS[2] ticks.
+// ARGV[1] field, ARGV[2] the last 16 bytes of the schedule (an authentication tag),
+// ARGV[3] the tick, ARGV[4] the tick before it, or "".
 const advanceScript = `
 local def = redis.call('HGET', KEYS[1], ARGV[1])
 if not def or string.sub(def, -16) ~= ARGV[2] then return -1 end

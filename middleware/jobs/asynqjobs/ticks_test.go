@@ -13,8 +13,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-// A new release changes interval and arguments of a job while processes of the old one still run, and some of those are
-// restarted at that time. The last registration counts: at no time do both run, and when all are new, so is the job.
+// A new release changes interval and arguments of a job while processes of the old one still run. Some of the old processes
+// restart at that time. The last registration counts. The two jobs never run both, and when all processes are new, so is the job.
 func TestRollingDeployment(t *testing.T) {
 	t.Parallel()
 	w := newClockwork(t)

@@ -104,8 +104,8 @@ func browser(t *testing.T) http.CookieJar {
 	return jar
 }
 
-// A login gives a new token, a logout ends the session for every copy of its cookie, "log out everywhere" ends all, and
-// Redis and the logs see neither token nor user.
+// A login gives a new token. A logout ends the session for every copy of its cookie, and "log out everywhere" ends all. Redis
+// and the logs see neither token nor user.
 func TestSessions(t *testing.T) {
 	t.Parallel()
 	for framework := range frameworks {

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever the path, a read changes nothing, every change is an action that is recorded under its name, and the
-// recorded ids are the ids of the action.
+// For every path, a read changes nothing, and every change is an action that is recorded under its name. The recorded ids
+// are the ids of the action.
 func FuzzRoute(f *testing.F) {
 	for _, s := range []string{
 		"queues", "queues/default/tasks/1", "queues/q:pause", "queues/q/groups/g/aggregating_tasks/1:run",
