@@ -159,7 +159,7 @@ type kekSetQuestion struct {
 func (q *kekSetQuestion) order() {
 	s := q.set
 	now := s.clock.now()
-	first, hinted, refused := s.memory.recall(q.name, q.ciphertext, now)
+	first, likely, refused := s.memory.recall(q.name, q.ciphertext, now)
 	rank := func(m *kekSetMember) int {
 		switch {
 		case m.index == first:
@@ -168,7 +168,7 @@ func (q *kekSetQuestion) order() {
 			return 1
 		case now < m.paused.Load():
 			return 4
-		case m.index == hinted:
+		case m.index == likely:
 			return 2
 		}
 		return 3

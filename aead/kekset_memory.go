@@ -72,17 +72,17 @@ func (m *kekSetMemory) remember(name kekSetKey, wrapped []byte, member int) {
 	m.opened[name] = member
 }
 
-// recall returns the member that opened a wrapped key and the member that opened similar ones, or -1. refused holds
-// the remembered refusals by member.
-func (m *kekSetMemory) recall(name kekSetKey, wrapped []byte, now int64) (first, hinted int, refused [maxKEKSet]error) {
+// recall returns the member that opened a wrapped key, and the likely member, which opened similar keys. Either may be -1.
+// refused holds the remembered refusals by member.
+func (m *kekSetMemory) recall(name kekSetKey, wrapped []byte, now int64) (first, likely int, refused [maxKEKSet]error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	first, hinted = -1, -1
+	first, likely = -1, -1
 	if i, ok := m.opened[name]; ok {
 		first = i
 	}
 	if i, ok := m.forms[kekSetForm(wrapped)]; ok {
-		hinted = i
+		likely = i
 	}
 	if len(m.refused) > 0 {
 		for i := range refused {
@@ -91,7 +91,7 @@ func (m *kekSetMemory) recall(name kekSetKey, wrapped []byte, now int64) (first,
 			}
 		}
 	}
-	return first, hinted, refused
+	return first, likely, refused
 }
 
 // refuse notes a member's refusal for as long as an Envelope remembers one.

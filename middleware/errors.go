@@ -132,10 +132,10 @@ func (e *nameError) Error() string { return e.text }
 func (e *nameError) Unwrap() error { return e.cause }
 
 // typeError is the error of a value whose Go type the store does not take.
-type typeError struct{ name, hint string }
+type typeError struct{ name, reason string }
 
 func (e *typeError) Error() string {
-	return fmt.Sprintf("%v: %s: %s", ErrUnsupportedType, e.name, e.hint)
+	return fmt.Sprintf("%v: %s: %s", ErrUnsupportedType, e.name, e.reason)
 }
 func (e *typeError) Unwrap() error { return ErrUnsupportedType }
 

@@ -79,7 +79,7 @@ func (s *Sealer) encodeWithCodec(value any) (wire.Type, []byte, error) {
 		default:
 			refused = &typeError{name, fmt.Sprintf("the %s codec does not support the type", f)}
 			if own, ok := c.(interface{ takes() string }); ok {
-				refused.hint = fmt.Sprintf("the %s codec takes %s", f, own.takes())
+				refused.reason = fmt.Sprintf("the %s codec takes %s", f, own.takes())
 			}
 		}
 	}

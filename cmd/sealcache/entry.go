@@ -33,15 +33,15 @@ func (e *entryFlags) declare(f *flags) {
 
 func (e *entryFlags) stored(f *flags) string { return start(e.namespace) + f.args[0] }
 
-// entryError gives an error of a look at one entry its status, and says which name was looked up.
+// failed gives an error of a look at one entry its status, and says which name was looked up.
 func (e *entryFlags) failed(f *flags, err error) error {
 	switch {
 	case errors.Is(err, audit.ErrNoEntry):
-		hint := ""
+		where := ""
 		if e.namespace != "" {
-			hint = fmt.Sprintf(" (KEY was looked up in the namespace %q%s)", e.namespace, f.namespaceSource())
+			where = fmt.Sprintf(" (KEY was looked up in the namespace %q%s)", e.namespace, f.namespaceSource())
 		}
-		return &statusError{exitLeft, fmt.Errorf("no entry in Redis has the name %q%s", e.stored(f), hint)}
+		return &statusError{exitLeft, fmt.Errorf("no entry in Redis has the name %q%s", e.stored(f), where)}
 	case errors.Is(err, audit.ErrExpired):
 		return &statusError{exitLeft, fmt.Errorf("the entry %q has expired (its value holds the expiry time), so the application ignores it", e.stored(f))}
 	case errors.Is(err, aead.ErrUnauthentic), errors.Is(err, aead.ErrUnknownKey):

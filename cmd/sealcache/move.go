@@ -86,11 +86,11 @@ func (m *moveCommand) to(f *flags, from migrate.Space) (*migrate.Space, error) {
 		}
 	}
 	if to == from {
-		hint := ""
+		remedy := ""
 		if f.namespaceSource() != "" && from.Namespace != "" {
-			hint = " (for names without a namespace give --namespace '')"
+			remedy = " (for names without a namespace give --namespace '')"
 		}
-		return nil, wrong("the new names equal the old ones: namespace %q%s, prefix %q%s", from.Namespace, f.namespaceSource(), from.Prefix, hint)
+		return nil, wrong("the new names equal the old ones: namespace %q%s, prefix %q%s", from.Namespace, f.namespaceSource(), from.Prefix, remedy)
 	}
 	if m.deleteOld && start(to.Namespace)+to.Prefix == start(from.Namespace)+from.Prefix {
 		return nil, wrong("--delete-old: the names in Redis do not change, so there are no old entries")

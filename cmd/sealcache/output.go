@@ -95,7 +95,7 @@ func (o *outputFlags) write(p *program, h header, report any, text func(io.Write
 		errs = append(errs, err)
 	} else {
 		_, err = fmt.Fprintln(p.stdout, h)
-		errs = append(errs, err, text(hinting{p.stdout}))
+		errs = append(errs, err, text(flagWriter{p.stdout}))
 	}
 	if o.report != "" {
 		if err := replaceFile(o.report, data); err != nil {

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// settingNames are pairs: a hint of the library, which names its settings, and the hint with flags.
+// settingNames are pairs: a phrase in a text of the library, which names its settings, and the phrase with flags. The
+// command shows the result and decides nothing by it.
 func settingNames() []string {
 	return []string{
 		"exclude them or leave numbers", "--exclude them or give --leave-numbers",
@@ -31,8 +32,8 @@ func settingNames() []string {
 	}
 }
 
-// hintPatterns are the hints that carry a value.
-func hintPatterns() map[*regexp.Regexp]string {
+// settingPatterns are the phrases that carry a value.
+func settingPatterns() map[*regexp.Regexp]string {
 	return map[*regexp.Regexp]string{
 		regexp.MustCompile(`\bignore type (\S+) if`):                    "--ignore-type $1 if",
 		regexp.MustCompile(`\bExclude\[\d+\]`):                          "--exclude",
@@ -45,7 +46,7 @@ func hintPatterns() map[*regexp.Regexp]string {
 // withFlags names the flags in a text of the library.
 func withFlags(text string) string {
 	text = strings.NewReplacer(settingNames()...).Replace(text)
-	for pattern, flag := range hintPatterns() {
+	for pattern, flag := range settingPatterns() {
 		text = pattern.ReplaceAllString(text, flag)
 	}
 	return text
@@ -60,11 +61,11 @@ func flagged(texts []string) []string {
 	return texts
 }
 
-// hinting replaces the library's settings by flags in the lines that are written to it.
-type hinting struct{ w io.Writer }
+// flagWriter replaces the library's settings by flags in the lines that are written to it.
+type flagWriter struct{ w io.Writer }
 
-func (h hinting) Write(b []byte) (int, error) {
-	if _, err := io.WriteString(h.w, withFlags(string(b))); err != nil {
+func (f flagWriter) Write(b []byte) (int, error) {
+	if _, err := io.WriteString(f.w, withFlags(string(b))); err != nil {
 		return 0, err
 	}
 	return len(b), nil

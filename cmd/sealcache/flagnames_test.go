@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The library still gives the hints that the command translates. Each becomes a flag or a command.
-func TestHintsAreThoseOfTheLibrary(t *testing.T) {
+// The library still writes the phrases that the command translates. Each becomes a flag or a command.
+func TestFlagNamesOfSettings(t *testing.T) {
 	t.Parallel()
 	var library strings.Builder
 	for _, dir := range []string{"migrate", "audit", "internal/rediswalk"} {
@@ -24,10 +24,10 @@ func TestHintsAreThoseOfTheLibrary(t *testing.T) {
 			}
 		}
 	}
-	for i, hint := range settingNames() {
+	for i, phrase := range settingNames() {
 		if i%2 == 0 {
-			require.Contains(t, library.String(), hint)
-			require.NotEqual(t, hint, withFlags(hint))
+			require.Contains(t, library.String(), phrase)
+			require.NotEqual(t, phrase, withFlags(phrase))
 		}
 	}
 	for text, want := range map[string]string{
