@@ -204,7 +204,7 @@ func (c *Cluster) URL() string {
 	return "redis+cluster://" + addrs
 }
 
-// ClientOptions returns new options for a go-redis cluster client.
+// ClientOptions returns new options for a go-redis cluster client, with the timeouts of those for one server.
 func (c *Cluster) ClientOptions() *redis.ClusterOptions {
 	return &redis.ClusterOptions{
 		Addrs:                    c.Addrs(),
@@ -212,6 +212,10 @@ func (c *Cluster) ClientOptions() *redis.ClusterOptions {
 		Password:                 c.nodes[0].opts.Password,
 		TLSConfig:                c.nodes[0].TLSConfig(),
 		ContextTimeoutEnabled:    true,
+		DialTimeout:              patience,
+		ReadTimeout:              patience,
+		WriteTimeout:             patience,
+		PoolTimeout:              2 * patience,
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}

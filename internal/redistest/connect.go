@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -49,13 +50,20 @@ func (s *Server) tlsOptions() url.Values {
 	return q
 }
 
-// ClientOptions returns new options for a go-redis client of the server.
+// patience is the timeout of clients. With the 3 s of go-redis, commands would fail on a machine that stops for that long.
+const patience = 30 * time.Second
+
+// ClientOptions returns new options for a go-redis client of the server. Their timeouts are longer than those of go-redis.
 func (s *Server) ClientOptions() *redis.Options {
 	opts := &redis.Options{
 		Addr:                     s.Addr(),
 		Username:                 s.opts.User,
 		Password:                 s.opts.Password,
 		ContextTimeoutEnabled:    true,
+		DialTimeout:              patience,
+		ReadTimeout:              patience,
+		WriteTimeout:             patience,
+		PoolTimeout:              2 * patience,
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}

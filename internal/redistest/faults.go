@@ -41,7 +41,7 @@ func (s *Server) end(signal func(pid int) error) error {
 		}
 		select {
 		case <-s.proc.done:
-		case <-time.After(startTimeout): // a paused process does not react to TERM
+		case <-time.After(stopTimeout): // a paused process does not react to TERM
 			_ = kill(s.proc.pid)
 			<-s.proc.done
 		}
@@ -96,6 +96,10 @@ func (s *Server) signal(f func(pid int) error) error {
 // Close kills the server and removes its directory. A second Close does nothing.
 func (s *Server) Close() error {
 	err := s.Kill()
+	for _, release := range s.release {
+		release()
+	}
+	s.release = nil
 	return errors.Join(err, os.RemoveAll(s.dir))
 }
 

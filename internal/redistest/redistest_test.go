@@ -181,7 +181,7 @@ func TestSentinelFailover(t *testing.T) {
 			require.Same(t, replica, s.Master(t))
 			require.Same(t, before, s.Replica(t))
 			require.Eventually(t, func() bool { return rdb.Set(t.Context(), "k", "w", 0).Err() == nil },
-				20*time.Second, 50*time.Millisecond)
+				2*time.Minute, 50*time.Millisecond)
 		})
 	}
 }

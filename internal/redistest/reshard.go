@@ -50,7 +50,7 @@ func (c *Cluster) MoveSlots(ctx context.Context, to *Server, slots ...int) error
 
 // agree waits until each master has the same view of the others as they have of themselves.
 func (c *Cluster) agree(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 3*startTimeout)
 	defer cancel()
 	var nodes []*redis.Client
 	for _, s := range c.Nodes() {
@@ -210,23 +210,39 @@ func (c *Cluster) Promote(ctx context.Context, replica *Server) error {
 	if err != nil {
 		return fmt.Errorf("redistest: call CLUSTER MYID: %w", err)
 	}
-	if err := until(ctx, func() (bool, error) { // refused while the link to the master is new
-		err := rdb.ClusterFailover(ctx).Err()
-		return err == nil, err
-	}); err != nil {
-		return fmt.Errorf("redistest: call CLUSTER FAILOVER: %w", err)
-	}
 	return c.control(func(node map[*Server]*control) error {
-		for _, n := range node {
+		for {
 			if err := until(ctx, func() (bool, error) {
-				ranges, err := n.slots(ctx)
-				return slices.ContainsFunc(ranges, func(r slotRange) bool { return r.master == id }), err
+				info, err := rdb.Info(ctx, "replication").Result()
+				if err == nil && !strings.Contains(info, "role:master") {
+					err = rdb.ClusterFailover(ctx).Err() // refused while the link to the master is new
+				}
+				return err == nil, err
 			}); err != nil {
-				return fmt.Errorf("redistest: the Cluster nodes do not list the new master: %w", err)
+				return fmt.Errorf("redistest: call CLUSTER FAILOVER: %w", err)
+			}
+			// Redis gives up after 5 s, for instance on a machine that has stopped for some. It says so nowhere.
+			round, cancel := context.WithTimeout(ctx, startTimeout/2)
+			err := listMaster(round, node, id)
+			cancel()
+			if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+				return err
 			}
 		}
-		return nil
 	})
+}
+
+// listMaster waits until all nodes list a master.
+func listMaster(ctx context.Context, nodes map[*Server]*control, id string) error {
+	for _, n := range nodes {
+		if err := until(ctx, func() (bool, error) {
+			ranges, err := n.slots(ctx)
+			return slices.ContainsFunc(ranges, func(r slotRange) bool { return r.master == id }), err
+		}); err != nil {
+			return fmt.Errorf("redistest: the Cluster nodes do not list the new master: %w", err)
+		}
+	}
+	return nil
 }
 
 // control is a connection to one node.

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -86,8 +85,9 @@ func (s *Sentinel) start(ctx context.Context) error {
 	conf := func(dir string) error {
 		var b strings.Builder
 		fmt.Fprintf(&b, "sentinel monitor %s 127.0.0.1 %d 1\n", MasterName, s.data[0].port)
-		fmt.Fprintf(&b, "sentinel down-after-milliseconds %s 1000\n", MasterName)
-		fmt.Fprintf(&b, "sentinel failover-timeout %s 6000\n", MasterName)
+		// A machine that stops for seconds causes no failover. AwaitMaster shortens the time.
+		fmt.Fprintf(&b, "sentinel down-after-milliseconds %s 60000\n", MasterName)
+		fmt.Fprintf(&b, "sentinel failover-timeout %s 30000\n", MasterName)
 		if s.opts.Password != "" {
 			fmt.Fprintf(&b, "sentinel auth-pass %s %s\n", MasterName, s.opts.Password)
 		}
@@ -105,11 +105,13 @@ func (s *Sentinel) start(ctx context.Context) error {
 	return s.awaitReplica(ctx, s.data[1])
 }
 
-// hurry makes the sentinel ask its servers every 200 ms. With its default of 10 s, each failover would take 20 s.
+// hurry makes the sentinel ask its servers every 200 ms. With its default of 10 s, each failover would take 20 s. It also
+// keeps the sentinel from its TILT mode, which does nothing for 30 s after the machine has stopped for 2 s.
 func (s *Sentinel) hurry(ctx context.Context) error {
 	rdb := redis.NewClient(s.sentinel.ClientOptions())
 	defer func() { _ = rdb.Close() }()
-	err := rdb.Do(ctx, "sentinel", "debug", "info-period", 200, "ping-period", 200, "publish-period", 200).Err()
+	err := rdb.Do(ctx, "sentinel", "debug", "info-period", 200, "ping-period", 200, "publish-period", 200,
+		"tilt-trigger", 60_000).Err()
 	if err != nil && !redis.HasErrorPrefix(err, "ERR") { // Redis before 7.0 does not know the setting, so failovers are slow
 		return fmt.Errorf("redistest: call SENTINEL DEBUG: %w", err)
 	}
@@ -160,7 +162,7 @@ func (s *Sentinel) URL() string {
 	return u.String()
 }
 
-// ClientOptions returns new options for a go-redis failover client.
+// ClientOptions returns new options for a go-redis failover client, with the timeouts of those for one server.
 func (s *Sentinel) ClientOptions() *redis.FailoverOptions {
 	return &redis.FailoverOptions{
 		MasterName:            MasterName,
@@ -169,6 +171,10 @@ func (s *Sentinel) ClientOptions() *redis.FailoverOptions {
 		Password:              s.opts.Password,
 		TLSConfig:             s.sentinel.TLSConfig(),
 		ContextTimeoutEnabled: true,
+		DialTimeout:           patience,
+		ReadTimeout:           patience,
+		WriteTimeout:          patience,
+		PoolTimeout:           2 * patience,
 		DisableIdentity:       true,
 	}
 }
@@ -270,12 +276,17 @@ func caughtUp(ctx context.Context, master, replica *Server) error {
 	return nil
 }
 
-// AwaitMaster waits until the sentinel and the server agree that the server is the master, for instance after the
-// former master was killed.
+// AwaitMaster waits until the sentinel and the server agree that the server is the master, after the former master was
+// killed.
 func (s *Sentinel) AwaitMaster(t testing.TB, want *Server) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*startTimeout)
 	defer cancel()
+	watch := redis.NewSentinelClient(s.sentinel.ClientOptions())
+	defer func() { _ = watch.Close() }()
+	if err := watch.Set(ctx, MasterName, "down-after-milliseconds", "1000").Err(); err != nil {
+		t.Fatalf("SENTINEL SET: %v", err)
+	}
 	if err := s.awaitMaster(ctx, want); err != nil {
 		t.Fatal(err)
 	}

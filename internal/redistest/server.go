@@ -20,8 +20,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// startTimeout bounds the time until a server answers. A busy machine needs a second or two.
-const startTimeout = 20 * time.Second
+// startTimeout bounds the time until a server answers. A busy machine needs a second or two, and may stop for some.
+const startTimeout = time.Minute
+
+// stopTimeout is how long a server may take to end by itself before it is killed.
+const stopTimeout = 20 * time.Second
 
 // portAttempts bounds the starts with other ports when another process has taken the first one.
 const portAttempts = 8
@@ -53,6 +56,7 @@ type Server struct {
 	busPort  int // of the cluster bus; 0 without a cluster
 	sentinel bool
 	certs    *Certificates
+	release  []func() // of the ports
 
 	mu   sync.Mutex
 	proc *process // nil while the server is down
@@ -126,12 +130,13 @@ func launch(ctx context.Context, opts Options, cluster bool, conf func(dir strin
 			return fail(fmt.Errorf("redistest: write the configuration of the Sentinel: %w", err))
 		}
 	}
+	find := s.hold
 	for range portAttempts {
-		if s.port, err = freePort(); err != nil {
+		if s.port, err = find(); err != nil {
 			return fail(err)
 		}
 		if cluster {
-			if s.busPort, err = freePort(); err != nil {
+			if s.busPort, err = find(); err != nil {
 				return fail(err)
 			}
 		}
@@ -141,8 +146,18 @@ func launch(ctx context.Context, opts Options, cluster bool, conf func(dir strin
 		if !s.portTaken() {
 			break
 		}
+		find = freePort // in case that this system refuses ports that are held
 	}
 	return fail(err)
+}
+
+// hold returns a free port that no other process gets before Close.
+func (s *Server) hold() (int, error) {
+	port, release, err := holdPort()
+	if err == nil {
+		s.release = append(s.release, release)
+	}
+	return port, err
 }
 
 // freePort returns a port that was free a moment ago.
@@ -203,7 +218,8 @@ func (s *Server) arguments() []string {
 	)
 	if s.busPort != 0 {
 		args = append(args, "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
-			"--cluster-port", strconv.Itoa(s.busPort), "--cluster-node-timeout", "5000",
+			"--cluster-port", strconv.Itoa(s.busPort),
+			"--cluster-node-timeout", "30000", // a machine that stops for seconds loses no node
 			"--cluster-allow-replica-migration", "no") // a master whose last slot moves away stays a master
 	}
 	switch {
