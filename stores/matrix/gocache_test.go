@@ -215,7 +215,7 @@ func TestGocacheGoCache(t *testing.T) {
 func TestGocacheMemcache(t *testing.T) {
 	t.Parallel()
 	client := memcache.New(startMemcached(t))
-	client.Timeout, client.MaxIdleConns = 10*time.Second, 16
+	client.Timeout, client.MaxIdleConns = time.Minute, 16
 	t.Cleanup(func() {
 		if err := client.Close(); err != nil {
 			t.Error(err)

@@ -54,7 +54,7 @@ func startMemcached(t *testing.T) string {
 	})
 	client := memcache.New(socket)
 	defer func() { _ = client.Close() }()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if err = client.Ping(); err == nil {
 			return socket
 		}

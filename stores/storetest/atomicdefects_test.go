@@ -32,7 +32,7 @@ func atomicDefects() map[string]defect {
 				}
 				select {
 				case <-met:
-				case <-time.After(time.Second): // the only call of another case
+				case <-time.After(time.Minute): // the only call of another case
 				}
 				return true, s.Delete(ctx, key)
 			}}
