@@ -73,12 +73,12 @@ func TestCombinedDuringReshard(t *testing.T) { // not parallel: it keeps the pro
 				continue
 			}
 			n := rounds.Load()
-			require.Eventually(t, func() bool { return t.Failed() || rounds.Load() > n+64 }, 20*time.Second, time.Millisecond) // ASK for new keys
+			require.Eventually(t, func() bool { return t.Failed() || rounds.Load() > n+64 }, 2*time.Minute, time.Millisecond) // ASK for new keys
 			require.NoError(t, c.MoveSlots(ctx, to, slot))
 		}
 	}
 	n := rounds.Load()
-	require.Eventually(t, func() bool { return t.Failed() || rounds.Load() > n+64 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return t.Failed() || rounds.Load() > n+64 }, 2*time.Minute, time.Millisecond)
 	stop()
 	t.Logf("%d rounds, %+v", rounds.Load(), s.Stats())
 	require.Positive(t, s.Stats().Combined)
@@ -106,16 +106,16 @@ func TestFrozenMaster(t *testing.T) { // not parallel: it keeps the processors b
 	}
 	rounds, stop := writers(s, alive[:32], func(key string, err error) { t.Errorf("%s: %v", key, err) })
 	n := rounds.Load()
-	require.Eventually(t, func() bool { return rounds.Load() > n+100 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return rounds.Load() > n+100 }, 2*time.Minute, time.Millisecond)
 	require.NoError(t, frozen.Pause())
 	limited, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	for _, key := range waits[:32] {
 		wg.Go(func() { _, _ = s.GetBytes(limited, key) })
 	}
-	require.Eventually(t, func() bool { return s.Stats().Waiting >= 20 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.Stats().Waiting >= 20 }, 2*time.Minute, time.Millisecond)
 	n = rounds.Load()
-	require.Eventually(t, func() bool { return t.Failed() || rounds.Load() > n+1000 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return t.Failed() || rounds.Load() > n+1000 }, 2*time.Minute, time.Millisecond)
 	stop()
 	cancel()
 	require.NoError(t, frozen.Resume())

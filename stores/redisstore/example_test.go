@@ -65,7 +65,7 @@ func ExampleOpenClient() {
 	if err := s.Set(ctx, "example:client", "...", store.WithExpiration(time.Hour)); err != nil {
 		panic(err)
 	}
-	fmt.Println(client.TTL(ctx, "example:client").Val())
+	fmt.Println(client.TTL(ctx, "example:client").Val().Round(time.Minute))
 	// Output: 1h0m0s
 }
 
@@ -195,7 +195,7 @@ func ExampleStore_PruneTags() {
 
 // Hot reads are served from memory of the process, which holds the bytes that Redis holds.
 func ExampleNewNearCache() {
-	near, err := redisstore.NewNearCache(64<<20, 5*time.Second)
+	near, err := redisstore.NewNearCache(64<<20, time.Minute)
 	if err != nil {
 		panic(err)
 	}

@@ -93,10 +93,10 @@ func TestCompareAndSwapTTL(t *testing.T) {
 		require.EqualValues(t, -1, rdb.PTTL(ctx, p+"kept").Val())
 
 		swap(p+"none", "w", time.Hour)
-		require.InDelta(t, time.Hour, rdb.PTTL(ctx, p+"none").Val(), float64(10*time.Second))
+		require.InDelta(t, time.Hour, rdb.PTTL(ctx, p+"none").Val(), float64(time.Minute))
 
 		swap(p+"none", "w", time.Nanosecond)
-		require.Eventually(t, func() bool { return rdb.Exists(ctx, p+"none").Val() == 0 }, 5*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return rdb.Exists(ctx, p+"none").Val() == 0 }, 2*time.Minute, time.Millisecond)
 	})
 }
 

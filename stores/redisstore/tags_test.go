@@ -75,7 +75,7 @@ func TestTagSetsLiveAsLongAsTheirEntries(t *testing.T) {
 		left := func() time.Duration { return rdb.PTTL(ctx, "gocache_tag_"+p+"tag").Val() }
 		about := func(want time.Duration) {
 			t.Helper()
-			require.InDelta(t, want, left(), float64(10*time.Second))
+			require.InDelta(t, want, left(), float64(40*time.Second))
 		}
 		tag := store.WithTags([]string{p + "tag"})
 		require.NoError(t, s.Set(ctx, p+"k", "v", tag, store.WithTagsTTL(time.Minute)))
