@@ -53,7 +53,7 @@ func run(t *testing.T, config fxmodule.Config, options ...fx.Option) {
 func start(t *testing.T, app *fx.App) {
 	t.Helper()
 	require.NoError(t, app.Err())
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	require.NoError(t, app.Start(ctx))
 	t.Cleanup(func() { stop(t, app) })
@@ -61,7 +61,7 @@ func start(t *testing.T, app *fx.App) {
 
 func stop(t *testing.T, app *fx.App) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	require.NoError(t, app.Stop(ctx))
 }

@@ -135,7 +135,7 @@ func TestKeyTimeout(t *testing.T) {
 	gone := newOpener(t)
 	gone.service.Gone(true)
 	config = one(fxmodule.Cache{Store: "memory://", KEK: "test:key"})
-	config.KeyTimeout = 20 * time.Millisecond
+	config.KeyTimeout = time.Minute
 	err = newApp(config, gone.provide()).Err()
 	requireFailure(t, err, "default", fxmodule.PartKeys)
 	require.ErrorIs(t, err, aead.ErrKeyServiceUnavailable)
@@ -260,7 +260,7 @@ func TestStopWithABlockedKeysetFile(t *testing.T) {
 	blocked, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	require.Error(t, keys.Reload(blocked), "the file blocks")
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	require.NoError(t, app.Stop(ctx))
 	require.NoError(t, ctx.Err())

@@ -85,7 +85,7 @@ func TestUnknownTenant(t *testing.T) {
 	config := one(fxmodule.Cache{Store: "memory://", Namespace: "shop", KEK: sealtest.KEKFile(t), TenantKEKs: tenantKEKs(t), Tenant: "acme"})
 	app := newApp(config, fx.Invoke(func(store.StoreInterface) {}))
 	require.NoError(t, app.Err())
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	require.ErrorContains(t, app.Start(ctx), `cache "default"`)
 }
@@ -113,7 +113,7 @@ func TestCryptoperiod(t *testing.T) {
 		app := fx.New(fx.NopLogger, fx.Supply(slog.New(slog.NewTextHandler(&log, nil))), fxmodule.Module,
 			fx.Supply(one(fxmodule.Cache{Store: "memory://", KEK: kekURI, Keyset: path, Cryptoperiod: period})), fx.Invoke(func(store.StoreInterface) {}))
 		require.NoError(t, app.Err())
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		require.NoError(t, app.Start(ctx))
 		require.NoError(t, app.Stop(ctx))
 		cancel()

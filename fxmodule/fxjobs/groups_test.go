@@ -28,7 +28,7 @@ func TestGroups(t *testing.T) {
 	var client *asynqjobs.Client
 	run(t, jobsConfig(t, server.URL()), fxjobs.Worker, fx.Populate(&client),
 		fx.Supply(asynq.Config{
-			TaskCheckInterval: 20 * time.Millisecond, GroupGracePeriod: time.Second, GroupMaxSize: 2,
+			TaskCheckInterval: 20 * time.Millisecond, GroupGracePeriod: time.Hour, GroupMaxSize: 2, // the size ends the wait
 			GroupAggregator: asynq.GroupAggregatorFunc(func(_ string, tasks []*asynq.Task) *asynq.Task {
 				var all []byte
 				for _, task := range tasks {

@@ -158,7 +158,7 @@ func TestJobsAreLazy(t *testing.T) {
 	health.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
 	require.JSONEq(t, `{"status":"ok","caches":{"default":"ok"},"jobs":"ok"}`, w.Body.String())
 	require.NoError(t, server.Kill())
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var failed *fxmodule.JobsError
 	require.ErrorAs(t, health.Check(ctx), &failed)

@@ -29,7 +29,8 @@ func TestStopWaitsForTasks(t *testing.T) {
 	type mailer struct{ events *inbox }
 	config := jobsConfig(t, server.URL())
 	config.Jobs.Concurrency = 1
-	app := newApp(config, quick(), fxjobs.Worker, fx.Populate(&client),
+	var l sealtest.Logs
+	app := fx.New(fx.NopLogger, modules(), fx.Supply(config, l.Logger()), quick(), fxjobs.Worker, fx.Populate(&client),
 		fx.Provide(asynq.NewServeMux),
 		// a part of the application, with its dependency
 		fx.Module("mail",
@@ -56,6 +57,7 @@ func TestStopWaitsForTasks(t *testing.T) {
 	<-begun
 	stopped := make(chan error, 1)
 	go func() { stopped <- app.Stop(context.Background()) }()
+	sealtest.Eventually(t, func() bool { return strings.Contains(l.String(), "Processor stopped") }, "asynq takes tasks")
 	select {
 	case err := <-stopped:
 		t.Fatal("stopped, although a task runs:", err)
@@ -122,8 +124,7 @@ func TestStopInTooLittleTime(t *testing.T) {
 	_, err := mail().Delay(t.Context(), client, mailArgs{canary}, asynq.TaskID("1"))
 	require.NoError(t, err)
 	<-begun
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second) // a second of it is left at the end
-	defer cancel()
+	ctx := sealtest.Hurried(t, 4*time.Second) // a second of it is left at the end
 	err = app.Stop(ctx)
 	require.ErrorContains(t, err, "did not stop before fx.StopTimeout")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -152,9 +153,7 @@ func TestStopWhileRedisHangs(t *testing.T) {
 		worker(func(context.Context, mailArgs) error { return nil }))
 	require.NoError(t, app.Start(t.Context()))
 	require.NoError(t, server.Pause())
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
-	defer cancel()
-	require.ErrorContains(t, app.Stop(ctx), "did not stop before fx.StopTimeout")
+	require.ErrorContains(t, app.Stop(sealtest.Hurried(t, 4*time.Second)), "did not stop before fx.StopTimeout")
 	require.Equal(t, []string{"database closed"}, events.mail)
 	require.NoError(t, server.Resume())
 }
