@@ -67,7 +67,7 @@ func TestMoveToAnotherKEK(t *testing.T) {
 			i.deploy(s)
 			before := app.ops.Load()
 			if before > 0 {
-				require.Eventually(t, func() bool { return app.ops.Load() > before+300 }, 20*time.Second, time.Millisecond)
+				require.Eventually(t, func() bool { return app.ops.Load() > before+300 }, 2*time.Minute, time.Millisecond)
 			}
 		}
 	}
@@ -87,7 +87,7 @@ func TestMoveToAnotherKEK(t *testing.T) {
 			}
 		})
 	}
-	require.Eventually(t, func() bool { return app.ops.Load() > 300 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return app.ops.Load() > 300 }, 2*time.Minute, time.Millisecond)
 
 	book.Follow(t, section) // create
 	deploy(old, next)
@@ -101,7 +101,7 @@ func TestMoveToAnotherKEK(t *testing.T) {
 	deploy(next)
 	require.NoError(t, os.Remove(filepath.FromSlash(old[len("file://"):])))
 	before := app.ops.Load()
-	require.Eventually(t, func() bool { return app.ops.Load() > before+2000 || working.Err() != nil }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return app.ops.Load() > before+2000 || working.Err() != nil }, 2*time.Minute, time.Millisecond)
 	stop()
 	group.Wait()
 	require.NoError(t, errors.Join(errs...))

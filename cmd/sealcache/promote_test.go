@@ -61,7 +61,7 @@ func TestPromoteDuringReseal(t *testing.T) {
 		status, out, log := sealcache(t, append([]string{"reseal"}, at("--rate", "600", "--proof", "1")...)...)
 		done <- result{status, out, log}
 	}()
-	require.Eventually(t, func() bool { return sets(t, rdb) > begun+100 }, 20*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return sets(t, rdb) > begun+100 }, 2*time.Minute, 5*time.Millisecond)
 	change("promote", all[2])
 	r := <-done
 	require.Equal(t, exitLeft, r.status, "%s%s", r.out, r.log)

@@ -173,7 +173,7 @@ func TestRunbook(t *testing.T) {
 				i.deploy(s)
 			}
 			before := app.ops.Load()
-			require.Eventually(t, func() bool { return app.ops.Load() > before+300 }, 20*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return app.ops.Load() > before+300 }, 2*time.Minute, time.Millisecond)
 		}
 	}
 	deploy := func(policy *middleware.PlaintextPolicy) { deployTo(policy, app.instances...) }
@@ -209,7 +209,7 @@ func TestRunbook(t *testing.T) {
 			begin[i] = at.count(t, name, attribute, value)
 		}
 		before := app.ops.Load()
-		require.Eventually(t, func() bool { return app.ops.Load() > before+2000 || working.Err() != nil }, 30*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return app.ops.Load() > before+2000 || working.Err() != nil }, 2*time.Minute, time.Millisecond)
 		require.NoError(t, working.Err())
 		for i, at := range app.instances {
 			grown[i] = at.count(t, name, attribute, value) - begin[i]
@@ -221,7 +221,7 @@ func TestRunbook(t *testing.T) {
 	// stops is what an operator waits for: calls that the state before had begun may still come to their end.
 	stops := func(what string) {
 		t.Helper()
-		require.Eventually(t, func() bool { return plaintext(what) == none }, 20*time.Second, time.Millisecond, "%s has not stopped", what)
+		require.Eventually(t, func() bool { return plaintext(what) == none }, 2*time.Minute, time.Millisecond, "%s has not stopped", what)
 	}
 	goesOn := func(what string, which ...int) {
 		t.Helper()
@@ -306,7 +306,7 @@ func TestRunbook(t *testing.T) {
 		before := app.ops.Load()
 		_, err := (*i.store.Load()).Get(ctx, "old:1")
 		require.NoError(t, err)
-		require.Eventually(t, func() bool { return app.ops.Load() > before+300 || working.Err() != nil }, 20*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return app.ops.Load() > before+300 || working.Err() != nil }, 2*time.Minute, time.Millisecond)
 	}
 	afterKey := book.At
 

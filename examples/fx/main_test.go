@@ -115,7 +115,7 @@ func (s *service) stop(t *testing.T) {
 
 func (s *service) ask(t *testing.T, method, path, body string) (int, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, s.url+path, strings.NewReader(body))
 	require.NoError(t, err)
@@ -207,7 +207,7 @@ func TestRedis(t *testing.T) {
 	require.Eventually(t, func() bool {
 		status, _ := s.ask(t, "GET", "/readyz", "")
 		return status == http.StatusOK
-	}, 20*time.Second, 20*time.Millisecond)
+	}, 2*time.Minute, 20*time.Millisecond)
 	_, body = s.ask(t, "GET", "/profiles/42", "")
 	require.Contains(t, body, canary)
 	s.stop(t)

@@ -83,7 +83,7 @@ func (p *page) address(t *testing.T, user string) string {
 		defer p.mu.Unlock()
 		found = said.FindStringSubmatch(p.out.String())
 		return found != nil
-	}, 20*time.Second, 10*time.Millisecond)
+	}, 2*time.Minute, 10*time.Millisecond)
 	return found[1]
 }
 
@@ -129,7 +129,7 @@ func TestPage(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, _, body := get(t, auditor+archived)
 		return strings.Contains(body, "4111 1111 1111 1111") && strings.Contains(body, "has expired") && strings.Contains(body, "card:refund")
-	}, 30*time.Second, 100*time.Millisecond)
+	}, 2*time.Minute, 100*time.Millisecond)
 	status, _, body = get(t, operator+archived)
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, body, "card:refund")

@@ -183,7 +183,7 @@ func TestAuditJobs(t *testing.T) {
 	require.NoError(t, srv.Start(wrapped))
 	require.Eventually(t, func() bool {
 		return rdb.ZCard(ctx, "asynq:{failing}:retry").Val() == 1
-	}, 20*time.Second, 20*time.Millisecond)
+	}, 2*time.Minute, 20*time.Millisecond)
 	srv.Shutdown()
 
 	r := audited(t, rdb, audit.Config{})
@@ -296,7 +296,7 @@ func TestAuditOfAllThatAsynqKeeps(t *testing.T) {
 			}
 		}
 		return rdb.ZCard(ctx, "asynq:{default}:retry").Val() == 2
-	}, 20*time.Second, 50*time.Millisecond)
+	}, 2*time.Minute, 50*time.Millisecond)
 
 	r := audited(t, rdb, audit.Config{Samples: 10})
 	answer, why := r.AnythingPlaintext()

@@ -223,7 +223,7 @@ func TestAuditOfAReplica(t *testing.T) {
 	rdb := sentinel.Replica(t).Client(t)
 	a := keyring(t)
 	require.NoError(t, sealedStore(t, sentinel.Client(t), a, "shop").Set(ctx, "a", "v"))
-	require.Eventually(t, func() bool { return rdb.DBSize(ctx).Val() == 1 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return rdb.DBSize(ctx).Val() == 1 }, 2*time.Minute, 10*time.Millisecond)
 
 	began := time.Now()
 	_, err := audit.Run(ctx, rdb, audit.Config{})

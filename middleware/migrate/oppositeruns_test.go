@@ -38,7 +38,7 @@ func halfway(t *testing.T, rdb redis.UniversalClient, c migrate.Config) (end fun
 		r, err := unproven(ctx, rdb, c)
 		done <- result{r, err}
 	}()
-	require.Eventually(t, func() bool { return written.Load() > 0 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return written.Load() > 0 }, 2*time.Minute, time.Millisecond)
 	return func() (*migrate.Report, error) {
 		control.SetRate(0)
 		control.Resume()
