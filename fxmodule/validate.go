@@ -28,7 +28,7 @@ const (
 func (c Config) Validate() error {
 	var errs []error
 	if len(c.Caches) == 0 {
-		errs = append(errs, errors.New("the Config has no caches (add one named \"default\": SEALCACHE_KEK, SEALCACHE_STORE and more)"))
+		errs = append(errs, errors.New("the Config has no caches (add one named \"default\", or set SEALCACHE_STORE and SEALCACHE_KEK)"))
 	}
 	if c.KeyTimeout < 0 {
 		errs = append(errs, errors.New("key_timeout: must not be negative"))

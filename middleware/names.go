@@ -103,7 +103,7 @@ func (s *Store) addressUnder(i int, key string) (address, error) {
 		return address{key: key, stored: s.prefix + key}, nil
 	}
 	if len(key) > pseudonym.MaxNameBytes {
-		return address{}, &nameError{fmt.Sprintf("%v: the hidden key has %d bytes", ErrTooLarge, len(key)), ErrTooLarge}
+		return address{}, &nameError{fmt.Sprintf("%v: the cache key has %d bytes, but at most %d can be hidden", ErrTooLarge, len(key), pseudonym.MaxNameBytes), ErrTooLarge}
 	}
 	var buf [wire.MaxNamespaceBytes + 1 + pseudonym.Size]byte
 	stored, err := s.names.AppendKey(append(buf[:0], s.prefix...), i, key)

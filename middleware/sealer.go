@@ -240,10 +240,10 @@ func (s *Sealer) maxStored() int { return s.box.MaxSize(content.MaxPlaintext(s.m
 // checkName returns an error for a name that no entry of an application has.
 func checkName(name string) error {
 	if name == keycheck.Name {
-		return &nameError{fmt.Sprintf("%v: the key %q is reserved", ErrUnsupported, name), ErrUnsupported}
+		return &nameError{fmt.Sprintf("%v: the cache key %q is reserved", ErrUnsupported, name), ErrUnsupported}
 	}
 	if len(name) > wire.MaxNameBytes {
-		return &nameError{fmt.Sprintf("%v: the key has %d bytes", ErrTooLarge, len(name)), ErrTooLarge}
+		return &nameError{fmt.Sprintf("%v: the cache key has %d bytes, but at most %d are allowed", ErrTooLarge, len(name), wire.MaxNameBytes), ErrTooLarge}
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func Open(ctx context.Context, url string) (Store, error) {
 	}
 	scheme, _, ok := strings.Cut(url, "://")
 	if !ok {
-		return nil, errors.New("stores: open: the text is not a URL (known schemes: " + schemes + ")")
+		return nil, errors.New("stores: open: the text is not a URL such as redis://localhost:6379/0 or memory://")
 	}
 	// A failed Open must not return a Store that holds a nil pointer.
 	switch strings.ToLower(scheme) {

@@ -141,7 +141,7 @@ func (a *auditor) check() (errs []error) {
 	a.scope = prefix + a.Prefix
 	if a.Stored && a.Prefix != "" {
 		if a.scope = a.Prefix; !strings.HasPrefix(a.Prefix, prefix) {
-			bad("Prefix does not start with the stored namespace")
+			bad("Prefix must start with the namespace, because Stored is set")
 		}
 	}
 	if a.pattern = a.scope; a.opensNames() { // a hidden name does not start with the prefix of its key

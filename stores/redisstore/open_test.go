@@ -292,8 +292,8 @@ func TestOpenDoesNotConnect(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	for u, want := range map[string]string{
-		"":                   "redis+cluster",
-		"localhost:6379":     "redis+cluster",
+		"":                   "is not a URL such as redis://localhost:6379/0",
+		"localhost:6379":     "is not a URL such as redis://localhost:6379/0",
 		"http://localhost":   "redis+cluster",
 		"redis://h?hunter=1": "unknown option hunter in the URL",
 		"redis://h?tls_insecure_skip_verify=true": "unknown option",

@@ -42,8 +42,6 @@ func schemeOf(name string) (t topology, tls, ok bool) {
 	return 0, false, false
 }
 
-const knownSchemes = "redis, redis+unix, redis+sentinel, redis+cluster, with rediss for TLS"
-
 // target is a parsed URL. For a setting with the zero value, go-redis' default applies.
 type target struct {
 	topology topology
@@ -88,11 +86,11 @@ func (t *target) GoString() string { return t.String() }
 func parseURL(raw string) (*target, error) {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
-		return nil, errors.New("the text is not a URL (known schemes: " + knownSchemes + ")")
+		return nil, errors.New("the text is not a URL such as redis://localhost:6379/0")
 	}
 	t := &target{}
 	if t.topology, t.tls, ok = schemeOf(strings.ToLower(scheme)); !ok {
-		return nil, errors.New("the URL has an unknown scheme (known: " + knownSchemes + ")")
+		return nil, errors.New("the URL has an unknown scheme (use redis, rediss, redis+unix, redis+sentinel or redis+cluster)")
 	}
 	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return nil, errors.New("the URL contains spaces or control characters (percent-encode them)")
