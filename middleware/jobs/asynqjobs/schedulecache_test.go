@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,19 +19,32 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
-// gate is a keyring that opens slowly, or not, and counts that. It seals as ever.
+// gate is a keyring that opens when it is let, or not, and counts that. It seals as ever.
 type gate struct {
 	*aead.Keyring
 	opens atomic.Int64
-	delay atomic.Int64 // of an opening
+	held  atomic.Pointer[held]
 	fail  atomic.Pointer[error]
+}
+
+// held is a value whose openings wait.
+type held struct {
+	value    string
+	released chan struct{}
+}
+
+// hold makes openings of a value wait until the returned function is called, or their time is over.
+func (g *gate) hold(value string) (release func()) {
+	h := held{value, make(chan struct{})}
+	g.held.Store(&h)
+	return func() { close(h.released) }
 }
 
 func (g *gate) OpenTo(ctx context.Context, dst, c, ad []byte) ([]byte, error) {
 	g.opens.Add(1)
-	if d := g.delay.Load(); d > 0 {
+	if h := g.held.Load(); h != nil && strings.Contains(h.value, string(c)) {
 		select {
-		case <-time.After(time.Duration(d)):
+		case <-h.released:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -50,8 +64,8 @@ func gated(t *testing.T, opts ...asynqjobs.Option) (*clockwork, *gate) {
 	return w, g
 }
 
-// plant puts n values among the schedules that do not open.
-func (w *clockwork) plant(n int) {
+// plant puts n copies of a stored schedule, which do not open, among the schedules, and returns what it copied.
+func (w *clockwork) plant(n int) (raw string) {
 	w.t.Helper()
 	for _, raw := range w.rdb.HGetAll(w.t.Context(), schedulesKey).Val() {
 		pipe := w.rdb.Pipeline()
@@ -61,9 +75,10 @@ func (w *clockwork) plant(n int) {
 		pipe.HSet(w.t.Context(), ticksKey, "version", "planted")
 		_, err := pipe.Exec(w.t.Context())
 		require.NoError(w.t, err)
-		return
+		return raw
 	}
 	w.t.Fatal("there must be one schedule")
+	return ""
 }
 
 // background runs s until the test ends.
@@ -79,66 +94,79 @@ func (w *clockwork) background(s *asynqjobs.Scheduler) {
 	})
 }
 
-// An attacker plants thousands of values next to the schedules. A slow key service must refuse each of them, which takes 40
-// seconds one after another. Schedules that are known tick on time, those that are not are found, changes are quick, and what
-// was refused is not asked for again.
+// hasty is a context whose deadline is always a second away.
+type hasty struct{ context.Context }
+
+func (hasty) Deadline() (time.Time, bool) { return time.Now().Add(time.Second), true }
+
+// An attacker plants thousands of values next to the schedules, and the key service hangs when it is asked for one. Schedules that are known tick, and
+// changes are made. When the key service answers again, schedules that are not known are found, and what was refused is not
+// asked for again.
 func TestGarbageBesideSchedules(t *testing.T) {
 	t.Parallel()
-	const garbage, delay, soon = 2000, 20 * time.Millisecond, 5 * time.Second
+	const garbage = 2000
 	m := newMeters()
-	w, g := gated(t, asynqjobs.WithMeterProvider(m.provider))
+	w := newClockwork(t)
+	keys, set := newKeyring(t), newPRF(t)
+	scheduler := func() (*asynqjobs.Scheduler, *gate) { // each counts its own openings
+		g := &gate{Keyring: keys}
+		_, s := w.with(newEncryptor(t, g, jobs.WithPRF(set)), asynqjobs.WithMeterProvider(m.provider))
+		return s, g
+	}
+	w.e = newEncryptor(t, keys, jobs.WithPRF(set))
+	known, opened := scheduler()
+	w.s = known
 	require.True(t, w.once("known", asynqjobs.Every(time.Minute), "known"))
-	w.plant(garbage)
-	g.delay.Store(int64(delay))
-
-	w.background(w.s)
+	planted := w.plant(garbage)
+	defer opened.hold(planted)()
+	w.background(known)
 	for i := range int64(2) {
 		w.advance(time.Minute)
 		w.rdb.HSet(t.Context(), ticksKey, "version", fmt.Sprint(i))
-		eventually(t, "a tick of what is known", soon, func() bool { return m.counts(t)["tick enqueued"] == i+1 })
+		eventually(t, "a tick of what is known", patience, func() bool { return m.counts(t)["tick enqueued"] == i+1 })
 	}
-	require.Less(t, g.opens.Load(), int64(garbage), "it did not wait for all of them")
+	require.Less(t, opened.opens.Load(), int64(garbage), "it did not wait for all of them")
 
-	_, other := w.with(w.e) // it knows nothing yet
-	began := time.Now()
-	changed, err := tick.ScheduleOnce(t.Context(), other, "new", asynqjobs.Every(time.Hour), tickArgs{"new"})
-	require.NoError(t, err)
-	require.True(t, changed)
-	require.Less(t, time.Since(began), soon)
-	// To open everything again would take half a minute now.
-	g.delay.Store(int64(10 * delay))
-	began = time.Now()
-	changed, err = tick.ScheduleOnce(t.Context(), other, "another", asynqjobs.Every(time.Hour), tickArgs{"new"})
-	require.NoError(t, err)
-	require.True(t, changed)
-	require.Less(t, time.Since(began), 2*soon, "nothing changed that it did not change itself")
-	g.delay.Store(int64(delay))
-	began = time.Now()
+	other, opened := scheduler() // it knows nothing yet
+	defer opened.hold(planted)()
+	w.s = other
+	require.True(t, w.once("new", asynqjobs.Every(time.Hour), "new"))
+	before := opened.opens.Load()
+	require.True(t, w.once("another", asynqjobs.Every(time.Hour), "new"))
+	require.Equal(t, before, opened.opens.Load(), "nothing changed that it did not change itself")
 	canceled, err := other.Cancel(t.Context(), "another")
 	require.NoError(t, err)
 	require.True(t, canceled)
-	require.Less(t, time.Since(began), soon)
+	require.Less(t, opened.opens.Load(), int64(garbage))
 
-	_, fresh := w.with(w.e, asynqjobs.WithMeterProvider(m.provider))
-	short, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	canceled, err = fresh.Cancel(short, "nobody")
+	fresh, opened := scheduler()
+	release := opened.hold(planted)
+	canceled, err = fresh.Cancel(hasty{t.Context()}, "nobody")
 	require.ErrorContains(t, err, "has not opened this schedule yet", "within the caller's own time")
 	require.False(t, canceled)
-
 	w.background(fresh)
+	release()
 	w.advance(time.Hour)
-	eventually(t, "a tick of what was found", 40*time.Second, func() bool { return m.counts(t)["tick enqueued"] >= 4 })
-	eventually(t, "all were tried", 40*time.Second, func() bool {
-		infos, err := fresh.List(t.Context())
-		return len(infos) == 2 && err != nil && !strings.Contains(err.Error(), "has not opened this schedule yet")
-	})
-	before := g.opens.Load()
+	eventually(t, "a tick of what was found", patience, func() bool { return slices.Contains(w.waiting("default"), `tick {"Note":"new"}`) })
+	refusedOnce(t, w, garbage, scheduler)
+}
+
+// refusedOnce requires that a new Scheduler does not open garbage again for each change, once all was refused.
+func refusedOnce(t *testing.T, w *clockwork, garbage int64, scheduler func() (*asynqjobs.Scheduler, *gate)) {
+	t.Helper()
+	s, opened := scheduler()
+	list := func() error {
+		infos, err := s.List(t.Context())
+		require.ErrorIs(t, err, jobs.ErrUnauthentic)
+		require.Len(t, infos, 2)
+		return err
+	}
+	eventually(t, "all were tried", patience, func() bool { return !strings.Contains(list().Error(), "has not opened this schedule yet") })
+	before := opened.opens.Load()
+	require.GreaterOrEqual(t, before, garbage)
 	w.rdb.HSet(t.Context(), ticksKey, "version", "once more")
-	infos, err := fresh.List(t.Context())
-	require.ErrorIs(t, err, jobs.ErrUnauthentic)
-	require.Len(t, infos, 2)
-	require.Less(t, g.opens.Load()-before, int64(garbage/2), "what was refused for good is not opened for each change")
+	require.Error(t, list())
+	require.Less(t, opened.opens.Load()-before, garbage/2, "what was refused for good is not opened for each change")
 }
 
 // A new name does not have the others opened, whichever process registered them: once each, at most.
@@ -263,7 +291,7 @@ func TestSchedulesThatCannotBeRead(t *testing.T) {
 	w.advance(time.Minute)
 	eventually(t, "both tick", patience, func() bool { return m.counts(t)["tick enqueued"] == 2 })
 	require.Len(t, w.pending("default"), 2)
-	other := redis.NewClient(&redis.Options{Addr: w.m.Addr()})
+	other := redis.NewClient(patient(w.m.Addr()))
 	defer other.Close()
 	for field := range other.HGetAll(t.Context(), schedulesKey).Val() {
 		other.HDel(t.Context(), schedulesKey, field)
