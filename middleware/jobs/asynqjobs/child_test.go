@@ -109,7 +109,7 @@ func play(ctx context.Context, role string) error {
 	if err != nil {
 		return err
 	}
-	rdb := redis.NewClient(&redis.Options{Addr: os.Getenv(redisVariable)})
+	rdb := redis.NewClient(patient(os.Getenv(redisVariable)))
 	defer rdb.Close()
 	client, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(rdb), e, asynqjobs.WithLogger(quiet))
 	if err != nil {
@@ -136,12 +136,17 @@ func play(ctx context.Context, role string) error {
 			return nil
 		}))
 	case "worker":
-		// Prints what it is given, one line each, and fails the first time if asked to.
+		// Prints what it is given, one line each. The first time it fails or does not end, if asked to.
 		return workForever(ctx, rdb, e, asynq.HandlerFunc(func(ctx context.Context, t *asynq.Task) error {
 			_, _ = fmt.Fprintf(os.Stdout, "%q\n", t.Payload())
 			time.Sleep(5 * time.Millisecond)
-			if n, _ := asynq.GetRetryCount(ctx); n == 0 && strings.HasPrefix(string(t.Payload()), "twice") {
+			n, _ := asynq.GetRetryCount(ctx)
+			switch {
+			case n > 0:
+			case strings.HasPrefix(string(t.Payload()), "twice"):
 				return fmt.Errorf("not the first time: %s", t.Payload())
+			case strings.HasPrefix(string(t.Payload()), "stuck"):
+				<-make(chan struct{}) // until it is killed
 			}
 			return asynqjobs.WriteResult(ctx, t.Payload())
 		}))

@@ -113,7 +113,7 @@ func TestRedisRestartsUnderLoad(t *testing.T) {
 				if i%2 == 0 {
 					opts = append(opts, asynq.Unique(time.Hour))
 				}
-				ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
 				_, err := b.client.EnqueueContext(ctx, asynq.NewTask("t", []byte(payload)), opts...)
 				cancel()
 				if err == nil {
@@ -126,12 +126,22 @@ func TestRedisRestartsUnderLoad(t *testing.T) {
 			}
 		})
 	}
+	more := func(n int) {
+		t.Helper()
+		count := func() int {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(acknowledged)
+		}
+		before := count()
+		eventually(t, "more jobs", patience, func() bool { return count() >= before+n })
+	}
 	for range 3 {
-		time.Sleep(700 * time.Millisecond)
+		more(100)
 		require.NoError(t, b.srv.Kill())
 		require.NoError(t, b.srv.Restart())
 	}
-	time.Sleep(500 * time.Millisecond)
+	more(100)
 	close(done)
 	producers.Wait()
 	stop()
@@ -149,9 +159,6 @@ func TestRedisRestartsUnderLoad(t *testing.T) {
 		return missing
 	}
 	eventually(t, "all acknowledged jobs have run", patience, func() bool { return len(missing()) == 0 })
-	mu.Lock()
-	require.Greater(t, len(acknowledged), 100)
-	mu.Unlock()
 	for name, dump := range b.srv.DumpFiles(t) {
 		require.NotContains(t, string(dump), "canary", name)
 	}
@@ -195,7 +202,7 @@ func TestWorkersAndRedisAreKilledUnderLoad(t *testing.T) {
 				mu.Lock()
 				sent[payload] = true
 				mu.Unlock()
-				ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
 				_, err := b.client.EnqueueContext(ctx, asynq.NewTask(typename, []byte(payload)), opts...)
 				cancel()
 				if err == nil {
@@ -232,9 +239,15 @@ func TestWorkersAndRedisAreKilledUnderLoad(t *testing.T) {
 		ps = append(ps, spawn(t, "worker", keys, srv.Addr()))
 	}
 	monitor := srv.Monitor(t)
-	time.Sleep(300 * time.Millisecond)
+	before := len(printed())
+	eventually(t, "work that is monitored", patience, func() bool { return len(printed()) > before })
 	close(done)
 	producers.Wait()
+	stuck := "stuck " + secret // the last kill finds it being worked on
+	_, err := b.client.Enqueue(asynq.NewTask(typename, []byte(stuck)), asynq.Retention(time.Hour))
+	require.NoError(t, err)
+	sent[stuck], acknowledged[stuck] = true, true
+	eventually(t, "a worker is in the middle of a job", patience, func() bool { return printed()[stuck] > 0 })
 	for _, p := range ps[len(ps)-3:] {
 		p.kill()
 	}
@@ -263,7 +276,7 @@ func TestWorkersAndRedisAreKilledUnderLoad(t *testing.T) {
 		}
 	}
 	t.Logf("%d jobs acknowledged of %d, %d ran; %d were left by the last kill, %d ran again that had no need to", len(acknowledged), len(sent), len(ran), abandoned, again)
-	require.Greater(t, len(acknowledged), 300)
+	require.Greater(t, len(acknowledged), 200)
 	require.Positive(t, abandoned, "no process was killed in the middle")
 
 	queue, err := b.inspector.GetQueueInfo("default")
@@ -315,10 +328,11 @@ func TestSentinelAndCluster(t *testing.T) {
 			}))
 			plain, err := client.Enqueue(asynq.NewTask("plain", []byte("1")), asynq.Queue("low"), asynq.Retention(time.Hour))
 			require.NoError(t, err)
-			_, err = client.Enqueue(asynq.NewTask("unique", []byte("2")), asynq.Unique(time.Hour), asynq.ProcessIn(2*time.Second))
+			unique, err := client.Enqueue(asynq.NewTask("unique", []byte("2")), asynq.Unique(time.Hour), asynq.ProcessIn(time.Hour))
 			require.NoError(t, err)
 			_, err = client.Enqueue(asynq.NewTask("unique", []byte("2")), asynq.Unique(time.Hour))
 			require.ErrorIs(t, err, asynq.ErrDuplicateTask)
+			require.NoError(t, inspector.RunTask("default", unique.ID))
 			_, err = client.Enqueue(asynq.NewTask("part", []byte("3")), asynq.Group("g"))
 			require.NoError(t, err)
 			s, err := asynqjobs.NewScheduler(rdb, client)

@@ -27,7 +27,7 @@ type gathering struct {
 
 func newGathering(t *testing.T) *gathering {
 	t.Helper()
-	g := &gathering{t: t, conn: asynq.RedisClientOpt{Addr: miniredis.RunT(t).Addr()}}
+	g := &gathering{t: t, conn: connTo(miniredis.RunT(t).Addr())}
 	g.insp, g.plain = asynq.NewInspector(g.conn), asynq.NewClient(g.conn)
 	t.Cleanup(func() { _, _ = g.insp.Close(), g.plain.Close() })
 	return g

@@ -45,11 +45,11 @@ func TestKeysOfHeldMembersAreNotForgotten(t *testing.T) {
 	require.NoError(t, m.Enable(old))
 	both := newEncryptor(t, ring())
 
-	g := &gathering{t: t, conn: asynq.RedisClientOpt{Addr: server.Addr()}}
+	g := &gathering{t: t, conn: connTo(server.Addr())}
 	g.insp, g.plain = asynq.NewInspector(g.conn), asynq.NewClient(g.conn)
 	t.Cleanup(func() { _, _ = g.insp.Close(), g.plain.Close() })
 	may := func() (audit.Answer, string) {
-		r, err := audit.Run(t.Context(), server.Client(t), audit.Config{})
+		r, err := audit.Run(t.Context(), clientOf(t, server), audit.Config{})
 		require.NoError(t, err)
 		require.Zero(t, r.Jobs.Headers.Plaintext.Values)
 		answer, why := r.MayDestroy(old, audit.Conditions{

@@ -75,6 +75,27 @@ type bench struct {
 	inspector *asynq.Inspector
 }
 
+// connTo returns a connection to a Redis. Its timeouts are long, because a command that times out is sent again, and its second
+// answer is another one: a task that is there already is a conflict.
+func connTo(addr string) asynq.RedisClientOpt {
+	return asynq.RedisClientOpt{Addr: addr, DialTimeout: patience, ReadTimeout: patience, WriteTimeout: patience}
+}
+
+// patient returns options of a client with the timeouts of connTo.
+func patient(addr string) *redis.Options {
+	return &redis.Options{Addr: addr, DialTimeout: patience, ReadTimeout: patience, WriteTimeout: patience}
+}
+
+// clientOf returns a client of a server with the timeouts of connTo. It is closed when the test ends.
+func clientOf(t testing.TB, srv *redistest.Server) *redis.Client {
+	t.Helper()
+	o := srv.ClientOptions()
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = patience, patience, patience
+	rdb := redis.NewClient(o)
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
 func newBench(t *testing.T, e *jobs.Encryptor, opts ...asynqjobs.Option) *bench {
 	t.Helper()
 	return benchOn(t, redistest.Start(t), e, opts...)
@@ -85,8 +106,8 @@ func benchOn(t *testing.T, srv *redistest.Server, e *jobs.Encryptor, opts ...asy
 	if e == nil {
 		e = newEncryptor(t, nil)
 	}
-	b := benchAt(t, asynq.RedisClientOpt{Addr: srv.Addr()}, e, opts...)
-	b.srv, b.rdb = srv, srv.Client(t)
+	b := benchAt(t, connTo(srv.Addr()), e, opts...)
+	b.srv, b.rdb = srv, clientOf(t, srv)
 	return b
 }
 
@@ -119,7 +140,7 @@ func fast(cfg asynq.Config) asynq.Config {
 	cfg.GroupGracePeriod = time.Second
 	cfg.JanitorInterval = time.Second
 	cfg.LogLevel = asynq.FatalLevel
-	cfg.ShutdownTimeout = 2 * time.Second
+	cfg.ShutdownTimeout = patience // a task that is given up runs again
 	if cfg.Concurrency == 0 {
 		cfg.Concurrency = 4
 	}
@@ -150,7 +171,8 @@ func eventually(t testing.TB, what string, within time.Duration, holds func() bo
 	sealtest.Within(t, within, what, holds)
 }
 
-const patience = 20 * time.Second
+// patience is how long a busy machine may take.
+const patience = time.Minute
 
 // awaitState waits until the task is in the state.
 func (b *bench) awaitState(t testing.TB, queue, id string, state asynq.TaskState) *asynq.TaskInfo {

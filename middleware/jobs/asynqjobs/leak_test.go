@@ -31,7 +31,7 @@ type deployment struct {
 func single(t *testing.T) deployment {
 	t.Helper()
 	s := redistest.Start(t)
-	return deployment{asynq.RedisClientOpt{Addr: s.Addr()}, s.Client(t), []*redistest.Server{s}}
+	return deployment{connTo(s.Addr()), clientOf(t, s), []*redistest.Server{s}}
 }
 
 // sentinel is a master, its replica, and what watches them.
@@ -47,7 +47,8 @@ func sentinel(t *testing.T) deployment {
 func cluster(t *testing.T) deployment {
 	t.Helper()
 	c := redistest.StartCluster(t)
-	return deployment{asynq.RedisClusterClientOpt{Addrs: c.Addrs()}, c.Client(t), c.Nodes()}
+	conn := asynq.RedisClusterClientOpt{Addrs: c.Addrs(), ReadTimeout: patience, WriteTimeout: patience}
+	return deployment{conn, c.Client(t), c.Nodes()}
 }
 
 // A run uses all features. The planted texts are then not found in the traffic to any server, in its memory, on its
@@ -99,8 +100,9 @@ func useEverything(t *testing.T, d deployment, opts ...asynqjobs.Option) {
 		case strings.HasPrefix(what, "panic"):
 			panic(c.Text("panic") + what)
 		case strings.HasPrefix(what, "slow"):
-			// Long enough for the heartbeat to write what is being worked on.
-			time.Sleep(6 * time.Second)
+			if err := b.awaitHeartbeat(ctx); err != nil {
+				return err
+			}
 		}
 		return asynqjobs.WriteResult(ctx, []byte(c.Text("result")))
 	})
@@ -209,6 +211,23 @@ func useEverything(t *testing.T, d deployment, opts ...asynqjobs.Option) {
 	}
 }
 
+// awaitHeartbeat waits until a server has written what it works on, which it does every five seconds.
+func (b *bench) awaitHeartbeat(ctx context.Context) error {
+	for ctx.Err() == nil {
+		servers, err := b.inspector.Servers()
+		if err != nil {
+			return err
+		}
+		for _, s := range servers {
+			if len(s.ActiveWorkers) > 0 {
+				return nil
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return ctx.Err()
+}
+
 type locked struct {
 	mu *sync.Mutex
 	w  *bytes.Buffer
@@ -230,7 +249,7 @@ func caughtUp(t *testing.T, d deployment) {
 		if n := strings.Count(info, "state=online"); n > 0 {
 			conn := rdb.Conn() // WAIT is for the writes of its own connection
 			require.NoError(t, conn.Set(t.Context(), "caught up", 1, 0).Err())
-			require.NoError(t, conn.Wait(t.Context(), n, 5*time.Second).Err())
+			require.NoError(t, conn.Wait(t.Context(), n, patience).Err())
 			require.NoError(t, conn.Close())
 		}
 	}

@@ -140,7 +140,7 @@ func (s *shop) work() error {
 func TestExistingApplicationMoves(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
-	conn := asynq.RedisClientOpt{Addr: srv.Addr()}
+	conn := connTo(srv.Addr())
 	inspector := asynq.NewInspector(conn)
 	defer inspector.Close()
 	done := func(s *shop, since int) {

@@ -36,7 +36,7 @@ func newClockwork(t *testing.T, opts ...asynqjobs.Option) *clockwork {
 	t.Helper()
 	w := &clockwork{t: t, m: miniredis.RunT(t), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	w.m.SetTime(w.now)
-	w.rdb = redis.NewClient(&redis.Options{Addr: w.m.Addr()})
+	w.rdb = redis.NewClient(patient(w.m.Addr()))
 	w.e = newEncryptor(t, nil)
 	w.insp = asynq.NewInspectorFromRedisClient(w.rdb)
 	t.Cleanup(func() { _ = w.rdb.Close() })

@@ -78,14 +78,15 @@ func (f failing) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func TestSchedulesOfAQueueThatIsLost(t *testing.T) {
 	t.Parallel()
 	w := newClockwork(t)
-	rdb := redis.NewClient(&redis.Options{Addr: w.m.Addr()})
+	rdb := redis.NewClient(patient(w.m.Addr()))
 	defer rdb.Close()
-	rdb.AddHook(failing{"asynq:{lost}", 60 * time.Millisecond})
+	const heldUp, lost = 250 * time.Millisecond, 10
+	rdb.AddHook(failing{"asynq:{lost}", heldUp + 10*time.Millisecond})
 	c, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(rdb), w.e, asynqjobs.WithLogger(quiet))
 	require.NoError(t, err)
-	s, err := asynqjobs.NewScheduler(rdb, c, asynqjobs.WithHeldUp(50*time.Millisecond))
+	s, err := asynqjobs.NewScheduler(rdb, c, asynqjobs.WithHeldUp(heldUp))
 	require.NoError(t, err)
-	for i := range 30 {
+	for i := range lost {
 		w.once(fmt.Sprint(i), asynqjobs.Every(time.Minute), "lost", asynq.Queue("lost"))
 	}
 	w.once("a", asynqjobs.Every(time.Minute), "a")
@@ -137,7 +138,7 @@ type holding struct {
 
 // held returns a client of the clockwork's Redis that holds a command.
 func (w *clockwork) held(is func(args string) bool) (*redis.Client, *holding) {
-	rdb := redis.NewClient(&redis.Options{Addr: w.m.Addr()})
+	rdb := redis.NewClient(patient(w.m.Addr()))
 	w.t.Cleanup(func() { _ = rdb.Close() })
 	h := &holding{is: is, reached: make(chan struct{}), release: make(chan struct{})}
 	rdb.AddHook(h)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/internal/redistest"
@@ -34,11 +35,21 @@ func outcome(err error) string {
 	}
 }
 
+// endLock checks the time to live of a task's lock of an hour, and lets the lock end.
+func endLock(t *testing.T, rdb *redis.Client, info *asynq.TaskInfo) {
+	t.Helper()
+	key, err := rdb.HGet(t.Context(), "asynq:{"+info.Queue+"}:t:"+info.ID, "unique_key").Result()
+	require.NoError(t, err)
+	require.InDelta(t, time.Hour, rdb.PTTL(t.Context(), key).Val(), float64(10*time.Minute))
+	require.NoError(t, rdb.PExpire(t.Context(), key, time.Millisecond).Err())
+	eventually(t, "the end of the lock", patience, func() bool { return rdb.Exists(t.Context(), key).Val() == 0 })
+}
+
 // The sealed client answers what asynq answers for plaintext tasks: both get the same calls.
 func TestUniqueIsExactlyAsynqs(t *testing.T) {
 	t.Parallel()
 	story := func(t *testing.T, srv *redistest.Server, c enqueuer, start func(asynq.Handler)) []string {
-		conn := asynq.RedisClientOpt{Addr: srv.Addr()}
+		conn := connTo(srv.Addr())
 		insp := asynq.NewInspector(conn)
 		defer insp.Close()
 		var log []string
@@ -71,16 +82,16 @@ func TestUniqueIsExactlyAsynqs(t *testing.T) {
 		enqueue("empty payload is not nil", "ok", []byte{}, hour)
 		enqueue("empty again", "ok", []byte{}, hour)
 		enqueue("other id, same task", "ok", []byte("a"), hour, asynq.TaskID("mine"))
-		enqueue("lock of one second", "later", []byte("a"), asynq.Unique(time.Second))
-		enqueue("at once again", "later", []byte("a"), asynq.Unique(time.Second))
+		later := enqueue("to be unlocked", "later", []byte("a"), hour)
+		enqueue("at once again", "later", []byte("a"), hour)
 		enqueue("scheduled", "ok", []byte("s"), hour, asynq.ProcessIn(time.Hour))
 		enqueue("scheduled again", "ok", []byte("s"), hour, asynq.ProcessIn(2*time.Hour))
 		enqueue("scheduled, now", "ok", []byte("s"), hour)
 		enqueue("in a group", "ok", []byte("g"), hour, asynq.Group("g"))
 		enqueue("in a group again", "ok", []byte("g"), hour, asynq.Group("g"))
 		enqueue("in another group", "ok", []byte("g"), hour, asynq.Group("h"))
-		time.Sleep(1200 * time.Millisecond)
-		enqueue("after the lock's end", "later", []byte("a"), asynq.Unique(time.Second))
+		endLock(t, clientOf(t, srv), later)
+		enqueue("after the lock's end", "later", []byte("a"), hour)
 
 		start(asynq.HandlerFunc(func(_ context.Context, task *asynq.Task) error {
 			switch task.Type() {
@@ -113,7 +124,7 @@ func TestUniqueIsExactlyAsynqs(t *testing.T) {
 	}
 
 	plainSrv := redistest.Start(t)
-	plainConn := asynq.RedisClientOpt{Addr: plainSrv.Addr()}
+	plainConn := connTo(plainSrv.Addr())
 	plain := asynq.NewClient(plainConn)
 	defer plain.Close()
 	want := story(t, plainSrv, plain, func(h asynq.Handler) {

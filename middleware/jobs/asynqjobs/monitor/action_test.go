@@ -181,7 +181,7 @@ func TestRunAgainFromThePage(t *testing.T) {
 	select {
 	case payload := <-ran:
 		assert.Contains(t, payload, "again")
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("it was not run")
 	}
 }

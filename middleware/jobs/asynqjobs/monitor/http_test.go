@@ -307,11 +307,11 @@ func TestSlowAuditBlocksNoOtherViewer(t *testing.T) {
 		select {
 		case left := <-started:
 			assert.LessOrEqual(t, left, 10*time.Second)
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			t.Error("an audit waits for another")
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/queues", nil).WithContext(ctx))

@@ -23,7 +23,7 @@ func TestEveryListForEveryViewer(t *testing.T) {
 	for name, start := range map[string]func(t *testing.T) asynq.RedisConnOpt{
 		"single": func(t *testing.T) asynq.RedisConnOpt {
 			t.Helper()
-			return asynq.RedisClientOpt{Addr: redistest.Start(t).Addr()}
+			return connTo(redistest.Start(t))
 		},
 		"sentinel": func(t *testing.T) asynq.RedisConnOpt {
 			t.Helper()

@@ -322,6 +322,6 @@ func fill(t *testing.T, srv *redistest.Server, conn asynq.RedisConnOpt, client *
 		if assert.Len(c, servers, 1) {
 			assert.Len(c, servers[0].ActiveWorkers, 1) // its heartbeat comes every five seconds
 		}
-	}, 20*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 	return ids
 }
