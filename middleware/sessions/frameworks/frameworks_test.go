@@ -180,27 +180,42 @@ func TestSessionsEnd(t *testing.T) {
 	for framework := range frameworks {
 		t.Run(framework, func(t *testing.T) {
 			t.Parallel()
-			s := start(t, framework, 2*time.Second)
-			jar := browser(t)
-			s.get(t, jar, "/login?user=alice", "")
-			token := s.token(t, jar)
-			require.Equal(t, "alice", s.get(t, nil, "/user", token))
-			rdb := s.redis.Client(t)
-			dumps := map[string]string{}
-			for _, name := range rdb.Keys(t.Context(), "web:*").Val() {
-				dump, err := rdb.Dump(t.Context(), name).Result()
-				require.NoError(t, err)
-				dumps[name] = dump
-				require.NoError(t, rdb.Persist(t.Context(), name).Err())
+			for life := 2 * time.Second; !endsForGood(t, framework, life); life *= 2 { // it may end before a busy machine has read it
+				require.Less(t, life, time.Minute)
 			}
-			require.NotEmpty(t, dumps)
-			sealtest.Eventually(t, func() bool { return s.get(t, nil, "/user", token) == "" })
-			for name, dump := range dumps {
-				require.NoError(t, rdb.RestoreReplace(t.Context(), name, 0, dump).Err())
-			}
-			require.Empty(t, s.get(t, nil, "/user", token))
 		})
 	}
+}
+
+// endsForGood requires that a session ends after life. It returns false if it has ended before it could be read.
+func endsForGood(t *testing.T, framework string, life time.Duration) bool {
+	t.Helper()
+	s := start(t, framework, life)
+	jar := browser(t)
+	s.get(t, jar, "/login?user=alice", "")
+	token := s.token(t, jar)
+	rdb := s.redis.Client(t)
+	dumps := map[string]string{}
+	for _, name := range rdb.Keys(t.Context(), "web:*").Val() {
+		dump, err := rdb.Dump(t.Context(), name).Result()
+		if err != nil {
+			return false
+		}
+		dumps[name] = dump
+		require.NoError(t, rdb.Persist(t.Context(), name).Err())
+	}
+	user := s.get(t, nil, "/user", token)
+	if user == "" {
+		return false
+	}
+	require.Equal(t, "alice", user)
+	require.NotEmpty(t, dumps)
+	sealtest.Eventually(t, func() bool { return s.get(t, nil, "/user", token) == "" })
+	for name, dump := range dumps {
+		require.NoError(t, rdb.RestoreReplace(t.Context(), name, 0, dump).Err())
+	}
+	require.Empty(t, s.get(t, nil, "/user", token))
+	return true
 }
 
 // An outage of Redis is not a logout: the session is there again afterwards, and no log line has the token.
