@@ -26,7 +26,7 @@ import (
 )
 
 // patience bounds the time that a store may take on a busy machine to work again after an outage.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // overURL returns a redisstore of its own over a server's address, with options as in a URL.
 func overURL(t testing.TB, rawURL string, options ...string) *redisstore.Store {
@@ -34,6 +34,8 @@ func overURL(t testing.TB, rawURL string, options ...string) *redisstore.Store {
 	u, err := url.Parse(rawURL)
 	require.NoError(t, err)
 	q := u.Query()
+	q.Set("read_timeout", patience.String()) // a command that times out may be sent again
+	q.Set("write_timeout", patience.String())
 	for _, o := range options {
 		k, v, ok := strings.Cut(o, "=")
 		require.True(t, ok, o)

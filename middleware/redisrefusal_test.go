@@ -17,7 +17,7 @@ import (
 func TestRedisOutOfMemory(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--maxmemory-policy", "noeviction")
-	f := newFaulty(t, overRedis(t, server, failFast...), middleware.WithNamespace("full"))
+	f := newFaulty(t, overRedis(t, server, fewRetries...), middleware.WithNamespace("full"))
 	require.NoError(t, f.Set(t.Context(), "before", "value"))
 	require.NoError(t, f.Set(t.Context(), f.key, f.value))
 	admin := server.Client(t)
@@ -40,7 +40,7 @@ func TestRedisOutOfMemory(t *testing.T) {
 func TestRedisReadOnly(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	f := newFaulty(t, overRedis(t, server, failFast...), middleware.WithNamespace("replica"))
+	f := newFaulty(t, overRedis(t, server, fewRetries...), middleware.WithNamespace("replica"))
 	f.requireWorks(t)
 	require.NoError(t, f.Set(t.Context(), f.key, f.value, store.WithTags([]string{f.key})))
 	admin := server.Client(t)
@@ -111,12 +111,22 @@ func TestWrongTypeUnderAKey(t *testing.T) {
 	f.said.requireSilence(t)
 }
 
+// patientClient returns a client that does not send a command again because the machine is busy.
+func patientClient(t testing.TB, server *redistest.Server) *redis.Client {
+	t.Helper()
+	o := server.ClientOptions()
+	o.ReadTimeout, o.WriteTimeout = patience, patience
+	rdb := redis.NewClient(o)
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
 // overBoth returns the two stores over a single Redis: redisstore and gocache's own.
 func overBoth(t testing.TB, server *redistest.Server) map[string]store.StoreInterface {
 	t.Helper()
 	return map[string]store.StoreInterface{
 		"redisstore":    overRedis(t, server),
-		"gocache redis": gocacheredis.NewRedis(server.Client(t)),
+		"gocache redis": gocacheredis.NewRedis(patientClient(t, server)),
 	}
 }
 
@@ -126,13 +136,13 @@ func TestWrongPassword(t *testing.T) {
 	right, wrong := secrets.Text("password"), secrets.Text("wrong password")
 	server := redistest.StartWith(t, redistest.Options{Password: right})
 	u := "redis://:" + wrong + "@" + server.Addr() + "/0"
-	f := newFaulty(t, overURL(t, u, failFast...), middleware.WithNamespace("locked"))
+	f := newFaulty(t, overURL(t, u, fewRetries...), middleware.WithNamespace("locked"))
 	f.said.secrets.AddText("password", right)
 	f.said.secrets.AddText("wrong password", wrong)
 	f.requireFailures(t, replied("WRONGPASS"))
-	nowhere := newFaulty(t, overURL(t, "redis://:"+right+"@"+server.Addr()+"/99", failFast...))
+	nowhere := newFaulty(t, overURL(t, "redis://:"+right+"@"+server.Addr()+"/99", fewRetries...))
 	nowhere.requireFailures(t, replied("DB index"))
-	none := newFaulty(t, overURL(t, "redis://"+server.Addr()+"/0", failFast...), middleware.WithNamespace("locked"))
+	none := newFaulty(t, overURL(t, "redis://"+server.Addr()+"/0", fewRetries...), middleware.WithNamespace("locked"))
 	none.requireFailures(t, replied("NOAUTH"))
 
 	// The operator repairs the server, and the process continues.
@@ -162,8 +172,8 @@ func TestRedisFullOfClients(t *testing.T) {
 		backing store.StoreInterface
 		except  []string
 	}{
-		{overRedis(t, server, failFast...), nil},
-		{gocacheredis.NewRedis(server.Client(t)), []string{"Invalidate", "Keys"}}, // it drops errors, and cannot enumerate
+		{overRedis(t, server, fewRetries...), nil},
+		{gocacheredis.NewRedis(patientClient(t, server)), []string{"Invalidate", "Keys"}}, // it drops errors, and cannot enumerate
 	} {
 		f := newFaulty(t, c.backing)
 		f.requireFailures(t, func(err error) bool { return replied("max number of clients")(err) || unreached(err) }, c.except...)
