@@ -143,18 +143,20 @@ func TestNewEnvelopeProvesItsKEK(t *testing.T) {
 
 func TestNewEnvelopeFailsWithItsKeyService(t *testing.T) {
 	t.Parallel()
-	service := aeadtest.NewKeyService(t)
-	service.Fail(aeadtest.ErrOutage)
-	if _, err := aead.NewEnvelope(t.Context(), service); !errors.Is(err, aead.ErrKeyServiceUnavailable) || !errors.Is(err, aeadtest.ErrOutage) {
-		t.Errorf("a service that is down: %v", err)
-	}
-	service.Fail(nil)
-	service.Gone(true)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	if _, err := aead.NewEnvelope(ctx, service); !errors.Is(err, aead.ErrKeyServiceUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a service that is gone: %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		service := aeadtest.NewKeyService(t)
+		service.Fail(aeadtest.ErrOutage)
+		if _, err := aead.NewEnvelope(t.Context(), service); !errors.Is(err, aead.ErrKeyServiceUnavailable) || !errors.Is(err, aeadtest.ErrOutage) {
+			t.Errorf("a service that is down: %v", err)
+		}
+		service.Fail(nil)
+		service.Gone(true)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := aead.NewEnvelope(ctx, service); !errors.Is(err, aead.ErrKeyServiceUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a service that is gone: %v", err)
+		}
+	})
 }
 
 // The KEK has not refused a value if its answer is not a data key: a proxy may have answered. The answer is an outage, which is

@@ -282,7 +282,7 @@ func writeFile(t *testing.T, path string, data []byte) {
 
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	sealtest.Within(t, 20*time.Second, what, condition)
+	sealtest.Within(t, time.Minute, what, condition)
 }
 
 func TestWatchedFile(t *testing.T) {

@@ -33,9 +33,9 @@ func everything(ttl, most time.Duration) *servertest.Token {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); {
+	for end := time.Now().Add(2 * time.Minute); !ok(); {
 		if time.Now().After(end) {
-			t.Fatalf("not within 30 s: %s", what)
+			t.Fatalf("not within two minutes: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -80,6 +80,20 @@ func TestLogins(t *testing.T) {
 // A token is renewed before it ends. When it reaches its maximum, the login is repeated. Kubernetes replaces the service
 // account's token in between.
 func TestRenewal(t *testing.T) {
+	for ttl := 2 * time.Second; ; ttl *= 2 { // a busy machine may renew a short token too late
+		err := renewal(t, ttl)
+		if err == nil {
+			return
+		}
+		if ttl > 30*time.Second {
+			t.Fatal(err)
+		}
+	}
+}
+
+// renewal returns the error of the first call that fails before a renewal and two logins.
+func renewal(t *testing.T, ttl time.Duration) (failed error) {
+	t.Helper()
 	s := servertest.New(t, newEngine(t), false, token)
 	setenv(t, "VAULT_ADDR="+s.URL())
 	jwt := writeFile(t, "jwt", "jwt-0")
@@ -93,7 +107,7 @@ func TestRenewal(t *testing.T) {
 		if err := os.WriteFile(jwt, fmt.Append(nil, "jwt-", n+1), 0o600); err != nil {
 			t.Error(err)
 		}
-		return fmt.Sprint("token-", n), everything(2*time.Second, 3*time.Second)
+		return fmt.Sprint("token-", n), everything(ttl, ttl*3/2)
 	})
 	kek, err := aead.OpenKEK(t.Context(), keyURI+"?auth=kubernetes&role=shop&jwt-file="+jwt, hcvault.Opener{})
 	if err != nil {
@@ -101,12 +115,11 @@ func TestRenewal(t *testing.T) {
 	}
 	defer kek.Close()
 	eventually(t, "a renewal and two logins, without a failed call", func() bool {
-		if _, err := kek.EncryptWithContext(t.Context(), []byte("x"), nil); err != nil {
-			t.Fatal(err)
-		}
+		_, failed = kek.EncryptWithContext(t.Context(), []byte("x"), nil)
 		_, renewals, _ := s.Counts()
-		return renewals > 0 && logins.Load() >= 2
+		return failed != nil || renewals > 0 && logins.Load() >= 2
 	})
+	return failed
 }
 
 // A token that Vault revoked is replaced by one login, and no call fails.
@@ -175,18 +188,23 @@ func TestTokenFileChanges(t *testing.T) {
 func TestTokenThatEnds(t *testing.T) {
 	s := servertest.New(t, newEngine(t), false, token)
 	setenv(t, "VAULT_ADDR="+s.URL(), "VAULT_TOKEN=short-lived-token")
-	s.Set("short-lived-token", &servertest.Token{Paths: []string{"*"}, Expires: time.Now().Add(time.Second)})
 	path := filepath.Join(t.TempDir(), "log")
 	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	kek, err := aead.OpenKEK(t.Context(), keyURI, hcvault.Opener{Logger: slog.New(slog.NewTextHandler(f, nil))})
-	if err != nil {
-		t.Fatal(err)
+	for d := time.Second; ; d *= 2 { // it may end before a busy machine uses it
+		s.Set("short-lived-token", &servertest.Token{Paths: []string{"*"}, Expires: time.Now().Add(d)})
+		kek, err := aead.OpenKEK(t.Context(), keyURI, hcvault.Opener{Logger: slog.New(slog.NewTextHandler(f, nil))})
+		if err == nil {
+			defer kek.Close()
+			break
+		}
+		if d > time.Minute {
+			t.Fatal(err)
+		}
 	}
-	defer kek.Close()
 	eventually(t, "a log line", func() bool {
 		b, err := os.ReadFile(path)
 		if err != nil {
