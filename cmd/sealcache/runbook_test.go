@@ -75,12 +75,14 @@ func (i *instance) count(t *testing.T, name, attribute, value string) int64 {
 type service struct {
 	instances []*instance
 	ops       atomic.Int64
-	old       int // entries "old:0" and so on, which it only reads
+	rounds    [4]atomic.Int64 // of each goroutine
+	old       int             // entries "old:0" and so on, which it only reads
 }
 
 func (s *service) work(ctx context.Context, which int) error {
 	held := map[int]string{}
 	for i := 0; ctx.Err() == nil; i++ {
+		s.rounds[which].Add(1)
 		at := *s.instances[i/3%len(s.instances)].store.Load() // each is written through and read through
 		if i%5 == 4 && s.old > 0 {                            // what was there before
 			n := (i/5*4 + which) % s.old
@@ -116,6 +118,15 @@ func (s *service) work(ctx context.Context, which int) error {
 		}
 	}
 	return nil
+}
+
+// settle waits until each call has ended that the goroutines have begun before it, or until ctx ends.
+func (s *service) settle(ctx context.Context, t *testing.T) {
+	t.Helper()
+	for i := range s.rounds {
+		before := s.rounds[i].Load()
+		require.Eventually(t, func() bool { return s.rounds[i].Load() > before || ctx.Err() != nil }, 2*time.Minute, time.Millisecond)
+	}
 }
 
 // The runbook, forward and back, against a service that is at work all the time and never notices.
@@ -185,7 +196,7 @@ func TestRunbook(t *testing.T) {
 	working, stop := context.WithCancel(ctx)
 	defer stop()
 	var group sync.WaitGroup
-	errs := make([]error, 4)
+	errs := make([]error, len(app.rounds))
 	for w := range errs {
 		group.Go(func() {
 			if errs[w] = app.work(working, w); errs[w] != nil {
@@ -225,6 +236,7 @@ func TestRunbook(t *testing.T) {
 	}
 	goesOn := func(what string, which ...int) {
 		t.Helper()
+		app.settle(working, t) // a call may still use the store of the state before
 		grown := plaintext(what)
 		for i := range grown {
 			if slices.Contains(which, i) {

@@ -59,7 +59,7 @@ func steered(t *testing.T, status int, args ...string) {
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	kill := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
+	kill := time.AfterFunc(10*time.Minute, func() { _ = cmd.Process.Kill() })
 	defer kill.Stop()
 	lines := bufio.NewScanner(stderr)
 	// until returns the first line that is as wanted.
