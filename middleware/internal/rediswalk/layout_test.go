@@ -76,17 +76,17 @@ func TestSlotWithoutMaster(t *testing.T) {
 	require.NoError(t, err)
 	s, err := New(rdb)
 	require.NoError(t, err)
-	scan := func() error {
+	scan := func(settleFor time.Duration) error {
 		w := &Walk[int]{
-			Servers: s, Pattern: "*", Tuning: Tuning{BatchSize: 100, Workers: 1}, Log: slog.New(slog.DiscardHandler), settleFor: 3 * time.Second,
+			Servers: s, Pattern: "*", Tuning: Tuning{BatchSize: 100, Workers: 1}, Log: slog.New(slog.DiscardHandler), settleFor: settleFor,
 			Work: func(context.Context, []string) (int, error) { return 0, nil },
 		}
 		return w.Run(ctx, nil, "")
 	}
-	require.NoError(t, scan())
+	require.NoError(t, scan(time.Minute))
 	require.NoError(t, owner.ClusterDelSlots(ctx, slot).Err())
-	require.ErrorIs(t, scan(), errUnowned)
+	require.ErrorIs(t, scan(3*time.Second), errUnowned)
 
 	require.NoError(t, owner.ClusterAddSlots(ctx, slot).Err())
-	require.NoError(t, scan())
+	require.NoError(t, scan(time.Minute))
 }

@@ -2,12 +2,14 @@ package asynqjobs_test
 
 import (
 	"context"
-	"sync"
+	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/aead"
@@ -86,18 +88,39 @@ func TestMemberIsHeldAgain(t *testing.T) {
 	require.NotNil(t, a.Aggregate("g", tasks))
 	require.Len(t, pending(), 1, "still there")
 
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if a.Aggregate("g", tasks) == nil {
-			t.Error("nothing came out")
-		}
-	})
-	time.Sleep(300 * time.Millisecond) // it finds it
-	require.NoError(t, b.inspector.DeleteTask("default", holders[0].ID))
-	wg.Wait()
+	rdb := clientOf(t, b.srv)
+	found := &afterCommand{with: holders[0].ID, do: func() { require.NoError(t, b.inspector.DeleteTask("default", holders[0].ID)) }}
+	rdb.AddHook(found)
+	cfg, err := asynqjobs.Config(before, grouping(nil), asynqjobs.WithLogger(quiet), asynqjobs.WithGroupClient(asynq.NewClientFromRedisClient(rdb)))
+	require.NoError(t, err)
+	require.NotNil(t, cfg.GroupAggregator.Aggregate("g", tasks))
+	require.Nil(t, found.do)
 	again := pending()
 	require.Len(t, again, 1)
 	require.Equal(t, holders[0].ID, again[0].ID)
+}
+
+// afterCommand calls do after the first command with a text.
+type afterCommand struct {
+	with string
+	do   func()
+}
+
+func (*afterCommand) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*afterCommand) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *afterCommand) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if do := h.do; do != nil && strings.Contains(fmt.Sprint(cmd.Args()...), h.with) {
+			h.do = nil
+			do()
+		}
+		return err
+	}
 }
 
 // interrupted is a keyring whose second opening finds the key service down.

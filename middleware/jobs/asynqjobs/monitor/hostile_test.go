@@ -327,8 +327,8 @@ func TestSchedules(t *testing.T) {
 		cancel()
 		assert.NoError(t, <-ran)
 	}()
-	// This is asynq's own scheduler, in plaintext.
-	foreign := asynq.NewScheduler(s.conn, &asynq.SchedulerOpts{LogLevel: asynq.FatalLevel, HeartbeatInterval: time.Second})
+	// This is asynq's own scheduler, in plaintext. Its entries live for two heartbeats.
+	foreign := asynq.NewScheduler(s.conn, &asynq.SchedulerOpts{LogLevel: asynq.FatalLevel, HeartbeatInterval: 5 * time.Second})
 	_, err = foreign.Register("@every 1h", asynq.NewTask("foreign", []byte(unsealedText)))
 	require.NoError(t, err)
 	require.NoError(t, foreign.Start())
