@@ -44,7 +44,7 @@ var (
 
 // errOtherForm is the refusal of a ciphertext that another AEAD may have written, such as an Envelope before a Keyring took
 // its place. It is allocated once, so that planted values cause no extra work.
-var errOtherForm = fmt.Errorf("%w: the format is not that of this key (a Keyring cannot open what an Envelope sealed)", ErrUnknownKey)
+var errOtherForm = fmt.Errorf("%w: the format is not that of this key (another kind of key sealed it, such as a passphrase)", ErrUnknownKey)
 
 // leastCiphertext is the length of an authentication tag. No AEAD writes fewer bytes, so shorter ones were cut.
 const leastCiphertext = 16

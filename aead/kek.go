@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net/url"
@@ -112,7 +113,7 @@ func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (KEK, error)
 	scheme, _, ok := strings.Cut(uri, ":")
 	scheme = strings.ToLower(scheme)
 	if !ok || !validScheme(scheme) {
-		return nil, fmt.Errorf("aead: open KEK: the URI does not begin with a scheme (allowed: %s)", listSchemes(known))
+		return nil, fmt.Errorf("aead: open KEK: the URI does not begin with a scheme, as in file:///path (allowed: %s)", listSchemes(known))
 	}
 	open, ok := known[scheme]
 	if !ok {
@@ -197,6 +198,9 @@ func openFileKEK(ctx context.Context, uri string) (KEK, error) {
 		opts = append(opts, WithReload(every))
 	}
 	k, err := OpenKeyring(ctx, FileSource(u.Path), cleartext.KEK{}, opts...)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w (make a key with sealcache kek create)", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -82,7 +82,7 @@ func TestOpenKEKRefuses(t *testing.T) {
 		openers []aead.KEKOpener
 		want    string
 	}{
-		"":                                     {nil, "does not begin with a scheme (allowed: file, passphrase)"},
+		"":                                     {nil, "does not begin with a scheme, as in file:///path (allowed: file, passphrase)"},
 		secret:                                 {nil, "does not begin with a scheme"},
 		"://" + secret:                         {nil, "does not begin with a scheme"},
 		"2x://" + secret:                       {nil, "does not begin with a scheme"},

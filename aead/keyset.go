@@ -83,12 +83,9 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 	if _, ok := spy.kek.(cleartext.KEK); ok {
 		return parseCleartext(data)
 	}
-	encrypted, err := cleartext.Reader(data).ReadEncrypted()
-	// A binary keyset in plaintext parses as an encrypted one with an unknown field. The bytes of a key are in the place of
-	// the ciphertext. They must not be sent to a key service.
-	if err != nil || len(encrypted.GetEncryptedKeyset()) == 0 || len(encrypted.ProtoReflect().GetUnknown()) > 0 {
+	if !isSealedKeyset(data) {
 		if _, err := parseCleartext(data); err == nil {
-			return nil, errors.New("aead: the keyset is in plaintext, but a key-encryption key was given (encrypt the keyset)")
+			return nil, errors.New("aead: the keyset is in plaintext, but a key-encryption key was given (use sealcache keys create)")
 		}
 		return nil, errors.New("aead: the data is not an encrypted Tink keyset (JSON or binary)")
 	}
@@ -111,8 +108,19 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 	return handle, nil
 }
 
+// isSealedKeyset reports whether data has the form of a keyset that a key-encryption key sealed. A binary keyset in
+// plaintext parses as an encrypted one with an unknown field. The bytes of a key are in the place of the ciphertext. They
+// must not be sent to a key service.
+func isSealedKeyset(data []byte) bool {
+	encrypted, err := cleartext.Reader(data).ReadEncrypted()
+	return err == nil && len(encrypted.GetEncryptedKeyset()) > 0 && len(encrypted.ProtoReflect().GetUnknown()) == 0
+}
+
 func parseCleartext(data []byte) (*keyset.Handle, error) {
 	handle, err := cleartext.Read(data)
+	if err != nil && isSealedKeyset(data) {
+		return nil, errors.New("aead: the keyset is sealed, so it is not a KEK (give the URI of the KEK that sealed it)")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("aead: read keyset: %w", err)
 	}

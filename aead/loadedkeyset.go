@@ -12,6 +12,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/insecuresecretdataaccess"
 	"github.com/tink-crypto/tink-go/v2/key"
 	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/prf"
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 )
 
@@ -76,6 +77,9 @@ func newLoadedKeyset(h *keyset.Handle, counters *messageCounters) (*loadedKeyset
 		}
 		if k.status == keyset.Enabled {
 			if k.prim, err = keyPrimitive(entry.Key()); err != nil {
+				if _, prfErr := prf.NewPRFSet(h); prfErr == nil {
+					return nil, errors.New("aead: the keyset holds PRF keys, which seal nothing (make AEAD keys with sealcache keys create)")
+				}
 				return nil, fmt.Errorf("aead: key %d of type %s cannot be used: %w", k.id, shortType(info[i].GetTypeUrl()), err)
 			}
 			k.counter = counters.of(k.id, entry.Key())

@@ -43,7 +43,7 @@ func OpenPRF(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...
 	}
 	set, err := prf.NewPRFSet(handle)
 	if err != nil {
-		return nil, fmt.Errorf("aead: OpenPRF: the keyset does not hold PRF keys: %w", err)
+		return nil, fmt.Errorf("aead: OpenPRF: the keyset does not hold PRF keys (use sealcache keys create --type prf): %w", err)
 	}
 	for i := range handle.Len() {
 		entry, err := handle.Entry(i)

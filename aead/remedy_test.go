@@ -1,0 +1,76 @@
+package aead_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/prf"
+	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
+
+	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+)
+
+// A file or URI of the wrong kind is the usual mistake of a first start. The error says what the file is, or what makes
+// the right one.
+func TestErrorsOfMistakenKeysNameTheRemedy(t *testing.T) {
+	t.Parallel()
+	kek := newKeyring(t)
+	sealed := func(template *tinkpb.KeyTemplate) aead.Source {
+		var b bytes.Buffer
+		if err := aead.CreateKeyset(t.Context(), &b, kek, template); err != nil {
+			t.Fatal(err)
+		}
+		return aead.BytesSource(b.Bytes())
+	}
+	aeadKeys, prfKeys := sealed(tinkaead.AES256GCMKeyTemplate()), sealed(prf.HMACSHA256PRFKeyTemplate())
+	var plaintext bytes.Buffer
+	if err := insecurecleartextkeyset.CreateKeyset(&plaintext, tinkaead.AES256GCMKeyTemplate()); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	passphrase, keyset := filepath.Join(dir, "passphrase"), filepath.Join(dir, "keyset.json")
+	data, err := aeadKeys.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, content := range map[string][]byte{passphrase: []byte("correct horse battery staple"), keyset: data} {
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other, err := aead.OpenKEK(t.Context(), "passphrase:file:"+passphrase+"?salt=8d409ed7dc743bc598f1e10b8ddb5a67")
+	if err != nil {
+		t.Fatal(err)
+	}
+	openKEK := func(uri string) func() error {
+		return func() error { _, err := aead.OpenKEK(t.Context(), uri); return err }
+	}
+	openKeyring := func(src aead.Source, kek aead.KEK) func() error {
+		return func() error { _, err := aead.OpenKeyring(t.Context(), src, kek); return err }
+	}
+	for name, c := range map[string]struct {
+		open func() error
+		want string
+	}{
+		"a path as the URI":          {openKEK("/run/secrets/kek.json"), "file:///path"},
+		"a file that does not exist": {openKEK("file://" + filepath.Join(dir, "none.json")), "sealcache kek create"},
+		"a sealed keyset as the KEK": {openKEK("file://" + keyset), "the keyset is sealed"},
+		"a KEK as the sealed keyset": {openKeyring(aead.BytesSource(plaintext.Bytes()), kek), "sealcache keys create"},
+		"a KEK of another kind":      {openKeyring(aeadKeys, other), "another kind of key"},
+		"PRF keys instead of AEAD's": {openKeyring(prfKeys, kek), "the keyset holds PRF keys"},
+		"AEAD keys instead of PRF's": {func() error { _, err := aead.OpenPRF(t.Context(), aeadKeys, kek); return err }, "keys create --type prf"},
+		"a KEK as the PRF keyset": {func() error {
+			_, err := aead.OpenPRF(t.Context(), aead.BytesSource(plaintext.Bytes()), kek)
+			return err
+		}, "sealcache keys create"},
+	} {
+		if err := c.open(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: the error does not say %q: %v", name, c.want, err)
+		}
+	}
+}
