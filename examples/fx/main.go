@@ -12,6 +12,8 @@
 //	PROFILES_PASSPHRASE='...' SEALCACHE_STORE=redis://localhost:6379 go run ./examples/fx
 //
 // All other settings of package fxmodule work too, such as SEALCACHE_TTL=10m.
+//
+// The program logs a warning, because the URI of its passphrase has no salt. docs/keys.md describes how to make a salt.
 package main
 
 import (
