@@ -111,6 +111,33 @@ func (c *secretContent) files() map[string][]byte {
 	}
 }
 
+// sealAndOpen seals and opens values until ctx ends. The ring always has a whole keyset, whose last key is the
+// primary key.
+func sealAndOpen(ctx context.Context, t *testing.T, e *aead.Envelope, ring *aead.Keyring, operations *atomic.Int64) {
+	t.Helper()
+	held := map[int][]byte{}
+	for i := 0; ctx.Err() == nil; i++ {
+		if i%8 == 0 {
+			sealed, err := e.EncryptWithContext(t.Context(), []byte("value"), nil)
+			if err != nil {
+				t.Errorf("seal: %v", err)
+				return
+			}
+			held[i/8%64] = sealed
+		}
+		if sealed, ok := held[i%64]; ok {
+			if _, err := e.DecryptWithContext(t.Context(), sealed, nil); err != nil {
+				t.Errorf("open: %v", err)
+				return
+			}
+		}
+		if keys := ring.Keys(); !keys[len(keys)-1].Primary {
+			t.Errorf("half a keyset: %d keys", len(keys))
+		}
+		operations.Add(1)
+	}
+}
+
 // A mounted secret with KEK, keyset and times is replaced again and again while values are sealed and opened. Each keyset is picked
 // up whole. Garbage leaves the old one in service.
 func TestKubernetesSecret(t *testing.T) {
@@ -137,30 +164,8 @@ func TestKubernetesSecret(t *testing.T) {
 	var operations atomic.Int64
 	defer group.Wait()
 	defer cancel()
-	for worker := range 4 {
-		group.Go(func() {
-			held := map[int][]byte{}
-			for i := 0; ctx.Err() == nil; i++ {
-				if i%8 == 0 {
-					sealed, err := e.EncryptWithContext(t.Context(), []byte("value"), nil)
-					if err != nil {
-						t.Errorf("seal: %v", err)
-						return
-					}
-					held[i/8%64] = sealed
-				}
-				if sealed, ok := held[i%64]; ok {
-					if _, err := e.DecryptWithContext(t.Context(), sealed, nil); err != nil {
-						t.Errorf("open: %v", err)
-						return
-					}
-				}
-				if keys := ring.Keys(); worker == 0 && !keys[len(keys)-1].Primary {
-					t.Errorf("half a keyset: %d keys", len(keys))
-				}
-				operations.Add(1)
-			}
-		})
+	for range 4 {
+		group.Go(func() { sealAndOpen(ctx, t, e, ring, &operations) })
 	}
 	works := func() {
 		t.Helper()

@@ -219,7 +219,7 @@ func TestAuditJobs(t *testing.T) {
 func TestAuditOfAllThatAsynqKeeps(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	rdb, conn := server.Client(t), asynq.RedisClientOpt{Addr: server.Addr()}
+	rdb := server.Client(t)
 	ctx := t.Context()
 	ring := keyring(t)
 	set, err := keyset.NewHandle(prf.HMACSHA256PRFKeyTemplate())
@@ -228,11 +228,30 @@ func TestAuditOfAllThatAsynqKeeps(t *testing.T) {
 	require.NoError(t, err)
 	e, err := jobs.NewEncryptor(ring, jobs.WithNamespace("shop"), jobs.WithPRF(prfs))
 	require.NoError(t, err)
+	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v", store.WithTags([]string{"t"})))
+	runAsynq(t, server, rdb, e)
+
+	r := audited(t, rdb, audit.Config{Samples: 10})
+	answer, why := r.AnythingPlaintext()
+	require.Equal(t, audit.No, answer, "%v %+v\n%s", why, r, asynqNames(t, rdb))
+	require.EqualValues(t, 1, r.Total.Sealed.Values, "the cache's")
+	require.Positive(t, r.Jobs.Running.Sealed.Values)
+	require.GreaterOrEqual(t, r.Jobs.Errors.Sealed.Values, int64(4))
+	require.EqualValues(t, 1, r.Jobs.Results.Sealed.Values)
+	require.EqualValues(t, 1, r.Jobs.Scheduled.Sealed.Values)
+	for _, k := range r.Keys {
+		require.Equal(t, fmt.Sprint("key ", ring.Keys()[0].ID), k.Key)
+	}
+}
+
+// runAsynq runs a worker and two schedulers on tasks in every state, until asynq keeps everything that it can keep.
+func runAsynq(t *testing.T, server *redistest.Server, rdb *redis.Client, e *jobs.Encryptor) {
+	t.Helper()
+	ctx, conn := t.Context(), asynq.RedisClientOpt{Addr: server.Addr()}
 	plain := asynq.NewClient(conn)
 	t.Cleanup(func() { _ = plain.Close() })
 	client, err := asynqjobs.NewClient(plain, e)
 	require.NoError(t, err)
-	require.NoError(t, sealedStore(t, rdb, ring, "shop").Set(ctx, "a", "v", store.WithTags([]string{"t"})))
 
 	running, release := make(chan struct{}, 10), make(chan struct{})
 	mux := asynq.NewServeMux()
@@ -284,9 +303,8 @@ func TestAuditOfAllThatAsynqKeeps(t *testing.T) {
 	require.NoError(t, theirs.Start())
 	t.Cleanup(theirs.Shutdown)
 	<-running
-	names := func() string { return strings.Join(rdb.Keys(ctx, "asynq:*").Val(), "\n") }
 	require.Eventually(t, func() bool {
-		all := names()
+		all := asynqNames(t, rdb)
 		for _, part := range []string{
 			":retry", ":archived", ":completed", ":scheduled", ":unique:", ":g:g:1", ":groups", ":paused", ":processed", ":failed", ":active", ":lease",
 			"asynq:servers:{", "asynq:workers:{", "asynq:schedulers:{", "asynq:scheduler_history:", "asynq:{{odd}:q}:archived",
@@ -297,18 +315,11 @@ func TestAuditOfAllThatAsynqKeeps(t *testing.T) {
 		}
 		return rdb.ZCard(ctx, "asynq:{default}:retry").Val() == 2
 	}, 2*time.Minute, 50*time.Millisecond)
+}
 
-	r := audited(t, rdb, audit.Config{Samples: 10})
-	answer, why := r.AnythingPlaintext()
-	require.Equal(t, audit.No, answer, "%v %+v\n%s", why, r, names())
-	require.EqualValues(t, 1, r.Total.Sealed.Values, "the cache's")
-	require.Positive(t, r.Jobs.Running.Sealed.Values)
-	require.GreaterOrEqual(t, r.Jobs.Errors.Sealed.Values, int64(4))
-	require.EqualValues(t, 1, r.Jobs.Results.Sealed.Values)
-	require.EqualValues(t, 1, r.Jobs.Scheduled.Sealed.Values)
-	for _, k := range r.Keys {
-		require.Equal(t, fmt.Sprint("key ", ring.Keys()[0].ID), k.Key)
-	}
+func asynqNames(t *testing.T, rdb *redis.Client) string {
+	t.Helper()
+	return strings.Join(rdb.Keys(t.Context(), "asynq:*").Val(), "\n")
 }
 
 // message is a task of asynq as it lies in Redis.

@@ -227,35 +227,9 @@ var errMine = errors.New("a secret was mentioned")
 func TestErrorsAreSealedAndStillThemselves(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
-	type sight struct {
-		task  string
-		text  string
-		mine  bool
-		panic bool
-	}
-	var mu sync.Mutex
-	seen := map[string][]sight{}
-	see := func(where string, task *asynq.Task, err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		s := sight{text: err.Error(), mine: errors.Is(err, errMine), panic: asynq.IsPanicError(err)}
-		if task != nil {
-			s.task = task.Type() + " " + string(task.Payload())
-		}
-		seen[where] = append(seen[where], s)
-	}
+	seen := seenErrors{by: map[string][]seenError{}}
 	noticed := make(chan struct{}) // asynq has seen that the time of the task is over
-	serve(t, b.conn, b.e, asynq.Config{
-		ErrorHandler: asynq.ErrorHandlerFunc(func(_ context.Context, task *asynq.Task, err error) { see("handler", task, err) }),
-		RetryDelayFunc: func(_ int, err error, task *asynq.Task) time.Duration {
-			see("delay", task, err)
-			return time.Hour
-		},
-		IsFailure: func(err error) bool {
-			see("failure", nil, err)
-			return true
-		},
-	}, asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
+	serve(t, b.conn, b.e, seen.config(), asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
 		switch task.Type() {
 		case "skip":
 			return fmt.Errorf("%w: %w", errMine, asynq.SkipRetry)
@@ -314,12 +288,56 @@ func TestErrorsAreSealedAndStillThemselves(t *testing.T) {
 		_, err := b.inspector.GetTaskInfo("default", ids["revoke"])
 		return errors.Is(err, asynq.ErrTaskNotFound)
 	})
-	mu.Lock()
-	defer mu.Unlock()
-	require.Len(t, seen["handler"], 6)
-	require.Len(t, seen["delay"], 4)
+	seen.requireOriginals(t)
+}
+
+// seenError is an error as a function of asynq.Config sees it.
+type seenError struct {
+	task  string // type and payload
+	text  string
+	mine  bool
+	panic bool
+}
+
+// seenErrors records the errors that the functions of asynq.Config see, by function.
+type seenErrors struct {
+	mu sync.Mutex
+	by map[string][]seenError
+}
+
+func (s *seenErrors) add(where string, task *asynq.Task, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := seenError{text: err.Error(), mine: errors.Is(err, errMine), panic: asynq.IsPanicError(err)}
+	if task != nil {
+		e.task = task.Type() + " " + string(task.Payload())
+	}
+	s.by[where] = append(s.by[where], e)
+}
+
+func (s *seenErrors) config() asynq.Config {
+	return asynq.Config{
+		ErrorHandler: asynq.ErrorHandlerFunc(func(_ context.Context, task *asynq.Task, err error) { s.add("handler", task, err) }),
+		RetryDelayFunc: func(_ int, err error, task *asynq.Task) time.Duration {
+			s.add("delay", task, err)
+			return time.Hour
+		},
+		IsFailure: func(err error) bool {
+			s.add("failure", nil, err)
+			return true
+		},
+	}
+}
+
+// requireOriginals requires that each function has seen the handler's own errors, with the opened tasks.
+func (s *seenErrors) requireOriginals(t *testing.T) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	require.Len(t, s.by["handler"], 6)
+	require.Len(t, s.by["delay"], 4)
 	for _, where := range []string{"handler", "delay"} {
-		for _, s := range seen[where] {
+		for _, s := range s.by[where] {
 			typename, _, _ := strings.Cut(s.task, " ")
 			require.Equal(t, typename+" payload of "+typename, s.task, where)
 			require.Equal(t, typename == "panic" || typename == "nilmap", s.panic, where+typename)
@@ -330,7 +348,7 @@ func TestErrorsAreSealedAndStillThemselves(t *testing.T) {
 		}
 	}
 	mine := 0
-	for _, s := range seen["failure"] {
+	for _, s := range s.by["failure"] {
 		if s.mine {
 			mine++
 			require.Equal(t, errMine.Error(), s.text)

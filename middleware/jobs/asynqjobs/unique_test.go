@@ -45,89 +45,91 @@ func endLock(t *testing.T, rdb *redis.Client, info *asynq.TaskInfo) {
 	eventually(t, "the end of the lock", patience, func() bool { return rdb.Exists(t.Context(), key).Val() == 0 })
 }
 
+// uniqueStory enqueues unique tasks of every kind, before and after a worker is started, and returns the answers.
+func uniqueStory(t *testing.T, srv *redistest.Server, c enqueuer, start func(asynq.Handler)) []string {
+	t.Helper()
+	conn := connTo(srv.Addr())
+	insp := asynq.NewInspector(conn)
+	defer insp.Close()
+	var log []string
+	enqueue := func(what, typename string, payload []byte, opts ...asynq.Option) *asynq.TaskInfo {
+		info, err := c.Enqueue(asynq.NewTask(typename, payload), opts...)
+		log = append(log, what+": "+outcome(err))
+		return info
+	}
+	gone := func(queue, id string) {
+		eventually(t, "task gone", patience, func() bool {
+			_, err := insp.GetTaskInfo(queue, id)
+			return errors.Is(err, asynq.ErrTaskNotFound)
+		})
+	}
+	state := func(id string, s asynq.TaskState) {
+		eventually(t, "task "+s.String(), patience, func() bool {
+			info, err := insp.GetTaskInfo("default", id)
+			return err == nil && info.State == s
+		})
+	}
+	hour := asynq.Unique(time.Hour)
+	ok := enqueue("first", "ok", []byte("a"), hour)
+	enqueue("again, pending", "ok", []byte("a"), hour)
+	enqueue("not unique", "ok", []byte("a"), asynq.TaskID("plain"))
+	enqueue("other payload", "ok", []byte("b"), hour)
+	enqueue("other type", "ok2", []byte("a"), hour)
+	enqueue("other queue", "ok", []byte("a"), hour, asynq.Queue("low"))
+	enqueue("nil payload", "ok", nil, hour)
+	enqueue("nil payload again", "ok", nil, hour)
+	enqueue("empty payload is not nil", "ok", []byte{}, hour)
+	enqueue("empty again", "ok", []byte{}, hour)
+	enqueue("other id, same task", "ok", []byte("a"), hour, asynq.TaskID("mine"))
+	later := enqueue("to be unlocked", "later", []byte("a"), hour)
+	enqueue("at once again", "later", []byte("a"), hour)
+	enqueue("scheduled", "ok", []byte("s"), hour, asynq.ProcessIn(time.Hour))
+	enqueue("scheduled again", "ok", []byte("s"), hour, asynq.ProcessIn(2*time.Hour))
+	enqueue("scheduled, now", "ok", []byte("s"), hour)
+	enqueue("in a group", "ok", []byte("g"), hour, asynq.Group("g"))
+	enqueue("in a group again", "ok", []byte("g"), hour, asynq.Group("g"))
+	enqueue("in another group", "ok", []byte("g"), hour, asynq.Group("h"))
+	endLock(t, clientOf(t, srv), later)
+	enqueue("after the lock's end", "later", []byte("a"), hour)
+
+	start(asynq.HandlerFunc(func(_ context.Context, task *asynq.Task) error {
+		switch task.Type() {
+		case "retry":
+			return errMine
+		case "archive":
+			return fmt.Errorf("%w: %w", errMine, asynq.SkipRetry)
+		case "revoke":
+			return asynq.RevokeTask
+		}
+		return nil
+	}))
+	gone("default", ok.ID)
+	enqueue("after success", "ok", []byte("a"), hour)
+	kept := enqueue("retained", "kept", []byte("a"), hour, asynq.Retention(time.Hour))
+	state(kept.ID, asynq.TaskStateCompleted)
+	enqueue("after success, retained", "kept", []byte("a"), hour)
+	retry := enqueue("fails", "retry", []byte("a"), hour)
+	state(retry.ID, asynq.TaskStateRetry)
+	enqueue("while in retry", "retry", []byte("a"), hour)
+	archived := enqueue("fails for good", "archive", []byte("a"), hour)
+	state(archived.ID, asynq.TaskStateArchived)
+	enqueue("while archived", "archive", []byte("a"), hour)
+	require.NoError(t, insp.DeleteTask("default", archived.ID))
+	enqueue("after deletion from the archive", "archive", []byte("a"), hour)
+	revoked := enqueue("revoked", "revoke", []byte("a"), hour)
+	gone("default", revoked.ID)
+	enqueue("after revocation", "revoke", []byte("a"), hour)
+	return log
+}
+
 // The sealed client answers what asynq answers for plaintext tasks: both get the same calls.
 func TestUniqueIsExactlyAsynqs(t *testing.T) {
 	t.Parallel()
-	story := func(t *testing.T, srv *redistest.Server, c enqueuer, start func(asynq.Handler)) []string {
-		conn := connTo(srv.Addr())
-		insp := asynq.NewInspector(conn)
-		defer insp.Close()
-		var log []string
-		enqueue := func(what, typename string, payload []byte, opts ...asynq.Option) *asynq.TaskInfo {
-			info, err := c.Enqueue(asynq.NewTask(typename, payload), opts...)
-			log = append(log, what+": "+outcome(err))
-			return info
-		}
-		gone := func(queue, id string) {
-			eventually(t, "task gone", patience, func() bool {
-				_, err := insp.GetTaskInfo(queue, id)
-				return errors.Is(err, asynq.ErrTaskNotFound)
-			})
-		}
-		state := func(id string, s asynq.TaskState) {
-			eventually(t, "task "+s.String(), patience, func() bool {
-				info, err := insp.GetTaskInfo("default", id)
-				return err == nil && info.State == s
-			})
-		}
-		hour := asynq.Unique(time.Hour)
-		ok := enqueue("first", "ok", []byte("a"), hour)
-		enqueue("again, pending", "ok", []byte("a"), hour)
-		enqueue("not unique", "ok", []byte("a"), asynq.TaskID("plain"))
-		enqueue("other payload", "ok", []byte("b"), hour)
-		enqueue("other type", "ok2", []byte("a"), hour)
-		enqueue("other queue", "ok", []byte("a"), hour, asynq.Queue("low"))
-		enqueue("nil payload", "ok", nil, hour)
-		enqueue("nil payload again", "ok", nil, hour)
-		enqueue("empty payload is not nil", "ok", []byte{}, hour)
-		enqueue("empty again", "ok", []byte{}, hour)
-		enqueue("other id, same task", "ok", []byte("a"), hour, asynq.TaskID("mine"))
-		later := enqueue("to be unlocked", "later", []byte("a"), hour)
-		enqueue("at once again", "later", []byte("a"), hour)
-		enqueue("scheduled", "ok", []byte("s"), hour, asynq.ProcessIn(time.Hour))
-		enqueue("scheduled again", "ok", []byte("s"), hour, asynq.ProcessIn(2*time.Hour))
-		enqueue("scheduled, now", "ok", []byte("s"), hour)
-		enqueue("in a group", "ok", []byte("g"), hour, asynq.Group("g"))
-		enqueue("in a group again", "ok", []byte("g"), hour, asynq.Group("g"))
-		enqueue("in another group", "ok", []byte("g"), hour, asynq.Group("h"))
-		endLock(t, clientOf(t, srv), later)
-		enqueue("after the lock's end", "later", []byte("a"), hour)
-
-		start(asynq.HandlerFunc(func(_ context.Context, task *asynq.Task) error {
-			switch task.Type() {
-			case "retry":
-				return errMine
-			case "archive":
-				return fmt.Errorf("%w: %w", errMine, asynq.SkipRetry)
-			case "revoke":
-				return asynq.RevokeTask
-			}
-			return nil
-		}))
-		gone("default", ok.ID)
-		enqueue("after success", "ok", []byte("a"), hour)
-		kept := enqueue("retained", "kept", []byte("a"), hour, asynq.Retention(time.Hour))
-		state(kept.ID, asynq.TaskStateCompleted)
-		enqueue("after success, retained", "kept", []byte("a"), hour)
-		retry := enqueue("fails", "retry", []byte("a"), hour)
-		state(retry.ID, asynq.TaskStateRetry)
-		enqueue("while in retry", "retry", []byte("a"), hour)
-		archived := enqueue("fails for good", "archive", []byte("a"), hour)
-		state(archived.ID, asynq.TaskStateArchived)
-		enqueue("while archived", "archive", []byte("a"), hour)
-		require.NoError(t, insp.DeleteTask("default", archived.ID))
-		enqueue("after deletion from the archive", "archive", []byte("a"), hour)
-		revoked := enqueue("revoked", "revoke", []byte("a"), hour)
-		gone("default", revoked.ID)
-		enqueue("after revocation", "revoke", []byte("a"), hour)
-		return log
-	}
-
 	plainSrv := redistest.Start(t)
 	plainConn := connTo(plainSrv.Addr())
 	plain := asynq.NewClient(plainConn)
 	defer plain.Close()
-	want := story(t, plainSrv, plain, func(h asynq.Handler) {
+	want := uniqueStory(t, plainSrv, plain, func(h asynq.Handler) {
 		srv := asynq.NewServer(plainConn, fast(asynq.Config{}))
 		require.NoError(t, srv.Start(h))
 		t.Cleanup(srv.Shutdown)
@@ -139,7 +141,7 @@ func TestUniqueIsExactlyAsynqs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, nil, opts...)
-			got := story(t, b.srv, b.client, func(h asynq.Handler) { serve(t, b.conn, b.e, asynq.Config{}, h) })
+			got := uniqueStory(t, b.srv, b.client, func(h asynq.Handler) { serve(t, b.conn, b.e, asynq.Config{}, h) })
 			require.Equal(t, want, got)
 		})
 	}
