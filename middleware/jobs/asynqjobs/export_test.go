@@ -44,6 +44,14 @@ func WithHeldUp(d time.Duration) SchedulerOption {
 	}
 }
 
+// WithOpeningTime sets how long a call may open schedules.
+func WithOpeningTime(d time.Duration) SchedulerOption {
+	return func(s *Scheduler) error {
+		s.scanFor, s.listFor = d, d
+		return nil
+	}
+}
+
 // WithPoll sets how often a running scheduler asks Redis for changes.
 func WithPoll(d time.Duration) SchedulerOption {
 	return func(s *Scheduler) error {

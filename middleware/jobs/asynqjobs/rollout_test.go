@@ -47,6 +47,7 @@ func rolloutStates(t *testing.T) (names []string, options map[string][]asynqjobs
 
 // process is one process of a rollout: a client and a worker in one of the states.
 type rolloutProcess struct {
+	state  string
 	client enqueuer
 	result func(context.Context, *asynq.TaskInfo) ([]byte, error)
 	stop   func()
@@ -98,11 +99,11 @@ func (r *rollout) start(t *testing.T, state string) rolloutProcess {
 		srv := asynq.NewServer(r.conn, cfg)
 		require.NoError(t, srv.Start(h))
 		result := func(_ context.Context, info *asynq.TaskInfo) ([]byte, error) { return info.Result, nil }
-		return rolloutProcess{r.plain, result, srv.Shutdown}
+		return rolloutProcess{state, r.plain, result, srv.Shutdown}
 	}
 	c := newClient(t, r.conn, r.e, opts...)
 	h := r.handle(state, func(ctx context.Context, _ *asynq.Task, b []byte) error { return asynqjobs.WriteResult(ctx, b) })
-	return rolloutProcess{c, c.OpenResult, serve(t, r.conn, r.e, cfg, h, opts...)}
+	return rolloutProcess{state, c, c.OpenResult, serve(t, r.conn, r.e, cfg, h, opts...)}
 }
 
 // together runs two processes of two states until every job that either has enqueued has run, and read back by both.
@@ -139,6 +140,13 @@ func (r *rollout) together(t *testing.T, phase string, processes ...rolloutProce
 		}
 		for _, payload := range want {
 			if !ran[payload] {
+				return false
+			}
+		}
+		for _, p := range processes {
+			if r.by[p.state] == 0 { // the other one was faster each time
+				_, err := p.client.Enqueue(asynq.NewTask("plain", []byte("one more")))
+				require.NoError(t, err)
 				return false
 			}
 		}

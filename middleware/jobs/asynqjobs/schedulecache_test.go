@@ -110,7 +110,9 @@ func TestGarbageBesideSchedules(t *testing.T) {
 	keys, set := newKeyring(t), newPRF(t)
 	scheduler := func() (*asynqjobs.Scheduler, *gate) { // each counts its own openings
 		g := &gate{Keyring: keys}
-		_, s := w.with(newEncryptor(t, g, jobs.WithPRF(set)), asynqjobs.WithMeterProvider(m.provider))
+		c, _ := w.with(newEncryptor(t, g, jobs.WithPRF(set)), asynqjobs.WithMeterProvider(m.provider))
+		s, err := asynqjobs.NewScheduler(w.rdb, c, asynqjobs.WithPoll(100*time.Millisecond))
+		require.NoError(t, err)
 		return s, g
 	}
 	w.e = newEncryptor(t, keys, jobs.WithPRF(set))

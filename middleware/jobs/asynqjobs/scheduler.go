@@ -28,6 +28,8 @@ type Scheduler struct {
 	poll    time.Duration
 	catchUp time.Duration
 	heldUp  time.Duration
+	scanFor time.Duration
+	listFor time.Duration
 }
 
 const (
@@ -85,7 +87,7 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 	}
 	s := &Scheduler{
 		c: c, store: newScheduleStore(rdb, c.e), cache: newScheduleCache(), registered: newRegistrations(),
-		mutex: make(chan struct{}, 1), poll: pollInterval, catchUp: DefaultCatchUp, heldUp: mostHeldUp,
+		mutex: make(chan struct{}, 1), poll: pollInterval, catchUp: DefaultCatchUp, heldUp: mostHeldUp, scanFor: scanTimeout, listFor: listTimeout,
 	}
 	var errs []error
 	for _, o := range opts {
@@ -191,7 +193,7 @@ func (s *Scheduler) find(ctx context.Context, name, version string, now time.Tim
 // scan opens schedules that are not in the cache, within a short time. Schedules that are not
 // reached are harmless: of two schedules of one name, a Scheduler runs the one registered last.
 func (s *Scheduler) scan(ctx context.Context, version string, now time.Time) error {
-	timeout := scanTimeout
+	timeout := s.scanFor
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, time.Until(deadline)/2)
 	}

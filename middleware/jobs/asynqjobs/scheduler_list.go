@@ -28,7 +28,7 @@ func (s *Scheduler) List(ctx context.Context) ([]ScheduleInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	timeout := listTimeout
+	timeout := s.listFor
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, time.Until(deadline)*3/4)
 	}

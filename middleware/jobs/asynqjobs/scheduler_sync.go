@@ -64,7 +64,7 @@ func (s *Scheduler) Sync(ctx context.Context, tasks []PeriodicTask) (SyncResult,
 			result.Kept++
 		}
 	}
-	if err := s.read(ctx, now, listTimeout); err != nil {
+	if err := s.read(ctx, now, s.listFor); err != nil {
 		return result, err
 	}
 	entries, _, _ := s.cache.opened(-1)

@@ -49,7 +49,7 @@ func (w *clockwork) with(e *jobs.Encryptor, opts ...asynqjobs.Option) (*asynqjob
 	w.t.Helper()
 	c, err := asynqjobs.NewClient(asynq.NewClientFromRedisClient(w.rdb), e, append(opts, asynqjobs.WithLogger(quiet))...)
 	require.NoError(w.t, err)
-	s, err := asynqjobs.NewScheduler(w.rdb, c, asynqjobs.WithPoll(100*time.Millisecond))
+	s, err := asynqjobs.NewScheduler(w.rdb, c, asynqjobs.WithPoll(100*time.Millisecond), asynqjobs.WithOpeningTime(patience))
 	require.NoError(w.t, err)
 	return c, s
 }
