@@ -120,8 +120,8 @@ func expires(t *testing.T, s *subject) {
 }
 
 // expiresInTime checks that an entry goes at its end, neither sooner nor later. The clock of a server of whole seconds ticks
-// in another thread than that which answers, and stands still as long as that thread does. So one answer from such a server
-// proves nothing.
+// in another thread than the one that answers, and stops when that thread stops. So one answer from such a server proves
+// nothing.
 func (s *subject) expiresInTime(t *testing.T, key string, d time.Duration) {
 	t.Helper()
 	attempts, sightings := 1, 1
