@@ -118,9 +118,9 @@ func entryText(h header, name string, entry *audit.Entry) []byte {
 		line("value", i.Type)
 		switch {
 		case i.Hidden && i.Named:
-			line("name", fmt.Sprintf("hidden by PRF key %d", i.PRFKey))
+			line("hidden name", fmt.Sprintf("under PRF key %d", i.PRFKey))
 		case i.Hidden:
-			line("name", fmt.Sprintf("hidden one way by PRF key %d", i.PRFKey))
+			line("hidden name", fmt.Sprintf("one way under PRF key %d", i.PRFKey))
 		}
 		line("sealed under", entry.Key)
 		if i.Key.Envelope {
@@ -129,9 +129,6 @@ func entryText(h header, name string, entry *audit.Entry) []byte {
 		line("header", i.HeaderBytes)
 		if i.Expires {
 			line("sealed expiry", i.End.UTC().Format(time.RFC3339))
-		}
-		if i.Hidden {
-			line("name", "hidden")
 		}
 	}
 	return w.Bytes()

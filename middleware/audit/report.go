@@ -268,7 +268,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		b.WriteString("reading changed the idle times of the entries (the server has no CLIENT NO-TOUCH)\n")
 	}
 	for _, what := range sortedKeys(r.Samples) {
-		fmt.Fprintf(&b, "some that are %s:\n", what)
+		fmt.Fprintf(&b, "examples (%s):\n", what)
 		for _, name := range r.Samples[what] {
 			fmt.Fprintf(&b, "  %q\n", name)
 		}
