@@ -70,7 +70,7 @@ func TestQueueLimitFollowsTheCrowd(t *testing.T) {
 	require.Zero(t, q.callers)
 }
 
-// Every call that ends leaves the count: one that ran alone, one of a batch, and one whose context ended before its call, in the
+// Every call that ends leaves the count. It may have run alone or in a batch. Its context may have ended before the call, in the
 // queue or in the batch. A call that is counted for ever would look like a crowd.
 func TestQueueCountsItsCallers(t *testing.T) {
 	t.Parallel()

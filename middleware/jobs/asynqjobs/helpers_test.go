@@ -75,7 +75,7 @@ type bench struct {
 	inspector *asynq.Inspector
 }
 
-// connTo returns a connection to a Redis. Its timeouts are long, because a command that times out is sent again, and its second
+// connTo returns a connection to a Redis. Its timeouts are long, because a command that times out is sent again. Its second
 // answer is another one: a task that is there already is a conflict.
 func connTo(addr string) asynq.RedisClientOpt {
 	return asynq.RedisClientOpt{Addr: addr, DialTimeout: patience, ReadTimeout: patience, WriteTimeout: patience}
