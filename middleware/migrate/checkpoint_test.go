@@ -26,7 +26,7 @@ func interrupted(t *testing.T, rdb redis.UniversalClient, c migrate.Config, n in
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	c.Rate = float64(n)
+	c.Rate = float64(n) / 8 // the second half takes some seconds
 	c.Progress = func(p migrate.Progress) {
 		if p.Seen > n/2 {
 			cancel()
@@ -94,12 +94,13 @@ func TestRestartDuringTheScan(t *testing.T) {
 	const n = 2000
 	fill(t, rdb, "ns", n)
 	var once atomic.Bool
-	failed := make(chan error, 1)
+	failed, control := make(chan error, 1), new(migrate.Control)
 	r, err := unproven(tuned(t.Context(), rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, migrate.Config{
-		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), Rate: n,
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), Rate: n / 8, Control: control, // not at its end before the server restarts
 		Progress: func(p migrate.Progress) {
-			if p.Seen > n/2 && once.CompareAndSwap(false, true) {
+			if p.Seen > n/3 && once.CompareAndSwap(false, true) {
 				failed <- errors.Join(server.Kill(), server.Restart())
+				control.SetRate(0)
 			}
 		},
 	})
@@ -121,16 +122,18 @@ func TestFailoverDuringTheScan(t *testing.T) {
 	fill(t, rdb, "ns", n)
 	half, done := make(chan struct{}), make(chan struct{})
 	var once sync.Once
+	control := new(migrate.Control)
 	go func() {
 		defer close(done)
 		<-half
 		sentinel.Failover(t)
+		control.SetRate(0)
 	}()
 	a := keyring(t)
 	r, err := unproven(tuned(t.Context(), rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, migrate.Config{
-		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: a, Rate: n / 2,
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: a, Rate: n / 60, Control: control, // not at its end before the failover
 		Progress: func(p migrate.Progress) {
-			if p.Seen > n/4 || p.Final {
+			if p.Seen > n/40 || p.Final {
 				once.Do(func() { close(half) })
 			}
 		},

@@ -149,7 +149,7 @@ func TestTagsOfRenamedEntriesAreCopiedAgain(t *testing.T) {
 		}
 	})
 	config := migrate.Config{
-		Operation: migrate.Reseal, From: migrate.Space{Namespace: "ns"}, Keys: a, HiddenKeys: keys.set(t, 1), AllowUnproven: true, Rate: 150,
+		Operation: migrate.Reseal, From: migrate.Space{Namespace: "ns"}, Keys: a, HiddenKeys: keys.set(t, 1), AllowUnproven: true, Rate: 50,
 		Progress: func(p migrate.Progress) {
 			if p.Renamed > n/4 {
 				interrupt()

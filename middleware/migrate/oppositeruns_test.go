@@ -18,10 +18,10 @@ import (
 // halfway starts a run that pauses once it has written entries. end resumes it and returns its result.
 func halfway(t *testing.T, rdb redis.UniversalClient, c migrate.Config) (end func() (*migrate.Report, error)) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(tuned(t.Context(), rediswalk.Tuning{BatchSize: 10, Workers: 1, ProgressEvery: time.Millisecond}), time.Minute)
+	ctx, cancel := context.WithTimeout(tuned(t.Context(), rediswalk.Tuning{BatchSize: 10, Workers: 1, ProgressEvery: time.Millisecond}), 5*time.Minute)
 	t.Cleanup(cancel)
 	control := new(migrate.Control)
-	control.SetRate(200)
+	control.SetRate(60)
 	c.Control = control
 	var written atomic.Int64
 	c.Progress = func(p migrate.Progress) {

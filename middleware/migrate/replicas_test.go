@@ -34,7 +34,7 @@ func TestPromotedReplicaLacksTheLastWrites(t *testing.T) {
 	})
 
 	c := migrate.Config{
-		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), Rate: 200,
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), Rate: 60,
 		AllowUnproven: true, Checkpoint: t.TempDir() + "/run",
 	}
 	promote := make(chan error, 1)
@@ -60,7 +60,7 @@ func TestPromotedReplicaLacksTheLastWrites(t *testing.T) {
 	require.False(t, r.Complete)
 	again := c
 	again.Checkpoint = ""
-	stopped, stop := context.WithTimeout(ctx, time.Second)
+	stopped, stop := context.WithTimeout(tuned(t.Context(), rediswalk.Tuning{ConfirmFor: 5 * time.Minute}), time.Second)
 	_, err = migrate.Run(stopped, rdb, again)
 	stop()
 	require.ErrorIs(t, err, context.DeadlineExceeded, "it is stopped while it waits")
@@ -101,7 +101,7 @@ func TestTagsAreCopiedAgainAfterAFailover(t *testing.T) {
 	fill(t, rdb, "ns", 300)
 	failed := false
 	c := migrate.Config{
-		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), AllowUnproven: true, Rate: 200,
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t), AllowUnproven: true, Rate: 60,
 	}
 	c.Progress = func(p migrate.Progress) {
 		if p.Phase != "entries" || failed {

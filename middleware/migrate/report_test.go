@@ -103,7 +103,7 @@ func TestPrimaryChangesDuringReseal(t *testing.T) {
 			require.NoError(t, old.Set(t.Context(), fmt.Sprint("k", i), "v"))
 		}
 		reloaded := false
-		config.Rate = 200
+		config.Rate = 15
 		config.Progress = func(p migrate.Progress) {
 			if p.Written > 0 && !reloaded {
 				reloaded = true
