@@ -89,7 +89,7 @@ func run(t *testing.T, settings ...string) *service {
 		s.url = "http://" + a
 	case err := <-s.done:
 		t.Fatalf("it ended: %v\n%s", err, s.log())
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatalf("it does not listen\n%s", s.log())
 	}
 	return s
@@ -108,7 +108,7 @@ func (s *service) stop(t *testing.T) {
 	select {
 	case err := <-s.done:
 		require.NoError(t, err, s.log())
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatalf("it does not stop\n%s", s.log())
 	}
 }
@@ -163,7 +163,7 @@ func TestRedis(t *testing.T) {
 	const password, passphrase = "redis-password-canary", "passphrase-canary-long-enough"
 	server := redistest.StartWith(t, redistest.Options{Password: password, AppendOnly: true})
 	monitor := server.Monitor(t)
-	settings := []string{"SEALCACHE_STORE=" + server.URL() + "?max_retries=0&dial_timeout=1s", "PROFILES_PASSPHRASE=" + passphrase}
+	settings := []string{"SEALCACHE_STORE=" + server.URL() + "?max_retries=0", "PROFILES_PASSPHRASE=" + passphrase}
 	s := run(t, settings...)
 	s.requireWorks(t)
 	s.stop(t)
@@ -219,7 +219,7 @@ func TestRedis(t *testing.T) {
 // A failed start names the cache and the part, and shows no password.
 func TestNoRedis(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary)
 	cmd.Env = append(cleanEnv(), "LISTEN=127.0.0.1:0", "PROFILES_PASSPHRASE=passphrase-canary-long-enough",
@@ -234,7 +234,7 @@ func TestNoRedis(t *testing.T) {
 // Under a key of one process, the next process could not read the entries.
 func TestRedisWithoutAPassphrase(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary)
 	cmd.Env = append(cleanEnv(), "LISTEN=127.0.0.1:0", "SEALCACHE_STORE=redis://127.0.0.1:1")

@@ -36,7 +36,7 @@ a job and its result, in Redis:
 
 func tell(t *testing.T, s settings) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	s.once, s.auditor, s.operator = true, "localhost:0", "localhost:0"
 	var out bytes.Buffer
@@ -111,7 +111,7 @@ func getAs(t *testing.T, url, host string) (status int, header http.Header, body
 // Without -once the page is served until the program is interrupted.
 func TestPage(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	var out page
 	ended := make(chan error, 1)
@@ -220,7 +220,7 @@ func TestOverRedis(t *testing.T) {
 		require.NotContains(t, string(dump), canary)
 	}
 	require.Contains(t, string(dump), "100000", "the search finds the attacker's plaintext")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	out := interrupting{after: "handler of mail:welcome", interrupt: cancel}
 	require.NoError(t, run(ctx, &out, s), "interrupted, it ends in good order")

@@ -2,7 +2,7 @@
 // secrets. [Set.Find] then searches for them in dumps, logs and error texts.
 //
 // The search finds a value as plaintext, in lower case, in hexadecimal and in base64. It also finds a part of a value:
-// eight characters of the plaintext, or sixteen of an encoded form. It does not find values in compressed data.
+// twelve characters of the plaintext, or sixteen of an encoded form. It does not find values in compressed data.
 package leaktest
 
 import (
@@ -20,11 +20,12 @@ import (
 )
 
 // The lengths of the pieces by which a text and an encoded text are found. An encoded character holds less information.
-// Eight given characters occur in a gigabyte of random bytes with a probability of 2^-34, in a gigabyte of base64 with
-// 2^-18.
+// Twelve given characters occur in a gigabyte of random bytes with a probability of 2^-66, in a gigabyte of base64 with
+// 2^-42. With eight they would be found by chance in one of some ten thousand runs, as a test searches for thousands.
 const (
-	window        = 8
+	window        = 12
 	encodedWindow = 16
+	shortest      = 16 // text that is searched for
 )
 
 // Set is a set of canaries with names. Its zero value is empty. It is safe for concurrent use.
@@ -44,7 +45,7 @@ func (s *Set) Text(name string) string {
 
 // AddText adds an existing text. It panics if the text is so short that a search could find it by chance.
 func (s *Set) AddText(name, text string) {
-	if len(text) < 2*window {
+	if len(text) < shortest {
 		panic("leaktest: a text of under 16 bytes is found by chance")
 	}
 	s.add(name, []byte(text), true)
@@ -76,8 +77,8 @@ func (s *Set) AddInt(name string, n int64) {
 // Float plants a random number of about twenty digits.
 func (s *Set) Float(name string) float64 {
 	var b [8]byte
-	rand.Read(b[:]) // never fails
-	f := 1e9 + float64(binary.BigEndian.Uint64(b[:])>>11)/(1<<23)
+	rand.Read(b[:])                                                 // never fails
+	f := 1e9 + float64(binary.BigEndian.Uint64(b[:])>>11|2)/(1<<23) // with a fraction, or its text could be too short
 	s.AddFloat(name, f)
 	return f
 }

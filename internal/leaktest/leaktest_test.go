@@ -29,7 +29,7 @@ func TestFindsEveryForm(t *testing.T) {
 		name, in string
 	}{
 		"as it is":          {"text", text},
-		"a piece":           {"text", text[9:17]},
+		"a piece":           {"text", text[9:21]},
 		"in lower case":     {"text", strings.ToLower(text)},
 		"in JSON":           {"text", `{"a":"` + text + `"}`},
 		"quoted":            {"text", fmt.Sprintf("%q", text)},
