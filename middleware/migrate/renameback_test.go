@@ -94,7 +94,7 @@ func TestTakeBackWithAMasterDown(t *testing.T) {
 		}
 		cancel()
 	}})
-	_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1, Patience: 5 * time.Second}), rdb, r.config)
+	_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1, Patience: 10 * time.Second}), rdb, r.config)
 	require.ErrorIs(t, err, context.Canceled)
 	left := onNodes(t, "ns:*", up...)
 	require.Less(t, len(left), copies)
