@@ -106,7 +106,7 @@ func (t target) newClient() (*api.Client, error) {
 	}
 	client, err := api.NewClient(cfg)
 	if err != nil {
-		return nil, errors.New("the environment variable VAULT_ADDR, VAULT_AGENT_ADDR or VAULT_HEADERS is not valid")
+		return nil, errors.New("VAULT_ADDR or VAULT_AGENT_ADDR is not a URL, or VAULT_HEADERS not a JSON object")
 	}
 	return client, nil
 }

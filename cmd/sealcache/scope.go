@@ -55,7 +55,7 @@ func keyIn(namespace, source string, stored bool, flag, text string) (string, er
 	case text == "" || within == "":
 		return text, nil
 	case stored && !has:
-		return "", wrong("--%s: with --stored, its value must be a name in Redis that starts with %q", flag, within)
+		return "", wrong("--%s: with --stored, give a whole name in Redis, which starts with %q", flag, within)
 	case stored:
 		return rest, nil
 	case has:

@@ -1,4 +1,4 @@
-// Package reporttest collects the logs, metrics, spans and errors of a program, so that a test can search them for
+// Package reporttest collects the logs, metrics, spans and errors of the code under test, so that a test can search them for
 // secrets. Begin with [New].
 package reporttest
 

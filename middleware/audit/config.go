@@ -78,7 +78,7 @@ type Config struct {
 
 // ErrConfig reports a Config with a missing, invalid or contradictory setting, or a client that cannot be used. Nothing was
 // read.
-var ErrConfig = errors.New("audit: the settings cannot be used")
+var ErrConfig = errors.New("audit: invalid settings")
 
 // ErrClusterNode reports a client for a single node that is connected to one node of a Cluster. It is an ErrConfig.
 var ErrClusterNode = rediswalk.ErrClusterNode

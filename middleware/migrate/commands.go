@@ -72,14 +72,14 @@ func (m *migration) renewKeyCheck(ctx context.Context) error {
 func (m *migration) swapKeyCheck(ctx context.Context, name string, stored []byte, always bool) error {
 	now, err := keycheck.New(m.Keys, m.target().Namespace)
 	if err != nil {
-		return fmt.Errorf("migrate: renew the key check entry: %w", err)
+		return fmt.Errorf("migrate: seal the key check, the entry that proves the keys, again: %w", err)
 	}
 	var fresh []byte
 	if err := m.ask(ctx, func(ctx context.Context) (err error) {
 		fresh, err = now.Seal(ctx)
 		return err
 	}); err != nil {
-		return fmt.Errorf("migrate: renew the key check entry: %w", err)
+		return fmt.Errorf("migrate: seal the key check, the entry that proves the keys, again: %w", err)
 	}
 	// The same rule as for values: over a key service, an entry of before may be under another KEK or wrap context.
 	done := m.present.names(stored[wire.HeaderSize:]) && !keycheck.Outdated(stored, fresh)
@@ -94,7 +94,7 @@ func (m *migration) swapKeyCheck(ctx context.Context, name string, stored []byte
 		return call.Cmd.Err()
 	})
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return fmt.Errorf("migrate: renew the key check entry: %w", rediserr.Wrap(err))
+		return fmt.Errorf("migrate: seal the key check, the entry that proves the keys, again: %w", rediserr.Wrap(err))
 	}
 	return nil
 }

@@ -188,7 +188,7 @@ const defaultMaxValueBytes = 8 << 20
 
 // ErrConfig reports a Config with a missing, invalid or contradictory setting, or a client that cannot be used. Nothing was
 // changed.
-var ErrConfig = errors.New("migrate: the settings cannot be used")
+var ErrConfig = errors.New("migrate: invalid settings")
 
 // ErrClusterNode reports a client for a single node that is connected to one node of a Cluster. It is an ErrConfig.
 var ErrClusterNode = rediswalk.ErrClusterNode

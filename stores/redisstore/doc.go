@@ -1,7 +1,7 @@
 // Package redisstore is a gocache store for Redis: a single node, Sentinel or Cluster. gocache is github.com/eko/gocache.
 //
-// [New] returns a store for a go-redis client of the application. It replaces gocache's redis.NewRedis. [Open] makes the
-// client from a URL, and Close of the store closes it. [OpenClient] returns only the client.
+// Call [New] instead of gocache's redis.NewRedis. It returns a store for a go-redis client of the application. [Open] makes
+// the client from a URL, and Close of the store closes it. [OpenClient] returns only the client.
 //
 //	s, err := redisstore.Open(ctx, "rediss://app@redis:6379/0?password_file=/run/secrets/redis&expiration=10m")
 //

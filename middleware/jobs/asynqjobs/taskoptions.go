@@ -107,7 +107,7 @@ func parseOptions(opts []asynq.Option) (taskOptions, error) {
 			ok = true
 		}
 		if !ok {
-			return taskOptions{}, fmt.Errorf("asynqjobs: the option %T has a value of the unexpected type %T", o, o.Value())
+			return taskOptions{}, fmt.Errorf("asynqjobs: the option %T has a value of the unexpected type %T (use the options of package asynq)", o, o.Value())
 		}
 	}
 	return c, nil
