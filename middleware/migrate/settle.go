@@ -1,0 +1,200 @@
+package migrate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/sealcache/sealcache/internal/rediserr"
+	"github.com/sealcache/sealcache/middleware/internal/box"
+	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
+	"github.com/sealcache/sealcache/middleware/internal/content"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// settle handles entries whose new name is taken. If this run knows the entry there as a copy, and the original has another value or
+// expiry since, the copy is deleted. Otherwise the entry there may open under its name, and the old name may be hidden too.
+// Then the application or an earlier run has written it later, so the old entry is deleted. An entry with a plain name may
+// be the newer one. It is deleted only if both hold the same value with the same expiry.
+func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (settled []renamed, changed []entry, err error) {
+	if len(taken) == 0 {
+		return nil, nil, nil
+	}
+	plain := make([]moved, len(taken))
+	for i := range taken {
+		plain[i] = taken[i].moved
+	}
+	values, err := m.readCopies(ctx, taken)
+	if err != nil {
+		return nil, nil, err
+	}
+	expiries, err := m.expiries(ctx, plain)
+	if err != nil {
+		return nil, nil, err
+	}
+	var mine []copyOf
+	var stale []*rediswalk.Call
+	for i, stored := range values {
+		v := taken[i]
+		v.copied = notCopied
+		if stored == nil && expiries[i] == -2 {
+			changed = append(changed, m.original(v)) // it has just been deleted
+			continue
+		}
+		supersedes, same, err := m.compare(ctx, &v, stored)
+		if err != nil {
+			return nil, nil, err
+		}
+		was, known := m.renaming.knows(v.name, stored)
+		switch {
+		case known && (!same || expiries[i] == was.copied && v.until() != was.original):
+			copied := value{old: stored}
+			old, size := copied.expected()
+			stale = append(stale, &rediswalk.Call{Keys: []string{v.to}, Args: []any{old, size, expiries[i]}})
+			m.renaming.dropping(v.name, false) // a deletion that was sent before cannot delete what has changed
+			changed = append(changed, m.original(v))
+		case same && m.copies != nil && v.header != (wire.Header{}) && (v.prfKey >= 0 || expiries[i] == v.until()):
+			mine = append(mine, copyOf{v, stored, expiries[i]})
+		case supersedes && v.prfKey >= 0 || same && expiries[i] == v.until():
+			settled = append(settled, v)
+		default:
+			c.Conflicts++
+			m.renaming.forget(v.name) // there may be many
+		}
+	}
+	if err := failure(m.lasting.Run(ctx, m.scripts.drop, stale), stale); err != nil {
+		return nil, nil, err
+	}
+	taken, again, err := m.takeOver(ctx, mine)
+	if err != nil {
+		return nil, nil, err
+	}
+	settled, changed = append(settled, taken...), append(changed, again...)
+	dropped, err := m.dropOriginals(ctx, settled)
+	if err != nil {
+		return nil, nil, err
+	}
+	kept := settled[:0]
+	for i, r := range dropped {
+		switch v := settled[i]; r {
+		case isRenamed:
+			c.AlreadyDone++
+			c.deleted(&v.moved)
+			m.renaming.forget(v.name)
+			kept = append(kept, v)
+		case isGone:
+			c.Disappeared++
+			m.renaming.forget(v.name)
+		default:
+			changed = append(changed, m.original(v))
+		}
+	}
+	return kept, changed, nil
+}
+
+// copyOf is an entry whose new name holds a copy of it that this batch has not written.
+type copyOf struct {
+	renamed
+	stored    []byte
+	expiresAt int64 // under the new name
+}
+
+// takeOver replaces copies by those of this batch, before it deletes the originals. A copy may be of another run, which would
+// take it back when it finds that the original is gone. That run then finds other bytes, and leaves them. A copy of this run, whose
+// write was not answered, stays its own copy, unless the application has given it another expiry.
+func (m *migration) takeOver(ctx context.Context, copies []copyOf) (taken []renamed, changed []entry, err error) {
+	if len(copies) == 0 {
+		return nil, nil, nil
+	}
+	calls := make([]*rediswalk.Call, len(copies))
+	for i := range copies {
+		v := &copies[i]
+		of, _ := m.renaming.knows(v.name, v.stored)
+		of = knownCopy{v.expiresAt, v.until(), of.own && v.expiresAt == v.until()}
+		if v.copied = takenOver; of.own && !m.renaming.mayDrop(v.name) {
+			v.copied = freshCopy
+		}
+		m.renaming.know(&v.renamed, v.stored, of)
+		m.renaming.know(&v.renamed, v.next, of)
+		was := value{old: v.stored}
+		old, size := was.expected()
+		calls[i] = &rediswalk.Call{Keys: []string{v.to}, Args: []any{old, size, v.next, 0}}
+	}
+	err = m.servers.RunOnce(ctx, m.scripts.swap, calls)
+	var unanswered []renamed // they may be replaced
+	for i, call := range calls {
+		results, failed := call.Cmd.Int64Slice()
+		switch {
+		case failed != nil:
+			if !rediserr.IsReply(failed) {
+				unanswered = append(unanswered, copies[i].renamed)
+			}
+			err = errors.Join(err, fmt.Errorf("migrate: rename entries: %w", rediserr.Wrap(failed)))
+		case len(results) == 1 && results[0] == 1:
+			taken = append(taken, copies[i].renamed)
+		default:
+			changed = append(changed, m.original(copies[i].renamed))
+		}
+	}
+	var stored [][]byte
+	if err == nil {
+		stored, err = m.readCopies(ctx, taken)
+	}
+	if err != nil {
+		m.takeBackStale(ctx, append(taken, unanswered...))
+		return nil, nil, err
+	}
+	kept := taken[:0]
+	for i, v := range taken {
+		if bytes.Equal(stored[i], v.next) {
+			kept = append(kept, v)
+		} else {
+			changed = append(changed, m.original(v))
+		}
+	}
+	return kept, changed, nil
+}
+
+// compare reports whether a stored value is the application's entry under the new name of v, and whether it holds the value
+// of v.
+func (m *migration) compare(ctx context.Context, v *renamed, stored []byte) (supersedes, same bool, err error) {
+	if v.header == (wire.Header{}) { // the new name is plain
+		return false, stored != nil && bytes.Equal(stored, v.plaintext), nil
+	}
+	h, n, ok := cachevalue.Header(stored)
+	if !ok || h.Flags&wire.Hidden == 0 || h.PRFKey != v.header.PRFKey {
+		return false, false, nil
+	}
+	plaintext, _, err := m.arrived.Open(ctx, !m.present.names(stored[n:]), v.toKey, stored, n)
+	switch {
+	case box.Refused(err):
+		return false, false, nil
+	case err != nil:
+		return false, false, fmt.Errorf("migrate: process a renamed value: %w", err)
+	}
+	labels, err := content.Labels(h, plaintext)
+	if err != nil || h.Flags&wire.Named != 0 && labels.Key != v.appKey {
+		return false, false, nil //nolint:nilerr // not an entry of the application
+	}
+	return true, h == v.header && bytes.Equal(plaintext, v.plaintext), nil
+}
+
+// readCopies reads entries under their new names. In a Cluster, their replicas have them and their tags then.
+func (m *migration) readCopies(ctx context.Context, moves []renamed) ([][]byte, error) {
+	names := make([]string, len(moves))
+	var tags []rediswalk.Member
+	for i := range moves {
+		v := &moves[i]
+		names[i] = v.to
+		for _, tag := range v.tags {
+			set, err := m.newTagSet(tag)
+			if err != nil {
+				return nil, err
+			}
+			tags = append(tags, rediswalk.Member{Set: set, Name: v.to, Until: v.until()})
+		}
+	}
+	return m.readBack(ctx, names, tags)
+}
