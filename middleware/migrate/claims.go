@@ -1,27 +1,27 @@
 package migrate
 
 import (
+	"crypto/sha256"
+	"slices"
 	"sync"
 
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// claims are the entries that batches of this run are renaming. SCAN may return a name twice, so two batches may get it. Its
-// methods are safe for concurrent use.
+// claims are the entries that batches of this run are renaming, and what it knows of those that it has not finished. Its methods
+// are safe for concurrent use.
 type claims struct {
 	mu    sync.Mutex
 	names map[string]bool
 	open  map[string]*unfinished
-	stay  []*rediswalk.Call // that delete copies, and have failed
 }
 
-// unfinished is what a run knows of the copies of an entry that it has not finished. A lost answer leaves it open whether a copy
-// exists, or whether the original is still there.
+// unfinished is what a run knows of an entry that it has not finished. See copyState.
 type unfinished struct {
-	to      string                 // the new name
-	copies  map[identity]knownCopy // of entries under the new name that held what the original held
-	mayDrop bool                   // the deletion of the original was sent, and may be executed at any time
+	to     string                 // the new name
+	copies map[identity]knownCopy // of entries under the new name that held what the original held
+	sent   []version              // that deletions without an answer named
 }
 
 // identity tells one sealed value from all others. See value.expected.
@@ -30,10 +30,18 @@ type identity struct {
 	size int
 }
 
+// version is an original as it was read, and as a deletion names it.
+type version struct {
+	sum     [sha256.Size]byte // of the bytes that a script compares
+	size    int
+	expires int64
+}
+
 // knownCopy is a copy that the run wrote or saw.
 type knownCopy struct {
-	copied, original int64 // when the copy and its original expired then, -1 for never
-	own              bool  // this run has written it, or may have
+	of             version // of the original
+	expires, until int64   // when the copy and its original expired then, -1 for never
+	state          copyState
 }
 
 func identityOf(sealed []byte) identity {
@@ -42,35 +50,75 @@ func identityOf(sealed []byte) identity {
 	return identity{string(tail), size}
 }
 
-// claim returns those entries that no other batch is renaming, and a function that ends the claim. The other batch answers for
-// the rest: it renames them, or its error ends or repeats it.
-func (c *claims) claim(moves []renamed) (own []renamed, release func()) {
+func versionOf(v *moved) version {
+	old, size := v.expected()
+	return version{sha256.Sum256(old), size, v.expires}
+}
+
+// claim returns those entries that no other batch is renaming, and a function that ends the claim. SCAN may return a name twice,
+// so two batches may get it. The other batch answers for the rest: it renames them, or its error ends or repeats it.
+func (c *claims) claim(entries []entry) (own []entry, release func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.names == nil {
 		c.names = make(map[string]bool)
 	}
-	own = make([]renamed, 0, len(moves))
-	for _, v := range moves {
-		if !c.names[v.name] {
-			c.names[v.name] = true
-			own = append(own, v)
+	own = make([]entry, 0, len(entries))
+	for _, e := range entries {
+		if !c.names[e.name] {
+			c.names[e.name] = true
+			own = append(own, e)
 		}
 	}
+	names := namesOf(own)
 	return own, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		for i := range own {
-			delete(c.names, own[i].name)
+		for _, name := range names {
+			delete(c.names, name)
 		}
 	}
 }
 
-// know records that a value, which is or may be stored under the new name, holds what the original held. Plaintext has no
-// identity.
-func (c *claims) know(v *renamed, stored []byte, found knownCopy) {
+// read records that entries were read. Copies of another version are stale, and also own copies of entries that were not found.
+// It returns the calls that delete the latter.
+func (c *claims) read(entries []entry, found []moved) (back []*rediswalk.Call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.open) == 0 {
+		return nil
+	}
+	there := make(map[string]*moved, len(found))
+	for i := range found {
+		there[found[i].name] = &found[i]
+	}
+	for _, e := range entries {
+		of := c.open[e.name]
+		if of == nil {
+			continue
+		}
+		v := there[e.name]
+		if v == nil {
+			of.learn(originalGone)
+			back = append(back, of.remove()...)
+			continue
+		}
+		now := versionOf(v)
+		for id, known := range of.copies {
+			if known.of != now {
+				known.state = known.state.after(originalChanged)
+				of.copies[id] = known
+			}
+		}
+	}
+	return back
+}
+
+// know records that a value, which is or may be stored under the new name, holds what the original holds. It returns the state of
+// this copy. Plaintext has no identity, and the application may have written the same: such a copy is shared and not recorded.
+func (c *claims) know(v *renamed, stored []byte, expires int64, state copyState) copyState {
 	if !wire.IsSealed(stored) {
-		return
+		return sharedCopy
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,7 +127,12 @@ func (c *claims) know(v *renamed, stored []byte, found knownCopy) {
 	if of.copies == nil {
 		of.copies = make(map[identity]knownCopy)
 	}
-	of.copies[identityOf(stored)] = found
+	now := versionOf(&v.moved)
+	if slices.Contains(of.sent, now) {
+		state = sharedCopy
+	}
+	of.copies[identityOf(stored)] = knownCopy{now, expires, v.until(), state}
+	return state
 }
 
 // knows reports whether a value under the new name holds what the original held before, and returns what know was told.
@@ -95,18 +148,27 @@ func (c *claims) knows(name string, stored []byte) (found knownCopy, known bool)
 	return found, known
 }
 
-// dropping records whether the deletion of the original was sent, and may be executed at any time.
-func (c *claims) dropping(name string, may bool) {
+// learn records an event of the original of v, and sets v.copied.
+func (c *claims) learn(v *renamed, e originalEvent) {
+	v.copied = v.copied.after(e)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.of(name).mayDrop = may
+	if e == deletionLost {
+		of := c.of(v.name)
+		if now := versionOf(&v.moved); !slices.Contains(of.sent, now) {
+			of.sent = append(of.sent, now)
+		}
+	}
+	if of := c.open[v.name]; of != nil {
+		of.learn(e)
+	}
 }
 
-func (c *claims) mayDrop(name string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	of := c.open[name]
-	return of != nil && of.mayDrop
+func (u *unfinished) learn(e originalEvent) {
+	for id, known := range u.copies {
+		known.state = known.state.after(e)
+		u.copies[id] = known
+	}
 }
 
 // forget drops the record of an entry that is finished.
@@ -116,36 +178,41 @@ func (c *claims) forget(name string) {
 	delete(c.open, name)
 }
 
-// failed records calls that delete copies, and have failed.
-func (c *claims) failed(calls []*rediswalk.Call) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.stay = append(c.stay, calls...)
-}
-
-// takeFailed returns the calls of failed, and forgets them.
-func (c *claims) takeFailed() []*rediswalk.Call {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	calls := c.stay
-	c.stay = nil
-	return calls
-}
-
-// unfinishedCopies returns calls that delete the copies that this run wrote of entries that it has not finished. It leaves out
-// entries whose originals the run may have deleted, and copies to which the application has given another expiry or value.
+// unfinishedCopies returns calls that delete the stale and own copies of entries that the run has not finished.
 func (c *claims) unfinishedCopies() (calls []*rediswalk.Call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, of := range c.open {
-		if of.mayDrop {
+		calls = append(calls, of.remove()...)
+	}
+	return calls
+}
+
+// copiesOf is unfinishedCopies for some entries.
+func (c *claims) copiesOf(moves []renamed) (calls []*rediswalk.Call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range moves {
+		if of := c.open[moves[i].name]; of != nil {
+			calls = append(calls, of.remove()...)
+		}
+	}
+	return calls
+}
+
+// remove returns calls that delete stale and own copies. It leaves out own copies to which the application has given another
+// expiry or value.
+func (u *unfinished) remove() (calls []*rediswalk.Call) {
+	for id, known := range u.copies {
+		call := &rediswalk.Call{Keys: []string{u.to}, Args: []any{id.tail, id.size}}
+		switch known.state {
+		case staleCopy:
+		case ownCopy:
+			call.Args = append(call.Args, known.expires)
+		default:
 			continue
 		}
-		for id, found := range of.copies {
-			if found.own {
-				calls = append(calls, &rediswalk.Call{Keys: []string{of.to}, Args: []any{id.tail, id.size, found.copied}})
-			}
-		}
+		calls = append(calls, call)
 	}
 	return calls
 }

@@ -19,17 +19,8 @@ type renamed struct {
 	appKey string   // the key of the target
 	prfKey int      // the number of the PRF key that hid its name, -1 if it is under a plain name
 	tags   []string // that are sealed with the value
-	copied copyKind
+	copied copyState
 }
-
-// copyKind is what the new name of an entry holds, where the run has to copy entries.
-type copyKind int
-
-const (
-	notCopied copyKind = iota // nothing of this attempt
-	freshCopy                 // a copy that this attempt has written, or may have written
-	takenOver                 // the same, instead of a copy of another attempt or another run
-)
 
 // inPlace reports whether the entry keeps its name.
 func (v *renamed) inPlace() bool { return v.to == v.name }
@@ -50,31 +41,35 @@ func (m *migration) hideBatch(ctx context.Context, names []string) (*Counts, err
 		return nil, err
 	}
 	var sc scratch
-	err = eachGroup(entries, func(group []entry) error {
-		for attempt := 1; len(group) > 0; attempt++ {
-			changed, err := m.hideGroup(ctx, &sc, group, c)
-			if err != nil {
-				return err
-			}
-			if attempt == m.tuning.Attempts {
-				c.KeptChanging += int64(len(changed))
-				for i := range changed {
-					m.renaming.forget(changed[i].name)
-				}
-				return nil
-			}
-			c.Retried += int64(len(changed))
-			group = changed
+	return c, eachGroup(entries, func(group []entry) error { return m.hideEntries(ctx, &sc, group, c) })
+}
+
+// hideEntries tries entries until they are done or have changed too often. They are claimed before they are read: see copyState.
+func (m *migration) hideEntries(ctx context.Context, sc *scratch, group []entry, c *Counts) error {
+	group, release := m.renaming.claim(group)
+	defer release()
+	for attempt := 1; len(group) > 0; attempt++ {
+		changed, err := m.hideGroup(ctx, sc, group, c)
+		if err != nil {
+			return err
 		}
-		return nil
-	})
-	return c, err
+		if attempt == m.tuning.Attempts {
+			c.KeptChanging += int64(len(changed))
+			return nil
+		}
+		c.Retried += int64(len(changed))
+		group = changed
+	}
+	return nil
 }
 
 // hideGroup returns the entries that had changed when they were to be written.
 func (m *migration) hideGroup(ctx context.Context, sc *scratch, group []entry, c *Counts) ([]entry, error) {
 	read, err := m.readWithExpiry(ctx, group, c)
 	if err != nil {
+		return nil, err
+	}
+	if err := m.dropCopies(ctx, m.renaming.read(group, read)); err != nil {
 		return nil, err
 	}
 	values := make([][]byte, len(read))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 )
 
@@ -21,6 +22,46 @@ const accessRuns = "access the records of runs"
 // record is the record of the run in Redis.
 func (m *migration) record(job string) rediswalk.Run {
 	return rediswalk.Run{Operation: m.Operation.String(), Job: job, From: m.From.stored(), To: m.target().stored()}
+}
+
+// register records the run in Redis, so that the checkpoint of an opposite run is refused.
+func (m *migration) register(ctx context.Context, job string) error {
+	if m.DryRun {
+		return nil
+	}
+	r := m.record(job)
+	r.Replicas, r.Began = m.replicas, m.began
+	full := false // the record is the first write of a run
+	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) (err error) {
+		if m.before.Run, err = m.servers.RegisterRun(ctx, r); err == nil {
+			m.before.Opposites, err = m.servers.UnfinishedOpposites(ctx, m.before.Run)
+		}
+		if full = rediserr.Code(err) == "OOM"; full {
+			return nil
+		}
+		return err
+	})
+	switch {
+	case full:
+		return ErrMemory
+	case errors.Is(err, rediswalk.ErrRunsRefused) && m.Checkpoint == "":
+		m.warn("the run was not recorded (allow the key " + rediswalk.RunsName + "), so older checkpoints of other runs are not refused")
+		return nil
+	case err != nil:
+		return fmt.Errorf("migrate: record the run: %w", err)
+	}
+	return nil
+}
+
+// endRun records that the run is complete, so that an older copy of its checkpoint is refused.
+func (m *migration) endRun(ctx context.Context) {
+	if m.before.Run == "" {
+		return
+	}
+	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error { return m.servers.EndRun(ctx, m.before.Run) })
+	if err != nil {
+		m.warn("the end of the run was not recorded (remove all copies of its checkpoint)")
+	}
 }
 
 // keysDigest names the keys of the run in its record. Keys without an id are known by the settings of the run alone.
@@ -50,7 +91,9 @@ func (m *migration) recordRefusal(ctx context.Context) {
 	ctx, cancel := m.untilPatience(ctx)
 	defer cancel()
 	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error {
-		return m.servers.RefuseRun(ctx, m.before.Run, m.record(m.before.Job), m.keysDigest())
+		r := m.record(m.before.Job)
+		r.Began = m.began
+		return m.servers.RefuseRun(ctx, m.before.Run, r, m.keysDigest())
 	})
 	if err != nil {
 		m.warn(lost)

@@ -27,9 +27,6 @@ const (
 //     both. The next run deletes the old one.
 //   - If the new name is taken, see settle.
 func (m *migration) rename(ctx context.Context, moves []renamed, c *Counts) ([]entry, error) {
-	if err := m.dropCopies(ctx, m.renaming.takeFailed()); err != nil {
-		return nil, err
-	}
 	if len(moves) == 0 {
 		return nil, nil
 	}
@@ -39,8 +36,6 @@ func (m *migration) rename(ctx context.Context, moves []renamed, c *Counts) ([]e
 		}
 		return nil, nil
 	}
-	moves, release := m.renaming.claim(moves)
-	defer release()
 	growth := int64(0)
 	for i := range moves {
 		growth += int64(len(moves[i].next) + len(moves[i].to))
@@ -69,7 +64,6 @@ func (m *migration) rename(ctx context.Context, moves []renamed, c *Counts) ([]e
 		switch r {
 		case isRenamed:
 			m.countRenamed(&v, c)
-			m.renaming.forget(v.name)
 			done = append(done, v)
 		case isGone:
 			c.Disappeared++
@@ -124,7 +118,7 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 	for i := range moves {
 		plain[i] = moves[i].moved
 		plain[i].expires = moves[i].until()
-		m.renaming.know(&moves[i], moves[i].next, knownCopy{plain[i].expires, plain[i].expires, true})
+		moves[i].copied = m.renaming.know(&moves[i], moves[i].next, plain[i].expires, ownCopy)
 	}
 	err := m.writeNew(ctx, plain)
 	results := make([]int64, len(moves))
@@ -132,7 +126,6 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 	var of []int
 	for i := range plain {
 		if results[i] = isTaken; plain[i].written {
-			moves[i].copied = freshCopy
 			copied, of = append(copied, moves[i]), append(of, i)
 		}
 	}

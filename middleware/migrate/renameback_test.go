@@ -237,8 +237,11 @@ func TestTakeBackAfterLostDeletions(t *testing.T) {
 	r.requireIncremented(t)
 }
 
-// failsAfterLostCopies makes the first deletions fail after an answer to the write of copies was lost.
-type failsAfterLostCopies struct{ lost, done bool }
+// failsAfterLostCopies makes the first deletions fail after an answer to the write of copies was lost, and calls do then.
+type failsAfterLostCopies struct {
+	do         func() // may be nil
+	lost, done bool
+}
 
 func (*failsAfterLostCopies) DialHook(next redis.DialHook) redis.DialHook          { return next }
 func (*failsAfterLostCopies) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
@@ -251,6 +254,9 @@ func (h *failsAfterLostCopies) ProcessPipelineHook(next redis.ProcessPipelineHoo
 			h.done = true
 			for _, cmd := range cmds {
 				cmd.SetErr(io.EOF)
+			}
+			if h.do != nil {
+				h.do()
 			}
 			return io.EOF
 		}
@@ -280,6 +286,32 @@ func TestTakeBackOwnCopiesThatItFinds(t *testing.T) {
 	r.incrementAll(t)
 	r.completes(t)
 	r.requireIncremented(t)
+}
+
+// If the answers to the write of copies and to their deletion are lost, and the application deletes the originals then, a complete
+// run has no copies of them.
+func TestDeletedOriginalsOfLostCopies(t *testing.T) {
+	t.Parallel()
+	r := newRenaming(t)
+	rdb, app := r.loses(t, sendsCopies, 0, nil), r.cluster.Client(t)
+	originals := scanned(t, app, "ns:*")
+	deleted := 0
+	failed := &failsAfterLostCopies{do: func() {
+		for name := range originals {
+			n, err := app.Del(t.Context(), name).Result()
+			if err != nil {
+				t.Error(err)
+			}
+			deleted += int(n)
+		}
+	}}
+	rdb.AddHook(failed)
+	report, err := migrate.Run(tuned(t.Context(), rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.NoError(t, err)
+	require.True(t, report.Done(), "%+v", report)
+	require.True(t, failed.done)
+	require.Positive(t, deleted)
+	require.Len(t, scanned(t, app, "ns:*"), r.n-deleted)
 }
 
 // If copies of entries that the application has deleted cannot be taken back at once, this is tried again, also if the run ends.

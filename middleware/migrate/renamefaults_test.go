@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -351,8 +352,9 @@ func (r *renaming) leftCopies(t *testing.T) {
 		dead.Store(true)
 		cancel()
 	}})
-	_, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1, Patience: time.Second}), rdb, r.config)
+	report, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1, Patience: time.Second}), rdb, r.config)
 	require.ErrorIs(t, err, context.Canceled)
+	require.Contains(t, strings.Join(report.Warnings, "\n"), "copies of entries may be left")
 	require.Greater(t, len(scanned(t, r.cluster.Client(t), "ns:*")), r.n, "there are copies")
 }
 
@@ -512,7 +514,63 @@ func TestCopiesThatArriveLate(t *testing.T) {
 	r.requireIncremented(t)
 }
 
-// The same, if only the expiry of the originals has changed.
+// deletesBeforeReading deletes originals before they are read once more. The held copies arrive after the run has tried to delete
+// them then.
+type deletesBeforeReading struct {
+	held    *heldCopies
+	del     func()
+	arrive  func()
+	deleted bool
+}
+
+func (*deletesBeforeReading) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*deletesBeforeReading) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (h *deletesBeforeReading) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		const read, drop = 4, 6 // evalsha, script, 1, key, and the arguments of dropSource without an expiry
+		args := cmds[0].Args()
+		if len(args) == read && !h.held.hold.Load() && !h.deleted {
+			h.deleted = true
+			h.del()
+		}
+		err := next(ctx, cmds)
+		if len(args) == drop && h.deleted && !h.held.arrived {
+			h.held.arrived = true
+			h.arrive()
+		}
+		return err
+	}
+}
+
+// Copies that arrive late do not stay in a complete run if the application has deleted their originals.
+func TestCopiesOfDeletedOriginalsThatArriveLate(t *testing.T) {
+	t.Parallel()
+	r := newRenaming(t)
+	held := new(heldCopies)
+	held.hold.Store(true)
+	rdb, app := r.faulty(t, func(c net.Conn) net.Conn { return &heldConn{Conn: c, held: held} }), r.cluster.Client(t)
+	originals := scanned(t, app, "ns:*")
+	left, late := 0, 0
+	rdb.AddHook(&deletesBeforeReading{held: held, del: func() {
+		for name := range originals {
+			if err := app.Del(t.Context(), name).Err(); err != nil {
+				t.Error(err)
+			}
+		}
+		left = len(scanned(t, app, "ns:*"))
+	}, arrive: func() {
+		held.arrive(t)
+		late = len(scanned(t, app, "ns:*"))
+	}})
+	_, err := migrate.Run(tuned(t.Context(), rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.NoError(t, err)
+	require.True(t, held.arrived)
+	require.Greater(t, late, left)
+	require.Len(t, scanned(t, app, "ns:*"), left)
+}
+
+// The same as TestCopiesThatArriveLate, if only the expiry of the originals has changed.
 func TestCopiesThatArriveAfterATouch(t *testing.T) {
 	t.Parallel()
 	r := newRenaming(t)

@@ -5,64 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/tink-crypto/tink-go/v2/tink"
 
-	"github.com/sealcache/sealcache/internal/rediscmd"
-	"github.com/sealcache/sealcache/internal/rediserr"
-	"github.com/sealcache/sealcache/middleware/internal/box"
-	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
-	"github.com/sealcache/sealcache/middleware/internal/content"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
-	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
-
-// migration is one run.
-type migration struct {
-	Config
-	servers  *rediswalk.Servers
-	lasting  *rediswalk.Servers // the same, for steps that end after ctx
-	scripts  scripts
-	tuning   rediswalk.Tuning
-	throttle *rediswalk.Throttle
-	exclude  *rediswalk.Filter
-	sealed   wire.Type // of plaintext values
-	walk     *rediswalk.Walk[*Counts]
-	present  *present
-
-	seals   *box.Box        // with Keys, for the target
-	own     *box.Box        // with Keys, for what the run keeps
-	opens   cachevalue.Keys // all keys, for From
-	arrived cachevalue.Keys // all keys, for the target
-	packer  *content.Packer
-	names   *hiddenNames // nil: hidden names stay as they are
-
-	started  time.Time
-	began    int64             // when it began by the clock of a server, in Unix seconds; 0 if unknown
-	replicas map[string]int    // that must confirm the writes, by the run id of their master
-	copies   *rediswalk.Copies // nil if no original is deleted, or each is on the master of its copy
-	renaming claims
-
-	before checkpoint // the work of earlier runs
-	cancel context.CancelCauseFunc
-
-	// Guarded by walk.Mu.
-	work           Counts // see checkpoint.Work
-	rewritten      int64  // see checkpoint.Rewritten
-	phase          string
-	warnings       []string
-	provenBy       string
-	primaryChanged bool
-
-	opened atomic.Bool // a sealed entry has opened
-	// namesProven says that the application has hidden an entry with one of the PRF keys.
-	namesProven atomic.Bool
-	gate        memoryGate
-	wrote       atomic.Int64 // entries that this run has written, committed or not; those of a call that failed, too
-}
 
 // The phases of a run, in Progress.
 const (
@@ -119,95 +66,6 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 // Config.AllowEviction.
 var ErrMemory = errors.New("migrate: a Redis master is close to maxmemory or evicts entries (raise maxmemory)")
 
-func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (*migration, error) {
-	c, err := c.withDefaults()
-	if err != nil {
-		return nil, err
-	}
-	m := &migration{Config: c, scripts: newScripts(), tuning: rediswalk.TuningOf(ctx, c.Rate), started: time.Now(), phase: phaseKeys}
-	if m.servers, err = rediswalk.New(client); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	m.lasting = m.servers.Lasting(m.tuning.Patience)
-	if err := m.makeKeys(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	if m.present, err = presentOf(ctx, m.seals); err != nil {
-		return nil, err
-	}
-	m.throttle = rediswalk.NewThrottle(c.Rate, c.BytesPerSecond, m.tuning.BatchSize)
-	if c.Control != nil {
-		c.Control.c.Attach(m.throttle)
-	}
-	work := m.inPlaceBatch
-	pattern := c.From.stored()
-	switch {
-	case m.names != nil: // a hidden name does not start with the prefix of its key
-		work, pattern = m.hideBatch, c.From.namespace()
-	case !c.inPlace():
-		work = m.moveBatch
-	}
-	m.walk = &rediswalk.Walk[*Counts]{
-		Servers:  m.servers,
-		Pattern:  rediscmd.Pattern(pattern),
-		Tuning:   m.tuning,
-		Throttle: m.throttle,
-		Log:      c.Logger,
-		Work:     work,
-		Merge: func(tally, c *Counts) *Counts {
-			if tally == nil {
-				tally = new(Counts)
-			}
-			if c != nil {
-				tally.add(c.state())
-				m.work.add(c.work())
-			}
-			return tally
-		},
-		Discard: func(tally *Counts) {
-			if tally != nil {
-				m.rewritten += tally.Written
-			}
-		},
-	}
-	return m, nil
-}
-
-// makeKeys makes the boxes of all keys.
-func (m *migration) makeKeys() (err error) {
-	if m.exclude, err = m.excluded(); err != nil {
-		return err
-	}
-	if m.sealed, err = m.As.wire(); err != nil {
-		return err
-	}
-	if m.names, err = newHiddenNames(&m.Config); err != nil {
-		return err
-	}
-	m.packer = content.New(content.None, 0, false, cachevalue.MaxBytes)
-	if m.seals, err = box.New(m.Keys, wire.CacheValue, m.target().Namespace); err != nil {
-		return err
-	}
-	if m.own, err = m.ownBox(m.Keys); err != nil {
-		return err
-	}
-	if m.opens, err = cachevalue.NewKeys(m.From.Namespace, m.allKeys()...); err != nil {
-		return err
-	}
-	m.arrived, err = cachevalue.NewKeys(m.target().Namespace, m.allKeys()...)
-	return err
-}
-
-// allKeys are Keys, and OldKeys if there are any.
-func (m *migration) allKeys() []tink.AEADWithContext {
-	if m.OldKeys == nil {
-		return []tink.AEADWithContext{m.Keys}
-	}
-	return []tink.AEADWithContext{m.Keys, m.OldKeys}
-}
-
-func (m *migration) keepsCheckpoint() bool { return m.Checkpoint != "" && !m.DryRun }
-
 func (m *migration) run(ctx context.Context) error {
 	caller := ctx
 	ctx, cancel := context.WithCancelCause(caller)
@@ -231,7 +89,9 @@ func (m *migration) run(ctx context.Context) error {
 	}
 	end()
 	if err != nil {
-		_ = m.dropCopies(ctx, append(m.renaming.takeFailed(), m.renaming.unfinishedCopies()...))
+		if m.dropCopies(ctx, m.renaming.unfinishedCopies()) != nil {
+			m.warn("copies of entries may be left next to their originals (repeat the run at once; see docs/hiding.md)")
+		}
 	}
 	if errors.Is(err, ErrWrongKeys) {
 		m.before.Refused = true
@@ -308,46 +168,6 @@ func (m *migration) prepareRun(ctx context.Context) error {
 	return nil
 }
 
-// register records the run in Redis, so that the checkpoint of an opposite run is refused.
-func (m *migration) register(ctx context.Context, job string) error {
-	if m.DryRun {
-		return nil
-	}
-	r := m.record(job)
-	r.Replicas, r.Began = m.replicas, m.began
-	full := false // the record is the first write of a run
-	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) (err error) {
-		if m.before.Run, err = m.servers.RegisterRun(ctx, r); err == nil {
-			m.before.Opposites, err = m.servers.UnfinishedOpposites(ctx, m.before.Run)
-		}
-		if full = rediserr.Code(err) == "OOM"; full {
-			return nil
-		}
-		return err
-	})
-	switch {
-	case full:
-		return ErrMemory
-	case errors.Is(err, rediswalk.ErrRunsRefused) && m.Checkpoint == "":
-		m.warn("the run was not recorded (allow the key " + rediswalk.RunsName + "), so older checkpoints of other runs are not refused")
-		return nil
-	case err != nil:
-		return fmt.Errorf("migrate: record the run: %w", err)
-	}
-	return nil
-}
-
-// endRun records that the run is complete, so that an older copy of its checkpoint is refused.
-func (m *migration) endRun(ctx context.Context) {
-	if m.before.Run == "" {
-		return
-	}
-	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error { return m.servers.EndRun(ctx, m.before.Run) })
-	if err != nil {
-		m.warn("the end of the run was not recorded (remove all copies of its checkpoint)")
-	}
-}
-
 // supervised does the work, keeps the checkpoint and watches the servers.
 func (m *migration) supervised(ctx context.Context, stop <-chan struct{}, background *sync.WaitGroup) error {
 	if m.keepsCheckpoint() {
@@ -369,9 +189,9 @@ func (m *migration) supervised(ctx context.Context, stop <-chan struct{}, backgr
 		case err != nil:
 			return err
 		}
-		// The copies of deleted entries must not stay in a complete run.
+		// A complete run leaves no copies of entries that the application has deleted, also where answers were lost.
 		err := m.walk.Retry(ctx, "copies of deleted entries", func(ctx context.Context) error {
-			return m.dropCopies(ctx, m.renaming.takeFailed())
+			return m.dropCopies(ctx, m.renaming.unfinishedCopies())
 		})
 		if err != nil {
 			return err

@@ -49,11 +49,10 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 		}
 		was, known := m.renaming.knows(v.name, stored)
 		switch {
-		case known && (!same || expiries[i] == was.copied && v.until() != was.original):
+		case known && (!same || expiries[i] == was.expires && v.until() != was.until):
 			copied := value{old: stored}
 			old, size := copied.expected()
 			stale = append(stale, &rediswalk.Call{Keys: []string{v.to}, Args: []any{old, size, expiries[i]}})
-			m.renaming.dropping(v.name, false) // a deletion that was sent before cannot delete what has changed
 			changed = append(changed, m.original(v))
 		case same && m.copies != nil && v.header != (wire.Header{}) && (v.prfKey >= 0 || expiries[i] == v.until()):
 			mine = append(mine, copyOf{v, stored, expiries[i]})
@@ -82,7 +81,6 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 		case isRenamed:
 			c.AlreadyDone++
 			c.deleted(&v.moved)
-			m.renaming.forget(v.name)
 			kept = append(kept, v)
 		case isGone:
 			c.Disappeared++
@@ -111,13 +109,12 @@ func (m *migration) takeOver(ctx context.Context, copies []copyOf) (taken []rena
 	calls := make([]*rediswalk.Call, len(copies))
 	for i := range copies {
 		v := &copies[i]
-		of, _ := m.renaming.knows(v.name, v.stored)
-		of = knownCopy{v.expiresAt, v.until(), of.own && v.expiresAt == v.until()}
-		if v.copied = takenOver; of.own && !m.renaming.mayDrop(v.name) {
-			v.copied = freshCopy
+		state := sharedCopy
+		if known, _ := m.renaming.knows(v.name, v.stored); known.state == ownCopy && v.expiresAt == v.until() {
+			state = ownCopy
 		}
-		m.renaming.know(&v.renamed, v.stored, of)
-		m.renaming.know(&v.renamed, v.next, of)
+		m.renaming.know(&v.renamed, v.stored, v.expiresAt, state)
+		v.copied = m.renaming.know(&v.renamed, v.next, v.expiresAt, state)
 		was := value{old: v.stored}
 		old, size := was.expected()
 		calls[i] = &rediswalk.Call{Keys: []string{v.to}, Args: []any{old, size, v.next, 0}}
@@ -143,7 +140,8 @@ func (m *migration) takeOver(ctx context.Context, copies []copyOf) (taken []rena
 		stored, err = m.readCopies(ctx, taken)
 	}
 	if err != nil {
-		m.takeBackStale(ctx, append(taken, unanswered...))
+		_, back := m.staleCopies(ctx, append(taken, unanswered...))
+		_ = m.dropCopies(ctx, back)
 		return nil, nil, err
 	}
 	kept := taken[:0]

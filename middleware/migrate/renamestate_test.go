@@ -1,0 +1,141 @@
+package migrate
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/middleware/internal/wire"
+)
+
+// A row has the states after an original is the same, has changed, or is gone, and after its deletion was not answered.
+func TestCopyStates(t *testing.T) {
+	t.Parallel()
+	events := []originalEvent{originalSame, originalChanged, originalGone, deletionLost}
+	for before, after := range map[copyState][]copyState{
+		notCopied:  {notCopied, notCopied, notCopied, notCopied},
+		ownCopy:    {ownCopy, staleCopy, staleCopy, sharedCopy},
+		sharedCopy: {sharedCopy, staleCopy, sharedCopy, sharedCopy},
+		staleCopy:  {staleCopy, staleCopy, staleCopy, staleCopy},
+	} {
+		for i, e := range events {
+			require.Equal(t, after[i], before.after(e), "state %d, event %d", before, e)
+		}
+	}
+}
+
+// sealedBytes has the form of a sealed value.
+func sealedBytes(text string) []byte {
+	return append([]byte{0xC1, 0x5C}, fmt.Sprintf("%40s", text)...)
+}
+
+func readAs(text string) *renamed {
+	return &renamed{moved: moved{entry: entry{name: "old", place: place{to: "new"}}, value: value{old: sealedBytes(text)}, expires: -1}}
+}
+
+// Each row is what happens to one entry, and the copies that the run deletes if it ends then.
+func TestUnfinishedCopies(t *testing.T) {
+	t.Parallel()
+	require.True(t, wire.IsSealed(sealedBytes("v1")))
+	const never = int64(-1)
+	one, two := sealedBytes("copy 1"), sealedBytes("copy 2")
+	know := func(c *claims, original string, copied []byte, state copyState) copyState {
+		return c.know(readAs(original), copied, never, state)
+	}
+	learn := func(c *claims, original string, e originalEvent) { c.learn(readAs(original), e) }
+	read := func(c *claims, original string) {
+		v := readAs(original)
+		require.Empty(t, c.read([]entry{v.entry}, []moved{v.moved}))
+	}
+	for name, row := range map[string]struct {
+		do   func(t *testing.T, c *claims)
+		left [][]byte
+	}{
+		"a copy is written": {func(_ *testing.T, c *claims) { know(c, "v1", one, ownCopy) }, [][]byte{one}},
+		"a copy is found":   {func(_ *testing.T, c *claims) { know(c, "v1", one, sharedCopy) }, nil},
+		"the deletion is not answered": {func(_ *testing.T, c *claims) {
+			know(c, "v1", one, ownCopy)
+			learn(c, "v1", deletionLost)
+		}, nil},
+		"the same, and the original is read again": {func(t *testing.T, c *claims) {
+			know(c, "v1", one, ownCopy)
+			learn(c, "v1", deletionLost)
+			read(c, "v1")
+			require.Equal(t, sharedCopy, know(c, "v1", two, ownCopy))
+			learn(c, "v1", originalGone)
+		}, nil},
+		"the same, and the original has changed": {func(t *testing.T, c *claims) {
+			know(c, "v1", one, ownCopy)
+			learn(c, "v1", deletionLost)
+			read(c, "v2")
+			require.Equal(t, ownCopy, know(c, "v2", two, ownCopy))
+		}, [][]byte{one, two}},
+		"the same, by an answer": {func(t *testing.T, c *claims) {
+			know(c, "v1", one, ownCopy)
+			learn(c, "v1", deletionLost)
+			learn(c, "v1", originalChanged)
+			require.Equal(t, ownCopy, know(c, "v2", two, ownCopy))
+		}, [][]byte{one, two}},
+		"a found copy whose original has changed": {func(_ *testing.T, c *claims) {
+			know(c, "v1", one, sharedCopy)
+			learn(c, "v1", originalChanged)
+		}, [][]byte{one}},
+		"a found copy whose original is gone": {func(_ *testing.T, c *claims) {
+			know(c, "v1", one, sharedCopy)
+			learn(c, "v1", originalGone)
+		}, nil},
+		"the entry is finished": {func(_ *testing.T, c *claims) {
+			know(c, "v1", one, ownCopy)
+			c.forget("old")
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := new(claims)
+			row.do(t, c)
+			var left []identity
+			for _, call := range c.unfinishedCopies() {
+				require.Equal(t, []string{"new"}, call.Keys)
+				tail, ok := call.Args[0].(string)
+				require.True(t, ok)
+				size, ok := call.Args[1].(int)
+				require.True(t, ok)
+				left = append(left, identity{tail, size})
+			}
+			var want []identity
+			for _, copied := range row.left {
+				want = append(want, identityOf(copied))
+			}
+			require.ElementsMatch(t, want, left)
+		})
+	}
+}
+
+// An original that is not found any more makes own copies stale, and only those.
+func TestReadingAGoneOriginal(t *testing.T) {
+	t.Parallel()
+	for state, calls := range map[copyState]int{ownCopy: 1, sharedCopy: 0} {
+		c := new(claims)
+		c.know(readAs("v1"), sealedBytes("copy"), -1, state)
+		require.Len(t, c.read([]entry{readAs("v1").entry}, nil), calls)
+		require.Len(t, c.unfinishedCopies(), calls)
+	}
+}
+
+// Only one batch has a name at a time.
+func TestClaims(t *testing.T) {
+	t.Parallel()
+	c := new(claims)
+	a, b := entry{name: "a"}, entry{name: "b"}
+	own, release := c.claim([]entry{a, a})
+	require.Equal(t, []entry{a}, own)
+	others, releaseOthers := c.claim([]entry{a, b})
+	require.Equal(t, []entry{b}, others)
+	release()
+	own, release = c.claim([]entry{a, b})
+	require.Equal(t, []entry{a}, own)
+	release()
+	releaseOthers()
+	require.Empty(t, c.names)
+}
