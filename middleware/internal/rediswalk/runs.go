@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -244,25 +243,25 @@ func replicasValid(replicas map[string]int) bool {
 
 func isHex(s string, n int) bool { return len(s) == n && strings.Trim(s, "0123456789abcdef") == "" }
 
-// pruneRuns removes the oldest records. A run whose record is gone starts from the beginning. A refusal without a sequence counts as
-// new: see RefuseRun.
+// pruneRuns removes the oldest records. A run whose record is gone starts from the beginning. Refusals without a sequence are
+// counted for themselves, so that they neither go first nor take the places of runs: see RefuseRun.
 func (s *Servers) pruneRuns(ctx context.Context) error {
 	all, err := s.runs(ctx)
 	if err != nil || len(all) <= maxRuns {
 		return err
 	}
-	ids := make([]string, 0, len(all))
-	for id := range all {
-		ids = append(ids, id)
-	}
-	order := func(id string) int64 {
-		if n := all[id].Sequence; n > 0 {
-			return n
+	var runs, refusals []string
+	for id, r := range all {
+		if r.Sequence > 0 {
+			runs = append(runs, id)
+		} else {
+			refusals = append(refusals, id)
 		}
-		return math.MaxInt64
 	}
-	slices.SortFunc(ids, func(a, b string) int { return cmp.Compare(order(a), order(b)) })
-	if err := s.Client.HDel(ctx, RunsName, ids[:len(ids)-maxRuns/2]...).Err(); err != nil {
+	slices.SortFunc(runs, func(a, b string) int { return cmp.Compare(all[a].Sequence, all[b].Sequence) })
+	slices.SortFunc(refusals, func(a, b string) int { return cmp.Compare(all[a].Began, all[b].Began) })
+	oldest := func(ids []string) []string { return ids[:max(len(ids)-maxRuns/2, 0)] }
+	if err := s.Client.HDel(ctx, RunsName, slices.Concat(oldest(runs), oldest(refusals))...).Err(); err != nil {
 		return runsError(err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package rediswalk
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -82,11 +83,36 @@ func TestRefusalOfALostRecordIsKept(t *testing.T) {
 		last, err = s.RegisterRun(ctx, r)
 		require.NoError(t, err)
 	}
-	require.LessOrEqual(t, s.Client.HLen(ctx, RunsName).Val(), int64(maxRuns/2+1), "records were removed")
+	require.LessOrEqual(t, s.Client.HLen(ctx, RunsName).Val(), int64(maxRuns/2+2), "there are runs, the refusal and the sequence")
 	require.NoError(t, s.CheckRun(ctx, last))
 	refused, err := s.WasRefused(ctx, r, keys)
 	require.NoError(t, err)
 	require.True(t, refused)
+}
+
+// Many refusals of runs whose records were lost do not remove the records of runs. The latest refusals stay.
+func TestManyRefusalsOfLostRecords(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s, err := New(redistest.Start(t).Client(t))
+	require.NoError(t, err)
+	r := Run{Operation: "seal", Job: strings.Repeat("1", 32), From: "ns:", To: "ns:"}
+	keys := func(i int) string { return fmt.Sprintf("%0*x", refusedSize, i) }
+	first, err := s.RegisterRun(ctx, r)
+	require.NoError(t, err)
+	for i := range maxRuns {
+		r.Began = int64(i)
+		require.NoError(t, s.RefuseRun(ctx, fmt.Sprint("lost", i), r, keys(i)))
+	}
+	second, err := s.RegisterRun(ctx, r)
+	require.NoError(t, err)
+	require.NoError(t, s.CheckRun(ctx, first))
+	require.NoError(t, s.CheckRun(ctx, second))
+	for i, want := range map[int]bool{0: false, maxRuns - 1: true} {
+		refused, err := s.WasRefused(ctx, r, keys(i))
+		require.NoError(t, err)
+		require.Equal(t, want, refused, i)
+	}
 }
 
 // A resumed run waits for the replicas that it had before, even if another run has completed the same job since. It also
