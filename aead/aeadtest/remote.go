@@ -36,11 +36,12 @@ type Remote struct {
 }
 
 // hangLimit is the deadline of calls to a service that hangs, and callLimit of others: some clients repeat a call until its
-// deadline. patience is how long any call may take.
+// deadline. patience is how long any call may take, and healLimit how long a client may take to connect again.
 const (
 	hangLimit = 100 * time.Millisecond
 	callLimit = 3 * time.Second
 	patience  = 8 * time.Second
+	healLimit = time.Minute
 )
 
 // RunRemote checks the KEK of a key service while the service is broken, one subtest for each fault. A fault must be an
@@ -112,7 +113,7 @@ func (r Remote) check(t *testing.T, breakIt func(), hangs bool) {
 		}
 	}
 	r.Heal()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), healLimit)
 	defer cancel()
 	for {
 		opened, err := r.KEK.DecryptWithContext(ctx, sealed, []byte("ad"))
