@@ -7,6 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 	"github.com/hashicorp/vault/api/auth/approle"
@@ -116,11 +118,12 @@ func loginFailed(err error) error {
 const maxToken = 16 << 10
 
 func readToken(path string) (string, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe without a writer is empty
 	if err != nil {
 		return "", &keyservice.Failure{Reason: "token: " + err.Error(), Cause: err}
 	}
 	defer f.Close()
+	_ = f.SetReadDeadline(time.Now().Add(10 * time.Second)) // of a named pipe; regular files have none
 	b, err := io.ReadAll(io.LimitReader(f, maxToken+1))
 	if err != nil {
 		return "", &keyservice.Failure{Reason: "token: " + err.Error(), Cause: err}

@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
@@ -142,12 +144,7 @@ func (l login) resolve() (login, credentials, error) {
 // passwordIn reads a password from a file, without the newline at its end.
 func passwordIn(path string) (string, error) {
 	const most = 64 << 10
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("read the password file: %w", withoutPath(err))
-	}
-	defer func() { _ = f.Close() }() // the file was only read
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	b, err := readFile(path, most+1)
 	if err != nil {
 		return "", fmt.Errorf("read the password file: %w", withoutPath(err))
 	}
@@ -156,6 +153,28 @@ func passwordIn(path string) (string, error) {
 		return "", fmt.Errorf("the password file is empty or longer than %d bytes", most)
 	}
 	return string(b), nil
+}
+
+// fileTimeout bounds the wait for the writer of a named pipe.
+const fileTimeout = 10 * time.Second
+
+// readFile reads at most limit bytes. It does not wait for the writer of a named pipe to come. If one has the pipe open, it
+// waits at most fileTimeout.
+func readFile(path string, limit int64) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()                   // the file was only read
+	_ = f.SetReadDeadline(time.Now().Add(fileTimeout)) // regular files have none
+	b, err := io.ReadAll(io.LimitReader(f, limit))
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); len(b) == 0 && err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+		return nil, errors.New("the named pipe is empty (start its writer first)")
+	}
+	return b, nil
 }
 
 // withoutPath removes the path from an error unless it looks like one: a password may have been given in its place.
@@ -181,7 +200,7 @@ func (t *target) tlsConfig() (*tls.Config, error) {
 	}
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.serverName}
 	if t.caFile != "" {
-		pem, err := os.ReadFile(t.caFile)
+		pem, err := readFile(t.caFile, maxPEM)
 		if err != nil {
 			return nil, fmt.Errorf("read the file of the option ca_file: %w", withoutPath(err))
 		}
@@ -191,13 +210,29 @@ func (t *target) tlsConfig() (*tls.Config, error) {
 		}
 	}
 	if t.certFile != "" {
-		pair, err := tls.LoadX509KeyPair(t.certFile, t.keyFile)
+		pair, err := loadKeyPair(t.certFile, t.keyFile)
 		if err != nil {
 			return nil, fmt.Errorf("read the files of the options cert_file and key_file: %w", withoutPath(err))
 		}
 		cfg.Certificates = []tls.Certificate{pair}
 	}
 	return cfg, nil
+}
+
+// maxPEM bounds the part of a PEM file that is read: 16 MiB.
+const maxPEM = 16 << 20
+
+// loadKeyPair is tls.LoadX509KeyPair with readFile.
+func loadKeyPair(certFile, keyFile string) (tls.Certificate, error) {
+	cert, err := readFile(certFile, maxPEM)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := readFile(keyFile, maxPEM)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.X509KeyPair(cert, key)
 }
 
 // maxRetries returns the option of go-redis: 0 is its default, -1 means none.
