@@ -164,6 +164,7 @@ func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...Envelope
 		unwraps:     make(map[string]*flight),
 	}
 	e.gate = newGate(e.clock, !answersItself(kek))
+	e.gate.free = unwrapsAtATime(kek)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	if k, ok := kek.(reloading); ok {
 		e.unsubscribe = k.onReload(e.kekChanged)
