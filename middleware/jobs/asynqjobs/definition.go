@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -88,6 +89,9 @@ func (d *definition) sealed() time.Time { return time.UnixMilli(d.Sealed) }
 
 func (d *definition) anchor() time.Time { return time.UnixMilli(d.Anchor) }
 
+// maxTickQueue bounds the name of the queue of a periodic job. It leaves room for the ids of ticks in maxClaimBytes.
+const maxTickQueue = 32 << 10
+
 func storeOption(o asynq.Option) (storedOption, error) {
 	if err := known(o); err != nil {
 		return storedOption{}, err
@@ -101,6 +105,9 @@ func storeOption(o asynq.Option) (storedOption, error) {
 	case string:
 		ok = s.Type == asynq.QueueOpt
 		s.Value = v
+		if ok && (strings.TrimSpace(v) == "" || len(v) > maxTickQueue) { // asynq or the sealing would refuse each tick
+			return storedOption{}, fmt.Errorf("asynqjobs: periodic job: the name of the queue is empty or longer than %d bytes", maxTickQueue)
+		}
 	case time.Duration:
 		ok = s.Type == asynq.TimeoutOpt || s.Type == asynq.RetentionOpt
 		s.Int = int64(v)

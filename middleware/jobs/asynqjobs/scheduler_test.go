@@ -283,6 +283,9 @@ func TestSchedulerRefuses(t *testing.T) {
 		"id":          {"a", asynqjobs.Every(time.Minute), asynq.NewTask("t", nil), []asynq.Option{asynq.TaskID("1")}},
 		"a time":      {"a", asynqjobs.Every(time.Minute), asynq.NewTask("t", nil), []asynq.Option{asynq.ProcessAt(w.now)}},
 		"a delay":     {"a", asynqjobs.Every(time.Minute), asynq.NewTask("t", nil), []asynq.Option{asynq.ProcessIn(1)}},
+		"no queue":    {"a", asynqjobs.Every(time.Minute), asynq.NewTask("t", nil), []asynq.Option{asynq.Queue("")}},
+		"blank queue": {"a", asynqjobs.Every(time.Minute), asynq.NewTask("t", nil, asynq.Queue(" ")), nil},
+		"long queue":  {"a", asynqjobs.Every(time.Minute), asynq.NewTask("t", nil), []asynq.Option{asynq.Queue(strings.Repeat("q", 1<<16))}},
 		"baked":       {"a", asynqjobs.Every(time.Minute), asynq.NewTask("t", nil, asynq.Unique(time.Hour)), nil},
 	} {
 		_, err := w.s.ScheduleOnce(t.Context(), c.name, c.when, c.task, c.opts...)
