@@ -3,6 +3,7 @@ package asynqjobs
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,11 +48,11 @@ func (s Schedule) parse(anchor time.Time) (ticker, error) {
 		d, err := time.ParseDuration(strings.TrimSpace(text))
 		switch {
 		case err != nil:
-			return nil, fmt.Errorf("asynqjobs: schedule %q: @every must be followed by a duration such as 90s", s.spec)
+			return nil, fmt.Errorf("asynqjobs: schedule %s: @every must be followed by a duration such as 90s", quoted(s.spec))
 		case d < time.Second:
-			return nil, fmt.Errorf("asynqjobs: schedule %q: the interval is less than one second", s.spec)
+			return nil, fmt.Errorf("asynqjobs: schedule %s: the interval is less than one second", quoted(s.spec))
 		case d%time.Millisecond != 0: // ticks are stored to the millisecond
-			return nil, fmt.Errorf("asynqjobs: schedule %q: the interval is not a whole number of milliseconds", s.spec)
+			return nil, fmt.Errorf("asynqjobs: schedule %s: the interval is not a whole number of milliseconds", quoted(s.spec))
 		}
 		return interval{anchor: anchor, every: d}, nil
 	}
@@ -63,7 +64,7 @@ func (s Schedule) parse(anchor time.Time) (ticker, error) {
 		return nil, err
 	}
 	if c.Next(anchor).IsZero() {
-		return nil, fmt.Errorf("asynqjobs: schedule %q: the cron expression matches no date", s.spec)
+		return nil, fmt.Errorf("asynqjobs: schedule %s: the cron expression matches no date", quoted(s.spec))
 	}
 	return calendar{c}, nil
 }
@@ -74,7 +75,7 @@ func (s Schedule) parse(anchor time.Time) (ticker, error) {
 func parseCron(spec string) (c *cron.SpecSchedule, err error) {
 	defer func() {
 		if recover() != nil {
-			c, err = nil, fmt.Errorf("asynqjobs: schedule %q: the text is not a cron expression", spec)
+			c, err = nil, fmt.Errorf("asynqjobs: schedule %s: the text is not a cron expression", quoted(spec))
 		}
 	}()
 	zone, hasZone := strings.CutPrefix(spec, "CRON_TZ=")
@@ -85,23 +86,37 @@ func parseCron(spec string) (c *cron.SpecSchedule, err error) {
 		name, _, ok := strings.Cut(zone, " ")
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("asynqjobs: schedule %q: the cron expression after the time zone is missing", spec)
+			return nil, fmt.Errorf("asynqjobs: schedule %s: the cron expression after the time zone is missing", quoted(spec))
 		case name == "":
-			return nil, fmt.Errorf("asynqjobs: schedule %q: the time zone is empty", spec)
+			return nil, fmt.Errorf("asynqjobs: schedule %s: the time zone is empty", quoted(spec))
 		}
 	}
 	parsed, err := cron.ParseStandard(spec)
 	if err != nil {
+		if len(spec) > maxQuoted { // the error may repeat all of it
+			return nil, fmt.Errorf("asynqjobs: schedule %s: the text is not a cron expression", quoted(spec))
+		}
 		return nil, fmt.Errorf("asynqjobs: read the cron expression: %w", err)
 	}
 	c, ok := parsed.(*cron.SpecSchedule)
 	switch {
 	case !ok:
-		return nil, fmt.Errorf("asynqjobs: schedule %q: @every cannot have a time zone (use Every)", spec)
+		return nil, fmt.Errorf("asynqjobs: schedule %s: @every cannot have a time zone (use Every)", quoted(spec))
 	case hasZone && (c.Location == time.Local || isMachineZone(c.Location.String())):
-		return nil, fmt.Errorf("asynqjobs: schedule %q: local time is not allowed (name a zone, such as Europe/Paris)", spec)
+		return nil, fmt.Errorf("asynqjobs: schedule %s: local time is not allowed (name a zone, such as Europe/Paris)", quoted(spec))
 	}
 	return c, nil
+}
+
+// maxQuoted bounds the part of an expression that an error quotes.
+const maxQuoted = 64
+
+// quoted returns an expression in quotation marks, or its start if it is longer than maxQuoted.
+func quoted(spec string) string {
+	if len(spec) <= maxQuoted {
+		return strconv.Quote(spec)
+	}
+	return strconv.Quote(spec[:maxQuoted]) + "..."
 }
 
 // isMachineZone reports whether a name of the database means the zone of the machine, as "localtime" does on Debian.

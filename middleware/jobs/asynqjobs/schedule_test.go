@@ -1,6 +1,7 @@
 package asynqjobs
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +26,21 @@ func TestCronTimeZones(t *testing.T) {
 	for _, spec := range []string{"TZ=UTC 0 3 * * *", "CRON_TZ=Asia/Tokyo  @daily", "0 3 * * *"} {
 		_, err := Cron(spec).parse(now)
 		require.NoError(t, err, spec)
+	}
+}
+
+// An error does not repeat an expression of any length.
+func TestLongExpressions(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 65<<10)
+	for _, spec := range []string{
+		long, long + " * * * *", "@" + long, "@every " + long, "@every 1ns" + strings.Repeat(" ", len(long)) + "x", "TZ=" + long, "TZ=" + long + " * * * * *",
+		"TZ=UTC " + strings.Repeat(" ", len(long)) + "@every 1h", "TZ= " + long, "0 0 31" + strings.Repeat(" ", len(long)) + "2 *",
+		"TZ=Local" + strings.Repeat(" ", len(long)) + "@daily", strings.Repeat("* ", len(long)), strings.Repeat("1,", len(long)) + "99 * * * *",
+	} {
+		_, err := Cron(spec).parse(time.Now())
+		require.Error(t, err)
+		require.Less(t, len(err.Error()), 200)
 	}
 }
 
