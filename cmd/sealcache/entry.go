@@ -247,9 +247,9 @@ func (r record) write(p *program, path string) error {
 		_, err = p.stderr.Write(data)
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	f, err := openRegular(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE)
 	if err != nil {
-		return fileError(err)
+		return err
 	}
 	_, err = f.Write(data)
 	if err == nil {

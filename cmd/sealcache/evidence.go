@@ -5,6 +5,7 @@ import (
 	"crypto/fips140"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -186,16 +187,17 @@ func (e *evidenceRun) write(p *program, r *evidence) error {
 // readInput reads a file that an operator names. It is at most 64 MiB.
 func readInput(path string) ([]byte, error) {
 	const most = 64 << 20
-	info, err := os.Stat(path)
+	f, err := openRegular(path, os.O_RDONLY)
 	if err != nil {
-		return nil, fileError(err)
+		return nil, err
 	}
-	if info.Size() > most {
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	switch {
+	case err != nil:
+		return nil, fileError(err)
+	case len(data) > most:
 		return nil, wrong("%s has more than %d bytes", path, most)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fileError(err)
 	}
 	return data, nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 )
 
 // fileError marks a missing file or permission as a fault of the configuration.
@@ -16,6 +17,23 @@ func fileError(err error) error {
 		return &configError{err}
 	}
 	return err
+}
+
+// openRegular opens a regular file. It does not wait for the other end of a named pipe. A new file is for its owner alone.
+func openRegular(path string, flag int) (*os.File, error) {
+	irregular := wrong("%s is not a regular file", path)
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, irregular
+	}
+	f, err := os.OpenFile(path, flag|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, fileError(err)
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() { // the path may be another file by now
+		_ = f.Close()
+		return nil, irregular
+	}
+	return f, nil
 }
 
 // createBeside makes the file that takes the place of another once it is complete.

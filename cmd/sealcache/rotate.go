@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -261,9 +260,9 @@ func (k *keysDestroy) run(ctx context.Context, p *program, f *flags) (int, error
 // audit.
 func auditAllows(path string, key *keyInfo, now *keysetView) (*usedAudit, error) {
 	const recent = 24 * time.Hour
-	data, err := os.ReadFile(path)
+	data, err := readInput(path)
 	if err != nil {
-		return nil, fileError(fmt.Errorf("--audited: %w", err))
+		return nil, fmt.Errorf("--audited: %w", err)
 	}
 	var report struct {
 		Schema     int       `json:"schema"`

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
@@ -22,10 +23,10 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// ErrCheckpoint reports that a checkpoint file is damaged, is of another job, or is out of date. It is out of date if it is
-// older than a week, the data was flushed, or its run is complete. It is also out of date if a run with other settings has
-// changed the same names since. Give another file, or remove it to begin again. To begin again is safe, and takes the time
-// of a whole run.
+// ErrCheckpoint reports that a checkpoint is not a regular file, is damaged, is of another job, or is out of date.
+// It is out of date if it is older than a week, the data was flushed, or its run is complete. It is also out of date if a run
+// with other settings has changed the same names since. Give another file, or remove it to begin again. To begin again is
+// safe, and takes the time of a whole run.
 var ErrCheckpoint = errors.New("migrate: the checkpoint file cannot be used to resume this run")
 
 // checkpoint is the state that a run saves for the next one. The file holds it sealed under Config.Keys, so that it
@@ -92,7 +93,7 @@ func (c *Config) job(database int, p *present) string {
 
 // readCheckpoint returns nil if there is none.
 func (m *migration) readCheckpoint(ctx context.Context, job string) (*checkpoint, error) {
-	f, err := os.Open(m.Checkpoint)
+	f, err := os.OpenFile(m.Checkpoint, os.O_RDONLY|syscall.O_NONBLOCK, 0) // does not wait for the writer of a named pipe
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -100,6 +101,13 @@ func (m *migration) readCheckpoint(ctx context.Context, job string) (*checkpoint
 		return nil, fmt.Errorf("migrate: read the checkpoint: %w", err)
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("migrate: read the checkpoint: %w", err)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%w: the path is not a regular file", ErrCheckpoint)
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxCheckpoint+1))
 	if err != nil {
 		return nil, fmt.Errorf("migrate: read the checkpoint: %w", err)
