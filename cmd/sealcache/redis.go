@@ -2,13 +2,19 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
@@ -37,15 +43,87 @@ func (r *redisFlag) open(ctx context.Context) (redis.UniversalClient, error) {
 	if err == nil {
 		return client, nil
 	}
-	_ = client.Close()
-	switch {
-	case loginRefused(err):
-		return nil, wrong("Redis refuses the user or the password (check the URL)")
-	case databaseRefused(err):
-		return nil, wrong("the Redis server does not have this database (check the number in the URL)")
-	default:
-		return nil, fmt.Errorf("redis does not answer (check its URL): %w", err)
+	if one, ok := client.(*redis.Client); ok && !rediserr.IsReply(err) && !timedOut(err) && ctx.Err() == nil {
+		err = askAgain(ctx, one, err)
 	}
+	_ = client.Close()
+	return nil, r.failed(err)
+}
+
+// askAgain connects again without repetitions. A server that has too many clients, or is in protected mode, refuses HELLO and
+// closes the connection. The client then repeats HELLO or continues without it, and returns the error of its last write. So
+// err is returned only if HELLO is not refused.
+func askAgain(ctx context.Context, client *redis.Client, err error) error {
+	options := *client.Options()
+	options.MaxRetries, options.DialerRetries = -1, 1
+	again := redis.NewClient(&options)
+	defer again.Close()
+	g := new(greeting)
+	again.AddHook(g)
+	_ = again.Ping(ctx).Err()
+	if refusal := g.refusal.Load(); refusal != nil {
+		return *refusal
+	}
+	return err
+}
+
+// greeting keeps the refusal of HELLO. An old server that does not know HELLO does not count.
+type greeting struct{ refusal atomic.Pointer[error] }
+
+// DialHook does nothing.
+func (g *greeting) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessPipelineHook does nothing.
+func (g *greeting) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// ProcessHook keeps the refusal.
+func (g *greeting) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if cmd.Name() == "hello" && (rediserr.Temporary(err) || rediserr.Code(err) == "DENIED") {
+			g.refusal.Store(&err)
+		}
+		return err
+	}
+}
+
+// failed explains why the first request failed. A refusal that no retry mends is a fault of the configuration.
+func (r *redisFlag) failed(err error) error {
+	scheme, _, _ := strings.Cut(strings.ToLower(r.url), "://")
+	switch code := rediserr.Code(err); {
+	case loginRefused(err):
+		return wrong("Redis refuses the user or the password (check the URL)")
+	case databaseRefused(err):
+		return wrong("the Redis server does not have this database (check the number in the URL)")
+	case clusterRefused(err):
+		return wrong("the Redis server is a single node and not a Cluster (give %s:// in the URL)", strings.TrimSuffix(scheme, "+cluster"))
+	case code == "DENIED":
+		return wrong("redis refused the connection: DENIED, it is in protected mode (set a password in Redis)")
+	case code == "NOPERM":
+		return wrong("redis refused the request: %s (check its ACL)", shortReply(err))
+	case rediserr.Temporary(err):
+		return fmt.Errorf("redis refused the request: %s (try again later)", shortReply(err))
+	case rediserr.IsReply(err):
+		return fmt.Errorf("redis refused the request: %s (check the server)", shortReply(err))
+	case notRedis(err):
+		return wrong("the server does not speak the Redis protocol (check the URL)")
+	case strings.HasPrefix(scheme, "rediss") && handshakeFailed(err):
+		return fmt.Errorf("redis does not answer (check that its port speaks TLS): %w", err)
+	default:
+		return fmt.Errorf("redis does not answer (check its URL): %w", err)
+	}
+}
+
+// shortReply returns the first sentence of a server's refusal, of at most 64 bytes.
+func shortReply(err error) string {
+	const most = 64
+	text, _, _ := strings.Cut(rediserr.Text(err), ". ")
+	if len(text) > most {
+		return text[:most] + "..."
+	}
+	return strings.TrimSuffix(text, ".")
 }
 
 // loginRefused reports whether Redis refused the user or the password. The client wraps some of these replies only as text,
@@ -56,6 +134,26 @@ func loginRefused(err error) bool {
 
 // databaseRefused reports whether Redis does not have the database. Redis has no code for it.
 func databaseRefused(err error) bool { return says(err, "db index", "select is not allowed") }
+
+// clusterRefused reports whether the server says that it is no node of a Cluster. Redis has no code for it.
+func clusterRefused(err error) bool {
+	return rediserr.Code(err) == "ERR" && says(err, "cluster support disabled", "cluster is disabled")
+}
+
+// notRedis reports whether the client could not parse the answer. The client has no type for it.
+func notRedis(err error) bool { return says(err, "redis: can't parse", "redis: invalid reply") }
+
+// handshakeFailed reports whether a TLS handshake may have failed because the server does not speak TLS. Such a server
+// waits for more, closes the connection or answers without TLS.
+func handshakeFailed(err error) bool {
+	var record tls.RecordHeaderError
+	return timedOut(err) || errors.Is(err, io.EOF) || errors.As(err, &record)
+}
+
+func timedOut(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
+}
 
 // says reports whether the text of an error contains one of these parts, which are in lower case.
 func says(err error, parts ...string) bool {

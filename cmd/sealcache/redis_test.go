@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,6 +69,8 @@ func TestOpenRefused(t *testing.T) {
 		"redis://" + secured.Addr():                    login,
 		"redis://" + server.Addr() + "/99":             database,
 		"redis://app:secret@" + secured.Addr() + "/99": database,
+
+		"redis+cluster://" + server.Addr(): "the Redis server is a single node and not a Cluster (give redis:// in the URL)",
 	} {
 		_, err := (&redisFlag{url}).open(t.Context())
 		require.EqualError(t, err, want, url)
@@ -75,4 +80,75 @@ func TestOpenRefused(t *testing.T) {
 	require.True(t, databaseRefused(errors.New("ERR SELECT is not allowed in cluster mode")))
 	require.True(t, loginRefused(errors.New("ERR AUTH <password> called without any password configured for the default user")))
 	require.False(t, loginRefused(errors.New("dial tcp: connection refused")))
+}
+
+// An error says whether the server answered, and what. What no retry mends is a fault of the configuration.
+func TestOpenNotServed(t *testing.T) {
+	t.Parallel()
+	const protected = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode"
+	for answer, want := range map[string]struct {
+		text  string
+		usage bool
+	}{
+		"-LOADING Redis is loading the dataset in memory":                                   {text: "redis refused the request: LOADING Redis is loading the dataset in memory (try again later)"},
+		"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.": {text: "redis refused the request: MASTERDOWN Link with MASTER is down and replica-serve-stale-data... (try again later)"},
+		"-ERR max number of clients reached":                                                {text: "redis refused the request: ERR max number of clients reached (try again later)"},
+		"-ERR no upstream":                                                                  {text: "redis refused the request: ERR no upstream (check the server)"},
+		protected:                                                                           {"redis refused the connection: DENIED, it is in protected mode (set a password in Redis)", true},
+		"-NOPERM User app has no permissions to run the 'ping' command":                     {"redis refused the request: NOPERM User app has no permissions to run the 'ping' command (check its ACL)", true},
+		"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n":            {"the server does not speak the Redis protocol (check the URL)", true},
+	} {
+		_, err := (&redisFlag{"redis://" + answering(t, answer) + "?max_retries=0"}).open(t.Context())
+		require.EqualError(t, err, want.text)
+		var u *configError
+		require.Equal(t, want.usage, errors.As(err, &u), want.text)
+	}
+}
+
+// answering starts a server that gives every command, and every request that is none, the same answer.
+func answering(t *testing.T, answer string) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				for b := make([]byte, 4096); err == nil; {
+					var n int
+					if n, err = c.Read(b); err == nil {
+						_, err = io.WriteString(c, strings.Repeat(answer+"\r\n", max(1, bytes.Count(b[:n], []byte("*")))))
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// A server closes the connection of a client too many.
+func TestOpenTooManyClients(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	require.NoError(t, client.ConfigSet(t.Context(), "maxclients", "1").Err())
+	_, err := (&redisFlag{server.URL()}).open(t.Context())
+	require.EqualError(t, err, "redis refused the request: ERR max number of clients reached (try again later)")
+}
+
+// A port without TLS does not answer the handshake, or answers it without TLS.
+func TestOpenWithoutTLS(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for _, addr := range []string{server.Addr(), answering(t, "-ERR Protocol error")} {
+		_, err := (&redisFlag{"rediss://" + addr + "?dial_timeout=200ms&max_retries=0"}).open(t.Context())
+		require.ErrorContains(t, err, "redis does not answer (check that its port speaks TLS): ")
+		var u *configError
+		require.NotErrorAs(t, err, &u)
+	}
 }
