@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/middleware/audit"
 )
 
@@ -97,7 +98,17 @@ func (a *auditCommand) check(f *flags) error {
 	if a.hidden.hidden != "" && filters && !a.open {
 		return wrong("--hidden-keys: --prefix, --exclude and --group-by need --open, which reads the names")
 	}
-	return errors.Join(a.hidden.check(a.keys.kek, filters), a.throttle.check(), a.output.check(), checkControl(a.control))
+	return errors.Join(a.hidden.check(a.keys.kek, filters), checkTypes(a.ignoreTypes), a.throttle.check(), a.output.check(), checkControl(a.control))
+}
+
+// checkTypes returns an error if a type of --ignore-type cannot match.
+func checkTypes(types []string) error {
+	for _, t := range types {
+		if err := rediscmd.CheckType(t); err != nil {
+			return wrong("--ignore-type: %w", err)
+		}
+	}
+	return nil
 }
 
 // config returns the scope and settings of the audit.
@@ -162,6 +173,9 @@ func (a *auditCommand) run(ctx context.Context, p *program, f *flags) (int, erro
 	if a.since != "" {
 		if conditions.NotPrimarySince, err = time.Parse(time.RFC3339, a.since); err != nil {
 			return 0, wrong("--not-primary-since: want a time such as 2030-01-31T12:00:00Z")
+		}
+		if time.Until(conditions.NotPrimarySince) > time.Minute { // clocks differ
+			return 0, wrong("--not-primary-since: the time is in the future")
 		}
 	}
 	keys, err := a.openKeys(ctx, p, f, &config, &conditions)

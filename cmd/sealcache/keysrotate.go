@@ -91,7 +91,7 @@ func (k *keysRotate) check() error {
 	case !k.disableUnused && len(k.stores)+len(k.ignoreTypes) > 0:
 		return wrong("--store and --ignore-type need --disable-unused")
 	}
-	return nil
+	return checkTypes(k.ignoreTypes)
 }
 
 func (k *keysRotate) run(ctx context.Context, p *program, f *flags) (int, error) {

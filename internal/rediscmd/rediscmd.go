@@ -6,6 +6,7 @@ import (
 	"crypto/fips140"
 	"crypto/sha1" //nolint:gosec // Redis names a script by its SHA-1
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -44,6 +45,32 @@ func ClusterMode(info string) (cluster, known bool) {
 
 // InClusterMode reports whether a reply of CLUSTER INFO comes from a node of a Cluster.
 func InClusterMode(clusterInfo string) bool { return strings.Contains(clusterInfo, "cluster_state:") }
+
+// CheckType returns an error unless an entry that is not a string can have the type t. Modules and other servers add
+// types. An error quotes at most 32 characters, because t may be another setting by mistake.
+func CheckType(t string) error {
+	switch {
+	case t == "string" || t == "none" || t == "HyperLogLog":
+		return fmt.Errorf("%q cannot be ignored", t)
+	case len(t) == moduleTypeBytes, strings.Contains(t, "-"), slices.Contains(knownTypes(), t):
+		return nil
+	default:
+		return fmt.Errorf("%.32q is not a type of Redis (hash, list, set, zset, stream or a module's)", t)
+	}
+}
+
+// moduleTypeBytes is the length of the name of a module's type, such as ReJSON-RL and vectorset (module.c,
+// moduleTypeEncodeId).
+const moduleTypeBytes = 9
+
+// knownTypes returns answers of TYPE that are not names of a module's type.
+func knownTypes() []string {
+	return []string{
+		"hash", "list", "set", "zset", "stream",
+		"bitmap", "hyperloglog", "timeseries", // Kvrocks
+		"cron", "nestedhash", // KeyDB
+	}
+}
 
 // ScriptDigest returns the name under which EVALSHA calls a script. Redis prescribes SHA-1. It protects nothing here, so
 // that FIPS-only mode, which forbids SHA-1, does not apply.

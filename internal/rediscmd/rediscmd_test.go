@@ -70,3 +70,16 @@ func TestScriptDigest(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "e0e1f9fabfc9d4800c877a703b823ac0578ff8db", rediscmd.ScriptDigest("return 1"))
 }
+
+// A misspelt type is refused. The types of Redis, of modules and of other servers are not.
+func TestCheckType(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"hash", "list", "set", "zset", "stream", "ReJSON-RL", "MBbloom--", "vectorset", "graphdata", "bitmap", "keydb-cron"} {
+		require.NoError(t, rediscmd.CheckType(name))
+	}
+	for _, name := range []string{"", "string", "none", "HyperLogLog", "hsah", "Hash", "lists", "json", strings.Repeat("x", 1000)} {
+		err := rediscmd.CheckType(name)
+		require.Error(t, err, name)
+		require.Less(t, len(err.Error()), 110)
+	}
+}

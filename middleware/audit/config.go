@@ -14,6 +14,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/internal/nilcheck"
+	"github.com/sealcache/sealcache/internal/rediscmd"
 	"github.com/sealcache/sealcache/middleware/internal/cachevalue"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
@@ -59,7 +60,8 @@ type Config struct {
 	// Replica accepts a server that is a replica, which may lack what its master has. MayDestroy is then never Yes.
 	Replica bool
 	// IgnoreTypes lists types of Redis, such as "hash" and "list", whose entries do not cause the answer Unknown.
-	// Give those that the applications use for other purposes. Strings are always examined.
+	// Give those that the applications use for other purposes. Strings are always examined. A name that is not one of Redis'
+	// types, and cannot be that of a module's type, is an error.
 	IgnoreTypes []string
 
 	// Rate bounds the names per second. 0 means no limit.
@@ -117,7 +119,11 @@ func newAuditor(ctx context.Context, client redis.UniversalClient, c Config) (*a
 // check checks the Config, and makes the scope and the filters.
 func (a *auditor) check() (errs []error) {
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	for _, ns := range append(slices.Clone(a.Namespaces), a.Namespace) {
+	namespaces := a.Namespaces
+	if !slices.Contains(namespaces, a.Namespace) {
+		namespaces = append(slices.Clone(namespaces), a.Namespace)
+	}
+	for _, ns := range namespaces {
 		if err := wire.CheckNamespace(ns); ns != "" && err != nil {
 			errs = append(errs, err)
 		}
@@ -126,8 +132,8 @@ func (a *auditor) check() (errs []error) {
 		bad("Rate, BytesPerSecond, MaxLatency and Samples must not be negative")
 	}
 	for _, t := range a.IgnoreTypes {
-		if t == "" || t == "string" || t == hyperLogLog || t == "none" {
-			bad("IgnoreTypes: %q cannot be ignored", t)
+		if err := rediscmd.CheckType(t); err != nil {
+			bad("IgnoreTypes: %w", err)
 		}
 	}
 	if slices.ContainsFunc(a.Keys, func(k tink.AEADWithContext) bool { return nilcheck.IsNil(k) }) {

@@ -195,7 +195,7 @@ func TestIgnoredTypes(t *testing.T) {
 	require.NotContains(t, strings.Join(why, "\n"), "hash")
 	answer, why = audited(t, rdb, audit.Config{IgnoreTypes: []string{"hash", "list"}}).AnythingPlaintext()
 	require.Equal(t, audit.No, answer, why)
-	for _, bad := range []string{"", "string", "HyperLogLog"} {
+	for _, bad := range []string{"", "string", "HyperLogLog", "hsah", "Hash", "json"} {
 		_, err := audit.Run(ctx, rdb, audit.Config{IgnoreTypes: []string{bad}})
 		require.ErrorIs(t, err, audit.ErrConfig)
 	}
