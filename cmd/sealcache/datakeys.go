@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
@@ -178,6 +179,8 @@ func (k *dataKeyFlags) checkTenant() error {
 		return wrong("--%[1]stenant needs --%[1]stenant-keks", k.prefix)
 	case k.tenant == "":
 		return wrong("--%[1]stenant-keks needs --%[1]stenant", k.prefix)
+	case !strings.Contains(k.tenantKEKs, "{tenant}"):
+		return wrong("--%stenant-keks: the URI must contain {tenant} in the place of the tenant", k.prefix)
 	case k.as == "keyring":
 		return wrong("--%[1]stenant cannot be used with --%[1]skeys-as keyring", k.prefix)
 	}

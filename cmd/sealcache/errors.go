@@ -97,18 +97,41 @@ func flagError(cmd *cobra.Command, err error) error {
 	case errors.Is(err, pflag.ErrHelp):
 		return err
 	case errors.As(err, &value):
-		cause := value.Unwrap()
-		var number interface{ Unwrap() error } // strconv's errors quote the value
-		if errors.As(cause, &number) {
-			cause = number.Unwrap()
-		}
-		return wrong("--%s: %v", value.GetFlag().Name, cause)
+		return wrong("--%s: %w", value.GetFlag().Name, valueError(value.GetFlag(), value.Unwrap()))
 	case errors.As(err, &missing):
 		return wrong("--%s: the value is missing", missing.GetFlag().Name)
 	case errors.As(err, &unknown):
 		return wrong("unknown flag%s", nearFlags(cmd, unknown))
 	default:
 		return wrong("a flag is malformed (%q lists the flags)", "sealcache help"+strings.TrimPrefix(cmd.CommandPath(), "sealcache"))
+	}
+}
+
+// valueError explains why a flag refused a value. The errors of pflag's types quote the value. Those of this package do not.
+func valueError(f *pflag.Flag, err error) error {
+	if form := wantedForm(f.Value.Type()); form != "" {
+		return fmt.Errorf("the value must be %s", form)
+	}
+	return err
+}
+
+// wantedForm describes the values of a type of pflag. It is empty for the types of this package.
+func wantedForm(kind string) string {
+	switch kind {
+	case "int", "int64", "uint32":
+		return "a whole number"
+	case "float64":
+		return "a number"
+	case "duration":
+		return "a duration such as 5ms"
+	case "bool":
+		return "true or false"
+	case "stringSlice":
+		return "a list with commas"
+	case "stringToString":
+		return "a list of NAME=VALUE with commas"
+	default:
+		return ""
 	}
 }
 

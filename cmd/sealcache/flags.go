@@ -80,7 +80,7 @@ func (f *flags) resolve(args, environ []string) error {
 		variable := f.fromEnv[name]
 		if v := os.Getenv(variable); v != "" && !f.Changed(name) {
 			if err := f.Lookup(name).Value.Set(v); err != nil {
-				return wrong("%s: %w", variable, err)
+				return wrong("%s: %w", variable, valueError(f.Lookup(name), err))
 			}
 		}
 	}
@@ -89,7 +89,7 @@ func (f *flags) resolve(args, environ []string) error {
 	}
 	f.args = args
 	if len(args) > len(f.names) {
-		return wrong("there are too many arguments (this command takes %s)", orNone(f.names))
+		return tooManyArguments(f.names)
 	}
 	return f.missing()
 }
@@ -138,17 +138,18 @@ func (f *flags) spell(name string) string {
 // namespaceSource names the variable if the namespace is from the environment.
 func (f *flags) namespaceSource() string {
 	const name = "namespace"
-	if v := f.fromEnv[name]; v != "" && !f.Changed(name) {
+	if v := f.fromEnv[name]; os.Getenv(v) != "" && !f.Changed(name) {
 		return " (from " + v + ")"
 	}
 	return ""
 }
 
-func orNone(names []string) string {
+// tooManyArguments names the arguments that a command takes.
+func tooManyArguments(names []string) error {
 	if len(names) == 0 {
-		return "none"
+		names = []string{"none"}
 	}
-	return strings.Join(names, " ")
+	return wrong("there are too many arguments (this command takes %s)", strings.Join(names, " "))
 }
 
 // choice is one of a few words.

@@ -116,7 +116,29 @@ func newRoot(p *program) *cobra.Command {
 	root.AddCommand(keys, kek, report, p.cobra(versionCommand()), manCommand())
 	root.SetHelpCommand(helpCommand(root))
 	root.SetFlagErrorFunc(flagError)
+	root.SetOut(p.stdout) // cobra's command keeps it
+	completion(root)
 	return root
+}
+
+// completion adds cobra's command for shells. An unknown shell is a usage error.
+func completion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() != "completion" {
+			continue
+		}
+		group(cmd)
+		for _, shell := range cmd.Commands() {
+			shell.SilenceErrors, shell.SilenceUsage = true, true
+			shell.Args = func(_ *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return tooManyArguments(nil)
+				}
+				return nil
+			}
+		}
+	}
 }
 
 // usageTemplate wraps the descriptions of flags.

@@ -35,8 +35,11 @@ func start(namespace string) string {
 
 // space returns the scope.
 func (s *scopeFlags) space() (migrate.Space, error) {
-	if s.all && (s.namespace != "" || s.prefix != "") {
-		return migrate.Space{}, wrong("--all contradicts --namespace%s and --prefix", s.f.namespaceSource())
+	switch {
+	case s.all && s.namespace != "":
+		return migrate.Space{}, wrong("--all contradicts --namespace%s", s.f.namespaceSource())
+	case s.all && s.prefix != "":
+		return migrate.Space{}, wrong("--all contradicts --prefix")
 	}
 	prefix, err := s.key("prefix", s.prefix)
 	return migrate.Space{Namespace: s.namespace, Prefix: prefix}, err
