@@ -10,12 +10,21 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// takeBackEarly deletes copies whose originals have changed or gone since they were read. So a reader does not find them
-// while they wait for their replicas. It sets the results of these entries, and returns the others.
+// takeBackEarly deletes copies whose originals have changed or gone since they were read, and those of entries that are split
+// now. So a reader does not find them while they wait for their replicas. It sets the results of these entries, and returns the
+// others.
 func (m *migration) takeBackEarly(ctx context.Context, copied []renamed, of []int, results []int64) ([]renamed, []int, error) {
+	split, err := m.split(ctx, copied)
+	if err != nil {
+		return copied, of, err
+	}
 	found, back := m.staleCopies(ctx, copied)
 	left, at := copied[:0], of[:0]
 	for j, v := range copied {
+		if split[j] && v.copied == ownCopy {
+			m.renaming.learn(&v, originalChanged)
+			back, found[j] = append(back, dropCopy(&v)), hasChanged // the next attempt counts it
+		}
 		if v.copied == staleCopy {
 			results[of[j]] = found[j]
 		} else {

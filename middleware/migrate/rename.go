@@ -15,6 +15,7 @@ const (
 	hasChanged = 0
 	isGone     = -1
 	isTaken    = -2
+	isSplit    = -3 // the application has the entry under another hidden name
 )
 
 // rename gives entries their new names, and returns those that have changed in the meantime. The application may write to
@@ -26,6 +27,7 @@ const (
 //     the application has changed or deleted it, and the new entry is deleted again. A run that is killed in between leaves
 //     both. The next run deletes the old one.
 //   - If the new name is taken, see settle.
+//   - An entry with a plain name keeps it if the application has created one under another hidden name: see otherNames.
 func (m *migration) rename(ctx context.Context, moves []renamed, c *Counts) ([]entry, error) {
 	if len(moves) == 0 {
 		return nil, nil
@@ -43,15 +45,19 @@ func (m *migration) rename(ctx context.Context, moves []renamed, c *Counts) ([]e
 	if err := m.admit(ctx, growth); err != nil {
 		return nil, err
 	}
+	write := m.renameAtOnce
+	if m.servers.Clustered() {
+		write = m.renameAcross
+		var err error
+		if moves, err = m.withoutSplit(ctx, moves, c); err != nil {
+			return nil, err
+		}
+	}
 	if err := m.tag(ctx, moves); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
-	}
-	write := m.renameAtOnce
-	if m.servers.Clustered() {
-		write = m.renameAcross
 	}
 	results, err := write(ctx, moves)
 	if err != nil {
@@ -70,6 +76,8 @@ func (m *migration) rename(ctx context.Context, moves []renamed, c *Counts) ([]e
 			m.renaming.forget(v.name)
 		case isTaken:
 			taken = append(taken, v)
+		case isSplit:
+			c.Conflicts++
 		default:
 			changed = append(changed, m.original(v))
 		}
@@ -98,7 +106,12 @@ func (m *migration) renameAtOnce(ctx context.Context, moves []renamed) ([]int64,
 	for i := range moves {
 		v := &moves[i]
 		old, size := v.expected()
-		calls[i] = &rediswalk.Call{Keys: []string{v.name, v.to}, Args: []any{old, size, v.next, v.expires, v.until()}}
+		others, err := m.otherNames(v)
+		if err != nil {
+			return nil, err
+		}
+		keys := append([]string{v.name, v.to}, others...)
+		calls[i] = &rediswalk.Call{Keys: keys, Args: []any{old, size, v.next, v.expires, v.until()}}
 	}
 	results, err := m.results(ctx, m.scripts.rename, calls)
 	if err != nil {

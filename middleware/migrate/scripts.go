@@ -64,8 +64,9 @@ end
 if ARGV[3] and redis.call('PEXPIRETIME', KEYS[1]) ~= tonumber(ARGV[3]) then return 0 end`
 
 // renameSource writes the value of an entry under a new name and deletes the entry, if it still holds what was read. KEYS:
-// entry, new name. ARGV: the first three of swapSource, and when it expires, as in readSource. It returns 1 if it did, 0 if
-// the entry has changed, -1 if it does not exist, -2 if the new name is taken.
+// entry, new name, names that must not exist. ARGV: the first three of swapSource, and when it expires, as in readSource. It
+// returns 1 if it did, 0 if the entry has changed, -1 if it does not exist, -2 if the new name is taken, -3 if another of the
+// names exists.
 const renameSource = `
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 local old, size = ARGV[1], tonumber(ARGV[2])
@@ -75,6 +76,9 @@ elseif redis.pcall('STRLEN', KEYS[1]) ~= size or redis.call('GETRANGE', KEYS[1],
 	return 0
 end
 if redis.call('PEXPIRETIME', KEYS[1]) ~= tonumber(ARGV[4]) then return 0 end
+for i = 3, #KEYS do
+	if redis.call('EXISTS', KEYS[i]) == 1 then return -3 end
+end
 if redis.call('EXISTS', KEYS[2]) == 1 then return -2 end
 redis.call('SET', KEYS[2], ARGV[3])
 if ARGV[5] ~= '-1' then redis.call('PEXPIREAT', KEYS[2], ARGV[5]) end

@@ -17,7 +17,7 @@ import (
 // settle handles entries whose new name is taken. If this run knows the entry there as a copy, and the original has another value or
 // expiry since, the copy is deleted. Otherwise the entry there may open under its name, and the old name may be hidden too.
 // Then the application or an earlier run has written it later, so the old entry is deleted. An entry with a plain name may
-// be the newer one. It is deleted only if both hold the same value with the same expiry.
+// be the newer one. It is deleted only if both hold the same value with the same expiry, and the entry is not split.
 func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (settled []renamed, changed []entry, err error) {
 	if len(taken) == 0 {
 		return nil, nil, nil
@@ -31,6 +31,10 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 		return nil, nil, err
 	}
 	expiries, err := m.expiries(ctx, plain)
+	if err != nil {
+		return nil, nil, err
+	}
+	split, err := m.split(ctx, taken)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -49,11 +53,16 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 		}
 		was, known := m.renaming.knows(v.name, stored)
 		switch {
-		case known && (!same || expiries[i] == was.expires && v.until() != was.until):
+		case known && (!same || expiries[i] == was.expires && v.until() != was.until || split[i] && was.state == ownCopy):
 			copied := value{old: stored}
 			old, size := copied.expected()
 			stale = append(stale, &rediswalk.Call{Keys: []string{v.to}, Args: []any{old, size, expiries[i]}})
 			changed = append(changed, m.original(v))
+		case m.isCopyOfPlain(&v, stored): // its batch looks for v, and then deletes the copy
+			changed = append(changed, m.original(v))
+		case split[i]:
+			c.Conflicts++
+			m.renaming.forget(v.name)
 		case same && m.copies != nil && v.header != (wire.Header{}) && (v.prfKey >= 0 || expiries[i] == v.until()):
 			mine = append(mine, copyOf{v, stored, expiries[i]})
 		case supersedes && v.prfKey >= 0 || same && expiries[i] == v.until():
