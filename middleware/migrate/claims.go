@@ -42,6 +42,7 @@ type knownCopy struct {
 	of             version // of the original
 	expires, until int64   // when the copy and its original expired then, -1 for never
 	state          copyState
+	answered       bool // its write was answered, or the copy was seen: it does not arrive later
 }
 
 func identityOf(sealed []byte) identity {
@@ -131,8 +132,31 @@ func (c *claims) know(v *renamed, stored []byte, expires int64, state copyState)
 	if slices.Contains(of.sent, now) {
 		state = sharedCopy
 	}
-	of.copies[identityOf(stored)] = knownCopy{now, expires, v.until(), state}
+	of.copies[identityOf(stored)] = knownCopy{of: now, expires: expires, until: v.until(), state: state}
 	return state
+}
+
+// answered records whether the copy of v was written.
+func (c *claims) answered(v *renamed, written bool) {
+	if !wire.IsSealed(v.next) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of := c.open[v.name]
+	if of == nil {
+		return
+	}
+	id := identityOf(v.next)
+	if known, ok := of.copies[id]; ok && written {
+		known.answered = true
+		of.copies[id] = known
+		return
+	}
+	delete(of.copies, id)
+	if len(of.copies) == 0 && len(of.sent) == 0 {
+		delete(c.open, v.name)
+	}
 }
 
 // knows reports whether a value under the new name holds what the original held before, and returns what know was told.
@@ -143,7 +167,11 @@ func (c *claims) knows(name string, stored []byte) (found knownCopy, known bool)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if of := c.open[name]; of != nil {
-		found, known = of.copies[identityOf(stored)]
+		id := identityOf(stored)
+		if found, known = of.copies[id]; known {
+			found.answered = true
+			of.copies[id] = found
+		}
 	}
 	return found, known
 }
@@ -171,11 +199,27 @@ func (u *unfinished) learn(e originalEvent) {
 	}
 }
 
-// forget drops the record of an entry that is finished.
+// forget drops the record of an entry that is finished. What remains are stale copies, which a failover may bring back, and
+// copies whose writes were not answered. Those may still arrive, and are stale then, since another copy is under the new name.
 func (c *claims) forget(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.open, name)
+	of := c.open[name]
+	if of == nil {
+		return
+	}
+	of.sent = nil
+	for id, known := range of.copies {
+		if known.answered && known.state != staleCopy {
+			delete(of.copies, id)
+			continue
+		}
+		known.state = staleCopy
+		of.copies[id] = known
+	}
+	if len(of.copies) == 0 {
+		delete(c.open, name)
+	}
 }
 
 // unfinishedCopies returns calls that delete the stale and own copies of entries that the run has not finished.

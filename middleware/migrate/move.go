@@ -22,6 +22,7 @@ type moved struct {
 	value
 	expires int64 // Unix milliseconds, -1 never
 	written bool  // by this run; if its answer was lost, perhaps
+	lost    bool  // the answer to its write
 }
 
 // moveBatch writes the values of a batch under their new names.
@@ -191,6 +192,7 @@ func (m *migration) writeNew(ctx context.Context, moves []moved) error {
 			continue
 		}
 		if moves[i].written = !rediserr.IsReply(failed); moves[i].written {
+			moves[i].lost = failed != nil
 			m.wrote.Add(1)
 		}
 		if failed != nil && err == nil {

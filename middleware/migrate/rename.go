@@ -138,6 +138,9 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 	var copied []renamed
 	var of []int
 	for i := range plain {
+		if !plain[i].lost {
+			m.renaming.answered(&moves[i], plain[i].written)
+		}
 		if results[i] = isTaken; plain[i].written {
 			copied, of = append(copied, moves[i]), append(of, i)
 		}

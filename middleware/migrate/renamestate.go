@@ -18,7 +18,8 @@ package migrate
 // A batch claims an entry before it reads it. So whatever it reads is newer than all that the run knows of the entry, and
 // copies of another version are stale.
 //
-// Copies that are stale are deleted at once, and again when their entry is read or the run ends. A run that fails, or that ends
+// Copies that are stale are deleted at once, and again when their entry is read or the run ends. So the record of a finished
+// entry ends only if no stale copy and no write without an answer is left. A run that fails, or that ends
 // with an entry unfinished, deletes own copies, too.
 
 // copyState is what the run knows of an entry under a new name.

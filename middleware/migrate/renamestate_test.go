@@ -34,6 +34,12 @@ func readAs(text string) *renamed {
 	return &renamed{moved: moved{entry: entry{name: "old", place: place{to: "new"}}, value: value{old: sealedBytes(text)}, expires: -1}}
 }
 
+func copiedAs(text string, next []byte) *renamed {
+	v := readAs(text)
+	v.next = next
+	return v
+}
+
 // Each row is what happens to one entry, and the copies that the run deletes if it ends then.
 func TestUnfinishedCopies(t *testing.T) {
 	t.Parallel()
@@ -85,9 +91,35 @@ func TestUnfinishedCopies(t *testing.T) {
 			know(c, "v1", one, sharedCopy)
 			learn(c, "v1", originalGone)
 		}, nil},
-		"the entry is finished": {func(_ *testing.T, c *claims) {
+		"the entry is finished": {func(t *testing.T, c *claims) {
 			know(c, "v1", one, ownCopy)
+			c.answered(copiedAs("v1", one), true)
 			c.forget("old")
+			require.Empty(t, c.open)
+		}, nil},
+		"the same, and a former write was not answered": {func(_ *testing.T, c *claims) {
+			know(c, "v1", one, ownCopy)
+			know(c, "v1", two, ownCopy)
+			c.answered(copiedAs("v1", two), true)
+			c.forget("old")
+		}, [][]byte{one}},
+		"the same, but it was found": {func(t *testing.T, c *claims) {
+			know(c, "v1", one, ownCopy)
+			_, known := c.knows("old", one)
+			require.True(t, known)
+			c.forget("old")
+			require.Empty(t, c.open)
+		}, nil},
+		"the application has deleted the entry": {func(_ *testing.T, c *claims) {
+			know(c, "v1", one, ownCopy)
+			c.answered(copiedAs("v1", one), true)
+			learn(c, "v1", originalGone)
+			c.forget("old")
+		}, [][]byte{one}},
+		"the new name is taken": {func(t *testing.T, c *claims) {
+			know(c, "v1", one, ownCopy)
+			c.answered(copiedAs("v1", one), false)
+			require.Empty(t, c.open)
 		}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -139,8 +139,10 @@ func (m *migration) takeOver(ctx context.Context, copies []copyOf) (taken []rena
 			}
 			err = errors.Join(err, fmt.Errorf("migrate: rename entries: %w", rediserr.Wrap(failed)))
 		case len(results) == 1 && results[0] == 1:
+			m.renaming.answered(&copies[i].renamed, true)
 			taken = append(taken, copies[i].renamed)
 		default:
+			m.renaming.answered(&copies[i].renamed, false)
 			changed = append(changed, m.original(copies[i].renamed))
 		}
 	}

@@ -1,0 +1,73 @@
+package migrate_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/internal/rediscmd"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
+	"github.com/sealcache/sealcache/middleware/migrate"
+)
+
+// afterDeletions calls do after originals were deleted for the first time.
+type afterDeletions struct {
+	originals map[string]bool
+	digest    string // of dropSource
+	do        func()
+	done      bool
+}
+
+func (*afterDeletions) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*afterDeletions) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (h *afterDeletions) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		args := cmds[0].Args()
+		if args[0] == "eval" && strings.Contains(fmt.Sprint(args[1]), sendsDeletions) {
+			h.digest = rediscmd.ScriptDigest(fmt.Sprint(args[1]))
+			args = append([]any{args[0], h.digest}, args[2:]...)
+		}
+		err := next(ctx, cmds)
+		deletes := len(args) > 3 && args[1] == h.digest && h.originals[fmt.Sprint(args[3])] &&
+			!redis.HasErrorPrefix(cmds[0].Err(), "NOSCRIPT")
+		if deletes && !h.done {
+			h.done = true
+			h.do()
+		}
+		return err
+	}
+}
+
+// Copies that arrive after the entry was finished do not bring back what the application has deleted since.
+func TestCopiesOfFinishedEntriesThatArriveLate(t *testing.T) {
+	t.Parallel()
+	r := newRenaming(t)
+	held := new(heldCopies)
+	held.hold.Store(true)
+	rdb, app := r.faulty(t, func(c net.Conn) net.Conn { return &heldConn{Conn: c, held: held} }), r.cluster.Client(t)
+	left, late := 0, 0
+	h := &afterDeletions{originals: scanned(t, app, "ns:*"), do: func() {
+		for i := range r.n {
+			if err := r.now.Delete(t.Context(), key(i)); err != nil {
+				t.Error(err)
+			}
+		}
+		left = len(scanned(t, app, "ns:*"))
+		held.arrive(t)
+		late = len(scanned(t, app, "ns:*"))
+	}}
+	rdb.AddHook(h)
+	report, err := migrate.Run(tuned(t.Context(), rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.NoError(t, err)
+	require.True(t, report.Done(), "%+v", report)
+	require.True(t, h.done)
+	require.Zero(t, left)
+	require.Positive(t, late)
+	require.Empty(t, scanned(t, app, "ns:*"))
+}
