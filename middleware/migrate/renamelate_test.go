@@ -7,10 +7,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/internal/rediscmd"
+	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
@@ -47,14 +49,32 @@ func (h *afterDeletions) ProcessPipelineHook(next redis.ProcessPipelineHook) red
 // Copies that arrive after the entry was finished do not bring back what the application has deleted since.
 func TestCopiesOfFinishedEntriesThatArriveLate(t *testing.T) {
 	t.Parallel()
-	r := newRenaming(t)
+	newRenaming(t).forgetsLateCopies(t)
+}
+
+// The same, if the run seals tags in the copies of plaintext.
+func TestTaggedCopiesOfFinishedEntriesThatArriveLate(t *testing.T) {
+	t.Parallel()
+	r := newRenamingOf(t, func(*middleware.Store, int) error { return nil })
+	plain := sealedStore(t, r.cluster.Client(t), r.config.Keys, "ns", middleware.WithPlaintext(middleware.WritePlaintext))
+	for i := range r.n {
+		require.NoError(t, plain.Set(t.Context(), key(i), "v", store.WithTags([]string{"all"})))
+	}
+	r.config.Operation, r.config.As = migrate.Seal, migrate.AsString
+	r.forgetsLateCopies(t)
+}
+
+// forgetsLateCopies runs the migration. When originals were deleted for the first time, the application deletes all entries. Copies
+// that arrive then must not stay.
+func (r *renaming) forgetsLateCopies(t *testing.T) {
+	t.Helper()
 	held := new(heldCopies)
 	held.hold.Store(true)
 	rdb, app := r.faulty(t, func(c net.Conn) net.Conn { return &heldConn{Conn: c, held: held} }), r.cluster.Client(t)
 	left, late := 0, 0
 	h := &afterDeletions{originals: scanned(t, app, "ns:*"), do: func() {
-		for i := range r.n {
-			if err := r.now.Delete(t.Context(), key(i)); err != nil {
+		for name := range scanned(t, app, "ns:*") {
+			if err := app.Del(t.Context(), name).Err(); err != nil {
 				t.Error(err)
 			}
 		}

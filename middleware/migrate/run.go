@@ -190,13 +190,17 @@ func (m *migration) supervised(ctx context.Context, stop <-chan struct{}, backgr
 			return err
 		}
 		// A complete run leaves no copies of entries that the application has deleted, also where answers were lost.
-		err := m.walk.Retry(ctx, "copies of deleted entries", func(ctx context.Context) error {
-			return m.dropCopies(ctx, m.renaming.unfinishedCopies())
-		})
-		if err != nil {
+		if err := m.dropUnfinished(ctx); err != nil {
 			return err
 		}
 		return m.confirmed(ctx)
+	})
+}
+
+// dropUnfinished deletes the copies of claims.unfinishedCopies.
+func (m *migration) dropUnfinished(ctx context.Context) error {
+	return m.walk.Retry(ctx, "copies of deleted entries", func(ctx context.Context) error {
+		return m.dropCopies(ctx, m.renaming.unfinishedCopies())
 	})
 }
 
@@ -225,6 +229,10 @@ func (m *migration) phases(ctx context.Context) error {
 	}
 	if m.names != nil && m.Operation == Seal && !m.DryRun {
 		m.enter(phaseSealTags)
+		// A copy that is sealed again with its tags is not known any more.
+		if err := m.dropUnfinished(ctx); err != nil {
+			return err
+		}
 		if err := m.sealTags(ctx); err != nil {
 			return err
 		}
