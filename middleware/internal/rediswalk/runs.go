@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -244,7 +245,8 @@ func replicasValid(replicas map[string]int) bool {
 func isHex(s string, n int) bool { return len(s) == n && strings.Trim(s, "0123456789abcdef") == "" }
 
 // pruneRuns removes the oldest records. A run whose record is gone starts from the beginning. Refusals without a sequence are
-// counted for themselves, so that they neither go first nor take the places of runs: see RefuseRun.
+// counted for themselves, so that they neither go first nor take the places of runs: see RefuseRun. Those of a server that did not
+// tell the time go last.
 func (s *Servers) pruneRuns(ctx context.Context) error {
 	all, err := s.runs(ctx)
 	if err != nil || len(all) <= maxRuns {
@@ -259,7 +261,13 @@ func (s *Servers) pruneRuns(ctx context.Context) error {
 		}
 	}
 	slices.SortFunc(runs, func(a, b string) int { return cmp.Compare(all[a].Sequence, all[b].Sequence) })
-	slices.SortFunc(refusals, func(a, b string) int { return cmp.Compare(all[a].Began, all[b].Began) })
+	began := func(id string) int64 {
+		if at := all[id].Began; at > 0 {
+			return at
+		}
+		return math.MaxInt64
+	}
+	slices.SortFunc(refusals, func(a, b string) int { return cmp.Compare(began(a), began(b)) })
 	oldest := func(ids []string) []string { return ids[:max(len(ids)-maxRuns/2, 0)] }
 	if err := s.Client.HDel(ctx, RunsName, slices.Concat(oldest(runs), oldest(refusals))...).Err(); err != nil {
 		return runsError(err)

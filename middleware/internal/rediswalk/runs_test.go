@@ -101,14 +101,16 @@ func TestManyRefusalsOfLostRecords(t *testing.T) {
 	first, err := s.RegisterRun(ctx, r)
 	require.NoError(t, err)
 	for i := range maxRuns {
-		r.Began = int64(i)
+		r.Began = int64(i + 1)
 		require.NoError(t, s.RefuseRun(ctx, fmt.Sprint("lost", i), r, keys(i)))
 	}
+	r.Began = 0 // the server did not tell the time
+	require.NoError(t, s.RefuseRun(ctx, "untimed", r, keys(maxRuns)))
 	second, err := s.RegisterRun(ctx, r)
 	require.NoError(t, err)
 	require.NoError(t, s.CheckRun(ctx, first))
 	require.NoError(t, s.CheckRun(ctx, second))
-	for i, want := range map[int]bool{0: false, maxRuns - 1: true} {
+	for i, want := range map[int]bool{0: false, maxRuns - 1: true, maxRuns: true} {
 		refused, err := s.WasRefused(ctx, r, keys(i))
 		require.NoError(t, err)
 		require.Equal(t, want, refused, i)
