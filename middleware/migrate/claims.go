@@ -81,9 +81,10 @@ func (c *claims) claim(entries []entry) (own []entry, release func()) {
 	}
 }
 
-// read records that entries were read. Copies of another version are stale, and also own copies of entries that were not found.
-// It returns the calls that delete the latter.
-func (c *claims) read(entries []entry, found []moved) (back []*rediswalk.Call) {
+// read records that entries were read. Copies of another version are stale, and so are those of entries that are of another type
+// now. Own copies of entries that were not found are stale, too. It returns the calls that delete the copies of entries that have
+// no value.
+func (c *claims) read(entries []entry, found []moved, others []entry) (back []*rediswalk.Call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.open) == 0 {
@@ -92,6 +93,11 @@ func (c *claims) read(entries []entry, found []moved) (back []*rediswalk.Call) {
 	there := make(map[string]*moved, len(found))
 	for i := range found {
 		there[found[i].name] = &found[i]
+	}
+	for _, e := range others {
+		if of := c.open[e.name]; of != nil {
+			of.learn(originalChanged)
+		}
 	}
 	for _, e := range entries {
 		of := c.open[e.name]

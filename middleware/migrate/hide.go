@@ -65,11 +65,11 @@ func (m *migration) hideEntries(ctx context.Context, sc *scratch, group []entry,
 
 // hideGroup returns the entries that had changed when they were to be written.
 func (m *migration) hideGroup(ctx context.Context, sc *scratch, group []entry, c *Counts) ([]entry, error) {
-	read, err := m.readWithExpiry(ctx, group, c)
+	read, others, err := m.readWithExpiry(ctx, group, c)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.dropCopies(ctx, m.renaming.read(group, read)); err != nil {
+	if err := m.dropCopies(ctx, m.renaming.read(group, read, others)); err != nil {
 		return nil, err
 	}
 	values := make([][]byte, len(read))

@@ -40,7 +40,7 @@ func (m *migration) moveBatch(ctx context.Context, names []string) (*Counts, err
 }
 
 func (m *migration) moveGroup(ctx context.Context, sc *scratch, group []entry, c *Counts) error {
-	moves, err := m.readWithExpiry(ctx, group, c)
+	moves, _, err := m.readWithExpiry(ctx, group, c)
 	if err != nil {
 		return err
 	}
@@ -87,26 +87,28 @@ func (m *migration) moveGroup(ctx context.Context, sc *scratch, group []entry, c
 	return m.dropOld(ctx, arrived, c)
 }
 
-func (m *migration) readWithExpiry(ctx context.Context, group []entry, c *Counts) ([]moved, error) {
+// readWithExpiry reads entries. It also returns those that are of another type now.
+func (m *migration) readWithExpiry(ctx context.Context, group []entry, c *Counts) (moves []moved, others []entry, err error) {
 	calls := make([]*rediswalk.Call, len(group))
 	for i, e := range group {
 		calls[i] = &rediswalk.Call{Keys: []string{e.name}}
 	}
 	if err := m.servers.Run(ctx, m.scripts.read, calls); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	moves := make([]moved, 0, len(group))
+	moves = make([]moved, 0, len(group))
 	for i, call := range calls {
 		reply, err := call.Cmd.Slice()
 		if rediserr.Code(err) == "WRONGTYPE" {
 			c.Disappeared++
+			others = append(others, group[i])
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("migrate: read an entry to move: %w", rediserr.Wrap(err))
+			return nil, nil, fmt.Errorf("migrate: read an entry to move: %w", rediserr.Wrap(err))
 		}
 		if len(reply) != 2 {
-			return nil, fmt.Errorf("migrate: read an entry to move: Redis returned %d values instead of 2", len(reply))
+			return nil, nil, fmt.Errorf("migrate: read an entry to move: Redis returned %d values instead of 2", len(reply))
 		}
 		text, ok := reply[0].(string)
 		at, known := reply[1].(int64)
@@ -121,7 +123,7 @@ func (m *migration) readWithExpiry(ctx context.Context, group []entry, c *Counts
 		c.BytesRead += int64(len(v.old))
 		moves = append(moves, v)
 	}
-	return moves, nil
+	return moves, others, nil
 }
 
 // predict counts what would happen to entries, by what their new names hold.

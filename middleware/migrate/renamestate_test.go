@@ -52,7 +52,7 @@ func TestUnfinishedCopies(t *testing.T) {
 	learn := func(c *claims, original string, e originalEvent) { c.learn(readAs(original), e) }
 	read := func(c *claims, original string) {
 		v := readAs(original)
-		require.Empty(t, c.read([]entry{v.entry}, []moved{v.moved}))
+		require.Empty(t, c.read([]entry{v.entry}, []moved{v.moved}, nil))
 	}
 	for name, row := range map[string]struct {
 		do   func(t *testing.T, c *claims)
@@ -150,8 +150,20 @@ func TestReadingAGoneOriginal(t *testing.T) {
 	for state, calls := range map[copyState]int{ownCopy: 1, sharedCopy: 0} {
 		c := new(claims)
 		c.know(readAs("v1"), sealedBytes("copy"), -1, state)
-		require.Len(t, c.read([]entry{readAs("v1").entry}, nil), calls)
+		require.Len(t, c.read([]entry{readAs("v1").entry}, nil, nil), calls)
 		require.Len(t, c.unfinishedCopies(), calls)
+	}
+}
+
+// An original that is of another type now makes all its copies stale.
+func TestReadingAnOriginalOfAnotherType(t *testing.T) {
+	t.Parallel()
+	for _, state := range []copyState{ownCopy, sharedCopy} {
+		c := new(claims)
+		c.know(readAs("v1"), sealedBytes("copy"), -1, state)
+		original := []entry{readAs("v1").entry}
+		require.Len(t, c.read(original, nil, original), 1)
+		require.Len(t, c.unfinishedCopies(), 1)
 	}
 }
 
