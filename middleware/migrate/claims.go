@@ -238,6 +238,20 @@ func (c *claims) unfinishedCopies() (calls []*rediswalk.Call) {
 	return calls
 }
 
+// shares reports whether there are shared copies of entries that the run has not finished.
+func (c *claims) shares() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, of := range c.open {
+		for _, known := range of.copies {
+			if known.state == sharedCopy {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // copiesOf is unfinishedCopies for some entries.
 func (c *claims) copiesOf(moves []renamed) (calls []*rediswalk.Call) {
 	c.mu.Lock()

@@ -101,6 +101,8 @@ func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64
 	for i, call := range again {
 		if n, failed := call.Cmd.Int64(); failed == nil {
 			answered(&unanswered[i], n)
+		} else if m.Operation == Unseal {
+			m.leavesPlaintext.Store(true)
 		}
 	}
 	return results, errors.Join(err, m.dropCopies(ctx, back))
@@ -109,7 +111,11 @@ func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64
 // dropCopies deletes copies. If it cannot delete one, the batch is repeated, and claims remember the copy. With Unseal it does not
 // try again: the plaintext can belong to the application by then.
 func (m *migration) dropCopies(ctx context.Context, calls []*rediswalk.Call) error {
-	return failure(m.lasting.Run(ctx, m.scripts.drop, calls), calls)
+	err := failure(m.lasting.Run(ctx, m.scripts.drop, calls), calls)
+	if err != nil && m.Operation == Unseal {
+		m.leavesPlaintext.Store(true)
+	}
+	return err
 }
 
 // originalCalls are the calls of lookSource or dropSource for entries.
@@ -150,7 +156,9 @@ func dropCopy(v *renamed) *rediswalk.Call {
 func (m *migration) takeBack(ctx context.Context, copied []renamed) {
 	back := m.renaming.copiesOf(copied)
 	if m.Operation == Unseal {
-		_, back = m.staleCopies(ctx, copied)
+		if _, back = m.staleCopies(ctx, copied); len(back) < len(copied) {
+			m.leavesPlaintext.Store(true)
+		}
 	}
 	_ = m.dropCopies(ctx, back)
 }

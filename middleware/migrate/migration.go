@@ -57,8 +57,10 @@ type migration struct {
 	opened atomic.Bool // a sealed entry has opened
 	// namesProven says that the application has hidden an entry with one of the PRF keys.
 	namesProven atomic.Bool
-	gate        memoryGate
-	wrote       atomic.Int64 // entries that this run has written, committed or not; those of a call that failed, too
+	// leavesPlaintext says that Unseal has left plaintext, perhaps next to a hidden entry: see takeBack.
+	leavesPlaintext atomic.Bool
+	gate            memoryGate
+	wrote           atomic.Int64 // entries that this run has written, committed or not; those of a call that failed, too
 }
 
 func newMigration(ctx context.Context, client redis.UniversalClient, c Config) (*migration, error) {

@@ -105,3 +105,35 @@ func TestCopiesOfChangesAfterLostDeletions(t *testing.T) {
 		})
 	}
 }
+
+// A run that ends without an answer to deletions warns that copies may be left.
+func TestWarningAfterLostDeletions(t *testing.T) {
+	t.Parallel()
+	r := newRenaming(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	rdb := r.cluster.Client(t)
+	rdb.AddHook(&losesDeletions{lost: cancel})
+	report, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Greater(t, len(scanned(t, r.cluster.Client(t), "ns:*")), r.n, "there are copies")
+	require.Contains(t, strings.Join(report.Warnings, "\n"), "copies of entries may be left")
+	require.Empty(t, r.completes(t).Warnings)
+	r.requireAll(t)
+}
+
+// A run of Unseal that ends warns that it has left plaintext.
+func TestWarningOfUnsealThatEnds(t *testing.T) {
+	t.Parallel()
+	r, _, _ := unsealing(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	rdb := r.cluster.Client(t)
+	rdb.AddHook(&afterFirstCopies{do: cancel})
+	report, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Greater(t, len(scanned(t, r.cluster.Client(t), "ns:*")), r.n, "there are copies")
+	require.Contains(t, strings.Join(report.Warnings, "\n"), "copies of entries may be left")
+	require.Empty(t, r.completes(t).Warnings)
+	require.Len(t, scanned(t, r.cluster.Client(t), "ns:*"), r.n)
+}

@@ -89,7 +89,8 @@ func (m *migration) run(ctx context.Context) error {
 	}
 	end()
 	if err != nil {
-		if m.dropCopies(ctx, m.renaming.unfinishedCopies()) != nil {
+		failed := m.dropCopies(ctx, m.renaming.unfinishedCopies()) != nil
+		if failed || m.renaming.shares() || m.leavesPlaintext.Load() {
 			m.warn("copies of entries may be left next to their originals (repeat the run at once; see docs/hiding.md)")
 		}
 	}
