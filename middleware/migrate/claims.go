@@ -165,6 +165,14 @@ func (c *claims) answered(v *renamed, written bool) {
 	}
 }
 
+// wrote reports whether the copy of v was written.
+func (c *claims) wrote(v *renamed) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of := c.open[v.name]
+	return of != nil && of.copies[identityOf(v.next)].answered
+}
+
 // knows reports whether a value under the new name holds what the original held before, and returns what know was told.
 func (c *claims) knows(name string, stored []byte) (found knownCopy, known bool) {
 	if !wire.IsSealed(stored) {

@@ -105,3 +105,39 @@ func TestHideAndMoveNextToASetEntry(t *testing.T) {
 		}
 	})
 }
+
+// In a Cluster, an entry that the application sets over the copy of a plain one is newer, so the plain one is deleted.
+func TestSetOverTheCopyOfAPlainEntry(t *testing.T) {
+	t.Parallel()
+	r := newRenamingOf(t, func(*middleware.Store, int) error { return nil })
+	plain := sealedStore(t, r.cluster.Client(t), r.config.Keys, "ns")
+	for i := range r.n {
+		require.NoError(t, plain.Set(t.Context(), key(i), fmt.Sprint("v", i)))
+	}
+	rdb := r.cluster.Client(t)
+	set := map[int]bool{}
+	rdb.AddHook(&afterFirstCopies{do: func() {
+		for i := range r.n {
+			if _, err := r.now.Get(t.Context(), key(i)); err == nil { // there is a copy
+				set[i] = true
+				if err := r.now.Set(t.Context(), key(i), "new"); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}})
+	r.config.Operation = migrate.Seal
+	report, err := migrate.Run(tuned(t.Context(), rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.NoError(t, err)
+	require.NotEmpty(t, set)
+	require.Zero(t, report.Conflicts, "%+v", report)
+	require.True(t, report.Done())
+	for i := range r.n {
+		want := fmt.Sprint("v", i)
+		if set[i] {
+			want = "new"
+		}
+		require.Equal(t, want, value(t, r.now, key(i)))
+	}
+	require.Len(t, scanned(t, rdb, "ns:*"), r.n, "no plain name is left")
+}
