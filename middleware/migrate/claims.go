@@ -22,6 +22,7 @@ type unfinished struct {
 	to     string                 // the new name
 	copies map[identity]knownCopy // of entries under the new name that held what the original held
 	sent   []version              // that deletions without an answer named
+	plain  map[version]bool       // plaintext that Unseal has left under the new name
 }
 
 // identity tells one sealed value from all others. See value.expected.
@@ -30,7 +31,7 @@ type identity struct {
 	size int
 }
 
-// version is an original as it was read, and as a deletion names it.
+// version is an original as it was read, and as a deletion names it. It is also plaintext that Unseal has written.
 type version struct {
 	sum     [sha256.Size]byte // of the bytes that a script compares
 	size    int
@@ -165,6 +166,30 @@ func (c *claims) answered(v *renamed, written bool) {
 	}
 }
 
+// leaves records that Unseal has left the plaintext of v under the new name. It is told apart from other plaintext there by its
+// expiry alone. If the original has changed by the next attempt, it is replaced.
+func (c *claims) leaves(v *renamed) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of := c.of(v.name)
+	if of.plain == nil {
+		of.plain = make(map[version]bool)
+	}
+	of.plain[plainVersion(v.next, v.until())] = true
+}
+
+// left reports whether leaves has recorded a plaintext.
+func (c *claims) left(name string, stored []byte, expires int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of := c.open[name]
+	return of != nil && of.plain[plainVersion(stored, expires)]
+}
+
+func plainVersion(plaintext []byte, expires int64) version {
+	return versionOf(&moved{value: value{old: plaintext}, expires: expires})
+}
+
 // wrote reports whether the copy of v was written.
 func (c *claims) wrote(v *renamed) bool {
 	c.mu.Lock()
@@ -222,7 +247,7 @@ func (c *claims) forget(name string) {
 	if of == nil {
 		return
 	}
-	of.sent = nil
+	of.sent, of.plain = nil, nil
 	for id, known := range of.copies {
 		if known.answered && known.state != staleCopy {
 			delete(of.copies, id)

@@ -102,7 +102,7 @@ func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64
 		if n, failed := call.Cmd.Int64(); failed == nil {
 			answered(&unanswered[i], n)
 		} else if m.Operation == Unseal {
-			m.leavesPlaintext.Store(true)
+			m.leavePlaintext(unanswered[i : i+1])
 		}
 	}
 	return results, errors.Join(err, m.dropCopies(ctx, back))
@@ -156,9 +156,18 @@ func dropCopy(v *renamed) *rediswalk.Call {
 func (m *migration) takeBack(ctx context.Context, copied []renamed) {
 	back := m.renaming.copiesOf(copied)
 	if m.Operation == Unseal {
-		if _, back = m.staleCopies(ctx, copied); len(back) < len(copied) {
+		_, back = m.staleCopies(ctx, copied)
+		m.leavePlaintext(copied)
+	}
+	_ = m.dropCopies(ctx, back)
+}
+
+// leavePlaintext records the copies of Unseal that are left.
+func (m *migration) leavePlaintext(copied []renamed) {
+	for i := range copied {
+		if v := &copied[i]; v.copied != staleCopy {
+			m.renaming.leaves(v)
 			m.leavesPlaintext.Store(true)
 		}
 	}
-	_ = m.dropCopies(ctx, back)
 }

@@ -465,3 +465,63 @@ func TestUnsealTakesBackStalePlaintext(t *testing.T) {
 	}
 	require.Len(t, scanned(t, app, "ns:*"), r.n)
 }
+
+// changesAfterLostCopies calls do before entries are read again whose copies got no answer.
+type changesAfterLostCopies struct {
+	do         func()
+	lost, done bool
+}
+
+func (*changesAfterLostCopies) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*changesAfterLostCopies) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (h *changesAfterLostCopies) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		const read = 4 // evalsha, script, 1, key
+		args := cmds[0].Args()
+		if len(args) == read && h.lost && !h.done {
+			h.done = true
+			h.do()
+		}
+		err := next(ctx, cmds)
+		if len(args) > 3 && args[0] == "set" && args[3] == "nx" && err != nil && !errors.Is(err, redis.Nil) {
+			h.lost = true
+		}
+		return err
+	}
+}
+
+// The same, if the answer to the write of the copies was lost and the hidden entries change before the next attempt.
+func TestUnsealReplacesStalePlaintext(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(hidden *middleware.Store, i int) error{
+		"value":  func(hidden *middleware.Store, i int) error { return hidden.Set(t.Context(), key(i), "new") },
+		"expiry": func(hidden *middleware.Store, i int) error { return hidden.Touch(t.Context(), key(i), time.Hour) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, hidden, plain := unsealing(t)
+			rdb, app := r.loses(t, sendsCopies, 0, nil), r.cluster.Client(t)
+			h := &changesAfterLostCopies{do: func() {
+				for i := range r.n {
+					if err := change(hidden, i); err != nil {
+						t.Error(err)
+					}
+				}
+			}}
+			rdb.AddHook(h)
+			report, err := migrate.Run(tuned(t.Context(), rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+			require.NoError(t, err)
+			require.True(t, h.done)
+			require.True(t, report.Done(), "%+v", report)
+			for i := range r.n {
+				if name == "value" {
+					require.Equal(t, "new", app.Get(t.Context(), plain(i)).Val())
+				} else {
+					require.Positive(t, app.PTTL(t.Context(), plain(i)).Val())
+				}
+			}
+			require.Len(t, scanned(t, app, "ns:*"), r.n)
+		})
+	}
+}

@@ -14,8 +14,8 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// settle handles entries whose new name is taken. If this run knows the entry there as a copy, and the original has another value or
-// expiry since, the copy is deleted. Otherwise the entry there may open under its name, and the old name may be hidden too.
+// settle handles entries whose new name is taken. If this run knows the entry there as a copy, or as plaintext that it has left, and
+// the original has another value or expiry since, the copy is deleted. Otherwise the entry there may open under its name, and the old name may be hidden too.
 // Then the application or an earlier run has written it later, so the old entry is deleted. An entry with a plain name may
 // be the newer one. It is deleted only if both hold the same value with the same expiry, and the entry is not split. It is also
 // deleted if this batch has written its copy: what is under the new name has replaced that.
@@ -53,8 +53,9 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 			return nil, nil, err
 		}
 		was, known := m.renaming.knows(v.name, stored)
+		left := m.renaming.left(v.name, stored, expiries[i]) && (!same || expiries[i] != v.until())
 		switch {
-		case known && (!same || expiries[i] == was.expires && v.until() != was.until || split[i] && was.state == ownCopy):
+		case left, known && (!same || expiries[i] == was.expires && v.until() != was.until || split[i] && was.state == ownCopy):
 			copied := value{old: stored}
 			old, size := copied.expected()
 			stale = append(stale, &rediswalk.Call{Keys: []string{v.to}, Args: []any{old, size, expiries[i]}})
