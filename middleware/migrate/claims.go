@@ -15,6 +15,13 @@ type claims struct {
 	mu    sync.Mutex
 	names map[string]bool
 	open  map[string]*unfinished
+	late  map[lateDeletion]bool
+}
+
+// lateDeletion is a deletion of plaintext that was not answered, and may arrive late. It would delete the same plaintext again.
+type lateDeletion struct {
+	to    string // the name
+	plain version
 }
 
 // unfinished is what a run knows of an entry that it has not finished. See copyState.
@@ -184,6 +191,25 @@ func (c *claims) left(name string, stored []byte, expires int64) bool {
 	defer c.mu.Unlock()
 	of := c.open[name]
 	return of != nil && of.plain[plainVersion(stored, expires)]
+}
+
+// delays records a call that deletes plaintext and that was not answered.
+func (c *claims) delays(call *rediswalk.Call) {
+	plaintext, _ := call.Args[0].([]byte)
+	expires, _ := call.Args[2].(int64)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.late == nil {
+		c.late = make(map[lateDeletion]bool)
+	}
+	c.late[lateDeletion{call.Keys[0], plainVersion(plaintext, expires)}] = true
+}
+
+// delayed reports whether a late deletion would delete the copy of v. Then its original must stay.
+func (c *claims) delayed(v *renamed) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.late) > 0 && c.late[lateDeletion{v.to, plainVersion(v.next, v.until())}]
 }
 
 func plainVersion(plaintext []byte, expires int64) version {

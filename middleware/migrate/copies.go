@@ -23,7 +23,7 @@ func (m *migration) takeBackEarly(ctx context.Context, copied []renamed, of []in
 	for j, v := range copied {
 		if split[j] && v.copied == ownCopy {
 			m.renaming.learn(&v, originalChanged)
-			back, found[j] = append(back, dropCopy(&v)), hasChanged // the next attempt counts it
+			back, found[j] = append(back, m.dropCopy(&v)), hasChanged // the next attempt counts it
 		}
 		if v.copied == staleCopy {
 			results[of[j]] = found[j]
@@ -56,7 +56,7 @@ func (m *migration) staleCopies(ctx context.Context, moves []renamed) (found []i
 	for i, n := range found {
 		v := &moves[i]
 		if m.renaming.learn(v, originalEvent(n)); v.copied == staleCopy {
-			back = append(back, dropCopy(v))
+			back = append(back, m.dropCopy(v))
 		}
 	}
 	return found, back
@@ -75,7 +75,7 @@ func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64
 		m.renaming.learn(v, originalEvent(n))
 		switch {
 		case v.copied == staleCopy:
-			back = append(back, dropCopy(v))
+			back = append(back, m.dropCopy(v))
 		case n != hasChanged:
 			m.renaming.forget(v.name)
 		}
@@ -109,11 +109,19 @@ func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64
 }
 
 // dropCopies deletes copies. If it cannot delete one, the batch is repeated, and claims remember the copy. With Unseal it does not
-// try again: the plaintext can belong to the application by then.
+// try again at once: the plaintext can belong to the application by then.
 func (m *migration) dropCopies(ctx context.Context, calls []*rediswalk.Call) error {
-	err := failure(m.lasting.Run(ctx, m.scripts.drop, calls), calls)
-	if err != nil && m.Operation == Unseal {
+	if m.Operation != Unseal {
+		return failure(m.lasting.Run(ctx, m.scripts.drop, calls), calls)
+	}
+	err := failure(m.lasting.RunOnce(ctx, m.scripts.drop, calls), calls)
+	if err != nil {
 		m.leavesPlaintext.Store(true)
+	}
+	for _, call := range calls {
+		if failed := call.Cmd.Err(); failed != nil && !rediserr.IsReply(failed) {
+			m.renaming.delays(call)
+		}
 	}
 	return err
 }
@@ -140,12 +148,13 @@ func failure(err error, calls []*rediswalk.Call) error {
 
 // dropCopy is the call that deletes a copy, if it is still as this run wrote it. Plaintext does not tell whose entry it is, so its
 // expiry has to be that of the copy, too.
-func dropCopy(v *renamed) *rediswalk.Call {
+func (m *migration) dropCopy(v *renamed) *rediswalk.Call {
 	written := value{old: v.next}
 	next, size := written.expected()
 	call := &rediswalk.Call{Keys: []string{v.to}, Args: []any{next, size}}
 	if v.header == (wire.Header{}) {
 		call.Args = append(call.Args, v.until())
+		m.renaming.leaves(v) // if this fails
 	}
 	return call
 }

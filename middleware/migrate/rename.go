@@ -162,6 +162,8 @@ func (m *migration) renameAcross(ctx context.Context, moves []renamed) ([]int64,
 		switch {
 		case stored[j] == nil: // a failover has lost it, or the application has deleted it
 			results[i] = hasChanged
+		case m.renaming.delayed(&moves[i]):
+			results[i] = hasChanged
 		case bytes.Equal(stored[j], moves[i].next):
 			confirmed, at = append(confirmed, moves[i]), append(at, i)
 		}

@@ -525,3 +525,36 @@ func TestUnsealReplacesStalePlaintext(t *testing.T) {
 		})
 	}
 }
+
+// If a hidden entry is written again with the same value, the plaintext of the older one is deleted. If that deletion arrives late, it
+// finds the plaintext of the newer one, which is not told apart. So the hidden entry stays.
+func TestUnsealWithALateDeletion(t *testing.T) {
+	t.Parallel()
+	r, hidden, plain := unsealing(t)
+	held := &heldCopies{text: sendsDeletions}
+	held.hold.Store(true)
+	rdb, app := r.faulty(t, func(c net.Conn) net.Conn { return &heldConn{Conn: c, held: held} }), r.cluster.Client(t)
+	h := &beforeFirstCopies{do: func() {
+		for i := range r.n {
+			if err := hidden.Set(t.Context(), key(i), fmt.Sprint("v", i)); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	rdb.AddHook(h)
+	report, err := migrate.Run(tuned(t.Context(), rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.NoError(t, err)
+	require.True(t, h.done.Load())
+	require.False(t, held.hold.Load())
+	held.arrive(t)
+	for i := range r.n {
+		if app.Get(t.Context(), plain(i)).Val() == "" {
+			require.Equal(t, fmt.Sprint("v", i), value(t, hidden, key(i)))
+		}
+	}
+	require.Positive(t, report.KeptChanging, "the caller learns of them")
+	r.completes(t)
+	for i := range r.n {
+		require.Equal(t, fmt.Sprint("v", i), app.Get(t.Context(), plain(i)).Val())
+	}
+}

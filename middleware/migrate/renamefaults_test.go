@@ -2,6 +2,7 @@ package migrate_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -426,7 +427,7 @@ func TestChangedOriginalOfACopyTakenOverWithoutAnAnswer(t *testing.T) {
 	r.requireIncremented(t)
 }
 
-// heldConn holds back the first copies. The client finds the connection closed, and the copies arrive later.
+// heldConn holds back the first copies, or other commands. The client finds the connection closed, and they arrive later.
 type heldConn struct {
 	net.Conn
 	held *heldCopies
@@ -434,6 +435,7 @@ type heldConn struct {
 }
 
 type heldCopies struct {
+	text    string // of the commands; empty for copies
 	hold    atomic.Bool
 	conn    net.Conn
 	data    []byte
@@ -455,7 +457,7 @@ func (h *heldCopies) arrive(t *testing.T) {
 }
 
 func (c *heldConn) Write(b []byte) (int, error) {
-	if bytes.Contains(b, []byte(sendsCopies)) && c.held.hold.CompareAndSwap(true, false) {
+	if bytes.Contains(b, []byte(cmp.Or(c.held.text, sendsCopies))) && c.held.hold.CompareAndSwap(true, false) {
 		c.mine, c.held.conn, c.held.data = true, c.Conn, bytes.Clone(b)
 		return len(b), nil
 	}

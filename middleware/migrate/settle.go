@@ -60,6 +60,8 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 			old, size := copied.expected()
 			stale = append(stale, &rediswalk.Call{Keys: []string{v.to}, Args: []any{old, size, expiries[i]}})
 			changed = append(changed, m.original(v))
+		case same && m.renaming.delayed(&v):
+			changed = append(changed, m.original(v))
 		case m.isCopyOfPlain(&v, stored): // its batch looks for v, and then deletes the copy
 			changed = append(changed, m.original(v))
 		case split[i]:
@@ -74,7 +76,7 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 			m.renaming.forget(v.name) // there may be many
 		}
 	}
-	if err := failure(m.lasting.Run(ctx, m.scripts.drop, stale), stale); err != nil {
+	if err := m.dropCopies(ctx, stale); err != nil {
 		return nil, nil, err
 	}
 	taken, again, err := m.takeOver(ctx, mine)
