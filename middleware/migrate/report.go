@@ -63,7 +63,8 @@ type Counts struct {
 	KeptChanging int64 `json:"kept_changing"`
 	// Expired counts values whose sealed expiry has passed, and that still exist. Unseal would make them readable again.
 	Expired int64 `json:"expired"`
-	// Conflicts counts entries whose new name is taken by another value, or by the same with another expiry.
+	// Conflicts counts entries whose new name is taken by another value, or by the same with another expiry. It also counts plain
+	// entries whose key has an entry under another hidden name.
 	Conflicts int64 `json:"conflicts"`
 	// WouldBeMovedAgain counts entries whose new name the scan would find as an old one.
 	WouldBeMovedAgain int64 `json:"would_be_moved_again"`
