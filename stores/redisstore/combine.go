@@ -201,9 +201,9 @@ func (c *combiner) dropIdle() {
 // alone sends a command over the pool. If a hook of the client panics, another call still gets the connection.
 func (c *combiner) alone(ctx context.Context, q *queue, r request, start time.Time) (err error) {
 	succeeded := false
-	defer func() {
+	defer func() { //nolint:contextcheck // a batch outlives its callers
 		q.leave(1)
-		c.finish(q, start, succeeded) //nolint:contextcheck // a batch outlives its callers
+		c.finish(q, start, succeeded)
 	}()
 	err = c.over(ctx, r.cmd, r.also)
 	succeeded = err == nil || errors.Is(err, redis.Nil)
