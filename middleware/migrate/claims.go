@@ -114,6 +114,7 @@ func (c *claims) read(entries []entry, found []moved, others []entry) (back []*r
 		}
 		v := there[e.name]
 		if v == nil {
+			of.plain = nil
 			of.learn(originalGone)
 			back = append(back, of.remove()...)
 			continue
@@ -182,7 +183,33 @@ func (c *claims) leaves(v *renamed) {
 	if of.plain == nil {
 		of.plain = make(map[version]bool)
 	}
+	of.to = v.to
 	of.plain[plainVersion(v.next, v.until())] = true
+}
+
+// dropped records that a call which deletes plaintext was answered: what has the same bytes later is of the application.
+func (c *claims) dropped(call *rediswalk.Call) {
+	plaintext, expires, ok := plaintextOf(call)
+	if !ok {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, of := range c.open {
+		if of.to == call.Keys[0] {
+			delete(of.plain, plainVersion(plaintext, expires))
+		}
+	}
+}
+
+// plaintextOf returns what a call of dropCopy deletes, if that is plaintext.
+func plaintextOf(call *rediswalk.Call) (plaintext []byte, expires int64, ok bool) {
+	if len(call.Args) < 3 {
+		return nil, 0, false
+	}
+	plaintext, ok = call.Args[0].([]byte)
+	expires, isTime := call.Args[2].(int64)
+	return plaintext, expires, ok && isTime
 }
 
 // left reports whether leaves has recorded a plaintext.
@@ -195,8 +222,10 @@ func (c *claims) left(name string, stored []byte, expires int64) bool {
 
 // delays records a call that deletes plaintext and that was not answered.
 func (c *claims) delays(call *rediswalk.Call) {
-	plaintext, _ := call.Args[0].([]byte)
-	expires, _ := call.Args[2].(int64)
+	plaintext, expires, ok := plaintextOf(call)
+	if !ok {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.late == nil {

@@ -119,7 +119,10 @@ func (m *migration) dropCopies(ctx context.Context, calls []*rediswalk.Call) err
 		m.leavesPlaintext.Store(true)
 	}
 	for _, call := range calls {
-		if failed := call.Cmd.Err(); failed != nil && !rediserr.IsReply(failed) {
+		switch failed := call.Cmd.Err(); {
+		case failed == nil:
+			m.renaming.dropped(call)
+		case !rediserr.IsReply(failed):
 			m.renaming.delays(call)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -142,6 +143,36 @@ func TestUnfinishedCopies(t *testing.T) {
 			require.ElementsMatch(t, want, left)
 		})
 	}
+}
+
+// A run knows plaintext that it has left until a deletion of it was answered, or its original is gone.
+func TestPlaintextIsLeftUntilItIsDropped(t *testing.T) {
+	t.Parallel()
+	const never = -1
+	left := func(change func(c *claims)) bool {
+		var c claims
+		v := copiedAs("v1", []byte("plaintext"))
+		v.to = "new"
+		c.leaves(v)
+		require.True(t, c.left("old", []byte("plaintext"), v.until()))
+		change(&c)
+		return c.left("old", []byte("plaintext"), v.until())
+	}
+	until := copiedAs("v1", nil).until()
+	drop := func(to, plaintext string, expires int64) func(c *claims) {
+		return func(c *claims) {
+			c.dropped(&rediswalk.Call{Keys: []string{to}, Args: []any{[]byte(plaintext), len(plaintext), expires}})
+		}
+	}
+	require.False(t, left(drop("new", "plaintext", until)), "what comes later is of the application")
+	require.True(t, left(drop("another", "plaintext", until)))
+	require.True(t, left(drop("new", "another", until)))
+	require.True(t, left(drop("new", "plaintext", until+1)))
+	require.False(t, left(func(c *claims) { c.read([]entry{{name: "old"}}, nil, nil) }), "the original is gone")
+	require.True(t, left(func(c *claims) {
+		c.dropped(&rediswalk.Call{Keys: []string{"new"}, Args: []any{[]byte("plaintext"), 9}})
+	}))
+	require.Equal(t, int64(never), until)
 }
 
 // An original that is not found any more makes own copies stale, and only those.

@@ -127,6 +127,7 @@ func (m *migration) takeOver(ctx context.Context, copies []copyOf) (taken []rena
 			state = ownCopy
 		}
 		m.renaming.know(&v.renamed, v.stored, v.expiresAt, state)
+		m.renaming.knows(v.name, v.stored) // it is there, and does not arrive later
 		v.copied = m.renaming.know(&v.renamed, v.next, v.expiresAt, state)
 		was := value{old: v.stored}
 		old, size := was.expected()
