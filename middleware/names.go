@@ -234,10 +234,12 @@ func (s *Store) storedTags(i int, tags []string) ([]string, error) {
 	return out, nil
 }
 
-// storedTagsUnderAll returns the names of tags in the backing store under every PRF key.
+// storedTagsUnderAll returns the names of tags in the backing store under every PRF key, the primary key last. A migration
+// may move an entry from an older key to the primary key in between. It tags the new name before the old one goes, so a tag
+// under the primary key that is read last holds one of the two.
 func (s *Store) storedTagsUnderAll(tags []string) ([]string, error) {
 	var all []string
-	for i := range s.prfKeys() {
+	for i := s.prfKeys() - 1; i >= 0; i-- {
 		under, err := s.storedTags(i, tags)
 		if err != nil {
 			return nil, err
@@ -247,4 +249,4 @@ func (s *Store) storedTagsUnderAll(tags []string) ([]string, error) {
 	return all, nil
 }
 
-var errHiddenPlaintext = errors.New("WithPlaintext does not work with hidden cache keys (give only one of the two options)")
+var errHiddenPlaintext = errors.New("WithPlaintext does not work with WithHiddenKeys or WithOneWayKeys (give only one of them)")

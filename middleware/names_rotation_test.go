@@ -208,3 +208,32 @@ func TestHiddenNamesInACluster(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, all)
 }
+
+// tagRecorder records the tags that it is given.
+type tagRecorder struct {
+	store.StoreInterface
+	set, invalidated []string
+}
+
+func (r *tagRecorder) Set(ctx context.Context, key, value any, options ...store.Option) error {
+	r.set = store.ApplyOptions(options...).Tags
+	return r.StoreInterface.Set(ctx, key, value, options...)
+}
+
+func (r *tagRecorder) Invalidate(_ context.Context, options ...store.InvalidateOption) error {
+	r.invalidated = store.ApplyInvalidateOptions(options...).Tags
+	return nil
+}
+
+// A migration tags the new name of an entry, and then moves it there. Invalidate reads the tags of new names last, so that it finds
+// the entry under one of its names.
+func TestInvalidateReadsThePrimaryKeyLast(t *testing.T) {
+	t.Parallel()
+	backing := &tagRecorder{StoreInterface: memory(t)}
+	s := sealed(t, backing, keyring(t), middleware.WithNamespace("ns"), middleware.WithHiddenKeys(newPRFKeys(t, 2).set(t, 1)))
+	require.NoError(t, s.Set(t.Context(), "k", "v", store.WithTags([]string{"tag"})))
+	require.Len(t, backing.set, 1)
+	require.NoError(t, s.Invalidate(t.Context(), store.WithInvalidateTags([]string{"tag"})))
+	require.Len(t, backing.invalidated, 2)
+	require.Equal(t, backing.set[0], backing.invalidated[1])
+}

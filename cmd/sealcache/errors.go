@@ -107,7 +107,8 @@ func flagError(cmd *cobra.Command, err error) error {
 	}
 }
 
-// valueError explains why a flag refused a value. The errors of pflag's types quote the value. Those of this package do not.
+// valueError explains why a flag refused a value. The errors of pflag's types quote the value. The errors of
+// this package do not.
 func valueError(f *pflag.Flag, err error) error {
 	if form := wantedForm(f.Value.Type()); form != "" {
 		return fmt.Errorf("the value must be %s", form)

@@ -135,7 +135,7 @@ func loginRefused(err error) bool {
 // databaseRefused reports whether Redis does not have the database. Redis has no code for it.
 func databaseRefused(err error) bool { return says(err, "db index", "select is not allowed") }
 
-// clusterRefused reports whether the server says that it is no node of a Cluster. Redis has no code for it.
+// clusterRefused reports whether the server says that it is not a node of a Cluster. Redis has no code for it.
 func clusterRefused(err error) bool {
 	return rediserr.Code(err) == "ERR" && says(err, "cluster support disabled", "cluster is disabled")
 }

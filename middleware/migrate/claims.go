@@ -174,8 +174,8 @@ func (c *claims) answered(v *renamed, written bool) {
 	}
 }
 
-// leaves records that Unseal has left the plaintext of v under the new name. It is told apart from other plaintext there by its
-// expiry alone. If the original has changed by the next attempt, it is replaced.
+// leaves records that Unseal has left the plaintext of v under the new name. Only its expiry distinguishes it from other
+// plaintext there. If the original has changed by the next attempt, it is replaced.
 func (c *claims) leaves(v *renamed) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -294,7 +294,7 @@ func (u *unfinished) learn(e originalEvent) {
 }
 
 // forget drops the record of an entry that is finished. What remains are stale copies, which a failover may bring back, and
-// copies whose writes were not answered. Those may still arrive, and are stale then, since another copy is under the new name.
+// copies whose writes were not answered. These copies may still arrive, and are stale then, since another copy is under the new name.
 func (c *claims) forget(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -326,13 +326,14 @@ func (c *claims) unfinishedCopies() (calls []*rediswalk.Call) {
 	return calls
 }
 
-// shares reports whether there are shared copies of entries that the run has not finished.
-func (c *claims) shares() bool {
+// leavesCopies reports whether there are shared copies of entries that the run has not finished, or copies that may still
+// arrive.
+func (c *claims) leavesCopies() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, of := range c.open {
 		for _, known := range of.copies {
-			if known.state == sharedCopy {
+			if known.state == sharedCopy || !known.answered {
 				return true
 			}
 		}

@@ -90,7 +90,7 @@ func (m *migration) run(ctx context.Context) error {
 	end()
 	if err != nil {
 		failed := m.dropCopies(ctx, m.renaming.unfinishedCopies()) != nil
-		if failed || m.renaming.shares() || m.leavesPlaintext.Load() {
+		if failed || m.renaming.leavesCopies() || m.leavesPlaintext.Load() {
 			m.warn("copies of entries may be left next to their originals (repeat the run at once; see docs/hiding.md)")
 		}
 	}

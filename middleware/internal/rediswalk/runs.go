@@ -245,8 +245,8 @@ func replicasValid(replicas map[string]int) bool {
 func isHex(s string, n int) bool { return len(s) == n && strings.Trim(s, "0123456789abcdef") == "" }
 
 // pruneRuns removes the oldest records. A run whose record is gone starts from the beginning. Refusals without a sequence are
-// counted for themselves, so that they neither go first nor take the places of runs: see RefuseRun. Those of a server that did not
-// tell the time go last.
+// counted for themselves, so that they neither go first nor take the places of runs: see RefuseRun. Refusals of a server that did
+// not tell the time go last.
 func (s *Servers) pruneRuns(ctx context.Context) error {
 	all, err := s.runs(ctx)
 	if err != nil || len(all) <= maxRuns {
