@@ -204,6 +204,8 @@ func (e *Envelope) start(ctx context.Context) error {
 	}
 }
 
+var errDataKeyTemplate = errors.New("aead: WithDataKeyTemplate: the template makes no usable key (give one of Tink's AEAD templates)")
+
 // prove seals a probe under a data key that is used for nothing else, and opens it again. It measures how many bytes sealing
 // adds.
 func (e *Envelope) prove() error {
@@ -214,11 +216,11 @@ func (e *Envelope) prove() error {
 	defer clear(data.Value)
 	sealing, err := dataKeyPrimitive(e.template.GetTypeUrl(), data.GetValue(), true)
 	if err != nil {
-		return fmt.Errorf("aead: WithDataKeyTemplate: %w", err)
+		return errDataKeyTemplate
 	}
 	opening, err := dataKeyPrimitive(e.template.GetTypeUrl(), data.GetValue(), false)
 	if err != nil {
-		return fmt.Errorf("aead: WithDataKeyTemplate: %w", err)
+		return errDataKeyTemplate
 	}
 	probe := []byte("sealcache self test: this text must not be found in what is sealed")
 	ad := []byte("sealcache self test")

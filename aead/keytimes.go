@@ -73,7 +73,7 @@ func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 		return nil, fmt.Errorf("aead: read the file of key times: the file has more than %d bytes", MaxKeysetBytes)
 	}
 	if err := json.Unmarshal(data, &f); err != nil || f.Schema != keyTimesSchema || len(f.Keys) == 0 {
-		return nil, errors.New("aead: read the file of key times: the format is unknown (use a newer release of sealcache)")
+		return nil, errors.New("aead: read the file of key times: it is damaged, or a newer release of sealcache wrote it")
 	}
 	auth, err := newTimesAuthenticator(h)
 	if err != nil {

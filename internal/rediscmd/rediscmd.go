@@ -1,5 +1,6 @@
-// Package rediscmd has functions for Redis commands that several packages share. They build patterns for SCAN, parse
-// replies of INFO, and compute the digests of scripts.
+// Package rediscmd has functions for Redis commands that several packages share. [Pattern] builds patterns for SCAN,
+// [ClusterMode] parses a reply of INFO, [CheckType] checks the name of a type, and [ScriptDigest] computes the digest of a
+// script.
 package rediscmd
 
 import (

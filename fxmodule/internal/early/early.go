@@ -1,8 +1,8 @@
 // Package early gives the hooks of an application an earlier deadline than fx gives them.
 //
 // If a stop hook of fx does not return before fx's stop timeout, fx does not call the remaining hooks. If a start hook does
-// not return before fx's start timeout, fx drops its error, which names the cause. So each hook uses [Do] or
-// [WithDeadline], and gives up shortly before the timeout.
+// not return before fx's start timeout, fx drops its error, which names the cause. So each hook passes the
+// context of [WithDeadline] on, or calls in [Do] what ignores contexts. It then gives up shortly before the timeout.
 package early
 
 import (

@@ -1,6 +1,6 @@
 // Package plaintext decides whether a value that is stored without encryption is accepted. Packages middleware, jobs and
 // asynqjobs ask it when they read such a value, and return an error if it says no. A [Policy] is the rule, such as [Reject],
-// which accepts no plaintext. A [Window] is a Policy until a set time, and then [Reject].
+// which accepts no plaintext. A [Window] applies a Policy until a set time, and then [Reject].
 package plaintext
 
 import (

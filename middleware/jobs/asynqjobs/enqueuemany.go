@@ -197,7 +197,7 @@ func (e *BatchError) Error() string {
 		reasons[enqueueOutcome(err)]++
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "asynqjobs: EnqueueMany: %d of %d tasks failed", len(e.Errors), e.tasks)
+	fmt.Fprintf(&text, "asynqjobs: EnqueueMany: %d of %d tasks failed (see BatchError.Errors)", len(e.Errors), e.tasks)
 	separator := ": "
 	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
 		fmt.Fprintf(&text, "%s%s %d", separator, reason, reasons[reason])

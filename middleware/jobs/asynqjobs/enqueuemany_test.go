@@ -149,7 +149,7 @@ func TestEachTaskOfABatchHasItsResult(t *testing.T) {
 			infos, err := b.client.EnqueueMany(t.Context(), tasks)
 			var failed *asynqjobs.BatchError
 			require.ErrorAs(t, err, &failed)
-			require.EqualError(t, err, "asynqjobs: EnqueueMany: 6 of 14 tasks failed: conflict 1, duplicate 1, other 3, too_large 1")
+			require.EqualError(t, err, "asynqjobs: EnqueueMany: 6 of 14 tasks failed (see BatchError.Errors): conflict 1, duplicate 1, other 3, too_large 1")
 			require.Len(t, failed.Errors, 6)
 			require.Len(t, failed.Unwrap(), 6)
 			require.ErrorIs(t, failed.Errors[2], asynq.ErrDuplicateTask)
