@@ -1,7 +1,7 @@
 # Everything a contributor runs. `make` alone lists it.
 
 MODULES := .ci/modules
-TIMEOUT ?= 20m
+TIMEOUT ?= 30m
 FUZZTIME ?= 20s
 
 # The race detector needs cgo, hence a C compiler; without one the tests still run, and say what they leave out.
