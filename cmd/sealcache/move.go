@@ -221,7 +221,7 @@ func (m *moveCommand) status(p *program, f *flags, report *migrate.Report, err e
 	case errors.Is(err, migrate.ErrMemory):
 		return 0, fmt.Errorf("%w\n(to continue without more memory, give --allow-eviction)", err)
 	case errors.Is(err, migrate.ErrUnconfirmed):
-		return 0, fmt.Errorf("%w\n(repeat the command when the replicas are back, or give --allow-fewer-replicas if they were removed)", err)
+		return 0, fmt.Errorf("%w\n(repeat the command once the replicas are back, or give --allow-fewer-replicas)", err)
 	case errors.Is(err, migrate.ErrCheckpoint):
 		return 0, wrong("--checkpoint: %w (give a new file name to begin again)", err)
 	case err != nil && continues(m.checkpoint, err):

@@ -63,8 +63,8 @@ func (m *migration) staleCopies(ctx context.Context, moves []renamed) (found []i
 }
 
 // dropOriginals deletes entries that have not changed since they were read, and returns the answers. It deletes the copies that
-// are stale by these answers: see copyState. Each master's answers count, although another master does not answer. A deletion
-// whose answer was lost may not have arrived, so it is sent again. A copy must not stay next to an original that the
+// are stale by these answers: see copyState. Each master's answers count, although another master does not answer. If an
+// answer is lost, the deletion may not have arrived, so it is sent again. A copy must not stay next to an original that the
 // application may change.
 func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64, error) {
 	calls := originalCalls(moves)
