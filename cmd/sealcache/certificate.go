@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"os"
 	"time"
 )
 
@@ -36,7 +35,7 @@ const notCovered = "backups and snapshots of Redis and of the keyset's file, oth
 
 // sha256Of returns the digest of a file, or nothing.
 func sha256Of(path string) string {
-	data, err := os.ReadFile(path)
+	data, err := readInput(path)
 	if err != nil {
 		return ""
 	}

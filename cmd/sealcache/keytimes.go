@@ -27,7 +27,7 @@ func readKeyTimes(path string, h *keyset.Handle) (keyTimes, error) {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
-	data, err := os.ReadFile(timesFile(path))
+	data, err := readInput(timesFile(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return times, nil
 	}
