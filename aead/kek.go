@@ -199,7 +199,7 @@ func openFileKEK(ctx context.Context, uri string) (KEK, error) {
 	}
 	k, err := OpenKeyring(ctx, FileSource(u.Path), cleartext.KEK{}, opts...)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w (make a key with sealcache kek create)", err)
+		return nil, fmt.Errorf("%w (check the path; \"sealcache kek create\" makes a new key)", err)
 	}
 	if err != nil {
 		return nil, err

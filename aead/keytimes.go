@@ -48,7 +48,7 @@ type keyTimesFile struct {
 func SealKeyTimes(h *keyset.Handle, times []KeyTimes) ([]byte, error) {
 	keys, err := json.Marshal(times)
 	if err != nil {
-		return nil, fmt.Errorf("aead: make the file of key times: %w", err)
+		return nil, fmt.Errorf("aead: write the ages of the keys (file KEYSET.times): %w", err)
 	}
 	auth, err := newTimesAuthenticator(h)
 	if err != nil {
@@ -56,11 +56,11 @@ func SealKeyTimes(h *keyset.Handle, times []KeyTimes) ([]byte, error) {
 	}
 	f := keyTimesFile{Schema: keyTimesSchema, Keys: keys}
 	if f.Tag, err = auth.tag(append([]byte(keyTimesDomain), keys...)); err != nil {
-		return nil, fmt.Errorf("aead: make the file of key times: %w", err)
+		return nil, fmt.Errorf("aead: write the ages of the keys (file KEYSET.times): %w", err)
 	}
 	data, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
-		return nil, fmt.Errorf("aead: make the file of key times: %w", err)
+		return nil, fmt.Errorf("aead: write the ages of the keys (file KEYSET.times): %w", err)
 	}
 	return append(data, '\n'), nil
 }
@@ -70,10 +70,10 @@ func SealKeyTimes(h *keyset.Handle, times []KeyTimes) ([]byte, error) {
 func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 	var f keyTimesFile
 	if len(data) > MaxKeysetBytes {
-		return nil, fmt.Errorf("aead: read the file of key times: the file has more than %d bytes", MaxKeysetBytes)
+		return nil, fmt.Errorf("aead: read the ages of the keys (file KEYSET.times): the file has more than %d bytes", MaxKeysetBytes)
 	}
 	if err := json.Unmarshal(data, &f); err != nil || f.Schema != keyTimesSchema || len(f.Keys) == 0 {
-		return nil, errors.New("aead: read the file of key times: it is damaged, or a newer release of sealcache wrote it")
+		return nil, errors.New("aead: read the ages of the keys (file KEYSET.times): it is damaged, or a newer release wrote it")
 	}
 	auth, err := newTimesAuthenticator(h)
 	if err != nil {
@@ -81,14 +81,14 @@ func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 	}
 	var keys bytes.Buffer
 	if err := json.Compact(&keys, f.Keys); err != nil {
-		return nil, errors.New("aead: read the file of key times: the list of keys is malformed")
+		return nil, errors.New("aead: read the ages of the keys (file KEYSET.times): the list of keys is malformed")
 	}
 	if err := auth.check(append([]byte(keyTimesDomain), keys.Bytes()...), f.Tag); err != nil {
-		return nil, fmt.Errorf("aead: read the file of key times: %w", err)
+		return nil, fmt.Errorf("aead: read the ages of the keys (file KEYSET.times): %w", err)
 	}
 	var times []KeyTimes
 	if err := json.Unmarshal(f.Keys, &times); err != nil {
-		return nil, errors.New("aead: read the file of key times: the list of keys is malformed")
+		return nil, errors.New("aead: read the ages of the keys (file KEYSET.times): the list of keys is malformed")
 	}
 	return times, nil
 }
@@ -156,7 +156,8 @@ func (k *Keyring) readTimes(ctx context.Context, src Source) {
 		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !k.timesFailed.Swap(true) {
-		k.log.WarnContext(ctx, "sealcache: the file of key times cannot be read, so the ages of the keys are unknown", "error", err)
+		k.log.WarnContext(ctx, "sealcache: the file next to the keyset cannot be read, so the ages of the keys are unknown",
+			"path", string(file)+KeyTimesSuffix, "error", err)
 	} else if err == nil {
 		k.timesFailed.Store(false)
 	}

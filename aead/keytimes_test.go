@@ -124,7 +124,8 @@ func TestKeyringTimes(t *testing.T) {
 		t.Fatal(err)
 	}
 	k = open()
-	if _, known := k.Keys()[0].Age(time.Now()); known || !strings.Contains(log.String(), "ages of the keys are unknown") {
+	if _, known := k.Keys()[0].Age(time.Now()); known || !strings.Contains(log.String(), "ages of the keys are unknown") ||
+		!strings.Contains(log.String(), path+aead.KeyTimesSuffix) {
 		t.Errorf("times that do not authenticate: %s", log.String())
 	}
 }

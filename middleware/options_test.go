@@ -209,3 +209,12 @@ func TestTagsAreScoped(t *testing.T) {
 		require.NoError(t, err)
 	}
 }
+
+// The last of several equal options counts, as With needs it.
+func TestLastOptionCounts(t *testing.T) {
+	t.Parallel()
+	m := memory(t)
+	s := sealed(t, m, keyring(t), middleware.WithNamespace("first"), middleware.WithNamespace("last"))
+	require.NoError(t, s.Set(t.Context(), "k", "v"))
+	require.Equal(t, []string{"last:k"}, names(t, m))
+}

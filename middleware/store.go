@@ -70,6 +70,10 @@ var (
 // AEAD of Tink's interface. New checks its arguments and calls neither the key
 // service nor the store: see Check.
 //
+// If an option is given more than once, the last one counts. WithDefaults and WithCodec
+// add to the earlier ones. WithHiddenKeys and WithOneWayKeys together, or one of them
+// twice, are an error. So are WithCompression and WithFastCompression together.
+//
 // Close closes backing and leaves a open, because one AEAD serves many stores.
 func New(backing store.StoreInterface, a tink.AEADWithContext, opts ...Option) (*Store, error) {
 	s, err := newStore(backing, a, opts)

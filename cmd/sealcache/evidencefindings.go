@@ -60,7 +60,7 @@ func (k keysetEvidence) infos() []keyInfo {
 
 func (r *evidence) findInKeyset(k keysetEvidence) {
 	if k.Times == timesRefused {
-		r.found("keyset %s: its key times are not authentic, so they are left out", k.Source)
+		r.found("keyset %s: its file with the ages of the keys (.times) is not authentic, so the ages are left out", k.Source)
 	}
 	for _, key := range k.Keys {
 		if key.Status != statusEnabled {

@@ -2,8 +2,8 @@
 //
 //	go run ./examples/goredis
 //
-// By default, it starts a Redis inside its own process. To use a Redis server, set the variable REDIS_URL, for example to
-// redis://localhost:6379.
+// By default, it starts a small Redis server inside its own process. To use another Redis server, set the environment
+// variable REDIS_URL to its URL, such as redis://localhost:6379.
 package main
 
 import (
@@ -41,7 +41,7 @@ func run(ctx context.Context, url string, out io.Writer) error {
 	}
 	options, err := redis.ParseURL(url)
 	if err != nil {
-		return errors.New("REDIS_URL is not the URL of a Redis server, such as redis://localhost:6379")
+		return errors.New("the environment variable REDIS_URL must be a URL such as redis://localhost:6379")
 	}
 	client := redis.NewClient(options)
 	defer client.Close()

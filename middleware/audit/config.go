@@ -53,7 +53,8 @@ type Config struct {
 	// OneWayKeys are HiddenKeys for middleware.WithOneWayKeys. Prefixes are errors then.
 	OneWayKeys *prf.Set
 
-	// Samples is how many names the report shows of each kind of finding. 0 is none.
+	// Samples is how many names the report shows of each kind of value that is not sealed or cannot be read. 0 is none. The
+	// names of sealed values are never shown.
 	Samples int
 	// OneDatabase leaves out the other databases of the server. Without a Namespace or Prefix they are examined too.
 	OneDatabase bool

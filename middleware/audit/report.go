@@ -238,7 +238,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	fmt.Fprintf(&b, "\nscope: %s\n", r.Scope())
 	if r.Restarts > 0 {
-		fmt.Fprintf(&b, "a scan restarted %d times, because a server restarted or failed over, or slots moved\n", r.Restarts)
+		fmt.Fprintf(&b, "a scan restarted %d time(s), because a server restarted or failed over, or slots moved\n", r.Restarts)
 	}
 	for _, p := range append(append([]string{}, r.UnmatchedExcludes...), r.UnmatchedApplications...) {
 		fmt.Fprintf(&b, "NOTHING MATCHED the prefix %q: check it\n", p)
@@ -255,11 +255,11 @@ func (r *Report) WriteText(w io.Writer) error {
 		b.WriteByte('\n')
 	}
 	if r.KeyChecks.Values > 0 {
-		fmt.Fprintf(&b, "%d key checks, %d unreadable\n", r.KeyChecks.Values, r.KeyChecks.Unreadable)
+		fmt.Fprintf(&b, "%d key check(s), %d unreadable\n", r.KeyChecks.Values, r.KeyChecks.Unreadable)
 	}
 	r.HiddenNames.writeText(&b)
 	if r.TagSets > 0 {
-		fmt.Fprintf(&b, "%d tag sets; their members are names as stored\n", r.TagSets)
+		fmt.Fprintf(&b, "%d tag set(s); their members are names as stored\n", r.TagSets)
 	}
 	for _, t := range sortedKeys(r.OtherTypes) {
 		fmt.Fprintf(&b, "%d of type %s, not examined\n", r.OtherTypes[t], t)

@@ -276,7 +276,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	if !r.Complete {
 		state = "NOT COMPLETE"
 	}
-	fmt.Fprintf(&b, "%s: %s, %d masters, %v", what, state, r.Masters, r.Elapsed.Round(time.Millisecond))
+	fmt.Fprintf(&b, "%s: %s, %d master(s), %v", what, state, r.Masters, r.Elapsed.Round(time.Millisecond))
 	if r.Runs > 1 {
 		fmt.Fprintf(&b, ", in %d runs", r.Runs)
 	}

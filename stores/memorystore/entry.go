@@ -12,6 +12,9 @@ const (
 	// key, value and tags. It was measured and rounded up.
 	entryOverhead = 256
 
+	// smallestEntry is the size of an entry whose key has one byte, and whose value is empty.
+	smallestEntry = entryOverhead + 1
+
 	// tagOverhead is the same for each tag of an entry.
 	tagOverhead = 128
 )

@@ -54,12 +54,12 @@ type config struct {
 	defaults []store.Option
 }
 
-// WithMaxBytes sets the budget in bytes. The default is [DefaultMaxBytes]. It must be positive. The package comment says
-// what counts.
+// WithMaxBytes sets the limit of the store in bytes. The default is [DefaultMaxBytes]. The limit must be at least 257, the
+// size of an entry with one byte. The package comment says how the size of an entry is counted.
 func WithMaxBytes(n int64) Option {
 	return func(c *config) error {
-		if n <= 0 {
-			return fmt.Errorf("memorystore: WithMaxBytes(%d): the number of bytes must be positive", n)
+		if n < smallestEntry {
+			return fmt.Errorf("memorystore: WithMaxBytes(%d): the limit must be at least %d, the size of the smallest entry", n, smallestEntry)
 		}
 		c.maxBytes = n
 		return nil

@@ -369,10 +369,12 @@ func assertUnusable(t *testing.T, s *Store, ctx context.Context, want error) {
 
 func TestConstructorsValidate(t *testing.T) {
 	t.Parallel()
-	for _, opt := range []Option{nil, WithMaxBytes(0), WithMaxBytes(-1)} {
+	for _, opt := range []Option{nil, WithMaxBytes(0), WithMaxBytes(-1), WithMaxBytes(smallestEntry - 1)} {
 		_, err := New(opt)
 		require.Error(t, err)
 	}
+	s := open(t, WithMaxBytes(smallestEntry))
+	require.NoError(t, s.Set(t.Context(), "k", ""))
 }
 
 func TestKeysAndClearPrefix(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 //
 // with the options
 //
-//	max_bytes    the budget: bytes, or a number with kB, MB, GB (powers of 1000), KiB, MiB, GiB (of 1024)
+//	max_bytes    the limit: bytes, or a number with kB, MB, GB (powers of 1000), KiB, MiB, GiB (of 1024); at least 257
 //	expiration   the lifetime of entries that are set without one, such as 90s or 24h; default none
 //
 // Each call returns a new store. Unknown and repeated options are errors, and so are a host and a path. An error repeats no
@@ -113,5 +113,8 @@ func parseBytes(s string) (int64, error) {
 	if err != nil || n == 0 || int64(n) > math.MaxInt64/unit {
 		return 0, errors.New("memorystore: open: the option max_bytes is not a positive size such as 1048576 or 64MiB")
 	}
-	return int64(n) * unit, nil
+	if total := int64(n) * unit; total >= smallestEntry {
+		return total, nil
+	}
+	return 0, fmt.Errorf("memorystore: open: the option max_bytes must be at least %d, the size of the smallest entry", smallestEntry)
 }

@@ -13,18 +13,18 @@ func TestOpen(t *testing.T) {
 		max int64
 		ttl time.Duration
 	}{
-		"memory:":                              {DefaultMaxBytes, 0},
-		"memory://":                            {DefaultMaxBytes, 0},
-		"memory:///":                           {DefaultMaxBytes, 0},
-		"memory://?":                           {DefaultMaxBytes, 0},
-		"memory://?max_bytes=1000":             {1000, 0},
-		"memory://?max_bytes=1000B":            {1000, 0},
-		"memory://?max_bytes=3kB":              {3000, 0},
-		"memory://?max_bytes=64MiB":            {64 << 20, 0},
-		"memory://?max_bytes=2GB":              {2e9, 0},
-		"MEMORY://?max_bytes=5GiB":             {5 << 30, 0},
-		"memory://?expiration=10m":             {DefaultMaxBytes, 10 * time.Minute},
-		"memory://?expiration=1h&max_bytes=1B": {1, time.Hour},
+		"memory:":                                {DefaultMaxBytes, 0},
+		"memory://":                              {DefaultMaxBytes, 0},
+		"memory:///":                             {DefaultMaxBytes, 0},
+		"memory://?":                             {DefaultMaxBytes, 0},
+		"memory://?max_bytes=1000":               {1000, 0},
+		"memory://?max_bytes=1000B":              {1000, 0},
+		"memory://?max_bytes=3kB":                {3000, 0},
+		"memory://?max_bytes=64MiB":              {64 << 20, 0},
+		"memory://?max_bytes=2GB":                {2e9, 0},
+		"MEMORY://?max_bytes=5GiB":               {5 << 30, 0},
+		"memory://?expiration=10m":               {DefaultMaxBytes, 10 * time.Minute},
+		"memory://?expiration=1h&max_bytes=257B": {257, time.Hour},
 	} {
 		s, err := Open(url)
 		require.NoError(t, err, url)
@@ -51,6 +51,7 @@ func TestOpenRefuses(t *testing.T) {
 		"memory://?max_bytes=1&max_bytes=2":   "2 times",
 		"memory://?max_bytes=":                "not a positive size",
 		"memory://?max_bytes=0":               "not a positive size",
+		"memory://?max_bytes=256":             "max_bytes must be at least 257",
 		"memory://?max_bytes=-1":              "not a positive size",
 		"memory://?max_bytes=1.5MiB":          "not a positive size",
 		"memory://?max_bytes=1TiB":            "not a positive size",

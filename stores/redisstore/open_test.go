@@ -141,6 +141,8 @@ func TestOpenWithPasswords(t *testing.T) {
 		"redis://h?password_env=A&password_file=" + empty: "more than one password",
 		"rediss://h?ca_file=/nil":                         "no such file",
 		"rediss://h?ca_file=" + empty:                     "no PEM certificate",
+		"redis+cluster://h?server_name=h":                 "write rediss, not redis",
+		"redis+unix:///s?ca_file=" + empty:                "which Unix sockets do not have",
 	} {
 		_, err := redisstore.Open(t.Context(), u)
 		require.ErrorContains(t, err, want, u)

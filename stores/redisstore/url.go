@@ -241,7 +241,10 @@ func (t *target) check() error {
 	case t.topology != cluster && t.redirect != 0:
 		return errors.New("the option max_redirects needs a URL that starts with redis+cluster://")
 	case !t.tls && (t.caFile != "" || t.certFile != "" || t.keyFile != "" || t.serverName != ""):
-		return errors.New("the options ca_file, cert_file, key_file and server_name need TLS (use rediss://)")
+		if t.topology == socket {
+			return errors.New("the options ca_file, cert_file, key_file and server_name need TLS, which Unix sockets do not have")
+		}
+		return errors.New("the options ca_file, cert_file, key_file and server_name need TLS (write rediss, not redis)")
 	case (t.certFile == "") != (t.keyFile == ""):
 		return errors.New("the options cert_file and key_file must be given together")
 	}

@@ -1,6 +1,7 @@
 package asynqjobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -183,7 +184,7 @@ func notSent(err error) bool {
 }
 
 // A BatchError lists the tasks of EnqueueMany that failed. errors.Is and errors.As find the error of any task. All other tasks
-// are enqueued. The text counts the failures by their reason.
+// are enqueued. The text counts the failures by reason and quotes the first of the other errors.
 type BatchError struct {
 	// Errors are the errors by the index of the task. The map is the caller's own.
 	Errors map[int]error
@@ -193,15 +194,32 @@ type BatchError struct {
 
 func (e *BatchError) Error() string {
 	reasons := map[string]int{}
-	for _, err := range e.Errors {
-		reasons[enqueueOutcome(err)]++
+	var others int
+	var other error // the first
+	for _, i := range slices.Sorted(maps.Keys(e.Errors)) {
+		switch reason := enqueueOutcome(e.Errors[i]); reason {
+		case string(ReasonOther):
+			others++
+			other = cmp.Or(other, e.Errors[i])
+		case "unknown":
+			reasons["not confirmed by Redis"]++
+		case "duplicate":
+			reasons["duplicate of a unique task"]++
+		case "conflict":
+			reasons["TaskID in use"]++
+		default:
+			reasons[strings.ReplaceAll(reason, "_", " ")]++
+		}
 	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "asynqjobs: EnqueueMany: %d of %d tasks failed (see BatchError.Errors)", len(e.Errors), e.tasks)
 	separator := ": "
 	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
-		fmt.Fprintf(&text, "%s%s %d", separator, reason, reasons[reason])
+		fmt.Fprintf(&text, "%s%s (%d)", separator, reason, reasons[reason])
 		separator = ", "
+	}
+	if others > 0 {
+		fmt.Fprintf(&text, "%sother errors (%d, the first: %v)", separator, others, other)
 	}
 	return text.String()
 }

@@ -149,7 +149,8 @@ func TestEachTaskOfABatchHasItsResult(t *testing.T) {
 			infos, err := b.client.EnqueueMany(t.Context(), tasks)
 			var failed *asynqjobs.BatchError
 			require.ErrorAs(t, err, &failed)
-			require.EqualError(t, err, "asynqjobs: EnqueueMany: 6 of 14 tasks failed (see BatchError.Errors): conflict 1, duplicate 1, other 3, too_large 1")
+			require.EqualError(t, err, "asynqjobs: EnqueueMany: 6 of 14 tasks failed (see BatchError.Errors): "+
+				"TaskID in use (1), duplicate of a unique task (1), too large (1), other errors (3, the first: asynqjobs: task cannot be nil)")
 			require.Len(t, failed.Errors, 6)
 			require.Len(t, failed.Unwrap(), 6)
 			require.ErrorIs(t, failed.Errors[2], asynq.ErrDuplicateTask)

@@ -248,7 +248,7 @@ func ExampleClient_EnqueueMany() {
 		fmt.Println(i, info.State)
 	}
 	// Output:
-	// asynqjobs: EnqueueMany: 1 of 3 tasks failed (see BatchError.Errors): duplicate 1
+	// asynqjobs: EnqueueMany: 1 of 3 tasks failed (see BatchError.Errors): duplicate of a unique task (1)
 	// 0 pending
 	// 1 duplicate: true
 	// 2 scheduled
