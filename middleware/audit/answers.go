@@ -150,6 +150,9 @@ func (c *Conditions) Holds(id uint32) bool {
 	return slices.ContainsFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.ID == id })
 }
 
+// unreadableRemedy is for values that name a key and do not open under the given keys.
+const unreadableRemedy = "give the namespaces of all caches; delete values that are planted"
+
 // MayDestroy answers whether the key with this id may be destroyed without making anything in Redis unreadable. It gives
 // the reasons unless the answer is Yes.
 //
@@ -160,13 +163,19 @@ func (c *Conditions) Holds(id uint32) bool {
 // under the key.
 func (r *Report) MayDestroy(id uint32, c Conditions) (Answer, []string) {
 	var no, unreadable notes
+	i := slices.IndexFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.ID == id })
 	for _, k := range r.Keys {
-		if k.Named && k.ID == id {
-			no.count(k.Values-k.Unreadable.Values, fmt.Sprintf("values are sealed under %s (reseal them; delete any that do not open)", k.Key))
-			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values name %s but do not open (they may be planted; delete them)", k.Key))
+		if !k.Named || k.ID != id {
+			continue
+		}
+		no.count(k.Values-k.Unreadable.Values, fmt.Sprintf("values are sealed under %s (reseal them; delete any that do not open)", k.Key))
+		if i >= 0 && c.Keyset[i].Status != keyset.Enabled { // that they do not open says nothing
+			no.count(k.Unreadable.Values, fmt.Sprintf("values name %s, which is disabled, so they were not opened (enable it and reseal them)", k.Key))
+		} else {
+			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values name %s but do not open (%s)", k.Key, unreadableRemedy))
 		}
 	}
-	if i := slices.IndexFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.ID == id }); i >= 0 && c.Keyset[i].Primary {
+	if i >= 0 && c.Keyset[i].Primary {
 		no = append(no, "the key is the primary key (make another key primary first)")
 	}
 	if len(no) > 0 {

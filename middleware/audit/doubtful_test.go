@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/sealcache/sealcache/internal/redistest"
@@ -145,10 +146,30 @@ func TestPlantedKeyName(t *testing.T) {
 	r := audited(t, rdb, opened)
 	answer, why = r.MayDestroy(old, c)
 	require.Equal(t, audit.Unknown, answer)
-	require.Contains(t, strings.Join(why, "\n"), "may be planted; delete them")
+	require.Contains(t, strings.Join(why, "\n"), "delete values that are planted")
 	require.NoError(t, rdb.Del(ctx, "shop:planted").Err())
 	answer, why = audited(t, rdb, opened).MayDestroy(old, c)
 	require.Equal(t, audit.Yes, answer, why)
+}
+
+// Values under a disabled key do not open. This does not make them planted: the key may not be destroyed.
+func TestValuesUnderADisabledKey(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	h := handle(t)
+	require.NoError(t, sealedStore(t, rdb, keyringOf(t, h), "shop").Set(t.Context(), "a", "v"))
+	both, old, _ := rotated(t, h)
+	m := keyset.NewManagerFromHandle(both)
+	require.NoError(t, m.Disable(old))
+	both, err := m.Handle()
+	require.NoError(t, err)
+	ring := keyringOf(t, both)
+	r := audited(t, rdb, audit.Config{Keys: []tink.AEADWithContext{ring}, Namespaces: []string{"shop"}})
+	require.EqualValues(t, 1, r.Total.Unreadable.Values)
+	answer, why := r.MayDestroy(old, audit.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)})
+	require.Equal(t, audit.No, answer, why)
+	require.Contains(t, why[0], "which is disabled")
+	require.NotContains(t, strings.Join(why, "\n"), "delete")
 }
 
 // Key checks count apart, under their keys, and are opened with the values.

@@ -138,7 +138,7 @@ func (r *Report) MayDisable(id uint32) (Answer, []string) {
 			uncounted += k.Values
 		case id:
 			no.count(k.Values-k.Unreadable.Values, fmt.Sprintf("values have names hidden with PRF key %d (move them with reseal, or let them expire)", id))
-			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values name PRF key %d but do not open (they may be planted; delete them)", id))
+			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values name PRF key %d but do not open (%s)", id, unreadableRemedy))
 		}
 	}
 	for _, k := range r.GivenPRFKeys {
@@ -150,7 +150,7 @@ func (r *Report) MayDisable(id uint32) (Answer, []string) {
 	if len(no) > 0 {
 		return No, no
 	}
-	doubts := slices.Concat(r.scanDoubts(), r.emptyDoubts(), unreadable)
+	doubts := slices.Concat(r.scanDoubts(), r.emptyDoubts(), r.databaseDoubts(), unreadable)
 	switch {
 	case len(r.GivenPRFKeys) == 0:
 		doubts = append(doubts, "the PRF keys were not given, so whether the key is primary is unknown")

@@ -109,6 +109,15 @@ func TestAuditOfDatabasesOutOfReach(t *testing.T) {
 	answer, why, _ = plaintextAnswer(t, rdb, audit.Config{})
 	require.Equal(t, audit.Unknown, answer)
 	require.Contains(t, why, "+select")
+
+	// It may hold names that are hidden under the older PRF key.
+	ids, sets := prfKeys(t)
+	require.NoError(t, rdb.Set(t.Context(), "b", "plaintext", 0).Err())
+	r := audited(t, rdb, audit.Config{HiddenKeys: sets[1]})
+	require.Equal(t, []int{3}, r.OtherDatabases)
+	answer, reasons := r.MayDisable(ids[0])
+	require.Equal(t, audit.Unknown, answer)
+	require.Contains(t, strings.Join(reasons, "\n"), "databases [3]")
 }
 
 // An audit that finds nothing does not answer that nothing is plaintext.
