@@ -58,6 +58,7 @@ const (
 	FormModified    Form = "modified in place" // by APPEND, SETRANGE or SETBIT
 	FormFernet      Form = "fernet"
 	FormHyperLogLog Form = "hyperloglog"
+	FormUnknown     Form = "unknown format" // starts like a sealed value, and is none; Seal leaves it
 	FormBinary      Form = "binary"
 )
 
@@ -274,6 +275,15 @@ func (p *planner) batch(ctx context.Context, names []string) (*planTally, error)
 		case ttls[i].Val() == -2: // it is gone
 		default:
 			t.blind = t.blind || rediserr.NotOffered(encodings[i].Err())
+			if cachevalue.LooksHyperLogLog(start) && sizes[i].Val() <= cachevalue.MaxHyperLogLog { // only the whole value decides
+				whole, err := p.servers.Read(ctx, []string{name})
+				if err != nil {
+					return nil, err
+				}
+				if start = whole[0]; start == nil { // it is gone
+					continue
+				}
+			}
 			p.value(t, name, start, sizes[i].Val(), encodings[i].Val(), ttls[i].Val() < 0)
 		}
 	}
@@ -295,7 +305,7 @@ func (p *planner) value(t *planTally, name string, start []byte, size int64, enc
 	g := t.group(p.prefixOf(name))
 	g.Forms[form] = g.Forms[form].plus(count)
 	switch {
-	case form == FormSealed, form == FormHyperLogLog, form == FormInteger && p.LeaveNumbers:
+	case form == FormSealed, form == FormUnknown, form == FormHyperLogLog, form == FormInteger && p.LeaveNumbers:
 	case size > int64(p.MaxValueBytes):
 		t.TooLarge++
 	default:
@@ -323,8 +333,11 @@ func formOfValue(start []byte, size int64, encoding string) Form {
 	whole := size == int64(len(start))
 	switch {
 	case wire.IsSealed(start):
+		if _, n, ok := cachevalue.Header(start); !ok || !cachevalue.Plausible(start[n:], size-int64(n)) {
+			return FormUnknown
+		}
 		return FormSealed
-	case cachevalue.LooksHyperLogLog(start):
+	case cachevalue.IsHyperLogLog(start):
 		return FormHyperLogLog
 	case cachevalue.IsFernet(start):
 		return FormFernet

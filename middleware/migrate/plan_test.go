@@ -56,6 +56,19 @@ func TestPlan(t *testing.T) {
 		require.GreaterOrEqual(t, g.Forms[forms[g.Prefix]].Values, int64(20), g.Prefix)
 	}
 
+	// Text behind the start of a sealed value, and text that starts like a HyperLogLog, do not count as what they look like.
+	other := redistest.Start(t).Client(t)
+	require.NoError(t, other.Set(ctx, "planted", "\xC1\x5C\x01\x01\x01\x00alice@example.com and more of her data", 0).Err())
+	require.NoError(t, other.Set(ctx, "text", "HYLL and goodbye, all of you", 0).Err())
+	require.NoError(t, other.PFAdd(ctx, "log", "a", "b").Err())
+	r, err = migrate.Plan(ctx, other, migrate.PlanConfig{})
+	require.NoError(t, err)
+	require.Len(t, r.Groups, 1)
+	for form, want := range map[migrate.Form]int64{migrate.FormUnknown: 1, migrate.FormText: 1, migrate.FormHyperLogLog: 1} {
+		require.Equal(t, want, r.Groups[0].Forms[form].Values, form)
+	}
+	require.EqualValues(t, 1, r.WouldSeal.Values)
+
 	// Obstacles: memory, and commands that are not allowed.
 	var used int64
 	_, rest, _ := strings.Cut(rdb.Info(ctx, "memory").Val(), "used_memory:")
