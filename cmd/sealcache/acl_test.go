@@ -10,12 +10,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 
+	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 	"github.com/sealcache/sealcache/internal/redistest"
+	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
 const runbookFile = "../../docs/rollout.md"
@@ -136,6 +140,26 @@ func rights(t *testing.T, admin redis.Cmdable, url string) {
 		require.NoError(t, admin.Del(ctx, name).Err())
 	}
 	as(look, exitDone, "audit", "--all", "--kek", kek, "--open", "--namespace", "shop")
+	expiring(t, admin, kek)
 	as(change, exitDone, "unseal", "--namespace", "shop", "--kek", kek, "--proof", "1")
+	require.Equal(t, "v", admin.Get(ctx, "shop:expires").Val())
+	require.Positive(t, admin.TTL(ctx, "shop:expires").Val())
 	require.Len(t, admin.Get(ctx, "shop:large").Val(), 1<<20)
+}
+
+// expiring writes an entry with an expiry in its sealed value, and none in Redis.
+func expiring(t *testing.T, rdb redis.Cmdable, kek string) {
+	t.Helper()
+	ctx := t.Context()
+	key, err := aead.OpenKEK(ctx, kek)
+	require.NoError(t, err)
+	e, err := aead.NewEnvelope(ctx, key)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = e.Close() })
+	s, err := redisstore.New(rdb.(redis.UniversalClient)) //nolint:forcetypeassert // a client is one
+	require.NoError(t, err)
+	sealed, err := middleware.New(s, e, middleware.WithNamespace("shop"), middleware.WithAuthenticatedExpiry())
+	require.NoError(t, err)
+	require.NoError(t, sealed.Set(ctx, "expires", "v", store.WithExpiration(time.Hour)))
+	require.NoError(t, rdb.Persist(ctx, "shop:expires").Err())
 }

@@ -15,21 +15,57 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
-// probeSource runs the commands of a real run without an effect: SET XX writes nothing where there is no entry. KEYS:
-// a name without an entry.
-const probeSource = `
+// These scripts run commands of a real run without an effect, because there is no entry. SET XX writes nothing then. KEYS: a
+// name without an entry.
+const (
+	probeSource = `
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('SET', KEYS[1], '', 'XX', 'KEEPTTL')
 return 1`
+	probeDropSource = `
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+return redis.call('UNLINK', KEYS[1])`
+	// probeExpirySource has the commands of swapSource for a value with a sealed expiry.
+	probeExpirySource = `
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('PTTL', KEYS[1])
+redis.call('TIME')
+return redis.call('PEXPIREAT', KEYS[1], 1)`
+)
 
 // proveCommands tests the commands that a run needs, before the run reads entries. It fails if the user may not call EVAL or
 // SET, or if the server is read-only or full. A dry run fails too, because the run without DryRun would. The error's text
 // has no "migrate: ", because Plan shows it as an obstacle.
 func (m *migration) proveCommands(ctx context.Context) error {
+	if err := m.prove(ctx, probeSource, "EVAL, EVALSHA or SET"); err != nil {
+		return err
+	}
+	if m.DeleteOld {
+		if err := m.prove(ctx, probeDropSource, "UNLINK"); err != nil {
+			return err
+		}
+	}
+	if m.DryRun && m.Keys != nil { // and not Plan
+		return m.proveRecords(ctx)
+	}
+	return nil
+}
+
+// proveExpiry tests the commands that Unseal in place needs for a value with a sealed expiry. It is part of a dry run.
+func (m *migration) proveExpiry(ctx context.Context) error {
+	m.expiryOnce.Do(func() { m.expiryErr = m.prove(ctx, probeExpirySource, "PTTL, TIME or PEXPIREAT") })
+	if m.expiryErr != nil {
+		return fmt.Errorf("migrate: %w", m.expiryErr)
+	}
+	return nil
+}
+
+// prove runs a script of commands without an effect.
+func (m *migration) prove(ctx context.Context, source, commands string) error {
 	name := m.target().stored() + "sealcache.dry-run"
 	err := m.walk.Retry(ctx, "test the commands of the run", func(ctx context.Context) error {
 		call := &rediswalk.Call{Keys: []string{name}}
-		if err := m.servers.Run(ctx, rediswalk.NewScript(probeSource), []*rediswalk.Call{call}); err != nil {
+		if err := m.servers.Run(ctx, rediswalk.NewScript(source), []*rediswalk.Call{call}); err != nil {
 			return err
 		}
 		if rediserr.Code(call.Cmd.Err()) == "OOM" && !m.DryRun {
@@ -39,9 +75,22 @@ func (m *migration) proveCommands(ctx context.Context) error {
 	})
 	switch {
 	case err != nil && m.DryRun:
-		return fmt.Errorf("a real run would fail, because Redis refuses EVAL, EVALSHA or SET: %w", rediserr.Wrap(err))
+		return fmt.Errorf("a real run would fail, because Redis refuses %s: %w", commands, rediserr.Wrap(err))
 	case err != nil:
-		return fmt.Errorf("the run cannot write, because Redis refuses EVAL, EVALSHA or SET: %w", rediserr.Wrap(err))
+		return fmt.Errorf("the run cannot write, because Redis refuses %s: %w", commands, rediserr.Wrap(err))
+	}
+	return nil
+}
+
+// proveRecords tests whether a real run could write its record. Without a checkpoint it would only warn: see register.
+func (m *migration) proveRecords(ctx context.Context) error {
+	err := m.walk.Retry(ctx, accessRuns, m.servers.ProveRuns)
+	switch {
+	case errors.Is(err, rediswalk.ErrRunsRefused) && m.Checkpoint == "":
+		m.warn("the real run would not be recorded (allow the key " + rediswalk.RunsName + "), so older checkpoints of other runs would not be refused")
+		return nil
+	case err != nil:
+		return fmt.Errorf("a real run would fail: %w", err)
 	}
 	return nil
 }

@@ -230,7 +230,11 @@ func (m *migration) inPlaceGroup(ctx context.Context, sc *scratch, group []entry
 		case verdict != toWrite:
 			c.leave(verdict)
 		case m.DryRun:
+			if v.end > 0 {
+				err = m.proveExpiry(ctx)
+			}
 			c.written(&v, len(v.old))
+			return err
 		default:
 			writes = append(writes, swap{entry: group[i], value: v})
 		}

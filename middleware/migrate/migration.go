@@ -3,6 +3,7 @@ package migrate
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,6 +61,8 @@ type migration struct {
 	// leavesPlaintext says that Unseal has left plaintext, perhaps next to a hidden entry: see takeBack.
 	leavesPlaintext atomic.Bool
 	gate            memoryGate
+	expiryOnce      sync.Once
+	expiryErr       error        // of proveExpiry
 	wrote           atomic.Int64 // entries that this run has written, committed or not; those of a call that failed, too
 }
 

@@ -1,16 +1,20 @@
 package migrate_test
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/internal/sealtest"
+	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/audit"
+	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
 	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
@@ -60,6 +64,57 @@ func TestPermissions(t *testing.T) {
 		require.Equal(t, audit.No, answer, why)
 		require.Equal(t, audit.Yes, may)
 	}
+}
+
+// A dry run finds each command that a real run would not be allowed to call, and nothing is changed.
+func TestDryRunTestsTheCommands(t *testing.T) {
+	t.Parallel()
+	server := redistest.StartWith(t, redistest.Options{User: "mover", Password: "secret", Rules: "~* +@all"})
+	ctx, admin := t.Context(), server.Client(t)
+	a := envelope(t)
+	s := sealedStore(t, admin, a, "shop", middleware.WithAuthenticatedExpiry())
+	require.NoError(t, s.Set(ctx, "expires", "v", store.WithExpiration(time.Hour)))
+	require.NoError(t, admin.Persist(ctx, "shop:expires").Err())
+	seal := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: a, DryRun: true, AllowUnproven: true}
+	recorded, moved, unseal := seal, seal, seal
+	recorded.Checkpoint = filepath.Join(t.TempDir(), "checkpoint")
+	moved.To, moved.DeleteOld = &migrate.Space{Namespace: "new"}, true
+	unseal.Operation = migrate.Unseal
+	without := func(command string) redis.UniversalClient {
+		require.NoError(t, admin.Do(ctx, "acl", "setuser", command, "reset", "on", ">secret", "~*", "+@all", "-"+command).Err())
+		o := *server.ClientOptions()
+		o.Username, o.Password = command, "secret"
+		c := redis.NewClient(&o)
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	for command, c := range map[string]migrate.Config{
+		"unlink": moved, "time": unseal, "pttl": unseal, "pexpireat": unseal,
+		"hset": recorded, "hincrby": recorded, "expire": recorded, "hdel": recorded, "hget": recorded, "hgetall": recorded,
+	} {
+		_, err := migrate.Run(ctx, without(command), c)
+		require.ErrorContains(t, err, "a real run would fail", command)
+		require.Zero(t, admin.Exists(ctx, rediswalk.RunsName).Val(), command)
+		_, err = migrate.Run(ctx, admin, c)
+		require.NoError(t, err, command)
+		require.Zero(t, admin.Exists(ctx, rediswalk.RunsName).Val(), command)
+	}
+	r, err := migrate.Run(ctx, without("hset"), seal)
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(r.Warnings, "\n"), "would not be recorded")
+	seal.DryRun = false
+	_, err = migrate.Run(ctx, without("hgetall"), seal)
+	require.NoError(t, err, "without a checkpoint, the record is not needed")
+
+	// A real run without the right leaves the entry sealed: as plaintext it would never expire.
+	before := stored(t, admin, "shop:expires")
+	unseal.DryRun = false
+	_, err = migrate.Run(ctx, without("time"), unseal)
+	require.Error(t, err)
+	require.Equal(t, before, stored(t, admin, "shop:expires"))
+	_, err = migrate.Run(ctx, without("pexpireat"), unseal)
+	require.Error(t, err)
+	require.Equal(t, before, stored(t, admin, "shop:expires"))
 }
 
 // The same in a Cluster. Without CLUSTER NODES nothing is done, since whether slots move is not known.

@@ -16,7 +16,7 @@ func newScripts() scripts {
 // first is the value that was read, or its end. The second is its length, or -1 if it is the whole value. The third
 // is the new value. The fourth is when it has to expire at the latest, in Unix milliseconds, or 0. It returns for
 // each 1 if it was written, 0 if it has changed, -1 if it does not exist. An entry keeps its expiry unless that is
-// too late.
+// too late. The expiry comes first: if a command is refused, the new value must not be there without it.
 const swapSource = `
 local result = {}
 for i = 1, #KEYS do
@@ -31,12 +31,16 @@ for i = 1, #KEYS do
 		if now == 0 and redis.call('EXISTS', key) == 0 then result[i] = -1
 		else same = now == size and redis.call('GETRANGE', key, -#old, -1) == old end
 	end
+	if same and last > 0 then
+		local left, now = redis.call('PTTL', key), redis.call('TIME')
+		if left < 0 or now[1] * 1000 + left > last then redis.call('PEXPIREAT', key, ARGV[4*i]) end
+		if redis.call('EXISTS', key) == 0 then
+			same = false
+			result[i] = -1
+		end
+	end
 	if same then
 		redis.call('SET', key, ARGV[4*i-1], 'KEEPTTL')
-		if last > 0 then
-			local left, now = redis.call('PTTL', key), redis.call('TIME')
-			if left < 0 or now[1] * 1000 + left > last then redis.call('PEXPIREAT', key, ARGV[4*i]) end
-		end
 		result[i] = 1
 	end
 end

@@ -66,7 +66,38 @@ func (s *Servers) RegisterRun(ctx context.Context, r Run) (id string, err error)
 	if err := s.addRun(ctx, id, r); err != nil {
 		return "", err
 	}
-	return id, s.pruneRuns(ctx)
+	if err := s.pruneRuns(ctx); err != nil {
+		return "", err
+	}
+	return id, nil
+}
+
+// ProveRuns returns ErrRunsRefused if the user may not read or write the records. It changes nothing: Redis checks the rights
+// before it refuses the arguments.
+func (s *Servers) ProveRuns(ctx context.Context) error {
+	const none = "sealcache.dry-run"
+	var cmds []redis.Cmder
+	err := s.Pipelined(ctx, func(p redis.Pipeliner) {
+		for _, args := range [][]any{
+			{"hgetall", RunsName},
+			{"hget", RunsName, none},
+			{"hdel", RunsName, none},
+			{"hset", RunsName, none, "", none},         // a field without a value
+			{"hincrby", RunsName, sequenceField, none}, // not a number
+			{"expire", RunsName, none},
+		} {
+			cmds = append(cmds, p.Do(ctx, args...))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, c := range cmds {
+		if rediserr.Denied(c.Err()) {
+			return ErrRunsRefused
+		}
+	}
+	return nil
 }
 
 // addRun writes a record that is not there yet.
