@@ -185,7 +185,7 @@ func (e *Envelope) endUnwrap(name string, f *flight, key *dataKey, err error) {
 	close(f.done)
 }
 
-var errOtherDataKey = errors.New("the key service unwrapped the same bytes to another data key than before")
+var errOtherDataKey = errors.New("the key service is faulty: it decrypted the same bytes to another data key than before")
 
 // hold keeps an unwrapped data key, or extends the same one that is held. It fails if a different data key is proved
 // under this header, because the KEK then answered wrongly. token reports whether the call took a token of the gate.

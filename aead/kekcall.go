@@ -69,10 +69,10 @@ func callKEK(ctx context.Context, release func(), call func() ([]byte, error)) (
 	}
 	answers, abandoned := make(chan answer), make(chan struct{})
 	go func() {
-		a := answer{err: errors.New("aead: the code of the key-encryption key or source called runtime.Goexit")}
+		a := answer{err: errors.New("aead: the implementation of the key-encryption key or of the Source called runtime.Goexit")}
 		defer func() {
 			if p := recover(); p != nil {
-				a = answer{err: fmt.Errorf("aead: the code of the key-encryption key panicked with a value of type %T", p)}
+				a = answer{err: fmt.Errorf("aead: the implementation of the key-encryption key panicked with a value of type %T", p)}
 			}
 			release()
 			select {

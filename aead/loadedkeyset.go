@@ -99,7 +99,7 @@ func newLoadedKeyset(h *keyset.Handle, counters *messageCounters) (*loadedKeyset
 		})
 	}
 	if r.primary == nil || r.primary.prim == nil {
-		return nil, errors.New("aead: the primary key of the keyset is missing or not enabled")
+		return nil, errors.New("aead: the keyset has no primary key, or the primary key is not enabled (see sealcache keys list)")
 	}
 	return r, r.prove()
 }

@@ -112,7 +112,7 @@ func keyedHMAC(k key.Key) hash.Cloner {
 	return keyed
 }
 
-var errLongPRF = errors.New("aead: PRF: the caller asks for more bytes than the HMAC of the key has")
+var errLongPRF = errors.New("aead: compute the PRF: the caller asks for more bytes than the hash function of the key returns")
 
 // AppendPRF appends the first outputLength bytes of the HMAC of input to dst.
 func (p *hmacPRF) AppendPRF(dst, input []byte, outputLength uint32) ([]byte, error) {

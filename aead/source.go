@@ -82,7 +82,7 @@ func abandonable(ctx context.Context, slots chan struct{}, read func(context.Con
 	return callKEK(ctx, releaser(slots), func() (out []byte, err error) {
 		defer func() {
 			if p := recover(); p != nil {
-				err = fmt.Errorf("aead: read keyset: the code of the source panicked with a value of type %T", p)
+				err = fmt.Errorf("aead: read keyset: the Load method of the Source panicked with a value of type %T", p)
 			}
 		}()
 		return read(ctx)

@@ -70,7 +70,7 @@ type tenantKEK struct {
 func (k *tenantKEK) EncryptWithContext(ctx context.Context, serialized, associatedData []byte) (wrapped []byte, err error) {
 	commitment, err := commitToDataKey(k.id, serialized)
 	if err != nil {
-		return nil, fmt.Errorf("aead: bind the data key to its tenant: %w", err)
+		return nil, fmt.Errorf("aead: compute the hash that binds the data key to its tenant: %w", err)
 	}
 	inner := make([]byte, 0, tenantKeyHeader+len(serialized))
 	inner = append(inner, tenantKeyVersion)
@@ -110,7 +110,7 @@ func (k *tenantKEK) DecryptWithContext(ctx context.Context, wrapped, associatedD
 	serialized = append(serialized, inner[tenantKeyHeader:]...)
 	commitment, err := commitToDataKey(k.id, serialized)
 	if err != nil {
-		return nil, fmt.Errorf("aead: bind the data key to its tenant: %w", err)
+		return nil, fmt.Errorf("aead: compute the hash that binds the data key to its tenant: %w", err)
 	}
 	if subtle.ConstantTimeCompare(commitment, inner[1:tenantKeyHeader]) != 1 {
 		clear(serialized)
@@ -187,7 +187,7 @@ func (k *tenantKEK) open(ctx context.Context) (tink.AEADWithContext, error) {
 
 // tryOpen asks for the KEK once, and notes the answer.
 func (k *tenantKEK) tryOpen(ctx context.Context) {
-	err := errors.New("aead: the code that opens the tenant's key-encryption key panicked")
+	err := errors.New("aead: the function of WithTenants, which opens the tenant's key-encryption key, panicked")
 	var kek tink.AEADWithContext
 	defer func() { // also of a panic, which the caller turns into an error
 		k.mu.Lock()

@@ -82,7 +82,7 @@ func seenWrites(ctx context.Context, b *bench, name string, reader, writer store
 				break
 			}
 			if took > seenTimeout {
-				return fmt.Errorf("the near cache still returned the old value %v after a write by another client", seenTimeout)
+				return fmt.Errorf("the near cache still returned the old value %v after another client had changed it", seenTimeout)
 			}
 		}
 	}

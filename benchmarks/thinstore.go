@@ -38,7 +38,7 @@ func (t *thinStore) SetBytes(_ context.Context, _ string, value []byte, _ ...sto
 // Capabilities declares the methods that the middleware uses.
 func (t *thinStore) Capabilities() (owner any, names []string) { return t, []string{"BytesStore"} }
 
-var errNotUsed = errors.New("thinStore supports only the methods of middleware.BytesStore")
+var errNotUsed = errors.New("the store of this benchmark supports only the methods of middleware.BytesStore")
 
 func (t *thinStore) Get(context.Context, any) (any, error) { return nil, errNotUsed }
 

@@ -12,7 +12,7 @@ var ErrNoCache = errors.New("fxmodule: no suitable cache")
 
 var (
 	errNoStore            = errors.New("the cache has no store (set store to its URL)")
-	errStoreWithDecorator = errors.New("the Decorator takes the store from the application (keep the cache \"default\", unset its store)")
+	errStoreWithDecorator = errors.New("fxmodule.Decorator uses the application's own store (configure only cache \"default\", without store)")
 	errNoEncryptor        = errors.New("fxmodule: jobs have no keys, because cache \"default\" is missing or unsealed (set jobs.keys_of)")
 )
 

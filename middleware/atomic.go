@@ -68,7 +68,9 @@ func (s *Store) update(ctx context.Context, key any, change func(old any, found 
 // as an error of this package.
 type callersError struct{ cause error }
 
-func (e *callersError) Error() string { return "middleware: Update: the caller's function failed" }
+func (e *callersError) Error() string {
+	return "middleware: Update: the caller's function returned an error (errors.As finds it)"
+}
 
 func isCallersError(err error) bool {
 	var own *callersError
@@ -269,7 +271,7 @@ func (s *Store) swapLoop(ctx context.Context, key any, attempt func(a address) (
 			return err
 		}
 		if n == maxAttempts {
-			return fmt.Errorf("%w: the operation made %d attempts", ErrConflict, n)
+			return fmt.Errorf("%w (%d attempts)", ErrConflict, n)
 		}
 		if n < promptAttempts {
 			continue

@@ -63,10 +63,10 @@ func hiddenNames(option string, set *prf.Set, oneWay bool) Option {
 	return func(c *config) error {
 		c.forStore(option)
 		if c.hidden != nil {
-			return fmt.Errorf("the option %s: another option already hides the cache keys (give only one of them)", option)
+			return fmt.Errorf("%s: an earlier option already hides the cache keys (give one of these options, once)", option)
 		}
 		if _, err := pseudonym.New("", set); err != nil {
-			return fmt.Errorf("the option %s: %w", option, err)
+			return fmt.Errorf("%s: %w", option, err)
 		}
 		c.hidden, c.oneWay = set, oneWay
 		return nil

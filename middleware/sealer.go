@@ -169,7 +169,7 @@ func (s *Sealer) sealBytes(ctx context.Context, dst []byte, sc *scratch, b bindi
 	}
 	plaintext, err := s.packer.Pack(&sc.packed, &h, b.labels, encoded)
 	if err != nil {
-		return nil, fmt.Errorf("middleware: pack the value: %w", err)
+		return nil, fmt.Errorf("middleware: prepare the value for sealing: %w", err)
 	}
 	if need := s.box.Size(len(plaintext)); sc.reused && need > max(maxPooled, cap(dst)) {
 		dst = largeSealed.take(need)

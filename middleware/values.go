@@ -65,7 +65,7 @@ func (s *Sealer) encodeWithCodec(value any) (wire.Type, []byte, error) {
 		return 0, nil, &typeError{"nil", "nil cannot be sealed (delete the key instead)"}
 	}
 	name := fmt.Sprintf("%T", value)
-	refused := &typeError{name, fmt.Sprintf("needs a codec (WithCodec(middleware.JSON[%s]()))", name)}
+	refused := &typeError{name, fmt.Sprintf("the type needs a codec (give middleware.New the option WithCodec(middleware.JSON[%s]()))", name)}
 	for _, c := range s.codecs {
 		f := wire.Type(c.Format())
 		b, err := encode(c, value)
@@ -146,7 +146,7 @@ func (s *Sealer) decode(t wire.Type, b []byte) (any, error) {
 	}
 	c := codecOf(s.codecs, t)
 	if c == nil {
-		return nil, &typeError{t.String(), "the store lacks the codec that wrote the value (WithCodec)"}
+		return nil, &typeError{t.String(), "the store lacks the codec that wrote the value (give middleware.New the option WithCodec)"}
 	}
 	v, err := decode(c, b)
 	if err != nil {

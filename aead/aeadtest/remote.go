@@ -143,7 +143,7 @@ func (r Remote) showsNothing(t *testing.T, what, text string) {
 	}
 }
 
-var errStillRunning = errors.New("aeadtest: the call to the KEK is still running after its deadline")
+var errStillRunning = errors.New("aeadtest: the call to the key-encryption key is still running after the deadline of its context")
 
 // answerOf waits for a call for as long as its context allows, and some more.
 func answerOf(ctx context.Context, call func(context.Context) ([]byte, error)) ([]byte, error) {

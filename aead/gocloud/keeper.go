@@ -99,7 +99,7 @@ func (k *keeper) Probe(ctx context.Context) error {
 	var f *keyservice.Failure
 	switch {
 	case err == nil:
-		return &keyservice.Failure{Reason: "the service decrypts random bytes that it never encrypted"}
+		return &keyservice.Failure{Reason: "the key service decrypts random bytes that it never encrypted (use another key or service)"}
 	case errors.As(err, &f) && errors.Is(f.Refusal, aead.ErrUnauthentic), gcerrors.Code(f.Unwrap()) == gcerrors.Unknown && !k.answers(err):
 		return nil
 	}

@@ -64,7 +64,7 @@ func (t *transit) Probe(ctx context.Context) error {
 	var f *keyservice.Failure
 	switch {
 	case err == nil:
-		return &keyservice.Failure{Reason: "the service decrypts random bytes that it never encrypted"}
+		return &keyservice.Failure{Reason: "the key service decrypts random bytes that it never encrypted (use another key or service)"}
 	case errors.As(err, &f) && f.Refusal != nil && f.Reason != reasonNoKey:
 		return nil
 	case hasStatus(err, http.StatusInternalServerError): // an RSA key; Wrap then says what is wrong with it

@@ -134,7 +134,7 @@ func newFernet(context.Context) (sealer, error) {
 		func(sealed, _ []byte) ([]byte, error) {
 			opened := fernet.VerifyAndDecrypt(sealed, time.Hour, []*fernet.Key{&key})
 			if opened == nil {
-				return nil, errors.New("the Fernet token is not authentic")
+				return nil, errors.New("the Fernet token was altered, or made with another key")
 			}
 			return opened, nil
 		},

@@ -80,7 +80,7 @@ func (a *auditCommand) check(f *flags) error {
 	case !asks && (a.since != "" || a.reload != 0):
 		return wrong("--not-primary-since and --reload need --may-destroy")
 	case a.whole(f) && a.prefix != "":
-		return wrong("--prefix contradicts --all and --may-destroy, which examine the whole server")
+		return wrong("--prefix cannot be used with --all or --may-destroy, which examine the whole server")
 	case a.all && !asks && f.Changed("namespace") && len(a.namespaces) > 0 && !a.open:
 		return wrong("--namespace with --all needs --open")
 	case !a.whole(f) && len(a.namespaces) > 1:
@@ -88,7 +88,7 @@ func (a *auditCommand) check(f *flags) error {
 	case !a.whole(f) && a.oneDatabase:
 		return wrong("--one-database needs --all")
 	case asks && a.replica:
-		return wrong("--replica: a replica cannot answer --may-destroy")
+		return wrong("--may-destroy needs the master: a replica may lack entries (leave out --replica)")
 	case a.open && a.keys.kek == "":
 		return wrong("missing for --open: %s", f.spell("kek"))
 	case a.samples < 0 || a.reload < 0:
@@ -123,7 +123,7 @@ func (a *auditCommand) config(p *program, f *flags) (audit.Config, error) {
 		c.Namespace = s.namespace
 	}
 	if a.whole(f) && len(a.namespaces) > 0 && len(a.exclude)+len(a.groups) > 0 && !a.stored {
-		return c, wrong("--namespace with --all or --may-destroy: --exclude and --group-by need --stored")
+		return c, wrong("--exclude and --group-by need --stored when --namespace is given with --all or --may-destroy")
 	}
 	var errs [4]error
 	c.Prefix, errs[0] = s.key("prefix", a.prefix)
@@ -172,7 +172,7 @@ func (a *auditCommand) run(ctx context.Context, p *program, f *flags) (int, erro
 	conditions := audit.Conditions{Reload: a.reload}
 	if a.since != "" {
 		if conditions.NotPrimarySince, err = time.Parse(time.RFC3339, a.since); err != nil {
-			return 0, wrong("--not-primary-since: want a time such as 2030-01-31T12:00:00Z")
+			return 0, wrong("--not-primary-since: the value is not a time such as 2030-01-31T12:00:00Z")
 		}
 		if time.Until(conditions.NotPrimarySince) > time.Minute { // clocks differ
 			return 0, wrong("--not-primary-since: the time is in the future")

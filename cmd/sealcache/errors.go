@@ -103,7 +103,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	case errors.As(err, &unknown):
 		return wrong("unknown flag%s", nearFlags(cmd, unknown))
 	default:
-		return wrong("a flag is malformed (%q lists the flags)", "sealcache help"+strings.TrimPrefix(cmd.CommandPath(), "sealcache"))
+		return wrong("a flag on the command line is malformed (%q lists the flags)", "sealcache help"+strings.TrimPrefix(cmd.CommandPath(), "sealcache"))
 	}
 }
 

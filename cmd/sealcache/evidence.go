@@ -197,7 +197,7 @@ func readInput(path string) ([]byte, error) {
 	case err != nil:
 		return nil, fileError(err)
 	case len(data) > most:
-		return nil, wrong("%s has more than %d bytes", path, most)
+		return nil, wrong("the file %s has more than %d bytes", path, most)
 	}
 	return data, nil
 }

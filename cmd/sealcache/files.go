@@ -21,7 +21,7 @@ func fileError(err error) error {
 
 // openRegular opens a regular file. It does not wait for the other end of a named pipe. A new file is for its owner alone.
 func openRegular(path string, flag int) (*os.File, error) {
-	irregular := wrong("%s is not a regular file", path)
+	irregular := wrong("the path %s is not a regular file", path)
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, irregular
 	}

@@ -108,7 +108,7 @@ func (k *kekCreate) file(ctx context.Context, p *program, uri string) error {
 // passphrase gives the URI of a passphrase a salt, and opens it once.
 func (k *kekCreate) passphrase(ctx context.Context, uri string) (string, error) {
 	if strings.Contains(uri, "?") {
-		return "", wrong("the URI must not have options, because a salt is added (leave out \"?\" and what follows)")
+		return "", wrong("the URI must not have parameters: the command adds salt= (leave out \"?\" and what follows)")
 	}
 	salt := make([]byte, 16)
 	_, _ = rand.Read(salt) // never fails

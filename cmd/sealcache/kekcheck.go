@@ -92,11 +92,11 @@ func (r *kekReport) check(ctx context.Context, uri string) error {
 		}
 		unwraps = append(unwraps, milliseconds(time.Since(start)))
 		if !bytes.Equal(opened, probe) {
-			return errors.New("the key-encryption key is faulty: it unwrapped other bytes than it had wrapped")
+			return errors.New("the key-encryption key is faulty: it decrypted other bytes than it had encrypted")
 		}
 		r.Unwraps = true
 		if _, err := kek.DecryptWithContext(ctx, wrapped, []byte("other associated data")); err == nil {
-			return wrong("the key-encryption key does not protect associated data (use another key)")
+			return wrong("the key-encryption key does not authenticate associated data (use another key)")
 		} else if !errors.Is(err, aead.ErrUnauthentic) && !errors.Is(err, aead.ErrUnknownKey) {
 			return keyError(err)
 		}

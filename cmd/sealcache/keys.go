@@ -105,7 +105,7 @@ func keysetPath(flag, s string) (string, error) {
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Path == "" || u.Host != "" && u.Host != "localhost" || u.RawQuery != "" {
-		return "", wrong("--%s: want a path or file:///path", flag)
+		return "", wrong("--%s: the value is not a path or a URL such as file:///path", flag)
 	}
 	return u.Path, nil
 }
@@ -132,7 +132,7 @@ func fileOfKEK(uri string) (string, error) {
 	}
 	u, err := url.Parse(uri)
 	if err != nil || !filepath.IsAbs(u.Path) || u.Host != "" && u.Host != "localhost" {
-		return "", wrong("--kek: want file:///absolute/path")
+		return "", wrong("--kek: the value is not a URI such as file:///absolute/path")
 	}
 	return u.Path, nil
 }

@@ -120,7 +120,7 @@ func (m *moveCommand) config(p *program, f *flags) (migrate.Config, error) {
 	case m.maxBytes < 0 || m.maxLag < 0:
 		return config, wrong("--max-value-bytes and --max-lag must not be negative")
 	case m.proof != "" && m.allowUnproven:
-		return config, wrong("--proof and --allow-unproven contradict each other")
+		return config, wrong("--proof and --allow-unproven exclude each other")
 	case m.old.kek == "" && (m.old.keyset != "" || m.old.name != "" || len(m.old.context) > 0 || m.old.tenant != "" || m.old.tenantKEKs != ""):
 		return config, wrong("--old-kek is missing (the other --old- flags need it)")
 	}

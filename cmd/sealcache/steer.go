@@ -99,7 +99,7 @@ func readControl(path string) ([]byte, error) {
 	case !info.Mode().IsRegular():
 		return nil, errors.New("the path is not a regular file")
 	case info.Size() > most:
-		return nil, errors.New("the file is larger than 4 KiB")
+		return nil, errors.New("the file is larger than 4 KiB (it should hold one or a few short commands)")
 	}
 	return os.ReadFile(path)
 }

@@ -77,7 +77,7 @@ func manCommand() *cobra.Command {
 		Args: cobra.ArbitraryArgs, SilenceErrors: true, SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return wrong("missing: DIR")
+				return wrong("missing: DIR, the directory for the man pages")
 			}
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return fileError(err)

@@ -142,10 +142,10 @@ func (e *Encryptor) open(ctx context.Context, m Meta, sealed []byte) ([]byte, er
 	}
 	bound, given := Binding(h.Names), m.names()
 	if missing := bound &^ given; missing != 0 {
-		return nil, fmt.Errorf("%w: the Meta lacks the %s with which the value was sealed", ErrUnauthentic, missing)
+		return nil, fmt.Errorf("%w: the value was sealed with its %s, which the jobs.Meta of the caller lacks", ErrUnauthentic, missing)
 	}
 	if unbound := given &^ bound &^ e.cfg.optional; unbound != 0 {
-		return nil, fmt.Errorf("%w: the value was sealed without the %s that the Meta has", ErrUnauthentic, unbound)
+		return nil, fmt.Errorf("%w: the value was sealed without the %s that the jobs.Meta of the caller has", ErrUnauthentic, unbound)
 	}
 	inData := m.bound(bound)
 	payload, err := e.boxes[k].Open(ctx, sealed, n, false, inData[:]...)
@@ -204,7 +204,7 @@ func (e *Encryptor) LogValue() slog.Value { return slog.StringValue(e.String()) 
 // check checks the lengths of the names and returns the kind of the format.
 func (m Meta) check() (wire.Kind, error) {
 	if len(m.Type) > wire.MaxNameBytes || len(m.Queue) > wire.MaxNameBytes || len(m.ID) > wire.MaxNameBytes {
-		return 0, fmt.Errorf("%w: a type, queue or id has more than %d bytes", ErrTooLarge, wire.MaxNameBytes)
+		return 0, fmt.Errorf("%w: a type, queue or id in the jobs.Meta has more than %d bytes", ErrTooLarge, wire.MaxNameBytes)
 	}
 	return m.Kind.wire()
 }

@@ -37,7 +37,7 @@ func (k Kind) wire() (wire.Kind, error) {
 	case Schedule:
 		return wire.Schedule, nil
 	default:
-		return 0, fmt.Errorf("jobs: the Meta has the unknown Kind %d (use a constant such as jobs.Payload)", int(k))
+		return 0, fmt.Errorf("jobs: the field Kind of the Meta is %d, which is unknown (use a constant such as jobs.Payload)", int(k))
 	}
 }
 

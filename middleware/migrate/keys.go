@@ -121,7 +121,7 @@ func (m *migration) openProof(ctx context.Context) error {
 	if m.Stored {
 		var ok bool
 		if key, ok = strings.CutPrefix(m.Proof, space.namespace()); !ok {
-			return fmt.Errorf("%w: Proof does not start with the namespace, as a stored name must", ErrConfig)
+			return fmt.Errorf("%w: Proof does not start with the namespace (give the name as Redis has it)", ErrConfig)
 		}
 	}
 	var hidden []string

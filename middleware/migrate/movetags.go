@@ -158,7 +158,7 @@ func (m *migration) eachTagSet(ctx context.Context, f func(ctx context.Context, 
 					continue
 				}
 				if err := f(ctx, set, to, c); err != nil && rediserr.Code(err) != "WRONGTYPE" {
-					return nil, fmt.Errorf("migrate: change tag sets: %w", rediserr.Wrap(err))
+					return nil, fmt.Errorf("migrate: change the sets of tags in Redis: %w", rediserr.Wrap(err))
 				}
 			}
 			return c, nil

@@ -48,7 +48,7 @@ func (m *migration) register(ctx context.Context, job string) error {
 		m.warn("the run was not recorded (allow the key " + rediswalk.RunsName + "), so older checkpoints of other runs are not refused")
 		return nil
 	case err != nil:
-		return fmt.Errorf("migrate: record the run: %w", err)
+		return fmt.Errorf("migrate: record the run under the key sealcache.runs: %w", err)
 	}
 	return nil
 }
@@ -120,7 +120,7 @@ func (m *migration) expectReplicas(ctx context.Context) error {
 		return err
 	})
 	if err != nil && !errors.Is(err, rediswalk.ErrRunsRefused) { // see register
-		return fmt.Errorf("migrate: read the records of runs: %w", err)
+		return fmt.Errorf("migrate: read the records of runs (key sealcache.runs): %w", err)
 	}
 	for id, n := range m.replicas {
 		m.replicas[id] = max(n, unconfirmed[id])
@@ -132,7 +132,7 @@ func (m *migration) expectReplicas(ctx context.Context) error {
 		return m.servers.ExpectReplicas(ctx, m.before.Run, m.replicas)
 	})
 	if err != nil {
-		return fmt.Errorf("migrate: write the records of runs: %w", err)
+		return fmt.Errorf("migrate: write the records of runs (key sealcache.runs): %w", err)
 	}
 	return nil
 }
@@ -166,7 +166,7 @@ func (m *migration) checkRefusals(ctx context.Context) error {
 	case errors.Is(err, rediswalk.ErrRunsRefused):
 		return nil // see register
 	case err != nil:
-		return fmt.Errorf("migrate: read the records of runs: %w", err)
+		return fmt.Errorf("migrate: read the records of runs (key sealcache.runs): %w", err)
 	case refused && m.DryRun:
 		m.warn("the real run would refuse to start: an earlier run ended because these keys opened no value")
 		return nil
@@ -188,7 +188,7 @@ func (m *migration) checkEnd(ctx context.Context) error {
 	case errors.Is(err, rediswalk.ErrOpposed):
 		return ErrOpposed
 	case err != nil:
-		return fmt.Errorf("migrate: read the records of runs: %w", err)
+		return fmt.Errorf("migrate: read the records of runs (key sealcache.runs): %w", err)
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func (m *migration) tag(ctx context.Context, moves []renamed) error {
 	}
 	for _, call := range calls {
 		if err := call.Cmd.Err(); err != nil {
-			return fmt.Errorf("migrate: add names to tag sets: %w", rediserr.Wrap(err))
+			return fmt.Errorf("migrate: add new names to the sets of tags in Redis: %w", rediserr.Wrap(err))
 		}
 	}
 	return nil

@@ -355,7 +355,7 @@ func (c *combiner) bound(batch []*waitingCall, now time.Time) (context.Context, 
 
 var (
 	errPanicked     = errors.New("a hook of the Redis client panicked, so it is unknown whether the command was executed")
-	errBatchTimeout = fmt.Errorf("the client got no connection within the read timeout: %w", os.ErrDeadlineExceeded)
+	errBatchTimeout = fmt.Errorf("the Redis client got no connection within the read timeout: %w", os.ErrDeadlineExceeded)
 )
 
 // logPanic reports the panic of a hook, which ends a batch and not the process. The value may quote a command.

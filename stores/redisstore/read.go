@@ -115,7 +115,7 @@ func (s *Store) GetBytesWithTTLMax(ctx context.Context, key string, limit int) (
 	return b, ttl, nil
 }
 
-var errBadLimit = errors.New("the limit that the caller gave is negative or too large")
+var errBadLimit = errors.New("the limit of bytes that the caller gave is negative or too large")
 
 // within refuses a value that is longer than limit.
 func within(ctx context.Context, op string, b []byte, limit int, err error) ([]byte, error) {

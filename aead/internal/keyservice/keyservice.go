@@ -225,7 +225,7 @@ func ProbeUnwrap(ctx context.Context, c Client) error {
 	var f *Failure
 	switch {
 	case err == nil:
-		return &Failure{Reason: "the service decrypts random bytes that it never encrypted"}
+		return &Failure{Reason: "the key service decrypts random bytes that it never encrypted (use another key or service)"}
 	case errors.As(err, &f) && errors.Is(f.Refusal, aead.ErrUnauthentic):
 		return nil
 	}

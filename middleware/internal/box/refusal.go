@@ -118,5 +118,5 @@ func (e *outageError) As(target any) bool { return errors.As(e.cause, target) }
 type unmarkedError struct{ outageError }
 
 func (e *unmarkedError) Error() string {
-	return aead.ErrKeyServiceUnavailable.Error() + ": the AEAD gives no reason (wrap a local AEAD with aead.WithContext): " + e.cause.Error()
+	return aead.ErrKeyServiceUnavailable.Error() + ": the AEAD returned an error of unknown kind (wrap a local AEAD with aead.WithContext): " + e.cause.Error()
 }

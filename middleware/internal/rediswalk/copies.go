@@ -38,8 +38,8 @@ if not redis.call('SET', KEYS[1], '', 'NX') then return 0 end
 return redis.call('UNLINK', KEYS[1])`
 
 var (
-	errUnmarked = errors.New("rediswalk: a Redis master was replaced before the new entries were verified")
-	errCopyLost = errors.New("rediswalk: an entry that the run wrote is not in the set of its tag")
+	errUnmarked = errors.New("rediswalk: a Redis master was replaced before the new entries were verified (repeat the run)")
+	errCopyLost = errors.New("rediswalk: the set of a tag in Redis lacks an entry that the run wrote (repeat the run)")
 )
 
 // Member is a member of a set.

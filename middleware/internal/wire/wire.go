@@ -337,10 +337,10 @@ func (h Header) checkFlags() error {
 		return fmt.Errorf("%w: the header of a %s has the unknown flags %#02x (use a newer release)", ErrUnsupportedFormat, h.Kind, byte(extra))
 	}
 	if h.Flags&Compressed != 0 && !h.Type.Compressible() {
-		return fmt.Errorf("%w: the header marks a value of type %s as compressed, but its values never are", ErrUnsupportedFormat, h.Type)
+		return fmt.Errorf("%w: the header marks a value of type %s as compressed, which sealcache never does", ErrUnsupportedFormat, h.Type)
 	}
 	if h.Flags&Named != 0 && h.Flags&Hidden == 0 {
-		return fmt.Errorf("%w: the header has the flag \"named\" without the flag \"hidden\"", ErrUnsupportedFormat)
+		return fmt.Errorf("%w: the header has contradictory flags (\"named\" without \"hidden\"), so it is damaged", ErrUnsupportedFormat)
 	}
 	return nil
 }
@@ -356,10 +356,10 @@ func (h *Header) readFields(b []byte) error {
 	if h.Flags&Bound != 0 {
 		h.Names = Names(b[0])
 		if unknown := h.Names &^ knownNames; unknown != 0 {
-			return fmt.Errorf("%w: the value is bound to names of an unknown kind (%#02x) (use a newer release)", ErrUnsupportedFormat, byte(unknown))
+			return fmt.Errorf("%w: the header binds the value to unknown kinds of names (%#02x) (use a newer release)", ErrUnsupportedFormat, byte(unknown))
 		}
 		if h.Names == 0 {
-			return fmt.Errorf("%w: the header binds the value to names, such as the cache key, but lists none", ErrUnsupportedFormat)
+			return fmt.Errorf("%w: the header says that the value is bound to names, but lists none, so it is damaged", ErrUnsupportedFormat)
 		}
 		b = b[1:]
 	}

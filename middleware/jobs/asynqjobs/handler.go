@@ -38,7 +38,7 @@ type handler struct {
 	tel  *instruments
 }
 
-var errNoGroupClient = errors.New("asynqjobs: the handler cannot return a task to its group (set WithGroupClient)")
+var errNoGroupClient = errors.New("asynqjobs: the handler cannot return a task to its group without the option WithGroupClient")
 
 // ProcessTask opens t and runs it.
 func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {

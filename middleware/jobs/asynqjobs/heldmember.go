@@ -107,7 +107,7 @@ func enqueueAgain(ctx context.Context, conflicts []func() error) error {
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return fmt.Errorf("asynqjobs: wait to enqueue a group member again: %w", ctx.Err())
+		return fmt.Errorf("asynqjobs: wait before a task of a group is enqueued again: %w", ctx.Err())
 	case <-timer.C:
 	}
 	for _, enqueue := range conflicts {
@@ -152,7 +152,7 @@ func release(ctx context.Context, e *jobs.Encryptor, c *asynq.Client, queue stri
 		return err
 	}
 	if claim.queue != queue || claim.group == "" {
-		return fmt.Errorf("%w: the group member was sealed for another queue, or for no group", jobs.ErrUnauthentic)
+		return fmt.Errorf("%w: the task of a group was sealed for another queue, or for no group", jobs.ErrUnauthentic)
 	}
 	t := asynq.NewTaskWithHeaders(m.typename, m.payload, m.headers)
 	_, err = c.EnqueueContext(ctx, t, asynq.Queue(claim.queue), asynq.Group(claim.group), asynq.TaskID(claim.id))

@@ -49,7 +49,7 @@ type cachedSchedule struct {
 }
 
 // errNotOpened is the error of a schedule before its first opening.
-var errNotOpened = errors.New("the scheduler has not opened this schedule yet, and will try again")
+var errNotOpened = errors.New("the scheduler has not opened this schedule yet (it tries again by itself)")
 
 func newScheduleCache() *scheduleCache { return &scheduleCache{byField: map[string]*cachedSchedule{}} }
 

@@ -324,7 +324,7 @@ func sameAs(def *definition, found []entry) (*entry, error) {
 		case errors.Is(en.err, jobs.ErrUnknownKey):
 			// It is forged, or its key was deleted: the application's definition replaces it.
 		case en.err != nil && !jobs.Permanent(en.err):
-			return nil, fmt.Errorf("asynqjobs: the stored schedule with this name cannot be opened: %w", en.err)
+			return nil, fmt.Errorf("asynqjobs: a schedule with this name is in Redis, but cannot be opened: %w", en.err)
 		case en.err != nil:
 		default:
 			have, err := en.def.content()
