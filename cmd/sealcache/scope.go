@@ -37,9 +37,9 @@ func start(namespace string) string {
 func (s *scopeFlags) space() (migrate.Space, error) {
 	switch {
 	case s.all && s.namespace != "":
-		return migrate.Space{}, wrong("--all and --namespace exclude each other%s", s.f.namespaceSource())
+		return migrate.Space{}, wrong("--all cannot be used with --namespace%s", s.f.namespaceSource())
 	case s.all && s.prefix != "":
-		return migrate.Space{}, wrong("--all and --prefix exclude each other")
+		return migrate.Space{}, wrong("--all cannot be used with --prefix")
 	}
 	prefix, err := s.key("prefix", s.prefix)
 	return migrate.Space{Namespace: s.namespace, Prefix: prefix}, err
