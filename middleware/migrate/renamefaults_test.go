@@ -154,6 +154,7 @@ type deafConn struct {
 	lost func() // may be nil
 	most int    // bytes of the replies arrive
 	deaf bool
+	gone bool // all further replies were read and dropped
 }
 
 func (c *deafConn) Write(b []byte) (int, error) {
@@ -167,15 +168,31 @@ func (c *deafConn) Read(b []byte) (int, error) {
 	if !c.deaf {
 		return c.Conn.Read(b)
 	}
-	n, err := c.Conn.Read(b) // so that the server has executed it
-	if n = min(n, c.most); n > 0 {
+	if c.most > 0 {
+		n, err := c.Conn.Read(b[:min(len(b), c.most)])
 		c.most -= n
 		return n, err
 	}
-	if c.lost != nil {
-		c.lost()
+	if !c.gone { // the client of a Cluster goes on reading
+		c.gone = true
+		c.drain()
+		if c.lost != nil {
+			c.lost()
+		}
 	}
 	return 0, io.EOF
+}
+
+// drain reads replies until the server sends no more, so that it has executed everything.
+func (c *deafConn) drain() {
+	var b [1 << 12]byte
+	for n := 1; n > 0; {
+		const silence = time.Second
+		if err := c.Conn.SetReadDeadline(time.Now().Add(silence)); err != nil {
+			return
+		}
+		n, _ = c.Conn.Read(b[:])
+	}
 }
 
 // loses returns a client that loses replies once, all but the first bytes.
