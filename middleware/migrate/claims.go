@@ -28,7 +28,7 @@ type lateDeletion struct {
 type unfinished struct {
 	to     string                 // the new name
 	copies map[identity]knownCopy // of entries under the new name that held what the original held
-	sent   []version              // that deletions without an answer named
+	sent   []version              // that deletions named which may not last: see deletionSent
 	plain  map[version]bool       // plaintext that Unseal has left under the new name
 }
 
@@ -275,7 +275,7 @@ func (c *claims) learn(v *renamed, e originalEvent) {
 	v.copied = v.copied.after(e)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e == deletionLost {
+	if e == deletionSent {
 		of := c.of(v.name)
 		if now := versionOf(&v.moved); !slices.Contains(of.sent, now) {
 			of.sent = append(of.sent, now)
@@ -284,6 +284,15 @@ func (c *claims) learn(v *renamed, e originalEvent) {
 	if of := c.open[v.name]; of != nil {
 		of.learn(e)
 	}
+}
+
+// cameBack reports whether the original of v differs from all that deletions named which may not last. So its deletion did not
+// last, and the application has changed it since.
+func (c *claims) cameBack(v *renamed) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of := c.open[v.name]
+	return of != nil && len(of.sent) > 0 && !slices.Contains(of.sent, versionOf(&v.moved))
 }
 
 func (u *unfinished) learn(e originalEvent) {

@@ -65,18 +65,23 @@ func (m *migration) staleCopies(ctx context.Context, moves []renamed) (found []i
 // dropOriginals deletes entries that have not changed since they were read, and returns the answers. It deletes the copies that
 // are stale by these answers: see copyState. Each master's answers count, although another master does not answer. If an
 // answer is lost, the deletion may not have arrived, so it is sent again. A copy must not stay next to an original that the
-// application may change.
+// application may change. In a Cluster, the replicas have the deletions when it returns.
 func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64, error) {
 	calls := originalCalls(moves)
 	err := failure(m.lasting.RunOnce(ctx, m.scripts.drop, calls), calls)
 	results := make([]int64, len(moves))
 	var back []*rediswalk.Call
+	var deleted []int
 	answered := func(v *renamed, n int64) {
+		if n == isRenamed {
+			m.renaming.learn(v, deletionSent)
+			return
+		}
 		m.renaming.learn(v, originalEvent(n))
 		switch {
 		case v.copied == staleCopy:
 			back = append(back, m.dropCopy(v))
-		case n != hasChanged:
+		case n == isGone:
 			m.renaming.forget(v.name)
 		}
 	}
@@ -88,10 +93,13 @@ func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64
 		switch {
 		case failed == nil:
 			answered(v, n)
+			if n == isRenamed {
+				deleted = append(deleted, i)
+			}
 		case rediserr.IsReply(failed):
 			refused = append(refused, *v)
 		default:
-			m.renaming.learn(v, deletionLost)
+			m.renaming.learn(v, deletionSent)
 			unanswered = append(unanswered, *v)
 		}
 	}
@@ -105,7 +113,40 @@ func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64
 			m.leavePlaintext(unanswered[i : i+1])
 		}
 	}
-	return results, errors.Join(err, m.dropCopies(ctx, back))
+	if err = errors.Join(err, m.dropCopies(ctx, back)); err != nil {
+		return nil, err
+	}
+	return results, m.confirmDeletions(ctx, moves, deleted, results)
+}
+
+// confirmDeletions waits until the replicas have the deletions of originals. Then no failover brings them back, and their entries
+// are finished. It sets the results of originals that are there again. The batch reads them once more while it knows their copies.
+func (m *migration) confirmDeletions(ctx context.Context, moves []renamed, deleted []int, results []int64) error {
+	names := make([]string, len(deleted))
+	for j, i := range deleted {
+		names[j] = moves[i].name
+	}
+	stored := make([][]byte, len(names))
+	if m.copies != nil && len(names) > 0 {
+		within := m.tuning.Patience
+		if ctx.Err() == nil {
+			within = max(within, 2*m.tuning.ConfirmFor)
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
+		defer cancel()
+		var err error
+		if stored, err = m.copies.Read(ctx, names, nil); err != nil {
+			return fmt.Errorf("migrate: confirm that originals are deleted: %w", err)
+		}
+	}
+	for j, i := range deleted {
+		if stored[j] == nil {
+			m.renaming.forget(moves[i].name)
+		} else {
+			results[i] = hasChanged
+		}
+	}
+	return nil
 }
 
 // dropCopies deletes copies. If it cannot delete one, the batch is repeated, and claims remember the copy. With Unseal it does not

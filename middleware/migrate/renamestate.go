@@ -11,9 +11,10 @@ package migrate
 //   - A stale copy must go. The application has changed the original since, or has deleted it.
 //
 // Three answers about the original change a state: it is as it was read, it has changed, or it is gone. The fourth event is a
-// deletion without an answer. A deletion that was answered ends the record. The record of an entry also holds the versions of
-// the original that such deletions named. A later copy of such a version is shared. A copy of another version is not, because a
-// deletion cannot delete what has changed.
+// deletion whose answer was lost, or that the replicas have not confirmed. A deletion that they have confirmed ends the record.
+// Until then a failover may bring the original back. The record of an entry also holds the versions of the original that such
+// deletions named. A later copy of such a version is shared. A copy of another version is not, because a deletion cannot delete
+// what has changed.
 //
 // A batch claims an entry before it reads it. So whatever it reads is newer than all that the run knows of the entry, and
 // copies of another version are stale.
@@ -39,7 +40,7 @@ const (
 	originalSame    originalEvent = 1
 	originalChanged originalEvent = hasChanged
 	originalGone    originalEvent = isGone
-	deletionLost    originalEvent = -3 // a deletion was sent and not answered
+	deletionSent    originalEvent = -3 // a deletion was sent, and it is not known whether it lasts
 )
 
 // after returns the state after an event.
@@ -51,7 +52,7 @@ func (s copyState) after(e originalEvent) copyState {
 		return staleCopy
 	case s == ownCopy && e == originalGone:
 		return staleCopy
-	case s == ownCopy && e == deletionLost:
+	case s == ownCopy && e == deletionSent:
 		return sharedCopy
 	}
 	return s

@@ -13,7 +13,7 @@ import (
 // A row has the states after an original is the same, has changed, or is gone, and after its deletion was not answered.
 func TestCopyStates(t *testing.T) {
 	t.Parallel()
-	events := []originalEvent{originalSame, originalChanged, originalGone, deletionLost}
+	events := []originalEvent{originalSame, originalChanged, originalGone, deletionSent}
 	for before, after := range map[copyState][]copyState{
 		notCopied:  {notCopied, notCopied, notCopied, notCopied},
 		ownCopy:    {ownCopy, staleCopy, staleCopy, sharedCopy},
@@ -63,24 +63,24 @@ func TestUnfinishedCopies(t *testing.T) {
 		"a copy is found":   {func(_ *testing.T, c *claims) { know(c, "v1", one, sharedCopy) }, nil},
 		"the deletion is not answered": {func(_ *testing.T, c *claims) {
 			know(c, "v1", one, ownCopy)
-			learn(c, "v1", deletionLost)
+			learn(c, "v1", deletionSent)
 		}, nil},
 		"the same, and the original is read again": {func(t *testing.T, c *claims) {
 			know(c, "v1", one, ownCopy)
-			learn(c, "v1", deletionLost)
+			learn(c, "v1", deletionSent)
 			read(c, "v1")
 			require.Equal(t, sharedCopy, know(c, "v1", two, ownCopy))
 			learn(c, "v1", originalGone)
 		}, nil},
 		"the same, and the original has changed": {func(t *testing.T, c *claims) {
 			know(c, "v1", one, ownCopy)
-			learn(c, "v1", deletionLost)
+			learn(c, "v1", deletionSent)
 			read(c, "v2")
 			require.Equal(t, ownCopy, know(c, "v2", two, ownCopy))
 		}, [][]byte{one, two}},
 		"the same, by an answer": {func(t *testing.T, c *claims) {
 			know(c, "v1", one, ownCopy)
-			learn(c, "v1", deletionLost)
+			learn(c, "v1", deletionSent)
 			learn(c, "v1", originalChanged)
 			require.Equal(t, ownCopy, know(c, "v2", two, ownCopy))
 		}, [][]byte{one, two}},

@@ -18,7 +18,8 @@ import (
 // the original has another value or expiry since, the copy is deleted. Otherwise the entry there may open under its name, and the old name may be hidden too.
 // Then the application or an earlier run has written it later, so the old entry is deleted. An entry with a plain name may
 // be the newer one. It is deleted only if both hold the same value with the same expiry, and the entry is not split. It is also
-// deleted if this batch has written its copy: what is under the new name has replaced that.
+// deleted if this batch has written its copy: what is under the new name has replaced that. An entry that a failover has brought back
+// stays if both have changed since.
 func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (settled []renamed, changed []entry, err error) {
 	if len(taken) == 0 {
 		return nil, nil, nil
@@ -69,6 +70,8 @@ func (m *migration) settle(ctx context.Context, taken []renamed, c *Counts) (set
 			m.renaming.forget(v.name)
 		case same && m.copies != nil && v.header != (wire.Header{}) && (v.prfKey >= 0 || expiries[i] == v.until()):
 			mine = append(mine, copyOf{v, stored, expiries[i]})
+		case supersedes && m.renaming.cameBack(&v): // the application has changed both
+			c.Conflicts++ // the record stays: another scan of the same run must not take it for an older entry
 		case supersedes && (v.prfKey >= 0 || m.renaming.wrote(&v)) || same && expiries[i] == v.until():
 			settled = append(settled, v)
 		default:
