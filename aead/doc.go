@@ -16,8 +16,8 @@
 // The wrapped data key is stored with each message. The Envelope uses one data key for many messages, so it calls the KEK
 // only a few times per day.
 //
-// A [Keyring] seals messages with a Tink keyset: a set of keys, of which the primary key seals. The keyset is stored
-// encrypted under a KEK. The Keyring can load a changed keyset while it is in use.
+// A [Keyring] seals messages with a Tink keyset. A keyset is a set of keys. One of them, the primary key, seals, and all of
+// them open. The keyset is stored encrypted under a KEK. The Keyring can load a changed keyset while it is in use.
 //
 // An Envelope is right for most applications. Its KEK is a key in a key service (such as a cloud KMS), a key file, a
 // passphrase, or a Keyring. Use a Keyring without an Envelope only if the application writes few messages, or if the

@@ -7,7 +7,7 @@
 //
 // The scheme of the URL selects the store:
 //
-//	memory://                                        in this process, bounded in bytes: package memorystore
+//	memory://                                        in this process, with a limit in bytes: package memorystore
 //	redis://user:password@host:6379/0                one Redis: package redisstore
 //	redis+unix:///run/redis.sock?db=0                one Redis on a unix socket; also unix://
 //	redis+sentinel://host1,host2/0?master=name       the master that Sentinel names

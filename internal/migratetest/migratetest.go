@@ -1,4 +1,6 @@
-// Package migratetest has what the tests of migrate and audit share: sealed stores, values, and runs of both packages.
+// Package migratetest contains helper functions for the tests of packages migrate and audit. [SealedStore] makes a
+// sealed (encrypted) cache in Redis, and [Fill] writes plaintext values. [Migrated] runs package migrate, and [Audited]
+// runs package audit. Both fail the test if the run fails.
 package migratetest
 
 import (

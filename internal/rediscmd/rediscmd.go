@@ -1,6 +1,9 @@
-// Package rediscmd has functions for Redis commands that several packages share. [Pattern] builds patterns for SCAN,
-// [ClusterMode] parses a reply of INFO, [CheckType] checks the name of a type, and [ScriptDigest] computes the digest of a
-// script.
+// Package rediscmd contains functions for Redis commands that several packages of this module use:
+//
+//   - [Pattern] builds the pattern of a SCAN command.
+//   - [ClusterMode] reads from a reply of INFO whether the server is a node of a Redis Cluster.
+//   - [CheckType] checks the name of a Redis type, such as hash.
+//   - [ScriptDigest] computes the digest of a Lua script, for EVALSHA.
 package rediscmd
 
 import (

@@ -1,8 +1,13 @@
-// Package rediserr interprets the errors of a Redis client. All packages of this module that use Redis share it.
+// Package rediserr classifies the errors of a Redis client, and removes secrets from their texts. All packages of this
+// module that use Redis call it.
 //
 // Call [Wrap] before you return an error. Wrap removes the parts of the text that may contain a value, a key name or a
-// password. [NotOffered] reports whether the server does not know a command, or forbids it. [Denied] adds keys that an ACL
-// denies. [Temporary] reports whether a retry can help, and [RefusedForGood] whether it cannot.
+// password. These functions classify an error:
+//
+//   - [NotOffered] reports whether the server does not know a command, or does not allow it to this user.
+//   - [Denied] reports the same, and also whether the user may not use one of the keys of the command.
+//   - [Temporary] reports whether the same command may succeed later.
+//   - [RefusedForGood] reports whether the server answered, and would answer with an error again.
 //
 // The package imports no Redis client. It recognizes replies of the server by the method RedisError, which errors of
 // go-redis have.

@@ -1,5 +1,5 @@
-// Package reporttest collects the logs, metrics, spans and errors of the code under test, so that a test can search them for
-// secrets. Begin with [New].
+// Package reporttest collects the logs, metrics, traces and errors of the code under test, so that a test can search
+// them for secrets. Begin with [New].
 package reporttest
 
 import (

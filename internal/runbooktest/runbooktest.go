@@ -1,4 +1,5 @@
-// Package runbooktest runs the shell commands of a document, so that a test can check them. Begin with [Open].
+// Package runbooktest runs the shell commands in a Markdown document, so that a test can check that they work. Begin
+// with [Open].
 package runbooktest
 
 import (

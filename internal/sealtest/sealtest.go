@@ -1,5 +1,5 @@
-// Package sealtest makes keys and other objects for the tests of this module, such as aead.Envelope and jobs.Encryptor.
-// The objects close when the test ends.
+// Package sealtest makes encryption keys, and objects that use them, for the tests of this module. For example,
+// [Envelope] returns an aead.Envelope, and [Encryptor] returns a jobs.Encryptor. The objects close when the test ends.
 package sealtest
 
 import (

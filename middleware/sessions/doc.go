@@ -8,8 +8,8 @@
 //	manager.Store = store
 //
 // Here, set holds keys of a pseudorandom function (PRF), from aead.OpenPRF. With them, the middleware.Store replaces each
-// name by a pseudonym, which an attacker without these keys cannot compute. [New]
-// refuses a middleware.Store that does not hide names (WithOneWayKeys or WithHiddenKeys).
+// name by a pseudonym, which an attacker without these keys cannot compute. [New] refuses a middleware.Store that does not
+// hide names (WithOneWayKeys or WithHiddenKeys).
 //
 // A session token is as secret as a password: an attacker with the token can act as the user. Most session stores use the
 // token as the key name in Redis. This store uses a pseudonym of the token. A dump of Redis contains no token, no user

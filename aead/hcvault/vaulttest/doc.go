@@ -1,4 +1,8 @@
-// Package vaulttest tests package hcvault against the real transit engine of Vault, which runs inside the test process.
-// The transit engine is the part of Vault that encrypts. Package vaulttest is a separate module, so that users of hcvault
-// do not get Vault's dependencies.
+// Package vaulttest contains only tests. They run package hcvault against the real encryption engine of HashiCorp
+// Vault, a key service:
+//
+//	cd aead/hcvault/vaulttest && go test ./...
+//
+// The engine (transit) runs inside the test process, so no Vault server is needed. The package is a separate Go module,
+// so that users of hcvault do not get the dependencies of Vault.
 package vaulttest

@@ -1,8 +1,12 @@
-// Package early gives the hooks of an application an earlier deadline than fx gives them.
+// Package early stops waiting for slow start and stop hooks shortly before fx does. fx (go.uber.org/fx) calls these
+// hooks of an application, and has a timeout for all start hooks and one for all stop hooks.
 //
-// If a stop hook of fx does not return before fx's stop timeout, fx does not call the remaining hooks. If a start hook does
-// not return before fx's start timeout, fx drops its error, which names the cause. So each hook passes the
-// context of [WithDeadline] on, or calls in [Do] what ignores contexts. It then gives up shortly before the timeout.
+// If a start hook runs into the timeout, fx drops the error of the hook, which names the cause. If a stop hook does, fx
+// does not call the remaining stop hooks.
+//
+// [WithDeadline] returns a context that ends shortly before the timeout. A hook passes this context to the functions
+// that it calls. [Do] calls a function that takes no context, and returns an error at this time if the function still
+// runs.
 package early
 
 import (

@@ -1,5 +1,9 @@
-// Package asynqwire defines names and texts that package asynqjobs writes to Redis, such as header names and error codes.
-// Packages monitor and audit read them there. FORMAT.md, section "Jobs on asynq", describes them.
+// Package asynqwire defines the names and texts that package asynqjobs writes to Redis. Examples are the names of
+// headers, and the error text of a task that cannot be opened. asynq is a job queue in Redis, and asynqjobs seals
+// (encrypts) its tasks.
+//
+// asynqjobs writes with these definitions. Packages monitor and audit read with them. FORMAT.md, section "Jobs on
+// asynq", specifies the names and texts.
 package asynqwire
 
 import "strings"

@@ -1,14 +1,14 @@
 // Package compress compresses values before they are encrypted, and decompresses them up to a maximum size. Begin with
 // [New].
 //
-// A compressed value is either a zstd frame (RFC 8878), or the byte 02 and an s2 block. s2 is faster and compresses less.
-// Both contain the size of the decompressed value.
+// There are two formats. Zstandard (zstd, RFC 8878) compresses more. S2, a format of the Go library klauspost/compress,
+// is faster. A value in the S2 format begins with the byte 02. Both formats contain the size of the decompressed value.
 //
-// [Codec.Expand] checks this size before it allocates memory, because a few kilobytes can claim to expand to gigabytes. It
-// refuses input with bytes after the frame or block.
+// [Codec.Expand] checks this size before it allocates memory, because a few kilobytes can claim to expand to gigabytes.
+// It refuses input with additional bytes at the end.
 //
-// Compression makes the length of a value depend on its content. If an attacker can choose a part of a value and see the
-// length, the attacker can learn the rest (attacks CRIME and BREACH). So callers must not compress by default.
+// Compression makes the length of a value depend on its content. If an attacker can choose a part of a value and see
+// the length, the attacker can learn the rest (attacks CRIME and BREACH). So callers must not compress by default.
 package compress
 
 import (

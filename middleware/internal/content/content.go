@@ -1,6 +1,9 @@
-// Package content builds the plaintext of a cache value: the bytes that are then encrypted. They contain the encoded
-// value. They can also contain the cache key and the tags of the entry. [Packer.Pack] builds these bytes, and
-// [Packer.Unpack] parses them. FORMAT.md, section "Plaintext of a cache value", specifies them.
+// Package content builds the bytes of a cache value that are then encrypted. They contain the encoded value. They can
+// also contain the cache key of the entry and its tags. Tags are the labels by which gocache deletes several entries at
+// once.
+//
+// [Packer.Pack] builds these bytes, and [Packer.Unpack] parses them. FORMAT.md, section "Plaintext of a cache value",
+// specifies them.
 package content
 
 import (

@@ -1,6 +1,8 @@
-// Package plaintext decides whether a value that is stored without encryption is accepted. Packages middleware, jobs and
-// asynqjobs ask it when they read such a value, and return an error if it says no. A [Policy] is the rule, such as [Reject],
-// which accepts no plaintext. A [Window] applies a Policy until a set time, and then [Reject].
+// Package plaintext decides whether to accept a value that is stored without encryption. Packages middleware, jobs and
+// asynqjobs ask it when they read such a value. If the answer is no, they return an error.
+//
+// A [Policy] is the rule. For example, [Reject] accepts no plaintext. A [Window] applies a Policy until a set time, and
+// then [Reject]. Begin with [NewWindow].
 package plaintext
 
 import (

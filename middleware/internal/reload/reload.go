@@ -1,8 +1,9 @@
-// Package reload loads a keyset again when a stored value names an encryption key that the keyset does not contain. Begin
-// with [New].
+// Package reload reads a keyset (a set of encryption keys) again when a stored value names a key that the keyset does
+// not contain. Begin with [New].
 //
 // This happens when a new key is introduced: another process has already loaded the new key and encrypts with it. An
-// attacker can also write values that name a key that does not exist. So reloads are at least ten seconds apart.
+// attacker can also write values that name a key that does not exist. So the package reads the keyset at most once in
+// ten seconds.
 package reload
 
 import (

@@ -120,8 +120,9 @@
 //
 // If the key service does not answer, asynq retries the task. With [Config], this retry does not count as a try. But if
 // other errors have used up all tries but one, asynq archives the task after the last try, for any error. So in the last
-// try, the handler does not return: it waits for the key service, and occupies one of the server's Concurrency slots. asynq archives the task only if its timeout or
-// deadline ends during the wait. A task with MaxRetry(0) has only a last try, so give each task at least MaxRetry(1).
+// try, the handler does not return. It waits for the key service, and occupies one of the server's Concurrency slots.
+// asynq archives the task only if its timeout or deadline ends during the wait. A task with MaxRetry(0) has only a last
+// try, so give each task at least MaxRetry(1).
 //
 // The keys of the Encryptor can be a keyset, in an aead.Keyring. If the encryption key of a task is not in the keyset, the
 // handler reloads the keyset. If the task still does not open, asynq retries it as after any failure. This needs no
