@@ -8,8 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,13 +39,12 @@ const (
 // pipeline. So a single caller takes the same path as without a combiner, and no call waits for a timer.
 //
 // Each batch runs in its own goroutine, under a context that no caller can cancel. So a caller whose context ends does
-// not stop the commands of others. go-redis sends a batch once. A command whose batch failed before the server ran it
-// is repeated over the pool by its caller, under the caller's own context.
+// not stop the commands of others. go-redis sends a batch with a write once, because it would repeat the writes of callers that
+// have left. Each caller then repeats its command over the pool, under its own context.
 type combiner struct {
 	client  redis.UniversalClient
-	pool    int           // connections per node
-	timeout time.Duration // of a batch in which a caller has no deadline, 0 for none
-	retries bool          // the client repeats commands
+	pool    int  // connections per node
+	retries bool // the client repeats commands
 	log     *slog.Logger
 
 	one       queue     // of a single node
@@ -72,13 +71,13 @@ func newCombiner(client redis.UniversalClient, log *slog.Logger) *combiner {
 	case *redis.Client:
 		o := c.Options()
 		return &combiner{
-			client: client, pool: o.PoolSize, timeout: o.ReadTimeout, retries: o.MaxRetries > 0, log: log,
+			client: client, pool: o.PoolSize, retries: o.MaxRetries > 0, log: log,
 			readAlone: o.ClientSideCache != nil || o.ClientSideCacheConfig != nil,
 		}
 	case *redis.ClusterClient:
 		o := c.Options()
 		return &combiner{
-			client: client, pool: o.PoolSize, timeout: o.ReadTimeout, retries: o.MaxRedirects > 0, log: log,
+			client: client, pool: o.PoolSize, retries: o.MaxRedirects > 0, log: log,
 			cluster: c, readAlone: o.ReadOnly, queues: make(map[string]*queue),
 		}
 	default:
@@ -100,11 +99,23 @@ type queue struct {
 type waitingCall struct {
 	ctx        context.Context //nolint:containedctx // lives as long as the call that waits
 	cmd, also  redis.Cmder
+	args       []any  // of cmd, before hooks could change them
+	space      [5]any // holds args without an allocation
 	size       int
+	write      bool
 	prev, next *waitingCall
 	queued     bool
-	done       chan struct{} // closed after the batch; then err and cmd may be read
+	done       chan struct{} // closed after the batch; then the fields below, cmd and also may be read
 	err        error
+	sentOnce   bool // go-redis did not repeat the batch
+}
+
+// asGiven undoes what hooks have changed in the arguments, because they see a repeated command again.
+func (w *waitingCall) asGiven() {
+	copy(w.cmd.Args(), w.args)
+	if w.also != nil {
+		w.also.Args()[1] = w.args[1] // the key
+	}
 }
 
 // request is one command of a caller.
@@ -145,11 +156,12 @@ func (c *combiner) process(ctx context.Context, r request) error {
 			r.cmd.Args()[r.callerOwnedArg] = bytes.Clone(b)
 		}
 	}
-	w := &waitingCall{ctx: ctx, cmd: r.cmd, also: r.also, size: r.size, done: make(chan struct{})}
+	w := &waitingCall{ctx: ctx, cmd: r.cmd, also: r.also, size: r.size, write: r.write, done: make(chan struct{})}
+	w.args = append(w.space[:0], r.cmd.Args()...)
 	q.push(w)
-	q.mu.Unlock()
 	c.waiting.Add(1)
-	return c.observe(r, c.wait(q, w, r.write))
+	q.mu.Unlock()
+	return c.observe(r, c.wait(q, w))
 }
 
 // queueFor returns the queue of a request, or nil if the request does not queue.
@@ -231,7 +243,7 @@ func (c *combiner) observe(r request, err error) error {
 }
 
 // wait waits for the batch of a call, or for the end of its context.
-func (c *combiner) wait(q *queue, w *waitingCall, write bool) error {
+func (c *combiner) wait(q *queue, w *waitingCall) error {
 	select {
 	case <-w.done:
 	case <-w.ctx.Done():
@@ -242,28 +254,31 @@ func (c *combiner) wait(q *queue, w *waitingCall, write bool) error {
 		select {
 		case <-w.done: // at the same time
 		default:
-			if write {
+			if w.write {
 				return &unknownOutcome{w.ctx.Err()}
 			}
 			return w.ctx.Err()
 		}
 	}
-	if c.retries && w.ctx.Err() == nil && repeatable(w.err) {
+	if c.retries && w.ctx.Err() == nil && repeatable(w.err, w.sentOnce) {
+		w.asGiven()
 		return c.over(w.ctx, w.cmd, w.also)
 	}
 	return w.err
 }
 
-// repeatable reports whether go-redis would repeat a single command after this error, although it does not repeat a
-// batch. A timeout is excluded: the caller has already waited for that long.
-func repeatable(err error) bool {
+// repeatable reports whether go-redis would repeat a single command after this error, and has not repeated the batch. A timeout
+// is excluded: the caller has already waited for that long.
+func repeatable(err error, sentOnce bool) bool {
 	switch rediserr.Code(err) {
 	case "MOVED", "ASK":
 		return true
 	}
+	if rediserr.RefusedForNow(err) || redis.IsMaxClientsError(err) {
+		return true // in a batch, go-redis looks only at the first command
+	}
 	var op *net.OpError
-	return rediserr.RefusedForNow(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.As(err, &op) && !op.Timeout()
+	return sentOnce && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &op) && !op.Timeout())
 }
 
 // finish ends a call or batch. If calls wait, it sends them as the next batch.
@@ -293,28 +308,31 @@ func (c *combiner) finish(q *queue, start time.Time, succeeded bool) {
 func (c *combiner) send(q *queue, batch []*waitingCall) {
 	growStack(len(batch))
 	start, completed, succeeded := time.Now(), false, false
+	sentOnce := slices.ContainsFunc(batch, func(w *waitingCall) bool { return w.write })
 	defer func() {
 		if !completed {
 			c.logPanic(recover())
 		}
 		q.leave(len(batch))
 		for _, w := range batch {
-			if w.err = w.cmd.Err(); !completed {
+			if w.err, w.sentOnce = w.cmd.Err(), sentOnce; !completed {
 				w.err = errPanicked
-			} else if errors.Is(w.err, context.DeadlineExceeded) && w.ctx.Err() == nil {
-				w.err = errBatchTimeout // the context is not the caller's
 			}
 			close(w.done)
 		}
 		c.finish(q, start, succeeded)
 	}()
-	ctx, cancel := c.bound(batch, start)
+	ctx, cancel := bound(batch)
 	defer cancel()
 	pipe := c.client.Pipeline()
 	for _, w := range batch {
-		_ = pipe.Process(ctx, once{w.cmd}) // queues it
+		cmd := w.cmd
+		if w.write {
+			cmd = once{cmd} // one of them suffices; reads keep their type, by which hooks may look for them
+		}
+		_ = pipe.Process(ctx, cmd) // queues it
 		if w.also != nil {
-			_ = pipe.Process(ctx, once{w.also})
+			_ = pipe.Process(ctx, w.also)
 		}
 	}
 	execute(ctx, pipe)
@@ -333,18 +351,15 @@ func growStack(i int) byte {
 	return frame[i*i%stackOfBatch]
 }
 
-// bound returns the context of a batch: that of its first caller without its end, until the latest deadline. A caller
-// without a deadline is given the client's read timeout.
-func (c *combiner) bound(batch []*waitingCall, now time.Time) (context.Context, context.CancelFunc) {
+// bound returns the context of a batch: that of its first caller without its end, until the latest deadline. If a caller has no
+// deadline, the batch has none, and go-redis's timeouts bound it as they bound a single command.
+func bound(batch []*waitingCall) (context.Context, context.CancelFunc) {
 	ctx := context.WithoutCancel(batch[0].ctx)
 	var latest time.Time
 	for _, w := range batch {
 		deadline, ok := w.ctx.Deadline()
-		switch {
-		case !ok && c.timeout <= 0:
-			return context.WithCancel(ctx)
-		case !ok:
-			deadline = now.Add(c.timeout)
+		if !ok {
+			return ctx, func() {}
 		}
 		if deadline.After(latest) {
 			latest = deadline
@@ -353,10 +368,7 @@ func (c *combiner) bound(batch []*waitingCall, now time.Time) (context.Context, 
 	return context.WithDeadline(ctx, latest)
 }
 
-var (
-	errPanicked     = errors.New("a hook of the Redis client panicked, so it is unknown whether the command was executed")
-	errBatchTimeout = fmt.Errorf("the Redis client got no connection within the read timeout: %w", os.ErrDeadlineExceeded)
-)
+var errPanicked = errors.New("a hook of the Redis client panicked, so it is unknown whether the command was executed")
 
 // logPanic reports the panic of a hook, which ends a batch and not the process. The value may quote a command.
 func (c *combiner) logPanic(value any) {

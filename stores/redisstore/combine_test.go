@@ -64,8 +64,12 @@ func occupied(t *testing.T, g gate, change func(o *redis.Options)) (s *redisstor
 	s = newStore(t, client)
 	reached, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	g.single = func(context.Context, []redis.Cmder) error {
+	given := g.single
+	g.single = func(ctx context.Context, cmds []redis.Cmder) error {
 		once.Do(func() { close(reached); <-release })
+		if given != nil {
+			return given(ctx, cmds)
+		}
 		return nil
 	}
 	client.AddHook(g)
@@ -265,52 +269,192 @@ func TestPanicInAHook(t *testing.T) {
 	works(t, s)
 }
 
-// A batch whose connection broke is not sent again. Its callers repeat their commands, as go-redis does for single ones.
+// serverReply is an error reply of a server.
+type serverReply string
+
+func (r serverReply) Error() string { return string(r) }
+func (serverReply) RedisError()     {}
+
+// A batch with a write whose connection broke, or was refused for now, is not sent again. Its callers repeat their commands, as
+// go-redis does for single ones.
 func TestBrokenBatchIsRepeatedByItsCallers(t *testing.T) {
 	t.Parallel()
-	for _, retries := range []int{-1, 3} {
-		broken := &net.OpError{Op: "read", Err: io.ErrClosedPipe}
-		s, free := occupied(t, gate{batch: func(context.Context, []redis.Cmder) error { return broken }},
-			func(o *redis.Options) { o.MaxRetries = retries })
-		key := t.Name() + fmt.Sprint(retries)
-		results := queued(t, s,
-			func() error { return s.SetBytes(t.Context(), key, []byte("v")) },
-			func() error { return s.Delete(t.Context(), "absent") },
-		)
-		free()
-		for _, r := range results {
-			if err := <-r; retries < 0 {
-				require.ErrorIs(t, err, io.ErrClosedPipe)
-			} else {
-				require.NoError(t, err)
+	for i, broken := range []error{
+		&net.OpError{Op: "read", Err: io.ErrClosedPipe},
+		serverReply("LOADING Redis is loading the dataset in memory"),
+		serverReply("ERR max number of clients reached"),
+	} {
+		for _, retries := range []int{-1, 3} {
+			s, free := occupied(t, gate{batch: func(context.Context, []redis.Cmder) error { return broken }},
+				func(o *redis.Options) { o.MaxRetries = retries })
+			key := t.Name() + fmt.Sprint(i, retries)
+			results := queued(t, s,
+				func() error { return s.SetBytes(t.Context(), key, []byte("v")) },
+				func() error { return s.Delete(t.Context(), "absent") },
+			)
+			free()
+			for _, r := range results {
+				if err := <-r; retries < 0 {
+					require.ErrorIs(t, err, broken)
+				} else {
+					require.NoError(t, err, broken)
+				}
 			}
 		}
 	}
 }
 
-// A batch without a deadline ends with the read timeout, also where it waits for a connection.
-func TestBatchWithoutDeadline(t *testing.T) {
+// A batch of reads whose connection breaks is sent again by go-redis, and not once more by each caller.
+func TestBrokenBatchOfReads(t *testing.T) {
 	t.Parallel()
-	const readTimeout = 2 * time.Second // the other commands of this test may take as long
-	deadlines := make(chan time.Duration, 1)
-	s, free := occupied(t, gate{batch: func(ctx context.Context, _ []redis.Cmder) error {
-		deadline, _ := ctx.Deadline()
-		deadlines <- time.Until(deadline)
-		<-ctx.Done()
-		return ctx.Err()
-	}}, func(o *redis.Options) { o.ReadTimeout = readTimeout })
-	short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	for _, down := range []bool{false, true} {
+		srv := redistest.Start(t)
+		proxy := redistest.StartProxy(t, srv.Addr())
+		var batches, singles atomic.Int64
+		s, free := occupied(t, gate{
+			single: func(_ context.Context, cmds []redis.Cmder) error {
+				if cmds[0].Name() == "get" { // a new connection has commands of its own
+					singles.Add(1)
+				}
+				return nil
+			},
+			batch: func(_ context.Context, cmds []redis.Cmder) error {
+				if cmds[0].Name() != "get" {
+					return nil
+				}
+				batches.Add(1)
+				if proxy.Refuse(down); down {
+					proxy.Cut()
+				} else {
+					proxy.CutReplyAfter(0) // once
+				}
+				return nil
+			},
+		}, func(o *redis.Options) { o.Addr = proxy.Addr() })
+		require.NoError(t, srv.Client(t).Set(t.Context(), "k", "v", 0).Err())
+		var calls []func() error
+		for range 3 {
+			calls = append(calls, func() error {
+				got, err := s.GetBytes(t.Context(), "k")
+				if err == nil && string(got) != "v" {
+					err = fmt.Errorf("read %q", got)
+				}
+				return err
+			})
+		}
+		results := queued(t, s, calls...)
+		free()
+		for _, r := range results {
+			require.Equal(t, down, <-r != nil)
+		}
+		require.EqualValues(t, 1, batches.Load())
+		require.EqualValues(t, 1, singles.Load(), "the call that occupied the connection")
+	}
+}
+
+// A batch has the latest deadline of its callers. If one of them has none, go-redis's own timeouts bound the batch, as they bound
+// a single command: a new connection may take longer than ReadTimeout.
+func TestDeadlineOfABatch(t *testing.T) {
+	t.Parallel()
+	early, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
-	results := queued(t, s, func() error { return s.SetBytes(t.Context(), "k", nil) })
-	late := make(chan error, 1)
-	go func() { late <- s.SetBytes(short, "k", nil) }()
-	require.ErrorIs(t, <-late, context.DeadlineExceeded)
+	late, cancelLate := context.WithTimeout(t.Context(), 2*time.Hour)
+	defer cancelLate()
+	latest, _ := late.Deadline()
+	for _, last := range []context.Context{early, t.Context()} {
+		contexts := make(chan context.Context, 1)
+		s, free := occupied(t, gate{batch: func(ctx context.Context, _ []redis.Cmder) error {
+			contexts <- ctx
+			return nil
+		}}, nil)
+		var calls []func() error
+		for _, ctx := range []context.Context{early, late, last} {
+			calls = append(calls, func() error { return s.SetBytes(ctx, t.Name(), nil) })
+		}
+		results := queued(t, s, calls...)
+		free()
+		for _, r := range results {
+			require.NoError(t, <-r)
+		}
+		deadline, bounded := (<-contexts).Deadline()
+		require.Equal(t, last == early, bounded)
+		if bounded {
+			require.True(t, deadline.Equal(latest))
+		}
+	}
+}
+
+// A hook may look for commands of a type, and change their replies. It finds the reads of a batch as it finds single ones.
+func TestHooksFindTheTypesOfReads(t *testing.T) {
+	t.Parallel()
+	types := make(chan string, 10)
+	s, free := occupied(t, gate{batch: func(_ context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			if cmd.Name() != "set" {
+				types <- fmt.Sprintf("%s %T", cmd.Name(), cmd)
+			}
+		}
+		close(types)
+		return nil
+	}}, nil)
+	results := queued(t, s,
+		func() error { return s.SetBytes(t.Context(), t.Name(), []byte("v")) },
+		func() error { _, err := s.GetBytes(t.Context(), t.Name()); return err },
+		func() error { _, err := s.GetBytesMax(t.Context(), t.Name(), 10); return err },
+	)
 	free()
-	require.LessOrEqual(t, <-deadlines, readTimeout)
-	err := <-results[0]
-	require.Error(t, err)
-	require.NotErrorIs(t, err, context.DeadlineExceeded, "the caller's context has no deadline")
-	require.ErrorContains(t, err, "no connection within the read timeout")
+	for _, r := range results {
+		require.NoError(t, <-r)
+	}
+	var got []string
+	for name := range types {
+		got = append(got, name)
+	}
+	require.Equal(t, []string{"get *redis.StringCmd", "getrange *redis.StringCmd", "exists *redis.IntCmd"}, got)
+}
+
+// A hook may change the arguments of a command, for example to add a prefix to its key. A command that is repeated starts from
+// the arguments of its caller, because the hooks see it again.
+func TestHooksSeeARepeatedCommandUnchanged(t *testing.T) {
+	t.Parallel()
+	p := t.Name() + ":"
+	change := func(cmds []redis.Cmder) {
+		for _, cmd := range cmds {
+			args := cmd.Args()
+			if key, _ := args[1].(string); key != "absent" {
+				args[1] = p + key
+			}
+			if cmd.Name() == "set" {
+				args[2] = fmt.Sprintf("<%s>", args[2])
+			}
+		}
+	}
+	broken := &net.OpError{Op: "read", Err: io.ErrClosedPipe}
+	s, free := occupied(t, gate{
+		single: func(_ context.Context, cmds []redis.Cmder) error { change(cmds); return nil },
+		batch: func() func(context.Context, []redis.Cmder) error {
+			var batches atomic.Int64
+			return func(_ context.Context, cmds []redis.Cmder) error {
+				if change(cmds); batches.Add(1) == 1 {
+					return broken
+				}
+				return nil
+			}
+		}(),
+	}, nil)
+	client := shared.Single.Client(t)
+	require.NoError(t, client.Set(t.Context(), p+"old", "value", 0).Err())
+	var bounded []byte
+	results := queued(t, s,
+		func() error { return s.Set(t.Context(), "k", []byte("v"), store.WithExpiration(time.Hour)) },
+		func() (err error) { bounded, err = s.GetBytesMax(t.Context(), "old", 100); return err },
+	)
+	free()
+	for _, r := range results {
+		require.NoError(t, <-r)
+	}
+	require.Equal(t, "value", string(bounded))
+	require.Equal(t, "<v>", client.Get(t.Context(), p+"k").Val())
 }
 
 func TestCombiningIsOff(t *testing.T) {

@@ -74,8 +74,10 @@
 // is PoolSize, but at most 64. If the server is on the same host, the limit is at most 8, and at most 4 while more than 8
 // goroutines call.
 //
-// If the context of a call ends while the call waits, the Store does not send it. If the context ends later, the error
-// says "outcome unknown": Redis can still execute the write. [Store.Stats] counts pipelines.
+// If the context of a call ends while the call waits, the Store does not send it. If the context of a write ends later,
+// the error says that its result is unknown: Redis can still execute the write. [Store.Stats] counts pipelines.
+//
+// Hooks of the client see a pipeline under the context values of one of its calls.
 //
 // # Near cache
 //
