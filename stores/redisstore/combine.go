@@ -31,7 +31,8 @@ const (
 	fewCallers    = 8       // so many callers of a server on the same host need no pipeline
 	crowdDecay    = 100     // calls after which about a third of a former crowd is remembered
 	stackOfBatch  = 6 << 10 // bytes
-	manyQueues    = 64      // queues of masters above which idle ones are dropped
+	manyQueues    = 64      // queues of masters above which unused ones are dropped
+	unusedFor     = time.Minute
 )
 
 // A combiner sends commands of concurrent callers together (group commit). Up to a limit, each call uses its own
@@ -189,7 +190,7 @@ func (c *combiner) queueFor(ctx context.Context, r request) *queue {
 	defer c.mu.Unlock()
 	if q = c.queues[addr]; q == nil {
 		if len(c.queues) >= manyQueues {
-			c.dropIdle()
+			c.dropUnused(time.Now())
 		}
 		q = &queue{}
 		c.queues[addr] = q
@@ -197,14 +198,14 @@ func (c *combiner) queueFor(ctx context.Context, r request) *queue {
 	return q
 }
 
-// dropIdle forgets masters without calls: a Cluster whose nodes change their addresses must not leave queues behind. A
-// call that has just found such a queue may use it.
-func (c *combiner) dropIdle() {
+// dropUnused forgets masters without calls in the last minute: a Cluster whose nodes change their addresses must not leave queues
+// behind. A call that has just found such a queue may use it.
+func (c *combiner) dropUnused(now time.Time) {
 	for addr, q := range c.queues {
 		q.mu.Lock()
-		idle := q.running == 0 && q.first == nil
+		unused := q.running == 0 && q.first == nil && now.Sub(q.fastest.second) > unusedFor
 		q.mu.Unlock()
-		if idle {
+		if unused {
 			delete(c.queues, addr)
 		}
 	}

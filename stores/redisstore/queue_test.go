@@ -2,9 +2,11 @@ package redisstore
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -99,6 +101,52 @@ func TestQueueCountsItsCallers(t *testing.T) {
 		defer c.one.mu.Unlock()
 		return c.one.running == 0 && c.one.callers == 0
 	}, time.Minute, time.Millisecond)
+}
+
+// mastersByKey is a Cluster in which each key has a master of its own.
+type mastersByKey map[string]*redis.Client
+
+func (m mastersByKey) MasterForKey(_ context.Context, key string) (*redis.Client, error) {
+	return m[key], nil
+}
+
+// In a Cluster with many masters, a queue stays while it is used. It is dropped after a minute without calls.
+func TestQueuesOfManyMasters(t *testing.T) {
+	t.Parallel()
+	masters := make(mastersByKey)
+	var old []string
+	for i := range 3 * manyQueues {
+		addr := fmt.Sprint("127.0.0.1:", i+1)
+		old, masters[addr] = append(old, addr), redis.NewClient(&redis.Options{Addr: addr})
+	}
+	masters["new"] = redis.NewClient(&redis.Options{Addr: "127.0.0.1:9999"})
+	t.Cleanup(func() {
+		for _, client := range masters {
+			require.NoError(t, client.Close())
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		c := &combiner{cluster: masters, queues: make(map[string]*queue)}
+		find := func(addr string) *queue {
+			q := c.queueFor(t.Context(), request{key: addr})
+			q.limit(time.Now(), 1) // as process does
+			return q
+		}
+		queues := make(map[string]*queue)
+		for range 3 {
+			for _, addr := range old {
+				q := find(addr)
+				if queues[addr] == nil {
+					queues[addr] = q
+				}
+				require.Same(t, queues[addr], q)
+			}
+			time.Sleep(unusedFor / 2)
+		}
+		time.Sleep(2 * unusedFor)
+		find("new")
+		require.Len(t, c.queues, 1)
+	})
 }
 
 func TestQueue(t *testing.T) {
