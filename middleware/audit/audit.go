@@ -71,7 +71,7 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 	return a.report(started, err == nil), err
 }
 
-// run examines one database after the other.
+// run finds out what can be examined, and examines it.
 func (a *auditor) run(ctx context.Context) error {
 	if err := a.servers.Check(ctx); err != nil {
 		return err
@@ -80,6 +80,27 @@ func (a *auditor) run(ctx context.Context) error {
 		defer other.Client.Close()
 		a.servers, a.untouched = other, true
 	}
+	selected := a.servers
+	moves, err := selected.DatabaseMoves(ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.examine(ctx); err != nil {
+		return err
+	}
+	var now int64
+	err = rediswalk.Retry(ctx, a.Logger, "INFO", func(ctx context.Context) (err error) {
+		now, err = selected.DatabaseMoves(ctx)
+		return err
+	})
+	if err == nil && now > moves {
+		err = errors.New("audit: SWAPDB or MOVE was called during the scan, so entries may be missing (audit again)")
+	}
+	return err
+}
+
+// examine examines one database after the other.
+func (a *auditor) examine(ctx context.Context) error {
 	others, err := a.servers.OtherDatabases(ctx)
 	if err != nil {
 		return err

@@ -63,6 +63,7 @@ type Config struct {
 	// IgnoreTypes lists types of Redis, such as "hash" and "list", whose entries do not cause the answer Unknown.
 	// Give those that the applications use for other purposes. Strings are always examined. A name that is not one of Redis'
 	// types, and cannot be that of a module's type, is an error.
+	// Names of asynq are not covered: earlier releases of asynq kept payloads in lists and sets.
 	IgnoreTypes []string
 
 	// Rate bounds the names per second. 0 means no limit.

@@ -109,6 +109,31 @@ func TestMembersThatArePayloads(t *testing.T) {
 	}
 }
 
+// Lists and sets in which earlier releases of asynq kept whole messages are not understood, also if their type is ignored.
+func TestCollectionsOfEarlierReleases(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	ctx := t.Context()
+	require.NoError(t, rdb.LPush(ctx, "recent", "a list of the application").Err())
+	ignoring := audit.Config{IgnoreTypes: []string{"list", "zset", "set", "hash"}, Samples: 1}
+	answer, why := audited(t, rdb, ignoring).AnythingPlaintext()
+	require.Equal(t, audit.No, answer, why)
+	for _, name := range []string{"asynq:{q}", "asynq:{q}:in_progress", "asynq:queues:default", "asynq:{q}:t:1", "{sealcache:jobs:}:schedules"} {
+		require.NoError(t, rdb.LPush(ctx, name, `{"user":"alice"}`).Err())
+	}
+	for _, name := range []string{"asynq:{q}:dead", "asynq:{q}:deadlines", "asynq:scheduled"} {
+		require.NoError(t, rdb.ZAdd(ctx, name, redis.Z{Member: `{"user":"alice"}`}).Err())
+	}
+	require.NoError(t, rdb.HSet(ctx, "asynq:{q}:t:2", "payload", `{"user":"alice"}`).Err())
+	r := audited(t, rdb, ignoring)
+	require.EqualValues(t, 9, r.Jobs.Unparsed)
+	require.Len(t, r.Samples["not understood"], 1)
+	answer, why = r.AnythingPlaintext()
+	require.Equal(t, audit.Unknown, answer, why)
+	answer, _ = r.AnythingSealed()
+	require.Equal(t, audit.Unknown, answer)
+}
+
 // Plaintext behind a planted header does not count as sealed, although nothing is opened.
 func TestPlaintextBehindAHeader(t *testing.T) {
 	t.Parallel()

@@ -307,6 +307,40 @@ func TestRestartDuringAnAudit(t *testing.T) {
 	require.Contains(t, text.String(), "restarted")
 }
 
+// SWAPDB brings entries into a database that was scanned. The audit must not answer without them.
+func TestDatabasesSwappedDuringAnAudit(t *testing.T) {
+	t.Parallel()
+	for name, command := range map[string][]any{"swapdb": {"swapdb", 0, 7}, "move": {"move", "plain", 0}} {
+		rdb := redistest.Start(t).Client(t)
+		ctx := t.Context()
+		other, err := rediswalk.New(rdb)
+		require.NoError(t, err)
+		seventh, err := other.At(ctx, 7)
+		require.NoError(t, err)
+		defer seventh.Client.Close()
+		require.NoError(t, sealedStore(t, rdb, keyring(t), "shop").Set(ctx, "a", "v"))
+		require.NoError(t, seventh.Client.Set(ctx, "plain", "v", 0).Err())
+		var once atomic.Bool
+		failed, control := make(chan error, 1), new(audit.Control)
+		r, err := audit.Run(tuned(ctx, rediswalk.Tuning{ProgressEvery: time.Millisecond}), rdb, audit.Config{
+			Rate: 0.1, Control: control, // database 7 is not scanned before the command
+			Progress: func(p audit.Progress) {
+				if p.Seen > 0 && once.CompareAndSwap(false, true) {
+					failed <- seventh.Client.Do(ctx, command...).Err()
+					control.SetRate(0)
+				}
+			},
+		})
+		require.NoError(t, <-failed, name)
+		require.ErrorContains(t, err, "audit again", name)
+		answer, _ := r.AnythingPlaintext()
+		require.NotEqual(t, audit.No, answer, name)
+		// A call before the audit does not count.
+		answer, why, _ := plaintextAnswer(t, rdb, audit.Config{})
+		require.Equal(t, audit.Yes, answer, why)
+	}
+}
+
 // A server may restart after the audit has examined one of its databases. That database may hold other data then, so the
 // audit does not answer, and says what to do.
 func TestRestartBetweenDatabases(t *testing.T) {

@@ -180,6 +180,28 @@ func (s *Servers) OtherDatabases(ctx context.Context) ([]int, error) {
 	return others, nil
 }
 
+// DatabaseMoves counts the calls of SWAPDB and MOVE. A scan never names an entry that they bring into a database that was
+// scanned. It is 0 for a Cluster, and if the server does not show it.
+func (s *Servers) DatabaseMoves(ctx context.Context) (calls int64, err error) {
+	if s.cluster != nil {
+		return 0, nil
+	}
+	info, err := s.Client.Info(ctx, "commandstats").Result()
+	if rediserr.NotOffered(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("rediswalk: call INFO: %w", rediserr.Wrap(err))
+	}
+	for _, name := range []string{"swapdb", "move"} {
+		var n int64
+		if _, err := fmt.Sscanf(rediscmd.InfoField(info, "cmdstat_"+name), "calls=%d,", &n); err == nil {
+			calls += n
+		}
+	}
+	return calls, nil
+}
+
 // At returns the same server with another database selected. The caller closes its Client. It is nil if the user may not
 // select the database.
 func (s *Servers) At(ctx context.Context, database int) (*Servers, error) {
