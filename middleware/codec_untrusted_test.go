@@ -9,9 +9,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/prf"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
+	"github.com/sealcache/sealcache/middleware/migrate"
 )
 
 type ids struct{ IDs []int64 }
@@ -147,4 +150,25 @@ func TestNilMessageIsNamed(t *testing.T) {
 	require.NotContains(t, err.Error(), "takes")
 	err = s.Set(t.Context(), "k", structpb.Value{})
 	require.ErrorContains(t, err, "takes *structpb.Value")
+}
+
+// A migration gives plaintext the type of a codec. Readers decode a sealed value without another check, so bytes that
+// would end their process are not sealed as that type.
+func TestMigrationSealsNoPlantedMsgPack(t *testing.T) {
+	t.Parallel()
+	server, keys := redistest.Start(t), keyring(t)
+	c := server.Client(t)
+	planted := []byte{0x81, 0xa3, 'I', 'D', 's', 0xdd, 0xff, 0xff, 0xff, 0xff}
+	require.NoError(t, c.Set(t.Context(), "app:planted", planted, 0).Err())
+	require.NoError(t, c.Set(t.Context(), "app:sound", []byte{0x81, 0xa3, 'I', 'D', 's', 0x91, 7}, 0).Err())
+	for _, hidden := range []*prf.Set{prfSet(t), nil} {
+		r, err := migrate.Run(t.Context(), c, migrate.Config{
+			Operation: migrate.Seal, From: migrate.Space{Namespace: "app"}, Keys: keys, As: migrate.AsMsgPack, HiddenKeys: hidden, AllowUnproven: true,
+		})
+		require.NoError(t, err)
+		require.EqualValues(t, 1, r.WrongType)
+		got, err := c.Get(t.Context(), "app:planted").Bytes()
+		require.NoError(t, err)
+		require.Equal(t, planted, got)
+	}
 }

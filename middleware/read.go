@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sealcache/sealcache/middleware/internal/box"
+	"github.com/sealcache/sealcache/middleware/internal/plaintext"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -240,7 +241,7 @@ var errNotJSON = errors.New("the plaintext is not valid JSON")
 func decodeUntrusted(c Codec, b []byte, maxBytes int) (any, error) {
 	switch {
 	case c.Format() == FormatMsgPack:
-		if err := checkMsgPack(b); err != nil {
+		if err := plaintext.CheckMsgPack(b); err != nil {
 			return nil, err
 		}
 	case c.Format() == FormatJSON && len(b) > maxBytes:

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/sealcache/sealcache/middleware/internal/plaintext"
 	"github.com/sealcache/sealcache/middleware/internal/wire"
 )
 
@@ -98,8 +99,18 @@ func IsFernet(start []byte) bool {
 // ErrNoForm reports that a value cannot have the form that was asked for.
 var ErrNoForm = errors.New("a sealed value of this type cannot be converted to plaintext")
 
-// Fits reports whether a plaintext value can be of a type.
-func Fits(t wire.Type, b []byte) bool { return t != wire.JSON || json.Valid(b) }
+// Fits reports whether a plaintext value can be of a type. An attacker may have planted the value. Once it is sealed, readers
+// decode it without another check.
+func Fits(t wire.Type, b []byte) bool {
+	switch t {
+	case wire.JSON:
+		return json.Valid(b)
+	case wire.MsgPack:
+		return plaintext.CheckMsgPack(b) == nil
+	default:
+		return true
+	}
+}
 
 // Text returns the plaintext of a type as a client of Redis would have written it, and as middleware.WritePlaintext does.
 // Numbers are decimal text, bools are 1 and 0. The result may share memory with b.

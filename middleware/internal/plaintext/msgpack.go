@@ -1,4 +1,4 @@
-package middleware
+package plaintext
 
 import (
 	"encoding/binary"
@@ -11,14 +11,15 @@ const maxMsgPackDepth = 1000
 
 var errMsgPack = errors.New("the data is not exactly one MessagePack value with at most 1000 nested levels")
 
-// checkMsgPack checks bytes that nothing has authenticated. They must be
-// exactly one MessagePack value of bounded depth, and no declared length may
-// exceed the bytes that are left. The decoder trusts declared lengths and has
-// no bound on depth, so ten planted bytes could end the process.
+// CheckMsgPack checks bytes that nothing has authenticated, before they are
+// decoded or sealed. They must be exactly one MessagePack value of bounded
+// depth, and no declared length may exceed the bytes that are left. The decoder
+// trusts declared lengths and has no bound on depth, so ten planted bytes could
+// end the process.
 //
-// checkMsgPack follows https://github.com/msgpack/msgpack/blob/master/spec.md
+// CheckMsgPack follows https://github.com/msgpack/msgpack/blob/master/spec.md
 // and does not call itself.
-func checkMsgPack(b []byte) error {
+func CheckMsgPack(b []byte) error {
 	var open [maxMsgPackDepth]uint64 // values that each open array or map still needs
 	depth := 0
 	for {
