@@ -68,10 +68,10 @@ type dataKey struct {
 	confirmed   atomic.Int64 // when the KEK last wrapped or unwrapped it
 	nextConfirm atomic.Int64 // when it may be asked again in the background
 	confirming  atomic.Bool
-	proved      atomic.Bool // a value has authenticated under this form, or this process made it
-	askedTwice  atomic.Bool // the KEK gave the same answer twice, so that a value that does not open is not authentic
-	used        atomic.Bool // since the cache last looked for something to evict
-	epoch       uint64      // Envelope.epoch when the KEK was asked
+	proved      atomic.Bool  // a value has authenticated under this form, or this process made it
+	settled     atomic.Int64 // until then the KEK is not doubted again: it gave the same answer twice
+	used        atomic.Bool  // since the cache last looked for something to evict
+	epoch       uint64       // Envelope.epoch when the KEK was asked
 
 	born    int64       // when it was wrapped, for the one that seals
 	renew   atomic.Bool // a successor is due, even within the limits

@@ -38,7 +38,7 @@ import (
 // callers that wait for it. Each caller waits as long as its context allows. Messages under known data keys do not wait.
 //
 // A data key that is read counts as proved once a message has authenticated under it. If the first message does not, the KEK
-// is asked once more. Data keys that are not proved are held apart and displace no others.
+// is asked once more, and after 15 seconds again. Data keys that are not proved are held apart and displace no others.
 //
 // An attacker who plants values cannot cause a storm of calls. At most 16 unwraps of unknown data keys run at a time,
 // and at most 4096 data keys wait. Calls that prove no data key are limited to 100 per second, with a burst of 1024.
@@ -77,6 +77,7 @@ type Envelope struct {
 	stats      *envelopeCounters
 	contexts   wrapContexts
 	tenants    *tenants // nil without WithTenants
+	doubts     bool     // the KEK may answer with a wrong data key
 	lazy       bool     // the first data key is made by the first message, as a tenant's is
 
 	current  atomic.Pointer[dataKey] // seals; nil before the first and once closed
@@ -163,6 +164,7 @@ func NewEnvelope(ctx context.Context, kek tink.AEADWithContext, opts ...Envelope
 		reviewSlots: make(chan struct{}, reviewParallel),
 		unwraps:     make(map[string]*flight),
 	}
+	e.doubts = !computes(kek)
 	e.gate = newGate(e.clock, !answersItself(kek))
 	e.gate.free = unwrapsAtATime(kek)
 	e.ctx, e.cancel = context.WithCancel(context.Background())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
@@ -14,7 +15,7 @@ import (
 // answered with a wrong data key, and is asked once more.
 func (e *Envelope) openUnproved(ctx context.Context, key *dataKey, payload, associatedData []byte) ([]byte, error) {
 	opened, err := key.prim.openTo(nil, payload, associatedData, false)
-	if err != nil && e.gate.limited && !key.proved.Load() && !key.askedTwice.Load() {
+	if err != nil && e.doubts && !key.proved.Load() && e.clock.now() >= key.settled.Load() {
 		again, askErr := e.awaitDataKey(ctx, key.header, payload, key)
 		if askErr != nil {
 			return nil, askErr
@@ -77,7 +78,7 @@ func (e *Envelope) joinUnwrap(ctx context.Context, header, payload []byte, doubt
 	case doubted == nil:
 		e.stats.hits.inc() // unwrapped since the caller looked
 		return nil, key, nil
-	case key != doubted || doubted.askedTwice.Load():
+	case key != doubted || now < doubted.settled.Load():
 		return nil, key, nil
 	}
 	if f, ok := e.unwraps[string(header)]; ok && e.gate.saw(f.turn, payload) {
@@ -139,6 +140,17 @@ func answersItself(kek tink.AEADWithContext) bool {
 	return false
 }
 
+// computes reports whether a KEK is of this package and computes its answer, so that its answer is never another key's.
+func computes(kek tink.AEADWithContext) bool {
+	switch k := kek.(type) {
+	case *Keyring, *passphraseKEK:
+		return true
+	case *KEKSet:
+		return !slices.ContainsFunc(k.members, func(m *kekSetMember) bool { return !computes(m.kek) })
+	}
+	return false
+}
+
 // unwrapsAtATime returns how many unknown data keys are unwrapped at a time. A KEK that computes uses at most half of the
 // processors, so that reads of planted values leave the others to known data keys. A localAEAD may be slow against its
 // contract, so it keeps all calls.
@@ -175,8 +187,9 @@ func (e *Envelope) endUnwrap(name string, f *flight, key *dataKey, err error) {
 			key, err = e.hold(key, true)
 		}
 		if err == nil && f.doubted != nil && key.same(f.doubted) {
-			key.askedTwice.Store(true)
-			f.doubted.askedTwice.Store(true)
+			until := e.clock.now() + int64(refusalMemory)
+			key.settled.Store(until)
+			f.doubted.settled.Store(until)
 		}
 	case f.epoch == e.epoch && isRefusal(err):
 		e.refuse([]byte(name), err)
@@ -218,12 +231,17 @@ func (e *Envelope) refuse(header []byte, err error) {
 	}
 }
 
+// usable reports whether a KEK may have unwrapped these bytes.
+func (e *Envelope) usable(unwrapped []byte) bool {
+	return isAnyDataKey(e.template.GetTypeUrl(), unwrapped)
+}
+
 // unwrap calls the KEK and makes a data key of its answer. release is called when the call has returned.
 func (e *Envelope) unwrap(ctx context.Context, release func(), header []byte) (*dataKey, error) {
 	asked := e.clock.now() // before the call: the KEK may change its mind while the answer travels
 	serialized, err := callKEK(ctx, release, func() ([]byte, error) {
 		return e.contexts.open(func(associatedData []byte) ([]byte, error) {
-			return e.kek.DecryptWithContext(ctx, header[wrappedLenSize:], associatedData)
+			return unwrapKey(ctx, e.kek, header[wrappedLenSize:], associatedData, e.usable)
 		})
 	})
 	defer clear(serialized)

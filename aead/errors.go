@@ -115,8 +115,32 @@ func kekError(action string, err error) error {
 	case isRefusal(err), errors.Is(err, ErrUnknownTenant):
 		return fmt.Errorf("aead: cannot %s: %w", action, err)
 	case errors.Is(err, ErrKeyServiceUnavailable):
-		return fmt.Errorf("cannot %s: %w", action, err)
+		return fmt.Errorf("cannot %s: %w", action, withoutRefusal(err))
 	default:
-		return fmt.Errorf("%w: cannot %s: %w", ErrKeyServiceUnavailable, action, err)
+		return fmt.Errorf("%w: cannot %s: %w", ErrKeyServiceUnavailable, action, withoutRefusal(err))
 	}
+}
+
+// withoutRefusal hides that the error of an outage also claims to be a refusal.
+func withoutRefusal(err error) error {
+	if errors.Is(err, ErrUnauthentic) || errors.Is(err, ErrUnknownKey) {
+		return &outageError{err}
+	}
+	return err
+}
+
+// outageError is the error of a KEK that was not asked or did not answer. errors.Is finds all of it but a refusal.
+type outageError struct{ err error }
+
+func (e *outageError) Error() string { return e.err.Error() }
+
+func (e *outageError) Is(target error) bool {
+	return target != ErrUnauthentic && target != ErrUnknownKey && errors.Is(e.err, target)
+}
+
+func (e *outageError) As(target any) bool {
+	if _, refusal := target.(**KeyError); refusal {
+		return false
+	}
+	return errors.As(e.err, target)
 }

@@ -37,7 +37,7 @@ const (
 // The member that wrapped or unwrapped a key is remembered for the last 16384 keys, and is asked first. For other keys, members
 // of this package that call no service come first. Then come the member that last opened a similar key, the primary, and the
 // others. If a member takes longer than a second, the next one is asked as well; the first plaintext wins. A member that did
-// not answer comes last for five seconds.
+// not answer, or answered an Envelope or Keyring with other bytes than a key, comes last for five seconds.
 //
 // # Errors
 //
@@ -123,10 +123,28 @@ type kekSetAnswer struct {
 
 // DecryptWithContext implements tink.AEADWithContext: the member that wrapped unwraps.
 func (s *KEKSet) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
+	return s.decrypt(ctx, ciphertext, associatedData, nil)
+}
+
+// unwrapKey calls kek. Members of a KEKSet whose answer usable rejects count as failed, so that the next one is asked: a proxy
+// may have answered in place of a key service.
+func unwrapKey(ctx context.Context, kek tink.AEADWithContext, wrapped, associatedData []byte, usable func([]byte) bool) ([]byte, error) {
+	if s, ok := kek.(*KEKSet); ok {
+		return s.decrypt(ctx, wrapped, associatedData, usable)
+	}
+	return kek.DecryptWithContext(ctx, wrapped, associatedData)
+}
+
+var errUnusableAnswer = errors.New("the answer is not a key of the expected type")
+
+// decrypt is DecryptWithContext for a plaintext of which usable is true; nil means any.
+func (s *KEKSet) decrypt(ctx context.Context, ciphertext, associatedData []byte, usable func([]byte) bool) ([]byte, error) {
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("aead: KEKSet: %w", ended(ctx))
 	}
-	q := &kekSetQuestion{set: s, ciphertext: ciphertext, associatedData: associatedData, name: kekSetName(ciphertext, associatedData)}
+	q := &kekSetQuestion{
+		set: s, ciphertext: ciphertext, associatedData: associatedData, usable: usable, name: kekSetName(ciphertext, associatedData),
+	}
 	q.order()
 	ctx, cancel := context.WithCancel(ctx)
 	q.answers = make(chan kekSetAnswer, len(q.todo))
@@ -148,6 +166,7 @@ func (s *KEKSet) DecryptWithContext(ctx context.Context, ciphertext, associatedD
 type kekSetQuestion struct {
 	set                        *KEKSet
 	ciphertext, associatedData []byte
+	usable                     func([]byte) bool // nil: any answer is
 	name                       kekSetKey
 	todo                       []*kekSetMember // in the order in which they are asked
 	answers                    chan kekSetAnswer
@@ -231,6 +250,10 @@ func (q *kekSetQuestion) await(ctx context.Context) (out []byte, ok bool) {
 func (q *kekSetQuestion) take(a kekSetAnswer) (out []byte, ok bool) {
 	q.pending--
 	s, m := q.set, a.member
+	if a.err == nil && q.usable != nil && !q.usable(a.out) {
+		clear(a.out)
+		a.err = errUnusableAnswer
+	}
 	switch {
 	case a.err == nil:
 		m.unwraps.Add(1)

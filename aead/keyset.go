@@ -11,6 +11,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/prf"
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 	"github.com/tink-crypto/tink-go/v2/tink"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
 	"github.com/sealcache/sealcache/internal/nilcheck"
@@ -156,7 +157,13 @@ func (s *kekSpy) EncryptWithContext(ctx context.Context, plaintext, associatedDa
 }
 
 func (s *kekSpy) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
-	return s.call(ctx, func() ([]byte, error) { return s.kek.DecryptWithContext(ctx, ciphertext, associatedData) })
+	return s.call(ctx, func() ([]byte, error) { return unwrapKey(ctx, s.kek, ciphertext, associatedData, isKeyset) })
+}
+
+// isKeyset reports whether decrypted bytes are a serialized keyset.
+func isKeyset(decrypted []byte) bool {
+	k := new(tinkpb.Keyset)
+	return proto.Unmarshal(decrypted, k) == nil && len(k.GetKey()) > 0
 }
 
 func (s *kekSpy) call(ctx context.Context, call func() ([]byte, error)) (out []byte, err error) {

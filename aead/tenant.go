@@ -161,6 +161,7 @@ func (e *Envelope) newTenant(id string) *Envelope {
 		clock:       e.clock,
 		stats:       e.stats,
 		lazy:        true,
+		doubts:      true,
 		known:       dataKeyView{e.known.dataKeyCache, id},
 		unsubscribe: kek.unsubscribe,
 		wrapSlots:   make(chan struct{}, tenantParallel),

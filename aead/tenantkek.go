@@ -48,6 +48,12 @@ func isTenantDataKey(typeURL string, unwrapped []byte) bool {
 	return err == nil
 }
 
+// isAnyDataKey reports whether a KEK unwrapped a data key, of a tenant or without one.
+func isAnyDataKey(typeURL string, unwrapped []byte) bool {
+	_, err := dataKeyPrimitive(typeURL, unwrapped, false)
+	return err == nil || isTenantDataKey(typeURL, unwrapped)
+}
+
 // tenantKEK is the KEK of a tenant. It is opened by the first call, and adds the commitment.
 type tenantKEK struct {
 	id      string
@@ -94,7 +100,7 @@ func (k *tenantKEK) DecryptWithContext(ctx context.Context, wrapped, associatedD
 		if err := k.readAgain(ctx, kek); err != nil {
 			return err
 		}
-		inner, err = kek.DecryptWithContext(ctx, wrapped, associatedData)
+		inner, err = unwrapKey(ctx, kek, wrapped, associatedData, k.usable)
 		return err
 	})
 	if err != nil {
@@ -114,10 +120,16 @@ func (k *tenantKEK) DecryptWithContext(ctx context.Context, wrapped, associatedD
 	}
 	if subtle.ConstantTimeCompare(commitment, inner[1:tenantKeyHeader]) != 1 {
 		clear(serialized)
+		if !isTenantDataKey(k.typeURL, inner) {
+			return nil, errNotDataKey // other bytes that begin with 0x01
+		}
 		return nil, errOtherTenant
 	}
 	return serialized, nil
 }
+
+// usable reports whether a KEK may have unwrapped these bytes: they are the data key of a tenant, or one without tenant.
+func (k *tenantKEK) usable(unwrapped []byte) bool { return isAnyDataKey(k.typeURL, unwrapped) }
 
 // call opens the KEK if it is not open, and calls it. A KEK that computes locally is not counted among the calls.
 func (k *tenantKEK) call(ctx context.Context, do func(tink.AEADWithContext) error) error {
