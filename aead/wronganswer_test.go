@@ -125,7 +125,7 @@ func (f kekFunc) DecryptWithContext(ctx context.Context, ciphertext, ad []byte) 
 	return f(ctx, ciphertext, ad)
 }
 
-// Any answer that is no data key is an outage, also one that begins as the data keys of tenants do.
+// Any answer other than a data key is an outage. This includes an answer that begins as the data key of a tenant does.
 func TestTenantAnswerWithoutDataKeyIsAnOutage(t *testing.T) {
 	t.Parallel()
 	for _, answer := range [][]byte{nil, {1}, append([]byte{1}, make([]byte, 80)...), []byte("<html>")} {

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	tinkcleartext "github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
@@ -63,12 +64,43 @@ func usable(handle *keyset.Handle) error {
 	return fmt.Errorf("insecurecleartextkeyset: the key template is neither of a supported AEAD nor of a PRF: %w", err)
 }
 
-// Handle reads a keyset in plaintext, as JSON or binary, to be changed with Tink's keyset.Manager.
+// loadTimeout bounds the reading of a source.
+const loadTimeout = 10 * time.Second
+
+// load reads a source and waits no longer than ctx and loadTimeout allow. A source that ignores its context is abandoned.
+func load(ctx context.Context, src aead.Source) ([]byte, error) {
+	type answer struct {
+		data []byte
+		err  error
+	}
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	answers := make(chan answer, 1)
+	go func() {
+		a := answer{err: errors.New("insecurecleartextkeyset: read keyset: the source called runtime.Goexit")}
+		defer func() {
+			if p := recover(); p != nil {
+				a = answer{err: fmt.Errorf("insecurecleartextkeyset: read keyset: the source panicked with a value of type %T", p)}
+			}
+			answers <- a
+		}()
+		a.data, a.err = src.Load(ctx)
+	}()
+	select {
+	case a := <-answers:
+		return a.data, a.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("insecurecleartextkeyset: read keyset: the source did not answer: %w", context.Cause(ctx))
+	}
+}
+
+// Handle reads a keyset in plaintext, as JSON or binary, to be changed with Tink's keyset.Manager. A source that ignores ctx is
+// abandoned when ctx ends, or after 10 seconds.
 func Handle(ctx context.Context, src aead.Source) (*keyset.Handle, error) {
 	if src == nil {
 		return nil, errors.New("insecurecleartextkeyset: read keyset: the source is nil")
 	}
-	data, err := src.Load(ctx)
+	data, err := load(ctx, src)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	tinkcleartext "github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
@@ -155,4 +157,34 @@ func ExampleOpenKeyring() {
 	defer keyring.Close()
 	fmt.Println(len(keyring.Keys()), keyring.Keys()[0].Type)
 	// Output: 1 AesGcmKey
+}
+
+// sourceFunc is a source of the application.
+type sourceFunc func() ([]byte, error)
+
+func (f sourceFunc) Load(context.Context) ([]byte, error) { return f() }
+
+// A source that ignores its context, or panics, fails the reading and nothing else.
+func TestHandleAbandonsASource(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		defer close(hang)
+		hung := sourceFunc(func() ([]byte, error) {
+			<-hang
+			return nil, errors.New("too late")
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		for _, ctx := range []context.Context{ctx, t.Context()} {
+			_, err := insecurecleartextkeyset.Handle(ctx, hung)
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+		}
+		_, err := insecurecleartextkeyset.Handle(t.Context(), sourceFunc(func() ([]byte, error) { panic("secret") }))
+		if err == nil || strings.Contains(err.Error(), "secret") {
+			t.Error(err)
+		}
+	})
 }
