@@ -177,7 +177,7 @@ func dataKeyPrimitive(typeURL string, serialized []byte, sealing bool) (*primiti
 // dataKeyHeader returns a wrapped DEK with its length in front. It refuses a length that Tink does not read.
 func dataKeyHeader(wrapped []byte) ([]byte, error) {
 	if len(wrapped) == 0 || len(wrapped) > maxWrappedSize {
-		return nil, fmt.Errorf("the key service returned a wrapped data key of %d bytes (1 to %d are allowed)", len(wrapped), maxWrappedSize)
+		return nil, fmt.Errorf("the key service returned an encrypted data key of %d bytes (1 to %d are allowed)", len(wrapped), maxWrappedSize)
 	}
 	header := make([]byte, wrappedLenSize, wrappedLenSize+len(wrapped))
 	binary.BigEndian.PutUint32(header, uint32(len(wrapped)))

@@ -228,10 +228,10 @@ func (e *Envelope) prove() error {
 	ad := []byte("sealcache self test")
 	sealed, err := sealing.sealTo(nil, probe, ad)
 	if err != nil {
-		return fmt.Errorf("aead: self test: the new data key does not seal: %w", err)
+		return fmt.Errorf("aead: test of the new data key: it cannot encrypt: %w", err)
 	}
 	if bytes.Contains(sealed, probe) {
-		return errors.New("aead: self test: the data key does not encrypt: its ciphertext contains the plaintext")
+		return errors.New("aead: test of the new data key: it does not encrypt (its ciphertext contains the plaintext)")
 	}
 	e.overhead = len(sealed) - len(probe)
 	if e.template.GetTypeUrl() == aesGCMTypeURL {
@@ -239,7 +239,7 @@ func (e *Envelope) prove() error {
 	}
 	opened, err := opening.openTo(nil, sealed, ad, false)
 	if err != nil || !bytes.Equal(opened, probe) {
-		return errors.New("aead: self test: the data key does not open the value that it just sealed")
+		return errors.New("aead: test of the new data key: it cannot decrypt the value that it has just encrypted")
 	}
 	return nil
 }

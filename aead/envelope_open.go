@@ -252,7 +252,7 @@ func (e *Envelope) unwrap(ctx context.Context, release func(), header []byte) (*
 		err = errOtherTenant
 	} else if err != nil {
 		// The KEK did not refuse. A proxy may have answered in its place.
-		err = fmt.Errorf("%w: cannot use the unwrapped data key: %w", ErrKeyServiceUnavailable, err)
+		err = fmt.Errorf("%w: cannot use the decrypted data key: %w", ErrKeyServiceUnavailable, err)
 	}
 	switch {
 	case err == nil:

@@ -187,9 +187,9 @@ func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 	unwrapped, err := e.unwrap(ctx, releaser(e.wrapSlots), key.header)
 	switch {
 	case isRefusal(err):
-		return fmt.Errorf("the key-encryption key refuses to unwrap the data key that it just wrapped: %w", err)
+		return fmt.Errorf("the key-encryption key refuses to decrypt the data key that it has just encrypted: %w", err)
 	case err == nil && !unwrapped.same(key):
-		return errors.New("the key-encryption key returned another data key than the one that it just wrapped")
+		return errors.New("the key-encryption key returned another data key than the one that it has just encrypted")
 	}
 	return err
 }

@@ -29,7 +29,7 @@ var (
 	// ErrTooManyDataKeys means that an unknown data key was turned away. Too many data keys wait for the key service, or too
 	// many were unwrapped under which no value opened. This is the sign of planted values. It is neither an outage nor a refusal:
 	// a later attempt may open the value.
-	ErrTooManyDataKeys = errors.New("aead: open: too many values wait for the key service to unwrap their data keys (try again later)")
+	ErrTooManyDataKeys = errors.New("aead: open: too many values wait for the key service to decrypt their data keys (try again later)")
 
 	// ErrKeyExhausted means that a key has sealed as many messages as is safe with random 96-bit nonces (2^32, NIST SP
 	// 800-38D). Make a new primary key, or use an Envelope, which makes its own.
@@ -101,8 +101,8 @@ func isRefusal(err error) bool {
 
 // These are the actions in the errors of a key-encryption key.
 const (
-	unwrapDataKey = "unwrap the data key"
-	wrapDataKey   = "wrap a new data key"
+	unwrapDataKey = "decrypt the data key"
+	wrapDataKey   = "encrypt a new data key"
 	testDataKey   = "test a new data key"
 	testContext   = "test the context of WithWrapContext"
 	encryptKeyset = "encrypt the new keyset"

@@ -113,14 +113,14 @@ func (r *loadedKeyset) prove() error {
 	}
 	sealed, err := r.primary.prim.sealTo(bytes.Clone(r.primary.sealedPrefix()), probe, ad)
 	if err != nil {
-		return fmt.Errorf("aead: self test: key %d does not seal: %w", r.primary.id, err)
+		return fmt.Errorf("aead: test of key %d in the keyset: it cannot encrypt: %w", r.primary.id, err)
 	}
 	if bytes.Contains(sealed, probe) {
-		return fmt.Errorf("aead: self test: key %d does not encrypt: its ciphertext contains the plaintext", r.primary.id)
+		return fmt.Errorf("aead: test of key %d in the keyset: it does not encrypt (its ciphertext contains the plaintext)", r.primary.id)
 	}
 	opened, err := r.open(nil, sealed, ad)
 	if err != nil || !bytes.Equal(opened, probe) {
-		return fmt.Errorf("aead: self test: key %d does not open the value that it just sealed", r.primary.id)
+		return fmt.Errorf("aead: test of key %d in the keyset: it cannot decrypt the value that it has just encrypted", r.primary.id)
 	}
 	return nil
 }
@@ -249,7 +249,7 @@ func outputPrefix(t tinkpb.OutputPrefixType, id uint32) ([]byte, error) {
 	case tinkpb.OutputPrefixType_RAW:
 		return nil, nil
 	}
-	return nil, fmt.Errorf("aead: key %d has the unknown output prefix %v (want TINK, CRUNCHY, LEGACY or RAW)", id, t)
+	return nil, fmt.Errorf("aead: key %d has the output prefix type %v, which is unknown (want TINK, CRUNCHY, LEGACY or RAW)", id, t)
 }
 
 // shortType turns "type.googleapis.com/google.crypto.tink.AesGcmKey" into "AesGcmKey".

@@ -96,7 +96,7 @@ func (s *Store) compareKeys(ctx context.Context) {
 		s.keysDiffer.Store(nil)
 		return
 	}
-	err = fmt.Errorf("middleware: key check: %w", err)
+	err = fmt.Errorf("middleware: find out whether other processes use the same keys: %w", err)
 	s.keysDiffer.Store(&err)
 }
 

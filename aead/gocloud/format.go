@@ -30,7 +30,7 @@ const (
 	maxDirect = 96
 )
 
-var errForm = errors.New("the bytes do not have the format of a data key that package gocloud wrapped")
+var errForm = errors.New("the bytes do not have the format of a key that package gocloud encrypted")
 
 // inner returns the plaintext that the Keeper encrypts.
 func inner(kind byte, associatedData, secret []byte) []byte {

@@ -102,7 +102,7 @@ func (r *redisFlag) failed(err error) error {
 	case code == "DENIED":
 		return wrong("redis refused the connection: DENIED, it is in protected mode (set a password in Redis)")
 	case code == "NOPERM":
-		return wrong("redis refused the request: %s (check its ACL)", shortReply(err))
+		return wrong("redis refused the request: %s (check the ACL of the Redis user)", shortReply(err))
 	case rediserr.Temporary(err):
 		return fmt.Errorf("redis refused the request: %s (try again later)", shortReply(err))
 	case rediserr.IsReply(err):

@@ -95,7 +95,7 @@ func TestOpenNotServed(t *testing.T) {
 		"-ERR max number of clients reached":                                                {text: "redis refused the request: ERR max number of clients reached (try again later)"},
 		"-ERR no upstream":                                                                  {text: "redis refused the request: ERR no upstream (check the server)"},
 		protected:                                                                           {"redis refused the connection: DENIED, it is in protected mode (set a password in Redis)", true},
-		"-NOPERM User app has no permissions to run the 'ping' command":                     {"redis refused the request: NOPERM User app has no permissions to run the 'ping' command (check its ACL)", true},
+		"-NOPERM User app has no permissions to run the 'ping' command":                     {"redis refused the request: NOPERM User app has no permissions to run the 'ping' command (check the ACL of the Redis user)", true},
 		"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n":            {"the server does not speak the Redis protocol (check the URL)", true},
 	} {
 		_, err := (&redisFlag{"redis://" + answering(t, answer) + "?max_retries=0"}).open(t.Context())

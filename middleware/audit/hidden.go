@@ -294,7 +294,7 @@ func (a *auditor) plainNameOf(name string, h wire.Header, plaintext []byte) (pla
 	return strings.TrimSuffix(name, key) + labels.Key, posed, nil
 }
 
-var errOneWayFilters = fmt.Errorf("%w: Prefix, Exclude and GroupBy do not work for keys that are hidden one way", ErrConfig)
+var errOneWayFilters = fmt.Errorf("%w: Prefix, Exclude and GroupBy do not work for names that WithOneWayKeys hides", ErrConfig)
 
 func (n *HiddenNames) writeText(b *strings.Builder) {
 	if n.Values > 0 {

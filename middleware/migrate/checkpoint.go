@@ -191,7 +191,7 @@ func (m *migration) ownBox(a tink.AEADWithContext) (*box.Box, error) {
 // checkCheckpoint refuses a checkpoint of another job, and one that is out of date.
 func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job string) error {
 	if c.Job != job {
-		return fmt.Errorf("%w: the checkpoint was written with another operation, scope, option, database or primary key", ErrCheckpoint)
+		return fmt.Errorf("%w: it was written with another operation, namespace, option, database or primary key", ErrCheckpoint)
 	}
 	if age := time.Since(c.Updated); age > maxCheckpointAge || age < -time.Hour {
 		return fmt.Errorf("%w: the file is older than %v, or the clock has changed", ErrCheckpoint, maxCheckpointAge)

@@ -106,13 +106,13 @@ func (m *migration) renewKeyCheck(ctx context.Context) error {
 	for i, a := range m.allKeys() {
 		old, err := keycheck.New(a, namespace)
 		if err != nil {
-			return fmt.Errorf("migrate: open the key check entry: %w", err)
+			return fmt.Errorf("migrate: open the entry sealcache.key-check: %w", err)
 		}
 		switch err := m.ask(ctx, func(ctx context.Context) error { return old.Open(ctx, stored) }); {
 		case err == nil:
 			return m.swapKeyCheck(ctx, name, stored, i > 0)
 		case !box.Refused(err):
-			return fmt.Errorf("migrate: open the key check entry: %w", err)
+			return fmt.Errorf("migrate: open the entry sealcache.key-check: %w", err)
 		}
 	}
 	return nil // it has changed since the run began
@@ -121,14 +121,14 @@ func (m *migration) renewKeyCheck(ctx context.Context) error {
 func (m *migration) swapKeyCheck(ctx context.Context, name string, stored []byte, always bool) error {
 	now, err := keycheck.New(m.Keys, m.target().Namespace)
 	if err != nil {
-		return fmt.Errorf("migrate: seal the key check, the entry that proves the keys, again: %w", err)
+		return fmt.Errorf("migrate: seal the entry sealcache.key-check again: %w", err)
 	}
 	var fresh []byte
 	if err := m.ask(ctx, func(ctx context.Context) (err error) {
 		fresh, err = now.Seal(ctx)
 		return err
 	}); err != nil {
-		return fmt.Errorf("migrate: seal the key check, the entry that proves the keys, again: %w", err)
+		return fmt.Errorf("migrate: seal the entry sealcache.key-check again: %w", err)
 	}
 	// The same rule as for values: over a key service, an entry of before may be under another KEK or wrap context.
 	done := m.present.names(stored[wire.HeaderSize:]) && !keycheck.Outdated(stored, fresh)
@@ -143,7 +143,7 @@ func (m *migration) swapKeyCheck(ctx context.Context, name string, stored []byte
 		return call.Cmd.Err()
 	})
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return fmt.Errorf("migrate: seal the key check, the entry that proves the keys, again: %w", rediserr.Wrap(err))
+		return fmt.Errorf("migrate: seal the entry sealcache.key-check again: %w", rediserr.Wrap(err))
 	}
 	return nil
 }

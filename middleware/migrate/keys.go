@@ -99,13 +99,13 @@ func (m *migration) openKeyCheck(ctx context.Context, namespace string) (underKe
 	for i, a := range m.allKeys() {
 		c, err := keycheck.New(a, namespace)
 		if err != nil {
-			return false, fmt.Errorf("migrate: open the key check entry: %w", err)
+			return false, fmt.Errorf("migrate: open the entry sealcache.key-check: %w", err)
 		}
 		switch err := m.ask(ctx, func(ctx context.Context) error { return c.Open(ctx, stored) }); {
 		case err == nil:
 			return i == 0, nil
 		case !box.Refused(err) && !errors.Is(err, wire.ErrNotSealed) && !errors.Is(err, wire.ErrUnsupportedFormat):
-			return false, fmt.Errorf("migrate: open the key check entry: %w", err)
+			return false, fmt.Errorf("migrate: open the entry sealcache.key-check: %w", err)
 		}
 	}
 	return false, fmt.Errorf("%w: these keys do not open the entry %s of the namespace", ErrWrongKeys, keycheck.Name)

@@ -88,13 +88,13 @@ func (b *Box) Seal(ctx context.Context, dst []byte, h wire.Header, plaintext []b
 	if b.appender != nil {
 		var err error
 		if out, err = b.appender.SealTo(ctx, out, plaintext, *ad); err != nil {
-			return nil, fmt.Errorf("seal the content: %w", err)
+			return nil, fmt.Errorf("seal the value: %w", err)
 		}
 		recycle(ad)
 	} else {
 		ct, err := b.aead.EncryptWithContext(ctx, plaintext, *ad)
 		if err != nil {
-			return nil, fmt.Errorf("seal the content: %w", explain(err))
+			return nil, fmt.Errorf("seal the value: %w", explain(err))
 		}
 		out = append(out, ct...)
 	}

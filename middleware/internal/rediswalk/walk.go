@@ -285,7 +285,7 @@ func (w *Walk[C]) scan(ctx context.Context, t *Track[C], at layout, batches chan
 			return errMoved
 		}
 		if again++; again > maxRestarts {
-			return fmt.Errorf("rediswalk: a Redis server restarted or failed over %d times during its scan", again)
+			return fmt.Errorf("rediswalk: a Redis server restarted or failed over %d times during its scan (try again later)", again)
 		}
 		w.Log.WarnContext(ctx, "sealcache: a server restarted or failed over during its scan; the scan restarts")
 	}

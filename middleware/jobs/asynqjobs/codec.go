@@ -50,13 +50,13 @@ func decode[T any](c Codec[T], b []byte) (value T, err error) {
 
 func recoverCodec[T any](err *error) {
 	if x := recover(); x != nil {
-		*err = fmt.Errorf("%w: type %T: the codec panicked", ErrCodec, *new(T))
+		*err = fmt.Errorf("%w: the codec panicked for a value of the type %T", ErrCodec, *new(T))
 	}
 }
 
 // codecError hides the text of a codec's error. errors.Is and errors.As still find the error.
 func codecError[T any](cause error) error {
-	return &hiddenCause{text: fmt.Sprintf("%v: type %T", ErrCodec, *new(T)), causes: []error{ErrCodec, cause}}
+	return &hiddenCause{text: fmt.Sprintf("%v: the value has the type %T", ErrCodec, *new(T)), causes: []error{ErrCodec, cause}}
 }
 
 type hiddenCause struct {
