@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+
+	"github.com/hibiken/asynq"
 )
 
 // serveData answers requests of the page's scripts.
@@ -60,8 +63,8 @@ func (h *Handler) compose(w http.ResponseWriter, r *http.Request, rt *route, vie
 
 	c := newCapture(maxAnswerBytes)
 	h.reading.next.ServeHTTP(c, bounded(ctx, r))
-	if c.code() >= http.StatusInternalServerError && h.isUnknownQueue(rt.queue) {
-		fail(w, http.StatusNotFound)
+	if status := h.cause(rt, c.code()); status != 0 {
+		fail(w, status)
 		return nil, nil, false
 	}
 	doc, ok := h.answer(w, r, c)
@@ -98,14 +101,47 @@ func (h *Handler) compose(w http.ResponseWriter, r *http.Request, rt *route, vie
 	return doc, &l.rec, true
 }
 
-// isUnknownQueue reports whether a request failed because its queue does not exist.
-// asynqmon answers such requests with status 500.
-func (h *Handler) isUnknownQueue(queue string) bool {
-	if queue == "" {
-		return false
+// cause returns a better status for a request that asynqmon answered with status 500, or 0. asynqmon does so if the queue
+// or the task does not exist, and if the action does not fit the state of the task or queue.
+func (h *Handler) cause(rt *route, status int) int {
+	if status < http.StatusInternalServerError || rt.queue == "" {
+		return 0
 	}
 	queues, err := h.inspector.Queues()
-	return err == nil && !slices.Contains(queues, queue)
+	switch {
+	case err != nil:
+		return 0
+	case !slices.Contains(queues, rt.queue):
+		return http.StatusNotFound
+	case rt.action == Pause || rt.action == Resume:
+		info, err := h.inspector.GetQueueInfo(rt.queue)
+		if err == nil && info.Paused == (rt.action == Pause) {
+			return http.StatusConflict
+		}
+	case rt.action != "" && rt.id != "":
+		info, err := h.inspector.GetTaskInfo(rt.queue, rt.id)
+		if errors.Is(err, asynq.ErrTaskNotFound) {
+			return http.StatusNotFound
+		}
+		if err == nil && !rt.action.fits(info.State) {
+			return http.StatusConflict
+		}
+	}
+	return 0
+}
+
+// fits reports whether asynq does the action with a task in state s.
+func (a Action) fits(s asynq.TaskState) bool {
+	switch a {
+	case Run:
+		return s != asynq.TaskStateActive && s != asynq.TaskStatePending
+	case Archive:
+		return s != asynq.TaskStateActive && s != asynq.TaskStateArchived
+	case Delete:
+		return s != asynq.TaskStateActive
+	default:
+		return true
+	}
 }
 
 // completeInfo adds the fields of INFO that the page shows and the server does not
@@ -230,8 +266,8 @@ func (h *Handler) act(w http.ResponseWriter, r *http.Request, rt *route, viewer 
 	forwarded.Body, forwarded.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	c := newCapture(maxAnswerBytes)
 	h.acting.next.ServeHTTP(c, forwarded)
-	if c.code() >= http.StatusInternalServerError && h.isUnknownQueue(rt.queue) {
-		fail(w, http.StatusNotFound)
+	if status := h.cause(rt, c.code()); status != 0 {
+		fail(w, status)
 		return
 	}
 	if doc, ok := h.answer(w, r, c); ok {

@@ -1,6 +1,7 @@
 package monitor_test
 
 import (
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -27,6 +28,36 @@ func TestUnknownQueues(t *testing.T) {
 		assert.Equal(t, http.StatusNotFound, ask(h, req[0], "/api/queues/nowhere"+req[1], "").Code, req)
 	}
 	get(t, h, "/api/queues/default")
+}
+
+// An action that a task or queue does not allow is no failure of the page. Two operators may click the same button.
+func TestActionsThatDoNotFit(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, nil)
+	id := s.enqueue(t, s.client, openType, "x").ID
+	var log buffer
+	h := s.monitor(t, admin(), monitor.WithActions(), monitor.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))))
+	for _, c := range []struct {
+		method, target string
+		want           int
+	}{
+		{http.MethodPost, "/pending_tasks/none:archive", http.StatusNotFound},
+		{http.MethodPost, "/archived_tasks/none:run", http.StatusNotFound},
+		{http.MethodDelete, "/pending_tasks/none", http.StatusNotFound},
+		{http.MethodGet, "/tasks/none", http.StatusNotFound},
+		{http.MethodPost, "/scheduled_tasks/" + id + ":run", http.StatusConflict},
+		{http.MethodPost, "/pending_tasks/" + id + ":archive", http.StatusNoContent},
+		{http.MethodPost, "/pending_tasks/" + id + ":archive", http.StatusConflict},
+		{http.MethodPost, "/archived_tasks/" + id + ":run", http.StatusNoContent},
+		{http.MethodPost, "/archived_tasks/" + id + ":run", http.StatusConflict},
+		{http.MethodPost, ":resume", http.StatusConflict},
+		{http.MethodPost, ":pause", http.StatusNoContent},
+		{http.MethodPost, ":pause", http.StatusConflict},
+		{http.MethodPost, ":resume", http.StatusNoContent},
+	} {
+		assert.Equal(t, c.want, ask(h, c.method, "/api/queues/default"+c.target, "").Code, c.method+" "+c.target)
+	}
+	assert.Empty(t, log.String())
 }
 
 // Managed services do not offer MEMORY in scripts. The page works without the estimate of memory.
