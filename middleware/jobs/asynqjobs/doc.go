@@ -40,7 +40,8 @@
 //	Welcome.Handle(mux, func(ctx context.Context, args WelcomeArgs) error { ... })
 //	args, err := Welcome.Args(ctx, client, info) // of an archived task
 //
-// [DefineWith] gives a definition its own codec, and [DefineResult] gives results a type.
+// [DefineWith] gives a definition its own codec, and [DefineResult] gives results a type. Job.NewTask makes a task with
+// headers, or for Scheduler.Sync.
 //
 // [Client.EnqueueMany] and Job.DelayMany enqueue many tasks. With [WithPipeline], one round trip carries up to a
 // thousand tasks or 4 MiB.

@@ -149,7 +149,7 @@ func (h *handler) run(ctx context.Context, stored *asynq.Task, o *opened, at ide
 		ctx = context.WithValue(ctx, tickKey{}, *o.tick)
 	}
 	ctx = context.WithValue(ctx, deliveryKey{}, &delivery{
-		e: h.e, at: at, typename: stored.Type(), writer: stored.ResultWriter(), plaintext: plaintext,
+		e: h.e, at: at, typename: stored.Type(), writer: stored.ResultWriter(), plaintext: plaintext, headers: o.task.Headers(),
 	})
 	if plaintext {
 		return h.next.ProcessTask(ctx, o.task)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -119,10 +120,32 @@ func (j *Job[T]) Args(ctx context.Context, c *Client, info *asynq.TaskInfo) (arg
 	return decode(j.codec, t.Payload())
 }
 
+// NewTask returns a task of the job that is not enqueued yet, with the options of the definition and then opts. Give it to
+// Client.EnqueueContext or Client.EnqueueMany, or declare it in a PeriodicTask for Scheduler.Sync. headers may be nil. They are
+// sealed; the handler reads them with HeadersOf.
+func (j *Job[T]) NewTask(args T, headers map[string]string, opts ...asynq.Option) (*asynq.Task, error) {
+	b, err := encode(j.codec, args)
+	if err != nil {
+		return nil, err
+	}
+	return asynq.NewTaskWithHeaders(j.typename, b, headers, slices.Concat(j.opts, opts)...), nil
+}
+
+// task returns a task without options.
 func (j *Job[T]) task(args T) (*asynq.Task, error) {
 	b, err := encode(j.codec, args)
 	if err != nil {
 		return nil, err
 	}
 	return asynq.NewTask(j.typename, b), nil
+}
+
+// HeadersOf returns the headers of the task that a handler processes, as Task.Headers does. The handler of a typed job does not
+// get the task. ctx is the handler's. The map is the caller's own, and nil if there are no headers.
+func HeadersOf(ctx context.Context) map[string]string {
+	d, ok := ctx.Value(deliveryKey{}).(*delivery)
+	if !ok || len(d.headers) == 0 {
+		return nil
+	}
+	return maps.Clone(d.headers)
 }

@@ -10,13 +10,14 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// delivery holds what WriteResult needs from the task that is being processed.
+// delivery holds what WriteResult and HeadersOf need from the task that is being processed.
 type delivery struct {
 	e         *jobs.Encryptor
 	at        identity
 	typename  string // as Redis has it
 	writer    *asynq.ResultWriter
 	plaintext bool // of a plaintext task, with jobs.WritePlaintext
+	headers   map[string]string
 }
 
 type deliveryKey struct{}

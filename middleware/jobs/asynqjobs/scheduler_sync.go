@@ -8,7 +8,7 @@ import (
 )
 
 // PeriodicTask declares one schedule for Scheduler.Sync. The fields are the arguments
-// of Scheduler.ScheduleOnce.
+// of Scheduler.ScheduleOnce. Job.NewTask makes the Task of a typed job.
 type PeriodicTask struct {
 	Name    string
 	When    Schedule

@@ -110,6 +110,64 @@ func TestTypedJobsWithCodecAndResult(t *testing.T) {
 	require.Equal(t, "old", args)
 }
 
+// A typed job has headers, and its task can be enqueued in a batch and declared as a schedule.
+func TestTasksOfTypedJobs(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	job := asynqjobs.Define[string]("mail", asynq.Queue("low"), asynq.MaxRetry(3))
+	headers := map[string]string{"tenant": "secret-tenant"}
+	var rec recorder
+	mux := asynq.NewServeMux()
+	job.Handle(mux, func(ctx context.Context, args string) error {
+		got := asynqjobs.HeadersOf(ctx)
+		rec.add(args + " " + got["tenant"])
+		if got != nil {
+			got["tenant"] = "changed"
+		}
+		if len(asynqjobs.HeadersOf(ctx)) > 0 && asynqjobs.HeadersOf(ctx)["tenant"] == "changed" {
+			t.Error("the map is shared")
+		}
+		return nil
+	})
+	require.Nil(t, asynqjobs.HeadersOf(t.Context()))
+
+	one, err := job.NewTask("one", headers, asynq.MaxRetry(1))
+	require.NoError(t, err)
+	two, err := job.NewTask("two", nil)
+	require.NoError(t, err)
+	infos, err := b.client.EnqueueMany(t.Context(), []*asynq.Task{one, two})
+	require.NoError(t, err)
+	require.Equal(t, []int{1, 3}, []int{infos[0].MaxRetry, infos[1].MaxRetry})
+	stored, err := b.inspector.GetTaskInfo("low", infos[0].ID)
+	require.NoError(t, err)
+	require.Empty(t, stored.Headers)
+	require.NotContains(t, string(stored.Payload), "tenant")
+	args, err := job.Args(t.Context(), b.client, stored)
+	require.NoError(t, err)
+	require.Equal(t, "one", args)
+	_, err = asynqjobs.DefineWith[string]("mail", upperCodec{}).NewTask("bad", nil)
+	require.ErrorIs(t, err, asynqjobs.ErrCodec)
+
+	s, err := asynqjobs.NewScheduler(b.rdb, b.client)
+	require.NoError(t, err)
+	synced, err := s.Sync(t.Context(), []asynqjobs.PeriodicTask{{Name: "hourly", When: asynqjobs.Every(time.Hour), Task: one}})
+	require.NoError(t, err)
+	require.Equal(t, asynqjobs.SyncResult{Changed: 1}, synced)
+	changed, err := s.ScheduleOnce(t.Context(), "hourly", asynqjobs.Every(time.Hour), one)
+	require.NoError(t, err)
+	require.False(t, changed)
+
+	// An application's plaintext headers reach the handler, too.
+	policy := asynqjobs.WithPlaintext(jobs.WritePlaintext)
+	plain, err := job.NewTask("plain", headers)
+	require.NoError(t, err)
+	_, err = newClient(t, b.conn, b.e, policy).EnqueueContext(t.Context(), plain)
+	require.NoError(t, err)
+	serve(t, b.conn, b.e, asynq.Config{Queues: map[string]int{"low": 1}}, mux, policy)
+	eventually(t, "three tasks", patience, func() bool { return len(rec.all()) == 3 })
+	require.ElementsMatch(t, []string{"one secret-tenant", "two ", "plain secret-tenant"}, rec.all())
+}
+
 // A client logs an ERROR about a queue that no server processes, and only about such a queue.
 func TestQueuesWithoutServerAreLogged(t *testing.T) {
 	t.Parallel()

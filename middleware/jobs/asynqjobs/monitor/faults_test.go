@@ -30,7 +30,7 @@ func TestUnknownQueues(t *testing.T) {
 	get(t, h, "/api/queues/default")
 }
 
-// An action that a task or queue does not allow is no failure of the page. Two operators may click the same button.
+// The page does not fail if an action does not fit a task or queue: two operators may click the same button.
 func TestActionsThatDoNotFit(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
