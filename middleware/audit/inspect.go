@@ -50,7 +50,7 @@ func Inspect(ctx context.Context, client redis.UniversalClient, name string) (*E
 	}
 	kinds, err := s.Kinds(ctx, []string{name})
 	if err != nil {
-		return nil, fmt.Errorf("audit: read the entry: %w", err)
+		return nil, readError(err)
 	}
 	e := &Entry{Type: kinds[0], Form: "other"}
 	if e.Type == "none" {
@@ -67,7 +67,7 @@ func Inspect(ctx context.Context, client redis.UniversalClient, name string) (*E
 		return nil, ErrNoEntry
 	}
 	if err != nil {
-		return nil, fmt.Errorf("audit: read the entry: %w", rediserr.Wrap(err))
+		return nil, readError(err)
 	}
 	e.Bytes = int64(len(b))
 	info, err := middleware.Inspect(b)
@@ -85,11 +85,19 @@ func Inspect(ctx context.Context, client redis.UniversalClient, name string) (*E
 	return e, nil
 }
 
+// readError is the error of reading an entry. One node of a Cluster refuses the entries of other nodes.
+func readError(err error) error {
+	if rediserr.Code(err) == "MOVED" {
+		return fmt.Errorf("%w: %w", ErrConfig, ErrClusterNode)
+	}
+	return fmt.Errorf("audit: read the entry: %w", rediserr.Wrap(err))
+}
+
 func ttl(ctx context.Context, s *rediswalk.Servers, name string) (time.Duration, error) {
 	d, err := s.Client.PTTL(ctx, name).Result()
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("audit: read the entry: %w", rediserr.Wrap(err))
+		return 0, readError(err)
 	case d == -2:
 		return 0, ErrNoEntry
 	case d < 0:
@@ -144,7 +152,7 @@ func Open(ctx context.Context, client redis.UniversalClient, namespace, key stri
 	case errors.Is(err, redis.Nil):
 		return Value{}, ErrNoEntry
 	case err != nil:
-		return Value{}, fmt.Errorf("audit: read the entry: %w", rediserr.Wrap(err))
+		return Value{}, readError(err)
 	case !wire.IsSealed(b):
 		return Value{Type: "plaintext", Text: b}, nil
 	case len(by) == 0:

@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -33,6 +34,26 @@ func TestOpenExpired(t *testing.T) {
 	v, err := audit.Open(t.Context(), rdb, "ns", "now", a)
 	require.NoError(t, err)
 	require.Equal(t, "v", string(v.Text))
+}
+
+// One node of a Cluster does not have the entries of the others. Inspect and Open say what is wrong with the client.
+func TestInspectAtOneNodeOfACluster(t *testing.T) {
+	t.Parallel()
+	node := shared.Cluster.Nodes()[0].Client(t)
+	refused := 0
+	for i := range 64 {
+		name := fmt.Sprint("elsewhere ", i)
+		_, err := audit.Inspect(t.Context(), node, name)
+		if errors.Is(err, audit.ErrNoEntry) {
+			continue // a name of this node
+		}
+		refused++
+		require.ErrorIs(t, err, audit.ErrClusterNode)
+		require.ErrorIs(t, err, audit.ErrConfig)
+		_, err = audit.Open(t.Context(), node, "", name, keyring(t))
+		require.ErrorIs(t, err, audit.ErrClusterNode)
+	}
+	require.Positive(t, refused)
 }
 
 func TestInspectAndOpen(t *testing.T) {
