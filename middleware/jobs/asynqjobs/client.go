@@ -104,7 +104,7 @@ func (c *Client) enqueueOver(
 		info, err := client.EnqueueContext(ctx, t, opts...)
 		return info, redisError(err)
 	}
-	sealed, all, err := c.sealer.seal(ctx, t, opts, frame{trace: c.tel.traceContext(ctx), tick: tick}, false)
+	sealed, all, err := c.sealer.seal(ctx, t, opts, frame{trace: c.tel.traceContext(ctx, t, tick), tick: tick}, false)
 	if err != nil {
 		return nil, err
 	}

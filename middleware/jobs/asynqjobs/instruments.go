@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/hibiken/asynq"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
@@ -100,15 +101,23 @@ func (t *instruments) startEnqueue(ctx context.Context) (context.Context, trace.
 		trace.WithAttributes(t.namespace, attribute.String("messaging.system", "asynq"), attribute.String("messaging.operation.type", "send")))
 }
 
-// traceContext returns the W3C trace context that is sealed with a task, or nil without a tracer provider.
-func (t *instruments) traceContext(ctx context.Context) map[string]string {
-	if t.tracer == nil {
+// traceContext returns the W3C trace context that is sealed with a task, or nil if ctx has none. Without a tracer provider it is
+// that of the application's span. A task with the application's own trace context then keeps it, and a tick, for which only the
+// context of Scheduler.Run exists, has none.
+func (t *instruments) traceContext(ctx context.Context, task *asynq.Task, tick *Tick) map[string]string {
+	if !trace.SpanContextFromContext(ctx).IsValid() {
+		return nil
+	}
+	if t.tracer == nil && (tick != nil || task == nil || task.Headers()[traceHeader] != "") {
 		return nil
 	}
 	carrier := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(ctx, carrier)
 	return carrier
 }
+
+// traceHeader is the header of W3C trace context that names the span.
+const traceHeader = "traceparent"
 
 // startProcess continues the trace of a task that was opened and starts the span of its processing, which began at start. o is
 // nil for a task that did not open. Without a tracer provider the span is nil.

@@ -139,8 +139,9 @@ func WithMeterProvider(p metric.MeterProvider) Option {
 // "sealcache.jobs.process" for each task that a handler runs. They carry the queue and the id, and no type name or error text.
 //
 // The client seals the W3C trace context of its span with the task. The handler's span continues that trace. Without this
-// option a Handler still puts the trace context into the handler's ctx. Plaintext tasks carry no trace context, except as
-// application headers.
+// option, the client seals the trace context of the caller's span, unless the task's headers have one. A Handler without the
+// option still puts the trace context into the handler's ctx. Plaintext tasks carry no trace context, except as application
+// headers.
 func WithTracerProvider(p trace.TracerProvider) Option {
 	return func(c *config) error { return c.telemetry.SetTracerProvider(p) }
 }

@@ -94,3 +94,50 @@ func TestTracesReachHandlersWithoutTracer(t *testing.T) {
 	}))
 	require.ElementsMatch(t, []string{request.SpanContext().TraceID().String(), "0af7651916cd43dd8448eb211c80319c"}, []string{<-got, <-got})
 }
+
+// Without a tracer provider on either side, the trace of the caller's span reaches the handler, sealed.
+func TestTracesWithoutTracers(t *testing.T) {
+	t.Parallel()
+	tracers := sdktrace.NewTracerProvider()
+	b := newBench(t, nil)
+	ctx, request := tracers.Tracer("app").Start(t.Context(), "request")
+	defer request.End()
+	traced, err := b.client.EnqueueContext(ctx, asynq.NewTask("traced", nil))
+	require.NoError(t, err)
+	stored, err := b.inspector.GetTaskInfo("default", traced.ID)
+	require.NoError(t, err)
+	require.Empty(t, stored.Headers)
+	require.NotContains(t, string(stored.Payload), request.SpanContext().TraceID().String())
+	_, err = b.client.Enqueue(asynq.NewTask("not traced", nil))
+	require.NoError(t, err)
+	_, err = b.client.EnqueueContext(ctx, nil)
+	require.Error(t, err)
+
+	// The context of Run is not that of a tick.
+	s, err := asynqjobs.NewScheduler(b.rdb, b.client)
+	require.NoError(t, err)
+	_, err = s.ScheduleOnce(ctx, "n", asynqjobs.Every(time.Second), asynq.NewTask("tick", nil))
+	require.NoError(t, err)
+	run, cancel := context.WithCancel(ctx)
+	ended := make(chan error)
+	go func() { ended <- s.Run(run) }()
+
+	got := make(chan [2]string, 100)
+	stop := serve(t, b.conn, b.e, asynq.Config{}, asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
+		if len(task.Headers()) != 0 {
+			t.Errorf("the handler sees headers that the sender did not give: %v", task.Headers())
+		}
+		got <- [2]string{task.Type(), trace.SpanContextFromContext(ctx).TraceID().String()}
+		return nil
+	}))
+	traces := map[string]string{}
+	for len(traces) < 3 {
+		x := <-got
+		traces[x[0]] = x[1]
+	}
+	cancel()
+	require.NoError(t, <-ended)
+	stop()
+	none := trace.TraceID{}.String()
+	require.Equal(t, map[string]string{"traced": request.SpanContext().TraceID().String(), "not traced": none, "tick": none}, traces)
+}
