@@ -51,9 +51,7 @@ func (g Guard) Watch(ctx context.Context, s *Servers, t *Throttle) {
 	var inspected time.Time
 	for {
 		if g.MaxLatency > 0 {
-			begun := time.Now()
-			_ = s.EachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error { return node.Ping(ctx).Err() })
-			if times = append(times, time.Since(begun)); len(times) > pings {
+			if times = append(times, s.slowestPing(ctx)); len(times) > pings {
 				times = times[1:]
 			}
 			pauseIf(t, reasonLatency, percentile99(times) > g.MaxLatency)
@@ -71,6 +69,17 @@ func (g Guard) Watch(ctx context.Context, s *Servers, t *Throttle) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// slowestPing returns how long the slowest master takes to answer PING.
+func (s *Servers) slowestPing(ctx context.Context) (slowest time.Duration) {
+	_ = s.EachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
+		begun := time.Now()
+		err := node.Ping(ctx).Err()
+		slowest = max(slowest, time.Since(begun))
+		return err
+	})
+	return slowest
 }
 
 func pauseIf(t *Throttle, reason string, pause bool) {
