@@ -39,7 +39,7 @@ func (s *Store) Advice(ctx context.Context) ([]string, error) {
 			return err
 		}
 		if evictsTagSets(is) {
-			add(fmt.Sprintf("maxmemory-policy %s can evict tag sets: Invalidate misses entries (set noeviction or volatile-ttl)", is.evicts))
+			add(fmt.Sprintf("maxmemory-policy %s can evict the sets of tags, so Invalidate misses entries (set noeviction or volatile-ttl)", is.evicts))
 		}
 		return nil
 	})
