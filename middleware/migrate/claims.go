@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"crypto/sha256"
+	"maps"
 	"slices"
 	"sync"
 
@@ -15,12 +16,16 @@ type claims struct {
 	mu    sync.Mutex
 	names map[string]bool
 	open  map[string]*unfinished
-	late  map[lateDeletion]bool
+	// late holds deletions of plaintext that were not answered, and may arrive late. They would delete the same plaintext again.
+	late map[plaintextAt]bool
+	// unsure holds plaintext that Unseal has written, or that may still arrive, and whose hidden entry the application has deleted.
+	// It stays, because the application may have written the same. A warning counts it.
+	unsure map[plaintextAt]bool
 }
 
-// lateDeletion is a deletion of plaintext that was not answered, and may arrive late. It would delete the same plaintext again.
-type lateDeletion struct {
-	to    string // the name
+// plaintextAt is plaintext under a name.
+type plaintextAt struct {
+	name  string
 	plain version
 }
 
@@ -114,6 +119,11 @@ func (c *claims) read(entries []entry, found []moved, others []entry) (back []*r
 		}
 		v := there[e.name]
 		if v == nil {
+			if len(of.sent) == 0 { // otherwise the run may have deleted it
+				for plain := range of.plain {
+					c.doubt(plaintextAt{of.to, plain})
+				}
+			}
 			of.plain = nil
 			of.learn(originalGone)
 			back = append(back, of.remove()...)
@@ -229,16 +239,40 @@ func (c *claims) delays(call *rediswalk.Call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.late == nil {
-		c.late = make(map[lateDeletion]bool)
+		c.late = make(map[plaintextAt]bool)
 	}
-	c.late[lateDeletion{call.Keys[0], plainVersion(plaintext, expires)}] = true
+	c.late[plaintextAt{call.Keys[0], plainVersion(plaintext, expires)}] = true
 }
 
 // delayed reports whether a late deletion would delete the copy of v. Then its original must stay.
 func (c *claims) delayed(v *renamed) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.late) > 0 && c.late[lateDeletion{v.to, plainVersion(v.next, v.until())}]
+	return len(c.late) > 0 && c.late[plaintextAt{v.to, plainVersion(v.next, v.until())}]
+}
+
+// stays records that the plaintext of v stays although its hidden entry is gone.
+func (c *claims) stays(v *renamed) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if of := c.open[v.name]; of == nil || !slices.Contains(of.sent, versionOf(&v.moved)) { // otherwise the run may have deleted it
+		c.doubt(plaintextAt{v.to, plainVersion(v.next, v.until())})
+	}
+}
+
+// doubt adds to unsure. c.mu is held.
+func (c *claims) doubt(p plaintextAt) {
+	if c.unsure == nil {
+		c.unsure = make(map[plaintextAt]bool)
+	}
+	c.unsure[p] = true
+}
+
+// doubts returns unsure.
+func (c *claims) doubts() map[plaintextAt]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.unsure)
 }
 
 func plainVersion(plaintext []byte, expires int64) version {

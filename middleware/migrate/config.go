@@ -112,8 +112,8 @@ type Config struct {
 
 	// HiddenKeys are the PRF keys by which the application hides names (middleware.WithHiddenKeys). Entries then end up under
 	// the pseudonyms of the primary PRF key: see the package comment. Prefix and Exclude match the keys that are sealed in the
-	// values. To, if given, needs another namespace than From. Unseal restores the names. Nil means that hidden names stay
-	// as they are.
+	// values. To, if given, needs another namespace than From, and one enabled PRF key. Unseal restores the names. Nil means
+	// that hidden names stay as they are.
 	HiddenKeys *prf.Set
 	// OneWayKeys are HiddenKeys of an application with middleware.WithOneWayKeys. Entries that are hidden already keep their
 	// names, because nothing shows their keys: they count as OneWay if they are under an older PRF key. Prefix, Exclude and

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/sealcache/sealcache/internal/rediserr"
 	"github.com/sealcache/sealcache/middleware/internal/rediswalk"
@@ -82,6 +84,9 @@ func (m *migration) dropOriginals(ctx context.Context, moves []renamed) ([]int64
 		case v.copied == staleCopy:
 			back = append(back, m.dropCopy(v))
 		case n == isGone:
+			if m.Operation == Unseal {
+				m.renaming.stays(v)
+			}
 			m.renaming.forget(v.name)
 		}
 	}
@@ -223,4 +228,29 @@ func (m *migration) leavePlaintext(copied []renamed) {
 			m.leavesPlaintext.Store(true)
 		}
 	}
+}
+
+// warnOfPlaintext counts the plaintext of claims.unsure that is there.
+func (m *migration) warnOfPlaintext(ctx context.Context) error {
+	unsure := m.renaming.doubts()
+	left := 0
+	err := m.walk.Retry(ctx, "plaintext of deleted entries", func(ctx context.Context) error {
+		entries := make([]entry, 0, len(unsure))
+		for p := range unsure {
+			entries = append(entries, entry{name: p.name})
+		}
+		slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
+		there, _, err := m.readWithExpiry(ctx, slices.Compact(entries), new(Counts))
+		left = 0
+		for _, v := range there {
+			if unsure[plaintextAt{v.name, plainVersion(v.old, v.expires)}] {
+				left++
+			}
+		}
+		return err
+	})
+	if left > 0 {
+		m.warn(fmt.Sprintf("%d plaintext entries may be left that the application has deleted (see docs/hiding.md)", left))
+	}
+	return err
 }

@@ -40,6 +40,9 @@ func (c *Config) checkHidden() (errs []error) {
 		bad("HiddenKeys and OneWayKeys: the namespace of To must differ from that of From")
 	}
 	if c.OneWayKeys == nil {
+		if c.To != nil && c.HiddenKeys != nil && len(c.HiddenKeys.PRFs) > 1 { // an entry under each could get the same name
+			bad("To: the PRF keyset has several enabled keys (change the PRF key first, and disable the old one)")
+		}
 		return errs
 	}
 	if c.Operation == Unseal {

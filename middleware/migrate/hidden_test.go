@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/internal/redistest"
 	"github.com/sealcache/sealcache/middleware"
 	"github.com/sealcache/sealcache/middleware/audit"
 	"github.com/sealcache/sealcache/middleware/migrate"
@@ -238,6 +239,21 @@ func TestOneWayNamesStay(t *testing.T) {
 		})
 		require.ErrorIs(t, err, migrate.ErrConfig)
 	})
+}
+
+// A run does not change the namespace or the prefix of entries that may be under two PRF keys.
+func TestMoveWithTwoPRFKeys(t *testing.T) {
+	t.Parallel()
+	rdb, keys := redistest.Start(t).Client(t), newPRFKeys(t, 2)
+	for _, o := range []migrate.Operation{migrate.Seal, migrate.Reseal, migrate.Unseal} {
+		config := migrate.Config{Operation: o, From: migrate.Space{Namespace: "ns"}, To: &migrate.Space{Namespace: "new"}, Keys: envelope(t), HiddenKeys: keys.set(t, 1)}
+		_, err := unproven(t.Context(), rdb, config)
+		require.ErrorIs(t, err, migrate.ErrConfig)
+		require.ErrorContains(t, err, "several enabled keys")
+		config.HiddenKeys = keys.only(t, 1)
+		_, err = unproven(t.Context(), rdb, config)
+		require.NoError(t, err)
+	}
 }
 
 // A name under a PRF key that was not given stays, also where another key has the same id.

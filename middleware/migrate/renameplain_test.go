@@ -84,8 +84,8 @@ func TestHideNextToACreatedEntry(t *testing.T) {
 // The same, if the run changes the namespace, too. Then also an entry under the primary key keeps the plain one from its new name.
 func TestHideAndMoveNextToASetEntry(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
-		a, keys, ctx := envelope(t), newPRFKeys(t, 2), t.Context()
-		hide := middleware.WithHiddenKeys(keys.set(t, 1))
+		a, keys, ctx := envelope(t), newPRFKeys(t, 1), t.Context()
+		hide := middleware.WithHiddenKeys(keys.set(t, 0))
 		plain, source, target := sealedStore(t, rdb, a, ns), sealedStore(t, rdb, a, ns, hide), sealedStore(t, rdb, a, ns+"-new", hide)
 		const n = 40
 		for i := range n {
@@ -93,7 +93,7 @@ func TestHideAndMoveNextToASetEntry(t *testing.T) {
 			require.NoError(t, source.Set(ctx, key(i), "set"))
 		}
 		config := migrate.Config{
-			Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, To: &migrate.Space{Namespace: ns + "-new"}, Keys: a, HiddenKeys: keys.set(t, 1),
+			Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, To: &migrate.Space{Namespace: ns + "-new"}, Keys: a, HiddenKeys: keys.set(t, 0),
 		}
 		for range 2 {
 			r := runBy(small(ctx, 3), t, rdb, config)

@@ -194,6 +194,9 @@ func (m *migration) supervised(ctx context.Context, stop <-chan struct{}, backgr
 		if err := m.dropUnfinished(ctx); err != nil {
 			return err
 		}
+		if err := m.warnOfPlaintext(ctx); err != nil {
+			return err
+		}
 		return m.confirmed(ctx)
 	})
 }
