@@ -111,6 +111,8 @@ type waitingCall struct {
 	sentOnce   bool // go-redis did not repeat the batch
 }
 
+func isWrite(w *waitingCall) bool { return w.write }
+
 // asGiven undoes what hooks have changed in the arguments, because they see a repeated command again.
 func (w *waitingCall) asGiven() {
 	copy(w.cmd.Args(), w.args)
@@ -309,7 +311,7 @@ func (c *combiner) finish(q *queue, start time.Time, succeeded bool) {
 func (c *combiner) send(q *queue, batch []*waitingCall) {
 	growStack(len(batch))
 	start, completed, succeeded := time.Now(), false, false
-	sentOnce := slices.ContainsFunc(batch, func(w *waitingCall) bool { return w.write })
+	sentOnce := slices.ContainsFunc(batch, isWrite)
 	defer func() {
 		if !completed {
 			c.logPanic(recover())
@@ -326,20 +328,29 @@ func (c *combiner) send(q *queue, batch []*waitingCall) {
 	ctx, cancel := bound(batch)
 	defer cancel()
 	pipe := c.client.Pipeline()
-	for _, w := range batch {
-		cmd := w.cmd
-		if w.write {
-			cmd = once{cmd} // one of them suffices; reads keep their type, by which hooks may look for them
-		}
-		_ = pipe.Process(ctx, cmd) // queues it
-		if w.also != nil {
-			_ = pipe.Process(ctx, w.also)
-		}
-	}
+	_ = pipe.BatchProcess(ctx, c.commands(batch, cancel)...) // queues them
 	execute(ctx, pipe)
 	completed = true
 	err := batch[0].cmd.Err()
 	succeeded = err == nil || errors.Is(err, redis.Nil)
+}
+
+// commands returns the commands of a batch as go-redis gets them. end ends the context of the batch.
+func (c *combiner) commands(batch []*waitingCall, end context.CancelFunc) []redis.Cmder {
+	cmds := make([]redis.Cmder, 0, 2*len(batch))
+	for _, w := range batch {
+		cmd := w.cmd
+		if w.write && c.cluster == nil {
+			cmd = once{cmd} // reads keep their type, by which hooks may look for them
+		}
+		if cmds = append(cmds, cmd); w.also != nil {
+			cmds = append(cmds, w.also)
+		}
+	}
+	if c.cluster != nil {
+		watch(cmds, slices.ContainsFunc(batch, isWrite), end)
+	}
+	return cmds
 }
 
 // growStack makes the stack of a new goroutine large enough for a pipeline of go-redis while it is still empty. Otherwise it
@@ -360,7 +371,7 @@ func bound(batch []*waitingCall) (context.Context, context.CancelFunc) {
 	for _, w := range batch {
 		deadline, ok := w.ctx.Deadline()
 		if !ok {
-			return ctx, func() {}
+			return context.WithCancel(ctx)
 		}
 		if deadline.After(latest) {
 			latest = deadline

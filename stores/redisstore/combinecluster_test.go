@@ -2,12 +2,14 @@ package redisstore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/eko/gocache/lib/v4/store"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
@@ -82,6 +84,93 @@ func TestCombinedDuringReshard(t *testing.T) { // not parallel: it keeps the pro
 	stop()
 	t.Logf("%d rounds, %+v", rounds.Load(), s.Stats())
 	require.Positive(t, s.Stats().Combined)
+}
+
+// A node redirects one command of a batch, because it moves a slot. go-redis pauses before it follows the redirections of a
+// pipeline. The other callers of the batch do not wait for that, and the command is repeated alone.
+func TestRedirectedCommandOfABatch(t *testing.T) {
+	t.Parallel()
+	ctx, c := t.Context(), redistest.StartCluster(t)
+	o := c.ClientOptions()
+	o.PoolSize, o.ContextTimeoutEnabled, o.MinRetryBackoff, o.MaxRetryBackoff = 1, true, time.Hour, time.Hour
+	client := redis.NewClusterClient(o)
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	master := c.Nodes()[0]
+	var keys []string // of one master
+	for i := 0; len(keys) < 3; i++ {
+		key := fmt.Sprint("key-", i)
+		node, err := client.MasterForKey(ctx, key)
+		require.NoError(t, err)
+		if node.Options().Addr == master.Addr() {
+			keys = append(keys, key)
+		}
+	}
+	stays, moves := keys[0], keys[1]
+	for _, key := range keys {
+		require.NoError(t, client.Set(ctx, key, key, 0).Err())
+	}
+	slot, err := client.ClusterKeySlot(ctx, moves).Result()
+	require.NoError(t, err)
+	to := c.Nodes()[1]
+
+	s := newStore(t, client)
+	reached, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	var singles, batches atomic.Int64
+	client.AddHook(gate{
+		single: func(_ context.Context, cmds []redis.Cmder) error {
+			once.Do(func() { close(reached); <-release })
+			if args := cmds[0].Args(); len(args) > 1 && args[1] == moves {
+				singles.Add(1)
+			}
+			return nil
+		},
+		batch: func(context.Context, []redis.Cmder) error { batches.Add(1); return nil },
+	})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := s.GetBytes(ctx, keys[2]); err != nil {
+			t.Error(err)
+		}
+	})
+	<-reached
+	_, err = c.OpenSlot(ctx, to, int(slot))
+	require.NoError(t, err)
+	require.NoError(t, master.Client(t).Del(ctx, moves).Err()) // the node asks for it elsewhere from now on
+	read := func(key string, want error) func() error {
+		return func() error {
+			got, err := s.GetBytes(ctx, key)
+			if want != nil && errors.Is(err, want) {
+				return nil
+			}
+			if err == nil && string(got) != key {
+				err = fmt.Errorf("read %q", got)
+			}
+			return err
+		}
+	}
+	results := queued(t, s,
+		read(stays, nil),
+		read(moves, &store.NotFound{}),
+		func() error { return s.SetBytes(ctx, moves, []byte(moves)) },
+		func() error { _, err := s.GetBytesMax(ctx, stays, 100); return err },
+		func() error { return s.SetBytes(ctx, stays, []byte(stays)) },
+	)
+	close(release)
+	late := time.After(2 * time.Minute)
+	for i, result := range results {
+		select {
+		case err := <-result:
+			require.NoError(t, err, i)
+		case <-late:
+			require.FailNow(t, "a caller waits for the redirection of another", i)
+		}
+	}
+	wg.Wait()
+	require.EqualValues(t, 1, batches.Load())
+	require.EqualValues(t, 2, singles.Load())
+	require.NoError(t, read(moves, nil)())
+	require.NoError(t, read(stays, nil)())
 }
 
 // The callers of two masters go on while the third is frozen and its callers wait.

@@ -77,7 +77,8 @@
 // If the context of a call ends while the call waits, the Store does not send it. If the context of a write ends later,
 // the error says that its result is unknown: Redis can still execute the write. [Store.Stats] counts pipelines.
 //
-// Hooks of the client see a pipeline under the context values of one of its calls.
+// Hooks of the client see a pipeline under the context values of one of its calls. Its writes, and in a Cluster also its
+// reads, do not have go-redis's types there. A hook that calls the Store may wait for itself.
 //
 // # Near cache
 //
