@@ -71,7 +71,10 @@ func Inspect(ctx context.Context, client redis.UniversalClient, name string) (*E
 	}
 	e.Bytes = int64(len(b))
 	info, err := middleware.Inspect(b)
+	_, n, cached := cachevalue.Header(b)
 	switch {
+	case cached && !cachevalue.Plausible(b[n:], int64(len(b)-n)): // plaintext behind a planted header
+		e.Form = "unknown format"
 	case err == nil:
 		e.Form, e.Info = "sealed", &info
 		e.Key = wire.KeyOf(b[info.HeaderBytes:]).String()
