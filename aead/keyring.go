@@ -10,8 +10,6 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
-
-	"github.com/sealcache/sealcache/aead/internal/cleartext"
 )
 
 // Keyring is a Tink keyset in use, which can be reloaded at any time. It implements tink.AEAD, tink.AEADWithContext and
@@ -101,11 +99,8 @@ func OpenKeyring(ctx context.Context, src Source, kek tink.AEADWithContext, opts
 		return nil, err
 	}
 	k.src, k.kek, k.associatedData, k.loaded = reader, spy, c.associatedData, data
-	if _, ok := kek.(cleartext.KEK); ok {
-		if file, ok := src.(fileSource); ok {
-			warnOfMode(ctx, string(file), c.log)
-		}
-	} else {
+	warnOfKeysetFile(ctx, src, kek, c.log)
+	if !isCleartext(kek) {
 		k.startKEKCheck(c.kekCheck)
 	}
 	k.readTimes(ctx, src)

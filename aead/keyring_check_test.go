@@ -300,6 +300,40 @@ func TestModeOfPlaintextKeyFiles(t *testing.T) {
 	}
 }
 
+// The file that replaces a key file at a reload is checked as the first one was.
+func TestModeOfReloadedKeyFile(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		return
+	}
+	path := filepath.Join(t.TempDir(), "kek.json")
+	create := func(mode os.FileMode) {
+		t.Helper()
+		var b bytes.Buffer
+		if err := insecurecleartextkeyset.CreateKeyset(&b, tinkaead.AES256GCMKeyTemplate()); err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, path, b.Bytes())
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	create(0o600)
+	var log lockedBuffer
+	k, err := insecurecleartextkeyset.OpenKeyring(t.Context(), aead.FileSource(path), aead.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	create(0o644)
+	if err := k.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(log.String(), "other users") {
+		t.Errorf("no warning: %s", log.String())
+	}
+}
+
 // A byte order mark before JSON is skipped, and a disabled primary key is named. Neither is a broken file.
 func TestPlaintextKeysetForms(t *testing.T) {
 	t.Parallel()

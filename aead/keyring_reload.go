@@ -66,6 +66,7 @@ func (k *Keyring) reload(ctx context.Context, onlyChanged bool) error {
 
 func (k *Keyring) countReload(ctx context.Context) {
 	k.stats.reloads.Add(1)
+	warnOfKeysetFile(ctx, k.src.src, k.kek.kek, k.log)
 	k.log.InfoContext(ctx, "sealcache: the keyset was reloaded", "keys", len(k.keyset.Load().keys), "primary", k.keyset.Load().primary.id)
 }
 

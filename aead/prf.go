@@ -41,6 +41,7 @@ func OpenPRF(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...
 	if err != nil {
 		return nil, err
 	}
+	warnOfKeysetFile(ctx, src, kek, c.log)
 	set, err := prf.NewPRFSet(handle)
 	if err != nil {
 		return nil, fmt.Errorf("aead: OpenPRF: the keyset does not hold PRF keys (use sealcache keys create --type prf): %w", err)

@@ -3,6 +3,11 @@ package aead_test
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 
@@ -11,6 +16,8 @@ import (
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
+	"github.com/sealcache/sealcache/aead/internal/cleartext"
 )
 
 // appendPRF is the method of the PRFs of HMAC keys that OpenPRF documents.
@@ -154,6 +161,32 @@ func benchmarkPRF(b *testing.B, size int, compute func(dst, input []byte) ([]byt
 	for b.Loop() {
 		if _, err := compute(dst, input); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// A file of PRF keys in plaintext is opened with the warning that a key file gets.
+func TestModeOfPlaintextPRFFile(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		return
+	}
+	path := filepath.Join(t.TempDir(), "prf.json")
+	var b bytes.Buffer
+	if err := insecurecleartextkeyset.CreateKeyset(&b, prf.HMACSHA256PRFKeyTemplate()); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, path, b.Bytes())
+	for mode, warns := range map[os.FileMode]bool{0o600: false, 0o644: true} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		var log lockedBuffer
+		if _, err := aead.OpenPRF(t.Context(), aead.FileSource(path), cleartext.KEK{}, aead.WithLogger(slog.New(slog.NewTextHandler(&log, nil)))); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(log.String(), "other users"); got != warns {
+			t.Errorf("mode %o: warned %v", mode, got)
 		}
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/tink-crypto/tink-go/v2/tink"
+
 	"github.com/sealcache/sealcache/aead/internal/cleartext"
 )
 
@@ -145,6 +147,18 @@ func readSecretFile(ctx context.Context, path string, limit int64, log *slog.Log
 		return nil, fmt.Errorf("read the passphrase file: %w", err)
 	}
 	return data, nil
+}
+
+// warnOfKeysetFile is warnOfMode for the file of a keyset in plaintext. It does nothing for a sealed keyset or another source.
+func warnOfKeysetFile(ctx context.Context, src Source, kek tink.AEADWithContext, log *slog.Logger) {
+	if file, ok := src.(fileSource); ok && isCleartext(kek) {
+		warnOfMode(ctx, string(file), log)
+	}
+}
+
+func isCleartext(kek tink.AEADWithContext) bool {
+	_, ok := kek.(cleartext.KEK)
+	return ok
 }
 
 // warnOfMode warns if a file with key material in plaintext can be read by all users, or changed by others.
