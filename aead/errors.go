@@ -95,7 +95,7 @@ func (e *KeyError) Unwrap() error { return ErrUnknownKey }
 // context ended, say nothing about the value. Only a refusal is remembered.
 func isRefusal(err error) bool {
 	return (errors.Is(err, ErrUnauthentic) || errors.Is(err, ErrUnknownKey)) &&
-		!errors.Is(err, ErrKeyServiceUnavailable) &&
+		!errors.Is(err, ErrKeyServiceUnavailable) && !errors.Is(err, ErrTooManyDataKeys) && !errors.Is(err, ErrClosed) &&
 		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 

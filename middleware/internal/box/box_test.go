@@ -66,6 +66,7 @@ func TestRefusedOrNotAsked(t *testing.T) {
 	for name, c := range map[string]struct {
 		err                           error
 		refused, final, asked, unmark bool
+		both                          bool // the refusal shows, but does not count
 	}{
 		"unauthentic":          {err: aead.ErrUnauthentic, refused: true, final: true, asked: true},
 		"with http error":      {err: fmt.Errorf("%w: %w", aead.ErrUnauthentic, httpError{io.EOF}), refused: true, final: true, asked: true},
@@ -78,8 +79,10 @@ func TestRefusedOrNotAsked(t *testing.T) {
 		"network":              {err: disconnected},
 		"wrapped network":      {err: fmt.Errorf("decrypt: %w", disconnected)},
 		"refusal over network": {err: fmt.Errorf("%w: %w", aead.ErrUnauthentic, disconnected)},
-		"refusal over outage":  {err: fmt.Errorf("%w: %w", aead.ErrUnauthentic, aead.ErrKeyServiceUnavailable)},
+		"refusal over outage":  {err: fmt.Errorf("%w: %w", aead.ErrUnauthentic, aead.ErrKeyServiceUnavailable), both: true},
 		"refusal over ctx":     {err: fmt.Errorf("%w: %w", aead.ErrUnknownKey, context.DeadlineExceeded)},
+		"refusal over closed":  {err: fmt.Errorf("%w: %w", aead.ErrUnauthentic, aead.ErrClosed), asked: true, both: true},
+		"refusal, turned away": {err: fmt.Errorf("%w: %w", aead.ErrUnauthentic, aead.ErrTooManyDataKeys), asked: true, both: true},
 		"canceled":             {err: context.Canceled},
 		"http":                 {err: httpError{errors.New("503")}},
 		"cut off":              {err: io.ErrUnexpectedEOF},
@@ -97,7 +100,7 @@ func TestRefusedOrNotAsked(t *testing.T) {
 		require.Equal(t, c.final, box.Final(err), name)
 		require.Equal(t, !c.asked, errors.Is(err, aead.ErrKeyServiceUnavailable), name)
 		require.Equal(t, c.unmark, box.Unmarked(err), name)
-		if !c.refused && name != "refusal over outage" {
+		if !c.refused && !c.both {
 			require.NotErrorIs(t, err, aead.ErrUnauthentic, name)
 			require.NotErrorIs(t, err, aead.ErrUnknownKey, name)
 		}

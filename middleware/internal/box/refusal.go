@@ -71,7 +71,12 @@ func Unmarked(err error) bool {
 
 // undecided reports whether an error, anywhere in its chain, means that the key gave no answer.
 func undecided(err error) bool {
-	return errors.Is(err, aead.ErrKeyServiceUnavailable) || interrupted(err)
+	for _, target := range [...]error{aead.ErrKeyServiceUnavailable, aead.ErrTooManyDataKeys, aead.ErrClosed, aead.ErrKeyExhausted} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return interrupted(err)
 }
 
 // interrupted reports whether a call failed on the network or with its context. Not even a marked error is then a refusal.
