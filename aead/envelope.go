@@ -102,7 +102,8 @@ type Envelope struct {
 	wrapErr   error // of the last attempt, given out until nextWrap
 	unwraps   map[string]*flight
 
-	refused refusals
+	contextProved bool // the KEK heeds the wrap context; its reload resets this
+	refused       refusals
 }
 
 // reloading is a KEK that reports when its keys have changed: a *Keyring, or a struct that embeds one.
@@ -188,9 +189,6 @@ func (e *Envelope) start(ctx context.Context) error {
 		epoch := e.epoch
 		e.mu.Unlock()
 		key, err := e.newDataKey(ctx)
-		if err == nil {
-			err = e.proveContext(ctx, key)
-		}
 		if err != nil {
 			return err
 		}

@@ -158,6 +158,9 @@ func (e *Envelope) newDataKey(ctx context.Context) (*dataKey, error) {
 	if err := e.proveByKEK(ctx, key); err != nil {
 		return nil, wrapError(testDataKey, err)
 	}
+	if err := e.proveContext(ctx, key); err != nil {
+		return nil, err
+	}
 	key.proved.Store(true)
 	key.confirmed.Store(key.born)
 	return key, nil
@@ -194,9 +197,13 @@ func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 	return err
 }
 
-// proveContext asks the KEK to unwrap a new data key with a context other than its own. The KEK must refuse.
+// proveContext asks the KEK to unwrap the first data key, and the first one after a reload of the KEK, with a context other than
+// its own. The KEK must refuse.
 func (e *Envelope) proveContext(ctx context.Context, key *dataKey) error {
-	if len(e.contexts.wrap) == 0 {
+	e.mu.Lock()
+	epoch, proved := e.epoch, e.contextProved
+	e.mu.Unlock()
+	if len(e.contexts.wrap) == 0 || proved {
 		return nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, kekTimeout, errNoAnswer)
@@ -210,10 +217,13 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey) error {
 	clear(unwrapped)
 	switch {
 	case err == nil:
-		return errors.New("aead: WithWrapContext: the key-encryption key ignores the wrap context (use another key service)")
+		return wrapError(testContext, errors.New("the key-encryption key ignores the wrap context (use another key service)"))
 	case !isRefusal(err):
 		return wrapError(testContext, err)
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.contextProved = e.epoch == epoch
 	return nil
 }
 
@@ -238,6 +248,7 @@ func (e *Envelope) kekChanged() {
 		return
 	}
 	e.epoch++
+	e.contextProved = false
 	e.unwraps = make(map[string]*flight) // those under way serve their callers, and are not kept
 	e.refused.forget()
 	e.known.clear()

@@ -114,7 +114,8 @@ func newTenants(c *envelopeConfig) *tenants {
 //
 // A tenant's values are 33 bytes longer than others. Tink's envelope does not open them.
 //
-// Tenant calls no key service. A tenant's first message opens its KEK and makes its first data key, so it waits for three calls.
+// Tenant calls no key service. A tenant's first message opens its KEK and makes its first data key, so it waits for three calls,
+// with WithWrapContext for four.
 // The tenant is usable until the Envelope is closed.
 func (e *Envelope) Tenant(id string) (tink.AEADWithContext, error) {
 	if e.tenants == nil {

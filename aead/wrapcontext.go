@@ -47,7 +47,8 @@ const (
 // All processes that share values need the same context. Tink's envelope opens none of these values, because it wraps data keys
 // without associated data. WithOtherWrapContexts is for a change of the context.
 //
-// NewEnvelope calls the KEK once more, and fails if the KEK unwraps the first data key without its context.
+// NewEnvelope calls the KEK once more, and fails if the KEK unwraps the first data key with another context. The first message of
+// a tenant fails in the same way, and so does the first data key after a reload of the KEK.
 func WithWrapContext(context map[string]string) EnvelopeOption {
 	context = maps.Clone(context)
 	return envelopeOption(func(c *envelopeConfig) error {

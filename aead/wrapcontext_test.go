@@ -198,6 +198,21 @@ func TestWrapContextAfterReload(t *testing.T) {
 	if len(kek.wraps) != 2 || kek.wraps[1] != shopEncoded {
 		t.Errorf("the KEK saw %q", kek.wraps)
 	}
+	tests := slices.DeleteFunc(slices.Clone(kek.unwraps), func(ad string) bool { return ad != "not "+shopEncoded })
+	if len(tests) != 2 {
+		t.Errorf("the reloaded KEK was not tested: it saw %q", kek.unwraps)
+	}
+}
+
+// The KEK of a tenant is tested as that of the Envelope is.
+func TestTenantKEKIgnoresWrapContext(t *testing.T) {
+	t.Parallel()
+	e := newEnvelope(t, newKeyring(t), aead.WithWrapContext(shopContext()),
+		aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) { return forgetfulKEK{newKeyring(t)}, nil }))
+	_, err := newTenant(t, e, "acme").EncryptWithContext(t.Context(), nil, nil)
+	if !errors.Is(err, aead.ErrKeyServiceUnavailable) || !strings.Contains(err.Error(), "ignores the wrap context") {
+		t.Errorf("%v", err)
+	}
 }
 
 // forgetfulKEK ignores associated data.
