@@ -162,7 +162,7 @@ func (c Cache) unsealedProblems() []error {
 		return nil
 	}
 	slices.Sort(set)
-	return []error{fmt.Errorf("unsealed cannot be combined with %s", strings.Join(set, ", "))}
+	return []error{fmt.Errorf("unsealed cannot be combined with %s (leave these settings out)", strings.Join(set, ", "))}
 }
 
 func (c Cache) sealedProblems() []error {

@@ -121,7 +121,7 @@ func hideValue(text string) error {
 		return fmt.Errorf("%s%s is set twice", line, name)
 	}
 	if strings.HasPrefix(text[len(line):], "mapping key ") {
-		return fmt.Errorf("%sthe same name is used twice", line)
+		return fmt.Errorf("%sthe same name is used twice in a section", line)
 	}
 	expected := map[string]string{
 		"time.Duration": "the value is not a duration such as 90s or 24h", "time.Time": "the value is not a time such as 2030-01-31T00:00:00Z",

@@ -320,7 +320,7 @@ func (e *BatchError) Error() string {
 	fmt.Fprintf(&text, "middleware: %s: %d of %d keys failed", e.operation, len(e.Errors), e.keys)
 	separator := ": "
 	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
-		fmt.Fprintf(&text, "%s%s %d", separator, reason, reasons[reason])
+		fmt.Fprintf(&text, "%s%s (%d)", separator, strings.ReplaceAll(reason, "_", " "), reasons[reason])
 		separator = ", "
 	}
 	return text.String()

@@ -85,7 +85,7 @@ func (k *keysRotate) check() error {
 	case k.every.Duration <= 0 || k.settle.Duration < 0:
 		return wrong("--every must be positive, and --settle not negative")
 	case k.settle.Duration >= k.every.Duration:
-		return wrong("--settle must be shorter than --every")
+		return wrong("--settle (the wait before a new key is promoted) must be shorter than --every (the age of a key)")
 	case k.disableUnused && len(k.stores) == 0:
 		return wrong("--disable-unused needs --store, once for each Redis that may hold values under the keys")
 	case !k.disableUnused && len(k.stores)+len(k.ignoreTypes) > 0:

@@ -141,7 +141,7 @@ func (m *migration) confirmDeletions(ctx context.Context, moves []renamed, delet
 		defer cancel()
 		var err error
 		if stored, err = m.copies.Read(ctx, names, nil); err != nil {
-			return fmt.Errorf("migrate: confirm that originals are deleted: %w", err)
+			return fmt.Errorf("migrate: confirm that the old entries are deleted: %w", err)
 		}
 	}
 	for j, i := range deleted {

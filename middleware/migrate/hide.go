@@ -252,7 +252,7 @@ func (m *migration) openLabelled(ctx context.Context, v *renamed, h wire.Header,
 		c.refused(err)
 		return o, unreadable, nil
 	case err != nil:
-		return o, 0, fmt.Errorf("migrate: process a value: %w", err)
+		return o, 0, fmt.Errorf("migrate: seal or open a value: %w", err)
 	}
 	c.Opened++
 	if o.underKeys = index == 0; o.underKeys {

@@ -301,7 +301,7 @@ func (m *migration) makeCopies(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("migrate: ask the masters for their replicas: %w", err)
+		return fmt.Errorf("migrate: ask the Redis masters for their replicas: %w", err)
 	}
 	return nil
 }

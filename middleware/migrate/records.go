@@ -105,7 +105,7 @@ func (m *migration) recordRefusal(ctx context.Context) {
 func (m *migration) expectReplicas(ctx context.Context) error {
 	masters, err := m.states(ctx)
 	if err != nil {
-		return fmt.Errorf("migrate: ask the masters for their state: %w", err)
+		return fmt.Errorf("migrate: ask the Redis masters for their state: %w", err)
 	}
 	m.replicas = rediswalk.Replicas(masters)
 	for _, s := range masters {

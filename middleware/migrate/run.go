@@ -278,7 +278,7 @@ func (m *migration) copyTags(ctx context.Context) (on []string, err error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("migrate: ask the masters for their run ids: %w", err)
+		return nil, fmt.Errorf("migrate: ask the Redis masters for their run ids: %w", err)
 	}
 	m.enter(phaseTags)
 	return on, m.moveTags(ctx)

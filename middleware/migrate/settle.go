@@ -189,7 +189,7 @@ func (m *migration) compare(ctx context.Context, v *renamed, stored []byte) (sup
 	case box.Refused(err):
 		return false, false, nil
 	case err != nil:
-		return false, false, fmt.Errorf("migrate: process a renamed value: %w", err)
+		return false, false, fmt.Errorf("migrate: open a value under its new name: %w", err)
 	}
 	labels, err := content.Labels(h, plaintext)
 	if err != nil || h.Flags&wire.Named != 0 && labels.Key != v.appKey {

@@ -31,7 +31,7 @@ var ErrKept = errors.New("storetest: SetBytes failed, because the test called Ke
 func NewKeeper(inner store.StoreInterface) (*Keeper, error) {
 	b, ok := inner.(BytesStore)
 	if !ok {
-		return nil, errors.New("storetest: NewKeeper: the inner store is not a BytesStore")
+		return nil, errors.New("storetest: NewKeeper: the inner store does not implement middleware.BytesStore")
 	}
 	return &Keeper{StoreInterface: inner, inner: b}, nil
 }
