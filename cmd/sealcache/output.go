@@ -210,7 +210,12 @@ func (o *outputFlags) shower(p *program) (show func(progress), done func()) {
 		return func(progress) {}, func() {}
 	case o.progress == "json":
 		encoder := json.NewEncoder(p.stderr)
-		return func(s progress) { _ = encoder.Encode(s) }, func() {}
+		return func(s progress) {
+			_ = encoder.Encode(struct {
+				Schema int `json:"schema"`
+				progress
+			}{schema, s})
+		}, func() {}
 	case o.bar():
 		const steps = 10000
 		bar := progressbar.NewOptions(steps,

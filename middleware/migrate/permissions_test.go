@@ -1,6 +1,7 @@
 package migrate_test
 
 import (
+	"context"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -64,6 +65,38 @@ func TestPermissions(t *testing.T) {
 		require.Equal(t, audit.No, answer, why)
 		require.Equal(t, audit.Yes, may)
 	}
+}
+
+// withoutRunID answers INFO as a proxy that hides which server it asks.
+type withoutRunID struct{}
+
+func (withoutRunID) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (withoutRunID) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (withoutRunID) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if info, ok := cmd.(*redis.StringCmd); ok && cmd.Name() == "info" {
+			info.SetVal(strings.ReplaceAll(info.Val(), "run_id:", "hidden:"))
+		}
+		return err
+	}
+}
+
+// A run at a server that does not show its run_id says that a restart would have gone unnoticed.
+func TestRunWithoutRunID(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	require.NoError(t, rdb.Set(t.Context(), "shop:a", "v", 0).Err())
+	config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: "shop"}, Keys: keyring(t)}
+	require.NotContains(t, strings.Join(run(t, rdb, config).Warnings, "\n"), "run_id")
+	rdb.AddHook(withoutRunID{})
+	r := run(t, struct{ redis.UniversalClient }{rdb}, config) // its options are unknown, so there are no connections without the hook
+	require.True(t, r.Done())
+	require.Contains(t, strings.Join(r.Warnings, "\n"), "run_id")
 }
 
 // A dry run finds each command that a real run would not be allowed to call, and nothing is changed.

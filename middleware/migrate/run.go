@@ -225,6 +225,9 @@ func (m *migration) phases(ctx context.Context) error {
 	if err := m.walk.Run(ctx, m.before.Positions, m.before.Topology); err != nil {
 		return err
 	}
+	if m.walk.Unwatched() {
+		m.warn("Redis does not show its run_id, so a restart or failover during the run went unnoticed (audit afterwards)")
+	}
 	// A failover or restart during the scan may have lost tags that were copied before.
 	if m.tagged() && !m.walk.Scanned(tagsOn) {
 		if _, err := m.copyTags(ctx); err != nil {

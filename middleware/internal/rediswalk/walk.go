@@ -190,6 +190,13 @@ func (w *Walk[C]) Scanned(runs []string) bool {
 	return slices.Equal(scanned, runs)
 }
 
+// Unwatched reports whether a server that was scanned does not show its run id, so that its restart goes unnoticed.
+func (w *Walk[C]) Unwatched() bool {
+	w.Mu.Lock()
+	defer w.Mu.Unlock()
+	return slices.ContainsFunc(w.Tracks, func(t *Track[C]) bool { return t.RunID == "" })
+}
+
 func runIDs(masters []master) []string {
 	ids := make([]string, 0, len(masters))
 	for _, m := range masters {
