@@ -3,6 +3,7 @@ package migrate_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -34,6 +35,18 @@ func (h *atFirstCopy) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 	}
 }
 
+// awaitTakeover waits until all nodes that are up know that another one has the slots of a master. A client asks any of them.
+func awaitTakeover(t *testing.T, of *redistest.Server, up ...*redistest.Server) {
+	t.Helper()
+	for _, node := range up {
+		rdb := node.Client(t)
+		await(t, func() bool {
+			slots, err := rdb.ClusterSlots(t.Context()).Result()
+			return err == nil && !slices.ContainsFunc(slots, func(s redis.ClusterSlot) bool { return s.Nodes[0].Addr == of.Addr() })
+		})
+	}
+}
+
 // While the replica of a master does not get the copies, the originals on other masters stay. When it then takes over, every
 // entry is still there, and the same run completes the work.
 func TestFailoverOfCopies(t *testing.T) {
@@ -41,6 +54,7 @@ func TestFailoverOfCopies(t *testing.T) {
 	cluster := redistest.StartCluster(t, "--cluster-node-timeout", "60000") // no failover but those below
 	replicas := []*redistest.Server{1: cluster.StartReplica(t, 1), 2: cluster.StartReplica(t, 2)}
 	a, keys := envelope(t), newPRFKeys(t, 2)
+	var down []*redistest.Server
 	const n = 90
 	key := func(i int) string { return fmt.Sprint("k", i) }
 	for _, c := range []struct {
@@ -84,16 +98,15 @@ func TestFailoverOfCopies(t *testing.T) {
 		require.NoError(t, master.Kill())
 		require.NoError(t, replicas[c.node].Resume())
 		require.NoError(t, replicas[c.node].Client(t).Do(ctx, "cluster", "failover", "takeover").Err())
-		fresh := cluster.Client(t)
-		await(t, func() bool {
-			fresh.ReloadState(ctx)
-			for i := range n {
-				if fresh.Set(ctx, name("probe", i), "", time.Minute).Err() != nil {
-					return false
-				}
+		var up []*redistest.Server
+		for _, node := range slices.Concat(cluster.Nodes(), replicas[1:]) {
+			if node != master && !slices.Contains(down, node) {
+				up = append(up, node)
 			}
-			return true
-		})
+		}
+		down = append(down, master)
+		awaitTakeover(t, master, up...)
+		fresh := cluster.Client(t)
 		was, now := sealedStore(t, fresh, a, c.ns, c.before...), sealedStore(t, fresh, a, c.to, c.after...)
 		for i := range n {
 			got, err := was.Get(ctx, key(i))

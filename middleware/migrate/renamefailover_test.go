@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -22,6 +21,7 @@ type failsOverDeletions struct {
 	rdb             *redis.ClusterClient
 	originals       map[string]bool
 	master, replica *redistest.Server
+	others          []*redistest.Server                          // masters
 	during, after   func(t *testing.T, rdb *redis.ClusterClient) // by the application, while the entries are deleted, and after the failover
 	t               *testing.T
 
@@ -73,17 +73,9 @@ func (h *failsOverDeletions) failOver(ctx context.Context) *redis.ClusterClient 
 			h.t.Error(err)
 		}
 	}
+	awaitTakeover(h.t, h.master, append(h.others, h.replica)...)
 	fresh := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{h.replica.Addr()}})
 	h.t.Cleanup(func() { _ = fresh.Close() })
-	await(h.t, func() bool {
-		fresh.ReloadState(ctx)
-		for name := range h.originals {
-			if fresh.Set(ctx, "probe:"+name, "", time.Minute).Err() != nil {
-				return false
-			}
-		}
-		return true
-	})
 	return fresh
 }
 
@@ -110,6 +102,7 @@ func TestFailoverOfDeletedOriginals(t *testing.T) {
 			rdb := r.cluster.Client(t)
 			h := &failsOverDeletions{
 				rdb: rdb, t: t, originals: scanned(t, rdb, "ns:*"), master: r.cluster.Nodes()[node], replica: r.cluster.StartReplica(t, node),
+				others: []*redistest.Server{r.cluster.Nodes()[0], r.cluster.Nodes()[2]},
 				during: func(*testing.T, *redis.ClusterClient) {}, after: by(1),
 			}
 			if both {
