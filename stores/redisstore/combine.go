@@ -72,18 +72,27 @@ func newCombiner(client redis.UniversalClient, log *slog.Logger) *combiner {
 	case *redis.Client:
 		o := c.Options()
 		return &combiner{
-			client: client, pool: o.PoolSize, retries: o.MaxRetries > 0, log: log,
+			client: client, pool: connections(o.PoolSize, o.MaxActiveConns), retries: o.MaxRetries > 0, log: log,
 			readAlone: o.ClientSideCache != nil || o.ClientSideCacheConfig != nil,
 		}
 	case *redis.ClusterClient:
 		o := c.Options()
 		return &combiner{
-			client: client, pool: o.PoolSize, retries: o.MaxRedirects > 0, log: log,
+			client: client, pool: connections(o.PoolSize, o.MaxActiveConns), retries: o.MaxRedirects > 0, log: log,
 			cluster: c, readAlone: o.ReadOnly, queues: make(map[string]*queue),
 		}
 	default:
 		return nil
 	}
+}
+
+// connections returns how many calls go-redis can send at the same time. Above maxActive it refuses a call, and does not let it
+// wait.
+func connections(poolSize, maxActive int) int {
+	if maxActive > 0 {
+		return min(poolSize, maxActive)
+	}
+	return poolSize
 }
 
 // A queue holds the calls to one master that wait. Its mutex guards its fields and those of its calls.

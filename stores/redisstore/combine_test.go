@@ -297,7 +297,7 @@ func TestBrokenBatchIsRepeatedByItsCallers(t *testing.T) {
 				if err := <-r; retries < 0 {
 					require.ErrorIs(t, err, broken)
 				} else {
-					require.NoError(t, err, broken)
+					require.NoError(t, err, broken.Error())
 				}
 			}
 		}
@@ -455,6 +455,24 @@ func TestHooksSeeARepeatedCommandUnchanged(t *testing.T) {
 	}
 	require.Equal(t, "value", string(bounded))
 	require.Equal(t, "<v>", client.Get(t.Context(), p+"k").Val())
+}
+
+// Calls wait for a connection that max_active_conns allows. go-redis alone would refuse them.
+func TestCombinedUnderMaxActiveConns(t *testing.T) {
+	t.Parallel()
+	s := open(t, shared.Single.URL()+"?pool_size=20&max_active_conns=2")
+	var wg sync.WaitGroup
+	for i := range 32 {
+		wg.Go(func() {
+			for range 50 {
+				if err := s.SetBytes(t.Context(), fmt.Sprint(t.Name(), i), []byte("v")); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestCombiningIsOff(t *testing.T) {

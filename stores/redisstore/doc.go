@@ -71,8 +71,8 @@
 //
 // Up to a limit, each call uses its own connection. Calls above the limit wait. When a running call finishes, the Store
 // sends the waiting calls in one pipeline. So a Store never delays a call to collect more calls. The limit for each master
-// is PoolSize, but at most 64. If the server is on the same host, the limit is at most 8, and at most 4 while more than 8
-// goroutines call.
+// is the smaller of PoolSize and MaxActiveConns, but at most 64. If the server is on the same host, the limit is at most
+// 8, and at most 4 while more than 8 goroutines call.
 //
 // If the context of a call ends while the call waits, the Store does not send it. If the context of a write ends later,
 // the error says that its result is unknown: Redis can still execute the write. [Store.Stats] counts pipelines.
