@@ -31,7 +31,7 @@ const (
 	ReasonTooManyDataKeys = Reason(asynqwire.TooManyDataKeys)
 	// ReasonRewritten means that a worker older than asynq 0.26 has rewritten a unique task without its headers. Its
 	// sealed payload was in a header and is gone. The task is retried once an hour, and keeps its id and its uniqueness.
-	// So an operator sees which job has to be enqueued again. asynq archives it if it has no try left.
+	// So an operator sees which job has to be enqueued again, and deletes the task first. asynq archives it if it has no try left.
 	ReasonRewritten = Reason(asynqwire.Rewritten)
 	// ReasonUnknownKey means that the keyset does not hold the key, even after a reload.
 	ReasonUnknownKey = Reason(asynqwire.UnknownKey)
