@@ -372,8 +372,12 @@ func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
 			if err := s.cache.unopened(true); err != nil {
 				return false, fmt.Errorf("asynqjobs: Cancel: found no such schedule, but some schedules cannot be opened: %w", err)
 			}
-			s.registered.forget(name)
-			return false, nil
+			// Redis may just have lost the schedule. The change tells other Schedulers not to restore it.
+			ok, err := s.swap(ctx, change{old: found, now: now, cancel: name})
+			if err != nil || ok {
+				return false, err
+			}
+			continue
 		}
 		for i, en := range found {
 			if en.raw != "" && en.def == nil { // its seed identifies the schedule that must not be restored

@@ -15,6 +15,10 @@ type registrations struct {
 	looked bool
 	seen   version // of the last comparison; of the first registration before that
 	byName map[string]*registration
+	// known are the changes of all versions that were seen. If Redis goes back to an older version, these changes are not new.
+	// knownOrder bounds them.
+	known      map[string]struct{}
+	knownOrder []string
 	// ended are the seeds of schedules that the application replaced or cancelled. A
 	// seed is never used for two schedules. order bounds them.
 	ended map[string]struct{}
@@ -33,11 +37,30 @@ type registration struct {
 	doubtful bool
 }
 
-// maxEnded bounds the seeds that a Scheduler remembers.
-const maxEnded = 1024
+const (
+	// maxEnded bounds the seeds that a Scheduler remembers, and maxKnown the changes.
+	maxEnded = 1024
+	maxKnown = 1024
+)
 
 func newRegistrations() *registrations {
-	return &registrations{byName: map[string]*registration{}, ended: map[string]struct{}{}}
+	return &registrations{byName: map[string]*registration{}, ended: map[string]struct{}{}, known: map[string]struct{}{}}
+}
+
+// see records the version that was seen last.
+func (g *registrations) see(v version) {
+	g.looked, g.seen = true, v
+	for _, change := range v.changes {
+		if _, ok := g.known[change]; ok {
+			continue
+		}
+		if len(g.knownOrder) == maxKnown {
+			delete(g.known, g.knownOrder[0])
+			g.knownOrder = g.knownOrder[1:]
+		}
+		g.known[change] = struct{}{}
+		g.knownOrder = append(g.knownOrder, change)
+	}
 }
 
 // add records that the application registered def.
@@ -57,7 +80,7 @@ func (g *registrations) changed(before, after string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.looked || before != "" && g.seen.text == before {
-		g.looked, g.seen = true, parseVersion(after)
+		g.see(parseVersion(after))
 	}
 }
 
@@ -113,14 +136,15 @@ func (g *registrations) hasEnded(def *definition) bool {
 func (g *registrations) compare(v version, stored map[string]string, exists func(name string) bool, complete bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	how, seen := continued, g.seen
+	how := continued
 	if g.looked {
 		how = v.since(g.seen)
 	}
-	g.looked, g.seen = true, v
+	isNew := func(change string) bool { _, ok := g.known[change]; return !ok }
+	defer g.see(v)
 	for name, r := range g.byName {
 		isStored := slices.ContainsFunc(r.fields, func(f string) bool { _, ok := stored[f]; return ok })
-		cancelled := slices.ContainsFunc(r.fields, func(f string) bool { return v.endedSince(seen, f) })
+		cancelled := slices.ContainsFunc(r.fields, func(f string) bool { return v.ended(f, isNew) })
 		switch {
 		case isStored:
 			r.lost, r.doubtful = false, how == lost

@@ -161,6 +161,10 @@ func TestCancelledSchedulesStayCancelled(t *testing.T) {
 			w.flush()
 			require.False(w.t, w.cancel(w.s, "a"))
 		},
+		"lost, then cancelled by another": func(w *clockwork, other *asynqjobs.Scheduler) {
+			w.flush()
+			require.False(w.t, w.cancel(other, "a"))
+		},
 		"brought back by an older replica, cancelled by itself": func(w *clockwork, other *asynqjobs.Scheduler) {
 			s := w.save()
 			require.True(w.t, w.cancel(w.s, "a"))
@@ -183,6 +187,23 @@ func TestCancelledSchedulesStayCancelled(t *testing.T) {
 			require.Equal(t, []string{`tick {"Note":"b"}`}, w.pending("default"))
 		})
 	}
+}
+
+// A backup that is restored after a loss lists an old cancellation. It does not end the later registration.
+func TestOldCancellationsEndNothing(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	w.register(w.s, "a", "old")
+	require.True(t, w.cancel(w.s, "a"))
+	w.run()
+	backup := w.save()
+	w.flush()
+	w.run()
+	w.register(w.s, "a", "new")
+	w.run()
+	w.goBack(backup)
+	w.run()
+	require.Equal(t, []string{"a"}, w.names(w.s))
 }
 
 // After a failover to a replica that is behind, the latest registration counts.

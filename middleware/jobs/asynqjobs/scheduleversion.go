@@ -43,12 +43,11 @@ func parseVersion(text string) version {
 	return v
 }
 
-// endedSince reports whether a change that seen does not list ended the schedule of the
-// field.
-func (v version) endedSince(seen version, field string) bool {
+// ended reports whether a new change ended the schedule of the field.
+func (v version) ended(field string, isNew func(change string) bool) bool {
 	return slices.ContainsFunc(v.changes, func(change string) bool {
 		_, of, _ := strings.Cut(change, ":")
-		return of == field && !slices.Contains(seen.changes, change)
+		return of == field && isNew(change)
 	})
 }
 
