@@ -157,7 +157,7 @@ const unreadableRemedy = "give the namespaces of all caches; delete values that 
 // the reasons unless the answer is Yes.
 //
 // Yes requires all of this. The key is in the given keyset and writes its id into what it seals. The scan was
-// complete and saw entries. It left out no databases, no types, and only the names of OtherApplications. Every sealed
+// complete and saw entries. It left out no databases, and only IgnoreTypes and the names of OtherApplications. Every sealed
 // value names a key of that keyset, and none names this key. When the scan began, the key had not been primary for
 // longer than Conditions.Reload. The answer says nothing about other servers, backups, and keysets that are sealed
 // under the key.

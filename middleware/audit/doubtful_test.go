@@ -239,8 +239,11 @@ func TestIgnoredTypes(t *testing.T) {
 	require.Equal(t, audit.Unknown, answer)
 	require.Contains(t, strings.Join(why, "\n"), "ignore type list")
 	require.NotContains(t, strings.Join(why, "\n"), "hash")
-	answer, why = audited(t, rdb, audit.Config{IgnoreTypes: []string{"hash", "list"}}).AnythingPlaintext()
+	ignoring := audited(t, rdb, audit.Config{IgnoreTypes: []string{"hash", "list", "set"}})
+	answer, why = ignoring.AnythingPlaintext()
 	require.Equal(t, audit.No, answer, why)
+	require.Contains(t, ignoring.Scope(), "; NOT 1 entries of type hash, which were ignored; NOT 1 entries of type list, which were ignored;")
+	require.NotContains(t, ignoring.Scope(), "type set")
 	for _, bad := range []string{"", "string", "HyperLogLog", "hsah", "Hash", "json"} {
 		_, err := audit.Run(ctx, rdb, audit.Config{IgnoreTypes: []string{bad}})
 		require.ErrorIs(t, err, audit.ErrConfig)

@@ -3,6 +3,7 @@ package audit
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -212,6 +213,11 @@ func (r *Report) Scope() string {
 	}
 	if len(r.OtherDatabases) > 0 {
 		fmt.Fprintf(&b, "; NOT databases %v of the same server", r.OtherDatabases)
+	}
+	for _, t := range sortedKeys(r.OtherTypes) {
+		if slices.Contains(r.IgnoredTypes, t) {
+			fmt.Fprintf(&b, "; NOT %d entries of type %s, which were ignored", r.OtherTypes[t], t)
+		}
 	}
 	b.WriteString("; NOT backups, dumps, disconnected replicas, other servers, names and tags")
 	return b.String()
