@@ -58,7 +58,7 @@ func (a *auditCommand) declare(f *flags) {
 	f.DurationVar(&a.reload, "reload", 0, "with --may-destroy: longest `DURATION` until processes notice a new keyset; with a key service, the longest age of data keys (default 24h)")
 	f.StringSliceVar(&a.ignoreTypes, "ignore-type", nil, "answer although entries of this Redis `TYPE` are not examined, such as hash,list")
 	f.Var(&a.groups, "group-by", "count keys separately that start with this `TEXT`; may be repeated (default: by namespace)")
-	f.IntVar(&a.samples, "samples", 0, "show up to this `NUMBER` of names for each kind of value that is not sealed or cannot be read; sealed values are never shown")
+	f.IntVar(&a.samples, "samples", 0, "show up to this `NUMBER` of names for each kind of value that is not sealed or cannot be read; names of sealed values are never shown")
 	a.throttle.declare(f)
 	declareControl(f, &a.control)
 	a.output.declare(f)

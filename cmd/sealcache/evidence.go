@@ -15,9 +15,13 @@ import (
 func evidenceCommand() entry {
 	return entry{
 		use: "evidence", short: "Report keys, caches and audits for an auditor", make: func() command { return new(evidenceRun) },
-		long: "Evidence writes one report for an auditor: every key with its algorithm, state and age; the key-encryption keys without\n" +
-			"credentials; wrap contexts; the FIPS 140 module of this program; audits with their answers; caches that store or accept plaintext, and until\n" +
-			"when; certificates of destroyed keys. It holds no key material and no secret. It changes nothing.\n\n" +
+		long: "Evidence writes one report for an auditor. It holds no key material and no secret, and changes nothing. It lists:\n\n" +
+			"  - every key with its algorithm, state and age\n" +
+			"  - the key-encryption keys (KEKs), without credentials, and the contexts with which they encrypt data keys\n" +
+			"  - the FIPS 140 module of this program\n" +
+			"  - audits with their answers\n" +
+			"  - caches that store or accept plaintext, and until when\n" +
+			"  - certificates of destroyed keys\n\n" +
 			"The keysets are those of --config and that of --kek. The report says what it did not examine, and lists as findings what an\n" +
 			"auditor will ask about. The status is 0 if the report is written. With --check it is 3 if there are findings, and otherwise 4\n" +
 			"if something was not examined. A keyset, KEK or file that cannot be read ends the command without a report.",

@@ -244,9 +244,9 @@ func describeWrites(o migrate.Operation, r *migrate.Report) string {
 	case r.Written == 0 || r.DryRun:
 		return "Nothing was written."
 	case o == migrate.Unseal:
-		return fmt.Sprintf("%d entries were written as plaintext.", r.Written)
+		return fmt.Sprintf("Number of entries that were written as plaintext: %d.", r.Written)
 	default:
-		return fmt.Sprintf("%d entries were sealed under these keys. If the keys are wrong, unseal these entries with them, or delete them.", r.Written)
+		return fmt.Sprintf("Number of entries that were sealed under these keys: %d. If the keys are wrong, unseal these entries with them, or delete them.", r.Written)
 	}
 }
 

@@ -19,8 +19,8 @@ func TestWhatWasWritten(t *testing.T) {
 	require.Equal(t, "Nothing was written.", describeWrites(migrate.Seal, dry))
 	for _, o := range []migrate.Operation{migrate.Seal, migrate.Reseal} {
 		text := describeWrites(o, written)
-		require.Contains(t, text, "9811 entries were sealed")
+		require.Contains(t, text, "sealed under these keys: 9811.")
 		require.Contains(t, text, "unseal these entries with them, or delete them")
 	}
-	require.Contains(t, describeWrites(migrate.Unseal, written), "9811 entries were written as plaintext")
+	require.Contains(t, describeWrites(migrate.Unseal, written), "written as plaintext: 9811.")
 }

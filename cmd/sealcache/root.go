@@ -55,7 +55,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return exitDone
 }
 
-const rootLong = `Sealcache moves and examines the data that applications keep with sealcache in Redis, and manages their keysets.
+const rootLong = `Sealcache seals (encrypts), unseals and examines the data that applications keep in Redis. It also makes and changes their
+keysets. A keyset is a file with encryption keys.
 
 Exit statuses:
   0  done, and nothing is left.

@@ -53,7 +53,7 @@ func Run(ctx context.Context, client redis.UniversalClient, c Config) (*Report, 
 	r := m.report(err == nil)
 	if errors.Is(err, ErrWrongKeys) && !m.DryRun {
 		if r.Written = max(r.Written, m.wrote.Load()); r.Written > 0 {
-			err = fmt.Errorf("%w (%d entries were written before)", err, r.Written)
+			err = fmt.Errorf("%w (entries written before: %d)", err, r.Written)
 		}
 	}
 	if err != nil {
