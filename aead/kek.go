@@ -35,7 +35,8 @@ type KEKOpener interface {
 	// use and pass its context to the service. It must mark a definite refusal of a ciphertext, and nothing else, as
 	// ErrUnauthentic or ErrUnknownKey. ErrUnknownKey means another key, or a form that the service does not write.
 	// ErrUnauthentic means that no other key opens the ciphertext either. If it is an io.Closer, closing the KEK
-	// closes it. Errors must not quote the URI, which may hold a secret.
+	// closes it. Errors must not quote the URI, which may hold a secret. A call that has not returned when ctx ends is
+	// abandoned, and its KEK is closed.
 	OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, error)
 }
 
@@ -132,7 +133,7 @@ func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (KEK, error)
 // opened adapts an opener, and refuses a KEK that is nil.
 func opened(o KEKOpener) func(context.Context, string) (KEK, error) {
 	return func(ctx context.Context, uri string) (KEK, error) {
-		kek, err := o.OpenKEK(ctx, uri)
+		kek, err := openAbandonably(ctx, o, uri)
 		if err != nil {
 			return nil, err
 		}
@@ -144,6 +145,44 @@ func opened(o KEKOpener) func(context.Context, string) (KEK, error) {
 		}
 		return openedKEK{kek}, nil
 	}
+}
+
+// openAbandonably calls an opener, and does not wait for it much longer than ctx lasts: it may read a file on a mount that hangs.
+// A KEK that comes later is closed.
+func openAbandonably(ctx context.Context, o KEKOpener, uri string) (tink.AEADWithContext, error) {
+	type answer struct {
+		kek tink.AEADWithContext
+		err error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		a := answer{err: errors.New("the code of the KEKOpener called runtime.Goexit")}
+		defer func() {
+			if p := recover(); p != nil {
+				a = answer{err: fmt.Errorf("the code of the KEKOpener panicked with a value of type %T", p)}
+			}
+			answers <- a
+		}()
+		a.kek, a.err = o.OpenKEK(ctx, uri)
+	}()
+	select {
+	case a := <-answers:
+		return a.kek, a.err
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(kekGrace)
+	defer grace.Stop()
+	select {
+	case a := <-answers:
+		return a.kek, a.err
+	case <-grace.C:
+	}
+	go func() {
+		if c, ok := (<-answers).kek.(io.Closer); ok && !nilcheck.IsNil(c) {
+			_ = c.Close() // no caller is left
+		}
+	}()
+	return nil, fmt.Errorf("the KEKOpener did not answer in time: %w", ended(ctx))
 }
 
 func validScheme(s string) bool {

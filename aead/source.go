@@ -29,6 +29,10 @@ const (
 	sourceParallel = 4
 )
 
+// fileReads bounds the files that are read at a time, over all sources. If a file system hangs, each reading keeps a thread, and
+// the keys of many tenants may be on it. Go ends a process with ten thousand threads.
+var fileReads = make(chan struct{}, 256) //nolint:gochecknoglobals // the threads of a process are global, too
+
 var errSourceNoAnswer = fmt.Errorf("the source or file did not answer within %v", sourceTimeout)
 
 // Source is where a keyset is read from: FileSource, EnvSource, BytesSource, or the application's own.
@@ -116,6 +120,10 @@ func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
 	if ctx.Err() != nil {
 		return nil, ended(ctx)
 	}
+	if err := take(ctx, fileReads); err != nil {
+		return nil, fmt.Errorf("%w (too many files are being read: does a file system hang?)", err)
+	}
+	defer releaser(fileReads)()
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, pathError(err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -208,6 +209,53 @@ func TestRefusalReachesKeysetsOfKeysets(t *testing.T) {
 		synctest.Wait()
 		if _, err := lower.Encrypt(nil, nil); err != nil {
 			t.Errorf("after the KEK opens the upper keyset again: %v", err)
+		}
+	})
+}
+
+// hungOpener ignores its context, and opens a KEK when it is released.
+type hungOpener struct {
+	release chan struct{}
+	closed  chan struct{}
+}
+
+func (o hungOpener) Schemes() []string { return []string{"hung"} }
+
+func (o hungOpener) OpenKEK(_ context.Context, uri string) (tink.AEADWithContext, error) {
+	if uri == "hung:panic" {
+		panic("secret")
+	}
+	<-o.release
+	return o, nil
+}
+
+func (o hungOpener) EncryptWithContext(context.Context, []byte, []byte) ([]byte, error) {
+	return nil, nil
+}
+
+func (o hungOpener) DecryptWithContext(context.Context, []byte, []byte) ([]byte, error) {
+	return nil, nil
+}
+
+func (o hungOpener) Close() error {
+	close(o.closed)
+	return nil
+}
+
+// An opener that reads a file on a mount that hangs does not hold its caller. Its KEK is closed if it comes too late.
+func TestHungOpenerIsAbandoned(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := hungOpener{make(chan struct{}), make(chan struct{})}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := aead.OpenKEK(ctx, "hung:", o); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+		close(o.release)
+		<-o.closed
+		if _, err := aead.OpenKEK(t.Context(), "hung:panic", o); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%v", err)
 		}
 	})
 }

@@ -19,11 +19,52 @@ import (
 
 // login gets a token and gives it to the client.
 type login struct {
-	// get returns the token and its lifetime.
+	// get returns the token and its lifetime. Call it by run.
 	get func(context.Context) (*api.Secret, error)
 	// repeatable says that get may return another token later.
 	repeatable bool
 }
+
+// run calls get, and does not wait for it much longer than ctx lasts: it may read a file on a mount that hangs, or a named pipe.
+// busy holds a token during a call, also after it was abandoned, so that one is under way at most.
+func (l login) run(ctx context.Context, busy chan struct{}) (*api.Secret, error) {
+	type answer struct {
+		secret *api.Secret
+		err    error
+	}
+	select {
+	case busy <- struct{}{}:
+	case <-ctx.Done():
+		return nil, keyservice.Unreached(ctx.Err())
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		a := answer{err: &keyservice.Failure{Reason: "login: the code of the login method panicked"}}
+		defer func() {
+			_ = recover() // its value may hold a secret
+			<-busy
+			answers <- a
+		}()
+		secret, err := l.get(ctx)
+		a = answer{secret, err}
+	}()
+	select {
+	case a := <-answers:
+		return a.secret, a.err
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(loginGrace)
+	defer grace.Stop()
+	select {
+	case a := <-answers:
+		return a.secret, a.err
+	case <-grace.C:
+		return nil, &keyservice.Failure{Reason: "login: the file or login method does not answer", Cause: ctx.Err()}
+	}
+}
+
+// loginGrace is how long a login may continue after its context has ended, to say why it had not succeeded.
+const loginGrace = 100 * time.Millisecond
 
 // login returns the login that the opener or the URI asks for.
 func (o Opener) login(t target, client *api.Client) (login, error) {

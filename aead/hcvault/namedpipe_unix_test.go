@@ -3,11 +3,19 @@
 package hcvault
 
 import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/sealcache/sealcache/aead"
 )
 
 // The token file may be a named pipe without a writer. The login must fail then, and not wait for one.
@@ -29,5 +37,95 @@ func TestTokenFileIsANamedPipe(t *testing.T) {
 		}
 	case <-time.After(time.Minute):
 		t.Fatal("the call waits for a writer")
+	}
+}
+
+// Vault's client reads the secret of a role without a deadline. OpenKEK must not wait for it longer than its context lasts.
+func TestSecretFileIsANamedPipe(t *testing.T) {
+	t.Parallel()
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { // the abandoned reader ends
+		if w, err := os.OpenFile(pipe, os.O_RDWR, 0); err == nil {
+			_, _ = w.WriteString("secret\n")
+			time.AfterFunc(time.Second, func() { _ = w.Close() })
+		}
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	opened := make(chan error, 1)
+	go func() {
+		_, err := Opener{}.OpenKEK(ctx, "hcvault://127.0.0.1:1/transit/keys/cache?auth=approle&role-id=r&secret-id-file="+pipe)
+		opened <- err
+	}()
+	select {
+	case err := <-opened:
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, aead.ErrKeyServiceUnavailable) {
+			t.Errorf("got the error %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the call waits for a writer")
+	}
+}
+
+// Closing a session does not wait for a login that reads a file on a mount that hangs.
+func TestCloseDuringAHungLogin(t *testing.T) {
+	t.Parallel()
+	client, err := api.NewClient(api.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hang, again := make(chan struct{}), make(chan struct{})
+	first := true
+	s, err := startSession(t.Context(), client, login{repeatable: true, get: func(context.Context) (*api.Secret, error) {
+		if first {
+			first = false
+			return &api.Secret{Auth: &api.SecretAuth{ClientToken: "t", LeaseDuration: 1}}, nil
+		}
+		close(again)
+		<-hang
+		return nil, errors.New("too late")
+	}}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer close(hang)
+	<-again
+	closed := make(chan struct{})
+	go func() {
+		s.close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(time.Minute):
+		t.Fatal("close waits for the login")
+	}
+}
+
+// One login is under way at a time, those that were abandoned included.
+func TestAbandonedLoginsAreBounded(t *testing.T) {
+	t.Parallel()
+	hang, busy, calls := make(chan struct{}), make(chan struct{}, 1), make(chan struct{}, 10)
+	l := login{get: func(context.Context) (*api.Secret, error) {
+		calls <- struct{}{}
+		<-hang
+		panic("secret")
+	}}
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		if _, err := l.run(ctx, busy); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got the error %v", err)
+		}
+		cancel()
+	}
+	if len(calls) != 1 {
+		t.Errorf("%d calls", len(calls))
+	}
+	close(hang)
+	if _, err := l.run(t.Context(), busy); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("after a panic: %v", err)
 	}
 }

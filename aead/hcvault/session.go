@@ -30,17 +30,20 @@ type session struct {
 	wait   sync.WaitGroup
 
 	turn     chan struct{}    // taken by the login that is under way
+	busy     chan struct{}    // see login.run
 	fresh    chan *api.Secret // a token that replaceToken got
 	replaced time.Time        // when replaceToken last logged in; its owner holds turn
 }
 
 // startSession logs in. If the token has a lifetime, a goroutine renews it until close.
 func startSession(ctx context.Context, client *api.Client, l login, log *slog.Logger) (*session, error) {
-	secret, err := l.get(ctx)
+	s := &session{
+		client: client, login: l, log: log, turn: make(chan struct{}, 1), busy: make(chan struct{}, 1), fresh: make(chan *api.Secret, 1),
+	}
+	secret, err := l.run(ctx, s.busy)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{client: client, login: l, log: log, turn: make(chan struct{}, 1), fresh: make(chan *api.Secret, 1)}
 	s.done, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.wait.Go(func() { s.run(secret) })
 	return s, nil
@@ -107,7 +110,7 @@ func (s *session) loginUntilDone() *api.Secret {
 		case <-s.done.Done():
 			return nil
 		}
-		secret, err := s.login.get(s.done)
+		secret, err := s.login.run(s.done, s.busy)
 		if err == nil && s.client.Token() == old {
 			err = errSameToken
 		}
@@ -148,7 +151,7 @@ func (s *session) replaceToken(ctx context.Context, used string) bool {
 		return false
 	}
 	s.replaced = time.Now()
-	secret, err := s.login.get(ctx)
+	secret, err := s.login.run(ctx, s.busy)
 	if err != nil {
 		s.log.WarnContext(ctx, "sealcache: Vault refuses the token, and a new login fails", "error", err)
 		return false
