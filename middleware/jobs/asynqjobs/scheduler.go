@@ -262,6 +262,7 @@ type change struct {
 	now      time.Time
 	register bool   // the application registered new
 	cancel   string // the name, if the application cancelled it
+	again    bool   // Redis brought back what had ended before
 }
 
 // swap makes a change in Redis, and records it. It reports whether the old schedules
@@ -276,7 +277,7 @@ func (s *Scheduler) swap(ctx context.Context, c change) (bool, error) {
 
 // swapLocked is swap for a caller that holds the mutex.
 func (s *Scheduler) swapLocked(ctx context.Context, c change) (bool, error) {
-	ok, before, after, err := s.store.swap(ctx, c.old, c.new, c.last)
+	ok, before, after, err := s.store.swap(ctx, c.old, c.new, c.last, c.again)
 	if err != nil {
 		return false, err
 	}

@@ -317,9 +317,10 @@ func (s *Scheduler) putBack(ctx context.Context, r registration, now time.Time, 
 }
 
 // endAgain replaces a schedule that the application has ended: by the later
-// registration, or by nothing.
+// registration, or by nothing. The version does not list it as cancelled, because
+// another process may have registered the name since, and then restores it.
 func (s *Scheduler) endAgain(ctx context.Context, en entry, now time.Time, ticks map[string]time.Time) (bool, error) {
-	c := change{old: []entry{en}, now: now}
+	c := change{old: []entry{en}, now: now, again: true}
 	if def, last := s.registered.registeredAs(en.def.Name); def != nil {
 		fields, err := s.store.fields(en.def.Name)
 		if err != nil {
@@ -342,7 +343,7 @@ func (s *Scheduler) endAgain(ctx context.Context, en entry, now time.Time, ticks
 		if ok || err != nil {
 			return ok, err
 		}
-		c = change{old: []entry{en}, now: now} // what was registered is stored already
+		c = change{old: []entry{en}, now: now, again: true} // what was registered is stored already
 	}
 	return s.swap(ctx, c)
 }

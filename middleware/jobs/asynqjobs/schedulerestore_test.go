@@ -189,6 +189,36 @@ func TestCancelledSchedulesStayCancelled(t *testing.T) {
 	}
 }
 
+// A schedule that one process cancelled and another registered again is not lost if an older replica brings back the first
+// registration.
+func TestRegisteredAgainByAnother(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]bool{"the one that cancelled is first": true, "the one that registered is first": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newClockwork(t)
+			_, other := w.with(w.e)
+			w.register(w.s, "a", "same")
+			w.register(w.s, "b", "b")
+			w.run(w.s, other)
+			older := w.save()
+			require.True(t, w.cancel(w.s, "a"))
+			w.run(w.s, other)
+			w.advance(time.Second)
+			require.True(t, w.register(other, "a", "same"))
+			w.run(w.s, other)
+			w.goBack(older)
+			if first {
+				w.run(w.s)
+			}
+			w.run(other)
+			w.run(w.s, other)
+			w.run(w.s, other)
+			require.Equal(t, []string{"a", "b"}, w.names(w.s))
+		})
+	}
+}
+
 // A backup that is restored after a loss lists an old cancellation. It does not end the later registration.
 func TestOldCancellationsEndNothing(t *testing.T) {
 	t.Parallel()

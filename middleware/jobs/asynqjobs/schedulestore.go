@@ -207,7 +207,7 @@ func (s *scheduleStore) is(ctx context.Context, en entry) bool {
 // KEYS[1] schedules, KEYS[2] ticks
 // ARGV: number of fields, and each with what it must hold ("" for nothing).
 // Then the new field and value ("" for none), and its last tick ("" for none).
-// Then a random id, and the version that must be stored ("*" for any).
+// Then a random id, and the version that must be stored ("*" for any). Then "again" if what ends had ended before.
 const swapScript = `
 local n = tonumber(ARGV[1])
 local at = 2*n + 2
@@ -217,7 +217,7 @@ for i = 1, n do
   if (redis.call('HGET', KEYS[1], ARGV[2*i]) or '') ~= ARGV[2*i+1] then return {} end
 end
 local id, change = ARGV[at+3], ARGV[at+3]
-if ARGV[at] == '' and n > 0 then change = change .. ':' .. ARGV[2] end
+if ARGV[at] == '' and n > 0 and ARGV[at+5] ~= 'again' then change = change .. ':' .. ARGV[2] end
 local generation, count, changes = string.match(before, '^(%w+) (%d+) ([%w%-_: ]+)$')
 if not generation or #before > 4096 or #count > 15 or n == 0 then
   generation, count, changes = id, '0', ''
@@ -245,8 +245,8 @@ return {before, after}`
 
 // swap replaces old by en, or deletes old if en has no field. It reports whether old was
 // still stored, and returns the versions before and after. last is the last tick of en, or
-// zero.
-func (s *scheduleStore) swap(ctx context.Context, old []entry, en entry, last time.Time) (ok bool, before, after string, err error) {
+// zero. With again, the version does not say that a schedule was cancelled.
+func (s *scheduleStore) swap(ctx context.Context, old []entry, en entry, last time.Time, again bool) (ok bool, before, after string, err error) {
 	args := []any{len(old)}
 	for _, o := range old {
 		args = append(args, o.field, o.raw)
@@ -255,12 +255,16 @@ func (s *scheduleStore) swap(ctx context.Context, old []entry, en entry, last ti
 	if !last.IsZero() {
 		tick = strconv.FormatInt(last.UnixMilli(), 10)
 	}
-	return s.runSwap(ctx, append(args, en.field, en.raw, tick, changeID(), "*"))
+	mark := ""
+	if again {
+		mark = "again"
+	}
+	return s.runSwap(ctx, append(args, en.field, en.raw, tick, changeID(), "*", mark))
 }
 
 // startGeneration starts a new generation if v is still the stored version.
 func (s *scheduleStore) startGeneration(ctx context.Context, v string) (ok bool, after string, err error) {
-	ok, _, after, err = s.runSwap(ctx, []any{0, "", "", "", changeID(), v})
+	ok, _, after, err = s.runSwap(ctx, []any{0, "", "", "", changeID(), v, ""})
 	return ok, after, err
 }
 

@@ -41,7 +41,7 @@ func newTestStore(t *testing.T) (*scheduleStore, entry) {
 	require.NoError(t, err)
 	en, err := s.seal(t.Context(), d, noon)
 	require.NoError(t, err)
-	ok, _, _, err := s.swap(t.Context(), nil, en, time.Time{})
+	ok, _, _, err := s.swap(t.Context(), nil, en, time.Time{}, false)
 	require.NoError(t, err)
 	require.True(t, ok)
 	return s, en
@@ -70,7 +70,7 @@ func TestSwapKeepsALaterTick(t *testing.T) {
 		}
 		fresh, err := s.sealAs(t.Context(), en.field, en.def, noon)
 		require.NoError(t, err)
-		ok, before, after, err := s.swap(t.Context(), []entry{en}, fresh, noon.Add(-time.Minute))
+		ok, before, after, err := s.swap(t.Context(), []entry{en}, fresh, noon.Add(-time.Minute), false)
 		require.NoError(t, err)
 		require.True(t, ok)
 		require.NotEqual(t, before, after)
@@ -85,7 +85,7 @@ func TestSwapChangesNothingElse(t *testing.T) {
 	version := s.noted(t, versionField)
 	other := en
 	other.raw += "x"
-	ok, _, _, err := s.swap(t.Context(), []entry{other}, entry{}, time.Time{})
+	ok, _, _, err := s.swap(t.Context(), []entry{other}, entry{}, time.Time{}, false)
 	require.NoError(t, err)
 	require.False(t, ok)
 	require.Equal(t, version, s.noted(t, versionField))
@@ -99,7 +99,7 @@ func TestTicksOfReplacedSchedulesAreNotNoted(t *testing.T) {
 	s, en := newTestStore(t)
 	fresh, err := s.sealAs(t.Context(), en.field, en.def, noon)
 	require.NoError(t, err)
-	ok, _, _, err := s.swap(t.Context(), []entry{en}, fresh, time.Time{})
+	ok, _, _, err := s.swap(t.Context(), []entry{en}, fresh, time.Time{}, false)
 	require.NoError(t, err)
 	require.True(t, ok)
 	require.NoError(t, s.advance(t.Context(), en, time.Time{}, noon))
@@ -108,7 +108,7 @@ func TestTicksOfReplacedSchedulesAreNotNoted(t *testing.T) {
 	require.Equal(t, strconv.FormatInt(noon.UnixMilli(), 10), s.noted(t, en.field))
 	require.NoError(t, s.advance(t.Context(), fresh, time.Time{}, noon.Add(-time.Minute)))
 	require.Equal(t, strconv.FormatInt(noon.UnixMilli(), 10), s.noted(t, en.field), "ticks do not go back")
-	ok, _, _, err = s.swap(t.Context(), []entry{fresh}, entry{}, time.Time{})
+	ok, _, _, err = s.swap(t.Context(), []entry{fresh}, entry{}, time.Time{}, false)
 	require.NoError(t, err)
 	require.True(t, ok)
 	require.NoError(t, s.advance(t.Context(), fresh, time.Time{}, noon))
