@@ -40,7 +40,7 @@ func (m *migration) proveCommands(ctx context.Context) error {
 	if err := m.prove(ctx, probeSource, "EVAL, EVALSHA or SET"); err != nil {
 		return err
 	}
-	if m.DeleteOld {
+	if m.DeleteOld || m.HiddenKeys != nil && len(m.HiddenKeys.PRFs) > 1 { // Reseal deletes names of older PRF keys
 		if err := m.prove(ctx, probeDropSource, "UNLINK"); err != nil {
 			return err
 		}

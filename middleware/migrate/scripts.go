@@ -70,7 +70,8 @@ if ARGV[3] and redis.call('PEXPIRETIME', KEYS[1]) ~= tonumber(ARGV[3]) then retu
 // renameSource writes the value of an entry under a new name and deletes the entry, if it still holds what was read. KEYS:
 // entry, new name, names that must not exist. ARGV: the first three of swapSource, and when it expires, as in readSource. It
 // returns 1 if it did, 0 if the entry has changed, -1 if it does not exist, -2 if the new name is taken, -3 if another of the
-// names exists.
+// names exists. Redis keeps what a script has written before a command is refused. So UNLINK is tested first, and the expiry is set
+// with the value.
 const renameSource = `
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 local old, size = ARGV[1], tonumber(ARGV[2])
@@ -84,8 +85,8 @@ for i = 3, #KEYS do
 	if redis.call('EXISTS', KEYS[i]) == 1 then return -3 end
 end
 if redis.call('EXISTS', KEYS[2]) == 1 then return -2 end
-redis.call('SET', KEYS[2], ARGV[3])
-if ARGV[5] ~= '-1' then redis.call('PEXPIREAT', KEYS[2], ARGV[5]) end
+redis.call('UNLINK', KEYS[2])
+if ARGV[5] == '-1' then redis.call('SET', KEYS[2], ARGV[3]) else redis.call('SET', KEYS[2], ARGV[3], 'PXAT', ARGV[5]) end
 return redis.call('UNLINK', KEYS[1])`
 
 // readSource reads a value and when it expires, in Unix milliseconds, -1 for never, -2 if it does not exist.
