@@ -275,6 +275,13 @@ func (c *claims) doubts() map[plaintextAt]bool {
 	return maps.Clone(c.unsure)
 }
 
+// counted records that the plaintext of unsure was counted.
+func (c *claims) counted() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unsure = nil
+}
+
 func plainVersion(plaintext []byte, expires int64) version {
 	return versionOf(&moved{value: value{old: plaintext}, expires: expires})
 }

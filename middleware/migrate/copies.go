@@ -249,8 +249,16 @@ func (m *migration) warnOfPlaintext(ctx context.Context) error {
 		}
 		return err
 	})
-	if left > 0 {
-		m.warn(fmt.Sprintf("%d plaintext entries may be left that the application has deleted (see docs/hiding.md)", left))
+	if err == nil {
+		m.renaming.counted()
+		m.warnOfLeft(left)
 	}
 	return err
+}
+
+// warnOfLeft warns of plaintext of claims.unsure.
+func (m *migration) warnOfLeft(n int) {
+	if n > 0 {
+		m.warn(fmt.Sprintf("%d plaintext entries may be left that the application has deleted (see docs/hiding.md)", n))
+	}
 }

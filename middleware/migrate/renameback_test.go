@@ -591,3 +591,48 @@ func TestPlaintextThatArrivesLate(t *testing.T) {
 	require.GreaterOrEqual(t, left, late)
 	require.Contains(t, strings.Join(report.Warnings, "\n"), fmt.Sprintf("%d plaintext entries may be left", left))
 }
+
+// endsAfterABatch calls do before copies are written for the first time, and ends the run when the next batch is read.
+type endsAfterABatch struct {
+	do, end func()
+	done    bool
+}
+
+func (*endsAfterABatch) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*endsAfterABatch) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (h *endsAfterABatch) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		args := cmds[0].Args()
+		switch {
+		case !h.done && len(args) > 3 && args[0] == "set" && args[3] == "nx":
+			h.done = true
+			h.do()
+		case h.done && len(args) == 4 && args[2] == 1: // the originals are read
+			h.end()
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// A run of Unseal that is stopped warns of the plaintext of deleted entries, too. The next run takes it for that of the application.
+func TestPlaintextOfAStoppedRun(t *testing.T) {
+	t.Parallel()
+	r, _, _ := unsealing(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	rdb, app := r.cluster.Client(t), r.cluster.Client(t)
+	originals := scanned(t, app, "ns:*")
+	rdb.AddHook(&endsAfterABatch{do: func() {
+		for name := range originals {
+			if err := app.Del(t.Context(), name).Err(); err != nil {
+				t.Error(err)
+			}
+		}
+	}, end: cancel})
+	report, err := migrate.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 100, Workers: 1}), rdb, r.config)
+	require.ErrorIs(t, err, context.Canceled)
+	left := len(scanned(t, app, "ns:*"))
+	require.Positive(t, left)
+	require.Contains(t, strings.Join(report.Warnings, "\n"), fmt.Sprintf("%d plaintext entries may be left", left))
+}

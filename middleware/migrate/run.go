@@ -93,6 +93,7 @@ func (m *migration) run(ctx context.Context) error {
 		if failed || m.renaming.leavesCopies() || m.leavesPlaintext.Load() {
 			m.warn("copies of entries may be left next to their originals (repeat the run at once; see docs/hiding.md)")
 		}
+		m.warnOfLeft(len(m.renaming.doubts())) // the next run does not know them
 	}
 	if errors.Is(err, ErrWrongKeys) {
 		m.before.Refused = true
