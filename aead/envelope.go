@@ -237,7 +237,7 @@ func (e *Envelope) prove() error {
 	}
 	opened, err := opening.openTo(nil, sealed, ad, false)
 	if err != nil || !bytes.Equal(opened, probe) {
-		return errors.New("aead: test of the new data key: it cannot decrypt the value that it has just encrypted")
+		return errors.New("aead: test of the new data key: it does not decrypt what it encrypted (the computer may be faulty)")
 	}
 	return nil
 }

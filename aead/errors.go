@@ -44,7 +44,7 @@ var (
 
 // errOtherForm is the refusal of a ciphertext that another AEAD may have written, such as an Envelope before a Keyring took
 // its place. It is allocated once, so that planted values cause no extra work.
-var errOtherForm = fmt.Errorf("%w: the format is not that of this key (another kind of key sealed it, such as a passphrase)", ErrUnknownKey)
+var errOtherForm = fmt.Errorf("%w: another kind of key sealed the value (open it with the key of its writer)", ErrUnknownKey)
 
 // leastCiphertext is the length of an authentication tag. No AEAD writes fewer bytes, so shorter ones were cut.
 const leastCiphertext = 16
@@ -72,7 +72,7 @@ func (e *KeyError) Error() string {
 	default:
 		b.WriteString("is not in the keyset")
 	}
-	b.WriteString(" (the keyset can use ")
+	b.WriteString(" (enabled keys: ")
 	const most = 16
 	for i, id := range e.Present {
 		if i == most {

@@ -224,7 +224,7 @@ func openFileKEK(ctx context.Context, uri string) (KEK, error) {
 	every := fileKEKReload
 	for name, values := range query {
 		if name != "reload" || len(values) != 1 {
-			return nil, errors.New("the URI has an unknown or repeated parameter (allowed: reload=30s or reload=off, once)")
+			return nil, errors.New("the URI has an unknown or repeated parameter after '?' (allowed: reload=30s or reload=off, once)")
 		}
 		if values[0] == "off" {
 			every = 0

@@ -120,7 +120,7 @@ func (r *loadedKeyset) prove() error {
 	}
 	opened, err := r.open(nil, sealed, ad)
 	if err != nil || !bytes.Equal(opened, probe) {
-		return fmt.Errorf("aead: test of key %d in the keyset: it cannot decrypt the value that it has just encrypted", r.primary.id)
+		return fmt.Errorf("aead: test of key %d in the keyset: it does not decrypt what it encrypted (is the keyset damaged?)", r.primary.id)
 	}
 	return nil
 }

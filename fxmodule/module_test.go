@@ -201,7 +201,7 @@ func TestWiringErrors(t *testing.T) {
 		"Decorator, no default":   {named, fxmodule.Decorator, provideStore(backing), `uses the application's own store`},
 		"Decorator, sealed store": {over, fxmodule.Decorator, fx.Provide(func() (store.StoreInterface, error) {
 			return middleware.New(backing, sealtest.Keyring(t))
-		}), "itself a sealed store"},
+		}), "already a sealed store"},
 		"not sealed":    {one(fxmodule.Cache{Store: "memory://"}), fxmodule.Module, fx.Options(), "no keys, and unsealed is not true"},
 		"no such name":  {byURL, fxmodule.Module, fx.Options(fxmodule.Named("x"), fx.Invoke(fx.Annotate(func(store.StoreInterface) {}, fx.ParamTags(`name:"x"`)))), "no suitable cache"},
 		"name":          {byURL, fxmodule.Module, fxmodule.Named("a\" b:\"c"), "fxmodule: Named: invalid cache name: byte"},

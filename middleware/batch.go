@@ -317,10 +317,10 @@ type BatchError struct {
 func (e *BatchError) Error() string {
 	reasons := e.reasons()
 	var text strings.Builder
-	fmt.Fprintf(&text, "middleware: %s: %d of %d keys failed", e.operation, len(e.Errors), e.keys)
+	fmt.Fprintf(&text, "middleware: %s: %d of %d entries failed", e.operation, len(e.Errors), e.keys)
 	separator := ": "
 	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
-		fmt.Fprintf(&text, "%s%s (%d)", separator, strings.ReplaceAll(reason, "_", " "), reasons[reason])
+		fmt.Fprintf(&text, "%s%s (%d)", separator, words(reason), reasons[reason])
 		separator = ", "
 	}
 	return text.String()
@@ -333,6 +333,14 @@ func (e *BatchError) reasons() map[string]int {
 		reasons[outcome(err)]++
 	}
 	return reasons
+}
+
+// words is the label of an outcome in plain words.
+func words(outcome string) string {
+	if outcome == "too_large" {
+		return "value too large"
+	}
+	return strings.ReplaceAll(outcome, "_", " ")
 }
 
 // outcome names the result of the batch for metrics.

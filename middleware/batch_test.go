@@ -330,7 +330,7 @@ func TestABatchIsOneRoundTrip(t *testing.T) {
 		require.ErrorAs(t, err, &failed, operation)
 		require.Len(t, failed.Errors, 100, operation)
 		require.NotErrorIs(t, err, store.NotFound{}, operation)
-		require.Contains(t, err.Error(), "middleware: "+operation+": 100 of 100 keys failed")
+		require.Contains(t, err.Error(), "middleware: "+operation+": 100 of 100 entries failed")
 	}
 }
 
@@ -374,7 +374,7 @@ func TestBatchErrorsNameNoKeys(t *testing.T) {
 	require.NoError(t, m.SetBytes(t.Context(), "other", later))
 	_, err := s.GetMany(t.Context(), []string{token, "absent", "other"})
 	require.Error(t, err)
-	require.Equal(t, "middleware: GetMany: 2 of 3 keys failed: not sealed (1), unsupported format (1)", err.Error())
+	require.Equal(t, "middleware: GetMany: 2 of 3 entries failed: not sealed (1), unsupported format (1)", err.Error())
 	var failed *middleware.BatchError
 	require.ErrorAs(t, err, &failed)
 	require.Contains(t, failed.Errors, token)

@@ -29,7 +29,7 @@ func TestNewRefuses(t *testing.T) {
 		"backing store is nil":      func() (*middleware.Store, error) { return middleware.New(typedNilStore, k) },
 		"AEAD is nil":               func() (*middleware.Store, error) { return middleware.New(m, nil) },
 		"aead.NewEnvelope":          func() (*middleware.Store, error) { return middleware.New(m, typedNilAEAD) },
-		"itself a sealed store":     func() (*middleware.Store, error) { return middleware.New(sealed(t, m, k), k) },
+		"already a sealed store":    func() (*middleware.Store, error) { return middleware.New(sealed(t, m, k), k) },
 		"one of the options is nil": func() (*middleware.Store, error) { return middleware.New(m, k, nil) },
 		"namespace has 0":           func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("")) },
 		"namespace has 65": func() (*middleware.Store, error) {

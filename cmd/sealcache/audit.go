@@ -96,7 +96,7 @@ func (a *auditCommand) check(f *flags) error {
 	}
 	filters := a.prefix != "" || len(a.exclude)+len(a.groups) > 0
 	if a.hidden.hidden != "" && filters && !a.open {
-		return wrong("--hidden-keys: --prefix, --exclude and --group-by need --open, which reads the names")
+		return wrong("with --hidden-keys, the flags --prefix, --exclude and --group-by need --open, which reads the names")
 	}
 	return errors.Join(a.hidden.check(a.keys.kek, filters), checkTypes(a.ignoreTypes), a.throttle.check(), a.output.check(), checkControl(a.control))
 }

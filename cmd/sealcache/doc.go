@@ -1,4 +1,4 @@
-// Command sealcache seals the data that an application already has in Redis, and turns it back into plaintext. It counts
+// Command sealcache seals (encrypts) the data that an application already has in Redis, and turns it back into plaintext. It counts
 // sealed and plaintext values, and shows single entries. It also makes and rotates encryption keys.
 //
 // "sealcache help" lists the commands, the environment variables and the exit statuses. "sealcache help COMMAND" prints

@@ -125,7 +125,7 @@ func replaceLocked(path string, old fs.FileInfo, before, after []byte, finish fu
 		return err
 	}
 	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, before) {
-		return errors.New("another program changed the keyset file at the same time (check the file, then try again)")
+		return errors.New("the keyset was not changed, because another program has just changed its file (try again)")
 	}
 	unlock, err := lockSuccessor(name)
 	if err != nil {

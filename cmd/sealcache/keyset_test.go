@@ -73,7 +73,7 @@ func TestChangeKeysetFails(t *testing.T) {
 				require.NoError(t, os.WriteFile(k.path, other, 0o600))
 				return oneMore(m, nil)
 			})
-			require.ErrorContains(t, err, "another program changed")
+			require.ErrorContains(t, err, "another program has just changed")
 			return other, err
 		},
 		"a second change": func(t *testing.T, k *keysetFile, _ *aeadtest.KeyService) (want []byte, err error) {

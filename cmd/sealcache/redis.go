@@ -98,7 +98,7 @@ func (r *redisFlag) failed(err error) error {
 	case databaseRefused(err):
 		return wrong("the Redis server does not have this database (check the number in the URL)")
 	case clusterRefused(err):
-		return wrong("the Redis server is a single node and not a Cluster (give %s:// in the URL)", strings.TrimSuffix(scheme, "+cluster"))
+		return wrong("the Redis server is a single node and not a Cluster (write %s:// in the URL)", strings.TrimSuffix(scheme, "+cluster"))
 	case code == "DENIED":
 		return wrong("redis refused the connection: DENIED, it is in protected mode (set a password in Redis)")
 	case code == "NOPERM":

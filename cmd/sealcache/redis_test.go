@@ -70,7 +70,7 @@ func TestOpenRefused(t *testing.T) {
 		"redis://" + server.Addr() + "/99":             database,
 		"redis://app:secret@" + secured.Addr() + "/99": database,
 
-		"redis+cluster://" + server.Addr(): "the Redis server is a single node and not a Cluster (give redis:// in the URL)",
+		"redis+cluster://" + server.Addr(): "the Redis server is a single node and not a Cluster (write redis:// in the URL)",
 	} {
 		_, err := (&redisFlag{url}).open(t.Context())
 		require.EqualError(t, err, want, url)

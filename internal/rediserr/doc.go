@@ -5,9 +5,10 @@
 // password. These functions classify an error:
 //
 //   - [NotOffered] reports whether the server does not know a command, or does not allow it to this user.
-//   - [Denied] reports the same, and also whether the user may not use one of the keys of the command.
+//   - [Denied] reports whether the server will never run the command for this user: it does not offer the command, or
+//     it denies the command or a key.
 //   - [Temporary] reports whether the same command may succeed later.
-//   - [RefusedForGood] reports whether the server answered, and would answer with an error again.
+//   - [RefusedForGood] reports whether the server replied with an error that it would return again.
 //
 // The package imports no Redis client. It recognizes replies of the server by the method RedisError, which errors of
 // go-redis have.

@@ -2,7 +2,7 @@
 // so that altered data is detected. For the queue asynq, use package asynqjobs. For another queue, write an adapter with
 // [Encryptor.Seal] and [Encryptor.Open]:
 //
-//	e, err := jobs.NewEncryptor(keys, jobs.WithNamespace("billing"))
+//	e, err := jobs.NewEncryptor(envelope, jobs.WithNamespace("billing")) // an aead.Envelope
 //	...
 //	m := jobs.Meta{Type: "invoice:send", Queue: "default", ID: id}
 //	sealed, err := e.Seal(ctx, m, payload)   // where the job is enqueued

@@ -83,7 +83,7 @@ func (s *Store) checkTags() error {
 	case err != nil:
 		return fmt.Errorf("WithUser: cannot learn whether Redis may evict tags (WithLossyTags skips the check): %w", err)
 	case !kept:
-		return errors.New("WithUser: Redis may evict tags of users (set maxmemory-policy to noeviction or volatile-ttl)")
+		return errors.New("WithUser: Redis could evict lists of sessions (set maxmemory-policy to noeviction or volatile-ttl)")
 	default:
 		return nil
 	}

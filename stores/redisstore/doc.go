@@ -78,7 +78,8 @@
 // the error says that its result is unknown: Redis can still execute the write. [Store.Stats] counts pipelines.
 //
 // Hooks of the client see a pipeline under the context values of one of its calls. Its writes, and in a Cluster also its
-// reads, do not have go-redis's types there. A hook that calls the Store may wait for itself.
+// reads, do not have the types of go-redis there, such as *redis.StatusCmd. A hook must not call the Store: it could
+// deadlock.
 //
 // # Near cache
 //

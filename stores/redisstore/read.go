@@ -299,5 +299,5 @@ func (s *Store) getByScript(ctx context.Context, key string, limit int) ([]byte,
 			return []byte(value), remaining(time.Duration(left) * time.Millisecond), nil
 		}
 	}
-	return nil, 0, failed(ctx, opGetWithTTL, fmt.Errorf("the script that reads a value with its TTL returned %d values of unexpected types", len(reply)))
+	return nil, 0, failed(ctx, opGetWithTTL, fmt.Errorf("the script that reads a value with its TTL returned something else (does a proxy change replies?)"))
 }

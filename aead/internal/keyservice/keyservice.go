@@ -210,7 +210,7 @@ func ParseQuery(query string) (decryptOnly bool, err error) {
 	}
 	for name, v := range values {
 		if name != "decrypt-only" || len(v) != 1 || v[0] != "true" && v[0] != "false" {
-			return false, errors.New("the URI has an unknown or repeated parameter (allowed: decrypt-only=true or false, once)")
+			return false, errors.New("the URI has an unknown or repeated parameter after '?' (allowed: decrypt-only=true or false, once)")
 		}
 		decryptOnly = v[0] == "true"
 	}

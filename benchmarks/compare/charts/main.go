@@ -1,10 +1,10 @@
-// Command charts draws the results of the program in benchmarks, which that program saved as JSON:
+// Command charts draws charts from the file results.json that the program ./benchmarks writes with -save:
 //
 //	go run ./benchmarks -save bench-results
 //	cd benchmarks/compare && go run ./charts -o ../../bench-results ../../bench-results/results.json
 //
 // It writes one SVG file for each benchmark that compares sealcache with something else. If a benchmark ran with several
-// numbers of concurrent goroutines, the chart is a curve, and their number is on the x axis. Otherwise it has bars.
+// numbers of goroutines, its chart is a curve with the number of goroutines on the x axis. Otherwise it is a bar chart.
 package main
 
 import (

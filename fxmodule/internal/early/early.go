@@ -1,12 +1,12 @@
-// Package early stops waiting for slow start and stop hooks shortly before fx does. fx (go.uber.org/fx) calls these
-// hooks of an application, and has a timeout for all start hooks and one for all stop hooks.
+// Package early ends slow hooks of fx (go.uber.org/fx) shortly before the timeout of fx. An application has two timeouts:
+// one for all OnStart hooks, and one for all OnStop hooks.
 //
-// If a start hook runs into the timeout, fx drops the error of the hook, which names the cause. If a stop hook does, fx
-// does not call the remaining stop hooks.
+// If an OnStart hook lasts longer, fx drops the error of the hook, which would name the cause. If an OnStop hook lasts
+// longer, fx does not call the remaining hooks. So a hook should end before the timeout.
 //
 // [WithDeadline] returns a context that ends shortly before the timeout. A hook passes this context to the functions
-// that it calls. [Do] calls a function that takes no context, and returns an error at this time if the function still
-// runs.
+// that it calls. [Do] calls a function that takes no context. If the function still runs shortly before the timeout, Do
+// returns an error.
 package early
 
 import (

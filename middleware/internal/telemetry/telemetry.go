@@ -1,11 +1,11 @@
 // Package telemetry has the options for loggers, metrics and traces that several packages share. It also has counters, and
 // a limit for the rate of log lines.
 //
-// A package keeps a [Config] in its own configuration. Each of its options calls one method of Config:
+// A package keeps a [Config] in its own configuration. Each option of the package calls one method of Config:
 //
 //	func WithLogger(l *slog.Logger) Option { return func(c *config) error { return c.telemetry.SetLogger(l) } }
 //
-// Callers must not pass cached values, cache keys or encryption keys to its functions. These would appear in logs and
+// Callers must not pass cached values, cache keys or encryption keys to this package. These would appear in logs and
 // traces.
 package telemetry
 
