@@ -154,7 +154,8 @@ func (s *Store) extendTags(ctx context.Context, e entry, ttl time.Duration) erro
 
 // GetAndDelete returns the value under key and deletes the entry. If several calls
 // run at the same time, one gets the value and all others get store.NotFound. So a
-// one-time token is accepted only once.
+// one-time token is accepted only once. A run that changes the names of hidden
+// entries in a Cluster is an exception, which docs/hiding.md describes.
 //
 // GetAndDelete deletes only an entry that it has opened. An unreadable value, and
 // a key service that does not answer, is an error, and the entry stays. With

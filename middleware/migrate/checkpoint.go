@@ -129,7 +129,7 @@ func parseFile(data []byte) (sealed []byte, err error) {
 	case len(data) > maxCheckpoint:
 		return nil, fmt.Errorf("%w: the file is too large", ErrCheckpoint)
 	case err != nil:
-		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+		return nil, fmt.Errorf("%w: the file is not JSON of a checkpoint: %w", ErrCheckpoint, err)
 	case file.Format != checkpointFormat:
 		return nil, fmt.Errorf("%w: the file has format %d, but this release reads format %d", ErrCheckpoint, file.Format, checkpointFormat)
 	}

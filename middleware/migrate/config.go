@@ -52,7 +52,7 @@ const (
 	AsBytes    ValueType = "bytes"    // []byte, the default
 	AsString   ValueType = "string"   // for cache.New[string]
 	AsJSON     ValueType = "json"     // for a store with middleware.JSON; a value that is not JSON is left alone
-	AsMsgPack  ValueType = "msgpack"  // for a store with middleware.MsgPack
+	AsMsgPack  ValueType = "msgpack"  // for a store with middleware.MsgPack; a value that is not MessagePack is left alone
 	AsProtobuf ValueType = "protobuf" // for a store with middleware.Proto
 )
 
