@@ -211,7 +211,7 @@ func (q *kekSetQuestion) ask(ctx context.Context) {
 	q.todo = q.todo[1:]
 	q.pending++
 	if m.local {
-		out, err := m.kek.DecryptWithContext(ctx, q.ciphertext, q.associatedData)
+		out, err := unwrapKey(ctx, m.kek, q.ciphertext, q.associatedData, q.usable)
 		q.answers <- kekSetAnswer{m, out, err}
 		return
 	}
@@ -219,7 +219,7 @@ func (q *kekSetQuestion) ask(ctx context.Context) {
 		a := kekSetAnswer{member: m}
 		if a.err = take(ctx, m.slots); a.err == nil {
 			a.out, a.err = callKEK(ctx, releaser(m.slots), func() ([]byte, error) {
-				return m.kek.DecryptWithContext(ctx, q.ciphertext, q.associatedData)
+				return unwrapKey(ctx, m.kek, q.ciphertext, q.associatedData, q.usable)
 			})
 		}
 		q.answers <- a
@@ -293,7 +293,11 @@ func (q *kekSetQuestion) failure(ctx context.Context) error {
 		q.failed = append(q.failed, ended(ctx))
 	}
 	if len(q.failed) > 0 {
-		return fmt.Errorf("%w: KEKSet: %w", ErrKeyServiceUnavailable, errors.Join(q.failed...))
+		err := errors.Join(q.failed...)
+		if slices.ContainsFunc(q.failed, func(err error) bool { return !errors.Is(err, errKeysetRefused) }) {
+			err = &undecidedError{err}
+		}
+		return fmt.Errorf("%w: KEKSet: %w", ErrKeyServiceUnavailable, err)
 	}
 	// ErrUnauthentic means that no other key opens it, so it is worth more than the others' ErrUnknownKey.
 	definite := slices.DeleteFunc(slices.Clone(q.refused), func(err error) bool { return !errors.Is(err, ErrUnauthentic) })
@@ -302,6 +306,18 @@ func (q *kekSetQuestion) failure(ctx context.Context) error {
 	}
 	return fmt.Errorf("aead: KEKSet: all %d key-encryption keys refuse the ciphertext: %w", len(q.refused), errors.Join(definite...))
 }
+
+// undecidedError is the error of members of which at least one did not answer. It might open the ciphertext, so errors.Is does
+// not find errKeysetRefused of another member.
+type undecidedError struct{ err error }
+
+func (e *undecidedError) Error() string { return e.err.Error() }
+
+func (e *undecidedError) Is(target error) bool {
+	return target != errKeysetRefused && errors.Is(e.err, target)
+}
+
+func (e *undecidedError) As(target any) bool { return errors.As(e.err, target) }
 
 // Stats returns the counts of each member, the primary first.
 func (s *KEKSet) Stats() []KEKSetStats {

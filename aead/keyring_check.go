@@ -145,7 +145,7 @@ func (k *Keyring) checkKEK() {
 	}
 	handle, err := parseKeyset(ctx, k.loaded, k.kek, k.associatedData)
 	switch {
-	case isRefusal(err) || errors.Is(err, errKeysetRefused): // the second is the answer of a KEK that is a refused Keyring
+	case isRefusal(err) || errors.Is(err, errKeysetRefused): // the second is the answer of a refused Keyring
 		if current.refused == nil {
 			k.stats.refusals.Add(1)
 			k.keyset.Store(&loadedKeyset{refused: errKeysetRefused, digests: digestsOf(current.handle)})

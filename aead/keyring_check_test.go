@@ -385,3 +385,45 @@ func TestUnrelatedKeysetAfterARefusalIsReported(t *testing.T) {
 		}
 	})
 }
+
+// A member of a KEKSet that is a refused Keyring decides nothing while another member does not answer. Once that one refuses, too,
+// the keyset goes out of service.
+func TestOutageOfOneMemberBesideARefusedKeyring(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		inner := newReloadable(t, aead.WithKEKCheck(time.Minute))
+		service := aeadtest.NewKeyService(t)
+		var data bytes.Buffer
+		if err := aead.CreateKeyset(t.Context(), &data, service, tinkaead.AES256GCMKeyTemplate()); err != nil {
+			t.Fatal(err)
+		}
+		k, err := aead.OpenKeyring(t.Context(), aead.BytesSource(data.Bytes()), newKEKSet(t, inner, newKEKSet(t, service)),
+			aead.WithKEKCheck(time.Minute), aead.WithLogger(silent()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.Close()
+		e := newEnvelope(t, newKEKSet(t, k))
+		value := seal(t, e, "message")
+
+		service.Fail(aeadtest.ErrOutage)
+		inner.kek.Refuse(true)
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if inner.Check() == nil {
+			t.Fatal("the inner keyring is in service")
+		}
+		if err := k.Check(); err != nil || k.Stats().KEKRefusals != 0 {
+			t.Errorf("an outage counts as a refusal: %v", err)
+		}
+		open(t, e, value)
+
+		service.Fail(nil)
+		service.Refuse(true)
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if k.Check() == nil || k.Stats().KEKRefusals != 1 {
+			t.Errorf("no member opens the keyset, and it is in service: %d refusals", k.Stats().KEKRefusals)
+		}
+	})
+}

@@ -259,3 +259,14 @@ func TestHungOpenerIsAbandoned(t *testing.T) {
 		}
 	})
 }
+
+// A set in a set rejects the same answers as the outer one.
+func TestKEKSetInASetAnswersNoKey(t *testing.T) {
+	t.Parallel()
+	primary, sound := aeadtest.NewKeyService(t), aeadtest.NewKeyService(t)
+	proxy := kekFunc(func(context.Context, []byte, []byte) ([]byte, error) {
+		return []byte("<html>502 Bad Gateway</html>"), nil
+	})
+	sealed := seal(t, newEnvelope(t, sound), "message")
+	open(t, newEnvelope(t, newKEKSet(t, primary, newKEKSet(t, proxy, sound))), sealed)
+}
