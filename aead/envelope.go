@@ -188,7 +188,7 @@ func (e *Envelope) start(ctx context.Context) error {
 		e.mu.Lock()
 		epoch := e.epoch
 		e.mu.Unlock()
-		key, err := e.newDataKey(ctx)
+		key, err := e.newDataKey(ctx, epoch)
 		if err != nil {
 			return err
 		}

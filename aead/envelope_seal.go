@@ -77,7 +77,7 @@ func (e *Envelope) wrap(ctx context.Context, f *flight) (done bool) {
 	e.mu.Lock()
 	epoch := e.epoch
 	e.mu.Unlock()
-	key, err := e.newDataKey(ctx)
+	key, err := e.newDataKey(ctx, epoch)
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -126,8 +126,8 @@ func (e *Envelope) install(key *dataKey) {
 }
 
 // newDataKey makes a data key, has it wrapped, and proves it: the KEK unwraps it again, and the result must be the same. A KEK
-// may answer a wrap with anything, such as the error page of a proxy; values sealed under it would be lost.
-func (e *Envelope) newDataKey(ctx context.Context) (*dataKey, error) {
+// may answer a wrap with anything, such as the error page of a proxy; values sealed under it would be lost. epoch was read before.
+func (e *Envelope) newDataKey(ctx context.Context, epoch uint64) (*dataKey, error) {
 	data, err := registry.NewKeyData(e.template)
 	if err != nil {
 		return nil, fmt.Errorf("aead: WithDataKeyTemplate: %w", err)
@@ -158,7 +158,7 @@ func (e *Envelope) newDataKey(ctx context.Context) (*dataKey, error) {
 	if err := e.proveByKEK(ctx, key); err != nil {
 		return nil, wrapError(testDataKey, err)
 	}
-	if err := e.proveContext(ctx, key); err != nil {
+	if err := e.proveContext(ctx, key, epoch); err != nil {
 		return nil, err
 	}
 	key.proved.Store(true)
@@ -198,32 +198,36 @@ func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 }
 
 // proveContext asks the KEK to unwrap the first data key, and the first one after a reload of the KEK, with a context other than
-// its own. The KEK must refuse.
-func (e *Envelope) proveContext(ctx context.Context, key *dataKey) error {
+// its own. The KEK must refuse. If it does not answer, only the first data key of the Envelope itself fails. A member of a KEKSet
+// may be down that is not needed for sealing. The next data key asks again. epoch is that of the KEK that wrapped key.
+func (e *Envelope) proveContext(ctx context.Context, key *dataKey, epoch uint64) error {
 	e.mu.Lock()
-	epoch, proved := e.epoch, e.contextProved
+	proved := e.contextProved
 	e.mu.Unlock()
 	if len(e.contexts.wrap) == 0 || proved {
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, kekTimeout, errNoAnswer)
+	callCtx, cancel := context.WithTimeoutCause(ctx, kekTimeout, errNoAnswer)
 	defer cancel()
-	if err := take(ctx, e.wrapSlots); err != nil {
+	if err := take(callCtx, e.wrapSlots); err != nil {
 		return wrapError(testContext, err)
 	}
-	unwrapped, err := callKEK(ctx, releaser(e.wrapSlots), func() ([]byte, error) {
-		return e.kek.DecryptWithContext(ctx, key.header[wrappedLenSize:], append([]byte("not "), e.contexts.wrap...))
+	unwrapped, err := callKEK(callCtx, releaser(e.wrapSlots), func() ([]byte, error) {
+		return e.kek.DecryptWithContext(callCtx, key.header[wrappedLenSize:], append([]byte("not "), e.contexts.wrap...))
 	})
 	clear(unwrapped)
 	switch {
 	case err == nil:
 		return wrapError(testContext, errors.New("the key-encryption key ignores the wrap context (use another key service)"))
+	case errors.Is(err, ErrKeyServiceUnavailable) && (e.lazy || e.current.Load() != nil):
+		e.log.WarnContext(ctx, "sealcache: the context of WithWrapContext could not be tested; the next data key tests it again", "error", err)
+		return nil
 	case !isRefusal(err):
 		return wrapError(testContext, err)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.contextProved = e.epoch == epoch
+	e.contextProved = e.epoch == epoch // otherwise another keyset refused an unknown key
 	return nil
 }
 

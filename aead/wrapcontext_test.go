@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/tink"
@@ -381,4 +383,104 @@ func FuzzParseWrapContext(f *testing.F) {
 			t.Fatalf("%q is also %q", data, again)
 		}
 	})
+}
+
+// contextTests returns how often the KEK was asked to unwrap with another context.
+func (k *auditedKEK) contextTests() (n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, ad := range k.unwraps {
+		if strings.HasPrefix(ad, "not ") {
+			n++
+		}
+	}
+	return n
+}
+
+// A member of a KEKSet that is down must not keep tenants, and Envelopes after a reload, from sealing. The next data key tests the
+// context again.
+func TestOutageWhileTheWrapContextIsTested(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"tenant", "after a reload"} {
+		primary, other := &auditedKEK{AEADWithContext: newKeyring(t)}, aeadtest.NewKeyService(t)
+		e := newEnvelope(t, newKEKSet(t, primary, other), aead.WithWrapContext(shopContext()), aead.WithMaxMessages(1),
+			aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) { return newKEKSet(t, primary, other), nil }))
+		other.Fail(aeadtest.ErrOutage)
+		var sealing tink.AEADWithContext = e
+		if name == "tenant" {
+			sealing = newTenant(t, e, "acme")
+		} else {
+			sealFor(t, e, "value") // the first data key is used up
+			e.KEKChanged()
+		}
+		before := primary.contextTests()
+		sealFor(t, sealing, "value") // stops at an error
+		sealFor(t, sealing, "value")
+		other.Fail(nil)
+		sealFor(t, sealing, "value")
+		if n := primary.contextTests() - before; n < 2 {
+			t.Errorf("%s: %d tests before the context was proved", name, n)
+		}
+		before = primary.contextTests()
+		for range 5 {
+			sealFor(t, sealing, "value")
+		}
+		if n := primary.contextTests() - before; n > 1 { // the next data key may be made early
+			t.Errorf("%s: %d tests after the context was proved", name, n)
+		}
+	}
+}
+
+// An outage of another member does not hide that the KEK ignores the context. The first data key of an Envelope needs all members.
+func TestOutageHidesNoIgnoredWrapContext(t *testing.T) {
+	t.Parallel()
+	other := aeadtest.NewKeyService(t)
+	other.Fail(aeadtest.ErrOutage)
+	e := newEnvelope(t, newKeyring(t), aead.WithWrapContext(shopContext()), aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) {
+		return newKEKSet(t, forgetfulKEK{newKeyring(t)}, other), nil
+	}))
+	_, err := newTenant(t, e, "acme").EncryptWithContext(t.Context(), nil, nil)
+	if err == nil || !strings.Contains(err.Error(), "ignores the wrap context") {
+		t.Errorf("%v", err)
+	}
+	_, err = aead.NewEnvelope(t.Context(), newKEKSet(t, newKeyring(t), other), aead.WithLogger(silent()), aead.WithWrapContext(shopContext()))
+	if !errors.Is(err, aeadtest.ErrOutage) {
+		t.Errorf("a new envelope whose context could not be tested: %v", err)
+	}
+}
+
+// The context counts as tested only by the keyset that wrapped. After a reload between the wrap and the test, the new keyset may
+// refuse the old data key with any context.
+func TestReloadBeforeTheWrapContextIsTested(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		kek := &provedKEK{auditedKEK: &auditedKEK{AEADWithContext: newKeyring(t)}}
+		e := newEnvelope(t, kek, aead.WithWrapContext(shopContext()), aead.WithMaxMessages(1))
+		before := kek.contextTests()
+		kek.proved = func() {
+			go e.KEKChanged()
+			time.Sleep(time.Millisecond) // until it waits for the new data key
+		}
+		seal(t, e, "first")
+		seal(t, e, "second")
+		synctest.Wait()
+		if n := kek.contextTests() - before; n != 2 {
+			t.Errorf("%d tests since the reload, want one that does not count and one that does", n)
+		}
+	})
+}
+
+// provedKEK calls a function after the next unwrap.
+type provedKEK struct {
+	*auditedKEK
+	proved func()
+}
+
+func (k *provedKEK) DecryptWithContext(ctx context.Context, ciphertext, ad []byte) ([]byte, error) {
+	out, err := k.auditedKEK.DecryptWithContext(ctx, ciphertext, ad)
+	if f := k.proved; f != nil {
+		k.proved = nil
+		f()
+	}
+	return out, err
 }
