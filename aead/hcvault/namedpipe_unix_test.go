@@ -48,10 +48,15 @@ func TestSecretFileIsANamedPipe(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { // the abandoned reader ends
-		if w, err := os.OpenFile(pipe, os.O_RDWR, 0); err == nil {
-			_, _ = w.WriteString("secret\n")
-			time.AfterFunc(time.Second, func() { _ = w.Close() })
+		for range 600 {
+			w, err := os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0) // an error while there is no reader
+			if err == nil {
+				_ = w.Close()
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
 		}
+		t.Error("nothing reads the pipe")
 	}()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
