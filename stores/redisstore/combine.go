@@ -279,15 +279,16 @@ func (c *combiner) wait(q *queue, w *waitingCall) error {
 	return w.err
 }
 
-// repeatable reports whether go-redis would repeat a single command after this error, and has not repeated the batch. A timeout
-// is excluded: the caller has already waited for that long.
+// repeatable reports whether the caller repeats a command of a batch. It does so after errors after which go-redis would repeat
+// a single command. After a broken connection it does not if go-redis has repeated the batch. A timeout is excluded: the caller
+// has already waited for that long.
 func repeatable(err error, sentOnce bool) bool {
 	switch rediserr.Code(err) {
 	case "MOVED", "ASK":
 		return true
 	}
 	if rediserr.RefusedForNow(err) || redis.IsMaxClientsError(err) {
-		return true // in a batch, go-redis looks only at the first command
+		return true // go-redis repeats a batch of reads only if its first command is refused
 	}
 	var op *net.OpError
 	return sentOnce && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &op) && !op.Timeout())
@@ -339,6 +340,8 @@ func (c *combiner) send(q *queue, batch []*waitingCall) {
 	pipe := c.client.Pipeline()
 	_ = pipe.BatchProcess(ctx, c.commands(batch, cancel)...) // queues them
 	execute(ctx, pipe)
+	// watch ends a batch before go-redis repeats its other commands, as after a broken connection.
+	sentOnce = sentOnce || errors.Is(ctx.Err(), context.Canceled)
 	completed = true
 	err := batch[0].cmd.Err()
 	succeeded = err == nil || errors.Is(err, redis.Nil)

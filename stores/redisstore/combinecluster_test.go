@@ -1,9 +1,13 @@
 package redisstore_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -171,6 +175,121 @@ func TestRedirectedCommandOfABatch(t *testing.T) {
 	require.EqualValues(t, 2, singles.Load())
 	require.NoError(t, read(moves, nil)())
 	require.NoError(t, read(stays, nil)())
+}
+
+// lossy is a connection to a node that answers a pipeline with reply, and then ends. Other commands reach the node.
+type lossy struct {
+	net.Conn
+	reply   func(sent []byte) (reply string, lost bool)
+	ended   atomic.Bool
+	pending []byte
+}
+
+func (c *lossy) Write(b []byte) (int, error) {
+	if reply, lost := c.reply(b); lost {
+		c.pending = []byte(reply)
+		c.ended.Store(true)
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *lossy) Read(b []byte) (int, error) {
+	if !c.ended.Load() {
+		return c.Conn.Read(b)
+	}
+	if len(c.pending) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, c.pending)
+	c.pending = c.pending[n:]
+	return n, nil
+}
+
+// A connection breaks after a node has redirected a command of a batch of reads. go-redis does not repeat the batch, because the
+// redirection has ended it. So each caller repeats its read.
+func TestBrokenBatchWithRedirection(t *testing.T) {
+	t.Parallel()
+	for name, nodes := range map[string]int{"one node": 1, "two nodes": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, c := t.Context(), redistest.StartCluster(t)
+			port := func(addr string) string { return addr[strings.LastIndex(addr, ":"):] } // ClusterSlots loses the host
+			a, b := port(c.Nodes()[0].Addr()), port(c.Nodes()[1].Addr())
+			o := c.ClientOptions()
+			o.PoolSize, o.MinRetryBackoff, o.MaxRetryBackoff = 1, time.Hour, time.Hour
+			var split atomic.Bool
+			owners := c.Client(t)
+			o.ClusterSlots = func(ctx context.Context) ([]redis.ClusterSlot, error) {
+				if split.Load() {
+					return owners.ClusterSlots(ctx).Result()
+				}
+				return []redis.ClusterSlot{{End: 16383, Nodes: []redis.ClusterNode{{Addr: a}}}}, nil
+			}
+			var broken atomic.Int64
+			o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+				return &lossy{Conn: conn, reply: func(sent []byte) (string, bool) {
+					if bytes.Count(sent, []byte("\r\nget\r\n")) < 2 {
+						return "", false
+					}
+					broken.Add(1)
+					if port(addr) == a {
+						return "-MOVED 1 127.0.0.1" + a + "\r\n", true
+					}
+					return "", true
+				}}, err
+			}
+			client := redis.NewClusterClient(o)
+			t.Cleanup(func() { require.NoError(t, client.Close()) })
+			keys := make(map[string][]string) // by master
+			for i := 0; len(keys[a]) < 4 || len(keys[b]) < 3; i++ {
+				key := fmt.Sprint("key-", i)
+				node, err := owners.MasterForKey(ctx, key)
+				require.NoError(t, err)
+				master := port(node.Options().Addr)
+				keys[master] = append(keys[master], key)
+				require.NoError(t, owners.Set(ctx, key, key, 0).Err())
+			}
+			s := newStore(t, client)
+			read := func(key string) func() error {
+				return func() error {
+					got, err := s.GetBytes(ctx, key)
+					if err == nil && string(got) != key {
+						err = fmt.Errorf("read %q", got)
+					}
+					return err
+				}
+			}
+			reached, release := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			client.AddHook(gate{single: func(context.Context, []redis.Cmder) error {
+				once.Do(func() { close(reached); <-release })
+				return nil
+			}})
+			first := make(chan error, 1)
+			go func() { first <- read(keys[a][0])() }()
+			<-reached
+			calls := []func() error{read(keys[a][1]), read(keys[a][2]), read(keys[a][3])}
+			if nodes == 2 {
+				calls = append(calls, read(keys[b][0]), read(keys[b][1]), read(keys[b][2]))
+			}
+			results := queued(t, s, calls...)
+			split.Store(true)
+			client.ReloadState(ctx)
+			require.Eventually(t, func() bool {
+				node, err := client.MasterForKey(ctx, keys[b][0])
+				return err == nil && port(node.Options().Addr) == b
+			}, time.Minute, time.Millisecond)
+			close(release)
+			require.NoError(t, <-first)
+			for i, result := range results {
+				require.NoError(t, <-result, i)
+			}
+			require.EqualValues(t, nodes, broken.Load())
+			require.EqualValues(t, 1, s.Stats().Batches)
+		})
+	}
 }
 
 // The callers of two masters go on while the third is frozen and its callers wait.

@@ -78,8 +78,9 @@
 // the error says that its result is unknown: Redis can still execute the write. [Store.Stats] counts pipelines.
 //
 // Hooks of the client see a pipeline under the context values of one of its calls. Its writes, and in a Cluster also its
-// reads, do not have the types of go-redis there, such as *redis.StatusCmd. A hook must not call the Store: it could
-// deadlock.
+// reads, do not have the types of go-redis there, such as *redis.StatusCmd. In a Cluster, a pipeline can end with
+// context.Canceled for hooks if a node redirects one of its commands. The other commands can have succeeded, and the Store
+// repeats the redirected one. A hook must not call the Store: it could deadlock.
 //
 // # Near cache
 //
