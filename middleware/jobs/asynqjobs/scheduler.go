@@ -112,7 +112,9 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 // Called with another schedule, type, payload, header or option, it replaces the
 // schedule, and Every counts from then on. Called with the same, it does nothing,
 // except that it seals the schedule again under a new primary key, or once a day. It
-// replaces a schedule that does not open, unless the key service could not be asked.
+// replaces a schedule that does not open, unless the key service could not be asked. It also
+// replaces an equal schedule of another process if Redis has just lost data and Run has not
+// noticed it yet.
 //
 // The schedule outlives the processes: Cancel ends it. If Redis loses its data, or goes
 // back to an older state, a running Scheduler restores the schedules that were registered
@@ -144,6 +146,9 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 			return false, err
 		}
 		var last time.Time
+		if same != nil && s.registered.suspect(same.def, parseVersion(version)) {
+			same = nil
+		}
 		if same != nil {
 			// It keeps its ids and its last tick. It moves if it is under an older PRF key,
 			// or under two because processes had different keys.
@@ -290,7 +295,7 @@ func (s *Scheduler) swapLocked(ctx context.Context, c change) (bool, error) {
 	switch {
 	case c.register:
 		s.registered.end(c.old, c.new.def)
-		return true, s.record(c.new.def)
+		return true, s.record(c.new.def, after)
 	case c.cancel != "":
 		s.registered.end(c.old, nil)
 		s.registered.forget(c.cancel)
@@ -301,13 +306,13 @@ func (s *Scheduler) swapLocked(ctx context.Context, c change) (bool, error) {
 // remember records that the application registered def, which is stored already.
 func (s *Scheduler) remember(def *definition, version string) error {
 	s.registered.changed("", version)
-	return s.record(def)
+	return s.record(def, version)
 }
 
-func (s *Scheduler) record(def *definition) error {
+func (s *Scheduler) record(def *definition, version string) error {
 	fields, err := s.store.fields(def.Name)
 	if err == nil {
-		s.registered.add(def, fields)
+		s.registered.add(def, fields, parseVersion(version))
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package asynqjobs
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 type registrations struct {
 	mu     sync.Mutex
 	looked bool
+	runs   bool    // Run has compared and has not ended
 	seen   version // of the last comparison; of the first registration before that
 	byName map[string]*registration
 	// known are the changes of all versions that were seen. If Redis goes back to an older version, these changes are not new.
@@ -35,6 +37,7 @@ type registration struct {
 	// doubtful reports whether Redis lost data, so that the stored schedule may be
 	// older.
 	doubtful bool
+	at       version // of the registration, until the next comparison
 }
 
 const (
@@ -63,13 +66,17 @@ func (g *registrations) see(v version) {
 	}
 }
 
-// add records that the application registered def.
-func (g *registrations) add(def *definition, fields []string) {
+// add records that the application registered def at version v.
+func (g *registrations) add(def *definition, fields []string, v version) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	r := &registration{def: def, fields: fields}
-	if old := g.byName[def.Name]; old != nil && string(old.def.Seed) == string(def.Seed) {
-		r.last = old.last
+	r := &registration{def: def, fields: fields, at: v}
+	if old := g.byName[def.Name]; old != nil {
+		if string(old.def.Seed) == string(def.Seed) {
+			r.last = old.last
+		} else { // Redis may have lost it before it was replaced, and may bring it back
+			g.endLocked(old.def)
+		}
 	}
 	g.byName[def.Name] = r
 }
@@ -133,22 +140,33 @@ func (g *registrations) hasEnded(def *definition) bool {
 // under another field, complete whether all of these are known.
 //
 // A schedule that was cancelled after the loss is forgotten, too: the version lists it.
+// A registration since the last comparison is also lost if v does not follow its own version.
 func (g *registrations) compare(v version, stored map[string]string, exists func(name string) bool, complete bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.runs = true
 	how := continued
 	if g.looked {
 		how = v.since(g.seen)
 	}
-	isNew := func(change string) bool { _, ok := g.known[change]; return !ok }
 	defer g.see(v)
 	for name, r := range g.byName {
+		how, at := how, r.at
+		r.at = version{}
+		if at.text != "" && v.since(at) == lost {
+			how = lost
+		}
+		isNew := func(change string) bool {
+			_, ok := g.known[change]
+			return !ok && !slices.Contains(at.changes, change)
+		}
 		isStored := slices.ContainsFunc(r.fields, func(f string) bool { _, ok := stored[f]; return ok })
 		cancelled := slices.ContainsFunc(r.fields, func(f string) bool { return v.ended(f, isNew) })
 		switch {
 		case isStored:
 			r.lost, r.doubtful = false, how == lost
 		case cancelled:
+			g.endLocked(r.def) // the process that cancelled it may not know its seed
 			delete(g.byName, name)
 		case how == lost:
 			r.lost = true
@@ -157,6 +175,32 @@ func (g *registrations) compare(v version, stored map[string]string, exists func
 			delete(g.byName, name)
 		}
 	}
+}
+
+// stop records that Run ended.
+func (g *registrations) stop() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.runs = false
+}
+
+// suspect reports whether the stored def may be one that another process ended and that Redis brought back. This is so if
+// Redis lost data that Run has not noticed yet, unless this process registered def.
+func (g *registrations) suspect(def *definition, v version) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.runs || v.since(g.seen) != lost {
+		return false
+	}
+	r := g.byName[def.Name]
+	return r == nil || string(r.def.Seed) != string(def.Seed)
+}
+
+// names returns the names that the application registered.
+func (g *registrations) names() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Sorted(maps.Keys(g.byName))
 }
 
 // rolledBack reports whether Redis went back to an older state of the same generation.

@@ -39,6 +39,7 @@ const (
 func (s *Scheduler) Run(ctx context.Context) error {
 	r := s.newRun()
 	defer r.background.Wait()
+	defer s.registered.stop()
 	for {
 		wait := r.pass(ctx)
 		// The jitter keeps processes from polling at the same moment, when only one of them can enqueue a tick.

@@ -3,6 +3,7 @@ package asynqjobs
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/hibiken/asynq"
 )
@@ -32,7 +33,8 @@ type SyncResult struct {
 // work, and it cancels nothing unless all tasks are registered. Call it again.
 //
 // Schedules that can never open, such as forged ones, never run and are left. If schedules cannot
-// be read at this time, Sync returns an error, because they may have to be cancelled.
+// be read at this time, Sync returns an error, because they may have to be cancelled. Sync does not
+// find schedules that Redis has just lost and that only other processes registered. These come back.
 //
 // As with ScheduleOnce, the last call wins. Do not mix Sync with ScheduleOnce in one namespace:
 // Sync cancels schedules that are not among them. During a rollout, processes of the old release
@@ -68,11 +70,16 @@ func (s *Scheduler) Sync(ctx context.Context, tasks []PeriodicTask) (SyncResult,
 		return result, err
 	}
 	entries, _, _ := s.cache.opened(-1)
-	for _, en := range newest(entries) {
-		if declared[en.def.Name] {
+	names := s.registered.names() // Redis may just have lost some of them
+	for _, en := range entries {
+		names = append(names, en.def.Name)
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		if declared[name] {
 			continue
 		}
-		cancelled, err := s.Cancel(ctx, en.def.Name)
+		cancelled, err := s.Cancel(ctx, name)
 		if err != nil {
 			return result, fmt.Errorf("asynqjobs: Sync: %w", err)
 		}

@@ -471,3 +471,149 @@ func (b *lockedBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.b.String()
 }
+
+// What ends while Redis is without it stays ended, also if an older state with it comes back.
+func TestEndedAfterALoss(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		end  func(w *clockwork, other, third *asynqjobs.Scheduler, before state)
+		want []string
+	}{
+		"lost, replaced, cancelled, brought back": {
+			end: func(w *clockwork, other, third *asynqjobs.Scheduler, _ state) {
+				older := w.save()
+				w.flush()
+				require.True(w.t, w.register(w.s, "a", "new"))
+				w.run(w.s, other, third)
+				require.True(w.t, w.cancel(w.s, "a"))
+				w.run(w.s, other, third)
+				w.goBack(older)
+			},
+			want: []string{"b"},
+		},
+		"lost, cancelled by another, brought back": {
+			end: func(w *clockwork, other, third *asynqjobs.Scheduler, _ state) {
+				older := w.save()
+				w.flush()
+				require.False(w.t, w.cancel(other, "a"))
+				w.run(w.s, other, third)
+				w.goBack(older)
+			},
+			want: []string{"b"},
+		},
+		"an older state, cancelled by another, noticed by a third": {
+			end: func(w *clockwork, other, third *asynqjobs.Scheduler, before state) {
+				w.goBack(before)
+				require.False(w.t, w.cancel(other, "a"))
+				w.run(third)
+			},
+			want: []string{"b"},
+		},
+		"lost, not declared": {
+			end: func(w *clockwork, other, _ *asynqjobs.Scheduler, _ state) {
+				require.False(w.t, w.register(other, "a", "a"))
+				w.run(w.s, other)
+				w.flush()
+				_, err := w.s.Sync(w.t.Context(), nil)
+				require.NoError(w.t, err)
+			},
+			want: []string{},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newClockwork(t)
+			_, other := w.with(w.e)
+			_, third := w.with(w.e)
+			require.True(t, w.register(w.s, "b", "b"))
+			w.run(w.s, other, third)
+			before := w.save()
+			require.True(t, w.register(w.s, "a", "a"))
+			w.run(w.s, other, third)
+			c.end(w, other, third, before)
+			for range 2 {
+				w.run(w.s, other, third)
+			}
+			require.Equal(t, c.want, w.names(w.s))
+		})
+	}
+}
+
+// A registration counts from the call, also if an older state of Redis already holds the same schedule. Another process may have
+// ended or replaced that one.
+func TestRegisteredAfterRedisWentBack(t *testing.T) {
+	t.Parallel()
+	for name, since := range map[string]func(w *clockwork){
+		"cancelled in the lost state": func(w *clockwork) { require.True(w.t, w.cancel(w.s, "a")) },
+		"replaced in the lost state":  func(w *clockwork) { require.True(w.t, w.register(w.s, "a", "2")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newClockwork(t)
+			_, other := w.with(w.e)
+			require.True(t, w.register(w.s, "a", "1"))
+			w.run(w.s, other)
+			older := w.save()
+			w.advance(time.Second)
+			since(w)
+			w.run(w.s, other)
+			w.advance(time.Second)
+			w.goBack(older)
+			require.True(t, w.register(other, "a", "1"))
+			require.False(t, w.register(other, "a", "1"), "once")
+			for range 2 {
+				w.run(w.s, other)
+			}
+			infos, err := w.s.List(t.Context())
+			require.NoError(t, err)
+			require.Len(t, infos, 1)
+			require.JSONEq(t, `{"Note":"1"}`, string(infos[0].Payload))
+			require.False(t, w.register(other, "a", "1"))
+		})
+	}
+}
+
+// A Scheduler that does not run cannot tell when Redis lost data. It keeps what it finds.
+func TestRegisteredAfterALossWithoutRun(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	_, other := w.with(w.e)
+	w.register(w.s, "a", "a")
+	w.register(other, "b", "b")
+	w.run(w.s, other)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, other.Run(ended))
+	w.flush()
+	w.run()
+	require.False(t, w.register(other, "a", "a"))
+}
+
+// A scheduler puts a registration back also if Redis loses only this one, and other processes made changes just before. A
+// cancellation before the registration does not end it.
+func TestRegistrationIsLostAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string]func(w *clockwork, other *asynqjobs.Scheduler){
+		"another schedule":       func(w *clockwork, other *asynqjobs.Scheduler) { w.register(other, "b", "b") },
+		"a cancellation":         func(w *clockwork, other *asynqjobs.Scheduler) { require.True(w.t, w.cancel(other, "a")) },
+		"a loss, a cancellation": func(w *clockwork, other *asynqjobs.Scheduler) { w.flush(); require.False(w.t, w.cancel(other, "a")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newClockwork(t)
+			_, other := w.with(w.e)
+			require.True(t, w.register(w.s, "a", "old"))
+			w.run(w.s, other)
+			w.advance(time.Second)
+			before(w, other)
+			older := w.save()
+			require.True(t, w.register(w.s, "a", "new"))
+			w.goBack(older)
+			w.run(w.s, other)
+			infos, err := w.s.List(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, "a", infos[0].Name)
+			require.JSONEq(t, `{"Note":"new"}`, string(infos[0].Payload))
+		})
+	}
+}

@@ -199,10 +199,10 @@ func (s *scheduleStore) is(ctx context.Context, en entry) bool {
 }
 
 // swapScript replaces the values of some fields if they have not changed since they were
-// read. Without fields it only starts a new generation. It writes the version first: Redis
-// does not undo the writes of a script before it failed. It keeps a last tick that was noted
-// under the new field in the meantime. It returns the version before and after, or an empty
-// list.
+// read. Without fields it only starts a new generation. The latest changes stay, so that no scheduler
+// misses a cancellation. It writes the version first: Redis does not undo the writes of a script
+// before it failed. It keeps a last tick that was noted under the new field in the meantime. It
+// returns the version before and after, or an empty list.
 //
 // KEYS[1] schedules, KEYS[2] ticks
 // ARGV: number of fields, and each with what it must hold ("" for nothing).
@@ -219,8 +219,10 @@ end
 local id, change = ARGV[at+3], ARGV[at+3]
 if ARGV[at] == '' and n > 0 and ARGV[at+5] ~= 'again' then change = change .. ':' .. ARGV[2] end
 local generation, count, changes = string.match(before, '^(%w+) (%d+) ([%w%-_: ]+)$')
-if not generation or #before > 4096 or #count > 15 or n == 0 then
+if not generation or #before > 4096 or #count > 15 then
   generation, count, changes = id, '0', ''
+elseif n == 0 then
+  generation, count = id, '0'
 end
 local after, kept = generation .. ' ' .. string.format('%.0f', tonumber(count) + 1) .. ' ' .. change, 1
 for c in string.gmatch(changes, '%S+') do

@@ -13,7 +13,7 @@ import (
 // Each change of the schedules adds a random id in front and removes the oldest one.
 // The change that ends a schedule carries its field, as in "id:field". A new
 // generation starts where no version was, as after a FLUSHALL. It also starts where
-// a scheduler has noticed that Redis went back to an older state.
+// a scheduler has noticed that Redis went back to an older state. It then keeps the list.
 //
 // A scheduler remembers the version that it read last. So it can distinguish whether a process
 // cancelled a missing schedule, or whether Redis lost it.
