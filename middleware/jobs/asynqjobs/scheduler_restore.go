@@ -35,7 +35,7 @@ type registration struct {
 	last   time.Time // its last tick, as far as this process knows
 	lost   bool      // Redis lost it, and it is not put back yet
 	// doubtful reports whether Redis lost data, so that the stored schedule may be
-	// older.
+	// older. It stays until the stored schedule opens.
 	doubtful bool
 	at       version // of the registration, until the next comparison
 }
@@ -164,12 +164,12 @@ func (g *registrations) compare(v version, stored map[string]string, exists func
 		cancelled := slices.ContainsFunc(r.fields, func(f string) bool { return v.ended(f, isNew) })
 		switch {
 		case isStored:
-			r.lost, r.doubtful = false, how == lost
+			r.lost, r.doubtful = false, r.doubtful || how == lost
 		case cancelled:
 			g.endLocked(r.def) // the process that cancelled it may not know its seed
 			delete(g.byName, name)
-		case how == lost:
-			r.lost = true
+		case how == lost, r.doubtful: // another process may have ended an older one
+			r.lost, r.doubtful = true, false
 		case r.lost, exists(name), !complete:
 		default:
 			delete(g.byName, name)
