@@ -50,6 +50,7 @@ type combiner struct {
 
 	one       queue     // of a single node
 	cluster   masterFor // nil for a single node
+	watches   bool      // the callers of redirected commands repeat them at once, and go-redis has connections for that
 	readAlone bool      // a pipeline would read past the client's cache, or from masters in place of replicas
 	mu        sync.RWMutex
 	queues    map[string]*queue // of masters, by address
@@ -79,7 +80,7 @@ func newCombiner(client redis.UniversalClient, log *slog.Logger) *combiner {
 		o := c.Options()
 		return &combiner{
 			client: client, pool: connections(o.PoolSize, o.MaxActiveConns), retries: o.MaxRedirects > 0, log: log,
-			cluster: c, readAlone: o.ReadOnly, queues: make(map[string]*queue),
+			cluster: c, watches: o.MaxActiveConns <= 0, readAlone: o.ReadOnly, queues: make(map[string]*queue),
 		}
 	default:
 		return nil
@@ -352,14 +353,14 @@ func (c *combiner) commands(batch []*waitingCall, end context.CancelFunc) []redi
 	cmds := make([]redis.Cmder, 0, 2*len(batch))
 	for _, w := range batch {
 		cmd := w.cmd
-		if w.write && c.cluster == nil {
+		if w.write && !c.watches {
 			cmd = once{cmd} // reads keep their type, by which hooks may look for them
 		}
 		if cmds = append(cmds, cmd); w.also != nil {
 			cmds = append(cmds, w.also)
 		}
 	}
-	if c.cluster != nil {
+	if c.watches {
 		watch(cmds, slices.ContainsFunc(batch, isWrite), end)
 	}
 	return cmds

@@ -292,6 +292,47 @@ func TestBrokenBatchWithRedirection(t *testing.T) {
 	}
 }
 
+// All commands of a batch are redirected, as after a failover. Their callers do not need more connections than
+// MaxActiveConns allows.
+func TestRedirectedBatchUnderMaxActiveConns(t *testing.T) {
+	t.Parallel()
+	ctx, c := t.Context(), redistest.StartCluster(t)
+	o := c.ClientOptions()
+	o.PoolSize, o.MaxActiveConns = 20, 1
+	o.ClusterSlots = func(context.Context) ([]redis.ClusterSlot, error) { // one node seems to have all slots
+		return []redis.ClusterSlot{{End: 16383, Nodes: []redis.ClusterNode{{Addr: c.Nodes()[0].Addr()}}}}, nil
+	}
+	client := redis.NewClusterClient(o)
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	s := newStore(t, client)
+	owners := c.Client(t)
+	var calls []func() error
+	for i := 0; len(calls) < 40; i++ {
+		key := fmt.Sprint("key-", i)
+		node, err := owners.MasterForKey(ctx, key)
+		require.NoError(t, err)
+		if node.Options().Addr == c.Nodes()[1].Addr() {
+			calls = append(calls, func() error { return s.SetBytes(ctx, key, []byte(key)) })
+		}
+	}
+	reached, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	client.AddHook(gate{single: func(context.Context, []redis.Cmder) error {
+		once.Do(func() { close(reached); <-release })
+		return nil
+	}})
+	first := make(chan error, 1)
+	go func() { first <- calls[0]() }()
+	<-reached
+	results := queued(t, s, calls[1:]...)
+	close(release)
+	require.NoError(t, <-first)
+	for i, result := range results {
+		require.NoError(t, <-result, i)
+	}
+	require.EqualValues(t, 1, s.Stats().Batches)
+}
+
 // The callers of two masters go on while the third is frozen and its callers wait.
 func TestFrozenMaster(t *testing.T) { // not parallel: it keeps the processors busy
 	c := redistest.StartCluster(t)

@@ -13,7 +13,8 @@ import (
 // watched is a command of a batch to a Cluster. A node may redirect some commands (MOVED, ASK), for a long time while it moves a
 // slot. go-redis follows only after a pause, in which all callers of the batch would wait. So the batch ends when all replies are
 // there, and each caller of a redirected command repeats it over the pool. go-redis follows a single command without a pause. The two
-// commands of GetBytesMax are a pipeline, so they wait for the pause alone.
+// commands of GetBytesMax are a pipeline, so they wait for the pause alone. Under MaxActiveConns, go-redis would refuse callers that
+// repeat at the same time, so there it follows the redirections of the batch.
 type watched struct {
 	redis.Cmder
 	batch *watchedBatch
