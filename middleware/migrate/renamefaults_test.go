@@ -188,7 +188,7 @@ func (c *deafConn) drain() {
 	var b [1 << 12]byte
 	for n := 1; n > 0; {
 		const silence = time.Second
-		if err := c.Conn.SetReadDeadline(time.Now().Add(silence)); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(silence)); err != nil {
 			return
 		}
 		n, _ = c.Conn.Read(b[:])
