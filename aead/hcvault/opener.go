@@ -106,7 +106,7 @@ func (t target) newClient() (*api.Client, error) {
 	}
 	client, err := api.NewClient(cfg)
 	if err != nil {
-		return nil, errors.New("VAULT_ADDR or VAULT_AGENT_ADDR is not a URL, or VAULT_HEADERS not a JSON object")
+		return nil, errors.New("an environment variable is wrong: VAULT_ADDR or VAULT_AGENT_ADDR (URL), or VAULT_HEADERS (JSON)")
 	}
 	return client, nil
 }

@@ -121,14 +121,14 @@ func (m *migration) renewKeyCheck(ctx context.Context) error {
 func (m *migration) swapKeyCheck(ctx context.Context, name string, stored []byte, always bool) error {
 	now, err := keycheck.New(m.Keys, m.target().Namespace)
 	if err != nil {
-		return fmt.Errorf("migrate: seal the entry sealcache.key-check again: %w", err)
+		return fmt.Errorf("migrate: cannot renew the entry sealcache.key-check: %w", err)
 	}
 	var fresh []byte
 	if err := m.ask(ctx, func(ctx context.Context) (err error) {
 		fresh, err = now.Seal(ctx)
 		return err
 	}); err != nil {
-		return fmt.Errorf("migrate: seal the entry sealcache.key-check again: %w", err)
+		return fmt.Errorf("migrate: cannot renew the entry sealcache.key-check: %w", err)
 	}
 	// The same rule as for values: over a key service, an entry of before may be under another KEK or wrap context.
 	done := m.present.names(stored[wire.HeaderSize:]) && !keycheck.Outdated(stored, fresh)
@@ -143,7 +143,7 @@ func (m *migration) swapKeyCheck(ctx context.Context, name string, stored []byte
 		return call.Cmd.Err()
 	})
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return fmt.Errorf("migrate: seal the entry sealcache.key-check again: %w", rediserr.Wrap(err))
+		return fmt.Errorf("migrate: cannot renew the entry sealcache.key-check: %w", rediserr.Wrap(err))
 	}
 	return nil
 }

@@ -1,4 +1,5 @@
 // Package redisstore is a gocache store for Redis: a single node, Sentinel or Cluster. gocache is github.com/eko/gocache.
+// It does not encrypt: package middleware seals the values before they reach it.
 //
 // Call [New] instead of gocache's redis.NewRedis. It returns a store for a go-redis client of the application. [Open] makes
 // the client from a URL, and Close of the store closes it. [OpenClient] returns only the client.

@@ -1,6 +1,6 @@
 // Package cleartext reads keysets in plaintext. A keyset is a set of Tink keys. Begin with [Read].
 //
-// The type [KEK] takes the place of a key-encryption key and encrypts nothing. aead.OpenKeyring accepts a plaintext keyset
+// The type [KEK] takes the place of a key-encryption key and encrypts nothing. aead.OpenKeyring calls Read
 // only if it gets this KEK. So a caller cannot open a plaintext keyset by mistake.
 //
 // Applications use package aead/insecurecleartextkeyset instead, whose name states the danger.

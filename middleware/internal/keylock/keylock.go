@@ -1,4 +1,5 @@
-// Package keylock lets the goroutines of a process change the same entry one after the other. Begin with [Set.Lock].
+// Package keylock lets the goroutines of a process change the same entry one after the other. Begin with the
+// type [Set] and its method Lock.
 //
 // Callers change an entry with a compare-and-swap. If several goroutines do this at once, most of them fail and try again.
 // The lock avoids this work. The compare-and-swap remains correct without it.

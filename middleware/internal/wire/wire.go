@@ -3,7 +3,7 @@
 //
 // [Header.Append] writes headers, and [Parse] reads them. [AppendContext] and [AppendName] build the associated data.
 // Associated data is not stored, but a value decrypts only with the same associated data. It contains the namespace and
-// the name of the value. [KeyOf] returns the id of the encryption key, if the ciphertext contains it.
+// the name of the value. [KeyOf] returns the id of the encryption key, if the ciphertext contains the id.
 //
 // FORMAT.md specifies every byte, and middleware/testdata/vectors.json holds test vectors.
 package wire
@@ -218,7 +218,7 @@ const (
 // a configured bound. Packages middleware and middleware/jobs export them.
 var (
 	ErrNotSealed         = errors.New("sealcache: the value is not sealed")
-	ErrUnsupportedFormat = errors.New("sealcache: the value has a format that this release does not support")
+	ErrUnsupportedFormat = errors.New("sealcache: the value is damaged, or in a format that this release does not support")
 	ErrTooLarge          = errors.New("sealcache: the value is too large")
 )
 
@@ -316,7 +316,7 @@ func Parse(b []byte) (Header, int, error) {
 		return Header{}, 0, err
 	}
 	if len(b) == n {
-		return Header{}, 0, fmt.Errorf("%w: the value has no ciphertext after its header", ErrUnsupportedFormat)
+		return Header{}, 0, fmt.Errorf("%w: the value was cut off after its header", ErrUnsupportedFormat)
 	}
 	return h, n, nil
 }

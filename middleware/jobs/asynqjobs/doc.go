@@ -8,13 +8,14 @@
 //
 // Three lines of an existing application change, and one call in its handlers:
 //
+//	e, err := jobs.NewEncryptor(keys, jobs.WithNamespace("billing"))   // keys: an aead.Envelope
 //	client, err := asynqjobs.NewClient(asynq.NewClient(redis), e)     // was asynq.NewClient(redis)
 //	cfg, err := asynqjobs.Config(e, asynq.Config{...})                // was asynq.Config{...}
 //	handler, err := asynqjobs.Handler(e, mux)                         // was mux
 //	srv := asynq.NewServer(redis, cfg)
 //	err = srv.Run(handler)
 //
-// Here, e is a jobs.Encryptor. It contains the encryption keys. For unique tasks, hidden type names and schedules, e also
+// Here, e is a jobs.Encryptor with the encryption keys. For unique tasks, hidden type names and schedules, e also
 // needs the keys of a pseudorandom function: see jobs.WithPRF. If the asynq.Config has a GroupAggregator, also use
 // [WithGroupClient].
 //
