@@ -147,6 +147,9 @@ func opened(o KEKOpener) func(context.Context, string) (KEK, error) {
 	}
 }
 
+// openerCalls bounds the calls of openers, and those for one URI. An opener may read a file, too.
+var openerCalls = namedSlots{each: sourceParallel, all: make(chan struct{}, 4096)} //nolint:gochecknoglobals // see fileReads
+
 // openAbandonably calls an opener, and does not wait for it much longer than ctx lasts: it may read a file on a mount that hangs.
 // A KEK that comes later is closed.
 func openAbandonably(ctx context.Context, o KEKOpener, uri string) (tink.AEADWithContext, error) {
@@ -154,10 +157,15 @@ func openAbandonably(ctx context.Context, o KEKOpener, uri string) (tink.AEADWit
 		kek tink.AEADWithContext
 		err error
 	}
+	release, err := openerCalls.take(ctx, uri)
+	if err != nil {
+		return nil, err
+	}
 	answers := make(chan answer, 1)
 	go func() {
 		a := answer{err: errors.New("the code of the KEKOpener called runtime.Goexit")}
 		defer func() {
+			release()
 			if p := recover(); p != nil {
 				a = answer{err: fmt.Errorf("the code of the KEKOpener panicked with a value of type %T", p)}
 			}

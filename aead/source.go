@@ -29,9 +29,9 @@ const (
 	sourceParallel = 4
 )
 
-// fileReads bounds the files that are read at a time, over all sources. If a file system hangs, each reading keeps a thread, and
-// the keys of many tenants may be on it. Go ends a process with ten thousand threads.
-var fileReads = make(chan struct{}, 256) //nolint:gochecknoglobals // the threads of a process are global, too
+// fileReads bounds the files that are read at a time, and the readings of one path. If a file system hangs, each reading keeps a
+// thread. The files of many tenants may be on it, and Go ends a process with ten thousand threads.
+var fileReads = namedSlots{each: sourceParallel, all: make(chan struct{}, 4096)} //nolint:gochecknoglobals // threads are global, too
 
 var errSourceNoAnswer = fmt.Errorf("the source or file did not answer within %v", sourceTimeout)
 
@@ -120,10 +120,11 @@ func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
 	if ctx.Err() != nil {
 		return nil, ended(ctx)
 	}
-	if err := take(ctx, fileReads); err != nil {
-		return nil, fmt.Errorf("%w (too many files are being read: does a file system hang?)", err)
+	release, err := fileReads.take(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("%w (too many readings of files: does a file system hang?)", err)
 	}
-	defer releaser(fileReads)()
+	defer release()
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, pathError(err)
