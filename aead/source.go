@@ -159,10 +159,21 @@ func readSecretFile(ctx context.Context, path string, limit int64, log *slog.Log
 }
 
 // warnOfKeysetFile is warnOfMode for the file of a keyset in plaintext. It does nothing for a sealed keyset or another source.
+// It does not wait for a file system that hangs.
 func warnOfKeysetFile(ctx context.Context, src Source, kek tink.AEADWithContext, log *slog.Logger) {
-	if file, ok := src.(fileSource); ok && isCleartext(kek) {
-		warnOfMode(ctx, string(file), log)
+	file, ok := src.(fileSource)
+	if !ok || !isCleartext(kek) {
+		return
 	}
+	_, _ = abandonable(ctx, make(chan struct{}, 1), func(ctx context.Context) ([]byte, error) {
+		release, err := fileReads.take(ctx, string(file))
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		warnOfMode(ctx, string(file), log)
+		return nil, nil
+	})
 }
 
 func isCleartext(kek tink.AEADWithContext) bool {

@@ -3,6 +3,7 @@
 package hcvault
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -108,6 +110,40 @@ func TestCloseDuringAHungLogin(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("close waits for the login")
 	}
+}
+
+// A login that hangs in the background is logged, and other logins get their turn.
+func TestHungLoginInTheBackground(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client, err := api.NewClient(api.DefaultConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		hang := make(chan struct{})
+		var log bytes.Buffer
+		s := &session{
+			client: client, log: slog.New(slog.NewTextHandler(&log, nil)),
+			turn: make(chan struct{}, 1), busy: make(chan struct{}, 1), fresh: make(chan *api.Secret, 1),
+			login: login{repeatable: true, get: func(context.Context) (*api.Secret, error) {
+				<-hang
+				return nil, errors.New("too late")
+			}},
+		}
+		s.done, s.cancel = context.WithCancel(t.Context())
+		s.wait.Go(func() { s.loginUntilDone() })
+		time.Sleep(loginTimeout + loginGrace + minRetry/2)
+		synctest.Wait()
+		if len(s.turn) != 0 {
+			t.Error("the login still has the turn")
+		}
+		s.cancel()
+		s.wait.Wait()
+		close(hang)
+		if !strings.Contains(log.String(), "cannot log in to Vault") {
+			t.Errorf("logged: %s", log.String())
+		}
+	})
 }
 
 // One login is under way at a time, those that were abandoned included.

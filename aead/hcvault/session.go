@@ -17,6 +17,8 @@ const (
 	// The pause between failed logins doubles from minRetry to maxRetry.
 	minRetry = time.Second
 	maxRetry = 30 * time.Second
+	// loginTimeout bounds one of these logins.
+	loginTimeout = time.Minute
 )
 
 // session keeps a client logged in.
@@ -45,7 +47,7 @@ func startSession(ctx context.Context, client *api.Client, l login, log *slog.Lo
 		return nil, err
 	}
 	s.done, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	s.wait.Go(func() { s.run(secret) })
+	s.wait.Go(func() { s.run(secret) }) //nolint:contextcheck // the session outlives the call
 	return s, nil
 }
 
@@ -110,7 +112,9 @@ func (s *session) loginUntilDone() *api.Secret {
 		case <-s.done.Done():
 			return nil
 		}
-		secret, err := s.login.run(s.done, s.busy)
+		ctx, cancel := context.WithTimeout(s.done, loginTimeout) // its file may be on a mount that hangs
+		secret, err := s.login.run(ctx, s.busy)
+		cancel()
 		if err == nil && s.client.Token() == old {
 			err = errSameToken
 		}
