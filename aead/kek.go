@@ -36,7 +36,8 @@ type KEKOpener interface {
 	// ErrUnauthentic or ErrUnknownKey. ErrUnknownKey means another key, or a form that the service does not write.
 	// ErrUnauthentic means that no other key opens the ciphertext either. If it is an io.Closer, closing the KEK
 	// closes it. Errors must not quote the URI, which may hold a secret. A call that has not returned when ctx ends is
-	// abandoned, and its KEK is closed.
+	// abandoned, and its KEK is closed. At most 4 calls for one URI run at a time, those that were abandoned included.
+	// So OpenKEK must not pass the same URI to the function OpenKEK: four such calls would wait for each other.
 	OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, error)
 }
 
@@ -147,7 +148,8 @@ func opened(o KEKOpener) func(context.Context, string) (KEK, error) {
 	}
 }
 
-// openerCalls bounds the calls of openers, and those for one URI. An opener may read a file, too.
+// openerCalls bounds the calls of openers, and those for one URI. An opener may ignore its context, or read a file that hangs. If
+// an opener abandons such a reading itself, it must bound these readings, as FileSource does.
 var openerCalls = namedSlots{each: sourceParallel, all: make(chan struct{}, 4096)} //nolint:gochecknoglobals // see fileReads
 
 // openAbandonably calls an opener, and does not wait for it much longer than ctx lasts: it may read a file on a mount that hangs.

@@ -2,18 +2,19 @@ package hcvault
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
-	"syscall"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/api"
 	"github.com/hashicorp/vault/api/auth/approle"
 	"github.com/hashicorp/vault/api/auth/kubernetes"
 
+	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/aead/internal/keyservice"
 )
 
@@ -74,36 +75,43 @@ func (o Opener) login(t target, client *api.Client) (login, error) {
 	}
 	switch {
 	case o.Auth != nil:
-		return byMethod(client, func() (api.AuthMethod, error) { return o.Auth, nil }), nil
+		return byMethod(client, func(context.Context) (api.AuthMethod, error) { return o.Auth, nil }), nil
 	case a.method == "approle":
-		return byMethod(client, func() (api.AuthMethod, error) {
+		return byMethod(client, func(ctx context.Context) (api.AuthMethod, error) {
+			secretID := &approle.SecretID{FromEnv: a.secretIDEnv}
 			if a.secretIDEnv != "" && os.Getenv(a.secretIDEnv) == "" {
 				return nil, &keyservice.Failure{Reason: "the environment variable " + a.secretIDEnv + " is not set"}
+			}
+			if a.secretIDFile != "" {
+				var err error
+				if secretID.FromString, err = readFile(ctx, a.secretIDFile); err != nil {
+					return nil, err
+				}
 			}
 			var opts []approle.LoginOption
 			if a.mount != "" {
 				opts = append(opts, approle.WithMountPath(a.mount))
 			}
-			return approle.NewAppRoleAuth(a.roleID, &approle.SecretID{FromFile: a.secretIDFile, FromEnv: a.secretIDEnv}, opts...)
+			return approle.NewAppRoleAuth(a.roleID, secretID, opts...)
 		}), nil
 	case a.method == "kubernetes":
-		// The method reads the service account's token once. Kubernetes replaces that token about once an hour, so each login
-		// makes the method again.
-		return byMethod(client, func() (api.AuthMethod, error) {
-			var opts []kubernetes.LoginOption
+		// Kubernetes replaces the service account's token about once an hour, so each login reads the file again.
+		return byMethod(client, func(ctx context.Context) (api.AuthMethod, error) {
+			jwt, err := readFile(ctx, cmp.Or(a.jwtFile, kubernetesToken))
+			if err != nil {
+				return nil, err
+			}
+			opts := []kubernetes.LoginOption{kubernetes.WithServiceAccountToken(jwt)}
 			if a.mount != "" {
 				opts = append(opts, kubernetes.WithMountPath(a.mount))
-			}
-			if a.jwtFile != "" {
-				opts = append(opts, kubernetes.WithServiceAccountTokenPath(a.jwtFile))
 			}
 			return kubernetes.NewKubernetesAuth(a.role, opts...)
 		}), nil
 	case a.tokenFile != "":
 		return login{repeatable: true, get: func(ctx context.Context) (*api.Secret, error) {
-			token, err := readToken(a.tokenFile)
+			token, err := readFile(ctx, a.tokenFile)
 			if err != nil {
-				return nil, err
+				return nil, &keyservice.Failure{Reason: "token: " + err.Error(), Cause: err}
 			}
 			client.SetToken(token)
 			return lookUp(ctx, client)
@@ -114,9 +122,9 @@ func (o Opener) login(t target, client *api.Client) (login, error) {
 }
 
 // byMethod logs in by a method of Vault's client.
-func byMethod(client *api.Client, method func() (api.AuthMethod, error)) login {
+func byMethod(client *api.Client, method func(context.Context) (api.AuthMethod, error)) login {
 	return login{repeatable: true, get: func(ctx context.Context) (*api.Secret, error) {
-		m, err := method()
+		m, err := method(ctx)
 		if err != nil {
 			return nil, loginFailed(err)
 		}
@@ -155,25 +163,31 @@ func loginFailed(err error) error {
 	return f
 }
 
-// maxToken bounds a token file. Batch tokens of Vault have several hundred bytes.
-const maxToken = 16 << 10
+const (
+	// maxCredential bounds a file with a credential. Batch tokens of Vault have several hundred bytes.
+	maxCredential = 16 << 10
+	// readTimeout bounds the reading of a named pipe, of which a writer writes nothing.
+	readTimeout = 10 * time.Second
+	// kubernetesToken is where Kubernetes puts the token of the service account.
+	kubernetesToken = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+)
 
-func readToken(path string) (string, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe without a writer is empty
+// readFile returns the credential in a file, without white space around it. The methods of Vault's client do not bound their
+// readings of files. If a file hangs, each abandoned reading keeps a thread. FileSource bounds its readings, also those of one
+// file over all KEKs. It does not wait for the writer of a named pipe to come.
+func readFile(ctx context.Context, path string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	b, err := aead.FileSource(path).Load(ctx)
 	if err != nil {
-		return "", &keyservice.Failure{Reason: "token: " + err.Error(), Cause: err}
+		return "", &keyservice.Failure{Reason: strings.TrimPrefix(err.Error(), "aead: keyset file: "), Cause: err}
 	}
-	defer f.Close()
-	_ = f.SetReadDeadline(time.Now().Add(10 * time.Second)) // of a named pipe; regular files have none
-	b, err := io.ReadAll(io.LimitReader(f, maxToken+1))
-	if err != nil {
-		return "", &keyservice.Failure{Reason: "token: " + err.Error(), Cause: err}
+	defer clear(b)
+	credential := bytes.TrimSpace(b)
+	if len(credential) == 0 || len(credential) > maxCredential {
+		return "", &keyservice.Failure{Reason: "the file of the credential is empty or too large"}
 	}
-	b = bytes.TrimSpace(b)
-	if len(b) == 0 || len(b) > maxToken {
-		return "", &keyservice.Failure{Reason: "token: the token file is empty or too large"}
-	}
-	return string(b), nil
+	return string(credential), nil
 }
 
 // lookUp returns the client's token with its lifetime, or nil if it does not end. A token may lack the permission to look

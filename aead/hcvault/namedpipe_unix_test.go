@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -20,60 +21,72 @@ import (
 	"github.com/sealcache/sealcache/aead"
 )
 
-// The token file may be a named pipe without a writer. The login must fail then, and not wait for one.
-func TestTokenFileIsANamedPipe(t *testing.T) {
-	t.Parallel()
-	pipe := filepath.Join(t.TempDir(), "pipe")
-	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	read := make(chan error, 1)
-	go func() {
-		_, err := readToken(pipe)
-		read <- err
-	}()
-	select {
-	case err := <-read:
-		if err == nil || !strings.Contains(err.Error(), "the token file is empty") {
-			t.Errorf("got the error %v", err)
-		}
-	case <-time.After(time.Minute):
-		t.Fatal("the call waits for a writer")
+// fileLogins returns URIs whose logins read a file. Each has a key of its own, as tenants have.
+func fileLogins(path string) []string {
+	const uri = "hcvault://127.0.0.1:1/transit/keys/"
+	return []string{
+		uri + "a?token-file=" + path,
+		uri + "b?auth=approle&role-id=r&secret-id-file=" + path,
+		uri + "c?auth=kubernetes&role=r&jwt-file=" + path,
 	}
 }
 
-// Vault's client reads the secret of a role without a deadline. OpenKEK must not wait for it longer than its context lasts.
-func TestSecretFileIsANamedPipe(t *testing.T) {
+// The file of a login may be a named pipe without a writer. The login must fail then, and not wait for one.
+func TestFileOfALoginIsANamedPipe(t *testing.T) {
 	t.Parallel()
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { // the abandoned reader ends
-		for range 600 {
-			w, err := os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0) // an error while there is no reader
-			if err == nil {
-				_ = w.Close()
-				return
+	for _, uri := range fileLogins(pipe) {
+		opened := make(chan error, 1)
+		go func() {
+			_, err := Opener{}.OpenKEK(t.Context(), uri)
+			opened <- err
+		}()
+		select {
+		case err := <-opened:
+			if !errors.Is(err, aead.ErrKeyServiceUnavailable) || !strings.Contains(err.Error(), "the named pipe is empty") {
+				t.Errorf("%s: got the error %v", uri, err)
 			}
-			time.Sleep(50 * time.Millisecond)
+		case <-time.After(time.Minute):
+			t.Fatalf("%s: the call waits for a writer", uri)
 		}
-		t.Error("nothing reads the pipe")
-	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	}
+}
+
+// The readings of one file are bounded over all KEKs, those that were abandoned included. Otherwise each attempt to open a KEK
+// leaves one, and each keeps a thread.
+func TestReadingsOfLoginsAreBounded(t *testing.T) {
+	t.Parallel()
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	writer, err := os.OpenFile(pipe, os.O_RDWR, 0) // it writes nothing, so readings hang
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hung sync.WaitGroup
+	defer hung.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	opened := make(chan error, 1)
-	go func() {
-		_, err := Opener{}.OpenKEK(ctx, "hcvault://127.0.0.1:1/transit/keys/cache?auth=approle&role-id=r&secret-id-file="+pipe)
-		opened <- err
-	}()
-	select {
-	case err := <-opened:
-		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, aead.ErrKeyServiceUnavailable) {
-			t.Errorf("got the error %v", err)
+	defer writer.Close()
+	for range 4 {
+		hung.Go(func() { _, _ = aead.FileSource(pipe).Load(ctx) })
+	}
+	for _, uri := range fileLogins(pipe) {
+		for attempt := 0; ; attempt++ {
+			short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+			_, err := Opener{}.OpenKEK(short, uri)
+			cancel()
+			if err != nil && strings.Contains(err.Error(), "too many readings of files") && errors.Is(err, context.DeadlineExceeded) {
+				break
+			}
+			if attempt == 1500 { // the four may begin late
+				t.Fatalf("%s: got the error %v", uri, err)
+			}
 		}
-	case <-time.After(time.Minute):
-		t.Fatal("the call waits for a writer")
 	}
 }
 
