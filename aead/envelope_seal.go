@@ -199,7 +199,7 @@ func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 
 // proveContext asks the KEK to unwrap the first data key, and the first one after a reload of the KEK, with a context other than
 // its own. The KEK must refuse. If it does not answer, only the first data key of the Envelope itself fails. A member of a KEKSet
-// may be down that is not needed for sealing. The next data key asks again. epoch is that of the KEK that wrapped key.
+// may be down or hang that is not needed for sealing. The next data key asks again. epoch is that of the KEK that wrapped key.
 func (e *Envelope) proveContext(ctx context.Context, key *dataKey, epoch uint64) error {
 	e.mu.Lock()
 	proved := e.contextProved
@@ -219,7 +219,7 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey, epoch uint64)
 	switch {
 	case err == nil:
 		return wrapError(testContext, errors.New("the key-encryption key ignores the wrap context (use another key service)"))
-	case errors.Is(err, ErrKeyServiceUnavailable) && (e.lazy || e.current.Load() != nil):
+	case (errors.Is(err, ErrKeyServiceUnavailable) || errors.Is(err, errNoAnswer)) && (e.lazy || e.current.Load() != nil):
 		e.log.WarnContext(ctx, "sealcache: the context of WithWrapContext could not be tested; the next data key tests it again", "error", err)
 		return nil
 	case !isRefusal(err):

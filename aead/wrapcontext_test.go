@@ -431,6 +431,38 @@ func TestOutageWhileTheWrapContextIsTested(t *testing.T) {
 	}
 }
 
+// A KEK that hangs while the context is tested must not keep tenants from sealing, whether it ignores its context or returns its
+// error.
+func TestHungKEKWhileTheWrapContextIsTested(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		deaf := newDeafService(t)
+		deaf.deaf.Store(true)
+		defer close(deaf.letGo)
+		for name, kek := range map[string]tink.AEADWithContext{
+			"a member that ignores its context": newKEKSet(t, newKeyring(t), deaf),
+			"a KEK that returns its error":      hungTestKEK{newKeyring(t)},
+		} {
+			e := newEnvelope(t, newKeyring(t), aead.WithWrapContext(shopContext()),
+				aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) { return kek, nil }))
+			if _, err := newTenant(t, e, "acme").EncryptWithContext(t.Context(), []byte("value"), nil); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}
+
+// hungTestKEK does not answer when the context is tested.
+type hungTestKEK struct{ tink.AEADWithContext }
+
+func (k hungTestKEK) DecryptWithContext(ctx context.Context, ciphertext, ad []byte) ([]byte, error) {
+	if strings.HasPrefix(string(ad), "not ") {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return k.AEADWithContext.DecryptWithContext(ctx, ciphertext, ad)
+}
+
 // An outage of another member does not hide that the KEK ignores the context. The first data key of an Envelope needs all members.
 func TestOutageHidesNoIgnoredWrapContext(t *testing.T) {
 	t.Parallel()
