@@ -277,7 +277,10 @@ func (e *Envelope) kekChanged() {
 	if take(ctx, e.reviewSlots) != nil {
 		return
 	}
-	if _, err := e.unwrap(ctx, releaser(e.reviewSlots), old.header); isRefusal(err) || errors.Is(err, errKeysetRefused) {
+	_, err := e.unwrap(ctx, releaser(e.reviewSlots), old.header)
+	// The primary of a KEKSet wrapped the old data key. If the primary is refused, an outage of another member saves nothing.
+	primaryRefused := errors.Is(f.err, errKeysetRefused)
+	if isRefusal(err) || errors.Is(err, errKeysetRefused) || err != nil && primaryRefused {
 		old.retired.Store(true)
 	}
 }

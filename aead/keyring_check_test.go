@@ -427,3 +427,33 @@ func TestOutageOfOneMemberBesideARefusedKeyring(t *testing.T) {
 		}
 	})
 }
+
+// A refused primary retires the data key that it wrapped, also while another member does not answer. Otherwise the Envelope would
+// seal values that no process can open.
+func TestRefusedPrimaryOfAKEKSetStopsSealing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		primary := newReloadable(t, aead.WithKEKCheck(time.Minute))
+		other := aeadtest.NewKeyService(t)
+		e := newEnvelope(t, newKEKSet(t, primary.Keyring, other))
+		seal(t, e, "message")
+
+		other.Fail(aeadtest.ErrOutage)
+		primary.kek.Refuse(true)
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if _, err := e.EncryptWithContext(t.Context(), nil, nil); !errors.Is(err, aead.ErrKeyServiceUnavailable) {
+			t.Errorf("while the other member is down: %v", err)
+		}
+		other.Fail(nil)
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if _, err := e.EncryptWithContext(t.Context(), nil, nil); !errors.Is(err, aead.ErrKeyServiceUnavailable) {
+			t.Errorf("while the other member refuses: %v", err)
+		}
+		primary.kek.Refuse(false)
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		open(t, e, seal(t, e, "message"))
+	})
+}
