@@ -156,10 +156,17 @@ func (g *registrations) compare(v version, stored map[string]string, exists func
 		if at.text != "" && v.since(at) == lost {
 			how = lost
 		}
-		isNew := func(change string) bool {
+		isKnown := func(change string) bool {
 			_, ok := g.known[change]
-			return !ok && !slices.Contains(at.changes, change)
+			return ok || slices.Contains(at.changes, change)
 		}
+		// Changes behind a known one are older. If none is known, those of earlier generations belong to a state that this
+		// process never saw. They may be older than its registration.
+		latest := slices.IndexFunc(v.changes, isKnown)
+		if latest < 0 {
+			latest = int(min(v.count, uint64(len(v.changes))))
+		}
+		isNew := func(change string) bool { return slices.Contains(v.changes[:latest], change) }
 		isStored := slices.ContainsFunc(r.fields, func(f string) bool { _, ok := stored[f]; return ok })
 		cancelled := slices.ContainsFunc(r.fields, func(f string) bool { return v.ended(f, isNew) })
 		switch {

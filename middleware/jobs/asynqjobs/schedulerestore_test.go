@@ -236,6 +236,48 @@ func TestOldCancellationsEndNothing(t *testing.T) {
 	require.Equal(t, []string{"a"}, w.names(w.s))
 }
 
+// A restored backup lists a cancellation from before a process started. It does not end what that process registered since.
+func TestOldCancellationsThatAProcessNeverSaw(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		before, after int  // changes between the cancellation and the backup, and after the backup
+		flush         bool // Redis loses everything before the backup is restored
+	}{
+		"of a state that it never saw":              {before: 0, after: 20},
+		"of a state of which it saw later changes":  {before: 10, after: 5},
+		"of such a state, after a loss of all data": {before: 10, after: 5, flush: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newClockwork(t)
+			w.register(w.s, "a", "old")
+			require.True(t, w.cancel(w.s, "a"))
+			for i := range c.before {
+				w.register(w.s, fmt.Sprint("b", i), "")
+			}
+			backup := w.save()
+			w.register(w.s, "a", "new")
+			for i := range c.after {
+				w.register(w.s, fmt.Sprint("c", i), "")
+			}
+			_, late := w.with(w.e)
+			require.False(t, w.register(late, "a", "new"))
+			w.run(w.s, late)
+			if c.flush {
+				w.flush()
+				w.run(w.s, late)
+			}
+			w.goBack(backup)
+			w.run(late)
+			require.Contains(t, w.names(late), "a")
+			for range 2 {
+				w.run(w.s, late)
+			}
+			require.Contains(t, w.names(w.s), "a")
+		})
+	}
+}
+
 // After a failover to a replica that is behind, the latest registration counts.
 func TestRedisGoesBack(t *testing.T) {
 	t.Parallel()
