@@ -175,9 +175,11 @@ func (g *registrations) compare(v version, stored map[string]string, exists func
 		case cancelled:
 			g.endLocked(r.def) // the process that cancelled it may not know its seed
 			delete(g.byName, name)
-		case how == lost, r.doubtful: // another process may have ended an older one
+		case how == lost, r.doubtful && how == continued: // another process may have ended an older one
 			r.lost, r.doubtful = true, false
-		case r.lost, exists(name), !complete:
+		case r.lost, exists(name):
+		case !complete:
+			r.doubtful = false // of more changes than a version lists, one may have cancelled it
 		default:
 			delete(g.byName, name)
 		}

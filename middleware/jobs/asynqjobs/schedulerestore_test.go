@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sealcache/sealcache/middleware/jobs"
 	"github.com/sealcache/sealcache/middleware/jobs/asynqjobs"
 )
 
@@ -274,6 +275,48 @@ func TestOldCancellationsThatAProcessNeverSaw(t *testing.T) {
 				w.run(w.s, late)
 			}
 			require.Contains(t, w.names(w.s), "a")
+		})
+	}
+}
+
+// Redis goes back to an older schedule, and one process cannot open it. Another process cancels it, among more changes than a
+// version lists. It stays cancelled.
+func TestCancelledBeforeTheOlderScheduleOpened(t *testing.T) {
+	t.Parallel()
+	for name, declared := range map[string][]string{"all are cancelled": {}, "a new one does not open either": {"new"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, set := newClockwork(t), newPRF(t)
+			g := &gate{Keyring: newKeyring(t)}
+			w.e = newEncryptor(t, g, jobs.WithPRF(set))
+			w.c, w.s = w.with(w.e)
+			_, other := w.with(newEncryptor(t, g.Keyring, jobs.WithPRF(set)))
+			for i := range 20 {
+				w.register(other, fmt.Sprint("b", i), "")
+			}
+			w.register(w.s, "a", "old")
+			w.run(w.s, other)
+			older := w.save()
+			w.advance(time.Second)
+			w.register(w.s, "a", "new")
+			w.run(w.s, other)
+			w.goBack(older)
+			g.fail.Store(&jobs.ErrKeyServiceUnavailable)
+			w.run()
+			var tasks []asynqjobs.PeriodicTask
+			for _, name := range declared {
+				tasks = append(tasks, asynqjobs.PeriodicTask{Name: name, When: asynqjobs.Every(time.Minute), Task: asynq.NewTask("tick", nil)})
+			}
+			result, err := other.Sync(t.Context(), tasks)
+			require.NoError(t, err)
+			require.Equal(t, asynqjobs.SyncResult{Changed: len(declared), Cancelled: 21}, result)
+			w.run()
+			w.run()
+			g.fail.Store(nil)
+			for range 2 {
+				w.run(w.s, other)
+			}
+			require.Equal(t, declared, w.names(other))
 		})
 	}
 }
