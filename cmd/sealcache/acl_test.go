@@ -145,6 +145,25 @@ func rights(t *testing.T, admin redis.Cmdable, url string) {
 	require.Equal(t, "v", admin.Get(ctx, "shop:expires").Val())
 	require.Positive(t, admin.TTL(ctx, "shop:expires").Val())
 	require.Len(t, admin.Get(ctx, "shop:large").Val(), 1<<20)
+
+	prf := filepath.Join(dir, "prf.json")
+	keys := func(args ...string) {
+		t.Helper()
+		status, _, log := sealcache(t, append([]string{"keys"}, append(args, "--kek", kek)...)...)
+		require.Equal(t, exitDone, status, log)
+	}
+	keys("create", "--out", prf, "--type", "prf")
+	hidden := []string{"--namespace", "shop", "--kek", kek, "--hidden-keys", prf}
+	as(move, exitDone, append([]string{"migrate", "--allow-unproven"}, hidden...)...)
+	require.Zero(t, admin.Exists(ctx, "shop:1", "shop:2", "shop:large").Val())
+	as(look, exitDone, append([]string{"audit"}, hidden...)...)
+	as(look, exitDone, append([]string{"get", "--reason", "test", "1"}, hidden...)...)
+	keys("add", "--keyset", prf)
+	keys("promote", "--keyset", prf, ids(t, prf)[1])
+	as(move, exitDone, append([]string{"reseal", "--proof", "1"}, hidden...)...)
+	as(look, exitDone, append([]string{"audit", "--may-disable", ids(t, prf)[0]}, hidden...)...)
+	as(move, exitDone, append([]string{"unseal", "--proof", "1"}, hidden...)...)
+	require.Len(t, admin.Get(ctx, "shop:1").Val(), 100)
 }
 
 // expiring writes an entry with an expiry in its sealed value, and none in Redis.
