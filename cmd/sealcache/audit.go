@@ -238,8 +238,7 @@ type auditAnswer struct {
 	// Digest is the digest of the sealed keyset's bytes. It changes with every change of the keyset.
 	Digest string `json:"sealed_keyset_sha256,omitempty"`
 
-	good  audit.Answer
-	since time.Time // --not-primary-since
+	good audit.Answer
 }
 
 // MarshalJSON adds the fields of the report.
@@ -254,7 +253,6 @@ func (a *auditCommand) answer(f *flags, report *audit.Report, conditions audit.C
 	switch {
 	case f.Changed("may-destroy"):
 		full.Question, full.good, full.MayDestroy = fmt.Sprintf("May key %d be destroyed?", a.mayDestroy), audit.Yes, &a.mayDestroy
-		full.since = conditions.NotPrimarySince
 		full.Answer, full.Reasons = report.MayDestroy(a.mayDestroy, conditions)
 	case f.Changed("may-disable"):
 		full.Question, full.good, full.MayDisable = fmt.Sprintf("May PRF key %d be disabled?", a.mayDisable), audit.Yes, &a.mayDisable
@@ -281,9 +279,6 @@ func (a *auditAnswer) text(w io.Writer, keyset []keyInfo) error {
 	}
 	if a.MayDestroy != nil && a.Answer == audit.Yes {
 		k := (&keysetView{keys: keyset}).key(*a.MayDestroy)
-		if k != nil && k.Times.Demoted.After(a.since) {
-			fmt.Fprintf(&b, "  The times of the keyset say that the key was primary until %s. Check --not-primary-since.\n", k.Times.Demoted.UTC().Format(time.RFC3339))
-		}
 		if k != nil && k.Status != statusDisabled {
 			fmt.Fprintf(&b, "  The key is not disabled. For \"sealcache keys destroy --audited\", disable it and audit again.\n")
 		}

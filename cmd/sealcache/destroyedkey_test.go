@@ -125,7 +125,7 @@ func TestDestructionCertificate(t *testing.T) {
 	require.Equal(t, exitDone, status, log)
 	report := filepath.Join(t.TempDir(), "audit.json")
 	status, _, log = sealcache(t, "audit", "--redis", server.URL(), "--kek", r.kek, "--keyset", r.file, "--may-destroy", old,
-		"--not-primary-since", "2020-01-01T00:00:00Z", "--report", report)
+		"--not-primary-since", "2020-01-01T00:00:00Z", "--reload", "1ns", "--report", report)
 	require.Equal(t, exitDone, status, log)
 	before, began := sha256Of(r.file), time.Now().Add(-time.Second)
 
@@ -201,7 +201,7 @@ func TestDestroyRefusesAReportBeforeAnotherUse(t *testing.T) {
 			require.NoError(t, rdb.Set(t.Context(), "shop:a", "alice", 0).Err())
 			do(exitDone, "migrate", "--redis", server.URL(), "--namespace", "shop", "--allow-unproven")
 			report := filepath.Join(t.TempDir(), "audit.json")
-			audit := []string{"audit", "--redis", server.URL(), "--may-destroy", old, "--not-primary-since", "2020-01-01T00:00:00Z", "--report", report}
+			audit := []string{"audit", "--redis", server.URL(), "--may-destroy", old, "--not-primary-since", "2020-01-01T00:00:00Z", "--reload", "1ns", "--report", report}
 			do(exitDone, audit...)
 			changed := time.Now().Truncate(time.Second)
 			require.Eventually(t, func() bool { return time.Now().After(changed.Add(time.Second)) }, 2*time.Minute, 10*time.Millisecond)

@@ -16,6 +16,7 @@ func settingNames() []string {
 		"leave out the names of other applications", "give --other-applications for the names of other applications",
 		"show names with Samples", "--samples 10 shows names",
 		"run it without namespace and prefix", "give --all",
+		"run it without OneDatabase", "leave out --one-database",
 		"give Proof or AllowUnproven", "give --proof KEY or --allow-unproven",
 		"as Stored says", "as --stored says",
 		"give Proof if", "give --proof KEY if",

@@ -60,7 +60,7 @@ func lifecycle(t *testing.T, url string, rdb redis.UniversalClient) {
 	do("keys", "add")
 	do("keys", "promote", ids(t, keys[3])[1])
 	do(at("reseal", "--proof", "1", "--checkpoint", checkpoint)...)
-	do("audit", "--may-destroy", old, "--not-primary-since", "2020-01-31T12:00:00Z", "--redis", url)
+	do("audit", "--may-destroy", old, "--not-primary-since", "2020-01-31T12:00:00Z", "--reload", "1ns", "--redis", url)
 	do(at("unseal", "--proof", "1", "--checkpoint", checkpoint)...)
 	do(at("audit", "--expect", "plaintext")...)
 	for i := range entries {

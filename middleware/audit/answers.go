@@ -89,6 +89,9 @@ func (r *Report) scanDoubts() []string {
 	if r.Unwatched {
 		doubts = append(doubts, "the Redis user may not call INFO, so restarts during the scan go unnoticed (ACL SETUSER name +info)")
 	}
+	if r.Moved {
+		doubts = append(doubts, "SWAPDB, MOVE or CONFIG RESETSTAT was called during the scan, so entries may be missing (audit while none is called)")
+	}
 	return doubts
 }
 
@@ -138,7 +141,8 @@ func (r *Report) typeDoubts() []string {
 type Conditions struct {
 	// Keyset is the application's present keyset, from aead.Keyring.Keys. Nil is unknown.
 	Keyset []aead.KeyInfo
-	// NotPrimarySince is when the keyset with another primary key was in place everywhere.
+	// NotPrimarySince is when the keyset with another primary key was in place everywhere. If the keyset itself says that the key
+	// was primary until later (aead.KeyTimes.Demoted), that time counts.
 	NotPrimarySince time.Time
 	// Reload is the longest time until a process uses a new primary key. That is the longest reload interval, or with a
 	// key-encryption key in a key service, the longest age of a data key. 0 is 24 hours, aead's default age of data keys.
@@ -169,9 +173,12 @@ func (r *Report) MayDestroy(id uint32, c Conditions) (Answer, []string) {
 			continue
 		}
 		no.count(k.Values-k.Unreadable.Values, fmt.Sprintf("values are sealed under %s (reseal them; delete any that do not open)", k.Key))
-		if i >= 0 && c.Keyset[i].Status != keyset.Enabled { // that they do not open says nothing
+		switch {
+		case i >= 0 && c.Keyset[i].Status == keyset.Disabled: // that they do not open says nothing
 			no.count(k.Unreadable.Values, fmt.Sprintf("values name %s, which is disabled, so they were not opened (enable it and reseal them)", k.Key))
-		} else {
+		case i >= 0 && c.Keyset[i].Status == keyset.Destroyed:
+			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values name %s, which was destroyed, so nothing opens them (delete them)", k.Key))
+		default:
 			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values name %s but do not open (%s)", k.Key, unreadableRemedy))
 		}
 	}
@@ -230,6 +237,9 @@ func (c *Conditions) doubts(id uint32, started time.Time) []string {
 	switch {
 	case c.NotPrimarySince.IsZero():
 		doubts = append(doubts, "the time when the key stopped being primary was not given")
+	case i >= 0 && started.Before(c.Keyset[i].Times.Demoted.Add(reload)) && c.Keyset[i].Times.Demoted.After(c.NotPrimarySince):
+		doubts = append(doubts, fmt.Sprintf("by the times of the keyset, the key may have been primary until %s, less than %v before the scan (run it again later)",
+			c.Keyset[i].Times.Demoted.UTC().Format(time.RFC3339), reload))
 	case started.Before(c.NotPrimarySince.Add(reload)):
 		doubts = append(doubts, fmt.Sprintf("the scan began less than %v after the key stopped being primary (run it again later)", reload))
 	}

@@ -2,6 +2,8 @@ package audit
 
 import (
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,6 +32,7 @@ func TestEachFindingForbidsYes(t *testing.T) {
 	findings := map[string]func(r *Report){
 		"Complete":       func(r *Report) { r.Complete = false },
 		"Unwatched":      func(r *Report) { r.Unwatched = true },
+		"Moved":          func(r *Report) { r.Moved = true },
 		"Started":        func(r *Report) { r.Started = started.Add(-47 * time.Hour) },
 		"Prefix":         func(r *Report) { r.Prefix = "shop:" },
 		"Exclude":        func(r *Report) { r.Exclude = []string{"x"} },
@@ -86,15 +89,34 @@ func TestEachFindingForbidsYes(t *testing.T) {
 		"no primary key": func(c *Conditions) { c.Keyset = c.Keyset[:1] },
 		"no time":        func(c *Conditions) { c.NotPrimarySince = time.Time{} },
 		"a slow reload":  func(c *Conditions) { c.Reload = 72 * time.Hour },
+		"a later time in the keyset": func(c *Conditions) {
+			c.Keyset[0].Times.Demoted = started.Add(-23 * time.Hour)
+		},
 	} {
 		c := conditions
+		c.Keyset = slices.Clone(conditions.Keyset)
 		change(&c)
 		answer, why := good().MayDestroy(id, c)
 		require.Equal(t, Unknown, answer, name)
 		require.NotEmpty(t, why, name)
 	}
+	conditions.Keyset[0].Times.Demoted = started.Add(-25 * time.Hour) // later than NotPrimarySince, and long enough ago
+	answer, why = good().MayDestroy(id, conditions)
+	require.Equal(t, Yes, answer, why)
 	_, why = good().MayDestroy(4711, conditions)
 	require.Contains(t, why[0], "the given keyset has no key")
+}
+
+// Nothing enables a destroyed key again, so the remedy for its values is another one than for those of a disabled key.
+func TestValuesUnderADestroyedKey(t *testing.T) {
+	t.Parallel()
+	some := Amount{Values: 1, Bytes: 1}
+	r := &Report{Complete: true, Started: time.Now(), Seen: 1, Keys: []KeyUse{{Key: "key 17", ID: 17, Named: true, Amount: some, Unreadable: some}}}
+	c := Conditions{Keyset: []aead.KeyInfo{{ID: 17, Prefix: "TINK", Status: keyset.Destroyed}, {ID: 18, Primary: true, Prefix: "TINK", Status: keyset.Enabled}}}
+	answer, why := r.MayDestroy(17, c)
+	require.Equal(t, Unknown, answer)
+	require.Contains(t, why, "1 values name key 17, which was destroyed, so nothing opens them (delete them)")
+	require.NotContains(t, strings.Join(why, "\n"), "enable it")
 }
 
 // Ids that an attacker has planted take bounded memory, and hide no key from MayDestroy.

@@ -157,6 +157,9 @@ func (r *Report) MayDisable(id uint32) (Answer, []string) {
 	case !known:
 		doubts = append(doubts, fmt.Sprintf("the given PRF keys do not include key %d", id))
 	}
+	if r.OneDatabase && r.Prefix == "" && len(r.OtherDatabases) > 0 {
+		doubts = append(doubts, fmt.Sprintf("databases %v of the server were not examined (run it without OneDatabase)", r.OtherDatabases))
+	}
 	doubts.count(uncounted, "values name PRF keys that are not counted separately, perhaps this one (they may be planted; delete them)")
 	doubts.count(r.Excluded, "names were excluded, so their values were not examined")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")

@@ -50,7 +50,7 @@ func Inspect(ctx context.Context, client redis.UniversalClient, name string) (*E
 	}
 	kinds, err := s.Kinds(ctx, []string{name})
 	if err != nil {
-		return nil, readError(err)
+		return nil, readError(s, err)
 	}
 	e := &Entry{Type: kinds[0], Form: "other"}
 	if e.Type == "none" {
@@ -67,7 +67,7 @@ func Inspect(ctx context.Context, client redis.UniversalClient, name string) (*E
 		return nil, ErrNoEntry
 	}
 	if err != nil {
-		return nil, readError(err)
+		return nil, readError(s, err)
 	}
 	e.Bytes = int64(len(b))
 	info, err := middleware.Inspect(b)
@@ -88,9 +88,10 @@ func Inspect(ctx context.Context, client redis.UniversalClient, name string) (*E
 	return e, nil
 }
 
-// readError is the error of reading an entry. One node of a Cluster refuses the entries of other nodes.
-func readError(err error) error {
-	if rediserr.Code(err) == "MOVED" {
+// readError is the error of reading an entry. One node of a Cluster refuses the entries of other nodes. A client of the Cluster
+// may get the same reply while slots move.
+func readError(s *rediswalk.Servers, err error) error {
+	if !s.Clustered() && rediserr.Code(err) == "MOVED" {
 		return fmt.Errorf("%w: %w", ErrConfig, ErrClusterNode)
 	}
 	return fmt.Errorf("audit: read the entry: %w", rediserr.Wrap(err))
@@ -100,7 +101,7 @@ func ttl(ctx context.Context, s *rediswalk.Servers, name string) (time.Duration,
 	d, err := s.Client.PTTL(ctx, name).Result()
 	switch {
 	case err != nil:
-		return 0, readError(err)
+		return 0, readError(s, err)
 	case d == -2:
 		return 0, ErrNoEntry
 	case d < 0:
@@ -155,7 +156,7 @@ func Open(ctx context.Context, client redis.UniversalClient, namespace, key stri
 	case errors.Is(err, redis.Nil):
 		return Value{}, ErrNoEntry
 	case err != nil:
-		return Value{}, readError(err)
+		return Value{}, readError(s, err)
 	case !wire.IsSealed(b):
 		return Value{Type: "plaintext", Text: b}, nil
 	case len(by) == 0:

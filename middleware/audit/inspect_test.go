@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -54,6 +55,50 @@ func TestInspectAtOneNodeOfACluster(t *testing.T) {
 		require.ErrorIs(t, err, audit.ErrClusterNode)
 	}
 	require.Positive(t, refused)
+}
+
+// movedReply is the reply of Redis for a key of another node. go-redis recognizes such errors by RedisError.
+type movedReply struct{}
+
+func (movedReply) Error() string { return "MOVED 1 127.0.0.1:1" }
+func (movedReply) RedisError()   {}
+
+// movedHook answers every command with movedReply, as a Cluster does while its slots go to and fro.
+type movedHook struct{}
+
+func (movedHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (movedHook) ProcessHook(redis.ProcessHook) redis.ProcessHook {
+	return func(_ context.Context, cmd redis.Cmder) error { cmd.SetErr(movedReply{}); return movedReply{} }
+}
+
+func (movedHook) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(_ context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			cmd.SetErr(movedReply{})
+		}
+		return movedReply{}
+	}
+}
+
+// A client of a Cluster gets MOVED at last while slots go to and fro. This does not make it the wrong client.
+func TestInspectWhileSlotsMove(t *testing.T) {
+	t.Parallel()
+	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}}) // never dialed
+	defer cluster.Close()
+	cluster.AddHook(movedHook{})
+	node := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+	defer node.Close()
+	node.AddHook(movedHook{})
+	for _, read := range []func(redis.UniversalClient) error{
+		func(c redis.UniversalClient) error { _, err := audit.Inspect(t.Context(), c, "k"); return err },
+		func(c redis.UniversalClient) error { _, err := audit.Open(t.Context(), c, "", "k"); return err },
+	} {
+		require.ErrorIs(t, read(node), audit.ErrClusterNode)
+		err := read(cluster)
+		require.ErrorContains(t, err, "audit: read the entry")
+		require.NotErrorIs(t, err, audit.ErrConfig)
+	}
 }
 
 func TestInspectAndOpen(t *testing.T) {

@@ -117,9 +117,12 @@ type Report struct {
 	Complete bool `json:"complete"`
 	// Unwatched reports whether the user may not call INFO, so that a restart or failover during the scan went
 	// unnoticed. Then no answer is reassuring.
-	Unwatched bool          `json:"unwatched"`
-	Started   time.Time     `json:"started"`
-	Elapsed   time.Duration `json:"elapsed_ns"`
+	Unwatched bool `json:"unwatched"`
+	// Moved reports whether SWAPDB or MOVE was called on the server during the scan, by any application, or CONFIG RESETSTAT,
+	// which resets their counters. They may bring entries into a database that was scanned. Then no answer is reassuring.
+	Moved   bool          `json:"moved"`
+	Started time.Time     `json:"started"`
+	Elapsed time.Duration `json:"elapsed_ns"`
 	// Servers are the addresses of the client.
 	Servers []string `json:"servers"`
 	// Namespace, Exclude, OtherApplications, Namespaces, OneDatabase, Replica and IgnoredTypes are as in the Config.

@@ -2,9 +2,12 @@ package audit_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/keyset"
 
+	"github.com/sealcache/sealcache/aead"
 	"github.com/sealcache/sealcache/middleware/audit"
 )
 
@@ -35,5 +38,30 @@ func TestAnythingSealed(t *testing.T) {
 		answer, reasons := c.report.AnythingSealed()
 		require.Equal(t, c.want, answer, name)
 		require.Equal(t, c.want == audit.No, len(reasons) == 0, name)
+	}
+}
+
+// A scan that may have missed entries gives no reassuring answer to any question.
+func TestDoubtfulScans(t *testing.T) {
+	t.Parallel()
+	answers := func(r audit.Report) []audit.Answer {
+		r.Seen, r.GivenPRFKeys, r.Started = 1, []uint32{2, 1}, time.Now()
+		plaintext, _ := r.AnythingPlaintext()
+		sealed, _ := r.AnythingSealed()
+		disable, _ := r.MayDisable(1)
+		destroy, _ := r.MayDestroy(1, audit.Conditions{
+			Keyset:          []aead.KeyInfo{{ID: 1, Prefix: "TINK", Status: keyset.Enabled}, {ID: 2, Primary: true, Prefix: "TINK", Status: keyset.Enabled}},
+			NotPrimarySince: r.Started.Add(-48 * time.Hour),
+		})
+		return []audit.Answer{plaintext, sealed, disable, destroy}
+	}
+	require.Equal(t, []audit.Answer{audit.No, audit.No, audit.Yes, audit.Yes}, answers(audit.Report{Complete: true}))
+	unknown := []audit.Answer{audit.Unknown, audit.Unknown, audit.Unknown, audit.Unknown}
+	for name, r := range map[string]audit.Report{
+		"not complete": {},
+		"unwatched":    {Complete: true, Unwatched: true},
+		"moved":        {Complete: true, Moved: true},
+	} {
+		require.Equal(t, unknown, answers(r), name)
 	}
 }

@@ -223,7 +223,7 @@ func (m *migration) phases(ctx context.Context) error {
 		return err
 	}
 	m.enter(phaseEntries)
-	if err := m.walk.Run(ctx, m.before.Positions, m.before.Topology); err != nil {
+	if err := m.changeEntries(ctx); err != nil {
 		return err
 	}
 	if m.walk.Unwatched() {
@@ -270,6 +270,29 @@ func (m *migration) phases(ctx context.Context) error {
 		}
 		return err
 	})
+}
+
+// changeEntries scans the database and changes the entries. It warns if entries may have come into the database unseen.
+func (m *migration) changeEntries(ctx context.Context) error {
+	moves := func() (n rediswalk.DatabaseMoves, err error) {
+		err = m.walk.Retry(ctx, "INFO", func(ctx context.Context) (err error) {
+			n, err = m.servers.DatabaseMoves(ctx)
+			return err
+		})
+		return n, err
+	}
+	before, err := moves()
+	if err != nil {
+		return err
+	}
+	if err := m.walk.Run(ctx, m.before.Positions, m.before.Topology); err != nil {
+		return err
+	}
+	now, err := moves()
+	if err == nil && now.Since(before) {
+		m.warn("SWAPDB, MOVE or CONFIG RESETSTAT was called during the run, so entries may be left (repeat the run)")
+	}
+	return err
 }
 
 // copyTags copies tags where the run changes names. It returns the servers that have them.

@@ -180,26 +180,41 @@ func (s *Servers) OtherDatabases(ctx context.Context) ([]int, error) {
 	return others, nil
 }
 
-// DatabaseMoves counts the calls of SWAPDB and MOVE. A scan never names an entry that they bring into a database that was
-// scanned. It is 0 for a Cluster, and if the server does not show it.
-func (s *Servers) DatabaseMoves(ctx context.Context) (calls int64, err error) {
-	if s.cluster != nil {
-		return 0, nil
+// DatabaseMoves is the state of a server's counters of SWAPDB and MOVE. A scan never names an entry that they bring into a
+// database that was scanned.
+type DatabaseMoves struct {
+	run    string // the run of the server
+	calls  int64  // of SWAPDB and MOVE
+	infos  int64  // calls of INFO, which only CONFIG RESETSTAT makes smaller
+	resets string // of CONFIG RESETSTAT: it remains after it has reset the other counters
+}
+
+// Since reports whether SWAPDB, MOVE or CONFIG RESETSTAT, which resets their counters, was called after an earlier state.
+func (m DatabaseMoves) Since(earlier DatabaseMoves) bool {
+	if m.run != earlier.run {
+		return m.calls > 0 // the counters of another run began at 0
 	}
-	info, err := s.Client.Info(ctx, "commandstats").Result()
+	return m.calls != earlier.calls || m.infos < earlier.infos || m.resets != earlier.resets
+}
+
+// DatabaseMoves returns the present state. It is always the same for a Cluster, and for a server that does not show it.
+func (s *Servers) DatabaseMoves(ctx context.Context) (DatabaseMoves, error) {
+	if s.cluster != nil {
+		return DatabaseMoves{}, nil
+	}
+	info, err := s.Client.Info(ctx, "all").Result()
 	if rediserr.NotOffered(err) {
-		return 0, nil
+		return DatabaseMoves{}, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("rediswalk: call INFO: %w", rediserr.Wrap(err))
+		return DatabaseMoves{}, fmt.Errorf("rediswalk: call INFO: %w", rediserr.Wrap(err))
 	}
-	for _, name := range []string{"swapdb", "move"} {
-		var n int64
-		if _, err := fmt.Sscanf(rediscmd.InfoField(info, "cmdstat_"+name), "calls=%d,", &n); err == nil {
-			calls += n
-		}
+	calls := func(command string) (n int64) {
+		_, _ = fmt.Sscanf(rediscmd.InfoField(info, "cmdstat_"+command), "calls=%d,", &n) // 0 if it was never called
+		return n
 	}
-	return calls, nil
+	resets, _, _ := strings.Cut(rediscmd.InfoField(info, "cmdstat_config|resetstat"), ",usec_per_call")
+	return DatabaseMoves{rediscmd.InfoField(info, "run_id"), calls("swapdb") + calls("move"), calls("info"), resets}, nil
 }
 
 // At returns the same server with another database selected. The caller closes its Client. It is nil if the user may not

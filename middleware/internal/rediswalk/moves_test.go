@@ -1,0 +1,55 @@
+package rediswalk
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sealcache/sealcache/internal/redistest"
+)
+
+// Each counter alone shows that entries may have moved, or that the counters cannot tell. Other calls do not.
+func TestDatabaseMovesSince(t *testing.T) {
+	t.Parallel()
+	earlier := DatabaseMoves{run: "a", calls: 5, infos: 1000, resets: "calls=1,usec=20"}
+	for name, c := range map[string]struct {
+		now  DatabaseMoves
+		want bool
+	}{
+		"nothing":                         {DatabaseMoves{run: "a", calls: 5, infos: 1001, resets: "calls=1,usec=20"}, false},
+		"a call":                          {DatabaseMoves{run: "a", calls: 6, infos: 1001, resets: "calls=1,usec=20"}, true},
+		"a reset and a call":              {DatabaseMoves{run: "a", calls: 1, infos: 2000, resets: "calls=1,usec=20"}, true},
+		"a reset and as many calls":       {DatabaseMoves{run: "a", calls: 5, infos: 3, resets: "calls=1,usec=20"}, true},
+		"a reset and as many INFO":        {DatabaseMoves{run: "a", calls: 5, infos: 1001, resets: "calls=1,usec=21"}, true},
+		"another run":                     {DatabaseMoves{run: "b", infos: 1}, false},
+		"another run, and a call":         {DatabaseMoves{run: "b", calls: 1, infos: 1}, true},
+		"another run, with as many calls": {DatabaseMoves{run: "b", calls: 5, infos: 1001, resets: "calls=1,usec=20"}, true},
+	} {
+		require.Equal(t, c.want, c.now.Since(earlier), name)
+	}
+	require.False(t, DatabaseMoves{}.Since(DatabaseMoves{}), "a server that shows nothing")
+}
+
+// The counters are those of the server. Its own reset of them does not go unnoticed.
+func TestDatabaseMovesOfAServer(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	s, err := New(rdb)
+	require.NoError(t, err)
+	moves := func() DatabaseMoves {
+		m, err := s.DatabaseMoves(t.Context())
+		require.NoError(t, err)
+		return m
+	}
+	require.NoError(t, rdb.Set(t.Context(), "k", "v", 0).Err())
+	before := moves()
+	require.NotEmpty(t, before.run)
+	require.False(t, moves().Since(before), "INFO alone")
+	for _, command := range [][]any{{"move", "k", 1}, {"swapdb", 0, 1}, {"config", "resetstat"}} {
+		before = moves()
+		require.NoError(t, rdb.Do(t.Context(), command...).Err())
+		require.True(t, moves().Since(before), command)
+	}
+	before = moves()
+	require.False(t, moves().Since(before), "calls before do not count")
+}
