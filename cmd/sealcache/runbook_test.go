@@ -301,6 +301,7 @@ func TestRunbook(t *testing.T) {
 	book.Words["1111111111"], book.Words["2222222222"] = both[0], both[1]
 	distribute()
 	book.Words["$(date -u +%Y-%m-%dT%H:%M:%SZ)"] = time.Now().Add(-10 * time.Minute).UTC().Format(time.RFC3339) // as if time had passed
+	book.Words["--reload 1m"] = "--reload 1ms"                                                                  // the times of the keyset count, too, and they are of now
 	promoted := book.Follow(t, "A new key")
 	require.Contains(t, promoted, "* "+fmt.Sprintf("%10s", both[1]))
 	distribute()
