@@ -14,7 +14,7 @@ type namedSlots struct {
 	all  chan struct{} // of all names together
 
 	mu    sync.Mutex
-	names map[string]*nameSlots // those with a call that runs
+	names map[string]*nameSlots // the names that have a running call
 }
 
 type nameSlots struct {

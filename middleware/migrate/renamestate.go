@@ -13,8 +13,8 @@ package migrate
 // Three answers about the original change a state: it is as it was read, it has changed, or it is gone. The fourth event is a
 // deletion whose answer was lost, or that the replicas have not confirmed. A deletion that they have confirmed ends the record.
 // Until then a failover may bring the original back. The record of an entry also holds the versions of the original that such
-// deletions named. A later copy of such a version is shared. A copy of another version is not, because a deletion cannot delete
-// what has changed.
+// deletions named. A later copy of such a version is shared. A copy of another version is not, because a deletion does
+// not delete an entry that has changed.
 //
 // A batch claims an entry before it reads it. So whatever it reads is newer than all that the run knows of the entry, and
 // copies of another version are stale.

@@ -396,7 +396,7 @@ func (s *Scheduler) endAgain(ctx context.Context, en entry, now time.Time, ticks
 		if ok || err != nil {
 			return ok, err
 		}
-		c = change{old: []entry{en}, now: now, again: true} // what was registered is stored already
+		c = change{old: []entry{en}, now: now, again: true} // the registered schedule is stored already
 	}
 	return s.swap(ctx, c)
 }

@@ -557,7 +557,7 @@ func (b *lockedBuffer) String() string {
 	return b.b.String()
 }
 
-// What ends while Redis is without it stays ended, also if an older state with it comes back.
+// A schedule that is cancelled while Redis lacks it stays cancelled, even if an older state with it comes back.
 func TestEndedAfterALoss(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
