@@ -218,7 +218,7 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey, epoch uint64)
 	clear(unwrapped)
 	switch {
 	case err == nil:
-		return wrapError(testContext, errors.New("the key-encryption key ignores the wrap context (use another key service)"))
+		return wrapError(testContext, errors.New("the key-encryption key ignores the context of WithWrapContext (use another key service)"))
 	case (errors.Is(err, ErrKeyServiceUnavailable) || errors.Is(err, errNoAnswer)) && (e.lazy || e.current.Load() != nil):
 		e.log.WarnContext(ctx, "sealcache: the context of WithWrapContext could not be tested; the next data key tests it again", "error", err)
 		return nil

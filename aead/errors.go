@@ -44,7 +44,7 @@ var (
 
 // errOtherForm is the refusal of a ciphertext that another AEAD may have written, such as an Envelope before a Keyring took
 // its place. It is allocated once, so that planted values cause no extra work.
-var errOtherForm = fmt.Errorf("%w: another kind of key sealed the value (open it with the key of its writer)", ErrUnknownKey)
+var errOtherForm = fmt.Errorf("%w: another kind of key sealed the value (a Keyring instead of an Envelope, or the reverse?)", ErrUnknownKey)
 
 // leastCiphertext is the length of an authentication tag. No AEAD writes fewer bytes, so shorter ones were cut.
 const leastCiphertext = 16

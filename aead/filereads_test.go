@@ -64,7 +64,7 @@ func TestReadingsOfOnePathAreBounded(t *testing.T) {
 	}
 	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := FileSource(path).Load(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "too many readings") {
+	if _, err := FileSource(path).Load(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "too many file reads") {
 		t.Errorf("while earlier readings hang: %v", err)
 	}
 	for _, release := range releases {

@@ -104,7 +104,7 @@ func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (KEK, error)
 		}
 		for _, scheme := range o.Schemes() {
 			if !validScheme(scheme) {
-				return nil, fmt.Errorf("aead: open KEK: the opener %T returns %q, which is not a URI scheme such as gcp-kms", o, scheme)
+				return nil, fmt.Errorf("aead: open KEK: the method Schemes of %T returns %q (want URI schemes such as gcp-kms)", o, scheme)
 			}
 			if _, taken := known[scheme]; taken {
 				return nil, fmt.Errorf("aead: open KEK: two openers have the URI scheme %q (give only one)", scheme)

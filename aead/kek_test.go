@@ -93,7 +93,7 @@ func TestOpenKEKRefuses(t *testing.T) {
 		"fake://" + secret:                     {[]aead.KEKOpener{fake, fake}, `two openers have the URI scheme "fake"`},
 		"fake:" + secret:                       {[]aead.KEKOpener{nil}, "an opener that the caller gave is nil"},
 		"x:" + secret:                          {[]aead.KEKOpener{&opener{schemes: []string{"file"}}}, `two openers have the URI scheme "file"`},
-		"y:" + secret:                          {[]aead.KEKOpener{&opener{schemes: []string{"Upper"}}}, "not a URI scheme such as gcp-kms"},
+		"y:" + secret:                          {[]aead.KEKOpener{&opener{schemes: []string{"Upper"}}}, "want URI schemes such as gcp-kms"},
 		"file://host/" + secret:                {nil, "file:///absolute/path"},
 		"file:" + secret:                       {nil, "file:///absolute/path"},
 		"file://user:" + secret + "@/a":        {nil, "file:///absolute/path"},

@@ -135,7 +135,7 @@ func unwrapKey(ctx context.Context, kek tink.AEADWithContext, wrapped, associate
 	return kek.DecryptWithContext(ctx, wrapped, associatedData)
 }
 
-var errUnusableAnswer = errors.New("the answer is not a key of the expected type")
+var errUnusableAnswer = errors.New("the decrypted bytes are not a key of the expected type")
 
 // decrypt is DecryptWithContext for a plaintext of which usable is true; nil means any.
 func (s *KEKSet) decrypt(ctx context.Context, ciphertext, associatedData []byte, usable func([]byte) bool) ([]byte, error) {

@@ -122,7 +122,7 @@ func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
 	}
 	release, err := fileReads.take(ctx, path)
 	if err != nil {
-		return nil, fmt.Errorf("%w (too many readings of files: if a file system hung, restart the process)", err)
+		return nil, fmt.Errorf("%w (too many file reads have not ended: if a file system hung, restart the process)", err)
 	}
 	defer release()
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)

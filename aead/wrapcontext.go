@@ -105,7 +105,7 @@ func checkWrapContext(context map[string]string) error {
 		}
 	}
 	if !validWrapContext(context) {
-		return fmt.Errorf("a name has 1 to %d characters of A-Z a-z 0-9 _.-:/ (a value 1 to %d, also of @ + = and space)",
+		return fmt.Errorf("a name must have 1 to %d of A-Z a-z 0-9 _.-:/ (a value: 1 to %d, and also @ + = space)",
 			maxWrapContextName, maxWrapContextValue)
 	}
 	return nil

@@ -212,7 +212,7 @@ func TestTenantKEKIgnoresWrapContext(t *testing.T) {
 	e := newEnvelope(t, newKeyring(t), aead.WithWrapContext(shopContext()),
 		aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) { return forgetfulKEK{newKeyring(t)}, nil }))
 	_, err := newTenant(t, e, "acme").EncryptWithContext(t.Context(), nil, nil)
-	if !errors.Is(err, aead.ErrKeyServiceUnavailable) || !strings.Contains(err.Error(), "ignores the wrap context") {
+	if !errors.Is(err, aead.ErrKeyServiceUnavailable) || !strings.Contains(err.Error(), "ignores the context of WithWrapContext") {
 		t.Errorf("%v", err)
 	}
 }
@@ -286,7 +286,7 @@ func TestWrapContextOptions(t *testing.T) {
 		t.Error("17 others")
 	}
 	_, err := aead.NewEnvelope(t.Context(), forgetfulKEK{newKeyring(t)}, aead.WithWrapContext(shopContext()))
-	if err == nil || !strings.Contains(err.Error(), "ignores the wrap context") {
+	if err == nil || !strings.Contains(err.Error(), "ignores the context of WithWrapContext") {
 		t.Errorf("a KEK without associated data: %v", err)
 	}
 	context := shopContext()
@@ -472,7 +472,7 @@ func TestOutageHidesNoIgnoredWrapContext(t *testing.T) {
 		return newKEKSet(t, forgetfulKEK{newKeyring(t)}, other), nil
 	}))
 	_, err := newTenant(t, e, "acme").EncryptWithContext(t.Context(), nil, nil)
-	if err == nil || !strings.Contains(err.Error(), "ignores the wrap context") {
+	if err == nil || !strings.Contains(err.Error(), "ignores the context of WithWrapContext") {
 		t.Errorf("%v", err)
 	}
 	_, err = aead.NewEnvelope(t.Context(), newKEKSet(t, newKeyring(t), other), aead.WithLogger(silent()), aead.WithWrapContext(shopContext()))

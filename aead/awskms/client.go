@@ -45,7 +45,7 @@ func encryptionContext(associatedData []byte) map[string]string {
 // Wrap implements keyservice.Client.
 func (c *client) Wrap(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
 	if len(plaintext) == 0 || len(plaintext) > maxPlaintext {
-		return nil, &keyservice.Failure{Reason: "AWS KMS encrypts 1 to 4096 bytes"}
+		return nil, &keyservice.Failure{Reason: "AWS KMS can encrypt only 1 to 4096 bytes"}
 	}
 	out, err := c.kms.Encrypt(ctx, &kms.EncryptInput{
 		KeyId:             aws.String(c.arn),

@@ -47,7 +47,7 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 		cfg = o.Config.Copy()
 	} else {
 		if cfg, err = config.LoadDefaultConfig(ctx, config.WithRegion(t.region), config.WithHTTPClient(awshttp.NewBuildableClient())); err != nil {
-			return nil, errors.New("an environment variable AWS_... or a file of the AWS configuration is not valid")
+			return nil, errors.New("the AWS settings are not valid (check the AWS_... variables and the AWS configuration files)")
 		}
 		c.ownConnections(&cfg)
 	}

@@ -34,7 +34,7 @@ func checksum(b []byte) *wrapperspb.Int64Value {
 // Wrap implements keyservice.Client. Checksums in both directions detect bytes that a machine in between changed.
 func (k *key) Wrap(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
 	if len(plaintext) > maxLength {
-		return nil, &keyservice.Failure{Reason: "Google Cloud KMS encrypts at most 65536 bytes"}
+		return nil, &keyservice.Failure{Reason: "Google Cloud KMS can encrypt at most 65536 bytes"}
 	}
 	out, err := k.client.Encrypt(ctx, &kmspb.EncryptRequest{
 		Name:                              k.name,
@@ -47,7 +47,7 @@ func (k *key) Wrap(ctx context.Context, plaintext, associatedData []byte) ([]byt
 	case err != nil:
 		return nil, classify(err, "cloudkms.cryptoKeyVersions.useToEncrypt", "")
 	case !out.GetVerifiedPlaintextCrc32C() || !out.GetVerifiedAdditionalAuthenticatedDataCrc32C():
-		return nil, &keyservice.Failure{Reason: "the service did not verify the checksums"}
+		return nil, &keyservice.Failure{Reason: "Google Cloud KMS did not verify the checksums of the request"}
 	case !strings.HasPrefix(out.GetName(), k.name+"/cryptoKeyVersions/"):
 		return nil, &keyservice.Failure{Reason: "the answer of Google Cloud KMS names another key"}
 	case out.GetCiphertextCrc32C().GetValue() != checksum(out.GetCiphertext()).GetValue():
@@ -85,7 +85,7 @@ func (k *key) Probe(ctx context.Context) error {
 // Close implements keyservice.Client.
 func (k *key) Close() error { return k.client.Close() }
 
-const reasonCredentials = "no Google Cloud credentials (gcloud auth application-default login)"
+const reasonCredentials = "no Google Cloud credentials (run gcloud auth application-default login)"
 
 // classify tells a refusal from an outage. An answer that it does not know is an outage. invalid is what INVALID_ARGUMENT
 // means, if it is a refusal of the ciphertext.

@@ -30,7 +30,7 @@ const (
 	maxDirect = 96
 )
 
-var errForm = errors.New("the bytes do not have the format of a key that package gocloud encrypted")
+var errForm = errors.New("the ciphertext does not have the format of package gocloud")
 
 // inner returns the plaintext that the Keeper encrypts.
 func inner(kind byte, associatedData, secret []byte) []byte {

@@ -185,7 +185,7 @@ func readFile(ctx context.Context, path string) (string, error) {
 	defer clear(b)
 	credential := bytes.TrimSpace(b)
 	if len(credential) == 0 || len(credential) > maxCredential {
-		return "", &keyservice.Failure{Reason: "the file of the credential is empty or too large"}
+		return "", &keyservice.Failure{Reason: "the file of the credential is empty or larger than 16 KiB"}
 	}
 	return string(credential), nil
 }

@@ -80,7 +80,7 @@ func TestReadingsOfLoginsAreBounded(t *testing.T) {
 			short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
 			_, err := Opener{}.OpenKEK(short, uri)
 			cancel()
-			if err != nil && strings.Contains(err.Error(), "too many readings of files") && errors.Is(err, context.DeadlineExceeded) {
+			if err != nil && strings.Contains(err.Error(), "too many file reads") && errors.Is(err, context.DeadlineExceeded) {
 				break
 			}
 			if attempt == 1500 { // the four may begin late

@@ -101,7 +101,7 @@ func (s *session) watch(secret *api.Secret) (next *api.Secret, ended bool) {
 	}
 }
 
-var errSameToken = errors.New("the token file still holds the token that Vault refused (write a new one)")
+var errSameToken = errors.New("the token file still holds the token that Vault refused (write a new token into the file)")
 
 // loginUntilDone logs in again, and tries until it succeeds.
 func (s *session) loginUntilDone() *api.Secret {

@@ -61,7 +61,7 @@ func usable(handle *keyset.Handle) error {
 	if _, prfErr := prf.NewPRFSet(handle); prfErr == nil {
 		return nil
 	}
-	return fmt.Errorf("insecurecleartextkeyset: the key template is neither of a supported AEAD nor of a PRF: %w", err)
+	return fmt.Errorf("insecurecleartextkeyset: the key template makes neither supported AEAD keys nor PRF keys: %w", err)
 }
 
 // loadTimeout bounds the reading of a source.

@@ -90,5 +90,5 @@ func requireNoXAES(t *testing.T, ctx context.Context, kek *aead.Keyring) {
 	_, err := keyset.NewHandle(tinkaead.XAES256GCM192BitNonceKeyTemplate())
 	require.NoError(t, err)
 	err = aead.CreateKeyset(ctx, &bytes.Buffer{}, kek, tinkaead.XAES256GCM192BitNonceKeyTemplate())
-	require.ErrorContains(t, err, "neither of a supported AEAD")
+	require.ErrorContains(t, err, "makes neither supported AEAD keys")
 }
