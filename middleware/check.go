@@ -96,7 +96,7 @@ func (s *Store) compareKeys(ctx context.Context) {
 		s.keysDiffer.Store(nil)
 		return
 	}
-	err = fmt.Errorf("middleware: find out whether other processes use the same keys: %w", err)
+	err = fmt.Errorf("middleware: compare keys with other processes (entry sealcache.key-check): %w", err)
 	s.keysDiffer.Store(&err)
 }
 

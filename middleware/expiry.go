@@ -10,7 +10,7 @@ import (
 )
 
 // errExpired is the cause of a miss for a value past its sealed end.
-var errExpired = errors.New("sealcache: the value is past the expiry time that is sealed in it")
+var errExpired = errors.New("sealcache: the value has expired (the expiry time is sealed in it)")
 
 // WithAuthenticatedExpiry seals the expiry of each value together with the value.
 // After this end a value is a miss, even if an attacker removed the TTL in the

@@ -155,7 +155,7 @@ func (c *counters) work(s *Store, name string, next *sharedSwap) {
 }
 
 // errNothingAdded ends a swap in which no delta could be added.
-var errNothingAdded = errors.New("middleware: increment: no call could add its number, so the entry is unchanged")
+var errNothingAdded = errors.New("middleware: increment: every waiting call failed, so the counter is unchanged")
 
 // addTogether adds the deltas of increments in one swap, in their order, as if each
 // had a separate swap.

@@ -63,7 +63,7 @@ func hiddenNames(option string, set *prf.Set, oneWay bool) Option {
 	return func(c *config) error {
 		c.forStore(option)
 		if c.hidden != nil {
-			return fmt.Errorf("%s: an earlier option already hides the cache keys (give one of these options, once)", option)
+			return fmt.Errorf("%s: the cache keys are hidden already (give only one WithHiddenKeys or WithOneWayKeys)", option)
 		}
 		if _, err := pseudonym.New("", set); err != nil {
 			return fmt.Errorf("%s: %w", option, err)
@@ -103,7 +103,7 @@ func (s *Store) addressUnder(i int, key string) (address, error) {
 		return address{key: key, stored: s.prefix + key}, nil
 	}
 	if len(key) > pseudonym.MaxNameBytes {
-		return address{}, &nameError{fmt.Sprintf("%v: the cache key has %d bytes, but at most %d can be hidden", ErrTooLarge, len(key), pseudonym.MaxNameBytes), ErrTooLarge}
+		return address{}, &nameError{fmt.Sprintf("%v: the cache key has %d bytes (WithHiddenKeys and WithOneWayKeys allow at most %d)", ErrTooLarge, len(key), pseudonym.MaxNameBytes), ErrTooLarge}
 	}
 	var buf [wire.MaxNamespaceBytes + 1 + pseudonym.Size]byte
 	stored, err := s.names.AppendKey(append(buf[:0], s.prefix...), i, key)

@@ -73,7 +73,7 @@ func WithNamespace(ns string) Option {
 func WithCodec(codec Codec) Option {
 	return func(c *config) error {
 		if codec == nil {
-			return errors.New("WithCodec: the codec is nil, or Proto did not get the pointer type of a message")
+			return errors.New("WithCodec: the codec is nil, or the type argument of Proto is not a pointer to a message")
 		}
 		f := wire.Type(codec.Format())
 		if !f.Codec() {

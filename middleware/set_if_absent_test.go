@@ -112,7 +112,7 @@ func TestLocksStayUntilAReloadAfterTheirRead(t *testing.T) {
 		time.Sleep(9 * time.Second)
 		written, err = s.SetIfNotExists(t.Context(), "lock", "third")
 		require.ErrorIs(t, err, middleware.ErrUnauthentic)
-		require.ErrorContains(t, err, "kept until the keyset has been loaded again")
+		require.ErrorContains(t, err, "a newer key may open the stored entry")
 		require.False(t, written)
 		require.Equal(t, held, raw(t, m, "lock"))
 		require.Equal(t, 1, ring.reloads)

@@ -238,5 +238,5 @@ func TestBytesAdded(t *testing.T) {
 func TestProtoTakesNoInterface(t *testing.T) {
 	t.Parallel()
 	_, err := middleware.New(memory(t), keyring(t), middleware.WithCodec(middleware.Proto[proto.Message]()))
-	require.ErrorContains(t, err, "pointer type of a message")
+	require.ErrorContains(t, err, "not a pointer to a message")
 }

@@ -297,7 +297,7 @@ func (s *Store) refusedAgain(ctx context.Context, a address, sealed []byte, refu
 		}
 	}
 	if (reloadErr != nil || !answer.Decided) && box.Refused(refusal) {
-		return false, fmt.Errorf("middleware: the entry was kept until the keyset has been loaded again (retry in 10 s): %w", refusal)
+		return false, fmt.Errorf("middleware: nothing was written: a newer key may open the stored entry (retry in 10 s): %w", refusal)
 	}
 	return box.Final(refusal) || errors.Is(refusal, errExpired), refusal
 }

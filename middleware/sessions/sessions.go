@@ -221,7 +221,7 @@ func (s *Store) options(ctx context.Context, token string, encoded []byte, expir
 		case err != nil:
 			return nil, fmt.Errorf("the function of WithUser failed: %w", err)
 		case len(user) > maxUserBytes:
-			return nil, fmt.Errorf("the name that WithUser returned for the user is longer than %d bytes", maxUserBytes)
+			return nil, fmt.Errorf("the user name that the function of WithUser returned is longer than %d bytes", maxUserBytes)
 		case user != "":
 			tags = []string{user}
 		}

@@ -356,7 +356,7 @@ func (h *Header) readFields(b []byte) error {
 	if h.Flags&Bound != 0 {
 		h.Names = Names(b[0])
 		if unknown := h.Names &^ knownNames; unknown != 0 {
-			return fmt.Errorf("%w: the header binds the value to unknown kinds of names (%#02x) (use a newer release)", ErrUnsupportedFormat, byte(unknown))
+			return fmt.Errorf("%w: the header binds the value to names of the unknown kinds %#02x (use a newer release)", ErrUnsupportedFormat, byte(unknown))
 		}
 		if h.Names == 0 {
 			return fmt.Errorf("%w: the header says that the value is bound to names, but lists none, so it is damaged", ErrUnsupportedFormat)
