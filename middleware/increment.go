@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -149,9 +150,25 @@ func (c *counters) next(name string) *sharedSwap {
 // work serves increments until none wait.
 func (c *counters) work(s *Store, name string, next *sharedSwap) {
 	for ; next != nil; next = c.next(name) {
-		s.addTogether(next.ctx, name, next.increments)
-		next.cancel()
+		s.addShared(name, next)
 	}
+}
+
+var errPanicked = errors.New("middleware: increment: a hook or the backing store panicked (it is unknown whether it added)")
+
+// addShared is addTogether in a goroutine without a caller. A panic there would end the process, so it becomes an error.
+func (s *Store) addShared(name string, swap *sharedSwap) {
+	defer swap.cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			s.tel.log.Error("sealcache: increment: a hook or the backing store panicked", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			for _, i := range swap.increments {
+				i.sum, i.err = 0, errPanicked
+				close(i.done)
+			}
+		}
+	}()
+	s.addTogether(swap.ctx, name, swap.increments)
 }
 
 // errNothingAdded ends a swap in which no delta could be added.

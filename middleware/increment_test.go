@@ -3,7 +3,9 @@ package middleware_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,9 +23,11 @@ import (
 type gated struct {
 	*memorystore.Store
 	enter chan context.Context // of a swap that has begun
-	leave chan error           // how it goes on; nil: it takes place
+	leave chan error           // how it goes on; nil: it takes place, errPanics: it panics
 	swaps atomic.Int64
 }
+
+var errPanics = errors.New("the store panics")
 
 func newGated(t *testing.T) *gated {
 	t.Helper()
@@ -38,7 +42,11 @@ func (g *gated) Capabilities() (owner any, names []string) {
 func (g *gated) CompareAndSwap(ctx context.Context, key string, old []byte, tail int, next []byte, ttl time.Duration) (bool, error) {
 	g.swaps.Add(1)
 	g.enter <- ctx
-	if err := <-g.leave; err != nil {
+	err := <-g.leave
+	if errors.Is(err, errPanics) {
+		panic("secret-value")
+	}
+	if err != nil {
 		return false, err
 	}
 	return g.Store.CompareAndSwap(ctx, key, old, tail, next, ttl)
@@ -89,6 +97,33 @@ func TestIncrementsAreCombined(t *testing.T) {
 		got, err := s.Get(t.Context(), "n")
 		require.NoError(t, err)
 		require.Equal(t, int8(107), got)
+	})
+}
+
+// A panic during a swap for several callers ends none of the other goroutines, and no later increment waits for it.
+func TestPanicDuringCombinedIncrements(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g, logged := newGated(t), &strings.Builder{}
+		s := sealed(t, g, keyring(t), middleware.WithLogger(slog.New(slog.NewTextHandler(logged, nil))))
+		require.NoError(t, s.Set(t.Context(), "n", 0))
+		first := increment(t.Context(), s, 1)
+		<-g.enter
+		others := []<-chan sum{increment(t.Context(), s, 10), increment(t.Context(), s, 20)}
+		synctest.Wait() // both are queued
+		g.leave <- nil
+		require.Equal(t, sum{1, nil}, <-first)
+		<-g.enter
+		g.leave <- errPanics
+		for _, other := range others {
+			require.ErrorContains(t, (<-other).err, "panicked (it is unknown")
+		}
+		require.Contains(t, logged.String(), "CompareAndSwap", "the log shows the stack")
+		require.NotContains(t, logged.String(), "secret")
+		last := increment(t.Context(), s, 100)
+		<-g.enter
+		g.leave <- nil
+		require.Equal(t, sum{101, nil}, <-last)
 	})
 }
 
