@@ -30,6 +30,7 @@ const (
 	farLimit      = 64
 	fewCallers    = 8       // so many callers of a server on the same host need no pipeline
 	crowdDecay    = 100     // calls after which about a third of a former crowd is remembered
+	timedCalls    = 8       // one call of so many is timed
 	stackOfBatch  = 6 << 10 // bytes
 	manyQueues    = 64      // queues of masters above which unused ones are dropped
 	unusedFor     = time.Minute
@@ -102,6 +103,7 @@ type queue struct {
 	running     int     // calls and batches under way
 	callers     int     // under way or waiting; those of a batch leave before they are woken
 	crowd       float64 // the most callers of the last calls
+	calls       uint    // since the queue was made
 	first, last *waitingCall
 	fastest     fastest
 }
@@ -151,10 +153,9 @@ func (c *combiner) process(ctx context.Context, r request) error {
 	if q == nil {
 		return c.observe(r, c.over(ctx, r.cmd, r.also))
 	}
-	start := time.Now()
 	q.mu.Lock()
-	q.enter()
-	if q.running < q.limit(start, c.pool) {
+	start := q.enter()
+	if q.running < q.limit(c.pool) {
 		q.running++
 		q.mu.Unlock()
 		return c.observe(r, c.alone(ctx, q, r, start))
@@ -210,8 +211,8 @@ func (c *combiner) queueFor(ctx context.Context, r request) *queue {
 	return q
 }
 
-// dropUnused forgets masters without calls in the last minute: a Cluster whose nodes change their addresses must not leave queues
-// behind. A call that has just found such a queue may use it.
+// dropUnused forgets masters without a timed call in the last minute: a Cluster whose nodes change their addresses must not
+// leave queues behind. A call that has just found such a queue may use it.
 func (c *combiner) dropUnused(now time.Time) {
 	for addr, q := range c.queues {
 		q.mu.Lock()
@@ -226,10 +227,7 @@ func (c *combiner) dropUnused(now time.Time) {
 // alone sends a command over the pool. If a hook of the client panics, another call still gets the connection.
 func (c *combiner) alone(ctx context.Context, q *queue, r request, start time.Time) (err error) {
 	succeeded := false
-	defer func() { //nolint:contextcheck // a batch outlives its callers
-		q.leave(1)
-		c.finish(q, start, succeeded)
-	}()
+	defer func() { c.finish(q, 1, start, succeeded) }() //nolint:contextcheck // a batch outlives its callers
 	err = c.over(ctx, r.cmd, r.also)
 	succeeded = err == nil || errors.Is(err, redis.Nil)
 	return err
@@ -295,15 +293,17 @@ func repeatable(err error, sentOnce bool) bool {
 	return sentOnce && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &op) && !op.Timeout())
 }
 
-// finish ends a call or batch. If calls wait, it sends them as the next batch.
-func (c *combiner) finish(q *queue, start time.Time, succeeded bool) {
-	now := time.Now()
+// finish ends a call or batch, and takes n callers out of the count. start is when it began, or the zero time if it is not
+// timed. If calls wait, finish sends them as the next batch.
+func (c *combiner) finish(q *queue, n int, start time.Time, succeeded bool) {
 	q.mu.Lock()
-	if succeeded {
+	q.callers -= n
+	if succeeded && !start.IsZero() {
+		now := time.Now()
 		q.fastest.add(now, now.Sub(start))
 	}
 	var batch []*waitingCall
-	if q.running <= q.limit(now, c.pool) {
+	if q.running <= q.limit(c.pool) {
 		batch = q.take()
 	}
 	if batch == nil {
@@ -334,7 +334,7 @@ func (c *combiner) send(q *queue, batch []*waitingCall) {
 			}
 			close(w.done)
 		}
-		c.finish(q, start, succeeded)
+		c.finish(q, 0, start, succeeded)
 	}()
 	ctx, cancel := bound(batch)
 	defer cancel()

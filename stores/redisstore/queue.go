@@ -5,9 +5,9 @@ import "time"
 // limit is the number of calls and batches that may run at the same time. Over a network, more connections make calls
 // faster, because they overlap the round trips. If the server is on the same host, many callers are faster in pipelines over
 // few connections. Few callers are faster over one connection each.
-func (q *queue) limit(now time.Time, pool int) int {
+func (q *queue) limit(pool int) int {
 	limit := farLimit
-	if d, ok := q.fastest.get(now); ok && d < nearOperation {
+	if d, ok := q.fastest.get(); ok && d < nearOperation {
 		limit = nearLimit
 		if q.crowd < fewCallers+0.5 {
 			limit = fewCallers
@@ -17,10 +17,15 @@ func (q *queue) limit(now time.Time, pool int) int {
 }
 
 // enter counts a caller. The number of callers falls at the end of each batch, so crowd follows it up at once and down
-// slowly. The queue's mutex must be held.
-func (q *queue) enter() {
+// slowly. enter returns the time if the call is to be timed, and otherwise the zero time. The queue's mutex must be held.
+func (q *queue) enter() (start time.Time) {
 	q.callers++
 	q.crowd = max(float64(q.callers), q.crowd+(float64(q.callers)-q.crowd)/crowdDecay)
+	if q.calls++; q.calls%timedCalls == 1 {
+		start = time.Now()
+		q.fastest.roll(start)
+	}
+	return start
 }
 
 // leave ends the count of n callers.
@@ -105,8 +110,7 @@ func (f *fastest) add(now time.Time, d time.Duration) {
 }
 
 // get returns false if nothing has been measured.
-func (f *fastest) get(now time.Time) (time.Duration, bool) {
-	f.roll(now)
+func (f *fastest) get() (time.Duration, bool) {
 	switch {
 	case f.this == 0:
 		return f.before, f.before > 0

@@ -19,57 +19,83 @@ import (
 func TestQueueLimit(t *testing.T) {
 	t.Parallel()
 	q := queue{crowd: 9}
-	now := time.Unix(1000, 0)
-	require.Equal(t, 20, q.limit(now, 20), "nothing is known yet")
-	require.Equal(t, 64, q.limit(now, 300))
-	q.fastest.add(now, 500*time.Microsecond)
-	require.Equal(t, 20, q.limit(now, 20))
-	q.fastest.add(now.Add(time.Millisecond), 149*time.Microsecond)
-	q.fastest.add(now.Add(2*time.Millisecond), 900*time.Microsecond)
-	require.Equal(t, 4, q.limit(now.Add(3*time.Millisecond), 20))
-	require.Equal(t, 2, q.limit(now.Add(3*time.Millisecond), 2))
-	q.fastest.add(now.Add(1100*time.Millisecond), 600*time.Microsecond)
-	require.Equal(t, 4, q.limit(now.Add(1900*time.Millisecond), 20), "the second before counts")
-	q.fastest.add(now.Add(2100*time.Millisecond), 600*time.Microsecond)
-	require.Equal(t, 20, q.limit(now.Add(2100*time.Millisecond), 20))
-	require.Equal(t, 64, q.limit(now.Add(time.Hour), 300), "after a pause nothing is known")
+	start := time.Unix(1000, 0)
+	limit := func(after time.Duration, pool int) int {
+		q.fastest.roll(start.Add(after))
+		return q.limit(pool)
+	}
+	add := func(after, d time.Duration) { q.fastest.add(start.Add(after), d) }
+	require.Equal(t, 20, limit(0, 20), "nothing is known yet")
+	require.Equal(t, 64, limit(0, 300))
+	add(0, 500*time.Microsecond)
+	require.Equal(t, 20, limit(0, 20))
+	add(time.Millisecond, 149*time.Microsecond)
+	add(2*time.Millisecond, 900*time.Microsecond)
+	require.Equal(t, 4, limit(3*time.Millisecond, 20))
+	require.Equal(t, 2, limit(3*time.Millisecond, 2))
+	add(1100*time.Millisecond, 600*time.Microsecond)
+	require.Equal(t, 4, limit(1900*time.Millisecond, 20), "the second before counts")
+	add(2100*time.Millisecond, 600*time.Microsecond)
+	require.Equal(t, 20, limit(2100*time.Millisecond, 20))
+	require.Equal(t, 64, limit(time.Hour, 300), "after a pause nothing is known")
+}
+
+// The first of every 8 calls is timed. After a pause it forgets the times before.
+func TestQueueTimesCalls(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var q queue
+		timed := 0
+		for range 10 * timedCalls {
+			if !q.enter().IsZero() {
+				timed++
+			}
+		}
+		require.Equal(t, 10, timed)
+		q.fastest.add(time.Now(), time.Microsecond)
+		require.Equal(t, nearLimit, q.limit(20))
+		time.Sleep(time.Hour)
+		require.False(t, q.enter().IsZero())
+		require.Equal(t, 20, q.limit(20))
+	})
 }
 
 // Up to 8 callers of a near server have one connection each. More callers share 4, also while most of them have just left with
 // their batch, until there were few for some hundred calls.
 func TestQueueLimitFollowsTheCrowd(t *testing.T) {
 	t.Parallel()
-	var q queue
-	now := time.Unix(1000, 0)
-	q.fastest.add(now, 100*time.Microsecond)
-	limit := func() int { return q.limit(now, 20) }
-	enter := func(n int) {
-		for range n {
-			q.enter()
+	synctest.Test(t, func(t *testing.T) {
+		var q queue
+		q.fastest.add(time.Now(), 100*time.Microsecond)
+		limit := func() int { return q.limit(20) }
+		enter := func(n int) {
+			for range n {
+				q.enter()
+			}
 		}
-	}
-	enter(8)
-	require.Equal(t, 8, limit())
-	enter(1)
-	require.Equal(t, 4, limit(), "the ninth")
-	enter(23)
-	for range 10 {
-		q.leave(28)
-		require.Equal(t, 4, limit(), "a batch has left")
-		enter(28)
-	}
-	q.leave(32)
-	for range 100 {
+		enter(8)
+		require.Equal(t, 8, limit())
 		enter(1)
-		q.leave(1)
-	}
-	require.Equal(t, 4, limit(), "a short pause")
-	for range 400 {
-		enter(1)
-		q.leave(1)
-	}
-	require.Equal(t, 8, limit())
-	require.Zero(t, q.callers)
+		require.Equal(t, 4, limit(), "the ninth")
+		enter(23)
+		for range 10 {
+			q.leave(28)
+			require.Equal(t, 4, limit(), "a batch has left")
+			enter(28)
+		}
+		q.leave(32)
+		for range 100 {
+			enter(1)
+			q.leave(1)
+		}
+		require.Equal(t, 4, limit(), "a short pause")
+		for range 400 {
+			enter(1)
+			q.leave(1)
+		}
+		require.Equal(t, 8, limit())
+		require.Zero(t, q.callers)
+	})
 }
 
 // Every call that ends leaves the count. It may have run alone or in a batch. Its context may have ended before the call, in the
@@ -129,7 +155,9 @@ func TestQueuesOfManyMasters(t *testing.T) {
 		c := &combiner{cluster: masters, queues: make(map[string]*queue)}
 		find := func(addr string) *queue {
 			q := c.queueFor(t.Context(), request{key: addr})
-			q.limit(time.Now(), 1) // as process does
+			for range timedCalls {
+				q.enter() // as process does
+			}
 			return q
 		}
 		queues := make(map[string]*queue)
