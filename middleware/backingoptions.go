@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -23,8 +24,9 @@ func (s *Store) prepareOptions() error {
 		s.defaults = d.Defaults()
 	}
 	s.defaults = *store.ApplyOptionsWithDefault(&s.defaults, s.cfg.defaults...)
+	s.untagged = s.rewrite(nil)
 	var err error
-	s.plan, err = s.makePlan(s.defaults, s.cfg.defaults)
+	s.plan, err = s.makePlan(s.defaults, slices.Clip(s.cfg.defaults))
 	return err
 }
 
@@ -34,41 +36,50 @@ func (s *Store) planWrite(options []store.Option) (writePlan, error) {
 	if len(options) == 0 {
 		return s.plan, nil
 	}
+	merged := s.defaults
 	for _, o := range options {
 		if o == nil {
 			return writePlan{}, errors.New("middleware: a store.Option that the caller gave is nil")
 		}
+		o(&merged)
 	}
-	merged := *store.ApplyOptionsWithDefault(&s.defaults, options...)
 	pass := make([]store.Option, 0, len(s.cfg.defaults)+len(options)+2)
 	pass = append(pass, s.cfg.defaults...)
 	pass = append(pass, options...)
 	return s.makePlan(merged, pass)
 }
 
+// makePlan makes the plan of a call with the merged options. It appends to pass, the options for the backing store.
 func (s *Store) makePlan(merged store.Options, pass []store.Option) (writePlan, error) {
 	ttl, err := normalExpiration(merged.Expiration)
 	if err != nil {
 		return writePlan{}, err
 	}
-	pass = pass[:len(pass):len(pass)]
 	if ttl != merged.Expiration {
 		pass = append(pass, store.WithExpiration(ttl))
 	}
 	if s.prefix != "" || s.names != nil || s.traits != (traits{}) {
-		tags, err := s.storedTags(0, merged.Tags)
-		if err != nil {
-			return writePlan{}, err
-		}
-		known := merged.Tags
-		pass = append(pass, func(o *store.Options) {
-			if len(known) == 0 && len(o.Tags) > 0 { // defaults that the backing store does not declare
-				o.Tags, _ = s.storedTags(0, o.Tags) // nil if that fails: no plain tag gets out
-			} else {
-				o.Tags = tags
+		rewrite := s.untagged
+		if len(merged.Tags) > 0 {
+			tags, err := s.storedTags(0, merged.Tags)
+			if err != nil {
+				return writePlan{}, err
 			}
-			o.Expiration = s.traits.expiration(o.Expiration, s.cfg.now)
-		})
+			rewrite = s.rewrite(tags)
+		}
+		pass = append(pass, rewrite)
 	}
 	return writePlan{options: pass, ttl: ttl, tags: merged.Tags}, nil
+}
+
+// rewrite returns the last option of a call, in which tags are the stored names of its tags.
+func (s *Store) rewrite(tags []string) store.Option {
+	return func(o *store.Options) {
+		if len(tags) == 0 && len(o.Tags) > 0 { // defaults that the backing store does not declare
+			o.Tags, _ = s.storedTags(0, o.Tags) // nil if that fails: no plain tag gets out
+		} else {
+			o.Tags = tags
+		}
+		o.Expiration = s.traits.expiration(o.Expiration, s.cfg.now)
+	}
 }

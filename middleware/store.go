@@ -47,6 +47,7 @@ type Store struct {
 	traits        traits
 	defaults      store.Options // of the backing store and WithDefaults
 	plan          writePlan     // of a call without options
+	untagged      store.Option  // rewrites the options of a call without tags
 	tel           *telemetry
 
 	unwatch    func() error          // ends the reports of the backing store's counts, or nil
