@@ -10,6 +10,8 @@ import (
 	"github.com/eko/gocache/lib/v4/store"
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/tink"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/sealcache/sealcache/middleware"
 )
@@ -46,5 +48,25 @@ func TestForeignOutageIsNotARefusal(t *testing.T) {
 		got, err := s.Get(t.Context(), "k")
 		require.NoError(t, err)
 		require.Equal(t, "sound", got, name)
+	}
+}
+
+// A caller leaves after the backing store has answered. That is no outage of the key service, which was not asked.
+func TestEndedContextIsNotAnOutage(t *testing.T) {
+	t.Parallel()
+	for _, a := range []tink.AEADWithContext{envelope(t), keyring(t), foreign(t)} {
+		reader := sdkmetric.NewManualReader()
+		s := sealed(t, newPlain("any"), a, middleware.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))))
+		require.NoError(t, s.Set(t.Context(), "k", "v"))
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := s.Get(ctx, "k")
+		for _, err := range []error{err, s.Set(ctx, "k", "v")} {
+			require.ErrorIs(t, err, context.Canceled)
+			require.NotErrorIs(t, err, middleware.ErrKeyServiceUnavailable)
+		}
+		outcomes := counts(t, reader, "sealcache.operations", "sealcache.operation", "sealcache.outcome")
+		require.EqualValues(t, 1, outcomes["Get canceled"])
+		require.EqualValues(t, 1, outcomes["Set canceled"])
 	}
 }

@@ -174,6 +174,9 @@ func (s *Sealer) sealBytes(ctx context.Context, dst []byte, sc *scratch, b bindi
 	if need := s.box.Size(len(plaintext)); sc.reused && need > max(maxPooled, cap(dst)) {
 		dst = largeSealed.take(need)
 	}
+	if err := ctx.Err(); err != nil { // see unseal
+		return nil, fmt.Errorf("middleware: seal: %w", err)
+	}
 	out, err := s.box.Seal(ctx, dst, h, plaintext, b.name)
 	if err != nil {
 		return nil, fmt.Errorf("middleware: %w", err)
@@ -210,6 +213,9 @@ func (s *Sealer) open(ctx context.Context, b binding, stored []byte, owned bool)
 func (s *Sealer) unseal(ctx context.Context, name string, h wire.Header, n int, stored []byte, owned bool) (opened, error) {
 	if len(stored) > s.maxStored() {
 		return opened{}, s.bounded(len(stored))
+	}
+	if err := ctx.Err(); err != nil { // an AEAD that is called now would seem to be down
+		return opened{}, fmt.Errorf("middleware: open: %w", err)
 	}
 	plaintext, err := s.box.Open(ctx, stored, n, owned, name)
 	if err != nil {
