@@ -41,7 +41,7 @@
 //
 // Data keys encrypt the values. The module makes the data keys. They are stored encrypted under a key-encryption key (KEK).
 // The setting KEK is its URI. The setting Keyset may name a keyset, which is a set of Tink keys, encrypted under the KEK.
-// Then the keyset encrypts the data keys instead of the KEK. Caches with the same settings share their keys.
+// Then the keyset, and not the KEK, encrypts the data keys. Caches with the same settings share their keys.
 //
 // For a KEK in a key service, such as AWS KMS, provide the Opener of its package in the fx group "kek":
 //

@@ -15,7 +15,7 @@ var errNotASource = errors.New("the value must be a path that starts with / or .
 func keysetSource(s string) (aead.Source, error) {
 	if name, ok := strings.CutPrefix(s, "env:"); ok {
 		if !isVariable(name) {
-			return nil, errors.New("env: must be followed by the name of a variable (letters, digits, _)")
+			return nil, errors.New("the text after env: must be the name of a variable (letters, digits, _)")
 		}
 		return aead.EnvSource(name), nil
 	}

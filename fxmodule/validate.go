@@ -162,7 +162,7 @@ func (c Cache) unsealedProblems() []error {
 		return nil
 	}
 	slices.Sort(set)
-	return []error{fmt.Errorf("unsealed cannot be combined with %s (leave these settings out)", strings.Join(set, ", "))}
+	return []error{fmt.Errorf("unsealed cannot be combined with %s (remove these settings, or unsealed)", strings.Join(set, ", "))}
 }
 
 func (c Cache) sealedProblems() []error {
@@ -240,14 +240,14 @@ func (c Cache) packingProblems() []error {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 		}
 		if c.Plaintext != middleware.RejectPlaintext {
-			errs = append(errs, fmt.Errorf("%s cannot be combined with plaintext", name))
+			errs = append(errs, fmt.Errorf("%s cannot be combined with plaintext (set plaintext to reject)", name))
 		}
 	}
 	switch {
 	case c.HiddenKeys != "" && c.OneWayKeys != "":
 		errs = append(errs, errors.New("hidden_keys and one_way_keys cannot be combined (remove one)"))
 	case c.PRFKeysetName != "" && c.HiddenKeys == "" && c.OneWayKeys == "":
-		errs = append(errs, errors.New("prf_keyset_name has no effect without hidden_keys or one_way_keys"))
+		errs = append(errs, errors.New("prf_keyset_name has no effect without hidden_keys or one_way_keys (set one of them)"))
 	case c.PRFKeysetName != "":
 		if err := checkName(c.PRFKeysetName); err != nil {
 			errs = append(errs, fmt.Errorf("prf_keyset_name: %w", err))
@@ -269,7 +269,7 @@ func (c Cache) otherKEKProblems() []error {
 		case uri == "":
 			errs = append(errs, errors.New("other_keks: a URI is empty"))
 		case uri == c.KEK || slices.Contains(c.OtherKEKs[:i], uri):
-			errs = append(errs, errors.New("other_keks: a URI is listed twice, or is that of kek"))
+			errs = append(errs, errors.New("other_keks: a URI is listed twice, or is also the value of kek"))
 		}
 	}
 	return errs

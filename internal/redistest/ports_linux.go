@@ -10,7 +10,7 @@ import (
 // redis-server does, can listen on it.
 func holdPort() (port int, release func(), err error) {
 	failed := func(err error) (int, func(), error) {
-		return 0, nil, fmt.Errorf("redistest: hold a free port: %w", err)
+		return 0, nil, fmt.Errorf("redistest: reserve a free port: %w", err)
 	}
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -1,5 +1,5 @@
 // Package memorystore is a gocache store in the memory of the process, with a limit in bytes. gocache is
-// github.com/eko/gocache.
+// github.com/eko/gocache. Call [New], or [Open] with a URL:
 //
 //	s, err := memorystore.New(memorystore.WithMaxBytes(256 << 20))
 //	s, err := memorystore.Open("memory://?max_bytes=256MiB&expiration=10m")

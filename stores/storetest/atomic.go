@@ -202,7 +202,7 @@ func compareAndSet(t *testing.T, s *subject) {
 		}
 		s.holds(t, "k", want)
 		if _, ttl, err := s.Store.GetWithTTL(t.Context(), "k"); s.Can.TTL.Reported && (err != nil || (ttl > 0) != c.want || ttl > time.Hour) {
-			t.Errorf("after CompareAndSet(old %q), GetWithTTL returned the TTL %v, error %v, want a TTL only if it was replaced (%v)", c.old, ttl, err, c.want)
+			t.Errorf("after CompareAndSet(old %q), GetWithTTL returned the TTL %v, error %v, want an entry with a TTL: %v", c.old, ttl, err, c.want)
 		}
 		if !s.Can.Tags {
 			continue

@@ -138,7 +138,7 @@ func nothingInPlaintext(t *testing.T, s *subject) {
 			}
 		}
 		if bytes.Equal(first, again) {
-			t.Errorf("sealing the same value of type %T twice gave the same bytes", value)
+			t.Errorf("sealing the same value of type %T twice gave the same bytes, want different bytes", value)
 		}
 	}
 	for _, c := range scalars() {

@@ -186,16 +186,16 @@ func TestUnknownOptionsAreRefusedEverywhere(t *testing.T) {
 		add(job.EnqueueIn(ctx, c, time.Hour, "x", later))
 		add(baked.Delay(ctx, c, "x"))
 		for i, err := range errs {
-			require.ErrorContains(t, err, "is unknown, so its data", "%s %d", name, i)
+			require.ErrorContains(t, err, "is unknown (use asynq's options", "%s %d", name, i)
 			require.NotContains(t, err.Error(), "secret")
 		}
 	}
 	_, err = w.s.ScheduleOnce(ctx, "n", asynqjobs.Every(time.Minute), task(), later)
-	require.ErrorContains(t, err, "is unknown, so its data")
+	require.ErrorContains(t, err, "is unknown (use asynq's options")
 	_, err = w.s.ScheduleOnce(ctx, "n", asynqjobs.Every(time.Minute), task(later))
-	require.ErrorContains(t, err, "is unknown, so its data")
+	require.ErrorContains(t, err, "is unknown (use asynq's options")
 	_, err = baked.ScheduleOnce(ctx, w.s, "n", asynqjobs.Every(time.Minute), "x")
-	require.ErrorContains(t, err, "is unknown, so its data")
+	require.ErrorContains(t, err, "is unknown (use asynq's options")
 	cfg, err := asynqjobs.Config(w.e, asynq.Config{GroupAggregator: asynq.GroupAggregatorFunc(func(string, []*asynq.Task) *asynq.Task { return task(later) })},
 		asynqjobs.WithGroupClient(plainClient), asynqjobs.WithLogger(quiet), asynqjobs.WithPlaintextUntil(time.Now().Add(time.Hour)))
 	require.NoError(t, err)

@@ -169,7 +169,7 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 			return same == nil, nil
 		}
 	}
-	return false, fmt.Errorf("asynqjobs: ScheduleOnce: other processes changed the schedule %d times in between (try again)", changeAttempts)
+	return false, fmt.Errorf("asynqjobs: ScheduleOnce: other processes changed the schedule %d times during the call (try again)", changeAttempts)
 }
 
 // find returns the opened schedule under a name, and the fields that are empty. It looks
@@ -395,7 +395,7 @@ func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
 			return ok, err
 		}
 	}
-	return false, fmt.Errorf("asynqjobs: Cancel: other processes changed the schedule %d times in between (try again)", changeAttempts)
+	return false, fmt.Errorf("asynqjobs: Cancel: other processes changed the schedule %d times during the call (try again)", changeAttempts)
 }
 
 // String describes the Scheduler without its keys.

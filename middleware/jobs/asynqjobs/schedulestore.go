@@ -113,7 +113,7 @@ const pollScript = `
 local t = redis.call('TIME')
 return {t[1], t[2], redis.call('HGETALL', KEYS[1])}`
 
-var errMalformed = errors.New("asynqjobs: Redis sent a reply of an unexpected form to the script that reads the schedules")
+var errMalformed = errors.New("asynqjobs: the script that reads the schedules returned an unexpected reply (does a proxy change it?)")
 
 // poll returns the server's time, the version of the schedules, and the last ticks by
 // field.

@@ -70,7 +70,7 @@ func known(o asynq.Option) error {
 	default:
 	}
 	if same == nil || reflect.TypeOf(o) != reflect.TypeOf(same) {
-		return fmt.Errorf("asynqjobs: the task option of type %T is unknown, so its data would not be sealed", o)
+		return fmt.Errorf("asynqjobs: the task option %T is unknown (use asynq's options, or update sealcache)", o)
 	}
 	return nil
 }
