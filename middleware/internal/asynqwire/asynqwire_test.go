@@ -3,7 +3,6 @@ package asynqwire
 import (
 	"bytes"
 	"encoding/base64"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -148,14 +147,8 @@ func TestKeysOfSchedules(t *testing.T) {
 
 func TestScheduleVersions(t *testing.T) {
 	t.Parallel()
-	id, field := "ABCDEFGHIJ27", strings.Repeat("aZ9-_", 9)[:43]
-	for _, text := range []string{id + " 1 " + id, id + " 9999999999999999 " + id + ":" + field + " " + id, id + " 20" + strings.Repeat(" "+id, 16)} {
-		require.True(t, IsScheduleVersion(text), text)
-	}
-	for _, text := range []string{
-		"", "1", id, id + " 1", id + " 1 ", id + "  1 " + id, id + " x " + id, "alice@home12 1 " + id, id + " 1 alice", id + " 1 " + id + ":alice",
-		id + " 1 " + id + ":" + field + ":" + field, id + " 20" + strings.Repeat(" "+id, 17), id + " 12345678901234567 " + id, id + " 1 " + id + "\n",
-	} {
+	require.True(t, IsScheduleVersion("ABCDEFGHIJ27"))
+	for _, text := range []string{"", "1", "ABCDEFGHIJ2", "ABCDEFGHIJ277", "ABCDEFGHIJ2 ", "alice@home12", "ABCDEFGHIJ27\n", "ABCDEFGHIJ27 1 ABCDEFGHIJ27"} {
 		require.False(t, IsScheduleVersion(text), text)
 	}
 }

@@ -80,31 +80,18 @@ func IsTaskKey(name string) bool {
 // VersionField is the field of TicksKey that holds the version of the schedules. The other fields hold times.
 const VersionField = "version"
 
-// IsScheduleVersion reports whether text has the form of a version of the schedules: "generation count change ...". The form
-// is strict, so that a payload is never accepted as a version.
+// ScheduleVersionSize is the length of a version of the schedules: a random text in base32.
+const ScheduleVersionSize = 12
+
+// IsScheduleVersion reports whether text has the form of a version of the schedules. The form is strict, so that a payload is
+// hardly ever accepted as a version.
 func IsScheduleVersion(text string) bool {
-	const (
-		idSize     = 12 // of rand.Text
-		maxDigits  = 16
-		maxChanges = 16
-	)
-	words := strings.Split(text, " ")
-	if len(words) < 3 || len(words) > 2+maxChanges || !isWord(words[0], idSize, idSize, base32) || !isWord(words[1], 1, maxDigits, decimal) {
-		return false
-	}
-	for _, change := range words[2:] {
-		id, field, ends := strings.Cut(change, ":")
-		if !isWord(id, idSize, idSize, base32) || ends && !isWord(field, fieldSize, fieldSize, base64url) {
-			return false
-		}
-	}
-	return true
+	return isWord(text, ScheduleVersionSize, ScheduleVersionSize, base32)
 }
 
 const (
 	fieldSize = 43 // a token
 
-	decimal   = "0123456789"
 	base32    = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 	base64url = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 )

@@ -1,6 +1,8 @@
 package asynqjobs
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -18,11 +20,12 @@ import (
 	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 )
 
-// definition is a periodic job, in the form that is sealed.
+// definition is the latest call about the name of a periodic job, in the form that is sealed: its registration or its
+// cancellation.
 type definition struct {
 	Name    string            `json:"name"`
-	Spec    string            `json:"spec"`
-	Type    string            `json:"type"`
+	Spec    string            `json:"spec,omitempty"`
+	Type    string            `json:"type,omitempty"`
 	Payload []byte            `json:"payload,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
 	Options []storedOption    `json:"options,omitempty"`
@@ -33,6 +36,10 @@ type definition struct {
 	Seed []byte `json:"seed"`
 	// Sealed is the time of the sealing in Unix milliseconds.
 	Sealed int64 `json:"sealed"`
+	// Version is set if Anchor is not later than the version of the call before.
+	Version int64 `json:"version,omitempty"`
+	// Ended reports that the application cancelled the name. Spec and Type are then empty.
+	Ended bool `json:"ended,omitempty"`
 
 	ticker ticker
 }
@@ -77,8 +84,40 @@ func newDefinition(name string, when Schedule, t *asynq.Task, opts []asynq.Optio
 	return d, d.parse()
 }
 
+// newCancellation returns the definition of a job that ended at the time now.
+func newCancellation(name string, now time.Time) *definition {
+	d := &definition{Name: name, Anchor: now.UnixMilli(), Seed: make([]byte, sha256.Size), Ended: true}
+	rand.Read(d.Seed)
+	return d
+}
+
+// version orders the calls about a name.
+func (d *definition) version() int64 { return max(d.Anchor, d.Version) }
+
+// follow makes d later than last, which may be nil.
+func (d *definition) follow(last *definition) {
+	if last != nil && last.version() >= d.Anchor {
+		d.Version = last.version() + 1
+	}
+}
+
+// compare returns a positive number if d is a later call than other, and 0 if it is the same call.
+func (d *definition) compare(other *definition) int {
+	byEnd := 0
+	if d.Ended != other.Ended {
+		byEnd = -1
+		if d.Ended {
+			byEnd = 1
+		}
+	}
+	return cmp.Or(cmp.Compare(d.version(), other.version()), byEnd, bytes.Compare(d.Seed, other.Seed))
+}
+
 // parse sets the ticker.
 func (d *definition) parse() error {
+	if d.Ended {
+		return nil
+	}
 	var err error
 	d.ticker, err = Schedule{d.Spec}.parse(d.anchor())
 	return err

@@ -17,13 +17,13 @@ import (
 // Scheduler runs periodic jobs. Redis holds their definitions, sealed. Every process
 // may have a Scheduler and run it: each tick is still enqueued once.
 type Scheduler struct {
-	c          *Client
-	store      *scheduleStore
-	cache      *scheduleCache
-	registered *registrations
+	c      *Client
+	store  *scheduleStore
+	cache  *scheduleCache
+	latest *latestCalls
 	// mutex is held by the goroutine that reads or changes the stored schedules and records
-	// them in cache and registered. Otherwise a slow reader could record a replaced
-	// schedule. It is a channel, so that waiting ends with a context.
+	// them in cache. Otherwise a slow reader could record a replaced schedule. It is a
+	// channel, so that waiting ends with a context.
 	mutex   chan struct{}
 	poll    time.Duration
 	catchUp time.Duration
@@ -86,7 +86,7 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 		return nil, fmt.Errorf("asynqjobs: NewScheduler: %w", jobs.ErrNoPRF)
 	}
 	s := &Scheduler{
-		c: c, store: newScheduleStore(rdb, c.e), cache: newScheduleCache(), registered: newRegistrations(),
+		c: c, store: newScheduleStore(rdb, c.e), cache: newScheduleCache(), latest: newLatestCalls(),
 		mutex: make(chan struct{}, 1), poll: pollInterval, catchUp: DefaultCatchUp, heldUp: mostHeldUp, scanFor: scanTimeout, listFor: listTimeout,
 	}
 	var errs []error
@@ -113,12 +113,10 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 // schedule, and Every counts from then on. Called with the same, it does nothing,
 // except that it seals the schedule again under a new primary key, or once a day. It
 // replaces a schedule that does not open, unless the key service could not be asked. It also
-// replaces an equal schedule of another process if Redis has just lost data and Run has not
-// noticed it yet.
+// replaces an equal schedule if Redis lost a later call that this Scheduler knows.
 //
 // The schedule outlives the processes: Cancel ends it. If Redis loses its data, or goes
-// back to an older state, a running Scheduler restores the schedules that were registered
-// through it; see Run.
+// back to an older state, a running Scheduler restores the schedules that it knows; see Run.
 //
 // The last call wins, not the newest release. During a rollout, a restarted process of the old
 // release restores the old definition, until a process of the new release calls ScheduleOnce again.
@@ -137,18 +135,17 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 		if err != nil {
 			return false, err
 		}
-		found, err := s.find(ctx, name, version, now)
+		found, err := s.find(ctx, name, version, now, false)
 		if err != nil {
 			return false, err
 		}
-		same, err := sameAs(def, found)
+		latest := s.latestOf(name, found)
+		same, err := sameAs(def, latest, found)
 		if err != nil {
 			return false, err
 		}
 		var last time.Time
-		if same != nil && s.registered.suspect(same.def, parseVersion(version)) {
-			same = nil
-		}
+		def.follow(latest)
 		if same != nil {
 			// It keeps its ids and its last tick. It moves if it is under an older PRF key,
 			// or under two because processes had different keys.
@@ -159,9 +156,9 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 			return false, err
 		}
 		if same != nil && stored(found) == 1 && same.field == en.field && underSameKey(same.raw, en.raw) && now.Sub(def.sealed()) < resealAfter {
-			return false, s.remember(def, version)
+			return false, nil
 		}
-		ok, err := s.swap(ctx, change{old: found, new: en, last: last, now: now, register: true})
+		ok, err := s.swap(ctx, change{old: found, new: en, last: last, now: now})
 		if err != nil {
 			return false, err
 		}
@@ -173,8 +170,8 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 }
 
 // find returns the opened schedule under a name, and the fields that are empty. It looks
-// under removed PRF keys only if nothing is stored under the present ones.
-func (s *Scheduler) find(ctx context.Context, name, version string, now time.Time) ([]entry, error) {
+// under removed PRF keys only if nothing is stored under the present ones, or if everywhere.
+func (s *Scheduler) find(ctx context.Context, name, version string, now time.Time, everywhere bool) ([]entry, error) {
 	found, err := s.store.of(ctx, name)
 	if err != nil {
 		return nil, err
@@ -184,10 +181,10 @@ func (s *Scheduler) find(ctx context.Context, name, version string, now time.Tim
 			found[i] = s.store.open(ctx, en.field, en.raw)
 		}
 	}
-	if stored(found) > 0 {
+	if stored(found) > 0 && !everywhere {
 		return found, nil
 	}
-	if !s.cache.knows(version) {
+	if everywhere || !s.cache.knows(version) {
 		if err := s.scan(ctx, version, now); err != nil {
 			return nil, err
 		}
@@ -259,15 +256,22 @@ func (s *Scheduler) withCached(found []entry, name string) []entry {
 	return found
 }
 
+// latestOf returns the latest call about a name, of those that are stored and those that Redis may have lost. It may be nil.
+func (s *Scheduler) latestOf(name string, found []entry) *definition {
+	for _, en := range found {
+		if en.def != nil {
+			s.latest.learn(en.def)
+		}
+	}
+	return s.latest.of(name)
+}
+
 // change is the replacement of stored schedules of one name.
 type change struct {
-	old      []entry
-	new      entry     // without a field if the schedule ends
-	last     time.Time // the last tick of new, or zero
-	now      time.Time
-	register bool   // the application registered new
-	cancel   string // the name, if the application cancelled it
-	again    bool   // Redis brought back what had ended before
+	old  []entry
+	new  entry     // without a field if nothing replaces old
+	last time.Time // the last tick of new, or zero
+	now  time.Time
 }
 
 // swap makes a change in Redis, and records it. It reports whether the old schedules
@@ -277,12 +281,7 @@ func (s *Scheduler) swap(ctx context.Context, c change) (bool, error) {
 		return false, err
 	}
 	defer s.unlock()
-	return s.swapLocked(ctx, c)
-}
-
-// swapLocked is swap for a caller that holds the mutex.
-func (s *Scheduler) swapLocked(ctx context.Context, c change) (bool, error) {
-	ok, before, after, err := s.store.swap(ctx, c.old, c.new, c.last, c.again)
+	ok, before, after, err := s.store.swap(ctx, c.old, c.new, c.last)
 	if err != nil {
 		return false, err
 	}
@@ -291,55 +290,32 @@ func (s *Scheduler) swapLocked(ctx context.Context, c change) (bool, error) {
 		return false, nil
 	}
 	s.cache.replace(c.old, c.new, before, after, c.now)
-	s.registered.changed(before, after)
-	switch {
-	case c.register:
-		s.registered.end(c.old, c.new.def)
-		return true, s.record(c.new.def, after)
-	case c.cancel != "":
-		s.registered.end(c.old, nil)
-		s.registered.forget(c.cancel)
+	if c.new.def != nil {
+		s.latest.learn(c.new.def)
 	}
 	return true, nil
 }
 
-// remember records that the application registered def, which is stored already.
-func (s *Scheduler) remember(def *definition, version string) error {
-	s.registered.changed("", version)
-	return s.record(def, version)
-}
-
-func (s *Scheduler) record(def *definition, version string) error {
-	fields, err := s.store.fields(def.Name)
-	if err == nil {
-		s.registered.add(def, fields, parseVersion(version))
-	}
-	return err
-}
-
-// sameAs returns the entry with the content of def, or nil. A schedule that does not
+// sameAs returns the entry of the latest call if it has the content of def, or nil. A schedule that does not
 // open counts as replaceable, unless the key service could not be asked.
-func sameAs(def *definition, found []entry) (*entry, error) {
-	want, err := def.content()
-	if err != nil {
+func sameAs(def, latest *definition, found []entry) (*entry, error) {
+	for _, en := range found {
+		// Under an unknown key, it is forged, or its key was deleted.
+		if en.err != nil && !jobs.Permanent(en.err) && !errors.Is(en.err, jobs.ErrUnknownKey) {
+			return nil, fmt.Errorf("asynqjobs: a schedule with this name is in Redis, but cannot be opened: %w", en.err)
+		}
+	}
+	if latest == nil || latest.Ended {
+		return nil, nil
+	}
+	want, err1 := def.content()
+	have, err2 := latest.content()
+	if err := errors.Join(err1, err2); err != nil || string(have) != string(want) {
 		return nil, err
 	}
-	for i := range found {
-		switch en := &found[i]; {
-		case en.raw == "":
-		case errors.Is(en.err, jobs.ErrUnknownKey):
-			// It is forged, or its key was deleted: the application's definition replaces it.
-		case en.err != nil && !jobs.Permanent(en.err):
-			return nil, fmt.Errorf("asynqjobs: a schedule with this name is in Redis, but cannot be opened: %w", en.err)
-		case en.err != nil:
-		default:
-			have, err := en.def.content()
-			if err != nil {
-				return nil, err
-			}
-			if string(have) == string(want) {
-				return en, nil
-			}
+	for i, en := range found {
+		if en.def != nil && en.def.compare(latest) == 0 {
+			return &found[i], nil
 		}
 	}
 	return nil, nil
@@ -358,41 +334,34 @@ func stored(entries []entry) int {
 
 // Cancel ends the schedule of that name, and reports whether there was one. It does not
 // touch tasks that were enqueued. If none is found, and schedules cannot be read at this
-// time, it returns an error, because one of them may have this name.
+// time, it returns an error, because one of them may have this name. It also reports true if what is
+// stored under the name cannot be read.
+//
+// Redis keeps a sealed record of the cancellation, so that no process restores the schedule.
 func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
 	for range changeAttempts {
 		now, version, _, err := s.store.poll(ctx)
 		if err != nil {
 			return false, err
 		}
-		found, err := s.store.of(ctx, name)
+		found, err := s.find(ctx, name, version, now, true) // otherwise a schedule under a removed PRF key would run again
 		if err != nil {
 			return false, err
 		}
-		// Otherwise a schedule under a removed PRF key would run again.
-		if err := s.scan(ctx, version, now); err != nil {
+		exists := slices.ContainsFunc(found, func(en entry) bool { return en.raw != "" && (en.def == nil || !en.def.Ended) })
+		if err := s.cache.unopened(true); err != nil && !exists {
+			return false, fmt.Errorf("asynqjobs: Cancel: found no such schedule, but some schedules cannot be opened: %w", err)
+		}
+		// The cancellation is stored also if there is no schedule: Redis may just have lost it.
+		end := newCancellation(name, now)
+		end.follow(s.latestOf(name, found))
+		en, err := s.store.seal(ctx, end, now)
+		if err != nil {
 			return false, err
 		}
-		found = s.withCached(found, name)
-		if stored(found) == 0 {
-			if err := s.cache.unopened(true); err != nil {
-				return false, fmt.Errorf("asynqjobs: Cancel: found no such schedule, but some schedules cannot be opened: %w", err)
-			}
-			// Redis may just have lost the schedule. The change tells other Schedulers not to restore it.
-			ok, err := s.swap(ctx, change{old: found, now: now, cancel: name})
-			if err != nil || ok {
-				return false, err
-			}
-			continue
-		}
-		for i, en := range found {
-			if en.raw != "" && en.def == nil { // its seed identifies the schedule that must not be restored
-				found[i] = s.store.open(ctx, en.field, en.raw)
-			}
-		}
-		ok, err := s.swap(ctx, change{old: found, now: now, cancel: name})
+		ok, err := s.swap(ctx, change{old: found, new: en, now: now})
 		if err != nil || ok {
-			return ok, err
+			return ok && exists, err
 		}
 	}
 	return false, fmt.Errorf("asynqjobs: Cancel: other processes changed the schedule %d times during the call (try again)", changeAttempts)

@@ -1,6 +1,7 @@
 package asynqjobs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -39,6 +40,9 @@ func (s *Scheduler) List(ctx context.Context) ([]ScheduleInfo, error) {
 	var infos []ScheduleInfo
 	for _, en := range newest(entries) {
 		d := en.def
+		if d.Ended {
+			continue
+		}
 		infos = append(infos, ScheduleInfo{
 			Name: d.Name, When: Schedule{d.Spec}, Type: d.Type, Queue: d.queue(), Payload: slices.Clone(d.Payload),
 			Since: d.anchor(), Last: ticks[en.field], Next: d.ticker.next(now),
@@ -51,18 +55,17 @@ func (s *Scheduler) List(ctx context.Context) ([]ScheduleInfo, error) {
 	return infos, nil
 }
 
-// newest returns one entry of each name: the one registered last. There are two of a
+// newest returns one entry of each name: that of the last call. There are two of a
 // name only while processes with different PRF keys run. All entries must open.
 func newest(entries []entry) []entry {
 	at := map[string]int{}
 	var out []entry
 	for _, en := range entries {
 		i, ok := at[en.def.Name]
-		switch {
-		case !ok:
+		if !ok {
 			at[en.def.Name] = len(out)
 			out = append(out, en)
-		case en.def.Anchor > out[i].def.Anchor, en.def.Anchor == out[i].def.Anchor && en.field > out[i].field:
+		} else if cmp.Or(en.def.compare(out[i].def), cmp.Compare(en.field, out[i].field)) > 0 {
 			out[i] = en
 		}
 	}

@@ -20,11 +20,11 @@ const (
 )
 
 // reseal seals schedules again that are old or not under the primary key, so that none becomes
-// unreadable when a key is retired. They keep their ids, their anchors and their last ticks. It
+// unreadable when a key is retired. It also seals cancellations again. They keep their ids, their anchors and their last ticks. It
 // looks at each schedule once after each reading.
 func (r *run) reseal(ctx context.Context, now time.Time, ticks map[string]time.Time) {
 	s, began := r.s, time.Now()
-	for _, en := range r.current {
+	for _, en := range r.entries {
 		if r.checked[en.field] {
 			continue
 		}

@@ -29,17 +29,17 @@ const (
 // background, so that slow ones do not delay the ticks of others.
 //
 // Redis can lose its data in a FLUSHALL, a restart without persistence, or a failover to a replica that is behind.
-// Run then restores the schedules that were registered through this Scheduler and not cancelled. It logs that at
-// WARN, and counts it in sealcache.jobs.schedules. The last tick before the loss may run twice. A schedule that
-// another process cancelled stays cancelled, unless Redis loses the data within about a second of that. A schedule
-// that was cancelled or replaced through this Scheduler, and that an older replica brings back, is ended again.
+// The last call about a schedule still counts, if it was made through this Scheduler, or if this Scheduler has read it,
+// which takes about a second: Run stores lost schedules again, and ends cancelled or replaced ones that an older
+// state brings back. It logs that at WARN, and counts it in sealcache.jobs.schedules. The last tick before the loss may
+// run twice. Of all cancellations, the latest 1,024 names count. A schedule that is deleted in Redis by hand counts as
+// lost: use Cancel.
 //
 // If the server's clock is set back, Every continues its intervals and Cron continues at
 // the times of the new clock. A tick at a time that comes a second time may run twice.
 func (s *Scheduler) Run(ctx context.Context) error {
 	r := s.newRun()
 	defer r.background.Wait()
-	defer s.registered.stop()
 	for {
 		wait := r.pass(ctx)
 		// The jitter keeps processes from polling at the same moment, when only one of them can enqueue a tick.
@@ -74,8 +74,10 @@ type run struct {
 	again      bool           // there is more to open after it
 
 	upToDate bool
-	version  string    // when the schedules were read
-	readAt   time.Time // of the server, then
+	version  string            // when the schedules were read
+	stored   map[string]string // the schedules, then
+	compared bool              // with the latest calls
+	readAt   time.Time         // of the server, then
 
 	entries []entry // that open
 	current []entry // one of each name: what ticks
@@ -105,7 +107,8 @@ func (r *run) pass(ctx context.Context) time.Duration {
 		}
 	}
 	r.takeOpened()
-	r.restore(ctx, now, r.entries, ticks)
+	s.latest.ticked(r.current, ticks, now)
+	r.restore(ctx, now, ticks)
 	r.takeOpened()
 	wait := s.poll
 	for i := range r.current {
@@ -121,8 +124,7 @@ func (r *run) pass(ctx context.Context) time.Duration {
 	return max(wait, time.Millisecond)
 }
 
-// reread reads the schedules, compares them with what is registered, and opens in the
-// background what the cache does not know.
+// reread reads the schedules, and opens in the background what the cache does not know.
 func (r *run) reread(ctx context.Context, now time.Time, version string) error {
 	s := r.s
 	if err := s.lock(ctx); err != nil {
@@ -135,18 +137,7 @@ func (r *run) reread(ctx context.Context, now time.Time, version string) error {
 	}
 	pending := s.cache.update(stored, now, false)
 	r.upToDate, r.version, r.readAt, r.checked = after == version, version, now, map[string]bool{}
-	if v := parseVersion(version); r.upToDate { // otherwise version may differ from the version of stored
-		if s.registered.rolledBack(v) {
-			// Other schedulers may miss that Redis went back, once there are more changes.
-			ok, started, err := s.store.startGeneration(ctx, version)
-			if err != nil || !ok {
-				r.upToDate = false
-				return err
-			}
-			v, r.version = parseVersion(started), started
-		}
-		s.registered.compare(v, stored, func(name string) bool { return len(s.cache.named(name)) > 0 }, len(pending) == 0)
-	}
+	r.stored, r.compared = stored, false
 	switch {
 	case r.opening:
 		r.again = true
@@ -168,14 +159,17 @@ func (r *run) endOpening() {
 	}
 }
 
-// takeOpened takes over the opened schedules, except those that the application has ended.
+// takeOpened takes over the opened schedules. A schedule that is older than the latest call does not tick.
 func (r *run) takeOpened() {
 	entries, changes, changed := r.s.cache.opened(r.changes)
 	if !changed {
 		return
 	}
-	r.entries, r.changes = entries, changes
-	r.current = newest(slices.DeleteFunc(slices.Clone(entries), func(en entry) bool { return r.s.registered.hasEnded(en.def) }))
+	r.entries, r.changes, r.compared = entries, changes, false
+	r.current = slices.DeleteFunc(newest(entries), func(en entry) bool {
+		r.s.latest.learn(en.def)
+		return en.def.Ended || !r.s.latest.is(en.def)
+	})
 }
 
 // late reports whether the last ticks were read too long ago. Ticks that other processes have enqueued may have run,
@@ -244,7 +238,7 @@ func (s *Scheduler) enqueue(ctx context.Context, en entry, before, tick time.Tim
 		s.failed(ctx, err)
 		return false
 	}
-	s.registered.ticked(d, tick)
+	s.latest.ticked([]entry{en}, map[string]time.Time{en.field: tick}, tick)
 	if err := s.store.advance(ctx, en, before, tick); err != nil {
 		s.failed(ctx, err) // the id keeps the tick from being enqueued twice
 	}

@@ -3,7 +3,6 @@ package asynqjobs
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/hibiken/asynq"
 )
@@ -34,7 +33,7 @@ type SyncResult struct {
 //
 // Schedules that can never open, such as forged ones, never run and are left. If schedules cannot
 // be read at this time, Sync returns an error, because they may have to be cancelled. Sync does not
-// find schedules that Redis has just lost and that only other processes registered. These come back.
+// find schedules that Redis has just lost and that only other processes have read. These come back.
 //
 // As with ScheduleOnce, the last call wins. Do not mix Sync with ScheduleOnce in one namespace:
 // Sync cancels schedules that are not among them. During a rollout, processes of the old release
@@ -70,13 +69,12 @@ func (s *Scheduler) Sync(ctx context.Context, tasks []PeriodicTask) (SyncResult,
 		return result, err
 	}
 	entries, _, _ := s.cache.opened(-1)
-	names := s.registered.names() // Redis may just have lost some of them
-	for _, en := range entries {
-		names = append(names, en.def.Name)
+	for _, en := range newest(entries) {
+		s.latest.learn(en.def)
 	}
-	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
-		if declared[name] {
+	for _, l := range s.latest.all() { // Redis may just have lost some of them
+		name := l.def.Name
+		if l.def.Ended || declared[name] {
 			continue
 		}
 		cancelled, err := s.Cancel(ctx, name)

@@ -120,7 +120,7 @@ func TestLostSchedulesArePutBack(t *testing.T) {
 // A schedule that another process cancelled does not come back.
 func TestCancelledSchedulesStayCancelled(t *testing.T) {
 	t.Parallel()
-	const rounds = 40 // more changes than a version lists
+	const rounds = 40
 	for name, lose := range map[string]func(w *clockwork, other *asynqjobs.Scheduler){
 		"cancelled, noticed, lost": func(w *clockwork, other *asynqjobs.Scheduler) {
 			require.True(w.t, w.cancel(other, "a"))
@@ -279,8 +279,31 @@ func TestOldCancellationsThatAProcessNeverSaw(t *testing.T) {
 	}
 }
 
-// Redis goes back to an older schedule, and one process cannot open it. Another process cancels it, among more changes than a
-// version lists. It stays cancelled.
+// A restored backup lists a cancellation that processes have seen before very many changes. It does not end the later registration.
+func TestOldCancellationBeforeManyChanges(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	_, other := w.with(w.e)
+	w.register(w.s, "a", "old")
+	require.True(t, w.cancel(other, "a"))
+	w.run(w.s, other)
+	backup := w.save()
+	w.register(w.s, "a", "new")
+	for i := range 1100 {
+		w.register(w.s, "b", fmt.Sprint(i))
+		if i%10 == 0 {
+			w.run(w.s, other)
+		}
+	}
+	w.flush()
+	w.run(w.s, other)
+	w.goBack(backup)
+	w.run(w.s, other)
+	require.Equal(t, []string{"a", "b"}, w.names(w.s))
+}
+
+// Redis goes back to an older schedule, and one process cannot open it. Another process cancels it, among many changes. It stays
+// cancelled.
 func TestCancelledBeforeTheOlderScheduleOpened(t *testing.T) {
 	t.Parallel()
 	for name, declared := range map[string][]string{"all are cancelled": {}, "a new one does not open either": {"new"}} {
@@ -390,8 +413,7 @@ func TestRedisGoesBack(t *testing.T) {
 	}
 }
 
-// A scheduler notices late that Redis went back, after more changes than a version lists. It still sees it, because the first
-// scheduler that noticed it has started a new generation.
+// A scheduler notices late that Redis went back, after many changes.
 func TestRedisGoesBackAndManyChangesFollow(t *testing.T) {
 	t.Parallel()
 	w := newClockwork(t)
@@ -407,7 +429,6 @@ func TestRedisGoesBackAndManyChangesFollow(t *testing.T) {
 	for i := range 20 {
 		w.register(first, fmt.Sprint("c", i), "c")
 	}
-	require.NotContains(t, w.names(first), "b")
 	w.run(w.s)
 	require.Contains(t, w.names(first), "b")
 }
@@ -701,4 +722,91 @@ func TestRegistrationIsLostAtOnce(t *testing.T) {
 			require.JSONEq(t, `{"Note":"new"}`, string(infos[0].Payload))
 		})
 	}
+}
+
+// Redis goes back to an older schedule, which a process cannot open at first. The later registration counts when it opens.
+func TestOlderScheduleThatDoesNotOpenYet(t *testing.T) {
+	t.Parallel()
+	w, g := gated(t)
+	w.register(w.s, "a", "old")
+	w.run()
+	older := w.save()
+	w.advance(time.Second)
+	w.register(w.s, "a", "new")
+	w.run()
+	w.goBack(older)
+	g.fail.Store(&jobs.ErrKeyServiceUnavailable)
+	w.run()
+	require.Equal(t, older.schedules, w.save().schedules, "it may be a later one of another process")
+	g.fail.Store(nil)
+	w.advance(time.Minute)
+	w.run()
+	infos, err := w.s.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, infos, 1)
+	require.JSONEq(t, `{"Note":"new"}`, string(infos[0].Payload))
+}
+
+// An attacker who puts an old cancellation back ends no later registration.
+func TestReplayedCancellation(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	w.register(w.s, "a", "a")
+	w.run()
+	w.advance(time.Second)
+	require.True(t, w.cancel(w.s, "a"))
+	cancelled := w.save().schedules
+	w.advance(time.Second)
+	require.True(t, w.register(w.s, "a", "again"))
+	w.run()
+	require.NoError(t, w.rdb.HSet(t.Context(), schedulesKey, cancelled).Err())
+	require.NoError(t, w.rdb.HSet(t.Context(), ticksKey, "version", "planted").Err())
+	w.run()
+	require.Equal(t, []string{"a"}, w.names(w.s))
+
+	// A process that has not seen the registration may register it again.
+	require.NoError(t, w.rdb.HSet(t.Context(), schedulesKey, cancelled).Err())
+	_, other := w.with(w.e)
+	require.Empty(t, w.names(other))
+	require.True(t, w.register(other, "a", "again"))
+	w.run(w.s, other)
+	require.Equal(t, []string{"a"}, w.names(w.s))
+}
+
+// A schedule that is missing in Redis, although nobody cancelled it, is put back by each process that has read it.
+func TestProcessesPutBackWhatTheyHaveRead(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	w.register(w.s, "a", "a")
+	_, other := w.with(w.e)
+	w.run(w.s, other)
+	w.flush()
+	w.run(other) // the process that registered it has ended
+	require.Equal(t, []string{"a"}, w.names(other))
+}
+
+// Redis and each process keep the latest cancellations, and no more.
+func TestCancellationsAreBounded(t *testing.T) {
+	t.Parallel()
+	const bound, more = 1024, 20
+	w := newClockwork(t)
+	_, other := w.with(w.e)
+	w.register(w.s, "a", "a")
+	older := w.save()
+	for i := range bound + more {
+		w.advance(time.Millisecond)
+		w.cancel(w.s, fmt.Sprint("b", i))
+	}
+	w.cancel(w.s, "a")
+	for range 2 {
+		w.run(w.s, other)
+	}
+	version := w.rdb.HGet(t.Context(), ticksKey, "version").Val()
+	require.EqualValues(t, bound, w.rdb.HLen(t.Context(), schedulesKey).Val())
+	w.run(w.s, other)
+	require.Equal(t, version, w.rdb.HGet(t.Context(), ticksKey, "version").Val(), "they agree")
+	w.goBack(older)
+	w.run(w.s, other)
+	require.Empty(t, w.names(other))
+	require.EqualValues(t, bound, w.rdb.HLen(t.Context(), schedulesKey).Val(), "they are put back, too")
 }

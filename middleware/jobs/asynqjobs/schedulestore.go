@@ -19,9 +19,9 @@ import (
 // scheduleStore keeps periodic jobs in two hashes that share one slot of a Cluster. In
 // both, a field is the keyed pseudonym of a job's name.
 //
-//   - schedules: the sealed definition, bound to its field
-//   - ticks: the time of the job's last tick in Unix milliseconds, and the version of
-//     the schedules under "version"
+//   - schedules: the sealed definition or cancellation, bound to its field
+//   - ticks: the time of the job's last tick in Unix milliseconds; and under "version" a
+//     random text, which each change of the schedules replaces
 //
 // An attacker who can write to Redis can delete a job or move its last tick. A tick of the last two
 // minutes does not run again because of that: its task still exists.
@@ -31,8 +31,6 @@ type scheduleStore struct {
 	schedules, ticks       string // keys
 	polls, swaps, advances *redis.Script
 }
-
-const versionField = "version"
 
 func newScheduleStore(rdb redis.UniversalClient, e *jobs.Encryptor) *scheduleStore {
 	return &scheduleStore{
@@ -140,7 +138,7 @@ func (s *scheduleStore) poll(ctx context.Context) (now time.Time, version string
 		if !ok1 || !ok2 {
 			return time.Time{}, "", nil, errMalformed
 		}
-		if field == versionField {
+		if field == asynqwire.VersionField {
 			version = value
 		} else if ms, err := strconv.ParseInt(value, 10, 64); err == nil {
 			ticks[field] = time.UnixMilli(ms)
@@ -154,7 +152,7 @@ func (s *scheduleStore) all(ctx context.Context) (stored map[string]string, vers
 	if stored, err = s.rdb.HGetAll(ctx, s.schedules).Result(); err != nil {
 		return nil, "", redisFailed(err)
 	}
-	version, err = s.rdb.HGet(ctx, s.ticks, versionField).Result()
+	version, err = s.rdb.HGet(ctx, s.ticks, asynqwire.VersionField).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return nil, "", redisFailed(err)
 	}
@@ -198,39 +196,21 @@ func (s *scheduleStore) is(ctx context.Context, en entry) bool {
 	return err == nil && raw == en.raw
 }
 
-// swapScript replaces the values of some fields if they have not changed since they were
-// read. Without fields it only starts a new generation. The latest changes stay, so that no scheduler
-// misses a cancellation. It writes the version first: Redis does not undo the writes of a script
-// before it failed. It keeps a last tick that was noted under the new field in the meantime. It
-// returns the version before and after, or an empty list.
+// swapScript replaces the values of some fields if they have not changed since they were read. It writes the version
+// first: Redis does not undo the writes of a script before it failed. It keeps a last tick that was noted under the
+// new field in the meantime. It returns the version before, or an empty list.
 //
 // KEYS[1] schedules, KEYS[2] ticks
 // ARGV: number of fields, and each with what it must hold ("" for nothing).
-// Then the new field and value ("" for none), and its last tick ("" for none).
-// Then a random id, and the version that must be stored ("*" for any). Then "again" if what ends had ended before.
+// Then the new field and value ("" for none), its last tick ("" for none), and the new version.
 const swapScript = `
 local n = tonumber(ARGV[1])
 local at = 2*n + 2
-local before = redis.call('HGET', KEYS[2], 'version') or ''
-if ARGV[at+4] ~= '*' and ARGV[at+4] ~= before then return {} end
 for i = 1, n do
   if (redis.call('HGET', KEYS[1], ARGV[2*i]) or '') ~= ARGV[2*i+1] then return {} end
 end
-local id, change = ARGV[at+3], ARGV[at+3]
-if ARGV[at] == '' and n > 0 and ARGV[at+5] ~= 'again' then change = change .. ':' .. ARGV[2] end
-local generation, count, changes = string.match(before, '^(%w+) (%d+) ([%w%-_: ]+)$')
-if not generation or #before > 4096 or #count > 15 then
-  generation, count, changes = id, '0', ''
-elseif n == 0 then
-  generation, count = id, '0'
-end
-local after, kept = generation .. ' ' .. string.format('%.0f', tonumber(count) + 1) .. ' ' .. change, 1
-for c in string.gmatch(changes, '%S+') do
-  kept = kept + 1
-  if kept > 16 then break end
-  after = after .. ' ' .. c
-end
-redis.call('HSET', KEYS[2], 'version', after)
+local before = redis.call('HGET', KEYS[2], 'version') or ''
+redis.call('HSET', KEYS[2], 'version', ARGV[at+3])
 local tick = ARGV[at+2]
 if tick ~= '' and ARGV[at] ~= '' then
   local noted = redis.call('HGET', KEYS[2], ARGV[at]) or ''
@@ -243,12 +223,12 @@ for i = 1, n do
 end
 if ARGV[at] ~= '' then redis.call('HSET', KEYS[1], ARGV[at], ARGV[at+1]) end
 if tick ~= '' then redis.call('HSET', KEYS[2], ARGV[at], tick) end
-return {before, after}`
+return {before}`
 
 // swap replaces old by en, or deletes old if en has no field. It reports whether old was
 // still stored, and returns the versions before and after. last is the last tick of en, or
-// zero. With again, the version does not say that a schedule was cancelled.
-func (s *scheduleStore) swap(ctx context.Context, old []entry, en entry, last time.Time, again bool) (ok bool, before, after string, err error) {
+// zero.
+func (s *scheduleStore) swap(ctx context.Context, old []entry, en entry, last time.Time) (ok bool, before, after string, err error) {
 	args := []any{len(old)}
 	for _, o := range old {
 		args = append(args, o.field, o.raw)
@@ -257,33 +237,17 @@ func (s *scheduleStore) swap(ctx context.Context, old []entry, en entry, last ti
 	if !last.IsZero() {
 		tick = strconv.FormatInt(last.UnixMilli(), 10)
 	}
-	mark := ""
-	if again {
-		mark = "again"
-	}
-	return s.runSwap(ctx, append(args, en.field, en.raw, tick, changeID(), "*", mark))
-}
-
-// startGeneration starts a new generation if v is still the stored version.
-func (s *scheduleStore) startGeneration(ctx context.Context, v string) (ok bool, after string, err error) {
-	ok, _, after, err = s.runSwap(ctx, []any{0, "", "", "", changeID(), v, ""})
-	return ok, after, err
-}
-
-// changeID returns a random id of 60 bits.
-func changeID() string { return rand.Text()[:12] }
-
-func (s *scheduleStore) runSwap(ctx context.Context, args []any) (ok bool, before, after string, err error) {
-	versions, err := s.swaps.Run(ctx, s.rdb, []string{s.schedules, s.ticks}, args...).StringSlice()
+	after = rand.Text()[:asynqwire.ScheduleVersionSize]
+	reply, err := s.swaps.Run(ctx, s.rdb, []string{s.schedules, s.ticks}, append(args, en.field, en.raw, tick, after)...).StringSlice()
 	switch {
 	case err != nil:
 		return false, "", "", redisFailed(err)
-	case len(versions) == 0:
+	case len(reply) == 0:
 		return false, "", "", nil
-	case len(versions) != 2:
+	case len(reply) != 1:
 		return false, "", "", errMalformed
 	default:
-		return true, versions[0], versions[1], nil
+		return true, reply[0], after, nil
 	}
 }
 

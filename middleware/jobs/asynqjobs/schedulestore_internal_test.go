@@ -14,6 +14,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/prf"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/middleware/internal/asynqwire"
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
@@ -41,7 +42,7 @@ func newTestStore(t *testing.T) (*scheduleStore, entry) {
 	require.NoError(t, err)
 	en, err := s.seal(t.Context(), d, noon)
 	require.NoError(t, err)
-	ok, _, _, err := s.swap(t.Context(), nil, en, time.Time{}, false)
+	ok, _, _, err := s.swap(t.Context(), nil, en, time.Time{})
 	require.NoError(t, err)
 	require.True(t, ok)
 	return s, en
@@ -70,11 +71,11 @@ func TestSwapKeepsALaterTick(t *testing.T) {
 		}
 		fresh, err := s.sealAs(t.Context(), en.field, en.def, noon)
 		require.NoError(t, err)
-		ok, before, after, err := s.swap(t.Context(), []entry{en}, fresh, noon.Add(-time.Minute), false)
+		ok, before, after, err := s.swap(t.Context(), []entry{en}, fresh, noon.Add(-time.Minute))
 		require.NoError(t, err)
 		require.True(t, ok)
 		require.NotEqual(t, before, after)
-		require.Equal(t, after, s.noted(t, versionField))
+		require.Equal(t, after, s.noted(t, asynqwire.VersionField))
 		require.Equal(t, want, s.noted(t, en.field), noted)
 	}
 }
@@ -82,13 +83,13 @@ func TestSwapKeepsALaterTick(t *testing.T) {
 func TestSwapChangesNothingElse(t *testing.T) {
 	t.Parallel()
 	s, en := newTestStore(t)
-	version := s.noted(t, versionField)
+	version := s.noted(t, asynqwire.VersionField)
 	other := en
 	other.raw += "x"
-	ok, _, _, err := s.swap(t.Context(), []entry{other}, entry{}, time.Time{}, false)
+	ok, _, _, err := s.swap(t.Context(), []entry{other}, entry{}, time.Time{})
 	require.NoError(t, err)
 	require.False(t, ok)
-	require.Equal(t, version, s.noted(t, versionField))
+	require.Equal(t, version, s.noted(t, asynqwire.VersionField))
 	require.True(t, s.is(t.Context(), en))
 	require.False(t, s.is(t.Context(), other))
 }
@@ -99,7 +100,7 @@ func TestTicksOfReplacedSchedulesAreNotNoted(t *testing.T) {
 	s, en := newTestStore(t)
 	fresh, err := s.sealAs(t.Context(), en.field, en.def, noon)
 	require.NoError(t, err)
-	ok, _, _, err := s.swap(t.Context(), []entry{en}, fresh, time.Time{}, false)
+	ok, _, _, err := s.swap(t.Context(), []entry{en}, fresh, time.Time{})
 	require.NoError(t, err)
 	require.True(t, ok)
 	require.NoError(t, s.advance(t.Context(), en, time.Time{}, noon))
@@ -108,7 +109,7 @@ func TestTicksOfReplacedSchedulesAreNotNoted(t *testing.T) {
 	require.Equal(t, strconv.FormatInt(noon.UnixMilli(), 10), s.noted(t, en.field))
 	require.NoError(t, s.advance(t.Context(), fresh, time.Time{}, noon.Add(-time.Minute)))
 	require.Equal(t, strconv.FormatInt(noon.UnixMilli(), 10), s.noted(t, en.field), "ticks do not go back")
-	ok, _, _, err = s.swap(t.Context(), []entry{fresh}, entry{}, time.Time{}, false)
+	ok, _, _, err = s.swap(t.Context(), []entry{fresh}, entry{}, time.Time{})
 	require.NoError(t, err)
 	require.True(t, ok)
 	require.NoError(t, s.advance(t.Context(), fresh, time.Time{}, noon))

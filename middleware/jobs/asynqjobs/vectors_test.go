@@ -94,8 +94,8 @@ type (
 		sealing
 		Field  string      `json:"field"`
 		Value  sealedValue `json:"value"`
-		Tick   int64       `json:"tick_ms"`
-		TickID string      `json:"tick_id"`
+		Tick   int64       `json:"tick_ms,omitempty"` // of a cancellation there is none
+		TickID string      `json:"tick_id,omitempty"`
 	}
 	hexBytes []byte
 )
@@ -365,6 +365,7 @@ func (v scheduleVector) check(t *testing.T, vs *vectorFile) {
 		Name, Spec, Type string
 		Payload, Seed    []byte
 		Anchor           int64
+		Ended            bool
 	}
 	require.Equal(t, v.associatedData(5, "", "", v.Field, v.Value.Sealed), []byte(v.Value.AssociatedData))
 	p, err := bare.Decrypt(v.Value.Sealed[len(headerOf(v.Value.Sealed)):], v.Value.AssociatedData)
@@ -372,6 +373,15 @@ func (v scheduleVector) check(t *testing.T, vs *vectorFile) {
 	require.Equal(t, string(v.Value.Plaintext), string(p))
 	require.NoError(t, json.Unmarshal(p, &def))
 	require.Equal(t, base64url(v.token(t, f, "asynqjobs.schedule", def.Name)), v.Field)
+	require.Equal(t, v.Tick == 0, def.Ended)
+	if def.Ended {
+		w := newClockwork(t)
+		_, s := w.with(e)
+		require.NoError(t, w.rdb.HSet(t.Context(), "{sealcache:jobs:"+v.Namespace+"}:schedules", v.Field, []byte(v.Value.Sealed)).Err())
+		require.Empty(t, w.names(s))
+		require.False(t, w.cancel(s, def.Name))
+		return
+	}
 	m := hmac.New(sha256.New, def.Seed)
 	m.Write(binary.BigEndian.AppendUint64([]byte("sealcache.tick.v1"), uint64(v.Tick)))
 	sum := m.Sum(nil)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/tink"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/sealcache/sealcache/middleware/jobs"
@@ -174,13 +175,8 @@ func writeScheduleVectors(t *testing.T, vs *vectorFile, ns sealing, task *asynq.
 		require.NoError(t, err)
 		infos, err := w.s.List(t.Context())
 		require.NoError(t, err)
-		v := scheduleVector{Name: when.String(), sealing: ns, Tick: infos[0].Next.UnixMilli()}
-		for field, raw := range w.rdb.HGetAll(t.Context(), "{sealcache:jobs:ns}:schedules").Val() {
-			v.Field, v.Value.Of, v.Value.Sealed = field, "schedule", []byte(raw)
-		}
-		v.Value.AssociatedData = v.associatedData(5, "", "", v.Field, v.Value.Sealed)
-		v.Value.Plaintext, err = bare.Decrypt(v.Value.Sealed[len(headerOf(v.Value.Sealed)):], v.Value.AssociatedData)
-		require.NoError(t, err)
+		v := storedSchedule(t, w, ns, bare, when.String())
+		v.Tick = infos[0].Next.UnixMilli()
 		w.now = infos[0].Next
 		w.advance(0)
 		w.run()
@@ -190,6 +186,32 @@ func writeScheduleVectors(t *testing.T, vs *vectorFile, ns sealing, task *asynq.
 		v.TickID = tasks[0].ID
 		vs.Jobs.Schedules = append(vs.Jobs.Schedules, v)
 	}
+	writeCancellationVector(t, vs, ns)
+}
+
+// writeCancellationVector adds the vector of a cancellation that follows a call of the same time.
+func writeCancellationVector(t *testing.T, vs *vectorFile, ns sealing) {
+	t.Helper()
+	e, bare, _ := ns.keysOf(t, vs)
+	w := newClockwork(t)
+	_, w.s = w.with(e)
+	w.once("nightly", asynqjobs.Every(time.Hour), "")
+	require.True(t, w.cancel(w.s, "nightly"))
+	vs.Jobs.Schedules = append(vs.Jobs.Schedules, storedSchedule(t, w, ns, bare, "cancelled"))
+}
+
+// storedSchedule returns the vector of the only schedule that is stored.
+func storedSchedule(t *testing.T, w *clockwork, ns sealing, bare tink.AEAD, name string) scheduleVector {
+	t.Helper()
+	v := scheduleVector{Name: name, sealing: ns}
+	for field, raw := range w.rdb.HGetAll(t.Context(), "{sealcache:jobs:ns}:schedules").Val() {
+		v.Field, v.Value.Of, v.Value.Sealed = field, "schedule", []byte(raw)
+	}
+	v.Value.AssociatedData = v.associatedData(5, "", "", v.Field, v.Value.Sealed)
+	var err error
+	v.Value.Plaintext, err = bare.Decrypt(v.Value.Sealed[len(headerOf(v.Value.Sealed)):], v.Value.AssociatedData)
+	require.NoError(t, err)
+	return v
 }
 
 // replaceJobVectors writes the file b with other vectors of jobs. They are the last member of the file.
