@@ -43,6 +43,8 @@ type checkpoint struct {
 	Refused bool `json:"refused,omitempty"`
 	// Topology is the digest of a Cluster's layout when the scan began. If slots have moved since, all is scanned again.
 	Topology string `json:"topology"`
+	// Moves is the state when the scan of the first run began. What is called while no run is active counts, too.
+	Moves rediswalk.DatabaseMoves `json:"moves"`
 	// OldKeys is a value under Config.OldKeys, if they seal. Only the same keys open it.
 	OldKeys []byte `json:"old_keys,omitempty"`
 	// Positions are by the run id of each master. The counts of a master that has gone are not added.

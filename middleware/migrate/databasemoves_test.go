@@ -1,6 +1,7 @@
 package migrate_test
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -32,9 +33,35 @@ func TestEntryMovedIntoTheDatabaseDuringARun(t *testing.T) {
 	require.True(t, moved)
 	require.NoError(t, err)
 	require.Contains(t, strings.Join(r.Warnings, "\n"), warning)
+	require.True(t, r.Complete && r.Moved && !r.Done(), "%+v", r)
 
 	r = run(t, rdb, c)
 	require.True(t, r.Done(), "%+v", r)
 	require.NotContains(t, strings.Join(r.Warnings, "\n"), warning)
+	require.True(t, isSealed(stored(t, rdb, "ns:late")))
+}
+
+// The same between a stop and the run that continues it.
+func TestEntryMovedIntoTheDatabaseBetweenRuns(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	o := *server.ClientOptions()
+	o.DB = 7
+	seventh := redis.NewClient(&o)
+	defer seventh.Close()
+	const n = 400
+	fill(t, rdb, "ns", n)
+	require.NoError(t, seventh.Set(t.Context(), "ns:late", "plaintext", 0).Err())
+	c := migrate.Config{
+		Operation: migrate.Seal, From: migrate.Space{Namespace: "ns"}, Keys: keyring(t),
+		Checkpoint: filepath.Join(t.TempDir(), "checkpoint"),
+	}
+	interrupted(t, rdb, c, n)
+	require.True(t, seventh.Move(t.Context(), "ns:late", 0).Val())
+	r := run(t, rdb, c)
+	require.True(t, r.Complete && r.Moved && !r.Done(), "%+v", r)
+	r = run(t, rdb, c)
+	require.True(t, r.Done(), "%+v", r)
 	require.True(t, isSealed(stored(t, rdb, "ns:late")))
 }

@@ -54,6 +54,7 @@ type migration struct {
 	warnings       []string
 	provenBy       string
 	primaryChanged bool
+	moved          bool // see Report.Moved
 
 	opened atomic.Bool // a sealed entry has opened
 	// namesProven says that the application has hidden an entry with one of the PRF keys.

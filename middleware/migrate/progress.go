@@ -92,6 +92,7 @@ func (m *migration) report(complete bool) *Report {
 		Masters:           len(m.walk.Tracks),
 		Restarts:          m.before.Restarts + m.walk.Restarts,
 		PrimaryChanged:    m.primaryChanged,
+		Moved:             m.moved,
 		Warnings:          slices.Clone(m.warnings),
 		Counts:            m.counts(),
 	}

@@ -206,6 +206,9 @@ type Report struct {
 	// PrimaryChanged reports whether Keys seal under another key now than at the start. Reseal has not resealed
 	// values under the earlier key: run it again.
 	PrimaryChanged bool `json:"primary_changed"`
+	// Moved reports whether SWAPDB, MOVE or CONFIG RESETSTAT was called during the run, as in audit.Report. Entries may be left:
+	// run it again.
+	Moved bool `json:"moved"`
 	// Warnings are sentences for the reader of the report. They name no keys.
 	Warnings []string `json:"warnings,omitempty"`
 	// Error is the text of the error that Run has returned.
@@ -236,9 +239,9 @@ func (r *Report) underOldNames() int64 {
 }
 
 // Done reports whether nothing is left to do. The scan was complete, found entries and left none. Every filter matched,
-// and Reseal has used the present primary key.
+// Reseal has used the present primary key, and Moved is false.
 func (r *Report) Done() bool {
-	return r.Complete && r.NotChanged() == 0 && !r.FoundNothing() && !r.PrimaryChanged && len(r.UnmatchedExcludes) == 0
+	return r.Complete && r.NotChanged() == 0 && !r.FoundNothing() && !r.PrimaryChanged && !r.Moved && len(r.UnmatchedExcludes) == 0
 }
 
 // FoundNothing reports whether no name was in the space. In a whole database that is an answer. Elsewhere it is likely a

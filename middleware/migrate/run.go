@@ -281,15 +281,23 @@ func (m *migration) changeEntries(ctx context.Context) error {
 		})
 		return n, err
 	}
-	before, err := moves()
-	if err != nil {
-		return err
+	if m.before.Moves == (rediswalk.DatabaseMoves{}) { // no run has scanned yet
+		before, err := moves()
+		if err != nil {
+			return err
+		}
+		m.walk.Mu.Lock()
+		m.before.Moves = before
+		m.walk.Mu.Unlock()
 	}
 	if err := m.walk.Run(ctx, m.before.Positions, m.before.Topology); err != nil {
 		return err
 	}
 	now, err := moves()
-	if err == nil && now.Since(before) {
+	if err == nil && now.Since(m.before.Moves) {
+		m.walk.Mu.Lock()
+		m.moved = true
+		m.walk.Mu.Unlock()
 		m.warn("SWAPDB, MOVE or CONFIG RESETSTAT was called during the run, so entries may be left (repeat the run)")
 	}
 	return err

@@ -11,19 +11,19 @@ import (
 // Each counter alone shows that entries may have moved, or that the counters cannot tell. Other calls do not.
 func TestDatabaseMovesSince(t *testing.T) {
 	t.Parallel()
-	earlier := DatabaseMoves{run: "a", calls: 5, infos: 1000, resets: "calls=1,usec=20"}
+	earlier := DatabaseMoves{Run: "a", Calls: 5, Infos: 1000, Resets: "calls=1,usec=20"}
 	for name, c := range map[string]struct {
 		now  DatabaseMoves
 		want bool
 	}{
-		"nothing":                         {DatabaseMoves{run: "a", calls: 5, infos: 1001, resets: "calls=1,usec=20"}, false},
-		"a call":                          {DatabaseMoves{run: "a", calls: 6, infos: 1001, resets: "calls=1,usec=20"}, true},
-		"a reset and a call":              {DatabaseMoves{run: "a", calls: 1, infos: 2000, resets: "calls=1,usec=20"}, true},
-		"a reset and as many calls":       {DatabaseMoves{run: "a", calls: 5, infos: 3, resets: "calls=1,usec=20"}, true},
-		"a reset and as many INFO":        {DatabaseMoves{run: "a", calls: 5, infos: 1001, resets: "calls=1,usec=21"}, true},
-		"another run":                     {DatabaseMoves{run: "b", infos: 1}, false},
-		"another run, and a call":         {DatabaseMoves{run: "b", calls: 1, infos: 1}, true},
-		"another run, with as many calls": {DatabaseMoves{run: "b", calls: 5, infos: 1001, resets: "calls=1,usec=20"}, true},
+		"nothing":                         {DatabaseMoves{Run: "a", Calls: 5, Infos: 1001, Resets: "calls=1,usec=20"}, false},
+		"a call":                          {DatabaseMoves{Run: "a", Calls: 6, Infos: 1001, Resets: "calls=1,usec=20"}, true},
+		"a reset and a call":              {DatabaseMoves{Run: "a", Calls: 1, Infos: 2000, Resets: "calls=1,usec=20"}, true},
+		"a reset and as many calls":       {DatabaseMoves{Run: "a", Calls: 5, Infos: 3, Resets: "calls=1,usec=20"}, true},
+		"a reset and as many INFO":        {DatabaseMoves{Run: "a", Calls: 5, Infos: 1001, Resets: "calls=1,usec=21"}, true},
+		"another run":                     {DatabaseMoves{Run: "b", Infos: 1}, false},
+		"another run, and a call":         {DatabaseMoves{Run: "b", Calls: 1, Infos: 1}, true},
+		"another run, with as many calls": {DatabaseMoves{Run: "b", Calls: 5, Infos: 1001, Resets: "calls=1,usec=20"}, true},
 	} {
 		require.Equal(t, c.want, c.now.Since(earlier), name)
 	}
@@ -43,7 +43,7 @@ func TestDatabaseMovesOfAServer(t *testing.T) {
 	}
 	require.NoError(t, rdb.Set(t.Context(), "k", "v", 0).Err())
 	before := moves()
-	require.NotEmpty(t, before.run)
+	require.NotEmpty(t, before.Run)
 	require.False(t, moves().Since(before), "INFO alone")
 	for _, command := range [][]any{{"move", "k", 1}, {"swapdb", 0, 1}, {"config", "resetstat"}} {
 		before = moves()

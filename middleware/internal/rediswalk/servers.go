@@ -183,18 +183,18 @@ func (s *Servers) OtherDatabases(ctx context.Context) ([]int, error) {
 // DatabaseMoves is the state of a server's counters of SWAPDB and MOVE. A scan never names an entry that they bring into a
 // database that was scanned.
 type DatabaseMoves struct {
-	run    string // the run of the server
-	calls  int64  // of SWAPDB and MOVE
-	infos  int64  // calls of INFO, which only CONFIG RESETSTAT makes smaller
-	resets string // of CONFIG RESETSTAT: it remains after it has reset the other counters
+	Run    string `json:"run"`    // the run of the server
+	Calls  int64  `json:"calls"`  // of SWAPDB and MOVE
+	Infos  int64  `json:"infos"`  // calls of INFO, which only CONFIG RESETSTAT makes smaller
+	Resets string `json:"resets"` // of CONFIG RESETSTAT: it remains after it has reset the other counters
 }
 
 // Since reports whether SWAPDB, MOVE or CONFIG RESETSTAT, which resets their counters, was called after an earlier state.
 func (m DatabaseMoves) Since(earlier DatabaseMoves) bool {
-	if m.run != earlier.run {
-		return m.calls > 0 // the counters of another run began at 0
+	if m.Run != earlier.Run {
+		return m.Calls > 0 // the counters of another run began at 0
 	}
-	return m.calls != earlier.calls || m.infos < earlier.infos || m.resets != earlier.resets
+	return m.Calls != earlier.Calls || m.Infos < earlier.Infos || m.Resets != earlier.Resets
 }
 
 // DatabaseMoves returns the present state. It is always the same for a Cluster, and for a server that does not show it.
