@@ -140,6 +140,18 @@ func TestStateCountsReplicas(t *testing.T) {
 	require.Equal(t, State{RunID: "x"}, m, "no offset of the master, nothing to wait for")
 }
 
+// Two lines with the same address count as two replicas, because replicas behind a NAT may share it. They may also be an old
+// connection of one replica and its new one. The run then waits for both, and never takes one confirmation for two.
+func TestStateCountsReplicasOfOneAddress(t *testing.T) {
+	t.Parallel()
+	m := parseState(strings.Join([]string{
+		"run_id:x", "master_repl_offset:100",
+		"slave0:ip=127.0.0.1,port=1,state=online,offset=90,lag=9",
+		"slave1:ip=127.0.0.1,port=1,state=online,offset=100,lag=0",
+	}, "\r\n"))
+	require.Equal(t, State{RunID: "x", Online: 2, Offset: 100, LagBytes: 10}, m)
+}
+
 func TestAllConfirmed(t *testing.T) {
 	t.Parallel()
 	targets := map[string]int64{"m": 10, "new": 10}
