@@ -43,7 +43,7 @@ type checkpoint struct {
 	Refused bool `json:"refused,omitempty"`
 	// Topology is the digest of a Cluster's layout when the scan began. If slots have moved since, all is scanned again.
 	Topology string `json:"topology"`
-	// Moves is the state when the scan of the first run began. What is called while no run is active counts, too.
+	// Moves is the state when the scan of the first run began. Calls between two runs count, too.
 	Moves rediswalk.DatabaseMoves `json:"moves"`
 	// OldKeys is a value under Config.OldKeys, if they seal. Only the same keys open it.
 	OldKeys []byte `json:"old_keys,omitempty"`
