@@ -39,7 +39,7 @@ type auditCommand struct {
 
 func (a *auditCommand) declare(f *flags) {
 	a.redis.declare(f)
-	f.Var(&a.namespaces, "namespace", "`NAMESPACE` of the application's cache; with --all or --may-destroy it may be repeated, for --open")
+	f.Var(&a.namespaces, "namespace", "`NAMESPACE` of the application's cache; with --all or --may-destroy, of each cache whose values --open opens (may be repeated)")
 	f.fromEnv["namespace"] = "SEALCACHE_NAMESPACE"
 	f.StringVar(&a.prefix, "prefix", "", "only keys that start with this `TEXT`, as the application gives them")
 	f.BoolVar(&a.all, "all", false, "the whole server, with its other databases and the jobs")

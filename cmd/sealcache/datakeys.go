@@ -43,7 +43,7 @@ const (
 func (f *flags) wrapContext(context *map[string]string, state *string) {
 	f.StringToStringVar(context, "wrap-context", nil, wrapContextUse)
 	f.fromEnv["wrap-context"] = "SEALCACHE_WRAP_CONTEXT"
-	f.choice(state, "wrap-context-state", "which data keys have it: all (require), new ones (tolerate), or those of other processes only (prepare)",
+	f.choice(state, "wrap-context-state", "which data keys are wrapped with that context: all (require), new ones (tolerate), or only those of other processes (prepare)",
 		contextRequire, contextTolerate, contextPrepare)
 	f.fromEnv["wrap-context-state"] = "SEALCACHE_WRAP_CONTEXT_STATE"
 }

@@ -100,7 +100,7 @@ func (r *evidence) findInAudit(a auditEvidence) {
 	case a.Answer != a.Wanted:
 		r.found("audit %s: %s %s", a.File, a.Question, a.Answer)
 	case !a.Complete:
-		r.found("audit %s: the scan was not complete", a.File)
+		r.found("audit %s: the scan did not complete (run the audit again)", a.File)
 	case a.Wanted == audit.No && !a.asksPlain:
 		r.found("audit %s: it does not ask whether values are plaintext", a.File)
 	}
@@ -118,6 +118,6 @@ func (r *evidence) findAge(a auditEvidence, most time.Duration) {
 	case age < -clocks:
 		r.found("audit %s: it began after this report was made (check the clocks)", a.File)
 	case most > 0 && age > most && !destroyed:
-		r.found("audit %s: it began %v ago, which is more than %v (run it again)", a.File, age.Round(time.Minute), most)
+		r.found("audit %s: it began %v ago, which is more than %v (run the audit again)", a.File, age.Round(time.Minute), most)
 	}
 }

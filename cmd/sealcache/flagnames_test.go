@@ -44,8 +44,8 @@ func TestFlagNamesOfSettings(t *testing.T) {
 // Lists of texts in a JSON report are treated like text. The library's own list stays.
 func TestFlagged(t *testing.T) {
 	t.Parallel()
-	library := []string{"3 entries (show names with Samples)", "another"}
-	require.Equal(t, []string{"3 entries (--samples 10 shows names)", "another"}, flagged(library))
-	require.Equal(t, "3 entries (show names with Samples)", library[0])
+	library := []string{"3 entries (Samples shows their names)", "another"}
+	require.Equal(t, []string{"3 entries (--samples 10 shows their names)", "another"}, flagged(library))
+	require.Equal(t, "3 entries (Samples shows their names)", library[0])
 	require.Nil(t, flagged(nil))
 }

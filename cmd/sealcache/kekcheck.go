@@ -119,6 +119,6 @@ func (r kekReport) String() string {
 	if !r.Wraps {
 		return fmt.Sprintf("opened for decryption only; unwraps in %.3g ms\n", r.Open)
 	}
-	return fmt.Sprintf("wraps and unwraps\nopen    %8.3f ms\nwrap    %8.3f ms, worst %.3f ms\nunwrap  %8.3f ms, worst %.3f ms\nadds    %4d bytes\n",
+	return fmt.Sprintf("wraps and unwraps\nopen    %8.3f ms\nwrap    %8.3f ms (median), %.3f ms (worst)\nunwrap  %8.3f ms (median), %.3f ms (worst)\nwrapping adds %d bytes\n",
 		r.Open, r.Wrap.Median, r.Wrap.Worst, r.Unwrap.Median, r.Unwrap.Worst, r.Added)
 }

@@ -158,7 +158,7 @@ func (k *keysRotate) step(ctx context.Context, r *rotationReport) (*keysetView, 
 		at := time.Now()
 		if next := pendingKey(now); next != nil {
 			if due := next.Times.Created.Add(k.settle.Duration); at.Before(due) {
-				r.Waiting = append(r.Waiting, fmt.Sprintf("key %d is promoted after %s", next.ID, due.UTC().Format(time.RFC3339)))
+				r.Waiting = append(r.Waiting, fmt.Sprintf("key %d will become the primary key after %s", next.ID, due.UTC().Format(time.RFC3339)))
 				return errNoChange
 			}
 			r.Actions = append(r.Actions, rotationAction{"promoted", next.ID})
@@ -170,11 +170,11 @@ func (k *keysRotate) step(ctx context.Context, r *rotationReport) (*keysetView, 
 			since = primary.Times.Created
 		}
 		if !since.IsZero() && at.Before(since.Add(k.every.Duration)) {
-			r.Waiting = append(r.Waiting, fmt.Sprintf("the next key is due at %s", since.Add(k.every.Duration).UTC().Format(time.RFC3339)))
+			r.Waiting = append(r.Waiting, fmt.Sprintf("the next key will be added after %s", since.Add(k.every.Duration).UTC().Format(time.RFC3339)))
 			return errNoChange
 		}
 		if since.IsZero() {
-			r.Waiting = append(r.Waiting, fmt.Sprintf("the age of the primary key %d is unknown, so it counts as due", primary.ID))
+			r.Waiting = append(r.Waiting, fmt.Sprintf("a new key was added, because the age of the primary key %d is unknown", primary.ID))
 		}
 		id, err := addKey(m, now, "")
 		if err == nil {
@@ -211,9 +211,9 @@ func (k *keysRotate) disable(ctx context.Context, p *program, r *rotationReport,
 		}
 		switch {
 		case !t.Enabled.IsZero():
-			r.Waiting = append(r.Waiting, fmt.Sprintf("key %d was enabled again, so it is not disabled (use sealcache keys disable)", key.ID))
+			r.Waiting = append(r.Waiting, fmt.Sprintf("key %d was enabled by hand, so it is not disabled here (\"sealcache keys disable\" does it)", key.ID))
 		case time.Since(t.Demoted) < k.settle.Duration:
-			r.Waiting = append(r.Waiting, fmt.Sprintf("key %d was the primary key until %s, which is less than --settle ago", key.ID, t.Demoted.Format(time.RFC3339)))
+			r.Waiting = append(r.Waiting, fmt.Sprintf("key %d is not disabled yet: it was the primary key until %s, which is less than --settle ago", key.ID, t.Demoted.Format(time.RFC3339)))
 		default:
 			former = append(former, key)
 		}

@@ -117,7 +117,7 @@ func TestKeysRotate(t *testing.T) {
 	next := added[0].Key
 	report := r.rotate(t)
 	require.Empty(t, report.Actions, "it settles")
-	require.Contains(t, report.Waiting[0], "is promoted after")
+	require.Contains(t, report.Waiting[0], "will become the primary key after")
 	r.passes(t, 49*time.Hour)
 	require.Equal(t, []rotationAction{{"promoted", next}}, r.rotate(t).Actions)
 	require.Empty(t, r.rotate(t).Actions)
@@ -145,7 +145,7 @@ func TestKeysRotate(t *testing.T) {
 	r.passes(t, 10*rotationDay)
 	report = r.rotate(t, unused...)
 	require.Empty(t, report.Actions)
-	require.Contains(t, strings.Join(report.Waiting, "\n"), "was enabled again")
+	require.Contains(t, strings.Join(report.Waiting, "\n"), "was enabled by hand")
 
 	// The application sees the times.
 	for _, key := range r.ring(t).Keys() {

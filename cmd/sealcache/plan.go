@@ -113,7 +113,7 @@ func planText(w io.Writer, i *migrate.Inventory) error {
 	}
 	fmt.Fprintf(&b, "would be sealed: %d values, %d bytes; growth %d bytes\n", i.WouldSeal.Values, i.WouldSeal.Bytes, i.Growth)
 	if i.TooLarge > 0 {
-		fmt.Fprintf(&b, "too large: %d values (--max-value-bytes)\n", i.TooLarge)
+		fmt.Fprintf(&b, "too large: %d values, larger than --max-value-bytes\n", i.TooLarge)
 	}
 	for _, l := range i.Largest {
 		fmt.Fprintf(&b, "%12d  bytes: %q\n", l.Bytes, l.Name)

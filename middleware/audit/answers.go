@@ -73,10 +73,10 @@ func (r *Report) AnythingSealed() (Answer, []string) {
 // plaintextDoubts are reasons why something may be plaintext although none was found.
 func (r *Report) plaintextDoubts() []string {
 	doubts := notes(slices.Concat(r.scanDoubts(), r.emptyDoubts(), r.databaseDoubts()))
-	doubts.count(r.Total.Unreadable.Values, "values do not open: a namespace or key is not given, or the values are altered")
+	doubts.count(r.Total.Unreadable.Values, "values do not open (give all namespaces and keys; if they still do not open, they were altered)")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
-	doubts.count(r.Total.Fernet.Values, "Fernet tokens, which this audit cannot open")
-	doubts.count(r.KeyChecks.Unreadable, "key check entries cannot be opened with the given keys")
+	doubts.count(r.Total.Fernet.Values, "values look like Fernet tokens (of django-secure-redis), which this audit cannot open")
+	doubts.count(r.KeyChecks.Unreadable, "entries sealcache.key-check do not open with the given keys (give the application's keys)")
 	return slices.Concat(doubts, r.unparsedDoubts(), r.typeDoubts())
 }
 
@@ -84,13 +84,13 @@ func (r *Report) plaintextDoubts() []string {
 func (r *Report) scanDoubts() []string {
 	var doubts []string
 	if !r.Complete {
-		doubts = append(doubts, "the scan was not complete (run it again)")
+		doubts = append(doubts, "the scan did not complete (run the audit again)")
 	}
 	if r.Unwatched {
-		doubts = append(doubts, "the Redis user may not call INFO, so restarts during the scan go unnoticed (ACL SETUSER name +info)")
+		doubts = append(doubts, "the audit cannot notice restarts of Redis, because its user may not call INFO (allow it with ACL SETUSER name +info)")
 	}
 	if r.Moved {
-		doubts = append(doubts, "SWAPDB, MOVE or CONFIG RESETSTAT was called during the scan, so entries may be missing (audit while none is called)")
+		doubts = append(doubts, "SWAPDB, MOVE or CONFIG RESETSTAT was called during the scan, so entries may be missing (audit again without these calls)")
 	}
 	return doubts
 }
@@ -114,12 +114,12 @@ func (r *Report) databaseDoubts() []string {
 	if len(r.OtherDatabases) == 0 || r.Prefix != "" || r.OneDatabase {
 		return nil
 	}
-	return []string{fmt.Sprintf("databases %v of the server were not examined (ACL SETUSER name +select)", r.OtherDatabases)}
+	return []string{fmt.Sprintf("databases %v of the server were not examined (allow SELECT with ACL SETUSER name +select)", r.OtherDatabases)}
 }
 
 func (r *Report) unparsedDoubts() []string {
 	var doubts notes
-	doubts.count(r.Jobs.Unparsed, "entries of job queues have an unknown form (show names with Samples)")
+	doubts.count(r.Jobs.Unparsed, "entries of asynq's queues are not in a format of asynq 0.26 (Samples shows their names)")
 	return doubts
 }
 
@@ -129,7 +129,7 @@ func (r *Report) typeDoubts() []string {
 	for _, t := range sortedKeys(r.OtherTypes) {
 		switch {
 		case t == hyperLogLog:
-			doubts.count(r.OtherTypes[t], "strings look like HyperLogLogs (exclude them by name)")
+			doubts.count(r.OtherTypes[t], "strings look like HyperLogLogs, so they were not examined (exclude them by name)")
 		case !slices.Contains(r.IgnoredTypes, t):
 			doubts.count(r.OtherTypes[t], fmt.Sprintf("entries of type %s were not examined (ignore type %s if they hold no cached data)", t, t))
 		}
@@ -155,7 +155,7 @@ func (c *Conditions) Holds(id uint32) bool {
 }
 
 // unreadableRemedy is for values that name a key and do not open under the given keys.
-const unreadableRemedy = "give the namespaces of all caches; delete values that are planted"
+const unreadableRemedy = "give the namespaces of all caches; delete values that an attacker wrote"
 
 // MayDestroy answers whether the key with this id may be destroyed without making anything in Redis unreadable. It gives
 // the reasons unless the answer is Yes.
@@ -175,11 +175,11 @@ func (r *Report) MayDestroy(id uint32, c Conditions) (Answer, []string) {
 		no.count(k.Values-k.Unreadable.Values, fmt.Sprintf("values are sealed under %s (reseal them; delete any that do not open)", k.Key))
 		switch {
 		case i >= 0 && c.Keyset[i].Status == keyset.Disabled: // that they do not open says nothing
-			no.count(k.Unreadable.Values, fmt.Sprintf("values name %s, which is disabled, so they were not opened (enable it and reseal them)", k.Key))
+			no.count(k.Unreadable.Values, fmt.Sprintf("values carry the id of %s, which is disabled, so they were not opened (enable the key and reseal them)", k.Key))
 		case i >= 0 && c.Keyset[i].Status == keyset.Destroyed:
-			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values name %s, which was destroyed, so nothing opens them (delete them)", k.Key))
+			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values carry the id of %s, which was destroyed, so nothing opens them (delete these values)", k.Key))
 		default:
-			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values name %s but do not open (%s)", k.Key, unreadableRemedy))
+			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values carry the id of %s but do not open (%s)", k.Key, unreadableRemedy))
 		}
 	}
 	if i >= 0 && c.Keyset[i].Primary {
@@ -199,9 +199,9 @@ func (r *Report) MayDestroy(id uint32, c Conditions) (Answer, []string) {
 func (r *Report) scopeDoubts() []string {
 	var doubts []string
 	if r.Prefix != "" {
-		doubts = append(doubts, "only some names were examined, and no jobs (run it without namespace and prefix)")
+		doubts = append(doubts, "only some names were examined, and no jobs (run the audit without namespace and prefix)")
 	} else if r.looked() == 0 {
-		doubts = append(doubts, "no entry was examined (check the server)")
+		doubts = append(doubts, "no entry was examined (check the address of the server)")
 	}
 	if len(r.Exclude) > 0 {
 		doubts = append(doubts, "excluded names may hold values under any key (run the audit without exclusions)")
@@ -221,7 +221,7 @@ func (c *Conditions) doubts(id uint32, started time.Time) []string {
 	i := slices.IndexFunc(c.Keyset, func(k aead.KeyInfo) bool { return k.ID == id })
 	switch {
 	case c.Keyset == nil:
-		doubts = append(doubts, "the keyset was not given, so whether the key is primary is unknown")
+		doubts = append(doubts, "the keyset was not given, so the audit cannot tell whether the key is the primary key")
 	case i < 0:
 		doubts = append(doubts, fmt.Sprintf("the given keyset has no key %d (its keys are %s)", id, idsOf(c.Keyset)))
 	case c.Keyset[i].Prefix != "TINK":
@@ -236,12 +236,12 @@ func (c *Conditions) doubts(id uint32, started time.Time) []string {
 	}
 	switch {
 	case c.NotPrimarySince.IsZero():
-		doubts = append(doubts, "the time when the key stopped being primary was not given")
+		doubts = append(doubts, "the time when the key stopped being primary is missing (set NotPrimarySince)")
 	case i >= 0 && started.Before(c.Keyset[i].Times.Demoted.Add(reload)) && c.Keyset[i].Times.Demoted.After(c.NotPrimarySince):
-		doubts = append(doubts, fmt.Sprintf("by the times of the keyset, the key may have been primary until %s, less than %v before the scan (run it again later)",
+		doubts = append(doubts, fmt.Sprintf("by its recorded times, the key may have been primary until %s, less than %v before the scan (audit again later)",
 			c.Keyset[i].Times.Demoted.UTC().Format(time.RFC3339), reload))
 	case started.Before(c.NotPrimarySince.Add(reload)):
-		doubts = append(doubts, fmt.Sprintf("the scan began less than %v after the key stopped being primary (run it again later)", reload))
+		doubts = append(doubts, fmt.Sprintf("the scan began less than %v after the key stopped being primary (audit again later)", reload))
 	}
 	return doubts
 }
@@ -271,10 +271,10 @@ func (r *Report) keyDoubts(keys []aead.KeyInfo) []string {
 		}
 	}
 	var doubts notes
-	doubts.count(held, "tasks hold unreadable group members, perhaps under this key (wait for them or delete them)")
-	doubts.count(uncounted, "values name keys that are not counted separately, perhaps this one (they may be planted; delete them)")
-	doubts.count(unnamed, "values do not name their key, so they may be under this key")
-	doubts.count(outside, "values seem to name keys outside the given keyset (leave out the names of other applications)")
+	doubts.count(held, "asynq tasks contain group members that did not open, perhaps under this key (let these tasks run, or delete them)")
+	doubts.count(uncounted, "values name further keys, which the report does not list; this key may be one (delete values that an attacker wrote)")
+	doubts.count(unnamed, "values do not show the key that sealed them, so it may be this key")
+	doubts.count(outside, "values seem to be under keys that the given keyset lacks (leave out the names of other applications)")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
 	return slices.Concat(doubts, r.unparsedDoubts())
 }

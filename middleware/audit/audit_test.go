@@ -58,7 +58,7 @@ func TestAuditCounts(t *testing.T) {
 		require.Empty(t, r.Samples, "names only on request")
 		var unopened strings.Builder
 		require.NoError(t, r.WriteText(&unopened))
-		require.Contains(t, unopened.String(), "values were not opened")
+		require.Contains(t, unopened.String(), "no value was opened")
 
 		r = audited(t, rdb, audit.Config{
 			Prefix: ns + ":", Keys: []tink.AEADWithContext{newer, envelopeOf(t, newer)}, Namespaces: []string{ns},

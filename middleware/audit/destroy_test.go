@@ -86,7 +86,7 @@ func TestMayDestroy(t *testing.T) {
 	require.EqualValues(t, 1, use(r, "KEK vault:v7"))
 
 	require.NoError(t, rdb.FlushDB(ctx).Err())
-	doubt(audit.Config{}, "check the server")
+	doubt(audit.Config{}, "check the address of the server")
 	require.NoError(t, sealedStore(t, rdb, keyringOf(t, first), "shop").Set(ctx, "one", "v"))
 	require.Equal(t, audit.No, may(old, good))
 }
@@ -140,5 +140,5 @@ func TestMayDestroyRawKey(t *testing.T) {
 	require.True(t, r.Keys[0].Named, "it looks so")
 	a, why := r.MayDestroy(ring.Keys()[0].ID, c)
 	require.Equal(t, audit.Unknown, a, why)
-	require.Contains(t, strings.Join(why, "\n"), "seem to name keys outside the given keyset")
+	require.Contains(t, strings.Join(why, "\n"), "seem to be under keys that the given keyset lacks")
 }

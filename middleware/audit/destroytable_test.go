@@ -115,7 +115,7 @@ func TestValuesUnderADestroyedKey(t *testing.T) {
 	c := Conditions{Keyset: []aead.KeyInfo{{ID: 17, Prefix: "TINK", Status: keyset.Destroyed}, {ID: 18, Primary: true, Prefix: "TINK", Status: keyset.Enabled}}}
 	answer, why := r.MayDestroy(17, c)
 	require.Equal(t, Unknown, answer)
-	require.Contains(t, why, "1 values name key 17, which was destroyed, so nothing opens them (delete them)")
+	require.Contains(t, why, "1 values carry the id of key 17, which was destroyed, so nothing opens them (delete these values)")
 	require.NotContains(t, strings.Join(why, "\n"), "enable it")
 }
 
@@ -142,5 +142,5 @@ func TestKeysAreBounded(t *testing.T) {
 	require.EqualValues(t, batches*maxKeys, values)
 	answer, why := r.MayDestroy(batches*maxKeys, Conditions{})
 	require.Equal(t, Unknown, answer)
-	require.Contains(t, why, "16384 values name keys that are not counted separately, perhaps this one (they may be planted; delete them)")
+	require.Contains(t, why, "16384 values name further keys, which the report does not list; this key may be one (delete values that an attacker wrote)")
 }

@@ -171,7 +171,7 @@ func TestPlantedKeyName(t *testing.T) {
 	r := audited(t, rdb, opened)
 	answer, why = r.MayDestroy(old, c)
 	require.Equal(t, audit.Unknown, answer)
-	require.Contains(t, strings.Join(why, "\n"), "delete values that are planted")
+	require.Contains(t, strings.Join(why, "\n"), "delete values that an attacker wrote")
 	require.NoError(t, rdb.Del(ctx, "shop:planted").Err())
 	answer, why = audited(t, rdb, opened).MayDestroy(old, c)
 	require.Equal(t, audit.Yes, answer, why)

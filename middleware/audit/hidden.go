@@ -138,7 +138,7 @@ func (r *Report) MayDisable(id uint32) (Answer, []string) {
 			uncounted += k.Values
 		case id:
 			no.count(k.Values-k.Unreadable.Values, fmt.Sprintf("values have names hidden with PRF key %d (move them with reseal, or let them expire)", id))
-			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values name PRF key %d but do not open (%s)", id, unreadableRemedy))
+			unreadable.count(k.Unreadable.Values, fmt.Sprintf("values carry the id of PRF key %d but do not open (%s)", id, unreadableRemedy))
 		}
 	}
 	for _, k := range r.GivenPRFKeys {
@@ -153,18 +153,18 @@ func (r *Report) MayDisable(id uint32) (Answer, []string) {
 	doubts := slices.Concat(r.scanDoubts(), r.emptyDoubts(), r.databaseDoubts(), unreadable)
 	switch {
 	case len(r.GivenPRFKeys) == 0:
-		doubts = append(doubts, "the PRF keys were not given, so whether the key is primary is unknown")
+		doubts = append(doubts, "the PRF keys were not given, so the audit cannot tell whether the key is the primary key")
 	case !known:
 		doubts = append(doubts, fmt.Sprintf("the given PRF keys do not include key %d", id))
 	}
 	if r.OneDatabase && r.Prefix == "" && len(r.OtherDatabases) > 0 {
-		doubts = append(doubts, fmt.Sprintf("databases %v of the server were not examined (run it without OneDatabase)", r.OtherDatabases))
+		doubts = append(doubts, fmt.Sprintf("databases %v of the server were not examined (run the audit without OneDatabase)", r.OtherDatabases))
 	}
-	doubts.count(uncounted, "values name PRF keys that are not counted separately, perhaps this one (they may be planted; delete them)")
-	doubts.count(r.Excluded, "names were excluded, so their values were not examined")
+	doubts.count(uncounted, "values name further PRF keys, which the report does not list; this key may be one (delete values that an attacker wrote)")
+	doubts.count(r.Excluded, "names were excluded, so their values were not examined (run the audit without exclusions)")
 	doubts.count(r.unknownFormat(), "values are of unknown format (a newer release may read them)")
 	if r.Prefix != "" && strings.TrimPrefix(r.Prefix, r.Namespace+":") != "" {
-		doubts = append(doubts, "only some names were examined (run it without prefix)")
+		doubts = append(doubts, "only some names were examined (run the audit without prefix)")
 	}
 	if r.Replica {
 		doubts = append(doubts, "a replica may lack entries of its master (audit the master)")

@@ -149,7 +149,7 @@ func Open(ctx context.Context, client redis.UniversalClient, namespace, key stri
 	case err != nil:
 		return Value{}, fmt.Errorf("%w: %w", ErrConfig, err)
 	case len(by) < len(keys):
-		return Value{}, fmt.Errorf("%w: a key is nil", ErrConfig)
+		return Value{}, fmt.Errorf("%w: one of the given keys is nil", ErrConfig)
 	}
 	b, err := s.Client.Get(ctx, name).Bytes()
 	switch {

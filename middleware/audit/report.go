@@ -253,7 +253,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "NOTHING MATCHED the prefix %q: check it\n", p)
 	}
 	if !r.Opened {
-		b.WriteString("values were not opened: each value with the form of a sealed one counts as sealed\n")
+		b.WriteString("no value was opened: a value counts as sealed if it has the format of sealed values\n")
 	}
 	r.writeTallies(&b)
 	for _, k := range r.Keys {
@@ -264,14 +264,14 @@ func (r *Report) WriteText(w io.Writer) error {
 		b.WriteByte('\n')
 	}
 	if r.KeyChecks.Values > 0 {
-		fmt.Fprintf(&b, "%d key check(s), %d unreadable\n", r.KeyChecks.Values, r.KeyChecks.Unreadable)
+		fmt.Fprintf(&b, "%d entries sealcache.key-check, %d unreadable\n", r.KeyChecks.Values, r.KeyChecks.Unreadable)
 	}
 	r.HiddenNames.writeText(&b)
 	if r.TagSets > 0 {
-		fmt.Fprintf(&b, "%d tag set(s); their members are names as stored\n", r.TagSets)
+		fmt.Fprintf(&b, "%d tag sets of gocache, which contain names of entries\n", r.TagSets)
 	}
 	for _, t := range sortedKeys(r.OtherTypes) {
-		fmt.Fprintf(&b, "%d of type %s, not examined\n", r.OtherTypes[t], t)
+		fmt.Fprintf(&b, "%d entries of type %s, not examined\n", r.OtherTypes[t], t)
 	}
 	if r.CountsAsUse {
 		b.WriteString("reading changed the idle times of the entries (the server has no CLIENT NO-TOUCH)\n")
@@ -304,7 +304,7 @@ func (r *Report) writeTallies(b *strings.Builder) {
 		row("  "+r.Groups[i].Prefix, &r.Groups[i].Tally)
 	}
 	if r.Jobs.Tasks.Values+r.Jobs.Bookkeeping+r.Jobs.Unparsed > 0 {
-		fmt.Fprintf(b, "jobs: %d tasks, %d bookkeeping entries, %d of unknown form\n", r.Jobs.Tasks.Values, r.Jobs.Bookkeeping, r.Jobs.Unparsed)
+		fmt.Fprintf(b, "jobs: %d tasks, %d bookkeeping entries, %d entries in an unknown format\n", r.Jobs.Tasks.Values, r.Jobs.Bookkeeping, r.Jobs.Unparsed)
 		for i, name := range []string{"  payloads", "  results", "  error texts", "  of running jobs", "  of schedules", "  headers"} {
 			row(name, r.Jobs.tallies()[i])
 		}

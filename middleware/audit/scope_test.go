@@ -210,7 +210,7 @@ func TestAuditLeavesOutOtherApplications(t *testing.T) {
 	conditions := audit.Conditions{Keyset: ring.Keys(), NotPrimarySince: time.Now().Add(-100 * time.Hour)}
 	may, reasons := audited(t, rdb, audit.Config{OtherApplications: []string{"crm:"}}).MayDestroy(old, conditions)
 	require.Equal(t, audit.Unknown, may)
-	require.Contains(t, strings.Join(reasons, "\n"), "do not name their key")
+	require.Contains(t, strings.Join(reasons, "\n"), "do not show the key that sealed them")
 	may, _ = audited(t, rdb, audit.Config{OtherApplications: []string{"web:"}}).MayDestroy(old, conditions)
 	require.Equal(t, audit.Unknown, may)
 	r := audited(t, rdb, audit.Config{OtherApplications: []string{"crm:", "web:"}, Namespaces: []string{"shop"}})
@@ -401,7 +401,7 @@ func TestRestartBetweenDatabases(t *testing.T) {
 	require.Equal(t, []int{0, 7}, r.Databases)
 	answer, why := r.AnythingPlaintext()
 	require.Equal(t, audit.Unknown, answer)
-	require.Contains(t, strings.Join(why, "; "), "run it again")
+	require.Contains(t, strings.Join(why, "; "), "audit again")
 	answer, reasons, _ := plaintextAnswer(t, rdb, audit.Config{})
 	require.Equal(t, audit.No, answer, reasons)
 }

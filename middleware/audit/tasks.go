@@ -124,7 +124,7 @@ func (f *findings) notUnderstood(name string, samples int) {
 }
 
 // heldLabel stands for the keys of group members inside tasks, which the tasks do not name.
-const heldLabel = "held members of groups"
+const heldLabel = "unknown (asynq group members)"
 
 // isHeldMember reports whether the headers mark a task that holds a member of a group.
 func isHeldMember(headers map[string]string) bool {

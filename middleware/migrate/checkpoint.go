@@ -193,7 +193,7 @@ func (m *migration) ownBox(a tink.AEADWithContext) (*box.Box, error) {
 // checkCheckpoint refuses a checkpoint of another job, and one that is out of date.
 func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job string) error {
 	if c.Job != job {
-		return fmt.Errorf("%w: it was written with another operation, namespace, option, database or primary key", ErrCheckpoint)
+		return fmt.Errorf("%w: the file was written with another operation, namespace, option, database or primary key", ErrCheckpoint)
 	}
 	if age := time.Since(c.Updated); age > maxCheckpointAge || age < -time.Hour {
 		return fmt.Errorf("%w: the file is older than %v, or the clock has changed", ErrCheckpoint, maxCheckpointAge)
@@ -215,7 +215,7 @@ func (m *migration) checkCheckpoint(ctx context.Context, c *checkpoint, job stri
 	case errors.Is(err, rediswalk.ErrRunUndone):
 		return fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	case err != nil:
-		return fmt.Errorf("migrate: look up the run of the checkpoint: %w", err)
+		return fmt.Errorf("migrate: look up the run that wrote the checkpoint: %w", err)
 	}
 	return nil
 }

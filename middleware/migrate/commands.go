@@ -87,7 +87,7 @@ func (m *migration) proveRecords(ctx context.Context) error {
 	err := m.walk.Retry(ctx, accessRuns, m.servers.ProveRuns)
 	switch {
 	case errors.Is(err, rediswalk.ErrRunsRefused) && m.Checkpoint == "":
-		m.warn("the real run would not be recorded (allow the key " + rediswalk.RunsName + "), so older checkpoints of other runs would not be refused")
+		m.warn("the Redis user may not write the key " + rediswalk.RunsName + " (allow it), so a real run could not invalidate older checkpoints")
 		return nil
 	case err != nil:
 		return fmt.Errorf("a real run would fail: %w", err)

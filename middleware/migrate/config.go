@@ -232,7 +232,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.hides() {
 		c.DeleteOld = c.Operation != Reseal // the old name would be shown
 	} else if c.DeleteOld && c.inPlace() {
-		bad("DeleteOld needs a To whose stored names differ from those of From")
+		bad("DeleteOld needs a To that gives the entries other names in Redis")
 	}
 	switch {
 	case c.MaxValueBytes == 0:

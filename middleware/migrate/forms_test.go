@@ -60,7 +60,7 @@ func TestEntriesThatAreNotValues(t *testing.T) {
 			require.EqualValues(t, len(numbers), r.Numbers)
 			var text strings.Builder
 			require.NoError(t, r.WriteText(&text))
-			require.Contains(t, text.String(), "INCR fails on them")
+			require.Contains(t, text.String(), "INCR fails on sealed numbers")
 		}
 		for i := range numbers {
 			require.True(t, isSealed(stored(t, rdb, name(ns, i))))

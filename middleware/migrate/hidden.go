@@ -37,19 +37,19 @@ func (c *Config) checkHidden() (errs []error) {
 		bad(err.Error())
 	}
 	if c.To != nil && c.To.Namespace == c.From.Namespace {
-		bad("HiddenKeys and OneWayKeys: the namespace of To must differ from that of From")
+		bad("with HiddenKeys or OneWayKeys, the namespace of To must differ from that of From")
 	}
 	if c.OneWayKeys == nil {
 		if c.To != nil && c.HiddenKeys != nil && len(c.HiddenKeys.PRFs) > 1 { // an entry under each could get the same name
-			bad("To: the PRF keyset has several enabled keys (change the PRF key first, and disable the old one)")
+			bad("To: the PRF keyset has several enabled keys (run without To first, and then disable the older keys)")
 		}
 		return errs
 	}
 	if c.Operation == Unseal {
-		bad("OneWayKeys: Unseal cannot restore names that are not stored")
+		bad("Unseal cannot restore names that OneWayKeys hides, because they are not stored")
 	}
 	if c.filters() {
-		bad("OneWayKeys: Prefix and Exclude cannot match names that are not stored")
+		bad("Prefix and Exclude cannot match names that OneWayKeys hides (leave them out)")
 	}
 	return errs
 }

@@ -28,7 +28,7 @@ func (m *migration) watched(ctx context.Context, work func(ctx context.Context) 
 		return err
 	}
 	if after == nil {
-		m.warn("the Redis user may not call INFO, so evictions go unnoticed")
+		m.warn("the run cannot notice evictions, because the Redis user may not call INFO (ACL SETUSER name +info allows it)")
 	}
 	m.walk.Mu.Lock()
 	m.work.Evicted += evictedSince(before, after)
@@ -37,7 +37,7 @@ func (m *migration) watched(ctx context.Context, work func(ctx context.Context) 
 	// A Cluster spreads entries about evenly over its masters.
 	each := growth / int64(max(len(after), 1))
 	if room := roomOf(before); m.DryRun && each > room {
-		m.warn(fmt.Sprintf("a master's data would grow by %d bytes, but maxmemory leaves %d: Redis would evict or refuse", each, room))
+		m.warn(fmt.Sprintf("a master needs %d bytes more, but maxmemory leaves %d bytes: Redis would evict entries or refuse writes", each, room))
 	}
 	return err
 }

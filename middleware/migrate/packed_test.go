@@ -78,7 +78,7 @@ func TestUnsealKeepsTheSealedEnd(t *testing.T) {
 			require.EqualValues(t, 3, r.Written)
 			require.EqualValues(t, 1, r.Expired)
 			require.EqualValues(t, 1, r.NotChanged())
-			require.Contains(t, text(t, r), "sealed expiry has passed")
+			require.Contains(t, text(t, r), "expired by the time that is sealed in them")
 			prefix := ns + ":k:"
 			if to != nil {
 				prefix = ns + ":new:"

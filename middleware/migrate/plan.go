@@ -202,7 +202,7 @@ func (p *planner) run(ctx context.Context) (*Inventory, error) {
 	if err == nil {
 		r.Obstacles, err = p.obstacles(ctx, r.Growth)
 		if all.blind {
-			r.Obstacles = append(r.Obstacles, "the Redis user may not call OBJECT ENCODING, so values that were modified in place go unnoticed")
+			r.Obstacles = append(r.Obstacles, "the plan cannot find values that APPEND or SETBIT changed, because the Redis user may not call OBJECT ENCODING")
 		}
 	}
 	return r, suitable(err)
@@ -220,7 +220,7 @@ func (p *planner) obstacles(ctx context.Context, growth int64) (all []string, er
 	}
 	states, err := p.servers.States(ctx)
 	if errors.Is(err, rediswalk.ErrNoState) {
-		return append(all, "the Redis user may not call INFO, which a run needs (ACL SETUSER name +info)"), nil
+		return append(all, "the Redis user may not call INFO, which a run needs (ACL SETUSER name +info allows it)"), nil
 	}
 	if err != nil {
 		return all, err

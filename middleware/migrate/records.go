@@ -45,7 +45,7 @@ func (m *migration) register(ctx context.Context, job string) error {
 	case full:
 		return ErrMemory
 	case errors.Is(err, rediswalk.ErrRunsRefused) && m.Checkpoint == "":
-		m.warn("the run was not recorded (allow the key " + rediswalk.RunsName + "), so older checkpoints of other runs are not refused")
+		m.warn("the Redis user may not write the key " + rediswalk.RunsName + " (allow it), so this run does not invalidate older checkpoints")
 		return nil
 	case err != nil:
 		return fmt.Errorf("migrate: record the run under the key sealcache.runs: %w", err)
@@ -60,7 +60,7 @@ func (m *migration) endRun(ctx context.Context) {
 	}
 	err := m.walk.Retry(ctx, accessRuns, func(ctx context.Context) error { return m.servers.EndRun(ctx, m.before.Run) })
 	if err != nil {
-		m.warn("the end of the run was not recorded (remove all copies of its checkpoint)")
+		m.warn("Redis could not store that this run is complete (delete all copies of its checkpoint)")
 	}
 }
 
@@ -81,7 +81,7 @@ func (m *migration) recordRefusal(ctx context.Context) {
 	if m.Operation == Unseal || m.DryRun {
 		return
 	}
-	const lost = "the refusal was not recorded: the same run would take its own writes for a proof of its keys"
+	const lost = "Redis could not store that these keys are wrong (do not repeat the run with them: its own entries would pass as proof)"
 	if m.before.Run == "" { // nothing was written, or the user may not write the records
 		if m.wrote.Load() > 0 {
 			m.warn(lost)
@@ -168,10 +168,10 @@ func (m *migration) checkRefusals(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("migrate: read the records of runs (key sealcache.runs): %w", err)
 	case refused && m.DryRun:
-		m.warn("the real run would refuse to start: an earlier run ended because these keys opened no value")
+		m.warn("the real run would refuse to start: an earlier run stopped because these keys opened no value")
 		return nil
 	case refused:
-		return fmt.Errorf("%w: an earlier run ended because these keys opened no value (give Proof if they are right)", ErrWrongKeys)
+		return fmt.Errorf("%w: an earlier run stopped because these keys opened no value (give Proof if they are right)", ErrWrongKeys)
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ type Counts struct {
 	OneWay int64 `json:"one_way"`
 	// PlainNames counts sealed values under plain names that Reseal met with Config.HiddenKeys. Seal hides them.
 	PlainNames int64 `json:"plain_names"`
-	// WrongType counts values that cannot have the requested type.
+	// WrongType counts values that cannot be converted to the requested type.
 	WrongType int64 `json:"wrong_type"`
 	// TooLarge counts values larger than Config.MaxValueBytes.
 	TooLarge int64 `json:"too_large"`
@@ -310,21 +310,21 @@ func (r *Report) writeCounts(b *strings.Builder) {
 	if r.LeaveNumbers {
 		line(r.Numbers, "whole numbers, left as plaintext")
 	} else {
-		line(r.Numbers, "of them whole numbers: INCR fails on them (exclude them or leave numbers)")
+		line(r.Numbers, "of them whole numbers: INCR fails on sealed numbers (exclude them or leave numbers)")
 	}
-	line(r.Fernet, "of them look like Fernet tokens, and were sealed as tokens")
+	line(r.Fernet, "of them look like Fernet tokens (of django-secure-redis): sealed without opening them")
 	line(r.AlreadyDone, "already done")
 	line(r.Disappeared, "disappeared during the run")
-	line(r.Retried, "read again because they had changed")
+	line(r.Retried, "read again because the application changed them")
 	line(r.Renamed, dry("of them would get another hidden name", "of them under another hidden name now"))
 	line(r.Deleted, dry("old entries would be deleted", "old entries deleted"))
 	line(r.TagSets, "tag sets rewritten")
-	line(r.TagMembers, "tag memberships rewritten")
-	line(r.TagsSealed, "of them sealed in their values")
+	line(r.TagMembers, "entries in these tag sets rewritten")
+	line(r.TagsSealed, "of these entries sealed again with their tags")
 	line(r.Excluded, "excluded by name")
-	line(r.Reserved, "of asynq, key checks, records of runs: skipped")
+	line(r.Reserved, "skipped: keys of asynq, and sealcache's own keys")
 	for _, t := range slices.Sorted(maps.Keys(r.OtherTypes)) {
-		line(r.OtherTypes[t], "of type "+t+", left alone")
+		line(r.OtherTypes[t], "of type "+t+", not changed")
 	}
 	line(r.BytesRead, "bytes read")
 	line(r.BytesWritten, "bytes written")
@@ -337,15 +337,15 @@ func (r *Report) writeCounts(b *strings.Builder) {
 	line(r.UnknownKey, "sealed under a key that was not given")
 	line(r.UnknownFormat, "of unknown format")
 	line(r.UnknownPRFKey, "hidden under a PRF key that was not given")
-	line(r.OneWay, "hidden one way under an older PRF key: keep it until they expire")
+	line(r.OneWay, "hidden one way under an older PRF key: keep this key until they expire")
 	line(r.PlainNames, "sealed under plain names: migrate hides them")
-	line(r.WrongType, "cannot have the requested type")
-	line(r.TooLarge, "larger than the bound on values")
-	line(r.KeptChanging, "kept changing: run it again")
-	line(r.Expired, "whose sealed expiry has passed: delete them")
+	line(r.WrongType, "cannot be converted to the requested type")
+	line(r.TooLarge, "larger than MaxValueBytes allows")
+	line(r.KeptChanging, "changed by the application again and again: repeat the run")
+	line(r.Expired, "expired by the time that is sealed in them: delete them")
 	line(r.Conflicts, "whose new name already holds another value or expiry")
 	line(r.WouldBeMovedAgain, "whose new name another run would move again")
-	line(r.TagsNotSealed, "tags of entries not sealed in their values: set these entries again")
+	line(r.TagsNotSealed, "entries sealed without their tags: let the application write them again")
 	line(r.underOldNames(), "of other types, still under the old names")
 }
 
@@ -357,7 +357,7 @@ func (r *Report) writeNotes(b *strings.Builder) {
 		fmt.Fprintf(b, "NOTHING MATCHED the excluded prefix %q: check it\n", p)
 	}
 	if r.PrimaryChanged {
-		b.WriteString("THE PRIMARY KEY CHANGED during the run: run it again\n")
+		b.WriteString("THE PRIMARY KEY CHANGED during the run: repeat the run\n")
 	}
 	if r.Evicted > 0 {
 		fmt.Fprintf(b, "WARNING: Redis evicted %d entries during the run, because it has too little memory\n", r.Evicted)
@@ -366,6 +366,6 @@ func (r *Report) writeNotes(b *strings.Builder) {
 		fmt.Fprintf(b, "WARNING: %s\n", w)
 	}
 	if r.Unproven() {
-		b.WriteString("NOTHING PROVED THE KEYS: check that the application can read the sealed entries\n")
+		b.WriteString("NOTHING PROVED THAT THESE ARE THE APPLICATION'S KEYS: check that it can read the sealed entries\n")
 	}
 }

@@ -148,7 +148,7 @@ func TestEvictions(t *testing.T) {
 	require.NoError(t, rdb.ConfigSet(ctx, "maxmemory", fmt.Sprint(used+1<<20)).Err())
 	r = run(t, rdb, config)
 	require.Len(t, r.Warnings, 1)
-	require.Contains(t, text(t, r), "WARNING: a master's data would grow by")
+	require.Contains(t, text(t, r), "WARNING: a master needs")
 	require.Zero(t, r.Evicted)
 	config.DryRun = false
 	r, err = unproven(ctx, rdb, config)

@@ -227,7 +227,7 @@ func (m *migration) phases(ctx context.Context) error {
 		return err
 	}
 	if m.walk.Unwatched() {
-		m.warn("Redis does not show its run_id, so a restart or failover during the run went unnoticed (audit afterwards)")
+		m.warn("the run cannot notice a restart or failover, because INFO of Redis shows no run_id (audit the data afterwards)")
 	}
 	// A failover or restart during the scan may have lost tags that were copied before.
 	if m.tagged() && !m.walk.Scanned(tagsOn) {
@@ -298,7 +298,7 @@ func (m *migration) changeEntries(ctx context.Context) error {
 		m.walk.Mu.Lock()
 		m.moved = true
 		m.walk.Mu.Unlock()
-		m.warn("SWAPDB, MOVE or CONFIG RESETSTAT was called during the run, so entries may be left (repeat the run)")
+		m.warn("SWAPDB, MOVE or CONFIG RESETSTAT was called during the run, so it may have missed entries (repeat the run)")
 	}
 	return err
 }

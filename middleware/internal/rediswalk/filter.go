@@ -38,11 +38,11 @@ func NewFilter(what string, prefixes []string, namespace string, stored bool, sc
 func system(namespace string, stored bool) string {
 	switch {
 	case stored:
-		return "stored names, as Stored says"
+		return "names as Redis has them, because Stored is set"
 	case namespace != "":
 		return "keys without the namespace"
 	default:
-		return "stored names, without a namespace"
+		return "names as Redis has them, because no namespace is given"
 	}
 }
 
