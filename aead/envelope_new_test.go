@@ -195,16 +195,16 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, v := range map[string]any{
-		"aead.Envelope(AesGcmKey)":  newEnvelope(t, ring),
-		"aead.Keyring(1 keys":       ring,
-		"aead: passphrase KEK":      passphrase,
-		"aead.BytesSource(6 bytes)": aead.BytesSource([]byte("secret")),
-		"aead.EnvSource(KEYSET)":    aead.EnvSource("KEYSET"),
-		"aead.EnvSource((not a var": aead.EnvSource(`{"key": "secret"}`),
-		"aead.FileSource(/run/ks)":  aead.FileSource("/run/ks"),
-		"aead.FileSource(not a pat": aead.FileSource(`{"key": "secret"}`),
-		"aead.WithContext(...)":     aead.WithContext(plainAEAD{"secret"}),
-		"aeadtest.KeyService":       aeadtest.NewKeyService(t),
+		"aead.Envelope(AesGcmKey)":   newEnvelope(t, ring),
+		"aead.Keyring(1 keys":        ring,
+		"aead: passphrase KEK":       passphrase,
+		"aead.BytesSource(6 bytes)":  aead.BytesSource([]byte("secret")),
+		"aead.EnvSource(KEYSET)":     aead.EnvSource("KEYSET"),
+		"aead.EnvSource((name not s": aead.EnvSource(`{"key": "secret"}`),
+		"aead.FileSource(/run/ks)":   aead.FileSource("/run/ks"),
+		"aead.FileSource(not a pat":  aead.FileSource(`{"key": "secret"}`),
+		"aead.WithContext(...)":      aead.WithContext(plainAEAD{"secret"}),
+		"aeadtest.KeyService":        aeadtest.NewKeyService(t),
 	} {
 		for _, format := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x", "%q", "%o"} {
 			if _, ok := v.(fmt.Formatter); !ok && len(format) == 2 && strings.Contains("dxqo", format[1:]) {

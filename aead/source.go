@@ -257,7 +257,7 @@ func (e envSource) quoted() string {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
 	name := string(e)
 	if name == "" || len(name) > 64 || strings.Trim(name[:1], letters) != "" || strings.Trim(name, letters+"0123456789") != "" {
-		return "(not a variable name: use letters, digits, _)"
+		return "(name not shown: use letters, digits, _)"
 	}
 	return name
 }

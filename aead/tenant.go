@@ -144,7 +144,7 @@ func (e *Envelope) Tenant(id string) (tink.AEADWithContext, error) {
 func checkTenantID(id string) error {
 	const first = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 	if id == "" || len(id) > maxTenantID || strings.Trim(id[:1], first) != "" || strings.Trim(id, first+"_.-") != "" {
-		return errors.New("aead: Tenant: the id must have 1 to 64 of A-Z a-z 0-9 _ . - and begin with a letter or digit")
+		return errors.New("aead: Tenant: the id must have 1 to 64 letters, digits, _ . or -, and begin with a letter or digit")
 	}
 	return nil
 }

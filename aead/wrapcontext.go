@@ -105,7 +105,7 @@ func checkWrapContext(context map[string]string) error {
 		}
 	}
 	if !validWrapContext(context) {
-		return fmt.Errorf("a name must have 1 to %d of A-Z a-z 0-9 _.-:/ (a value: 1 to %d, and also @ + = space)",
+		return fmt.Errorf("names need 1 to %d of the characters A-Z a-z 0-9 _.-:/ (values: 1 to %d, also @ + = space)",
 			maxWrapContextName, maxWrapContextValue)
 	}
 	return nil

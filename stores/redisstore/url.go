@@ -132,7 +132,7 @@ func (l *login) parse(info string) error {
 	l.user, err1 = url.PathUnescape(user)
 	l.password, err2 = url.PathUnescape(password)
 	if err1 != nil || err2 != nil || strings.Contains(info, "@") {
-		return errors.New("the user name or password of the URL is not percent-encoded correctly")
+		return errors.New("the user name or password of the URL is not percent-encoded correctly (write %40 for @)")
 	}
 	return nil
 }
