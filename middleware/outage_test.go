@@ -51,7 +51,7 @@ func TestForeignOutageIsNotARefusal(t *testing.T) {
 	}
 }
 
-// A caller leaves after the backing store has answered. That is no outage of the key service, which was not asked.
+// A caller leaves after the backing store has answered. Nothing asks the key service, so this is not an outage of it.
 func TestEndedContextIsNotAnOutage(t *testing.T) {
 	t.Parallel()
 	for _, a := range []tink.AEADWithContext{envelope(t), keyring(t), foreign(t)} {

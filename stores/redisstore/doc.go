@@ -75,6 +75,9 @@
 // is the smaller of PoolSize and MaxActiveConns, but at most 64. If the server is on the same host, the limit is at most
 // 8, and at most 4 while more than 8 goroutines call.
 //
+// With a client of your own, set MaxActiveConns to at least PoolSize. Otherwise go-redis refuses calls that find no free
+// connection, and does not let them wait.
+//
 // If the context of a call ends while the call waits, the Store does not send it. If the context of a write ends later,
 // the error says that its result is unknown: Redis can still execute the write. [Store.Stats] counts pipelines.
 //

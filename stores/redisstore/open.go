@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -44,7 +46,7 @@ import (
 //	pool_size                           connections per node, default 10 per CPU
 //	pool_timeout                        wait for one of them, default read_timeout + 1s
 //	min_idle_conns, max_idle_conns      default 0, 0 for no limit
-//	max_active_conns                    default 0 for no limit
+//	max_active_conns                    limit of pool_size and of connections for a node, default 0 for none
 //	conn_max_idle_time, conn_max_lifetime     default 30m, none
 //	max_retries                         after a broken connection or a server that is loading, default 3, 0 for none
 //	min_retry_backoff, max_retry_backoff      between those, default 10ms, 1s
@@ -270,6 +272,10 @@ func (t *target) client() (redis.UniversalClient, error) {
 			return nil, err
 		}
 	}
+	poolSize := t.poolSize
+	if t.maxActive > 0 { // calls above the size of the pool wait, but go-redis refuses those above MaxActiveConns
+		poolSize = min(cmp.Or(t.poolSize, 10*runtime.GOMAXPROCS(0)), t.maxActive)
+	}
 	switch t.topology {
 	case sentinel:
 		return redis.NewFailoverClient(&redis.FailoverOptions{
@@ -278,7 +284,7 @@ func (t *target) client() (redis.UniversalClient, error) {
 			Username: l.user, Password: l.password, CredentialsProviderContext: ask,
 			DB: t.db, TLSConfig: cfg, ClientName: t.clientName, Protocol: t.protocol,
 			ContextTimeoutEnabled: true,
-			PoolSize:              t.poolSize, PoolTimeout: t.poolTimeout,
+			PoolSize:              poolSize, PoolTimeout: t.poolTimeout,
 			MinIdleConns: t.minIdle, MaxIdleConns: t.maxIdle, MaxActiveConns: t.maxActive,
 			ConnMaxIdleTime: t.idleTime, ConnMaxLifetime: t.lifetime,
 			DialTimeout: t.dial, ReadTimeout: t.read, WriteTimeout: t.write,
@@ -290,7 +296,7 @@ func (t *target) client() (redis.UniversalClient, error) {
 			Username: l.user, Password: l.password, CredentialsProviderContext: ask,
 			TLSConfig: cfg, ClientName: t.clientName, Protocol: t.protocol,
 			ContextTimeoutEnabled: true, MaintNotificationsConfig: quiet(),
-			PoolSize: t.poolSize, PoolTimeout: t.poolTimeout,
+			PoolSize: poolSize, PoolTimeout: t.poolTimeout,
 			MinIdleConns: t.minIdle, MaxIdleConns: t.maxIdle, MaxActiveConns: t.maxActive,
 			ConnMaxIdleTime: t.idleTime, ConnMaxLifetime: t.lifetime,
 			DialTimeout: t.dial, ReadTimeout: t.read, WriteTimeout: t.write, MaxRedirects: t.redirect,
@@ -306,7 +312,7 @@ func (t *target) client() (redis.UniversalClient, error) {
 			Username: l.user, Password: l.password, CredentialsProviderContext: ask,
 			DB: t.db, TLSConfig: cfg, ClientName: t.clientName, Protocol: t.protocol,
 			ContextTimeoutEnabled: true, MaintNotificationsConfig: quiet(),
-			PoolSize: t.poolSize, PoolTimeout: t.poolTimeout,
+			PoolSize: poolSize, PoolTimeout: t.poolTimeout,
 			MinIdleConns: t.minIdle, MaxIdleConns: t.maxIdle, MaxActiveConns: t.maxActive,
 			ConnMaxIdleTime: t.idleTime, ConnMaxLifetime: t.lifetime,
 			DialTimeout: t.dial, ReadTimeout: t.read, WriteTimeout: t.write,

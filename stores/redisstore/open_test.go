@@ -3,11 +3,13 @@ package redisstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -62,6 +64,34 @@ func TestOpenSingleNode(t *testing.T) {
 	require.Equal(t, "v", rdb.Get(t.Context(), "k").Val(), "in the database of the URL")
 	require.InDelta(t, 24*time.Hour, rdb.PTTL(t.Context(), "gocache_tag_t").Val(), float64(time.Minute))
 	require.Contains(t, rdb.ClientList(t.Context()).Val(), "name=cache")
+}
+
+// Calls wait for one of the few connections. go-redis would refuse those above max_active_conns if its pool were larger.
+func TestCallsWaitUnderMaxActiveConns(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{shared.Single.URL(), shared.Cluster.URL()} {
+		s := open(t, url+"?max_active_conns=1&pool_timeout=5m")
+		var wg sync.WaitGroup
+		for w := range 16 {
+			wg.Go(func() {
+				for i := range 20 {
+					key := fmt.Sprint(t.Name(), w, "-", i)
+					_, err := s.SetIfNotExists(t.Context(), key, "v")
+					if err == nil {
+						err = s.Set(t.Context(), key, "v", store.WithTags([]string{t.Name()}))
+					}
+					if err == nil {
+						_, err = s.Get(t.Context(), key)
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
 }
 
 func TestOpenTLS(t *testing.T) {
