@@ -52,6 +52,7 @@ var Module fx.Option = fx.Module("sealcache",
 // constructor with [middleware.New], and provide it as a *middleware.Store.
 //
 // Decorator does not reach stores under a name, in a group, or of another type such as *redisstore.Store.
+// fx.New refuses Module next to Decorator ("already provided").
 var Decorator fx.Option = fx.Options(
 	onlyAtRoot(),
 	common(),

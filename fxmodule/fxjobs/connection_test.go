@@ -126,6 +126,7 @@ func TestWiringErrors(t *testing.T) {
 		"no authorizer":      {nil, fxjobs.Monitor(nil), "fxjobs: Monitor: the authorizer must not be nil"},
 		"page":               {nil, fx.Options(fxjobs.Monitor(operators, monitor.WithRootPath("x")), take(func(*monitor.Handler) {})), "WithRootPath"},
 		"group period":       {nil, fx.Options(mux, fx.Supply(asynq.Config{GroupGracePeriod: 1}), fxjobs.Worker), "GroupGracePeriod must be at least one second"},
+		"pointer":            {nil, fx.Options(mux, fx.Supply(&asynq.Config{Concurrency: 1}), fxjobs.Worker), "provides an *asynq.Config (provide an asynq.Config instead)"},
 		"jobs only":          {func(c *fxmodule.Config) { d := c.Caches["default"]; d.Store = ""; c.Caches["default"] = d }, client, `cache "default": store: the cache has no store`},
 		"no namespace":       {func(c *fxmodule.Config) { d := c.Caches["default"]; d.Namespace = ""; c.Caches["default"] = d }, client, "the namespace is missing"},
 		"no namespace, no Jobs": {func(c *fxmodule.Config) {

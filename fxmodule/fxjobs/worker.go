@@ -36,10 +36,14 @@ type serverInputs struct {
 
 	Settings   settings
 	Connection *connection
-	Base       asynq.Config `optional:"true"`
+	Base       asynq.Config  `optional:"true"`
+	Pointer    *asynq.Config `optional:"true"`
 }
 
 func newServer(in serverInputs) (*asynq.Server, error) {
+	if in.Pointer != nil { // it would be ignored
+		return nil, in.Settings.failed(errors.New("the application provides an *asynq.Config (provide an asynq.Config instead)"))
+	}
 	j, base := in.Settings.Config.Jobs, in.Base
 	if len(j.Queues) > 0 {
 		base.Queues = maps.Clone(j.Queues)
