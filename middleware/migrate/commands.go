@@ -31,17 +31,32 @@ if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('PTTL', KEYS[1])
 redis.call('TIME')
 return redis.call('PEXPIREAT', KEYS[1], 1)`
+	// probeTagSource has the commands of tagSource. The set that SADD makes expires at once, within the script.
+	probeTagSource = `
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('PEXPIRETIME', KEYS[1])
+redis.call('PERSIST', KEYS[1])
+redis.call('PEXPIREAT', KEYS[1], 1)
+redis.call('SADD', KEYS[1], '')
+return redis.call('PEXPIREAT', KEYS[1], 1)`
+	probeUntagSource = `
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+return redis.call('SREM', KEYS[1], '')`
 )
+
+// probeName ends the names that the scripts get.
+const probeName = "sealcache.dry-run"
 
 // proveCommands tests the commands that a run needs, before the run reads entries. It fails if the user may not call EVAL or
 // SET, or if the server is read-only or full. A dry run fails too, because the run without DryRun would. The error's text
 // has no "migrate: ", because Plan shows it as an obstacle.
 func (m *migration) proveCommands(ctx context.Context) error {
-	if err := m.prove(ctx, probeSource, "EVAL, EVALSHA or SET"); err != nil {
+	name := m.target().stored() + probeName
+	if err := m.prove(ctx, name, probeSource, "EVAL, EVALSHA or SET"); err != nil {
 		return err
 	}
 	if m.DeleteOld || m.HiddenKeys != nil && len(m.HiddenKeys.PRFs) > 1 { // Reseal deletes names of older PRF keys
-		if err := m.prove(ctx, probeDropSource, "UNLINK"); err != nil {
+		if err := m.prove(ctx, name, probeDropSource, "UNLINK"); err != nil {
 			return err
 		}
 	}
@@ -53,16 +68,29 @@ func (m *migration) proveCommands(ctx context.Context) error {
 
 // proveExpiry tests the commands that Unseal in place needs for a value with a sealed expiry. It is part of a dry run.
 func (m *migration) proveExpiry(ctx context.Context) error {
-	m.expiryOnce.Do(func() { m.expiryErr = m.prove(ctx, probeExpirySource, "PTTL, TIME or PEXPIREAT") })
+	m.expiryOnce.Do(func() {
+		m.expiryErr = m.prove(ctx, m.target().stored()+probeName, probeExpirySource, "PTTL, TIME or PEXPIREAT")
+	})
 	if m.expiryErr != nil {
 		return fmt.Errorf("migrate: %w", m.expiryErr)
 	}
 	return nil
 }
 
+// proveTags tests the commands that a run needs where entries have tags. It is part of a dry run.
+func (m *migration) proveTags(ctx context.Context) error {
+	m.tagsOnce.Do(func() {
+		name := tagPrefix + m.target().namespace() + probeName
+		m.tagsErr = m.prove(ctx, name, probeTagSource, "SADD, PERSIST, PEXPIRETIME or PEXPIREAT")
+		if m.tagsErr == nil && m.DeleteOld && m.tagged() {
+			m.tagsErr = m.prove(ctx, name, probeUntagSource, "SREM")
+		}
+	})
+	return m.tagsErr
+}
+
 // prove runs a script of commands without an effect.
-func (m *migration) prove(ctx context.Context, source, commands string) error {
-	name := m.target().stored() + "sealcache.dry-run"
+func (m *migration) prove(ctx context.Context, name, source, commands string) error {
 	err := m.walk.Retry(ctx, "test the commands of the run", func(ctx context.Context) error {
 		call := &rediswalk.Call{Keys: []string{name}}
 		if err := m.servers.Run(ctx, rediswalk.NewScript(source), []*rediswalk.Call{call}); err != nil {

@@ -63,7 +63,9 @@ type migration struct {
 	leavesPlaintext atomic.Bool
 	gate            memoryGate
 	expiryOnce      sync.Once
-	expiryErr       error        // of proveExpiry
+	expiryErr       error // of proveExpiry
+	tagsOnce        sync.Once
+	tagsErr         error        // of proveTags
 	wrote           atomic.Int64 // entries that this run has written, committed or not; those of a call that failed, too
 }
 

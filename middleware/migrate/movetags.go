@@ -86,7 +86,7 @@ func (m *migration) moveTags(ctx context.Context) error {
 			}
 			c.TagMembers += int64(len(members))
 			if m.DryRun {
-				return nil
+				return m.proveTags(ctx)
 			}
 			add := &rediswalk.Call{Keys: []string{to}, Args: append([]any{expires}, members...)}
 			if err := m.servers.Run(ctx, m.scripts.tag, []*rediswalk.Call{add}); err != nil {

@@ -112,6 +112,15 @@ func TestDryRunTestsTheCommands(t *testing.T) {
 	recorded, moved, unseal := seal, seal, seal
 	recorded.Checkpoint = filepath.Join(t.TempDir(), "checkpoint")
 	moved.To, moved.DeleteOld = &migrate.Space{Namespace: "new"}, true
+	// The first set is of an application without a namespace. The tag of the hidden entry is sealed in its value.
+	require.NoError(t, admin.SAdd(ctx, "gocache_tag_t", "shop:expires").Err())
+	require.NoError(t, admin.SAdd(ctx, "gocache_tag_shop:t", "shop:expires").Err())
+	keys := newPRFKeys(t, 2)
+	hidden := sealedStore(t, admin, a, "hidden", middleware.WithHiddenKeys(keys.set(t, 0)))
+	require.NoError(t, hidden.Set(ctx, "tagged", "v", store.WithTags([]string{"t"})))
+	renamed := migrate.Config{
+		Operation: migrate.Reseal, From: migrate.Space{Namespace: "hidden"}, Keys: a, HiddenKeys: keys.set(t, 1), DryRun: true, AllowUnproven: true,
+	}
 	unseal.Operation = migrate.Unseal
 	without := func(command string) redis.UniversalClient {
 		require.NoError(t, admin.Do(ctx, "acl", "setuser", command, "reset", "on", ">secret", "~*", "+@all", "-"+command).Err())
@@ -124,13 +133,15 @@ func TestDryRunTestsTheCommands(t *testing.T) {
 	for command, c := range map[string]migrate.Config{
 		"unlink": moved, "time": unseal, "pttl": unseal, "pexpireat": unseal,
 		"hset": recorded, "hincrby": recorded, "expire": recorded, "hdel": recorded, "hget": recorded, "hgetall": recorded,
+		"sadd": seal, "persist": renamed, "srem": moved,
 	} {
+		names := scanned(t, admin, "*")
 		_, err := migrate.Run(ctx, without(command), c)
 		require.ErrorContains(t, err, "a real run would fail", command)
 		require.Zero(t, admin.Exists(ctx, rediswalk.RunsName).Val(), command)
 		_, err = migrate.Run(ctx, admin, c)
 		require.NoError(t, err, command)
-		require.Zero(t, admin.Exists(ctx, rediswalk.RunsName).Val(), command)
+		require.Equal(t, names, scanned(t, admin, "*"), command)
 	}
 	r, err := migrate.Run(ctx, without("hset"), seal)
 	require.NoError(t, err)

@@ -34,6 +34,11 @@ func (m *migration) rename(ctx context.Context, moves []renamed, c *Counts) ([]e
 	}
 	if m.DryRun {
 		for i := range moves {
+			if len(moves[i].tags) > 0 {
+				if err := m.proveTags(ctx); err != nil {
+					return nil, fmt.Errorf("migrate: %w", err)
+				}
+			}
 			m.countRenamed(&moves[i], c)
 		}
 		return nil, nil
