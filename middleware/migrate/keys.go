@@ -148,7 +148,7 @@ func (m *migration) openProof(ctx context.Context) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%w: the entry of Proof is missing or not sealed", ErrConfig)
+	return fmt.Errorf("%w: the entry of Proof is missing or not sealed (name one that the application has sealed)", ErrConfig)
 }
 
 // openUnderKeys opens the value of the entry of Config.Proof.

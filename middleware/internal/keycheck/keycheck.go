@@ -1,7 +1,7 @@
 // Package keycheck encrypts (seals) and decrypts (opens) the key check of a cache. The key check is one small entry in the
 // store. If all processes of an application can open it, they use the same keys. It contains no secret.
 //
-// [New] returns a [Check] for the cache with one namespace. middleware.Store.Check writes the entry, and seals it again
+// [New] returns a [Check] for one namespace, the name of a cache. middleware.Store.Check writes the entry, and seals it again
 // when the cache has a new key. It never replaces an entry that does not open. Package migrate opens the entry before it
 // reads data. Package audit counts the entries.
 //

@@ -19,7 +19,7 @@ func NewFilter(what string, prefixes []string, namespace string, stored bool, sc
 	f := &Filter{matched: make([]atomic.Bool, len(prefixes))}
 	for i, p := range prefixes {
 		if p == "" {
-			return nil, fmt.Errorf("%s[%d] is an empty prefix", what, i)
+			return nil, fmt.Errorf("%s[%d] is an empty prefix, so it matches every name of the run", what, i)
 		}
 		if !stored && namespace != "" {
 			p = namespace + ":" + p
