@@ -37,9 +37,10 @@ import (
 // process. Move the entries with package migrate or "sealcache reseal --hidden-keys".
 // Then disable the old key in every process. docs/hiding.md has the steps.
 //
-// An entry that counts as a miss does not hide a sound one under another key.
-// SetIfNotExists, Increment and Update first remove such entries under the newer keys,
-// and then create one under the oldest. If the creation fails, they stay removed.
+// With WithMissOnOpenFailure, an entry that is definitely refused (see SetIfNotExists)
+// does not hide a sound one under another key. SetIfNotExists, Increment and Update
+// first remove such entries under the newer keys, and then create one under the oldest.
+// If the creation fails, they stay removed.
 //
 // While the set has several keys, one cache key can have two entries. If two processes
 // with different primary keys Set one key at the same moment, both entries may be
