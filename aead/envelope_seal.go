@@ -198,8 +198,8 @@ func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 }
 
 // proveContext asks the KEK to unwrap the first data key, and the first one after a reload of the KEK, with a context other than
-// its own. The KEK must refuse. If it does not answer, only the first data key of the Envelope itself fails. A member of a KEKSet
-// may be down or hang that is not needed for sealing. The next data key asks again. epoch is that of the KEK that wrapped key.
+// its own. The KEK must refuse. Of a KEKSet only the primary is asked, because no other member wrapped key. epoch is that of the
+// KEK that wrapped key.
 func (e *Envelope) proveContext(ctx context.Context, key *dataKey, epoch uint64) error {
 	e.mu.Lock()
 	proved := e.contextProved
@@ -207,21 +207,18 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey, epoch uint64)
 	if len(e.contexts.wrap) == 0 || proved {
 		return nil
 	}
-	callCtx, cancel := context.WithTimeoutCause(ctx, kekTimeout, errNoAnswer)
+	ctx, cancel := context.WithTimeoutCause(ctx, kekTimeout, errNoAnswer)
 	defer cancel()
-	if err := take(callCtx, e.wrapSlots); err != nil {
+	if err := take(ctx, e.wrapSlots); err != nil {
 		return wrapError(testContext, err)
 	}
-	unwrapped, err := callKEK(callCtx, releaser(e.wrapSlots), func() ([]byte, error) {
-		return e.kek.DecryptWithContext(callCtx, key.header[wrappedLenSize:], append([]byte("not "), e.contexts.wrap...))
+	unwrapped, err := callKEK(ctx, releaser(e.wrapSlots), func() ([]byte, error) {
+		return unwrapByPrimary(ctx, e.kek, key.header[wrappedLenSize:], append([]byte("not "), e.contexts.wrap...))
 	})
 	clear(unwrapped)
 	switch {
 	case err == nil:
 		return wrapError(testContext, errors.New("the key-encryption key ignores the context of WithWrapContext (use another key service)"))
-	case (errors.Is(err, ErrKeyServiceUnavailable) || errors.Is(err, errNoAnswer)) && (e.lazy || e.current.Load() != nil):
-		e.log.WarnContext(ctx, "sealcache: the context of WithWrapContext could not be tested; the next data key tests it again", "error", err)
-		return nil
 	case !isRefusal(err):
 		return wrapError(testContext, err)
 	}

@@ -135,6 +135,21 @@ func unwrapKey(ctx context.Context, kek tink.AEADWithContext, wrapped, associate
 	return kek.DecryptWithContext(ctx, wrapped, associatedData)
 }
 
+// unwrapByPrimary calls kek, or the primary of a KEKSet: the key that wraps.
+func unwrapByPrimary(ctx context.Context, kek tink.AEADWithContext, wrapped, associatedData []byte) (out []byte, err error) {
+	switch k := kek.(type) {
+	case *KEKSet:
+		return unwrapByPrimary(ctx, k.members[0].kek, wrapped, associatedData)
+	case *tenantKEK:
+		err = k.call(ctx, func(kek tink.AEADWithContext) error {
+			out, err = unwrapByPrimary(ctx, kek, wrapped, associatedData)
+			return err
+		})
+		return out, err
+	}
+	return kek.DecryptWithContext(ctx, wrapped, associatedData)
+}
+
 var errUnusableAnswer = errors.New("the decrypted bytes are not a key of the expected type")
 
 // decrypt is DecryptWithContext for a plaintext of which usable is true; nil means any.

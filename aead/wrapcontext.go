@@ -48,8 +48,7 @@ const (
 // without associated data. WithOtherWrapContexts is for a change of the context.
 //
 // NewEnvelope calls the KEK once more, and fails if the KEK unwraps the first data key with another context. The first message of
-// a tenant fails in the same way, and so does the first data key after a reload of the KEK. If the KEK does not answer then, such as
-// a KEKSet of which a member is down, the data key is used, and the next one tests the KEK.
+// a tenant fails in the same way, and so does the first data key after a reload of the KEK. Of a KEKSet only the primary is asked.
 func WithWrapContext(context map[string]string) EnvelopeOption {
 	context = maps.Clone(context)
 	return envelopeOption(func(c *envelopeConfig) error {

@@ -397,87 +397,42 @@ func (k *auditedKEK) contextTests() (n int) {
 	return n
 }
 
-// A member of a KEKSet that is down must not keep tenants, and Envelopes after a reload, from sealing. The next data key tests the
-// context again.
-func TestOutageWhileTheWrapContextIsTested(t *testing.T) {
+// Only the primary of a KEKSet, which wraps, is asked about the context. Otherwise another member that is down or hangs would delay or
+// stop new Envelopes, tenants, and Envelopes after a reload.
+func TestWrapContextIsTestedByThePrimary(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"tenant", "after a reload"} {
+	for how, disturb := range map[string]func(*aeadtest.KeyService){
+		"down":  func(other *aeadtest.KeyService) { other.Fail(aeadtest.ErrOutage) },
+		"hangs": func(other *aeadtest.KeyService) { other.Gone(true) },
+	} {
 		primary, other := &auditedKEK{AEADWithContext: newKeyring(t)}, aeadtest.NewKeyService(t)
-		e := newEnvelope(t, newKEKSet(t, primary, other), aead.WithWrapContext(shopContext()), aead.WithMaxMessages(1),
-			aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) { return newKEKSet(t, primary, other), nil }))
-		other.Fail(aeadtest.ErrOutage)
-		var sealing tink.AEADWithContext = e
-		if name == "tenant" {
-			sealing = newTenant(t, e, "acme")
-		} else {
-			sealFor(t, e, "value") // the first data key is used up
-			e.KEKChanged()
-		}
-		before := primary.contextTests()
-		sealFor(t, sealing, "value") // stops at an error
-		sealFor(t, sealing, "value")
-		other.Fail(nil)
-		sealFor(t, sealing, "value")
-		if n := primary.contextTests() - before; n < 2 {
-			t.Errorf("%s: %d tests before the context was proved", name, n)
-		}
-		before = primary.contextTests()
-		for range 5 {
-			sealFor(t, sealing, "value")
-		}
-		if n := primary.contextTests() - before; n > 1 { // the next data key may be made early
-			t.Errorf("%s: %d tests after the context was proved", name, n)
+		disturb(other)
+		set := newKEKSet(t, newKEKSet(t, primary, other), aeadtest.NewKeyService(t))
+		e := newEnvelope(t, set, aead.WithWrapContext(shopContext()),
+			aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) { return set, nil }))
+		sealFor(t, newTenant(t, e, "acme"), "value")
+		e.KEKChanged()
+		sealFor(t, e, "value")
+		if tests, asked := primary.contextTests(), other.Decrypts(); tests != 3 || asked != 0 {
+			t.Errorf("%s: the primary was asked %d times, want 3; the other member %d times", how, tests, asked)
 		}
 	}
 }
 
-// A KEK that hangs while the context is tested must not keep tenants from sealing, whether it ignores its context or returns its
-// error.
-func TestHungKEKWhileTheWrapContextIsTested(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		deaf := newDeafService(t)
-		deaf.deaf.Store(true)
-		defer close(deaf.letGo)
-		for name, kek := range map[string]tink.AEADWithContext{
-			"a member that ignores its context": newKEKSet(t, newKeyring(t), deaf),
-			"a KEK that returns its error":      hungTestKEK{newKeyring(t)},
-		} {
-			e := newEnvelope(t, newKeyring(t), aead.WithWrapContext(shopContext()),
-				aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) { return kek, nil }))
-			if _, err := newTenant(t, e, "acme").EncryptWithContext(t.Context(), []byte("value"), nil); err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
-		}
-	})
-}
-
-// hungTestKEK does not answer when the context is tested.
-type hungTestKEK struct{ tink.AEADWithContext }
-
-func (k hungTestKEK) DecryptWithContext(ctx context.Context, ciphertext, ad []byte) ([]byte, error) {
-	if strings.HasPrefix(string(ad), "not ") {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}
-	return k.AEADWithContext.DecryptWithContext(ctx, ciphertext, ad)
-}
-
-// An outage of another member does not hide that the KEK ignores the context. The first data key of an Envelope needs all members.
+// A primary that ignores the context is found although another member is down.
 func TestOutageHidesNoIgnoredWrapContext(t *testing.T) {
 	t.Parallel()
 	other := aeadtest.NewKeyService(t)
 	other.Fail(aeadtest.ErrOutage)
-	e := newEnvelope(t, newKeyring(t), aead.WithWrapContext(shopContext()), aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) {
-		return newKEKSet(t, forgetfulKEK{newKeyring(t)}, other), nil
-	}))
+	set := newKEKSet(t, forgetfulKEK{newKeyring(t)}, other)
+	e := newEnvelope(t, newKeyring(t), aead.WithWrapContext(shopContext()),
+		aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) { return set, nil }))
 	_, err := newTenant(t, e, "acme").EncryptWithContext(t.Context(), nil, nil)
-	if err == nil || !strings.Contains(err.Error(), "ignores the context of WithWrapContext") {
-		t.Errorf("%v", err)
-	}
-	_, err = aead.NewEnvelope(t.Context(), newKEKSet(t, newKeyring(t), other), aead.WithLogger(silent()), aead.WithWrapContext(shopContext()))
-	if !errors.Is(err, aeadtest.ErrOutage) {
-		t.Errorf("a new envelope whose context could not be tested: %v", err)
+	_, newErr := aead.NewEnvelope(t.Context(), set, aead.WithLogger(silent()), aead.WithWrapContext(shopContext()))
+	for _, err := range []error{err, newErr} {
+		if err == nil || !strings.Contains(err.Error(), "ignores the context of WithWrapContext") {
+			t.Errorf("%v", err)
+		}
 	}
 }
 
