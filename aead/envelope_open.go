@@ -240,9 +240,7 @@ func (e *Envelope) usable(unwrapped []byte) bool {
 func (e *Envelope) unwrap(ctx context.Context, release func(), header []byte) (*dataKey, error) {
 	asked := e.clock.now() // before the call: the KEK may change its mind while the answer travels
 	serialized, err := callKEK(ctx, release, func() ([]byte, error) {
-		return e.contexts.open(func(associatedData []byte) ([]byte, error) {
-			return unwrapKey(ctx, e.kek, header[wrappedLenSize:], associatedData, e.usable)
-		})
+		return unwrapKey(ctx, e.kek, header[wrappedLenSize:], e.contexts.open, e.usable)
 	})
 	defer clear(serialized)
 	var key *dataKey

@@ -123,16 +123,22 @@ type kekSetAnswer struct {
 
 // DecryptWithContext implements tink.AEADWithContext: the member that wrapped unwraps.
 func (s *KEKSet) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
-	return s.decrypt(ctx, ciphertext, associatedData, nil)
+	return s.decrypt(ctx, ciphertext, [][]byte{associatedData}, nil)
 }
 
-// unwrapKey calls kek. Members of a KEKSet whose answer usable rejects count as failed, so that the next one is asked: a proxy
-// may have answered in place of a key service.
-func unwrapKey(ctx context.Context, kek tink.AEADWithContext, wrapped, associatedData []byte, usable func([]byte) bool) ([]byte, error) {
-	if s, ok := kek.(*KEKSet); ok {
-		return s.decrypt(ctx, wrapped, associatedData, usable)
+// unwrapKey calls kek for a key that was wrapped with one of these contexts. Members of a KEKSet whose answer usable rejects count
+// as failed, so that the next one is asked: a proxy may have answered in place of a key service. Each member tries all contexts,
+// so that a member that does not answer keeps no other one from trying them.
+func unwrapKey(ctx context.Context, kek tink.AEADWithContext, wrapped []byte, contexts [][]byte, usable func([]byte) bool) ([]byte, error) {
+	switch k := kek.(type) {
+	case *KEKSet:
+		return k.decrypt(ctx, wrapped, contexts, usable)
+	case *tenantKEK:
+		return k.decrypt(ctx, wrapped, contexts)
 	}
-	return kek.DecryptWithContext(ctx, wrapped, associatedData)
+	return tryContexts(contexts, func(associatedData []byte) ([]byte, error) {
+		return kek.DecryptWithContext(ctx, wrapped, associatedData)
+	})
 }
 
 // unwrapByPrimary calls kek, or the primary of a KEKSet: the key that wraps.
@@ -152,13 +158,13 @@ func unwrapByPrimary(ctx context.Context, kek tink.AEADWithContext, wrapped, ass
 
 var errUnusableAnswer = errors.New("the decrypted bytes are not a key of the expected type")
 
-// decrypt is DecryptWithContext for a plaintext of which usable is true; nil means any.
-func (s *KEKSet) decrypt(ctx context.Context, ciphertext, associatedData []byte, usable func([]byte) bool) ([]byte, error) {
+// decrypt is DecryptWithContext for a key that was wrapped with one of these contexts. usable is true of the key; nil means any.
+func (s *KEKSet) decrypt(ctx context.Context, ciphertext []byte, contexts [][]byte, usable func([]byte) bool) ([]byte, error) {
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("aead: KEKSet: %w", ended(ctx))
 	}
 	q := &kekSetQuestion{
-		set: s, ciphertext: ciphertext, associatedData: associatedData, usable: usable, name: kekSetName(ciphertext, associatedData),
+		set: s, ciphertext: ciphertext, contexts: contexts, usable: usable, name: kekSetName(ciphertext, contexts...),
 	}
 	q.order()
 	ctx, cancel := context.WithCancel(ctx)
@@ -179,14 +185,15 @@ func (s *KEKSet) decrypt(ctx context.Context, ciphertext, associatedData []byte,
 
 // kekSetQuestion is one key that the members are asked to unwrap.
 type kekSetQuestion struct {
-	set                        *KEKSet
-	ciphertext, associatedData []byte
-	usable                     func([]byte) bool // nil: any answer is
-	name                       kekSetKey
-	todo                       []*kekSetMember // in the order in which they are asked
-	answers                    chan kekSetAnswer
-	pending                    int
-	refused, failed            []error
+	set             *KEKSet
+	ciphertext      []byte
+	contexts        [][]byte
+	usable          func([]byte) bool // nil: any answer is
+	name            kekSetKey
+	todo            []*kekSetMember // in the order in which they are asked
+	answers         chan kekSetAnswer
+	pending         int
+	refused, failed []error
 }
 
 // order plans which members are asked. A member that refused the key in the last seconds is left out.
@@ -226,7 +233,7 @@ func (q *kekSetQuestion) ask(ctx context.Context) {
 	q.todo = q.todo[1:]
 	q.pending++
 	if m.local {
-		out, err := unwrapKey(ctx, m.kek, q.ciphertext, q.associatedData, q.usable)
+		out, err := unwrapKey(ctx, m.kek, q.ciphertext, q.contexts, q.usable)
 		q.answers <- kekSetAnswer{m, out, err}
 		return
 	}
@@ -234,7 +241,7 @@ func (q *kekSetQuestion) ask(ctx context.Context) {
 		a := kekSetAnswer{member: m}
 		if a.err = take(ctx, m.slots); a.err == nil {
 			a.out, a.err = callKEK(ctx, releaser(m.slots), func() ([]byte, error) {
-				return unwrapKey(ctx, m.kek, q.ciphertext, q.associatedData, q.usable)
+				return unwrapKey(ctx, m.kek, q.ciphertext, q.contexts, q.usable)
 			})
 		}
 		q.answers <- a

@@ -25,7 +25,7 @@ type kekSetMemory struct {
 	turn    int
 }
 
-// kekSetKey names a wrapped key and its associated data.
+// kekSetKey names a wrapped key and the contexts that are tried.
 type kekSetKey [sha256.Size]byte
 
 type kekSetRefusal struct {
@@ -33,11 +33,12 @@ type kekSetRefusal struct {
 	member int
 }
 
-func kekSetName(wrapped, associatedData []byte) kekSetKey {
+func kekSetName(wrapped []byte, contexts ...[]byte) kekSetKey {
 	h := sha256.New()
-	_, _ = h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(wrapped)))) // never fails
-	_, _ = h.Write(wrapped)
-	_, _ = h.Write(associatedData)
+	for _, part := range append([][]byte{wrapped}, contexts...) {
+		_, _ = h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part)))) // never fails
+		_, _ = h.Write(part)
+	}
 	return kekSetKey(h.Sum(nil))
 }
 

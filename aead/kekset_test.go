@@ -276,3 +276,19 @@ func TestKEKSetShowsNothing(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A keyset without its name opens although another member is down.
+func TestUnnamedKeysetWhileAMemberIsDown(t *testing.T) {
+	t.Parallel()
+	kek, down := aeadtest.NewKeyService(t), aeadtest.NewKeyService(t)
+	var keyset bytes.Buffer
+	if err := aead.CreateKeyset(t.Context(), &keyset, kek, tinkaead.AES256GCMKeyTemplate()); err != nil {
+		t.Fatal(err)
+	}
+	down.Fail(aeadtest.ErrOutage)
+	k, err := aead.OpenKeyring(t.Context(), aead.BytesSource(keyset.Bytes()), newKEKSet(t, kek, down), aead.WithKeysetName("shop"), aead.WithLogger(silent()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Close()
+}

@@ -92,12 +92,12 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 	}
 	spy.err = nil
 	handle, err := keyset.ReadWithContext(ctx, cleartext.Reader(data), spy, associatedData)
-	if spy.unnamed != nil && isRefusal(spy.err) {
-		refused := spy.err
+	_, set := spy.kek.(*KEKSet) // in an outage of one member, another one may have refused the name
+	if first := spy.err; spy.unnamed != nil && (isRefusal(first) || set && first != nil) {
 		if handle, err = keyset.ReadWithContext(ctx, cleartext.Reader(data), spy, nil); spy.err == nil {
 			spy.unnamed(ctx)
 		} else if isRefusal(spy.err) {
-			spy.err = refused
+			spy.err = first
 		}
 	}
 	if spy.err != nil {
@@ -157,7 +157,7 @@ func (s *kekSpy) EncryptWithContext(ctx context.Context, plaintext, associatedDa
 }
 
 func (s *kekSpy) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
-	return s.call(ctx, func() ([]byte, error) { return unwrapKey(ctx, s.kek, ciphertext, associatedData, isKeyset) })
+	return s.call(ctx, func() ([]byte, error) { return unwrapKey(ctx, s.kek, ciphertext, [][]byte{associatedData}, isKeyset) })
 }
 
 // isKeyset reports whether decrypted bytes are a serialized keyset.

@@ -94,13 +94,18 @@ func (k *tenantKEK) EncryptWithContext(ctx context.Context, serialized, associat
 }
 
 // DecryptWithContext unwraps a data key, and checks its commitment.
-func (k *tenantKEK) DecryptWithContext(ctx context.Context, wrapped, associatedData []byte) (serialized []byte, err error) {
+func (k *tenantKEK) DecryptWithContext(ctx context.Context, wrapped, associatedData []byte) ([]byte, error) {
+	return k.decrypt(ctx, wrapped, [][]byte{associatedData})
+}
+
+// decrypt is DecryptWithContext for a data key that was wrapped with one of these contexts.
+func (k *tenantKEK) decrypt(ctx context.Context, wrapped []byte, contexts [][]byte) (serialized []byte, err error) {
 	var inner []byte
 	err = k.call(ctx, func(kek tink.AEADWithContext) error {
 		if err := k.readAgain(ctx, kek); err != nil {
 			return err
 		}
-		inner, err = unwrapKey(ctx, kek, wrapped, associatedData, k.usable)
+		inner, err = unwrapKey(ctx, kek, wrapped, contexts, k.usable)
 		return err
 	})
 	if err != nil {

@@ -162,27 +162,28 @@ func ParseWrapContext(associatedData []byte) (context map[string]string, ok bool
 type wrapContexts struct {
 	config *envelopeConfig
 	wrap   []byte   // of new data keys
-	others [][]byte // of data keys that open as well
+	open   [][]byte // of data keys that open: wrap comes first
 }
 
 func newWrapContexts(c *envelopeConfig, tenant string) wrapContexts {
 	w := wrapContexts{config: c, wrap: encodeWrapContext(c.wrapContext, tenant)}
+	w.open = append(w.open, w.wrap)
 	for _, context := range c.otherWrapContexts {
-		w.others = append(w.others, encodeWrapContext(context, tenant))
+		w.open = append(w.open, encodeWrapContext(context, tenant))
 	}
 	return w
 }
 
-// open calls unwrap with one context after the other until the KEK does not refuse. If the KEK refuses all of them, open
+// tryContexts calls unwrap with one context after the other until the KEK does not refuse. If the KEK refuses all of them, it
 // returns the first refusal.
-func (w *wrapContexts) open(unwrap func(associatedData []byte) ([]byte, error)) ([]byte, error) {
-	out, err := unwrap(w.wrap)
-	if !isRefusal(err) {
-		return out, err
-	}
-	for _, other := range w.others {
-		if out, again := unwrap(other); !isRefusal(again) {
+func tryContexts(contexts [][]byte, unwrap func(associatedData []byte) ([]byte, error)) (out []byte, err error) {
+	for i, associatedData := range contexts {
+		out, again := unwrap(associatedData)
+		if !isRefusal(again) {
 			return out, again
+		}
+		if i == 0 {
+			err = again
 		}
 	}
 	return nil, err

@@ -436,6 +436,32 @@ func TestOutageHidesNoIgnoredWrapContext(t *testing.T) {
 	}
 }
 
+// A member of a KEKSet that does not answer must not keep another one from opening what it wrapped with another context.
+func TestOtherContextsWhileAMemberDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for how, disturb := range map[string]func(*aeadtest.KeyService){
+			"is down": func(other *aeadtest.KeyService) { other.Fail(aeadtest.ErrOutage) },
+			"hangs":   func(other *aeadtest.KeyService) { other.Gone(true) },
+		} {
+			kek, other := aeadtest.NewKeyService(t), aeadtest.NewKeyService(t)
+			tenants := aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) { return newKEKSet(t, other, kek), nil })
+			before := newEnvelope(t, kek, aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) { return kek, nil }))
+			value, ofTenant := sealFor(t, before, "value"), sealFor(t, newTenant(t, before, "acme"), "value")
+			e := newEnvelope(t, newKEKSet(t, newKeyring(t), other, kek), aead.WithWrapContext(shopContext()), aead.WithOtherWrapContexts(nil), tenants)
+			disturb(other)
+			for name, opened := range map[string]func() (string, error){
+				"value":             func() (string, error) { return openFor(e, value) },
+				"value of a tenant": func() (string, error) { return openFor(newTenant(t, e, "acme"), ofTenant) },
+			} {
+				if got, err := opened(); err != nil || got != "value" {
+					t.Errorf("while the other member %s: %s: %q, %v", how, name, got, err)
+				}
+			}
+		}
+	})
+}
+
 // The context counts as tested only by the keyset that wrapped. After a reload between the wrap and the test, the new keyset may
 // refuse the old data key with any context.
 func TestReloadBeforeTheWrapContextIsTested(t *testing.T) {
