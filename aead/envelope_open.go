@@ -162,12 +162,21 @@ func unwrapsAtATime(kek tink.AEADWithContext) int {
 	return unwrapParallel
 }
 
+// boundsCalls reports whether a KEK bounds its own calls, those that were abandoned included. A KEKSet does, for each member.
+func boundsCalls(kek tink.AEADWithContext) bool {
+	if k, ok := kek.(*tenantKEK); ok {
+		kek, _ = k.opened()
+	}
+	_, ok := kek.(*KEKSet)
+	return ok
+}
+
 // unwrapInTurn waits for the data key's turn at the gate, and calls the KEK.
 func (e *Envelope) unwrapInTurn(ctx context.Context, t *turn, header []byte) (*dataKey, error) {
 	if err := e.gate.wait(ctx, t); err != nil {
 		return nil, err
 	}
-	key, err := e.unwrap(ctx, func() { e.gate.release(t) }, header)
+	key, err := e.unwrap(ctx, e.gate.release, header)
 	e.gate.ended(t, err == nil || isRefusal(err))
 	return key, err
 }
@@ -238,6 +247,7 @@ func (e *Envelope) usable(unwrapped []byte) bool {
 
 // unwrap calls the KEK and makes a data key of its answer. release is called when the call has returned.
 func (e *Envelope) unwrap(ctx context.Context, release func(), header []byte) (*dataKey, error) {
+	release = releaseSlow(release, func() bool { return boundsCalls(e.kek) })
 	asked := e.clock.now() // before the call: the KEK may change its mind while the answer travels
 	serialized, err := callKEK(ctx, release, func() ([]byte, error) {
 		return unwrapKey(ctx, e.kek, header[wrappedLenSize:], e.contexts.open, e.usable)

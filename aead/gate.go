@@ -287,10 +287,9 @@ func (g *gate) ended(t *turn, answered bool) {
 }
 
 // release is called when a call has returned, which may be long after it was abandoned.
-func (g *gate) release(t *turn) {
+func (g *gate) release() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.calls, t)
 	g.free++
 	g.dispatch(g.clock.now())
 }

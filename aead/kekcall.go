@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -54,6 +55,21 @@ func take(ctx context.Context, slots chan struct{}) error {
 
 // releaser returns a function that frees one of the slots.
 func releaser(slots <-chan struct{}) func() { return func() { <-slots } }
+
+// releaseSlow returns a function that calls release when a call has returned. If the call is slow, release is called before,
+// provided that something else bounds the calls.
+func releaseSlow(release func(), bounded func() bool) func() {
+	release = sync.OnceFunc(release)
+	timer := time.AfterFunc(slowCall, func() {
+		if bounded() {
+			release()
+		}
+	})
+	return func() {
+		timer.Stop()
+		release()
+	}
+}
 
 // callKEK calls the KEK and waits for its answer as long as ctx allows. It calls release when the call has returned.
 //

@@ -292,3 +292,53 @@ func TestUnnamedKeysetWhileAMemberIsDown(t *testing.T) {
 	}
 	k.Close()
 }
+
+// Values of one member open and stay open while another member hangs, however many values of that one are read.
+func TestHungMemberHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		kek, hung := aeadtest.NewKeyService(t), aeadtest.NewKeyService(t)
+		only := func(kek tink.AEADWithContext) func(context.Context, string) (tink.AEADWithContext, error) {
+			return func(context.Context, string) (tink.AEADWithContext, error) { return kek, nil }
+		}
+		set := newKEKSet(t, kek, hung)
+		e := newEnvelope(t, set, aead.WithDataKeyTTL(2*time.Minute), aead.WithTenants(only(set)))
+		subjects := map[string]tink.AEADWithContext{"an Envelope": e, "a tenant": newTenant(t, e, "acme")}
+		values := map[string][][]byte{} // the first one is of the member that answers
+		for i := range aead.UnwrapParallel + 5 {
+			writer := newEnvelope(t, []tink.AEADWithContext{kek, hung}[min(i, 1)], aead.WithTenants(only([]tink.AEADWithContext{kek, hung}[min(i, 1)])))
+			values["an Envelope"] = append(values["an Envelope"], sealFor(t, writer, "value"))
+			values["a tenant"] = append(values["a tenant"], sealFor(t, newTenant(t, writer, "acme"), "value"))
+		}
+		for name, subject := range subjects {
+			read := func(what string) {
+				t.Helper()
+				for _, v := range values[name][1:] {
+					go func() { _, _ = openFor(subject, v) }()
+				}
+				synctest.Wait()
+				ctx, cancel := context.WithTimeout(t.Context(), 9*time.Second)
+				defer cancel()
+				if _, err := subject.DecryptWithContext(ctx, values[name][0], []byte("ad")); err != nil {
+					t.Errorf("%s, %s: %v", name, what, err)
+				}
+			}
+			hung.Gone(true)
+			read("unknown data keys")
+			hung.Gone(false)
+			time.Sleep(2 * time.Minute)
+			read("all members answer")
+			time.Sleep(95 * time.Second)
+			hung.Gone(true)
+			for range 10 { // the data keys are to be confirmed
+				read("before the TTL")
+				time.Sleep(1100 * time.Millisecond)
+			}
+			time.Sleep(20 * time.Second)
+			kek.Fail(aeadtest.ErrOutage)
+			read("after the TTL")
+			kek.Fail(nil)
+			time.Sleep(2 * time.Minute)
+		}
+	})
+}

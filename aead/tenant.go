@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
@@ -228,12 +227,7 @@ func (ts *tenants) begin(ctx context.Context) (end func(), err error) {
 	if err := take(ctx, ts.calls); err != nil {
 		return nil, err
 	}
-	release := sync.OnceFunc(releaser(ts.calls))
-	timer := time.AfterFunc(slowCall, release)
-	return func() {
-		timer.Stop()
-		release()
-	}, nil
+	return releaseSlow(releaser(ts.calls), func() bool { return true }), nil
 }
 
 // tenant is what Tenant returns. It has no Close: the Envelope closes all of them.
