@@ -39,6 +39,9 @@ func (k *Keyring) ReadAgain(ctx context.Context) error { return k.readAgain(ctx)
 // OnReload subscribes to changes of the keyset.
 func (k *Keyring) OnReload(f func()) { k.onReload(f) }
 
+// OnReload subscribes to changes of a member's keyset.
+func (s *KEKSet) OnReload(f func()) { s.onReload(f) }
+
 // SetMessages sets how many messages the primary key of a Keyring has sealed.
 func (k *Keyring) SetMessages(n uint64) { k.keyset.Load().primary.counter.n.Store(n) }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -183,16 +184,15 @@ func (k *Keyring) onReload(f func()) (cancel func()) {
 	}
 }
 
+// notify calls the subscribers at once and waits for them. One may wait for a member of a KEKSet that hangs.
 func (k *Keyring) notify() {
+	var told sync.WaitGroup
 	k.mu.Lock()
-	calls := make([]func(), 0, len(k.subscribers))
 	for _, f := range k.subscribers {
-		calls = append(calls, f)
+		told.Go(f)
 	}
 	k.mu.Unlock()
-	for _, f := range calls {
-		f()
-	}
+	told.Wait()
 }
 
 // watch reloads in the background until Close. It keeps the values of ctx, and not its end.

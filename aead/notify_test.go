@@ -9,6 +9,7 @@ import (
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 
 	"github.com/sealcache/sealcache/aead"
+	"github.com/sealcache/sealcache/aead/aeadtest"
 	"github.com/sealcache/sealcache/aead/insecurecleartextkeyset"
 )
 
@@ -57,5 +58,34 @@ func TestCloseWaitsForSubscribers(t *testing.T) {
 		if told.Load() != 1 || !closed.Load() {
 			t.Errorf("the subscriber was told %d times, Close has returned: %v", told.Load(), closed.Load())
 		}
+	})
+}
+
+// All subscribers are told at once. One of them may wait for a member of a KEKSet that hangs.
+func TestSubscribersAreToldAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ring := newReloadable(t)
+		set := newKEKSet(t, ring.Keyring, aeadtest.NewKeyService(t))
+		var told atomic.Int32
+		proceed := make(chan struct{})
+		for range 3 {
+			set.OnReload(func() {
+				told.Add(1)
+				<-proceed
+			})
+		}
+		ring.rotate(t)
+		go func() {
+			if err := ring.Reload(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}()
+		synctest.Wait()
+		if n := told.Load(); n != 3 {
+			t.Errorf("%d of 3 subscribers were told", n)
+		}
+		close(proceed)
+		synctest.Wait()
 	})
 }
