@@ -189,8 +189,12 @@ func (ts *tenants) close() error {
 	for _, t := range m {
 		errs = append(errs, t.envelope.Close())
 	}
-	for _, c := range closes {
-		errs = append(errs, c.Close())
+	closed := make(chan error)
+	for _, c := range closes { // at once: each may wait for a file that hangs
+		go func() { closed <- c.Close() }()
+	}
+	for range closes {
+		errs = append(errs, <-closed)
 	}
 	return errors.Join(errs...)
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -355,4 +356,46 @@ func TestTenantRefuses(t *testing.T) {
 			t.Errorf("%s: %s", verb, got)
 		}
 	}
+}
+
+// closingKEK counts the calls of Close, which wait.
+type closingKEK struct {
+	*aead.Keyring
+	opener *closingOpener
+}
+
+func (k closingKEK) Close() error {
+	k.opener.closing.Add(1)
+	<-k.opener.proceed
+	return k.Keyring.Close()
+}
+
+type closingOpener struct {
+	t       *testing.T
+	closing atomic.Int32
+	proceed chan struct{}
+}
+
+func (*closingOpener) Schemes() []string { return []string{"closing"} }
+
+func (o *closingOpener) OpenKEK(context.Context, string) (tink.AEADWithContext, error) {
+	return closingKEK{newKeyring(o.t), o}, nil
+}
+
+// The key-encryption keys of tenants are closed at once. Each may wait a moment for a file that hangs, and there may be thousands.
+func TestKEKsOfTenantsAreClosedAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := &closingOpener{t: t, proceed: make(chan struct{})}
+		e := newEnvelope(t, newKeyring(t), aead.WithTenantKEKs("closing:{tenant}", o))
+		for _, id := range []string{"acme", "bank", "shop"} {
+			sealFor(t, newTenant(t, e, id), "value")
+		}
+		go e.Close()
+		synctest.Wait()
+		if n := o.closing.Load(); n != 3 {
+			t.Errorf("%d of 3 are being closed", n)
+		}
+		close(o.proceed)
+	})
 }
