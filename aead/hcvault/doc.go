@@ -41,7 +41,8 @@
 //	auth-mount=approle         where the login method is mounted; the default is the name of the method
 //	decrypt-only=true          the KEK decrypts and never encrypts: set it on the old key when you move to a new key
 //
-// Do not put a secret into the URI. Unknown parameters are errors.
+// Do not put a secret into the URI. Unknown parameters are errors. White space around the content of a file is ignored, and an
+// empty file is an error. For a role with bind_secret_id=false, write any text into the file: Vault ignores it.
 //
 // # Settings
 //
