@@ -1,9 +1,14 @@
 package asynqjobs_test
 
 import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
@@ -162,6 +167,35 @@ func TestPoisonedVersions(t *testing.T) {
 		require.Error(t, err)
 		require.Equal(t, stored, w.rdb.HGetAll(t.Context(), schedulesKey).Val())
 	}
+}
+
+// lateClock has a Redis answer with the last time there is.
+type lateClock struct{ refusing }
+
+func (lateClock) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if poll, ok := cmd.(*redis.Cmd); ok && err == nil && strings.HasSuffix(strings.Join(fields(cmd.Args()), " "), " 1 "+ticksKey) {
+			last := time.UnixMilli(math.MaxInt64)
+			poll.SetVal([]any{fmt.Sprint(last.Unix()), fmt.Sprint(last.Nanosecond() / 1000), []any{}})
+		}
+		return err
+	}
+}
+
+// A false time of Redis cannot have a call take the last version there is. No later call could then count.
+func TestTimeOfRedisIsBounded(t *testing.T) {
+	t.Parallel()
+	w := newClockwork(t)
+	w.rdb.AddHook(lateClock{})
+	_, err := tick.ScheduleOnce(t.Context(), w.s, "a", asynqjobs.Every(time.Minute), tickArgs{})
+	require.ErrorContains(t, err, "unexpected reply")
+	w.rdb = redis.NewClient(patient(w.m.Addr()))
+	defer w.rdb.Close()
+	_, other := w.with(w.e)
+	w.cancel(other, "a")
+	w.run(other)
+	require.Empty(t, w.names(other))
 }
 
 // A schedule whose PRF key is gone is still found by its name: it is ended, and does not run next to its successor.

@@ -113,6 +113,9 @@ return {t[1], t[2], redis.call('HGETALL', KEYS[1])}`
 
 var errMalformed = errors.New("asynqjobs: the script that reads the schedules returned an unexpected reply (does a proxy change it?)")
 
+// maxSeconds bounds the server's time. A later time could leave no version for the next call about a schedule.
+const maxSeconds = 1 << 40
+
 // poll returns the server's time, the version of the schedules, and the last ticks by
 // field.
 func (s *scheduleStore) poll(ctx context.Context) (now time.Time, version string, ticks map[string]time.Time, err error) {
@@ -128,7 +131,7 @@ func (s *scheduleStore) poll(ctx context.Context) (now time.Time, version string
 	pairs, ok3 := v[2].([]any)
 	n, err1 := strconv.ParseInt(sec, 10, 64)
 	m, err2 := strconv.ParseInt(micro, 10, 64)
-	if !ok1 || !ok2 || !ok3 || err1 != nil || err2 != nil || len(pairs)%2 != 0 {
+	if !ok1 || !ok2 || !ok3 || err1 != nil || err2 != nil || n < 0 || n > maxSeconds || len(pairs)%2 != 0 {
 		return time.Time{}, "", nil, errMalformed
 	}
 	ticks = make(map[string]time.Time, len(pairs)/2)
