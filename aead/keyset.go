@@ -24,7 +24,8 @@ var errNilKEK = errors.New("aead: keyset: the key-encryption key is nil (for pla
 //
 // WithKeysetName and WithAssociatedData bind the keyset to a name or to associated data, which OpenKeyring then needs
 // too. No other option applies. w gets the whole keyset in one call, or nothing. To replace a file, write to a temporary
-// one and rename it. The ids, types and states of the keys are readable in the file, as in every Tink keyset.
+// one and rename it. The ids, types and states of the keys are readable in the file, as in every Tink keyset. kek is not
+// asked to decrypt; OpenKeyring asks it before anything is sealed.
 func CreateKeyset(ctx context.Context, w io.Writer, kek tink.AEADWithContext, t *tinkpb.KeyTemplate, opts ...KeyringOption) error {
 	c, err := keyringFunction{name: "CreateKeyset", binds: true}.config(kek, opts)
 	if err != nil {
