@@ -331,14 +331,18 @@ func TestDatabasesSwappedDuringAnAudit(t *testing.T) {
 		seventh, err := other.At(ctx, 7)
 		require.NoError(t, err)
 		defer seventh.Client.Close()
-		require.NoError(t, sealedStore(t, rdb, keyring(t), "shop").Set(ctx, "a", "v"))
+		const n = 400
+		app := sealedStore(t, rdb, keyring(t), "shop")
+		for i := range n {
+			require.NoError(t, app.Set(ctx, fmt.Sprint("k", i), "v"))
+		}
 		require.NoError(t, seventh.Client.Set(ctx, "plain", "v", 0).Err())
 		var once atomic.Bool
 		failed, control := make(chan error, 1), new(audit.Control)
-		r, err := audit.Run(tuned(ctx, rediswalk.Tuning{ProgressEvery: time.Millisecond}), rdb, audit.Config{
-			Rate: 0.1, Control: control, // database 7 is not scanned before the command
+		r, err := audit.Run(tuned(ctx, rediswalk.Tuning{BatchSize: 20, ProgressEvery: time.Millisecond}), rdb, audit.Config{
+			Rate: n / 8, Control: control, // not at its end before the command
 			Progress: func(p audit.Progress) {
-				if p.Seen > 0 && once.CompareAndSwap(false, true) {
+				if p.Seen > n/8 && once.CompareAndSwap(false, true) {
 					_, err := seventh.Client.Pipelined(ctx, func(p redis.Pipeliner) error {
 						for _, c := range commands {
 							p.Do(ctx, c...)
