@@ -43,10 +43,10 @@ import (
 //	cert_file, key_file                 the client's certificate, if the server asks for one
 //	server_name                         the name in the server's certificate, by default the host
 //	dial_timeout, read_timeout, write_timeout     default 5s each
-//	pool_size                           connections per node, default 10 per CPU
+//	pool_size                           connections per node, default 10 per CPU, 5 in a Cluster, and up to 10 for pipelines
 //	pool_timeout                        wait for one of them, default read_timeout + 1s
 //	min_idle_conns, max_idle_conns      default 0, 0 for no limit
-//	max_active_conns                    limit of pool_size and of connections for a node, default 0 for none
+//	max_active_conns                    limit of pool_size and of all connections to a node, default 0 for none
 //	conn_max_idle_time, conn_max_lifetime     default 30m, none
 //	max_retries                         after a broken connection or a server that is loading, default 3, 0 for none
 //	min_retry_backoff, max_retry_backoff      between those, default 10ms, 1s
@@ -272,9 +272,14 @@ func (t *target) client() (redis.UniversalClient, error) {
 			return nil, err
 		}
 	}
-	poolSize := t.poolSize
+	poolSize, pipelinePool := t.poolSize, 0
 	if t.maxActive > 0 { // calls above the size of the pool wait, but go-redis refuses those above MaxActiveConns
-		poolSize = min(cmp.Or(t.poolSize, 10*runtime.GOMAXPROCS(0)), t.maxActive)
+		perCPU := 10
+		if t.topology == cluster {
+			perCPU = 5
+		}
+		poolSize = min(cmp.Or(t.poolSize, perCPU*runtime.GOMAXPROCS(0)), t.maxActive)
+		pipelinePool = -1 // MaxActiveConns does not bound the pool of pipelines, so they share the pool of other calls
 	}
 	switch t.topology {
 	case sentinel:
@@ -284,7 +289,7 @@ func (t *target) client() (redis.UniversalClient, error) {
 			Username: l.user, Password: l.password, CredentialsProviderContext: ask,
 			DB: t.db, TLSConfig: cfg, ClientName: t.clientName, Protocol: t.protocol,
 			ContextTimeoutEnabled: true,
-			PoolSize:              poolSize, PoolTimeout: t.poolTimeout,
+			PoolSize:              poolSize, PipelinePoolSize: pipelinePool, PoolTimeout: t.poolTimeout,
 			MinIdleConns: t.minIdle, MaxIdleConns: t.maxIdle, MaxActiveConns: t.maxActive,
 			ConnMaxIdleTime: t.idleTime, ConnMaxLifetime: t.lifetime,
 			DialTimeout: t.dial, ReadTimeout: t.read, WriteTimeout: t.write,
@@ -296,7 +301,7 @@ func (t *target) client() (redis.UniversalClient, error) {
 			Username: l.user, Password: l.password, CredentialsProviderContext: ask,
 			TLSConfig: cfg, ClientName: t.clientName, Protocol: t.protocol,
 			ContextTimeoutEnabled: true, MaintNotificationsConfig: quiet(),
-			PoolSize: poolSize, PoolTimeout: t.poolTimeout,
+			PoolSize: poolSize, PipelinePoolSize: pipelinePool, PoolTimeout: t.poolTimeout,
 			MinIdleConns: t.minIdle, MaxIdleConns: t.maxIdle, MaxActiveConns: t.maxActive,
 			ConnMaxIdleTime: t.idleTime, ConnMaxLifetime: t.lifetime,
 			DialTimeout: t.dial, ReadTimeout: t.read, WriteTimeout: t.write, MaxRedirects: t.redirect,
@@ -312,7 +317,7 @@ func (t *target) client() (redis.UniversalClient, error) {
 			Username: l.user, Password: l.password, CredentialsProviderContext: ask,
 			DB: t.db, TLSConfig: cfg, ClientName: t.clientName, Protocol: t.protocol,
 			ContextTimeoutEnabled: true, MaintNotificationsConfig: quiet(),
-			PoolSize: poolSize, PoolTimeout: t.poolTimeout,
+			PoolSize: poolSize, PipelinePoolSize: pipelinePool, PoolTimeout: t.poolTimeout,
 			MinIdleConns: t.minIdle, MaxIdleConns: t.maxIdle, MaxActiveConns: t.maxActive,
 			ConnMaxIdleTime: t.idleTime, ConnMaxLifetime: t.lifetime,
 			DialTimeout: t.dial, ReadTimeout: t.read, WriteTimeout: t.write,

@@ -67,10 +67,11 @@ func TestOpenSingleNode(t *testing.T) {
 }
 
 // Calls wait for one of the few connections. go-redis would refuse those above max_active_conns if its pool were larger.
+// Pipelines have no connections besides.
 func TestCallsWaitUnderMaxActiveConns(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{shared.Single.URL(), shared.Cluster.URL()} {
-		s := open(t, url+"?max_active_conns=1&pool_timeout=5m")
+		s := open(t, url+"?max_active_conns=1&pool_timeout=5m&client_name=one")
 		var wg sync.WaitGroup
 		for w := range 16 {
 			wg.Go(func() {
@@ -91,6 +92,10 @@ func TestCallsWaitUnderMaxActiveConns(t *testing.T) {
 			})
 		}
 		wg.Wait()
+		require.NotZero(t, s.Stats().Batches)
+	}
+	for _, node := range append(shared.Cluster.Nodes(), shared.Single) {
+		require.Equal(t, 1, strings.Count(node.Client(t).ClientList(t.Context()).Val(), "name=one "))
 	}
 }
 
