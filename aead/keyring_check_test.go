@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -424,6 +425,49 @@ func TestOutageOfOneMemberBesideARefusedKeyring(t *testing.T) {
 		synctest.Wait()
 		if k.Check() == nil || k.Stats().KEKRefusals != 1 {
 			t.Errorf("no member opens the keyset, and it is in service: %d refusals", k.Stats().KEKRefusals)
+		}
+	})
+}
+
+// flappingService is down while it is asked with a name, and back when it is asked without one.
+type flappingService struct {
+	*aeadtest.KeyService
+	down atomic.Bool
+}
+
+func (f *flappingService) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
+	if f.down.Load() && len(associatedData) > 0 {
+		return nil, aeadtest.ErrOutage
+	}
+	return f.KeyService.DecryptWithContext(ctx, ciphertext, associatedData)
+}
+
+// Members that refuse a keyset without its name say nothing about the keyset with its name. A member may have been down for the first
+// question only.
+func TestRefusalWithoutNameAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		inner := newReloadable(t, aead.WithKEKCheck(time.Minute))
+		service := &flappingService{KeyService: aeadtest.NewKeyService(t)}
+		var data bytes.Buffer
+		if err := aead.CreateKeyset(t.Context(), &data, service, tinkaead.AES256GCMKeyTemplate(), aead.WithKeysetName("shop")); err != nil {
+			t.Fatal(err)
+		}
+		k, err := aead.OpenKeyring(t.Context(), aead.BytesSource(data.Bytes()), newKEKSet(t, inner, service),
+			aead.WithKeysetName("shop"), aead.WithKEKCheck(time.Minute), aead.WithLogger(silent()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.Close()
+		inner.kek.Refuse(true)
+		service.down.Store(true)
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if inner.Check() == nil {
+			t.Fatal("the inner keyring is in service")
+		}
+		if err := k.Check(); err != nil {
+			t.Errorf("an outage counts as a refusal: %v", err)
 		}
 	})
 }

@@ -97,7 +97,7 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 	if first := spy.err; spy.unnamed != nil && (isRefusal(first) || set && first != nil) {
 		if handle, err = keyset.ReadWithContext(ctx, cleartext.Reader(data), spy, nil); spy.err == nil {
 			spy.unnamed(ctx)
-		} else if isRefusal(spy.err) {
+		} else if isRefusal(spy.err) || !isRefusal(first) {
 			spy.err = first
 		}
 	}
