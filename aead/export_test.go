@@ -18,6 +18,7 @@ const (
 	UnwrapBurst      = unwrapBurst
 	UnwrapRate       = unwrapRate
 	UnwrapParallel   = unwrapParallel
+	KEKSetParallel   = kekSetParallel
 	UnwrapQueue      = unwrapQueue
 	WrapParallel     = wrapParallel
 	PassphraseHeader = passphraseHeader

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -339,6 +340,62 @@ func TestHungMemberHoldsUpNoOther(t *testing.T) {
 			read("after the TTL")
 			kek.Fail(nil)
 			time.Sleep(2 * time.Minute)
+		}
+	})
+}
+
+// deafAEAD is a local AEAD that hangs against its contract.
+type deafAEAD struct {
+	running atomic.Int64
+	letGo   chan struct{}
+}
+
+func (*deafAEAD) Encrypt(_, _ []byte) ([]byte, error) { return nil, aeadtest.ErrOutage }
+
+func (d *deafAEAD) Decrypt(_, _ []byte) ([]byte, error) {
+	d.running.Add(1)
+	defer d.running.Add(-1)
+	<-d.letGo
+	return nil, aead.ErrUnauthentic
+}
+
+// Calls to a member of WithContext are bounded too, and another member is asked while it hangs.
+func TestCallsToHungLocalMemberAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		kek, hung := aeadtest.NewKeyService(t), &deafAEAD{letGo: make(chan struct{})}
+		value := sealFor(t, newEnvelope(t, kek), "value")
+		e := newEnvelope(t, newKEKSet(t, kek, aead.WithContext(hung)))
+		for i := range 200 {
+			go func() { _, _ = openFor(e, garbage(i)) }()
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := hung.running.Load(); n > aead.KEKSetParallel {
+			t.Errorf("%d calls are under way, want at most %d", n, aead.KEKSetParallel)
+		}
+		time.Sleep(time.Minute)
+		if got, err := openFor(e, value); err != nil || got != "value" {
+			t.Errorf("a value of the other member: %q, %v", got, err)
+		}
+		close(hung.letGo)
+	})
+}
+
+// A keyset with a name is asked for twice. The error tells what the members answered, not that no time was left to ask again.
+func TestErrorOfHungMembersWithKeysetName(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		kek, hung := aeadtest.NewKeyService(t), aeadtest.NewKeyService(t)
+		var keyset bytes.Buffer
+		if err := aead.CreateKeyset(t.Context(), &keyset, hung, tinkaead.AES256GCMKeyTemplate(), aead.WithKeysetName("shop")); err != nil {
+			t.Fatal(err)
+		}
+		hung.Gone(true)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := aead.OpenKeyring(ctx, aead.BytesSource(keyset.Bytes()), newKEKSet(t, kek, hung), aead.WithKeysetName("shop"), aead.WithLogger(silent()))
+		if !errors.Is(err, aead.ErrKeyServiceUnavailable) || !strings.Contains(err.Error(), "key service never answers") {
+			t.Error(err)
 		}
 	})
 }
