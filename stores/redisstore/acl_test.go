@@ -17,16 +17,16 @@ import (
 	"github.com/sealcache/sealcache/stores/redisstore"
 )
 
-// documented returns the rules of the ACL user in the package comment.
+// documented returns the rules of the ACL user in docs/stores.md.
 func documented(t *testing.T) []string {
 	t.Helper()
-	b, err := os.ReadFile("doc.go")
+	b, err := os.ReadFile("../../docs/stores.md")
 	require.NoError(t, err)
 	_, rest, ok := strings.Cut(string(b), "ACL SETUSER app on >password ")
 	require.True(t, ok)
-	text, _, ok := strings.Cut(rest, "//\n")
+	text, _, ok := strings.Cut(rest, "```")
 	require.True(t, ok)
-	return strings.Fields(strings.ReplaceAll(text, "//", ""))
+	return strings.Fields(text)
 }
 
 // allow creates a user with rules.

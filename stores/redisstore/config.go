@@ -9,7 +9,8 @@ import (
 // Config holds settings of a Store that gocache's options do not cover. The zero value holds the defaults.
 type Config struct {
 	// DisableCombining makes every call use a separate connection. By default, if many goroutines call the Store,
-	// it sends several calls in one pipeline: see the package comment.
+	// it sends several calls in one pipeline: together, in one round trip. See docs/stores.md. The URL option combine=off
+	// does the same.
 	DisableCombining bool
 
 	// Logger receives warnings about the client, and reports of hooks that panicked. Default is slog.Default().

@@ -17,7 +17,7 @@ import (
 	"github.com/sealcache/sealcache/internal/nilcheck"
 )
 
-// Store is a gocache store over Redis. See the package comment for its promises.
+// Store is a gocache store over Redis. It is safe for concurrent use. Open and New return one.
 type Store struct {
 	client   redis.UniversalClient
 	masters  masters // nil for a single node
@@ -56,13 +56,34 @@ const redisType = "redis"
 // one node, Clear would empty a part of it. *redis.Ring is refused, because it loses or duplicates entries when shards are
 // added or removed, which breaks swaps and tags. *redis.AutoPipeliner is refused because it ignores the context of a call.
 //
-// Calls of concurrent goroutines are combined, as the package comment says, if the client is exactly a *redis.Client or
-// *redis.ClusterClient. A type that embeds one may override Get, which a pipeline would bypass.
+// When many goroutines call the Store, it sends several calls in one pipeline: together, in one round trip. It does so
+// only if the client is exactly a *redis.Client or *redis.ClusterClient. A type that embeds one may override Get, which a
+// pipeline would bypass. If you set the client's MaxActiveConns, set it to at least PoolSize. Otherwise go-redis refuses
+// calls that find no free connection, and does not let them wait. docs/stores.md has the details.
 //
 // The client should be made with ContextTimeoutEnabled. Otherwise go-redis ignores the deadline of a context while it waits
 // for the server, and New logs a warning.
 //
-// Hooks of the client must not keep a reply beyond the call: its bytes belong to the caller of Get.
+// A client for a single node can be connected to one node of a Cluster by mistake. It would see only a part of the
+// entries. So Clear, ClearPrefix, Keys and PruneTags then return an error.
+//
+// The options ReadOnly, RouteByLatency and RouteRandomly of a Cluster client let it read from replicas. A read of one
+// value can then return a deleted entry. All other operations use the masters.
+//
+// # Hooks of the client
+//
+// A hook (redis.Hook) must not keep a reply beyond the call: its bytes belong to the caller of Get. A hook must not call
+// the Store: it could deadlock.
+//
+// Calls that the Store combines reach a hook as one pipeline. Config.DisableCombining avoids the following effects:
+//
+//   - The context of the pipeline has the values of only one of the calls, such as its trace span.
+//   - A write in the pipeline does not have its type of go-redis, such as *redis.StatusCmd. So recognize it by its name. In
+//     a Cluster, this applies to reads too.
+//   - In a Cluster, a node can redirect one command to another node. The hook can then get the error context.Canceled for
+//     the pipeline, although other commands have succeeded. The Store repeats the redirected command.
+//
+// # Options
 //
 // opts are the defaults for Set and SetIfNotExists: store.WithExpiration, store.WithTags, store.WithTagsTTL. The options
 // of a call are applied after them. Cost and the options meant for other stores are ignored.
@@ -178,6 +199,9 @@ func (s *Store) eachMaster(ctx context.Context, fn func(ctx context.Context, nod
 // not use the value after it returns, even after an error. An expiration of 0 is none; less than a millisecond is a
 // millisecond.
 //
+// On a single node, an entry and its tags are written in one step. In a Cluster, an entry and the sets of its tags can be on
+// different nodes. An entry then lacks a tag only if a process dies inside Set while another process invalidates this tag.
+//
 // With tags the entry is added to their sets. This may extend the lifetime of a set to 720 h, or to the lifetime of
 // the entry if that is longer. It never shortens it. For an entry without expiration the set never expires, because
 // the entry would otherwise outlive its tags. With TagsTTL, the set lives for that time, or as long as the entry if
@@ -245,6 +269,8 @@ func (s *Store) noTagSet(ctx context.Context, key string) error {
 
 // SetIfNotExists writes a value as Set does, tags included, if there is no entry of that name, and reports whether it
 // did. It is sent once: after an error that is not a reply of the server, the value may have been written.
+//
+// In a Cluster, it writes the tags after the entry. If the process dies in between, the entry lacks its tags.
 func (s *Store) SetIfNotExists(ctx context.Context, key any, value any, opts ...store.Option) (bool, error) {
 	const op = "set if not exists"
 	name, err := keyName(key)
