@@ -1,8 +1,13 @@
-// Package insecurecleartextkeyset reads and writes keysets IN PLAINTEXT. A keyset is a file with Tink keys.
+// Package insecurecleartextkeyset reads and writes keysets IN PLAINTEXT. A keyset is a file with Tink keys. In production,
+// use [aead.CreateKeyset] and [aead.OpenKeyring] with a key-encryption key instead, so that the file is encrypted.
 //
 // A reader of a plaintext keyset can open everything that was sealed under it. Use this package only in development, in
-// tests, or for a keyset that another mechanism already protects. In production, use [aead.CreateKeyset] and
-// [aead.OpenKeyring] with a key-encryption key.
+// tests, or for a keyset that another mechanism already protects, such as the secret store of a platform. For such a use,
+// write a keyset with [CreateKeyset], and open it with [OpenKeyring]:
+//
+//	err := insecurecleartextkeyset.CreateKeyset(file, template) // such as Tink's aead.AES256GCMKeyTemplate()
+//	...
+//	keyring, err := insecurecleartextkeyset.OpenKeyring(ctx, aead.FileSource("keyset.json"))
 //
 // No other package of this module writes a plaintext keyset. So a reviewer can search for imports of this package, and a
 // linter can forbid them. Tink has a package of the same name for the same reason.

@@ -2,13 +2,21 @@
 // module that use Redis call it.
 //
 // Call [Wrap] before you return an error. Wrap removes the parts of the text that may contain a value, a key name or a
-// password. These functions classify an error:
+// password.
 //
-//   - [NotOffered] reports whether the server does not know a command, or does not allow it to this user.
-//   - [Denied] reports whether the server will never run the command for this user: it does not offer the command, or
-//     it denies the command or a key.
-//   - [Temporary] reports whether the same command may succeed later.
-//   - [RefusedForGood] reports whether the server replied with an error that it would return again.
+// If the server replied with an error, either [Temporary] or [RefusedForGood] returns true, and never both:
+//
+//   - Temporary: the same command may succeed later. Example: "LOADING Redis is loading the dataset in memory".
+//   - RefusedForGood: the server would give the same reply to the same command again. Example: "WRONGTYPE Operation against
+//     a key holding the wrong kind of value".
+//
+// Two functions select a part of the replies for which RefusedForGood returns true:
+//
+//   - [Denied]: the cause is a missing permission or a missing command. Example: "NOPERM No permissions to access a key".
+//   - [NotOffered] selects a part of Denied: the user may not run the command on any key, or the server does not know the
+//     command. Example: "ERR unknown command 'INFO'".
+//
+// If there is no reply, as after a broken connection, all four return false.
 //
 // The package imports no Redis client. It recognizes replies of the server by the method RedisError, which errors of
 // go-redis have.
