@@ -18,15 +18,24 @@ import (
 //
 // Queues must be the queues of the server: members of groups are checked against them.
 //
-// ErrorHandler and RetryDelayFunc see a task that could not be opened as Redis holds it, with a *Refusal. A key service that is
-// down is never a failure, and does not use up a try. A task with ReasonRewritten does not use up tries either, and is
-// retried once an hour.
+// ErrorHandler and RetryDelayFunc see a task that could not be opened as Redis holds it, with a *Refusal.
+//
+// If the key service does not answer, asynq retries the task, and this does not use up a try. But in the last try of a task,
+// asynq archives it after any error. So in the last try, the handler waits until the key service answers. While it waits, it
+// occupies one of the server's Concurrency slots. asynq archives the task if its timeout or deadline ends during the wait.
+// A task with MaxRetry(0) has only a last try, so give each task at least MaxRetry(1).
+//
+// A task with ReasonRewritten does not use up tries either, and is retried once an hour.
 //
 // A GroupAggregator needs WithGroupClient. A group is opened as a whole, many members at a time, in at most 30
 // seconds. If the key service is down, the group is put back. Members that do not open, which an attacker may have
 // planted, do not stop the others: each becomes a separate task; see WithGroupClient. Set GroupMaxSize if an
 // aggregated task may become larger than jobs.WithMaxPayloadBytes. If it is too large, its members are put back
 // into the group, and this is logged each time.
+//
+// asynq does not tell the aggregator the queue of the group. If a server has several queues, the aggregator uses the queue
+// that is named in most tasks of the group. So an attacker can copy many old tasks of another queue into a group, and the
+// genuine tasks do not open. To prevent this, give each queue with groups its own server.
 func Config(e *jobs.Encryptor, cfg asynq.Config, opts ...Option) (asynq.Config, error) {
 	c, err := newConfig(e, opts)
 	if err != nil {

@@ -14,6 +14,9 @@ import (
 // Handler returns a handler for asynq.Server that opens each task and passes it to next, the application's whole mux. The texts
 // of next's errors and panics are sealed before asynq gets them. WriteResult needs the context that next is given.
 //
+// If a task names a key that the keyset does not contain, the handler reloads the keyset: see jobs.WithReload. If the task
+// still does not open, asynq retries it, and this uses up a try.
+//
 // Also give the asynq.Server a Config of this package.
 func Handler(e *jobs.Encryptor, next asynq.Handler, opts ...Option) (asynq.Handler, error) {
 	if next == nil {

@@ -13,6 +13,12 @@ import (
 
 // Job is a kind of job with arguments of type T. The code that enqueues the job and the code that processes it share one
 // definition. Arguments are encoded by the job's codec and sealed.
+//
+//	var Welcome = asynqjobs.Define[WelcomeArgs]("mail:welcome", asynq.MaxRetry(5))
+//
+//	info, err := Welcome.Delay(ctx, client, WelcomeArgs{User: 42})
+//	Welcome.Handle(mux, func(ctx context.Context, args WelcomeArgs) error { ... })
+//	args, err := Welcome.Args(ctx, client, info) // of an archived task
 type Job[T any] struct {
 	typename string
 	codec    Codec[T]

@@ -14,8 +14,16 @@ import (
 	"github.com/sealcache/sealcache/middleware/jobs"
 )
 
-// Scheduler runs periodic jobs. Redis holds their definitions, sealed. Every process
-// may have a Scheduler and run it: each tick is still enqueued once.
+// Scheduler runs periodic jobs: it enqueues one task at each time at which a schedule is due (a tick). Redis holds the
+// definitions of the jobs, sealed. Every process may have a Scheduler and run it: each tick is still enqueued once.
+//
+// The task of one tick can run twice in these cases:
+//
+//   - The task is deleted in asynq, so another Scheduler does not find it and enqueues it again.
+//   - Redis loses its last writes in a failover.
+//   - The process of the Scheduler is suspended for more than two minutes before it enqueues the task.
+//
+// So the handler of a periodic job must allow a second run, like the handler of any job that is retried.
 type Scheduler struct {
 	c      *Client
 	store  *scheduleStore
