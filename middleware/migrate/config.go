@@ -106,14 +106,32 @@ type Config struct {
 	Operation Operation
 	// From is where. The zero Space is the whole database, without a namespace.
 	From Space
-	// To gives entries new names. Nil leaves the names as they are. See the package comment on writers. If the stored names
-	// stay the same (no namespace and the prefix "shop:" become the namespace "shop"), values are bound again in place.
+	// To gives entries new names. Nil leaves the names as they are. Before you call Run, stop every process that writes to the
+	// old names. The run copies each entry to its new name. It also updates gocache's tags, so that invalidation finds the new
+	// names. To delete the old entries, set DeleteOld.
+	//
+	// A run does not overwrite an existing entry. If that entry has the same value and the same expiration, the entry counts
+	// as moved. If the stored names stay the same (no namespace and the prefix "shop:" become the namespace "shop"), values
+	// are bound again in place.
 	To *Space
 
-	// HiddenKeys are the PRF keys by which the application hides names (middleware.WithHiddenKeys). Entries then end up under
-	// the pseudonyms of the primary PRF key: see the package comment. Prefix and Exclude match the keys that are sealed in the
-	// values. To, if given, needs another namespace than From, and one enabled PRF key. Unseal restores the names. Nil means
-	// that hidden names stay as they are.
+	// HiddenKeys are the PRF keys by which the application hides names (middleware.WithHiddenKeys): a key of a pseudorandom
+	// function (PRF) makes a pseudonym from a name. Nil means that hidden names stay as they are. Otherwise a run moves
+	// entries, and deletes each old one:
+	//
+	//   - Seal moves entries from plain names, and from pseudonyms of older PRF keys, to the pseudonyms of the primary PRF
+	//     key. A process without WithHiddenKeys does not find hidden entries. So before Seal, stop all such processes.
+	//   - Reseal moves entries from pseudonyms of older PRF keys to those of the primary PRF key.
+	//   - Unseal moves entries back to their plain names.
+	//
+	// Before the run, make the new PRF key primary in every process. The application can read and write during the run,
+	// unless To is set. On a single node, a run moves an entry in one step. In a Cluster, the entry exists under both names
+	// for a moment. If the application changes or deletes it in this moment, the run undoes the move. If a run in a Cluster
+	// is killed, or a server does not answer, repeat the run at once. Otherwise a change of the application can be lost.
+	// docs/hiding.md lists all cases, and what the application can see during a run.
+	//
+	// Prefix and Exclude match the keys that are sealed in the values. To, if given, needs another namespace than From, and
+	// one enabled PRF key.
 	HiddenKeys *prf.Set
 	// OneWayKeys are HiddenKeys of an application with middleware.WithOneWayKeys. Entries that are hidden already keep their
 	// names, because nothing shows their keys: they count as OneWay if they are under an older PRF key. Prefix, Exclude and
@@ -134,7 +152,8 @@ type Config struct {
 	// alone. See ErrWrongKeys.
 	IgnoreUnreadable bool
 
-	// As is the type that Seal gives to plaintext values. The default is AsBytes.
+	// As is the type that Seal gives to plaintext values, which have no Go type in Redis. The default is AsBytes. This is
+	// right for values of gocache's marshaler. For a cache.New[string], set AsString.
 	As ValueType
 	// Exclude lists prefixes of keys that are left alone, for example of locks and counters. They are keys of From, without
 	// its namespace. A prefix that cannot match a key of From is an error. One that matched nothing is reported, and the
@@ -149,6 +168,11 @@ type Config struct {
 	// 8 MiB, because Redis serves no other client while it swaps a value: about 7 ms per MiB.
 	MaxValueBytes int
 	// DeleteOld deletes an old entry after the new one was read back and opened. It needs To.
+	//
+	// In a Cluster, the new name can be on another master. The run deletes the old entry only after every replica of that
+	// master has confirmed the copy. So a failover cannot lose both the copy and the old entry. But if a master restarts from
+	// an older file, and no replica has taken over from it, the copies on it are lost. If a master has lost a replica, or a
+	// replica does not answer for 15 s, the run deletes nothing more and returns ErrUnconfirmed.
 	DeleteOld bool
 	// DryRun reads, opens and counts, and changes no entry. It also proves that the user may call the commands of the run.
 	DryRun bool

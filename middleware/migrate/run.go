@@ -24,6 +24,13 @@ const (
 // Sentinel or of a Cluster, and does not close it. The client's ReadTimeout bounds each call. Do not
 // disable it: a server that does not answer would hold the run, even after the end of ctx.
 //
+// A run needs a few megabytes of memory, or a few times Config.MaxValueBytes if that is more. After a restart of Redis, a
+// failover, or a change of a Cluster, the scan begins again. If the key service does not answer, Run repeats the call for
+// half a minute. A value never counts as unreadable because of an outage.
+//
+// Each run leaves a record in the hash "sealcache.runs" of its database. If another run has undone the work of an
+// interrupted run, the interrupted run cannot be resumed. Run then returns ErrCheckpoint.
+//
 // Two runs of the same Config at the same time are safe, but do the
 // work twice. The exception is a Cluster with hidden names: there, give names to entries by one run at a time. Otherwise an
 // entry can be lost that the application changes while both runs rename it, or that both runs of Unseal rename.
@@ -212,7 +219,8 @@ func (m *migration) dropUnfinished(ctx context.Context) error {
 // ErrUnconfirmed reports that a failover may undo the last writes of a run, or has undone some. A replica that was there at
 // the start has not confirmed the writes within 15 s, or a master failed over or restarted after its scan. Run it again when
 // the replicas are back. The same run goes on waiting for them, also after the server was restarted, unless
-// Config.AllowFewerReplicas is set. A run that starts without replicas does not wait for any.
+// Config.AllowFewerReplicas is set. A run that starts without replicas does not wait for any. Run does not wait for
+// replicas of replicas, or for replicas that the server hides, as some managed services do.
 var ErrUnconfirmed = errors.New("migrate: replicas lack the last writes, or a failover may have lost them (repeat the run)")
 
 // phases changes the entries. If names or the namespace change, it adds tags before and removes tags afterwards. An
