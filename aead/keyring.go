@@ -15,9 +15,22 @@ import (
 // Keyring is a Tink keyset in use, which can be reloaded at any time. It implements tink.AEAD, tink.AEADWithContext and
 // AppendAEAD, and seals exactly the bytes that Tink would: 33 more than the plaintext for AES-GCM keys.
 //
-// It is the KEK of an Envelope, or, for few writes, an AEAD in its own right; the package comment has the arithmetic.
+// It is the KEK of an Envelope, or, for few writes, an AEAD in its own right.
 //
-// Sealing and opening take no lock. Each call uses one keyset: the old or the new one during a reload.
+// Sealing and opening take no lock. Each call uses one keyset: the old or the new one during a reload. A Keyring tests a
+// keyset before it uses it: it seals and opens a message. If it cannot read or use the new keyset, it keeps the old one.
+//
+// # How many messages one key may seal
+//
+// AES-GCM and ChaCha20-Poly1305 draw a random number of 96 bits, the nonce, for each message. If a nonce repeats under one
+// key, an attacker learns about both messages, and can forge others. NIST therefore allows at most 2^32 messages per key
+// (SP 800-38D, section 8.3). The messages of all processes that share the key count. At 100,000 messages per second, a key
+// reaches this limit in twelve hours.
+//
+// A Keyring counts only its own messages, although other processes may use the same keyset. At 2^28 messages it logs a
+// warning. At 2^32 messages it returns ErrKeyExhausted. If you have more messages, use an Envelope: each process makes its
+// own data keys and replaces them early. Or use XAES-256-GCM keys in the keyset (Tink's template
+// XAES256GCM192BitNonceKeyTemplate). They have longer nonces and need no limit.
 type Keyring struct {
 	keyset   atomic.Pointer[loadedKeyset] // nil once closed
 	counters messageCounters
