@@ -35,7 +35,32 @@ var _ aead.KEKOpener = Opener{}
 func (Opener) Schemes() []string { return []string{"aws-kms"} }
 
 // OpenKEK proves that the key wraps and unwraps, and returns it. The result is an aead.KEK; close it. The context bounds the
-// search for credentials and the proof.
+// search for credentials and the proof. The URI has this form:
+//
+//	aws-kms://ARN[?decrypt-only=true]
+//
+// The ARN names a key or an alias, and contains the region. With decrypt-only=true, the KEK decrypts and never encrypts.
+//
+// # Errors of the KEK
+//
+// A failed decryption returns one of these errors:
+//
+//   - aead.ErrUnauthentic: the ciphertext or the associated data was altered.
+//   - aead.ErrUnknownKey: another key encrypted the ciphertext, or the key is disabled, deleted or scheduled for deletion.
+//   - aead.ErrKeyServiceUnavailable: any other failure, such as no connection, a missing permission or expired
+//     credentials.
+//
+// For bytes that AWS KMS never encrypted, the error is ErrUnauthentic or ErrUnknownKey. A failed encryption always returns
+// aead.ErrKeyServiceUnavailable. To find the error of the AWS SDK, use errors.As.
+//
+// # Associated data
+//
+// Associated data is not encrypted, but a ciphertext decrypts only with the same associated data. KMS calls it an
+// encryption context. By default, the encryption context holds the associated data in hexadecimal, under the name
+// associatedData. With aead.WithWrapContext, it holds the names and values of this option as they are.
+//
+// KMS encrypts at most 4096 bytes per call, with at most about 4000 bytes of associated data. This is enough: a data key
+// has about 40 bytes, and a keyset (a set of Tink keys) with one key about 120 bytes.
 func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, error) {
 	t, err := parseURI(uri)
 	if err != nil {

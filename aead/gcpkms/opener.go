@@ -35,7 +35,29 @@ var _ aead.KEKOpener = Opener{}
 func (Opener) Schemes() []string { return []string{"gcp-kms"} }
 
 // OpenKEK proves that the key wraps and unwraps, and returns it. The result is an aead.KEK; close it. The context bounds the
-// search for credentials and the proof.
+// search for credentials and the proof. The URI has this form:
+//
+//	gcp-kms://projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY[?decrypt-only=true]
+//
+// With decrypt-only=true, the KEK decrypts and never encrypts.
+//
+// # Errors of the KEK
+//
+// A failed decryption returns one of these errors:
+//
+//   - aead.ErrUnauthentic: the ciphertext or the associated data was altered, or another key of KMS encrypted the
+//     ciphertext.
+//   - aead.ErrUnknownKey: the key does not exist, or its version is disabled or destroyed.
+//   - aead.ErrKeyServiceUnavailable: any other failure, such as no connection, a missing permission or a wrong checksum.
+//
+// For bytes that Cloud KMS never encrypted, the error is ErrUnauthentic or ErrUnknownKey. A failed encryption always
+// returns aead.ErrKeyServiceUnavailable. To get the gRPC status of an error, call status.FromError.
+//
+// # Associated data
+//
+// Associated data is not encrypted, but a ciphertext decrypts only with the same associated data. KMS calls it additional
+// authenticated data. KMS encrypts at most 65,536 bytes per call, with at most 65,536 bytes of associated data. With an HSM
+// key, both together have at most 8,192 bytes.
 func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, error) {
 	t, err := parseURI(uri)
 	if err != nil {

@@ -28,46 +28,16 @@
 //
 // To forge values, an attacker must then change the keyset file. Access to the cache is not enough.
 //
-// # The URI
+// # Settings
 //
-//	azurekeyvault://VAULT.vault.azure.net/keys/NAME/VERSION[?algorithm=RSA-OAEP-256][&decrypt-only=true]
+// The URI must contain the version of the key: see [Opener.OpenKEK]. The application needs the key permissions encrypt and
+// decrypt (role "Key Vault Crypto User"). Credentials are those of azidentity.NewDefaultAzureCredential. Examples are
+// AZURE_CLIENT_ID, workload identity, managed identity and the Azure CLI.
 //
-// The URI must contain the version of the key, because Azure decrypts only with the version of the URI. When you replace a
-// version, open both versions, and combine them with [aead.NewKEKSet]. Open the old version with decrypt-only=true, so
-// that it never encrypts.
-//
-// The algorithm is RSA-OAEP-256 (the default) or RSA-OAEP. The other algorithms of Azure do not detect altered
-// ciphertexts.
-//
-// The application needs the key permissions encrypt and decrypt (role "Key Vault Crypto User"). Credentials are those of
-// azidentity.NewDefaultAzureCredential. Examples are AZURE_CLIENT_ID, workload identity, managed identity and the Azure
-// CLI.
-//
-// # Format
-//
-// FORMAT.md specifies the bytes. Associated data is not encrypted, but a ciphertext decrypts only with the same associated
-// data. A Keeper takes no associated data, so the package encrypts a hash of it together with the plaintext. An RSA key
-// encrypts only short plaintexts. So for more than 96 bytes, such as a keyset, the package encrypts with a new AES-256
-// key, and the Keeper encrypts that key.
-//
-// # Errors
+// # Errors and concurrency
 //
 // [aead.OpenKEK] tests the key. If the test fails, the error names the key, and the permission if one is missing. No error
-// contains a credential.
+// contains a credential. [Opener.OpenKEK] lists the errors of a KEK.
 //
-// A failed decryption returns one of these errors:
-//
-//   - [aead.ErrUnauthentic]: the ciphertext or the associated data was altered, or another key encrypted the ciphertext.
-//   - [aead.ErrUnknownKey]: the key is disabled or does not exist.
-//   - [aead.ErrKeyServiceUnavailable]: any other failure.
-//
-// For bytes that the service never encrypted, the error is ErrUnauthentic or ErrUnknownKey. A failed encryption always
-// returns aead.ErrKeyServiceUnavailable.
-//
-// Some Keepers, such as localsecrets, return no error code for an altered ciphertext. With them, the error is
-// aead.ErrKeyServiceUnavailable.
-//
-// # Concurrency
-//
-// All types are safe for concurrent use. A call ends when its context ends.
+// All types are safe for concurrent use. A call ends when its context ends. FORMAT.md specifies the bytes of a ciphertext.
 package gocloud

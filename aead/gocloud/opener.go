@@ -38,7 +38,34 @@ func (o Opener) Schemes() []string {
 }
 
 // OpenKEK proves that the key wraps and unwraps, and returns it. The result is an aead.KEK; close it. The context bounds the
-// proof.
+// proof. The URI of an Azure key has this form:
+//
+//	azurekeyvault://VAULT.vault.azure.net/keys/NAME/VERSION[?algorithm=RSA-OAEP-256][&decrypt-only=true]
+//
+// The URI must contain the version of the key, because Azure decrypts only with the version of the URI. When you replace a
+// version, open both versions, and combine them with aead.NewKEKSet. Open the old version with decrypt-only=true, so that
+// it never encrypts.
+//
+// The algorithm is RSA-OAEP-256 (the default) or RSA-OAEP. The other algorithms of Azure do not detect altered ciphertexts.
+//
+// # Errors of the KEK
+//
+// A failed decryption returns one of these errors:
+//
+//   - aead.ErrUnauthentic: the ciphertext or the associated data was altered, or another key encrypted the ciphertext.
+//   - aead.ErrUnknownKey: the key is disabled or does not exist.
+//   - aead.ErrKeyServiceUnavailable: any other failure.
+//
+// For bytes that the service never encrypted, the error is ErrUnauthentic or ErrUnknownKey. A failed encryption always
+// returns aead.ErrKeyServiceUnavailable. Some Keepers, such as localsecrets, return no error code for an altered
+// ciphertext. With them, the error is aead.ErrKeyServiceUnavailable.
+//
+// # Associated data
+//
+// Associated data is not encrypted, but a ciphertext decrypts only with the same associated data. A Keeper takes no
+// associated data, so the package encrypts a hash of it together with the plaintext. An RSA key encrypts only short
+// plaintexts. So for more than 96 bytes, such as a keyset, the package encrypts with a new AES-256 key, and the Keeper
+// encrypts that key.
 func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, error) {
 	u, err := url.Parse(uri)
 	if err != nil || u.User != nil || u.Fragment != "" {

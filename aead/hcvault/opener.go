@@ -34,7 +34,42 @@ var _ aead.KEKOpener = Opener{}
 func (Opener) Schemes() []string { return []string{"hcvault"} }
 
 // OpenKEK logs in, proves that the key wraps and unwraps, and returns it. The result is an aead.KEK; close it. The context
-// bounds the login and the proof.
+// bounds the login and the proof. The URI has one of these forms:
+//
+//	hcvault://HOST[:PORT]/MOUNT/keys/NAME[?PARAMETER=VALUE&...]
+//	hcvault:///MOUNT/keys/NAME
+//
+// If the URI has a host, the Opener uses https. It uses http only if VAULT_ADDR has the same host and the scheme http.
+// Without a host, it uses VAULT_ADDR. The mount path may have several parts. The parameters are:
+//
+//	namespace=team-a           the Vault namespace; the default is VAULT_NAMESPACE
+//	auth=token                 the default: the token in VAULT_TOKEN, or in the file token-file=/path (a Vault agent can write it)
+//	auth=approle               with role-id=..., and secret-id-file=/path or secret-id-env=NAME
+//	auth=kubernetes            with role=..., and jwt-file=/path if the token is not where Kubernetes puts it
+//	auth-mount=approle         where the login method is mounted; the default is the name of the method
+//	decrypt-only=true          the KEK decrypts and never encrypts: set it on the old key when you move to a new key
+//
+// Unknown parameters are errors. White space around the content of a file is ignored, and an empty file is an error. For a
+// role with bind_secret_id=false, write any text into the file: Vault ignores it.
+//
+// # Environment
+//
+// VAULT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE, VAULT_CACERT, VAULT_CAPATH, VAULT_CLIENT_CERT, VAULT_CLIENT_KEY,
+// VAULT_TLS_SERVER_NAME, VAULT_SKIP_VERIFY, VAULT_CLIENT_TIMEOUT, VAULT_MAX_RETRIES, VAULT_PROXY_ADDR and VAULT_AGENT_ADDR
+// work as Vault documents them. The package does not read the file that "vault login" writes.
+//
+// # Errors of the KEK
+//
+// A failed decryption returns one of these errors:
+//
+//   - aead.ErrUnauthentic: the ciphertext or the associated data was altered, or another key of Vault encrypted the
+//     ciphertext. Associated data is not encrypted, but a ciphertext decrypts only with the same associated data.
+//   - aead.ErrUnknownKey: the key or its version was deleted, or Vault no longer allows the version
+//     (min_decryption_version).
+//   - aead.ErrKeyServiceUnavailable: any other failure, such as no connection, a sealed Vault or a missing capability.
+//
+// For bytes that Vault never encrypted, the error is ErrUnauthentic or ErrUnknownKey. A failed encryption always returns
+// aead.ErrKeyServiceUnavailable. To find Vault's own error, use errors.As with an *api.ResponseError.
 func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, error) {
 	target, err := parseURI(uri)
 	if err != nil {
