@@ -8,42 +8,31 @@
 //		fx.Provide(NewProfiles), // func NewProfiles(s store.StoreInterface) *Profiles
 //	).Run()
 //
-// Here, [Module] opens the store. If the application already provides a store.StoreInterface of gocache
-// (github.com/eko/gocache), use [Decorator] instead. Then do not set the Store of the cache "default". Each constructor
-// that takes a store.StoreInterface gets the sealed store.
+// Each constructor that takes a store.StoreInterface of gocache (github.com/eko/gocache) gets the sealed cache. Here,
+// [Module] opens the store of the cache. If the application already provides a store.StoreInterface, use [Decorator]
+// instead. Decorator does not seal stores of other types or with an fx name: see its comment.
 //
 // [Sessions] provides a store for HTTP sessions. For jobs on asynq, a job queue in Redis, add package fxjobs.
-//
-// # Caches
-//
-// A Config has any number of caches. The module provides the cache "default" as store.StoreInterface and
-// *middleware.Store. [Named] provides other caches under their names. [Caches] returns caches by name.
-//
-// A cache is sealed unless its field Unsealed is true. A sealed cache without keys is an error.
-//
-// The namespace of a cache is a prefix of the names of its entries in the store. Each cache needs a namespace if there are
-// several caches, or jobs. On a cache without a namespace, Clear returns an error, because it would empty the whole store.
-//
-// Decorator does not seal the following stores of the application, so wrap them with [middleware.New]:
-//
-//   - a store with an fx name, or in an fx group
-//   - a store that is provided under its own type, such as *redisstore.Store
-//   - a store that fx does not provide
-//
-// A cache in front of a sealed cache holds plaintext. An example is the first level of a gocache Chain.
 //
 // # Settings
 //
 // [ConfigFromEnv] and [ConfigFromYAML] read a Config. Unknown settings are errors. docs/fx.md lists all settings with
 // examples. A printed Config shows no URL, path or password. Errors contain no password.
 //
+// A Config has any number of caches. The module provides the cache with the name "default" as store.StoreInterface and
+// *middleware.Store. [Named] provides other caches under their names. [Caches] returns caches by name.
+//
+// A cache is sealed unless its field Unsealed is true. A sealed cache without keys is an error. A cache that an application
+// puts in front of a sealed cache holds plaintext. An example is the first level of a gocache Chain.
+//
+// The namespace of a cache is a prefix of the names of its entries in the store. Each cache needs a namespace if there are
+// several caches, or jobs. On a cache without a namespace, Clear returns an error, because it would empty the whole store.
+//
 // # Keys
 //
 // Data keys encrypt the values. The module makes the data keys. They are stored encrypted under a key-encryption key (KEK).
-// The setting KEK is its URI. The setting Keyset may name a keyset, which is a set of Tink keys, encrypted under the KEK.
-// Then the keyset, and not the KEK, encrypts the data keys. Caches with the same settings share their keys.
-//
-// For a KEK in a key service, such as AWS KMS, provide the Opener of its package in the fx group "kek":
+// The setting KEK is its URI. Caches with the same settings share their keys. For a KEK in a key service, such as AWS KMS,
+// provide the Opener of its package in the fx group "kek":
 //
 //	fx.Provide(fx.Annotate(newOpener, fx.As(new(aead.KEKOpener)), fx.ResultTags(`group:"kek"`)))
 //

@@ -7,14 +7,12 @@
 //	...
 //	keys, err := aead.NewEnvelope(ctx, kek)
 //	...
-//	sealed, err := middleware.New(backing, keys)
+//	sealed, err := middleware.New(backing, keys) // backing: the gocache store
 //	...
 //	cache := cache.New[string](sealed) // the rest of the code stays the same
 //
 // The returned [Store] is itself a gocache store. It seals each value before the value leaves the process. Get opens the
-// value and checks it.
-//
-// Without gocache, use [NewSealer]. A Store reads the values of a [Sealer], and a Sealer reads the values of a Store.
+// value and checks it. Without gocache, use [NewSealer]. A Store and a [Sealer] read the values of each other.
 //
 // # Promises
 //
@@ -28,32 +26,21 @@
 // An operator of the wrapped store can still delete an entry, or put back an older value of the same entry. The operator
 // also sees cache keys, sizes and times. SECURITY.md gives the remedies.
 //
-// # Types
+// # Types of values
 //
 // A []byte, string, bool, integer or float comes back with the same type. A nil []byte comes back empty. All other types
 // need a [Codec], such as [JSON], [MsgPack] or [Proto]. This includes pointers and named types.
 //
-// # Stores that can be wrapped
-//
-// Every store that gocache publishes works. GetWithTTL returns 0 for an entry without expiration. For a missing entry, the
-// error is store.NotFound.
-//
-// Some methods of Store, such as Increment, need more than gocache's interface. Packages stores/redisstore and
-// stores/memorystore support them. gocache's Redis store supports only SetIfNotExists. Over a store that does not support
-// a method, the method returns [ErrUnsupported]. To support them in your own store, see [CapableStore].
-//
-// A Store reuses its buffers. So a hook of go-redis that keeps a value must copy it before the command ends.
-//
 // # Operation
 //
-// Call [Store.Check] at start and in the readiness probe. Check tests the encryption keys and the wrapped store. It also
-// finds out whether other processes use the same keys: see [Store.KeysDiffer].
+// Some methods of Store, such as Increment, need more than gocache's interface. They return [ErrUnsupported] if the
+// wrapped store does not support them. docs/stores.md lists what each store supports.
 //
-// A Store logs and counts failed writes and values that do not open: see [WithLogger] and [WithMeterProvider].
+// Call [Store.Check] at start and in the readiness probe. Check tests the encryption keys and the wrapped store. It also
+// finds out whether other processes use the same keys: see [Store.KeysDiffer]. A Store logs and counts failed writes and
+// values that do not open: see [WithLogger] and [WithMeterProvider].
 //
 // A Sealer is safe for concurrent use. So is a Store, if the wrapped store is.
-//
-// # Stability
 //
 // FORMAT.md specifies the format of stored values. Each release reads the values of earlier releases.
 package middleware

@@ -75,6 +75,13 @@ var (
 // add to the earlier ones. WithHiddenKeys and WithOneWayKeys together, or one of them
 // twice, are an error. So are WithCompression and WithFastCompression together.
 //
+// Every store that gocache publishes works as backing. GetWithTTL returns 0 for an entry
+// without expiration. For a missing entry, the error is store.NotFound. Methods such as
+// Increment need stores/redisstore, stores/memorystore or a CapableStore of your own.
+//
+// A Store reuses its buffers. So a hook of go-redis that keeps a value must copy it
+// before the command ends.
+//
 // Close closes backing and leaves a open, because one AEAD serves many stores.
 func New(backing store.StoreInterface, a tink.AEADWithContext, opts ...Option) (*Store, error) {
 	s, err := newStore(backing, a, opts)

@@ -8,6 +8,8 @@
 //	sealed, err := e.Seal(ctx, m, payload)   // where the job is enqueued
 //	payload, err := e.Open(ctx, m, sealed)   // where it is processed
 //
+// The example of this package contains a small queue and its adapter. docs/jobs.md lists what an adapter does.
+//
 // # Metadata
 //
 // A sealed value opens only with the same [Meta], and in the same namespace. A Meta has a kind (payload, result, error
@@ -25,25 +27,10 @@
 // empty in [Encryptor.Seal]. Otherwise a payload without an id would open under every id. For payloads that
 // were sealed before you began to set a field, use [WithOptionalBinding].
 //
-// # Writing an adapter
+// # Errors of Open
 //
-//   - Enqueue: choose the id. Seal the payload with Meta{Type, Queue, ID}. Give the sealed bytes to the queue. They are
-//     binary, so use base64 if the queue needs text.
-//   - Process: open the payload with the same Meta. Take the queue's name from the configuration of the worker. Take type
-//     and id from the queue. If they are in the message itself, do not trust them before Open has succeeded.
-//   - Retry: enqueue the same sealed bytes again. Never seal a payload twice.
-//   - Results: seal them with the same Meta and Kind Result.
-//   - Errors of handlers: queues and logs keep their text too. So seal the text with Kind Failure, and return an error
-//     that has the sealed text and wraps the original error.
-//   - Errors of Open: if [Permanent] returns true, no later try can succeed, so move the job to the failed jobs. After any
-//     other error, retry the job later, and do not count the try.
-//   - Unique jobs: the same payload gives different sealed bytes each time. So compare the token ([Tokens.Token]) of type,
-//     queue and payload instead. A token is the output of a keyed function (PRF). Without the key, an attacker cannot test
-//     guesses.
-//   - Hidden type names: use the token of the type name as the type in the queue. The worker computes [Tokens.All] for
-//     each type name that it knows, and looks up the token there.
-//
-// The example of this package contains a small queue and its adapter.
+// If [Permanent] returns true, no later try can succeed, so move the job to the failed jobs. After any other error, retry
+// the job later, and do not count the try.
 //
 // # Keys
 //

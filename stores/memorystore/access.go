@@ -12,7 +12,7 @@ import (
 	"github.com/maypok86/otter/v2"
 )
 
-// Get returns the value of key, as a string or as a []byte that the caller owns (see the package comment). If there is no
+// Get returns the value of key, as a string or as a []byte that the caller owns (see [Store.Set]). If there is no
 // entry, the error is store.NotFound.
 func (s *Store) Get(ctx context.Context, key any) (any, error) {
 	value, _, err := s.GetWithTTL(ctx, key)
@@ -86,6 +86,18 @@ func (s *Store) lookUp(ctx context.Context, key string) (*entry, time.Duration, 
 
 // Set stores a copy of value under key and replaces an earlier one. Of gocache's options it uses expiration and tags. Cost
 // is ignored: the size of the entry counts. Writes are always synchronous.
+//
+// A []byte comes back as []byte and a string as string. Other values come back as the string that Redis would return:
+//
+//   - Numbers are decimal. true is "1" and false is "0". nil is the empty string.
+//   - A [time.Time] is RFC 3339. A [time.Duration] is its number of nanoseconds.
+//   - An [encoding.BinaryMarshaler] is its bytes.
+//
+// For any other type, Set returns an error.
+//
+// An entry that is written again keeps its former tags, as in Redis. The store keeps at most 256 of them. When an entry is
+// deleted, its tags are deleted too. The store ignores gocache's option WithTagsTTL. gocache's Chain writes entries into its
+// upper levels without tags. If such an entry has no former tags, Invalidate does not find it.
 func (s *Store) Set(ctx context.Context, key, value any, options ...store.Option) error {
 	name, next, err := s.prepare(ctx, key, value, options)
 	if err != nil {

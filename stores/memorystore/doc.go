@@ -5,30 +5,21 @@
 //	s, err := memorystore.Open("memory://?max_bytes=256MiB&expiration=10m")
 //
 // The store keeps its entries in [otter], a cache library. It adds tags, the options of gocache, compare-and-swap, listing
-// of entries, and the limit. Close ends all its goroutines.
+// of entries, and the limit. Close ends all its goroutines. All methods are safe for concurrent use.
 //
 // # Values
 //
 // The store copies values on write and on read. So a caller cannot change a stored value through its own slice. A []byte
-// comes back as []byte and a string as string. Other values come back as the string that Redis would return:
-//
-//   - Numbers are decimal. true is "1" and false is "0". nil is the empty string.
-//   - A [time.Time] is RFC 3339. A [time.Duration] is its number of nanoseconds.
-//   - An [encoding.BinaryMarshaler] is its bytes.
-//
-// So an application can replace Redis by memory:// in its configuration. For any other type, Set returns an error.
+// comes back as []byte and a string as string. Other values come back as the string that Redis would return: see
+// [Store.Set]. So an application can replace Redis by memory:// in its configuration.
 //
 // A middleware.Store, which encrypts the values of a store, returns them with their original Go type.
 //
 // # The limit
 //
-// The size of an entry is the length of key and value plus 256 bytes. Each tag adds its length plus 128 bytes. Set returns
-// [ErrTooLarge] for an entry that is larger than the limit of the whole store ([WithMaxBytes]).
-//
 // If a write exceeds the limit, the store evicts entries before the call returns. It evicts entries that are seldom read.
-// This can be the new entry, especially if it is larger than a hundredth of the limit.
-//
-// The process can use up to twice the limit, until the garbage collector frees evicted entries.
+// This can be the new entry, especially if it is larger than a hundredth of the limit. [WithMaxBytes] says how the size of
+// an entry is counted. The process can use up to twice the limit, until the garbage collector frees evicted entries.
 //
 // # Expiration
 //
@@ -38,17 +29,8 @@
 //
 // # Tags
 //
-// gocache can give an entry tags. Invalidate deletes the entries that have one of the given tags.
-//
-// An entry that is written again keeps its former tags, as in Redis. The store keeps at most 256 of them. When an entry is
-// deleted, its tags are deleted too. The store ignores TagsTTL.
-//
-// gocache's Chain writes entries into its upper levels without tags. If such an entry has no former tags, Invalidate does
-// not find it.
-//
-// # Concurrency
-//
-// All methods are safe for concurrent use.
+// gocache can give an entry tags. Invalidate deletes the entries that have one of the given tags. An entry that is written
+// again keeps its former tags, as in Redis: see [Store.Set].
 //
 // [otter]: https://github.com/maypok86/otter
 package memorystore

@@ -55,7 +55,10 @@ type config struct {
 }
 
 // WithMaxBytes sets the limit of the store in bytes. The default is [DefaultMaxBytes]. The limit must be at least 257, the
-// size of an entry with one byte. The package comment says how the size of an entry is counted.
+// size of an entry with one byte.
+//
+// The size of an entry is the length of key and value plus 256 bytes. Each tag adds its length plus 128 bytes. Set returns
+// ErrTooLarge for an entry that is larger than the limit of the whole store.
 func WithMaxBytes(n int64) Option {
 	return func(c *config) error {
 		if n < smallestEntry {

@@ -5,40 +5,23 @@
 //
 //	func TestConformance(t *testing.T) {
 //		storetest.Run(t, func(t *testing.T) storetest.Subject {
-//			s, err := memorystore.New()
+//			s, err := mystore.New()
 //			if err != nil {
 //				t.Fatal(err)
 //			}
 //			t.Cleanup(func() { _ = s.Close() })
-//			return storetest.Subject{
-//				Store: s,
-//				Can: storetest.Capabilities{
-//					Bytes:            storetest.AsGiven,
-//					Strings:          storetest.AsGiven,
-//					Scalars:          storetest.AsString,
-//					CopiesBytes:      true,
-//					AnyKey:           true,
-//					KeyErrors:        true,
-//					Clear:            true,
-//					MissIsNotFound:   true,
-//					DeleteMissing:    true,
-//					HeedsContext:     true,
-//					TTL:              storetest.TTL{PerEntry: true, Resolution: time.Millisecond, Reported: true, NegativeIsError: true},
-//					Tags:             true,
-//					ConcurrentTags:   true,
-//					SetIfNotExists:   true,
-//					Swap:             true,
-//					Enumerate:        true,
-//					OwnedBytes:       true,
-//					BoundedRead:      true,
-//					Ping:             true,
-//					InvalidatePrefix: true,
-//				},
-//			}
+//			return storetest.Subject{Store: s, Can: storetest.Capabilities{}}
 //		})
 //	}
 //
-// [Capabilities] lists what a store can do. If it is empty, Run fails and prints a value to start from.
+// Begin with empty [Capabilities], as here. Run then fails once, and prints Capabilities to start from. Capabilities list
+// what a store can do, for example:
+//
+//	storetest.Capabilities{
+//		Bytes:          storetest.AsGiven, // a []byte comes back as a []byte
+//		MissIsNotFound: true,              // the error for a missing entry is store.NotFound
+//		Tags:           true,              // Invalidate deletes the entries with a tag
+//	}
 //
 // The test fails if a store lacks a listed feature. It also fails if a store has a feature that is not listed. So when a
 // defect of a store is fixed, the test fails until you change the list. A case that does not apply to a store is skipped,

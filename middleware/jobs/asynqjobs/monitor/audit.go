@@ -20,7 +20,8 @@ const (
 	Resume  Action = "resume" // of a queue
 )
 
-// A Record says which user viewed or changed which tasks. It is made before that happens.
+// A Record says which user viewed or changed which tasks. It is made before that happens. The page also makes a Record
+// when it refuses an action.
 type Record struct {
 	Time   time.Time
 	Viewer string // Viewer.Name

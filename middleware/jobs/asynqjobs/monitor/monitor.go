@@ -41,7 +41,20 @@ const (
 	openTimeout = 10 * time.Second
 )
 
-// Handler is the admin page, an http.Handler.
+// Handler is the admin page, an http.Handler. It is safe for concurrent use.
+//
+// A banner of the page shows the user's name and access. The page in the browser reloads its data every few seconds. Each
+// reload that shows payloads makes a Record.
+//
+// # Limits
+//
+//   - A list shows at most 100 tasks per page, and 4 KiB of each field. The page of one task shows MaxShownBytes of each
+//     field.
+//   - The page does not decrypt tasks of more than 4 MiB. asynq still reads each task of a list completely into memory.
+//   - At most 4 requests decrypt tasks at the same time, each for at most 10 seconds. Further requests wait.
+//   - The page decrypts a schedule at most once per minute. If a request ends before a schedule is decrypted, the list
+//     omits the schedule and shows a note.
+//   - A task has no separate page if its queue, group or id contains a slash. This is a limit of asynqmon.
 type Handler struct {
 	e         *jobs.Encryptor
 	cfg       *config

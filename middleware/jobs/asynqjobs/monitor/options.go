@@ -79,8 +79,9 @@ func WithAuthorizer(a Authorizer) Option {
 	}
 }
 
-// WithActions enables actions for viewers with Viewer.CanAct. It needs
-// WithAuthorizer. By default the page is read-only.
+// WithActions enables actions for viewers with Viewer.CanAct. They may run, archive,
+// cancel and delete tasks, and pause, resume and delete queues. No action changes a
+// payload. The option needs WithAuthorizer. By default the page is read-only.
 func WithActions() Option {
 	return func(c *config) error {
 		c.actions = true
