@@ -147,7 +147,7 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 		if err != nil {
 			return false, err
 		}
-		latest := s.latestOf(name, found)
+		latest := s.latestOf(name, found, now)
 		same, err := sameAs(def, latest, found)
 		if err != nil {
 			return false, err
@@ -265,10 +265,10 @@ func (s *Scheduler) withCached(found []entry, name string) []entry {
 }
 
 // latestOf returns the latest call about a name, of those that are stored and those that Redis may have lost. It may be nil.
-func (s *Scheduler) latestOf(name string, found []entry) *definition {
+func (s *Scheduler) latestOf(name string, found []entry, now time.Time) *definition {
 	for _, en := range found {
 		if en.def != nil {
-			s.latest.learn(en.def)
+			s.latest.learn(en.def, now)
 		}
 	}
 	return s.latest.of(name)
@@ -299,7 +299,7 @@ func (s *Scheduler) swap(ctx context.Context, c change) (bool, error) {
 	}
 	s.cache.replace(c.old, c.new, before, after, c.now)
 	if c.new.def != nil {
-		s.latest.learn(c.new.def)
+		s.latest.learn(c.new.def, c.now)
 	}
 	return true, nil
 }
@@ -362,7 +362,7 @@ func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
 		}
 		// The cancellation is stored also if there is no schedule: Redis may just have lost it.
 		end := newCancellation(name, now)
-		end.follow(s.latestOf(name, found))
+		end.follow(s.latestOf(name, found, now))
 		en, err := s.store.seal(ctx, end, now)
 		if err != nil {
 			return false, err

@@ -128,6 +128,22 @@ func TestSchedulesAreSealedAgainWhileTheyRun(t *testing.T) {
 	require.NotEqual(t, raw, r.raw(), "once a day")
 }
 
+// So are cancellations. Otherwise one would prevent that a key is destroyed, or be lost with it.
+func TestCancellationsAreSealedAgain(t *testing.T) {
+	t.Parallel()
+	r := newRotation(t)
+	require.True(t, r.once("a", asynqjobs.Every(time.Minute), "x"))
+	require.True(t, r.cancel(r.s, "a"))
+	raw := r.raw()
+	old := r.primary()
+	r.advance(70 * time.Minute)
+	r.run()
+	require.NotEqual(t, raw, r.raw())
+	require.NoError(t, r.m.Delete(old))
+	r.restart()
+	require.False(t, r.cancel(r.s, "a"), "it opens")
+}
+
 // A schedule under an unknown key, forged or deleted, does not prevent a start.
 func TestSchedulesOfUnknownKeysAreReplaced(t *testing.T) {
 	t.Parallel()

@@ -20,6 +20,7 @@ type latestCalls struct {
 type latestCall struct {
 	def  *definition
 	last time.Time // the last tick, as far as this process knows
+	seen time.Time // of the server, when Redis last held it
 }
 
 // maxEnded bounds the cancellations that count. The latest ones do, so that all processes keep the same.
@@ -27,15 +28,21 @@ const maxEnded = 1024
 
 func newLatestCalls() *latestCalls { return &latestCalls{byName: map[string]*latestCall{}} }
 
-// learn records a call, unless a later one about the name is known.
-func (l *latestCalls) learn(def *definition) {
+// learn records a call that Redis held at the time at, unless a later one about the name is known.
+func (l *latestCalls) learn(def *definition, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	old := l.byName[def.Name]
-	if old != nil && def.compare(old.def) <= 0 {
-		return
+	if old != nil {
+		switch order := def.compare(old.def); {
+		case order == 0 && at.After(old.seen):
+			old.seen = at
+			return
+		case order <= 0:
+			return
+		}
 	}
-	l.byName[def.Name] = &latestCall{def: def}
+	l.byName[def.Name] = &latestCall{def: def, seen: at}
 	if old != nil && old.def.Ended {
 		l.ended--
 	}
@@ -71,15 +78,22 @@ func (l *latestCalls) is(def *definition) bool {
 	return latest != nil && def.compare(latest) == 0
 }
 
-// all returns copies of the latest calls.
-func (l *latestCalls) all() []latestCall {
+// all returns copies of the latest calls. Redis may have dropped cancellations from before the time since. After it dropped
+// some, fewer than maxEnded may be left, because names were registered again.
+func (l *latestCalls) all() (calls []latestCall, since time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	calls := make([]latestCall, 0, len(l.byName))
+	var oldest *definition
 	for _, c := range l.byName {
 		calls = append(calls, *c)
+		if c.def.Ended && (oldest == nil || c.def.compare(oldest) < 0) {
+			oldest = c.def
+		}
 	}
-	return calls
+	if l.ended >= maxEnded/2 {
+		since = time.UnixMilli(oldest.version())
+	}
+	return calls, since
 }
 
 // ticked records the last ticks of schedules. A tick in the future is not one.
@@ -107,10 +121,18 @@ func (r *run) restore(ctx context.Context, now time.Time, ticks map[string]time.
 		byName[en.def.Name] = append(byName[en.def.Name], en)
 	}
 	restored, ended := 0, 0
-	for _, c := range s.latest.all() {
+	unsure := s.cache.unopened(true) != nil // a later call may be under a PRF key that this process does not have
+	calls, since := s.latest.all()
+	for _, c := range calls {
 		have := byName[c.def.Name]
 		delete(byName, c.def.Name)
-		if len(have) > 0 && !slices.ContainsFunc(have, func(en entry) bool { return en.def.compare(c.def) != 0 }) {
+		switch {
+		case len(have) == 0:
+			if unsure || !c.def.Ended && c.seen.Before(since) { // it may have been cancelled
+				continue
+			}
+		case !slices.ContainsFunc(have, func(en entry) bool { return en.def.compare(c.def) != 0 }):
+			s.latest.learn(c.def, r.readAt)
 			continue
 		}
 		ok, err := r.putBack(ctx, c, have, now, ticks)

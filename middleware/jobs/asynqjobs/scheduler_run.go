@@ -32,8 +32,11 @@ const (
 // The last call about a schedule still counts, if it was made through this Scheduler, or if this Scheduler has read it,
 // which takes about a second: Run stores lost schedules again, and ends cancelled or replaced ones that an older
 // state brings back. It logs that at WARN, and counts it in sealcache.jobs.schedules. The last tick before the loss may
-// run twice. Of all cancellations, the latest 1,024 names count. A schedule that is deleted in Redis by hand counts as
-// lost: use Cancel.
+// run twice. A schedule that is deleted in Redis by hand counts as lost: use Cancel.
+//
+// Of all cancellations, Redis keeps the latest 1,024. A schedule that this Scheduler last saw before them is not restored,
+// because it may have been cancelled. While a stored schedule cannot be read at this time, missing ones are not restored: it
+// may be a later call. The clock of Redis orders the calls. If a new master's clock is behind, a lost call may count as later.
 //
 // If the server's clock is set back, Every continues its intervals and Cron continues at
 // the times of the new clock. A tick at a time that comes a second time may run twice.
@@ -167,7 +170,7 @@ func (r *run) takeOpened() {
 	}
 	r.entries, r.changes, r.compared = entries, changes, false
 	r.current = slices.DeleteFunc(newest(entries), func(en entry) bool {
-		r.s.latest.learn(en.def)
+		r.s.latest.learn(en.def, r.readAt)
 		return en.def.Ended || !r.s.latest.is(en.def)
 	})
 }

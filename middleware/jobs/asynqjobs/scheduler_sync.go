@@ -70,9 +70,10 @@ func (s *Scheduler) Sync(ctx context.Context, tasks []PeriodicTask) (SyncResult,
 	}
 	entries, _, _ := s.cache.opened(-1)
 	for _, en := range newest(entries) {
-		s.latest.learn(en.def)
+		s.latest.learn(en.def, now)
 	}
-	for _, l := range s.latest.all() { // Redis may just have lost some of them
+	calls, _ := s.latest.all()
+	for _, l := range calls { // Redis may just have lost some of them
 		name := l.def.Name
 		if l.def.Ended || declared[name] {
 			continue

@@ -810,3 +810,67 @@ func TestCancellationsAreBounded(t *testing.T) {
 	require.Empty(t, w.names(other))
 	require.EqualValues(t, bound, w.rdb.HLen(t.Context(), schedulesKey).Val(), "they are put back, too")
 }
+
+// A process misses cancellations of which Redis no longer keeps a record. It does not bring the schedules back, because Redis
+// lost nothing.
+func TestCancelledWhileAProcessWasAway(t *testing.T) {
+	t.Parallel()
+	const bound, more = 1024, 20
+	w := newClockwork(t)
+	_, other := w.with(w.e)
+	for i := range more {
+		w.register(w.s, fmt.Sprint("a", i), "a")
+	}
+	w.register(w.s, "b", "b")
+	w.run(w.s, other)
+	w.advance(time.Second)
+	for i := range more {
+		w.cancel(other, fmt.Sprint("a", i))
+		w.advance(time.Millisecond)
+	}
+	for i := range bound {
+		w.cancel(other, fmt.Sprint("c", i))
+		w.advance(time.Millisecond)
+	}
+	w.run(other)
+	w.register(other, "c1", "c")
+	require.EqualValues(t, bound+1, w.rdb.HLen(t.Context(), schedulesKey).Val())
+	for range 2 {
+		w.run()
+		w.run(other)
+	}
+	require.Equal(t, []string{"b", "c1"}, w.names(other))
+	require.EqualValues(t, bound+1, w.rdb.HLen(t.Context(), schedulesKey).Val())
+
+	w.flush()
+	w.run()
+	require.Equal(t, []string{"b", "c1"}, w.names(w.s), "they were there when the process last looked")
+}
+
+// A process does not store a schedule again while it cannot open a value that may be a later call. That call may be under a PRF key
+// that the process does not have.
+func TestLaterCallThatDoesNotOpenYet(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]*error{"not tried yet": nil, "outage": &jobs.ErrKeyServiceUnavailable} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, g := gated(t)
+			_, other := w.with(newEncryptor(t, g.Keyring, jobs.WithPRF(newPRF(t))))
+			w.register(w.s, "a", "a")
+			w.run()
+			w.advance(time.Second)
+			require.True(t, w.cancel(other, "a"))
+			cancelled := w.save()
+			g.fail.Store(fail)
+			w.run()
+			require.Equal(t, cancelled, w.save())
+			g.fail.Store(nil)
+			w.advance(time.Minute)
+			w.run()
+			require.Equal(t, cancelled, w.save())
+			w.flush()
+			w.run()
+			require.Empty(t, w.names(w.s))
+		})
+	}
+}
