@@ -3,13 +3,14 @@
 //
 //	go run ./benchmarks
 //
-// The budget of a ratio is printed next to it. A budget is the limit that the ratio should keep. If it does not, the
-// command prints MISSED. The exit status is still 0, because the speed of the machine changes. With -strict it is 1.
+// A ratio can have a budget, which is the limit that the ratio should keep. The command prints the budget next to the
+// ratio. If the ratio does not keep it, the command also prints MISSED. The exit status is still 0, because the speed of the
+// machine changes. With -strict it is 1.
 //
 // For each ratio, the command measures two ways of doing the same thing in one run, such as with and without encryption.
-// They take turns in short slices (A B, B A, ...). It compares a slice only with its neighbor, because a slow phase of the
-// machine slows both. It prints the median of these ratios, the smallest and the largest. README.md describes each
-// benchmark.
+// The two ways take turns in short slices (A B, B A, ...). The command compares a slice only with its neighbor, because a
+// slow phase of the machine slows both. It prints the median of these ratios, the smallest and the largest. README.md
+// describes each benchmark.
 //
 // # Adding a row
 //

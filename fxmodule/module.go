@@ -51,7 +51,9 @@ var Module fx.Option = fx.Module("sealcache",
 // the sealed public store, and their entries go there. fx can neither prevent nor report it. Seal such a store in its own
 // constructor with [middleware.New], and provide it as a *middleware.Store.
 //
-// Decorator does not reach stores under a name, in a group, or of another type such as *redisstore.Store.
+// Decorator does not reach stores under a name, in a group, or of another type such as *redisstore.Store. It does not reach
+// stores that fx does not provide. Wrap these stores with middleware.New.
+//
 // fx.New refuses Module next to Decorator ("already provided").
 var Decorator fx.Option = fx.Options(
 	onlyAtRoot(),

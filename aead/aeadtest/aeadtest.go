@@ -7,8 +7,9 @@
 //		aeadtest.Run(t, func(t *testing.T) tink.AEADWithContext { return newMyAEAD(t) })
 //	}
 //
-// [RunRemote] tests an AEAD that calls a key service, such as a cloud KMS, while the service does not work. It also tests
-// that the AEAD works again afterwards. [KeyService] imitates such a service in tests.
+// [RunRemote] is for an AEAD that calls a key service, such as a cloud KMS. It tests the errors of the AEAD while the
+// service does not work. It also tests that the AEAD works again when the service does. [KeyService] imitates such a
+// service in tests.
 package aeadtest
 
 import (

@@ -13,7 +13,8 @@
 //
 // All other settings of package fxmodule work too, such as SEALCACHE_TTL=10m.
 //
-// The program logs a warning, because the URI of its passphrase has no salt. docs/keys.md describes how to make a salt.
+// By default, the key-encryption key comes from a passphrase without a salt, so the program logs a warning. docs/keys.md
+// describes how to make a salt.
 package main
 
 import (

@@ -11,8 +11,9 @@
 //
 // Omit [Worker] in a process that only enqueues jobs. To add the admin page, call [Monitor].
 //
-// The keys of the cache "default" seal the jobs, unless Config.Jobs.KeysOf names another cache. So an application without
-// caches needs the cache "default", too. Set its Store to memory://.
+// Encryption keys are settings of a cache in fxmodule.Config. The keys of the cache with the name "default" seal the jobs,
+// unless Config.Jobs.KeysOf names another cache. So an application without caches also needs the cache "default", because
+// this cache holds the settings of the keys. Set its Store to memory://.
 //
 // # Redis
 //

@@ -7,8 +7,9 @@
 //	manager := scs.New()
 //	manager.Store = store
 //
-// Here, set holds keys of a pseudorandom function (PRF), from aead.OpenPRF. With them, the middleware.Store replaces each
-// name by a pseudonym, which an attacker without these keys cannot compute. [New] refuses a middleware.Store that does not
+// Here, backing is a gocache store, such as one from redisstore.Open. The encryption keys are in keys, an aead.Envelope.
+// The variable set holds keys of a pseudorandom function (PRF), from aead.OpenPRF. With them, the middleware.Store replaces
+// each name by a pseudonym, which an attacker without these keys cannot compute. [New] refuses a middleware.Store that does not
 // hide names (WithOneWayKeys or WithHiddenKeys).
 //
 // A session token is as secret as a password: an attacker with the token can act as the user. Most session stores use the

@@ -1,8 +1,8 @@
 // Package keyservice has the code that packages awskms, gcpkms, gocloud and hcvault share. Each of them opens keys of one
-// key service, such as a cloud KMS.
+// key service, such as a cloud KMS. Only the authors of these packages need keyservice. Applications call aead.OpenKEK.
 //
-// A [Client] calls the service to encrypt and to decrypt. [Open] makes a key-encryption key (KEK) from a Client, and tests
-// the KEK before it returns. The errors of a KEK name the key and the missing permission. They contain no credential.
+// Write a [Client], which calls the service to encrypt and to decrypt. Then call [Open] with it. Open makes a
+// key-encryption key (KEK) from the Client, and tests the KEK before it returns. The errors of a KEK name the key and the missing permission. They contain no credential.
 package keyservice
 
 import (

@@ -1,8 +1,8 @@
 // Package pseudonym hides the names of entries and tags from the operator of a store. It replaces a name by a pseudonym.
 // Begin with [New].
 //
-// A pseudonym is the output of a keyed function (a Tink PRF) with the name as its input. Equal names have equal pseudonyms. Without the
-// key, an attacker cannot compute the pseudonym of a name, or test a guess.
+// A pseudonym is the output of a keyed function (a Tink PRF) with the name as its input. Equal names have equal pseudonyms.
+// Without the key, an attacker cannot compute the pseudonym of a name, or test a guess.
 //
 // FORMAT.md, section "Hidden names", specifies the bytes.
 package pseudonym
