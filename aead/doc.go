@@ -1,5 +1,5 @@
 // Package aead seals and opens bytes with Tink, Google's cryptography library, and manages the keys. To seal is to encrypt
-// so that altered bytes are detected. To open is to decrypt and to check this.
+// so that altered bytes are detected. To open is to decrypt, and to check that no byte was altered.
 //
 // Open a key-encryption key (KEK), and make an [Envelope] with it. Close both at the end:
 //

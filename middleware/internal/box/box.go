@@ -1,5 +1,5 @@
 // Package box seals and opens all values that this module stores. To seal is to encrypt so that altered values are
-// detected. To open is to decrypt and to check this.
+// detected. To open is to decrypt, and to check that the value was not altered.
 //
 // [New] returns a [Box] for values of one kind in one namespace. Examples of kinds are cache values and job payloads. A
 // namespace is the name of a cache or queue. [Box.Seal] writes a header in front of the encrypted value. It binds the

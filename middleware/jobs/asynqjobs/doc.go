@@ -23,7 +23,8 @@
 // use typed jobs: see [Define].
 //
 // Do not change all processes of a running application in one step. A worker without this package cannot read a sealed
-// task, and archives it, often at the first try. docs/rollout.md describes the steps. All workers need asynq 0.26 or newer.
+// task, and archives it, often at the first try. docs/rollout.md describes the steps. All workers need asynq 0.26 or newer,
+// because older workers lose the payloads of unique tasks when they retry them.
 //
 // # Jobs that do not open
 //

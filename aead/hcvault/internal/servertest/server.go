@@ -1,7 +1,7 @@
 // Package servertest imitates the HTTP interface of HashiCorp Vault, a key service. So the tests of package hcvault
 // need no real Vault.
 //
-// [New] starts a server. It supports tokens, logins, namespaces and TLS, and a test can let requests fail. The server
+// [New] starts a server. It supports tokens, logins, namespaces and TLS, and a test can make requests fail. The server
 // does no cryptography. The test passes an [Engine], a function that answers the requests to encrypt and decrypt.
 package servertest
 
