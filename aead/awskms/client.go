@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -125,7 +126,7 @@ func classify(err error, needs string) *keyservice.Failure {
 	case "InvalidKeyUsageException", "UnsupportedOperationException":
 		return &keyservice.Failure{Reason: "the key is not a symmetric key for encryption", Cause: err}
 	case "AccessDeniedException":
-		return &keyservice.Failure{Reason: "permission denied", Needs: needs, Cause: err}
+		return &keyservice.Failure{Reason: "permission denied", Remedy: fmt.Sprintf("grant the permission %q", needs), Cause: err}
 	case "ThrottlingException", "Throttling", "LimitExceededException", "RequestLimitExceeded", "TooManyRequestsException":
 		return &keyservice.Failure{Reason: "the key service throttled the call", Cause: err}
 	case "UnrecognizedClientException", "InvalidSignatureException", "InvalidClientTokenId", "IncompleteSignature",

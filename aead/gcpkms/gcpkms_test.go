@@ -115,7 +115,7 @@ func TestKeyStates(t *testing.T) {
 			t.Errorf("%s: wrap: %v", state, err)
 		}
 		_, err := aead.OpenKEK(t.Context(), keyURI, gcpkms.Opener{Options: f.options(bearer)})
-		if want := keyName + ": the key version is disabled or destroyed"; err == nil || !strings.Contains(err.Error(), want) {
+		if want := keyName + `": the key version is disabled or destroyed`; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: open: %v", state, err)
 		}
 	}
@@ -155,9 +155,9 @@ func TestOpenErrors(t *testing.T) {
 		{uri: keyURI + "#" + secret, want: form},
 		{uri: keyURI + "?key=" + secret, want: "unknown or repeated parameter"},
 		{uri: keyURI + "?%zz" + secret, want: "after '?' in the URI"},
-		{uri: keyURI + "2", want: "cryptoKeys/cache2: the key does not exist"},
-		{uri: keyURI, denied: "Decrypt", want: keyName + ": permission denied (needs cloudkms.cryptoKeyVersions.useToDecrypt)"},
-		{uri: keyURI, denied: "Encrypt", want: keyName + ": permission denied (needs cloudkms.cryptoKeyVersions.useToEncrypt)"},
+		{uri: keyURI + "2", want: `cryptoKeys/cache2": the key does not exist`},
+		{uri: keyURI, denied: "Decrypt", want: keyName + `": permission denied (grant the permission "cloudkms.cryptoKeyVersions.useToDecrypt")`},
+		{uri: keyURI, denied: "Encrypt", want: keyName + `": permission denied (grant the permission "cloudkms.cryptoKeyVersions.useToEncrypt")`},
 		{uri: keyURI, token: secret, want: "the Google Cloud credentials are wrong or have expired"},
 	} {
 		f.set(func() { f.denied = map[string]bool{c.denied: true} })
@@ -194,7 +194,7 @@ func TestNoCredentials(t *testing.T) {
 	for _, path := range []string{"/does/not/exist", file} {
 		t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", path)
 		_, err := aead.OpenKEK(t.Context(), keyURI, gcpkms.Opener{})
-		if err == nil || !strings.Contains(err.Error(), keyName+": the file of GOOGLE_APPLICATION_CREDENTIALS is missing or not valid") {
+		if err == nil || !strings.Contains(err.Error(), keyName+`": the file of GOOGLE_APPLICATION_CREDENTIALS is missing or not valid`) {
 			t.Errorf("%v", err)
 		}
 		if err != nil && strings.Contains(err.Error(), secret) {

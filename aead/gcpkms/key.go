@@ -2,6 +2,7 @@ package gcpkms
 
 import (
 	"context"
+	"fmt"
 	"hash/crc32"
 	"strings"
 
@@ -115,7 +116,7 @@ func classify(err error, needs, invalid string) *keyservice.Failure {
 		}
 		f.Reason = "the key cannot be used (is its purpose ENCRYPT_DECRYPT?)"
 	case codes.PermissionDenied:
-		f.Reason, f.Needs = "permission denied", needs
+		f.Reason, f.Remedy = "permission denied", fmt.Sprintf("grant the permission %q", needs)
 	case codes.Unauthenticated:
 		f.Reason = "the Google Cloud credentials are wrong or have expired"
 	case codes.ResourceExhausted:

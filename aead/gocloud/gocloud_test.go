@@ -118,10 +118,10 @@ func TestOpenErrors(t *testing.T) {
 		{uri: keyURI + "?algorithm=RSA1_5", want: parameter},
 		{uri: keyURI + "?secret=" + secret, want: parameter},
 		{uri: keyURI + "?%zz" + secret, want: "after '?' in the URI"},
-		{uri: keyURI + "1", want: "shop.vault.azure.net" + keyID + "1: the key does not exist"},
-		{uri: keyURI, denied: "decrypt", want: keyID + ": permission denied (needs the key permission decrypt)"},
-		{uri: keyURI, denied: "encrypt", want: keyID + ": permission denied (needs the key permission encrypt)"},
-		{uri: keyURI, token: secret, want: keyID + ": "},
+		{uri: keyURI + "1", want: "shop.vault.azure.net" + keyID + `1": the key does not exist`},
+		{uri: keyURI, denied: "decrypt", want: keyID + `": permission denied (grant the key permission "decrypt")`},
+		{uri: keyURI, denied: "encrypt", want: keyID + `": permission denied (grant the key permission "encrypt")`},
+		{uri: keyURI, token: secret, want: keyID + `": `},
 	} {
 		v.set(func() { v.denied = map[string]bool{c.denied: true} })
 		if c.token == "" {

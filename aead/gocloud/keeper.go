@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -133,7 +134,7 @@ func (k *keeper) classify(err error, permission string) *keyservice.Failure {
 	case gcerrors.NotFound:
 		return keyservice.Refuse(aead.ErrUnknownKey, "the key does not exist in the key service", err)
 	case gcerrors.PermissionDenied:
-		f.Reason, f.Needs = "permission denied", "the key permission "+permission
+		f.Reason, f.Remedy = "permission denied", fmt.Sprintf("grant the key permission %q", permission)
 	case gcerrors.ResourceExhausted:
 		f.Reason = "the key service throttled the call"
 	case gcerrors.Unknown, gcerrors.OK:

@@ -83,14 +83,16 @@ func (o Opener) OpenKEK(ctx context.Context, uri string) (tink.AEADWithContext, 
 	if log == nil {
 		log = slog.Default()
 	}
-	key := keyservice.Key{Module: "hcvault", Name: target.name(client, o.Client == nil), DecryptOnly: target.decryptOnly}
+	key := keyservice.Key{
+		Module: "hcvault", Name: target.mount + "/keys/" + target.key, Place: target.place(client, o.Client == nil), DecryptOnly: target.decryptOnly,
+	}
 	t := &transit{client: client, mount: target.mount, key: target.key, opening: true}
 	if o.Client == nil {
 		login, err := o.login(target, client)
 		if err != nil {
 			return nil, err
 		}
-		if t.session, err = startSession(ctx, client, login, log.With("kek", key.Name)); err != nil {
+		if t.session, err = startSession(ctx, client, login, log.With("kek", key.Name+key.Place)); err != nil {
 			return nil, keyservice.OpenError(key, err)
 		}
 	}

@@ -138,11 +138,11 @@ func TestOpenErrors(t *testing.T) {
 		keyURI + "?token-file=" + writeFile(t, "empty", "\n"): "empty",
 		keyURI + "?auth=approle&role-id=r&secret-id-file=" + writeFile(t, "no-id", ""):      "login: the file of the credential is empty",
 		keyURI + "?auth=kubernetes&role=r&jwt-file=" + writeFile(t, "no-jwt", " \n"):        "login: the file of the credential is empty",
-		"hcvault:///transit/keys/" + secret[:7]:                                             "transit/keys/hunter2 at " + s.Addr() + ": the key does not exist",
+		"hcvault:///transit/keys/" + secret[:7]:                                             `key "transit/keys/hunter2" at ` + s.Addr() + ": the key does not exist",
 		"hcvault:///elsewhere/keys/cache":                                                   "no transit engine is mounted at this path",
-		keyURI + "?token-file=" + writeFile(t, "weak", "weak"):                              "(needs update on transit/decrypt/cache)",
-		keyURI + "?token-file=" + writeFile(t, "deaf", "deaf"):                              "(needs update on transit/encrypt/cache)",
-		keyURI + "?token-file=" + writeFile(t, "bad", secret):                               "(needs update on transit/decrypt/cache)",
+		keyURI + "?token-file=" + writeFile(t, "weak", "weak"):                              `(grant "update" on the path "transit/decrypt/cache")`,
+		keyURI + "?token-file=" + writeFile(t, "deaf", "deaf"):                              `(grant "update" on the path "transit/encrypt/cache")`,
+		keyURI + "?token-file=" + writeFile(t, "bad", secret):                               `(grant "update" on the path "transit/decrypt/cache")`,
 		keyURI + "?auth=approle&role-id=r&secret-id-env=VAULT_NOT":                          "login: the environment variable VAULT_NOT is not set",
 		keyURI + "?auth=approle&role-id=r&secret-id-file=/does/not/exist":                   "/does/not/exist",
 		keyURI + "?auth=kubernetes&role=r&jwt-file=/does/not/exist":                         "/does/not/exist",
@@ -241,14 +241,14 @@ func TestMistakesAtStart(t *testing.T) {
 	s := servertest.New(t, newEngine(t), false, token)
 	tls := servertest.New(t, newEngine(t), true, token)
 	s.Set("weak", &servertest.Token{Paths: []string{"transit/encrypt/cache"}})
-	at := "hcvault: transit/keys/cache at " + s.Addr() + ": "
+	at := `hcvault: key "transit/keys/cache" at ` + s.Addr() + ": "
 	for name, c := range map[string]struct {
 		uri       string
 		variables []string
 		want      string
 	}{
-		"no token":         {keyURI, []string{"VAULT_ADDR=" + s.URL()}, at + "no Vault token (needs VAULT_TOKEN, or a login in the URI)"},
-		"no permission":    {keyURI, []string{"VAULT_ADDR=" + s.URL(), "VAULT_TOKEN=weak"}, at + "permission denied (needs update on transit/decrypt/cache)"},
+		"no token":         {keyURI, []string{"VAULT_ADDR=" + s.URL()}, at + "no Vault token (set VAULT_TOKEN, or add a login to the URI)"},
+		"no permission":    {keyURI, []string{"VAULT_ADDR=" + s.URL(), "VAULT_TOKEN=weak"}, at + `permission denied (grant "update" on the path "transit/decrypt/cache")`},
 		"an ended token":   {keyURI, []string{"VAULT_ADDR=" + s.URL(), "VAULT_TOKEN=ended"}, at + "permission denied, or the token is wrong or has expired"},
 		"https for http":   {keyURI, []string{"VAULT_ADDR=https://" + s.Addr(), "VAULT_TOKEN=" + token}, "the server does not speak TLS"},
 		"host without URL": {"hcvault://" + s.Addr() + "/transit/keys/cache", []string{"VAULT_TOKEN=" + token}, "the server does not speak TLS"},
@@ -283,7 +283,7 @@ func TestErrorOfVault(t *testing.T) {
 	if !errors.As(err, &answer) || answer.StatusCode != http.StatusTooManyRequests {
 		t.Errorf("%v", err)
 	}
-	if want := "hcvault: wrap: transit/keys/cache at " + s.Addr() + ": the key service throttled the call"; err.Error() != want {
+	if want := `hcvault: wrap: key "transit/keys/cache" at ` + s.Addr() + ": the key service throttled the call"; err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 	client, err := api.NewClient(nil)

@@ -154,7 +154,7 @@ func TestRevokedToken(t *testing.T) {
 	// A missing permission looks the same, and must not cause a login per call.
 	s.Set("token-2", &servertest.Token{})
 	for range 5 {
-		if _, err := kek.EncryptWithContext(t.Context(), []byte("x"), nil); err == nil || !strings.Contains(err.Error(), "needs update on transit/encrypt/cache") {
+		if _, err := kek.EncryptWithContext(t.Context(), []byte("x"), nil); err == nil || !strings.Contains(err.Error(), `grant "update" on the path "transit/encrypt/cache"`) {
 			t.Errorf("without permission: %v", err)
 		}
 	}

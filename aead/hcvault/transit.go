@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -94,7 +95,7 @@ func (t *transit) call(ctx context.Context, operation, want string, body map[str
 		secret, err = t.client.Logical().WriteWithContext(ctx, path, body)
 	}
 	if err != nil {
-		f := classify(err, "update on "+path)
+		f := classify(err, fmt.Sprintf("grant %q on the path %q", "update", path))
 		if t.opening && hasStatus(err, http.StatusForbidden) {
 			t.explainDenial(ctx, f)
 		}
@@ -111,7 +112,7 @@ func (t *transit) call(ctx context.Context, operation, want string, body map[str
 // explainDenial tells a missing permission from a missing or ended token, which get the same answer.
 func (t *transit) explainDenial(ctx context.Context, denied *keyservice.Failure) {
 	if t.client.Token() == "" {
-		denied.Reason, denied.Needs = "no Vault token", "VAULT_TOKEN, or a login in the URI"
+		denied.Reason, denied.Remedy = "no Vault token", "set VAULT_TOKEN, or add a login to the URI"
 		return
 	}
 	// A token without the default policy may not look itself up. Then the answer stays open.
@@ -162,7 +163,7 @@ func refusals() []struct {
 }
 
 // classify tells a refusal from an outage. An answer that it does not know is an outage.
-func classify(err error, needs string) *keyservice.Failure {
+func classify(err error, remedy string) *keyservice.Failure {
 	var r *api.ResponseError
 	if !errors.As(err, &r) {
 		return keyservice.Unreached(err)
@@ -189,7 +190,7 @@ func classify(err error, needs string) *keyservice.Failure {
 			f.Reason = "the key's type does not authenticate associated data (make an aes256-gcm96 key)"
 		}
 	case http.StatusForbidden:
-		f.Reason, f.Needs = "permission denied, or the token is wrong or has expired", needs
+		f.Reason, f.Remedy = "permission denied, or the token is wrong or has expired", remedy
 	case http.StatusNotFound:
 		f.Reason = "no transit engine is mounted at this path"
 	case http.StatusTooManyRequests:

@@ -139,17 +139,17 @@ func (a authParameters) check() error {
 	return nil
 }
 
-// name describes the key without credentials. own reports whether the client was made from the environment.
-func (t target) name(client *api.Client, own bool) string {
-	name := t.mount + "/keys/" + t.key
+// place describes the server and the namespace of the key. own reports whether the client was made from the environment.
+func (t target) place(client *api.Client, own bool) string {
+	var place string
 	if u, err := url.Parse(client.Address()); err == nil {
-		name += " at " + u.Host
+		place = " at " + u.Host
 		if t.host == "" && own && os.Getenv(api.EnvVaultAddress) == "" && os.Getenv(api.EnvVaultAgentAddr) == "" {
-			name += " (VAULT_ADDR is not set)"
+			place += " (VAULT_ADDR is not set)"
 		}
 	}
 	if t.namespace != "" {
-		name += " in namespace " + t.namespace
+		place += " in namespace " + t.namespace
 	}
-	return name
+	return place
 }

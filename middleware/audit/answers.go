@@ -87,7 +87,7 @@ func (r *Report) scanDoubts() []string {
 		doubts = append(doubts, "the scan did not complete (run the audit again)")
 	}
 	if r.Unwatched {
-		doubts = append(doubts, "the audit cannot notice restarts of Redis, because its user may not call INFO (allow it with ACL SETUSER name +info)")
+		doubts = append(doubts, "the audit cannot notice restarts of Redis, because its user may not call INFO (allow it with \"ACL SETUSER NAME +info\")")
 	}
 	if r.Moved {
 		doubts = append(doubts, "SWAPDB, MOVE or CONFIG RESETSTAT was called during the scan, so entries may be missing (audit again without these calls)")
@@ -114,7 +114,7 @@ func (r *Report) databaseDoubts() []string {
 	if len(r.OtherDatabases) == 0 || r.Prefix != "" || r.OneDatabase {
 		return nil
 	}
-	return []string{fmt.Sprintf("databases %v of the server were not examined (allow SELECT with ACL SETUSER name +select)", r.OtherDatabases)}
+	return []string{fmt.Sprintf("databases %v of the server were not examined (allow SELECT with \"ACL SETUSER NAME +select\")", r.OtherDatabases)}
 }
 
 func (r *Report) unparsedDoubts() []string {

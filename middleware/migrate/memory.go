@@ -28,7 +28,7 @@ func (m *migration) watched(ctx context.Context, work func(ctx context.Context) 
 		return err
 	}
 	if after == nil {
-		m.warn("the run cannot notice evictions, because the Redis user may not call INFO (ACL SETUSER name +info allows it)")
+		m.warn("the run cannot notice evictions, because the Redis user may not call INFO (allow it with \"ACL SETUSER NAME +info\")")
 	}
 	m.walk.Mu.Lock()
 	m.work.Evicted += evictedSince(before, after)

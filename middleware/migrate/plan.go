@@ -220,7 +220,7 @@ func (p *planner) obstacles(ctx context.Context, growth int64) (all []string, er
 	}
 	states, err := p.servers.States(ctx)
 	if errors.Is(err, rediswalk.ErrNoState) {
-		return append(all, "the Redis user may not call INFO, which a run needs (ACL SETUSER name +info allows it)"), nil
+		return append(all, "the Redis user may not call INFO, which a run needs (allow it with \"ACL SETUSER NAME +info\")"), nil
 	}
 	if err != nil {
 		return all, err

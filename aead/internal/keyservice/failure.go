@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -16,8 +17,8 @@ import (
 type Failure struct {
 	// Reason says why, in words of this project. Texts of services and clients may quote credentials, so they are not shown.
 	Reason string
-	// Needs is the permission that is missing, if that is the reason.
-	Needs string
+	// Remedy is an instruction to the operator, such as the permission to grant. It may be empty.
+	Remedy string
 	// Refusal is aead.ErrUnauthentic or aead.ErrUnknownKey if the service definitely refused the ciphertext, and nil in an
 	// outage.
 	Refusal error
@@ -25,12 +26,12 @@ type Failure struct {
 	Cause error
 }
 
-// Error returns the reason, and the missing permission or setting.
+// Error returns the reason and the remedy.
 func (f *Failure) Error() string {
-	if f.Needs == "" {
+	if f.Remedy == "" {
 		return f.Reason
 	}
-	return f.Reason + " (needs " + f.Needs + ")"
+	return f.Reason + " (" + f.Remedy + ")"
 }
 
 // Unwrap returns the client's own error.
@@ -82,7 +83,7 @@ func describe(err error) string {
 func withoutRefusal(err error) error {
 	var f *Failure
 	if errors.As(err, &f) && f.Refusal != nil {
-		return &Failure{Reason: f.Reason, Needs: f.Needs, Cause: f.Cause}
+		return &Failure{Reason: f.Reason, Remedy: f.Remedy, Cause: f.Cause}
 	}
 	return err
 }
@@ -109,7 +110,7 @@ func (k *KEK) failed(action string, err error) error {
 
 // Error names the module, the key and the reason. aead.OpenKEK names the module of an error of the opener.
 func (e *Error) Error() string {
-	text := e.key.Name + ": " + e.err.Error()
+	text := fmt.Sprintf("key %q%s: %v", e.key.Name, e.key.Place, e.err)
 	if e.action == "" {
 		return text
 	}

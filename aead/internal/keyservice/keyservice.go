@@ -39,6 +39,8 @@ type Key struct {
 	Module string
 	// Name is the key, without credentials.
 	Name string
+	// Place follows the name if the name alone is ambiguous, such as " at vault.example:8200".
+	Place string
 	// DecryptOnly reports whether the key must not be asked to wrap.
 	DecryptOnly bool
 }
@@ -191,7 +193,7 @@ func (k *KEK) prove(ctx context.Context) error {
 }
 
 // String names the module and the key.
-func (k *KEK) String() string { return k.key.Module + ": KEK " + k.key.Name }
+func (k *KEK) String() string { return k.key.Module + ": KEK " + k.key.Name + k.key.Place }
 
 // GoString returns String.
 func (k *KEK) GoString() string { return k.String() }

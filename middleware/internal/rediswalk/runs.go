@@ -56,7 +56,7 @@ var ErrRunUndone = errors.New("the run that wrote this checkpoint is complete, R
 var ErrOpposed = errors.New("another run worked on the same entries at the same time: one sealed, the other unsealed")
 
 // ErrRunsRefused reports that the user may not write the records.
-var ErrRunsRefused = errors.New("rediswalk: the Redis user may not write the key " + RunsName + " (allow it with ACL SETUSER)")
+var ErrRunsRefused = errors.New("rediswalk: the Redis user may not write the key " + RunsName + " (allow the key in its ACL)")
 
 // RegisterRun records a run and returns its id.
 func (s *Servers) RegisterRun(ctx context.Context, r Run) (id string, err error) {

@@ -74,7 +74,7 @@ func (s *Servers) Clustered() bool { return s.cluster != nil }
 // errReplica is transient in a Cluster, where a client may not know the new master yet.
 var errReplica = errors.New("rediswalk: the server is a replica, which may lack entries (connect to its master)")
 
-var errNoInfo = errors.New("rediswalk: the Redis user may not call INFO (allow it with ACL SETUSER name +info)")
+var errNoInfo = errors.New("rediswalk: the Redis user may not call INFO (allow it with \"ACL SETUSER NAME +info\")")
 
 type master struct {
 	node  redis.Cmdable
