@@ -42,18 +42,31 @@ func marks() []string {
 	}
 }
 
-// Text returns the text of an error without parts that may quote a value, a key name, a tag or a password. Names of
-// commands, users, hosts and settings stay. Text(Wrap(err)) equals Text(err). It is empty for nil.
+// Text returns the text of an error without parts that may quote a value, a key name, a tag or a password, and without the
+// digest of a script at its end. Names of commands, users, hosts and settings stay. Text(Wrap(err)) equals Text(err). It is empty for nil.
 func Text(err error) string {
 	if err == nil {
 		return ""
 	}
-	text := err.Error()
+	text := withoutScript(err.Error())
 	kept := safe(text)
 	if len(kept) == len(text) {
 		return text
 	}
 	return strings.TrimRight(kept, " :=(,-") + cut
+}
+
+// withoutScript cuts the end that Redis 7 adds to the error of a command in a script: " script: <digest>, on @user_script:3."
+func withoutScript(text string) string {
+	i := strings.LastIndex(text, " script: ")
+	if i < 0 {
+		return text
+	}
+	digest, line, found := strings.Cut(text[i+len(" script: "):], ", on @user_script:")
+	if !found || strings.Trim(digest, "0123456789abcdef") != "" || strings.Trim(line, "0123456789") != "." {
+		return text
+	}
+	return text[:i]
 }
 
 // safe returns the longest start of a text that quotes no data.

@@ -115,12 +115,12 @@ func TestTextStaysWhole(t *testing.T) {
 		"CROSSSLOT Keys in request don't hash to the same slot",
 		"LOADING Redis is loading the dataset in memory",
 		"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
-		"OOM command not allowed when used memory > 'maxmemory'. script: 0a1b, on @user_script:1.",
+		"OOM command not allowed when used memory > 'maxmemory'.",
 		"ERR wrong number of arguments for 'get' command", "ERR invalid expire time in 'set' command",
 		"ERR unknown command 'bf.add'", "ERR unknown command `INFO`", "ERR unsupported command 'hello'",
 		"ERR Error running script (call to f_0a1b): @user_script:3: @user_script: 3: -OOM command not allowed when used memory > 'maxmemory'.",
 		"ERR Error running script (call to f_0a1b): @user_script:3: @user_script: 3: WRONGTYPE Operation against a key",
-		"ERR user_script:1: Unknown Redis command called from script script: 0a1b, on @user_script:1.",
+		"ERR user_script:1: Unknown Redis command called from script",
 		"EXECABORT Transaction discarded because of previous errors.",
 		"dial tcp 127.0.0.1:1: connect: connection refused", "EOF", "context deadline exceeded",
 		"redis: connection pool timeout", "redis: client is closed", "redis: cluster has no nodes",
@@ -130,6 +130,18 @@ func TestTextStaysWhole(t *testing.T) {
 		err := errors.New(text)
 		require.Equal(t, text, rediserr.Text(err))
 		require.Same(t, err, rediserr.Wrap(err))
+	}
+}
+
+// The digest and the line of a script tell an operator nothing.
+func TestTextNamesNoScript(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"OOM command not allowed when used memory > 'maxmemory'.",
+		"WRONGTYPE Operation against a key holding the wrong kind of value",
+		"ERR user_script:1: Unknown Redis command called from script",
+	} {
+		require.EqualError(t, rediserr.Wrap(errors.New(text+" script: 0a1b, on @user_script:12.")), text)
 	}
 }
 

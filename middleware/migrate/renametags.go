@@ -28,7 +28,10 @@ func (m *migration) tag(ctx context.Context, moves []renamed) error {
 	}
 	for _, call := range calls {
 		if err := call.Cmd.Err(); err != nil {
-			return fmt.Errorf("migrate: add new names to the sets of tags in Redis: %w", rediserr.Wrap(err))
+			if rediserr.Code(err) == "WRONGTYPE" {
+				return fmt.Errorf("migrate: a Redis key that starts with %s is not a set (delete it and repeat the run): %w", tagPrefix, rediserr.Wrap(err))
+			}
+			return fmt.Errorf("migrate: add entries to the sets of their tags in Redis: %w", rediserr.Wrap(err))
 		}
 	}
 	return nil

@@ -42,6 +42,9 @@ func ended(ctx context.Context, err error) error {
 
 func (e *opError) Error() string {
 	text := rediserr.Text(e.cause)
+	if rediserr.Code(e.cause) == "WRONGTYPE" {
+		text = "WRONGTYPE, the Redis key of the entry or of a tag has another type (delete the key)"
+	}
 	if e.ctx != nil {
 		text = e.ctx.Error() + ": " + text
 	}

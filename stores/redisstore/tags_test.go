@@ -161,7 +161,7 @@ func TestTagsThatCannotBeWrittenAreErrors(t *testing.T) {
 		ctx := t.Context()
 		require.NoError(t, rdb.Set(ctx, "gocache_tag_"+p+"taken", "a string", 0).Err())
 		err := s.Set(ctx, p+"k", "v", store.WithTags([]string{p + "good", p + "taken"}))
-		require.ErrorContains(t, err, "WRONGTYPE")
+		require.ErrorContains(t, err, "WRONGTYPE, the Redis key of the entry or of a tag has another type")
 		require.NotContains(t, err.Error(), p)
 		require.Zero(t, rdb.Exists(ctx, p+"k").Val())
 
