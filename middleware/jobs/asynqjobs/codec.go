@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // A Codec turns arguments or results into bytes and back. It must be safe for concurrent use. Encode is called before a value
@@ -15,7 +16,7 @@ type Codec[T any] interface {
 }
 
 // ErrCodec is the error of a Codec that failed. For a job's arguments it archives the task.
-var ErrCodec = errors.New("asynqjobs: the codec cannot encode or decode the value")
+var ErrCodec = errors.New("asynqjobs: the codec failed")
 
 // JSON returns the codec that encoding/json implements. It is the default of Define.
 func JSON[T any]() Codec[T] { return jsonCodec[T]{} }
@@ -34,7 +35,7 @@ func (jsonCodec[T]) Decode(b []byte) (value T, err error) {
 func encode[T any](c Codec[T], value T) (b []byte, err error) {
 	defer recoverCodec[T](&err)
 	if b, err = c.Encode(value); err != nil {
-		return nil, codecError[T](err)
+		return nil, codecError[T]("encode", err)
 	}
 	return b, nil
 }
@@ -43,20 +44,25 @@ func decode[T any](c Codec[T], b []byte) (value T, err error) {
 	defer recoverCodec[T](&err)
 	if value, err = c.Decode(b); err != nil {
 		var zero T
-		return zero, codecError[T](err)
+		return zero, codecError[T]("decode", err)
 	}
 	return value, nil
 }
 
 func recoverCodec[T any](err *error) {
 	if x := recover(); x != nil {
-		*err = fmt.Errorf("%w: the codec panicked for a value of the type %T", ErrCodec, *new(T))
+		*err = fmt.Errorf("%w: it panicked on a value of type %T", ErrCodec, *new(T))
 	}
 }
 
 // codecError hides the text of a codec's error. errors.Is and errors.As still find the error.
-func codecError[T any](cause error) error {
-	return &hiddenCause{text: fmt.Sprintf("%v: the value has the type %T", ErrCodec, *new(T)), causes: []error{ErrCodec, cause}}
+func codecError[T any](action string, cause error) error {
+	return &hiddenCause{text: fmt.Sprintf("%v: it cannot %s a value of type %T", ErrCodec, action, *new(T)), causes: []error{ErrCodec, cause}}
+}
+
+// within puts an action before the text of an error of this package, which then has its prefix only once.
+func within(action string, err error) error {
+	return &hiddenCause{text: "asynqjobs: " + action + ": " + strings.TrimPrefix(err.Error(), "asynqjobs: "), causes: []error{err}}
 }
 
 type hiddenCause struct {

@@ -219,7 +219,7 @@ func (e *BatchError) Error() string {
 		separator = ", "
 	}
 	if others > 0 {
-		fmt.Fprintf(&text, "%sother errors (%d, the first: %v)", separator, others, other)
+		fmt.Fprintf(&text, "%sother errors (%d, the first: %s)", separator, others, strings.TrimPrefix(other.Error(), "asynqjobs: "))
 	}
 	return text.String()
 }

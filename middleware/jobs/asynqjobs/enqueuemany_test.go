@@ -150,7 +150,7 @@ func TestEachTaskOfABatchHasItsResult(t *testing.T) {
 			var failed *asynqjobs.BatchError
 			require.ErrorAs(t, err, &failed)
 			require.EqualError(t, err, "asynqjobs: EnqueueMany: 6 of 14 tasks failed (see BatchError.Errors): "+
-				"TaskID in use (1), duplicate of a unique task (1), too large (1), other errors (3, the first: asynqjobs: task cannot be nil)")
+				"TaskID in use (1), duplicate of a unique task (1), too large (1), other errors (3, the first: task cannot be nil)")
 			require.Len(t, failed.Errors, 6)
 			require.Len(t, failed.Unwrap(), 6)
 			require.ErrorIs(t, failed.Errors[2], asynq.ErrDuplicateTask)

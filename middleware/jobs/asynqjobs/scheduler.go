@@ -98,9 +98,9 @@ func NewScheduler(rdb redis.UniversalClient, c *Client, opts ...SchedulerOption)
 		mutex: make(chan struct{}, 1), poll: pollInterval, catchUp: DefaultCatchUp, heldUp: mostHeldUp, scanFor: scanTimeout, listFor: listTimeout,
 	}
 	var errs []error
-	for _, o := range opts {
+	for i, o := range opts {
 		if o == nil {
-			errs = append(errs, errors.New("an option is nil"))
+			errs = append(errs, fmt.Errorf("option %d of %d is nil", i+1, len(opts)))
 			continue
 		}
 		if err := o(s); err != nil {
@@ -310,7 +310,7 @@ func sameAs(def, latest *definition, found []entry) (*entry, error) {
 	for _, en := range found {
 		// Under an unknown key, it is forged, or its key was deleted.
 		if en.err != nil && !jobs.Permanent(en.err) && !errors.Is(en.err, jobs.ErrUnknownKey) {
-			return nil, fmt.Errorf("asynqjobs: a schedule with this name is in Redis, but cannot be opened: %w", en.err)
+			return nil, within("a schedule with this name is in Redis, but cannot be opened", en.err)
 		}
 	}
 	if latest == nil || latest.Ended {
@@ -358,7 +358,7 @@ func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
 		}
 		exists := slices.ContainsFunc(found, func(en entry) bool { return en.raw != "" && (en.def == nil || !en.def.Ended) })
 		if err := s.cache.unopened(true); err != nil && !exists {
-			return false, fmt.Errorf("asynqjobs: Cancel: found no such schedule, but some schedules cannot be opened: %w", err)
+			return false, within("Cancel: found no such schedule, but some schedules cannot be opened", err)
 		}
 		// The cancellation is stored also if there is no schedule: Redis may just have lost it.
 		end := newCancellation(name, now)

@@ -3,7 +3,6 @@ package asynqjobs
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -50,7 +49,7 @@ func (s *Scheduler) List(ctx context.Context) ([]ScheduleInfo, error) {
 	}
 	slices.SortFunc(infos, func(a, b ScheduleInfo) int { return strings.Compare(a.Name, b.Name) })
 	if err := s.cache.unopened(false); err != nil {
-		return infos, fmt.Errorf("asynqjobs: List: some schedules cannot be opened, and are not listed: %w", err)
+		return infos, within("List: some schedules cannot be opened, and are not listed", err)
 	}
 	return infos, nil
 }

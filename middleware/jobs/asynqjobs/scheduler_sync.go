@@ -51,14 +51,14 @@ func (s *Scheduler) Sync(ctx context.Context, tasks []PeriodicTask) (SyncResult,
 		}
 		declared[t.Name] = true
 		if _, err := newDefinition(t.Name, t.When, t.Task, t.Options, now); err != nil {
-			return result, fmt.Errorf("asynqjobs: Sync: task %d: %w", i, err)
+			return result, within(fmt.Sprintf("Sync: task %d", i), err)
 		}
 	}
 	for _, t := range tasks {
 		changed, err := s.ScheduleOnce(ctx, t.Name, t.When, t.Task, t.Options...)
 		switch {
 		case err != nil:
-			return result, fmt.Errorf("asynqjobs: Sync: %w", err)
+			return result, within("Sync", err)
 		case changed:
 			result.Changed++
 		default:
@@ -80,14 +80,14 @@ func (s *Scheduler) Sync(ctx context.Context, tasks []PeriodicTask) (SyncResult,
 		}
 		cancelled, err := s.Cancel(ctx, name)
 		if err != nil {
-			return result, fmt.Errorf("asynqjobs: Sync: %w", err)
+			return result, within("Sync", err)
 		}
 		if cancelled {
 			result.Cancelled++
 		}
 	}
 	if err := s.cache.unopened(true); err != nil {
-		return result, fmt.Errorf("asynqjobs: Sync: schedules that cannot be opened were left in place: %w", err)
+		return result, within("Sync: schedules that cannot be opened were left in place", err)
 	}
 	return result, nil
 }

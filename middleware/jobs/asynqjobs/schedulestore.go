@@ -40,8 +40,8 @@ func newScheduleStore(rdb redis.UniversalClient, e *jobs.Encryptor) *scheduleSto
 }
 
 // redisFailed wraps an error of Redis without the parts that may quote a stored value.
-func redisFailed(err error) error {
-	return fmt.Errorf("asynqjobs: access the schedules in Redis: %w", rediserr.Wrap(err))
+func redisFailed(action string, err error) error {
+	return fmt.Errorf("asynqjobs: %s the schedules in Redis: %w", action, rediserr.Wrap(err))
 }
 
 // entry is one stored schedule.
@@ -121,7 +121,7 @@ const maxSeconds = 1 << 40
 func (s *scheduleStore) poll(ctx context.Context) (now time.Time, version string, ticks map[string]time.Time, err error) {
 	v, err := s.polls.Run(ctx, s.rdb, []string{s.ticks}).Slice()
 	if err != nil {
-		return time.Time{}, "", nil, redisFailed(err)
+		return time.Time{}, "", nil, redisFailed("read", err)
 	}
 	if len(v) != 3 {
 		return time.Time{}, "", nil, errMalformed
@@ -153,11 +153,11 @@ func (s *scheduleStore) poll(ctx context.Context) (now time.Time, version string
 // all returns the stored schedules by field, and the version after the read.
 func (s *scheduleStore) all(ctx context.Context) (stored map[string]string, version string, err error) {
 	if stored, err = s.rdb.HGetAll(ctx, s.schedules).Result(); err != nil {
-		return nil, "", redisFailed(err)
+		return nil, "", redisFailed("read", err)
 	}
 	version, err = s.rdb.HGet(ctx, s.ticks, asynqwire.VersionField).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, "", redisFailed(err)
+		return nil, "", redisFailed("read", err)
 	}
 	return stored, version, nil
 }
@@ -183,7 +183,7 @@ func (s *scheduleStore) of(ctx context.Context, name string) ([]entry, error) {
 	}
 	values, err := s.rdb.HMGet(ctx, s.schedules, fields...).Result()
 	if err != nil {
-		return nil, redisFailed(err)
+		return nil, redisFailed("read", err)
 	}
 	entries := make([]entry, len(fields))
 	for i, v := range values {
@@ -244,7 +244,7 @@ func (s *scheduleStore) swap(ctx context.Context, old []entry, en entry, last ti
 	reply, err := s.swaps.Run(ctx, s.rdb, []string{s.schedules, s.ticks}, append(args, en.field, en.raw, tick, after)...).StringSlice()
 	switch {
 	case err != nil:
-		return false, "", "", redisFailed(err)
+		return false, "", "", redisFailed("change", err)
 	case len(reply) == 0:
 		return false, "", "", nil
 	case len(reply) != 1:
@@ -282,7 +282,7 @@ func (s *scheduleStore) advance(ctx context.Context, en entry, before, tick time
 		earlier = strconv.FormatInt(before.UnixMilli(), 10)
 	}
 	if err := s.advances.Run(ctx, s.rdb, []string{s.schedules, s.ticks}, en.field, tag, tick.UnixMilli(), earlier).Err(); err != nil {
-		return redisFailed(err)
+		return redisFailed("change", err)
 	}
 	return nil
 }
