@@ -326,7 +326,7 @@ func (e *Envelope) OpenTo(ctx context.Context, dst, ciphertext, associatedData [
 // they were cut off. Otherwise another AEAD, or an Envelope with another type of data key, may have written them.
 func (e *Envelope) formError(current *dataKey, header []byte, n int) error {
 	if n < leastCiphertext || header != nil && (current.is(header) || e.known.lookup(header) != nil) {
-		return ErrUnauthentic
+		return errNotOpened
 	}
 	return errOtherForm
 }

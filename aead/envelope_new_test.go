@@ -38,7 +38,7 @@ func TestNewEnvelopeValidates(t *testing.T) {
 		`"XAesGcmKey"`:                      aead.WithDataKeyTemplate(tinkaead.XAES256GCM192BitNonceKeyTemplate()),
 		`not allow data keys of type "Hmac`: aead.WithDataKeyTemplate(mac.HMACSHA256Tag256KeyTemplate()),
 		"WithLogger: the logger is nil":     aead.WithLogger(nil),
-		"an option is nil":                  nil,
+		"option 1 of 1 is nil":              nil,
 	} {
 		service := aeadtest.NewKeyService(t)
 		e, err := aead.NewEnvelope(t.Context(), service, opt)

@@ -154,9 +154,9 @@ func envelopeConfigOf(opts []EnvelopeOption) (*envelopeConfig, error) {
 		log:         slog.Default(),
 	}
 	var errs []error
-	for _, opt := range opts {
+	for i, opt := range opts {
 		if opt == nil {
-			errs = append(errs, errors.New("aead: NewEnvelope: an option is nil"))
+			errs = append(errs, fmt.Errorf("aead: NewEnvelope: option %d of %d is nil", i+1, len(opts)))
 			continue
 		}
 		errs = append(errs, opt.applyEnvelope(c))

@@ -14,7 +14,7 @@ var (
 	// ErrUnauthentic means that a ciphertext did not authenticate. It was altered or cut, belongs to other associated
 	// data, or was sealed under another key. The error hides on purpose which of these happened. The answer is
 	// definite: opening the same bytes again gives it again.
-	ErrUnauthentic = errors.New("aead: the ciphertext is not authentic: altered, copied from elsewhere, or sealed under another key")
+	ErrUnauthentic = errors.New("aead: the ciphertext is not authentic")
 
 	// ErrUnknownKey means that a ciphertext was sealed under a key that is not available. Either it names a key that the
 	// keyset does not hold, or that is disabled or destroyed: a Keyring then returns a *KeyError. Or it has the format of
@@ -45,6 +45,10 @@ var (
 // errOtherForm is the refusal of a ciphertext that another AEAD may have written, such as an Envelope before a Keyring took
 // its place. It is allocated once, so that planted values cause no extra work.
 var errOtherForm = fmt.Errorf("%w: another kind of key sealed the value (a Keyring instead of an Envelope, or the reverse?)", ErrUnknownKey)
+
+// errNotOpened is the refusal of an AEAD that did not open a ciphertext, and cannot tell why. It is allocated once, as
+// errOtherForm is.
+var errNotOpened = fmt.Errorf("%w: altered, copied from elsewhere, or sealed under another key", ErrUnauthentic)
 
 // leastCiphertext is the length of an authentication tag. No AEAD writes fewer bytes, so shorter ones were cut.
 const leastCiphertext = 16

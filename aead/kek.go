@@ -248,7 +248,7 @@ func openFileKEK(ctx context.Context, uri string) (KEK, error) {
 	}
 	k, err := OpenKeyring(ctx, FileSource(u.Path), cleartext.KEK{}, opts...)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w (check the path; \"sealcache kek create\" makes a new key)", err)
+		return nil, fmt.Errorf("%w (check the path; if there is no key yet, run \"sealcache kek create\")", err)
 	}
 	if err != nil {
 		return nil, err

@@ -109,9 +109,9 @@ type keyringFunction struct {
 func (f keyringFunction) config(kek tink.AEADWithContext, opts []KeyringOption) (*keyringConfig, error) {
 	c := &keyringConfig{kekCheck: defaultDataKeyTTL, log: slog.Default()}
 	var errs []error
-	for _, opt := range opts {
+	for i, opt := range opts {
 		if opt == nil {
-			errs = append(errs, errors.New("aead: a KeyringOption is nil"))
+			errs = append(errs, fmt.Errorf("aead: KeyringOption %d of %d is nil", i+1, len(opts)))
 			continue
 		}
 		errs = append(errs, opt.applyKeyring(c))

@@ -129,7 +129,7 @@ func (a timesAuthenticator) check(content, tag []byte) error {
 			return nil
 		}
 	}
-	return ErrUnauthentic
+	return errNotOpened
 }
 
 // readTimes reads the times of the keys in service from the file next to the keyset's. If the file is missing or does not

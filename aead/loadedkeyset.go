@@ -53,7 +53,7 @@ func (k *loadedKey) overhead() int { return len(k.sealedPrefix()) + k.prim.overh
 
 func (k *loadedKey) open(dst, ciphertext, associatedData []byte, inPlace bool) ([]byte, error) {
 	if len(ciphertext) < len(k.prefix) {
-		return nil, ErrUnauthentic
+		return nil, errNotOpened
 	}
 	return k.prim.openTo(dst, ciphertext[len(k.sealedPrefix()):], associatedData, inPlace)
 }
@@ -69,7 +69,7 @@ func newLoadedKeyset(h *keyset.Handle, counters *messageCounters) (*loadedKeyset
 	for i := range h.Len() {
 		entry, err := h.Entry(i)
 		if err != nil {
-			return nil, fmt.Errorf("aead: read the keys of the keyset: %w", err)
+			return nil, fmt.Errorf("aead: Tink cannot return the key at position %d of the keyset (report this bug): %w", i, err)
 		}
 		k := &loadedKey{id: entry.KeyID(), status: entry.KeyStatus()}
 		if k.prefix, err = outputPrefix(info[i].GetOutputPrefixType(), k.id); err != nil {
@@ -141,10 +141,10 @@ func (r *loadedKeyset) open(dst, ciphertext, associatedData []byte) ([]byte, err
 	}
 	switch {
 	case named != nil && named.prim != nil, len(ciphertext) < leastCiphertext:
-		return nil, ErrUnauthentic
+		return nil, errNotOpened
 	case len(ciphertext) >= prefixSize+gcmOverhead && ciphertext[0] <= 1: // it names a key
 	case len(r.raw) > 0:
-		return nil, ErrUnauthentic // keys without a prefix write any form
+		return nil, errNotOpened // keys without a prefix write any form
 	default:
 		return nil, errOtherForm
 	}

@@ -171,7 +171,7 @@ func (k *passphraseKEK) DecryptWithContext(ctx context.Context, ciphertext, asso
 	}
 	switch {
 	case len(ciphertext) < leastCiphertext:
-		return nil, ErrUnauthentic
+		return nil, errNotOpened
 	case len(ciphertext) < passphraseHeader || string(ciphertext[:len(passphraseMagic)]) != passphraseMagic:
 		return nil, errOtherForm
 	case subtle.ConstantTimeCompare(ciphertext[:passphraseHeader], k.header[:]) != 1:

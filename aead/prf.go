@@ -49,7 +49,7 @@ func OpenPRF(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...
 	for i := range handle.Len() {
 		entry, err := handle.Entry(i)
 		if err != nil {
-			return nil, fmt.Errorf("aead: OpenPRF: read the keys of the keyset: %w", err)
+			return nil, fmt.Errorf("aead: Tink cannot return the key at position %d of the keyset (report this bug): %w", i, err)
 		}
 		if f, ok := set.PRFs[entry.KeyID()]; ok {
 			set.PRFs[entry.KeyID()] = newPositionedPRF(f, entry, i)

@@ -83,7 +83,7 @@ func (p *primitive) sealTo(dst, plaintext, associatedData []byte) ([]byte, error
 func (p *primitive) openTo(dst, body, associatedData []byte, inPlace bool) ([]byte, error) {
 	switch {
 	case p.tink == nil && len(body) < gcmOverhead:
-		return nil, ErrUnauthentic
+		return nil, errNotOpened
 	case p.open != nil:
 		nonce, sealed := body[:gcmNonceSize], body[gcmNonceSize:]
 		if inPlace {
@@ -91,7 +91,7 @@ func (p *primitive) openTo(dst, body, associatedData []byte, inPlace bool) ([]by
 		}
 		opened, err := p.open.Open(dst, nonce, sealed, associatedData)
 		if err != nil {
-			return nil, ErrUnauthentic
+			return nil, errNotOpened
 		}
 		return opened, nil
 	case p.seal != nil:
@@ -100,13 +100,13 @@ func (p *primitive) openTo(dst, body, associatedData []byte, inPlace bool) ([]by
 		}
 		opened, err := p.seal.Open(dst, nil, body, associatedData)
 		if err != nil {
-			return nil, ErrUnauthentic
+			return nil, errNotOpened
 		}
 		return opened, nil
 	}
 	opened, err := p.tink.Decrypt(body, associatedData)
 	if err != nil {
-		return nil, ErrUnauthentic
+		return nil, errNotOpened
 	}
 	if inPlace {
 		dst = body[:0]

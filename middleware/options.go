@@ -225,9 +225,9 @@ func WithTracerProvider(p trace.TracerProvider) Option {
 func newConfig(opts []Option) (*config, error) {
 	c := &config{maxValueBytes: DefaultMaxValueBytes, now: time.Now}
 	var errs []error
-	for _, o := range opts {
+	for i, o := range opts {
 		if o == nil {
-			errs = append(errs, errors.New("one of the options is nil"))
+			errs = append(errs, fmt.Errorf("option %d of %d is nil", i+1, len(opts)))
 			continue
 		}
 		if err := o(c); err != nil {

@@ -25,13 +25,13 @@ func TestNewRefuses(t *testing.T) {
 	var typedNilStore *memorystore.Store
 	var typedNilAEAD *aead.Keyring
 	for want, f := range map[string]func() (*middleware.Store, error){
-		"the backing store is nil":  func() (*middleware.Store, error) { return middleware.New(nil, k) },
-		"backing store is nil":      func() (*middleware.Store, error) { return middleware.New(typedNilStore, k) },
-		"AEAD is nil":               func() (*middleware.Store, error) { return middleware.New(m, nil) },
-		"aead.NewEnvelope":          func() (*middleware.Store, error) { return middleware.New(m, typedNilAEAD) },
-		"already a sealed store":    func() (*middleware.Store, error) { return middleware.New(sealed(t, m, k), k) },
-		"one of the options is nil": func() (*middleware.Store, error) { return middleware.New(m, k, nil) },
-		"namespace has 0":           func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("")) },
+		"the backing store is nil": func() (*middleware.Store, error) { return middleware.New(nil, k) },
+		"backing store is nil":     func() (*middleware.Store, error) { return middleware.New(typedNilStore, k) },
+		"AEAD is nil":              func() (*middleware.Store, error) { return middleware.New(m, nil) },
+		"aead.NewEnvelope":         func() (*middleware.Store, error) { return middleware.New(m, typedNilAEAD) },
+		"already a sealed store":   func() (*middleware.Store, error) { return middleware.New(sealed(t, m, k), k) },
+		"option 1 of 1 is nil":     func() (*middleware.Store, error) { return middleware.New(m, k, nil) },
+		"namespace has 0":          func() (*middleware.Store, error) { return middleware.New(m, k, middleware.WithNamespace("")) },
 		"namespace has 65": func() (*middleware.Store, error) {
 			return middleware.New(m, k, middleware.WithNamespace(strings.Repeat("n", 65)))
 		},

@@ -219,7 +219,9 @@ func TestWritePlaintext(t *testing.T) {
 func TestWritePlaintextRefusesWhatLooksSealed(t *testing.T) {
 	t.Parallel()
 	s := sealed(t, memory(t), keyring(t), middleware.WithPlaintext(middleware.WritePlaintext), middleware.WithCodec(sealedLooking{}))
-	require.ErrorIs(t, s.Set(t.Context(), "k", named("x")), middleware.ErrUnsupportedFormat)
+	err := s.Set(t.Context(), "k", named("x"))
+	require.ErrorIs(t, err, middleware.ErrUnsupportedFormat)
+	require.EqualError(t, err, "middleware: plaintext that starts like a sealed value cannot be stored (use ReadPlaintext, which seals it)")
 	require.ErrorIs(t, s.SetMany(t.Context(), map[string]any{"k": named("x")}), middleware.ErrUnsupportedFormat)
 }
 

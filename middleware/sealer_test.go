@@ -78,7 +78,7 @@ func TestNewSealerRefuses(t *testing.T) {
 		"these options: WithDefaults (":          middleware.WithDefaults(store.WithExpiration(time.Second)),
 		"these options: WithoutClear (":          middleware.WithoutClear(),
 		"these options: WithReload (":            middleware.WithReload(k.Reload),
-		"one of the options is nil":              nil,
+		"option 1 of 1 is nil":                   nil,
 		"namespace":                              middleware.WithNamespace("a b"),
 	} {
 		s, err := middleware.NewSealer(k, o)

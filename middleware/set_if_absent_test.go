@@ -112,7 +112,7 @@ func TestLocksStayUntilAReloadAfterTheirRead(t *testing.T) {
 		time.Sleep(9 * time.Second)
 		written, err = s.SetIfNotExists(t.Context(), "lock", "third")
 		require.ErrorIs(t, err, middleware.ErrUnauthentic)
-		require.ErrorContains(t, err, "a newer key may open the stored entry")
+		require.ErrorContains(t, err, "this process may lack the key of the stored entry")
 		require.False(t, written)
 		require.Equal(t, held, raw(t, m, "lock"))
 		require.Equal(t, 1, ring.reloads)

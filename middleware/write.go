@@ -297,7 +297,7 @@ func (s *Store) refusedAgain(ctx context.Context, a address, sealed []byte, refu
 		}
 	}
 	if (reloadErr != nil || !answer.Decided) && box.Refused(refusal) {
-		return false, fmt.Errorf("middleware: nothing was written: a newer key may open the stored entry (retry in 10 s): %w", refusal)
+		return false, fmt.Errorf("middleware: this process may lack the key of the stored entry, so it wrote nothing (retry in 10 s): %w", refusal)
 	}
 	return box.Final(refusal) || errors.Is(refusal, errExpired), refusal
 }
@@ -347,6 +347,15 @@ func (s *Store) setPlaintext(ctx context.Context, a address, value any, plan wri
 	return true, s.backingError(s.backing.Set(ctx, a.stored, value, plan.options...))
 }
 
+// looksSealedError is an ErrUnsupportedFormat about a value that a caller wants to store. The text says what to do instead.
+type looksSealedError struct{}
+
+func (looksSealedError) Error() string {
+	return "middleware: plaintext that starts like a sealed value cannot be stored (use ReadPlaintext, which seals it)"
+}
+
+func (looksSealedError) Unwrap() error { return ErrUnsupportedFormat }
+
 // plaintextForm returns the value in the form in which an application would give it
 // to the backing store.
 func (s *Store) plaintextForm(value any) (any, error) {
@@ -364,7 +373,7 @@ func (s *Store) plaintextForm(value any) (any, error) {
 		}
 	}
 	if wire.IsSealed(plaintext) && (t == wire.Bytes || t == wire.String || t.Codec()) {
-		return nil, fmt.Errorf("%w: the plaintext starts with the same bytes as sealed values, so it could not be read back", ErrUnsupportedFormat)
+		return nil, looksSealedError{}
 	}
 	switch {
 	case t.Codec(), t == wire.Bytes, t == wire.String:

@@ -157,9 +157,9 @@ func WithMeterProvider(p metric.MeterProvider) Option {
 func newConfig(opts []Option) (*config, error) {
 	c := &config{maxBytes: DefaultMaxPayloadBytes}
 	var errs []error
-	for _, o := range opts {
+	for i, o := range opts {
 		if o == nil {
-			errs = append(errs, errors.New("an option is nil"))
+			errs = append(errs, fmt.Errorf("option %d of %d is nil", i+1, len(opts)))
 			continue
 		}
 		if err := o(c); err != nil {

@@ -56,9 +56,9 @@ func newStore(sealed *middleware.Store, opts []Option) (*Store, error) {
 		return nil, errors.New("the key names in Redis would show session tokens (give the store middleware.WithOneWayKeys)")
 	}
 	s := &Store{}
-	for _, o := range opts {
+	for i, o := range opts {
 		if o == nil {
-			return nil, errors.New("one of the options is nil")
+			return nil, fmt.Errorf("option %d of %d is nil", i+1, len(opts))
 		}
 		if err := o(s); err != nil {
 			return nil, err
@@ -138,7 +138,7 @@ func sessionIn(value any, err error) (r record, found bool, _ error) {
 	}
 	switch r, found = decode(b); {
 	case !found && perhapsNewer(b):
-		return record{}, false, fmt.Errorf("%w: the stored session has the format version %d (use a newer release)", middleware.ErrUnsupportedFormat, b[0])
+		return record{}, false, fmt.Errorf("%w: the stored session has the format version %d (use a newer release of sealcache)", middleware.ErrUnsupportedFormat, b[0])
 	case !found || !time.Now().Before(r.absolute):
 		return record{}, false, nil
 	default:

@@ -81,9 +81,9 @@ func WithDefaults(opts ...store.Option) Option {
 // New returns an empty store.
 func New(opts ...Option) (*Store, error) {
 	c := config{maxBytes: DefaultMaxBytes}
-	for _, opt := range opts {
+	for i, opt := range opts {
 		if opt == nil {
-			return nil, errors.New("memorystore: New: an option is nil")
+			return nil, fmt.Errorf("memorystore: New: option %d of %d is nil", i+1, len(opts))
 		}
 		if err := opt(&c); err != nil {
 			return nil, err

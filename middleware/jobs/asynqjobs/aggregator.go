@@ -153,7 +153,7 @@ func (a *aggregator) open(ctx context.Context, group string, t *asynq.Task) (ide
 	}
 	o, err := openTask(ctx, a.e, t.Type(), t.Payload(), t.Headers(), identity{}, true)
 	if err == nil && (claim.group != group || o.held != nil) {
-		err = fmt.Errorf("%w: the task was sealed for another group", jobs.ErrUnauthentic)
+		err = fmt.Errorf("%w: the task was sealed for another group (asynq.Group)", jobs.ErrUnauthentic)
 	}
 	return claim, o, err
 }

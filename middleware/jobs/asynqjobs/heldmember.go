@@ -151,8 +151,11 @@ func release(ctx context.Context, e *jobs.Encryptor, c *asynq.Client, queue stri
 	if err != nil {
 		return err
 	}
-	if claim.queue != queue || claim.group == "" {
-		return fmt.Errorf("%w: the task of a group was sealed for another queue, or for no group", jobs.ErrUnauthentic)
+	switch {
+	case claim.queue != queue:
+		return fmt.Errorf("%w: the task to return to its group (asynq.Group) was sealed for another queue", jobs.ErrUnauthentic)
+	case claim.group == "":
+		return fmt.Errorf("%w: the task to return to its group (asynq.Group) was sealed without a group", jobs.ErrUnauthentic)
 	}
 	t := asynq.NewTaskWithHeaders(m.typename, m.payload, m.headers)
 	_, err = c.EnqueueContext(ctx, t, asynq.Queue(claim.queue), asynq.Group(claim.group), asynq.TaskID(claim.id))

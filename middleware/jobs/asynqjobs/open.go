@@ -136,7 +136,7 @@ func openInfo(ctx context.Context, e *jobs.Encryptor, info *asynq.TaskInfo) (*op
 	}
 	if info.Group != "" {
 		if claim, _ := claimOf(info.Payload, info.Headers); claim.group != info.Group {
-			return nil, fmt.Errorf("asynqjobs: open the task: %w: the task was sealed for another group", jobs.ErrUnauthentic)
+			return nil, fmt.Errorf("asynqjobs: open the task: %w: the task was sealed for another group (asynq.Group)", jobs.ErrUnauthentic)
 		}
 	}
 	return o, nil

@@ -152,9 +152,9 @@ func newConfig(e *jobs.Encryptor, opts []Option) (*config, error) {
 	if e == nil {
 		errs = append(errs, errors.New("the encryptor is nil (make one with jobs.NewEncryptor)"))
 	}
-	for _, o := range opts {
+	for i, o := range opts {
 		if o == nil {
-			errs = append(errs, errors.New("an option is nil"))
+			errs = append(errs, fmt.Errorf("option %d of %d is nil", i+1, len(opts)))
 			continue
 		}
 		if err := o(c); err != nil {

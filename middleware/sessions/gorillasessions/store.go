@@ -53,9 +53,9 @@ func New(s *sealed.Store, opts ...Option) (*Store, error) {
 	c := &Store{sessions: s, options: sessions.Options{
 		Path: "/", MaxAge: 30 * 24 * 60 * 60, HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode,
 	}}
-	for _, o := range opts {
+	for i, o := range opts {
 		if o == nil {
-			return nil, errors.New("gorillasessions: New: one of the options is nil")
+			return nil, fmt.Errorf("gorillasessions: New: option %d of %d is nil", i+1, len(opts))
 		}
 		if err := o(c); err != nil {
 			return nil, fmt.Errorf("gorillasessions: New: %w", err)

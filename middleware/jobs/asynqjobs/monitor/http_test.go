@@ -38,7 +38,7 @@ func TestNewChecksItsArguments(t *testing.T) {
 	_, err = monitor.New(strange{}, e)
 	require.ErrorContains(t, err, "does not make a redis.UniversalClient")
 	for want, o := range map[string]monitor.Option{
-		"an option is nil":            nil,
+		"option 1 of 1 is nil":        nil,
 		"function is nil":             monitor.WithAuthorizer(nil),
 		"WithAudit":                   monitor.WithAudit(nil),
 		"WithFormatter":               monitor.WithFormatter(nil),

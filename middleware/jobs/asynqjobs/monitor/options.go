@@ -152,9 +152,9 @@ func newConfig(opts []Option) (*config, error) {
 		now:     time.Now,
 	}
 	var errs []error
-	for _, o := range opts {
+	for i, o := range opts {
 		if o == nil {
-			errs = append(errs, errors.New("an option is nil"))
+			errs = append(errs, fmt.Errorf("option %d of %d is nil", i+1, len(opts)))
 			continue
 		}
 		if err := o(c); err != nil {
