@@ -38,6 +38,7 @@ type scheduleCache struct {
 	known string
 	// changes counts the changes to the set of schedules that open.
 	changes int
+	updates int
 }
 
 // cachedSchedule is one stored schedule, or another value in the place of one.
@@ -45,6 +46,7 @@ type cachedSchedule struct {
 	sum   [sha256.Size]byte // of the stored bytes
 	entry entry             // def is nil unless it opens, or opened when the key service last answered
 	err   error             // why it does not open
+	since int               // the update that found it
 	tried time.Time         // the server's time; zero before the first attempt
 }
 
@@ -60,6 +62,7 @@ func newScheduleCache() *scheduleCache { return &scheduleCache{byField: map[stri
 func (c *scheduleCache) update(stored map[string]string, now time.Time, retry bool) []entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.updates++
 	maps.DeleteFunc(c.byField, func(field string, s *cachedSchedule) bool {
 		raw, ok := stored[field]
 		gone := !ok || s.sum != sha256.Sum256([]byte(raw))
@@ -72,7 +75,7 @@ func (c *scheduleCache) update(stored map[string]string, now time.Time, retry bo
 	for field, raw := range stored {
 		s := c.byField[field]
 		if s == nil {
-			s = &cachedSchedule{sum: sha256.Sum256([]byte(raw)), err: errNotOpened}
+			s = &cachedSchedule{sum: sha256.Sum256([]byte(raw)), err: errNotOpened, since: c.updates}
 			c.byField[field] = s
 		}
 		age, due := now.Sub(s.tried), rereadInterval
@@ -169,15 +172,22 @@ func (c *scheduleCache) named(name string) []entry {
 	return entries
 }
 
-// unopened returns why schedules do not open: one error of each text, and at most 16.
+// updated returns how often the cache was brought up to date.
+func (c *scheduleCache) updated() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.updates
+}
+
+// unopened returns why schedules do not open that are known since an update: one error of each text, and at most 16.
 // With temporary, it leaves out definite refusals and unknown keys.
-func (c *scheduleCache) unopened(temporary bool) error {
+func (c *scheduleCache) unopened(temporary bool, update int) error {
 	const maxErrors = 16
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	byText := map[string]error{}
 	for _, s := range c.byField {
-		if s.entry.def != nil || temporary && (jobs.Permanent(s.err) || errors.Is(s.err, jobs.ErrUnknownKey)) {
+		if s.entry.def != nil || s.since > update || temporary && (jobs.Permanent(s.err) || errors.Is(s.err, jobs.ErrUnknownKey)) {
 			continue
 		}
 		if byText[s.err.Error()] = s.err; len(byText) == maxErrors {

@@ -339,3 +339,52 @@ func TestListOpensAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, infos, 1)
 }
+
+// intercepted is a gate that calls a function before its next opening.
+type intercepted struct {
+	*gate
+	do atomic.Pointer[func()]
+}
+
+func (i *intercepted) OpenTo(ctx context.Context, dst, c, ad []byte) ([]byte, error) {
+	if do := i.do.Swap(nil); do != nil {
+		(*do)()
+	}
+	return i.gate.OpenTo(ctx, dst, c, ad)
+}
+
+// A call does not fail because of a schedule that another process stores during the call, and that this process has not opened yet.
+func TestSchedulesThatAppearDuringACall(t *testing.T) {
+	t.Parallel()
+	for name, call := range map[string]func(ctx context.Context, s *asynqjobs.Scheduler) error{
+		"Cancel": func(ctx context.Context, s *asynqjobs.Scheduler) error { _, err := s.Cancel(ctx, "none"); return err },
+		"List":   func(ctx context.Context, s *asynqjobs.Scheduler) error { _, err := s.List(ctx); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, i := newClockwork(t), &intercepted{gate: &gate{Keyring: newKeyring(t)}}
+			_, w.s = w.with(newEncryptor(t, i))
+			_, other := w.with(newEncryptor(t, i.Keyring))
+			w.register(other, "a", "a")
+			before := w.save().schedules
+			listed := make(chan struct{})
+			release := func() {}
+			do := func() {
+				w.register(other, "b", "b")
+				for field, raw := range w.save().schedules {
+					if before[field] == "" {
+						release = i.hold(raw)
+					}
+				}
+				opens := i.opens.Load()
+				go func() { defer close(listed); _, _ = w.s.List(t.Context()) }()
+				eventually(t, "the list waits", patience, func() bool { return i.opens.Load() > opens })
+			}
+			i.do.Store(&do)
+			err := call(t.Context(), w.s)
+			release()
+			<-listed
+			require.NoError(t, err)
+		})
+	}
+}

@@ -143,7 +143,7 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 		if err != nil {
 			return false, err
 		}
-		found, err := s.find(ctx, name, version, now, false)
+		found, _, err := s.find(ctx, name, version, now, false)
 		if err != nil {
 			return false, err
 		}
@@ -178,11 +178,11 @@ func (s *Scheduler) ScheduleOnce(ctx context.Context, name string, when Schedule
 }
 
 // find returns the opened schedule under a name, and the fields that are empty. It looks
-// under removed PRF keys only if nothing is stored under the present ones, or if everywhere.
-func (s *Scheduler) find(ctx context.Context, name, version string, now time.Time, everywhere bool) ([]entry, error) {
-	found, err := s.store.of(ctx, name)
-	if err != nil {
-		return nil, err
+// under removed PRF keys only if nothing is stored under the present ones, or if everywhere. It also returns the update of the
+// cache after which it looked there.
+func (s *Scheduler) find(ctx context.Context, name, version string, now time.Time, everywhere bool) (found []entry, update int, err error) {
+	if found, err = s.store.of(ctx, name); err != nil {
+		return nil, 0, err
 	}
 	for i, en := range found {
 		if en.raw != "" {
@@ -190,28 +190,28 @@ func (s *Scheduler) find(ctx context.Context, name, version string, now time.Tim
 		}
 	}
 	if stored(found) > 0 && !everywhere {
-		return found, nil
+		return found, 0, nil
 	}
 	if everywhere || !s.cache.knows(version) {
-		if err := s.scan(ctx, version, now); err != nil {
-			return nil, err
+		if update, err = s.scan(ctx, version, now); err != nil {
+			return nil, 0, err
 		}
 	}
-	return s.withCached(found, name), nil
+	return s.withCached(found, name), update, nil
 }
 
 // scan opens schedules that are not in the cache, within a short time. Schedules that are not
 // reached are harmless: of two schedules of one name, a Scheduler runs the one registered last.
-func (s *Scheduler) scan(ctx context.Context, version string, now time.Time) error {
+func (s *Scheduler) scan(ctx context.Context, version string, now time.Time) (update int, err error) {
 	timeout := s.scanFor
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, time.Until(deadline)/2)
 	}
-	if err := s.read(ctx, now, timeout); err != nil {
-		return err
+	if update, err = s.read(ctx, now, timeout); err != nil {
+		return 0, err
 	}
 	s.cache.setKnown(version)
-	return nil
+	return update, nil
 }
 
 // lock waits until no other goroutine reads or changes the stored schedules.
@@ -226,31 +226,31 @@ func (s *Scheduler) lock(ctx context.Context) error {
 
 func (s *Scheduler) unlock() { <-s.mutex }
 
-// read brings the cache up to date with Redis, and opens new schedules for at most timeout.
-func (s *Scheduler) read(ctx context.Context, now time.Time, timeout time.Duration) error {
-	pending, err := s.update(ctx, now)
+// read brings the cache up to date with Redis, and opens new schedules for at most timeout. It returns the update.
+func (s *Scheduler) read(ctx context.Context, now time.Time, timeout time.Duration) (update int, err error) {
+	pending, update, err := s.update(ctx, now)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	s.openAll(limited, pending, now, func(context.Context, error) {})
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("asynqjobs: open the schedules: %w", err)
+		return 0, fmt.Errorf("asynqjobs: open the schedules: %w", err)
 	}
-	return nil
+	return update, nil
 }
 
-func (s *Scheduler) update(ctx context.Context, now time.Time) ([]entry, error) {
+func (s *Scheduler) update(ctx context.Context, now time.Time) (pending []entry, update int, err error) {
 	if err := s.lock(ctx); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer s.unlock()
 	all, _, err := s.store.all(ctx)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return s.cache.update(all, now, true), nil
+	return s.cache.update(all, now, true), s.cache.updated(), nil
 }
 
 // withCached adds to found the schedules of the same name that the cache knows under
@@ -352,12 +352,12 @@ func (s *Scheduler) Cancel(ctx context.Context, name string) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		found, err := s.find(ctx, name, version, now, true) // otherwise a schedule under a removed PRF key would run again
+		found, update, err := s.find(ctx, name, version, now, true) // otherwise a schedule under a removed PRF key would run again
 		if err != nil {
 			return false, err
 		}
 		exists := slices.ContainsFunc(found, func(en entry) bool { return en.raw != "" && (en.def == nil || !en.def.Ended) })
-		if err := s.cache.unopened(true); err != nil && !exists {
+		if err := s.cache.unopened(true, update); err != nil && !exists {
 			return false, within("Cancel: found no such schedule, but some schedules cannot be opened", err)
 		}
 		// The cancellation is stored also if there is no schedule: Redis may just have lost it.

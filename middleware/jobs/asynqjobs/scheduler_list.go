@@ -32,7 +32,8 @@ func (s *Scheduler) List(ctx context.Context) ([]ScheduleInfo, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, time.Until(deadline)*3/4)
 	}
-	if err := s.read(ctx, now, timeout); err != nil {
+	update, err := s.read(ctx, now, timeout)
+	if err != nil {
 		return nil, err
 	}
 	entries, _, _ := s.cache.opened(-1)
@@ -48,7 +49,7 @@ func (s *Scheduler) List(ctx context.Context) ([]ScheduleInfo, error) {
 		})
 	}
 	slices.SortFunc(infos, func(a, b ScheduleInfo) int { return strings.Compare(a.Name, b.Name) })
-	if err := s.cache.unopened(false); err != nil {
+	if err := s.cache.unopened(false, update); err != nil {
 		return infos, within("List: some schedules cannot be opened, and are not listed", err)
 	}
 	return infos, nil

@@ -121,7 +121,7 @@ func (r *run) restore(ctx context.Context, now time.Time, ticks map[string]time.
 		byName[en.def.Name] = append(byName[en.def.Name], en)
 	}
 	restored, ended := 0, 0
-	unsure := s.cache.unopened(true) != nil // a later call may be under a PRF key that this process does not have
+	unsure := s.cache.unopened(true, s.cache.updated()) != nil // a later call may be under a PRF key that this process does not have
 	calls, since := s.latest.all()
 	for _, c := range calls {
 		have := byName[c.def.Name]

@@ -65,7 +65,8 @@ func (s *Scheduler) Sync(ctx context.Context, tasks []PeriodicTask) (SyncResult,
 			result.Kept++
 		}
 	}
-	if err := s.read(ctx, now, s.listFor); err != nil {
+	update, err := s.read(ctx, now, s.listFor)
+	if err != nil {
 		return result, err
 	}
 	entries, _, _ := s.cache.opened(-1)
@@ -86,7 +87,7 @@ func (s *Scheduler) Sync(ctx context.Context, tasks []PeriodicTask) (SyncResult,
 			result.Cancelled++
 		}
 	}
-	if err := s.cache.unopened(true); err != nil {
+	if err := s.cache.unopened(true, update); err != nil {
 		return result, within("Sync: schedules that cannot be opened were left in place", err)
 	}
 	return result, nil
