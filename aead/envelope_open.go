@@ -247,7 +247,7 @@ func (e *Envelope) usable(unwrapped []byte) bool {
 
 // unwrap calls the KEK and makes a data key of its answer. release is called when the call has returned.
 func (e *Envelope) unwrap(ctx context.Context, release func(), header []byte) (*dataKey, error) {
-	release = releaseSlow(release, func() bool { return boundsCalls(e.kek) })
+	release = releaseSlow(release, slowCall, func() bool { return boundsCalls(e.kek) })
 	asked := e.clock.now() // before the call: the KEK may change its mind while the answer travels
 	serialized, err := callKEK(ctx, release, func() ([]byte, error) {
 		return unwrapKey(ctx, e.kek, header[wrappedLenSize:], e.contexts.open, e.usable)

@@ -56,11 +56,11 @@ func take(ctx context.Context, slots chan struct{}) error {
 // releaser returns a function that frees one of the slots.
 func releaser(slots <-chan struct{}) func() { return func() { <-slots } }
 
-// releaseSlow returns a function that calls release when a call has returned. If the call is slow, release is called before,
-// provided that something else bounds the calls.
-func releaseSlow(release func(), bounded func() bool) func() {
+// releaseSlow returns a function that calls release when a call has returned. If the call takes longer than slow, release is
+// called before, provided that something else bounds the calls.
+func releaseSlow(release func(), slow time.Duration, bounded func() bool) func() {
 	release = sync.OnceFunc(release)
-	timer := time.AfterFunc(slowCall, func() {
+	timer := time.AfterFunc(slow, func() {
 		if bounded() {
 			release()
 		}

@@ -20,6 +20,9 @@ const (
 	// tenantCalls bounds the calls to the KEKs of all tenants that began less than slowCall ago. A call that takes longer does
 	// not count: a key service that hangs must not hold up the tenants of others.
 	tenantCalls = 64
+	// slowSetCall is slowCall for a KEKSet. While a member hangs, a tenant calls its KEKSet ten times as often as another KEK,
+	// because the Envelope does not wait for slow calls to a KEKSet.
+	slowSetCall = slowCall / 10
 	// tenantParallel bounds the calls of each kind to the KEK of one tenant.
 	tenantParallel = 4
 	// tenantPlaceholder stands for the tenant in a URI template.
@@ -226,12 +229,16 @@ func (ts *tenants) keep(kek tink.AEADWithContext) error {
 	return nil
 }
 
-// begin waits until a call to the KEK of a tenant may begin. end is called when it has returned.
-func (ts *tenants) begin(ctx context.Context) (end func(), err error) {
+// begin waits until a call to the KEK of a tenant may begin. end is called when it has returned. kek is nil if it is not open.
+func (ts *tenants) begin(ctx context.Context, kek tink.AEADWithContext) (end func(), err error) {
 	if err := take(ctx, ts.calls); err != nil {
 		return nil, err
 	}
-	return releaseSlow(releaser(ts.calls), func() bool { return true }), nil
+	slow := slowCall
+	if boundsCalls(kek) {
+		slow = slowSetCall
+	}
+	return releaseSlow(releaser(ts.calls), slow, func() bool { return true }), nil
 }
 
 // tenant is what Tenant returns. It has no Close: the Envelope closes all of them.

@@ -92,6 +92,51 @@ func TestTenantFairness(t *testing.T) {
 	})
 }
 
+// The same for tenants with a KEKSet of which a member hangs, when they read many data keys of this member.
+func TestTenantFairnessOfKEKSets(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const hanging, values = 60, 20
+		kek, hung := aeadtest.NewKeyService(t), aeadtest.NewKeyService(t)
+		set := newKEKSet(t, kek, hung)
+		writer := newEnvelope(t, hung, aead.WithMaxMessages(1), aead.WithTenants(func(context.Context, string) (tink.AEADWithContext, error) { return hung, nil }))
+		e := newEnvelope(t, kek, aead.WithTenants(func(_ context.Context, id string) (tink.AEADWithContext, error) {
+			if id == "b" {
+				return kek, nil
+			}
+			return set, nil
+		}))
+		ctx, cancel := context.WithCancel(t.Context())
+		var group sync.WaitGroup
+		for i := range hanging {
+			id := fmt.Sprint("a", i)
+			for j := range values {
+				value := sealFor(t, newTenant(t, writer, id), "value")
+				group.Go(func() {
+					time.Sleep(time.Duration(i+j*hanging) * 10 * time.Millisecond) // not all at once
+					for ctx.Err() == nil {
+						_, _ = newTenant(t, e, id).DecryptWithContext(ctx, value, []byte("ad"))
+						time.Sleep(100 * time.Millisecond)
+					}
+				})
+			}
+		}
+		hung.Gone(true)
+		time.Sleep(time.Minute)
+		b := newTenant(t, e, "b")
+		began := time.Now()
+		if got, err := openFor(b, sealFor(t, b, "value")); err != nil || got != "value" {
+			t.Errorf("the tenant whose KEK works: %v", err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it waited %v", took)
+		}
+		cancel()
+		group.Wait()
+		_ = e.Close()
+	})
+}
+
 // One tenant that reads very many data keys does not displace those of another.
 func TestTenantsShareCache(t *testing.T) {
 	t.Parallel()
