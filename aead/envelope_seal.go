@@ -231,11 +231,11 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey, epoch uint64)
 // wrapError turns every failure to make a data key into an outage. Even a refusal says nothing about any value.
 func wrapError(action string, err error) error {
 	if errors.Is(err, ErrUnknownTenant) {
-		return fmt.Errorf("aead: cannot %s: %w", action, err)
+		return within("cannot "+action, err)
 	}
 	err = withoutRefusal(err)
 	if errors.Is(err, ErrKeyServiceUnavailable) {
-		return fmt.Errorf("cannot %s: %w", action, err)
+		return within("cannot "+action, err)
 	}
 	return fmt.Errorf("%w: cannot %s: %w", ErrKeyServiceUnavailable, action, err)
 }

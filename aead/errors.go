@@ -117,13 +117,29 @@ const (
 func kekError(action string, err error) error {
 	switch {
 	case isRefusal(err), errors.Is(err, ErrUnknownTenant):
-		return fmt.Errorf("aead: cannot %s: %w", action, err)
+		return within("cannot "+action, err)
 	case errors.Is(err, ErrKeyServiceUnavailable):
-		return fmt.Errorf("cannot %s: %w", action, withoutRefusal(err))
+		return within("cannot "+action, withoutRefusal(err))
 	default:
 		return fmt.Errorf("%w: cannot %s: %w", ErrKeyServiceUnavailable, action, withoutRefusal(err))
 	}
 }
+
+// within puts an action before the text of an error, and the prefix of this package before both.
+func within(action string, err error) error {
+	return &shortError{"aead: " + action + ": " + withoutPrefix(err), err}
+}
+
+func withoutPrefix(err error) string { return strings.TrimPrefix(err.Error(), "aead: ") }
+
+// shortError is an error whose text has the prefix of this package only once.
+type shortError struct {
+	text string
+	err  error
+}
+
+func (e *shortError) Error() string { return e.text }
+func (e *shortError) Unwrap() error { return e.err }
 
 // withoutRefusal hides that the error of an outage also claims to be a refusal.
 func withoutRefusal(err error) error {

@@ -126,7 +126,7 @@ func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (KEK, error)
 	}
 	kek, err := open(ctx, uri)
 	if err != nil {
-		return nil, fmt.Errorf("aead: open KEK: %s: %w", scheme, err)
+		return nil, within("open KEK: "+scheme, err)
 	}
 	return kek, nil
 }

@@ -74,3 +74,12 @@ func TestErrorsOfMistakenKeysNameTheRemedy(t *testing.T) {
 		}
 	}
 }
+
+// An error of one function of this package in another has its prefix once.
+func TestErrorsHaveOnePrefix(t *testing.T) {
+	t.Parallel()
+	_, err := aead.OpenKEK(t.Context(), "file:///does/not/exist")
+	if err == nil || strings.Count(err.Error(), "aead: ") != 1 {
+		t.Errorf("%v", err)
+	}
+}

@@ -107,7 +107,7 @@ func (f fileSource) Load(ctx context.Context) ([]byte, error) {
 	}
 	data, err := readFile(ctx, string(f), MaxKeysetBytes+1)
 	if err != nil {
-		return nil, fmt.Errorf("aead: keyset file: %w", err)
+		return nil, within("keyset file", err)
 	}
 	return data, nil
 }

@@ -163,7 +163,7 @@ func (k *tenantKEK) readAgain(ctx context.Context, kek tink.AEADWithContext) err
 		return nil
 	}
 	if err := file.readAgain(ctx); err != nil {
-		return fmt.Errorf("%w: cannot read the file of the tenant's key-encryption key again: %w", ErrKeyServiceUnavailable, err)
+		return fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, &shortError{"cannot read the file of the tenant's key-encryption key again: " + withoutPrefix(err), err})
 	}
 	return nil
 }
@@ -232,7 +232,7 @@ func (k *tenantKEK) tryOpen(ctx context.Context) {
 	case err == nil:
 		err = k.tenants.keep(kek)
 	case !errors.Is(err, ErrUnknownTenant) && !errors.Is(err, ErrKeyServiceUnavailable):
-		err = fmt.Errorf("%w: cannot open the tenant's key-encryption key: %w", ErrKeyServiceUnavailable, err)
+		err = fmt.Errorf("%w: %w", ErrKeyServiceUnavailable, &shortError{"cannot open the tenant's key-encryption key: " + withoutPrefix(err), err})
 	}
 }
 

@@ -139,7 +139,7 @@ func WithLogger(l *slog.Logger) Option {
 func WithTrustedOrigin(origin string) Option {
 	return func(c *config) error {
 		if err := c.origins.AddTrustedOrigin(origin); err != nil {
-			return fmt.Errorf("WithTrustedOrigin: invalid origin: %w", err)
+			return fmt.Errorf("WithTrustedOrigin: %w", err)
 		}
 		return nil
 	}
