@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/eko/gocache/lib/v4/store"
@@ -297,7 +298,8 @@ func (s *Store) refusedAgain(ctx context.Context, a address, sealed []byte, refu
 		}
 	}
 	if (reloadErr != nil || !answer.Decided) && box.Refused(refusal) {
-		return false, fmt.Errorf("middleware: this process may lack the key of the stored entry, so it wrote nothing (retry in 10 s): %w", refusal)
+		const lacks = "middleware: this process may lack the key of the stored entry, so it wrote nothing (retry in 10 s): "
+		return false, &withheld{lacks + strings.TrimPrefix(refusal.Error(), "middleware: "), refusal}
 	}
 	return box.Final(refusal) || errors.Is(refusal, errExpired), refusal
 }
