@@ -64,7 +64,7 @@ import (
 // Each call has a deadline of ten seconds at most. A KEK that ignores its context is abandoned then: neither callers
 // nor Close wait for it. The call counts as under way until it returns. At most 8 calls to make data keys, 16 to
 // unwrap and 8 to confirm are under way. Under a KEKSet, a call to unwrap or confirm counts for a second at most, so
-// that a member that hangs does not hold up the others. At most 64 calls to each member are under way.
+// that a member that hangs does not hold up the others. At most 64 calls to unwrap or confirm are under way at each member.
 //
 // The KEK must be safe for concurrent use. A call that one caller started serves all callers. It gets the values of
 // that caller's context, and not its cancellation.

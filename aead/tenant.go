@@ -17,12 +17,10 @@ const (
 	maxTenants = 1 << 16
 	// maxTenantID is the length of a tenant's id in bytes.
 	maxTenantID = 64
-	// tenantCalls bounds the calls to the KEKs of all tenants that began less than slowCall ago. A call that takes longer does
-	// not count: a key service that hangs must not hold up the tenants of others.
-	tenantCalls = 64
-	// slowSetCall is slowCall for a KEKSet. While a member hangs, a tenant calls its KEKSet ten times as often as another KEK,
-	// because the Envelope does not wait for slow calls to a KEKSet.
-	slowSetCall = slowCall / 10
+	// tenantCalls bounds the calls to the KEKs of all tenants that began less than tenantCallTime ago. A call that takes longer
+	// does not count: a key service that hangs must not hold up the tenants of others.
+	tenantCalls    = 64
+	tenantCallTime = slowCall / 10
 	// tenantParallel bounds the calls of each kind to the KEK of one tenant.
 	tenantParallel = 4
 	// tenantPlaceholder stands for the tenant in a URI template.
@@ -110,7 +108,7 @@ func newTenants(c *envelopeConfig) *tenants {
 //
 // Each tenant has its own limits for unknown data keys, refusals and failures. The options of the Envelope apply to each tenant,
 // but WithDataKeyCache bounds all of them together; one tenant holds an eighth of it at most. At most 64 calls to the KEKs of all
-// tenants begin at a time.
+// tenants begin within a tenth of a second.
 //
 // # Format
 //
@@ -229,16 +227,12 @@ func (ts *tenants) keep(kek tink.AEADWithContext) error {
 	return nil
 }
 
-// begin waits until a call to the KEK of a tenant may begin. end is called when it has returned. kek is nil if it is not open.
-func (ts *tenants) begin(ctx context.Context, kek tink.AEADWithContext) (end func(), err error) {
+// begin waits until a call to the KEK of a tenant may begin. end is called when it has returned.
+func (ts *tenants) begin(ctx context.Context) (end func(), err error) {
 	if err := take(ctx, ts.calls); err != nil {
 		return nil, err
 	}
-	slow := slowCall
-	if boundsCalls(kek) {
-		slow = slowSetCall
-	}
-	return releaseSlow(releaser(ts.calls), slow, func() bool { return true }), nil
+	return releaseSlow(releaser(ts.calls), tenantCallTime, func() bool { return true }), nil
 }
 
 // tenant is what Tenant returns. It has no Close: the Envelope closes all of them.

@@ -140,7 +140,7 @@ func (k *tenantKEK) usable(unwrapped []byte) bool { return isAnyDataKey(k.typeUR
 func (k *tenantKEK) call(ctx context.Context, do func(tink.AEADWithContext) error) error {
 	kek, local := k.opened()
 	if !local {
-		end, err := k.tenants.begin(ctx, kek)
+		end, err := k.tenants.begin(ctx)
 		if err != nil {
 			return err
 		}

@@ -55,7 +55,7 @@ func TestTenantsWithoutStorm(t *testing.T) {
 func TestTenantFairness(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const hanging = 40
+		const hanging = 400
 		d := &directory{keks: map[string]tink.AEADWithContext{"b": aeadtest.NewKeyService(t)}}
 		for i := range hanging {
 			s := aeadtest.NewKeyService(t)
@@ -67,7 +67,7 @@ func TestTenantFairness(t *testing.T) {
 		var group sync.WaitGroup
 		for i := range hanging {
 			a := newTenant(t, e, fmt.Sprint("a", i))
-			for j := range 20 {
+			for j := range 8 {
 				group.Go(func() {
 					planted := append([]byte{0, 0, 0, 60}, bytes.Repeat([]byte{byte(j)}, 200)...)
 					for ctx.Err() == nil {
