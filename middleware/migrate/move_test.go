@@ -252,6 +252,32 @@ func TestTagsFollowTheNamespace(t *testing.T) {
 	})
 }
 
+// A run ends with an error if another type has the name of a new set, because the tag would lose its entries. A key whose name
+// only looks like that of a set is left alone.
+func TestTagSetsOfAnotherType(t *testing.T) {
+	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {
+		ctx := t.Context()
+		require.NoError(t, rdb.Set(ctx, ns+":k", "v", 0).Err())
+		require.NoError(t, rdb.SAdd(ctx, "gocache_tag_"+ns, ns+":k").Err())
+		require.NoError(t, rdb.Set(ctx, "gocache_tag_"+ns+"text", "v", 0).Err())
+		taken := "gocache_tag_" + ns + ":" + ns
+		require.NoError(t, rdb.HSet(ctx, taken, "a", "b").Err())
+		config := migrate.Config{Operation: migrate.Seal, From: migrate.Space{Namespace: ns}, Keys: keyring(t), AllowUnproven: true}
+		dry := config
+		dry.DryRun = true
+		for _, c := range []migrate.Config{dry, config} {
+			_, err := migrate.Run(ctx, rdb, c)
+			require.ErrorContains(t, err, "is not a set (delete it and repeat the run)")
+		}
+		require.NoError(t, rdb.Del(ctx, taken).Err())
+		require.EqualValues(t, 1, run(t, rdb, config).TagSets)
+		require.Equal(t, []string{ns + ":k"}, rdb.SMembers(ctx, taken).Val())
+		for _, name := range []string{"gocache_tag_" + ns, "gocache_tag_" + ns + "text", taken} { // they may be on several masters
+			require.NoError(t, rdb.Del(ctx, name).Err())
+		}
+	})
+}
+
 // A name that is taken by something else is not overwritten, and the old entry is not deleted.
 func TestMoveConflicts(t *testing.T) {
 	on(t, func(t *testing.T, rdb redis.UniversalClient, ns string) {

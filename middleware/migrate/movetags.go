@@ -2,7 +2,6 @@ package migrate
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/sealcache/sealcache/internal/rediscmd"
@@ -86,6 +85,9 @@ func (m *migration) moveTags(ctx context.Context) error {
 			}
 			c.TagMembers += int64(len(members))
 			if m.DryRun {
+				if err := m.servers.Client.SScan(ctx, to, 0, "", 1).Err(); err != nil {
+					return err
+				}
 				return m.proveTags(ctx)
 			}
 			add := &rediswalk.Call{Keys: []string{to}, Args: append([]any{expires}, members...)}
@@ -157,8 +159,8 @@ func (m *migration) eachTagSet(ctx context.Context, f func(ctx context.Context, 
 				if !ok {
 					continue
 				}
-				if err := f(ctx, set, to, c); err != nil && rediserr.Code(err) != "WRONGTYPE" {
-					return nil, fmt.Errorf("migrate: change the sets of tags in Redis: %w", rediserr.Wrap(err))
+				if err := f(ctx, set, to, c); err != nil {
+					return nil, tagError("change the sets of tags in Redis", err)
 				}
 			}
 			return c, nil
@@ -187,10 +189,14 @@ func (m *migration) tagPattern() string {
 	return rediscmd.Pattern(tagPrefix + m.From.namespace())
 }
 
-// eachMembers reads the members of a set, some at a time.
+// eachMembers reads the members of a set, some at a time. A key of another type has none, because its name may only look like
+// that of a set of a tag.
 func (m *migration) eachMembers(ctx context.Context, set string, f func(names []string) error) error {
 	for cursor := uint64(0); ; {
 		names, next, err := m.servers.Client.SScan(ctx, set, cursor, "", tagMembers).Result()
+		if rediserr.Code(err) == "WRONGTYPE" {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

@@ -28,13 +28,18 @@ func (m *migration) tag(ctx context.Context, moves []renamed) error {
 	}
 	for _, call := range calls {
 		if err := call.Cmd.Err(); err != nil {
-			if rediserr.Code(err) == "WRONGTYPE" {
-				return fmt.Errorf("migrate: a Redis key that starts with %s is not a set (delete it and repeat the run): %w", tagPrefix, rediserr.Wrap(err))
-			}
-			return fmt.Errorf("migrate: add entries to the sets of their tags in Redis: %w", rediserr.Wrap(err))
+			return tagError("add entries to the sets of their tags in Redis", err)
 		}
 	}
 	return nil
+}
+
+// tagError returns the error of an action on the sets of tags.
+func tagError(action string, err error) error {
+	if rediserr.Code(err) == "WRONGTYPE" {
+		action = "a Redis key that starts with " + tagPrefix + " is not a set (delete it and repeat the run)"
+	}
+	return fmt.Errorf("migrate: %s: %w", action, rediserr.Wrap(err))
 }
 
 // newTagSet returns the name of the set in which an application finds a tag now.
