@@ -13,7 +13,8 @@ import (
 type latestCalls struct {
 	mu     sync.Mutex
 	byName map[string]*latestCall
-	ended  int // how many are cancellations
+	ended  int       // how many are cancellations
+	since  time.Time // see all
 }
 
 // latestCall is a registration or a cancellation.
@@ -23,7 +24,8 @@ type latestCall struct {
 	seen time.Time // of the server, when Redis last held it
 }
 
-// maxEnded bounds the cancellations that count. The latest ones do, so that all processes keep the same.
+// maxEnded bounds the cancellations that count. The latest ones do, so that all processes keep the same. They are about half a
+// megabyte of sealed records, which each process reads at a change.
 const maxEnded = 1024
 
 func newLatestCalls() *latestCalls { return &latestCalls{byName: map[string]*latestCall{}} }
@@ -79,7 +81,8 @@ func (l *latestCalls) is(def *definition) bool {
 }
 
 // all returns copies of the latest calls. Redis may have dropped cancellations from before the time since. After it dropped
-// some, fewer than maxEnded may be left, because names were registered again.
+// some, fewer than maxEnded may be left, because names were registered again. So since is known from half of them on, and it
+// never becomes earlier.
 func (l *latestCalls) all() (calls []latestCall, since time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -91,9 +94,11 @@ func (l *latestCalls) all() (calls []latestCall, since time.Time) {
 		}
 	}
 	if l.ended >= maxEnded/2 {
-		since = time.UnixMilli(oldest.version())
+		if at := time.UnixMilli(oldest.version()); at.After(l.since) {
+			l.since = at
+		}
 	}
-	return calls, since
+	return calls, l.since
 }
 
 // ticked records the last ticks of schedules. A tick in the future is not one.

@@ -845,6 +845,16 @@ func TestCancelledWhileAProcessWasAway(t *testing.T) {
 	w.flush()
 	w.run()
 	require.Equal(t, []string{"b", "c1"}, w.names(w.s), "they were there when the process last looked")
+
+	for i := range bound - 100 { // so few cancellations are left
+		w.register(other, fmt.Sprint("c", i), "c")
+	}
+	for range 2 {
+		w.run()
+		w.run(other)
+	}
+	require.Len(t, w.names(other), 1+bound-100)
+	require.NotContains(t, w.names(other), "a0")
 }
 
 // A process does not store a schedule again while it cannot open a value that may be a later call. That call may be under a PRF key
