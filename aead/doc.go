@@ -15,9 +15,9 @@
 // only a few times per day. The KEK is a file, a passphrase, or a key in a key service (such as a cloud KMS): see
 // [OpenKEK].
 //
-// A KEK can also be a [Keyring]. A Keyring seals with a Tink keyset, which is a set of keys. One of them, the primary key,
-// seals, and all of them open. The keyset is stored encrypted under a KEK: see [CreateKeyset] and [OpenKeyring]. Use a
-// Keyring without an Envelope only if the application writes few messages: [Keyring] gives the limit.
+// A [Keyring] is a set of keys (a Tink keyset). One of them, the primary key, seals, and all of them open. Its keyset is
+// stored encrypted under a KEK: see [CreateKeyset] and [OpenKeyring]. You can give a Keyring to NewEnvelope in the place of
+// a KEK. You can also seal with it directly, if the application writes few messages: [Keyring] gives the limit.
 //
 // Other functions: [NewKEKSet] replaces a KEK without downtime. [OpenPRF] opens the keys with which an application replaces
 // names by pseudonyms. [WithTenants] gives each tenant of an application its own KEK.
@@ -28,8 +28,8 @@
 // bytes or age. If the KEK does not answer, the Envelope uses the old data key up to its limit. From then on, sealing fails
 // with [ErrKeyServiceUnavailable], until the KEK answers.
 //
-// An Envelope forgets a data key after the time of [WithDataKeyTTL], unless the KEK unwraps it again. So if you destroy a
-// KEK, the values under its data keys become unreadable after this time.
+// An Envelope keeps a data key in memory for the time of [WithDataKeyTTL], and then asks the KEK again. So if you destroy
+// a KEK, the values under its data keys become unreadable after this time.
 //
 // Keys are in the memory of the process while they are in use. No error, log line or formatted value contains key
 // material.

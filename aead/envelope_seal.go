@@ -218,7 +218,7 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey, epoch uint64)
 	clear(unwrapped)
 	switch {
 	case err == nil:
-		return wrapError(testContext, errors.New("the key-encryption key ignores the context of WithWrapContext (use another key service)"))
+		return fmt.Errorf("%w for this Envelope: it ignores the context of WithWrapContext (use another key service)", ErrKeyServiceUnavailable)
 	case !isRefusal(err):
 		return wrapError(testContext, err)
 	}

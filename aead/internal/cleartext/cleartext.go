@@ -1,9 +1,8 @@
-// Package cleartext reads keysets in plaintext. A keyset is a set of Tink keys. Begin with [Read].
+// Package cleartext reads keysets in plaintext, for package aead. A keyset is a set of Tink keys. Applications cannot import
+// this package: they use package aead/insecurecleartextkeyset, whose name states the danger.
 //
-// The type [KEK] takes the place of a key-encryption key and encrypts nothing. aead.OpenKeyring calls Read
-// only if it gets this KEK. So a caller cannot open a plaintext keyset by mistake.
-//
-// Applications use package aead/insecurecleartextkeyset instead, whose name states the danger.
+// The function of this package is [Read]. aead.OpenKeyring calls it only if it gets a [KEK] of this package. That type
+// takes the place of a key-encryption key and encrypts nothing. So no application opens a plaintext keyset by mistake.
 package cleartext
 
 import (

@@ -337,7 +337,7 @@ func (h Header) checkFlags() error {
 		return fmt.Errorf("%w: the header of a %s has the unknown flags %#02x (use a newer release of sealcache)", ErrUnsupportedFormat, h.Kind, byte(extra))
 	}
 	if h.Flags&Compressed != 0 && !h.Type.Compressible() {
-		return fmt.Errorf("%w: the header marks a value of type %s as compressed, which sealcache never does", ErrUnsupportedFormat, h.Type)
+		return fmt.Errorf("%w: the header says that a value of type %s is compressed, but such values never are (delete the value)", ErrUnsupportedFormat, h.Type)
 	}
 	if h.Flags&Named != 0 && h.Flags&Hidden == 0 {
 		return fmt.Errorf("%w: the header has contradictory flags (\"named\" without \"hidden\")", ErrUnsupportedFormat)

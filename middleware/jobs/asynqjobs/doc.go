@@ -28,14 +28,14 @@
 //
 // # Jobs that do not open
 //
-// If a payload was altered, or no later try can open it for another reason, asynq archives the task at once. [ReasonOf]
-// returns the reason. If the key service does not answer, asynq retries the task. Give each task at least MaxRetry(1):
+// If a payload was altered, or can never be opened for some other reason, asynq archives the task at once. [ReasonOf]
+// returns the reason, for logs and diagnosis. If the key service does not answer, asynq retries the task. Give each task at least MaxRetry(1):
 // [Config] says why. docs/jobs.md lists all cases.
 //
 // # What an attacker can do
 //
-// A payload opens only under the type, queue and id of its task, and the payload of a task in a group only in this group.
-// So an attacker with write access to Redis cannot give a task the payload of another task, or run it under another type.
+// A payload opens only under the type, queue and id of its task. If the task waits in a group of asynq, its payload opens
+// only in this group. So an attacker with write access to Redis cannot give a task the payload of another task, or run it under another type.
 // The attacker can still do the following:
 //
 //   - delete and delay tasks

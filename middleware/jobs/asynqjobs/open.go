@@ -106,8 +106,11 @@ func unpack(typename string, payload []byte, l *located, b []byte) (_ *opened, e
 	if f.name != "" {
 		typename = f.name
 	}
-	if f.unique != l.tagged {
-		return nil, fmt.Errorf("%w: the task is stored as unique, but was not sealed as unique, or the reverse", jobs.ErrUnauthentic)
+	switch {
+	case f.unique && !l.tagged:
+		return nil, fmt.Errorf("%w: the task was sealed with the option Unique, but its mark of a unique task was removed", jobs.ErrUnauthentic)
+	case l.tagged && !f.unique:
+		return nil, fmt.Errorf("%w: the task was sealed without the option Unique, but has the mark of a unique task", jobs.ErrUnauthentic)
 	}
 	// The tag is compared with the sealed one and not computed again, so that workers need no PRF keys.
 	if l.tagged && subtle.ConstantTimeCompare(payload[len(payload)-wire.TagSize:], f.tag[:]) != 1 {
