@@ -97,18 +97,25 @@ func TestAtomicOperationsAreLinearizable(t *testing.T) {
 			require.Equal(t, porcupine.Ok, porcupine.CheckOperationsTimeout(entryModel(), operations, time.Minute))
 
 			// The check can fail. It rejects a history in which one increment returned another sum, and one in which an
-			// expiry moved by a millisecond between two reads.
+			// expiry moved by a millisecond between two reads. A single altered read can be possible: a call that overlaps it
+			// could have set this expiry. So it may take several.
 			wrong := func(change func(c *call)) {
 				t.Helper()
+				tries := 0
 				for i, c := range history {
-					if change(&c); c != history[i] {
-						altered := slices.Clone(operations)
-						altered[i].Output = c
-						require.Equal(t, porcupine.Illegal, porcupine.CheckOperationsTimeout(entryModel(), altered, time.Minute))
+					if change(&c); c == history[i] {
+						continue
+					}
+					altered := slices.Clone(operations)
+					altered[i].Output = c
+					if porcupine.CheckOperationsTimeout(entryModel(), altered, time.Minute) == porcupine.Illegal {
 						return
 					}
+					if tries++; tries == 10 {
+						break
+					}
 				}
-				t.Error("the history has no such call")
+				t.Errorf("none of %d altered histories was rejected", tries)
 			}
 			wrong(func(c *call) {
 				if c.Op == "increment" && !c.NotANumber {
