@@ -71,8 +71,17 @@ func TestAllowEviction(t *testing.T) {
 	status, _, log := sealcache(t, args...)
 	require.Equal(t, exitFailed, status, log)
 	require.Contains(t, log, "to continue without more memory, give --allow-eviction")
-	status, out, log := sealcache(t, append(args, "--allow-eviction")...)
+	args = append(args, "--allow-eviction")
+	status, out, log := sealcache(t, args...)
 	require.Equal(t, exitDone, status, "%s%s", out, log)
+
+	// Redis refuses all writes. The error does not advise the flag that is given.
+	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory-policy", "noeviction").Err())
+	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", fmt.Sprint(used/2)).Err())
+	status, _, log = sealcache(t, args...)
+	require.Equal(t, exitFailed, status, log)
+	require.Contains(t, log, "raise maxmemory")
+	require.NotContains(t, log, "--allow-eviction")
 }
 
 // A server that cannot be migrated is named in one line, and nothing is written.

@@ -218,7 +218,7 @@ func (m *moveCommand) status(p *program, f *flags, report *migrate.Report, err e
 		return 0, &statusError{status, fmt.Errorf("%w\n%s (\"sealcache get\" shows whether these keys open an entry)", err, describeWrites(m.operation, report))}
 	case errors.Is(err, migrate.ErrUnproven):
 		return 0, &configError{err}
-	case errors.Is(err, migrate.ErrMemory):
+	case errors.Is(err, migrate.ErrMemory) && !m.allowEviction:
 		return 0, fmt.Errorf("%w\n(to continue without more memory, give --allow-eviction)", err)
 	case errors.Is(err, migrate.ErrUnconfirmed):
 		return 0, fmt.Errorf("%w\n(repeat the command once the replicas are back, or give --allow-fewer-replicas)", err)
