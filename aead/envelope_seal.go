@@ -192,7 +192,7 @@ func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 	case isRefusal(err):
 		return fmt.Errorf("the key-encryption key refuses to decrypt the data key that it has just encrypted: %w", err)
 	case err == nil && !unwrapped.same(key):
-		return errors.New("the key-encryption key returned another data key than the one that it has just encrypted")
+		return errors.New("the key-encryption key does not decrypt what it has just encrypted: it returned another data key")
 	}
 	return err
 }
@@ -218,7 +218,7 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey, epoch uint64)
 	clear(unwrapped)
 	switch {
 	case err == nil:
-		return fmt.Errorf("%w for this Envelope: it ignores the context of WithWrapContext (use another key service)", ErrKeyServiceUnavailable)
+		return fmt.Errorf("%w: it ignores the context of WithWrapContext (use another key service)", ErrKeyServiceUnavailable)
 	case !isRefusal(err):
 		return wrapError(testContext, err)
 	}

@@ -186,7 +186,7 @@ func (g *gate) tooMany(now int64) error {
 	if healthy {
 		return ErrTooManyDataKeys
 	}
-	return fmt.Errorf("%w: the key service does not answer, and too many earlier calls still wait for it", ErrKeyServiceUnavailable)
+	return fmt.Errorf("%w: too many earlier calls still wait for an answer", ErrKeyServiceUnavailable)
 }
 
 // take takes a token for a call that does not wait for its turn.

@@ -50,7 +50,7 @@ func take(ctx context.Context, slots chan struct{}) error {
 		<-slots
 	case <-ctx.Done():
 	}
-	return fmt.Errorf("the call did not begin before its context ended: %w", ended(ctx))
+	return fmt.Errorf("the context ended before the call began: %w", ended(ctx))
 }
 
 // releaser returns a function that frees one of the slots.

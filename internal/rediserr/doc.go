@@ -10,11 +10,11 @@
 //   - RefusedForGood: the server would give the same reply to the same command again. Example: "WRONGTYPE Operation against
 //     a key holding the wrong kind of value".
 //
-// Two functions select a part of the replies for which RefusedForGood returns true:
+// Two functions return true for some of the replies for which RefusedForGood does:
 //
 //   - [Denied]: the cause is a missing permission or a missing command. Example: "NOPERM No permissions to access a key".
-//   - [NotOffered] selects a part of Denied: the user may not run the command on any key, or the server does not know the
-//     command. Example: "ERR unknown command 'INFO'".
+//   - [NotOffered], which implies Denied: the server does not know the command, or the user may run the command on no key at
+//     all. Example: "ERR unknown command 'INFO'".
 //
 // If there is no reply, as after a broken connection, all four return false.
 //

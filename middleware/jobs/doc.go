@@ -23,9 +23,8 @@
 // does not know a value, leave that field empty. If your queue chooses the id later, choose the id yourself or leave it
 // empty.
 //
-// A sealed value records which of the three were set. [Encryptor.Open] returns an error if the Meta sets one that was
-// empty in [Encryptor.Seal]. Otherwise a payload without an id would open under every id. For payloads that
-// were sealed before you began to set a field, use [WithOptionalBinding].
+// A payload that was sealed without an id does not open if you give an id. The same holds for type and queue. For payloads
+// that were sealed before you began to set a field, use [WithOptionalBinding].
 //
 // # Errors of Open
 //

@@ -1,8 +1,8 @@
-// Package early ends slow hooks of fx (go.uber.org/fx) shortly before the timeout of fx. An application has two timeouts:
+// Package early stops slow hooks of fx (go.uber.org/fx) shortly before the timeout of fx. An application has two timeouts:
 // one for all OnStart hooks, and one for all OnStop hooks.
 //
-// If an OnStart hook lasts longer, fx drops the error of the hook, which would name the cause. If an OnStop hook lasts
-// longer, fx does not call the remaining hooks. So a hook should end before the timeout.
+// If an OnStart hook lasts longer than the timeout, fx drops the error of the hook, which would name the cause. If an OnStop hook
+// lasts longer, fx does not call the remaining hooks. So a hook should end before the timeout.
 //
 // [WithDeadline] returns a context that ends shortly before the timeout. A hook passes this context to the functions
 // that it calls. [Do] calls a function that takes no context. If the function still runs shortly before the timeout, Do
