@@ -107,8 +107,8 @@ func newTenants(c *envelopeConfig) *tenants {
 // affected.
 //
 // Each tenant has its own limits for unknown data keys, refusals and failures. The options of the Envelope apply to each tenant,
-// but WithDataKeyCache bounds all of them together; one tenant holds an eighth of it at most. At most 64 calls to the KEKs of all
-// tenants begin within a tenth of a second.
+// but WithDataKeyCache bounds all of them together; one tenant holds an eighth of it at most. Of the calls under way to the
+// KEKs of all tenants, at most 64 began within the last tenth of a second.
 //
 // # Format
 //

@@ -228,7 +228,7 @@ func (k *tenantKEK) tryOpen(ctx context.Context) {
 	err = answered(ctx, err)
 	switch {
 	case err == nil && nilcheck.IsNil(kek):
-		err = fmt.Errorf("%w: the function of WithTenants returned neither a key nor an error", ErrUnknownTenant)
+		err = &shortError{"aead: unknown tenant id: the function of WithTenants returned neither a key nor an error", ErrUnknownTenant}
 	case err == nil:
 		err = k.tenants.keep(kek)
 	case !errors.Is(err, ErrUnknownTenant) && !errors.Is(err, ErrKeyServiceUnavailable):

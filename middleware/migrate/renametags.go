@@ -28,16 +28,16 @@ func (m *migration) tag(ctx context.Context, moves []renamed) error {
 	}
 	for _, call := range calls {
 		if err := call.Cmd.Err(); err != nil {
-			return tagError("add entries to the sets of their tags in Redis", err)
+			return m.tagError("add entries to the sets of their tags in Redis", err)
 		}
 	}
 	return nil
 }
 
 // tagError returns the error of an action on the sets of tags.
-func tagError(action string, err error) error {
+func (m *migration) tagError(action string, err error) error {
 	if rediserr.Code(err) == "WRONGTYPE" {
-		action = "a Redis key that starts with " + tagPrefix + " is not a set (delete it and repeat the run)"
+		action = "a Redis key that starts with " + tagPrefix + m.target().namespace() + " is not a set (delete it and repeat the run)"
 	}
 	return fmt.Errorf("migrate: %s: %w", action, rediserr.Wrap(err))
 }
