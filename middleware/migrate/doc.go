@@ -37,7 +37,7 @@
 // replicas have its writes. If a replica does not confirm them, Run returns [ErrUnconfirmed]. Then call Run again.
 //
 // Before a run that changes names, read the comments of Config.To and Config.HiddenKeys, because some processes must
-// stop. Such a run needs Redis 7.0 or newer. All other runs need Redis 6.2.
+// stop. Such a run needs Redis 7.0 or newer, and so does a run that changes sets of tags. All other runs need Redis 6.2.
 //
 // No error or log line contains a value or the name of an entry.
 package migrate

@@ -43,7 +43,7 @@ func ended(ctx context.Context, err error) error {
 func (e *opError) Error() string {
 	text := rediserr.Text(e.cause)
 	if rediserr.Code(e.cause) == "WRONGTYPE" {
-		text = "WRONGTYPE, the Redis key of the entry or of a tag has another type (delete the key)"
+		text = "WRONGTYPE, the Redis key of the entry or of a tag has another type (use another name, or delete the key)"
 	}
 	if e.ctx != nil {
 		text = e.ctx.Error() + ": " + text

@@ -200,7 +200,8 @@ func (s *Store) eachMaster(ctx context.Context, fn func(ctx context.Context, nod
 // millisecond.
 //
 // On a single node, an entry and its tags are written in one step. In a Cluster, an entry and the sets of its tags can be on
-// different nodes. An entry then lacks a tag only if a process dies inside Set while another process invalidates this tag.
+// different nodes. An entry then lacks a tag only if a process dies inside Set while another process invalidates this tag,
+// or if a failover loses the last writes to the set of the tag.
 //
 // With tags the entry is added to their sets. This may extend the lifetime of a set to 720 h, or to the lifetime of
 // the entry if that is longer. It never shortens it. For an entry without expiration the set never expires, because
