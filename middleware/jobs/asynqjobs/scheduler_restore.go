@@ -80,20 +80,26 @@ func (l *latestCalls) is(def *definition) bool {
 	return latest != nil && def.compare(latest) == 0
 }
 
-// all returns copies of the latest calls. Redis may have dropped cancellations from before the time since. After it dropped
-// some, fewer than maxEnded may be left, because names were registered again. So since is known from half of them on, and it
-// never becomes earlier.
-func (l *latestCalls) all() (calls []latestCall, since time.Time) {
+// all returns copies of the latest calls. stored are the calls that Redis holds. It may have dropped cancellations from before
+// the time since. After it dropped some, fewer than maxEnded may be left, because names were registered again. So since is
+// known from half of them on, and it never becomes earlier.
+func (l *latestCalls) all(stored []entry) (calls []latestCall, since time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var oldest *definition
 	for _, c := range l.byName {
 		calls = append(calls, *c)
-		if c.def.Ended && (oldest == nil || c.def.compare(oldest) < 0) {
-			oldest = c.def
+	}
+	var oldest *definition
+	held := 0
+	for _, en := range stored {
+		if c := l.byName[en.def.Name]; !en.def.Ended || c == nil || c.def.compare(en.def) != 0 {
+			continue
+		}
+		if held++; oldest == nil || en.def.compare(oldest) < 0 {
+			oldest = en.def
 		}
 	}
-	if l.ended >= maxEnded/2 {
+	if held >= maxEnded/2 {
 		if at := time.UnixMilli(oldest.version()); at.After(l.since) {
 			l.since = at
 		}
@@ -127,13 +133,13 @@ func (r *run) restore(ctx context.Context, now time.Time, ticks map[string]time.
 	}
 	restored, ended := 0, 0
 	unsure := s.cache.unopened(true, s.cache.updated()) != nil // a later call may be under a PRF key that this process does not have
-	calls, since := s.latest.all()
+	calls, since := s.latest.all(r.entries)
 	for _, c := range calls {
 		have := byName[c.def.Name]
 		delete(byName, c.def.Name)
 		switch {
 		case len(have) == 0:
-			if unsure || !c.def.Ended && c.seen.Before(since) { // it may have been cancelled
+			if unsure || c.seen.Before(since) { // it may have been cancelled, or be a cancellation that Redis dropped
 				continue
 			}
 		case !slices.ContainsFunc(have, func(en entry) bool { return en.def.compare(c.def) != 0 }):

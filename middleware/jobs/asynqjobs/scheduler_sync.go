@@ -73,7 +73,7 @@ func (s *Scheduler) Sync(ctx context.Context, tasks []PeriodicTask) (SyncResult,
 	for _, en := range newest(entries) {
 		s.latest.learn(en.def, now)
 	}
-	calls, _ := s.latest.all()
+	calls, _ := s.latest.all(nil)
 	for _, l := range calls { // Redis may just have lost some of them
 		name := l.def.Name
 		if l.def.Ended || declared[name] {

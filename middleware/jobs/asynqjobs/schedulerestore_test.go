@@ -822,6 +822,8 @@ func TestCancelledWhileAProcessWasAway(t *testing.T) {
 		w.register(w.s, fmt.Sprint("a", i), "a")
 	}
 	w.register(w.s, "b", "b")
+	w.register(w.s, "old", "old")
+	w.cancel(w.s, "old") // the process knows a cancellation that Redis drops later
 	w.run(w.s, other)
 	w.advance(time.Second)
 	for i := range more {
