@@ -116,7 +116,7 @@ func parseURI(uri string) (target, error) {
 	form := regexp.MustCompile(`^arn:aws[a-z-]*:kms:([a-z0-9-]+):[0-9]{12}:(key/[A-Za-z0-9-]+|alias/[A-Za-z0-9/_-]+)$`)
 	m := form.FindStringSubmatch(arn)
 	if m == nil {
-		return target{}, errors.New("the URI must be aws-kms://arn:aws:kms:REGION:ACCOUNT:key/ID (alias/NAME in the place of key/ID)")
+		return target{}, errors.New("the URI must be aws-kms://arn:aws:kms:REGION:ACCOUNT:NAME (NAME is key/ID or alias/ALIAS)")
 	}
 	t := target{arn: arn, region: m[1]}
 	var err error

@@ -1,8 +1,8 @@
-// Package gorillasessions keeps sessions of github.com/gorilla/sessions on the server, encrypted in a
-// sessions.Store (package middleware/sessions). gin-contrib/sessions and echo's session middleware
-// accept the same [Store].
+// Package gorillasessions keeps sessions of github.com/gorilla/sessions on the server, encrypted. Its
+// [Store] is a store for gorilla/sessions. gin-contrib/sessions and echo's session middleware accept
+// it, too. It uses package middleware/sessions, which [New] gets:
 //
-//	store, err := sessions.New(sealed) // sealed is a *middleware.Store with WithOneWayKeys
+//	store, err := sessions.New(sealed) // package middleware/sessions; sealed is a *middleware.Store with WithOneWayKeys
 //	cookies, err := gorillasessions.New(store)
 //	session, err := cookies.Get(request, "session")
 //
