@@ -218,7 +218,7 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey, epoch uint64)
 	clear(unwrapped)
 	switch {
 	case err == nil:
-		return fmt.Errorf("%w: it ignores the context of WithWrapContext (use another key service)", ErrKeyServiceUnavailable)
+		return fmt.Errorf("%w: it does not bind data keys to WithWrapContext (use another key service)", ErrKeyServiceUnavailable)
 	case !isRefusal(err):
 		return wrapError(testContext, err)
 	}

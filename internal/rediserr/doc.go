@@ -13,8 +13,8 @@
 // Two functions return true for some of the replies for which RefusedForGood does:
 //
 //   - [Denied]: the cause is a missing permission or a missing command. Example: "NOPERM No permissions to access a key".
-//   - [NotOffered], which implies Denied: the server does not know the command, or the user may run the command on no key at
-//     all. Example: "ERR unknown command 'INFO'".
+//   - [NotOffered], which implies Denied: the server does not know the command, or there is no key on which the user may run
+//     it. Example: "ERR unknown command 'INFO'".
 //
 // If there is no reply, as after a broken connection, all four return false.
 //

@@ -37,7 +37,7 @@ func (m *migration) tag(ctx context.Context, moves []renamed) error {
 // tagError returns the error of an action on the sets of tags.
 func (m *migration) tagError(action string, err error) error {
 	if rediserr.Code(err) == "WRONGTYPE" {
-		action = "a Redis key that starts with " + tagPrefix + m.target().namespace() + " is not a set (delete it and repeat the run)"
+		action = fmt.Sprintf("a Redis key that starts with %q is not a set (find it with TYPE, and delete it)", tagPrefix+m.target().namespace())
 	}
 	return fmt.Errorf("migrate: %s: %w", action, rediserr.Wrap(err))
 }

@@ -1,6 +1,6 @@
 // Package gorillasessions keeps sessions of github.com/gorilla/sessions on the server, encrypted. Its
 // [Store] is a store for gorilla/sessions. gin-contrib/sessions and echo's session middleware accept
-// it, too. It uses package middleware/sessions, which [New] gets:
+// it, too. Create a Store of package middleware/sessions, and pass it to [New]:
 //
 //	store, err := sessions.New(sealed) // package middleware/sessions; sealed is a *middleware.Store with WithOneWayKeys
 //	cookies, err := gorillasessions.New(store)
