@@ -291,7 +291,7 @@ func TestUnnamedKeysetWhileAMemberIsDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.Close()
+	_ = k.Close()
 }
 
 // Values of one member open and stay open while another member hangs, however many values of that one are read.

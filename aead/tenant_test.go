@@ -391,7 +391,7 @@ func TestKEKsOfTenantsAreClosedAtOnce(t *testing.T) {
 		for _, id := range []string{"acme", "bank", "shop"} {
 			sealFor(t, newTenant(t, e, id), "value")
 		}
-		go e.Close()
+		go func() { _ = e.Close() }()
 		synctest.Wait()
 		if n := o.closing.Load(); n != 3 {
 			t.Errorf("%d of 3 are being closed", n)

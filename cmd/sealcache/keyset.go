@@ -217,7 +217,7 @@ func readKeyset(ctx context.Context, data []byte, kek tink.AEADWithContext, name
 	}
 	h, err := keyset.ReadWithContext(ctx, reader, kek, recorder.opened)
 	if err != nil {
-		return nil, nil, errors.New("Tink cannot read the keyset (Tink's error is not shown, because it may quote key material)")
+		return nil, nil, errors.New("the keyset cannot be read (Tink's error is not shown, because it may quote key material)")
 	}
 	v := viewOf(h, isPRF)
 	v.digest, v.associatedData = digest, recorder.first
@@ -275,7 +275,7 @@ func (k *keysetFile) write(ctx context.Context, h *keyset.Handle, associatedData
 		if recorder.err != nil {
 			return nil, fmt.Errorf("seal the keyset: %w", recorder.err)
 		}
-		return nil, errors.New("Tink cannot encode the keyset (Tink's error is not shown, because it may quote key material)")
+		return nil, errors.New("the keyset cannot be encoded (Tink's error is not shown, because it may quote key material)")
 	}
 	return b.Bytes(), nil
 }
