@@ -113,7 +113,7 @@ func replaceLocked(path string, old fs.FileInfo, before, after []byte, finish fu
 		return err
 	}
 	if err := sameOwner(f, old); err != nil {
-		return fmt.Errorf("the keyset was not changed: its file would get another owner (run the command as the present owner): %w", err)
+		return fmt.Errorf("the keyset was not changed: its file would get another owner (run as its present owner): %w", err)
 	}
 	if _, err := f.Write(after); err != nil {
 		return err

@@ -34,10 +34,11 @@ const (
 // state brings back. It logs that at WARN, and counts it in sealcache.jobs.schedules. The last tick before the loss may
 // run twice. A schedule that is deleted in Redis by hand counts as lost: use Cancel.
 //
-// Of all cancellations, Redis keeps the latest 1,024. A schedule that this Scheduler last saw before them is not restored,
-// because it may have been cancelled. This holds if the Scheduler has read 512 of them. While a stored schedule cannot be read
-// at this time, missing ones are not restored: it may be a later call. A value that never opens keeps its place until
-// ScheduleOnce or Cancel is called for the name. The clock of Redis orders the calls. If a new master's clock is behind, a lost call may count as later.
+// Of all cancellations, Redis keeps the latest 1,024. A call that this Scheduler last saw before them is not restored,
+// because the schedule may have been cancelled. This holds if the Scheduler has read 512 of them. While a stored schedule
+// cannot be read at this time, missing ones are not restored: it may be a later call. A value that never opens keeps its
+// place until ScheduleOnce or Cancel is called for the name. The clock of Redis orders the calls. If a new master's clock is behind, a
+// lost call may count as later.
 //
 // If the server's clock is set back, Every continues its intervals and Cron continues at
 // the times of the new clock. A tick at a time that comes a second time may run twice.

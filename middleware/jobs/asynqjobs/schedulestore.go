@@ -111,7 +111,7 @@ const pollScript = `
 local t = redis.call('TIME')
 return {t[1], t[2], redis.call('HGETALL', KEYS[1])}`
 
-var errMalformed = errors.New("asynqjobs: the script that reads the schedules returned an unexpected reply (does a proxy change it?)")
+var errMalformed = errors.New("asynqjobs: read the schedules in Redis: unexpected reply (does a proxy change replies?)")
 
 // maxSeconds bounds the server's time. A later time could leave no version for the next call about a schedule.
 const maxSeconds = 1 << 40
