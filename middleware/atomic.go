@@ -272,7 +272,7 @@ func (s *Store) swapLoop(ctx context.Context, key any, attempt func(a address) (
 			return err
 		}
 		if n == maxAttempts {
-			return fmt.Errorf("%w (%d attempts)", ErrConflict, n)
+			return fmt.Errorf("%w (%d attempts were made; try again)", ErrConflict, n)
 		}
 		if n < promptAttempts {
 			continue

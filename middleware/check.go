@@ -96,7 +96,7 @@ func (s *Store) compareKeys(ctx context.Context) {
 		s.keysDiffer.Store(nil)
 		return
 	}
-	err = fmt.Errorf("middleware: compare keys with other processes (entry sealcache.key-check): %w", err)
+	err = fmt.Errorf("middleware: the key check (entry sealcache.key-check) failed: %w", err)
 	s.keysDiffer.Store(&err)
 }
 

@@ -48,7 +48,7 @@ func TestCheckFindsAEADsThatDoNotSeal(t *testing.T) {
 	} {
 		err := sealed(t, memory(t), c.a).Check(t.Context())
 		require.ErrorContains(t, err, c.want, name)
-		require.ErrorContains(t, err, "the AEAD failed its test", name)
+		require.ErrorContains(t, err, "the AEAD failed the test", name)
 	}
 	require.NoError(t, sealed(t, memory(t), k).Check(t.Context()))
 	require.NoError(t, sealed(t, newPlain("redis"), k).Check(t.Context()), "a miss is an answer")

@@ -16,8 +16,8 @@
 //
 // # Promises
 //
-//   - Set never stores a value unencrypted, and Get refuses a value that is stored unencrypted, unless [WithPlaintext]
-//     allows it.
+//   - Set never stores a value unencrypted. Get refuses a value that is stored unencrypted. The option [WithPlaintext]
+//     can change both rules, for a migration.
 //   - Get returns a sealed value only if it was sealed with your encryption keys, for this cache key and this namespace.
 //     The namespace is the name of a cache ([WithNamespace]).
 //   - Get returns an error for a value that was altered, cut, or copied from another cache key.

@@ -69,12 +69,12 @@ var (
 	// ErrConflict means that an atomic operation gave up, because other clients changed the entry during each of its
 	// 100 attempts. The operation changed nothing. Fewer clients should write to one entry, or they should do so with
 	// Increment, which combines the calls of a process.
-	ErrConflict = errors.New("sealcache: the atomic operation gave up, because other clients kept changing the entry")
+	ErrConflict = errors.New("sealcache: the atomic operation changed nothing, because other clients kept changing the entry")
 )
 
 var (
 	// errDecode marks an opened value that its codec cannot read.
-	errDecode = errors.New("sealcache: the codec cannot decode the opened value")
+	errDecode = errors.New("sealcache: the codec cannot decode the decrypted value")
 	// errEncode marks a value that its codec cannot write.
 	errEncode = errors.New("sealcache: the codec cannot encode the value")
 	// errExpiration marks an invalid expiration.

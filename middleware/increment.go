@@ -154,7 +154,7 @@ func (c *counters) work(s *Store, name string, next *sharedSwap) {
 	}
 }
 
-var errPanicked = errors.New("middleware: increment: a hook or the backing store panicked (it is unknown whether it added)")
+var errPanicked = errors.New("middleware: increment: a hook or the backing store panicked (the counter may have changed)")
 
 // addShared is addTogether in a goroutine without a caller. A panic there would end the process, so it becomes an error.
 func (s *Store) addShared(name string, swap *sharedSwap) {
@@ -172,7 +172,7 @@ func (s *Store) addShared(name string, swap *sharedSwap) {
 }
 
 // errNothingAdded ends a swap in which no delta could be added.
-var errNothingAdded = errors.New("middleware: increment: every waiting call failed, so the counter is unchanged")
+var errNothingAdded = errors.New("middleware: increment: all combined increments failed, so the counter is unchanged")
 
 // addTogether adds the deltas of increments in one swap, in their order, as if each
 // had a separate swap.

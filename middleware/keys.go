@@ -57,7 +57,7 @@ func (s *Store) storedKeys(ctx context.Context) iter.Seq2[string, error] {
 
 var (
 	errOneWay    = fmt.Errorf("%w: cache keys that WithOneWayKeys hides cannot be listed", ErrUnsupported)
-	errPlainName = fmt.Errorf("%w: the value belongs to an entry with a hidden name, but Redis has it under a plain name", ErrUnauthentic)
+	errPlainName = fmt.Errorf("%w: the value was sealed for a hidden name, but is stored under a plain name", ErrUnauthentic)
 	errOtherPRF  = fmt.Errorf("%w: the name of the entry is hidden under a PRF key that this process does not have", ErrUnknownKey)
 )
 

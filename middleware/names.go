@@ -64,7 +64,7 @@ func hiddenNames(option string, set *prf.Set, oneWay bool) Option {
 	return func(c *config) error {
 		c.forStore(option)
 		if c.hidden != nil {
-			return fmt.Errorf("%s: the cache keys are hidden already (give only one WithHiddenKeys or WithOneWayKeys)", option)
+			return fmt.Errorf("%s: an earlier option hides the cache keys (keep only one WithHiddenKeys or WithOneWayKeys)", option)
 		}
 		if _, err := pseudonym.New("", set); err != nil {
 			return fmt.Errorf("%s: %w", option, err)
@@ -109,7 +109,7 @@ func (s *Store) addressUnder(i int, key string) (address, error) {
 	var buf [wire.MaxNamespaceBytes + 1 + pseudonym.Size]byte
 	stored, err := s.names.AppendKey(append(buf[:0], s.prefix...), i, key)
 	if err != nil {
-		return address{}, fmt.Errorf("middleware: hide the cache key: %w", err)
+		return address{}, fmt.Errorf("middleware: cannot hide the cache key: %w", err)
 	}
 	return address{key, string(stored), s.names.ID(i)}, nil
 }
@@ -228,7 +228,7 @@ func (s *Store) storedTags(i int, tags []string) ([]string, error) {
 		var buf [wire.MaxNamespaceBytes + 1 + pseudonym.Size]byte
 		stored, err := s.names.AppendTag(append(buf[:0], s.prefix...), i, t)
 		if err != nil {
-			return nil, fmt.Errorf("middleware: hide a tag: %w", err)
+			return nil, fmt.Errorf("middleware: cannot hide a tag: %w", err)
 		}
 		out[j] = string(stored)
 	}
@@ -250,4 +250,4 @@ func (s *Store) storedTagsUnderAll(tags []string) ([]string, error) {
 	return all, nil
 }
 
-var errHiddenPlaintext = errors.New("WithPlaintext does not work with WithHiddenKeys or WithOneWayKeys (give only one of them)")
+var errHiddenPlaintext = errors.New("WithPlaintext excludes WithHiddenKeys and WithOneWayKeys (remove WithPlaintext or the other option)")

@@ -77,7 +77,7 @@ func WithCodec(codec Codec) Option {
 		}
 		f := wire.Type(codec.Format())
 		if !f.Codec() {
-			return fmt.Errorf("WithCodec: the format %#02x of the codec is reserved (use FormatCustom to FormatCustomLast)", byte(f))
+			return fmt.Errorf("WithCodec: the format %#02x is reserved (use a format from FormatCustom through FormatCustomLast)", byte(f))
 		}
 		if codecOf(c.codecs, f) != nil {
 			return fmt.Errorf("WithCodec: two codecs have the format %s (make a second Store over the same backing store)", f)

@@ -37,7 +37,7 @@ type Sealer struct {
 func NewSealer(a tink.AEADWithContext, opts ...Option) (*Sealer, error) {
 	cfg, err := newConfig(opts)
 	if err == nil && len(cfg.storeOptions) > 0 {
-		err = fmt.Errorf("a Sealer does not take these options: %s (give them to New)", strings.Join(cfg.storeOptions, ", "))
+		err = fmt.Errorf("a Sealer does not take these options: %s (only middleware.New takes them)", strings.Join(cfg.storeOptions, ", "))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("middleware: NewSealer: %w", err)
@@ -115,7 +115,7 @@ func (s *Sealer) Open(ctx context.Context, name string, sealed []byte) (any, err
 // another name. It asks the key service as sealing any value does.
 func (s *Sealer) Check(ctx context.Context) error {
 	if _, err := s.box.Probe(ctx); err != nil {
-		return fmt.Errorf("middleware: check: the AEAD failed its test: %w", err)
+		return fmt.Errorf("middleware: check: the AEAD failed the test: %w", err)
 	}
 	return nil
 }
@@ -169,7 +169,7 @@ func (s *Sealer) sealBytes(ctx context.Context, dst []byte, sc *scratch, b bindi
 	}
 	plaintext, err := s.packer.Pack(&sc.packed, &h, b.labels, encoded)
 	if err != nil {
-		return nil, fmt.Errorf("middleware: prepare the value for sealing: %w", err)
+		return nil, fmt.Errorf("middleware: cannot prepare the value for sealing: %w", err)
 	}
 	if need := s.box.Size(len(plaintext)); sc.reused && need > max(maxPooled, cap(dst)) {
 		dst = largeSealed.take(need)

@@ -102,7 +102,7 @@ func newStore(backing store.StoreInterface, a tink.AEADWithContext, opts []Optio
 		return nil, errors.New("the backing store is nil")
 	}
 	if _, ok := backing.(*Store); ok {
-		return nil, errors.New("the backing store is already a sealed store (pass the store below it, or use the sealed store)")
+		return nil, errors.New("the backing store is already a sealed store (use that store, or pass the store that it wraps)")
 	}
 	cfg, err := newConfig(opts)
 	if err != nil {

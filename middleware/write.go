@@ -141,7 +141,7 @@ func (s *Store) setIfNotExists(ctx context.Context, key, value any, options []st
 		// An entry that was refused has disappeared or changed. The result must be
 		// about the present entry.
 		if n == maxAttempts {
-			return false, fmt.Errorf("%w (%d attempts)", ErrConflict, n)
+			return false, fmt.Errorf("%w (%d attempts were made; try again)", ErrConflict, n)
 		}
 	}
 }

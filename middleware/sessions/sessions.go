@@ -51,9 +51,9 @@ func New(sealed *middleware.Store, opts ...Option) (*Store, error) {
 func newStore(sealed *middleware.Store, opts []Option) (*Store, error) {
 	switch {
 	case sealed == nil:
-		return nil, errors.New("the sealed store is nil")
+		return nil, errors.New("the middleware.Store is nil")
 	case !sealed.HidesNames():
-		return nil, errors.New("the key names in Redis would show session tokens (give the store middleware.WithOneWayKeys)")
+		return nil, errors.New("the key names in Redis would show session tokens (make the store with middleware.WithOneWayKeys)")
 	}
 	s := &Store{}
 	for i, o := range opts {
@@ -208,7 +208,7 @@ func ended(expiry time.Time) bool { return time.Until(expiry) < time.Millisecond
 // options returns the option of a write of a session.
 func (s *Store) options(ctx context.Context, token string, encoded []byte, expiry time.Time) (store.Option, error) {
 	if !plausible(token) {
-		return nil, fmt.Errorf("the session token is empty, reserved or longer than %d bytes", maxTokenBytes)
+		return nil, fmt.Errorf("the session token is empty, longer than %d bytes, or the reserved name sealcache.key-check", maxTokenBytes)
 	}
 	left := time.Until(expiry)
 	if s.idle != 0 {
@@ -219,9 +219,9 @@ func (s *Store) options(ctx context.Context, token string, encoded []byte, expir
 		user, err := s.user(ctx, encoded)
 		switch {
 		case err != nil:
-			return nil, fmt.Errorf("the function of WithUser failed: %w", err)
+			return nil, fmt.Errorf("the function given to WithUser failed: %w", err)
 		case len(user) > maxUserBytes:
-			return nil, fmt.Errorf("the user name that the function of WithUser returned is longer than %d bytes", maxUserBytes)
+			return nil, fmt.Errorf("the function given to WithUser returned a user name of more than %d bytes", maxUserBytes)
 		case user != "":
 			tags = []string{user}
 		}
@@ -304,7 +304,7 @@ func (s *Store) Touch(ctx context.Context, token string) (bool, error) {
 func (s *Store) EndAll(ctx context.Context, user string) error {
 	switch {
 	case s.user == nil:
-		return errors.New("sessions: end all: the store does not know which user a session belongs to (set WithUser)")
+		return errors.New("sessions: end all: the store does not know the users of sessions (give New the option WithUser)")
 	case user == "" || len(user) > maxUserBytes:
 		return fmt.Errorf("sessions: end all: the name of the user is empty or longer than %d bytes", maxUserBytes)
 	}

@@ -47,7 +47,7 @@ func onRedis(t testing.TB, server *redistest.Server) *redisstore.Store {
 func TestNewRefusesStoresThatShowTokens(t *testing.T) {
 	t.Parallel()
 	_, err := sessions.New(nil)
-	require.ErrorContains(t, err, "the sealed store is nil")
+	require.ErrorContains(t, err, "the middleware.Store is nil")
 	plain, err := middleware.New(memory(t), sealtest.Keyring(t))
 	require.NoError(t, err)
 	_, err = sessions.New(plain)

@@ -97,7 +97,7 @@ func IsFernet(start []byte) bool {
 }
 
 // ErrNoForm reports that a value cannot have the form that was asked for.
-var ErrNoForm = errors.New("the sealed value cannot be converted to plaintext")
+var ErrNoForm = errors.New("the value cannot be stored as plaintext")
 
 // Fits reports whether a plaintext value can be of a type. An attacker may have planted the value. Once it is sealed, readers
 // decode it without another check.
@@ -116,7 +116,7 @@ func Fits(t wire.Type, b []byte) bool {
 // Numbers are decimal text, bools are 1 and 0. The result may share memory with b.
 func Text(t wire.Type, b []byte) ([]byte, error) {
 	if want := t.Width(); want != 0 && len(b) != want {
-		return nil, fmt.Errorf("%w: the opened value of type %s has the wrong length of %d bytes (delete the value)", wire.ErrUnsupportedFormat, t, len(b))
+		return nil, fmt.Errorf("%w: the decrypted value of type %s has the wrong length of %d bytes (delete the value)", wire.ErrUnsupportedFormat, t, len(b))
 	}
 	var u uint64
 	switch len(b) {
@@ -132,7 +132,7 @@ func Text(t wire.Type, b []byte) ([]byte, error) {
 	switch t {
 	case wire.Bool:
 		if u > 1 {
-			return nil, fmt.Errorf("%w: the opened value of type bool is a byte other than 0 and 1 (delete the value)", wire.ErrUnsupportedFormat)
+			return nil, fmt.Errorf("%w: the decrypted value of type bool is a byte other than 0 and 1 (delete the value)", wire.ErrUnsupportedFormat)
 		}
 		return strconv.AppendUint(nil, u, 10), nil
 	case wire.Int8:
@@ -151,7 +151,7 @@ func Text(t wire.Type, b []byte) ([]byte, error) {
 		return strconv.AppendFloat(nil, math.Float64frombits(u), 'f', -1, 64), nil
 	}
 	if wire.IsSealed(b) {
-		return nil, fmt.Errorf("%w: the plaintext starts like a sealed value, so it could not be read back", ErrNoForm)
+		return nil, fmt.Errorf("%w: the value starts like a sealed value, so a read would fail", ErrNoForm)
 	}
 	return b, nil
 }

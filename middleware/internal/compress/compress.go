@@ -5,7 +5,7 @@
 // is faster. A value in the S2 format begins with the byte 02. Both formats contain the size of the decompressed value.
 //
 // [Codec.Expand] checks this size before it allocates memory, because a few kilobytes can claim to expand to gigabytes.
-// It refuses input with additional bytes at the end.
+// Codec.Expand also refuses input with additional bytes at the end.
 //
 // Compression makes the length of a value depend on its content. If an attacker can choose a part of a value and see
 // the length, the attacker can learn the rest (attacks CRIME and BREACH). So callers must not compress by default.
@@ -49,12 +49,12 @@ func New(maxBytes int) (*Codec, error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithSingleSegment(true),
 		zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
 	if err != nil {
-		return nil, fmt.Errorf("compress: set up zstd: %w", err)
+		return nil, fmt.Errorf("compress: cannot set up zstd: %w", err)
 	}
 	memory := uint64(max(maxBytes, minDecoderMemory))
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(memory), zstd.WithDecoderLowmem(true))
 	if err != nil {
-		return nil, fmt.Errorf("compress: set up zstd: %w", err)
+		return nil, fmt.Errorf("compress: cannot set up zstd: %w", err)
 	}
 	return &Codec{enc: enc, dec: dec, max: maxBytes}, nil
 }
@@ -103,7 +103,7 @@ func (c *Codec) Expand(src []byte) ([]byte, error) {
 	out, err := c.dec.DecodeAll(src, make([]byte, 0, size))
 	if err != nil {
 		if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
-			return nil, fmt.Errorf("%w: decompressing the value would need more memory than the limit allows", wire.ErrTooLarge)
+			return nil, fmt.Errorf("%w: decompressing the value would need more memory than the maximum size of a value", wire.ErrTooLarge)
 		}
 		return nil, errFrame // the decoder's own text may quote sizes of the content
 	}

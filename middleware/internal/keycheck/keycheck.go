@@ -1,12 +1,13 @@
 // Package keycheck encrypts (seals) and decrypts (opens) the key check of a cache. The key check is one small entry in the
-// store. If all processes of an application can open it, they use the same keys. It contains no secret.
+// store, and contains no secret. If all processes of an application can open it, these processes use the same encryption
+// keys.
 //
-// [New] returns a [Check] for one namespace, the name of a cache. middleware.Store.Check writes the entry, and seals it again
-// when the cache has a new key. It never replaces an entry that does not open. Package migrate opens the entry before it
-// reads data. Package audit counts the entries.
+// [New] returns a [Check] for one namespace, the name of a cache. middleware.Store.Check writes the key check. After a change
+// of the primary encryption key, Store.Check seals the key check again. It never replaces a key check that does not open.
+// Package migrate opens the key check before it reads data. Package audit counts the key checks in Redis.
 //
-// An attacker with write access to the store can delete or replace the entry. So the entry alone does not prove which keys
-// are right.
+// An attacker with write access to the store can delete or replace the key check. So the key check alone does not prove
+// which encryption keys are right.
 package keycheck
 
 import (
@@ -69,14 +70,14 @@ func (c *Check) Open(ctx context.Context, stored []byte) error {
 		return err
 	}
 	if h.Type != wire.Bytes || h.Flags != 0 {
-		return fmt.Errorf("%w: the entry %s has an unknown type (use a newer release of sealcache)", wire.ErrUnsupportedFormat, Name)
+		return fmt.Errorf("%w: the key check (entry %s) has an unknown type (use a newer release of sealcache)", wire.ErrUnsupportedFormat, Name)
 	}
 	plaintext, err := c.box.Open(ctx, stored, n, false, Name)
 	if err != nil {
 		return err
 	}
 	if string(plaintext) != content {
-		return fmt.Errorf("%w: the entry %s has unknown content (use a newer release of sealcache)", wire.ErrUnsupportedFormat, Name)
+		return fmt.Errorf("%w: the key check (entry %s) has unknown content (use a newer release of sealcache)", wire.ErrUnsupportedFormat, Name)
 	}
 	return nil
 }

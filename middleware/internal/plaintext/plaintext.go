@@ -2,7 +2,8 @@
 // asynqjobs ask it when they read such a value. If the answer is no, they return an error.
 //
 // A [Policy] is the rule. For example, [Reject] accepts no plaintext. A [Window] applies a Policy until a set time, and
-// then [Reject]. Begin with [NewWindow]. [CheckMsgPack] checks the form of an accepted value.
+// then [Reject]. Begin with [NewWindow]. Before an accepted value is decoded as MessagePack, [CheckMsgPack] checks that it
+// is well-formed.
 package plaintext
 
 import (

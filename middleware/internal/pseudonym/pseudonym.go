@@ -1,5 +1,5 @@
-// Package pseudonym hides the names of entries and tags from the operator of a store. It replaces a name by a pseudonym.
-// Begin with [New].
+// Package pseudonym hides the names of entries and tags from the operator of a store. The store
+// sees only a pseudonym of each name. Begin with [New].
 //
 // A pseudonym is the output of a keyed function (a Tink PRF) with the name as its input. Equal names have equal pseudonyms.
 // Without the key, an attacker cannot compute the pseudonym of a name, or test a guess.
@@ -153,7 +153,7 @@ func (s *Set) append(dst []byte, i int, w what, name string) ([]byte, error) {
 		out, err = k.prf.ComputePRF(in, bytes)
 	}
 	if err != nil || len(out) != bytes {
-		dst, err = nil, fmt.Errorf("the PRF key %d failed (its error text is not shown, because it may quote the name)", s.keys[i].id) // its own text may show the name
+		dst, err = nil, fmt.Errorf("the PRF key %d failed (the error text is not shown, because it may quote a cache key or tag)", s.keys[i].id) // its own text may show the name
 	} else {
 		dst = base64.RawURLEncoding.AppendEncode(dst, out)
 	}

@@ -96,7 +96,7 @@ type Meter struct {
 // Err returns the errors of all instruments that were made.
 func (m *Meter) Err() error {
 	if err := errors.Join(m.errs...); err != nil {
-		return fmt.Errorf("create the metrics: %w", err)
+		return fmt.Errorf("cannot create the metrics: %w", err)
 	}
 	return nil
 }

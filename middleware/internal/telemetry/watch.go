@@ -54,7 +54,7 @@ func (m *Meter) Watch(read func() map[string]int64) (stop func() error, err erro
 		return nil
 	}, instruments...)
 	if err != nil {
-		return nil, fmt.Errorf("create the metrics: %w", err)
+		return nil, fmt.Errorf("cannot create the metrics: %w", err)
 	}
 	return registration.Unregister, nil
 }

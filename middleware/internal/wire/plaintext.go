@@ -53,7 +53,7 @@ func AppendLabels(dst []byte, f Flags, l Labels) []byte {
 	return dst
 }
 
-var errLabels = fmt.Errorf("%w: the opened value does not contain its whole cache key and tags (delete the value)", ErrUnsupportedFormat)
+var errLabels = fmt.Errorf("%w: the cache key or tags within the decrypted value are incomplete or malformed (delete the value)", ErrUnsupportedFormat)
 
 // CutLabels returns the labels that a plaintext starts with, and the rest, which shares its memory.
 func CutLabels(plaintext []byte, f Flags) (l Labels, rest []byte, err error) {
@@ -120,7 +120,7 @@ func Unpad(b []byte) ([]byte, error) {
 		n--
 	}
 	if n < 0 || b[n] != padStart || PaddedSize(n) != len(b) {
-		return nil, fmt.Errorf("%w: the opened value has malformed padding (delete the value)", ErrUnsupportedFormat)
+		return nil, fmt.Errorf("%w: the decrypted value has malformed padding (delete the value)", ErrUnsupportedFormat)
 	}
 	return b[:n], nil
 }

@@ -337,7 +337,7 @@ func (h Header) checkFlags() error {
 		return fmt.Errorf("%w: the header of a %s has the unknown flags %#02x (use a newer release of sealcache)", ErrUnsupportedFormat, h.Kind, byte(extra))
 	}
 	if h.Flags&Compressed != 0 && !h.Type.Compressible() {
-		return fmt.Errorf("%w: a value of type %s is marked as compressed, but never is (delete the value)", ErrUnsupportedFormat, h.Type)
+		return fmt.Errorf("%w: the value is marked as compressed, but values of type %s never are (delete the value)", ErrUnsupportedFormat, h.Type)
 	}
 	if h.Flags&Named != 0 && h.Flags&Hidden == 0 {
 		return fmt.Errorf("%w: the header has contradictory flags (\"named\" without \"hidden\")", ErrUnsupportedFormat)
@@ -356,7 +356,7 @@ func (h *Header) readFields(b []byte) error {
 	if h.Flags&Bound != 0 {
 		h.Names = Names(b[0])
 		if unknown := h.Names &^ knownNames; unknown != 0 {
-			return fmt.Errorf("%w: the header binds to names of unknown kinds %#02x (use a newer release of sealcache)", ErrUnsupportedFormat, byte(unknown))
+			return fmt.Errorf("%w: the value is bound to names of unknown kinds %#02x (use a newer release of sealcache)", ErrUnsupportedFormat, byte(unknown))
 		}
 		if h.Names == 0 {
 			return fmt.Errorf("%w: the header says that the value is bound to names, but lists none", ErrUnsupportedFormat)

@@ -48,7 +48,7 @@ func WithOptions(o sessions.Options) Option {
 // New returns a Store over sessions of package middleware/sessions.
 func New(s *sealed.Store, opts ...Option) (*Store, error) {
 	if s == nil {
-		return nil, errors.New("gorillasessions: New: the store of sessions is nil")
+		return nil, errors.New("gorillasessions: New: the Store of package middleware/sessions is nil")
 	}
 	c := &Store{sessions: s, options: sessions.Options{
 		Path: "/", MaxAge: 30 * 24 * 60 * 60, HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode,
