@@ -229,10 +229,10 @@ func (e *Envelope) prove() error {
 	ad := []byte("sealcache self test")
 	sealed, err := sealing.sealTo(nil, probe, ad)
 	if err != nil {
-		return fmt.Errorf("aead: test of the new data key: it cannot encrypt: %w", err)
+		return fmt.Errorf("aead: test of the new data key: the key cannot encrypt: %w", err)
 	}
 	if bytes.Contains(sealed, probe) {
-		return errors.New("aead: test of the new data key: it does not encrypt (its ciphertext contains the plaintext)")
+		return errors.New("aead: test of the new data key: the ciphertext contains the plaintext (choose another template)")
 	}
 	e.overhead = len(sealed) - len(probe)
 	if e.template.GetTypeUrl() == aesGCMTypeURL {
@@ -240,7 +240,7 @@ func (e *Envelope) prove() error {
 	}
 	opened, err := opening.openTo(nil, sealed, ad, false)
 	if err != nil || !bytes.Equal(opened, probe) {
-		return errors.New("aead: test of the new data key: it does not decrypt what it encrypted (the computer may be faulty)")
+		return errors.New("aead: test of the new data key: the ciphertext does not decrypt (the computer may be faulty)")
 	}
 	return nil
 }

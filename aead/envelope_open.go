@@ -63,7 +63,7 @@ func (e *Envelope) awaitDataKey(ctx context.Context, header, payload []byte, dou
 	if errors.Is(err, ErrTooManyDataKeys) {
 		e.stats.turnedAway.Add(1)
 	}
-	return nil, fmt.Errorf("%w: the caller stopped waiting for the data key: %w", err, ended(ctx))
+	return nil, fmt.Errorf("%w: the context of the call ended before the data key was decrypted: %w", err, ended(ctx))
 }
 
 func (e *Envelope) joinUnwrap(ctx context.Context, header, payload []byte, doubted *dataKey) (*flight, *dataKey, error) {
@@ -207,7 +207,7 @@ func (e *Envelope) endUnwrap(name string, f *flight, key *dataKey, err error) {
 	close(f.done)
 }
 
-var errOtherDataKey = errors.New("the key service is faulty: it decrypted the same bytes to another data key than before")
+var errOtherDataKey = errors.New("the key service decrypted the same bytes to another data key than before (check the key service)")
 
 // hold keeps an unwrapped data key, or extends the same one that is held. It fails if a different data key is proved
 // under this header, because the KEK then answered wrongly. token reports whether the call took a token of the gate.
@@ -260,7 +260,7 @@ func (e *Envelope) unwrap(ctx context.Context, release func(), header []byte) (*
 		err = errOtherTenant
 	} else if err != nil {
 		// The KEK did not refuse. A proxy may have answered in its place.
-		err = fmt.Errorf("%w: cannot use the decrypted data key: %w", ErrKeyServiceUnavailable, err)
+		err = fmt.Errorf("%w: the answer is not a usable data key: %w", ErrKeyServiceUnavailable, err)
 	}
 	switch {
 	case err == nil:

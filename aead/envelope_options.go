@@ -107,7 +107,7 @@ func WithMaxAge(d time.Duration) EnvelopeOption {
 func WithDataKeyTemplate(t *tinkpb.KeyTemplate) EnvelopeOption {
 	return envelopeOption(func(c *envelopeConfig) error {
 		if !envelopeKeyType(t.GetTypeUrl()) {
-			return fmt.Errorf("aead: WithDataKeyTemplate: Tink's KMS envelope does not allow data keys of type %q", shortType(t.GetTypeUrl()))
+			return fmt.Errorf("aead: WithDataKeyTemplate: Tink's KMS envelope does not allow data keys of type %q (choose another)", shortType(t.GetTypeUrl()))
 		}
 		c.template = t
 		return nil

@@ -52,7 +52,7 @@ func (e *Envelope) awaitSuccessor(ctx context.Context, key *dataKey) error {
 	case <-f.done:
 		return f.err
 	case <-ctx.Done():
-		return fmt.Errorf("%w: the caller stopped waiting for a new data key: %w", ErrKeyServiceUnavailable, ended(ctx))
+		return fmt.Errorf("%w: the context of the call ended before a new data key was ready: %w", ErrKeyServiceUnavailable, ended(ctx))
 	}
 }
 
@@ -145,7 +145,7 @@ func (e *Envelope) newDataKey(ctx context.Context, epoch uint64) (*dataKey, erro
 	key.born = e.clock.now() // before the call, so that its duration counts
 	wrapped, err := e.wrapByKEK(ctx, bytes.Clone(serialized))
 	if err == nil && bytes.Contains(wrapped, serialized) {
-		err = errors.New("the key-encryption key does not encrypt: its output contains the data key in plaintext")
+		err = errors.New("the key-encryption key does not encrypt: the ciphertext contains the data key (use another key)")
 	}
 	if err == nil {
 		key.header, err = dataKeyHeader(wrapped)
@@ -192,7 +192,7 @@ func (e *Envelope) proveByKEK(ctx context.Context, key *dataKey) error {
 	case isRefusal(err):
 		return fmt.Errorf("the key-encryption key refuses to decrypt the data key that it has just encrypted: %w", err)
 	case err == nil && !unwrapped.same(key):
-		return errors.New("the key-encryption key does not decrypt what it has just encrypted: it returned another data key")
+		return errors.New("the key-encryption key decrypted a new data key to another data key (check the key service)")
 	}
 	return err
 }
@@ -218,7 +218,7 @@ func (e *Envelope) proveContext(ctx context.Context, key *dataKey, epoch uint64)
 	clear(unwrapped)
 	switch {
 	case err == nil:
-		return fmt.Errorf("%w: it does not bind data keys to WithWrapContext (use another key service)", ErrKeyServiceUnavailable)
+		return fmt.Errorf("%w: the service ignores the wrap context, see WithWrapContext (use another key service)", ErrKeyServiceUnavailable)
 	case !isRefusal(err):
 		return wrapError(testContext, err)
 	}

@@ -36,7 +36,7 @@ var (
 	ErrKeyExhausted = errors.New("aead: seal: the key has sealed as many messages as is safe (rotate the key, or use an Envelope)")
 
 	// ErrUnknownTenant means that the function of WithTenants knows no tenant of this id. Nothing is sealed or opened for it.
-	ErrUnknownTenant = errors.New("aead: unknown tenant id: WithTenants returned no key-encryption key")
+	ErrUnknownTenant = errors.New("aead: unknown tenant id: the function given to WithTenants returned no key-encryption key")
 
 	// ErrClosed means that the Keyring or Envelope was used after Close.
 	ErrClosed = errors.New("aead: the key is closed and cannot be used")
@@ -108,7 +108,7 @@ const (
 	unwrapDataKey = "decrypt the data key"
 	wrapDataKey   = "encrypt a new data key"
 	testDataKey   = "test a new data key"
-	testContext   = "test the context of WithWrapContext"
+	testContext   = "test the wrap context (WithWrapContext)"
 	encryptKeyset = "encrypt the new keyset"
 	decryptKeyset = "decrypt the keyset"
 )

@@ -198,7 +198,7 @@ func ExampleOpenKEK() {
 	fmt.Println(err)
 	// Output:
 	// 33
-	// aead: open KEK: unknown URI scheme "hcvault" (give OpenKEK the Opener of aead/hcvault; allowed: file, passphrase)
+	// aead: open KEK: unknown URI scheme "hcvault" (give OpenKEK the Opener of aead/hcvault; allowed schemes: file, passphrase)
 }
 
 func ExampleWithContext() {

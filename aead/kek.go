@@ -115,11 +115,11 @@ func OpenKEK(ctx context.Context, uri string, openers ...KEKOpener) (KEK, error)
 	scheme, _, ok := strings.Cut(uri, ":")
 	scheme = strings.ToLower(scheme)
 	if !ok || !validScheme(scheme) {
-		return nil, fmt.Errorf("aead: open KEK: the URI does not begin with a scheme, as in file:///path (allowed: %s)", listSchemes(known))
+		return nil, fmt.Errorf("aead: open KEK: the URI must begin with a scheme, for example file:///path (allowed schemes: %s)", listSchemes(known))
 	}
 	open, ok := known[scheme]
 	if !ok {
-		return nil, fmt.Errorf("aead: open KEK: unknown URI scheme %q (%sallowed: %s)", scheme, moduleOf(scheme), listSchemes(known))
+		return nil, fmt.Errorf("aead: open KEK: unknown URI scheme %q (%sallowed schemes: %s)", scheme, moduleOf(scheme), listSchemes(known))
 	}
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("aead: open KEK: %w", ended(ctx))

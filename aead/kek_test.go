@@ -82,11 +82,11 @@ func TestOpenKEKRefuses(t *testing.T) {
 		openers []aead.KEKOpener
 		want    string
 	}{
-		"":                                     {nil, "does not begin with a scheme, as in file:///path (allowed: file, passphrase)"},
-		secret:                                 {nil, "does not begin with a scheme"},
-		"://" + secret:                         {nil, "does not begin with a scheme"},
-		"2x://" + secret:                       {nil, "does not begin with a scheme"},
-		"https://" + secret:                    {[]aead.KEKOpener{fake}, `unknown URI scheme "https" (allowed: fake, file, passphrase)`},
+		"":                                     {nil, "must begin with a scheme, for example file:///path (allowed schemes: file, passphrase)"},
+		secret:                                 {nil, "must begin with a scheme"},
+		"://" + secret:                         {nil, "must begin with a scheme"},
+		"2x://" + secret:                       {nil, "must begin with a scheme"},
+		"https://" + secret:                    {[]aead.KEKOpener{fake}, `unknown URI scheme "https" (allowed schemes: fake, file, passphrase)`},
 		"hcvault://token:" + secret + "@host/": {nil, "unknown URI scheme"},
 		"aws-kms://" + secret:                  {nil, "unknown URI scheme"},
 		"gcp-kms://" + secret:                  {nil, "unknown URI scheme"},
@@ -108,7 +108,7 @@ func TestOpenKEKRefuses(t *testing.T) {
 		"passphrase:env:":                      {nil, "passphrase:env:NAME"},
 		"passphrase:env:NOT SET " + secret:     {nil, "not set"},
 		"passphrase:env:X?pepper=" + secret:    {nil, "unknown or repeated parameter"},
-		"passphrase:env:X?salt=" + secret:      {nil, "salt in the URI does not have 32 hex digits"},
+		"passphrase:env:X?salt=" + secret:      {nil, "salt in the URI must have 32 hex digits"},
 		"passphrase:file:relative":             {nil, "passphrase:env:NAME"},
 	} {
 		_, err := aead.OpenKEK(t.Context(), uri, c.openers...)

@@ -101,7 +101,7 @@ func NewKEKSet(primary tink.AEADWithContext, others ...tink.AEADWithContext) (*K
 // EncryptWithContext implements tink.AEADWithContext: the primary wraps.
 func (s *KEKSet) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("aead: KEKSet: %w", ended(ctx))
+		return nil, fmt.Errorf("aead: KEKSet: the context of the call ended: %w", ended(ctx))
 	}
 	m := s.members[0]
 	wrapped, err := m.kek.EncryptWithContext(ctx, plaintext, associatedData)
@@ -161,7 +161,7 @@ var errUnusableAnswer = errors.New("the decrypted bytes are not a key of the exp
 // decrypt is DecryptWithContext for a key that was wrapped with one of these contexts. usable is true of the key; nil means any.
 func (s *KEKSet) decrypt(ctx context.Context, ciphertext []byte, contexts [][]byte, usable func([]byte) bool) ([]byte, error) {
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("aead: KEKSet: %w", ended(ctx))
+		return nil, fmt.Errorf("aead: KEKSet: the context of the call ended: %w", ended(ctx))
 	}
 	q := &kekSetQuestion{
 		set: s, ciphertext: ciphertext, contexts: contexts, usable: usable, name: kekSetName(ciphertext, contexts...),
@@ -319,7 +319,7 @@ func (q *kekSetQuestion) failure(ctx context.Context) error {
 		if slices.ContainsFunc(q.failed, func(err error) bool { return !errors.Is(err, errKeysetRefused) }) {
 			err = &undecidedError{err}
 		}
-		return fmt.Errorf("%w: KEKSet: %w", ErrKeyServiceUnavailable, err)
+		return fmt.Errorf("%w: no key of the KEKSet decrypted the ciphertext: %w", ErrKeyServiceUnavailable, err)
 	}
 	// ErrUnauthentic means that no other key opens it, so it is worth more than the others' ErrUnknownKey.
 	definite := slices.DeleteFunc(slices.Clone(q.refused), func(err error) bool { return !errors.Is(err, ErrUnauthentic) })

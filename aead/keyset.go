@@ -73,7 +73,7 @@ func newKeysetHandle(t *tinkpb.KeyTemplate) (*keyset.Handle, error) {
 	if _, err := prf.NewPRFSet(handle); err == nil {
 		return handle, nil
 	}
-	return nil, fmt.Errorf("aead: the key template of type %s makes neither supported AEAD keys nor PRF keys: %w", shortType(t.GetTypeUrl()), aeadErr)
+	return nil, fmt.Errorf("aead: the key template of type %s makes neither supported AEAD keys nor PRF keys (use another): %w", shortType(t.GetTypeUrl()), aeadErr)
 }
 
 // parseKeyset opens a serialized keyset. The errors of parsers are not passed on: they quote their input, which may be
@@ -87,7 +87,7 @@ func parseKeyset(ctx context.Context, data []byte, spy *kekSpy, associatedData [
 	}
 	if !isSealedKeyset(data) {
 		if _, err := parseCleartext(data); err == nil {
-			return nil, errors.New("aead: the keyset is in plaintext, but a key-encryption key was given (use sealcache keys create)")
+			return nil, errors.New("aead: the keyset is in plaintext, but must be encrypted (\"sealcache keys create\" makes such a one)")
 		}
 		return nil, errors.New("aead: the data is not an encrypted Tink keyset (JSON or binary)")
 	}
@@ -121,7 +121,7 @@ func isSealedKeyset(data []byte) bool {
 func parseCleartext(data []byte) (*keyset.Handle, error) {
 	handle, err := cleartext.Read(data)
 	if err != nil && isSealedKeyset(data) {
-		return nil, errors.New("aead: the keyset is sealed, so it is not a KEK (give the URI of the KEK that sealed it)")
+		return nil, errors.New("aead: the keyset is encrypted, so it cannot be a KEK (give the KEK that encrypted the keyset)")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("aead: read keyset: %w", err)
@@ -145,7 +145,7 @@ func unnamedWarning(c *keyringConfig) func(context.Context) {
 		return nil
 	}
 	return func(ctx context.Context) {
-		c.log.WarnContext(ctx, "sealcache: the keyset is not bound to its name (bind it with sealcache keys rewrap)", "keyset_name", c.name)
+		c.log.WarnContext(ctx, "sealcache: the keyset is not bound to its name (\"sealcache keys rewrap\" binds the keyset)", "keyset_name", c.name)
 	}
 }
 

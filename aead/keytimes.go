@@ -48,7 +48,7 @@ type keyTimesFile struct {
 func SealKeyTimes(h *keyset.Handle, times []KeyTimes) ([]byte, error) {
 	keys, err := json.Marshal(times)
 	if err != nil {
-		return nil, fmt.Errorf("aead: write the ages of the keys (file KEYSET.times): %w", err)
+		return nil, fmt.Errorf("aead: write the ages of the keys (the .times file next to the keyset): %w", err)
 	}
 	auth, err := newTimesAuthenticator(h)
 	if err != nil {
@@ -56,11 +56,11 @@ func SealKeyTimes(h *keyset.Handle, times []KeyTimes) ([]byte, error) {
 	}
 	f := keyTimesFile{Schema: keyTimesSchema, Keys: keys}
 	if f.Tag, err = auth.tag(append([]byte(keyTimesDomain), keys...)); err != nil {
-		return nil, fmt.Errorf("aead: write the ages of the keys (file KEYSET.times): %w", err)
+		return nil, fmt.Errorf("aead: write the ages of the keys (the .times file next to the keyset): %w", err)
 	}
 	data, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
-		return nil, fmt.Errorf("aead: write the ages of the keys (file KEYSET.times): %w", err)
+		return nil, fmt.Errorf("aead: write the ages of the keys (the .times file next to the keyset): %w", err)
 	}
 	return append(data, '\n'), nil
 }
@@ -70,10 +70,10 @@ func SealKeyTimes(h *keyset.Handle, times []KeyTimes) ([]byte, error) {
 func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 	var f keyTimesFile
 	if len(data) > MaxKeysetBytes {
-		return nil, fmt.Errorf("aead: read the ages of the keys (file KEYSET.times): the file has more than %d bytes", MaxKeysetBytes)
+		return nil, fmt.Errorf("aead: read the ages of the keys: the .times file next to the keyset has more than %d bytes", MaxKeysetBytes)
 	}
 	if err := json.Unmarshal(data, &f); err != nil || f.Schema != keyTimesSchema || len(f.Keys) == 0 {
-		return nil, errors.New("aead: read the ages of the keys (file KEYSET.times): it is damaged, or a newer release wrote it")
+		return nil, errors.New("aead: read the ages of the keys: the .times file next to the keyset cannot be parsed (delete the file)")
 	}
 	auth, err := newTimesAuthenticator(h)
 	if err != nil {
@@ -81,14 +81,14 @@ func OpenKeyTimes(h *keyset.Handle, data []byte) ([]KeyTimes, error) {
 	}
 	var keys bytes.Buffer
 	if err := json.Compact(&keys, f.Keys); err != nil {
-		return nil, errors.New("aead: read the ages of the keys (file KEYSET.times): the list of keys is malformed")
+		return nil, errors.New("aead: read the ages of the keys: the .times file next to the keyset is damaged (delete the file)")
 	}
 	if err := auth.check(append([]byte(keyTimesDomain), keys.Bytes()...), f.Tag); err != nil {
-		return nil, fmt.Errorf("aead: read the ages of the keys (file KEYSET.times): %w", err)
+		return nil, fmt.Errorf("aead: read the ages of the keys (the .times file next to the keyset): %w", err)
 	}
 	var times []KeyTimes
 	if err := json.Unmarshal(f.Keys, &times); err != nil {
-		return nil, errors.New("aead: read the ages of the keys (file KEYSET.times): the list of keys is malformed")
+		return nil, errors.New("aead: read the ages of the keys: the .times file next to the keyset is damaged (delete the file)")
 	}
 	return times, nil
 }
@@ -156,7 +156,7 @@ func (k *Keyring) readTimes(ctx context.Context, src Source) {
 		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !k.timesFailed.Swap(true) {
-		k.log.WarnContext(ctx, "sealcache: the file next to the keyset cannot be read, so the ages of the keys are unknown",
+		k.log.WarnContext(ctx, "sealcache: the .times file next to the keyset cannot be read, so the ages of the keys are unknown",
 			"path", string(file)+KeyTimesSuffix, "error", err)
 	} else if err == nil {
 		k.timesFailed.Store(false)
@@ -179,7 +179,7 @@ func (k *Keyring) warnOfAge(ctx context.Context) {
 			continue
 		}
 		if _, warned := k.aged.LoadOrStore(key.ID, true); !warned {
-			k.log.WarnContext(ctx, "sealcache: the primary key is older than WithCryptoperiod allows (run sealcache keys rotate)",
+			k.log.WarnContext(ctx, "sealcache: the primary key is older than WithCryptoperiod allows (run \"sealcache keys rotate\")",
 				"key_id", key.ID, "since", since, "cryptoperiod", k.cryptoperiod)
 		}
 	}

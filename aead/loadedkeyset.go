@@ -78,7 +78,7 @@ func newLoadedKeyset(h *keyset.Handle, counters *messageCounters) (*loadedKeyset
 		if k.status == keyset.Enabled {
 			if k.prim, err = keyPrimitive(entry.Key()); err != nil {
 				if _, prfErr := prf.NewPRFSet(h); prfErr == nil {
-					return nil, errors.New("aead: the keyset holds PRF keys, which seal nothing (make AEAD keys with sealcache keys create)")
+					return nil, errors.New("aead: the keyset holds PRF keys, which seal nothing (\"sealcache keys create\" makes AEAD keys)")
 				}
 				return nil, fmt.Errorf("aead: key %d of type %s cannot be used: %w", k.id, shortType(info[i].GetTypeUrl()), err)
 			}
@@ -99,7 +99,7 @@ func newLoadedKeyset(h *keyset.Handle, counters *messageCounters) (*loadedKeyset
 		})
 	}
 	if r.primary == nil || r.primary.prim == nil {
-		return nil, errors.New("aead: the keyset has no primary key, or the primary key is not enabled (see sealcache keys list)")
+		return nil, errors.New("aead: the keyset has no enabled primary key (restore an earlier version of the keyset)")
 	}
 	return r, r.prove()
 }
@@ -113,14 +113,14 @@ func (r *loadedKeyset) prove() error {
 	}
 	sealed, err := r.primary.prim.sealTo(bytes.Clone(r.primary.sealedPrefix()), probe, ad)
 	if err != nil {
-		return fmt.Errorf("aead: test of key %d in the keyset: it cannot encrypt: %w", r.primary.id, err)
+		return fmt.Errorf("aead: test of key %d in the keyset: the key cannot encrypt: %w", r.primary.id, err)
 	}
 	if bytes.Contains(sealed, probe) {
-		return fmt.Errorf("aead: test of key %d in the keyset: it does not encrypt (its ciphertext contains the plaintext)", r.primary.id)
+		return fmt.Errorf("aead: test of key %d in the keyset: the ciphertext contains the plaintext (do not use this key)", r.primary.id)
 	}
 	opened, err := r.open(nil, sealed, ad)
 	if err != nil || !bytes.Equal(opened, probe) {
-		return fmt.Errorf("aead: test of key %d in the keyset: it does not decrypt what it encrypted (is the keyset damaged?)", r.primary.id)
+		return fmt.Errorf("aead: test of key %d in the keyset: the ciphertext does not decrypt (is the keyset damaged?)", r.primary.id)
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func openPassphraseKEK(ctx context.Context, uri string) (KEK, error) {
 		return nil, errors.New("the URI must be passphrase:env:NAME or passphrase:file:/absolute/path")
 	}
 	if !hasQuery {
-		slog.Default().WarnContext(ctx, "sealcache: the passphrase URI has no salt (take the URI that sealcache kek create prints)")
+		slog.Default().WarnContext(ctx, "sealcache: the passphrase URI has no salt (use the URI that \"sealcache kek create\" prints)")
 	}
 	return newPassphraseKEK(ctx, withoutLineEnd(passphrase), salt, passphraseParams())
 }
@@ -102,7 +102,7 @@ func passphraseSalt(query string, given bool) ([]byte, error) {
 	}
 	salt, err := hex.DecodeString(values["salt"][0])
 	if err != nil || len(salt) != passphraseSaltSize {
-		return nil, errors.New("the salt in the URI does not have 32 hex digits (make one with openssl rand -hex 16)")
+		return nil, errors.New("the salt in the URI must have 32 hex digits (\"openssl rand -hex 16\" makes a salt)")
 	}
 	return salt, nil
 }

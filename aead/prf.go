@@ -44,7 +44,7 @@ func OpenPRF(ctx context.Context, src Source, kek tink.AEADWithContext, opts ...
 	warnOfKeysetFile(ctx, src, kek, c.log)
 	set, err := prf.NewPRFSet(handle)
 	if err != nil {
-		return nil, &shortError{"aead: OpenPRF: the keyset does not hold PRF keys (use sealcache keys create --type prf)", err}
+		return nil, &shortError{"aead: OpenPRF: the keyset does not hold PRF keys (\"sealcache keys create --type prf\" makes PRF keys)", err}
 	}
 	for i := range handle.Len() {
 		entry, err := handle.Entry(i)

@@ -38,7 +38,7 @@ func newGCMPrimitive(key []byte, sealing bool) (*primitive, error) {
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		return nil, errors.New("aead: Go's package crypto/aes refused the AES key")
+		return nil, errors.New("aead: Go's package crypto/aes refused an AES key of an allowed length (report this bug)")
 	}
 	p := &primitive{overhead: gcmOverhead}
 	if p.open, err = cipher.NewGCM(block); err != nil {

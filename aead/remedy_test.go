@@ -59,7 +59,7 @@ func TestErrorsOfMistakenKeysNameTheRemedy(t *testing.T) {
 	}{
 		"a path as the URI":          {openKEK("/run/secrets/kek.json"), "file:///path"},
 		"a file that does not exist": {openKEK("file://" + filepath.Join(dir, "none.json")), "sealcache kek create"},
-		"a sealed keyset as the KEK": {openKEK("file://" + keyset), "the keyset is sealed"},
+		"a sealed keyset as the KEK": {openKEK("file://" + keyset), "the keyset is encrypted"},
 		"a KEK as the sealed keyset": {openKeyring(aead.BytesSource(plaintext.Bytes()), kek), "sealcache keys create"},
 		"a KEK of another kind":      {openKeyring(aeadKeys, other), "another kind of key"},
 		"PRF keys instead of AEAD's": {openKeyring(prfKeys, kek), "the keyset holds PRF keys"},

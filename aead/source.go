@@ -33,7 +33,7 @@ const (
 // thread. The files of many tenants may be on it, and Go ends a process with ten thousand threads.
 var fileReads = namedSlots{each: sourceParallel, all: make(chan struct{}, 4096)} //nolint:gochecknoglobals // threads are global, too
 
-var errSourceNoAnswer = fmt.Errorf("the source or file did not answer within %v", sourceTimeout)
+var errSourceNoAnswer = fmt.Errorf("the file or Source could not be read within %v (check its file system or service)", sourceTimeout)
 
 // Source is where a keyset is read from: FileSource, EnvSource, BytesSource, or the application's own.
 type Source interface {
@@ -95,8 +95,8 @@ func abandonable(ctx context.Context, slots chan struct{}, read func(context.Con
 	})
 }
 
-// FileSource reads the keyset from a file. A named pipe must have been opened by its writer. With WithReload, a file that is replaced (by rename, or through the symbolic
-// links of a Kubernetes volume) or rewritten is noticed at once.
+// FileSource reads the keyset from a file. A named pipe must have been opened by its writer. With WithReload, a file that is
+// replaced (by rename, or through the symbolic links of a Kubernetes volume) or rewritten is noticed at once.
 func FileSource(path string) Source { return fileSource(path) }
 
 type fileSource string
@@ -138,7 +138,7 @@ func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
 		return nil, pathError(err)
 	}
 	if info, err := file.Stat(); len(data) == 0 && err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
-		return nil, errors.New("the named pipe is empty (start its writer first)")
+		return nil, errors.New("the named pipe is empty (first start the program that writes into the pipe)")
 	}
 	return data, nil
 }

@@ -51,7 +51,7 @@ func WithTenants(open func(ctx context.Context, id string) (tink.AEADWithContext
 func WithTenantKEKs(template string, openers ...KEKOpener) EnvelopeOption {
 	return envelopeOption(func(c *envelopeConfig) error {
 		if !strings.Contains(template, tenantPlaceholder) {
-			return errors.New("aead: WithTenantKEKs: the URI template does not contain {tenant}")
+			return errors.New("aead: WithTenantKEKs: the URI must contain {tenant} in the place of the tenant's id")
 		}
 		return c.setTenants(func(ctx context.Context, id string) (tink.AEADWithContext, error) {
 			return OpenKEK(ctx, strings.ReplaceAll(template, tenantPlaceholder, id), openers...)
@@ -134,7 +134,7 @@ func (e *Envelope) Tenant(id string) (tink.AEADWithContext, error) {
 		return t, nil
 	}
 	if len(ts.m) >= maxTenants {
-		return nil, fmt.Errorf("aead: Tenant: the Envelope already has %d tenants, the most that are allowed", maxTenants)
+		return nil, fmt.Errorf("aead: Tenant: the Envelope has %d tenants, the allowed maximum (make another Envelope)", maxTenants)
 	}
 	t := &tenant{e.newTenant(id)}
 	ts.m[id] = t

@@ -197,14 +197,14 @@ func (k *tenantKEK) open(ctx context.Context) (tink.AEADWithContext, error) {
 		select {
 		case <-opening:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("aead: the caller stopped waiting for the tenant's key-encryption key: %w", ended(ctx))
+			return nil, fmt.Errorf("aead: the context of the call ended before the tenant's key-encryption key was open: %w", ended(ctx))
 		}
 	}
 }
 
 // tryOpen asks for the KEK once, and notes the answer.
 func (k *tenantKEK) tryOpen(ctx context.Context) {
-	err := errors.New("aead: the function of WithTenants, which opens the tenant's key-encryption key, panicked")
+	err := errors.New("aead: the function given to WithTenants panicked when it opened the tenant's key-encryption key")
 	var kek tink.AEADWithContext
 	defer func() { // also of a panic, which the caller turns into an error
 		k.mu.Lock()
@@ -228,7 +228,7 @@ func (k *tenantKEK) tryOpen(ctx context.Context) {
 	err = answered(ctx, err)
 	switch {
 	case err == nil && nilcheck.IsNil(kek):
-		err = &shortError{"aead: unknown tenant id: the function of WithTenants returned neither a key nor an error", ErrUnknownTenant}
+		err = &shortError{"aead: unknown tenant id: the function given to WithTenants returned neither a key nor an error", ErrUnknownTenant}
 	case err == nil:
 		err = k.tenants.keep(kek)
 	case !errors.Is(err, ErrUnknownTenant) && !errors.Is(err, ErrKeyServiceUnavailable):

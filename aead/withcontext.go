@@ -26,7 +26,7 @@ func WithContext(a tink.AEAD) tink.AEADWithContext {
 
 type localAEAD struct{ aead tink.AEAD }
 
-var errNilAEAD = errors.New("aead: WithContext: the AEAD that was given to it is nil")
+var errNilAEAD = errors.New("aead: WithContext: the given AEAD is nil")
 
 func (l localAEAD) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
 	if ctx.Err() != nil {

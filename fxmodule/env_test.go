@@ -149,7 +149,7 @@ func TestConfigFromEnvRefuses(t *testing.T) {
 		"two cases":     {[]string{"SEALCACHE_CACHES_A_TTL=1m", "SEALCACHE_CACHES_a_TTL=2m"}, "same setting as"},
 		"duration":      {[]string{"SEALCACHE_TTL=30"}, "SEALCACHE_TTL: the value is not a duration"},
 		"bool":          {[]string{"SEALCACHE_UNSEALED=yes"}, "SEALCACHE_UNSEALED: the value must be true or false"},
-		"invalid":       {[]string{"SEALCACHE_STORE=memory://"}, "no keys"},
+		"invalid":       {[]string{"SEALCACHE_STORE=memory://"}, "no encryption keys"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			setenv(t, c.variables...)

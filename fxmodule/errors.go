@@ -8,11 +8,11 @@ import (
 )
 
 // ErrNoCache reports that the Config has no cache of that name or kind.
-var ErrNoCache = errors.New("fxmodule: no suitable cache")
+var ErrNoCache = errors.New("fxmodule: the requested cache does not exist or is of another kind")
 
 var (
-	errNoStore            = errors.New("the cache has no store (set store to its URL)")
-	errStoreWithDecorator = errors.New("fxmodule.Decorator uses the application's own store (configure only cache \"default\", without store)")
+	errNoStore            = errors.New("the cache has no store (set \"store\" to the URL of a store)")
+	errStoreWithDecorator = errors.New("fxmodule.Decorator uses the application's store (configure only cache \"default\", without the setting \"store\")")
 	errNoEncryptor        = errors.New("fxmodule: jobs have no keys, because cache \"default\" is missing or unsealed (set jobs.keys_of)")
 )
 

@@ -50,7 +50,7 @@ func (k *Keys) aead(cache, tenant string) (tink.AEADWithContext, error) {
 func (k *Keys) Keyring(cache string) (*aead.Keyring, error) {
 	r, ok := k.rings[cache]
 	if !ok {
-		return nil, fmt.Errorf("%w: the Config has no sealed cache %s whose keys are in a keyset", ErrNoCache, showName(cache))
+		return nil, fmt.Errorf("%w: cache %s is missing, is unsealed, or uses a key service or passphrase instead of a keyset", ErrNoCache, showName(cache))
 	}
 	return r, nil
 }
@@ -213,7 +213,7 @@ func (o *keyOpener) openKEKs(ctx context.Context, c Cache) (kek tink.AEADWithCon
 	for i, uri := range append([]string{c.KEK}, c.OtherKEKs...) {
 		k, err := o.openKEK(ctx, uri)
 		if err != nil && i > 0 {
-			return nil, nil, fmt.Errorf("open other_keks: %w", err)
+			return nil, nil, fmt.Errorf("open a key of the setting other_keks: %w", err)
 		}
 		if err != nil {
 			return nil, nil, err

@@ -8,14 +8,14 @@ import (
 	"github.com/sealcache/sealcache/aead"
 )
 
-var errNotASource = errors.New("the value must be a path that starts with / or ., or env:NAME")
+var errNotASource = errors.New("the value must be env:NAME, file:///path, or a path that starts with \"/\" or \".\"")
 
 // keysetSource reads the form of Cache.Keyset: a path, file:///path or env:NAME. A path must begin with "/" or ".", so that
 // a keyset or password in its place is never taken for a path, which errors name.
 func keysetSource(s string) (aead.Source, error) {
 	if name, ok := strings.CutPrefix(s, "env:"); ok {
 		if !isVariable(name) {
-			return nil, errors.New("the text after env: must be the name of a variable (letters, digits, _)")
+			return nil, errors.New("the text after \"env:\" must be the name of a variable (letters, digits, _)")
 		}
 		return aead.EnvSource(name), nil
 	}

@@ -162,16 +162,16 @@ func (c Cache) unsealedProblems() []error {
 		return nil
 	}
 	slices.Sort(set)
-	return []error{fmt.Errorf("unsealed cannot be combined with %s (remove these settings, or unsealed)", strings.Join(set, ", "))}
+	return []error{fmt.Errorf("the setting \"unsealed\" excludes the settings %s (remove \"unsealed\" or the others)", strings.Join(set, ", "))}
 }
 
 func (c Cache) sealedProblems() []error {
 	var errs []error
 	switch {
 	case c.KEK == "" && c.Keyset != "":
-		errs = append(errs, errors.New("keyset is set, but kek is not (set kek to the key that seals the keyset)"))
+		errs = append(errs, errors.New("\"keyset\" is set, but \"kek\" is not (set \"kek\" to the URI of the key that encrypts the keyset)"))
 	case c.KEK == "":
-		errs = append(errs, errors.New("the cache has no keys, and unsealed is not true (set kek to seal its values)"))
+		errs = append(errs, errors.New("the cache has no encryption keys (set \"kek\", or set \"unsealed\" to true to store plaintext)"))
 	}
 	errs = append(errs, c.otherKEKProblems()...)
 	if c.Keyset != "" {
@@ -179,7 +179,7 @@ func (c Cache) sealedProblems() []error {
 			errs = append(errs, fmt.Errorf("keyset: %w", err))
 		}
 	} else if c.KeysetReload != 0 || c.KeysetName != "" {
-		errs = append(errs, errors.New("keyset_reload and keyset_name have no effect without keyset (set keyset)"))
+		errs = append(errs, errors.New("\"keyset_reload\" and \"keyset_name\" have no effect without \"keyset\" (set \"keyset\")"))
 	}
 	if c.KeysetName != "" {
 		if err := checkName(c.KeysetName); err != nil {
@@ -191,7 +191,7 @@ func (c Cache) sealedProblems() []error {
 	case "":
 	case wrapContextPrepare, wrapContextTolerate, wrapContextRequire:
 		if len(c.WrapContext) == 0 {
-			errs = append(errs, errors.New("wrap_context_state has no effect without wrap_context (set wrap_context)"))
+			errs = append(errs, errors.New("\"wrap_context_state\" has no effect without \"wrap_context\" (set \"wrap_context\")"))
 		}
 	default:
 		errs = append(errs, errors.New("wrap_context_state: the value must be prepare, tolerate or require"))
@@ -201,9 +201,9 @@ func (c Cache) sealedProblems() []error {
 	case c.Plaintext < middleware.RejectPlaintext || c.Plaintext > middleware.WritePlaintext:
 		errs = append(errs, errors.New("plaintext: the value must be reject, read, seal-on-read or write"))
 	case c.Plaintext == middleware.RejectPlaintext && !c.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("plaintext_until has no effect while plaintext is reject (set plaintext to another value)"))
+		errs = append(errs, errors.New("\"plaintext_until\" has no effect while \"plaintext\" is reject (set \"plaintext\" to another value)"))
 	case c.Plaintext == middleware.WritePlaintext && c.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("plaintext: write is allowed only until a time that you set (set plaintext_until)"))
+		errs = append(errs, errors.New("\"plaintext\" may be write only until a certain time (set \"plaintext_until\" to this time)"))
 	}
 	return errs
 }
@@ -212,7 +212,7 @@ func (c Cache) sealedProblems() []error {
 func (c Cache) tenantProblems() []error {
 	var errs []error
 	if c.Cryptoperiod != 0 && (c.Keyset == "" || strings.HasPrefix(c.Keyset, "env:")) {
-		errs = append(errs, errors.New("cryptoperiod needs a keyset in a file, because a file next to it holds the ages of its keys"))
+		errs = append(errs, errors.New("\"cryptoperiod\" needs a keyset in a file: another file next to the keyset holds the ages of the keys"))
 	}
 	if c.TenantKEKs != "" && !strings.Contains(c.TenantKEKs, tenantPlaceholder) {
 		errs = append(errs, errors.New("tenant_keks: the URI must contain "+tenantPlaceholder+" in the place of the tenant's id"))
@@ -220,7 +220,7 @@ func (c Cache) tenantProblems() []error {
 	switch {
 	case c.Tenant == "":
 	case c.TenantKEKs == "":
-		errs = append(errs, errors.New("tenant is set, but tenant_keks is not (set it to the URI of the tenants' keys)"))
+		errs = append(errs, errors.New("\"tenant\" is set, but \"tenant_keks\" is not (set \"tenant_keks\" to the URI of the tenants' keys)"))
 	case checkName(c.Tenant) != nil:
 		errs = append(errs, fmt.Errorf("tenant: %w", checkName(c.Tenant)))
 	case strings.Trim(c.Tenant[:1], "_.-") == "":
@@ -240,21 +240,21 @@ func (c Cache) packingProblems() []error {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 		}
 		if c.Plaintext != middleware.RejectPlaintext {
-			errs = append(errs, fmt.Errorf("%s cannot be combined with plaintext (set plaintext to reject)", name))
+			errs = append(errs, fmt.Errorf("%q cannot be combined with \"plaintext\" (set \"plaintext\" to reject)", name))
 		}
 	}
 	switch {
 	case c.HiddenKeys != "" && c.OneWayKeys != "":
-		errs = append(errs, errors.New("hidden_keys and one_way_keys cannot be combined (remove one)"))
+		errs = append(errs, errors.New("\"hidden_keys\" and \"one_way_keys\" cannot be combined (remove one)"))
 	case c.PRFKeysetName != "" && c.HiddenKeys == "" && c.OneWayKeys == "":
-		errs = append(errs, errors.New("prf_keyset_name has no effect without hidden_keys or one_way_keys (set one of them)"))
+		errs = append(errs, errors.New("\"prf_keyset_name\" has no effect without \"hidden_keys\" or \"one_way_keys\" (set one of the two)"))
 	case c.PRFKeysetName != "":
 		if err := checkName(c.PRFKeysetName); err != nil {
 			errs = append(errs, fmt.Errorf("prf_keyset_name: %w", err))
 		}
 	}
 	if c.CompressFast && c.CompressMinBytes == 0 {
-		errs = append(errs, errors.New("compress_fast has no effect without compress_min_bytes (set compress_min_bytes)"))
+		errs = append(errs, errors.New("\"compress_fast\" has no effect without \"compress_min_bytes\" (set \"compress_min_bytes\")"))
 	}
 	return errs
 }
@@ -262,14 +262,14 @@ func (c Cache) packingProblems() []error {
 func (c Cache) otherKEKProblems() []error {
 	var errs []error
 	if len(c.OtherKEKs) > 0 && c.KEK == "" {
-		errs = append(errs, errors.New("other_keks is set, but kek is not (set kek to the key that wraps new data keys)"))
+		errs = append(errs, errors.New("\"other_keks\" is set, but \"kek\" is not (set \"kek\" to the URI of the key that wraps new data keys)"))
 	}
 	for i, uri := range c.OtherKEKs {
 		switch {
 		case uri == "":
 			errs = append(errs, errors.New("other_keks: a URI is empty"))
 		case uri == c.KEK || slices.Contains(c.OtherKEKs[:i], uri):
-			errs = append(errs, errors.New("other_keks: a URI is listed twice, or is also the value of kek"))
+			errs = append(errs, errors.New("other_keks: a URI is listed twice, or is also the value of \"kek\""))
 		}
 	}
 	return errs
@@ -284,9 +284,9 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 	}
 	switch cache, ok := caches[j.keysOf()]; {
 	case !ok:
-		errs = append(errs, fmt.Errorf("keys_of: there is no cache %s whose keys could seal the jobs (add it to caches)", showName(j.keysOf())))
+		errs = append(errs, fmt.Errorf("keys_of: there is no cache %s, whose keys would seal the jobs (add the cache to \"caches\")", showName(j.keysOf())))
 	case cache.Unsealed:
-		errs = append(errs, fmt.Errorf("keys_of: cache %s is unsealed, so it has no keys (name a sealed cache)", showName(j.keysOf())))
+		errs = append(errs, fmt.Errorf("keys_of: cache %s is unsealed and has no encryption keys (name a sealed cache)", showName(j.keysOf())))
 	}
 	if j.PRFKeyset != "" {
 		if _, err := keysetSource(j.PRFKeyset); err != nil {
@@ -299,13 +299,13 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 		}
 	} else {
 		if j.PRFKeysetName != "" {
-			errs = append(errs, errors.New("prf_keyset_name has no effect without prf_keyset (set prf_keyset)"))
+			errs = append(errs, errors.New("\"prf_keyset_name\" has no effect without \"prf_keyset\" (set \"prf_keyset\")"))
 		}
 		if j.HiddenTypes {
-			errs = append(errs, errors.New("hidden_types needs prf_keyset (\"sealcache keys create --type prf\" makes one)"))
+			errs = append(errs, errors.New("\"hidden_types\" needs \"prf_keyset\" (\"sealcache keys create --type prf\" makes a PRF keyset)"))
 		}
 		if j.Schedules != (Schedules{}) {
-			errs = append(errs, errors.New("schedules need prf_keyset (\"sealcache keys create --type prf\" makes one)"))
+			errs = append(errs, errors.New("\"schedules\" needs \"prf_keyset\" (\"sealcache keys create --type prf\" makes a PRF keyset)"))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(j.Queues)) {
@@ -320,9 +320,9 @@ func (j Jobs) problems(caches map[string]Cache) []error {
 	case j.Plaintext != jobs.RejectPlaintext && j.Plaintext != jobs.ReadPlaintext && j.Plaintext != jobs.WritePlaintext:
 		errs = append(errs, errors.New("plaintext: for jobs, the value must be reject, read or write"))
 	case j.Plaintext == jobs.RejectPlaintext && !j.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("plaintext_until has no effect while plaintext is reject (set plaintext to another value)"))
+		errs = append(errs, errors.New("\"plaintext_until\" has no effect while \"plaintext\" is reject (set \"plaintext\" to another value)"))
 	case j.Plaintext == jobs.WritePlaintext && j.PlaintextUntil.IsZero():
-		errs = append(errs, errors.New("plaintext: write is allowed only until a time that you set (set plaintext_until)"))
+		errs = append(errs, errors.New("\"plaintext\" may be write only until a certain time (set \"plaintext_until\" to this time)"))
 	}
 	if j.Redis != "" && !strings.Contains(j.Redis, "://") {
 		errs = append(errs, errors.New("redis: the value is not a URL such as redis://localhost:6379/0"))

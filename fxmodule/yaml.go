@@ -65,7 +65,7 @@ func decodeYAML(data []byte, c *Config) error {
 	d.KnownFields(true)
 	switch err := d.Decode((*fields)(c)); {
 	case errors.Is(err, io.EOF):
-		return errors.New("the text is empty")
+		return errors.New("the text is empty (give at least the section \"caches\")")
 	case err != nil:
 		return hideValues(err)
 	}

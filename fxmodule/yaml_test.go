@@ -185,7 +185,7 @@ func TestConfigFromYAMLRefuses(t *testing.T) {
 		"queue twice":        {"jobs: {queues: {critical: 1, critical: 2}}", "the same name is used twice"},
 		"list for a value":   {"caches: {default: {store: [a, b]}}", "line 1: the value must be a string"},
 		"key":                {"caches: {[a]: {}}", "line 1: the value must be a string"},
-		"not valid":          {"caches: {default: {store: 'memory://'}}", "no keys"},
+		"not valid":          {"caches: {default: {store: 'memory://'}}", "no encryption keys"},
 		"too long":           {strings.Repeat("#", 2<<20), "more than 1048576 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 type throttled struct{ tink.AEADWithContext }
 
 func (throttled) DecryptWithContext(context.Context, []byte, []byte) ([]byte, error) {
-	return nil, fmt.Errorf("%w: the caller stopped waiting for the data key: %w", aead.ErrTooManyDataKeys, context.DeadlineExceeded)
+	return nil, fmt.Errorf("%w: the context of the call ended before the data key was decrypted: %w", aead.ErrTooManyDataKeys, context.DeadlineExceeded)
 }
 
 // Too many unknown data keys are neither an outage nor a refusal. A Get may take the value for a miss, because the application

@@ -86,7 +86,7 @@ func (k *key) Probe(ctx context.Context) error {
 // Close implements keyservice.Client.
 func (k *key) Close() error { return k.client.Close() }
 
-const reasonCredentials = "no Google Cloud credentials (run gcloud auth application-default login)"
+const reasonCredentials = "no Google Cloud credentials (run \"gcloud auth application-default login\")"
 
 // classify tells a refusal from an outage. An answer that it does not know is an outage. invalid is what INVALID_ARGUMENT
 // means, if it is a refusal of the ciphertext.

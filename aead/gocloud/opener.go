@@ -115,7 +115,7 @@ func (o Opener) openAzure(u *url.URL, key *keyservice.Key) (*secrets.Keeper, err
 	}
 	k, err := azurekeyvault.OpenKeeper(maker, "https://"+u.Host+u.Path, &opts)
 	if err != nil {
-		return nil, keyservice.OpenError(*key, &keyservice.Failure{Reason: "no Azure credentials (set AZURE_CLIENT_ID, use a managed identity or run az login)", Cause: err})
+		return nil, keyservice.OpenError(*key, &keyservice.Failure{Reason: "no Azure credentials (set AZURE_CLIENT_ID, use a managed identity or run \"az login\")", Cause: err})
 	}
 	return k, nil
 }

@@ -184,8 +184,11 @@ func readFile(ctx context.Context, path string) (string, error) {
 	}
 	defer clear(b)
 	credential := bytes.TrimSpace(b)
-	if len(credential) == 0 || len(credential) > maxCredential {
-		return "", &keyservice.Failure{Reason: "the file of the credential is empty or larger than 16 KiB"}
+	switch {
+	case len(credential) == 0:
+		return "", &keyservice.Failure{Reason: "the file with the credential is empty"}
+	case len(credential) > maxCredential:
+		return "", &keyservice.Failure{Reason: "the file with the credential is larger than 16 KiB"}
 	}
 	return string(credential), nil
 }

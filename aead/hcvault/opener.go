@@ -132,7 +132,7 @@ func (o Opener) client(t target) (*api.Client, error) {
 func (t target) newClient() (*api.Client, error) {
 	cfg := api.DefaultConfig()
 	if cfg.Error != nil {
-		return nil, errors.New("one of the VAULT_ environment variables is not valid, or its file cannot be read (check all)")
+		return nil, errors.New("an environment variable VAULT_... is not valid, or a file that one names cannot be read (check all)")
 	}
 	env, err := url.Parse(cfg.Address)
 	if err != nil || env.User != nil {
@@ -143,7 +143,7 @@ func (t target) newClient() (*api.Client, error) {
 	}
 	client, err := api.NewClient(cfg)
 	if err != nil {
-		return nil, errors.New("an environment variable is wrong: VAULT_ADDR or VAULT_AGENT_ADDR (URL), or VAULT_HEADERS (JSON)")
+		return nil, errors.New("VAULT_ADDR or VAULT_AGENT_ADDR is not a URL, or VAULT_HEADERS is not JSON (environment variables)")
 	}
 	return client, nil
 }

@@ -110,7 +110,7 @@ func TestOpenErrors(t *testing.T) {
 	setenv(t, "VAULT_ADDR="+s.URL(), "VAULT_TOKEN="+token)
 	s.Set("weak", &servertest.Token{Paths: []string{"transit/encrypt/cache"}})
 	s.Set("deaf", &servertest.Token{Paths: []string{"transit/decrypt/cache"}})
-	form, parameter := "the URI must be hcvault://host/mount/keys/name", "a parameter that is unknown, empty, repeated or not valid"
+	form, parameter := "the URI must be hcvault://host/mount/keys/name", "an unknown, empty, repeated or invalid parameter"
 	for uri, want := range map[string]string{
 		"hcvault:transit/keys/cache":                          form,
 		"hcvault://host":                                      form,

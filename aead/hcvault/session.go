@@ -67,7 +67,7 @@ func (s *session) run(secret *api.Secret) {
 		case !ended:
 			secret = next
 		case !s.login.repeatable:
-			s.log.ErrorContext(s.done, "sealcache: the Vault token expires soon and cannot be renewed (set a new one and restart)")
+			s.log.ErrorContext(s.done, "sealcache: the Vault token expires soon and cannot be renewed (set a new token and restart the process)")
 			<-s.done.Done()
 			return
 		default:

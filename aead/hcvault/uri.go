@@ -70,7 +70,7 @@ func parseURI(uri string) (target, error) {
 	}
 	for name, values := range query {
 		if len(values) != 1 || values[0] == "" || !t.set(name, values[0]) {
-			return target{}, errors.New("the URI has a parameter that is unknown, empty, repeated or not valid (see package hcvault)")
+			return target{}, errors.New("the URI has an unknown, empty, repeated or invalid parameter (see hcvault.Opener.OpenKEK)")
 		}
 	}
 	return t, t.auth.check()
@@ -125,11 +125,11 @@ func (a authParameters) check() error {
 	switch a.method {
 	case "approle":
 		if kubernetes || a.tokenFile != "" || a.roleID == "" || (a.secretIDFile == "") == (a.secretIDEnv == "") {
-			return errors.New("auth=approle needs role-id and either secret-id-file or secret-id-env, and no other login")
+			return errors.New("auth=approle needs role-id and either secret-id-file or secret-id-env (not role, jwt-file, token-file)")
 		}
 	case "kubernetes":
 		if approle || a.tokenFile != "" || a.role == "" {
-			return errors.New("auth=kubernetes needs role, and does not allow token-file, role-id, secret-id-file or secret-id-env")
+			return errors.New("auth=kubernetes needs role (remove token-file, role-id, secret-id-file and secret-id-env)")
 		}
 	default:
 		if approle || kubernetes || a.mount != "" {

@@ -66,7 +66,7 @@ func usable(handle *keyset.Handle) error {
 	if _, prfErr := prf.NewPRFSet(handle); prfErr == nil {
 		return nil
 	}
-	return fmt.Errorf("insecurecleartextkeyset: the key template makes neither supported AEAD keys nor PRF keys: %w", err)
+	return fmt.Errorf("insecurecleartextkeyset: the template makes neither supported AEAD keys nor PRF keys (use another): %w", err)
 }
 
 // loadTimeout bounds the reading of a source.

@@ -43,12 +43,12 @@ const (
 func (f *flags) wrapContext(context *map[string]string, state *string) {
 	f.StringToStringVar(context, "wrap-context", nil, wrapContextUse)
 	f.fromEnv["wrap-context"] = "SEALCACHE_WRAP_CONTEXT"
-	f.choice(state, "wrap-context-state", "which data keys are wrapped with that context: all (require), new ones (tolerate), or only those of other processes (prepare)",
+	f.choice(state, "wrap-context-state", "which data keys are wrapped with the wrap context: all (require), new ones (tolerate), or only those of other processes (prepare)",
 		contextRequire, contextTolerate, contextPrepare)
 	f.fromEnv["wrap-context-state"] = "SEALCACHE_WRAP_CONTEXT_STATE"
 }
 
-const wrapContextUse = "`NAME=VALUE,...` of the context with which the KEK wraps data keys"
+const wrapContextUse = "`NAME=VALUE,...` of the wrap context, with which the KEK wraps data keys"
 
 // wrapContext returns the options for the wrap context and the state of its introduction.
 func (k *dataKeyFlags) wrapContext() []aead.EnvelopeOption {

@@ -43,9 +43,9 @@ func (e *entryFlags) failed(f *flags, err error) error {
 		}
 		return &statusError{exitLeft, fmt.Errorf("no entry in Redis has the name %q%s", e.stored(f), where)}
 	case errors.Is(err, audit.ErrExpired):
-		return &statusError{exitLeft, fmt.Errorf("the entry %q has expired (by the time sealed in its value), so the application ignores it", e.stored(f))}
+		return &statusError{exitLeft, fmt.Errorf("the entry %q has expired: the expiry time that is sealed in the value has passed", e.stored(f))}
 	case errors.Is(err, aead.ErrUnauthentic), errors.Is(err, aead.ErrUnknownKey):
-		return &statusError{exitLeft, fmt.Errorf("the entry %q cannot be opened with these keys: %w", e.stored(f), err)}
+		return &statusError{exitLeft, fmt.Errorf("the entry %q cannot be opened with the given encryption keys: %w", e.stored(f), err)}
 	default:
 		return fmt.Errorf("look up the entry %q: %w", e.stored(f), err)
 	}

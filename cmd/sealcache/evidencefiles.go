@@ -46,7 +46,7 @@ func readAudit(path string) (auditEvidence, error) {
 	switch report.Answer {
 	case audit.Yes, audit.No, audit.Unknown:
 	default:
-		return auditEvidence{}, wrong("the answer in %s is unknown (was it written by a newer release?)", path)
+		return auditEvidence{}, wrong("the answer in the audit report %s is unknown (did a newer release write the report?)", path)
 	}
 	a := report.auditEvidence
 	a.File, a.SHA256, a.Wanted = path, hexSHA256(data), audit.No

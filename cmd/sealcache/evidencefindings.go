@@ -102,7 +102,7 @@ func (r *evidence) findInAudit(a auditEvidence) {
 	case !a.Complete:
 		r.found("audit %s: the scan did not complete (run the audit again)", a.File)
 	case a.Wanted == audit.No && !a.asksPlain:
-		r.found("audit %s: it does not ask whether values are plaintext", a.File)
+		r.found("audit %s: the audit does not ask whether values are plaintext", a.File)
 	}
 	if a.Total.Unreadable.Values > 0 {
 		r.found("audit %s: %d values do not open", a.File, a.Total.Unreadable.Values)
@@ -116,8 +116,8 @@ func (r *evidence) findAge(a auditEvidence, most time.Duration) {
 	destroyed := slices.ContainsFunc(r.Certificates, func(c destroyEvidence) bool { return c.Audit != nil && c.Audit.SHA256 == a.SHA256 })
 	switch age := r.Made.Sub(a.Started); {
 	case age < -clocks:
-		r.found("audit %s: it began after this report was made (check the clocks)", a.File)
+		r.found("audit %s: the audit began after this report was made (check the clocks)", a.File)
 	case most > 0 && age > most && !destroyed:
-		r.found("audit %s: it began %v ago, which is more than %v (run the audit again)", a.File, age.Round(time.Minute), most)
+		r.found("audit %s: the audit began %v ago, which is more than %v (run the audit again)", a.File, age.Round(time.Minute), most)
 	}
 }

@@ -92,7 +92,7 @@ func (r *kekReport) check(ctx context.Context, uri string) error {
 		}
 		unwraps = append(unwraps, milliseconds(time.Since(start)))
 		if !bytes.Equal(opened, probe) {
-			return errors.New("the key-encryption key is faulty: it decrypted other bytes than it had encrypted")
+			return errors.New("decryption did not return the bytes that were encrypted (do not use this key-encryption key)")
 		}
 		r.Unwraps = true
 		if _, err := kek.DecryptWithContext(ctx, wrapped, []byte("other associated data")); err == nil {

@@ -114,7 +114,7 @@ func keysetPath(flag, s string) (string, error) {
 func keysetSource(flag, s string) (aead.Source, error) {
 	if name, ok := strings.CutPrefix(s, "env:"); ok {
 		if name == "" {
-			return nil, wrong("--%s: env: must be followed by the name of a variable", flag)
+			return nil, wrong("--%s: \"env:\" must be followed by the name of an environment variable", flag)
 		}
 		return aead.EnvSource(name), nil
 	}

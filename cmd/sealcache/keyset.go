@@ -103,7 +103,7 @@ func (k *keysetFile) replace(path string, info os.FileInfo, before []byte, c *ke
 	}
 	if times.created(c.before, c.after, now) {
 		if err := times.write(path, c.oldHandle); err != nil {
-			return fmt.Errorf("the keyset was not changed, because the file with the ages of its keys cannot be written: %w", err)
+			return fmt.Errorf("the keyset was not changed, because the file with the ages of the keys cannot be written: %w", err)
 		}
 		next = times.observe(c.before, c.after, now)
 	}
@@ -112,7 +112,7 @@ func (k *keysetFile) replace(path string, info os.FileInfo, before []byte, c *ke
 	err = replaceLocked(path, info, before, c.data, func() error {
 		replaced = true
 		if err := next.write(path, c.newHandle); err != nil {
-			return fmt.Errorf("the keyset was changed and can be used, but the file with the ages of its keys was not written: %w", err)
+			return fmt.Errorf("the keyset was changed (do not repeat the command), but the ages of the keys were not saved: %w", err)
 		}
 		return nil
 	})
@@ -162,7 +162,7 @@ func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyse
 	}
 	changed, err := m.Handle()
 	if err != nil {
-		return nil, errors.New("the keyset was not changed: Tink refused the new one (its primary key may be disabled)")
+		return nil, errors.New("the keyset was not changed, because Tink refused the new keyset (is the primary key disabled?)")
 	}
 	after, err := k.write(ctx, changed, view.associatedData, isJSON(before))
 	if err != nil {
@@ -173,7 +173,7 @@ func (k *keysetFile) edit(ctx context.Context, before []byte, edit func(m *keyse
 		return nil, fmt.Errorf("the keyset was not changed, because the new keyset cannot be opened: %w", err)
 	}
 	if viewOf(changed, view.prf).states() != written.states() {
-		return nil, errors.New("the keyset was not changed, because the new keyset did not read back as it was written")
+		return nil, errors.New("the keyset was not changed, because the encrypted new keyset decrypts to other keys (check the KEK)")
 	}
 	return &keysetChange{oldHandle: handle, newHandle: changed, before: view, after: written, data: after}, nil
 }

@@ -215,13 +215,13 @@ func (m *moveCommand) status(p *program, f *flags, report *migrate.Report, err e
 		if report.Written == 0 || report.DryRun {
 			status = exitUsage
 		}
-		return 0, &statusError{status, fmt.Errorf("%w\n%s (\"sealcache get\" shows whether these keys open an entry)", err, describeWrites(m.operation, report))}
+		return 0, &statusError{status, fmt.Errorf("%w\n%s (\"sealcache get\" shows whether the given encryption keys open an entry)", err, describeWrites(m.operation, report))}
 	case errors.Is(err, migrate.ErrUnproven):
 		return 0, &configError{err}
 	case errors.Is(err, migrate.ErrMemory) && !m.allowEviction:
 		return 0, fmt.Errorf("%w\n(to continue without more memory, give --allow-eviction)", err)
 	case errors.Is(err, migrate.ErrUnconfirmed):
-		return 0, fmt.Errorf("%w\n(repeat the command once the replicas are back, or give --allow-fewer-replicas)", err)
+		return 0, fmt.Errorf("%w\n(repeat the command when the replicas are back, or give --allow-fewer-replicas)", err)
 	case errors.Is(err, migrate.ErrCheckpoint):
 		return 0, wrong("--checkpoint: %w (give a new file name to begin again)", err)
 	case err != nil && continues(m.checkpoint, err):
@@ -246,7 +246,7 @@ func describeWrites(o migrate.Operation, r *migrate.Report) string {
 	case o == migrate.Unseal:
 		return fmt.Sprintf("Number of entries that were written as plaintext: %d.", r.Written)
 	default:
-		return fmt.Sprintf("Number of entries that were sealed under these keys: %d. If the keys are wrong, unseal these entries with them, or delete them.", r.Written)
+		return fmt.Sprintf("Number of entries that were sealed under these keys: %d. If the keys are wrong, unseal these entries with the same keys, or delete these entries.", r.Written)
 	}
 }
 

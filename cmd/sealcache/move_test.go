@@ -20,7 +20,7 @@ func TestWhatWasWritten(t *testing.T) {
 	for _, o := range []migrate.Operation{migrate.Seal, migrate.Reseal} {
 		text := describeWrites(o, written)
 		require.Contains(t, text, "sealed under these keys: 9811.")
-		require.Contains(t, text, "unseal these entries with them, or delete them")
+		require.Contains(t, text, "unseal these entries with the same keys, or delete these entries")
 	}
 	require.Contains(t, describeWrites(migrate.Unseal, written), "written as plaintext: 9811.")
 }

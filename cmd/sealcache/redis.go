@@ -100,7 +100,7 @@ func (r *redisFlag) failed(err error) error {
 	case clusterRefused(err):
 		return wrong("the Redis server is a single node and not a Cluster (write %s:// in the URL)", strings.TrimSuffix(scheme, "+cluster"))
 	case code == "DENIED":
-		return wrong("redis refused the connection: DENIED, it is in protected mode (set a password in Redis)")
+		return wrong("redis refused the connection: DENIED, the server is in protected mode (set a password in Redis)")
 	case code == "NOPERM":
 		return wrong("redis refused the request: %s (check the ACL of the Redis user)", shortReply(err))
 	case rediserr.Temporary(err):
@@ -110,9 +110,9 @@ func (r *redisFlag) failed(err error) error {
 	case notRedis(err):
 		return wrong("the server does not speak the Redis protocol (check the URL)")
 	case strings.HasPrefix(scheme, "rediss") && handshakeFailed(err):
-		return fmt.Errorf("redis does not answer (check that its port speaks TLS): %w", err)
+		return fmt.Errorf("redis does not answer (check that the port speaks TLS): %w", err)
 	default:
-		return fmt.Errorf("redis does not answer (check its URL): %w", err)
+		return fmt.Errorf("redis does not answer (check the URL of Redis): %w", err)
 	}
 }
 

@@ -94,7 +94,7 @@ func TestOpenNotServed(t *testing.T) {
 		"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.": {text: "redis refused the request: MASTERDOWN Link with MASTER is down and replica-serve-stale-data... (try again later)"},
 		"-ERR max number of clients reached":                                                {text: "redis refused the request: ERR max number of clients reached (try again later)"},
 		"-ERR no upstream":                                                                  {text: "redis refused the request: ERR no upstream (check the server)"},
-		protected:                                                                           {"redis refused the connection: DENIED, it is in protected mode (set a password in Redis)", true},
+		protected:                                                                           {"redis refused the connection: DENIED, the server is in protected mode (set a password in Redis)", true},
 		"-NOPERM User app has no permissions to run the 'ping' command":                     {"redis refused the request: NOPERM User app has no permissions to run the 'ping' command (check the ACL of the Redis user)", true},
 		"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n":            {"the server does not speak the Redis protocol (check the URL)", true},
 	} {
@@ -147,7 +147,7 @@ func TestOpenWithoutTLS(t *testing.T) {
 	server := redistest.Start(t)
 	for _, addr := range []string{server.Addr(), answering(t, "-ERR Protocol error")} {
 		_, err := (&redisFlag{"rediss://" + addr + "?dial_timeout=200ms&max_retries=0"}).open(t.Context())
-		require.ErrorContains(t, err, "redis does not answer (check that its port speaks TLS): ")
+		require.ErrorContains(t, err, "redis does not answer (check that the port speaks TLS): ")
 		var u *configError
 		require.NotErrorAs(t, err, &u)
 	}

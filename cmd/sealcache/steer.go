@@ -97,9 +97,9 @@ func readControl(path string) ([]byte, error) {
 	}
 	switch {
 	case !info.Mode().IsRegular():
-		return nil, errors.New("the path is not a regular file")
+		return nil, errors.New("the control file is not a regular file")
 	case info.Size() > most:
-		return nil, errors.New("the file is larger than 4 KiB (it should hold one or a few short commands)")
+		return nil, errors.New("the control file is larger than 4 KiB (write only lines with pause, resume or rate ENTRIES)")
 	}
 	return os.ReadFile(path)
 }

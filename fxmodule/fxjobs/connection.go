@@ -87,7 +87,7 @@ func open(in connectionInputs) (redis.UniversalClient, error) {
 	}
 	client, ok := own.MakeRedisClient().(redis.UniversalClient)
 	if !ok || nilcheck.IsNil(client) {
-		return nil, fmt.Errorf("asynq.RedisConnOpt of type %T does not make a redis.UniversalClient (use jobs.redis instead)", own)
+		return nil, fmt.Errorf("the asynq.RedisConnOpt (type %T) makes no redis.UniversalClient (replace it by the setting jobs.redis)", own)
 	}
 	return client, nil
 }

@@ -110,7 +110,7 @@ func TestWiringErrors(t *testing.T) {
 	}{
 		"no Redis":           {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, client, "jobs have no Redis (set jobs.redis to its URL)"},
 		"two Redis":          {nil, fx.Options(client, provideConn(asynq.RedisClientOpt{})), "jobs.redis is set, but the application also provides an asynq.RedisConnOpt"},
-		"not a client":       {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, fx.Options(client, provideConn(noClient{})), "does not make a redis.UniversalClient"},
+		"not a client":       {func(c *fxmodule.Config) { c.Jobs.Redis = "" }, fx.Options(client, provideConn(noClient{})), "makes no redis.UniversalClient"},
 		"not a Redis":        {func(c *fxmodule.Config) { c.Jobs.Redis = "memory://" + secret }, client, "jobs: store: redisstore: open: the URL has an unknown scheme"},
 		"Redis away":         {nil, client, "jobs: store: the Redis of the jobs does not answer"},
 		"worker, Redis away": {nil, worker(func(context.Context, mailArgs) error { return nil }), "jobs: store: the Redis of the jobs does not answer"},

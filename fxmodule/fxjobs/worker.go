@@ -111,7 +111,7 @@ func serve(in serveInputs) {
 
 // errStillRunning reports tasks that run after the application's time to stop. See fxmodule.Jobs.ShutdownTimeout for what
 // becomes of them.
-var errStillRunning = errors.New("fxjobs: the job server did not stop before fx.StopTimeout, so tasks may still run")
+var errStillRunning = errors.New("fxjobs: the job server did not stop in time, so tasks may still run (raise fx.StopTimeout)")
 
 // stop stops the server. If the application's time to stop ends first, the tasks continue, and the connection stays open
 // for them. asynq panics if its client is closed before.

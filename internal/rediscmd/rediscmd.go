@@ -55,11 +55,11 @@ func InClusterMode(clusterInfo string) bool { return strings.Contains(clusterInf
 func CheckType(t string) error {
 	switch {
 	case t == "string" || t == "none" || t == "HyperLogLog":
-		return fmt.Errorf("entries of the type %q cannot be ignored (a cache may have written them)", t)
+		return fmt.Errorf("entries of the Redis type %q cannot be ignored, because a cache may have written such entries", t)
 	case len(t) == moduleTypeBytes, strings.Contains(t, "-"), slices.Contains(knownTypes(), t):
 		return nil
 	default:
-		return fmt.Errorf("%.32q is not a type of Redis (hash, list, set, zset, stream or a module type)", t)
+		return fmt.Errorf("%.32q is not a Redis type that can be ignored (allowed: hash, list, set, zset, stream, a module type)", t)
 	}
 }
 

@@ -186,7 +186,7 @@ func TestJobsOfAnotherAEADAreRetried(t *testing.T) {
 type throttled struct{ tink.AEADWithContext }
 
 func (throttled) DecryptWithContext(context.Context, []byte, []byte) ([]byte, error) {
-	return nil, fmt.Errorf("%w: the caller stopped waiting for the data key: %w", aead.ErrTooManyDataKeys, context.DeadlineExceeded)
+	return nil, fmt.Errorf("%w: the context of the call ended before the data key was decrypted: %w", aead.ErrTooManyDataKeys, context.DeadlineExceeded)
 }
 
 // A job whose data key was turned away may be sound. It is not archived, no keyset is reloaded, and metrics show no

@@ -69,7 +69,9 @@ func (s *Store) GetBytesWithTTLMax(ctx context.Context, key string, limit int) (
 // overLimit is the error of a bounded read.
 type overLimit struct{}
 
-func (overLimit) Error() string  { return "memorystore: get: the value is larger than the limit" }
+func (overLimit) Error() string {
+	return "memorystore: get: the value is larger than the limit of the call"
+}
 func (overLimit) TooLarge() bool { return true }
 
 func (s *Store) lookUp(ctx context.Context, key string) (*entry, time.Duration, error) {
@@ -199,7 +201,7 @@ func (s *Store) room(key string, e *entry) int64 {
 func keyName(key any) (string, error) {
 	name, ok := key.(string)
 	if !ok {
-		return "", fmt.Errorf("memorystore: the key has the type %T and is not a string", key)
+		return "", fmt.Errorf("memorystore: the cache key has the type %T and is not a string", key)
 	}
 	return name, nil
 }

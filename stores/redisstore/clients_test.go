@@ -38,9 +38,9 @@ func TestNewRefusesUnusableClients(t *testing.T) {
 	_, err = redisstore.New(shared.Single.Client(t), nil)
 	require.ErrorContains(t, err, "is nil")
 	_, err = redisstore.New(shared.Single.Client(t), store.WithExpiration(-time.Second))
-	require.ErrorContains(t, err, "the duration is negative")
+	require.ErrorContains(t, err, "the expiration is negative")
 	_, err = redisstore.New(shared.Single.Client(t), store.WithTagsTTL(-time.Second))
-	require.ErrorContains(t, err, "the duration is negative")
+	require.ErrorContains(t, err, "the expiration is negative")
 }
 
 func TestCloseLeavesTheCallersClientOpen(t *testing.T) {

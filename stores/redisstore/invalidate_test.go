@@ -75,7 +75,7 @@ func TestTagSetsAreNotEntries(t *testing.T) {
 			"SetBytes":    s.SetBytes(ctx, set, nil),
 			"Delete":      s.Delete(ctx, set),
 		} {
-			require.ErrorContains(t, err, "keeps the key names of a tag under this key", name)
+			require.ErrorContains(t, err, "this key is reserved for a tag's list of entries", name)
 			require.NotContains(t, err.Error(), p, name)
 		}
 		written, err := s.SetIfNotExists(ctx, set, "v")

@@ -127,7 +127,7 @@ func (l login) resolve() (login, credentials, error) {
 	case l.env != "":
 		l.password = os.Getenv(l.env)
 		if l.password == "" {
-			return l, nil, fmt.Errorf("the environment variable %s of password_env is empty or not set", variable(l.env))
+			return l, nil, fmt.Errorf("the environment variable %s of the option password_env is empty or not set", variable(l.env))
 		}
 	case l.file != "":
 		if _, err := passwordIn(l.file); err != nil {
@@ -151,8 +151,11 @@ func passwordIn(path string) (string, error) {
 		return "", fmt.Errorf("read the password file: %w", withoutPath(err))
 	}
 	b = bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r"))
-	if len(b) == 0 || len(b) > most {
-		return "", fmt.Errorf("the password file is empty or longer than %d bytes", most)
+	switch {
+	case len(b) == 0:
+		return "", errors.New("the password file is empty (write the password into the file)")
+	case len(b) > most:
+		return "", fmt.Errorf("the password file is longer than %d bytes (is it the right file?)", most)
 	}
 	return string(b), nil
 }
@@ -328,5 +331,5 @@ func (t *target) client() (redis.UniversalClient, error) {
 		}
 		return redis.NewClient(o), nil
 	}
-	return nil, errors.New("the topology of the parsed URL is unknown (this is a bug)")
+	return nil, errors.New("the topology of the parsed URL is unknown (report this bug)")
 }

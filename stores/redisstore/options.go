@@ -75,12 +75,12 @@ func wholeMilliseconds(d time.Duration) (time.Duration, error) {
 	case d == 0 || d == noExpiry:
 		return 0, nil
 	case d < 0:
-		return 0, errors.New("the duration is negative")
+		return 0, errors.New("the expiration is negative (use 0 for no expiration)")
 	}
 	if rest := d % time.Millisecond; rest != 0 {
 		d += time.Millisecond - rest
 		if d < 0 { // past the last duration there is
-			return 0, errors.New("the duration is too long for Redis")
+			return 0, errors.New("the expiration is longer than Redis allows")
 		}
 	}
 	return d, nil
@@ -89,7 +89,7 @@ func wholeMilliseconds(d time.Duration) (time.Duration, error) {
 func keyName(key any) (string, error) {
 	name, ok := key.(string)
 	if !ok {
-		return "", fmt.Errorf("the key has the type %T and is not a string", key)
+		return "", fmt.Errorf("the cache key has the type %T and is not a string", key)
 	}
 	return name, nil
 }

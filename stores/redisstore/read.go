@@ -115,7 +115,7 @@ func (s *Store) GetBytesWithTTLMax(ctx context.Context, key string, limit int) (
 	return b, ttl, nil
 }
 
-var errBadLimit = errors.New("the limit of bytes that the caller gave is negative or too large")
+var errBadLimit = errors.New("the limit in bytes, a parameter of the call, is negative or too large")
 
 // within refuses a value that is longer than limit.
 func within(ctx context.Context, op string, b []byte, limit int, err error) ([]byte, error) {
@@ -128,7 +128,7 @@ func within(ctx context.Context, op string, b []byte, limit int, err error) ([]b
 // tooLarge is the error of a bounded read.
 type tooLarge struct{}
 
-func (tooLarge) Error() string  { return "the value is larger than the limit" }
+func (tooLarge) Error() string  { return "the value is larger than the limit of the call" }
 func (tooLarge) TooLarge() bool { return true }
 
 // Whether the server runs transactions.
@@ -231,7 +231,7 @@ func replies(ctx context.Context, of []any) (value *redis.StringCmd, left time.D
 			return nil, 0, failure
 		}
 	}
-	return nil, 0, errors.New("the server sent an answer to EXEC that Redis never sends (does a proxy change answers?)")
+	return nil, 0, errors.New("the server sent a reply to EXEC that Redis never sends (does a proxy change replies?)")
 }
 
 // absentTTL is how go-redis returns PTTL's answer for an absent entry.
@@ -299,5 +299,5 @@ func (s *Store) getByScript(ctx context.Context, key string, limit int) ([]byte,
 			return []byte(value), remaining(time.Duration(left) * time.Millisecond), nil
 		}
 	}
-	return nil, 0, failed(ctx, opGetWithTTL, fmt.Errorf("the script that reads a value with its TTL returned an unexpected reply (does a proxy change it?)"))
+	return nil, 0, failed(ctx, opGetWithTTL, fmt.Errorf("the script that reads a value with its TTL returned an unexpected reply (does a proxy change replies?)"))
 }

@@ -73,7 +73,7 @@ func (s *Store) nodes(ctx context.Context) ([]redis.Cmdable, error) {
 		return nil
 	})
 	if err == nil && len(nodes) == 0 {
-		err = errors.New("the Redis Cluster has no master that the client knows")
+		err = errors.New("the client found no master of the Redis Cluster (check the addresses of the nodes)")
 	}
 	return nodes, err
 }

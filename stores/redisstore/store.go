@@ -263,7 +263,7 @@ func (s *Store) noTagSet(ctx context.Context, key string) error {
 	}
 	kind, err := s.run(ctx, s.scripts.kind, []string{key}).Text()
 	if err == nil && kind == tagSets {
-		err = errors.New("the store keeps the key names of a tag under this key (use keys that do not start with " + tagPrefix + ")")
+		err = errors.New("this key is reserved for a tag's list of entries (use keys that do not start with " + tagPrefix + ")")
 	}
 	return err
 }

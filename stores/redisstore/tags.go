@@ -210,7 +210,7 @@ func (s *Store) members(ctx context.Context, tag string, cursor uint64) ([]strin
 	if err != nil {
 		return nil, 0, err
 	}
-	unexpected := errors.New("the script that lists the keys of a tag returned an unexpected reply (does a proxy change it?)")
+	unexpected := errors.New("the script that lists the keys of a tag returned an unexpected reply (does a proxy change replies?)")
 	if len(reply) != 2 {
 		return nil, 0, unexpected
 	}

@@ -35,7 +35,7 @@ func options() []option {
 		{"conn_max_lifetime", duration(func(t *target) *time.Duration { return &t.lifetime })},
 		{"db", func(t *target, v string) error {
 			if t.inPath {
-				return errors.New("the path of the URL already names a database (remove one of them)")
+				return errors.New("the URL names a database twice, in its path and in the option db (remove one of the two)")
 			}
 			return database(v, &t.db)
 		}},
@@ -108,7 +108,7 @@ func unknownOption(name string) error {
 	if name == "" || len(name) > 32 || strings.ContainsFunc(name, func(r rune) bool { return !like(r) }) {
 		name = "(name not shown)"
 	}
-	return fmt.Errorf("unknown option %s in the URL (redisstore.Open lists the options)", name)
+	return fmt.Errorf("unknown option %s in the URL (see the documentation of redisstore.Open)", name)
 }
 
 func text(field func(*target) *string) func(*target, string) error {

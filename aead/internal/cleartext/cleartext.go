@@ -20,7 +20,7 @@ import (
 // it never passes for a key by accident.
 type KEK struct{}
 
-var errNoKEK = errors.New("aead: the KEK of package insecurecleartextkeyset encrypts nothing, so it cannot be used as a key")
+var errNoKEK = errors.New("aead: the KEK of package insecurecleartextkeyset only marks plaintext keysets (use another KEK)")
 
 const byteOrderMark = "\ufeff"
 

@@ -179,7 +179,7 @@ func (k *KEK) prove(ctx context.Context) error {
 		return k.ended(ctx, "", err)
 	}
 	if !bytes.Equal(opened, probe) {
-		return k.failed("", &Failure{Reason: "the key service decrypted other bytes than it had encrypted"})
+		return k.failed("", &Failure{Reason: "decryption by the key service did not return the bytes that were encrypted (do not use this service)"})
 	}
 	_, err = k.client.Unwrap(ctx, sealed, append([]byte("not "), ad...))
 	var f *Failure

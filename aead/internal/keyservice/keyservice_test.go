@@ -82,13 +82,13 @@ func TestProof(t *testing.T) {
 	outage := &url.Error{Op: "Post", URL: "https://user:" + secret + "@host", Err: syscall.ECONNREFUSED}
 	same := func(_ context.Context, in, _ []byte) ([]byte, error) { return in, nil }
 	for want, broken := range map[string]func(*client){
-		`"key 1": status 418`:                   func(c *client) { c.probe = &keyservice.Failure{Reason: "status 418"} },
-		`key "key 1": denied (grant it)`:        func(c *client) { c.wrap = fails(&keyservice.Failure{Reason: "denied", Remedy: "grant it"}) },
-		`"key 1": connection refused`:           func(c *client) { c.unwrap = fails(outage) },
-		"does not authenticate associated data": func(c *client) { c.wrap, c.unwrap = same, same },
-		"decrypted other bytes":                 func(c *client) { c.unwrap = func(context.Context, []byte, []byte) ([]byte, error) { return nil, nil } },
-		`"key 1": ` + context.Canceled.Error():  func(c *client) { c.wrap = fails(context.Canceled) },
-		`"key 1": ` + "disabled":                func(c *client) { c.wrap = fails(keyservice.Refuse(aead.ErrUnknownKey, "disabled", nil)) },
+		`"key 1": status 418`:                          func(c *client) { c.probe = &keyservice.Failure{Reason: "status 418"} },
+		`key "key 1": denied (grant it)`:               func(c *client) { c.wrap = fails(&keyservice.Failure{Reason: "denied", Remedy: "grant it"}) },
+		`"key 1": connection refused`:                  func(c *client) { c.unwrap = fails(outage) },
+		"does not authenticate associated data":        func(c *client) { c.wrap, c.unwrap = same, same },
+		"did not return the bytes that were encrypted": func(c *client) { c.unwrap = func(context.Context, []byte, []byte) ([]byte, error) { return nil, nil } },
+		`"key 1": ` + context.Canceled.Error():         func(c *client) { c.wrap = fails(context.Canceled) },
+		`"key 1": ` + "disabled":                       func(c *client) { c.wrap = fails(keyservice.Refuse(aead.ErrUnknownKey, "disabled", nil)) },
 	} {
 		c := newClient(t)
 		broken(c)

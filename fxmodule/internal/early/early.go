@@ -35,6 +35,6 @@ func Do(ctx context.Context, action string, f func() error) error {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("%s: it took longer than fx.StopTimeout allows: %w", action, ctx.Err())
+		return fmt.Errorf("%s: the step took longer than fx.StopTimeout allows: %w", action, ctx.Err())
 	}
 }
